@@ -1,0 +1,1 @@
+//! The image server: packages, plans, the FLUTE sender.

@@ -1,0 +1,3 @@
+//! The `carousel` program.
+
+fn main() {}

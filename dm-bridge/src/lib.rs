@@ -1,0 +1,1 @@
+//! The management server: enrolment, arming, campaigns, results.

@@ -1,0 +1,3 @@
+//! The `dm-bridge` program.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Messages between dm-bridge and carousel.

@@ -1,0 +1,274 @@
+//! SHA-256, Ed25519, random numbers and constant-time comparison; the only user of `ring` besides
+//! TLS set-up.
+
+use std::fmt;
+
+use ring::{
+    digest, rand,
+    rand::SecureRandom as _,
+    signature::{self, Ed25519KeyPair, KeyPair as _},
+};
+use thiserror::Error;
+
+use crate::{ids::parse_hex, ids::write_hex};
+
+macro_rules! hash_type {
+    ($(#[$docs:meta])* $name:ident, $len:literal) => {
+        $(#[$docs])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub [u8; $len]);
+
+        impl $name {
+            /// Octets of this hash.
+            pub const LEN: usize = $len;
+
+            /// Reads lower-case hex digits.
+            #[must_use]
+            pub fn from_hex(text: &str) -> Option<Self> {
+                parse_hex(text).map(Self)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_hex(&self.0, formatter)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write_hex(&self.0, formatter)
+            }
+        }
+    };
+}
+
+hash_type!(
+    /// A SHA-256 hash.
+    Digest,
+    32
+);
+hash_type!(
+    /// The first 16 octets of a SHA-256 hash.
+    Hash16,
+    16
+);
+
+/// A SHA-256 computation over pieces.
+#[derive(Clone)]
+pub struct Hasher(digest::Context);
+
+impl Hasher {
+    /// Starts an empty computation.
+    #[must_use]
+    pub fn new() -> Self {
+        Self(digest::Context::new(&digest::SHA256))
+    }
+
+    /// Adds `octets` to what is hashed.
+    pub fn update(&mut self, octets: &[u8]) -> &mut Self {
+        self.0.update(octets);
+        self
+    }
+
+    /// Returns the hash of all that was added.
+    #[must_use]
+    pub fn finish(self) -> Digest {
+        let mut hash = [0; Digest::LEN];
+        hash.copy_from_slice(self.0.finish().as_ref());
+        Digest(hash)
+    }
+}
+
+impl Default for Hasher {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Hasher {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Hasher")
+    }
+}
+
+/// Returns H(the concatenation of `parts`).
+#[must_use]
+pub fn sha256(parts: &[&[u8]]) -> Digest {
+    let mut hasher = Hasher::new();
+    for part in parts {
+        hasher.update(part);
+    }
+    hasher.finish()
+}
+
+/// Returns H16(the concatenation of `parts`): the first 16 octets of the SHA-256 hash.
+#[must_use]
+pub fn h16(parts: &[&[u8]]) -> Hash16 {
+    sha256(parts).into()
+}
+
+impl From<Digest> for Hash16 {
+    fn from(Digest(hash): Digest) -> Self {
+        let mut short = [0; Self::LEN];
+        short.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
+        Self(short)
+    }
+}
+
+/// Compares two secrets in a time that depends on their lengths alone.
+#[must_use]
+pub fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
+    // ring's own comparison is deprecated without a successor; this is the textbook fold.
+    a.len() == b.len()
+        && std::hint::black_box(a.iter().zip(b).fold(0, |difference, (a, b)| difference | (a ^ b)))
+            == 0
+}
+
+/// Returns `N` octets from the system's generator.
+///
+/// # Panics
+///
+/// When the system has no randomness to give; nothing that needs a secret may go on then.
+#[must_use]
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut octets = [0; N];
+    rand::SystemRandom::new().fill(&mut octets).expect("the system's random generator answers");
+    octets
+}
+
+/// Why a key or a signature was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum CryptoError {
+    /// The octets are no Ed25519 private key in PKCS#8 form.
+    #[error("not an Ed25519 private key in PKCS#8 form")]
+    BadKey,
+    /// The signature does not belong to this key and text.
+    #[error("the signature does not match")]
+    BadSignature,
+}
+
+/// An Ed25519 public key.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PublicKey(pub [u8; 32]);
+
+impl PublicKey {
+    /// Returns the key id: the first 8 octets of H(public key) in lower-case hex. A hint only.
+    #[must_use]
+    pub fn key_id(&self) -> String {
+        let mut id = sha256(&[&self.0]).to_string();
+        id.truncate(16);
+        id
+    }
+
+    /// Checks that `signature` was made over `text` with the private half of this key.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::BadSignature`] when it was not.
+    pub fn verify(&self, text: &[u8], signature: &[u8; 64]) -> Result<(), CryptoError> {
+        signature::UnparsedPublicKey::new(&signature::ED25519, &self.0)
+            .verify(text, signature)
+            .map_err(|_| CryptoError::BadSignature)
+    }
+}
+
+impl fmt::Debug for PublicKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_hex(&self.0, formatter)
+    }
+}
+
+/// An Ed25519 private key. It has no text form, so it cannot reach a log.
+pub struct SigningKey(Ed25519KeyPair);
+
+impl SigningKey {
+    /// Makes a key from the system's generator; returns its PKCS#8 form.
+    ///
+    /// # Panics
+    ///
+    /// When the system has no randomness to give.
+    #[must_use]
+    pub fn generate_pkcs8() -> Vec<u8> {
+        Ed25519KeyPair::generate_pkcs8(&rand::SystemRandom::new())
+            .expect("the system's random generator answers")
+            .as_ref()
+            .to_vec()
+    }
+
+    /// Reads a PKCS#8 document (version 1 or 2).
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::BadKey`] when it holds no Ed25519 private key.
+    pub fn from_pkcs8(document: &[u8]) -> Result<Self, CryptoError> {
+        Ed25519KeyPair::from_pkcs8_maybe_unchecked(document)
+            .map(Self)
+            .map_err(|_| CryptoError::BadKey)
+    }
+
+    /// Returns the public half.
+    ///
+    /// # Panics
+    ///
+    /// Never: an Ed25519 public key has 32 octets.
+    #[must_use]
+    pub fn public(&self) -> PublicKey {
+        let octets = self.0.public_key().as_ref();
+        PublicKey(octets.try_into().expect("an Ed25519 public key has 32 octets"))
+    }
+
+    /// Signs `text`.
+    ///
+    /// # Panics
+    ///
+    /// Never: an Ed25519 signature has 64 octets.
+    #[must_use]
+    pub fn sign(&self, text: &[u8]) -> [u8; 64] {
+        self.0.sign(text).as_ref().try_into().expect("an Ed25519 signature has 64 octets")
+    }
+}
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "SigningKey({})", self.public().key_id())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pieces_hash_like_the_whole() {
+        assert_eq!(
+            sha256(&[b"fumocast ", b"test image"]).to_string(),
+            "e3dba8b14015278f0457f4b17ea6d133ef854f9e4d32b6f51c840299b192a245"
+        );
+    }
+
+    #[test]
+    fn a_signature_holds_for_its_text_and_key_alone() {
+        let key = SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()).unwrap();
+        let other = SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()).unwrap();
+        let signature = key.sign(b"text");
+        assert_eq!(key.public().verify(b"text", &signature), Ok(()));
+        assert_eq!(key.public().verify(b"texu", &signature), Err(CryptoError::BadSignature));
+        assert_eq!(other.public().verify(b"text", &signature), Err(CryptoError::BadSignature));
+    }
+
+    #[test]
+    fn a_truncated_key_file_is_refused() {
+        let document = SigningKey::generate_pkcs8();
+        for length in 0..document.len() {
+            assert!(SigningKey::from_pkcs8(&document[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn secrets_of_different_lengths_differ() {
+        assert!(equal_in_constant_time(b"abc", b"abc"));
+        assert!(!equal_in_constant_time(b"abc", b"abd"));
+        assert!(!equal_in_constant_time(b"abc", b"abcd"));
+    }
+}

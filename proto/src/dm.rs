@@ -1,0 +1,1 @@
+//! What the management session says: SyncML and FUMO.

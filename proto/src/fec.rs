@@ -1,0 +1,1 @@
+//! FEC parameters, block partitioning and the codecs.

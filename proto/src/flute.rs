@@ -1,0 +1,1 @@
+//! What goes on air: LCT, ALC and the FDT.

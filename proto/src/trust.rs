@@ -1,0 +1,1 @@
+//! Signed documents, and the hash plan that authenticates packets.

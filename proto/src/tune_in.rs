@@ -1,0 +1,1 @@
+//! The `fumocast:` URL and the window: what arming writes on a device.

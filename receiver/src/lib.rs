@@ -1,0 +1,1 @@
+//! The device agent: tuner, symbol store, verifier, DM client.

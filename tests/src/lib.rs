@@ -1,0 +1,1 @@
+//! Proof: the lab and the helpers of the test families.
