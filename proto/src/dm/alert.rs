@@ -1,0 +1,161 @@
+//! Items of a generic alert (1226): which object, what kind, how grave, what data.
+
+use std::fmt;
+
+use super::{
+    code::Format,
+    syncml::{Item, Location, Meta},
+};
+use crate::wire::WireError;
+
+/// Prefixes that the standard puts before an alert type and many clients leave out.
+const TYPE_PREFIXES: [&str; 2] = ["Reversed-Domain-Name:", "Content-Type:"];
+
+/// One item of a generic alert.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GenericAlert {
+    /// The management object that the alert is about; some alerts of clients leave it out.
+    pub source: Option<String>,
+    /// The kind of alert, without prefix.
+    pub kind: String,
+    /// How the data is written.
+    pub format: Option<Format>,
+    /// How grave it is.
+    pub mark: Mark,
+    /// What it says.
+    pub data: String,
+}
+
+impl GenericAlert {
+    /// Reads an item; a prefix before the type is dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Invalid`] when the item has no type. Answer it with 412.
+    pub fn from_item(item: &Item) -> Result<Self, WireError> {
+        let meta = item.meta.clone().unwrap_or_default();
+        let kind = meta.kind.as_deref().map(bare_type).unwrap_or_default();
+        if kind.is_empty() {
+            return Err(WireError::invalid("alert type", kind, "a reversed domain name"));
+        }
+        Ok(Self {
+            source: item.source.as_ref().map(|source| source.uri.clone()),
+            kind: kind.to_owned(),
+            format: meta.format,
+            mark: meta.mark.as_deref().map(Mark::from_word).unwrap_or_default(),
+            data: item.data.clone().unwrap_or_default(),
+        })
+    }
+
+    /// Returns the item, with the bare type that field servers of FUMO expect.
+    #[must_use]
+    pub fn to_item(&self) -> Item {
+        Item {
+            source: self.source.clone().map(Location::new),
+            meta: Some(Meta {
+                kind: Some(self.kind.clone()),
+                format: self.format.clone(),
+                mark: Some(self.mark.to_string()),
+                ..Meta::default()
+            }),
+            data: Some(self.data.clone()),
+            ..Item::default()
+        }
+    }
+}
+
+fn bare_type(text: &str) -> &str {
+    let text = text.trim();
+    TYPE_PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text).trim()
+}
+
+/// How grave an alert is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Mark {
+    /// Nothing works any more.
+    Fatal,
+    /// Something important failed.
+    Critical,
+    /// Something of little weight failed.
+    Minor,
+    /// Worth a look.
+    Warning,
+    /// For information; also what an absent or unknown mark means.
+    #[default]
+    Informational,
+    /// Of no consequence.
+    Harmless,
+    /// Nobody can say.
+    Indeterminate,
+}
+
+impl Mark {
+    fn from_word(word: &str) -> Self {
+        match word.trim() {
+            "fatal" => Self::Fatal,
+            "critical" => Self::Critical,
+            "minor" => Self::Minor,
+            "warning" => Self::Warning,
+            "harmless" => Self::Harmless,
+            "indeterminate" => Self::Indeterminate,
+            _ => Self::Informational,
+        }
+    }
+}
+
+impl fmt::Display for Mark {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Fatal => "fatal",
+            Self::Critical => "critical",
+            Self::Minor => "minor",
+            Self::Warning => "warning",
+            Self::Informational => "informational",
+            Self::Harmless => "harmless",
+            Self::Indeterminate => "indeterminate",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alert(kind: &str) -> GenericAlert {
+        GenericAlert {
+            source: Some("./FwUpdate/Main".to_owned()),
+            kind: kind.to_owned(),
+            format: Some(Format::Int),
+            mark: Mark::Critical,
+            data: "410".to_owned(),
+        }
+    }
+
+    #[test]
+    fn an_alert_survives_its_item() {
+        let alert = alert("org.example.thing");
+        assert_eq!(GenericAlert::from_item(&alert.to_item()), Ok(alert));
+    }
+
+    #[test]
+    fn a_type_is_the_same_with_and_without_prefix() {
+        for written in [
+            "org.example.thing",
+            "Reversed-Domain-Name: org.example.thing",
+            "Reversed-Domain-Name:org.example.thing",
+            " Content-Type: org.example.thing ",
+        ] {
+            let read = GenericAlert::from_item(&alert(written).to_item()).unwrap();
+            assert_eq!(read.kind, "org.example.thing", "{written}");
+        }
+    }
+
+    #[test]
+    fn an_item_without_type_is_refused_and_an_unknown_mark_is_informational() {
+        assert!(GenericAlert::from_item(&Item::default()).is_err());
+        assert!(GenericAlert::from_item(&alert("Reversed-Domain-Name: ").to_item()).is_err());
+        let mut item = alert("org.example.thing").to_item();
+        item.meta.as_mut().unwrap().mark = Some("purple".to_owned());
+        assert_eq!(GenericAlert::from_item(&item).unwrap().mark, Mark::Informational);
+    }
+}

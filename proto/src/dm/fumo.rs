@@ -1,0 +1,376 @@
+//! Firmware updates by FUMO 1.0: operations, states, result codes, final alerts, and the finer
+//! phases of a device that listens to a broadcast.
+
+use std::{fmt, str::FromStr};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    alert::{GenericAlert, Mark},
+    code::{AlertCode, Format},
+    nodes,
+    syncml::{Alert, CommandId},
+};
+use crate::{ids::Correlator, wire::WireError};
+
+mod result;
+
+pub use result::ResultCode;
+
+/// What an Exec started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// Download only.
+    Download,
+    /// Install what was downloaded.
+    Update,
+    /// Download, and install as soon as practical.
+    DownloadAndUpdate,
+}
+
+impl Operation {
+    const ALL: [Self; 3] = [Self::Download, Self::Update, Self::DownloadAndUpdate];
+
+    /// Returns the node below the FUMO object whose Exec starts the operation.
+    #[must_use]
+    pub const fn node(self) -> &'static str {
+        match self {
+            Self::Download => nodes::fumo::DOWNLOAD,
+            Self::Update => nodes::fumo::UPDATE,
+            Self::DownloadAndUpdate => nodes::fumo::DOWNLOAD_AND_UPDATE,
+        }
+    }
+
+    /// Returns the type of the final alert.
+    #[must_use]
+    pub const fn alert_type(self) -> &'static str {
+        match self {
+            Self::Download => "org.openmobilealliance.dm.firmwareupdate.download",
+            Self::Update => "org.openmobilealliance.dm.firmwareupdate.update",
+            Self::DownloadAndUpdate => "org.openmobilealliance.dm.firmwareupdate.downloadandupdate",
+        }
+    }
+
+    /// Returns the operation whose final alert has this type.
+    #[must_use]
+    pub fn from_alert_type(kind: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|operation| operation.alert_type() == kind)
+    }
+}
+
+/// The end of an operation, as one item of an Alert 1226 carries it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OperationResult {
+    /// The address of the FUMO object.
+    pub object: Option<String>,
+    /// What ended.
+    pub operation: Operation,
+    /// How it ended.
+    pub result: ResultCode,
+    /// The correlator of the Exec; absent if and only if the Exec had none.
+    pub correlator: Option<Correlator>,
+}
+
+impl OperationResult {
+    /// Returns the Alert 1226.
+    #[must_use]
+    pub fn to_alert(&self, id: CommandId) -> Alert {
+        let item = GenericAlert {
+            source: self.object.clone(),
+            kind: self.operation.alert_type().to_owned(),
+            format: Some(Format::Int),
+            mark: self.result.mark(),
+            data: self.result.to_string(),
+        };
+        Alert {
+            id,
+            code: AlertCode::GENERIC,
+            correlator: self.correlator.clone(),
+            items: vec![item.to_item()],
+        }
+    }
+
+    /// Returns the operation result that a generic alert carries; `None` when the alert is of
+    /// another kind.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Invalid`] when the kind is right and the result code is no number.
+    pub fn from_alert(
+        alert: &GenericAlert,
+        correlator: Option<&Correlator>,
+    ) -> Result<Option<Self>, WireError> {
+        let Some(operation) = Operation::from_alert_type(&alert.kind) else { return Ok(None) };
+        Ok(Some(Self {
+            object: alert.source.clone(),
+            operation,
+            result: alert.data.parse()?,
+            correlator: correlator.cloned(),
+        }))
+    }
+}
+
+/// The number in the `State` node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(into = "u16", try_from = "u16")]
+#[repr(u16)]
+pub enum State {
+    /// Nothing goes on, or the device is armed.
+    Idle = 10,
+    /// The download failed.
+    DownloadFailed = 20,
+    /// The download goes on.
+    Downloading = 30,
+    /// The download is complete.
+    Downloaded = 40,
+    /// The package is checked and may be installed.
+    ReadyToUpdate = 50,
+    /// The installation goes on.
+    Updating = 60,
+    /// The installation failed, the package is still there.
+    UpdateFailedDataHeld = 70,
+    /// The installation failed, the package is gone.
+    UpdateFailed = 80,
+    /// The installation succeeded, the package is still there.
+    UpdatedDataHeld = 90,
+    /// The installation succeeded, the package is gone.
+    Updated = 100,
+}
+
+impl State {
+    const ALL: [Self; 10] = [
+        Self::Idle,
+        Self::DownloadFailed,
+        Self::Downloading,
+        Self::Downloaded,
+        Self::ReadyToUpdate,
+        Self::Updating,
+        Self::UpdateFailedDataHeld,
+        Self::UpdateFailed,
+        Self::UpdatedDataHeld,
+        Self::Updated,
+    ];
+
+    /// Returns the number.
+    #[must_use]
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+}
+
+impl From<State> for u16 {
+    fn from(state: State) -> Self {
+        state.number()
+    }
+}
+
+impl TryFrom<u16> for State {
+    type Error = WireError;
+
+    fn try_from(number: u16) -> Result<Self, WireError> {
+        Self::ALL
+            .into_iter()
+            .find(|state| state.number() == number)
+            .ok_or_else(|| WireError::invalid("State", number, "10, 20, … 100"))
+    }
+}
+
+/// Whether the package's data is still on the device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PackageData {
+    /// It is.
+    Held,
+    /// It has been cleaned up.
+    Gone,
+}
+
+macro_rules! phases {
+    ($($(#[$docs:meta])* $name:ident = $word:literal,)*) => {
+        /// What a device really does, in words that are the same in nodes, API and lab.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        pub enum Phase {
+            $($(#[$docs])* #[serde(rename = $word)] $name,)*
+        }
+
+        impl Phase {
+            /// All phases.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// Returns the word.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self { $(Self::$name => $word,)* }
+            }
+        }
+    };
+}
+
+phases! {
+    /// Nothing goes on.
+    Idle = "idle",
+    /// Pinned to a campaign; waits for its window.
+    Armed = "armed",
+    /// Tuned in.
+    Receiving = "receiving",
+    /// Tuned out with a reason; goes on when the reason is gone.
+    Suspended = "suspended",
+    /// Enough symbols for the whole image.
+    Assembled = "assembled",
+    /// The image on the medium has the signed digest.
+    Verified = "verified",
+    /// Verified; the installation waits for its moment.
+    Deferred = "deferred",
+    /// The installer has the image.
+    HandedOver = "handed-over",
+    /// The version read back is the wanted one.
+    Confirmed = "confirmed",
+    /// The operation failed.
+    Failed = "failed",
+    /// The server has the result.
+    Reported = "reported",
+    /// The window went by without the device.
+    Missed = "missed",
+    /// The arming ran out.
+    Expired = "expired",
+    /// The server took the arming back.
+    Disarmed = "disarmed",
+    /// The campaign was refused.
+    Refused = "refused",
+    /// The last window and the repair left symbols missing.
+    Incomplete = "incomplete",
+}
+
+impl Phase {
+    /// Returns the number that the `State` node shows in this phase.
+    #[must_use]
+    pub const fn state(self, data: PackageData) -> State {
+        match (self, data) {
+            (Self::Receiving | Self::Suspended, _) => State::Downloading,
+            (Self::Assembled, _) => State::Downloaded,
+            (Self::Verified | Self::Deferred, _) => State::ReadyToUpdate,
+            (Self::HandedOver, _) => State::Updating,
+            (Self::Confirmed, PackageData::Held) => State::UpdatedDataHeld,
+            (Self::Confirmed, PackageData::Gone) => State::Updated,
+            (Self::Failed, PackageData::Held) => State::UpdateFailedDataHeld,
+            (Self::Failed, PackageData::Gone) => State::UpdateFailed,
+            (Self::Incomplete | Self::Disarmed, PackageData::Held) => State::DownloadFailed,
+            (Self::Incomplete | Self::Disarmed, PackageData::Gone)
+            | (
+                Self::Idle
+                | Self::Armed
+                | Self::Reported
+                | Self::Missed
+                | Self::Expired
+                | Self::Refused,
+                _,
+            ) => State::Idle,
+        }
+    }
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+impl FromStr for Phase {
+    type Err = WireError;
+
+    fn from_str(word: &str) -> Result<Self, WireError> {
+        Self::ALL
+            .iter()
+            .copied()
+            .find(|phase| phase.as_str() == word)
+            .ok_or_else(|| WireError::invalid("phase", word, "a phase such as `armed`"))
+    }
+}
+
+impl ResultCode {
+    /// Returns the mark of the final alert: informational for success alone.
+    #[must_use]
+    pub const fn mark(self) -> Mark {
+        if self.is_success() { Mark::Informational } else { Mark::Critical }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn result() -> OperationResult {
+        OperationResult {
+            object: Some("./FwUpdate/Main".to_owned()),
+            operation: Operation::DownloadAndUpdate,
+            result: ResultCode::CORRUPTED,
+            correlator: Some(Correlator("c-1".to_owned())),
+        }
+    }
+
+    #[test]
+    fn a_result_survives_its_alert() {
+        let alert = result().to_alert(CommandId(3));
+        assert_eq!((alert.code, alert.id), (AlertCode::GENERIC, CommandId(3)));
+        let item = GenericAlert::from_item(&alert.items[0]).unwrap();
+        assert_eq!(item.mark, Mark::Critical);
+        assert_eq!(
+            OperationResult::from_alert(&item, alert.correlator.as_ref()),
+            Ok(Some(result()))
+        );
+    }
+
+    #[test]
+    fn an_exec_without_correlator_gets_an_alert_without_one() {
+        let alert = OperationResult { correlator: None, ..result() }.to_alert(CommandId(1));
+        assert_eq!(alert.correlator, None);
+    }
+
+    #[test]
+    fn foreign_alerts_are_left_alone_and_a_result_that_is_no_number_is_refused() {
+        let mut item = GenericAlert::from_item(&result().to_alert(CommandId(1)).items[0]).unwrap();
+        item.data = "fine".to_owned();
+        assert!(OperationResult::from_alert(&item, None).is_err());
+        item.kind = "org.example".to_owned();
+        assert_eq!(OperationResult::from_alert(&item, None), Ok(None));
+    }
+
+    #[test]
+    fn phases_show_the_states_of_the_design() {
+        use PackageData::{Gone, Held};
+        for (phase, held, gone) in [
+            (Phase::Idle, 10, 10),
+            (Phase::Armed, 10, 10),
+            (Phase::Missed, 10, 10),
+            (Phase::Refused, 10, 10),
+            (Phase::Expired, 10, 10),
+            (Phase::Reported, 10, 10),
+            (Phase::Receiving, 30, 30),
+            (Phase::Suspended, 30, 30),
+            (Phase::Assembled, 40, 40),
+            (Phase::Verified, 50, 50),
+            (Phase::Deferred, 50, 50),
+            (Phase::HandedOver, 60, 60),
+            (Phase::Confirmed, 90, 100),
+            (Phase::Failed, 70, 80),
+            (Phase::Incomplete, 20, 10),
+            (Phase::Disarmed, 20, 10),
+        ] {
+            let states = (phase.state(Held).number(), phase.state(Gone).number());
+            assert_eq!(states, (held, gone), "{phase}");
+        }
+        assert_eq!(Phase::ALL.len(), 16);
+    }
+
+    #[test]
+    fn every_phase_and_state_reads_back() {
+        for phase in Phase::ALL {
+            assert_eq!(phase.as_str().parse(), Ok(*phase));
+        }
+        assert!("done".parse::<Phase>().is_err());
+        for state in State::ALL {
+            assert_eq!(State::try_from(state.number()), Ok(state));
+        }
+        assert!(State::try_from(250).is_err());
+    }
+}

@@ -1,0 +1,104 @@
+//! Names of the nodes that both sides must spell alike.
+
+/// Addresses of the device's description.
+pub mod device {
+    /// Root of DevInfo, sent in the first package of each DM session.
+    pub const INFO: &str = "./DevInfo";
+    /// The device's identifier.
+    pub const ID: &str = "./DevInfo/DevId";
+    /// The maker.
+    pub const MANUFACTURER: &str = "./DevInfo/Man";
+    /// The model.
+    pub const MODEL: &str = "./DevInfo/Mod";
+    /// Version of the DM client.
+    pub const DM_VERSION: &str = "./DevInfo/DmV";
+    /// Language of the device.
+    pub const LANGUAGE: &str = "./DevInfo/Lang";
+    /// Root of DevDetail.
+    pub const DETAIL: &str = "./DevDetail";
+    /// The firmware version that the installer reads back.
+    pub const FIRMWARE_VERSION: &str = "./DevDetail/FwV";
+    /// Root of the accounts.
+    pub const ACCOUNTS: &str = "./DMAcc";
+}
+
+/// Paths below a FUMO object.
+pub mod fumo {
+    /// Name of the package.
+    pub const PACKAGE_NAME: &str = "PkgName";
+    /// Version of the package.
+    pub const PACKAGE_VERSION: &str = "PkgVersion";
+    /// Exec: download only.
+    pub const DOWNLOAD: &str = "Download";
+    /// Where to download from.
+    pub const DOWNLOAD_URL: &str = "Download/PkgURL";
+    /// Exec: install what was downloaded.
+    pub const UPDATE: &str = "Update";
+    /// Exec: download and install.
+    pub const DOWNLOAD_AND_UPDATE: &str = "DownloadAndUpdate";
+    /// Where to download from.
+    pub const DOWNLOAD_AND_UPDATE_URL: &str = "DownloadAndUpdate/PkgURL";
+    /// The state, a number of [`State`](crate::dm::fumo::State).
+    pub const STATE: &str = "State";
+    /// Root of what vendors add.
+    pub const EXT: &str = "Ext";
+}
+
+/// Paths below a FUMO object of the management object `org.fumocast/1.0/Broadcast`.
+pub mod broadcast {
+    /// Identifier of the management object.
+    pub const MO_IDENTIFIER: &str = "org.fumocast/1.0/Broadcast";
+    /// Root of the object.
+    pub const ROOT_NODE: &str = "Ext/Broadcast";
+    /// Version of the object; absent on a device that cannot listen.
+    pub const VERSION: &str = "Ext/Broadcast/Version";
+    /// What [`VERSION`] says.
+    pub const VERSION_VALUE: &str = "1.0";
+    /// Source symbols that a block may have.
+    pub const MAX_BLOCK_SYMBOLS: &str = "Ext/Broadcast/Limits/MaxBlockSymbols";
+    /// KiB of memory for the decoder.
+    pub const MAX_MEMORY: &str = "Ext/Broadcast/Limits/MaxMemory";
+    /// KiB of storage for one reception.
+    pub const MAX_STORAGE: &str = "Ext/Broadcast/Limits/MaxStorage";
+    /// Encodings that the device undoes, separated by commas.
+    pub const ENCODINGS: &str = "Ext/Broadcast/Limits/Encodings";
+    /// Get: version of the stored root. Replace: the envelope of the next root.
+    pub const ROOT: &str = "Ext/Broadcast/Root";
+    /// The envelope of the campaign.
+    pub const CAMPAIGN: &str = "Ext/Broadcast/Campaign";
+    /// The envelope of the manifest.
+    pub const MANIFEST: &str = "Ext/Broadcast/Manifest";
+    /// Parent of the plan headers `0` to `15`.
+    pub const PLAN: &str = "Ext/Broadcast/Plan";
+    /// The server's time in this DM session, decimal UTC seconds.
+    pub const NOW: &str = "Ext/Broadcast/Now";
+    /// Opening of the first window, decimal UTC seconds.
+    pub const OPENS: &str = "Ext/Broadcast/Opens";
+    /// Closing of the first window, decimal UTC seconds.
+    pub const CLOSES: &str = "Ext/Broadcast/Closes";
+    /// Further windows, a line `URL opens closes` each.
+    pub const SESSIONS: &str = "Ext/Broadcast/Sessions";
+    /// The true phase, a word of [`Phase`](crate::dm::fumo::Phase).
+    pub const PHASE: &str = "Ext/Broadcast/Phase";
+    /// Why the device waits or refused, separated by commas.
+    pub const REASONS: &str = "Ext/Broadcast/Reasons";
+    /// Synced symbols per mille.
+    pub const PROGRESS: &str = "Ext/Broadcast/Progress";
+    /// Base URL of the repair.
+    pub const REPAIR: &str = "Ext/Broadcast/Repair";
+    /// Exec: forget the campaign.
+    pub const DISARM: &str = "Ext/Broadcast/Disarm";
+    /// Exec: stop receiving, keep what is held.
+    pub const SUSPEND: &str = "Ext/Broadcast/Suspend";
+    /// Exec: go on receiving.
+    pub const RESUME: &str = "Ext/Broadcast/Resume";
+    /// Seconds over which reports are spread.
+    pub const REPORT_SPREAD: &str = "Ext/Broadcast/Report/Spread";
+    /// No report before this moment, decimal UTC seconds.
+    pub const REPORT_NOT_BEFORE: &str = "Ext/Broadcast/Report/NotBefore";
+    /// Which results are reported: `all`, `failures` or `sample N/M`.
+    pub const REPORT_FILTER: &str = "Ext/Broadcast/Report/Filter";
+
+    /// Number of plan-header nodes.
+    pub const PLAN_NODES: u8 = 16;
+}

@@ -1,0 +1,534 @@
+//! The model of one DM message: what both sides talk in, whatever its form on the wire.
+//!
+//! Order inside an element is the writer's business; the model only knows what is there.
+
+use std::fmt;
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+use super::code::{AlertCode, Format, StatusCode};
+use crate::{ids::Correlator, wire::WireError};
+
+/// The media type of the XML form.
+pub const MEDIA_TYPE_XML: &str = "application/vnd.syncml.dm+xml";
+
+/// One DM message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The header.
+    pub header: Header,
+    /// The commands in their order.
+    pub commands: Vec<Command>,
+    /// Whether this message ends its package.
+    pub is_final: bool,
+}
+
+/// The header of a message (`SyncHdr`); its versions are 1.2 and DM/1.2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Header {
+    /// The same text in each message of a DM session, at most 32 characters.
+    pub session_id: String,
+    /// Counts the messages of each side.
+    pub message_id: MessageId,
+    /// Who shall take the message.
+    pub target: Location,
+    /// Who sends it; the name carries the user name of auth-md5.
+    pub source: Location,
+    /// Where the answer shall go instead of the address used so far.
+    pub respond_to: Option<String>,
+    /// Proof of who sends.
+    pub credential: Option<Credential>,
+    /// `MaxMsgSize` and `MaxObjSize`.
+    pub meta: Option<Meta>,
+}
+
+/// Number of a message, counted by its sender from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MessageId(pub u32);
+
+/// Number of a command within its message; 0 stands for the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u32);
+
+impl CommandId {
+    /// What a Status for the header refers to.
+    pub const HEADER: Self = Self(0);
+}
+
+/// A `Target` or `Source`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Location {
+    /// The address.
+    pub uri: String,
+    /// A name beside it.
+    pub name: Option<String>,
+}
+
+impl Location {
+    /// Returns a location without a name.
+    pub fn new(uri: impl Into<String>) -> Self {
+        Self { uri: uri.into(), name: None }
+    }
+
+    /// Returns a location with a name.
+    pub fn named(uri: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { uri: uri.into(), name: Some(name.into()) }
+    }
+}
+
+/// A `Cred`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Its type and format.
+    pub meta: Meta,
+    /// The proof.
+    pub data: String,
+}
+
+/// Shows the type and not the proof.
+impl fmt::Debug for Credential {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Credential").field("kind", &self.meta.kind).finish_non_exhaustive()
+    }
+}
+
+/// A `Chal`: which proof is wanted, and the nonce for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    /// Type, format and `NextNonce`.
+    pub meta: Meta,
+}
+
+/// A `Meta` with the MetInf elements that DM uses.
+#[derive(Clone, PartialEq, Eq, Default)]
+pub struct Meta {
+    /// How the data is written.
+    pub format: Option<Format>,
+    /// What the data is: a media type, an authentication type or an alert type.
+    pub kind: Option<String>,
+    /// How grave an alert is.
+    pub mark: Option<String>,
+    /// Size of a large object's data as it stands in the messages.
+    pub size: Option<u64>,
+    /// The next nonce in base64.
+    pub next_nonce: Option<String>,
+    /// Octets that the sender takes in one message.
+    pub max_message_size: Option<u64>,
+    /// Octets that the sender takes in one object.
+    pub max_object_size: Option<u64>,
+}
+
+impl Meta {
+    /// Returns a meta with a format alone.
+    #[must_use]
+    pub fn format(format: Format) -> Self {
+        Self { format: Some(format), ..Self::default() }
+    }
+}
+
+/// Leaves out the nonce.
+impl fmt::Debug for Meta {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Meta")
+            .field("format", &self.format)
+            .field("kind", &self.kind)
+            .field("mark", &self.mark)
+            .field("size", &self.size)
+            .field("max_message_size", &self.max_message_size)
+            .field("max_object_size", &self.max_object_size)
+            .finish_non_exhaustive()
+    }
+}
+
+/// An `Item`: one node, or one part of an alert.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Item {
+    /// The node that is acted on.
+    pub target: Option<Location>,
+    /// The node that data comes from.
+    pub source: Option<Location>,
+    /// What the data is.
+    pub meta: Option<Meta>,
+    /// The data; an empty text is data too.
+    pub data: Option<String>,
+    /// Whether the data goes on in the next message.
+    pub more_data: bool,
+}
+
+impl Item {
+    /// Returns an item that names a node, as in a Get.
+    pub fn target(uri: impl Into<String>) -> Self {
+        Self { target: Some(Location::new(uri)), ..Self::default() }
+    }
+
+    /// Returns an item that sets a node to a text.
+    pub fn text(uri: impl Into<String>, text: impl Into<String>) -> Self {
+        Self { meta: Some(Meta::format(Format::Chr)), data: Some(text.into()), ..Self::target(uri) }
+    }
+
+    /// Returns an item that sets a node to octets, as the XML form writes them.
+    pub fn octets(uri: impl Into<String>, octets: &[u8]) -> Self {
+        Self {
+            meta: Some(Meta::format(Format::B64)),
+            data: Some(BASE64_STANDARD.encode(octets)),
+            ..Self::target(uri)
+        }
+    }
+
+    /// Returns an item that reports a node's value, as in Results and in the Replace of DevInfo.
+    pub fn value(uri: impl Into<String>, format: Format, data: impl Into<String>) -> Self {
+        Self {
+            source: Some(Location::new(uri)),
+            meta: Some(Meta::format(format)),
+            data: Some(data.into()),
+            ..Self::default()
+        }
+    }
+
+    /// Returns the address of the target, if there is one.
+    #[must_use]
+    pub fn target_uri(&self) -> Option<&str> {
+        self.target.as_ref().map(|target| target.uri.as_str())
+    }
+
+    /// Returns the address of the source, if there is one.
+    #[must_use]
+    pub fn source_uri(&self) -> Option<&str> {
+        self.source.as_ref().map(|source| source.uri.as_str())
+    }
+
+    /// Returns the octets that the data stands for: base64 is undone when the format says so.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Invalid`] when the data should be base64 and is not.
+    pub fn to_octets(&self) -> Result<Vec<u8>, WireError> {
+        let text = self.data.as_deref().unwrap_or_default();
+        match self.meta.as_ref().and_then(|meta| meta.format.as_ref()) {
+            Some(Format::B64 | Format::Bin) => {
+                let packed: String = text.split_ascii_whitespace().collect();
+                BASE64_STANDARD
+                    .decode(packed)
+                    .map_err(|_| WireError::invalid("data", text, "base64 text"))
+            }
+            _ => Ok(text.as_bytes().to_vec()),
+        }
+    }
+}
+
+/// Names of what a Status can answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Verb {
+    /// The header of a message.
+    Header,
+    /// Creates a node.
+    Add,
+    /// Tells the other side that something happened.
+    Alert,
+    /// All or nothing.
+    Atomic,
+    /// Copies a leaf.
+    Copy,
+    /// Removes a node.
+    Delete,
+    /// Starts something.
+    Exec,
+    /// Reads a node.
+    Get,
+    /// Overwrites a node.
+    Replace,
+    /// Carries what a Get asked for.
+    Results,
+    /// One after the other.
+    Sequence,
+    /// Answers a command.
+    Status,
+}
+
+impl Verb {
+    const ALL: [Self; 12] = [
+        Self::Header,
+        Self::Add,
+        Self::Alert,
+        Self::Atomic,
+        Self::Copy,
+        Self::Delete,
+        Self::Exec,
+        Self::Get,
+        Self::Replace,
+        Self::Results,
+        Self::Sequence,
+        Self::Status,
+    ];
+
+    /// Returns the element name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Header => "SyncHdr",
+            Self::Add => "Add",
+            Self::Alert => "Alert",
+            Self::Atomic => "Atomic",
+            Self::Copy => "Copy",
+            Self::Delete => "Delete",
+            Self::Exec => "Exec",
+            Self::Get => "Get",
+            Self::Replace => "Replace",
+            Self::Results => "Results",
+            Self::Sequence => "Sequence",
+            Self::Status => "Status",
+        }
+    }
+
+    /// Returns the verb that an element name stands for.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|verb| verb.as_str() == name)
+    }
+}
+
+/// One command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// Answers a command of the other side.
+    Status(Status),
+    /// Carries what a Get asked for.
+    Results(Results),
+    /// Tells the other side that something happened.
+    Alert(Alert),
+    /// Starts something.
+    Exec(Box<Exec>),
+    /// Reads nodes.
+    Get(Manage),
+    /// Creates nodes.
+    Add(Manage),
+    /// Overwrites nodes.
+    Replace(Manage),
+    /// Removes nodes.
+    Delete(Manage),
+    /// Copies leaves.
+    Copy(Manage),
+    /// Commands one after the other.
+    Sequence(Group),
+    /// Commands all or nothing.
+    Atomic(Group),
+}
+
+impl Command {
+    /// Returns the name of the command.
+    #[must_use]
+    pub const fn verb(&self) -> Verb {
+        match self {
+            Self::Status(_) => Verb::Status,
+            Self::Results(_) => Verb::Results,
+            Self::Alert(_) => Verb::Alert,
+            Self::Exec(_) => Verb::Exec,
+            Self::Get(_) => Verb::Get,
+            Self::Add(_) => Verb::Add,
+            Self::Replace(_) => Verb::Replace,
+            Self::Delete(_) => Verb::Delete,
+            Self::Copy(_) => Verb::Copy,
+            Self::Sequence(_) => Verb::Sequence,
+            Self::Atomic(_) => Verb::Atomic,
+        }
+    }
+
+    /// Returns the number of the command.
+    #[must_use]
+    pub const fn id(&self) -> CommandId {
+        match self {
+            Self::Status(status) => status.id,
+            Self::Results(results) => results.id,
+            Self::Alert(alert) => alert.id,
+            Self::Exec(exec) => exec.id,
+            Self::Get(manage)
+            | Self::Add(manage)
+            | Self::Replace(manage)
+            | Self::Delete(manage)
+            | Self::Copy(manage) => manage.id,
+            Self::Sequence(group) | Self::Atomic(group) => group.id,
+        }
+    }
+
+    /// Returns whether the other side owes a Status for this command.
+    #[must_use]
+    pub const fn wants_status(&self) -> bool {
+        match self {
+            Self::Status(_) | Self::Results(_) => false,
+            Self::Alert(_)
+            | Self::Exec(_)
+            | Self::Get(_)
+            | Self::Add(_)
+            | Self::Replace(_)
+            | Self::Delete(_)
+            | Self::Copy(_)
+            | Self::Sequence(_)
+            | Self::Atomic(_) => true,
+        }
+    }
+}
+
+/// A `Status`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// Number of this command.
+    pub id: CommandId,
+    /// The message that is answered.
+    pub message_ref: MessageId,
+    /// The command that is answered; [`CommandId::HEADER`] for the header.
+    pub command_ref: CommandId,
+    /// The name of what is answered.
+    pub verb: Verb,
+    /// Targets of what is answered.
+    pub target_refs: Vec<String>,
+    /// Sources of what is answered.
+    pub source_refs: Vec<String>,
+    /// A demand for credentials, or the nonce for the next ones.
+    pub challenge: Option<Challenge>,
+    /// The answer.
+    pub code: StatusCode,
+    /// What belongs to the answer, as a user's input.
+    pub items: Vec<Item>,
+}
+
+impl Status {
+    /// Returns a status without references, challenge and items.
+    #[must_use]
+    pub const fn new(
+        id: CommandId,
+        message_ref: MessageId,
+        command_ref: CommandId,
+        verb: Verb,
+        code: StatusCode,
+    ) -> Self {
+        Self {
+            id,
+            message_ref,
+            command_ref,
+            verb,
+            target_refs: Vec::new(),
+            source_refs: Vec::new(),
+            challenge: None,
+            code,
+            items: Vec::new(),
+        }
+    }
+
+    /// Returns the status for a message's header.
+    #[must_use]
+    pub fn for_header(id: CommandId, header: &Header, code: StatusCode) -> Self {
+        Self {
+            target_refs: vec![header.target.uri.clone()],
+            source_refs: vec![header.source.uri.clone()],
+            ..Self::new(id, header.message_id, CommandId::HEADER, Verb::Header, code)
+        }
+    }
+}
+
+/// A `Results`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Results {
+    /// Number of this command.
+    pub id: CommandId,
+    /// The message of the Get; absent means the first of the package.
+    pub message_ref: Option<MessageId>,
+    /// The Get.
+    pub command_ref: CommandId,
+    /// What holds for all items.
+    pub meta: Option<Meta>,
+    /// The values.
+    pub items: Vec<Item>,
+}
+
+/// An `Alert`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Alert {
+    /// Number of this command.
+    pub id: CommandId,
+    /// What happened.
+    pub code: AlertCode,
+    /// Ties a final alert to its Exec.
+    pub correlator: Option<Correlator>,
+    /// What belongs to it.
+    pub items: Vec<Item>,
+}
+
+/// An `Exec`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exec {
+    /// Number of this command.
+    pub id: CommandId,
+    /// What the final alert will carry.
+    pub correlator: Option<Correlator>,
+    /// What holds for the item.
+    pub meta: Option<Meta>,
+    /// The node to start, and its argument.
+    pub item: Item,
+}
+
+/// A Get, Add, Replace, Delete or Copy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Manage {
+    /// Number of this command.
+    pub id: CommandId,
+    /// What holds for all items that do not say otherwise.
+    pub meta: Option<Meta>,
+    /// The nodes.
+    pub items: Vec<Item>,
+}
+
+impl Manage {
+    /// Returns a command on `items`.
+    #[must_use]
+    pub const fn new(id: CommandId, items: Vec<Item>) -> Self {
+        Self { id, meta: None, items }
+    }
+}
+
+/// A Sequence or Atomic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Group {
+    /// Number of this command.
+    pub id: CommandId,
+    /// What holds for all commands.
+    pub meta: Option<Meta>,
+    /// The commands in their order.
+    pub commands: Vec<Command>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn octets_survive_the_text_form() {
+        let item = Item::octets("./x", &[0, 255, 10]);
+        assert_eq!(item.data.as_deref(), Some("AP8K"));
+        assert_eq!(item.to_octets(), Ok(vec![0, 255, 10]));
+    }
+
+    #[test]
+    fn base64_that_a_peer_wrapped_is_read_and_junk_is_refused() {
+        let wrapped = Item { data: Some("AP\n 8K\n".to_owned()), ..Item::octets("./x", &[]) };
+        assert_eq!(wrapped.to_octets(), Ok(vec![0, 255, 10]));
+        let junk = Item { data: Some("%".to_owned()), ..Item::octets("./x", &[]) };
+        assert!(junk.to_octets().is_err());
+    }
+
+    #[test]
+    fn every_verb_reads_back_from_its_name() {
+        for verb in Verb::ALL {
+            assert_eq!(Verb::from_name(verb.as_str()), Some(verb));
+        }
+        assert_eq!(Verb::from_name("Map"), None);
+    }
+
+    #[test]
+    fn a_nonce_and_a_proof_stay_out_of_the_debug_form() {
+        let meta = Meta { next_nonce: Some("c2VjcmV0".to_owned()), ..Meta::default() };
+        let credential = Credential { meta: meta.clone(), data: "proof".to_owned() };
+        let shown = format!("{meta:?} {credential:?}");
+        assert!(!shown.contains("c2VjcmV0") && !shown.contains("proof"), "{shown}");
+    }
+}
