@@ -1,0 +1,9 @@
+//! Campaigns: what was signed, when it goes on air, how it stands.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`model`] | a campaign and its window |
+//! | [`rollout`] | what to do next, as a pure function of stored state |
+
+pub mod model;
+pub mod rollout;

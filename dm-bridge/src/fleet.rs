@@ -1,0 +1,18 @@
+//! The fleet: devices, campaigns, armings, and where they are kept.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`device`] | a device, its credentials and nonces |
+//! | [`arming`] | one attempt to arm one device for one campaign |
+//! | [`store`] | what a store must do, and the changes it takes |
+//! | [`audit`] | the chained log of changes |
+//! | [`memory`] | the store for tests and trials |
+
+pub mod arming;
+pub mod audit;
+pub mod device;
+pub mod memory;
+pub mod store;
+
+#[cfg(test)]
+pub(crate) mod contract;

@@ -1,0 +1,215 @@
+//! The test-suite that every store passes.
+
+use proto::{
+    crypto::Digest,
+    ids::{CampaignId, ClassId, Correlator, DeviceId, VendorId},
+    time::Utc,
+};
+
+use super::{
+    arming::{Arming, ArmingPhase},
+    audit::{Actor, Audit},
+    device::{Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, Nonce, Secret},
+    store::{Change, FleetStore, StoreError},
+};
+use crate::campaign::model::{Air, CampaignState, Window, samples};
+
+/// Runs the whole suite, each part on an empty store.
+pub(crate) async fn run<S, F, R>(empty: F)
+where
+    S: FleetStore,
+    F: Fn() -> R,
+    R: Future<Output = S>,
+{
+    rows_are_read_as_they_were_written(&empty().await).await;
+    a_row_changes_only_from_the_version_it_was_read_at(&empty().await).await;
+    a_batch_is_made_as_a_whole_or_not_at_all(&empty().await).await;
+    every_change_leaves_one_sealed_line(&empty().await).await;
+    no_two_attempts_share_a_correlator(&empty().await).await;
+    the_latest_attempt_speaks_for_the_device(&empty().await).await;
+    campaigns_come_in_the_order_of_creation(&empty().await).await;
+    what_is_not_there_is_none(&empty().await).await;
+}
+
+/// Returns an enrolled device with every field set.
+pub(crate) fn device(name: &str) -> Device {
+    Device {
+        id: id(name),
+        version: 0,
+        manufacturer: "fumocast".to_owned(),
+        model: "lab".to_owned(),
+        vendor: VendorId([1; 16]),
+        class: ClassId([2; 16]),
+        url: "http://127.0.0.1:8080/dm".to_owned(),
+        object: DEFAULT_FUMO_OBJECT.to_owned(),
+        auth: DeviceAuth {
+            user: name.to_owned(),
+            secret: Secret("PtEdr8lBQ45IbT1bZIkrOQ==".to_owned()),
+            next_nonce: Some(Nonce([5; 16])),
+            challenge: Some(Challenge {
+                nonce: Nonce([6; 16]),
+                session: "1A".to_owned(),
+                made: Utc(1_234),
+            }),
+            failures: 2,
+            failing_since: Utc(1_200),
+        },
+        firmware_version: Some("1.0".to_owned()),
+        enrolled: Utc(1_000),
+        last_seen: Some(Utc(1_234)),
+    }
+}
+
+fn id(name: &str) -> DeviceId {
+    name.parse().unwrap()
+}
+
+fn audit() -> Audit {
+    Audit { actor: Actor::Operator, action: "test.change", subject: "s".into(), detail: "d".into() }
+}
+
+fn attempt(name: &str, number: u32, correlator: &str) -> Arming {
+    let campaign = samples::running().id;
+    Arming::pending(id(name), campaign, number, Correlator(correlator.to_owned()), Utc(5))
+}
+
+async fn put(store: &impl FleetStore, change: impl Into<Change>) {
+    store.apply(Utc(1), audit(), vec![change.into()]).await.unwrap();
+}
+
+async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
+    let mut plain = device("plain");
+    plain.auth.next_nonce = None;
+    plain.auth.challenge = None;
+    plain.firmware_version = None;
+    plain.last_seen = None;
+    for row in [device("full"), plain] {
+        put(store, row.clone()).await;
+        let stored = store.device(&row.id).await.unwrap().unwrap();
+        assert_eq!(stored, Device { version: 1, ..row });
+    }
+
+    let mut campaign = samples::running();
+    campaign.terms.sequence = u64::MAX;
+    campaign.problem = Some("none".to_owned());
+    put(store, campaign.clone()).await;
+    campaign.version = 1;
+    assert_eq!(store.campaign(campaign.id).await.unwrap().unwrap(), campaign);
+    campaign.window = None;
+    campaign.air = None;
+    campaign.problem = None;
+    campaign.state = CampaignState::Created;
+    put(store, campaign.clone()).await;
+    campaign.version = 2;
+    assert_eq!(store.campaign(campaign.id).await.unwrap().unwrap(), campaign);
+    let window = Window { opens: Utc(3), closes: Utc(9), revision: 4 };
+    campaign.window = Some(window);
+    campaign.air = samples::running().air.map(|air| Air { opened: false, ..air });
+    put(store, campaign.clone()).await;
+    campaign.version = 3;
+    assert_eq!(store.campaign(campaign.id).await.unwrap().unwrap(), campaign);
+
+    for phase in ArmingPhase::ALL {
+        let mut row = attempt("full", 1 + u32::try_from(row_number(*phase)).unwrap(), phase.word());
+        row.phase = *phase;
+        row.result_code = Some(599);
+        row.reason = Some("said so".to_owned());
+        row.read_back = Some("2.0".to_owned());
+        row.armed_revision = 3;
+        put(store, row.clone()).await;
+        let stored = store.arming(&row.correlator).await.unwrap().unwrap();
+        assert_eq!(stored, Arming { version: 1, ..row });
+    }
+}
+
+fn row_number(phase: ArmingPhase) -> usize {
+    ArmingPhase::ALL.iter().position(|other| *other == phase).unwrap()
+}
+
+async fn a_row_changes_only_from_the_version_it_was_read_at(store: &impl FleetStore) {
+    put(store, device("a")).await;
+    let again = store.apply(Utc(1), audit(), vec![device("a").into()]).await;
+    assert!(matches!(again, Err(StoreError::Conflict("device"))), "{again:?}");
+
+    let read = store.device(&id("a")).await.unwrap().unwrap();
+    put(store, Device { model: "first".to_owned(), ..read.clone() }).await;
+    let late = Device { model: "second".to_owned(), ..read };
+    let refused = store.apply(Utc(1), audit(), vec![late.into()]).await;
+    assert!(matches!(refused, Err(StoreError::Conflict("device"))), "{refused:?}");
+    assert_eq!(store.device(&id("a")).await.unwrap().unwrap().model, "first");
+
+    let absent = Device { version: 3, ..device("b") };
+    assert!(store.apply(Utc(1), audit(), vec![absent.into()]).await.is_err());
+}
+
+async fn a_batch_is_made_as_a_whole_or_not_at_all(store: &impl FleetStore) {
+    put(store, device("a")).await;
+    let stale = attempt("a", 1, "one");
+    put(store, stale.clone()).await;
+    let batch = vec![device("b").into(), samples::running().into(), stale.into()];
+    let lines = store.audit_tail(100).await.unwrap().len();
+    assert!(store.apply(Utc(1), audit(), batch).await.is_err());
+    assert!(store.device(&id("b")).await.unwrap().is_none());
+    assert!(store.campaigns().await.unwrap().is_empty());
+    assert_eq!(store.audit_tail(100).await.unwrap().len(), lines);
+}
+
+async fn every_change_leaves_one_sealed_line(store: &impl FleetStore) {
+    for name in ["a", "b", "c"] {
+        put(store, device(name)).await;
+    }
+    let lines = store.audit_tail(100).await.unwrap();
+    assert_eq!(lines.iter().map(|line| line.number).collect::<Vec<_>>(), [1, 2, 3]);
+    let mut seal = Digest([0; 32]);
+    for line in &lines {
+        assert!(line.follows(&seal));
+        seal = line.seal;
+    }
+    let last = store.audit_tail(1).await.unwrap();
+    assert_eq!(last, lines[2..]);
+}
+
+async fn no_two_attempts_share_a_correlator(store: &impl FleetStore) {
+    put(store, attempt("a", 1, "same")).await;
+    let second = store.apply(Utc(1), audit(), vec![attempt("b", 1, "same").into()]).await;
+    assert!(matches!(second, Err(StoreError::Conflict(_))), "{second:?}");
+}
+
+async fn the_latest_attempt_speaks_for_the_device(store: &impl FleetStore) {
+    let campaign = samples::running().id;
+    let failed = Arming { phase: ArmingPhase::Failed, ..attempt("a", 1, "a1") };
+    put(store, failed).await;
+    put(store, attempt("a", 2, "a2")).await;
+    put(store, attempt("b", 1, "b1")).await;
+    let other = Arming { campaign: CampaignId([8; 16]), ..attempt("a", 1, "other") };
+    put(store, other).await;
+
+    let latest = store.campaign_armings(campaign).await.unwrap();
+    let seen: Vec<_> = latest.iter().map(|row| (row.device.as_str(), row.attempt)).collect();
+    assert_eq!(seen, [("a", 2), ("b", 1)]);
+    let tally = store.tally(campaign).await.unwrap();
+    assert_eq!(tally.into_iter().collect::<Vec<_>>(), [(ArmingPhase::Pending, 2)]);
+    let of_a = store.device_armings(&id("a")).await.unwrap();
+    let seen: Vec<_> = of_a.iter().map(|row| row.correlator.0.as_str()).collect();
+    assert_eq!(seen, ["a1", "a2", "other"]);
+}
+
+async fn campaigns_come_in_the_order_of_creation(store: &impl FleetStore) {
+    for octet in [9, 3, 7] {
+        let mut campaign = samples::running();
+        campaign.id = CampaignId([octet; 16]);
+        campaign.created = Utc(1);
+        put(store, campaign).await;
+    }
+    let order: Vec<_> = store.campaigns().await.unwrap().iter().map(|row| row.id.0[0]).collect();
+    assert_eq!(order, [9, 3, 7]);
+}
+
+async fn what_is_not_there_is_none(store: &impl FleetStore) {
+    assert!(store.device(&id("a")).await.unwrap().is_none());
+    assert!(store.devices().await.unwrap().is_empty());
+    assert!(store.campaign(CampaignId([0; 16])).await.unwrap().is_none());
+    assert!(store.arming(&Correlator("none".to_owned())).await.unwrap().is_none());
+    assert!(store.tally(CampaignId([0; 16])).await.unwrap().is_empty());
+    assert!(store.audit_tail(10).await.unwrap().is_empty());
+}

@@ -1,0 +1,95 @@
+//! A device as the bridge knows it: who it is, how it proves it, when it was last heard.
+
+use std::{fmt, time::Duration};
+
+use proto::{
+    ids::{ClassId, DeviceId, VendorId},
+    time::Utc,
+};
+
+/// The FUMO object of a device unless it was enrolled with another.
+pub const DEFAULT_FUMO_OBJECT: &str = "./FwUpdate/Main";
+
+/// A device that was enrolled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its `./DevInfo/DevId`.
+    pub id: DeviceId,
+    /// Row version for compare-and-set; 0 before it was stored.
+    pub version: u64,
+    /// Maker, as enrolled.
+    pub manufacturer: String,
+    /// Model, as enrolled.
+    pub model: String,
+    /// Vendor that the manifest must name.
+    pub vendor: VendorId,
+    /// Class that the manifest must list.
+    pub class: ClassId,
+    /// Where the device reaches this server, as it was told at enrolment.
+    pub url: String,
+    /// Place of its FUMO object.
+    pub object: String,
+    /// How it proves who it is.
+    pub auth: DeviceAuth,
+    /// `./DevDetail/FwV` as last read.
+    pub firmware_version: Option<String>,
+    /// When it was enrolled.
+    pub enrolled: Utc,
+    /// When it last proved who it is.
+    pub last_seen: Option<Utc>,
+}
+
+/// Credentials of a device, and what keeps them from being used twice.
+///
+/// # Source
+///
+/// Security facts 7.2 and 7.4.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceAuth {
+    /// User name of the device's client credentials.
+    pub user: String,
+    /// B64(MD5(user ":" password)); the password itself is not kept.
+    pub secret: Secret,
+    /// The nonce that was handed out for the next session; it stays until it is used.
+    pub next_nonce: Option<Nonce>,
+    /// The nonce of the latest challenge; void after [`CHALLENGE_LIFETIME`].
+    pub challenge: Option<Challenge>,
+    /// Failures since `failing_since`.
+    pub failures: u32,
+    /// When the first of those failures was.
+    pub failing_since: Utc,
+}
+
+/// How long the answer to a challenge is awaited.
+pub const CHALLENGE_LIFETIME: Duration = Duration::from_secs(600);
+
+/// A nonce that was sent in a challenge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    /// The nonce.
+    pub nonce: Nonce,
+    /// The DM session that it belongs to.
+    pub session: String,
+    /// When it was made.
+    pub made: Utc,
+}
+
+/// Octets that make a credential good for one use. It has no text form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Nonce(pub [u8; 16]);
+
+impl fmt::Debug for Nonce {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Nonce")
+    }
+}
+
+/// A text that must not reach a log.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Secret")
+    }
+}

@@ -1,0 +1,168 @@
+//! The fleet in memory: for tests, and the yardstick for the other stores.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use proto::{
+    ids::{CampaignId, Correlator, DeviceId},
+    time::Utc,
+};
+
+use super::{
+    arming::Arming,
+    audit::{Audit, AuditLine},
+    device::Device,
+    store::{Change, FleetStore, StoreError, Tally},
+};
+use crate::campaign::model::Campaign;
+
+/// A fleet that is gone with the process.
+#[derive(Debug, Default)]
+pub struct MemoryStore(Mutex<Tables>);
+
+type ArmingKey = (DeviceId, CampaignId, u32);
+
+#[derive(Debug, Default)]
+struct Tables {
+    devices: BTreeMap<DeviceId, Device>,
+    campaigns: BTreeMap<CampaignId, Campaign>,
+    created: Vec<CampaignId>,
+    armings: BTreeMap<ArmingKey, Arming>,
+    correlators: BTreeMap<Correlator, ArmingKey>,
+    audit: Vec<AuditLine>,
+}
+
+impl MemoryStore {
+    fn tables(&self) -> MutexGuard<'_, Tables> {
+        // A panic elsewhere leaves whole rows: every change is checked before any is made.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn key(arming: &Arming) -> ArmingKey {
+    (arming.device.clone(), arming.campaign, arming.attempt)
+}
+
+impl Tables {
+    fn check(&self, change: &Change) -> Result<(), StoreError> {
+        let (what, stored, carried) = match change {
+            Change::Device(row) => {
+                ("device", self.devices.get(&row.id).map(|found| found.version), row.version)
+            }
+            Change::Campaign(row) => {
+                ("campaign", self.campaigns.get(&row.id).map(|found| found.version), row.version)
+            }
+            Change::Arming(row) => {
+                let taken = self.correlators.get(&row.correlator);
+                if taken.is_some_and(|holder| *holder != key(row)) {
+                    return Err(StoreError::Conflict("correlator"));
+                }
+                ("arming", self.armings.get(&key(row)).map(|found| found.version), row.version)
+            }
+        };
+        if stored.unwrap_or(0) == carried { Ok(()) } else { Err(StoreError::Conflict(what)) }
+    }
+
+    fn make(&mut self, change: Change) {
+        match change {
+            Change::Device(mut row) => {
+                row.version += 1;
+                self.devices.insert(row.id.clone(), *row);
+            }
+            Change::Campaign(mut row) => {
+                row.version += 1;
+                if self.campaigns.insert(row.id, (*row).clone()).is_none() {
+                    self.created.push(row.id);
+                }
+            }
+            Change::Arming(mut row) => {
+                row.version += 1;
+                self.correlators.insert(row.correlator.clone(), key(&row));
+                self.armings.insert(key(&row), *row);
+            }
+        }
+    }
+
+    fn latest(&self, id: CampaignId) -> BTreeMap<&DeviceId, &Arming> {
+        // Attempts of a device come in rising order, so the last one stays.
+        self.armings
+            .values()
+            .filter(|row| row.campaign == id)
+            .map(|row| (&row.device, row))
+            .collect()
+    }
+}
+
+#[async_trait]
+impl FleetStore for MemoryStore {
+    async fn apply(&self, at: Utc, audit: Audit, changes: Vec<Change>) -> Result<(), StoreError> {
+        let mut tables = self.tables();
+        changes.iter().try_for_each(|change| tables.check(change))?;
+        for change in changes {
+            tables.make(change);
+        }
+        let previous = tables.audit.last().map(|line| (line.number, line.seal));
+        tables.audit.push(AuditLine::after(previous, at, audit));
+        Ok(())
+    }
+
+    async fn device(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
+        Ok(self.tables().devices.get(id).cloned())
+    }
+
+    async fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        Ok(self.tables().devices.values().cloned().collect())
+    }
+
+    async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, StoreError> {
+        Ok(self.tables().campaigns.get(&id).cloned())
+    }
+
+    async fn campaigns(&self) -> Result<Vec<Campaign>, StoreError> {
+        let tables = self.tables();
+        Ok(tables.created.iter().filter_map(|id| tables.campaigns.get(id)).cloned().collect())
+    }
+
+    async fn campaign_armings(&self, id: CampaignId) -> Result<Vec<Arming>, StoreError> {
+        Ok(self.tables().latest(id).into_values().cloned().collect())
+    }
+
+    async fn device_armings(&self, id: &DeviceId) -> Result<Vec<Arming>, StoreError> {
+        let tables = self.tables();
+        Ok(tables.armings.values().filter(|row| row.device == *id).cloned().collect())
+    }
+
+    async fn arming(&self, correlator: &Correlator) -> Result<Option<Arming>, StoreError> {
+        let tables = self.tables();
+        let key = tables.correlators.get(correlator);
+        Ok(key.and_then(|key| tables.armings.get(key)).cloned())
+    }
+
+    async fn tally(&self, id: CampaignId) -> Result<Tally, StoreError> {
+        let tables = self.tables();
+        let mut tally = Tally::new();
+        for row in tables.latest(id).into_values() {
+            *tally.entry(row.phase).or_default() += 1;
+        }
+        Ok(tally)
+    }
+
+    async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+        let tables = self.tables();
+        let skipped = tables.audit.len().saturating_sub(usize::try_from(limit).unwrap_or(0));
+        Ok(tables.audit.iter().skip(skipped).cloned().collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_memory_store_keeps_the_contract() {
+        crate::fleet::contract::run(|| async { MemoryStore::default() }).await;
+    }
+}

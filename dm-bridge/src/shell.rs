@@ -1,0 +1,3 @@
+//! Sockets, files, clocks and tasks.
+
+pub mod store;

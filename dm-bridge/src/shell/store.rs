@@ -1,0 +1,3 @@
+//! Where the fleet is kept.
+
+pub mod sqlite;

@@ -1,0 +1,348 @@
+//! The fleet in one SQLite file.
+//!
+//! Write-ahead logging lets the command line work beside a running server; every write takes the
+//! write lock at its beginning, so that a change is computed and made without another in between.
+//! `PRAGMA user_version` is the schema version; [`MIGRATIONS`] lead from each to the next.
+
+mod rows;
+
+use std::{path::Path, str::FromStr as _, time::Duration};
+
+use async_trait::async_trait;
+use proto::{
+    crypto::Digest,
+    ids::{CampaignId, ComponentId, Correlator, DeviceId},
+    time::Utc,
+};
+use sqlx::{
+    Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use self::rows::{int, read_arming, read_campaign, read_device, read_line, unavailable};
+use crate::{
+    campaign::model::Campaign,
+    fleet::{
+        arming::Arming,
+        audit::{Audit, AuditLine},
+        device::Device,
+        store::{Change, FleetStore, StoreError, Tally},
+    },
+};
+
+/// Each entry leads from the schema version of its index to the next.
+const MIGRATIONS: [&str; 1] = [include_str!("sqlite/schema_1.sql")];
+
+/// How long a writer waits for another one.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections of one process.
+const MAX_CONNECTIONS: u32 = 4;
+
+/// The fleet in one SQLite file.
+#[derive(Debug, Clone)]
+pub struct SqliteStore(SqlitePool);
+
+impl SqliteStore {
+    /// Opens the file, makes it when it is missing, and brings its schema up to date.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::TooNew`] for a file of a later version, [`StoreError::Unavailable`] when it
+    /// cannot be opened or is no database.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        let url = "sqlite://";
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(unavailable("be named"))?
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT);
+        let pool = SqlitePoolOptions::new()
+            .max_connections(MAX_CONNECTIONS)
+            .connect_with(options)
+            .await
+            .map_err(unavailable("be opened"))?;
+        let store = Self(pool);
+        store.migrate().await?;
+        Ok(store)
+    }
+
+    /// Closes all connections.
+    pub async fn close(&self) {
+        self.0.close().await;
+    }
+
+    async fn migrate(&self) -> Result<(), StoreError> {
+        let mut writing = self.begin().await?;
+        let found: i64 = sqlx::query_scalar("PRAGMA user_version")
+            .fetch_one(&mut *writing)
+            .await
+            .map_err(unavailable("tell its version"))?;
+        let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
+        if found > known {
+            return Err(StoreError::TooNew { found, known });
+        }
+        let done = usize::try_from(found).unwrap_or(0);
+        if done == MIGRATIONS.len() {
+            return Ok(());
+        }
+        for migration in MIGRATIONS.iter().skip(done) {
+            sqlx::raw_sql(migration)
+                .execute(&mut *writing)
+                .await
+                .map_err(unavailable("be migrated"))?;
+        }
+        sqlx::raw_sql(&format!("PRAGMA user_version = {known}"))
+            .execute(&mut *writing)
+            .await
+            .map_err(unavailable("be migrated"))?;
+        writing.commit().await.map_err(unavailable("be migrated"))
+    }
+
+    async fn begin(&self) -> Result<Transaction<'_, Sqlite>, StoreError> {
+        self.0.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))
+    }
+}
+
+async fn make(connection: &mut SqliteConnection, change: Change) -> Result<(), StoreError> {
+    match change {
+        Change::Device(row) => rows::write_device(connection, &row).await,
+        Change::Campaign(row) => rows::write_campaign(connection, &row).await,
+        Change::Arming(row) => rows::write_arming(connection, &row).await,
+    }
+}
+
+async fn append(
+    connection: &mut SqliteConnection,
+    at: Utc,
+    audit: Audit,
+) -> Result<(), StoreError> {
+    let last = sqlx::query("SELECT number, seal FROM audit ORDER BY number DESC LIMIT 1")
+        .fetch_optional(&mut *connection)
+        .await
+        .map_err(unavailable("read its log"))?;
+    let previous = match last {
+        Some(row) => Some((rows::unsigned(&row, "number")?, Digest(rows::array(&row, "seal")?))),
+        None => None,
+    };
+    let line = AuditLine::after(previous, at, audit);
+    sqlx::query("INSERT INTO audit (number, at, actor, action, subject, detail, seal) VALUES (?, ?, ?, ?, ?, ?, ?)")
+        .bind(int(line.number))
+        .bind(int(line.at.0))
+        .bind(line.actor)
+        .bind(line.action)
+        .bind(line.subject)
+        .bind(line.detail)
+        .bind(line.seal.0.to_vec())
+        .execute(connection)
+        .await
+        .map_err(unavailable("append to its log"))?;
+    Ok(())
+}
+
+const SELECT_LATEST: &str = "SELECT * FROM arming AS a WHERE campaign = ? AND attempt = \
+    (SELECT MAX(attempt) FROM arming AS b WHERE b.campaign = a.campaign AND b.device = a.device) \
+    ORDER BY device";
+
+const SELECT_TALLY: &str = "SELECT phase, COUNT(*) AS devices FROM arming AS a \
+    WHERE campaign = ? AND attempt = \
+    (SELECT MAX(attempt) FROM arming AS b WHERE b.campaign = a.campaign AND b.device = a.device) \
+    GROUP BY phase";
+
+#[async_trait]
+impl FleetStore for SqliteStore {
+    async fn apply(&self, at: Utc, audit: Audit, changes: Vec<Change>) -> Result<(), StoreError> {
+        let mut writing = self.begin().await?;
+        for change in changes {
+            make(&mut writing, change).await?;
+        }
+        append(&mut writing, at, audit).await?;
+        writing.commit().await.map_err(unavailable("commit a change"))
+    }
+
+    async fn device(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
+        let row = sqlx::query("SELECT * FROM device WHERE id = ?")
+            .bind(id.as_str())
+            .fetch_optional(&self.0)
+            .await
+            .map_err(unavailable("read a device"))?;
+        row.map(|row| read_device(&row)).transpose()
+    }
+
+    async fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM device ORDER BY id")
+            .fetch_all(&self.0)
+            .await
+            .map_err(unavailable("read the devices"))?;
+        rows.iter().map(read_device).collect()
+    }
+
+    async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, StoreError> {
+        let row = sqlx::query("SELECT * FROM campaign WHERE id = ?")
+            .bind(id.to_string())
+            .fetch_optional(&self.0)
+            .await
+            .map_err(unavailable("read a campaign"))?;
+        let Some(row) = row else { return Ok(None) };
+        let mut campaign = read_campaign(&row)?;
+        self.add_plan_headers(&mut campaign).await?;
+        Ok(Some(campaign))
+    }
+
+    async fn campaigns(&self) -> Result<Vec<Campaign>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM campaign ORDER BY number")
+            .fetch_all(&self.0)
+            .await
+            .map_err(unavailable("read the campaigns"))?;
+        let mut campaigns = rows.iter().map(read_campaign).collect::<Result<Vec<_>, _>>()?;
+        for campaign in &mut campaigns {
+            self.add_plan_headers(campaign).await?;
+        }
+        Ok(campaigns)
+    }
+
+    async fn campaign_armings(&self, id: CampaignId) -> Result<Vec<Arming>, StoreError> {
+        let rows = sqlx::query(SELECT_LATEST)
+            .bind(id.to_string())
+            .fetch_all(&self.0)
+            .await
+            .map_err(unavailable("read the armings of a campaign"))?;
+        rows.iter().map(read_arming).collect()
+    }
+
+    async fn device_armings(&self, id: &DeviceId) -> Result<Vec<Arming>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM arming WHERE device = ? ORDER BY campaign, attempt")
+            .bind(id.as_str())
+            .fetch_all(&self.0)
+            .await
+            .map_err(unavailable("read the armings of a device"))?;
+        rows.iter().map(read_arming).collect()
+    }
+
+    async fn arming(&self, correlator: &Correlator) -> Result<Option<Arming>, StoreError> {
+        let row = sqlx::query("SELECT * FROM arming WHERE correlator = ?")
+            .bind(&correlator.0)
+            .fetch_optional(&self.0)
+            .await
+            .map_err(unavailable("read an arming"))?;
+        row.map(|row| read_arming(&row)).transpose()
+    }
+
+    async fn tally(&self, id: CampaignId) -> Result<Tally, StoreError> {
+        let rows = sqlx::query(SELECT_TALLY)
+            .bind(id.to_string())
+            .fetch_all(&self.0)
+            .await
+            .map_err(unavailable("count the armings of a campaign"))?;
+        let entry = |row| Ok((rows::parsed(row, "phase")?, rows::unsigned(row, "devices")?));
+        rows.iter().map(entry).collect()
+    }
+
+    async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
+        let rows = sqlx::query("SELECT * FROM audit ORDER BY number DESC LIMIT ?")
+            .bind(limit)
+            .fetch_all(&self.0)
+            .await
+            .map_err(unavailable("read its log"))?;
+        rows.iter().rev().map(read_line).collect()
+    }
+}
+
+impl SqliteStore {
+    async fn add_plan_headers(&self, campaign: &mut Campaign) -> Result<(), StoreError> {
+        let rows = sqlx::query("SELECT component, header FROM plan_header WHERE campaign = ?")
+            .bind(campaign.id.to_string())
+            .fetch_all(&self.0)
+            .await
+            .map_err(unavailable("read the plan headers"))?;
+        for row in rows {
+            let component: u8 = rows::number(&row, "component")?;
+            let header: Vec<u8> =
+                row.try_get("header").map_err(unavailable("read a plan header"))?;
+            campaign.papers.plan_headers.insert(ComponentId(component), header);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fleet::contract;
+
+    #[tokio::test]
+    async fn the_sqlite_store_keeps_the_contract() {
+        let folder = tempfile::tempdir().unwrap();
+        let count = std::cell::Cell::new(0);
+        contract::run(|| {
+            count.set(count.get() + 1);
+            let path = folder.path().join(format!("{}.db", count.get()));
+            async move { SqliteStore::open(&path).await.unwrap() }
+        })
+        .await;
+    }
+
+    #[tokio::test]
+    async fn what_was_written_is_there_after_reopening() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fleet.db");
+        let audit = Audit {
+            actor: crate::fleet::audit::Actor::Operator,
+            action: "test.change",
+            subject: String::new(),
+            detail: String::new(),
+        };
+        let store = SqliteStore::open(&path).await.unwrap();
+        store.apply(Utc(1), audit, vec![contract::device("a").into()]).await.unwrap();
+        store.close().await;
+        let store = SqliteStore::open(&path).await.unwrap();
+        assert_eq!(store.devices().await.unwrap().len(), 1);
+        assert_eq!(store.audit_tail(9).await.unwrap().len(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_file_of_a_later_version_is_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fleet.db");
+        let store = SqliteStore::open(&path).await.unwrap();
+        sqlx::raw_sql("PRAGMA user_version = 99").execute(&store.0).await.unwrap();
+        store.close().await;
+        let refused = SqliteStore::open(&path).await.unwrap_err();
+        assert!(matches!(refused, StoreError::TooNew { found: 99, .. }), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_database_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fleet.db");
+        std::fs::write(&path, [b'x'; 5_000]).unwrap();
+        assert!(SqliteStore::open(&path).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn two_writers_at_once_both_get_through() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fleet.db");
+        let stores =
+            [SqliteStore::open(&path).await.unwrap(), SqliteStore::open(&path).await.unwrap()];
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..20 {
+            let store = stores[number % 2].clone();
+            tasks.spawn(async move {
+                let audit = Audit {
+                    actor: crate::fleet::audit::Actor::Operator,
+                    action: "test.change",
+                    subject: String::new(),
+                    detail: String::new(),
+                };
+                let row = contract::device(&format!("device-{number}"));
+                store.apply(Utc(1), audit, vec![row.into()]).await.unwrap();
+            });
+        }
+        tasks.join_all().await;
+        assert_eq!(stores[0].audit_tail(100).await.unwrap().len(), 20);
+    }
+}

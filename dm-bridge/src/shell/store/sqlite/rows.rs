@@ -1,0 +1,384 @@
+//! Table rows and the types of the core, converted in both directions.
+
+use std::{error::Error, fmt::Display, str::FromStr};
+
+use proto::{
+    crypto::Digest,
+    ids::{Correlator, Tsi},
+    time::Utc,
+};
+use sqlx::{Decode, Row as _, Sqlite, SqliteConnection, Type, sqlite::SqliteRow};
+
+use crate::{
+    campaign::model::{Air, Campaign, Papers, Place, Terms, Window},
+    fleet::{
+        arming::Arming,
+        audit::AuditLine,
+        device::{Challenge, Device, DeviceAuth, Nonce, Secret},
+        store::StoreError,
+    },
+};
+
+/// Wraps what the database said into what was attempted.
+pub(super) fn unavailable<E: Error + Send + Sync + 'static>(
+    doing: &'static str,
+) -> impl Fn(E) -> StoreError {
+    move |source| StoreError::Unavailable { doing, source: Box::new(source) }
+}
+
+/// Returns a number as SQLite keeps it. Only moments beyond the year 292 million saturate.
+pub(super) fn int(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
+    row: &'r SqliteRow,
+    column: &'static str,
+) -> Result<T, StoreError> {
+    row.try_get(column).map_err(unavailable(column))
+}
+
+fn damaged(what: &'static str) -> impl Fn(String) -> StoreError {
+    move |found| StoreError::Damaged { what, found }
+}
+
+/// Reads a whole number into the type that it has here.
+pub(super) fn number<T: TryFrom<i64>>(
+    row: &SqliteRow,
+    column: &'static str,
+) -> Result<T, StoreError> {
+    let found: i64 = get(row, column)?;
+    T::try_from(found).map_err(|_| damaged(column)(found.to_string()))
+}
+
+fn optional<T: TryFrom<i64>>(
+    row: &SqliteRow,
+    column: &'static str,
+) -> Result<Option<T>, StoreError> {
+    let found: Option<i64> = get(row, column)?;
+    let read = |value| T::try_from(value).map_err(|_| damaged(column)(value.to_string()));
+    found.map(read).transpose()
+}
+
+/// Reads a number that is not negative.
+pub(super) fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, StoreError> {
+    number(row, column)
+}
+
+fn moment(row: &SqliteRow, column: &'static str) -> Result<Utc, StoreError> {
+    unsigned(row, column).map(Utc)
+}
+
+/// Reads a text into the type that it is the text form of.
+pub(super) fn parsed<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {
+    let text: String = get(row, column)?;
+    text.parse().map_err(|_| damaged(column)(text))
+}
+
+fn list<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<Vec<T>, StoreError> {
+    let text: String = get(row, column)?;
+    let read = |word: &str| word.parse().map_err(|_| damaged(column)(word.to_owned()));
+    text.split_whitespace().map(read).collect()
+}
+
+/// Reads octets of a fixed count.
+pub(super) fn array<const N: usize>(
+    row: &SqliteRow,
+    column: &'static str,
+) -> Result<[u8; N], StoreError> {
+    let octets: Vec<u8> = get(row, column)?;
+    octets.try_into().map_err(|_| damaged(column)("octets of another count".to_owned()))
+}
+
+fn nonce(row: &SqliteRow, column: &'static str) -> Result<Option<Nonce>, StoreError> {
+    let octets: Option<Vec<u8>> = get(row, column)?;
+    let whole = |octets: Vec<u8>| {
+        octets.try_into().map(Nonce).map_err(|_| damaged(column)("another count".to_owned()))
+    };
+    octets.map(whole).transpose()
+}
+
+fn words<T: Display>(items: &[T]) -> String {
+    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+}
+
+fn written(result: &sqlx::sqlite::SqliteQueryResult, what: &'static str) -> Result<(), StoreError> {
+    if result.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict(what)) }
+}
+
+/// Tells a row that is there already from a database that does not work.
+fn refused(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+    move |error| {
+        let taken = error.as_database_error().is_some_and(|said| said.is_unique_violation());
+        if taken { StoreError::Conflict(what) } else { unavailable("be written")(error) }
+    }
+}
+
+const INSERT_DEVICE: &str = "INSERT INTO device (manufacturer, model, vendor, class, url, object, \
+    user, secret, next_nonce, challenge_nonce, challenge_session, challenge_made, failures, \
+    failing_since, firmware_version, enrolled, last_seen, version, id) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?)";
+
+const UPDATE_DEVICE: &str = "UPDATE device SET manufacturer = ?, model = ?, vendor = ?, class = ?, \
+    url = ?, object = ?, user = ?, secret = ?, next_nonce = ?, challenge_nonce = ?, \
+    challenge_session = ?, challenge_made = ?, failures = ?, failing_since = ?, \
+    firmware_version = ?, enrolled = ?, last_seen = ?, version = 1 + ? WHERE id = ? AND version = ?";
+
+/// Writes a device over the version that it was read at.
+pub(super) async fn write_device(
+    connection: &mut SqliteConnection,
+    row: &Device,
+) -> Result<(), StoreError> {
+    let challenge = row.auth.challenge.as_ref();
+    let statement = if row.version == 0 { INSERT_DEVICE } else { UPDATE_DEVICE };
+    let mut query = sqlx::query(statement)
+        .bind(&row.manufacturer)
+        .bind(&row.model)
+        .bind(row.vendor.to_string())
+        .bind(row.class.to_string())
+        .bind(&row.url)
+        .bind(&row.object)
+        .bind(&row.auth.user)
+        .bind(&row.auth.secret.0)
+        .bind(row.auth.next_nonce.as_ref().map(|nonce| nonce.0.to_vec()))
+        .bind(challenge.map(|challenge| challenge.nonce.0.to_vec()))
+        .bind(challenge.map(|challenge| challenge.session.clone()))
+        .bind(challenge.map(|challenge| int(challenge.made.0)))
+        .bind(row.auth.failures)
+        .bind(int(row.auth.failing_since.0))
+        .bind(&row.firmware_version)
+        .bind(int(row.enrolled.0))
+        .bind(row.last_seen.map(|seen| int(seen.0)))
+        .bind(int(row.version))
+        .bind(row.id.as_str());
+    if row.version > 0 {
+        query = query.bind(int(row.version));
+    }
+    written(&query.execute(connection).await.map_err(refused("device"))?, "device")
+}
+
+/// Reads a device.
+pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
+    let challenge = match nonce(row, "challenge_nonce")? {
+        Some(nonce) => Some(Challenge {
+            nonce,
+            session: get(row, "challenge_session")?,
+            made: moment(row, "challenge_made")?,
+        }),
+        None => None,
+    };
+    Ok(Device {
+        id: parsed(row, "id")?,
+        version: unsigned(row, "version")?,
+        manufacturer: get(row, "manufacturer")?,
+        model: get(row, "model")?,
+        vendor: parsed(row, "vendor")?,
+        class: parsed(row, "class")?,
+        url: get(row, "url")?,
+        object: get(row, "object")?,
+        auth: DeviceAuth {
+            user: get(row, "user")?,
+            secret: Secret(get(row, "secret")?),
+            next_nonce: nonce(row, "next_nonce")?,
+            challenge,
+            failures: number(row, "failures")?,
+            failing_since: moment(row, "failing_since")?,
+        },
+        firmware_version: get(row, "firmware_version")?,
+        enrolled: moment(row, "enrolled")?,
+        last_seen: optional(row, "last_seen")?.map(Utc),
+    })
+}
+
+const INSERT_CAMPAIGN: &str = "INSERT INTO campaign (state, window_opens, window_closes, \
+    window_revision, air_source, air_tsi, air_revision, air_opened, problem, report_spread, \
+    version, id, digest, epoch, sequence, vendor, classes, firmware_version, not_before, \
+    latest_stop, sources, campaign_paper, manifest_paper, root_paper, root_version, carousel_url, \
+    token_file, group_address, port, created) VALUES \
+    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
+const UPDATE_CAMPAIGN: &str = "UPDATE campaign SET state = ?, window_opens = ?, \
+    window_closes = ?, window_revision = ?, air_source = ?, air_tsi = ?, air_revision = ?, \
+    air_opened = ?, problem = ?, report_spread = ?, version = 1 + ? WHERE id = ? AND version = ?";
+
+/// Writes a campaign over the version that it was read at. What was signed never changes.
+pub(super) async fn write_campaign(
+    connection: &mut SqliteConnection,
+    row: &Campaign,
+) -> Result<(), StoreError> {
+    let statement = if row.version == 0 { INSERT_CAMPAIGN } else { UPDATE_CAMPAIGN };
+    let mut query = sqlx::query(statement)
+        .bind(row.state.word())
+        .bind(row.window.map(|window| int(window.opens.0)))
+        .bind(row.window.map(|window| int(window.closes.0)))
+        .bind(row.window.map(|window| window.revision))
+        .bind(row.air.map(|air| air.source.to_string()))
+        .bind(row.air.map(|air| int(air.tsi.0)))
+        .bind(row.air.map(|air| air.revision))
+        .bind(row.air.map(|air| air.opened))
+        .bind(&row.problem)
+        .bind(row.report_spread_seconds)
+        .bind(int(row.version))
+        .bind(row.id.to_string());
+    query = if row.version > 0 {
+        query.bind(int(row.version))
+    } else {
+        query
+            .bind(row.terms.digest.0.to_vec())
+            .bind(row.terms.epoch)
+            .bind(row.terms.sequence.to_string())
+            .bind(row.terms.vendor.to_string())
+            .bind(words(&row.terms.classes))
+            .bind(&row.terms.firmware_version)
+            .bind(int(row.terms.not_before.0))
+            .bind(int(row.terms.latest_stop.0))
+            .bind(words(&row.terms.sources))
+            .bind(&row.papers.campaign)
+            .bind(&row.papers.manifest)
+            .bind(&row.papers.root)
+            .bind(int(row.papers.root_version))
+            .bind(&row.place.carousel_url)
+            .bind(&row.place.token_file)
+            .bind(row.place.group.to_string())
+            .bind(row.place.port)
+            .bind(int(row.created.0))
+    };
+    written(&query.execute(&mut *connection).await.map_err(refused("campaign"))?, "campaign")?;
+    if row.version == 0 {
+        write_plan_headers(connection, row).await?;
+    }
+    Ok(())
+}
+
+async fn write_plan_headers(
+    connection: &mut SqliteConnection,
+    row: &Campaign,
+) -> Result<(), StoreError> {
+    for (component, header) in &row.papers.plan_headers {
+        sqlx::query("INSERT INTO plan_header (campaign, component, header) VALUES (?, ?, ?)")
+            .bind(row.id.to_string())
+            .bind(component.0)
+            .bind(header)
+            .execute(&mut *connection)
+            .await
+            .map_err(refused("plan header"))?;
+    }
+    Ok(())
+}
+
+/// Reads a campaign, but for its plan headers, which lie in a table of their own.
+pub(super) fn read_campaign(row: &SqliteRow) -> Result<Campaign, StoreError> {
+    let window = match optional(row, "window_opens")? {
+        Some(opens) => Some(Window {
+            opens: Utc(opens),
+            closes: moment(row, "window_closes")?,
+            revision: number(row, "window_revision")?,
+        }),
+        None => None,
+    };
+    let air = match optional(row, "air_tsi")? {
+        Some(tsi) => Some(Air {
+            source: parsed(row, "air_source")?,
+            tsi: Tsi(tsi),
+            revision: number(row, "air_revision")?,
+            opened: get(row, "air_opened")?,
+        }),
+        None => None,
+    };
+    Ok(Campaign {
+        id: parsed(row, "id")?,
+        version: unsigned(row, "version")?,
+        terms: Terms {
+            digest: Digest(array(row, "digest")?),
+            epoch: number(row, "epoch")?,
+            sequence: parsed(row, "sequence")?,
+            vendor: parsed(row, "vendor")?,
+            classes: list(row, "classes")?,
+            firmware_version: get(row, "firmware_version")?,
+            not_before: moment(row, "not_before")?,
+            latest_stop: moment(row, "latest_stop")?,
+            sources: list(row, "sources")?,
+        },
+        papers: Papers {
+            campaign: get(row, "campaign_paper")?,
+            manifest: get(row, "manifest_paper")?,
+            root: get(row, "root_paper")?,
+            root_version: unsigned(row, "root_version")?,
+            plan_headers: std::collections::BTreeMap::new(),
+        },
+        place: Place {
+            carousel_url: get(row, "carousel_url")?,
+            token_file: get(row, "token_file")?,
+            group: parsed(row, "group_address")?,
+            port: number(row, "port")?,
+        },
+        report_spread_seconds: number(row, "report_spread")?,
+        state: parsed(row, "state")?,
+        window,
+        air,
+        problem: get(row, "problem")?,
+        created: moment(row, "created")?,
+    })
+}
+
+const INSERT_ARMING: &str = "INSERT INTO arming (correlator, phase, armed_revision, result_code, \
+    reason, read_back, updated, version, device, campaign, attempt) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?)";
+
+const UPDATE_ARMING: &str = "UPDATE arming SET correlator = ?, phase = ?, armed_revision = ?, \
+    result_code = ?, reason = ?, read_back = ?, updated = ?, version = 1 + ? \
+    WHERE device = ? AND campaign = ? AND attempt = ? AND version = ?";
+
+/// Writes an arming over the version that it was read at.
+pub(super) async fn write_arming(
+    connection: &mut SqliteConnection,
+    row: &Arming,
+) -> Result<(), StoreError> {
+    let statement = if row.version == 0 { INSERT_ARMING } else { UPDATE_ARMING };
+    let mut query = sqlx::query(statement)
+        .bind(&row.correlator.0)
+        .bind(row.phase.word())
+        .bind(row.armed_revision)
+        .bind(row.result_code)
+        .bind(&row.reason)
+        .bind(&row.read_back)
+        .bind(int(row.updated.0))
+        .bind(int(row.version))
+        .bind(row.device.as_str())
+        .bind(row.campaign.to_string())
+        .bind(row.attempt);
+    if row.version > 0 {
+        query = query.bind(int(row.version));
+    }
+    written(&query.execute(connection).await.map_err(refused("arming"))?, "arming")
+}
+
+/// Reads an arming.
+pub(super) fn read_arming(row: &SqliteRow) -> Result<Arming, StoreError> {
+    Ok(Arming {
+        device: parsed(row, "device")?,
+        campaign: parsed(row, "campaign")?,
+        attempt: number(row, "attempt")?,
+        version: unsigned(row, "version")?,
+        correlator: Correlator(get(row, "correlator")?),
+        phase: parsed(row, "phase")?,
+        armed_revision: number(row, "armed_revision")?,
+        result_code: optional(row, "result_code")?,
+        reason: get(row, "reason")?,
+        read_back: get(row, "read_back")?,
+        updated: moment(row, "updated")?,
+    })
+}
+
+/// Reads a line of the log.
+pub(super) fn read_line(row: &SqliteRow) -> Result<AuditLine, StoreError> {
+    Ok(AuditLine {
+        number: unsigned(row, "number")?,
+        at: moment(row, "at")?,
+        actor: get(row, "actor")?,
+        action: get(row, "action")?,
+        subject: get(row, "subject")?,
+        detail: get(row, "detail")?,
+        seal: Digest(array(row, "seal")?),
+    })
+}
