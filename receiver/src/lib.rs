@@ -1,1 +1,3 @@
 //! The device agent: tuner, symbol store, verifier, DM client.
+
+pub mod symbols;

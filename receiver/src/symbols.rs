@@ -1,0 +1,41 @@
+//! The resumable symbol store: what was received survives a power cut, as octets and decisions.
+//!
+//! Nothing here opens a file. [`SymbolLog`] says what to write and when to sync, the shell does
+//! it and answers; [`Recovery`] is fed what the files hold and says which symbols survived.
+//!
+//! ```text
+//! objects/<first 16 hex digits of the object key>/
+//!   log.0 … log.k   16 MiB each, reserved with zeros before the window opens
+//!     0      header, 4,096 octets: whose log this is, and H16 over it
+//!     4,096  slots of one size, packed: SYM1 | SBN 4 | ESI 4 | flags 1 | zero 3 | tag 16 | symbol T
+//!            padded with zeros to a multiple of 64
+//!   image.part      the object, written block by block as blocks are decoded
+//!   image           the same file once its digest was read back
+//! ```
+//!
+//! Slots are written in groups and count once `fdatasync` has returned. There is no index on disk:
+//! a slot is valid when its tag fits, and recovery is one sequential read.
+//!
+//! | the power goes | and leaves |
+//! | --- | --- |
+//! | while a log is reserved | no valid header: the file is reserved again |
+//! | between a write and its sync | any subset of its sectors; torn slots fail their tag and are free |
+//! | between the sync of a decoded block and its journal record | the slots: it is decoded again |
+//! | after that record | the block in `image.part`; its slots are free to be written again |
+//!
+//! A slot that holds the only copy of a synced symbol of an undecoded block is never written.
+
+pub mod journal;
+pub mod layout;
+pub mod log;
+pub mod recovery;
+mod slots;
+#[cfg(test)]
+mod tests;
+
+pub use self::{
+    journal::{CopyName, JournalError, JournalImage, Journaler},
+    layout::{BlockPlace, HeaderCheck, ObjectLayout, Slot, SlotAddress},
+    log::{Insert, Limits, LogOutput, SymbolLog, Ticket},
+    recovery::{Recovered, RecoveredSlot, Recovery},
+};
