@@ -29,6 +29,17 @@ pub enum WireError {
         /// What is allowed.
         expected: &'static str,
     },
+    /// The field holds a number that the format does not allow here; costs no allocation, for
+    /// the path that every packet takes.
+    #[error("{field} is {found}, expected {expected}")]
+    Unexpected {
+        /// The field that was read.
+        field: &'static str,
+        /// The number it held.
+        found: u64,
+        /// What is allowed.
+        expected: &'static str,
+    },
     /// Octets follow where the format ends.
     #[error("{count} octets follow {after}")]
     Trailing {
