@@ -1,1 +1,20 @@
-//! What goes on air: LCT, ALC and the FDT.
+//! What goes on air: FLUTE (RFC 6726) over ALC (RFC 5775) over LCT (RFC 5651).
+//!
+//! ```text
+//! IP | UDP | LCT header, header extensions included | FEC payload id | encoding symbols
+//! ```
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`lct`] | the header in all its widths |
+//! | [`ext`] | header extensions, walked lazily |
+//! | [`alc`] | one packet: header, extensions, payload id, symbols |
+//! | [`fdt`] | the file delivery table |
+//!
+//! Parsing a packet allocates nothing and believes nothing: what a field means for a device that
+//! is armed is decided by the signed campaign, not here.
+
+pub mod alc;
+pub mod ext;
+pub mod fdt;
+pub mod lct;

@@ -1,0 +1,139 @@
+//! One ALC packet.
+
+use super::{ext::Extensions, lct::Header};
+use crate::{
+    fec::{ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ},
+    ids::{Esi, Sbn},
+    wire::{Reader, WireError, Writer},
+};
+
+/// FEC payload id: which symbol comes first in the packet.
+///
+/// # Source
+///
+/// RFC 5445 §3.2.1 (No-Code: SBN 16 bits, ESI 16 bits), RFC 6330 §3.2 (RaptorQ: SBN 8 bits, ESI
+/// 24 bits).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PayloadId {
+    /// Source block number.
+    pub sbn: Sbn,
+    /// Encoding symbol id.
+    pub esi: Esi,
+}
+
+impl PayloadId {
+    /// Octets on the wire, in both schemes.
+    pub const LEN: usize = 4;
+
+    /// Reads a payload id in the layout of a FEC Encoding ID.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when it is cut off or the scheme is not one of ours.
+    pub fn parse(encoding_id: u8, input: &mut Reader<'_>) -> Result<Self, WireError> {
+        match encoding_id {
+            ENCODING_ID_NO_CODE => {
+                let sbn = Sbn(input.u16("SBN")?.into());
+                Ok(Self { sbn, esi: Esi(input.u16("ESI")?.into()) })
+            }
+            ENCODING_ID_RAPTORQ => {
+                let [sbn, high, middle, low] = input.array("FEC payload id")?;
+                let esi = Esi(u32::from_be_bytes([0, high, middle, low]));
+                Ok(Self { sbn: Sbn(sbn.into()), esi })
+            }
+            unknown => Err(unsupported(unknown)),
+        }
+    }
+
+    /// Appends the payload id in the layout of a FEC Encoding ID.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when a number does not fit or the scheme is not one of ours.
+    pub fn emit(&self, encoding_id: u8, out: &mut Vec<u8>) -> Result<(), WireError> {
+        let (sbn_bits, esi_bits) = match encoding_id {
+            ENCODING_ID_NO_CODE => (16, 16),
+            ENCODING_ID_RAPTORQ => (8, 24),
+            unknown => return Err(unsupported(unknown)),
+        };
+        for (field, value, bits) in [("SBN", self.sbn.0, sbn_bits), ("ESI", self.esi.0, esi_bits)] {
+            let limit = (1_u64 << bits) - 1;
+            let found = u64::from(value);
+            if found > limit {
+                return Err(WireError::TooLarge { field, found, limit });
+            }
+        }
+        Writer::new(out).u32(self.sbn.0 << esi_bits | self.esi.0);
+        Ok(())
+    }
+}
+
+fn unsupported(encoding_id: u8) -> WireError {
+    let found = u64::from(encoding_id);
+    WireError::Unexpected { field: "FEC Encoding ID", found, expected: "0 or 6" }
+}
+
+/// What follows the LCT header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Payload<'a> {
+    /// The first symbol.
+    pub id: PayloadId,
+    /// One symbol, or several with consecutive ESIs; a receiver of ours takes one.
+    pub symbols: &'a [u8],
+}
+
+/// One ALC packet, borrowed from the datagram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Packet<'a> {
+    /// The LCT header.
+    pub header: Header,
+    /// Its extensions.
+    pub extensions: Extensions<'a>,
+    /// `None` in a packet without data.
+    pub payload: Option<Payload<'a>>,
+}
+
+impl<'a> Packet<'a> {
+    /// Reads a datagram. Allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when the header is malformed, there is data without a TOI, or the data belong
+    /// to a FEC scheme that is not one of ours.
+    pub fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
+        let mut input = Reader::new(datagram);
+        let (header, extensions) = Header::parse(&mut input)?;
+        // spec: rfc5775 4.1 (nothing after the header: a packet without data)
+        if input.is_empty() {
+            return Ok(Self { header, extensions, payload: None });
+        }
+        // spec: rfc6726 3.1
+        if header.toi.is_none() {
+            return Err(WireError::Unexpected {
+                field: "TOI width",
+                found: 0,
+                expected: "a TOI in every packet with data",
+            });
+        }
+        let id = PayloadId::parse(header.codepoint, &mut input)?;
+        let payload = Some(Payload { id, symbols: input.take_rest() });
+        Ok(Self { header, extensions, payload })
+    }
+
+    /// Appends the packet.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when a value does not fit its field; `out` may then end in a part of it.
+    pub fn emit(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        self.header.emit(self.extensions, out)?;
+        if let Some(Payload { id, symbols }) = self.payload {
+            id.emit(self.header.codepoint, out)?;
+            out.extend_from_slice(symbols);
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

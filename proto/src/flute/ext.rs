@@ -1,0 +1,379 @@
+//! LCT header extensions.
+//!
+//! Two shapes: `HET < 128` is `HET(8) HEL(8) content`, HEL in words; `HET >= 128` is one word,
+//! `HET(8) content(24)`. Unknown extensions are skipped by their length, never guessed.
+
+use crate::{
+    fec::{
+        ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ,
+        oti::{NoCodeOti, Oti, OtiError, RaptorQOti},
+    },
+    wire::{Reader, WireError, Writer},
+};
+
+/// Extensions in one packet; more than any sender needs.
+pub const MAX_EXTENSIONS: usize = 8;
+
+/// HET of EXT_NOP: padding.
+pub const NOP: u8 = 0;
+/// HET of EXT_AUTH: packet authentication.
+pub const AUTH: u8 = 1;
+/// HET of EXT_TIME: times.
+pub const TIME: u8 = 2;
+/// HET of EXT_FTI: FEC Object Transmission Information.
+pub const FTI: u8 = 64;
+/// HET of EXT_FDT: FDT instance header.
+pub const FDT: u8 = 192;
+/// HET of EXT_CENC: content encoding of an FDT instance.
+pub const CENC: u8 = 193;
+
+/// The FLUTE version that this product sends.
+pub const FLUTE_VERSION: u8 = 2;
+
+/// One extension as it lies in the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extension<'a> {
+    /// HET.
+    pub kind: u8,
+    /// What follows HET (and HEL, where there is one): 3 octets when `kind` is 128 or more, else
+    /// 2 octets and whole words.
+    pub content: &'a [u8],
+}
+
+/// EXT_FDT.
+///
+/// # Source
+///
+/// RFC 6726 §3.4.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FdtHeader {
+    /// FLUTE version, 4 bits: 2, or 1 for FLUTE of RFC 3926.
+    pub version: u8,
+    /// FDT Instance ID, 20 bits.
+    pub instance_id: u32,
+}
+
+/// EXT_TIME; a hint for other receivers, never believed by an armed device.
+///
+/// # Units
+///
+/// Seconds; `fraction` in 1/2^32 s.
+///
+/// # Source
+///
+/// RFC 5651 §5.2.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Time {
+    /// SCT-High: the sender's clock.
+    pub sender_clock: Option<u32>,
+    /// SCT-Low: its fraction.
+    pub fraction: Option<u32>,
+    /// ERT: how long the object will still be sent.
+    pub residual: Option<u32>,
+    /// SLC: the last change of the session.
+    pub last_change: Option<u32>,
+}
+
+/// The extensions of one header: octets that are known to be well-formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extensions<'a> {
+    octets: &'a [u8],
+}
+
+impl<'a> Extensions<'a> {
+    /// No extension.
+    pub const NONE: Self = Self { octets: &[] };
+
+    /// Checks that `octets` are extensions end to end.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when one has the length 0, leaves the header, or there are more than
+    /// [`MAX_EXTENSIONS`].
+    pub fn new(octets: &'a [u8]) -> Result<Self, WireError> {
+        let mut input = Reader::new(octets);
+        let mut count = 0;
+        while !input.is_empty() {
+            count += 1;
+            if count > MAX_EXTENSIONS {
+                return Err(WireError::TooLarge {
+                    field: "number of header extensions",
+                    found: MAX_EXTENSIONS as u64 + 1,
+                    limit: MAX_EXTENSIONS as u64,
+                });
+            }
+            next(&mut input)?;
+        }
+        Ok(Self { octets })
+    }
+
+    /// Returns the extensions as they lie in the header.
+    #[must_use]
+    pub const fn octets(&self) -> &'a [u8] {
+        self.octets
+    }
+
+    /// Walks the extensions in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Extension<'a>> + use<'a> {
+        let mut input = Reader::new(self.octets);
+        std::iter::from_fn(move || next(&mut input).ok())
+    }
+
+    /// Returns the content of the first extension of a kind.
+    #[must_use]
+    pub fn find(&self, kind: u8) -> Option<&'a [u8]> {
+        self.iter().find(|extension| extension.kind == kind).map(|extension| extension.content)
+    }
+
+    /// Returns EXT_AUTH as it is; its format is agreed out of band.
+    #[must_use]
+    pub fn auth(&self) -> Option<&'a [u8]> {
+        self.find(AUTH)
+    }
+
+    /// Returns EXT_FDT.
+    #[must_use]
+    pub fn fdt(&self) -> Option<FdtHeader> {
+        let content = self.find(FDT)?.first_chunk::<3>()?;
+        let word = u32::from_be_bytes([0, content[0], content[1], content[2]]);
+        let [_, first, _, _] = word.to_be_bytes();
+        Some(FdtHeader { version: first >> 4, instance_id: word & 0x000f_ffff })
+    }
+
+    /// Returns the content encoding of EXT_CENC: 0 none, 1 zlib, 2 deflate, 3 gzip.
+    #[must_use]
+    pub fn content_encoding(&self) -> Option<u8> {
+        self.find(CENC)?.first().copied()
+    }
+
+    /// Returns the FEC parameters of EXT_FTI, in the layout that `codepoint` names.
+    ///
+    /// `Ok(None)` when there is no EXT_FTI or its scheme is not one of ours.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when it is too short or its parameters are not valid.
+    pub fn fti(&self, codepoint: u8) -> Result<Option<Oti>, WireError> {
+        let Some(content) = self.find(FTI) else { return Ok(None) };
+        let mut input = Reader::new(content);
+        match codepoint {
+            // spec: rfc5445 3.2.2.2
+            ENCODING_ID_NO_CODE => {
+                let [high, low] = input.array("EXT_FTI transfer length")?.map(u64::from);
+                let length = high << 40 | low << 32 | u64::from(input.u32("EXT_FTI L")?);
+                let _reserved = input.u16("EXT_FTI reserved")?;
+                let symbol_size = input.u16("EXT_FTI E")?;
+                let block = input.u32("EXT_FTI B")?;
+                let oti = NoCodeOti::new(length, symbol_size, block)?;
+                Ok(Some(Oti::NoCode(oti)))
+            }
+            // spec: rfc6330 3.3.2
+            ENCODING_ID_RAPTORQ => {
+                let oti = RaptorQOti::from_octets(input.array("EXT_FTI")?)?;
+                Ok(Some(Oti::RaptorQ(oti)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns the times of EXT_TIME.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Truncated`] when a time that its flags announce is not there.
+    pub fn time(&self) -> Result<Option<Time>, WireError> {
+        let Some(content) = self.find(TIME) else { return Ok(None) };
+        let mut input = Reader::new(content);
+        let flags = input.u16("EXT_TIME use")?;
+        let mut word = |flag: u16| (flags & flag != 0).then(|| input.u32("EXT_TIME")).transpose();
+        // spec: rfc5651 5.2.2
+        Ok(Some(Time {
+            sender_clock: word(0x8000)?,
+            fraction: word(0x4000)?,
+            residual: word(0x2000)?,
+            last_change: word(0x1000)?,
+        }))
+    }
+}
+
+impl From<OtiError> for WireError {
+    fn from(error: OtiError) -> Self {
+        Self::Unexpected { field: error.field, found: error.found, expected: error.expected }
+    }
+}
+
+/// Takes one extension.
+fn next<'a>(input: &mut Reader<'a>) -> Result<Extension<'a>, WireError> {
+    let kind = input.u8("header extension")?;
+    // spec: rfc5651 5.2
+    if kind >= 128 {
+        return Ok(Extension { kind, content: input.take(3, "header extension")? });
+    }
+    let words = input.u8("header extension length")?;
+    let octets = (usize::from(words) * 4).checked_sub(2).ok_or(WireError::Unexpected {
+        field: "header extension length",
+        found: 0,
+        expected: "at least 1 word",
+    })?;
+    Ok(Extension { kind, content: input.take(octets, "header extension")? })
+}
+
+/// Appends extensions to a buffer, for [`Extensions::new`].
+#[derive(Debug)]
+pub struct ExtensionWriter<'a> {
+    out: Writer<'a>,
+}
+
+impl<'a> ExtensionWriter<'a> {
+    /// Appends to the end of `out`.
+    pub const fn new(out: &'a mut Vec<u8>) -> Self {
+        Self { out: Writer::new(out) }
+    }
+
+    /// Appends EXT_FDT.
+    pub fn fdt(&mut self, header: FdtHeader) -> &mut Self {
+        let [_, high, middle, low] = header.instance_id.to_be_bytes();
+        self.out.bytes(&[FDT, header.version << 4 | high & 0x0f, middle, low]);
+        self
+    }
+
+    /// Appends EXT_CENC.
+    pub fn content_encoding(&mut self, encoding: u8) -> &mut Self {
+        self.out.bytes(&[CENC, encoding, 0, 0]);
+        self
+    }
+
+    /// Appends EXT_FTI in the layout of the parameters' scheme.
+    pub fn fti(&mut self, oti: &Oti) -> &mut Self {
+        self.out.u8(FTI).u8(4);
+        match oti {
+            Oti::NoCode(oti) => self
+                .out
+                .uint(oti.transfer_length().into(), 6)
+                .u16(0)
+                .u16(oti.symbol_size())
+                .u32(oti.max_block_symbols()),
+            Oti::RaptorQ(oti) => self.out.bytes(&oti.octets()).u16(0),
+        };
+        self
+    }
+
+    /// Appends an extension with a length (`kind` below 128), padded with zeros to a word.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::TooLarge`] when it has more than 255 words; nothing is appended then.
+    pub fn variable(&mut self, kind: u8, content: &[u8]) -> Result<&mut Self, WireError> {
+        debug_assert!(kind < 128, "kinds from 128 on have no length");
+        let length = content.len() + 2;
+        let words = length.div_ceil(4);
+        let count = u8::try_from(words).map_err(|_| WireError::TooLarge {
+            field: "header extension",
+            found: u64::try_from(length).unwrap_or(u64::MAX),
+            limit: 1020,
+        })?;
+        self.out.u8(kind).u8(count).bytes(content).zeros(words * 4 - length);
+        Ok(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::fec::oti::RaptorQParameters;
+
+    // test: rfc6726 3.4.1
+    #[test]
+    fn an_fdt_header_is_one_word() {
+        let mut out = Vec::new();
+        let header = FdtHeader { version: 2, instance_id: 0xabcde };
+        ExtensionWriter::new(&mut out).fdt(header).content_encoding(3);
+        assert_eq!(out, [0xc0, 0x2a, 0xbc, 0xde, 0xc1, 3, 0, 0]);
+        let extensions = Extensions::new(&out).unwrap();
+        assert_eq!(extensions.fdt(), Some(header));
+        assert_eq!(extensions.content_encoding(), Some(3));
+        assert_eq!(extensions.auth(), None);
+    }
+
+    // test: rfc5445 3.2.2.2
+    #[test]
+    fn no_code_parameters_survive_a_round_trip() {
+        let oti = Oti::NoCode(NoCodeOti::new((1 << 32) + 398, 65_535, 65_536).unwrap());
+        let mut out = Vec::new();
+        ExtensionWriter::new(&mut out).fti(&oti);
+        assert_eq!(out.len(), 16);
+        assert_eq!(Extensions::new(&out).unwrap().fti(0), Ok(Some(oti)));
+        assert_eq!(Extensions::new(&out).unwrap().fti(129), Ok(None));
+    }
+
+    // test: rfc6330 3.3.2
+    #[test]
+    fn hostile_raptorq_parameters_are_an_error_and_no_value() {
+        let valid = RaptorQOti::new(RaptorQParameters {
+            transfer_length: 20_000,
+            symbol_size: 1400,
+            source_blocks: 1,
+            sub_blocks: 1,
+            alignment: 4,
+        });
+        let mut out = Vec::new();
+        ExtensionWriter::new(&mut out).fti(&Oti::RaptorQ(valid.unwrap()));
+        assert_eq!(out[2..14], [0, 0, 0, 0x4e, 0x20, 0, 5, 0x78, 1, 0, 1, 4]);
+        out[10] = 0;
+        assert!(Extensions::new(&out).unwrap().fti(6).is_err());
+        let short = [FTI, 2, 0, 0, 0, 0, 0, 0];
+        assert!(Extensions::new(&short).unwrap().fti(6).is_err());
+        assert!(Extensions::new(&short).unwrap().fti(0).is_err());
+    }
+
+    // test: rfc5651 5.2.2
+    #[test]
+    fn times_follow_in_the_order_of_their_flags() {
+        let octets = [2, 3, 0xc0, 0, 0xee, 0xab, 0xd9, 0x86, 0xb1, 0x24, 0x4a, 0x62];
+        let time = Extensions::new(&octets).unwrap().time().unwrap().unwrap();
+        assert_eq!((time.sender_clock, time.fraction), (Some(0xeeab_d986), Some(0xb124_4a62)));
+        assert_eq!((time.residual, time.last_change), (None, None));
+        let cut = [2, 2, 0xf0, 0, 0, 0, 0, 1];
+        assert!(Extensions::new(&cut).unwrap().time().is_err());
+    }
+
+    // test: rfc5651 5.2
+    #[test]
+    fn unknown_extensions_are_skipped_by_their_length() {
+        let octets = [77, 2, 0, 0, 0, 0, 0, 0, 250, 1, 2, 3, NOP, 1, 9, 9, AUTH, 1, 5, 6];
+        let extensions = Extensions::new(&octets).unwrap();
+        assert_eq!(extensions.auth(), Some([5, 6].as_slice()));
+        let kinds: Vec<u8> = extensions.iter().map(|extension| extension.kind).collect();
+        assert_eq!(kinds, [77, 250, NOP, AUTH]);
+    }
+
+    #[test]
+    fn an_extension_without_length_or_beyond_the_header_is_refused() {
+        assert!(Extensions::new(&[1, 0, 0, 0]).is_err());
+        assert!(Extensions::new(&[1, 2, 0, 0]).is_err());
+        assert!(Extensions::new(&[200, 2, 0]).is_err());
+        for hel in 64..=255 {
+            let mut octets = vec![0; 252];
+            octets[..2].copy_from_slice(&[1, hel]);
+            assert!(Extensions::new(&octets).is_err(), "{hel}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_extensions_is_limited() {
+        let nops = [NOP, 1, 0, 0].repeat(MAX_EXTENSIONS + 1);
+        assert!(Extensions::new(&nops[..MAX_EXTENSIONS * 4]).is_ok());
+        assert!(Extensions::new(&nops).is_err());
+    }
+
+    #[test]
+    fn content_is_padded_to_a_word_and_limited() {
+        let mut out = Vec::new();
+        ExtensionWriter::new(&mut out).variable(AUTH, &[1, 2, 3]).unwrap();
+        assert_eq!(out, [AUTH, 2, 1, 2, 3, 0, 0, 0]);
+        out.clear();
+        assert!(ExtensionWriter::new(&mut out).variable(AUTH, &[0; 1018]).is_ok());
+        assert!(ExtensionWriter::new(&mut out).variable(AUTH, &[0; 1019]).is_err());
+        assert_eq!(out.len(), 1020);
+    }
+}

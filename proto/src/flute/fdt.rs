@@ -1,0 +1,153 @@
+//! The file delivery table: which files a FLUTE session carries.
+//!
+//! Read with limits and written in one fixed order, so that repeats of an instance are identical.
+//! For an armed device it is a courtesy to others: nothing in it is believed.
+
+use std::fmt::Write as _;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use quick_xml::escape::escape;
+
+use crate::{fec::oti::Oti, ids::Toi};
+
+mod reader;
+
+/// The namespace of FLUTE version 2.
+pub const NAMESPACE: &str = "urn:ietf:params:xml:ns:fdt";
+
+/// Largest FDT instance that is read, in octets.
+pub const MAX_OCTETS: usize = 64 * 1024;
+/// Most files of an instance.
+pub const MAX_FILES: usize = 64;
+/// Deepest nesting of elements.
+pub const MAX_DEPTH: usize = 8;
+/// Longest attribute value, in octets as written.
+pub const MAX_ATTRIBUTE_OCTETS: usize = 1024;
+/// Most attributes of one element.
+pub const MAX_ATTRIBUTES: usize = 64;
+
+/// One numbered issue of the file delivery table.
+///
+/// # Source
+///
+/// RFC 6726 §3.4.2.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FdtInstance {
+    /// When this instance expires: the upper 32 bits of an NTP time.
+    pub expires_ntp: u32,
+    /// Whether later instances add nothing.
+    pub complete: bool,
+    /// The files, in document order.
+    pub files: Vec<FileEntry>,
+}
+
+/// What the table says about one file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileEntry {
+    /// The object that carries the file; never 0.
+    pub toi: Toi,
+    /// Its name: a label, never a path.
+    pub content_location: String,
+    /// Length of the file in octets.
+    pub content_length: Option<u64>,
+    /// Length of the object that is transferred; written only when it differs.
+    pub transfer_length: Option<u64>,
+    /// Media type.
+    pub content_type: Option<String>,
+    /// HTTP content encoding of the transferred object.
+    pub content_encoding: Option<String>,
+    /// MD5 digest; damage detection of other receivers, no security.
+    pub content_md5: Option<[u8; 16]>,
+    /// FEC Encoding ID, also when the scheme is not one of ours.
+    pub encoding_id: Option<u8>,
+    /// FEC parameters, where the entry gives them in full and the scheme is one of ours.
+    pub oti: Option<Oti>,
+}
+
+impl FileEntry {
+    /// Returns the entry of a plain file: no content encoding, no digest.
+    #[must_use]
+    pub fn plain(toi: Toi, location: impl Into<String>, media_type: &str, oti: Oti) -> Self {
+        Self {
+            toi,
+            content_location: location.into(),
+            content_length: Some(oti.transfer_length()),
+            transfer_length: None,
+            content_type: Some(media_type.to_owned()),
+            content_encoding: None,
+            content_md5: None,
+            encoding_id: Some(oti.encoding_id()),
+            oti: Some(oti),
+        }
+    }
+
+    fn emit(&self, out: &mut String) {
+        let mut attribute = |name: &str, value: &str| {
+            write!(out, " {name}=\"{}\"", escape(value)).expect("a string takes all text");
+        };
+        attribute("TOI", &self.toi.0.to_string());
+        attribute("Content-Location", &self.content_location);
+        let numbers =
+            [("Content-Length", self.content_length), ("Transfer-Length", self.transfer_length)];
+        for (name, value) in numbers {
+            if let Some(value) = value {
+                attribute(name, &value.to_string());
+            }
+        }
+        let texts =
+            [("Content-Type", &self.content_type), ("Content-Encoding", &self.content_encoding)];
+        for (name, value) in texts {
+            if let Some(value) = value {
+                attribute(name, value);
+            }
+        }
+        if let Some(digest) = self.content_md5 {
+            attribute("Content-MD5", &STANDARD.encode(digest));
+        }
+        if let Some(id) = self.encoding_id {
+            attribute("FEC-OTI-FEC-Encoding-ID", &id.to_string());
+        }
+        let Some(oti) = self.oti else { return };
+        attribute("FEC-OTI-Encoding-Symbol-Length", &oti.symbol_size().to_string());
+        // RaptorQ does not need the block length, but some receivers drop a file without it.
+        let block = match oti {
+            Oti::NoCode(oti) => oti.max_block_symbols(),
+            Oti::RaptorQ(oti) => oti.partition().largest(),
+        };
+        attribute("FEC-OTI-Maximum-Source-Block-Length", &block.to_string());
+        if let Oti::RaptorQ(oti) = oti {
+            attribute("FEC-OTI-Scheme-Specific-Info", &STANDARD.encode(oti.scheme_specific()));
+        }
+    }
+}
+
+impl FdtInstance {
+    /// Writes the instance as XML.
+    ///
+    /// # Panics
+    ///
+    /// Never: a string takes all text.
+    #[must_use]
+    pub fn to_xml(&self) -> String {
+        // spec: rfc6726 3.4.2
+        let mut out = format!(
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<FDT-Instance xmlns=\"{NAMESPACE}\" \
+             Expires=\"{}\"",
+            self.expires_ntp
+        );
+        if self.complete {
+            out.push_str(" Complete=\"true\"");
+        }
+        out.push('>');
+        for file in &self.files {
+            out.push_str("<File");
+            file.emit(&mut out);
+            out.push_str("/>");
+        }
+        out.push_str("</FDT-Instance>\n");
+        out
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -1,0 +1,225 @@
+use proptest::prelude::*;
+
+use super::*;
+use crate::fec::oti::{NoCodeOti, RaptorQOti, RaptorQParameters};
+
+/// The document of the golden session; validated with the schema of RFC 6726.
+pub(in crate::flute) const GOLDEN: &str = concat!(
+    r#"<?xml version="1.0" encoding="UTF-8"?>"#,
+    "\n",
+    r#"<FDT-Instance xmlns="urn:ietf:params:xml:ns:fdt" Expires="4200000000" Complete="true">"#,
+    r#"<File TOI="1" Content-Location="file:///golden.bin" Content-Length="43" "#,
+    r#"Content-Type="application/octet-stream" FEC-OTI-FEC-Encoding-ID="6" "#,
+    r#"FEC-OTI-Encoding-Symbol-Length="16" FEC-OTI-Maximum-Source-Block-Length="3" "#,
+    r#"FEC-OTI-Scheme-Specific-Info="AQABBA=="/></FDT-Instance>"#,
+    "\n",
+);
+
+fn golden() -> FdtInstance {
+    let oti = RaptorQOti::new(RaptorQParameters {
+        transfer_length: 43,
+        symbol_size: 16,
+        source_blocks: 1,
+        sub_blocks: 1,
+        alignment: 4,
+    });
+    let oti = Oti::RaptorQ(oti.unwrap());
+    let file = FileEntry::plain(Toi(1), "file:///golden.bin", "application/octet-stream", oti);
+    FdtInstance { expires_ntp: 4_200_000_000, complete: true, files: vec![file] }
+}
+
+/// An instance with one file, whose attributes `extra` follow the required ones.
+fn with_file(extra: &str) -> String {
+    format!(
+        r#"<FDT-Instance Expires="1"><File TOI="1" Content-Location="x" {extra}/></FDT-Instance>"#
+    )
+}
+
+fn parse(document: &str) -> Result<FdtInstance, crate::wire::WireError> {
+    FdtInstance::parse(document.as_bytes())
+}
+
+// test: rfc6726 3.4.2
+#[test]
+fn the_golden_document_is_read_and_written_octet_for_octet() {
+    assert_eq!(GOLDEN.len(), 398);
+    assert_eq!(golden().to_xml(), GOLDEN);
+    assert_eq!(parse(GOLDEN), Ok(golden()));
+}
+
+#[test]
+fn every_prefix_of_a_document_is_refused() {
+    let document = GOLDEN.trim_end();
+    for length in 0..document.len() {
+        assert!(FdtInstance::parse(&document.as_bytes()[..length]).is_err(), "{length}");
+    }
+}
+
+// test: rfc6726 3.4.2
+#[test]
+fn a_value_on_the_file_beats_that_on_the_instance() {
+    let document = r#"<FDT-Instance Expires="1" Content-Type="text/plain" FEC-OTI-FEC-Encoding-ID="0"
+        FEC-OTI-Encoding-Symbol-Length="10" FEC-OTI-Maximum-Source-Block-Length="4">
+        <File TOI="1" Content-Location="a" Content-Length="95"/>
+        <File TOI="2" Content-Location="b" Content-Length="95" Content-Type="x/y"
+            FEC-OTI-Encoding-Symbol-Length="20"/></FDT-Instance>"#;
+    let files = parse(document).unwrap().files;
+    assert_eq!(files[0].content_type.as_deref(), Some("text/plain"));
+    assert_eq!(files[0].oti, Some(Oti::NoCode(NoCodeOti::new(95, 10, 4).unwrap())));
+    assert_eq!(files[1].content_type.as_deref(), Some("x/y"));
+    assert_eq!(files[1].oti.unwrap().symbol_size(), 20);
+}
+
+#[test]
+fn foreign_elements_and_attributes_are_skipped() {
+    let document = r#"<?xml version="1.0"?><!-- c --><f:FDT-Instance xmlns:f="urn:ietf:params:xml:ns:fdt"
+        xmlns:m="urn:other" m:FullFDT="true" Expires="1" Unknown="?">
+        <m:File TOI="9" Content-Location="not ours"/><m:Group>text &amp; more<![CDATA[<File/>]]></m:Group>
+        <f:File TOI="7" Content-Location="a&amp;b" m:TOI="8"><m:Cache-Control><m:no-cache/></m:Cache-Control></f:File>
+        <u:File TOI="5" Content-Location="undeclared"/>
+        </f:FDT-Instance> "#;
+    let instance = parse(document).unwrap();
+    assert_eq!(instance.files.len(), 1);
+    assert_eq!(instance.files[0].toi, Toi(7));
+    assert_eq!(instance.files[0].content_location, "a&b");
+    assert!(!instance.complete);
+}
+
+#[test]
+fn with_content_encoding_the_content_length_says_nothing_about_the_transfer() {
+    let fec = r#"FEC-OTI-FEC-Encoding-ID="0" FEC-OTI-Encoding-Symbol-Length="10"
+        FEC-OTI-Maximum-Source-Block-Length="4" Content-Encoding="gzip" Content-Length="95""#;
+    assert_eq!(parse(&with_file(fec)).unwrap().files[0].oti, None);
+    let with_length = format!(r#"{fec} Transfer-Length="50""#);
+    let files = parse(&with_file(&with_length)).unwrap().files;
+    assert_eq!(files[0].oti.unwrap().transfer_length(), 50);
+}
+
+#[test]
+fn parameters_of_a_scheme_that_is_not_ours_are_left_alone() {
+    let fec =
+        r#"FEC-OTI-FEC-Encoding-ID="5" FEC-OTI-Encoding-Symbol-Length="10" Content-Length="9""#;
+    let files = parse(&with_file(fec)).unwrap().files;
+    assert_eq!((files[0].encoding_id, files[0].oti), (Some(5), None));
+}
+
+#[test]
+fn parameters_that_are_not_valid_are_refused() {
+    for (specific, symbol) in [
+        ("AAABBA==", "16"),
+        ("AQABBA==", "0"),
+        ("AQABBA==", "65536"),
+        ("AQABBA==", "18446744073709551616"),
+        ("AQABBA==", "-1"),
+        ("AQAB", "16"),
+        ("?", "16"),
+    ] {
+        let fec = format!(
+            r#"Content-Length="43" FEC-OTI-FEC-Encoding-ID="6"
+            FEC-OTI-Encoding-Symbol-Length="{symbol}" FEC-OTI-Scheme-Specific-Info="{specific}""#
+        );
+        assert!(parse(&with_file(&fec)).is_err(), "{specific} {symbol}");
+    }
+}
+
+#[test]
+fn what_the_schema_requires_must_be_there() {
+    for document in [
+        "",
+        "<FDT-Instance/>",
+        r#"<FDT-Instance Expires="1"/>"#,
+        r#"<FDT-Instance><File TOI="1" Content-Location="x"/></FDT-Instance>"#,
+        r#"<FDT-Instance Expires="x"><File TOI="1" Content-Location="x"/></FDT-Instance>"#,
+        r#"<FDT-Instance Expires="1"><File Content-Location="x"/></FDT-Instance>"#,
+        r#"<FDT-Instance Expires="1"><File TOI="0" Content-Location="x"/></FDT-Instance>"#,
+        r#"<FDT-Instance Expires="1"><File TOI="1"/></FDT-Instance>"#,
+        r#"<FDT-Instance Expires="1"><File TOI="1" Content-Location="x"/><File TOI="1"
+            Content-Location="y"/></FDT-Instance>"#,
+        r#"<FDT Expires="1"><File TOI="1" Content-Location="x"/></FDT>"#,
+        r#"<x><FDT-Instance Expires="1"><File TOI="1" Content-Location="x"/></FDT-Instance></x>"#,
+    ] {
+        assert!(parse(document).is_err(), "{document}");
+    }
+    assert!(parse(&with_file("Complete=\"?\"")).is_ok());
+    assert!(parse(&with_file("").replace("Expires", "Complete=\"?\" Expires")).is_err());
+}
+
+#[test]
+fn document_types_entities_and_second_roots_are_refused() {
+    let document = with_file("");
+    assert!(parse(&format!("<!DOCTYPE x>{document}")).is_err());
+    assert!(parse(&format!("{document}{document}")).is_err());
+    assert!(parse(&format!("{document}trailing")).is_err());
+    assert!(parse(&format!("{document}&amp;")).is_err());
+    assert!(parse(&with_file("Content-Type=\"&own;\"")).is_err());
+    assert!(parse(&with_file("TOI=\"2\"")).is_err());
+    assert!(FdtInstance::parse(b"\xff\xfe<").is_err());
+}
+
+#[test]
+fn every_limit_holds_at_its_edge() {
+    let files = |count: usize| {
+        let files: String =
+            (1..=count).map(|toi| format!(r#"<File TOI="{toi}" Content-Location="x"/>"#)).collect();
+        format!(r#"<FDT-Instance Expires="1">{files}</FDT-Instance>"#)
+    };
+    assert_eq!(parse(&files(MAX_FILES)).unwrap().files.len(), MAX_FILES);
+    assert!(parse(&files(MAX_FILES + 1)).is_err());
+
+    let attribute = |length: usize| with_file(&format!("Content-Type=\"{}\"", "y".repeat(length)));
+    assert!(parse(&attribute(MAX_ATTRIBUTE_OCTETS)).is_ok());
+    assert!(parse(&attribute(MAX_ATTRIBUTE_OCTETS + 1)).is_err());
+
+    let attributes = |count: usize| {
+        with_file(&(2..count).map(|index| format!("a{index}=\"\" ")).collect::<String>())
+    };
+    assert!(parse(&attributes(MAX_ATTRIBUTES)).is_ok());
+    assert!(parse(&attributes(MAX_ATTRIBUTES + 1)).is_err());
+
+    let nested = |depth: usize| {
+        let inner = depth - 1;
+        with_file("").replace(
+            "</FDT-Instance>",
+            &format!("{}{}</FDT-Instance>", "<e>".repeat(inner), "</e>".repeat(inner)),
+        )
+    };
+    assert!(parse(&nested(MAX_DEPTH)).is_ok());
+    assert!(parse(&nested(MAX_DEPTH + 1)).is_err());
+
+    let padded = |length: usize| {
+        let document = with_file("");
+        format!("{document}{}", " ".repeat(length - document.len()))
+    };
+    assert!(parse(&padded(MAX_OCTETS)).is_ok());
+    assert!(parse(&padded(MAX_OCTETS + 1)).is_err());
+}
+
+proptest! {
+    #[test]
+    fn an_instance_survives_a_round_trip(
+        location in "[ -~]{0,40}", media in prop::option::of("[ -~]{0,20}"),
+        expires: u32, toi in 1_u128..1 << 112, digest: Option<[u8; 16]>, complete: bool,
+    ) {
+        let mut instance = golden();
+        instance.expires_ntp = expires;
+        instance.complete = complete;
+        let file = &mut instance.files[0];
+        file.toi = Toi(toi);
+        file.content_location = location;
+        file.content_type = media;
+        file.content_md5 = digest;
+        prop_assert_eq!(parse(&instance.to_xml()), Ok(instance));
+    }
+
+    #[test]
+    fn whatever_arrives_the_answer_is_a_value(
+        at in 0_usize..398, octet: u8, tail in prop::collection::vec(any::<u8>(), 0..8)
+    ) {
+        let mut document = GOLDEN.as_bytes().to_vec();
+        document[at] = octet;
+        document.splice(at..at, tail);
+        if let Ok(instance) = FdtInstance::parse(&document) {
+            prop_assert!(!instance.files.is_empty());
+        }
+    }
+}

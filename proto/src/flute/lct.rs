@@ -1,0 +1,325 @@
+//! The LCT header.
+//!
+//! ```text
+//!  0                   1                   2                   3
+//!  0 1 2 3 | 4 5 | 6 7 | 8 | 9 0 | 1 | 2 3 | 4 | 5 | 6 ... 3 | 4 ... 1
+//!     V    |  C  | PSI | S |  O  | H | Res | A | B | HDR_LEN |   CP
+//! CCI: 32 (C + 1) bits | TSI: 32 S + 16 H bits | TOI: 32 O + 16 H bits | extensions
+//! ```
+
+use super::ext::Extensions;
+use crate::{
+    ids::{Toi, Tsi},
+    wire::{Reader, WireError, Writer},
+};
+
+/// The LCT version, which is also the ALC version.
+const VERSION: u8 = 1;
+
+/// How wide TSI and TOI are in a header; the value is what counts, not the width.
+///
+/// # Source
+///
+/// RFC 5651 §5.1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Widths {
+    /// S: full words of the TSI, 0 or 1.
+    pub tsi_words: u8,
+    /// O: full words of the TOI, 0 to 3.
+    pub toi_words: u8,
+    /// H: 16 bits more for both.
+    pub half_word: bool,
+}
+
+impl Widths {
+    /// TSI and TOI of 16 bits, as MBMS receivers want them.
+    pub const NARROW: Self = Self { tsi_words: 0, toi_words: 0, half_word: true };
+    /// TSI and TOI of 32 bits.
+    pub const WIDE: Self = Self { tsi_words: 1, toi_words: 1, half_word: false };
+    /// A TSI of 32 bits and no TOI: the packet without data that closes a session.
+    pub const CLOSE: Self = Self { tsi_words: 1, toi_words: 0, half_word: false };
+
+    fn tsi_octets(self) -> usize {
+        usize::from(self.tsi_words & 1) * 4 + usize::from(self.half_word) * 2
+    }
+
+    fn toi_octets(self) -> usize {
+        usize::from(self.toi_words & 3) * 4 + usize::from(self.half_word) * 2
+    }
+}
+
+/// The fixed part of an LCT header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Header {
+    /// PSI: two bits that the FEC scheme may use; zero for all schemes of ours.
+    pub psi: u8,
+    /// C: words of the congestion control information less one, 0 to 3.
+    pub congestion_words: u8,
+    /// CCI; zero without a congestion control building block.
+    pub congestion: u128,
+    /// Widths of TSI and TOI.
+    pub widths: Widths,
+    /// TSI.
+    pub tsi: Tsi,
+    /// TOI; absent only in packets without data.
+    pub toi: Option<Toi>,
+    /// A: the session ends.
+    pub close_session: bool,
+    /// B: the object ends.
+    pub close_object: bool,
+    /// CP: in FLUTE the FEC Encoding ID of the object.
+    pub codepoint: u8,
+}
+
+impl Header {
+    /// Returns a header of 32-bit TSI and TOI without flags, as this product sends it.
+    #[must_use]
+    pub const fn wide(tsi: Tsi, toi: Toi, codepoint: u8) -> Self {
+        Self {
+            psi: 0,
+            congestion_words: 0,
+            congestion: 0,
+            widths: Widths::WIDE,
+            tsi,
+            toi: Some(toi),
+            close_session: false,
+            close_object: false,
+            codepoint,
+        }
+    }
+
+    /// Returns the header of the packet without data that closes a session.
+    ///
+    /// # Source
+    ///
+    /// RFC 5651 §5.1, RFC 6726 §3.1.
+    #[must_use]
+    pub const fn close(tsi: Tsi) -> Self {
+        Self {
+            psi: 0,
+            congestion_words: 0,
+            congestion: 0,
+            widths: Widths::CLOSE,
+            tsi,
+            toi: None,
+            close_session: true,
+            close_object: false,
+            codepoint: 0,
+        }
+    }
+
+    /// Reads a header with its extensions from the front of a datagram.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when the header is cut off, is of another version, is shorter than its own
+    /// fields, has no TSI, or its extensions do not fill it exactly.
+    pub fn parse<'a>(input: &mut Reader<'a>) -> Result<(Self, Extensions<'a>), WireError> {
+        let [first, flags, length, codepoint] = input.array("LCT header")?;
+        // spec: rfc5651 5.1
+        if first >> 4 != VERSION {
+            let found = u64::from(first >> 4);
+            return Err(WireError::Unexpected { field: "LCT version", found, expected: "1" });
+        }
+        let rest = usize::from(length) * 4;
+        let rest = rest.checked_sub(4).ok_or(WireError::Unexpected {
+            field: "LCT header length",
+            found: length.into(),
+            expected: "at least 1 word",
+        })?;
+        let mut fields = Reader::new(input.take(rest, "LCT header")?);
+        let congestion_words = (first >> 2) & 3;
+        let widths = Widths {
+            tsi_words: flags >> 7,
+            toi_words: (flags >> 5) & 3,
+            half_word: flags & 0x10 != 0,
+        };
+        // spec: rfc5775 2.1 (a TSI is always there)
+        if widths.tsi_octets() == 0 {
+            return Err(WireError::Unexpected {
+                field: "TSI width",
+                found: 0,
+                expected: "at least 16 bits",
+            });
+        }
+        let congestion = fields.uint((usize::from(congestion_words) + 1) * 4, "LCT CCI")?;
+        let tsi = fields.uint(widths.tsi_octets(), "LCT TSI")?;
+        let tsi = Tsi(u64::try_from(tsi).expect("a TSI has at most 48 bits"));
+        let toi = match widths.toi_octets() {
+            0 => None,
+            octets => Some(Toi(fields.uint(octets, "LCT TOI")?)),
+        };
+        let extensions = Extensions::new(fields.take_rest())?;
+        let header = Self {
+            psi: first & 3,
+            congestion_words,
+            congestion,
+            widths,
+            tsi,
+            toi,
+            close_session: flags & 2 != 0,
+            close_object: flags & 1 != 0,
+            codepoint,
+        };
+        Ok((header, extensions))
+    }
+
+    /// Appends the header with its extensions.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::TooLarge`] when a value does not fit its width or the whole is longer than
+    /// 255 words; nothing is appended then.
+    pub fn emit(&self, extensions: Extensions<'_>, out: &mut Vec<u8>) -> Result<(), WireError> {
+        let congestion_octets = (usize::from(self.congestion_words & 3) + 1) * 4;
+        let (tsi_octets, toi_octets) = (self.widths.tsi_octets(), self.widths.toi_octets());
+        let toi = self.toi.unwrap_or(Toi::FDT).0;
+        fits(self.congestion, congestion_octets, "LCT CCI")?;
+        fits(self.tsi.0.into(), tsi_octets, "LCT TSI")?;
+        fits(toi, toi_octets, "LCT TOI")?;
+        let length = 4 + congestion_octets + tsi_octets + toi_octets + extensions.octets().len();
+        let words = u8::try_from(length / 4).map_err(|_| WireError::TooLarge {
+            field: "LCT header",
+            found: u64::try_from(length).unwrap_or(u64::MAX),
+            limit: 1020,
+        })?;
+        let Widths { tsi_words, toi_words, half_word } = self.widths;
+        let flags = (tsi_words & 1) << 7
+            | (toi_words & 3) << 5
+            | u8::from(half_word) << 4
+            | u8::from(self.close_session) << 1
+            | u8::from(self.close_object);
+        Writer::new(out)
+            .u8(VERSION << 4 | (self.congestion_words & 3) << 2 | self.psi & 3)
+            .u8(flags)
+            .u8(words)
+            .u8(self.codepoint)
+            .uint(self.congestion, congestion_octets)
+            .uint(self.tsi.0.into(), tsi_octets)
+            .uint(toi, toi_octets)
+            .bytes(extensions.octets());
+        Ok(())
+    }
+}
+
+/// Checks that `value` fits into `octets` octets.
+fn fits(value: u128, octets: usize, field: &'static str) -> Result<(), WireError> {
+    let limit = 1_u128.checked_shl(u32::try_from(octets * 8).unwrap_or(u32::MAX));
+    if limit.is_none_or(|limit| value < limit) {
+        return Ok(());
+    }
+    let shown = |number: u128| u64::try_from(number).unwrap_or(u64::MAX);
+    let limit = limit.map_or(u64::MAX, |limit| shown(limit - 1));
+    Err(WireError::TooLarge { field, found: shown(value), limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn emitted(header: &Header) -> Vec<u8> {
+        let mut out = Vec::new();
+        header.emit(Extensions::NONE, &mut out).unwrap();
+        out
+    }
+
+    fn parse(octets: &[u8]) -> Result<Header, WireError> {
+        Header::parse(&mut Reader::new(octets)).map(|(header, _)| header)
+    }
+
+    // test: rfc5651 5.1
+    #[test]
+    fn flag_octets_are_those_of_the_table_of_widths() {
+        for (s, o, h, octet, words) in [
+            (0, 0, true, 0x10, 3),
+            (1, 1, false, 0xa0, 4),
+            (0, 1, true, 0x30, 4),
+            (1, 0, true, 0x90, 4),
+            (1, 1, true, 0xb0, 5),
+            (1, 0, false, 0x80, 3),
+            (1, 2, false, 0xc0, 5),
+        ] {
+            let widths = Widths { tsi_words: s, toi_words: o, half_word: h };
+            let toi = (widths.toi_octets() > 0).then_some(Toi(1));
+            let header = Header { widths, toi, ..Header::wide(Tsi(7), Toi(1), 6) };
+            let octets = emitted(&header);
+            assert_eq!(octets[..4], [0x10, octet, words, 6]);
+            assert_eq!(octets.len(), usize::from(words) * 4);
+            assert_eq!(parse(&octets), Ok(header));
+        }
+    }
+
+    // test: rfc5651 5.1
+    #[test]
+    fn a_header_of_another_version_is_refused() {
+        let mut octets = emitted(&Header::wide(Tsi(7), Toi(1), 6));
+        for version in [0, 2, 15] {
+            octets[0] = version << 4;
+            assert!(parse(&octets).is_err(), "{version}");
+        }
+    }
+
+    // test: rfc5775 2.1
+    #[test]
+    fn a_header_without_tsi_is_refused() {
+        assert!(parse(&[0x10, 0x20, 3, 0, 0, 0, 0, 0, 0, 0, 0, 1]).is_err());
+    }
+
+    #[test]
+    fn a_header_shorter_than_its_fields_or_longer_than_the_datagram_is_refused() {
+        let octets = emitted(&Header::wide(Tsi(7), Toi(1), 6));
+        for length in 0..4 {
+            let mut short = octets.clone();
+            short[2] = length;
+            assert!(parse(&short).is_err(), "{length}");
+        }
+        let mut long = octets.clone();
+        long[2] = 5;
+        assert!(parse(&long).is_err());
+        for length in 0..octets.len() {
+            assert!(parse(&octets[..length]).is_err(), "{length}");
+        }
+    }
+
+    #[test]
+    fn reserved_bits_are_ignored() {
+        let header = Header::wide(Tsi(7), Toi(1), 6);
+        let mut octets = emitted(&header);
+        octets[1] |= 0x0c;
+        assert_eq!(parse(&octets), Ok(header));
+    }
+
+    #[test]
+    fn a_value_that_does_not_fit_its_width_is_not_sent() {
+        let narrow = Header { widths: Widths::NARROW, ..Header::wide(Tsi(0), Toi(0), 0) };
+        for (tsi, toi, fits) in
+            [(65_535, 65_535, true), (65_536, 0, false), (0, 65_536, false), (0, u128::MAX, false)]
+        {
+            let header = Header { tsi: Tsi(tsi), toi: Some(Toi(toi)), ..narrow };
+            let mut out = Vec::new();
+            assert_eq!(header.emit(Extensions::NONE, &mut out).is_ok(), fits, "{tsi} {toi}");
+            assert_eq!(out.is_empty(), !fits);
+        }
+        assert!(Header::close(Tsi(1 << 32)).emit(Extensions::NONE, &mut Vec::new()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn every_header_that_is_read_is_written_alike(octets in prop::collection::vec(any::<u8>(), 0..80)) {
+            let mut octets = octets;
+            if let Some(first) = octets.first_mut() {
+                *first = 0x10 | *first & 0x0f;
+            }
+            let mut input = Reader::new(&octets);
+            if let Ok((header, extensions)) = Header::parse(&mut input) {
+                let mut again = Vec::new();
+                header.emit(extensions, &mut again).unwrap();
+                // Reserved bits are not kept.
+                octets[1] &= 0xf3;
+                prop_assert_eq!(&again[..], &octets[..again.len()]);
+            }
+        }
+    }
+}
