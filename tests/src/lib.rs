@@ -1,1 +1,3 @@
 //! Proof: the lab and the helpers of the test families.
+
+pub mod schema;

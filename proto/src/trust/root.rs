@@ -1,0 +1,211 @@
+//! The root document: which keys may sign what.
+
+use std::{collections::BTreeMap, fmt};
+
+use prost::Message as _;
+
+use super::{
+    DocumentKind, Envelope, TrustError, Verified, check_schema, messages,
+    strict::{self, Field, Shape, Unknown},
+};
+use crate::{crypto::PublicKey, time::Utc, wire::WireError};
+
+/// Who signs what.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Signs roots.
+    Root,
+    /// Signs manifests: the manufacturer.
+    Release,
+    /// Signs campaigns: the operator.
+    Campaign,
+}
+
+impl Role {
+    /// All roles, in the order of their numbers.
+    pub const ALL: [Self; 3] = [Self::Root, Self::Release, Self::Campaign];
+
+    const fn number(self) -> u32 {
+        match self {
+            Self::Root => 1,
+            Self::Release => 2,
+            Self::Campaign => 3,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Root => "root",
+            Self::Release => "release",
+            Self::Campaign => "campaign",
+        })
+    }
+}
+
+/// The keys of one role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RoleKeys {
+    /// Distinct keys that must have signed, at least 1.
+    pub threshold: u32,
+    /// Distinct public keys.
+    pub keys: Vec<PublicKey>,
+}
+
+/// Which keys may sign what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Root {
+    /// Counts up by one with each root.
+    pub version: u64,
+    /// When operators must have made the next one.
+    pub expires: Utc,
+    /// Keys of every role.
+    pub roles: BTreeMap<Role, RoleKeys>,
+    /// Documents of a lower sequence are refused.
+    pub sequence_floor: u64,
+    /// Sequences are compared within one epoch.
+    pub epoch: u32,
+}
+
+impl Root {
+    /// Reads the root that a device or program is given by its maker: it vouches for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] when it is malformed or not signed by its own threshold.
+    pub fn from_factory(envelope: &[u8]) -> Result<Verified<Self>, TrustError> {
+        let envelope = Envelope::parse(envelope)?;
+        // Its keys are inside, so it is read before it is verified, and believed only afterwards.
+        let claimed = Self::read(envelope.payload())?;
+        envelope.verify(DocumentKind::Root, claimed.keys(Role::Root))?.into_verified(Self::read)
+    }
+
+    /// Reads the root that follows `current`: signed by the threshold of both.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] when it is malformed, not the next version, of a lower epoch, or when either
+    /// threshold is not met.
+    pub fn successor(
+        current: &Verified<Self>,
+        envelope: &[u8],
+    ) -> Result<Verified<Self>, TrustError> {
+        let envelope = Envelope::parse(envelope)?;
+        let next = envelope
+            .verify(DocumentKind::Root, current.keys(Role::Root))?
+            .into_verified(Self::read)?;
+        envelope.verify(DocumentKind::Root, next.keys(Role::Root))?;
+        if Some(next.version) != current.version.checked_add(1) {
+            let (found, stored) = (next.version, current.version);
+            return Err(TrustError::Generation { what: "root version", found, stored });
+        }
+        if next.epoch < current.epoch {
+            let (found, stored) = (next.epoch.into(), current.epoch.into());
+            return Err(TrustError::Generation { what: "epoch", found, stored });
+        }
+        Ok(next)
+    }
+
+    /// Returns the keys of `role`.
+    ///
+    /// # Panics
+    ///
+    /// Never on a root that was read or made with every role.
+    #[must_use]
+    pub fn keys(&self, role: Role) -> &RoleKeys {
+        self.roles.get(&role).expect("a root holds every role")
+    }
+
+    /// Returns the document to sign.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError::Malformed`] when a field leaves its range.
+    pub fn emit(&self) -> Result<Vec<u8>, TrustError> {
+        let role = |(role, keys): (&Role, &RoleKeys)| messages::Role {
+            role: role.number(),
+            threshold: keys.threshold,
+            keys: keys.keys.iter().map(|key| key.0.to_vec()).collect(),
+        };
+        let octets = messages::Root {
+            schema: 1,
+            version: self.version,
+            expires: self.expires.seconds(),
+            roles: self.roles.iter().map(role).collect(),
+            sequence_floor: self.sequence_floor,
+            epoch: self.epoch,
+        }
+        .encode_to_vec();
+        Self::read(&octets)?;
+        Ok(octets)
+    }
+
+    /// Reads the fields without believing them; to show a document to people.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] when a field leaves its range.
+    pub fn read(octets: &[u8]) -> Result<Self, TrustError> {
+        strict::scan(octets, &ROOT)?;
+        let message = messages::Root::decode(octets)
+            .map_err(|error| WireError::invalid("root", error, "a protobuf message"))?;
+        check_schema("root schema", message.schema)?;
+        let roles = message.roles.iter().map(read_role).collect::<Result<Vec<_>, _>>()?;
+        let count = roles.len();
+        let roles: BTreeMap<_, _> = roles.into_iter().collect();
+        if count != Role::ALL.len() || roles.len() != count {
+            return Err(WireError::invalid("roles", count, "root, release and campaign").into());
+        }
+        Ok(Self {
+            version: message.version,
+            expires: Utc::from_seconds(message.expires),
+            roles,
+            sequence_floor: message.sequence_floor,
+            epoch: message.epoch,
+        })
+    }
+}
+
+fn read_role(message: &messages::Role) -> Result<(Role, RoleKeys), WireError> {
+    let role = Role::ALL
+        .into_iter()
+        .find(|role| role.number() == message.role)
+        .ok_or_else(|| WireError::invalid("role", message.role, "1, 2 or 3"))?;
+    let mut keys = Vec::new();
+    for key in &message.keys {
+        let key = PublicKey(key.as_slice().try_into().map_err(|_| {
+            WireError::invalid("public key", format!("{} octets", key.len()), "32 octets")
+        })?);
+        // Two keys of the same octets are one key, or one holder could meet a threshold of two.
+        if keys.contains(&key) {
+            return Err(WireError::invalid("public key", key.key_id(), "each key once in a role"));
+        }
+        keys.push(key);
+    }
+    let possible = 1..=u32::try_from(keys.len()).unwrap_or(u32::MAX);
+    if !possible.contains(&message.threshold) {
+        let found = message.threshold;
+        return Err(WireError::invalid("threshold", found, "1 to the number of the role's keys"));
+    }
+    Ok((role, RoleKeys { threshold: message.threshold, keys }))
+}
+
+static ROLE: Shape = Shape {
+    name: "role",
+    fields: &[Field::one(1), Field::one(2), Field::many(3)],
+    unknown: Unknown::Skip,
+};
+
+static ROOT: Shape = Shape {
+    name: "root",
+    fields: &[
+        Field::one(1),
+        Field::one(2),
+        Field::one(3),
+        Field::messages(4, &ROLE),
+        Field::one(5),
+        Field::one(6),
+    ],
+    unknown: Unknown::Skip,
+};
