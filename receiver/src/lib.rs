@@ -1,3 +1,6 @@
 //! The device agent: tuner, symbol store, verifier, DM client.
 
+pub mod decode;
+pub mod journal_state;
+pub mod shell;
 pub mod symbols;

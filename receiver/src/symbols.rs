@@ -25,6 +25,7 @@
 //!
 //! A slot that holds the only copy of a synced symbol of an undecoded block is never written.
 
+pub mod error;
 pub mod journal;
 pub mod layout;
 pub mod log;
@@ -34,7 +35,8 @@ mod slots;
 mod tests;
 
 pub use self::{
-    journal::{CopyName, JournalError, JournalImage, Journaler},
+    error::StorageError,
+    journal::{CopyName, JournalError, JournalImage, JournalWrite, Journaler},
     layout::{BlockPlace, HeaderCheck, ObjectLayout, Slot, SlotAddress},
     log::{Insert, Limits, LogOutput, SymbolLog, Ticket},
     recovery::{Recovered, RecoveredSlot, Recovery},

@@ -4,6 +4,7 @@ use proto::{
     crypto::{Digest, Hash16, h16},
     fec::{oti::RaptorQOti, partition::Partition},
     ids::{Esi, Sbn},
+    trust::plan::leaf,
     wire::{Reader, WireError, Writer},
 };
 
@@ -203,16 +204,10 @@ impl ObjectLayout {
             .then(|| slot.file * self.slots_per_file + slot.index)
     }
 
-    /// Returns the tag of a symbol: its leaf in the plan.
-    ///
-    /// # Source
-    ///
-    /// facts/security.md 4.3.
+    /// Returns the tag of a symbol: its leaf in the plan, so that storing adds no second hash.
     #[must_use]
     pub fn tag(&self, sbn: Sbn, esi: Esi, symbol: &[u8]) -> Hash16 {
-        let [_, _, _, block] = sbn.0.to_be_bytes();
-        let [_, high, mid, low] = esi.0.to_be_bytes();
-        h16(&[&[0], &self.object_key.0, &[block, high, mid, low], symbol])
+        leaf(&self.object_key, sbn, esi, symbol)
     }
 
     /// Returns the header of log file `file`.

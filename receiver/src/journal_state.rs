@@ -1,0 +1,320 @@
+//! What the journal holds: all that the device must not forget over a power cut, except symbols.
+//!
+//! The octets around it are those of [`crate::symbols::journal`]. Fields are protobuf, so a later
+//! program reads an earlier journal; a number is never used twice.
+
+use std::collections::BTreeSet;
+
+use prost::Message;
+use proto::ids::Sbn;
+
+/// The state of the device.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct JournalState {
+    /// Phase of the operation, as its word (`idle`, `armed`, …).
+    #[prost(string, tag = "1")]
+    pub phase: String,
+    /// Version of the newest root that was accepted; its envelope lies in the file `root.env`.
+    #[prost(uint64, tag = "2")]
+    pub root_version: u64,
+    /// Epoch of that root. No document of a lower one is accepted.
+    #[prost(uint32, tag = "3")]
+    pub epoch: u32,
+    /// The last campaign accepted, for each class.
+    #[prost(message, repeated, tag = "4")]
+    pub accepted: Vec<AcceptedCampaign>,
+    /// Identifiers (16 octets) of the last 64 campaigns that ended with 200, 250 or 251, oldest
+    /// first.
+    #[prost(bytes = "vec", repeated, tag = "5")]
+    pub finished: Vec<Vec<u8>>,
+    /// The firmware confirmed last, for each class.
+    #[prost(message, repeated, tag = "6")]
+    pub installed: Vec<InstalledManifest>,
+    /// What the device is armed with.
+    #[prost(message, optional, tag = "7")]
+    pub pin: Option<Pin>,
+    /// When and where to listen.
+    #[prost(message, repeated, tag = "8")]
+    pub tune_ins: Vec<TuneInRecord>,
+    /// Ties the final alert to the Exec; absent when the Exec had none.
+    #[prost(string, optional, tag = "9")]
+    pub correlator: Option<String>,
+    /// The operation that was started, as its word (`download`, `update`, `download-and-update`).
+    #[prost(string, tag = "10")]
+    pub operation: String,
+    /// Why reception is suspended, as words; empty: it is not.
+    #[prost(string, repeated, tag = "11")]
+    pub suspend_reasons: Vec<String>,
+    /// How and when the result is reported.
+    #[prost(message, optional, tag = "12")]
+    pub report: Option<ReportSlot>,
+    /// Final alerts that the server has not acknowledged, oldest first.
+    #[prost(message, repeated, tag = "13")]
+    pub alerts: Vec<QueuedAlert>,
+    /// What is decoded of each object.
+    #[prost(message, repeated, tag = "14")]
+    pub objects: Vec<ObjectProgress>,
+    /// The lower bound of the time, in UTC seconds.
+    #[prost(uint64, tag = "15")]
+    pub t_min: u64,
+    /// The nonce for the next DM session's first message.
+    #[prost(bytes = "vec", tag = "16")]
+    pub dm_nonce: Vec<u8>,
+    /// Version that the installer must answer after hand-off for the update to count.
+    #[prost(string, optional, tag = "17")]
+    pub expected_version: Option<String>,
+    /// Result code of the operation, once it has one.
+    #[prost(uint32, optional, tag = "18")]
+    pub result: Option<u32>,
+}
+
+/// The last campaign accepted for a class.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct AcceptedCampaign {
+    /// The class, 16 octets.
+    #[prost(bytes = "vec", tag = "1")]
+    pub class: Vec<u8>,
+    /// Its sequence.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// H(campaign payload): an equal sequence is accepted with this digest alone.
+    #[prost(bytes = "vec", tag = "3")]
+    pub campaign_sha256: Vec<u8>,
+}
+
+/// The firmware confirmed last for a class.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct InstalledManifest {
+    /// The class, 16 octets.
+    #[prost(bytes = "vec", tag = "1")]
+    pub class: Vec<u8>,
+    /// The manifest's sequence; stored when its firmware is confirmed.
+    #[prost(uint64, tag = "2")]
+    pub sequence: u64,
+    /// No manifest below this sequence is accepted.
+    #[prost(uint64, tag = "3")]
+    pub floor: u64,
+    /// H(manifest payload): the same manifest again is already done.
+    #[prost(bytes = "vec", tag = "4")]
+    pub manifest_sha256: Vec<u8>,
+}
+
+/// What the device is armed with. The envelopes lie in files of their own, synced before.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct Pin {
+    /// The campaign's identifier, 16 octets.
+    #[prost(bytes = "vec", tag = "1")]
+    pub campaign_id: Vec<u8>,
+    /// H(campaign payload).
+    #[prost(bytes = "vec", tag = "2")]
+    pub campaign_sha256: Vec<u8>,
+    /// H(manifest payload).
+    #[prost(bytes = "vec", tag = "3")]
+    pub manifest_sha256: Vec<u8>,
+    /// File of the campaign's envelope.
+    #[prost(string, tag = "4")]
+    pub campaign_file: String,
+    /// File of the manifest's envelope.
+    #[prost(string, tag = "5")]
+    pub manifest_file: String,
+    /// Files of the plan headers that are known, by component.
+    #[prost(btree_map = "uint32, string", tag = "6")]
+    pub plan_header_files: std::collections::BTreeMap<u32, String>,
+    /// The only component to take; absent: all.
+    #[prost(uint32, optional, tag = "7")]
+    pub component: Option<u32>,
+}
+
+/// A window and its channel.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct TuneInRecord {
+    /// The `fumocast:` URL.
+    #[prost(string, tag = "1")]
+    pub url: String,
+    /// When the window opens, in UTC seconds.
+    #[prost(uint64, tag = "2")]
+    pub opens_utc: u64,
+    /// When it closes, in UTC seconds.
+    #[prost(uint64, tag = "3")]
+    pub closes_utc: u64,
+    /// The boot in which the two moments below count.
+    #[prost(string, tag = "4")]
+    pub boot_id: String,
+    /// When the window opens, in milliseconds since that boot.
+    #[prost(uint64, tag = "5")]
+    pub opens_boot_ms: u64,
+    /// When it closes, in milliseconds since that boot.
+    #[prost(uint64, tag = "6")]
+    pub closes_boot_ms: u64,
+}
+
+/// How and when the result is reported.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ReportSlot {
+    /// When the report is due, in UTC seconds: chosen once and kept.
+    #[prost(uint64, optional, tag = "1")]
+    pub due_utc: Option<u64>,
+    /// Span over which devices spread their reports, in seconds.
+    #[prost(uint32, tag = "2")]
+    pub spread_seconds: u32,
+    /// Not before this moment, in UTC seconds.
+    #[prost(uint64, optional, tag = "3")]
+    pub not_before_utc: Option<u64>,
+    /// Which devices report: `all`, `failures` or `sample N/M`.
+    #[prost(string, tag = "4")]
+    pub filter: String,
+}
+
+/// A final alert that waits for its acknowledgement.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct QueuedAlert {
+    /// The Correlator of the operation.
+    #[prost(string, optional, tag = "1")]
+    pub correlator: Option<String>,
+    /// The operation, as its word.
+    #[prost(string, tag = "2")]
+    pub operation: String,
+    /// The result code.
+    #[prost(uint32, tag = "3")]
+    pub result: u32,
+    /// The campaign, 16 octets; empty when the result is not about one.
+    #[prost(bytes = "vec", tag = "4")]
+    pub campaign_id: Vec<u8>,
+    /// When it may be sent, in UTC seconds; 0: at once.
+    #[prost(uint64, tag = "5")]
+    pub due_utc: u64,
+}
+
+/// What is decoded of an object.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct ObjectProgress {
+    /// The object's key, 16 octets.
+    #[prost(bytes = "vec", tag = "1")]
+    pub object_key: Vec<u8>,
+    /// One bit for each block that is synced in the image: block n is bit n mod 8 of octet n / 8.
+    #[prost(bytes = "vec", tag = "2")]
+    pub blocks_done: Vec<u8>,
+    /// Whether the image was read back and is exact.
+    #[prost(bool, tag = "3")]
+    pub verified: bool,
+}
+
+impl ObjectProgress {
+    /// Returns the blocks that are synced in the image.
+    #[must_use]
+    pub fn done(&self) -> BTreeSet<Sbn> {
+        let bits =
+            self.blocks_done.iter().flat_map(|octet| (0..8).map(move |bit| octet >> bit & 1));
+        (0..).zip(bits).filter(|(_, bit)| *bit == 1).map(|(sbn, _)| Sbn(sbn)).collect()
+    }
+
+    /// Notes that a block is synced in the image.
+    pub fn mark_done(&mut self, sbn: Sbn) {
+        let octet = usize::try_from(sbn.0 / 8).unwrap_or(usize::MAX);
+        debug_assert!(octet < 32, "an object has at most 255 blocks");
+        if octet >= self.blocks_done.len() {
+            self.blocks_done.resize(octet + 1, 0);
+        }
+        if let Some(bits) = self.blocks_done.get_mut(octet) {
+            *bits |= 1 << (sbn.0 % 8);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::symbols::JournalImage;
+
+    #[test]
+    fn done_blocks_are_read_as_they_were_marked() {
+        let mut progress = ObjectProgress::default();
+        assert_eq!(progress.done(), BTreeSet::new());
+        for sbn in [254, 0, 7, 8] {
+            progress.mark_done(Sbn(sbn));
+        }
+        assert_eq!(progress.done(), BTreeSet::from([Sbn(0), Sbn(7), Sbn(8), Sbn(254)]));
+    }
+
+    #[test]
+    fn the_largest_state_fits_in_a_copy() {
+        let word = || "handed-over".to_owned();
+        let name = || "x".repeat(64);
+        let hash = || vec![0xff; 32];
+        let id = || vec![0xff; 16];
+        let body = JournalState {
+            phase: word(),
+            root_version: u64::MAX,
+            epoch: u32::MAX,
+            accepted: vec![
+                AcceptedCampaign {
+                    class: id(),
+                    sequence: u64::MAX,
+                    campaign_sha256: hash()
+                };
+                16
+            ],
+            finished: vec![id(); 64],
+            installed: vec![
+                InstalledManifest {
+                    class: id(),
+                    sequence: u64::MAX,
+                    floor: u64::MAX,
+                    manifest_sha256: hash(),
+                };
+                16
+            ],
+            pin: Some(Pin {
+                campaign_id: id(),
+                campaign_sha256: hash(),
+                manifest_sha256: hash(),
+                campaign_file: name(),
+                manifest_file: name(),
+                plan_header_files: (0..16).map(|component| (component, name())).collect(),
+                component: Some(255),
+            }),
+            tune_ins: vec![
+                TuneInRecord {
+                    url: "u".repeat(200),
+                    opens_utc: u64::MAX,
+                    closes_utc: u64::MAX,
+                    boot_id: name(),
+                    opens_boot_ms: u64::MAX,
+                    closes_boot_ms: u64::MAX,
+                };
+                16
+            ],
+            correlator: Some(name()),
+            operation: word(),
+            suspend_reasons: vec![word(); 8],
+            report: Some(ReportSlot {
+                due_utc: Some(u64::MAX),
+                spread_seconds: u32::MAX,
+                not_before_utc: Some(u64::MAX),
+                filter: word(),
+            }),
+            alerts: vec![
+                QueuedAlert {
+                    correlator: Some(name()),
+                    operation: word(),
+                    result: 599,
+                    campaign_id: id(),
+                    due_utc: u64::MAX,
+                };
+                16
+            ],
+            objects: vec![
+                ObjectProgress { object_key: id(), blocks_done: hash(), verified: true };
+                16
+            ],
+            t_min: u64::MAX,
+            dm_nonce: hash(),
+            expected_version: Some(name()),
+            result: Some(599),
+        };
+        let image = JournalImage { generation: 1, body };
+        let octets = image.emit().unwrap();
+        assert!(octets.len() < 14_000, "{}", octets.len());
+        assert_eq!(JournalImage::parse(&octets), Ok(image));
+    }
+}

@@ -1,0 +1,15 @@
+//! What touches the world: sockets, files, clocks, threads, other programs.
+//!
+//! | module | does |
+//! | --- | --- |
+//! | [`clock`] | the one place that asks for the time |
+//! | [`directory`], [`objects`], [`storage`] | the data directory, one object's files, the thread that serves them in order |
+//! | [`multicast`] | joins channels and receives datagrams in batches |
+//! | [`http`] | posts DM messages |
+//! | [`installer`] | runs the installer hook |
+//! | [`control`] | the local control socket: both ends |
+
+pub mod clock;
+pub mod directory;
+pub mod objects;
+pub mod storage;

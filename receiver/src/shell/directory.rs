@@ -1,0 +1,294 @@
+//! The data directory: one device's memory, held by one process at a time.
+//!
+//! ```text
+//! DATA/                    0700
+//!   lock                   held by the running receiver
+//!   journal.a journal.b    see crate::symbols::journal
+//!   files/NAME             small files (envelopes), each written whole or not at all
+//!   objects/KEY/           see crate::symbols
+//!   control.sock           the local control socket, 0600
+//! ```
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustix::fs::{FlockOperation, flock};
+use thiserror::Error;
+
+use crate::symbols::{CopyName, JournalWrite, ObjectLayout, StorageError, journal::JOURNAL_OCTETS};
+
+/// The data directory, locked for this process.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    _lock: File,
+}
+
+/// Why the data directory cannot be used.
+#[derive(Debug, Error)]
+pub enum OpenError {
+    /// Another receiver runs on it.
+    #[error("another receiver runs on {0}")]
+    Locked(PathBuf),
+    /// It cannot be made or opened.
+    #[error("cannot use {path} as data directory")]
+    Io {
+        /// What was opened.
+        path: PathBuf,
+        /// Why it failed.
+        source: io::Error,
+    },
+}
+
+/// A name of ours for a small file: letters, digits, `.`, `-`; no path, not hidden.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FileName(String);
+
+impl FileName {
+    /// Takes a name; `None` when it could be a path, a hidden file or a half-written one.
+    #[must_use]
+    pub fn new(name: &str) -> Option<Self> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
+        let fits = (1..=100).contains(&name.len()) && name.chars().all(allowed);
+        let plain = !name.starts_with('.') && !name.ends_with(HALF_WRITTEN);
+        (fits && plain).then(|| Self(name.to_owned()))
+    }
+
+    /// Returns the name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl DataDirectory {
+    /// Opens the directory, makes it where it is missing, and locks it.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Locked`] when another process holds it, [`OpenError::Io`] otherwise.
+    pub fn open(path: &Path) -> Result<Self, OpenError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| OpenError::Io { path, source }
+        };
+        for path in [path.to_owned(), path.join(FILES), path.join(OBJECTS)] {
+            make_directory(&path).map_err(failed(&path))?;
+        }
+        sync_directory(path).map_err(failed(path))?;
+        let lock = private().write(true).create(true).open(path.join("lock"));
+        let lock = lock.map_err(failed(&path.join("lock")))?;
+        flock(&lock, FlockOperation::NonBlockingLockExclusive)
+            .map_err(|_| OpenError::Locked(path.to_owned()))?;
+        Ok(Self { path: path.to_owned(), _lock: lock })
+    }
+
+    /// Returns where the control socket of the device with this data directory lies.
+    #[must_use]
+    pub fn control_socket(data: &Path) -> PathBuf {
+        data.join("control.sock")
+    }
+
+    /// Returns the directory itself.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Returns the directory that holds the objects' directories.
+    #[must_use]
+    pub fn objects(&self) -> PathBuf {
+        self.path.join(OBJECTS)
+    }
+
+    /// Returns where the verified image of an object lies.
+    #[must_use]
+    pub fn image_path(&self, layout: &ObjectLayout) -> PathBuf {
+        self.objects().join(layout.directory_name()).join("image")
+    }
+
+    /// Reads both copies of the journal; an absent one is empty.
+    ///
+    /// # Errors
+    ///
+    /// What reading meets, other than an absent file.
+    pub fn read_journal(&self) -> Result<[Vec<u8>; 2], StorageError> {
+        let [a, b] = CopyName::BOTH.map(|copy| {
+            read_limited(&self.path.join(copy.file_name()), JOURNAL_OCTETS)
+                .map(Option::unwrap_or_default)
+                .map_err(StorageError::while_doing(format!("read {}", copy.file_name())))
+        });
+        Ok([a?, b?])
+    }
+
+    /// Writes one copy of the journal and syncs it.
+    ///
+    /// # Errors
+    ///
+    /// What writing or syncing meets; the other copy is untouched.
+    pub fn write_journal(&self, write: &JournalWrite) -> Result<(), StorageError> {
+        let name = write.copy.file_name();
+        let path = self.path.join(name);
+        let attempt = || {
+            let is_fresh = !path.exists();
+            let file = private().write(true).create(true).truncate(false).open(&path)?;
+            file.write_all_at(&write.octets, 0)?;
+            file.sync_data()?;
+            if is_fresh { sync_directory(&self.path) } else { Ok(()) }
+        };
+        attempt().map_err(StorageError::while_doing(format!("write {name}")))
+    }
+
+    /// Reads a small file; `None` when there is none of that name.
+    ///
+    /// # Errors
+    ///
+    /// What reading meets.
+    pub fn read_file(&self, name: &FileName) -> Result<Option<Vec<u8>>, StorageError> {
+        read_limited(&self.path.join(FILES).join(&name.0), SMALL_FILE_OCTETS)
+            .map_err(StorageError::while_doing(format!("read {}", name.0)))
+    }
+
+    /// Writes a small file whole or not at all, and syncs it.
+    ///
+    /// # Errors
+    ///
+    /// What writing, syncing or renaming meets; a file of that name is as it was then.
+    pub fn write_file(&self, name: &FileName, octets: &[u8]) -> Result<(), StorageError> {
+        let directory = self.path.join(FILES);
+        let half = directory.join(format!("{}{HALF_WRITTEN}", name.0));
+        let attempt = || {
+            let mut file = private().write(true).create(true).truncate(true).open(&half)?;
+            file.write_all(octets)?;
+            file.sync_all()?;
+            fs::rename(&half, directory.join(&name.0))?;
+            sync_directory(&directory)
+        };
+        attempt().map_err(StorageError::while_doing(format!("write {}", name.0)))
+    }
+
+    /// Removes a small file; one that is not there is removed already.
+    ///
+    /// # Errors
+    ///
+    /// What removing meets.
+    pub fn remove_file(&self, name: &FileName) -> Result<(), StorageError> {
+        match fs::remove_file(self.path.join(FILES).join(&name.0)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StorageError::while_doing(format!("remove {}", name.0))(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Removes the directories of all objects but those in `keep`.
+    ///
+    /// # Errors
+    ///
+    /// What removing meets.
+    pub fn drop_objects_except(&self, keep: &[ObjectLayout]) -> Result<(), StorageError> {
+        let keep: Vec<_> = keep.iter().map(ObjectLayout::directory_name).collect();
+        let attempt = || {
+            for entry in fs::read_dir(self.objects())? {
+                let entry = entry?;
+                if !keep.iter().any(|name| entry.file_name() == name.as_str()) {
+                    fs::remove_dir_all(entry.path())?;
+                }
+            }
+            sync_directory(&self.objects())
+        };
+        attempt().map_err(StorageError::while_doing("remove objects that are not wanted"))
+    }
+}
+
+/// Makes a directory of mode 0700, with those above it, unless it is there.
+pub(super) fn make_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes names in a directory durable.
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Returns options that make files of mode 0600.
+pub(super) fn private() -> OpenOptions {
+    let mut options = OpenOptions::new();
+    options.mode(0o600);
+    options
+}
+
+fn read_limited(path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
+    let file = match File::open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    let mut octets = Vec::new();
+    file.take(limit as u64).read_to_end(&mut octets)?;
+    Ok(Some(octets))
+}
+
+const FILES: &str = "files";
+const OBJECTS: &str = "objects";
+const HALF_WRITTEN: &str = ".new";
+/// No small file is longer: envelopes and plan headers have at most 4 KiB.
+const SMALL_FILE_OCTETS: usize = 64 << 10;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_name_that_could_be_a_path_is_refused() {
+        let long = "x".repeat(101);
+        for wrong in ["", ".", "..", ".x", "a/b", "../x", "a\0b", "A", "a b", "x.new", &long] {
+            assert_eq!(FileName::new(wrong), None, "{wrong:?}");
+        }
+        assert!(FileName::new("campaign-00ff.env").is_some());
+    }
+
+    #[test]
+    fn one_process_holds_the_directory() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("data");
+        let first = DataDirectory::open(&path).unwrap();
+        assert!(matches!(DataDirectory::open(&path), Err(OpenError::Locked(_))));
+        drop(first);
+        DataDirectory::open(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
+    }
+
+    #[test]
+    fn journal_copies_and_small_files_are_read_as_written() {
+        let home = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(home.path()).unwrap();
+        assert_eq!(data.read_journal().unwrap(), [vec![], vec![]]);
+        let write = JournalWrite { copy: CopyName::B, generation: 1, octets: b"state".to_vec() };
+        data.write_journal(&write).unwrap();
+        assert_eq!(data.read_journal().unwrap(), [vec![], b"state".to_vec()]);
+
+        let name = FileName::new("root.env").unwrap();
+        assert_eq!(data.read_file(&name).unwrap(), None);
+        data.write_file(&name, b"one").unwrap();
+        data.write_file(&name, b"two").unwrap();
+        assert_eq!(data.read_file(&name).unwrap().as_deref(), Some(&b"two"[..]));
+        data.remove_file(&name).unwrap();
+        data.remove_file(&name).unwrap();
+        assert_eq!(data.read_file(&name).unwrap(), None);
+    }
+
+    #[test]
+    fn a_data_directory_that_is_a_file_is_named() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("data");
+        fs::write(&path, b"").unwrap();
+        let error = DataDirectory::open(&path).unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    }
+}

@@ -1,0 +1,162 @@
+use proto::{
+    crypto::{Hash16, sha256},
+    fec::oti::{RaptorQOti, RaptorQParameters},
+    ids::{Esi, Sbn},
+};
+use tempfile::TempDir;
+
+use super::*;
+
+#[test]
+fn a_reserved_object_takes_slots_that_a_restart_finds() {
+    let home = home();
+    let mut object = open(&home, 1);
+    assert_eq!(object.recover().unwrap(), Recovered::default());
+    assert_eq!(reserve(&mut object), [1, 2]);
+    write_slot(&mut object, SlotAddress { file: 0, index: 0 }, 7);
+    write_slot(&mut object, SlotAddress { file: 1, index: 11_393 }, 8);
+    object.flush().unwrap();
+
+    for _ in 0..2 {
+        let recovered = open(&home, 1).recover().unwrap();
+        assert_eq!((recovered.files_ready, recovered.damaged), (2, 0));
+        let found: Vec<_> = recovered.slots.iter().map(|slot| (slot.slot, slot.esi)).collect();
+        let last = SlotAddress { file: 1, index: 11_393 };
+        assert_eq!(found, [(SlotAddress { file: 0, index: 0 }, Esi(7)), (last, Esi(8))]);
+    }
+}
+
+#[test]
+fn a_reservation_that_was_cut_off_goes_on_with_the_same_file() {
+    let home = home();
+    let mut object = open(&home, 1);
+    for _ in 0..10 {
+        object.reserve_step().unwrap();
+    }
+    assert_eq!(object.reservation, Reservation { file: 1, octets: 4 << 20 });
+    let mut again = open(&home, 1);
+    assert_eq!(again.recover().unwrap().files_ready, 1);
+    assert!(!again.log_path(1).exists(), "a file without a header is removed");
+    assert_eq!(reserve(&mut again), [2]);
+}
+
+#[test]
+fn a_damaged_log_is_reserved_again_and_the_others_are_kept() {
+    let home = home();
+    let mut object = open(&home, 1);
+    reserve(&mut object);
+    write_slot(&mut object, SlotAddress { file: 1, index: 3 }, 9);
+    object.flush().unwrap();
+    let log = File::options().write(true).open(object.log_path(0)).unwrap();
+    log.write_all_at(&[0xff], 30).unwrap();
+
+    let mut again = open(&home, 1);
+    let recovered = again.recover().unwrap();
+    assert_eq!((recovered.files_ready, recovered.slots.len()), (0, 1));
+    assert_eq!(reserve(&mut again), [1, 2]);
+    assert_eq!(open(&home, 1).recover().unwrap().slots, recovered.slots);
+}
+
+#[test]
+fn the_logs_of_a_foreign_object_are_dropped() {
+    let home = home();
+    let mut other = open(&home, 2);
+    reserve(&mut other);
+    write_slot(&mut other, SlotAddress { file: 0, index: 0 }, 1);
+    other.flush().unwrap();
+    // The same first 16 digits of the key, and all the rest different.
+    fs::rename(&other.path, home.path().join(layout(1).directory_name())).unwrap();
+    let mut ours = open(&home, 1);
+    assert_eq!(ours.recover().unwrap(), Recovered::default());
+    assert!(!ours.log_path(0).exists());
+}
+
+#[test]
+fn a_write_to_a_log_that_is_not_reserved_is_an_error() {
+    let home = home();
+    let mut object = open(&home, 1);
+    let error = object.write(0, 4096, &[0; 1472]).unwrap_err();
+    assert!(error.to_string().starts_with("write to log.0: "), "{error}");
+    object.flush().unwrap();
+}
+
+#[test]
+fn an_exact_image_gets_its_name_once_and_again() {
+    let home = home();
+    let object = open(&home, 1);
+    let mut files = DecodeFiles::new(home.path(), layout(1));
+    let place = BlockPlace { offset: 0, octets: IMAGE_OCTETS };
+    files.write_block(place, &image()).unwrap();
+    assert_eq!(files.finish(), FinishOutcome::Ready);
+    assert_eq!(fs::read(object.path.join(IMAGE)).unwrap(), image());
+    assert_eq!(files.finish(), FinishOutcome::Ready);
+    let _again = open(&home, 1);
+    assert!(!object.path.join(PART).exists(), "a finished image is not begun again");
+}
+
+#[test]
+fn a_wrong_image_keeps_its_provisional_name() {
+    let home = home();
+    let object = open(&home, 1);
+    let files = DecodeFiles::new(home.path(), layout(1));
+    let found = sha256(&[&vec![0; image().len()]]);
+    assert_eq!(files.finish(), FinishOutcome::WrongDigest { found });
+    assert!(!object.path.join(IMAGE).exists());
+}
+
+#[test]
+fn slots_are_read_back_for_the_decoder() {
+    let home = home();
+    let mut object = open(&home, 1);
+    reserve(&mut object);
+    let slot = SlotAddress { file: 1, index: 2 };
+    write_slot(&mut object, slot, 5);
+    let mut files = DecodeFiles::new(home.path(), layout(1));
+    let mut record = vec![0; object.layout.slot_size()];
+    files.read_slots(slot, &mut record).unwrap();
+    assert_eq!(object.layout.parse_slot(&record).unwrap().esi, Esi(5));
+}
+
+const IMAGE_OCTETS: u64 = 1408 * 12_000 - 3;
+
+fn image() -> Vec<u8> {
+    (0_u32..).map(|i| (i >> 4).to_le_bytes()[0]).take(IMAGE_OCTETS.try_into().unwrap()).collect()
+}
+
+fn layout(key: u8) -> ObjectLayout {
+    let oti = RaptorQOti::new(RaptorQParameters {
+        transfer_length: IMAGE_OCTETS,
+        symbol_size: 1408,
+        source_blocks: 2,
+        sub_blocks: 1,
+        alignment: 8,
+    });
+    ObjectLayout::new(Hash16([key; 16]), sha256(&[&image()]), oti.unwrap())
+}
+
+fn home() -> TempDir {
+    tempfile::tempdir().unwrap()
+}
+
+fn open(home: &TempDir, key: u8) -> ObjectDirectory {
+    ObjectDirectory::open(home.path(), layout(key)).unwrap()
+}
+
+fn reserve(object: &mut ObjectDirectory) -> Vec<u32> {
+    std::iter::from_fn(|| match object.reserve_step().unwrap() {
+        Reserved::Partly => Some(None),
+        Reserved::Files(files) => Some(Some(files)),
+        Reserved::All => None,
+    })
+    .flatten()
+    .collect()
+}
+
+fn write_slot(object: &mut ObjectDirectory, slot: SlotAddress, esi: u32) {
+    let symbol = [0x5a; 1408];
+    let mut record = Vec::new();
+    let tag = object.layout.tag(Sbn(1), Esi(esi), &symbol);
+    object.layout.emit_slot(&mut record, Sbn(1), Esi(esi), tag, &symbol);
+    let offset = object.layout.offset(slot);
+    object.write(slot.file, offset, &record).unwrap();
+}
