@@ -1,5 +1,8 @@
 //! The management server: enrolment, arming, campaigns, results.
 
+pub mod arming;
 pub mod campaign;
+pub mod engine;
 pub mod fleet;
+pub mod report;
 pub mod shell;

@@ -73,6 +73,10 @@ pub struct Terms {
     pub latest_stop: Utc,
     /// The addresses that may send.
     pub sources: Vec<IpAddr>,
+    /// Octets that the broadcast carries, over all components.
+    pub stored_bytes: u64,
+    /// Source symbols of the largest block.
+    pub largest_block: u32,
 }
 
 /// The documents that are written to devices, octet for octet as they were given.
@@ -190,6 +194,8 @@ pub(crate) mod samples {
                 not_before: Utc::from_seconds(500),
                 latest_stop: Utc::from_seconds(5_000),
                 sources: vec![IpAddr::from([192, 0, 2, 1])],
+                stored_bytes: 1 << 20,
+                largest_block: 745,
             },
             papers: Papers {
                 campaign: vec![1; 300],

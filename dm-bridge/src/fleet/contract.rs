@@ -2,6 +2,7 @@
 
 use proto::{
     crypto::Digest,
+    dm::auth::Secret,
     ids::{CampaignId, ClassId, Correlator, DeviceId, VendorId},
     time::Utc,
 };
@@ -9,7 +10,7 @@ use proto::{
 use super::{
     arming::{Arming, ArmingPhase},
     audit::{Actor, Audit},
-    device::{Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, Nonce, Secret},
+    device::{Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, Nonce},
     store::{Change, FleetStore, StoreError},
 };
 use crate::campaign::model::{Air, CampaignState, Window, samples};
@@ -44,7 +45,7 @@ pub(crate) fn device(name: &str) -> Device {
         object: DEFAULT_FUMO_OBJECT.to_owned(),
         auth: DeviceAuth {
             user: name.to_owned(),
-            secret: Secret("PtEdr8lBQ45IbT1bZIkrOQ==".to_owned()),
+            secret: Secret::new(name, "password"),
             next_nonce: Some(Nonce([5; 16])),
             challenge: Some(Challenge {
                 nonce: Nonce([6; 16]),

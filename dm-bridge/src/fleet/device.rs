@@ -3,6 +3,7 @@
 use std::{fmt, time::Duration};
 
 use proto::{
+    dm::auth::Secret,
     ids::{ClassId, DeviceId, VendorId},
     time::Utc,
 };
@@ -48,7 +49,7 @@ pub struct Device {
 pub struct DeviceAuth {
     /// User name of the device's client credentials.
     pub user: String,
-    /// B64(MD5(user ":" password)); the password itself is not kept.
+    /// MD5(user ":" password); the password itself is not kept.
     pub secret: Secret,
     /// The nonce that was handed out for the next session; it stays until it is used.
     pub next_nonce: Option<Nonce>,
@@ -81,15 +82,5 @@ pub struct Nonce(pub [u8; 16]);
 impl fmt::Debug for Nonce {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Nonce")
-    }
-}
-
-/// A text that must not reach a log.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Secret(pub String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Secret")
     }
 }

@@ -4,6 +4,7 @@ use std::{error::Error, fmt::Display, str::FromStr};
 
 use proto::{
     crypto::Digest,
+    dm::auth::Secret,
     ids::{Correlator, Tsi},
     time::Utc,
 };
@@ -14,7 +15,7 @@ use crate::{
     fleet::{
         arming::Arming,
         audit::AuditLine,
-        device::{Challenge, Device, DeviceAuth, Nonce, Secret},
+        device::{Challenge, Device, DeviceAuth, Nonce},
         store::StoreError,
     },
 };
@@ -139,7 +140,7 @@ pub(super) async fn write_device(
         .bind(&row.url)
         .bind(&row.object)
         .bind(&row.auth.user)
-        .bind(&row.auth.secret.0)
+        .bind(row.auth.secret.octets().to_vec())
         .bind(row.auth.next_nonce.as_ref().map(|nonce| nonce.0.to_vec()))
         .bind(challenge.map(|challenge| challenge.nonce.0.to_vec()))
         .bind(challenge.map(|challenge| challenge.session.clone()))
@@ -178,7 +179,7 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
         object: get(row, "object")?,
         auth: DeviceAuth {
             user: get(row, "user")?,
-            secret: Secret(get(row, "secret")?),
+            secret: Secret::from_octets(array(row, "secret")?),
             next_nonce: nonce(row, "next_nonce")?,
             challenge,
             failures: number(row, "failures")?,
@@ -193,9 +194,9 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
 const INSERT_CAMPAIGN: &str = "INSERT INTO campaign (state, window_opens, window_closes, \
     window_revision, air_source, air_tsi, air_revision, air_opened, problem, report_spread, \
     version, id, digest, epoch, sequence, vendor, classes, firmware_version, not_before, \
-    latest_stop, sources, campaign_paper, manifest_paper, root_paper, root_version, carousel_url, \
+    latest_stop, sources, stored_bytes, largest_block, campaign_paper, manifest_paper, root_paper, root_version, carousel_url, \
     token_file, group_address, port, created) VALUES \
-    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 const UPDATE_CAMPAIGN: &str = "UPDATE campaign SET state = ?, window_opens = ?, \
     window_closes = ?, window_revision = ?, air_source = ?, air_tsi = ?, air_revision = ?, \
@@ -233,6 +234,8 @@ pub(super) async fn write_campaign(
             .bind(int(row.terms.not_before.0))
             .bind(int(row.terms.latest_stop.0))
             .bind(words(&row.terms.sources))
+            .bind(int(row.terms.stored_bytes))
+            .bind(row.terms.largest_block)
             .bind(&row.papers.campaign)
             .bind(&row.papers.manifest)
             .bind(&row.papers.root)
@@ -298,6 +301,8 @@ pub(super) fn read_campaign(row: &SqliteRow) -> Result<Campaign, StoreError> {
             not_before: moment(row, "not_before")?,
             latest_stop: moment(row, "latest_stop")?,
             sources: list(row, "sources")?,
+            stored_bytes: unsigned(row, "stored_bytes")?,
+            largest_block: number(row, "largest_block")?,
         },
         papers: Papers {
             campaign: get(row, "campaign_paper")?,

@@ -1,0 +1,266 @@
+//! From a campaign to the commands that arm one device; with [`crate::campaign`] the only place
+//! that knows how a FLUTE session is named.
+
+use std::{collections::BTreeSet, net::SocketAddr};
+
+use proto::{
+    dm::{
+        fumo::Operation,
+        nodes::{broadcast, fumo},
+        syncml::Item,
+    },
+    ids::{CampaignId, Correlator},
+    time::Utc,
+    tune_in::TuneIn,
+};
+
+use crate::{
+    campaign::model::{Air, Campaign, CampaignState, Window},
+    engine::{
+        command::{Need, Planned, Purpose, Request},
+        latest,
+    },
+    fleet::arming::{Arming, ArmingPhase},
+};
+
+/// What a device still has to be told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Arm it for this campaign.
+    Arm(CampaignId),
+    /// Take the arming for this campaign back.
+    Disarm(CampaignId),
+}
+
+/// Returns what one device has to be told next; `tried` is left alone until its next session.
+#[must_use]
+pub fn next_work(
+    armings: &[Arming],
+    campaigns: &[Campaign],
+    tried: &BTreeSet<CampaignId>,
+    now: Utc,
+) -> Option<Work> {
+    let open = || {
+        latest(armings)
+            .filter(|row| !tried.contains(&row.campaign) && row.result_code.is_none())
+            .filter_map(|row| {
+                let campaign = campaigns.iter().find(|campaign| campaign.id == row.campaign)?;
+                Some((row, campaign))
+            })
+    };
+    let disarm = open().find(|(row, campaign)| wants_disarming(row, campaign));
+    if let Some((row, _)) = disarm {
+        return Some(Work::Disarm(row.campaign));
+    }
+    open()
+        .filter(|(row, campaign)| wants_arming(row, campaign, now))
+        .max_by_key(|(_, campaign)| (campaign.terms.epoch, campaign.terms.sequence))
+        .map(|(row, _)| Work::Arm(row.campaign))
+}
+
+fn wants_arming(row: &Arming, campaign: &Campaign, now: Utc) -> bool {
+    let waits = row.phase.needs_air() || row.phase == ArmingPhase::Unknown;
+    let armable = campaign.armable(now);
+    waits && armable.is_some_and(|(window, _)| row.armed_revision < window.revision)
+}
+
+fn wants_disarming(row: &Arming, campaign: &Campaign) -> bool {
+    let stopped = matches!(campaign.state, CampaignState::Stopping | CampaignState::Stopped);
+    stopped && row.armed() && row.phase.is_open()
+}
+
+/// Returns where the campaign is heard.
+#[must_use]
+pub fn tune_in(campaign: &Campaign, air: Air) -> TuneIn {
+    TuneIn {
+        channel: SocketAddr::new(campaign.place.group, campaign.place.port),
+        tsi: air.tsi,
+        source: air.source,
+        campaign: campaign.id,
+        campaign_digest: campaign.terms.digest,
+        component: None,
+    }
+}
+
+/// What the commands that arm a device are made of.
+#[derive(Debug, Clone, Copy)]
+pub struct Preparation<'a> {
+    /// The campaign.
+    pub campaign: &'a Campaign,
+    /// Its window.
+    pub window: Window,
+    /// Its session on air.
+    pub air: Air,
+    /// The device's FUMO object.
+    pub object: &'a str,
+    /// Version of the root that the device holds, if it says so.
+    pub device_root: Option<u64>,
+}
+
+/// Returns all that is laid down before the Exec, in the order of the security facts 3.4.
+#[must_use]
+pub fn writes(preparation: &Preparation<'_>, now: Utc) -> Vec<Planned> {
+    let Preparation { campaign, window, air, object, device_root } = *preparation;
+    let node = |path: &str| format!("{object}/{path}");
+    let octets = |path: &str, octets: &[u8]| Item::octets(node(path), octets);
+    let text = |path: &str, text: String| Item::text(node(path), text);
+    let seconds = |path: &str, at: Utc| text(path, at.seconds().to_string());
+    let papers = &campaign.papers;
+    let mut writes = Vec::new();
+    if device_root.is_some_and(|version| version < papers.root_version) {
+        writes.push(Planned::write(Need::Optional, "Root", octets(broadcast::ROOT, &papers.root)));
+    }
+    writes.push(Planned::write(
+        Need::Required,
+        "Manifest",
+        octets(broadcast::MANIFEST, &papers.manifest),
+    ));
+    writes.push(Planned::write(
+        Need::Required,
+        "Campaign",
+        octets(broadcast::CAMPAIGN, &papers.campaign),
+    ));
+    for (component, header) in &papers.plan_headers {
+        if component.0 < broadcast::PLAN_NODES {
+            let path = format!("{}/{}", broadcast::PLAN, component.0);
+            writes.push(Planned::write(Need::Optional, "Plan", octets(&path, header)));
+        }
+    }
+    let spread =
+        Item::value("", proto::dm::code::Format::Int, campaign.report_spread_seconds.to_string());
+    let spread = Item {
+        source: None,
+        target: Item::target(node(broadcast::REPORT_SPREAD)).target,
+        ..spread
+    };
+    let url = tune_in(campaign, air).to_string();
+    writes.extend([
+        Planned::write(Need::Required, "Now", seconds(broadcast::NOW, now)),
+        Planned::write(Need::Required, "Opens", seconds(broadcast::OPENS, window.opens)),
+        Planned::write(Need::Required, "Closes", seconds(broadcast::CLOSES, window.closes)),
+        Planned::write(Need::Optional, "Report/Spread", spread),
+        Planned::write(Need::Required, "PkgURL", text(fumo::DOWNLOAD_AND_UPDATE_URL, url)),
+    ]);
+    writes
+}
+
+/// Returns the Exec that arms the device.
+#[must_use]
+pub fn exec(campaign: CampaignId, object: &str, correlator: &Correlator) -> Planned {
+    Planned {
+        purpose: Purpose::Arm(campaign),
+        request: Request::Exec(
+            format!("{object}/{}", Operation::DownloadAndUpdate.node()),
+            Some(correlator.clone()),
+        ),
+    }
+}
+
+/// Returns the Exec that takes an arming back.
+#[must_use]
+pub fn disarm(campaign: CampaignId, object: &str) -> Planned {
+    Planned {
+        purpose: Purpose::Disarm(campaign),
+        request: Request::Exec(format!("{object}/{}", broadcast::DISARM), None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::campaign::model::samples;
+
+    const NOW: Utc = Utc::from_seconds(1_500);
+
+    fn arming(campaign: &Campaign) -> Arming {
+        let device = "a".parse().unwrap();
+        Arming::pending(device, campaign.id, 1, Correlator("c".to_owned()), Utc(1))
+    }
+
+    fn work(row: Arming, campaign: Campaign, now: Utc) -> Option<Work> {
+        next_work(&[row], &[campaign], &BTreeSet::new(), now)
+    }
+
+    #[test]
+    fn a_pending_device_is_armed_until_the_window_closes() {
+        let campaign = samples::running();
+        let armed = Some(Work::Arm(campaign.id));
+        assert_eq!(work(arming(&campaign), campaign.clone(), NOW), armed);
+        let closed = Utc::from_seconds(2_000);
+        assert_eq!(work(arming(&campaign), campaign, closed), None);
+    }
+
+    #[test]
+    fn an_armed_device_hears_of_a_moved_window_and_of_nothing_else() {
+        let mut campaign = samples::running();
+        let mut row = arming(&campaign);
+        row.phase = ArmingPhase::Receiving;
+        row.armed_revision = 1;
+        assert_eq!(work(row.clone(), campaign.clone(), NOW), None);
+        campaign.window = campaign.window.map(|window| Window { revision: 2, ..window });
+        campaign.air = campaign.air.map(|air| Air { revision: 2, ..air });
+        assert_eq!(work(row, campaign.clone(), NOW), Some(Work::Arm(campaign.id)));
+    }
+
+    #[test]
+    fn a_device_with_a_result_is_left_alone() {
+        let campaign = samples::running();
+        let mut row = arming(&campaign);
+        row.result_code = Some(451);
+        assert_eq!(work(row, campaign, NOW), None);
+    }
+
+    #[test]
+    fn a_stopped_campaign_disarms_the_devices_that_it_armed() {
+        let mut campaign = samples::running();
+        campaign.state = CampaignState::Stopped;
+        let mut row = arming(&campaign);
+        assert_eq!(work(row.clone(), campaign.clone(), NOW), None, "it was never armed");
+        row.phase = ArmingPhase::Armed;
+        row.armed_revision = 1;
+        assert_eq!(work(row.clone(), campaign.clone(), NOW), Some(Work::Disarm(campaign.id)));
+        let tried = BTreeSet::from([campaign.id]);
+        assert_eq!(next_work(&[row], &[campaign], &tried, NOW), None);
+    }
+
+    #[test]
+    fn of_two_campaigns_the_one_with_the_higher_sequence_is_armed() {
+        let old = samples::running();
+        let mut new = samples::running();
+        new.id = CampaignId([8; 16]);
+        new.terms.sequence += 1;
+        let rows = [arming(&old), arming(&new)];
+        let wanted = Some(Work::Arm(new.id));
+        assert_eq!(next_work(&rows, &[new.clone(), old], &BTreeSet::new(), NOW), wanted);
+    }
+
+    // test: security 3.4
+    #[test]
+    fn a_device_is_written_to_in_the_documented_order() {
+        let campaign = samples::running();
+        let (window, air) = campaign.armable(NOW).unwrap();
+        let names = |device_root| {
+            let object = "./FwUpdate/Main";
+            let preparation = Preparation { campaign: &campaign, window, air, object, device_root };
+            let name = |planned: &Planned| match planned.purpose {
+                Purpose::Write(_, name) => name,
+                Purpose::Read(_) | Purpose::Arm(_) | Purpose::Disarm(_) => "?",
+            };
+            writes(&preparation, NOW).iter().map(name).collect::<Vec<_>>()
+        };
+        let rest =
+            ["Manifest", "Campaign", "Plan", "Now", "Opens", "Closes", "Report/Spread", "PkgURL"];
+        assert_eq!(names(Some(2)), rest);
+        assert_eq!(names(None), rest);
+        assert_eq!(names(Some(1)), [&["Root"][..], &rest].concat());
+    }
+
+    #[test]
+    fn the_tune_in_url_is_one_that_a_device_reads() {
+        let campaign = samples::running();
+        let url = tune_in(&campaign, campaign.air.unwrap()).to_string();
+        let read: TuneIn = url.parse().unwrap();
+        assert_eq!(read.campaign, campaign.id);
+        assert_eq!(read.channel, "232.1.2.3:3400".parse().unwrap());
+    }
+}

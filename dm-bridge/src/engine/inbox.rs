@@ -1,0 +1,339 @@
+//! What a device sends: answers to our commands, values, alerts, its DevInfo.
+
+use proto::{
+    dm::{
+        alert::GenericAlert,
+        code::{AlertCode, StatusCode},
+        fumo::{OperationResult, Phase},
+        nodes,
+        syncml::{Alert, Command, CommandId, Item, Manage, Message, Results, Status},
+    },
+    ids::CampaignId,
+    time::Utc,
+};
+
+use super::{
+    Desk, Limits,
+    command::{Fact, Need, Planned, Purpose},
+    session::{Chance, DmSession, Stage, update},
+};
+use crate::{
+    fleet::arming::{Arming, ArmingPhase},
+    report::{self, Receipt},
+};
+
+/// Stands for a Status that never came.
+const UNANSWERED: StatusCode = StatusCode(0);
+
+impl DmSession {
+    /// Takes all commands of a message; returns what each of those that want a Status gets.
+    pub(super) fn take<'m>(
+        &mut self,
+        desk: &mut Desk,
+        message: &'m Message,
+        now: Utc,
+        chance: Chance<'_>,
+    ) -> Vec<(&'m Command, StatusCode)> {
+        let mut answers = Vec::new();
+        for command in &message.commands {
+            let code = match command {
+                Command::Status(status) => {
+                    self.take_status(desk, status, now, chance);
+                    continue;
+                }
+                Command::Results(results) => {
+                    self.take_results(desk, results, message, now);
+                    continue;
+                }
+                Command::Alert(alert) => self.take_alert(desk, alert, now),
+                Command::Replace(manage) => take_dev_info(desk, manage),
+                // spec: oma-dm 1 (a client sends Replace, Results, Alert and Status alone)
+                Command::Exec(_)
+                | Command::Get(_)
+                | Command::Add(_)
+                | Command::Delete(_)
+                | Command::Copy(_)
+                | Command::Sequence(_)
+                | Command::Atomic(_) => StatusCode::NOT_ALLOWED,
+            };
+            answers.push((command, code));
+        }
+        answers
+    }
+
+    fn take_status(&mut self, desk: &mut Desk, status: &Status, now: Utc, chance: Chance<'_>) {
+        if status.command_ref == CommandId::HEADER {
+            if !status.code.is_success() {
+                desk.note(format!("the device answers our header with {}", status.code));
+                self.queue.clear();
+                self.owed.clear();
+                self.stage = Stage::Done;
+            }
+            return;
+        }
+        let key = (status.message_ref, status.command_ref);
+        if self.owed.remove(&key)
+            && let Some(planned) = self.sent.get(&key).cloned()
+        {
+            self.settle(desk, &planned, status.code, now, chance);
+        }
+    }
+
+    /// A device that ends its package without a Status for a command has not done it.
+    pub(super) fn settle_unanswered(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) {
+        for key in std::mem::take(&mut self.owed) {
+            if let Some(planned) = self.sent.get(&key).cloned() {
+                self.settle(desk, &planned, UNANSWERED, now, chance);
+            }
+        }
+    }
+
+    fn settle(
+        &mut self,
+        desk: &mut Desk,
+        planned: &Planned,
+        code: StatusCode,
+        now: Utc,
+        chance: Chance<'_>,
+    ) {
+        match planned.purpose {
+            Purpose::Read(fact) => {
+                if !code.is_success() {
+                    self.facts.remove(&fact);
+                }
+            }
+            Purpose::Write(need, name) => {
+                if code.is_success() {
+                    return;
+                }
+                let reason = format!("Replace of {name} answered {code}");
+                match need {
+                    Need::Required => {
+                        self.blocked.get_or_insert(reason);
+                    }
+                    Need::Optional => desk.note(reason),
+                }
+            }
+            Purpose::Arm(campaign) => {
+                settle_exec(desk, (campaign, self.revision), code, now, self.limits, chance);
+            }
+            Purpose::Disarm(campaign) => {
+                desk.note(format!("disarm answered {code}"));
+                if code.is_success() {
+                    update(desk, campaign, now, |row| {
+                        row.phase = ArmingPhase::Disarmed;
+                        row.reason = Some("the campaign was stopped".to_owned());
+                    });
+                }
+            }
+        }
+    }
+
+    fn take_results(&mut self, desk: &mut Desk, results: &Results, message: &Message, now: Utc) {
+        // Answers have the number of what they answer, so the last message of ours is one before.
+        let before = message.header.message_id.0.saturating_sub(1);
+        let message_ref = results.message_ref.unwrap_or(proto::dm::syncml::MessageId(before));
+        let key = (message_ref, results.command_ref);
+        let Some(Purpose::Read(fact)) = self.sent.get(&key).map(|planned| &planned.purpose) else {
+            return;
+        };
+        let Some(text) = results.items.first().and_then(|item| item.data.as_deref()) else {
+            return;
+        };
+        let (fact, text) = (*fact, clip(text, self.limits.text_bytes));
+        self.facts.insert(fact, text.clone());
+        match fact {
+            Fact::Firmware => take_firmware(desk, text, now),
+            Fact::Phase => take_phase(desk, &text, now),
+            Fact::State
+            | Fact::BroadcastVersion
+            | Fact::MaxBlockSymbols
+            | Fact::MaxStorage
+            | Fact::Root => {}
+        }
+    }
+
+    fn take_alert(&mut self, desk: &mut Desk, alert: &Alert, now: Utc) -> StatusCode {
+        match alert.code {
+            AlertCode::SESSION_ABORT => {
+                desk.note("the device broke the session off");
+                self.queue.clear();
+                self.owed.clear();
+                self.stage = Stage::Done;
+                StatusCode::OK
+            }
+            AlertCode::GENERIC => self.take_generic_alert(desk, alert, now),
+            AlertCode::SERVER_INITIATED
+            | AlertCode::CLIENT_INITIATED
+            | AlertCode::NEXT_MESSAGE
+            | AlertCode::CLIENT_EVENT
+            | AlertCode::NO_END_OF_DATA => StatusCode::OK,
+            _ => StatusCode::NOT_SUPPORTED,
+        }
+    }
+
+    fn take_generic_alert(&mut self, desk: &mut Desk, alert: &Alert, now: Utc) -> StatusCode {
+        let mut code = StatusCode::INCOMPLETE;
+        for item in &alert.items {
+            code = self.take_alert_item(desk, alert, item, now);
+            if !code.is_success() {
+                return code;
+            }
+        }
+        code
+    }
+
+    // spec: oma-dm 4 (generic alert)
+    fn take_alert_item(
+        &mut self,
+        desk: &mut Desk,
+        alert: &Alert,
+        item: &Item,
+        now: Utc,
+    ) -> StatusCode {
+        let Ok(generic) = GenericAlert::from_item(item) else { return StatusCode::INCOMPLETE };
+        match OperationResult::from_alert(&generic, alert.correlator.as_ref()) {
+            Ok(Some(result)) => self.take_result(desk, &result, now),
+            Ok(None) if REQUESTS.contains(&generic.kind.as_str()) => StatusCode::ACCEPTED,
+            Ok(None) => StatusCode::UNSUPPORTED_FORMAT,
+            Err(_) => StatusCode::INCOMPLETE,
+        }
+    }
+
+    fn take_result(&mut self, desk: &mut Desk, result: &OperationResult, now: Utc) -> StatusCode {
+        let receipt = report::accept(&mut desk.armings, result, now);
+        desk.note(match receipt {
+            Receipt::Counted => format!("result {}", result.result),
+            Receipt::Repeated => format!("result {} again", result.result),
+            Receipt::Orphan => format!("result {} of no attempt, not counted", result.result),
+        });
+        match receipt {
+            Receipt::Counted => {
+                // The version read before the result proves nothing.
+                if self.stage == Stage::Done {
+                    self.stage = Stage::Choose;
+                }
+                if self.stage != Stage::Inspect {
+                    let uri = nodes::device::FIRMWARE_VERSION.to_owned();
+                    self.queue.push_back(Planned::read(Fact::Firmware, uri));
+                }
+                StatusCode::OK
+            }
+            Receipt::Repeated => StatusCode::OK,
+            // The device must not be stuck with it; it is in the log and counts for nobody.
+            Receipt::Orphan => StatusCode::ACCEPTED,
+        }
+    }
+}
+
+/// What a device or its user may ask for.
+const REQUESTS: [&str; 2] = [
+    "org.openmobilealliance.dm.firmwareupdate.devicerequest",
+    "org.openmobilealliance.dm.firmwareupdate.userrequest",
+];
+
+fn take_dev_info(desk: &mut Desk, manage: &Manage) -> StatusCode {
+    let uri = |item: &Item| item.source_uri().or(item.target_uri()).unwrap_or_default().to_owned();
+    let is_info = |item: &Item| uri(item).trim_start_matches("./").starts_with("DevInfo/");
+    if !manage.items.iter().all(is_info) {
+        return StatusCode::NOT_ALLOWED;
+    }
+    let mut ids = manage.items.iter().filter(|item| uri(item).ends_with("DevInfo/DevId"));
+    if ids.any(|item| item.data.as_deref().map(str::trim) != Some(desk.device.id.as_str())) {
+        desk.note("DevInfo names another device");
+        return StatusCode::FORBIDDEN;
+    }
+    StatusCode::OK
+}
+
+fn take_firmware(desk: &mut Desk, firmware: String, now: Utc) {
+    for row in &mut desk.armings {
+        let campaign = desk.campaigns.iter().find(|campaign| campaign.id == row.campaign);
+        if let Some(campaign) = campaign {
+            let before = row.phase;
+            report::read_back(row, campaign, &firmware, now);
+            if row.phase != before {
+                desk.notes.push(format!("{} is {}", row.campaign, row.phase));
+            }
+        }
+    }
+    desk.device.firmware_version = Some(firmware);
+}
+
+/// The one attempt that the device has accepted and not reported on is the one it is busy with.
+fn take_phase(desk: &mut Desk, word: &str, now: Utc) {
+    let Ok(phase) = word.trim().parse::<Phase>() else { return };
+    let busy = |row: &&mut Arming| {
+        row.armed()
+            && row.result_code.is_none()
+            && (row.phase.is_open() || row.phase == ArmingPhase::Unknown)
+    };
+    if let Some(row) = desk.armings.iter_mut().filter(busy).max_by_key(|row| row.updated) {
+        report::observe(row, phase, now);
+    }
+}
+
+/// What the answer to an Exec means for its attempt.
+fn settle_exec(
+    desk: &mut Desk,
+    (campaign, revision): (CampaignId, u32),
+    code: StatusCode,
+    now: Utc,
+    limits: Limits,
+    chance: Chance<'_>,
+) {
+    desk.note(format!("{campaign}: Exec answered {code}"));
+    let mut again = None;
+    update(desk, campaign, now, |row| match code {
+        accepted if accepted.is_success() => {
+            row.armed_revision = revision;
+            row.reason = None;
+            if matches!(row.phase, ArmingPhase::Pending | ArmingPhase::Unknown) {
+                row.phase = ArmingPhase::Armed;
+            }
+        }
+        // The same correlator again at the next session.
+        UNANSWERED => row.reason = Some("the Exec was not answered".to_owned()),
+        later if later.is_retry_later() => row.reason = Some(format!("Exec answered {later}")),
+        StatusCode::NOT_FOUND
+        | StatusCode::NOT_ALLOWED
+        | StatusCode::NOT_SUPPORTED
+        | StatusCode::NOT_IMPLEMENTED
+        | BAD_URL => {
+            row.phase = ArmingPhase::UnicastNeeded;
+            row.reason = Some(format!("Exec answered {code}"));
+        }
+        _ => {
+            row.phase = ArmingPhase::Failed;
+            row.reason = Some(format!("Exec answered {code}"));
+            again = Some((row.device.clone(), row.attempt + 1));
+        }
+    });
+    if let Some((device, attempt)) = again
+        && attempt <= limits.attempts
+    {
+        let correlator = correlator(chance());
+        desk.armings.push(Arming::pending(device, campaign, attempt, correlator, now));
+    }
+}
+
+/// What a 1.0 client without our scheme may answer to an Exec instead of alerting it.
+const BAD_URL: StatusCode = StatusCode(411);
+
+/// Returns the text form of a correlator.
+#[must_use]
+pub(crate) fn correlator(octets: [u8; 16]) -> proto::ids::Correlator {
+    proto::ids::Correlator(octets.iter().map(|octet| format!("{octet:02x}")).collect())
+}
+
+/// Shortens a text from outside and drops what would break a line.
+fn clip(text: &str, limit: usize) -> String {
+    let mut clipped = String::new();
+    for c in text.trim().chars().filter(|c| !c.is_control()) {
+        if clipped.len() + c.len_utf8() > limit {
+            break;
+        }
+        clipped.push(c);
+    }
+    clipped
+}

@@ -1,0 +1,453 @@
+//! One authenticated DM session: packages 1 to 4, and again from 3 while there is work.
+//!
+//! ```text
+//! package 1  credential, DevInfo, alerts   ->  statuses, Gets                      Inspect
+//! package 3  values                        ->  Replaces, as many messages as it takes   Write
+//! package 3  statuses                      ->  Exec with correlator                Exec
+//! package 3  202, perhaps a final alert    ->  more work, or nothing: the end      Choose, Done
+//! ```
+//!
+//! The Exec travels alone and only after every Replace that it needs has succeeded, because a
+//! device may run the commands of one message in any order.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use proto::{
+    dm::{
+        code::{AlertCode, StatusCode},
+        nodes::{broadcast, device, fumo},
+        syncml::{
+            Alert, Challenge, Command, CommandId, Header, Location, Message, MessageId, Meta,
+            Status,
+        },
+        xml,
+    },
+    ids::CampaignId,
+    time::Utc,
+};
+
+use super::{
+    Desk, Limits,
+    auth::{self, Proof, Verdict},
+    command::{Fact, Planned},
+};
+use crate::{
+    arming::{self, Preparation, Work},
+    fleet::{
+        arming::{Arming, ArmingPhase},
+        device::Nonce,
+    },
+};
+
+/// Sixteen octets that were never used before, each time it is called.
+pub type Chance<'a> = &'a mut dyn FnMut() -> [u8; 16];
+
+/// What the first message of a peer leads to.
+#[derive(Debug, Clone)]
+pub enum Opening {
+    /// It is the device: keep the session and send the answer.
+    Accepted(Box<DmSession>, Message),
+    /// It has not proved that: send the answer, keep nothing.
+    Challenged(Message),
+    /// Too many failures: come back later.
+    Locked(Duration),
+}
+
+/// A DM session whose device has proved who it is.
+#[derive(Debug, Clone)]
+pub struct DmSession {
+    id: String,
+    token: String,
+    pub(super) limits: Limits,
+    /// Octets that the device takes in one message.
+    message_bytes: usize,
+    pub(super) facts: BTreeMap<Fact, String>,
+    pub(super) queue: VecDeque<Planned>,
+    /// Everything that was sent, for Results that come after their Status.
+    pub(super) sent: BTreeMap<(MessageId, CommandId), Planned>,
+    /// What the device still owes a Status for.
+    pub(super) owed: BTreeSet<(MessageId, CommandId)>,
+    pub(super) stage: Stage,
+    /// Campaigns that are left alone until the next session.
+    pub(super) tried: BTreeSet<CampaignId>,
+    /// Why the Exec must not be sent.
+    pub(super) blocked: Option<String>,
+    /// Revision of the window that the device is being armed for.
+    pub(super) revision: u32,
+    last_message: MessageId,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    Inspect,
+    Choose,
+    Write(CampaignId),
+    Exec,
+    Done,
+}
+
+impl DmSession {
+    /// Answers a message that belongs to no session yet.
+    pub fn open(
+        desk: &mut Desk,
+        message: &Message,
+        now: Utc,
+        limits: Limits,
+        chance: Chance<'_>,
+    ) -> Opening {
+        let header = &message.header;
+        let proof = Proof {
+            credential: header.credential.as_ref(),
+            user: header.source.name.as_deref(),
+            session: &header.session_id,
+        };
+        match auth::judge(&mut desk.device, proof, now, Nonce(chance())) {
+            Verdict::Accepted(next) => {
+                let mut session = Self::begin(header, limits, chance());
+                let challenge = Challenge::md5(&next.0);
+                let reply = session.turn(desk, message, now, Some(challenge), chance);
+                Opening::Accepted(Box::new(session), reply)
+            }
+            Verdict::Missing(nonce) => Opening::Challenged(refuse(
+                message,
+                StatusCode::MISSING_CREDENTIALS,
+                Some(Challenge::md5(&nonce.0)),
+            )),
+            Verdict::Wrong(nonce) => {
+                desk.note("credential refused");
+                Opening::Challenged(refuse(
+                    message,
+                    StatusCode::INVALID_CREDENTIALS,
+                    Some(Challenge::md5(&nonce.0)),
+                ))
+            }
+            Verdict::Locked(wait) => Opening::Locked(wait),
+        }
+    }
+
+    fn begin(header: &Header, limits: Limits, token: [u8; 16]) -> Self {
+        Self {
+            id: header.session_id.clone(),
+            token: token.iter().map(|octet| format!("{octet:02x}")).collect(),
+            limits,
+            message_bytes: limits.message_bytes,
+            facts: BTreeMap::new(),
+            queue: VecDeque::new(),
+            sent: BTreeMap::new(),
+            owed: BTreeSet::new(),
+            stage: Stage::Inspect,
+            tried: BTreeSet::new(),
+            blocked: None,
+            revision: 0,
+            last_message: MessageId(0),
+        }
+    }
+
+    /// Returns the text that ties further messages to this session; it is sent in `RespURI`.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        &self.token
+    }
+
+    /// Tells whether `message`, which came with `token`, goes on with this session.
+    #[must_use]
+    pub fn is_continued_by(&self, message: &Message, token: Option<&str>) -> bool {
+        let token = token.unwrap_or_default();
+        message.header.session_id == self.id
+            && message.header.message_id > self.last_message
+            && proto::crypto::equal_in_constant_time(token.as_bytes(), self.token.as_bytes())
+    }
+
+    /// Tells whether nothing more is expected from the device.
+    #[must_use]
+    pub fn is_finished(&self) -> bool {
+        self.stage == Stage::Done
+    }
+
+    /// Answers a further message.
+    pub fn handle(
+        &mut self,
+        desk: &mut Desk,
+        message: &Message,
+        now: Utc,
+        chance: Chance<'_>,
+    ) -> Message {
+        self.turn(desk, message, now, None, chance)
+    }
+
+    fn turn(
+        &mut self,
+        desk: &mut Desk,
+        message: &Message,
+        now: Utc,
+        challenge: Option<Challenge>,
+        chance: Chance<'_>,
+    ) -> Message {
+        self.last_message = message.header.message_id;
+        let announced = message.header.meta.as_ref().and_then(|meta| meta.max_message_size);
+        if let Some(size) = announced.and_then(|size| usize::try_from(size).ok()) {
+            self.message_bytes = size.min(self.limits.message_bytes);
+        }
+        let mut reply = Reply::new(message, self.reply_uri(&desk.device.url));
+        reply.status(StatusCode::AUTHENTICATED, challenge);
+        for (command, code) in self.take(desk, message, now, chance) {
+            reply.answer(command, code);
+        }
+        if self.stage == Stage::Done {
+            return reply.finish();
+        }
+        if !message.is_final {
+            // spec: oma-dm 1 (next message)
+            return reply.ask_for_more();
+        }
+        self.settle_unanswered(desk, now, chance);
+        if self.stage == Stage::Inspect && self.sent.is_empty() {
+            self.queue.extend(inspection(desk));
+        }
+        while self.queue.is_empty() && self.stage != Stage::Done {
+            self.advance(desk, now);
+        }
+        self.fill(&mut reply, desk);
+        reply.finish()
+    }
+
+    fn reply_uri(&self, url: &str) -> String {
+        let joint = if url.contains('?') { '&' } else { '?' };
+        format!("{url}{joint}s={}", self.token)
+    }
+
+    /// Takes the next step after everything that was sent has been answered.
+    fn advance(&mut self, desk: &mut Desk, now: Utc) {
+        match self.stage {
+            Stage::Inspect | Stage::Exec => self.stage = Stage::Choose,
+            Stage::Choose => self.choose(desk, now),
+            Stage::Write(campaign) => self.conclude_writing(desk, campaign, now),
+            Stage::Done => {}
+        }
+    }
+
+    fn choose(&mut self, desk: &mut Desk, now: Utc) {
+        match arming::next_work(&desk.armings, &desk.campaigns, &self.tried, now) {
+            None => self.stage = Stage::Done,
+            Some(Work::Disarm(campaign)) => {
+                self.tried.insert(campaign);
+                self.queue.push_back(arming::disarm(campaign, &desk.device.object));
+                self.stage = Stage::Exec;
+            }
+            Some(Work::Arm(campaign)) => self.begin_arming(desk, campaign, now),
+        }
+    }
+
+    fn begin_arming(&mut self, desk: &mut Desk, id: CampaignId, now: Utc) {
+        // One try in each session, however it ends.
+        self.tried.insert(id);
+        let found = desk.campaign(id).and_then(|campaign| Some((campaign, campaign.armable(now)?)));
+        let Some((campaign, (window, air))) = found else { return };
+        if let Some((phase, reason)) =
+            self.unfit(campaign.terms.largest_block, campaign.terms.stored_bytes)
+        {
+            update(desk, id, now, |row| {
+                row.phase = phase;
+                row.reason = Some(reason);
+            });
+            return;
+        }
+        let preparation = Preparation {
+            campaign,
+            window,
+            air,
+            object: &desk.device.object,
+            device_root: self.facts.get(&Fact::Root).and_then(|text| text.trim().parse().ok()),
+        };
+        self.queue.extend(arming::writes(&preparation, now));
+        self.revision = window.revision;
+        self.blocked = None;
+        self.stage = Stage::Write(id);
+    }
+
+    /// Returns why the device cannot take a campaign, before anything is sent.
+    fn unfit(&self, largest_block: u32, stored_bytes: u64) -> Option<(ArmingPhase, String)> {
+        if self.facts.get(&Fact::BroadcastVersion).map(|version| version.trim())
+            != Some(broadcast::VERSION_VALUE)
+        {
+            let reason = "the device has no Ext/Broadcast of version 1.0".to_owned();
+            return Some((ArmingPhase::UnicastNeeded, reason));
+        }
+        let limit = |fact| self.facts.get(&fact).and_then(|text| text.trim().parse::<u64>().ok());
+        let block = limit(Fact::MaxBlockSymbols).filter(|limit| *limit < largest_block.into());
+        if let Some(limit) = block {
+            let reason = format!("blocks have {largest_block} symbols, the device takes {limit}");
+            return Some((ArmingPhase::Refused, reason));
+        }
+        let room = limit(Fact::MaxStorage).map(|kibibytes| kibibytes.saturating_mul(1024));
+        if let Some(room) = room.filter(|room| *room < stored_bytes) {
+            let reason = format!("the package has {stored_bytes} octets, the device holds {room}");
+            return Some((ArmingPhase::Refused, reason));
+        }
+        None
+    }
+
+    fn conclude_writing(&mut self, desk: &mut Desk, campaign: CampaignId, now: Utc) {
+        self.stage = Stage::Choose;
+        if let Some(reason) = self.blocked.take() {
+            desk.note(format!("not armed: {reason}"));
+            // The attempt stays pending: no Exec was sent, so its correlator is unused.
+            update(desk, campaign, now, |row| row.reason = Some(reason));
+            return;
+        }
+        let row = desk.latest().find(|row| row.campaign == campaign);
+        if let Some(row) = row {
+            self.queue.push_back(arming::exec(campaign, &desk.device.object, &row.correlator));
+            self.stage = Stage::Exec;
+        }
+    }
+
+    /// Moves commands from the queue into the answer while it stays below the device's limit.
+    fn fill(&mut self, reply: &mut Reply, desk: &mut Desk) {
+        let mut sent = 0;
+        while let Some(planned) = self.queue.pop_front() {
+            let id = reply.push(|id| planned.command(id));
+            if reply.length() > self.message_bytes {
+                reply.pop();
+                if sent == 0 {
+                    // It does not fit even alone, and large objects are not sent.
+                    desk.note("a command is larger than the device's messages");
+                    self.blocked =
+                        Some("a command is larger than the device's messages".to_owned());
+                    self.queue.clear();
+                    self.stage = Stage::Done;
+                } else {
+                    self.queue.push_front(planned);
+                }
+                return;
+            }
+            sent += 1;
+            self.owed.insert((reply.message.header.message_id, id));
+            self.sent.insert((reply.message.header.message_id, id), planned);
+        }
+    }
+}
+
+/// What every session reads first; the rest only where a device has something to do.
+fn inspection(desk: &Desk) -> Vec<Planned> {
+    let node = |path: &str| format!("{}/{path}", desk.device.object);
+    let mut gets = vec![Planned::read(Fact::Firmware, device::FIRMWARE_VERSION.to_owned())];
+    let waits = |row: &Arming| {
+        row.result_code.is_none() && (row.phase.is_open() || row.phase == ArmingPhase::Unknown)
+    };
+    if desk.latest().any(waits) {
+        gets.extend([
+            Planned::read(Fact::BroadcastVersion, node(broadcast::VERSION)),
+            Planned::read(Fact::MaxBlockSymbols, node(broadcast::MAX_BLOCK_SYMBOLS)),
+            Planned::read(Fact::MaxStorage, node(broadcast::MAX_STORAGE)),
+            Planned::read(Fact::Root, node(broadcast::ROOT)),
+            Planned::read(Fact::State, node(fumo::STATE)),
+            Planned::read(Fact::Phase, node(broadcast::PHASE)),
+        ]);
+    }
+    gets
+}
+
+/// Changes the latest attempt for a campaign.
+pub(super) fn update(
+    desk: &mut Desk,
+    campaign: CampaignId,
+    now: Utc,
+    change: impl FnOnce(&mut Arming),
+) {
+    let rows = desk.armings.iter_mut().filter(|row| row.campaign == campaign);
+    if let Some(row) = rows.max_by_key(|row| row.attempt) {
+        let before = row.clone();
+        change(row);
+        if *row != before {
+            row.updated = now;
+        }
+    }
+}
+
+/// Returns an answer that refuses the header and every command with one code.
+#[must_use]
+pub fn refuse(message: &Message, code: StatusCode, challenge: Option<Challenge>) -> Message {
+    let mut reply = Reply::to(message);
+    reply.status(code, challenge);
+    for command in message.commands.iter().filter(|command| command.wants_status()) {
+        reply.answer(command, code);
+    }
+    reply.finish()
+}
+
+/// An answer in the making. It has the number of the message that it answers: both sides count
+/// from 1 and speak in turn.
+struct Reply {
+    message: Message,
+    asked: Header,
+    last_id: u32,
+}
+
+impl Reply {
+    fn to(message: &Message) -> Self {
+        let asked = message.header.clone();
+        let limit = u64::try_from(Limits::default().message_bytes).unwrap_or(u64::MAX);
+        let header = Header {
+            session_id: asked.session_id.clone(),
+            message_id: asked.message_id,
+            target: Location::new(asked.source.uri.clone()),
+            source: Location::new(asked.target.uri.clone()),
+            respond_to: None,
+            credential: None,
+            meta: Some(Meta { max_message_size: Some(limit), ..Meta::default() }),
+        };
+        let message = Message { header, commands: Vec::new(), is_final: true };
+        Self { message, asked, last_id: 0 }
+    }
+
+    fn new(message: &Message, respond_to: String) -> Self {
+        let mut reply = Self::to(message);
+        reply.message.header.respond_to = Some(respond_to);
+        reply
+    }
+
+    fn push(&mut self, make: impl FnOnce(CommandId) -> Command) -> CommandId {
+        self.last_id += 1;
+        let id = CommandId(self.last_id);
+        self.message.commands.push(make(id));
+        id
+    }
+
+    fn pop(&mut self) {
+        self.message.commands.pop();
+        self.last_id -= 1;
+    }
+
+    fn status(&mut self, code: StatusCode, challenge: Option<Challenge>) {
+        let asked = self.asked.clone();
+        self.push(|id| {
+            Command::Status(Status { challenge, ..Status::for_header(id, &asked, code) })
+        });
+    }
+
+    fn answer(&mut self, command: &Command, code: StatusCode) {
+        let message = self.asked.message_id;
+        self.push(|id| {
+            Command::Status(Status::new(id, message, command.id(), command.verb(), code))
+        });
+    }
+
+    fn ask_for_more(mut self) -> Message {
+        let code = AlertCode::NEXT_MESSAGE;
+        self.push(|id| Command::Alert(Alert { id, code, correlator: None, items: Vec::new() }));
+        self.message.is_final = false;
+        self.message
+    }
+
+    fn length(&self) -> usize {
+        xml::emit(&self.message).len()
+    }
+
+    fn finish(self) -> Message {
+        self.message
+    }
+}

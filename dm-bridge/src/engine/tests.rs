@@ -1,0 +1,598 @@
+//! Whole DM sessions against a scripted device, message by message.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test names the commands it is about")]
+
+use proto::{
+    dm::{
+        auth::Secret,
+        code::{AlertCode, Format, StatusCode},
+        fumo::{Operation, OperationResult, ResultCode},
+        syncml::{
+            Alert, Command, CommandId, Credential, Header, Item, Location, Manage, Message,
+            MessageId, Meta, Results, Status, Verb,
+        },
+        xml,
+    },
+    ids::{CampaignId, Correlator},
+    time::Utc,
+};
+
+use super::{
+    Desk, Limits,
+    session::{DmSession, Opening},
+};
+use crate::{
+    campaign::model::{CampaignState, samples},
+    fleet::{
+        arming::{Arming, ArmingPhase},
+        contract,
+        device::Nonce,
+    },
+};
+
+const NOW: Utc = Utc::from_seconds(1_500);
+
+/// A desk with one device that is selected for one running campaign.
+fn desk() -> Desk {
+    let mut device = contract::device("a");
+    device.auth.secret = Secret::new("a", "password");
+    device.auth.next_nonce = Some(Nonce([1; 16]));
+    device.auth.challenge = None;
+    device.auth.failures = 0;
+    let campaign = samples::running();
+    let correlator = Correlator("c1".to_owned());
+    let arming = Arming::pending(device.id.clone(), campaign.id, 1, correlator, Utc(1));
+    Desk { device, armings: vec![arming], campaigns: vec![campaign], notes: vec![] }
+}
+
+fn latest(desk: &Desk) -> &Arming {
+    desk.latest().next().unwrap()
+}
+
+/// A device that answers as its fields say.
+struct Device {
+    values: Vec<(&'static str, &'static str)>,
+    exec: StatusCode,
+    refused: Option<(&'static str, StatusCode)>,
+    limit: u64,
+    seen: Vec<Command>,
+    alerts: Vec<Alert>,
+    message: u32,
+}
+
+impl Device {
+    fn new() -> Self {
+        Self {
+            values: vec![
+                ("FwV", "1.0"),
+                ("Broadcast/Version", "1.0"),
+                ("MaxBlockSymbols", "8192"),
+                ("MaxStorage", "4194304"),
+                ("Broadcast/Root", "2"),
+                ("State", "10"),
+                ("Phase", "idle"),
+            ],
+            exec: StatusCode::ACCEPTED,
+            refused: None,
+            limit: 65_536,
+            seen: vec![],
+            alerts: vec![],
+            message: 0,
+        }
+    }
+
+    fn without(mut self, node: &str) -> Self {
+        self.values.retain(|(name, _)| *name != node);
+        self
+    }
+
+    fn with(mut self, node: &'static str, value: &'static str) -> Self {
+        self = self.without(node);
+        self.values.push((node, value));
+        self
+    }
+
+    fn alerting(mut self, code: u16, correlator: &str) -> Self {
+        self.alerts.push(final_alert(code, Some(correlator)));
+        self
+    }
+
+    fn message(&mut self, credential: Option<Credential>, commands: Vec<Command>) -> Message {
+        self.message += 1;
+        Message {
+            header: Header {
+                session_id: "1".to_owned(),
+                message_id: MessageId(self.message),
+                target: Location::new("http://127.0.0.1:8080/dm"),
+                source: Location::named("a", "a"),
+                respond_to: None,
+                credential,
+                meta: Some(Meta { max_message_size: Some(self.limit), ..Meta::default() }),
+            },
+            commands,
+            is_final: true,
+        }
+    }
+
+    fn first(&mut self, nonce: [u8; 16]) -> Message {
+        let mut commands = vec![
+            Command::Alert(Alert {
+                id: CommandId(1),
+                code: AlertCode::CLIENT_INITIATED,
+                correlator: None,
+                items: vec![],
+            }),
+            Command::Replace(Manage::new(
+                CommandId(2),
+                vec![Item::value("./DevInfo/DevId", Format::Chr, "a")],
+            )),
+        ];
+        commands.extend(self.alerts.drain(..).map(Command::Alert));
+        self.message(Some(Secret::new("a", "password").credential(&nonce)), commands)
+    }
+
+    /// Answers every command of the server; `None` when there is none, so the session is over.
+    fn answer(&mut self, reply: &Message) -> Option<Message> {
+        let server = reply.header.message_id;
+        let wanted: Vec<_> = reply.commands.iter().filter(|c| c.wants_status()).cloned().collect();
+        if wanted.is_empty() {
+            return None;
+        }
+        let header = Status::for_header(CommandId(1), &reply.header, StatusCode::OK);
+        let mut commands = vec![Command::Status(header)];
+        for command in wanted {
+            let (code, value) = self.respond(&command);
+            let id = CommandId(u32::try_from(commands.len()).unwrap() + 1);
+            commands.push(Command::Status(Status::new(
+                id,
+                server,
+                command.id(),
+                command.verb(),
+                code,
+            )));
+            if let Some(value) = value {
+                commands.push(Command::Results(Results {
+                    id: CommandId(id.0 + 1),
+                    message_ref: Some(server),
+                    command_ref: command.id(),
+                    meta: None,
+                    items: vec![Item::value("./x", Format::Chr, value)],
+                }));
+            }
+            self.seen.push(command);
+        }
+        Some(self.message(None, commands))
+    }
+
+    fn respond(&self, command: &Command) -> (StatusCode, Option<&'static str>) {
+        match command {
+            Command::Get(get) => {
+                let uri = get.items[0].target_uri().unwrap();
+                match self.values.iter().find(|(name, _)| uri.ends_with(name)) {
+                    Some((_, value)) => (StatusCode::OK, Some(value)),
+                    None => (StatusCode::NOT_FOUND, None),
+                }
+            }
+            Command::Replace(replace) => {
+                let uri = replace.items[0].target_uri().unwrap();
+                match self.refused {
+                    Some((node, code)) if uri.ends_with(node) => (code, None),
+                    Some(_) | None => (StatusCode::OK, None),
+                }
+            }
+            Command::Exec(_) => (self.exec, None),
+            other => panic!("the server sent {other:?}"),
+        }
+    }
+
+    /// Runs a session from the enrolled nonce to its end; returns the answers.
+    fn run(&mut self, desk: &mut Desk) -> Vec<Message> {
+        let first = self.first([1; 16]);
+        self.run_from(desk, first, NOW)
+    }
+
+    fn run_from(&mut self, desk: &mut Desk, first: Message, now: Utc) -> Vec<Message> {
+        let mut count = u8::try_from(100 + 10 * desk.armings.len()).unwrap();
+        let mut chance = || {
+            count += 1;
+            [count; 16]
+        };
+        let opening = DmSession::open(desk, &first, now, Limits::default(), &mut chance);
+        let Opening::Accepted(mut session, reply) = opening else { panic!("{opening:?}") };
+        let mut replies = vec![reply];
+        while let Some(next) = self.answer(replies.last().unwrap()) {
+            assert!(session.is_continued_by(&next, Some(session.token())));
+            replies.push(session.handle(desk, &next, now, &mut chance));
+            assert!(replies.len() < 60, "the session does not end");
+        }
+        assert!(session.is_finished());
+        replies
+    }
+
+    fn written(&self) -> Vec<String> {
+        let uri = |command: &Command| match command {
+            Command::Replace(replace) => replace.items[0].target_uri().map(str::to_owned),
+            Command::Exec(exec) => exec.item.target_uri().map(|uri| format!("Exec {uri}")),
+            _ => None,
+        };
+        let short = |uri: String| uri.replace("./FwUpdate/Main/", "").replace("Ext/Broadcast/", "");
+        self.seen.iter().filter_map(uri).map(short).collect()
+    }
+}
+
+fn final_alert(code: u16, correlator: Option<&str>) -> Alert {
+    OperationResult {
+        object: Some("./FwUpdate/Main".to_owned()),
+        operation: Operation::DownloadAndUpdate,
+        result: ResultCode(code),
+        correlator: correlator.map(|text| Correlator(text.to_owned())),
+    }
+    .to_alert(CommandId(9))
+}
+
+fn codes(message: &Message) -> Vec<(Verb, u16)> {
+    let status = |command: &Command| match command {
+        Command::Status(status) => Some((status.verb, status.code.0)),
+        _ => None,
+    };
+    message.commands.iter().filter_map(status).collect()
+}
+
+// test: oma-dm 15.1
+#[test]
+fn a_pending_device_is_inspected_written_to_and_armed() {
+    let mut desk = desk();
+    let mut device = Device::new();
+    let replies = device.run(&mut desk);
+    assert_eq!(codes(&replies[0]), [(Verb::Header, 212), (Verb::Alert, 200), (Verb::Replace, 200)]);
+    assert_eq!(
+        device.written(),
+        [
+            "Manifest",
+            "Campaign",
+            "Plan/0",
+            "Now",
+            "Opens",
+            "Closes",
+            "Report/Spread",
+            "DownloadAndUpdate/PkgURL",
+            "Exec DownloadAndUpdate",
+        ]
+    );
+    let row = latest(&desk);
+    assert_eq!((row.phase, row.armed_revision, row.attempt), (ArmingPhase::Armed, 1, 1));
+    let Command::Exec(exec) = device.seen.last().unwrap() else { panic!() };
+    assert_eq!(exec.correlator, Some(Correlator("c1".to_owned())));
+    assert_eq!(desk.device.firmware_version.as_deref(), Some("1.0"));
+}
+
+#[test]
+fn the_answer_carries_a_fresh_nonce_that_the_row_knows() {
+    let mut desk = desk();
+    let replies = Device::new().run(&mut desk);
+    let Command::Status(status) = &replies[0].commands[0] else { panic!() };
+    let sent = status.challenge.as_ref().unwrap().nonce().unwrap();
+    assert_eq!(desk.device.auth.next_nonce.unwrap().0.to_vec(), sent);
+}
+
+#[test]
+fn envelopes_travel_as_base64() {
+    let mut desk = desk();
+    let mut device = Device::new();
+    device.run(&mut desk);
+    let manifest = device.seen.iter().find_map(|command| match command {
+        Command::Replace(replace) if replace.items[0].target_uri()?.ends_with("Manifest") => {
+            Some(replace.items[0].clone())
+        }
+        _ => None,
+    });
+    let manifest = manifest.unwrap();
+    assert_eq!(manifest.meta.as_ref().unwrap().format, Some(Format::B64));
+    assert_eq!(manifest.to_octets().unwrap(), desk.campaigns[0].papers.manifest);
+}
+
+#[test]
+fn a_device_with_an_older_root_gets_the_next_one_first() {
+    let mut desk = desk();
+    let mut device = Device::new().with("Broadcast/Root", "1");
+    device.run(&mut desk);
+    assert_eq!(device.written()[..2], ["Root", "Manifest"]);
+}
+
+#[test]
+fn an_armed_device_is_not_armed_again() {
+    let mut desk = desk();
+    Device::new().run(&mut desk);
+    desk.device.auth.next_nonce = Some(Nonce([1; 16]));
+    let mut device = Device::new().with("Phase", "receiving");
+    device.run(&mut desk);
+    assert_eq!(device.written(), [""; 0]);
+    assert_eq!(latest(&desk).phase, ArmingPhase::Receiving);
+}
+
+#[test]
+fn a_device_without_the_extension_needs_unicast() {
+    let mut desk = desk();
+    let mut device = Device::new().without("Broadcast/Version");
+    device.run(&mut desk);
+    assert_eq!(device.written(), [""; 0]);
+    assert_eq!(latest(&desk).phase, ArmingPhase::UnicastNeeded);
+}
+
+#[test]
+fn a_device_that_does_not_know_the_url_needs_unicast() {
+    for answer in [411, 404, 405, 406] {
+        let mut desk = desk();
+        let mut device = Device { exec: StatusCode(answer), ..Device::new() };
+        device.run(&mut desk);
+        assert_eq!(latest(&desk).phase, ArmingPhase::UnicastNeeded, "{answer}");
+    }
+    let mut desk = desk();
+    Device::new().run(&mut desk);
+    desk.device.auth.next_nonce = Some(Nonce([1; 16]));
+    Device::new().alerting(411, "c1").run(&mut desk);
+    assert_eq!(latest(&desk).phase, ArmingPhase::UnicastNeeded);
+}
+
+#[test]
+fn limits_of_a_device_are_respected_before_anything_is_sent() {
+    for (node, value) in [("MaxBlockSymbols", "744"), ("MaxStorage", "1023")] {
+        let mut desk = desk();
+        let mut device = Device::new().with(node, value);
+        device.run(&mut desk);
+        assert_eq!(device.written(), [""; 0]);
+        assert_eq!(latest(&desk).phase, ArmingPhase::Refused, "{node}");
+    }
+    for (node, value) in [("MaxBlockSymbols", "745"), ("MaxStorage", "1024")] {
+        let mut desk = desk();
+        Device::new().with(node, value).run(&mut desk);
+        assert_eq!(latest(&desk).phase, ArmingPhase::Armed, "{node}");
+    }
+}
+
+#[test]
+fn no_exec_follows_a_replace_that_failed() {
+    let mut desk = desk();
+    let refused = Some(("Manifest", StatusCode::TOO_LARGE));
+    let mut device = Device { refused, ..Device::new() };
+    device.run(&mut desk);
+    assert!(!device.written().iter().any(|name| name.starts_with("Exec")));
+    let row = latest(&desk);
+    assert_eq!((row.phase, row.attempt), (ArmingPhase::Pending, 1));
+    assert_eq!(row.reason.as_deref(), Some("Replace of Manifest answered 413"));
+}
+
+#[test]
+fn a_device_without_a_node_for_the_plan_is_armed_all_the_same() {
+    let mut desk = desk();
+    let refused = Some(("Plan/0", StatusCode::NOT_FOUND));
+    Device { refused, ..Device::new() }.run(&mut desk);
+    assert_eq!(latest(&desk).phase, ArmingPhase::Armed);
+}
+
+#[test]
+fn a_refused_exec_is_tried_again_with_another_correlator_and_not_forever() {
+    let mut desk = desk();
+    for attempt in 1..=Limits::default().attempts {
+        desk.device.auth.next_nonce = Some(Nonce([1; 16]));
+        let row = latest(&desk);
+        assert_eq!((row.phase, row.attempt), (ArmingPhase::Pending, attempt));
+        Device { exec: StatusCode::FAILED, ..Device::new() }.run(&mut desk);
+    }
+    assert_eq!(latest(&desk).phase, ArmingPhase::Failed);
+    let mut correlators: Vec<_> = desk.armings.iter().map(|row| row.correlator.clone()).collect();
+    correlators.dedup();
+    assert_eq!(correlators.len(), 5);
+}
+
+#[test]
+fn an_exec_whose_answer_was_lost_is_repeated_with_the_same_correlator() {
+    let mut desk = desk();
+    let mut device = Device::new();
+    let mut count = 50;
+    let mut chance = || {
+        count += 1;
+        [count; 16]
+    };
+    let first = device.first([1; 16]);
+    let opening = DmSession::open(&mut desk, &first, NOW, Limits::default(), &mut chance);
+    let Opening::Accepted(mut session, mut reply) = opening else { panic!() };
+    while !matches!(reply.commands.last(), Some(Command::Exec(_))) {
+        let next = device.answer(&reply).unwrap();
+        reply = session.handle(&mut desk, &next, NOW, &mut chance);
+    }
+    // The session dies here; the device comes back later.
+    desk.device.auth.next_nonce = Some(Nonce([1; 16]));
+    let mut device = Device::new();
+    device.run(&mut desk);
+    let Command::Exec(exec) = device.seen.last().unwrap() else { panic!() };
+    assert_eq!(exec.correlator, Some(Correlator("c1".to_owned())));
+    assert_eq!((latest(&desk).phase, latest(&desk).attempt), (ArmingPhase::Armed, 1));
+}
+
+#[test]
+fn what_does_not_fit_one_message_goes_in_several() {
+    let mut desk = desk();
+    let headers = &mut desk.campaigns[0].papers.plan_headers;
+    headers.extend((0..16).map(|id| (proto::ids::ComponentId(id), vec![id; 1_088])));
+    let mut device = Device { limit: 4_096, ..Device::new() };
+    let replies = device.run(&mut desk);
+    assert!(replies.len() > 8, "{}", replies.len());
+    for reply in &replies {
+        assert!(xml::emit(reply).len() <= 4_096);
+        assert!(reply.is_final);
+    }
+    assert_eq!(latest(&desk).phase, ArmingPhase::Armed);
+}
+
+#[test]
+fn a_device_with_tiny_messages_does_not_keep_the_server_busy() {
+    let mut desk = desk();
+    let mut device = Device { limit: 300, ..Device::new() };
+    let replies = device.run(&mut desk);
+    assert_eq!(replies.len(), 1);
+    assert_eq!(latest(&desk).phase, ArmingPhase::Pending);
+}
+
+#[test]
+fn a_result_is_confirmed_by_the_version_read_back_in_the_same_session() {
+    for (firmware, phase) in [("2.0", ArmingPhase::Confirmed), ("1.0", ArmingPhase::Contradicted)] {
+        let mut desk = desk();
+        Device::new().run(&mut desk);
+        desk.device.auth.next_nonce = Some(Nonce([1; 16]));
+        let replies = Device::new().with("FwV", firmware).alerting(200, "c1").run(&mut desk);
+        assert!(codes(&replies[0]).contains(&(Verb::Alert, 200)));
+        let row = latest(&desk);
+        assert_eq!((row.phase, row.result_code), (phase, Some(200)));
+        assert_eq!(row.read_back.as_deref(), Some(firmware));
+    }
+}
+
+// test: oma-dm 15.4
+#[test]
+fn a_repeated_result_is_answered_alike_and_counted_once() {
+    let mut desk = desk();
+    Device::new().run(&mut desk);
+    for code in [410, 410, 200] {
+        desk.device.auth.next_nonce = Some(Nonce([1; 16]));
+        let replies = Device::new().alerting(code, "c1").run(&mut desk);
+        assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 200)));
+        assert_eq!(latest(&desk).result_code, Some(410));
+    }
+}
+
+#[test]
+fn a_result_of_an_attempt_of_another_device_is_not_counted() {
+    let mut desk = desk();
+    Device::new().run(&mut desk);
+    desk.device.auth.next_nonce = Some(Nonce([1; 16]));
+    let replies = Device::new().alerting(200, "c2").run(&mut desk);
+    assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 202)));
+    assert_eq!(latest(&desk).result_code, None);
+    assert!(desk.notes.iter().any(|note| note.contains("not counted")), "{:?}", desk.notes);
+}
+
+#[test]
+fn a_stopped_campaign_is_taken_back_at_the_next_session() {
+    let mut desk = desk();
+    Device::new().run(&mut desk);
+    desk.campaigns[0].state = CampaignState::Stopped;
+    desk.device.auth.next_nonce = Some(Nonce([1; 16]));
+    let mut device = Device { exec: StatusCode::OK, ..Device::new() };
+    device.run(&mut desk);
+    assert_eq!(device.written(), ["Exec Disarm"]);
+    assert_eq!(latest(&desk).phase, ArmingPhase::Disarmed);
+}
+
+#[test]
+fn missing_and_wrong_credentials_get_a_challenge_and_no_command_is_carried_out() {
+    for (credential, code) in
+        [(None, 407), (Some(Secret::new("a", "wrong").credential(&[1; 16])), 401)]
+    {
+        let mut desk = desk();
+        Device::new().run(&mut desk);
+        let before = desk.armings.clone();
+        let mut device = Device::new();
+        let first = Command::Alert(final_alert(200, Some("c1")));
+        let message = device.message(credential, vec![first]);
+        let opening = DmSession::open(&mut desk, &message, NOW, Limits::default(), &mut || [7; 16]);
+        let Opening::Challenged(reply) = opening else { panic!() };
+        assert_eq!(codes(&reply), [(Verb::Header, code), (Verb::Alert, code)]);
+        assert!(reply.commands.iter().all(|command| !command.wants_status()));
+        let Command::Status(status) = &reply.commands[0] else { panic!() };
+        assert_eq!(status.challenge.as_ref().unwrap().nonce(), Ok(vec![7; 16]));
+        assert_eq!(desk.armings, before);
+        assert_eq!(desk.device.auth.challenge.as_ref().unwrap().nonce, Nonce([7; 16]));
+    }
+}
+
+#[test]
+fn a_message_goes_on_with_a_session_only_by_its_token_and_a_higher_number() {
+    let mut desk = desk();
+    let mut device = Device::new();
+    let first = device.first([1; 16]);
+    let opening = DmSession::open(&mut desk, &first, NOW, Limits::default(), &mut || [7; 16]);
+    let Opening::Accepted(session, reply) = opening else { panic!() };
+    let uri = reply.header.respond_to.clone().unwrap();
+    let token = uri.strip_prefix("http://127.0.0.1:8080/dm?s=").unwrap();
+    let next = device.answer(&reply).unwrap();
+    assert!(session.is_continued_by(&next, Some(token)));
+    assert!(!session.is_continued_by(&next, None));
+    assert!(!session.is_continued_by(&next, Some("")));
+    assert!(!session.is_continued_by(&first, Some(token)), "its number was used");
+    let mut other = next;
+    other.header.session_id = "2".to_owned();
+    assert!(!session.is_continued_by(&other, Some(token)));
+}
+
+#[test]
+fn an_abort_ends_the_session_without_further_commands() {
+    let mut desk = desk();
+    let mut device = Device::new();
+    device.alerts.push(Alert {
+        id: CommandId(3),
+        code: AlertCode::SESSION_ABORT,
+        correlator: None,
+        items: vec![],
+    });
+    let replies = device.run(&mut desk);
+    assert_eq!(replies.len(), 1);
+    assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 200)));
+    assert_eq!(latest(&desk).phase, ArmingPhase::Pending);
+}
+
+#[test]
+fn a_package_that_is_not_finished_is_asked_to_go_on() {
+    let mut desk = desk();
+    let mut device = Device::new();
+    let mut first = device.first([1; 16]);
+    first.is_final = false;
+    let opening = DmSession::open(&mut desk, &first, NOW, Limits::default(), &mut || [7; 16]);
+    let Opening::Accepted(_, reply) = opening else { panic!() };
+    assert!(!reply.is_final);
+    let Some(Command::Alert(alert)) = reply.commands.last() else { panic!() };
+    assert_eq!(alert.code, AlertCode::NEXT_MESSAGE);
+}
+
+#[test]
+fn alerts_that_nobody_knows_and_commands_of_a_server_are_refused() {
+    let mut desk = desk();
+    let mut device = Device::new();
+    let mut unknown = final_alert(200, None);
+    unknown.items[0].meta.as_mut().unwrap().kind = Some("org.example".to_owned());
+    let mut untyped = unknown.clone();
+    untyped.items[0].meta = None;
+    let mut request = unknown.clone();
+    request.items[0].meta.as_mut().unwrap().kind =
+        Some("org.openmobilealliance.dm.firmwareupdate.userrequest".to_owned());
+    let mut words = final_alert(200, Some("c1"));
+    words.items[0].data = Some("fine".to_owned());
+    device.alerts = vec![unknown, untyped, request, words];
+    let mut first = device.first([1; 16]);
+    first.commands.push(Command::Get(Manage::new(CommandId(20), vec![Item::target("./x")])));
+    let foreign = vec![Item::text("./FwUpdate/Main/State", "100")];
+    first.commands.push(Command::Replace(Manage::new(CommandId(21), foreign)));
+    let replies = device.run_from(&mut desk, first, NOW);
+    let answered: Vec<_> = codes(&replies[0]).iter().skip(3).map(|(_, code)| *code).collect();
+    assert_eq!(answered, [415, 412, 202, 412, 405, 405]);
+}
+
+#[test]
+fn a_device_that_names_another_in_its_dev_info_is_told_so() {
+    let mut desk = desk();
+    let mut device = Device::new();
+    let mut first = device.first([1; 16]);
+    let item = Item::value("./DevInfo/DevId", Format::Chr, "b");
+    first.commands[1] = Command::Replace(Manage::new(CommandId(2), vec![item]));
+    let replies = device.run_from(&mut desk, first, NOW);
+    assert!(codes(&replies[0]).contains(&(Verb::Replace, 403)));
+}
+
+#[test]
+fn only_changed_rows_are_stored() {
+    let mut desk = desk();
+    let before = desk.clone();
+    assert!(desk.changes_since(&before).is_empty());
+    Device::new().run(&mut desk);
+    assert_eq!(desk.changes_since(&before).len(), 2);
+    assert_eq!(desk.armings[0].campaign, CampaignId([7; 16]));
+}

@@ -1,0 +1,224 @@
+//! From a final alert to a result: accepted for the attempt it names, counted once, and believed
+//! only when the version read back agrees.
+
+use proto::{
+    dm::fumo::{OperationResult, Phase, ResultCode},
+    time::Utc,
+};
+
+use crate::{
+    campaign::model::Campaign,
+    fleet::arming::{Arming, ArmingPhase},
+};
+
+/// What became of a final alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipt {
+    /// The first result of its attempt.
+    Counted,
+    /// The attempt has a result already; the first one stands.
+    Repeated,
+    /// It names no attempt of this device.
+    Orphan,
+}
+
+/// Takes a final alert of the device that `armings` belong to.
+///
+/// # Source
+///
+/// Security facts 7.2; OMA DM facts 11 and 15.4.
+pub fn accept(armings: &mut [Arming], result: &OperationResult, now: Utc) -> Receipt {
+    let named = |row: &&mut Arming| Some(&row.correlator) == result.correlator.as_ref();
+    let Some(row) = armings.iter_mut().find(named) else { return Receipt::Orphan };
+    if row.result_code.is_some() {
+        return Receipt::Repeated;
+    }
+    row.result_code = Some(result.result.0);
+    row.reason = Some(result.result.text().to_owned());
+    row.phase = phase_of(result.result);
+    row.updated = now;
+    Receipt::Counted
+}
+
+/// Compares the firmware version that was read back with what success would have brought.
+pub fn read_back(row: &mut Arming, campaign: &Campaign, firmware: &str, now: Utc) {
+    let agrees = firmware == campaign.terms.firmware_version;
+    let phase = match row.phase {
+        ArmingPhase::Reported if agrees => ArmingPhase::Confirmed,
+        ArmingPhase::Reported => ArmingPhase::Contradicted,
+        // The deferred installation has taken place; there is no second alert for it.
+        ArmingPhase::Deferred if agrees => ArmingPhase::Confirmed,
+        ArmingPhase::Deferred
+        | ArmingPhase::Pending
+        | ArmingPhase::Armed
+        | ArmingPhase::Receiving
+        | ArmingPhase::Suspended
+        | ArmingPhase::Assembled
+        | ArmingPhase::Verified
+        | ArmingPhase::HandedOver
+        | ArmingPhase::Confirmed
+        | ArmingPhase::Contradicted
+        | ArmingPhase::Failed
+        | ArmingPhase::Missed
+        | ArmingPhase::Incomplete
+        | ArmingPhase::Expired
+        | ArmingPhase::Disarmed
+        | ArmingPhase::Refused
+        | ArmingPhase::UnicastNeeded
+        | ArmingPhase::Unknown => return,
+    };
+    if phase == ArmingPhase::Contradicted {
+        let wanted = &campaign.terms.firmware_version;
+        row.reason = Some(format!("reported success, but runs {firmware} and not {wanted}"));
+    }
+    row.phase = phase;
+    row.read_back = Some(firmware.to_owned());
+    row.updated = now;
+}
+
+/// Takes the phase that a device shows for an attempt that has no result yet.
+pub fn observe(row: &mut Arming, phase: Phase, now: Utc) {
+    let shown = match phase {
+        Phase::Armed => ArmingPhase::Armed,
+        Phase::Receiving => ArmingPhase::Receiving,
+        Phase::Suspended => ArmingPhase::Suspended,
+        Phase::Assembled => ArmingPhase::Assembled,
+        Phase::Verified => ArmingPhase::Verified,
+        Phase::Deferred => ArmingPhase::Deferred,
+        Phase::HandedOver => ArmingPhase::HandedOver,
+        // Between operations, or the final alert will tell.
+        Phase::Idle
+        | Phase::Confirmed
+        | Phase::Failed
+        | Phase::Reported
+        | Phase::Missed
+        | Phase::Expired
+        | Phase::Disarmed
+        | Phase::Refused
+        | Phase::Incomplete => return,
+    };
+    if row.phase != shown {
+        row.phase = shown;
+        row.updated = now;
+    }
+}
+
+fn phase_of(result: ResultCode) -> ArmingPhase {
+    match result {
+        ResultCode::DEFERRED => ArmingPhase::Deferred,
+        ResultCode::BAD_URL => ArmingPhase::UnicastNeeded,
+        ResultCode::MISSED => ArmingPhase::Missed,
+        ResultCode::INCOMPLETE | ResultCode::NOTHING_HEARD | ResultCode::SESSION_ENDED => {
+            ArmingPhase::Incomplete
+        }
+        ResultCode::DISARMED => ArmingPhase::Disarmed,
+        ResultCode::EXPIRED => ArmingPhase::Expired,
+        ResultCode::USER_CANCELLED
+        | ResultCode::MISMATCH
+        | ResultCode::BAD_SIGNATURE
+        | ResultCode::NOT_ACCEPTABLE
+        | ResultCode::WRONG_STATE
+        | ResultCode::REFUSED
+        | ResultCode::POLICY => ArmingPhase::Refused,
+        success if success.is_success() => ArmingPhase::Reported,
+        _ => ArmingPhase::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::{dm::fumo::Operation, ids::Correlator};
+
+    use super::*;
+    use crate::campaign::model::samples;
+
+    fn row(correlator: &str) -> Arming {
+        let mut row = Arming::pending(
+            "a".parse().unwrap(),
+            samples::running().id,
+            1,
+            Correlator(correlator.to_owned()),
+            Utc(1),
+        );
+        row.phase = ArmingPhase::Armed;
+        row.armed_revision = 1;
+        row
+    }
+
+    fn alert(code: ResultCode, correlator: Option<&str>) -> OperationResult {
+        OperationResult {
+            object: None,
+            operation: Operation::DownloadAndUpdate,
+            result: code,
+            correlator: correlator.map(|text| Correlator(text.to_owned())),
+        }
+    }
+
+    // test: oma-dm 15.4
+    #[test]
+    fn a_result_counts_once_for_the_attempt_that_it_names() {
+        let mut rows = [row("one"), row("two")];
+        let good = alert(ResultCode::SUCCESS, Some("two"));
+        assert_eq!(accept(&mut rows, &good, Utc(2)), Receipt::Counted);
+        assert_eq!(accept(&mut rows, &good, Utc(3)), Receipt::Repeated);
+        let other = alert(ResultCode::UPDATE_FAILED, Some("two"));
+        assert_eq!(accept(&mut rows, &other, Utc(4)), Receipt::Repeated);
+        assert_eq!(rows[0], row("one"));
+        assert_eq!((rows[1].result_code, rows[1].updated), (Some(200), Utc(2)));
+    }
+
+    #[test]
+    fn a_result_without_or_with_a_strange_correlator_counts_for_nobody() {
+        let mut rows = [row("one")];
+        for correlator in [None, Some("strange"), Some("")] {
+            let result = alert(ResultCode::SUCCESS, correlator);
+            assert_eq!(accept(&mut rows, &result, Utc(2)), Receipt::Orphan);
+        }
+        assert_eq!(rows, [row("one")]);
+    }
+
+    #[test]
+    fn success_is_done_only_when_the_version_agrees() {
+        for (firmware, phase) in
+            [("2.0", ArmingPhase::Confirmed), ("1.0", ArmingPhase::Contradicted)]
+        {
+            let mut rows = [row("one")];
+            accept(&mut rows, &alert(ResultCode::SUCCESS, Some("one")), Utc(2));
+            assert_eq!(rows[0].phase, ArmingPhase::Reported);
+            read_back(&mut rows[0], &samples::running(), firmware, Utc(3));
+            assert_eq!(rows[0].phase, phase);
+            assert_eq!(rows[0].read_back.as_deref(), Some(firmware));
+        }
+    }
+
+    #[test]
+    fn a_failure_stays_one_whatever_version_runs() {
+        let mut rows = [row("one")];
+        accept(&mut rows, &alert(ResultCode::UPDATE_FAILED, Some("one")), Utc(2));
+        read_back(&mut rows[0], &samples::running(), "2.0", Utc(3));
+        assert_eq!(rows[0].phase, ArmingPhase::Failed);
+    }
+
+    #[test]
+    fn every_named_result_code_has_its_phase() {
+        for (code, phase) in [
+            (200, ArmingPhase::Reported),
+            (250, ArmingPhase::Deferred),
+            (251, ArmingPhase::Reported),
+            (402, ArmingPhase::Failed),
+            (403, ArmingPhase::Refused),
+            (404, ArmingPhase::Refused),
+            (411, ArmingPhase::UnicastNeeded),
+            (450, ArmingPhase::Missed),
+            (451, ArmingPhase::Incomplete),
+            (453, ArmingPhase::Disarmed),
+            (454, ArmingPhase::Expired),
+            (455, ArmingPhase::Refused),
+            (501, ArmingPhase::Failed),
+            (550, ArmingPhase::Incomplete),
+            (9, ArmingPhase::Failed),
+        ] {
+            assert_eq!(phase_of(ResultCode(code)), phase, "{code}");
+        }
+    }
+}
