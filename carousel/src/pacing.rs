@@ -1,0 +1,187 @@
+//! Token bucket on octets: open-loop pacing of what goes on air.
+//!
+//! The bucket is kept as one moment, the time at which it would be full of debt no more: a packet
+//! may go when that moment is not ahead of `now`, and moves it by the time that its octets take at
+//! the session's rate. Lateness of the sender is made good by at most one millisecond of the rate.
+
+use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
+
+use proto::time::Mono;
+
+/// Longest burst, as time at the session's rate.
+const BURST: Duration = Duration::from_millis(1);
+
+/// Slowest and fastest session.
+const RATES: std::ops::RangeInclusive<u64> = 64_000..=1_000_000_000;
+
+/// How fast a session sends.
+///
+/// # Units
+///
+/// Bits of UDP payload in a second, 64,000..=1,000,000,000.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Rate(NonZeroU64);
+
+impl Rate {
+    /// Checks a rate; `None` outside its range.
+    #[must_use]
+    pub fn new(bits_per_second: u64) -> Option<Self> {
+        RATES
+            .contains(&bits_per_second)
+            .then(|| NonZeroU64::new(bits_per_second).map(Self))
+            .flatten()
+    }
+
+    /// Returns bits in a second.
+    #[must_use]
+    pub const fn bits_per_second(self) -> u64 {
+        self.0.get()
+    }
+
+    /// Returns how long `octets` take.
+    fn time_of(self, octets: usize) -> Duration {
+        // At most 64 KiB: 5.2e14 nanobits.
+        let nanobits = u64::try_from(octets).unwrap_or(u64::MAX).saturating_mul(8_000_000_000);
+        Duration::from_nanos(nanobits.div_ceil(self.0.get()))
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    /// Reads bits in a second, with an optional suffix `k`, `M` or `G`.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (digits, factor) = match text.char_indices().last() {
+            Some((at, 'k')) => (text.get(..at), 1_000),
+            Some((at, 'M')) => (text.get(..at), 1_000_000),
+            Some((at, 'G')) => (text.get(..at), 1_000_000_000),
+            Some(_) | None => (Some(text), 1),
+        };
+        digits
+            .filter(|digits| digits.bytes().all(|octet| octet.is_ascii_digit()))
+            .and_then(|digits| digits.parse::<u64>().ok()?.checked_mul(factor))
+            .and_then(Self::new)
+            .ok_or_else(|| format!("{text:?} is no rate of 64k to 1G bits per second"))
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let bits = self.0.get();
+        match bits {
+            _ if bits.is_multiple_of(1_000_000) => write!(formatter, "{}M", bits / 1_000_000),
+            _ if bits.is_multiple_of(1_000) => write!(formatter, "{}k", bits / 1_000),
+            _ => write!(formatter, "{bits}"),
+        }
+    }
+}
+
+/// Says when the next packet may go.
+#[derive(Debug, Clone)]
+pub struct Pacer {
+    rate: Rate,
+    /// When what was sent so far has been paid for.
+    paid: Mono,
+}
+
+impl Pacer {
+    /// Starts with an empty bucket that owes nothing.
+    #[must_use]
+    pub const fn new(now: Mono, rate: Rate) -> Self {
+        Self { rate, paid: now }
+    }
+
+    /// Returns the moment from which the next packet may go.
+    #[must_use]
+    pub const fn ready_at(&self) -> Mono {
+        self.paid
+    }
+
+    /// Books a packet of `octets` that goes at `now`.
+    pub fn sent(&mut self, now: Mono, octets: usize) {
+        let cost = self.rate.time_of(octets);
+        // With the packet itself the burst is at most BURST long, or one packet. At slow rates half
+        // a packet of credit makes good for late wakes and still lets no second packet follow.
+        let credit = BURST.saturating_sub(cost).max(BURST.min(cost / 2));
+        let credit = u64::try_from(credit.as_nanos()).unwrap_or(u64::MAX);
+        let earliest = Mono(now.0.saturating_sub(credit));
+        self.paid = self.paid.max(earliest) + cost;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PACKET: usize = 1428;
+
+    fn rate(bits: u64) -> Rate {
+        Rate::new(bits).unwrap()
+    }
+
+    /// Sends whenever allowed, looking at the clock every `step`; returns the octets sent.
+    fn run(pacer: &mut Pacer, from: Mono, span: Duration, step: Duration) -> usize {
+        let mut octets = 0;
+        let mut now = from;
+        while now < from + span {
+            while pacer.ready_at() <= now {
+                pacer.sent(now, PACKET);
+                octets += PACKET;
+            }
+            now = now + step;
+        }
+        octets
+    }
+
+    #[test]
+    fn the_mean_rate_is_the_asked_one() {
+        for bits in [64_000, 5_000_000, 40_000_000, 100_000_000, 200_000_000] {
+            let mut pacer = Pacer::new(Mono(7), rate(bits));
+            let step = Duration::from_micros(60);
+            let octets = run(&mut pacer, Mono(7), Duration::from_secs(10), step);
+            let expected = usize::try_from(bits / 8 * 10).unwrap();
+            assert!(octets.abs_diff(expected) <= expected / 1000 + PACKET, "{bits}: {octets}");
+        }
+    }
+
+    #[test]
+    fn a_burst_after_silence_is_one_millisecond_or_one_packet() {
+        for (bits, packets) in [(64_000, 1), (11_000_000, 1), (40_000_000, 3), (200_000_000, 17)] {
+            let mut pacer = Pacer::new(Mono(0), rate(bits));
+            pacer.sent(Mono(0), PACKET);
+            let late = Mono(0) + Duration::from_secs(5);
+            let mut burst = 0;
+            while pacer.ready_at() <= late {
+                pacer.sent(late, PACKET);
+                burst += 1;
+            }
+            assert_eq!(burst, packets, "{bits}");
+        }
+    }
+
+    #[test]
+    fn no_millisecond_carries_more_than_two_milliseconds_of_the_rate() {
+        let mut pacer = Pacer::new(Mono(0), rate(100_000_000));
+        let mut busiest = 0;
+        for millisecond in 0..200 {
+            let from = Mono(millisecond * 1_000_000);
+            let step = Duration::from_micros(130);
+            busiest = busiest.max(run(&mut pacer, from, Duration::from_millis(1), step));
+        }
+        assert!(busiest <= 2 * 12_500, "{busiest}");
+    }
+
+    #[test]
+    fn rates_are_read_with_their_suffix_and_within_their_range() {
+        for (text, bits) in
+            [("40M", 40_000_000), ("64k", 64_000), ("1G", 1_000_000_000), ("1234567", 1_234_567)]
+        {
+            let rate: Rate = text.parse().unwrap();
+            assert_eq!(rate.bits_per_second(), bits);
+            assert_eq!(rate.to_string().parse(), Ok(rate));
+        }
+        for wrong in ["", "M", "-1M", "+1M", "1.5M", "63999", "2G", "1m", "99999999999999999999G"] {
+            assert!(wrong.parse::<Rate>().is_err(), "{wrong}");
+        }
+    }
+}
