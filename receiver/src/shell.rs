@@ -10,6 +10,10 @@
 //! | [`control`] | the local control socket: both ends |
 
 pub mod clock;
+pub mod control;
 pub mod directory;
+pub mod http;
+pub mod installer;
+pub mod multicast;
 pub mod objects;
 pub mod storage;

@@ -268,10 +268,10 @@ mod tests {
     fn journal_copies_and_small_files_are_read_as_written() {
         let home = tempfile::tempdir().unwrap();
         let data = DataDirectory::open(home.path()).unwrap();
-        assert_eq!(data.read_journal().unwrap(), [vec![], vec![]]);
+        assert_eq!(data.read_journal().unwrap(), [Vec::<u8>::new(), Vec::new()]);
         let write = JournalWrite { copy: CopyName::B, generation: 1, octets: b"state".to_vec() };
         data.write_journal(&write).unwrap();
-        assert_eq!(data.read_journal().unwrap(), [vec![], b"state".to_vec()]);
+        assert_eq!(data.read_journal().unwrap(), [Vec::new(), b"state".to_vec()]);
 
         let name = FileName::new("root.env").unwrap();
         assert_eq!(data.read_file(&name).unwrap(), None);

@@ -90,7 +90,7 @@ fn the_journal_and_small_files_are_written_in_order_with_everything_else() {
     assert_eq!(bench.next(), Completion::JournalWritten(1));
     assert_eq!(bench.next(), Completion::FileDone(name.clone()));
     let data = bench.storage.stop();
-    assert_eq!(data.read_journal().unwrap(), [b"state".to_vec(), vec![]]);
+    assert_eq!(data.read_journal().unwrap(), [b"state".to_vec(), Vec::new()]);
     assert_eq!(data.read_file(&name).unwrap(), None);
 }
 

@@ -1,0 +1,222 @@
+//! Posts DM messages.
+
+use std::{io, net::IpAddr, time::Duration};
+
+use thiserror::Error;
+use ureq::{
+    Agent,
+    http::{StatusCode, Uri, header},
+};
+
+/// Where plain HTTP may go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PlainHttp {
+    /// To this machine only.
+    #[default]
+    Loopback,
+    /// Anywhere: the operator has said so.
+    Anywhere,
+}
+
+/// Why a message got no answer.
+#[derive(Debug, Error)]
+pub enum HttpError {
+    /// The URL is none, or plain HTTP to another machine.
+    #[error("{url} is refused: {reason}")]
+    Refused {
+        /// The URL.
+        url: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// The server answered with a status other than 200.
+    #[error("the server answered {code}")]
+    Status {
+        /// The HTTP status.
+        code: u16,
+        /// How long the server asks to wait.
+        retry_after: Option<Duration>,
+    },
+    /// The answer is longer than a message may be.
+    #[error("the answer is longer than {MESSAGE_OCTETS} octets")]
+    TooLarge,
+    /// The server was not reached, or stopped half-way.
+    #[error("the server was not reached")]
+    Io(#[source] io::Error),
+}
+
+/// The way to the DM server. Connections are kept for the next message.
+#[derive(Debug, Clone)]
+pub struct Http {
+    agent: Agent,
+    plain: PlainHttp,
+}
+
+impl Http {
+    /// Sets the limits: 30 s for a message, 64 KiB for an answer, no redirects.
+    #[must_use]
+    pub fn new(plain: PlainHttp) -> Self {
+        let agent = Agent::config_builder()
+            .timeout_global(Some(MESSAGE_TIME))
+            .timeout_connect(Some(CONNECT_TIME))
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .user_agent(concat!("fumocast/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .new_agent();
+        Self { agent, plain }
+    }
+
+    /// Posts a DM message and returns the answer's body. Blocks until a limit is reached.
+    ///
+    /// # Errors
+    ///
+    /// [`HttpError`]; the message may have arrived all the same.
+    pub fn post(&self, url: &str, content_type: &str, body: &[u8]) -> Result<Vec<u8>, HttpError> {
+        self.check(url)?;
+        let request = self.agent.post(url).header(header::CONTENT_TYPE, content_type);
+        let mut response = request.send(body).map_err(|error| HttpError::Io(error.into_io()))?;
+        if response.status() != StatusCode::OK {
+            let retry_after = response.headers().get(header::RETRY_AFTER);
+            let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
+            return Err(HttpError::Status {
+                code: response.status().as_u16(),
+                retry_after: seconds.map(Duration::from_secs),
+            });
+        }
+        // The library also refuses a body that ends exactly at its limit.
+        match response.body_mut().with_config().limit(MESSAGE_OCTETS + 1).read_to_vec() {
+            Ok(body) if body.len() as u64 > MESSAGE_OCTETS => Err(HttpError::TooLarge),
+            Ok(body) => Ok(body),
+            Err(ureq::Error::BodyExceedsLimit(_)) => Err(HttpError::TooLarge),
+            Err(error) => Err(HttpError::Io(error.into_io())),
+        }
+    }
+
+    fn check(&self, url: &str) -> Result<(), HttpError> {
+        let refused = |reason| Err(HttpError::Refused { url: url.to_owned(), reason });
+        let Ok(uri) = url.parse::<Uri>() else { return refused("not a URL") };
+        match (uri.scheme_str(), uri.host(), self.plain) {
+            (Some("https"), Some(_), _) | (Some("http"), Some(_), PlainHttp::Anywhere) => Ok(()),
+            (Some("http"), Some(host), PlainHttp::Loopback) if is_loopback(host) => Ok(()),
+            (Some("http"), Some(_), PlainHttp::Loopback) => {
+                refused("plain HTTP leaves this machine only with `insecure_http = true`")
+            }
+            _ => refused("an `https://` URL is wanted"),
+        }
+    }
+}
+
+/// Returns whether a session with this URL is protected by TLS, so that its times may be believed.
+#[must_use]
+pub fn is_secure(url: &str) -> bool {
+    url.parse::<Uri>().is_ok_and(|uri| uri.scheme_str() == Some("https"))
+}
+
+fn is_loopback(host: &str) -> bool {
+    let bare = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+/// Octets that an answer has at most.
+pub const MESSAGE_OCTETS: u64 = 64 << 10;
+const MESSAGE_TIME: Duration = Duration::from_secs(30);
+const CONNECT_TIME: Duration = Duration::from_secs(10);
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{Read as _, Write as _},
+        net::TcpListener,
+        thread,
+    };
+
+    use super::*;
+
+    #[test]
+    fn a_message_is_posted_and_its_answer_returned() {
+        let (url, server) = serve("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer");
+        let answer = Http::new(PlainHttp::Loopback).post(&url, "text/xml", b"message").unwrap();
+        assert_eq!(answer, b"answer");
+        let request = server.join().unwrap();
+        assert!(request.starts_with("POST /dm HTTP/1.1\r\n"), "{request}");
+        assert!(request.contains("text/xml") && request.ends_with("message"), "{request}");
+    }
+
+    #[test]
+    fn a_busy_server_says_how_long_to_wait() {
+        let answer = "HTTP/1.1 503 Busy\r\nRetry-After: 17\r\nContent-Length: 0\r\n\r\n";
+        let (url, _server) = serve(answer);
+        let error = Http::new(PlainHttp::Loopback).post(&url, "text/xml", b"").unwrap_err();
+        let wait = Some(Duration::from_secs(17));
+        assert!(
+            matches!(error, HttpError::Status { code: 503, retry_after } if retry_after == wait),
+            "{error:?}"
+        );
+    }
+
+    #[test]
+    fn an_answer_of_64_kib_is_taken_and_one_octet_more_is_not() {
+        for (length, fits) in [(65_536, true), (65_537, false)] {
+            let body = "x".repeat(length);
+            let (url, _server) =
+                serve(&format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"));
+            let answer = Http::new(PlainHttp::Loopback).post(&url, "text/xml", b"");
+            assert_eq!(answer.is_ok(), fits, "{length}");
+            assert_eq!(matches!(answer, Err(HttpError::TooLarge)), !fits, "{length}");
+        }
+    }
+
+    #[test]
+    fn redirects_are_not_followed() {
+        let (url, _server) = serve(
+            "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
+        );
+        let error = Http::new(PlainHttp::Loopback).post(&url, "text/xml", b"").unwrap_err();
+        assert!(matches!(error, HttpError::Status { code: 302, .. }), "{error:?}");
+    }
+
+    #[test]
+    fn plain_http_leaves_the_machine_only_when_allowed() {
+        let strict = Http::new(PlainHttp::Loopback);
+        let open = Http::new(PlainHttp::Anywhere);
+        for url in ["http://192.0.2.1/dm", "http://dm.example/dm", "http://127.0.0.1.example/"] {
+            assert!(matches!(strict.check(url), Err(HttpError::Refused { .. })), "{url}");
+            assert!(open.check(url).is_ok(), "{url}");
+        }
+        for url in ["http://127.0.0.1:8080/dm", "http://[::1]/", "http://localhost/", "https://x/"]
+        {
+            assert!(strict.check(url).is_ok(), "{url}");
+        }
+        for url in ["ftp://127.0.0.1/", "", "dm", "/dm", "http://"] {
+            assert!(open.check(url).is_err(), "{url}");
+        }
+        assert!(is_secure("https://dm.example/dm") && !is_secure("http://127.0.0.1/dm"));
+    }
+
+    #[test]
+    fn an_absent_server_is_an_error() {
+        let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let url = format!("http://{unused}/dm");
+        let error = Http::new(PlainHttp::Loopback).post(&url, "text/xml", b"").unwrap_err();
+        assert!(matches!(error, HttpError::Io(_)), "{error:?}");
+    }
+
+    fn serve(answer: &str) -> (String, thread::JoinHandle<String>) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/dm", listener.local_addr().unwrap());
+        let answer = answer.to_owned();
+        let server = thread::spawn(move || {
+            let (mut stream, _) = listener.accept().unwrap();
+            stream.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+            let mut request = Vec::new();
+            let mut buffer = [0; 4096];
+            while let Ok(count @ 1..) = stream.read(&mut buffer) {
+                request.extend_from_slice(&buffer[..count]);
+            }
+            stream.write_all(answer.as_bytes()).unwrap();
+            String::from_utf8(request).unwrap()
+        });
+        (url, server)
+    }
+}

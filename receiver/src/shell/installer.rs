@@ -1,0 +1,216 @@
+//! Runs the installer hook: the integrator's command, with a time limit and bounded output.
+
+use std::{
+    ffi::OsStr,
+    io::{self, Read, Write as _},
+    os::unix::process::CommandExt as _,
+    path::Path,
+    process::{Child, Command, Stdio},
+    sync::mpsc,
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process_group};
+use thiserror::Error;
+
+/// How the hook ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HookExit {
+    /// Exit code 0.
+    Done,
+    /// Exit code 10: what is installed runs after a reboot.
+    RebootNeeded,
+    /// Any other exit code, or a signal (`None`).
+    Failed(Option<i32>),
+    /// It ran too long and was killed, with everything it had started.
+    TimedOut,
+}
+
+/// Why the hook cannot be run, or its answer cannot be used.
+#[derive(Debug, Error)]
+pub enum HookError {
+    /// There is no hook.
+    #[error("no installer hook is configured")]
+    Absent,
+    /// It cannot be started.
+    #[error("cannot run the installer hook {command}")]
+    NotRun {
+        /// The command.
+        command: String,
+        /// Why.
+        source: io::Error,
+    },
+    /// `version` failed.
+    #[error("the installer hook gave no version: {0:?}")]
+    NoVersion(HookExit),
+}
+
+/// The installer hook: the command and its leading arguments, as configured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hook {
+    command: Vec<String>,
+}
+
+impl Hook {
+    /// Takes the command and its leading arguments.
+    #[must_use]
+    pub const fn new(command: Vec<String>) -> Self {
+        Self { command }
+    }
+
+    /// Runs `install FILE` with `request` (JSON) on its standard input. Blocks until it has ended.
+    ///
+    /// # Errors
+    ///
+    /// [`HookError`] when it cannot be started.
+    pub fn install(&self, file: &Path, request: &[u8]) -> Result<HookExit, HookError> {
+        let arguments = [OsStr::new("install"), file.as_os_str()];
+        self.run(&arguments, request, INSTALL_TIME).map(|(exit, _)| exit)
+    }
+
+    /// Runs `version`; returns the first line that it prints, at most `longest` octets of it.
+    ///
+    /// # Errors
+    ///
+    /// [`HookError`] when it cannot be started, fails, or prints no text.
+    pub fn version(&self, longest: usize) -> Result<String, HookError> {
+        let (exit, output) = self.run(&[OsStr::new("version")], b"{}\n", VERSION_TIME)?;
+        let text = String::from_utf8_lossy(&output);
+        let line = text.lines().next().unwrap_or_default().trim();
+        let end = line.floor_char_boundary(longest.min(line.len()));
+        match (exit, line.get(..end).unwrap_or_default()) {
+            (HookExit::Done, version) if !version.is_empty() => Ok(version.to_owned()),
+            (exit, _) => Err(HookError::NoVersion(exit)),
+        }
+    }
+
+    fn run(
+        &self,
+        arguments: &[&OsStr],
+        input: &[u8],
+        limit: Duration,
+    ) -> Result<(HookExit, Vec<u8>), HookError> {
+        let (program, leading) = self.command.split_first().ok_or(HookError::Absent)?;
+        let mut child = Command::new(program)
+            .args(leading)
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .map_err(|source| HookError::NotRun { command: program.clone(), source })?;
+        // The request is shorter than a pipe holds, so this does not block on a hook that does not
+        // read; one that has closed its input does not want it.
+        if let Some(mut stdin) = child.stdin.take()
+            && let Err(error) = stdin.write_all(input)
+        {
+            tracing::debug!(%error, "the installer hook does not read its input");
+        }
+        let output = collect(child.stdout.take());
+        let exit = wait(child, limit);
+        // Something that the hook left running may hold its output open for ever.
+        let text = output.recv_timeout(OUTPUT_TIME).unwrap_or_default();
+        Ok((exit, text))
+    }
+}
+
+/// Reads what the hook prints, and keeps the beginning.
+fn collect(stdout: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
+    let (done, output) = mpsc::channel();
+    thread::spawn(move || {
+        let mut text = Vec::new();
+        if let Some(mut stdout) = stdout {
+            let kept = stdout.by_ref().take(OUTPUT_OCTETS).read_to_end(&mut text);
+            let rest = kept.and_then(|_| io::copy(&mut stdout, &mut io::sink()));
+            tracing::trace!(?rest, "the installer hook has closed its output");
+        }
+        done.send(text).ok()
+    });
+    output
+}
+
+fn wait(mut child: Child, limit: Duration) -> HookExit {
+    let group = i32::try_from(child.id()).ok().and_then(Pid::from_raw);
+    let (done, ended) = mpsc::channel();
+    thread::spawn(move || done.send(child.wait()).ok());
+    match ended.recv_timeout(limit) {
+        Ok(Ok(status)) => match status.code() {
+            Some(0) => HookExit::Done,
+            Some(10) => HookExit::RebootNeeded,
+            code => HookExit::Failed(code),
+        },
+        Ok(Err(_)) => HookExit::Failed(None),
+        Err(_) => {
+            let killed = group.map(|group| kill_process_group(group, Signal::KILL));
+            tracing::warn!(?killed, "the installer hook ran too long");
+            HookExit::TimedOut
+        }
+    }
+}
+
+const INSTALL_TIME: Duration = Duration::from_secs(1800);
+const VERSION_TIME: Duration = Duration::from_secs(30);
+const OUTPUT_TIME: Duration = Duration::from_secs(1);
+const OUTPUT_OCTETS: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exit_codes_say_done_reboot_and_failed() {
+        for (code, exit) in [
+            (0, HookExit::Done),
+            (10, HookExit::RebootNeeded),
+            (1, HookExit::Failed(Some(1))),
+            (255, HookExit::Failed(Some(255))),
+        ] {
+            let hook = shell(&format!("exit {code}"));
+            assert_eq!(hook.install(Path::new("/image"), b"{}").unwrap(), exit);
+        }
+        let killed = shell("kill -9 $$").install(Path::new("/image"), b"{}").unwrap();
+        assert_eq!(killed, HookExit::Failed(None));
+    }
+
+    #[test]
+    fn the_hook_gets_the_verb_the_file_and_the_request() {
+        let home = tempfile::tempdir().unwrap();
+        let seen = home.path().join("seen");
+        let hook = shell(&format!("{{ echo \"$@\"; cat; }} > {}", seen.display()));
+        let exit = hook.install(Path::new("/data/an image"), b"{\"contract\":1}").unwrap();
+        assert_eq!(exit, HookExit::Done);
+        let text = std::fs::read_to_string(seen).unwrap();
+        assert_eq!(text, "install /data/an image\n{\"contract\":1}");
+    }
+
+    #[test]
+    fn the_version_is_the_first_line_and_bounded() {
+        assert_eq!(shell("echo ' 2.0 '; echo more").version(64).unwrap(), "2.0");
+        assert_eq!(shell("echo 1.2.3äää").version(6).unwrap(), "1.2.3");
+        let flood = shell("head -c 10000000 /dev/zero | tr '\\0' x");
+        assert_eq!(flood.version(64).unwrap(), "x".repeat(64));
+    }
+
+    #[test]
+    fn a_hook_without_a_version_is_an_error() {
+        for script in ["exit 1", "echo", "true", "echo 2; exit 10"] {
+            assert!(matches!(shell(script).version(64), Err(HookError::NoVersion(_))), "{script}");
+        }
+        assert!(matches!(Hook::new(vec![]).version(64), Err(HookError::Absent)));
+        let absent = Hook::new(vec!["/nonexistent/hook".into()]).version(64).unwrap_err();
+        assert_eq!(absent.to_string(), "cannot run the installer hook /nonexistent/hook");
+    }
+
+    #[test]
+    fn a_hook_that_runs_too_long_is_killed_with_its_children() {
+        let hook = shell("sleep 600 & sleep 600");
+        let (exit, output) =
+            hook.run(&[OsStr::new("install")], b"{}", Duration::from_millis(100)).unwrap();
+        assert_eq!((exit, output), (HookExit::TimedOut, vec![]));
+    }
+
+    fn shell(script: &str) -> Hook {
+        Hook::new(vec!["/bin/sh".into(), "-c".into(), script.into(), "hook".into()])
+    }
+}
