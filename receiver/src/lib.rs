@@ -1,6 +1,7 @@
 //! The device agent: tuner, symbol store, verifier, DM client.
 
 pub mod decode;
+pub mod dm;
 pub mod journal_state;
 pub mod shell;
 pub mod symbols;

@@ -83,6 +83,7 @@ impl OperationResult {
             mark: self.result.mark(),
             data: self.result.to_string(),
         };
+        // spec: fumo-1.0 correlator
         Alert {
             id,
             code: AlertCode::GENERIC,
@@ -320,6 +321,7 @@ mod tests {
         );
     }
 
+    // test: fumo-1.0 correlator
     #[test]
     fn an_exec_without_correlator_gets_an_alert_without_one() {
         let alert = OperationResult { correlator: None, ..result() }.to_alert(CommandId(1));

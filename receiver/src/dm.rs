@@ -1,0 +1,257 @@
+//! Device management: the session with the server, the tree it sees, and the reports it gets.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`client`] | [`DmClient`](client::DmClient): one DM session as a core without I/O |
+//! | [`tree`] | DevInfo, DevDetail, DMAcc and the FUMO object, addressed by URI |
+//! | [`fumo`] | the FUMO object with `Ext/Broadcast`: what is staged until its Exec |
+//! | [`report`] | the queue of final alerts and the slot in which each is sent |
+//! | [`backoff`] | when to try again |
+//!
+//! The agent implements [`Device`]; nothing here knows of sockets, files or clocks.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use proto::{
+    dm::{
+        auth::Secret,
+        code::{AlertCode, StatusCode},
+        fumo::{Operation, PackageData, Phase, ResultCode},
+        uri::NodeUri,
+    },
+    ids::{CampaignId, ComponentId, Correlator, DeviceId},
+    time::{Now, Utc},
+};
+use serde::{Deserialize, Serialize};
+
+pub mod backoff;
+pub mod client;
+pub mod fumo;
+pub mod report;
+pub mod tree;
+
+#[cfg(test)]
+mod fake;
+
+/// Who the device is and whom it talks to.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// What DevInfo and DevDetail say.
+    pub identity: Identity,
+    /// The one account.
+    pub account: Account,
+    /// The place of the FUMO object, `./FwUpdate/Main` by default.
+    pub object: NodeUri,
+}
+
+/// What DevInfo and DevDetail say, apart from the firmware version.
+#[derive(Debug, Clone)]
+pub struct Identity {
+    /// `DevId`.
+    pub device_id: DeviceId,
+    /// `Man`.
+    pub manufacturer: String,
+    /// `Mod`.
+    pub model: String,
+    /// `Lang`.
+    pub language: String,
+    /// `DevTyp`.
+    pub device_type: String,
+    /// `OEM`.
+    pub oem: String,
+    /// `HwV`.
+    pub hardware_version: String,
+}
+
+impl Identity {
+    /// Returns an identity with plain values for what is not enrolled.
+    #[must_use]
+    pub fn new(device_id: DeviceId, manufacturer: String, model: String) -> Self {
+        Self {
+            device_id,
+            oem: manufacturer.clone(),
+            manufacturer,
+            model,
+            language: "en".to_owned(),
+            device_type: "receiver".to_owned(),
+            hardware_version: "1".to_owned(),
+        }
+    }
+}
+
+/// The management server and the proof that the device owes it.
+#[derive(Clone)]
+pub struct Account {
+    /// Where messages go, `https://…` or `http://…`.
+    pub url: String,
+    /// The server's identifier.
+    pub server_id: String,
+    /// The user name of auth-md5.
+    pub user: String,
+    /// What is left of the password.
+    pub secret: Secret,
+}
+
+/// Leaves out the secret and the user name, which is the device's identifier.
+impl fmt::Debug for Account {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Account")
+            .field("url", &self.url)
+            .field("server_id", &self.server_id)
+            .finish_non_exhaustive()
+    }
+}
+
+/// All that a DM session staged for one Exec. Nothing in it is checked beyond its form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArmRequest {
+    /// What the Exec asked for.
+    pub operation: Operation,
+    /// The tune-in URL; its scheme is `fumocast:`.
+    pub url: String,
+    /// The envelope of the campaign; empty when the session wrote none.
+    pub campaign: Vec<u8>,
+    /// The envelope of the manifest; empty when the session wrote none.
+    pub manifest: Vec<u8>,
+    /// Plan headers by component.
+    pub plan_headers: BTreeMap<ComponentId, Vec<u8>>,
+    /// The server's time at this moment.
+    pub server_now: Option<Utc>,
+    /// Opening of the first window by the server's time.
+    pub opens: Option<Utc>,
+    /// Closing of the first window by the server's time.
+    pub closes: Option<Utc>,
+    /// Further windows, `URL opens closes` each.
+    pub sessions: Vec<String>,
+    /// Base URL of the repair, `https://…`, or `http://…` when the server itself is reached so.
+    pub repair: Option<String>,
+    /// When and whether the result is to be reported.
+    pub report: ReportSettings,
+    /// What the final alert must carry.
+    pub correlator: Option<Correlator>,
+}
+
+/// When and whether a result is to be reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct ReportSettings {
+    /// The span over which the devices' reports are spread.
+    pub spread: Duration,
+    /// No report before this moment.
+    pub not_before: Option<Utc>,
+    /// Which results are reported.
+    pub filter: ReportFilter,
+}
+
+/// Which results are reported.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ReportFilter {
+    /// Every one.
+    #[default]
+    All,
+    /// Those that are no success.
+    Failures,
+    /// Failures, and of the successes those of `take` devices in `of`, chosen by lot.
+    Sample {
+        /// How many report.
+        take: u32,
+        /// Of how many; at least 1.
+        of: u32,
+    },
+}
+
+/// The end of an operation, on its way to the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FinalAlert {
+    /// The correlator of the Exec; absent if and only if the Exec had none.
+    pub correlator: Option<Correlator>,
+    /// What ended.
+    pub operation: Operation,
+    /// How it ended.
+    pub result: ResultCode,
+    /// The campaign, when one was accepted; for the device's own books, it is not sent.
+    pub campaign: Option<CampaignId>,
+}
+
+/// What the tree shows of the device at this moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceView {
+    /// The version that the installer reads back; never one that a campaign names.
+    pub firmware_version: String,
+    /// The true phase.
+    pub phase: Phase,
+    /// Whether the package's data is still there, which decides some FUMO states.
+    pub data: PackageData,
+    /// Why the device waits or refused.
+    pub reasons: Vec<String>,
+    /// Synced symbols per mille.
+    pub progress_per_mille: u16,
+    /// Version of the stored root; 0 when there is none.
+    pub root_version: u64,
+    /// Name of the package that is worked on.
+    pub package_name: Option<String>,
+    /// Version of the package that is worked on.
+    pub package_version: Option<String>,
+    /// What the planner must respect.
+    pub limits: DeviceLimits,
+}
+
+/// What the planner must respect.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceLimits {
+    /// Source symbols that a block may have.
+    pub max_block_symbols: u32,
+    /// KiB of memory for the decoder.
+    pub max_memory_kib: u64,
+    /// KiB of storage for one reception.
+    pub max_storage_kib: u64,
+    /// Encodings that the device undoes, `none` among them.
+    pub encodings: Vec<String>,
+}
+
+/// What the DM session does to the device, and asks it.
+///
+/// A call changes the device's state at once; the shell sends the message that a
+/// [`Step::Post`](client::Step::Post) holds only after that state is durable.
+pub trait Device {
+    /// Returns what the tree shows.
+    fn view(&self) -> DeviceView;
+
+    /// Judges and pins a campaign. The server reads 202 in any case; a refusal is queued as a
+    /// [`FinalAlert`] that is due at once.
+    fn arm(&mut self, now: Now, request: ArmRequest);
+
+    /// Queues the result of an Exec that never became an operation; it is due at once.
+    fn refuse(&mut self, now: Now, alert: FinalAlert);
+
+    /// Forgets the campaign.
+    fn disarm(&mut self, now: Now) -> StatusCode;
+
+    /// Stops receiving and keeps what is held.
+    fn suspend(&mut self, now: Now) -> StatusCode;
+
+    /// Takes the server's reason to suspend away.
+    fn resume(&mut self, now: Now) -> StatusCode;
+
+    /// Judges and stores the envelope of the next root.
+    fn offer_root(&mut self, now: Now, envelope: &[u8]) -> StatusCode;
+
+    /// Answers a user-interaction alert (1100 to 1104) at once; a device without a user answers
+    /// that it has none, and what the alert gates does not happen.
+    fn ask_user(&mut self, _now: Now, _alert: AlertCode, _text: &str) -> StatusCode {
+        StatusCode::NOT_SUPPORTED
+    }
+
+    /// Returns the results to send in this session. They stay queued until acknowledged.
+    fn due_alerts(&self, now: Now) -> Vec<FinalAlert>;
+
+    /// Takes note that the server has a result.
+    fn alert_acknowledged(&mut self, now: Now, alert: &FinalAlert);
+
+    /// Stores the nonce for the next credentials.
+    fn keep_nonce(&mut self, next_nonce: &[u8]);
+
+    /// Returns the stored nonce; empty when there is none.
+    fn nonce(&self) -> Vec<u8>;
+}

@@ -1,0 +1,734 @@
+//! Sessions with a scripted server.
+
+use std::time::Duration;
+
+use proto::{
+    dm::{
+        alert::GenericAlert,
+        auth::{AUTH_MD5, Secret},
+        code::{AlertCode, Format},
+        fumo::{Operation, OperationResult, ResultCode},
+        syncml::*,
+    },
+    ids::Correlator,
+};
+
+use super::*;
+use crate::dm::{
+    FinalAlert,
+    fake::{FakeDevice, at, settings},
+};
+
+const URL: &str = "fumocast://232.1.2.3:3400/7?s=192.0.2.1";
+const UPDATE: &str = "./FwUpdate/Main/DownloadAndUpdate";
+
+/// A client, its device, and the message that the client sent last.
+struct Talk {
+    client: DmClient,
+    device: FakeDevice,
+    post: Post,
+    said: Message,
+    server_message: u32,
+    now: Now,
+}
+
+impl Talk {
+    fn begin(device: FakeDevice) -> Self {
+        Self::begin_with(DmClient::new(settings(), Limits::default()), device, at(0))
+    }
+
+    fn begin_with(mut client: DmClient, mut device: FakeDevice, now: Now) -> Self {
+        let post = client.start(now, &mut device, Trigger::Client, 0x1f);
+        let said = read(&post);
+        Self { client, device, post, said, server_message: 0, now }
+    }
+
+    /// Answers the header with `code`, all commands but statuses with 200, then sends `commands`.
+    fn reply(&mut self, code: StatusCode, commands: Vec<Command>) -> Message {
+        self.server_message += 1;
+        let header = Header {
+            session_id: self.said.header.session_id.clone(),
+            message_id: MessageId(self.server_message),
+            target: self.said.header.source.clone(),
+            source: self.said.header.target.clone(),
+            respond_to: None,
+            credential: None,
+            meta: None,
+        };
+        let mut all =
+            vec![Command::Status(Status::for_header(CommandId(1), &self.said.header, code))];
+        let answered = self.said.commands.iter().filter(|command| command.wants_status());
+        all.extend(answered.map(|command| {
+            let answer = if code.is_success() { StatusCode::OK } else { code };
+            let (to, verb) = (self.said.header.message_id, command.verb());
+            Command::Status(Status::new(CommandId(2), to, command.id(), verb, answer))
+        }));
+        all.extend(commands);
+        Message { header, commands: all, is_final: true }
+    }
+
+    fn hear(&mut self, message: &Message) -> Step {
+        self.hear_octets(&xml::emit(message))
+    }
+
+    fn hear_octets(&mut self, octets: &[u8]) -> Step {
+        let step = self.client.handle_response(self.now, &mut self.device, octets);
+        self.take(step)
+    }
+
+    fn take(&mut self, step: Step) -> Step {
+        if let Step::Post(post) = &step {
+            self.post = post.clone();
+            self.said = read(post);
+        }
+        step
+    }
+
+    /// Expects that the session goes on.
+    fn hear_more(&mut self, message: &Message) {
+        match self.hear(message) {
+            Step::Post(_) => {}
+            Step::Done(outcome) => panic!("{outcome:?}"),
+        }
+    }
+
+    /// Expects that the session is over.
+    fn hear_last(&mut self, message: &Message) -> SessionOutcome {
+        match self.hear(message) {
+            Step::Post(_) => panic!("{:?}", self.said),
+            Step::Done(outcome) => outcome,
+        }
+    }
+
+    fn statuses(&self) -> Vec<(Verb, u16)> {
+        let mut found = Vec::new();
+        for command in &self.said.commands {
+            if let Command::Status(status) = command {
+                found.push((status.verb, status.code.0));
+            }
+        }
+        found
+    }
+
+    fn alerts(&self, code: AlertCode) -> Vec<&Alert> {
+        let mut found = Vec::new();
+        for command in &self.said.commands {
+            if let Command::Alert(alert) = command
+                && alert.code == code
+            {
+                found.push(alert);
+            }
+        }
+        found
+    }
+
+    fn results(&self) -> Vec<(String, String)> {
+        let mut found = Vec::new();
+        for command in &self.said.commands {
+            if let Command::Results(results) = command {
+                found.extend(results.items.iter().map(|item| {
+                    (item.source_uri().unwrap().to_owned(), item.data.clone().unwrap())
+                }));
+            }
+        }
+        found
+    }
+}
+
+fn read(post: &Post) -> Message {
+    xml::parse(&post.body, &xml::Limits::default()).unwrap()
+}
+
+fn challenge(message: &mut Message, nonce: &[u8]) {
+    let Some(Command::Status(status)) = message.commands.first_mut() else { panic!() };
+    status.challenge = Some(Challenge::md5(nonce));
+}
+
+fn get(id: u32, uris: &[&str]) -> Command {
+    Command::Get(Manage::new(CommandId(id), uris.iter().map(|uri| Item::target(*uri)).collect()))
+}
+
+fn replace(id: u32, path: &str, text: &str) -> Command {
+    let item = Item::text(format!("./FwUpdate/Main/{path}"), text);
+    Command::Replace(Manage::new(CommandId(id), vec![item]))
+}
+
+fn exec(id: u32, uri: &str, correlator: Option<&str>) -> Command {
+    Command::Exec(Box::new(Exec {
+        id: CommandId(id),
+        correlator: correlator.map(|text| Correlator(text.to_owned())),
+        meta: None,
+        item: Item::target(uri),
+    }))
+}
+
+fn alert(id: u32, code: AlertCode) -> Command {
+    Command::Alert(Alert { id: CommandId(id), code, correlator: None, items: Vec::new() })
+}
+
+fn sequence(commands: Vec<Command>) -> Command {
+    Command::Sequence(Group { id: CommandId(20), meta: None, commands })
+}
+
+fn arming() -> Vec<Command> {
+    vec![
+        alert(21, AlertCode::CONFIRM),
+        replace(22, "DownloadAndUpdate/PkgURL", URL),
+        exec(23, UPDATE, Some("c-1")),
+    ]
+}
+
+fn final_alert(correlator: &str, result: ResultCode) -> FinalAlert {
+    FinalAlert {
+        correlator: Some(Correlator(correlator.to_owned())),
+        operation: Operation::DownloadAndUpdate,
+        result,
+        campaign: None,
+    }
+}
+
+fn carried(alert: &Alert) -> OperationResult {
+    let item = GenericAlert::from_item(&alert.items[0]).unwrap();
+    OperationResult::from_alert(&item, alert.correlator.as_ref()).unwrap().unwrap()
+}
+
+// test: oma-dm-1.2 session-end
+#[test]
+fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
+    let user_answer = StatusCode::OK;
+    let mut talk = Talk::begin(FakeDevice { user_answer, nonce: vec![], ..FakeDevice::default() });
+    assert_eq!(talk.post.url, "http://127.0.0.1:8080/dm");
+    assert_eq!(talk.said.header.session_id, "1F");
+    assert_eq!(talk.said.header.message_id, MessageId(1));
+    assert_eq!(talk.said.header.source, Location::named("LAB-0001", "LAB-0001"));
+    assert_eq!(talk.said.header.credential, None);
+    assert_eq!(talk.said.header.meta.as_ref().unwrap().max_message_size, Some(65_536));
+    assert_eq!(talk.alerts(AlertCode::CLIENT_INITIATED).len(), 1);
+    assert!(talk.said.is_final);
+
+    let mut demand = talk.reply(StatusCode::MISSING_CREDENTIALS, vec![]);
+    challenge(&mut demand, b"fresh");
+    let first = talk.said.clone();
+    talk.hear_more(&demand);
+    assert_eq!(talk.said.commands, first.commands);
+    assert_eq!(talk.said.header.session_id, first.header.session_id);
+    assert_eq!(talk.said.header.message_id, MessageId(2));
+    let secret = Secret::new("LAB-0001", "password");
+    assert!(secret.proves(talk.said.header.credential.as_ref().unwrap(), b"fresh"));
+
+    let questions = vec![get(4, &["./DevDetail/FwV"]), get(5, &["./FwUpdate/Main/State"])];
+    let mut accepted = talk.reply(StatusCode::AUTHENTICATED, questions);
+    challenge(&mut accepted, b"next session");
+    talk.hear_more(&accepted);
+    assert_eq!(talk.device.nonce, b"next session");
+    assert_eq!(talk.said.header.credential, None);
+    assert_eq!(talk.statuses(), [(Verb::Header, 200), (Verb::Get, 200), (Verb::Get, 200)]);
+    let results = talk.results();
+    assert_eq!(results[0], ("./DevDetail/FwV".to_owned(), "1.2.3".to_owned()));
+    assert_eq!(results[1], ("./FwUpdate/Main/State".to_owned(), "10".to_owned()));
+
+    let arm = talk.reply(StatusCode::OK, vec![sequence(arming())]);
+    talk.hear_more(&arm);
+    assert_eq!(
+        talk.statuses(),
+        [
+            (Verb::Header, 200),
+            (Verb::Sequence, 200),
+            (Verb::Alert, 200),
+            (Verb::Replace, 200),
+            (Verb::Exec, 202)
+        ]
+    );
+    assert_eq!(talk.device.armed.len(), 1);
+    assert_eq!(talk.device.armed[0].correlator, Some(Correlator("c-1".to_owned())));
+    let nothing = talk.reply(StatusCode::OK, vec![]);
+    assert_eq!(talk.hear_last(&nothing), SessionOutcome::Complete);
+
+    talk.device.queue.push(final_alert("c-1", ResultCode::SUCCESS));
+    let mut talk = Talk::begin_with(talk.client, talk.device, at(600));
+    assert!(secret.proves(talk.said.header.credential.as_ref().unwrap(), b"next session"));
+    let reported: Vec<_> = talk.alerts(AlertCode::GENERIC).into_iter().map(carried).collect();
+    assert_eq!(
+        reported,
+        [OperationResult {
+            object: Some("./FwUpdate/Main".to_owned()),
+            operation: Operation::DownloadAndUpdate,
+            result: ResultCode::SUCCESS,
+            correlator: Some(Correlator("c-1".to_owned())),
+        }]
+    );
+    let thanks = talk.reply(StatusCode::AUTHENTICATED, vec![]);
+    assert_eq!(talk.hear_last(&thanks), SessionOutcome::Complete);
+    assert!(talk.device.queue.is_empty());
+    assert_eq!(talk.device.acknowledged, [final_alert("c-1", ResultCode::SUCCESS)]);
+}
+
+#[test]
+fn a_users_no_keeps_the_rest_of_the_sequence_from_happening() {
+    for (answer, number) in [(StatusCode(304), 304), (StatusCode::NOT_SUPPORTED, 406)] {
+        let mut talk = Talk::begin(FakeDevice { user_answer: answer, ..FakeDevice::default() });
+        let arm = talk.reply(StatusCode::AUTHENTICATED, vec![sequence(arming())]);
+        talk.hear_more(&arm);
+        assert_eq!(
+            talk.statuses()[1..],
+            [(Verb::Sequence, 200), (Verb::Alert, number), (Verb::Replace, 215), (Verb::Exec, 215)]
+        );
+        assert!(talk.device.armed.is_empty());
+    }
+}
+
+#[test]
+fn package_one_carries_the_device_info_and_the_credentials_of_the_stored_nonce() {
+    let talk = Talk::begin(FakeDevice::default());
+    let secret = Secret::new("LAB-0001", "password");
+    assert!(secret.proves(talk.said.header.credential.as_ref().unwrap(), b"first"));
+    let Command::Replace(info) = &talk.said.commands[1] else { panic!("{:?}", talk.said) };
+    let sources: Vec<_> = info.items.iter().filter_map(Item::source_uri).collect();
+    assert_eq!(
+        sources,
+        ["./DevInfo/DevId", "./DevInfo/Man", "./DevInfo/Mod", "./DevInfo/DmV", "./DevInfo/Lang"]
+    );
+}
+
+#[test]
+fn a_notified_session_says_so_and_takes_the_session_id_as_upper_case_hex() {
+    let mut client = DmClient::new(settings(), Limits::default());
+    for (id, text) in [(0, "1"), (1, "1"), (0xbeef, "BEEF")] {
+        let post = client.start(at(0), &mut FakeDevice::default(), Trigger::Server, id);
+        let said = read(&post);
+        assert_eq!(said.header.session_id, text);
+        let Command::Alert(reason) = &said.commands[0] else { panic!("{said:?}") };
+        assert_eq!(reason.code, AlertCode::SERVER_INITIATED);
+    }
+}
+
+// test: oma-dm-1.2 nonce
+#[test]
+fn a_stale_nonce_costs_one_challenge_and_the_fresh_one_is_not_stored() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
+    challenge(&mut demand, b"fresh");
+    talk.hear_more(&demand);
+    let secret = Secret::new("LAB-0001", "password");
+    assert!(secret.proves(talk.said.header.credential.as_ref().unwrap(), b"fresh"));
+    assert_eq!(talk.device.nonce, b"first");
+}
+
+#[test]
+fn a_server_that_never_takes_the_credentials_ends_the_session() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    for _ in 0..2 {
+        let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
+        challenge(&mut demand, b"fresh");
+        talk.hear_more(&demand);
+    }
+    let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
+    challenge(&mut demand, b"fresh");
+    let refused = SessionOutcome::Failed(SessionError::CredentialsRefused);
+    assert_eq!(talk.hear_last(&demand), refused);
+    assert!(!talk.client.is_busy());
+}
+
+#[test]
+fn commands_beside_a_challenge_are_not_run() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, arming());
+    challenge(&mut demand, b"fresh");
+    talk.hear_more(&demand);
+    assert!(talk.device.armed.is_empty());
+}
+
+#[test]
+fn a_demand_for_weaker_credentials_ends_the_session() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
+    challenge(&mut demand, b"fresh");
+    let Some(Command::Status(status)) = demand.commands.first_mut() else { panic!() };
+    status.challenge.as_mut().unwrap().meta.kind = Some("syncml:auth-basic".to_owned());
+    let refused = SessionOutcome::Failed(SessionError::UnsupportedAuthentication);
+    assert_eq!(talk.hear_last(&demand), refused);
+}
+
+#[test]
+fn a_server_that_trusts_each_message_alone_gets_credentials_in_each() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let mut question = talk.reply(StatusCode::OK, vec![get(4, &["./DevDetail/FwV"])]);
+    challenge(&mut question, b"second");
+    talk.hear_more(&question);
+    let credential = talk.said.header.credential.as_ref().unwrap();
+    assert_eq!(credential.meta.kind.as_deref(), Some(AUTH_MD5));
+    assert!(Secret::new("LAB-0001", "password").proves(credential, b"second"));
+    assert_eq!(talk.device.nonce, b"second");
+}
+
+#[test]
+fn a_refused_exec_is_accepted_and_its_result_follows_in_the_same_session() {
+    let refusal = final_alert("c-1", ResultCode::REFUSED);
+    let mut talk =
+        Talk::begin(FakeDevice { refusal: Some(refusal.clone()), ..FakeDevice::default() });
+    let arm = talk.reply(
+        StatusCode::AUTHENTICATED,
+        vec![replace(8, "DownloadAndUpdate/PkgURL", URL), exec(9, UPDATE, Some("c-1"))],
+    );
+    talk.hear_more(&arm);
+    assert_eq!(talk.statuses()[1..], [(Verb::Replace, 200), (Verb::Exec, 202)]);
+    let alerts = talk.alerts(AlertCode::GENERIC);
+    assert_eq!(carried(alerts[0]).result, ResultCode::REFUSED);
+    let thanks = talk.reply(StatusCode::OK, vec![]);
+    assert_eq!(talk.hear_last(&thanks), SessionOutcome::Complete);
+    assert_eq!(talk.device.acknowledged, [refusal]);
+}
+
+#[test]
+fn a_url_of_another_scheme_ends_with_a_bad_url_as_on_a_plain_client() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let arm = talk.reply(
+        StatusCode::AUTHENTICATED,
+        vec![replace(8, "DownloadAndUpdate/PkgURL", "https://x/y"), exec(9, UPDATE, None)],
+    );
+    talk.hear_more(&arm);
+    assert_eq!(talk.statuses()[1..], [(Verb::Replace, 200), (Verb::Exec, 202)]);
+    let result = carried(talk.alerts(AlertCode::GENERIC)[0]);
+    assert_eq!((result.result, result.correlator), (ResultCode::BAD_URL, None));
+}
+
+#[test]
+fn a_result_stays_until_it_is_acknowledged_and_goes_out_once_a_session() {
+    let result = final_alert("c-1", ResultCode::SUCCESS);
+    for code in [StatusCode::UNSUPPORTED_FORMAT, StatusCode::FAILED, StatusCode::RETRY_LATER] {
+        let queue = vec![result.clone()];
+        let mut talk = Talk::begin(FakeDevice { queue, ..FakeDevice::default() });
+        let mut answer = talk.reply(StatusCode::AUTHENTICATED, vec![get(9, &["./DevDetail/FwV"])]);
+        for command in answer.commands.iter_mut().skip(1) {
+            if let Command::Status(status) = command {
+                status.code = code;
+            }
+        }
+        talk.hear_more(&answer);
+        assert!(talk.alerts(AlertCode::GENERIC).is_empty());
+        assert_eq!(talk.device.queue, std::slice::from_ref(&result));
+        let talk = Talk::begin_with(talk.client, talk.device, at(60));
+        assert_eq!(talk.alerts(AlertCode::GENERIC).len(), 1);
+    }
+}
+
+#[test]
+fn a_status_for_another_command_acknowledges_nothing() {
+    let queue = vec![final_alert("c-1", ResultCode::SUCCESS)];
+    let mut talk = Talk::begin(FakeDevice { queue, ..FakeDevice::default() });
+    let mut answer = talk.reply(StatusCode::AUTHENTICATED, vec![]);
+    answer.commands.retain(
+        |command| !matches!(command, Command::Status(status) if status.command_ref == CommandId(3)),
+    );
+    assert_eq!(talk.hear_last(&answer), SessionOutcome::Complete);
+    assert_eq!(talk.device.queue.len(), 1);
+}
+
+#[test]
+fn a_lost_answer_is_asked_for_again_with_the_same_octets() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let first = talk.post.clone();
+    assert_eq!(talk.client.handle_failure(Failure::Network), Step::Post(first));
+    assert_eq!(
+        talk.client.handle_failure(Failure::Network),
+        Step::Done(SessionOutcome::Failed(SessionError::Unreachable))
+    );
+    assert!(!talk.client.is_busy());
+}
+
+#[test]
+fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
+    let wait = Some(Duration::from_secs(120));
+    for status in [429, 503] {
+        let mut talk = Talk::begin(FakeDevice::default());
+        assert_eq!(
+            talk.client.handle_failure(Failure::Http { status, retry_after: wait }),
+            Step::Done(SessionOutcome::RetryLater { wait })
+        );
+    }
+    for code in [StatusCode::RETRY_LATER, StatusCode::UNAVAILABLE] {
+        let mut talk = Talk::begin(FakeDevice::default());
+        let mut later = talk.reply(code, arming());
+        later.header.respond_to = Some("http://x/dm?after=20270115T080200Z".to_owned());
+        assert_eq!(talk.hear_last(&later), SessionOutcome::RetryLater { wait });
+        assert!(talk.device.armed.is_empty());
+    }
+    let mut talk = Talk::begin(FakeDevice::default());
+    let failure = Failure::Http { status: 404, retry_after: None };
+    let failed = Step::Done(SessionOutcome::Failed(SessionError::Http(404)));
+    assert_eq!(talk.client.handle_failure(failure), failed);
+}
+
+#[test]
+fn a_reply_address_is_followed_but_not_from_tls_to_plain_text() {
+    let question = |talk: &mut Talk, address: &str| {
+        let mut question =
+            talk.reply(StatusCode::AUTHENTICATED, vec![get(4, &["./DevDetail/FwV"])]);
+        question.header.respond_to = Some(address.to_owned());
+        question
+    };
+    for address in ["http://127.0.0.1:8080/dm?s=1", "https://other.example/dm"] {
+        let mut talk = Talk::begin(FakeDevice::default());
+        let message = question(&mut talk, address);
+        talk.hear_more(&message);
+        assert_eq!(talk.post.url, address);
+    }
+    let mut secure = settings();
+    secure.account.url = "https://server.example/dm".to_owned();
+    let client = DmClient::new(secure, Limits::default());
+    let mut talk = Talk::begin_with(client, FakeDevice::default(), at(0));
+    let message = question(&mut talk, "http://server.example/dm");
+    assert!(matches!(talk.hear_last(&message), SessionOutcome::Failed(SessionError::Protocol(_))));
+    for address in ["file:///etc/passwd", "http://a b/", &format!("http://{}", "x".repeat(2000))] {
+        let mut talk = Talk::begin(FakeDevice::default());
+        let message = question(&mut talk, address);
+        let outcome = talk.hear_last(&message);
+        assert!(matches!(outcome, SessionOutcome::Failed(SessionError::Protocol(_))), "{address}");
+    }
+}
+
+#[test]
+fn a_challenge_with_a_reply_address_is_answered_there() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
+    challenge(&mut demand, b"fresh");
+    demand.header.respond_to = Some("http://127.0.0.1:8080/dm?s=1".to_owned());
+    talk.hear_more(&demand);
+    assert_eq!(talk.post.url, "http://127.0.0.1:8080/dm?s=1");
+}
+
+#[test]
+fn an_abort_ends_the_session_without_an_answer() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let mut commands = vec![alert(7, AlertCode::SESSION_ABORT)];
+    commands.extend(arming());
+    let abort = talk.reply(StatusCode::AUTHENTICATED, commands);
+    assert_eq!(talk.hear_last(&abort), SessionOutcome::Failed(SessionError::Aborted));
+    assert!(talk.device.armed.is_empty());
+}
+
+// test: oma-dm-1.2 final
+#[test]
+fn an_unfinished_package_of_the_server_is_answered_with_next_message_and_without_final() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let mut part =
+        talk.reply(StatusCode::AUTHENTICATED, vec![replace(8, "DownloadAndUpdate/PkgURL", URL)]);
+    part.is_final = false;
+    talk.hear_more(&part);
+    assert!(!talk.said.is_final);
+    assert_eq!(talk.alerts(AlertCode::NEXT_MESSAGE).len(), 1);
+    assert_eq!(talk.statuses(), [(Verb::Header, 200), (Verb::Replace, 200)]);
+    let rest = talk.reply(StatusCode::OK, vec![exec(9, UPDATE, Some("c-1"))]);
+    talk.hear_more(&rest);
+    assert!(talk.said.is_final);
+    assert!(talk.alerts(AlertCode::NEXT_MESSAGE).is_empty());
+    assert_eq!(talk.device.armed.len(), 1);
+}
+
+#[test]
+fn an_answer_that_the_server_cannot_take_at_once_goes_out_in_parts() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let commands = (0..20).map(|id| get(10 + id, &["./DevInfo"])).collect();
+    let mut questions = talk.reply(StatusCode::AUTHENTICATED, commands);
+    questions.header.meta = Some(Meta { max_message_size: Some(3000), ..Meta::default() });
+    talk.hear_more(&questions);
+    let (mut statuses, mut results, mut messages) = (0, 0, 1);
+    loop {
+        assert!(talk.post.body.len() <= 3000, "{}", talk.post.body.len());
+        statuses += talk.statuses().iter().filter(|(verb, _)| *verb == Verb::Get).count();
+        results += talk.results().len();
+        if talk.said.is_final {
+            break;
+        }
+        messages += 1;
+        let mut more = talk.reply(StatusCode::OK, vec![alert(2, AlertCode::NEXT_MESSAGE)]);
+        more.is_final = false;
+        talk.hear_more(&more);
+    }
+    assert_eq!((statuses, results), (20, 20));
+    assert!(messages > 2, "{messages}");
+    let nothing = talk.reply(StatusCode::OK, vec![]);
+    assert_eq!(talk.hear_last(&nothing), SessionOutcome::Complete);
+}
+
+#[test]
+fn a_session_ends_at_its_number_of_messages() {
+    let limits = Limits { messages: 3, ..Limits::default() };
+    let client = DmClient::new(settings(), limits);
+    let mut talk = Talk::begin_with(client, FakeDevice::default(), at(0));
+    for _ in 0..2 {
+        let question = talk.reply(StatusCode::AUTHENTICATED, vec![get(4, &["./DevInfo"])]);
+        talk.hear_more(&question);
+    }
+    let question = talk.reply(StatusCode::AUTHENTICATED, vec![get(4, &["./DevInfo"])]);
+    assert_eq!(talk.hear_last(&question), SessionOutcome::Failed(SessionError::TooLong));
+}
+
+#[test]
+fn answers_that_do_not_belong_here_end_the_session() {
+    let broken = |change: fn(&mut Message)| {
+        let mut talk = Talk::begin(FakeDevice::default());
+        let mut message = talk.reply(StatusCode::AUTHENTICATED, arming());
+        change(&mut message);
+        let outcome = talk.hear_last(&message);
+        assert!(talk.device.armed.is_empty());
+        assert!(!talk.client.is_busy());
+        outcome
+    };
+    for outcome in [
+        broken(|message| message.header.session_id = "2".to_owned()),
+        broken(|message| message.commands.clear()),
+        broken(|message| {
+            let Command::Status(status) = &mut message.commands[0] else { panic!() };
+            status.message_ref = MessageId(9);
+        }),
+    ] {
+        assert!(
+            matches!(outcome, SessionOutcome::Failed(SessionError::Protocol(_))),
+            "{outcome:?}"
+        );
+    }
+    let refused = broken(|message| {
+        let Command::Status(status) = &mut message.commands[0] else { panic!() };
+        status.code = StatusCode::SERVER_FAILURE;
+    });
+    let failure = SessionError::Refused(StatusCode::SERVER_FAILURE);
+    assert_eq!(refused, SessionOutcome::Failed(failure));
+}
+
+#[test]
+fn octets_that_are_no_message_end_the_session() {
+    for octets in [b"".as_slice(), b"<html/>", &[0; 100], &vec![b' '; 64 * 1024 + 1]] {
+        let mut talk = Talk::begin(FakeDevice::default());
+        let step = talk.hear_octets(octets);
+        let unreadable =
+            matches!(&step, Step::Done(SessionOutcome::Failed(SessionError::Unreadable(_))));
+        assert!(unreadable, "{step:?}");
+    }
+    let mut client = DmClient::new(settings(), Limits::default());
+    let step = client.handle_response(at(0), &mut FakeDevice::default(), b"");
+    assert_eq!(step, Step::Done(SessionOutcome::Failed(SessionError::NoSession)));
+}
+
+#[test]
+fn every_prefix_of_an_answer_is_refused() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let octets = xml::emit(&talk.reply(StatusCode::AUTHENTICATED, arming()));
+    for length in (0..octets.len()).step_by(7) {
+        let mut talk = Talk::begin(FakeDevice::default());
+        let step = talk.hear_octets(&octets[..length]);
+        assert!(matches!(step, Step::Done(SessionOutcome::Failed(_))), "{length}");
+        assert!(talk.device.armed.is_empty());
+    }
+}
+
+#[test]
+fn items_that_fare_differently_get_a_status_each() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let uris = ["./DevDetail/FwV", "./Nowhere"];
+    let question = talk.reply(StatusCode::AUTHENTICATED, vec![get(4, &uris)]);
+    talk.hear_more(&question);
+    assert_eq!(talk.statuses()[1..], [(Verb::Get, 200), (Verb::Get, 404)]);
+    assert_eq!(talk.results().len(), 1);
+    let Command::Status(status) = &talk.said.commands[2] else { panic!("{:?}", talk.said) };
+    assert_eq!(status.target_refs, ["./Nowhere"]);
+}
+
+#[test]
+fn optional_features_are_declined() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let mut item = Item::text("./FwUpdate/Main/DownloadAndUpdate/PkgURL", URL);
+    item.more_data = true;
+    let large = Command::Replace(Manage::new(CommandId(8), vec![item]));
+    let copy = Command::Copy(Manage::new(CommandId(9), vec![Item::target("./DevInfo")]));
+    let event = alert(10, AlertCode::CLIENT_EVENT);
+    let message = talk.reply(StatusCode::AUTHENTICATED, vec![large, copy, event]);
+    talk.hear_more(&message);
+    assert_eq!(talk.statuses()[1..], [(Verb::Replace, 406), (Verb::Copy, 406), (Verb::Alert, 406)]);
+}
+
+#[test]
+fn a_format_said_once_for_the_command_holds_for_its_items() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let mut item = Item::octets("./FwUpdate/Main/Ext/Broadcast/Manifest", b"manifest");
+    item.meta = None;
+    let mut manage = Manage::new(CommandId(8), vec![item]);
+    manage.meta = Some(Meta::format(Format::B64));
+    let message = talk.reply(
+        StatusCode::AUTHENTICATED,
+        vec![
+            Command::Replace(manage),
+            replace(9, "DownloadAndUpdate/PkgURL", URL),
+            exec(10, UPDATE, None),
+        ],
+    );
+    talk.hear_more(&message);
+    assert_eq!(talk.device.armed[0].manifest, b"manifest");
+}
+
+#[test]
+fn a_failed_atomic_takes_back_what_it_staged() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let atomic = Command::Atomic(Group {
+        id: CommandId(20),
+        meta: None,
+        commands: vec![
+            replace(21, "DownloadAndUpdate/PkgURL", URL),
+            replace(22, "Nowhere", "x"),
+            replace(23, "Ext/Broadcast/Opens", "1"),
+        ],
+    });
+    let url = format!("{UPDATE}/PkgURL");
+    let message = talk.reply(StatusCode::AUTHENTICATED, vec![atomic, get(24, &[&url])]);
+    talk.hear_more(&message);
+    assert_eq!(
+        talk.statuses()[1..],
+        [
+            (Verb::Atomic, 507),
+            (Verb::Replace, 216),
+            (Verb::Replace, 404),
+            (Verb::Replace, 215),
+            (Verb::Get, 200)
+        ]
+    );
+    assert_eq!(talk.results(), [(url, String::new())]);
+}
+
+#[test]
+fn an_atomic_does_not_hold_what_cannot_be_taken_back() {
+    let root = Item::octets("./FwUpdate/Main/Ext/Broadcast/Root", b"root");
+    for command in [
+        get(21, &["./DevInfo"]),
+        exec(21, UPDATE, None),
+        Command::Replace(Manage::new(CommandId(21), vec![root])),
+    ] {
+        let mut talk = Talk::begin(FakeDevice::default());
+        let verb = command.verb();
+        let group = Group { id: CommandId(20), meta: None, commands: vec![command] };
+        let message = talk.reply(StatusCode::AUTHENTICATED, vec![Command::Atomic(group)]);
+        talk.hear_more(&message);
+        assert_eq!(talk.statuses()[1..], [(Verb::Atomic, 507), (verb, 500)]);
+        assert!(talk.device.roots.is_empty() && talk.device.queue.is_empty());
+    }
+}
+
+#[test]
+fn what_one_session_staged_does_not_arm_in_the_next() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let write =
+        talk.reply(StatusCode::AUTHENTICATED, vec![replace(8, "DownloadAndUpdate/PkgURL", URL)]);
+    talk.hear_more(&write);
+    let mut talk = Talk::begin_with(talk.client, talk.device, at(60));
+    let start = talk.reply(StatusCode::AUTHENTICATED, vec![exec(9, UPDATE, None)]);
+    talk.hear_more(&start);
+    assert!(talk.device.armed.is_empty());
+    assert_eq!(talk.device.queue[0].result, ResultCode::BAD_URL);
+}
+
+#[test]
+fn the_debug_form_of_client_and_post_hides_secrets() {
+    let talk = Talk::begin(FakeDevice::default());
+    let digest = talk.said.header.credential.clone().unwrap().data;
+    let shown = format!("{:?} {:?}", talk.post, settings().account);
+    assert!(!shown.contains(&digest) && !shown.contains("LAB-0001"), "{shown}");
+}

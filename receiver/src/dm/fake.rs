@@ -1,0 +1,141 @@
+//! A device that writes down what the session does to it.
+
+use std::time::Duration;
+
+use proto::{
+    dm::{
+        auth::Secret,
+        code::{AlertCode, StatusCode},
+        fumo::{PackageData, Phase},
+    },
+    time::{Mono, Now, Utc},
+};
+
+use super::{
+    Account, ArmRequest, Device, DeviceLimits, DeviceView, FinalAlert, Identity, Settings,
+};
+
+/// Returns the moment `seconds` after the start of the test.
+pub(super) fn at(seconds: u64) -> Now {
+    Now {
+        mono: Mono(0) + Duration::from_secs(seconds),
+        utc: Utc::from_seconds(1_800_000_000 + seconds),
+    }
+}
+
+pub(super) fn settings() -> Settings {
+    Settings {
+        identity: Identity::new(
+            "LAB-0001".parse().unwrap(),
+            "fumocast".to_owned(),
+            "lab".to_owned(),
+        ),
+        account: Account {
+            url: "http://127.0.0.1:8080/dm".to_owned(),
+            server_id: "server".to_owned(),
+            user: "LAB-0001".to_owned(),
+            secret: Secret::new("LAB-0001", "password"),
+        },
+        object: "./FwUpdate/Main".parse().unwrap(),
+    }
+}
+
+pub(super) struct FakeDevice {
+    pub(super) armed: Vec<ArmRequest>,
+    /// What [`Device::arm`] answers with, if it refuses.
+    pub(super) refusal: Option<FinalAlert>,
+    pub(super) queue: Vec<FinalAlert>,
+    pub(super) acknowledged: Vec<FinalAlert>,
+    pub(super) roots: Vec<Vec<u8>>,
+    pub(super) root_answer: StatusCode,
+    pub(super) user_answer: StatusCode,
+    pub(super) nonce: Vec<u8>,
+    pub(super) calls: Vec<&'static str>,
+}
+
+impl Default for FakeDevice {
+    fn default() -> Self {
+        Self {
+            armed: Vec::new(),
+            refusal: None,
+            queue: Vec::new(),
+            acknowledged: Vec::new(),
+            roots: Vec::new(),
+            root_answer: StatusCode::OK,
+            user_answer: StatusCode::NOT_SUPPORTED,
+            nonce: b"first".to_vec(),
+            calls: Vec::new(),
+        }
+    }
+}
+
+impl Device for FakeDevice {
+    fn view(&self) -> DeviceView {
+        DeviceView {
+            firmware_version: "1.2.3".to_owned(),
+            phase: if self.armed.is_empty() { Phase::Idle } else { Phase::Armed },
+            data: PackageData::Gone,
+            reasons: vec!["battery".to_owned(), "user".to_owned()],
+            progress_per_mille: 125,
+            root_version: 4,
+            package_name: None,
+            package_version: Some("2.0".to_owned()),
+            limits: DeviceLimits {
+                max_block_symbols: 8192,
+                max_memory_kib: 65_536,
+                max_storage_kib: 4_194_304,
+                encodings: vec!["none".to_owned()],
+            },
+        }
+    }
+
+    fn arm(&mut self, _now: Now, request: ArmRequest) {
+        self.armed.push(request);
+        self.queue.extend(self.refusal.take());
+    }
+
+    fn refuse(&mut self, _now: Now, alert: FinalAlert) {
+        self.queue.push(alert);
+    }
+
+    fn disarm(&mut self, _now: Now) -> StatusCode {
+        self.calls.push("disarm");
+        StatusCode::OK
+    }
+
+    fn suspend(&mut self, _now: Now) -> StatusCode {
+        self.calls.push("suspend");
+        StatusCode::OK
+    }
+
+    fn resume(&mut self, _now: Now) -> StatusCode {
+        self.calls.push("resume");
+        StatusCode::OK
+    }
+
+    fn offer_root(&mut self, _now: Now, envelope: &[u8]) -> StatusCode {
+        self.roots.push(envelope.to_vec());
+        self.root_answer
+    }
+
+    fn ask_user(&mut self, _now: Now, _alert: AlertCode, _text: &str) -> StatusCode {
+        self.user_answer
+    }
+
+    fn due_alerts(&self, _now: Now) -> Vec<FinalAlert> {
+        self.queue.clone()
+    }
+
+    fn alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {
+        self.queue.retain(|queued| queued != alert);
+        self.acknowledged.push(alert.clone());
+    }
+
+    fn keep_nonce(&mut self, next_nonce: &[u8]) {
+        self.nonce = next_nonce.to_vec();
+    }
+
+    fn nonce(&self) -> Vec<u8> {
+        self.nonce.clone()
+    }
+}

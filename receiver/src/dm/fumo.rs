@@ -1,0 +1,501 @@
+//! The FUMO object with `Ext/Broadcast`: what the server writes is staged in memory, and the Exec
+//! hands it over as one [`ArmRequest`].
+//!
+//! Staging ends with the Exec, or with the next DM session: an Exec acts on what its own session
+//! wrote and on nothing older.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use proto::{
+    dm::{
+        code::{Format, StatusCode},
+        fumo::{Operation, ResultCode},
+        nodes::{broadcast, fumo},
+        syncml::Item,
+    },
+    ids::{ComponentId, Correlator},
+    time::{Mono, Now, Utc},
+};
+
+use super::{ArmRequest, Device, DeviceView, FinalAlert, ReportFilter, ReportSettings};
+
+mod nodes;
+
+/// Octets of an envelope.
+const MAX_ENVELOPE: usize = 4096;
+/// Octets of a plan header: 64 and 64 cap nodes of 16.
+const MAX_PLAN_HEADER: usize = 1088;
+/// Characters of a URL.
+const MAX_URL: usize = 512;
+/// Further windows.
+const MAX_SESSIONS: usize = 16;
+/// The longest spread of reports: a week.
+const MAX_SPREAD_SECONDS: u64 = 604_800;
+
+/// The scheme that arms; every other is refused like an unknown URL.
+const SCHEME: &str = "fumocast:";
+
+/// What the server may read back.
+#[derive(Debug, Clone, Default)]
+struct Shown {
+    download_url: Option<String>,
+    update_url: Option<String>,
+    now: Option<(Utc, Mono)>,
+    opens: Option<Utc>,
+    closes: Option<Utc>,
+    sessions: Vec<String>,
+    repair: Option<String>,
+    report: ReportSettings,
+}
+
+/// What the session has written for its Exec.
+#[derive(Debug, Clone, Default)]
+struct Staged {
+    shown: Shown,
+    campaign: Vec<u8>,
+    manifest: Vec<u8>,
+    plan_headers: BTreeMap<ComponentId, Vec<u8>>,
+}
+
+/// The FUMO object; addresses here are paths below it.
+#[derive(Debug, Default)]
+pub struct FumoObject {
+    staged: Staged,
+    /// Set while the staged values are those of an Exec that is over: the next write begins anew.
+    spent: bool,
+    plain_http: PlainHttp,
+}
+
+/// Whether a repair URL may be plain HTTP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum PlainHttp {
+    /// It must be `https:`.
+    #[default]
+    Refused,
+    /// The server itself is reached so.
+    Allowed,
+}
+
+/// What a node of the object lets the server do. The tree asks for it before it acts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Leaf {
+    /// Get alone.
+    Read(Format, String),
+    /// Get and Replace.
+    ReadWrite(Format, String),
+    /// Replace alone.
+    Write,
+    /// Exec; Get lists the nodes below, if there are any.
+    Run,
+}
+
+impl FumoObject {
+    /// Makes an object with nothing staged.
+    #[must_use]
+    pub fn new(plain_http: PlainHttp) -> Self {
+        Self { plain_http, ..Self::default() }
+    }
+
+    /// Forgets what an earlier DM session staged and did not use.
+    pub fn begin_session(&mut self) {
+        if !self.spent {
+            self.staged = Staged::default();
+        }
+    }
+
+    /// Returns a copy of what is staged, to put back when an Atomic fails.
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { staged: self.staged.clone(), spent: self.spent }
+    }
+
+    pub(super) fn roll_back(&mut self, checkpoint: Checkpoint) {
+        self.staged = checkpoint.staged;
+        self.spent = checkpoint.spent;
+    }
+
+    /// Returns all nodes that are not mere parents.
+    pub(super) fn leaves(&self, view: &DeviceView) -> Vec<(String, Leaf)> {
+        nodes::leaves(&self.staged.shown, view)
+    }
+
+    /// Writes a node that [`Self::leaves`] says may be written.
+    pub(super) fn replace(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        path: &str,
+        item: &Item,
+    ) -> StatusCode {
+        let written = if path == broadcast::ROOT {
+            octets(item, MAX_ENVELOPE).map(|envelope| device.offer_root(now, &envelope))
+        } else {
+            if std::mem::take(&mut self.spent) {
+                self.staged = Staged::default();
+            }
+            self.stage(now, path, item).map(|()| StatusCode::OK)
+        };
+        written.unwrap_or_else(|refusal| refusal)
+    }
+
+    fn stage(&mut self, now: Now, path: &str, item: &Item) -> Result<(), StatusCode> {
+        let plan = path.strip_prefix(broadcast::PLAN).and_then(|rest| rest.strip_prefix('/'));
+        let staged = &mut self.staged;
+        if let Some(number) = plan {
+            let component = number.parse().map_err(|_| StatusCode::NOT_FOUND)?;
+            let header = octets(item, MAX_PLAN_HEADER)?;
+            staged.plan_headers.insert(ComponentId(component), header);
+            return Ok(());
+        }
+        let shown = &mut staged.shown;
+        match path {
+            fumo::DOWNLOAD_URL => shown.download_url = Some(text(item, MAX_URL)?),
+            fumo::DOWNLOAD_AND_UPDATE_URL => shown.update_url = Some(text(item, MAX_URL)?),
+            broadcast::CAMPAIGN => staged.campaign = octets(item, MAX_ENVELOPE)?,
+            broadcast::MANIFEST => staged.manifest = octets(item, MAX_ENVELOPE)?,
+            broadcast::NOW => shown.now = moment(item)?.map(|utc| (utc, now.mono)),
+            broadcast::OPENS => shown.opens = moment(item)?,
+            broadcast::CLOSES => shown.closes = moment(item)?,
+            broadcast::SESSIONS => shown.sessions = sessions(item)?,
+            broadcast::REPAIR => shown.repair = repair(item, self.plain_http)?,
+            broadcast::REPORT_SPREAD => shown.report.spread = spread(item)?,
+            broadcast::REPORT_NOT_BEFORE => shown.report.not_before = moment(item)?,
+            broadcast::REPORT_FILTER => shown.report.filter = filter(item)?,
+            _ => return Err(StatusCode::NOT_FOUND),
+        }
+        Ok(())
+    }
+
+    /// Starts what a [`Leaf::Run`] stands for.
+    pub(super) fn exec(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        path: &str,
+        correlator: Option<Correlator>,
+    ) -> StatusCode {
+        match path {
+            broadcast::DISARM => device.disarm(now),
+            broadcast::SUSPEND => device.suspend(now),
+            broadcast::RESUME => device.resume(now),
+            fumo::DOWNLOAD => self.start(now, device, Operation::Download, correlator),
+            fumo::DOWNLOAD_AND_UPDATE => {
+                self.start(now, device, Operation::DownloadAndUpdate, correlator)
+            }
+            _ => StatusCode::NOT_FOUND,
+        }
+    }
+
+    /// Hands what is staged to the device. The answer is always 202: whatever is wrong with the
+    /// campaign becomes a final alert.
+    fn start(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        operation: Operation,
+        correlator: Option<Correlator>,
+    ) -> StatusCode {
+        // What the Exec used stays readable, but only the nodes; the documents are handed over.
+        let used = if self.spent { Staged::default() } else { std::mem::take(&mut self.staged) };
+        if !self.spent {
+            self.staged.shown = used.shown.clone();
+        }
+        self.spent = true;
+        let shown = used.shown;
+        let url = match operation {
+            Operation::Download => shown.download_url,
+            Operation::Update | Operation::DownloadAndUpdate => shown.update_url,
+        };
+        match url.filter(|url| url.starts_with(SCHEME)) {
+            Some(url) => {
+                let request = ArmRequest {
+                    operation,
+                    url,
+                    campaign: used.campaign,
+                    manifest: used.manifest,
+                    plan_headers: used.plan_headers,
+                    server_now: shown.now.map(|(utc, at)| utc + now.mono.since(at)),
+                    opens: shown.opens,
+                    closes: shown.closes,
+                    sessions: shown.sessions,
+                    repair: shown.repair,
+                    report: shown.report,
+                    correlator,
+                };
+                device.arm(now, request);
+            }
+            None => {
+                let result = ResultCode::BAD_URL;
+                device.refuse(now, FinalAlert { correlator, operation, result, campaign: None });
+            }
+        }
+        // spec: fumo-1.0 exec-accepted
+        StatusCode::ACCEPTED
+    }
+}
+
+/// What [`FumoObject::checkpoint`] keeps.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    staged: Staged,
+    spent: bool,
+}
+
+/// The octets of a document; their format must say that they are octets.
+fn octets(item: &Item, limit: usize) -> Result<Vec<u8>, StatusCode> {
+    match item.meta.as_ref().and_then(|meta| meta.format.as_ref()) {
+        Some(Format::B64 | Format::Bin) => {}
+        Some(_) | None => return Err(StatusCode::UNSUPPORTED_FORMAT),
+    }
+    let octets = item.to_octets().map_err(|_| StatusCode::BAD_REQUEST)?;
+    if octets.len() > limit { Err(StatusCode::TOO_LARGE) } else { Ok(octets) }
+}
+
+fn text(item: &Item, limit: usize) -> Result<String, StatusCode> {
+    let text = item.data.as_deref().ok_or(StatusCode::INCOMPLETE)?.trim();
+    match text {
+        _ if text.len() > limit => Err(StatusCode::TOO_LARGE),
+        _ if text.chars().any(char::is_control) => Err(StatusCode::BAD_REQUEST),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+fn number(item: &Item) -> Result<Option<u64>, StatusCode> {
+    match text(item, 20)?.as_str() {
+        "" => Ok(None),
+        digits => digits.parse().map(Some).map_err(|_| StatusCode::BAD_REQUEST),
+    }
+}
+
+/// Decimal UTC seconds; an empty text takes the moment away.
+fn moment(item: &Item) -> Result<Option<Utc>, StatusCode> {
+    Ok(number(item)?.map(Utc::from_seconds))
+}
+
+fn spread(item: &Item) -> Result<Duration, StatusCode> {
+    match number(item)?.unwrap_or_default() {
+        seconds @ ..=MAX_SPREAD_SECONDS => Ok(Duration::from_secs(seconds)),
+        _ => Err(StatusCode::BAD_REQUEST),
+    }
+}
+
+fn sessions(item: &Item) -> Result<Vec<String>, StatusCode> {
+    let data = item.data.as_deref().ok_or(StatusCode::INCOMPLETE)?;
+    let lines: Vec<String> =
+        data.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    if lines.len() > MAX_SESSIONS || lines.iter().any(|line| line.len() > MAX_URL + 48) {
+        return Err(StatusCode::TOO_LARGE);
+    }
+    if lines.iter().any(|line| line.chars().any(char::is_control)) {
+        return Err(StatusCode::BAD_REQUEST);
+    }
+    Ok(lines)
+}
+
+fn repair(item: &Item, plain_http: PlainHttp) -> Result<Option<String>, StatusCode> {
+    let url = text(item, MAX_URL)?;
+    let plain = url.starts_with("http://") && plain_http == PlainHttp::Allowed;
+    match url.as_str() {
+        "" => Ok(None),
+        _ if plain || url.starts_with("https://") => Ok(Some(url)),
+        _ => Err(StatusCode::BAD_REQUEST),
+    }
+}
+
+/// `all`, `failures` or `sample N/M`.
+fn filter(item: &Item) -> Result<ReportFilter, StatusCode> {
+    let text = text(item, 64)?;
+    let sample = || {
+        let (take, of) = text.strip_prefix("sample ")?.split_once('/')?;
+        let (take, of) = (take.parse().ok()?, of.parse().ok()?);
+        (of > 0 && take <= of).then_some(ReportFilter::Sample { take, of })
+    };
+    match text.as_str() {
+        "all" => Ok(ReportFilter::All),
+        "failures" => Ok(ReportFilter::Failures),
+        _ => sample().ok_or(StatusCode::BAD_REQUEST),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dm::fake::{FakeDevice, at};
+
+    const URL: &str = "fumocast://232.1.2.3:3400/7?s=192.0.2.1";
+
+    fn correlator() -> Option<Correlator> {
+        Some(Correlator("c-1".to_owned()))
+    }
+
+    fn write(object: &mut FumoObject, path: &str, text: &str) -> StatusCode {
+        object.replace(at(0), &mut FakeDevice::default(), path, &Item::text(path, text))
+    }
+
+    fn write_octets(object: &mut FumoObject, path: &str, octets: &[u8]) -> StatusCode {
+        object.replace(at(0), &mut FakeDevice::default(), path, &Item::octets(path, octets))
+    }
+
+    #[test]
+    fn an_exec_hands_over_all_that_was_staged() {
+        let mut object = FumoObject::default();
+        let mut device = FakeDevice::default();
+        for (path, octets) in [
+            (broadcast::CAMPAIGN, b"campaign".as_slice()),
+            (broadcast::MANIFEST, b"manifest"),
+            ("Ext/Broadcast/Plan/15", b"plan"),
+        ] {
+            assert_eq!(write_octets(&mut object, path, octets), StatusCode::OK, "{path}");
+        }
+        for (path, text) in [
+            (broadcast::NOW, "1000"),
+            (broadcast::OPENS, "2000"),
+            (broadcast::CLOSES, "3000"),
+            (broadcast::SESSIONS, "u 1 2\nv 3 4\n"),
+            (broadcast::REPAIR, "https://repair.example/x"),
+            (broadcast::REPORT_SPREAD, "60"),
+            (broadcast::REPORT_NOT_BEFORE, "3500"),
+            (broadcast::REPORT_FILTER, "sample 1/10"),
+            (fumo::DOWNLOAD_AND_UPDATE_URL, URL),
+        ] {
+            assert_eq!(write(&mut object, path, text), StatusCode::OK, "{path}");
+        }
+        let status = object.exec(at(5), &mut device, fumo::DOWNLOAD_AND_UPDATE, correlator());
+        assert_eq!(status, StatusCode::ACCEPTED);
+        let wanted = ArmRequest {
+            operation: Operation::DownloadAndUpdate,
+            url: URL.to_owned(),
+            campaign: b"campaign".to_vec(),
+            manifest: b"manifest".to_vec(),
+            plan_headers: BTreeMap::from([(ComponentId(15), b"plan".to_vec())]),
+            server_now: Some(Utc::from_seconds(1005)),
+            opens: Some(Utc::from_seconds(2000)),
+            closes: Some(Utc::from_seconds(3000)),
+            sessions: vec!["u 1 2".to_owned(), "v 3 4".to_owned()],
+            repair: Some("https://repair.example/x".to_owned()),
+            report: ReportSettings {
+                spread: Duration::from_secs(60),
+                not_before: Some(Utc::from_seconds(3500)),
+                filter: ReportFilter::Sample { take: 1, of: 10 },
+            },
+            correlator: correlator(),
+        };
+        assert_eq!(device.armed, [wanted]);
+    }
+
+    #[test]
+    fn a_second_exec_does_not_use_what_the_first_used() {
+        let mut object = FumoObject::default();
+        let mut device = FakeDevice::default();
+        write(&mut object, fumo::DOWNLOAD_AND_UPDATE_URL, URL);
+        object.exec(at(0), &mut device, fumo::DOWNLOAD_AND_UPDATE, correlator());
+        object.exec(at(0), &mut device, fumo::DOWNLOAD_AND_UPDATE, correlator());
+        assert_eq!((device.armed.len(), device.queue.len()), (1, 1));
+        assert_eq!(device.queue[0].result, ResultCode::BAD_URL);
+    }
+
+    #[test]
+    fn what_an_exec_used_stays_readable_until_the_next_write() {
+        let mut object = FumoObject::default();
+        let mut device = FakeDevice::default();
+        write(&mut object, fumo::DOWNLOAD_AND_UPDATE_URL, URL);
+        write(&mut object, broadcast::OPENS, "2000");
+        object.exec(at(0), &mut device, fumo::DOWNLOAD_AND_UPDATE, None);
+        object.begin_session();
+        assert_eq!(object.staged.shown.update_url.as_deref(), Some(URL));
+        write(&mut object, broadcast::CLOSES, "3000");
+        assert_eq!(object.staged.shown.update_url, None);
+        assert_eq!(object.staged.shown.opens, None);
+    }
+
+    #[test]
+    fn what_an_earlier_session_left_unused_is_gone() {
+        let mut object = FumoObject::default();
+        let mut device = FakeDevice::default();
+        write(&mut object, fumo::DOWNLOAD_AND_UPDATE_URL, URL);
+        object.begin_session();
+        object.exec(at(0), &mut device, fumo::DOWNLOAD_AND_UPDATE, None);
+        assert!(device.armed.is_empty());
+    }
+
+    // test: fumo-1.0 exec-accepted
+    #[test]
+    fn a_foreign_scheme_is_accepted_and_ends_with_a_bad_url() {
+        for url in ["https://x/y.bin", "file:///etc/passwd", "", "FUMOCAST://x"] {
+            let mut object = FumoObject::default();
+            let mut device = FakeDevice::default();
+            write(&mut object, fumo::DOWNLOAD_URL, url);
+            let status = object.exec(at(0), &mut device, fumo::DOWNLOAD, None);
+            assert_eq!(status, StatusCode::ACCEPTED);
+            assert!(device.armed.is_empty());
+            let wanted = FinalAlert {
+                correlator: None,
+                operation: Operation::Download,
+                result: ResultCode::BAD_URL,
+                campaign: None,
+            };
+            assert_eq!(device.queue, [wanted], "{url}");
+        }
+    }
+
+    #[test]
+    fn sizes_end_at_their_limits() {
+        let mut object = FumoObject::default();
+        for (path, limit) in [
+            (broadcast::CAMPAIGN, MAX_ENVELOPE),
+            (broadcast::MANIFEST, MAX_ENVELOPE),
+            (broadcast::ROOT, MAX_ENVELOPE),
+            ("Ext/Broadcast/Plan/0", MAX_PLAN_HEADER),
+        ] {
+            let mut write = |length| write_octets(&mut object, path, &vec![0; length]);
+            assert_eq!(write(limit - 1), StatusCode::OK, "{path}");
+            assert_eq!(write(limit), StatusCode::OK, "{path}");
+            assert_eq!(write(limit + 1), StatusCode::TOO_LARGE, "{path}");
+        }
+        let lines = |count: usize| "u 1 2\n".repeat(count);
+        assert_eq!(write(&mut object, broadcast::SESSIONS, &lines(16)), StatusCode::OK);
+        assert_eq!(write(&mut object, broadcast::SESSIONS, &lines(17)), StatusCode::TOO_LARGE);
+        assert_eq!(write(&mut object, broadcast::REPORT_SPREAD, "604800"), StatusCode::OK);
+        assert_eq!(write(&mut object, broadcast::REPORT_SPREAD, "604801"), StatusCode::BAD_REQUEST);
+    }
+
+    #[test]
+    fn junk_is_refused_and_stages_nothing() {
+        let mut object = FumoObject::default();
+        for (path, junk) in [
+            (broadcast::NOW, "soon"),
+            (broadcast::OPENS, "-1"),
+            (broadcast::CLOSES, "1.5"),
+            (broadcast::REPAIR, "http://plain.example"),
+            (broadcast::REPAIR, "file:///etc"),
+            (broadcast::REPORT_FILTER, "sample 3/0"),
+            (broadcast::REPORT_FILTER, "sample 3/2"),
+            (broadcast::REPORT_FILTER, "some"),
+            (fumo::DOWNLOAD_URL, "fumocast:\nx"),
+            (broadcast::SESSIONS, "u 1\u{7} 2"),
+        ] {
+            assert_eq!(write(&mut object, path, junk), StatusCode::BAD_REQUEST, "{path} {junk}");
+        }
+        assert_eq!(write(&mut object, broadcast::CAMPAIGN, "text"), StatusCode::UNSUPPORTED_FORMAT);
+        let mut bad = Item::octets("x", &[]);
+        bad.data = Some("%%%".to_owned());
+        let status = object.replace(at(0), &mut FakeDevice::default(), broadcast::MANIFEST, &bad);
+        assert_eq!(status, StatusCode::BAD_REQUEST);
+        assert!(object.staged.shown.opens.is_none() && object.staged.manifest.is_empty());
+    }
+
+    #[test]
+    fn a_plain_repair_url_is_taken_from_a_plain_server_alone() {
+        let mut object = FumoObject::new(PlainHttp::Allowed);
+        assert_eq!(write(&mut object, broadcast::REPAIR, "http://127.0.0.1:1/"), StatusCode::OK);
+    }
+
+    #[test]
+    fn a_root_goes_to_the_device_at_once() {
+        let mut object = FumoObject::default();
+        let mut device = FakeDevice { root_answer: StatusCode::FORBIDDEN, ..FakeDevice::default() };
+        let item = Item::octets(broadcast::ROOT, b"root");
+        let status = object.replace(at(0), &mut device, broadcast::ROOT, &item);
+        assert_eq!(status, StatusCode::FORBIDDEN);
+        assert_eq!(device.roots, [b"root".to_vec()]);
+    }
+}

@@ -1,0 +1,100 @@
+//! Which nodes the FUMO object has at this moment, and what they show.
+
+use proto::{
+    dm::{
+        code::Format,
+        nodes::{broadcast, fumo},
+    },
+    time::Utc,
+};
+
+use super::{Leaf, Shown};
+use crate::dm::{DeviceView, ReportFilter};
+
+pub(super) fn leaves(shown: &Shown, view: &DeviceView) -> Vec<(String, Leaf)> {
+    let mut nodes = Nodes(Vec::new());
+    package(&mut nodes, shown, view);
+    limits(&mut nodes, view);
+    arming(&mut nodes, shown, view);
+    progress(&mut nodes, view);
+    nodes.0
+}
+
+struct Nodes(Vec<(String, Leaf)>);
+
+impl Nodes {
+    fn add(&mut self, path: &str, leaf: Leaf) {
+        self.0.push((path.to_owned(), leaf));
+    }
+
+    fn text(&mut self, path: &str, text: impl Into<String>) {
+        self.add(path, Leaf::Read(Format::Chr, text.into()));
+    }
+
+    fn int(&mut self, path: &str, value: impl ToString) {
+        self.add(path, Leaf::Read(Format::Int, value.to_string()));
+    }
+
+    fn setting(&mut self, path: &str, text: impl Into<String>) {
+        self.add(path, Leaf::ReadWrite(Format::Chr, text.into()));
+    }
+
+    fn moment(&mut self, path: &str, moment: Option<Utc>) {
+        self.setting(path, moment.map(|utc| utc.seconds().to_string()).unwrap_or_default());
+    }
+}
+
+/// The nodes of plain FUMO.
+fn package(nodes: &mut Nodes, shown: &Shown, view: &DeviceView) {
+    if let Some(name) = &view.package_name {
+        nodes.text(fumo::PACKAGE_NAME, name.clone());
+    }
+    if let Some(version) = &view.package_version {
+        nodes.text(fumo::PACKAGE_VERSION, version.clone());
+    }
+    nodes.add(fumo::DOWNLOAD, Leaf::Run);
+    nodes.setting(fumo::DOWNLOAD_URL, shown.download_url.clone().unwrap_or_default());
+    nodes.add(fumo::DOWNLOAD_AND_UPDATE, Leaf::Run);
+    nodes.setting(fumo::DOWNLOAD_AND_UPDATE_URL, shown.update_url.clone().unwrap_or_default());
+    nodes.int(fumo::STATE, view.phase.state(view.data).number());
+}
+
+fn limits(nodes: &mut Nodes, view: &DeviceView) {
+    nodes.text(broadcast::VERSION, broadcast::VERSION_VALUE);
+    nodes.int(broadcast::MAX_BLOCK_SYMBOLS, view.limits.max_block_symbols);
+    nodes.int(broadcast::MAX_MEMORY, view.limits.max_memory_kib);
+    nodes.int(broadcast::MAX_STORAGE, view.limits.max_storage_kib);
+    nodes.text(broadcast::ENCODINGS, view.limits.encodings.join(","));
+}
+
+fn arming(nodes: &mut Nodes, shown: &Shown, view: &DeviceView) {
+    nodes.add(broadcast::ROOT, Leaf::ReadWrite(Format::Int, view.root_version.to_string()));
+    nodes.add(broadcast::CAMPAIGN, Leaf::Write);
+    nodes.add(broadcast::MANIFEST, Leaf::Write);
+    for number in 0..broadcast::PLAN_NODES {
+        nodes.add(&format!("{}/{number}", broadcast::PLAN), Leaf::Write);
+    }
+    nodes.moment(broadcast::NOW, shown.now.map(|(utc, _)| utc));
+    nodes.moment(broadcast::OPENS, shown.opens);
+    nodes.moment(broadcast::CLOSES, shown.closes);
+    nodes.setting(broadcast::SESSIONS, shown.sessions.join("\n"));
+    nodes.setting(broadcast::REPAIR, shown.repair.clone().unwrap_or_default());
+    let spread = shown.report.spread.as_secs().to_string();
+    nodes.add(broadcast::REPORT_SPREAD, Leaf::ReadWrite(Format::Int, spread));
+    nodes.moment(broadcast::REPORT_NOT_BEFORE, shown.report.not_before);
+    let filter = match shown.report.filter {
+        ReportFilter::All => "all".to_owned(),
+        ReportFilter::Failures => "failures".to_owned(),
+        ReportFilter::Sample { take, of } => format!("sample {take}/{of}"),
+    };
+    nodes.setting(broadcast::REPORT_FILTER, filter);
+}
+
+fn progress(nodes: &mut Nodes, view: &DeviceView) {
+    nodes.text(broadcast::PHASE, view.phase.as_str());
+    nodes.text(broadcast::REASONS, view.reasons.join(","));
+    nodes.int(broadcast::PROGRESS, view.progress_per_mille);
+    nodes.add(broadcast::DISARM, Leaf::Run);
+    nodes.add(broadcast::SUSPEND, Leaf::Run);
+    nodes.add(broadcast::RESUME, Leaf::Run);
+}

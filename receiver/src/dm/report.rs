@@ -1,0 +1,193 @@
+//! The queue of final alerts: each gets a slot once, keeps it over restarts, and stays until the
+//! server has acknowledged it.
+
+use proto::time::Utc;
+use serde::{Deserialize, Serialize};
+
+use super::{FinalAlert, ReportFilter, ReportSettings, backoff::share};
+
+/// Results that may wait; when one more comes, the oldest goes.
+pub const MAX_QUEUED: usize = 16;
+
+/// A result and the moment from which it may be sent.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct QueuedReport {
+    /// The result.
+    pub alert: FinalAlert,
+    /// Its slot.
+    pub due: Utc,
+}
+
+/// Results that the server does not have yet. The journal stores it as it is.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct ReportQueue {
+    reports: Vec<QueuedReport>,
+}
+
+impl ReportQueue {
+    /// Queues a result for its slot. The same result again changes nothing, so that a step
+    /// repeated after a power cut reports once and in the slot first chosen.
+    pub fn push(&mut self, alert: FinalAlert, due: Utc) {
+        if self.reports.iter().any(|queued| queued.alert == alert) {
+            return;
+        }
+        if self.reports.len() >= MAX_QUEUED {
+            self.reports.remove(0);
+        }
+        self.reports.push(QueuedReport { alert, due });
+    }
+
+    /// Returns the results whose slot has come, oldest first.
+    #[must_use]
+    pub fn due(&self, now: Utc) -> Vec<FinalAlert> {
+        let come = |queued: &&QueuedReport| queued.due <= now;
+        self.reports.iter().filter(come).map(|queued| queued.alert.clone()).collect()
+    }
+
+    /// Returns the earliest slot.
+    #[must_use]
+    pub fn next_due(&self) -> Option<Utc> {
+        self.reports.iter().map(|queued| queued.due).min()
+    }
+
+    /// Forgets a result that the server has; returns whether it was there.
+    pub fn acknowledge(&mut self, alert: &FinalAlert) -> bool {
+        let before = self.reports.len();
+        self.reports.retain(|queued| queued.alert != *alert);
+        self.reports.len() < before
+    }
+
+    /// Returns whether nothing waits.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.reports.is_empty()
+    }
+
+    /// Returns all that waits, oldest first.
+    #[must_use]
+    pub fn reports(&self) -> &[QueuedReport] {
+        &self.reports
+    }
+}
+
+impl ReportSettings {
+    /// Chooses the slot of a result: uniform over the spread, not before the set moment.
+    ///
+    /// # Units
+    ///
+    /// `chance` is uniform over all 64-bit numbers.
+    #[must_use]
+    pub fn slot(&self, now: Utc, chance: u64) -> Utc {
+        let from = self.not_before.map_or(now, |not_before| not_before.max(now));
+        from + share(self.spread, chance)
+    }
+
+    /// Returns whether a result is to be reported at all. Failures are, whatever the filter.
+    ///
+    /// # Units
+    ///
+    /// `lot` is uniform over all 64-bit numbers.
+    #[must_use]
+    pub const fn wants(&self, alert: &FinalAlert, lot: u64) -> bool {
+        match self.filter {
+            ReportFilter::All => true,
+            ReportFilter::Failures => !alert.result.is_success(),
+            ReportFilter::Sample { take, of } => {
+                !alert.result.is_success() || of == 0 || lot % (of as u64) < take as u64
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proto::{
+        dm::fumo::{Operation, ResultCode},
+        ids::Correlator,
+    };
+
+    use super::*;
+
+    fn alert(name: &str) -> FinalAlert {
+        FinalAlert {
+            correlator: Some(Correlator(name.to_owned())),
+            operation: Operation::DownloadAndUpdate,
+            result: ResultCode::SUCCESS,
+            campaign: None,
+        }
+    }
+
+    #[test]
+    fn a_result_waits_for_its_slot_and_for_its_acknowledgement() {
+        let mut queue = ReportQueue::default();
+        queue.push(alert("a"), Utc(200));
+        queue.push(alert("b"), Utc(100));
+        assert_eq!(queue.next_due(), Some(Utc(100)));
+        assert_eq!(queue.due(Utc(99)), []);
+        assert_eq!(queue.due(Utc(100)), [alert("b")]);
+        assert_eq!(queue.due(Utc(200)), [alert("a"), alert("b")]);
+        assert!(queue.acknowledge(&alert("a")));
+        assert!(!queue.acknowledge(&alert("a")));
+        assert_eq!(queue.due(Utc(200)), [alert("b")]);
+    }
+
+    #[test]
+    fn a_repeated_push_keeps_the_first_slot() {
+        let mut queue = ReportQueue::default();
+        queue.push(alert("a"), Utc(100));
+        queue.push(alert("a"), Utc(900));
+        assert_eq!(queue.reports(), [QueuedReport { alert: alert("a"), due: Utc(100) }]);
+    }
+
+    #[test]
+    fn a_full_queue_lets_the_oldest_go() {
+        let mut queue = ReportQueue::default();
+        for number in 0..=MAX_QUEUED {
+            queue.push(alert(&number.to_string()), Utc(0));
+        }
+        let due = queue.due(Utc(0));
+        assert_eq!(due.len(), MAX_QUEUED);
+        assert_eq!(due.first(), Some(&alert("1")));
+    }
+
+    #[test]
+    fn slots_spread_evenly_behind_the_set_moment() {
+        let settings = ReportSettings {
+            spread: Duration::from_secs(100),
+            not_before: Some(Utc::from_seconds(1000)),
+            filter: ReportFilter::All,
+        };
+        let slot = |now, chance| settings.slot(Utc::from_seconds(now), chance).seconds();
+        assert_eq!(slot(0, 0), 1000);
+        assert_eq!(slot(0, u64::MAX / 2), 1049);
+        assert_eq!(slot(0, u64::MAX), 1099);
+        assert_eq!(slot(5000, 0), 5000);
+    }
+
+    #[test]
+    fn failures_are_reported_whatever_the_filter() {
+        let failure = FinalAlert { result: ResultCode::CORRUPTED, ..alert("a") };
+        for filter in [
+            ReportFilter::All,
+            ReportFilter::Failures,
+            ReportFilter::Sample { take: 0, of: 10 },
+            ReportFilter::Sample { take: 0, of: 0 },
+        ] {
+            let settings = ReportSettings { filter, ..ReportSettings::default() };
+            assert!(settings.wants(&failure, 5), "{filter:?}");
+        }
+    }
+
+    #[test]
+    fn a_sample_takes_its_share_of_the_successes() {
+        let filter = ReportFilter::Sample { take: 3, of: 10 };
+        let settings = ReportSettings { filter, ..ReportSettings::default() };
+        let taken = (0..1000).filter(|lot| settings.wants(&alert("a"), *lot)).count();
+        assert_eq!(taken, 300);
+        let settings = ReportSettings { filter: ReportFilter::Failures, ..settings };
+        assert!(!settings.wants(&alert("a"), 0));
+    }
+}
