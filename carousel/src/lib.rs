@@ -2,6 +2,9 @@
 
 pub mod encode;
 pub mod failure;
+pub mod fdt;
 pub mod pacing;
+pub mod place;
 pub mod plan_file;
 pub mod schedule;
+pub mod session;
