@@ -10,7 +10,7 @@
 //!
 //! The agent implements [`Device`]; nothing here knows of sockets, files or clocks.
 
-use std::{collections::BTreeMap, fmt, time::Duration};
+use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use proto::{
     dm::{
@@ -21,6 +21,7 @@ use proto::{
     },
     ids::{CampaignId, ComponentId, Correlator, DeviceId},
     time::{Now, Utc},
+    wire::WireError,
 };
 use serde::{Deserialize, Serialize};
 
@@ -143,9 +144,9 @@ pub struct ReportSettings {
     pub filter: ReportFilter,
 }
 
-/// Which results are reported.
+/// Which results are reported; as text `all`, `failures` or `sample N/M`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[serde(try_from = "String", into = "String")]
 pub enum ReportFilter {
     /// Every one.
     #[default]
@@ -159,6 +160,49 @@ pub enum ReportFilter {
         /// Of how many; at least 1.
         of: u32,
     },
+}
+
+impl fmt::Display for ReportFilter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => formatter.write_str("all"),
+            Self::Failures => formatter.write_str("failures"),
+            Self::Sample { take, of } => write!(formatter, "sample {take}/{of}"),
+        }
+    }
+}
+
+impl FromStr for ReportFilter {
+    type Err = WireError;
+
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        let sample = || {
+            let (take, of) = text.strip_prefix("sample ")?.split_once('/')?;
+            let (take, of) = (take.parse().ok()?, of.parse().ok()?);
+            (of > 0 && take <= of).then_some(Self::Sample { take, of })
+        };
+        match text {
+            "all" => Ok(Self::All),
+            "failures" => Ok(Self::Failures),
+            _ => sample().ok_or_else(|| {
+                WireError::invalid("report filter", text, "`all`, `failures` or `sample N/M`")
+            }),
+        }
+    }
+}
+
+impl TryFrom<String> for ReportFilter {
+    type Error = WireError;
+
+    fn try_from(text: String) -> Result<Self, WireError> {
+        text.parse()
+    }
+}
+
+impl From<ReportFilter> for String {
+    fn from(filter: ReportFilter) -> Self {
+        filter.to_string()
+    }
 }
 
 /// The end of an operation, on its way to the server.

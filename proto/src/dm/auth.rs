@@ -52,7 +52,7 @@ impl Secret {
     /// OMA DM 1.2 Security, `syncml:auth-md5`.
     #[must_use]
     pub fn digest(&self, nonce: &[u8]) -> String {
-        // spec: oma-dm-1.2 auth-md5
+        // spec: oma-dm 5 (auth-md5)
         let secret = BASE64_STANDARD.encode(self.0);
         BASE64_STANDARD.encode(md5(&[secret.as_bytes(), b":", nonce]))
     }
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     /// The example of the specification, confirmed against libdmclient.
-    // test: oma-dm-1.2 auth-md5
+    // test: oma-dm 5
     #[test]
     fn the_digest_of_the_specification_comes_out() {
         let secret = Secret::new("Bruce2", "OhBehave");

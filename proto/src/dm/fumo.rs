@@ -32,6 +32,16 @@ pub enum Operation {
 impl Operation {
     const ALL: [Self; 3] = [Self::Download, Self::Update, Self::DownloadAndUpdate];
 
+    /// Returns the word by which people, journals and the API know the operation.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Download => "download",
+            Self::Update => "update",
+            Self::DownloadAndUpdate => "download-and-update",
+        }
+    }
+
     /// Returns the node below the FUMO object whose Exec starts the operation.
     #[must_use]
     pub const fn node(self) -> &'static str {
@@ -59,6 +69,23 @@ impl Operation {
     }
 }
 
+impl fmt::Display for Operation {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(self.as_str())
+    }
+}
+
+impl FromStr for Operation {
+    type Err = WireError;
+
+    fn from_str(word: &str) -> Result<Self, WireError> {
+        Self::ALL
+            .into_iter()
+            .find(|operation| operation.as_str() == word)
+            .ok_or_else(|| WireError::invalid("operation", word, "an operation such as `download`"))
+    }
+}
+
 /// The end of an operation, as one item of an Alert 1226 carries it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OperationResult {
@@ -83,7 +110,7 @@ impl OperationResult {
             mark: self.result.mark(),
             data: self.result.to_string(),
         };
-        // spec: fumo-1.0 correlator
+        // spec: oma-dm 11 (correlator)
         Alert {
             id,
             code: AlertCode::GENERIC,
@@ -321,7 +348,7 @@ mod tests {
         );
     }
 
-    // test: fumo-1.0 correlator
+    // test: oma-dm 11
     #[test]
     fn an_exec_without_correlator_gets_an_alert_without_one() {
         let alert = OperationResult { correlator: None, ..result() }.to_alert(CommandId(1));
@@ -365,11 +392,16 @@ mod tests {
     }
 
     #[test]
-    fn every_phase_and_state_reads_back() {
+    fn every_phase_operation_and_state_reads_back() {
         for phase in Phase::ALL {
             assert_eq!(phase.as_str().parse(), Ok(*phase));
         }
         assert!("done".parse::<Phase>().is_err());
+        for operation in Operation::ALL {
+            assert_eq!(operation.to_string().parse(), Ok(operation));
+            assert_eq!(Operation::from_alert_type(operation.alert_type()), Some(operation));
+        }
+        assert!("install".parse::<Operation>().is_err());
         for state in State::ALL {
             assert_eq!(State::try_from(state.number()), Ok(state));
         }

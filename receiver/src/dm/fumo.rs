@@ -228,7 +228,7 @@ impl FumoObject {
                 device.refuse(now, FinalAlert { correlator, operation, result, campaign: None });
             }
         }
-        // spec: fumo-1.0 exec-accepted
+        // spec: oma-dm 11 (exec)
         StatusCode::ACCEPTED
     }
 }
@@ -301,19 +301,8 @@ fn repair(item: &Item, plain_http: PlainHttp) -> Result<Option<String>, StatusCo
     }
 }
 
-/// `all`, `failures` or `sample N/M`.
 fn filter(item: &Item) -> Result<ReportFilter, StatusCode> {
-    let text = text(item, 64)?;
-    let sample = || {
-        let (take, of) = text.strip_prefix("sample ")?.split_once('/')?;
-        let (take, of) = (take.parse().ok()?, of.parse().ok()?);
-        (of > 0 && take <= of).then_some(ReportFilter::Sample { take, of })
-    };
-    match text.as_str() {
-        "all" => Ok(ReportFilter::All),
-        "failures" => Ok(ReportFilter::Failures),
-        _ => sample().ok_or(StatusCode::BAD_REQUEST),
-    }
+    text(item, 64)?.parse::<ReportFilter>().map_err(|_| StatusCode::BAD_REQUEST)
 }
 
 #[cfg(test)]
@@ -417,7 +406,7 @@ mod tests {
         assert!(device.armed.is_empty());
     }
 
-    // test: fumo-1.0 exec-accepted
+    // test: oma-dm 11
     #[test]
     fn a_foreign_scheme_is_accepted_and_ends_with_a_bad_url() {
         for url in ["https://x/y.bin", "file:///etc/passwd", "", "FUMOCAST://x"] {

@@ -26,6 +26,13 @@ pub struct ReportQueue {
 }
 
 impl ReportQueue {
+    /// Takes the results that the journal held, oldest first.
+    #[must_use]
+    pub fn restore(mut reports: Vec<QueuedReport>) -> Self {
+        reports.truncate(MAX_QUEUED);
+        Self { reports }
+    }
+
     /// Queues a result for its slot. The same result again changes nothing, so that a step
     /// repeated after a power cut reports once and in the slot first chosen.
     pub fn push(&mut self, alert: FinalAlert, due: Utc) {
@@ -140,6 +147,7 @@ mod tests {
         queue.push(alert("a"), Utc(100));
         queue.push(alert("a"), Utc(900));
         assert_eq!(queue.reports(), [QueuedReport { alert: alert("a"), due: Utc(100) }]);
+        assert_eq!(ReportQueue::restore(queue.reports().to_vec()), queue);
     }
 
     #[test]

@@ -189,7 +189,7 @@ impl Session {
             return Err(SessionOutcome::Failed(SessionError::CredentialsRefused));
         }
         self.challenges += 1;
-        // spec: oma-dm-1.2 nonce
+        // spec: oma-dm 5 (a challenge's nonce is not stored)
         self.nonce = challenge.nonce().map_err(|_| protocol("a challenge without nonce"))?;
         self.proof = Proof::EachMessage;
         for command in std::mem::take(&mut self.content).into_iter().rev() {
@@ -245,7 +245,7 @@ impl Session {
         }
         let answers = executor.into_answers();
         let silent = answers.is_empty() && self.outbox.is_empty();
-        // spec: oma-dm-1.2 session-end
+        // spec: oma-dm 1 (nothing to say ends the session)
         if silent && self.server_was_final {
             return Err(SessionOutcome::Complete);
         }
@@ -304,7 +304,7 @@ impl Session {
             message.commands.push(command);
             content.push(outgoing);
         }
-        // spec: oma-dm-1.2 final
+        // spec: oma-dm 1 (final)
         message.is_final = self.outbox.is_empty() && self.server_was_final;
         self.content = content;
         self.body = xml::emit(&message);

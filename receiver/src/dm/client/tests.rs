@@ -192,7 +192,7 @@ fn carried(alert: &Alert) -> OperationResult {
     OperationResult::from_alert(&item, alert.correlator.as_ref()).unwrap().unwrap()
 }
 
-// test: oma-dm-1.2 session-end
+// test: oma-dm 1
 #[test]
 fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
     let user_answer = StatusCode::OK;
@@ -302,7 +302,7 @@ fn a_notified_session_says_so_and_takes_the_session_id_as_upper_case_hex() {
     }
 }
 
-// test: oma-dm-1.2 nonce
+// test: oma-dm 5
 #[test]
 fn a_stale_nonce_costs_one_challenge_and_the_fresh_one_is_not_stored() {
     let mut talk = Talk::begin(FakeDevice::default());
@@ -507,7 +507,7 @@ fn an_abort_ends_the_session_without_an_answer() {
     assert!(talk.device.armed.is_empty());
 }
 
-// test: oma-dm-1.2 final
+// test: oma-dm 1
 #[test]
 fn an_unfinished_package_of_the_server_is_answered_with_next_message_and_without_final() {
     let mut talk = Talk::begin(FakeDevice::default());

@@ -9,7 +9,7 @@ use proto::{
 };
 
 use super::{Leaf, Shown};
-use crate::dm::{DeviceView, ReportFilter};
+use crate::dm::DeviceView;
 
 pub(super) fn leaves(shown: &Shown, view: &DeviceView) -> Vec<(String, Leaf)> {
     let mut nodes = Nodes(Vec::new());
@@ -82,12 +82,7 @@ fn arming(nodes: &mut Nodes, shown: &Shown, view: &DeviceView) {
     let spread = shown.report.spread.as_secs().to_string();
     nodes.add(broadcast::REPORT_SPREAD, Leaf::ReadWrite(Format::Int, spread));
     nodes.moment(broadcast::REPORT_NOT_BEFORE, shown.report.not_before);
-    let filter = match shown.report.filter {
-        ReportFilter::All => "all".to_owned(),
-        ReportFilter::Failures => "failures".to_owned(),
-        ReportFilter::Sample { take, of } => format!("sample {take}/{of}"),
-    };
-    nodes.setting(broadcast::REPORT_FILTER, filter);
+    nodes.setting(broadcast::REPORT_FILTER, shown.report.filter.to_string());
 }
 
 fn progress(nodes: &mut Nodes, view: &DeviceView) {
