@@ -3,7 +3,9 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`model`] | a campaign and its window |
+//! | [`admission`] | which signed documents make a campaign here |
 //! | [`rollout`] | what to do next, as a pure function of stored state |
 
+pub mod admission;
 pub mod model;
 pub mod rollout;

@@ -1,5 +1,6 @@
 //! The management server: enrolment, arming, campaigns, results.
 
+pub mod app;
 pub mod arming;
 pub mod campaign;
 pub mod engine;

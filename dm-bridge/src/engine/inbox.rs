@@ -15,7 +15,7 @@ use proto::{
 use super::{
     Desk, Limits,
     command::{Fact, Need, Planned, Purpose},
-    session::{Chance, DmSession, Stage, update},
+    session::{Chance, DmSession, Stage, fresh_correlator, update},
 };
 use crate::{
     fleet::arming::{Arming, ArmingPhase},
@@ -312,19 +312,13 @@ fn settle_exec(
     if let Some((device, attempt)) = again
         && attempt <= limits.attempts
     {
-        let correlator = correlator(chance());
+        let correlator = fresh_correlator(chance);
         desk.armings.push(Arming::pending(device, campaign, attempt, correlator, now));
     }
 }
 
 /// What a 1.0 client without our scheme may answer to an Exec instead of alerting it.
 const BAD_URL: StatusCode = StatusCode(411);
-
-/// Returns the text form of a correlator.
-#[must_use]
-pub(crate) fn correlator(octets: [u8; 16]) -> proto::ids::Correlator {
-    proto::ids::Correlator(octets.iter().map(|octet| format!("{octet:02x}")).collect())
-}
 
 /// Shortens a text from outside and drops what would break a line.
 fn clip(text: &str, limit: usize) -> String {

@@ -25,7 +25,7 @@ use proto::{
         },
         xml,
     },
-    ids::CampaignId,
+    ids::{CampaignId, Correlator},
     time::Utc,
 };
 
@@ -44,6 +44,11 @@ use crate::{
 
 /// Sixteen octets that were never used before, each time it is called.
 pub type Chance<'a> = &'a mut dyn FnMut() -> [u8; 16];
+
+/// Returns a correlator that no attempt has.
+pub fn fresh_correlator(chance: Chance<'_>) -> Correlator {
+    Correlator(chance().iter().map(|octet| format!("{octet:02x}")).collect())
+}
 
 /// What the first message of a peer leads to.
 #[derive(Debug, Clone)]

@@ -1,0 +1,218 @@
+//! Devices: enrol and show.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use proto::{
+    dm::auth::Secret,
+    ids::{ClassId, DeviceId, VendorId},
+    time::Utc,
+};
+use serde::Serialize;
+
+use super::{AppError, PlainHttp, check_url};
+use crate::fleet::{
+    audit::{Actor, Audit},
+    device::{DEFAULT_FUMO_OBJECT, Device, DeviceAuth, Nonce},
+    store::{FleetStore, StoreError},
+};
+
+/// What the desk says about a device that it enrols.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Enrolment {
+    /// Its `./DevInfo/DevId`.
+    pub id: DeviceId,
+    /// Maker.
+    pub manufacturer: String,
+    /// Model.
+    pub model: String,
+    /// Vendor that manifests name.
+    pub vendor: VendorId,
+    /// Class that manifests name.
+    pub class: ClassId,
+    /// Where it reaches this server.
+    pub url: String,
+}
+
+/// What chance gives a device at its enrolment.
+#[derive(Clone, Copy)]
+pub struct FreshSecrets {
+    /// Becomes its password.
+    pub password: [u8; 32],
+    /// The nonce of its first session.
+    pub nonce: [u8; 16],
+}
+
+/// Name of this server as devices know it.
+pub const SERVER_ID: &str = "fumocast";
+
+/// Enrols a device; returns its configuration, which holds its password in the clear.
+///
+/// # Errors
+///
+/// [`AppError::Conflict`] when it is enrolled already.
+pub async fn enrol(
+    store: &dyn FleetStore,
+    now: Utc,
+    enrolment: Enrolment,
+    secrets: FreshSecrets,
+) -> Result<String, AppError> {
+    // The device decides whether it takes a plain URL beyond its own machine.
+    check_url(&enrolment.url, PlainHttp::Anywhere)?;
+    let user = enrolment.id.as_str().to_owned();
+    let password = BASE64_STANDARD.encode(secrets.password);
+    let device = Device {
+        id: enrolment.id,
+        version: 0,
+        manufacturer: enrolment.manufacturer,
+        model: enrolment.model,
+        vendor: enrolment.vendor,
+        class: enrolment.class,
+        url: enrolment.url,
+        object: DEFAULT_FUMO_OBJECT.to_owned(),
+        auth: DeviceAuth {
+            secret: Secret::new(&user, &password),
+            user,
+            next_nonce: Some(Nonce(secrets.nonce)),
+            challenge: None,
+            failures: 0,
+            failing_since: Utc(0),
+        },
+        firmware_version: None,
+        enrolled: now,
+        last_seen: None,
+    };
+    let settings = settings(&device, password, secrets.nonce)?;
+    let audit = Audit {
+        actor: Actor::Operator,
+        action: "device.enrol",
+        subject: device.id.as_str().to_owned(),
+        detail: format!("vendor {} class {}", device.vendor, device.class),
+    };
+    let taken = format!("device {} is enrolled already", device.id.as_str());
+    match store.apply(now, audit, vec![device.into()]).await {
+        Ok(()) => Ok(settings),
+        Err(StoreError::Conflict(_)) => Err(AppError::Conflict(taken)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Returns a device.
+///
+/// # Errors
+///
+/// [`AppError::NotFound`] when it is not enrolled.
+pub async fn show(store: &dyn FleetStore, id: &DeviceId) -> Result<Device, AppError> {
+    let missing = || AppError::NotFound { what: "device", name: id.as_str().to_owned() };
+    store.device(id).await?.ok_or_else(missing)
+}
+
+#[derive(Serialize)]
+struct Settings<'a> {
+    device: DeviceSettings<'a>,
+    server: ServerSettings<'a>,
+    fumo: FumoSettings<'a>,
+}
+
+#[derive(Serialize)]
+struct DeviceSettings<'a> {
+    id: &'a str,
+    manufacturer: &'a str,
+    model: &'a str,
+    vendor_id: String,
+    class_id: String,
+}
+
+#[derive(Serialize)]
+struct ServerSettings<'a> {
+    url: &'a str,
+    server_id: &'a str,
+    user: &'a str,
+    password: String,
+    nonce: String,
+}
+
+#[derive(Serialize)]
+struct FumoSettings<'a> {
+    object: &'a str,
+}
+
+fn settings(device: &Device, password: String, nonce: [u8; 16]) -> Result<String, AppError> {
+    let settings = Settings {
+        device: DeviceSettings {
+            id: device.id.as_str(),
+            manufacturer: &device.manufacturer,
+            model: &device.model,
+            vendor_id: device.vendor.to_string(),
+            class_id: device.class.to_string(),
+        },
+        server: ServerSettings {
+            url: &device.url,
+            server_id: SERVER_ID,
+            user: &device.auth.user,
+            password,
+            nonce: BASE64_STANDARD.encode(nonce),
+        },
+        fumo: FumoSettings { object: &device.object },
+    };
+    toml::to_string(&settings)
+        .map_err(|error| AppError::Configuration(format!("cannot write the settings: {error}")))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::fleet::memory::MemoryStore;
+
+    /// Returns what enrols a device of vendor 1 and class 2.
+    pub(crate) fn enrolment(name: &str) -> Enrolment {
+        Enrolment {
+            id: name.parse().unwrap(),
+            manufacturer: "fumocast".to_owned(),
+            model: "lab".to_owned(),
+            vendor: VendorId([1; 16]),
+            class: ClassId([2; 16]),
+            url: "http://127.0.0.1:8080/dm".to_owned(),
+        }
+    }
+
+    pub(crate) const SECRETS: FreshSecrets = FreshSecrets { password: [3; 32], nonce: [4; 16] };
+
+    #[tokio::test]
+    async fn the_settings_of_a_device_match_what_the_server_keeps() {
+        let store = MemoryStore::default();
+        let text = enrol(&store, Utc(5), enrolment("LAB-0001"), SECRETS).await.unwrap();
+        let settings: toml::Table = text.parse().unwrap();
+        let server = settings["server"].as_table().unwrap();
+        let password = server["password"].as_str().unwrap();
+        let device = show(&store, &"LAB-0001".parse().unwrap()).await.unwrap();
+        assert_eq!(device.auth.secret, Secret::new("LAB-0001", password));
+        assert_eq!(server["nonce"].as_str().unwrap(), BASE64_STANDARD.encode([4; 16]));
+        assert_eq!(settings["device"]["vendor_id"].as_str().unwrap(), "01".repeat(16));
+        assert_eq!(settings["fumo"]["object"].as_str().unwrap(), "./FwUpdate/Main");
+    }
+
+    #[tokio::test]
+    async fn a_device_is_enrolled_once() {
+        let store = MemoryStore::default();
+        enrol(&store, Utc(5), enrolment("a"), SECRETS).await.unwrap();
+        let again = enrol(&store, Utc(6), enrolment("a"), SECRETS).await.unwrap_err();
+        assert_eq!(again.exit_code(), 7);
+    }
+
+    #[tokio::test]
+    async fn a_device_that_nobody_enrolled_is_not_found() {
+        let store = MemoryStore::default();
+        let missing = show(&store, &"x".parse().unwrap()).await.unwrap_err();
+        assert_eq!(missing.exit_code(), 6);
+        assert_eq!(missing.to_string(), "device x does not exist");
+    }
+
+    #[tokio::test]
+    async fn no_secret_reaches_the_audit_log() {
+        let store = MemoryStore::default();
+        let text = enrol(&store, Utc(5), enrolment("a"), SECRETS).await.unwrap();
+        let settings: toml::Table = text.parse().unwrap();
+        let password = settings["server"]["password"].as_str().unwrap().to_owned();
+        let log = format!("{:?}", store.audit_tail(9).await.unwrap());
+        assert!(!log.contains(&password));
+    }
+}
