@@ -1,3 +1,4 @@
-//! Proof: the lab and the helpers of the test families.
+//! Proof: the lab, the rules of the house, and the helpers of the test families.
 
 pub mod schema;
+pub mod tidy;

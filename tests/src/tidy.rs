@@ -1,0 +1,56 @@
+//! The rules of the house that a compiler does not check.
+//!
+//! | module | checks |
+//! | --- | --- |
+//! | [`source`] | finds the files; blanks comments, strings and test items, so that rules see code alone |
+//! | [`arrows`] | who may know whom |
+//! | [`habits`] | file length, unwrap, unfinished work, module layout |
+//! | [`ledger`] | every claim of a standard has a rule, a test and a line in the ledger |
+//! | [`readme`] | every path that the README names exists, every command that it shows is run |
+//!
+//! A rule takes files and returns [`Finding`]s, so that each can be shown a planted fault.
+
+use std::fmt;
+
+pub mod arrows;
+pub mod habits;
+pub mod ledger;
+pub mod readme;
+pub mod source;
+
+pub use source::{SourceFile, workspace_dir, workspace_sources};
+
+/// One place that breaks a rule.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Finding {
+    /// File, from the top of the repository.
+    pub path: String,
+    /// Line, from 1; 0: the file as a whole.
+    pub line: usize,
+    /// What is wrong, and what would be right.
+    pub what: String,
+}
+
+impl Finding {
+    /// Returns a finding on one line.
+    pub fn new(path: &str, line: usize, what: impl Into<String>) -> Self {
+        Self { path: path.to_owned(), line, what: what.into() }
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}:{}: {}", self.path, self.line, self.what)
+    }
+}
+
+/// Panics with all findings, one to a line.
+///
+/// # Panics
+///
+/// When there is one.
+pub fn assert_clean(mut findings: Vec<Finding>) {
+    findings.sort();
+    let lines: Vec<_> = findings.iter().map(ToString::to_string).collect();
+    assert!(lines.is_empty(), "{} finding(s):\n{}", lines.len(), lines.join("\n"));
+}

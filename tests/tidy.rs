@@ -1,0 +1,60 @@
+//! The house is as it is drawn; the rules themselves live in `fumocast_tests::tidy`.
+
+use std::fs;
+
+use fumocast_tests::tidy::{
+    self, SourceFile, arrows, assert_clean, habits, source::PACKAGES, workspace_dir,
+};
+
+#[test]
+fn modules_inside_proto_follow_the_arrows() {
+    assert_clean(arrows::inside_proto(&sources()));
+}
+
+#[test]
+fn programs_do_not_know_one_another() {
+    let mut findings = arrows::between_packages(&sources());
+    for package in PACKAGES {
+        let path = workspace_dir().join(package).join("Cargo.toml");
+        findings.extend(arrows::dependencies(package, &fs::read_to_string(path).unwrap()));
+    }
+    assert_clean(findings);
+}
+
+#[test]
+fn only_shells_touch_the_machine() {
+    assert_clean(arrows::machine(&sources()));
+}
+
+#[test]
+fn cores_do_not_reach_up_to_their_shells() {
+    assert_clean(arrows::cores_below_shells(&sources()));
+}
+
+#[test]
+fn flute_and_dm_meet_in_arming_and_agent_alone() {
+    assert_clean(arrows::flute_and_dm(&sources()));
+}
+
+#[test]
+fn crates_behind_a_door_stay_there() {
+    assert_clean(arrows::fences(&sources()));
+}
+
+#[test]
+fn files_are_short_and_named_after_their_modules() {
+    let sources = sources();
+    assert_clean(habits::length(&sources));
+    assert_clean(habits::layout(&sources));
+}
+
+#[test]
+fn nothing_unwraps_and_nothing_is_left_undone() {
+    assert_clean(habits::finished(&sources()));
+}
+
+fn sources() -> Vec<SourceFile> {
+    let sources = tidy::workspace_sources().expect("the sources are readable");
+    assert!(sources.len() > 50, "only {} files were found", sources.len());
+    sources
+}
