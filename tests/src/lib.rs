@@ -1,4 +1,5 @@
 //! Proof: the lab, the rules of the house, and the helpers of the test families.
 
+pub mod lab;
 pub mod schema;
 pub mod tidy;
