@@ -13,6 +13,9 @@ use proto::{
 use super::session::Outgoing;
 use crate::dm::{Device, tree::Tree};
 
+/// Octets of data that the results of one Get may have: they cannot be split over messages.
+const MAX_RESULTS: usize = 32 * 1024;
+
 /// Runs commands in their order.
 pub(super) struct Executor<'a> {
     now: Now,
@@ -103,15 +106,20 @@ impl<'a> Executor<'a> {
     }
 
     fn get(&mut self, get: &Manage) -> StatusCode {
-        let read = |item: &Item| {
+        let mut room = MAX_RESULTS;
+        let mut read = |item: &Item| {
             let uri = item.target_uri().ok_or(StatusCode::INCOMPLETE)?;
-            self.tree.get(self.device, uri)
+            let found = self.tree.get(self.device, uri)?;
+            let size = uri.len() + found.data.as_ref().map_or(0, String::len);
+            room = room.checked_sub(size).ok_or(StatusCode::TOO_LARGE)?;
+            Ok(found)
         };
-        let found: Vec<_> = get.items.iter().map(read).collect();
-        let codes: Vec<_> = found
-            .iter()
-            .map(|found| found.as_ref().err().copied().unwrap_or(StatusCode::OK))
-            .collect();
+        let found: Vec<Result<Item, StatusCode>> = get.items.iter().map(&mut read).collect();
+        let code_of = |found: &Result<Item, StatusCode>| match found {
+            Ok(_) => StatusCode::OK,
+            Err(refusal) => *refusal,
+        };
+        let codes: Vec<_> = found.iter().map(code_of).collect();
         let code = self.statuses(get, Verb::Get, &codes);
         let items: Vec<Item> = found.into_iter().flatten().collect();
         if !items.is_empty() {

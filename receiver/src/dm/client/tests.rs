@@ -635,6 +635,18 @@ fn items_that_fare_differently_get_a_status_each() {
 }
 
 #[test]
+fn a_get_that_asks_for_too_much_is_cut_short() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    let line = "u".repeat(500);
+    let sessions = replace(3, "Ext/Broadcast/Sessions", &vec![line; 16].join("\n"));
+    let uris = ["./FwUpdate/Main/Ext/Broadcast/Sessions"; 5];
+    let question = talk.reply(StatusCode::AUTHENTICATED, vec![sessions, get(4, &uris)]);
+    talk.hear_more(&question);
+    assert_eq!(talk.results().len(), 4);
+    assert_eq!(talk.statuses().last(), Some(&(Verb::Get, 413)));
+}
+
+#[test]
 fn optional_features_are_declined() {
     let mut talk = Talk::begin(FakeDevice::default());
     let mut item = Item::text("./FwUpdate/Main/DownloadAndUpdate/PkgURL", URL);
