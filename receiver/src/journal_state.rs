@@ -66,6 +66,9 @@ pub struct JournalState {
     /// Result code of the operation, once it has one.
     #[prost(uint32, optional, tag = "18")]
     pub result: Option<u32>,
+    /// The boot in which the installer asked for another one; the version counts after it.
+    #[prost(string, optional, tag = "19")]
+    pub reboot_of: Option<String>,
 }
 
 /// The last campaign accepted for a class.
@@ -99,7 +102,8 @@ pub struct InstalledManifest {
     pub manifest_sha256: Vec<u8>,
 }
 
-/// What the device is armed with. The envelopes lie in files of their own, synced before.
+/// What the device is armed with. Envelopes and plan header lie in files of their own, named by
+/// these digests and synced before.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct Pin {
     /// The campaign's identifier, 16 octets.
@@ -111,18 +115,12 @@ pub struct Pin {
     /// H(manifest payload).
     #[prost(bytes = "vec", tag = "3")]
     pub manifest_sha256: Vec<u8>,
-    /// File of the campaign's envelope.
-    #[prost(string, tag = "4")]
-    pub campaign_file: String,
-    /// File of the manifest's envelope.
-    #[prost(string, tag = "5")]
-    pub manifest_file: String,
-    /// Files of the plan headers that are known, by component.
-    #[prost(btree_map = "uint32, string", tag = "6")]
-    pub plan_header_files: std::collections::BTreeMap<u32, String>,
-    /// The only component to take; absent: all.
-    #[prost(uint32, optional, tag = "7")]
+    /// The component to take.
+    #[prost(uint32, optional, tag = "4")]
     pub component: Option<u32>,
+    /// H("fcplan1" ‖ plan header), when the header came with the arming.
+    #[prost(bytes = "vec", optional, tag = "5")]
+    pub plan_header_sha256: Option<Vec<u8>>,
 }
 
 /// A window and its channel.
@@ -148,20 +146,17 @@ pub struct TuneInRecord {
     pub closes_boot_ms: u64,
 }
 
-/// How and when the result is reported.
+/// How and when the result is to be reported; the slot is chosen when there is a result.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ReportSlot {
-    /// When the report is due, in UTC seconds: chosen once and kept.
-    #[prost(uint64, optional, tag = "1")]
-    pub due_utc: Option<u64>,
     /// Span over which devices spread their reports, in seconds.
-    #[prost(uint32, tag = "2")]
+    #[prost(uint32, tag = "1")]
     pub spread_seconds: u32,
     /// Not before this moment, in UTC seconds.
-    #[prost(uint64, optional, tag = "3")]
+    #[prost(uint64, optional, tag = "2")]
     pub not_before_utc: Option<u64>,
     /// Which devices report: `all`, `failures` or `sample N/M`.
-    #[prost(string, tag = "4")]
+    #[prost(string, tag = "3")]
     pub filter: String,
 }
 
@@ -268,10 +263,8 @@ mod tests {
                 campaign_id: id(),
                 campaign_sha256: hash(),
                 manifest_sha256: hash(),
-                campaign_file: name(),
-                manifest_file: name(),
-                plan_header_files: (0..16).map(|component| (component, name())).collect(),
                 component: Some(255),
+                plan_header_sha256: Some(hash()),
             }),
             tune_ins: vec![
                 TuneInRecord {
@@ -288,7 +281,6 @@ mod tests {
             operation: word(),
             suspend_reasons: vec![word(); 8],
             report: Some(ReportSlot {
-                due_utc: Some(u64::MAX),
                 spread_seconds: u32::MAX,
                 not_before_utc: Some(u64::MAX),
                 filter: word(),
@@ -311,6 +303,7 @@ mod tests {
             dm_nonce: hash(),
             expected_version: Some(name()),
             result: Some(599),
+            reboot_of: Some(name()),
         };
         let image = JournalImage { generation: 1, body };
         let octets = image.emit().unwrap();

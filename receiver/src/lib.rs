@@ -1,8 +1,37 @@
 //! The device agent: tuner, symbol store, verifier, DM client.
+//!
+//! ```text
+//! datagram ─► agent ─► object ─► symbols ─► decode ─► image ─► installer
+//!               ▲        │ tables, pending: what a symbol must hash to
+//! DM message ─► dm ──────┘ acceptance: what the device is armed with
+//! ```
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`agent`] | the device as a whole: every input, every effect, in one order |
+//! | [`acceptance`] | whether the device takes a campaign |
+//! | [`tuner`] | windows to joined channels |
+//! | [`object`], [`tables`], [`pending`], [`authenticity`] | packets to verified symbols |
+//! | [`symbols`], [`journal_state`] | what survives a power cut |
+//! | [`decode`] | blocks, off the network path |
+//! | [`dm`] | the DM session, the tree, reports |
+//! | [`installer`] | the hand-off contract |
+//! | [`stats`], [`chance`] | counters; chance as an argument |
+//! | [`shell`] | sockets, files, clocks, threads |
 
+pub mod acceptance;
+pub mod agent;
+pub mod authenticity;
+pub mod chance;
 pub mod config;
 pub mod decode;
 pub mod dm;
+pub mod installer;
 pub mod journal_state;
+pub mod object;
+pub mod pending;
 pub mod shell;
+pub mod stats;
 pub mod symbols;
+pub mod tables;
+pub mod tuner;

@@ -1,0 +1,308 @@
+//! Whether the device takes a campaign: every check between the octets that a DM session wrote and
+//! the pin in the journal, in their order.
+//!
+//! Pure: what the device remembers and what it can bear are arguments.
+
+use std::fmt;
+
+use proto::{
+    crypto::Digest,
+    dm::fumo::ResultCode,
+    ids::{CampaignId, ClassId, ComponentId, VendorId},
+    time::Utc,
+    trust::{
+        Campaign, Component, ComponentEncoding, Manifest, PlannedObject, Root, TrustError, Verified,
+    },
+    tune_in::{TuneIn, Window},
+};
+
+use crate::symbols::ObjectLayout;
+
+/// What the device is, as enrolled.
+#[derive(Debug, Clone, Copy)]
+pub struct Kind {
+    /// Whose device it is.
+    pub vendor: VendorId,
+    /// Which firmware it takes.
+    pub class: ClassId,
+}
+
+/// What the device can bear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Source symbols of a block, 1..=56,403.
+    pub max_block_symbols: u32,
+    /// Octets that the decoder may take.
+    pub max_memory_bytes: u64,
+    /// Octets that one reception may take on disk.
+    pub max_storage_bytes: u64,
+    /// Octets of an image.
+    pub max_image_bytes: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_block_symbols: 8192,
+            max_memory_bytes: 128 << 20,
+            max_storage_bytes: 6 << 30,
+            max_image_bytes: 2 << 30,
+        }
+    }
+}
+
+/// What the device remembers of campaigns before.
+#[derive(Debug, Clone, Default)]
+pub struct History {
+    /// Sequence and digest of the last campaign accepted.
+    pub accepted: Option<(u64, Digest)>,
+    /// Sequence and digest of the manifest whose firmware was confirmed last.
+    pub installed: Option<(u64, Digest)>,
+    /// No manifest below this sequence.
+    pub floor: u64,
+    /// Campaigns that ended with success.
+    pub finished: Vec<CampaignId>,
+    /// The lower bound of the time.
+    pub t_min: Utc,
+}
+
+/// What a DM session wrote.
+#[derive(Debug, Clone)]
+pub struct Offer<'a> {
+    /// The campaign's envelope.
+    pub campaign: &'a [u8],
+    /// The manifest's envelope.
+    pub manifest: &'a [u8],
+    /// Where and when to listen, at least one.
+    pub windows: Vec<(TuneIn, Window)>,
+}
+
+/// A campaign that the device takes.
+#[derive(Debug, Clone)]
+pub struct Accepted {
+    /// The campaign.
+    pub campaign: Verified<Campaign>,
+    /// Its manifest.
+    pub manifest: Verified<Manifest>,
+    /// The one object to receive.
+    pub object: PlannedObject,
+}
+
+/// What the device answers to an offer that it does not refuse.
+#[derive(Debug, Clone)]
+pub enum Verdict {
+    /// It takes the campaign.
+    Accepted(Box<Accepted>),
+    /// The very package is installed already.
+    AlreadyInstalled(CampaignId),
+}
+
+/// Why the device does not take a campaign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What is reported.
+    pub result: ResultCode,
+    /// The class of the reason, a word for `Reasons`.
+    pub reason: &'static str,
+    /// What was found, for the device's own log.
+    pub detail: String,
+}
+
+impl Refusal {
+    fn new(result: ResultCode, reason: &'static str, detail: impl fmt::Display) -> Self {
+        Self { result, reason, detail: detail.to_string() }
+    }
+
+    fn limits(detail: impl fmt::Display) -> Self {
+        Self::new(ResultCode::REFUSED, "limits", detail)
+    }
+}
+
+impl From<TrustError> for Refusal {
+    fn from(error: TrustError) -> Self {
+        match &error {
+            TrustError::Threshold { .. } => {
+                Self::new(ResultCode::BAD_SIGNATURE, "signature", error)
+            }
+            TrustError::Malformed(_) => Self::new(ResultCode::BAD_SIGNATURE, "malformed", error),
+            TrustError::NotUnderstood { .. } => {
+                Self::new(ResultCode::NOT_ACCEPTABLE, "not-understood", error)
+            }
+            TrustError::Mismatch { .. } => Self::new(ResultCode::REFUSED, "mismatch", error),
+            TrustError::Generation { .. } => Self::new(ResultCode::REFUSED, "generation", error),
+        }
+    }
+}
+
+/// Judges an offer.
+///
+/// # Errors
+///
+/// The first [`Refusal`] in the order of the checks.
+pub fn judge(
+    root: &Verified<Root>,
+    kind: Kind,
+    history: &History,
+    limits: &Limits,
+    offer: &Offer<'_>,
+) -> Result<Verdict, Refusal> {
+    let campaign = Campaign::verify(root, offer.campaign)?;
+    let manifest = Manifest::verify(root, offer.manifest)?;
+    check_sequence(root, history, &campaign)?;
+    check_expiry(history.t_min, &campaign, &manifest)?;
+    let objects = campaign.planned_objects(&manifest)?;
+    if manifest.vendor != kind.vendor || !manifest.classes.contains(&kind.class) {
+        let detail = "the manifest is for another vendor or class";
+        return Err(Refusal::new(ResultCode::MISMATCH, "class", detail));
+    }
+    if history.installed.is_some_and(|(_, digest)| digest == manifest.digest()) {
+        return Ok(Verdict::AlreadyInstalled(campaign.id));
+    }
+    check_rollback(root, history, &campaign, &manifest)?;
+    let object = chosen_object(&objects, &offer.windows)?;
+    let component = manifest.component(object.component);
+    check_component(limits, component, &object)?;
+    for (tune_in, window) in &offer.windows {
+        check_tune_in(&campaign, tune_in, *window)?;
+    }
+    Ok(Verdict::Accepted(Box::new(Accepted { campaign, manifest, object })))
+}
+
+/// A campaign is newer than the last one, or it is the last one.
+fn check_sequence(
+    root: &Root,
+    history: &History,
+    campaign: &Verified<Campaign>,
+) -> Result<(), Refusal> {
+    let refused = |detail: String| Err(Refusal::new(ResultCode::REFUSED, "rollback", detail));
+    if campaign.sequence < root.sequence_floor {
+        return refused(format!("campaign sequence {} is below the floor", campaign.sequence));
+    }
+    match history.accepted {
+        Some((last, digest)) if campaign.sequence == last && campaign.digest() != digest => {
+            refused(format!("another campaign with sequence {last} was accepted before"))
+        }
+        Some((last, _)) if campaign.sequence < last => {
+            refused(format!("campaign sequence {} is below {last}", campaign.sequence))
+        }
+        Some(_) | None => Ok(()),
+    }
+}
+
+fn check_expiry(t_min: Utc, campaign: &Campaign, manifest: &Manifest) -> Result<(), Refusal> {
+    let expired = |what: &str, expires: Utc| {
+        let detail = format!("the {what} expired at {expires}, it is {t_min} at least");
+        Err(Refusal::new(ResultCode::REFUSED, "freeze", detail))
+    };
+    if t_min > campaign.expires {
+        return expired("campaign", campaign.expires);
+    }
+    if t_min > manifest.expires {
+        return expired("manifest", manifest.expires);
+    }
+    Ok(())
+}
+
+fn check_rollback(
+    root: &Root,
+    history: &History,
+    campaign: &Campaign,
+    manifest: &Manifest,
+) -> Result<(), Refusal> {
+    let refused = |detail: String| Err(Refusal::new(ResultCode::REFUSED, "rollback", detail));
+    if history.finished.contains(&campaign.id) {
+        return refused(format!("campaign {} is done", campaign.id));
+    }
+    let floor = history.floor.max(root.sequence_floor);
+    if manifest.sequence < floor {
+        return refused(format!("manifest sequence {} is below {floor}", manifest.sequence));
+    }
+    match history.installed {
+        Some((installed, _)) if manifest.sequence <= installed => refused(format!(
+            "manifest sequence {} is not above {installed}, which is installed",
+            manifest.sequence
+        )),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// One object at a time: the one that the tune-in names, or the only one that there is.
+fn chosen_object(
+    objects: &[PlannedObject],
+    windows: &[(TuneIn, Window)],
+) -> Result<PlannedObject, Refusal> {
+    let mut named = windows.iter().map(|(tune_in, _)| tune_in.component);
+    let first: Option<ComponentId> = named.next().flatten();
+    if named.any(|component| component != first) {
+        return Err(Refusal::limits("the tune-ins name different components"));
+    }
+    match (first, objects) {
+        (Some(id), _) => objects
+            .iter()
+            .find(|object| object.component == id)
+            .copied()
+            .ok_or_else(|| Refusal::limits(format!("the campaign has no component {}", id.0))),
+        (None, [object]) => Ok(*object),
+        (None, _) => {
+            let detail = "the campaign has several components and the tune-in names none";
+            Err(Refusal::new(ResultCode::NOT_ACCEPTABLE, "components", detail))
+        }
+    }
+}
+
+fn check_component(
+    limits: &Limits,
+    component: Option<&Component>,
+    object: &PlannedObject,
+) -> Result<(), Refusal> {
+    if component.is_some_and(|component| component.encoding != ComponentEncoding::None) {
+        let detail = "the component is compressed, which this device does not undo";
+        return Err(Refusal::new(ResultCode::NOT_ACCEPTABLE, "encoding", detail));
+    }
+    let parameters = object.oti.parameters();
+    let symbols = object.oti.partition().largest();
+    if parameters.transfer_length > limits.max_image_bytes {
+        let detail = format!("the image has {} octets", parameters.transfer_length);
+        return Err(Refusal::new(ResultCode::NO_ROOM_TO_DOWNLOAD, "storage", detail));
+    }
+    if symbols > limits.max_block_symbols {
+        return Err(Refusal::limits(format!("a block has {symbols} symbols")));
+    }
+    let memory = decoder_memory_bytes(symbols, parameters.symbol_size);
+    if memory > limits.max_memory_bytes {
+        return Err(Refusal::limits(format!("the decoder needs {memory} octets of memory")));
+    }
+    let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
+    if layout.storage_octets() > limits.max_storage_bytes {
+        let detail = format!("the reception takes {} octets on disk", layout.storage_octets());
+        return Err(Refusal::new(ResultCode::NO_ROOM_TO_DOWNLOAD, "storage", detail));
+    }
+    Ok(())
+}
+
+/// Returns what a decoder of K symbols is expected to take.
+///
+/// # Source
+///
+/// Security facts 4.6: 2 × K × T + 64 octets × K × 64.
+fn decoder_memory_bytes(symbols: u32, symbol_size: u16) -> u64 {
+    2 * u64::from(symbols) * u64::from(symbol_size) + 64 * 64 * u64::from(symbols)
+}
+
+fn check_tune_in(
+    campaign: &Verified<Campaign>,
+    tune_in: &TuneIn,
+    window: Window,
+) -> Result<(), Refusal> {
+    if tune_in.campaign != campaign.id || tune_in.campaign_digest != campaign.digest() {
+        let detail = "the tune-in names another campaign";
+        return Err(Refusal::new(ResultCode::REFUSED, "mismatch", detail));
+    }
+    if !campaign.admits_source(tune_in.source) {
+        return Err(Refusal::limits(format!("{} is no source of the campaign", tune_in.source)));
+    }
+    campaign.check_window(window.opens, window.closes).map_err(Refusal::limits)
+}
+
+#[cfg(test)]
+mod tests;

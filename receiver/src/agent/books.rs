@@ -1,0 +1,453 @@
+//! What the device must not forget, as checked types; the journal holds the same as octets.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    time::Duration,
+};
+
+use proto::{
+    crypto::{Digest, Hash16},
+    dm::fumo::{Operation, Phase, ResultCode},
+    ids::{CampaignId, ClassId, ComponentId, Correlator, Sbn},
+    time::Utc,
+    wire::WireError,
+};
+
+use super::SuspendReason;
+use crate::{
+    acceptance::History,
+    dm::{FinalAlert, ReportFilter, ReportSettings, report::ReportQueue},
+    journal_state::{
+        AcceptedCampaign, InstalledManifest, JournalState, ObjectProgress, Pin, QueuedAlert,
+        ReportSlot, TuneInRecord,
+    },
+};
+
+/// Campaigns that ended with success and are remembered.
+const MAX_FINISHED: usize = 64;
+
+/// What the device must not forget.
+#[derive(Debug, Clone)]
+pub struct Books {
+    /// Where the operation stands.
+    pub phase: Phase,
+    /// Version of the stored root.
+    pub root_version: u64,
+    /// Epoch of the stored root.
+    pub epoch: u32,
+    /// Sequence and digest of the last campaign accepted.
+    pub accepted: Option<(u64, Digest)>,
+    /// The firmware that was confirmed last.
+    pub installed: Option<Installed>,
+    /// Campaigns that ended with success, oldest first.
+    pub finished: VecDeque<CampaignId>,
+    /// What the device is armed with.
+    pub pin: Option<Pinned>,
+    /// Ties the final alert to the Exec.
+    pub correlator: Option<Correlator>,
+    /// What the Exec started.
+    pub operation: Operation,
+    /// Why reception rests.
+    pub suspended: BTreeSet<SuspendReason>,
+    /// When and whether to report.
+    pub report: ReportSettings,
+    /// Results that the server does not have.
+    pub reports: ReportQueue,
+    /// What is solved of the objects that are kept, by object key.
+    pub progress: BTreeMap<Hash16, Solved>,
+    /// The lower bound of the time.
+    pub t_min: Utc,
+    /// The nonce of the next credentials; empty when the server gave none yet.
+    pub nonce: Vec<u8>,
+    /// The version that must be read back.
+    pub expected_version: Option<String>,
+    /// The boot in which the installer asked for another boot.
+    pub reboot_of: Option<String>,
+    /// The last result.
+    pub result: Option<ResultCode>,
+    class: ClassId,
+}
+
+/// The firmware that was confirmed last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Installed {
+    /// Sequence of its manifest.
+    pub sequence: u64,
+    /// No manifest below this sequence.
+    pub floor: u64,
+    /// H(document) of its manifest.
+    pub manifest: Digest,
+}
+
+/// What the device is armed with; the envelopes lie in files named by their digests.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pinned {
+    /// The campaign.
+    pub id: CampaignId,
+    /// H(document) of the campaign.
+    pub campaign: Digest,
+    /// H(document) of the manifest.
+    pub manifest: Digest,
+    /// The component to take.
+    pub component: ComponentId,
+    /// H("fcplan1" ‖ plan header), when the header is stored.
+    pub plan_header: Option<Digest>,
+}
+
+/// What is solved of an object.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Solved {
+    /// Blocks that are synced in the image.
+    pub blocks: BTreeSet<Sbn>,
+    /// Whether the image was read back and is exact.
+    pub verified: bool,
+}
+
+impl Books {
+    /// Returns the books of a device that remembers nothing.
+    #[must_use]
+    pub fn new(class: ClassId) -> Self {
+        Self {
+            phase: Phase::Idle,
+            root_version: 0,
+            epoch: 0,
+            accepted: None,
+            installed: None,
+            finished: VecDeque::new(),
+            pin: None,
+            correlator: None,
+            operation: Operation::DownloadAndUpdate,
+            suspended: BTreeSet::new(),
+            report: ReportSettings::default(),
+            reports: ReportQueue::default(),
+            progress: BTreeMap::new(),
+            t_min: Utc::default(),
+            nonce: Vec::new(),
+            expected_version: None,
+            reboot_of: None,
+            result: None,
+            class,
+        }
+    }
+
+    /// Reads the journal's state.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] that names the field that this program cannot have written.
+    pub fn from_journal(class: ClassId, state: &JournalState) -> Result<Self, WireError> {
+        let mut books = Self::new(class);
+        books.phase = state.phase.parse()?;
+        books.root_version = state.root_version;
+        books.epoch = state.epoch;
+        let ours = |octets: &[u8]| octets == class.0;
+        books.accepted = state
+            .accepted
+            .iter()
+            .find(|entry| ours(&entry.class))
+            .map(|entry| digest(&entry.campaign_sha256).map(|digest| (entry.sequence, digest)))
+            .transpose()?;
+        books.installed = state
+            .installed
+            .iter()
+            .find(|entry| ours(&entry.class))
+            .map(read_installed)
+            .transpose()?;
+        books.finished =
+            state.finished.iter().map(|id| campaign_id(id)).collect::<Result<_, _>>()?;
+        books.pin = state.pin.as_ref().map(read_pin).transpose()?;
+        books.correlator = state.correlator.clone().map(Correlator);
+        books.operation = read_operation(&state.operation)?;
+        books.suspended = state
+            .suspend_reasons
+            .iter()
+            .filter_map(|word| SuspendReason::from_word(word))
+            .collect();
+        books.report = state.report.as_ref().map_or_else(ReportSettings::default, read_report);
+        for alert in &state.alerts {
+            books.reports.push(read_alert(alert)?, Utc::from_seconds(alert.due_utc));
+        }
+        for object in &state.objects {
+            let solved = Solved { blocks: object.done(), verified: object.verified };
+            books.progress.insert(Hash16(fixed(&object.object_key)?), solved);
+        }
+        books.t_min = Utc::from_seconds(state.t_min);
+        books.nonce.clone_from(&state.dm_nonce);
+        books.expected_version.clone_from(&state.expected_version);
+        books.reboot_of.clone_from(&state.reboot_of);
+        books.result = state.result.and_then(|code| u16::try_from(code).ok()).map(ResultCode);
+        Ok(books)
+    }
+
+    /// Returns the journal's state.
+    #[must_use]
+    pub fn to_journal(&self, tune_ins: &[TuneInRecord]) -> JournalState {
+        let class = self.class.0.to_vec();
+        JournalState {
+            phase: self.phase.as_str().to_owned(),
+            root_version: self.root_version,
+            epoch: self.epoch,
+            accepted: self
+                .accepted
+                .map(|(sequence, digest)| AcceptedCampaign {
+                    class: class.clone(),
+                    sequence,
+                    campaign_sha256: digest.0.to_vec(),
+                })
+                .into_iter()
+                .collect(),
+            finished: self.finished.iter().map(|id| id.0.to_vec()).collect(),
+            installed: self
+                .installed
+                .map(|installed| InstalledManifest {
+                    class,
+                    sequence: installed.sequence,
+                    floor: installed.floor,
+                    manifest_sha256: installed.manifest.0.to_vec(),
+                })
+                .into_iter()
+                .collect(),
+            pin: self.pin.as_ref().map(write_pin),
+            tune_ins: tune_ins.to_vec(),
+            correlator: self.correlator.as_ref().map(|correlator| correlator.0.clone()),
+            operation: operation_word(self.operation).to_owned(),
+            suspend_reasons: self.suspended.iter().map(ToString::to_string).collect(),
+            report: Some(write_report(&self.report)),
+            alerts: self
+                .reports
+                .reports()
+                .iter()
+                .map(|queued| write_alert(&queued.alert, queued.due))
+                .collect(),
+            objects: self.progress.iter().map(write_progress).collect(),
+            t_min: self.t_min.seconds(),
+            dm_nonce: self.nonce.clone(),
+            expected_version: self.expected_version.clone(),
+            result: self.result.map(|code| code.0.into()),
+            reboot_of: self.reboot_of.clone(),
+        }
+    }
+
+    /// Returns what the acceptance of a campaign needs to know.
+    #[must_use]
+    pub fn history(&self) -> History {
+        History {
+            accepted: self.accepted,
+            installed: self.installed.map(|installed| (installed.sequence, installed.manifest)),
+            floor: self.installed.map_or(0, |installed| installed.floor),
+            finished: self.finished.iter().copied().collect(),
+            t_min: self.t_min,
+        }
+    }
+
+    /// Remembers a campaign that ended with success.
+    pub fn remember_finished(&mut self, id: CampaignId) {
+        if !self.finished.contains(&id) {
+            self.finished.push_back(id);
+        }
+        while self.finished.len() > MAX_FINISHED {
+            self.finished.pop_front();
+        }
+    }
+}
+
+fn read_installed(entry: &InstalledManifest) -> Result<Installed, WireError> {
+    let manifest = digest(&entry.manifest_sha256)?;
+    Ok(Installed { sequence: entry.sequence, floor: entry.floor, manifest })
+}
+
+fn read_pin(pin: &Pin) -> Result<Pinned, WireError> {
+    let component = pin.component.and_then(|id| u8::try_from(id).ok()).unwrap_or_default();
+    Ok(Pinned {
+        id: campaign_id(&pin.campaign_id)?,
+        campaign: digest(&pin.campaign_sha256)?,
+        manifest: digest(&pin.manifest_sha256)?,
+        component: ComponentId(component),
+        plan_header: pin.plan_header_sha256.as_deref().map(digest).transpose()?,
+    })
+}
+
+fn write_pin(pin: &Pinned) -> Pin {
+    Pin {
+        campaign_id: pin.id.0.to_vec(),
+        campaign_sha256: pin.campaign.0.to_vec(),
+        manifest_sha256: pin.manifest.0.to_vec(),
+        component: Some(pin.component.0.into()),
+        plan_header_sha256: pin.plan_header.map(|digest| digest.0.to_vec()),
+    }
+}
+
+fn read_report(slot: &ReportSlot) -> ReportSettings {
+    let filter = match slot.filter.split_once(' ') {
+        Some(("sample", ratio)) => {
+            let (take, of) = ratio.split_once('/').unwrap_or(("1", "1"));
+            ReportFilter::Sample { take: take.parse().unwrap_or(1), of: of.parse().unwrap_or(1) }
+        }
+        Some(_) | None if slot.filter == "failures" => ReportFilter::Failures,
+        Some(_) | None => ReportFilter::All,
+    };
+    ReportSettings {
+        spread: Duration::from_secs(slot.spread_seconds.into()),
+        not_before: slot.not_before_utc.map(Utc::from_seconds),
+        filter,
+    }
+}
+
+fn write_report(report: &ReportSettings) -> ReportSlot {
+    ReportSlot {
+        spread_seconds: u32::try_from(report.spread.as_secs()).unwrap_or(u32::MAX),
+        not_before_utc: report.not_before.map(Utc::seconds),
+        filter: match report.filter {
+            ReportFilter::All => "all".to_owned(),
+            ReportFilter::Failures => "failures".to_owned(),
+            ReportFilter::Sample { take, of } => format!("sample {take}/{of}"),
+        },
+    }
+}
+
+fn read_alert(alert: &QueuedAlert) -> Result<FinalAlert, WireError> {
+    let campaign =
+        if alert.campaign_id.is_empty() { None } else { Some(campaign_id(&alert.campaign_id)?) };
+    Ok(FinalAlert {
+        correlator: alert.correlator.clone().map(Correlator),
+        operation: read_operation(&alert.operation)?,
+        result: ResultCode(u16::try_from(alert.result).unwrap_or(ResultCode::UNDEFINED.0)),
+        campaign,
+    })
+}
+
+fn write_alert(alert: &FinalAlert, due: Utc) -> QueuedAlert {
+    QueuedAlert {
+        correlator: alert.correlator.as_ref().map(|correlator| correlator.0.clone()),
+        operation: operation_word(alert.operation).to_owned(),
+        result: alert.result.0.into(),
+        campaign_id: alert.campaign.map(|id| id.0.to_vec()).unwrap_or_default(),
+        // Rounded up: a restart must not make a report early.
+        due_utc: due.0.div_ceil(1000),
+    }
+}
+
+fn write_progress((key, solved): (&Hash16, &Solved)) -> ObjectProgress {
+    let mut progress = ObjectProgress {
+        object_key: key.0.to_vec(),
+        blocks_done: Vec::new(),
+        verified: solved.verified,
+    };
+    solved.blocks.iter().for_each(|sbn| progress.mark_done(*sbn));
+    progress
+}
+
+const fn operation_word(operation: Operation) -> &'static str {
+    match operation {
+        Operation::Download => "download",
+        Operation::Update => "update",
+        Operation::DownloadAndUpdate => "download-and-update",
+    }
+}
+
+fn read_operation(word: &str) -> Result<Operation, WireError> {
+    [Operation::Download, Operation::Update, Operation::DownloadAndUpdate]
+        .into_iter()
+        .find(|operation| operation_word(*operation) == word)
+        .ok_or_else(|| WireError::invalid("operation", word, "an operation of FUMO"))
+}
+
+fn fixed<const N: usize>(octets: &[u8]) -> Result<[u8; N], WireError> {
+    octets.try_into().map_err(|_| {
+        WireError::invalid("journal field", format!("{} octets", octets.len()), "its fixed length")
+    })
+}
+
+fn digest(octets: &[u8]) -> Result<Digest, WireError> {
+    fixed(octets).map(Digest)
+}
+
+fn campaign_id(octets: &[u8]) -> Result<CampaignId, WireError> {
+    fixed(octets).map(CampaignId)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn class() -> ClassId {
+        ClassId([2; 16])
+    }
+
+    fn full() -> Books {
+        let mut books = Books {
+            phase: Phase::Receiving,
+            root_version: 3,
+            epoch: 4,
+            accepted: Some((9, Digest([1; 32]))),
+            installed: Some(Installed { sequence: 8, floor: 7, manifest: Digest([2; 32]) }),
+            pin: Some(Pinned {
+                id: CampaignId([3; 16]),
+                campaign: Digest([4; 32]),
+                manifest: Digest([5; 32]),
+                component: ComponentId(6),
+                plan_header: Some(Digest([7; 32])),
+            }),
+            correlator: Some(Correlator("c-1".to_owned())),
+            operation: Operation::Download,
+            suspended: BTreeSet::from([SuspendReason::Battery, SuspendReason::User]),
+            report: ReportSettings {
+                spread: Duration::from_secs(600),
+                not_before: Some(Utc::from_seconds(50)),
+                filter: ReportFilter::Sample { take: 1, of: 20 },
+            },
+            t_min: Utc::from_seconds(1000),
+            nonce: vec![1, 2, 3],
+            expected_version: Some("2.0".to_owned()),
+            reboot_of: Some("boot".to_owned()),
+            result: Some(ResultCode::MISSED),
+            ..Books::new(class())
+        };
+        books.remember_finished(CampaignId([8; 16]));
+        let solved = Solved { blocks: BTreeSet::from([Sbn(0), Sbn(9)]), verified: true };
+        books.progress.insert(Hash16([9; 16]), solved);
+        let alert = FinalAlert {
+            correlator: None,
+            operation: Operation::Update,
+            result: ResultCode::SUCCESS,
+            campaign: Some(CampaignId([3; 16])),
+        };
+        books.reports.push(alert, Utc::from_seconds(2000));
+        books
+    }
+
+    #[test]
+    fn books_are_read_as_they_were_written() {
+        for books in [Books::new(class()), full()] {
+            let state = books.to_journal(&[]);
+            let again = Books::from_journal(class(), &state).unwrap();
+            assert_eq!(again.to_journal(&[]), state);
+            assert_eq!(format!("{again:?}"), format!("{books:?}"));
+        }
+    }
+
+    #[test]
+    fn a_state_that_this_program_cannot_have_written_is_refused() {
+        let with = |change: fn(&mut JournalState)| {
+            let mut state = full().to_journal(&[]);
+            change(&mut state);
+            Books::from_journal(class(), &state)
+        };
+        assert!(with(|_| ()).is_ok());
+        assert!(with(|state| state.phase = "asleep".to_owned()).is_err());
+        assert!(with(|state| state.operation.clear()).is_err());
+        assert!(with(|state| state.finished[0].truncate(15)).is_err());
+        assert!(with(|state| state.objects[0].object_key.push(0)).is_err());
+    }
+
+    #[test]
+    fn the_last_64_finished_campaigns_are_remembered() {
+        let mut books = Books::new(class());
+        for number in 0..=64 {
+            books.remember_finished(CampaignId([number; 16]));
+            books.remember_finished(CampaignId([number; 16]));
+        }
+        assert_eq!(books.finished.len(), 64);
+        assert_eq!(books.finished.front(), Some(&CampaignId([1; 16])));
+    }
+}

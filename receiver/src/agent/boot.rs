@@ -1,0 +1,183 @@
+//! The start: from what the storage holds back to where the device was.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    dm::fumo::{Phase, ResultCode},
+    time::Now,
+    trust::{Campaign, Manifest, Root, TrustError, Verified},
+    wire::WireError,
+};
+use thiserror::Error;
+
+use super::{
+    Agent, Books, Config, Core, Operation, Output, books::Pinned, outputs::Outputs,
+    sessions::Sessions,
+};
+use crate::{
+    acceptance::Accepted,
+    chance::Chance,
+    dm::client::{self, DmClient},
+    journal_state::JournalState,
+    stats::Stats,
+    symbols::{Journaler, ObjectLayout},
+    tuner::Tuner,
+};
+
+/// Name of the file that holds the newest root that came over DM.
+pub(super) const ROOT_FILE: &str = "root.env";
+
+/// What the storage holds when the agent starts.
+#[derive(Debug)]
+pub struct Boot {
+    /// The journal's writer.
+    pub journaler: Journaler,
+    /// The journal's state; `None` on a new device.
+    pub state: Option<JournalState>,
+    /// Small files by name: envelopes and plan headers.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// The envelope of the root that the maker gave.
+    pub factory_root: Vec<u8>,
+    /// Names this boot of the machine.
+    pub boot_id: String,
+    /// A number from the system's generator.
+    pub seed: u64,
+}
+
+/// Why the agent cannot start.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BootError {
+    /// No root can be believed.
+    #[error("the root is not to be believed: {0}")]
+    Root(#[from] TrustError),
+    /// The journal says what this program cannot have written.
+    #[error("the journal is not to be understood: {0}")]
+    Journal(#[from] WireError),
+}
+
+impl Agent {
+    /// Goes on from what the storage holds.
+    ///
+    /// # Errors
+    ///
+    /// [`BootError`] when there is no root to believe or the journal cannot be understood;
+    /// nothing on disk is changed then.
+    pub fn new(now: Now, config: Config, boot: Boot) -> Result<Self, BootError> {
+        let class = config.kind.class;
+        let mut books = match &boot.state {
+            Some(state) => Books::from_journal(class, state)?,
+            None => Books::new(class),
+        };
+        let root = newest_root(&books, &boot)?;
+        (books.root_version, books.epoch) = (root.version, root.epoch);
+        let tune_ins = boot.state.as_ref().map(|state| state.tune_ins.as_slice());
+        let tuner = Tuner::recovered(now, &boot.boot_id, tune_ins.unwrap_or_default());
+        let pin = books.pin.clone();
+        let operation = pin.as_ref().and_then(|pin| pinned_operation(&root, pin, &boot.files));
+        let client = DmClient::new(config.dm.clone(), client::Limits::default());
+        let mut core = Core {
+            config,
+            boot_id: boot.boot_id,
+            root,
+            books,
+            operation,
+            tuner,
+            joined: Vec::new(),
+            sessions: Sessions::new(now.mono),
+            chance: Chance::new(boot.seed),
+            firmware_version: None,
+            stats: Stats::default(),
+            outputs: Outputs::new(boot.journaler),
+            heard: false,
+        };
+        core.resume(now);
+        Ok(Self { client, core })
+    }
+}
+
+impl Core {
+    /// Goes on where the journal says; each step may be the second time that it is taken.
+    fn resume(&mut self, now: Now) {
+        self.outputs.work(Output::ReadVersion);
+        let lost = self.books.pin.is_some() && self.operation.is_none();
+        if lost {
+            tracing::error!("the files of the armed campaign are damaged");
+            self.complete(now, Phase::Failed, ResultCode::UNDEFINED);
+        }
+        match &self.operation {
+            // The answer to `ReadVersion` decides; the image stays until then.
+            Some(_) if self.phase() == Phase::HandedOver => {}
+            Some(operation) => self.outputs.work(Output::Open(operation.layout.clone())),
+            // The power may have gone before the object's directory did.
+            None if self.books.progress.is_empty() => self.outputs.work(Output::KeepOnly(None)),
+            None => {}
+        }
+    }
+}
+
+impl Operation {
+    pub(super) fn new(
+        accepted: Accepted,
+        layout: ObjectLayout,
+        plan_header: Option<Vec<u8>>,
+    ) -> Self {
+        Self {
+            accepted,
+            layout,
+            plan_header,
+            object: None,
+            resumed: 0,
+            heard_session: false,
+            reserved: 0,
+            solved_anew: false,
+        }
+    }
+}
+
+impl Pinned {
+    /// Files are named by our own digests; a name from the network is never one.
+    pub(super) fn campaign_file(&self) -> String {
+        file_name(&self.campaign, "campaign")
+    }
+
+    pub(super) fn manifest_file(&self) -> String {
+        file_name(&self.manifest, "manifest")
+    }
+
+    pub(super) fn plan_header_file(&self) -> Option<String> {
+        self.plan_header.as_ref().map(|digest| file_name(digest, "plan"))
+    }
+}
+
+fn file_name(digest: &proto::crypto::Digest, kind: &str) -> String {
+    let mut name = digest.to_string();
+    name.truncate(16);
+    format!("{name}.{kind}")
+}
+
+/// The root that came last, if it is the one that the journal names; else the maker's.
+fn newest_root(books: &Books, boot: &Boot) -> Result<Verified<Root>, TrustError> {
+    let stored = boot.files.get(ROOT_FILE).and_then(|root| Root::from_factory(root).ok());
+    match stored.filter(|root| root.version == books.root_version) {
+        Some(root) => Ok(root),
+        None => Root::from_factory(&boot.factory_root),
+    }
+}
+
+/// Believes the stored envelopes as if they had just come.
+fn pinned_operation(
+    root: &Verified<Root>,
+    pin: &Pinned,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Option<Operation> {
+    let campaign = Campaign::verify(root, files.get(&pin.campaign_file())?).ok()?;
+    let manifest = Manifest::verify(root, files.get(&pin.manifest_file())?).ok()?;
+    if campaign.digest() != pin.campaign || manifest.digest() != pin.manifest {
+        return None;
+    }
+    let objects = campaign.planned_objects(&manifest).ok()?;
+    let object = objects.into_iter().find(|object| object.component == pin.component)?;
+    let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
+    let plan_header = pin.plan_header_file().and_then(|name| files.get(&name)).cloned();
+    Some(Operation::new(Accepted { campaign, manifest, object }, layout, plan_header))
+}

@@ -1,0 +1,287 @@
+//! What the DM session sees of the agent, and does to it.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    dm::{
+        code::StatusCode,
+        fumo::{Phase, ResultCode},
+    },
+    ids::ComponentId,
+    time::{Now, Utc},
+    trust::{
+        Root,
+        plan::{PlanHeader, plan_root},
+    },
+    tune_in::{TuneIn, Window},
+    wire::WireError,
+};
+
+use super::{Core, Operation, Output, SuspendReason, books::Pinned};
+use crate::{
+    acceptance::{Accepted, Offer, Refusal, Verdict, judge},
+    dm::{ArmRequest, Device, DeviceLimits, DeviceView, FinalAlert},
+    symbols::ObjectLayout,
+    tuner::Tuner,
+};
+
+/// Windows and image servers that one arming may name.
+const MAX_WINDOWS: usize = 16;
+
+impl Device for Core {
+    fn view(&self) -> DeviceView {
+        let object = self.object();
+        let progress = object.map_or(0, |object| {
+            let needed = u64::from(object.log().layout().total_symbols()).max(1);
+            let held = object.log().synced_total().min(needed);
+            u16::try_from(held * 1000 / needed).unwrap_or(1000)
+        });
+        let manifest = self.operation.as_ref().map(|operation| &operation.accepted.manifest);
+        let limits = self.config.limits;
+        DeviceView {
+            firmware_version: self.firmware_version.clone().unwrap_or_default(),
+            phase: self.phase(),
+            data: self.package_data(),
+            reasons: self.reasons(),
+            progress_per_mille: progress,
+            root_version: self.root.version,
+            package_name: self.books.pin.as_ref().map(|pin| pin.id.to_string()),
+            package_version: manifest.map(|manifest| manifest.firmware_version.clone()),
+            limits: DeviceLimits {
+                max_block_symbols: limits.max_block_symbols,
+                max_memory_kib: limits.max_memory_bytes / 1024,
+                max_storage_kib: limits.max_storage_bytes / 1024,
+                encodings: vec!["none".to_owned()],
+            },
+        }
+    }
+
+    fn arm(&mut self, now: Now, request: ArmRequest) {
+        let alert = |result, campaign| FinalAlert {
+            correlator: request.correlator.clone(),
+            operation: request.operation,
+            result,
+            campaign,
+        };
+        let windows = match offered_windows(&request) {
+            Ok(windows) => windows,
+            Err(error) => {
+                tracing::info!(%error, "a tune-in was refused");
+                return self.refuse(now, alert(ResultCode::BAD_URL, None));
+            }
+        };
+        let offer = Offer { campaign: &request.campaign, manifest: &request.manifest, windows };
+        let history = self.books.history();
+        let verdict = judge(&self.root, self.config.kind, &history, &self.config.limits, &offer);
+        let windows = offer.windows;
+        match verdict {
+            Ok(Verdict::AlreadyInstalled(id)) => {
+                self.refuse(now, alert(ResultCode::UP_TO_DATE, Some(id)));
+            }
+            Ok(Verdict::Accepted(accepted)) => self.take_on(now, request, windows, *accepted),
+            Err(Refusal { result, reason, detail }) => {
+                tracing::info!(%result, reason, detail, "a campaign was refused");
+                self.refuse(now, alert(result, None));
+            }
+        }
+    }
+
+    fn refuse(&mut self, now: Now, alert: FinalAlert) {
+        if self.operation.is_none() {
+            self.books.result = Some(alert.result);
+            self.enter(if alert.result.is_success() { Phase::Idle } else { Phase::Refused });
+        }
+        self.books.reports.push(alert, now.utc);
+        self.outputs.mark_changed();
+    }
+
+    fn disarm(&mut self, now: Now) -> StatusCode {
+        if self.phase() == Phase::HandedOver {
+            return StatusCode::FAILED;
+        }
+        if self.operation.is_some() {
+            self.complete(now, Phase::Disarmed, ResultCode::DISARMED);
+        }
+        StatusCode::OK
+    }
+
+    fn suspend(&mut self, now: Now) -> StatusCode {
+        self.suspend_for(now, SuspendReason::Server);
+        StatusCode::OK
+    }
+
+    fn resume(&mut self, now: Now) -> StatusCode {
+        self.resume_from(now, SuspendReason::Server);
+        StatusCode::OK
+    }
+
+    fn offer_root(&mut self, _now: Now, envelope: &[u8]) -> StatusCode {
+        match Root::successor(&self.root, envelope) {
+            Ok(root) => {
+                self.books.root_version = root.version;
+                self.books.epoch = root.epoch;
+                self.root = root;
+                self.outputs
+                    .work(Output::WriteFile(super::boot::ROOT_FILE.to_owned(), envelope.to_vec()));
+                self.outputs.mark_changed();
+                StatusCode::OK
+            }
+            Err(error) => {
+                tracing::info!(%error, "a root was refused");
+                StatusCode::FAILED
+            }
+        }
+    }
+
+    fn due_alerts(&self, now: Now) -> Vec<FinalAlert> {
+        self.books.reports.due(now.utc)
+    }
+
+    fn alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {
+        if !self.books.reports.acknowledge(alert) {
+            return;
+        }
+        self.outputs.mark_changed();
+        // The server knows; the device is free again.
+        if self.books.reports.is_empty() && self.operation.is_none() {
+            self.enter(Phase::Idle);
+        }
+    }
+
+    fn keep_nonce(&mut self, next_nonce: &[u8]) {
+        self.books.nonce = next_nonce.to_vec();
+        self.outputs.mark_changed();
+    }
+
+    fn nonce(&self) -> Vec<u8> {
+        if self.books.nonce.is_empty() {
+            self.config.first_nonce.clone()
+        } else {
+            self.books.nonce.clone()
+        }
+    }
+}
+
+impl Core {
+    /// The last of the checks: what the device is doing already decides what a new arming means.
+    fn take_on(
+        &mut self,
+        now: Now,
+        request: ArmRequest,
+        windows: Vec<(TuneIn, Window)>,
+        accepted: Accepted,
+    ) {
+        let pin = self.books.pin.clone();
+        let same = pin.as_ref().is_some_and(|pin| pin.campaign == accepted.campaign.digest());
+        let late = !matches!(self.phase(), Phase::Armed | Phase::Receiving | Phase::Suspended);
+        match (&self.operation, same) {
+            (Some(_), true) if self.books.correlator == request.correlator => {
+                self.tuner = tuner(now, &request, &windows);
+                self.outputs.mark_changed();
+                self.tune(now);
+            }
+            (Some(running), _)
+                if late || running.accepted.campaign.sequence >= accepted.campaign.sequence =>
+            {
+                let alert = FinalAlert {
+                    correlator: request.correlator,
+                    operation: request.operation,
+                    result: ResultCode::WRONG_STATE,
+                    campaign: Some(accepted.campaign.id),
+                };
+                self.books.reports.push(alert, now.utc);
+                self.outputs.mark_changed();
+            }
+            (Some(_), _) => {
+                self.complete(now, Phase::Disarmed, ResultCode::DISARMED);
+                self.pin(now, request, windows, accepted);
+            }
+            (None, _) => self.pin(now, request, windows, accepted),
+        }
+    }
+
+    /// Everything that a restart needs is in files, and the journal names them, before the 202.
+    fn pin(
+        &mut self,
+        now: Now,
+        request: ArmRequest,
+        windows: Vec<(TuneIn, Window)>,
+        accepted: Accepted,
+    ) {
+        let object = accepted.object;
+        let plan_header = plan_header(request.plan_headers.clone(), object.component)
+            .filter(|header| PlanHeader::parse(header, &object).is_ok());
+        let pinned = Pinned {
+            id: accepted.campaign.id,
+            campaign: accepted.campaign.digest(),
+            manifest: accepted.manifest.digest(),
+            component: object.component,
+            plan_header: plan_header.as_deref().map(plan_root),
+        };
+        for (name, octets) in [
+            (Some(pinned.campaign_file()), Some(&request.campaign)),
+            (Some(pinned.manifest_file()), Some(&request.manifest)),
+            (pinned.plan_header_file(), plan_header.as_ref()),
+        ] {
+            if let (Some(name), Some(octets)) = (name, octets) {
+                self.outputs.work(Output::WriteFile(name, octets.clone()));
+            }
+        }
+        let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
+        self.tuner = tuner(now, &request, &windows);
+        self.books.accepted = Some((accepted.campaign.sequence, accepted.campaign.digest()));
+        self.books.t_min = self.books.t_min.max(accepted.campaign.not_before);
+        self.books.pin = Some(pinned);
+        self.books.correlator = request.correlator;
+        self.books.operation = request.operation;
+        self.books.report = request.report;
+        let longest = std::time::Duration::from_secs(accepted.campaign.report_spread_max_s.into());
+        self.books.report.spread = self.books.report.spread.min(longest);
+        self.books.result = None;
+        self.books.progress.retain(|key, _| *key == object.object_key);
+        self.operation = Some(Operation::new(accepted, layout.clone(), plan_header));
+        self.enter(Phase::Armed);
+        self.outputs.mark_changed();
+        self.outputs.show(Output::KeepOnly(Some(layout.clone())));
+        self.outputs.work(Output::Open(layout));
+    }
+}
+
+fn plan_header(
+    mut headers: BTreeMap<ComponentId, Vec<u8>>,
+    component: ComponentId,
+) -> Option<Vec<u8>> {
+    headers.remove(&component)
+}
+
+fn tuner(now: Now, request: &ArmRequest, windows: &[(TuneIn, Window)]) -> Tuner {
+    Tuner::new(now, request.server_now.unwrap_or(now.utc), windows)
+}
+
+/// Reads the tune-in URL with its window, and the further lines `URL opens closes`.
+fn offered_windows(request: &ArmRequest) -> Result<Vec<(TuneIn, Window)>, WireError> {
+    let missing = |field| WireError::invalid(field, "missing", "decimal UTC seconds");
+    let opens = request.opens.ok_or_else(|| missing("Opens"))?;
+    let closes = request.closes.ok_or_else(|| missing("Closes"))?;
+    let mut windows = vec![(request.url.parse()?, Window { opens, closes })];
+    if request.sessions.len() >= MAX_WINDOWS {
+        let found = request.sessions.len().to_string();
+        return Err(WireError::invalid("Sessions", found, "at most 15 further windows"));
+    }
+    for line in &request.sessions {
+        let mut words = line.split(' ');
+        let (Some(url), Some(opens), Some(closes), None) =
+            (words.next(), words.next(), words.next(), words.next())
+        else {
+            return Err(WireError::invalid("Sessions", line, "URL opens closes"));
+        };
+        let at = |field, text: &str| {
+            text.parse()
+                .map(Utc::from_seconds)
+                .map_err(|_| WireError::invalid(field, text, "decimal UTC seconds"))
+        };
+        let window = Window { opens: at("opens", opens)?, closes: at("closes", closes)? };
+        windows.push((url.parse()?, window));
+    }
+    Ok(windows)
+}

@@ -1,0 +1,118 @@
+//! When the next DM session takes place.
+
+use std::time::Duration;
+
+use proto::time::{Mono, Now};
+
+use super::{Agent, Core, Output};
+use crate::dm::{
+    backoff::Backoff,
+    client::{SessionOutcome, Step, Trigger},
+};
+
+/// When the device talks to the server next: asked for, due by the clock, or after a back-off.
+#[derive(Debug)]
+pub(super) struct Sessions {
+    next: Mono,
+    backoff: Backoff,
+    /// Whether a session was asked for while one was going on.
+    again: bool,
+}
+
+impl Sessions {
+    /// The first session takes place at once.
+    pub(super) fn new(now: Mono) -> Self {
+        Self { next: now, backoff: Backoff::default(), again: false }
+    }
+
+    pub(super) const fn next(&self) -> Mono {
+        self.next
+    }
+
+    /// Returns whether the last session failed: a report that is due waits for the back-off then.
+    pub(super) const fn is_backing_off(&self) -> bool {
+        self.backoff.failures() > 0
+    }
+
+    /// A person or the device itself wants one.
+    pub(super) fn ask(&mut self, now: Mono) {
+        self.next = now;
+        self.again = true;
+        self.backoff.succeeded();
+    }
+
+    pub(super) const fn started(&mut self) {
+        self.again = false;
+        self.next = Mono(u64::MAX);
+    }
+
+    pub(super) fn succeeded(&mut self, now: Mono, check_in: Duration) {
+        self.backoff.succeeded();
+        self.next = if std::mem::take(&mut self.again) { now } else { now + check_in };
+    }
+
+    pub(super) fn failed(&mut self, now: Mono, wanted: Option<Duration>, chance: u64) {
+        self.again = false;
+        self.next = now + self.backoff.failed(wanted, chance);
+    }
+}
+
+impl Agent {
+    /// Begins a DM session when one is due and none goes on. The firmware version is read first:
+    /// the tree shows it.
+    pub(super) fn start_due_session(&mut self, now: Now) {
+        let due = self.core.session_deadline(now).is_some_and(|due| due <= now.mono);
+        if !due || self.client.is_busy() {
+            return;
+        }
+        self.core.sessions.started();
+        let id = u16::try_from(self.core.chance.number() & 0xffff).unwrap_or(1);
+        let post = self.client.start(now, &mut self.core, Trigger::Client, id);
+        self.core.outputs.show(Output::Post(post));
+    }
+
+    pub(super) fn handle_step(&mut self, now: Now, step: Step) {
+        match step {
+            Step::Post(post) => self.core.outputs.show(Output::Post(post)),
+            Step::Done(outcome) => {
+                self.core.session_ended(now, &outcome);
+                self.start_due_session(now);
+            }
+        }
+        self.core.settle();
+    }
+}
+
+impl Core {
+    /// Returns when the next session is due: by the clock, or because a report is.
+    pub(super) fn session_deadline(&self, now: Now) -> Option<Mono> {
+        self.firmware_version.as_ref()?;
+        let report = self
+            .books
+            .reports
+            .next_due()
+            .filter(|_| !self.sessions.is_backing_off())
+            .map(|due| now.mono + due.since(now.utc));
+        [Some(self.sessions.next()), report].into_iter().flatten().min()
+    }
+
+    fn session_ended(&mut self, now: Now, outcome: &SessionOutcome) {
+        match outcome {
+            // A result that the server did not take is tried again later, not at once.
+            SessionOutcome::Complete if !self.books.reports.due(now.utc).is_empty() => {
+                self.sessions.failed(now.mono, None, self.chance.number());
+            }
+            SessionOutcome::Complete => {
+                self.sessions.succeeded(now.mono, self.config.check_in);
+            }
+            SessionOutcome::RetryLater { wait } => {
+                tracing::info!(?wait, "the server has no time");
+                self.sessions.failed(now.mono, *wait, self.chance.number());
+            }
+            SessionOutcome::Failed(error) => {
+                tracing::warn!(%error, "a DM session failed");
+                self.sessions.failed(now.mono, None, self.chance.number());
+            }
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! The life of one object: packets in, verified symbols to the log, blocks to the decoder.
+//!
+//! ```text
+//! plan header -> tables -> data symbols -> log -> blocks -> image
+//! ```
+//!
+//! Nothing passes an arrow before it is verified against what stands left of it.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    crypto::Hash16,
+    flute::alc::{Packet, Payload},
+    ids::{Esi, Sbn, Toi},
+    time::Mono,
+    trust::{
+        PlannedObject,
+        plan::{self, PlanHeader, TableProof},
+    },
+};
+
+use crate::{
+    authenticity::{Authenticity, HashPlan},
+    decode::{DecodeJob, DecodeOutcome},
+    pending::{MAX_PENDING_BYTES, Pending, Wait},
+    stats::Stats,
+    symbols::{Insert, SymbolLog},
+    tables::{TableInsert, Tables},
+};
+
+/// Symbols beyond K that make a failed solve a matter of one in 10^6: with so many of every block
+/// there is no need to listen while the blocks are solved.
+const ENOUGH_BEYOND_K: u32 = 2;
+
+/// One object while it is received.
+#[derive(Debug)]
+pub struct Object<A = HashPlan> {
+    planned: PlannedObject,
+    log: SymbolLog,
+    plan: Option<Plan>,
+    authenticity: A,
+    /// The block that is being solved: one at a time.
+    decoding: Option<Sbn>,
+    /// Synced symbols of a block at its last failed attempt: one more makes the next.
+    failed_with: BTreeMap<Sbn, u32>,
+}
+
+#[derive(Debug)]
+struct Plan {
+    header: PlanHeader,
+    tables: Tables,
+    pending: Pending,
+}
+
+/// What a packet of the object carries, by its TOI.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carries {
+    /// A symbol of the image.
+    Data,
+    /// A symbol of the tables.
+    Table,
+    /// The plan header.
+    Header,
+}
+
+impl Object {
+    /// Goes on with what `log` holds.
+    #[must_use]
+    pub fn new(planned: PlannedObject, log: SymbolLog) -> Self {
+        Self::with_authenticity(planned, log, HashPlan)
+    }
+}
+
+impl<A: Authenticity> Object<A> {
+    /// Goes on with what `log` holds, with another idea of what is authentic. For tests.
+    #[must_use]
+    pub const fn with_authenticity(
+        planned: PlannedObject,
+        log: SymbolLog,
+        authenticity: A,
+    ) -> Self {
+        Self {
+            planned,
+            log,
+            plan: None,
+            authenticity,
+            decoding: None,
+            failed_with: BTreeMap::new(),
+        }
+    }
+
+    /// Returns what packets with this TOI carry of the object; `None` when nothing.
+    #[must_use]
+    pub fn carries(&self, toi: Toi) -> Option<Carries> {
+        let component = self.planned.component;
+        [
+            (Toi::object(component), Carries::Data),
+            (Toi::tables(component), Carries::Table),
+            (Toi::plan_header(component), Carries::Header),
+        ]
+        .into_iter()
+        .find_map(|(ours, carries)| (ours == toi).then_some(carries))
+    }
+
+    /// Takes the plan header if it is the pinned one; returns whether it was news.
+    pub fn offer_header(&mut self, octets: &[u8], stats: &mut Stats) -> bool {
+        if self.plan.is_some() {
+            return false;
+        }
+        match PlanHeader::parse(octets, &self.planned) {
+            Ok(header) => {
+                let tables = Tables::new(*header.shape());
+                let pending = Pending::new(MAX_PENDING_BYTES);
+                self.plan = Some(Plan { header, tables, pending });
+                true
+            }
+            Err(_) => {
+                stats.header_forged += 1;
+                false
+            }
+        }
+    }
+
+    /// Takes a packet of the session that the device is tuned in to.
+    pub fn handle_packet(
+        &mut self,
+        now: Mono,
+        carries: Carries,
+        packet: &Packet<'_>,
+        stats: &mut Stats,
+    ) {
+        let Some(payload) = packet.payload else { return };
+        match carries {
+            Carries::Header => {
+                self.offer_header(payload.symbols, stats);
+            }
+            Carries::Table => self.handle_table(now, packet, payload, stats),
+            Carries::Data => self.handle_data(now, payload, stats),
+        }
+    }
+
+    /// Returns the next block to solve, if it is its turn.
+    pub fn next_decode(&mut self) -> Option<DecodeJob> {
+        if self.decoding.is_some() {
+            return None;
+        }
+        let sbn = self.blocks().find(|sbn| self.is_solvable(*sbn))?;
+        self.decoding = Some(sbn);
+        let slots = self.log.slots_of(sbn);
+        Some(DecodeJob { layout: self.log.layout().clone(), sbn, slots })
+    }
+
+    /// Learns what an attempt came to. A done block is noted by [`Self::handle_block_done`], once
+    /// the journal says so.
+    pub fn handle_decoded(&mut self, sbn: Sbn, outcome: &DecodeOutcome) {
+        match outcome {
+            DecodeOutcome::Done => {}
+            DecodeOutcome::NeedsMore | DecodeOutcome::Failed(_) => {
+                self.decoding = None;
+                self.failed_with.insert(sbn, self.log.synced(sbn));
+            }
+            DecodeOutcome::LostSlots(lost) => {
+                self.decoding = None;
+                lost.iter().for_each(|slot| self.log.slot_lost(sbn, *slot));
+            }
+        }
+    }
+
+    /// Learns that the journal has a block that is solved and synced.
+    pub fn handle_block_done(&mut self, sbn: Sbn) {
+        self.decoding = None;
+        self.failed_with.remove(&sbn);
+        self.log.block_done(sbn);
+    }
+
+    /// Syncs what blocks wait for that have enough symbols, instead of waiting for the timer.
+    pub fn flush_complete_blocks(&mut self) {
+        let waits = |sbn: Sbn| {
+            let wanted = self.wanted(sbn);
+            !self.log.is_done(sbn)
+                && self.log.synced(sbn) < wanted
+                && self.log.received(sbn) >= wanted
+        };
+        if self.blocks().any(waits) {
+            self.log.flush();
+        }
+    }
+
+    /// Returns whether there is no need to listen any longer.
+    #[must_use]
+    pub fn is_satisfied(&self) -> bool {
+        self.blocks().all(|sbn| {
+            let symbols = self.source_symbols(sbn);
+            let failed_at = self.failed_with.get(&sbn).copied().unwrap_or_default();
+            let enough = (symbols + ENOUGH_BEYOND_K).max(failed_at + 1);
+            self.log.is_done(sbn) || self.log.received(sbn) >= enough
+        })
+    }
+
+    /// Returns whether every block is solved.
+    #[must_use]
+    pub fn is_assembled(&self) -> bool {
+        self.log.is_complete()
+    }
+
+    /// Returns the object's parameters.
+    #[must_use]
+    pub const fn planned(&self) -> &PlannedObject {
+        &self.planned
+    }
+
+    /// Returns the symbol log.
+    #[must_use]
+    pub const fn log(&self) -> &SymbolLog {
+        &self.log
+    }
+
+    /// Returns the symbol log, to hand answers of the storage to it.
+    pub const fn log_mut(&mut self) -> &mut SymbolLog {
+        &mut self.log
+    }
+
+    fn handle_table(
+        &mut self,
+        now: Mono,
+        packet: &Packet<'_>,
+        payload: Payload<'_>,
+        stats: &mut Stats,
+    ) {
+        let Some(plan) = &mut self.plan else { return };
+        let shape = plan.header.shape();
+        let (segment, esi) = (payload.id.sbn, payload.id.esi);
+        let Some(index) = shape.table_index(segment, esi) else {
+            stats.table_forged += 1;
+            return;
+        };
+        if !plan.tables.wants(segment, esi) {
+            return;
+        }
+        let sized = payload.symbols.len() == usize::from(shape.parameters().table_symbol_bytes);
+        let proof = packet.extensions.auth().and_then(|content| TableProof::parse(content).ok());
+        let authentic = proof.filter(|proof| {
+            sized
+                && proof.index() == index
+                && self.authenticity.admits_table(
+                    &plan.header,
+                    proof,
+                    segment,
+                    esi,
+                    payload.symbols,
+                )
+        });
+        if authentic.is_none() {
+            stats.table_forged += 1;
+            return;
+        }
+        stats.table_taken += 1;
+        if plan.tables.insert(segment, esi, payload.symbols) == TableInsert::Known {
+            self.settle_pending(now, segment, stats);
+        }
+    }
+
+    fn handle_data(&mut self, now: Mono, payload: Payload<'_>, stats: &mut Stats) {
+        let (sbn, esi) = (payload.id.sbn, payload.id.esi);
+        let Some(plan) = &mut self.plan else {
+            stats.data_unproven += 1;
+            return;
+        };
+        let shape = plan.header.shape();
+        let sized = payload.symbols.len() == usize::from(shape.oti().parameters().symbol_size);
+        let place = shape.index_of(sbn, esi).filter(|_| sized);
+        let Some((index, segment)) = place.and_then(|at| Some((at, shape.segment_of(at)?))) else {
+            stats.data_forged += 1;
+            return;
+        };
+        if self.log.holds(sbn, esi) {
+            stats.data_held += 1;
+            return;
+        }
+        if let Some(expected) = plan.tables.leaf(segment, index) {
+            self.take(now, sbn, esi, payload.symbols, &expected, stats);
+            return;
+        }
+        match plan.pending.insert(segment, index, payload.symbols) {
+            Wait::Waits { dropped } => {
+                stats.data_pending += 1;
+                stats.data_unproven += u64::try_from(dropped).unwrap_or(u64::MAX);
+            }
+            Wait::Dropped => stats.data_unproven += 1,
+        }
+    }
+
+    fn settle_pending(&mut self, now: Mono, segment: Sbn, stats: &mut Stats) {
+        let Some(plan) = &mut self.plan else { return };
+        let shape = *plan.header.shape();
+        for (index, symbol) in plan.pending.take(segment) {
+            let Some((sbn, esi)) = shape.symbol_at(index) else { continue };
+            if self.log.holds(sbn, esi) {
+                stats.data_held += 1;
+                continue;
+            }
+            let expected = self.plan.as_mut().and_then(|plan| plan.tables.leaf(segment, index));
+            if let Some(expected) = expected {
+                self.take(now, sbn, esi, &symbol, &expected, stats);
+            }
+        }
+    }
+
+    /// One hash, one comparison; what passes is stored.
+    fn take(
+        &mut self,
+        now: Mono,
+        sbn: Sbn,
+        esi: Esi,
+        symbol: &[u8],
+        expected: &Hash16,
+        stats: &mut Stats,
+    ) {
+        let tag = plan::leaf(&self.planned.object_key, sbn, esi, symbol);
+        if !self.authenticity.admits_data(expected, &tag) {
+            stats.data_forged += 1;
+            return;
+        }
+        match self.log.insert(now, sbn, esi, tag, symbol) {
+            Insert::Stored => stats.data_taken += 1,
+            Insert::Duplicate | Insert::BlockFull | Insert::BlockDone => stats.data_held += 1,
+            Insert::Busy | Insert::NoRoom | Insert::Invalid => stats.data_dropped += 1,
+        }
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = Sbn> + use<A> {
+        (0..self.log.layout().blocks()).map(Sbn)
+    }
+
+    fn source_symbols(&self, sbn: Sbn) -> u32 {
+        self.log.layout().block_symbols(sbn).unwrap_or_default()
+    }
+
+    /// Returns how many synced symbols the next attempt takes.
+    fn wanted(&self, sbn: Sbn) -> u32 {
+        let after_failure = self.failed_with.get(&sbn).map_or(0, |symbols| symbols + 1);
+        self.source_symbols(sbn).max(after_failure)
+    }
+
+    fn is_solvable(&self, sbn: Sbn) -> bool {
+        !self.log.is_done(sbn) && self.log.synced(sbn) >= self.wanted(sbn)
+    }
+}
+
+#[cfg(test)]
+mod tests;
