@@ -95,6 +95,21 @@ impl Agent {
     }
 }
 
+impl Agent {
+    /// Returns the names of the small files that are relied on; the others can go.
+    #[must_use]
+    pub fn files(&self) -> Vec<String> {
+        let pin = self.core.books.pin.as_ref();
+        let pinned = pin.map(|pin| [pin.campaign_file(), pin.manifest_file()]);
+        let plan_header = pin.and_then(Pinned::plan_header_file);
+        [ROOT_FILE.to_owned()]
+            .into_iter()
+            .chain(pinned.into_iter().flatten())
+            .chain(plan_header)
+            .collect()
+    }
+}
+
 impl Core {
     /// Goes on where the journal says; each step may be the second time that it is taken.
     fn resume(&mut self, now: Now) {
