@@ -23,6 +23,7 @@ pub mod acceptance;
 pub mod agent;
 pub mod authenticity;
 pub mod chance;
+pub mod cli;
 pub mod config;
 pub mod decode;
 pub mod dm;

@@ -1,3 +1,7 @@
 //! The `receiver` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    receiver::cli::run(std::env::args_os())
+}

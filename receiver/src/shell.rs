@@ -8,6 +8,7 @@
 //! | [`http`] | posts DM messages |
 //! | [`installer`] | runs the installer hook |
 //! | [`control`] | the local control socket: both ends |
+//! | [`run`] | drives the agent with all of these |
 
 pub mod clock;
 pub mod control;
@@ -16,4 +17,5 @@ pub mod http;
 pub mod installer;
 pub mod multicast;
 pub mod objects;
+pub mod run;
 pub mod storage;

@@ -10,6 +10,7 @@
 //! ```
 
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
@@ -153,6 +154,28 @@ impl DataDirectory {
             .map_err(StorageError::while_doing(format!("read {}", name.0)))
     }
 
+    /// Reads all small files, by name.
+    ///
+    /// # Errors
+    ///
+    /// What reading meets.
+    pub fn read_files(&self) -> Result<BTreeMap<String, Vec<u8>>, StorageError> {
+        let attempt = || {
+            let mut files = BTreeMap::new();
+            for entry in fs::read_dir(self.path.join(FILES))? {
+                let entry = entry?;
+                let name = entry.file_name().into_string().unwrap_or_default();
+                if FileName::new(&name).is_some()
+                    && let Some(octets) = read_limited(&entry.path(), SMALL_FILE_OCTETS)?
+                {
+                    files.insert(name, octets);
+                }
+            }
+            Ok(files)
+        };
+        attempt().map_err(StorageError::while_doing("read the small files"))
+    }
+
     /// Writes a small file whole or not at all, and syncs it.
     ///
     /// # Errors
@@ -203,6 +226,15 @@ impl DataDirectory {
         };
         attempt().map_err(StorageError::while_doing("remove objects that are not wanted"))
     }
+}
+
+/// Reads a file that a person wrote, such as the configuration.
+///
+/// # Errors
+///
+/// What reading meets, text that is not UTF-8 included.
+pub fn read_text(path: &Path) -> io::Result<String> {
+    fs::read_to_string(path)
 }
 
 /// Makes a directory of mode 0700, with those above it, unless it is there.
@@ -278,6 +310,9 @@ mod tests {
         data.write_file(&name, b"one").unwrap();
         data.write_file(&name, b"two").unwrap();
         assert_eq!(data.read_file(&name).unwrap().as_deref(), Some(&b"two"[..]));
+        fs::write(home.path().join("files/half.new"), b"half").unwrap();
+        let all = data.read_files().unwrap();
+        assert_eq!(all, BTreeMap::from([("root.env".to_owned(), b"two".to_vec())]));
         data.remove_file(&name).unwrap();
         data.remove_file(&name).unwrap();
         assert_eq!(data.read_file(&name).unwrap(), None);

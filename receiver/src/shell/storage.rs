@@ -99,6 +99,7 @@ impl Storage {
             directory,
             objects: BTreeMap::new(),
             reserving: Vec::new(),
+            missing: None,
             jobs,
             completions,
         };
@@ -131,6 +132,8 @@ struct Worker {
     objects: BTreeMap<Hash16, ObjectDirectory>,
     /// Objects whose logs are not all reserved, in the order in which they were opened.
     reserving: Vec<Hash16>,
+    /// Why a small file was not written. The journal stands still from then on.
+    missing: Option<StorageError>,
     jobs: mpsc::Sender<Job>,
     completions: UnboundedSender<Completion>,
 }
@@ -155,15 +158,10 @@ impl Worker {
         match command {
             Command::Open(layout) => self.open(layout),
             Command::Log(key, output) => self.log(key, output),
-            Command::Journal(write) => {
-                let generation = write.generation;
-                self.answer(match self.directory.write_journal(&write) {
-                    Ok(()) => Completion::JournalWritten(generation),
-                    Err(error) => Completion::JournalFailed(generation, error),
-                });
-            }
+            Command::Journal(write) => self.journal(&write),
             Command::WriteFile(name, octets) => {
                 let outcome = self.directory.write_file(&name, &octets);
+                self.missing = self.missing.take().or(outcome.clone().err());
                 self.answer_file(name, outcome);
             }
             Command::RemoveFile(name) => {
@@ -179,6 +177,18 @@ impl Worker {
                 self.answer(Completion::Kept(self.directory.drop_objects_except(&layouts)));
             }
         }
+    }
+
+    /// Writes the journal, unless a file is missing that it may rely on.
+    fn journal(&self, write: &JournalWrite) {
+        let outcome = match &self.missing {
+            None => self.directory.write_journal(write),
+            Some(error) => Err(error.clone()),
+        };
+        self.answer(match outcome {
+            Ok(()) => Completion::JournalWritten(write.generation),
+            Err(error) => Completion::JournalFailed(write.generation, error),
+        });
     }
 
     fn open(&mut self, layout: ObjectLayout) {

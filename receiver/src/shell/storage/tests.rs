@@ -95,6 +95,21 @@ fn the_journal_and_small_files_are_written_in_order_with_everything_else() {
 }
 
 #[test]
+fn the_journal_does_not_go_on_without_the_files_that_it_may_rely_on() {
+    let home = tempfile::tempdir().unwrap();
+    let mut bench = Bench::start(home.path());
+    let name = FileName::new("campaign.env").unwrap();
+    std::fs::create_dir(home.path().join("files/campaign.env.new")).unwrap();
+    bench.storage.send(Command::WriteFile(name.clone(), b"envelope".to_vec()));
+    let write = JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec() };
+    bench.storage.send(Command::Journal(write));
+    assert!(matches!(bench.next(), Completion::FileFailed(failed, _) if failed == name));
+    assert!(matches!(bench.next(), Completion::JournalFailed(1, _)));
+    let data = bench.storage.stop();
+    assert_eq!(data.read_journal().unwrap(), [Vec::<u8>::new(), Vec::new()]);
+}
+
+#[test]
 fn objects_that_are_not_kept_leave_nothing_behind() {
     let home = tempfile::tempdir().unwrap();
     let mut bench = Bench::start(home.path());

@@ -1,0 +1,554 @@
+//! Drives the agent: one input, then all of its outputs, then the next input.
+
+use std::{collections::BTreeSet, io, net::UdpSocket, path::PathBuf};
+
+use proto::{crypto, crypto::Hash16, dm::auth::Secret, tune_in::TuneIn};
+use thiserror::Error;
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel},
+};
+
+use super::{
+    clock::Clock,
+    control::{self, Answer, Asked, Request},
+    directory::{DataDirectory, FileName, OpenError},
+    http::{Http, HttpError, PlainHttp},
+    installer::{Hook, HookError, HookExit},
+    multicast::{Channel, Channels},
+    objects::FinishOutcome,
+    storage::{Command, Completion, Storage},
+};
+use crate::{
+    acceptance::{Kind, Limits},
+    agent::{self, Agent, Boot, BootError, FinishError, Output, SuspendReason},
+    config::Config,
+    dm::{
+        self,
+        client::{Failure, Post},
+    },
+    installer::{InstallOutcome, InstallRequest, MAX_VERSION_BYTES},
+    journal_state::JournalState,
+    symbols::{JournalError, Journaler, ObjectLayout, StorageError},
+};
+
+/// Stands between the socket and the agent: what it does not admit was never received.
+///
+/// The seam at which a lab draws losses and counts what was heard.
+pub trait Tap: Send {
+    /// Returns whether the datagram goes on to the agent.
+    fn admit(&mut self, datagram: &[u8]) -> bool;
+}
+
+/// Admits every datagram.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct AdmitAll;
+
+impl Tap for AdmitAll {
+    fn admit(&mut self, _: &[u8]) -> bool {
+        true
+    }
+}
+
+/// What a lab may ask for beyond the configuration.
+pub struct Options {
+    /// Stands between the socket and the agent.
+    pub tap: Box<dyn Tap>,
+    /// A channel to be on although nothing is armed: the agent gets its datagrams all the same.
+    pub listen: Option<Channel>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { tap: Box::new(AdmitAll), listen: None }
+    }
+}
+
+/// How a run ended. What was received is synced in each case but the last.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum End {
+    /// SIGTERM.
+    Terminated,
+    /// SIGINT.
+    Interrupted,
+    /// The storage cannot be relied on; the next start goes on from what is synced.
+    Storage(StorageError),
+}
+
+/// Why the receiver cannot start.
+#[derive(Debug, Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error(transparent)]
+    Data(#[from] OpenError),
+    /// What it holds cannot be read.
+    #[error("cannot read the data directory")]
+    Storage(#[from] StorageError),
+    /// The journal is of a later program.
+    #[error("cannot go on from the journal")]
+    Journal(#[from] JournalError),
+    /// The factory root cannot be read.
+    #[error("`local.root` does not do: cannot read {path}")]
+    RootFile {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The agent does not believe what it is given.
+    #[error("cannot start the agent")]
+    Boot(#[from] BootError),
+    /// A field that the configuration could not judge.
+    #[error("`{field}` does not do: {problem}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// Why.
+        problem: String,
+    },
+    /// The system refuses a thread, a socket or a signal.
+    #[error("cannot {attempted}")]
+    System {
+        /// What was attempted.
+        attempted: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// Runs the device until it is told to stop.
+///
+/// # Errors
+///
+/// [`StartError`] when it cannot begin.
+pub fn run(config: &Config, options: Options) -> Result<End, StartError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("start the runtime"))?;
+    let end = runtime.block_on(run_device(config, options));
+    // A message or an installer that is on its way is not waited for: it is taken up again.
+    runtime.shutdown_background();
+    end
+}
+
+async fn run_device(config: &Config, options: Options) -> Result<End, StartError> {
+    let terminate = handler(SignalKind::terminate())?;
+    let interrupt = handler(SignalKind::interrupt())?;
+    check_interface(config)?;
+    let directory = DataDirectory::open(&config.local.data)?;
+    let agent = start_agent(config, &directory)?;
+    let objects = directory.objects();
+    let asked = control::listen(&DataDirectory::control_socket(directory.path()))
+        .map_err(system("listen on the control socket"))?;
+    let (storage, completions) =
+        Storage::start(directory).map_err(system("start the storage thread"))?;
+    let (events, happened) = unbounded_channel();
+    let plain = if config.server.insecure_http { PlainHttp::Anywhere } else { PlainHttp::Loopback };
+    let mut channels = Channels::new(config.local.interface);
+    if let Some(channel) = options.listen {
+        channels.join(channel).map_err(|error| StartError::Field {
+            field: "listen",
+            problem: format!("{error}: {:?}", std::error::Error::source(&error)),
+        })?;
+    }
+    let effects = Effects {
+        storage,
+        objects,
+        open: None,
+        http: Http::new(plain),
+        hook: Hook::new(config.local.hook.clone()),
+        tuned_in: BTreeSet::new(),
+        listen: options.listen,
+        events,
+    };
+    let inputs = Inputs { completions, happened, asked, terminate, interrupt };
+    notify(&[sd_notify::NotifyState::Ready]);
+    let mut shell = Shell { clock: Clock, agent, channels, effects, tap: options.tap };
+    let end = shell.drive(inputs).await;
+    shell.stop();
+    Ok(end)
+}
+
+struct Shell {
+    clock: Clock,
+    agent: Agent,
+    channels: Channels,
+    effects: Effects,
+    tap: Box<dyn Tap>,
+}
+
+/// Where inputs come from, besides the channels.
+struct Inputs {
+    completions: UnboundedReceiver<Completion>,
+    happened: UnboundedReceiver<Event>,
+    asked: Receiver<Asked>,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+/// What became of work that ran beside the loop.
+enum Event {
+    Posted(Result<Vec<u8>, HttpError>),
+    Installed(Result<HookExit, HookError>),
+    Version(Result<String, HookError>),
+}
+
+/// What the outputs act on.
+struct Effects {
+    storage: Storage,
+    objects: PathBuf,
+    /// The object that the agent has open: answers about others come too late.
+    open: Option<Hash16>,
+    http: Http,
+    hook: Hook,
+    tuned_in: BTreeSet<Session>,
+    listen: Option<Channel>,
+    events: UnboundedSender<Event>,
+}
+
+/// A FLUTE session on its channel: a channel is left with its last session.
+type Session = (Channel, proto::ids::Tsi);
+
+impl Shell {
+    async fn drive(&mut self, mut inputs: Inputs) -> End {
+        loop {
+            if let Some(error) = self.drain() {
+                return End::Storage(error);
+            }
+            let deadline = self.agent.deadline(self.clock.now());
+            tokio::select! {
+                batch = self.channels.receive() => match batch {
+                    Ok(batch) => {
+                        let now = self.clock.now();
+                        for (source, datagram) in batch.datagrams() {
+                            if self.tap.admit(datagram) {
+                                let (channel, source) = (batch.channel.group, source.ip());
+                                self.agent.handle_datagram(now, channel, source, datagram);
+                            }
+                        }
+                    }
+                    Err(error) => tracing::warn!(%error, "failed to receive"),
+                },
+                Some(completion) = inputs.completions.recv() => self.handle_completion(completion),
+                Some(event) = inputs.happened.recv() => self.handle_event(event),
+                Some(asked) = inputs.asked.recv() => self.handle_request(asked),
+                () = self.clock.sleep_until(deadline) => {
+                    self.agent.handle_timeout(self.clock.now());
+                    self.effects.join_wanted(&mut self.channels);
+                }
+                _ = inputs.terminate.recv() => return End::Terminated,
+                _ = inputs.interrupt.recv() => return End::Interrupted,
+            }
+        }
+    }
+
+    /// Does all that the agent wants done; returns why it wants to stop, when it does.
+    fn drain(&mut self) -> Option<StorageError> {
+        while let Some(output) = self.agent.poll_output(self.clock.now()) {
+            if let Output::Stop(error) = output {
+                return Some(error);
+            }
+            self.effects.perform(output, &mut self.channels);
+        }
+        None
+    }
+
+    /// Syncs what was received; waits for everything that was asked of the storage.
+    fn stop(mut self) {
+        notify(&[sd_notify::NotifyState::Stopping]);
+        self.agent.handle_shutdown();
+        if let Some(error) = self.drain() {
+            tracing::error!(%error, "failed to store what was received last");
+        }
+        drop(self.effects.storage.stop());
+    }
+
+    fn handle_completion(&mut self, completion: Completion) {
+        let now = self.clock.now();
+        let agent = &mut self.agent;
+        let is_open = |key| self.effects.open == Some(key);
+        match completion {
+            Completion::Recovered(key, recovered) if is_open(key) => {
+                let (symbols, damaged) = (recovered.slots.len(), recovered.damaged);
+                tracing::info!(symbols, damaged, "recovered");
+                agent.handle_recovered(now, &recovered);
+            }
+            Completion::Reserved(key, files) if is_open(key) => agent.handle_reserved(files),
+            Completion::OpenFailed(key, error) if is_open(key) => {
+                tracing::error!(%error, "failed to make room for the image");
+                agent.handle_open_failed(now, &error);
+            }
+            Completion::Flushed(key, ticket) if is_open(key) => agent.handle_flushed(now, ticket),
+            Completion::LogFailed(key, ticket, error) if is_open(key) => {
+                tracing::error!(%error, "failed to store symbols");
+                agent.handle_log_failed(ticket);
+            }
+            Completion::JournalWritten(generation) => agent.handle_journal_written(now, generation),
+            Completion::JournalFailed(_, error) | Completion::FileFailed(_, error) => {
+                agent.handle_storage_failed(error);
+            }
+            Completion::Decoded(key, sbn, outcome) if is_open(key) => {
+                agent.handle_decoded(now, sbn, &outcome);
+            }
+            Completion::Finished(key, outcome) if is_open(key) => {
+                agent.handle_finished(now, finished(outcome));
+            }
+            Completion::Kept(Err(error)) => tracing::warn!(%error, "failed to clear up"),
+            Completion::FileDone(_)
+            | Completion::Kept(Ok(()))
+            | Completion::Recovered(..)
+            | Completion::Reserved(..)
+            | Completion::OpenFailed(..)
+            | Completion::Flushed(..)
+            | Completion::LogFailed(..)
+            | Completion::Decoded(..)
+            | Completion::Finished(..) => {}
+        }
+    }
+
+    fn handle_event(&mut self, event: Event) {
+        let now = self.clock.now();
+        match event {
+            Event::Posted(Ok(body)) => self.agent.handle_response(now, &body),
+            Event::Posted(Err(error)) => {
+                tracing::info!(error = &error as &dyn std::error::Error, "no DM answer");
+                self.agent.handle_post_failure(now, failure(&error));
+            }
+            Event::Installed(outcome) => {
+                tracing::info!(?outcome, "the installer hook has ended");
+                self.agent.handle_installed(now, installed(&outcome));
+            }
+            Event::Version(version) => {
+                if let Err(error) = &version {
+                    tracing::warn!(%error, "the installed version is unknown");
+                }
+                self.agent.handle_version(now, version.ok());
+            }
+        }
+    }
+
+    fn handle_request(&mut self, asked: Asked) {
+        let now = self.clock.now();
+        let answer = match asked.request {
+            Request::Status => match serde_json::to_value(self.agent.status()) {
+                Ok(status) => Answer::Status { status },
+                Err(error) => Answer::Refused { reason: error.to_string() },
+            },
+            Request::CheckIn => {
+                self.agent.check_in(now);
+                Answer::Done
+            }
+            Request::Suspend => {
+                self.agent.handle_suspend(now, SuspendReason::User);
+                Answer::Done
+            }
+            Request::Resume => {
+                self.agent.handle_resume(now, SuspendReason::User);
+                Answer::Done
+            }
+        };
+        if asked.answer.send(answer).is_err() {
+            tracing::debug!("who asked has gone");
+        }
+    }
+}
+
+impl Effects {
+    fn perform(&mut self, output: Output, channels: &mut Channels) {
+        match output {
+            Output::Open(layout) => {
+                self.open = Some(layout.object_key());
+                self.storage.send(Command::Open(layout));
+            }
+            Output::Log(output) => {
+                let key = self.open.expect("a log is open before it is written");
+                self.storage.send(Command::Log(key, output));
+            }
+            Output::WriteFile(name, octets) => {
+                let name = FileName::new(&name).expect("the agent names files by our own digests");
+                self.storage.send(Command::WriteFile(name, octets));
+            }
+            Output::Journal(write) => self.storage.send(Command::Journal(write)),
+            Output::Decode(job) => self.storage.send(Command::Decode(job)),
+            Output::Finish(layout) => {
+                self.open = Some(layout.object_key());
+                self.storage.send(Command::Finish(layout));
+            }
+            Output::KeepOnly(layout) => {
+                if layout.is_none() {
+                    self.open = None;
+                }
+                self.storage.send(Command::KeepOnly(Vec::from_iter(layout)));
+            }
+            Output::Join(tune_in) => {
+                self.tuned_in.insert(session(&tune_in));
+                self.join_wanted(channels);
+            }
+            Output::Leave(tune_in) => self.leave(&tune_in, channels),
+            Output::ReadVersion => self.read_version(),
+            Output::Install(layout, request) => self.install(&layout, &request),
+            Output::Post(post) => self.post(post),
+            Output::Stop(error) => tracing::error!(%error, "the storage cannot be relied on"),
+        }
+    }
+
+    /// Joins what is tuned in and not joined; what fails is tried again at the next timeout.
+    fn join_wanted(&self, channels: &mut Channels) {
+        for (channel, _) in &self.tuned_in {
+            if let Err(error) = channels.join(*channel) {
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, group = %channel.group, "failed to join");
+            }
+        }
+    }
+
+    fn leave(&mut self, tune_in: &TuneIn, channels: &mut Channels) {
+        let left = session(tune_in);
+        self.tuned_in.remove(&left);
+        let is_shared = self.tuned_in.iter().any(|(channel, _)| *channel == left.0);
+        if !is_shared && self.listen != Some(left.0) {
+            channels.leave(left.0);
+        }
+    }
+
+    fn read_version(&self) {
+        let hook = self.hook.clone();
+        self.beside(move || Event::Version(hook.version(MAX_VERSION_BYTES)));
+    }
+
+    fn install(&self, layout: &ObjectLayout, request: &InstallRequest) {
+        let hook = self.hook.clone();
+        let image = self.objects.join(layout.directory_name()).join("image");
+        let request = serde_json::to_vec(request).expect("the request is plain data");
+        self.beside(move || Event::Installed(hook.install(&image, &request)));
+    }
+
+    fn post(&self, post: Post) {
+        let http = self.http.clone();
+        self.beside(move || Event::Posted(http.post(&post.url, Post::CONTENT_TYPE, &post.body)));
+    }
+
+    fn beside(&self, work: impl FnOnce() -> Event + Send + 'static) {
+        let events = self.events.clone();
+        tokio::task::spawn_blocking(move || {
+            if events.send(work()).is_err() {
+                tracing::debug!("nobody waits for this any more");
+            }
+        });
+    }
+}
+
+fn start_agent(config: &Config, directory: &DataDirectory) -> Result<Agent, StartError> {
+    let [a, b] = directory.read_journal()?;
+    let (journaler, state) = Journaler::recover::<JournalState>([&a, &b])?;
+    if state.is_none() && !(a.is_empty() && b.is_empty()) {
+        tracing::error!("both copies of the journal are damaged: the device starts as idle");
+    }
+    let files = directory.read_files()?;
+    let names: Vec<_> = files.keys().filter_map(|name| FileName::new(name)).collect();
+    let path = &config.local.root;
+    let factory_root = std::fs::read(path)
+        .map_err(|source| StartError::RootFile { path: path.clone(), source })?;
+    let boot = Boot {
+        journaler,
+        state,
+        files,
+        factory_root,
+        boot_id: Clock.boot_id(),
+        seed: u64::from_be_bytes(crypto::random()),
+    };
+    let agent = Agent::new(Clock.now(), settings(config)?, boot)?;
+    // A DM session may have left files that no journal came to rely on.
+    let relied_on = agent.files();
+    for name in names.iter().filter(|name| !relied_on.iter().any(|file| file == name.as_str())) {
+        directory.remove_file(name)?;
+    }
+    Ok(agent)
+}
+
+fn settings(config: &Config) -> Result<agent::Config, StartError> {
+    let (device, server) = (&config.device, &config.server);
+    let object = config.fumo_object.parse().map_err(|error: proto::wire::WireError| {
+        StartError::Field { field: "fumo.object", problem: error.to_string() }
+    })?;
+    Ok(agent::Config {
+        kind: Kind { vendor: device.vendor, class: device.class },
+        limits: Limits {
+            max_block_symbols: config.local.max_block_symbols,
+            max_memory_bytes: config.local.max_memory_bytes,
+            max_storage_bytes: config.local.max_storage_bytes,
+            ..Limits::default()
+        },
+        dm: dm::Settings {
+            identity: dm::Identity::new(
+                device.id.clone(),
+                device.manufacturer.clone(),
+                device.model.clone(),
+            ),
+            account: dm::Account {
+                url: server.url.clone(),
+                server_id: server.server_id.clone(),
+                user: server.user.clone(),
+                secret: Secret::new(&server.user, server.password.reveal()),
+            },
+            object,
+        },
+        check_in: config.local.check_in,
+        first_nonce: server.nonce.clone(),
+    })
+}
+
+/// An address that this machine does not have would otherwise show only when a window opens.
+fn check_interface(config: &Config) -> Result<(), StartError> {
+    let interface = config.local.interface;
+    UdpSocket::bind((interface, 0)).map(drop).map_err(|error| StartError::Field {
+        field: "local.interface",
+        problem: format!("{interface} is no address of this machine: {error}"),
+    })
+}
+
+fn session(tune_in: &TuneIn) -> Session {
+    (Channel { group: tune_in.channel, source: Some(tune_in.source) }, tune_in.tsi)
+}
+
+fn finished(outcome: FinishOutcome) -> Result<(), FinishError> {
+    match outcome {
+        FinishOutcome::Ready => Ok(()),
+        FinishOutcome::WrongDigest { found } => {
+            tracing::error!(%found, "the image is not the signed one");
+            Err(FinishError::WrongDigest)
+        }
+        FinishOutcome::Failed(error) => Err(FinishError::Storage(error)),
+    }
+}
+
+fn failure(error: &HttpError) -> Failure {
+    match *error {
+        HttpError::Status { code, retry_after } => Failure::Http { status: code, retry_after },
+        HttpError::Refused { .. } | HttpError::TooLarge | HttpError::Io(_) => Failure::Network,
+    }
+}
+
+fn installed(outcome: &Result<HookExit, HookError>) -> InstallOutcome {
+    match outcome {
+        Ok(HookExit::Done) => InstallOutcome::Done,
+        Ok(HookExit::RebootNeeded) => InstallOutcome::RebootNeeded,
+        Ok(HookExit::Failed(_) | HookExit::TimedOut) | Err(_) => InstallOutcome::Failed,
+    }
+}
+
+fn handler(kind: SignalKind) -> Result<Signal, StartError> {
+    signal(kind).map_err(system("listen for signals"))
+}
+
+fn system(attempted: &'static str) -> impl FnOnce(io::Error) -> StartError {
+    move |source| StartError::System { attempted, source }
+}
+
+/// Tells the service manager, when there is one.
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, state) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
