@@ -289,7 +289,12 @@ fn decoder_memory_bytes(symbols: u32, symbol_size: u16) -> u64 {
     2 * u64::from(symbols) * u64::from(symbol_size) + 64 * 64 * u64::from(symbols)
 }
 
-fn check_tune_in(
+/// Checks where and when to listen against the limits of the campaign.
+///
+/// # Errors
+///
+/// A [`Refusal`] with 455.
+pub fn check_tune_in(
     campaign: &Verified<Campaign>,
     tune_in: &TuneIn,
     window: Window,

@@ -36,3 +36,6 @@ pub mod stats;
 pub mod symbols;
 pub mod tables;
 pub mod tuner;
+
+#[cfg(test)]
+mod testing;

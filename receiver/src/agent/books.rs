@@ -16,7 +16,7 @@ use proto::{
 use super::SuspendReason;
 use crate::{
     acceptance::History,
-    dm::{FinalAlert, ReportFilter, ReportSettings, report::ReportQueue},
+    dm::{FinalAlert, ReportSettings, report::ReportQueue},
     journal_state::{
         AcceptedCampaign, InstalledManifest, JournalState, ObjectProgress, Pin, QueuedAlert,
         ReportSlot, TuneInRecord,
@@ -157,13 +157,13 @@ impl Books {
             state.finished.iter().map(|id| campaign_id(id)).collect::<Result<_, _>>()?;
         books.pin = state.pin.as_ref().map(read_pin).transpose()?;
         books.correlator = state.correlator.clone().map(Correlator);
-        books.operation = read_operation(&state.operation)?;
+        books.operation = state.operation.parse()?;
         books.suspended = state
             .suspend_reasons
             .iter()
             .filter_map(|word| SuspendReason::from_word(word))
             .collect();
-        books.report = state.report.as_ref().map_or_else(ReportSettings::default, read_report);
+        books.report = state.report.as_ref().map(read_report).transpose()?.unwrap_or_default();
         for alert in &state.alerts {
             books.reports.push(read_alert(alert)?, Utc::from_seconds(alert.due_utc));
         }
@@ -210,7 +210,7 @@ impl Books {
             pin: self.pin.as_ref().map(write_pin),
             tune_ins: tune_ins.to_vec(),
             correlator: self.correlator.as_ref().map(|correlator| correlator.0.clone()),
-            operation: operation_word(self.operation).to_owned(),
+            operation: self.operation.as_str().to_owned(),
             suspend_reasons: self.suspended.iter().map(ToString::to_string).collect(),
             report: Some(write_report(&self.report)),
             alerts: self
@@ -277,31 +277,19 @@ fn write_pin(pin: &Pinned) -> Pin {
     }
 }
 
-fn read_report(slot: &ReportSlot) -> ReportSettings {
-    let filter = match slot.filter.split_once(' ') {
-        Some(("sample", ratio)) => {
-            let (take, of) = ratio.split_once('/').unwrap_or(("1", "1"));
-            ReportFilter::Sample { take: take.parse().unwrap_or(1), of: of.parse().unwrap_or(1) }
-        }
-        Some(_) | None if slot.filter == "failures" => ReportFilter::Failures,
-        Some(_) | None => ReportFilter::All,
-    };
-    ReportSettings {
+fn read_report(slot: &ReportSlot) -> Result<ReportSettings, WireError> {
+    Ok(ReportSettings {
         spread: Duration::from_secs(slot.spread_seconds.into()),
         not_before: slot.not_before_utc.map(Utc::from_seconds),
-        filter,
-    }
+        filter: slot.filter.parse()?,
+    })
 }
 
 fn write_report(report: &ReportSettings) -> ReportSlot {
     ReportSlot {
         spread_seconds: u32::try_from(report.spread.as_secs()).unwrap_or(u32::MAX),
         not_before_utc: report.not_before.map(Utc::seconds),
-        filter: match report.filter {
-            ReportFilter::All => "all".to_owned(),
-            ReportFilter::Failures => "failures".to_owned(),
-            ReportFilter::Sample { take, of } => format!("sample {take}/{of}"),
-        },
+        filter: report.filter.to_string(),
     }
 }
 
@@ -310,7 +298,7 @@ fn read_alert(alert: &QueuedAlert) -> Result<FinalAlert, WireError> {
         if alert.campaign_id.is_empty() { None } else { Some(campaign_id(&alert.campaign_id)?) };
     Ok(FinalAlert {
         correlator: alert.correlator.clone().map(Correlator),
-        operation: read_operation(&alert.operation)?,
+        operation: alert.operation.parse()?,
         result: ResultCode(u16::try_from(alert.result).unwrap_or(ResultCode::UNDEFINED.0)),
         campaign,
     })
@@ -319,7 +307,7 @@ fn read_alert(alert: &QueuedAlert) -> Result<FinalAlert, WireError> {
 fn write_alert(alert: &FinalAlert, due: Utc) -> QueuedAlert {
     QueuedAlert {
         correlator: alert.correlator.as_ref().map(|correlator| correlator.0.clone()),
-        operation: operation_word(alert.operation).to_owned(),
+        operation: alert.operation.as_str().to_owned(),
         result: alert.result.0.into(),
         campaign_id: alert.campaign.map(|id| id.0.to_vec()).unwrap_or_default(),
         // Rounded up: a restart must not make a report early.
@@ -335,21 +323,6 @@ fn write_progress((key, solved): (&Hash16, &Solved)) -> ObjectProgress {
     };
     solved.blocks.iter().for_each(|sbn| progress.mark_done(*sbn));
     progress
-}
-
-const fn operation_word(operation: Operation) -> &'static str {
-    match operation {
-        Operation::Download => "download",
-        Operation::Update => "update",
-        Operation::DownloadAndUpdate => "download-and-update",
-    }
-}
-
-fn read_operation(word: &str) -> Result<Operation, WireError> {
-    [Operation::Download, Operation::Update, Operation::DownloadAndUpdate]
-        .into_iter()
-        .find(|operation| operation_word(*operation) == word)
-        .ok_or_else(|| WireError::invalid("operation", word, "an operation of FUMO"))
 }
 
 fn fixed<const N: usize>(octets: &[u8]) -> Result<[u8; N], WireError> {
@@ -369,6 +342,7 @@ fn campaign_id(octets: &[u8]) -> Result<CampaignId, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dm::ReportFilter;
 
     fn class() -> ClassId {
         ClassId([2; 16])

@@ -19,7 +19,7 @@ use proto::{
 
 use super::{Core, Operation, Output, SuspendReason, books::Pinned};
 use crate::{
-    acceptance::{Accepted, Offer, Refusal, Verdict, judge},
+    acceptance::{Accepted, Offer, Refusal, Verdict, check_tune_in, judge},
     dm::{ArmRequest, Device, DeviceLimits, DeviceView, FinalAlert},
     symbols::ObjectLayout,
     tuner::Tuner,
@@ -70,6 +70,9 @@ impl Device for Core {
                 return self.refuse(now, alert(ResultCode::BAD_URL, None));
             }
         };
+        if request.campaign.is_empty() && self.operation.is_some() {
+            return self.move_windows(now, &request, &windows);
+        }
         let offer = Offer { campaign: &request.campaign, manifest: &request.manifest, windows };
         let history = self.books.history();
         let verdict = judge(&self.root, self.config.kind, &history, &self.config.limits, &offer);
@@ -163,6 +166,34 @@ impl Device for Core {
 }
 
 impl Core {
+    /// An Exec without documents moves the windows of the campaign that the device is armed with.
+    fn move_windows(&mut self, now: Now, request: &ArmRequest, windows: &[(TuneIn, Window)]) {
+        let Some(operation) = &self.operation else { return };
+        let campaign = &operation.accepted.campaign;
+        let checked = windows
+            .iter()
+            .try_for_each(|(tune_in, window)| check_tune_in(campaign, tune_in, *window));
+        let result = match checked {
+            Err(Refusal { result, reason, detail }) => {
+                tracing::info!(%result, reason, detail, "moved windows were refused");
+                result
+            }
+            Ok(()) if self.books.correlator != request.correlator => ResultCode::WRONG_STATE,
+            Ok(()) => {
+                self.tuner = tuner(now, request, windows);
+                self.outputs.mark_changed();
+                return self.tune(now);
+            }
+        };
+        let alert = FinalAlert {
+            correlator: request.correlator.clone(),
+            operation: request.operation,
+            result,
+            campaign: None,
+        };
+        self.refuse(now, alert);
+    }
+
     /// The last of the checks: what the device is doing already decides what a new arming means.
     fn take_on(
         &mut self,
