@@ -319,6 +319,16 @@ mod tests {
     }
 
     #[test]
+    fn a_full_disk_is_told_from_other_failures() {
+        let home = tempfile::tempdir().unwrap();
+        let data = DataDirectory::open(home.path()).unwrap();
+        std::os::unix::fs::symlink("/dev/full", home.path().join("journal.a")).unwrap();
+        let write = JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec() };
+        let attempted = "write journal.a".to_owned();
+        assert_eq!(data.write_journal(&write), Err(StorageError::NoSpace { attempted }));
+    }
+
+    #[test]
     fn a_data_directory_that_is_a_file_is_named() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("data");

@@ -6,6 +6,7 @@ use proto::{
 use tempfile::TempDir;
 
 use super::*;
+use crate::shell::clock::Clock;
 
 #[test]
 fn a_reserved_object_takes_slots_that_a_restart_finds() {
@@ -81,6 +82,15 @@ fn a_write_to_a_log_that_is_not_reserved_is_an_error() {
 }
 
 #[test]
+fn a_full_disk_shows_in_the_reservation() {
+    let home = home();
+    let mut object = open(&home, 1);
+    std::os::unix::fs::symlink("/dev/full", object.log_path(0)).unwrap();
+    let attempted = "reserve log.0".to_owned();
+    assert_eq!(object.reserve_step(), Err(StorageError::NoSpace { attempted }));
+}
+
+#[test]
 fn an_exact_image_gets_its_name_once_and_again() {
     let home = home();
     let object = open(&home, 1);
@@ -115,6 +125,38 @@ fn slots_are_read_back_for_the_decoder() {
     let mut record = vec![0; object.layout.slot_size()];
     files.read_slots(slot, &mut record).unwrap();
     assert_eq!(object.layout.parse_slot(&record).unwrap().esi, Esi(5));
+}
+
+#[test]
+fn fifty_mebibytes_of_slots_are_recovered_in_well_under_a_second() {
+    let home = home();
+    let oti = RaptorQOti::new(RaptorQParameters {
+        transfer_length: 1408 * 35_000,
+        symbol_size: 1408,
+        source_blocks: 5,
+        sub_blocks: 1,
+        alignment: 8,
+    });
+    let layout = ObjectLayout::new(Hash16([9; 16]), sha256(&[]), oti.unwrap());
+    let mut object = ObjectDirectory::open(home.path(), layout.clone()).unwrap();
+    reserve(&mut object);
+    for file in 0..layout.files() {
+        let mut octets = Vec::new();
+        for esi in 0..layout.slots_per_file() {
+            let symbol = [esi.to_le_bytes()[0]; 1408];
+            let tag = layout.tag(Sbn(file), Esi(esi), &symbol);
+            layout.emit_slot(&mut octets, Sbn(file), Esi(esi), tag, &symbol);
+        }
+        object.write(file, 4096, &octets).unwrap();
+    }
+    object.flush().unwrap();
+    let mut again = ObjectDirectory::open(home.path(), layout.clone()).unwrap();
+    let before = Clock.now().mono;
+    let recovered = again.recover().unwrap();
+    let took = Clock.now().mono.since(before);
+    assert_eq!(recovered.slots.len(), usize::try_from(layout.slots()).unwrap());
+    println!("{} slots in {took:?}", recovered.slots.len());
+    assert!(took.as_secs() < 5, "{took:?} even on a busy machine is too long");
 }
 
 const IMAGE_OCTETS: u64 = 1408 * 12_000 - 3;

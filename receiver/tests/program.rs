@@ -1,0 +1,207 @@
+//! The program as people and the service manager meet it: exit codes, signals, the control socket.
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests may fail as tests do"
+)]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::TcpListener,
+    os::unix::net::UnixDatagram,
+    path::{Path, PathBuf},
+    process::{Child, Command, Output, Stdio},
+    time::Duration,
+};
+
+use proto::{
+    crypto::SigningKey,
+    time::Utc,
+    trust::{DocumentKind, Envelope, Role, Root, root::RoleKeys},
+};
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+#[test]
+fn a_running_device_answers_and_stops_when_told() {
+    let device = Device::new();
+    let mut running = device.start();
+
+    let status = device.ask(&["status", "--json"]);
+    let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status["phase"], "idle");
+    let text = String::from_utf8(device.ask(&["status"]).stdout).unwrap();
+    assert!(text.starts_with("phase       idle\n"), "{text}");
+    for verb in ["check-in", "suspend", "resume"] {
+        assert_eq!(device.ask(&[verb]).status.code(), Some(0), "{verb}");
+    }
+    let second = device.ask(&["run"]);
+    assert_eq!(second.status.code(), Some(7));
+    assert!(text_of(&second).contains("another receiver runs on"), "{second:?}");
+
+    signal(&running, Signal::TERM);
+    assert_eq!(running.wait().unwrap().code(), Some(0));
+    let after = device.ask(&["status"]);
+    assert_eq!(after.status.code(), Some(6));
+    assert!(text_of(&after).contains("no receiver runs on"), "{after:?}");
+}
+
+#[test]
+fn a_killed_device_starts_again() {
+    let device = Device::new();
+    let mut running = device.start();
+    signal(&running, Signal::KILL);
+    assert_eq!(running.wait().unwrap().code(), None);
+    let mut again = device.start();
+    assert_eq!(device.ask(&["status"]).status.code(), Some(0));
+    signal(&again, Signal::INT);
+    assert_eq!(again.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn what_stands_in_the_way_of_a_start_is_named_with_its_exit_code() {
+    for (flag, value, code, text) in [
+        ("--interface", "203.0.113.250", 3, "`local.interface` does not do"),
+        ("--interface", "eth0", 3, "`local.interface` does not do"),
+        ("--root", "/nonexistent/root.env", 3, "`local.root` does not do"),
+        ("--data", "/dev/null/data", 3, "cannot use /dev/null/data"),
+    ] {
+        let device = Device::new();
+        let outcome = device.ask(&["run", flag, value]);
+        assert_eq!(outcome.status.code(), Some(code), "{flag} {value}: {outcome:?}");
+        assert!(text_of(&outcome).contains(text), "{outcome:?}");
+    }
+}
+
+#[test]
+fn a_root_that_does_not_vouch_for_itself_is_refused() {
+    let device = Device::new();
+    let root = device.home.path().join("root.env");
+    let mut octets = fs::read(&root).unwrap();
+    let middle = octets.len() / 2;
+    octets[middle] ^= 1;
+    fs::write(&root, octets).unwrap();
+    let outcome = device.ask(&["run"]);
+    assert_eq!(outcome.status.code(), Some(5), "{outcome:?}");
+}
+
+#[test]
+fn a_damaged_journal_does_not_keep_the_device_from_starting() {
+    let device = Device::new();
+    let data = device.home.path().join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(data.join("journal.a"), b"FCJN and then nonsense").unwrap();
+    let mut running = device.start();
+    assert_eq!(device.ask(&["status"]).status.code(), Some(0));
+    signal(&running, Signal::TERM);
+    assert_eq!(running.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn the_usage_is_taught() {
+    let help = receiver(&["--help"]).output().unwrap();
+    assert_eq!(help.status.code(), Some(0));
+    let text = String::from_utf8(help.stdout).unwrap();
+    for word in ["dm-bridge device enrol", "check-in", "Exit codes:"] {
+        assert!(text.contains(word), "{text}");
+    }
+    assert_eq!(receiver(&["run"]).output().unwrap().status.code(), Some(2));
+    assert_eq!(receiver(&["fly"]).output().unwrap().status.code(), Some(2));
+}
+
+struct Device {
+    home: TempDir,
+    config: PathBuf,
+}
+
+impl Device {
+    fn new() -> Self {
+        let home = tempfile::tempdir().unwrap();
+        fs::write(home.path().join("root.env"), factory_root()).unwrap();
+        let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let (path, config) = (home.path().display(), home.path().join("device.toml"));
+        let text = format!(
+            r#"
+            [device]
+            id = "LAB-0001"
+            manufacturer = "fumocast"
+            model = "lab"
+            vendor_id = "000102030405060708090a0b0c0d0e0f"
+            class_id = "f00102030405060708090a0b0c0d0e0f"
+            [server]
+            url = "http://{unused}/dm"
+            server_id = "fumocast"
+            user = "LAB-0001"
+            password = "c2VjcmV0"
+            nonce = "bm9uY2U="
+            [local]
+            data = "{path}/data"
+            root = "{path}/root.env"
+            interface = "127.0.0.1"
+            hook = ["/bin/sh", "-c", "echo 1.0"]
+            "#
+        );
+        fs::write(&config, text).unwrap();
+        Self { home, config }
+    }
+
+    /// Starts the device and waits until it says that it is ready.
+    fn start(&self) -> Child {
+        let path = self.home.path().join("notify");
+        fs::remove_file(&path).ok();
+        let socket = UnixDatagram::bind(&path).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let running = self
+            .command(&["run"])
+            .env("NOTIFY_SOCKET", &path)
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        let mut message = [0; 64];
+        let octets = socket.recv(&mut message).unwrap();
+        assert!(message[..octets].starts_with(b"READY=1"));
+        running
+    }
+
+    fn ask(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = receiver(arguments);
+        command.arg("--config").arg(&self.config);
+        command
+    }
+}
+
+fn receiver(arguments: &[&str]) -> Command {
+    let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_receiver")));
+    command.args(arguments).env_remove("NOTIFY_SOCKET");
+    command
+}
+
+fn factory_root() -> Vec<u8> {
+    let key = SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()).unwrap();
+    let keys = || RoleKeys { threshold: 1, keys: vec![key.public()] };
+    let root = Root {
+        version: 1,
+        expires: Utc::from_seconds(4_000_000_000),
+        roles: BTreeMap::from(Role::ALL.map(|role| (role, keys()))),
+        sequence_floor: 0,
+        epoch: 1,
+    };
+    let mut envelope = Envelope::new(DocumentKind::Root, root.emit().unwrap()).unwrap();
+    envelope.sign(&key).unwrap();
+    envelope.emit()
+}
+
+fn signal(running: &Child, signal: Signal) {
+    let pid = Pid::from_raw(i32::try_from(running.id()).unwrap()).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+fn text_of(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
