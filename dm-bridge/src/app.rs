@@ -2,10 +2,11 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`devices`] | enrol, list, show |
+//! | [`devices`] | enrol, show |
 //! | [`campaigns`] | create, start, stop |
 //! | [`progress`] | what the reconciler writes down |
 //! | [`exchange`] | the stored state around one DM message |
+//! | [`status`] | how campaigns and devices stand |
 //! | [`moment`] | times as operators write them |
 
 pub mod campaigns;
@@ -13,6 +14,7 @@ pub mod devices;
 pub mod exchange;
 pub mod moment;
 pub mod progress;
+pub mod status;
 
 use std::net::IpAddr;
 

@@ -1,3 +1,7 @@
 //! The `dm-bridge` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    dm_bridge::cli::run(std::env::args_os())
+}

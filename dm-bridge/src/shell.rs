@@ -1,3 +1,23 @@
 //! Sockets, files, clocks and tasks.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`command`] | carries out what the command line asks for |
+//! | [`data_dir`] | the server's directory and the files of operators |
+//! | [`server`] | listener, tasks, shutdown |
+//! | [`dm_http`], [`api_http`] | routes for devices and for operators |
+//! | [`reconciler`], [`control_client`] | keep image servers in step with campaigns |
+//! | [`metrics`] | counters |
+//! | [`clock`] | the time |
+//! | [`store`] | where the fleet is kept |
 
+pub mod api_http;
+pub mod clock;
+pub mod command;
+pub mod control_client;
+pub mod data_dir;
+pub mod dm_http;
+pub mod metrics;
+pub mod reconciler;
+pub mod server;
 pub mod store;

@@ -43,7 +43,7 @@ use crate::{
 };
 
 /// Sixteen octets that were never used before, each time it is called.
-pub type Chance<'a> = &'a mut dyn FnMut() -> [u8; 16];
+pub type Chance<'a> = &'a mut (dyn FnMut() -> [u8; 16] + Send);
 
 /// Returns a correlator that no attempt has.
 pub fn fresh_correlator(chance: Chance<'_>) -> Correlator {

@@ -1,0 +1,185 @@
+//! The operator API: the types of its JSON, apart from core types and table rows.
+//!
+//! All routes but `/healthz` and `/metrics` want `Authorization: Bearer TOKEN`. Times are whole
+//! UTC seconds; a field that does not apply is `null`.
+//!
+//! | route | answers |
+//! | --- | --- |
+//! | `GET /api/v1/campaigns` | list of [`CampaignBody`] |
+//! | `GET /api/v1/campaigns/{id}` | [`CampaignBody`] |
+//! | `GET /api/v1/campaigns/{id}/devices` | list of [`CampaignDeviceBody`] |
+//! | `POST /api/v1/campaigns/{id}/start` | takes [`StartBody`], answers [`CampaignBody`] |
+//! | `POST /api/v1/campaigns/{id}/stop` | [`CampaignBody`] |
+//! | `GET /api/v1/devices` | list of [`DeviceBody`] |
+//! | `GET /api/v1/devices/{id}` | [`DeviceBody`] |
+//!
+//! Refusals carry an [`ErrorBody`].
+
+use std::collections::BTreeMap;
+
+use proto::{
+    ids::{CampaignId, ClassId, DeviceId, VendorId},
+    time::Utc,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    campaign::rollout::CampaignView,
+    fleet::{arming::Arming, device::Device},
+};
+
+/// A campaign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CampaignBody {
+    /// Its id.
+    pub id: CampaignId,
+    /// Epoch of its sequence.
+    pub epoch: u32,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Firmware version that it brings.
+    pub firmware_version: String,
+    /// `created`, `running`, `stopping`, `stopped` or `closed`.
+    pub state: String,
+    /// Opening of the window.
+    pub opens_utc: Option<u64>,
+    /// Closing of the window.
+    pub closes_utc: Option<u64>,
+    /// Multicast group.
+    pub group: String,
+    /// UDP port.
+    pub port: u16,
+    /// Address that the image server sends from.
+    pub source: Option<String>,
+    /// FLUTE session.
+    pub tsi: Option<u64>,
+    /// Span over which devices spread their reports, in seconds.
+    pub report_spread_seconds: u32,
+    /// What keeps it from going on.
+    pub problem: Option<String>,
+    /// Devices by phase.
+    pub devices: BTreeMap<String, u64>,
+    /// When it was created here.
+    pub created_utc: u64,
+}
+
+impl From<&CampaignView> for CampaignBody {
+    fn from(view: &CampaignView) -> Self {
+        let campaign = &view.campaign;
+        let count = |(phase, devices): (&crate::fleet::arming::ArmingPhase, &u64)| {
+            (phase.word().to_owned(), *devices)
+        };
+        Self {
+            id: campaign.id,
+            epoch: campaign.terms.epoch,
+            sequence: campaign.terms.sequence,
+            firmware_version: campaign.terms.firmware_version.clone(),
+            state: campaign.state.word().to_owned(),
+            opens_utc: campaign.window.map(|window| window.opens.seconds()),
+            closes_utc: campaign.window.map(|window| window.closes.seconds()),
+            group: campaign.place.group.to_string(),
+            port: campaign.place.port,
+            source: campaign.air.map(|air| air.source.to_string()),
+            tsi: campaign.air.map(|air| air.tsi.0),
+            report_spread_seconds: campaign.report_spread_seconds,
+            problem: campaign.problem.clone(),
+            devices: view.tally.iter().map(count).collect(),
+            created_utc: campaign.created.seconds(),
+        }
+    }
+}
+
+/// A device within a campaign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CampaignDeviceBody {
+    /// The device.
+    pub id: DeviceId,
+    /// Whether it accepted its latest attempt.
+    pub armed: bool,
+    /// Where that stands; a word of the design page, or `pending`, `contradicted`,
+    /// `unicast-needed`, `unknown`.
+    pub phase: String,
+    /// Result code of its final alert.
+    pub result_code: Option<u16>,
+    /// Why it stands there.
+    pub result_text: Option<String>,
+    /// Firmware version as last read from the device.
+    pub firmware_version: Option<String>,
+    /// Number of attempts.
+    pub attempts: u32,
+    /// When the device last proved who it is.
+    pub last_seen_utc: Option<u64>,
+}
+
+impl CampaignDeviceBody {
+    /// Makes the body of an attempt and its device.
+    #[must_use]
+    pub fn new(row: &Arming, device: Option<&Device>) -> Self {
+        Self {
+            id: row.device.clone(),
+            armed: row.armed(),
+            phase: row.phase.word().to_owned(),
+            result_code: row.result_code,
+            result_text: row.reason.clone(),
+            firmware_version: device.and_then(|device| device.firmware_version.clone()),
+            attempts: row.attempt,
+            last_seen_utc: device.and_then(|device| device.last_seen).map(Utc::seconds),
+        }
+    }
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceBody {
+    /// Its id.
+    pub id: DeviceId,
+    /// Maker.
+    pub manufacturer: String,
+    /// Model.
+    pub model: String,
+    /// Vendor.
+    pub vendor_id: VendorId,
+    /// Class.
+    pub class_id: ClassId,
+    /// Place of its FUMO object.
+    pub object: String,
+    /// Firmware version as last read.
+    pub firmware_version: Option<String>,
+    /// When it was enrolled.
+    pub enrolled_utc: u64,
+    /// When it last proved who it is.
+    pub last_seen_utc: Option<u64>,
+}
+
+impl From<&Device> for DeviceBody {
+    fn from(device: &Device) -> Self {
+        Self {
+            id: device.id.clone(),
+            manufacturer: device.manufacturer.clone(),
+            model: device.model.clone(),
+            vendor_id: device.vendor,
+            class_id: device.class,
+            object: device.object.clone(),
+            firmware_version: device.firmware_version.clone(),
+            enrolled_utc: device.enrolled.seconds(),
+            last_seen_utc: device.last_seen.map(Utc::seconds),
+        }
+    }
+}
+
+/// The window of a campaign that is to be started.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StartBody {
+    /// RFC 3339, `now`, or `+30s`, `+10m`, `+2h`.
+    pub opens: String,
+    /// The same.
+    pub closes: String,
+}
+
+/// A refusal.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// What is wrong.
+    pub error: String,
+}

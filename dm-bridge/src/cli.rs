@@ -1,0 +1,272 @@
+//! The command line: what can be asked for, and the exit code of the answer.
+
+use std::{
+    ffi::OsString,
+    io::Write as _,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use proto::ids::{CampaignId, ClassId, ComponentId, DeviceId, VendorId};
+
+use crate::{app::AppError, shell::command};
+
+/// Manages devices over OMA DM, arms them for broadcast campaigns and collects their results.
+///
+/// A first campaign:
+///
+///   dm-bridge init --data DIR
+///   dm-bridge device enrol LAB-0001 --data DIR --url http://127.0.0.1:8080/dm \
+///       --vendor HEX --class HEX > LAB-0001.toml
+///   dm-bridge serve --data DIR --listen 127.0.0.1:8080 &
+///   dm-bridge campaign create --data DIR --campaign campaign.env --manifest manifest.env \
+///       --plan-header 0=FILE --root root.env --carousel http://127.0.0.1:9000 \
+///       --carousel-token-file FILE --group 232.1.2.3 --port 3400 --devices all
+///   dm-bridge campaign start ID --data DIR --opens +1m --closes +2h
+///   dm-bridge campaign status ID --data DIR
+///
+/// Exit codes: 0 done, 2 usage, 3 configuration, 4 network, 5 document refused, 6 not found,
+/// 7 conflict, 8 refused by policy.
+#[derive(Debug, Parser)]
+#[command(name = "dm-bridge", version, verbatim_doc_comment)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Makes a data directory: admin.token (for the API) and fleet.db.
+    Init(DataArg),
+    /// Devices of the fleet.
+    #[command(subcommand)]
+    Device(DeviceVerb),
+    /// Campaigns.
+    #[command(subcommand)]
+    Campaign(CampaignVerb),
+    /// Serves devices at /dm and operators at /api/v1, until SIGTERM.
+    Serve(ServeArgs),
+}
+
+/// Where the fleet is kept.
+#[derive(Debug, Clone, Args)]
+pub struct DataArg {
+    /// Data directory.
+    #[arg(long, value_name = "DIR", env = "DM_BRIDGE_DATA")]
+    pub data: PathBuf,
+}
+
+/// How to answer.
+#[derive(Debug, Clone, Copy, Args)]
+pub struct FormArg {
+    /// Answers in JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What to do with devices.
+#[derive(Debug, Subcommand)]
+pub enum DeviceVerb {
+    /// Enrols a device and prints its configuration (TOML, with its password).
+    Enrol(EnrolArgs),
+    /// Lists all devices.
+    List {
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
+        /// How.
+        #[command(flatten)]
+        form: FormArg,
+    },
+    /// Shows one device.
+    Show {
+        /// Device id.
+        id: DeviceId,
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
+        /// How.
+        #[command(flatten)]
+        form: FormArg,
+    },
+}
+
+/// A device to enrol.
+#[derive(Debug, Args)]
+pub struct EnrolArgs {
+    /// Device id: its ./DevInfo/DevId.
+    pub id: DeviceId,
+    /// Where.
+    #[command(flatten)]
+    pub data: DataArg,
+    /// Where the device reaches this server, such as https://dm.example.org/dm.
+    #[arg(long)]
+    pub url: String,
+    /// Vendor id, 32 hex digits.
+    #[arg(long, value_name = "HEX")]
+    pub vendor: VendorId,
+    /// Class id, 32 hex digits.
+    #[arg(long, value_name = "HEX")]
+    pub class: ClassId,
+    /// Maker.
+    #[arg(long, default_value = "fumocast")]
+    pub manufacturer: String,
+    /// Model.
+    #[arg(long, default_value = "lab")]
+    pub model: String,
+}
+
+/// What to do with campaigns.
+#[derive(Debug, Subcommand)]
+pub enum CampaignVerb {
+    /// Checks signed documents and queues devices for them.
+    Create(Box<CreateArgs>),
+    /// Gives a campaign its window, or moves it.
+    Start {
+        /// Campaign id.
+        id: CampaignId,
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
+        /// When it opens: RFC 3339, `now`, `+30s`, `+10m` or `+2h`.
+        #[arg(long, value_name = "T")]
+        opens: String,
+        /// When it closes.
+        #[arg(long, value_name = "T")]
+        closes: String,
+        /// How.
+        #[command(flatten)]
+        form: FormArg,
+    },
+    /// Takes a campaign off the air; devices are disarmed as they come.
+    Stop {
+        /// Campaign id.
+        id: CampaignId,
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
+        /// How.
+        #[command(flatten)]
+        form: FormArg,
+    },
+    /// Shows how one campaign stands, with its devices, or all.
+    Status {
+        /// Campaign id.
+        id: Option<CampaignId>,
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
+        /// How.
+        #[command(flatten)]
+        form: FormArg,
+    },
+}
+
+/// A campaign to create.
+#[derive(Debug, Args)]
+pub struct CreateArgs {
+    /// Where.
+    #[command(flatten)]
+    pub data: DataArg,
+    /// Signed campaign.
+    #[arg(long, value_name = "FILE")]
+    pub campaign: PathBuf,
+    /// Signed manifest.
+    #[arg(long, value_name = "FILE")]
+    pub manifest: PathBuf,
+    /// Plan header of a component; may be given for each.
+    #[arg(long, value_name = "COMPONENT=FILE", value_parser = plan_header)]
+    pub plan_header: Vec<(ComponentId, PathBuf)>,
+    /// Root that vouches for both.
+    #[arg(long, value_name = "FILE")]
+    pub root: PathBuf,
+    /// Base URL of the image server's control API.
+    #[arg(long, value_name = "URL")]
+    pub carousel: String,
+    /// File with its token.
+    #[arg(long, value_name = "FILE")]
+    pub carousel_token_file: PathBuf,
+    /// Multicast group.
+    #[arg(long)]
+    pub group: IpAddr,
+    /// UDP port.
+    #[arg(long)]
+    pub port: u16,
+    /// Devices: `a,b,c`, `@FILE` with an id a line, or `all`.
+    #[arg(long)]
+    pub devices: String,
+    /// Seconds over which devices spread their reports.
+    #[arg(long, value_name = "S")]
+    pub report_spread: Option<u32>,
+    /// Lets the image server be reached over plain HTTP beyond this machine.
+    #[arg(long)]
+    pub insecure_http: bool,
+    /// How.
+    #[command(flatten)]
+    pub form: FormArg,
+}
+
+/// A server to run.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// Where.
+    #[command(flatten)]
+    pub data: DataArg,
+    /// Address and port.
+    #[arg(long, default_value = "127.0.0.1:8080")]
+    pub listen: SocketAddr,
+    /// Lets it listen beyond loopback without TLS; for laboratories.
+    #[arg(long)]
+    pub insecure_http: bool,
+    /// Seconds after window and report spread until a silent device is unknown.
+    #[arg(long, value_name = "S", default_value_t = 21_600)]
+    pub silence: u64,
+}
+
+fn plan_header(text: &str) -> Result<(ComponentId, PathBuf), String> {
+    let (component, file) = text.split_once('=').ok_or("write COMPONENT=FILE, such as 0=FILE")?;
+    let component = component.parse().map_err(|_| "the component is a number below 256")?;
+    Ok((ComponentId(component), PathBuf::from(file)))
+}
+
+/// Runs the program with these arguments, the first of which is its name.
+pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> ExitCode {
+    let cli = match Cli::try_parse_from(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let code = u8::try_from(error.exit_code()).unwrap_or(2);
+            return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::from(2) };
+        }
+    };
+    match command::run(cli.verb) {
+        Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
+            Ok(()) => ExitCode::SUCCESS,
+            // The reader has gone away.
+            Err(_) => ExitCode::from(4),
+        },
+        Err(error) => {
+            eprintln!("dm-bridge: {}", explain(&error));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn explain(error: &AppError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(deeper) = cause {
+        let said = deeper.to_string();
+        if !text.contains(&said) {
+            text = format!("{text}: {said}");
+        }
+        cause = deeper.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests;

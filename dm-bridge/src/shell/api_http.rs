@@ -1,0 +1,182 @@
+//! Routes for operators. Each parses, calls one function of [`crate::app`], and maps its result.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, Request, State},
+    http::{StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, post},
+};
+use proto::{
+    crypto::{equal_in_constant_time, random, sha256},
+    ids::{CampaignId, DeviceId},
+};
+
+use super::{dm_http, server::Shared};
+use crate::{
+    api::{CampaignBody, CampaignDeviceBody, DeviceBody, ErrorBody, StartBody},
+    app::{AppError, campaigns, devices, moment, status},
+};
+
+/// Who may use a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody; what it does is harmless, or it asks for credentials by itself.
+    Open,
+    /// Those who show the operator's token.
+    Operator,
+}
+
+/// A route of the server.
+pub struct Route {
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// Its path.
+    pub path: &'static str,
+    /// Who may use it.
+    pub access: Access,
+    handler: MethodRouter<Arc<Shared>>,
+}
+
+/// Returns all routes; the router is built from this list alone.
+#[must_use]
+pub fn routes() -> Vec<Route> {
+    let open = |method, path, handler| Route { method, path, access: Access::Open, handler };
+    let operator =
+        |method, path, handler| Route { method, path, access: Access::Operator, handler };
+    vec![
+        open("POST", "/dm", post(dm_http::post)),
+        open("GET", "/healthz", get(healthz)),
+        open("GET", "/metrics", get(metrics)),
+        operator("GET", "/api/v1/campaigns", get(list_campaigns)),
+        operator("GET", "/api/v1/campaigns/{id}", get(show_campaign)),
+        operator("GET", "/api/v1/campaigns/{id}/devices", get(campaign_devices)),
+        operator("POST", "/api/v1/campaigns/{id}/start", post(start_campaign)),
+        operator("POST", "/api/v1/campaigns/{id}/stop", post(stop_campaign)),
+        operator("GET", "/api/v1/devices", get(list_devices)),
+        operator("GET", "/api/v1/devices/{id}", get(show_device)),
+    ]
+}
+
+/// Returns the router of a server.
+pub fn router(shared: &Arc<Shared>) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        let handler = match route.access {
+            Access::Open => route.handler,
+            Access::Operator => {
+                route.handler.layer(from_fn_with_state(Arc::clone(shared), only_operators))
+            }
+        };
+        router = router.route(route.path, handler);
+    }
+    router.with_state(Arc::clone(shared))
+}
+
+async fn only_operators(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let value = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let token = value.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
+    // Hashes are compared, so that not even the length of the token shows.
+    if equal_in_constant_time(&sha256(&[token]).0, &shared.token_hash.0) {
+        return next.run(request).await;
+    }
+    let body = ErrorBody { error: "show the operator's token as `Bearer TOKEN`".to_owned() };
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], Json(body)).into_response()
+}
+
+impl IntoResponse for AppError {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::Usage(_) | Self::Argument(_) => StatusCode::BAD_REQUEST,
+            Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Policy(_) | Self::Admission(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Network(_) => StatusCode::BAD_GATEWAY,
+            Self::Configuration(_) | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, Json(ErrorBody { error: self.to_string() })).into_response()
+    }
+}
+
+async fn healthz(State(shared): State<Arc<Shared>>) -> Result<&'static str, AppError> {
+    shared.store.audit_tail(1).await?;
+    Ok("ok\n")
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, AppError> {
+    let fleet = status::campaigns(&*shared.store).await?;
+    let text = shared.metrics.render(&fleet, shared.sessions.open());
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+async fn list_campaigns(
+    State(shared): State<Arc<Shared>>,
+) -> Result<Json<Vec<CampaignBody>>, AppError> {
+    let views = status::campaigns(&*shared.store).await?;
+    Ok(Json(views.iter().map(CampaignBody::from).collect()))
+}
+
+async fn show_campaign(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<CampaignBody>, AppError> {
+    let id: CampaignId = id.parse()?;
+    Ok(Json((&status::campaign(&*shared.store, id).await?).into()))
+}
+
+async fn campaign_devices(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<CampaignDeviceBody>>, AppError> {
+    let rows = status::devices_of(&*shared.store, id.parse()?).await?;
+    let body = |(row, device): &(_, Option<_>)| CampaignDeviceBody::new(row, device.as_ref());
+    Ok(Json(rows.iter().map(body).collect()))
+}
+
+async fn start_campaign(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<CampaignBody>, AppError> {
+    let id: CampaignId = id.parse()?;
+    let body: StartBody = serde_json::from_slice(&body)
+        .map_err(|error| AppError::Usage(format!("the body is no window: {error}")))?;
+    let now = shared.clock.now().utc;
+    let window = (moment::parse(&body.opens, now)?, moment::parse(&body.closes, now)?);
+    campaigns::start(&*shared.store, now, id, window, &mut random::<16>).await?;
+    shared.wake.notify_one();
+    Ok(Json((&status::campaign(&*shared.store, id).await?).into()))
+}
+
+async fn stop_campaign(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<CampaignBody>, AppError> {
+    let id: CampaignId = id.parse()?;
+    campaigns::stop(&*shared.store, shared.clock.now().utc, id).await?;
+    shared.wake.notify_one();
+    Ok(Json((&status::campaign(&*shared.store, id).await?).into()))
+}
+
+async fn list_devices(
+    State(shared): State<Arc<Shared>>,
+) -> Result<Json<Vec<DeviceBody>>, AppError> {
+    let devices = shared.store.devices().await?;
+    Ok(Json(devices.iter().map(DeviceBody::from).collect()))
+}
+
+async fn show_device(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<DeviceBody>, AppError> {
+    let id: DeviceId = id.parse()?;
+    Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
+}

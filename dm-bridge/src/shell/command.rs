@@ -1,0 +1,282 @@
+//! Carries out what the command line asks for; each command is one call into [`crate::app`].
+
+use std::{collections::BTreeMap, fmt::Write as _, io::Write as _, path::Path, time::Duration};
+
+use proto::{crypto::random, ids::CampaignId};
+use serde::Serialize;
+use tracing_subscriber::EnvFilter;
+
+use super::{
+    clock::Clock,
+    data_dir::{DataDir, absolute, read_file, read_token},
+    server::{self, Settings},
+    store::sqlite::SqliteStore,
+};
+use crate::{
+    api::{CampaignBody, CampaignDeviceBody, DeviceBody},
+    app::{
+        AppError, PlainHttp,
+        campaigns::{self, Order, Selection},
+        devices::{self, Enrolment, FreshSecrets},
+        moment, status,
+    },
+    campaign::{admission::Documents, model::Place, rollout::Policy},
+    cli::{CampaignVerb, CreateArgs, DeviceVerb, EnrolArgs, FormArg, ServeArgs, Verb},
+    fleet::store::FleetStore as _,
+};
+
+/// Carries out a command; returns what it prints.
+///
+/// # Errors
+///
+/// [`AppError`] with its exit code.
+pub fn run(verb: Verb) -> Result<String, AppError> {
+    start_logging();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| AppError::Configuration(format!("cannot start threads: {error}")))?;
+    let result = runtime.block_on(execute(verb));
+    // A call to an image server may still hang in its own thread.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+/// Logs to standard error, unless somebody in this process has set up logs already.
+fn start_logging() {
+    let filter = EnvFilter::try_from_env("FUMOCAST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if logs.try_init().is_err() {
+        tracing::debug!("logs are set up already");
+    }
+}
+
+async fn execute(verb: Verb) -> Result<String, AppError> {
+    match verb {
+        Verb::Init(data) => init(&data.data).await,
+        Verb::Device(verb) => device(verb).await,
+        Verb::Campaign(verb) => campaign(verb).await,
+        Verb::Serve(arguments) => serve(arguments).await,
+    }
+}
+
+async fn init(path: &Path) -> Result<String, AppError> {
+    DataDir::init(path, random()).await?;
+    Ok(format!("made {} with admin.token and fleet.db\n", path.display()))
+}
+
+async fn open(path: &Path) -> Result<SqliteStore, AppError> {
+    DataDir::open(path)?.store().await
+}
+
+async fn device(verb: DeviceVerb) -> Result<String, AppError> {
+    match verb {
+        DeviceVerb::Enrol(arguments) => enrol(arguments).await,
+        DeviceVerb::List { data, form } => {
+            let bodies: Vec<DeviceBody> =
+                open(&data.data).await?.devices().await?.iter().map(DeviceBody::from).collect();
+            Ok(print(form, &bodies, || device_table(&bodies)))
+        }
+        DeviceVerb::Show { id, data, form } => {
+            let device = devices::show(&open(&data.data).await?, &id).await?;
+            let body = DeviceBody::from(&device);
+            Ok(print(form, &body, || device_table(std::slice::from_ref(&body))))
+        }
+    }
+}
+
+async fn enrol(arguments: EnrolArgs) -> Result<String, AppError> {
+    let store = open(&arguments.data.data).await?;
+    let enrolment = Enrolment {
+        id: arguments.id,
+        manufacturer: arguments.manufacturer,
+        model: arguments.model,
+        vendor: arguments.vendor,
+        class: arguments.class,
+        url: arguments.url,
+    };
+    let secrets = FreshSecrets { password: random(), nonce: random() };
+    devices::enrol(&store, Clock.now().utc, enrolment, secrets).await
+}
+
+async fn campaign(verb: CampaignVerb) -> Result<String, AppError> {
+    let now = Clock.now().utc;
+    match verb {
+        CampaignVerb::Create(arguments) => create(*arguments).await,
+        CampaignVerb::Start { id, data, opens, closes, form } => {
+            let window = (moment::parse(&opens, now)?, moment::parse(&closes, now)?);
+            let store = open(&data.data).await?;
+            campaigns::start(&store, now, id, window, &mut random::<16>).await?;
+            show(&store, id, form).await
+        }
+        CampaignVerb::Stop { id, data, form } => {
+            let store = open(&data.data).await?;
+            campaigns::stop(&store, now, id).await?;
+            show(&store, id, form).await
+        }
+        CampaignVerb::Status { id: Some(id), data, form } => {
+            let store = open(&data.data).await?;
+            detail(&store, id, form).await
+        }
+        CampaignVerb::Status { id: None, data, form } => {
+            let views = status::campaigns(&open(&data.data).await?).await?;
+            let bodies: Vec<CampaignBody> = views.iter().map(CampaignBody::from).collect();
+            Ok(print(form, &bodies, || bodies.iter().map(campaign_lines).collect()))
+        }
+    }
+}
+
+async fn create(arguments: CreateArgs) -> Result<String, AppError> {
+    let store = open(&arguments.data.data).await?;
+    let plain_http = plain_http(arguments.insecure_http);
+    // Read it once, so that a wrong path shows here and not in the night.
+    read_token(&arguments.carousel_token_file)?;
+    let mut plan_headers = BTreeMap::new();
+    for (component, path) in &arguments.plan_header {
+        plan_headers.insert(*component, read_file(path)?);
+    }
+    let order = Order {
+        documents: Documents {
+            root: read_file(&arguments.root)?,
+            manifest: read_file(&arguments.manifest)?,
+            campaign: read_file(&arguments.campaign)?,
+            plan_headers,
+        },
+        place: Place {
+            carousel_url: arguments.carousel,
+            token_file: absolute(&arguments.carousel_token_file)?,
+            group: arguments.group,
+            port: arguments.port,
+        },
+        plain_http,
+        selection: selection(&arguments.devices)?,
+        report_spread_seconds: arguments.report_spread,
+    };
+    let id = campaigns::create(&store, Clock.now().utc, order, &mut random::<16>).await?;
+    show(&store, id, arguments.form).await
+}
+
+fn selection(text: &str) -> Result<Selection, AppError> {
+    if text == "all" {
+        return Ok(Selection::All);
+    }
+    let listed = match text.strip_prefix('@') {
+        Some(path) => String::from_utf8(read_file(Path::new(path))?)
+            .map_err(|_| AppError::Configuration(format!("{path} is not UTF-8")))?,
+        None => text.replace(',', "\n"),
+    };
+    let names = listed.lines().map(str::trim).filter(|name| !name.is_empty());
+    Ok(Selection::Named(names.map(str::parse).collect::<Result<_, _>>()?))
+}
+
+const fn plain_http(insecure: bool) -> PlainHttp {
+    if insecure { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly }
+}
+
+async fn serve(arguments: ServeArgs) -> Result<String, AppError> {
+    let settings = Settings {
+        data: DataDir::open(&arguments.data.data)?,
+        listen: arguments.listen,
+        plain_http: plain_http(arguments.insecure_http),
+        policy: Policy { silence: Duration::from_secs(arguments.silence) },
+        admission: super::dm_http::Admission::default(),
+    };
+    let running = server::start(settings).await?;
+    let line = format!("dm-bridge listens on http://{}\n", running.address);
+    let mut out = std::io::stdout();
+    out.write_all(line.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| AppError::Network(format!("cannot print the address: {error}")))?;
+    running.until_signal().await?;
+    Ok(String::new())
+}
+
+async fn show(store: &SqliteStore, id: CampaignId, form: FormArg) -> Result<String, AppError> {
+    let body = CampaignBody::from(&status::campaign(store, id).await?);
+    Ok(print(form, &body, || campaign_lines(&body)))
+}
+
+#[derive(Serialize)]
+struct Detail {
+    #[serde(flatten)]
+    campaign: CampaignBody,
+    device_list: Vec<CampaignDeviceBody>,
+}
+
+async fn detail(store: &SqliteStore, id: CampaignId, form: FormArg) -> Result<String, AppError> {
+    let campaign = CampaignBody::from(&status::campaign(store, id).await?);
+    let rows = status::devices_of(store, id).await?;
+    let body = |(row, device): &(_, Option<_>)| CampaignDeviceBody::new(row, device.as_ref());
+    let detail = Detail { campaign, device_list: rows.iter().map(body).collect() };
+    Ok(print(form, &detail, || {
+        format!("{}{}", campaign_lines(&detail.campaign), result_table(&detail.device_list))
+    }))
+}
+
+fn print(form: FormArg, body: &impl Serialize, text: impl FnOnce() -> String) -> String {
+    if form.json {
+        let json = serde_json::to_string(body).expect("our own types have string keys");
+        format!("{json}\n")
+    } else {
+        text()
+    }
+}
+
+fn campaign_lines(body: &CampaignBody) -> String {
+    let time = |seconds: Option<u64>| {
+        seconds
+            .map_or_else(|| "-".to_owned(), |s| moment::format(proto::time::Utc::from_seconds(s)))
+    };
+    let mut text = format!(
+        "{}  {}  version {}  sequence {}\n  window {} to {} on {}:{}\n",
+        body.id,
+        body.state,
+        body.firmware_version,
+        body.sequence,
+        time(body.opens_utc),
+        time(body.closes_utc),
+        body.group,
+        body.port,
+    );
+    let counts: Vec<_> = body.devices.iter().map(|(phase, n)| format!("{n} {phase}")).collect();
+    add(&mut text, format_args!("  devices: {}\n", counts.join(", ")));
+    if let Some(problem) = &body.problem {
+        add(&mut text, format_args!("  problem: {problem}\n"));
+    }
+    text
+}
+
+fn result_table(bodies: &[CampaignDeviceBody]) -> String {
+    let mut text =
+        format!("  {:<24} {:<15} {:>6} {:<12} {}\n", "DEVICE", "PHASE", "RESULT", "RUNS", "WHY");
+    for body in bodies {
+        let code = body.result_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
+        let runs = body.firmware_version.as_deref().unwrap_or("-");
+        let why = body.result_text.as_deref().unwrap_or_default();
+        let (id, phase) = (body.id.as_str(), &body.phase);
+        add(&mut text, format_args!("  {id:<24} {phase:<15} {code:>6} {runs:<12} {why}\n"));
+    }
+    text
+}
+
+fn device_table(bodies: &[DeviceBody]) -> String {
+    let mut text = String::new();
+    for body in bodies {
+        let seen = body.last_seen_utc.map_or_else(
+            || "never seen".to_owned(),
+            |seconds| format!("seen {}", moment::format(proto::time::Utc::from_seconds(seconds))),
+        );
+        let (id, maker, model) = (body.id.as_str(), &body.manufacturer, &body.model);
+        let runs = body.firmware_version.as_deref().unwrap_or("-");
+        let class = body.class_id;
+        add(
+            &mut text,
+            format_args!("{id:<24} {maker} {model}  class {class}  runs {runs}  {seen}\n"),
+        );
+    }
+    text
+}
+
+fn add(text: &mut String, more: std::fmt::Arguments<'_>) {
+    text.write_fmt(more).expect("a String takes any text");
+}

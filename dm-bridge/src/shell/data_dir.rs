@@ -1,0 +1,197 @@
+//! The server's directory, and the files that operators hand in.
+//!
+//! ```text
+//! DIR/             0700
+//!   admin.token    0600, the operator's bearer token
+//!   fleet.db       0600, SQLite; its -wal and -shm files take the same mode
+//! ```
+
+use std::{
+    fs::{self, DirBuilder, File, OpenOptions},
+    io::{ErrorKind, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use super::store::sqlite::SqliteStore;
+use crate::app::AppError;
+
+/// Octets of a file that an operator hands in, at most.
+const MAX_FILE_BYTES: u64 = 1 << 20;
+
+/// The server's directory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DataDir(PathBuf);
+
+impl DataDir {
+    /// Makes the directory with a token and an empty fleet.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Conflict`] when it holds a token already.
+    pub async fn init(path: &Path, token: [u8; 32]) -> Result<Self, AppError> {
+        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make", path))?;
+        let data = Self(path.to_owned());
+        let text: String = token.iter().map(|octet| format!("{octet:02x}")).collect();
+        let token_path = data.token_path();
+        let mut file = match create(&token_path) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                return Err(AppError::Conflict(format!("{} exists already", token_path.display())));
+            }
+            other => other.map_err(failed("make", &token_path))?,
+        };
+        file.write_all(format!("{text}\n").as_bytes()).map_err(failed("write", &token_path))?;
+        file.sync_all().map_err(failed("write", &token_path))?;
+        let database = data.database_path();
+        match create(&database) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+                return Err(failed("make", &database)(error));
+            }
+            Ok(_) | Err(_) => {}
+        }
+        data.store().await?.close().await;
+        File::open(path).and_then(|folder| folder.sync_all()).map_err(failed("write", path))?;
+        Ok(data)
+    }
+
+    /// Takes a directory that was made by [`DataDir::init`].
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Configuration`] when it was not.
+    pub fn open(path: &Path) -> Result<Self, AppError> {
+        let data = Self(path.to_owned());
+        if data.token_path().is_file() && data.database_path().is_file() {
+            return Ok(data);
+        }
+        let path = path.display();
+        Err(AppError::Configuration(format!(
+            "{path} holds no fleet; make one with `dm-bridge init --data {path}`"
+        )))
+    }
+
+    /// Opens the fleet.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Store`] when it cannot be opened.
+    pub async fn store(&self) -> Result<SqliteStore, AppError> {
+        Ok(SqliteStore::open(&self.database_path()).await?)
+    }
+
+    /// Reads the operator's token.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Configuration`] when it is missing or too short to be a secret.
+    pub fn token(&self) -> Result<String, AppError> {
+        read_token(&self.token_path())
+    }
+
+    fn token_path(&self) -> PathBuf {
+        self.0.join("admin.token")
+    }
+
+    fn database_path(&self) -> PathBuf {
+        self.0.join("fleet.db")
+    }
+}
+
+/// Reads a file that an operator hands in.
+///
+/// # Errors
+///
+/// [`AppError::Configuration`] when it cannot be read, is empty or far too large.
+pub fn read_file(path: &Path) -> Result<Vec<u8>, AppError> {
+    let file = File::open(path).map_err(failed("open", path))?;
+    let mut octets = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut octets).map_err(failed("read", path))?;
+    let path = path.display();
+    match u64::try_from(octets.len()) {
+        Ok(0) => Err(AppError::Configuration(format!("{path} is empty"))),
+        Ok(length) if length <= MAX_FILE_BYTES => Ok(octets),
+        Ok(_) | Err(_) => Err(AppError::Configuration(format!("{path} is larger than 1 MiB"))),
+    }
+}
+
+/// Reads a bearer token from a file.
+///
+/// # Errors
+///
+/// [`AppError::Configuration`] when it cannot be read or is too short to be a secret.
+pub fn read_token(path: &Path) -> Result<String, AppError> {
+    let text = String::from_utf8(read_file(path)?).unwrap_or_default();
+    let token = text.trim();
+    if token.len() < 16 || !token.chars().all(|c| c.is_ascii_graphic()) {
+        let path = path.display();
+        return Err(AppError::Configuration(format!("{path} holds no token of 16 characters")));
+    }
+    Ok(token.to_owned())
+}
+
+/// Returns a path that stays right when another process reads it.
+///
+/// # Errors
+///
+/// [`AppError::Configuration`] when the file is not there.
+pub fn absolute(path: &Path) -> Result<String, AppError> {
+    let full = fs::canonicalize(path).map_err(failed("find", path))?;
+    full.into_os_string()
+        .into_string()
+        .map_err(|_| AppError::Configuration(format!("{} is no UTF-8 path", path.display())))
+}
+
+fn create(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+fn failed(doing: &'static str, path: &Path) -> impl Fn(std::io::Error) -> AppError {
+    move |error| AppError::Configuration(format!("cannot {doing} {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn secrets_are_for_the_owner_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bridge");
+        let data = DataDir::init(&path, [7; 32]).await.unwrap();
+        for file in ["admin.token", "fleet.db"] {
+            let mode = fs::metadata(path.join(file)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o600, "{file}");
+        }
+        assert_eq!(data.token().unwrap(), "07".repeat(32));
+    }
+
+    #[tokio::test]
+    async fn a_directory_is_made_once_and_keeps_its_token() {
+        let folder = tempfile::tempdir().unwrap();
+        DataDir::init(folder.path(), [7; 32]).await.unwrap();
+        let again = DataDir::init(folder.path(), [8; 32]).await.unwrap_err();
+        assert_eq!(again.exit_code(), 7);
+        assert_eq!(DataDir::open(folder.path()).unwrap().token().unwrap(), "07".repeat(32));
+    }
+
+    #[test]
+    fn a_directory_without_fleet_is_a_configuration_error_that_teaches() {
+        let folder = tempfile::tempdir().unwrap();
+        let error = DataDir::open(folder.path()).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        assert!(error.to_string().contains("dm-bridge init"));
+    }
+
+    #[test]
+    fn missing_and_empty_files_are_configuration_errors() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("file");
+        assert_eq!(read_file(&path).unwrap_err().exit_code(), 3);
+        fs::write(&path, b"").unwrap();
+        assert_eq!(read_file(&path).unwrap_err().exit_code(), 3);
+        fs::write(&path, b"short\n").unwrap();
+        assert_eq!(read_token(&path).unwrap_err().exit_code(), 3);
+    }
+}

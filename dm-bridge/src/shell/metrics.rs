@@ -1,0 +1,73 @@
+//! Counters in the text form of Prometheus. Each server has its own recorder, so that several can
+//! live in one process.
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use crate::campaign::rollout::CampaignView;
+
+/// The counters of one server.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Metrics {
+    /// Starts at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            metrics::describe_counter!(DM_MESSAGES, "DM messages by what became of them.");
+            metrics::describe_counter!(CONTROL_CALLS, "Calls to image servers by operation.");
+            metrics::describe_gauge!(DEVICES, "Devices of a campaign by phase.");
+            metrics::describe_gauge!(DM_SESSIONS, "DM sessions that are open.");
+        });
+        Self { recorder, handle }
+    }
+
+    /// Counts one DM message.
+    pub fn dm_message(&self, outcome: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            metrics::counter!(DM_MESSAGES, "outcome" => outcome).increment(1);
+        });
+    }
+
+    /// Counts one call to an image server.
+    pub fn control_call(&self, operation: &'static str, outcome: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            metrics::counter!(CONTROL_CALLS, "operation" => operation, "outcome" => outcome)
+                .increment(1);
+        });
+    }
+
+    /// Writes everything out, with the fleet as it stands.
+    #[must_use]
+    pub fn render(&self, fleet: &[CampaignView], open_sessions: usize) -> String {
+        metrics::with_local_recorder(&self.recorder, || {
+            let sessions = u32::try_from(open_sessions).unwrap_or(u32::MAX);
+            metrics::gauge!(DM_SESSIONS).set(f64::from(sessions));
+            for view in fleet {
+                for phase in crate::fleet::arming::ArmingPhase::ALL {
+                    let devices = view.tally.get(phase).copied().unwrap_or(0);
+                    let devices = f64::from(u32::try_from(devices).unwrap_or(u32::MAX));
+                    let campaign = view.campaign.id.to_string();
+                    metrics::gauge!(DEVICES, "campaign" => campaign, "phase" => phase.word())
+                        .set(devices);
+                }
+            }
+        });
+        self.handle.render()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const DM_MESSAGES: &str = "fumocast_bridge_dm_messages_total";
+const CONTROL_CALLS: &str = "fumocast_bridge_control_calls_total";
+const DEVICES: &str = "fumocast_bridge_devices";
+const DM_SESSIONS: &str = "fumocast_bridge_dm_sessions";

@@ -1,0 +1,210 @@
+//! Keeps image servers in step with campaigns: reads the stored state, does the next step, looks
+//! again. It takes no hints beyond being woken.
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+
+use proto::{
+    ids::{CampaignId, Tsi},
+    time::Mono,
+};
+use tokio::sync::watch;
+
+use super::{
+    control_client::{self, ControlError},
+    server::Shared,
+};
+use crate::{
+    app::{AppError, campaigns::find, progress},
+    campaign::{
+        model::CampaignState,
+        rollout::{Rollout, Step},
+    },
+};
+
+/// Between two looks while nothing is due; the command line writes to the same store.
+const IDLE_WAIT: Duration = Duration::from_secs(1);
+/// Between two looks while something is due.
+const BUSY_WAIT: Duration = Duration::from_millis(200);
+/// After a step that was done.
+const STEP_WAIT: Duration = Duration::from_millis(10);
+/// Between two tries of a step that fails, at most.
+const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
+
+/// Runs until `stop` says so.
+pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    let mut back_off = BackOff::default();
+    while !*stop.borrow() {
+        let wait = match look(&shared, &mut back_off).await {
+            Ok(wait) => wait,
+            Err(error) => {
+                tracing::warn!(%error, "cannot read the stored state");
+                IDLE_WAIT
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = shared.wake.notified() => {}
+            changed = stop.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Does what is due; returns how long to wait.
+async fn look(shared: &Shared, back_off: &mut BackOff) -> Result<Duration, AppError> {
+    let now = shared.clock.now();
+    let Rollout { steps, next } = progress::plan(&*shared.store, &shared.policy, now.utc).await?;
+    if steps.is_empty() {
+        let until = next.map_or(IDLE_WAIT, |next| next.since(now.utc));
+        return Ok(until.clamp(STEP_WAIT, IDLE_WAIT));
+    }
+    let mut wait = BUSY_WAIT;
+    for step in steps {
+        let id = campaign_of(step);
+        if back_off.holds(id, shared.clock.now().mono) {
+            continue;
+        }
+        match take(shared, step).await {
+            Ok(()) => {
+                tracing::info!(%step, "step done");
+                back_off.clear(id);
+                wait = STEP_WAIT;
+            }
+            Err(problem) => {
+                back_off.failed(id, shared.clock.now().mono);
+                report(shared, id, problem).await;
+            }
+        }
+    }
+    Ok(wait)
+}
+
+async fn report(shared: &Shared, id: CampaignId, problem: AppError) {
+    if let AppError::Store(_) = problem {
+        // Somebody else was faster, or the disk is full; the next look will tell.
+        tracing::debug!(campaign = %id, error = %problem, "a step was not stored");
+        return;
+    }
+    tracing::warn!(campaign = %id, %problem, "a step failed");
+    let now = shared.clock.now().utc;
+    if let Err(error) = progress::hindered(&*shared.store, now, id, problem.to_string()).await {
+        tracing::debug!(campaign = %id, %error, "a problem was not stored");
+    }
+}
+
+const fn campaign_of(step: Step) -> CampaignId {
+    match step {
+        Step::Prepare(id)
+        | Step::Open(id)
+        | Step::Stop(id, _)
+        | Step::Close(id)
+        | Step::SettlePending(id)
+        | Step::SettleSilent(id) => id,
+    }
+}
+
+async fn take(shared: &Shared, step: Step) -> Result<(), AppError> {
+    let store = &*shared.store;
+    let now = shared.clock.now().utc;
+    match step {
+        Step::Prepare(id) => prepare(shared, id).await,
+        Step::Open(id) => open(shared, id).await,
+        Step::Stop(id, then) => stop(shared, id, then).await,
+        Step::Close(id) => progress::closed(store, now, id).await,
+        Step::SettlePending(id) => progress::settle_pending(store, now, id).await,
+        Step::SettleSilent(id) => progress::settle_silent(store, now, id).await,
+    }
+}
+
+async fn prepare(shared: &Shared, id: CampaignId) -> Result<(), AppError> {
+    let campaign = find(&*shared.store, id).await?;
+    let Some(window) = campaign.window else { return Ok(()) };
+    let reply = count(shared, "prepare", control_client::prepare(&campaign, window).await)?;
+    let source: IpAddr = reply.source.parse().map_err(|_| {
+        AppError::Network(format!("the image server answers the source {:?}", reply.source))
+    })?;
+    let same = reply.group.parse() == Ok(campaign.place.group)
+        && reply.port == u32::from(campaign.place.port);
+    if !same {
+        let text = format!("the image server answers the channel {}:{}", reply.group, reply.port);
+        return Err(AppError::Network(text));
+    }
+    let now = shared.clock.now().utc;
+    let air = (source, Tsi(u64::from(reply.tsi)));
+    progress::prepared(&*shared.store, now, id, window.revision, air).await
+}
+
+async fn open(shared: &Shared, id: CampaignId) -> Result<(), AppError> {
+    let campaign = find(&*shared.store, id).await?;
+    let (Some(window), Some(air)) = (campaign.window, campaign.air) else { return Ok(()) };
+    count(shared, "open", control_client::open(&campaign, air.tsi, window).await)?;
+    progress::opened(&*shared.store, shared.clock.now().utc, id, window.revision).await
+}
+
+async fn stop(shared: &Shared, id: CampaignId, then: CampaignState) -> Result<(), AppError> {
+    let campaign = find(&*shared.store, id).await?;
+    let now = shared.clock.now().utc;
+    // After its window an image server is off the air by itself.
+    let on_air = campaign.window.is_some_and(|window| now < window.closes);
+    if let (Some(air), true) = (campaign.air, on_air) {
+        count(shared, "stop", control_client::stop(&campaign, air.tsi).await)?;
+    }
+    progress::stopped(&*shared.store, now, id, then).await
+}
+
+fn count<T>(
+    shared: &Shared,
+    operation: &'static str,
+    result: Result<T, ControlError>,
+) -> Result<T, AppError> {
+    let outcome = match &result {
+        Ok(_) => "done",
+        Err(ControlError::Unreachable { .. } | ControlError::Token(_)) => "unreachable",
+        Err(ControlError::Refused { .. } | ControlError::Senseless(_)) => "refused",
+    };
+    shared.metrics.control_call(operation, outcome);
+    result.map_err(|error| AppError::Network(error.to_string()))
+}
+
+/// Campaigns whose last step failed: how often in a row, and when to try again.
+#[derive(Debug, Default)]
+struct BackOff(BTreeMap<CampaignId, (u32, Mono)>);
+
+impl BackOff {
+    fn holds(&self, id: CampaignId, now: Mono) -> bool {
+        self.0.get(&id).is_some_and(|(_, until)| now < *until)
+    }
+
+    fn failed(&mut self, id: CampaignId, now: Mono) {
+        let (failures, until) = self.0.entry(id).or_insert((0, now));
+        let wait = BUSY_WAIT.saturating_mul(1 << (*failures).min(10)).min(LONGEST_BACK_OFF);
+        *failures = failures.saturating_add(1);
+        *until = now + wait;
+    }
+
+    fn clear(&mut self, id: CampaignId) {
+        self.0.remove(&id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failing_step_is_tried_ever_more_rarely_up_to_a_limit() {
+        let mut back_off = BackOff::default();
+        let id = CampaignId([1; 16]);
+        let mut now = Mono(0);
+        let mut waits = Vec::new();
+        for _ in 0..7 {
+            back_off.failed(id, now);
+            let (_, until) = back_off.0[&id];
+            waits.push(until.since(now).as_millis());
+            assert!(back_off.holds(id, now) && !back_off.holds(id, until));
+            now = until;
+        }
+        assert_eq!(waits, [200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
+        back_off.clear(id);
+        assert!(!back_off.holds(id, now));
+    }
+}

@@ -1,0 +1,180 @@
+//! The server: listener, tasks, shutdown.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::serve::ListenerExt as _;
+use proto::crypto::{Digest, sha256};
+use tokio::{
+    net::TcpListener,
+    signal::unix::{SignalKind, signal},
+    sync::{Notify, Semaphore, watch},
+    task::JoinHandle,
+};
+use tower_http::timeout::TimeoutLayer;
+
+use super::{
+    api_http,
+    clock::Clock,
+    data_dir::DataDir,
+    dm_http::{Admission, Sessions},
+    metrics::Metrics,
+    reconciler,
+    store::sqlite::SqliteStore,
+};
+use crate::{
+    app::{AppError, PlainHttp},
+    campaign::rollout::Policy,
+    engine::Limits,
+    fleet::store::FleetStore,
+};
+
+/// A request that takes longer is given up.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long requests under way may take after the order to stop.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// What a server is told.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Its directory.
+    pub data: DataDir,
+    /// Where to listen.
+    pub listen: SocketAddr,
+    /// Whether it may listen beyond loopback.
+    pub plain_http: PlainHttp,
+    /// What the desk has decided.
+    pub policy: Policy,
+    /// What it takes on.
+    pub admission: Admission,
+}
+
+/// What the tasks of a server share.
+pub struct Shared {
+    pub(super) store: Arc<dyn FleetStore>,
+    pub(super) clock: Clock,
+    pub(super) token_hash: Digest,
+    pub(super) policy: Policy,
+    pub(super) limits: Limits,
+    pub(super) admission: Admission,
+    pub(super) dm_permits: Semaphore,
+    pub(super) sessions: Sessions,
+    pub(super) metrics: Metrics,
+    /// Wakes the reconciler.
+    pub(super) wake: Notify,
+}
+
+/// A server that answers.
+pub struct Running {
+    /// Where it listens.
+    pub address: SocketAddr,
+    stop: watch::Sender<bool>,
+    tasks: [JoinHandle<()>; 2],
+    store: SqliteStore,
+}
+
+/// Binds and starts.
+///
+/// # Errors
+///
+/// [`AppError::Policy`] for plain HTTP beyond loopback, [`AppError::Network`] when the address
+/// cannot be had.
+pub async fn start(settings: Settings) -> Result<Running, AppError> {
+    let Settings { data, listen, plain_http, policy, admission } = settings;
+    if !listen.ip().is_loopback() && plain_http == PlainHttp::LoopbackOnly {
+        return Err(AppError::Policy(format!(
+            "plain HTTP on {listen} would carry secrets in the clear; listen on a loopback \
+             address behind a TLS proxy, or use --insecure-http"
+        )));
+    }
+    let token_hash = sha256(&[data.token()?.as_bytes()]);
+    let store = data.store().await?;
+    let listener = TcpListener::bind(listen)
+        .await
+        .map_err(|error| AppError::Network(format!("cannot listen on {listen}: {error}")))?;
+    let address = listener
+        .local_addr()
+        .map_err(|error| AppError::Network(format!("cannot listen on {listen}: {error}")))?;
+    let shared = Arc::new(Shared {
+        store: Arc::new(store.clone()),
+        clock: Clock,
+        token_hash,
+        policy,
+        limits: Limits::default(),
+        admission,
+        dm_permits: Semaphore::new(admission.messages),
+        sessions: Sessions::default(),
+        metrics: Metrics::new(),
+        wake: Notify::new(),
+    });
+    let (stop, stopping) = watch::channel(false);
+    let tasks = [
+        tokio::spawn(listen_on(listener, Arc::clone(&shared), stopping.clone())),
+        tokio::spawn(reconciler::run(shared, stopping)),
+    ];
+    Ok(Running { address, stop, tasks, store })
+}
+
+async fn listen_on(
+    listener: TcpListener,
+    shared: Arc<Shared>,
+    mut stopping: watch::Receiver<bool>,
+) {
+    let timeout =
+        TimeoutLayer::with_status_code(axum::http::StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT);
+    let router = api_http::router(&shared).layer(timeout);
+    let listener = listener.tap_io(|stream| {
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::debug!(%error, "cannot turn off Nagle's algorithm");
+        }
+    });
+    let stop = async move {
+        // A sender that is gone means the same.
+        if let Err(error) = stopping.wait_for(|stop| *stop).await {
+            tracing::debug!(%error, "the server's owner is gone");
+        }
+    };
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
+        tracing::error!(%error, "the listener failed");
+    }
+}
+
+impl Running {
+    /// Lets requests under way end, then stops.
+    pub async fn stop(self) {
+        if self.stop.send(true).is_err() {
+            tracing::debug!("both tasks have ended by themselves");
+        }
+        for mut task in self.tasks {
+            if tokio::time::timeout(GRACE, &mut task).await.is_err() {
+                task.abort();
+            }
+        }
+        self.store.close().await;
+    }
+
+    /// Runs until SIGTERM or SIGINT.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Configuration`] when signals cannot be heard.
+    pub async fn until_signal(self) -> Result<(), AppError> {
+        let heard = |error| AppError::Configuration(format!("cannot hear signals: {error}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(heard)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(heard)?;
+        notify(&[sd_notify::NotifyState::Ready]);
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        notify(&[sd_notify::NotifyState::Stopping]);
+        self.stop().await;
+        Ok(())
+    }
+}
+
+fn notify(state: &[sd_notify::NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(false, state) {
+        tracing::debug!(%error, "the service manager was not told");
+    }
+}
