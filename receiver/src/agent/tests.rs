@@ -1,1 +1,657 @@
+//! The agent against a storage in memory, an installer that obeys, and a server that is scripted at
+//! the seam between DM session and device. Time is moved by hand; nothing sleeps.
 
+use std::{collections::BTreeMap, io, time::Duration};
+
+use proto::{
+    crypto::{Hash16, sha256},
+    dm::fumo::Operation as Exec,
+    ids::Correlator,
+    time::Utc,
+};
+
+use super::*;
+use crate::{
+    decode::BlockFiles,
+    dm::{ArmRequest, Device as _, FinalAlert, Identity, ReportSettings},
+    journal_state::JournalState,
+    symbols::{BlockPlace, CopyName, JournalImage, Journaler, Recovery, SlotAddress},
+    testing::{Broadcast, kind, source},
+};
+
+const OPENS: u64 = 2_000;
+const CLOSES: u64 = 3_000;
+
+/// What survives when the process dies.
+#[derive(Debug, Clone, Default)]
+struct Disk {
+    journal: [Vec<u8>; 2],
+    files: BTreeMap<String, Vec<u8>>,
+    object: Option<Hash16>,
+    logs: BTreeMap<u32, Vec<u8>>,
+    image: Vec<u8>,
+}
+
+impl BlockFiles for Disk {
+    fn read_slots(&mut self, first: SlotAddress, octets: &mut [u8]) -> io::Result<()> {
+        let slot = octets.len().min(64 * 2);
+        let start = ObjectLayout::HEADER_OCTETS + usize::try_from(first.index).unwrap() * slot;
+        octets.copy_from_slice(&self.logs[&first.file][start..start + octets.len()]);
+        Ok(())
+    }
+
+    fn write_block(&mut self, place: BlockPlace, octets: &[u8]) -> io::Result<()> {
+        let start = usize::try_from(place.offset).unwrap();
+        self.image.resize(self.image.len().max(start + octets.len()), 0);
+        self.image[start..start + octets.len()].copy_from_slice(octets);
+        Ok(())
+    }
+}
+
+/// A device: the agent and what the shell would do for it.
+struct Device {
+    broadcast: Broadcast,
+    agent: Agent,
+    disk: Disk,
+    now: Now,
+    installed: Vec<Vec<u8>>,
+    version: String,
+    joined: Vec<TuneIn>,
+    posts: usize,
+    stopped: bool,
+    /// Outputs after which the power goes.
+    power_left: Option<usize>,
+    boot: u64,
+}
+
+fn at(seconds: u64) -> Now {
+    let utc = Utc::from_seconds(seconds);
+    Now { mono: Mono(0) + Duration::from_secs(seconds), utc }
+}
+
+fn config() -> Config {
+    let id = "LAB-0001".parse().unwrap();
+    Config {
+        kind: kind(),
+        limits: Limits::default(),
+        dm: dm::Settings {
+            identity: Identity::new(id, "fumocast".to_owned(), "lab".to_owned()),
+            account: dm::Account {
+                url: "http://127.0.0.1:1/dm".to_owned(),
+                server_id: "server".to_owned(),
+                user: "LAB-0001".to_owned(),
+                secret: proto::dm::auth::Secret::new("LAB-0001", "password"),
+            },
+            object: "./FwUpdate/Main".parse().unwrap(),
+        },
+        check_in: Duration::from_secs(3600),
+        first_nonce: vec![1; 16],
+    }
+}
+
+impl Device {
+    fn new() -> Self {
+        let broadcast = Broadcast::new();
+        let disk = Disk::default();
+        let agent = boot(&broadcast, &disk, at(1_500), 0);
+        let mut device = Self {
+            broadcast,
+            agent,
+            disk,
+            now: at(1_500),
+            installed: Vec::new(),
+            version: "1.0".to_owned(),
+            joined: Vec::new(),
+            posts: 0,
+            stopped: false,
+            power_left: None,
+            boot: 0,
+        };
+        device.run();
+        device
+    }
+
+    fn request(&self) -> ArmRequest {
+        ArmRequest {
+            operation: Exec::DownloadAndUpdate,
+            url: self.broadcast.tune_in().to_string(),
+            campaign: self.broadcast.campaign_envelope(),
+            manifest: self.broadcast.manifest_envelope(),
+            plan_headers: BTreeMap::new(),
+            server_now: Some(self.now.utc),
+            opens: Some(Utc::from_seconds(OPENS)),
+            closes: Some(Utc::from_seconds(CLOSES)),
+            sessions: Vec::new(),
+            repair: None,
+            report: ReportSettings::default(),
+            correlator: Some(Correlator("c-1".to_owned())),
+        }
+    }
+
+    fn arm(&mut self) {
+        self.arm_with(self.request());
+    }
+
+    fn arm_with(&mut self, request: ArmRequest) {
+        self.agent.core.arm(self.now, request);
+        self.agent.core.settle();
+        self.run();
+    }
+
+    fn to(&mut self, seconds: u64) {
+        self.now = at(seconds);
+        self.agent.handle_timeout(self.now);
+        self.run();
+    }
+
+    fn hear(&mut self, datagram: &[u8]) {
+        let channel = self.broadcast.tune_in().channel;
+        self.agent.handle_datagram(self.now, channel, source(), datagram);
+        self.run();
+    }
+
+    fn hear_pass(&mut self) {
+        self.broadcast.pass().iter().for_each(|datagram| self.hear(datagram));
+    }
+
+    /// Hears the first `count` packets of a pass.
+    fn hear_some(&mut self, count: usize) {
+        self.broadcast.pass().iter().take(count).for_each(|datagram| self.hear(datagram));
+    }
+
+    fn phase(&self) -> Phase {
+        self.agent.status().phase
+    }
+
+    fn alerts(&self) -> Vec<FinalAlert> {
+        self.agent.core.due_alerts(at(1_000_000))
+    }
+
+    fn results(&self) -> Vec<u16> {
+        self.alerts().iter().map(|alert| alert.result.0).collect()
+    }
+
+    /// The process dies and starts again on what the disk holds.
+    fn restart(&mut self) {
+        self.boot += 1;
+        self.power_left = None;
+        self.stopped = false;
+        self.joined.clear();
+        self.agent = boot(&self.broadcast, &self.disk, self.now, self.boot);
+        self.run();
+    }
+
+    /// Does what the agent says until it has nothing more to say, or the power goes.
+    fn run(&mut self) {
+        while !self.stopped {
+            let Some(output) = self.agent.poll_output(self.now) else { return };
+            if self.power_left == Some(0) {
+                self.stopped = true;
+                return;
+            }
+            self.power_left = self.power_left.map(|left| left - 1);
+            self.perform(output);
+        }
+    }
+
+    fn perform(&mut self, output: Output) {
+        let now = self.now;
+        match output {
+            Output::Open(layout) => self.open(&layout),
+            Output::Log(LogOutput::Write { file, offset, octets, .. }) => {
+                let start = usize::try_from(offset).unwrap();
+                self.disk.logs.get_mut(&file).unwrap()[start..start + octets.len()]
+                    .copy_from_slice(&octets);
+            }
+            Output::Log(LogOutput::Flush(ticket)) => self.agent.handle_flushed(now, ticket),
+            Output::WriteFile(name, octets) => {
+                self.disk.files.insert(name, octets);
+            }
+            Output::Journal(write) => {
+                let copy = usize::from(write.copy == CopyName::B);
+                self.disk.journal[copy].clone_from(&write.octets);
+                self.agent.handle_journal_written(now, write.generation);
+            }
+            Output::Decode(job) => {
+                let outcome = job.run(&mut self.disk);
+                self.agent.handle_decoded(now, job.sbn, &outcome);
+            }
+            Output::Finish(layout) => {
+                let exact = sha256(&[&self.disk.image]) == layout.stored_sha256();
+                let outcome = if exact { Ok(()) } else { Err(FinishError::WrongDigest) };
+                self.agent.handle_finished(now, outcome);
+            }
+            Output::KeepOnly(kept) => {
+                let kept = kept.map(|layout| layout.object_key());
+                if self.disk.object != kept {
+                    (self.disk.object, self.disk.image) = (None, Vec::new());
+                    self.disk.logs.clear();
+                }
+            }
+            Output::Join(tune_in) => self.joined.push(tune_in),
+            Output::Leave(tune_in) => self.joined.retain(|joined| *joined != tune_in),
+            Output::ReadVersion => self.agent.handle_version(now, Some(self.version.clone())),
+            Output::Install(_, request) => {
+                assert_eq!(self.journal().phase, "handed-over", "the journal knows first");
+                assert_eq!(request.sha256, sha256(&[&self.disk.image]).to_string());
+                self.installed.push(self.disk.image.clone());
+                self.version = "2.0".to_owned();
+                self.agent.handle_installed(now, InstallOutcome::Done);
+            }
+            Output::Post(_) => {
+                self.posts += 1;
+                self.agent
+                    .handle_post_failure(now, Failure::Http { status: 500, retry_after: None });
+            }
+            Output::Stop(error) => panic!("stopped: {error}"),
+        }
+    }
+
+    fn open(&mut self, layout: &ObjectLayout) {
+        self.disk.object = Some(layout.object_key());
+        for file in 0..layout.files() {
+            self.disk.logs.entry(file).or_insert_with(|| {
+                let mut log = layout.header(file);
+                log.resize(usize::try_from(ObjectLayout::FILE_OCTETS).unwrap(), 0);
+                log
+            });
+        }
+        let mut recovery = Recovery::new(layout);
+        for (file, log) in &self.disk.logs {
+            recovery.header(*file, log);
+            let first = SlotAddress { file: *file, index: 0 };
+            // The slots of these tests lie at the front.
+            let slots = &log[ObjectLayout::HEADER_OCTETS..][..layout.slot_size() * 100];
+            recovery.slots(first, slots);
+        }
+        let recovered = recovery.finish();
+        self.agent.handle_recovered(self.now, &recovered);
+    }
+
+    fn journal(&self) -> JournalState {
+        self.journal_image().map(|image| image.body).unwrap_or_default()
+    }
+
+    fn journal_generation(&self) -> u64 {
+        self.journal_image().map_or(0, |image| image.generation)
+    }
+
+    fn journal_image(&self) -> Option<JournalImage<JournalState>> {
+        let [a, b] = &self.disk.journal;
+        let copies = [a, b].map(|copy| JournalImage::parse(copy));
+        copies.into_iter().flatten().max_by_key(|image| image.generation)
+    }
+}
+
+fn boot(broadcast: &Broadcast, disk: &Disk, now: Now, number: u64) -> Agent {
+    let [a, b] = &disk.journal;
+    let (journaler, state) = Journaler::recover([a, b]).unwrap();
+    let boot = Boot {
+        journaler,
+        state,
+        files: disk.files.clone(),
+        factory_root: broadcast.keys.root_envelope(),
+        boot_id: "boot".to_owned(),
+        seed: number,
+    };
+    Agent::new(now, config(), boot).unwrap()
+}
+
+#[test]
+fn an_armed_device_receives_verifies_installs_and_reports() {
+    let mut device = Device::new();
+    device.arm();
+    assert_eq!(device.phase(), Phase::Armed);
+    assert_eq!(device.journal().phase, "armed");
+    device.to(OPENS);
+    assert_eq!(device.joined, [device.broadcast.tune_in()]);
+    device.hear_pass();
+    assert_eq!(device.installed, [device.broadcast.image.clone()]);
+    assert_eq!(device.phase(), Phase::Confirmed);
+    assert_eq!(device.joined, []);
+    let [alert] = &device.alerts()[..] else { panic!("one alert") };
+    assert_eq!(alert.result, ResultCode::SUCCESS);
+    assert_eq!(alert.correlator, Some(Correlator("c-1".to_owned())));
+    assert_eq!(device.disk.object, None, "the storage is free again");
+}
+
+#[test]
+fn nothing_that_others_can_see_happens_before_the_journal_is_synced() {
+    let mut device = Device::new();
+    device.agent.core.arm(device.now, device.request());
+    device.agent.core.settle();
+    device.agent.check_in(device.now);
+    let mut seen = Vec::new();
+    while let Some(output) = device.agent.poll_output(device.now) {
+        seen.push(format!("{output:?}").split(['(', ' ']).next().unwrap().to_owned());
+    }
+    assert_eq!(seen, ["WriteFile", "WriteFile", "Journal"], "the rest waits for the answer");
+    let generation = device.journal_generation() + 1;
+    device.agent.handle_journal_written(device.now, generation);
+    assert!(matches!(device.agent.poll_output(device.now), Some(Output::KeepOnly(_))));
+}
+
+#[test]
+fn a_journal_that_cannot_be_written_stops_the_device() {
+    let mut device = Device::new();
+    device.agent.core.arm(device.now, device.request());
+    device.agent.core.settle();
+    while device.agent.poll_output(device.now).is_some() {}
+    let full = StorageError::NoSpace { attempted: "write the journal".to_owned() };
+    device.agent.handle_storage_failed(full);
+    assert!(matches!(device.agent.poll_output(device.now), Some(Output::Stop(_))));
+    assert!(device.agent.poll_output(device.now).is_none(), "nothing follows");
+}
+
+#[test]
+fn a_device_that_is_not_armed_takes_nothing() {
+    let mut device = Device::new();
+    device.to(OPENS);
+    device.hear_pass();
+    let status = device.agent.status();
+    assert_eq!((status.phase, status.slots_held), (Phase::Idle, 0));
+    assert_eq!(status.stats.not_tuned_in, status.stats.datagrams);
+    assert!(device.disk.logs.is_empty());
+}
+
+#[test]
+fn a_device_stops_listening_once_it_has_enough() {
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    let mut heard = 0;
+    for datagram in device.broadcast.pass() {
+        device.hear(&datagram);
+        heard += 1;
+        if device.joined.is_empty() {
+            break;
+        }
+    }
+    // 40 source symbols, and in front of their segments the tables.
+    let tables: usize = (0..3).map(|segment| device.broadcast.table_packets(segment).len()).sum();
+    assert!(heard <= 1 + tables + 40 + 4, "{heard}");
+}
+
+/// The power goes after each output in turn; whatever was reached, the device ends where it would
+/// have ended, installs the exact image, and installs it at most once.
+#[test]
+fn a_power_cut_at_any_output_costs_only_what_was_not_synced() {
+    let mut cuts = 0;
+    for power in 0.. {
+        let mut device = Device::new();
+        device.power_left = Some(power);
+        device.arm();
+        device.to(OPENS);
+        device.hear_pass();
+        let cut = device.stopped;
+        device.restart();
+        if device.phase() == Phase::Idle && device.results().is_empty() {
+            // Nothing was durable: the server has no 202 and arms again.
+            device.arm();
+        }
+        device.to(OPENS + 1);
+        device.hear_pass();
+        let exact = device.installed.iter().all(|image| *image == device.broadcast.image);
+        assert!(exact && device.installed.len() <= 1, "cut at {power}");
+        let results = device.results();
+        assert!(results == [200] || results == [410], "cut at {power}: {results:?}");
+        // The only loss is a hand-off whose beginning is durable and which never took place.
+        assert_eq!(results == [200], device.installed.len() == 1, "cut at {power}");
+        if !cut {
+            cuts = power;
+            break;
+        }
+    }
+    assert!(cuts > 15, "{cuts} outputs");
+}
+
+#[test]
+fn what_was_synced_is_there_after_a_kill() {
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    device.hear_some(45);
+    device.to(OPENS + 2);
+    let synced = device.agent.status().symbols_synced;
+    assert!(synced > 10, "{synced}");
+    device.restart();
+    let status = device.agent.status();
+    assert_eq!((status.phase, status.symbols_resumed), (Phase::Receiving, synced));
+    assert_eq!(device.joined.len(), 1, "it tunes in again unaided");
+    device.hear_pass();
+    assert_eq!(device.results(), [200]);
+}
+
+#[test]
+fn a_plan_header_that_came_with_the_arming_survives_a_kill() {
+    let mut device = Device::new();
+    let header = device.broadcast.header.emit();
+    let plan_headers = BTreeMap::from([(device.broadcast.object.component, header)]);
+    device.arm_with(ArmRequest { plan_headers, ..device.request() });
+    device.to(OPENS);
+    device.restart();
+    let without_header = device.broadcast.pass().split_off(1);
+    without_header.iter().for_each(|datagram| device.hear(datagram));
+    assert_eq!(device.results(), [200]);
+}
+
+#[test]
+fn a_missed_window_and_an_incomplete_one_are_results_of_their_own() {
+    let mut device = Device::new();
+    device.arm();
+    device.now = at(CLOSES + 100);
+    device.to(CLOSES + 100);
+    assert_eq!((device.phase(), device.results()), (Phase::Missed, vec![450]));
+
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    device.to(CLOSES + 100);
+    assert_eq!((device.phase(), device.results()), (Phase::Incomplete, vec![550]));
+
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    device.hear_some(45);
+    device.to(CLOSES + 100);
+    assert_eq!((device.phase(), device.results()), (Phase::Incomplete, vec![451]));
+}
+
+#[test]
+fn what_an_incomplete_window_left_serves_in_the_next() {
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    device.hear_some(45);
+    device.to(CLOSES + 100);
+    let [alert] = &device.alerts()[..] else { panic!("one alert") };
+    let alert = alert.clone();
+    device.agent.core.alert_acknowledged(device.now, &alert);
+    assert_eq!(device.phase(), Phase::Idle);
+    let next = ArmRequest {
+        opens: Some(Utc::from_seconds(5_000)),
+        closes: Some(Utc::from_seconds(6_000)),
+        correlator: Some(Correlator("c-2".to_owned())),
+        ..device.request()
+    };
+    device.arm_with(next);
+    assert!(device.agent.status().symbols_resumed > 10);
+    device.to(5_000);
+    device.hear_pass();
+    assert_eq!(device.results(), [200]);
+}
+
+#[test]
+fn suspend_keeps_what_is_held_and_needs_no_reason_left_to_go_on() {
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    device.hear_some(45);
+    device.agent.handle_suspend(device.now, SuspendReason::Battery);
+    device.agent.handle_suspend(device.now, SuspendReason::User);
+    device.run();
+    assert_eq!((device.phase(), device.joined.len()), (Phase::Suspended, 0));
+    let held = device.agent.status().symbols_synced;
+    device.hear_pass();
+    assert_eq!(device.agent.status().symbols_synced, held, "a suspended device takes nothing");
+    device.restart();
+    assert_eq!((device.phase(), device.joined.len()), (Phase::Suspended, 0));
+    device.agent.handle_resume(device.now, SuspendReason::User);
+    device.run();
+    assert_eq!(device.phase(), Phase::Suspended);
+    device.agent.handle_resume(device.now, SuspendReason::Battery);
+    device.run();
+    assert_eq!((device.phase(), device.joined.len()), (Phase::Receiving, 1));
+    device.hear_pass();
+    assert_eq!(device.results(), [200]);
+}
+
+#[test]
+fn the_same_exec_again_moves_the_windows() {
+    let mut device = Device::new();
+    device.arm();
+    let request = ArmRequest {
+        campaign: Vec::new(),
+        manifest: Vec::new(),
+        opens: Some(Utc::from_seconds(8_000)),
+        closes: Some(Utc::from_seconds(9_000)),
+        ..device.request()
+    };
+    device.arm_with(request.clone());
+    device.to(OPENS);
+    assert_eq!(device.joined, []);
+    device.to(8_000);
+    assert_eq!(device.joined.len(), 1);
+    assert_eq!(device.results(), Vec::<u16>::new());
+    // Beyond the campaign's limits the windows stay as they are.
+    device.arm_with(ArmRequest { closes: Some(Utc::from_seconds(200_000)), ..request });
+    assert_eq!(device.results(), [455]);
+    device.hear_pass();
+    assert_eq!(device.installed.len(), 1);
+}
+
+#[test]
+fn another_campaign_waits_for_this_one_unless_it_is_newer() {
+    let mut device = Device::new();
+    device.arm();
+    let mut older = device.request();
+    device.broadcast.campaign.sequence = 4;
+    older.campaign = device.broadcast.campaign_envelope();
+    older.url = device.broadcast.tune_in().to_string();
+    older.correlator = Some(Correlator("c-2".to_owned()));
+    device.arm_with(older);
+    assert_eq!(device.results(), [455]);
+    assert_eq!(device.phase(), Phase::Armed);
+
+    device.broadcast.campaign.sequence = 9;
+    device.broadcast.campaign.id.0[0] ^= 1;
+    let newer = ArmRequest { correlator: Some(Correlator("c-3".to_owned())), ..device.request() };
+    device.arm_with(newer);
+    assert_eq!(device.results(), [455, 453], "the first one is superseded");
+    device.to(OPENS);
+    device.hear_pass();
+    let last = device.alerts().pop().unwrap();
+    assert_eq!(last.correlator, Some(Correlator("c-3".to_owned())));
+    assert_eq!(last.result, ResultCode::SUCCESS);
+}
+
+#[test]
+fn disarming_is_a_result_and_an_install_is_never_interrupted() {
+    let mut device = Device::new();
+    assert_eq!(device.agent.core.disarm(device.now), proto::dm::code::StatusCode::OK);
+    assert_eq!(device.results(), Vec::<u16>::new());
+    device.arm();
+    device.agent.core.disarm(device.now);
+    device.run();
+    assert_eq!((device.phase(), device.results()), (Phase::Disarmed, vec![453]));
+    device.agent.core.books.phase = Phase::HandedOver;
+    assert_eq!(device.agent.core.disarm(device.now), proto::dm::code::StatusCode::FAILED);
+}
+
+#[test]
+fn a_full_disk_is_a_result_before_the_window() {
+    let mut device = Device::new();
+    device.agent.core.arm(device.now, device.request());
+    device.agent.core.settle();
+    while let Some(output) = device.agent.poll_output(device.now) {
+        if matches!(output, Output::Open(_)) {
+            let full = StorageError::NoSpace { attempted: "reserve log.0".to_owned() };
+            device.agent.handle_open_failed(device.now, &full);
+        } else {
+            device.perform(output);
+        }
+    }
+    assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![501]));
+}
+
+#[test]
+fn a_wrong_version_after_the_installation_is_a_failure() {
+    let mut device = Device::new();
+    device.arm();
+    device.broadcast.manifest.firmware_version = "2.1".to_owned();
+    device.to(OPENS);
+    device.agent.core.books.expected_version = Some("2.0".to_owned());
+    device.agent.core.enter(Phase::HandedOver);
+    device.agent.handle_version(device.now, Some("1.9".to_owned()));
+    device.run();
+    assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![410]));
+}
+
+#[test]
+fn an_image_damaged_at_rest_is_solved_once_more_and_then_given_up() {
+    for damages in 1..=2 {
+        let mut device = Device::new();
+        device.arm();
+        device.to(OPENS);
+        let mut left = damages;
+        for datagram in device.broadcast.pass().iter().chain(&device.broadcast.pass()) {
+            let channel = device.broadcast.tune_in().channel;
+            device.agent.handle_datagram(device.now, channel, source(), datagram);
+            while let Some(output) = device.agent.poll_output(device.now) {
+                if matches!(output, Output::Finish(_)) && left > 0 {
+                    left -= 1;
+                    device.disk.image[0] ^= 1;
+                }
+                device.perform(output);
+            }
+        }
+        let expected = if damages == 1 { 200 } else { 402 };
+        assert_eq!(device.results(), [expected], "damaged {damages} times");
+    }
+}
+
+#[test]
+fn foreign_sessions_and_hints_that_contradict_the_campaign_are_counted_and_dropped() {
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    let channel = device.broadcast.tune_in().channel;
+    let datagram = device.broadcast.data_packet(0);
+    let stranger = "192.0.2.66".parse().unwrap();
+    device.agent.handle_datagram(device.now, channel, stranger, &datagram);
+    let mut other_session = datagram.clone();
+    other_session[11] ^= 1;
+    device.agent.handle_datagram(device.now, channel, source(), &other_session);
+    let other_channel = "232.1.2.3:3401".parse().unwrap();
+    device.agent.handle_datagram(device.now, other_channel, source(), &datagram);
+    device.agent.handle_datagram(device.now, channel, source(), &datagram[..11]);
+    device.agent.handle_datagram(device.now, channel, source(), &[0x10; 1473]);
+    let mut no_code = datagram.clone();
+    no_code[3] = 0;
+    device.agent.handle_datagram(device.now, channel, source(), &no_code);
+    let mut other_object = datagram;
+    other_object[15] ^= 0x40;
+    device.agent.handle_datagram(device.now, channel, source(), &other_object);
+    let stats = device.agent.stats();
+    assert_eq!((stats.foreign, stats.not_tuned_in, stats.malformed), (2, 1, 2));
+    assert_eq!((stats.contradicts, stats.other_object), (1, 1));
+}
+
+#[test]
+fn a_damaged_envelope_is_not_believed_after_a_restart() {
+    let mut device = Device::new();
+    device.arm();
+    device.disk.files.values_mut().for_each(|file| file[40] ^= 1);
+    device.restart();
+    assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![409]));
+}
