@@ -1,0 +1,4 @@
+//! Packages: what the planner chooses, and the documents that are made and signed.
+
+pub mod choose;
+pub mod documents;
