@@ -8,23 +8,23 @@ use proto::{trust::TrustError, wire::WireError};
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Exit {
     /// The command line is wrong.
-    Usage = 2,
+    Usage,
     /// A file or an option does not hold what it should.
-    Configuration = 3,
+    Configuration,
     /// The network refused.
-    Network = 4,
+    Network,
     /// A signature or a digest is not what it should be.
-    Refused = 5,
+    Refused,
     /// A file or a campaign is not there.
-    NotFound = 6,
+    NotFound,
     /// It contradicts what is there already.
-    Conflict = 7,
+    Conflict,
     /// A rule said no: a window, an address, an expiry date.
-    Policy = 8,
+    Policy,
     /// What was begun can be gone on with after room was made.
-    Incomplete = 75,
+    Incomplete,
     /// Ended by the user.
-    Interrupted = 130,
+    Interrupted,
 }
 
 /// Why a command failed: an exit code and a message that names the field.
@@ -77,6 +77,22 @@ impl Failure {
     #[must_use]
     pub fn wire(exit: Exit, what: impl Into<String>, error: WireError) -> Self {
         Self { exit, what: what.into(), source: Some(Box::new(error)) }
+    }
+}
+
+impl From<Exit> for u8 {
+    fn from(exit: Exit) -> Self {
+        match exit {
+            Exit::Usage => 2,
+            Exit::Configuration => 3,
+            Exit::Network => 4,
+            Exit::Refused => 5,
+            Exit::NotFound => 6,
+            Exit::Conflict => 7,
+            Exit::Policy => 8,
+            Exit::Incomplete => 75,
+            Exit::Interrupted => 130,
+        }
     }
 }
 

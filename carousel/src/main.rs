@@ -1,3 +1,7 @@
 //! The `carousel` program.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    carousel::cli::run(std::env::args_os())
+}

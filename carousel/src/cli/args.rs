@@ -1,0 +1,216 @@
+//! What the command line understands.
+
+use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+use proto::ids::{ClassId, VendorId};
+
+use crate::shell::{air::AirOrder, serve::ServeOrder};
+
+/// Puts signed firmware on the air: one transmission for a whole fleet.
+///
+/// A package is made once: `package` copies and signs the image, `plan` makes every symbol that
+/// will ever go on air, `campaign build` and `campaign sign` say on which devices it may be put and
+/// within which limits. `air` sends it by hand, `serve` when the management server says so.
+///
+/// Exit codes: 0 ok, 2 usage, 3 configuration, 4 network, 5 signature or digest refused, 6 not
+/// found, 7 conflict, 8 refused by policy, 75 incomplete but resumable, 130 interrupted.
+#[derive(Debug, Parser)]
+#[command(name = "carousel", version)]
+pub(super) struct Arguments {
+    #[command(subcommand)]
+    pub(super) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Make the keys and the root document that everything else is checked against
+    Trust {
+        #[command(subcommand)]
+        command: TrustCommand,
+    },
+    /// Make a signing key, or show whose a key is
+    Key {
+        #[command(subcommand)]
+        command: KeyCommand,
+    },
+    /// Make a package of an image: copy it, sign its manifest
+    Package(PackageOrder),
+    /// Make every symbol of a package's images in sending order, and hash them
+    Plan(PlanOrder),
+    /// Make, sign and read campaigns
+    Campaign {
+        #[command(subcommand)]
+        command: CampaignCommand,
+    },
+    /// Put a package on the air by hand
+    Air(AirOrder),
+    /// Wait for the management server's orders and keep the windows it names
+    Serve(ServeOrder),
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum TrustCommand {
+    /// Make one key for each role and a root that names them, for a lab
+    Init(TrustInit),
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrustInit {
+    /// Directory for root.key, release.key, campaign.key (mode 0600) and root.env
+    #[arg(long)]
+    pub(super) dir: PathBuf,
+    /// Answer with one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum KeyCommand {
+    /// Make an Ed25519 key (PKCS#8, mode 0600)
+    New {
+        /// File to write; must not exist
+        #[arg(long)]
+        out: PathBuf,
+        /// Answer with one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show the id and the public half of a key
+    Show {
+        /// Key file
+        file: PathBuf,
+        /// Answer with one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PackageOrder {
+    /// Firmware image
+    #[arg(long)]
+    pub(super) image: PathBuf,
+    /// Version of the firmware, shown and reported
+    #[arg(long)]
+    pub(super) version: String,
+    /// Vendor id, 32 hex digits
+    #[arg(long)]
+    pub(super) vendor: VendorId,
+    /// Class of devices that may take it, 32 hex digits; may be repeated
+    #[arg(long, required = true)]
+    pub(super) class: Vec<ClassId>,
+    /// Counts up with every release of this class
+    #[arg(long)]
+    pub(super) sequence: u64,
+    /// Lowest sequence that devices accept once this release has confirmed itself
+    #[arg(long, default_value_t = 0)]
+    pub(super) floor: u64,
+    /// When the package may no longer be used: RFC 3339 or +365d
+    #[arg(long, default_value = "+365d")]
+    pub(super) expires: String,
+    /// Release key; repeated where the root wants several
+    #[arg(long, required = true)]
+    pub(super) key: Vec<PathBuf>,
+    /// Root document that names the release keys
+    #[arg(long)]
+    pub(super) root: PathBuf,
+    /// Package directory to make
+    #[arg(long)]
+    pub(super) out: PathBuf,
+    /// Answer with one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct PlanOrder {
+    /// Package directory
+    pub(super) dir: PathBuf,
+    /// Octets of a symbol
+    #[arg(long, default_value_t = 1408)]
+    pub(super) symbol_size: u16,
+    /// Largest source block that every device can decode
+    #[arg(long, default_value_t = 8192)]
+    pub(super) max_block_symbols: u32,
+    /// Symbols to make, in units of the image's own
+    #[arg(long, default_value_t = 2.0)]
+    pub(super) factor: f64,
+    /// Loss in percent at which symbol tables still arrive
+    #[arg(long, default_value_t = 30)]
+    pub(super) loss_budget: u8,
+    /// Threads that code; each needs about four source blocks of memory [default: one a core, at most 4]
+    #[arg(long)]
+    pub(super) threads: Option<NonZeroUsize>,
+    /// Answer with one JSON array
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum CampaignCommand {
+    /// Make a campaign of a planned package
+    Build(CampaignBuild),
+    /// Sign a campaign, or add a signature to a signed one
+    Sign(CampaignSign),
+    /// Show what a campaign says and who signed it
+    Inspect {
+        /// Campaign, signed or not
+        file: PathBuf,
+        /// Answer with one JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("result").required(true).multiple(true).args(["out", "key"])))]
+pub(super) struct CampaignBuild {
+    /// Package directory, with its plans
+    pub(super) dir: PathBuf,
+    /// Address that an image server sends from; may be repeated
+    #[arg(long, required = true)]
+    pub(super) source: Vec<IpAddr>,
+    /// Earliest moment on air: RFC 3339, now, +10m, +2h
+    #[arg(long, default_value = "now")]
+    pub(super) not_before: String,
+    /// Latest moment on air
+    #[arg(long)]
+    pub(super) latest_stop: String,
+    /// Counts up with every campaign of this class
+    #[arg(long)]
+    pub(super) sequence: u64,
+    /// Seconds over which devices may be asked to spread their reports
+    #[arg(long, default_value_t = 3600)]
+    pub(super) report_spread_max: u32,
+    /// File for the unsigned campaign
+    #[arg(long)]
+    pub(super) out: Option<PathBuf>,
+    /// Campaign key: sign at once into DIR/campaign.env; repeated where the root wants several
+    #[arg(long)]
+    pub(super) key: Vec<PathBuf>,
+    /// Root document, to check the key's role before it signs
+    #[arg(long, requires = "key")]
+    pub(super) root: Option<PathBuf>,
+    /// Answer with one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct CampaignSign {
+    /// Campaign, signed or not
+    pub(super) file: PathBuf,
+    /// Campaign key
+    #[arg(long)]
+    pub(super) key: PathBuf,
+    /// Root document that names the campaign keys
+    #[arg(long)]
+    pub(super) root: PathBuf,
+    /// File for the signed campaign
+    #[arg(long)]
+    pub(super) out: PathBuf,
+    /// Answer with one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}

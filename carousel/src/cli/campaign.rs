@@ -1,0 +1,177 @@
+//! `campaign build`, `sign` and `inspect`.
+
+use std::path::Path;
+
+use proto::{
+    crypto::{random, sha256},
+    ids::CampaignId,
+    time::Utc,
+    trust::{
+        Campaign, DocumentKind, Envelope, Root, TrustError, Verified, envelope::MAX_ENVELOPE_BYTES,
+    },
+};
+use serde_json::{Value, json};
+
+use super::args::{CampaignBuild, CampaignSign};
+use crate::{
+    failure::{Exit, Failure},
+    package::documents::{self, YEAR},
+    shell::{answer::answer, clock, files, package_dir},
+    window,
+};
+
+pub(super) fn build(order: &CampaignBuild) -> Result<(), Failure> {
+    let now = clock::now().utc;
+    let campaign = compose(order, now)?;
+    let payload = campaign.emit().map_err(|error| Failure::trust("campaign", error))?;
+    let mut written = Vec::new();
+    if let Some(out) = &order.out {
+        files::replace(out, &payload)?;
+        written.push(out.display().to_string());
+    }
+    if !order.key.is_empty() {
+        let keys: Vec<_> =
+            order.key.iter().map(|key| files::read_key(key)).collect::<Result<_, _>>()?;
+        let root = order.root.as_deref().map(|root| read_root(now, root)).transpose()?;
+        if let Some(root) = &root {
+            keys.iter()
+                .try_for_each(|key| documents::check_role(root, DocumentKind::Campaign, key))?;
+        }
+        let envelope = documents::signed(DocumentKind::Campaign, payload.clone(), &keys)?;
+        if let Some(root) = &root {
+            Campaign::verify(root, &envelope)
+                .map_err(|error| Failure::trust("campaign would not be believed", error))?;
+        }
+        let path = package_dir::campaign_path(&order.dir);
+        files::replace(&path, &envelope)?;
+        written.push(path.display().to_string());
+    }
+    let value = json!({
+        "campaign_id": campaign.id.to_string(),
+        "campaign_sha256": sha256(&[&payload]).to_string(),
+        "written": written.join(" "),
+    });
+    answer(order.json, &value);
+    Ok(())
+}
+
+fn compose(order: &CampaignBuild, now: Utc) -> Result<Campaign, Failure> {
+    let moment = |field: &str, text: &str| {
+        let read = window::moment(now, text);
+        read.map_err(|error| Exit::Usage.because(format!("{field}: {error}")))
+    };
+    // To the second, as documents carry it.
+    let not_before = Utc::from_seconds(moment("--not-before", &order.not_before)?.seconds());
+    let latest_stop = Utc::from_seconds(moment("--latest-stop", &order.latest_stop)?.seconds());
+    if latest_stop <= now {
+        return Err(Exit::Policy.because("--latest-stop lies in the past"));
+    }
+    if latest_stop <= not_before {
+        return Err(Exit::Policy.because("--latest-stop is not after --not-before"));
+    }
+    let (manifest, payload) = package_dir::read_manifest(&order.dir)?;
+    documents::check_expiry(now, DocumentKind::Manifest, manifest.expires)?;
+    let objects = manifest
+        .components
+        .iter()
+        .map(|component| {
+            let path = package_dir::component_path(&order.dir, component.id, "plan");
+            let (header, _) = package_dir::read_plan_head(&path)?;
+            documents::object_of_plan(&manifest, component.id, &header)
+        })
+        .collect::<Result<_, _>>()?;
+    Ok(Campaign {
+        id: CampaignId(random()),
+        sequence: order.sequence,
+        manifest_sha256: sha256(&[&payload]),
+        objects,
+        not_before,
+        latest_stop,
+        sources: order.source.clone(),
+        report_spread_max_s: order.report_spread_max,
+        expires: latest_stop + YEAR,
+        epoch: manifest.epoch,
+    })
+}
+
+fn read_root(now: Utc, path: &Path) -> Result<Verified<Root>, Failure> {
+    documents::trusted_root(now, &package_dir::read_envelope(path)?)
+}
+
+pub(super) fn sign(order: &CampaignSign) -> Result<(), Failure> {
+    let root = read_root(clock::now().utc, &order.root)?;
+    let key = files::read_key(&order.key)?;
+    documents::check_role(&root, DocumentKind::Campaign, &key)?;
+    let mut envelope = read_campaign(&order.file)?;
+    let refused = |error| Failure::trust("campaign", error);
+    envelope.sign(&key).map_err(refused)?;
+    let octets = envelope.emit();
+    let missing = match Campaign::verify(&root, &octets) {
+        Ok(_) => 0,
+        Err(TrustError::Threshold { valid, needed, .. }) => {
+            u64::from(needed).saturating_sub(u64::try_from(valid).unwrap_or(u64::MAX))
+        }
+        Err(error) => return Err(refused(error)),
+    };
+    files::replace(&order.out, &octets)?;
+    let value = json!({
+        "signed": order.out.display().to_string(),
+        "key_id": key.public().key_id(),
+        "signatures_missing": missing,
+    });
+    answer(order.json, &value);
+    Ok(())
+}
+
+/// Reads a campaign that is signed, or one that is not.
+fn read_campaign(path: &Path) -> Result<Envelope, Failure> {
+    let what = || path.display().to_string();
+    let octets = files::read(path, u64::try_from(MAX_ENVELOPE_BYTES).expect("4096"))?;
+    if let Ok(envelope) = Envelope::parse(&octets) {
+        if envelope.kind() == DocumentKind::Campaign {
+            return Ok(envelope);
+        }
+        let found = envelope.kind();
+        return Err(Exit::Refused.because(format!("{}: a {found}, expected a campaign", what())));
+    }
+    let refused = |error| Failure::trust(what(), error);
+    Campaign::read(&octets).map_err(refused)?;
+    Envelope::new(DocumentKind::Campaign, octets).map_err(refused)
+}
+
+pub(super) fn inspect(path: &Path, json: bool) -> Result<(), Failure> {
+    let envelope = read_campaign(path)?;
+    let campaign = Campaign::read(envelope.payload())
+        .map_err(|error| Failure::trust(path.display().to_string(), error))?;
+    let objects: Vec<Value> = campaign
+        .objects
+        .iter()
+        .map(|object| {
+            json!({
+                "component": object.component.0,
+                "symbol_bytes": object.symbol_size,
+                "source_blocks": object.source_blocks,
+                "alignment": object.alignment,
+                "repair_per_block": object.repair_per_block,
+                "plan_root": object.plan_root.to_string(),
+            })
+        })
+        .collect();
+    let sources: Vec<String> = campaign.sources.iter().map(ToString::to_string).collect();
+    let value = json!({
+        "campaign_id": campaign.id.to_string(),
+        "campaign_sha256": sha256(&[envelope.payload()]).to_string(),
+        "sequence": campaign.sequence,
+        "epoch": campaign.epoch,
+        "manifest_sha256": campaign.manifest_sha256.to_string(),
+        "not_before": window::rfc3339(campaign.not_before),
+        "latest_stop": window::rfc3339(campaign.latest_stop),
+        "expires": window::rfc3339(campaign.expires),
+        "sources": sources,
+        "report_spread_max_s": campaign.report_spread_max_s,
+        "objects": objects,
+        "key_ids": envelope.key_ids().collect::<Vec<_>>(),
+    });
+    answer(json, &value);
+    Ok(())
+}

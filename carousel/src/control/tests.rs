@@ -1,0 +1,237 @@
+use proto::ids::ComponentId;
+
+use super::*;
+use crate::{
+    encode::tests::sample,
+    package::documents::{
+        object_of_plan,
+        tests::{NOW, campaign, manifest},
+    },
+};
+
+const ID: [u8; 16] = [7; 16];
+
+fn at(seconds: u64) -> Now {
+    let span = Duration::from_secs(seconds);
+    Now { mono: Mono(5_000_000_000) + span, utc: NOW + span }
+}
+
+fn utc(seconds: u64) -> u64 {
+    NOW.seconds() + seconds
+}
+
+fn offer() -> Offer {
+    let sample = sample();
+    let manifest = manifest(&sample);
+    let object = object_of_plan(&manifest, ComponentId(0), &sample.header.emit()).unwrap();
+    let campaign = campaign(&manifest.emit().unwrap(), object);
+    Offer { campaign, plan_symbols: 160, pass_octets: 20_000 }
+}
+
+fn control() -> Control {
+    let source = "127.0.0.1".parse().unwrap();
+    Control::new(Defaults { source, rate: Rate::new(40_000_000).unwrap() })
+}
+
+fn request() -> PrepareRequest {
+    PrepareRequest {
+        campaign_id: ID.to_vec(),
+        group: "232.1.2.3".into(),
+        port: 3400,
+        opens_utc: utc(10),
+        closes_utc: utc(100),
+        bits_per_second: 0,
+    }
+}
+
+fn prepare(control: &mut Control, now: Now, request: &PrepareRequest) -> Result<u32, Refusal> {
+    control.prepare(now, request, offer(), Tsi(77), None).map(|reply| reply.tsi)
+}
+
+fn open(control: &mut Control, now: Now, from: u64, to: u64) -> Result<AirStatus, Refusal> {
+    let (opens_utc, closes_utc) = (utc(from), utc(to));
+    control.open(now, &OpenRequest { campaign_id: ID.to_vec(), tsi: 77, opens_utc, closes_utc })
+}
+
+fn stop(control: &mut Control, now: Now) -> Result<AirStatus, Refusal> {
+    control.stop(now, &StopRequest { campaign_id: ID.to_vec(), tsi: 77 })
+}
+
+fn phase(control: &Control, now: Now) -> AirPhase {
+    control.status(now, &StatusRequest::default()).unwrap().sessions[0].phase()
+}
+
+/// Drains until nothing is to be done; returns what was asked for, without what is to be kept.
+fn drain(control: &mut Control, now: Now) -> Vec<Output> {
+    let mut outputs = Vec::new();
+    loop {
+        match control.poll_output(now) {
+            Output::Keep(_) => {}
+            output @ (Output::Wait(_) | Output::Idle) => {
+                outputs.push(output);
+                return outputs;
+            }
+            output @ (Output::Start(..) | Output::Stop(_)) => outputs.push(output),
+        }
+    }
+}
+
+fn live(segment: u32) -> Live {
+    let place = Place { segment, ..Place::START };
+    Live { place, symbol_place: 9, sent: Sent { packets: 5, octets: 50, symbols: 4 } }
+}
+
+#[test]
+fn a_window_is_kept_from_its_first_to_its_last_second_without_further_orders() {
+    let mut control = control();
+    assert_eq!(prepare(&mut control, at(0), &request()), Ok(77));
+    assert_eq!(phase(&control, at(0)), AirPhase::Prepared);
+    assert_eq!(drain(&mut control, at(20)), [Output::Idle]);
+    open(&mut control, at(1), 10, 100).unwrap();
+    assert_eq!(phase(&control, at(1)), AirPhase::Waiting);
+    assert_eq!(drain(&mut control, at(1)), [Output::Wait(NOW + Duration::from_secs(10))]);
+    let outputs = drain(&mut control, at(10));
+    let channel = "232.1.2.3:3400".parse().unwrap();
+    let rate = Rate::new(40_000_000).unwrap();
+    let start = Start { tsi: Tsi(77), channel, rate, place: Place::START };
+    assert_eq!(outputs[0], Output::Start(CampaignId(ID), start));
+    assert_eq!(outputs[1], Output::Wait(NOW + Duration::from_secs(100)));
+    assert_eq!(phase(&control, at(10)), AirPhase::OnAir);
+    assert_eq!(drain(&mut control, at(100))[0], Output::Stop(CampaignId(ID)));
+    control.handle_progress(at(100), CampaignId(ID), live(3));
+    control.handle_ended(at(100), CampaignId(ID));
+    assert_eq!(drain(&mut control, at(100)), [Output::Idle]);
+    assert_eq!(phase(&control, at(100)), AirPhase::Closed);
+    let status = control.status(at(100), &StatusRequest { campaign_id: ID.to_vec() }).unwrap();
+    assert_eq!((status.sessions[0].packets_sent, status.sessions[0].bytes_sent), (5, 50));
+}
+
+#[test]
+fn what_was_ordered_is_kept_before_anything_else_happens() {
+    let mut control = control();
+    prepare(&mut control, at(0), &request()).unwrap();
+    assert!(matches!(control.poll_output(at(0)), Output::Keep(kept) if kept.tsi == Tsi(77)));
+    open(&mut control, at(50), 10, 100).unwrap();
+    let Output::Keep(kept) = control.poll_output(at(50)) else { panic!("not kept") };
+    assert_eq!(kept.session.unwrap().order, Order::Opened);
+    assert!(matches!(control.poll_output(at(50)), Output::Start(..)));
+}
+
+#[test]
+fn the_same_campaign_keeps_its_tsi_and_moves_its_window() {
+    let mut control = control();
+    assert_eq!(prepare(&mut control, at(0), &request()), Ok(77));
+    let later = PrepareRequest { closes_utc: utc(200), ..request() };
+    let reply = control.prepare(at(0), &later, offer(), Tsi(99), None).unwrap();
+    assert_eq!((reply.tsi, reply.plan_symbols, reply.bytes_per_pass), (77, 160, 20_000));
+    open(&mut control, at(0), 0, 50).unwrap();
+    assert!(matches!(drain(&mut control, at(1))[0], Output::Start(..)));
+    prepare(&mut control, at(2), &PrepareRequest { opens_utc: utc(0), ..later.clone() }).unwrap();
+    assert_eq!(drain(&mut control, at(60)), [Output::Wait(NOW + Duration::from_secs(200))]);
+    let moved = PrepareRequest { port: 3401, ..later };
+    assert!(matches!(prepare(&mut control, at(3), &moved), Err(Refusal::Conflict(_))));
+}
+
+#[test]
+fn a_session_that_is_stopped_can_be_opened_again_at_its_place() {
+    let mut control = control();
+    prepare(&mut control, at(0), &request()).unwrap();
+    open(&mut control, at(0), 0, 100).unwrap();
+    drain(&mut control, at(1));
+    control.handle_progress(at(20), CampaignId(ID), live(6));
+    assert_eq!(stop(&mut control, at(20)).unwrap().phase(), AirPhase::OnAir);
+    assert_eq!(drain(&mut control, at(20))[0], Output::Stop(CampaignId(ID)));
+    assert_eq!(phase(&control, at(20)), AirPhase::Stopped);
+    control.handle_ended(at(21), CampaignId(ID));
+    assert_eq!(stop(&mut control, at(21)).unwrap().phase(), AirPhase::Stopped);
+    open(&mut control, at(22), 0, 100).unwrap();
+    let outputs = drain(&mut control, at(22));
+    assert!(matches!(outputs[0], Output::Start(_, start) if start.place.segment == 6));
+}
+
+#[test]
+fn a_session_that_fails_is_put_on_air_again_after_a_pause() {
+    let mut control = control();
+    prepare(&mut control, at(0), &request()).unwrap();
+    open(&mut control, at(0), 0, 100).unwrap();
+    drain(&mut control, at(1));
+    control.handle_ended(at(2), CampaignId(ID));
+    assert_eq!(drain(&mut control, at(2)), [Output::Wait(NOW + Duration::from_secs(7))]);
+    assert!(matches!(drain(&mut control, at(7))[0], Output::Start(..)));
+}
+
+#[test]
+fn the_place_on_air_is_kept_once_a_second_with_spare_fdt_instances() {
+    let mut control = control();
+    prepare(&mut control, at(0), &request()).unwrap();
+    open(&mut control, at(0), 0, 100).unwrap();
+    drain(&mut control, at(1));
+    control.handle_progress(at(1), CampaignId(ID), live(1));
+    assert!(matches!(control.poll_output(at(1)), Output::Wait(_)));
+    control.handle_progress(at(3), CampaignId(ID), live(2));
+    let Output::Keep(kept) = control.poll_output(at(3)) else { panic!("not kept") };
+    assert_eq!((kept.place.segment, kept.place.fdt_instance), (2, 8));
+}
+
+#[test]
+fn a_restart_goes_on_with_what_was_ordered() {
+    let mut control = control();
+    prepare(&mut control, at(0), &request()).unwrap();
+    open(&mut control, at(0), 0, 100).unwrap();
+    control.poll_output(at(0));
+    let Output::Keep(kept) = control.poll_output(at(0)) else { panic!("not kept") };
+    let kept = Kept { place: Place { segment: 5, ..kept.place }, ..kept };
+    let mut again = self::control();
+    again.restore(offer(), kept);
+    let outputs = drain(&mut again, at(30));
+    assert!(matches!(outputs[0], Output::Start(_, start) if start.place.segment == 5));
+    again.restore(offer(), Kept { session: None, ..kept });
+    assert_eq!(again.status(at(30), &StatusRequest::default()).unwrap().sessions.len(), 1);
+}
+
+#[test]
+fn what_the_campaign_does_not_allow_is_refused_by_name() {
+    let malformed = |text: &str| Refusal::Malformed(text.into());
+    for (request, expected) in [
+        (PrepareRequest { campaign_id: vec![7; 15], ..request() }, malformed("campaign_id has 15")),
+        (PrepareRequest { group: "10.1.2.3".into(), ..request() }, malformed("group 10.1.2.3")),
+        (PrepareRequest { group: "x".into(), ..request() }, malformed("group \"x\"")),
+        (PrepareRequest { group: "ff3e::1".into(), ..request() }, malformed("group ff3e::1")),
+        (PrepareRequest { port: 0, ..request() }, malformed("port")),
+        (PrepareRequest { port: 65_536, ..request() }, malformed("port")),
+        (PrepareRequest { bits_per_second: 1, ..request() }, malformed("bits_per_second")),
+        (PrepareRequest { closes_utc: utc(0), ..request() }, Refusal::Policy("closes_utc".into())),
+        (PrepareRequest { opens_utc: utc(100), ..request() }, Refusal::Policy("window".into())),
+        (
+            PrepareRequest { opens_utc: NOW.seconds() - 1, ..request() },
+            Refusal::Policy("window: opens".into()),
+        ),
+        (
+            PrepareRequest { closes_utc: utc(3601), ..request() },
+            Refusal::Policy("window: closes".into()),
+        ),
+    ] {
+        let refusal = prepare(&mut control(), at(1), &request).unwrap_err();
+        assert_eq!(std::mem::discriminant(&refusal), std::mem::discriminant(&expected));
+        assert!(refusal.to_string().starts_with(&expected.to_string()), "{refusal}");
+    }
+    let mut elsewhere = control();
+    elsewhere.defaults.source = "192.0.2.9".parse().unwrap();
+    let refusal = prepare(&mut elsewhere, at(1), &request()).unwrap_err();
+    assert!(matches!(refusal, Refusal::Policy(text) if text.starts_with("source 192.0.2.9")));
+}
+
+#[test]
+fn orders_for_a_session_that_is_not_there_are_refused() {
+    let mut control = control();
+    assert!(matches!(open(&mut control, at(0), 0, 9), Err(Refusal::NotFound(_))));
+    assert!(matches!(stop(&mut control, at(0)), Err(Refusal::NotFound(_))));
+    let one = StatusRequest { campaign_id: ID.to_vec() };
+    assert!(matches!(control.status(at(0), &one), Err(Refusal::NotFound(_))));
+    assert!(control.status(at(0), &StatusRequest::default()).unwrap().sessions.is_empty());
+    prepare(&mut control, at(0), &request()).unwrap();
+    let wrong = StopRequest { campaign_id: ID.to_vec(), tsi: 78 };
+    assert!(matches!(control.stop(at(0), &wrong), Err(Refusal::Conflict(_))));
+    control.handle_ended(at(0), CampaignId([1; 16]));
+    control.handle_progress(at(0), CampaignId([1; 16]), live(1));
+}

@@ -1,0 +1,154 @@
+//! The control API over HTTP: parses, calls one operation, maps its result.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderMap, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use prost::Message;
+use proto::{
+    control::{AirPhase, AirStatus, CONTENT_TYPE, PATH, StatusReply, StatusRequest},
+    crypto::equal_in_constant_time,
+    ids::CampaignId,
+    time::Now,
+};
+use tower_http::timeout::TimeoutLayer;
+
+use super::serve::{Denied, Shared, Station};
+use crate::{control::Refusal, failure::Exit};
+
+/// Octets of a request body at most.
+const MAX_BODY_OCTETS: usize = 64 * 1024;
+
+/// How long a request may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Returns the routes; none of them answers without the token.
+pub fn router(shared: Shared, token: Vec<u8>) -> Router {
+    let operations = Router::new()
+        .route("/prepare", post(prepare))
+        .route("/open", post(open))
+        .route("/stop", post(stop))
+        .route("/status", post(status));
+    Router::new()
+        .nest(PATH, operations)
+        .route("/metrics", get(metrics))
+        .layer(DefaultBodyLimit::max(MAX_BODY_OCTETS))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
+        .layer(middleware::from_fn_with_state(Arc::new(token), admit))
+        .with_state(shared)
+}
+
+/// Lets nobody pass who does not show the token.
+async fn admit(State(token): State<Arc<Vec<u8>>>, request: Request, next: Next) -> Response {
+    let shown = request.headers().get(header::AUTHORIZATION);
+    let shown = shown.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
+    if shown.is_some_and(|shown| equal_in_constant_time(shown, &token)) {
+        next.run(request).await
+    } else {
+        (StatusCode::UNAUTHORIZED, "a bearer token is wanted").into_response()
+    }
+}
+
+async fn prepare(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    operate(&shared, &headers, &body, Station::prepare)
+}
+
+async fn open(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    operate(&shared, &headers, &body, |station, now, request| {
+        station.open(now, request).map(one_session)
+    })
+}
+
+async fn stop(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    operate(&shared, &headers, &body, |station, now, request| {
+        station.stop(now, request).map(one_session)
+    })
+}
+
+async fn status(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
+    operate(&shared, &headers, &body, Station::status)
+}
+
+fn one_session(session: AirStatus) -> StatusReply {
+    StatusReply { sessions: vec![session] }
+}
+
+fn operate<Asked: Message + Default, Answer: Message>(
+    shared: &Shared,
+    headers: &HeaderMap,
+    body: &[u8],
+    operation: impl FnOnce(&mut Station, Now, &Asked) -> Result<Answer, Denied>,
+) -> Response {
+    let kind = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
+    if kind != Some(CONTENT_TYPE.as_bytes()) {
+        let text = format!("content type: expected {CONTENT_TYPE}");
+        return (StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response();
+    }
+    let request = match Asked::decode(body) {
+        Ok(request) => request,
+        Err(error) => return (StatusCode::BAD_REQUEST, format!("body: {error}")).into_response(),
+    };
+    match shared.operate(|station, now| operation(station, now, &request)) {
+        Ok(answer) => {
+            ([(header::CONTENT_TYPE, CONTENT_TYPE)], answer.encode_to_vec()).into_response()
+        }
+        Err(denied) => refuse(&denied),
+    }
+}
+
+fn refuse(denied: &Denied) -> Response {
+    let (status, text) = match denied {
+        Denied::Refused(refusal) => (status_of(refusal), refusal.to_string()),
+        Denied::Package(failure) if failure.exit() == Exit::NotFound => {
+            (StatusCode::NOT_FOUND, failure.to_string())
+        }
+        Denied::Package(failure) => (StatusCode::UNPROCESSABLE_ENTITY, failure.to_string()),
+        Denied::Storage(failure) => (StatusCode::INSUFFICIENT_STORAGE, failure.to_string()),
+    };
+    (status, text).into_response()
+}
+
+fn status_of(refusal: &Refusal) -> StatusCode {
+    match refusal {
+        Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
+        Refusal::NotFound(_) => StatusCode::NOT_FOUND,
+        Refusal::Conflict(_) => StatusCode::CONFLICT,
+        Refusal::Policy(_) => StatusCode::UNPROCESSABLE_ENTITY,
+    }
+}
+
+/// The state of all sessions in the text form of Prometheus.
+async fn metrics(State(shared): State<Shared>) -> Response {
+    match shared.operate(|station, now| station.status(now, &StatusRequest::default())) {
+        Ok(reply) => exposition(&reply).into_response(),
+        Err(denied) => refuse(&denied),
+    }
+}
+
+fn exposition(reply: &StatusReply) -> String {
+    let mut text = String::new();
+    type Read = fn(&AirStatus) -> u64;
+    let families: [(&str, &str, Read); 4] = [
+        ("carousel_packets_total", "counter", |session| session.packets_sent),
+        ("carousel_bytes_total", "counter", |session| session.bytes_sent),
+        ("carousel_passes_total", "counter", |session| session.passes),
+        ("carousel_on_air", "gauge", |session| u64::from(session.phase() == AirPhase::OnAir)),
+    ];
+    for (name, kind, value) in families {
+        text.push_str(&format!("# TYPE {name} {kind}\n"));
+        for session in &reply.sessions {
+            let id = <[u8; 16]>::try_from(session.campaign_id.as_slice()).map(CampaignId);
+            let Ok(id) = id else { continue };
+            let (tsi, value) = (session.tsi, value(session));
+            text.push_str(&format!("{name}{{campaign=\"{id}\",tsi=\"{tsi}\"}} {value}\n"));
+        }
+    }
+    text
+}

@@ -1,0 +1,424 @@
+//! Files: whole ones with limits, keys with modes, large ones by offset.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use proto::crypto::{Digest, Hasher, SigningKey};
+use rustix::{fs::FallocateFlags, io::Errno};
+
+use crate::{
+    encode::{ReadAt, WriteAt},
+    failure::{Exit, Failure},
+    session::Records,
+};
+
+/// Octets of a key or token file at most.
+const MAX_SECRET_OCTETS: u64 = 4096;
+
+impl ReadAt for File {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        self.read_exact_at(buffer, offset)
+    }
+}
+
+impl WriteAt for File {
+    fn write_at(&self, offset: u64, octets: &[u8]) -> io::Result<()> {
+        self.write_all_at(octets, offset)
+    }
+}
+
+/// Reads a file of at most `limit` octets.
+///
+/// # Errors
+///
+/// [`Failure`] that names the file.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+    let what = || path.display().to_string();
+    let file = File::open(path).map_err(|error| Failure::io(what(), error))?;
+    let mut octets = Vec::new();
+    let read = file.take(limit + 1).read_to_end(&mut octets);
+    let read = read.map_err(|error| Failure::io(what(), error))?;
+    if u64::try_from(read).is_ok_and(|read| read > limit) {
+        return Err(Exit::Configuration.because(format!("{}: longer than {limit} octets", what())));
+    }
+    Ok(octets)
+}
+
+/// Reads a file that only its owner may read.
+///
+/// # Errors
+///
+/// [`Failure`] when group or others may, or it is no regular file.
+pub fn read_secret(path: &Path) -> Result<Vec<u8>, Failure> {
+    let what = || path.display().to_string();
+    let metadata = fs::metadata(path).map_err(|error| Failure::io(what(), error))?;
+    if !metadata.is_file() {
+        return Err(Exit::Configuration.because(format!("{}: no regular file", what())));
+    }
+    let mode = metadata.mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(Exit::Configuration
+            .because(format!("{}: others may use it (mode {mode:04o}); chmod 600 it", what())));
+    }
+    read(path, MAX_SECRET_OCTETS)
+}
+
+/// Reads a signing key from a file that only its owner may read.
+///
+/// # Errors
+///
+/// [`Failure`] that names the file.
+pub fn read_key(path: &Path) -> Result<SigningKey, Failure> {
+    let octets = read_secret(path)?;
+    SigningKey::from_pkcs8(&octets)
+        .map_err(|error| Exit::Configuration.because(format!("{}: {error}", path.display())))
+}
+
+/// Writes a file of mode 0600 that must not exist.
+///
+/// # Errors
+///
+/// [`Exit::Conflict`] when it exists.
+pub fn write_secret(path: &Path, octets: &[u8]) -> Result<(), Failure> {
+    let write = || -> io::Result<()> {
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(octets)?;
+        file.sync_all()?;
+        sync_directory(path)
+    };
+    write().map_err(|error| Failure::io(path.display().to_string(), error))
+}
+
+/// Puts a file in place as a whole: temporary name, sync, rename.
+///
+/// # Errors
+///
+/// [`Failure`] that names the file; what was there before is unharmed.
+pub fn replace(path: &Path, octets: &[u8]) -> Result<(), Failure> {
+    let what = || path.display().to_string();
+    let temporary = Temporary::create(path)?;
+    temporary.file.write_all_at(octets, 0).map_err(|error| Failure::io(what(), error))?;
+    temporary.publish()
+}
+
+/// Makes a directory and those above it.
+///
+/// # Errors
+///
+/// [`Failure`] that names the directory.
+pub fn make_directory(path: &Path) -> Result<(), Failure> {
+    fs::create_dir_all(path).map_err(|error| Failure::io(path.display().to_string(), error))
+}
+
+/// Returns whether something has this name.
+#[must_use]
+pub fn exists(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok()
+}
+
+/// Returns the names in a directory, sorted; those that are no UTF-8 are left out.
+///
+/// # Errors
+///
+/// [`Failure`] that names the directory.
+pub fn names(path: &Path) -> Result<Vec<String>, Failure> {
+    let failed = |error| Failure::io(path.display().to_string(), error);
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(failed)? {
+        names.extend(entry.map_err(failed)?.file_name().into_string().ok());
+    }
+    names.sort();
+    Ok(names)
+}
+
+fn sync_directory(path: &Path) -> io::Result<()> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
+}
+
+/// A file under a temporary name; removed unless it is published.
+#[derive(Debug)]
+pub struct Temporary {
+    file: File,
+    name: PathBuf,
+    target: PathBuf,
+    published: bool,
+}
+
+impl Temporary {
+    /// Makes an empty file beside `target`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] that names the target.
+    pub fn create(target: &Path) -> Result<Self, Failure> {
+        let mut name = target.file_name().unwrap_or_default().to_owned();
+        name.push(".new");
+        let name = target.with_file_name(name);
+        let file = OpenOptions::new().write(true).create(true).truncate(true).open(&name);
+        let file = file.map_err(|error| Failure::io(target.display().to_string(), error))?;
+        Ok(Self { file, name, target: target.to_owned(), published: false })
+    }
+
+    /// Returns the file, to write into it.
+    #[must_use]
+    pub const fn file(&self) -> &File {
+        &self.file
+    }
+
+    /// Reserves room, so that a full disk shows before the work begins. File systems that cannot
+    /// reserve are left alone.
+    ///
+    /// # Errors
+    ///
+    /// [`Exit::Incomplete`] when there is no room.
+    pub fn reserve(&self, octets: u64) -> Result<(), Failure> {
+        match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, octets) {
+            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
+            Err(error) => {
+                let what = format!("{}: {octets} octets", self.target.display());
+                Err(Failure::io(what, error.into()))
+            }
+        }
+    }
+
+    /// Syncs it and gives it its name.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] that names the target; it is unharmed then.
+    pub fn publish(mut self) -> Result<(), Failure> {
+        let publish = || -> io::Result<()> {
+            self.file.sync_all()?;
+            fs::rename(&self.name, &self.target)?;
+            sync_directory(&self.target)
+        };
+        publish().map_err(|error| Failure::io(self.target.display().to_string(), error))?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        if !self.published {
+            // It is only a left-over; the next run overwrites it.
+            drop(fs::remove_file(&self.name));
+        }
+    }
+}
+
+/// Opens an image and returns its length.
+///
+/// # Errors
+///
+/// [`Failure`] when it is missing, unreadable, no regular file or empty.
+pub fn open_image(path: &Path) -> Result<(File, u64), Failure> {
+    let what = || format!("image {}", path.display());
+    let failed = |error| Failure::io(what(), error);
+    let file = File::open(path).map_err(failed)?;
+    let metadata = file.metadata().map_err(failed)?;
+    if !metadata.is_file() {
+        return Err(Exit::Configuration.because(format!("{}: no regular file", what())));
+    }
+    if metadata.len() == 0 {
+        return Err(Exit::Configuration.because(format!("{}: it is empty", what())));
+    }
+    Ok((file, metadata.len()))
+}
+
+/// Copies `length` octets into `target` and hashes them; without a target it only hashes.
+///
+/// # Errors
+///
+/// [`Failure`] that names the side that failed.
+pub fn copy_and_hash(
+    source: &File,
+    length: u64,
+    target: Option<&Temporary>,
+    progress: &dyn Fn(u64),
+) -> Result<Digest, Failure> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut hasher = Hasher::new();
+    let mut offset = 0;
+    while offset < length {
+        let wanted = usize::try_from(length - offset).unwrap_or(usize::MAX).min(buffer.len());
+        let piece = buffer.get_mut(..wanted).expect("no longer than the buffer");
+        source.read_exact_at(piece, offset).map_err(|error| Failure::io("image", error))?;
+        hasher.update(piece);
+        if let Some(target) = target {
+            let written = target.file.write_all_at(piece, offset);
+            let what = || target.target.display().to_string();
+            written.map_err(|error| Failure::io(what(), error))?;
+        }
+        let step = u64::try_from(wanted).expect("at most 1 MiB");
+        offset += step;
+        progress(step);
+    }
+    Ok(hasher.finish())
+}
+
+/// Octets that the sender reads at once.
+const READ_AHEAD_OCTETS: usize = 256 * 1024;
+
+/// Plan files, read ahead in sending order.
+#[derive(Debug)]
+pub struct PlanReader {
+    files: Vec<Ahead>,
+}
+
+#[derive(Debug)]
+struct Ahead {
+    file: File,
+    start: u64,
+    buffer: Vec<u8>,
+}
+
+impl PlanReader {
+    /// Reads from the plan files of a session, in the order of its objects.
+    #[must_use]
+    pub fn new(files: Vec<File>) -> Self {
+        let ahead = |file| Ahead { file, start: 0, buffer: Vec::new() };
+        Self { files: files.into_iter().map(ahead).collect() }
+    }
+}
+
+impl Records for PlanReader {
+    fn read(&mut self, object: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        let ahead = self.files.get_mut(object).ok_or(io::ErrorKind::NotFound)?;
+        if ahead.held(offset, buffer.len()).is_none() {
+            ahead.fill(offset)?;
+        }
+        let held = ahead.held(offset, buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(held);
+        Ok(())
+    }
+}
+
+impl Ahead {
+    fn held(&self, offset: u64, length: usize) -> Option<&[u8]> {
+        let start = usize::try_from(offset.checked_sub(self.start)?).ok()?;
+        self.buffer.get(start..start.checked_add(length)?)
+    }
+
+    fn fill(&mut self, offset: u64) -> io::Result<()> {
+        self.buffer.resize(READ_AHEAD_OCTETS, 0);
+        self.start = offset;
+        let mut filled = 0;
+        while let Some(rest) = self.buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let position = offset + u64::try_from(filled).expect("at most 256 KiB");
+            match std::os::unix::fs::FileExt::read_at(&self.file, rest, position) {
+                Ok(0) => break,
+                Ok(count) => filled += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.buffer.truncate(filled);
+        Ok(())
+    }
+}
+
+/// Makes a file readable and writable by its owner alone.
+///
+/// # Errors
+///
+/// [`Failure`] that names the file.
+pub fn protect(path: &Path) -> Result<(), Failure> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+        .map_err(|error| Failure::io(path.display().to_string(), error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_that_others_may_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        write_secret(&path, &SigningKey::generate_pkcs8()).unwrap();
+        assert!(read_key(&path).is_ok());
+        for mode in [0o640, 0o604, 0o660, 0o644, 0o601] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let failure = read_key(&path).unwrap_err();
+            assert_eq!(failure.exit(), Exit::Configuration);
+            assert!(failure.to_string().contains("chmod 600"), "{failure}");
+        }
+        protect(&path).unwrap();
+        assert!(read_key(&path).is_ok());
+        assert_eq!(write_secret(&path, b"x").unwrap_err().exit(), Exit::Conflict);
+    }
+
+    #[test]
+    fn a_key_file_that_holds_no_key_is_refused_with_its_name() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("release.key");
+        write_secret(&path, b"not a key").unwrap();
+        assert!(read_key(&path).unwrap_err().to_string().contains("release.key"));
+        let missing = directory.path().join("missing.key");
+        assert_eq!(read_key(&missing).unwrap_err().exit(), Exit::NotFound);
+        assert_eq!(read_key(directory.path()).unwrap_err().exit(), Exit::Configuration);
+    }
+
+    #[test]
+    fn a_temporary_file_leaves_nothing_unless_it_is_published() {
+        let directory = tempfile::tempdir().unwrap();
+        let target = directory.path().join("0.plan");
+        replace(&target, b"old").unwrap();
+        let temporary = Temporary::create(&target).unwrap();
+        temporary.file().write_all_at(b"new", 0).unwrap();
+        drop(temporary);
+        assert_eq!(names(directory.path()).unwrap(), ["0.plan"]);
+        assert_eq!(read(&target, 10).unwrap(), b"old");
+        replace(&target, b"new").unwrap();
+        assert_eq!(read(&target, 10).unwrap(), b"new");
+    }
+
+    #[test]
+    fn a_file_beyond_its_limit_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("x");
+        replace(&path, b"0123456789").unwrap();
+        assert!(read(&path, 10).is_ok());
+        assert!(read(&path, 9).is_err());
+    }
+
+    #[test]
+    fn images_that_are_missing_empty_or_no_files_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("image");
+        assert_eq!(open_image(&path).unwrap_err().exit(), Exit::NotFound);
+        replace(&path, b"").unwrap();
+        assert!(open_image(&path).unwrap_err().to_string().ends_with("it is empty"));
+        assert_eq!(open_image(directory.path()).unwrap_err().exit(), Exit::Configuration);
+    }
+
+    #[test]
+    fn a_full_disk_is_told_as_something_to_go_on_with() {
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        let error = WriteAt::write_at(&full, 0, b"x").unwrap_err();
+        assert_eq!(Failure::io("0.plan", error).exit(), Exit::Incomplete);
+    }
+
+    #[test]
+    fn records_are_read_ahead_and_back() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plan");
+        let content: Vec<u8> = (0..700_000_u32).map(|i| (i % 251).to_le_bytes()[0]).collect();
+        replace(&path, &content).unwrap();
+        let mut reader = PlanReader::new(vec![File::open(&path).unwrap()]);
+        for offset in [0, 1400, 262_000, 699_000, 5] {
+            let mut record = [0; 1000];
+            reader.read(0, offset, &mut record).unwrap();
+            let start = usize::try_from(offset).unwrap();
+            assert_eq!(record, content[start..start + 1000]);
+        }
+        assert!(reader.read(0, 699_001, &mut [0; 1000]).is_err());
+        assert!(reader.read(1, 0, &mut [0; 1]).is_err());
+    }
+}
