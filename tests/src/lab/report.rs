@@ -66,6 +66,9 @@ pub struct Device {
     pub slots_held: u64,
     /// Most memory that one of its processes ever held.
     pub peak_rss_bytes: u64,
+    /// Symbols in its folder that are not those of the image; one is a breach.
+    #[serde(skip)]
+    pub foreign_symbols: u64,
 }
 
 impl Device {
@@ -82,6 +85,32 @@ impl Device {
         let share = self.data_heard as f64 / self.symbols_needed as f64;
         Some((share - 1.0) * 100.0)
     }
+}
+
+/// Says the whole in one line.
+pub fn summary(report: &Report) -> String {
+    let outcome = match report.outcome {
+        Outcome::Complete => "complete",
+        Outcome::Partial => "partial",
+        Outcome::Breach => "BREACH",
+    };
+    let armed = report.devices.iter().filter(|device| device.armed);
+    let done = armed.clone().filter(|device| device.result_code == Some(200)).count();
+    format!(
+        "{outcome}: {done} of {} armed devices done in {:.1} s; {:.1} MB on air for an image of \
+         {:.1} MB; image server at most {} MB of memory; seed {}",
+        armed.count(),
+        report.seconds,
+        megabytes(report.bytes_on_air),
+        megabytes(report.image_bytes),
+        report.carousel_peak_rss_bytes / 1_000_000,
+        report.seed,
+    )
+}
+
+#[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
+fn megabytes(octets: u64) -> f64 {
+    octets as f64 / 1_000_000.0
 }
 
 const HEADINGS: [&str; 8] =

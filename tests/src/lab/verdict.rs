@@ -31,6 +31,9 @@ pub fn breach(image_sha256: &str, device: &Device) -> Option<String> {
         None if device.armed && device.result_code == Some(SUCCESS) => {
             Some(format!("{id} reports success and has installed nothing"))
         }
+        _ if device.foreign_symbols > 0 => {
+            Some(format!("{id} stored {} symbols that are not the image's", device.foreign_symbols))
+        }
         _ if !device.armed && device.slots_held > 0 => {
             Some(format!("{id} was not armed and holds {} slots", device.slots_held))
         }
@@ -77,6 +80,7 @@ mod tests {
             armed(Some(200), Some("cd")),
             armed(None, Some("cd")),
             armed(Some(200), None),
+            Device { foreign_symbols: 1, ..armed(Some(200), Some("ab")) },
             Device { slots_held: 1, ..unarmed.clone() },
             Device { image_sha256: Some("ab".into()), ..unarmed },
         ];

@@ -93,7 +93,7 @@ pub fn workspace_sources() -> anyhow::Result<Vec<SourceFile>> {
 }
 
 /// Turns paths and texts into files; a file is a test when its parent declares it under
-/// `#[cfg(test)]`, or when it is a test binary of the `tests` package.
+/// `#[cfg(test)]`, or when it belongs to a test binary.
 pub fn classify(texts: &[(String, String)]) -> Vec<SourceFile> {
     let mut test_modules = BTreeSet::new();
     for (path, text) in texts {
@@ -107,7 +107,11 @@ pub fn classify(texts: &[(String, String)]) -> Vec<SourceFile> {
         let declared = test_modules
             .iter()
             .any(|module| stem == module || stem.starts_with(&format!("{module}/")));
-        let binary = path.starts_with("tests/") && !path.starts_with("tests/src/");
+        let binary = match path.split_once('/') {
+            Some(("tests", rest)) => !rest.starts_with("src/"),
+            Some((_, rest)) => rest.starts_with("tests/"),
+            None => false,
+        };
         if declared || binary { FileKind::Test } else { FileKind::Product }
     };
     texts.iter().map(|(path, text)| SourceFile::new(path, text, kind(path))).collect()
@@ -304,6 +308,8 @@ mod tests {
             ("proto/src/a/tests.rs", "fn x() {}"),
             ("proto/src/a/tests/more.rs", "fn x() {}"),
             ("proto/src/a/b.rs", "fn x() {}"),
+            ("receiver/tests/program.rs", "fn x() {}"),
+            ("tests/e2e/readme.rs", "fn x() {}"),
         ]
         .map(|(path, text)| (path.to_owned(), text.to_owned()));
         let product: Vec<_> = classify(&texts)

@@ -1,0 +1,310 @@
+//! One device of the fleet, as the lab sees it: its folder, its process, what it says of itself.
+
+use std::{
+    fs,
+    net::SocketAddrV4,
+    path::{Path, PathBuf},
+};
+
+use anyhow::Context as _;
+use receiver::{
+    shell::{
+        control::{self, Answer, Request},
+        directory::DataDirectory,
+    },
+    symbols::ObjectLayout,
+};
+use serde::Deserialize;
+
+use crate::lab::{
+    counters,
+    held::{self, Held},
+    hook, image,
+    options::Percent,
+    process::{Process, Role},
+    progress::DeviceView,
+    report,
+};
+
+/// Whether the campaign is for a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arming {
+    /// It is armed.
+    Armed,
+    /// It is enrolled, hears everything, and must take nothing.
+    Unarmed,
+}
+
+/// What every device of a run shares.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// Seed of the run.
+    pub seed: u64,
+    /// Share of datagrams that each device loses.
+    pub loss: Percent,
+    /// The channel, for those that listen without being armed.
+    pub channel: SocketAddrV4,
+    /// The only sender.
+    pub source: std::net::Ipv4Addr,
+    /// The factory root.
+    pub root: PathBuf,
+    /// Folder of the logs.
+    pub logs: PathBuf,
+}
+
+/// A device.
+#[derive(Debug)]
+pub struct Device {
+    /// `./DevInfo/DevId`.
+    pub id: String,
+    /// Whether the campaign is for it.
+    pub arming: Arming,
+    folder: PathBuf,
+    process: Option<Process>,
+    /// What it said last.
+    status: Status,
+    /// What its earlier lives refused.
+    forged_before: u64,
+    needed: u64,
+    peak_rss_bytes: u64,
+    kills: u32,
+    stored_before_kill: Option<u64>,
+    resumed: Option<u64>,
+    /// Symbols in its folder that are not those of the image.
+    foreign: u64,
+}
+
+/// The part of the receiver's status that the lab reads.
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Status {
+    #[serde(default)]
+    phase: String,
+    #[serde(default)]
+    symbols_synced: u64,
+    #[serde(default)]
+    symbols_needed: u64,
+    #[serde(default)]
+    symbols_resumed: u64,
+    #[serde(default)]
+    logs_reserved: Option<(u32, u32)>,
+    #[serde(default)]
+    reports_waiting: u64,
+    #[serde(default)]
+    stats: Stats,
+}
+
+#[derive(Debug, Clone, Default, Deserialize)]
+struct Stats {
+    #[serde(default)]
+    header_forged: u64,
+    #[serde(default)]
+    table_forged: u64,
+    #[serde(default)]
+    data_forged: u64,
+}
+
+impl Stats {
+    const fn forged(&self) -> u64 {
+        self.header_forged + self.table_forged + self.data_forged
+    }
+}
+
+impl Device {
+    /// Makes the folder and the configuration of a device from what its enrolment printed.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be written.
+    pub fn new(
+        folder: &Path,
+        id: &str,
+        arming: Arming,
+        enrolled: &str,
+        around: &Surroundings,
+    ) -> anyhow::Result<Self> {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+        let hook = Role::new("hook")?.arg(folder).words();
+        let local = toml::toml! {
+            [local]
+            interface = (around.source.to_string())
+            check_in_seconds = 3600
+        };
+        let mut config: toml::Table = enrolled.parse().context("read the enrolment")?;
+        config.extend(local);
+        let local = config.get_mut("local").and_then(toml::Value::as_table_mut);
+        let local = local.context("the configuration has a local part")?;
+        let text = |path: &Path| toml::Value::from(path.display().to_string());
+        local.insert("data".into(), text(&folder.join(DATA)));
+        local.insert("root".into(), text(&around.root));
+        local.insert("hook".into(), toml::Value::from(hook));
+        let path = folder.join(CONFIG);
+        fs::write(&path, config.to_string()).with_context(|| path.display().to_string())?;
+        Ok(Self {
+            id: id.to_owned(),
+            arming,
+            folder: folder.to_owned(),
+            process: None,
+            status: Status::default(),
+            forged_before: 0,
+            needed: 0,
+            peak_rss_bytes: 0,
+            kills: 0,
+            stored_before_kill: None,
+            resumed: None,
+            foreign: 0,
+        })
+    }
+
+    /// Begins a life.
+    ///
+    /// # Errors
+    ///
+    /// When the process cannot be started.
+    pub fn start(&mut self, around: &Surroundings) -> anyhow::Result<()> {
+        let mut role = Role::new("device")?
+            .args(["--name", &self.id])
+            .arg("--config")
+            .arg(self.folder.join(CONFIG))
+            .arg("--counters")
+            .arg(self.folder.join(COUNTERS))
+            .args(["--loss", &around.loss.0.to_string(), "--seed", &around.seed.to_string()]);
+        if self.arming == Arming::Unarmed {
+            role = role.args(["--listen", &around.channel.to_string()]);
+            role = role.args(["--source", &around.source.to_string()]);
+        }
+        self.process = Some(role.start(&around.logs.join(format!("{}.log", self.id)))?);
+        Ok(())
+    }
+
+    /// Where a running receiver is asked.
+    pub fn control_socket(&self) -> PathBuf {
+        DataDirectory::control_socket(&self.folder.join(DATA))
+    }
+
+    /// Notes what it says of itself, and fails when its process has ended.
+    ///
+    /// # Errors
+    ///
+    /// When the process has ended by itself.
+    pub fn note(&mut self, said: Option<serde_json::Value>) -> anyhow::Result<()> {
+        if let Some(process) = &mut self.process {
+            process.check_running()?;
+            self.peak_rss_bytes = self.peak_rss_bytes.max(process.peak_rss_bytes().unwrap_or(0));
+        }
+        if let Some(status) = said.and_then(|said| serde_json::from_value::<Status>(said).ok()) {
+            self.needed = self.needed.max(status.symbols_needed);
+            if self.kills > 0 && status.symbols_resumed > 0 {
+                self.resumed = Some(status.symbols_resumed);
+            }
+            self.status = status;
+        }
+        Ok(())
+    }
+
+    /// Kills it (SIGKILL), counts what its folder holds, and starts it again at once.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be read or the process cannot be started.
+    pub fn kill(
+        &mut self,
+        around: &Surroundings,
+        layout: &ObjectLayout,
+        image: &[u8],
+    ) -> anyhow::Result<()> {
+        self.end();
+        let held = self.read_folder(layout)?;
+        self.stored_before_kill = Some(held.stored(layout));
+        self.foreign += held.foreign(layout, image);
+        self.kills += 1;
+        self.resumed = Some(0);
+        self.start(around)
+    }
+
+    /// Ends its life.
+    pub fn end(&mut self) {
+        if let Some(mut process) = self.process.take() {
+            self.peak_rss_bytes = self.peak_rss_bytes.max(process.peak_rss_bytes().unwrap_or(0));
+            process.kill();
+            self.forged_before += self.status.stats.forged();
+            self.status.stats = Stats::default();
+        }
+    }
+
+    /// What a person sees.
+    pub fn view(&self) -> DeviceView {
+        // Once a package is handed off, the device forgets the object: it has taken all of it.
+        let done = self.needed > 0 && self.status.symbols_needed == 0;
+        DeviceView {
+            id: self.id.clone(),
+            phase: self.status.phase.clone(),
+            held: if done { self.needed } else { self.status.symbols_synced },
+            needed: self.needed,
+        }
+    }
+
+    /// Returns whether it is armed and has reserved its room.
+    pub fn is_ready(&self) -> bool {
+        self.status.logs_reserved.is_some_and(|(ready, of)| ready == of)
+    }
+
+    /// Returns whether it has a result, reported or not.
+    pub fn is_through(&self) -> bool {
+        self.status.reports_waiting > 0 || (self.needed > 0 && self.status.symbols_needed == 0)
+    }
+
+    fn read_folder(&self, layout: &ObjectLayout) -> anyhow::Result<Held> {
+        held::read(&self.folder.join(DATA), layout).with_context(|| format!("read {}", self.id))
+    }
+
+    /// Sums it up; its process must have ended.
+    ///
+    /// # Errors
+    ///
+    /// When its folder cannot be read.
+    pub fn sum_up(
+        &self,
+        layout: &ObjectLayout,
+        image_octets: &[u8],
+        result_code: Option<u16>,
+    ) -> anyhow::Result<report::Device> {
+        let held = self.read_folder(layout)?;
+        let heard = counters::read(&self.folder.join(COUNTERS))?;
+        let installed = self.folder.join(hook::INSTALLED);
+        let image_sha256 = match installed.exists() {
+            true => Some(image::digest(&installed)?.to_string()),
+            false => None,
+        };
+        let reported = result_code.is_some() && self.status.phase == "idle";
+        Ok(report::Device {
+            id: self.id.clone(),
+            armed: self.arming == Arming::Armed,
+            phase: if reported { "reported".to_owned() } else { self.status.phase.clone() },
+            result_code,
+            image_sha256,
+            datagrams_heard: heard.datagrams,
+            data_heard: heard.data,
+            symbols_needed: self.needed,
+            symbols_resumed: self.resumed,
+            symbols_stored_before_kill: self.stored_before_kill,
+            forged_dropped: self.forged_before + self.status.stats.forged(),
+            kills: self.kills,
+            slots_held: held.slots(),
+            peak_rss_bytes: self.peak_rss_bytes,
+            foreign_symbols: self.foreign + held.foreign(layout, image_octets),
+        })
+    }
+}
+
+/// Asks the receiver that listens on `socket` how it is; `None` when nobody answers.
+pub fn ask(socket: &Path) -> Option<serde_json::Value> {
+    match control::call(socket, Request::Status) {
+        Ok(Answer::Status { status }) => Some(status),
+        Ok(Answer::Done | Answer::Refused { .. }) | Err(_) => None,
+    }
+}
+
+/// The receiver's data directory within a device's folder.
+const DATA: &str = "data";
+const CONFIG: &str = "device.toml";
+const COUNTERS: &str = "heard";

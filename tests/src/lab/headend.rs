@@ -1,0 +1,355 @@
+//! The headend of a run: keys, package, plan and campaign by the public commands, then the two
+//! servers as processes.
+
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail};
+use prost::Message as _;
+use proto::control::{AirStatus, StatusReply, StatusRequest};
+use serde::Deserialize;
+
+use crate::lab::{
+    documents::Documents,
+    folder::Folder,
+    image,
+    options::Options,
+    places::Places,
+    process::{Process, Role},
+    schedule::Schedule,
+};
+
+/// Vendor and class of all lab devices.
+pub const VENDOR: &str = "fa6b4a53d5ad5fdfbe9de663e4d41ffe";
+/// See [`VENDOR`].
+pub const CLASS: &str = "1492af1425695e48bf429b2d51f2ab45";
+
+/// Where the files of the headend lie.
+#[derive(Debug, Clone)]
+pub struct Paths {
+    keys: PathBuf,
+    air: PathBuf,
+    bridge: PathBuf,
+    scratch: PathBuf,
+    logs: PathBuf,
+    token: PathBuf,
+}
+
+/// A signed package with its plan, where the image server finds it.
+#[derive(Debug)]
+pub struct Package {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// The factory root.
+    pub root: PathBuf,
+    /// Its documents.
+    pub documents: Documents,
+}
+
+/// The two servers.
+#[derive(Debug)]
+pub struct Headend {
+    paths: Paths,
+    places: Places,
+    carousel: Process,
+    bridge: Option<Process>,
+}
+
+impl Paths {
+    /// Makes the folders of a run.
+    ///
+    /// # Errors
+    ///
+    /// When they cannot be made.
+    pub fn new(folder: &Folder) -> io::Result<Self> {
+        Ok(Self {
+            keys: folder.path().join("keys"),
+            air: folder.below("air")?,
+            bridge: folder.path().join("bridge"),
+            scratch: folder.below("scratch")?,
+            logs: folder.below("logs")?,
+            token: folder.path().join("carousel.token"),
+        })
+    }
+
+    /// Where processes write their logs.
+    pub fn logs(&self) -> &Path {
+        &self.logs
+    }
+
+    /// The factory root.
+    pub fn root(&self) -> PathBuf {
+        self.keys.join("root.env")
+    }
+
+    async fn run(&self, role: Role) -> anyhow::Result<String> {
+        role.run(&self.scratch).await
+    }
+}
+
+/// Makes keys, package, plan and campaign.
+///
+/// # Errors
+///
+/// [`crate::lab::exit::CommandFailed`] when a command fails.
+pub async fn package(
+    paths: &Paths,
+    image_file: &Path,
+    options: &Options,
+    schedule: Schedule,
+    places: &Places,
+) -> anyhow::Result<Package> {
+    let carousel = || Role::new("carousel");
+    let root = paths.root();
+    let folder = paths.air.join("package");
+    let key = |name: &str| paths.keys.join(name);
+    paths.run(carousel()?.args(["trust", "init", "--dir"]).arg(&paths.keys)).await?;
+
+    // A missing image is the packager's to refuse; then there is no digest to name.
+    let version = image::digest(image_file).map(|digest| image::version(&digest));
+    let package = carousel()?
+        .args(["package", "--vendor", VENDOR, "--class", CLASS, "--sequence", "1", "--version"])
+        .arg(version.unwrap_or_else(|_| "none".to_owned()))
+        .arg("--image")
+        .arg(image_file)
+        .arg("--key")
+        .arg(key("release.key"))
+        .arg("--root")
+        .arg(&root)
+        .arg("--out")
+        .arg(&folder);
+    paths.run(package).await?;
+
+    let budget = options.loss_budget().to_string();
+    paths.run(carousel()?.arg("plan").arg(&folder).args(["--loss-budget", &budget])).await?;
+
+    let longest = schedule.opens_after + schedule.open_for + Duration::from_secs(3600);
+    let campaign = carousel()?
+        .args(["campaign", "build"])
+        .arg(&folder)
+        .args(["--source", &places.interface.to_string(), "--not-before", "now"])
+        .args(["--latest-stop", &format!("+{}s", longest.as_secs()), "--sequence", "1"])
+        .arg("--key")
+        .arg(key("campaign.key"))
+        .arg("--root")
+        .arg(&root);
+    paths.run(campaign).await?;
+
+    let documents = Documents::read(&folder, &root)?;
+    let place = paths.air.join(documents.campaign.to_string());
+    fs::rename(&folder, &place).with_context(|| place.display().to_string())?;
+    Ok(Package { folder: place, root, documents })
+}
+
+impl Headend {
+    /// Starts both servers.
+    ///
+    /// # Errors
+    ///
+    /// When one does not come up.
+    pub async fn start(paths: Paths, places: Places, options: &Options) -> anyhow::Result<Self> {
+        let token: String = proto::crypto::random::<16>().map(|b| format!("{b:02x}")).concat();
+        write_secret(&paths.token, &token)?;
+        let carousel = Role::new("carousel")?
+            .args(["serve", "--data"])
+            .arg(&paths.air)
+            .args(["--listen", &places.carousel.to_string(), "--root"])
+            .arg(paths.root())
+            .arg("--token-file")
+            .arg(&paths.token)
+            .args(["--interface", &places.interface.to_string()])
+            .args(["--source", &places.interface.to_string()])
+            .args(["--rate", &options.rate.0.to_string()])
+            .start(&paths.logs.join("carousel.log"))?;
+        paths.run(Role::new("dm-bridge")?.args(["init", "--data"]).arg(&paths.bridge)).await?;
+        let mut headend = Self { paths, places, carousel, bridge: None };
+        headend.start_bridge().await?;
+        wait_for(places.carousel, &mut headend.carousel).await?;
+        Ok(headend)
+    }
+
+    /// Starts the management server, for the first time or again.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come up.
+    pub async fn start_bridge(&mut self) -> anyhow::Result<()> {
+        let role = Role::new("dm-bridge")?
+            .args(["serve", "--data"])
+            .arg(&self.paths.bridge)
+            .args(["--listen", &self.places.bridge.to_string()]);
+        let mut process = role.start(&self.paths.logs.join("dm-bridge.log"))?;
+        wait_for(self.places.bridge, &mut process).await?;
+        self.bridge = Some(process);
+        Ok(())
+    }
+
+    /// Kills the management server.
+    pub fn stop_bridge(&mut self) {
+        self.bridge = None;
+    }
+
+    /// Returns whether the management server runs.
+    pub const fn has_bridge(&self) -> bool {
+        self.bridge.is_some()
+    }
+
+    /// Enrols a device and returns what the command prints: its configuration.
+    ///
+    /// # Errors
+    ///
+    /// When the command fails.
+    pub async fn enrol(&self, id: &str) -> anyhow::Result<String> {
+        let url = format!("http://{}/dm", self.places.bridge);
+        let role = Role::new("dm-bridge")?
+            .args(["device", "enrol", id, "--url", &url, "--vendor", VENDOR, "--class", CLASS])
+            .args(["--manufacturer", "fumocast", "--model", "lab", "--data"])
+            .arg(&self.paths.bridge);
+        self.paths.run(role).await
+    }
+
+    /// Creates and starts the campaign for these devices.
+    ///
+    /// # Errors
+    ///
+    /// When a command fails.
+    pub async fn start_campaign(
+        &self,
+        package: &Package,
+        devices: &[String],
+        schedule: Schedule,
+    ) -> anyhow::Result<()> {
+        let file = |name: &str| package.folder.join(name);
+        let component = package.documents.object.component.0;
+        let mut header = std::ffi::OsString::from(format!("{component}="));
+        header.push(file(&format!("{component}.header")));
+        let create = Role::new("dm-bridge")?
+            .args(["campaign", "create", "--data"])
+            .arg(&self.paths.bridge)
+            .arg("--campaign")
+            .arg(file("campaign.env"))
+            .arg("--manifest")
+            .arg(file("manifest.env"))
+            .arg("--plan-header")
+            .arg(header)
+            .arg("--root")
+            .arg(&package.root)
+            .args(["--carousel", &format!("http://{}", self.places.carousel)])
+            .arg("--carousel-token-file")
+            .arg(&self.paths.token)
+            .args(["--group", &self.places.channel.ip().to_string()])
+            .args(["--port", &self.places.channel.port().to_string()])
+            .args(["--devices", &devices.join(","), "--report-spread", "0"]);
+        self.paths.run(create).await?;
+
+        let id = package.documents.campaign.to_string();
+        let opens = schedule.opens_after.as_secs();
+        let closes = opens + schedule.open_for.as_secs();
+        let start = Role::new("dm-bridge")?
+            .args(["campaign", "start", &id, "--data"])
+            .arg(&self.paths.bridge)
+            .args(["--opens", &format!("+{opens}s"), "--closes", &format!("+{closes}s")]);
+        self.paths.run(start).await?;
+        Ok(())
+    }
+
+    /// Fails when a server has ended by itself.
+    ///
+    /// # Errors
+    ///
+    /// With its last words.
+    pub fn check_running(&mut self) -> anyhow::Result<()> {
+        self.carousel.check_running()?;
+        self.bridge.iter_mut().try_for_each(Process::check_running)
+    }
+
+    /// Returns the most memory that the image server ever held, in octets.
+    pub fn carousel_peak_rss_bytes(&self) -> u64 {
+        self.carousel.peak_rss_bytes().unwrap_or(0)
+    }
+
+    /// Asks the image server how the campaign's session is; `None` before there is one.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn air(&self, package: &Package) -> anyhow::Result<Option<AirStatus>> {
+        let url = format!("http://{}/control/v1/status", self.places.carousel);
+        let token = fs::read_to_string(&self.paths.token)?;
+        // Of all sessions, as one that is not prepared yet would be an error.
+        let request = StatusRequest::default();
+        let answer = in_background(move || {
+            let answer = ureq::post(&url)
+                .header("Authorization", format!("Bearer {}", token.trim()))
+                .header("Content-Type", "application/x-protobuf")
+                .send(&request.encode_to_vec()[..])?;
+            Ok(answer.into_body().read_to_vec()?)
+        });
+        let reply = StatusReply::decode(answer.await?.as_slice())?;
+        let campaign = package.documents.campaign.0;
+        Ok(reply.sessions.into_iter().find(|session| session.campaign_id == campaign))
+    }
+
+    /// Asks the management server's API for the devices' results.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn results(&self, package: &Package) -> anyhow::Result<Results> {
+        #[derive(Deserialize)]
+        struct Row {
+            id: String,
+            result_code: Option<u16>,
+        }
+        let campaign = package.documents.campaign;
+        let url = format!("http://{}/api/v1/campaigns/{campaign}/devices", self.places.bridge);
+        let token = fs::read_to_string(self.paths.bridge.join("admin.token"))?;
+        let rows: Vec<Row> = in_background(move || {
+            let answer = ureq::get(&url)
+                .header("Authorization", format!("Bearer {}", token.trim()))
+                .call()?
+                .into_body()
+                .read_to_string()?;
+            Ok(serde_json::from_str(&answer)?)
+        })
+        .await?;
+        Ok(rows.into_iter().filter_map(|row| Some((row.id, row.result_code?))).collect())
+    }
+}
+
+/// Runs blocking work beside the loop.
+async fn in_background<T: Send + 'static>(
+    work: impl FnOnce() -> anyhow::Result<T> + Send + 'static,
+) -> anyhow::Result<T> {
+    tokio::task::spawn_blocking(work).await?
+}
+
+async fn wait_for(place: SocketAddr, process: &mut Process) -> anyhow::Result<()> {
+    for _ in 0..STEPS {
+        process.check_running()?;
+        if tokio::net::TcpStream::connect(place).await.is_ok() {
+            return Ok(());
+        }
+        tokio::time::sleep(STEP).await;
+    }
+    bail!("nothing listens on {place}: {}", process.last_words())
+}
+
+fn write_secret(path: &Path, secret: &str) -> anyhow::Result<()> {
+    use std::{io::Write as _, os::unix::fs::OpenOptionsExt as _};
+    let file = fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(path);
+    let mut file = file.with_context(|| path.display().to_string())?;
+    Ok(file.write_all(secret.as_bytes())?)
+}
+
+const STEP: Duration = Duration::from_millis(20);
+/// Ten seconds of steps.
+const STEPS: u32 = 500;
+
+/// Results by device, as the management server's API tells them.
+pub type Results = BTreeMap<String, u16>;
