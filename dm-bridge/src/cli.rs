@@ -217,7 +217,7 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub data: DataArg,
     /// Address and port.
-    #[arg(long, default_value = "127.0.0.1:8080")]
+    #[arg(long, default_value = "127.0.0.1:8080", env = "DM_BRIDGE_LISTEN")]
     pub listen: SocketAddr,
     /// Lets it listen beyond loopback without TLS; for laboratories.
     #[arg(long)]

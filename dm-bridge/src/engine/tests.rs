@@ -596,3 +596,42 @@ fn only_changed_rows_are_stored() {
     assert_eq!(desk.changes_since(&before).len(), 2);
     assert_eq!(desk.armings[0].campaign, CampaignId([7; 16]));
 }
+
+mod any_device {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever a device answers, its session ends, its answers stay within its limit, and a
+        /// result is never invented.
+        #[test]
+        fn a_session_ends_whatever_the_device_answers(
+            exec in 0_u16..600,
+            refused in prop::sample::select(vec!["Manifest", "Plan/0", "PkgURL", "Now", "nothing"]),
+            code in 0_u16..600,
+            missing in prop::sample::select(vec!["FwV", "Root", "Phase", "Version", "nothing"]),
+            limit in 600_u64..70_000,
+            value in ".{0,200}",
+        ) {
+            let mut desk = desk();
+            let value: &'static str = Box::leak(value.into_boxed_str());
+            let mut device = Device {
+                exec: StatusCode(exec),
+                refused: Some((refused, StatusCode(code))),
+                limit,
+                ..Device::new().with("State", value).with("Phase", value).without(missing)
+            };
+            for reply in device.run(&mut desk) {
+                let length = u64::try_from(xml::emit(&reply).len()).unwrap();
+                // The first one carries nothing that could be left out.
+                prop_assert!(length <= limit || reply.commands.len() <= 3, "{length} > {limit}");
+            }
+            prop_assert!(desk.armings.iter().all(|row| row.result_code.is_none()));
+            let armed = latest(&desk).phase == ArmingPhase::Armed;
+            prop_assert!(!armed || (200..300).contains(&exec));
+        }
+    }
+}

@@ -63,10 +63,12 @@ impl Arming {
         }
     }
 
-    /// Tells whether the device accepted this attempt.
+    /// Tells whether the device accepted this attempt: it answered 202 and did not refuse it in
+    /// its final alert, which is how a device says why.
     #[must_use]
     pub const fn armed(&self) -> bool {
-        self.armed_revision > 0
+        let refused = matches!(self.phase, ArmingPhase::Refused | ArmingPhase::UnicastNeeded);
+        self.armed_revision > 0 && !refused
     }
 }
 

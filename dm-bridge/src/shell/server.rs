@@ -178,3 +178,6 @@ fn notify(state: &[sd_notify::NotifyState<'_>]) {
         tracing::debug!(%error, "the service manager was not told");
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,444 @@
+//! The whole server over real sockets: devices, operators, an image server.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test names the commands it is about")]
+
+mod device;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{Router, body::Bytes, extract::State, routing::post};
+use prost::Message as _;
+use proto::{
+    control::{OpenRequest, PrepareReply, PrepareRequest},
+    crypto::random,
+    dm::auth::Secret,
+    ids::CampaignId,
+};
+
+use self::device::{Answer, Device, send};
+use super::*;
+use crate::{
+    api::{CampaignBody, CampaignDeviceBody},
+    app::{
+        campaigns::{self, Order, Selection},
+        devices,
+    },
+    campaign::{admission::tests::Kit, model::Place},
+    shell::api_http::{Access, routes},
+};
+
+/// A bridge on a port of its own, in a directory of its own.
+struct Bridge {
+    folder: tempfile::TempDir,
+    running: Option<Running>,
+    address: SocketAddr,
+    token: String,
+}
+
+impl Bridge {
+    async fn start() -> Self {
+        Self::start_with(Admission::default()).await
+    }
+
+    async fn start_with(admission: Admission) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        DataDir::init(folder.path(), random()).await.unwrap();
+        let running = run(folder.path(), "127.0.0.1:0".parse().unwrap(), admission).await;
+        let token = DataDir::open(folder.path()).unwrap().token().unwrap();
+        let address = running.address;
+        Self { folder, running: Some(running), address, token }
+    }
+
+    async fn stop(&mut self) {
+        self.running.take().unwrap().stop().await;
+    }
+
+    async fn start_again(&mut self) {
+        let admission = Admission::default();
+        self.running = Some(run(self.folder.path(), self.address, admission).await);
+    }
+
+    async fn store(&self) -> SqliteStore {
+        DataDir::open(self.folder.path()).unwrap().store().await.unwrap()
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    async fn enrol(&self, name: &str) -> Device {
+        let enrolment =
+            devices::Enrolment { url: self.url("/dm"), ..devices::tests::enrolment(name) };
+        let secrets = devices::FreshSecrets { password: random(), nonce: random() };
+        let store = self.store().await;
+        let settings = devices::enrol(&store, Clock.now().utc, enrolment, secrets).await.unwrap();
+        Device::new(&settings, self.url("/dm"))
+    }
+
+    /// Creates a campaign for all devices and starts it; it closes in an hour.
+    async fn campaign(&self, carousel: &str) -> CampaignId {
+        let store = self.store().await;
+        let now = Clock.now().utc;
+        let token_file = self.folder.path().join("carousel.token");
+        std::fs::write(&token_file, "a-token-of-the-carousel\n").unwrap();
+        let order = Order {
+            documents: current(now).documents(),
+            place: Place {
+                carousel_url: carousel.to_owned(),
+                token_file: token_file.to_str().unwrap().to_owned(),
+                group: "232.1.2.3".parse().unwrap(),
+                port: 3_400,
+            },
+            plain_http: PlainHttp::LoopbackOnly,
+            selection: Selection::All,
+            report_spread_seconds: Some(0),
+        };
+        let id = campaigns::create(&store, now, order, &mut random::<16>).await.unwrap();
+        let window = (now, now + Duration::from_secs(3_600));
+        campaigns::start(&store, now, id, window, &mut random::<16>).await.unwrap();
+        id
+    }
+
+    fn get(&self, path: &str) -> Answer {
+        send(&self.url(path), "GET", Some(&self.token), None)
+    }
+
+    fn show(&self, id: CampaignId) -> CampaignBody {
+        serde_json::from_slice(&self.get(&format!("/api/v1/campaigns/{id}")).body).unwrap()
+    }
+
+    fn devices(&self, id: CampaignId) -> Vec<CampaignDeviceBody> {
+        let answer = self.get(&format!("/api/v1/campaigns/{id}/devices"));
+        serde_json::from_slice(&answer.body).unwrap()
+    }
+
+    fn wait_for(&self, id: CampaignId, what: &str, reached: impl Fn(&CampaignBody) -> bool) {
+        let begun = Clock.now().mono;
+        while !reached(&self.show(id)) {
+            let waited = Clock.now().mono.since(begun);
+            assert!(waited < Duration::from_secs(20), "not {what}: {:?}", self.show(id));
+            std::thread::yield_now();
+        }
+    }
+}
+
+async fn run(folder: &Path, listen: SocketAddr, admission: Admission) -> Running {
+    let settings = Settings {
+        data: DataDir::open(folder).unwrap(),
+        listen,
+        plain_http: PlainHttp::LoopbackOnly,
+        policy: Policy::default(),
+        admission,
+    };
+    start(settings).await.unwrap()
+}
+
+fn current(now: proto::time::Utc) -> Kit {
+    let at = |seconds| proto::time::Utc::from_seconds(now.seconds() + seconds);
+    let mut kit = Kit::new();
+    kit.root.expires = at(90_000);
+    kit.manifest.expires = at(80_000);
+    kit.campaign.latest_stop = at(50_000);
+    kit.campaign.expires = at(60_000);
+    kit.tie();
+    kit
+}
+
+/// What an image server was asked, in order.
+type Asked = Arc<Mutex<Vec<String>>>;
+
+/// An image server that says yes.
+async fn image_server() -> (String, Asked) {
+    let asked = Asked::default();
+    let note = |asked: &Asked, text: String| asked.lock().unwrap().push(text);
+    let prepare = move |State(asked): State<Asked>, body: Bytes| async move {
+        let request = PrepareRequest::decode(body).unwrap();
+        note(&asked, "prepare".to_owned());
+        let reply = PrepareReply {
+            source: "127.0.0.1".to_owned(),
+            tsi: 77,
+            group: request.group,
+            port: request.port,
+            plan_symbols: 4,
+            bytes_per_pass: 6_000,
+        };
+        reply.encode_to_vec()
+    };
+    let open = move |State(asked): State<Asked>, body: Bytes| async move {
+        let request = OpenRequest::decode(body).unwrap();
+        note(&asked, format!("open {}", request.tsi));
+    };
+    let stop = move |State(asked): State<Asked>| async move { note(&asked, "stop".to_owned()) };
+    let router = Router::new()
+        .route("/control/v1/prepare", post(prepare))
+        .route("/control/v1/open", post(open))
+        .route("/control/v1/stop", post(stop))
+        .with_state(Arc::clone(&asked));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    (url, asked)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_is_challenged_armed_and_its_result_confirmed() {
+    let bridge = Bridge::start().await;
+    let (carousel, asked) = image_server().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let id = bridge.campaign(&carousel).await;
+    bridge.wait_for(id, "on air", |campaign| campaign.tsi == Some(77));
+
+    device.next_session();
+    let first = device.first(None);
+    let answer = device.post(&first);
+    assert_eq!(answer.header_code(), 407);
+    let credential = device.secret.credential(&answer.nonce());
+    let second = device.first(Some(credential));
+    let answer = device.post(&second);
+    assert_eq!(answer.header_code(), 212);
+    device.nonce = answer.nonce();
+    device.go_on(answer);
+    let rows = bridge.devices(id);
+    assert_eq!((rows[0].armed, rows[0].phase.as_str()), (true, "armed"));
+    assert_eq!(rows[0].firmware_version.as_deref(), Some("1.0"));
+
+    device.firmware = "2.0".to_owned();
+    device.report(200);
+    device.run();
+    let rows = bridge.devices(id);
+    assert_eq!((rows[0].result_code, rows[0].phase.as_str()), (Some(200), "confirmed"));
+    bridge.wait_for(id, "closed", |campaign| campaign.state == "closed");
+    assert_eq!(*asked.lock().unwrap(), ["prepare", "open 77", "stop"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bridge_that_was_down_goes_on_and_counts_a_result_once() {
+    let mut bridge = Bridge::start().await;
+    let (carousel, asked) = image_server().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let mut other = bridge.enrol("LAB-0002").await;
+    let id = bridge.campaign(&carousel).await;
+    bridge.wait_for(id, "on air", |campaign| campaign.tsi == Some(77));
+    device.run();
+    other.run();
+    bridge.stop().await;
+
+    bridge.start_again().await;
+    device.firmware = "2.0".to_owned();
+    for _ in 0..3 {
+        device.report(200);
+        device.run();
+    }
+    let campaign = bridge.show(id);
+    assert_eq!(campaign.devices.get("confirmed"), Some(&1), "{campaign:?}");
+    assert_eq!(campaign.devices.get("armed"), Some(&1), "{campaign:?}");
+    assert_eq!(campaign.state, "running");
+    assert_eq!(*asked.lock().unwrap(), ["prepare", "open 77"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_image_server_that_is_away_is_named_and_arms_nobody() {
+    let bridge = Bridge::start().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let id = bridge.campaign("http://127.0.0.1:1").await;
+    let named = |campaign: &CampaignBody| {
+        campaign.problem.as_ref().is_some_and(|problem| problem.contains("cannot be reached"))
+    };
+    bridge.wait_for(id, "hindered", named);
+    device.run();
+    assert_eq!(bridge.devices(id)[0].phase, "pending");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replayed_nonce_opens_nothing() {
+    let bridge = Bridge::start().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let used = device.credential();
+    device.run();
+    device.next_session();
+    let replayed = device.first(Some(used));
+    let answer = device.post(&replayed);
+    assert_eq!(answer.header_code(), 401);
+    let credential = device.secret.credential(&answer.nonce());
+    let again = device.first(Some(credential));
+    assert_eq!(device.post(&again).header_code(), 212);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_refused_and_soon_not_even_looked_at() {
+    let bridge = Bridge::start().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let mut nonce = device.nonce.clone();
+    device.secret = Secret::new("LAB-0001", "guess");
+    device.next_session();
+    for _ in 0..5 {
+        let credential = device.secret.credential(&nonce);
+        let guess = device.first(Some(credential));
+        let answer = device.post(&guess);
+        assert_eq!(answer.header_code(), 401);
+        nonce = answer.nonce();
+    }
+    let credential = device.secret.credential(&nonce);
+    let guess = device.first(Some(credential));
+    let answer = device.post(&guess);
+    assert_eq!(answer.status, 503);
+    let wait: u64 = answer.retry_after.unwrap().parse().unwrap();
+    assert!((590..=600).contains(&wait), "{wait}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_is_given_again_and_nothing_happens_twice() {
+    let bridge = Bridge::start().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let store = bridge.store().await;
+    device.next_session();
+    let credential = device.credential();
+    let first = device.first(Some(credential));
+    let answer = device.post(&first);
+    let lines = store.audit_tail(100).await.unwrap().len();
+    assert_eq!(device.post(&first).body, answer.body);
+    assert_eq!(store.audit_tail(100).await.unwrap().len(), lines);
+    let (url, body) = device.reply(&answer.message()).unwrap();
+    let content_type = "application/vnd.syncml.dm+xml";
+    let second = device::post(&url, content_type, &body);
+    assert_eq!(device::post(&url, content_type, &body).body, second.body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_id_alone_does_not_speak_for_a_device() {
+    let bridge = Bridge::start().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    device.next_session();
+    let credential = device.credential();
+    let first = device.first(Some(credential));
+    let answer = device.post(&first);
+    let (url, body) = device.reply(&answer.message()).unwrap();
+    assert_eq!(device.post(&body).header_code(), 407, "no token");
+    let guessed = device::post(&format!("{url}0"), "application/vnd.syncml.dm+xml", &body);
+    assert_eq!(guessed.header_code(), 407);
+    let right = device::post(&url, "application/vnd.syncml.dm+xml", &body);
+    assert_eq!(right.header_code(), 212, "the session itself is unharmed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_message_of_an_enrolled_device_changes_nothing() {
+    let bridge = Bridge::start().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let store = bridge.store().await;
+    let before = (store.devices().await.unwrap(), store.audit_tail(100).await.unwrap());
+    let kind = "application/vnd.syncml.dm+xml";
+    device.next_session();
+    let message = device.first(None);
+    let cases: [(&str, Vec<u8>, u16); 7] = [
+        (kind, b"hello".to_vec(), 400),
+        (kind, b"<html/>".to_vec(), 400),
+        (kind, Vec::new(), 400),
+        (kind, message[..message.len() / 2].to_vec(), 400),
+        (kind, vec![b' '; 64 * 1024 + 1], 413),
+        (kind, vec![b' '; 64 * 1024], 400),
+        ("application/vnd.syncml.dm+wbxml", message, 415),
+    ];
+    for (content_type, body, status) in cases {
+        let answer = device::post(&bridge.url("/dm"), content_type, &body);
+        assert_eq!(answer.status, status, "{content_type} {}", body.len());
+    }
+    for stranger in ["LAB-0002", "not an id"] {
+        stranger.clone_into(&mut device.id);
+        let credential = device.credential();
+        let first = device.first(Some(credential));
+        assert_eq!(device.post(&first).header_code(), 404);
+    }
+    let after = (store.devices().await.unwrap(), store.audit_tail(100).await.unwrap());
+    assert_eq!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_sessions_than_the_server_takes_on_are_told_to_come_back() {
+    let admission = Admission { sessions: 1, ..Admission::default() };
+    let bridge = Bridge::start_with(admission).await;
+    let mut devices = [bridge.enrol("LAB-0001").await, bridge.enrol("LAB-0002").await];
+    let answers = devices.each_mut().map(|device| {
+        device.next_session();
+        let credential = device.credential();
+        let first = device.first(Some(credential));
+        device.post(&first)
+    });
+    assert_eq!(answers[0].header_code(), 212);
+    assert_eq!((answers[1].status, answers[1].retry_after.as_deref()), (503, Some("5")));
+    let [first, second] = answers;
+    devices[0].go_on(first);
+    drop(second);
+    devices[1].run();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stranger_gets_nothing_from_any_route_of_operators() {
+    let bridge = Bridge::start().await;
+    let id = "0".repeat(32);
+    let mut refused = 0;
+    for route in routes() {
+        let url = bridge.url(&route.path.replace("{id}", &id));
+        for token in [None, Some("wrong"), Some("")] {
+            let answer = send(&url, route.method, token, None);
+            match route.access {
+                Access::Operator => {
+                    assert_eq!(answer.status, 401, "{} {}", route.method, route.path);
+                    refused += 1;
+                }
+                Access::Open => assert_ne!(answer.status, 401, "{}", route.path),
+            }
+        }
+    }
+    assert_eq!(refused, 7 * 3, "every route under /api is an operator's");
+    let open = routes().into_iter().filter(|route| route.access == Access::Open);
+    let open: Vec<_> = open.map(|route| route.path).collect();
+    assert_eq!(open, ["/dm", "/healthz", "/metrics"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_see_the_fleet_and_move_windows() {
+    let bridge = Bridge::start().await;
+    let (carousel, _) = image_server().await;
+    bridge.enrol("LAB-0001").await;
+    let id = bridge.campaign(&carousel).await;
+    assert_eq!(bridge.get("/healthz").body, b"ok\n");
+    let metrics = String::from_utf8(bridge.get("/metrics").body).unwrap();
+    let gauge = format!("fumocast_bridge_devices{{campaign=\"{id}\",phase=\"pending\"}} 1");
+    assert!(metrics.contains(&gauge), "{metrics}");
+    let devices = String::from_utf8(bridge.get("/api/v1/devices").body).unwrap();
+    assert!(devices.contains("\"LAB-0001\"") && !devices.contains("secret"), "{devices}");
+    assert_eq!(bridge.get("/api/v1/devices/LAB-0002").status, 404);
+    assert_eq!(bridge.get("/api/v1/campaigns/nonsense").status, 400);
+    let ask = |verb: &str, body: &str| {
+        let url = bridge.url(&format!("/api/v1/campaigns/{id}/{verb}"));
+        let body = Some(("application/json", body.as_bytes()));
+        send(&url, "POST", Some(&bridge.token), body).status
+    };
+    assert_eq!(ask("start", "{\"opens\":\"now\"}"), 400);
+    assert_eq!(ask("start", "{\"opens\":\"now\",\"closes\":\"+30d\"}"), 422);
+    assert_eq!(ask("start", "{\"opens\":\"now\",\"closes\":\"+1h\"}"), 200);
+    assert_eq!(ask("stop", ""), 200);
+    bridge.wait_for(id, "stopped", |campaign| campaign.state == "stopped");
+    let settled = |campaign: &CampaignBody| campaign.devices.contains_key("disarmed");
+    bridge.wait_for(id, "settled", settled);
+}
+
+#[tokio::test]
+async fn plain_http_beyond_this_machine_has_to_be_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    DataDir::init(folder.path(), random()).await.unwrap();
+    let settings = Settings {
+        data: DataDir::open(folder.path()).unwrap(),
+        listen: "0.0.0.0:0".parse().unwrap(),
+        plain_http: PlainHttp::LoopbackOnly,
+        policy: Policy::default(),
+        admission: Admission::default(),
+    };
+    let refused = start(settings.clone()).await.map(|_| ()).unwrap_err();
+    assert_eq!(refused.exit_code(), 8);
+    let running = start(Settings { plain_http: PlainHttp::Anywhere, ..settings }).await.unwrap();
+    running.stop().await;
+}
