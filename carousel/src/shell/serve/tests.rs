@@ -1,1 +1,297 @@
+//! The control API over real HTTP, against a package in a directory.
 
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, TcpStream, UdpSocket},
+    path::Path,
+    sync::Mutex,
+    thread,
+};
+
+use prost::Message;
+use proto::{
+    control::{AirPhase, CONTENT_TYPE, PATH},
+    crypto::SigningKey,
+    flute::alc::Packet,
+    ids::ComponentId,
+    trust::{DocumentKind, Envelope},
+};
+use tempfile::TempDir;
+
+use super::*;
+use crate::{
+    encode::tests::{Sample, sample},
+    package::documents::{
+        YEAR, make_root, object_of_plan, signed,
+        tests::{campaign, manifest},
+    },
+};
+
+const TOKEN: &str = "0123456789abcdef";
+const ID: CampaignId = CampaignId([7; 16]);
+
+fn key() -> SigningKey {
+    SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()).unwrap()
+}
+
+/// Writes a data directory with one package whose campaign runs for the next hour.
+fn data() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    let now = Utc::from_seconds(clock::now().utc.seconds());
+    let (root, release, operator) = (key(), key(), key());
+    let envelope = make_root(now, &root, release.public(), operator.public()).unwrap();
+    fs::write(directory.path().join("root.env"), envelope).unwrap();
+    let package = directory.path().join(ID.to_string());
+    fs::create_dir(&package).unwrap();
+    let Sample { header, file, .. } = sample();
+    fs::write(package.join("0.plan"), file).unwrap();
+    let mut document = manifest(&sample());
+    document.not_before = now;
+    document.expires = now + YEAR;
+    let payload = document.emit().unwrap();
+    let object = object_of_plan(&document, ComponentId(0), &header.emit()).unwrap();
+    let mut document = campaign(&payload, object);
+    document.not_before = now;
+    document.latest_stop = now + Duration::from_secs(3600);
+    document.expires = now + YEAR;
+    let envelope = signed(DocumentKind::Manifest, payload, &[release]).unwrap();
+    fs::write(package.join("manifest.env"), envelope).unwrap();
+    let payload = document.emit().unwrap();
+    let envelope = signed(DocumentKind::Campaign, payload, &[operator]).unwrap();
+    fs::write(package.join("campaign.env"), envelope).unwrap();
+    directory
+}
+
+fn order(directory: &Path) -> ServeOrder {
+    ServeOrder {
+        data: directory.to_owned(),
+        listen: "127.0.0.1:0".parse().unwrap(),
+        root: directory.join("root.env"),
+        token_file: directory.join("token"),
+        leaving: Leaving { interface: Ipv4Addr::LOCALHOST.into(), source: None, ttl: 1, dscp: 0 },
+        rate: "2M".parse().unwrap(),
+        insecure_http: false,
+    }
+}
+
+/// A server in a thread of its own; ends with the value.
+struct Server {
+    address: SocketAddr,
+    end: Option<tokio::sync::oneshot::Sender<()>>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(directory: &Path) -> Self {
+        let station = Station::new(&order(directory)).unwrap();
+        let (tell, address) = std::sync::mpsc::channel();
+        let (end, ended) = tokio::sync::oneshot::channel();
+        let thread = thread::spawn(move || {
+            let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                tell.send(listener.local_addr().unwrap()).unwrap();
+                let shared = Shared::new(station);
+                let router = control_http::router(shared.clone(), TOKEN.into());
+                tokio::select! {
+                    served = std::future::IntoFuture::into_future(axum::serve(listener, router)) => {
+                        served.unwrap();
+                    }
+                    () = drive(&shared) => {}
+                    _ = ended => {}
+                }
+                shared.lock().shut_down();
+            });
+        });
+        Self { address: address.recv().unwrap(), end: Some(end), thread: Some(thread) }
+    }
+
+    /// Sends a request as it is; returns status and body.
+    fn raw(&self, request: &[u8]) -> (u16, Vec<u8>) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        stream.write_all(request).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n").unwrap();
+        let head = String::from_utf8(answer[..end].to_vec()).unwrap();
+        let status = head.split_whitespace().nth(1).unwrap().parse().unwrap();
+        (status, answer[end + 4..].to_vec())
+    }
+
+    fn post(&self, path: &str, token: Option<&str>, kind: &str, body: &[u8]) -> (u16, Vec<u8>) {
+        let token = token.map(|token| format!("Authorization: Bearer {token}\r\n"));
+        let token = token.unwrap_or_default();
+        let length = body.len();
+        let head = format!(
+            "POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: {kind}\r\n\
+             Content-Length: {length}\r\n{token}\r\n"
+        );
+        self.raw(&[head.as_bytes(), body].concat())
+    }
+
+    fn call<Answer: Message + Default>(
+        &self,
+        operation: &str,
+        request: &impl Message,
+    ) -> Result<Answer, (u16, String)> {
+        let path = format!("{PATH}/{operation}");
+        match self.post(&path, Some(TOKEN), CONTENT_TYPE, &request.encode_to_vec()) {
+            (200, body) => Ok(Answer::decode(body.as_slice()).unwrap()),
+            (status, body) => Err((status, String::from_utf8(body).unwrap())),
+        }
+    }
+
+    fn phase(&self) -> AirPhase {
+        let reply: StatusReply = self.call("status", &StatusRequest::default()).unwrap();
+        reply.sessions[0].phase()
+    }
+
+    fn wait_for(&self, phase: AirPhase) {
+        let patience = clock::now().mono + Duration::from_secs(10);
+        while self.phase() != phase {
+            assert!(clock::now().mono < patience, "{:?}", self.phase());
+            clock::sleep_until(clock::now().mono + Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        drop(self.end.take());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn request(port: u16) -> PrepareRequest {
+    let now = clock::now().utc.seconds();
+    PrepareRequest {
+        campaign_id: ID.0.to_vec(),
+        group: "239.255.71.5".into(),
+        port: port.into(),
+        opens_utc: now + 1,
+        closes_utc: now + 600,
+        bits_per_second: 1_000_000,
+    }
+}
+
+#[test]
+fn a_bridge_prepares_opens_and_stops_and_the_restart_goes_on() {
+    let directory = data();
+    let listener = UdpSocket::bind("0.0.0.0:0").unwrap();
+    let group = Ipv4Addr::new(239, 255, 71, 5);
+    listener.join_multicast_v4(&group, &Ipv4Addr::LOCALHOST).unwrap();
+    listener.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let prepare = request(listener.local_addr().unwrap().port());
+    let server = Server::start(directory.path());
+    let reply: PrepareReply = server.call("prepare", &prepare).unwrap();
+    assert_eq!((reply.source.as_str(), reply.plan_symbols), ("127.0.0.1", 160));
+    let again: PrepareReply = server.call("prepare", &prepare).unwrap();
+    assert_eq!(again, reply);
+    assert_eq!(server.phase(), AirPhase::Prepared);
+    let PrepareRequest { campaign_id, opens_utc, closes_utc, .. } = prepare;
+    let open =
+        OpenRequest { campaign_id: campaign_id.clone(), tsi: reply.tsi, opens_utc, closes_utc };
+    let status: StatusReply = server.call("open", &open).unwrap();
+    assert_eq!(status.sessions.len(), 1);
+    let mut buffer = [0; 2048];
+    let length = listener.recv(&mut buffer).unwrap();
+    let packet = Packet::parse(&buffer[..length]).unwrap();
+    assert_eq!(packet.header.tsi, Tsi(reply.tsi.into()));
+    assert_eq!(packet.extensions.fdt().map(|fdt| fdt.instance_id), Some(0));
+    server.wait_for(AirPhase::OnAir);
+    drop(server);
+
+    let server = Server::start(directory.path());
+    server.wait_for(AirPhase::OnAir);
+    let metrics = format!(
+        "GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\nAuthorization: Bearer {TOKEN}\r\n\r\n"
+    );
+    let (status, text) = server.raw(metrics.as_bytes());
+    let text = String::from_utf8(text).unwrap();
+    assert!(status == 200 && text.contains("carousel_on_air{campaign=\"0707"), "{text}");
+    let stop = StopRequest { campaign_id, tsi: reply.tsi };
+    let _: StatusReply = server.call("stop", &stop).unwrap();
+    server.wait_for(AirPhase::Stopped);
+    let kept = package_dir::read_kept(&directory.path().join(ID.to_string()), ID).unwrap().unwrap();
+    assert_eq!(kept.tsi, Tsi(reply.tsi.into()));
+    assert!(kept.place.fdt_instance > 0);
+}
+
+#[test]
+fn every_route_refuses_a_stranger() {
+    let directory = data();
+    let server = Server::start(directory.path());
+    for route in ["prepare", "open", "stop", "status"] {
+        let path = format!("{PATH}/{route}");
+        for token in [None, Some(""), Some("0123456789abcdeg"), Some("0123456789abcdef0")] {
+            let (status, _) = server.post(&path, token, CONTENT_TYPE, &[]);
+            assert_eq!(status, 401, "{route} {token:?}");
+        }
+    }
+    for path in ["/metrics", "/", "/healthz", "/control/v1/none"] {
+        let head = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        assert_eq!(server.raw(head.as_bytes()).0, 401, "{path}");
+    }
+}
+
+#[test]
+fn what_a_caller_asks_wrongly_is_answered_by_name() {
+    let directory = data();
+    let server = Server::start(directory.path());
+    let prepare = request(4000);
+    let refused = |request: &PrepareRequest| -> (u16, String) {
+        server.call::<PrepareReply>("prepare", request).unwrap_err()
+    };
+    let unknown = PrepareRequest { campaign_id: vec![8; 16], ..prepare.clone() };
+    assert_eq!(refused(&unknown).0, 404);
+    let (status, text) = refused(&PrepareRequest { group: "10.0.0.1".into(), ..prepare.clone() });
+    assert_eq!((status, text.as_str()), (400, "group 10.0.0.1 is no multicast address"));
+    let (status, text) = refused(&PrepareRequest { closes_utc: 1, ..prepare.clone() });
+    assert!(status == 422 && text.starts_with("closes_utc"), "{text}");
+    let late = PrepareRequest { closes_utc: prepare.closes_utc + 7200, ..prepare.clone() };
+    assert_eq!(refused(&late).0, 422);
+    let path = format!("{PATH}/status");
+    assert_eq!(server.post(&path, Some(TOKEN), "text/plain", &[]).0, 415);
+    assert_eq!(server.post(&path, Some(TOKEN), CONTENT_TYPE, &[0xff]).0, 400);
+    assert_eq!(server.post(&path, Some(TOKEN), CONTENT_TYPE, &[0; 65_537]).0, 413);
+    let reply: PrepareReply = server.call("prepare", &prepare).unwrap();
+    let wrong = StopRequest { campaign_id: prepare.campaign_id.clone(), tsi: reply.tsi ^ 1 };
+    assert_eq!(server.call::<StatusReply>("stop", &wrong).unwrap_err().0, 409);
+
+    let path = directory.path().join(ID.to_string()).join("campaign.env");
+    let mut envelope = fs::read(&path).unwrap();
+    let last = envelope.len() - 30;
+    envelope[last] ^= 1;
+    assert!(Envelope::parse(&envelope).is_ok());
+    fs::write(&path, envelope).unwrap();
+    let (status, text) = refused(&prepare);
+    assert!(status == 422 && text.contains("campaign.env"), "{text}");
+}
+
+#[test]
+fn an_order_that_cannot_be_kept_is_not_acknowledged() {
+    let directory = data();
+    let server = Server::start(directory.path());
+    let package = directory.path().join(ID.to_string());
+    // A directory in the place of the temporary file: nothing can be kept.
+    fs::create_dir(package.join("air.json.new")).unwrap();
+    let error = server.call::<PrepareReply>("prepare", &request(4000)).unwrap_err();
+    assert_eq!(error.0, 507, "{}", error.1);
+    fs::remove_dir(package.join("air.json.new")).unwrap();
+    assert!(server.call::<PrepareReply>("prepare", &request(4000)).is_ok());
+}
+
+#[test]
+fn a_damaged_earlier_session_does_not_keep_the_server_from_starting() {
+    let directory = data();
+    fs::write(directory.path().join(ID.to_string()).join("air.json"), b"{").unwrap();
+    fs::create_dir(directory.path().join("lost+found")).unwrap();
+    let station = Mutex::new(Station::new(&order(directory.path())).unwrap());
+    let now = clock::now();
+    let reply = station.lock().unwrap().status(now, &StatusRequest::default()).unwrap();
+    assert!(reply.sessions.is_empty());
+}
