@@ -207,6 +207,8 @@ fn what_air_is_told_wrongly_is_refused_by_name() {
     let interface = with("127.0.0.1", "192.0.2.77") + " --source 127.0.0.1";
     place.refuses(&interface, Exit::Network, "interface 192.0.2.77");
     place.refuses(&with("@/pkg", "@/missing"), Exit::NotFound, "missing");
+    let _lock = package_dir::lock(&place.path("pkg")).unwrap();
+    place.refuses(AIR, Exit::Conflict, "on air already");
 }
 
 #[test]

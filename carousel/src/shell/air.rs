@@ -90,6 +90,7 @@ async fn air(order: &AirOrder) -> Result<(), Failure> {
     let channel = channel(order, &package)?;
     let closes = closes(order, &package, now.utc)?;
     let socket = udp::open(&channel)?;
+    let _lock = package_dir::lock(&order.dir)?;
     let kept = package_dir::read_kept(&order.dir, package.campaign.id)?;
     let tsi =
         Tsi(order.tsi.map_or_else(|| kept.map_or_else(random_tsi, |kept| kept.tsi.0), u64::from));

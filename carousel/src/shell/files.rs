@@ -403,6 +403,9 @@ mod tests {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let error = WriteAt::write_at(&full, 0, b"x").unwrap_err();
         assert_eq!(Failure::io("0.plan", error).exit(), Exit::Incomplete);
+        let directory = tempfile::tempdir().unwrap();
+        let target = Temporary::create(&directory.path().join("0.plan")).unwrap();
+        assert_eq!(target.reserve(1 << 60).unwrap_err().exit(), Exit::Incomplete);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! N.img                           image of component N
 //! N.plan  N.header                its plan, and the plan header alone for the desk
 //! air.json                        session, place and window, kept over restarts
+//! air.lock                        held while the package is on air
 //! ```
 
 use std::{
@@ -20,6 +21,11 @@ use proto::{
         Campaign, DocumentKind, Envelope, Manifest, PlannedObject, Root, Verified,
         envelope::MAX_ENVELOPE_BYTES, plan::PlanHeader,
     },
+};
+
+use rustix::{
+    fs::{FlockOperation, flock},
+    io::Errno,
 };
 
 use super::files::{self, PlanReader};
@@ -198,6 +204,31 @@ pub fn read_plan_head(path: &Path) -> Result<(Vec<u8>, File), Failure> {
     let header = plan_file::parse_head(&head)
         .map_err(|error| Failure::wire(Exit::Refused, what(), error))?;
     Ok((header, file))
+}
+
+/// Holds a package for the one session that airs it; two would use the same ids.
+#[derive(Debug)]
+pub struct AirLock {
+    _file: File,
+}
+
+/// Takes the package for a session.
+///
+/// # Errors
+///
+/// [`Exit::Conflict`] when it is on air already.
+pub fn lock(directory: &Path) -> Result<AirLock, Failure> {
+    let path = directory.join("air.lock");
+    let file = File::options().create(true).append(true).open(&path);
+    let file = file.map_err(|error| Failure::io(path.display().to_string(), error))?;
+    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+        Ok(()) => Ok(AirLock { _file: file }),
+        Err(Errno::WOULDBLOCK) => {
+            let package = directory.display();
+            Err(Exit::Conflict.because(format!("{package}: the package is on air already")))
+        }
+        Err(error) => Err(Failure::io(path.display().to_string(), error.into())),
+    }
 }
 
 /// Reads what was kept for a campaign; what was kept for another one, or by a later version, is

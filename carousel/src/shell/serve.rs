@@ -30,7 +30,7 @@ use tokio::{
 use super::{
     air::random_tsi,
     clock, control_http, files,
-    package_dir::{self, OpenPackage},
+    package_dir::{self, AirLock, OpenPackage},
     sender::{OnAir, Progress},
     udp::{self, Leaving},
 };
@@ -198,7 +198,7 @@ impl From<Refusal> for Denied {
 #[derive(Debug)]
 pub struct Station {
     control: Control,
-    on_air: BTreeMap<CampaignId, OnAir>,
+    on_air: BTreeMap<CampaignId, (OnAir, AirLock)>,
     /// Outputs that came up while an operation was kept, still to be done.
     pending: Vec<Output>,
     data: PathBuf,
@@ -341,15 +341,16 @@ impl Station {
                 }
             },
             Output::Stop(id) => match self.on_air.get(&id) {
-                Some(on_air) => on_air.stop(),
+                Some((on_air, _)) => on_air.stop(),
                 None => self.control.handle_ended(now, id),
             },
             Output::Keep(_) | Output::Wait(_) | Output::Idle => {}
         }
     }
 
-    fn start(&self, now: Utc, id: CampaignId, start: Start) -> Result<OnAir, Failure> {
+    fn start(&self, now: Utc, id: CampaignId, start: Start) -> Result<(OnAir, AirLock), Failure> {
         let directory = self.directory(id);
+        let lock = package_dir::lock(&directory)?;
         let package = OpenPackage::open(&directory, Some(&self.root), now)?;
         // The ids of FDT instances that this life will use are given up before the first packet.
         if let Some(kept) = package_dir::read_kept(&directory, id)? {
@@ -372,22 +373,22 @@ impl Station {
             place: start.place,
             passes: None,
         };
-        OnAir::start(setup, records, socket, start.rate)
+        Ok((OnAir::start(setup, records, socket, start.rate)?, lock))
     }
 
     /// Takes in what sessions on air report, and those that ended.
     fn observe(&mut self, now: Now) {
-        for (id, on_air) in &self.on_air {
+        for (id, (on_air, _)) in &self.on_air {
             self.control.handle_progress(now, *id, live(on_air.progress()));
         }
         let ended: Vec<_> = self
             .on_air
             .iter()
-            .filter(|(_, on_air)| on_air.is_finished())
+            .filter(|(_, (on_air, _))| on_air.is_finished())
             .map(|(id, _)| *id)
             .collect();
         for id in ended {
-            if let Some(on_air) = self.on_air.remove(&id) {
+            if let Some((on_air, _lock)) = self.on_air.remove(&id) {
                 match on_air.join() {
                     Ok(progress) => {
                         self.control.handle_progress(now, id, live(progress));
@@ -403,9 +404,9 @@ impl Station {
 
     /// Takes all sessions off the air and keeps their places; a later life goes on with them.
     fn shut_down(&mut self) {
-        self.on_air.values().for_each(OnAir::stop);
+        self.on_air.values().for_each(|(on_air, _)| on_air.stop());
         let now = clock::now();
-        for (id, on_air) in std::mem::take(&mut self.on_air) {
+        for (id, (on_air, _lock)) in std::mem::take(&mut self.on_air) {
             if let Ok(progress) = on_air.join() {
                 self.control.handle_progress(now, id, live(progress));
             }
