@@ -2,6 +2,7 @@
 
 mod args;
 mod campaign;
+mod config;
 mod package;
 mod trust;
 
@@ -25,6 +26,11 @@ use crate::{
 /// May be called from another program: the only global state is the log subscriber, and one that
 /// is set already stays.
 pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let in_environment = |name: &str| std::env::var_os(name).is_some();
+    let arguments = match config::with_file(arguments.into_iter().collect(), in_environment) {
+        Ok(arguments) => arguments,
+        Err(failure) => return fail(&failure),
+    };
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
@@ -36,11 +42,13 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     start_log();
     match dispatch(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("carousel: {failure}");
-            code(failure.exit())
-        }
+        Err(failure) => fail(&failure),
     }
+}
+
+fn fail(failure: &Failure) -> ExitCode {
+    eprintln!("carousel: {failure}");
+    code(failure.exit())
 }
 
 fn code(exit: Exit) -> ExitCode {

@@ -1,6 +1,6 @@
 //! `package` and `plan`.
 
-use std::{fs::File, num::NonZeroUsize, path::Path, thread};
+use std::{num::NonZeroUsize, path::Path, thread};
 
 use proto::{
     ids::ComponentId,
@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::args::{PackageOrder, PlanOrder};
 use crate::{
-    encode::{PlanJob, write_plan},
+    encode::{PlanJob, ReadAt, write_plan},
     failure::{Exit, Failure},
     package::{
         choose::{Wishes, covered_loss_percent, shape_for},
@@ -156,7 +156,7 @@ fn plan_component(order: &PlanOrder, component: &Component) -> Result<Value, Fai
 
 fn write(
     order: &PlanOrder,
-    image: &File,
+    image: &dyn ReadAt,
     component: &Component,
     schedule: Schedule,
     path: &Path,

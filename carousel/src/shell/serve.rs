@@ -52,6 +52,9 @@ const MIN_TOKEN_OCTETS: usize = 16;
 /// How to serve.
 #[derive(Debug, Clone, Args)]
 pub struct ServeOrder {
+    /// TOML file with the options below; the environment and flags go before it
+    #[arg(long)]
+    pub config: Option<PathBuf>,
     /// Directory with one package directory for each campaign, named by the campaign's id
     #[arg(long, env = "CAROUSEL_DATA")]
     pub data: PathBuf,

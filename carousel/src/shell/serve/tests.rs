@@ -65,6 +65,7 @@ fn data() -> TempDir {
 
 fn order(directory: &Path) -> ServeOrder {
     ServeOrder {
+        config: None,
         data: directory.to_owned(),
         listen: "127.0.0.1:0".parse().unwrap(),
         root: directory.join("root.env"),
