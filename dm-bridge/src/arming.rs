@@ -105,6 +105,7 @@ pub fn writes(preparation: &Preparation<'_>, now: Utc) -> Vec<Planned> {
     let octets = |path: &str, octets: &[u8]| Item::octets(node(path), octets);
     let text = |path: &str, text: String| Item::text(node(path), text);
     let seconds = |path: &str, at: Utc| text(path, at.seconds().to_string());
+    // spec: security 3.4 (order of arming)
     let papers = &campaign.papers;
     let mut writes = Vec::new();
     if device_root.is_some_and(|version| version < papers.root_version) {
@@ -234,7 +235,7 @@ mod tests {
         assert_eq!(next_work(&rows, &[new.clone(), old], &BTreeSet::new(), NOW), wanted);
     }
 
-    // test: security 3.4
+    // test: security 3.4 (order of arming)
     #[test]
     fn a_device_is_written_to_in_the_documented_order() {
         let campaign = samples::running();

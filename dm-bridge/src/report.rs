@@ -30,6 +30,7 @@ pub enum Receipt {
 pub fn accept(armings: &mut [Arming], result: &OperationResult, now: Utc) -> Receipt {
     let named = |row: &&mut Arming| Some(&row.correlator) == result.correlator.as_ref();
     let Some(row) = armings.iter_mut().find(named) else { return Receipt::Orphan };
+    // spec: oma-dm 15.4 (a result is counted once)
     if row.result_code.is_some() {
         return Receipt::Repeated;
     }
@@ -154,7 +155,7 @@ mod tests {
         }
     }
 
-    // test: oma-dm 15.4
+    // test: oma-dm 15.4 (a result is counted once)
     #[test]
     fn a_result_counts_once_for_the_attempt_that_it_names() {
         let mut rows = [row("one"), row("two")];

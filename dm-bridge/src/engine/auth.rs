@@ -49,6 +49,7 @@ pub fn judge(device: &mut Device, proof: Proof<'_>, now: Utc, fresh: Nonce) -> V
     if now.since(auth.failing_since) >= FAILURE_SPAN {
         auth.failures = 0;
     }
+    // spec: security 7.2 (five failures in ten minutes)
     if auth.failures >= MAX_FAILURES {
         return Verdict::Locked(FAILURE_SPAN.saturating_sub(now.since(auth.failing_since)));
     }
@@ -81,6 +82,7 @@ fn is_proved(device: &Device, credential: &Credential, proof: Proof<'_>, now: Ut
     let challenged = auth.challenge.as_ref().filter(|challenge| {
         challenge.session == proof.session && now.since(challenge.made) < CHALLENGE_LIFETIME
     });
+    // spec: security 7.2 (a nonce is accepted once, and for ten minutes)
     let nonces = [auth.next_nonce.as_ref(), challenged.map(|challenge| &challenge.nonce)];
     nonces.into_iter().flatten().any(|nonce| auth.secret.proves(credential, &nonce.0))
 }
@@ -117,7 +119,7 @@ mod tests {
         judge(device, proof, now, Nonce([9; 16]))
     }
 
-    // test: oma-dm 5 (nonce of the next session)
+    // test: oma-dm 5 (212 and the nonce of the next session)
     #[test]
     fn the_enrolled_nonce_is_good_once() {
         let mut device = device();
@@ -127,6 +129,7 @@ mod tests {
         assert_eq!(show(&mut device, &credential, "2", NOW), Verdict::Wrong(Nonce([9; 16])));
     }
 
+    // test: security 7.2 (a nonce is accepted once, and for ten minutes)
     #[test]
     fn a_challenge_is_good_for_its_session_and_ten_minutes() {
         let ask = |device: &mut Device| {
@@ -168,6 +171,7 @@ mod tests {
         assert_eq!(device.auth.next_nonce, Some(Nonce([1; 16])), "a stranger cannot burn it");
     }
 
+    // test: security 7.2 (five failures in ten minutes)
     #[test]
     fn five_failures_in_ten_minutes_make_everybody_wait() {
         let mut device = device();

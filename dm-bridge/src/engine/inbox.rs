@@ -257,7 +257,10 @@ fn take_firmware(desk: &mut Desk, firmware: String, now: Utc) {
             }
         }
     }
-    desk.device.firmware_version = Some(firmware);
+    if desk.device.firmware_version.as_ref() != Some(&firmware) {
+        desk.notes.push(format!("runs {firmware}"));
+        desk.device.firmware_version = Some(firmware);
+    }
 }
 
 /// The one attempt that the device has accepted and not reported on is the one it is busy with.
@@ -269,7 +272,11 @@ fn take_phase(desk: &mut Desk, word: &str, now: Utc) {
             && (row.phase.is_open() || row.phase == ArmingPhase::Unknown)
     };
     if let Some(row) = desk.armings.iter_mut().filter(busy).max_by_key(|row| row.updated) {
+        let before = row.phase;
         report::observe(row, phase, now);
+        if row.phase != before {
+            desk.notes.push(format!("{} is {}", row.campaign, row.phase));
+        }
     }
 }
 

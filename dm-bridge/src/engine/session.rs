@@ -111,6 +111,7 @@ impl DmSession {
         };
         match auth::judge(&mut desk.device, proof, now, Nonce(chance())) {
             Verdict::Accepted(next) => {
+                desk.note("authenticated");
                 let mut session = Self::begin(header, limits, chance());
                 let challenge = Challenge::md5(&next.0);
                 let reply = session.turn(desk, message, now, Some(challenge), chance);
@@ -197,6 +198,7 @@ impl DmSession {
             self.message_bytes = size.min(self.limits.message_bytes);
         }
         let mut reply = Reply::new(message, self.reply_uri(&desk.device.url));
+        // spec: oma-dm 5 (212 and the nonce of the next session)
         reply.status(StatusCode::AUTHENTICATED, challenge);
         for (command, code) in self.take(desk, message, now, chance) {
             reply.answer(command, code);
@@ -215,7 +217,7 @@ impl DmSession {
         while self.queue.is_empty() && self.stage != Stage::Done {
             self.advance(desk, now);
         }
-        self.fill(&mut reply, desk);
+        self.fill(&mut reply, desk, now);
         reply.finish()
     }
 
@@ -311,19 +313,14 @@ impl DmSession {
     }
 
     /// Moves commands from the queue into the answer while it stays below the device's limit.
-    fn fill(&mut self, reply: &mut Reply, desk: &mut Desk) {
+    fn fill(&mut self, reply: &mut Reply, desk: &mut Desk, now: Utc) {
         let mut sent = 0;
         while let Some(planned) = self.queue.pop_front() {
             let id = reply.push(|id| planned.command(id));
             if reply.length() > self.message_bytes {
                 reply.pop();
                 if sent == 0 {
-                    // It does not fit even alone, and large objects are not sent.
-                    desk.note("a command is larger than the device's messages");
-                    self.blocked =
-                        Some("a command is larger than the device's messages".to_owned());
-                    self.queue.clear();
-                    self.stage = Stage::Done;
+                    self.give_up(desk, now);
                 } else {
                     self.queue.push_front(planned);
                 }
@@ -333,6 +330,20 @@ impl DmSession {
             self.owed.insert((reply.message.header.message_id, id));
             self.sent.insert((reply.message.header.message_id, id), planned);
         }
+    }
+}
+
+impl DmSession {
+    /// Ends a session with a device that cannot take even one command in a message: large objects
+    /// are not sent.
+    fn give_up(&mut self, desk: &mut Desk, now: Utc) {
+        let reason = format!("a command does not fit into {} octets", self.message_bytes);
+        desk.note(&*reason);
+        if let Stage::Write(campaign) = self.stage {
+            update(desk, campaign, now, |row| row.reason = Some(reason));
+        }
+        self.queue.clear();
+        self.stage = Stage::Done;
     }
 }
 

@@ -237,7 +237,6 @@ fn codes(message: &Message) -> Vec<(Verb, u16)> {
     message.commands.iter().filter_map(status).collect()
 }
 
-// test: oma-dm 15.1
 #[test]
 fn a_pending_device_is_inspected_written_to_and_armed() {
     let mut desk = desk();
@@ -447,7 +446,7 @@ fn a_result_is_confirmed_by_the_version_read_back_in_the_same_session() {
     }
 }
 
-// test: oma-dm 15.4
+// test: oma-dm 15.4 (a result is counted once)
 #[test]
 fn a_repeated_result_is_answered_alike_and_counted_once() {
     let mut desk = desk();
@@ -540,6 +539,7 @@ fn an_abort_ends_the_session_without_further_commands() {
     assert_eq!(latest(&desk).phase, ArmingPhase::Pending);
 }
 
+// test: oma-dm 1 (next message)
 #[test]
 fn a_package_that_is_not_finished_is_asked_to_go_on() {
     let mut desk = desk();
@@ -553,6 +553,8 @@ fn a_package_that_is_not_finished_is_asked_to_go_on() {
     assert_eq!(alert.code, AlertCode::NEXT_MESSAGE);
 }
 
+// test: oma-dm 4 (generic alert)
+// test: oma-dm 1 (a client sends Replace, Results, Alert and Status alone)
 #[test]
 fn alerts_that_nobody_knows_and_commands_of_a_server_are_refused() {
     let mut desk = desk();

@@ -89,7 +89,8 @@ impl Sessions {
     /// Returns the place of a device; `None` when the server has taken on enough.
     fn slot(&self, id: &DeviceId, now: Mono, limit: usize) -> Option<Arc<AsyncMutex<Slot>>> {
         let mut table = self.table();
-        if let Some(entry) = table.get(id) {
+        let known = table.get(id).cloned();
+        if let Some(entry) = known.as_ref().filter(|entry| entry.open) {
             return Some(Arc::clone(&entry.slot));
         }
         if table.len() >= limit {
@@ -97,9 +98,14 @@ impl Sessions {
                 let kept = if entry.open { SESSION_IDLE } else { ANSWER_KEPT };
                 now.since(entry.touched) < kept
             });
+            if table.values().filter(|entry| entry.open).count() >= limit {
+                return None;
+            }
         }
-        if table.values().filter(|entry| entry.open).count() >= limit {
-            return None;
+        if let Some(entry) = known {
+            let slot = Arc::clone(&entry.slot);
+            table.insert(id.clone(), entry);
+            return Some(slot);
         }
         let entry = Entry { slot: Arc::default(), touched: now, open: false };
         let slot = Arc::clone(&entry.slot);
@@ -309,7 +315,9 @@ mod tests {
         assert!(sessions.slot(&id("a"), Mono(0), 2).is_some(), "one that is open goes on");
         sessions.touch(&id("a"), Mono(0), false);
         assert!(sessions.slot(&id("c"), Mono(0), 2).is_some());
-        assert_eq!(sessions.open(), 1);
+        sessions.touch(&id("c"), Mono(0), true);
+        assert!(sessions.slot(&id("a"), Mono(0), 2).is_none(), "its place was taken");
+        assert_eq!(sessions.open(), 2);
     }
 
     #[test]
