@@ -189,11 +189,11 @@ impl Control {
         let order = Order::Prepared;
         let session = KeptSession { channel, opens, closes, bits_per_second, order };
         let entry = self.entries.entry(id).or_insert_with(|| {
-            let (tsi, place) =
-                earlier.map_or((fresh_tsi, Place::START), |kept| (kept.tsi, kept.place));
-            Entry::new(offer, tsi, session, place)
+            let kept = earlier.map(|kept| (kept.tsi, kept.place));
+            let (tsi, place) = kept.unwrap_or((fresh_tsi, Place::START));
+            Entry::new(offer.clone(), tsi, session, place)
         });
-        entry.prepare_again(now, session)?;
+        entry.prepare_again(now, offer, session)?;
         let reply = PrepareReply {
             source: self.defaults.source.to_string(),
             tsi: u32::try_from(entry.tsi.0).unwrap_or(u32::MAX),
@@ -323,7 +323,12 @@ impl Entry {
     }
 
     /// Moves window and channel of a session that may be open already.
-    fn prepare_again(&mut self, now: Now, wanted: KeptSession) -> Result<(), Refusal> {
+    fn prepare_again(
+        &mut self,
+        now: Now,
+        offer: Offer,
+        wanted: KeptSession,
+    ) -> Result<(), Refusal> {
         let is_off = matches!(self.air, Air::Off { .. });
         if !is_off && self.session.channel != wanted.channel {
             let channel = self.session.channel;
@@ -336,6 +341,7 @@ impl Entry {
             Order::Opened | Order::Prepared | Order::Stopped => Order::Prepared,
         };
         self.session = KeptSession { order, ..wanted };
+        self.offer = offer;
         Ok(())
     }
 

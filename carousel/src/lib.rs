@@ -1,4 +1,20 @@
 //! The image server: packages, plans, the FLUTE sender.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`package`] | choosing a plan's parameters; documents, made, signed, checked |
+//! | [`schedule`] | which record is sent next, and where it lies in the plan file |
+//! | [`encode`] | image to plan: blocks, tables, paths, by a bounded number of threads |
+//! | [`plan_file`] | the head of a plan file |
+//! | [`session`], [`fdt`] | the sender core of one FLUTE session and its FDT instances |
+//! | [`pacing`] | token bucket on octets |
+//! | [`window`], [`place`] | when on air; what is kept over restarts |
+//! | [`control`] | operations of the control API, and which session is on air when |
+//! | [`shell`] | files, sockets, clocks, threads, HTTP |
+//! | [`cli`] | the command line |
+//!
+//! Everything that goes on air was made, hashed and written in sending order before the window:
+//! the sender copies records and computes nothing, and it holds no key.
 
 pub mod cli;
 pub mod control;
