@@ -655,3 +655,15 @@ fn a_damaged_envelope_is_not_believed_after_a_restart() {
     device.restart();
     assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![409]));
 }
+
+#[test]
+fn another_signed_campaign_in_place_of_the_pinned_one_is_not_believed() {
+    let mut device = Device::new();
+    device.arm();
+    device.broadcast.campaign.report_spread_max_s += 1;
+    let other = device.broadcast.campaign_envelope();
+    let pinned = device.disk.files.iter_mut().find(|(name, _)| name.ends_with(".campaign"));
+    *pinned.unwrap().1 = other;
+    device.restart();
+    assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![409]));
+}
