@@ -232,3 +232,20 @@ fn a_lost_slot_is_missing_again() {
     case.hear(&case.broadcast.data_packet(0));
     assert_eq!(case.object.log().received(job.sbn), 20, "the lost one is taken again");
 }
+
+#[test]
+fn tables_of_four_segments_are_kept_and_the_one_used_least_recently_goes() {
+    let mut case = Case::new();
+    case.hear(&case.broadcast.header_packet());
+    (0..4).for_each(|segment| case.hear_tables(segment));
+    // Segment 0 is in use; segment 1 is the one to go for segment 4.
+    case.hear(&case.broadcast.data_packet(0));
+    case.hear_tables(4);
+    let first_of = |segment: u64| segment * 16;
+    for segment in [0, 2, 3, 4] {
+        case.hear(&case.broadcast.data_packet(first_of(segment) + 1));
+    }
+    assert_eq!((case.stats.data_taken, case.stats.data_pending), (5, 0));
+    case.hear(&case.broadcast.data_packet(first_of(1)));
+    assert_eq!((case.stats.data_taken, case.stats.data_pending), (5, 1));
+}
