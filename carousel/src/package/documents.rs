@@ -93,6 +93,19 @@ pub fn check_expiry(now: Utc, kind: DocumentKind, expires: Utc) -> Result<(), Fa
     Err(Exit::Policy.because(format!("the {kind} expired at {since} (UTC seconds)")))
 }
 
+/// Refuses a document below the floor of the root: devices would refuse it as a rollback.
+///
+/// # Errors
+///
+/// [`Exit::Policy`].
+pub fn check_floor(root: &Root, kind: DocumentKind, sequence: u64) -> Result<(), Failure> {
+    let floor = root.sequence_floor;
+    if sequence >= floor {
+        return Ok(());
+    }
+    Err(Exit::Policy.because(format!("sequence {sequence} of the {kind} is below {floor}")))
+}
+
 /// Reads the root that the operator trusts.
 ///
 /// # Errors

@@ -133,9 +133,12 @@ impl OpenPackage {
                 let what = path.display().to_string();
                 move |error| Failure::trust(what, error)
             };
-            let manifest = manifest_path(directory);
-            Manifest::verify(root, &read_envelope(&manifest)?).map_err(refused(&manifest))?;
-            Campaign::verify(root, &read_envelope(&path)?).map_err(refused(&path))?;
+            let signed = manifest_path(directory);
+            Manifest::verify(root, &read_envelope(&signed)?).map_err(refused(&signed))?;
+            let campaign =
+                Campaign::verify(root, &read_envelope(&path)?).map_err(refused(&path))?;
+            documents::check_floor(root, DocumentKind::Manifest, manifest.sequence)?;
+            documents::check_floor(root, DocumentKind::Campaign, campaign.sequence)?;
         }
         let campaign = Campaign::read(&payload)
             .map_err(|error| Failure::trust(path.display().to_string(), error))?;
