@@ -111,10 +111,10 @@ fn each_bad_input_of_a_campaign_has_its_exit_code() {
 
     create(folder, &[("--group", "192.0.2.1")], 2);
     create(folder, &[("--group", "nonsense")], 2);
-    create(folder, &[("--campaign", &path("missing"))], 3);
-    create(folder, &[("--carousel-token-file", &path("missing"))], 3);
+    create(folder, &[("--campaign", &path("missing"))], 6);
+    create(folder, &[("--carousel-token-file", &path("missing"))], 6);
     create(folder, &[("--devices", "LAB-0002")], 6);
-    create(folder, &[("--devices", &format!("@{}", path("missing")))], 3);
+    create(folder, &[("--devices", &format!("@{}", path("missing")))], 6);
     create(folder, &[("--campaign", &path("manifest.env"))], 5);
     create(folder, &[("--plan-header", &format!("0={}", path("manifest.env")))], 5);
     create(folder, &[("--plan-header", &format!("4={}", path("0.header")))], 5);
@@ -155,11 +155,11 @@ fn each_bad_input_of_a_campaign_has_its_exit_code() {
 }
 
 #[test]
-fn a_port_in_use_exits_with_4() {
+fn a_port_in_use_exits_with_7() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().to_str().unwrap();
     exits(&["init", "--data", data], 0);
     let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = holder.local_addr().unwrap().to_string();
-    exits(&["serve", "--data", data, "--listen", &address], 4);
+    exits(&["serve", "--data", data, "--listen", &address], 7);
 }

@@ -101,7 +101,8 @@ impl DataDir {
 ///
 /// # Errors
 ///
-/// [`AppError::Configuration`] when it cannot be read, is empty or far too large.
+/// [`AppError::NotFound`], or [`AppError::Configuration`] when it cannot be read, is empty or far
+/// too large.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, AppError> {
     let file = File::open(path).map_err(failed("open", path))?;
     let mut octets = Vec::new();
@@ -133,7 +134,7 @@ pub fn read_token(path: &Path) -> Result<String, AppError> {
 ///
 /// # Errors
 ///
-/// [`AppError::Configuration`] when the file is not there.
+/// [`AppError::NotFound`] when the file is not there.
 pub fn absolute(path: &Path) -> Result<String, AppError> {
     let full = fs::canonicalize(path).map_err(failed("find", path))?;
     full.into_os_string()
@@ -146,7 +147,14 @@ fn create(path: &Path) -> std::io::Result<File> {
 }
 
 fn failed(doing: &'static str, path: &Path) -> impl Fn(std::io::Error) -> AppError {
-    move |error| AppError::Configuration(format!("cannot {doing} {}: {error}", path.display()))
+    move |error| {
+        let name = path.display().to_string();
+        if error.kind() == std::io::ErrorKind::NotFound {
+            AppError::NotFound { what: "file", name }
+        } else {
+            AppError::Configuration(format!("cannot {doing} {name}: {error}"))
+        }
+    }
 }
 
 #[cfg(test)]
@@ -185,10 +193,10 @@ mod tests {
     }
 
     #[test]
-    fn missing_and_empty_files_are_configuration_errors() {
+    fn a_missing_file_is_not_found_and_an_empty_one_is_a_configuration_error() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("file");
-        assert_eq!(read_file(&path).unwrap_err().exit_code(), 3);
+        assert_eq!(read_file(&path).unwrap_err().exit_code(), 6);
         fs::write(&path, b"").unwrap();
         assert_eq!(read_file(&path).unwrap_err().exit_code(), 3);
         fs::write(&path, b"short\n").unwrap();

@@ -77,7 +77,8 @@ pub struct Running {
 ///
 /// # Errors
 ///
-/// [`AppError::Policy`] for plain HTTP beyond loopback, [`AppError::Network`] when the address
+/// [`AppError::Policy`] for plain HTTP beyond loopback, [`AppError::Conflict`] or
+/// [`AppError::Network`] when the address
 /// cannot be had.
 pub async fn start(settings: Settings) -> Result<Running, AppError> {
     let Settings { data, listen, plain_http, policy, admission } = settings;
@@ -89,12 +90,9 @@ pub async fn start(settings: Settings) -> Result<Running, AppError> {
     }
     let token_hash = sha256(&[data.token()?.as_bytes()]);
     let store = data.store().await?;
-    let listener = TcpListener::bind(listen)
-        .await
-        .map_err(|error| AppError::Network(format!("cannot listen on {listen}: {error}")))?;
-    let address = listener
-        .local_addr()
-        .map_err(|error| AppError::Network(format!("cannot listen on {listen}: {error}")))?;
+    let listener =
+        TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
+    let address = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
     let shared = Arc::new(Shared {
         store: Arc::new(store.clone()),
         clock: Clock,
@@ -176,6 +174,16 @@ impl Running {
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, state) {
         tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+/// A port that somebody else has is a conflict, as it is for the image server.
+fn cannot_listen(listen: SocketAddr, error: &std::io::Error) -> AppError {
+    let text = format!("cannot listen on {listen}: {error}");
+    if error.kind() == std::io::ErrorKind::AddrInUse {
+        AppError::Conflict(text)
+    } else {
+        AppError::Network(text)
     }
 }
 
