@@ -3,7 +3,7 @@
 use std::fs;
 
 use fumocast_tests::tidy::{
-    self, SourceFile, arrows, assert_clean, habits, source::PACKAGES, workspace_dir,
+    self, SourceFile, arrows, assert_clean, habits, readme, source::PACKAGES, workspace_dir,
 };
 
 #[test]
@@ -51,6 +51,14 @@ fn files_are_short_and_named_after_their_modules() {
 #[test]
 fn nothing_unwraps_and_nothing_is_left_undone() {
     assert_clean(habits::finished(&sources()));
+}
+
+#[test]
+fn the_readme_names_what_exists() {
+    let text = fs::read_to_string(workspace_dir().join("README.md")).unwrap();
+    let mut findings = readme::paths(&text, &workspace_dir());
+    findings.extend(readme::invariants(&text, &sources()));
+    assert_clean(findings);
 }
 
 fn sources() -> Vec<SourceFile> {
