@@ -1,5 +1,6 @@
 //! Proof: the lab, the rules of the house, and the helpers of the test families.
 
+pub mod broadcast;
 pub mod lab;
 pub mod schema;
 pub mod tidy;

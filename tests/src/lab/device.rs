@@ -86,8 +86,6 @@ struct Status {
     #[serde(default)]
     symbols_resumed: u64,
     #[serde(default)]
-    logs_reserved: Option<(u32, u32)>,
-    #[serde(default)]
     reports_waiting: u64,
     #[serde(default)]
     stats: Stats,
@@ -95,6 +93,8 @@ struct Status {
 
 #[derive(Debug, Clone, Default, Deserialize)]
 struct Stats {
+    #[serde(default)]
+    data_taken: u64,
     #[serde(default)]
     header_forged: u64,
     #[serde(default)]
@@ -243,9 +243,14 @@ impl Device {
         }
     }
 
-    /// Returns whether it is armed and has reserved its room.
-    pub fn is_ready(&self) -> bool {
-        self.status.logs_reserved.is_some_and(|(ready, of)| ready == of)
+    /// Returns how much it holds, symbols that are not synced yet included.
+    ///
+    /// # Units
+    ///
+    /// Per mille.
+    pub fn taken_per_mille(&self) -> u64 {
+        let view = self.view();
+        DeviceView { held: view.held.max(self.status.stats.data_taken), ..view }.per_mille()
     }
 
     /// Returns whether it has a result, reported or not.

@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    fmt, fs, io,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -279,18 +279,10 @@ impl Headend {
     ///
     /// When it does not answer.
     pub async fn air(&self, package: &Package) -> anyhow::Result<Option<AirStatus>> {
-        let url = format!("http://{}/control/v1/status", self.places.carousel);
-        let token = fs::read_to_string(&self.paths.token)?;
         // Of all sessions, as one that is not prepared yet would be an error.
-        let request = StatusRequest::default();
-        let answer = in_background(move || {
-            let answer = ureq::post(&url)
-                .header("Authorization", format!("Bearer {}", token.trim()))
-                .header("Content-Type", "application/x-protobuf")
-                .send(&request.encode_to_vec()[..])?;
-            Ok(answer.into_body().read_to_vec()?)
-        });
-        let reply = StatusReply::decode(answer.await?.as_slice())?;
+        let request = StatusRequest::default().encode_to_vec();
+        let answer = self.control("status", request).await?.context("status is refused")?;
+        let reply = StatusReply::decode(answer.as_slice())?;
         let campaign = package.documents.campaign.0;
         Ok(reply.sessions.into_iter().find(|session| session.campaign_id == campaign))
     }
@@ -306,20 +298,88 @@ impl Headend {
             id: String,
             result_code: Option<u16>,
         }
-        let campaign = package.documents.campaign;
-        let url = format!("http://{}/api/v1/campaigns/{campaign}/devices", self.places.bridge);
-        let token = fs::read_to_string(self.paths.bridge.join("admin.token"))?;
-        let rows: Vec<Row> = in_background(move || {
-            let answer = ureq::get(&url)
-                .header("Authorization", format!("Bearer {}", token.trim()))
-                .call()?
-                .into_body()
-                .read_to_string()?;
-            Ok(serde_json::from_str(&answer)?)
-        })
-        .await?;
+        let path = format!("campaigns/{}/devices", package.documents.campaign);
+        let answer = self.api(&path, None).await?.context("results are refused")?;
+        let rows: Vec<Row> = serde_json::from_str(&answer)?;
         Ok(rows.into_iter().filter_map(|row| Some((row.id, row.result_code?))).collect())
     }
+}
+
+/// An answer, or why there is none.
+pub type Answer<T> = Result<T, Refused>;
+
+/// A server that says no.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// HTTP status.
+    pub status: u16,
+    /// What it says.
+    pub text: String,
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.status, self.text)
+    }
+}
+
+impl std::error::Error for Refused {}
+
+impl Headend {
+    /// Calls an operation of the image server's control API.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers.
+    pub async fn control(&self, operation: &str, body: Vec<u8>) -> anyhow::Result<Answer<Vec<u8>>> {
+        let url = format!("http://{}/control/v1/{operation}", self.places.carousel);
+        let token = fs::read_to_string(&self.paths.token)?;
+        in_background(move || {
+            let request = ureq::post(&url)
+                .config()
+                .http_status_as_error(false)
+                .build()
+                .header("Authorization", format!("Bearer {}", token.trim()))
+                .header("Content-Type", proto::control::CONTENT_TYPE);
+            answer(request.send(&body)?)
+        })
+        .await
+    }
+
+    /// Calls the management server's API: GET, or POST when there is a body.
+    ///
+    /// # Errors
+    ///
+    /// When nobody answers.
+    pub async fn api(&self, path: &str, body: Option<String>) -> anyhow::Result<Answer<String>> {
+        let url = format!("http://{}/api/v1/{path}", self.places.bridge);
+        let token = fs::read_to_string(self.paths.bridge.join("admin.token"))?;
+        let token = format!("Bearer {}", token.trim());
+        let octets = in_background(move || {
+            let config = |url: &str| ureq::get(url).config().http_status_as_error(false).build();
+            answer(match body {
+                None => config(&url).header("Authorization", token).call()?,
+                Some(body) => ureq::post(&url)
+                    .config()
+                    .http_status_as_error(false)
+                    .build()
+                    .header("Authorization", token)
+                    .header("Content-Type", "application/json")
+                    .send(body)?,
+            })
+        });
+        Ok(octets.await?.map(|octets| String::from_utf8_lossy(&octets).into_owned()))
+    }
+}
+
+fn answer(response: ureq::http::Response<ureq::Body>) -> anyhow::Result<Answer<Vec<u8>>> {
+    let status = response.status();
+    let octets = response.into_body().read_to_vec()?;
+    if status.is_success() {
+        return Ok(Ok(octets));
+    }
+    let text = String::from_utf8_lossy(&octets).into_owned();
+    Ok(Err(Refused { status: status.as_u16(), text }))
 }
 
 /// Runs blocking work beside the loop.

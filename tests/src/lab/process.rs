@@ -10,6 +10,7 @@ use std::{
     os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::OnceLock,
     time::Duration,
 };
 
@@ -31,8 +32,8 @@ impl Role {
     ///
     /// When the lab does not know its own program file.
     pub fn new(name: &str) -> io::Result<Self> {
-        let program = match std::env::var_os(PROGRAM_VARIABLE) {
-            Some(program) => PathBuf::from(program),
+        let program = match PROGRAM.get() {
+            Some(program) => program.clone(),
             None => std::env::current_exe()?,
         };
         Ok(Self { program, arguments: vec!["role".into(), name.into()] })
@@ -110,8 +111,13 @@ impl Role {
     }
 }
 
-/// Names the lab's program file to tests, whose own program is another one.
-pub const PROGRAM_VARIABLE: &str = "FUMOCAST_LAB_PROGRAM";
+/// Names the lab's program file, for a test: its own program is another one.
+pub fn use_program(program: &Path) {
+    // Tests of one process all name the same file.
+    PROGRAM.get_or_init(|| program.to_owned());
+}
+
+static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 /// A running child.
 #[derive(Debug)]

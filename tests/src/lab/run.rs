@@ -237,7 +237,7 @@ impl<'a> Run<'a> {
     fn kill_due(&mut self) -> anyhow::Result<()> {
         let layout = self.package.documents.layout();
         for (index, device) in self.devices.iter_mut().enumerate() {
-            let held = device.view().per_mille();
+            let held = device.taken_per_mille();
             let due = self.kills.get(&index).is_some_and(|threshold| held >= *threshold);
             if due && held <= KILL_UNTIL {
                 self.kills.remove(&index);

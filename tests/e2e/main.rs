@@ -1,0 +1,26 @@
+//! Real processes on loopback, bounded in time: they prove wiring, not logic.
+//!
+//! | module | shows |
+//! | --- | --- |
+//! | [`lab_runs`] | the lab as a person runs it: loss, kills, forged floods, an outage |
+//! | [`matrix`] | attack x place: each refused for its reason |
+//! | [`verifier`] | what a flood does to a receiver that accepts everything |
+//! | [`bad_input`] | what people get wrong, with the exit code of each |
+//! | [`readme`] | the commands of the README |
+
+#![expect(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test that cannot go on panics, helpers included"
+)]
+
+mod bad_input;
+mod lab_runs;
+mod matrix;
+mod readme;
+mod verifier;
+
+/// Tells the lab's library where the lab's program is: a test's own program is another one.
+pub(crate) fn lab_program() -> &'static str {
+    env!("CARGO_BIN_EXE_lab")
+}
