@@ -3,7 +3,7 @@
 use std::fs;
 
 use fumocast_tests::tidy::{
-    self, SourceFile, arrows, assert_clean, habits, readme, source::PACKAGES, workspace_dir,
+    self, SourceFile, arrows, assert_clean, habits, ledger, readme, source::PACKAGES, workspace_dir,
 };
 
 #[test]
@@ -51,6 +51,12 @@ fn files_are_short_and_named_after_their_modules() {
 #[test]
 fn nothing_unwraps_and_nothing_is_left_undone() {
     assert_clean(habits::finished(&sources()));
+}
+
+#[test]
+fn every_claim_has_a_rule_a_test_and_a_line_in_the_ledger() {
+    let ledgers = ledger::ledgers(&workspace_dir().join("tests/conformance")).unwrap();
+    assert_clean(ledger::matched(&sources(), &ledgers));
 }
 
 #[test]

@@ -61,6 +61,7 @@ impl BlockEncoder for Encoder {
             source.retain(|packet| range.contains(&packet.payload_id().encoding_symbol_id()));
             hand_out(source);
         }
+        // spec: rfc6330 5.3.2 (ESIs from K on are repair symbols)
         let end = range.end.min(RAPTORQ_ESI_LIMIT);
         let mut next = range.start.max(self.source_symbols);
         while next < end {

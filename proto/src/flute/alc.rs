@@ -36,6 +36,7 @@ impl PayloadId {
                 let sbn = Sbn(input.u16("SBN")?.into());
                 Ok(Self { sbn, esi: Esi(input.u16("ESI")?.into()) })
             }
+            // spec: rfc6330 3.2
             ENCODING_ID_RAPTORQ => {
                 let [sbn, high, middle, low] = input.array("FEC payload id")?;
                 let esi = Esi(u32::from_be_bytes([0, high, middle, low]));

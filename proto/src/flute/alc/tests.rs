@@ -110,6 +110,7 @@ fn the_fdt_packet_is_octet_for_octet_the_golden_one() {
 }
 
 // test: rfc5651 5.1
+// test: rfc5775 4.1
 #[test]
 fn the_packet_that_closes_a_session_has_neither_toi_nor_data() {
     let golden = hex("10820300 00000000 00000007");
