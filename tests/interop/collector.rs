@@ -1,0 +1,131 @@
+//! The least receiver that `proto` can make: no store, no trust, all in memory.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    fec::{codec::BlockDecoder, nocode, oti::Oti, raptorq_crate},
+    flute::{
+        alc::{Packet, Payload, PayloadId},
+        fdt::{FdtInstance, FileEntry},
+    },
+    ids::{Esi, Sbn, Toi},
+};
+
+/// Collects the files of one session.
+#[derive(Default)]
+pub(crate) struct Collector {
+    /// Packets whose EXT_FDT says version 1, and 2.
+    pub(crate) versions: [usize; 2],
+    /// Data packets with EXT_FTI.
+    pub(crate) with_parameters: usize,
+    /// Whether a packet closed the session.
+    pub(crate) closed: bool,
+    /// What the FDT says.
+    pub(crate) entries: BTreeMap<Toi, FileEntry>,
+    tables: BTreeMap<u32, Object>,
+    objects: BTreeMap<Toi, Object>,
+}
+
+/// One object: symbols wait until its parameters are known.
+#[derive(Default)]
+struct Object {
+    oti: Option<Oti>,
+    waiting: Vec<(PayloadId, Vec<u8>)>,
+    decoders: BTreeMap<Sbn, Box<dyn BlockDecoder>>,
+    blocks: BTreeMap<Sbn, Vec<u8>>,
+}
+
+impl Collector {
+    /// Takes datagrams, each of which must be well-formed.
+    pub(crate) fn receive(datagrams: &[Vec<u8>]) -> Self {
+        let mut collector = Self::default();
+        datagrams.iter().for_each(|datagram| collector.push(datagram));
+        collector
+    }
+
+    /// Returns the complete files by Content-Location.
+    pub(crate) fn files(&self) -> BTreeMap<String, Vec<u8>> {
+        let complete = self.objects.iter().filter_map(|(toi, object)| {
+            Some((self.entries.get(toi)?.content_location.clone(), object.octets()?))
+        });
+        complete.collect()
+    }
+
+    fn push(&mut self, datagram: &[u8]) {
+        let packet = Packet::parse(datagram).expect("their packets are well-formed");
+        self.closed |= packet.header.close_session;
+        let Some(payload) = packet.payload else { return };
+        let oti = packet.extensions.fti(packet.header.codepoint).expect("their FTI is valid");
+        let toi = packet.header.toi.expect("a packet with data has a TOI");
+        if toi == Toi::FDT {
+            let header = packet.extensions.fdt().expect("FDT packets have EXT_FDT");
+            self.versions[usize::from(header.version) - 1] += 1;
+            let table = self.tables.entry(header.instance_id).or_default();
+            table.push(oti, payload);
+            if let Some(document) = table.octets() {
+                self.learn(&document);
+            }
+        } else {
+            self.with_parameters += usize::from(oti.is_some());
+            let known = self.entries.get(&toi).and_then(|entry| entry.oti);
+            self.objects.entry(toi).or_default().push(oti.or(known), payload);
+        }
+    }
+
+    fn learn(&mut self, document: &[u8]) {
+        let instance = FdtInstance::parse(document).expect("their FDT is valid");
+        for entry in instance.files {
+            if let Some(object) = self.objects.get_mut(&entry.toi) {
+                object.learn(entry.oti);
+            }
+            self.entries.insert(entry.toi, entry);
+        }
+    }
+}
+
+impl Object {
+    fn push(&mut self, oti: Option<Oti>, payload: Payload<'_>) {
+        self.waiting.push((payload.id, payload.symbols.to_vec()));
+        self.learn(oti);
+    }
+
+    fn learn(&mut self, oti: Option<Oti>) {
+        if let (Some(known), Some(told)) = (self.oti, oti) {
+            assert_eq!(known, told, "the parameters of an object do not change");
+        }
+        self.oti = self.oti.or(oti);
+        let Some(oti) = self.oti else { return };
+        for (id, symbols) in std::mem::take(&mut self.waiting) {
+            if self.blocks.contains_key(&id.sbn) {
+                continue;
+            }
+            let decoder = self.decoders.entry(id.sbn).or_insert_with(|| decoder(&oti, id.sbn));
+            for (esi, symbol) in (id.esi.0..).zip(symbols.chunks(oti.symbol_size().into())) {
+                decoder.push(Esi(esi), symbol);
+            }
+            if let Some(block) = decoder.decode() {
+                self.decoders.remove(&id.sbn);
+                self.blocks.insert(id.sbn, block);
+            }
+        }
+    }
+
+    fn octets(&self) -> Option<Vec<u8>> {
+        let oti = self.oti?;
+        let blocks = usize::try_from(oti.partition().blocks()).unwrap();
+        (self.blocks.len() == blocks).then(|| {
+            let mut octets = self.blocks.values().flatten().copied().collect::<Vec<u8>>();
+            octets.truncate(usize::try_from(oti.transfer_length()).unwrap());
+            octets
+        })
+    }
+}
+
+fn decoder(oti: &Oti, sbn: Sbn) -> Box<dyn BlockDecoder> {
+    match oti {
+        Oti::NoCode(oti) => Box::new(nocode::Decoder::new(oti, sbn).expect("the block exists")),
+        Oti::RaptorQ(oti) => {
+            Box::new(raptorq_crate::Decoder::new(oti, sbn).expect("the block exists"))
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! At the wire, against the crate `flute`: an unrelated FLUTE sender and receiver, in process.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `ours_to_theirs` | what the carousel puts on air, received as plain files |
+//! | `theirs_to_ours` | what their sender puts on air, read by `proto::flute` and `proto::fec` |
+//! | `golden` | the golden session, octet for octet, through their receiver |
+//! | `peer` | their receiver and sender, with our names |
+//! | `collector` | the least receiver that `proto` can make: no store, no trust |
+//! | `air` | loss, reordering, duplicates, all seeded |
+//!
+//! The peer uses the crate `raptorq` as we do, so nothing here proves the codec; the vectors of an
+//! unrelated codec in `proto::fec` do.
+
+#[cfg(test)]
+mod air;
+#[cfg(test)]
+mod collector;
+#[cfg(test)]
+mod golden;
+#[cfg(test)]
+mod ours_to_theirs;
+#[cfg(test)]
+mod peer;
+#[cfg(test)]
+mod theirs_to_ours;
