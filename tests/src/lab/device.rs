@@ -237,9 +237,17 @@ impl Device {
         let done = self.needed > 0 && self.status.symbols_needed == 0;
         DeviceView {
             id: self.id.clone(),
-            phase: self.status.phase.clone(),
+            phase: self.shown_phase(),
             held: if done { self.needed } else { self.status.symbols_synced },
             needed: self.needed,
+        }
+    }
+
+    fn shown_phase(&self) -> String {
+        match (self.status.phase.as_str(), self.arming) {
+            ("", _) => "starting".to_owned(),
+            (phase, Arming::Armed) => phase.to_owned(),
+            (phase, Arming::Unarmed) => format!("{phase} (unarmed)"),
         }
     }
 

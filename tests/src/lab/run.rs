@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -67,14 +68,19 @@ async fn run_in_folder(options: Options) -> anyhow::Result<Exit> {
 }
 
 fn print(report: &Report, options: &Options) -> anyhow::Result<()> {
-    println!("{}", report::table(&report.devices));
+    let mut text = report::table(&report.devices);
+    text.push('\n');
     for broken in report.devices.iter().filter_map(|d| verdict::breach(&report.image_sha256, d)) {
-        println!("breach: {broken}");
+        text.push_str(&format!("breach: {broken}\n"));
     }
-    println!("{}", report::summary(report));
+    text.push_str(&report::summary(report));
+    text.push('\n');
     if options.json {
-        println!("{}", serde_json::to_string(report)?);
+        text.push_str(&serde_json::to_string(report)?);
+        text.push('\n');
     }
+    // Who has stopped reading, as in `lab | head`, still gets the exit code.
+    drop(std::io::stdout().write_all(text.as_bytes()));
     Ok(())
 }
 
@@ -93,6 +99,7 @@ struct Run<'a> {
     started: Instant,
     closes: Instant,
     results: Results,
+    steps: u32,
     /// Kept for its end.
     _forger: Option<Process>,
 }
@@ -165,6 +172,7 @@ impl<'a> Run<'a> {
             started,
             closes,
             results: Results::new(),
+            steps: 0,
             _forger: None,
         };
         run.wait_for_session().await?;
@@ -209,11 +217,12 @@ impl<'a> Run<'a> {
 
     /// Looks at everybody once and does what is due.
     async fn step(&mut self) -> anyhow::Result<()> {
+        self.steps = self.steps.wrapping_add(1);
         self.headend.check_running()?;
         self.ask_devices().await?;
         self.kill_due()?;
         self.outage_due().await?;
-        if self.headend.has_bridge() {
+        if self.headend.has_bridge() && self.steps.is_multiple_of(STEPS_BETWEEN_RESULTS) {
             self.results = self.headend.results(&self.package).await?;
         }
         let views: Vec<_> = self.devices.iter().map(Device::view).collect();
@@ -341,6 +350,8 @@ fn kills(options: &Options, seed: u64) -> BTreeMap<usize, u64> {
 
 /// Time between two looks at everybody.
 const STEP: Duration = Duration::from_millis(50);
+/// Results change once for each device; to ask for them at each look would load the server.
+const STEPS_BETWEEN_RESULTS: u32 = 5;
 /// Twenty seconds of steps.
 const SESSION_STEPS: u32 = 400;
 /// Time after the window in which devices may still report.
