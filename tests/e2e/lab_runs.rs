@@ -1,7 +1,11 @@
 //! The lab as a person runs it.
 
-use std::process::{Command, Output};
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
 
+use dm_bridge::{fleet::store::FleetStore as _, shell::data_dir::DataDir};
 use fumocast_tests::lab::report::{Device, Outcome, Report};
 
 use crate::lab_program;
@@ -66,6 +70,8 @@ fn a_forged_flood_costs_nothing_but_its_packets() {
 
 #[test]
 fn devices_report_once_when_the_management_server_is_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("run");
     let report = complete(&[
         "--size",
         "1MiB",
@@ -78,8 +84,25 @@ fn devices_report_once_when_the_management_server_is_back() {
         "--bridge-down",
         "--seed",
         "3",
+        "--dir",
+        dir.to_str().unwrap(),
     ]);
-    assert_eq!(armed(&report).count(), 2);
+    let results = results_in_the_audit(&dir.join("bridge"));
+    let once: Vec<_> = armed(&report).map(|device| device.id.clone()).collect();
+    assert_eq!(results, once, "each device's result is counted once");
+}
+
+/// Returns whose results the management server has counted, in order.
+fn results_in_the_audit(data: &Path) -> Vec<String> {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let lines = runtime.block_on(async {
+        let store = DataDir::open(data).unwrap().store().await.unwrap();
+        store.audit_tail(u32::MAX).await.unwrap()
+    });
+    let counted = lines.into_iter().filter(|line| line.detail.ends_with("result 200"));
+    let mut devices: Vec<_> = counted.map(|line| line.subject).collect();
+    devices.sort_unstable();
+    devices
 }
 
 #[test]

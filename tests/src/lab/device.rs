@@ -18,6 +18,7 @@ use serde::Deserialize;
 
 use crate::lab::{
     counters,
+    headend::Standing,
     held::{self, Held},
     hook, image,
     options::Percent,
@@ -279,7 +280,7 @@ impl Device {
         &self,
         layout: &ObjectLayout,
         image_octets: &[u8],
-        result_code: Option<u16>,
+        standing: Option<&Standing>,
     ) -> anyhow::Result<report::Device> {
         let held = self.read_folder(layout)?;
         let heard = counters::read(&self.folder.join(COUNTERS))?;
@@ -288,12 +289,13 @@ impl Device {
             true => Some(image::digest(&installed)?.to_string()),
             false => None,
         };
-        let reported = result_code.is_some() && self.status.phase == "idle";
+        // A device of no campaign is unknown to the API's list; it is asked itself.
+        let phase = standing.map_or(&self.status.phase, |standing| &standing.phase);
         Ok(report::Device {
             id: self.id.clone(),
             armed: self.arming == Arming::Armed,
-            phase: if reported { "reported".to_owned() } else { self.status.phase.clone() },
-            result_code,
+            phase: phase.clone(),
+            result_code: standing.and_then(|standing| standing.result_code),
             image_sha256,
             datagrams_heard: heard.datagrams,
             data_heard: heard.data,

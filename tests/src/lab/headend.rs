@@ -287,7 +287,7 @@ impl Headend {
         Ok(reply.sessions.into_iter().find(|session| session.campaign_id == campaign))
     }
 
-    /// Asks the management server's API for the devices' results.
+    /// Asks the management server's API where the devices of the campaign stand.
     ///
     /// # Errors
     ///
@@ -296,12 +296,13 @@ impl Headend {
         #[derive(Deserialize)]
         struct Row {
             id: String,
-            result_code: Option<u16>,
+            #[serde(flatten)]
+            standing: Standing,
         }
         let path = format!("campaigns/{}/devices", package.documents.campaign);
         let answer = self.api(&path, None).await?.context("results are refused")?;
         let rows: Vec<Row> = serde_json::from_str(&answer)?;
-        Ok(rows.into_iter().filter_map(|row| Some((row.id, row.result_code?))).collect())
+        Ok(rows.into_iter().map(|row| (row.id, row.standing)).collect())
     }
 }
 
@@ -411,5 +412,22 @@ const STEP: Duration = Duration::from_millis(20);
 /// Ten seconds of steps.
 const STEPS: u32 = 500;
 
-/// Results by device, as the management server's API tells them.
-pub type Results = BTreeMap<String, u16>;
+/// Where the devices of the campaign stand, as the management server's API tells it.
+pub type Results = BTreeMap<String, Standing>;
+
+/// Where one device stands at the management server.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct Standing {
+    /// Its phase; after a success `reported`, and `confirmed` once the version was read back.
+    pub phase: String,
+    /// Its result.
+    pub result_code: Option<u16>,
+}
+
+impl Standing {
+    /// Returns whether nothing more will come: a result, and for a success the version read back.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        self.result_code.is_some() && self.phase != "reported"
+    }
+}

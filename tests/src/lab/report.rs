@@ -42,7 +42,7 @@ pub struct Device {
     pub id: String,
     /// Whether the campaign arms it.
     pub armed: bool,
-    /// The last phase that it was seen in.
+    /// Its phase, read from the management server's API; its own when no campaign has it.
     pub phase: String,
     /// FUMO result code, read from the management server's API.
     pub result_code: Option<u16>,

@@ -277,7 +277,10 @@ impl<'a> Run<'a> {
 
     fn is_over(&self) -> bool {
         let armed = self.devices.iter().filter(|device| device.arming == Arming::Armed);
-        let all = armed.map(|device| &device.id).all(|id| self.results.contains_key(id));
+        let settled = |device: &Device| {
+            self.results.get(&device.id).is_some_and(headend::Standing::is_settled)
+        };
+        let all = armed.into_iter().all(settled);
         // A device leaves the air a minute after the window and then reports what it lacks.
         all || Instant::now() > self.closes + AFTER_WINDOW
     }
@@ -291,8 +294,8 @@ impl<'a> Run<'a> {
         let mut devices = Vec::new();
         for device in &mut self.devices {
             device.end();
-            let result = self.results.get(&device.id).copied();
-            devices.push(device.sum_up(&layout, &self.image, result)?);
+            let standing = self.results.get(&device.id);
+            devices.push(device.sum_up(&layout, &self.image, standing)?);
         }
         let image_sha256 = proto::crypto::sha256(&[&self.image]).to_string();
         Ok(Report {

@@ -8,13 +8,18 @@ use crate::lab::{
 /// FUMO result code of a successful update.
 const SUCCESS: u16 = 200;
 
+/// The phase of a device that reported success and whose version was read back.
+const CONFIRMED: &str = "confirmed";
+
 /// Judges a run; `image_sha256` is the digest of the image that was sent.
 pub fn judge(image_sha256: &str, devices: &[Device]) -> Outcome {
     if devices.iter().any(|device| breach(image_sha256, device).is_some()) {
         return Outcome::Breach;
     }
     let done = |device: &Device| {
-        device.result_code == Some(SUCCESS) && device.image_sha256.as_deref() == Some(image_sha256)
+        device.result_code == Some(SUCCESS)
+            && device.phase == CONFIRMED
+            && device.image_sha256.as_deref() == Some(image_sha256)
     };
     let mut armed = devices.iter().filter(|device| device.armed);
     if armed.all(done) { Outcome::Complete } else { Outcome::Partial }
@@ -56,7 +61,8 @@ mod tests {
 
     fn armed(result_code: Option<u16>, image: Option<&str>) -> Device {
         let image_sha256 = image.map(str::to_owned);
-        Device { armed: true, result_code, image_sha256, ..Device::default() }
+        let phase = CONFIRMED.to_owned();
+        Device { armed: true, phase, result_code, image_sha256, ..Device::default() }
     }
 
     #[test]
@@ -70,6 +76,14 @@ mod tests {
     fn one_armed_device_without_a_result_is_partial() {
         for late in [armed(None, None), armed(Some(451), None), armed(None, Some("ab"))] {
             assert_eq!(judge("ab", &[armed(Some(200), Some("ab")), late]), Outcome::Partial);
+        }
+    }
+
+    #[test]
+    fn a_success_that_the_version_contradicts_is_partial() {
+        for phase in ["reported", "contradicted"] {
+            let device = Device { phase: phase.into(), ..armed(Some(200), Some("ab")) };
+            assert_eq!(judge("ab", &[device]), Outcome::Partial, "{phase}");
         }
     }
 
