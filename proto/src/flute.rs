@@ -10,11 +10,13 @@
 //! | [`ext`] | header extensions, walked lazily |
 //! | [`alc`] | one packet: header, extensions, payload id, symbols |
 //! | [`fdt`] | the file delivery table |
+//! | [`content_md5`] | the digest that its entries may carry |
 //!
 //! Parsing a packet allocates nothing and believes nothing: what a field means for a device that
 //! is armed is decided by the signed campaign, not here.
 
 pub mod alc;
+pub mod content_md5;
 pub mod ext;
 pub mod fdt;
 pub mod lct;

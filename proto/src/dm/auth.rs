@@ -1,4 +1,4 @@
-//! `syncml:auth-md5`: proof of a password by a hash over it and a nonce; the only user of MD5.
+//! `syncml:auth-md5`: proof of a password by a hash over it and a nonce.
 //!
 //! ```text
 //! secret = B64(MD5(user ":" password))          what a server stores

@@ -15,6 +15,9 @@ mod reader;
 /// The namespace of FLUTE version 2.
 pub const NAMESPACE: &str = "urn:ietf:params:xml:ns:fdt";
 
+/// The namespace that MBMS and DVB profiles of FLUTE version 1 use.
+pub const NAMESPACE_MBMS: &str = "urn:IETF:metadata:2005:FLUTE:FDT";
+
 /// Largest FDT instance that is read, in octets.
 pub const MAX_OCTETS: usize = 64 * 1024;
 /// Most files of an instance.
@@ -122,17 +125,24 @@ impl FileEntry {
 }
 
 impl FdtInstance {
-    /// Writes the instance as XML.
+    /// Writes the instance as XML, in the namespace of FLUTE version 2.
+    #[must_use]
+    pub fn to_xml(&self) -> String {
+        // spec: rfc6726 3.4.2
+        self.to_xml_in(NAMESPACE)
+    }
+
+    /// Writes the instance as XML in one of the namespaces that FLUTE has had.
     ///
     /// # Panics
     ///
     /// Never: a string takes all text.
     #[must_use]
-    pub fn to_xml(&self) -> String {
-        // spec: rfc6726 3.4.2
+    pub fn to_xml_in(&self, namespace: &str) -> String {
         let mut out = format!(
-            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<FDT-Instance xmlns=\"{NAMESPACE}\" \
+            "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<FDT-Instance xmlns=\"{}\" \
              Expires=\"{}\"",
+            escape(namespace),
             self.expires_ntp
         );
         if self.complete {
