@@ -79,6 +79,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
             campaign::inspect(&file, json)
         }
         Command::Air(order) => shell::air::run(&order),
+        Command::Send(order) => shell::send::run(&order),
         Command::Serve(order) => shell::serve::run(order),
     }
 }

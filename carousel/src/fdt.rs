@@ -7,16 +7,41 @@ use proto::{
     flute::{
         alc::{Packet, Payload, PayloadId},
         ext::{ExtensionWriter, Extensions, FLUTE_VERSION, FdtHeader},
-        fdt::{FdtInstance, FileEntry},
-        lct::Header,
+        fdt::{FdtInstance, FileEntry, NAMESPACE},
+        lct::{Header, Widths},
     },
     ids::{CampaignId, Esi, Sbn, Toi, Tsi},
     time::Utc,
     trust::PlannedObject,
 };
 
-/// Octets of an FDT symbol at most: with all headers a packet stays within 1,472 octets.
-const SYMBOL_OCTETS: u16 = 1408;
+/// How the instances of a session are written and sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FdtStyle {
+    /// FLUTE version in EXT_FDT.
+    pub version: u8,
+    /// Namespace of the document.
+    pub namespace: &'static str,
+    /// Widths of TSI and TOI.
+    pub widths: Widths,
+    /// Octets of a symbol; with all headers a packet stays within 1,472 octets up to 1,408.
+    pub symbol_octets: u16,
+    /// Whether instances say that later ones add nothing.
+    pub complete: bool,
+}
+
+impl Default for FdtStyle {
+    /// FLUTE version 2 with TSI and TOI of 32 bits.
+    fn default() -> Self {
+        Self {
+            version: FLUTE_VERSION,
+            namespace: NAMESPACE,
+            widths: Widths::WIDE,
+            symbol_octets: 1408,
+            complete: true,
+        }
+    }
+}
 
 /// How long an instance is valid.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
@@ -69,6 +94,7 @@ pub fn entries(
 #[derive(Debug, Clone)]
 pub struct FdtIssuer {
     tsi: Tsi,
+    style: FdtStyle,
     files: Vec<FileEntry>,
     instance_id: u32,
     expires: Utc,
@@ -84,8 +110,25 @@ impl FdtIssuer {
     /// most 48.
     #[must_use]
     pub fn new(now: Utc, tsi: Tsi, files: Vec<FileEntry>, instance_id: u32) -> Self {
+        Self::in_style(now, tsi, files, instance_id, FdtStyle::default())
+    }
+
+    /// Like [`Self::new`], in another style than this product's own.
+    ///
+    /// # Panics
+    ///
+    /// Like [`Self::new`], and when the TSI does not fit the style's widths.
+    #[must_use]
+    pub fn in_style(
+        now: Utc,
+        tsi: Tsi,
+        files: Vec<FileEntry>,
+        instance_id: u32,
+        style: FdtStyle,
+    ) -> Self {
         let instance_id = instance_id % INSTANCE_IDS;
-        let mut issuer = Self { tsi, files, instance_id, expires: now, packets: Vec::new() };
+        let packets = Vec::new();
+        let mut issuer = Self { tsi, style, files, instance_id, expires: now, packets };
         issuer.issue(now);
         issuer
     }
@@ -116,28 +159,33 @@ impl FdtIssuer {
         self.expires = now + LIFETIME;
         let document = FdtInstance {
             expires_ntp: self.expires.ntp_seconds(),
-            complete: true,
+            complete: self.style.complete,
             files: self.files.clone(),
         }
-        .to_xml();
+        .to_xml_in(self.style.namespace);
         let length = u64::try_from(document.len()).expect("a document fits into memory");
-        let size =
-            u16::try_from(document.len()).map_or(SYMBOL_OCTETS, |all| all.min(SYMBOL_OCTETS));
-        let oti = NoCodeOti::new(length, size, 64).expect("an FDT has at most 64 KiB");
+        let size = self.style.symbol_octets;
+        let symbols = u32::try_from(length.div_ceil(size.into())).expect("at most 64 KiB");
+        let oti = NoCodeOti::new(length, size, symbols).expect("an FDT has at most 64 KiB");
         let mut extensions = Vec::new();
         // spec: rfc6726 3.4.1 (EXT_FDT in every packet) and 5 (EXT_FTI)
         ExtensionWriter::new(&mut extensions)
-            .fdt(FdtHeader { version: FLUTE_VERSION, instance_id: self.instance_id })
+            .fdt(FdtHeader { version: self.style.version, instance_id: self.instance_id })
             .fti(&Oti::NoCode(oti));
         let extensions = Extensions::new(&extensions).expect("they were just written");
-        let header = Header::wide(self.tsi, Toi::FDT, proto::fec::ENCODING_ID_NO_CODE);
+        let header = Header {
+            widths: self.style.widths,
+            ..Header::wide(self.tsi, Toi::FDT, proto::fec::ENCODING_ID_NO_CODE)
+        };
         let symbols = (0..).zip(document.as_bytes().chunks(size.into()));
         self.packets = symbols
             .map(|(esi, symbols)| {
                 let id = PayloadId { sbn: Sbn(0), esi: Esi(esi) };
                 let mut packet = Vec::new();
                 let payload = Some(Payload { id, symbols });
-                Packet { header, extensions, payload }.emit(&mut packet).expect("TSI of 32 bits");
+                Packet { header, extensions, payload }
+                    .emit(&mut packet)
+                    .expect("the TSI fits its width");
                 packet
             })
             .collect();

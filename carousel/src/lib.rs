@@ -9,6 +9,7 @@
 //! | [`session`], [`fdt`] | the sender core of one FLUTE session and its FDT instances |
 //! | [`pacing`] | token bucket on octets |
 //! | [`window`], [`place`] | when on air; what is kept over restarts |
+//! | [`plain`] | sessions without signatures, for labs and other receivers |
 //! | [`control`] | operations of the control API, and which session is on air when |
 //! | [`shell`] | files, sockets, clocks, threads, HTTP |
 //! | [`cli`] | the command line |
@@ -24,6 +25,7 @@ pub mod fdt;
 pub mod pacing;
 pub mod package;
 pub mod place;
+pub mod plain;
 pub mod plan_file;
 pub mod schedule;
 pub mod session;

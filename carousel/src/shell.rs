@@ -3,10 +3,13 @@
 pub mod air;
 pub mod answer;
 pub mod clock;
+pub mod coders;
 pub mod control_http;
 pub mod files;
 pub mod package_dir;
 pub mod progress;
+pub mod send;
 pub mod sender;
 pub mod serve;
 pub mod udp;
+pub mod watch;

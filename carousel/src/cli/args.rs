@@ -5,7 +5,7 @@ use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use proto::ids::{ClassId, VendorId};
 
-use crate::shell::{air::AirOrder, serve::ServeOrder};
+use crate::shell::{air::AirOrder, send::SendOrder, serve::ServeOrder};
 
 /// Puts signed firmware on the air: one transmission for a whole fleet.
 ///
@@ -45,6 +45,23 @@ pub(super) enum Command {
     },
     /// Put a package on the air by hand
     Air(AirOrder),
+    /// Send plain files to any FLUTE receiver: for labs, unsigned
+    ///
+    /// Nothing proves to a receiver who sent a plain file; devices in the field take packages
+    /// (`package`, `plan`, `campaign`, `air`). With RaptorQ the first pass sends the files, each
+    /// later one nothing but repair symbols that were never sent before, so that a receiver which
+    /// came late or lost packets gains from all that it hears.
+    ///
+    /// Order: rows of one symbol of each block of each file. Repair symbols need a coder for each
+    /// block of a row; where --memory does not hold them all, blocks are taken in groups, and the
+    /// repair rows of one group go before those of the next.
+    ///
+    /// Example, on one machine:
+    ///
+    ///   receiver listen --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --out /tmp/in --once
+    ///   carousel send firmware.bin --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --passes 2
+    #[command(verbatim_doc_comment)]
+    Send(SendOrder),
     /// Wait for the management server's orders and keep the windows it names
     Serve(ServeOrder),
 }

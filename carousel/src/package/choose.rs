@@ -35,12 +35,30 @@ pub fn shape_for(length: u64, wishes: Wishes) -> Result<PlanShape, Failure> {
         let range = format!("{MIN_SYMBOL_BYTES} to {MAX_SYMBOL_BYTES}");
         return Err(usage(format!("--symbol-size is {symbol_size}, expected {range}")));
     }
-    if !(1..=RAPTORQ_MAX_BLOCK_SYMBOLS).contains(&max_block_symbols) {
-        let range = format!("1 to {RAPTORQ_MAX_BLOCK_SYMBOLS}");
-        return Err(usage(format!("--max-block-symbols is {max_block_symbols}, expected {range}")));
-    }
     if !(1.0..=100.0).contains(&factor) {
         return Err(usage(format!("--factor is {factor}, expected 1 to 100")));
+    }
+    let oti = raptorq_oti(length, symbol_size, max_block_symbols)?;
+    let repair = repair_for(oti.partition().largest(), factor);
+    PlanShape::for_loss(oti, repair, loss_budget_percent)
+        .map_err(|error| Failure::wire(Exit::Policy, "no plan for this image", error))
+}
+
+/// Chooses the FEC parameters of an image of `length` octets: as few blocks as devices take, and
+/// one sub-block.
+///
+/// # Errors
+///
+/// [`Failure`] that names the argument that does not do.
+pub fn raptorq_oti(
+    length: u64,
+    symbol_size: u16,
+    max_block_symbols: u32,
+) -> Result<RaptorQOti, Failure> {
+    if !(1..=RAPTORQ_MAX_BLOCK_SYMBOLS).contains(&max_block_symbols) {
+        let range = format!("1 to {RAPTORQ_MAX_BLOCK_SYMBOLS}");
+        return Err(Exit::Usage
+            .because(format!("--max-block-symbols is {max_block_symbols}, expected {range}")));
     }
     if length == 0 {
         return Err(Exit::Configuration.because("the image is empty"));
@@ -55,17 +73,14 @@ pub fn shape_for(length: u64, wishes: Wishes) -> Result<PlanShape, Failure> {
         ))
     })?;
     let alignment = [8, 4, 2].into_iter().find(|al| symbol_size.is_multiple_of((*al).into()));
-    let oti = RaptorQOti::new(RaptorQParameters {
+    RaptorQOti::new(RaptorQParameters {
         transfer_length: length,
         symbol_size,
         source_blocks,
         sub_blocks: 1,
         alignment: alignment.unwrap_or(1),
     })
-    .map_err(|error| Exit::Policy.because(format!("the image cannot be coded: {error}")))?;
-    let repair = repair_for(oti.partition().largest(), factor);
-    PlanShape::for_loss(oti, repair, loss_budget_percent)
-        .map_err(|error| Failure::wire(Exit::Policy, "no plan for this image", error))
+    .map_err(|error| Exit::Policy.because(format!("the image cannot be coded: {error}")))
 }
 
 /// R = ceil((factor − 1) · K).

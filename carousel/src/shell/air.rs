@@ -3,21 +3,18 @@
 use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
-use indicatif::{ProgressBar, ProgressStyle};
 use proto::{crypto::random, ids::Tsi, time::Utc, tune_in::TuneIn};
 use serde_json::json;
-use tokio::{
-    runtime,
-    signal::unix::{SignalKind, signal},
-    time,
-};
+use tokio::runtime;
 
 use super::{
     answer::answer,
     clock, package_dir,
     package_dir::OpenPackage,
-    sender::{OnAir, Progress},
+    progress::Show,
+    sender::{OnAir, Planned, Progress},
     udp::{self, GroupAndPort, Leaving},
+    watch::{self, Look},
 };
 use crate::{
     failure::{Exit, Failure},
@@ -27,13 +24,6 @@ use crate::{
     session::SessionSetup,
     window,
 };
-
-/// How often the bar moves and the end of the window is looked for.
-const TICK: Duration = Duration::from_millis(100);
-
-/// How often the place is kept, and a line is printed where there is no terminal.
-const KEEP_EVERY_TICKS: u64 = 10;
-const LINE_EVERY_TICKS: u64 = 50;
 
 /// What to put on the air.
 #[derive(Debug, Clone, Args)]
@@ -112,11 +102,19 @@ async fn air(order: &AirOrder) -> Result<(), Failure> {
         place,
         passes: order.passes,
     };
-    let on_air = OnAir::start(setup, package.records()?, socket, order.rate)?;
-    let interrupted = watch(order, &on_air, closes, &package, keep).await?;
+    let on_air = OnAir::start(Planned::new(setup, package.records()?), socket, order.rate)?;
+    let look = |progress: &Progress| Look {
+        pass: progress.view.place.passes,
+        position: progress.view.symbol_place,
+        length: package.plan_symbols(),
+        unit: "symbols",
+    };
+    let keep_view = |progress: &Progress| keep(progress.view.place);
+    let show = if order.json { Show::Nothing } else { Show::Progress };
+    let interrupted = watch::watch(&on_air, Some(closes), show, look, keep_view).await?;
     on_air.stop();
     let progress = on_air.join()?;
-    keep(progress.place)?;
+    keep(progress.view.place)?;
     report(order, &package, tsi, &progress, clock::now().mono.since(now.mono), interrupted);
     if interrupted {
         return Err(Exit::Interrupted.because("interrupted; the place is kept"));
@@ -182,82 +180,6 @@ fn announce(order: &AirOrder, package: &OpenPackage, channel: &udp::Channel, tsi
     }
 }
 
-/// Shows and keeps the place until the session ends; returns whether a signal ended it.
-async fn watch(
-    order: &AirOrder,
-    on_air: &OnAir,
-    closes: Utc,
-    package: &OpenPackage,
-    keep: impl Fn(Place) -> Result<(), Failure>,
-) -> Result<bool, Failure> {
-    let signals = |kind| signal(kind).map_err(|error| Failure::io("signal handler", error));
-    let mut interrupt = signals(SignalKind::interrupt())?;
-    let mut terminate = signals(SignalKind::terminate())?;
-    let status = Status::new(order, package.plan_symbols());
-    let mut ticks = time::interval(TICK);
-    let mut count = 0;
-    let interrupted = loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            _ = interrupt.recv() => break true,
-            _ = terminate.recv() => break true,
-        }
-        count += 1;
-        let progress = on_air.progress();
-        status.show(count, &progress);
-        if count % KEEP_EVERY_TICKS == 0
-            && let Err(failure) = keep(progress.place)
-        {
-            // A place that is not kept costs at most a repeat of what was sent.
-            tracing::warn!(%failure, "the place is not kept");
-        }
-        if on_air.is_finished() || clock::now().utc >= closes {
-            break false;
-        }
-    };
-    status.clear();
-    Ok(interrupted)
-}
-
-/// The line that shows what is on air.
-struct Status {
-    bar: Option<ProgressBar>,
-    lines: bool,
-    symbols: u64,
-}
-
-impl Status {
-    fn new(order: &AirOrder, symbols: u64) -> Self {
-        use std::io::IsTerminal as _;
-        let on_terminal = std::io::stderr().is_terminal() && !order.json;
-        let bar = on_terminal.then(|| {
-            let template = "pass {prefix} {bar:30} {pos}/{len} symbols, {msg}";
-            let style = ProgressStyle::with_template(template).expect("the template is valid");
-            ProgressBar::new(symbols).with_style(style)
-        });
-        Self { bar, lines: !on_terminal && !order.json, symbols }
-    }
-
-    fn show(&self, count: u64, progress: &Progress) {
-        let Progress { place, symbol_place, sent, .. } = progress;
-        let text = format!("{} packets, {} bytes", sent.packets, sent.octets);
-        if let Some(bar) = &self.bar {
-            bar.set_prefix((place.passes + 1).to_string());
-            bar.set_position(*symbol_place);
-            bar.set_message(text);
-        } else if self.lines && count.is_multiple_of(LINE_EVERY_TICKS) {
-            let pass = place.passes + 1;
-            eprintln!("pass {pass}: {symbol_place}/{} symbols, {text}", self.symbols);
-        }
-    }
-
-    fn clear(&self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
 fn report(
     order: &AirOrder,
     package: &OpenPackage,
@@ -274,7 +196,7 @@ fn report(
         "packets": sent.packets,
         "bytes": sent.octets,
         "symbols": sent.symbols,
-        "passes": progress.place.passes,
+        "passes": progress.view.place.passes,
         "refused_by_network": progress.refused,
         "seconds": (span.as_secs_f64() * 1000.0).round() / 1000.0,
     });

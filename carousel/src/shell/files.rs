@@ -242,24 +242,40 @@ pub fn copy_and_hash(
     target: Option<&Temporary>,
     progress: &dyn Fn(u64),
 ) -> Result<Digest, Failure> {
-    let mut buffer = vec![0; 1 << 20];
     let mut hasher = Hasher::new();
-    let mut offset = 0;
-    while offset < length {
-        let wanted = usize::try_from(length - offset).unwrap_or(usize::MAX).min(buffer.len());
-        let piece = buffer.get_mut(..wanted).expect("no longer than the buffer");
-        source.read_exact_at(piece, offset).map_err(|error| Failure::io("image", error))?;
+    for_each_piece(source, length, |offset, piece| {
         hasher.update(piece);
         if let Some(target) = target {
             let written = target.file.write_all_at(piece, offset);
             let what = || target.target.display().to_string();
             written.map_err(|error| Failure::io(what(), error))?;
         }
-        let step = u64::try_from(wanted).expect("at most 1 MiB");
-        offset += step;
-        progress(step);
-    }
+        progress(u64::try_from(piece.len()).expect("at most 1 MiB"));
+        Ok(())
+    })?;
     Ok(hasher.finish())
+}
+
+/// Reads `length` octets from the front and hands them on in pieces, each with its offset.
+///
+/// # Errors
+///
+/// [`Failure`] when reading fails, or whatever `take` answers.
+pub fn for_each_piece(
+    source: &File,
+    length: u64,
+    mut take: impl FnMut(u64, &[u8]) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut offset = 0;
+    while offset < length {
+        let wanted = usize::try_from(length - offset).unwrap_or(usize::MAX).min(buffer.len());
+        let piece = buffer.get_mut(..wanted).expect("no longer than the buffer");
+        source.read_exact_at(piece, offset).map_err(|error| Failure::io("image", error))?;
+        take(offset, piece)?;
+        offset += u64::try_from(wanted).expect("at most 1 MiB");
+    }
+    Ok(())
 }
 
 /// Octets that the sender reads at once.

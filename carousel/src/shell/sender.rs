@@ -10,6 +10,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
+use proto::time::Now;
 use rustix::thread::set_current_timer_slack;
 
 use super::{clock, files::PlanReader, udp};
@@ -23,13 +24,78 @@ use crate::{
 /// Datagrams that the network may refuse in a row before the session gives up.
 const MAX_REFUSALS: u32 = 10_000;
 
-/// What a session has done, as seen from outside.
+/// A sender core together with what it reads from.
+pub trait Source: Send + 'static {
+    /// What is seen of it from outside.
+    type View: Copy + Send + 'static;
+
+    /// Puts the next packet into `packet`, whose content is replaced.
+    ///
+    /// # Errors
+    ///
+    /// What reading it answered.
+    fn poll_transmit(&mut self, now: Now, packet: &mut Vec<u8>) -> Result<Transmit, Failure>;
+
+    /// Ends the session: what comes yet are the packets that close it.
+    fn close(&mut self);
+
+    /// Returns what was sent.
+    fn sent(&self) -> Sent;
+
+    /// Returns what is seen from outside.
+    fn view(&self) -> Self::View;
+}
+
+/// A session that airs plans.
+#[derive(Debug)]
+pub struct Planned {
+    session: FluteSession,
+    records: PlanReader,
+}
+
+/// Where a planned session is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Progress {
+pub struct PlanView {
     /// Where to go on after a restart.
     pub place: Place,
     /// Index of the next data symbol.
     pub symbol_place: u64,
+}
+
+impl Planned {
+    /// Prepares a session.
+    #[must_use]
+    pub fn new(setup: SessionSetup, records: PlanReader) -> Self {
+        Self { session: FluteSession::new(clock::now(), setup), records }
+    }
+}
+
+impl Source for Planned {
+    type View = PlanView;
+
+    fn poll_transmit(&mut self, now: Now, packet: &mut Vec<u8>) -> Result<Transmit, Failure> {
+        let made = self.session.poll_transmit(now, &mut self.records, packet);
+        made.map_err(|error| Failure::io("plan file", error))
+    }
+
+    fn close(&mut self) {
+        self.session.close();
+    }
+
+    fn sent(&self) -> Sent {
+        self.session.sent()
+    }
+
+    fn view(&self) -> PlanView {
+        PlanView { place: self.session.place(), symbol_place: self.session.symbol_place() }
+    }
+}
+
+/// What a session has done, as seen from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress<V = PlanView> {
+    /// Where it is.
+    pub view: V,
     /// What was sent in this life.
     pub sent: Sent,
     /// Datagrams that the network refused.
@@ -38,30 +104,27 @@ pub struct Progress {
 
 /// A session that is on air.
 #[derive(Debug)]
-pub struct OnAir {
+pub struct OnAir<V = PlanView> {
     stop: Arc<AtomicBool>,
-    progress: Arc<Mutex<Progress>>,
+    progress: Arc<Mutex<Progress<V>>>,
     thread: JoinHandle<Result<(), Failure>>,
 }
 
-impl OnAir {
+impl<V: Copy + Send + 'static> OnAir<V> {
     /// Puts a session on air in a thread of its own.
     ///
     /// # Errors
     ///
     /// [`Failure`] when the machine has no thread to give.
     pub fn start(
-        setup: SessionSetup,
-        records: PlanReader,
+        source: impl Source<View = V>,
         socket: udp::Sender,
         rate: Rate,
     ) -> Result<Self, Failure> {
-        let session = FluteSession::new(clock::now(), setup);
         let stop = Arc::new(AtomicBool::new(false));
-        let progress = Arc::new(Mutex::new(observe(&session, 0)));
+        let progress = Arc::new(Mutex::new(observe(&source, 0)));
         let mut run = Run {
-            session,
-            records,
+            source,
             socket,
             rate,
             stop: Arc::clone(&stop),
@@ -88,7 +151,7 @@ impl OnAir {
 
     /// Returns what it has done so far.
     #[must_use]
-    pub fn progress(&self) -> Progress {
+    pub fn progress(&self) -> Progress<V> {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -97,7 +160,7 @@ impl OnAir {
     /// # Errors
     ///
     /// What ended the session before its time.
-    pub fn join(self) -> Result<Progress, Failure> {
+    pub fn join(self) -> Result<Progress<V>, Failure> {
         let progress = self.progress;
         self.thread.join().unwrap_or_else(|_| Err(Exit::Network.because("the sender panicked")))?;
         let last = *progress.lock().unwrap_or_else(PoisonError::into_inner);
@@ -105,26 +168,20 @@ impl OnAir {
     }
 }
 
-fn observe(session: &FluteSession, refused: u64) -> Progress {
-    Progress {
-        place: session.place(),
-        symbol_place: session.symbol_place(),
-        sent: session.sent(),
-        refused,
-    }
+fn observe<S: Source>(source: &S, refused: u64) -> Progress<S::View> {
+    Progress { view: source.view(), sent: source.sent(), refused }
 }
 
-struct Run {
-    session: FluteSession,
-    records: PlanReader,
+struct Run<S: Source> {
+    source: S,
     socket: udp::Sender,
     rate: Rate,
     stop: Arc<AtomicBool>,
-    progress: Arc<Mutex<Progress>>,
+    progress: Arc<Mutex<Progress<S::View>>>,
     refused: u64,
 }
 
-impl Run {
+impl<S: Source> Run<S> {
     fn send(&mut self) -> Result<(), Failure> {
         // Without this the kernel may end every sleep 50 microseconds late.
         set_current_timer_slack(NonZeroU64::new(1)).ok();
@@ -138,10 +195,9 @@ impl Run {
                 now = clock::now();
             }
             if self.stop.load(Ordering::Relaxed) {
-                self.session.close();
+                self.source.close();
             }
-            let made = self.session.poll_transmit(now, &mut self.records, &mut packet);
-            if made.map_err(|error| Failure::io("plan file", error))? == Transmit::Closed {
+            if self.source.poll_transmit(now, &mut packet)? == Transmit::Closed {
                 self.publish();
                 return Ok(());
             }
@@ -161,7 +217,7 @@ impl Run {
         if refusals == 0 {
             tracing::warn!(%error, "the network refuses datagrams");
         }
-        if refusals >= MAX_REFUSALS || self.session.sent().packets <= 1 {
+        if refusals >= MAX_REFUSALS || self.source.sent().packets <= 1 {
             return Err(Failure::network("sending to the group", error));
         }
         Ok(refusals + 1)
@@ -169,6 +225,6 @@ impl Run {
 
     fn publish(&self) {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner) =
-            observe(&self.session, self.refused);
+            observe(&self.source, self.refused);
     }
 }

@@ -31,7 +31,7 @@ use super::{
     air::random_tsi,
     clock, control_http, files,
     package_dir::{self, AirLock, OpenPackage},
-    sender::{OnAir, Progress},
+    sender::{OnAir, PlanView, Planned, Progress},
     udp::{self, Leaving},
 };
 use crate::{
@@ -376,7 +376,7 @@ impl Station {
             place: start.place,
             passes: None,
         };
-        Ok((OnAir::start(setup, records, socket, start.rate)?, lock))
+        Ok((OnAir::start(Planned::new(setup, records), socket, start.rate)?, lock))
     }
 
     /// Takes in what sessions on air report, and those that ended.
@@ -430,7 +430,7 @@ fn offer(package: &OpenPackage) -> Offer {
 }
 
 fn live(progress: Progress) -> Live {
-    let Progress { place, symbol_place, sent, .. } = progress;
+    let Progress { view: PlanView { place, symbol_place }, sent, .. } = progress;
     Live { place, symbol_place, sent }
 }
 

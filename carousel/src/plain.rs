@@ -1,0 +1,319 @@
+//! Plain FLUTE sessions: files to any receiver, unsigned by nature.
+//!
+//! ```text
+//! start, restart:  FDT
+//! then:            row by row, pass after pass (schedule)
+//! every so often:  FDT
+//! end:             what closes the session, three times
+//! ```
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`schedule`] | which symbol goes next; what memory has to do with it |
+//! | [`style`] | profiles, FEC parameters and where they stand |
+//!
+//! In RaptorQ there is no end of fresh repair symbols: whatever a receiver holds from earlier
+//! passes, all that it hears is of use to it. Nothing here proves who sent a file; for devices in
+//! the field there are packages and campaigns.
+
+pub mod schedule;
+pub mod style;
+#[cfg(test)]
+mod tests;
+
+use std::{collections::VecDeque, io, time::Duration};
+
+use proto::{
+    fec::oti::Oti,
+    flute::{
+        alc::PayloadId,
+        ext::{ExtensionWriter, Extensions},
+        fdt::FileEntry,
+        lct::Header,
+    },
+    ids::{Toi, Tsi},
+    time::{Mono, Now},
+};
+use serde::{Deserialize, Serialize};
+
+use self::{
+    schedule::{BlockName, PlainSchedule, RowPlace, SymbolName},
+    style::{Closing, FtiPlace, Style},
+};
+use crate::{
+    fdt::FdtIssuer,
+    session::{Sent, Transmit},
+};
+
+/// How often what closes a session is sent.
+const REPEATS: usize = 3;
+
+/// Where the symbols come from.
+pub trait Symbols {
+    /// Learns which blocks repair symbols will be wanted of; all others may be forgotten.
+    fn prepare(&mut self, coders: &[BlockName]);
+
+    /// Fills `symbol`, which has the length of the file's symbols.
+    ///
+    /// # Errors
+    ///
+    /// Whatever reading the file meets.
+    fn read(&mut self, name: SymbolName, symbol: &mut [u8]) -> io::Result<()>;
+}
+
+/// One file of a session.
+#[derive(Debug, Clone)]
+pub struct PlainFile {
+    /// What the FDT says about it.
+    pub entry: FileEntry,
+    /// Its FEC parameters, whether or not the FDT gives them.
+    pub oti: Oti,
+}
+
+/// What a session is made of.
+#[derive(Debug, Clone)]
+pub struct PlainSetup {
+    /// Names the session together with its source; fits the style's widths.
+    pub tsi: Tsi,
+    /// What it looks like on the wire.
+    pub style: Style,
+    /// At least one.
+    pub files: Vec<PlainFile>,
+    /// The sending order of the files.
+    pub schedule: PlainSchedule,
+    /// Where it begins.
+    pub place: PlainPlace,
+    /// Passes after which the session closes by itself, counted from where it begins.
+    pub passes: Option<u64>,
+    /// How often the FDT is sent.
+    pub announce_every: Duration,
+}
+
+/// What is kept over restarts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct PlainPlace {
+    /// The row to go on with.
+    pub at: RowPlace,
+    /// An FDT Instance ID that was not used yet.
+    pub fdt_instance: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Starting,
+    OnAir,
+    Closing,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Step {
+    Fdt(usize),
+    Close,
+}
+
+/// The sender core of a plain session.
+#[derive(Debug, Clone)]
+pub struct PlainSession {
+    tsi: Tsi,
+    style: Style,
+    files: Vec<Prepared>,
+    fdt: FdtIssuer,
+    schedule: PlainSchedule,
+    phase: Phase,
+    steps: VecDeque<Step>,
+    announced: Mono,
+    announce_every: Duration,
+    /// The row that `row` is the rest of.
+    place: RowPlace,
+    row: VecDeque<SymbolName>,
+    coders: Vec<BlockName>,
+    last_pass: Option<u64>,
+    sent: Sent,
+}
+
+/// A file with what precedes its payload ids on the wire.
+#[derive(Debug, Clone)]
+struct Prepared {
+    oti: Oti,
+    header: Vec<u8>,
+}
+
+impl PlainSession {
+    /// Prepares a session; nothing is sent before the first [`Self::poll_transmit`].
+    ///
+    /// # Panics
+    ///
+    /// When the setup has no file, or TSI or a TOI do not fit the style's widths.
+    #[must_use]
+    pub fn new(now: Now, setup: PlainSetup) -> Self {
+        let PlainSetup { tsi, style, files, schedule, place, passes, announce_every } = setup;
+        assert!(!files.is_empty(), "a session has at least one file");
+        let entries = files.iter().map(|file| file.entry.clone()).collect();
+        Self {
+            tsi,
+            style,
+            fdt: FdtIssuer::in_style(now.utc, tsi, entries, place.fdt_instance, style.fdt),
+            files: files.iter().map(|file| Prepared::new(tsi, file, &style)).collect(),
+            schedule,
+            phase: Phase::Starting,
+            steps: VecDeque::new(),
+            announced: now.mono,
+            announce_every,
+            place: place.at,
+            row: VecDeque::new(),
+            coders: Vec::new(),
+            last_pass: passes.map(|passes| place.at.pass.saturating_add(passes)),
+            sent: Sent::default(),
+        }
+    }
+
+    /// Puts the next packet into `packet`, whose content is replaced.
+    ///
+    /// # Errors
+    ///
+    /// What reading the symbol answered; the place moves on all the same.
+    pub fn poll_transmit(
+        &mut self,
+        now: Now,
+        symbols: &mut dyn Symbols,
+        packet: &mut Vec<u8>,
+    ) -> io::Result<Transmit> {
+        packet.clear();
+        match self.phase {
+            Phase::Starting => {
+                self.phase = Phase::OnAir;
+                self.announce(now);
+                self.enter(self.place, symbols);
+            }
+            Phase::OnAir if self.is_through() => self.close(),
+            Phase::OnAir if now.mono.since(self.announced) >= self.announce_every => {
+                self.fdt.renew(now.utc);
+                self.announce(now);
+            }
+            Phase::OnAir | Phase::Closing => {}
+        }
+        match self.steps.pop_front() {
+            Some(step) => self.emit_step(step, packet),
+            None if self.phase == Phase::Closing => return Ok(Transmit::Closed),
+            None => self.emit_symbol(symbols, packet)?,
+        }
+        self.sent.packets += 1;
+        self.sent.octets += u64::try_from(packet.len()).unwrap_or(u64::MAX);
+        Ok(Transmit::Packet)
+    }
+
+    /// Ends the session: what comes yet are the packets that close it.
+    pub fn close(&mut self) {
+        if self.phase != Phase::Closing {
+            self.phase = Phase::Closing;
+            self.steps = std::iter::repeat_n(Step::Close, REPEATS).collect();
+        }
+    }
+
+    /// Returns what was sent.
+    #[must_use]
+    pub const fn sent(&self) -> Sent {
+        self.sent
+    }
+
+    /// Returns where to go on after a restart: the beginning of a row.
+    #[must_use]
+    pub const fn place(&self) -> PlainPlace {
+        PlainPlace { at: self.place, fdt_instance: self.fdt.next_instance_id() }
+    }
+
+    /// Returns how many rows the pass has that is being sent.
+    #[must_use]
+    pub fn rows_of_pass(&self) -> u64 {
+        self.schedule.rows(self.place.pass)
+    }
+
+    fn is_through(&self) -> bool {
+        self.last_pass.is_some_and(|last| self.place.pass >= last)
+    }
+
+    /// Goes to the beginning of a row.
+    fn enter(&mut self, place: RowPlace, symbols: &mut dyn Symbols) {
+        self.place = place;
+        self.row = self.schedule.row(place).into();
+        let coders = self.schedule.coders(place);
+        if coders != self.coders {
+            symbols.prepare(&coders);
+            self.coders = coders;
+        }
+    }
+
+    fn announce(&mut self, now: Now) {
+        self.announced = now.mono;
+        self.steps.extend((0..self.fdt.packets().len()).map(Step::Fdt));
+    }
+
+    fn emit_step(&self, step: Step, packet: &mut Vec<u8>) {
+        let fdt = |index| self.fdt.packets().get(index).expect("an instance has such a packet");
+        match (step, self.style.closing) {
+            (Step::Fdt(index), _) => packet.extend_from_slice(fdt(index)),
+            (Step::Close, Closing::DataLess) => {
+                Header::close(self.tsi).emit(Extensions::NONE, packet).expect("the TSI has 32 bits")
+            }
+            (Step::Close, Closing::FlagOnFdt) => {
+                packet.extend_from_slice(fdt(0));
+                packet.get_mut(1).into_iter().for_each(|flags| *flags |= CLOSE_SESSION);
+            }
+        }
+    }
+
+    fn emit_symbol(&mut self, symbols: &mut dyn Symbols, packet: &mut Vec<u8>) -> io::Result<()> {
+        let name = loop {
+            match self.row.pop_front() {
+                Some(name) => break name,
+                None => self.enter(self.schedule.after(self.place), symbols),
+            }
+        };
+        if self.row.is_empty() {
+            self.enter(self.schedule.after(self.place), symbols);
+        }
+        self.sent.symbols += 1;
+        let file = self.files.get(name.block.file).expect("the file exists");
+        packet.extend_from_slice(&file.header);
+        PayloadId { sbn: name.block.sbn, esi: name.esi }
+            .emit(file.oti.encoding_id(), packet)
+            .expect("checked parameters have ids that fit");
+        let start = packet.len();
+        packet.resize(start + usize::from(file.oti.symbol_size()), 0);
+        symbols.read(name, packet.get_mut(start..).expect("it was just resized"))
+    }
+}
+
+impl Prepared {
+    fn new(tsi: Tsi, file: &PlainFile, style: &Style) -> Self {
+        let mut extensions = Vec::new();
+        match style.fti {
+            FtiPlace::Fdt => {}
+            // spec: rfc6726 5 (in each packet, which is often enough)
+            FtiPlace::Packet | FtiPlace::Both => {
+                ExtensionWriter::new(&mut extensions).fti(&file.oti);
+            }
+        }
+        let extensions = Extensions::new(&extensions).expect("they were just written");
+        let header = Header {
+            widths: style.fdt.widths,
+            ..Header::wide(tsi, file.entry.toi, file.oti.encoding_id())
+        };
+        let mut octets = Vec::new();
+        header.emit(extensions, &mut octets).expect("TSI and TOI fit their widths");
+        Self { oti: file.oti, header: octets }
+    }
+}
+
+/// Returns the TOI of file number `index`.
+///
+/// # Panics
+///
+/// Never: a number of files fits into 112 bits.
+#[must_use]
+pub fn toi_of(index: usize) -> Toi {
+    Toi(u128::try_from(index).expect("a usize has at most 64 bits") + 1)
+}
+
+/// The flag A in the second octet of an LCT header.
+const CLOSE_SESSION: u8 = 2;

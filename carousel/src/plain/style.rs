@@ -1,0 +1,239 @@
+//! What a plain session looks like on the wire: the profiles, and where FEC parameters stand.
+
+use proto::{
+    fec::oti::{NoCodeOti, Oti, RAPTORQ_MAX_BLOCK_SYMBOLS},
+    flute::{
+        fdt::{FileEntry, NAMESPACE_MBMS},
+        lct::Widths,
+    },
+    ids::{Toi, Tsi},
+};
+
+use crate::{
+    failure::{Exit, Failure},
+    fdt::FdtStyle,
+    package::choose,
+};
+
+/// Octets of UDP payload that pass an Ethernet without fragments.
+pub const MAX_PAYLOAD_OCTETS: usize = 1472;
+
+/// A published use of FLUTE.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// RFC 6726: FLUTE version 2, TSI and TOI of 32 bits.
+    Rfc6726,
+    /// 3GPP TS 26.346: FLUTE version 1, TSI and TOI of 16 bits, FEC parameters on the FDT alone.
+    Mbms,
+}
+
+/// Where receivers find the FEC parameters of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FtiPlace {
+    /// EXT_FTI in each packet of the file.
+    Packet,
+    /// Attributes in the FDT.
+    Fdt,
+    /// Both.
+    Both,
+}
+
+/// FEC scheme of the files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scheme {
+    /// RaptorQ, FEC Encoding ID 6.
+    RaptorQ,
+    /// Compact No-Code, FEC Encoding ID 0.
+    NoCode,
+}
+
+/// How a session says that it ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Closing {
+    /// By a packet without data.
+    DataLess,
+    /// By the flag A on the last FDT packets.
+    FlagOnFdt,
+}
+
+/// What a plain session looks like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Style {
+    /// Of FDT instances; the files have the same widths.
+    pub fdt: FdtStyle,
+    /// Where FEC parameters stand.
+    pub fti: FtiPlace,
+    /// How it ends.
+    pub closing: Closing,
+}
+
+impl Profile {
+    /// Returns the profile's style.
+    #[must_use]
+    pub fn style(self, fti: FtiPlace) -> Style {
+        match self {
+            Self::Rfc6726 => Style { fdt: FdtStyle::default(), fti, closing: Closing::DataLess },
+            // spec: ts26346 7.2 (version 1, 16 bits, FTI on the FDT, no Complete)
+            Self::Mbms => Style {
+                fdt: FdtStyle {
+                    version: 1,
+                    namespace: NAMESPACE_MBMS,
+                    widths: Widths::NARROW,
+                    complete: false,
+                    ..FdtStyle::default()
+                },
+                fti,
+                closing: Closing::FlagOnFdt,
+            },
+        }
+    }
+
+    /// Returns where FEC parameters stand unless the user says otherwise.
+    #[must_use]
+    pub const fn usual_fti(self) -> FtiPlace {
+        match self {
+            Self::Rfc6726 => FtiPlace::Both,
+            Self::Mbms => FtiPlace::Fdt,
+        }
+    }
+
+    /// Returns the scheme unless the user says otherwise.
+    #[must_use]
+    pub const fn usual_scheme(self) -> Scheme {
+        match self {
+            Self::Rfc6726 => Scheme::RaptorQ,
+            Self::Mbms => Scheme::NoCode,
+        }
+    }
+
+    /// Returns the largest TSI of the profile's width.
+    #[must_use]
+    pub const fn max_tsi(self) -> Tsi {
+        match self {
+            Self::Rfc6726 => Tsi(0xffff_ffff),
+            Self::Mbms => Tsi(0xffff),
+        }
+    }
+}
+
+impl Style {
+    /// Returns the FDT's entry of a file.
+    #[must_use]
+    pub fn entry(&self, toi: Toi, location: &str, oti: Oti, md5: [u8; 16]) -> FileEntry {
+        let entry = FileEntry::plain(toi, location, "application/octet-stream", oti);
+        let oti = match self.fti {
+            FtiPlace::Packet => None,
+            FtiPlace::Fdt | FtiPlace::Both => entry.oti,
+        };
+        FileEntry { content_md5: Some(md5), oti, ..entry }
+    }
+
+    /// Returns the octets of a packet of a file in front of its symbol.
+    #[must_use]
+    pub fn header_octets(&self) -> usize {
+        let ids = if self.fdt.widths.half_word { 4 } else { 8 };
+        let fti = match self.fti {
+            FtiPlace::Fdt => 0,
+            FtiPlace::Packet | FtiPlace::Both => 16,
+        };
+        // First word, CCI, TSI and TOI, EXT_FTI, FEC payload id.
+        4 + 4 + ids + fti + 4
+    }
+}
+
+/// What the user asked of the FEC parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FecWishes {
+    /// The scheme.
+    pub scheme: Scheme,
+    /// Octets of a symbol.
+    pub symbol_size: u16,
+    /// Largest source block, in symbols.
+    pub max_block_symbols: u32,
+}
+
+/// Chooses the FEC parameters of a file of `length` octets: one block when it fits.
+///
+/// # Errors
+///
+/// [`Failure`] that names the wish that cannot be met.
+pub fn oti_for(length: u64, wishes: FecWishes, style: &Style) -> Result<Oti, Failure> {
+    let FecWishes { scheme, symbol_size, max_block_symbols } = wishes;
+    let room = MAX_PAYLOAD_OCTETS - style.header_octets();
+    if symbol_size == 0 || usize::from(symbol_size) > room {
+        let text = format!("--symbol-size is {symbol_size}, expected 1 to {room}");
+        return Err(Exit::Usage.because(text));
+    }
+    match scheme {
+        Scheme::RaptorQ => {
+            choose::raptorq_oti(length, symbol_size, max_block_symbols).map(Oti::RaptorQ)
+        }
+        Scheme::NoCode => {
+            let range = 1..=RAPTORQ_MAX_BLOCK_SYMBOLS;
+            if !range.contains(&max_block_symbols) {
+                let found = max_block_symbols;
+                let text = format!("--max-block-symbols is {found}, expected 1 to {}", range.end());
+                return Err(Exit::Usage.because(text));
+            }
+            let oti = NoCodeOti::new(length, symbol_size, max_block_symbols);
+            let refused = |error| Exit::Policy.because(format!("a file cannot be sent: {error}"));
+            oti.map(Oti::NoCode).map_err(refused)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // test: ts26346 7.2
+    #[test]
+    fn the_mbms_profile_is_version_1_with_16_bits_and_no_fti_on_files() {
+        let style = Profile::Mbms.style(Profile::Mbms.usual_fti());
+        assert_eq!((style.fdt.version, style.fdt.widths), (1, Widths::NARROW));
+        assert_eq!((style.fti, style.fdt.complete), (FtiPlace::Fdt, false));
+        assert_eq!(style.header_octets(), 16);
+    }
+
+    #[test]
+    fn a_packet_with_everything_fits_an_ethernet() {
+        let style = Profile::Rfc6726.style(FtiPlace::Both);
+        let wishes = |symbol_size| FecWishes {
+            scheme: Scheme::RaptorQ,
+            symbol_size,
+            max_block_symbols: 8192,
+        };
+        assert!(oti_for(10_000, wishes(1436), &style).is_ok());
+        let failure = oti_for(10_000, wishes(1437), &style).unwrap_err();
+        assert!(failure.to_string().contains("expected 1 to 1436"), "{failure}");
+        assert_eq!(oti_for(10_000, wishes(0), &style).unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn a_file_is_one_block_when_it_fits() {
+        let style = Profile::Mbms.style(FtiPlace::Fdt);
+        let wishes =
+            FecWishes { scheme: Scheme::NoCode, symbol_size: 1000, max_block_symbols: 100 };
+        let blocks = |length| match oti_for(length, wishes, &style).unwrap() {
+            Oti::NoCode(oti) => oti.partition().blocks(),
+            Oti::RaptorQ(_) => unreachable!(),
+        };
+        assert_eq!((blocks(1), blocks(100_000), blocks(100_001)), (1, 1, 2));
+        let none = FecWishes { max_block_symbols: 0, ..wishes };
+        assert_eq!(oti_for(9, none, &style).unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn an_entry_has_fec_parameters_unless_packets_alone_carry_them() {
+        let wishes = FecWishes { scheme: Scheme::RaptorQ, symbol_size: 64, max_block_symbols: 100 };
+        for (fti, expected) in
+            [(FtiPlace::Packet, false), (FtiPlace::Fdt, true), (FtiPlace::Both, true)]
+        {
+            let style = Profile::Rfc6726.style(fti);
+            let oti = oti_for(1000, wishes, &style).unwrap();
+            let entry = style.entry(Toi(1), "a", oti, [7; 16]);
+            assert_eq!(entry.oti.is_some(), expected);
+            assert_eq!(entry.encoding_id, Some(6));
+        }
+    }
+}

@@ -1,0 +1,268 @@
+use std::{collections::BTreeMap, time::Duration};
+
+use proto::{
+    fec::{
+        codec::{BlockDecoder as _, BlockEncoder as _},
+        nocode,
+        oti::{RaptorQOti, RaptorQParameters},
+        raptorq_crate::{Decoder, Encoder},
+    },
+    flute::{alc::Packet, fdt::NAMESPACE_MBMS, lct::Widths},
+    ids::{Esi, Sbn},
+    time::Utc,
+};
+
+use super::{
+    style::{FecWishes, Profile, Scheme, oti_for},
+    *,
+};
+use crate::fdt::FdtStyle;
+
+/// Files in memory.
+pub(crate) struct Memory {
+    files: Vec<(Vec<u8>, Oti)>,
+    /// What was prepared last.
+    coders: Vec<BlockName>,
+}
+
+impl Memory {
+    pub(crate) fn new(files: Vec<(Vec<u8>, Oti)>) -> Self {
+        Self { files, coders: Vec::new() }
+    }
+
+    fn block(&self, name: BlockName) -> (&Oti, Vec<u8>) {
+        let (octets, oti) = &self.files[name.file];
+        let partition = match oti {
+            Oti::NoCode(oti) => oti.partition(),
+            Oti::RaptorQ(oti) => oti.partition(),
+        };
+        let size = usize::from(oti.symbol_size());
+        let first = usize::try_from(partition.first_symbol(name.sbn).unwrap()).unwrap() * size;
+        let count = usize::try_from(partition.symbols_of(name.sbn).unwrap()).unwrap();
+        (oti, octets[first..(first + count * size).min(octets.len())].to_vec())
+    }
+}
+
+impl Symbols for Memory {
+    fn prepare(&mut self, coders: &[BlockName]) {
+        self.coders = coders.to_vec();
+    }
+
+    fn read(&mut self, name: SymbolName, symbol: &mut [u8]) -> io::Result<()> {
+        let (oti, block) = self.block(name.block);
+        let Esi(esi) = name.esi;
+        let mut take = |_: Esi, octets: &[u8]| symbol.copy_from_slice(octets);
+        match oti {
+            Oti::NoCode(oti) => nocode::Encoder::new(oti, name.block.sbn, &block)
+                .unwrap()
+                .for_each_symbol(esi..esi + 1, &mut take),
+            Oti::RaptorQ(oti) => {
+                let encoder = Encoder::new(oti, name.block.sbn, &block).unwrap();
+                let is_source = esi < encoder.source_symbols();
+                assert!(is_source || self.coders.contains(&name.block), "{name:?} was announced");
+                encoder.for_each_symbol(esi..esi + 1, &mut take);
+            }
+        }
+        Ok(())
+    }
+}
+
+fn now() -> Now {
+    Now { mono: Mono(5), utc: Utc::from_seconds(1_991_011_200 - 24 * 3600) }
+}
+
+fn packets(session: &mut PlainSession, symbols: &mut Memory, limit: usize) -> Vec<Vec<u8>> {
+    let mut all = Vec::new();
+    let mut packet = Vec::new();
+    while all.len() < limit
+        && session.poll_transmit(now(), symbols, &mut packet).unwrap() == Transmit::Packet
+    {
+        all.push(packet.clone());
+    }
+    all
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text.bytes().filter(|octet| !octet.is_ascii_whitespace()).collect();
+    let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(octet).collect()
+}
+
+fn setup(style: Style, files: Vec<PlainFile>, repair_percent: u32) -> PlainSetup {
+    let oti: Vec<_> = files.iter().map(|file| file.oti).collect();
+    PlainSetup {
+        tsi: Tsi(7),
+        style,
+        files,
+        schedule: PlainSchedule::new(&oti, repair_percent, u64::MAX),
+        place: PlainPlace::default(),
+        passes: Some(1),
+        announce_every: Duration::from_secs(1),
+    }
+}
+
+const GOLDEN: &[u8; 43] = b"fumocast golden vector, forty-three octets!";
+
+fn golden(fti: FtiPlace) -> (PlainSession, Memory) {
+    let parameters = RaptorQParameters {
+        transfer_length: 43,
+        symbol_size: 16,
+        source_blocks: 1,
+        sub_blocks: 1,
+        alignment: 4,
+    };
+    let oti = Oti::RaptorQ(RaptorQOti::new(parameters).unwrap());
+    let mut style = Profile::Rfc6726.style(fti);
+    style.fdt = FdtStyle { widths: Widths::NARROW, symbol_octets: 400, ..style.fdt };
+    let entry = FileEntry::plain(Toi(1), "file:///golden.bin", "application/octet-stream", oti);
+    let session = PlainSession::new(now(), setup(style, vec![PlainFile { entry, oti }], 100));
+    (session, Memory::new(vec![(GOLDEN.to_vec(), oti)]))
+}
+
+// test: rfc6726 3.5
+#[test]
+fn the_golden_session_is_produced_octet_for_octet() {
+    let (mut session, mut symbols) = golden(FtiPlace::Fdt);
+    let packets = packets(&mut session, &mut symbols, 100);
+    let head = "10100800 00000000 00070000 c0200000 40040000 0000018e 00000190 00000001 00000000";
+    let document = concat!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n",
+        "<FDT-Instance xmlns=\"urn:ietf:params:xml:ns:fdt\" Expires=\"4200000000\" ",
+        "Complete=\"true\"><File TOI=\"1\" Content-Location=\"file:///golden.bin\" ",
+        "Content-Length=\"43\" Content-Type=\"application/octet-stream\" ",
+        "FEC-OTI-FEC-Encoding-ID=\"6\" FEC-OTI-Encoding-Symbol-Length=\"16\" ",
+        "FEC-OTI-Maximum-Source-Block-Length=\"3\" ",
+        "FEC-OTI-Scheme-Specific-Info=\"AQABBA==\"/></FDT-Instance>\n",
+    );
+    assert_eq!(packets[0], [hex(head), document.into()].concat());
+    for (packet, symbol) in packets[1..7].iter().zip([
+        "00000000 66756d6f6361737420676f6c64656e20",
+        "00000001 766563746f722c20666f7274792d7468",
+        "00000002 726565206f6374657473210000000000",
+        "00000003 985424c1af2aaf763b452fcff0e3cd85",
+        "00000004 81226d53ca0a161a1e2bf1342c73b375",
+        "00000005 19d52f5c997bba79518a93c43b718d9a",
+    ]) {
+        assert_eq!(*packet, [hex("10100306 00000000 00070001"), hex(symbol)].concat());
+    }
+    assert_eq!(packets[7..], [(); 3].map(|()| hex("10820300 00000000 00000007")));
+}
+
+#[test]
+fn the_golden_session_with_fti_in_packets_is_produced_octet_for_octet() {
+    let (mut session, mut symbols) = golden(FtiPlace::Both);
+    let expected = "10100706 00000000 00070001 40040000 00002b00 00100100 01040000 00000000
+                    66756d6f6361737420676f6c64656e20";
+    assert_eq!(packets(&mut session, &mut symbols, 2)[1], hex(expected));
+}
+
+/// Two files in the style of a profile.
+fn two_files(profile: Profile, scheme: Scheme) -> (PlainSetup, Memory) {
+    let style = profile.style(profile.usual_fti());
+    let wishes = FecWishes { scheme, symbol_size: 16, max_block_symbols: 12 };
+    let octets = |length: usize| -> Vec<u8> {
+        (0..length).map(|at| at.to_le_bytes()[0].wrapping_mul(31)).collect()
+    };
+    let contents = [octets(400), octets(37)];
+    let files: Vec<_> = contents
+        .into_iter()
+        .map(|octets| {
+            let length = u64::try_from(octets.len()).unwrap();
+            (octets, oti_for(length, wishes, &style).unwrap())
+        })
+        .collect();
+    let plain = files.iter().enumerate().map(|(index, (_, oti))| PlainFile {
+        entry: style.entry(toi_of(index), &format!("file-{index}"), *oti, [0; 16]),
+        oti: *oti,
+    });
+    (setup(style, plain.collect(), 0), Memory::new(files))
+}
+
+// test: ts26346 7.2
+#[test]
+fn an_mbms_session_has_narrow_ids_version_1_and_ends_by_a_flag() {
+    let (setup, mut symbols) = two_files(Profile::Mbms, Scheme::NoCode);
+    let mut session = PlainSession::new(now(), setup);
+    let packets = packets(&mut session, &mut symbols, 1000);
+    let parsed: Vec<_> = packets.iter().map(|packet| Packet::parse(packet).unwrap()).collect();
+    assert!(parsed.iter().all(|packet| packet.header.widths == Widths::NARROW));
+    assert!(parsed.iter().all(|packet| packet.payload.is_some()), "no packet without data");
+    for packet in &parsed {
+        let is_fdt = packet.header.toi == Some(Toi::FDT);
+        assert_eq!(packet.extensions.fdt().is_some(), is_fdt);
+        assert_eq!(packet.extensions.find(proto::flute::ext::FTI).is_some(), is_fdt);
+        assert!(packet.extensions.fdt().is_none_or(|fdt| fdt.version == 1));
+    }
+    let document = String::from_utf8_lossy(parsed[0].payload.unwrap().symbols).into_owned();
+    assert!(document.contains(NAMESPACE_MBMS) && !document.contains("Complete"), "{document}");
+    let (end, before) = parsed.split_last_chunk::<3>().map(|(a, b)| (b, a)).unwrap();
+    assert!(end.iter().all(|packet| packet.header.close_session));
+    assert!(before.iter().all(|packet| !packet.header.close_session));
+}
+
+#[test]
+fn every_pass_brings_symbols_that_were_not_heard_before() {
+    let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
+    let otis: Vec<_> = setup.files.iter().map(|file| file.oti).collect();
+    let mut session = PlainSession::new(now(), PlainSetup { passes: Some(4), ..setup });
+    let mut blocks: BTreeMap<_, Vec<(Esi, Vec<u8>)>> = BTreeMap::new();
+    for packet in packets(&mut session, &mut symbols, 10_000) {
+        let packet = Packet::parse(&packet).unwrap();
+        let Some(payload) = packet.payload.filter(|_| packet.header.toi != Some(Toi::FDT)) else {
+            continue;
+        };
+        let held = blocks.entry((packet.header.toi.unwrap().0, payload.id.sbn.0)).or_default();
+        assert!(held.iter().all(|(esi, _)| *esi != payload.id.esi));
+        held.push((payload.id.esi, payload.symbols.to_vec()));
+    }
+    assert_eq!(blocks.len(), 4);
+    // The last quarter of what was sent of each block is enough for it: late joiners are served.
+    for ((toi, sbn), held) in blocks {
+        let Oti::RaptorQ(oti) = otis[usize::try_from(toi).unwrap() - 1] else { unreachable!() };
+        let mut decoder = Decoder::new(&oti, Sbn(sbn)).unwrap();
+        let count = usize::try_from(oti.partition().symbols_of(Sbn(sbn)).unwrap()).unwrap();
+        assert!(held.len() >= 4 * count);
+        for (esi, symbol) in held.iter().rev().take(count + 2) {
+            decoder.push(*esi, symbol);
+        }
+        let name = BlockName { file: usize::try_from(toi).unwrap() - 1, sbn: Sbn(sbn) };
+        let block = symbols.block(name).1;
+        assert_eq!(decoder.decode().unwrap()[..block.len()], block);
+    }
+}
+
+#[test]
+fn a_restart_goes_on_with_other_symbols_and_another_fdt_instance() {
+    let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
+    let endless = PlainSetup { passes: None, ..setup };
+    let mut whole = PlainSession::new(now(), endless.clone());
+    let mut expected = packets(&mut whole, &mut symbols, 200);
+    let mut first = PlainSession::new(now(), endless.clone());
+    let mut all = packets(&mut first, &mut symbols, 90);
+    let place = first.place();
+    assert_eq!(place.fdt_instance, 1);
+    let mut second = PlainSession::new(now(), PlainSetup { place, ..endless });
+    all.extend(packets(&mut second, &mut symbols, 110));
+    let is_data = |packet: &Vec<u8>| Packet::parse(packet).unwrap().header.toi != Some(Toi::FDT);
+    all.retain(is_data);
+    expected.retain(is_data);
+    // At most the row that was not through is sent again.
+    let repeated = all.iter().enumerate().filter(|(at, packet)| all[..*at].contains(packet));
+    assert!(repeated.count() <= 4);
+    let news = all.iter().filter(|packet| !expected.contains(packet)).count();
+    assert_eq!(news, 0);
+}
+
+#[test]
+fn the_fdt_comes_again_when_its_time_has_come() {
+    let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
+    let mut session = PlainSession::new(now(), PlainSetup { passes: None, ..setup });
+    let mut packet = Vec::new();
+    let mut fdts = 0;
+    for millisecond in 0..2_950_u64 {
+        let mono = Mono(5 + millisecond * 1_000_000);
+        session.poll_transmit(Now { mono, ..now() }, &mut symbols, &mut packet).unwrap();
+        fdts += u32::from(Packet::parse(&packet).unwrap().header.toi == Some(Toi::FDT));
+    }
+    assert_eq!(fdts, 3);
+}
