@@ -7,7 +7,7 @@ use proto::{
     flute::{
         alc::{Packet, Payload, PayloadId},
         ext::{ExtensionWriter, Extensions, FLUTE_VERSION, FdtHeader},
-        fdt::{FdtInstance, FileEntry, NAMESPACE},
+        fdt::{FdtInstance, FileEntry, NAMESPACE, mbms::InstanceExtensions},
         lct::{Header, Widths},
     },
     ids::{CampaignId, Esi, Sbn, Toi, Tsi},
@@ -161,6 +161,7 @@ impl FdtIssuer {
             expires_ntp: self.expires.ntp_seconds(),
             complete: self.style.complete,
             files: self.files.clone(),
+            mbms: InstanceExtensions::default(),
         }
         .to_xml_in(self.style.namespace);
         let length = u64::try_from(document.len()).expect("a document fits into memory");

@@ -6,10 +6,15 @@ use proto::{
     fec::{codec::BlockDecoder, nocode, oti::Oti, raptorq_crate},
     flute::{
         alc::{Packet, Payload, PayloadId},
-        fdt::{FdtInstance, FileEntry},
+        fdt::{
+            FileEntry,
+            store::{FdtEvent, FdtStore},
+        },
     },
     ids::{Esi, Sbn, Toi},
 };
+
+use crate::peer::MOMENT;
 
 /// Collects the files of one session.
 #[derive(Default)]
@@ -22,7 +27,7 @@ pub(crate) struct Collector {
     pub(crate) closed: bool,
     /// What the FDT says.
     pub(crate) entries: BTreeMap<Toi, FileEntry>,
-    tables: BTreeMap<u32, Object>,
+    tables: FdtStore,
     objects: BTreeMap<Toi, Object>,
 }
 
@@ -60,25 +65,27 @@ impl Collector {
         if toi == Toi::FDT {
             let header = packet.extensions.fdt().expect("FDT packets have EXT_FDT");
             self.versions[usize::from(header.version) - 1] += 1;
-            let table = self.tables.entry(header.instance_id).or_default();
-            table.push(oti, payload);
-            if let Some(document) = table.octets() {
-                self.learn(&document);
+            if let FdtEvent::Instance { contradicted, .. } =
+                self.tables.handle_packet(MOMENT, &packet).expect("their FDT is valid")
+            {
+                assert!(contradicted.is_empty());
+                self.learn();
             }
         } else {
             self.with_parameters += usize::from(oti.is_some());
-            let known = self.entries.get(&toi).and_then(|entry| entry.oti);
-            self.objects.entry(toi).or_default().push(oti.or(known), payload);
+            let known = self.entries.get(&toi);
+            let oti = known.map_or(Ok(oti), |entry| entry.parameters(oti));
+            self.objects.entry(toi).or_default().push(oti.expect("they agree"), payload);
         }
     }
 
-    fn learn(&mut self, document: &[u8]) {
-        let instance = FdtInstance::parse(document).expect("their FDT is valid");
-        for entry in instance.files {
+    fn learn(&mut self) {
+        let instances: Vec<_> = self.tables.instances(MOMENT).collect();
+        for entry in instances.iter().rev().flat_map(|held| &held.instance.files) {
             if let Some(object) = self.objects.get_mut(&entry.toi) {
-                object.learn(entry.oti);
+                object.learn(entry.parameters(object.oti).expect("they agree"));
             }
-            self.entries.insert(entry.toi, entry);
+            self.entries.insert(entry.toi, entry.clone());
         }
     }
 }

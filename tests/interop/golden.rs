@@ -9,7 +9,7 @@ use proto::{
     flute::{
         alc::{Packet, Payload, PayloadId},
         ext::{ExtensionWriter, Extensions, FdtHeader},
-        fdt::{FdtInstance, FileEntry},
+        fdt::{FdtInstance, FileEntry, mbms::InstanceExtensions},
         lct::{Header, Widths},
     },
     ids::{Esi, Sbn, Toi, Tsi},
@@ -60,8 +60,13 @@ fn packet(toi: Toi, codepoint: u8, extensions: &[u8], esi: u32, symbols: &[u8]) 
 /// Returns the FDT in symbols of `symbol_size`, with this version in EXT_FDT.
 fn fdt(version: u8, symbol_size: u16) -> Vec<Vec<u8>> {
     let entry = FileEntry::plain(Toi(1), NAME, "application/octet-stream", Oti::RaptorQ(oti()));
-    let instance =
-        FdtInstance { expires_ntp: 4_200_000_000, complete: true, files: vec![entry] }.to_xml();
+    let instance = FdtInstance {
+        expires_ntp: 4_200_000_000,
+        complete: true,
+        files: vec![entry],
+        mbms: InstanceExtensions::default(),
+    }
+    .to_xml();
     let length = u64::try_from(instance.len()).unwrap();
     let symbols = u32::try_from(length.div_ceil(symbol_size.into())).unwrap();
     let parameters = Oti::NoCode(NoCodeOti::new(length, symbol_size, symbols).unwrap());

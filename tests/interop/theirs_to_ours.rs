@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use flute::{
-    core::Oti,
+    core::{Oti, lct::Cenc},
     sender::{Config, FdtXmlProfile, Profile, TOIMaxLength},
 };
 use proto::ids::Toi;
@@ -144,5 +144,16 @@ fn both_of_their_table_schemas_are_read() {
         let oti = Oti { inband_fti: false, ..Oti::new_no_code(1000, 64) };
         let packets = their_packets(3, &config, &oti, &[(NAME, &octets)]);
         assert_received(&Collector::receive(&packets), octets, &format!("{fdt_xml_profile:?}"));
+    }
+}
+
+#[test]
+fn tables_that_they_compress_are_read() {
+    for fdt_cenc in [Cenc::Null, Cenc::Zlib, Cenc::Deflate, Cenc::Gzip] {
+        let config = Config { fdt_cenc, ..config(Profile::RFC6726) };
+        let octets = air::octets(5_000, 1);
+        let oti = Oti { inband_fti: false, ..raptorq(1000, 64, 2, 1) };
+        let packets = their_packets(3, &config, &oti, &[(NAME, &octets)]);
+        assert_received(&Collector::receive(&packets), octets, &format!("{fdt_cenc:?}"));
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{ext::Extensions, lct::Header};
 use crate::{
-    fec::{ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ},
+    fec::{self, ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ},
     ids::{Esi, Sbn},
     wire::{Reader, WireError, Writer},
 };
@@ -42,7 +42,7 @@ impl PayloadId {
                 let esi = Esi(u32::from_be_bytes([0, high, middle, low]));
                 Ok(Self { sbn: Sbn(sbn.into()), esi })
             }
-            unknown => Err(unsupported(unknown)),
+            unknown => Err(fec::unsupported(unknown)),
         }
     }
 
@@ -55,7 +55,7 @@ impl PayloadId {
         let (sbn_bits, esi_bits) = match encoding_id {
             ENCODING_ID_NO_CODE => (16, 16),
             ENCODING_ID_RAPTORQ => (8, 24),
-            unknown => return Err(unsupported(unknown)),
+            unknown => return Err(fec::unsupported(unknown)),
         };
         for (field, value, bits) in [("SBN", self.sbn.0, sbn_bits), ("ESI", self.esi.0, esi_bits)] {
             let limit = (1_u64 << bits) - 1;
@@ -69,11 +69,6 @@ impl PayloadId {
     }
 }
 
-fn unsupported(encoding_id: u8) -> WireError {
-    let found = u64::from(encoding_id);
-    WireError::Unexpected { field: "FEC Encoding ID", found, expected: "0 or 6" }
-}
-
 /// What follows the LCT header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload<'a> {
@@ -81,6 +76,55 @@ pub struct Payload<'a> {
     pub id: PayloadId,
     /// One symbol, or several with consecutive ESIs; a receiver of ours takes one.
     pub symbols: &'a [u8],
+}
+
+/// A packet up to its LCT header: what can be read of any FEC scheme.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame<'a> {
+    /// The LCT header.
+    pub header: Header,
+    /// Its extensions.
+    pub extensions: Extensions<'a>,
+    /// FEC payload id and symbols; empty in a packet without data.
+    pub rest: &'a [u8],
+}
+
+impl<'a> Frame<'a> {
+    /// Reads a datagram. Allocates nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when the header is malformed or there is data without a TOI.
+    pub fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
+        let mut input = Reader::new(datagram);
+        let (header, extensions) = Header::parse(&mut input)?;
+        let rest = input.take_rest();
+        // spec: rfc6726 3.1
+        if header.toi.is_none() && !rest.is_empty() {
+            return Err(WireError::Unexpected {
+                field: "TOI width",
+                found: 0,
+                expected: "a TOI in every packet with data",
+            });
+        }
+        Ok(Self { header, extensions, rest })
+    }
+
+    /// Reads what follows the header.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when the FEC payload id is cut off, or the scheme is not one of ours: it is
+    /// named then.
+    pub fn payload(&self) -> Result<Option<Payload<'a>>, WireError> {
+        // spec: rfc5775 4.1 (nothing after the header: a packet without data)
+        if self.rest.is_empty() {
+            return Ok(None);
+        }
+        let mut input = Reader::new(self.rest);
+        let id = PayloadId::parse(self.header.codepoint, &mut input)?;
+        Ok(Some(Payload { id, symbols: input.take_rest() }))
+    }
 }
 
 /// One ALC packet, borrowed from the datagram.
@@ -102,23 +146,9 @@ impl<'a> Packet<'a> {
     /// [`WireError`] when the header is malformed, there is data without a TOI, or the data belong
     /// to a FEC scheme that is not one of ours.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
-        let mut input = Reader::new(datagram);
-        let (header, extensions) = Header::parse(&mut input)?;
-        // spec: rfc5775 4.1 (nothing after the header: a packet without data)
-        if input.is_empty() {
-            return Ok(Self { header, extensions, payload: None });
-        }
-        // spec: rfc6726 3.1
-        if header.toi.is_none() {
-            return Err(WireError::Unexpected {
-                field: "TOI width",
-                found: 0,
-                expected: "a TOI in every packet with data",
-            });
-        }
-        let id = PayloadId::parse(header.codepoint, &mut input)?;
-        let payload = Some(Payload { id, symbols: input.take_rest() });
-        Ok(Self { header, extensions, payload })
+        let frame = Frame::parse(datagram)?;
+        let Frame { header, extensions, .. } = frame;
+        Ok(Self { header, extensions, payload: frame.payload()? })
     }
 
     /// Appends the packet.

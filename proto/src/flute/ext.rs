@@ -6,6 +6,7 @@
 use crate::{
     fec::{
         ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ,
+        foreign::ForeignOti,
         oti::{NoCodeOti, Oti, OtiError, RaptorQOti},
     },
     wire::{Reader, WireError, Writer},
@@ -174,6 +175,16 @@ impl<'a> Extensions<'a> {
             }
             _ => Ok(None),
         }
+    }
+
+    /// Returns the FEC parameters of EXT_FTI when their scheme is known and not one of ours, for
+    /// reports.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Truncated`] when it is shorter than its scheme wants.
+    pub fn foreign_fti(&self, codepoint: u8) -> Result<Option<ForeignOti>, WireError> {
+        self.find(FTI).map_or(Ok(None), |content| ForeignOti::parse(codepoint, content))
     }
 
     /// Returns the times of EXT_TIME.

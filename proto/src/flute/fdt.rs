@@ -8,9 +8,20 @@ use std::fmt::Write as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use quick_xml::escape::escape;
 
-use crate::{fec::oti::Oti, ids::Toi};
+use crate::{
+    fec::{self, oti::Oti},
+    ids::Toi,
+    time::Utc,
+    wire::WireError,
+};
 
+mod inflate;
+pub mod mbms;
 mod reader;
+pub mod store;
+mod text;
+
+use mbms::{FileExtensions, InstanceExtensions};
 
 /// The namespace of FLUTE version 2.
 pub const NAMESPACE: &str = "urn:ietf:params:xml:ns:fdt";
@@ -42,6 +53,8 @@ pub struct FdtInstance {
     pub complete: bool,
     /// The files, in document order.
     pub files: Vec<FileEntry>,
+    /// What 3GPP adds; read, never written.
+    pub mbms: InstanceExtensions,
 }
 
 /// What the table says about one file.
@@ -65,6 +78,8 @@ pub struct FileEntry {
     pub encoding_id: Option<u8>,
     /// FEC parameters, where the entry gives them in full and the scheme is one of ours.
     pub oti: Option<Oti>,
+    /// What 3GPP adds; read, never written.
+    pub mbms: FileExtensions,
 }
 
 impl FileEntry {
@@ -81,6 +96,46 @@ impl FileEntry {
             content_md5: None,
             encoding_id: Some(oti.encoding_id()),
             oti: Some(oti),
+            mbms: FileExtensions::default(),
+        }
+    }
+
+    /// Returns the length of the object that is transferred, where the entry tells it.
+    #[must_use]
+    pub fn transferred(&self) -> Option<u64> {
+        // spec: rfc6726 3.4.2 (without content encoding the transfer length may be left out)
+        let plain = self.content_encoding.is_none();
+        self.transfer_length.or_else(|| self.content_length.filter(|_| plain))
+    }
+
+    /// Returns the object's FEC parameters from this entry and from EXT_FTI of a packet, which
+    /// goes first; `None` as long as neither gives them in full.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when the scheme is not one of ours, or the two sources disagree.
+    ///
+    /// # Source
+    ///
+    /// RFC 6726 §5.
+    pub fn parameters(&self, packet: Option<Oti>) -> Result<Option<Oti>, WireError> {
+        // spec: rfc6726 5 (all sources of an object's parameters agree, and with its codepoint)
+        let disagree = |found| {
+            let expected = "the same in EXT_FTI and in the FDT";
+            Err(WireError::Unexpected { field: "FEC parameter", found, expected })
+        };
+        match (self.encoding_id, packet) {
+            (Some(id), Some(oti)) if id != oti.encoding_id() => disagree(id.into()),
+            (Some(id), None) if !fec::is_supported(id) => Err(fec::unsupported(id)),
+            (_, Some(oti)) if self.oti.is_some_and(|own| own != oti) => {
+                disagree(oti.transfer_length())
+            }
+            (_, Some(oti))
+                if self.transferred().is_some_and(|own| own != oti.transfer_length()) =>
+            {
+                disagree(oti.transfer_length())
+            }
+            (_, packet) => Ok(packet.or(self.oti)),
         }
     }
 
@@ -125,6 +180,12 @@ impl FileEntry {
 }
 
 impl FdtInstance {
+    /// Returns when the instance expires, in the NTP era that puts it nearest to `now`.
+    #[must_use]
+    pub fn expires(&self, now: Utc) -> Utc {
+        now.from_ntp_near(self.expires_ntp)
+    }
+
     /// Writes the instance as XML, in the namespace of FLUTE version 2.
     #[must_use]
     pub fn to_xml(&self) -> String {

@@ -145,14 +145,33 @@ fn packets_of_another_sender_are_read() {
 }
 
 #[test]
-fn data_of_a_scheme_that_is_not_ours_are_refused() {
-    for packet in [
-        "10100605 00000000 00100001 40030000 00004e20 05784044 00000000 aa",
-        "10100781 00000000 00100001 40040000 00004e20 00000578 00400044 00000000 000f0000 aa",
-        "10100701 00000000 00100001 40040000 00004e20 00000578 00010104 00000000 aa",
+fn data_of_a_scheme_that_is_not_ours_are_named_and_refused() {
+    for (packet, name, parameters) in [
+        (
+            "10100605 00000000 00100001 40030000 00004e20 05784044 00000000 aa",
+            "FEC Encoding ID is 5, expected 0 or 6 (5 is Reed-Solomon over GF(2^8))",
+            "L 20000, E 1400, B 64, max_n 68",
+        ),
+        (
+            "10100781 00000000 00100001 40040000 00004e20 00000578 00400044 00000000 000f0000 aa",
+            "FEC Encoding ID is 129, expected 0 or 6 (129 is a systematic code that the FEC Instance \
+             ID names)",
+            "L 20000, E 1400, B 64, max_n 68, instance 0",
+        ),
+        (
+            "10100701 00000000 00100001 40040000 00004e20 00000578 00010104 00000000 aa",
+            "FEC Encoding ID is 1, expected 0 or 6 (1 is Raptor)",
+            "L 20000, E 1400, Z 1, N 1, Al 4",
+        ),
     ] {
-        let error = Packet::parse(&hex(packet)).unwrap_err();
-        assert!(matches!(error, WireError::Unexpected { field: "FEC Encoding ID", .. }));
+        let packet = hex(packet);
+        assert_eq!(Packet::parse(&packet).unwrap_err().to_string(), name);
+        let frame = Frame::parse(&packet).unwrap();
+        assert_eq!((frame.header.tsi, frame.header.toi), (Tsi(16), Some(Toi(1))));
+        let codepoint = frame.header.codepoint;
+        assert_eq!(frame.extensions.fti(codepoint), Ok(None));
+        let foreign = frame.extensions.foreign_fti(codepoint).unwrap().unwrap();
+        assert!(foreign.to_string().ends_with(parameters), "{foreign}");
     }
 }
 

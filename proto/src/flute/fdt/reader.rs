@@ -5,12 +5,15 @@ use std::{borrow::Cow, collections::BTreeSet, str::FromStr};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use quick_xml::{
     NsReader,
-    events::{BytesStart, Event},
+    escape::resolve_predefined_entity,
+    events::{BytesRef, BytesStart, Event},
     name::ResolveResult,
 };
 
 use super::{
     FdtInstance, FileEntry, MAX_ATTRIBUTE_OCTETS, MAX_ATTRIBUTES, MAX_DEPTH, MAX_FILES, MAX_OCTETS,
+    mbms::{self, CacheControl, FileExtensions, InstanceExtensions, MAX_VALUES},
+    text,
 };
 use crate::{
     fec::{
@@ -23,7 +26,8 @@ use crate::{
 
 impl FdtInstance {
     /// Reads an instance. The namespace of the root may be any (FLUTE 1 had several, some senders
-    /// have none); elements and attributes of other namespaces, and unknown ones, are skipped.
+    /// have none); of elements and attributes of other namespaces those of 3GPP are read, the rest
+    /// is skipped, and so are unknown ones.
     ///
     /// # Errors
     ///
@@ -32,9 +36,7 @@ impl FdtInstance {
     /// valid.
     pub fn parse(document: &[u8]) -> Result<Self, WireError> {
         limit("FDT instance", document.len(), MAX_OCTETS)?;
-        let text = std::str::from_utf8(document)
-            .map_err(|error| WireError::invalid("FDT instance", error, "UTF-8"))?;
-        Parser::new(text).run()
+        Parser::new(&text::decode(document)?).run()
     }
 }
 
@@ -142,15 +144,40 @@ fn base64(field: &'static str, value: &str) -> Result<Vec<u8>, WireError> {
     STANDARD.decode(value.trim()).map_err(|_| WireError::invalid(field, value, "base64"))
 }
 
+/// An element that is open.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Node {
+    Root,
+    File,
+    CacheControl,
+    Alternatives,
+    /// Its text is a value.
+    Text(Field),
+    Skipped,
+}
+
+/// What the text of an element says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Field {
+    Group,
+    BaseUrl,
+    AlternativeLocation,
+    NoCache,
+    MaxStale,
+    CacheExpires,
+}
+
 struct Parser<'a> {
     xml: NsReader<&'a [u8]>,
-    /// Elements that are open.
-    depth: usize,
+    open: Vec<Node>,
+    /// Text of the innermost element, when it is a value.
+    text: String,
     /// The root's namespace, once it was seen; `File` must have the same.
     namespace: Option<Vec<u8>>,
     expires: Option<u32>,
     complete: bool,
     common: Common,
+    mbms: InstanceExtensions,
     files: Vec<FileEntry>,
     tois: BTreeSet<Toi>,
     closed: bool,
@@ -160,11 +187,13 @@ impl<'a> Parser<'a> {
     fn new(text: &'a str) -> Self {
         Self {
             xml: NsReader::from_str(text),
-            depth: 0,
+            open: Vec::new(),
+            text: String::new(),
             namespace: None,
             expires: None,
             complete: false,
             common: Common::default(),
+            mbms: InstanceExtensions::default(),
             files: Vec::new(),
             tois: BTreeSet::new(),
             closed: false,
@@ -183,73 +212,157 @@ impl<'a> Parser<'a> {
                 ResolveResult::Unknown(prefix) => [b"?", prefix.as_slice()].concat(),
             };
             match event {
-                Event::Start(element) => {
-                    self.open(&namespace, &element)?;
-                    self.depth += 1;
-                    limit("depth of the FDT instance", self.depth, MAX_DEPTH)?;
-                }
+                Event::Start(element) => self.start(&namespace, &element)?,
                 Event::Empty(element) => {
-                    limit("depth of the FDT instance", self.depth + 1, MAX_DEPTH)?;
-                    self.open(&namespace, &element)?;
-                    self.closed |= self.depth == 0;
+                    self.start(&namespace, &element)?;
+                    self.end()?;
                 }
-                Event::End(_) => {
-                    self.depth = self.depth.saturating_sub(1);
-                    self.closed |= self.depth == 0;
-                }
+                Event::End(_) => self.end()?,
                 Event::DocType(_) => {
                     let expected = "no document type";
                     return Err(WireError::invalid("FDT instance", "DOCTYPE", expected));
                 }
-                Event::Text(text) if self.depth == 0 && !is_blank(&text) => {
-                    return Err(WireError::invalid("FDT instance", "text", "one root element"));
-                }
-                Event::GeneralRef(_) | Event::CData(_) if self.depth == 0 => {
-                    return Err(WireError::invalid("FDT instance", "text", "one root element"));
-                }
+                Event::Text(text) if self.open.is_empty() && is_blank(&text) => {}
+                Event::Text(text) => self.take_text(&text)?,
+                Event::CData(text) => self.take_text(&text)?,
+                Event::GeneralRef(reference) => self.take_reference(&reference)?,
                 Event::Eof => return self.finish(),
-                Event::Text(_)
-                | Event::CData(_)
-                | Event::Comment(_)
-                | Event::Decl(_)
-                | Event::PI(_)
-                | Event::GeneralRef(_) => {}
+                Event::Comment(_) | Event::Decl(_) | Event::PI(_) => {}
             }
         }
     }
 
-    /// Looks at the start of an element: the root, a file, or something to skip.
-    fn open(&mut self, namespace: &[u8], element: &BytesStart<'_>) -> Result<(), WireError> {
+    fn start(&mut self, namespace: &[u8], element: &BytesStart<'_>) -> Result<(), WireError> {
+        limit("depth of the FDT instance", self.open.len() + 1, MAX_DEPTH)?;
+        let node = self.enter(namespace, element)?;
+        self.text.clear();
+        self.open.push(node);
+        Ok(())
+    }
+
+    /// Looks at the start of an element: the root, a file, a value of 3GPP, or something to skip.
+    fn enter(&mut self, namespace: &[u8], element: &BytesStart<'_>) -> Result<Node, WireError> {
         let local = element.local_name();
-        match (&self.namespace, self.depth) {
-            (None, _) if local.as_ref() == b"FDT-Instance" => {
-                self.namespace = Some(namespace.to_vec());
-                self.root(element)
+        let local = local.as_ref();
+        let Some(parent) = self.open.last().copied() else {
+            if self.namespace.is_some() {
+                return Err(WireError::invalid("FDT instance", "two roots", "one root element"));
             }
-            (None, _) => {
-                let found = String::from_utf8_lossy(local.as_ref()).into_owned();
-                Err(WireError::invalid("root element", found, "FDT-Instance"))
+            if local != b"FDT-Instance" {
+                let found = String::from_utf8_lossy(local).into_owned();
+                return Err(WireError::invalid("root element", found, "FDT-Instance"));
             }
-            (Some(_), 0) => {
-                Err(WireError::invalid("FDT instance", "two roots", "one root element"))
+            self.namespace = Some(namespace.to_vec());
+            self.root(element)?;
+            return Ok(Node::Root);
+        };
+        let of_table = self.namespace.as_deref() == Some(namespace);
+        if parent == Node::Root && of_table && local == b"File" {
+            self.file(element)?;
+            return Ok(Node::File);
+        }
+        // spec: ts26346 7.2.10 (in the namespaces of 3GPP, or in that of the table)
+        if !of_table && !mbms::is_namespace(namespace) {
+            return Ok(Node::Skipped);
+        }
+        Ok(match (parent, local) {
+            (Node::Root | Node::File, b"Group") => Node::Text(Field::Group),
+            (Node::Root, b"Base-URL-1" | b"Base-URL-2") => Node::Text(Field::BaseUrl),
+            (Node::File, b"Cache-Control") => Node::CacheControl,
+            (Node::File, b"Alternate-Content-Location-1" | b"Alternate-Content-Location-2") => {
+                Node::Alternatives
             }
-            (Some(root), 1) if local.as_ref() == b"File" && root == namespace => self.file(element),
-            (Some(_), _) => Ok(()),
+            (Node::Alternatives, b"Alternate-Content-Location") => {
+                Node::Text(Field::AlternativeLocation)
+            }
+            (Node::CacheControl, b"no-cache") => Node::Text(Field::NoCache),
+            (Node::CacheControl, b"max-stale") => Node::Text(Field::MaxStale),
+            (Node::CacheControl, b"Expires") => Node::Text(Field::CacheExpires),
+            _ => Node::Skipped,
+        })
+    }
+
+    fn end(&mut self) -> Result<(), WireError> {
+        let ended = self.open.pop();
+        self.closed |= self.open.is_empty();
+        if let Some(Node::Text(field)) = ended {
+            let text = std::mem::take(&mut self.text);
+            self.keep(field, text.trim())?;
+        }
+        Ok(())
+    }
+
+    fn take_text(&mut self, octets: &[u8]) -> Result<(), WireError> {
+        let text = std::str::from_utf8(octets)
+            .map_err(|error| WireError::invalid("FDT instance", error, "text"))?;
+        match self.open.last() {
+            None => Err(WireError::invalid("FDT instance", "text", "one root element")),
+            Some(Node::Text(_)) => {
+                limit("text", self.text.len() + text.len(), MAX_ATTRIBUTE_OCTETS)?;
+                self.text.push_str(text);
+                Ok(())
+            }
+            Some(
+                Node::Root | Node::File | Node::CacheControl | Node::Alternatives | Node::Skipped,
+            ) => Ok(()),
+        }
+    }
+
+    fn take_reference(&mut self, reference: &BytesRef<'_>) -> Result<(), WireError> {
+        let unknown = || {
+            let found = String::from_utf8_lossy(reference).into_owned();
+            WireError::invalid("reference", found, "a character or an entity of XML itself")
+        };
+        let character = reference.resolve_char_ref().map_err(|_| unknown())?;
+        let resolved = match character {
+            Some(character) => character.to_string(),
+            None => {
+                let name = std::str::from_utf8(reference).map_err(|_| unknown())?;
+                resolve_predefined_entity(name).ok_or_else(unknown)?.to_owned()
+            }
+        };
+        self.take_text(resolved.as_bytes())
+    }
+
+    /// Keeps a value of 3GPP.
+    fn keep(&mut self, field: Field, text: &str) -> Result<(), WireError> {
+        let holds = |text: &str| matches!(text, "" | "true" | "1");
+        let in_file = self.open.contains(&Node::File);
+        let file = self.files.last_mut().filter(|_| in_file).map(|file| &mut file.mbms);
+        match (field, file) {
+            (Field::Group, None) => add("groups", &mut self.mbms.groups, text),
+            (Field::BaseUrl, _) => add("base URLs", &mut self.mbms.base_urls, text),
+            (Field::Group, Some(file)) => add("groups", &mut file.groups, text),
+            (Field::AlternativeLocation, Some(file)) => {
+                add("alternative locations", &mut file.alternative_locations, text)
+            }
+            (Field::NoCache, Some(file)) => {
+                file.cache = holds(text).then_some(CacheControl::NoCache).or(file.cache);
+                Ok(())
+            }
+            (Field::MaxStale, Some(file)) => {
+                file.cache = holds(text).then_some(CacheControl::MaxStale).or(file.cache);
+                Ok(())
+            }
+            (Field::CacheExpires, Some(file)) => {
+                file.cache = Some(CacheControl::Expires(number("Expires of a file", text)?));
+                Ok(())
+            }
+            (
+                Field::AlternativeLocation | Field::NoCache | Field::MaxStale | Field::CacheExpires,
+                None,
+            ) => Ok(()),
         }
     }
 
     fn root(&mut self, element: &BytesStart<'_>) -> Result<(), WireError> {
-        for_each_attribute(element, |name, value| {
+        let Self { xml, expires, complete, common, mbms, .. } = self;
+        for_each_attribute(xml, element, |name, value| {
             match name {
-                b"Expires" => self.expires = Some(number("Expires", value)?),
-                b"Complete" => {
-                    self.complete = match value.trim() {
-                        "true" | "1" => true,
-                        "false" | "0" => false,
-                        other => return Err(WireError::invalid("Complete", other, "a boolean")),
-                    }
-                }
-                _ => self.common.take(name, value)?,
+                b"Expires" => *expires = Some(number("Expires", value)?),
+                b"Complete" => *complete = boolean("Complete", value)?,
+                b"FullFDT" => mbms.full = boolean("FullFDT", value)?,
+                _ => common.take(name, value)?,
             }
             Ok(())
         })
@@ -258,9 +371,10 @@ impl<'a> Parser<'a> {
     fn file(&mut self, element: &BytesStart<'_>) -> Result<(), WireError> {
         limit("number of files of the FDT instance", self.files.len() + 1, MAX_FILES)?;
         let mut common = Common::default();
+        let mut extensions = FileExtensions::default();
         let (mut toi, mut content_location, mut content_md5) = (None, None, None);
         let (mut content_length, mut transfer_length) = (None, None);
-        for_each_attribute(element, |name, value| {
+        for_each_attribute(&self.xml, element, |name, value| {
             match name {
                 b"TOI" => toi = Some(number::<u128>("TOI", value)?),
                 b"Content-Location" => content_location = Some(value.to_owned()),
@@ -271,6 +385,11 @@ impl<'a> Parser<'a> {
                     let wrong = |_| WireError::invalid("Content-MD5", value, "16 octets");
                     content_md5 = Some(<[u8; 16]>::try_from(digest).map_err(wrong)?);
                 }
+                b"File-ETag" => extensions.etag = Some(value.to_owned()),
+                b"Decryption-KEY-URI" => extensions.key_uri = Some(value.to_owned()),
+                b"FEC-Redundancy-Level" => {
+                    extensions.redundancy_percent = Some(number("FEC-Redundancy-Level", value)?);
+                }
                 _ => common.take(name, value)?,
             }
             Ok(())
@@ -280,30 +399,29 @@ impl<'a> Parser<'a> {
         if toi == 0 || toi >= 1 << 112 || !self.tois.insert(Toi(toi)) {
             return Err(WireError::invalid("TOI", toi, "a positive integer of its own, 112 bits"));
         }
-        // spec: rfc6726 3.4.2 (without content encoding the transfer length may be left out)
-        let plain = common.content_encoding.is_none();
-        let transferred = transfer_length.or_else(|| content_length.filter(|_| plain));
-        let oti = common.oti(transferred)?;
         let encoding_id = common.encoding_id.map(u8::try_from).transpose().map_err(|_| {
             WireError::invalid("FEC-OTI-FEC-Encoding-ID", "too large", "at most 255")
         })?;
-        self.files.push(FileEntry {
+        let mut entry = FileEntry {
             toi: Toi(toi),
             content_location: content_location
                 .ok_or_else(|| WireError::invalid("Content-Location", "absent", "a name"))?,
             content_length,
             transfer_length,
-            content_type: common.content_type,
-            content_encoding: common.content_encoding,
+            content_type: common.content_type.clone(),
+            content_encoding: common.content_encoding.clone(),
             content_md5,
             encoding_id,
-            oti,
-        });
+            oti: None,
+            mbms: extensions,
+        };
+        entry.oti = common.oti(entry.transferred())?;
+        self.files.push(entry);
         Ok(())
     }
 
     fn finish(self) -> Result<FdtInstance, WireError> {
-        if !self.closed || self.depth > 0 {
+        if !self.closed || !self.open.is_empty() {
             return Err(WireError::invalid("FDT instance", "its end", "a closed root element"));
         }
         // spec: rfc6726 3.3
@@ -312,8 +430,26 @@ impl<'a> Parser<'a> {
         if self.files.is_empty() {
             return Err(WireError::invalid("FDT instance", "no file", "at least one file"));
         }
-        Ok(FdtInstance { expires_ntp, complete: self.complete, files: self.files })
+        let Self { complete, files, mbms, .. } = self;
+        Ok(FdtInstance { expires_ntp, complete, files, mbms })
     }
+}
+
+fn boolean(field: &'static str, value: &str) -> Result<bool, WireError> {
+    match value.trim() {
+        "true" | "1" => Ok(true),
+        "false" | "0" => Ok(false),
+        other => Err(WireError::invalid(field, other, "a boolean")),
+    }
+}
+
+/// Adds a value that is not empty.
+fn add(field: &'static str, values: &mut Vec<String>, text: &str) -> Result<(), WireError> {
+    if !text.is_empty() {
+        limit(field, values.len() + 1, MAX_VALUES)?;
+        values.push(text.to_owned());
+    }
+    Ok(())
 }
 
 fn is_blank(text: &[u8]) -> bool {
@@ -321,8 +457,9 @@ fn is_blank(text: &[u8]) -> bool {
 }
 
 /// Hands each attribute to `take` with its references resolved; only those that XML itself
-/// defines exist.
+/// defines exist. Of the attributes with a prefix only those of 3GPP are handed over, without it.
 fn for_each_attribute(
+    xml: &NsReader<&[u8]>,
     element: &BytesStart<'_>,
     mut take: impl FnMut(&[u8], &str) -> Result<(), WireError>,
 ) -> Result<(), WireError> {
@@ -334,7 +471,16 @@ fn for_each_attribute(
         let value: Cow<'_, str> = attribute
             .unescape_value()
             .map_err(|error| WireError::invalid("attribute", error, "text"))?;
-        take(attribute.key.as_ref(), &value)?;
+        if attribute.key.prefix().is_none() {
+            take(attribute.key.as_ref(), &value)?;
+            continue;
+        }
+        let (namespace, local) = xml.resolver().resolve_attribute(attribute.key);
+        let of_mbms =
+            matches!(namespace, ResolveResult::Bound(name) if mbms::is_namespace(name.as_ref()));
+        if of_mbms && mbms::is_attribute(local.as_ref()) {
+            take(local.as_ref(), &value)?;
+        }
     }
     Ok(())
 }

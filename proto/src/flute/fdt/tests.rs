@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use super::{mbms::CacheControl, *};
 use crate::fec::oti::{NoCodeOti, RaptorQOti, RaptorQParameters};
 
 /// The document of the golden session; validated with the schema of RFC 6726.
@@ -25,7 +25,12 @@ fn golden() -> FdtInstance {
     });
     let oti = Oti::RaptorQ(oti.unwrap());
     let file = FileEntry::plain(Toi(1), "file:///golden.bin", "application/octet-stream", oti);
-    FdtInstance { expires_ntp: 4_200_000_000, complete: true, files: vec![file] }
+    FdtInstance {
+        expires_ntp: 4_200_000_000,
+        complete: true,
+        files: vec![file],
+        mbms: InstanceExtensions::default(),
+    }
 }
 
 /// An instance with one file, whose attributes `extra` follow the required ones.
@@ -85,6 +90,7 @@ fn foreign_elements_and_attributes_are_skipped() {
     assert!(!instance.complete);
 }
 
+// test: rfc6726 3.4.2
 #[test]
 fn with_content_encoding_the_content_length_says_nothing_about_the_transfer() {
     let fec = r#"FEC-OTI-FEC-Encoding-ID="0" FEC-OTI-Encoding-Symbol-Length="10"
@@ -93,6 +99,100 @@ fn with_content_encoding_the_content_length_says_nothing_about_the_transfer() {
     let with_length = format!(r#"{fec} Transfer-Length="50""#);
     let files = parse(&with_file(&with_length)).unwrap().files;
     assert_eq!(files[0].oti.unwrap().transfer_length(), 50);
+    assert_eq!(files[0].transferred(), Some(50));
+}
+
+// test: ts26346 7.2.10
+#[test]
+fn what_3gpp_adds_is_read_in_its_namespaces_and_in_that_of_the_table() {
+    let separate = r#"<FDT-Instance xmlns="urn:IETF:metadata:2005:FLUTE:FDT"
+        xmlns:a="urn:3GPP:metadata:2005:MBMS:FLUTE:FDT" xmlns:b="urn:3GPP:metadata:2007:MBMS:FLUTE:FDT"
+        xmlns:c="urn:3GPP:metadata:2008:MBMS:FLUTE:FDT_ext" xmlns:d="urn:3gpp:metadata:2012:MBMS:FLUTE:FDT"
+        xmlns:e="urn:3GPP:metadata:2009:MBMS:FLUTE:FDT_ext"
+        xmlns:sv="urn:3gpp:metadata:2009:MBMS:schemaVersion" Expires="1" c:FullFDT="true"><File
+        TOI="1" Content-Location="x" d:File-ETag="v&#49;" d:FEC-Redundancy-Level="20"
+        e:Decryption-KEY-URI="k"><b:Cache-Control><b:Expires>7</b:Expires></b:Cache-Control>
+        <sv:delimiter>0</sv:delimiter><d:Alternate-Content-Location-1 Availability-Time="?">
+        <d:Alternate-Content-Location> one?a&amp;b </d:Alternate-Content-Location>
+        <d:Alternate-Content-Location>two</d:Alternate-Content-Location>
+        </d:Alternate-Content-Location-1><d:Alternate-Content-Location-2><d:Alternate-Content-Location>
+        three</d:Alternate-Content-Location></d:Alternate-Content-Location-2>
+        <a:Group>g</a:Group><Group><![CDATA[h]]></Group></File>
+        <sv:schemaVersion>4</sv:schemaVersion><d:Base-URL-1>http://a/</d:Base-URL-1>
+        <Group>all</Group><MBMS-Session-Identity-Expiry value="1">2</MBMS-Session-Identity-Expiry>
+        </FDT-Instance>"#;
+    let namespace = "urn:3GPP:metadata:2022:FLUTE:FDT";
+    let joined = ["a:", "b:", "c:", "d:", "e:"].iter().fold(separate.to_owned(), |text, prefix| {
+        text.replace(&format!("<{prefix}"), "<")
+            .replace(&format!("</{prefix}"), "</")
+            .replace(&format!(" {prefix}"), " ")
+    });
+    let joined = joined.replacen("urn:IETF:metadata:2005:FLUTE:FDT", namespace, 1);
+    for document in [separate.to_owned(), joined] {
+        let instance = parse(&document).unwrap();
+        assert!(instance.mbms.full, "{document}");
+        assert_eq!(instance.mbms.groups, ["all"]);
+        assert_eq!(instance.mbms.base_urls, ["http://a/"]);
+        let file = &instance.files[0].mbms;
+        assert_eq!(file.groups, ["g", "h"]);
+        assert_eq!(file.cache, Some(CacheControl::Expires(7)));
+        assert_eq!(file.etag.as_deref(), Some("v1"));
+        assert_eq!(file.alternative_locations, ["one?a&b", "two", "three"]);
+        assert_eq!((file.redundancy_percent, file.key_uri.as_deref()), (Some(20), Some("k")));
+    }
+}
+
+#[test]
+fn how_long_a_file_may_be_kept_is_one_of_three() {
+    for (element, cache) in [
+        ("<no-cache>true</no-cache>", Some(CacheControl::NoCache)),
+        ("<no-cache/>", Some(CacheControl::NoCache)),
+        ("<no-cache>false</no-cache>", None),
+        ("<max-stale>1</max-stale>", Some(CacheControl::MaxStale)),
+        ("<Expires>4294967295</Expires>", Some(CacheControl::Expires(u32::MAX))),
+    ] {
+        let document = with_file("").replace(
+            "/></FDT-Instance>",
+            &format!("><Cache-Control>{element}</Cache-Control></File></FDT-Instance>"),
+        );
+        assert_eq!(parse(&document).unwrap().files[0].mbms.cache, cache, "{element}");
+    }
+}
+
+// test: rfc6726 3.4.2
+#[test]
+fn all_namespaces_that_flute_has_had_are_read() {
+    for namespace in [
+        Some(NAMESPACE),
+        Some(NAMESPACE_MBMS),
+        Some("http://www.example.com/flute"),
+        Some("urn:3GPP:metadata:2022:FLUTE:FDT"),
+        None,
+    ] {
+        let document = match namespace {
+            Some(namespace) => golden().to_xml_in(namespace),
+            None => golden().to_xml().replace(&format!(" xmlns=\"{NAMESPACE}\""), ""),
+        };
+        assert_eq!(parse(&document), Ok(golden()), "{namespace:?}");
+    }
+}
+
+// test: rfc6726 5
+#[test]
+fn parameters_of_entry_and_packet_must_agree() {
+    let own = golden().files.remove(0);
+    let oti = own.oti;
+    let other = Oti::NoCode(NoCodeOti::new(43, 16, 3).unwrap());
+    assert_eq!(own.parameters(None), Ok(oti));
+    assert_eq!(own.parameters(oti), Ok(oti));
+    assert!(own.parameters(Some(other)).is_err());
+    let bare = FileEntry { oti: None, encoding_id: None, ..own.clone() };
+    assert_eq!(bare.parameters(None), Ok(None));
+    assert_eq!(bare.parameters(Some(other)), Ok(Some(other)));
+    let longer = Oti::NoCode(NoCodeOti::new(44, 16, 3).unwrap());
+    assert!(bare.parameters(Some(longer)).is_err());
+    let foreign = FileEntry { oti: None, encoding_id: Some(5), ..own };
+    assert!(foreign.parameters(None).unwrap_err().to_string().contains("Reed-Solomon"));
 }
 
 #[test]

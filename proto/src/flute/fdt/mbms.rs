@@ -1,0 +1,67 @@
+//! What 3GPP adds to the table: kept where a receiver can use it, skipped elsewhere.
+//!
+//! Each release defined its additions in a namespace of its own (2005, 2007, 2008, 2009, 2012,
+//! 2015, one for all from 2022), in letters that vary; senders also write them into the namespace
+//! of the table itself. All of these are read alike.
+
+/// Most values of one kind (groups, base URLs, alternative locations) on an instance or a file.
+pub const MAX_VALUES: usize = 16;
+
+/// What 3GPP adds to an instance.
+///
+/// # Source
+///
+/// 3GPP TS 26.346 clause 7.2.10.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct InstanceExtensions {
+    /// `FullFDT`: this instance describes every file whose packets may come until it expires.
+    pub full: bool,
+    /// Groups of all files.
+    pub groups: Vec<String>,
+    /// What relative [`FileExtensions::alternative_locations`] are resolved against.
+    pub base_urls: Vec<String>,
+}
+
+/// What 3GPP adds to a file.
+///
+/// # Source
+///
+/// 3GPP TS 26.346 clause 7.2.10.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct FileExtensions {
+    /// Groups that the file belongs to.
+    pub groups: Vec<String>,
+    /// How long the file may be kept.
+    pub cache: Option<CacheControl>,
+    /// `File-ETag`: names exactly this version.
+    pub etag: Option<String>,
+    /// Where byte ranges of the file can be had, in order of preference.
+    pub alternative_locations: Vec<String>,
+    /// `FEC-Redundancy-Level`, percent.
+    pub redundancy_percent: Option<u32>,
+    /// `Decryption-KEY-URI`: the file is encrypted.
+    pub key_uri: Option<String>,
+}
+
+/// How long a file may be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CacheControl {
+    /// Not at all.
+    NoCache,
+    /// As long as one likes.
+    MaxStale,
+    /// Until then: the upper 32 bits of an NTP time.
+    Expires(u32),
+}
+
+/// Whether a namespace is one of those in which 3GPP extends the table.
+pub(super) fn is_namespace(name: &[u8]) -> bool {
+    let name = name.to_ascii_lowercase();
+    let rest = name.strip_prefix(b"urn:3gpp:metadata:".as_slice());
+    rest.is_some_and(|rest| rest.windows(9).any(|part| part == b"flute:fdt"))
+}
+
+/// Whether an attribute is one of those that 3GPP defines.
+pub(super) fn is_attribute(local: &[u8]) -> bool {
+    matches!(local, b"FullFDT" | b"File-ETag" | b"FEC-Redundancy-Level" | b"Decryption-KEY-URI")
+}

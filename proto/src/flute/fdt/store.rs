@@ -1,0 +1,234 @@
+//! The tables that a receiver holds: packets of TOI 0 in, the entry of an object out.
+//!
+//! An instance never changes: whatever else arrives under its id before it expires is a repeat.
+//! Ids may leave gaps and wrap; the logically higher one is newer. All memory has a limit, and a
+//! sender that breaks one loses its own tables only: one store serves one session.
+
+mod assembly;
+
+use std::collections::BTreeMap;
+
+use super::{FdtInstance, FileEntry};
+use crate::{flute::alc::Packet, ids::Toi, time::Utc, wire::WireError};
+
+use assembly::Assembly;
+
+/// What a store may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Instances; each has at most [`super::MAX_FILES`] files.
+    pub instances: usize,
+    /// Instances whose symbols are still being collected.
+    pub assemblies: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { instances: 4, assemblies: 4 }
+    }
+}
+
+/// What a packet of TOI 0 did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FdtEvent {
+    /// It had no symbol, or its instance is not complete yet.
+    Collected,
+    /// Its instance is held already.
+    Repeated,
+    /// It completed an instance.
+    Instance {
+        /// FDT Instance ID.
+        id: u32,
+        /// Objects that this instance describes otherwise than an earlier one that is held: a
+        /// sender may not do that, so what was received of them is in doubt.
+        contradicted: Vec<Toi>,
+    },
+    /// It completed an instance that had expired; nothing is kept.
+    Expired {
+        /// FDT Instance ID.
+        id: u32,
+    },
+    /// It completed an instance that is older than all that there is room for; nothing is kept.
+    Late {
+        /// FDT Instance ID.
+        id: u32,
+    },
+}
+
+/// One instance that is held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HeldInstance {
+    /// FDT Instance ID.
+    pub id: u32,
+    /// When it expires.
+    pub expires: Utc,
+    /// What it says.
+    pub instance: FdtInstance,
+}
+
+/// The tables of one session.
+#[derive(Debug, Clone, Default)]
+pub struct FdtStore {
+    limits: Limits,
+    /// Newest first.
+    held: Vec<HeldInstance>,
+    assemblies: BTreeMap<u32, Assembly>,
+    /// Counts assemblies, so that the oldest is known.
+    begun: u64,
+}
+
+impl FdtStore {
+    /// Starts without an instance.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self { limits, ..Self::default() }
+    }
+
+    /// Takes a packet of TOI 0.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when it has no EXT_FDT or one of an unknown version, when its FEC parameters
+    /// are not valid or beyond the limits, or when it completed an instance that cannot be read;
+    /// that instance may be collected anew.
+    pub fn handle_packet(&mut self, now: Utc, packet: &Packet<'_>) -> Result<FdtEvent, WireError> {
+        self.expire(now);
+        let Some(payload) = packet.payload else { return Ok(FdtEvent::Collected) };
+        // spec: rfc6726 3.4.1 (EXT_FDT in every packet; its id names an instance that never changes)
+        let header = packet
+            .extensions
+            .fdt()
+            .ok_or_else(|| WireError::invalid("EXT_FDT", "absent", "one in each FDT packet"))?;
+        if !(1..=2).contains(&header.version) {
+            let found = header.version.into();
+            return Err(WireError::Unexpected {
+                field: "FLUTE version",
+                found,
+                expected: "1 or 2",
+            });
+        }
+        let id = header.instance_id;
+        if self.held.iter().any(|held| held.id == id) {
+            return Ok(FdtEvent::Repeated);
+        }
+        let oti = packet.extensions.fti(packet.header.codepoint)?;
+        let encoding = packet.extensions.content_encoding();
+        let complete = self.assembly(id).push(oti, encoding, payload);
+        match complete {
+            Ok(None) => Ok(FdtEvent::Collected),
+            Ok(Some(instance)) => {
+                self.assemblies.remove(&id);
+                Ok(self.hold(now, id, instance))
+            }
+            Err(error) => {
+                self.assemblies.remove(&id);
+                Err(error)
+            }
+        }
+    }
+
+    /// Forgets what has expired.
+    pub fn expire(&mut self, now: Utc) {
+        // spec: rfc6726 3.3 (an expired instance says nothing about packets that come later)
+        self.held.retain(|held| now < held.expires);
+    }
+
+    /// Returns the instances that have not expired, newest first.
+    pub fn instances(&self, now: Utc) -> impl Iterator<Item = &HeldInstance> {
+        self.held.iter().filter(move |held| now < held.expires)
+    }
+
+    /// Returns what the newest instance that knows an object says about it.
+    #[must_use]
+    pub fn entry(&self, now: Utc, toi: Toi) -> Option<&FileEntry> {
+        self.entries(now).find(|entry| entry.toi == toi)
+    }
+
+    /// Returns the entry of a file's newest version.
+    #[must_use]
+    pub fn newest(&self, now: Utc, content_location: &str) -> Option<&FileEntry> {
+        // spec: rfc6726 3.4.2 (of two objects with one location that of the higher id is newer)
+        self.entries(now).find(|entry| entry.content_location == content_location)
+    }
+
+    /// Returns whether another object carries a newer version of an object's file.
+    #[must_use]
+    pub fn is_superseded(&self, now: Utc, toi: Toi) -> bool {
+        let own = self.entry(now, toi);
+        let newest = own.and_then(|own| self.newest(now, &own.content_location));
+        newest.is_some_and(|newest| newest.toi != toi)
+    }
+
+    /// Returns whether no further file will come: an instance says `Complete`.
+    #[must_use]
+    pub fn is_complete(&self, now: Utc) -> bool {
+        self.instances(now).any(|held| held.instance.complete)
+    }
+
+    /// Returns when the next instance expires.
+    #[must_use]
+    pub fn next_expiry(&self) -> Option<Utc> {
+        self.held.iter().map(|held| held.expires).min()
+    }
+
+    fn entries(&self, now: Utc) -> impl Iterator<Item = &FileEntry> {
+        self.instances(now).flat_map(|held| &held.instance.files)
+    }
+
+    /// Returns the assembly of an id; makes room for it where it is new.
+    fn assembly(&mut self, id: u32) -> &mut Assembly {
+        let full = self.assemblies.len() >= self.limits.assemblies.max(1);
+        if full && !self.assemblies.contains_key(&id) {
+            let oldest = self.assemblies.iter().min_by_key(|(_, assembly)| assembly.number);
+            if let Some(oldest) = oldest.map(|(id, _)| *id) {
+                self.assemblies.remove(&oldest);
+            }
+        }
+        self.begun += 1;
+        self.assemblies.entry(id).or_insert_with(|| Assembly::new(self.begun))
+    }
+
+    fn hold(&mut self, now: Utc, id: u32, instance: FdtInstance) -> FdtEvent {
+        let expires = instance.expires(now);
+        if expires <= now {
+            return FdtEvent::Expired { id };
+        }
+        let contradicted = instance
+            .files
+            .iter()
+            .filter(|file| self.entry(now, file.toi).is_some_and(|held| contradict(held, file)))
+            .map(|file| file.toi)
+            .collect();
+        let place = self.held.iter().position(|held| is_newer(id, held.id));
+        let place = place.unwrap_or(self.held.len());
+        if place >= self.limits.instances {
+            return FdtEvent::Late { id };
+        }
+        self.held.insert(place, HeldInstance { id, expires, instance });
+        self.held.truncate(self.limits.instances);
+        FdtEvent::Instance { id, contradicted }
+    }
+}
+
+/// Whether `id` is logically higher than `other`: ids have 20 bits and wrap.
+// spec: rfc6726 3.4.1 (wrapped ids count as higher)
+const fn is_newer(id: u32, other: u32) -> bool {
+    let distance = id.wrapping_sub(other) & 0x000f_ffff;
+    distance != 0 && distance < 1 << 19
+}
+
+/// Whether two entries of one TOI cannot both be right.
+fn contradict(one: &FileEntry, other: &FileEntry) -> bool {
+    // spec: rfc6726 3.3 (later instances may repeat, leave out or add, and never change)
+    fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {
+        one.zip(other).is_some_and(|(one, other)| one != other)
+    }
+    one.content_location != other.content_location
+        || differ(one.transferred(), other.transferred())
+        || differ(one.encoding_id, other.encoding_id)
+        || differ(one.oti, other.oti)
+        || differ(one.content_md5, other.content_md5)
+}
+
+#[cfg(test)]
+mod tests;

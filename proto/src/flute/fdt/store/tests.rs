@@ -1,0 +1,324 @@
+use std::time::Duration;
+
+use flate2::{Compression, read::GzEncoder};
+use proptest::prelude::*;
+
+use super::*;
+use crate::{
+    fec::{
+        codec::BlockEncoder as _,
+        oti::{NoCodeOti, Oti, RaptorQOti, RaptorQParameters},
+        raptorq_crate::Encoder,
+    },
+    flute::{
+        alc::{Payload, PayloadId},
+        ext::{ExtensionWriter, Extensions, FdtHeader},
+        fdt::mbms::InstanceExtensions,
+        lct::Header,
+    },
+    ids::{Esi, Sbn, Tsi},
+};
+
+const NOW: Utc = Utc(1_800_000_000_000);
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn file(toi: u128, location: &str) -> FileEntry {
+    let oti = Oti::NoCode(NoCodeOti::new(100, 10, 4).unwrap());
+    FileEntry::plain(Toi(toi), location, "text/plain", oti)
+}
+
+fn instance(files: Vec<FileEntry>) -> FdtInstance {
+    let mbms = InstanceExtensions::default();
+    FdtInstance { expires_ntp: (NOW + HOUR).ntp_seconds(), complete: false, files, mbms }
+}
+
+struct Sent {
+    id: u32,
+    version: u8,
+    oti: Option<Oti>,
+    content_encoding: Option<u8>,
+}
+
+impl Sent {
+    fn new(id: u32, length: usize, symbol_size: u16) -> Self {
+        let length = u64::try_from(length).unwrap();
+        let oti = Some(Oti::NoCode(NoCodeOti::new(length, symbol_size, 64).unwrap()));
+        Self { id, version: 2, oti, content_encoding: None }
+    }
+
+    fn packet(&self, codepoint: u8, sbn: u32, esi: u32, symbols: &[u8]) -> Vec<u8> {
+        let mut extensions = Vec::new();
+        let mut writer = ExtensionWriter::new(&mut extensions);
+        writer.fdt(FdtHeader { version: self.version, instance_id: self.id });
+        if let Some(encoding) = self.content_encoding {
+            writer.content_encoding(encoding);
+        }
+        if let Some(oti) = &self.oti {
+            writer.fti(oti);
+        }
+        let payload = Some(Payload { id: PayloadId { sbn: Sbn(sbn), esi: Esi(esi) }, symbols });
+        let header = Header::wide(Tsi(7), Toi::FDT, codepoint);
+        let extensions = Extensions::new(&extensions).unwrap();
+        let mut out = Vec::new();
+        Packet { header, extensions, payload }.emit(&mut out).unwrap();
+        out
+    }
+}
+
+fn push(store: &mut FdtStore, now: Utc, packet: &[u8]) -> Result<FdtEvent, WireError> {
+    store.handle_packet(now, &Packet::parse(packet).unwrap())
+}
+
+/// Pushes a document in one symbol.
+fn tell(store: &mut FdtStore, id: u32, instance: &FdtInstance) -> FdtEvent {
+    let document = instance.to_xml();
+    let size = u16::try_from(document.len()).unwrap();
+    let packet = Sent::new(id, document.len(), size).packet(0, 0, 0, document.as_bytes());
+    push(store, NOW, &packet).unwrap()
+}
+
+fn held(id: u32) -> FdtEvent {
+    FdtEvent::Instance { id, contradicted: vec![] }
+}
+
+fn ids(store: &FdtStore) -> Vec<u32> {
+    store.instances(NOW).map(|held| held.id).collect()
+}
+
+#[test]
+fn an_instance_in_many_symbols_is_put_together_in_any_order() {
+    let document = instance((1..=20).map(|toi| file(toi, &format!("f{toi}"))).collect()).to_xml();
+    let sent = Sent::new(3, document.len(), 20);
+    let Some(Oti::NoCode(oti)) = sent.oti else { unreachable!() };
+    let partition = oti.partition();
+    assert!(partition.blocks() > 2);
+    let mut packets = Vec::new();
+    let mut symbols = document.as_bytes().chunks(20);
+    for sbn in 0..partition.blocks() {
+        for esi in 0..partition.symbols_of(Sbn(sbn)).unwrap() {
+            packets.push(sent.packet(0, sbn, esi, symbols.next().unwrap()));
+        }
+    }
+    let mut store = FdtStore::default();
+    let last = packets.remove(0);
+    for packet in packets.iter().rev() {
+        assert_eq!(push(&mut store, NOW, packet), Ok(FdtEvent::Collected));
+    }
+    assert_eq!(push(&mut store, NOW, &last), Ok(held(3)));
+    assert_eq!(push(&mut store, NOW, &last), Ok(FdtEvent::Repeated));
+    assert_eq!(store.entry(NOW, Toi(20)), Some(&file(20, "f20")));
+    assert_eq!(store.entry(NOW, Toi(21)), None);
+}
+
+#[test]
+fn an_instance_coded_with_raptorq_survives_loss_and_several_symbols_in_a_packet() {
+    let document = instance(vec![file(1, "a"), file(2, "b")]).to_xml();
+    let oti = RaptorQOti::new(RaptorQParameters {
+        transfer_length: u64::try_from(document.len()).unwrap(),
+        symbol_size: 64,
+        source_blocks: 1,
+        sub_blocks: 1,
+        alignment: 4,
+    })
+    .unwrap();
+    let encoder = Encoder::new(&oti, Sbn(0), document.as_bytes()).unwrap();
+    let mut repair = Vec::new();
+    let symbols = encoder.source_symbols();
+    encoder.for_each_symbol(symbols..2 * symbols + 2, &mut |_, symbol| {
+        repair.extend_from_slice(symbol);
+    });
+    let sent = Sent { oti: Some(Oti::RaptorQ(oti)), ..Sent::new(1, 1, 1) };
+    let packet = sent.packet(6, 0, symbols, &repair);
+    assert_eq!(push(&mut FdtStore::default(), NOW, &packet), Ok(held(1)));
+}
+
+// test: rfc6726 5
+#[test]
+fn symbols_wait_for_parameters_that_come_later() {
+    let document = instance(vec![file(1, "a")]).to_xml();
+    let sent = Sent::new(0, document.len(), 150);
+    let bare = Sent { oti: None, ..Sent::new(0, document.len(), 150) };
+    let [first, second, third] = document.as_bytes().chunks(150).collect::<Vec<_>>()[..] else {
+        panic!("three symbols")
+    };
+    let mut store = FdtStore::default();
+    for packet in [bare.packet(0, 0, 1, second), sent.packet(0, 0, 2, third)] {
+        assert_eq!(push(&mut store, NOW, &packet), Ok(FdtEvent::Collected));
+    }
+    assert_eq!(push(&mut store, NOW, &bare.packet(0, 0, 0, first)), Ok(held(0)));
+}
+
+// test: rfc6726 3.4.1
+#[test]
+fn an_instance_does_not_change_under_its_id_until_it_expires() {
+    let mut store = FdtStore::default();
+    assert_eq!(tell(&mut store, 0, &instance(vec![file(1, "a")])), held(0));
+    assert_eq!(tell(&mut store, 0, &instance(vec![file(1, "b")])), FdtEvent::Repeated);
+    assert_eq!(store.entry(NOW, Toi(1)).unwrap().content_location, "a");
+    store.expire(NOW + HOUR);
+    assert_eq!(tell(&mut store, 0, &instance(vec![file(1, "b")])), held(0));
+}
+
+// test: rfc6726 3.4.1
+#[test]
+fn ids_may_leave_gaps_and_wrap() {
+    let mut store = FdtStore::default();
+    for id in [0xf_fffe, 5, 0xf_ffff, 2] {
+        assert_eq!(tell(&mut store, id, &instance(vec![file(1, "a")])), held(id));
+    }
+    assert_eq!(ids(&store), [5, 2, 0xf_ffff, 0xf_fffe]);
+}
+
+// test: rfc6726 3.4.1
+#[test]
+fn a_packet_without_ext_fdt_or_of_an_unknown_version_is_refused() {
+    let mut store = FdtStore::default();
+    let header = Header::wide(Tsi(7), Toi::FDT, 0);
+    let id = PayloadId { sbn: Sbn(0), esi: Esi(0) };
+    let payload = Some(Payload { id, symbols: b"<" });
+    let packet = Packet { header, extensions: Extensions::NONE, payload };
+    assert!(store.handle_packet(NOW, &packet).is_err());
+    for (version, fits) in [(0, false), (1, true), (2, true), (3, false)] {
+        let packet = Sent { version, ..Sent::new(0, 9, 1) }.packet(0, 0, 0, b"<");
+        assert_eq!(push(&mut store, NOW, &packet).is_ok(), fits, "{version}");
+    }
+}
+
+// test: rfc6726 3.3
+#[test]
+fn an_expired_instance_says_nothing() {
+    let mut store = FdtStore::default();
+    let table = FdtInstance { complete: true, ..instance(vec![file(1, "a")]) };
+    let expired = FdtInstance { expires_ntp: NOW.ntp_seconds(), ..table.clone() };
+    assert_eq!(tell(&mut store, 0, &expired), FdtEvent::Expired { id: 0 });
+    assert_eq!(tell(&mut store, 1, &table), held(1));
+    assert_eq!(store.next_expiry(), Some(NOW + HOUR));
+    let eve = Utc((NOW + HOUR).0 - 1);
+    assert!(store.is_complete(eve) && store.entry(eve, Toi(1)).is_some());
+    assert!(!store.is_complete(NOW + HOUR) && store.entry(NOW + HOUR, Toi(1)).is_none());
+}
+
+// test: rfc6726 3.3
+#[test]
+fn an_instance_that_expires_in_the_next_era_of_ntp_is_held() {
+    // 2036-02-07 0h UTC; two days later the seconds of NTP have begun anew.
+    let eve = Utc::from_seconds(4_294_944_000 - 2_208_988_800);
+    let table = FdtInstance { expires_ntp: 149_504, ..instance(vec![file(1, "a")]) };
+    let document = table.to_xml();
+    let size = u16::try_from(document.len()).unwrap();
+    let packet = Sent::new(0, document.len(), size).packet(0, 0, 0, document.as_bytes());
+    let mut store = FdtStore::default();
+    assert_eq!(push(&mut store, eve, &packet), Ok(held(0)));
+    assert_eq!(store.next_expiry(), Some(eve + 48 * HOUR));
+}
+
+// test: rfc6726 3.4.2
+#[test]
+fn of_two_objects_with_one_location_that_of_the_higher_id_is_newer() {
+    let mut store = FdtStore::default();
+    tell(&mut store, 9, &instance(vec![file(2, "a")]));
+    tell(&mut store, 8, &instance(vec![file(1, "a"), file(3, "b")]));
+    assert_eq!(store.newest(NOW, "a").unwrap().toi, Toi(2));
+    assert!(store.is_superseded(NOW, Toi(1)));
+    for toi in [2, 3, 4] {
+        assert!(!store.is_superseded(NOW, Toi(toi)), "{toi}");
+    }
+}
+
+// test: rfc6726 3.3
+#[test]
+fn an_object_that_is_described_otherwise_later_is_reported() {
+    let mut store = FdtStore::default();
+    let bare = FileEntry { oti: None, encoding_id: None, ..file(2, "b") };
+    tell(&mut store, 0, &instance(vec![file(1, "a"), bare, file(3, "c")]));
+    let longer = FileEntry { content_length: Some(101), oti: None, ..file(3, "c") };
+    let later = instance(vec![file(1, "z"), file(2, "b"), longer]);
+    let event = FdtEvent::Instance { id: 1, contradicted: vec![Toi(1), Toi(3)] };
+    assert_eq!(tell(&mut store, 1, &later), event);
+}
+
+#[test]
+fn a_fifth_instance_takes_the_place_of_the_oldest() {
+    let mut store = FdtStore::default();
+    for id in [10, 11, 12, 13] {
+        assert_eq!(tell(&mut store, id, &instance(vec![file(1, "a")])), held(id));
+    }
+    assert_eq!(tell(&mut store, 9, &instance(vec![file(1, "a")])), FdtEvent::Late { id: 9 });
+    assert_eq!(tell(&mut store, 20, &instance(vec![file(1, "a")])), held(20));
+    assert_eq!(ids(&store), [20, 13, 12, 11]);
+}
+
+#[test]
+fn what_is_collected_has_limits() {
+    let mut store = FdtStore::default();
+    for id in 0..20 {
+        let packet = Sent::new(id, 9, 1).packet(0, 0, 0, b"<");
+        assert_eq!(push(&mut store, NOW, &packet), Ok(FdtEvent::Collected));
+    }
+    assert_eq!(store.assemblies.len(), 4);
+    assert!(store.assemblies.keys().all(|id| *id >= 16));
+
+    for (length, size, fits) in
+        [(65_536, 1400, true), (65_537, 1400, false), (4096, 1, true), (4097, 1, false)]
+    {
+        let packet = Sent::new(30, length, size).packet(0, 0, 0, &vec![b'<'; size.into()]);
+        assert_eq!(push(&mut FdtStore::default(), NOW, &packet).is_ok(), fits, "{length} {size}");
+    }
+    let bare = Sent { oti: None, ..Sent::new(1, 9, 1) };
+    let mut store = FdtStore::default();
+    for esi in 0..64 {
+        assert!(push(&mut store, NOW, &bare.packet(0, 0, esi, b"<")).is_ok(), "{esi}");
+    }
+    assert!(push(&mut store, NOW, &bare.packet(0, 0, 64, b"<")).is_err());
+    assert!(store.assemblies.is_empty());
+    assert!(push(&mut store, NOW, &Sent::new(1, 9, 1).packet(0, 1, 0, b"<")).is_err());
+}
+
+// test: rfc6726 3.4.3
+#[test]
+fn a_table_that_is_compressed_is_read() {
+    let document = instance(vec![file(1, "a")]).to_xml();
+    let mut small = Vec::new();
+    let mut encoder = GzEncoder::new(document.as_bytes(), Compression::default());
+    std::io::Read::read_to_end(&mut encoder, &mut small).unwrap();
+    let size = u16::try_from(small.len()).unwrap();
+    let sent = Sent { content_encoding: Some(3), ..Sent::new(0, small.len(), size) };
+    let mut store = FdtStore::default();
+    assert_eq!(push(&mut store, NOW, &sent.packet(0, 0, 0, &small)), Ok(held(0)));
+    let wrong = Sent { id: 1, content_encoding: Some(1), ..sent };
+    assert!(push(&mut store, NOW, &wrong.packet(0, 0, 0, &small)).is_err());
+}
+
+#[test]
+fn parameters_that_change_begin_an_instance_anew() {
+    let document = instance(vec![file(1, "a")]).to_xml();
+    let mut store = FdtStore::default();
+    let forged = Sent::new(0, document.len() * 2, 100).packet(0, 0, 0, &[b'<'; 100]);
+    assert_eq!(push(&mut store, NOW, &forged), Ok(FdtEvent::Collected));
+    assert_eq!(tell(&mut store, 0, &instance(vec![file(1, "a")])), held(0));
+}
+
+proptest! {
+    #[test]
+    fn whatever_arrives_the_store_keeps_its_limits(
+        packets in prop::collection::vec(
+            (0_u32..8, 1_u8..3, 0_u64..5000, 0_u16..300, 0_u32..3, 0_u32..70, any::<bool>(),
+             prop::option::of(0_u8..5), prop::collection::vec(any::<u8>(), 0..300)),
+            0..40,
+        )
+    ) {
+        let mut store = FdtStore::default();
+        for (id, version, length, size, sbn, esi, fec, content_encoding, symbols) in packets {
+            let no_code = NoCodeOti::new(length, size, 64).ok().map(Oti::NoCode);
+            let raptorq = RaptorQOti::new(RaptorQParameters {
+                transfer_length: length, symbol_size: size,
+                source_blocks: 1, sub_blocks: 1, alignment: 1,
+            }).ok().map(Oti::RaptorQ);
+            let oti = if fec { raptorq } else { no_code };
+            let sent = Sent { id, version, oti, content_encoding };
+            let packet = sent.packet(if fec { 6 } else { 0 }, sbn, esi, &symbols);
+            let _told = push(&mut store, NOW, &packet);
+            prop_assert!(store.held.len() <= 4 && store.assemblies.len() <= 4);
+        }
+    }
+}
