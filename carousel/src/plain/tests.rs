@@ -119,7 +119,7 @@ fn golden(fti: FtiPlace) -> (PlainSession, Memory) {
     (session, Memory::new(vec![(GOLDEN.to_vec(), oti)]))
 }
 
-// test: rfc6726 3.5
+// test: rfc6726 3.4.1
 #[test]
 fn the_golden_session_is_produced_octet_for_octet() {
     let (mut session, mut symbols) = golden(FtiPlace::Fdt);
