@@ -7,6 +7,8 @@
 //! | [`crypto`] | SHA-256, Ed25519, random numbers, constant-time comparison |
 //! | [`fec`] | FEC parameters, block partitioning, the codecs |
 //! | [`flute`] | LCT, ALC and FDT: what goes on air |
+//! | [`sdp`] | session descriptions: what a receiver must know to join |
+//! | [`pcap`] | packet captures, and the datagrams in them |
 //! | [`dm`] | SyncML, FUMO, alerts: what the management session says |
 //! | [`trust`] | signed documents, and the hash plan that authenticates packets |
 //! | [`tune_in`] | the `fumocast:` URL and the window |
@@ -18,6 +20,8 @@ pub mod dm;
 pub mod fec;
 pub mod flute;
 pub mod ids;
+pub mod pcap;
+pub mod sdp;
 pub mod time;
 pub mod trust;
 pub mod tune_in;

@@ -18,7 +18,7 @@ use crate::tidy::{Finding, SourceFile};
 ///
 /// `wire`, `time`, `ids` and `crypto` are the floor: they may use one another. `generated` holds
 /// the prost types of `schema/*.proto`, which only the two modules that wrap them see.
-const PROTO: [(&str, &[&str]); 11] = [
+const PROTO: [(&str, &[&str]); 13] = [
     ("lib", &[]),
     ("wire", &["time", "ids", "crypto"]),
     ("time", &["wire", "ids", "crypto"]),
@@ -27,6 +27,8 @@ const PROTO: [(&str, &[&str]); 11] = [
     ("tune_in", &["wire", "time", "ids", "crypto"]),
     ("fec", &["wire", "time", "ids", "crypto"]),
     ("flute", &["wire", "time", "ids", "crypto", "fec"]),
+    ("sdp", &["wire", "time", "ids"]),
+    ("pcap", &["wire"]),
     ("dm", &["wire", "time", "ids", "crypto", "tune_in"]),
     ("trust", &["wire", "time", "ids", "crypto", "fec", "generated"]),
     ("control", &["wire", "time", "ids", "crypto", "generated"]),

@@ -1,0 +1,213 @@
+use proptest::prelude::*;
+
+use super::*;
+
+const GOLDEN: &str = "v=0\r\n\
+    o=carousel 2890844526 2890842807 IN IP4 192.0.2.10\r\n\
+    s=Firmware broadcast\r\n\
+    t=4200000000 4200003600\r\n\
+    a=source-filter: incl IN IP4 * 192.0.2.10\r\n\
+    a=flute-tsi:7\r\n\
+    m=application 40100 FLUTE/UDP 0\r\n\
+    c=IN IP4 239.7.7.30/8\r\n\
+    b=AS:20000\r\n\
+    a=FEC-declaration:0 encoding-id=6\r\n\
+    a=FEC:0\r\n";
+
+fn golden() -> SessionDescription {
+    SessionDescription {
+        origin: Origin {
+            user: "carousel".to_owned(),
+            id: 2_890_844_526,
+            version: 2_890_842_807,
+            address: [192, 0, 2, 10].into(),
+        },
+        name: "Firmware broadcast".to_owned(),
+        opens: Some(Utc::from_seconds(4_200_000_000 - 2_208_988_800)),
+        closes: Some(Utc::from_seconds(4_200_003_600 - 2_208_988_800)),
+        source: Some([192, 0, 2, 10].into()),
+        tsi: Tsi(7),
+        declarations: vec![FecDeclaration { reference: 0, encoding_id: 6, instance_id: None }],
+        channels: vec![channel()],
+    }
+}
+
+fn channel() -> Channel {
+    Channel {
+        group: [239, 7, 7, 30].into(),
+        port: 40_100,
+        ttl: Some(8),
+        kilobits_per_second: Some(20_000),
+        fec: Some(0),
+    }
+}
+
+fn parse(text: &str) -> Result<SessionDescription, WireError> {
+    SessionDescription::parse(text.as_bytes())
+}
+
+// test: ts26346 7.3
+#[test]
+fn the_golden_description_is_read_and_written_octet_for_octet() {
+    assert_eq!(golden().emit().as_deref(), Ok(GOLDEN));
+    assert_eq!(parse(GOLDEN), Ok(golden()));
+}
+
+#[test]
+fn a_permanent_session_over_ipv6_with_two_channels_survives_a_round_trip() {
+    let group = |last| IpAddr::from([0xff3e, 0, 0, 0, 0, 0, 0x8000, last]);
+    let channel = |last| Channel { group: group(last), ttl: None, ..channel() };
+    let description = SessionDescription {
+        opens: None,
+        closes: None,
+        source: Some("2001:db8::1".parse().unwrap()),
+        tsi: Tsi((1 << 48) - 1),
+        declarations: vec![
+            FecDeclaration { reference: 0, encoding_id: 0, instance_id: None },
+            FecDeclaration { reference: 1, encoding_id: 129, instance_id: Some(7) },
+        ],
+        channels: vec![channel(1), Channel { fec: Some(1), ..channel(2) }],
+        ..golden()
+    };
+    let text = description.emit().unwrap();
+    assert!(text.contains("t=0 0\r\n") && text.contains("a=flute-ch:2\r\n"), "{text}");
+    assert_eq!(parse(&text), Ok(description));
+}
+
+#[test]
+fn descriptions_of_others_are_read_with_tolerance() {
+    let text = "v=0\no=- 1 1 IN IP4 10.0.0.1\ns=\nc=IN IP4 239.1.1.1/1\nt=0 0\n\
+        a=mbms-mode:broadcast 1234 1\na=FEC-declaration:3 encoding-id=1\na=FEC:3\n\
+        m=audio 5004 RTP/AVP 0\nc=IN IP4 239.9.9.9/1\na=flute-tsi:99\n\
+        m=application 1000 flute/udp *\na=flute-tsi: 12\na=source-filter:incl IN IP4 239.1.1.1 10.0.0.1\n\
+        a=lang:EN\nb=CT:7\nb=AS:64\n\n";
+    let description = parse(text).unwrap();
+    assert_eq!((description.tsi, description.source), (Tsi(12), Some([10, 0, 0, 1].into())));
+    assert_eq!((description.opens, description.closes), (None, None));
+    let expected = Channel {
+        group: [239, 1, 1, 1].into(),
+        port: 1000,
+        ttl: Some(1),
+        kilobits_per_second: Some(64),
+        fec: Some(3),
+    };
+    assert_eq!(description.channels, [expected]);
+    assert_eq!(description.declarations[0].encoding_id, 1);
+}
+
+// test: ts26346 7.3
+#[test]
+fn what_a_receiver_needs_must_be_there_once() {
+    for (line, other) in [
+        ("v=0", "v=1"),
+        ("a=flute-tsi:7\r\n", ""),
+        ("a=flute-tsi:7", "a=flute-tsi:7\r\na=flute-tsi:8"),
+        ("a=flute-tsi:7", "a=flute-tsi:1234567890123456"),
+        ("a=flute-tsi:7", "a=flute-tsi:281474976710656"),
+        ("a=flute-tsi:7", "a=flute-tsi:-7"),
+        ("m=application", "m=video"),
+        ("40100", "65536"),
+        ("40100", "40100/2"),
+        ("c=IN IP4 239.7.7.30/8\r\n", ""),
+        ("239.7.7.30/8", "239.7.7.30/8/2"),
+        ("239.7.7.30/8", "ff3e::1"),
+        ("IP4 239.7.7.30/8", "IP6 ff3e::1/8"),
+        ("incl", "excl"),
+        ("a=flute-tsi", "a=source-filter: incl IN IP4 * 192.0.2.11\r\na=flute-tsi"),
+        (" encoding-id=6", ""),
+        ("encoding-id=6", "encoding-id=256"),
+        ("t=4200000000 4200003600", "t=4200000000"),
+        ("IN IP4 192.0.2.10\r\ns", "IN IP4 host\r\ns"),
+        ("s=Firmware", "Firmware"),
+    ] {
+        let text = GOLDEN.replacen(line, other, 1);
+        assert_ne!(text, GOLDEN, "{line}");
+        assert!(parse(&text).is_err(), "{text}");
+    }
+    assert!(parse("").is_err());
+    assert!(SessionDescription::parse(b"v=0\n\xff").is_err());
+}
+
+// test: ts26346 7.3
+#[test]
+fn a_description_that_breaks_the_rules_is_not_written() {
+    let with_channel = |channel| SessionDescription { channels: vec![channel], ..golden() };
+    let with_user = |user: &str| SessionDescription {
+        origin: Origin { user: user.to_owned(), ..golden().origin },
+        ..golden()
+    };
+    for description in [
+        SessionDescription { name: String::new(), ..golden() },
+        SessionDescription { name: "a\r\na=x".to_owned(), ..golden() },
+        with_user("two words"),
+        SessionDescription { tsi: Tsi(1 << 48), ..golden() },
+        SessionDescription { source: None, ..golden() },
+        SessionDescription { source: Some("::1".parse().unwrap()), ..golden() },
+        SessionDescription { declarations: vec![], ..golden() },
+        SessionDescription { channels: vec![], ..golden() },
+        SessionDescription { channels: vec![channel(); MAX_CHANNELS + 1], ..golden() },
+        with_channel(Channel { ttl: None, ..channel() }),
+        with_channel(Channel { port: 0, ..channel() }),
+        with_channel(Channel { fec: Some(1), ..channel() }),
+    ] {
+        assert!(description.emit().is_err(), "{description:?}");
+    }
+}
+
+#[test]
+fn every_limit_holds_at_its_edge() {
+    let line = "i=x\r\n";
+    let own = GOLDEN.lines().count();
+    assert!(parse(&format!("{GOLDEN}{}", line.repeat(MAX_LINES - own))).is_ok());
+    assert!(parse(&format!("{GOLDEN}{}", line.repeat(MAX_LINES - own + 1))).is_err());
+    let padded = |length: usize| format!("{GOLDEN}i={}", "x".repeat(length - GOLDEN.len() - 2));
+    assert!(parse(&padded(MAX_OCTETS)).is_ok());
+    assert!(parse(&padded(MAX_OCTETS + 1)).is_err());
+    let channels = |count| {
+        format!(
+            "{GOLDEN}{}",
+            "m=application 1 FLUTE/UDP 0\r\nc=IN IP4 239.1.1.1/1\r\n".repeat(count)
+        )
+    };
+    assert!(parse(&channels(MAX_CHANNELS - 1)).is_ok());
+    assert!(parse(&channels(MAX_CHANNELS)).is_err());
+}
+
+proptest! {
+    #[test]
+    fn every_description_survives_a_round_trip(
+        name in "[ -~]{0,30}[!-~]", user in "[!-~]{1,10}", id: u64, version: u64, tsi in 0_u64..1 << 48,
+        group in 0xe000_0000_u32..0xf000_0000, source: u32, port in 1_u16.., ttl: u8,
+        rate: Option<u64>, opens in prop::option::of(0_u64..1 << 40), encoding_id: u8,
+    ) {
+        let name = name.trim().to_owned();
+        let channel = Channel {
+            group: IpAddr::V4(group.into()), port, ttl: Some(ttl), kilobits_per_second: rate, fec: Some(9),
+        };
+        let source = IpAddr::V4(source.into());
+        let description = SessionDescription {
+            origin: Origin { user, id, version, address: source },
+            name,
+            opens: opens.map(Utc::from_seconds),
+            closes: None,
+            source: Some(source),
+            tsi: Tsi(tsi),
+            declarations: vec![FecDeclaration { reference: 9, encoding_id, instance_id: Some(3) }],
+            channels: vec![channel],
+        };
+        let text = description.emit().unwrap();
+        prop_assert_eq!(parse(&text), Ok(description));
+    }
+
+    #[test]
+    fn whatever_arrives_the_answer_is_a_value(
+        at in 0_usize..GOLDEN.len(), octet: u8, tail in prop::collection::vec(any::<u8>(), 0..40),
+        lines in "([vostmcba]=[ -~]{0,30}\n){0,20}"
+    ) {
+        let mut octets = GOLDEN.as_bytes().to_vec();
+        octets[at] = octet;
+        octets.splice(at..at, tail);
+        let _read = SessionDescription::parse(&octets);
+        let _read = SessionDescription::parse(format!("v=0\n{lines}").as_bytes());
+    }
+}
