@@ -47,6 +47,7 @@ pub(super) fn make(order: &PackageOrder) -> Result<(), Failure> {
         order.key.iter().map(|key| files::read_key(key)).collect::<Result<_, _>>()?;
     keys.iter().try_for_each(|key| documents::check_role(&root, DocumentKind::Manifest, key))?;
     let (image, length) = files::open_image(&order.image)?;
+    refuse_to_replace(&order.out)?;
     files::make_directory(&order.out)?;
     let component = ComponentId(0);
     let target = package_dir::component_path(&order.out, component, "img");
@@ -90,6 +91,16 @@ pub(super) fn make(order: &PackageOrder) -> Result<(), Failure> {
     });
     answer(order.json, &value);
     Ok(())
+}
+
+/// A campaign may have been signed for the package that lies there, and be on air.
+fn refuse_to_replace(out: &Path) -> Result<(), Failure> {
+    let manifest = package_dir::manifest_path(out);
+    if !manifest.exists() {
+        return Ok(());
+    }
+    let text = format!("--out: {} holds a package; name another directory", out.display());
+    Err(Exit::Conflict.because(text))
 }
 
 pub(super) fn plan(order: &PlanOrder) -> Result<(), Failure> {

@@ -266,6 +266,14 @@ fn a_plan_that_is_not_the_signed_one_is_refused() {
 }
 
 #[test]
+fn a_package_is_never_replaced_by_another() {
+    let place = Place::with_package();
+    let manifest = fs::read(place.path("pkg/manifest.env")).unwrap();
+    place.refuses(&format!("{PACKAGE} --out @/pkg"), Exit::Conflict, "holds a package");
+    assert_eq!(fs::read(place.path("pkg/manifest.env")).unwrap(), manifest);
+}
+
+#[test]
 fn a_threshold_of_two_takes_two_keys() {
     let place = Place::with_package();
     place.run("key new --out @/keys/second.key").unwrap();
