@@ -2,7 +2,8 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `ours_to_theirs` | what the carousel puts on air, received as plain files |
+//! | `ours_to_theirs` | a campaign that the carousel puts on air, received as plain files |
+//! | `plain_to_theirs` | plain sessions in both profiles |
 //! | `theirs_to_ours` | what their sender puts on air, read by `proto::flute` and `proto::fec` |
 //! | `golden` | the golden session, octet for octet, through their receiver |
 //! | `peer` | their receiver and sender, with our names |
@@ -22,5 +23,7 @@ mod golden;
 mod ours_to_theirs;
 #[cfg(test)]
 mod peer;
+#[cfg(test)]
+mod plain_to_theirs;
 #[cfg(test)]
 mod theirs_to_ours;
