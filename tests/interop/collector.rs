@@ -11,7 +11,7 @@ use proto::{
             store::{FdtEvent, FdtStore},
         },
     },
-    ids::{Esi, Sbn, Toi},
+    ids::{Sbn, Toi},
 };
 
 use crate::peer::MOMENT;
@@ -107,8 +107,8 @@ impl Object {
                 continue;
             }
             let decoder = self.decoders.entry(id.sbn).or_insert_with(|| decoder(&oti, id.sbn));
-            for (esi, symbol) in (id.esi.0..).zip(symbols.chunks(oti.symbol_size().into())) {
-                decoder.push(Esi(esi), symbol);
+            for (id, symbol) in (Payload { id, symbols: &symbols }).each(oti.symbol_size()) {
+                decoder.push(id.esi, symbol);
             }
             if let Some(block) = decoder.decode() {
                 self.decoders.remove(&id.sbn);

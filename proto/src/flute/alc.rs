@@ -74,8 +74,23 @@ impl PayloadId {
 pub struct Payload<'a> {
     /// The first symbol.
     pub id: PayloadId,
-    /// One symbol, or several with consecutive ESIs; a receiver of ours takes one.
+    /// One symbol, or several with consecutive ESIs.
     pub symbols: &'a [u8],
+}
+
+impl<'a> Payload<'a> {
+    /// Walks the symbols, each of `symbol_size` octets; the last may be shorter, which codecs
+    /// refuse wherever it is not the end of the object.
+    ///
+    /// # Source
+    ///
+    /// RFC 6330 §4.4.2, RFC 5445 §3.2.1.
+    pub fn each(&self, symbol_size: u16) -> impl Iterator<Item = (PayloadId, &'a [u8])> + use<'a> {
+        // spec: rfc6330 4.4.2 (a packet may hold several symbols)
+        let PayloadId { sbn, esi } = self.id;
+        let ids = (esi.0..).map(move |esi| PayloadId { sbn, esi: Esi(esi) });
+        ids.zip(self.symbols.chunks(usize::from(symbol_size).max(1)))
+    }
 }
 
 /// A packet up to its LCT header: what can be read of any FEC scheme.

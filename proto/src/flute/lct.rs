@@ -283,6 +283,7 @@ mod tests {
         }
     }
 
+    // test: rfc5651 5.1
     #[test]
     fn reserved_bits_are_ignored() {
         let header = Header::wide(Tsi(7), Toi(1), 6);

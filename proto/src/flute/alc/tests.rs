@@ -216,7 +216,89 @@ fn every_prefix_of_a_packet_is_refused_or_has_less_payload() {
     }
 }
 
+// test: rfc6330 4.4.2
+#[test]
+fn a_packet_may_hold_several_symbols_of_one_block() {
+    let id = |esi| PayloadId { sbn: Sbn(2), esi: Esi(esi) };
+    let payload = Payload { id: id(7), symbols: b"aabbc" };
+    let walk = |size| payload.each(size).collect::<Vec<_>>();
+    assert_eq!(walk(2), [(id(7), b"aa".as_slice()), (id(8), b"bb"), (id(9), b"c")]);
+    assert_eq!(walk(9), [(id(7), b"aabbc".as_slice())]);
+    assert_eq!(walk(0).len(), 5);
+}
+
+/// A header of any widths whose values fit them.
+fn any_header() -> impl Strategy<Value = Header> {
+    let widths = (0_u8..2, 0_u8..4, any::<bool>()).prop_filter("a TSI", |(s, _, h)| *s > 0 || *h);
+    let fields = (0_u8..4, 0_u8..4, any::<u128>(), any::<u64>(), any::<u128>());
+    let flags = (any::<bool>(), any::<bool>(), prop::sample::select(vec![0_u8, 6, 1, 5, 129, 77]));
+    (widths, fields, flags).prop_map(|((s, o, half_word), (psi, c, cci, tsi, toi), (a, b, cp))| {
+        let half = if half_word { 16 } else { 0 };
+        let keep = |value: u128, bits: u32| value & (u128::MAX >> (128 - bits));
+        let tsi = keep(tsi.into(), u32::from(s) * 32 + half);
+        let toi_bits = u32::from(o) * 32 + half;
+        Header {
+            psi,
+            congestion_words: c,
+            congestion: keep(cci, (u32::from(c) + 1) * 32),
+            widths: Widths { tsi_words: s, toi_words: o, half_word },
+            tsi: Tsi(u64::try_from(tsi).unwrap()),
+            toi: (toi_bits > 0).then(|| Toi(keep(toi, toi_bits))),
+            close_session: a,
+            close_object: b,
+            codepoint: cp,
+        }
+    })
+}
+
 proptest! {
+    // test: rfc5651 5.1
+    #[test]
+    fn packets_of_all_widths_and_extensions_are_read_as_written_and_survive_damage(
+        header in any_header(),
+        extensions in prop::collection::vec(
+            (prop::sample::select(vec![0_u8, 1, 2, 64, 67, 127, 128, 192, 193, 194, 255]),
+             prop::collection::vec(any::<u8>(), 0..20)), 0..8),
+        symbols in prop::collection::vec(any::<u8>(), 0..40),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..6),
+    ) {
+        let mut written = Vec::new();
+        for (kind, content) in &extensions {
+            if *kind < 128 {
+                ExtensionWriter::new(&mut written).variable(*kind, content).unwrap();
+            } else {
+                let word = [content.as_slice(), &[0; 3]].concat();
+                written.push(*kind);
+                written.extend_from_slice(&word[..3]);
+            }
+        }
+        let mut octets = Vec::new();
+        header.emit(Extensions::new(&written).unwrap(), &mut octets).unwrap();
+        if header.toi.is_some() {
+            octets.extend_from_slice(&symbols);
+        }
+        let frame = Frame::parse(&octets).unwrap();
+        prop_assert_eq!(frame.header, header);
+        prop_assert_eq!(frame.extensions.octets(), &written);
+        prop_assert_eq!(frame.extensions.iter().count(), extensions.len());
+
+        for (place, octet) in damage {
+            let place = place.index(octets.len());
+            octets[place] = octet;
+            let Ok(frame) = Frame::parse(&octets) else { continue };
+            for codepoint in [frame.header.codepoint, 0, 1, 2, 5, 6, 128, 129] {
+                let told = frame.extensions.fti(codepoint).is_ok_and(|oti| oti.is_some());
+                let foreign = frame.extensions.foreign_fti(codepoint);
+                prop_assert!(!told || foreign == Ok(None));
+            }
+            let _time = frame.extensions.time();
+            let _fdt = (frame.extensions.fdt(), frame.extensions.content_encoding());
+            if let Ok(Some(payload)) = frame.payload() {
+                prop_assert!(payload.each(1).count() <= octets.len());
+            }
+        }
+    }
+
     #[test]
     fn whatever_arrives_the_answer_is_a_value(mut octets in prop::collection::vec(any::<u8>(), 0..200)) {
         if let Some(first) = octets.first_mut() {

@@ -65,9 +65,9 @@ impl Assembly {
             return Ok(None);
         };
         for (id, symbols) in std::mem::take(&mut self.waiting) {
-            self.take(&oti, id, &symbols)?;
+            self.take(&oti, Payload { id, symbols: &symbols })?;
         }
-        self.take(&oti, payload.id, payload.symbols)?;
+        self.take(&oti, payload)?;
         let Some(octets) = self.octets(&oti) else { return Ok(None) };
         FdtInstance::parse(&inflate(self.content_encoding, &octets)?).map(Some)
     }
@@ -90,14 +90,14 @@ impl Assembly {
         Ok(())
     }
 
-    fn take(&mut self, oti: &Oti, id: PayloadId, symbols: &[u8]) -> Result<(), WireError> {
-        for (esi, symbol) in (id.esi.0..).zip(symbols.chunks(oti.symbol_size().into())) {
+    fn take(&mut self, oti: &Oti, payload: Payload<'_>) -> Result<(), WireError> {
+        for (PayloadId { sbn, esi }, symbol) in payload.each(oti.symbol_size()) {
             self.count(2 * oti.partition().total_symbols() + SPARE_SYMBOLS)?;
-            let block = match self.blocks.entry(id.sbn) {
+            let block = match self.blocks.entry(sbn) {
                 Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(Block::new(oti, id.sbn)?),
+                Entry::Vacant(entry) => entry.insert(Block::new(oti, sbn)?),
             };
-            block.push(Esi(esi), symbol);
+            block.push(esi, symbol);
         }
         Ok(())
     }
