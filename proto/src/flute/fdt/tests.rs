@@ -15,6 +15,24 @@ pub(in crate::flute) const GOLDEN: &str = concat!(
     "\n",
 );
 
+/// All that 3GPP adds, each in the namespace of its release.
+const MBMS: &str = r#"<FDT-Instance xmlns="urn:IETF:metadata:2005:FLUTE:FDT"
+        xmlns:a="urn:3GPP:metadata:2005:MBMS:FLUTE:FDT" xmlns:b="urn:3GPP:metadata:2007:MBMS:FLUTE:FDT"
+        xmlns:c="urn:3GPP:metadata:2008:MBMS:FLUTE:FDT_ext" xmlns:d="urn:3gpp:metadata:2012:MBMS:FLUTE:FDT"
+        xmlns:e="urn:3GPP:metadata:2009:MBMS:FLUTE:FDT_ext"
+        xmlns:sv="urn:3gpp:metadata:2009:MBMS:schemaVersion" Expires="1" c:FullFDT="true"><File
+        TOI="1" Content-Location="x" d:File-ETag="v&#49;" d:FEC-Redundancy-Level="20"
+        e:Decryption-KEY-URI="k"><b:Cache-Control><b:Expires>7</b:Expires></b:Cache-Control>
+        <sv:delimiter>0</sv:delimiter><d:Alternate-Content-Location-1 Availability-Time="?">
+        <d:Alternate-Content-Location> one?a&amp;b </d:Alternate-Content-Location>
+        <d:Alternate-Content-Location>two</d:Alternate-Content-Location>
+        </d:Alternate-Content-Location-1><d:Alternate-Content-Location-2><d:Alternate-Content-Location>
+        three</d:Alternate-Content-Location></d:Alternate-Content-Location-2>
+        <a:Group>g</a:Group><Group><![CDATA[h]]></Group></File>
+        <sv:schemaVersion>4</sv:schemaVersion><d:Base-URL-1>http://a/</d:Base-URL-1>
+        <Group>all</Group><MBMS-Session-Identity-Expiry value="1">2</MBMS-Session-Identity-Expiry>
+        </FDT-Instance>"#;
+
 fn golden() -> FdtInstance {
     let oti = RaptorQOti::new(RaptorQParameters {
         transfer_length: 43,
@@ -105,22 +123,7 @@ fn with_content_encoding_the_content_length_says_nothing_about_the_transfer() {
 // test: ts26346 7.2.10
 #[test]
 fn what_3gpp_adds_is_read_in_its_namespaces_and_in_that_of_the_table() {
-    let separate = r#"<FDT-Instance xmlns="urn:IETF:metadata:2005:FLUTE:FDT"
-        xmlns:a="urn:3GPP:metadata:2005:MBMS:FLUTE:FDT" xmlns:b="urn:3GPP:metadata:2007:MBMS:FLUTE:FDT"
-        xmlns:c="urn:3GPP:metadata:2008:MBMS:FLUTE:FDT_ext" xmlns:d="urn:3gpp:metadata:2012:MBMS:FLUTE:FDT"
-        xmlns:e="urn:3GPP:metadata:2009:MBMS:FLUTE:FDT_ext"
-        xmlns:sv="urn:3gpp:metadata:2009:MBMS:schemaVersion" Expires="1" c:FullFDT="true"><File
-        TOI="1" Content-Location="x" d:File-ETag="v&#49;" d:FEC-Redundancy-Level="20"
-        e:Decryption-KEY-URI="k"><b:Cache-Control><b:Expires>7</b:Expires></b:Cache-Control>
-        <sv:delimiter>0</sv:delimiter><d:Alternate-Content-Location-1 Availability-Time="?">
-        <d:Alternate-Content-Location> one?a&amp;b </d:Alternate-Content-Location>
-        <d:Alternate-Content-Location>two</d:Alternate-Content-Location>
-        </d:Alternate-Content-Location-1><d:Alternate-Content-Location-2><d:Alternate-Content-Location>
-        three</d:Alternate-Content-Location></d:Alternate-Content-Location-2>
-        <a:Group>g</a:Group><Group><![CDATA[h]]></Group></File>
-        <sv:schemaVersion>4</sv:schemaVersion><d:Base-URL-1>http://a/</d:Base-URL-1>
-        <Group>all</Group><MBMS-Session-Identity-Expiry value="1">2</MBMS-Session-Identity-Expiry>
-        </FDT-Instance>"#;
+    let separate = MBMS;
     let namespace = "urn:3GPP:metadata:2022:FLUTE:FDT";
     let joined = ["a:", "b:", "c:", "d:", "e:"].iter().fold(separate.to_owned(), |text, prefix| {
         text.replace(&format!("<{prefix}"), "<")
@@ -140,6 +143,20 @@ fn what_3gpp_adds_is_read_in_its_namespaces_and_in_that_of_the_table() {
         assert_eq!(file.alternative_locations, ["one?a&b", "two", "three"]);
         assert_eq!((file.redundancy_percent, file.key_uri.as_deref()), (Some(20), Some("k")));
     }
+}
+
+#[test]
+fn values_of_3gpp_are_limited_in_number_and_length() {
+    let with = |groups: String| {
+        let end = "/></FDT-Instance>";
+        parse(&with_file("").replace(end, &format!(">{groups}</File></FDT-Instance>")))
+    };
+    assert!(with("<Group>g</Group>".repeat(mbms::MAX_VALUES)).is_ok());
+    assert!(with("<Group>g</Group>".repeat(mbms::MAX_VALUES + 1)).is_err());
+    let long = |length: usize| format!("<Group>{}</Group>", "&#103;".repeat(length));
+    assert!(with(long(MAX_ATTRIBUTE_OCTETS)).is_ok());
+    assert!(with(long(MAX_ATTRIBUTE_OCTETS + 1)).is_err());
+    assert!(with("<Group>&own;</Group>".to_owned()).is_err());
 }
 
 #[test]
@@ -321,5 +338,31 @@ proptest! {
         if let Ok(instance) = FdtInstance::parse(&document) {
             prop_assert!(!instance.files.is_empty());
         }
+    }
+
+    #[test]
+    fn a_damaged_table_with_everything_in_it_gives_a_value(
+        places in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        cut in any::<prop::sample::Index>(), length in 0_usize..40,
+    ) {
+        let mut document = MBMS.as_bytes().to_vec();
+        for (place, octet) in places {
+            let place = place.index(document.len());
+            document[place] = octet;
+        }
+        let start = cut.index(document.len());
+        let end = (start + length).min(document.len());
+        document.drain(start..end);
+        if let Ok(instance) = FdtInstance::parse(&document) {
+            prop_assert!(instance.files.len() <= MAX_FILES);
+            prop_assert!(instance.mbms.groups.len() <= mbms::MAX_VALUES);
+        }
+    }
+
+    #[test]
+    fn a_table_of_any_elements_gives_a_value(
+        body in "(<(File TOI=\"[0-9]\" Content-Location=\"x\"|Group|Cache-Control|no-cache|Expires|a:b|/File|/Group|/Cache-Control|/Expires)/?>|[a-z&;#0-9]{1,5}|<!\\[CDATA\\[x\\]\\]>|<!--x-->){0,12}"
+    ) {
+        let _read = parse(&format!(r#"<FDT-Instance Expires="1">{body}</FDT-Instance>"#));
     }
 }
