@@ -153,6 +153,7 @@ impl BlockDecoder for Decoder {
         if self.decoded || self.waiting.is_empty() {
             return None;
         }
+        // spec: rfc6330 5.8 (one block in a hundred needs a symbol beyond K, of 10^4 a second)
         let block = self.decoder.decode(self.waiting.drain(..));
         self.decoded = block.is_some();
         block
