@@ -407,7 +407,7 @@ impl Core {
                 outputs::Polled::Output(output) => return Some(output),
                 outputs::Polled::Internal(Internal::BlockDone(sbn)) => {
                     if let Some(object) = self.object_mut() {
-                        object.handle_block_done(sbn);
+                        object.blocks_mut().handle_block_done(sbn);
                         self.heard = true;
                     }
                 }

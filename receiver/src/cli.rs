@@ -1,5 +1,7 @@
 //! The command line of the `receiver` program.
 
+mod listen;
+
 use std::{
     collections::BTreeMap, ffi::OsString, fmt::Write as _, io::IsTerminal as _, path::PathBuf,
     process::ExitCode,
@@ -66,6 +68,13 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Receive plain files of any FLUTE session: for labs, unsigned.
+    ///
+    /// Nothing proves who sent a plain file, and no device installs one. Sessions are told apart by
+    /// sender and TSI; a file is NAME.part until all of it is there and its digest is right. Names
+    /// come from the network and are made safe: one component, and never that of a file which some
+    /// other session brought.
+    Listen(listen::ListenArgs),
 }
 
 #[derive(Debug, Args)]
@@ -149,6 +158,10 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
         Command::Status { config, json } => status(&config.load()?, json),
         Command::CheckIn { config } => ask(&config.load()?, Request::CheckIn).map(|_| exit::DONE),
         Command::Suspend { config } => ask(&config.load()?, Request::Suspend).map(|_| exit::DONE),
+        Command::Listen(arguments) => {
+            start_log(LogFormat::Text);
+            listen::run(&arguments)
+        }
         Command::Resume { config } => ask(&config.load()?, Request::Resume).map(|_| exit::DONE),
     }
 }
@@ -286,10 +299,12 @@ Examples:
   receiver run --config /etc/fumocast/device.toml
   receiver status --config /etc/fumocast/device.toml --json
   receiver check-in --config /etc/fumocast/device.toml
+  receiver listen --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --out /tmp/in --once
 
 Exit codes: 0 done (`run`: stopped by SIGTERM), 2 usage, 3 configuration, 4 the receiver did not
 answer, 5 the root is not to be believed, 6 no receiver runs, 7 another receiver runs on the data
-directory, 8 refused, 75 the storage failed and what was synced is kept, 130 interrupted.";
+directory, 8 refused, 75 the storage failed, or `listen` ran out of time, and what
+was synced is kept, 130 interrupted.";
 
 #[cfg(test)]
 mod tests {

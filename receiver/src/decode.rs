@@ -7,7 +7,7 @@
 use std::io;
 
 use proto::{
-    fec::{codec::BlockDecoder as _, raptorq_crate::Decoder},
+    fec::{codec::BlockDecoder, nocode, oti::Oti, raptorq_crate},
     ids::Sbn,
 };
 
@@ -58,11 +58,11 @@ impl DecodeJob {
     /// Makes the attempt. Blocks: seconds for a large block.
     pub fn run(&self, files: &mut impl BlockFiles) -> DecodeOutcome {
         let (Some(place), Some(mut decoder)) =
-            (self.layout.block_place(self.sbn), Decoder::new(self.layout.oti(), self.sbn))
+            (self.layout.block_place(self.sbn), decoder(self.layout.oti(), self.sbn))
         else {
             return DecodeOutcome::NeedsMore;
         };
-        let lost = self.feed(files, &mut decoder);
+        let lost = self.feed(files, decoder.as_mut());
         let block = decoder.decode();
         drop(decoder);
         match block {
@@ -73,7 +73,11 @@ impl DecodeJob {
     }
 
     /// Hands every whole record to the decoder; returns the others.
-    fn feed(&self, files: &mut impl BlockFiles, decoder: &mut Decoder) -> Vec<SlotAddress> {
+    fn feed(
+        &self,
+        files: &mut impl BlockFiles,
+        decoder: &mut dyn BlockDecoder,
+    ) -> Vec<SlotAddress> {
         let mut lost = Vec::new();
         let slot_size = self.layout.slot_size();
         let mut buffer = vec![0; (READ_OCTETS / slot_size).max(1) * slot_size];
@@ -111,6 +115,15 @@ impl DecodeJob {
             }
         }
     }
+}
+
+/// Returns a decoder of the object's scheme; `None` when it has no such block.
+#[must_use]
+pub fn decoder(oti: &Oti, sbn: Sbn) -> Option<Box<dyn BlockDecoder>> {
+    Some(match oti {
+        Oti::NoCode(oti) => Box::new(nocode::Decoder::new(oti, sbn)?),
+        Oti::RaptorQ(oti) => Box::new(raptorq_crate::Decoder::new(oti, sbn)?),
+    })
 }
 
 /// Octets that are read at once.

@@ -12,8 +12,9 @@
 //! | [`acceptance`] | whether the device takes a campaign |
 //! | [`tuner`] | windows to joined channels |
 //! | [`object`], [`tables`], [`pending`], [`authenticity`] | packets to verified symbols |
+//! | [`plain`] | files of sessions that nobody signed, for labs |
 //! | [`symbols`], [`journal_state`] | what survives a power cut |
-//! | [`decode`] | blocks, off the network path |
+//! | [`blocks`], [`decode`] | which block to solve when; solving, off the network path |
 //! | [`dm`] | the DM session, the tree, reports |
 //! | [`installer`] | the hand-off contract |
 //! | [`stats`], [`chance`] | counters; chance as an argument |
@@ -22,6 +23,7 @@
 pub mod acceptance;
 pub mod agent;
 pub mod authenticity;
+pub mod blocks;
 pub mod chance;
 pub mod cli;
 pub mod config;
@@ -31,6 +33,7 @@ pub mod installer;
 pub mod journal_state;
 pub mod object;
 pub mod pending;
+pub mod plain;
 pub mod shell;
 pub mod stats;
 pub mod symbols;

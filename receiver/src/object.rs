@@ -6,8 +6,6 @@
 //!
 //! Nothing passes an arrow before it is verified against what stands left of it.
 
-use std::collections::BTreeMap;
-
 use proto::{
     crypto::Hash16,
     flute::alc::{Packet, Payload},
@@ -21,28 +19,20 @@ use proto::{
 
 use crate::{
     authenticity::{Authenticity, HashPlan},
-    decode::{DecodeJob, DecodeOutcome},
+    blocks::Blocks,
     pending::{MAX_PENDING_BYTES, Pending, Wait},
     stats::Stats,
     symbols::{Insert, SymbolLog},
     tables::{TableInsert, Tables},
 };
 
-/// Symbols beyond K that make a failed solve a matter of one in 10^6: with so many of every block
-/// there is no need to listen while the blocks are solved.
-const ENOUGH_BEYOND_K: u32 = 2;
-
 /// One object while it is received.
 #[derive(Debug)]
 pub struct Object<A = HashPlan> {
     planned: PlannedObject,
-    log: SymbolLog,
+    blocks: Blocks,
     plan: Option<Plan>,
     authenticity: A,
-    /// The block that is being solved: one at a time.
-    decoding: Option<Sbn>,
-    /// Synced symbols of a block at its last failed attempt: one more makes the next.
-    failed_with: BTreeMap<Sbn, u32>,
 }
 
 #[derive(Debug)]
@@ -79,14 +69,7 @@ impl<A: Authenticity> Object<A> {
         log: SymbolLog,
         authenticity: A,
     ) -> Self {
-        Self {
-            planned,
-            log,
-            plan: None,
-            authenticity,
-            decoding: None,
-            failed_with: BTreeMap::new(),
-        }
+        Self { planned, blocks: Blocks::new(log), plan: None, authenticity }
     }
 
     /// Returns what packets with this TOI carry of the object; `None` when nothing.
@@ -139,68 +122,15 @@ impl<A: Authenticity> Object<A> {
         }
     }
 
-    /// Returns the next block to solve, if it is its turn.
-    pub fn next_decode(&mut self) -> Option<DecodeJob> {
-        if self.decoding.is_some() {
-            return None;
-        }
-        let sbn = self.blocks().find(|sbn| self.is_solvable(*sbn))?;
-        self.decoding = Some(sbn);
-        let slots = self.log.slots_of(sbn);
-        Some(DecodeJob { layout: self.log.layout().clone(), sbn, slots })
-    }
-
-    /// Learns what an attempt came to. A done block is noted by [`Self::handle_block_done`], once
-    /// the journal says so.
-    pub fn handle_decoded(&mut self, sbn: Sbn, outcome: &DecodeOutcome) {
-        match outcome {
-            DecodeOutcome::Done => {}
-            DecodeOutcome::NeedsMore | DecodeOutcome::Failed(_) => {
-                self.decoding = None;
-                self.failed_with.insert(sbn, self.log.synced(sbn));
-            }
-            DecodeOutcome::LostSlots(lost) => {
-                self.decoding = None;
-                lost.iter().for_each(|slot| self.log.slot_lost(sbn, *slot));
-            }
-        }
-    }
-
-    /// Learns that the journal has a block that is solved and synced.
-    pub fn handle_block_done(&mut self, sbn: Sbn) {
-        self.decoding = None;
-        self.failed_with.remove(&sbn);
-        self.log.block_done(sbn);
-    }
-
-    /// Syncs what blocks wait for that have enough symbols, instead of waiting for the timer.
-    pub fn flush_complete_blocks(&mut self) {
-        let waits = |sbn: Sbn| {
-            let wanted = self.wanted(sbn);
-            !self.log.is_done(sbn)
-                && self.log.synced(sbn) < wanted
-                && self.log.received(sbn) >= wanted
-        };
-        if self.blocks().any(waits) {
-            self.log.flush();
-        }
-    }
-
-    /// Returns whether there is no need to listen any longer.
+    /// Returns the blocks, with the log of their symbols.
     #[must_use]
-    pub fn is_satisfied(&self) -> bool {
-        self.blocks().all(|sbn| {
-            let symbols = self.source_symbols(sbn);
-            let failed_at = self.failed_with.get(&sbn).copied().unwrap_or_default();
-            let enough = (symbols + ENOUGH_BEYOND_K).max(failed_at + 1);
-            self.log.is_done(sbn) || self.log.received(sbn) >= enough
-        })
+    pub const fn blocks(&self) -> &Blocks {
+        &self.blocks
     }
 
-    /// Returns whether every block is solved.
-    #[must_use]
-    pub fn is_assembled(&self) -> bool {
-        self.log.is_complete()
+    /// Returns the blocks, to hand answers of the storage and the decoder to them.
+    pub const fn blocks_mut(&mut self) -> &mut Blocks {
+        &mut self.blocks
     }
 
     /// Returns the object's parameters.
@@ -212,12 +142,12 @@ impl<A: Authenticity> Object<A> {
     /// Returns the symbol log.
     #[must_use]
     pub const fn log(&self) -> &SymbolLog {
-        &self.log
+        self.blocks.log()
     }
 
     /// Returns the symbol log, to hand answers of the storage to it.
     pub const fn log_mut(&mut self) -> &mut SymbolLog {
-        &mut self.log
+        self.blocks.log_mut()
     }
 
     fn handle_table(
@@ -273,7 +203,7 @@ impl<A: Authenticity> Object<A> {
             stats.data_forged += 1;
             return;
         };
-        if self.log.holds(sbn, esi) {
+        if self.blocks.log().holds(sbn, esi) {
             stats.data_held += 1;
             return;
         }
@@ -295,7 +225,7 @@ impl<A: Authenticity> Object<A> {
         let shape = *plan.header.shape();
         for (index, symbol) in plan.pending.take(segment) {
             let Some((sbn, esi)) = shape.symbol_at(index) else { continue };
-            if self.log.holds(sbn, esi) {
+            if self.blocks.log().holds(sbn, esi) {
                 stats.data_held += 1;
                 continue;
             }
@@ -321,29 +251,11 @@ impl<A: Authenticity> Object<A> {
             stats.data_forged += 1;
             return;
         }
-        match self.log.insert(now, sbn, esi, tag, symbol) {
+        match self.log_mut().insert(now, sbn, esi, tag, symbol) {
             Insert::Stored => stats.data_taken += 1,
             Insert::Duplicate | Insert::BlockFull | Insert::BlockDone => stats.data_held += 1,
             Insert::Busy | Insert::NoRoom | Insert::Invalid => stats.data_dropped += 1,
         }
-    }
-
-    fn blocks(&self) -> impl Iterator<Item = Sbn> + use<A> {
-        (0..self.log.layout().blocks()).map(Sbn)
-    }
-
-    fn source_symbols(&self, sbn: Sbn) -> u32 {
-        self.log.layout().block_symbols(sbn).unwrap_or_default()
-    }
-
-    /// Returns how many synced symbols the next attempt takes.
-    fn wanted(&self, sbn: Sbn) -> u32 {
-        let after_failure = self.failed_with.get(&sbn).map_or(0, |symbols| symbols + 1);
-        self.source_symbols(sbn).max(after_failure)
-    }
-
-    fn is_solvable(&self, sbn: Sbn) -> bool {
-        !self.log.is_done(sbn) && self.log.synced(sbn) >= self.wanted(sbn)
     }
 }
 

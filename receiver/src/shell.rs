@@ -9,12 +9,14 @@
 //! | [`installer`] | runs the installer hook |
 //! | [`control`] | the local control socket: both ends |
 //! | [`run`] | drives the agent with all of these |
+//! | [`listen`] | drives the receiver of plain files |
 
 pub mod clock;
 pub mod control;
 pub mod directory;
 pub mod http;
 pub mod installer;
+pub mod listen;
 pub mod multicast;
 pub mod objects;
 pub mod run;

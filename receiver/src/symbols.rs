@@ -5,12 +5,13 @@
 //!
 //! ```text
 //! objects/<first 16 hex digits of the object key>/
-//!   log.0 … log.k   16 MiB each, reserved with zeros before the window opens
+//!   log.0 … log.k   16 MiB each (a plain file that needs less: so much), reserved with zeros before the window opens
 //!     0      header, 4,096 octets: whose log this is, and H16 over it
 //!     4,096  slots of one size, packed: SYM1 | SBN 4 | ESI 4 | flags 1 | zero 3 | tag 16 | symbol T
 //!            padded with zeros to a multiple of 64
 //!   image.part      the object, written block by block as blocks are decoded
 //!   image           the same file once its digest was read back
+//!                   (a plain file has its own name, in the output directory)
 //! ```
 //!
 //! Slots are written in groups and count once `fdatasync` has returned. There is no index on disk:
@@ -37,7 +38,10 @@ mod tests;
 pub use self::{
     error::StorageError,
     journal::{CopyName, JournalError, JournalImage, JournalWrite, Journaler},
-    layout::{BlockPlace, HeaderCheck, ObjectLayout, Slot, SlotAddress},
+    layout::{
+        BlockPlace, Content, HeaderCheck, ObjectLayout, PlainContent, PlainIdentity, Slot,
+        SlotAddress,
+    },
     log::{Insert, Limits, LogOutput, SymbolLog, Ticket},
     recovery::{Recovered, RecoveredSlot, Recovery},
 };

@@ -77,9 +77,10 @@ impl PlainSchedule {
     #[must_use]
     pub fn new(files: &[Oti], repair_percent: u32, group_octets: u64) -> Self {
         let rows = files.iter().map(|oti| {
-            let (partition, rateless) = match oti {
-                Oti::NoCode(oti) => (oti.partition(), false),
-                Oti::RaptorQ(oti) => (oti.partition(), true),
+            let partition = oti.partition();
+            let rateless = match oti {
+                Oti::NoCode(_) => false,
+                Oti::RaptorQ(_) => true,
             };
             let share = u64::from(partition.largest()) * u64::from(repair_percent);
             FileRows { partition, rateless, repair: if rateless { share.div_ceil(100) } else { 0 } }

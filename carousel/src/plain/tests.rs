@@ -32,10 +32,7 @@ impl Memory {
 
     fn block(&self, name: BlockName) -> (&Oti, Vec<u8>) {
         let (octets, oti) = &self.files[name.file];
-        let partition = match oti {
-            Oti::NoCode(oti) => oti.partition(),
-            Oti::RaptorQ(oti) => oti.partition(),
-        };
+        let partition = oti.partition();
         let size = usize::from(oti.symbol_size());
         let first = usize::try_from(partition.first_symbol(name.sbn).unwrap()).unwrap() * size;
         let count = usize::try_from(partition.symbols_of(name.sbn).unwrap()).unwrap();

@@ -14,7 +14,6 @@ use proto::{
     fec::{
         codec::BlockEncoder as _,
         oti::{Oti, RaptorQOti},
-        partition::Partition,
         raptorq_crate::Encoder,
     },
     ids::Esi,
@@ -115,20 +114,13 @@ impl Symbols for FileSymbols {
             self.take(block, coder)?;
         }
         let file = self.files.get(name.block.file).ok_or(io::ErrorKind::NotFound)?;
-        let partition = partition(&file.oti);
+        let partition = file.oti.partition();
         if partition.symbols_of(name.block.sbn).is_none_or(|symbols| name.esi.0 >= symbols) {
             return self.repair(name, symbol);
         }
         let first = partition.first_symbol(name.block.sbn).ok_or(io::ErrorKind::NotFound)?;
         let offset = (first + u64::from(name.esi.0)) * u64::from(file.oti.symbol_size());
         read_padded(&file.file, file.oti.transfer_length(), offset, symbol)
-    }
-}
-
-fn partition(oti: &Oti) -> Partition {
-    match oti {
-        Oti::NoCode(oti) => oti.partition(),
-        Oti::RaptorQ(oti) => oti.partition(),
     }
 }
 

@@ -260,6 +260,18 @@ pub enum Oti {
     RaptorQ(RaptorQOti),
 }
 
+impl From<RaptorQOti> for Oti {
+    fn from(oti: RaptorQOti) -> Self {
+        Self::RaptorQ(oti)
+    }
+}
+
+impl From<NoCodeOti> for Oti {
+    fn from(oti: NoCodeOti) -> Self {
+        Self::NoCode(oti)
+    }
+}
+
 impl Oti {
     /// Returns the FEC Encoding ID, which is also the codepoint of the object's packets.
     #[must_use]

@@ -92,9 +92,9 @@ impl Core {
         else {
             return;
         };
-        object.flush_complete_blocks();
-        let job = object.next_decode();
-        let assembled = object.is_assembled();
+        object.blocks_mut().flush_complete_blocks();
+        let job = object.blocks_mut().next_decode();
+        let assembled = object.blocks().is_assembled();
         if let Some(job) = job {
             self.outputs.work(Output::Decode(job));
         }
@@ -153,7 +153,7 @@ impl Core {
         let Some(operation) = &mut self.operation else { return };
         let key = operation.layout.object_key();
         let Some(object) = &mut operation.object else { return };
-        object.handle_decoded(sbn, outcome);
+        object.blocks_mut().handle_decoded(sbn, outcome);
         self.heard = true;
         match outcome {
             DecodeOutcome::Done => {
@@ -346,7 +346,7 @@ impl Core {
 
     /// Returns whether the device wants to hear more of the object.
     fn listens(&self) -> bool {
-        let wants = self.object().is_some_and(|object| !object.is_satisfied());
+        let wants = self.object().is_some_and(|object| !object.blocks().is_satisfied());
         wants
             && self.books.suspended.is_empty()
             && matches!(self.phase(), Phase::Armed | Phase::Receiving)
@@ -362,7 +362,7 @@ impl Core {
         let Some(operation) = &mut self.operation else { return };
         let Some(object) = &mut operation.object else { return };
         let heard = operation.heard_session || object.log().synced_total() > 0;
-        let done = object.is_satisfied();
+        let done = object.blocks().is_satisfied();
         let over = self.tuner.is_over(now.mono);
         if over && !object.log().is_quiet() {
             // What came last is to survive for another window: its flush leads here again.

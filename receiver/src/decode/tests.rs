@@ -104,7 +104,7 @@ impl Bench {
         let (sbn, block) = (Sbn(sbn), self.layout.block_place(Sbn(sbn)).unwrap());
         let from = usize::try_from(block.offset).unwrap();
         let octets = &self.image[from..from + usize::try_from(block.octets).unwrap()];
-        let encoder = Encoder::new(self.layout.oti(), sbn, octets).unwrap();
+        let encoder = Encoder::new(&raptorq(&self.layout), sbn, octets).unwrap();
         let mut slots = Vec::new();
         for esi in esis {
             let mut record = Vec::new();
@@ -149,5 +149,12 @@ impl BlockFiles for Memory {
         }
         self.written.push((place, octets.to_vec()));
         Ok(())
+    }
+}
+
+fn raptorq(layout: &ObjectLayout) -> RaptorQOti {
+    match layout.oti() {
+        proto::fec::oti::Oti::RaptorQ(oti) => *oti,
+        proto::fec::oti::Oti::NoCode(_) => unreachable!("these tests use RaptorQ"),
     }
 }

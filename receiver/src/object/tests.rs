@@ -1,3 +1,4 @@
+use crate::decode::DecodeOutcome;
 use std::collections::BTreeSet;
 
 use proto::ids::{Esi, Sbn};
@@ -59,12 +60,12 @@ fn a_pass_without_loss_fills_every_block() {
     for datagram in case.broadcast.pass() {
         case.hear(&datagram);
     }
-    assert!(case.object.is_satisfied());
+    assert!(case.object.blocks().is_satisfied());
     assert_eq!(case.stats.forged(), 0);
     // Each block keeps 16 symbols beyond its 20.
     assert_eq!(case.stats.data_taken, 72);
     case.sync();
-    assert_eq!(case.object.next_decode().unwrap().slots.len(), 36);
+    assert_eq!(case.object.blocks_mut().next_decode().unwrap().slots.len(), 36);
 }
 
 #[test]
@@ -199,21 +200,21 @@ fn one_block_is_solved_at_a_time_and_a_failed_attempt_waits_for_one_more_symbol(
     for index in 20..60 {
         case.hear(&case.broadcast.data_packet(index));
     }
-    assert_eq!(case.object.next_decode(), None, "nothing is synced");
-    case.object.flush_complete_blocks();
+    assert_eq!(case.object.blocks_mut().next_decode(), None, "nothing is synced");
+    case.object.blocks_mut().flush_complete_blocks();
     case.sync();
-    let job = case.object.next_decode().unwrap();
+    let job = case.object.blocks_mut().next_decode().unwrap();
     assert_eq!((job.sbn, job.slots.len()), (Sbn(0), 20));
-    assert_eq!(case.object.next_decode(), None, "one at a time");
-    case.object.handle_decoded(Sbn(0), &DecodeOutcome::NeedsMore);
-    assert_eq!(case.object.next_decode().unwrap().sbn, Sbn(1));
-    case.object.handle_decoded(Sbn(1), &DecodeOutcome::Done);
-    case.object.handle_block_done(Sbn(1));
-    assert_eq!(case.object.next_decode(), None, "no symbol came since");
-    assert!(!case.object.is_satisfied());
+    assert_eq!(case.object.blocks_mut().next_decode(), None, "one at a time");
+    case.object.blocks_mut().handle_decoded(Sbn(0), &DecodeOutcome::NeedsMore);
+    assert_eq!(case.object.blocks_mut().next_decode().unwrap().sbn, Sbn(1));
+    case.object.blocks_mut().handle_decoded(Sbn(1), &DecodeOutcome::Done);
+    case.object.blocks_mut().handle_block_done(Sbn(1));
+    assert_eq!(case.object.blocks_mut().next_decode(), None, "no symbol came since");
+    assert!(!case.object.blocks().is_satisfied());
     case.hear(&case.broadcast.data_packet(60));
     case.sync();
-    assert_eq!(case.object.next_decode().unwrap().slots.len(), 21);
+    assert_eq!(case.object.blocks_mut().next_decode().unwrap().slots.len(), 21);
 }
 
 #[test]
@@ -225,9 +226,9 @@ fn a_lost_slot_is_missing_again() {
         case.hear(&case.broadcast.data_packet(index));
     }
     case.sync();
-    let job = case.object.next_decode().unwrap();
+    let job = case.object.blocks_mut().next_decode().unwrap();
     let lost = DecodeOutcome::LostSlots(vec![job.slots[0]]);
-    case.object.handle_decoded(job.sbn, &lost);
+    case.object.blocks_mut().handle_decoded(job.sbn, &lost);
     assert_eq!(case.object.log().synced(job.sbn), 19);
     case.hear(&case.broadcast.data_packet(0));
     assert_eq!(case.object.log().received(job.sbn), 20, "the lost one is taken again");

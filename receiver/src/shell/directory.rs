@@ -10,7 +10,7 @@
 //! ```
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
@@ -206,6 +206,35 @@ impl DataDirectory {
             }
             Ok(()) | Err(_) => Ok(()),
         }
+    }
+
+    /// Removes the directory of an object; one that is not there is removed already.
+    ///
+    /// # Errors
+    ///
+    /// What removing meets.
+    pub fn drop_object(&self, layout: &ObjectLayout) -> Result<(), StorageError> {
+        match fs::remove_dir_all(self.objects().join(layout.directory_name())) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StorageError::while_doing("remove an object")(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Returns the names of the files beside the data directory: those of the output directory.
+    ///
+    /// # Errors
+    ///
+    /// What reading meets.
+    pub fn names_beside(&self) -> Result<BTreeSet<String>, StorageError> {
+        let attempt = || {
+            let beside = self.path.parent().unwrap_or(&self.path);
+            let names = fs::read_dir(beside)?.map(|entry| Ok(entry?.file_name()));
+            let names: io::Result<Vec<_>> = names.collect();
+            Ok(names?.into_iter().filter_map(|name| name.into_string().ok()).collect())
+        };
+        attempt().map_err(StorageError::while_doing("read the output directory"))
     }
 
     /// Removes the directories of all objects but those in `keep`.

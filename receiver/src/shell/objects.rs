@@ -8,14 +8,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::crypto::{Digest, Hasher};
+use proto::{
+    crypto::{Digest, Hasher},
+    flute::content_md5::ContentMd5,
+};
 use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate};
 
 use super::directory::{make_directory, private, sync_directory};
 use crate::{
     decode::BlockFiles,
     symbols::{
-        BlockPlace, HeaderCheck, ObjectLayout, Recovered, Recovery, SlotAddress, StorageError,
+        BlockPlace, Content, HeaderCheck, ObjectLayout, Recovered, Recovery, SlotAddress,
+        StorageError,
     },
 };
 
@@ -27,6 +31,39 @@ pub struct ObjectDirectory {
     logs: BTreeMap<u32, File>,
     dirty: BTreeSet<u32>,
     reservation: Reservation,
+    image_made: bool,
+}
+
+/// Where an object's image is written, and where it goes when it is whole.
+#[derive(Debug)]
+struct ImagePaths {
+    directory: PathBuf,
+    part: PathBuf,
+    image: PathBuf,
+}
+
+impl ImagePaths {
+    /// A plain file lies in the output directory, which holds the data directory with `objects`.
+    fn new(objects: &Path, layout: &ObjectLayout) -> Self {
+        let (directory, name) = match layout.content() {
+            Content::Image(_) => (objects.join(layout.directory_name()), IMAGE),
+            Content::File(file) => {
+                let out = objects.parent().and_then(Path::parent).unwrap_or(objects);
+                (out.to_owned(), file.name.as_str())
+            }
+        };
+        let (part, image) = (directory.join(format!("{name}.part")), directory.join(name));
+        Self { directory, part, image }
+    }
+
+    /// Returns whether the image has its final name: then there is nothing to reserve.
+    fn is_whole(&self, layout: &ObjectLayout) -> bool {
+        match layout.content() {
+            Content::Image(_) => self.image.exists(),
+            // The file of that name is an earlier version.
+            Content::File(_) => false,
+        }
+    }
 }
 
 /// How far the logs are reserved.
@@ -51,7 +88,10 @@ pub enum Reserved {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FinishOutcome {
     /// The image is exact on the medium and has its final name.
-    Ready,
+    Ready {
+        /// What it hashes to.
+        sha256: Digest,
+    },
     /// The image hashes to something else.
     WrongDigest {
         /// What it hashes to.
@@ -70,29 +110,24 @@ impl ObjectDirectory {
     /// What the file system answers; [`StorageError::NoSpace`] when the image has no room.
     pub fn open(objects: &Path, layout: ObjectLayout) -> Result<Self, StorageError> {
         let path = objects.join(layout.directory_name());
+        let image = ImagePaths::new(objects, &layout);
         let attempt = || {
             make_directory(&path)?;
             sync_directory(objects)?;
-            if !path.join(IMAGE).exists() {
-                let image =
-                    private().write(true).create(true).truncate(false).open(path.join(PART))?;
-                match fallocate(&image, FallocateFlags::empty(), 0, layout.image_octets()) {
-                    Err(rustix::io::Errno::OPNOTSUPP) => {}
-                    outcome => outcome?,
-                }
-                image.set_len(layout.image_octets())?;
-                image.sync_all()?;
-                sync_directory(&path)?;
+            let image_made = !image.is_whole(&layout) && !image.part.exists();
+            if !image.is_whole(&layout) {
+                reserve_image(&image, layout.image_octets())?;
             }
-            Ok(())
+            Ok(image_made)
         };
-        attempt().map_err(StorageError::while_doing("reserve the image"))?;
+        let image_made = attempt().map_err(StorageError::while_doing("reserve the image"))?;
         Ok(Self {
             path,
             layout,
             logs: BTreeMap::new(),
             dirty: BTreeSet::new(),
             reservation: Reservation::default(),
+            image_made,
         })
     }
 
@@ -116,7 +151,7 @@ impl ObjectDirectory {
             self.recover_log(number, &mut recovery)
                 .map_err(StorageError::while_doing(format!("recover log.{number}")))?;
         }
-        let recovered = recovery.finish();
+        let recovered = Recovered { image_made: self.image_made, ..recovery.finish() };
         self.reservation = Reservation { file: recovered.files_ready, octets: 0 };
         Ok(recovered)
     }
@@ -131,7 +166,7 @@ impl ObjectDirectory {
         file.sync_data()?;
         let mut header = vec![0; ObjectLayout::HEADER_OCTETS];
         let readable = file.read_exact_at(&mut header, 0).is_ok();
-        let whole = file.metadata()?.len() == ObjectLayout::FILE_OCTETS;
+        let whole = file.metadata()?.len() == self.layout.file_octets();
         let offered = if readable && whole { header.as_slice() } else { &[] };
         match recovery.header(number, offered) {
             HeaderCheck::Ours => self.recover_slots(number, &file, recovery),
@@ -203,10 +238,10 @@ impl ObjectDirectory {
         let path = self.log_path(number);
         let at = self.reservation.octets;
         let file = private().read(true).write(true).create(true).truncate(at == 0).open(path)?;
-        let end = (at + RESERVE_OCTETS).min(ObjectLayout::FILE_OCTETS);
+        let end = (at + RESERVE_OCTETS).min(self.layout.file_octets());
         let zeros = vec![0; usize::try_from(end - at).unwrap_or_default()];
         file.write_all_at(&zeros, at)?;
-        if end < ObjectLayout::FILE_OCTETS {
+        if end < self.layout.file_octets() {
             file.sync_data()?;
             self.reservation.octets = end;
             return Ok(Reserved::Partly);
@@ -259,6 +294,7 @@ impl ObjectDirectory {
 #[derive(Debug)]
 pub struct DecodeFiles {
     path: PathBuf,
+    image: ImagePaths,
     layout: ObjectLayout,
     logs: BTreeMap<u32, File>,
 }
@@ -267,7 +303,8 @@ impl DecodeFiles {
     /// Names the object's files below `objects`; they are opened when they are needed.
     #[must_use]
     pub fn new(objects: &Path, layout: ObjectLayout) -> Self {
-        Self { path: objects.join(layout.directory_name()), layout, logs: BTreeMap::new() }
+        let image = ImagePaths::new(objects, &layout);
+        Self { path: objects.join(layout.directory_name()), image, layout, logs: BTreeMap::new() }
     }
 
     /// Syncs the image, reads it back from the medium, compares its digest, gives it its name.
@@ -276,21 +313,43 @@ impl DecodeFiles {
     #[must_use]
     pub fn finish(&self) -> FinishOutcome {
         let attempt = || {
-            let (part, image) = (self.path.join(PART), self.path.join(IMAGE));
+            let ImagePaths { directory, part, image } = &self.image;
             let is_renamed = !part.exists() && image.exists();
-            let found = read_back(if is_renamed { &image } else { &part })?;
-            if found != self.layout.stored_sha256() {
+            let from = if is_renamed { image } else { part };
+            let mut md5 = ContentMd5::new();
+            let (mut octets, wants_md5) = (0, self.md5().is_some());
+            let found = read_back(from, &mut |piece| {
+                octets += piece.len() as u64;
+                if wants_md5 {
+                    md5.update(piece);
+                }
+            })?;
+            let is_right = match self.layout.content() {
+                Content::Image(digest) => found == *digest,
+                Content::File(file) => {
+                    let fits = file.md5.is_none_or(|expected| expected == md5.finish());
+                    fits && octets == self.layout.image_octets()
+                }
+            };
+            if !is_right {
                 return Ok(FinishOutcome::WrongDigest { found });
             }
             if !is_renamed {
                 fs::rename(part, image)?;
-                sync_directory(&self.path)?;
+                sync_directory(directory)?;
             }
-            Ok(FinishOutcome::Ready)
+            Ok(FinishOutcome::Ready { sha256: found })
         };
         attempt().unwrap_or_else(|error| {
             FinishOutcome::Failed(StorageError::while_doing("read the image back")(error))
         })
+    }
+
+    fn md5(&self) -> Option<[u8; 16]> {
+        match self.layout.content() {
+            Content::Image(_) => None,
+            Content::File(file) => file.md5,
+        }
     }
 }
 
@@ -307,20 +366,33 @@ impl BlockFiles for DecodeFiles {
     }
 
     fn write_block(&mut self, place: BlockPlace, octets: &[u8]) -> io::Result<()> {
-        let image = private().write(true).open(self.path.join(PART))?;
+        let image = private().write(true).open(&self.image.part)?;
         image.write_all_at(octets, place.offset)?;
         image.sync_data()
     }
 }
 
-/// Hashes what the medium holds, not what the page cache remembers.
-fn read_back(path: &Path) -> io::Result<Digest> {
+/// Makes the unfinished image, or takes it as it is, and reserves its room.
+fn reserve_image(paths: &ImagePaths, octets: u64) -> io::Result<()> {
+    let image = private().write(true).create(true).truncate(false).open(&paths.part)?;
+    match fallocate(&image, FallocateFlags::empty(), 0, octets) {
+        Err(rustix::io::Errno::OPNOTSUPP) => {}
+        outcome => outcome?,
+    }
+    image.set_len(octets)?;
+    image.sync_all()?;
+    sync_directory(&paths.directory)
+}
+
+/// Hashes what the medium holds, not what the page cache remembers; `take` sees it, too.
+fn read_back(path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<Digest> {
     let file = private().read(true).write(true).open(path)?;
     file.sync_all()?;
     fadvise(&file, 0, None, Advice::DontNeed)?;
     // Not every file system reads around the cache; where it does not, the advice must do.
-    match open_direct(path).and_then(hash) {
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => hash(file),
+    match open_direct(path).and_then(|direct| hash(direct, take)) {
+        // It shows at the first read, before `take` has seen an octet.
+        Err(error) if error.kind() == io::ErrorKind::InvalidInput => hash(file, take),
         outcome => outcome,
     }
 }
@@ -330,7 +402,7 @@ fn open_direct(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?))
 }
 
-fn hash(mut file: File) -> io::Result<Digest> {
+fn hash(mut file: File, take: &mut dyn FnMut(&[u8])) -> io::Result<Digest> {
     let mut buffer = vec![0; READ_OCTETS + DIRECT_ALIGNMENT];
     let from = buffer.as_ptr().align_offset(DIRECT_ALIGNMENT).min(DIRECT_ALIGNMENT);
     let aligned = buffer.get_mut(from..from + READ_OCTETS).unwrap_or_default();
@@ -342,13 +414,14 @@ fn hash(mut file: File) -> io::Result<Digest> {
         if octets == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        hasher.update(aligned.get(..octets).unwrap_or_default());
+        let piece = aligned.get(..octets).unwrap_or_default();
+        hasher.update(piece);
+        take(piece);
         left = left.saturating_sub(octets as u64);
     }
     Ok(hasher.finish())
 }
 
-const PART: &str = "image.part";
 const IMAGE: &str = "image";
 const READ_OCTETS: usize = 1 << 20;
 const RESERVE_OCTETS: u64 = 2 << 20;

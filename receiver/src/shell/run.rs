@@ -514,7 +514,7 @@ fn session(tune_in: &TuneIn) -> Session {
 
 fn finished(outcome: FinishOutcome) -> Result<(), FinishError> {
     match outcome {
-        FinishOutcome::Ready => Ok(()),
+        FinishOutcome::Ready { .. } => Ok(()),
         FinishOutcome::WrongDigest { found } => {
             tracing::error!(%found, "the image is not the signed one");
             Err(FinishError::WrongDigest)

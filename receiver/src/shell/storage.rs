@@ -42,6 +42,8 @@ pub enum Command {
     Decode(DecodeJob),
     /// Read the image back, compare, give it its name.
     Finish(ObjectLayout),
+    /// Forget an object and remove its directory; a file that has its own name stays.
+    Drop(ObjectLayout),
     /// Forget all objects but these, and remove their directories.
     KeepOnly(Vec<ObjectLayout>),
 }
@@ -170,6 +172,12 @@ impl Worker {
             }
             Command::Decode(job) => self.hand_on(Job::Decode(job)),
             Command::Finish(layout) => self.hand_on(Job::Finish(layout)),
+            Command::Drop(layout) => {
+                let key = layout.object_key();
+                self.objects.remove(&key);
+                self.reserving.retain(|reserving| *reserving != key);
+                self.answer(Completion::Kept(self.directory.drop_object(&layout)));
+            }
             Command::KeepOnly(layouts) => {
                 let keys: Vec<_> = layouts.iter().map(ObjectLayout::object_key).collect();
                 self.objects.retain(|key, _| keys.contains(key));

@@ -1,9 +1,15 @@
 //! Where everything of one object lies on disk, and the octets of log headers and slots.
 
+use std::net::IpAddr;
+
 use proto::{
     crypto::{Digest, Hash16, h16},
-    fec::{oti::RaptorQOti, partition::Partition},
-    ids::{Esi, Sbn},
+    fec::{
+        oti::{Oti, RAPTORQ_ESI_LIMIT},
+        partition::Partition,
+    },
+    flute::ext::ExtensionWriter,
+    ids::{Esi, Sbn, Toi, Tsi},
     trust::plan::leaf,
     wire::{Reader, WireError, Writer},
 };
@@ -12,12 +18,66 @@ use proto::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ObjectLayout {
     object_key: Hash16,
-    stored_sha256: Digest,
-    oti: RaptorQOti,
+    content: Content,
+    oti: Oti,
     partition: Partition,
-    slot_size: usize,
     slots_per_file: u32,
     files: u32,
+}
+
+/// What the octets of an object must be, and what they are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// An image of a signed campaign: it hashes to this, and stays in the object's directory.
+    Image(Digest),
+    /// A plain file.
+    File(Box<PlainContent>),
+}
+
+/// What is known of a plain file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlainContent {
+    /// Its name in the output directory: one of ours, never one from the network.
+    pub name: String,
+    /// What it hashes to by its `Content-MD5`, when it has one.
+    pub md5: Option<[u8; 16]>,
+}
+
+/// What names an object of a plain session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PlainIdentity {
+    /// Address of the sender.
+    pub source: IpAddr,
+    /// The FLUTE session.
+    pub tsi: Tsi,
+    /// The object.
+    pub toi: Toi,
+}
+
+impl PlainIdentity {
+    /// Returns the key that ties records to the object with these parameters.
+    #[must_use]
+    pub fn object_key(&self, oti: &Oti) -> Hash16 {
+        let source = match self.source {
+            IpAddr::V4(address) => address.to_ipv6_mapped(),
+            IpAddr::V6(address) => address,
+        };
+        h16(&[
+            b"fcplain1",
+            &source.octets(),
+            &self.tsi.0.to_be_bytes(),
+            &self.toi.0.to_be_bytes(),
+            &[oti.encoding_id()],
+            &information(oti),
+        ])
+    }
+}
+
+/// Returns the FEC parameters as they stand in EXT_FTI behind its length.
+fn information(oti: &Oti) -> Vec<u8> {
+    let mut extension = Vec::new();
+    ExtensionWriter::new(&mut extension).fti(oti);
+    extension.split_off(2)
 }
 
 /// Where a slot lies: the log's number, and the place in it counted in slots.
@@ -76,20 +136,37 @@ impl ObjectLayout {
     ///
     /// # Panics
     ///
-    /// Never: checked parameters have at most 255 blocks of 56,403 symbols.
+    /// When there are more than 2^31 symbols; RaptorQ has at most 255 blocks of 56,403.
     #[must_use]
-    pub fn new(object_key: Hash16, stored_sha256: Digest, oti: RaptorQOti) -> Self {
+    pub fn new(object_key: Hash16, stored_sha256: Digest, oti: impl Into<Oti>) -> Self {
+        Self::checked(object_key, Content::Image(stored_sha256), oti.into())
+            .expect("255 blocks of 56,403 symbols are fewer than 2^31")
+    }
+
+    /// Lays out a file of a plain session; `None` when it has more symbols than can be counted.
+    #[must_use]
+    pub fn plain(identity: &PlainIdentity, oti: Oti, content: PlainContent) -> Option<Self> {
+        Self::checked(identity.object_key(&oti), Content::File(Box::new(content)), oti)
+    }
+
+    fn checked(object_key: Hash16, content: Content, oti: Oti) -> Option<Self> {
         let partition = oti.partition();
-        let slot_size = (SLOT_HEAD + usize::from(oti.parameters().symbol_size))
-            .next_multiple_of(SLOT_ALIGNMENT);
-        let file_octets = usize::try_from(Self::FILE_OCTETS).expect("16 MiB is a usize");
-        let slots_per_file = u32::try_from((file_octets - Self::HEADER_OCTETS) / slot_size)
-            .expect("16 MiB hold fewer than 2^32 slots");
-        let wanted = u64::from(oti.total_symbols())
-            + u64::from(partition.blocks()) * u64::from(Self::SPARE_PER_BLOCK);
-        let files = u32::try_from(wanted.div_ceil(u64::from(slots_per_file)))
-            .expect("255 blocks of 56,403 symbols fit in 2^32 files");
-        Self { object_key, stored_sha256, oti, partition, slot_size, slots_per_file, files }
+        let spare = match oti {
+            Oti::NoCode(_) => 0,
+            Oti::RaptorQ(_) => Self::SPARE_PER_BLOCK,
+        };
+        let slot_size = slot_size(&oti);
+        let file_octets = usize::try_from(Self::FILE_OCTETS).ok()?;
+        let wanted = partition.total_symbols() + u64::from(partition.blocks()) * u64::from(spare);
+        let wanted = u32::try_from(wanted).ok().filter(|wanted| *wanted < 1 << 31)?;
+        let full = u32::try_from((file_octets - Self::HEADER_OCTETS) / slot_size).ok()?;
+        // A small plain file does not reserve 16 MiB.
+        let slots_per_file = match content {
+            Content::Image(_) => full,
+            Content::File(_) => full.min(wanted),
+        };
+        let files = wanted.div_ceil(slots_per_file);
+        Some(Self { object_key, content, oti, partition, slots_per_file, files })
     }
 
     /// Returns the key that ties every record to this object.
@@ -98,15 +175,24 @@ impl ObjectLayout {
         self.object_key
     }
 
-    /// Returns the digest of the whole object.
+    /// Returns what the octets must be.
+    #[must_use]
+    pub const fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// Returns the SHA-256 digest of the whole object; zeros for a plain file, which has none.
     #[must_use]
     pub const fn stored_sha256(&self) -> Digest {
-        self.stored_sha256
+        match self.content {
+            Content::Image(digest) => digest,
+            Content::File(_) => Digest([0; 32]),
+        }
     }
 
     /// Returns the object's FEC parameters.
     #[must_use]
-    pub const fn oti(&self) -> &RaptorQOti {
+    pub const fn oti(&self) -> &Oti {
         &self.oti
     }
 
@@ -121,13 +207,25 @@ impl ObjectLayout {
     /// Returns the octets of a symbol.
     #[must_use]
     pub fn symbol_size(&self) -> usize {
-        usize::from(self.oti.parameters().symbol_size)
+        usize::from(self.oti.symbol_size())
+    }
+
+    /// Returns the octets of each log file: 16 MiB, or less where one such file holds it all.
+    #[must_use]
+    pub fn file_octets(&self) -> u64 {
+        match self.content {
+            Content::Image(_) => Self::FILE_OCTETS,
+            Content::File(_) => {
+                Self::HEADER_OCTETS as u64
+                    + u64::from(self.slots_per_file) * self.slot_size() as u64
+            }
+        }
     }
 
     /// Returns the octets of a slot.
     #[must_use]
-    pub const fn slot_size(&self) -> usize {
-        self.slot_size
+    pub fn slot_size(&self) -> usize {
+        slot_size(&self.oti)
     }
 
     /// Returns how many slots a log file holds.
@@ -151,25 +249,25 @@ impl ObjectLayout {
     /// Returns the octets that the object takes on disk: its logs and its image.
     #[must_use]
     pub fn storage_octets(&self) -> u64 {
-        u64::from(self.files) * Self::FILE_OCTETS + self.image_octets()
+        u64::from(self.files) * self.file_octets() + self.image_octets()
     }
 
     /// Returns the octets of the image.
     #[must_use]
     pub fn image_octets(&self) -> u64 {
-        self.oti.parameters().transfer_length
+        self.oti.transfer_length()
     }
 
     /// Returns the number of source blocks.
     #[must_use]
     pub fn blocks(&self) -> u32 {
-        u32::from(self.oti.parameters().source_blocks)
+        self.partition.blocks()
     }
 
     /// Returns the number of source symbols of all blocks.
     #[must_use]
     pub fn total_symbols(&self) -> u32 {
-        self.oti.total_symbols()
+        u32::try_from(self.partition.total_symbols()).unwrap_or(u32::MAX)
     }
 
     /// Returns the number of source symbols of block `sbn`, when there is such a block.
@@ -181,7 +279,7 @@ impl ObjectLayout {
     /// Returns where block `sbn` lies in the image, when there is such a block.
     #[must_use]
     pub fn block_place(&self, sbn: Sbn) -> Option<BlockPlace> {
-        let symbol = u64::from(self.oti.parameters().symbol_size);
+        let symbol = u64::from(self.oti.symbol_size());
         let offset = self.partition.first_symbol(sbn)?.checked_mul(symbol)?;
         let padded = u64::from(self.partition.symbols_of(sbn)?) * symbol;
         Some(BlockPlace { offset, octets: padded.min(self.image_octets().checked_sub(offset)?) })
@@ -190,7 +288,7 @@ impl ObjectLayout {
     /// Returns the offset of a slot in its file.
     #[must_use]
     pub fn offset(&self, slot: SlotAddress) -> u64 {
-        Self::HEADER_OCTETS as u64 + u64::from(slot.index) * self.slot_size as u64
+        Self::HEADER_OCTETS as u64 + u64::from(slot.index) * self.slot_size() as u64
     }
 
     /// Returns the place of slot `number` when slots are counted through all files.
@@ -204,10 +302,17 @@ impl ObjectLayout {
             .then(|| slot.file * self.slots_per_file + slot.index)
     }
 
-    /// Returns the tag of a symbol: its leaf in the plan, so that storing adds no second hash.
+    /// Returns the tag of a symbol: of an image its leaf in the plan, so that storing adds no
+    /// second hash; of a plain file a hash that finds damage on disk and proves nothing.
     #[must_use]
     pub fn tag(&self, sbn: Sbn, esi: Esi, symbol: &[u8]) -> Hash16 {
-        leaf(&self.object_key, sbn, esi, symbol)
+        match self.content {
+            Content::Image(_) => leaf(&self.object_key, sbn, esi, symbol),
+            Content::File(_) => {
+                let ids = [sbn.0.to_be_bytes(), esi.0.to_be_bytes()];
+                h16(&[&[0x00], &self.object_key.0, ids.as_flattened(), symbol])
+            }
+        }
     }
 
     /// Returns the header of log file `file`.
@@ -218,11 +323,11 @@ impl ObjectLayout {
             .bytes(HEADER_MAGIC)
             .u32(FORMAT_VERSION)
             .bytes(&self.object_key.0)
-            .bytes(&self.stored_sha256.0)
-            .u8(FEC_RAPTORQ)
-            .bytes(&self.oti.octets())
-            .zeros(3)
-            .u32(u32::try_from(self.slot_size).expect("a slot is shorter than 2 KiB"))
+            .bytes(&self.stored_sha256().0)
+            .u8(self.oti.encoding_id())
+            .bytes(&information(&self.oti))
+            .zeros(1)
+            .u32(u32::try_from(self.slot_size()).expect("a slot is shorter than 65 KiB"))
             .u32(file);
         out.resize(Self::HEADER_OCTETS - Hash16::LEN, 0);
         let hash = h16(&[&out]);
@@ -259,7 +364,7 @@ impl ObjectLayout {
             .zeros(4)
             .bytes(&tag.0)
             .bytes(symbol);
-        out.resize(start + self.slot_size, 0);
+        out.resize(start + self.slot_size(), 0);
     }
 
     /// Reads a slot; `None` when it holds no whole record of this object.
@@ -283,14 +388,20 @@ impl ObjectLayout {
 
     /// Returns whether the object can have such a symbol.
     pub(super) fn in_range(&self, sbn: Sbn, esi: Esi) -> bool {
-        sbn.0 < self.blocks() && esi.0 <= LAST_ESI
+        match self.oti {
+            Oti::NoCode(_) => self.block_symbols(sbn).is_some_and(|symbols| esi.0 < symbols),
+            Oti::RaptorQ(_) => sbn.0 < self.blocks() && esi.0 < RAPTORQ_ESI_LIMIT,
+        }
     }
+}
+
+/// Returns the octets of a slot: a record, padded.
+fn slot_size(oti: &Oti) -> usize {
+    (SLOT_HEAD + usize::from(oti.symbol_size())).next_multiple_of(SLOT_ALIGNMENT)
 }
 
 const HEADER_MAGIC: &[u8] = b"FCLG";
 const SLOT_MAGIC: &[u8; 4] = b"SYM1";
 const FORMAT_VERSION: u32 = 1;
-const FEC_RAPTORQ: u8 = 6;
 const SLOT_HEAD: usize = 32;
 const SLOT_ALIGNMENT: usize = 64;
-const LAST_ESI: u32 = (1 << 24) - 1;

@@ -24,6 +24,8 @@ pub struct Recovered {
     pub slots: Vec<RecoveredSlot>,
     /// Log files from the first on that need no reservation.
     pub files_ready: u32,
+    /// Whether the image was made anew: no block of it can be decoded already.
+    pub image_made: bool,
     /// Slots that are neither whole nor still zero: torn or damaged records.
     pub damaged: u32,
 }

@@ -1,0 +1,177 @@
+//! From a name in an FDT to a file name of ours: the one function that does it, and who has which.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::crypto::Hash16;
+
+/// Longest file name that is made, in octets; room is left for `~HEX` and `.part`.
+const MAX_NAME_OCTETS: usize = 120;
+
+/// Returns the file name that a `Content-Location` asks for.
+///
+/// The name is one component of a path: the location's last one, `%XX` resolved, with everything
+/// but letters, digits and `-._+@= ` replaced. It is never empty, hidden, or one that an unfinished
+/// file could have, and has no `~`, which [`Names`] puts between a name and what sets it apart.
+#[must_use]
+pub fn file_name(location: &str) -> String {
+    let plain = percent_decoded(location);
+    let plain = plain.split(['?', '#']).next().unwrap_or_default();
+    let last = plain.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or_default();
+    let mut name = String::new();
+    for found in last.chars() {
+        let keeps = found.is_alphanumeric() || "-._+@= ".contains(found);
+        let kept = if keeps { found } else { '_' };
+        if name.len() + kept.len_utf8() > MAX_NAME_OCTETS {
+            break;
+        }
+        name.push(kept);
+    }
+    let trimmed = name.trim();
+    match trimmed {
+        "" => "unnamed".to_owned(),
+        hidden if hidden.starts_with('.') => format!("_{hidden}"),
+        unfinished if unfinished.ends_with(PART) => format!("{unfinished}_"),
+        plain => plain.to_owned(),
+    }
+}
+
+/// Ending of a file that is not whole.
+const PART: &str = ".part";
+
+fn percent_decoded(text: &str) -> String {
+    let mut octets = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(octet) = rest.next() {
+        let mut ahead = rest.clone();
+        let digit = |octet: Option<u8>| char::from(octet?).to_digit(16);
+        let pair = (octet == b'%').then(|| Some((digit(ahead.next())?, digit(ahead.next())?)));
+        match pair.flatten().and_then(|(high, low)| u8::try_from(high << 4 | low).ok()) {
+            Some(decoded) => {
+                octets.push(decoded);
+                rest = ahead;
+            }
+            None => octets.push(octet),
+        }
+    }
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
+/// Who has which file name in the output directory.
+#[derive(Debug, Clone, Default)]
+pub struct Names<O> {
+    owners: BTreeMap<String, O>,
+    /// Names of files that none of our sessions brought.
+    foreign: BTreeSet<String>,
+}
+
+impl<O: PartialEq> Names<O> {
+    /// Starts with the files that lie there and that no owner is known of.
+    #[must_use]
+    pub const fn new(foreign: BTreeSet<String>) -> Self {
+        Self { owners: BTreeMap::new(), foreign }
+    }
+
+    /// Notes that a name belongs to an owner, from an earlier run.
+    pub fn restore(&mut self, name: String, owner: O) {
+        self.foreign.remove(&name);
+        self.owners.insert(name, owner);
+    }
+
+    /// Returns the name for a location of this owner: the plain one, or if that is someone else's,
+    /// one that the object's key sets apart. A new version of a file takes the place of the old.
+    pub fn claim(&mut self, location: &str, owner: O, key: &Hash16) -> String {
+        let plain = file_name(location);
+        let is_free = !self.foreign.contains(&plain)
+            && self.owners.get(&plain).is_none_or(|other| *other == owner);
+        let name = if is_free {
+            plain
+        } else {
+            let mut key = key.to_string();
+            key.truncate(8);
+            format!("{plain}~{key}")
+        };
+        self.owners.insert(name.clone(), owner);
+        name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_location_becomes_its_last_component() {
+        for (location, expected) in [
+            ("file:///golden.bin", "golden.bin"),
+            ("http://host/fw/v2/fw%202.bin?x=/y", "fw 2.bin"),
+            ("00ff/0.img", "0.img"),
+            ("Größe.bin", "Größe.bin"),
+            ("a\u{202e}b", "a_b"),
+            ("", "unnamed"),
+            ("///", "unnamed"),
+            ("x.part", "x.part_"),
+            ("a~1", "a_1"),
+        ] {
+            assert_eq!(file_name(location), expected, "{location}");
+        }
+    }
+
+    // test: security 9 (path traversal)
+    #[test]
+    fn no_location_leaves_the_output_directory() {
+        let long = "x".repeat(64 << 10);
+        for location in [
+            "../../etc/passwd",
+            "/etc/passwd",
+            "..",
+            ".",
+            "%2e%2e%2f%2e%2e%2fetc%2fpasswd",
+            "..%2F..",
+            "a\0b",
+            "a%00b",
+            ".bashrc",
+            "..\\..\\x",
+            "C:\\x",
+            "%",
+            "%f",
+            "%ff%fe",
+            ".listen",
+            &long,
+        ] {
+            let name = file_name(location);
+            assert!(is_safe(&name), "{location:?} -> {name:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn every_name_is_safe(location in "\\PC*|[./%2eEfF\\\\~\u{0} ]{0,40}") {
+            let name = file_name(&location);
+            prop_assert!(is_safe(&name), "{:?}", name);
+        }
+    }
+
+    fn is_safe(name: &str) -> bool {
+        let path = std::path::Path::new(name);
+        let single = path.components().count() == 1 && path.file_name().is_some();
+        single
+            && !name.starts_with('.')
+            && !name.ends_with(".part")
+            && !name.contains(['/', '\\', '\0', '~'])
+            && name.len() <= MAX_NAME_OCTETS + 1
+    }
+
+    #[test]
+    fn nobody_takes_the_name_of_another() {
+        let mut names = Names::new(BTreeSet::from(["mine.txt".to_owned()]));
+        let key = Hash16([0xab; 16]);
+        assert_eq!(names.claim("mine.txt", 1, &key), "mine.txt~abababab");
+        assert_eq!(names.claim("x/fw.bin", 1, &key), "fw.bin");
+        assert_eq!(names.claim("x/fw.bin", 1, &key), "fw.bin");
+        assert_eq!(names.claim("y/fw.bin", 2, &key), "fw.bin~abababab");
+        names.restore("mine.txt".to_owned(), 7);
+        assert_eq!(names.claim("mine.txt", 7, &key), "mine.txt");
+    }
+}

@@ -1,0 +1,555 @@
+use std::{io, time::Duration};
+
+use proptest::prelude::*;
+use proto::{
+    crypto::sha256,
+    fec::{
+        codec::BlockEncoder as _,
+        nocode,
+        oti::{NoCodeOti, RaptorQOti, RaptorQParameters},
+        raptorq_crate,
+    },
+    flute::{
+        alc::{Payload, PayloadId},
+        ext::{ExtensionWriter, Extensions, FdtHeader},
+        lct::{Header, Widths},
+    },
+    ids::Esi,
+    time::Utc,
+};
+
+use super::*;
+use crate::{
+    decode::BlockFiles,
+    symbols::{BlockPlace, Content, HeaderCheck, Recovery, SlotAddress},
+};
+
+const SENDER: [u8; 4] = [192, 0, 2, 1];
+
+fn now() -> Now {
+    Now { mono: Mono(1_000), utc: Utc::from_seconds(1_800_000_000) }
+}
+
+/// A disk and the program that uses it.
+struct Bench {
+    core: PlainReceiver,
+    disk: Disk,
+    complete: Vec<PlainFile>,
+}
+
+#[derive(Default)]
+struct Disk {
+    logs: BTreeMap<(String, u32), Vec<u8>>,
+    parts: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Vec<u8>>,
+    records: BTreeMap<String, Vec<u8>>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        Self::on(Disk::default())
+    }
+
+    fn on(disk: Disk) -> Self {
+        let found = Found {
+            records: disk.records.values().filter_map(|octets| Record::parse(octets)).collect(),
+            files: disk.files.keys().cloned().collect(),
+        };
+        let core = PlainReceiver::new(Limits::default(), Filter::default(), found);
+        Self { core, disk, complete: Vec::new() }
+    }
+
+    /// Loses all memory and keeps what is on the disk.
+    fn restart(self) -> Self {
+        Self::on(self.disk)
+    }
+
+    fn hear(&mut self, packet: &[u8]) {
+        self.hear_from(SENDER.into(), packet);
+    }
+
+    fn hear_from(&mut self, source: IpAddr, packet: &[u8]) {
+        self.core.handle_datagram(now(), source, packet);
+        self.settle();
+    }
+
+    fn sync(&mut self) {
+        let mono = now().mono + Duration::from_secs(5);
+        self.core.handle_timeout(Now { mono, ..now() });
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        while let Some(output) = self.core.poll_output() {
+            match output {
+                Output::Open(layout) => self.open(&layout),
+                Output::Log(key, LogOutput::Write { file, offset, octets, .. }) => {
+                    let name = self.disk.name_of(key);
+                    let log = self.disk.logs.get_mut(&(name, file)).unwrap();
+                    let at = usize::try_from(offset).unwrap();
+                    log[at..at + octets.len()].copy_from_slice(&octets);
+                }
+                Output::Log(key, LogOutput::Flush(ticket)) => {
+                    self.core.handle_flushed(now(), key, ticket);
+                }
+                Output::Keep(name, octets) => {
+                    self.disk.records.insert(name.clone(), octets);
+                    self.core.handle_recorded(now(), &name);
+                }
+                Output::Forget(name) => drop(self.disk.records.remove(&name)),
+                Output::Decode(job) => {
+                    let mut files = DiskFiles { disk: &mut self.disk, layout: job.layout.clone() };
+                    let outcome = job.run(&mut files);
+                    self.core.handle_decoded(job.layout.object_key(), job.sbn, &outcome);
+                }
+                Output::Finish(layout) => {
+                    let name = name(&layout);
+                    let octets = self.disk.parts.remove(&name).unwrap();
+                    let digest = sha256(&[&octets]);
+                    self.disk.files.insert(name, octets);
+                    self.core.handle_finished(layout.object_key(), Ok(digest));
+                }
+                Output::Drop(layout) => {
+                    let directory = layout.directory_name();
+                    self.disk.logs.retain(|(of, _), _| *of != directory);
+                }
+                Output::Complete(file) => self.complete.push(file),
+            }
+        }
+    }
+
+    fn open(&mut self, layout: &ObjectLayout) {
+        let length = usize::try_from(layout.image_octets()).unwrap();
+        let image_made = !self.disk.parts.contains_key(&name(layout));
+        self.disk.parts.entry(name(layout)).or_insert_with(|| vec![0; length]);
+        let mut recovery = Recovery::new(layout);
+        let size = usize::try_from(layout.file_octets()).unwrap();
+        for file in 0..layout.files() {
+            let log = self.disk.logs.entry((layout.directory_name(), file)).or_insert_with(|| {
+                let mut log = layout.header(file);
+                log.resize(size, 0);
+                log
+            });
+            assert_eq!(recovery.header(file, &log[..4096]), HeaderCheck::Ours);
+            recovery.slots(SlotAddress { file, index: 0 }, &log[4096..]);
+        }
+        let recovered = Recovered { image_made, ..recovery.finish() };
+        self.core.handle_recovered(now(), layout.object_key(), &recovered);
+    }
+
+    fn file(&self, name: &str) -> Option<&[u8]> {
+        self.disk.files.get(name).map(Vec::as_slice)
+    }
+}
+
+impl Disk {
+    fn name_of(&self, key: Hash16) -> String {
+        key.to_string()[..16].to_owned()
+    }
+}
+
+fn name(layout: &ObjectLayout) -> String {
+    match layout.content() {
+        Content::File(file) => file.name.clone(),
+        Content::Image(_) => unreachable!("these are plain files"),
+    }
+}
+
+struct DiskFiles<'a> {
+    disk: &'a mut Disk,
+    layout: ObjectLayout,
+}
+
+impl BlockFiles for DiskFiles<'_> {
+    fn read_slots(&mut self, first: SlotAddress, octets: &mut [u8]) -> io::Result<()> {
+        let log = &self.disk.logs[&(self.layout.directory_name(), first.file)];
+        let at = usize::try_from(self.layout.offset(first)).unwrap();
+        octets.copy_from_slice(&log[at..at + octets.len()]);
+        Ok(())
+    }
+
+    fn write_block(&mut self, place: BlockPlace, octets: &[u8]) -> io::Result<()> {
+        let part = self.disk.parts.get_mut(&name(&self.layout)).unwrap();
+        let at = usize::try_from(place.offset).unwrap();
+        part[at..at + octets.len()].copy_from_slice(octets);
+        Ok(())
+    }
+}
+
+/// A session as some sender makes it.
+#[derive(Clone, Copy)]
+struct Sent {
+    tsi: u64,
+    toi: u128,
+    widths: Widths,
+    version: u8,
+    fti: bool,
+    in_fdt: bool,
+    location: &'static str,
+}
+
+const PLAIN: Sent = Sent {
+    tsi: 7,
+    toi: 1,
+    widths: Widths::WIDE,
+    version: 2,
+    fti: true,
+    in_fdt: true,
+    location: "file:///fw.bin",
+};
+
+fn octets(length: usize) -> Vec<u8> {
+    (0..length).map(|at| (at * 7 + at / 256).to_le_bytes()[0]).collect()
+}
+
+fn raptorq(length: u64, blocks: u8) -> Oti {
+    let parameters = RaptorQParameters {
+        transfer_length: length,
+        symbol_size: 16,
+        source_blocks: blocks,
+        sub_blocks: 1,
+        alignment: 4,
+    };
+    Oti::RaptorQ(RaptorQOti::new(parameters).unwrap())
+}
+
+impl Sent {
+    fn packet(
+        &self,
+        toi: u128,
+        codepoint: u8,
+        extensions: &[u8],
+        id: PayloadId,
+        symbols: &[u8],
+    ) -> Vec<u8> {
+        let header =
+            Header { widths: self.widths, ..Header::wide(Tsi(self.tsi), Toi(toi), codepoint) };
+        let extensions = Extensions::new(extensions).unwrap();
+        let mut out = Vec::new();
+        Packet { header, extensions, payload: Some(Payload { id, symbols }) }
+            .emit(&mut out)
+            .unwrap();
+        out
+    }
+
+    fn fdt(&self, oti: Oti, md5: Option<[u8; 16]>) -> Vec<u8> {
+        let entry = FileEntry::plain(Toi(self.toi), self.location, "application/octet-stream", oti);
+        let oti = entry.oti.filter(|_| self.in_fdt);
+        let document = FdtInstance {
+            expires_ntp: (now().utc + Duration::from_secs(3600)).ntp_seconds(),
+            complete: true,
+            files: vec![FileEntry { content_md5: md5, oti, ..entry }],
+        }
+        .to_xml();
+        let length = u64::try_from(document.len()).unwrap();
+        let fti = Oti::NoCode(NoCodeOti::new(length, 1400, 1).unwrap());
+        let mut extensions = Vec::new();
+        let header = FdtHeader { version: self.version, instance_id: 0 };
+        ExtensionWriter::new(&mut extensions).fdt(header).fti(&fti);
+        let id = PayloadId { sbn: Sbn(0), esi: Esi(0) };
+        self.packet(0, 0, &extensions, id, document.as_bytes())
+    }
+
+    /// Symbols `esis` of all blocks, row by row.
+    fn data(&self, content: &[u8], oti: Oti, esis: std::ops::Range<u32>) -> Vec<Vec<u8>> {
+        let mut extensions = Vec::new();
+        if self.fti {
+            ExtensionWriter::new(&mut extensions).fti(&oti);
+        }
+        let partition = oti.partition();
+        let mut packets = Vec::new();
+        for sbn in (0..partition.blocks()).map(Sbn) {
+            let size = usize::from(oti.symbol_size());
+            let first = usize::try_from(partition.first_symbol(sbn).unwrap()).unwrap() * size;
+            let count = usize::try_from(partition.symbols_of(sbn).unwrap()).unwrap() * size;
+            let block = &content[first..(first + count).min(content.len())];
+            let mut add = |esi: Esi, symbol: &[u8]| {
+                let id = PayloadId { sbn, esi };
+                let packet = self.packet(self.toi, oti.encoding_id(), &extensions, id, symbol);
+                packets.push((esi, packet));
+            };
+            match &oti {
+                Oti::NoCode(oti) => nocode::Encoder::new(oti, sbn, block)
+                    .unwrap()
+                    .for_each_symbol(esis.clone(), &mut add),
+                Oti::RaptorQ(oti) => raptorq_crate::Encoder::new(oti, sbn, block)
+                    .unwrap()
+                    .for_each_symbol(esis.clone(), &mut add),
+            }
+        }
+        packets.sort_by_key(|(esi, _)| *esi);
+        packets.into_iter().map(|(_, packet)| packet).collect()
+    }
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text.bytes().filter(|octet| !octet.is_ascii_whitespace()).collect();
+    let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(octet).collect()
+}
+
+/// The golden session: the FDT, symbols 0 to 5, the packet that closes the session.
+fn golden() -> Vec<Vec<u8>> {
+    let head = "10100800 00000000 00070000 c0200000 40040000 0000018e 00000190 00000001 00000000";
+    let document = concat!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n",
+        "<FDT-Instance xmlns=\"urn:ietf:params:xml:ns:fdt\" Expires=\"4200000000\" ",
+        "Complete=\"true\"><File TOI=\"1\" Content-Location=\"file:///golden.bin\" ",
+        "Content-Length=\"43\" Content-Type=\"application/octet-stream\" ",
+        "FEC-OTI-FEC-Encoding-ID=\"6\" FEC-OTI-Encoding-Symbol-Length=\"16\" ",
+        "FEC-OTI-Maximum-Source-Block-Length=\"3\" ",
+        "FEC-OTI-Scheme-Specific-Info=\"AQABBA==\"/></FDT-Instance>\n",
+    );
+    let symbols = [
+        "00000000 66756d6f6361737420676f6c64656e20",
+        "00000001 766563746f722c20666f7274792d7468",
+        "00000002 726565206f6374657473210000000000",
+        "00000003 985424c1af2aaf763b452fcff0e3cd85",
+        "00000004 81226d53ca0a161a1e2bf1342c73b375",
+        "00000005 19d52f5c997bba79518a93c43b718d9a",
+    ];
+    let mut packets = vec![[hex(head), document.into()].concat()];
+    packets.extend(symbols.map(|symbol| [hex("10100306 00000000 00070001"), hex(symbol)].concat()));
+    packets.push(hex("10820300 00000000 00000007"));
+    packets
+}
+
+// test: rfc6726 3.5
+#[test]
+fn the_golden_session_is_decoded_from_any_three_symbols() {
+    let golden = golden();
+    for order in [
+        vec![0, 1, 2, 3],
+        vec![0, 1, 3, 4],
+        vec![0, 4, 5, 6],
+        vec![7, 6, 5, 4, 0],
+        vec![3, 0, 7, 2, 5],
+    ] {
+        let mut bench = Bench::new();
+        order.iter().for_each(|at| bench.hear(&golden[*at]));
+        bench.sync();
+        let content = bench.file("golden.bin").unwrap_or_else(|| panic!("{order:?}"));
+        assert_eq!(content, b"fumocast golden vector, forty-three octets!");
+        assert_eq!(bench.complete.len(), 1);
+        assert!(bench.core.is_all_complete());
+    }
+}
+
+#[test]
+fn a_golden_last_symbol_may_come_cut() {
+    let mut golden = golden();
+    golden[3].truncate(16 + 11);
+    let mut bench = Bench::new();
+    golden[..4].iter().for_each(|packet| bench.hear(packet));
+    bench.sync();
+    assert!(bench.file("golden.bin").is_some());
+}
+
+#[test]
+fn every_mix_of_widths_versions_schemes_and_places_of_fti_is_taken() {
+    let content = octets(500);
+    let no_code = Oti::NoCode(NoCodeOti::new(500, 16, 10).unwrap());
+    for oti in [raptorq(500, 2), no_code] {
+        for widths in [Widths::NARROW, Widths::WIDE, Widths { toi_words: 3, ..Widths::WIDE }] {
+            for (version, fti, in_fdt) in
+                [(1, true, false), (2, false, true), (2, true, true), (1, false, true)]
+            {
+                for fdt_last in [false, true] {
+                    let sent = Sent { widths, version, fti, in_fdt, ..PLAIN };
+                    let mut packets = sent.data(&content, oti, 0..64);
+                    let at = if fdt_last { packets.len() } else { 0 };
+                    packets.insert(at, sent.fdt(oti, None));
+                    let mut bench = Bench::new();
+                    packets.iter().for_each(|packet| bench.hear(packet));
+                    bench.sync();
+                    assert_eq!(bench.file("fw.bin"), Some(&content[..]), "{widths:?} {version}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn loss_order_and_duplicates_do_not_matter() {
+    proptest!(ProptestConfig::with_cases(24), |(
+        seed in prop::collection::vec(any::<u16>(), 200),
+        blocks in 1_u8..4,
+    )| {
+        let content = octets(900);
+        let oti = raptorq(900, blocks);
+        let mut packets = PLAIN.data(&content, oti, 0..90);
+        packets.push(PLAIN.fdt(oti, None));
+        // Each packet is sent twice; about every third is lost; the rest comes in any order.
+        let mut heard: Vec<_> = seed.iter().zip(packets.iter().chain(&packets).cycle()).collect();
+        heard.retain(|(number, packet)| *number % 3 != 0 || Packet::parse(packet).unwrap().header.toi == Some(Toi::FDT));
+        heard.push((&0, packets.last().unwrap()));
+        heard.sort_by_key(|(number, _)| *number);
+        let mut bench = Bench::new();
+        heard.iter().for_each(|(_, packet)| bench.hear(packet));
+        packets.iter().rev().take(packets.len() - 40).for_each(|packet| bench.hear(packet));
+        bench.sync();
+        prop_assert_eq!(bench.file("fw.bin"), Some(&content[..]));
+    });
+}
+
+#[test]
+fn two_senders_with_one_tsi_do_not_touch_each_other() {
+    let (ours, theirs) = (octets(400), vec![0xee; 400]);
+    let oti = raptorq(400, 1);
+    let mut bench = Bench::new();
+    let a = PLAIN.data(&ours, oti, 0..25);
+    let b = PLAIN.data(&theirs, oti, 0..25);
+    let other: IpAddr = [192, 0, 2, 2].into();
+    bench.hear(&PLAIN.fdt(oti, None));
+    bench.hear_from(other, &PLAIN.fdt(oti, None));
+    for (a, b) in a.iter().zip(&b) {
+        bench.hear(a);
+        bench.hear_from(other, b);
+    }
+    bench.sync();
+    assert_eq!(bench.file("fw.bin"), Some(&ours[..]));
+    let second = bench.complete.iter().find(|file| file.source == other).unwrap();
+    assert!(second.name.starts_with("fw.bin~"), "{}", second.name);
+    assert_eq!(bench.file(&second.name), Some(&theirs[..]));
+}
+
+// test: rfc5651 5.1
+#[test]
+fn forged_flags_drop_nothing() {
+    let content = octets(400);
+    let oti = raptorq(400, 1);
+    let mut bench = Bench::new();
+    bench.hear(&PLAIN.fdt(oti, None));
+    for (at, packet) in PLAIN.data(&content, oti, 0..25).into_iter().enumerate() {
+        bench.hear(&packet);
+        let mut flagged = packet.clone();
+        flagged[1] |= if at % 2 == 0 { 1 } else { 3 };
+        bench.hear(&flagged);
+        let mut close = Vec::new();
+        Header::close(Tsi(7)).emit(Extensions::NONE, &mut close).unwrap();
+        bench.hear(&close);
+    }
+    bench.sync();
+    assert_eq!(bench.file("fw.bin"), Some(&content[..]));
+}
+
+#[test]
+fn a_restart_goes_on_from_what_is_held() {
+    let content = octets(3000);
+    let oti = raptorq(3000, 4);
+    let data = PLAIN.data(&content, oti, 0..60);
+    let mut bench = Bench::new();
+    bench.hear(&PLAIN.fdt(oti, None));
+    data[..120].iter().for_each(|packet| bench.hear(packet));
+    bench.sync();
+    let before = bench.core.files().next().unwrap();
+    assert_eq!(before.symbols_held, 120);
+    let mut bench = bench.restart();
+    bench.hear(&PLAIN.fdt(oti, None));
+    let after = bench.core.files().next().unwrap();
+    assert_eq!((after.symbols_held, after.state), (120, "receiving"));
+    data[120..200].iter().for_each(|packet| bench.hear(packet));
+    bench.sync();
+    let mut bench = bench.restart();
+    bench.hear(&PLAIN.fdt(oti, None));
+    data[200..].iter().for_each(|packet| bench.hear(packet));
+    bench.sync();
+    assert_eq!(bench.file("fw.bin"), Some(&content[..]));
+    // What is complete is not received again.
+    let mut bench = bench.restart();
+    bench.hear(&PLAIN.fdt(oti, None));
+    assert_eq!((bench.complete.len(), bench.core.is_all_complete()), (1, true));
+}
+
+#[test]
+fn a_file_that_was_taken_away_is_received_again() {
+    let content = octets(100);
+    let oti = raptorq(100, 1);
+    let mut bench = Bench::new();
+    let session = [vec![PLAIN.fdt(oti, None)], PLAIN.data(&content, oti, 0..9)].concat();
+    session.iter().for_each(|packet| bench.hear(packet));
+    bench.sync();
+    bench.disk.files.clear();
+    let mut bench = bench.restart();
+    session.iter().for_each(|packet| bench.hear(packet));
+    bench.sync();
+    assert_eq!(bench.file("fw.bin"), Some(&content[..]));
+}
+
+#[test]
+fn an_unfinished_file_that_was_taken_away_is_put_together_anew() {
+    let content = octets(3000);
+    let oti = raptorq(3000, 4);
+    let data = PLAIN.data(&content, oti, 0..60);
+    let mut bench = Bench::new();
+    bench.hear(&PLAIN.fdt(oti, None));
+    // Three blocks are solved, the fourth is not.
+    let without_last = data
+        .iter()
+        .filter(|packet| Packet::parse(packet).unwrap().payload.unwrap().id.sbn != Sbn(3));
+    without_last.for_each(|packet| bench.hear(packet));
+    bench.sync();
+    assert_eq!(bench.core.files().next().unwrap().blocks_done, 3);
+    bench.disk.parts.clear();
+    let mut bench = bench.restart();
+    bench.hear(&PLAIN.fdt(oti, None));
+    // Symbols whose slots were not used again are still there; the others come again.
+    data.iter().for_each(|packet| bench.hear(packet));
+    bench.sync();
+    assert_eq!(bench.file("fw.bin"), Some(&content[..]));
+}
+
+#[test]
+fn names_from_the_network_stay_in_the_directory() {
+    let content = octets(100);
+    let oti = raptorq(100, 1);
+    let mut bench = Bench::new();
+    for (toi, location) in
+        [(1, "../../etc/passwd"), (2, "/etc/passwd"), (3, "%2e%2e/passwd"), (4, "..")]
+    {
+        let sent = Sent { toi, tsi: u64::try_from(toi).unwrap(), location, ..PLAIN };
+        bench.hear(&sent.fdt(oti, None));
+        sent.data(&content, oti, 0..9).iter().for_each(|packet| bench.hear(packet));
+    }
+    bench.sync();
+    assert_eq!(bench.disk.files.len(), 4);
+    assert!(bench.disk.files.keys().all(|name| !name.contains('/') && !name.starts_with('.')));
+}
+
+#[test]
+fn what_is_beyond_the_limits_is_named_and_not_received() {
+    let mut bench = Bench::new();
+    let large = RaptorQParameters {
+        transfer_length: 9000 * 16,
+        symbol_size: 16,
+        source_blocks: 1,
+        sub_blocks: 1,
+        alignment: 4,
+    };
+    bench.hear(&PLAIN.fdt(Oti::RaptorQ(RaptorQOti::new(large).unwrap()), None));
+    let file = bench.core.files().next().unwrap();
+    assert_eq!(file.state, "failed");
+    assert!(file.problem.unwrap().contains("9000 symbols"));
+    assert!(bench.disk.logs.is_empty());
+}
+
+#[test]
+fn no_datagram_harms_the_core() {
+    proptest!(ProptestConfig::with_cases(200), |(
+        noise in prop::collection::vec(any::<u8>(), 0..200),
+        at in 0_usize..2000,
+        flip in 1_u8..,
+    )| {
+        let oti = raptorq(100, 1);
+        let mut bench = Bench::new();
+        let mut heard = vec![PLAIN.fdt(oti, None)];
+        heard.extend(PLAIN.data(&octets(100), oti, 0..4));
+        for packet in &mut heard {
+            let at = at % packet.len();
+            packet[at] ^= flip;
+            bench.hear(packet);
+        }
+        bench.hear(&noise);
+        bench.sync();
+    });
+}
