@@ -2,6 +2,7 @@
 
 pub mod air;
 pub mod answer;
+pub mod capture;
 pub mod clock;
 pub mod coders;
 pub mod control_http;

@@ -11,8 +11,10 @@ use std::{
 use clap::{Args, ValueEnum};
 use proto::{
     crypto::{Hash16, h16},
+    fec::{ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ},
     flute::{content_md5::ContentMd5, ext::ExtensionWriter},
     ids::Tsi,
+    sdp::{self, FecDeclaration, Origin, SessionDescription},
     time::Now,
 };
 use serde::{Deserialize, Serialize};
@@ -21,6 +23,7 @@ use tokio::runtime;
 
 use super::{
     answer::answer,
+    capture::CaptureWriter,
     clock,
     coders::{FileSymbols, SentFile},
     files,
@@ -99,6 +102,12 @@ pub struct SendOrder {
     #[arg(long, value_name = "MIB", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub memory: u32,
+    /// Write the session's description, for `receiver listen --sdp`
+    #[arg(long, value_name = "FILE")]
+    pub sdp: Option<PathBuf>,
+    /// Record all that is sent as a packet capture
+    #[arg(long, value_name = "FILE")]
+    pub pcap: Option<PathBuf>,
     /// Keep TSI and place in this file, and go on from it
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
@@ -225,8 +234,12 @@ async fn send(order: &SendOrder) -> Result<(), Failure> {
         files: plain,
     };
     let socket = udp::open(&channel)?;
-    let source =
-        Plain { session: PlainSession::new(started, setup), symbols: FileSymbols::start(sent)? };
+    let capture = capture(order, &channel, &socket)?;
+    if let Some(path) = &order.sdp {
+        files::replace(path, describe(order, &channel, kept.tsi, started)?.as_bytes())?;
+    }
+    let session = PlainSession::new(started, setup);
+    let source = Plain { session, symbols: FileSymbols::start(sent)?, capture };
     introduce(order, &channel, kept.tsi);
     let keep = |progress: &Progress<PlainView>| kept.keep(order, progress.view.place);
     kept.keep(order, kept.place)?;
@@ -254,6 +267,7 @@ async fn send(order: &SendOrder) -> Result<(), Failure> {
 struct Plain {
     session: PlainSession,
     symbols: FileSymbols,
+    capture: Option<CaptureWriter>,
 }
 
 /// Where a plain session is.
@@ -268,7 +282,15 @@ impl Source for Plain {
 
     fn poll_transmit(&mut self, now: Now, packet: &mut Vec<u8>) -> Result<Transmit, Failure> {
         let made = self.session.poll_transmit(now, &mut self.symbols, packet);
-        made.map_err(|error| Failure::io("a file that is being sent", error))
+        let made = made.map_err(|error| Failure::io("a file that is being sent", error))?;
+        if let Some(capture) = &mut self.capture {
+            let written = match made {
+                Transmit::Packet => capture.write(now.utc, packet),
+                Transmit::Closed => capture.flush(),
+            };
+            written.map_err(|error| Failure::io("capture", error))?;
+        }
+        Ok(made)
     }
 
     fn close(&mut self) {
@@ -295,6 +317,52 @@ fn channel(order: &SendOrder) -> Result<udp::Channel, Failure> {
         hops: ttl,
         dscp,
     })
+}
+
+fn capture(
+    order: &SendOrder,
+    channel: &udp::Channel,
+    socket: &udp::Sender,
+) -> Result<Option<CaptureWriter>, Failure> {
+    let Some(path) = &order.pcap else { return Ok(None) };
+    let source = socket.local_address();
+    let source = source.map_err(|error| Failure::network("address of the socket", error))?;
+    CaptureWriter::create(path, source, channel.group, channel.hops).map(Some)
+}
+
+/// Returns what a receiver must know to join.
+fn describe(
+    order: &SendOrder,
+    channel: &udp::Channel,
+    tsi: Tsi,
+    now: Now,
+) -> Result<String, Failure> {
+    let encoding_id = match order.scheme() {
+        Scheme::RaptorQ => ENCODING_ID_RAPTORQ,
+        Scheme::NoCode => ENCODING_ID_NO_CODE,
+    };
+    // The rate counts UDP payload; headers of IP and UDP are 28 of 1,440 octets and more.
+    let kilobits = (order.rate.bits_per_second() / 1000).saturating_mul(103).div_ceil(100);
+    let source = IpAddr::V4(channel.source);
+    let version = now.utc.seconds();
+    let description = SessionDescription {
+        origin: Origin { user: "carousel".to_owned(), id: tsi.0, version, address: source },
+        name: "plain files, unsigned".to_owned(),
+        opens: None,
+        closes: None,
+        source: Some(source),
+        tsi,
+        declarations: vec![FecDeclaration { reference: 0, encoding_id, instance_id: None }],
+        channels: vec![sdp::Channel {
+            group: channel.group.ip(),
+            port: channel.group.port(),
+            ttl: Some(channel.hops),
+            kilobits_per_second: Some(kilobits),
+            fec: Some(0),
+        }],
+    };
+    let wrong = |error| Failure::wire(Exit::Configuration, "session description", error);
+    description.emit().map_err(wrong)
 }
 
 /// Opens, measures and hashes the files.

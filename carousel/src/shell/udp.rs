@@ -142,6 +142,16 @@ pub struct Sender {
 }
 
 impl Sender {
+    /// Returns the address and port that datagrams come from.
+    ///
+    /// # Errors
+    ///
+    /// What the system answered.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        let address = self.socket.local_addr()?;
+        address.as_socket().ok_or_else(|| io::Error::other("no address of IP"))
+    }
+
     /// Sends one datagram.
     ///
     /// # Errors

@@ -1,0 +1,81 @@
+//! Records what a session sends as a packet capture.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, Write as _},
+    net::{SocketAddr, SocketAddrV4},
+    path::Path,
+};
+
+use proto::{
+    pcap::{Datagram, emit_datagram, emit_file_header},
+    time::Utc,
+};
+
+use crate::failure::Failure;
+
+/// A capture that is being written.
+#[derive(Debug)]
+pub struct CaptureWriter {
+    file: BufWriter<File>,
+    source: SocketAddrV4,
+    destination: SocketAddrV4,
+    hops: u8,
+    record: Vec<u8>,
+}
+
+impl CaptureWriter {
+    /// Begins a capture of datagrams between two IPv4 addresses.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] that names the file.
+    pub fn create(
+        path: &Path,
+        source: SocketAddr,
+        destination: SocketAddr,
+        hops: u8,
+    ) -> Result<Self, Failure> {
+        let attempt = || {
+            let mut file = BufWriter::new(File::create(path)?);
+            file.write_all(&emit_file_header())?;
+            Ok(Self {
+                file,
+                source: ipv4(source)?,
+                destination: ipv4(destination)?,
+                hops,
+                record: Vec::new(),
+            })
+        };
+        attempt().map_err(|error| Failure::io(format!("capture {}", path.display()), error))
+    }
+
+    /// Adds a datagram that is sent at `now`.
+    ///
+    /// # Errors
+    ///
+    /// What writing answered.
+    pub fn write(&mut self, now: Utc, payload: &[u8]) -> io::Result<()> {
+        self.record.clear();
+        let datagram = Datagram { source: self.source, destination: self.destination, payload };
+        let nanos = now.0.saturating_mul(1_000_000);
+        emit_datagram(nanos, self.hops, &datagram, &mut self.record).map_err(io::Error::other)?;
+        self.file.write_all(&self.record)
+    }
+
+    /// Writes what is still in memory.
+    ///
+    /// # Errors
+    ///
+    /// What writing answered.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.file.flush()
+    }
+}
+
+fn ipv4(address: SocketAddr) -> io::Result<SocketAddrV4> {
+    match address {
+        SocketAddr::V4(address) => Ok(address),
+        SocketAddr::V6(_) => Err(io::Error::other("captures are of IPv4")),
+    }
+}
