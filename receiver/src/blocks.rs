@@ -93,6 +93,12 @@ impl Blocks {
         })
     }
 
+    /// Returns whether a block is being solved, or waits for the journal to say so.
+    #[must_use]
+    pub const fn is_decoding(&self) -> bool {
+        self.decoding.is_some()
+    }
+
     /// Returns whether every block is solved.
     #[must_use]
     pub fn is_assembled(&self) -> bool {

@@ -1,5 +1,6 @@
 //! The command line of the `receiver` program.
 
+mod dissect;
 mod listen;
 
 use std::{
@@ -75,6 +76,11 @@ enum Command {
     /// come from the network and are made safe: one component, and never that of a file which some
     /// other session brought.
     Listen(listen::ListenArgs),
+    /// Show what a packet capture of FLUTE sessions holds.
+    ///
+    /// A line for each packet, then for each object its blocks, the symbols that are held and those
+    /// that are missing, and why it is not complete. Nothing is decoded.
+    Dissect(dissect::DissectArgs),
 }
 
 #[derive(Debug, Args)]
@@ -158,6 +164,7 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
         Command::Status { config, json } => status(&config.load()?, json),
         Command::CheckIn { config } => ask(&config.load()?, Request::CheckIn).map(|_| exit::DONE),
         Command::Suspend { config } => ask(&config.load()?, Request::Suspend).map(|_| exit::DONE),
+        Command::Dissect(arguments) => dissect::run(&arguments),
         Command::Listen(arguments) => {
             start_log(LogFormat::Text);
             listen::run(&arguments)
@@ -300,6 +307,7 @@ Examples:
   receiver status --config /etc/fumocast/device.toml --json
   receiver check-in --config /etc/fumocast/device.toml
   receiver listen --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --out /tmp/in --once
+  receiver dissect session.pcap --summary
 
 Exit codes: 0 done (`run`: stopped by SIGTERM), 2 usage, 3 configuration, 4 the receiver did not
 answer, 5 the root is not to be believed, 6 no receiver runs, 7 another receiver runs on the data

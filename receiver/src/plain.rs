@@ -8,17 +8,17 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`fdt`] | packets to FDT instances |
 //! | [`object`] | one file: what is held of it, what it lacks |
 //! | [`waiting`] | packets that came too early, in bounded memory |
 //! | [`names`] | a label from the network to a file name of ours |
 //! | [`record`] | what is kept over restarts beside the symbols |
+//! | [`dissect`] | what a capture holds, for people |
 //!
 //! Sessions are told apart by sender and TSI, objects by their TOI within a session. The flags A and
 //! B are hints that anyone can forge: nothing is dropped because of them. The first description of
 //! a TOI counts; what contradicts it is counted and dropped.
 
-pub mod fdt;
+pub mod dissect;
 pub mod names;
 pub mod object;
 pub mod record;
@@ -36,7 +36,10 @@ use proto::{
     fec::{ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ, oti::Oti},
     flute::{
         alc::Packet,
-        fdt::{FdtInstance, FileEntry},
+        fdt::{
+            FileEntry,
+            store::{FdtEvent, FdtStore},
+        },
     },
     ids::{Sbn, Toi, Tsi},
     time::{Mono, Now},
@@ -44,7 +47,6 @@ use proto::{
 use serde::Serialize;
 
 use self::{
-    fdt::{FdtAssembly, FdtStep},
     names::Names,
     object::{PlainObject, Take},
     record::Record,
@@ -201,7 +203,7 @@ pub struct PlainStats {
 
 #[derive(Debug, Default)]
 struct Session {
-    fdt: FdtAssembly,
+    fdt: FdtStore,
     entries: BTreeMap<Toi, FileEntry>,
     /// Parameters that came in EXT_FTI before their entry.
     early: BTreeMap<Toi, Oti>,
@@ -429,6 +431,12 @@ impl PlainReceiver {
             && described.all(|name| self.objects.get(&name).is_some_and(PlainObject::is_complete))
     }
 
+    /// Returns whether the storage or the decoder has work of ours that it has not answered.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.objects.values().any(PlainObject::is_busy)
+    }
+
     /// Returns how many packets wait for an FDT, parameters or the disk.
     #[must_use]
     pub fn waiting(&self) -> usize {
@@ -456,34 +464,36 @@ impl PlainReceiver {
     fn handle_fdt(&mut self, now: Now, name: SessionName, packet: &Packet<'_>) {
         self.stats.fdt += 1;
         let Some(session) = self.sessions.get_mut(&name) else { return };
-        match session.fdt.handle_packet(packet) {
-            FdtStep::Nothing => {}
-            FdtStep::Refused(_) => self.stats.fdt_refused += 1,
-            FdtStep::Instance(instance) => self.handle_instance(now, name, *instance),
+        match session.fdt.handle_packet(now.utc, packet) {
+            Ok(FdtEvent::Collected | FdtEvent::Repeated | FdtEvent::Late { .. }) => {}
+            Ok(FdtEvent::Expired { .. }) => self.stats.fdt_expired += 1,
+            Ok(FdtEvent::Instance { id, contradicted }) => {
+                let count = u64::try_from(contradicted.len()).unwrap_or(u64::MAX);
+                self.stats.contradicting += count;
+                self.handle_instance(now, name, id);
+            }
+            Err(_) => self.stats.fdt_refused += 1,
         }
     }
 
-    fn handle_instance(&mut self, now: Now, name: SessionName, instance: FdtInstance) {
-        // spec: rfc6726 3.3 (an instance is not used after it expired)
-        if now.utc.from_ntp_near(instance.expires_ntp) < now.utc {
-            self.stats.fdt_expired += 1;
-            return;
-        }
-        let Some(session) = self.sessions.get_mut(&name) else { return };
+    /// Takes what an instance describes. The first description of a TOI counts.
+    // spec: rfc6726 3.3 (what is said of a TOI never changes; it may be left out)
+    fn handle_instance(&mut self, now: Now, (source, tsi): SessionName, id: u32) {
+        let Some(session) = self.sessions.get_mut(&(source, tsi)) else { return };
+        let held = session.fdt.instances(now.utc).find(|held| held.id == id);
+        let files = held.map(|held| held.instance.files.clone()).unwrap_or_default();
         let mut fresh = Vec::new();
-        for entry in instance.files {
-            match session.entries.get(&entry.toi) {
-                None if session.entries.len() < MAX_ENTRIES => {
-                    fresh.push(entry.toi);
-                    session.entries.insert(entry.toi, entry);
-                }
-                None => self.stats.refused += 1,
-                // spec: rfc6726 3.3 (what is said of a TOI never changes; it may be left out)
-                Some(known) if agrees(known, &entry) => {}
-                Some(_) => self.stats.contradicting += 1,
+        for entry in files {
+            if session.entries.contains_key(&entry.toi) {
+                continue;
             }
+            if session.entries.len() >= MAX_ENTRIES {
+                self.stats.refused += 1;
+                continue;
+            }
+            fresh.push(entry.toi);
+            session.entries.insert(entry.toi, entry);
         }
-        let (source, tsi) = name;
         for toi in fresh {
             let identity = PlainIdentity { source, tsi, toi };
             self.begin(identity);
@@ -532,7 +542,8 @@ impl PlainReceiver {
         let Some(session) = self.sessions.get(&session_of(&of)) else { return };
         let Some(entry) = session.entries.get(&of.toi) else { return };
         // spec: rfc6726 5 (EXT_FTI goes before the FDT)
-        let Some(oti) = session.early.get(&of.toi).copied().or(entry.oti) else { return };
+        let early = session.early.get(&of.toi).copied();
+        let Some(oti) = early.or(entry.oti) else { return };
         if self.objects.contains_key(&of) {
             return;
         }
@@ -560,7 +571,8 @@ impl PlainReceiver {
         });
         let shares = session.entries.len().max(1);
         let Some(layout) = ObjectLayout::plain(&of, oti, content) else { return };
-        let problem = beyond(&self.limits, &oti, entry);
+        let contradiction = entry.parameters(early).err().map(|error| error.to_string());
+        let problem = contradiction.or_else(|| beyond(&self.limits, &oti));
         let unsynced = self.limits.unsynced_octets / shares;
         let object = PlainObject::new(layout.clone(), record, entry.clone(), unsynced, problem);
         if object.is_complete() {
@@ -665,14 +677,8 @@ const fn session_of(of: &PlainIdentity) -> SessionName {
     (of.source, of.tsi)
 }
 
-/// Returns whether a later entry says the same as an earlier one, or less.
-fn agrees(known: &FileEntry, later: &FileEntry) -> bool {
-    let same = |a: Option<Oti>, b: Option<Oti>| a.is_none() || b.is_none() || a == b;
-    known.content_location == later.content_location && same(known.oti, later.oti)
-}
-
 /// Returns what a file asks for that is beyond the limits.
-fn beyond(limits: &Limits, oti: &Oti, entry: &FileEntry) -> Option<String> {
+fn beyond(limits: &Limits, oti: &Oti) -> Option<String> {
     let largest = oti.partition().largest();
     let block = u64::from(largest) * u64::from(oti.symbol_size());
     let is_coded = match oti {
@@ -689,8 +695,6 @@ fn beyond(limits: &Limits, oti: &Oti, entry: &FileEntry) -> Option<String> {
         ))
     } else if block > limits.block_octets {
         Some(format!("its blocks have {block} octets, at most {} are solved", limits.block_octets))
-    } else if entry.oti.is_some_and(|described| described != *oti) {
-        Some("EXT_FTI and FDT contradict each other".to_owned())
     } else {
         None
     }

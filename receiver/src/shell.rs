@@ -2,6 +2,7 @@
 //!
 //! | module | does |
 //! | --- | --- |
+//! | [`capture`] | reads packet captures |
 //! | [`clock`] | the one place that asks for the time |
 //! | [`directory`], [`objects`], [`storage`] | the data directory, one object's files, the thread that serves them in order |
 //! | [`multicast`] | joins channels and receives datagrams in batches |
@@ -11,6 +12,7 @@
 //! | [`run`] | drives the agent with all of these |
 //! | [`listen`] | drives the receiver of plain files |
 
+pub mod capture;
 pub mod clock;
 pub mod control;
 pub mod directory;

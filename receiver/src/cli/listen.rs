@@ -2,20 +2,21 @@
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::anyhow;
 use clap::Args;
-use proto::ids::Tsi;
+use proto::{ids::Tsi, sdp::SessionDescription};
 
 use super::{Failure, exit};
 use crate::{
     plain::{Filter, Limits, PlainFile},
     shell::{
-        directory::OpenError,
-        listen::{self, Goal, ListenError, Order, Outcome, Report, Show},
+        capture::CaptureError,
+        directory::{OpenError, read_text},
+        listen::{self, From, Goal, ListenError, Order, Outcome, Report, Show},
         multicast::Channel,
     },
 };
@@ -23,14 +24,20 @@ use crate::{
 #[derive(Debug, Args)]
 pub(super) struct ListenArgs {
     /// Multicast group.
-    #[arg(long)]
-    group: Ipv4Addr,
+    #[arg(long, required_unless_present_any = ["sdp", "from_pcap"], requires = "port")]
+    group: Option<Ipv4Addr>,
     /// UDP port.
-    #[arg(long, value_parser = clap::value_parser!(u16).range(1..))]
-    port: u16,
+    #[arg(long, requires = "group", value_parser = clap::value_parser!(u16).range(1..))]
+    port: Option<u16>,
     /// Join on the interface with this address.
-    #[arg(long, value_name = "IP")]
-    interface: Ipv4Addr,
+    #[arg(long, value_name = "IP", required_unless_present = "from_pcap")]
+    interface: Option<Ipv4Addr>,
+    /// Take group, port, source and TSI from a session description; options go before it.
+    #[arg(long, value_name = "FILE")]
+    sdp: Option<PathBuf>,
+    /// Take the datagrams of a packet capture (classic pcap) instead of the network.
+    #[arg(long, value_name = "FILE")]
+    from_pcap: Option<PathBuf>,
     /// Hear this sender only [default: any sender].
     #[arg(long, value_name = "IP")]
     source: Option<Ipv4Addr>,
@@ -59,13 +66,25 @@ pub(super) struct ListenArgs {
 }
 
 impl ListenArgs {
-    fn order(&self) -> Order {
-        let source = self.source.map(IpAddr::V4);
+    fn order(&self) -> Result<Order, Failure> {
+        let described = self.sdp.as_deref().map(describe).transpose()?;
+        let channel = self.group.zip(self.port).map(SocketAddr::from);
+        let channel = channel.or(described.as_ref().map(|(channel, _)| *channel));
+        let filter = described.map_or_else(Filter::default, |(_, filter)| filter);
+        let source = self.source.map(IpAddr::V4).or(filter.source);
+        let usage = |text: &str| Failure { code: exit::USAGE, error: anyhow!("{text}") };
+        let from = match (&self.from_pcap, channel, self.interface) {
+            (Some(file), channel, _) => From::Capture { file: file.clone(), channel },
+            (None, Some(group), Some(interface)) => {
+                From::Channel { channel: Channel { group, source }, interface }
+            }
+            (None, None, _) => return Err(usage("--group and --port, or --sdp, are missing")),
+            (None, Some(_), None) => return Err(usage("--interface is missing")),
+        };
         let limits = Limits { block_symbols: self.max_block_symbols, ..Limits::default() };
-        Order {
-            channel: Channel { group: SocketAddr::from((self.group, self.port)), source },
-            interface: self.interface,
-            filter: Filter { source, tsi: self.tsi.map(Tsi) },
+        Ok(Order {
+            from,
+            filter: Filter { source, tsi: self.tsi.map(Tsi).or(filter.tsi) },
             out: self.out.clone(),
             goal: match (self.once, self.complete) {
                 (true, _) => Goal::AllDescribed,
@@ -75,12 +94,31 @@ impl ListenArgs {
             timeout: self.timeout.map(Duration::from_secs),
             limits,
             show: if self.json { Show::Nothing } else { Show::Lines },
-        }
+        })
     }
 }
 
+/// Reads a session description: its first channel, its source and its TSI.
+fn describe(path: &Path) -> Result<(SocketAddr, Filter), Failure> {
+    let shown = path.display();
+    let failed = |code, error: anyhow::Error| Failure {
+        code,
+        error: error.context(format!("session description {shown}")),
+    };
+    let text = read_text(path).map_err(|error| {
+        let missing = error.kind() == std::io::ErrorKind::NotFound;
+        failed(if missing { exit::NOT_FOUND } else { exit::CONFIGURATION }, anyhow!(error))
+    })?;
+    let described = SessionDescription::parse(text.as_bytes())
+        .map_err(|error| failed(exit::CONFIGURATION, anyhow!(error)))?;
+    let first = described.channels.first();
+    let first = first.ok_or_else(|| failed(exit::CONFIGURATION, anyhow!("it has no channel")))?;
+    let filter = Filter { source: described.source, tsi: Some(described.tsi) };
+    Ok((SocketAddr::new(first.group, first.port), filter))
+}
+
 pub(super) fn run(arguments: &ListenArgs) -> Result<u8, Failure> {
-    let report = listen::run(&arguments.order())
+    let report = listen::run(&arguments.order()?)
         .map_err(|error| Failure { code: code(&error), error: anyhow!(error) })?;
     if arguments.json {
         let json = serde_json::to_string(&report).expect("a report is plain data");
@@ -101,8 +139,14 @@ fn code(error: &ListenError) -> u8 {
     match error {
         ListenError::Data(OpenError::Locked(_)) => exit::CONFLICT,
         ListenError::Join(_) => exit::NETWORK,
+        ListenError::Capture(CaptureError::Io(error))
+            if error.kind() == std::io::ErrorKind::NotFound =>
+        {
+            exit::NOT_FOUND
+        }
         ListenError::Data(OpenError::Io { .. })
         | ListenError::Storage(_)
+        | ListenError::Capture(_)
         | ListenError::System { .. } => exit::CONFIGURATION,
     }
 }

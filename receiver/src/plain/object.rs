@@ -246,6 +246,16 @@ impl PlainObject {
         }
     }
 
+    /// Returns whether an answer of the storage or of the decoder is to come.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        match &self.state {
+            State::Opening | State::Checking | State::Naming => true,
+            State::Receiving(blocks) => blocks.is_decoding() || !blocks.log().is_quiet(),
+            State::Complete | State::Failed(_) => false,
+        }
+    }
+
     /// Returns the object's layout.
     #[must_use]
     pub const fn layout(&self) -> &ObjectLayout {

@@ -12,6 +12,7 @@ use proto::{
     flute::{
         alc::{Payload, PayloadId},
         ext::{ExtensionWriter, Extensions, FdtHeader},
+        fdt::FdtInstance,
         lct::{Header, Widths},
     },
     ids::Esi,
@@ -239,6 +240,7 @@ impl Sent {
             expires_ntp: (now().utc + Duration::from_secs(3600)).ntp_seconds(),
             complete: true,
             files: vec![FileEntry { content_md5: md5, oti, ..entry }],
+            mbms: proto::flute::fdt::mbms::InstanceExtensions::default(),
         }
         .to_xml();
         let length = u64::try_from(document.len()).unwrap();
@@ -552,4 +554,28 @@ fn no_datagram_harms_the_core() {
         bench.hear(&noise);
         bench.sync();
     });
+}
+
+#[test]
+fn a_dissected_session_says_what_is_missing() {
+    let golden = golden();
+    let mut dissector = dissect::Dissector::new();
+    let mut hear = |packet: &Vec<u8>| dissector.handle_datagram(now().utc, SENDER.into(), packet);
+    let first = hear(&golden[0]);
+    assert!(
+        first.ends_with("FDT(0, FLUTE 2) FTI -> FDT instance 0: file:///golden.bin"),
+        "{first}"
+    );
+    let symbol = hear(&golden[2]);
+    assert_eq!(symbol, "192.0.2.1 TSI 7 TOI 1 CP 6 SBN 0 ESI 1 16 octets");
+    assert_eq!(hear(&golden[7]), "192.0.2.1 TSI 7 CP 0 A no data");
+    assert!(hear(&golden[5][..15].to_vec()).contains("TSI 7 TOI 1 CP 6 not understood"));
+    hear(&golden[5]);
+    let objects = dissector.objects();
+    assert_eq!(objects[0].problem, None);
+    assert_eq!(objects[1].problem.as_deref(), Some("1 symbols of 1 blocks are missing"));
+    let block = &objects[1].blocks[0];
+    assert_eq!((block.symbols, block.held, block.held_source), (Some(3), 2, 1));
+    dissector.handle_datagram(now().utc, SENDER.into(), &golden[6]);
+    assert!(dissector.objects()[1].complete);
 }

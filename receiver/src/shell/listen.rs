@@ -7,9 +7,18 @@
 //!   .listen/       0700, the data directory (see crate::shell::directory): symbols and records
 //! ```
 
-use std::{collections::BTreeSet, io, net::Ipv4Addr, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
 
-use proto::{crypto::Hash16, time::Mono};
+use proto::{
+    crypto::Hash16,
+    time::{Mono, Now},
+};
 use serde::Serialize;
 use thiserror::Error;
 use tokio::{
@@ -18,6 +27,7 @@ use tokio::{
 };
 
 use super::{
+    capture::{Capture, CaptureError},
     clock::Clock,
     directory::{DataDirectory, FileName, OpenError, make_directory},
     multicast::{Channel, Channels, JoinError},
@@ -35,10 +45,8 @@ use crate::{
 /// What to receive, and until when.
 #[derive(Debug, Clone)]
 pub struct Order {
-    /// The channel.
-    pub channel: Channel,
-    /// Address of the interface that joins it.
-    pub interface: Ipv4Addr,
+    /// Where datagrams come from.
+    pub from: From,
     /// Which sessions are meant.
     pub filter: Filter,
     /// The output directory.
@@ -51,6 +59,25 @@ pub struct Order {
     pub limits: Limits,
     /// Whether progress is shown.
     pub show: Show,
+}
+
+/// Where datagrams come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum From {
+    /// A channel.
+    Channel {
+        /// Group, port and source.
+        channel: Channel,
+        /// Address of the interface that joins it.
+        interface: Ipv4Addr,
+    },
+    /// A packet capture.
+    Capture {
+        /// The file.
+        file: PathBuf,
+        /// Group and port that are meant; all when there is none.
+        channel: Option<SocketAddr>,
+    },
 }
 
 /// When it is enough.
@@ -113,6 +140,9 @@ pub enum ListenError {
     /// What it holds cannot be read.
     #[error("cannot read what earlier runs left")]
     Storage(#[from] StorageError),
+    /// The capture cannot be read.
+    #[error(transparent)]
+    Capture(#[from] CaptureError),
     /// The channel cannot be joined.
     #[error(transparent)]
     Join(#[from] JoinError),
@@ -142,14 +172,23 @@ pub fn run(order: &Order) -> Result<Report, ListenError> {
 /// The name of the data directory in the output directory.
 const DATA: &str = ".listen";
 
+/// Packets of a capture that may wait before the storage is waited for.
+const REPLAY_WAITING: usize = 1024;
+
 /// How often progress is printed.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
 async fn listen(order: &Order) -> Result<Report, ListenError> {
     let terminate = signal(SignalKind::terminate()).map_err(system("listen for signals"))?;
     let interrupt = signal(SignalKind::interrupt()).map_err(system("listen for signals"))?;
-    let mut channels = Channels::new(order.interface);
-    channels.join(order.channel)?;
+    let source = match &order.from {
+        From::Channel { channel, interface } => {
+            let mut channels = Channels::new(*interface);
+            channels.join(*channel)?;
+            Heard::Channels(Box::new(channels))
+        }
+        From::Capture { file, channel } => Heard::Capture(Capture::open(file)?, *channel),
+    };
     let shown = order.out.display();
     make_directory(&order.out).map_err(system(format!("make the directory {shown}")))?;
     let directory = DataDirectory::open(&order.out.join(DATA))?;
@@ -166,8 +205,19 @@ async fn listen(order: &Order) -> Result<Report, ListenError> {
         next_progress: now + PROGRESS_EVERY,
         ends: order.timeout.map(|timeout| now + timeout),
     };
-    let outcome = shell.drive(channels, completions, [terminate, interrupt]).await;
+    let outcome = match source {
+        Heard::Channels(channels) => {
+            shell.drive(*channels, completions, [terminate, interrupt]).await
+        }
+        Heard::Capture(capture, channel) => shell.replay(capture, channel, completions).await?,
+    };
     Ok(shell.stop(outcome))
+}
+
+/// Where datagrams come from, opened.
+enum Heard {
+    Channels(Box<Channels>),
+    Capture(Capture, Option<SocketAddr>),
 }
 
 /// Reads what earlier runs left; records that are damaged are as good as none.
@@ -182,7 +232,7 @@ struct Shell<'a> {
     storage: Storage,
     order: &'a Order,
     /// Files that are whole, by sender, session and object.
-    complete: BTreeSet<(std::net::IpAddr, u64, String)>,
+    complete: BTreeSet<(IpAddr, u64, String)>,
     next_progress: Mono,
     ends: Option<Mono>,
 }
@@ -211,7 +261,9 @@ impl Shell<'_> {
                     }
                     Err(error) => tracing::warn!(%error, "failed to receive"),
                 },
-                Some(completion) = completions.recv() => self.handle_completion(completion),
+                Some(completion) = completions.recv() => {
+                    self.handle_completion(Clock.now(), completion);
+                }
                 () = Clock.sleep_until(deadline) => {}
                 _ = terminate.recv() => return Outcome::Stopped,
                 _ = interrupt.recv() => return Outcome::Interrupted,
@@ -223,6 +275,52 @@ impl Shell<'_> {
                 return Outcome::Incomplete;
             }
         }
+    }
+
+    /// Takes a capture in as fast as the storage takes it, with the times of its own.
+    async fn replay(
+        &mut self,
+        mut capture: Capture,
+        channel: Option<SocketAddr>,
+        mut completions: UnboundedReceiver<Completion>,
+    ) -> Result<Outcome, ListenError> {
+        while let Some(datagram) = capture.next_datagram()? {
+            if channel.is_some_and(|channel| channel != SocketAddr::V4(datagram.destination)) {
+                continue;
+            }
+            let now = Now { mono: Clock.now().mono, utc: datagram.at };
+            let source = IpAddr::V4(*datagram.source.ip());
+            self.core.handle_datagram(now, source, datagram.payload);
+            self.drain();
+            // What waits for the disk must not be pushed out by what comes.
+            while self.core.waiting() > REPLAY_WAITING && self.core.is_busy() {
+                self.answer(&mut completions, now).await;
+            }
+            while let Ok(completion) = completions.try_recv() {
+                self.handle_completion(now, completion);
+                self.drain();
+            }
+        }
+        let now = Clock.now();
+        self.core.handle_shutdown();
+        self.drain();
+        while self.core.is_busy() {
+            self.answer(&mut completions, now).await;
+            self.core.handle_shutdown();
+            self.drain();
+        }
+        let enough = match self.order.goal {
+            Goal::Endless | Goal::AllDescribed => self.core.is_all_complete(),
+            Goal::Files(_) => self.is_enough(),
+        };
+        Ok(if enough { Outcome::Complete } else { Outcome::Incomplete })
+    }
+
+    async fn answer(&mut self, completions: &mut UnboundedReceiver<Completion>, now: Now) {
+        if let Some(completion) = completions.recv().await {
+            self.handle_completion(now, completion);
+        }
+        self.drain();
     }
 
     fn is_enough(&self) -> bool {
@@ -255,8 +353,7 @@ impl Shell<'_> {
         }
     }
 
-    fn handle_completion(&mut self, completion: Completion) {
-        let now = Clock.now();
+    fn handle_completion(&mut self, now: Now, completion: Completion) {
         let core = &mut self.core;
         match completion {
             Completion::Recovered(key, recovered) => core.handle_recovered(now, key, &recovered),

@@ -1,0 +1,136 @@
+//! Reads packet captures, one datagram at a time, however long they are.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, ErrorKind, Read as _},
+    net::SocketAddrV4,
+    path::Path,
+};
+
+use proto::{
+    pcap::{FILE_HEADER_OCTETS, Format, RECORD_HEADER_OCTETS},
+    time::Utc,
+    wire::WireError,
+};
+use thiserror::Error;
+
+/// A capture that is being read.
+#[derive(Debug)]
+pub struct Capture {
+    file: BufReader<File>,
+    format: Format,
+    frame: Vec<u8>,
+}
+
+/// A datagram of a capture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Captured<'a> {
+    /// When it was captured.
+    pub at: Utc,
+    /// Its sender.
+    pub source: SocketAddrV4,
+    /// Where it was sent.
+    pub destination: SocketAddrV4,
+    /// What it carries.
+    pub payload: &'a [u8],
+}
+
+/// Why a capture cannot be read.
+#[derive(Debug, Error)]
+pub enum CaptureError {
+    /// The file cannot be read.
+    #[error("cannot read the capture")]
+    Io(#[from] io::Error),
+    /// It is no capture that is understood.
+    #[error("cannot understand the capture")]
+    Format(#[from] WireError),
+}
+
+impl Capture {
+    /// Opens a capture.
+    ///
+    /// # Errors
+    ///
+    /// [`CaptureError`] when it cannot be read or is of another format.
+    pub fn open(path: &Path) -> Result<Self, CaptureError> {
+        let mut file = BufReader::with_capacity(256 << 10, File::open(path)?);
+        let mut header = [0; FILE_HEADER_OCTETS];
+        file.read_exact(&mut header)?;
+        Ok(Self { file, format: Format::parse(&header)?, frame: Vec::new() })
+    }
+
+    /// Returns the next UDP datagram; frames that hold none, or only a part of one, are skipped.
+    ///
+    /// A capture that was cut off ends with its last whole frame.
+    ///
+    /// # Errors
+    ///
+    /// [`CaptureError`] when reading fails or a record is damaged.
+    pub fn next_datagram(&mut self) -> Result<Option<Captured<'_>>, CaptureError> {
+        loop {
+            let mut header = [0; RECORD_HEADER_OCTETS];
+            if !self.fill(&mut header)? {
+                return Ok(None);
+            }
+            let record = self.format.record(&header)?;
+            let mut frame = std::mem::take(&mut self.frame);
+            frame.resize(usize::try_from(record.captured).unwrap_or_default(), 0);
+            let whole = self.fill(&mut frame)?;
+            self.frame = frame;
+            if !whole {
+                return Ok(None);
+            }
+            if matches!(self.format.datagram(&self.frame), Ok(Some(_))) {
+                let at = Utc(record.time_nanos / 1_000_000);
+                let datagram = self.format.datagram(&self.frame).ok().flatten();
+                return Ok(datagram.map(|datagram| Captured {
+                    at,
+                    source: datagram.source,
+                    destination: datagram.destination,
+                    payload: datagram.payload,
+                }));
+            }
+        }
+    }
+
+    /// Fills `octets`; `false` when the file ends before.
+    fn fill(&mut self, octets: &mut [u8]) -> io::Result<bool> {
+        match self.file.read_exact(octets) {
+            Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+            outcome => outcome.map(|()| true),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::pcap::{Datagram, emit_datagram, emit_file_header};
+
+    use super::*;
+
+    #[test]
+    fn datagrams_are_read_as_they_were_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("x.pcap");
+        let mut octets = emit_file_header();
+        let source = "192.0.2.1:5000".parse().unwrap();
+        let destination = "239.1.2.3:4000".parse().unwrap();
+        for payload in [&b"one"[..], b"two"] {
+            let datagram = Datagram { source, destination, payload };
+            emit_datagram(1_800_000_000_123_456_789, 1, &datagram, &mut octets).unwrap();
+        }
+        // The last record is cut off.
+        let whole = octets.len();
+        octets.extend_from_within(24..70);
+        std::fs::write(&path, &octets[..whole + 20]).unwrap();
+        let mut capture = Capture::open(&path).unwrap();
+        let at = Utc(1_800_000_000_123);
+        for payload in [&b"one"[..], b"two"] {
+            let expected = Captured { at, source, destination, payload };
+            assert_eq!(capture.next_datagram().unwrap(), Some(expected));
+        }
+        assert_eq!(capture.next_datagram().unwrap(), None);
+        std::fs::write(&path, b"no capture at all, whatever it says").unwrap();
+        assert!(matches!(Capture::open(&path), Err(CaptureError::Format(_))));
+    }
+}
