@@ -102,11 +102,9 @@ impl PlainObject {
             State::Checking | State::Naming | State::Complete => return Take::Held,
             State::Failed(_) => return Take::Refused,
         };
-        let size = usize::from(oti.symbol_size());
         let mut outcome = Take::Invalid;
-        // spec: rfc6330 4.4.2 (several symbols of one block, in the order of their ids)
-        for (esi, symbol) in (payload.id.esi.0..).map(Esi).zip(payload.symbols.chunks(size)) {
-            outcome = match insert(blocks, now, payload.id.sbn, esi, symbol) {
+        for (id, symbol) in payload.each(oti.symbol_size()) {
+            outcome = match insert(blocks, now, id.sbn, id.esi, symbol) {
                 Insert::Stored => Take::Stored,
                 Insert::Duplicate | Insert::BlockFull | Insert::BlockDone => Take::Held,
                 Insert::Busy | Insert::NoRoom => Take::Later,
