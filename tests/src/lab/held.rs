@@ -7,7 +7,7 @@ use std::{
 };
 
 use proto::{
-    fec::{codec::BlockEncoder as _, raptorq_crate::Encoder},
+    fec::{codec::BlockEncoder as _, oti::Oti, raptorq_crate::Encoder},
     ids::{Esi, Sbn},
 };
 use receiver::{
@@ -108,7 +108,10 @@ fn foreign_in_block(
     };
     // Source symbols are the image itself; only repair symbols need the (slow) encoder.
     let repair = symbols.keys().any(|esi| esi.0 >= source);
-    let encoder = if repair { Encoder::new(layout.oti(), sbn, block) } else { None };
+    let encoder = match layout.oti() {
+        Oti::RaptorQ(oti) if repair => Encoder::new(oti, sbn, block),
+        Oti::RaptorQ(_) | Oti::NoCode(_) => None,
+    };
     let is_true = |esi: Esi, symbol: &[u8]| match &encoder {
         Some(encoder) if esi.0 >= source => {
             let mut same = false;
@@ -197,7 +200,8 @@ mod tests {
             let place = layout.block_place(sbn).unwrap();
             let start = usize::try_from(place.offset).unwrap();
             let end = (start + usize::try_from(place.octets).unwrap()).min(image.len());
-            let encoder = Encoder::new(layout.oti(), sbn, &image[start..end]).unwrap();
+            let Oti::RaptorQ(oti) = layout.oti() else { panic!("a campaign's object") };
+            let encoder = Encoder::new(oti, sbn, &image[start..end]).unwrap();
             encoder.for_each_symbol(esi.0..esi.0 + 1, &mut |_, symbol| {
                 layout.emit_slot(&mut log, sbn, esi, layout.tag(sbn, esi, symbol), symbol);
             });
