@@ -55,6 +55,8 @@ pub struct PlainObject {
     entry: FileEntry,
     limits: Limits,
     state: State,
+    /// Log files that have their room.
+    reserved: u32,
     /// A block that the record on its way to the disk names and the one before did not.
     recording: Option<Sbn>,
     /// Whether the record is to be written.
@@ -84,7 +86,17 @@ impl PlainObject {
             None if record.complete => State::Complete,
             None => State::Opening,
         };
-        Self { layout, record, entry, limits, state, recording: None, unkept: false, sha256: None }
+        Self {
+            layout,
+            record,
+            entry,
+            limits,
+            state,
+            reserved: 0,
+            recording: None,
+            unkept: false,
+            sha256: None,
+        }
     }
 
     /// Takes a packet of this object; `fti` is what its EXT_FTI says.
@@ -124,6 +136,7 @@ impl PlainObject {
             // Without the file nothing of it can be solved.
             self.record.done.clear();
         }
+        self.reserved = recovered.files_ready;
         let layout = self.layout.clone();
         let log = SymbolLog::recovered(layout, self.limits, recovered, &self.record.done);
         self.state = State::Receiving(Box::new(Blocks::new(log)));
@@ -131,6 +144,7 @@ impl PlainObject {
 
     /// Learns that the first `files` logs are reserved.
     pub fn handle_reserved(&mut self, files: u32) {
+        self.reserved = files;
         self.with_log(|log| log.handle_reserved(files));
     }
 
@@ -249,7 +263,10 @@ impl PlainObject {
     pub fn is_busy(&self) -> bool {
         match &self.state {
             State::Opening | State::Checking | State::Naming => true,
-            State::Receiving(blocks) => blocks.is_decoding() || !blocks.log().is_quiet(),
+            State::Receiving(blocks) => {
+                let is_reserving = self.reserved < self.layout.files();
+                is_reserving || blocks.is_decoding() || !blocks.log().is_quiet()
+            }
             State::Complete | State::Failed(_) => false,
         }
     }

@@ -1,0 +1,283 @@
+//! `listen` and `dissect` as lab engineers meet them: real sockets, files, exit codes.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a program is waited for, each time with a deadline"
+)]
+
+use std::{
+    fs,
+    net::{Ipv4Addr, SocketAddrV4, UdpSocket},
+    path::Path,
+    process::{Child, Command, Output, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use proto::{
+    ids::Tsi,
+    pcap::{Datagram, emit_datagram, emit_file_header},
+    sdp::{Channel, Origin, SessionDescription},
+};
+use socket2::{Domain, Socket, Type};
+
+const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
+const CONTENT: &[u8] = b"fumocast golden vector, forty-three octets!";
+
+#[test]
+fn a_killed_run_goes_on_from_what_it_holds() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("in");
+    let Some((sender, group)) = sender(1) else { return };
+    let packets = golden();
+    let send = |numbers: &[usize]| {
+        for packet in numbers.iter().filter_map(|number| packets.get(*number)) {
+            sender.send_to(packet, group).unwrap();
+        }
+    };
+    let options = ["--once", "--timeout", "20", "--json"];
+    let mut first = listen(&out, group, &options);
+    let part = out.join("golden.bin.part");
+    let heard = until(|| {
+        send(&[0, 1, 2]);
+        part.exists()
+    });
+    if !heard {
+        first.kill().unwrap();
+        first.wait().unwrap();
+        eprintln!("SKIPPED: multicast does not reach the loopback interface here");
+        return;
+    }
+    // Symbols are synced after a second at most.
+    thread::sleep(Duration::from_millis(1500));
+    first.kill().unwrap();
+    first.wait().unwrap();
+
+    // One of the three symbols that it takes comes to the second run alone.
+    let second = listen(&out, group, &options);
+    let done = out.join("golden.bin");
+    assert!(until(|| {
+        send(&[0, 5]);
+        done.exists()
+    }));
+    let answer = second.wait_with_output().unwrap();
+    assert_eq!(answer.status.code(), Some(0), "{answer:?}");
+    assert_eq!(fs::read(done).unwrap(), CONTENT);
+    assert!(!part.exists());
+    let report: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
+    let of = |name: &str| report.pointer(name).cloned().unwrap_or_default();
+    assert_eq!(of("/outcome"), "complete");
+    assert_eq!(of("/signed"), false);
+    assert_eq!(of("/files/0/state"), "complete");
+
+    // A third run has nothing left to do but to hear the table.
+    let third = listen(&out, group, &options);
+    let mut third = Some(third);
+    assert!(until(|| {
+        send(&[0]);
+        third.as_mut().is_some_and(|run| run.try_wait().unwrap().is_some())
+    }));
+    let answer = third.take().unwrap().wait_with_output().unwrap();
+    assert_eq!(answer.status.code(), Some(0), "{answer:?}");
+}
+
+#[test]
+fn a_run_that_hears_nothing_is_incomplete_and_says_what_to_check() {
+    let folder = tempfile::tempdir().unwrap();
+    let Some((_, group)) = sender(2) else { return };
+    let run = listen(&folder.path().join("in"), group, &["--once", "--timeout", "1"]);
+    let answer = run.wait_with_output().unwrap();
+    assert_eq!(answer.status.code(), Some(75), "{answer:?}");
+    let text = String::from_utf8(answer.stdout).unwrap();
+    assert!(text.contains("nothing was heard") && text.contains("unsigned"), "{text}");
+}
+
+#[test]
+fn a_capture_is_received_by_its_description_and_dissected() {
+    let folder = tempfile::tempdir().unwrap();
+    let capture = folder.path().join("golden.pcap");
+    let group = SocketAddrV4::new(Ipv4Addr::new(239, 255, 72, 3), 40_103);
+    fs::write(&capture, pcap(group)).unwrap();
+    let description = folder.path().join("golden.sdp");
+    fs::write(&description, sdp(group)).unwrap();
+    let (capture, out) = (capture.to_str().unwrap(), folder.path().join("in"));
+    let line = [
+        "listen",
+        "--from-pcap",
+        capture,
+        "--sdp",
+        description.to_str().unwrap(),
+        "--once",
+        "--out",
+    ];
+    let answer = receiver().args(line).arg(&out).output().unwrap();
+    assert_eq!(answer.status.code(), Some(0), "{answer:?}");
+    assert_eq!(fs::read(out.join("golden.bin")).unwrap(), CONTENT);
+
+    let text = |answer: Output| String::from_utf8(answer.stdout).unwrap();
+    let dissected = text(receiver().args(["dissect", capture]).output().unwrap());
+    assert!(dissected.contains("TSI 7 TOI 1: file:///golden.bin, 43 octets"), "{dissected}");
+    assert!(dissected.contains("6 packets: complete"), "{dissected}");
+    let json = text(receiver().args(["dissect", capture, "--json"]).output().unwrap());
+    let last: serde_json::Value = serde_json::from_str(json.lines().last().unwrap()).unwrap();
+    assert_eq!(last.pointer("/objects/1/blocks/0/held"), Some(&6.into()));
+}
+
+#[test]
+fn what_does_not_do_is_named_with_its_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("in");
+    let out = out.to_str().unwrap();
+    let cases: [(&[&str], i32, &str); 6] = [
+        (&["listen", "--out", out], 2, "--group"),
+        (
+            &["listen", "--group", "239.1.1.1", "--interface", "127.0.0.1", "--out", out],
+            2,
+            "--port",
+        ),
+        (
+            &[
+                "listen",
+                "--group",
+                "10.1.1.1",
+                "--port",
+                "9",
+                "--interface",
+                "127.0.0.1",
+                "--out",
+                out,
+            ],
+            4,
+            "no multicast group",
+        ),
+        (
+            &[
+                "listen",
+                "--group",
+                "239.1.1.1",
+                "--port",
+                "9",
+                "--interface",
+                "203.0.113.9",
+                "--out",
+                out,
+            ],
+            4,
+            "203.0.113.9",
+        ),
+        (&["listen", "--from-pcap", "/none.pcap", "--out", out], 6, "cannot read the capture"),
+        (&["dissect", "/dev/null"], 3, "cannot read the capture"),
+    ];
+    for (line, code, word) in cases {
+        let answer = receiver().args(line).output().unwrap();
+        assert_eq!(answer.status.code(), Some(code), "{line:?}: {answer:?}");
+        assert!(String::from_utf8_lossy(&answer.stderr).contains(word), "{line:?}: {answer:?}");
+    }
+}
+
+fn receiver() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_receiver"))
+}
+
+fn listen(out: &Path, group: SocketAddrV4, options: &[&str]) -> Child {
+    let (address, port) = (group.ip().to_string(), group.port().to_string());
+    receiver()
+        .args(["listen", "--group", &address, "--port", &port, "--interface", "127.0.0.1", "--out"])
+        .arg(out)
+        .args(options)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+/// Does something every 50 ms until it succeeds, for ten seconds.
+fn until(mut attempt: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end {
+        if attempt() {
+            return true;
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+    false
+}
+
+/// A socket that sends to a group of its own on the loopback interface.
+fn sender(number: u8) -> Option<(UdpSocket, SocketAddrV4)> {
+    let port = UdpSocket::bind((LOOPBACK, 0)).unwrap().local_addr().unwrap().port();
+    let group = SocketAddrV4::new(Ipv4Addr::new(239, 255, 72, number), port);
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None).unwrap();
+    socket.bind(&SocketAddrV4::new(LOOPBACK, 0).into()).unwrap();
+    if let Err(error) = socket.set_multicast_if_v4(&LOOPBACK) {
+        eprintln!("SKIPPED: multicast is not available here: {error}");
+        return None;
+    }
+    Some((socket.into(), group))
+}
+
+fn pcap(destination: SocketAddrV4) -> Vec<u8> {
+    let source = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 5_000);
+    let mut octets = emit_file_header();
+    for payload in golden() {
+        let datagram = Datagram { source, destination, payload: &payload };
+        emit_datagram(1_800_000_000_000_000_000, 1, &datagram, &mut octets).unwrap();
+    }
+    octets
+}
+
+fn sdp(group: SocketAddrV4) -> String {
+    let source = Ipv4Addr::new(192, 0, 2, 1).into();
+    SessionDescription {
+        origin: Origin { user: "lab".to_owned(), id: 1, version: 1, address: source },
+        name: "golden".to_owned(),
+        opens: None,
+        closes: None,
+        source: Some(source),
+        tsi: Tsi(7),
+        declarations: Vec::new(),
+        channels: vec![Channel {
+            group: (*group.ip()).into(),
+            port: group.port(),
+            ttl: Some(1),
+            kilobits_per_second: None,
+            fec: None,
+        }],
+    }
+    .emit()
+    .unwrap()
+}
+
+/// The golden session: its table, symbols 0 to 5, the packet that closes it.
+fn golden() -> Vec<Vec<u8>> {
+    let head = "10100800 00000000 00070000 c0200000 40040000 0000018e 00000190 00000001 00000000";
+    let document = concat!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n",
+        "<FDT-Instance xmlns=\"urn:ietf:params:xml:ns:fdt\" Expires=\"4200000000\" ",
+        "Complete=\"true\"><File TOI=\"1\" Content-Location=\"file:///golden.bin\" ",
+        "Content-Length=\"43\" Content-Type=\"application/octet-stream\" ",
+        "FEC-OTI-FEC-Encoding-ID=\"6\" FEC-OTI-Encoding-Symbol-Length=\"16\" ",
+        "FEC-OTI-Maximum-Source-Block-Length=\"3\" ",
+        "FEC-OTI-Scheme-Specific-Info=\"AQABBA==\"/></FDT-Instance>\n",
+    );
+    let mut packets = vec![[hex(head), document.into()].concat()];
+    for symbol in [
+        "00000000 66756d6f6361737420676f6c64656e20",
+        "00000001 766563746f722c20666f7274792d7468",
+        "00000002 726565206f6374657473210000000000",
+        "00000003 985424c1af2aaf763b452fcff0e3cd85",
+        "00000004 81226d53ca0a161a1e2bf1342c73b375",
+        "00000005 19d52f5c997bba79518a93c43b718d9a",
+    ] {
+        packets.push([hex("10100306 00000000 00070001"), hex(symbol)].concat());
+    }
+    packets.push(hex("10820300 00000000 00000007"));
+    packets
+}
+
+fn hex(text: &str) -> Vec<u8> {
+    let digits: Vec<_> = text.bytes().filter(|octet| !octet.is_ascii_whitespace()).collect();
+    let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(octet).collect()
+}
