@@ -14,6 +14,7 @@ const MAX_NAME_OCTETS: usize = 120;
 /// file could have, and has no `~`, which [`Names`] puts between a name and what sets it apart.
 #[must_use]
 pub fn file_name(location: &str) -> String {
+    // spec: security 9 (path traversal)
     let plain = percent_decoded(location);
     let plain = plain.split(['?', '#']).next().unwrap_or_default();
     let last = plain.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or_default();

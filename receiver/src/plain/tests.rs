@@ -316,7 +316,6 @@ fn golden() -> Vec<Vec<u8>> {
     packets
 }
 
-// test: rfc6726 3.5
 #[test]
 fn the_golden_session_is_decoded_from_any_three_symbols() {
     let golden = golden();
