@@ -269,9 +269,6 @@ impl PlainSession {
                 None => self.enter(self.schedule.after(self.place), symbols),
             }
         };
-        if self.row.is_empty() {
-            self.enter(self.schedule.after(self.place), symbols);
-        }
         self.sent.symbols += 1;
         let file = self.files.get(name.block.file).expect("the file exists");
         packet.extend_from_slice(&file.header);
@@ -280,7 +277,12 @@ impl PlainSession {
             .expect("checked parameters have ids that fit");
         let start = packet.len();
         packet.resize(start + usize::from(file.oti.symbol_size()), 0);
-        symbols.read(name, packet.get_mut(start..).expect("it was just resized"))
+        let read = symbols.read(name, packet.get_mut(start..).expect("it was just resized"));
+        // Only after that: what is prepared next may leave out the coder of this symbol.
+        if self.row.is_empty() {
+            self.enter(self.schedule.after(self.place), symbols);
+        }
+        read
     }
 }
 

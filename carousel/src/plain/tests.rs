@@ -229,6 +229,17 @@ fn every_pass_brings_symbols_that_were_not_heard_before() {
 }
 
 #[test]
+fn coders_are_there_for_as_long_as_they_are_needed() {
+    // Each block is a group of its own: every change of the group drops a coder.
+    let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
+    let otis: Vec<_> = setup.files.iter().map(|file| file.oti).collect();
+    let schedule = PlainSchedule::new(&otis, 20, 1);
+    let mut session = PlainSession::new(now(), PlainSetup { schedule, passes: Some(4), ..setup });
+    let sent = packets(&mut session, &mut symbols, 10_000);
+    assert!(sent.len() > 4 * 28);
+}
+
+#[test]
 fn a_restart_goes_on_with_other_symbols_and_another_fdt_instance() {
     let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
     let endless = PlainSetup { passes: None, ..setup };

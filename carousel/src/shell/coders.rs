@@ -84,6 +84,9 @@ impl FileSymbols {
     }
 
     fn repair(&mut self, name: SymbolName, symbol: &mut [u8]) -> io::Result<()> {
+        if !self.wanted.contains(&name.block) {
+            return Err(io::Error::other("a coder was not asked for in time"));
+        }
         while !self.ready.contains_key(&name.block) {
             let made = self.made.recv().map_err(|_| io::Error::other("the coder has ended"))?;
             self.take(made.0, made.1)?;
