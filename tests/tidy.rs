@@ -60,6 +60,13 @@ fn every_claim_has_a_rule_a_test_and_a_line_in_the_ledger() {
 }
 
 #[test]
+fn the_ledgers_answer_for_every_statement() {
+    let ledgers = ledger::ledgers(&workspace_dir().join("tests/conformance")).unwrap();
+    println!("{}", ledger::summary(&ledgers));
+    assert_clean(ledger::counted(&ledgers));
+}
+
+#[test]
 fn the_readme_names_what_exists() {
     let text = fs::read_to_string(workspace_dir().join("README.md")).unwrap();
     let mut findings = readme::paths(&text, &workspace_dir());

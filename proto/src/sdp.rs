@@ -126,7 +126,7 @@ impl SessionDescription {
         };
         line(format_args!("s={}", self.name));
         line(format_args!("t={opens} {closes}"));
-        // spec: ts26346 7.3 (one source-filter, incl, any destination; one flute-tsi; session level)
+        // spec: ts26346-mbms 7.3 (one source-filter, incl, any destination; one flute-tsi; session level)
         line(format_args!("a=source-filter: incl IN {} * {source}", family(&source)));
         line(format_args!("a=flute-tsi:{}", self.tsi.0));
         if self.channels.len() > 1 {
@@ -175,7 +175,7 @@ impl SessionDescription {
             let Channel { group, ttl, fec, port, .. } = channel;
             let same = group.is_ipv4() == source.is_ipv4();
             require(same, "c=", group, "an address of the source's family")?;
-            // spec: ts26346 7.3 (a TTL on IPv4 multicast, none on IPv6)
+            // spec: ts26346-mbms 7.3 (a TTL on IPv4 multicast, none on IPv6)
             let wanted = group.is_ipv4() && group.is_multicast();
             let expected = "with a TTL for IPv4 multicast, without one elsewhere";
             require(ttl.is_some() == wanted, "c=", group, expected)?;

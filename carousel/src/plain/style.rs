@@ -73,7 +73,7 @@ impl Profile {
     pub fn style(self, fti: FtiPlace) -> Style {
         match self {
             Self::Rfc6726 => Style { fdt: FdtStyle::default(), fti, closing: Closing::DataLess },
-            // spec: ts26346 7.2 (version 1, 16 bits, FTI on the FDT, no Complete)
+            // spec: ts26346-mbms 7.2 (version 1, 16 bits, FTI on the FDT, no Complete)
             Self::Mbms => Style {
                 fdt: FdtStyle {
                     version: 1,
@@ -186,7 +186,7 @@ pub fn oti_for(length: u64, wishes: FecWishes, style: &Style) -> Result<Oti, Fai
 mod tests {
     use super::*;
 
-    // test: ts26346 7.2
+    // test: ts26346-mbms 7.2
     #[test]
     fn the_mbms_profile_is_version_1_with_16_bits_and_no_fti_on_files() {
         let style = Profile::Mbms.style(Profile::Mbms.usual_fti());

@@ -175,7 +175,7 @@ fn two_files(profile: Profile, scheme: Scheme) -> (PlainSetup, Memory) {
     (setup(style, plain.collect(), 0), Memory::new(files))
 }
 
-// test: ts26346 7.2
+// test: ts26346-mbms 7.2
 #[test]
 fn an_mbms_session_has_narrow_ids_version_1_and_ends_by_a_flag() {
     let (setup, mut symbols) = two_files(Profile::Mbms, Scheme::NoCode);

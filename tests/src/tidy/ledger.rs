@@ -1,8 +1,12 @@
-//! Claims: `// spec: rfc6726 3.4.1` at the rule, `// test: rfc6726 3.4.1` at its test, and a line
-//! in `tests/conformance/rfc6726.toml` that says the rule in our own words.
+//! Claims: `// spec: rfc6726 3.4.1` at the rule, `// test: rfc6726 3.4.1` at its test, and rows in
+//! `tests/conformance/rfc6726.toml` that say the rules of that section in our own words.
+//!
+//! A ledger whose text was read says how many statements it has, and each row and each exception
+//! how many of them it answers for: none is left over and none is counted twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
     fs,
     path::Path,
 };
@@ -20,6 +24,8 @@ pub struct Ledger {
     pub standard: String,
     /// What it is about.
     pub title: String,
+    /// How much the text demands, where it was read.
+    pub text: Option<Text>,
     /// The claims, by section.
     pub rule: Vec<Claim>,
     /// What the standard asks for and this product does not do.
@@ -27,17 +33,35 @@ pub struct Ledger {
     pub exception: Vec<Exception>,
 }
 
-/// One claim.
+/// What the text of a standard demands, counted by its key words outside of their own paragraph.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Text {
+    /// MUST, MUST NOT, SHALL, SHALL NOT, REQUIRED.
+    pub must: usize,
+    /// SHOULD, SHOULD NOT, RECOMMENDED.
+    pub should: usize,
+    /// Sections that could not be looked up.
+    pub unread: Vec<String>,
+}
+
+/// One claim: a rule or a few of one section.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Claim {
     /// As in the tag.
     pub section: String,
+    /// Statements of the text at the level of MUST that this row answers for.
+    #[serde(default)]
+    pub must: usize,
+    /// The same at the level of SHOULD.
+    #[serde(default)]
+    pub should: usize,
     /// The rule, in our own words.
     pub rule: String,
-    /// The files that carry the `spec` tag.
+    /// The files that do it; those of all rows of a section carry its `spec` tag.
     pub code: Vec<String>,
-    /// Names of the tests that carry the `test` tag.
+    /// The tests that would fail without it; those of all rows of a section carry its `test` tag.
     pub test: Vec<String>,
 }
 
@@ -47,6 +71,12 @@ pub struct Claim {
 pub struct Exception {
     /// Section of the standard.
     pub section: String,
+    /// As in [`Claim::must`].
+    #[serde(default)]
+    pub must: usize,
+    /// As in [`Claim::should`].
+    #[serde(default)]
+    pub should: usize,
     /// What is not done.
     pub rule: String,
     /// Why.
@@ -89,24 +119,40 @@ pub fn tags(files: &[SourceFile], kind: TagKind) -> Vec<Tag> {
         let lines: Vec<_> = file.text.lines().collect();
         for (index, line) in lines.iter().enumerate() {
             let Some((_, tag)) = line.split_once(marker) else { continue };
-            let mut words = tag.split_whitespace();
-            let (Some(standard), Some(section)) = (words.next(), words.next()) else { continue };
-            let below = lines.iter().skip(index + 1).take(8);
-            let name = below.filter_map(|line| line.split_once("fn ")).map(|(_, rest)| rest).next();
-            let name = name.map(|rest| {
-                rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>()
-            });
-            tags.push(Tag {
-                standard: standard.to_owned(),
-                section: section.trim_end_matches([',', ';', ':']).to_owned(),
-                path: file.path.clone(),
-                line: index + 1,
-                test: name.filter(|_| kind == TagKind::Test),
-            });
+            let named = || tested(&lines, index).filter(|_| kind == TagKind::Test);
+            // What follows in parentheses is for people.
+            let sections = tag.split('(').next().unwrap_or_default().split(',');
+            for section in sections {
+                let mut words = section.split_whitespace();
+                let (Some(standard), Some(section)) = (words.next(), words.next()) else {
+                    continue;
+                };
+                tags.push(Tag {
+                    standard: standard.to_owned(),
+                    section: section.trim_end_matches([';', ':']).to_owned(),
+                    path: file.path.clone(),
+                    line: index + 1,
+                    test: named(),
+                });
+            }
         }
     }
     tags.sort();
     tags
+}
+
+/// Returns the name of the test below a line; none when what is below is no test.
+fn tested(lines: &[&str], index: usize) -> Option<String> {
+    let below = lines.iter().skip(index + 1).take(8);
+    let mut is_test = false;
+    for line in below {
+        is_test |= line.contains("test]") || line.contains("test(");
+        if let Some((_, rest)) = line.split_once("fn ") {
+            let name = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_');
+            return is_test.then(|| name.collect());
+        }
+    }
+    None
 }
 
 /// Reads `tests/conformance/*.toml`, by standard as in the tags.
@@ -130,11 +176,14 @@ pub fn ledgers(folder: &Path) -> anyhow::Result<BTreeMap<String, Ledger>> {
 pub fn matched(files: &[SourceFile], ledgers: &BTreeMap<String, Ledger>) -> Vec<Finding> {
     let rules = by_section(tags(files, TagKind::Spec));
     let tests = by_section(tags(files, TagKind::Test));
-    let claims: BTreeMap<_, _> = ledgers
-        .iter()
-        .flat_map(|(name, ledger)| ledger.rule.iter().map(move |claim| (name, claim)))
-        .map(|(name, claim)| ((name.clone(), claim.section.clone()), claim))
-        .collect();
+    let mut claims: BTreeMap<_, Claims<'_>> = BTreeMap::new();
+    for (name, ledger) in ledgers {
+        for claim in &ledger.rule {
+            let section = claims.entry((name.clone(), claim.section.clone())).or_default();
+            section.code.extend(&claim.code);
+            section.test.extend(&claim.test);
+        }
+    }
     let mut findings = Vec::new();
     for (key, tags) in &rules {
         let Some(first) = tags.first() else { continue };
@@ -154,20 +203,108 @@ pub fn matched(files: &[SourceFile], ledgers: &BTreeMap<String, Ledger>) -> Vec<
         findings.push(Finding::new(&first.path, first.line, what));
     }
     for (key, claim) in &claims {
-        let path = format!("tests/conformance/{}.toml", key.0);
+        let path = path_of(&key.0);
         let code: BTreeSet<_> = rules.get(key).into_iter().flatten().map(|tag| &tag.path).collect();
-        if code != claim.code.iter().collect() {
+        if code != claim.code {
             let what = format!("{}: code is {code:?}", key.1);
             findings.push(Finding::new(&path, 0, what));
         }
         let found = tests.get(key).into_iter().flatten();
         let found: BTreeSet<_> = found.filter_map(|tag| tag.test.as_ref()).collect();
-        if found != claim.test.iter().collect() {
+        if found != claim.test {
             let what = format!("{}: test is {found:?}", key.1);
             findings.push(Finding::new(&path, 0, what));
         }
     }
     findings
+}
+
+/// Files and tests of all rows of a section.
+#[derive(Default)]
+struct Claims<'a> {
+    code: BTreeSet<&'a String>,
+    test: BTreeSet<&'a String>,
+}
+
+/// Checks what a ledger says on its own: every row names code and tests, every exception gives a
+/// reason, and together they answer for all that the text demands.
+pub fn counted(ledgers: &BTreeMap<String, Ledger>) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (name, ledger) in ledgers {
+        let mut find = |what: String| findings.push(Finding::new(&path_of(name), 0, what));
+        for claim in &ledger.rule {
+            if is_blank(&claim.rule) || claim.code.is_empty() || claim.test.is_empty() {
+                find(format!("{}: a rule needs words, code and tests", claim.section));
+            }
+        }
+        for exception in &ledger.exception {
+            if is_blank(&exception.rule) || is_blank(&exception.reason) {
+                find(format!("{}: an exception needs words and a reason", exception.section));
+            }
+        }
+        let sums = Sums::of(ledger);
+        let (must, should) = (sums.must + sums.must_excepted, sums.should + sums.should_excepted);
+        let (must_of_text, should_of_text) =
+            ledger.text.as_ref().map_or((0, 0), |text| (text.must, text.should));
+        if (must, should) != (must_of_text, should_of_text) {
+            find(format!(
+                "rows and exceptions answer for {must} MUST and {should} SHOULD, \
+                 the text has {must_of_text} and {should_of_text}"
+            ));
+        }
+    }
+    findings
+}
+
+/// Returns a table of all ledgers, for people.
+pub fn summary(ledgers: &BTreeMap<String, Ledger>) -> String {
+    let mut table = String::from(
+        "| ledger | rules | MUST | SHOULD | exceptions | MUST | SHOULD | MUST in the text | \
+         SHOULD in the text | not read |\n|---|---|---|---|---|---|---|---|---|---|\n",
+    );
+    for (name, ledger) in ledgers {
+        let sums = Sums::of(ledger);
+        let (rules, exceptions) = (ledger.rule.len(), ledger.exception.len());
+        let text = ledger.text.as_ref().map_or_else(
+            || "- | - | all".to_owned(),
+            |text| format!("{} | {} | {}", text.must, text.should, text.unread.join(", ")),
+        );
+        let Sums { must, should, must_excepted, should_excepted } = sums;
+        writeln!(
+            table,
+            "| {name} | {rules} | {must} | {should} | {exceptions} | {must_excepted} | \
+             {should_excepted} | {text} |"
+        )
+        .expect("a string takes all text");
+    }
+    table
+}
+
+/// Statements that the rows and the exceptions of a ledger answer for.
+struct Sums {
+    must: usize,
+    should: usize,
+    must_excepted: usize,
+    should_excepted: usize,
+}
+
+impl Sums {
+    fn of(ledger: &Ledger) -> Self {
+        Self {
+            must: ledger.rule.iter().map(|claim| claim.must).sum(),
+            should: ledger.rule.iter().map(|claim| claim.should).sum(),
+            must_excepted: ledger.exception.iter().map(|exception| exception.must).sum(),
+            should_excepted: ledger.exception.iter().map(|exception| exception.should).sum(),
+        }
+    }
+}
+
+fn is_blank(text: &str) -> bool {
+    text.trim().is_empty()
+}
+
+fn path_of(ledger: &str) -> String {
+    format!("tests/conformance/{ledger}.toml")
 }
 
 fn by_section(tags: Vec<Tag>) -> BTreeMap<(String, String), Vec<Tag>> {
@@ -191,6 +328,41 @@ mod tests {
         let text = format!("standard = \"RFC 1\"\ntitle = \"x\"\n{claim}");
         let ledger = toml::from_str(&text).unwrap();
         matched(&files, &BTreeMap::from([("rfc1".to_owned(), ledger)])).len()
+    }
+
+    fn counts(body: &str) -> usize {
+        let text = format!("standard = \"RFC 1\"\ntitle = \"x\"\n{body}");
+        let ledgers = BTreeMap::from([("rfc1".to_owned(), toml::from_str(&text).unwrap())]);
+        assert!(summary(&ledgers).contains("| rfc1 | 1 | 2 | 0 | 1 | 0 | 1 | "));
+        counted(&ledgers).len()
+    }
+
+    #[test]
+    fn rows_and_exceptions_answer_for_every_statement_and_give_reasons() {
+        let body = |must: u8, should: u8, code: &str, reason: &str| {
+            format!(
+                "[text]\nmust = {must}\nshould = {should}\nunread = []\n\
+                 [[rule]]\nsection = \"1\"\nmust = 2\nrule = \"r\"\ncode = [{code}]\n\
+                 test = [\"t\"]\n[[exception]]\nsection = \"1\"\nshould = 1\n\
+                 rule = \"r\"\nreason = \"{reason}\""
+            )
+        };
+        assert_eq!(counts(&body(2, 1, "\"c\"", "why")), 0);
+        assert_eq!(counts(&body(3, 1, "\"c\"", "why")), 1);
+        assert_eq!(counts(&body(2, 0, "\"c\"", "why")), 1);
+        assert_eq!(counts(&body(2, 1, "", "why")), 1);
+        assert_eq!(counts(&body(2, 1, "\"c\"", " ")), 1);
+    }
+
+    #[test]
+    fn a_tag_names_several_sections_and_only_real_tests() {
+        let text = concat!("// ", "test: rfc1 2, rfc3 4 (a, b)\n#[test]\nfn real() {}\n");
+        let files = |text: &str| [SourceFile::new("proto/src/a.rs", text, FileKind::Product)];
+        let found = tags(&files(text), TagKind::Test);
+        let found: Vec<_> = found.iter().map(|tag| (&*tag.section, tag.test.as_deref())).collect();
+        assert_eq!(found, [("2", Some("real")), ("4", Some("real"))]);
+        let found = tags(&files(&text.replace("#[test]\n", "")), TagKind::Test);
+        assert!(found.iter().all(|tag| tag.test.is_none()), "{found:?}");
     }
 
     #[test]

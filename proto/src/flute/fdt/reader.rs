@@ -261,7 +261,7 @@ impl<'a> Parser<'a> {
             self.file(element)?;
             return Ok(Node::File);
         }
-        // spec: ts26346 7.2.10 (in the namespaces of 3GPP, or in that of the table)
+        // spec: ts26346-mbms 7.2.10 (in the namespaces of 3GPP, or in that of the table)
         if !of_table && !mbms::is_namespace(namespace) {
             return Ok(Node::Skipped);
         }

@@ -120,7 +120,7 @@ fn with_content_encoding_the_content_length_says_nothing_about_the_transfer() {
     assert_eq!(files[0].transferred(), Some(50));
 }
 
-// test: ts26346 7.2.10
+// test: ts26346-mbms 7.2.10
 #[test]
 fn what_3gpp_adds_is_read_in_its_namespaces_and_in_that_of_the_table() {
     let separate = MBMS;
