@@ -1,16 +1,150 @@
-//! The stored state around one DM message: read before it is judged, written before it is
-//! answered.
+//! One DM message in, one out: stored state is read before it is judged, and written before the
+//! answer leaves.
 
-use proto::{ids::DeviceId, time::Utc};
+use std::time::Duration;
+
+use proto::{
+    crypto::{Digest, sha256},
+    dm::{code::StatusCode, syncml::Message, xml},
+    ids::DeviceId,
+    time::Utc,
+};
 
 use crate::{
-    engine::{Desk, latest},
+    engine::{
+        Desk, Limits, latest,
+        session::{Chance, DmSession, Opening, refuse},
+    },
     fleet::{
         arming::{Arming, ArmingPhase},
         audit::{Actor, Audit},
         store::{FleetStore, StoreError},
     },
 };
+
+/// Tries at a row that others change too.
+const MAX_TRIES: u32 = 8;
+
+/// What is kept of one device between its messages: the session that goes on, and the last answer,
+/// so that a device that has not got it gets the same one again.
+#[derive(Debug, Default)]
+pub struct Conversation {
+    session: Option<DmSession>,
+    answered: Option<(Digest, Vec<u8>)>,
+}
+
+/// A message of a device, as octets and as what they say.
+#[derive(Debug, Clone, Copy)]
+pub struct Heard<'a> {
+    /// The octets that came.
+    pub octets: &'a [u8],
+    /// What they say.
+    pub message: &'a Message,
+    /// The text that ties it to a session, from the address that it came to.
+    pub token: Option<&'a str>,
+}
+
+/// What becomes of a message. The octets are SyncML.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The session goes on, or has just ended.
+    Answered(Vec<u8>),
+    /// The message came before; this is the answer that it got.
+    Repeated(Vec<u8>),
+    /// Whoever sent it has not proved to be the device.
+    Challenged(Vec<u8>),
+    /// There is no such device.
+    Unknown(Vec<u8>),
+    /// Too many failures: come back after this time.
+    Locked(Duration),
+}
+
+impl Conversation {
+    /// Tells whether a session goes on.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        self.session.as_ref().is_some_and(|session| !session.is_finished())
+    }
+
+    /// Answers a message that claims to come from `id`; what it changes is stored by then.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError`] when the state cannot be read or written: nothing has happened then.
+    pub async fn answer(
+        &mut self,
+        store: &dyn FleetStore,
+        (now, limits): (Utc, Limits),
+        id: &DeviceId,
+        heard: Heard<'_>,
+        chance: Chance<'_>,
+    ) -> Result<Answer, StoreError> {
+        let digest = sha256(&[heard.octets]);
+        if let Some((answered, reply)) = &self.answered
+            && *answered == digest
+        {
+            return Ok(Answer::Repeated(reply.clone()));
+        }
+        Ok(match self.judge(store, (now, limits), id, heard, chance).await? {
+            None => unknown(heard.message),
+            Some(Judged::Session(session, reply)) => {
+                let reply = xml::emit(&reply);
+                self.session = Some(*session);
+                self.answered = Some((digest, reply.clone()));
+                Answer::Answered(reply)
+            }
+            Some(Judged::Stranger(reply)) => Answer::Challenged(xml::emit(&reply)),
+            Some(Judged::Locked(wait)) => Answer::Locked(wait),
+        })
+    }
+
+    /// Reads, judges and stores, again when somebody else changed a row meanwhile.
+    async fn judge(
+        &self,
+        store: &dyn FleetStore,
+        (now, limits): (Utc, Limits),
+        id: &DeviceId,
+        heard: Heard<'_>,
+        chance: Chance<'_>,
+    ) -> Result<Option<Judged>, StoreError> {
+        let mut tries = 0;
+        loop {
+            let Some(before) = read(store, id).await? else { return Ok(None) };
+            let mut desk = before.clone();
+            let running =
+                self.session.as_ref().filter(|it| it.is_continued_by(heard.message, heard.token));
+            let judged = match running {
+                Some(session) => {
+                    let mut session = Box::new(session.clone());
+                    let reply = session.handle(&mut desk, heard.message, now, chance);
+                    Judged::Session(session, reply)
+                }
+                None => match DmSession::open(&mut desk, heard.message, now, limits, chance) {
+                    Opening::Accepted(session, reply) => Judged::Session(session, reply),
+                    Opening::Challenged(reply) => Judged::Stranger(reply),
+                    Opening::Locked(wait) => Judged::Locked(wait),
+                },
+            };
+            match write(store, now, &before, &desk).await {
+                Ok(()) => return Ok(Some(judged)),
+                Err(StoreError::Conflict(_)) if tries < MAX_TRIES => tries += 1,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+}
+
+/// Returns the answer to a device that is not enrolled.
+#[must_use]
+pub fn unknown(message: &Message) -> Answer {
+    Answer::Unknown(xml::emit(&refuse(message, StatusCode::NOT_FOUND, None)))
+}
+
+enum Judged {
+    Session(Box<DmSession>, Message),
+    Stranger(Message),
+    Locked(Duration),
+}
 
 /// Reads what concerns a device; `None` when it is not enrolled.
 ///

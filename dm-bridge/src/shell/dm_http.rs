@@ -1,8 +1,7 @@
 //! `POST /dm`: one DM message in, one out.
 //!
-//! Sessions of devices that have proved who they are live here; for everybody else nothing is
-//! kept. What a message changes is stored before its answer leaves, and the last answer of a
-//! session is kept, so that a device whose answer was lost gets the same one again.
+//! Conversations of devices that have proved who they are live here; for everybody else nothing is
+//! kept.
 
 use std::{
     collections::BTreeMap,
@@ -17,24 +16,19 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 use proto::{
-    crypto::{Digest, random, sha256},
+    crypto::random,
     dm::{
-        code::StatusCode as DmStatus,
         syncml::{MEDIA_TYPE_XML, Message},
         xml::{self, XmlError},
     },
     ids::DeviceId,
-    time::{Mono, Now},
+    time::Mono,
 };
 use tokio::sync::Mutex as AsyncMutex;
 
 use super::server::Shared;
 use crate::{
-    app::exchange,
-    engine::{
-        Limits,
-        session::{DmSession, Opening, refuse},
-    },
+    app::exchange::{self, Conversation, Heard},
     fleet::store::StoreError,
 };
 
@@ -59,8 +53,6 @@ impl Default for Admission {
 const SESSION_IDLE: Duration = Duration::from_secs(600);
 /// How long the last answer of a finished session is kept for a device that has not got it.
 const ANSWER_KEPT: Duration = Duration::from_secs(60);
-/// Tries at a row that others change too.
-const MAX_TRIES: u32 = 8;
 
 /// The sessions of this server.
 #[derive(Debug, Default)]
@@ -68,15 +60,9 @@ pub struct Sessions(Mutex<BTreeMap<DeviceId, Entry>>);
 
 #[derive(Debug, Clone)]
 struct Entry {
-    slot: Arc<AsyncMutex<Slot>>,
+    slot: Arc<AsyncMutex<Conversation>>,
     touched: Mono,
     open: bool,
-}
-
-#[derive(Debug, Default)]
-struct Slot {
-    session: Option<DmSession>,
-    answered: Option<(Digest, Vec<u8>)>,
 }
 
 impl Sessions {
@@ -87,7 +73,12 @@ impl Sessions {
     }
 
     /// Returns the place of a device; `None` when the server has taken on enough.
-    fn slot(&self, id: &DeviceId, now: Mono, limit: usize) -> Option<Arc<AsyncMutex<Slot>>> {
+    fn slot(
+        &self,
+        id: &DeviceId,
+        now: Mono,
+        limit: usize,
+    ) -> Option<Arc<AsyncMutex<Conversation>>> {
         let mut table = self.table();
         let known = table.get(id).cloned();
         if let Some(entry) = known.as_ref().filter(|entry| entry.open) {
@@ -218,81 +209,34 @@ async fn converse(
     message: &Message,
     token: Option<&str>,
 ) -> Result<Answer, StoreError> {
-    let unknown = || {
-        let reply = refuse(message, DmStatus::NOT_FOUND, None);
-        Answer::Message("unknown-device", xml::emit(&reply))
+    let id = match message.header.source.uri.parse::<DeviceId>() {
+        Ok(id) if shared.store.device(&id).await?.is_some() => id,
+        Ok(_) | Err(_) => return Ok(exchange::unknown(message).into()),
     };
-    let Ok(id) = message.header.source.uri.parse::<DeviceId>() else { return Ok(unknown()) };
-    if shared.store.device(&id).await?.is_none() {
-        return Ok(unknown());
-    }
     let now = shared.clock.now();
     let Some(slot) = shared.sessions.slot(&id, now.mono, shared.admission.sessions) else {
         return Ok(Answer::Later("full", None));
     };
     // One message of a device at a time.
-    let mut slot = slot.lock().await;
-    let digest = sha256(&[octets]);
-    if let Some((answered, reply)) = &slot.answered
-        && *answered == digest
-    {
-        return Ok(Answer::Message("repeated", reply.clone()));
+    let mut conversation = slot.lock().await;
+    let heard = Heard { octets, message, token };
+    let (store, at) = (&*shared.store, (now.utc, shared.limits));
+    let answer = conversation.answer(store, at, &id, heard, &mut random::<16>).await?;
+    if matches!(answer, exchange::Answer::Answered(_)) {
+        shared.sessions.touch(&id, now.mono, conversation.is_open());
     }
-    let judged = judge(shared, &id, &slot, message, token, now).await?;
-    Ok(match judged {
-        None => unknown(),
-        Some(Judged::Session(session, reply)) => {
-            let reply = xml::emit(&reply);
-            shared.sessions.touch(&id, now.mono, !session.is_finished());
-            *slot = Slot { session: Some(*session), answered: Some((digest, reply.clone())) };
-            Answer::Message("answered", reply)
+    Ok(answer.into())
+}
+
+impl From<exchange::Answer> for Answer {
+    fn from(answer: exchange::Answer) -> Self {
+        match answer {
+            exchange::Answer::Answered(octets) => Self::Message("answered", octets),
+            exchange::Answer::Repeated(octets) => Self::Message("repeated", octets),
+            exchange::Answer::Challenged(octets) => Self::Message("challenged", octets),
+            exchange::Answer::Unknown(octets) => Self::Message("unknown-device", octets),
+            exchange::Answer::Locked(wait) => Self::Later("locked", Some(wait)),
         }
-        Some(Judged::Stranger(reply)) => Answer::Message("challenged", xml::emit(&reply)),
-        Some(Judged::Locked(wait)) => Answer::Later("locked", Some(wait)),
-    })
-}
-
-enum Judged {
-    Session(Box<DmSession>, Message),
-    Stranger(Message),
-    Locked(Duration),
-}
-
-/// Reads, judges and stores, again when somebody else changed a row meanwhile.
-async fn judge(
-    shared: &Shared,
-    id: &DeviceId,
-    slot: &Slot,
-    message: &Message,
-    token: Option<&str>,
-    now: Now,
-) -> Result<Option<Judged>, StoreError> {
-    let mut tries = 0;
-    loop {
-        let Some(before) = exchange::read(&*shared.store, id).await? else { return Ok(None) };
-        let mut desk = before.clone();
-        let running = slot.session.as_ref().filter(|s| s.is_continued_by(message, token));
-        let judged = match running {
-            Some(session) => {
-                let mut session = Box::new(session.clone());
-                let reply = session.handle(&mut desk, message, now.utc, &mut random::<16>);
-                Judged::Session(session, reply)
-            }
-            None => open(&mut desk, message, now, shared.limits),
-        };
-        match exchange::write(&*shared.store, now.utc, &before, &desk).await {
-            Ok(()) => return Ok(Some(judged)),
-            Err(StoreError::Conflict(_)) if tries < MAX_TRIES => tries += 1,
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-fn open(desk: &mut crate::engine::Desk, message: &Message, now: Now, limits: Limits) -> Judged {
-    match DmSession::open(desk, message, now.utc, limits, &mut random::<16>) {
-        Opening::Accepted(session, reply) => Judged::Session(session, reply),
-        Opening::Challenged(reply) => Judged::Stranger(reply),
-        Opening::Locked(wait) => Judged::Locked(wait),
     }
 }
 
