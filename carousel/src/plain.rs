@@ -9,7 +9,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`schedule`] | which symbol goes next; what memory has to do with it |
+//! | [`schedule`] | which symbol goes next |
 //! | [`style`] | profiles, FEC parameters and where they stand |
 //!
 //! In RaptorQ there is no end of fresh repair symbols: whatever a receiver holds from earlier
@@ -37,7 +37,7 @@ use proto::{
 use serde::{Deserialize, Serialize};
 
 use self::{
-    schedule::{BlockName, PlainSchedule, RowPlace, SymbolName},
+    schedule::{PlainSchedule, RowPlace, SymbolName},
     style::{Closing, FtiPlace, Style},
 };
 use crate::{
@@ -50,8 +50,9 @@ const REPEATS: usize = 3;
 
 /// Where the symbols come from.
 pub trait Symbols {
-    /// Learns which blocks repair symbols will be wanted of; all others may be forgotten.
-    fn prepare(&mut self, coders: &[BlockName]);
+    /// Learns with which symbol of each block its repair symbols begin; they are read in the order
+    /// of their ids.
+    fn prepare(&mut self, first: &[SymbolName]);
 
     /// Fills `symbol`, which has the length of the file's symbols.
     ///
@@ -126,7 +127,6 @@ pub struct PlainSession {
     /// The row that `row` is the rest of.
     place: RowPlace,
     row: VecDeque<SymbolName>,
-    coders: Vec<BlockName>,
     last_pass: Option<u64>,
     sent: Sent,
 }
@@ -161,7 +161,6 @@ impl PlainSession {
             announce_every,
             place: place.at,
             row: VecDeque::new(),
-            coders: Vec::new(),
             last_pass: passes.map(|passes| place.at.pass.saturating_add(passes)),
             sent: Sent::default(),
         }
@@ -183,7 +182,8 @@ impl PlainSession {
             Phase::Starting => {
                 self.phase = Phase::OnAir;
                 self.announce(now);
-                self.enter(self.place, symbols);
+                symbols.prepare(&self.schedule.repair_from(self.place));
+                self.enter(self.place);
             }
             Phase::OnAir if self.is_through() => self.close(),
             Phase::OnAir if now.mono.since(self.announced) >= self.announce_every => {
@@ -233,14 +233,9 @@ impl PlainSession {
     }
 
     /// Goes to the beginning of a row.
-    fn enter(&mut self, place: RowPlace, symbols: &mut dyn Symbols) {
+    fn enter(&mut self, place: RowPlace) {
         self.place = place;
         self.row = self.schedule.row(place).into();
-        let coders = self.schedule.coders(place);
-        if coders != self.coders {
-            symbols.prepare(&coders);
-            self.coders = coders;
-        }
     }
 
     fn announce(&mut self, now: Now) {
@@ -266,7 +261,7 @@ impl PlainSession {
         let name = loop {
             match self.row.pop_front() {
                 Some(name) => break name,
-                None => self.enter(self.schedule.after(self.place), symbols),
+                None => self.enter(self.schedule.after(self.place)),
             }
         };
         self.sent.symbols += 1;
@@ -278,9 +273,8 @@ impl PlainSession {
         let start = packet.len();
         packet.resize(start + usize::from(file.oti.symbol_size()), 0);
         let read = symbols.read(name, packet.get_mut(start..).expect("it was just resized"));
-        // Only after that: what is prepared next may leave out the coder of this symbol.
         if self.row.is_empty() {
-            self.enter(self.schedule.after(self.place), symbols);
+            self.enter(self.schedule.after(self.place));
         }
         read
     }

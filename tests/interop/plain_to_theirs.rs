@@ -51,17 +51,13 @@ impl Memory {
 }
 
 impl Symbols for Memory {
-    fn prepare(&mut self, coders: &[BlockName]) {
-        for name in coders {
-            if !self.coders.contains_key(name) {
-                let coder = self.coder(*name);
-                self.coders.insert(*name, coder);
-            }
-        }
-    }
+    fn prepare(&mut self, _: &[SymbolName]) {}
 
     fn read(&mut self, name: SymbolName, symbol: &mut [u8]) -> io::Result<()> {
-        self.prepare(&[name.block]);
+        if !self.coders.contains_key(&name.block) {
+            let coder = self.coder(name.block);
+            self.coders.insert(name.block, coder);
+        }
         let range = name.esi.0..name.esi.0 + 1;
         self.coders[&name.block].for_each_symbol(range, &mut |_, octets| {
             symbol.copy_from_slice(octets);
@@ -99,7 +95,7 @@ fn on_air(
         tsi: Tsi(0xbeef),
         style,
         files,
-        schedule: PlainSchedule::new(&all, 60, u64::MAX),
+        schedule: PlainSchedule::new(&all, 60),
         place: PlainPlace::default(),
         passes: Some(passes),
         announce_every: Duration::from_millis(100),

@@ -52,9 +52,9 @@ pub(super) enum Command {
     /// later one nothing but repair symbols that were never sent before, so that a receiver which
     /// came late or lost packets gains from all that it hears.
     ///
-    /// Order: rows of one symbol of each block of each file. Repair symbols need a coder for each
-    /// block of a row; where --memory does not hold them all, blocks are taken in groups, and the
-    /// repair rows of one group go before those of the next.
+    /// Order: rows of one symbol of each block of each file, so that a burst of losses costs all
+    /// blocks alike. Repair symbols are made ahead, block by block, as many as --memory holds; a
+    /// block is coded anew for each batch, so a high rate wants much memory or a fast machine.
     ///
     /// Example, on one machine:
     ///

@@ -2,15 +2,15 @@
 //!
 //! ```text
 //! No-Code, each pass      source rows of all blocks of all files
-//! RaptorQ, first pass     source rows of all blocks of all files, then repair rows, group by group
-//!          later passes   as many repair rows, group by group; none is ever sent twice
+//! RaptorQ, first pass     source rows of all blocks of all files, then repair rows
+//!          later passes   as many repair rows; none is ever sent twice
 //! ```
 //!
 //! A row has at most one symbol of each block, in the order of files and blocks. Files of unequal
 //! length go at unequal speed, so that a pass begins and ends with all of them: a burst of losses
-//! costs all alike. Source rows need no coder. Repair rows need one for every block of the row, and
-//! memory bounds how many there can be: blocks form *groups* that fit, and the repair rows of one
-//! group go before those of the next. With a single group the order is the same throughout.
+//! costs all blocks alike, and a receiver completes all of them at about the same time. The order
+//! does not depend on memory: what makes repair symbols works ahead of it, block by block, each
+//! time for many rows.
 
 use proto::{
     fec::{
@@ -52,7 +52,6 @@ pub struct RowPlace {
 #[derive(Debug, Clone)]
 pub struct PlainSchedule {
     files: Vec<FileRows>,
-    groups: Vec<Vec<BlockName>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -67,16 +66,15 @@ struct FileRows {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Source,
-    Repair { group: usize },
+    Repair,
 }
 
 impl PlainSchedule {
     /// Makes the order for files with these parameters: `repair_percent` of the source symbols are
-    /// added to the first pass as repair symbols, and coders of at most `group_octets` of blocks are
-    /// wanted at once, or of a single block.
+    /// added to the first pass as repair symbols.
     #[must_use]
-    pub fn new(files: &[Oti], repair_percent: u32, group_octets: u64) -> Self {
-        let rows = files.iter().map(|oti| {
+    pub fn new(files: &[Oti], repair_percent: u32) -> Self {
+        let files = files.iter().map(|oti| {
             let partition = oti.partition();
             let rateless = match oti {
                 Oti::NoCode(_) => false,
@@ -85,15 +83,13 @@ impl PlainSchedule {
             let share = u64::from(partition.largest()) * u64::from(repair_percent);
             FileRows { partition, rateless, repair: if rateless { share.div_ceil(100) } else { 0 } }
         });
-        let rows: Vec<_> = rows.collect();
-        let groups = groups(files, &rows, group_octets);
-        Self { files: rows, groups }
+        Self { files: files.collect() }
     }
 
     /// Returns how many rows a pass has.
     #[must_use]
     pub fn rows(&self, pass: u64) -> u64 {
-        self.phases().map(|phase| self.phase_rows(pass, phase)).sum()
+        PHASES.map(|phase| self.phase_rows(pass, phase)).iter().sum()
     }
 
     /// Returns the symbols of a row in sending order; none when the pass has no such row.
@@ -105,17 +101,15 @@ impl PlainSchedule {
         for (number, file) in self.files.iter().enumerate() {
             let count = file.rows(place.pass, phase);
             // Of all rows this file has `count`, spread evenly.
-            let own = (row * count).div_ceil(all);
+            let own = file.own_row(row, count, all);
             if own >= count || own * all / count != row {
                 continue;
             }
             match phase {
                 Phase::Source => file.source_row(number, own, &mut symbols),
-                Phase::Repair { group } => {
+                Phase::Repair => {
                     let esi = file.repair_esi(place.pass, own);
-                    let blocks = self.groups.get(group).into_iter().flatten();
-                    let ours = blocks.filter(|block| block.file == number);
-                    symbols.extend(ours.map(|block| SymbolName { block: *block, esi }));
+                    symbols.extend(file.blocks(number).map(|block| SymbolName { block, esi }));
                 }
             }
         }
@@ -132,29 +126,29 @@ impl PlainSchedule {
         }
     }
 
-    /// Returns the blocks whose coders are wanted at a place and soon after it: those of the group
-    /// that is being sent, then those of the next.
+    /// Returns the first repair symbol of each block that goes at a place or after it; the others
+    /// of the block follow in the order of their ids.
     #[must_use]
-    pub fn coders(&self, place: RowPlace) -> Vec<BlockName> {
-        let current = match self.phase_at(place) {
-            Some((Phase::Repair { group }, _)) => Some(group),
-            Some((Phase::Source, _)) | None => None,
-        };
-        let next = current.map_or(0, |group| group + 1).checked_rem(self.groups.len());
-        let mut wanted: Vec<_> = current.into_iter().chain(next).collect();
-        wanted.dedup();
-        wanted.iter().filter_map(|group| self.groups.get(*group)).flatten().copied().collect()
-    }
-
-    fn phases(&self) -> impl Iterator<Item = Phase> + use<> {
-        let repair = (0..self.groups.len()).map(|group| Phase::Repair { group });
-        std::iter::once(Phase::Source).chain(repair)
+    pub fn repair_from(&self, place: RowPlace) -> Vec<SymbolName> {
+        let mut symbols = Vec::new();
+        for (number, file) in self.files.iter().enumerate().filter(|(_, file)| file.rateless) {
+            let own = match self.phase_at(place) {
+                Some((Phase::Repair, row)) => {
+                    let count = file.rows(place.pass, Phase::Repair);
+                    file.own_row(row, count, self.phase_rows(place.pass, Phase::Repair))
+                }
+                Some((Phase::Source, _)) | None => 0,
+            };
+            let esi = file.repair_esi(place.pass, own);
+            symbols.extend(file.blocks(number).map(|block| SymbolName { block, esi }));
+        }
+        symbols
     }
 
     /// Returns the phase of a place and the row within it.
     fn phase_at(&self, place: RowPlace) -> Option<(Phase, u64)> {
         let mut row = place.row;
-        self.phases().find_map(|phase| {
+        PHASES.into_iter().find_map(|phase| {
             let rows = self.phase_rows(place.pass, phase);
             if row < rows {
                 return Some((phase, row));
@@ -165,14 +159,7 @@ impl PlainSchedule {
     }
 
     fn phase_rows(&self, pass: u64, phase: Phase) -> u64 {
-        let has_part = |file: usize| match phase {
-            Phase::Source => true,
-            Phase::Repair { group } => {
-                self.groups.get(group).into_iter().flatten().any(|block| block.file == file)
-            }
-        };
-        let files = self.files.iter().enumerate().filter(|(number, _)| has_part(*number));
-        files.map(|(_, file)| file.rows(pass, phase)).max().unwrap_or(0)
+        self.files.iter().map(|file| file.rows(pass, phase)).max().unwrap_or(0)
     }
 }
 
@@ -181,17 +168,26 @@ impl FileRows {
         let source = u64::from(self.partition.largest());
         match (phase, self.rateless, pass) {
             (Phase::Source, false, _) | (Phase::Source, true, 0) => source,
-            (Phase::Source, true, _) | (Phase::Repair { .. }, false, _) => 0,
-            (Phase::Repair { .. }, true, 0) => self.repair,
-            (Phase::Repair { .. }, true, _) => source + self.repair,
+            (Phase::Source, true, _) | (Phase::Repair, false, _) => 0,
+            (Phase::Repair, true, 0) => self.repair,
+            (Phase::Repair, true, _) => source + self.repair,
         }
+    }
+
+    /// Returns the first of the file's `count` rows that does not go before row `row` of `all`.
+    const fn own_row(&self, row: u64, count: u64, all: u64) -> u64 {
+        (row * count).div_ceil(all)
+    }
+
+    fn blocks(&self, file: usize) -> impl Iterator<Item = BlockName> + use<> {
+        (0..self.partition.blocks()).map(move |sbn| BlockName { file, sbn: Sbn(sbn) })
     }
 
     fn source_row(&self, file: usize, row: u64, symbols: &mut Vec<SymbolName>) {
         let esi = Esi(u32::try_from(row).unwrap_or(u32::MAX));
         let has_it = |sbn: &Sbn| self.partition.symbols_of(*sbn).is_some_and(|k| esi.0 < k);
-        let blocks = (0..self.partition.blocks()).map(Sbn).filter(has_it);
-        symbols.extend(blocks.map(|sbn| SymbolName { block: BlockName { file, sbn }, esi }));
+        let blocks = self.blocks(file).filter(|block| has_it(&block.sbn));
+        symbols.extend(blocks.map(|block| SymbolName { block, esi }));
     }
 
     /// Returns the id of repair row `row` of a pass; ids come again once all 2^24 were sent.
@@ -207,31 +203,11 @@ impl FileRows {
     }
 }
 
-/// Puts blocks that need coders into groups of at most `octets`.
-fn groups(files: &[Oti], rows: &[FileRows], octets: u64) -> Vec<Vec<BlockName>> {
-    let mut groups: Vec<Vec<BlockName>> = Vec::new();
-    let mut filled = 0;
-    for (file, (oti, rows)) in files.iter().zip(rows).enumerate() {
-        if !rows.rateless {
-            continue;
-        }
-        for sbn in (0..rows.partition.blocks()).map(Sbn) {
-            let symbols = rows.partition.symbols_of(sbn).unwrap_or(0);
-            let size = u64::from(symbols) * u64::from(oti.symbol_size());
-            filled += size;
-            if groups.is_empty() || filled > octets {
-                groups.push(Vec::new());
-                filled = size;
-            }
-            groups.last_mut().into_iter().for_each(|group| group.push(BlockName { file, sbn }));
-        }
-    }
-    groups
-}
+const PHASES: [Phase; 2] = [Phase::Source, Phase::Repair];
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use std::collections::{BTreeMap, BTreeSet};
 
     use proto::fec::oti::{NoCodeOti, RaptorQOti, RaptorQParameters};
 
@@ -258,7 +234,7 @@ mod tests {
 
     #[test]
     fn a_pass_goes_row_by_row_over_all_blocks() {
-        let schedule = PlainSchedule::new(&[raptorq(5, 2)], 50, u64::MAX);
+        let schedule = PlainSchedule::new(&[raptorq(5, 2)], 50);
         let first = [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (0, 3), (1, 3), (0, 4), (1, 4)]
             .map(|(b, e)| (0, b, e));
         assert_eq!(ids(&pass(&schedule, 0)), first);
@@ -269,25 +245,22 @@ mod tests {
 
     #[test]
     fn no_repair_symbol_is_sent_twice() {
-        for group_octets in [u64::MAX, 100, 1] {
-            let files = [raptorq(40, 3), raptorq(7, 1), raptorq(90, 4)];
-            let schedule = PlainSchedule::new(&files, 30, group_octets);
-            let mut seen = BTreeSet::new();
-            for number in 0..5 {
-                let sent = pass(&schedule, number);
-                let all = ids(&sent);
-                assert!(all.iter().all(|id| seen.insert(*id)), "pass {number}");
-                for (file, blocks, row_count) in [(0, 3, 19), (1, 1, 10), (2, 4, 30)] {
-                    let own = all.iter().filter(|id| id.0 == file).count();
-                    assert!(own.abs_diff(blocks * row_count) <= blocks, "{file}: {own}");
-                }
+        let files = [raptorq(40, 3), raptorq(7, 1), raptorq(90, 4)];
+        let schedule = PlainSchedule::new(&files, 30);
+        let mut seen = BTreeSet::new();
+        for number in 0..5 {
+            let all = ids(&pass(&schedule, number));
+            assert!(all.iter().all(|id| seen.insert(*id)), "pass {number}");
+            for (file, blocks, row_count) in [(0, 3, 19), (1, 1, 10), (2, 4, 30)] {
+                let own = all.iter().filter(|id| id.0 == file).count();
+                assert!(own.abs_diff(blocks * row_count) <= blocks, "{file}: {own}");
             }
         }
     }
 
     #[test]
     fn short_and_long_files_end_together() {
-        let schedule = PlainSchedule::new(&[raptorq(10, 1), raptorq(100, 1)], 0, u64::MAX);
+        let schedule = PlainSchedule::new(&[raptorq(10, 1), raptorq(100, 1)], 0);
         let all = ids(&pass(&schedule, 0));
         let places: Vec<_> =
             all.iter().enumerate().filter(|(_, id)| id.0 == 0).map(|(at, _)| at).collect();
@@ -296,36 +269,83 @@ mod tests {
     }
 
     #[test]
-    fn repair_goes_group_by_group_when_memory_is_short() {
-        let schedule = PlainSchedule::new(&[raptorq(30, 3)], 0, 160);
-        let blocks: Vec<_> = pass(&schedule, 1).iter().map(|name| name.block.sbn.0).collect();
-        assert_eq!(blocks[..20], [0, 1].repeat(10));
-        assert_eq!(blocks[20..], [2; 10]);
-        let coders = |row| -> Vec<_> {
-            schedule.coders(RowPlace { pass: 1, row }).iter().map(|block| block.sbn.0).collect()
+    fn the_next_repair_symbols_are_known_at_every_place() {
+        let files = [raptorq(40, 3), raptorq(7, 1), raptorq(90, 4)];
+        let schedule = PlainSchedule::new(&files, 30);
+        for start in [(0, 0), (0, 22), (0, 23), (0, 29), (1, 0), (1, 1), (1, 17), (9, 5)] {
+            let start = RowPlace { pass: start.0, row: start.1 };
+            let mut expected: BTreeMap<_, _> =
+                schedule.repair_from(start).iter().map(|name| (name.block, name.esi.0)).collect();
+            assert_eq!(expected.len(), 8);
+            let mut place = start;
+            for _ in 0..100 {
+                for name in schedule.row(place) {
+                    let next = expected.get_mut(&name.block).unwrap();
+                    let largest = [14, 7, 23][name.block.file];
+                    if name.esi.0 >= largest {
+                        assert_eq!(name.esi.0, *next, "{start:?} {place:?} {name:?}");
+                        *next += 1;
+                    }
+                }
+                place = schedule.after(place);
+            }
+        }
+    }
+
+    /// Returns what is sent until the last block has its K symbols, in units of all K.
+    fn cost(schedule: &PlainSchedule, k: u32, blocks: u32, lost: impl Fn(u64) -> bool) -> f64 {
+        let mut missing = BTreeMap::from_iter((0..blocks).map(|sbn| (sbn, k)));
+        let mut sent = 0;
+        let mut place = RowPlace::default();
+        loop {
+            for name in schedule.row(place) {
+                sent += 1;
+                if lost(sent) {
+                    continue;
+                }
+                let left = missing.entry(name.block.sbn.0).or_default();
+                *left = left.saturating_sub(1);
+                if missing.values().all(|left| *left == 0) {
+                    return f64::from(u32::try_from(sent).unwrap()) / f64::from(k * blocks);
+                }
+            }
+            place = schedule.after(place);
+        }
+    }
+
+    #[test]
+    fn losses_cost_little_more_than_what_is_lost() {
+        let schedule = PlainSchedule::new(&[raptorq(800 * 47, 47)], 0);
+        let seed = 0x5eed_1234_u64;
+        let random = |at: u64| {
+            let mixed = (at ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            (mixed ^ (mixed >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9) >> 40
         };
-        assert_eq!(coders(0), [0, 1, 2]);
-        assert_eq!(coders(10), [2, 0, 1]);
-        let source = schedule.coders(RowPlace { pass: 0, row: 0 });
-        assert_eq!(source.len(), 2, "the first group is made ready meanwhile");
+        let fifth = cost(&schedule, 800, 47, |at| random(at) % 5 == 0);
+        assert!(fifth > 1.25 && fifth < 1.35, "{fifth}, seed {seed:#x}");
+        let none = cost(&schedule, 800, 47, |_| false);
+        assert!((none - 1.0).abs() < 1e-9, "{none}");
+        // One burst of a tenth of the pass.
+        let burst = cost(&schedule, 800, 47, |at| (10_000..13_760).contains(&at));
+        assert!(burst < 1.11, "{burst}");
     }
 
     #[test]
     fn without_code_each_pass_is_the_same() {
         let oti = Oti::NoCode(NoCodeOti::new(50, 8, 4).unwrap());
-        let schedule = PlainSchedule::new(&[oti], 50, u64::MAX);
+        let schedule = PlainSchedule::new(&[oti], 50);
         let first = ids(&pass(&schedule, 0));
         assert_eq!(
             first,
             [(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 0, 2), (0, 1, 2), (0, 0, 3)]
         );
         assert_eq!(ids(&pass(&schedule, 9)), first);
-        assert_eq!(schedule.coders(RowPlace::default()), []);
+        assert_eq!(schedule.repair_from(RowPlace::default()), []);
     }
 
     #[test]
     fn places_follow_each_other_from_pass_to_pass() {
-        let schedule = PlainSchedule::new(&[raptorq(3, 1)], 0, u64::MAX);
+        let schedule = PlainSchedule::new(&[raptorq(3, 1)], 0);
         let mut place = RowPlace::default();
         for expected in [(0, 1), (0, 2), (1, 0), (1, 1)] {
             place = schedule.after(place);

@@ -13,6 +13,7 @@ use proto::{
 };
 
 use super::{
+    schedule::BlockName,
     style::{FecWishes, Profile, Scheme, oti_for},
     *,
 };
@@ -21,13 +22,13 @@ use crate::fdt::FdtStyle;
 /// Files in memory.
 pub(crate) struct Memory {
     files: Vec<(Vec<u8>, Oti)>,
-    /// What was prepared last.
-    coders: Vec<BlockName>,
+    /// The repair symbol that comes next.
+    next: BTreeMap<BlockName, Esi>,
 }
 
 impl Memory {
     pub(crate) fn new(files: Vec<(Vec<u8>, Oti)>) -> Self {
-        Self { files, coders: Vec::new() }
+        Self { files, next: BTreeMap::new() }
     }
 
     fn block(&self, name: BlockName) -> (&Oti, Vec<u8>) {
@@ -41,8 +42,8 @@ impl Memory {
 }
 
 impl Symbols for Memory {
-    fn prepare(&mut self, coders: &[BlockName]) {
-        self.coders = coders.to_vec();
+    fn prepare(&mut self, first: &[SymbolName]) {
+        self.next = first.iter().map(|name| (name.block, name.esi)).collect();
     }
 
     fn read(&mut self, name: SymbolName, symbol: &mut [u8]) -> io::Result<()> {
@@ -56,7 +57,11 @@ impl Symbols for Memory {
             Oti::RaptorQ(oti) => {
                 let encoder = Encoder::new(oti, name.block.sbn, &block).unwrap();
                 let is_source = esi < encoder.source_symbols();
-                assert!(is_source || self.coders.contains(&name.block), "{name:?} was announced");
+                if !is_source {
+                    let next = self.next.get_mut(&name.block).expect("it was announced");
+                    assert_eq!(*next, name.esi, "{name:?} comes in its order");
+                    next.0 += 1;
+                }
                 encoder.for_each_symbol(esi..esi + 1, &mut take);
             }
         }
@@ -91,7 +96,7 @@ fn setup(style: Style, files: Vec<PlainFile>, repair_percent: u32) -> PlainSetup
         tsi: Tsi(7),
         style,
         files,
-        schedule: PlainSchedule::new(&oti, repair_percent, u64::MAX),
+        schedule: PlainSchedule::new(&oti, repair_percent),
         place: PlainPlace::default(),
         passes: Some(1),
         announce_every: Duration::from_secs(1),
@@ -226,17 +231,6 @@ fn every_pass_brings_symbols_that_were_not_heard_before() {
         let block = symbols.block(name).1;
         assert_eq!(decoder.decode().unwrap()[..block.len()], block);
     }
-}
-
-#[test]
-fn coders_are_there_for_as_long_as_they_are_needed() {
-    // Each block is a group of its own: every change of the group drops a coder.
-    let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
-    let otis: Vec<_> = setup.files.iter().map(|file| file.oti).collect();
-    let schedule = PlainSchedule::new(&otis, 20, 1);
-    let mut session = PlainSession::new(now(), PlainSetup { schedule, passes: Some(4), ..setup });
-    let sent = packets(&mut session, &mut symbols, 10_000);
-    assert!(sent.len() > 4 * 28);
 }
 
 #[test]

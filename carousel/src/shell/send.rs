@@ -98,7 +98,7 @@ pub struct SendOrder {
     /// Where receivers find the FEC parameters [default: both, with the profile mbms fdt]
     #[arg(long, value_enum)]
     pub fti: Option<FtiName>,
-    /// Memory for coders in MiB; with more, repair rows go over more blocks at once
+    /// Memory for repair symbols in MiB; with more, the coder has less to do
     #[arg(long, value_name = "MIB", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub memory: u32,
@@ -218,9 +218,7 @@ async fn send(order: &SendOrder) -> Result<(), Failure> {
     let started = clock::now();
     let kept = Kept::choose(order, fingerprint(&channel, &style, order.repair, &plain), started)?;
     let oti: Vec<_> = plain.iter().map(|file| file.oti).collect();
-    // The coders of one group are held while those of the next are made, each in two copies.
-    let group_octets = u64::from(order.memory) * (1 << 20) / 4;
-    let schedule = PlainSchedule::new(&oti, order.repair, group_octets);
+    let schedule = PlainSchedule::new(&oti, order.repair);
     let setup = PlainSetup {
         tsi: kept.tsi,
         style,
@@ -239,7 +237,11 @@ async fn send(order: &SendOrder) -> Result<(), Failure> {
         files::replace(path, describe(order, &channel, kept.tsi, started)?.as_bytes())?;
     }
     let session = PlainSession::new(started, setup);
-    let source = Plain { session, symbols: FileSymbols::start(sent)?, capture };
+    let source = Plain {
+        session,
+        symbols: FileSymbols::start(sent, u64::from(order.memory) << 20)?,
+        capture,
+    };
     introduce(order, &channel, kept.tsi);
     let keep = |progress: &Progress<PlainView>| kept.keep(order, progress.view.place);
     kept.keep(order, kept.place)?;
@@ -441,7 +443,7 @@ fn fingerprint(channel: &udp::Channel, style: &Style, repair: u32, files: &[Plai
         let md5 = entry.content_md5;
         writeln!(text, "{} {md5:?} {fti:?}", entry.content_location).expect("a string takes it");
     }
-    h16(&[b"fcsend1", text.as_bytes()])
+    h16(&[b"fcsend2", text.as_bytes()])
 }
 
 /// What is kept over restarts.
