@@ -5,6 +5,7 @@
 //! | [`capture`] | reads packet captures |
 //! | [`clock`] | the one place that asks for the time |
 //! | [`directory`], [`objects`], [`storage`] | the data directory, one object's files, the thread that serves them in order |
+//! | [`disk`] | the file system below these, as a seam |
 //! | [`multicast`] | joins channels and receives datagrams in batches |
 //! | [`http`] | posts DM messages |
 //! | [`installer`] | runs the installer hook |
@@ -16,6 +17,7 @@ pub mod capture;
 pub mod clock;
 pub mod control;
 pub mod directory;
+pub mod disk;
 pub mod http;
 pub mod installer;
 pub mod listen;

@@ -11,22 +11,22 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, DirBuilder, File, OpenOptions},
-    io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, FileExt as _, OpenOptionsExt as _},
+    fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
-use rustix::fs::{FlockOperation, flock};
 use thiserror::Error;
 
+use super::disk::{Disk, Held, Open, RealDisk, SharedDisk};
 use crate::symbols::{CopyName, JournalWrite, ObjectLayout, StorageError, journal::JOURNAL_OCTETS};
 
 /// The data directory, locked for this process.
 #[derive(Debug)]
 pub struct DataDirectory {
+    disk: SharedDisk,
     path: PathBuf,
-    _lock: File,
+    _lock: Box<dyn Held>,
 }
 
 /// Why the data directory cannot be used.
@@ -73,19 +73,37 @@ impl DataDirectory {
     ///
     /// [`OpenError::Locked`] when another process holds it, [`OpenError::Io`] otherwise.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
+        Self::open_on(Arc::new(RealDisk), path)
+    }
+
+    /// Does so on another disk than the machine's.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_on(disk: SharedDisk, path: &Path) -> Result<Self, OpenError> {
         let failed = |path: &Path| {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
         };
         for path in [path.to_owned(), path.join(FILES), path.join(OBJECTS)] {
-            make_directory(&path).map_err(failed(&path))?;
+            disk.make_directory(&path).map_err(failed(&path))?;
         }
-        sync_directory(path).map_err(failed(path))?;
-        let lock = private().write(true).create(true).open(path.join("lock"));
-        let lock = lock.map_err(failed(&path.join("lock")))?;
-        flock(&lock, FlockOperation::NonBlockingLockExclusive)
-            .map_err(|_| OpenError::Locked(path.to_owned()))?;
-        Ok(Self { path: path.to_owned(), _lock: lock })
+        disk.sync_directory(path).map_err(failed(path))?;
+        let lock = disk.lock(&path.join("lock")).map_err(|error| {
+            if error.kind() == io::ErrorKind::WouldBlock {
+                OpenError::Locked(path.to_owned())
+            } else {
+                failed(&path.join("lock"))(error)
+            }
+        })?;
+        Ok(Self { disk, path: path.to_owned(), _lock: lock })
+    }
+
+    /// Returns the disk that it lies on.
+    #[must_use]
+    pub fn disk(&self) -> SharedDisk {
+        Arc::clone(&self.disk)
     }
 
     /// Returns where the control socket of the device with this data directory lies.
@@ -119,7 +137,7 @@ impl DataDirectory {
     /// What reading meets, other than an absent file.
     pub fn read_journal(&self) -> Result<[Vec<u8>; 2], StorageError> {
         let [a, b] = CopyName::BOTH.map(|copy| {
-            read_limited(&self.path.join(copy.file_name()), JOURNAL_OCTETS)
+            read_limited(&*self.disk, &self.path.join(copy.file_name()), JOURNAL_OCTETS)
                 .map(Option::unwrap_or_default)
                 .map_err(StorageError::while_doing(format!("read {}", copy.file_name())))
         });
@@ -135,11 +153,11 @@ impl DataDirectory {
         let name = write.copy.file_name();
         let path = self.path.join(name);
         let attempt = || {
-            let is_fresh = !path.exists();
-            let file = private().write(true).create(true).truncate(false).open(&path)?;
+            let is_fresh = !self.disk.exists(&path);
+            let file = self.disk.open(&path, Open::Create)?;
             file.write_all_at(&write.octets, 0)?;
             file.sync_data()?;
-            if is_fresh { sync_directory(&self.path) } else { Ok(()) }
+            if is_fresh { self.disk.sync_directory(&self.path) } else { Ok(()) }
         };
         attempt().map_err(StorageError::while_doing(format!("write {name}")))
     }
@@ -150,7 +168,7 @@ impl DataDirectory {
     ///
     /// What reading meets.
     pub fn read_file(&self, name: &FileName) -> Result<Option<Vec<u8>>, StorageError> {
-        read_limited(&self.path.join(FILES).join(&name.0), SMALL_FILE_OCTETS)
+        read_limited(&*self.disk, &self.path.join(FILES).join(&name.0), SMALL_FILE_OCTETS)
             .map_err(StorageError::while_doing(format!("read {}", name.0)))
     }
 
@@ -162,11 +180,12 @@ impl DataDirectory {
     pub fn read_files(&self) -> Result<BTreeMap<String, Vec<u8>>, StorageError> {
         let attempt = || {
             let mut files = BTreeMap::new();
-            for entry in fs::read_dir(self.path.join(FILES))? {
-                let entry = entry?;
-                let name = entry.file_name().into_string().unwrap_or_default();
+            let directory = self.path.join(FILES);
+            for entry in self.disk.list(&directory)? {
+                let name = entry.name.into_string().unwrap_or_default();
                 if FileName::new(&name).is_some()
-                    && let Some(octets) = read_limited(&entry.path(), SMALL_FILE_OCTETS)?
+                    && let Some(octets) =
+                        read_limited(&*self.disk, &directory.join(&name), SMALL_FILE_OCTETS)?
                 {
                     files.insert(name, octets);
                 }
@@ -185,11 +204,11 @@ impl DataDirectory {
         let directory = self.path.join(FILES);
         let half = directory.join(format!("{}{HALF_WRITTEN}", name.0));
         let attempt = || {
-            let mut file = private().write(true).create(true).truncate(true).open(&half)?;
-            file.write_all(octets)?;
+            let file = self.disk.open(&half, Open::Empty)?;
+            file.write_all_at(octets, 0)?;
             file.sync_all()?;
-            fs::rename(&half, directory.join(&name.0))?;
-            sync_directory(&directory)
+            self.disk.rename(&half, &directory.join(&name.0))?;
+            self.disk.sync_directory(&directory)
         };
         attempt().map_err(StorageError::while_doing(format!("write {}", name.0)))
     }
@@ -200,7 +219,7 @@ impl DataDirectory {
     ///
     /// What removing meets.
     pub fn remove_file(&self, name: &FileName) -> Result<(), StorageError> {
-        match fs::remove_file(self.path.join(FILES).join(&name.0)) {
+        match self.disk.remove_file(&self.path.join(FILES).join(&name.0)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StorageError::while_doing(format!("remove {}", name.0))(error))
             }
@@ -214,7 +233,7 @@ impl DataDirectory {
     ///
     /// What removing meets.
     pub fn drop_object(&self, layout: &ObjectLayout) -> Result<(), StorageError> {
-        match fs::remove_dir_all(self.objects().join(layout.directory_name())) {
+        match self.disk.remove_directory(&self.objects().join(layout.directory_name())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(StorageError::while_doing("remove an object")(error))
             }
@@ -230,9 +249,8 @@ impl DataDirectory {
     pub fn names_beside(&self) -> Result<BTreeSet<String>, StorageError> {
         let attempt = || {
             let beside = self.path.parent().unwrap_or(&self.path);
-            let names = fs::read_dir(beside)?.map(|entry| Ok(entry?.file_name()));
-            let names: io::Result<Vec<_>> = names.collect();
-            Ok(names?.into_iter().filter_map(|name| name.into_string().ok()).collect())
+            let names = self.disk.list(beside)?.into_iter().map(|entry| entry.name);
+            Ok(names.filter_map(|name| name.into_string().ok()).collect())
         };
         attempt().map_err(StorageError::while_doing("read the output directory"))
     }
@@ -245,13 +263,15 @@ impl DataDirectory {
     pub fn drop_objects_except(&self, keep: &[ObjectLayout]) -> Result<(), StorageError> {
         let keep: Vec<_> = keep.iter().map(ObjectLayout::directory_name).collect();
         let attempt = || {
-            for entry in fs::read_dir(self.objects())? {
-                let entry = entry?;
-                if !keep.iter().any(|name| entry.file_name() == name.as_str()) {
-                    fs::remove_dir_all(entry.path())?;
+            for entry in self.disk.list(&self.objects())? {
+                let path = self.objects().join(&entry.name);
+                if !entry.is_directory {
+                    self.disk.remove_file(&path)?;
+                } else if !keep.iter().any(|name| entry.name == name.as_str()) {
+                    self.disk.remove_directory(&path)?;
                 }
             }
-            sync_directory(&self.objects())
+            self.disk.sync_directory(&self.objects())
         };
         attempt().map_err(StorageError::while_doing("remove objects that are not wanted"))
     }
@@ -268,29 +288,18 @@ pub fn read_text(path: &Path) -> io::Result<String> {
 
 /// Makes a directory of mode 0700, with those above it, unless it is there.
 pub(super) fn make_directory(path: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(0o700).create(path)
+    RealDisk.make_directory(path)
 }
 
-/// Makes names in a directory durable.
-pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
-}
-
-/// Returns options that make files of mode 0600.
-pub(super) fn private() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.mode(0o600);
-    options
-}
-
-fn read_limited(path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
-    let file = match File::open(path) {
+fn read_limited(disk: &dyn Disk, path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
+    let file = match disk.open(path, Open::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
-    let mut octets = Vec::new();
-    file.take(limit as u64).read_to_end(&mut octets)?;
-    Ok(Some(octets))
+    let octets = usize::try_from(file.length()?).map_or(limit, |length| length.min(limit));
+    let mut content = vec![0; octets];
+    file.read_exact_at(&mut content, 0)?;
+    Ok(Some(content))
 }
 
 const FILES: &str = "files";

@@ -2,19 +2,17 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs::{self, File},
-    io::{self, Read as _},
-    os::unix::fs::FileExt as _,
+    io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use proto::{
     crypto::{Digest, Hasher},
     flute::content_md5::ContentMd5,
 };
-use rustix::fs::{Advice, FallocateFlags, OFlags, fadvise, fallocate};
 
-use super::directory::{make_directory, private, sync_directory};
+use super::disk::{Disk, DiskFile, Open, SharedDisk};
 use crate::{
     decode::BlockFiles,
     symbols::{
@@ -26,9 +24,10 @@ use crate::{
 /// The directory of one object, with its open logs.
 #[derive(Debug)]
 pub struct ObjectDirectory {
+    disk: SharedDisk,
     path: PathBuf,
     layout: ObjectLayout,
-    logs: BTreeMap<u32, File>,
+    logs: BTreeMap<u32, Box<dyn DiskFile>>,
     dirty: BTreeSet<u32>,
     reservation: Reservation,
     image_made: bool,
@@ -57,9 +56,9 @@ impl ImagePaths {
     }
 
     /// Returns whether the image has its final name: then there is nothing to reserve.
-    fn is_whole(&self, layout: &ObjectLayout) -> bool {
+    fn is_whole(&self, disk: &dyn Disk, layout: &ObjectLayout) -> bool {
         match layout.content() {
-            Content::Image(_) => self.image.exists(),
+            Content::Image(_) => disk.exists(&self.image),
             // The file of that name is an earlier version.
             Content::File(_) => false,
         }
@@ -108,20 +107,26 @@ impl ObjectDirectory {
     /// # Errors
     ///
     /// What the file system answers; [`StorageError::NoSpace`] when the image has no room.
-    pub fn open(objects: &Path, layout: ObjectLayout) -> Result<Self, StorageError> {
+    pub fn open(
+        disk: &SharedDisk,
+        objects: &Path,
+        layout: ObjectLayout,
+    ) -> Result<Self, StorageError> {
         let path = objects.join(layout.directory_name());
         let image = ImagePaths::new(objects, &layout);
         let attempt = || {
-            make_directory(&path)?;
-            sync_directory(objects)?;
-            let image_made = !image.is_whole(&layout) && !image.part.exists();
-            if !image.is_whole(&layout) {
-                reserve_image(&image, layout.image_octets())?;
+            disk.make_directory(&path)?;
+            disk.sync_directory(objects)?;
+            if image.is_whole(&**disk, &layout) {
+                return Ok(false);
             }
+            let image_made = !disk.exists(&image.part);
+            reserve_image(&**disk, &image, layout.image_octets())?;
             Ok(image_made)
         };
         let image_made = attempt().map_err(StorageError::while_doing("reserve the image"))?;
         Ok(Self {
+            disk: Arc::clone(disk),
             path,
             layout,
             logs: BTreeMap::new(),
@@ -158,7 +163,7 @@ impl ObjectDirectory {
 
     fn recover_log(&mut self, number: u32, recovery: &mut Recovery<'_>) -> io::Result<()> {
         let path = self.log_path(number);
-        let file = match private().read(true).write(true).open(&path) {
+        let file = match self.disk.open(&path, Open::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened?,
         };
@@ -166,20 +171,20 @@ impl ObjectDirectory {
         file.sync_data()?;
         let mut header = vec![0; ObjectLayout::HEADER_OCTETS];
         let readable = file.read_exact_at(&mut header, 0).is_ok();
-        let whole = file.metadata()?.len() == self.layout.file_octets();
+        let whole = file.length()? == self.layout.file_octets();
         let offered = if readable && whole { header.as_slice() } else { &[] };
         match recovery.header(number, offered) {
-            HeaderCheck::Ours => self.recover_slots(number, &file, recovery),
+            HeaderCheck::Ours => self.recover_slots(number, &*file, recovery),
             HeaderCheck::Damaged | HeaderCheck::Foreign => {
-                fs::remove_file(&path)?;
-                return sync_directory(&self.path);
+                self.disk.remove_file(&path)?;
+                return self.disk.sync_directory(&self.path);
             }
         }
         self.logs.insert(number, file);
         Ok(())
     }
 
-    fn recover_slots(&self, number: u32, file: &File, recovery: &mut Recovery<'_>) {
+    fn recover_slots(&self, number: u32, file: &dyn DiskFile, recovery: &mut Recovery<'_>) {
         let size = self.layout.slot_size();
         let at_once = u32::try_from((READ_OCTETS / size).max(1)).unwrap_or(1);
         let mut buffer = vec![0; usize::try_from(at_once).unwrap_or(1) * size];
@@ -201,7 +206,7 @@ impl ObjectDirectory {
     /// Reads each slot of a run alone: a bad sector costs the slots that lie on it.
     fn recover_alone(
         &self,
-        file: &File,
+        file: &dyn DiskFile,
         first: SlotAddress,
         run: &mut [u8],
         recovery: &mut Recovery<'_>,
@@ -237,7 +242,8 @@ impl ObjectDirectory {
     fn reserve_part(&mut self, number: u32) -> io::Result<Reserved> {
         let path = self.log_path(number);
         let at = self.reservation.octets;
-        let file = private().read(true).write(true).create(true).truncate(at == 0).open(path)?;
+        let how = if at == 0 { Open::Empty } else { Open::Create };
+        let file = self.disk.open(&path, how)?;
         let end = (at + RESERVE_OCTETS).min(self.layout.file_octets());
         let zeros = vec![0; usize::try_from(end - at).unwrap_or_default()];
         file.write_all_at(&zeros, at)?;
@@ -249,7 +255,7 @@ impl ObjectDirectory {
         file.sync_all()?;
         file.write_all_at(&self.layout.header(number), 0)?;
         file.sync_data()?;
-        sync_directory(&self.path)?;
+        self.disk.sync_directory(&self.path)?;
         self.logs.insert(number, file);
         self.reservation = Reservation { file: number + 1, octets: 0 };
         Ok(Reserved::Files(number + 1))
@@ -293,18 +299,20 @@ impl ObjectDirectory {
 /// The files of one object as the decoder sees them.
 #[derive(Debug)]
 pub struct DecodeFiles {
+    disk: SharedDisk,
     path: PathBuf,
     image: ImagePaths,
     layout: ObjectLayout,
-    logs: BTreeMap<u32, File>,
+    logs: BTreeMap<u32, Box<dyn DiskFile>>,
 }
 
 impl DecodeFiles {
     /// Names the object's files below `objects`; they are opened when they are needed.
     #[must_use]
-    pub fn new(objects: &Path, layout: ObjectLayout) -> Self {
+    pub fn new(disk: SharedDisk, objects: &Path, layout: ObjectLayout) -> Self {
         let image = ImagePaths::new(objects, &layout);
-        Self { path: objects.join(layout.directory_name()), image, layout, logs: BTreeMap::new() }
+        let path = objects.join(layout.directory_name());
+        Self { disk, path, image, layout, logs: BTreeMap::new() }
     }
 
     /// Syncs the image, reads it back from the medium, compares its digest, gives it its name.
@@ -314,16 +322,21 @@ impl DecodeFiles {
     pub fn finish(&self) -> FinishOutcome {
         let attempt = || {
             let ImagePaths { directory, part, image } = &self.image;
-            let is_renamed = !part.exists() && image.exists();
+            let is_renamed = !self.disk.exists(part) && self.disk.exists(image);
             let from = if is_renamed { image } else { part };
             let mut md5 = ContentMd5::new();
             let (mut octets, wants_md5) = (0, self.md5().is_some());
-            let found = read_back(from, &mut |piece| {
+            // What is renamed must be durable before its name says so.
+            self.disk.open(from, Open::Write)?.sync_all()?;
+            let mut sha256 = Hasher::new();
+            self.disk.read_medium(from, &mut |piece| {
+                sha256.update(piece);
                 octets += piece.len() as u64;
                 if wants_md5 {
                     md5.update(piece);
                 }
             })?;
+            let found = sha256.finish();
             let is_right = match self.layout.content() {
                 Content::Image(digest) => found == *digest,
                 Content::File(file) => {
@@ -335,9 +348,10 @@ impl DecodeFiles {
                 return Ok(FinishOutcome::WrongDigest { found });
             }
             if !is_renamed {
-                fs::rename(part, image)?;
-                sync_directory(directory)?;
+                self.disk.rename(part, image)?;
             }
+            // Also when the power went between the rename and this.
+            self.disk.sync_directory(directory)?;
             Ok(FinishOutcome::Ready { sha256: found })
         };
         attempt().unwrap_or_else(|error| {
@@ -359,73 +373,48 @@ impl BlockFiles for DecodeFiles {
         if let Some(file) = self.logs.get(&first.file) {
             return file.read_exact_at(octets, offset);
         }
-        let file = File::open(self.path.join(format!("log.{}", first.file)))?;
+        let path = self.path.join(format!("log.{}", first.file));
+        let file = self.disk.open(&path, Open::Read)?;
         file.read_exact_at(octets, offset)?;
         self.logs.insert(first.file, file);
         Ok(())
     }
 
     fn write_block(&mut self, place: BlockPlace, octets: &[u8]) -> io::Result<()> {
-        let image = private().write(true).open(&self.image.part)?;
+        let image = self.disk.open(&self.image.part, Open::Write)?;
         image.write_all_at(octets, place.offset)?;
         image.sync_data()
     }
 }
 
 /// Makes the unfinished image, or takes it as it is, and reserves its room.
-fn reserve_image(paths: &ImagePaths, octets: u64) -> io::Result<()> {
-    let image = private().write(true).create(true).truncate(false).open(&paths.part)?;
-    match fallocate(&image, FallocateFlags::empty(), 0, octets) {
-        Err(rustix::io::Errno::OPNOTSUPP) => {}
+fn reserve_image(disk: &dyn Disk, paths: &ImagePaths, octets: u64) -> io::Result<()> {
+    let image = disk.open(&paths.part, Open::Create)?;
+    match image.allocate(octets) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
+            write_zeros(&*image, image.length()?, octets)?;
+        }
         outcome => outcome?,
     }
-    image.set_len(octets)?;
     image.sync_all()?;
-    sync_directory(&paths.directory)
+    disk.sync_directory(&paths.directory)
 }
 
-/// Hashes what the medium holds, not what the page cache remembers; `take` sees it, too.
-fn read_back(path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<Digest> {
-    let file = private().read(true).write(true).open(path)?;
-    file.sync_all()?;
-    fadvise(&file, 0, None, Advice::DontNeed)?;
-    // Not every file system reads around the cache; where it does not, the advice must do.
-    match open_direct(path).and_then(|direct| hash(direct, take)) {
-        // It shows at the first read, before `take` has seen an octet.
-        Err(error) if error.kind() == io::ErrorKind::InvalidInput => hash(file, take),
-        outcome => outcome,
+/// Reserves by writing, where the file system has no other way.
+fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
+    let mut at = from;
+    while at < to {
+        let end = (at + RESERVE_OCTETS).min(to);
+        let zeros = vec![0; usize::try_from(end - at).unwrap_or_default()];
+        file.write_all_at(&zeros, at)?;
+        at = end;
     }
-}
-
-fn open_direct(path: &Path) -> io::Result<File> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::DIRECT;
-    Ok(File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?))
-}
-
-fn hash(mut file: File, take: &mut dyn FnMut(&[u8])) -> io::Result<Digest> {
-    let mut buffer = vec![0; READ_OCTETS + DIRECT_ALIGNMENT];
-    let from = buffer.as_ptr().align_offset(DIRECT_ALIGNMENT).min(DIRECT_ALIGNMENT);
-    let aligned = buffer.get_mut(from..from + READ_OCTETS).unwrap_or_default();
-    let mut hasher = Hasher::new();
-    // Behind the end the offset is no longer aligned, so the end is counted and not met.
-    let mut left = file.metadata()?.len();
-    while left > 0 {
-        let octets = file.read(aligned)?;
-        if octets == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        let piece = aligned.get(..octets).unwrap_or_default();
-        hasher.update(piece);
-        take(piece);
-        left = left.saturating_sub(octets as u64);
-    }
-    Ok(hasher.finish())
+    Ok(())
 }
 
 const IMAGE: &str = "image";
 const READ_OCTETS: usize = 1 << 20;
 const RESERVE_OCTETS: u64 = 2 << 20;
-const DIRECT_ALIGNMENT: usize = 4096;
 
 #[cfg(test)]
 mod tests;

@@ -6,9 +6,13 @@
 //! ([`crate::symbols::Limits::unsynced_octets`]), which drop symbols while the storage is behind.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io,
-    sync::mpsc::{self, TryRecvError},
+    path::PathBuf,
+    sync::{
+        Arc,
+        mpsc::{self, TryRecvError},
+    },
     thread::{self, JoinHandle},
 };
 
@@ -17,6 +21,7 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
     directory::{DataDirectory, FileName},
+    disk::SharedDisk,
     objects::{DecodeFiles, FinishOutcome, ObjectDirectory, Reserved},
 };
 use crate::{
@@ -95,18 +100,12 @@ impl Storage {
         let (commands, receiver) = mpsc::channel();
         let (jobs, waiting) = mpsc::channel();
         let (completions, answers) = unbounded_channel();
-        let solver = Solver { objects: directory.objects(), completions: completions.clone() };
-        thread::Builder::new().name("decode".into()).spawn(move || solver.run(&waiting))?;
-        let worker = Worker {
-            directory,
-            objects: BTreeMap::new(),
-            reserving: Vec::new(),
-            missing: None,
-            jobs,
-            completions,
-        };
-        let worker =
-            thread::Builder::new().name("storage".into()).spawn(move || worker.run(&receiver))?;
+        let (solver, solved) = (Solver::new(&directory), completions.clone());
+        let solve = move || waiting.iter().for_each(|job| answer(&solved, solver.solve(job)));
+        thread::Builder::new().name("decode".into()).spawn(solve)?;
+        let worker = Worker::new(directory);
+        let serve = move || serve(worker, &receiver, &jobs, &completions);
+        let worker = thread::Builder::new().name("storage".into()).spawn(serve)?;
         Ok((Self { commands, worker }, answers))
     }
 
@@ -129,34 +128,82 @@ impl Storage {
     }
 }
 
-struct Worker {
+/// The storage thread: serves commands, and reserves between them.
+fn serve(
+    mut worker: Worker,
+    commands: &mpsc::Receiver<Command>,
+    jobs: &mpsc::Sender<Job>,
+    completions: &UnboundedSender<Completion>,
+) -> DataDirectory {
+    loop {
+        let command = if worker.is_reserving() {
+            commands.try_recv()
+        } else {
+            commands.recv().map_err(|_| TryRecvError::Disconnected)
+        };
+        match command {
+            Ok(command) => worker.handle(command),
+            Err(TryRecvError::Empty) => worker.reserve(),
+            Err(TryRecvError::Disconnected) => return worker.directory,
+        }
+        while let Some(job) = worker.poll_job() {
+            // The solver ends only when this sender is gone.
+            jobs.send(job).expect("the decode thread runs");
+        }
+        while let Some(completion) = worker.poll_completion() {
+            answer(completions, completion);
+        }
+    }
+}
+
+/// What the storage thread does, command by command.
+///
+/// After each [`Self::handle`] and [`Self::reserve`], the caller takes the jobs to a [`Solver`] and
+/// the completions to the core. A thread does so in [`Storage`]; a simulation does it by hand.
+#[derive(Debug)]
+pub struct Worker {
     directory: DataDirectory,
     objects: BTreeMap<Hash16, ObjectDirectory>,
     /// Objects whose logs are not all reserved, in the order in which they were opened.
     reserving: Vec<Hash16>,
     /// Why a small file was not written. The journal stands still from then on.
     missing: Option<StorageError>,
-    jobs: mpsc::Sender<Job>,
-    completions: UnboundedSender<Completion>,
+    jobs: VecDeque<Job>,
+    completions: VecDeque<Completion>,
 }
 
 impl Worker {
-    fn run(mut self, commands: &mpsc::Receiver<Command>) -> DataDirectory {
-        loop {
-            let command = if self.reserving.is_empty() {
-                commands.recv().map_err(|_| TryRecvError::Disconnected)
-            } else {
-                commands.try_recv()
-            };
-            match command {
-                Ok(command) => self.handle(command),
-                Err(TryRecvError::Empty) => self.reserve(),
-                Err(TryRecvError::Disconnected) => return self.directory,
-            }
+    /// Starts with no object open.
+    #[must_use]
+    pub const fn new(directory: DataDirectory) -> Self {
+        Self {
+            directory,
+            objects: BTreeMap::new(),
+            reserving: Vec::new(),
+            missing: None,
+            jobs: VecDeque::new(),
+            completions: VecDeque::new(),
         }
     }
 
-    fn handle(&mut self, command: Command) {
+    /// Returns whether [`Self::reserve`] has something to do.
+    #[must_use]
+    pub const fn is_reserving(&self) -> bool {
+        !self.reserving.is_empty()
+    }
+
+    /// Returns the next answer.
+    pub fn poll_completion(&mut self) -> Option<Completion> {
+        self.completions.pop_front()
+    }
+
+    /// Returns the next job for a [`Solver`].
+    pub fn poll_job(&mut self) -> Option<Job> {
+        self.jobs.pop_front()
+    }
+
+    /// Serves a command.
+    pub fn handle(&mut self, command: Command) {
         match command {
             Command::Open(layout) => self.open(layout),
             Command::Log(key, output) => self.log(key, output),
@@ -170,8 +217,8 @@ impl Worker {
                 let outcome = self.directory.remove_file(&name);
                 self.answer_file(name, outcome);
             }
-            Command::Decode(job) => self.hand_on(Job::Decode(job)),
-            Command::Finish(layout) => self.hand_on(Job::Finish(layout)),
+            Command::Decode(job) => self.jobs.push_back(Job::Decode(job)),
+            Command::Finish(layout) => self.jobs.push_back(Job::Finish(layout)),
             Command::Drop(layout) => {
                 let key = layout.object_key();
                 self.objects.remove(&key);
@@ -188,7 +235,7 @@ impl Worker {
     }
 
     /// Writes the journal, unless a file is missing that it may rely on.
-    fn journal(&self, write: &JournalWrite) {
+    fn journal(&mut self, write: &JournalWrite) {
         let outcome = match &self.missing {
             None => self.directory.write_journal(write),
             Some(error) => Err(error.clone()),
@@ -201,7 +248,8 @@ impl Worker {
 
     fn open(&mut self, layout: ObjectLayout) {
         let key = layout.object_key();
-        let opened = ObjectDirectory::open(&self.directory.objects(), layout);
+        let opened =
+            ObjectDirectory::open(&self.directory.disk(), &self.directory.objects(), layout);
         match opened.and_then(|mut object| Ok((object.recover()?, object))) {
             Ok((recovered, object)) => {
                 self.objects.insert(key, object);
@@ -232,7 +280,7 @@ impl Worker {
     }
 
     /// Does the next step of the oldest reservation.
-    fn reserve(&mut self) {
+    pub fn reserve(&mut self) {
         let Some(key) = self.reserving.first().copied() else { return };
         let step = self.objects.get_mut(&key).map(ObjectDirectory::reserve_step);
         match step {
@@ -246,47 +294,54 @@ impl Worker {
         }
     }
 
-    fn hand_on(&self, job: Job) {
-        // The solver ends only when this sender is gone.
-        self.jobs.send(job).expect("the decode thread runs");
-    }
-
-    fn answer_file(&self, name: FileName, outcome: Result<(), StorageError>) {
+    fn answer_file(&mut self, name: FileName, outcome: Result<(), StorageError>) {
         self.answer(match outcome {
             Ok(()) => Completion::FileDone(name),
             Err(error) => Completion::FileFailed(name, error),
         });
     }
 
-    fn answer(&self, completion: Completion) {
-        answer(&self.completions, completion);
+    fn answer(&mut self, completion: Completion) {
+        self.completions.push_back(completion);
     }
 }
 
-enum Job {
+/// Work beside the storage thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Job {
+    /// Solve a source block.
     Decode(DecodeJob),
+    /// Read the image back, compare, give it its name.
     Finish(ObjectLayout),
 }
 
-struct Solver {
-    objects: std::path::PathBuf,
-    completions: UnboundedSender<Completion>,
+/// What the decode thread does, job by job.
+#[derive(Debug, Clone)]
+pub struct Solver {
+    disk: SharedDisk,
+    objects: PathBuf,
 }
 
 impl Solver {
-    fn run(&self, jobs: &mpsc::Receiver<Job>) {
-        for job in jobs {
-            let completion = match job {
-                Job::Decode(job) => {
-                    let mut files = DecodeFiles::new(&self.objects, job.layout.clone());
-                    Completion::Decoded(job.layout.object_key(), job.sbn, job.run(&mut files))
-                }
-                Job::Finish(layout) => {
-                    let key = layout.object_key();
-                    Completion::Finished(key, DecodeFiles::new(&self.objects, layout).finish())
-                }
-            };
-            answer(&self.completions, completion);
+    /// Works in the same directory as the [`Worker`] that hands out the jobs.
+    #[must_use]
+    pub fn new(directory: &DataDirectory) -> Self {
+        Self { disk: directory.disk(), objects: directory.objects() }
+    }
+
+    /// Does a job.
+    #[must_use]
+    pub fn solve(&self, job: Job) -> Completion {
+        let files = |layout| DecodeFiles::new(Arc::clone(&self.disk), &self.objects, layout);
+        match job {
+            Job::Decode(job) => {
+                let outcome = job.run(&mut files(job.layout.clone()));
+                Completion::Decoded(job.layout.object_key(), job.sbn, outcome)
+            }
+            Job::Finish(layout) => {
+                let key = layout.object_key();
+                Completion::Finished(key, files(layout).finish())
+            }
         }
     }
 }

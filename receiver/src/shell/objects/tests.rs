@@ -1,3 +1,8 @@
+use std::{
+    fs::{self, File},
+    os::unix::fs::FileExt as _,
+};
+
 use proto::{
     crypto::{Hash16, sha256},
     fec::oti::{RaptorQOti, RaptorQParameters},
@@ -6,7 +11,7 @@ use proto::{
 use tempfile::TempDir;
 
 use super::*;
-use crate::shell::clock::Clock;
+use crate::shell::{clock::Clock, disk::RealDisk};
 
 #[test]
 fn a_reserved_object_takes_slots_that_a_restart_finds() {
@@ -95,7 +100,7 @@ fn a_full_disk_shows_in_the_reservation() {
 fn an_exact_image_gets_its_name_once_and_again() {
     let home = home();
     let object = open(&home, 1);
-    let mut files = DecodeFiles::new(home.path(), layout(1));
+    let mut files = DecodeFiles::new(disk(), home.path(), layout(1));
     let place = BlockPlace { offset: 0, octets: IMAGE_OCTETS };
     files.write_block(place, &image()).unwrap();
     assert!(matches!(files.finish(), FinishOutcome::Ready { .. }));
@@ -109,7 +114,7 @@ fn an_exact_image_gets_its_name_once_and_again() {
 fn a_wrong_image_keeps_its_provisional_name() {
     let home = home();
     let object = open(&home, 1);
-    let files = DecodeFiles::new(home.path(), layout(1));
+    let files = DecodeFiles::new(disk(), home.path(), layout(1));
     let found = sha256(&[&vec![0; image().len()]]);
     assert_eq!(files.finish(), FinishOutcome::WrongDigest { found });
     assert!(!object.path.join(IMAGE).exists());
@@ -122,7 +127,7 @@ fn slots_are_read_back_for_the_decoder() {
     reserve(&mut object);
     let slot = SlotAddress { file: 1, index: 2 };
     write_slot(&mut object, slot, 5);
-    let mut files = DecodeFiles::new(home.path(), layout(1));
+    let mut files = DecodeFiles::new(disk(), home.path(), layout(1));
     let mut record = vec![0; object.layout.slot_size()];
     files.read_slots(slot, &mut record).unwrap();
     assert_eq!(object.layout.parse_slot(&record).unwrap().esi, Esi(5));
@@ -139,7 +144,7 @@ fn fifty_mebibytes_of_slots_are_recovered_in_well_under_a_second() {
         alignment: 8,
     });
     let layout = ObjectLayout::new(Hash16([9; 16]), sha256(&[]), oti.unwrap());
-    let mut object = ObjectDirectory::open(home.path(), layout.clone()).unwrap();
+    let mut object = ObjectDirectory::open(&disk(), home.path(), layout.clone()).unwrap();
     reserve(&mut object);
     for file in 0..layout.files() {
         let mut octets = Vec::new();
@@ -151,7 +156,7 @@ fn fifty_mebibytes_of_slots_are_recovered_in_well_under_a_second() {
         object.write(file, 4096, &octets).unwrap();
     }
     object.flush().unwrap();
-    let mut again = ObjectDirectory::open(home.path(), layout.clone()).unwrap();
+    let mut again = ObjectDirectory::open(&disk(), home.path(), layout.clone()).unwrap();
     let before = Clock.now().mono;
     let recovered = again.recover().unwrap();
     let took = Clock.now().mono.since(before);
@@ -177,12 +182,16 @@ fn layout(key: u8) -> ObjectLayout {
     ObjectLayout::new(Hash16([key; 16]), sha256(&[&image()]), oti.unwrap())
 }
 
+fn disk() -> SharedDisk {
+    Arc::new(RealDisk)
+}
+
 fn home() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
 fn open(home: &TempDir, key: u8) -> ObjectDirectory {
-    ObjectDirectory::open(home.path(), layout(key)).unwrap()
+    ObjectDirectory::open(&disk(), home.path(), layout(key)).unwrap()
 }
 
 fn reserve(object: &mut ObjectDirectory) -> Vec<u32> {
