@@ -3,4 +3,5 @@
 pub mod broadcast;
 pub mod lab;
 pub mod schema;
+pub mod sim;
 pub mod tidy;
