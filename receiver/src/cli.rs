@@ -20,6 +20,7 @@ use crate::{
         control::{self, Answer, AskError, Request},
         directory::{DataDirectory, OpenError, read_text},
         run::{self, End, Options, StartError},
+        wiring::RestoreError,
     },
 };
 
@@ -188,12 +189,14 @@ fn run_device(config: &Config, options: Options) -> Result<u8, Failure> {
 fn start_code(error: &StartError) -> u8 {
     match error {
         StartError::Data(OpenError::Locked(_)) => exit::CONFLICT,
-        StartError::Boot(BootError::Root(_)) => exit::REFUSED_SIGNATURE,
+        StartError::Restore(RestoreError::Boot(BootError::Root(_))) => exit::REFUSED_SIGNATURE,
         StartError::Data(OpenError::Io { .. })
-        | StartError::Storage(_)
-        | StartError::Journal(_)
+        | StartError::Restore(
+            RestoreError::Storage(_)
+            | RestoreError::Journal(_)
+            | RestoreError::Boot(BootError::Journal(_)),
+        )
         | StartError::RootFile { .. }
-        | StartError::Boot(BootError::Journal(_))
         | StartError::Field { .. }
         | StartError::System { .. } => exit::CONFIGURATION,
     }

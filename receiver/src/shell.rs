@@ -10,6 +10,7 @@
 //! | [`http`] | posts DM messages |
 //! | [`installer`] | runs the installer hook |
 //! | [`control`] | the local control socket: both ends |
+//! | [`wiring`] | between agent and storage: outputs to commands, completions to inputs |
 //! | [`run`] | drives the agent with all of these |
 //! | [`listen`] | drives the receiver of plain files |
 
@@ -25,3 +26,4 @@ pub mod multicast;
 pub mod objects;
 pub mod run;
 pub mod storage;
+pub mod wiring;

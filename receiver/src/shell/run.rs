@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, io, net::UdpSocket, path::PathBuf};
 
-use proto::{crypto, crypto::Hash16, dm::auth::Secret, tune_in::TuneIn};
+use proto::{crypto, dm::auth::Secret, tune_in::TuneIn};
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -12,24 +12,23 @@ use tokio::{
 use super::{
     clock::Clock,
     control::{self, Answer, Asked, Request},
-    directory::{DataDirectory, FileName, OpenError},
+    directory::{DataDirectory, OpenError},
     http::{Http, HttpError, PlainHttp},
     installer::{Hook, HookError, HookExit},
     multicast::{Channel, Channels},
-    objects::FinishOutcome,
-    storage::{Command, Completion, Storage},
+    storage::{Completion, Storage},
+    wiring::{self, Beside, Origin, RestoreError, Wiring},
 };
 use crate::{
     acceptance::{Kind, Limits},
-    agent::{self, Agent, Boot, BootError, FinishError, Output, SuspendReason},
+    agent::{self, Agent, SuspendReason},
     config::Config,
     dm::{
         self,
         client::{Failure, Post},
     },
     installer::{InstallOutcome, InstallRequest, MAX_VERSION_BYTES},
-    journal_state::JournalState,
-    symbols::{JournalError, Journaler, ObjectLayout, StorageError},
+    symbols::{ObjectLayout, StorageError},
 };
 
 /// Stands between the socket and the agent: what it does not admit was never received.
@@ -81,12 +80,9 @@ pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Data(#[from] OpenError),
-    /// What it holds cannot be read.
-    #[error("cannot read the data directory")]
-    Storage(#[from] StorageError),
-    /// The journal is of a later program.
-    #[error("cannot go on from the journal")]
-    Journal(#[from] JournalError),
+    /// The agent cannot go on from what it holds.
+    #[error(transparent)]
+    Restore(#[from] RestoreError),
     /// The factory root cannot be read.
     #[error("`local.root` does not do: cannot read {path}")]
     RootFile {
@@ -95,9 +91,6 @@ pub enum StartError {
         /// Why.
         source: io::Error,
     },
-    /// The agent does not believe what it is given.
-    #[error("cannot start the agent")]
-    Boot(#[from] BootError),
     /// A field that the configuration could not judge.
     #[error("`{field}` does not do: {problem}")]
     Field {
@@ -155,7 +148,7 @@ async fn run_device(config: &Config, options: Options) -> Result<End, StartError
     let effects = Effects {
         storage,
         objects,
-        open: None,
+        wiring: Wiring::default(),
         http: Http::new(plain),
         hook: Hook::new(config.local.hook.clone()),
         tuned_in: BTreeSet::new(),
@@ -198,8 +191,7 @@ enum Event {
 struct Effects {
     storage: Storage,
     objects: PathBuf,
-    /// The object that the agent has open: answers about others come too late.
-    open: Option<Hash16>,
+    wiring: Wiring,
     http: Http,
     hook: Hook,
     tuned_in: BTreeSet<Session>,
@@ -230,7 +222,10 @@ impl Shell {
                     }
                     Err(error) => tracing::warn!(%error, "failed to receive"),
                 },
-                Some(completion) = inputs.completions.recv() => self.handle_completion(completion),
+                Some(completion) = inputs.completions.recv() => {
+                    let now = self.clock.now();
+                    self.effects.wiring.complete(now, &mut self.agent, completion);
+                }
                 Some(event) = inputs.happened.recv() => self.handle_event(event),
                 Some(asked) = inputs.asked.recv() => self.handle_request(asked),
                 () = self.clock.sleep_until(deadline) => {
@@ -246,10 +241,15 @@ impl Shell {
     /// Does all that the agent wants done; returns why it wants to stop, when it does.
     fn drain(&mut self) -> Option<StorageError> {
         while let Some(output) = self.agent.poll_output(self.clock.now()) {
-            if let Output::Stop(error) = output {
-                return Some(error);
+            match self.effects.wiring.command(output) {
+                Ok(command) => self.effects.storage.send(command),
+                Err(beside) => {
+                    let stop = self.effects.perform(*beside, &mut self.channels);
+                    if stop.is_some() {
+                        return stop;
+                    }
+                }
             }
-            self.effects.perform(output, &mut self.channels);
         }
         None
     }
@@ -262,49 +262,6 @@ impl Shell {
             tracing::error!(%error, "failed to store what was received last");
         }
         drop(self.effects.storage.stop());
-    }
-
-    fn handle_completion(&mut self, completion: Completion) {
-        let now = self.clock.now();
-        let agent = &mut self.agent;
-        let is_open = |key| self.effects.open == Some(key);
-        match completion {
-            Completion::Recovered(key, recovered) if is_open(key) => {
-                let (symbols, damaged) = (recovered.slots.len(), recovered.damaged);
-                tracing::info!(symbols, damaged, "recovered");
-                agent.handle_recovered(now, &recovered);
-            }
-            Completion::Reserved(key, files) if is_open(key) => agent.handle_reserved(files),
-            Completion::OpenFailed(key, error) if is_open(key) => {
-                tracing::error!(%error, "failed to make room for the image");
-                agent.handle_open_failed(now, &error);
-            }
-            Completion::Flushed(key, ticket) if is_open(key) => agent.handle_flushed(now, ticket),
-            Completion::LogFailed(key, ticket, error) if is_open(key) => {
-                tracing::error!(%error, "failed to store symbols");
-                agent.handle_log_failed(ticket);
-            }
-            Completion::JournalWritten(generation) => agent.handle_journal_written(now, generation),
-            Completion::JournalFailed(_, error) | Completion::FileFailed(_, error) => {
-                agent.handle_storage_failed(error);
-            }
-            Completion::Decoded(key, sbn, outcome) if is_open(key) => {
-                agent.handle_decoded(now, sbn, &outcome);
-            }
-            Completion::Finished(key, outcome) if is_open(key) => {
-                agent.handle_finished(now, finished(outcome));
-            }
-            Completion::Kept(Err(error)) => tracing::warn!(%error, "failed to clear up"),
-            Completion::FileDone(_)
-            | Completion::Kept(Ok(()))
-            | Completion::Recovered(..)
-            | Completion::Reserved(..)
-            | Completion::OpenFailed(..)
-            | Completion::Flushed(..)
-            | Completion::LogFailed(..)
-            | Completion::Decoded(..)
-            | Completion::Finished(..) => {}
-        }
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -355,42 +312,20 @@ impl Shell {
 }
 
 impl Effects {
-    fn perform(&mut self, output: Output, channels: &mut Channels) {
-        match output {
-            Output::Open(layout) => {
-                self.open = Some(layout.object_key());
-                self.storage.send(Command::Open(layout));
-            }
-            Output::Log(output) => {
-                let key = self.open.expect("a log is open before it is written");
-                self.storage.send(Command::Log(key, output));
-            }
-            Output::WriteFile(name, octets) => {
-                let name = FileName::new(&name).expect("the agent names files by our own digests");
-                self.storage.send(Command::WriteFile(name, octets));
-            }
-            Output::Journal(write) => self.storage.send(Command::Journal(write)),
-            Output::Decode(job) => self.storage.send(Command::Decode(job)),
-            Output::Finish(layout) => {
-                self.open = Some(layout.object_key());
-                self.storage.send(Command::Finish(layout));
-            }
-            Output::KeepOnly(layout) => {
-                if layout.is_none() {
-                    self.open = None;
-                }
-                self.storage.send(Command::KeepOnly(Vec::from_iter(layout)));
-            }
-            Output::Join(tune_in) => {
+    /// Returns why the agent wants to stop, when that is what it wants.
+    fn perform(&mut self, beside: Beside, channels: &mut Channels) -> Option<StorageError> {
+        match beside {
+            Beside::Join(tune_in) => {
                 self.tuned_in.insert(session(&tune_in));
                 self.join_wanted(channels);
             }
-            Output::Leave(tune_in) => self.leave(&tune_in, channels),
-            Output::ReadVersion => self.read_version(),
-            Output::Install(layout, request) => self.install(&layout, &request),
-            Output::Post(post) => self.post(post),
-            Output::Stop(error) => tracing::error!(%error, "the storage cannot be relied on"),
+            Beside::Leave(tune_in) => self.leave(&tune_in, channels),
+            Beside::ReadVersion => self.read_version(),
+            Beside::Install(layout, request) => self.install(&layout, &request),
+            Beside::Post(post) => self.post(post),
+            Beside::Stop(error) => return Some(error),
         }
+        None
     }
 
     /// Joins what is tuned in and not joined; what fails is tried again at the next timeout.
@@ -440,31 +375,12 @@ impl Effects {
 }
 
 fn start_agent(config: &Config, directory: &DataDirectory) -> Result<Agent, StartError> {
-    let [a, b] = directory.read_journal()?;
-    let (journaler, state) = Journaler::recover::<JournalState>([&a, &b])?;
-    if state.is_none() && !(a.is_empty() && b.is_empty()) {
-        tracing::error!("both copies of the journal are damaged: the device starts as idle");
-    }
-    let files = directory.read_files()?;
-    let names: Vec<_> = files.keys().filter_map(|name| FileName::new(name)).collect();
     let path = &config.local.root;
     let factory_root = std::fs::read(path)
         .map_err(|source| StartError::RootFile { path: path.clone(), source })?;
-    let boot = Boot {
-        journaler,
-        state,
-        files,
-        factory_root,
-        boot_id: Clock.boot_id(),
-        seed: u64::from_be_bytes(crypto::random()),
-    };
-    let agent = Agent::new(Clock.now(), settings(config)?, boot)?;
-    // A DM session may have left files that no journal came to rely on.
-    let relied_on = agent.files();
-    for name in names.iter().filter(|name| !relied_on.iter().any(|file| file == name.as_str())) {
-        directory.remove_file(name)?;
-    }
-    Ok(agent)
+    let (boot_id, seed) = (Clock.boot_id(), u64::from_be_bytes(crypto::random()));
+    let origin = Origin { factory_root, boot_id, seed };
+    Ok(wiring::restore(Clock.now(), settings(config)?, origin, directory)?)
 }
 
 fn settings(config: &Config) -> Result<agent::Config, StartError> {
@@ -510,17 +426,6 @@ fn check_interface(config: &Config) -> Result<(), StartError> {
 
 fn session(tune_in: &TuneIn) -> Session {
     (Channel { group: tune_in.channel, source: Some(tune_in.source) }, tune_in.tsi)
-}
-
-fn finished(outcome: FinishOutcome) -> Result<(), FinishError> {
-    match outcome {
-        FinishOutcome::Ready { .. } => Ok(()),
-        FinishOutcome::WrongDigest { found } => {
-            tracing::error!(%found, "the image is not the signed one");
-            Err(FinishError::WrongDigest)
-        }
-        FinishOutcome::Failed(error) => Err(FinishError::Storage(error)),
-    }
 }
 
 fn failure(error: &HttpError) -> Failure {
