@@ -42,7 +42,7 @@ use proto::{
         },
     },
     ids::{Sbn, Toi, Tsi},
-    time::{Mono, Now},
+    time::{Mono, Now, Utc},
 };
 use serde::Serialize;
 
@@ -195,7 +195,7 @@ pub struct PlainStats {
     pub held: u64,
     /// Symbols of a wrong length or number.
     pub invalid: u64,
-    /// Packets that waited and had to go.
+    /// Packets that waited and had to go, and those whose description had expired.
     pub dropped: u64,
     /// Files whose digest was wrong; they are received again.
     pub wrong_digest: u64,
@@ -205,6 +205,8 @@ pub struct PlainStats {
 struct Session {
     fdt: FdtStore,
     entries: BTreeMap<Toi, FileEntry>,
+    /// When the last instance that describes an object expires.
+    described_until: BTreeMap<Toi, Utc>,
     /// Parameters that came in EXT_FTI before their entry.
     early: BTreeMap<Toi, Oti>,
     last_heard: Mono,
@@ -287,8 +289,22 @@ impl PlainReceiver {
         if toi == Toi::FDT {
             self.handle_fdt(now, name, &packet);
         } else {
-            self.handle_data(now.mono, PlainIdentity { source, tsi, toi }, &packet, datagram);
+            let of = PlainIdentity { source, tsi, toi };
+            if self.is_outdated(now.utc, &of) {
+                self.stats.dropped += 1;
+                return;
+            }
+            self.handle_data(now.mono, of, &packet, datagram);
         }
+    }
+
+    /// Returns whether every description of an unfinished object has expired.
+    fn is_outdated(&self, now: Utc, of: &PlainIdentity) -> bool {
+        // spec: rfc6726 3.3 (an expired instance says nothing about packets that come later)
+        let session = self.sessions.get(&session_of(of));
+        let until = session.and_then(|session| session.described_until.get(&of.toi));
+        until.is_some_and(|until| *until <= now)
+            && !self.objects.get(of).is_some_and(PlainObject::is_complete)
     }
 
     /// Learns what an object's directory holds.
@@ -481,10 +497,15 @@ impl PlainReceiver {
     fn handle_instance(&mut self, now: Now, (source, tsi): SessionName, id: u32) {
         let Some(session) = self.sessions.get_mut(&(source, tsi)) else { return };
         let held = session.fdt.instances(now.utc).find(|held| held.id == id);
-        let files = held.map(|held| held.instance.files.clone()).unwrap_or_default();
+        let Some(held) = held else { return };
+        let (files, expires) = (held.instance.files.clone(), held.expires);
         let mut fresh = Vec::new();
         for entry in files {
-            if session.entries.contains_key(&entry.toi) {
+            if let Some(known) = session.entries.get(&entry.toi) {
+                if known.content_location == entry.content_location {
+                    let until = session.described_until.entry(entry.toi).or_insert(expires);
+                    *until = expires.max(*until);
+                }
                 continue;
             }
             if session.entries.len() >= MAX_ENTRIES {
@@ -492,6 +513,7 @@ impl PlainReceiver {
                 continue;
             }
             fresh.push(entry.toi);
+            session.described_until.insert(entry.toi, expires);
             session.entries.insert(entry.toi, entry);
         }
         for toi in fresh {

@@ -27,6 +27,9 @@ use crate::{
 
 const SENDER: [u8; 4] = [192, 0, 2, 1];
 
+/// How long the tables of these tests are valid.
+const HOUR: Duration = Duration::from_secs(3600);
+
 fn now() -> Now {
     Now { mono: Mono(1_000), utc: Utc::from_seconds(1_800_000_000) }
 }
@@ -234,10 +237,14 @@ impl Sent {
     }
 
     fn fdt(&self, oti: Oti, md5: Option<[u8; 16]>) -> Vec<u8> {
+        self.fdt_until(now().utc + HOUR, oti, md5)
+    }
+
+    fn fdt_until(&self, expires: Utc, oti: Oti, md5: Option<[u8; 16]>) -> Vec<u8> {
         let entry = FileEntry::plain(Toi(self.toi), self.location, "application/octet-stream", oti);
         let oti = entry.oti.filter(|_| self.in_fdt);
         let document = FdtInstance {
-            expires_ntp: (now().utc + Duration::from_secs(3600)).ntp_seconds(),
+            expires_ntp: expires.ntp_seconds(),
             complete: true,
             files: vec![FileEntry { content_md5: md5, oti, ..entry }],
             mbms: proto::flute::fdt::mbms::InstanceExtensions::default(),
@@ -412,6 +419,26 @@ fn two_senders_with_one_tsi_do_not_touch_each_other() {
     let second = bench.complete.iter().find(|file| file.source == other).unwrap();
     assert!(second.name.starts_with("fw.bin~"), "{}", second.name);
     assert_eq!(bench.file(&second.name), Some(&theirs[..]));
+}
+
+// test: rfc6726 3.3
+#[test]
+fn packets_after_the_expiry_of_their_description_are_not_taken() {
+    let content = octets(400);
+    let oti = raptorq(400, 1);
+    let data = PLAIN.data(&content, oti, 0..25);
+    let mut bench = Bench::new();
+    bench.hear(&PLAIN.fdt(oti, None));
+    data[..24].iter().for_each(|packet| bench.hear(packet));
+    let later = Now { utc: now().utc + HOUR, ..now() };
+    bench.core.handle_datagram(later, SENDER.into(), &data[24]);
+    bench.sync();
+    assert_eq!((bench.file("fw.bin"), bench.core.stats().taken), (None, 24));
+    let renewed = PLAIN.fdt_until(later.utc + HOUR, oti, None);
+    bench.core.handle_datagram(later, SENDER.into(), &renewed);
+    bench.core.handle_datagram(later, SENDER.into(), &data[24]);
+    bench.sync();
+    assert_eq!(bench.file("fw.bin"), Some(&content[..]));
 }
 
 // test: rfc5651 5.1
