@@ -34,6 +34,7 @@ impl Default for FdtStyle {
     /// FLUTE version 2 with TSI and TOI of 32 bits.
     fn default() -> Self {
         Self {
+            // spec: rfc6726 3.1 (this product sends version 2)
             version: FLUTE_VERSION,
             namespace: NAMESPACE,
             widths: Widths::WIDE,
@@ -157,6 +158,7 @@ impl FdtIssuer {
     fn issue(&mut self, now: Utc) {
         // spec: rfc6726 3.3 (an instance expires in the future of its sender)
         self.expires = now + LIFETIME;
+        // spec: rfc6726 3.2 (every file of the session has its entry)
         let document = FdtInstance {
             expires_ntp: self.expires.ntp_seconds(),
             complete: self.style.complete,
@@ -169,7 +171,7 @@ impl FdtIssuer {
         let symbols = u32::try_from(length.div_ceil(size.into())).expect("at most 64 KiB");
         let oti = NoCodeOti::new(length, size, symbols).expect("an FDT has at most 64 KiB");
         let mut extensions = Vec::new();
-        // spec: rfc6726 3.4.1 (EXT_FDT in every packet) and 5 (EXT_FTI)
+        // spec: rfc6726 3.4.1, rfc6726 3.4.3 (EXT_FDT in every packet, EXT_CENC in none)
         ExtensionWriter::new(&mut extensions)
             .fdt(FdtHeader { version: self.style.version, instance_id: self.instance_id })
             .fti(&Oti::NoCode(oti));
@@ -233,7 +235,7 @@ mod tests {
         (id, FdtInstance::parse(&document).unwrap())
     }
 
-    // test: rfc6726 3.4.1
+    // test: rfc6726 3.4.1, rfc6726 3.2, rfc6726 3.3, rfc6726 3.4.2, rfc6726 3.4.3
     #[test]
     fn an_instance_lists_image_tables_and_header_of_every_component() {
         let now = Utc::from_seconds(1_800_000_000);
@@ -247,7 +249,7 @@ mod tests {
         assert_eq!(instance.files[5].toi, Toi(0x8001));
     }
 
-    // test: rfc6726 3.3
+    // test: rfc6726 3.3, rfc6726 3.4.1
     #[test]
     fn an_instance_is_replaced_long_before_it_expires() {
         let now = Utc::from_seconds(1_800_000_000);

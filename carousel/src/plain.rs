@@ -179,6 +179,7 @@ impl PlainSession {
     ) -> io::Result<Transmit> {
         packet.clear();
         match self.phase {
+            // spec: rfc6726 3.3 (the table goes ahead of the files)
             Phase::Starting => {
                 self.phase = Phase::OnAir;
                 self.announce(now);
@@ -187,6 +188,7 @@ impl PlainSession {
             }
             Phase::OnAir if self.is_through() => self.close(),
             Phase::OnAir if now.mono.since(self.announced) >= self.announce_every => {
+                // spec: rfc6726 3.2, rfc6726 3.5 (no receiver is assumed to hold the table)
                 self.fdt.renew(now.utc);
                 self.announce(now);
             }
@@ -203,6 +205,7 @@ impl PlainSession {
     }
 
     /// Ends the session: what comes yet are the packets that close it.
+    // spec: rfc5651 5.1 (after A nothing but A)
     pub fn close(&mut self) {
         if self.phase != Phase::Closing {
             self.phase = Phase::Closing;
@@ -258,6 +261,7 @@ impl PlainSession {
     }
 
     fn emit_symbol(&mut self, symbols: &mut dyn Symbols, packet: &mut Vec<u8>) -> io::Result<()> {
+        // spec: rfc5775 4.3 (TSI, TOI and payload id of what is sent)
         let name = loop {
             match self.row.pop_front() {
                 Some(name) => break name,
@@ -271,6 +275,7 @@ impl PlainSession {
             .emit(file.oti.encoding_id(), packet)
             .expect("checked parameters have ids that fit");
         let start = packet.len();
+        // spec: rfc6330 4.3 (one symbol in a packet)
         packet.resize(start + usize::from(file.oti.symbol_size()), 0);
         let read = symbols.read(name, packet.get_mut(start..).expect("it was just resized"));
         if self.row.is_empty() {
@@ -307,6 +312,7 @@ impl Prepared {
 ///
 /// Never: a number of files fits into 112 bits.
 #[must_use]
+// spec: rfc6726 3.1, rfc5651 6.1, rfc5775 2.1 (each file has a TOI above 0)
 pub fn toi_of(index: usize) -> Toi {
     Toi(u128::try_from(index).expect("a usize has at most 64 bits") + 1)
 }

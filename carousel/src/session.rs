@@ -328,6 +328,7 @@ impl FluteSession {
             Record::Data { .. } | Record::Table { .. } => Information::Omitted,
         };
         self.sent.symbols += u64::from(matches!(record, Record::Data { .. }));
+        // spec: rfc5775 4.3 (records carry the proofs of what they precede)
         self.current().emit(self.object, record, information, records, packet)
     }
 }

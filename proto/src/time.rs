@@ -76,6 +76,7 @@ impl Utc {
     ///
     /// RFC 6726 §3.3.
     #[must_use]
+    // spec: rfc6726 3.3 (the era of NTP that puts an expiry nearest to the reader)
     pub fn from_ntp_near(self, ntp: u32) -> Self {
         const ERA: u64 = 1 << 32;
         let here = self.seconds() + NTP_TO_UNIX_SECONDS;
@@ -119,6 +120,7 @@ pub struct Now {
 mod tests {
     use super::*;
 
+    // test: rfc6726 3.3
     #[test]
     fn ntp_seconds_choose_the_era_nearest_to_the_reader() {
         // 2036-02-07 0h is 4 294 944 000; 48 h later the value has wrapped to 149 504.

@@ -190,6 +190,9 @@ impl<A: Authenticity> Object<A> {
         }
     }
 
+    // spec: rfc6726 7.2.2, rfc6726 7.3.3, rfc5651 5.2.1 (nothing that the plan does not prove)
+    // spec: rfc5651 7, rfc5775 2.5, rfc5775 4.4, rfc5775 5, rfc6330 6, rfc5052 11, rfc5651 8.1
+    // spec: rfc5651 8.3
     fn handle_data(&mut self, now: Mono, payload: Payload<'_>, stats: &mut Stats) {
         let (sbn, esi) = (payload.id.sbn, payload.id.esi);
         let Some(plan) = &mut self.plan else {

@@ -203,6 +203,7 @@ pub struct PlainStats {
 
 #[derive(Debug, Default)]
 struct Session {
+    // spec: rfc6726 3.2 (the table is local to the session)
     fdt: FdtStore,
     entries: BTreeMap<Toi, FileEntry>,
     /// When the last instance that describes an object expires.
@@ -264,18 +265,20 @@ impl PlainReceiver {
     /// Takes a datagram that came from `source`.
     pub fn handle_datagram(&mut self, now: Now, source: IpAddr, datagram: &[u8]) {
         self.stats.datagrams += 1;
+        // spec: rfc5651 6.2, rfc5775 4.4 (what cannot be read is dropped)
         let Ok(packet) = Packet::parse(datagram) else {
             self.stats.malformed += 1;
             return;
         };
         let tsi = packet.header.tsi;
+        // spec: rfc5775 5.1.2.4
         let meant = self.filter.source.is_none_or(|only| only == source)
             && self.filter.tsi.is_none_or(|only| only == tsi);
         if !meant {
             self.stats.foreign += 1;
             return;
         }
-        // spec: rfc6726 3.1 (a session is a sender and a TSI)
+        // spec: rfc6726 3.1, rfc5651 4.1, rfc5775 2.1 (a session is a sender and a TSI)
         let name = (source, tsi);
         if !self.admit_session(now, name) {
             self.stats.sessions_refused += 1;
@@ -283,6 +286,7 @@ impl PlainReceiver {
         }
         let (Some(toi), Some(_)) = (packet.header.toi, packet.payload) else {
             // spec: rfc5651 5.1 (A and B are hints: nothing is dropped because of them)
+            // spec: rfc5651 8.1
             self.stats.data_less += 1;
             return;
         };
@@ -524,6 +528,7 @@ impl PlainReceiver {
     }
 
     fn handle_data(&mut self, now: Mono, of: PlainIdentity, packet: &Packet<'_>, datagram: &[u8]) {
+        // spec: ts26346-mbms 7.2.8 (a profile of senders: receivers take it all the same)
         let fti = match packet.extensions.fti(packet.header.codepoint) {
             Ok(fti) => fti,
             Err(_) => {

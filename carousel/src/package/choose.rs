@@ -72,6 +72,7 @@ pub fn raptorq_oti(
              --max-block-symbols {least} or more"
         ))
     })?;
+    // spec: rfc6330 4.3
     let alignment = [8, 4, 2].into_iter().find(|al| symbol_size.is_multiple_of((*al).into()));
     RaptorQOti::new(RaptorQParameters {
         transfer_length: length,
@@ -111,6 +112,7 @@ mod tests {
     const WISHES: Wishes =
         Wishes { symbol_size: 1408, max_block_symbols: 8192, factor: 2.0, loss_budget_percent: 30 };
 
+    // test: rfc6330 4.3
     #[test]
     fn blocks_are_as_large_as_devices_take_them() {
         let shape = shape_for(60_000_000, WISHES).unwrap();
@@ -135,6 +137,7 @@ mod tests {
         }
     }
 
+    // test: rfc6330 4.3
     #[test]
     fn a_wish_that_cannot_be_met_is_named() {
         for (length, wishes, exit, word) in [
@@ -156,6 +159,7 @@ mod tests {
         assert_eq!(longest.oti().parameters().source_blocks, 255);
     }
 
+    // test: rfc6330 4.3
     #[test]
     fn alignment_follows_the_symbol_size() {
         for (symbol_size, alignment) in [(64, 8), (100, 4), (102, 2), (101, 1)] {

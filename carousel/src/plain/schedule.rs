@@ -94,6 +94,7 @@ impl PlainSchedule {
 
     /// Returns the symbols of a row in sending order; none when the pass has no such row.
     #[must_use]
+    // spec: rfc5445 3.4.2 (symbol after symbol, pass by pass)
     pub fn row(&self, place: RowPlace) -> Vec<SymbolName> {
         let Some((phase, row)) = self.phase_at(place) else { return Vec::new() };
         let all = self.phase_rows(place.pass, phase);
@@ -330,6 +331,7 @@ mod tests {
         assert!(burst < 1.11, "{burst}");
     }
 
+    // test: rfc5445 3.4.2
     #[test]
     fn without_code_each_pass_is_the_same() {
         let oti = Oti::NoCode(NoCodeOti::new(50, 8, 4).unwrap());

@@ -72,6 +72,7 @@ impl Profile {
     #[must_use]
     pub fn style(self, fti: FtiPlace) -> Style {
         match self {
+            // spec: rfc6726 11.1 (each version on its LCT)
             Self::Rfc6726 => Style { fdt: FdtStyle::default(), fti, closing: Closing::DataLess },
             // spec: ts26346-mbms 7.2 (version 1, 16 bits, FTI on the FDT, no Complete)
             Self::Mbms => Style {
@@ -79,6 +80,7 @@ impl Profile {
                     version: 1,
                     namespace: NAMESPACE_MBMS,
                     widths: Widths::NARROW,
+                    // spec: ts26346-mbms L.4
                     complete: false,
                     ..FdtStyle::default()
                 },
@@ -93,6 +95,7 @@ impl Profile {
     pub const fn usual_fti(self) -> FtiPlace {
         match self {
             Self::Rfc6726 => FtiPlace::Both,
+            // spec: ts26346-mbms 7.2.8
             Self::Mbms => FtiPlace::Fdt,
         }
     }
@@ -125,6 +128,7 @@ impl Style {
             FtiPlace::Packet => None,
             FtiPlace::Fdt | FtiPlace::Both => entry.oti,
         };
+        // spec: ts26346-mbms 7.2.9
         FileEntry { content_md5: Some(md5), oti, ..entry }
     }
 
@@ -136,6 +140,7 @@ impl Style {
             FtiPlace::Fdt => 0,
             FtiPlace::Packet | FtiPlace::Both => 16,
         };
+        // spec: rfc5052 6.3
         // First word, CCI, TSI and TOI, EXT_FTI, FEC payload id.
         4 + 4 + ids + fti + 4
     }
@@ -186,7 +191,7 @@ pub fn oti_for(length: u64, wishes: FecWishes, style: &Style) -> Result<Oti, Fai
 mod tests {
     use super::*;
 
-    // test: ts26346-mbms 7.2
+    // test: ts26346-mbms 7.2, ts26346-mbms 7.2.8
     #[test]
     fn the_mbms_profile_is_version_1_with_16_bits_and_no_fti_on_files() {
         let style = Profile::Mbms.style(Profile::Mbms.usual_fti());
@@ -195,6 +200,7 @@ mod tests {
         assert_eq!(style.header_octets(), 16);
     }
 
+    // test: rfc5052 6.3
     #[test]
     fn a_packet_with_everything_fits_an_ethernet() {
         let style = Profile::Rfc6726.style(FtiPlace::Both);
@@ -209,6 +215,7 @@ mod tests {
         assert_eq!(oti_for(10_000, wishes(0), &style).unwrap_err().exit(), Exit::Usage);
     }
 
+    // test: ts26346-mbms 7.2
     #[test]
     fn a_file_is_one_block_when_it_fits() {
         let style = Profile::Mbms.style(FtiPlace::Fdt);
@@ -223,6 +230,7 @@ mod tests {
         assert_eq!(oti_for(9, none, &style).unwrap_err().exit(), Exit::Usage);
     }
 
+    // test: rfc6726 5
     #[test]
     fn an_entry_has_fec_parameters_unless_packets_alone_carry_them() {
         let wishes = FecWishes { scheme: Scheme::RaptorQ, symbol_size: 64, max_block_symbols: 100 };
@@ -235,5 +243,19 @@ mod tests {
             assert_eq!(entry.oti.is_some(), expected);
             assert_eq!(entry.encoding_id, Some(6));
         }
+    }
+
+    // test: ts26346-mbms 7.2.9
+    #[test]
+    fn an_mbms_entry_says_all_that_its_receivers_need() {
+        let wishes = FecWishes { scheme: Scheme::NoCode, symbol_size: 64, max_block_symbols: 100 };
+        let style = Profile::Mbms.style(Profile::Mbms.usual_fti());
+        let oti = oti_for(1000, wishes, &style).unwrap();
+        let entry = style.entry(Toi(1), "a", oti, [7; 16]);
+        assert_eq!((entry.toi, &*entry.content_location), (Toi(1), "a"));
+        assert_eq!((entry.content_length, entry.content_md5), (Some(1000), Some([7; 16])));
+        assert_eq!(entry.content_type.as_deref(), Some("application/octet-stream"));
+        assert_eq!((entry.encoding_id, entry.oti), (Some(0), Some(oti)));
+        assert_eq!((entry.content_encoding, entry.transfer_length), (None, None));
     }
 }

@@ -1,4 +1,7 @@
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use proto::{
     fec::{
@@ -121,7 +124,8 @@ fn golden(fti: FtiPlace) -> (PlainSession, Memory) {
     (session, Memory::new(vec![(GOLDEN.to_vec(), oti)]))
 }
 
-// test: rfc6726 3.4.1
+// test: rfc6726 3.4.1, rfc6726 3.1, rfc6726 3.3, rfc6726 3.4.3, rfc5651 5.1, rfc5775 4.3
+// test: rfc6330 4.3
 #[test]
 fn the_golden_session_is_produced_octet_for_octet() {
     let (mut session, mut symbols) = golden(FtiPlace::Fdt);
@@ -180,7 +184,8 @@ fn two_files(profile: Profile, scheme: Scheme) -> (PlainSetup, Memory) {
     (setup(style, plain.collect(), 0), Memory::new(files))
 }
 
-// test: ts26346-mbms 7.2
+// test: ts26346-mbms 7.2, rfc6726 11.1, rfc5651 5.1, rfc5775 4.3, ts26346-mbms 7.2.8
+// test: ts26346-mbms L.4
 #[test]
 fn an_mbms_session_has_narrow_ids_version_1_and_ends_by_a_flag() {
     let (setup, mut symbols) = two_files(Profile::Mbms, Scheme::NoCode);
@@ -233,6 +238,42 @@ fn every_pass_brings_symbols_that_were_not_heard_before() {
     }
 }
 
+// test: rfc6726 3.1, rfc5651 6.1, rfc5775 2.1, rfc5775 4.3
+#[test]
+fn toi_of_files_begin_at_one() {
+    assert_eq!((toi_of(0), toi_of(63)), (Toi(1), Toi(64)));
+    let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
+    let mut session = PlainSession::new(now(), setup);
+    let sent = packets(&mut session, &mut symbols, 10_000);
+    let sent = sent.iter().map(|packet| Packet::parse(packet).unwrap());
+    let named: BTreeSet<_> = sent.filter_map(|packet| packet.header.toi).collect();
+    assert_eq!(named, BTreeSet::from([Toi::FDT, Toi(1), Toi(2)]));
+}
+
+// test: rfc6726 3.5
+#[test]
+fn a_renewed_instance_is_not_mixed_with_the_last() {
+    let (mut setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
+    setup.passes = None;
+    setup.style.fdt.symbol_octets = 200;
+    let mut session = PlainSession::new(now(), setup);
+    let mut packet = Vec::new();
+    let mut instances = Vec::new();
+    // Fewer packets in an hour than the table has: some of it always waits.
+    for hours in 0..30 {
+        let span = Duration::from_secs(3600 * hours);
+        let at = Now { mono: now().mono + span, utc: now().utc + span };
+        for _ in 0..3 {
+            session.poll_transmit(at, &mut symbols, &mut packet).unwrap();
+            let fdt = Packet::parse(&packet).unwrap().extensions.fdt();
+            instances.extend(fdt.map(|fdt| fdt.instance_id));
+        }
+    }
+    assert!(instances.is_sorted());
+    assert_eq!((instances.first(), instances.last()), (Some(&0), Some(&2)));
+}
+
+// test: rfc6726 3.4.1
 #[test]
 fn a_restart_goes_on_with_other_symbols_and_another_fdt_instance() {
     let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
@@ -255,6 +296,7 @@ fn a_restart_goes_on_with_other_symbols_and_another_fdt_instance() {
     assert_eq!(news, 0);
 }
 
+// test: rfc6726 3.2, rfc6726 3.3
 #[test]
 fn the_fdt_comes_again_when_its_time_has_come() {
     let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);

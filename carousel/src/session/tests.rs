@@ -90,6 +90,7 @@ fn a_session_introduces_itself_then_follows_the_plan_and_closes() {
     assert!(packets.iter().all(|packet| packet.len() <= 1472));
 }
 
+// test: rfc5775 4.3
 #[test]
 fn packets_hold_the_symbols_of_the_image_and_proofs_that_hold() {
     let sample = sample();
@@ -211,6 +212,7 @@ fn every_object_is_introduced_when_its_turn_comes() {
     assert_eq!(u64::try_from(data).unwrap(), 2 * sample.schedule.shape().leaves());
 }
 
+// test: rfc5651 5.1
 #[test]
 fn a_session_that_is_closed_says_so_three_times_and_then_nothing() {
     let sample = sample();

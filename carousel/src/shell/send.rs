@@ -480,6 +480,7 @@ impl Kept {
                 return Err(Exit::Policy.because(text));
             }
         }
+        // spec: rfc5651 5.1 (a random TSI is not that of a session before)
         let tsi = order.tsi.unwrap_or_else(|| super::air::random_tsi() % max.0 + 1);
         // A TSI that comes again without a state must not bring back an FDT Instance ID of its
         // last run: seconds do not, for twelve days.

@@ -102,7 +102,7 @@ impl ForeignOti {
             128 => {
                 Particulars::Open { max_block_symbols: input.u32("EXT_FTI B")?, instance_id: first }
             }
-            // spec: rfc5445 5.2
+            // spec: rfc5445 5.2, rfc5052 6.2.4
             _ => Particulars::Block {
                 max_block_symbols: input.u16("EXT_FTI B")?,
                 max_encoding_symbols: input.u16("EXT_FTI max_n")?,
@@ -160,7 +160,7 @@ mod tests {
         assert!(shown(2, &content).ends_with("E 1400, B 64, max_n 68"));
     }
 
-    // test: rfc5445 5.2
+    // test: rfc5445 5.2, rfc5052 6.2.4
     #[test]
     fn parameters_of_an_open_code_are_named_with_its_instance() {
         let content = [0, 0, 0, 0, 0x4e, 0x20, 0, 7, 5, 0x78, 0, 64, 0, 68];

@@ -81,6 +81,7 @@ impl BlockDecoder for Decoder {
         if esi.0 >= self.source_symbols || !(symbol.len() == self.symbol_size || short) {
             return;
         }
+        // spec: rfc5445 3.4.2
         self.symbols.entry(esi).or_insert_with(|| {
             let mut padded = symbol.to_vec();
             padded.resize(self.symbol_size, 0);
@@ -122,6 +123,7 @@ mod tests {
         symbols
     }
 
+    // test: rfc5445 3.4.2
     #[test]
     fn a_block_is_put_together_in_any_order() {
         let oti = NoCodeOti::new(10, 4, 8).unwrap();

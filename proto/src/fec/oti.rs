@@ -93,6 +93,7 @@ impl RaptorQOti {
             transfer_length,
             "at most 942574504275",
         )?;
+        // spec: rfc6330 4.2 (T is a multiple of Al)
         let units = symbol_size / u16::from(alignment);
         require(
             units * u16::from(alignment) == symbol_size,
@@ -242,7 +243,7 @@ impl NoCodeOti {
     /// Never: a value that exists has 1 to 65,536 blocks of at most 65,536 symbols.
     #[must_use]
     pub fn partition(&self) -> Partition {
-        // spec: rfc5052 9.1
+        // spec: rfc5052 9.1, rfc5445 3.3
         let symbols = self.transfer_length.div_ceil(u64::from(self.symbol_size));
         u32::try_from(symbols.div_ceil(u64::from(self.max_block_symbols)))
             .ok()
@@ -278,6 +279,7 @@ impl Oti {
     pub const fn encoding_id(&self) -> u8 {
         match self {
             Self::NoCode(_) => ENCODING_ID_NO_CODE,
+            // spec: rfc6330 3.3.1
             Self::RaptorQ(_) => ENCODING_ID_RAPTORQ,
         }
     }
@@ -338,7 +340,7 @@ mod tests {
         assert_eq!(golden.partition().largest(), 3);
     }
 
-    // test: rfc6330 4.4.1.2
+    // test: rfc6330 4.4.1.2, rfc6330 4.2
     #[test]
     fn hostile_parameters_are_refused_by_name() {
         let max = RAPTORQ_MAX_TRANSFER_LENGTH;
@@ -391,7 +393,7 @@ mod tests {
         assert!(NoCodeOti::new(1 << 48, 65_535, 65_536).is_err());
     }
 
-    // test: rfc5052 9.1
+    // test: rfc5052 9.1, rfc5445 3.3
     #[test]
     fn no_code_partitions_by_the_largest_block() {
         // L = 20,000, E = 1,400: 15 symbols; at most 4 a block are 4 blocks: 4, 4, 4, 3.

@@ -38,6 +38,7 @@ impl Encoder {
     pub fn new(oti: &RaptorQOti, sbn: Sbn, block: &[u8]) -> Option<Self> {
         let source_symbols = oti.partition().symbols_of(sbn)?;
         let symbol_size = usize::from(oti.parameters().symbol_size);
+        // spec: rfc6330 4.4.1.2 (padding and sub-blocks)
         let padded = padded_block(block, symbol_size, source_symbols)?;
         let number = u8::try_from(sbn.0).ok()?;
         let encoder = SourceBlockEncoder::new(number, &transmission_information(oti), &padded);

@@ -86,7 +86,7 @@ impl<'a> Payload<'a> {
     ///
     /// RFC 6330 §4.4.2, RFC 5445 §3.2.1.
     pub fn each(&self, symbol_size: u16) -> impl Iterator<Item = (PayloadId, &'a [u8])> + use<'a> {
-        // spec: rfc6330 4.4.2 (a packet may hold several symbols)
+        // spec: rfc6330 4.4.2, rfc6330 4.3 (a packet may hold several symbols)
         let PayloadId { sbn, esi } = self.id;
         let ids = (esi.0..).map(move |esi| PayloadId { sbn, esi: Esi(esi) });
         ids.zip(self.symbols.chunks(usize::from(symbol_size).max(1)))
@@ -112,6 +112,7 @@ impl<'a> Frame<'a> {
     /// [`WireError`] when the header is malformed or there is data without a TOI.
     pub fn parse(datagram: &'a [u8]) -> Result<Self, WireError> {
         let mut input = Reader::new(datagram);
+        // spec: rfc5651 6.2
         let (header, extensions) = Header::parse(&mut input)?;
         let rest = input.take_rest();
         // spec: rfc6726 3.1
@@ -137,6 +138,7 @@ impl<'a> Frame<'a> {
             return Ok(None);
         }
         let mut input = Reader::new(self.rest);
+        // spec: rfc6726 3.3, rfc5775 2.3, rfc5052 6 (what is of an unknown scheme is not decoded)
         let id = PayloadId::parse(self.header.codepoint, &mut input)?;
         Ok(Some(Payload { id, symbols: input.take_rest() }))
     }
@@ -172,6 +174,7 @@ impl<'a> Packet<'a> {
     ///
     /// [`WireError`] when a value does not fit its field; `out` may then end in a part of it.
     pub fn emit(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
+        // spec: rfc5651 5 (the header comes first)
         self.header.emit(self.extensions, out)?;
         if let Some(Payload { id, symbols }) = self.payload {
             id.emit(self.header.codepoint, out)?;

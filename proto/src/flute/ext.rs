@@ -216,7 +216,7 @@ impl From<OtiError> for WireError {
 /// Takes one extension.
 fn next<'a>(input: &mut Reader<'a>) -> Result<Extension<'a>, WireError> {
     let kind = input.u8("header extension")?;
-    // spec: rfc5651 5.2
+    // spec: rfc5651 5.2.1
     if kind >= 128 {
         return Ok(Extension { kind, content: input.take(3, "header extension")? });
     }
@@ -250,6 +250,7 @@ impl<'a> ExtensionWriter<'a> {
 
     /// Appends EXT_CENC.
     pub fn content_encoding(&mut self, encoding: u8) -> &mut Self {
+        // spec: rfc6726 3.4.3 (its reserved field is zero)
         self.out.bytes(&[CENC, encoding, 0, 0]);
         self
     }
@@ -264,6 +265,7 @@ impl<'a> ExtensionWriter<'a> {
                 .u16(0)
                 .u16(oti.symbol_size())
                 .u32(oti.max_block_symbols()),
+            // spec: rfc6330 4.2
             Oti::RaptorQ(oti) => self.out.bytes(&oti.octets()).u16(0),
         };
         self
@@ -348,7 +350,24 @@ mod tests {
         assert!(Extensions::new(&cut).unwrap().time().is_err());
     }
 
-    // test: rfc5651 5.2
+    // test: rfc6726 3.4.3, rfc5445 3.2.2.2, rfc5651 5.2.2
+    #[test]
+    fn reserved_fields_of_extensions_are_zero_and_ignored() {
+        let oti = Oti::NoCode(NoCodeOti::new(398, 400, 1).unwrap());
+        let mut out = Vec::new();
+        ExtensionWriter::new(&mut out).content_encoding(3).fti(&oti);
+        assert_eq!((&out[2..4], &out[12..14]), (&[0, 0][..], &[0, 0][..]));
+        out[2..4].fill(0xff);
+        out[12..14].fill(0xff);
+        let extensions = Extensions::new(&out).unwrap();
+        assert_eq!(extensions.content_encoding(), Some(3));
+        assert_eq!(extensions.fti(0), Ok(Some(oti)));
+        let time = [TIME, 2, 0x2f, 0xff, 0, 0, 0, 9];
+        let time = Extensions::new(&time).unwrap().time().unwrap();
+        assert_eq!(time, Some(Time { residual: Some(9), ..Time::default() }));
+    }
+
+    // test: rfc5651 5.2.1
     #[test]
     fn unknown_extensions_are_skipped_by_their_length() {
         let octets = [77, 2, 0, 0, 0, 0, 0, 0, 250, 1, 2, 3, NOP, 1, 9, 9, AUTH, 1, 5, 6];
@@ -358,6 +377,7 @@ mod tests {
         assert_eq!(kinds, [77, 250, NOP, AUTH]);
     }
 
+    // test: rfc5651 5.2.1
     #[test]
     fn an_extension_without_length_or_beyond_the_header_is_refused() {
         assert!(Extensions::new(&[1, 0, 0, 0]).is_err());
@@ -377,6 +397,7 @@ mod tests {
         assert!(Extensions::new(&nops).is_err());
     }
 
+    // test: rfc5651 5.2.1
     #[test]
     fn content_is_padded_to_a_word_and_limited() {
         let mut out = Vec::new();

@@ -165,6 +165,7 @@ impl FileEntry {
         if let Some(id) = self.encoding_id {
             attribute("FEC-OTI-FEC-Encoding-ID", &id.to_string());
         }
+        // spec: rfc5052 6.2.4 (no FEC Instance ID for schemes that are fully specified)
         let Some(oti) = self.oti else { return };
         attribute("FEC-OTI-Encoding-Symbol-Length", &oti.symbol_size().to_string());
         // RaptorQ does not need the block length, but some receivers drop a file without it.

@@ -116,7 +116,7 @@ impl Header {
     /// fields, has no TSI, or its extensions do not fill it exactly.
     pub fn parse<'a>(input: &mut Reader<'a>) -> Result<(Self, Extensions<'a>), WireError> {
         let [first, flags, length, codepoint] = input.array("LCT header")?;
-        // spec: rfc5651 5.1
+        // spec: rfc5651 5.1, rfc6726 3.1
         if first >> 4 != VERSION {
             let found = u64::from(first >> 4);
             return Err(WireError::Unexpected { field: "LCT version", found, expected: "1" });
@@ -134,7 +134,7 @@ impl Header {
             toi_words: (flags >> 5) & 3,
             half_word: flags & 0x10 != 0,
         };
-        // spec: rfc5775 2.1 (a TSI is always there)
+        // spec: rfc5775 2.1, rfc5651 4.1, rfc5775 4.1 (a TSI is always there)
         if widths.tsi_octets() == 0 {
             return Err(WireError::Unexpected {
                 field: "TSI width",
@@ -184,6 +184,7 @@ impl Header {
             limit: 1020,
         })?;
         let Widths { tsi_words, toi_words, half_word } = self.widths;
+        // spec: rfc6726 11.1 (T and R of version 1 stay zero)
         let flags = (tsi_words & 1) << 7
             | (toi_words & 3) << 5
             | u8::from(half_word) << 4
@@ -251,7 +252,7 @@ mod tests {
         }
     }
 
-    // test: rfc5651 5.1
+    // test: rfc5651 5.1, rfc6726 3.1, rfc5651 6.2, rfc5775 2.1, rfc5775 4.1
     #[test]
     fn a_header_of_another_version_is_refused() {
         let mut octets = emitted(&Header::wide(Tsi(7), Toi(1), 6));
@@ -261,12 +262,13 @@ mod tests {
         }
     }
 
-    // test: rfc5775 2.1
+    // test: rfc5775 2.1, rfc5651 4.1, rfc5651 5.1, rfc5775 4.1
     #[test]
     fn a_header_without_tsi_is_refused() {
         assert!(parse(&[0x10, 0x20, 3, 0, 0, 0, 0, 0, 0, 0, 0, 1]).is_err());
     }
 
+    // test: rfc5651 5.1
     #[test]
     fn a_header_shorter_than_its_fields_or_longer_than_the_datagram_is_refused() {
         let octets = emitted(&Header::wide(Tsi(7), Toi(1), 6));
@@ -283,15 +285,19 @@ mod tests {
         }
     }
 
-    // test: rfc5651 5.1
+    // test: rfc5651 5.1, rfc5775 2.1, rfc6726 11.1
     #[test]
-    fn reserved_bits_are_ignored() {
+    fn reserved_bits_are_zero_and_ignored() {
         let header = Header::wide(Tsi(7), Toi(1), 6);
         let mut octets = emitted(&header);
+        assert_eq!((octets[0] & 3, octets[1] & 0x0c), (0, 0));
         octets[1] |= 0x0c;
         assert_eq!(parse(&octets), Ok(header));
+        octets[0] |= 3;
+        assert_eq!(parse(&octets), Ok(Header { psi: 3, ..header }));
     }
 
+    // test: rfc5651 5.1
     #[test]
     fn a_value_that_does_not_fit_its_width_is_not_sent() {
         let narrow = Header { widths: Widths::NARROW, ..Header::wide(Tsi(0), Toi(0), 0) };

@@ -131,7 +131,7 @@ impl Parser {
         match name {
             "source-filter" => {
                 let source = source(value)?;
-                // spec: ts26346-mbms 7.3 (exactly one source, one TSI)
+                // spec: ts26346-mbms 7.3, rfc5651 6.1, rfc6726 6 (exactly one source, one TSI)
                 if self.source.is_some_and(|known| known != source) {
                     return Err(WireError::invalid("a=source-filter", source, "one source"));
                 }

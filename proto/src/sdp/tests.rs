@@ -46,7 +46,7 @@ fn parse(text: &str) -> Result<SessionDescription, WireError> {
     SessionDescription::parse(text.as_bytes())
 }
 
-// test: ts26346-mbms 7.3
+// test: ts26346-mbms 7.3, rfc6726 6
 #[test]
 fn the_golden_description_is_read_and_written_octet_for_octet() {
     assert_eq!(golden().emit().as_deref(), Ok(GOLDEN));
@@ -95,7 +95,7 @@ fn descriptions_of_others_are_read_with_tolerance() {
     assert_eq!(description.declarations[0].encoding_id, 1);
 }
 
-// test: ts26346-mbms 7.3
+// test: ts26346-mbms 7.3, rfc5651 6.1, rfc6726 6
 #[test]
 fn what_a_receiver_needs_must_be_there_once() {
     for (line, other) in [

@@ -147,6 +147,8 @@ impl Campaign {
 
     /// Returns whether image servers may send from `source`.
     #[must_use]
+    // spec: rfc6726 7.3.1, rfc5651 7, rfc6330 6 (what is not in the campaign is not tuned in to)
+    // spec: rfc5052 11
     pub fn admits_source(&self, source: IpAddr) -> bool {
         self.sources.contains(&source)
     }

@@ -249,6 +249,7 @@ fn object_parameters_that_no_codec_may_be_given_are_refused() {
     assert!(with(|object| object.repair_per_block = u32::MAX));
 }
 
+// test: rfc6726 7.3.1, rfc5651 7, rfc6330 6, rfc5052 11
 #[test]
 fn windows_and_sources_are_held_to_the_limits() {
     let campaign = campaign(Digest([0; 32]));

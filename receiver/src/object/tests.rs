@@ -89,6 +89,8 @@ fn symbols_heard_before_the_header_are_not_kept() {
     assert_eq!(case.stats.data_unproven, 1);
 }
 
+// test: rfc6726 7.2.2, rfc6726 7.3.3, rfc5651 5.2.1, rfc5651 7, rfc5775 2.5, rfc5775 4.4, rfc5775 5
+// test: rfc6330 6, rfc5052 11, rfc5651 8.3
 #[test]
 fn a_forged_symbol_is_dropped_and_the_true_one_still_taken() {
     let mut case = Case::new();
@@ -132,6 +134,7 @@ fn each_changed_octet_of_a_table_packet_is_refused() {
     assert_eq!(case.stats.table_taken, 1);
 }
 
+// test: rfc5651 8.1
 #[test]
 fn another_objects_table_does_not_count() {
     let mut case = Case::new();
@@ -160,6 +163,7 @@ fn a_header_that_the_campaign_does_not_pin_is_dropped() {
     assert!(case.object.offer_header(&octets, &mut case.stats));
 }
 
+// test: rfc5651 8.3
 #[test]
 fn symbols_outside_the_plan_or_of_another_size_are_refused_before_any_hash() {
     let mut case = Case::new();

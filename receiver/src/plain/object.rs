@@ -103,6 +103,7 @@ impl PlainObject {
     pub fn take(&mut self, now: Mono, packet: &Packet<'_>, fti: Option<Oti>) -> Take {
         let oti = *self.layout.oti();
         // spec: rfc6726 5 (the codepoint is the object's FEC Encoding ID; EXT_FTI never changes)
+        // spec: rfc5052 6.1
         let agrees = packet.header.codepoint == oti.encoding_id();
         if !agrees || fti.is_some_and(|fti| fti != oti) {
             return Take::Contradicts;
@@ -115,6 +116,7 @@ impl PlainObject {
             State::Failed(_) => return Take::Refused,
         };
         let mut outcome = Take::Invalid;
+        // spec: rfc5775 2.3
         for (id, symbol) in payload.each(oti.symbol_size()) {
             outcome = match insert(blocks, now, id.sbn, id.esi, symbol) {
                 Insert::Stored => Take::Stored,

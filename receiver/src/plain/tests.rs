@@ -343,6 +343,7 @@ fn the_golden_session_is_decoded_from_any_three_symbols() {
     }
 }
 
+// test: rfc6330 4.4.2
 #[test]
 fn a_golden_last_symbol_may_come_cut() {
     let mut golden = golden();
@@ -353,6 +354,7 @@ fn a_golden_last_symbol_may_come_cut() {
     assert!(bench.file("golden.bin").is_some());
 }
 
+// test: rfc6726 3.1, rfc6726 5, rfc5775 2.1, rfc5775 4.4, ts26346-mbms 7.2.8
 #[test]
 fn every_mix_of_widths_versions_schemes_and_places_of_fti_is_taken() {
     let content = octets(500);
@@ -377,6 +379,7 @@ fn every_mix_of_widths_versions_schemes_and_places_of_fti_is_taken() {
     }
 }
 
+// test: rfc5651 6.2
 #[test]
 fn loss_order_and_duplicates_do_not_matter() {
     proptest!(ProptestConfig::with_cases(24), |(
@@ -400,6 +403,7 @@ fn loss_order_and_duplicates_do_not_matter() {
     });
 }
 
+// test: rfc6726 3.1, rfc6726 3.2, rfc5651 4.1, rfc5775 2.1
 #[test]
 fn two_senders_with_one_tsi_do_not_touch_each_other() {
     let (ours, theirs) = (octets(400), vec![0xee; 400]);
@@ -441,7 +445,43 @@ fn packets_after_the_expiry_of_their_description_are_not_taken() {
     assert_eq!(bench.file("fw.bin"), Some(&content[..]));
 }
 
-// test: rfc5651 5.1
+// test: rfc5775 4.4, rfc5775 5.1.2.4
+#[test]
+fn a_session_that_is_not_meant_leaves_no_trace() {
+    let oti = raptorq(400, 1);
+    for filter in [
+        Filter { source: Some([192, 0, 2, 2].into()), tsi: None },
+        Filter { source: Some(SENDER.into()), tsi: Some(Tsi(8)) },
+    ] {
+        let mut bench = Bench::new();
+        bench.core = PlainReceiver::new(Limits::default(), filter, Found::default());
+        bench.hear(&PLAIN.fdt(oti, None));
+        PLAIN.data(&octets(400), oti, 0..25).iter().for_each(|packet| bench.hear(packet));
+        let PlainStats { datagrams, foreign, .. } = bench.core.stats();
+        assert_eq!((datagrams, foreign), (26, 26));
+        assert_eq!(bench.core.files().count(), 0);
+        assert!(bench.disk.logs.is_empty());
+    }
+}
+
+// test: rfc6726 5, rfc5052 6.1, rfc5775 2.3
+#[test]
+fn packets_that_contradict_the_parameters_of_their_object_are_dropped() {
+    let content = octets(400);
+    let (oti, other) = (raptorq(400, 1), raptorq(400, 2));
+    let no_code = Oti::NoCode(NoCodeOti::new(400, 16, 25).unwrap());
+    let mut bench = Bench::new();
+    bench.hear(&PLAIN.fdt(oti, None));
+    for wrong in [other, no_code] {
+        PLAIN.data(&content, wrong, 0..9).iter().for_each(|packet| bench.hear(packet));
+    }
+    assert_eq!((bench.core.stats().contradicting, bench.core.stats().taken), (9 * 2 + 9, 0));
+    PLAIN.data(&content, oti, 0..25).iter().for_each(|packet| bench.hear(packet));
+    bench.sync();
+    assert_eq!(bench.file("fw.bin"), Some(&content[..]));
+}
+
+// test: rfc5651 5.1, rfc5651 8.1
 #[test]
 fn forged_flags_drop_nothing() {
     let content = octets(400);
@@ -561,6 +601,7 @@ fn what_is_beyond_the_limits_is_named_and_not_received() {
     assert!(bench.disk.logs.is_empty());
 }
 
+// test: rfc5651 6.2, rfc5775 4.4
 #[test]
 fn no_datagram_harms_the_core() {
     proptest!(ProptestConfig::with_cases(200), |(

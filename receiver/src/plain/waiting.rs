@@ -33,6 +33,7 @@ impl Waiting {
 
     /// Lets a packet wait; returns how many were dropped for it, itself included. The oldest packets
     /// of the object that has most of them go first, so that a flood drops its own.
+    // spec: rfc6726 3.2 (objects without an entry are kept within limits)
     pub fn push(&mut self, object: PlainIdentity, packet: &[u8]) -> u64 {
         let is_new = !self.queues.contains_key(&object);
         if packet.len() + OVERHEAD > self.limit || (is_new && self.queues.len() >= MAX_OBJECTS) {
@@ -93,6 +94,7 @@ mod tests {
         PlainIdentity { source: [192, 0, 2, 1].into(), tsi: Tsi(1), toi: Toi(toi) }
     }
 
+    // test: rfc6726 3.2, rfc5775 4.4
     #[test]
     fn a_flood_drops_its_own_packets() {
         let mut waiting = Waiting::new(10 * (100 + OVERHEAD));
@@ -105,6 +107,7 @@ mod tests {
         assert!(waiting.is_empty() && waiting.octets == 0);
     }
 
+    // test: rfc6726 3.2
     #[test]
     fn objects_and_sizes_are_limited() {
         let mut waiting = Waiting::new(1 << 20);

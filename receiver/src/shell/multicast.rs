@@ -173,6 +173,7 @@ impl ChannelSocket {
         }
         let socket = bound(group).map_err(while_doing(format!("listen on {group}")))?;
         match source {
+            // spec: rfc5775 5.1.2.4 (the designated sender alone)
             Some(source) => socket.join_ssm_v4(&source, group.ip(), &interface),
             None => socket.join_multicast_v4(group.ip(), &interface),
         }
@@ -243,6 +244,7 @@ mod tests {
 
     const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
+    // test: rfc5775 5.1.2.4
     #[tokio::test]
     async fn datagrams_of_the_source_are_heard_and_those_of_others_are_not() {
         let group = channel(Ipv4Addr::new(232, 77, 1, 1), Some(LOOPBACK));

@@ -338,8 +338,10 @@ impl DecodeFiles {
             })?;
             let found = sha256.finish();
             let is_right = match self.layout.content() {
+                // spec: rfc5775 5 (the signed digest decides on the whole object)
                 Content::Image(digest) => found == *digest,
                 Content::File(file) => {
+                    // spec: rfc6726 3.4.2 (a wrong digest is damage, a right one no proof)
                     let fits = file.md5.is_none_or(|expected| expected == md5.finish());
                     fits && octets == self.layout.image_octets()
                 }

@@ -27,6 +27,7 @@ fn order(folder: &Path, more: &[&str]) -> SendOrder {
     Line::parse_from(line).order
 }
 
+// test: rfc6726 3.4.2
 #[test]
 fn a_file_is_offered_under_its_own_name_and_no_path() {
     assert_eq!(location(Path::new("/a/b/c d%.bin")).unwrap(), "c%20d%25.bin");
@@ -51,6 +52,7 @@ fn options_that_contradict_each_other_are_refused() {
     }
 }
 
+// test: rfc6726 3.3, rfc5651 5.1
 #[test]
 fn a_state_goes_on_and_a_tsi_stands_for_one_set_of_files() {
     let folder = tempfile::tempdir().unwrap();
@@ -83,6 +85,7 @@ fn a_state_goes_on_and_a_tsi_stands_for_one_set_of_files() {
     );
 }
 
+// test: rfc6726 3.3
 #[test]
 fn a_slow_session_repeats_a_long_fdt_less_often() {
     let rate = |text: &str| text.parse().unwrap();

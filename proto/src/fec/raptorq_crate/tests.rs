@@ -84,6 +84,7 @@ fn blocks_and_sub_blocks_are_cut_as_the_standard_says() {
     assert_eq!(decoder.decode(), Some(expected));
 }
 
+// test: rfc6330 4.4.1.2
 #[test]
 fn a_block_of_three_symbols_is_that_of_the_golden_session() {
     let data = b"fumocast golden vector, forty-three octets!";
@@ -170,6 +171,7 @@ fn the_smallest_and_the_largest_block_are_coded() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
+    // test: rfc6330 5.8
     #[test]
     fn any_k_and_two_symbols_make_the_block(
         (length, picks) in (1_usize..3000).prop_flat_map(|length| {

@@ -39,7 +39,7 @@ fn golden_oti() -> Oti {
     Oti::RaptorQ(RaptorQOti::new(parameters).unwrap())
 }
 
-// test: rfc6330 3.2
+// test: rfc6330 3.2, rfc5651 5, rfc5775 2.3, rfc6330 3.3.1
 #[test]
 fn data_packets_are_octet_for_octet_those_of_the_golden_session() {
     for (esi, golden) in [
@@ -61,6 +61,7 @@ fn data_packets_are_octet_for_octet_those_of_the_golden_session() {
     }
 }
 
+// test: rfc5651 5, rfc6330 4.2
 #[test]
 fn parameters_on_a_data_packet_are_octet_for_octet_the_golden_ones() {
     let golden = hex("10100706 00000000 00070001 40040000 00002b00 00100100 01040000 00000000
@@ -110,7 +111,7 @@ fn the_fdt_packet_is_octet_for_octet_the_golden_one() {
 }
 
 // test: rfc5651 5.1
-// test: rfc5775 4.1
+// test: rfc5775 4.1, rfc6726 3.1
 #[test]
 fn the_packet_that_closes_a_session_has_neither_toi_nor_data() {
     let golden = hex("10820300 00000000 00000007");
@@ -144,6 +145,7 @@ fn packets_of_another_sender_are_read() {
     assert_eq!(packet.payload.unwrap().id, PayloadId { sbn: Sbn(1), esi: Esi(0x203) });
 }
 
+// test: rfc6726 3.3
 #[test]
 fn data_of_a_scheme_that_is_not_ours_are_named_and_refused() {
     for (packet, name, parameters) in [
@@ -175,7 +177,7 @@ fn data_of_a_scheme_that_is_not_ours_are_named_and_refused() {
     }
 }
 
-// test: rfc6726 3.1
+// test: rfc6726 3.1, rfc5651 5.1, rfc5775 4.1
 #[test]
 fn data_without_a_toi_are_refused() {
     assert!(Packet::parse(&hex("10820300 00000000 00000007 00000000 aa")).is_err());
@@ -201,6 +203,7 @@ fn numbers_that_do_not_fit_a_payload_id_are_not_sent() {
     }
 }
 
+// test: rfc5052 6
 #[test]
 fn every_prefix_of_a_packet_is_refused_or_has_less_payload() {
     let golden = hex("10100706 00000000 00070001 40040000 00002b00 00100100 01040000 00000000
@@ -216,7 +219,7 @@ fn every_prefix_of_a_packet_is_refused_or_has_less_payload() {
     }
 }
 
-// test: rfc6330 4.4.2
+// test: rfc6330 4.4.2, rfc6330 4.3
 #[test]
 fn a_packet_may_hold_several_symbols_of_one_block() {
     let id = |esi| PayloadId { sbn: Sbn(2), esi: Esi(esi) };
@@ -252,7 +255,7 @@ fn any_header() -> impl Strategy<Value = Header> {
 }
 
 proptest! {
-    // test: rfc5651 5.1
+    // test: rfc5651 5.1, rfc5651 6.2
     #[test]
     fn packets_of_all_widths_and_extensions_are_read_as_written_and_survive_damage(
         header in any_header(),

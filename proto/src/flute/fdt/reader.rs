@@ -65,6 +65,7 @@ impl Common {
     fn take(&mut self, name: &[u8], value: &str) -> Result<(), WireError> {
         match name {
             b"Content-Type" => self.content_type = Some(value.to_owned()),
+            // spec: ts26346-mbms L.4
             b"Content-Encoding" => self.content_encoding = Some(value.to_owned()),
             b"FEC-OTI-FEC-Encoding-ID" => {
                 self.encoding_id = Some(number("FEC-OTI-FEC-Encoding-ID", value)?);
@@ -397,6 +398,7 @@ impl<'a> Parser<'a> {
         let common = common.or(&self.common);
         let toi = toi.ok_or_else(|| WireError::invalid("TOI", "absent", "a positive integer"))?;
         if toi == 0 || toi >= 1 << 112 || !self.tois.insert(Toi(toi)) {
+            // spec: rfc6726 3.1 (each file has a TOI above 0)
             return Err(WireError::invalid("TOI", toi, "a positive integer of its own, 112 bits"));
         }
         let encoding_id = common.encoding_id.map(u8::try_from).transpose().map_err(|_| {
@@ -405,6 +407,7 @@ impl<'a> Parser<'a> {
         let mut entry = FileEntry {
             toi: Toi(toi),
             content_location: content_location
+                // spec: rfc6726 3.2 (TOI and Content-Location)
                 .ok_or_else(|| WireError::invalid("Content-Location", "absent", "a name"))?,
             content_length,
             transfer_length,

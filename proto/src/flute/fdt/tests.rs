@@ -62,7 +62,7 @@ fn parse(document: &str) -> Result<FdtInstance, crate::wire::WireError> {
     FdtInstance::parse(document.as_bytes())
 }
 
-// test: rfc6726 3.4.2
+// test: rfc6726 3.4.2, rfc5052 6.2.4
 #[test]
 fn the_golden_document_is_read_and_written_octet_for_octet() {
     assert_eq!(GOLDEN.len(), 398);
@@ -93,6 +93,7 @@ fn a_value_on_the_file_beats_that_on_the_instance() {
     assert_eq!(files[1].oti.unwrap().symbol_size(), 20);
 }
 
+// test: rfc6726 3.4.2, ts26346-mbms L.4
 #[test]
 fn foreign_elements_and_attributes_are_skipped() {
     let document = r#"<?xml version="1.0"?><!-- c --><f:FDT-Instance xmlns:f="urn:ietf:params:xml:ns:fdt"
@@ -108,7 +109,7 @@ fn foreign_elements_and_attributes_are_skipped() {
     assert!(!instance.complete);
 }
 
-// test: rfc6726 3.4.2
+// test: rfc6726 3.4.2, ts26346-mbms L.4
 #[test]
 fn with_content_encoding_the_content_length_says_nothing_about_the_transfer() {
     let fec = r#"FEC-OTI-FEC-Encoding-ID="0" FEC-OTI-Encoding-Symbol-Length="10"
@@ -120,7 +121,7 @@ fn with_content_encoding_the_content_length_says_nothing_about_the_transfer() {
     assert_eq!(files[0].transferred(), Some(50));
 }
 
-// test: ts26346-mbms 7.2.10
+// test: ts26346-mbms 7.2.10, rfc6726 3.4.2
 #[test]
 fn what_3gpp_adds_is_read_in_its_namespaces_and_in_that_of_the_table() {
     let separate = MBMS;
@@ -145,6 +146,7 @@ fn what_3gpp_adds_is_read_in_its_namespaces_and_in_that_of_the_table() {
     }
 }
 
+// test: ts26346-mbms 7.2.10
 #[test]
 fn values_of_3gpp_are_limited_in_number_and_length() {
     let with = |groups: String| {
@@ -159,6 +161,7 @@ fn values_of_3gpp_are_limited_in_number_and_length() {
     assert!(with("<Group>&own;</Group>".to_owned()).is_err());
 }
 
+// test: ts26346-mbms 7.2.10
 #[test]
 fn how_long_a_file_may_be_kept_is_one_of_three() {
     for (element, cache) in [
@@ -239,6 +242,7 @@ fn parameters_that_are_not_valid_are_refused() {
     }
 }
 
+// test: rfc6726 3.1, rfc6726 3.2, rfc6726 3.3, rfc6726 3.4.2
 #[test]
 fn what_the_schema_requires_must_be_there() {
     for document in [
@@ -312,6 +316,7 @@ fn every_limit_holds_at_its_edge() {
 }
 
 proptest! {
+    // test: rfc6726 3.4.2
     #[test]
     fn an_instance_survives_a_round_trip(
         location in "[ -~]{0,40}", media in prop::option::of("[ -~]{0,20}"),

@@ -110,6 +110,7 @@ fn an_exact_image_gets_its_name_once_and_again() {
     assert!(!object.path.join("image.part").exists(), "a finished image is not begun again");
 }
 
+// test: rfc6726 3.4.2, rfc5775 5
 #[test]
 fn a_wrong_image_keeps_its_provisional_name() {
     let home = home();

@@ -110,6 +110,7 @@ fn an_instance_in_many_symbols_is_put_together_in_any_order() {
     assert_eq!(store.entry(NOW, Toi(21)), None);
 }
 
+// test: rfc6330 4.3
 #[test]
 fn an_instance_coded_with_raptorq_survives_loss_and_several_symbols_in_a_packet() {
     let document = instance(vec![file(1, "a"), file(2, "b")]).to_xml();
@@ -169,7 +170,7 @@ fn ids_may_leave_gaps_and_wrap() {
     assert_eq!(ids(&store), [5, 2, 0xf_ffff, 0xf_fffe]);
 }
 
-// test: rfc6726 3.4.1
+// test: rfc6726 3.4.1, rfc6726 3.3
 #[test]
 fn a_packet_without_ext_fdt_or_of_an_unknown_version_is_refused() {
     let mut store = FdtStore::default();
@@ -182,6 +183,17 @@ fn a_packet_without_ext_fdt_or_of_an_unknown_version_is_refused() {
         let packet = Sent { version, ..Sent::new(0, 9, 1) }.packet(0, 0, 0, b"<");
         assert_eq!(push(&mut store, NOW, &packet).is_ok(), fits, "{version}");
     }
+}
+
+// test: rfc6726 3.4.2
+#[test]
+fn a_session_is_complete_once_an_instance_says_so() {
+    let mut store = FdtStore::default();
+    assert_eq!(tell(&mut store, 0, &instance(vec![file(1, "a")])), held(0));
+    assert!(!store.is_complete(NOW));
+    let last = FdtInstance { complete: true, ..instance(vec![file(1, "a"), file(2, "b")]) };
+    assert_eq!(tell(&mut store, 1, &last), held(1));
+    assert!(store.is_complete(NOW));
 }
 
 // test: rfc6726 3.3
