@@ -76,6 +76,9 @@ pub struct Limits {
     pub block_octets: u64,
     /// Octets of all symbols that wait for the disk.
     pub unsynced_octets: usize,
+    /// Octets of what is kept of all files before a symbol of them is held: it follows from sizes
+    /// that anyone can announce.
+    pub index_octets: u64,
 }
 
 impl Default for Limits {
@@ -88,6 +91,7 @@ impl Default for Limits {
             block_symbols: 8192,
             block_octets: 32 << 20,
             unsynced_octets: 32 << 20,
+            index_octets: 16 << 20,
         }
     }
 }
@@ -574,8 +578,7 @@ impl PlainReceiver {
         if self.objects.contains_key(&of) {
             return;
         }
-        let receiving = self.objects.values().filter(|object| !object.is_complete()).count();
-        if receiving >= self.limits.objects {
+        if self.receiving().count() >= self.limits.objects {
             return;
         }
         let key = of.object_key(&oti);
@@ -599,7 +602,12 @@ impl PlainReceiver {
         let shares = session.entries.len().max(1);
         let Some(layout) = ObjectLayout::plain(&of, oti, content) else { return };
         let contradiction = entry.parameters(early).err().map(|error| error.to_string());
-        let problem = contradiction.or_else(|| beyond(&self.limits, &oti));
+        let problem = contradiction.or_else(|| beyond(&self.limits, &layout));
+        let kept: u64 = self.receiving().map(|object| object.layout().index_octets()).sum();
+        let has_room = kept + layout.index_octets() <= self.limits.index_octets;
+        if problem.is_none() && !record.complete && !has_room {
+            return;
+        }
         let unsynced = self.limits.unsynced_octets / shares;
         let object = PlainObject::new(layout.clone(), record, entry.clone(), unsynced, problem);
         if object.is_complete() {
@@ -609,6 +617,10 @@ impl PlainReceiver {
         }
         self.keys.insert(key, of);
         self.objects.insert(of, object);
+    }
+
+    fn receiving(&self) -> impl Iterator<Item = &PlainObject> {
+        self.objects.values().filter(|object| !object.is_complete() && !object.has_failed())
     }
 
     /// Opens objects that had to wait for others to be complete.
@@ -705,7 +717,8 @@ const fn session_of(of: &PlainIdentity) -> SessionName {
 }
 
 /// Returns what a file asks for that is beyond the limits.
-fn beyond(limits: &Limits, oti: &Oti) -> Option<String> {
+fn beyond(limits: &Limits, layout: &ObjectLayout) -> Option<String> {
+    let oti = layout.oti();
     let largest = oti.partition().largest();
     let block = u64::from(largest) * u64::from(oti.symbol_size());
     let is_coded = match oti {
@@ -722,6 +735,9 @@ fn beyond(limits: &Limits, oti: &Oti) -> Option<String> {
         ))
     } else if block > limits.block_octets {
         Some(format!("its blocks have {block} octets, at most {} are solved", limits.block_octets))
+    } else if layout.index_octets() > limits.index_octets {
+        let (symbols, blocks) = (layout.total_symbols(), layout.blocks());
+        Some(format!("its {symbols} symbols in {blocks} blocks are too many to keep track of"))
     } else {
         None
     }

@@ -603,6 +603,31 @@ fn what_is_beyond_the_limits_is_named_and_not_received() {
 
 // test: rfc5651 6.2, rfc5775 4.4
 #[test]
+fn sizes_that_are_announced_cost_bounded_memory() {
+    let now = now();
+    let mut core = PlainReceiver::new(Limits::default(), Filter::default(), Found::default());
+    let announce = |core: &mut PlainReceiver, toi, oti| {
+        let sent = Sent { tsi: u64::try_from(toi).unwrap(), toi, ..PLAIN };
+        core.handle_datagram(now, SENDER.into(), &sent.fdt(Oti::NoCode(oti), None));
+    };
+    // One bit for each of 2^31 symbols would be 256 MiB.
+    announce(&mut core, 1, NoCodeOti::new(1 << 30, 1, 65_536).unwrap());
+    let file = core.files().next().unwrap();
+    assert!(file.problem.unwrap().contains("too many to keep track of"));
+    assert_eq!(core.poll_output(), None);
+    // Each of these is fine alone: 64 octets for each of 65,536 blocks.
+    let blocks = NoCodeOti::new(65_536 * 8, 1, 8).unwrap();
+    (2..30).for_each(|toi| announce(&mut core, toi, blocks));
+    let mut opened = Vec::new();
+    while let Some(output) = core.poll_output() {
+        let Output::Open(layout) = output else { panic!("{output:?}") };
+        opened.push(layout.index_octets());
+    }
+    assert_eq!(opened.len(), 3);
+    assert!(opened.iter().sum::<u64>() <= Limits::default().index_octets);
+}
+
+#[test]
 fn no_datagram_harms_the_core() {
     proptest!(ProptestConfig::with_cases(200), |(
         noise in prop::collection::vec(any::<u8>(), 0..200),

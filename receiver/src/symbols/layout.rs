@@ -252,6 +252,13 @@ impl ObjectLayout {
         u64::from(self.files) * self.file_octets() + self.image_octets()
     }
 
+    /// Returns the octets of memory that it takes to know which slots are in use and how far each
+    /// block is, before a symbol is held.
+    #[must_use]
+    pub fn index_octets(&self) -> u64 {
+        u64::from(self.slots()) / 8 + u64::from(self.blocks()) * BLOCK_INDEX_OCTETS
+    }
+
     /// Returns the octets of the image.
     #[must_use]
     pub fn image_octets(&self) -> u64 {
@@ -405,3 +412,5 @@ const SLOT_MAGIC: &[u8; 4] = b"SYM1";
 const FORMAT_VERSION: u32 = 1;
 const SLOT_HEAD: usize = 32;
 const SLOT_ALIGNMENT: usize = 64;
+/// What [`super::SymbolLog`] keeps of a block of which nothing is held.
+const BLOCK_INDEX_OCTETS: u64 = 64;

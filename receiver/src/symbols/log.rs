@@ -5,7 +5,7 @@
 //! and its slots are left alone.
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     time::Duration,
 };
 
@@ -119,8 +119,10 @@ struct Block {
     done: bool,
 }
 
+/// Numbers of the symbols that are held: pages of 512 bits, and only those with one set. Senders of
+/// plain files choose their ESIs as they like, and the highest must not cost more than the lowest.
 #[derive(Debug, Default)]
-struct Bitmap(Vec<u64>);
+struct Bitmap(BTreeMap<u32, [u64; 8]>);
 
 /// Slots that follow one another in one file and are written together.
 #[derive(Debug, Default)]
@@ -469,26 +471,31 @@ impl Block {
 
 impl Bitmap {
     fn get(&self, esi: Esi) -> bool {
-        self.0.get(index(esi) / 64).is_some_and(|word| word >> (esi.0 % 64) & 1 == 1)
+        let (page, word, bit) = Self::place(esi);
+        self.0.get(&page).and_then(|page| page.get(word)).is_some_and(|word| word & bit != 0)
     }
 
     /// Sets a bit; returns whether it was clear.
     fn set(&mut self, esi: Esi) -> bool {
-        let at = index(esi) / 64;
-        if at >= self.0.len() {
-            self.0.resize((at + 1).next_power_of_two(), 0);
-        }
-        let was = self.get(esi);
-        if let Some(word) = self.0.get_mut(at) {
-            *word |= 1 << (esi.0 % 64);
-        }
-        !was
+        let (page, word, bit) = Self::place(esi);
+        let Some(word) = self.0.entry(page).or_default().get_mut(word) else { return false };
+        let was_clear = *word & bit == 0;
+        *word |= bit;
+        was_clear
     }
 
     fn clear(&mut self, esi: Esi) {
-        if let Some(word) = self.0.get_mut(index(esi) / 64) {
-            *word &= !(1 << (esi.0 % 64));
+        let (number, word, bit) = Self::place(esi);
+        let Some(page) = self.0.get_mut(&number) else { return };
+        page.get_mut(word).into_iter().for_each(|word| *word &= !bit);
+        if page.iter().all(|word| *word == 0) {
+            self.0.remove(&number);
         }
+    }
+
+    /// Page, word in it, bit in that.
+    fn place(esi: Esi) -> (u32, usize, u64) {
+        (esi.0 / 512, index(Esi(esi.0 / 64 % 8)), 1 << (esi.0 % 64))
     }
 }
 
@@ -538,3 +545,22 @@ fn index(id: impl Place) -> usize {
 }
 
 const PAGE_OCTETS: u64 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_highest_symbol_number_costs_no_more_than_the_lowest() {
+        let mut held = Bitmap::default();
+        let highest = Esi((1 << 24) - 1);
+        for esi in [Esi(0), Esi(511), highest] {
+            assert!(!held.get(esi) && held.set(esi));
+            assert!(held.get(esi) && !held.set(esi));
+        }
+        assert_eq!(held.0.len(), 2);
+        held.clear(highest);
+        assert!(!held.get(highest) && held.get(Esi(511)) && held.0.len() == 1);
+        assert!(size_of::<Block>() <= 64, "what a block costs is in ObjectLayout::index_octets");
+    }
+}

@@ -21,9 +21,12 @@ impl SlotMap {
 
     /// Lets the first `slots` slots be taken.
     pub(super) fn set_usable(&mut self, slots: u32) {
-        self.usable = slots.min(self.slots);
-        let taken = (0..self.usable).filter(|slot| self.is_used(*slot)).count();
-        self.free = self.usable - u32::try_from(taken).expect("no more than all slots");
+        let slots = slots.min(self.slots);
+        // Called once for each file: only what is new is counted.
+        let (kept, from) = if slots >= self.usable { (self.free, self.usable) } else { (0, 0) };
+        let fresh = (from..slots).filter(|slot| !self.is_used(*slot)).count();
+        self.free = kept + u32::try_from(fresh).expect("no more than all slots");
+        self.usable = slots;
     }
 
     /// Returns whether more slots become usable later.
