@@ -124,7 +124,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     entries.sort_by_key(fs::DirEntry::file_name);
     for entry in entries {
         let path = entry.path();
-        let generated = path.ends_with("src/generated");
+        let generated = path.ends_with("src/generated") || path.ends_with("fuzz/target");
         if entry.file_type()?.is_dir() && !generated {
             collect(&path, paths)?;
         } else if path.extension().is_some_and(|extension| extension == "rs") {

@@ -1,0 +1,59 @@
+//! Entry points for hostile octets.
+//!
+//! Each takes any octets and panics when a promise is broken: readers do not panic, what they
+//! return keeps its limits, what is written again reads back equal. The fuzz targets of
+//! `tests/fuzz` call these functions, and so does a property test, so that every change runs them.
+//!
+//! | module | throws octets at |
+//! | --- | --- |
+//! | [`alc`] | LCT and ALC headers, extensions, payloads |
+//! | [`oti`] | FEC parameters of all schemes, blocks, codecs |
+//! | [`fdt`], [`fdt_store`] | file delivery tables, and the packets that carry them |
+//! | [`sdp`], [`pcap`] | session descriptions, packet captures |
+//! | [`trust`], [`plan`] | signed documents; plan headers and table packets |
+//! | [`syncml`], [`tune_in`], [`control`] | management: messages, the URL, the control API |
+//! | [`session`] | a whole receiver of plain sessions, with its disk |
+//! | [`script`] | octets as a list of actions |
+//! | [`golden`] | a valid session, so that the octets get deep |
+
+pub mod alc;
+pub mod control;
+pub mod fdt;
+pub mod fdt_store;
+pub mod golden;
+pub mod oti;
+pub mod pcap;
+pub mod plan;
+pub mod script;
+pub mod sdp;
+pub mod session;
+pub mod syncml;
+pub mod trust;
+pub mod tune_in;
+
+/// One entry point.
+#[derive(Debug, Clone, Copy)]
+pub struct Entry {
+    /// Name of the fuzz target.
+    pub name: &'static str,
+    /// Takes the octets.
+    pub run: fn(&[u8]),
+    /// Makes inputs that get deep, by the product's own writers.
+    pub seeds: fn() -> Vec<Vec<u8>>,
+}
+
+/// All entry points.
+pub const ENTRIES: [Entry; 12] = [
+    Entry { name: "alc", run: alc::run, seeds: alc::seeds },
+    Entry { name: "fdt", run: fdt::run, seeds: fdt::seeds },
+    Entry { name: "fdt_store", run: fdt_store::run, seeds: fdt_store::seeds },
+    Entry { name: "oti", run: oti::run, seeds: oti::seeds },
+    Entry { name: "sdp", run: sdp::run, seeds: sdp::seeds },
+    Entry { name: "pcap", run: pcap::run, seeds: pcap::seeds },
+    Entry { name: "trust", run: trust::run, seeds: trust::seeds },
+    Entry { name: "plan", run: plan::run, seeds: plan::seeds },
+    Entry { name: "syncml", run: syncml::run, seeds: syncml::seeds },
+    Entry { name: "tune_in", run: tune_in::run, seeds: tune_in::seeds },
+    Entry { name: "control", run: control::run, seeds: control::seeds },
+    Entry { name: "session", run: session::run, seeds: session::seeds },
+];
