@@ -1,4 +1,5 @@
-//! At the wire, against the crate `flute`: an unrelated FLUTE sender and receiver, in process.
+//! At the wire, against the crate `flute`: an unrelated FLUTE sender and receiver;
+//! and against other judges of our packets.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -6,6 +7,7 @@
 //! | `plain_to_theirs` | plain sessions in both profiles |
 //! | `theirs_to_ours` | what their sender puts on air, read by `proto::flute` and `proto::fec` |
 //! | `golden` | the golden session, octet for octet, through their receiver |
+//! | `tshark` | our packets as Wireshark's dissectors read them |
 //! | `peer` | their receiver and sender, with our names |
 //! | `collector` | the least receiver that `proto` can make: no store, no trust |
 //! | `air` | loss, reordering, duplicates, all seeded |
@@ -27,3 +29,5 @@ mod peer;
 mod plain_to_theirs;
 #[cfg(test)]
 mod theirs_to_ours;
+#[cfg(test)]
+mod tshark;

@@ -5,3 +5,4 @@ pub mod lab;
 pub mod schema;
 pub mod sim;
 pub mod tidy;
+pub mod tools;

@@ -1,0 +1,37 @@
+//! Programs of the machine that tests ask: there, or a visible skip.
+
+use std::{env, path::Path};
+
+/// Returns whether a program is there; says so where it is not.
+///
+/// # Panics
+///
+/// Where it is missing and `CI` is `true`: `.ci/run` installs what the tests ask.
+pub fn found(program: &str) -> bool {
+    let places = env::var_os("PATH").unwrap_or_default();
+    let there = env::split_paths(&places).any(|place| Path::new(&place).join(program).is_file());
+    if !there {
+        assert!(!is_ci(), "{program} is not installed, and in CI that is a failure");
+        skipped(&format!("{program} is not installed"));
+    }
+    there
+}
+
+/// Says that a test shows nothing here, and why.
+pub fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+fn is_ci() -> bool {
+    env::var_os("CI").is_some_and(|value| value == "true")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_program_is_found_on_the_path() {
+        assert!(found("sh"));
+    }
+}
