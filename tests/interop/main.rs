@@ -8,6 +8,7 @@
 //! | `theirs_to_ours` | what their sender puts on air, read by `proto::flute` and `proto::fec` |
 //! | `golden` | the golden session, octet for octet, through their receiver |
 //! | `tshark` | our packets as Wireshark's dissectors read them |
+//! | `xsd` | our tables against the schema of RFC 6726 |
 //! | `peer` | their receiver and sender, with our names |
 //! | `collector` | the least receiver that `proto` can make: no store, no trust |
 //! | `air` | loss, reordering, duplicates, all seeded |
@@ -31,3 +32,5 @@ mod plain_to_theirs;
 mod theirs_to_ours;
 #[cfg(test)]
 mod tshark;
+#[cfg(test)]
+mod xsd;
