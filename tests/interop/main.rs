@@ -7,6 +7,7 @@
 //! | `plain_to_theirs` | plain sessions in both profiles |
 //! | `theirs_to_ours` | what their sender puts on air, read by `proto::flute` and `proto::fec` |
 //! | `golden` | the golden session, octet for octet, through their receiver |
+//! | `sockets` | our programs and theirs on one wire, in network namespaces |
 //! | `tshark` | our packets as Wireshark's dissectors read them |
 //! | `xsd` | our tables against the schema of RFC 6726 |
 //! | `peer` | their receiver and sender, with our names |
@@ -28,6 +29,8 @@ mod ours_to_theirs;
 mod peer;
 #[cfg(test)]
 mod plain_to_theirs;
+#[cfg(test)]
+mod sockets;
 #[cfg(test)]
 mod theirs_to_ours;
 #[cfg(test)]

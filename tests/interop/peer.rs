@@ -43,13 +43,24 @@ impl TheirReceiver {
 
     /// Pushes one datagram; it must be to their liking.
     pub(crate) fn push(&mut self, datagram: &[u8]) {
-        self.receiver.push(&endpoint(), datagram, moment()).expect("they take every packet");
+        self.push_at(moment(), datagram);
+    }
+
+    /// Pushes one datagram at another moment than that of the tests.
+    pub(crate) fn push_at(&mut self, now: SystemTime, datagram: &[u8]) {
+        self.receiver.push(&endpoint(), datagram, now).expect("they take every packet");
     }
 
     /// Pushes datagrams, and returns the complete files by Content-Location.
     pub(crate) fn receive(mut self, datagrams: &[Vec<u8>]) -> BTreeMap<String, Vec<u8>> {
         datagrams.iter().for_each(|datagram| self.push(datagram));
         self.complete()
+    }
+
+    /// Returns how many files are complete.
+    pub(crate) fn count(&self) -> usize {
+        let objects = self.files.objects.borrow();
+        objects.iter().map(|it| it.borrow()).filter(|it| it.complete && !it.error).count()
     }
 
     /// Returns the complete files by Content-Location.
@@ -72,6 +83,17 @@ pub(crate) fn their_packets(
     oti: &Oti,
     files: &[(&str, &[u8])],
 ) -> Vec<Vec<u8>> {
+    their_packets_at(moment(), tsi, config, oti, files)
+}
+
+/// Like [`their_packets`], at another moment than that of the tests.
+pub(crate) fn their_packets_at(
+    now: SystemTime,
+    tsi: u64,
+    config: &Config,
+    oti: &Oti,
+    files: &[(&str, &[u8])],
+) -> Vec<Vec<u8>> {
     let fdt = Oti::new_no_code(1400, 64);
     let mut sender = Sender::new(endpoint(), tsi, &fdt, config);
     for (location, octets) in files {
@@ -82,11 +104,11 @@ pub(crate) fn their_packets(
             ObjectDesc::create_from_buffer(octets.to_vec(), media_type, &url, true, transfer);
         sender.add_object(0, file.unwrap()).unwrap();
     }
-    sender.publish(moment()).unwrap();
+    sender.publish(now).unwrap();
     let mut packets = Vec::new();
-    while let Some(packet) = sender.read(moment()) {
+    while let Some(packet) = sender.read(now) {
         packets.push(packet);
     }
-    packets.push(sender.read_close_session(moment()));
+    packets.push(sender.read_close_session(now));
     packets
 }

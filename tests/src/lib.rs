@@ -2,6 +2,7 @@
 
 pub mod broadcast;
 pub mod lab;
+pub mod namespaces;
 pub mod schema;
 pub mod sim;
 pub mod tidy;
