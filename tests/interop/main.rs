@@ -12,6 +12,8 @@
 //! | `xsd` | our tables against the schema of RFC 6726 |
 //! | `peer` | their receiver and sender, with our names |
 //! | `collector` | the least receiver that `proto` can make: no store, no trust |
+//! | `plain_air` | plain sessions of the carousel's core, from files in memory |
+//! | `disk` | the receiver's plain core on a disk in memory |
 //! | `air` | loss, reordering, duplicates, all seeded |
 //!
 //! The peer uses the crate `raptorq` as we do, so nothing here proves the codec; the vectors of an
@@ -22,11 +24,15 @@ mod air;
 #[cfg(test)]
 mod collector;
 #[cfg(test)]
+mod disk;
+#[cfg(test)]
 mod golden;
 #[cfg(test)]
 mod ours_to_theirs;
 #[cfg(test)]
 mod peer;
+#[cfg(test)]
+mod plain_air;
 #[cfg(test)]
 mod plain_to_theirs;
 #[cfg(test)]

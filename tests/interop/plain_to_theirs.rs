@@ -1,119 +1,32 @@
 //! Plain sessions of both profiles, received by them and by `proto`.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    io,
-    time::Duration,
-};
+use std::collections::BTreeMap;
 
-use carousel::{
-    plain::{
-        PlainFile, PlainPlace, PlainSession, PlainSetup, Symbols,
-        schedule::{BlockName, PlainSchedule, SymbolName},
-        style::{FecWishes, FtiPlace, Profile, Scheme, oti_for},
-    },
-    session::Transmit,
-};
+use carousel::plain::style::{FecWishes, FtiPlace, Profile, Scheme, oti_for};
 use proto::{
-    fec::{codec::BlockEncoder, nocode, oti::Oti, raptorq_crate},
-    flute::{alc::Packet, content_md5::ContentMd5},
-    ids::{Toi, Tsi},
-    time::{Mono, Now},
+    fec::oti::{Oti, RaptorQOti, RaptorQParameters},
+    flute::alc::Packet,
+    ids::Toi,
 };
 
 use crate::{
-    air,
-    collector::Collector,
-    peer::{MOMENT, TheirReceiver},
+    air, collector::Collector, disk::OurReceiver, peer::TheirReceiver, plain_air::Broadcast,
 };
-
-/// Files in memory, with a coder for each block.
-struct Memory {
-    files: Vec<(Vec<u8>, Oti)>,
-    coders: HashMap<BlockName, Box<dyn BlockEncoder>>,
-}
-
-impl Memory {
-    fn coder(&self, name: BlockName) -> Box<dyn BlockEncoder> {
-        let (octets, oti) = &self.files[name.file];
-        let partition = oti.partition();
-        let size = usize::from(oti.symbol_size());
-        let start = usize::try_from(partition.first_symbol(name.sbn).unwrap()).unwrap() * size;
-        let symbols = usize::try_from(partition.symbols_of(name.sbn).unwrap()).unwrap();
-        let block = &octets[start..(start + symbols * size).min(octets.len())];
-        match oti {
-            Oti::NoCode(oti) => Box::new(nocode::Encoder::new(oti, name.sbn, block).unwrap()),
-            Oti::RaptorQ(oti) => {
-                Box::new(raptorq_crate::Encoder::new(oti, name.sbn, block).unwrap())
-            }
-        }
-    }
-}
-
-impl Symbols for Memory {
-    fn prepare(&mut self, _: &[SymbolName]) {}
-
-    fn read(&mut self, name: SymbolName, symbol: &mut [u8]) -> io::Result<()> {
-        if !self.coders.contains_key(&name.block) {
-            let coder = self.coder(name.block);
-            self.coders.insert(name.block, coder);
-        }
-        let range = name.esi.0..name.esi.0 + 1;
-        self.coders[&name.block].for_each_symbol(range, &mut |_, octets| {
-            symbol.copy_from_slice(octets);
-        });
-        Ok(())
-    }
-}
 
 fn wishes(scheme: Scheme) -> FecWishes {
     FecWishes { scheme, symbol_size: 1024, max_block_symbols: 64 }
 }
 
-/// Returns the packets of a session, one every 2 ms, and what must arrive.
+/// Returns the packets of a session and what must arrive.
 fn on_air(
     (profile, fti, scheme): (Profile, FtiPlace, Scheme),
-    lengths: &[usize],
+    lengths: &[u64],
     passes: u64,
 ) -> (Vec<Vec<u8>>, BTreeMap<String, Vec<u8>>) {
     let style = profile.style(fti);
-    let (mut files, mut memory) = (Vec::new(), Vec::new());
-    let mut expected = BTreeMap::new();
-    for (number, length) in (1..).zip(lengths) {
-        let octets = air::octets(*length, number);
-        let oti = oti_for(u64::try_from(*length).unwrap(), wishes(scheme), &style).unwrap();
-        let mut digest = ContentMd5::new();
-        digest.update(&octets);
-        let location = format!("files/{number}.bin");
-        let entry = style.entry(Toi(number.into()), &location, oti, digest.finish());
-        files.push(PlainFile { entry, oti });
-        memory.push((octets.clone(), oti));
-        expected.insert(location, octets);
-    }
-    let all: Vec<Oti> = files.iter().map(|file| file.oti).collect();
-    let setup = PlainSetup {
-        tsi: Tsi(0xbeef),
-        style,
-        files,
-        schedule: PlainSchedule::new(&all, 60),
-        place: PlainPlace::default(),
-        passes: Some(passes),
-        announce_every: Duration::from_millis(100),
-    };
-    let at = |packets: usize| {
-        let nanos = u64::try_from(packets).unwrap() * 2_000_000;
-        Now { mono: Mono(nanos), utc: MOMENT }
-    };
-    let mut session = PlainSession::new(at(0), setup);
-    let mut symbols = Memory { files: memory, coders: HashMap::new() };
-    let mut packets = Vec::new();
-    loop {
-        let mut packet = Vec::new();
-        match session.poll_transmit(at(packets.len()), &mut symbols, &mut packet).unwrap() {
-            Transmit::Packet => packets.push(packet),
-            Transmit::Closed => return (packets, expected),
-        }
-    }
+    let oti = |length: &u64| oti_for(*length, wishes(scheme), &style).unwrap();
+    let files = lengths.iter().map(oti).collect();
+    Broadcast { profile, fti, files, repair_percent: 60, passes, seed: 0 }.on_air()
 }
 
 fn every_form() -> impl Iterator<Item = (Profile, FtiPlace, Scheme)> {
@@ -155,6 +68,58 @@ fn both_profiles_survive_loss_disorder_and_a_late_join() {
             assert!(received == expected, "{form:?} {loss} {joined}: {:?}", received.keys());
             let ours = Collector::receive(&heard).files();
             assert!(ours == expected, "{form:?} {loss} {joined}: {:?}", ours.keys());
+            let ours = OurReceiver::new().receive(&heard);
+            assert!(ours == expected, "{form:?} {loss} {joined}: {:?}", ours.keys());
+        }
+    }
+}
+
+#[test]
+fn a_table_that_comes_last_makes_sense_of_what_they_heard() {
+    for form in every_form() {
+        let (packets, expected) = on_air(form, &[1, 20_000], 1);
+        let (table, data) = split(packets);
+        // What closes the session is left out: they forget it then.
+        let open = |packet: &Vec<u8>| !Packet::parse(packet).unwrap().header.close_session;
+        let heard: Vec<_> = data.into_iter().chain(table).filter(open).collect();
+        assert!(TheirReceiver::new().receive(&heard) == expected, "{form:?}");
+        assert!(Collector::receive(&heard).files() == expected, "{form:?}");
+    }
+}
+
+/// Parts the packets of the table from all others.
+fn split(packets: Vec<Vec<u8>>) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let is_table = |packet: &Vec<u8>| Packet::parse(packet).unwrap().header.toi == Some(Toi::FDT);
+    packets.into_iter().partition(is_table)
+}
+
+#[test]
+fn sub_blocks_arrive_in_blocks_of_all_sizes() {
+    for (length, symbol_size, source_blocks) in
+        [(5, 16, 1), (640, 64, 1), (100_001, 256, 3), (2_000_003, 400, 1)]
+    {
+        for sub_blocks in [1, 4] {
+            let oti = RaptorQOti::new(RaptorQParameters {
+                transfer_length: length,
+                symbol_size,
+                source_blocks,
+                sub_blocks,
+                alignment: 4,
+            });
+            let files = vec![Oti::RaptorQ(oti.unwrap())];
+            let (profile, fti) = (Profile::Rfc6726, FtiPlace::Both);
+            let session =
+                Broadcast { profile, fti, files, repair_percent: 40, passes: 1, seed: length };
+            let (packets, expected) = session.on_air();
+            let (table, mut data) = split(packets);
+            let close = data.split_off(data.len() - 3);
+            if length > 1000 {
+                air::lose(&mut data, 0.1, length);
+            }
+            let heard = [table, air::disorder(data, 20, length), close].concat();
+            let case = format!("{length} octets, T {symbol_size}, N {sub_blocks}");
+            assert!(TheirReceiver::new().receive(&heard) == expected, "they: {case}");
+            assert!(OurReceiver::new().receive(&heard) == expected, "we: {case}");
         }
     }
 }

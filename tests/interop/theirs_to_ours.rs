@@ -6,9 +6,16 @@ use flute::{
     core::{Oti, lct::Cenc},
     sender::{Config, FdtXmlProfile, Profile, TOIMaxLength},
 };
-use proto::ids::Toi;
+use proto::{
+    fec::oti::{NoCodeOti, Oti as OurOti},
+    flute::{
+        alc::{Packet, Payload},
+        ext::{ExtensionWriter, Extensions},
+    },
+    ids::Toi,
+};
 
-use crate::{air, collector::Collector, peer::their_packets};
+use crate::{air, collector::Collector, disk::OurReceiver, peer::their_packets};
 
 const NAME: &str = "file:///firmware.bin";
 
@@ -24,9 +31,14 @@ fn one(octets: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
     BTreeMap::from([(NAME.to_owned(), octets)])
 }
 
-/// Compares without printing megabytes.
-fn assert_received(collector: &Collector, octets: Vec<u8>, case: &str) {
-    assert!(collector.files() == one(octets), "{case}: {:?}", collector.files().keys());
+/// Checks that the product and the least receiver both have the file; compares without printing
+/// megabytes.
+fn assert_received(heard: &[Vec<u8>], octets: Vec<u8>, case: &str) -> Collector {
+    let (collector, expected) = (Collector::receive(heard), one(octets));
+    assert!(collector.files() == expected, "{case}: {:?}", collector.files().keys());
+    let ours = OurReceiver::new().receive(heard);
+    assert!(ours == expected, "{case}: {:?}", ours.keys());
+    collector
 }
 
 #[test]
@@ -42,9 +54,8 @@ fn both_versions_and_both_codes_are_read_with_parameters_in_packets_or_in_the_ta
                 let oti = Oti { inband_fti, ..oti };
                 let octets = air::octets(length, 1);
                 let packets = their_packets(9, &config(profile), &oti, &[(NAME, &octets)]);
-                let ours = Collector::receive(&packets);
                 let case = format!("{profile:?}, FEC {code}, {length} octets, {inband_fti}");
-                assert_received(&ours, octets, &case);
+                let ours = assert_received(&packets, octets, &case);
                 assert_eq!(ours.versions.map(|packets| packets.min(1)), versions, "{case}");
                 assert_eq!(ours.with_parameters > 0, inband_fti, "{case}");
                 assert!(ours.closed);
@@ -71,7 +82,7 @@ fn blocks_of_many_sizes_are_decoded_with_and_without_sub_blocks_through_loss() {
                 air::lose(&mut data, loss, seed);
                 let heard = [table, air::disorder(data, 30, seed)].concat();
                 let case = format!("K {block_symbols}, N {sub_blocks}, loss {loss}");
-                assert_received(&Collector::receive(&heard), octets, &case);
+                assert_received(&heard, octets, &case);
             }
         }
     }
@@ -80,7 +91,7 @@ fn blocks_of_many_sizes_are_decoded_with_and_without_sub_blocks_through_loss() {
 /// Parts the packets of the table from all others.
 fn split(packets: Vec<Vec<u8>>) -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     packets.into_iter().partition(|packet| {
-        let packet = proto::flute::alc::Packet::parse(packet).unwrap();
+        let packet = Packet::parse(packet).unwrap();
         packet.header.toi == Some(Toi::FDT)
     })
 }
@@ -94,7 +105,7 @@ fn blocks_of_five_thousand_symbols_are_decoded() {
         let (table, mut data) = split(packets);
         air::lose(&mut data, 0.1, 5);
         let heard = [table, data].concat();
-        assert_received(&Collector::receive(&heard), octets, &format!("{length} octets"));
+        assert_received(&heard, octets, &format!("{length} octets"));
     }
 }
 
@@ -107,7 +118,7 @@ fn a_table_that_comes_last_makes_sense_of_what_was_heard() {
             split(their_packets(7, &config(Profile::RFC6726), &oti, &[(NAME, &octets)]));
         assert!(table.len() == 1 && data.len() > 22);
         let case = format!("in packets: {inband_fti}");
-        assert_received(&Collector::receive(&[data, table].concat()), octets, &case);
+        assert_received(&[data, table].concat(), octets, &case);
     }
 }
 
@@ -128,6 +139,7 @@ fn several_files_and_every_width_of_the_toi_are_read() {
             let files = [("file:///a/b.bin", &small[..]), ("file:///c.bin", &large[..])];
             let packets = their_packets(tsi, &config, &raptorq(512, 8, 2, 1), &files);
             let received = Collector::receive(&packets).files();
+            assert!(received == OurReceiver::new().receive(&packets), "{tsi} {toi}");
             assert_eq!(received.len(), 2, "{toi_max_length:?} {tsi} {toi}");
             assert_eq!(received["file:///a/b.bin"], small);
             assert_eq!(received["file:///c.bin"], large);
@@ -143,7 +155,7 @@ fn both_of_their_table_schemas_are_read() {
         let octets = air::octets(5_000, 1);
         let oti = Oti { inband_fti: false, ..Oti::new_no_code(1000, 64) };
         let packets = their_packets(3, &config, &oti, &[(NAME, &octets)]);
-        assert_received(&Collector::receive(&packets), octets, &format!("{fdt_xml_profile:?}"));
+        assert_received(&packets, octets, &format!("{fdt_xml_profile:?}"));
     }
 }
 
@@ -154,6 +166,59 @@ fn tables_that_they_compress_are_read() {
         let octets = air::octets(5_000, 1);
         let oti = Oti { inband_fti: false, ..raptorq(1000, 64, 2, 1) };
         let packets = their_packets(3, &config, &oti, &[(NAME, &octets)]);
-        assert_received(&Collector::receive(&packets), octets, &format!("{fdt_cenc:?}"));
+        assert_received(&packets, octets, &format!("{fdt_cenc:?}"));
     }
+}
+
+#[test]
+fn whoever_joins_in_the_middle_of_a_transfer_completes_in_a_later_one() {
+    for profile in [Profile::RFC3926, Profile::RFC6726] {
+        for (oti, rounds) in [(raptorq(1000, 32, 4, 4), 3), (Oti::new_no_code(1000, 32), 12)] {
+            let octets = air::octets(100_000, 7);
+            let mut round = their_packets(3, &config(profile), &oti, &[(NAME, &octets)]);
+            round.pop().expect("what closes the session comes last");
+            let late = round[round.len() / 2..].to_vec();
+            let mut heard = [vec![late], vec![round; rounds]].concat().concat();
+            air::lose(&mut heard, 0.2, 8);
+            let case = format!("{profile:?}, {rounds} rounds");
+            assert_received(&air::disorder(heard, 20, 9), octets, &case);
+        }
+    }
+}
+
+#[test]
+fn parameters_in_packets_alone_are_enough() {
+    for (oti, length) in [(raptorq(1000, 32, 4, 4), 100_000), (Oti::new_no_code(1000, 32), 9)] {
+        let octets = air::octets(length, 7);
+        let packets = their_packets(3, &config(Profile::RFC6726), &oti, &[(NAME, &octets)]);
+        let (table, data) = split(packets);
+        let [table] = &table[..] else { panic!("one packet holds the table") };
+        let table = without_parameters(table);
+        let case = format!("{length} octets");
+        let ours = assert_received(&[vec![table], data].concat(), octets, &case);
+        assert!(ours.entries[&Toi(1)].oti.is_none());
+    }
+}
+
+/// Takes the FEC parameters out of a table, which their sender always writes.
+fn without_parameters(table: &[u8]) -> Vec<u8> {
+    let packet = Packet::parse(table).unwrap();
+    let payload = packet.payload.unwrap();
+    let text = std::str::from_utf8(payload.symbols).unwrap();
+    let mut parts = text.split(" FEC-OTI-");
+    let mut written = parts.next().unwrap().to_owned();
+    for part in parts {
+        let (_value, rest) = part.split_once('"').unwrap().1.split_once('"').unwrap();
+        written.push_str(rest);
+    }
+    assert_ne!(written, text);
+    let length = u64::try_from(written.len()).unwrap();
+    let mut extensions = Vec::new();
+    let fti = OurOti::NoCode(NoCodeOti::new(length, 1400, 64).unwrap());
+    ExtensionWriter::new(&mut extensions).fdt(packet.extensions.fdt().unwrap()).fti(&fti);
+    let extensions = Extensions::new(&extensions).unwrap();
+    let payload = Some(Payload { id: payload.id, symbols: written.as_bytes() });
+    let mut out = Vec::new();
+    Packet { header: packet.header, extensions, payload }.emit(&mut out).unwrap();
+    out
 }
