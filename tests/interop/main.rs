@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `ours_to_theirs` | a campaign that the carousel puts on air, received as plain files |
 //! | `plain_to_theirs` | plain sessions in both profiles |
+//! | `plain_to_ours` | any plain session, from the carousel's core to the receiver's |
 //! | `theirs_to_ours` | what their sender puts on air, read by `proto::flute` and `proto::fec` |
 //! | `golden` | the golden session, octet for octet, through their receiver |
 //! | `sockets` | our programs and theirs on one wire, in network namespaces |
@@ -33,6 +34,8 @@ mod ours_to_theirs;
 mod peer;
 #[cfg(test)]
 mod plain_air;
+#[cfg(test)]
+mod plain_to_ours;
 #[cfg(test)]
 mod plain_to_theirs;
 #[cfg(test)]
