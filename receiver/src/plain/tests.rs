@@ -601,7 +601,6 @@ fn what_is_beyond_the_limits_is_named_and_not_received() {
     assert!(bench.disk.logs.is_empty());
 }
 
-// test: rfc5651 6.2, rfc5775 4.4
 #[test]
 fn sizes_that_are_announced_cost_bounded_memory() {
     let now = now();
@@ -627,6 +626,7 @@ fn sizes_that_are_announced_cost_bounded_memory() {
     assert!(opened.iter().sum::<u64>() <= Limits::default().index_octets);
 }
 
+// test: rfc5651 6.2, rfc5775 4.4
 #[test]
 fn no_datagram_harms_the_core() {
     proptest!(ProptestConfig::with_cases(200), |(
