@@ -205,8 +205,6 @@ struct Operation {
     heard_session: bool,
     /// Log files that are reserved.
     reserved: u32,
-    /// The digest was wrong once already: the blocks were solved anew.
-    solved_anew: bool,
 }
 
 /// Effects that wait in the queue for the journal write in front of them.
@@ -294,10 +292,9 @@ impl Agent {
     }
 
     /// Learns that a write to the log, or a flush, failed.
-    pub fn handle_log_failed(&mut self, ticket: Ticket) {
-        if let Some(object) = self.core.object_mut() {
-            object.log_mut().handle_failed(ticket);
-        }
+    pub fn handle_log_failed(&mut self, now: Now, ticket: Ticket, error: &StorageError) {
+        self.core.handle_log_failed(now, ticket, error);
+        self.core.settle();
     }
 
     /// Learns that the journal of this generation is synced.

@@ -8,6 +8,8 @@ use std::collections::BTreeSet;
 use prost::Message;
 use proto::ids::Sbn;
 
+use crate::symbols::SlotRun;
+
 /// The state of the device.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct JournalState {
@@ -192,6 +194,12 @@ pub struct ObjectProgress {
     /// Whether the image was read back and is exact.
     #[prost(bool, tag = "3")]
     pub verified: bool,
+    /// Slots that failed and are not believed: first and count of each run, in turn.
+    #[prost(uint32, repeated, tag = "4")]
+    pub bad_slots: Vec<u32>,
+    /// Whether the image was wrong once and its blocks are being solved anew.
+    #[prost(bool, tag = "5")]
+    pub solved_anew: bool,
 }
 
 impl ObjectProgress {
@@ -201,6 +209,17 @@ impl ObjectProgress {
         let bits =
             self.blocks_done.iter().flat_map(|octet| (0..8).map(move |bit| octet >> bit & 1));
         (0..).zip(bits).filter(|(_, bit)| *bit == 1).map(|(sbn, _)| Sbn(sbn)).collect()
+    }
+
+    /// Returns the slots that failed.
+    #[must_use]
+    pub fn bad(&self) -> Vec<SlotRun> {
+        let runs = self.bad_slots.chunks_exact(2);
+        runs.filter_map(|run| match run {
+            [first, count] => Some(SlotRun { first: *first, count: *count }),
+            _ => None,
+        })
+        .collect()
     }
 
     /// Notes that a block is synced in the image.
@@ -219,7 +238,7 @@ impl ObjectProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbols::JournalImage;
+    use crate::symbols::{JournalImage, log::MAX_BAD_RUNS};
 
     #[test]
     fn done_blocks_are_read_as_they_were_marked() {
@@ -295,9 +314,16 @@ mod tests {
                 };
                 16
             ],
+            // The agent keeps one object at a time.
             objects: vec![
-                ObjectProgress { object_key: id(), blocks_done: hash(), verified: true };
-                16
+                ObjectProgress {
+                    object_key: id(),
+                    blocks_done: hash(),
+                    verified: true,
+                    bad_slots: vec![u32::MAX; 2 * MAX_BAD_RUNS],
+                    solved_anew: true,
+                };
+                2
             ],
             t_min: u64::MAX,
             dm_nonce: hash(),

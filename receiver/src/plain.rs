@@ -346,9 +346,9 @@ impl PlainReceiver {
     }
 
     /// Learns that a write or a flush failed.
-    pub fn handle_log_failed(&mut self, key: Hash16, ticket: Ticket) {
+    pub fn handle_log_failed(&mut self, now: Now, key: Hash16, ticket: Ticket) {
         if let Some(object) = self.object_mut(key) {
-            object.handle_log_failed(ticket);
+            object.handle_log_failed(now.mono, ticket);
         }
         self.proceed(key);
     }

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! objects/<first 16 hex digits of the object key>/
-//!   log.0 … log.k   16 MiB each (a plain file that needs less: so much), reserved with zeros before the window opens
+//!   log.0 … log.k   16 MiB each, the last one as long as it must be; reserved with zeros before the
+//!                   window opens
 //!     0      header, 4,096 octets: whose log this is, and H16 over it
 //!     4,096  slots of one size, packed: SYM1 | SBN 4 | ESI 4 | flags 1 | zero 3 | tag 16 | symbol T
 //!            padded with zeros to a multiple of 64
@@ -42,6 +43,6 @@ pub use self::{
         BlockPlace, Content, HeaderCheck, ObjectLayout, PlainContent, PlainIdentity, Slot,
         SlotAddress,
     },
-    log::{Insert, Limits, LogOutput, SymbolLog, Ticket},
+    log::{Insert, Limits, LogOutput, SlotRun, SymbolLog, Ticket},
     recovery::{Recovered, RecoveredSlot, Recovery},
 };

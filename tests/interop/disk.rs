@@ -99,10 +99,9 @@ impl OurReceiver {
     }
 
     fn open(&mut self, layout: ObjectLayout) {
-        let size = usize::try_from(layout.file_octets()).unwrap();
         let logs = (0..layout.files()).map(|file| {
             let mut log = layout.header(file);
-            log.resize(size, 0);
+            log.resize(usize::try_from(layout.file_octets(file)).unwrap(), 0);
             log
         });
         let logs: Vec<_> = logs.collect();

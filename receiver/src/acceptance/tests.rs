@@ -163,7 +163,7 @@ fn what_the_device_cannot_bear_is_refused() {
     };
     assert_eq!(with(|limits| limits.max_block_symbols = 19), (455, "limits"));
     assert_eq!(with(|limits| limits.max_memory_bytes = 80_000), (455, "limits"));
-    assert_eq!(with(|limits| limits.max_storage_bytes = 16 << 20), (501, "storage"));
+    assert_eq!(with(|limits| limits.max_storage_bytes = 24 << 10), (501, "storage"));
     assert_eq!(with(|limits| limits.max_image_bytes = 2_500), (501, "storage"));
 }
 

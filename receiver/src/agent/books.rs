@@ -21,6 +21,7 @@ use crate::{
         AcceptedCampaign, InstalledManifest, JournalState, ObjectProgress, Pin, QueuedAlert,
         ReportSlot, TuneInRecord,
     },
+    symbols::SlotRun,
 };
 
 /// Campaigns that ended with success and are remembered.
@@ -101,6 +102,10 @@ pub struct Solved {
     pub blocks: BTreeSet<Sbn>,
     /// Whether the image was read back and is exact.
     pub verified: bool,
+    /// Slots of the logs that failed and are not believed.
+    pub bad: Vec<SlotRun>,
+    /// The image was wrong once already: the blocks are solved anew.
+    pub solved_anew: bool,
 }
 
 impl Books {
@@ -168,7 +173,12 @@ impl Books {
             books.reports.push(read_alert(alert)?, Utc::from_seconds(alert.due_utc));
         }
         for object in &state.objects {
-            let solved = Solved { blocks: object.done(), verified: object.verified };
+            let solved = Solved {
+                blocks: object.done(),
+                verified: object.verified,
+                bad: object.bad(),
+                solved_anew: object.solved_anew,
+            };
             books.progress.insert(Hash16(fixed(&object.object_key)?), solved);
         }
         books.t_min = Utc::from_seconds(state.t_min);
@@ -177,6 +187,12 @@ impl Books {
         books.reboot_of.clone_from(&state.reboot_of);
         books.result = state.result.and_then(|code| u16::try_from(code).ok()).map(ResultCode);
         Ok(books)
+    }
+
+    /// Returns whether the blocks of an object were solved anew already.
+    #[must_use]
+    pub fn has_solved_anew(&self, key: Hash16) -> bool {
+        self.progress.get(&key).is_some_and(|solved| solved.solved_anew)
     }
 
     /// Returns the journal's state.
@@ -320,6 +336,8 @@ fn write_progress((key, solved): (&Hash16, &Solved)) -> ObjectProgress {
         object_key: key.0.to_vec(),
         blocks_done: Vec::new(),
         verified: solved.verified,
+        bad_slots: solved.bad.iter().flat_map(|run| [run.first, run.count]).collect(),
+        solved_anew: solved.solved_anew,
     };
     solved.blocks.iter().for_each(|sbn| progress.mark_done(*sbn));
     progress
@@ -378,7 +396,12 @@ mod tests {
             ..Books::new(class())
         };
         books.remember_finished(CampaignId([8; 16]));
-        let solved = Solved { blocks: BTreeSet::from([Sbn(0), Sbn(9)]), verified: true };
+        let solved = Solved {
+            blocks: BTreeSet::from([Sbn(0), Sbn(9)]),
+            verified: true,
+            bad: vec![SlotRun { first: 3, count: 2 }, SlotRun { first: 9, count: 1 }],
+            solved_anew: true,
+        };
         books.progress.insert(Hash16([9; 16]), solved);
         let alert = FinalAlert {
             correlator: None,

@@ -144,7 +144,6 @@ impl Operation {
             resumed: 0,
             heard_session: false,
             reserved: 0,
-            solved_anew: false,
         }
     }
 }

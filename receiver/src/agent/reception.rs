@@ -20,7 +20,7 @@ use crate::{
     dm::FinalAlert,
     installer::{CONTRACT_VERSION, InstallOutcome, InstallRequest},
     object::{Carries, Object},
-    symbols::{Limits, Recovered, StorageError, SymbolLog},
+    symbols::{Limits, Recovered, StorageError, SymbolLog, Ticket},
 };
 
 /// Octets of a datagram that can be an ALC packet of ours.
@@ -115,6 +115,7 @@ impl Core {
             Limits::default(),
             recovered,
             &solved.blocks,
+            &solved.bad,
         );
         let verified = solved.verified;
         operation.reserved = recovered.files_ready;
@@ -139,11 +140,35 @@ impl Core {
             return;
         }
         tracing::warn!(%error, "no room for the reception");
-        let result = match error {
-            StorageError::NoSpace { .. } => ResultCode::NO_ROOM_TO_DOWNLOAD,
-            StorageError::Io { .. } => ResultCode::CLIENT_ERROR,
-        };
-        self.complete(now, Phase::Failed, result);
+        match error {
+            StorageError::NoSpace { .. } => {
+                self.complete(now, Phase::Failed, ResultCode::NO_ROOM_TO_DOWNLOAD);
+            }
+            // What was synced before may still be there when the campaign is armed again.
+            StorageError::Io { .. } => {
+                self.complete(now, Phase::Incomplete, ResultCode::CLIENT_ERROR);
+            }
+        }
+    }
+
+    /// The journal remembers which slots failed; a storage that fails on and on ends the operation,
+    /// and what is synced stays.
+    pub(super) fn handle_log_failed(&mut self, now: Now, ticket: Ticket, error: &StorageError) {
+        let Some(operation) = &mut self.operation else { return };
+        let key = operation.layout.object_key();
+        let Some(object) = &mut operation.object else { return };
+        object.log_mut().handle_failed(now.mono, ticket);
+        let (bad, has_failed) = (object.log().bad_runs(), object.log().has_failed());
+        self.books.progress.entry(key).or_default().bad = bad;
+        self.outputs.mark_changed();
+        self.heard = true;
+        if has_failed && self.is_receiving() {
+            let result = match error {
+                StorageError::NoSpace { .. } => ResultCode::NO_ROOM_TO_DOWNLOAD,
+                StorageError::Io { .. } => ResultCode::CLIENT_ERROR,
+            };
+            self.complete(now, Phase::Incomplete, result);
+        }
     }
 
     pub(super) fn handle_decoded(&mut self, now: Now, sbn: Sbn, outcome: &DecodeOutcome) {
@@ -180,11 +205,12 @@ impl Core {
                 self.hand_over(now);
             }
             // Symbols are exact, so the blocks were damaged at rest: solve them once more.
-            Err(FinishError::WrongDigest) if !operation.solved_anew => {
-                operation.solved_anew = true;
+            Err(FinishError::WrongDigest) if !self.books.has_solved_anew(key) => {
                 operation.object = None;
                 let layout = operation.layout.clone();
-                self.books.progress.insert(key, Solved::default());
+                let solved = self.books.progress.entry(key).or_default();
+                let bad = std::mem::take(&mut solved.bad);
+                *solved = Solved { bad, solved_anew: true, ..Solved::default() };
                 self.enter(Phase::Receiving);
                 self.outputs.show(Output::Open(layout));
             }

@@ -61,6 +61,8 @@ struct Device {
     stopped: bool,
     /// Outputs after which the power goes.
     power_left: Option<usize>,
+    /// Flushes that fail before one succeeds.
+    failing_flushes: u32,
     boot: u64,
 }
 
@@ -105,6 +107,7 @@ impl Device {
             posts: 0,
             stopped: false,
             power_left: None,
+            failing_flushes: 0,
             boot: 0,
         };
         device.run();
@@ -203,6 +206,11 @@ impl Device {
                 self.disk.logs.get_mut(&file).unwrap()[start..start + octets.len()]
                     .copy_from_slice(&octets);
             }
+            Output::Log(LogOutput::Flush(ticket)) if self.failing_flushes > 0 => {
+                self.failing_flushes -= 1;
+                let error = StorageError::while_doing("sync log.0")(io::Error::other("I/O error"));
+                self.agent.handle_log_failed(now, ticket, &error);
+            }
             Output::Log(LogOutput::Flush(ticket)) => self.agent.handle_flushed(now, ticket),
             Output::WriteFile(name, octets) => {
                 self.disk.files.insert(name, octets);
@@ -252,7 +260,7 @@ impl Device {
         for file in 0..layout.files() {
             self.disk.logs.entry(file).or_insert_with(|| {
                 let mut log = layout.header(file);
-                log.resize(usize::try_from(ObjectLayout::FILE_OCTETS).unwrap(), 0);
+                log.resize(usize::try_from(layout.file_octets(file)).unwrap(), 0);
                 log
             });
         }
@@ -260,9 +268,7 @@ impl Device {
         for (file, log) in &self.disk.logs {
             recovery.header(*file, log);
             let first = SlotAddress { file: *file, index: 0 };
-            // The slots of these tests lie at the front.
-            let slots = &log[ObjectLayout::HEADER_OCTETS..][..layout.slot_size() * 100];
-            recovery.slots(first, slots);
+            recovery.slots(first, &log[ObjectLayout::HEADER_OCTETS..]);
         }
         let recovered = recovery.finish();
         self.agent.handle_recovered(self.now, &recovered);
@@ -618,6 +624,74 @@ fn an_image_damaged_at_rest_is_solved_once_more_and_then_given_up() {
         let expected = if damages == 1 { 200 } else { 402 };
         assert_eq!(device.results(), [expected], "damaged {damages} times");
     }
+}
+
+#[test]
+fn an_image_is_solved_anew_once_also_over_a_restart() {
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    let channel = device.broadcast.tune_in().channel;
+    for datagram in device.broadcast.pass() {
+        device.agent.handle_datagram(device.now, channel, source(), &datagram);
+        while let Some(output) = device.agent.poll_output(device.now) {
+            if matches!(output, Output::Finish(_)) {
+                device.disk.image[0] ^= 1;
+            }
+            device.perform(output);
+            let anew = device.journal().objects.iter().any(|object| object.solved_anew);
+            if anew && device.boot == 0 {
+                device.boot += 1;
+                device.agent = boot(&device.broadcast, &device.disk, device.now, 1);
+            }
+        }
+    }
+    assert_eq!((device.boot, device.results()), (1, vec![402]));
+}
+
+#[test]
+fn a_flush_that_fails_is_written_again_and_remembered_over_a_restart() {
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    device.failing_flushes = 1;
+    device.hear_pass();
+    assert_eq!((device.phase(), device.results()), (Phase::Confirmed, vec![200]));
+
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    device.hear_some(20);
+    device.failing_flushes = 1;
+    device.to(OPENS + 5);
+    let bad = device.journal().objects[0].bad();
+    assert_eq!(bad.first().map(|run| run.first), Some(0), "{bad:?}");
+    assert_eq!(device.agent.status().symbols_synced, 0);
+    device.restart();
+    assert_eq!(device.agent.status().symbols_synced, 0, "what is read back is not believed");
+    device.to(OPENS + 10);
+    device.hear_pass();
+    assert_eq!(device.results(), [200]);
+}
+
+#[test]
+fn a_storage_that_fails_on_and_on_is_a_result_and_what_is_synced_stays() {
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    device.hear_some(20);
+    device.to(OPENS + 5);
+    let held = device.agent.status().symbols_synced;
+    assert!(held > 0);
+    device.failing_flushes = u32::MAX;
+    device.hear_some(30);
+    for second in 6..20 {
+        device.to(OPENS + second);
+    }
+    assert_eq!((device.phase(), device.results()), (Phase::Incomplete, vec![400]));
+    device.failing_flushes = 0;
+    device.arm_with(ArmRequest { correlator: None, ..device.request() });
+    assert_eq!(device.agent.status().symbols_synced, held);
 }
 
 #[test]

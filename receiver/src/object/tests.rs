@@ -51,7 +51,7 @@ fn log(broadcast: &Broadcast) -> SymbolLog {
     let planned = broadcast.object;
     let layout = ObjectLayout::new(planned.object_key, planned.stored_sha256, planned.oti);
     let ready = Recovered { files_ready: layout.files(), ..Recovered::default() };
-    SymbolLog::recovered(layout, Limits::default(), &ready, &BTreeSet::new())
+    SymbolLog::recovered(layout, Limits::default(), &ready, &BTreeSet::new(), &[])
 }
 
 #[test]

@@ -140,7 +140,7 @@ impl PlainObject {
         }
         self.reserved = recovered.files_ready;
         let layout = self.layout.clone();
-        let log = SymbolLog::recovered(layout, self.limits, recovered, &self.record.done);
+        let log = SymbolLog::recovered(layout, self.limits, recovered, &self.record.done, &[]);
         self.state = State::Receiving(Box::new(Blocks::new(log)));
     }
 
@@ -156,8 +156,8 @@ impl PlainObject {
     }
 
     /// Learns that a write or a flush failed.
-    pub fn handle_log_failed(&mut self, ticket: Ticket) {
-        self.with_log(|log| log.handle_failed(ticket));
+    pub fn handle_log_failed(&mut self, now: Mono, ticket: Ticket) {
+        self.with_log(|log| log.handle_failed(now, ticket));
     }
 
     /// Learns what solving a block came to. A block that is solved is done once the record says so.

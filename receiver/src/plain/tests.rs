@@ -127,11 +127,10 @@ impl Bench {
         let image_made = !self.disk.parts.contains_key(&name(layout));
         self.disk.parts.entry(name(layout)).or_insert_with(|| vec![0; length]);
         let mut recovery = Recovery::new(layout);
-        let size = usize::try_from(layout.file_octets()).unwrap();
         for file in 0..layout.files() {
             let log = self.disk.logs.entry((layout.directory_name(), file)).or_insert_with(|| {
                 let mut log = layout.header(file);
-                log.resize(size, 0);
+                log.resize(usize::try_from(layout.file_octets(file)).unwrap(), 0);
                 log
             });
             assert_eq!(recovery.header(file, &log[..4096]), HeaderCheck::Ours);

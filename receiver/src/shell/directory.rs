@@ -86,10 +86,16 @@ impl DataDirectory {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
         };
+        let is_fresh = !disk.exists(path);
         for path in [path.to_owned(), path.join(FILES), path.join(OBJECTS)] {
             disk.make_directory(&path).map_err(failed(&path))?;
         }
         disk.sync_directory(path).map_err(failed(path))?;
+        if is_fresh {
+            let above = path.parent().filter(|above| !above.as_os_str().is_empty());
+            let above = above.unwrap_or(Path::new("."));
+            disk.sync_directory(above).map_err(failed(above))?;
+        }
         let lock = disk.lock(&path.join("lock")).map_err(|error| {
             if error.kind() == io::ErrorKind::WouldBlock {
                 OpenError::Locked(path.to_owned())
@@ -130,18 +136,35 @@ impl DataDirectory {
         self.objects().join(layout.directory_name()).join("image")
     }
 
-    /// Reads both copies of the journal; an absent one is empty.
+    /// Reads both copies of the journal; an absent one is empty. What it returns is durable.
     ///
     /// # Errors
     ///
     /// What reading meets, other than an absent file.
     pub fn read_journal(&self) -> Result<[Vec<u8>; 2], StorageError> {
         let [a, b] = CopyName::BOTH.map(|copy| {
-            read_limited(&*self.disk, &self.path.join(copy.file_name()), JOURNAL_OCTETS)
+            self.read_copy(&self.path.join(copy.file_name()))
                 .map(Option::unwrap_or_default)
                 .map_err(StorageError::while_doing(format!("read {}", copy.file_name())))
         });
         Ok([a?, b?])
+    }
+
+    /// A copy that a killed process wrote is readable before it is durable, and one whose sync failed
+    /// stays so: taken for the latest state, it would send the next write over the only copy that
+    /// survives a power cut. So it is synced, and read from the medium.
+    fn read_copy(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
+        match self.disk.open(path, Open::Write) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(error),
+            Ok(file) => {
+                if let Err(error) = file.sync_data() {
+                    tracing::warn!(%error, "failed to sync a copy of the journal before reading it");
+                }
+                file.forget_cached()?;
+            }
+        }
+        read_limited(&*self.disk, path, JOURNAL_OCTETS)
     }
 
     /// Writes one copy of the journal and syncs it.

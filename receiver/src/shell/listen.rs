@@ -365,7 +365,7 @@ impl Shell<'_> {
             Completion::Flushed(key, ticket) => core.handle_flushed(now, key, ticket),
             Completion::LogFailed(key, ticket, error) => {
                 tracing::error!(%error, "failed to store symbols");
-                core.handle_log_failed(key, ticket);
+                core.handle_log_failed(now, key, ticket);
             }
             Completion::FileDone(name) => core.handle_recorded(now, name.as_str()),
             Completion::FileFailed(name, error) => {

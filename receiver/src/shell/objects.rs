@@ -30,6 +30,9 @@ pub struct ObjectDirectory {
     logs: BTreeMap<u32, Box<dyn DiskFile>>,
     dirty: BTreeSet<u32>,
     reservation: Reservation,
+    image: ImagePaths,
+    /// Octets of the image that have room, while there is none for the others.
+    image_reserved: Option<u64>,
     image_made: bool,
 }
 
@@ -118,13 +121,14 @@ impl ObjectDirectory {
             disk.make_directory(&path)?;
             disk.sync_directory(objects)?;
             if image.is_whole(&**disk, &layout) {
-                return Ok(false);
+                return Ok((false, None));
             }
             let image_made = !disk.exists(&image.part);
-            reserve_image(&**disk, &image, layout.image_octets())?;
-            Ok(image_made)
+            let reserved = reserve_image(&**disk, &image, layout.image_octets())?;
+            Ok((image_made, reserved))
         };
-        let image_made = attempt().map_err(StorageError::while_doing("reserve the image"))?;
+        let (image_made, image_reserved) =
+            attempt().map_err(StorageError::while_doing("reserve the image"))?;
         Ok(Self {
             disk: Arc::clone(disk),
             path,
@@ -132,6 +136,8 @@ impl ObjectDirectory {
             logs: BTreeMap::new(),
             dirty: BTreeSet::new(),
             reservation: Reservation::default(),
+            image,
+            image_reserved,
             image_made,
         })
     }
@@ -167,11 +173,15 @@ impl ObjectDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened?,
         };
-        // What a killed process wrote is readable before it is durable: sync, then believe.
-        file.sync_data()?;
+        // What a killed process wrote is readable before it is durable: sync, then believe what is
+        // read from the medium. Where this sync, or one before it, failed, the cache would lie.
+        if let Err(error) = file.sync_data() {
+            tracing::warn!(%error, number, "failed to sync a log before reading it");
+        }
+        file.forget_cached()?;
         let mut header = vec![0; ObjectLayout::HEADER_OCTETS];
         let readable = file.read_exact_at(&mut header, 0).is_ok();
-        let whole = file.length()? == self.layout.file_octets();
+        let whole = file.length()? == self.layout.file_octets(number);
         let offered = if readable && whole { header.as_slice() } else { &[] };
         match recovery.header(number, offered) {
             HeaderCheck::Ours => self.recover_slots(number, &*file, recovery),
@@ -189,8 +199,9 @@ impl ObjectDirectory {
         let at_once = u32::try_from((READ_OCTETS / size).max(1)).unwrap_or(1);
         let mut buffer = vec![0; usize::try_from(at_once).unwrap_or(1) * size];
         let mut index = 0;
-        while index < self.layout.slots_per_file() {
-            let count = at_once.min(self.layout.slots_per_file() - index);
+        let slots = self.layout.slots_in(number);
+        while index < slots {
+            let count = at_once.min(slots - index);
             let octets = usize::try_from(count).unwrap_or_default() * size;
             let run = buffer.get_mut(..octets).unwrap_or_default();
             let first = SlotAddress { file: number, index };
@@ -227,6 +238,10 @@ impl ObjectDirectory {
     ///
     /// [`StorageError::NoSpace`] when the disk is full, or what else writing meets.
     pub fn reserve_step(&mut self) -> Result<Reserved, StorageError> {
+        if let Some(at) = self.image_reserved {
+            let step = self.reserve_image_part(at);
+            return step.map_err(StorageError::while_doing("reserve the image"));
+        }
         let number = self.reservation.file;
         if number >= self.layout.files() {
             return Ok(Reserved::All);
@@ -239,15 +254,25 @@ impl ObjectDirectory {
             .map_err(StorageError::while_doing(format!("reserve log.{number}")))
     }
 
+    fn reserve_image_part(&mut self, at: u64) -> io::Result<Reserved> {
+        let file = self.disk.open(&self.image.part, Open::Write)?;
+        let whole = self.layout.image_octets();
+        let end = (at + RESERVE_OCTETS).min(whole);
+        file.write_all_at(&zeros(at, end), at)?;
+        file.sync_data()?;
+        self.image_reserved = Some(end).filter(|end| *end < whole);
+        Ok(Reserved::Partly)
+    }
+
     fn reserve_part(&mut self, number: u32) -> io::Result<Reserved> {
         let path = self.log_path(number);
         let at = self.reservation.octets;
         let how = if at == 0 { Open::Empty } else { Open::Create };
         let file = self.disk.open(&path, how)?;
-        let end = (at + RESERVE_OCTETS).min(self.layout.file_octets());
-        let zeros = vec![0; usize::try_from(end - at).unwrap_or_default()];
-        file.write_all_at(&zeros, at)?;
-        if end < self.layout.file_octets() {
+        let whole = self.layout.file_octets(number);
+        let end = (at + RESERVE_OCTETS).min(whole);
+        file.write_all_at(&zeros(at, end), at)?;
+        if end < whole {
             file.sync_data()?;
             self.reservation.octets = end;
             return Ok(Reserved::Partly);
@@ -389,29 +414,26 @@ impl BlockFiles for DecodeFiles {
     }
 }
 
-/// Makes the unfinished image, or takes it as it is, and reserves its room.
-fn reserve_image(disk: &dyn Disk, paths: &ImagePaths, octets: u64) -> io::Result<()> {
+/// Makes the unfinished image, or takes it as it is, and reserves its room; returns where zeros are
+/// to be written for it, where the file system cannot reserve without.
+///
+/// Logs are reserved by zeros because each of their many syncs would have to convert unwritten
+/// extents. A block of the image is written once, by one write: reserving it without zeros costs
+/// one conversion a block, spares the flash a whole image, and holds the room also where files are
+/// never overwritten in place.
+fn reserve_image(disk: &dyn Disk, paths: &ImagePaths, octets: u64) -> io::Result<Option<u64>> {
     let image = disk.open(&paths.part, Open::Create)?;
-    match image.allocate(octets) {
-        Err(error) if error.kind() == io::ErrorKind::Unsupported => {
-            write_zeros(&*image, image.length()?, octets)?;
-        }
-        outcome => outcome?,
-    }
+    let zeros_from = match image.allocate(octets) {
+        Err(error) if error.kind() == io::ErrorKind::Unsupported => Some(image.length()?),
+        outcome => outcome.map(|()| None)?,
+    };
     image.sync_all()?;
-    disk.sync_directory(&paths.directory)
+    disk.sync_directory(&paths.directory)?;
+    Ok(zeros_from.filter(|from| *from < octets))
 }
 
-/// Reserves by writing, where the file system has no other way.
-fn write_zeros(file: &dyn DiskFile, from: u64, to: u64) -> io::Result<()> {
-    let mut at = from;
-    while at < to {
-        let end = (at + RESERVE_OCTETS).min(to);
-        let zeros = vec![0; usize::try_from(end - at).unwrap_or_default()];
-        file.write_all_at(&zeros, at)?;
-        at = end;
-    }
-    Ok(())
+fn zeros(from: u64, to: u64) -> Vec<u8> {
+    vec![0; usize::try_from(to - from).unwrap_or_default()]
 }
 
 const IMAGE: &str = "image";

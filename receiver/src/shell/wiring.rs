@@ -159,7 +159,7 @@ impl Wiring {
             Completion::Flushed(key, ticket) if is_open(key) => agent.handle_flushed(now, ticket),
             Completion::LogFailed(key, ticket, error) if is_open(key) => {
                 tracing::error!(%error, "failed to store symbols");
-                agent.handle_log_failed(ticket);
+                agent.handle_log_failed(now, ticket, &error);
             }
             Completion::JournalWritten(generation) => agent.handle_journal_written(now, generation),
             Completion::JournalFailed(_, error) | Completion::FileFailed(_, error) => {

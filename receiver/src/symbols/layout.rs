@@ -21,8 +21,10 @@ pub struct ObjectLayout {
     content: Content,
     oti: Oti,
     partition: Partition,
+    /// Slots of a full file.
     slots_per_file: u32,
-    files: u32,
+    /// Slots of all files.
+    slots: u32,
 }
 
 /// What the octets of an object must be, and what they are called.
@@ -125,12 +127,14 @@ pub struct Slot<'a> {
 }
 
 impl ObjectLayout {
-    /// Octets of one log file.
+    /// Octets of a log file at most, unless a single slot takes more.
     pub const FILE_OCTETS: u64 = 16 << 20;
     /// Octets in front of the first slot.
     pub const HEADER_OCTETS: usize = 4096;
     /// Symbols of a block that are kept beyond its source symbols.
     pub const SPARE_PER_BLOCK: u32 = 16;
+    /// Octets of slots beyond those: what one failed flush covered is written again there.
+    pub const SLACK_OCTETS: usize = 1 << 20;
 
     /// Lays out the object `object_key` whose octets hash to `stored_sha256`.
     ///
@@ -158,15 +162,10 @@ impl ObjectLayout {
         let slot_size = slot_size(&oti);
         let file_octets = usize::try_from(Self::FILE_OCTETS).ok()?;
         let wanted = partition.total_symbols() + u64::from(partition.blocks()) * u64::from(spare);
-        let wanted = u32::try_from(wanted).ok().filter(|wanted| *wanted < 1 << 31)?;
+        let slack = u64::try_from(Self::SLACK_OCTETS / slot_size).ok()?.min(wanted);
+        let slots = u32::try_from(wanted + slack).ok().filter(|slots| *slots < 1 << 31)?;
         let full = u32::try_from((file_octets - Self::HEADER_OCTETS) / slot_size).ok()?;
-        // A small plain file does not reserve 16 MiB.
-        let slots_per_file = match content {
-            Content::Image(_) => full,
-            Content::File(_) => full.min(wanted),
-        };
-        let files = wanted.div_ceil(slots_per_file);
-        Some(Self { object_key, content, oti, partition, slots_per_file, files })
+        Some(Self { object_key, content, oti, partition, slots_per_file: full.min(slots), slots })
     }
 
     /// Returns the key that ties every record to this object.
@@ -210,16 +209,11 @@ impl ObjectLayout {
         usize::from(self.oti.symbol_size())
     }
 
-    /// Returns the octets of each log file: 16 MiB, or less where one such file holds it all.
+    /// Returns the octets of log file `file`: whole pages, 16 MiB of them unless it is the last.
     #[must_use]
-    pub fn file_octets(&self) -> u64 {
-        match self.content {
-            Content::Image(_) => Self::FILE_OCTETS,
-            Content::File(_) => {
-                Self::HEADER_OCTETS as u64
-                    + u64::from(self.slots_per_file) * self.slot_size() as u64
-            }
-        }
+    pub fn file_octets(&self, file: u32) -> u64 {
+        let slots = u64::from(self.slots_in(file)) * self.slot_size() as u64;
+        (Self::HEADER_OCTETS as u64 + slots).next_multiple_of(PAGE_OCTETS)
     }
 
     /// Returns the octets of a slot.
@@ -228,28 +222,35 @@ impl ObjectLayout {
         slot_size(&self.oti)
     }
 
-    /// Returns how many slots a log file holds.
+    /// Returns how many slots log file `file` holds.
     #[must_use]
-    pub const fn slots_per_file(&self) -> u32 {
-        self.slots_per_file
+    pub fn slots_in(&self, file: u32) -> u32 {
+        self.slots.saturating_sub(file.saturating_mul(self.slots_per_file)).min(self.slots_per_file)
+    }
+
+    /// Returns how many slots the log files before `file` hold together.
+    #[must_use]
+    pub fn slots_before(&self, file: u32) -> u32 {
+        file.saturating_mul(self.slots_per_file).min(self.slots)
     }
 
     /// Returns how many log files the object needs.
     #[must_use]
     pub const fn files(&self) -> u32 {
-        self.files
+        self.slots.div_ceil(self.slots_per_file)
     }
 
     /// Returns how many slots all log files hold together.
     #[must_use]
     pub const fn slots(&self) -> u32 {
-        self.files.saturating_mul(self.slots_per_file)
+        self.slots
     }
 
     /// Returns the octets that the object takes on disk: its logs and its image.
     #[must_use]
     pub fn storage_octets(&self) -> u64 {
-        u64::from(self.files) * self.file_octets() + self.image_octets()
+        let logs: u64 = (0..self.files()).map(|file| self.file_octets(file)).sum();
+        logs + self.image_octets()
     }
 
     /// Returns the octets of memory that it takes to know which slots are in use and how far each
@@ -305,7 +306,7 @@ impl ObjectLayout {
 
     /// Returns the number of a slot when slots are counted through all files.
     pub(super) fn number(&self, slot: SlotAddress) -> Option<u32> {
-        (slot.file < self.files && slot.index < self.slots_per_file)
+        (slot.index < self.slots_in(slot.file))
             .then(|| slot.file * self.slots_per_file + slot.index)
     }
 
@@ -414,3 +415,4 @@ const SLOT_HEAD: usize = 32;
 const SLOT_ALIGNMENT: usize = 64;
 /// What [`super::SymbolLog`] keeps of a block of which nothing is held.
 const BLOCK_INDEX_OCTETS: u64 = 64;
+const PAGE_OCTETS: u64 = 4096;

@@ -1,11 +1,14 @@
 //! The core of one object's symbol store: which symbols are held, what to write, when to sync.
 //!
 //! A symbol is *received* once it was taken in, and *synced* once the flush that covers it has
-//! returned; only synced symbols are progress. What a failed write or flush covered is forgotten,
-//! and its slots are left alone.
+//! returned; only synced symbols are progress. What a failed write or flush covered is written again
+//! elsewhere: file systems mark pages clean whose sync failed, so a second sync of them would succeed
+//! and mean nothing. Their slots go to the bad list, which the journal keeps, because a process that
+//! starts again may read them from the page cache as if they were durable.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
@@ -64,7 +67,7 @@ pub enum LogOutput {
         /// Offset in the file.
         offset: u64,
         /// Whole slots.
-        octets: Vec<u8>,
+        octets: Arc<Vec<u8>>,
     },
     /// Sync every log written so far; answered by [`SymbolLog::handle_flushed`] or
     /// [`SymbolLog::handle_failed`].
@@ -107,6 +110,19 @@ pub struct SymbolLog {
     unsynced: usize,
     oldest_unflushed: Option<Mono>,
     failures: u32,
+    /// Slots that failed, and free ones that share a page with them.
+    bad: BTreeSet<u32>,
+    /// Whether there was no slot left to write again what had failed.
+    exhausted: bool,
+}
+
+/// Slots that follow one another, counted through all log files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SlotRun {
+    /// The first of them.
+    pub first: u32,
+    /// How many they are.
+    pub count: u32,
 }
 
 #[derive(Debug, Default)]
@@ -140,7 +156,7 @@ struct Record {
 
 #[derive(Debug)]
 enum InFlight {
-    Write(Ticket, Vec<Record>),
+    Write(Ticket, Vec<Record>, Arc<Vec<u8>>),
     Flush(Ticket),
 }
 
@@ -167,10 +183,13 @@ impl SymbolLog {
             unsynced: 0,
             oldest_unflushed: None,
             failures: 0,
+            bad: BTreeSet::new(),
+            exhausted: false,
         }
     }
 
-    /// Goes on from what survived; `done` are the blocks that the journal knows to be decoded.
+    /// Goes on from what survived; `done` are the blocks that the journal knows to be decoded, `bad`
+    /// the slots that it says not to believe.
     ///
     /// To decode a finished object again, recover it with fewer blocks done.
     #[must_use]
@@ -179,11 +198,17 @@ impl SymbolLog {
         limits: Limits,
         recovered: &Recovered,
         done: &BTreeSet<Sbn>,
+        bad: &[SlotRun],
     ) -> Self {
         let mut log = Self::new(layout, limits);
+        let slots = log.layout.slots();
+        let runs = bad.iter().map(|run| run.first..run.first.saturating_add(run.count).min(slots));
+        log.bad = runs.flatten().collect();
+        log.bad.iter().for_each(|slot| log.slots.mark(*slot));
         done.iter().for_each(|sbn| log.block_done(*sbn));
         for found in &recovered.slots {
-            let Some(slot) = log.layout.number(found.slot) else { continue };
+            let number = log.layout.number(found.slot).filter(|slot| !log.bad.contains(slot));
+            let Some(slot) = number else { continue };
             let Some(block) = log.blocks.get_mut(index(found.sbn)) else { continue };
             if !block.done && block.held.set(found.esi) {
                 block.received += 1;
@@ -203,7 +228,7 @@ impl SymbolLog {
 
     /// Learns that the first `files` log files are reserved.
     pub fn handle_reserved(&mut self, files: u32) {
-        self.slots.set_usable(files.saturating_mul(self.layout.slots_per_file()));
+        self.slots.set_usable(self.layout.slots_before(files));
     }
 
     /// Lets only the first `slots` slots be used.
@@ -220,24 +245,13 @@ impl SymbolLog {
         let Some(slot) = self.slots.take() else {
             return if self.slots.is_waiting() { Insert::Busy } else { Insert::NoRoom };
         };
-        if !self.group.continues_at(slot, &self.layout) {
-            self.close_group();
-        }
-        if self.group.octets.is_empty() {
-            self.group.octets.reserve_exact(self.limits.group_octets);
-        }
-        self.layout.emit_slot(&mut self.group.octets, sbn, esi, tag, symbol);
-        self.group.records.push(Record { sbn, esi, slot });
         if let Some(block) = self.blocks.get_mut(index(sbn)) {
             block.held.set(esi);
             block.received += 1;
         }
-        self.oldest_unflushed.get_or_insert(now);
-        self.unflushed += self.layout.slot_size();
-        self.unsynced += self.layout.slot_size();
-        if self.group.octets.len() + self.layout.slot_size() > self.limits.group_octets {
-            self.close_group();
-        }
+        self.collect(now, Record { sbn, esi, slot }, |layout, out| {
+            layout.emit_slot(out, sbn, esi, tag, symbol);
+        });
         if self.unflushed >= self.limits.flush_octets {
             self.flush();
         }
@@ -268,10 +282,10 @@ impl SymbolLog {
         if !self.in_flight.iter().any(|entry| entry.is_flush(ticket)) {
             return;
         }
-        self.failures = 0;
         while let Some(entry) = self.in_flight.pop_front() {
             match entry {
-                InFlight::Write(_, records) => {
+                InFlight::Write(_, records, _) => {
+                    self.failures = 0;
                     records.into_iter().for_each(|record| self.settle(record));
                 }
                 InFlight::Flush(this) if this == ticket => return,
@@ -280,21 +294,27 @@ impl SymbolLog {
         }
     }
 
-    /// Learns that a write or a flush failed: what it covers is forgotten, its slots are avoided.
+    /// Learns that a write or a flush failed: what it covers is written again elsewhere, or
+    /// forgotten where there is no room; its slots are avoided from here on.
     ///
     /// Nothing is tried again on the same pages: a file system may have marked them clean.
-    pub fn handle_failed(&mut self, ticket: Ticket) {
+    pub fn handle_failed(&mut self, now: Mono, ticket: Ticket) {
         let Some(position) = self.in_flight.iter().position(|entry| entry.is(ticket)) else {
             return;
         };
         self.failures += 1;
-        let lost = match self.in_flight.get(position) {
+        let lost: Vec<_> = match self.in_flight.get(position) {
             Some(InFlight::Flush(_)) => self.in_flight.drain(..=position).collect(),
             Some(InFlight::Write(..)) | None => Vec::from_iter(self.in_flight.remove(position)),
         };
-        for entry in lost {
-            if let InFlight::Write(_, records) = entry {
-                records.into_iter().for_each(|record| self.forget(record));
+        let lost: Vec<_> = lost.into_iter().filter_map(InFlight::into_write).collect();
+        // All of them before any is written again: no page serves twice.
+        lost.iter().flat_map(|(records, _)| records).for_each(|record| self.avoid(record.slot));
+        let gives_up = self.has_failed();
+        for (records, octets) in lost {
+            for (record, octets) in records.iter().zip(octets.chunks(self.layout.slot_size())) {
+                self.unsynced -= self.layout.slot_size();
+                self.write_again(now, *record, Some(octets).filter(|_| !gives_up));
             }
         }
     }
@@ -392,6 +412,33 @@ impl SymbolLog {
         self.unsynced == 0
     }
 
+    /// Returns whether the storage failed so often that nothing more is taken in; what is synced
+    /// stays.
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.exhausted
+            || self.failures >= self.limits.failures
+            || self.runs().count() > MAX_BAD_RUNS
+    }
+
+    /// Returns the slots that failed, for the journal: at most [`MAX_BAD_RUNS`] runs, the first ones
+    /// when there are more.
+    #[must_use]
+    pub fn bad_runs(&self) -> Vec<SlotRun> {
+        self.runs().take(MAX_BAD_RUNS).collect()
+    }
+
+    fn runs(&self) -> impl Iterator<Item = SlotRun> {
+        let mut slots = self.bad.iter().copied().peekable();
+        std::iter::from_fn(move || {
+            let mut run = SlotRun { first: slots.next()?, count: 1 };
+            while slots.next_if_eq(&(run.first + run.count)).is_some() {
+                run.count += 1;
+            }
+            Some(run)
+        })
+    }
+
     fn refusal(&self, sbn: Sbn, esi: Esi, symbol: &[u8]) -> Option<Insert> {
         let Some(block) = self.blocks.get(index(sbn)) else { return Some(Insert::Invalid) };
         if symbol.len() != self.layout.symbol_size() || !self.layout.in_range(sbn, esi) {
@@ -402,7 +449,7 @@ impl SymbolLog {
             Some(Insert::Duplicate)
         } else if block.received >= block.source_symbols + ObjectLayout::SPARE_PER_BLOCK {
             Some(Insert::BlockFull)
-        } else if self.failures >= self.limits.failures {
+        } else if self.failures + u32::from(self.exhausted) > 0 && self.has_failed() {
             Some(Insert::NoRoom)
         } else if self.unsynced + self.layout.slot_size() > self.limits.unsynced_octets {
             Some(Insert::Busy)
@@ -411,14 +458,38 @@ impl SymbolLog {
         }
     }
 
+    /// Adds a record to those that are written together.
+    fn collect(
+        &mut self,
+        now: Mono,
+        record: Record,
+        emit: impl FnOnce(&ObjectLayout, &mut Vec<u8>),
+    ) {
+        if !self.group.continues_at(record.slot, &self.layout) {
+            self.close_group();
+        }
+        if self.group.octets.is_empty() {
+            self.group.octets.reserve_exact(self.limits.group_octets);
+        }
+        emit(&self.layout, &mut self.group.octets);
+        self.group.records.push(record);
+        self.oldest_unflushed.get_or_insert(now);
+        self.unflushed += self.layout.slot_size();
+        self.unsynced += self.layout.slot_size();
+        if self.group.octets.len() + self.layout.slot_size() > self.limits.group_octets {
+            self.close_group();
+        }
+    }
+
     fn close_group(&mut self) {
         let Group { mut octets, records } = std::mem::take(&mut self.group);
         octets.shrink_to_fit();
+        let octets = Arc::new(octets);
         if let Some(first) = records.first() {
             let address = self.layout.address(first.slot);
             let (file, offset) = (address.file, self.layout.offset(address));
             let ticket = self.ticket();
-            self.in_flight.push_back(InFlight::Write(ticket, records));
+            self.in_flight.push_back(InFlight::Write(ticket, records, Arc::clone(&octets)));
             self.outputs.push_back(LogOutput::Write { ticket, file, offset, octets });
         }
     }
@@ -439,23 +510,47 @@ impl SymbolLog {
         }
     }
 
-    /// A record is lost. Its slot stays marked, and so do free ones that share a page with it.
-    fn forget(&mut self, record: Record) {
-        self.unsynced -= self.layout.slot_size();
-        if let Some(block) = self.blocks.get_mut(index(record.sbn)).filter(|block| !block.done) {
-            block.held.clear(record.esi);
-            block.received -= 1;
+    /// A record is lost where it was: it gets another slot while there is one.
+    fn write_again(&mut self, now: Mono, record: Record, octets: Option<&[u8]>) {
+        let Some(block) = self.blocks.get_mut(index(record.sbn)).filter(|block| !block.done) else {
+            return;
+        };
+        match octets.and_then(|octets| Some((self.slots.take()?, octets))) {
+            Some((slot, octets)) => self.collect(now, Record { slot, ..record }, |_, out| {
+                out.extend_from_slice(octets);
+            }),
+            None => {
+                self.exhausted |= octets.is_some();
+                block.held.clear(record.esi);
+                block.received -= 1;
+            }
         }
-        let page = |slot| self.layout.offset(self.layout.address(slot)) / PAGE_OCTETS;
-        let end = self.layout.offset(self.layout.address(record.slot))
-            + self.layout.slot_size() as u64
-            - 1;
-        let file = self.layout.address(record.slot).file;
-        let neighbours: Vec<_> = (record.slot + 1..self.layout.slots())
-            .take_while(|slot| self.layout.address(*slot).file == file)
-            .take_while(|slot| page(*slot) == end / PAGE_OCTETS)
-            .collect();
-        neighbours.into_iter().for_each(|slot| self.slots.mark(slot));
+    }
+
+    /// A slot is bad, and so are free ones that share a page with it.
+    fn avoid(&mut self, slot: u32) {
+        self.bad.insert(slot);
+        let layout = &self.layout;
+        let pages = |slot: u32| {
+            let start = layout.offset(layout.address(slot));
+            start / PAGE_OCTETS..=(start + layout.slot_size() as u64 - 1) / PAGE_OCTETS
+        };
+        let (file, own) = (layout.address(slot).file, pages(slot));
+        let shares = |other: &u32| {
+            let pages = pages(*other);
+            layout.address(*other).file == file
+                && pages.start() <= own.end()
+                && own.start() <= pages.end()
+        };
+        let after = (slot + 1..layout.slots()).take_while(shares);
+        let before = (0..slot).rev().take_while(shares);
+        let neighbours: Vec<_> = after.chain(before).collect();
+        for neighbour in neighbours {
+            if !self.slots.is_used(neighbour) {
+                self.slots.mark(neighbour);
+                self.bad.insert(neighbour);
+            }
+        }
     }
 }
 
@@ -511,7 +606,14 @@ impl Group {
 impl InFlight {
     fn is(&self, wanted: Ticket) -> bool {
         match self {
-            Self::Write(ticket, _) | Self::Flush(ticket) => *ticket == wanted,
+            Self::Write(ticket, ..) | Self::Flush(ticket) => *ticket == wanted,
+        }
+    }
+
+    fn into_write(self) -> Option<(Vec<Record>, Arc<Vec<u8>>)> {
+        match self {
+            Self::Write(_, records, octets) => Some((records, octets)),
+            Self::Flush(_) => None,
         }
     }
 
@@ -522,6 +624,9 @@ impl InFlight {
         }
     }
 }
+
+/// Runs of bad slots that the journal keeps; with more the log takes nothing in any longer.
+pub const MAX_BAD_RUNS: usize = 64;
 
 /// An id as a place in a vector: any u32 is a usize on the machines that this runs on.
 trait Place {

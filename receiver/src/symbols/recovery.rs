@@ -59,7 +59,7 @@ impl<'a> Recovery<'a> {
     /// Reads whole slots: `octets` starts at slot `first`; a short rest is left out.
     pub fn slots(&mut self, first: SlotAddress, octets: &[u8]) {
         for (index, record) in (first.index..).zip(octets.chunks_exact(self.layout.slot_size())) {
-            if index >= self.layout.slots_per_file() {
+            if index >= self.layout.slots_in(first.file) {
                 return;
             }
             let slot = SlotAddress { file: first.file, index };

@@ -71,7 +71,8 @@ impl SlotMap {
         }
     }
 
-    fn is_used(&self, slot: u32) -> bool {
+    /// Returns whether a slot is taken or marked.
+    pub(super) fn is_used(&self, slot: u32) -> bool {
         self.get(slot / u64::BITS).is_some_and(|word| word >> (slot % u64::BITS) & 1 == 1)
     }
 

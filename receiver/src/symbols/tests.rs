@@ -64,14 +64,23 @@ fn the_last_block_ends_with_the_object() {
 }
 
 #[test]
-fn sixteen_spare_symbols_of_each_block_have_room() {
-    for (blocks, symbols) in [(1, 1), (1, 8192), (7, 8192), (255, 60)] {
+fn spare_symbols_and_a_failed_flush_have_room_and_small_objects_reserve_little() {
+    for (blocks, symbols) in [(1, 1), (1, 8192), (7, 8192), (255, 60), (255, 3000)] {
         let layout = layout(blocks, symbols);
-        assert!(layout.slots() >= layout.total_symbols() + 16 * u32::from(blocks));
-        assert!(layout.slots() - layout.slots_per_file() < layout.total_symbols() + 16 * 255);
-        let last = SlotAddress { file: 0, index: layout.slots_per_file() - 1 };
-        let end = layout.offset(last) + layout.slot_size() as u64;
-        assert!(end <= ObjectLayout::FILE_OCTETS && ObjectLayout::FILE_OCTETS - end < 2048);
+        let wanted = layout.total_symbols() + 16 * u32::from(blocks);
+        let slack = u32::try_from(ObjectLayout::SLACK_OCTETS / layout.slot_size()).unwrap();
+        assert_eq!(layout.slots(), wanted + slack.min(wanted));
+        let files = layout.files();
+        assert_eq!((0..files).map(|file| layout.slots_in(file)).sum::<u32>(), layout.slots());
+        assert_eq!(layout.slots_before(files), layout.slots());
+        for file in 0..files {
+            let last = SlotAddress { file, index: layout.slots_in(file) - 1 };
+            let end = layout.offset(last) + layout.slot_size() as u64;
+            assert_eq!(layout.file_octets(file), end.next_multiple_of(4096));
+            let full = layout.file_octets(file) == ObjectLayout::FILE_OCTETS;
+            assert!(full || file + 1 == files);
+        }
+        assert_eq!((layout.slots_in(files), layout.file_octets(files)), (0, 4096));
     }
 }
 
@@ -153,8 +162,7 @@ fn a_storage_that_is_behind_is_busy_and_one_without_slots_is_full() {
 #[test]
 fn groups_end_where_a_file_ends() {
     let mut bench = Bench::new(layout(2, 40_000));
-    let per_file = bench.log.layout().slots_per_file();
-    assert!(bench.log.layout().files() == 1 && per_file > 80_032);
+    assert_eq!(bench.log.layout().files(), 1);
     let big = RaptorQParameters {
         transfer_length: 1408 * 12_000,
         symbol_size: 1408,
@@ -163,7 +171,7 @@ fn groups_end_where_a_file_ends() {
         alignment: 8,
     };
     let layout = ObjectLayout::new(Hash16([7; 16]), Digest([8; 32]), RaptorQOti::new(big).unwrap());
-    assert_eq!((layout.files(), layout.slot_size(), layout.slots_per_file()), (2, 1472, 11_394));
+    assert_eq!((layout.files(), layout.slot_size(), layout.slots_in(0)), (2, 1472, 11_394));
     bench = Bench::new(layout.clone());
     let symbol = [5; 1408];
     let mut writes = BTreeMap::new();
@@ -187,7 +195,7 @@ fn groups_end_where_a_file_ends() {
 }
 
 #[test]
-fn a_failed_flush_forgets_what_it_covers_and_avoids_its_pages() {
+fn what_a_failed_flush_covers_is_written_again_on_other_pages() {
     let mut bench = Bench::new(layout(1, 100));
     bench.insert(0, 0);
     bench.settle_all();
@@ -196,36 +204,78 @@ fn a_failed_flush_forgets_what_it_covers_and_avoids_its_pages() {
     let tickets: Vec<_> =
         std::iter::from_fn(|| bench.log.poll_output()).filter_map(flush_of).collect();
     bench.insert(0, 2);
-    bench.log.handle_failed(tickets[0]);
-    assert!(bench.log.holds(Sbn(0), Esi(0)) && !bench.log.holds(Sbn(0), Esi(1)));
-    assert_eq!((bench.log.received(Sbn(0)), bench.log.synced(Sbn(0))), (2, 1));
+    bench.log.handle_failed(Mono(5), tickets[0]);
+    assert_eq!(bench.log.deadline(), Some(Mono(1_000_000_000)));
+    assert_eq!((bench.log.received(Sbn(0)), bench.log.synced(Sbn(0))), (3, 1));
     bench.log.handle_flushed(tickets[0]);
     assert_eq!(bench.log.synced(Sbn(0)), 1, "an answer that comes too late changes nothing");
-    bench.log.flush();
-    bench.insert(0, 1);
+    assert_eq!(bench.insert(0, 1), Insert::Duplicate, "it is still held");
     bench.settle_all();
+    assert_eq!(bench.log.synced(Sbn(0)), 3);
     let slots = bench.log.slots_of(Sbn(0));
-    let last = bench.log.layout().offset(*slots.last().unwrap());
-    assert_eq!(last, 8192, "the rest of the page is avoided");
+    let offsets: Vec<_> = slots.iter().map(|slot| bench.log.layout().offset(*slot)).collect();
+    // Symbol 0, then symbol 2 that was on its way, then symbol 1 on the next page.
+    assert_eq!(offsets, [4096, 4096 + 2 * 128, 8192]);
+    let in_page = 4096 / 128;
+    let expected = [SlotRun { first: 1, count: 1 }, SlotRun { first: 3, count: in_page - 3 }];
+    assert_eq!(bench.log.bad_runs(), expected);
+}
+
+#[test]
+fn bad_slots_are_neither_believed_nor_used_after_a_restart() {
+    let mut bench = Bench::new(layout(1, 100));
+    (0..3).for_each(|esi| assert_eq!(bench.insert(0, esi), Insert::Stored));
+    bench.settle_all();
+    let recovered = bench.recover(&bench.disk.durable);
+    let layout = bench.log.layout().clone();
+    let bad = [SlotRun { first: 1, count: 1 }, SlotRun { first: 3, count: u32::MAX }];
+    let none = BTreeSet::new();
+    let mut log = SymbolLog::recovered(layout, Limits::default(), &recovered, &none, &bad);
+    assert!(log.holds(Sbn(0), Esi(0)) && log.holds(Sbn(0), Esi(2)));
+    assert!(!log.holds(Sbn(0), Esi(1)));
+    let symbol = symbol(Sbn(0), Esi(1));
+    let tag = log.layout().tag(Sbn(0), Esi(1), &symbol);
+    assert_eq!(log.insert(Mono(0), Sbn(0), Esi(1), tag, &symbol), Insert::NoRoom);
+    assert_eq!(log.bad_runs().len(), 2);
 }
 
 #[test]
 fn eight_failures_in_a_row_stop_the_log_and_keep_what_is_synced() {
-    let mut bench = Bench::new(layout(1, 100));
+    let mut bench = Bench::new(layout(1, 200));
     bench.insert(0, 0);
     bench.settle_all();
-    for esi in 1..=8 {
-        assert_eq!(bench.insert(0, esi), Insert::Stored);
+    bench.insert(0, 1);
+    for failures in 0..8 {
+        assert!(!bench.log.has_failed(), "{failures}");
         bench.log.flush();
         while let Some(output) = bench.log.poll_output() {
             if let Some(ticket) = flush_of(output) {
-                bench.log.handle_failed(ticket);
+                bench.log.handle_failed(Mono(0), ticket);
             }
         }
     }
+    assert!(bench.log.has_failed());
     assert_eq!(bench.insert(0, 9), Insert::NoRoom);
-    assert_eq!(bench.log.synced_total(), 1);
+    assert!(!bench.log.holds(Sbn(0), Esi(1)), "what cannot be written is forgotten");
+    assert_eq!((bench.log.received(Sbn(0)), bench.log.synced_total()), (1, 1));
     assert!(bench.log.is_quiet());
+}
+
+#[test]
+fn a_flush_that_covers_nothing_is_no_success() {
+    let mut bench = Bench::new(layout(1, 200));
+    for failures in 0..8 {
+        assert!(!bench.log.has_failed(), "{failures}");
+        bench.insert(0, failures);
+        bench.log.flush();
+        let Some(LogOutput::Write { ticket, .. }) = bench.log.poll_output() else {
+            panic!("no write")
+        };
+        let flush = bench.log.poll_output().and_then(flush_of).unwrap();
+        bench.log.handle_failed(Mono(0), ticket);
+        bench.log.handle_flushed(flush);
+    }
+    assert!(bench.log.has_failed());
 }
 
 #[test]
@@ -365,12 +415,12 @@ impl Bench {
         let fails = self.fail_after == Some(0);
         self.fail_after = self.fail_after.filter(|_| !fails).map(|left| left - 1);
         match output {
-            LogOutput::Write { ticket, .. } if fails => self.log.handle_failed(ticket),
+            LogOutput::Write { ticket, .. } if fails => self.log.handle_failed(Mono(0), ticket),
             LogOutput::Write { file, offset, octets, .. } => {
                 assert_eq!(file, 0);
                 self.disk.write(usize::try_from(offset).unwrap(), &octets);
             }
-            LogOutput::Flush(ticket) if fails => self.log.handle_failed(ticket),
+            LogOutput::Flush(ticket) if fails => self.log.handle_failed(Mono(0), ticket),
             LogOutput::Flush(ticket) => {
                 self.disk.sync();
                 self.log.handle_flushed(ticket);
@@ -405,7 +455,8 @@ impl Bench {
         assert_eq!(recovered, self.recover(&self.disk.durable), "recovery is repeatable");
         let layout = self.log.layout().clone();
         let limits = Limits { group_octets: 1024, ..Limits::default() };
-        self.log = SymbolLog::recovered(layout, limits, &recovered, &self.done);
+        self.log =
+            SymbolLog::recovered(layout, limits, &recovered, &self.done, &self.log.bad_runs());
         self.log.use_only(SLOTS);
         assert!(self.synced().is_superset(&before), "a synced symbol is lost");
     }

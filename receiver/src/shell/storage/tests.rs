@@ -190,7 +190,7 @@ impl Bench {
         self.storage.send(Command::Open(self.layout.clone()));
         let Completion::Recovered(_, recovered) = self.next() else { panic!("not recovered") };
         let mut log =
-            SymbolLog::recovered(self.layout.clone(), Limits::default(), &recovered, done);
+            SymbolLog::recovered(self.layout.clone(), Limits::default(), &recovered, done, &[]);
         if recovered.files_ready == 0 {
             assert_eq!(self.next(), Completion::Reserved(self.layout.object_key(), 1));
             log.handle_reserved(1);
