@@ -1,6 +1,7 @@
 //! The command line of the `receiver` program.
 
 mod dissect;
+mod fsck;
 mod listen;
 
 use std::{
@@ -82,6 +83,8 @@ enum Command {
     /// A line for each packet, then for each object its blocks, the symbols that are held and those
     /// that are missing, and why it is not complete. Nothing is decoded.
     Dissect(dissect::DissectArgs),
+    /// Say what a data directory holds and what is damaged in it, without changing anything.
+    Fsck(fsck::FsckArgs),
 }
 
 #[derive(Debug, Args)]
@@ -147,6 +150,7 @@ mod exit {
     pub(super) const NOT_FOUND: u8 = 6;
     pub(super) const CONFLICT: u8 = 7;
     pub(super) const POLICY: u8 = 8;
+    pub(super) const PARTIAL: u8 = 9;
     pub(super) const RESUMABLE: u8 = 75;
     pub(super) const INTERRUPTED: u8 = 130;
 }
@@ -166,6 +170,7 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
         Command::CheckIn { config } => ask(&config.load()?, Request::CheckIn).map(|_| exit::DONE),
         Command::Suspend { config } => ask(&config.load()?, Request::Suspend).map(|_| exit::DONE),
         Command::Dissect(arguments) => dissect::run(&arguments),
+        Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Listen(arguments) => {
             start_log(LogFormat::Text);
             listen::run(&arguments)
@@ -311,10 +316,11 @@ Examples:
   receiver check-in --config /etc/fumocast/device.toml
   receiver listen --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --out /tmp/in --once
   receiver dissect session.pcap --summary
+  receiver fsck /var/lib/fumocast
 
 Exit codes: 0 done (`run`: stopped by SIGTERM), 2 usage, 3 configuration, 4 the receiver did not
 answer, 5 the root is not to be believed, 6 no receiver runs, 7 another receiver runs on the data
-directory, 8 refused, 75 the storage failed, or `listen` ran out of time, and what
+directory, 8 refused, 9 `fsck` found damage, 75 the storage failed, or `listen` ran out of time, and what
 was synced is kept, 130 interrupted.";
 
 #[cfg(test)]

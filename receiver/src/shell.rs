@@ -6,6 +6,7 @@
 //! | [`clock`] | the one place that asks for the time |
 //! | [`directory`], [`objects`], [`storage`] | the data directory, one object's files, the thread that serves them in order |
 //! | [`disk`] | the file system below these, as a seam |
+//! | [`fsck`] | says what a data directory holds |
 //! | [`multicast`] | joins channels and receives datagrams in batches |
 //! | [`http`] | posts DM messages |
 //! | [`installer`] | runs the installer hook |
@@ -19,6 +20,7 @@ pub mod clock;
 pub mod control;
 pub mod directory;
 pub mod disk;
+pub mod fsck;
 pub mod http;
 pub mod installer;
 pub mod listen;

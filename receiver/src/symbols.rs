@@ -28,6 +28,7 @@
 //! A slot that holds the only copy of a synced symbol of an undecoded block is never written.
 
 pub mod error;
+mod header;
 pub mod journal;
 pub mod layout;
 pub mod log;

@@ -153,7 +153,7 @@ impl ObjectLayout {
         Self::checked(identity.object_key(&oti), Content::File(Box::new(content)), oti)
     }
 
-    fn checked(object_key: Hash16, content: Content, oti: Oti) -> Option<Self> {
+    pub(super) fn checked(object_key: Hash16, content: Content, oti: Oti) -> Option<Self> {
         let partition = oti.partition();
         let spare = match oti {
             Oti::NoCode(_) => 0,
@@ -408,7 +408,7 @@ fn slot_size(oti: &Oti) -> usize {
     (SLOT_HEAD + usize::from(oti.symbol_size())).next_multiple_of(SLOT_ALIGNMENT)
 }
 
-const HEADER_MAGIC: &[u8] = b"FCLG";
+pub(super) const HEADER_MAGIC: &[u8] = b"FCLG";
 const SLOT_MAGIC: &[u8; 4] = b"SYM1";
 const FORMAT_VERSION: u32 = 1;
 const SLOT_HEAD: usize = 32;

@@ -1,0 +1,298 @@
+//! What is there of each object: logs, blocks, image.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+};
+
+use proto::{
+    crypto::{Digest, Hash16, Hasher},
+    ids::Sbn,
+};
+use serde::Serialize;
+
+use super::{OBJECTS, Report, list, read_some};
+use crate::{
+    journal_state::{JournalState, ObjectProgress},
+    plain::record::Record,
+    shell::disk::{Disk, DiskFile, Open},
+    symbols::{
+        Content, HeaderCheck, ObjectLayout, Recovered, Recovery, SlotAddress, SlotRun, SymbolLog,
+    },
+};
+
+/// What is there of an object.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Object {
+    /// Its directory's name.
+    pub directory: String,
+    /// The object's key; absent when no log has a header.
+    pub object_key: Option<String>,
+    /// Whether the journal, or the record of a plain file, knows it.
+    pub is_known: bool,
+    /// Octets of the image.
+    pub image_octets: Option<u64>,
+    /// What is there of the image.
+    pub image: ImageState,
+    /// Its logs, by number.
+    pub logs: Vec<Log>,
+    /// Slots of all logs.
+    pub slots: u32,
+    /// Slots that hold a symbol.
+    pub held: u64,
+    /// Slots that can be written.
+    pub free: u64,
+    /// Slots with a record that is torn or damaged; they can be written, too.
+    pub damaged: u32,
+    /// Slots that failed once and are avoided.
+    pub bad: u64,
+    /// Its source blocks.
+    pub blocks: Vec<Block>,
+}
+
+/// A log file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Log {
+    /// Its number.
+    pub file: u32,
+    /// Octets of the file.
+    pub octets: u64,
+    /// What it is.
+    pub state: LogState,
+}
+
+/// What a log file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LogState {
+    /// It is reserved and takes symbols.
+    Ready,
+    /// It is not reserved to its end.
+    Unreserved,
+    /// Its header is damaged, or it belongs to another object or place.
+    Foreign,
+}
+
+/// What is there of the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ImageState {
+    /// None of it here: not begun, or a plain file, which lies elsewhere.
+    Absent,
+    /// Blocks are written to it as they are solved.
+    Partial,
+    /// It is exact.
+    Exact,
+    /// It has its final name, and is not what it should be.
+    Wrong,
+}
+
+/// A source block.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Block {
+    /// Its number.
+    pub sbn: u32,
+    /// Its source symbols.
+    pub needed: u32,
+    /// Symbols of it that the logs hold and that are believed.
+    pub held: u32,
+    /// Whether it is solved and synced in the image.
+    pub done: bool,
+}
+
+/// What is known of an object besides its directory.
+#[derive(Default)]
+struct Known {
+    done: BTreeSet<Sbn>,
+    bad: Vec<SlotRun>,
+}
+
+pub(super) fn read(
+    disk: &dyn Disk,
+    path: &Path,
+    report: &mut Report,
+    state: Option<&JournalState>,
+    records: &[Record],
+) -> io::Result<()> {
+    let directory = path.join(OBJECTS);
+    for entry in list(disk, &directory)? {
+        let name = entry.name.to_string_lossy().into_owned();
+        if !entry.is_directory {
+            report.foreign.push(format!("{OBJECTS}/{name}"));
+            continue;
+        }
+        let object = read_object(disk, &directory.join(&entry.name), &name, report, |key| {
+            known(key, state, records)
+        })?;
+        report.objects.push(object);
+    }
+    let missing = state.iter().flat_map(|state| &state.objects).filter(|object| {
+        let name = super::hex(&object.object_key).chars().take(16).collect::<String>();
+        !object.done().is_empty() && !report.objects.iter().any(|found| found.directory == name)
+    });
+    let missing: Vec<_> =
+        missing.map(|object| format!("{} is gone", super::hex(&object.object_key))).collect();
+    report.problems.extend(missing);
+    Ok(())
+}
+
+fn known(key: Hash16, state: Option<&JournalState>, records: &[Record]) -> Option<Known> {
+    let ours = |object: &&ObjectProgress| object.object_key == key.0;
+    let journal = state.and_then(|state| state.objects.iter().find(ours));
+    let record = records.iter().find(|record| record.object_key == key);
+    journal
+        .map(|object| Known { done: object.done(), bad: object.bad() })
+        .or_else(|| record.map(|record| Known { done: record.done.clone(), bad: Vec::new() }))
+}
+
+fn read_object(
+    disk: &dyn Disk,
+    path: &Path,
+    name: &str,
+    report: &mut Report,
+    known: impl Fn(Hash16) -> Option<Known>,
+) -> io::Result<Object> {
+    let mut files = BTreeMap::new();
+    let mut layout: Option<ObjectLayout> = None;
+    for entry in list(disk, path)? {
+        let entry = entry.name.to_string_lossy().into_owned();
+        let number = entry.strip_prefix("log.").and_then(|number| number.parse::<u32>().ok());
+        let Some(number) = number else {
+            if !["image", "image.part"].contains(&entry.as_str()) {
+                report.foreign.push(format!("{OBJECTS}/{name}/{entry}"));
+            }
+            continue;
+        };
+        let log = path.join(&entry);
+        let header = read_some(disk, &log, ObjectLayout::HEADER_OCTETS)?.unwrap_or_default();
+        let found = ObjectLayout::from_header(&header).map(|(layout, _)| layout);
+        layout = layout.or(found.filter(|found| found.directory_name() == name));
+        files.insert(number, (disk.open(&log, Open::Read)?, header));
+    }
+    let mut object = Object {
+        directory: name.to_owned(),
+        object_key: layout.as_ref().map(|layout| layout.object_key().to_string()),
+        is_known: false,
+        image_octets: layout.as_ref().map(ObjectLayout::image_octets),
+        image: image_state(disk, path, layout.as_ref())?,
+        logs: Vec::new(),
+        slots: layout.as_ref().map_or(0, ObjectLayout::slots),
+        held: 0,
+        free: 0,
+        damaged: 0,
+        bad: 0,
+        blocks: Vec::new(),
+    };
+    if object.image == ImageState::Wrong {
+        report.problems.push(format!("{OBJECTS}/{name}/image is not what it should be"));
+        report.is_repairable = false;
+    }
+    let Some(layout) = layout else {
+        let states = files.iter().map(|(file, (opened, _))| {
+            Ok(Log { file: *file, octets: opened.length()?, state: LogState::Unreserved })
+        });
+        object.logs = states.collect::<io::Result<_>>()?;
+        return Ok(object);
+    };
+    let known = known(layout.object_key());
+    object.is_known = known.is_some();
+    let recovered = read_logs(&layout, &files, &mut object)?;
+    fill(&mut object, layout, &recovered, &known.unwrap_or_default());
+    if object.damaged > 0 {
+        let text = format!("{OBJECTS}/{name}: {} damaged slots", object.damaged);
+        report.problems.push(text);
+    }
+    for log in object.logs.iter().filter(|log| log.state == LogState::Foreign) {
+        report.problems.push(format!("{OBJECTS}/{name}/log.{} is no log of it", log.file));
+    }
+    Ok(object)
+}
+
+type Files = BTreeMap<u32, (Box<dyn DiskFile>, Vec<u8>)>;
+
+fn read_logs(layout: &ObjectLayout, files: &Files, object: &mut Object) -> io::Result<Recovered> {
+    let mut recovery = Recovery::new(layout);
+    for (number, (file, header)) in files {
+        let octets = file.length()?;
+        let is_whole = octets == layout.file_octets(*number);
+        let state = match recovery.header(*number, header) {
+            HeaderCheck::Ours if is_whole => LogState::Ready,
+            HeaderCheck::Damaged if header.iter().all(|octet| *octet == 0) => LogState::Unreserved,
+            HeaderCheck::Ours | HeaderCheck::Damaged | HeaderCheck::Foreign => LogState::Foreign,
+        };
+        object.logs.push(Log { file: *number, octets, state });
+        if state != LogState::Ready {
+            continue;
+        }
+        let mut record = vec![0; layout.slot_size()];
+        for index in 0..layout.slots_in(*number) {
+            let slot = SlotAddress { file: *number, index };
+            match file.read_exact_at(&mut record, layout.offset(slot)) {
+                Ok(()) => recovery.slots(slot, &record),
+                Err(_) => object.damaged += 1,
+            }
+        }
+    }
+    Ok(recovery.finish())
+}
+
+/// Counts as the symbol log does when it goes on from there.
+fn fill(object: &mut Object, layout: ObjectLayout, recovered: &Recovered, known: &Known) {
+    let limits = crate::symbols::Limits::default();
+    let all = Recovered { files_ready: layout.files(), ..recovered.clone() };
+    let log = SymbolLog::recovered(layout, limits, &all, &known.done, &known.bad);
+    let layout = log.layout();
+    object.damaged += recovered.damaged;
+    object.held = log.slots_held();
+    object.bad = log.bad_runs().iter().map(|run| u64::from(run.count)).sum();
+    object.free = u64::from(layout.slots()).saturating_sub(object.held + object.bad);
+    object.blocks = (0..layout.blocks())
+        .map(Sbn)
+        .map(|sbn| Block {
+            sbn: sbn.0,
+            needed: layout.block_symbols(sbn).unwrap_or_default(),
+            held: if log.is_done(sbn) { 0 } else { log.synced(sbn) },
+            done: log.is_done(sbn),
+        })
+        .collect();
+}
+
+fn image_state(
+    disk: &dyn Disk,
+    path: &Path,
+    layout: Option<&ObjectLayout>,
+) -> io::Result<ImageState> {
+    let digest = layout.and_then(|layout| match layout.content() {
+        Content::Image(digest) => Some(*digest),
+        Content::File(_) => None,
+    });
+    let image = path.join("image");
+    Ok(match digest {
+        Some(digest) if disk.exists(&image) => {
+            if sha256(disk, &image)? == digest {
+                ImageState::Exact
+            } else {
+                ImageState::Wrong
+            }
+        }
+        Some(_) | None if disk.exists(&path.join("image.part")) => ImageState::Partial,
+        Some(_) | None => ImageState::Absent,
+    })
+}
+
+fn sha256(disk: &dyn Disk, path: &Path) -> io::Result<Digest> {
+    let file = disk.open(path, Open::Read)?;
+    let length = file.length()?;
+    let mut hasher = Hasher::new();
+    let mut buffer = vec![0; 256 << 10];
+    let mut at = 0;
+    while at < length {
+        let octets = usize::try_from(length - at).map_or(buffer.len(), |left| left.min(256 << 10));
+        let piece = buffer.get_mut(..octets).unwrap_or_default();
+        file.read_exact_at(piece, at)?;
+        hasher.update(piece);
+        at += octets as u64;
+    }
+    Ok(hasher.finish())
+}
