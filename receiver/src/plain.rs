@@ -168,6 +168,8 @@ pub struct PlainFile {
     pub symbols_held: u64,
     /// Source symbols.
     pub symbols_needed: u64,
+    /// Symbols that were heard in this run until all blocks were solved, needed or not.
+    pub symbols_heard: u64,
 }
 
 /// What became of the datagrams.
@@ -697,6 +699,7 @@ fn unopened(of: &PlainIdentity, entry: &FileEntry) -> PlainFile {
         blocks_done: 0,
         symbols_held: 0,
         symbols_needed: 0,
+        symbols_heard: 0,
     }
 }
 

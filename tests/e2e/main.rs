@@ -7,6 +7,7 @@
 //! | [`verifier`] | what a flood does to a receiver that accepts everything |
 //! | [`bad_input`] | what people get wrong, with the exit code of each |
 //! | [`readme`] | the commands of the README |
+//! | [`span`] | a plain file over a link between namespaces that loses packets |
 
 #![expect(
     clippy::indexing_slicing,
@@ -18,6 +19,7 @@ mod bad_input;
 mod lab_runs;
 mod matrix;
 mod readme;
+mod span;
 mod verifier;
 
 /// Tells the lab's library where the lab's program is: a test's own program is another one.

@@ -5,5 +5,6 @@ pub mod lab;
 pub mod namespaces;
 pub mod schema;
 pub mod sim;
+pub mod span;
 pub mod tidy;
 pub mod tools;

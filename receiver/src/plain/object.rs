@@ -62,6 +62,7 @@ pub struct PlainObject {
     /// Whether the record is to be written.
     unkept: bool,
     sha256: Option<Digest>,
+    heard: u64,
 }
 
 impl PlainObject {
@@ -96,6 +97,7 @@ impl PlainObject {
             recording: None,
             unkept: false,
             sha256: None,
+            heard: 0,
         }
     }
 
@@ -124,8 +126,10 @@ impl PlainObject {
                 Insert::Busy | Insert::NoRoom => Take::Later,
                 Insert::Invalid => Take::Invalid,
             };
-            if outcome == Take::Later {
-                break;
+            match outcome {
+                Take::Stored | Take::Held => self.heard += 1,
+                Take::Later => break,
+                Take::Invalid | Take::Contradicts | Take::Refused => {}
             }
         }
         blocks.flush_if_complete(payload.id.sbn);
@@ -337,6 +341,7 @@ impl PlainObject {
             blocks_done,
             symbols_held,
             symbols_needed: needed,
+            symbols_heard: self.heard,
         }
     }
 

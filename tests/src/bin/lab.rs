@@ -1,9 +1,13 @@
-//! The lab: `lab [OPTIONS]`, and the hidden `lab role …` that it starts itself as.
+//! The lab: `lab [OPTIONS]`, `lab span [OPTIONS]`, and the hidden `lab role …` that both start
+//! themselves as.
 
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::Parser as _;
-use fumocast_tests::lab::{exit::Exit, options::Options, roles, run};
+use fumocast_tests::{
+    lab::{exit::Exit, options::Options, roles, run},
+    span,
+};
 
 fn main() -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -14,10 +18,30 @@ fn main() -> ExitCode {
             Exit::Usage.into()
         });
     }
+    if words.first().is_some_and(|word| word == "span") {
+        return measure(&span::Order::parse_from(words));
+    }
     let options = Options::parse();
     if let Err(problem) = options.check() {
         eprintln!("lab: {problem}");
         return Exit::Usage.into();
     }
     run::run(options).into()
+}
+
+/// Prints the figures of a span as JSON.
+fn measure(order: &span::Order) -> ExitCode {
+    let measured = std::env::current_exe()
+        .map_err(anyhow::Error::from)
+        .and_then(|program| span::run(&program, order));
+    match measured {
+        Ok(report) => {
+            println!("{}", serde_json::to_string_pretty(&report).expect("plain data is JSON"));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("lab span: {error:#}");
+            Exit::Configuration.into()
+        }
+    }
 }

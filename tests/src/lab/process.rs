@@ -134,10 +134,6 @@ impl Process {
     }
 
     /// Returns the most memory that it ever held, in octets; `None` once it is gone.
-    ///
-    /// # Source
-    ///
-    /// proc(5), `VmHWM`.
     pub fn peak_rss_bytes(&self) -> Option<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).ok()?;
         peak_rss_of(&status)
@@ -210,7 +206,12 @@ pub fn die_with_parent() -> io::Result<()> {
     if orphan { Err(io::Error::other("the lab has ended")) } else { Ok(()) }
 }
 
-fn peak_rss_of(status: &str) -> Option<u64> {
+/// Reads the most memory that a process ever held, in octets, from its status.
+///
+/// # Source
+///
+/// proc(5), `VmHWM`.
+pub fn peak_rss_of(status: &str) -> Option<u64> {
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
     let kilobytes = line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?;
     kilobytes.checked_mul(1024)
