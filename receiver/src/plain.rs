@@ -16,7 +16,8 @@
 //!
 //! Sessions are told apart by sender and TSI, objects by their TOI within a session. The flags A and
 //! B are hints that anyone can forge: nothing is dropped because of them. The first description of
-//! a TOI counts; what contradicts it is counted and dropped.
+//! a TOI counts; what contradicts it is counted and dropped. A file whose octets are not what its
+//! description says is received once more, and then given up until it is described otherwise.
 
 pub mod dissect;
 pub mod names;
@@ -33,9 +34,13 @@ use std::{
 
 use proto::{
     crypto::{Digest, Hash16},
-    fec::{ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ, oti::Oti},
+    fec::{
+        ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ,
+        oti::{NoCodeOti, Oti},
+    },
     flute::{
         alc::Packet,
+        content_encoding::ContentEncoding,
         fdt::{
             FileEntry,
             store::{FdtEvent, FdtStore},
@@ -55,7 +60,8 @@ use self::{
 use crate::{
     decode::{DecodeJob, DecodeOutcome},
     symbols::{
-        LogOutput, ObjectLayout, PlainContent, PlainIdentity, Recovered, StorageError, Ticket,
+        Encoded, LogOutput, ObjectLayout, PlainContent, PlainIdentity, Recovered, StorageError,
+        Ticket,
     },
 };
 
@@ -150,13 +156,14 @@ pub struct PlainFile {
     pub tsi: u64,
     /// Its object, decimal.
     pub toi: String,
-    /// Octets.
+    /// Octets, as they are sent.
     pub length: u64,
     /// `described`, `opening`, `receiving`, `checking`, `complete`, or `failed`.
     pub state: &'static str,
     /// Why it is not complete, where there is more to say than that symbols are missing.
     pub problem: Option<String>,
-    /// Content encoding in which it was sent, and in which it lies there.
+    /// Content encoding in which it was sent; it lies there without, unless `problem` says that the
+    /// encoding is not known.
     pub content_encoding: Option<String>,
     /// SHA-256 of what lies there, once it is whole.
     pub sha256: Option<String>,
@@ -168,7 +175,7 @@ pub struct PlainFile {
     pub symbols_held: u64,
     /// Source symbols.
     pub symbols_needed: u64,
-    /// Symbols that were heard in this run until all blocks were solved, needed or not.
+    /// Symbols that were heard in this run up to the last one that was taken in, needed or not.
     pub symbols_heard: u64,
 }
 
@@ -203,7 +210,7 @@ pub struct PlainStats {
     pub invalid: u64,
     /// Packets that waited and had to go, and those whose description had expired.
     pub dropped: u64,
-    /// Files whose digest was wrong; they are received again.
+    /// Files whose digest, length or encoding was wrong when all of it was there.
     pub wrong_digest: u64,
 }
 
@@ -231,6 +238,8 @@ pub struct PlainReceiver {
     keys: BTreeMap<Hash16, PlainIdentity>,
     names: Names<(SessionName, String)>,
     records: BTreeMap<Hash16, Record>,
+    /// Files that are received once more because what came was wrong.
+    again: BTreeSet<PlainIdentity>,
     waiting: Waiting,
     outputs: VecDeque<Output>,
     stats: PlainStats,
@@ -262,6 +271,7 @@ impl PlainReceiver {
             keys: BTreeMap::new(),
             names,
             records: known,
+            again: BTreeSet::new(),
             waiting: Waiting::new(limits.waiting_octets),
             outputs,
             stats: PlainStats::default(),
@@ -394,10 +404,9 @@ impl PlainReceiver {
             Ok(sha256) => object.handle_finished(sha256),
             Err(FinishProblem::Storage(error)) => object.fail(format!("failed to {error}")),
             Err(FinishProblem::WrongDigest) => {
-                self.stats.wrong_digest += 1;
-                self.begin_again(key);
-                return;
+                return self.refuse(key, "it is not what its Content-MD5 says".to_owned());
             }
+            Err(FinishProblem::WrongContent(why)) => return self.refuse(key, why),
         }
         self.proceed(key);
     }
@@ -445,16 +454,21 @@ impl PlainReceiver {
     /// Returns whether every file that a session described is whole, and there is one.
     #[must_use]
     pub fn is_all_complete(&self) -> bool {
-        let described = self.sessions.iter().flat_map(|((source, tsi), session)| {
-            session.entries.keys().map(|toi| PlainIdentity {
-                source: *source,
-                tsi: *tsi,
-                toi: *toi,
-            })
-        });
-        let mut described = described.peekable();
+        let mut described = self.described().peekable();
         described.peek().is_some()
             && described.all(|name| self.objects.get(&name).is_some_and(PlainObject::is_complete))
+    }
+
+    /// Returns whether every file that a session described is whole or given up for what its octets
+    /// are, and there is one.
+    #[must_use]
+    pub fn is_all_settled(&self) -> bool {
+        let mut described = self.described().peekable();
+        let is_settled = |of: PlainIdentity| {
+            let object = self.objects.get(&of);
+            object.is_some_and(|object| object.is_complete() || object.is_refused())
+        };
+        described.peek().is_some() && described.all(is_settled)
     }
 
     /// Returns whether the storage or the decoder has work of ours that it has not answered.
@@ -511,12 +525,22 @@ impl PlainReceiver {
         let (files, expires) = (held.instance.files.clone(), held.expires);
         let mut fresh = Vec::new();
         for entry in files {
+            let identity = PlainIdentity { source, tsi, toi: entry.toi };
             if let Some(known) = session.entries.get(&entry.toi) {
                 if known.content_location == entry.content_location {
                     let until = session.described_until.entry(entry.toi).or_insert(expires);
                     *until = expires.max(*until);
                 }
-                continue;
+                let object = self.objects.get(&identity);
+                if *known == entry || !object.is_some_and(PlainObject::is_refused) {
+                    continue;
+                }
+                // What was refused may be right by another description.
+                self.objects.remove(&identity);
+                self.keys.retain(|_, of| *of != identity);
+                self.again.remove(&identity);
+                session.early.remove(&entry.toi);
+                session.entries.remove(&entry.toi);
             }
             if session.entries.len() >= MAX_ENTRIES {
                 self.stats.refused += 1;
@@ -576,7 +600,9 @@ impl PlainReceiver {
         let Some(entry) = session.entries.get(&of.toi) else { return };
         // spec: rfc6726 5 (EXT_FTI goes before the FDT)
         let early = session.early.get(&of.toi).copied();
-        let Some(oti) = early.or(entry.oti) else { return };
+        // spec: rfc6726 3.4.2 (a file without octets has no packets; its entry is all that comes)
+        let is_empty = entry.transferred() == Some(0);
+        let Some(oti) = early.or(entry.oti).or(is_empty.then(no_parameters)) else { return };
         if self.objects.contains_key(&of) {
             return;
         }
@@ -590,9 +616,7 @@ impl PlainReceiver {
             Some(record) => record.name.clone(),
             None => self.names.claim(&entry.content_location, owner, &key),
         };
-        // The digest of an encoded file may be that of either form: only the bare one is compared.
-        let md5 = entry.content_md5.filter(|_| entry.content_encoding.is_none());
-        let content = PlainContent { name: name.clone(), md5 };
+        let content = content(&self.limits, entry, &oti, name.clone());
         let record = record.unwrap_or_else(|| Record {
             object_key: key,
             identity: of,
@@ -603,8 +627,9 @@ impl PlainReceiver {
         });
         let shares = session.entries.len().max(1);
         let Some(layout) = ObjectLayout::plain(&of, oti, content) else { return };
-        let contradiction = entry.parameters(early).err().map(|error| error.to_string());
-        let problem = contradiction.or_else(|| beyond(&self.limits, &layout));
+        let parameters = if is_empty { Ok(None) } else { entry.parameters(early) };
+        let contradiction = parameters.err().map(|error| error.to_string());
+        let problem = contradiction.or_else(|| beyond(&self.limits, &layout, entry));
         let kept: u64 = self.receiving().map(|object| object.layout().index_octets()).sum();
         let has_room = kept + layout.index_octets() <= self.limits.index_octets;
         if problem.is_none() && !record.complete && !has_room {
@@ -627,15 +652,35 @@ impl PlainReceiver {
 
     /// Opens objects that had to wait for others to be complete.
     fn begin_others(&mut self, now: Mono) {
-        let described = self.sessions.iter().flat_map(|((source, tsi), session)| {
-            let of = |toi: &Toi| PlainIdentity { source: *source, tsi: *tsi, toi: *toi };
-            session.entries.keys().map(of)
-        });
-        let missing: Vec<_> = described.filter(|of| !self.objects.contains_key(of)).collect();
+        let missing = self.described().filter(|of| !self.objects.contains_key(of));
+        let missing: Vec<_> = missing.collect();
         for of in missing {
             self.begin(of);
             self.retry_object(now, of);
         }
+    }
+
+    /// Returns all files that a session described.
+    fn described(&self) -> impl Iterator<Item = PlainIdentity> {
+        self.sessions.iter().flat_map(|((source, tsi), session)| {
+            let of = |toi: &Toi| PlainIdentity { source: *source, tsi: *tsi, toi: *toi };
+            session.entries.keys().map(of)
+        })
+    }
+
+    /// Refuses what was received of a file: it is received once more, and then given up.
+    fn refuse(&mut self, key: Hash16, why: String) {
+        self.stats.wrong_digest += 1;
+        let Some(of) = self.keys.get(&key).copied() else { return };
+        if self.again.insert(of) {
+            self.begin_again(key);
+            return;
+        }
+        let Some(object) = self.objects.get_mut(&of) else { return };
+        object.refuse(format!("{why}; received twice, and given up"));
+        self.records.remove(&key);
+        self.outputs.push_back(Output::Forget(object.record().file_name()));
+        self.outputs.push_back(Output::Drop(object.layout().clone()));
     }
 
     /// Forgets what is held of a file, to receive it again.
@@ -708,6 +753,8 @@ fn unopened(of: &PlainIdentity, entry: &FileEntry) -> PlainFile {
 pub enum FinishProblem {
     /// Length or digest are wrong.
     WrongDigest,
+    /// What its content encoding makes of it is wrong.
+    WrongContent(String),
     /// The disk does not do.
     Storage(StorageError),
 }
@@ -719,8 +766,33 @@ const fn session_of(of: &PlainIdentity) -> SessionName {
     (of.source, of.tsi)
 }
 
+/// Returns the parameters under which a file without octets is kept.
+fn no_parameters() -> Oti {
+    Oti::NoCode(NoCodeOti::new(1, 1, 1).expect("a symbol of an octet"))
+}
+
+/// Returns what a file is to be, with the name that it gets here.
+fn content(limits: &Limits, entry: &FileEntry, oti: &Oti, name: String) -> PlainContent {
+    let is_empty = entry.transferred() == Some(0);
+    let encoding = entry.content_encoding.as_deref().filter(|_| !is_empty);
+    let undone = encoding.and_then(ContentEncoding::of);
+    let grown = oti.transfer_length().saturating_mul(MAX_GROWTH);
+    let encoded = undone.map(|encoding| Encoded {
+        encoding,
+        length: entry.content_length,
+        limit: entry.content_length.unwrap_or(grown).min(limits.file_octets),
+    });
+    // The digest of an encoded file may be that of either form. Where only one of them can be had,
+    // it may be the other's.
+    let md5 = entry.content_md5.filter(|_| encoding.is_none() || encoded.is_some());
+    PlainContent { name, md5, encoded, is_empty }
+}
+
+/// Octets that may come out of each encoded one where the FDT does not say how many there are.
+const MAX_GROWTH: u64 = 100;
+
 /// Returns what a file asks for that is beyond the limits.
-fn beyond(limits: &Limits, layout: &ObjectLayout) -> Option<String> {
+fn beyond(limits: &Limits, layout: &ObjectLayout, entry: &FileEntry) -> Option<String> {
     let oti = layout.oti();
     let largest = oti.partition().largest();
     let block = u64::from(largest) * u64::from(oti.symbol_size());
@@ -728,8 +800,9 @@ fn beyond(limits: &Limits, layout: &ObjectLayout) -> Option<String> {
         Oti::NoCode(_) => false,
         Oti::RaptorQ(_) => true,
     };
-    if oti.transfer_length() > limits.file_octets {
-        let (found, limit) = (oti.transfer_length(), limits.file_octets);
+    let octets = entry.content_length.unwrap_or(0).max(oti.transfer_length());
+    if octets > limits.file_octets {
+        let (found, limit) = (octets, limits.file_octets);
         Some(format!("the file has {found} octets, at most {limit} are taken"))
     } else if is_coded && largest > limits.block_symbols {
         Some(format!(

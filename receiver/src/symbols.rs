@@ -41,7 +41,7 @@ pub use self::{
     error::StorageError,
     journal::{CopyName, JournalError, JournalImage, JournalWrite, Journaler},
     layout::{
-        BlockPlace, Content, HeaderCheck, ObjectLayout, PlainContent, PlainIdentity, Slot,
+        BlockPlace, Content, Encoded, HeaderCheck, ObjectLayout, PlainContent, PlainIdentity, Slot,
         SlotAddress,
     },
     log::{Insert, Limits, LogOutput, SlotRun, SymbolLog, Ticket},

@@ -32,7 +32,7 @@ fn a_kill_of_a_listener_costs_hardly_more_packets_and_losses_little_more_than_th
         assert!((15.0..25.0).contains(&run.dropped_percent), "{report:?}");
         assert!(run.listener_peak_mib < 100.0, "{report:?}");
     }
-    // So small a file is through in a few seconds, of which solving takes its part.
-    assert!(report.whole.sent_per_symbol_needed < 1.6, "{report:?}");
-    assert!(report.kill_costs_percent.unwrap() < 30.0, "{report:?}");
+    assert!(report.whole.sent_per_symbol_needed < 1.35, "{report:?}");
+    // What was not synced when it was killed is a large part of so small a file.
+    assert!(report.kill_costs_percent.unwrap() < 25.0, "{report:?}");
 }

@@ -5,8 +5,8 @@
 //!   carousel send ─► veth ════════► nft: N % dropped, the rest counted ─► receiver listen
 //! ```
 //!
-//! It measures what a listener needs: symbols it heard until the file was whole, in units of all
-//! source symbols; memory; and what a kill in the middle costs. Plain files alone are sent, so
+//! It measures what a listener needs: symbols it heard up to the last one that it took in, in units
+//! of all source symbols; memory; and what a kill in the middle costs. Plain files alone are sent, so
 //! nothing here has to do with campaigns or devices.
 
 mod namespaces;
@@ -87,12 +87,15 @@ pub struct Report {
 pub struct Run {
     /// Whether what was received is what was sent.
     pub digests_equal: bool,
-    /// Data packets that reached the listener until the file was whole.
+    /// Data packets that reached the listener up to the last one that it needed.
     pub heard: u64,
     /// Share of the packets that the link dropped, in percent.
     pub dropped_percent: f64,
     /// Packets sent for those that were heard, in units of all source symbols.
     pub sent_per_symbol_needed: f64,
+    /// All packets sent until the listener ended, in the same unit: more by what went while it
+    /// solved the last blocks, read the file back, and was not there.
+    pub sent_until_end: f64,
     /// The most memory that the listener held, in MiB.
     pub listener_peak_mib: f64,
     /// The most memory that the sender held, in MiB.
@@ -199,6 +202,7 @@ impl Bench<'_> {
             heard,
             dropped_percent: rounded((1.0 - kept) * 100.0, 100.0),
             sent_per_symbol_needed: rounded(ratio(heard, symbols_needed) / kept, 1e4),
+            sent_until_end: rounded(ratio(passed + dropped, symbols_needed), 1e4),
             listener_peak_mib: rounded(mib(listener_peak), 10.0),
             sender_peak_mib: rounded(mib(sender_peak), 10.0),
             overruns,

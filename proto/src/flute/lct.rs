@@ -149,7 +149,8 @@ impl Header {
             0 => None,
             octets => Some(Toi(fields.uint(octets, "LCT TOI")?)),
         };
-        let extensions = Extensions::new(fields.take_rest())?;
+        let old_words = usize::from(flags & OLD_SCT != 0) + usize::from(flags & OLD_ERT != 0);
+        let extensions = behind_times(fields.take_rest(), old_words)?;
         let header = Self {
             psi: first & 3,
             congestion_words,
@@ -203,6 +204,19 @@ impl Header {
     }
 }
 
+/// Flags of senders of RFC 3451: a word with the sender's time, one with what is left to send. They
+/// are reserved bits since.
+const OLD_SCT: u8 = 8;
+const OLD_ERT: u8 = 4;
+
+/// Reads the extensions behind so many words of an old sender. A sender that knows the bits as
+/// reserved ones and sets them all the same has no such words.
+fn behind_times(octets: &[u8], words: usize) -> Result<Extensions<'_>, WireError> {
+    // spec: rfc5651 5.1 (reserved bits are ignored)
+    let behind = octets.get(words * 4..).map(Extensions::new);
+    behind.and_then(Result::ok).map_or_else(|| Extensions::new(octets), Ok)
+}
+
 /// Checks that `value` fits into `octets` octets.
 fn fits(value: u128, octets: usize, field: &'static str) -> Result<(), WireError> {
     let limit = 1_u128.checked_shl(u32::try_from(octets * 8).unwrap_or(u32::MAX));
@@ -253,6 +267,28 @@ mod tests {
     }
 
     // test: rfc5651 5.1, rfc6726 3.1, rfc5651 6.2, rfc5775 2.1, rfc5775 4.1
+    #[test]
+    fn the_times_of_an_old_sender_are_skipped_and_reserved_bits_ignored() {
+        let header = Header::wide(Tsi(7), Toi(1), 6);
+        let fti = [64, 4, 0, 0, 0, 0, 0, 0, 0, 16, 1, 0, 1, 4, 0, 0];
+        let mut plain = Vec::new();
+        header.emit(Extensions::new(&fti).unwrap(), &mut plain).unwrap();
+        for (flags, words) in [(0x08, 1), (0x04, 1), (0x0c, 2)] {
+            let mut old = plain.clone();
+            old[1] |= flags;
+            // Octets that would be an extension of their own: one of a word, one of many.
+            old.splice(16..16, [200, 1, 2, 3, 64, 9, 0, 0][..words * 4].iter().copied());
+            old[2] += u8::try_from(words).unwrap();
+            let (parsed, extensions) = Header::parse(&mut Reader::new(&old)).unwrap();
+            assert_eq!((parsed, extensions.octets()), (header, &fti[..]), "{flags:#x}");
+            let mut reserved = plain.clone();
+            reserved[1] |= flags;
+            let (parsed, extensions) = Header::parse(&mut Reader::new(&reserved)).unwrap();
+            assert_eq!((parsed, extensions.octets()), (header, &fti[..]), "{flags:#x}");
+        }
+    }
+
+    // test: rfc5651 5.1
     #[test]
     fn a_header_of_another_version_is_refused() {
         let mut octets = emitted(&Header::wide(Tsi(7), Toi(1), 6));

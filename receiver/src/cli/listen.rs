@@ -47,7 +47,7 @@ pub(super) struct ListenArgs {
     /// Directory for the files; a run that was ended goes on from what it holds.
     #[arg(long, value_name = "DIR")]
     out: PathBuf,
-    /// End when every file is whole that an FDT describes.
+    /// End when every file is whole that an FDT describes, or proved wrong twice (exit code 5).
     #[arg(long, conflicts_with = "complete")]
     once: bool,
     /// End when so many files are whole.
@@ -128,6 +128,7 @@ pub(super) fn run(arguments: &ListenArgs) -> Result<u8, Failure> {
     }
     Ok(match report.outcome {
         Outcome::Complete => exit::DONE,
+        Outcome::Refused => exit::REFUSED_SIGNATURE,
         Outcome::Incomplete => exit::RESUMABLE,
         Outcome::Stopped if arguments.once || arguments.complete.is_some() => exit::RESUMABLE,
         Outcome::Stopped => exit::DONE,

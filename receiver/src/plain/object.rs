@@ -14,7 +14,7 @@ use super::{Output, PlainFile, record::Record};
 use crate::{
     blocks::Blocks,
     decode::DecodeOutcome,
-    symbols::{Insert, Limits, ObjectLayout, Recovered, SymbolLog, Ticket},
+    symbols::{Content, Insert, Limits, ObjectLayout, Recovered, SymbolLog, Ticket},
 };
 
 /// What became of a packet.
@@ -39,12 +39,16 @@ enum State {
     /// Its directory is being opened.
     Opening,
     Receiving(Box<Blocks>),
+    /// There is nothing to receive: the file is empty.
+    Empty,
     /// All blocks are solved; the file is compared with what it should be.
     Checking,
     /// It has its name; the record that says so is being written.
     Naming,
     Complete,
     Failed(String),
+    /// What was received is not what the FDT says, and was not when it was received anew.
+    Refused(String),
 }
 
 /// One plain file while it is received, and after.
@@ -63,6 +67,7 @@ pub struct PlainObject {
     unkept: bool,
     sha256: Option<Digest>,
     heard: u64,
+    heard_until_last_needed: u64,
 }
 
 impl PlainObject {
@@ -98,6 +103,7 @@ impl PlainObject {
             unkept: false,
             sha256: None,
             heard: 0,
+            heard_until_last_needed: 0,
         }
     }
 
@@ -114,8 +120,8 @@ impl PlainObject {
         let blocks = match &mut self.state {
             State::Opening => return Take::Later,
             State::Receiving(blocks) => blocks,
-            State::Checking | State::Naming | State::Complete => return Take::Held,
-            State::Failed(_) => return Take::Refused,
+            State::Empty | State::Checking | State::Naming | State::Complete => return Take::Held,
+            State::Failed(_) | State::Refused(_) => return Take::Refused,
         };
         let mut outcome = Take::Invalid;
         // spec: rfc5775 2.3
@@ -127,7 +133,11 @@ impl PlainObject {
                 Insert::Invalid => Take::Invalid,
             };
             match outcome {
-                Take::Stored | Take::Held => self.heard += 1,
+                Take::Stored => {
+                    self.heard += 1;
+                    self.heard_until_last_needed = self.heard;
+                }
+                Take::Held => self.heard += 1,
                 Take::Later => break,
                 Take::Invalid | Take::Contradicts | Take::Refused => {}
             }
@@ -143,6 +153,10 @@ impl PlainObject {
             self.record.done.clear();
         }
         self.reserved = recovered.files_ready;
+        if self.layout.is_empty() {
+            self.state = State::Empty;
+            return;
+        }
         let layout = self.layout.clone();
         let log = SymbolLog::recovered(layout, self.limits, recovered, &self.record.done, &[]);
         self.state = State::Receiving(Box::new(Blocks::new(log)));
@@ -190,7 +204,12 @@ impl PlainObject {
                 self.state = State::Complete;
                 true
             }
-            State::Opening | State::Checking | State::Complete | State::Failed(_) => false,
+            State::Opening
+            | State::Empty
+            | State::Checking
+            | State::Complete
+            | State::Failed(_)
+            | State::Refused(_) => false,
         }
     }
 
@@ -207,6 +226,11 @@ impl PlainObject {
     /// Gives the file up; what is synced stays where it is.
     pub fn fail(&mut self, problem: String) {
         self.state = State::Failed(problem);
+    }
+
+    /// Gives the file up for what its octets are.
+    pub fn refuse(&mut self, problem: String) {
+        self.state = State::Refused(problem);
     }
 
     /// Flushes what has waited long enough; returns the object's key if there was something.
@@ -240,11 +264,16 @@ impl PlainObject {
                 outputs.push_back(Output::Finish(self.layout.clone()));
             }
             State::Receiving(blocks) => outputs.extend(blocks.next_decode().map(Output::Decode)),
+            State::Empty => {
+                self.state = State::Checking;
+                outputs.push_back(Output::Finish(self.layout.clone()));
+            }
             State::Opening
             | State::Checking
             | State::Naming
             | State::Complete
-            | State::Failed(_) => {}
+            | State::Failed(_)
+            | State::Refused(_) => {}
         }
         if std::mem::take(&mut self.unkept) {
             outputs.push_back(Output::Keep(self.record.file_name(), self.record.emit()));
@@ -257,10 +286,12 @@ impl PlainObject {
         match &self.state {
             State::Receiving(blocks) => blocks.log().deadline(),
             State::Opening
+            | State::Empty
             | State::Checking
             | State::Naming
             | State::Complete
-            | State::Failed(_) => None,
+            | State::Failed(_)
+            | State::Refused(_) => None,
         }
     }
 
@@ -268,12 +299,12 @@ impl PlainObject {
     #[must_use]
     pub fn is_busy(&self) -> bool {
         match &self.state {
-            State::Opening | State::Checking | State::Naming => true,
+            State::Opening | State::Empty | State::Checking | State::Naming => true,
             State::Receiving(blocks) => {
                 let is_reserving = self.reserved < self.layout.files();
                 is_reserving || blocks.is_decoding() || !blocks.log().is_quiet()
             }
-            State::Complete | State::Failed(_) => false,
+            State::Complete | State::Failed(_) | State::Refused(_) => false,
         }
     }
 
@@ -298,14 +329,23 @@ impl PlainObject {
     /// Returns whether the file was given up.
     #[must_use]
     pub const fn has_failed(&self) -> bool {
-        matches!(self.state, State::Failed(_))
+        matches!(self.state, State::Failed(_) | State::Refused(_))
+    }
+
+    /// Returns whether the file was given up for what its octets are.
+    #[must_use]
+    pub const fn is_refused(&self) -> bool {
+        matches!(self.state, State::Refused(_))
     }
 
     /// Returns how far it is.
     #[must_use]
     pub fn report(&self) -> PlainFile {
-        let needed = u64::from(self.layout.total_symbols());
-        let all = (needed, self.layout.blocks());
+        let (needed, blocks) = match self.layout.is_empty() {
+            true => (0, 0),
+            false => (u64::from(self.layout.total_symbols()), self.layout.blocks()),
+        };
+        let all = (needed, blocks);
         let recorded = u32::try_from(self.record.done.len()).unwrap_or(u32::MAX);
         let (state, (symbols_held, blocks_done)) = match &self.state {
             State::Opening => ("opening", (0, recorded)),
@@ -314,17 +354,18 @@ impl PlainObject {
                 let done = (0..log.layout().blocks()).filter(|sbn| log.is_done(Sbn(*sbn))).count();
                 ("receiving", (log.synced_total(), u32::try_from(done).unwrap_or(u32::MAX)))
             }
-            State::Checking | State::Naming => ("checking", all),
+            State::Empty | State::Checking | State::Naming => ("checking", all),
             State::Complete => ("complete", all),
-            State::Failed(_) => ("failed", (0, recorded)),
+            State::Failed(_) | State::Refused(_) => ("failed", (0, recorded)),
         };
         let problem = match &self.state {
-            State::Failed(problem) => Some(problem.clone()),
+            State::Failed(problem) | State::Refused(problem) => Some(problem.clone()),
             State::Opening
             | State::Receiving(_)
+            | State::Empty
             | State::Checking
             | State::Naming
-            | State::Complete => None,
+            | State::Complete => self.stays_encoded(),
         };
         PlainFile {
             name: self.record.name.clone(),
@@ -337,11 +378,22 @@ impl PlainObject {
             problem,
             content_encoding: self.entry.content_encoding.clone(),
             sha256: self.sha256.map(|digest| digest.to_string()),
-            blocks: self.layout.blocks(),
+            blocks,
             blocks_done,
             symbols_held,
             symbols_needed: needed,
-            symbols_heard: self.heard,
+            symbols_heard: self.heard_until_last_needed,
+        }
+    }
+
+    /// Says so when the file will lie there in the encoding in which it was sent.
+    fn stays_encoded(&self) -> Option<String> {
+        let encoding = self.entry.content_encoding.as_ref()?;
+        match self.layout.content() {
+            Content::File(file) if file.encoded.is_none() && !file.is_empty => {
+                Some(format!("content encoding {encoding:?} is not known: stored as sent"))
+            }
+            Content::File(_) | Content::Image(_) => None,
         }
     }
 

@@ -11,6 +11,7 @@ use proto::{
     },
     flute::{
         alc::{Payload, PayloadId},
+        content_md5::ContentMd5,
         ext::{ExtensionWriter, Extensions, FdtHeader},
         fdt::FdtInstance,
         lct::{Header, Widths},
@@ -108,10 +109,17 @@ impl Bench {
                 }
                 Output::Finish(layout) => {
                     let name = name(&layout);
-                    let octets = self.disk.parts.remove(&name).unwrap();
-                    let digest = sha256(&[&octets]);
-                    self.disk.files.insert(name, octets);
-                    self.core.handle_finished(layout.object_key(), Ok(digest));
+                    let octets = self.disk.parts[&name].clone();
+                    let Content::File(file) = layout.content() else { unreachable!() };
+                    let outcome = if file.md5.is_none_or(|expected| expected == md5(&octets)) {
+                        let digest = sha256(&[&octets]);
+                        self.disk.parts.remove(&name);
+                        self.disk.files.insert(name, octets);
+                        Ok(digest)
+                    } else {
+                        Err(FinishProblem::WrongDigest)
+                    };
+                    self.core.handle_finished(layout.object_key(), outcome);
                 }
                 Output::Drop(layout) => {
                     let directory = layout.directory_name();
@@ -205,6 +213,12 @@ fn octets(length: usize) -> Vec<u8> {
     (0..length).map(|at| (at * 7 + at / 256).to_le_bytes()[0]).collect()
 }
 
+fn md5(octets: &[u8]) -> [u8; 16] {
+    let mut digest = ContentMd5::new();
+    digest.update(octets);
+    digest.finish()
+}
+
 fn raptorq(length: u64, blocks: u8) -> Oti {
     let parameters = RaptorQParameters {
         transfer_length: length,
@@ -242,17 +256,25 @@ impl Sent {
     fn fdt_until(&self, expires: Utc, oti: Oti, md5: Option<[u8; 16]>) -> Vec<u8> {
         let entry = FileEntry::plain(Toi(self.toi), self.location, "application/octet-stream", oti);
         let oti = entry.oti.filter(|_| self.in_fdt);
+        self.instance_until(expires, 0, FileEntry { content_md5: md5, oti, ..entry })
+    }
+
+    fn instance(&self, instance_id: u32, entry: FileEntry) -> Vec<u8> {
+        self.instance_until(now().utc + HOUR, instance_id, entry)
+    }
+
+    fn instance_until(&self, expires: Utc, instance_id: u32, entry: FileEntry) -> Vec<u8> {
         let document = FdtInstance {
             expires_ntp: expires.ntp_seconds(),
             complete: true,
-            files: vec![FileEntry { content_md5: md5, oti, ..entry }],
+            files: vec![entry],
             mbms: proto::flute::fdt::mbms::InstanceExtensions::default(),
         }
         .to_xml();
         let length = u64::try_from(document.len()).unwrap();
         let fti = Oti::NoCode(NoCodeOti::new(length, 1400, 1).unwrap());
         let mut extensions = Vec::new();
-        let header = FdtHeader { version: self.version, instance_id: 0 };
+        let header = FdtHeader { version: self.version, instance_id };
         ExtensionWriter::new(&mut extensions).fdt(header).fti(&fti);
         let id = PayloadId { sbn: Sbn(0), esi: Esi(0) };
         self.packet(0, 0, &extensions, id, document.as_bytes())
@@ -564,6 +586,99 @@ fn an_unfinished_file_that_was_taken_away_is_put_together_anew() {
     data.iter().for_each(|packet| bench.hear(packet));
     bench.sync();
     assert_eq!(bench.file("fw.bin"), Some(&content[..]));
+}
+
+// test: rfc6726 3.4.2
+#[test]
+fn a_file_without_octets_is_whole_as_soon_as_it_is_described() {
+    for (encoding_id, transfer_length) in [(None, None), (Some(6), Some(0)), (Some(5), Some(0))] {
+        let mut bench = Bench::new();
+        let oti = raptorq(9, 1);
+        let entry = FileEntry {
+            content_length: Some(0),
+            transfer_length,
+            content_md5: Some(md5(b"")),
+            oti: None,
+            encoding_id,
+            ..FileEntry::plain(Toi(1), "empty.bin", "text/plain", oti)
+        };
+        let fdt = PLAIN.instance(0, entry);
+        bench.hear(&fdt);
+        assert_eq!(bench.file("empty.bin"), Some(&[][..]));
+        assert!(bench.core.is_all_complete());
+        let report = bench.core.files().next().unwrap();
+        assert_eq!((report.length, report.blocks, report.symbols_needed), (0, 0, 0));
+        assert_eq!((report.state, report.problem), ("complete", None));
+        let mut again = bench.restart();
+        again.hear(&fdt);
+        assert_eq!(again.complete.len(), 1);
+        assert_eq!(again.disk.files.len(), 1);
+    }
+}
+
+#[test]
+fn a_wrong_digest_ends_after_a_second_try_until_the_file_is_described_otherwise() {
+    let oti = raptorq(100, 1);
+    let content = octets(100);
+    let mut bench = Bench::new();
+    bench.hear(&PLAIN.fdt(oti, Some([7; 16])));
+    let packets = PLAIN.data(&content, oti, 0..9);
+    for round in 1..4 {
+        packets.iter().for_each(|packet| bench.hear(packet));
+        bench.sync();
+        assert_eq!(bench.core.stats().wrong_digest, round.min(2));
+    }
+    assert_eq!(bench.file("fw.bin"), None);
+    assert!(bench.core.is_all_settled() && !bench.core.is_all_complete());
+    assert!(bench.disk.records.is_empty() && bench.disk.logs.is_empty());
+    let report = bench.core.files().next().unwrap();
+    assert_eq!(report.state, "failed");
+    assert!(report.problem.unwrap().contains("Content-MD5"));
+    // The same words under another number change nothing.
+    let entry = FileEntry::plain(Toi(1), PLAIN.location, "application/octet-stream", oti);
+    let with = |digest| FileEntry { content_md5: Some(digest), ..entry.clone() };
+    bench.hear(&PLAIN.instance(1, with([7; 16])));
+    packets.iter().for_each(|packet| bench.hear(packet));
+    assert!(bench.core.is_all_settled());
+    bench.hear(&PLAIN.instance(2, with(md5(&content))));
+    assert!(!bench.core.is_all_settled());
+    packets.iter().for_each(|packet| bench.hear(packet));
+    bench.sync();
+    assert_eq!(bench.file("fw.bin"), Some(&content[..]));
+    assert!(bench.core.is_all_complete());
+}
+
+#[test]
+fn a_content_encoding_is_undone_where_it_is_known_and_said_where_it_is_not() {
+    let oti = raptorq(100, 1);
+    let limits = Limits::default();
+    let entry = |encoding: &str, content_length| FileEntry {
+        content_encoding: Some(encoding.to_owned()),
+        transfer_length: Some(100),
+        content_length,
+        content_md5: Some([7; 16]),
+        ..FileEntry::plain(Toi(1), "a", "text/plain", oti)
+    };
+    let of = |encoding, length| content(&limits, &entry(encoding, length), &oti, "a".to_owned());
+    let known = of("gzip", Some(400)).encoded.unwrap();
+    assert_eq!((known.length, known.limit), (Some(400), 400));
+    let open = of("deflate", None).encoded.unwrap();
+    assert_eq!((open.length, open.limit), (None, 100 * MAX_GROWTH));
+    let unknown = of("br", Some(400));
+    assert_eq!((unknown.encoded, unknown.md5), (None, None));
+
+    let mut bench = Bench::new();
+    bench.hear(&PLAIN.instance(0, entry("br", Some(400))));
+    PLAIN.data(&octets(100), oti, 0..9).iter().for_each(|packet| bench.hear(packet));
+    bench.sync();
+    assert_eq!(bench.file("a"), Some(&octets(100)[..]));
+    let report = bench.core.files().next().unwrap();
+    assert_eq!(report.state, "complete");
+    assert!(report.problem.unwrap().contains("\"br\" is not known: stored as sent"));
+    let identity = PlainIdentity { source: SENDER.into(), tsi: Tsi(7), toi: Toi(1) };
+    let layout = ObjectLayout::plain(&identity, oti, unknown).unwrap();
+    let huge = entry("gzip", Some(limits.file_octets + 1));
+    assert!(beyond(&limits, &layout, &huge).unwrap().contains("octets"));
 }
 
 #[test]

@@ -106,6 +106,9 @@ pub enum Show {
 pub enum Outcome {
     /// The goal is reached.
     Complete,
+    /// Every file that was described is whole or given up, and one at least was given up: what was
+    /// received of it is not what its description says.
+    Refused,
     /// The time was up before; a further run goes on.
     Incomplete,
     /// SIGTERM.
@@ -246,8 +249,8 @@ impl Shell<'_> {
     ) -> Outcome {
         loop {
             self.drain();
-            if self.is_enough() {
-                return Outcome::Complete;
+            if let Some(outcome) = self.outcome() {
+                return outcome;
             }
             let deadline = [self.core.deadline(), self.ends, Some(self.next_progress)];
             let deadline = deadline.into_iter().flatten().min();
@@ -272,7 +275,7 @@ impl Shell<'_> {
             self.core.handle_timeout(now);
             self.show_progress(now.mono);
             if self.ends.is_some_and(|ends| ends <= now.mono) {
-                return Outcome::Incomplete;
+                return self.last_outcome();
             }
         }
     }
@@ -309,11 +312,7 @@ impl Shell<'_> {
             self.core.handle_shutdown();
             self.drain();
         }
-        let enough = match self.order.goal {
-            Goal::Endless | Goal::AllDescribed => self.core.is_all_complete(),
-            Goal::Files(_) => self.is_enough(),
-        };
-        Ok(if enough { Outcome::Complete } else { Outcome::Incomplete })
+        Ok(self.last_outcome())
     }
 
     async fn answer(&mut self, completions: &mut UnboundedReceiver<Completion>, now: Now) {
@@ -323,11 +322,34 @@ impl Shell<'_> {
         self.drain();
     }
 
-    fn is_enough(&self) -> bool {
+    /// Returns how it ends if it ends here because it is enough.
+    fn outcome(&self) -> Option<Outcome> {
         match self.order.goal {
-            Goal::Endless => false,
-            Goal::AllDescribed => self.core.is_all_complete(),
-            Goal::Files(count) => u64::try_from(self.complete.len()).unwrap_or(u64::MAX) >= count,
+            Goal::Endless => None,
+            Goal::AllDescribed => self.settled(),
+            Goal::Files(count) => {
+                let complete = u64::try_from(self.complete.len()).unwrap_or(u64::MAX);
+                (complete >= count).then_some(Outcome::Complete)
+            }
+        }
+    }
+
+    /// Returns how it ends if nothing can come any more.
+    fn last_outcome(&self) -> Outcome {
+        let settled = match (self.outcome(), self.order.goal, &self.order.from) {
+            (Some(outcome), _, _) => Some(outcome),
+            // A capture that was taken in whole has reached what can be reached.
+            (None, Goal::Endless, From::Capture { .. }) => self.settled(),
+            (None, _, _) => self.settled().filter(|outcome| *outcome == Outcome::Refused),
+        };
+        settled.unwrap_or(Outcome::Incomplete)
+    }
+
+    fn settled(&self) -> Option<Outcome> {
+        if self.core.is_all_complete() {
+            Some(Outcome::Complete)
+        } else {
+            self.core.is_all_settled().then_some(Outcome::Refused)
         }
     }
 
@@ -426,6 +448,10 @@ fn finished(core: &mut PlainReceiver, key: Hash16, outcome: FinishOutcome) {
             FinishOutcome::WrongDigest { found } => {
                 tracing::debug!(%found, "a file is not what its FDT says");
                 Err(FinishProblem::WrongDigest)
+            }
+            FinishOutcome::WrongContent { why } => {
+                tracing::debug!(why, "a file is not what its FDT says");
+                Err(FinishProblem::WrongContent(why))
             }
             FinishOutcome::Failed(error) => Err(FinishProblem::Storage(error)),
         },

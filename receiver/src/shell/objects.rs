@@ -1,5 +1,7 @@
 //! The files of one object.
 
+mod encoded;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     io,
@@ -16,8 +18,8 @@ use super::disk::{Disk, DiskFile, Open, SharedDisk};
 use crate::{
     decode::BlockFiles,
     symbols::{
-        BlockPlace, Content, HeaderCheck, ObjectLayout, Recovered, Recovery, SlotAddress,
-        StorageError,
+        BlockPlace, Content, HeaderCheck, ObjectLayout, PlainContent, Recovered, Recovery,
+        SlotAddress, StorageError,
     },
 };
 
@@ -98,6 +100,11 @@ pub enum FinishOutcome {
     WrongDigest {
         /// What it hashes to.
         found: Digest,
+    },
+    /// The content encoding of a plain file cannot be undone, or makes something else of it.
+    WrongContent {
+        /// What is wrong.
+        why: String,
     },
     /// It could not be read, synced or renamed.
     Failed(StorageError),
@@ -348,31 +355,24 @@ impl DecodeFiles {
         let attempt = || {
             let ImagePaths { directory, part, image } = &self.image;
             let is_renamed = !self.disk.exists(part) && self.disk.exists(image);
-            let from = if is_renamed { image } else { part };
-            let mut md5 = ContentMd5::new();
-            let (mut octets, wants_md5) = (0, self.md5().is_some());
-            // What is renamed must be durable before its name says so.
-            self.disk.open(from, Open::Write)?.sync_all()?;
-            let mut sha256 = Hasher::new();
-            self.disk.read_medium(from, &mut |piece| {
-                sha256.update(piece);
-                octets += piece.len() as u64;
-                if wants_md5 {
-                    md5.update(piece);
-                }
-            })?;
-            let found = sha256.finish();
+            let measured = self.measure(if is_renamed { image } else { part })?;
+            let found = measured.sha256;
             let is_right = match self.layout.content() {
                 // spec: rfc5775 5 (the signed digest decides on the whole object)
                 Content::Image(digest) => found == *digest,
                 Content::File(file) => {
                     // spec: rfc6726 3.4.2 (a wrong digest is damage, a right one no proof)
-                    let fits = file.md5.is_none_or(|expected| expected == md5.finish());
-                    fits && octets == self.layout.image_octets()
+                    let fits = file.encoded.is_some() || measured.fits(file);
+                    fits && measured.octets == self.layout.image_octets()
                 }
             };
             if !is_right {
                 return Ok(FinishOutcome::WrongDigest { found });
+            }
+            if let Content::File(file) = self.layout.content()
+                && let Some(encoded) = &file.encoded
+            {
+                return self.finish_encoded(file, encoded, &measured);
             }
             if !is_renamed {
                 self.disk.rename(part, image)?;
@@ -386,11 +386,37 @@ impl DecodeFiles {
         })
     }
 
-    fn md5(&self) -> Option<[u8; 16]> {
-        match self.layout.content() {
-            Content::Image(_) => None,
-            Content::File(file) => file.md5,
-        }
+    /// Syncs a file and reads it back: what is renamed must be durable before its name says so.
+    fn measure(&self, path: &Path) -> io::Result<Measured> {
+        self.disk.open(path, Open::Write)?.sync_all()?;
+        let wants_md5 = match self.layout.content() {
+            Content::Image(_) => false,
+            Content::File(file) => file.md5.is_some(),
+        };
+        let (mut sha256, mut md5, mut octets) = (Hasher::new(), ContentMd5::new(), 0);
+        self.disk.read_medium(path, &mut |piece| {
+            sha256.update(piece);
+            octets += piece.len() as u64;
+            if wants_md5 {
+                md5.update(piece);
+            }
+        })?;
+        Ok(Measured { octets, sha256: sha256.finish(), md5: md5.finish() })
+    }
+}
+
+/// What a file on the medium is.
+#[derive(Debug)]
+struct Measured {
+    octets: u64,
+    sha256: Digest,
+    md5: [u8; 16],
+}
+
+impl Measured {
+    /// Returns whether it has the digest that was announced, if one was.
+    fn fits(&self, file: &PlainContent) -> bool {
+        file.md5.is_none_or(|expected| expected == self.md5)
     }
 }
 
@@ -422,8 +448,10 @@ impl BlockFiles for DecodeFiles {
 /// one conversion a block, spares the flash a whole image, and holds the room also where files are
 /// never overwritten in place.
 fn reserve_image(disk: &dyn Disk, paths: &ImagePaths, octets: u64) -> io::Result<Option<u64>> {
-    let image = disk.open(&paths.part, Open::Create)?;
-    let zeros_from = match image.allocate(octets) {
+    let how = if octets == 0 { Open::Empty } else { Open::Create };
+    let image = disk.open(&paths.part, how)?;
+    let allocated = if octets == 0 { Ok(()) } else { image.allocate(octets) };
+    let zeros_from = match allocated {
         Err(error) if error.kind() == io::ErrorKind::Unsupported => Some(image.length()?),
         outcome => outcome.map(|()| None)?,
     };

@@ -192,6 +192,10 @@ fn finished(outcome: FinishOutcome) -> Result<(), FinishError> {
             tracing::error!(%found, "the image is not the signed one");
             Err(FinishError::WrongDigest)
         }
+        FinishOutcome::WrongContent { why } => {
+            tracing::error!(why, "an image has no content encoding");
+            Err(FinishError::WrongDigest)
+        }
         FinishOutcome::Failed(error) => Err(FinishError::Storage(error)),
     }
 }

@@ -34,7 +34,12 @@ fn read(octets: &[u8]) -> Result<Option<(ObjectLayout, u32)>, WireError> {
     let extension = [&[FTI, 4], information.as_slice()].concat();
     let oti = Extensions::new(&extension)?.fti(encoding_id)?;
     let content = if stored_sha256 == Digest([0; 32]) {
-        Content::File(Box::new(PlainContent { name: String::new(), md5: None }))
+        Content::File(Box::new(PlainContent {
+            name: String::new(),
+            md5: None,
+            encoded: None,
+            is_empty: false,
+        }))
     } else {
         Content::Image(stored_sha256)
     };
@@ -68,7 +73,8 @@ mod tests {
         assert_eq!(read, Some((image.clone(), 2)));
         let source = IpAddr::from([192, 0, 2, 1]);
         let identity = PlainIdentity { source, tsi: Tsi(1), toi: Toi(2) };
-        let content = PlainContent { name: String::new(), md5: None };
+        let content =
+            PlainContent { name: String::new(), md5: None, encoded: None, is_empty: false };
         let oti = Oti::NoCode(NoCodeOti::new(5000, 500, 4).unwrap());
         let file = ObjectLayout::plain(&identity, oti, content).unwrap();
         assert_eq!(ObjectLayout::from_header(&file.header(0)), Some((file, 0)));

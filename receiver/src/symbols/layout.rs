@@ -8,7 +8,7 @@ use proto::{
         oti::{Oti, RAPTORQ_ESI_LIMIT},
         partition::Partition,
     },
-    flute::ext::ExtensionWriter,
+    flute::{content_encoding::ContentEncoding, ext::ExtensionWriter},
     ids::{Esi, Sbn, Toi, Tsi},
     trust::plan::leaf,
     wire::{Reader, WireError, Writer},
@@ -41,8 +41,24 @@ pub enum Content {
 pub struct PlainContent {
     /// Its name in the output directory: one of ours, never one from the network.
     pub name: String,
-    /// What it hashes to by its `Content-MD5`, when it has one.
+    /// What it hashes to by its `Content-MD5`, when it has one: as it was sent, or with its content
+    /// encoding undone.
     pub md5: Option<[u8; 16]>,
+    /// The content encoding to undo.
+    pub encoded: Option<Encoded>,
+    /// Whether it has no octets: then nothing is sent of it, and its parameters mean nothing.
+    pub is_empty: bool,
+}
+
+/// A content encoding that is undone when all octets are there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Encoded {
+    /// The encoding.
+    pub encoding: ContentEncoding,
+    /// Octets that come out, where that is known.
+    pub length: Option<u64>,
+    /// Octets that may come out.
+    pub limit: u64,
 }
 
 /// What names an object of a plain session.
@@ -263,7 +279,16 @@ impl ObjectLayout {
     /// Returns the octets of the image.
     #[must_use]
     pub fn image_octets(&self) -> u64 {
-        self.oti.transfer_length()
+        if self.is_empty() { 0 } else { self.oti.transfer_length() }
+    }
+
+    /// Returns whether it is a plain file without octets.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        match &self.content {
+            Content::Image(_) => false,
+            Content::File(file) => file.is_empty,
+        }
     }
 
     /// Returns the number of source blocks.

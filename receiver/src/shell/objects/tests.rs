@@ -5,13 +5,17 @@ use std::{
 
 use proto::{
     crypto::{Hash16, sha256},
-    fec::oti::{RaptorQOti, RaptorQParameters},
-    ids::{Esi, Sbn},
+    fec::oti::{NoCodeOti, Oti, RaptorQOti, RaptorQParameters},
+    flute::content_encoding::ContentEncoding,
+    ids::{Esi, Sbn, Toi, Tsi},
 };
 use tempfile::TempDir;
 
 use super::*;
-use crate::shell::{clock::Clock, disk::RealDisk};
+use crate::{
+    shell::{clock::Clock, disk::RealDisk},
+    symbols::{Encoded, PlainIdentity},
+};
 
 #[test]
 fn a_reserved_object_takes_slots_that_a_restart_finds() {
@@ -212,4 +216,80 @@ fn write_slot(object: &mut ObjectDirectory, slot: SlotAddress, esi: u32) {
     object.layout.emit_slot(&mut record, Sbn(1), Esi(esi), tag, &symbol);
     let offset = object.layout.offset(slot);
     object.write(slot.file, offset, &record).unwrap();
+}
+
+/// A plain file of which `octets` were sent, in an output directory of its own.
+fn sent(octets: &[u8], md5: Option<[u8; 16]>, length: Option<u64>) -> (TempDir, DecodeFiles) {
+    let out = home();
+    let objects = out.path().join(".listen/objects");
+    let identity = PlainIdentity { source: [192, 0, 2, 1].into(), tsi: Tsi(1), toi: Toi(1) };
+    let transfer_length = u64::try_from(octets.len()).unwrap();
+    let oti = Oti::NoCode(NoCodeOti::new(transfer_length, 1024, 64).unwrap());
+    let content = PlainContent {
+        name: "page.html".to_owned(),
+        md5,
+        encoded: Some(Encoded {
+            encoding: ContentEncoding::Gzip,
+            length,
+            limit: length.unwrap_or(1000),
+        }),
+        is_empty: false,
+    };
+    let layout = ObjectLayout::plain(&identity, oti, content).unwrap();
+    fs::create_dir_all(&objects).unwrap();
+    ObjectDirectory::open(&disk(), &objects, layout.clone()).unwrap();
+    let mut files = DecodeFiles::new(disk(), &objects, layout);
+    files.write_block(BlockPlace { offset: 0, octets: transfer_length }, octets).unwrap();
+    (out, files)
+}
+
+/// `gzip -n` of 1,000 letters a.
+const GZIP: [u8; 29] = [
+    0x1f, 0x8b, 0x08, 0x00, 0x00, 0x00, 0x00, 0x00, 0x00, 0x03, 0x4b, 0x4c, 0x1c, 0x05, 0xa3, 0x60,
+    0x14, 0x0c, 0x77, 0x00, 0x00, 0x03, 0xda, 0x38, 0x9a, 0xe8, 0x03, 0x00, 0x00,
+];
+
+fn md5_of(octets: &[u8]) -> [u8; 16] {
+    let mut md5 = ContentMd5::new();
+    md5.update(octets);
+    md5.finish()
+}
+
+fn names(folder: &Path) -> Vec<String> {
+    let names = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut names: Vec<_> = names.map(|name| name.into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+// test: rfc6726 3.4.2
+#[test]
+fn an_encoded_file_lies_there_without_its_encoding_and_either_digest_is_taken() {
+    let plain = vec![b'a'; 1000];
+    for md5 in [None, Some(md5_of(&plain)), Some(md5_of(&GZIP))] {
+        let (out, files) = sent(&GZIP, md5, Some(1000));
+        let sha256 = sha256(&[&plain]);
+        assert_eq!(files.finish(), FinishOutcome::Ready { sha256 });
+        assert_eq!(fs::read(out.path().join("page.html")).unwrap(), plain);
+        assert_eq!(names(out.path()), [".listen", "page.html"]);
+    }
+}
+
+#[test]
+fn an_encoded_file_that_is_not_what_was_said_keeps_its_provisional_name() {
+    let mut damaged = GZIP;
+    damaged[22] ^= 1;
+    let wrong = Some([7; 16]);
+    for (octets, md5, length, word) in [
+        (&GZIP[..], None, Some(1001), "1001 by its FDT"),
+        (&GZIP[..], None, Some(999), "more than 999"),
+        (&damaged[..], None, None, "cannot be undone"),
+        (&GZIP[..20], None, None, "cannot be undone"),
+        (&GZIP[..], wrong, Some(1000), "WrongDigest"),
+    ] {
+        let (out, files) = sent(octets, md5, length);
+        let outcome = format!("{:?}", files.finish());
+        assert!(outcome.contains(word), "{outcome}");
+        assert_eq!(names(out.path()), [".listen", "page.html.part"], "{word}");
+    }
 }

@@ -1,0 +1,87 @@
+//! Plain files in a content encoding: undone into a file beside, which then gets the name.
+//!
+//! ```text
+//! NAME.part          as it was sent
+//! NAME.decoded.part  what comes out; renamed to NAME when it is right, and NAME.part goes
+//! ```
+//!
+//! A power cut leaves `NAME.part`, from which all can be done again, until NAME is there.
+
+use std::{
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use proto::flute::content_encoding::UndoError;
+
+use super::{DecodeFiles, FinishOutcome, Measured};
+use crate::{
+    shell::disk::{DiskFile, Open},
+    symbols::{Encoded, PlainContent},
+};
+
+impl DecodeFiles {
+    /// Undoes the encoding of a file that is whole as it was sent.
+    pub(super) fn finish_encoded(
+        &self,
+        file: &PlainContent,
+        encoded: &Encoded,
+        sent: &Measured,
+    ) -> io::Result<FinishOutcome> {
+        let decoded = self.image.directory.join(format!("{}.decoded.part", file.name));
+        let wrong = match self.undo(encoded, sent, &decoded) {
+            Ok(octets) => {
+                let other = encoded.length.filter(|length| *length != octets);
+                other.map(|length| format!("it has {octets} octets, {length} by its FDT"))
+            }
+            Err(UndoError::Io(error)) => return Err(error),
+            Err(error @ (UndoError::Damaged(_) | UndoError::TooLong { .. })) => {
+                Some(error.to_string())
+            }
+        };
+        if let Some(why) = wrong {
+            self.disk.remove_file(&decoded)?;
+            return Ok(FinishOutcome::WrongContent { why });
+        }
+        let plain = self.measure(&decoded)?;
+        // spec: rfc6726 3.4.2 (senders differ in which form Content-MD5 is of)
+        if !sent.fits(file) && !plain.fits(file) {
+            self.disk.remove_file(&decoded)?;
+            return Ok(FinishOutcome::WrongDigest { found: plain.sha256 });
+        }
+        self.disk.rename(&decoded, &self.image.image)?;
+        self.disk.sync_directory(&self.image.directory)?;
+        self.disk.remove_file(&self.image.part)?;
+        Ok(FinishOutcome::Ready { sha256: plain.sha256 })
+    }
+
+    fn undo(&self, encoded: &Encoded, sent: &Measured, to: &Path) -> Result<u64, UndoError> {
+        let open = |path: &PathBuf, how| self.disk.open(path, how).map_err(UndoError::Io);
+        let part =
+            PartReader { file: open(&self.image.part, Open::Read)?, at: 0, length: sent.octets };
+        let out = open(&to.to_owned(), Open::Empty)?;
+        let mut at = 0;
+        encoded.encoding.undo(part, encoded.limit, &mut |piece| {
+            out.write_all_at(piece, at)?;
+            at += piece.len() as u64;
+            Ok(())
+        })
+    }
+}
+
+/// Reads a file from its beginning to its end.
+struct PartReader {
+    file: Box<dyn DiskFile>,
+    at: u64,
+    length: u64,
+}
+
+impl Read for PartReader {
+    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+        let left = usize::try_from(self.length - self.at).unwrap_or(usize::MAX);
+        let count = octets.len().min(left);
+        self.file.read_exact_at(octets.get_mut(..count).unwrap_or_default(), self.at)?;
+        self.at += count as u64;
+        Ok(count)
+    }
+}
