@@ -29,6 +29,12 @@ pub const NAMESPACE: &str = "urn:ietf:params:xml:ns:fdt";
 /// The namespace that MBMS and DVB profiles of FLUTE version 1 use.
 pub const NAMESPACE_MBMS: &str = "urn:IETF:metadata:2005:FLUTE:FDT";
 
+/// The namespace of the element that says which schema of MBMS an instance follows.
+const NAMESPACE_SCHEMA_VERSION: &str = "urn:3gpp:metadata:2009:MBMS:schemaVersion";
+
+/// The schema of release 16.
+const MBMS_SCHEMA_VERSION: u32 = 4;
+
 /// Largest FDT instance that is read, in octets.
 pub const MAX_OCTETS: usize = 64 * 1024;
 /// Most files of an instance.
@@ -215,6 +221,15 @@ impl FdtInstance {
             out.push_str("<File");
             file.emit(&mut out);
             out.push_str("/>");
+        }
+        if namespace == NAMESPACE_MBMS {
+            // spec: ts26346-mbms 7.2.10 (behind the files)
+            let version = MBMS_SCHEMA_VERSION;
+            write!(
+                out,
+                "<sv:schemaVersion xmlns:sv=\"{NAMESPACE_SCHEMA_VERSION}\">{version}</sv:schemaVersion>"
+            )
+            .expect("a string takes all text");
         }
         out.push_str("</FDT-Instance>\n");
         out

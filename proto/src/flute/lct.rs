@@ -266,7 +266,7 @@ mod tests {
         }
     }
 
-    // test: rfc5651 5.1, rfc6726 3.1, rfc5651 6.2, rfc5775 2.1, rfc5775 4.1
+    // test: rfc5651 5.1
     #[test]
     fn the_times_of_an_old_sender_are_skipped_and_reserved_bits_ignored() {
         let header = Header::wide(Tsi(7), Toi(1), 6);
@@ -288,7 +288,7 @@ mod tests {
         }
     }
 
-    // test: rfc5651 5.1
+    // test: rfc5651 5.1, rfc6726 3.1, rfc5651 6.2, rfc5775 2.1, rfc5775 4.1
     #[test]
     fn a_header_of_another_version_is_refused() {
         let mut octets = emitted(&Header::wide(Tsi(7), Toi(1), 6));

@@ -315,6 +315,21 @@ fn every_limit_holds_at_its_edge() {
     assert!(parse(&padded(MAX_OCTETS + 1)).is_err());
 }
 
+// test: ts26346-mbms 7.2.10
+#[test]
+fn an_mbms_table_says_which_schema_it_follows() {
+    let instance = parse(MBMS).unwrap();
+    let written = instance.to_xml_in(NAMESPACE_MBMS);
+    let version = "/><sv:schemaVersion xmlns:sv=\"urn:3gpp:metadata:2009:MBMS:schemaVersion\">4</sv:schemaVersion></FDT-Instance>\n";
+    assert!(written.ends_with(version), "{written}");
+    let files = parse(&written).unwrap().files;
+    let locations = |files: &[FileEntry]| -> Vec<String> {
+        files.iter().map(|file| file.content_location.clone()).collect()
+    };
+    assert_eq!(locations(&files), locations(&instance.files));
+    assert!(!instance.to_xml().contains("schemaVersion"));
+}
+
 proptest! {
     // test: rfc6726 3.4.2
     #[test]
