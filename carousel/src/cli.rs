@@ -80,6 +80,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Air(order) => shell::air::run(&order),
         Command::Send(order) => shell::send::run(&order),
+        Command::Announce(order) => shell::announce::run(&order),
         Command::Serve(order) => shell::serve::run(order),
     }
 }

@@ -7,6 +7,7 @@
 //! | [`encode`] | image to plan: blocks, tables, paths, by a bounded number of threads |
 //! | [`plan_file`] | the head of a plan file |
 //! | [`session`], [`fdt`] | the sender core of one FLUTE session and its FDT instances |
+//! | [`life`] | start, announcements and end, which all sessions have alike |
 //! | [`pacing`] | token bucket on octets |
 //! | [`window`], [`place`] | when on air; what is kept over restarts |
 //! | [`plain`] | sessions without signatures, for labs and other receivers |
@@ -22,6 +23,7 @@ pub mod control;
 pub mod encode;
 pub mod failure;
 pub mod fdt;
+pub mod life;
 pub mod pacing;
 pub mod package;
 pub mod place;

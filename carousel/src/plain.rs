@@ -42,11 +42,8 @@ use self::{
 };
 use crate::{
     fdt::FdtIssuer,
-    session::{Sent, Transmit},
+    life::{Due, Life, Next, Sent, Transmit},
 };
-
-/// How often what closes a session is sent.
-const REPEATS: usize = 3;
 
 /// Where the symbols come from.
 pub trait Symbols {
@@ -78,8 +75,10 @@ pub struct PlainSetup {
     pub tsi: Tsi,
     /// What it looks like on the wire.
     pub style: Style,
-    /// At least one.
+    /// What is sent.
     pub files: Vec<PlainFile>,
+    /// Entries of files without octets, of which nothing is sent; there is a file or one of these.
+    pub empty: Vec<FileEntry>,
     /// The sending order of the files.
     pub schedule: PlainSchedule,
     /// Where it begins.
@@ -100,13 +99,6 @@ pub struct PlainPlace {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Starting,
-    OnAir,
-    Closing,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Fdt(usize),
     Close,
@@ -120,15 +112,13 @@ pub struct PlainSession {
     files: Vec<Prepared>,
     fdt: FdtIssuer,
     schedule: PlainSchedule,
-    phase: Phase,
-    steps: VecDeque<Step>,
-    announced: Mono,
-    announce_every: Duration,
+    life: Life<Step>,
     /// The row that `row` is the rest of.
     place: RowPlace,
     row: VecDeque<SymbolName>,
     last_pass: Option<u64>,
-    sent: Sent,
+    /// In a session without symbols: the announcement that is waited for.
+    idle_until: Option<Mono>,
 }
 
 /// A file with what precedes its payload ids on the wire.
@@ -143,26 +133,26 @@ impl PlainSession {
     ///
     /// # Panics
     ///
-    /// When the setup has no file, or TSI or a TOI do not fit the style's widths.
+    /// When the setup has no file at all, or TSI or a TOI do not fit the style's widths.
     #[must_use]
     pub fn new(now: Now, setup: PlainSetup) -> Self {
-        let PlainSetup { tsi, style, files, schedule, place, passes, announce_every } = setup;
-        assert!(!files.is_empty(), "a session has at least one file");
-        let entries = files.iter().map(|file| file.entry.clone()).collect();
+        let PlainSetup { tsi, style, files, empty, schedule, place, passes, announce_every } =
+            setup;
+        let mut entries: Vec<_> = files.iter().map(|file| file.entry.clone()).collect();
+        entries.extend(empty);
+        assert!(!entries.is_empty(), "a session has at least one file");
+        entries.sort_by_key(|entry| entry.toi);
         Self {
             tsi,
             style,
             fdt: FdtIssuer::in_style(now.utc, tsi, entries, place.fdt_instance, style.fdt),
             files: files.iter().map(|file| Prepared::new(tsi, file, &style)).collect(),
             schedule,
-            phase: Phase::Starting,
-            steps: VecDeque::new(),
-            announced: now.mono,
-            announce_every,
+            life: Life::new(now.mono, announce_every, Step::Close),
             place: place.at,
             row: VecDeque::new(),
             last_pass: passes.map(|passes| place.at.pass.saturating_add(passes)),
-            sent: Sent::default(),
+            idle_until: None,
         }
     }
 
@@ -178,45 +168,49 @@ impl PlainSession {
         packet: &mut Vec<u8>,
     ) -> io::Result<Transmit> {
         packet.clear();
-        match self.phase {
+        let is_through = self.is_through();
+        match self.life.advance(now.mono, || is_through) {
             // spec: rfc6726 3.3 (the table goes ahead of the files)
-            Phase::Starting => {
-                self.phase = Phase::OnAir;
-                self.announce(now);
+            Due::Start => {
+                self.announce();
                 symbols.prepare(&self.schedule.repair_from(self.place));
                 self.enter(self.place);
             }
-            Phase::OnAir if self.is_through() => self.close(),
-            Phase::OnAir if now.mono.since(self.announced) >= self.announce_every => {
+            Due::Announce => {
                 // spec: rfc6726 3.2, rfc6726 3.5 (no receiver is assumed to hold the table)
                 self.fdt.renew(now.utc);
-                self.announce(now);
+                self.announce();
             }
-            Phase::OnAir | Phase::Closing => {}
+            Due::Nothing => {}
         }
-        match self.steps.pop_front() {
-            Some(step) => self.emit_step(step, packet),
-            None if self.phase == Phase::Closing => return Ok(Transmit::Closed),
-            None => self.emit_symbol(symbols, packet)?,
+        match self.life.next() {
+            Next::Step(step) => self.emit_step(step, packet),
+            Next::Closed => return Ok(Transmit::Closed),
+            Next::Data if self.files.is_empty() => {
+                // The FDT is all that there is to send, and makes a pass.
+                let next = self.life.next_announcement();
+                if self.idle_until != Some(next) {
+                    self.idle_until = Some(next);
+                    self.place.pass += 1;
+                }
+                return Ok(Transmit::Wait(next));
+            }
+            Next::Data => self.emit_symbol(symbols, packet)?,
         }
-        self.sent.packets += 1;
-        self.sent.octets += u64::try_from(packet.len()).unwrap_or(u64::MAX);
+        self.life.count(packet);
         Ok(Transmit::Packet)
     }
 
     /// Ends the session: what comes yet are the packets that close it.
     // spec: rfc5651 5.1 (after A nothing but A)
     pub fn close(&mut self) {
-        if self.phase != Phase::Closing {
-            self.phase = Phase::Closing;
-            self.steps = std::iter::repeat_n(Step::Close, REPEATS).collect();
-        }
+        self.life.close();
     }
 
     /// Returns what was sent.
     #[must_use]
     pub const fn sent(&self) -> Sent {
-        self.sent
+        self.life.sent()
     }
 
     /// Returns where to go on after a restart: the beginning of a row.
@@ -241,9 +235,8 @@ impl PlainSession {
         self.row = self.schedule.row(place).into();
     }
 
-    fn announce(&mut self, now: Now) {
-        self.announced = now.mono;
-        self.steps.extend((0..self.fdt.packets().len()).map(Step::Fdt));
+    fn announce(&mut self) {
+        self.life.queue((0..self.fdt.packets().len()).map(Step::Fdt));
     }
 
     fn emit_step(&self, step: Step, packet: &mut Vec<u8>) {
@@ -268,7 +261,7 @@ impl PlainSession {
                 None => self.enter(self.schedule.after(self.place)),
             }
         };
-        self.sent.symbols += 1;
+        self.life.count_symbol();
         let file = self.files.get(name.block.file).expect("the file exists");
         packet.extend_from_slice(&file.header);
         PayloadId { sbn: name.block.sbn, esi: name.esi }

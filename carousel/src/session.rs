@@ -10,7 +10,7 @@
 //! It decides what goes next and puts a header in front of it; pacing, reading and sending are the
 //! shell's.
 
-use std::{collections::VecDeque, io, time::Duration};
+use std::{io, time::Duration};
 
 use proto::{
     fec::oti::Oti,
@@ -20,21 +20,21 @@ use proto::{
         lct::Header,
     },
     ids::{CampaignId, Esi, Sbn, Toi, Tsi},
-    time::{Mono, Now},
+    time::Now,
     trust::PlannedObject,
 };
 
 use crate::{
     fdt::{self, FdtIssuer},
+    life::{Due, Life, Next, REPEATS},
     place::Place,
     schedule::{Cursor, LCT_OCTETS, Record, Schedule},
 };
 
+pub use crate::life::{Sent, Transmit};
+
 /// FDT and plan headers are repeated at least every second; this leaves room for pacing.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(900);
-
-/// How often header and close packets are sent in a row.
-const REPEATS: usize = 3;
 
 /// Where the records come from.
 pub trait Records {
@@ -72,26 +72,6 @@ pub struct SessionSetup {
     pub passes: Option<u64>,
 }
 
-/// What [`FluteSession::poll_transmit`] did.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transmit {
-    /// The buffer holds the next packet.
-    Packet,
-    /// The session is closed; nothing comes any more.
-    Closed,
-}
-
-/// What was sent so far.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Sent {
-    /// UDP datagrams.
-    pub packets: u64,
-    /// UDP payload octets.
-    pub octets: u64,
-    /// Data symbols.
-    pub symbols: u64,
-}
-
 /// Something to send before the next record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
@@ -101,27 +81,17 @@ enum Step {
     Close,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Starting,
-    OnAir,
-    Closing,
-}
-
 /// The sender core.
 #[derive(Debug, Clone)]
 pub struct FluteSession {
     tsi: Tsi,
     objects: Vec<Prepared>,
     fdt: FdtIssuer,
-    phase: Phase,
-    steps: VecDeque<Step>,
-    announced: Mono,
+    life: Life<Step>,
     object: usize,
     cursor: Cursor,
     earlier_passes: u64,
     passes: Option<u64>,
-    sent: Sent,
 }
 
 impl FluteSession {
@@ -148,14 +118,11 @@ impl FluteSession {
             tsi,
             objects: objects.into_iter().map(|aired| Prepared::new(tsi, aired)).collect(),
             fdt,
-            phase: Phase::Starting,
-            steps: VecDeque::new(),
-            announced: now.mono,
+            life: Life::new(now.mono, ANNOUNCE_EVERY, Step::Close),
             object: start.unwrap_or(0),
             cursor: Cursor::start_of(segment),
             earlier_passes: place.passes,
             passes,
-            sent: Sent::default(),
         }
     }
 
@@ -171,42 +138,33 @@ impl FluteSession {
         packet: &mut Vec<u8>,
     ) -> io::Result<Transmit> {
         packet.clear();
-        match self.phase {
-            Phase::Starting => {
-                self.phase = Phase::OnAir;
-                self.announced = now.mono;
-                self.steps.extend((0..self.fdt.packets().len()).map(Step::Fdt));
+        let is_through = self.is_through();
+        match self.life.advance(now.mono, || is_through) {
+            Due::Start => {
+                self.life.queue((0..self.fdt.packets().len()).map(Step::Fdt));
                 self.introduce();
             }
-            Phase::OnAir if self.is_through() => self.close(),
-            Phase::OnAir if now.mono.since(self.announced) >= ANNOUNCE_EVERY => {
-                self.announced = now.mono;
-                self.announce(now);
-            }
-            Phase::OnAir | Phase::Closing => {}
+            Due::Announce => self.announce(now),
+            Due::Nothing => {}
         }
-        match self.steps.pop_front() {
-            Some(step) => self.emit_step(step, records, packet)?,
-            None if self.phase == Phase::Closing => return Ok(Transmit::Closed),
-            None => self.emit_record(records, packet)?,
+        match self.life.next() {
+            Next::Step(step) => self.emit_step(step, records, packet)?,
+            Next::Closed => return Ok(Transmit::Closed),
+            Next::Data => self.emit_record(records, packet)?,
         }
-        self.sent.packets += 1;
-        self.sent.octets += u64::try_from(packet.len()).unwrap_or(u64::MAX);
+        self.life.count(packet);
         Ok(Transmit::Packet)
     }
 
     /// Ends the session: what comes yet are the packets that close it.
     pub fn close(&mut self) {
-        if self.phase != Phase::Closing {
-            self.phase = Phase::Closing;
-            self.steps = std::iter::repeat_n(Step::Close, REPEATS).collect();
-        }
+        self.life.close();
     }
 
     /// Returns what was sent.
     #[must_use]
     pub const fn sent(&self) -> Sent {
-        self.sent
+        self.life.sent()
     }
 
     /// Returns where to go on after a restart: a segment boundary, and an FDT Instance ID that was
@@ -232,7 +190,7 @@ impl FluteSession {
     /// Returns how often all plans were gone through, over all lives of the session.
     #[must_use]
     pub fn passes(&self) -> u64 {
-        self.earlier_passes + self.sent.symbols / self.pass_symbols()
+        self.earlier_passes + self.sent().symbols / self.pass_symbols()
     }
 
     /// Returns the data symbols of one pass.
@@ -243,7 +201,7 @@ impl FluteSession {
 
     fn is_through(&self) -> bool {
         self.passes
-            .is_some_and(|passes| self.sent.symbols >= passes.saturating_mul(self.pass_symbols()))
+            .is_some_and(|passes| self.sent().symbols >= passes.saturating_mul(self.pass_symbols()))
     }
 
     fn current(&self) -> &Prepared {
@@ -253,21 +211,17 @@ impl FluteSession {
     /// Queues header and tables of the segment at the cursor.
     fn introduce(&mut self) {
         let object = self.object;
-        self.steps.extend(std::iter::repeat_n(Step::Header(object), REPEATS));
+        self.life.queue(std::iter::repeat_n(Step::Header(object), REPEATS));
         let segment = self.cursor.segment;
         let tables = self.current().aired.schedule.shape().table_symbols_per_segment();
-        self.steps.extend((0..tables).map(Esi).map(|esi| Step::Table { object, segment, esi }));
+        self.life.queue((0..tables).map(Esi).map(|esi| Step::Table { object, segment, esi }));
     }
 
     /// Queues FDT and headers before whatever waits.
     fn announce(&mut self, now: Now) {
         self.fdt.renew(now.utc);
-        for object in (0..self.objects.len()).rev() {
-            self.steps.push_front(Step::Header(object));
-        }
-        for index in (0..self.fdt.packets().len()).rev() {
-            self.steps.push_front(Step::Fdt(index));
-        }
+        let headers = (0..self.objects.len()).map(Step::Header);
+        self.life.queue_first((0..self.fdt.packets().len()).map(Step::Fdt).chain(headers));
     }
 
     fn emit_step(
@@ -315,7 +269,7 @@ impl FluteSession {
                         // The next object was not announced by the records of this one.
                         self.object = (self.object + 1) % self.objects.len();
                         self.introduce();
-                        let step = self.steps.pop_front().expect("it was just queued");
+                        let Next::Step(step) = self.life.next() else { continue };
                         return self.emit_step(step, records, packet);
                     }
                 }
@@ -327,7 +281,9 @@ impl FluteSession {
             Record::Table { esi: Esi(0), .. } => Information::Sent,
             Record::Data { .. } | Record::Table { .. } => Information::Omitted,
         };
-        self.sent.symbols += u64::from(matches!(record, Record::Data { .. }));
+        if matches!(record, Record::Data { .. }) {
+            self.life.count_symbol();
+        }
         // spec: rfc5775 4.3 (records carry the proofs of what they precede)
         self.current().emit(self.object, record, information, records, packet)
     }

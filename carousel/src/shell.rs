@@ -1,6 +1,7 @@
 //! Where the image server touches the machine: files, sockets, clocks, threads.
 
 pub mod air;
+pub mod announce;
 pub mod answer;
 pub mod capture;
 pub mod clock;

@@ -7,6 +7,7 @@
 //! | [`crypto`] | SHA-256, Ed25519, random numbers, constant-time comparison |
 //! | [`fec`] | FEC parameters, block partitioning, the codecs |
 //! | [`flute`] | LCT, ALC and FDT: what goes on air |
+//! | [`sap`] | announcements of sessions |
 //! | [`sdp`] | session descriptions: what a receiver must know to join |
 //! | [`pcap`] | packet captures, and the datagrams in them |
 //! | [`dm`] | SyncML, FUMO, alerts: what the management session says |
@@ -21,6 +22,7 @@ pub mod fec;
 pub mod flute;
 pub mod ids;
 pub mod pcap;
+pub mod sap;
 pub mod sdp;
 pub mod time;
 pub mod trust;

@@ -6,6 +6,7 @@
 //! | [`matrix`] | attack x place: each refused for its reason |
 //! | [`verifier`] | what a flood does to a receiver that accepts everything |
 //! | [`bad_input`] | what people get wrong, with the exit code of each |
+//! | [`announce`] | a session announced, joined by its description, received |
 //! | [`readme`] | the commands of the README |
 //! | [`span`] | a plain file over a link between namespaces that loses packets |
 
@@ -15,6 +16,7 @@
     reason = "a test that cannot go on panics, helpers included"
 )]
 
+mod announce;
 mod bad_input;
 mod lab_runs;
 mod matrix;

@@ -166,6 +166,7 @@ fn on_air(components: &[Component], passes: u64) -> Vec<Vec<u8>> {
         let mut packet = Vec::new();
         match session.poll_transmit(at(packets.len()), &mut plans, &mut packet).unwrap() {
             Transmit::Packet => packets.push(packet),
+            Transmit::Wait(_) => unreachable!("a plan has no end"),
             Transmit::Closed => return packets,
         }
     }

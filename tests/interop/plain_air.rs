@@ -56,6 +56,7 @@ impl Broadcast {
             tsi: Tsi(0xbeef),
             style,
             files,
+            empty: Vec::new(),
             schedule: PlainSchedule::new(&self.files, self.repair_percent),
             place: PlainPlace::default(),
             passes: Some(self.passes),
@@ -76,6 +77,7 @@ fn packets(setup: PlainSetup, mut symbols: Memory) -> Vec<Vec<u8>> {
         let mut packet = Vec::new();
         match session.poll_transmit(at(packets.len()), &mut symbols, &mut packet).unwrap() {
             Transmit::Packet => packets.push(packet),
+            Transmit::Wait(_) => unreachable!("no file is empty"),
             Transmit::Closed => return packets,
         }
     }

@@ -5,7 +5,7 @@ use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
 use clap::{Args, Parser, Subcommand};
 use proto::ids::{ClassId, VendorId};
 
-use crate::shell::{air::AirOrder, send::SendOrder, serve::ServeOrder};
+use crate::shell::{air::AirOrder, announce::AnnounceOrder, send::SendOrder, serve::ServeOrder};
 
 /// Puts signed firmware on the air: one transmission for a whole fleet.
 ///
@@ -62,6 +62,20 @@ pub(super) enum Command {
     ///   carousel send firmware.bin --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --passes 2
     #[command(verbatim_doc_comment)]
     Send(SendOrder),
+    /// Print what a receiver must know to join a session, and announce it by SAP
+    ///
+    /// Takes the options that the session is sent with, and prints a session description (SDP) that
+    /// `receiver listen --sdp FILE` and other receivers take. With --sap it is also sent to the
+    /// group on which sessions are announced (224.2.127.254, for groups in 239/8 239.255.255.255,
+    /// port 9875), every 200 to 400 seconds as RFC 2974 has it, and withdrawn at the end.
+    ///
+    /// Example, for the session of the example of `send`:
+    ///
+    ///   carousel announce --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --tsi 7 > lab.sdp
+    ///   receiver listen --sdp lab.sdp --interface 127.0.0.1 --out /tmp/in --once
+    ///   carousel send firmware.bin --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --tsi 7
+    #[command(verbatim_doc_comment)]
+    Announce(AnnounceOrder),
     /// Wait for the management server's orders and keep the windows it names
     Serve(ServeOrder),
 }

@@ -2,8 +2,10 @@
 
 use proto::{
     fec::oti::{NoCodeOti, Oti, RAPTORQ_MAX_BLOCK_SYMBOLS},
+    fec::{ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ},
     flute::{
-        fdt::{FileEntry, NAMESPACE_MBMS},
+        content_md5::ContentMd5,
+        fdt::{FileEntry, NAMESPACE_MBMS, mbms::FileExtensions},
         lct::Widths,
     },
     ids::{Toi, Tsi},
@@ -17,6 +19,9 @@ use crate::{
 
 /// Octets of UDP payload that pass an Ethernet without fragments.
 pub const MAX_PAYLOAD_OCTETS: usize = 1472;
+
+/// Media type of plain files: nothing is known of what they are.
+const MEDIA_TYPE: &str = "application/octet-stream";
 
 /// A published use of FLUTE.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +52,17 @@ pub enum Scheme {
     NoCode,
 }
 
+impl Scheme {
+    /// Returns its FEC Encoding ID.
+    #[must_use]
+    pub const fn encoding_id(self) -> u8 {
+        match self {
+            Self::RaptorQ => ENCODING_ID_RAPTORQ,
+            Self::NoCode => ENCODING_ID_NO_CODE,
+        }
+    }
+}
+
 /// How a session says that it ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
@@ -65,6 +81,8 @@ pub struct Style {
     pub fti: FtiPlace,
     /// How it ends.
     pub closing: Closing,
+    /// Whether an entry may have the attribute Transfer-Length.
+    pub writes_transfer_length: bool,
 }
 
 impl Profile {
@@ -73,7 +91,12 @@ impl Profile {
     pub fn style(self, fti: FtiPlace) -> Style {
         match self {
             // spec: rfc6726 11.1 (each version on its LCT)
-            Self::Rfc6726 => Style { fdt: FdtStyle::default(), fti, closing: Closing::DataLess },
+            Self::Rfc6726 => Style {
+                fdt: FdtStyle::default(),
+                fti,
+                closing: Closing::DataLess,
+                writes_transfer_length: true,
+            },
             // spec: ts26346-mbms 7.2 (version 1, 16 bits, FTI on the FDT, no Complete)
             Self::Mbms => Style {
                 fdt: FdtStyle {
@@ -86,6 +109,7 @@ impl Profile {
                 },
                 fti,
                 closing: Closing::FlagOnFdt,
+                writes_transfer_length: false,
             },
         }
     }
@@ -123,13 +147,30 @@ impl Style {
     /// Returns the FDT's entry of a file.
     #[must_use]
     pub fn entry(&self, toi: Toi, location: &str, oti: Oti, md5: [u8; 16]) -> FileEntry {
-        let entry = FileEntry::plain(toi, location, "application/octet-stream", oti);
+        let entry = FileEntry::plain(toi, location, MEDIA_TYPE, oti);
         let oti = match self.fti {
             FtiPlace::Packet => None,
             FtiPlace::Fdt | FtiPlace::Both => entry.oti,
         };
         // spec: ts26346-mbms 7.2.9
         FileEntry { content_md5: Some(md5), oti, ..entry }
+    }
+
+    /// Returns the FDT's entry of a file without octets: it is all that is sent of it.
+    #[must_use]
+    pub fn empty_entry(&self, toi: Toi, location: &str) -> FileEntry {
+        FileEntry {
+            toi,
+            content_location: location.to_owned(),
+            content_length: Some(0),
+            transfer_length: Some(0).filter(|_| self.writes_transfer_length),
+            content_type: Some(MEDIA_TYPE.to_owned()),
+            content_encoding: None,
+            content_md5: Some(ContentMd5::new().finish()),
+            encoding_id: None,
+            oti: None,
+            mbms: FileExtensions::default(),
+        }
     }
 
     /// Returns the octets of a packet of a file in front of its symbol.
@@ -228,6 +269,15 @@ mod tests {
         assert_eq!((blocks(1), blocks(100_000), blocks(100_001)), (1, 1, 2));
         let none = FecWishes { max_block_symbols: 0, ..wishes };
         assert_eq!(oti_for(9, none, &style).unwrap_err().exit(), Exit::Usage);
+    }
+
+    #[test]
+    fn an_empty_file_is_its_entry() {
+        for (profile, transfer_length) in [(Profile::Rfc6726, Some(0)), (Profile::Mbms, None)] {
+            let entry = profile.style(FtiPlace::Fdt).empty_entry(Toi(3), "a");
+            assert_eq!((entry.content_length, entry.transfer_length), (Some(0), transfer_length));
+            assert_eq!(entry.transferred(), Some(0));
+        }
     }
 
     // test: rfc6726 5

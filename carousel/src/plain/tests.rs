@@ -99,6 +99,7 @@ fn setup(style: Style, files: Vec<PlainFile>, repair_percent: u32) -> PlainSetup
         tsi: Tsi(7),
         style,
         files,
+        empty: Vec::new(),
         schedule: PlainSchedule::new(&oti, repair_percent),
         place: PlainPlace::default(),
         passes: Some(1),
@@ -182,6 +183,29 @@ fn two_files(profile: Profile, scheme: Scheme) -> (PlainSetup, Memory) {
         oti: *oti,
     });
     (setup(style, plain.collect(), 0), Memory::new(files))
+}
+
+#[test]
+fn a_session_of_empty_files_sends_its_fdt_and_waits() {
+    let style = Profile::Rfc6726.style(FtiPlace::Both);
+    let empty = vec![style.empty_entry(Toi(1), "a"), style.empty_entry(Toi(2), "b")];
+    let setup = PlainSetup { empty, passes: Some(2), ..setup(style, Vec::new(), 0) };
+    let mut session = PlainSession::new(now(), setup);
+    let mut symbols = Memory::new(Vec::new());
+    let mut packet = Vec::new();
+    let (mut at, mut heard) = (now().mono, Vec::new());
+    loop {
+        match session.poll_transmit(Now { mono: at, ..now() }, &mut symbols, &mut packet).unwrap() {
+            Transmit::Packet => heard.push(Packet::parse(&packet).unwrap().header.toi),
+            Transmit::Wait(until) => {
+                assert!(until > at);
+                at = until;
+            }
+            Transmit::Closed => break,
+        }
+    }
+    let fdt = Some(Toi::FDT);
+    assert_eq!(heard, [fdt, fdt, None, None, None]);
 }
 
 // test: ts26346-mbms 7.2, rfc6726 11.1, rfc5651 5.1, rfc5775 4.3, ts26346-mbms 7.2.8

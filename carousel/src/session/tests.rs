@@ -1,6 +1,11 @@
 use std::collections::{BTreeMap, HashMap};
 
-use proto::{flute::ext::FdtHeader, ids::ComponentId, time::Utc, trust::plan::TableProof};
+use proto::{
+    flute::ext::FdtHeader,
+    ids::ComponentId,
+    time::{Mono, Utc},
+    trust::plan::TableProof,
+};
 
 use super::*;
 use crate::encode::tests::{Sample, sample};
@@ -42,6 +47,7 @@ fn run(setup: SessionSetup, files: &mut Files) -> Vec<Vec<u8>> {
         let mut packet = vec![0xff; 9];
         match session.poll_transmit(now, files, &mut packet).unwrap() {
             Transmit::Packet => packets.push(packet),
+            Transmit::Wait(_) => unreachable!("a plan has no end"),
             Transmit::Closed => break,
         }
     }

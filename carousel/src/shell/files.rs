@@ -218,15 +218,26 @@ impl Drop for Temporary {
 ///
 /// [`Failure`] when it is missing, unreadable, no regular file or empty.
 pub fn open_image(path: &Path) -> Result<(File, u64), Failure> {
+    let (file, length) = open_regular(path)?;
+    if length == 0 {
+        let what = path.display();
+        return Err(Exit::Configuration.because(format!("image {what}: it is empty")));
+    }
+    Ok((file, length))
+}
+
+/// Opens a file and returns its length.
+///
+/// # Errors
+///
+/// [`Failure`] when it is missing, unreadable or no regular file.
+pub fn open_regular(path: &Path) -> Result<(File, u64), Failure> {
     let what = || format!("image {}", path.display());
     let failed = |error| Failure::io(what(), error);
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
         return Err(Exit::Configuration.because(format!("{}: no regular file", what())));
-    }
-    if metadata.len() == 0 {
-        return Err(Exit::Configuration.because(format!("{}: it is empty", what())));
     }
     Ok((file, metadata.len()))
 }

@@ -11,10 +11,8 @@ use std::{
 use clap::{Args, ValueEnum};
 use proto::{
     crypto::{Hash16, h16},
-    fec::{ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ},
-    flute::{content_md5::ContentMd5, ext::ExtensionWriter},
+    flute::{content_md5::ContentMd5, ext::ExtensionWriter, fdt::FileEntry},
     ids::Tsi,
-    sdp::{self, FecDeclaration, Origin, SessionDescription},
     time::Now,
 };
 use serde::{Deserialize, Serialize};
@@ -22,6 +20,7 @@ use serde_json::json;
 use tokio::runtime;
 
 use super::{
+    announce::Described,
     answer::answer,
     capture::CaptureWriter,
     clock,
@@ -34,6 +33,7 @@ use super::{
 };
 use crate::{
     failure::{Exit, Failure},
+    life::{Sent, Transmit},
     pacing::Rate,
     plain::{
         PlainFile, PlainPlace, PlainSession, PlainSetup,
@@ -41,7 +41,6 @@ use crate::{
         style::{self, FecWishes, FtiPlace, Profile, Scheme, Style},
         toi_of,
     },
-    session::{Sent, Transmit},
 };
 
 /// Files of one session at most: as many as fit into one FDT instance everywhere.
@@ -125,6 +124,27 @@ pub enum ProfileName {
     Mbms,
 }
 
+impl ProfileName {
+    /// Returns the profile.
+    #[must_use]
+    pub const fn profile(self) -> Profile {
+        match self {
+            Self::Rfc6726 => Profile::Rfc6726,
+            Self::Mbms => Profile::Mbms,
+        }
+    }
+
+    /// Returns the scheme that is asked for, or the profile's usual one.
+    #[must_use]
+    pub const fn scheme(self, asked: Option<FecName>) -> Scheme {
+        match asked {
+            None => self.profile().usual_scheme(),
+            Some(FecName::RaptorQ) => Scheme::RaptorQ,
+            Some(FecName::NoCode) => Scheme::NoCode,
+        }
+    }
+}
+
 /// FEC schemes by their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FecName {
@@ -165,18 +185,11 @@ fn passes(text: &str) -> Result<Passes, String> {
 
 impl SendOrder {
     fn profile(&self) -> Profile {
-        match self.profile {
-            ProfileName::Rfc6726 => Profile::Rfc6726,
-            ProfileName::Mbms => Profile::Mbms,
-        }
+        self.profile.profile()
     }
 
     fn scheme(&self) -> Scheme {
-        match self.fec {
-            None => self.profile().usual_scheme(),
-            Some(FecName::RaptorQ) => Scheme::RaptorQ,
-            Some(FecName::NoCode) => Scheme::NoCode,
-        }
+        self.profile.scheme(self.fec)
     }
 
     /// Returns the style, or why the options contradict one another.
@@ -214,9 +227,10 @@ pub fn run(order: &SendOrder) -> Result<(), Failure> {
 async fn send(order: &SendOrder) -> Result<(), Failure> {
     let style = order.style()?;
     let channel = channel(order)?;
-    let (sent, plain) = read_files(order, &style)?;
+    let Offered { sent, plain, empty } = read_files(order, &style)?;
     let started = clock::now();
-    let kept = Kept::choose(order, fingerprint(&channel, &style, order.repair, &plain), started)?;
+    let print = fingerprint(&channel, &style, order.repair, &plain, &empty);
+    let kept = Kept::choose(order, print, started)?;
     let oti: Vec<_> = plain.iter().map(|file| file.oti).collect();
     let schedule = PlainSchedule::new(&oti, order.repair);
     let setup = PlainSetup {
@@ -228,13 +242,24 @@ async fn send(order: &SendOrder) -> Result<(), Failure> {
             Passes::Endless => None,
             Passes::Count(passes) => Some(passes),
         },
-        announce_every: announce_every(order.rate, plain.len()),
+        announce_every: announce_every(order.rate, order.files.len()),
         files: plain,
+        empty,
     };
     let socket = udp::open(&channel)?;
     let capture = capture(order, &channel, &socket)?;
     if let Some(path) = &order.sdp {
-        files::replace(path, describe(order, &channel, kept.tsi, started)?.as_bytes())?;
+        let described = Described {
+            group: channel.group,
+            source: channel.source,
+            hops: channel.hops,
+            tsi: kept.tsi,
+            encoding_id: order.scheme().encoding_id(),
+            rate: order.rate,
+            times: (None, None),
+            version: started.utc.seconds(),
+        };
+        files::replace(path, described.sdp()?.as_bytes())?;
     }
     let session = PlainSession::new(started, setup);
     let source = Plain {
@@ -288,6 +313,7 @@ impl Source for Plain {
         if let Some(capture) = &mut self.capture {
             let written = match made {
                 Transmit::Packet => capture.write(now.utc, packet),
+                Transmit::Wait(_) => Ok(()),
                 Transmit::Closed => capture.flush(),
             };
             written.map_err(|error| Failure::io("capture", error))?;
@@ -332,46 +358,16 @@ fn capture(
     CaptureWriter::create(path, source, channel.group, channel.hops).map(Some)
 }
 
-/// Returns what a receiver must know to join.
-fn describe(
-    order: &SendOrder,
-    channel: &udp::Channel,
-    tsi: Tsi,
-    now: Now,
-) -> Result<String, Failure> {
-    let encoding_id = match order.scheme() {
-        Scheme::RaptorQ => ENCODING_ID_RAPTORQ,
-        Scheme::NoCode => ENCODING_ID_NO_CODE,
-    };
-    // The rate counts UDP payload; headers of IP and UDP are 28 of 1,440 octets and more.
-    let kilobits = (order.rate.bits_per_second() / 1000).saturating_mul(103).div_ceil(100);
-    let source = IpAddr::V4(channel.source);
-    let version = now.utc.seconds();
-    let description = SessionDescription {
-        origin: Origin { user: "carousel".to_owned(), id: tsi.0, version, address: source },
-        name: "plain files, unsigned".to_owned(),
-        opens: None,
-        closes: None,
-        source: Some(source),
-        tsi,
-        declarations: vec![FecDeclaration { reference: 0, encoding_id, instance_id: None }],
-        channels: vec![sdp::Channel {
-            group: channel.group.ip(),
-            port: channel.group.port(),
-            ttl: Some(channel.hops),
-            kilobits_per_second: Some(kilobits),
-            fec: Some(0),
-        }],
-    };
-    let wrong = |error| Failure::wire(Exit::Configuration, "session description", error);
-    description.emit().map_err(wrong)
+/// The files of a session.
+#[derive(Default)]
+struct Offered {
+    sent: Vec<SentFile>,
+    plain: Vec<PlainFile>,
+    empty: Vec<FileEntry>,
 }
 
 /// Opens, measures and hashes the files.
-fn read_files(
-    order: &SendOrder,
-    style: &Style,
-) -> Result<(Vec<SentFile>, Vec<PlainFile>), Failure> {
+fn read_files(order: &SendOrder, style: &Style) -> Result<Offered, Failure> {
     if order.files.len() > MAX_FILES {
         let found = order.files.len();
         return Err(Exit::Usage.because(format!("{found} files, at most {MAX_FILES} in a session")));
@@ -382,11 +378,19 @@ fn read_files(
         max_block_symbols: order.max_block_symbols,
     };
     let show = if order.json { Show::Nothing } else { Show::Progress };
-    let (mut sent, mut plain) = (Vec::new(), Vec::new());
+    let mut offered = Offered::default();
     let mut names = BTreeSet::new();
     for (index, path) in order.files.iter().enumerate() {
         let location = location(path)?;
-        let (file, length) = files::open_image(path)?;
+        if !names.insert(location.clone()) {
+            let text = format!("{}: a file of that name is sent already", path.display());
+            return Err(Exit::Usage.because(text));
+        }
+        let (file, length) = files::open_regular(path)?;
+        if length == 0 {
+            offered.empty.push(style.empty_entry(toi_of(index), &location));
+            continue;
+        }
         let about =
             |failure: Failure| failure.exit().because(format!("{}: {failure}", path.display()));
         let oti = style::oti_for(length, wishes, style).map_err(about)?;
@@ -399,14 +403,10 @@ fn read_files(
         })?;
         meter.finish();
         let entry = style.entry(toi_of(index), &location, oti, hasher.finish());
-        if !names.insert(location) {
-            let text = format!("{}: a file of that name is sent already", path.display());
-            return Err(Exit::Usage.because(text));
-        }
-        plain.push(PlainFile { entry, oti });
-        sent.push(SentFile { file, oti });
+        offered.plain.push(PlainFile { entry, oti });
+        offered.sent.push(SentFile { file, oti });
     }
-    Ok((sent, plain))
+    Ok(offered)
 }
 
 /// Returns the name under which a file is offered: its own, as a relative URI.
@@ -435,13 +435,22 @@ fn announce_every(rate: Rate, files: usize) -> Duration {
 }
 
 /// Returns what a TSI stands for: files, parameters, and the order that places count in.
-fn fingerprint(channel: &udp::Channel, style: &Style, repair: u32, files: &[PlainFile]) -> Hash16 {
+fn fingerprint(
+    channel: &udp::Channel,
+    style: &Style,
+    repair: u32,
+    files: &[PlainFile],
+    empty: &[FileEntry],
+) -> Hash16 {
     let mut text = format!("{:?} {:?} {repair}\n", channel.source, style);
     for PlainFile { entry, oti } in files {
         let mut fti = Vec::new();
         ExtensionWriter::new(&mut fti).fti(oti);
         let md5 = entry.content_md5;
         writeln!(text, "{} {md5:?} {fti:?}", entry.content_location).expect("a string takes it");
+    }
+    for entry in empty {
+        writeln!(text, "{} {}", entry.content_location, entry.toi.0).expect("a string takes it");
     }
     h16(&[b"fcsend2", text.as_bytes()])
 }

@@ -8,6 +8,7 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use proto::time::Now;
@@ -16,13 +17,17 @@ use rustix::thread::set_current_timer_slack;
 use super::{clock, files::PlanReader, udp};
 use crate::{
     failure::{Exit, Failure},
+    life::{Sent, Transmit},
     pacing::{Pacer, Rate},
     place::Place,
-    session::{FluteSession, Sent, SessionSetup, Transmit},
+    session::{FluteSession, SessionSetup},
 };
 
 /// Datagrams that the network may refuse in a row before the session gives up.
 const MAX_REFUSALS: u32 = 10_000;
+
+/// An order to stop is heard after this at the latest.
+const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
 /// A sender core together with what it reads from.
 pub trait Source: Send + 'static {
@@ -197,9 +202,18 @@ impl<S: Source> Run<S> {
             if self.stop.load(Ordering::Relaxed) {
                 self.source.close();
             }
-            if self.source.poll_transmit(now, &mut packet)? == Transmit::Closed {
-                self.publish();
-                return Ok(());
+            match self.source.poll_transmit(now, &mut packet)? {
+                Transmit::Packet => {}
+                Transmit::Wait(until) => {
+                    self.publish();
+                    clock::sleep_until(until.min(now.mono + LONGEST_SLEEP));
+                    now = clock::now();
+                    continue;
+                }
+                Transmit::Closed => {
+                    self.publish();
+                    return Ok(());
+                }
             }
             refusals = match self.socket.send(&packet) {
                 Ok(()) => 0,

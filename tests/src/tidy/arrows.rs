@@ -18,7 +18,7 @@ use crate::tidy::{Finding, SourceFile};
 ///
 /// `wire`, `time`, `ids` and `crypto` are the floor: they may use one another. `generated` holds
 /// the prost types of `schema/*.proto`, which only the two modules that wrap them see.
-const PROTO: [(&str, &[&str]); 13] = [
+const PROTO: [(&str, &[&str]); 14] = [
     ("lib", &[]),
     ("wire", &["time", "ids", "crypto"]),
     ("time", &["wire", "ids", "crypto"]),
@@ -28,6 +28,7 @@ const PROTO: [(&str, &[&str]); 13] = [
     ("fec", &["wire", "time", "ids", "crypto"]),
     ("flute", &["wire", "time", "ids", "crypto", "fec"]),
     ("sdp", &["wire", "time", "ids"]),
+    ("sap", &["wire", "crypto", "sdp"]),
     ("pcap", &["wire"]),
     ("dm", &["wire", "time", "ids", "crypto", "tune_in"]),
     ("trust", &["wire", "time", "ids", "crypto", "fec", "generated"]),

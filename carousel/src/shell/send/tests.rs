@@ -61,8 +61,10 @@ fn a_state_goes_on_and_a_tsi_stands_for_one_set_of_files() {
     let order = order(folder.path(), &[&option]);
     let style = order.style().unwrap();
     let channel = channel(&order).unwrap();
-    let print =
-        |order: &SendOrder| fingerprint(&channel, &style, 0, &read_files(order, &style).unwrap().1);
+    let print = |order: &SendOrder| {
+        let offered = read_files(order, &style).unwrap();
+        fingerprint(&channel, &style, 0, &offered.plain, &offered.empty)
+    };
     let first = Kept::choose(&order, print(&order), clock::now()).unwrap();
     let mut place = first.place;
     place.at.pass = 3;
@@ -83,6 +85,19 @@ fn a_state_goes_on_and_a_tsi_stands_for_one_set_of_files() {
         Kept::choose(&order, print(&order), clock::now()).unwrap_err().exit(),
         Exit::Configuration
     );
+}
+
+#[test]
+fn an_empty_file_is_described_and_not_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut order = order(folder.path(), &[]);
+    let empty = folder.path().join("empty");
+    fs::write(&empty, b"").unwrap();
+    order.files.insert(0, empty);
+    let offered = read_files(&order, &order.style().unwrap()).unwrap();
+    assert_eq!((offered.sent.len(), offered.plain.len()), (1, 1));
+    assert_eq!(offered.plain[0].entry.toi, Toi(2));
+    assert_eq!((offered.empty[0].toi, offered.empty[0].content_length), (Toi(1), Some(0)));
 }
 
 // test: rfc6726 3.3

@@ -1,0 +1,321 @@
+//! `announce`: what a receiver must know to join a session, printed, and sent by SAP.
+
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    time::Duration,
+};
+
+use clap::{Args, ValueEnum};
+use proto::{
+    crypto::random,
+    ids::Tsi,
+    sap::{self, Message, SapPacket},
+    sdp::{self, FecDeclaration, Origin, SessionDescription},
+    time::Utc,
+};
+use serde_json::json;
+use tokio::{
+    runtime,
+    signal::unix::{SignalKind, signal},
+    time,
+};
+
+use super::{
+    clock,
+    send::{FecName, ProfileName},
+    udp::{self, GroupAndPort, Leaving},
+};
+use crate::{
+    failure::{Exit, Failure},
+    pacing::Rate,
+    window,
+};
+
+/// A session to describe, by the options that it is sent with.
+#[derive(Debug, Clone, Args)]
+pub struct AnnounceOrder {
+    #[command(flatten)]
+    /// Where it is sent.
+    pub to: GroupAndPort,
+    #[command(flatten)]
+    /// How its packets leave the machine.
+    pub leaving: Leaving,
+    /// Session identifier; name the same one when you send
+    #[arg(long)]
+    pub tsi: u64,
+    /// Bits of UDP payload in a second, e.g. 20M
+    #[arg(long, default_value = "20M")]
+    pub rate: Rate,
+    /// What the session looks like on the wire
+    #[arg(long, value_enum, default_value_t = ProfileName::Rfc6726)]
+    pub profile: ProfileName,
+    /// FEC scheme of the files [default: raptorq, with the profile mbms no-code]
+    #[arg(long, value_enum)]
+    pub fec: Option<FecName>,
+    /// When it begins: RFC 3339, now, +10m [default: it began]
+    #[arg(long)]
+    pub opens: Option<String>,
+    /// When it ends: RFC 3339 or +2h [default: no end is planned]
+    #[arg(long)]
+    pub closes: Option<String>,
+    /// How to print it
+    #[arg(long, value_enum, default_value_t = Format::Sdp)]
+    pub format: Format,
+    /// Announce it by SAP until it closes or a signal comes, then withdraw it
+    #[arg(long)]
+    pub sap: bool,
+    /// With --sap: end after so many seconds
+    #[arg(long, requires = "sap")]
+    pub seconds: Option<u64>,
+}
+
+/// How a session is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// Session description, for `receiver listen --sdp` and other receivers
+    Sdp,
+    /// One JSON object
+    Json,
+}
+
+/// What a receiver must know to join.
+#[derive(Debug, Clone, Copy)]
+pub struct Described {
+    /// Group and port.
+    pub group: SocketAddr,
+    /// The sender.
+    pub source: Ipv4Addr,
+    /// Routers that packets may pass.
+    pub hops: u8,
+    /// TSI.
+    pub tsi: Tsi,
+    /// FEC scheme of the files.
+    pub encoding_id: u8,
+    /// Of UDP payload.
+    pub rate: Rate,
+    /// When it begins and ends, where that is planned.
+    pub times: (Option<Utc>, Option<Utc>),
+    /// Higher in each later version.
+    pub version: u64,
+}
+
+impl Described {
+    /// Writes the session description.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] that names what a description cannot hold.
+    pub fn sdp(&self) -> Result<String, Failure> {
+        let source = IpAddr::V4(self.source);
+        let version = self.version;
+        let encoding_id = self.encoding_id;
+        let description = SessionDescription {
+            origin: Origin {
+                user: "carousel".to_owned(),
+                id: self.tsi.0,
+                version,
+                address: source,
+            },
+            name: "plain files, unsigned".to_owned(),
+            opens: self.times.0,
+            closes: self.times.1,
+            source: Some(source),
+            tsi: self.tsi,
+            declarations: vec![FecDeclaration { reference: 0, encoding_id, instance_id: None }],
+            channels: vec![sdp::Channel {
+                group: self.group.ip(),
+                port: self.group.port(),
+                ttl: Some(self.hops),
+                kilobits_per_second: Some(self.kilobits_per_second()),
+                fec: Some(0),
+            }],
+        };
+        let wrong = |error| Failure::wire(Exit::Configuration, "session description", error);
+        description.emit().map_err(wrong)
+    }
+
+    fn json(&self) -> String {
+        let (opens, closes) = self.times;
+        json!({
+            "signed": false,
+            "group": self.group.ip().to_string(),
+            "port": self.group.port(),
+            "source": self.source.to_string(),
+            "tsi": self.tsi.0,
+            "ttl": self.hops,
+            "fec_encoding_id": self.encoding_id,
+            "kilobits_per_second": self.kilobits_per_second(),
+            "opens": opens.map(window::rfc3339),
+            "closes": closes.map(window::rfc3339),
+        })
+        .to_string()
+    }
+
+    /// The rate counts UDP payload; headers of IP and UDP are 28 of 1,440 octets and more.
+    fn kilobits_per_second(&self) -> u64 {
+        (self.rate.bits_per_second() / 1000).saturating_mul(103).div_ceil(100)
+    }
+}
+
+/// Prints the session, and announces it if that is asked for.
+///
+/// # Errors
+///
+/// [`Failure`] that names what was refused; [`Exit::Interrupted`] after a signal, when the
+/// announcement is withdrawn as at any other end.
+pub fn run(order: &AnnounceOrder) -> Result<(), Failure> {
+    let described = described(order, clock::now().utc)?;
+    let description = described.sdp()?;
+    match order.format {
+        Format::Sdp => print!("{description}"),
+        Format::Json => println!("{}", described.json()),
+    }
+    if !order.sap {
+        return Ok(());
+    }
+    let runtime = runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::io("asynchronous runtime", error))?;
+    runtime.block_on(announce(order, &described, &description))
+}
+
+fn described(order: &AnnounceOrder, now: Utc) -> Result<Described, Failure> {
+    let max = order.profile.profile().max_tsi();
+    if order.tsi == 0 || order.tsi > max.0 {
+        let text = format!("--tsi: expected 1 to {} with this profile", max.0);
+        return Err(Exit::Usage.because(text));
+    }
+    let moment = |option: &str, text: &Option<String>| {
+        let moment = text.as_deref().map(|text| window::moment(now, text)).transpose();
+        moment.map_err(|why| Exit::Usage.because(format!("{option}: {why}")))
+    };
+    let group = order.to.channel();
+    udp::check_group(group)?;
+    let Leaving { interface, source, ttl, .. } = order.leaving;
+    Ok(Described {
+        group,
+        source: udp::ipv4("source", source.unwrap_or(interface))?,
+        hops: ttl,
+        tsi: Tsi(order.tsi),
+        encoding_id: order.profile.scheme(order.fec).encoding_id(),
+        rate: order.rate,
+        times: (moment("--opens", &order.opens)?, moment("--closes", &order.closes)?),
+        version: now.seconds(),
+    })
+}
+
+/// Sends the announcement again and again, and at the end its withdrawal.
+async fn announce(
+    order: &AnnounceOrder,
+    described: &Described,
+    description: &str,
+) -> Result<(), Failure> {
+    let IpAddr::V4(session) = described.group.ip() else {
+        return Err(Exit::Usage.because("group: IPv6 is not supported"));
+    };
+    let socket = udp::open(&udp::Channel {
+        group: SocketAddr::from((sap::group(session), sap::PORT)),
+        interface: udp::ipv4("interface", order.leaving.interface)?,
+        source: described.source,
+        hops: sap::TTL,
+        dscp: order.leaving.dscp,
+    })?;
+    let send = |message| {
+        let packet = packet(described, description, message)?;
+        socket.send(&packet).map_err(|error| Failure::network("sending an announcement", error))?;
+        Ok(packet.len())
+    };
+    let signals = |kind| signal(kind).map_err(|error| Failure::io("signal handler", error));
+    let mut interrupt = signals(SignalKind::interrupt())?;
+    let mut terminate = signals(SignalKind::terminate())?;
+    let left = described.times.1.map(|closes| closes.since(clock::now().utc));
+    let asked = order.seconds.map(Duration::from_secs);
+    let end = left.into_iter().chain(asked).min().unwrap_or(Duration::MAX);
+    let end = time::sleep(end.min(LONGEST));
+    tokio::pin!(end);
+    let interrupted = loop {
+        let octets = send(Message::Announce)?;
+        let pause = sap::interval(octets, 1, u32::from_be_bytes(random()));
+        tokio::select! {
+            () = time::sleep(pause) => {}
+            () = &mut end => break false,
+            _ = interrupt.recv() => break true,
+            _ = terminate.recv() => break true,
+        }
+    };
+    // spec: rfc2974 4 (who announced a session withdraws it)
+    send(Message::Delete)?;
+    if interrupted { Err(Exit::Interrupted.because("interrupted; withdrawn")) } else { Ok(()) }
+}
+
+fn packet(described: &Described, description: &str, message: Message) -> Result<Vec<u8>, Failure> {
+    let packet = SapPacket {
+        message,
+        hash: sap::hash(description.as_bytes()),
+        origin: described.source.into(),
+        payload_type: sdp::MEDIA_TYPE,
+        payload: description.as_bytes(),
+    };
+    let mut octets = Vec::new();
+    let wrong = |error| Failure::wire(Exit::Configuration, "announcement", error);
+    packet.emit(&mut octets).map_err(wrong)?;
+    Ok(octets)
+}
+
+/// As good as for ever, and not beyond what a timer takes.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        order: AnnounceOrder,
+    }
+
+    fn order(more: &[&str]) -> AnnounceOrder {
+        let line = ["announce", "--group=239.255.1.1", "--port=40100", "--interface=127.0.0.1"];
+        Line::parse_from([&line[..], more].concat()).order
+    }
+
+    const NOW: Utc = Utc::from_seconds(1_800_000_000);
+
+    #[test]
+    fn a_description_says_what_a_session_is_sent_with() {
+        let order = order(&["--tsi=7", "--profile=mbms", "--ttl=3", "--opens=now", "--closes=+1h"]);
+        let described = described(&order, NOW).unwrap();
+        let read = SessionDescription::parse(described.sdp().unwrap().as_bytes()).unwrap();
+        let closes = NOW + Duration::from_secs(3600);
+        assert_eq!((read.tsi, read.opens, read.closes), (Tsi(7), Some(NOW), Some(closes)));
+        assert_eq!(read.declarations[0].encoding_id, 0);
+        let channel = read.channels[0];
+        assert_eq!((channel.ttl, channel.kilobits_per_second), (Some(3), Some(20_600)));
+        let json: serde_json::Value = serde_json::from_str(&described.json()).unwrap();
+        assert_eq!((&json["tsi"], &json["port"]), (&json!(7), &json!(40_100)));
+    }
+
+    #[test]
+    fn an_announcement_and_its_withdrawal_name_the_same_description() {
+        let described = described(&order(&["--tsi=7"]), NOW).unwrap();
+        let description = described.sdp().unwrap();
+        let octets = |message| packet(&described, &description, message).unwrap();
+        let (announced, deleted) = (octets(Message::Announce), octets(Message::Delete));
+        let (announced, deleted) =
+            (SapPacket::parse(&announced).unwrap(), SapPacket::parse(&deleted).unwrap());
+        assert_eq!((announced.hash, announced.payload), (deleted.hash, description.as_bytes()));
+        assert_eq!((announced.message, deleted.message), (Message::Announce, Message::Delete));
+    }
+
+    #[test]
+    fn what_no_session_can_be_is_refused() {
+        for more in
+            [&["--tsi=0"][..], &["--tsi=65536", "--profile=mbms"], &["--tsi=7", "--closes=x"]]
+        {
+            let failure = described(&order(more), NOW).unwrap_err();
+            assert_eq!(failure.exit(), Exit::Usage, "{failure}");
+        }
+    }
+}
