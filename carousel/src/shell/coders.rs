@@ -166,8 +166,8 @@ impl FileSymbols {
         let octets = |name: &SymbolName| self.block(name.block).map_or(0, |(_, octets)| octets);
         let largest = first.iter().map(octets).max().unwrap_or(0);
         let all: u64 = first.iter().map(octets).sum();
-        // An eighth is for the program, and for what lies unused between the batches.
-        let memory = self.memory_octets - self.memory_octets / 8;
+        // A quarter is for the program, and for what lies unused between the batches.
+        let memory = self.memory_octets - self.memory_octets / 4;
         let usable = memory.saturating_sub(CODER_BLOCKS * largest);
         // Half of each batch on the average, an eighth more when it is filled up, and one batch
         // that waits to be taken.
@@ -393,7 +393,7 @@ mod tests {
         let block = |sbn| name(sbn, 21);
         let (mut symbols, _) = symbols(Oti::RaptorQ(raptorq()));
         // Three blocks of 21 symbols: the coder's five blocks, and a third of what is wanted.
-        symbols.memory_octets = (5 * 21 * 16 + (63 * 16 * 5 / 8 + 21 * 16) / 3) * 8 / 7;
+        symbols.memory_octets = (5 * 21 * 16 + (63 * 16 * 5 / 8 + 21 * 16) / 3) * 4 / 3;
         let share = symbols.share(&[block(0), block(1), block(2)]);
         assert!(share.usable * 3 <= share.wanted, "{share:?}");
         assert_eq!(Share { usable: 100, wanted: 300 }.batch(9000), 3000);
