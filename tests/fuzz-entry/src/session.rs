@@ -216,7 +216,7 @@ impl Bench {
             }
             Output::Log(key, LogOutput::Write { ticket, file, offset, octets }) => {
                 if disk.fails(WRITES_FAIL) {
-                    core.handle_log_failed(key, ticket);
+                    core.handle_log_failed(now, key, ticket);
                     return;
                 }
                 let size = disk.layouts.get(&key).map_or(1, ObjectLayout::slot_size);
@@ -226,7 +226,7 @@ impl Bench {
             }
             Output::Log(key, LogOutput::Flush(ticket)) => {
                 if disk.fails(FLUSHES_FAIL) {
-                    core.handle_log_failed(key, ticket);
+                    core.handle_log_failed(now, key, ticket);
                 } else {
                     core.handle_flushed(now, key, ticket);
                     core.handle_flushed(now, key, Ticket(u64::MAX));
