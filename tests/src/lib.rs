@@ -8,3 +8,4 @@ pub mod sim;
 pub mod span;
 pub mod tidy;
 pub mod tools;
+pub mod verifier;

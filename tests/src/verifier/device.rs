@@ -1,0 +1,378 @@
+//! The device of a data folder, for one step: boots from what is on disk, and ends as if its power
+//! was cut.
+
+use std::{
+    collections::VecDeque,
+    fs,
+    net::{IpAddr, SocketAddr},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use proto::{
+    dm::{auth::Secret, code::StatusCode, fumo::ResultCode, nodes::broadcast, syncml::Verb},
+    pcap,
+    time::{Mono, Now, Utc},
+    trust::{Root, Verified},
+    tune_in::{TuneIn, Window},
+};
+use receiver::{
+    acceptance::{Kind, Limits, Offer, Verdict, judge},
+    agent::{self, Agent, Books},
+    dm::{self, client::Post},
+    installer::InstallOutcome,
+    journal_state::JournalState,
+    shell::{
+        directory::DataDirectory,
+        storage::{Solver, Worker},
+        wiring::{Beside, Origin, Wiring, restore},
+    },
+    symbols::Journaler,
+};
+
+use super::{Answer, Decision, Identity, State, desk::Desk};
+
+/// The moment at which the device's clock starts to count.
+const BORN: u64 = 1_700_000_000;
+/// Times that an output sets off another, at most.
+const STEPS: usize = 1_000_000;
+
+/// Documents and where to listen, as a management server writes them.
+#[derive(Debug, Clone, Default)]
+pub struct Arming {
+    /// The campaign's envelope.
+    pub campaign: Vec<u8>,
+    /// The manifest's envelope.
+    pub manifest: Vec<u8>,
+    /// The tune-in URL.
+    pub url: String,
+    /// First moment of the window, in UTC seconds.
+    pub opens: u64,
+    /// First moment after it.
+    pub closes: u64,
+    /// The plan header, where it comes with the documents.
+    pub plan: Option<Vec<u8>>,
+}
+
+/// A device for one step.
+#[derive(Debug)]
+pub struct Device {
+    agent: Agent,
+    worker: Worker,
+    solver: Solver,
+    wiring: Wiring,
+    folder: PathBuf,
+    kind: Kind,
+    now: Now,
+    posts: VecDeque<Post>,
+    before: Believed,
+}
+
+/// What the device believed when the step began.
+#[derive(Debug)]
+struct Believed {
+    root: Verified<Root>,
+    books: Books,
+}
+
+/// Makes a data folder.
+///
+/// # Errors
+///
+/// When the root is not to be believed, or the folder cannot be written.
+pub fn init(folder: &Path, root: &[u8], identity: &Identity) -> anyhow::Result<()> {
+    identity.kind()?;
+    Root::from_factory(root)?;
+    fs::create_dir_all(folder)?;
+    fs::write(folder.join("root.env"), root)?;
+    fs::write(folder.join("version"), "1.0")?;
+    fs::write(folder.join("identity.json"), serde_json::to_vec(identity)?)?;
+    Ok(())
+}
+
+impl Device {
+    /// Boots the device of a folder.
+    ///
+    /// # Errors
+    ///
+    /// When the folder was not made by [`init`], or what is in it cannot be gone on from.
+    pub fn boot(folder: &Path, now_utc: u64) -> anyhow::Result<Self> {
+        let read = |name: &str| fs::read(folder.join(name)).with_context(|| name.to_owned());
+        let identity: Identity = serde_json::from_slice(&read("identity.json")?)?;
+        let (vendor, class) = identity.kind()?;
+        let kind = Kind { vendor, class };
+        let factory_root = read("root.env")?;
+        let mono = Mono(0) + Duration::from_secs(now_utc.saturating_sub(BORN));
+        let now = Now { mono, utc: Utc::from_seconds(now_utc) };
+        let directory = DataDirectory::open(&folder.join("data"))?;
+        let before = believed(&directory, kind, &factory_root)?;
+        let origin = Origin { factory_root, boot_id: "boot".to_owned(), seed: 1 };
+        let agent = restore(now, config(kind)?, origin, &directory)?;
+        let (solver, wiring) = (Solver::new(&directory), Wiring::default());
+        let (worker, folder) = (Worker::new(directory), folder.to_owned());
+        let posts = VecDeque::new();
+        let mut device = Self { agent, worker, solver, wiring, folder, kind, now, posts, before };
+        device.settle(Reserve::No)?;
+        // A device calls its server when it starts.
+        device.talk(&mut Desk::default())?;
+        Ok(device)
+    }
+
+    /// Writes a root to the device.
+    ///
+    /// # Errors
+    ///
+    /// When the storage or the DM session breaks down.
+    pub fn offer_root(&mut self, envelope: &[u8]) -> anyhow::Result<Answer> {
+        let judged = Root::successor(&self.before.root, envelope);
+        let mut desk = Desk::default();
+        desk.replace_octets(broadcast::ROOT, envelope);
+        self.converse(&mut desk)?;
+        let taken = desk.statuses.contains(&(Verb::Replace, StatusCode::OK));
+        let detail = judged.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        anyhow::ensure!(taken == judged.is_ok(), "agent and root chain disagree: {detail}");
+        let reason = judged.err().map_or(String::new(), |error| {
+            receiver::acceptance::Refusal::from(error).reason.to_owned()
+        });
+        self.answer(decision(taken), (reason, detail), None)
+    }
+
+    /// Writes documents and a tune-in to the device and starts the operation.
+    ///
+    /// # Errors
+    ///
+    /// When the storage or the DM session breaks down.
+    pub fn offer_campaign(&mut self, arming: &Arming) -> anyhow::Result<Answer> {
+        let (reason, detail) = self.reason(arming);
+        let mut desk = Desk::default();
+        let seconds = |at: u64| at.to_string();
+        desk.replace_text(broadcast::NOW, &seconds(self.now.utc.seconds()));
+        desk.replace_text(broadcast::OPENS, &seconds(arming.opens));
+        desk.replace_text(broadcast::CLOSES, &seconds(arming.closes));
+        let documents = [
+            (broadcast::MANIFEST.to_owned(), Some(&arming.manifest)),
+            (broadcast::CAMPAIGN.to_owned(), Some(&arming.campaign)),
+            (format!("{}/0", broadcast::PLAN), arming.plan.as_ref()),
+        ];
+        for (path, octets) in documents {
+            if let Some(octets) = octets.filter(|octets| !octets.is_empty()) {
+                desk.replace_octets(&path, octets);
+            }
+        }
+        desk.replace_text("DownloadAndUpdate/PkgURL", &arming.url);
+        // The Correlator names the campaign: the same again moves its windows.
+        let correlator = arming.url.rsplit("h=").next().unwrap_or_default();
+        desk.exec("DownloadAndUpdate", correlator);
+        self.converse(&mut desk)?;
+        let result = desk.result_of(correlator);
+        let taken = desk.statuses.contains(&(Verb::Exec, StatusCode::ACCEPTED)) && result.is_none();
+        self.answer(decision(taken), (reason, detail), result)
+    }
+
+    /// Why the documents are refused, in the words of the device's own judge.
+    fn reason(&self, arming: &Arming) -> (String, String) {
+        let Ok(tune_in) = arming.url.parse::<TuneIn>() else {
+            return ("url".to_owned(), "the URL cannot be read".to_owned());
+        };
+        let window = Window {
+            opens: Utc::from_seconds(arming.opens),
+            closes: Utc::from_seconds(arming.closes),
+        };
+        let offer = Offer {
+            campaign: &arming.campaign,
+            manifest: &arming.manifest,
+            windows: vec![(tune_in, window)],
+        };
+        let Believed { root, books } = &self.before;
+        match judge(root, self.kind, &books.history(), &Limits::default(), &offer) {
+            Ok(Verdict::Accepted(_)) => (String::new(), String::new()),
+            Ok(Verdict::AlreadyInstalled(_)) => ("installed".to_owned(), String::new()),
+            Err(refusal) => (refusal.reason.to_owned(), refusal.detail),
+        }
+    }
+
+    /// Lets the device hear a capture, each datagram from its source and on its channel.
+    ///
+    /// # Errors
+    ///
+    /// When the capture is damaged, or the storage breaks down.
+    pub fn offer_packets(&mut self, capture: &[u8]) -> anyhow::Result<Answer> {
+        self.settle(Reserve::Yes)?;
+        self.agent.handle_timeout(self.now);
+        self.settle(Reserve::Yes)?;
+        let (format, records) = pcap::records(capture)?;
+        for record in records {
+            if let Some(datagram) = format.datagram(record?.frame)? {
+                let (source, channel) = (*datagram.source.ip(), datagram.destination);
+                let (source, channel) = (IpAddr::from(source), SocketAddr::from(channel));
+                self.agent.handle_datagram(self.now, channel, source, datagram.payload);
+                self.settle(Reserve::Yes)?;
+            }
+        }
+        self.agent.handle_shutdown();
+        self.settle(Reserve::Yes)?;
+        let mut desk = Desk::default();
+        self.converse(&mut desk)?;
+        let result = desk.results.last().map(|(_, result)| *result);
+        let complete = result == Some(ResultCode::SUCCESS);
+        self.answer(decision(complete), (String::new(), String::new()), result)
+    }
+
+    /// Tells what the device holds.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be read.
+    pub fn state(&mut self) -> anyhow::Result<Answer> {
+        self.answer(Decision::None, (String::new(), String::new()), None)
+    }
+
+    fn answer(
+        &mut self,
+        answer: Decision,
+        (reason, detail): (String, String),
+        result: Option<ResultCode>,
+    ) -> anyhow::Result<Answer> {
+        let status = self.agent.status();
+        let directory = self.folder.join("data");
+        let books = books(&read_copies(&directory)?, self.kind)?;
+        let (stats, history) = (status.stats, books.history());
+        let state = State {
+            phase: status.phase.to_string(),
+            // Before its first journal write a device believes the root of its maker.
+            root_version: books.root_version.max(self.before.root.version),
+            epoch: books.epoch.max(self.before.root.epoch),
+            accepted_sequence: history.accepted.map_or(0, |(sequence, _)| sequence),
+            installed_sequence: history.installed.map_or(0, |(sequence, _)| sequence),
+            version: fs::read_to_string(self.folder.join("version"))?,
+            t_min: history.t_min.seconds(),
+            symbols: status.symbols_synced,
+            forged: stats.forged() + stats.contradicts,
+            foreign: stats.foreign + stats.malformed + stats.not_tuned_in + stats.other_object,
+        };
+        let result = result.map(|result| result.0);
+        Ok(Answer { answer, reason, detail, result, state })
+    }
+
+    /// Holds one DM session.
+    fn converse(&mut self, desk: &mut Desk) -> anyhow::Result<()> {
+        self.agent.check_in(self.now);
+        self.settle(Reserve::No)?;
+        self.talk(desk)
+    }
+
+    /// Answers the device until it has nothing more to say.
+    fn talk(&mut self, desk: &mut Desk) -> anyhow::Result<()> {
+        while let Some(post) = self.posts.pop_front() {
+            let answer = desk.answer(&post.body)?;
+            self.agent.handle_response(self.now, &answer);
+            self.settle(Reserve::No)?;
+        }
+        Ok(())
+    }
+
+    /// Does what the agent wants until it wants nothing more.
+    fn settle(&mut self, reserve: Reserve) -> anyhow::Result<()> {
+        for _ in 0..STEPS {
+            if let Some(output) = self.agent.poll_output(self.now) {
+                match self.wiring.command(output) {
+                    Ok(command) => self.worker.handle(command),
+                    Err(beside) => self.perform(*beside)?,
+                }
+            } else if reserve == Reserve::Yes && self.worker.is_reserving() {
+                self.worker.reserve();
+            } else {
+                return Ok(());
+            }
+            while let Some(completion) = self.worker.poll_completion() {
+                self.wiring.complete(self.now, &mut self.agent, completion);
+            }
+            while let Some(job) = self.worker.poll_job() {
+                let completion = self.solver.solve(job);
+                self.wiring.complete(self.now, &mut self.agent, completion);
+            }
+        }
+        anyhow::bail!("the device does not come to rest")
+    }
+
+    fn perform(&mut self, beside: Beside) -> anyhow::Result<()> {
+        let version = self.folder.join("version");
+        match beside {
+            Beside::Join(_) | Beside::Leave(_) => {}
+            Beside::ReadVersion => {
+                self.agent.handle_version(self.now, Some(fs::read_to_string(version)?));
+            }
+            Beside::Install(_, request) => {
+                fs::write(version, request.firmware_version)?;
+                self.agent.handle_installed(self.now, InstallOutcome::Done);
+            }
+            Beside::Post(post) => self.posts.push_back(post),
+            Beside::Stop(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+/// Whether room for the image is made in this step. A step that needs none ends before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reserve {
+    Yes,
+    No,
+}
+
+const fn decision(taken: bool) -> Decision {
+    if taken { Decision::Accepted } else { Decision::Refused }
+}
+
+fn config(kind: Kind) -> anyhow::Result<agent::Config> {
+    Ok(agent::Config {
+        kind,
+        limits: Limits::default(),
+        dm: dm::Settings {
+            identity: dm::Identity::new(
+                "CASE-1".parse()?,
+                "fumocast".to_owned(),
+                "case".to_owned(),
+            ),
+            account: dm::Account {
+                url: "http://127.0.0.1:1/dm".to_owned(),
+                server_id: "server".to_owned(),
+                user: "CASE-1".to_owned(),
+                secret: Secret::new("CASE-1", "case"),
+            },
+            object: super::desk::OBJECT.parse()?,
+        },
+        check_in: Duration::from_secs(3600),
+        first_nonce: vec![1; 16],
+    })
+}
+
+fn believed(directory: &DataDirectory, kind: Kind, factory: &[u8]) -> anyhow::Result<Believed> {
+    let books = books(&directory.read_journal()?, kind)?;
+    let files = directory.read_files()?;
+    let stored = files.get("root.env").and_then(|root| Root::from_factory(root).ok());
+    let root = match stored.filter(|root| root.version == books.root_version) {
+        Some(root) => root,
+        None => Root::from_factory(factory)?,
+    };
+    Ok(Believed { root, books })
+}
+
+fn books(copies: &[Vec<u8>; 2], kind: Kind) -> anyhow::Result<Books> {
+    let [a, b] = copies;
+    let (_, state) = Journaler::recover::<JournalState>([a, b])?;
+    Ok(match state {
+        Some(state) => Books::from_journal(kind.class, &state)?,
+        None => Books::new(kind.class),
+    })
+}
+
+/// Reads the journal as it lies on disk while the device runs.
+fn read_copies(directory: &Path) -> anyhow::Result<[Vec<u8>; 2]> {
+    let read = |name: &str| {
+        let path = directory.join(name);
+        if path.exists() { fs::read(path) } else { Ok(Vec::new()) }
+    };
+    Ok([read("journal.a")?, read("journal.b")?])
+}
