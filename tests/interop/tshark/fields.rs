@@ -220,8 +220,10 @@ fn table(tables: &mut FdtStore, now: Utc, datagram: &[u8], fields: &mut Fields) 
 /// Returns the opening tags of a document.
 fn tags(document: &str) -> Vec<String> {
     let tags = document.split_inclusive('>').map(str::trim_start);
-    let opening = tags.filter(|tag| !tag.starts_with("<?") && !tag.starts_with("</"));
-    opening.map(str::to_owned).filter(|tag| !tag.is_empty()).collect()
+    // Text in front of a closing tag stands in one piece with it.
+    let is_opening =
+        |tag: &&str| tag.starts_with('<') && !tag.starts_with("<?") && !tag.starts_with("</");
+    tags.filter(is_opening).map(str::to_owned).collect()
 }
 
 fn hex(octets: &[u8]) -> String {
