@@ -265,9 +265,11 @@ fn number<T: FromStr>(field: &'static str, value: &str) -> Result<T, WireError> 
     number.ok_or_else(|| WireError::invalid(field, value, "a decimal number in its range"))
 }
 
-/// Returns the moment of NTP seconds; zero is no moment.
+/// Returns the moment of NTP seconds; zero is no moment, and neither is one that no clock reaches.
 fn utc(ntp: u64) -> Option<Utc> {
-    ntp.checked_sub(NTP_TO_UNIX_SECONDS).map(Utc::from_seconds)
+    let seconds = ntp.checked_sub(NTP_TO_UNIX_SECONDS)?;
+    let at = Utc::from_seconds(seconds);
+    (at.seconds() == seconds).then_some(at)
 }
 
 fn limit(field: &'static str, found: usize, limit: usize) -> Result<(), WireError> {

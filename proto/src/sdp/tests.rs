@@ -173,6 +173,21 @@ fn every_limit_holds_at_its_edge() {
     assert!(parse(&channels(MAX_CHANNELS)).is_err());
 }
 
+// Found by fuzzing: such a time was cut to the last one that there is, and written so.
+#[test]
+fn a_time_that_no_clock_reaches_is_no_moment() {
+    let with_times = |times: &str| {
+        let lines = GOLDEN.lines().map(|line| if line.starts_with("t=") { times } else { line });
+        parse(&lines.map(|line| format!("{line}\r\n")).collect::<String>()).unwrap()
+    };
+    let beyond = with_times("t=18446746282698352 18446744073709551615");
+    assert_eq!((beyond.opens, beyond.closes), (None, None));
+    assert_eq!(parse(&beyond.emit().unwrap()), Ok(beyond));
+    let last = with_times("t=18446746282698351 0");
+    assert_eq!(parse(&last.emit().unwrap()), Ok(last.clone()));
+    assert!(last.opens.is_some());
+}
+
 proptest! {
     #[test]
     fn every_description_survives_a_round_trip(
