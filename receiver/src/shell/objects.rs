@@ -165,6 +165,10 @@ impl ObjectDirectory {
     pub fn recover(&mut self) -> Result<Recovered, StorageError> {
         let layout = self.layout.clone();
         let mut recovery = Recovery::new(&layout);
+        // The last sync of it may have failed, with the names of the logs.
+        self.disk
+            .sync_directory(&self.path)
+            .map_err(StorageError::while_doing("sync the object's directory"))?;
         for number in 0..layout.files() {
             self.recover_log(number, &mut recovery)
                 .map_err(StorageError::while_doing(format!("recover log.{number}")))?;
@@ -187,7 +191,8 @@ impl ObjectDirectory {
         }
         file.forget_cached()?;
         let mut header = vec![0; ObjectLayout::HEADER_OCTETS];
-        let readable = file.read_exact_at(&mut header, 0).is_ok();
+        // All slots hang on it: a reading that fails once is no reason to drop them.
+        let readable = (0..HEADER_READS).any(|_| file.read_exact_at(&mut header, 0).is_ok());
         let whole = file.length()? == self.layout.file_octets(number);
         let offered = if readable && whole { header.as_slice() } else { &[] };
         match recovery.header(number, offered) {
@@ -467,6 +472,8 @@ fn zeros(from: u64, to: u64) -> Vec<u8> {
 const IMAGE: &str = "image";
 const READ_OCTETS: usize = 1 << 20;
 const RESERVE_OCTETS: u64 = 2 << 20;
+/// Times that a header is read before its log counts as damaged.
+const HEADER_READS: u32 = 3;
 
 #[cfg(test)]
 mod tests;

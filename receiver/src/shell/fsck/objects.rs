@@ -189,10 +189,13 @@ fn read_object(
         report.is_repairable = false;
     }
     let Some(layout) = layout else {
-        let states = files.iter().map(|(file, (opened, _))| {
-            Ok(Log { file: *file, octets: opened.length()?, state: LogState::Unreserved })
+        let logs = files.iter().map(|(file, (opened, header))| {
+            let is_empty = header.iter().all(|octet| *octet == 0);
+            let state = if is_empty { LogState::Unreserved } else { LogState::Foreign };
+            Ok(Log { file: *file, octets: opened.length()?, state })
         });
-        object.logs = states.collect::<io::Result<_>>()?;
+        object.logs = logs.collect::<io::Result<_>>()?;
+        accuse_logs(&object, report);
         return Ok(object);
     };
     let known = known(layout.object_key());
@@ -203,10 +206,15 @@ fn read_object(
         let text = format!("{OBJECTS}/{name}: {} damaged slots", object.damaged);
         report.problems.push(text);
     }
+    accuse_logs(&object, report);
+    Ok(object)
+}
+
+fn accuse_logs(object: &Object, report: &mut Report) {
+    let name = &object.directory;
     for log in object.logs.iter().filter(|log| log.state == LogState::Foreign) {
         report.problems.push(format!("{OBJECTS}/{name}/log.{} is no log of it", log.file));
     }
-    Ok(object)
 }
 
 type Files = BTreeMap<u32, (Box<dyn DiskFile>, Vec<u8>)>;
