@@ -6,6 +6,7 @@ pub mod namespaces;
 pub mod schema;
 pub mod sim;
 pub mod span;
+pub mod store;
 pub mod tidy;
 pub mod tools;
 pub mod verifier;

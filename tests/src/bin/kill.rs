@@ -1,0 +1,43 @@
+//! The kill test: `kill --cycles 10000`, and the hidden `kill child …` that it starts itself as.
+
+use std::{ffi::OsString, process::ExitCode};
+
+use clap::Parser as _;
+use fumocast_tests::{
+    lab::exit::Exit,
+    store::kill::{self, CHILD, Order},
+};
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("kill: {error:#}");
+            Exit::Configuration.into()
+        }
+    }
+}
+
+fn run() -> anyhow::Result<ExitCode> {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some((first, rest)) = words.split_first()
+        && first == CHILD
+    {
+        kill::run_child(rest)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let order = Order::parse();
+    let outcome = kill::run(&std::env::current_exe()?, &order)?;
+    println!(
+        "{} kills, {} symbols and {} blocks acknowledged, {} images finished, {} sectors damaged, \
+         {} files cut off",
+        outcome.cycles,
+        outcome.acknowledged,
+        outcome.solved,
+        outcome.finished,
+        outcome.damaged,
+        outcome.truncated,
+    );
+    outcome.breaches.iter().for_each(|breach| println!("breach: {breach}"));
+    Ok(if outcome.breaches.is_empty() { ExitCode::SUCCESS } else { Exit::Breach.into() })
+}

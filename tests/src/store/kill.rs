@@ -1,0 +1,322 @@
+//! The kill test: a real process on real files is killed, what it had not synced is kept, zeroed or
+//! scrambled sector by sector, and what it had acknowledged must be there.
+//!
+//! ```text
+//! parent                                child
+//!   starts it ───────────────────────────► recovers, receives, flushes, solves, journals
+//!   ◄──────── what it writes, syncs, acknowledges, line by line
+//!   SIGKILL after 1 to 15 ms ────────────► dies
+//!   damages what was not synced, recovers, compares, starts the next one
+//! ```
+//!
+//! The child is the storage's own [`receiver::shell::storage::Worker`] with the real file system
+//! behind a disk that tells what it does. Two faults can be planted, to see that they are found.
+
+mod child;
+mod damage;
+mod truth;
+mod watched;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
+    ffi::OsString,
+    io::{BufRead as _, BufReader},
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, ensure};
+use proto::ids::{Esi, Sbn};
+use receiver::{
+    journal_state::JournalState,
+    shell::{
+        directory::DataDirectory,
+        disk::{Disk as _, Open, RealDisk, SharedDisk},
+        objects::ObjectDirectory,
+    },
+    symbols::{Journaler, Recovered},
+};
+
+pub use self::child::run as run_child;
+use self::{damage::Unsynced, truth::Truth, watched::Credulous};
+use crate::lab::chance::Chance;
+
+/// What a test is to do.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "kill", about = "Kill the storage at any moment and see what survives")]
+pub struct Order {
+    /// Times that the process is killed.
+    #[arg(long, default_value_t = 500)]
+    pub cycles: u64,
+    /// Decides when, and what becomes of what was not synced.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Where the files lie [default: a folder of its own below the system's temporary one].
+    #[arg(long)]
+    pub folder: Option<PathBuf>,
+    /// A fault to plant: the test is then to fail.
+    #[arg(long, value_enum)]
+    pub plant: Option<Plant>,
+}
+
+/// A fault that the test must find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum Plant {
+    /// Symbols are acknowledged before they are synced.
+    AcknowledgeBeforeSync,
+    /// Whatever looks like a record counts as one.
+    SkipTagComparison,
+}
+
+/// What a test came to.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// Times that the process was killed.
+    pub cycles: u64,
+    /// Symbols that were acknowledged.
+    pub acknowledged: u64,
+    /// Blocks that were acknowledged as solved.
+    pub solved: u64,
+    /// Images that were finished.
+    pub finished: u64,
+    /// Sectors that were zeroed or scrambled.
+    pub damaged: u64,
+    /// Files that were cut off.
+    pub truncated: u64,
+    /// Promises that were broken.
+    pub breaches: Vec<String>,
+}
+
+/// Kills, damages, recovers and compares; stops at the first breach.
+///
+/// # Errors
+///
+/// When the child cannot be run or the files cannot be read.
+pub fn run(program: &Path, order: &Order) -> anyhow::Result<Outcome> {
+    let own = std::env::temp_dir().join(format!("fumocast-kill-{}", std::process::id()));
+    let folder = order.folder.clone().unwrap_or(own);
+    std::fs::create_dir_all(&folder)?;
+    let mut test = Test {
+        program,
+        data: folder.join("data"),
+        plant: order.plant,
+        chance: Chance::new(order.seed, "kill"),
+        round: order.seed << 32,
+        owed: Owed::default(),
+        unsynced: Unsynced::default(),
+        outcome: Outcome::default(),
+    };
+    while test.outcome.cycles < order.cycles && test.outcome.breaches.is_empty() {
+        test.cycle()?;
+    }
+    std::fs::remove_dir_all(&folder)?;
+    Ok(test.outcome)
+}
+
+/// What was acknowledged of the object of this round.
+#[derive(Debug, Default)]
+struct Owed {
+    synced: BTreeSet<(Sbn, Esi)>,
+    solved: BTreeSet<Sbn>,
+}
+
+struct Test<'a> {
+    program: &'a Path,
+    data: PathBuf,
+    plant: Option<Plant>,
+    chance: Chance,
+    round: u64,
+    owed: Owed,
+    unsynced: Unsynced,
+    outcome: Outcome,
+}
+
+impl Test<'_> {
+    fn cycle(&mut self) -> anyhow::Result<()> {
+        let lines = self.live_and_die()?;
+        let mut finished = false;
+        for line in &lines {
+            finished |= self.hear(line)?;
+        }
+        self.outcome.cycles += 1;
+        let damage = self.unsynced.damage(&mut self.chance)?;
+        self.outcome.damaged += damage.sectors;
+        self.outcome.truncated += damage.files;
+        if finished {
+            self.outcome.finished += 1;
+            self.check_image()?;
+            self.round += 1;
+            self.owed = Owed::default();
+            return Ok(());
+        }
+        self.check()?;
+        self.unsynced.settle();
+        Ok(())
+    }
+
+    /// Starts the child, lets it work for 1 to 15 ms, kills it, and returns what it said.
+    fn live_and_die(&mut self) -> anyhow::Result<Vec<String>> {
+        let seed = self.chance.next();
+        let plants = self.plant == Some(Plant::AcknowledgeBeforeSync);
+        let words: [OsString; 5] = [
+            CHILD.into(),
+            self.data.clone().into(),
+            self.round.to_string().into(),
+            seed.to_string().into(),
+            if plants { "forgetful" } else { "sound" }.into(),
+        ];
+        let mut child = Command::new(self.program).args(words).stdout(Stdio::piped()).spawn()?;
+        let said = child.stdout.take().context("a pipe")?;
+        let (ready, is_ready) = mpsc::channel();
+        let reader = thread::spawn(move || {
+            let mut lines = Vec::new();
+            for line in BufReader::new(said).lines().map_while(Result::ok) {
+                if line == READY {
+                    ready.send(()).ok();
+                }
+                lines.push(line);
+            }
+            lines
+        });
+        // Most get ready first; a child that ends before it is ready drops the sender.
+        if self.chance.below(8) > 0 {
+            is_ready.recv_timeout(Duration::from_secs(30)).ok();
+        }
+        let micros = 1_000 + self.chance.below(14_000);
+        is_ready.recv_timeout(Duration::from_micros(micros)).ok();
+        child.kill()?;
+        let status = child.wait()?;
+        let lines = reader.join().map_err(|_| anyhow::anyhow!("the reader has failed"))?;
+        let was_killed = status.signal().is_some();
+        ensure!(status.success() || was_killed, "the child has failed: {status}");
+        Ok(lines)
+    }
+
+    /// Takes a line of the child; returns whether it has finished the image.
+    fn hear(&mut self, line: &str) -> anyhow::Result<bool> {
+        let mut words = line.split(' ');
+        let number = |word: Option<&str>| anyhow::Ok(word.context("a number")?.parse::<u64>()?);
+        match words.next() {
+            Some("write") => {
+                let (offset, octets) = (number(words.next())?, number(words.next())?);
+                self.unsynced.write(words.next().context("a path")?, offset, octets);
+            }
+            Some("empty") => self.unsynced.empty(words.next().context("a path")?),
+            Some("sync") => {
+                let octets = number(words.next())?;
+                self.unsynced.sync(words.next().context("a path")?, octets);
+            }
+            Some("gone") => self.unsynced.forget(words.next().context("a path")?),
+            Some("held") => {
+                for word in words {
+                    let (sbn, esi) = word.split_once('.').context("a symbol")?;
+                    self.owed.synced.insert((Sbn(sbn.parse()?), Esi(esi.parse()?)));
+                    self.outcome.acknowledged += 1;
+                }
+            }
+            Some("solved") => {
+                self.owed.solved.insert(Sbn(u32::try_from(number(words.next())?)?));
+                self.outcome.solved += 1;
+            }
+            Some(FINISHED) => return Ok(true),
+            Some(_) | None => {}
+        }
+        Ok(false)
+    }
+
+    /// Recovers as a start does, and compares.
+    fn check(&mut self) -> anyhow::Result<()> {
+        let truth = Truth::new(self.round)?;
+        let (layout, real) = (truth.layout().clone(), Arc::new(RealDisk) as SharedDisk);
+        let disk: SharedDisk = match self.plant {
+            Some(Plant::SkipTagComparison) => Arc::new(Credulous::new(layout.clone())),
+            Some(Plant::AcknowledgeBeforeSync) | None => Arc::clone(&real),
+        };
+        let directory = DataDirectory::open_on(Arc::clone(&disk), &self.data)?;
+        let [a, b] = directory.read_journal()?;
+        let (_, state) = Journaler::recover::<JournalState>([&a, &b])?;
+        let key = layout.object_key().0;
+        let done: BTreeSet<_> = state
+            .iter()
+            .flat_map(|state| &state.objects)
+            .filter(|object| object.object_key == key)
+            .flat_map(|object| object.done())
+            .collect();
+        let forgotten: Vec<_> = self.owed.solved.difference(&done).collect();
+        if !forgotten.is_empty() {
+            self.outcome.breaches.push(format!("the journal has forgotten blocks {forgotten:?}"));
+        }
+        let open = || ObjectDirectory::open(&disk, &directory.objects(), layout.clone());
+        let recovered = open()?.recover()?;
+        if open()?.recover()?.slots != recovered.slots {
+            self.outcome.breaches.push("P3: recovering twice gives two answers".to_owned());
+        }
+        self.check_symbols(&truth, &done, &recovered)?;
+        let image = directory.objects().join(layout.directory_name());
+        let name = if image.join("image").exists() { "image" } else { "image.part" };
+        let content = std::fs::read(image.join(name)).unwrap_or_default();
+        for sbn in &done {
+            if !truth.has_block(&content, *sbn) {
+                self.outcome.breaches.push(format!("block {sbn:?} is done and not in the image"));
+            }
+        }
+        // What was found is relied on from here.
+        self.owed.solved = done;
+        self.owed.synced = recovered.slots.iter().map(|slot| (slot.sbn, slot.esi)).collect();
+        Ok(())
+    }
+
+    fn check_symbols(
+        &mut self,
+        truth: &Truth,
+        done: &BTreeSet<Sbn>,
+        recovered: &Recovered,
+    ) -> anyhow::Result<()> {
+        let layout = truth.layout();
+        let object = self.data.join("objects").join(layout.directory_name());
+        let mut logs = BTreeMap::new();
+        for found in &recovered.slots {
+            let number = found.slot.file;
+            let log = match logs.entry(number) {
+                Entry::Occupied(open) => open.into_mut(),
+                Entry::Vacant(place) => {
+                    let path = object.join(format!("log.{number}"));
+                    place.insert(RealDisk.open(&path, Open::Read)?)
+                }
+            };
+            let mut symbol = vec![0; layout.symbol_size()];
+            log.read_exact_at(&mut symbol, layout.offset(found.slot) + SLOT_HEAD)?;
+            if truth.symbol(found.sbn, found.esi).as_deref() != Some(symbol.as_slice()) {
+                let breach = format!("P1: {:?} {:?} is not exact", found.sbn, found.esi);
+                self.outcome.breaches.push(breach);
+            }
+        }
+        let found: BTreeSet<_> = recovered.slots.iter().map(|it| (it.sbn, it.esi)).collect();
+        let owed = self.owed.synced.iter().filter(|(sbn, _)| !done.contains(sbn));
+        let lost: Vec<_> = owed.filter(|name| !found.contains(name)).collect();
+        if !lost.is_empty() {
+            self.outcome.breaches.push(format!("P2: acknowledged and lost: {lost:?}"));
+        }
+        Ok(())
+    }
+
+    fn check_image(&mut self) -> anyhow::Result<()> {
+        let truth = Truth::new(self.round)?;
+        let object = self.data.join("objects").join(truth.layout().directory_name());
+        if std::fs::read(object.join("image"))? != truth.image() {
+            self.outcome.breaches.push("a finished image is not exact".to_owned());
+        }
+        Ok(())
+    }
+}
+
+/// First word of the arguments that make the program the child.
+pub const CHILD: &str = "child";
+const READY: &str = "ready";
+const FINISHED: &str = "finished";
+/// Octets in front of the symbol in a slot.
+const SLOT_HEAD: u64 = 32;

@@ -1,0 +1,166 @@
+//! The child: receives the object of its round, and acknowledges what its storage acknowledges.
+
+use std::{ffi::OsString, path::Path, sync::Arc};
+
+use anyhow::{Context as _, bail};
+use proto::{
+    ids::{Esi, Sbn},
+    time::Mono,
+};
+use receiver::{
+    blocks::Blocks,
+    decode::DecodeOutcome,
+    journal_state::{JournalState, ObjectProgress},
+    shell::{
+        directory::DataDirectory,
+        objects::FinishOutcome,
+        storage::{Command, Completion, Solver, Worker},
+    },
+    symbols::{Insert, Journaler, Limits, SymbolLog},
+};
+
+use super::{
+    FINISHED, READY,
+    truth::{BLOCK_SYMBOLS, BLOCKS, Truth},
+    watched::{Watched, tell},
+};
+use crate::lab::chance::Chance;
+
+/// Runs the child until it is killed or has finished the image.
+///
+/// # Errors
+///
+/// When its storage fails, or the arguments are not those of a child.
+pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
+    let [data, round, seed, plant] = arguments else { bail!("not the arguments of a child") };
+    let number = |word: &OsString| anyhow::Ok(word.to_str().context("a number")?.parse::<u64>()?);
+    let disk = Arc::new(Watched { is_forgetful: plant == "forgetful" });
+    let directory = DataDirectory::open_on(disk, Path::new(data))?;
+    let truth = Truth::new(number(round)?)?;
+    let [a, b] = directory.read_journal()?;
+    let (journaler, state) = Journaler::recover::<JournalState>([&a, &b])?;
+    let (solver, worker) = (Solver::new(&directory), Worker::new(directory));
+    let mut child = Child {
+        chance: Chance::new(number(seed)?, "child"),
+        progress: progress(&truth, state),
+        truth,
+        journaler,
+        worker,
+        solver,
+    };
+    let mut blocks = child.open()?;
+    tell(READY);
+    while !blocks.is_assembled() {
+        child.receive(&mut blocks)?;
+        child.solve(&mut blocks)?;
+    }
+    child.finish()
+}
+
+struct Child {
+    truth: Truth,
+    chance: Chance,
+    progress: ObjectProgress,
+    journaler: Journaler,
+    worker: Worker,
+    solver: Solver,
+}
+
+/// Returns what the journal knows of the object.
+fn progress(truth: &Truth, state: Option<JournalState>) -> ObjectProgress {
+    let key = truth.layout().object_key().0.to_vec();
+    let objects = state.into_iter().flat_map(|state| state.objects);
+    let found = objects.into_iter().find(|object| object.object_key == key);
+    found.unwrap_or(ObjectProgress { object_key: key, ..ObjectProgress::default() })
+}
+
+impl Child {
+    /// Opens the object, and nothing else is kept.
+    fn open(&mut self) -> anyhow::Result<Blocks> {
+        let layout = self.truth.layout().clone();
+        self.ask(Command::KeepOnly(vec![layout.clone()]))?;
+        let Completion::Recovered(_, recovered) = self.ask(Command::Open(layout.clone()))? else {
+            bail!("the object is not open");
+        };
+        let (done, limits) = (self.progress.done(), Limits::default());
+        let mut log = SymbolLog::recovered(layout, limits, &recovered, &done, &[]);
+        while self.worker.is_reserving() {
+            self.worker.reserve();
+            match self.worker.poll_completion() {
+                Some(Completion::Reserved(_, files)) => log.handle_reserved(files),
+                Some(other) => bail!("{other:?}"),
+                None => {}
+            }
+        }
+        Ok(Blocks::new(log))
+    }
+
+    /// Takes a few symbols in, syncs them, and acknowledges them.
+    fn receive(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
+        let mut taken = Vec::new();
+        for _ in 0..=self.chance.below(12) {
+            let sbn = Sbn(u32::try_from(self.chance.below(u64::from(BLOCKS)))?);
+            let esi = Esi(u32::try_from(self.chance.below(u64::from(BLOCK_SYMBOLS) * 3))?);
+            let symbol = self.truth.symbol(sbn, esi).context("a symbol")?;
+            let tag = self.truth.layout().tag(sbn, esi, &symbol);
+            if blocks.log_mut().insert(Mono(0), sbn, esi, tag, &symbol) == Insert::Stored {
+                taken.push((sbn, esi));
+            }
+        }
+        blocks.log_mut().flush();
+        let key = self.truth.layout().object_key();
+        while let Some(output) = blocks.log_mut().poll_output() {
+            self.worker.handle(Command::Log(key, output));
+            match self.worker.poll_completion() {
+                Some(Completion::Flushed(_, ticket)) => blocks.log_mut().handle_flushed(ticket),
+                Some(other) => bail!("{other:?}"),
+                None => {}
+            }
+        }
+        let names = taken.iter().map(|(sbn, esi)| format!(" {}.{}", sbn.0, esi.0));
+        tell(&format!("held{}", names.collect::<String>()));
+        Ok(())
+    }
+
+    /// Solves a block if there is one to solve, and writes the journal.
+    fn solve(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
+        let Some(job) = blocks.next_decode() else { return Ok(()) };
+        let Completion::Decoded(_, sbn, outcome) = self.ask(Command::Decode(job))? else {
+            bail!("the block is not solved");
+        };
+        blocks.handle_decoded(sbn, &outcome);
+        match outcome {
+            DecodeOutcome::Done => {}
+            DecodeOutcome::NeedsMore => return Ok(()),
+            DecodeOutcome::LostSlots(_) | DecodeOutcome::Failed(_) => bail!("{outcome:?}"),
+        }
+        self.progress.mark_done(sbn);
+        let state =
+            JournalState { objects: vec![self.progress.clone()], ..JournalState::default() };
+        let write = self.journaler.write(&state)?;
+        let answer = self.ask(Command::Journal(write))?;
+        let Completion::JournalWritten(generation) = answer else { bail!("{answer:?}") };
+        self.journaler.handle_written(generation);
+        tell(&format!("solved {}", sbn.0));
+        blocks.handle_block_done(sbn);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> anyhow::Result<()> {
+        let answer = self.ask(Command::Finish(self.truth.layout().clone()))?;
+        let Completion::Finished(_, FinishOutcome::Ready { .. }) = answer else {
+            bail!("{answer:?}")
+        };
+        tell(FINISHED);
+        Ok(())
+    }
+
+    /// Has a command done, with its job, and returns the answer.
+    fn ask(&mut self, command: Command) -> anyhow::Result<Completion> {
+        self.worker.handle(command);
+        if let Some(job) = self.worker.poll_job() {
+            return Ok(self.solver.solve(job));
+        }
+        self.worker.poll_completion().context("an answer")
+    }
+}

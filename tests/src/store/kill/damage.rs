@@ -1,0 +1,102 @@
+//! What was written and not synced, and what a power cut may do to it.
+
+use std::{collections::BTreeMap, fs::File, io, ops::Range, os::unix::fs::FileExt as _};
+
+use crate::lab::chance::Chance;
+
+const SECTOR_OCTETS: u64 = 512;
+
+/// What was written and not synced, by path.
+#[derive(Debug, Default)]
+pub(super) struct Unsynced {
+    files: BTreeMap<String, Written>,
+}
+
+#[derive(Debug, Default)]
+struct Written {
+    ranges: Vec<Range<u64>>,
+    synced_octets: u64,
+}
+
+/// How much was damaged.
+#[derive(Debug, Default)]
+pub(super) struct Damage {
+    pub(super) sectors: u64,
+    pub(super) files: u64,
+}
+
+impl Unsynced {
+    pub(super) fn write(&mut self, path: &str, offset: u64, octets: u64) {
+        let written = self.files.entry(path.to_owned()).or_default();
+        written.ranges.push(offset..offset + octets);
+    }
+
+    pub(super) fn empty(&mut self, path: &str) {
+        self.files.remove(path);
+    }
+
+    pub(super) fn sync(&mut self, path: &str, octets: u64) {
+        let ranges = Vec::new();
+        self.files.insert(path.to_owned(), Written { ranges, synced_octets: octets });
+    }
+
+    /// Forgets a file, or a directory with all that it holds.
+    pub(super) fn forget(&mut self, path: &str) {
+        self.files.retain(|name, _| !name.starts_with(path));
+    }
+
+    /// Learns that everything was synced: what lies there is what there is.
+    pub(super) fn settle(&mut self) {
+        self.files.retain(|path, written| {
+            let found = std::fs::metadata(path).map(|found| found.len());
+            found.map(|octets| written.synced_octets = octets).is_ok()
+        });
+    }
+
+    /// Keeps, zeroes or scrambles each sector that was not synced; sometimes cuts a file off that
+    /// has grown since.
+    pub(super) fn damage(&mut self, chance: &mut Chance) -> io::Result<Damage> {
+        let mut damage = Damage::default();
+        for (path, written) in &mut self.files {
+            let ranges = std::mem::take(&mut written.ranges);
+            let file = match File::options().read(true).write(true).open(path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                opened => opened?,
+            };
+            let length = file.metadata()?.len();
+            for range in ranges {
+                let mut at = range.start;
+                while at < range.end.min(length) {
+                    let end = (at / SECTOR_OCTETS + 1) * SECTOR_OCTETS;
+                    let end = end.min(range.end).min(length);
+                    damage.sectors += u64::from(hit(&file, at..end, chance)?);
+                    at = end;
+                }
+            }
+            if length > written.synced_octets && chance.below(2) == 0 {
+                let grown = length - written.synced_octets;
+                file.set_len(written.synced_octets + chance.below(grown))?;
+                damage.files += 1;
+            }
+        }
+        Ok(damage)
+    }
+}
+
+/// Draws what becomes of a sector, as far as it was written; returns whether it was damaged.
+fn hit(file: &File, range: Range<u64>, chance: &mut Chance) -> io::Result<bool> {
+    let mut octets = vec![0; usize::try_from(range.end - range.start).unwrap_or_default()];
+    match chance.below(6) {
+        0 => {}
+        1 => chance.fill(&mut octets),
+        // As if the end of it had not been written yet.
+        2 => {
+            file.read_exact_at(&mut octets, range.start)?;
+            let kept = usize::try_from(chance.below(octets.len() as u64)).unwrap_or_default();
+            octets.iter_mut().skip(kept).for_each(|octet| *octet = 0);
+        }
+        _ => return Ok(false),
+    }
+    file.write_all_at(&octets, range.start)?;
+    Ok(true)
+}

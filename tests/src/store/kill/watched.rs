@@ -1,0 +1,245 @@
+//! Disks around the machine's: one that tells what it does, one that believes what it reads.
+
+use std::{
+    io::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use proto::{
+    ids::{Esi, Sbn},
+    wire::Reader,
+};
+use receiver::{
+    shell::disk::{Disk, DiskFile, Entry, Held, Open, RealDisk},
+    symbols::ObjectLayout,
+};
+
+use super::SLOT_HEAD;
+
+/// Says a line on standard output at once; a reader that is gone is no failure of the disk.
+pub(super) fn tell(line: &str) {
+    io::stdout().write_all(format!("{line}\n").as_bytes()).ok();
+}
+
+/// The machine's disk, which tells the parent what is written and what is synced.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Watched {
+    /// The planted fault: logs are not synced, and it is said that they are.
+    pub(super) is_forgetful: bool,
+}
+
+#[derive(Debug)]
+struct WatchedFile {
+    file: Box<dyn DiskFile>,
+    path: PathBuf,
+    forgets: bool,
+}
+
+impl Disk for Watched {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+        if how == Open::Empty {
+            tell(&format!("empty {}", path.display()));
+        }
+        let is_log =
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log."));
+        let file = RealDisk.open(path, how)?;
+        let forgets = self.is_forgetful && is_log;
+        Ok(Box::new(WatchedFile { file, path: path.to_owned(), forgets }))
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        RealDisk.exists(path)
+    }
+
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        RealDisk.make_directory(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_directory(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        RealDisk.list(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        tell(&format!("gone {}", from.display()));
+        RealDisk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        tell(&format!("gone {}", path.display()));
+        RealDisk.remove_file(path)
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        tell(&format!("gone {}", path.display()));
+        RealDisk.remove_directory(path)
+    }
+
+    fn read_medium(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        RealDisk.read_medium(path, take)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+        RealDisk.lock(path)
+    }
+}
+
+impl WatchedFile {
+    fn synced(&self) -> io::Result<()> {
+        tell(&format!("sync {} {}", self.file.length()?, self.path.display()));
+        Ok(())
+    }
+}
+
+impl DiskFile for WatchedFile {
+    fn read_exact_at(&self, octets: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(octets, offset)
+    }
+
+    fn write_all_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
+        tell(&format!("write {offset} {} {}", octets.len(), self.path.display()));
+        self.file.write_all_at(octets, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+
+    fn allocate(&self, octets: u64) -> io::Result<()> {
+        self.file.allocate(octets)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        if self.forgets {
+            return Ok(());
+        }
+        self.file.sync_data()?;
+        self.synced()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()?;
+        self.synced()
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        self.file.forget_cached()
+    }
+}
+
+/// The planted fault: whatever looks like a record gets the tag that it should have.
+#[derive(Debug)]
+pub(super) struct Credulous {
+    layout: ObjectLayout,
+}
+
+#[derive(Debug)]
+struct CredulousFile {
+    file: Box<dyn DiskFile>,
+    layout: ObjectLayout,
+}
+
+impl Credulous {
+    pub(super) const fn new(layout: ObjectLayout) -> Self {
+        Self { layout }
+    }
+}
+
+impl Disk for Credulous {
+    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+        let file = RealDisk.open(path, how)?;
+        Ok(Box::new(CredulousFile { file, layout: self.layout.clone() }))
+    }
+
+    fn exists(&self, path: &Path) -> bool {
+        RealDisk.exists(path)
+    }
+
+    fn make_directory(&self, path: &Path) -> io::Result<()> {
+        RealDisk.make_directory(path)
+    }
+
+    fn sync_directory(&self, path: &Path) -> io::Result<()> {
+        RealDisk.sync_directory(path)
+    }
+
+    fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
+        RealDisk.list(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        RealDisk.rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_file(path)
+    }
+
+    fn remove_directory(&self, path: &Path) -> io::Result<()> {
+        RealDisk.remove_directory(path)
+    }
+
+    fn read_medium(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        RealDisk.read_medium(path, take)
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+        RealDisk.lock(path)
+    }
+}
+
+impl DiskFile for CredulousFile {
+    fn read_exact_at(&self, octets: &mut [u8], offset: u64) -> io::Result<()> {
+        self.file.read_exact_at(octets, offset)?;
+        let header = ObjectLayout::HEADER_OCTETS as u64;
+        if offset >= header && (offset - header).is_multiple_of(self.layout.slot_size() as u64) {
+            for slot in octets.chunks_exact_mut(self.layout.slot_size()) {
+                retag(&self.layout, slot);
+            }
+        }
+        Ok(())
+    }
+
+    fn write_all_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
+        self.file.write_all_at(octets, offset)
+    }
+
+    fn length(&self) -> io::Result<u64> {
+        self.file.length()
+    }
+
+    fn allocate(&self, octets: u64) -> io::Result<()> {
+        self.file.allocate(octets)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.file.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.file.sync_all()
+    }
+
+    fn forget_cached(&self) -> io::Result<()> {
+        self.file.forget_cached()
+    }
+}
+
+/// Gives a record the tag that fits what it holds.
+fn retag(layout: &ObjectLayout, slot: &mut [u8]) {
+    let mut input = Reader::new(slot);
+    let (Ok(magic), Ok(sbn), Ok(esi)) = (input.u32("magic"), input.u32("SBN"), input.u32("ESI"))
+    else {
+        return;
+    };
+    let from = usize::try_from(SLOT_HEAD).unwrap_or_default();
+    let Some(symbol) = slot.get(from..from + layout.symbol_size()) else { return };
+    if magic.to_be_bytes() == *b"SYM1" {
+        let tag = layout.tag(Sbn(sbn), Esi(esi), symbol);
+        let head = slot.iter_mut().skip(from - tag.0.len());
+        head.zip(tag.0).for_each(|(to, from)| *to = from);
+    }
+}

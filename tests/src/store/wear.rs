@@ -1,0 +1,400 @@
+//! What a reception costs the flash: octets written for each octet of the image, counted at
+//! the writes and at the syncs, from the opening of the window, with two power cuts on the way.
+//!
+//! ```text
+//! reserve ─► window: rows over all blocks, some lost, flushes ─► power cut at half ─► the rest
+//!            ─► solve a block, power cut before the journal knows ─► solve all ─► finish
+//! ```
+
+use std::{collections::BTreeSet, path::Path};
+
+use anyhow::{Context as _, bail};
+use proto::{
+    crypto::{h16, sha256},
+    fec::{
+        codec::BlockEncoder as _,
+        oti::{RaptorQOti, RaptorQParameters},
+        raptorq_crate::Encoder,
+    },
+    ids::{Esi, Sbn},
+    time::Mono,
+};
+use receiver::{
+    blocks::Blocks,
+    decode::DecodeOutcome,
+    journal_state::{JournalState, ObjectProgress},
+    shell::{
+        directory::DataDirectory,
+        objects::FinishOutcome,
+        storage::{Command, Completion, Solver, Worker},
+    },
+    symbols::{Journaler, Limits, LogOutput, ObjectLayout, SymbolLog},
+};
+
+use crate::lab::chance::Chance;
+
+/// What is measured.
+#[derive(Debug, Clone, clap::Parser)]
+#[command(name = "wear", about = "Measure what a reception writes for each octet of the image")]
+pub struct Order {
+    /// Length of the image.
+    #[arg(long, default_value_t = 256)]
+    pub mebibytes: u32,
+    /// Packets that are lost, in per cent.
+    #[arg(long, default_value_t = 10)]
+    pub loss: u32,
+    /// Octets after which is flushed: what comes in a second, 1 MiB at most.
+    #[arg(long, default_value_t = 1 << 20)]
+    pub flush_octets: usize,
+    /// Decides which packets are lost.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Folder on the file system that is measured [default: the system's temporary one].
+    #[arg(long)]
+    pub folder: Option<std::path::PathBuf>,
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Octets that were handed to writes.
+    pub asked: u64,
+    /// Octets of the pages that syncs had to put on the medium.
+    pub synced: u64,
+    /// Octets that the kernel counts when it marks its units of the page cache dirty: an upper
+    /// bound, as these may be larger than what is written of them.
+    pub dirtied: u64,
+}
+
+/// What a reception cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Cost {
+    /// Octets of the image.
+    pub image: u64,
+    /// Before the window.
+    pub reservation: Written,
+    /// From the opening of the window.
+    pub reception: Written,
+    /// Symbols that were synced before the first power cut, and after it.
+    pub over_the_cut: (u64, u64),
+}
+
+/// Receives an image on real files and counts.
+///
+/// # Errors
+///
+/// When the storage fails or the kernel does not count.
+pub fn run(order: &Order) -> anyhow::Result<Cost> {
+    let parent = order.folder.clone().unwrap_or_else(std::env::temp_dir);
+    let folder = parent.join(format!("fumocast-wear-{}", std::process::id()));
+    std::fs::create_dir_all(&folder)?;
+    let cost = measure(order, &folder.join("data"));
+    std::fs::remove_dir_all(&folder)?;
+    cost
+}
+
+fn measure(order: &Order, data: &Path) -> anyhow::Result<Cost> {
+    let air = Air::new(order)?;
+    let mut device = Device::start(order, &air, data)?;
+    let before = written()?;
+    let mut blocks = device.open()?;
+    device.commit(&blocks, None)?;
+    let opened = written()?;
+    let rows = u32::from(air.rows);
+    let mut chance = Chance::new(order.seed, "loss");
+    device.receive(&mut blocks, &air, 0..rows / 2, &mut chance)?;
+    let held = blocks.log().synced_total();
+    let mut pages = device.pages;
+    let lost = device.lose_power()?;
+    let mut device = Device::start(order, &air, data)?;
+    blocks = device.open()?;
+    let over_the_cut = (held, blocks.log().synced_total());
+    device.receive(&mut blocks, &air, rows / 2..u32::MAX, &mut chance)?;
+    // A block is in the image, and the journal does not know it.
+    let job = blocks.next_decode().context("a block that can be solved")?;
+    device.ask(Command::Decode(job))?;
+    pages += device.pages;
+    drop(device);
+    let mut device = Device::start(order, &air, data)?;
+    blocks = device.open()?;
+    while !blocks.is_assembled() {
+        device.solve(&mut blocks)?;
+    }
+    device.finish()?;
+    pages += device.pages;
+    let closed = written()?;
+    Ok(Cost {
+        image: air.layout.image_octets(),
+        reservation: opened.since(before),
+        reception: Written { synced: pages * PAGE_OCTETS, ..closed.since(opened).since(lost) },
+        over_the_cut,
+    })
+}
+
+/// The object, and what is sent of it.
+struct Air {
+    layout: ObjectLayout,
+    image: Vec<u8>,
+    /// Source symbols of the longest block.
+    rows: u16,
+    /// Repair symbols of each block.
+    repair: Vec<Vec<Vec<u8>>>,
+    loss: u64,
+}
+
+impl Air {
+    fn new(order: &Order) -> anyhow::Result<Self> {
+        let length = u64::from(order.mebibytes) << 20;
+        let mut image = vec![0; usize::try_from(length)?];
+        Chance::new(order.seed, "image").fill(&mut image);
+        let symbols = length.div_ceil(u64::from(SYMBOL_OCTETS));
+        let oti = RaptorQOti::new(RaptorQParameters {
+            transfer_length: length,
+            symbol_size: SYMBOL_OCTETS,
+            source_blocks: u8::try_from(symbols.div_ceil(LONGEST_BLOCK))?,
+            sub_blocks: 1,
+            alignment: 8,
+        })
+        .ok()
+        .context("valid parameters")?;
+        let layout = ObjectLayout::new(h16(&[b"wear"]), sha256(&[&image]), oti);
+        let mut air = Self { layout, image, rows: 0, repair: Vec::new(), loss: order.loss.into() };
+        for sbn in (0..air.layout.blocks()).map(Sbn) {
+            let needed = air.layout.block_symbols(sbn).context("a block")?;
+            air.rows = air.rows.max(u16::try_from(needed)?);
+            let encoder = Encoder::new(&oti, sbn, air.block(sbn)?).context("an encoder")?;
+            // Twice what is lost, and some.
+            let repair = needed * order.loss / 50 + 20;
+            let mut symbols = Vec::new();
+            encoder.for_each_symbol(needed..needed + repair, &mut |_, octets| {
+                symbols.push(octets.to_vec());
+            });
+            air.repair.push(symbols);
+        }
+        Ok(air)
+    }
+
+    fn block(&self, sbn: Sbn) -> anyhow::Result<&[u8]> {
+        let place = self.layout.block_place(sbn).context("a block")?;
+        let from = usize::try_from(place.offset)?;
+        self.image.get(from..from + usize::try_from(place.octets)?).context("its octets")
+    }
+
+    fn symbol(&self, sbn: Sbn, esi: Esi) -> anyhow::Result<Option<Vec<u8>>> {
+        let needed = self.layout.block_symbols(sbn).context("a block")?;
+        if let Some(repair) = esi.0.checked_sub(needed) {
+            let block = self.repair.get(usize::try_from(sbn.0)?).context("a block")?;
+            return Ok(block.get(usize::try_from(repair)?).cloned());
+        }
+        let size = self.layout.symbol_size();
+        let from = usize::try_from(esi.0)? * size;
+        let octets = self.block(sbn)?.get(from..).context("a symbol")?;
+        let mut symbol = octets.get(..size.min(octets.len())).unwrap_or_default().to_vec();
+        symbol.resize(size, 0);
+        Ok(Some(symbol))
+    }
+}
+
+struct Device {
+    layout: ObjectLayout,
+    limits: Limits,
+    objects: std::path::PathBuf,
+    journaler: Journaler,
+    done: BTreeSet<Sbn>,
+    worker: Worker,
+    solver: Solver,
+    /// Writes since the last sync: log, offset, octets.
+    unsynced: Vec<(u32, u64, usize)>,
+    /// Pages that syncs had to put on the medium.
+    pages: u64,
+}
+
+impl Device {
+    fn start(order: &Order, air: &Air, data: &Path) -> anyhow::Result<Self> {
+        let directory = DataDirectory::open(data)?;
+        let [a, b] = directory.read_journal()?;
+        let (journaler, state) = Journaler::recover::<JournalState>([&a, &b])?;
+        let objects = state.into_iter().flat_map(|state| state.objects);
+        Ok(Self {
+            layout: air.layout.clone(),
+            limits: Limits { flush_octets: order.flush_octets, ..Limits::default() },
+            objects: directory.objects(),
+            journaler,
+            done: objects.flat_map(|object| object.done()).collect(),
+            solver: Solver::new(&directory),
+            worker: Worker::new(directory),
+            unsynced: Vec::new(),
+            pages: 0,
+        })
+    }
+
+    fn open(&mut self) -> anyhow::Result<Blocks> {
+        let opened = self.ask(Command::Open(self.layout.clone()))?;
+        let Completion::Recovered(_, recovered) = opened else { bail!("{opened:?}") };
+        let (layout, limits) = (self.layout.clone(), self.limits);
+        let mut log = SymbolLog::recovered(layout, limits, &recovered, &self.done, &[]);
+        while self.worker.is_reserving() {
+            self.worker.reserve();
+            match self.worker.poll_completion() {
+                Some(Completion::Reserved(_, files)) => log.handle_reserved(files),
+                Some(other) => bail!("{other:?}"),
+                None => {}
+            }
+        }
+        Ok(Blocks::new(log))
+    }
+
+    /// Hears rows of symbols over all blocks, until there is enough of each.
+    fn receive(
+        &mut self,
+        blocks: &mut Blocks,
+        air: &Air,
+        rows: std::ops::Range<u32>,
+        chance: &mut Chance,
+    ) -> anyhow::Result<()> {
+        for esi in rows.map(Esi) {
+            if blocks.is_satisfied() {
+                break;
+            }
+            let mut ended = true;
+            for sbn in (0..self.layout.blocks()).map(Sbn) {
+                let Some(symbol) = air.symbol(sbn, esi).unwrap_or_default() else { continue };
+                ended = false;
+                if chance.below(100) < air.loss {
+                    continue;
+                }
+                let tag = self.layout.tag(sbn, esi, &symbol);
+                blocks.log_mut().insert(Mono(0), sbn, esi, tag, &symbol);
+                self.drain(blocks)?;
+            }
+            if ended {
+                bail!("the repair symbols did not suffice");
+            }
+        }
+        if blocks.is_satisfied() {
+            blocks.log_mut().flush();
+            self.drain(blocks)?;
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
+        while let Some(output) = blocks.log_mut().poll_output() {
+            if let LogOutput::Write { file, offset, octets, .. } = &output {
+                self.unsynced.push((*file, *offset, octets.len()));
+            }
+            self.worker.handle(Command::Log(self.layout.object_key(), output));
+            match self.worker.poll_completion() {
+                Some(Completion::Flushed(_, ticket)) => {
+                    blocks.log_mut().handle_flushed(ticket);
+                    let written = std::mem::take(&mut self.unsynced);
+                    let pages = written.into_iter().flat_map(|(file, offset, octets)| {
+                        pages(offset, octets as u64).map(move |page| (file, page))
+                    });
+                    self.pages += pages.collect::<BTreeSet<_>>().len() as u64;
+                }
+                Some(other) => bail!("{other:?}"),
+                None => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// The power goes: what was not synced is zeros. Returns what that wrote, which no device would.
+    fn lose_power(self) -> anyhow::Result<Written> {
+        use std::os::unix::fs::FileExt as _;
+        let before = written()?;
+        for (file, offset, octets) in &self.unsynced {
+            let path = self.objects.join(self.layout.directory_name()).join(format!("log.{file}"));
+            let log = std::fs::File::options().write(true).open(path)?;
+            log.write_all_at(&vec![0; *octets], *offset)?;
+            log.sync_data()?;
+        }
+        Ok(written()?.since(before))
+    }
+
+    fn solve(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
+        let job = blocks.next_decode().context("a block that can be solved")?;
+        let answer = self.ask(Command::Decode(job))?;
+        let Completion::Decoded(_, sbn, outcome) = answer else { bail!("{answer:?}") };
+        blocks.handle_decoded(sbn, &outcome);
+        if outcome != DecodeOutcome::Done {
+            bail!("block {sbn:?}: {outcome:?}");
+        }
+        self.commit(blocks, Some(sbn))?;
+        blocks.handle_block_done(sbn);
+        Ok(())
+    }
+
+    fn commit(&mut self, blocks: &Blocks, solved: Option<Sbn>) -> anyhow::Result<()> {
+        self.done.extend(solved);
+        let key = blocks.log().layout().object_key().0.to_vec();
+        let mut progress = ObjectProgress { object_key: key, ..ObjectProgress::default() };
+        self.done.iter().for_each(|sbn| progress.mark_done(*sbn));
+        let state = JournalState { objects: vec![progress], ..JournalState::default() };
+        let write = self.journaler.write(&state)?;
+        let answer = self.ask(Command::Journal(write))?;
+        let Completion::JournalWritten(generation) = answer else { bail!("{answer:?}") };
+        self.journaler.handle_written(generation);
+        Ok(())
+    }
+
+    fn finish(&mut self) -> anyhow::Result<()> {
+        let answer = self.ask(Command::Finish(self.layout.clone()))?;
+        let Completion::Finished(_, FinishOutcome::Ready { .. }) = answer else {
+            bail!("{answer:?}")
+        };
+        Ok(())
+    }
+
+    fn ask(&mut self, command: Command) -> anyhow::Result<Completion> {
+        self.pages += match &command {
+            Command::Decode(job) => {
+                let place = job.layout.block_place(job.sbn).context("a block")?;
+                pages(place.offset, place.octets).count() as u64
+            }
+            Command::Journal(write) => pages(0, write.octets.len() as u64).count() as u64,
+            Command::Open(_)
+            | Command::Log(..)
+            | Command::WriteFile(..)
+            | Command::RemoveFile(_)
+            | Command::Finish(_)
+            | Command::Drop(_)
+            | Command::KeepOnly(_) => 0,
+        };
+        self.worker.handle(command);
+        if let Some(job) = self.worker.poll_job() {
+            return Ok(self.solver.solve(job));
+        }
+        self.worker.poll_completion().context("an answer")
+    }
+}
+
+impl Written {
+    fn since(self, before: Self) -> Self {
+        Self {
+            asked: self.asked.saturating_sub(before.asked),
+            synced: self.synced.saturating_sub(before.synced),
+            dirtied: self.dirtied.saturating_sub(before.dirtied),
+        }
+    }
+}
+
+/// Returns what this process has written so far, as the kernel counts it.
+fn written() -> anyhow::Result<Written> {
+    let text = std::fs::read_to_string("/proc/self/io")?;
+    let count = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "));
+        anyhow::Ok(line.context("the kernel's count")?.parse::<u64>()?)
+    };
+    Ok(Written { asked: count("wchar")?, synced: 0, dirtied: count("write_bytes")? })
+}
+
+fn pages(offset: u64, octets: u64) -> std::ops::Range<u64> {
+    offset / PAGE_OCTETS..(offset + octets).div_ceil(PAGE_OCTETS)
+}
+
+const PAGE_OCTETS: u64 = 4096;
+const SYMBOL_OCTETS: u16 = 1408;
+/// Source symbols of a block at most: what the decoder takes.
+const LONGEST_BLOCK: u64 = 8192;

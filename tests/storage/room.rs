@@ -1,0 +1,83 @@
+//! Room is reserved when the device is armed, and a lack of it is a result before the window.
+
+#![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
+
+use std::{path::Path, rc::Rc};
+
+use fumocast_tests::{
+    broadcast::Broadcast,
+    sim::disk::{Call, SimDisk},
+    store::device::{DATA, Device},
+};
+use receiver::symbols::ObjectLayout;
+
+/// Room for two copies of the journal and a few documents.
+const SMALL_OCTETS: u64 = 64 << 10;
+
+fn armed(disk: SimDisk) -> (Device, Rc<Broadcast>) {
+    let broadcast = Rc::new(Broadcast::new(60, 2).unwrap());
+    let mut device = Device::new(Rc::clone(&broadcast), disk);
+    device.start().unwrap();
+    device.check_in();
+    (device, broadcast)
+}
+
+fn receive(device: &mut Device, broadcast: &Broadcast) {
+    device.wait_for_window();
+    broadcast.pass().unwrap().iter().for_each(|packet| device.hear(packet));
+    assert_eq!(device.installed, std::slice::from_ref(&broadcast.image));
+}
+
+#[test]
+fn all_room_is_held_before_the_window_with_or_without_help_of_the_file_system() {
+    for helps in [true, false] {
+        let disk = SimDisk::new(1);
+        if !helps {
+            disk.cannot_allocate();
+        }
+        let (mut device, broadcast) = armed(disk.clone());
+        let layout = device.ledger.layout().unwrap().clone();
+        let object = Path::new(DATA).join("objects").join(layout.directory_name());
+        let octets = |name: &str| disk.content(&object.join(name)).unwrap().len() as u64;
+        assert_eq!(octets("image.part"), layout.image_octets());
+        let logs: u64 = (0..layout.files()).map(|file| octets(&format!("log.{file}"))).sum();
+        assert_eq!(logs + layout.image_octets(), layout.storage_octets());
+        let zeros = disk.written_octets() > layout.storage_octets();
+        assert_eq!(zeros, !helps, "the image is written twice only where it must be");
+        // Nothing but the journal grows from here.
+        disk.set_capacity(layout.storage_octets() + SMALL_OCTETS);
+        receive(&mut device, &broadcast);
+    }
+}
+
+#[test]
+fn a_lack_of_room_is_reported_before_the_window() {
+    let layout = |device: &Device| device.ledger.layout().cloned();
+    let needed = layout(&armed(SimDisk::new(1)).0).map(|it| it.storage_octets()).unwrap();
+    for helps in [true, false] {
+        let disk = SimDisk::new(1);
+        if !helps {
+            disk.cannot_allocate();
+        }
+        disk.set_capacity(needed - ObjectLayout::HEADER_OCTETS as u64);
+        let (mut device, _) = armed(disk);
+        device.check_in();
+        assert_eq!(device.server.results, ["501"]);
+    }
+}
+
+#[test]
+fn room_that_was_reserved_is_not_reserved_again() {
+    let disk = SimDisk::new(1);
+    let (mut device, broadcast) = armed(disk.clone());
+    let (written, syncs) = (disk.written_octets(), disk.calls(Call::Sync));
+    for seed in 0..3 {
+        device.kill();
+        disk.power_on(seed);
+        device.start().unwrap();
+    }
+    let again = disk.written_octets() - written;
+    assert!(again < ObjectLayout::HEADER_OCTETS as u64, "{again} octets");
+    assert!(disk.calls(Call::Sync) > syncs);
+    receive(&mut device, &broadcast);
+}
