@@ -86,14 +86,17 @@ impl DataDirectory {
             let path = path.to_owned();
             move |source| OpenError::Io { path, source }
         };
+        let missing: Vec<_> = path.ancestors().take_while(|path| !disk.exists(path)).collect();
         for path in [path.to_owned(), path.join(FILES), path.join(OBJECTS)] {
             disk.make_directory(&path).map_err(failed(&path))?;
         }
         disk.sync_directory(path).map_err(failed(path))?;
-        // Each time: whoever made it may have failed before this.
-        let above = path.parent().filter(|above| !above.as_os_str().is_empty());
-        let above = above.unwrap_or(Path::new("."));
-        disk.sync_directory(above).map_err(failed(above))?;
+        // Each time: whoever made it may have failed before this. So may those above it be new.
+        let made = std::iter::once(path).chain(missing.into_iter().skip(1));
+        for above in made.filter_map(Path::parent) {
+            let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
+            disk.sync_directory(above).map_err(failed(above))?;
+        }
         let lock = disk.lock(&path.join("lock")).map_err(|error| {
             if error.kind() == io::ErrorKind::WouldBlock {
                 OpenError::Locked(path.to_owned())
