@@ -372,10 +372,11 @@ impl SymbolLog {
         self.blocks.get(index(sbn)).map_or(0, Block::synced)
     }
 
-    /// Returns how many symbols of the object are synced, K for each decoded block.
+    /// Returns how many symbols of the object are synced, at most K of each block: more of one
+    /// block are no progress for another.
     #[must_use]
     pub fn synced_total(&self) -> u64 {
-        self.blocks.iter().map(|block| u64::from(block.synced())).sum()
+        self.blocks.iter().map(|block| u64::from(block.synced().min(block.source_symbols))).sum()
     }
 
     /// Returns how many slots hold synced symbols of blocks that are not decoded.

@@ -106,6 +106,16 @@ fn progress_counts_only_after_the_flush_has_returned() {
 }
 
 #[test]
+fn more_symbols_than_a_block_needs_are_no_progress_for_another() {
+    let mut bench = Bench::new(layout(2, 4));
+    (0..6).for_each(|esi| assert_eq!(bench.insert(0, esi), Insert::Stored));
+    assert_eq!(bench.insert(1, 0), Insert::Stored);
+    bench.settle_all();
+    assert_eq!((bench.log.synced(Sbn(0)), bench.log.synced(Sbn(1))), (6, 1));
+    assert_eq!(bench.log.synced_total(), 5);
+}
+
+#[test]
 fn a_flush_follows_a_mebibyte_without_a_timer() {
     let mut bench = Bench::new(layout(1, 8192));
     let in_a_mebibyte = (1 << 20) / u32::try_from(bench.log.layout().slot_size()).unwrap();
