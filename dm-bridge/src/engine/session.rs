@@ -76,6 +76,8 @@ pub struct DmSession {
     /// What the device still owes a Status for.
     pub(super) owed: BTreeSet<(MessageId, CommandId)>,
     pub(super) stage: Stage,
+    /// Whether the device was asked what it can bear; it is when something is to be done with it.
+    is_examined: bool,
     /// Campaigns that are left alone until the next session.
     pub(super) tried: BTreeSet<CampaignId>,
     /// Why the Exec must not be sent.
@@ -145,6 +147,7 @@ impl DmSession {
             sent: BTreeMap::new(),
             owed: BTreeSet::new(),
             stage: Stage::Inspect,
+            is_examined: false,
             tried: BTreeSet::new(),
             blocked: None,
             revision: 0,
@@ -212,7 +215,7 @@ impl DmSession {
         }
         self.settle_unanswered(desk, now, chance);
         if self.stage == Stage::Inspect && self.sent.is_empty() {
-            self.queue.extend(inspection(desk));
+            self.inspect(desk);
         }
         while self.queue.is_empty() && self.stage != Stage::Done {
             self.advance(desk, now);
@@ -236,6 +239,31 @@ impl DmSession {
         }
     }
 
+    /// Asks what every session asks first; the rest only where a device has something to do.
+    fn inspect(&mut self, desk: &Desk) {
+        let firmware = device::FIRMWARE_VERSION.to_owned();
+        self.queue.push_back(Planned::read(Fact::Firmware, firmware));
+        let waits = |row: &Arming| {
+            row.result_code.is_none() && (row.phase.is_open() || row.phase == ArmingPhase::Unknown)
+        };
+        if desk.latest().any(waits) {
+            self.examine(desk);
+        }
+    }
+
+    fn examine(&mut self, desk: &Desk) {
+        let node = |path: &str| format!("{}/{path}", desk.device.object);
+        self.is_examined = true;
+        self.queue.extend([
+            Planned::read(Fact::BroadcastVersion, node(broadcast::VERSION)),
+            Planned::read(Fact::MaxBlockSymbols, node(broadcast::MAX_BLOCK_SYMBOLS)),
+            Planned::read(Fact::MaxStorage, node(broadcast::MAX_STORAGE)),
+            Planned::read(Fact::Root, node(broadcast::ROOT)),
+            Planned::read(Fact::State, node(fumo::STATE)),
+            Planned::read(Fact::Phase, node(broadcast::PHASE)),
+        ]);
+    }
+
     fn choose(&mut self, desk: &mut Desk, now: Utc) {
         match arming::next_work(&desk.armings, &desk.campaigns, &self.tried, now) {
             None => self.stage = Stage::Done,
@@ -243,6 +271,11 @@ impl DmSession {
                 self.tried.insert(campaign);
                 self.queue.push_back(arming::disarm(campaign, &desk.device.object));
                 self.stage = Stage::Exec;
+            }
+            // The window was opened while the session went on.
+            Some(Work::Arm(_)) if !self.is_examined => {
+                self.examine(desk);
+                self.stage = Stage::Inspect;
             }
             Some(Work::Arm(campaign)) => self.begin_arming(desk, campaign, now),
         }
@@ -345,26 +378,6 @@ impl DmSession {
         self.queue.clear();
         self.stage = Stage::Done;
     }
-}
-
-/// What every session reads first; the rest only where a device has something to do.
-fn inspection(desk: &Desk) -> Vec<Planned> {
-    let node = |path: &str| format!("{}/{path}", desk.device.object);
-    let mut gets = vec![Planned::read(Fact::Firmware, device::FIRMWARE_VERSION.to_owned())];
-    let waits = |row: &Arming| {
-        row.result_code.is_none() && (row.phase.is_open() || row.phase == ArmingPhase::Unknown)
-    };
-    if desk.latest().any(waits) {
-        gets.extend([
-            Planned::read(Fact::BroadcastVersion, node(broadcast::VERSION)),
-            Planned::read(Fact::MaxBlockSymbols, node(broadcast::MAX_BLOCK_SYMBOLS)),
-            Planned::read(Fact::MaxStorage, node(broadcast::MAX_STORAGE)),
-            Planned::read(Fact::Root, node(broadcast::ROOT)),
-            Planned::read(Fact::State, node(fumo::STATE)),
-            Planned::read(Fact::Phase, node(broadcast::PHASE)),
-        ]);
-    }
-    gets
 }
 
 /// Changes the latest attempt for a campaign.

@@ -298,6 +298,24 @@ fn a_device_with_an_older_root_gets_the_next_one_first() {
 }
 
 #[test]
+fn a_window_that_opens_during_a_session_arms_a_device_that_was_not_examined_yet() {
+    let mut desk = desk();
+    let selected = std::mem::take(&mut desk.armings);
+    let mut device = Device::new();
+    let mut chance = || [77; 16];
+    let first = device.first([1; 16]);
+    let opening = DmSession::open(&mut desk, &first, NOW, Limits::default(), &mut chance);
+    let Opening::Accepted(mut session, mut reply) = opening else { panic!("{opening:?}") };
+    desk.armings = selected;
+    while let Some(next) = device.answer(&reply) {
+        reply = session.handle(&mut desk, &next, NOW, &mut chance);
+    }
+    assert!(session.is_finished());
+    let row = latest(&desk);
+    assert_eq!((row.phase, row.armed_revision), (ArmingPhase::Armed, 1), "{:?}", row.reason);
+}
+
+#[test]
 fn an_armed_device_is_not_armed_again() {
     let mut desk = desk();
     Device::new().run(&mut desk);
