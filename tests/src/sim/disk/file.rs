@@ -99,12 +99,16 @@ impl File {
         }
         for number in offset / SECTOR..end.div_ceil(SECTOR) {
             self.broken.remove(&number);
-            let is_known = self.cached.contains_key(&number) || self.medium.contains_key(&number);
-            let mut sector = self.cached.get(&number).map_or([0; SECTOR_OCTETS], |held| **held);
-            overlay(&mut sector, number * SECTOR, octets, offset);
-            if is_known || self.unsynced.contains_key(&number) || sector != [0; SECTOR_OCTETS] {
-                self.put(number, Arc::new(sector));
+            let is_known = self.cached.contains_key(&number)
+                || self.medium.contains_key(&number)
+                || self.unsynced.contains_key(&number);
+            // Where nothing was, zeros change nothing.
+            if !is_known && is_zero(common(octets, offset, number * SECTOR, SECTOR)) {
+                continue;
             }
+            let mut sector = self.cached.get(&number).map_or([0; SECTOR_OCTETS], |held| **held);
+            copy_common(octets, offset, &mut sector, number * SECTOR);
+            self.put(number, Arc::new(sector));
         }
         self.write_pages_again(offset / SECTOR, end.div_ceil(SECTOR));
     }
@@ -255,22 +259,31 @@ fn any_of(
     survivor
 }
 
-/// Writes what of `octets`, which lie at `offset`, falls into the sector at `start`.
-fn overlay(sector: &mut [u8; SECTOR_OCTETS], start: u64, octets: &[u8], offset: u64) {
-    let skip = |from: u64, to: u64| usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
-    let to = sector.iter_mut().skip(skip(start, offset));
-    let from = octets.iter().skip(skip(offset, start));
-    to.zip(from).for_each(|(to, from)| *to = *from);
-}
-
 fn copy_out(sectors: &Sectors, octets: &mut [u8], offset: u64) {
     let end = offset + octets.len() as u64;
     for (number, sector) in sectors.range(offset / SECTOR..end.div_ceil(SECTOR)) {
-        let start = number * SECTOR;
-        let skip =
-            |from: u64, to: u64| usize::try_from(to.saturating_sub(from)).unwrap_or(usize::MAX);
-        let to = octets.iter_mut().skip(skip(offset, start));
-        let from = sector.iter().skip(skip(start, offset));
-        to.zip(from).for_each(|(to, from)| *to = *from);
+        copy_common(&**sector, number * SECTOR, octets, offset);
     }
+}
+
+/// Copies what two runs of octets have in common; each lies at its offset.
+fn copy_common(from: &[u8], from_offset: u64, to: &mut [u8], to_offset: u64) {
+    let shared = common(from, from_offset, to_offset, to.len() as u64);
+    let skip = usize::try_from(from_offset.saturating_sub(to_offset)).unwrap_or(usize::MAX);
+    if let Some(place) = to.get_mut(skip..).and_then(|rest| rest.get_mut(..shared.len())) {
+        place.copy_from_slice(shared);
+    }
+}
+
+/// Returns what of `octets`, which lie at `offset`, falls into `length` octets at `start`.
+fn common(octets: &[u8], offset: u64, start: u64, length: u64) -> &[u8] {
+    let within = |at: u64| {
+        usize::try_from(at.saturating_sub(offset)).unwrap_or(usize::MAX).min(octets.len())
+    };
+    octets.get(within(start)..within(start + length)).unwrap_or_default()
+}
+
+fn is_zero(octets: &[u8]) -> bool {
+    const ZEROS: [u8; SECTOR_OCTETS] = [0; SECTOR_OCTETS];
+    ZEROS.get(..octets.len()) == Some(octets)
 }
