@@ -1,0 +1,219 @@
+//! The program `sim`: seeds, what is left out, what is shown.
+
+use std::{
+    io::{IsTerminal as _, Write as _},
+    process::ExitCode,
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+};
+
+use clap::Parser;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::{
+    plant::Plant,
+    scenario::Scenario,
+    shrink::{replay_command, shrink},
+    trace::Keep,
+    world,
+};
+
+/// Runs simulated worlds, one for each seed, and checks after every step what must be true.
+///
+/// A world has image servers, a management server and devices: the real cores, with the real
+/// storage, on a simulated clock, network, DM transport and disk. What goes wrong in it follows
+/// from its seed. A world that fails is made small, and the command that replays it is printed.
+///
+/// Exit codes: 0 all worlds were well, 2 usage, 70 a promise was broken.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "sim", version)]
+pub struct Options {
+    /// The first seed
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub seed: u64,
+    /// How many seeds from there
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub count: u64,
+    /// Threads that run worlds
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    pub jobs: usize,
+    /// Leave a fault out, by its number in the list that `--trace` prints
+    #[arg(long, value_name = "N")]
+    pub without: Vec<usize>,
+    /// Make a mistake on purpose, to see it found
+    #[arg(long, value_name = "MISTAKE")]
+    pub plant: Option<Plant>,
+    /// Print what happens
+    #[arg(long)]
+    pub trace: bool,
+    /// Print one JSON object for each failing world, and one at the end
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A world that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Failing {
+    /// Its seed.
+    pub seed: u64,
+    /// What was not true.
+    pub breaches: Vec<String>,
+    /// The faults that matter, in words.
+    pub faults: Vec<String>,
+    /// How to see it again.
+    pub replay: String,
+}
+
+/// What came of many worlds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Summary {
+    /// Worlds that were run.
+    pub worlds: u64,
+    /// Events in them.
+    pub events: u64,
+    /// Worlds that failed.
+    pub failing: Vec<Failing>,
+}
+
+/// Runs the seeds from `first` on, on so many threads; `seen` is told after each world.
+pub fn survey(
+    (first, count): (u64, u64),
+    jobs: usize,
+    plant: Plant,
+    seen: &(dyn Fn(Option<&Failing>) + Sync),
+) -> Summary {
+    let next = AtomicU64::new(0);
+    let events = AtomicU64::new(0);
+    let failing = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..jobs.max(1) {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= count {
+                        return;
+                    }
+                    let (had, failed) = try_seed(first.wrapping_add(number), plant);
+                    events.fetch_add(had, Ordering::Relaxed);
+                    seen(failed.as_ref());
+                    failing.lock().unwrap_or_else(PoisonError::into_inner).extend(failed);
+                }
+            });
+        }
+    });
+    let mut failing = failing.into_inner().unwrap_or_else(PoisonError::into_inner);
+    failing.sort_by_key(|failing: &Failing| failing.seed);
+    Summary { worlds: count, events: events.into_inner(), failing }
+}
+
+fn try_seed(seed: u64, plant: Plant) -> (u64, Option<Failing>) {
+    let outcome = world::run(Scenario::draw(seed), Keep::Digest, plant);
+    let events = outcome.events;
+    if outcome.breaches.is_empty() {
+        return (events, None);
+    }
+    let shrunk = shrink(seed, plant, outcome);
+    let faults = Scenario::draw(seed).without(&shrunk.left_out).faults;
+    let failing = Failing {
+        seed,
+        breaches: shrunk.outcome.breaches,
+        faults: faults.iter().map(ToString::to_string).collect(),
+        replay: replay_command(seed, &shrunk.left_out, plant),
+    };
+    (events, Some(failing))
+}
+
+/// Runs the program.
+pub fn main(options: &Options) -> ExitCode {
+    let plant = options.plant.unwrap_or_default();
+    if options.count == 1 {
+        return one(options, plant);
+    }
+    let bar = ProgressBar::new(options.count).with_style(style());
+    let lines = !std::io::stderr().is_terminal();
+    let done = AtomicU64::new(0);
+    let summary = survey((options.seed, options.count), options.jobs, plant, &|failing| {
+        bar.inc(1);
+        let done = done.fetch_add(1, Ordering::Relaxed) + 1;
+        if lines && done.is_multiple_of(500) {
+            say(&format!("{done} of {} worlds", options.count));
+        }
+        if let Some(failing) = failing {
+            bar.suspend(|| report(failing, options.json));
+        }
+    });
+    bar.finish_and_clear();
+    if options.json {
+        println!("{}", serde_json::to_string(&summary).unwrap_or_default());
+    } else {
+        let Summary { worlds, events, failing } = &summary;
+        println!("{worlds} worlds, {events} events, {} failing", failing.len());
+    }
+    exit(summary.failing.is_empty())
+}
+
+/// Runs one world, with what was left out, and shows it.
+fn one(options: &Options, plant: Plant) -> ExitCode {
+    let keep = if options.trace { Keep::Lines } else { Keep::Digest };
+    let scenario = Scenario::draw(options.seed);
+    if options.trace {
+        println!("{} devices: {:?}", scenario.devices.len(), scenario.devices);
+        println!("{} image servers, {:?}", scenario.servers, scenario.bridge);
+        println!("object: {:?}", scenario.package.object.oti.parameters());
+        for window in &scenario.windows {
+            println!(
+                "window from {} to {}, ordered {}",
+                window.opens, window.closes, window.ordered
+            );
+        }
+        println!("calm from {}", scenario.calm);
+        for (number, fault) in scenario.faults.iter().enumerate() {
+            let left_out = if options.without.contains(&number) { " (left out)" } else { "" };
+            println!("fault {number}: {fault}{left_out}");
+        }
+    }
+    let outcome = world::run(scenario.without(&options.without), keep, plant);
+    outcome.lines.iter().for_each(|line| println!("{line}"));
+    if options.json {
+        let shown = serde_json::json!({
+            "seed": options.seed,
+            "breaches": outcome.breaches,
+            "digest": outcome.digest.to_string(),
+            "events": outcome.events,
+        });
+        println!("{shown}");
+    } else {
+        let (seed, digest) = (options.seed, outcome.digest);
+        println!("seed {seed}: {} events until {}, digest {digest}", outcome.events, outcome.at);
+        outcome.breaches.iter().for_each(|breach| println!("BREACH: {breach}"));
+    }
+    exit(outcome.breaches.is_empty())
+}
+
+fn report(failing: &Failing, json: bool) {
+    if json {
+        println!("{}", serde_json::to_string(failing).unwrap_or_default());
+        return;
+    }
+    println!("seed {} fails: {}", failing.seed, failing.breaches.join("; "));
+    failing.faults.iter().for_each(|fault| println!("  {fault}"));
+    println!("  {}", failing.replay);
+}
+
+fn exit(well: bool) -> ExitCode {
+    if well { ExitCode::SUCCESS } else { crate::lab::exit::Exit::Breach.into() }
+}
+
+/// A terminal that went away takes its text with it; the run goes on.
+fn say(text: &str) {
+    drop(writeln!(std::io::stderr(), "{text}"));
+}
+
+fn style() -> ProgressStyle {
+    ProgressStyle::with_template("{bar:40} {pos} of {len} worlds, {eta} to go")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+}

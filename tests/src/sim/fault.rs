@@ -1,0 +1,180 @@
+//! What goes wrong in a world, and when. Every fault can be left out by its number, so that a
+//! failing world shrinks to the faults that matter.
+
+use std::fmt;
+
+use receiver::agent::SuspendReason;
+
+use super::disk::{Call, Fault as DiskFault};
+
+/// A moment of the world.
+///
+/// # Units
+///
+/// Milliseconds since its beginning.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct At(pub u64);
+
+/// A span of the world's time; `to` is outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The first moment.
+    pub from: At,
+    /// The first moment after it.
+    pub to: At,
+}
+
+impl Span {
+    /// Returns whether a moment lies inside.
+    pub fn holds(self, at: At) -> bool {
+        self.from <= at && at < self.to
+    }
+}
+
+/// Something that goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// Which device, or which image server.
+    pub whose: usize,
+    /// When.
+    pub span: Span,
+    /// What.
+    pub what: What,
+}
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum What {
+    /// Datagrams are lost, each for itself.
+    Loss {
+        /// Of a thousand.
+        per_mille: u64,
+    },
+    /// Datagrams are lost in bursts: a link with a good and a bad state.
+    Bursts {
+        /// Of a thousand datagrams in the good state, those that enter the bad one.
+        enter: u64,
+        /// Of a thousand datagrams in the bad state, those that leave it.
+        leave: u64,
+    },
+    /// Datagrams overtake one another.
+    Reorder {
+        /// Of a thousand.
+        per_mille: u64,
+    },
+    /// Datagrams come twice.
+    Duplicate {
+        /// Of a thousand.
+        per_mille: u64,
+    },
+    /// Bits of datagrams flip.
+    Corrupt {
+        /// Of a thousand.
+        per_mille: u64,
+    },
+    /// Nothing comes through.
+    Cut,
+    /// Somebody sends forged packets on the channel.
+    Forge {
+        /// Forged ones for ten true ones.
+        per_ten: u64,
+    },
+    /// DM messages and their answers are lost.
+    DmLoss {
+        /// Of a thousand messages.
+        requests: u64,
+        /// Of a thousand answers.
+        replies: u64,
+    },
+    /// The management server answers nobody and forgets its sessions.
+    BridgeDown,
+    /// Messages that were recorded come again.
+    Replay,
+    /// The power goes at an operation of the storage.
+    CutAtOperation {
+        /// Counted from the beginning of the span.
+        operations: u64,
+        /// Whether the wall clock begins in 1970 after it, for the rest of the span.
+        clock: ClockKept,
+    },
+    /// The power goes at the beginning of the span and comes back at its end.
+    PowerOff {
+        /// Whether the wall clock survives.
+        clock: ClockKept,
+    },
+    /// The process is killed, and started at the end of the span.
+    Kill,
+    /// The process is told to end, and started at the end of the span.
+    Terminate,
+    /// The machine sleeps.
+    Sleep,
+    /// A reason to rest holds.
+    Suspend(SuspendReason),
+    /// The wall clock is wrong by so many seconds.
+    ClockStep {
+        /// Ahead when positive.
+        seconds: i64,
+    },
+    /// The disk has no room.
+    DiskFull,
+    /// A call fails.
+    DiskError {
+        /// The kind of call.
+        call: Call,
+        /// Which one from the beginning of the span.
+        nth: u64,
+        /// How.
+        how: DiskFault,
+    },
+    /// Bits flip in what is stored of the object.
+    FlipBits {
+        /// How many.
+        count: u64,
+    },
+    /// The storage takes long.
+    SlowDisk,
+    /// The installer fails.
+    InstallFails,
+    /// The image server ends and is started again.
+    ServerDown,
+}
+
+/// Whether a clock survives a power cut.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClockKept {
+    /// It does.
+    Kept,
+    /// It begins in 1970, until somebody sets it.
+    Lost,
+}
+
+impl What {
+    /// Returns whether the storage itself is at fault: then symbols may be lost.
+    pub const fn damages(self) -> bool {
+        matches!(self, Self::FlipBits { .. })
+    }
+
+    /// Returns whether the storage may say no: then the device logs errors.
+    pub const fn hinders_storage(self) -> bool {
+        matches!(self, Self::FlipBits { .. } | Self::DiskFull | Self::DiskError { .. })
+    }
+
+    /// Returns whether `whose` is an image server.
+    pub const fn is_of_a_server(self) -> bool {
+        matches!(self, Self::ServerDown)
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}.{:03}", self.0 / 1000, self.0 % 1000)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.what.is_of_a_server() { "server" } else { "device" };
+        let Span { from, to } = self.span;
+        write!(formatter, "{kind} {} from {from} to {to}: {:?}", self.whose, self.what)
+    }
+}

@@ -1,0 +1,323 @@
+//! What must be true of one device, kept beside it: what its storage has acknowledged, and what
+//! the disk must therefore hold.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    path::{Path, PathBuf},
+};
+
+use proto::{
+    crypto::sha256,
+    ids::{Esi, Sbn},
+};
+use receiver::{
+    agent::Status,
+    installer::InstallRequest,
+    journal_state::JournalState,
+    shell::storage::{Command, Completion},
+    symbols::{CopyName, JournalImage, LogOutput, ObjectLayout, SlotAddress, Ticket},
+};
+
+use super::{disk::SimDisk, package::Package};
+
+/// Where every device keeps its memory.
+pub const DATA: &str = "/data";
+
+/// What must be true of one device.
+#[derive(Debug)]
+pub struct Model {
+    package: &'static Package,
+    /// Log writes and flushes that were asked for, in order.
+    asked: VecDeque<(Ticket, Vec<Claim>)>,
+    /// Symbols that the storage has acknowledged as synced, by name.
+    claims: BTreeMap<(Sbn, Esi), SlotAddress>,
+    /// Journals that were asked for, by generation.
+    journals: BTreeMap<u64, JournalState>,
+    /// The journal that the storage has acknowledged.
+    journal: Option<(u64, JournalState)>,
+    /// Hand-offs that were begun.
+    pub installs: u64,
+    /// Bits at rest have flipped: symbols may be gone, but none may be wrong.
+    pub damaged: bool,
+    breaches: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Claim {
+    symbol: (Sbn, Esi),
+    slot: SlotAddress,
+}
+
+impl Model {
+    /// Returns the model of a device that holds nothing.
+    pub fn new(package: &'static Package) -> Self {
+        Self {
+            package,
+            asked: VecDeque::new(),
+            claims: BTreeMap::new(),
+            journals: BTreeMap::new(),
+            journal: None,
+            installs: 0,
+            damaged: false,
+            breaches: Vec::new(),
+        }
+    }
+
+    /// Takes what turned out not to be true since the last time.
+    pub fn take_breaches(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.breaches)
+    }
+
+    /// Notes what is not true.
+    pub fn breach(&mut self, text: String) {
+        self.breaches.push(text);
+    }
+
+    /// Sees what the storage is asked for.
+    pub fn handle_command(&mut self, command: &Command) {
+        match command {
+            Command::Log(key, LogOutput::Write { ticket, file, offset, octets }) => {
+                if *key != self.package.object.object_key {
+                    self.breach("a symbol of another object is stored".to_owned());
+                }
+                let claims = self.written(*file, *offset, octets);
+                self.asked.push_back((*ticket, claims));
+            }
+            Command::Log(_, LogOutput::Flush(ticket)) => {
+                self.asked.push_back((*ticket, Vec::new()));
+            }
+            Command::Journal(write) => match JournalImage::<JournalState>::parse(&write.octets) {
+                Ok(image) => drop(self.journals.insert(write.generation, image.body)),
+                Err(error) => self.breach(format!("a journal that cannot be read: {error}")),
+            },
+            Command::Open(_)
+            | Command::WriteFile(..)
+            | Command::RemoveFile(_)
+            | Command::Decode(_)
+            | Command::Finish(_)
+            | Command::Drop(_)
+            | Command::KeepOnly(_) => {}
+        }
+    }
+
+    /// Every record that is written must be one that was sent, in a slot that may be written.
+    fn written(&mut self, file: u32, offset: u64, octets: &[u8]) -> Vec<Claim> {
+        let layout = &self.package.layout;
+        let size = layout.slot_size();
+        let first = offset.saturating_sub(ObjectLayout::HEADER_OCTETS as u64) / size as u64;
+        let first = u32::try_from(first).unwrap_or(u32::MAX);
+        let mut claims = Vec::new();
+        for (index, record) in (first..).zip(octets.chunks(size)) {
+            let slot = SlotAddress { file, index };
+            let Some(found) = layout.parse_slot(record) else {
+                self.breaches.push(format!("no record is written to {slot:?}"));
+                continue;
+            };
+            let symbol = (found.sbn, found.esi);
+            if self.package.symbol(found.sbn, found.esi) != Some(found.symbol) {
+                self.breaches.push(format!("a symbol is stored that was never sent: {symbol:?}"));
+            }
+            let holder = self.claims.iter().find(|(_, held)| **held == slot);
+            if let Some((held, _)) = holder.filter(|(held, _)| !self.is_done(held.0)) {
+                self.breaches.push(format!("{symbol:?} overwrites the synced {held:?}"));
+            }
+            claims.push(Claim { symbol, slot });
+        }
+        claims
+    }
+
+    fn is_done(&self, sbn: Sbn) -> bool {
+        self.done().contains(&sbn)
+    }
+
+    /// Returns the blocks that the acknowledged journal says to be solved.
+    fn done(&self) -> BTreeSet<Sbn> {
+        self.journal.as_ref().map(|(_, state)| self.done_in(state)).unwrap_or_default()
+    }
+
+    fn done_in(&self, state: &JournalState) -> BTreeSet<Sbn> {
+        let key = self.package.object.object_key.0;
+        let ours = state.objects.iter().find(|object| object.object_key == key);
+        ours.map(receiver::journal_state::ObjectProgress::done).unwrap_or_default()
+    }
+
+    /// Sees what the storage answers.
+    pub fn handle_completion(&mut self, completion: &Completion) {
+        match completion {
+            Completion::Flushed(_, ticket) => {
+                while let Some((asked, claims)) = self.asked.pop_front() {
+                    for Claim { symbol, slot } in claims {
+                        self.claims.retain(|_, held| *held != slot);
+                        self.claims.insert(symbol, slot);
+                    }
+                    if asked == *ticket {
+                        break;
+                    }
+                }
+            }
+            Completion::LogFailed(_, ticket, _) => self.failed(*ticket),
+            Completion::JournalWritten(generation) => {
+                if let Some(state) = self.journals.remove(generation) {
+                    let done = self.done_in(&state);
+                    self.claims.retain(|(sbn, _), _| !done.contains(sbn));
+                    self.journal = Some((*generation, state));
+                }
+            }
+            // What is there after a start is what there is; `check_disk` has compared it with what
+            // was acknowledged before.
+            Completion::Recovered(_, recovered) => {
+                self.asked.clear();
+                let found = recovered.slots.iter().map(|slot| ((slot.sbn, slot.esi), slot.slot));
+                self.claims = found.rev().collect();
+            }
+            Completion::Kept(_)
+            | Completion::Reserved(..)
+            | Completion::OpenFailed(..)
+            | Completion::JournalFailed(..)
+            | Completion::FileDone(_)
+            | Completion::FileFailed(..)
+            | Completion::Decoded(..)
+            | Completion::Finished(..) => {}
+        }
+    }
+
+    /// A flush that fails loses all that it covers, a write what it carries.
+    fn failed(&mut self, ticket: Ticket) {
+        let Some(at) = self.asked.iter().position(|(asked, _)| *asked == ticket) else { return };
+        let is_flush = self.asked.get(at).is_some_and(|(_, claims)| claims.is_empty());
+        if is_flush {
+            self.asked.drain(..=at);
+        } else {
+            self.asked.remove(at);
+        }
+    }
+
+    /// Forgets the symbols of objects that were dropped.
+    pub fn handle_dropped(&mut self, kept: &[ObjectLayout]) {
+        let key = self.package.object.object_key;
+        if !kept.iter().any(|layout| layout.object_key() == key) {
+            self.asked.clear();
+            self.claims.clear();
+        }
+    }
+
+    /// The process has ended: nobody waits for answers any more.
+    pub fn handle_ended(&mut self) {
+        self.asked.clear();
+        self.journals.clear();
+    }
+
+    /// What a device says of its progress must survive a power cut at this moment.
+    pub fn check_status(&mut self, status: &Status) {
+        if status.symbols_needed == 0 {
+            return;
+        }
+        let done = self.done();
+        let blocks = (0..self.package.layout.blocks()).map(Sbn);
+        let survives: u64 = blocks
+            .map(|sbn| {
+                let needed = self.package.layout.block_symbols(sbn).unwrap_or_default();
+                let held = self.claims.keys().filter(|(held, _)| *held == sbn).count();
+                if done.contains(&sbn) { needed.into() } else { u64::from(needed).min(held as u64) }
+            })
+            .sum();
+        if status.symbols_synced > survives {
+            let said = status.symbols_synced;
+            let of = status.symbols_needed;
+            self.breach(format!("{said} symbols of {of} are reported, {survives} would survive"));
+        }
+    }
+
+    /// The image that is handed off must be the image that was sent, and durable.
+    pub fn check_install(&mut self, disk: &SimDisk, layout: &ObjectLayout, asked: &InstallRequest) {
+        self.installs += 1;
+        let path = directory(layout).join("image");
+        let after_a_cut = disk.fork();
+        after_a_cut.power_on(1);
+        for (disk, when) in [(disk, "now"), (&after_a_cut, "after a power cut")] {
+            match disk.content(&path) {
+                Some(image) if image == self.package.image => {}
+                Some(_) => self.breach(format!("{when} the image handed off is another one")),
+                None => self.breach(format!("{when} there is no image to hand off")),
+            }
+        }
+        if asked.sha256 != sha256(&[&self.package.image]).to_string() {
+            self.breach("the installer is told another digest".to_owned());
+        }
+    }
+
+    /// After the power came back, or the process did: the disk holds what was acknowledged.
+    pub fn check_disk(&mut self, disk: &SimDisk) {
+        let copies = CopyName::BOTH.map(|copy| {
+            let octets = disk.content(&Path::new(DATA).join(copy.file_name()));
+            JournalImage::<JournalState>::parse(&octets.unwrap_or_default()).ok()
+        });
+        let found = copies.into_iter().flatten().max_by_key(|image| image.generation);
+        let acknowledged = self.journal.as_ref().map_or(0, |(generation, _)| *generation);
+        let generation = found.as_ref().map_or(0, |image| image.generation);
+        if generation < acknowledged {
+            self.breach(format!("the journal fell from {acknowledged} back to {generation}"));
+        }
+        // A write that was never acknowledged may have survived.
+        self.journal = found.map(|image| (image.generation, image.body));
+        let done = self.done();
+        self.claims.retain(|(sbn, _), _| !done.contains(sbn));
+        self.check_logs(disk);
+        if !self.damaged {
+            self.check_image(disk, &done);
+        }
+    }
+
+    fn check_logs(&mut self, disk: &SimDisk) {
+        let layout = self.package.layout.clone();
+        let size = layout.slot_size();
+        let mut whole = BTreeSet::new();
+        for file in 0..layout.files() {
+            let path = directory(&layout).join(format!("log.{file}"));
+            let Some(content) = disk.content(&path) else { continue };
+            let slots = content.get(ObjectLayout::HEADER_OCTETS..).unwrap_or_default();
+            for (index, record) in (0..).zip(slots.chunks_exact(size)) {
+                let Some(found) = layout.parse_slot(record) else { continue };
+                if self.package.symbol(found.sbn, found.esi) != Some(found.symbol) {
+                    let symbol = (found.sbn, found.esi);
+                    self.breach(format!("the disk holds a symbol that was not sent: {symbol:?}"));
+                }
+                whole.insert(((found.sbn, found.esi), SlotAddress { file, index }));
+            }
+        }
+        if self.damaged {
+            return;
+        }
+        let lost = self.claims.iter().find(|(symbol, slot)| !whole.contains(&(**symbol, **slot)));
+        if let Some((symbol, slot)) = lost {
+            self.breach(format!("the synced {symbol:?} of {slot:?} did not survive"));
+        }
+    }
+
+    /// A block that the journal says to be solved is in the image, under one of its names.
+    fn check_image(&mut self, disk: &SimDisk, done: &BTreeSet<Sbn>) {
+        if done.is_empty() {
+            return;
+        }
+        let layout = &self.package.layout;
+        let content =
+            ["image.part", "image"].map(|name| disk.content(&directory(layout).join(name)));
+        let holds = |sbn: &Sbn| {
+            let place = layout.block_place(*sbn)?;
+            let from = usize::try_from(place.offset).ok()?;
+            let to = from + usize::try_from(place.octets).ok()?;
+            let sent = self.package.block(*sbn)?;
+            let found = content.iter().flatten().any(|image| image.get(from..to) == Some(sent));
+            found.then_some(())
+        };
+        let missing = done.iter().find(|sbn| holds(sbn).is_none()).copied();
+        if let Some(sbn) = missing {
+            self.breach(format!("{sbn:?} is solved by the journal and not in the image"));
+        }
+    }
+}
+
+/// Returns where the files of an object lie.
+pub fn directory(layout: &ObjectLayout) -> PathBuf {
+    Path::new(DATA).join("objects").join(layout.directory_name())
+}

@@ -1,0 +1,292 @@
+//! What a world sends: keys that are the same in each run, signed documents, a plan as the image
+//! server makes it. A few packages are made once for a process and serve every seed.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    net::IpAddr,
+    num::NonZeroUsize,
+    sync::{Mutex, OnceLock, PoisonError},
+};
+
+use anyhow::Context as _;
+use carousel::{
+    encode::{PlanJob, ReadAt, WriteAt, write_plan},
+    schedule::Schedule,
+    session::{AiredObject, Records},
+};
+use proto::{
+    crypto::{SigningKey, sha256},
+    fec::oti::{RaptorQOti, RaptorQParameters},
+    ids::{CampaignId, ClassId, ComponentId, Esi, Sbn, VendorId},
+    time::Utc,
+    trust::{
+        Campaign, Component, ComponentEncoding, DocumentKind, Manifest, PlannedObject, Role, Root,
+        campaign::CampaignObject,
+        plan::{PlanParameters, PlanShape, object_key},
+        root::RoleKeys,
+    },
+};
+use receiver::symbols::ObjectLayout;
+
+use crate::{broadcast::seal, lab::chance::Chance};
+
+/// Vendor of the devices.
+pub const VENDOR: VendorId = VendorId([1; 16]);
+/// Their class.
+pub const CLASS: ClassId = ClassId([2; 16]);
+/// The moment at which every world begins.
+pub const BEGIN: Utc = Utc::from_seconds(1_800_000_000);
+/// The version that the package brings.
+pub const VERSION: &str = "2.0";
+/// The component that is sent.
+pub const COMPONENT: ComponentId = ComponentId(0);
+/// The addresses that may send.
+pub const SOURCES: [IpAddr; 2] = [
+    IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
+    IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)),
+];
+
+const DAY: u64 = 24 * 3600;
+
+/// A package with all that was made of it.
+#[derive(Debug)]
+pub struct Package {
+    /// Envelope of the root.
+    pub root: Vec<u8>,
+    /// Envelope of the manifest.
+    pub manifest: Vec<u8>,
+    /// Envelope of the campaign.
+    pub campaign: Vec<u8>,
+    /// The campaign.
+    pub terms: Campaign,
+    /// The object.
+    pub object: PlannedObject,
+    /// The image.
+    pub image: Vec<u8>,
+    /// What the image server airs.
+    pub aired: AiredObject,
+    /// Where a device stores it.
+    pub layout: ObjectLayout,
+    plan: Vec<u8>,
+}
+
+/// Shapes of packages: octets of the image and of a symbol, blocks, repair symbols, segment, table
+/// repair.
+const SHAPES: [(usize, u16, u8, u32, u32, u16); 8] = [
+    (700, 64, 1, 11, 8, 3),
+    (1_500, 64, 2, 12, 16, 3),
+    (3_001, 128, 2, 12, 12, 4),
+    (2_560, 64, 4, 10, 16, 2),
+    (5_120, 128, 3, 14, 20, 3),
+    (6_399, 64, 3, 34, 48, 4),
+    (7_000, 256, 2, 14, 9, 4),
+    (9_000, 64, 5, 29, 40, 3),
+];
+
+/// Returns the package of this number; there are some, and any number is one of them.
+///
+/// # Panics
+///
+/// Never: the shapes are within the limits.
+pub fn package(number: u64) -> &'static Package {
+    static MADE: [OnceLock<Package>; SHAPES.len()] = [const { OnceLock::new() }; SHAPES.len()];
+    let number = usize::try_from(number % SHAPES.len() as u64).unwrap_or_default();
+    let (shape, made) = SHAPES.iter().zip(&MADE).nth(number).expect("it is below the length");
+    made.get_or_init(|| Package::new(*shape).expect("the shapes are within the limits"))
+}
+
+impl Package {
+    fn new(
+        (octets, symbol_size, blocks, repair, segment, table_repair): (
+            usize,
+            u16,
+            u8,
+            u32,
+            u32,
+            u16,
+        ),
+    ) -> anyhow::Result<Self> {
+        let mut image = vec![0; octets];
+        Chance::new(octets as u64, "image").fill(&mut image);
+        let digest = sha256(&[&image]);
+        let oti = RaptorQOti::new(RaptorQParameters {
+            transfer_length: octets as u64,
+            symbol_size,
+            source_blocks: blocks,
+            sub_blocks: 1,
+            alignment: 8,
+        })
+        .ok()
+        .context("valid parameters")?;
+        let parameters = PlanParameters {
+            repair_per_block: repair,
+            segment_symbols: segment,
+            table_repair,
+            table_symbol_bytes: 64,
+        };
+        let schedule = Schedule::new(PlanShape::new(oti, parameters)?);
+        let key = object_key(&digest, &oti);
+        let plan = Memory(Mutex::new(vec![0; usize::try_from(schedule.file_octets())?]));
+        let job = PlanJob {
+            schedule,
+            object_key: key,
+            image: &Memory(Mutex::new(image.clone())),
+            plan: &plan,
+            threads: NonZeroUsize::MIN,
+            progress: &|_| (),
+        };
+        let header = write_plan(&job)?;
+        let object = PlannedObject {
+            component: COMPONENT,
+            oti,
+            repair_per_block: repair,
+            plan_root: header.root(),
+            stored_sha256: digest,
+            object_key: key,
+        };
+        let keys = ["root", "release", "campaign"].map(key_of);
+        let [root_key, release_key, campaign_key] = &keys;
+        let manifest = manifest(&image)?.emit()?;
+        let terms = campaign(&manifest, &object);
+        Ok(Self {
+            root: seal(DocumentKind::Root, root(&keys).emit()?, root_key)?,
+            manifest: seal(DocumentKind::Manifest, manifest, release_key)?,
+            campaign: seal(DocumentKind::Campaign, terms.emit()?, campaign_key)?,
+            terms,
+            object,
+            layout: ObjectLayout::new(key, digest, oti),
+            image,
+            aired: AiredObject { object, schedule, plan_header: header.emit() },
+            plan: plan.0.into_inner().unwrap_or_else(PoisonError::into_inner),
+        })
+    }
+
+    /// Returns a symbol as the plan has it; `None` when it has none of that name.
+    pub fn symbol(&self, sbn: Sbn, esi: Esi) -> Option<&[u8]> {
+        let record = carousel::schedule::Record::Data { sbn, esi };
+        let offset = usize::try_from(self.aired.schedule.offset(record)?).ok()?;
+        let length = usize::try_from(self.aired.schedule.data_octets()).ok()?;
+        // The payload id precedes the symbol.
+        self.plan.get(offset + 4..offset + length)
+    }
+
+    /// Returns the octets of a block of the image.
+    pub fn block(&self, sbn: Sbn) -> Option<&[u8]> {
+        let place = self.layout.block_place(sbn)?;
+        let (from, to) = (place.offset, place.offset + place.octets);
+        self.image.get(usize::try_from(from).ok()?..usize::try_from(to).ok()?)
+    }
+}
+
+/// The plan as an image server reads it.
+#[derive(Debug)]
+pub struct PlanFile(pub &'static Package);
+
+impl Records for PlanFile {
+    fn read(&mut self, _: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        read(&self.0.plan, offset, buffer)
+    }
+}
+
+/// A file in memory.
+struct Memory(Mutex<Vec<u8>>);
+
+impl ReadAt for Memory {
+    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+        read(&self.0.lock().unwrap_or_else(PoisonError::into_inner), offset, buffer)
+    }
+}
+
+impl WriteAt for Memory {
+    fn write_at(&self, offset: u64, octets: &[u8]) -> io::Result<()> {
+        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let from = usize::try_from(offset).unwrap_or(usize::MAX);
+        let place = held.get_mut(from..).and_then(|rest| rest.get_mut(..octets.len()));
+        place.ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(octets);
+        Ok(())
+    }
+}
+
+fn read(octets: &[u8], offset: u64, buffer: &mut [u8]) -> io::Result<()> {
+    let from = usize::try_from(offset).unwrap_or(usize::MAX);
+    let found = octets.get(from..).and_then(|rest| rest.get(..buffer.len()));
+    buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
+    Ok(())
+}
+
+/// Makes the key of a role from its name: PKCS#8, version 1, around 32 octets.
+fn key_of(role: &str) -> SigningKey {
+    const HEAD: [u8; 16] = [
+        0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04,
+        0x20,
+    ];
+    let seed = sha256(&[b"simulated ", role.as_bytes()]);
+    SigningKey::from_pkcs8(&[&HEAD[..], &seed.0].concat()).expect("a key in its version 1")
+}
+
+fn root([root, release, campaign]: &[SigningKey; 3]) -> Root {
+    let role = |key: &SigningKey| RoleKeys { threshold: 1, keys: vec![key.public()] };
+    Root {
+        version: 1,
+        expires: after(10 * DAY),
+        roles: BTreeMap::from([
+            (Role::Root, role(root)),
+            (Role::Release, role(release)),
+            (Role::Campaign, role(campaign)),
+        ]),
+        sequence_floor: 0,
+        epoch: 1,
+    }
+}
+
+fn manifest(image: &[u8]) -> anyhow::Result<Manifest> {
+    let (length, digest) = (u64::try_from(image.len())?, sha256(&[image]));
+    Ok(Manifest {
+        sequence: 5,
+        floor_after_commit: 2,
+        vendor: VENDOR,
+        classes: vec![CLASS],
+        firmware_version: VERSION.to_owned(),
+        components: vec![Component {
+            id: COMPONENT,
+            stored_len: length,
+            stored_sha256: digest,
+            encoding: ComponentEncoding::None,
+            decoded_len: length,
+            decoded_sha256: digest,
+            memory_needed: 0,
+        }],
+        not_before: BEGIN,
+        expires: after(5 * DAY),
+        root_version: 1,
+        epoch: 1,
+    })
+}
+
+fn campaign(manifest: &[u8], object: &PlannedObject) -> Campaign {
+    let parameters = object.oti.parameters();
+    Campaign {
+        id: CampaignId([6; 16]),
+        sequence: 5,
+        manifest_sha256: sha256(&[manifest]),
+        objects: vec![CampaignObject {
+            component: object.component,
+            symbol_size: parameters.symbol_size,
+            source_blocks: parameters.source_blocks,
+            alignment: parameters.alignment,
+            plan_root: object.plan_root,
+            repair_per_block: object.repair_per_block,
+        }],
+        not_before: BEGIN,
+        latest_stop: after(DAY),
+        sources: SOURCES.to_vec(),
+        report_spread_max_s: 600,
+        expires: after(2 * DAY),
+        epoch: 1,
+    }
+}
+
+fn after(seconds: u64) -> Utc {
+    Utc::from_seconds(BEGIN.seconds() + seconds)
+}

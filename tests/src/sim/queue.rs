@@ -1,0 +1,116 @@
+//! What happens when: events in the order of their moments, and of their making within one.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use receiver::{dm::client::Failure, installer::InstallOutcome, shell::storage::Completion};
+
+use super::{fault::At, package::SOURCES};
+
+/// Something that happens.
+#[derive(Debug)]
+pub enum Event {
+    /// The fault of this number begins.
+    Begin(usize),
+    /// It ends.
+    End(usize),
+    /// The process of a device is started.
+    Start(usize),
+    /// The machine of a device boots anew, as the installer wants it.
+    Reboot(usize),
+    /// Something happens to a device, in one of its lives.
+    Device(usize, u64, DeviceEvent),
+    /// A DM message reaches the management server.
+    Request(usize, u64, Message),
+    /// An image server looks what is to be done, in one of its lives.
+    Station(usize, u64),
+    /// An image server sends the next packet, in one of its lives.
+    Transmit(usize, u64),
+    /// The management server looks what is to be done.
+    Reconcile,
+    /// The operator does the next thing.
+    Operator(Order),
+}
+
+/// What an operator does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// Opens a window of so many milliseconds, so many milliseconds from now.
+    Window {
+        /// From now to its opening.
+        ahead: u64,
+        /// From its opening to its closing.
+        length: u64,
+    },
+    /// Looks whether all is done.
+    Look,
+}
+
+/// What happens to a device.
+#[derive(Debug)]
+pub enum DeviceEvent {
+    /// A deadline of the agent.
+    Wake,
+    /// A datagram comes.
+    Datagram(Datagram),
+    /// The storage serves the next command.
+    Storage,
+    /// The solver does the next job.
+    Solve,
+    /// The storage has answered.
+    Complete(Completion),
+    /// A DM message was answered, or not.
+    Answer(Result<Vec<u8>, Failure>),
+    /// The installer says which version is installed.
+    Version,
+    /// The installer is done with the image.
+    Install,
+    /// The installer has ended.
+    Installed(InstallOutcome),
+}
+
+/// A datagram on a channel.
+#[derive(Debug, Clone)]
+pub struct Datagram {
+    /// Group and port.
+    pub channel: SocketAddr,
+    /// Which of [`SOURCES`] it comes from.
+    pub source: usize,
+    /// What it says.
+    pub octets: Vec<u8>,
+}
+
+impl Datagram {
+    /// Returns the address that it comes from.
+    pub fn source(&self) -> std::net::IpAddr {
+        SOURCES.get(self.source).copied().unwrap_or([203, 0, 113, 9].into())
+    }
+}
+
+/// A DM message on its way.
+#[derive(Debug, Clone)]
+pub struct Message {
+    /// Where it goes.
+    pub url: String,
+    /// What it says.
+    pub body: Vec<u8>,
+}
+
+/// The queue.
+#[derive(Debug, Default)]
+pub struct Queue {
+    events: BTreeMap<(At, u64), Event>,
+    made: u64,
+}
+
+impl Queue {
+    /// Lets something happen.
+    pub fn at(&mut self, at: At, event: Event) {
+        self.made += 1;
+        self.events.insert((at, self.made), event);
+    }
+
+    /// Returns what happens next.
+    pub fn pop(&mut self) -> Option<(At, Event)> {
+        self.events.pop_first().map(|((at, _), event)| (at, event))
+    }
+}

@@ -1,0 +1,56 @@
+//! A failing world, made small: faults are left out one by one while it fails the same way.
+
+use super::{
+    plant::Plant,
+    scenario::Scenario,
+    trace::Keep,
+    world::{self, Outcome},
+};
+
+/// What is left of a failing world.
+#[derive(Debug, Clone)]
+pub struct Shrunk {
+    /// The faults that do not matter, by number.
+    pub left_out: Vec<usize>,
+    /// How it ends without them.
+    pub outcome: Outcome,
+}
+
+/// Leaves out all faults that do not matter.
+pub fn shrink(seed: u64, plant: Plant, outcome: Outcome) -> Shrunk {
+    let faults = Scenario::draw(seed).faults.len();
+    let mut left = Shrunk { left_out: Vec::new(), outcome };
+    // A fault that matters beside another may not matter without it.
+    for _ in 0..3 {
+        let before = left.left_out.len();
+        for number in 0..faults {
+            if left.left_out.contains(&number) {
+                continue;
+            }
+            let mut left_out = left.left_out.clone();
+            left_out.push(number);
+            let scenario = Scenario::draw(seed).without(&left_out);
+            let outcome = world::run(scenario, Keep::Digest, plant);
+            if !outcome.breaches.is_empty() {
+                left = Shrunk { left_out, outcome };
+            }
+        }
+        if left.left_out.len() == before {
+            break;
+        }
+    }
+    left.left_out.sort_unstable();
+    left
+}
+
+/// Returns the command that replays a world.
+pub fn replay_command(seed: u64, left_out: &[usize], plant: Plant) -> String {
+    let mut command = format!("cargo run -p tests --bin sim -- --seed {seed}");
+    for number in left_out {
+        command += &format!(" --without {number}");
+    }
+    if plant != Plant::Nothing {
+        command += &format!(" --plant {}", plant.word());
+    }
+    command + " --trace"
+}

@@ -1,0 +1,275 @@
+//! An image server: the real control and sender cores, with the real pacing.
+
+use std::collections::BTreeMap;
+
+use carousel::{
+    control::{Control, Defaults, Live, Offer, Output, Refusal},
+    pacing::{Pacer, Rate},
+    place::Kept,
+    session::{FluteSession, SessionSetup, Transmit},
+};
+use proto::{
+    control::{OpenRequest, PrepareReply, PrepareRequest, StopRequest},
+    flute::alc::Packet,
+    ids::{Toi, Tsi},
+    time::{Mono, Now, Utc},
+};
+
+use super::{
+    fault::At,
+    package::{BEGIN, Package, PlanFile, SOURCES},
+    queue::Datagram,
+};
+
+/// What was sent under an instance id: TSI, id and symbol.
+type FdtKey = (Tsi, u32, u32);
+
+/// An image server.
+#[derive(Debug)]
+pub struct Station {
+    number: usize,
+    package: &'static Package,
+    control: Option<Control>,
+    /// What is durable.
+    kept: Option<Kept>,
+    on_air: Option<OnAir>,
+    tsi: u32,
+    lives: u64,
+    instances: BTreeMap<FdtKey, Vec<u8>>,
+    breaches: Vec<String>,
+}
+
+#[derive(Debug)]
+struct OnAir {
+    session: FluteSession,
+    pacer: Pacer,
+    channel: std::net::SocketAddr,
+    observed: At,
+}
+
+/// What an image server wants next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Wants {
+    /// To look again at this moment.
+    pub look: Option<At>,
+    /// To send a packet at this moment.
+    pub send: Option<At>,
+}
+
+fn now(at: At) -> Now {
+    Now { mono: Mono((at.0 + 5_000) * 1_000_000), utc: Utc(BEGIN.0 + at.0) }
+}
+
+fn at(mono: Mono) -> At {
+    At(mono.0.div_ceil(1_000_000).saturating_sub(5_000))
+}
+
+impl Station {
+    /// Makes an image server that holds the package and runs.
+    pub fn new(number: usize, package: &'static Package) -> Self {
+        let mut station = Self {
+            number,
+            package,
+            control: None,
+            kept: None,
+            on_air: None,
+            tsi: 0,
+            lives: 0,
+            instances: BTreeMap::new(),
+            breaches: Vec::new(),
+        };
+        station.start();
+        station
+    }
+
+    /// Returns whether a life is the one that goes on.
+    pub const fn lives(&self, life: u64) -> bool {
+        self.control.is_some() && self.lives == life
+    }
+
+    /// Returns the number of this life.
+    pub const fn life(&self) -> u64 {
+        self.lives
+    }
+
+    /// Returns the session that it has prepared.
+    pub const fn tsi(&self) -> u32 {
+        self.tsi
+    }
+
+    /// Takes what turned out not to be true since the last time.
+    pub fn take_breaches(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.breaches)
+    }
+
+    fn offer(&self) -> Offer {
+        Offer {
+            campaign: self.package.terms.clone(),
+            plan_symbols: self.package.aired.schedule.shape().leaves(),
+            pass_octets: self.package.aired.schedule.pass_octets(),
+        }
+    }
+
+    /// Starts, and takes up the session of an earlier life.
+    pub fn start(&mut self) {
+        let source = SOURCES.get(self.number).copied().expect("there are as many sources");
+        let rate = Rate::new(64_000).expect("the slowest rate");
+        let mut control = Control::new(Defaults { source, rate });
+        if let Some(kept) = self.kept {
+            control.restore(self.offer(), kept);
+        }
+        self.control = Some(control);
+        self.lives += 1;
+    }
+
+    /// Ends at once; what was kept stays.
+    pub fn end(&mut self) {
+        self.control = None;
+        self.on_air = None;
+        self.lives += 1;
+    }
+
+    fn operate<T>(
+        &mut self,
+        operation: impl FnOnce(&mut Control, Offer, Option<Kept>) -> Result<T, Refusal>,
+    ) -> Result<T, String> {
+        let offer = self.offer();
+        let control = self.control.as_mut().ok_or("the image server is not reached")?;
+        operation(control, offer, self.kept).map_err(|refusal| refusal.to_string())
+    }
+
+    /// Prepares a session.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in words.
+    pub fn prepare(
+        &mut self,
+        at: At,
+        request: &PrepareRequest,
+        fresh: Tsi,
+    ) -> Result<PrepareReply, String> {
+        let reply = self.operate(|control, offer, kept| {
+            control.prepare(now(at), request, offer, fresh, kept)
+        })?;
+        self.tsi = reply.tsi;
+        Ok(reply)
+    }
+
+    /// Opens a window.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in words.
+    pub fn open(&mut self, at: At, request: &OpenRequest) -> Result<(), String> {
+        self.operate(|control, _, _| control.open(now(at), request)).map(drop)
+    }
+
+    /// Stops a session.
+    ///
+    /// # Errors
+    ///
+    /// Why not, in words.
+    pub fn stop(&mut self, at: At, request: &StopRequest) -> Result<(), String> {
+        self.operate(|control, _, _| control.stop(now(at), request)).map(drop)
+    }
+
+    /// Does what is to be done at this moment.
+    pub fn look(&mut self, at: At) -> Wants {
+        let mut wants = Wants::default();
+        while let Some(control) = &mut self.control {
+            match control.poll_output(now(at)) {
+                Output::Keep(kept) => self.kept = Some(kept),
+                Output::Start(id, start) => {
+                    // The ids of FDT instances that this life will use are given up first.
+                    self.kept =
+                        self.kept.map(|kept| Kept { place: start.place.with_reserve(), ..kept });
+                    let setup = SessionSetup {
+                        tsi: start.tsi,
+                        campaign: id,
+                        objects: vec![self.package.aired.clone()],
+                        place: start.place,
+                        passes: None,
+                    };
+                    self.on_air = Some(OnAir {
+                        session: FluteSession::new(now(at), setup),
+                        pacer: Pacer::new(now(at).mono, start.rate),
+                        channel: start.channel,
+                        observed: at,
+                    });
+                    wants.send = Some(at);
+                }
+                Output::Stop(id) => match &mut self.on_air {
+                    Some(on_air) => on_air.session.close(),
+                    None => control.handle_ended(now(at), id),
+                },
+                Output::Wait(until) => {
+                    wants.look = Some(At(until.0.saturating_sub(BEGIN.0).max(at.0 + 1)));
+                    break;
+                }
+                Output::Idle => break,
+            }
+        }
+        wants
+    }
+
+    /// Sends the next packet.
+    pub fn transmit(&mut self, moment: At) -> (Option<Datagram>, Wants) {
+        let (Some(on_air), Some(control)) = (&mut self.on_air, &mut self.control) else {
+            return (None, Wants::default());
+        };
+        let now = now(moment);
+        let mut octets = Vec::new();
+        let made = on_air.session.poll_transmit(now, &mut PlanFile(self.package), &mut octets);
+        let live = Live {
+            place: on_air.session.place(),
+            symbol_place: on_air.session.symbol_place(),
+            sent: on_air.session.sent(),
+        };
+        let id = self.package.terms.id;
+        match made {
+            Ok(Transmit::Packet) => {
+                on_air.pacer.sent(now.mono, octets.len());
+                let send = Some(at(on_air.pacer.ready_at()).max(At(moment.0 + 1)));
+                let mut wants = Wants { look: None, send };
+                let datagram = Datagram { channel: on_air.channel, source: self.number, octets };
+                if moment.0 >= on_air.observed.0 + 100 {
+                    on_air.observed = moment;
+                    control.handle_progress(now, id, live);
+                    wants.look = Some(moment);
+                }
+                self.check_instance(&datagram.octets);
+                (Some(datagram), wants)
+            }
+            // A session that airs a plan has always something to send.
+            Ok(Transmit::Wait(until)) => {
+                let wants = Wants { look: None, send: Some(at(until).max(At(moment.0 + 1))) };
+                (None, wants)
+            }
+            Ok(Transmit::Closed) | Err(_) => {
+                control.handle_progress(now, id, live);
+                control.handle_ended(now, id);
+                self.on_air = None;
+                (None, Wants { look: Some(moment), send: None })
+            }
+        }
+    }
+
+    /// An FDT Instance ID names one content, over all lives of the session.
+    fn check_instance(&mut self, octets: &[u8]) {
+        let Ok(packet) = Packet::parse(octets) else {
+            self.breaches.push("a packet is sent that is none".to_owned());
+            return;
+        };
+        if packet.header.toi != Some(Toi::FDT) {
+            return;
+        }
+        let (Some(fdt), Some(payload)) = (packet.extensions.fdt(), packet.payload) else { return };
+        let key = (packet.header.tsi, fdt.instance_id, payload.id.esi.0);
+        let held = self.instances.entry(key).or_insert_with(|| payload.symbols.to_vec());
+        if held != payload.symbols {
+            let id = fdt.instance_id;
+            self.breaches.push(format!("FDT instance {id} is sent with two contents"));
+        }
+    }
+}

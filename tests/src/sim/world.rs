@@ -1,0 +1,398 @@
+//! The world: one queue of events, and what must be true after each.
+
+use super::{
+    attacker::Attacker,
+    bridge::Bridge,
+    device::{Device, Surroundings},
+    fault::{At, Fault, What},
+    net::Link,
+    plant::Plant,
+    queue::{Datagram, DeviceEvent, Event, Message, Order, Queue},
+    scenario::Scenario,
+    station::{Station, Wants},
+    trace::{Keep, Trace},
+};
+use crate::lab::chance::Chance;
+use dm_bridge::fleet::arming::ArmingPhase;
+use receiver::dm::client::Failure;
+
+/// How a world ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// What was not true; empty when all was well.
+    pub breaches: Vec<String>,
+    /// When it ended.
+    pub at: At,
+    /// Digest of all that happened.
+    pub digest: proto::crypto::Digest,
+    /// The lines of the trace, if they were kept.
+    pub lines: Vec<String>,
+    /// Events.
+    pub events: u64,
+}
+
+/// A world.
+struct World {
+    at: At,
+    queue: Queue,
+    scenario: Scenario,
+    devices: Vec<Device>,
+    links: Vec<Link>,
+    attackers: Vec<Option<Attacker>>,
+    bridge: Bridge,
+    bridge_down: u32,
+    stations: Vec<Station>,
+    trace: Trace,
+    chance: Chance,
+    breaches: Vec<String>,
+    /// Windows that were opened after all had calmed down.
+    last_chances: u32,
+}
+
+/// A message or an answer that does not come is waited for so long.
+const PATIENCE: u64 = 30_000;
+/// More events than any world has.
+const MOST_EVENTS: u64 = 3_000_000;
+/// From the order of each window after the calm to its opening: a device that backs off waits an
+/// hour at most.
+const LAST_AHEAD: [u64; 3] = [400_000, 4_500_000, 4_500_000];
+const LAST_LENGTH: u64 = 40_000;
+/// From the end of such a window until all must be reported.
+const LAST_PATIENCE: u64 = 4_600_000;
+
+/// Runs a world to its end.
+pub fn run(scenario: Scenario, keep: Keep, plant: Plant) -> Outcome {
+    super::trace::listening(|| match World::new(scenario, keep, plant) {
+        Ok(world) => world.run(),
+        Err(error) => Outcome {
+            breaches: vec![format!("the world does not begin: {error:#}")],
+            at: At(0),
+            digest: proto::crypto::sha256(&[]),
+            lines: Vec::new(),
+            events: 0,
+        },
+    })
+}
+
+impl World {
+    fn new(scenario: Scenario, keep: Keep, plant: Plant) -> anyhow::Result<Self> {
+        let (seed, package) = (scenario.seed, scenario.package);
+        let devices: Vec<_> = (0..)
+            .zip(&scenario.devices)
+            .map(|(number, setup)| Device::new(seed, number, *setup, package, plant))
+            .collect();
+        let bridge = Bridge::new(seed, scenario.bridge, package, &devices, plant)?;
+        let link = |number| Link::new(seed, number, &scenario.faults);
+        let attacker = |(number, fault): (u64, &Fault)| {
+            let What::Forge { per_ten } = fault.what else { return None };
+            Some(Attacker::new(seed ^ number, package, per_ten))
+        };
+        let mut world = Self {
+            at: At(0),
+            queue: Queue::default(),
+            links: (0..devices.len()).map(link).collect(),
+            attackers: (0..).zip(&scenario.faults).map(attacker).collect(),
+            devices,
+            bridge,
+            bridge_down: 0,
+            stations: (0..scenario.servers).map(|number| Station::new(number, package)).collect(),
+            trace: Trace::new(keep),
+            chance: Chance::new(seed, "world"),
+            breaches: Vec::new(),
+            last_chances: 0,
+            scenario,
+        };
+        world.schedule();
+        Ok(world)
+    }
+
+    fn schedule(&mut self) {
+        for number in 0..self.devices.len() {
+            let at = At(self.chance.below(5_000));
+            self.queue.at(at, Event::Start(number));
+        }
+        for (number, fault) in self.scenario.faults.iter().enumerate() {
+            self.queue.at(fault.span.from, Event::Begin(number));
+            self.queue.at(fault.span.to, Event::End(number));
+        }
+        for window in &self.scenario.windows {
+            let ahead = window.opens.0 - window.ordered.0;
+            let length = window.closes.0 - window.opens.0;
+            self.queue.at(window.ordered, Event::Operator(Order::Window { ahead, length }));
+        }
+        self.queue.at(self.scenario.calm, Event::Operator(Order::Look));
+    }
+
+    fn run(mut self) -> Outcome {
+        let mut events = 0;
+        while let Some((at, event)) = self.queue.pop() {
+            self.at = at;
+            events += 1;
+            let whose = whose(&event);
+            let ended = self.handle(event);
+            self.check(whose);
+            if events > MOST_EVENTS {
+                self.breaches.push("there is no end to it".to_owned());
+            }
+            if ended || !self.breaches.is_empty() {
+                break;
+            }
+        }
+        for breach in &self.breaches {
+            self.trace.note(self.at, format_args!("BREACH: {breach}"));
+        }
+        Outcome {
+            breaches: self.breaches,
+            at: self.at,
+            digest: self.trace.digest(),
+            lines: self.trace.lines().to_vec(),
+            events,
+        }
+    }
+
+    /// What must be true after every event.
+    fn check(&mut self, whose: Option<usize>) {
+        let hindered =
+            whose.and_then(|number| self.devices.get(number)).is_some_and(|device| device.hindered);
+        let errors = self.trace.take_errors(self.at);
+        if !hindered {
+            self.breaches.extend(errors.into_iter().map(|text| format!("logged as error: {text}")));
+        }
+        if let Some(device) = whose.and_then(|number| self.devices.get_mut(number)) {
+            self.breaches.extend(device.model.take_breaches());
+            let attempts = self.bridge.attempts(&Device::id(device.number)).len() as u64;
+            if device.model.installs > attempts {
+                let installs = device.model.installs;
+                let text = format!("{installs} hand-offs in {attempts} attempts");
+                self.breaches.push(text);
+            }
+        }
+        self.breaches.extend(self.bridge.take_breaches());
+        for station in &mut self.stations {
+            self.breaches.extend(station.take_breaches());
+        }
+    }
+
+    /// Returns whether the world ends with this event.
+    fn handle(&mut self, event: Event) -> bool {
+        match event {
+            Event::Start(number) => self.with_device(number, Device::start),
+            Event::Reboot(number) => self.with_device(number, Device::reboot),
+            Event::Device(number, life, event) => self.device_event(number, life, event),
+            Event::Begin(number) => self.fault(number, true),
+            Event::End(number) => self.fault(number, false),
+            Event::Request(number, life, message) => self.request(number, life, &message),
+            Event::Station(number, life) => self.look(number, life),
+            Event::Transmit(number, life) => self.transmit(number, life),
+            Event::Reconcile => self.reconcile(),
+            Event::Operator(order) => return self.operate(order),
+        }
+        false
+    }
+
+    fn with_device(&mut self, number: usize, act: impl FnOnce(&mut Device, Surroundings<'_>)) {
+        if let Some(device) = self.devices.get_mut(number) {
+            let around =
+                Surroundings { at: self.at, queue: &mut self.queue, trace: &mut self.trace };
+            act(device, around);
+        }
+    }
+
+    fn device_event(&mut self, number: usize, life: u64, event: DeviceEvent) {
+        let Some(device) = self.devices.get(number).filter(|device| device.lives(life)) else {
+            return;
+        };
+        match device.asleep().filter(|until| *until > self.at) {
+            // Nobody is there to hear it.
+            Some(_) if matches!(event, DeviceEvent::Datagram(_)) => {}
+            Some(until) => self.queue.at(until, Event::Device(number, life, event)),
+            None => self.with_device(number, |device, around| device.handle(event, around)),
+        }
+    }
+
+    fn fault(&mut self, number: usize, begins: bool) {
+        let Some(fault) = self.scenario.faults.get(number).copied() else { return };
+        let verb = if begins { "begins" } else { "ends" };
+        self.trace.note(self.at, format_args!("{verb}: {fault}"));
+        match (fault.what, begins) {
+            (What::BridgeDown, true) => {
+                self.bridge_down += 1;
+                self.bridge.restart();
+            }
+            (What::BridgeDown, false) => {
+                self.bridge_down -= 1;
+                self.queue.at(self.at, Event::Reconcile);
+            }
+            (What::Replay, true) => self.bridge.replay(self.at, fault.whose),
+            (What::ServerDown, _) => {
+                if let Some(station) = self.stations.get_mut(fault.whose) {
+                    if begins {
+                        station.end();
+                    } else {
+                        station.start();
+                    }
+                    let life = station.life();
+                    self.queue.at(self.at, Event::Station(fault.whose, life));
+                    self.queue.at(self.at, Event::Reconcile);
+                }
+            }
+            (_, true) => self.with_device(fault.whose, |it, around| it.begin(&fault, around)),
+            (_, false) => self.with_device(fault.whose, |it, around| it.finish(&fault, around)),
+        }
+    }
+
+    /// A DM message comes, or is lost; so is its answer.
+    fn request(&mut self, number: usize, life: u64, message: &Message) {
+        let mut lost = self.bridge_down > 0;
+        let mut unanswered = false;
+        for fault in &self.scenario.faults {
+            let What::DmLoss { requests, replies } = fault.what else { continue };
+            if fault.whose == number && fault.span.holds(self.at) {
+                lost |= self.chance.below(1000) < requests;
+                unanswered |= self.chance.below(1000) < replies;
+            }
+        }
+        let answer = if lost {
+            Err(Failure::Network)
+        } else {
+            self.bridge.record(number, message);
+            let answer = self.bridge.handle(self.at, message);
+            if let Some(device) = self.devices.get(number) {
+                self.bridge.check_truth(&Device::id(number), &device.firmware);
+            }
+            self.queue.at(self.at, Event::Reconcile);
+            if unanswered { Err(Failure::Network) } else { answer }
+        };
+        self.trace.octets(answer.as_deref().unwrap_or_default());
+        let after = match answer {
+            Err(Failure::Network) => PATIENCE,
+            Ok(_) | Err(Failure::Http { .. }) => 5 + self.chance.below(80),
+        };
+        let event = Event::Device(number, life, DeviceEvent::Answer(answer));
+        self.queue.at(At(self.at.0 + after), event);
+    }
+
+    fn want(&mut self, number: usize, life: u64, wants: Wants) {
+        if let Some(at) = wants.look {
+            self.queue.at(at, Event::Station(number, life));
+        }
+        if let Some(at) = wants.send {
+            self.queue.at(at, Event::Transmit(number, life));
+        }
+    }
+
+    fn look(&mut self, number: usize, life: u64) {
+        let station = self.stations.get_mut(number).filter(|station| station.lives(life));
+        if let Some(wants) = station.map(|station| station.look(self.at)) {
+            self.want(number, life, wants);
+        }
+    }
+
+    fn transmit(&mut self, number: usize, life: u64) {
+        let Some(station) = self.stations.get_mut(number).filter(|it| it.lives(life)) else {
+            return;
+        };
+        let (datagram, wants) = station.transmit(self.at);
+        self.want(number, life, wants);
+        if let Some(datagram) = datagram {
+            self.broadcast(&datagram);
+        }
+    }
+
+    fn broadcast(&mut self, truth: &Datagram) {
+        for (fault, attacker) in self.scenario.faults.iter().zip(&mut self.attackers) {
+            let Some(attacker) = attacker.as_mut().filter(|_| fault.span.holds(self.at)) else {
+                continue;
+            };
+            let Some(device) = self.devices.get(fault.whose) else { continue };
+            for forged in attacker.handle_true(truth) {
+                if let Some(life) = device.life_that_hears(truth) {
+                    let event = DeviceEvent::Datagram(forged);
+                    self.queue.at(self.at, Event::Device(fault.whose, life, event));
+                }
+            }
+        }
+        for (device, link) in self.devices.iter().zip(&mut self.links) {
+            let Some(life) = device.life_that_hears(truth) else { continue };
+            for arrival in link.send(self.at, &truth.octets) {
+                let datagram = Datagram { octets: arrival.octets, ..truth.clone() };
+                let event = Event::Device(device.number, life, DeviceEvent::Datagram(datagram));
+                self.queue.at(At(self.at.0 + arrival.after), event);
+            }
+        }
+    }
+
+    fn reconcile(&mut self) {
+        if self.bridge_down > 0 {
+            return;
+        }
+        if let Some(at) = self.bridge.reconcile(self.at, &mut self.stations) {
+            self.queue.at(at, Event::Reconcile);
+        }
+        for number in 0..self.stations.len() {
+            let life = self.stations.get(number).map_or(0, Station::life);
+            self.queue.at(self.at, Event::Station(number, life));
+        }
+    }
+
+    fn operate(&mut self, order: Order) -> bool {
+        match order {
+            Order::Window { ahead, length } => {
+                let opens = At(self.at.0 + ahead);
+                let opened = self.bridge.open_window(self.at, opens, At(opens.0 + length));
+                self.trace.note(self.at, format_args!("a window is ordered: {opened:?}"));
+                self.queue.at(self.at, Event::Reconcile);
+                false
+            }
+            Order::Look => self.look_for_the_end(),
+        }
+    }
+
+    /// Nothing goes wrong any more: whoever is not done is armed again, and then is done.
+    fn look_for_the_end(&mut self) -> bool {
+        let undone: Vec<_> = self
+            .devices
+            .iter()
+            .filter(|device| device.is_addressed())
+            .filter_map(|device| {
+                let phase = self.bridge.verdict(&Device::id(device.number))?;
+                (phase != ArmingPhase::Confirmed).then_some((device.number, phase))
+            })
+            .collect();
+        if undone.is_empty() {
+            return true;
+        }
+        let chances = usize::try_from(self.last_chances).unwrap_or(usize::MAX);
+        self.last_chances += 1;
+        let Some(ahead) = LAST_AHEAD.get(chances) else {
+            for (number, phase) in undone {
+                let status = self.devices.get(number).and_then(Device::status);
+                let shown = status.map(|status| (status.phase, status.result));
+                self.breaches.push(format!("device {number} is not done: {phase}, {shown:?}"));
+            }
+            return true;
+        };
+        let order = Order::Window { ahead: *ahead, length: LAST_LENGTH };
+        self.queue.at(self.at, Event::Operator(order));
+        let patience = if chances == 0 { 600_000 } else { LAST_PATIENCE };
+        let again = At(self.at.0 + ahead + LAST_LENGTH + patience);
+        self.queue.at(again, Event::Operator(Order::Look));
+        false
+    }
+}
+
+/// Returns the device that an event is about.
+fn whose(event: &Event) -> Option<usize> {
+    match event {
+        Event::Start(number)
+        | Event::Reboot(number)
+        | Event::Device(number, ..)
+        | Event::Request(number, ..) => Some(*number),
+        Event::Begin(_)
+        | Event::End(_)
+        | Event::Station(..)
+        | Event::Transmit(..)
+        | Event::Reconcile
+        | Event::Operator(_) => None,
+    }
+}
