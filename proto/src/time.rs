@@ -41,10 +41,14 @@ impl Add<Duration> for Mono {
 pub struct Utc(pub u64);
 
 impl Utc {
-    /// Returns the moment `seconds` after 1970-01-01T00:00:00Z.
+    /// Returns the moment `seconds` after 1970-01-01T00:00:00Z, or the last whole second that there
+    /// is: what is read and written again stays the same.
     #[must_use]
     pub const fn from_seconds(seconds: u64) -> Self {
-        Self(seconds.saturating_mul(1000))
+        match seconds.checked_mul(1000) {
+            Some(millis) => Self(millis),
+            None => Self(u64::MAX / 1000 * 1000),
+        }
     }
 
     /// Returns whole seconds since 1970-01-01T00:00:00Z, rounded down.
@@ -121,6 +125,14 @@ mod tests {
     use super::*;
 
     // test: rfc6726 3.3
+    // Found by fuzzing, in a signed manifest.
+    #[test]
+    fn seconds_beyond_the_last_are_the_last_whole_one() {
+        let last = Utc::from_seconds(u64::MAX);
+        assert_eq!(Utc::from_seconds(last.seconds()), last);
+        assert_eq!(Utc::from_seconds(u64::MAX / 1000 + 1), last);
+    }
+
     #[test]
     fn ntp_seconds_choose_the_era_nearest_to_the_reader() {
         // 2036-02-07 0h is 4 294 944 000; 48 h later the value has wrapped to 149 504.
