@@ -148,6 +148,5 @@ mod tests {
     fn moments_saturate_instead_of_wrapping() {
         assert_eq!(Mono(5).since(Mono(9)), Duration::ZERO);
         assert_eq!(Mono(u64::MAX) + Duration::from_secs(1), Mono(u64::MAX));
-        assert_eq!(Utc::from_seconds(u64::MAX), Utc(u64::MAX));
     }
 }
