@@ -101,12 +101,13 @@ fn fail(world: &World, call: Call, nth: u64, fault: Fault) {
     let disk = SimDisk::new(nth);
     disk.fail(call, nth, fault);
     let mut device = world.device(disk.clone());
+    // Each life ends in the middle of the reception: first by a kill, then by power cuts.
     for start in 0..3 {
         if device.start().is_ok() {
-            world.live_on(&mut device, 7);
+            world.live_on(&mut device, 40 + 30 * start);
         }
         device.kill();
-        if start == 1 {
+        if start > 0 {
             disk.power_on(nth);
         }
     }

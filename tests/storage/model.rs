@@ -34,11 +34,11 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let fault = prop_oneof![Just(Fault::Io), Just(Fault::NoSpace)];
     let step = prop_oneof![
         8 => (0_usize..100, 1_usize..30).prop_map(|(from, count)| Step::Hear(from, count)),
-        5 => (100_u64..1500).prop_map(Step::Wait),
+        6 => (600_u64..1600).prop_map(Step::Wait),
         1 => Just(Step::Kill),
         2 => any::<u64>().prop_map(Step::PowerCut),
         3 => (1_u64..30, any::<u64>()).prop_map(|(at, seed)| Step::PowerCutAt(at, seed)),
-        2 => (call, 1_u64..8, fault).prop_map(|(call, nth, fault)| Step::Fail(call, nth, fault)),
+        3 => (call, 1_u64..4, fault).prop_map(|(call, nth, fault)| Step::Fail(call, nth, fault)),
         1 => (0_u64..1000).prop_map(Step::FlipBit),
         1 => Just(Step::ShutDown),
     ];
