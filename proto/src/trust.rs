@@ -21,7 +21,7 @@ use thiserror::Error;
 pub use campaign::{Campaign, PlannedObject};
 pub use envelope::{DocumentKind, Envelope, Verified};
 pub use manifest::{Component, ComponentEncoding, Manifest};
-pub use root::{Role, Root};
+pub use root::{Role, Root, RootChain};
 
 use crate::{ids::ComponentId, wire::WireError};
 
@@ -48,6 +48,12 @@ pub enum TrustError {
         document: DocumentKind,
         /// The extension's number.
         number: u32,
+    },
+    /// A signature was made by another key or over another document.
+    #[error("the signature is not one of key {key_id} over this document")]
+    ForeignSignature {
+        /// Whose it was said to be.
+        key_id: String,
     },
     /// Two documents do not belong together.
     #[error("{what} of the campaign does not belong to this manifest")]

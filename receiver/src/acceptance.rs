@@ -121,7 +121,7 @@ impl Refusal {
 impl From<TrustError> for Refusal {
     fn from(error: TrustError) -> Self {
         match &error {
-            TrustError::Threshold { .. } => {
+            TrustError::Threshold { .. } | TrustError::ForeignSignature { .. } => {
                 Self::new(ResultCode::BAD_SIGNATURE, "signature", error)
             }
             TrustError::Malformed(_) => Self::new(ResultCode::BAD_SIGNATURE, "malformed", error),
@@ -149,7 +149,7 @@ pub fn judge(
     let campaign = Campaign::verify(root, offer.campaign)?;
     let manifest = Manifest::verify(root, offer.manifest)?;
     check_sequence(root, history, &campaign)?;
-    check_expiry(history.t_min, &campaign, &manifest)?;
+    check_expiry(history.t_min, root, &campaign, &manifest)?;
     let objects = campaign.planned_objects(&manifest)?;
     if manifest.vendor != kind.vendor || !manifest.classes.contains(&kind.class) {
         let detail = "the manifest is for another vendor or class";
@@ -189,11 +189,20 @@ fn check_sequence(
     }
 }
 
-fn check_expiry(t_min: Utc, campaign: &Campaign, manifest: &Manifest) -> Result<(), Refusal> {
+fn check_expiry(
+    t_min: Utc,
+    root: &Root,
+    campaign: &Campaign,
+    manifest: &Manifest,
+) -> Result<(), Refusal> {
     let expired = |what: &str, expires: Utc| {
         let detail = format!("the {what} expired at {expires}, it is {t_min} at least");
         Err(Refusal::new(ResultCode::REFUSED, "freeze", detail))
     };
+    // An expired root is one whose successors somebody holds back.
+    if t_min > root.expires {
+        return expired("root", root.expires);
+    }
     if t_min > campaign.expires {
         return expired("campaign", campaign.expires);
     }

@@ -31,7 +31,7 @@ use proto::{
 
 pub use self::{
     books::Books,
-    boot::{Boot, BootError},
+    boot::{Boot, BootError, root_file},
     status::Status,
 };
 use self::{outputs::Outputs, sessions::Sessions};
@@ -194,6 +194,8 @@ struct Core {
 #[derive(Debug)]
 struct Operation {
     accepted: Accepted,
+    /// Of the campaign and of the manifest, to judge them again under the next root.
+    envelopes: [Vec<u8>; 2],
     layout: ObjectLayout,
     /// The plan header that came with the arming.
     plan_header: Option<Vec<u8>>,

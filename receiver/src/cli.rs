@@ -194,7 +194,9 @@ fn run_device(config: &Config, options: Options) -> Result<u8, Failure> {
 fn start_code(error: &StartError) -> u8 {
     match error {
         StartError::Data(OpenError::Locked(_)) => exit::CONFLICT,
-        StartError::Restore(RestoreError::Boot(BootError::Root(_))) => exit::REFUSED_SIGNATURE,
+        StartError::Restore(RestoreError::Boot(
+            BootError::Root(_) | BootError::RootLost { .. },
+        )) => exit::REFUSED_SIGNATURE,
         StartError::Data(OpenError::Io { .. })
         | StartError::Restore(
             RestoreError::Storage(_)

@@ -54,8 +54,12 @@ impl Keys {
     }
 
     pub(crate) fn root_envelope(&self) -> Vec<u8> {
+        seal(DocumentKind::Root, self.root_document().emit().unwrap(), &self.root)
+    }
+
+    pub(crate) fn root_document(&self) -> Root {
         let role = |key: &SigningKey| RoleKeys { threshold: 1, keys: vec![key.public()] };
-        let root = Root {
+        Root {
             version: 1,
             expires: Utc::from_seconds(LATEST_STOP),
             roles: BTreeMap::from([
@@ -65,8 +69,22 @@ impl Keys {
             ]),
             sequence_floor: 0,
             epoch: 1,
-        };
-        seal(DocumentKind::Root, root.emit().unwrap(), &self.root)
+        }
+    }
+
+    /// Returns root `version` of these keys, signed by them and by the root key of `before`.
+    pub(crate) fn root_after(
+        &self,
+        before: &Self,
+        version: u64,
+        change: impl FnOnce(&mut Root),
+    ) -> Vec<u8> {
+        let mut root = Root { version, ..self.root_document() };
+        change(&mut root);
+        let mut envelope = Envelope::new(DocumentKind::Root, root.emit().unwrap()).unwrap();
+        envelope.sign(&before.root).unwrap();
+        envelope.sign(&self.root).unwrap();
+        envelope.emit()
     }
 
     pub(crate) fn root(&self) -> Verified<Root> {

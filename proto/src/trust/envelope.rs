@@ -146,9 +146,33 @@ impl Envelope {
         let key_id = key.public().key_id();
         self.signatures.retain(|signature| signature.key_id != key_id);
         check_size("signature count", self.signatures.len() + 1, MAX_SIGNATURES)?;
-        let octets = key.sign(&self.signed_text());
+        let octets = key.sign(&self.text_to_sign());
         self.signatures.push(Signature { octets, key_id });
         Ok(())
+    }
+
+    /// Adds a signature that `key` made elsewhere over [`Self::text_to_sign`], in place of one
+    /// that the same key made before.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError::ForeignSignature`] when it is not one of this key over this document,
+    /// [`TrustError::Malformed`] when the envelope holds [`MAX_SIGNATURES`] already.
+    pub fn add_signature(&mut self, key: PublicKey, octets: [u8; 64]) -> Result<(), TrustError> {
+        let key_id = key.key_id();
+        if key.verify(&self.text_to_sign(), &octets).is_err() {
+            return Err(TrustError::ForeignSignature { key_id });
+        }
+        self.signatures.retain(|signature| signature.key_id != key_id);
+        check_size("signature count", self.signatures.len() + 1, MAX_SIGNATURES)?;
+        self.signatures.push(Signature { octets, key_id });
+        Ok(())
+    }
+
+    /// Returns those of `keys` that have signed this document.
+    pub fn signers<'a>(&self, keys: impl IntoIterator<Item = &'a PublicKey>) -> Vec<&'a PublicKey> {
+        let text = self.text_to_sign();
+        keys.into_iter().filter(|key| self.is_signed_by(key, &text)).collect()
     }
 
     /// Returns the kind that the envelope claims; its signatures cover it.
@@ -177,7 +201,7 @@ impl Envelope {
         if self.kind != kind {
             return Err(WireError::invalid("document", self.kind, expected(kind)).into());
         }
-        let text = self.signed_text();
+        let text = self.text_to_sign();
         let valid = keys.keys.iter().filter(|key| self.is_signed_by(key, &text)).count();
         let needed = keys.threshold;
         if valid < usize::try_from(needed).unwrap_or(usize::MAX) {
@@ -191,8 +215,13 @@ impl Envelope {
         self.signatures.iter().any(|signature| key.verify(text, &signature.octets).is_ok())
     }
 
-    /// Returns the pre-authentication encoding of DSSE v1.
-    fn signed_text(&self) -> Vec<u8> {
+    /// Returns the octets that a signature covers: the pre-authentication encoding of DSSE v1.
+    ///
+    /// # Source
+    ///
+    /// DSSE v1 protocol: `"DSSEv1" SP len(type) SP type SP len(payload) SP payload`.
+    #[must_use]
+    pub fn text_to_sign(&self) -> Vec<u8> {
         let media_type = self.kind.media_type();
         let mut text = format!("DSSEv1 {} {media_type} {} ", media_type.len(), self.payload.len())
             .into_bytes();

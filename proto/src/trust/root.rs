@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use prost::Message as _;
 
 use super::{
-    DocumentKind, Envelope, TrustError, Verified, check_schema, messages,
+    DocumentKind, Envelope, TrustError, Verified, check_count, check_schema, messages,
     strict::{self, Field, Shape, Unknown},
 };
 use crate::{crypto::PublicKey, time::Utc, wire::WireError};
@@ -85,13 +85,14 @@ impl Root {
     ///
     /// # Errors
     ///
-    /// [`TrustError`] when it is malformed, not the next version, of a lower epoch, or when either
-    /// threshold is not met.
+    /// [`TrustError`] when it is malformed, not the next version, of a lower epoch, below the floor
+    /// of `current` in the same epoch, or when either threshold is not met.
     pub fn successor(
         current: &Verified<Self>,
         envelope: &[u8],
     ) -> Result<Verified<Self>, TrustError> {
         let envelope = Envelope::parse(envelope)?;
+        // spec: security 2 (rotation of the root)
         let next = envelope
             .verify(DocumentKind::Root, current.keys(Role::Root))?
             .into_verified(Self::read)?;
@@ -103,6 +104,11 @@ impl Root {
         if next.epoch < current.epoch {
             let (found, stored) = (next.epoch.into(), current.epoch.into());
             return Err(TrustError::Generation { what: "epoch", found, stored });
+        }
+        // A floor only ever rises; a new epoch counts from the beginning.
+        if next.epoch == current.epoch && next.sequence_floor < current.sequence_floor {
+            let (found, stored) = (next.sequence_floor, current.sequence_floor);
+            return Err(TrustError::Generation { what: "sequence floor", found, stored });
         }
         Ok(next)
     }
@@ -164,6 +170,57 @@ impl Root {
             sequence_floor: message.sequence_floor,
             epoch: message.epoch,
         })
+    }
+}
+
+/// Roots that lead, each signed by the threshold of the one before, to the newest.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RootChain {
+    newest: Verified<Root>,
+    envelopes: BTreeMap<u64, Vec<u8>>,
+}
+
+impl RootChain {
+    /// Steps of a chain at most.
+    pub const MAX_STEPS: usize = 64;
+
+    /// Verifies envelopes, in whatever order they come; the oldest vouches for itself.
+    ///
+    /// # Errors
+    ///
+    /// [`TrustError`] when there are none or more than [`Self::MAX_STEPS`], when a version is
+    /// missing or there twice, or when one root does not follow from the one before it.
+    pub fn verify(envelopes: Vec<Vec<u8>>) -> Result<Self, TrustError> {
+        check_count("roots", envelopes.len(), Self::MAX_STEPS)?;
+        let mut by_version = BTreeMap::new();
+        for envelope in envelopes {
+            // Only to sort them: what is believed is verified below.
+            let version = Root::read(Envelope::parse(&envelope)?.payload())?.version;
+            if by_version.insert(version, envelope).is_some() {
+                return Err(WireError::invalid("roots", version, "each version once").into());
+            }
+        }
+        let mut newest: Option<Verified<Root>> = None;
+        for envelope in by_version.values() {
+            newest = Some(match &newest {
+                None => Root::from_factory(envelope)?,
+                Some(before) => Root::successor(before, envelope)?,
+            });
+        }
+        let newest = newest.ok_or_else(|| WireError::invalid("roots", "none", "one or more"))?;
+        Ok(Self { newest, envelopes: by_version })
+    }
+
+    /// Returns the root that all the others lead to.
+    #[must_use]
+    pub const fn newest(&self) -> &Verified<Root> {
+        &self.newest
+    }
+
+    /// Returns the envelopes by version.
+    #[must_use]
+    pub fn into_envelopes(self) -> BTreeMap<u64, Vec<u8>> {
+        self.envelopes
     }
 }
 

@@ -314,6 +314,75 @@ fn the_next_root_needs_the_threshold_of_both() {
     assert_eq!(Root::successor(&current, &by_both).unwrap().version, 2);
 }
 
+/// Makes root `version` of the keys, signed by them and by the root keys of `before`.
+fn root_after(before: &Keys, keys: &Keys, change: impl FnOnce(&mut Root)) -> Vec<u8> {
+    let mut root = keys.root_document();
+    change(&mut root);
+    let mut envelope = Envelope::new(DocumentKind::Root, root.emit().unwrap()).unwrap();
+    keys.root.iter().chain(&before.root).for_each(|key| envelope.sign(key).unwrap());
+    envelope.emit()
+}
+
+#[test]
+fn the_next_root_is_the_very_next_and_lowers_neither_epoch_nor_floor() {
+    let keys = Keys::new();
+    let first = root_after(&keys, &keys, |root| root.sequence_floor = 5);
+    let current = Root::from_factory(&first).unwrap();
+    let judged = |version, epoch, floor| {
+        let next = root_after(&keys, &keys, |root| {
+            (root.version, root.epoch, root.sequence_floor) = (version, epoch, floor);
+        });
+        Root::successor(&current, &next).map(|root| root.version)
+    };
+    let refused = |what, found, stored| Err(TrustError::Generation { what, found, stored });
+    assert_eq!(judged(2, 3, 5), Ok(2));
+    assert_eq!(judged(1, 3, 5), refused("root version", 1, 1));
+    assert_eq!(judged(3, 3, 5), refused("root version", 3, 1));
+    assert_eq!(judged(u64::MAX, 3, 5), refused("root version", u64::MAX, 1));
+    assert_eq!(judged(2, 2, 5), refused("epoch", 2, 3));
+    assert_eq!(judged(2, 3, 4), refused("sequence floor", 4, 5));
+    assert_eq!(judged(2, 4, 0), Ok(2), "a new epoch counts from the beginning");
+}
+
+#[test]
+fn a_chain_of_roots_leads_to_the_newest_and_has_no_gap() {
+    let (one, two, three) = (Keys::new(), Keys::new(), Keys::new());
+    let first = root_after(&one, &one, |_| ());
+    let second = root_after(&one, &two, |root| root.version = 2);
+    let third = root_after(&two, &three, |root| root.version = 3);
+    let chain = RootChain::verify(vec![third.clone(), first.clone(), second.clone()]).unwrap();
+    assert_eq!(chain.newest().version, 3);
+    assert_eq!(chain.into_envelopes().into_keys().collect::<Vec<_>>(), [1, 2, 3]);
+    assert_eq!(RootChain::verify(vec![third.clone()]).unwrap().newest().version, 3);
+    assert!(RootChain::verify(vec![]).is_err());
+    assert!(RootChain::verify(vec![first.clone(), third]).is_err(), "a gap");
+    assert!(RootChain::verify(vec![first.clone(); 2]).is_err(), "twice");
+    let other = root_after(&three, &two, |root| root.version = 2);
+    assert!(RootChain::verify(vec![first, other]).is_err(), "signed by strangers");
+    let many = RootChain::verify(vec![second; RootChain::MAX_STEPS + 1]).unwrap_err();
+    assert!(matches!(many, TrustError::Malformed(crate::wire::WireError::TooLarge { .. })));
+}
+
+#[test]
+fn a_signature_made_elsewhere_counts_when_it_is_over_these_very_octets() {
+    let keys = Keys::new();
+    let root = keys.root();
+    let [one, two] = &keys.release[..] else { panic!("two release keys") };
+    let mut envelope = Envelope::new(DocumentKind::Manifest, manifest().emit().unwrap()).unwrap();
+    let text = envelope.text_to_sign();
+    assert!(text.starts_with(b"DSSEv1 36 application/vnd.fumocast.manifest.v1 "));
+    envelope.add_signature(one.public(), one.sign(&text)).unwrap();
+    let stranger = TrustError::ForeignSignature { key_id: two.public().key_id() };
+    assert_eq!(envelope.add_signature(two.public(), one.sign(&text)), Err(stranger.clone()));
+    assert_eq!(envelope.add_signature(two.public(), two.sign(envelope.payload())), Err(stranger));
+    assert_eq!(envelope.signers(&root.keys(Role::Release).keys), [&one.public()]);
+    assert!(Manifest::verify(&root, &envelope.emit()).is_err());
+    envelope.add_signature(two.public(), two.sign(&text)).unwrap();
+    envelope.add_signature(two.public(), two.sign(&text)).unwrap();
+    assert_eq!(envelope.key_ids().count(), 2);
+    assert!(Manifest::verify(&root, &envelope.emit()).is_ok());
+}
+
 #[test]
 fn envelopes_beyond_the_limits_are_refused_before_any_signature() {
     assert!(Envelope::new(DocumentKind::Root, vec![0; MAX_PAYLOAD_BYTES]).is_ok());

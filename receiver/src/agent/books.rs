@@ -10,6 +10,7 @@ use proto::{
     dm::fumo::{Operation, Phase, ResultCode},
     ids::{CampaignId, ClassId, ComponentId, Correlator, Sbn},
     time::Utc,
+    trust::Root,
     wire::WireError,
 };
 
@@ -253,6 +254,20 @@ impl Books {
             floor: self.installed.map_or(0, |installed| installed.floor),
             finished: self.finished.iter().copied().collect(),
             t_min: self.t_min,
+        }
+    }
+
+    /// Notes the root in force. Sequences and floors are compared within its epoch: a new one counts
+    /// from the beginning, which is the way out when somebody has signed the highest number.
+    pub fn enter_root(&mut self, root: &Root) {
+        self.root_version = root.version;
+        if std::mem::replace(&mut self.epoch, root.epoch) == root.epoch {
+            return;
+        }
+        // spec: security 2 (epoch)
+        self.accepted = None;
+        if let Some(installed) = &mut self.installed {
+            (installed.sequence, installed.floor) = (0, 0);
         }
     }
 

@@ -24,8 +24,12 @@ use crate::{
     tuner::Tuner,
 };
 
-/// Name of the file that holds the newest root that came over DM.
-pub(super) const ROOT_FILE: &str = "root.env";
+/// Returns the name of the file that holds a root that came over DM. Each version has its own, so
+/// that the journal always names one that was written whole.
+#[must_use]
+pub fn root_file(version: u64) -> String {
+    format!("{version}.root")
+}
 
 /// What the storage holds when the agent starts.
 #[derive(Debug)]
@@ -50,6 +54,14 @@ pub enum BootError {
     /// No root can be believed.
     #[error("the root is not to be believed: {0}")]
     Root(#[from] TrustError),
+    /// The newest root is gone; going on with an older one would bring back keys that it revoked.
+    #[error("root {stored}, which the journal names, is gone; the maker's is only {factory}")]
+    RootLost {
+        /// Version that the journal names.
+        stored: u64,
+        /// Version of the root that the maker gave.
+        factory: u64,
+    },
     /// The journal says what this program cannot have written.
     #[error("the journal is not to be understood: {0}")]
     Journal(#[from] WireError),
@@ -69,7 +81,7 @@ impl Agent {
             None => Books::new(class),
         };
         let root = newest_root(&books, &boot)?;
-        (books.root_version, books.epoch) = (root.version, root.epoch);
+        books.enter_root(&root);
         let tune_ins = boot.state.as_ref().map(|state| state.tune_ins.as_slice());
         let tuner = Tuner::recovered(now, &boot.boot_id, tune_ins.unwrap_or_default());
         let pin = books.pin.clone();
@@ -102,7 +114,7 @@ impl Agent {
         let pin = self.core.books.pin.as_ref();
         let pinned = pin.map(|pin| [pin.campaign_file(), pin.manifest_file()]);
         let plan_header = pin.and_then(Pinned::plan_header_file);
-        [ROOT_FILE.to_owned()]
+        [root_file(self.core.books.root_version)]
             .into_iter()
             .chain(pinned.into_iter().flatten())
             .chain(plan_header)
@@ -133,11 +145,13 @@ impl Core {
 impl Operation {
     pub(super) fn new(
         accepted: Accepted,
+        envelopes: [Vec<u8>; 2],
         layout: ObjectLayout,
         plan_header: Option<Vec<u8>>,
     ) -> Self {
         Self {
             accepted,
+            envelopes,
             layout,
             plan_header,
             object: None,
@@ -169,13 +183,17 @@ fn file_name(digest: &proto::crypto::Digest, kind: &str) -> String {
     format!("{name}.{kind}")
 }
 
-/// The root that came last, if it is the one that the journal names; else the maker's.
-fn newest_root(books: &Books, boot: &Boot) -> Result<Verified<Root>, TrustError> {
-    let stored = boot.files.get(ROOT_FILE).and_then(|root| Root::from_factory(root).ok());
-    match stored.filter(|root| root.version == books.root_version) {
-        Some(root) => Ok(root),
-        None => Root::from_factory(&boot.factory_root),
+/// The root that came last over DM, or the maker's when that is as new.
+fn newest_root(books: &Books, boot: &Boot) -> Result<Verified<Root>, BootError> {
+    let factory = Root::from_factory(&boot.factory_root)?;
+    if factory.version >= books.root_version {
+        return Ok(factory);
     }
+    let stored = boot.files.get(&root_file(books.root_version));
+    stored
+        .and_then(|envelope| Root::from_factory(envelope).ok())
+        .filter(|root| root.version == books.root_version)
+        .ok_or(BootError::RootLost { stored: books.root_version, factory: factory.version })
 }
 
 /// Believes the stored envelopes as if they had just come.
@@ -184,8 +202,10 @@ fn pinned_operation(
     pin: &Pinned,
     files: &BTreeMap<String, Vec<u8>>,
 ) -> Option<Operation> {
-    let campaign = Campaign::verify(root, files.get(&pin.campaign_file())?).ok()?;
-    let manifest = Manifest::verify(root, files.get(&pin.manifest_file())?).ok()?;
+    let envelopes = [files.get(&pin.campaign_file())?, files.get(&pin.manifest_file())?];
+    let [campaign, manifest] = envelopes;
+    let campaign = Campaign::verify(root, campaign).ok()?;
+    let manifest = Manifest::verify(root, manifest).ok()?;
     if campaign.digest() != pin.campaign || manifest.digest() != pin.manifest {
         return None;
     }
@@ -193,5 +213,6 @@ fn pinned_operation(
     let object = objects.into_iter().find(|object| object.component == pin.component)?;
     let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
     let plan_header = pin.plan_header_file().and_then(|name| files.get(&name)).cloned();
-    Some(Operation::new(Accepted { campaign, manifest, object }, layout, plan_header))
+    let accepted = Accepted { campaign, manifest, object };
+    Some(Operation::new(accepted, envelopes.map(Clone::clone), layout, plan_header))
 }

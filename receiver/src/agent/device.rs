@@ -10,14 +10,14 @@ use proto::{
     ids::ComponentId,
     time::{Now, Utc},
     trust::{
-        Root,
+        Campaign, Manifest, Root, Verified,
         plan::{PlanHeader, plan_root},
     },
     tune_in::{TuneIn, Window},
     wire::WireError,
 };
 
-use super::{Core, Operation, Output, SuspendReason, books::Pinned};
+use super::{Core, Operation, Output, SuspendReason, books::Pinned, boot::root_file};
 use crate::{
     acceptance::{Accepted, Offer, Refusal, Verdict, check_tune_in, judge},
     dm::{ArmRequest, Device, DeviceLimits, DeviceView, FinalAlert},
@@ -118,15 +118,14 @@ impl Device for Core {
         StatusCode::OK
     }
 
-    fn offer_root(&mut self, _now: Now, envelope: &[u8]) -> StatusCode {
+    fn offer_root(&mut self, now: Now, envelope: &[u8]) -> StatusCode {
+        // An installation is not judged anew while it runs.
+        if self.phase() == Phase::HandedOver {
+            return StatusCode::FORBIDDEN;
+        }
         match Root::successor(&self.root, envelope) {
             Ok(root) => {
-                self.books.root_version = root.version;
-                self.books.epoch = root.epoch;
-                self.root = root;
-                self.outputs
-                    .work(Output::WriteFile(super::boot::ROOT_FILE.to_owned(), envelope.to_vec()));
-                self.outputs.mark_changed();
+                self.take_root(now, root, envelope);
                 StatusCode::OK
             }
             Err(error) => {
@@ -166,6 +165,25 @@ impl Device for Core {
 }
 
 impl Core {
+    /// The file is written whole before the journal names it, and both before the answer.
+    fn take_root(&mut self, now: Now, root: Verified<Root>, envelope: &[u8]) {
+        tracing::info!(version = root.version, epoch = root.epoch, "the next root is in force");
+        self.outputs.work(Output::WriteFile(root_file(root.version), envelope.to_vec()));
+        self.books.enter_root(&root);
+        self.root = root;
+        self.outputs.mark_changed();
+        // spec: security 2 (revocation)
+        let Some(operation) = &self.operation else { return };
+        let [campaign, manifest] = &operation.envelopes;
+        let judged = Campaign::verify(&self.root, campaign)
+            .and_then(|_| Manifest::verify(&self.root, manifest));
+        if let Err(error) = judged {
+            let Refusal { result, reason, detail } = Refusal::from(error);
+            tracing::info!(%result, reason, detail, "the armed campaign is not believed any more");
+            self.complete(now, Phase::Refused, result);
+        }
+    }
+
     /// An Exec without documents moves the windows of the campaign that the device is armed with.
     fn move_windows(&mut self, now: Now, request: &ArmRequest, windows: &[(TuneIn, Window)]) {
         let Some(operation) = &self.operation else { return };
@@ -270,7 +288,8 @@ impl Core {
         self.books.report.spread = self.books.report.spread.min(longest);
         self.books.result = None;
         self.books.progress.retain(|key, _| *key == object.object_key);
-        self.operation = Some(Operation::new(accepted, layout.clone(), plan_header));
+        let envelopes = [request.campaign, request.manifest];
+        self.operation = Some(Operation::new(accepted, envelopes, layout.clone(), plan_header));
         self.enter(Phase::Armed);
         self.outputs.mark_changed();
         self.outputs.show(Output::KeepOnly(Some(layout.clone())));

@@ -19,6 +19,8 @@ use crate::{
     testing::{Broadcast, kind, source},
 };
 
+mod roots;
+
 const OPENS: u64 = 2_000;
 const CLOSES: u64 = 3_000;
 
@@ -290,17 +292,21 @@ impl Device {
 }
 
 fn boot(broadcast: &Broadcast, disk: &Disk, now: Now, number: u64) -> Agent {
+    try_boot(broadcast.keys.root_envelope(), disk, now, number).unwrap()
+}
+
+fn try_boot(factory_root: Vec<u8>, disk: &Disk, now: Now, number: u64) -> Result<Agent, BootError> {
     let [a, b] = &disk.journal;
     let (journaler, state) = Journaler::recover([a, b]).unwrap();
     let boot = Boot {
         journaler,
         state,
         files: disk.files.clone(),
-        factory_root: broadcast.keys.root_envelope(),
+        factory_root,
         boot_id: "boot".to_owned(),
         seed: number,
     };
-    Agent::new(now, config(), boot).unwrap()
+    Agent::new(now, config(), boot)
 }
 
 #[test]

@@ -19,7 +19,7 @@ use proto::{
 };
 use receiver::{
     acceptance::{Kind, Limits, Offer, Verdict, judge},
-    agent::{self, Agent, Books},
+    agent::{self, Agent, Books, root_file},
     dm::{self, client::Post},
     installer::InstallOutcome,
     journal_state::JournalState,
@@ -351,7 +351,8 @@ fn config(kind: Kind) -> anyhow::Result<agent::Config> {
 fn believed(directory: &DataDirectory, kind: Kind, factory: &[u8]) -> anyhow::Result<Believed> {
     let books = books(&directory.read_journal()?, kind)?;
     let files = directory.read_files()?;
-    let stored = files.get("root.env").and_then(|root| Root::from_factory(root).ok());
+    let stored = files.get(&root_file(books.root_version));
+    let stored = stored.and_then(|root| Root::from_factory(root).ok());
     let root = match stored.filter(|root| root.version == books.root_version) {
         Some(root) => root,
         None => Root::from_factory(factory)?,
