@@ -83,7 +83,7 @@ pub fn tune_in(campaign: &Campaign, air: Air) -> TuneIn {
 }
 
 /// What the commands that arm a device are made of.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Preparation<'a> {
     /// The campaign.
     pub campaign: &'a Campaign,
@@ -93,14 +93,15 @@ pub struct Preparation<'a> {
     pub air: Air,
     /// The device's FUMO object.
     pub object: &'a str,
-    /// Version of the root that the device holds, if it says so.
-    pub device_root: Option<u64>,
+    /// Envelopes of the roots that the device lacks, in order.
+    pub roots: Vec<&'a [u8]>,
 }
 
 /// Returns all that is laid down before the Exec, in the order of the security facts 3.4.
 #[must_use]
 pub fn writes(preparation: &Preparation<'_>, now: Utc) -> Vec<Planned> {
-    let Preparation { campaign, window, air, object, device_root } = *preparation;
+    let Preparation { campaign, window, air, object, roots } = preparation;
+    let (window, air) = (*window, *air);
     let node = |path: &str| format!("{object}/{path}");
     let octets = |path: &str, octets: &[u8]| Item::octets(node(path), octets);
     let text = |path: &str, text: String| Item::text(node(path), text);
@@ -108,8 +109,8 @@ pub fn writes(preparation: &Preparation<'_>, now: Utc) -> Vec<Planned> {
     // spec: security 3.4 (order of arming)
     let papers = &campaign.papers;
     let mut writes = Vec::new();
-    if device_root.is_some_and(|version| version < papers.root_version) {
-        writes.push(Planned::write(Need::Optional, "Root", octets(broadcast::ROOT, &papers.root)));
+    for root in roots {
+        writes.push(Planned::write(Need::Required, "Root", octets(broadcast::ROOT, root)));
     }
     writes.push(Planned::write(
         Need::Required,
@@ -242,7 +243,8 @@ mod tests {
         let (window, air) = campaign.armable(NOW).unwrap();
         let names = |device_root| {
             let object = "./FwUpdate/Main";
-            let preparation = Preparation { campaign: &campaign, window, air, object, device_root };
+            let roots = campaign.papers.roots_after(device_root).unwrap();
+            let preparation = Preparation { campaign: &campaign, window, air, object, roots };
             let name = |planned: &Planned| match planned.purpose {
                 Purpose::Write(_, name) => name,
                 Purpose::Read(_) | Purpose::Arm(_) | Purpose::Disarm(_) => "?",
@@ -251,9 +253,8 @@ mod tests {
         };
         let rest =
             ["Manifest", "Campaign", "Plan", "Now", "Opens", "Closes", "Report/Spread", "PkgURL"];
-        assert_eq!(names(Some(2)), rest);
-        assert_eq!(names(None), rest);
-        assert_eq!(names(Some(1)), [&["Root"][..], &rest].concat());
+        assert_eq!(names(2), rest);
+        assert_eq!(names(1), [&["Root"][..], &rest].concat());
     }
 
     #[test]

@@ -181,9 +181,10 @@ pub struct CreateArgs {
     /// Plan header of a component; may be given for each.
     #[arg(long, value_name = "COMPONENT=FILE", value_parser = plan_header)]
     pub plan_header: Vec<(ComponentId, PathBuf)>,
-    /// Root that vouches for both.
-    #[arg(long, value_name = "FILE")]
-    pub root: PathBuf,
+    /// Root that vouches for both; also the roots before it, back to the oldest that a device may
+    /// hold: each device is brought those that it lacks.
+    #[arg(long, value_name = "FILE", required = true)]
+    pub root: Vec<PathBuf>,
     /// Base URL of the image server's control API.
     #[arg(long, value_name = "URL")]
     pub carousel: String,

@@ -173,7 +173,7 @@ fn only_a_hint_differs(attempt: &Attempt, broadcast: &Broadcast) -> bool {
 
 fn documents(attempt: &Attempt, broadcast: &Broadcast) -> Documents {
     Documents {
-        root: attempt.root.clone(),
+        roots: vec![attempt.root.clone()],
         manifest: attempt.manifest.clone(),
         campaign: attempt.campaign.clone(),
         plan_headers: BTreeMap::from([(ComponentId(0), broadcast.header.emit())]),

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use proto::{
     ids::{CampaignId, ComponentId},
     time::Utc,
-    trust::{self, Manifest, PlannedObject, Root, TrustError, Verified, plan::PlanHeader},
+    trust::{self, Manifest, PlannedObject, RootChain, TrustError, Verified, plan::PlanHeader},
     wire::WireError,
 };
 use thiserror::Error;
@@ -18,8 +18,8 @@ use super::model::{Campaign, Papers, Terms};
 /// The files that an operator hands in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Documents {
-    /// Envelope of the root.
-    pub root: Vec<u8>,
+    /// Envelopes of the root that vouches for the others, and of those that lead to it.
+    pub roots: Vec<Vec<u8>>,
     /// Envelope of the manifest.
     pub manifest: Vec<u8>,
     /// Envelope of the campaign.
@@ -101,7 +101,8 @@ pub enum AdmissionError {
 /// [`AdmissionError`] in the order of the security facts 3.3.
 pub fn admit(documents: Documents, now: Utc) -> Result<Admitted, AdmissionError> {
     let untrusted = |document| move |source| AdmissionError::Untrusted { document, source };
-    let root = Root::from_factory(&documents.root).map_err(untrusted("root"))?;
+    let chain = RootChain::verify(documents.roots).map_err(untrusted("root"))?;
+    let root = chain.newest().clone();
     check_expiry("root", root.expires, now)?;
     let campaign =
         trust::Campaign::verify(&root, &documents.campaign).map_err(untrusted("campaign"))?;
@@ -120,8 +121,7 @@ pub fn admit(documents: Documents, now: Utc) -> Result<Admitted, AdmissionError>
         papers: Papers {
             campaign: documents.campaign,
             manifest: documents.manifest,
-            root: documents.root,
-            root_version: root.version,
+            roots: chain.into_envelopes(),
             plan_headers: documents.plan_headers,
         },
         report_spread_max_seconds: campaign.report_spread_max_s,

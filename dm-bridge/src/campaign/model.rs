@@ -86,10 +86,9 @@ pub struct Papers {
     pub campaign: Vec<u8>,
     /// Envelope of the manifest.
     pub manifest: Vec<u8>,
-    /// Envelope of the root, for devices that hold an older one.
-    pub root: Vec<u8>,
-    /// Version of that root.
-    pub root_version: u64,
+    /// Envelopes of the root that vouches for both and of those that lead to it, by version; for
+    /// devices that hold an older one.
+    pub roots: BTreeMap<u64, Vec<u8>>,
     /// Plan headers, whose hashes the campaign holds.
     pub plan_headers: BTreeMap<ComponentId, Vec<u8>>,
 }
@@ -175,6 +174,21 @@ impl FromStr for CampaignState {
     }
 }
 
+impl Papers {
+    /// Returns what a device that holds root `version` must be given before the other documents,
+    /// in order.
+    ///
+    /// # Errors
+    ///
+    /// The version of the first root that is missing here.
+    pub fn roots_after(&self, version: u64) -> Result<Vec<&[u8]>, u64> {
+        let newest = self.roots.last_key_value().map_or(version, |(newest, _)| *newest);
+        (version.saturating_add(1)..=newest)
+            .map(|version| self.roots.get(&version).map(Vec::as_slice).ok_or(version))
+            .collect()
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod samples {
     use super::*;
@@ -200,8 +214,7 @@ pub(crate) mod samples {
             papers: Papers {
                 campaign: vec![1; 300],
                 manifest: vec![2; 300],
-                root: vec![3; 300],
-                root_version: 2,
+                roots: BTreeMap::from([(2, vec![3; 300])]),
                 plan_headers: BTreeMap::from([(ComponentId(0), vec![4; 1_088])]),
             },
             place: Place {
@@ -246,6 +259,20 @@ mod tests {
         let mut campaign = samples::running();
         campaign.window = campaign.window.map(|window| Window { revision: 2, ..window });
         assert!(campaign.armable(Utc::from_seconds(1_500)).is_none());
+    }
+
+    #[test]
+    fn a_device_is_given_the_roots_that_it_lacks_and_never_a_chain_with_a_gap() {
+        let mut papers = samples::running().papers;
+        papers.roots = [2, 3, 4].map(|version: u8| (version.into(), vec![version])).into();
+        assert_eq!(papers.roots_after(4), Ok(vec![]));
+        assert_eq!(papers.roots_after(9), Ok(vec![]));
+        assert_eq!(papers.roots_after(u64::MAX), Ok(vec![]));
+        assert_eq!(papers.roots_after(1), Ok(vec![&[2][..], &[3], &[4]]));
+        assert_eq!(papers.roots_after(0), Err(1));
+        papers.roots.remove(&3);
+        assert_eq!(papers.roots_after(1), Err(3));
+        assert_eq!(papers.roots_after(3), Ok(vec![&[4][..]]));
     }
 
     #[test]

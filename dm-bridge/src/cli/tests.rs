@@ -68,7 +68,7 @@ fn current() -> Kit {
 
 fn write_documents(folder: &Path, kit: &Kit) {
     let documents = kit.documents();
-    fs::write(folder.join("root.env"), &documents.root).unwrap();
+    fs::write(folder.join("root.env"), &documents.roots[0]).unwrap();
     fs::write(folder.join("manifest.env"), &documents.manifest).unwrap();
     fs::write(folder.join("campaign.env"), &documents.campaign).unwrap();
     fs::write(folder.join("0.header"), &kit.header).unwrap();

@@ -295,13 +295,17 @@ impl DmSession {
             });
             return;
         }
-        let preparation = Preparation {
-            campaign,
-            window,
-            air,
-            object: &desk.device.object,
-            device_root: self.facts.get(&Fact::Root).and_then(|text| text.trim().parse().ok()),
+        // A device that does not say which root it holds is not brought any.
+        let held = self.facts.get(&Fact::Root).and_then(|text| text.trim().parse().ok());
+        let roots = match held.map_or(Ok(Vec::new()), |held| campaign.papers.roots_after(held)) {
+            Ok(roots) => roots,
+            Err(missing) => {
+                let reason = format!("the device lacks root {missing}, which was not handed in");
+                update(desk, id, now, |row| row.reason = Some(reason));
+                return;
+            }
         };
+        let preparation = Preparation { campaign, window, air, object: &desk.device.object, roots };
         self.queue.extend(arming::writes(&preparation, now));
         self.revision = window.revision;
         self.blocked = None;

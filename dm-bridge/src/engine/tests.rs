@@ -316,6 +316,37 @@ fn a_window_that_opens_during_a_session_arms_a_device_that_was_not_examined_yet(
 }
 
 #[test]
+fn a_device_two_roots_behind_gets_both_in_order_and_no_exec_when_one_is_refused() {
+    let chain = || [(2, vec![2; 300]), (3, vec![3; 300])].into();
+    let mut desk = desk();
+    desk.campaigns[0].papers.roots = chain();
+    let mut device = Device::new().with("Broadcast/Root", "1");
+    device.run(&mut desk);
+    assert_eq!(device.written()[..3], ["Root", "Root", "Manifest"]);
+    assert_eq!(latest(&desk).phase, ArmingPhase::Armed);
+
+    let mut desk = self::desk();
+    desk.campaigns[0].papers.roots = chain();
+    let mut device = Device::new().with("Broadcast/Root", "1");
+    device.refused = Some(("Root", StatusCode::FAILED));
+    device.run(&mut desk);
+    assert_eq!(latest(&desk).phase, ArmingPhase::Pending);
+    assert!(latest(&desk).reason.as_ref().unwrap().contains("Root"), "{:?}", latest(&desk).reason);
+}
+
+#[test]
+fn a_device_that_lacks_a_root_that_nobody_handed_in_is_left_pending_with_the_reason() {
+    let mut desk = desk();
+    desk.campaigns[0].papers.roots = [(3, vec![3; 300])].into();
+    let mut device = Device::new().with("Broadcast/Root", "1");
+    device.run(&mut desk);
+    assert_eq!(device.written(), [""; 0]);
+    let row = latest(&desk);
+    assert_eq!(row.phase, ArmingPhase::Pending);
+    assert_eq!(row.reason.as_deref(), Some("the device lacks root 2, which was not handed in"));
+}
+
+#[test]
 fn an_armed_device_is_not_armed_again() {
     let mut desk = desk();
     Device::new().run(&mut desk);

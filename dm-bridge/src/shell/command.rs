@@ -137,7 +137,7 @@ async fn create(arguments: CreateArgs) -> Result<String, AppError> {
     }
     let order = Order {
         documents: Documents {
-            root: read_file(&arguments.root)?,
+            roots: arguments.root.iter().map(|path| read_file(path)).collect::<Result<_, _>>()?,
             manifest: read_file(&arguments.manifest)?,
             campaign: read_file(&arguments.campaign)?,
             plan_headers,

@@ -145,7 +145,7 @@ impl Bridge {
         let header = (COMPONENT, package.aired.plan_header.clone());
         let order = Order {
             documents: Documents {
-                root: package.root.clone(),
+                roots: vec![package.root.clone()],
                 manifest: package.manifest.clone(),
                 campaign: package.campaign.clone(),
                 plan_headers: setup.hands_plan_header_out.then_some(header).into_iter().collect(),

@@ -104,7 +104,7 @@ impl Kit {
     /// Signs everything with the keys that it takes.
     pub(crate) fn documents(&self) -> Documents {
         Documents {
-            root: signed(DocumentKind::Root, self.root.emit().unwrap(), &self.root_key),
+            roots: vec![signed(DocumentKind::Root, self.root.emit().unwrap(), &self.root_key)],
             manifest: signed(
                 DocumentKind::Manifest,
                 self.manifest.emit().unwrap(),
@@ -192,7 +192,7 @@ fn a_tampered_document_is_refused_and_named() {
         let middle = octets.len() / 3;
         octets[middle] ^= 1;
     };
-    assert_eq!(refusal(&kit, |documents| spoil(&mut documents.root)).0, 5);
+    assert_eq!(refusal(&kit, |documents| spoil(&mut documents.roots[0])).0, 5);
     let (code, text) = refusal(&kit, |documents| spoil(&mut documents.campaign));
     assert!(code == 5 && text.contains("campaign"), "{text}");
     let (code, text) = refusal(&kit, |documents| spoil(&mut documents.manifest));
@@ -219,7 +219,7 @@ fn a_key_of_another_role_signs_nothing() {
 fn a_strangers_root_does_not_know_our_keys() {
     let kit = Kit::new();
     let stranger = Kit::new();
-    assert_eq!(refusal(&kit, |documents| documents.root = stranger.documents().root).0, 5);
+    assert_eq!(refusal(&kit, |documents| documents.roots = stranger.documents().roots).0, 5);
 }
 
 #[test]

@@ -31,7 +31,8 @@ use crate::{
 };
 
 /// Each entry leads from the schema version of its index to the next.
-const MIGRATIONS: [&str; 1] = [include_str!("sqlite/schema_1.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("sqlite/schema_1.sql"), include_str!("sqlite/schema_2.sql")];
 
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -189,7 +190,7 @@ impl FleetStore for SqliteStore {
             .map_err(unavailable("read a campaign"))?;
         let Some(row) = row else { return Ok(None) };
         let mut campaign = read_campaign(&row)?;
-        self.add_plan_headers(&mut campaign).await?;
+        self.add_papers(&mut campaign).await?;
         Ok(Some(campaign))
     }
 
@@ -200,7 +201,7 @@ impl FleetStore for SqliteStore {
             .map_err(unavailable("read the campaigns"))?;
         let mut campaigns = rows.iter().map(read_campaign).collect::<Result<Vec<_>, _>>()?;
         for campaign in &mut campaigns {
-            self.add_plan_headers(campaign).await?;
+            self.add_papers(campaign).await?;
         }
         Ok(campaigns)
     }
@@ -253,7 +254,7 @@ impl FleetStore for SqliteStore {
 }
 
 impl SqliteStore {
-    async fn add_plan_headers(&self, campaign: &mut Campaign) -> Result<(), StoreError> {
+    async fn add_papers(&self, campaign: &mut Campaign) -> Result<(), StoreError> {
         let rows = sqlx::query("SELECT component, header FROM plan_header WHERE campaign = ?")
             .bind(campaign.id.to_string())
             .fetch_all(&self.0)
@@ -264,6 +265,15 @@ impl SqliteStore {
             let header: Vec<u8> =
                 row.try_get("header").map_err(unavailable("read a plan header"))?;
             campaign.papers.plan_headers.insert(ComponentId(component), header);
+        }
+        let rows = sqlx::query("SELECT version, envelope FROM root_paper WHERE campaign = ?")
+            .bind(campaign.id.to_string())
+            .fetch_all(&self.0)
+            .await
+            .map_err(unavailable("read the roots"))?;
+        for row in rows {
+            let envelope = rows::get(&row, "envelope")?;
+            campaign.papers.roots.insert(rows::unsigned(&row, "version")?, envelope);
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ pub(super) fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
-fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
+pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
     row: &'r SqliteRow,
     column: &'static str,
 ) -> Result<T, StoreError> {
@@ -194,9 +194,9 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
 const INSERT_CAMPAIGN: &str = "INSERT INTO campaign (state, window_opens, window_closes, \
     window_revision, air_source, air_tsi, air_revision, air_opened, problem, report_spread, \
     version, id, digest, epoch, sequence, vendor, classes, firmware_version, not_before, \
-    latest_stop, sources, stored_bytes, largest_block, campaign_paper, manifest_paper, root_paper, root_version, carousel_url, \
+    latest_stop, sources, stored_bytes, largest_block, campaign_paper, manifest_paper, carousel_url, \
     token_file, group_address, port, created) VALUES \
-    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 const UPDATE_CAMPAIGN: &str = "UPDATE campaign SET state = ?, window_opens = ?, \
     window_closes = ?, window_revision = ?, air_source = ?, air_tsi = ?, air_revision = ?, \
@@ -238,8 +238,6 @@ pub(super) async fn write_campaign(
             .bind(row.terms.largest_block)
             .bind(&row.papers.campaign)
             .bind(&row.papers.manifest)
-            .bind(&row.papers.root)
-            .bind(int(row.papers.root_version))
             .bind(&row.place.carousel_url)
             .bind(&row.place.token_file)
             .bind(row.place.group.to_string())
@@ -248,15 +246,12 @@ pub(super) async fn write_campaign(
     };
     written(&query.execute(&mut *connection).await.map_err(refused("campaign"))?, "campaign")?;
     if row.version == 0 {
-        write_plan_headers(connection, row).await?;
+        write_papers(connection, row).await?;
     }
     Ok(())
 }
 
-async fn write_plan_headers(
-    connection: &mut SqliteConnection,
-    row: &Campaign,
-) -> Result<(), StoreError> {
+async fn write_papers(connection: &mut SqliteConnection, row: &Campaign) -> Result<(), StoreError> {
     for (component, header) in &row.papers.plan_headers {
         sqlx::query("INSERT INTO plan_header (campaign, component, header) VALUES (?, ?, ?)")
             .bind(row.id.to_string())
@@ -266,10 +261,19 @@ async fn write_plan_headers(
             .await
             .map_err(refused("plan header"))?;
     }
+    for (version, envelope) in &row.papers.roots {
+        sqlx::query("INSERT INTO root_paper (campaign, version, envelope) VALUES (?, ?, ?)")
+            .bind(row.id.to_string())
+            .bind(int(*version))
+            .bind(envelope)
+            .execute(&mut *connection)
+            .await
+            .map_err(refused("root"))?;
+    }
     Ok(())
 }
 
-/// Reads a campaign, but for its plan headers, which lie in a table of their own.
+/// Reads a campaign, but for its plan headers and roots, which lie in tables of their own.
 pub(super) fn read_campaign(row: &SqliteRow) -> Result<Campaign, StoreError> {
     let window = match optional(row, "window_opens")? {
         Some(opens) => Some(Window {
@@ -307,8 +311,7 @@ pub(super) fn read_campaign(row: &SqliteRow) -> Result<Campaign, StoreError> {
         papers: Papers {
             campaign: get(row, "campaign_paper")?,
             manifest: get(row, "manifest_paper")?,
-            root: get(row, "root_paper")?,
-            root_version: unsigned(row, "root_version")?,
+            roots: std::collections::BTreeMap::new(),
             plan_headers: std::collections::BTreeMap::new(),
         },
         place: Place {
