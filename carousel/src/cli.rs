@@ -4,6 +4,7 @@ mod args;
 mod campaign;
 mod config;
 mod package;
+mod signing;
 mod trust;
 
 use std::{
@@ -68,9 +69,11 @@ fn start_log() {
 
 fn dispatch(command: Command) -> Result<(), Failure> {
     match command {
-        Command::Trust { command: TrustCommand::Init(init) } => trust::init(&init),
+        Command::Trust { command } => trust(&command),
         Command::Key { command: KeyCommand::New { out, json } } => trust::new_key(&out, json),
-        Command::Key { command: KeyCommand::Show { file, json } } => trust::show_key(&file, json),
+        Command::Key { command: KeyCommand::Show { file, pem, json } } => {
+            trust::show_key(&file, pem, json)
+        }
         Command::Package(order) => package::make(&order),
         Command::Plan(order) => package::plan(&order),
         Command::Campaign { command: CampaignCommand::Build(order) } => campaign::build(&order),
@@ -82,6 +85,18 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Send(order) => shell::send::run(&order),
         Command::Announce(order) => shell::announce::run(&order),
         Command::Serve(order) => shell::serve::run(order),
+    }
+}
+
+fn trust(command: &TrustCommand) -> Result<(), Failure> {
+    match command {
+        TrustCommand::Init(order) => trust::init(order),
+        TrustCommand::Create(order) => trust::create(order),
+        TrustCommand::Rotate(order) => trust::rotate(order),
+        TrustCommand::ToSign(order) => signing::to_sign(order),
+        TrustCommand::AddSignature(order) => signing::add_signature(order),
+        TrustCommand::Sign(order) => signing::sign(order),
+        TrustCommand::Inspect(order) => signing::inspect(order),
     }
 }
 

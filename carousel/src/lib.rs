@@ -3,6 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`package`] | choosing a plan's parameters; documents, made, signed, checked |
+//! | [`key_file`] | keys and signatures in the forms that tokens hand out |
 //! | [`schedule`] | which record is sent next, and where it lies in the plan file |
 //! | [`encode`] | image to plan: blocks, tables, paths, by a bounded number of threads |
 //! | [`plan_file`] | the head of a plan file |
@@ -23,6 +24,7 @@ pub mod control;
 pub mod encode;
 pub mod failure;
 pub mod fdt;
+pub mod key_file;
 pub mod life;
 pub mod pacing;
 pub mod package;

@@ -2,3 +2,4 @@
 
 pub mod choose;
 pub mod documents;
+pub mod roots;

@@ -3,7 +3,10 @@
 use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use proto::ids::{ClassId, VendorId};
+use proto::{
+    ids::{ClassId, VendorId},
+    trust::Role,
+};
 
 use crate::shell::{air::AirOrder, announce::AnnounceOrder, send::SendOrder, serve::ServeOrder};
 
@@ -24,7 +27,33 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make the keys and the root document that everything else is checked against
+    /// Make and rotate the root that everything is checked against; sign with keys or tokens
+    ///
+    /// A root names the keys of three roles (root, release, campaign) and how many of each must
+    /// sign. Version N+1 is believed by those who hold N when the thresholds of both have signed.
+    ///
+    /// A lab, with one key for each role:
+    ///
+    ///   carousel trust init --dir keys
+    ///
+    /// A fleet: the public halves come from people with tokens, and signatures go back and forth:
+    ///
+    ///   carousel trust create --add root=alice.pem --add root=bob.pem --add root=carol.pem \
+    ///       --threshold root=2 --add release=HEX --add campaign=HEX --out 1.root.env
+    ///   carousel trust to-sign 1.root.env --out 1.root.octets
+    ///   pkcs11-tool --sign --mechanism EDDSA --input-file 1.root.octets --output-file alice.sig
+    ///   carousel trust add-signature 1.root.env --public-key alice.pem --signature alice.sig
+    ///
+    /// A key was stolen: take it out of the next root, which both sets of root keys sign:
+    ///
+    ///   carousel trust rotate 1.root.env --remove campaign=KEYID --add campaign=new.pem \
+    ///       --out 2.root.env
+    ///   carousel trust sign 2.root.env --root 1.root.env --key alice.key --key bob.key
+    ///   carousel trust inspect 2.root.env --root 1.root.env
+    ///
+    /// Devices are brought the roots that they lack: `dm-bridge campaign create --root 2.root.env
+    /// --root 1.root.env`.
+    #[command(verbatim_doc_comment)]
     Trust {
         #[command(subcommand)]
         command: TrustCommand,
@@ -84,6 +113,134 @@ pub(super) enum Command {
 pub(super) enum TrustCommand {
     /// Make one key for each role and a root that names them, for a lab
     Init(TrustInit),
+    /// Make root 1 of public keys; signed by the keys that are at hand
+    Create(TrustCreate),
+    /// Make the root that follows: other keys, thresholds, floor or epoch
+    Rotate(TrustRotate),
+    /// Print exactly the octets that a token must sign, and whose signatures are wanted
+    ToSign(ToSign),
+    /// Take a signature back that a token made; it is checked before it is added
+    AddSignature(AddSignature),
+    /// Sign a root, a manifest or a campaign with key files
+    Sign(TrustSign),
+    /// Show a document, who has signed it and who must; with --root, exit 5 unless it is enough
+    Inspect(Inspect),
+}
+
+/// What a root says.
+#[derive(Debug, Args)]
+pub(super) struct RootTerms {
+    /// Key that a role gets: 64 hex digits or a file (PEM, DER); may be repeated
+    #[arg(long, value_name = "ROLE=KEY", value_parser = super::trust::of_role)]
+    pub(super) add: Vec<(Role, String)>,
+    /// How many keys of a role must sign; may be repeated [default: unchanged, first 1]
+    #[arg(long, value_name = "ROLE=N", value_parser = super::trust::role_threshold)]
+    pub(super) threshold: Vec<(Role, u32)>,
+    /// Lowest sequence that devices accept; within an epoch it only rises
+    #[arg(long)]
+    pub(super) floor: Option<u64>,
+    /// When the next root must have been made: RFC 3339 or +3650d
+    #[arg(long, default_value = "+3650d")]
+    pub(super) expires: String,
+    /// Root key that signs at once; may be repeated
+    #[arg(long)]
+    pub(super) key: Vec<PathBuf>,
+    /// Answer with one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrustCreate {
+    #[command(flatten)]
+    pub(super) terms: RootTerms,
+    /// File for the root; must not exist
+    #[arg(long)]
+    pub(super) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrustRotate {
+    /// The root in force
+    pub(super) current: PathBuf,
+    #[command(flatten)]
+    pub(super) terms: RootTerms,
+    /// Id of a key that a role loses; may be repeated
+    #[arg(long, value_name = "ROLE=KEYID", value_parser = super::trust::of_role)]
+    pub(super) remove: Vec<(Role, String)>,
+    /// Void all that was signed before and count sequences anew: the answer to a stolen key that
+    /// signed the highest sequence
+    #[arg(long)]
+    pub(super) new_epoch: bool,
+    /// File for the next root; must not exist
+    #[arg(long)]
+    pub(super) out: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ToSign {
+    /// Root, manifest or campaign
+    pub(super) file: PathBuf,
+    /// Root that says whose signatures are wanted; for a root, the one before it
+    #[arg(long)]
+    pub(super) root: Option<PathBuf>,
+    /// File for the octets, as they are; without it they are printed in base64
+    #[arg(long)]
+    pub(super) out: Option<PathBuf>,
+    /// Answer with one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct AddSignature {
+    /// Root, manifest or campaign
+    pub(super) file: PathBuf,
+    /// Public key of the signer: 64 hex digits or a file (PEM, DER)
+    #[arg(long, value_name = "KEY")]
+    pub(super) public_key: String,
+    /// File with the signature: 64 octets, in hex or base64
+    #[arg(long, value_name = "FILE")]
+    pub(super) signature: PathBuf,
+    /// Root that says who may sign; for a root, the one before it
+    #[arg(long)]
+    pub(super) root: Option<PathBuf>,
+    /// File for the result [default: in place]
+    #[arg(long)]
+    pub(super) out: Option<PathBuf>,
+    /// Answer with one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct TrustSign {
+    /// Root, manifest or campaign
+    pub(super) file: PathBuf,
+    /// Private key (PKCS#8, mode 0600 or 0400); may be repeated
+    #[arg(long, required = true)]
+    pub(super) key: Vec<PathBuf>,
+    /// Root that says who may sign; for a root, the one before it
+    #[arg(long)]
+    pub(super) root: Option<PathBuf>,
+    /// File for the result [default: in place]
+    #[arg(long)]
+    pub(super) out: Option<PathBuf>,
+    /// Answer with one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Inspect {
+    /// Root, manifest or campaign
+    pub(super) file: PathBuf,
+    /// Root that says who must sign; for a root, the one before it
+    #[arg(long)]
+    pub(super) root: Option<PathBuf>,
+    /// Answer with one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
@@ -109,8 +266,11 @@ pub(super) enum KeyCommand {
     },
     /// Show the id and the public half of a key
     Show {
-        /// Key file
+        /// Private key, or a public one: PEM, DER, hex
         file: PathBuf,
+        /// Print the public key as PEM, as `openssl pkey -pubout` does
+        #[arg(long, conflicts_with = "json")]
+        pem: bool,
         /// Answer with one JSON object
         #[arg(long)]
         json: bool,
@@ -141,8 +301,11 @@ pub(super) struct PackageOrder {
     #[arg(long, default_value = "+365d")]
     pub(super) expires: String,
     /// Release key; repeated where the root wants several
-    #[arg(long, required = true)]
+    #[arg(long, required_unless_present = "unsigned")]
     pub(super) key: Vec<PathBuf>,
+    /// Leave the manifest to be signed by tokens: `trust to-sign` and `trust add-signature`
+    #[arg(long, conflicts_with = "key")]
+    pub(super) unsigned: bool,
     /// Root document that names the release keys
     #[arg(long)]
     pub(super) root: PathBuf,

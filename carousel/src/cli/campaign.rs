@@ -6,13 +6,14 @@ use proto::{
     crypto::{random, sha256},
     ids::CampaignId,
     time::Utc,
-    trust::{
-        Campaign, DocumentKind, Envelope, Root, TrustError, Verified, envelope::MAX_ENVELOPE_BYTES,
-    },
+    trust::{Campaign, DocumentKind, Envelope, Root, TrustError, Verified},
 };
 use serde_json::{Value, json};
 
-use super::args::{CampaignBuild, CampaignSign};
+use super::{
+    args::{CampaignBuild, CampaignSign},
+    signing,
+};
 use crate::{
     failure::{Exit, Failure},
     package::documents::{self, YEAR},
@@ -125,24 +126,29 @@ pub(super) fn sign(order: &CampaignSign) -> Result<(), Failure> {
 
 /// Reads a campaign that is signed, or one that is not.
 fn read_campaign(path: &Path) -> Result<Envelope, Failure> {
-    let what = || path.display().to_string();
-    let octets = files::read(path, u64::try_from(MAX_ENVELOPE_BYTES).expect("4096"))?;
-    if let Ok(envelope) = Envelope::parse(&octets) {
-        if envelope.kind() == DocumentKind::Campaign {
-            return Ok(envelope);
-        }
-        let found = envelope.kind();
-        return Err(Exit::Refused.because(format!("{}: a {found}, expected a campaign", what())));
+    let envelope = signing::read_document(path)?;
+    if envelope.kind() == DocumentKind::Campaign {
+        return Ok(envelope);
     }
-    let refused = |error| Failure::trust(what(), error);
-    Campaign::read(&octets).map_err(refused)?;
-    Envelope::new(DocumentKind::Campaign, octets).map_err(refused)
+    let found = envelope.kind();
+    Err(Exit::Refused.because(format!("{}: a {found}, expected a campaign", path.display())))
 }
 
 pub(super) fn inspect(path: &Path, json: bool) -> Result<(), Failure> {
     let envelope = read_campaign(path)?;
     let campaign = Campaign::read(envelope.payload())
         .map_err(|error| Failure::trust(path.display().to_string(), error))?;
+    let mut value = describe(&campaign, envelope.payload());
+    if let Value::Object(members) = &mut value {
+        let key_ids: Vec<&str> = envelope.key_ids().collect();
+        members.insert("key_ids".to_owned(), key_ids.into());
+    }
+    answer(json, &value);
+    Ok(())
+}
+
+/// Returns what a campaign says.
+pub(super) fn describe(campaign: &Campaign, payload: &[u8]) -> Value {
     let objects: Vec<Value> = campaign
         .objects
         .iter()
@@ -158,9 +164,9 @@ pub(super) fn inspect(path: &Path, json: bool) -> Result<(), Failure> {
         })
         .collect();
     let sources: Vec<String> = campaign.sources.iter().map(ToString::to_string).collect();
-    let value = json!({
+    json!({
         "campaign_id": campaign.id.to_string(),
-        "campaign_sha256": sha256(&[envelope.payload()]).to_string(),
+        "campaign_sha256": sha256(&[payload]).to_string(),
         "sequence": campaign.sequence,
         "epoch": campaign.epoch,
         "manifest_sha256": campaign.manifest_sha256.to_string(),
@@ -170,8 +176,5 @@ pub(super) fn inspect(path: &Path, json: bool) -> Result<(), Failure> {
         "sources": sources,
         "report_spread_max_s": campaign.report_spread_max_s,
         "objects": objects,
-        "key_ids": envelope.key_ids().collect::<Vec<_>>(),
-    });
-    answer(json, &value);
-    Ok(())
+    })
 }

@@ -29,6 +29,8 @@ use crate::{
     },
 };
 
+mod trust;
+
 /// A directory with keys, an image, a package, its plan and a signed campaign.
 struct Place(TempDir);
 

@@ -1,15 +1,27 @@
-//! `trust init` and `key`.
+//! `trust init`, `create` and `rotate`, and `key`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use proto::crypto::{PublicKey, SigningKey};
+use proto::{
+    crypto::{PublicKey, SigningKey},
+    time::Utc,
+    trust::{DocumentKind, Envelope, Role, Root},
+};
 use serde_json::json;
 
-use super::args::TrustInit;
+use super::{
+    args::{RootTerms, TrustCreate, TrustInit, TrustRotate},
+    signing,
+};
 use crate::{
     failure::{Exit, Failure},
-    package::documents,
-    shell::{answer::answer, clock, files},
+    key_file,
+    package::{
+        documents,
+        roots::{EpochChange, RootChange, check_signer, first_root, next_root, quorums},
+    },
+    shell::{answer::answer, clock, files, package_dir},
+    window,
 };
 
 pub(super) fn init(order: &TrustInit) -> Result<(), Failure> {
@@ -36,6 +48,92 @@ pub(super) fn init(order: &TrustInit) -> Result<(), Failure> {
     Ok(())
 }
 
+pub(super) fn create(order: &TrustCreate) -> Result<(), Failure> {
+    let (expires, mut change) = read_terms(&order.terms)?;
+    change.epoch = EpochChange::Keep;
+    let root = first_root(expires, &change)?;
+    write_root(&root, None, &order.terms, &order.out)
+}
+
+pub(super) fn rotate(order: &TrustRotate) -> Result<(), Failure> {
+    let envelope = package_dir::read_envelope(&order.current)?;
+    // An expired root is followed by the next one; that is what its keys are still good for.
+    let current = Root::from_factory(&envelope)
+        .map_err(|error| Failure::trust(order.current.display().to_string(), error))?;
+    let (expires, mut change) = read_terms(&order.terms)?;
+    if order.new_epoch {
+        change.epoch = EpochChange::Next;
+    }
+    change.remove.clone_from(&order.remove);
+    let next = next_root(&current, expires, &change)?;
+    write_root(&next, Some(&current), &order.terms, &order.out)
+}
+
+fn read_terms(terms: &RootTerms) -> Result<(Utc, RootChange), Failure> {
+    let now = clock::now().utc;
+    let expires = window::moment(now, &terms.expires)
+        .map_err(|text| Exit::Usage.because(format!("--expires: {text}")))?;
+    if expires <= now {
+        return Err(Exit::Policy.because("--expires lies in the past"));
+    }
+    let add = terms
+        .add
+        .iter()
+        .map(|(role, key)| public_key(key).map(|key| (*role, key)))
+        .collect::<Result<_, _>>()?;
+    let threshold = terms.threshold.clone();
+    let change =
+        RootChange { add, threshold, sequence_floor: terms.floor, ..RootChange::default() };
+    Ok((Utc::from_seconds(expires.seconds()), change))
+}
+
+/// Signs with the keys that are at hand and says who has still to sign.
+fn write_root(
+    root: &Root,
+    before: Option<&Root>,
+    terms: &RootTerms,
+    out: &Path,
+) -> Result<(), Failure> {
+    if files::exists(out) {
+        let text = format!("--out: {} is there already", out.display());
+        return Err(Exit::Conflict.because(text));
+    }
+    let refused = |error| Failure::trust("root", error);
+    let mut envelope =
+        Envelope::new(DocumentKind::Root, root.emit().map_err(refused)?).map_err(refused)?;
+    for path in &terms.key {
+        let key = files::read_key(path)?;
+        check_signer(&quorums(&envelope, before)?, &key.public())?;
+        envelope.sign(&key).map_err(refused)?;
+    }
+    files::replace(out, &envelope.emit())?;
+    signing::report(out, &envelope, before, terms.json)
+}
+
+/// Reads a public key: the text itself, or the file that holds it.
+pub(super) fn public_key(text: &str) -> Result<PublicKey, Failure> {
+    if text.len() == 64
+        && let Ok(key) = key_file::public_key(text.as_bytes())
+    {
+        return Ok(key);
+    }
+    files::read_public_key(&PathBuf::from(text))
+}
+
+/// Reads `ROLE=VALUE`.
+pub(super) fn of_role(text: &str) -> Result<(Role, String), String> {
+    let (role, value) = text.split_once('=').ok_or("expected ROLE=VALUE")?;
+    let found = Role::ALL.into_iter().find(|known| known.to_string() == role);
+    let role = found.ok_or("the roles are root, release and campaign")?;
+    Ok((role, value.to_owned()))
+}
+
+/// Reads `ROLE=N`.
+pub(super) fn role_threshold(text: &str) -> Result<(Role, u32), String> {
+    let (role, value) = of_role(text)?;
+    value.parse().map(|threshold| (role, threshold)).map_err(|_| "expected ROLE=NUMBER".to_owned())
+}
+
 fn make_key(path: &Path) -> Result<SigningKey, Failure> {
     let document = SigningKey::generate_pkcs8();
     files::write_secret(path, &document)?;
@@ -47,8 +145,13 @@ pub(super) fn new_key(path: &Path, json: bool) -> Result<(), Failure> {
     Ok(())
 }
 
-pub(super) fn show_key(path: &Path, json: bool) -> Result<(), Failure> {
-    show(path, json, files::read_key(path)?.public());
+pub(super) fn show_key(path: &Path, pem: bool, json: bool) -> Result<(), Failure> {
+    let key = files::read_public_key(path)?;
+    if pem {
+        print!("{}", key_file::public_pem(&key));
+        return Ok(());
+    }
+    show(path, json, key);
     Ok(())
 }
 

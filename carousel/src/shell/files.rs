@@ -7,12 +7,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::crypto::{Digest, Hasher, SigningKey};
+use proto::crypto::{Digest, Hasher, PublicKey, SigningKey};
 use rustix::{fs::FallocateFlags, io::Errno};
 
 use crate::{
     encode::{ReadAt, WriteAt},
     failure::{Exit, Failure},
+    key_file,
     session::Records,
 };
 
@@ -48,21 +49,21 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
     Ok(octets)
 }
 
-/// Reads a file that only its owner may read.
+/// Reads a file that its owner alone may read: mode 0600 or 0400.
 ///
 /// # Errors
 ///
-/// [`Failure`] when group or others may, or it is no regular file.
+/// [`Failure`] when it has another mode or is no regular file.
 pub fn read_secret(path: &Path) -> Result<Vec<u8>, Failure> {
     let what = || path.display().to_string();
     let metadata = fs::metadata(path).map_err(|error| Failure::io(what(), error))?;
     if !metadata.is_file() {
         return Err(Exit::Configuration.because(format!("{}: no regular file", what())));
     }
-    let mode = metadata.mode() & 0o777;
-    if mode & 0o077 != 0 {
-        return Err(Exit::Configuration
-            .because(format!("{}: others may use it (mode {mode:04o}); chmod 600 it", what())));
+    let mode = metadata.mode() & 0o7777;
+    if !matches!(mode, 0o600 | 0o400) {
+        let text = format!("{}: mode {mode:04o}, expected 0600 or 0400; chmod 600 it", what());
+        return Err(Exit::Configuration.because(text));
     }
     read(path, MAX_SECRET_OCTETS)
 }
@@ -74,8 +75,22 @@ pub fn read_secret(path: &Path) -> Result<Vec<u8>, Failure> {
 /// [`Failure`] that names the file.
 pub fn read_key(path: &Path) -> Result<SigningKey, Failure> {
     let octets = read_secret(path)?;
-    SigningKey::from_pkcs8(&octets)
+    key_file::private_key(&octets)
         .map_err(|error| Exit::Configuration.because(format!("{}: {error}", path.display())))
+}
+
+/// Reads a public key from a file, or from a private key that only its owner may read.
+///
+/// # Errors
+///
+/// [`Failure`] that names the file.
+pub fn read_public_key(path: &Path) -> Result<PublicKey, Failure> {
+    let octets = read(path, MAX_SECRET_OCTETS)?;
+    match key_file::public_key(&octets) {
+        Ok(key) => Ok(key),
+        Err(_) if key_file::private_key(&octets).is_ok() => read_key(path).map(|key| key.public()),
+        Err(text) => Err(Exit::Configuration.because(format!("{}: {text}", path.display()))),
+    }
 }
 
 /// Writes a file of mode 0600 that must not exist.
@@ -370,12 +385,14 @@ mod tests {
         let path = directory.path().join("key");
         write_secret(&path, &SigningKey::generate_pkcs8()).unwrap();
         assert!(read_key(&path).is_ok());
-        for mode in [0o640, 0o604, 0o660, 0o644, 0o601] {
+        for mode in [0o640, 0o604, 0o660, 0o644, 0o601, 0o700, 0o200, 0o4600] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let failure = read_key(&path).unwrap_err();
             assert_eq!(failure.exit(), Exit::Configuration);
             assert!(failure.to_string().contains("chmod 600"), "{failure}");
         }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
+        assert!(read_key(&path).is_ok());
         protect(&path).unwrap();
         assert!(read_key(&path).is_ok());
         assert_eq!(write_secret(&path, b"x").unwrap_err().exit(), Exit::Conflict);
