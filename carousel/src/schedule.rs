@@ -1,7 +1,7 @@
 //! Which record is sent next, and where it lies in the plan file.
 //!
 //! ```text
-//! segment s:  S data symbols; over its last quarter the table symbols of segment s + 1 mod Y
+//! segment s:  S data symbols, and spread over all of them the table symbols of segment s + 1 mod Y
 //! file:       head | segment 0 | segment 1 | …          in sending order, nothing between records
 //! data:       payload id (4) | symbol (T)
 //! table:      EXT_AUTH with the path | payload id (4) | table symbol (Tt)
@@ -9,6 +9,11 @@
 //!
 //! A record is what follows the LCT header of its packet, so that the sender copies and never
 //! computes. Every offset follows from the plan's shape.
+//!
+//! Tables travel over the whole segment before theirs because loss comes in bursts: at the budget of
+//! 30 % and bursts of 32 packets, 11 % of the symbols find no table when the tables travel in the last
+//! quarter of it, 4 % in its last half, and 1 to 2 % this way (`cargo tables`). A device that tunes in
+//! late waits up to half a segment more for its first table, below 1 % of a pass.
 
 use proto::{
     flute::alc::PayloadId,
@@ -138,21 +143,18 @@ impl Schedule {
 
     /// Returns how many table symbols go before data symbol `data` of a segment.
     fn tables_before(&self, segment: Sbn, data: u32) -> u32 {
-        let symbols = self.segment_symbols(segment);
-        let quarter = symbols.div_ceil(4).max(1);
-        let into = u64::from(data.saturating_sub(symbols - quarter.min(symbols)));
+        let symbols = self.segment_symbols(segment).max(1);
         let tables = u64::from(self.shape.table_symbols_per_segment());
-        u32::try_from(tables * into / u64::from(quarter)).expect("at most 8,192 table symbols")
+        let gone = tables * u64::from(data.min(symbols)) / u64::from(symbols);
+        u32::try_from(gone).expect("at most 8,192 table symbols")
     }
 
     /// Returns how many data symbols of its segment go before table symbol `table`.
     fn data_before(&self, segment: Sbn, table: u32) -> u32 {
-        let symbols = self.segment_symbols(segment);
-        let quarter = symbols.div_ceil(4).max(1);
+        let symbols = u64::from(self.segment_symbols(segment));
         let tables = u64::from(self.shape.table_symbols_per_segment());
-        let into = (u64::from(table + 1) * u64::from(quarter)).div_ceil(tables);
-        let into = u32::try_from(into).expect("at most a quarter of 65,536 symbols");
-        symbols - quarter.min(symbols) + into
+        let gone = (u64::from(table + 1) * symbols).div_ceil(tables);
+        u32::try_from(gone).expect("a segment has at most 65,536 symbols")
     }
 
     fn segment_offset(&self, segment: Sbn) -> u64 {
@@ -271,14 +273,15 @@ mod tests {
     }
 
     #[test]
-    fn tables_travel_in_the_last_quarter_of_the_segment_before_theirs() {
+    fn tables_travel_evenly_over_the_segment_before_theirs() {
         let schedule = schedule(64 * 100, 2, 50, 40, 6);
         // Kseg = 10, n = 16; L = 200, Y = 5.
         let records = pass(&schedule);
         let first: Vec<_> = records.iter().take(56).collect();
         let is_table = |record: &Record| matches!(record, Record::Table { .. });
-        assert!(first.iter().take(31).all(|record| !is_table(record)));
-        assert_eq!(first.iter().filter(|record| is_table(record)).count(), 16);
+        for quarter in first.chunks(14) {
+            assert_eq!(quarter.iter().filter(|record| is_table(record)).count(), 4);
+        }
         assert!(is_table(first[55]));
         let last = records.last();
         assert_eq!(last, Some(&Record::Table { segment: Sbn(0), esi: Esi(15) }));
