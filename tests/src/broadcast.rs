@@ -142,12 +142,21 @@ impl Broadcast {
     ///
     /// When the numbers make no plan.
     pub fn new(symbols: u32, blocks: u8) -> anyhow::Result<Self> {
-        let length = u64::from(symbols) * u64::from(SYMBOL_BYTES);
+        Self::of_symbols(symbols, blocks, SYMBOL_BYTES)
+    }
+
+    /// Makes the broadcast of an image of so many symbols of so many octets.
+    ///
+    /// # Errors
+    ///
+    /// When the numbers make no plan.
+    pub fn of_symbols(symbols: u32, blocks: u8, symbol_size: u16) -> anyhow::Result<Self> {
+        let length = u64::from(symbols) * u64::from(symbol_size);
         let mut image = vec![0; usize::try_from(length)?];
         Chance::new(1, "image").fill(&mut image);
         let parameters = RaptorQParameters {
             transfer_length: length,
-            symbol_size: SYMBOL_BYTES,
+            symbol_size,
             source_blocks: blocks,
             sub_blocks: 1,
             alignment: 8,
@@ -331,7 +340,7 @@ fn encoders(image: &[u8], oti: &RaptorQOti) -> anyhow::Result<Vec<Encoder>> {
     let mut rest = image;
     for sbn in (0..partition.blocks()).map(Sbn) {
         let symbols = partition.symbols_of(sbn).context("a block")?;
-        let octets = usize::try_from(symbols)? * usize::from(SYMBOL_BYTES);
+        let octets = usize::try_from(symbols)? * usize::from(oti.parameters().symbol_size);
         let (block, left) = rest.split_at_checked(octets).unwrap_or((rest, &[]));
         encoders.push(Encoder::new(oti, sbn, block).context("an encoder")?);
         rest = left;

@@ -1,0 +1,245 @@
+//! A flood of forged packets, heard by the real receiver core beside the true ones.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, ensure};
+use proto::{
+    crypto::Hash16,
+    fec::{codec::BlockDecoder as _, raptorq_crate::Decoder},
+    flute::alc::Packet,
+    ids::{Esi, Sbn},
+    time::Mono,
+    trust::plan::leaf,
+};
+use receiver::{
+    object::Object,
+    stats::Stats,
+    symbols::{Limits, LogOutput, ObjectLayout, Recovered, SymbolLog},
+};
+use serde::Serialize;
+
+use crate::{
+    broadcast::Broadcast,
+    lab::{chance::Chance, forgery::Forger},
+};
+
+/// What is heard.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Flood {
+    /// Source symbols of the image.
+    pub symbols: u32,
+    /// Source blocks.
+    pub blocks: u8,
+    /// Forged packets for each true one.
+    pub ratio: f64,
+    /// Forged packets at least; passes go on until so many were heard.
+    pub forged: u64,
+    /// True packets that are lost, in percent.
+    pub loss_percent: u8,
+    /// Seed of losses and forgeries.
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Forged packets heard.
+    pub forged: u64,
+    /// Of these, stored or taken into a table.
+    pub forged_taken: u64,
+    /// True packets heard until the image was complete, without and with the flood.
+    pub true_packets_clean: u64,
+    /// See above.
+    pub true_packets_flooded: u64,
+    /// The second in units of the first.
+    pub completion: f64,
+    /// Resident octets of the process before the flood, when the image was complete, and after the
+    /// last forged packet.
+    pub resident_before: u64,
+    /// See above.
+    pub resident_complete: u64,
+    /// See above.
+    pub resident_after: u64,
+}
+
+/// Hears the same broadcast without and with the flood.
+///
+/// # Errors
+///
+/// When an image is not exact or a record in the storage is none of the plan.
+pub fn run(flood: Flood) -> anyhow::Result<Outcome> {
+    let broadcast = Broadcast::new(flood.symbols, flood.blocks)?;
+    let clean = hear(&broadcast, Flood { ratio: 0.0, forged: 0, ..flood })?;
+    let resident_before = resident()?;
+    let flooded = hear(&broadcast, flood)?;
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 packets")]
+    let completion = flooded.needed as f64 / clean.needed as f64;
+    Ok(Outcome {
+        forged: flooded.forged,
+        forged_taken: flooded.forged_taken,
+        true_packets_clean: clean.needed,
+        true_packets_flooded: flooded.needed,
+        completion,
+        resident_before,
+        resident_complete: flooded.resident_complete,
+        resident_after: resident()?,
+    })
+}
+
+struct Heard {
+    needed: u64,
+    forged: u64,
+    forged_taken: u64,
+    resident_complete: u64,
+}
+
+fn hear(broadcast: &Broadcast, flood: Flood) -> anyhow::Result<Heard> {
+    let mut device = Device::new(broadcast);
+    let mut forger = Forger::new(broadcast.object, flood.ratio, flood.seed);
+    let mut chance = Chance::new(flood.seed, "loss");
+    let pass = broadcast.pass()?;
+    let mut heard = Heard { needed: 0, forged: 0, forged_taken: 0, resident_complete: 0 };
+    let mut complete = false;
+    let mut number = 0_u64;
+    while !complete || heard.forged < flood.forged {
+        let at = usize::try_from(number)? % pass.len();
+        let datagram = pass.get(at).context("a packet of the pass")?;
+        number += 1;
+        ensure!(number < 20 * u64::try_from(pass.len())?, "twenty passes are not enough");
+        let mut forged = Vec::new();
+        forger.handle_true(datagram, &mut |_, octets| forged.push(octets.to_vec()))?;
+        for datagram in &forged {
+            heard.forged += 1;
+            heard.forged_taken += u64::from(device.takes(datagram)?);
+        }
+        if lost(&mut chance, flood.loss_percent) {
+            continue;
+        }
+        device.hear(datagram)?;
+        if !complete {
+            heard.needed += 1;
+            complete = device.object.blocks().is_satisfied();
+            if complete {
+                device.sync(broadcast)?;
+                ensure!(device.solve(broadcast)? == broadcast.image, "the image is not exact");
+                heard.resident_complete = resident()?;
+            }
+        }
+    }
+    device.sync(broadcast)?;
+    Ok(heard)
+}
+
+fn lost(chance: &mut Chance, percent: u8) -> bool {
+    let mut octets = [0; 2];
+    chance.fill(&mut octets);
+    u32::from(u16::from_be_bytes(octets)) * 100 < u32::from(percent) * 65_536
+}
+
+/// The receiver's core, and a storage that keeps what is written.
+struct Device {
+    object: Object,
+    stats: Stats,
+    stored: Vec<(Sbn, Esi, Vec<u8>)>,
+}
+
+impl Device {
+    fn new(broadcast: &Broadcast) -> Self {
+        let planned = broadcast.object;
+        let layout = ObjectLayout::new(planned.object_key, planned.stored_sha256, planned.oti);
+        let ready = Recovered { files_ready: layout.files(), ..Recovered::default() };
+        let log = SymbolLog::recovered(layout, Limits::default(), &ready, &BTreeSet::new());
+        Self { object: Object::new(planned, log), stats: Stats::default(), stored: Vec::new() }
+    }
+
+    fn hear(&mut self, datagram: &[u8]) -> anyhow::Result<()> {
+        let packet = Packet::parse(datagram)?;
+        let carries = packet.header.toi.and_then(|toi| self.object.carries(toi));
+        let carries = carries.context("a packet of the object")?;
+        self.object.handle_packet(Mono(0), carries, &packet, &mut self.stats);
+        self.write()
+    }
+
+    /// Hears a packet and returns whether anything of it was taken in.
+    fn takes(&mut self, datagram: &[u8]) -> anyhow::Result<bool> {
+        let before = (self.stats.data_taken, self.stats.table_taken, self.stats.data_held);
+        self.hear(datagram)?;
+        let after = (self.stats.data_taken, self.stats.table_taken, self.stats.data_held);
+        Ok((before.0, before.1) != (after.0, after.1))
+    }
+
+    /// Plays a storage that writes and syncs at once.
+    fn write(&mut self) -> anyhow::Result<()> {
+        let layout = self.object.log().layout().clone();
+        while let Some(output) = self.object.log_mut().poll_output() {
+            match output {
+                LogOutput::Write { octets, .. } => {
+                    for record in octets.chunks_exact(layout.slot_size()) {
+                        let slot = layout.parse_slot(record).context("a whole record")?;
+                        self.stored.push((slot.sbn, slot.esi, slot.symbol.to_vec()));
+                    }
+                }
+                LogOutput::Flush(ticket) => self.object.log_mut().handle_flushed(ticket),
+            }
+        }
+        Ok(())
+    }
+
+    /// Flushes, and holds every stored symbol against the leaves of the plan.
+    fn sync(&mut self, broadcast: &Broadcast) -> anyhow::Result<()> {
+        self.object.log_mut().flush();
+        self.write()?;
+        let key: Hash16 = broadcast.object.object_key;
+        for (sbn, esi, symbol) in &self.stored {
+            let place = broadcast.header.shape().index_of(*sbn, *esi).context("a place")?;
+            let expected = broadcast.leaves.get(usize::try_from(place)?).context("a leaf")?;
+            ensure!(leaf(&key, *sbn, *esi, symbol) == *expected, "a forged symbol is stored");
+        }
+        Ok(())
+    }
+
+    fn solve(&self, broadcast: &Broadcast) -> anyhow::Result<Vec<u8>> {
+        let oti = &broadcast.object.oti;
+        let mut image = Vec::new();
+        for sbn in (0..oti.partition().blocks()).map(Sbn) {
+            let mut decoder = Decoder::new(oti, sbn).context("a block")?;
+            for (_, esi, symbol) in self.stored.iter().filter(|(block, ..)| *block == sbn) {
+                decoder.push(*esi, symbol);
+            }
+            image.extend(decoder.decode().context("enough symbols of each block")?);
+        }
+        image.truncate(broadcast.image.len());
+        Ok(image)
+    }
+}
+
+/// Returns the resident octets of this process.
+fn resident() -> anyhow::Result<u64> {
+    let text = std::fs::read_to_string("/proc/self/status").context("read /proc/self/status")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("VmRSS")?;
+    let kib: u64 = line.trim().trim_end_matches(" kB").parse()?;
+    Ok(kib * 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_flood_of_forged_packets_costs_neither_packets_nor_memory() {
+        let flood = Flood {
+            symbols: 4000,
+            blocks: 2,
+            ratio: 10.0,
+            forged: 100_000,
+            loss_percent: 10,
+            seed: 1,
+        };
+        let outcome = run(flood).unwrap();
+        assert!(outcome.forged >= flood.forged, "{outcome:?}");
+        assert_eq!(outcome.forged_taken, 0, "{outcome:?}");
+        assert!(outcome.completion <= 1.05, "{outcome:?}");
+        // Symbols that wait for a table take up to 8 MiB; the rest is the image.
+        assert!(outcome.resident_after <= outcome.resident_before + (24 << 20), "{outcome:?}");
+    }
+}

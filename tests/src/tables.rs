@@ -1,0 +1,314 @@
+//! How many symbols find no table: the sending order of the carousel, a lossy channel, and a receiver
+//! that counts.
+//!
+//! Whether a table is known depends on how many of its symbols came, not on what they say; so the
+//! octets are left out, and a pass over 64 MiB takes a moment.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use carousel::{
+    package::choose::{Wishes, shape_for},
+    schedule::{Cursor, LCT_OCTETS, Record, Schedule},
+};
+use proto::{ids::Sbn, trust::plan::PlanShape};
+use receiver::pending::MAX_PENDING_BYTES;
+
+use crate::lab::chance::Chance;
+
+/// Segments whose tables a receiver keeps.
+const KEPT: usize = 4;
+
+/// Symbols beyond Kseg with which a table is solved whatever they are.
+const SPARE: u32 = 2;
+
+/// How packets are lost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Loss {
+    /// Share of the packets, 0..1.
+    pub share: f64,
+    /// Packets of a burst in the mean; 1 loses each packet by itself.
+    pub burst: f64,
+}
+
+/// Two states: all is heard, or nothing is.
+#[derive(Debug)]
+struct Channel {
+    loss: Loss,
+    chance: Chance,
+    deaf: bool,
+}
+
+impl Channel {
+    fn new(loss: Loss, seed: u64) -> Self {
+        let mut chance = Chance::new(seed, "channel");
+        let deaf = unit(&mut chance) < loss.share;
+        Self { loss, chance, deaf }
+    }
+
+    fn loses(&mut self) -> bool {
+        let Loss { share, burst } = self.loss;
+        let draw = unit(&mut self.chance);
+        if burst <= 1.0 {
+            return draw < share;
+        }
+        let turn = if self.deaf { 1.0 / burst } else { share / (1.0 - share) / burst };
+        self.deaf ^= draw < turn;
+        self.deaf
+    }
+}
+
+/// Returns a number in 0..1.
+fn unit(chance: &mut Chance) -> f64 {
+    let mut octets = [0; 4];
+    chance.fill(&mut octets);
+    f64::from(u32::from_be_bytes(octets)) / 4_294_967_296.0
+}
+
+/// What came of the data symbols that were received.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Heard {
+    /// Received.
+    pub received: u64,
+    /// Of these, dropped because no table vouched for them in time.
+    pub unproven: u64,
+}
+
+impl Heard {
+    /// Returns the share that found no table, in percent.
+    #[must_use]
+    #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 symbols")]
+    pub fn unproven_percent(&self) -> f64 {
+        self.unproven as f64 * 100.0 / self.received.max(1) as f64
+    }
+}
+
+/// The receiver, as far as tables go.
+#[derive(Debug)]
+struct Counter {
+    shape: PlanShape,
+    tables: BTreeMap<Sbn, Table>,
+    clock: u64,
+    waiting: BTreeMap<Sbn, u64>,
+    order: VecDeque<Sbn>,
+    heard: Heard,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    last_use: u64,
+    source: u32,
+    total: u32,
+    known: bool,
+}
+
+impl Counter {
+    fn new(shape: PlanShape) -> Self {
+        Self {
+            shape,
+            tables: BTreeMap::new(),
+            clock: 0,
+            waiting: BTreeMap::new(),
+            order: VecDeque::new(),
+            heard: Heard::default(),
+        }
+    }
+
+    fn hear(&mut self, record: Record) {
+        self.clock += 1;
+        match record {
+            Record::Table { segment, esi } => self.hear_table(segment, esi.0),
+            Record::Data { sbn, esi } => {
+                let at = self.shape.index_of(sbn, esi);
+                if let Some(segment) = at.and_then(|at| self.shape.segment_of(at)) {
+                    self.hear_data(segment);
+                }
+            }
+        }
+    }
+
+    fn hear_table(&mut self, segment: Sbn, esi: u32) {
+        if !self.tables.contains_key(&segment) && self.tables.len() >= KEPT {
+            let oldest = self.tables.iter().min_by_key(|(_, table)| table.last_use);
+            if let Some((&oldest, _)) = oldest {
+                self.tables.remove(&oldest);
+            }
+        }
+        let needed = u32::from(self.shape.table_source_symbols());
+        let table = self.tables.entry(segment).or_default();
+        table.last_use = self.clock;
+        // Each table symbol goes out once in a pass, and a table outlives no pass.
+        table.total += 1;
+        table.source += u32::from(esi < needed);
+        if !table.known && (table.source == needed || table.total >= needed + SPARE) {
+            table.known = true;
+            self.waiting.remove(&segment);
+            self.order.retain(|waits| *waits != segment);
+        }
+    }
+
+    fn hear_data(&mut self, segment: Sbn) {
+        self.heard.received += 1;
+        if let Some(table) = self.tables.get_mut(&segment).filter(|table| table.known) {
+            table.last_use = self.clock;
+            return;
+        }
+        let size = usize::from(self.shape.oti().parameters().symbol_size) + 96;
+        let room = u64::try_from(MAX_PENDING_BYTES / size).unwrap_or(u64::MAX);
+        while self.waiting.values().sum::<u64>() >= room {
+            match self.order.front().copied() {
+                Some(oldest) if oldest != segment => self.forget(oldest),
+                Some(_) | None => {
+                    self.heard.unproven += 1;
+                    return;
+                }
+            }
+        }
+        if !self.waiting.contains_key(&segment) {
+            self.order.push_back(segment);
+        }
+        *self.waiting.entry(segment).or_default() += 1;
+    }
+
+    fn forget(&mut self, segment: Sbn) {
+        self.order.retain(|waits| *waits != segment);
+        self.heard.unproven += self.waiting.remove(&segment).unwrap_or_default();
+    }
+
+    /// What still waits will find no table.
+    fn finish(mut self) -> Heard {
+        self.heard.unproven += self.waiting.values().sum::<u64>();
+        self.heard
+    }
+}
+
+/// Returns the shape that the planner chooses for an image, at the defaults.
+///
+/// # Errors
+///
+/// When it has no plan.
+pub fn shape(image_bytes: u64, loss_budget_percent: u8) -> anyhow::Result<PlanShape> {
+    let wishes =
+        Wishes { symbol_size: 1408, max_block_symbols: 8192, factor: 2.0, loss_budget_percent };
+    shape_for(image_bytes, wishes).map_err(|failure| anyhow::anyhow!("{failure}"))
+}
+
+/// Returns the records of `passes` passes from the beginning of a segment on.
+fn records(schedule: Schedule, from: Sbn, passes: u32) -> impl Iterator<Item = Record> {
+    let segments = u32::from(schedule.shape().segments());
+    (from.0..from.0 + segments * passes).flat_map(move |segment| {
+        let mut cursor = Cursor::start_of(Sbn(segment % segments));
+        std::iter::from_fn(move || schedule.next(&mut cursor))
+    })
+}
+
+/// Listens to `passes` passes in steady reception: the first segment, whose table the sender gives
+/// ahead of it, is only warmed up with.
+#[must_use]
+pub fn steady(shape: PlanShape, loss: Loss, passes: u32, seed: u64) -> Heard {
+    let schedule = Schedule::new(shape);
+    let mut channel = Channel::new(loss, seed);
+    let mut counter = Counter::new(shape);
+    let warm_up = usize::try_from(schedule.segment_symbols(Sbn(0))).unwrap_or_default();
+    for (at, record) in records(schedule, Sbn(0), passes).enumerate() {
+        if !channel.loses() {
+            counter.hear(record);
+        }
+        if at == warm_up {
+            (counter.heard, counter.waiting) = (Heard::default(), BTreeMap::new());
+            counter.order.clear();
+        }
+    }
+    counter.finish()
+}
+
+/// Tunes in somewhere in the plan and returns how many symbols find no table from there on, over
+/// one pass, in segments.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 symbols")]
+pub fn late(shape: PlanShape, loss: Loss, seed: u64) -> f64 {
+    let schedule = Schedule::new(shape);
+    let mut chance = Chance::new(seed, "tune in");
+    let packets = shape.leaves() + u64::from(shape.table_symbols());
+    let skipped = (unit(&mut chance) * packets as f64).round();
+    let mut channel = Channel::new(loss, seed);
+    let mut counter = Counter::new(shape);
+    let heard_from = records(schedule, Sbn(0), 2).enumerate();
+    for (_, record) in heard_from.filter(|(at, _)| *at as f64 >= skipped) {
+        if !channel.loses() {
+            counter.hear(record);
+        }
+    }
+    counter.finish().unproven as f64 / f64::from(shape.parameters().segment_symbols)
+}
+
+/// What tables cost.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Share {
+    /// Of the packets of a pass, in percent.
+    pub packets_percent: f64,
+    /// Of the octets of a pass with IP and UDP headers, in percent.
+    pub octets_percent: f64,
+}
+
+/// Returns what the tables of a plan cost on air.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 octets")]
+pub fn share(shape: PlanShape) -> Share {
+    /// IPv4 and UDP.
+    const BELOW: u64 = 28;
+    let schedule = Schedule::new(shape);
+    let (data, tables) = (shape.leaves(), u64::from(shape.table_symbols()));
+    let of = |packets: u64, record: u64| packets * (record + LCT_OCTETS + BELOW);
+    let table_octets = of(tables, schedule.table_octets());
+    let all = table_octets + of(data, schedule.data_octets());
+    Share {
+        packets_percent: tables as f64 * 100.0 / (tables + data) as f64,
+        octets_percent: table_octets as f64 * 100.0 / all as f64,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn tables_cost_at_most_three_of_a_hundred_packets_of_large_images() {
+        for mebibytes in [64, 100, 256, 1024, 2047] {
+            let share = share(shape(mebibytes * MIB, 30).unwrap());
+            assert!(share.packets_percent <= 3.0, "{mebibytes} MiB: {share:?}");
+            assert!(share.octets_percent <= 3.0, "{mebibytes} MiB: {share:?}");
+        }
+    }
+
+    #[test]
+    fn within_the_budget_at_most_one_of_a_hundred_received_symbols_finds_no_table() {
+        // Long bursts at the very budget take more than the budget here and less there.
+        let most = |percent: u8, burst: f64| if percent == 30 && burst > 8.0 { 2.0 } else { 1.0 };
+        let shape = shape(64 * MIB, 30).unwrap();
+        for percent in [0_u8, 5, 10, 20, 30] {
+            for burst in [1.0, 8.0, 32.0] {
+                let loss = Loss { share: f64::from(percent) / 100.0, burst };
+                let mut heard = Heard::default();
+                for seed in 0..4 {
+                    let one = steady(shape, loss, 2, seed);
+                    heard.received += one.received;
+                    heard.unproven += one.unproven;
+                }
+                let unproven = heard.unproven_percent();
+                assert!(unproven <= most(percent, burst), "{loss:?}: {unproven} %");
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_that_tunes_in_anywhere_misses_two_segments_at_most() {
+        let shape = shape(64 * MIB, 30).unwrap();
+        let loss = Loss { share: 0.1, burst: 1.0 };
+        for seed in 0..20 {
+            let missed = late(shape, loss, seed);
+            assert!(missed <= 2.0, "{missed} segments, seed {seed}");
+        }
+    }
+}
