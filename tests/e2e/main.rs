@@ -5,6 +5,7 @@
 //! | [`lab_runs`] | the lab as a person runs it: loss, kills, forged floods, an outage |
 //! | [`matrix`] | attack x place: each refused for its reason |
 //! | [`verifier`] | what a flood does to a receiver that accepts everything |
+//! | [`secrets`] | that no secret of a run is in any log |
 //! | [`bad_input`] | what people get wrong, with the exit code of each |
 //! | [`announce`] | a session announced, joined by its description, received |
 //! | [`readme`] | the commands of the README |
@@ -22,6 +23,7 @@ mod lab_runs;
 mod matrix;
 mod readme;
 mod span;
+mod secrets;
 mod verifier;
 
 /// Tells the lab's library where the lab's program is: a test's own program is another one.
