@@ -2,8 +2,12 @@
 
 use std::fs;
 
-use fumocast_tests::tidy::{
-    self, SourceFile, arrows, assert_clean, habits, ledger, readme, source::PACKAGES, workspace_dir,
+use fumocast_tests::{
+    mutations,
+    tidy::{
+        self, SourceFile, arrows, assert_clean, habits, ledger, readme, source::PACKAGES,
+        workspace_dir,
+    },
 };
 
 #[test]
@@ -64,6 +68,12 @@ fn the_ledgers_answer_for_every_statement() {
     let ledgers = ledger::ledgers(&workspace_dir().join("tests/conformance")).unwrap();
     println!("{}", ledger::summary(&ledgers));
     assert_clean(ledger::counted(&ledgers));
+}
+
+#[test]
+fn every_threat_has_a_patch_that_applies_and_a_test_that_is_there() {
+    let table = mutations::table().unwrap();
+    assert_clean(mutations::findings(&table, &sources()).unwrap());
 }
 
 #[test]

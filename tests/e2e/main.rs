@@ -22,8 +22,8 @@ mod bad_input;
 mod lab_runs;
 mod matrix;
 mod readme;
-mod span;
 mod secrets;
+mod span;
 mod verifier;
 
 /// Tells the lab's library where the lab's program is: a test's own program is another one.

@@ -66,7 +66,7 @@ pub fn run(times: usize) -> anyhow::Result<Cost> {
     let planned = broadcast.object;
     let layout = ObjectLayout::new(planned.object_key, planned.stored_sha256, planned.oti);
     let ready = Recovered { files_ready: layout.files(), ..Recovered::default() };
-    let log = SymbolLog::recovered(layout, Limits::default(), &ready, &BTreeSet::new());
+    let log = SymbolLog::recovered(layout, Limits::default(), &ready, &BTreeSet::new(), &[]);
     let mut object = Object::new(planned, log);
     let mut stats = Stats::default();
     let mut datagrams = Vec::new();

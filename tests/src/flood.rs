@@ -148,7 +148,7 @@ impl Device {
         let planned = broadcast.object;
         let layout = ObjectLayout::new(planned.object_key, planned.stored_sha256, planned.oti);
         let ready = Recovered { files_ready: layout.files(), ..Recovered::default() };
-        let log = SymbolLog::recovered(layout, Limits::default(), &ready, &BTreeSet::new());
+        let log = SymbolLog::recovered(layout, Limits::default(), &ready, &BTreeSet::new(), &[]);
         Self { object: Object::new(planned, log), stats: Stats::default(), stored: Vec::new() }
     }
 

@@ -1,12 +1,16 @@
 //! Proof: the lab, the rules of the house, and the helpers of the test families.
 
 pub mod broadcast;
+pub mod check;
+pub mod flood;
 pub mod lab;
+pub mod mutations;
 pub mod namespaces;
 pub mod schema;
 pub mod sim;
 pub mod span;
 pub mod store;
+pub mod tables;
 pub mod tidy;
 pub mod tools;
 pub mod verifier;

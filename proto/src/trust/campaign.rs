@@ -238,6 +238,7 @@ impl CampaignObject {
             alignment: self.alignment,
         })
         .map_err(|error| WireError::invalid("object parameters", error, "a valid OTI"))?;
+        // spec: security 4.6 (range checks)
         let symbols_of_block = oti.partition().largest().checked_add(self.repair_per_block);
         if symbols_of_block.is_none_or(|symbols| symbols > MAX_SYMBOLS_OF_BLOCK) {
             let found = self.repair_per_block;

@@ -12,6 +12,9 @@ use crate::{
     time::Utc,
 };
 
+mod hostile;
+mod theft;
+
 fn key() -> SigningKey {
     SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()).unwrap()
 }

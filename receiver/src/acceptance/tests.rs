@@ -215,3 +215,49 @@ fn every_changed_octet_of_the_documents_is_refused() {
         }
     }
 }
+
+#[test]
+fn a_compressed_component_is_refused_before_anything_is_unpacked() {
+    let mut broadcast = Broadcast::new();
+    let component = &mut broadcast.manifest.components[0];
+    component.encoding = ComponentEncoding::Zstd;
+    component.decoded_len = u64::MAX;
+    component.memory_needed = u64::MAX;
+    broadcast.campaign.manifest_sha256 =
+        proto::crypto::sha256(&[&broadcast.manifest.emit().unwrap()]);
+    let refusal = Case::of(broadcast).judge().unwrap_err();
+    assert_eq!((refusal.result, refusal.reason), (ResultCode::NOT_ACCEPTABLE, "encoding"));
+}
+
+#[test]
+fn an_expired_root_arms_nothing() {
+    let mut case = Case::new();
+    case.history.t_min = case.broadcast.keys.root().expires;
+    assert!(case.judge().is_ok());
+    let expires = Utc::from_seconds(crate::testing::LATEST_STOP - 1);
+    let keys = &case.broadcast.keys;
+    let root = keys.root_after(keys, 1, |root| root.expires = expires);
+    let root = Root::from_factory(&root).unwrap();
+    let offer =
+        Offer { campaign: &case.campaign, manifest: &case.manifest, windows: case.windows.clone() };
+    let refusal = judge(&root, case.kind, &case.history, &case.limits, &offer).unwrap_err();
+    assert_eq!((refusal.result.0, refusal.reason), (455, "freeze"));
+}
+
+#[test]
+fn a_campaign_below_the_floor_of_the_root_is_455() {
+    let case = Case::new();
+    let keys = &case.broadcast.keys;
+    let judged = |floor| {
+        let root = keys.root_after(keys, 1, |root| root.sequence_floor = floor);
+        let root = Root::from_factory(&root).unwrap();
+        let offer = Offer {
+            campaign: &case.campaign,
+            manifest: &case.manifest,
+            windows: case.windows.clone(),
+        };
+        judge(&root, case.kind, &case.history, &case.limits, &offer).map(drop)
+    };
+    assert_eq!(judged(5), Ok(()));
+    assert_eq!(judged(6).unwrap_err().reason, "rollback");
+}

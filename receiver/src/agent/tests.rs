@@ -6,7 +6,7 @@ use std::{collections::BTreeMap, io, time::Duration};
 use proto::{
     crypto::{Hash16, sha256},
     dm::fumo::Operation as Exec,
-    ids::Correlator,
+    ids::{Correlator, Esi, Sbn, Toi},
     time::Utc,
 };
 
@@ -746,4 +746,42 @@ fn another_signed_campaign_in_place_of_the_pinned_one_is_not_believed() {
     *pinned.unwrap().1 = other;
     device.restart();
     assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![409]));
+}
+
+#[test]
+fn forged_tables_of_files_and_hints_of_other_receivers_change_nothing() {
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    let hinted = |extension: &[u8], symbol: u8| {
+        crate::testing::packet(
+            Toi::object(crate::testing::COMPONENT),
+            proto::fec::ENCODING_ID_RAPTORQ,
+            extension,
+            Sbn(0),
+            Esi(0),
+            &[symbol; 64],
+        )
+    };
+    let fdt =
+        b"<FDT-Instance Expires=\"0\"><File TOI=\"16\" Content-Location=\"x\"/></FDT-Instance>";
+    let forged = [
+        // A file table of its own, that ends at once.
+        crate::testing::packet(Toi(0), 0, &[192, 0x20, 0, 1], Sbn(0), Esi(0), fdt),
+        // EXT_FTI of another object, and EXT_CENC.
+        hinted(&[64, 4, 0, 0, 0, 0, 9, 0, 0, 64, 1, 0, 1, 8, 0, 0], 1),
+        hinted(&[193, 3, 0, 0], 2),
+    ];
+    let channel = device.broadcast.tune_in().channel;
+    for mut datagram in device.broadcast.pass() {
+        for forged in &forged {
+            device.agent.handle_datagram(device.now, channel, source(), forged);
+        }
+        // The session ends, the object ends.
+        datagram[1] |= 3;
+        device.agent.handle_datagram(device.now, channel, source(), &datagram);
+        device.run();
+    }
+    assert_eq!((device.results(), device.installed.len()), (vec![200], 1));
+    assert!(device.installed[0] == device.broadcast.image);
 }

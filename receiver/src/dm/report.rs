@@ -175,6 +175,29 @@ mod tests {
         assert_eq!(slot(5000, 0), 5000);
     }
 
+    /// A hundred thousand devices whose window closed at one moment, and a server that takes fifty
+    /// sessions a second: the span is devices / (sessions a second · 0.5).
+    #[test]
+    fn a_hundred_thousand_devices_report_evenly_and_below_what_the_server_takes() {
+        const DEVICES: u64 = 100_000;
+        const SESSIONS_A_SECOND: u64 = 50;
+        let span = DEVICES / (SESSIONS_A_SECOND / 2);
+        let settings =
+            ReportSettings { spread: Duration::from_secs(span), ..ReportSettings::default() };
+        let mut seconds = vec![0_u64; usize::try_from(span).unwrap()];
+        for device in 0..DEVICES {
+            let slot = settings.slot(Utc(0), crate::chance::Chance::new(device).number());
+            seconds[usize::try_from(slot.seconds()).unwrap()] += 1;
+        }
+        let mean = DEVICES / 20;
+        for (bin, arrivals) in seconds.chunks(seconds.len() / 20).enumerate() {
+            let arrivals: u64 = arrivals.iter().sum();
+            assert!(arrivals.abs_diff(mean) * 10 <= mean, "bin {bin}: {arrivals} of {mean}");
+        }
+        let most = seconds.iter().max().unwrap();
+        assert!(*most <= SESSIONS_A_SECOND, "{most} in one second");
+    }
+
     #[test]
     fn failures_are_reported_whatever_the_filter() {
         let failure = FinalAlert { result: ResultCode::CORRUPTED, ..alert("a") };

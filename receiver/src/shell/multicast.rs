@@ -280,6 +280,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn another_group_on_the_same_port_is_not_heard() {
+        let group = channel(Ipv4Addr::new(239, 77, 1, 7), None);
+        let Some((mut channels, sender)) = set_up(&[group]) else { return };
+        // Another program on this machine joined it, so that the system takes it in.
+        let other = Ipv4Addr::new(239, 77, 1, 8);
+        let neighbour = StdSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        neighbour.join_multicast_v4(&other, &LOOPBACK).unwrap();
+        sender.send_to(b"another group", (other, group.group.port())).unwrap();
+        sender.send_to(b"ours", group.group).unwrap();
+        let Ok(batch) = timeout(Duration::from_secs(5), channels.receive()).await else {
+            eprintln!("SKIPPED: multicast does not reach the loopback interface here");
+            return;
+        };
+        let batch = batch.unwrap();
+        let heard: Vec<&[u8]> = batch.datagrams().map(|(_, datagram)| datagram).collect();
+        assert_eq!(heard, [b"ours"]);
+    }
+
+    #[tokio::test]
     async fn an_address_that_is_no_group_is_named() {
         let mut channels = Channels::new(LOOPBACK);
         let unicast = channel(Ipv4Addr::new(192, 0, 2, 1), None);
