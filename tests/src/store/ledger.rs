@@ -67,12 +67,18 @@ impl Ledger {
         self.synced.iter().filter(|(sbn, _)| !done.contains(sbn)).copied().collect()
     }
 
-    /// Returns the symbols that progress may count.
+    /// Returns the symbols that progress may count: K of each solved block, and at most K of the
+    /// others.
     #[must_use]
     pub fn owed_progress(&self) -> u64 {
-        let solved = self.done().into_iter();
-        let solved = solved.filter_map(|sbn| self.layout.as_ref()?.block_symbols(sbn));
-        self.owed().len() as u64 + solved.map(u64::from).sum::<u64>()
+        let Some(layout) = &self.layout else { return 0 };
+        let (done, owed) = (self.done(), self.owed());
+        let of_block = |sbn: Sbn| {
+            let needed = u64::from(layout.block_symbols(sbn).unwrap_or_default());
+            let held = owed.iter().filter(|(of, _)| *of == sbn).count() as u64;
+            if done.contains(&sbn) { needed } else { held.min(needed) }
+        };
+        (0..layout.blocks()).map(Sbn).map(of_block).sum()
     }
 
     /// Returns the last acknowledged state with its generation.
