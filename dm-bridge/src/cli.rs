@@ -9,7 +9,10 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use proto::ids::{CampaignId, ClassId, ComponentId, DeviceId, VendorId};
+use proto::{
+    dm::encoding::Encoding,
+    ids::{CampaignId, ClassId, ComponentId, DeviceId, VendorId},
+};
 
 use crate::{app::AppError, shell::command};
 
@@ -73,6 +76,25 @@ pub struct FormArg {
 pub enum DeviceVerb {
     /// Enrols a device and prints its configuration (TOML, with its password).
     Enrol(EnrolArgs),
+    /// Asks a device to begin a DM session at once (package 0 over UDP).
+    ///
+    /// Sends up to four notifications, 2, 4 and 8 seconds apart, until the device has been here;
+    /// the last one is made with the nonce of devices that have lost theirs. The device listens
+    /// where its `local.notify` says. Exit code 4 when it does not come.
+    #[command(verbatim_doc_comment)]
+    Notify {
+        /// Device id.
+        id: DeviceId,
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
+        /// Address and port of the device.
+        #[arg(long, value_name = "ADDR:PORT")]
+        to: SocketAddr,
+        /// Asks for the user's attention; without it the session takes place in the background.
+        #[arg(long)]
+        interactive: bool,
+    },
     /// Lists all devices.
     List {
         /// Where.
@@ -106,6 +128,9 @@ pub struct EnrolArgs {
     /// Where the device reaches this server, such as https://dm.example.org/dm.
     #[arg(long)]
     pub url: String,
+    /// Form of the device's messages: xml or wbxml.
+    #[arg(long, default_value_t, value_name = "FORM")]
+    pub encoding: Encoding,
     /// Vendor id, 32 hex digits.
     #[arg(long, value_name = "HEX")]
     pub vendor: VendorId,

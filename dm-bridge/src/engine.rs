@@ -5,6 +5,7 @@
 //! | [`session`] | one authenticated DM session: what is asked, written and started, in which order |
 //! | [`auth`] | auth-md5, nonces, and what failures cost |
 //! | [`command`] | commands on their way to a device |
+//! | [`large`] | what goes, and comes, in pieces |
 //! | [`inbox`] | what a device sends: answers, values, alerts |
 //!
 //! Nothing is kept for a peer that has not proved who it is: a challenge lives in the device's row
@@ -13,6 +14,7 @@
 pub mod auth;
 pub mod command;
 mod inbox;
+mod large;
 pub mod session;
 
 use proto::ids::CampaignId;
@@ -29,13 +31,15 @@ pub struct Limits {
     pub message_bytes: usize,
     /// Exec attempts for one device and campaign before a person has to look.
     pub attempts: u32,
+    /// Octets of an object that a device sends in pieces.
+    pub object_bytes: u64,
     /// Octets of a text that is taken from a device into the store.
     pub text_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message_bytes: 64 * 1024, attempts: 5, text_bytes: 128 }
+        Self { message_bytes: 64 * 1024, attempts: 5, object_bytes: 64 * 1024, text_bytes: 128 }
     }
 }
 

@@ -20,5 +20,6 @@ pub mod campaign;
 pub mod cli;
 pub mod engine;
 pub mod fleet;
+pub mod notify;
 pub mod report;
 pub mod shell;

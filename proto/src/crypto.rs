@@ -1,10 +1,10 @@
-//! SHA-256, Ed25519, random numbers and constant-time comparison; the only user of `ring` besides
+//! SHA-256, HMAC-SHA1, Ed25519, random numbers and constant-time comparison; the only user of `ring` besides
 //! TLS set-up.
 
 use std::fmt;
 
 use ring::{
-    digest, rand,
+    digest, hmac, rand,
     rand::SecureRandom as _,
     signature::{self, Ed25519KeyPair, KeyPair as _},
 };
@@ -114,6 +114,15 @@ impl From<Digest> for Hash16 {
         short.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
         Self(short)
     }
+}
+
+/// Returns HMAC-SHA1 as RFC 2104 defines it: for bootstrap documents of OMA, which know no other.
+#[must_use]
+pub fn hmac_sha1(key: &[u8], octets: &[u8]) -> [u8; 20] {
+    let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
+    let mut tag = [0; 20];
+    tag.copy_from_slice(hmac::sign(&key, octets).as_ref());
+    tag
 }
 
 /// Compares two secrets in a time that depends on their lengths alone.
@@ -270,5 +279,12 @@ mod tests {
         assert!(equal_in_constant_time(b"abc", b"abc"));
         assert!(!equal_in_constant_time(b"abc", b"abd"));
         assert!(!equal_in_constant_time(b"abc", b"abcd"));
+    }
+
+    #[test]
+    fn hmac_sha1_is_that_of_rfc_2202() {
+        let tag = hmac_sha1(b"Jefe", b"what do ya want for nothing?");
+        let hex: String = tag.iter().map(|octet| format!("{octet:02x}")).collect();
+        assert_eq!(hex, "effcdf6ae5eb2fa2d27416d5f184df9c259a7c79");
     }
 }

@@ -4,8 +4,13 @@
 //! | --- | --- |
 //! | [`syncml`] | the model of one DM message: header, commands, items, meta |
 //! | [`code`] | status codes, alert codes, formats |
-//! | [`xml`] | the XML form: reader with limits, writer in DTD order |
-//! | [`auth`] | `syncml:auth-md5`: credentials, challenges, nonces |
+//! | [`encoding`] | reading and writing within limits, whatever the form |
+//! | [`xml`], [`wbxml`] | the two forms |
+//! | [`large`] | one item over several messages |
+//! | [`auth`] | credentials, challenges, nonces |
+//! | [`tnds`] | management trees as documents |
+//! | [`bootstrap`] | the first account: documents and what proves them |
+//! | [`notification`] | package 0: a server asks for a session |
 //! | [`alert`] | the items of a generic alert (1226) |
 //! | [`uri`] | addresses of nodes in the management tree |
 //! | [`nodes`] | names of the nodes of DevInfo, DevDetail, DMAcc and `Ext/Broadcast` |
@@ -13,9 +18,15 @@
 
 pub mod alert;
 pub mod auth;
+pub mod bootstrap;
 pub mod code;
+pub mod encoding;
 pub mod fumo;
+pub mod large;
 pub mod nodes;
+pub mod notification;
 pub mod syncml;
+pub mod tnds;
 pub mod uri;
+pub mod wbxml;
 pub mod xml;

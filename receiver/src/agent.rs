@@ -42,6 +42,7 @@ use crate::{
     dm::{
         self,
         client::{DmClient, Failure, Post},
+        notified::{Notifications, Verdict},
     },
     installer::{InstallOutcome, InstallRequest},
     object::Object,
@@ -168,6 +169,7 @@ pub enum FinishError {
 #[derive(Debug)]
 pub struct Agent {
     client: DmClient,
+    notifications: Notifications,
     core: Core,
 }
 
@@ -239,6 +241,17 @@ impl Agent {
     pub fn check_in(&mut self, now: Now) {
         self.core.sessions.ask(now.mono);
         self.start_due_session(now);
+        self.core.settle();
+    }
+
+    /// Takes a notification of the server, or what claims to be one.
+    pub fn handle_notification(&mut self, now: Now, octets: &[u8]) {
+        let verdict = self.notifications.judge(now.mono, octets);
+        tracing::debug!(?verdict, "a notification");
+        if let Verdict::Begin { session_id, .. } = verdict {
+            self.core.sessions.notified(now.mono, session_id);
+            self.start_due_session(now);
+        }
         self.core.settle();
     }
 

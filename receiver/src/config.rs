@@ -4,12 +4,24 @@
 //! the integrator's. A field `server.url` is overridden by `FUMOCAST_SERVER_URL`. Nothing is read
 //! here: the caller hands over the texts.
 
-use std::{collections::BTreeMap, fmt, net::Ipv4Addr, path::PathBuf, str::FromStr, time::Duration};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    str::FromStr,
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use proto::ids::{ClassId, DeviceId, VendorId};
+use proto::{
+    dm::encoding::Encoding,
+    ids::{ClassId, DeviceId, VendorId},
+};
 use thiserror::Error;
 use toml::{Table, Value};
+
+use crate::dm::Proof;
 
 /// What the device is, whom it belongs to, and what it may use.
 #[derive(Debug, Clone)]
@@ -46,12 +58,18 @@ pub struct Server {
     pub url: String,
     /// `server.server_id`
     pub server_id: String,
+    /// `server.encoding`: the form of DM messages, `xml` (by default) or `wbxml`.
+    pub encoding: Encoding,
+    /// `server.proof`: what proves the device first, `digest` (auth-md5, by default) or `mac`.
+    pub proof: Proof,
     /// `server.user`
     pub user: String,
     /// `server.password`
     pub password: Password,
     /// `server.nonce`: for the first message to the server.
     pub nonce: Vec<u8>,
+    /// `server.server_password` and `server.server_nonce`: what the server proves itself by.
+    pub server_proof: Option<(Password, Vec<u8>)>,
     /// `server.insecure_http`: whether plain HTTP may leave this machine; no by default.
     pub insecure_http: bool,
 }
@@ -67,6 +85,8 @@ pub struct Local {
     pub interface: Ipv4Addr,
     /// `local.hook`: the installer hook and its leading arguments.
     pub hook: Vec<String>,
+    /// `local.notify`: address and port where notifications are taken; none by default.
+    pub notify: Option<SocketAddr>,
     /// `local.check_in_seconds`: time between DM sessions without a reason; an hour by default.
     pub check_in: Duration,
     /// `local.max_block_symbols`: 8,192 by default.
@@ -169,11 +189,22 @@ impl Server {
         Ok(Self {
             url: fields.text("server.url")?,
             server_id: fields.text("server.server_id")?,
+            encoding: fields.parsed_or("server.encoding", "xml")?,
+            proof: fields.parsed_or("server.proof", "digest")?,
             user: fields.text("server.user")?,
             password: Password(fields.text("server.password")?),
             nonce: BASE64_STANDARD
                 .decode(nonce)
                 .map_err(|_| invalid("server.nonce", "base64 is wanted"))?,
+            server_proof: match fields.find("server.server_password")? {
+                None => None,
+                Some(password) => {
+                    let nonce = BASE64_STANDARD
+                        .decode(fields.text("server.server_nonce")?)
+                        .map_err(|_| invalid("server.server_nonce", "base64 is wanted"))?;
+                    Some((Password(password), nonce))
+                }
+            },
             insecure_http: fields.parsed_or("server.insecure_http", "false")?,
         })
     }
@@ -197,6 +228,12 @@ impl Local {
             root: fields.text("local.root")?.into(),
             interface: fields.parsed("local.interface")?,
             hook: fields.list("local.hook")?,
+            notify: match fields.find("local.notify")? {
+                None => None,
+                Some(text) => Some(
+                    text.parse().map_err(|_| invalid("local.notify", "ADDRESS:PORT is wanted"))?,
+                ),
+            },
             check_in: Duration::from_secs(check_in),
             max_block_symbols,
             max_memory_bytes: fields.parsed_or("local.max_memory_bytes", "134217728")?,
@@ -362,6 +399,23 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_can_notify_is_read() {
+        let config = resolve(FILE, &[], &[]).unwrap();
+        assert!(config.server.server_proof.is_none() && config.local.notify.is_none());
+        let flags = [
+            ("server.server_password", "c2VydmVy"),
+            ("server.server_nonce", "bm9uY2U="),
+            ("local.notify", "127.0.0.1:2948"),
+        ];
+        let config = resolve(FILE, &[], &flags).unwrap();
+        let (password, nonce) = config.server.server_proof.unwrap();
+        assert_eq!((password.reveal(), nonce.as_slice()), ("c2VydmVy", &b"nonce"[..]));
+        assert_eq!(config.local.notify, Some(SocketAddr::from(([127, 0, 0, 1], 2948))));
+        let error = resolve(FILE, &[], &flags[..1]).unwrap_err();
+        assert!(error.to_string().starts_with("`server.server_nonce` is missing"), "{error}");
+    }
+
+    #[test]
     fn every_missing_field_is_named() {
         for (field, line) in [
             ("device.id", "id = \"LAB-0001\""),
@@ -385,8 +439,11 @@ mod tests {
             ("device.id", "a b"),
             ("device.class_id", "00"),
             ("server.nonce", "!"),
+            ("server.encoding", "json"),
+            ("server.proof", "basic"),
             ("server.insecure_http", "maybe"),
             ("local.interface", "eth0"),
+            ("local.notify", "2948"),
             ("local.check_in_seconds", "0"),
             ("local.max_block_symbols", "56404"),
             ("local.max_block_symbols", "0"),

@@ -5,6 +5,7 @@
 //! | [`client`] | [`DmClient`](client::DmClient): one DM session as a core without I/O |
 //! | [`tree`] | DevInfo, DevDetail, DMAcc and the FUMO object, addressed by URI |
 //! | [`fumo`] | the FUMO object with `Ext/Broadcast`: what is staged until its Exec |
+//! | [`notified`] | notifications: which ones count |
 //! | [`report`] | the queue of final alerts and the slot in which each is sent |
 //! | [`backoff`] | when to try again |
 //!
@@ -16,6 +17,7 @@ use proto::{
     dm::{
         auth::Secret,
         code::{AlertCode, StatusCode},
+        encoding::Encoding,
         fumo::{Operation, PackageData, Phase, ResultCode},
         uri::NodeUri,
     },
@@ -28,6 +30,7 @@ use serde::{Deserialize, Serialize};
 pub mod backoff;
 pub mod client;
 pub mod fumo;
+pub mod notified;
 pub mod report;
 pub mod tree;
 
@@ -87,10 +90,53 @@ pub struct Account {
     pub url: String,
     /// The server's identifier.
     pub server_id: String,
+    /// The form of the messages.
+    pub encoding: Encoding,
+    /// What proves the device to the server first; a challenge may ask for the other.
+    pub proof: Proof,
     /// The user name of auth-md5.
     pub user: String,
     /// What is left of the password.
     pub secret: Secret,
+    /// What the server proves itself by; without it notifications are not believed.
+    pub server: Option<ServerProof>,
+}
+
+/// What proves the device to the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Proof {
+    /// auth-md5: a credential in the first message.
+    #[default]
+    Digest,
+    /// auth-MAC: a proof over each message.
+    Mac,
+}
+
+impl FromStr for Proof {
+    type Err = WireError;
+
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        match text {
+            "digest" => Ok(Self::Digest),
+            "mac" => Ok(Self::Mac),
+            _ => Err(WireError::invalid("proof", text, "`digest` or `mac`")),
+        }
+    }
+}
+
+/// What the server proves itself by.
+#[derive(Clone)]
+pub struct ServerProof {
+    /// What is left of the server's password.
+    pub secret: Secret,
+    /// The nonce of its proofs.
+    pub nonce: Vec<u8>,
+}
+
+impl fmt::Debug for ServerProof {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("ServerProof")
+    }
 }
 
 /// Leaves out the secret and the user name, which is the device's identifier.

@@ -8,7 +8,7 @@
 //! | [`disk`] | the file system below these, as a seam |
 //! | [`fsck`] | says what a data directory holds |
 //! | [`multicast`] | joins channels and receives datagrams in batches |
-//! | [`http`] | posts DM messages |
+//! | [`http`], [`notifications`] | posts DM messages; takes notifications |
 //! | [`installer`] | runs the installer hook |
 //! | [`control`] | the local control socket: both ends |
 //! | [`wiring`] | between agent and storage: outputs to commands, completions to inputs |
@@ -25,6 +25,7 @@ pub mod http;
 pub mod installer;
 pub mod listen;
 pub mod multicast;
+pub mod notifications;
 pub mod objects;
 pub mod run;
 pub mod storage;

@@ -33,6 +33,7 @@ use dm_bridge::{
 use fumocast_tests::broadcast::{Broadcast, CLASS, Keys, NOW, VENDOR, seal};
 use proto::{
     control::PrepareRequest,
+    dm::encoding::Encoding,
     ids::{ClassId, ComponentId, Tsi},
     time::{Mono, Now, Utc},
     trust::DocumentKind,
@@ -204,8 +205,14 @@ async fn fleet(class: ClassId) -> MemoryStore {
         vendor: VENDOR,
         class,
         url: "http://127.0.0.1:8080/dm".to_owned(),
+        encoding: Encoding::Xml,
     };
-    let secrets = FreshSecrets { password: [1; 32], nonce: [2; 16] };
+    let secrets = FreshSecrets {
+        password: [1; 32],
+        nonce: [2; 16],
+        server_password: [3; 32],
+        server_nonce: [4; 16],
+    };
     devices::enrol(&store, NOW, enrolment, secrets).await.unwrap();
     store
 }

@@ -2,7 +2,11 @@
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::{
-    dm::auth::Secret,
+    dm::{
+        auth::Secret,
+        encoding::Encoding,
+        notification::{FALLBACK_NONCE, Initiator, Notification, UserMode},
+    },
     ids::{ClassId, DeviceId, VendorId},
     time::Utc,
 };
@@ -11,9 +15,10 @@ use serde::Serialize;
 use super::{AppError, PlainHttp, check_url};
 use crate::fleet::{
     audit::{Actor, Audit},
-    device::{DEFAULT_FUMO_OBJECT, Device, DeviceAuth, Nonce},
+    device::{DEFAULT_FUMO_OBJECT, Device, DeviceAuth, Nonce, ServerProof},
     store::{FleetStore, StoreError},
 };
+use crate::notify::Notice;
 
 /// What the desk says about a device that it enrols.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +35,8 @@ pub struct Enrolment {
     pub class: ClassId,
     /// Where it reaches this server.
     pub url: String,
+    /// The form of its DM messages.
+    pub encoding: Encoding,
 }
 
 /// What chance gives a device at its enrolment.
@@ -39,6 +46,10 @@ pub struct FreshSecrets {
     pub password: [u8; 32],
     /// The nonce of its first session.
     pub nonce: [u8; 16],
+    /// Becomes the password by which the device knows this server.
+    pub server_password: [u8; 32],
+    /// The nonce of this server's first proof.
+    pub server_nonce: [u8; 16],
 }
 
 /// Name of this server as devices know it.
@@ -59,6 +70,7 @@ pub async fn enrol(
     check_url(&enrolment.url, PlainHttp::Anywhere)?;
     let user = enrolment.id.as_str().to_owned();
     let password = BASE64_STANDARD.encode(secrets.password);
+    let server_password = BASE64_STANDARD.encode(secrets.server_password);
     let device = Device {
         id: enrolment.id,
         version: 0,
@@ -76,11 +88,15 @@ pub async fn enrol(
             failures: 0,
             failing_since: Utc(0),
         },
+        server: Some(ServerProof {
+            secret: Secret::new(SERVER_ID, &server_password),
+            nonce: Nonce(secrets.server_nonce),
+        }),
         firmware_version: None,
         enrolled: now,
         last_seen: None,
     };
-    let settings = settings(&device, password, secrets.nonce)?;
+    let settings = settings(&device, enrolment.encoding, (password, server_password), secrets)?;
     let audit = Audit {
         actor: Actor::Operator,
         action: "device.enrol",
@@ -105,6 +121,40 @@ pub async fn show(store: &dyn FleetStore, id: &DeviceId) -> Result<Device, AppEr
     store.device(id).await?.ok_or_else(missing)
 }
 
+/// Returns the notification that asks a device for a session, and the same for a device that has
+/// lost its nonce.
+///
+/// # Errors
+///
+/// [`AppError::NotFound`] when it is not enrolled, [`AppError::Conflict`] when it was enrolled
+/// before this server had a password for it.
+pub async fn notice(
+    store: &dyn FleetStore,
+    id: &DeviceId,
+    user_mode: UserMode,
+    session_id: u16,
+) -> Result<Notice, AppError> {
+    let device = show(store, id).await?;
+    let Some(server) = &device.server else {
+        let text = format!("{} knows no password of this server: enrol it anew", id.as_str());
+        return Err(AppError::Conflict(text));
+    };
+    let notification = Notification {
+        user_mode,
+        initiator: Initiator::Server,
+        session_id,
+        server_id: SERVER_ID.to_owned(),
+        vendor: Vec::new(),
+    };
+    let emit = |nonce: &[u8]| {
+        notification
+            .emit(&server.secret, nonce)
+            .map_err(|error| AppError::Configuration(error.to_string()))
+    };
+    let (usual, fallback) = (emit(&server.nonce.0)?, emit(FALLBACK_NONCE)?);
+    Ok(Notice::new(usual, fallback, device.last_seen))
+}
+
 #[derive(Serialize)]
 struct Settings<'a> {
     device: DeviceSettings<'a>,
@@ -125,9 +175,12 @@ struct DeviceSettings<'a> {
 struct ServerSettings<'a> {
     url: &'a str,
     server_id: &'a str,
+    encoding: String,
     user: &'a str,
     password: String,
     nonce: String,
+    server_password: String,
+    server_nonce: String,
 }
 
 #[derive(Serialize)]
@@ -135,7 +188,12 @@ struct FumoSettings<'a> {
     object: &'a str,
 }
 
-fn settings(device: &Device, password: String, nonce: [u8; 16]) -> Result<String, AppError> {
+fn settings(
+    device: &Device,
+    encoding: Encoding,
+    (password, server_password): (String, String),
+    secrets: FreshSecrets,
+) -> Result<String, AppError> {
     let settings = Settings {
         device: DeviceSettings {
             id: device.id.as_str(),
@@ -147,9 +205,12 @@ fn settings(device: &Device, password: String, nonce: [u8; 16]) -> Result<String
         server: ServerSettings {
             url: &device.url,
             server_id: SERVER_ID,
+            encoding: encoding.to_string(),
             user: &device.auth.user,
             password,
-            nonce: BASE64_STANDARD.encode(nonce),
+            nonce: BASE64_STANDARD.encode(secrets.nonce),
+            server_password,
+            server_nonce: BASE64_STANDARD.encode(secrets.server_nonce),
         },
         fumo: FumoSettings { object: &device.object },
     };
@@ -170,11 +231,17 @@ pub(crate) mod tests {
             model: "lab".to_owned(),
             vendor: VendorId([1; 16]),
             class: ClassId([2; 16]),
+            encoding: Encoding::Xml,
             url: "http://127.0.0.1:8080/dm".to_owned(),
         }
     }
 
-    pub(crate) const SECRETS: FreshSecrets = FreshSecrets { password: [3; 32], nonce: [4; 16] };
+    pub(crate) const SECRETS: FreshSecrets = FreshSecrets {
+        password: [3; 32],
+        nonce: [4; 16],
+        server_password: [5; 32],
+        server_nonce: [6; 16],
+    };
 
     #[tokio::test]
     async fn the_settings_of_a_device_match_what_the_server_keeps() {

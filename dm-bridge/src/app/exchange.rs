@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use proto::{
     crypto::{Digest, sha256},
-    dm::{code::StatusCode, syncml::Message, xml},
+    dm::{auth::Mac, code::StatusCode, encoding::Encoding, syncml::Message},
     ids::DeviceId,
     time::Utc,
 };
@@ -13,7 +13,7 @@ use proto::{
 use crate::{
     engine::{
         Desk, Limits, latest,
-        session::{Chance, DmSession, Opening, refuse},
+        session::{Chance, DmSession, Opening, Received, refuse},
     },
     fleet::{
         arming::{Arming, ArmingPhase},
@@ -42,9 +42,23 @@ pub struct Heard<'a> {
     pub message: &'a Message,
     /// The text that ties it to a session, from the address that it came to.
     pub token: Option<&'a str>,
+    /// The proof over the octets that came beside them.
+    pub mac: Option<&'a Mac>,
 }
 
-/// What becomes of a message. The octets are SyncML.
+impl<'a> Heard<'a> {
+    /// The form that the message came in, and in which it is answered.
+    fn encoding(&self) -> Encoding {
+        Encoding::recognise(self.octets)
+    }
+
+    fn received(&self) -> Received<'a> {
+        let mac = self.mac.map(|mac| (mac, self.octets));
+        Received { message: self.message, encoding: self.encoding(), mac }
+    }
+}
+
+/// What becomes of a message. The octets are SyncML in the form of the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The session goes on, or has just ended.
@@ -86,14 +100,14 @@ impl Conversation {
             return Ok(Answer::Repeated(reply.clone()));
         }
         Ok(match self.judge(store, (now, limits), id, heard, chance).await? {
-            None => unknown(heard.message),
+            None => unknown(heard),
             Some(Judged::Session(session, reply)) => {
-                let reply = xml::emit(&reply);
+                let reply = heard.encoding().emit(&reply);
                 self.session = Some(*session);
                 self.answered = Some((digest, reply.clone()));
                 Answer::Answered(reply)
             }
-            Some(Judged::Stranger(reply)) => Answer::Challenged(xml::emit(&reply)),
+            Some(Judged::Stranger(reply)) => Answer::Challenged(heard.encoding().emit(&reply)),
             Some(Judged::Locked(wait)) => Answer::Locked(wait),
         })
     }
@@ -116,10 +130,10 @@ impl Conversation {
             let judged = match running {
                 Some(session) => {
                     let mut session = Box::new(session.clone());
-                    let reply = session.handle(&mut desk, heard.message, now, chance);
+                    let reply = session.handle(&mut desk, heard.received(), now, chance);
                     Judged::Session(session, reply)
                 }
-                None => match DmSession::open(&mut desk, heard.message, now, limits, chance) {
+                None => match DmSession::open(&mut desk, heard.received(), now, limits, chance) {
                     Opening::Accepted(session, reply) => Judged::Session(session, reply),
                     Opening::Challenged(reply) => Judged::Stranger(reply),
                     Opening::Locked(wait) => Judged::Locked(wait),
@@ -136,8 +150,9 @@ impl Conversation {
 
 /// Returns the answer to a device that is not enrolled.
 #[must_use]
-pub fn unknown(message: &Message) -> Answer {
-    Answer::Unknown(xml::emit(&refuse(message, StatusCode::NOT_FOUND, None)))
+pub fn unknown(heard: Heard<'_>) -> Answer {
+    let refusal = refuse(heard.message, StatusCode::NOT_FOUND, None);
+    Answer::Unknown(heard.encoding().emit(&refusal))
 }
 
 enum Judged {

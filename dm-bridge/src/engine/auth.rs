@@ -5,7 +5,10 @@
 
 use std::time::Duration;
 
-use proto::{dm::syncml::Credential, time::Utc};
+use proto::{
+    dm::{auth::Mac, syncml::Credential},
+    time::Utc,
+};
 
 use crate::fleet::device::{CHALLENGE_LIFETIME, Challenge, Device, Nonce};
 
@@ -20,6 +23,9 @@ pub const FAILURE_SPAN: Duration = Duration::from_secs(600);
 pub struct Proof<'a> {
     /// The credential, if it sent one.
     pub credential: Option<&'a Credential>,
+    /// The proof over the message beside it, and the octets of the message; it counts instead of
+    /// a credential.
+    pub mac: Option<(&'a Mac, &'a [u8])>,
     /// The user name beside its address, if it sent one.
     pub user: Option<&'a str>,
     /// The DM session that it claims.
@@ -53,11 +59,11 @@ pub fn judge(device: &mut Device, proof: Proof<'_>, now: Utc, fresh: Nonce) -> V
     if auth.failures >= MAX_FAILURES {
         return Verdict::Locked(FAILURE_SPAN.saturating_sub(now.since(auth.failing_since)));
     }
-    let Some(credential) = proof.credential else {
+    if proof.credential.is_none() && proof.mac.is_none() {
         challenge(device, proof.session, now, &fresh);
         return Verdict::Missing(fresh);
-    };
-    if is_proved(device, credential, proof, now) {
+    }
+    if is_proved(device, proof, now) {
         let auth = &mut device.auth;
         // Whichever nonce it was, both are gone: a recorded message opens nothing again.
         auth.next_nonce = Some(fresh.clone());
@@ -74,7 +80,7 @@ pub fn judge(device: &mut Device, proof: Proof<'_>, now: Utc, fresh: Nonce) -> V
     Verdict::Wrong(fresh)
 }
 
-fn is_proved(device: &Device, credential: &Credential, proof: Proof<'_>, now: Utc) -> bool {
+fn is_proved(device: &Device, proof: Proof<'_>, now: Utc) -> bool {
     let auth = &device.auth;
     if proof.user.is_some_and(|user| user != auth.user) {
         return false;
@@ -84,7 +90,14 @@ fn is_proved(device: &Device, credential: &Credential, proof: Proof<'_>, now: Ut
     });
     // spec: security 7.2 (a nonce is accepted once, and for ten minutes)
     let nonces = [auth.next_nonce.as_ref(), challenged.map(|challenge| &challenge.nonce)];
-    nonces.into_iter().flatten().any(|nonce| auth.secret.proves(credential, &nonce.0))
+    let proves = |nonce: &Nonce| match (proof.mac, proof.credential) {
+        (Some((mac, body)), _) => {
+            mac.user == auth.user && auth.secret.proves_message(mac, &nonce.0, body)
+        }
+        (None, Some(credential)) => auth.secret.proves(credential, &nonce.0),
+        (None, None) => false,
+    };
+    nonces.into_iter().flatten().any(proves)
 }
 
 fn challenge(device: &mut Device, session: &str, now: Utc, nonce: &Nonce) {
@@ -115,7 +128,7 @@ mod tests {
     }
 
     fn show(device: &mut Device, credential: &Credential, session: &str, now: Utc) -> Verdict {
-        let proof = Proof { credential: Some(credential), user: Some("a"), session };
+        let proof = Proof { credential: Some(credential), mac: None, user: Some("a"), session };
         judge(device, proof, now, Nonce([9; 16]))
     }
 
@@ -133,7 +146,7 @@ mod tests {
     #[test]
     fn a_challenge_is_good_for_its_session_and_ten_minutes() {
         let ask = |device: &mut Device| {
-            let proof = Proof { credential: None, user: Some("a"), session: "1" };
+            let proof = Proof { credential: None, mac: None, user: Some("a"), session: "1" };
             assert_eq!(judge(device, proof, NOW, Nonce([5; 16])), Verdict::Missing(Nonce([5; 16])));
         };
         let answer = credential("right", [5; 16]);
@@ -151,7 +164,7 @@ mod tests {
     #[test]
     fn an_accepted_credential_voids_the_other_nonce_too() {
         let mut device = device();
-        let proof = Proof { credential: None, user: Some("a"), session: "1" };
+        let proof = Proof { credential: None, mac: None, user: Some("a"), session: "1" };
         judge(&mut device, proof, NOW, Nonce([5; 16]));
         let verdict = show(&mut device, &credential("right", [1; 16]), "1", NOW);
         assert!(matches!(verdict, Verdict::Accepted(_)));
@@ -165,7 +178,7 @@ mod tests {
         let verdict = show(&mut device, &credential("wrong", [1; 16]), "1", NOW);
         assert_eq!(verdict, Verdict::Wrong(Nonce([9; 16])));
         let right = credential("right", [1; 16]);
-        let proof = Proof { credential: Some(&right), user: Some("b"), session: "1" };
+        let proof = Proof { credential: Some(&right), mac: None, user: Some("b"), session: "1" };
         assert!(matches!(judge(&mut device, proof, NOW, Nonce([8; 16])), Verdict::Wrong(_)));
         assert_eq!(device.auth.failures, 2);
         assert_eq!(device.auth.next_nonce, Some(Nonce([1; 16])), "a stranger cannot burn it");
@@ -189,11 +202,32 @@ mod tests {
         assert_eq!(device.auth.failures, 0);
     }
 
+    // test: oma-dm 5.1 (proof over each message)
+    #[test]
+    fn a_proof_over_the_message_is_good_once_and_for_that_message() {
+        let mut device = device();
+        let secret = Secret::new("a", "right");
+        let of = |user: &str, nonce: [u8; 16]| Mac {
+            user: user.to_owned(),
+            mac: secret.mac(&nonce, b"body"),
+        };
+        let mut show = |mac: &Mac, body: &[u8]| {
+            let proof =
+                Proof { credential: None, mac: Some((mac, body)), user: None, session: "1" };
+            matches!(judge(&mut device, proof, NOW, Nonce([9; 16])), Verdict::Accepted(_))
+        };
+        assert!(!show(&of("a", [1; 16]), b"another"));
+        assert!(!show(&of("b", [1; 16]), b"body"));
+        assert!(show(&of("a", [1; 16]), b"body"));
+        assert!(!show(&of("a", [1; 16]), b"body"), "the nonce is used");
+        assert!(show(&of("a", [9; 16]), b"body"));
+    }
+
     #[test]
     fn missing_credentials_are_no_failure() {
         let mut device = device();
         for _ in 0..20 {
-            let proof = Proof { credential: None, user: None, session: "1" };
+            let proof = Proof { credential: None, mac: None, user: None, session: "1" };
             assert!(matches!(judge(&mut device, proof, NOW, Nonce([5; 16])), Verdict::Missing(_)));
         }
     }

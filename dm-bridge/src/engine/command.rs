@@ -22,6 +22,8 @@ pub enum Fact {
     MaxStorage,
     /// Version of the stored root.
     Root,
+    /// Whether objects may come in pieces.
+    LargeObjects,
 }
 
 /// Whether a Replace has to succeed before the Exec may follow.

@@ -6,7 +6,7 @@ use proto::{
         code::{AlertCode, StatusCode},
         fumo::{OperationResult, Phase},
         nodes,
-        syncml::{Alert, Command, CommandId, Item, Manage, Message, Results, Status},
+        syncml::{Alert, Command, CommandId, Item, Message, Results, Status, Verb},
     },
     ids::CampaignId,
     time::Utc,
@@ -41,12 +41,24 @@ impl DmSession {
                     self.take_status(desk, status, now, chance);
                     continue;
                 }
-                Command::Results(results) => {
-                    self.take_results(desk, results, message, now);
-                    continue;
-                }
-                Command::Alert(alert) => self.take_alert(desk, alert, now),
-                Command::Replace(manage) => take_dev_info(desk, manage),
+                Command::Results(results) => match self.whole(Verb::Results, &results.items) {
+                    Ok(items) => {
+                        let results = Results { items, ..results.clone() };
+                        self.take_results(desk, &results, message, now);
+                        continue;
+                    }
+                    Err(code) => code,
+                },
+                Command::Alert(alert) => match self.whole(Verb::Alert, &alert.items) {
+                    Ok(items) => {
+                        self.take_alert(desk, &Alert { items, ..alert.clone() }, now, chance)
+                    }
+                    Err(code) => code,
+                },
+                Command::Replace(manage) => match self.whole(Verb::Replace, &manage.items) {
+                    Ok(items) => take_dev_info(desk, &items),
+                    Err(code) => code,
+                },
                 // spec: oma-dm 1 (a client sends Replace, Results, Alert and Status alone)
                 Command::Exec(_)
                 | Command::Get(_)
@@ -58,6 +70,7 @@ impl DmSession {
             };
             answers.push((command, code));
         }
+        self.end_of_message();
         answers
     }
 
@@ -65,17 +78,34 @@ impl DmSession {
         if status.command_ref == CommandId::HEADER {
             if !status.code.is_success() {
                 desk.note(format!("the device answers our header with {}", status.code));
-                self.queue.clear();
-                self.owed.clear();
-                self.stage = Stage::Done;
+                self.end();
             }
             return;
         }
         let key = (status.message_ref, status.command_ref);
+        if let Some(planned) = self.piece_answered(key, status.code) {
+            self.settle(desk, &planned, status.code, now, chance);
+            return;
+        }
         if self.owed.remove(&key)
             && let Some(planned) = self.sent.get(&key).cloned()
         {
             self.settle(desk, &planned, status.code, now, chance);
+        }
+    }
+
+    /// Leaves all that was planned.
+    fn end(&mut self) {
+        self.queue.clear();
+        self.owed.clear();
+        self.sending = None;
+        self.stage = Stage::Done;
+    }
+
+    /// A device that does not say what became of a piece has not taken the object.
+    pub(super) fn settle_sending(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) {
+        if let Some(planned) = self.stop_sending() {
+            self.settle(desk, &planned, UNANSWERED, now, chance);
         }
     }
 
@@ -137,7 +167,7 @@ impl DmSession {
         let Some(Purpose::Read(fact)) = self.sent.get(&key).map(|planned| &planned.purpose) else {
             return;
         };
-        let Some(text) = results.items.first().and_then(|item| item.data.as_deref()) else {
+        let Some(text) = results.items.first().and_then(Item::data_text) else {
             return;
         };
         let (fact, text) = (*fact, clip(text, self.limits.text_bytes));
@@ -149,25 +179,33 @@ impl DmSession {
             | Fact::BroadcastVersion
             | Fact::MaxBlockSymbols
             | Fact::MaxStorage
+            | Fact::LargeObjects
             | Fact::Root => {}
         }
     }
 
-    fn take_alert(&mut self, desk: &mut Desk, alert: &Alert, now: Utc) -> StatusCode {
+    fn take_alert(
+        &mut self,
+        desk: &mut Desk,
+        alert: &Alert,
+        now: Utc,
+        chance: Chance<'_>,
+    ) -> StatusCode {
         match alert.code {
             AlertCode::SESSION_ABORT => {
                 desk.note("the device broke the session off");
-                self.queue.clear();
-                self.owed.clear();
-                self.stage = Stage::Done;
+                self.end();
                 StatusCode::OK
             }
             AlertCode::GENERIC => self.take_generic_alert(desk, alert, now),
             AlertCode::SERVER_INITIATED
             | AlertCode::CLIENT_INITIATED
             | AlertCode::NEXT_MESSAGE
-            | AlertCode::CLIENT_EVENT
-            | AlertCode::NO_END_OF_DATA => StatusCode::OK,
+            | AlertCode::CLIENT_EVENT => StatusCode::OK,
+            AlertCode::NO_END_OF_DATA => {
+                self.settle_sending(desk, now, chance);
+                StatusCode::OK
+            }
             _ => StatusCode::NOT_SUPPORTED,
         }
     }
@@ -232,14 +270,14 @@ const REQUESTS: [&str; 2] = [
     "org.openmobilealliance.dm.firmwareupdate.userrequest",
 ];
 
-fn take_dev_info(desk: &mut Desk, manage: &Manage) -> StatusCode {
+fn take_dev_info(desk: &mut Desk, items: &[Item]) -> StatusCode {
     let uri = |item: &Item| item.source_uri().or(item.target_uri()).unwrap_or_default().to_owned();
     let is_info = |item: &Item| uri(item).trim_start_matches("./").starts_with("DevInfo/");
-    if !manage.items.iter().all(is_info) {
+    if !items.iter().all(is_info) {
         return StatusCode::NOT_ALLOWED;
     }
-    let mut ids = manage.items.iter().filter(|item| uri(item).ends_with("DevInfo/DevId"));
-    if ids.any(|item| item.data.as_deref().map(str::trim) != Some(desk.device.id.as_str())) {
+    let mut ids = items.iter().filter(|item| uri(item).ends_with("DevInfo/DevId"));
+    if ids.any(|item| item.data_text().map(str::trim) != Some(desk.device.id.as_str())) {
         desk.note("DevInfo names another device");
         return StatusCode::FORBIDDEN;
     }

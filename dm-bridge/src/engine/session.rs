@@ -17,13 +17,15 @@ use std::{
 
 use proto::{
     dm::{
+        auth::Mac,
         code::{AlertCode, StatusCode},
+        encoding::Encoding,
+        large::Joiner,
         nodes::{broadcast, device, fumo},
         syncml::{
-            Alert, Challenge, Command, CommandId, Header, Location, Message, MessageId, Meta,
+            Alert, Challenge, Command, CommandId, Header, Item, Location, Message, MessageId, Meta,
             Status,
         },
-        xml,
     },
     ids::{CampaignId, Correlator},
     time::Utc,
@@ -33,6 +35,7 @@ use super::{
     Desk, Limits,
     auth::{self, Proof, Verdict},
     command::{Fact, Planned},
+    large::Sending,
 };
 use crate::{
     arming::{self, Preparation, Work},
@@ -48,6 +51,34 @@ pub type Chance<'a> = &'a mut (dyn FnMut() -> [u8; 16] + Send);
 /// Returns a correlator that no attempt has.
 pub fn fresh_correlator(chance: Chance<'_>) -> Correlator {
     Correlator(chance().iter().map(|octet| format!("{octet:02x}")).collect())
+}
+
+/// A message as it came.
+#[derive(Debug, Clone, Copy)]
+pub struct Received<'a> {
+    /// What it says.
+    pub message: &'a Message,
+    /// The form that it came in, and in which it is answered.
+    pub encoding: Encoding,
+    /// The proof beside it, and the octets that it is over.
+    pub mac: Option<(&'a Mac, &'a [u8])>,
+}
+
+impl Received<'_> {
+    fn proof(&self) -> Proof<'_> {
+        let header = &self.message.header;
+        Proof {
+            credential: header.credential.as_ref(),
+            mac: self.mac,
+            user: header.source.name.as_deref(),
+            session: &header.session_id,
+        }
+    }
+
+    /// The challenge that asks for the kind of proof that the peer has shown.
+    fn challenge(&self, nonce: &Nonce) -> Challenge {
+        if self.mac.is_some() { Challenge::mac(&nonce.0) } else { Challenge::md5(&nonce.0) }
+    }
 }
 
 /// What the first message of a peer leads to.
@@ -66,9 +97,23 @@ pub enum Opening {
 pub struct DmSession {
     id: String,
     token: String,
+    /// Whether each message is proved by itself.
+    proves_each: bool,
     pub(super) limits: Limits,
     /// Octets that the device takes in one message.
-    message_bytes: usize,
+    pub(super) message_bytes: usize,
+    /// Octets that the device takes in one object; no limit when it does not say.
+    pub(super) object_bytes: Option<u64>,
+    /// What the device sends in pieces.
+    pub(super) joiner: Joiner,
+    /// Whether a piece came with the message.
+    pub(super) took_piece: bool,
+    /// Objects whose end did not come.
+    pub(super) lost: Vec<Item>,
+    /// Whether our package is open because a piece of an object went out.
+    pub(super) package_open: bool,
+    /// What goes to the device in pieces.
+    pub(super) sending: Option<Sending>,
     pub(super) facts: BTreeMap<Fact, String>,
     pub(super) queue: VecDeque<Planned>,
     /// Everything that was sent, for Results that come after their Status.
@@ -100,36 +145,32 @@ impl DmSession {
     /// Answers a message that belongs to no session yet.
     pub fn open(
         desk: &mut Desk,
-        message: &Message,
+        received: Received<'_>,
         now: Utc,
         limits: Limits,
         chance: Chance<'_>,
     ) -> Opening {
-        let header = &message.header;
-        let proof = Proof {
-            credential: header.credential.as_ref(),
-            user: header.source.name.as_deref(),
-            session: &header.session_id,
-        };
-        match auth::judge(&mut desk.device, proof, now, Nonce(chance())) {
+        let message = received.message;
+        match auth::judge(&mut desk.device, received.proof(), now, Nonce(chance())) {
             Verdict::Accepted(next) => {
                 desk.note("authenticated");
-                let mut session = Self::begin(header, limits, chance());
-                let challenge = Challenge::md5(&next.0);
-                let reply = session.turn(desk, message, now, Some(challenge), chance);
+                let mut session = Self::begin(&message.header, limits, chance());
+                session.proves_each = received.mac.is_some();
+                let challenge = received.challenge(&next);
+                let reply = session.turn(desk, received, now, Some(challenge), chance);
                 Opening::Accepted(Box::new(session), reply)
             }
             Verdict::Missing(nonce) => Opening::Challenged(refuse(
                 message,
                 StatusCode::MISSING_CREDENTIALS,
-                Some(Challenge::md5(&nonce.0)),
+                Some(received.challenge(&nonce)),
             )),
             Verdict::Wrong(nonce) => {
                 desk.note("credential refused");
                 Opening::Challenged(refuse(
                     message,
                     StatusCode::INVALID_CREDENTIALS,
-                    Some(Challenge::md5(&nonce.0)),
+                    Some(received.challenge(&nonce)),
                 ))
             }
             Verdict::Locked(wait) => Opening::Locked(wait),
@@ -140,8 +181,15 @@ impl DmSession {
         Self {
             id: header.session_id.clone(),
             token: token.iter().map(|octet| format!("{octet:02x}")).collect(),
+            proves_each: false,
             limits,
             message_bytes: limits.message_bytes,
+            object_bytes: None,
+            joiner: Joiner::default(),
+            took_piece: false,
+            lost: Vec::new(),
+            package_open: false,
+            sending: None,
             facts: BTreeMap::new(),
             queue: VecDeque::new(),
             sent: BTreeMap::new(),
@@ -180,17 +228,35 @@ impl DmSession {
     pub fn handle(
         &mut self,
         desk: &mut Desk,
-        message: &Message,
+        received: Received<'_>,
         now: Utc,
         chance: Chance<'_>,
     ) -> Message {
-        self.turn(desk, message, now, None, chance)
+        if !self.proves_each {
+            return self.turn(desk, received, now, None, chance);
+        }
+        // spec: oma-dm 5.1 (proof over each message)
+        let refusal = |code, challenge| refuse(received.message, code, challenge);
+        match auth::judge(&mut desk.device, received.proof(), now, Nonce(chance())) {
+            Verdict::Accepted(next) if received.mac.is_some() => {
+                let challenge = Challenge::mac(&next.0);
+                self.turn(desk, received, now, Some(challenge), chance)
+            }
+            Verdict::Accepted(next) | Verdict::Missing(next) => {
+                refusal(StatusCode::MISSING_CREDENTIALS, Some(Challenge::mac(&next.0)))
+            }
+            Verdict::Wrong(next) => {
+                desk.note("proof of a message refused");
+                refusal(StatusCode::INVALID_CREDENTIALS, Some(Challenge::mac(&next.0)))
+            }
+            Verdict::Locked(_) => refusal(StatusCode::UNAVAILABLE, None),
+        }
     }
 
     fn turn(
         &mut self,
         desk: &mut Desk,
-        message: &Message,
+        Received { message, encoding, .. }: Received<'_>,
         now: Utc,
         challenge: Option<Challenge>,
         chance: Chance<'_>,
@@ -200,16 +266,28 @@ impl DmSession {
         if let Some(size) = announced.and_then(|size| usize::try_from(size).ok()) {
             self.message_bytes = size.min(self.limits.message_bytes);
         }
+        let largest = message.header.meta.as_ref().and_then(|meta| meta.max_object_size);
+        self.object_bytes = largest.or(self.object_bytes);
         let mut reply = Reply::new(message, self.reply_uri(&desk.device.url));
         // spec: oma-dm 5 (212 and the nonce of the next session)
-        reply.status(StatusCode::AUTHENTICATED, challenge);
+        let code = if self.proves_each { StatusCode::OK } else { StatusCode::AUTHENTICATED };
+        reply.status(code, challenge);
         for (command, code) in self.take(desk, message, now, chance) {
             reply.answer(command, code);
+        }
+        for item in std::mem::take(&mut self.lost) {
+            reply.alert(AlertCode::NO_END_OF_DATA, vec![item]);
         }
         if self.stage == Stage::Done {
             return reply.finish();
         }
-        if !message.is_final {
+        let is_our_turn = std::mem::take(&mut self.package_open) || message.is_final;
+        if self.may_send_piece() {
+            self.send_piece(&mut reply, encoding, desk, now);
+            return reply.finish();
+        }
+        self.settle_sending(desk, now, chance);
+        if !is_our_turn {
             // spec: oma-dm 1 (next message)
             return reply.ask_for_more();
         }
@@ -220,7 +298,7 @@ impl DmSession {
         while self.queue.is_empty() && self.stage != Stage::Done {
             self.advance(desk, now);
         }
-        self.fill(&mut reply, desk, now);
+        self.fill(&mut reply, encoding, desk, now);
         reply.finish()
     }
 
@@ -261,6 +339,7 @@ impl DmSession {
             Planned::read(Fact::Root, node(broadcast::ROOT)),
             Planned::read(Fact::State, node(fumo::STATE)),
             Planned::read(Fact::Phase, node(broadcast::PHASE)),
+            Planned::read(Fact::LargeObjects, device::LARGE_OBJECTS.to_owned()),
         ]);
     }
 
@@ -350,16 +429,18 @@ impl DmSession {
     }
 
     /// Moves commands from the queue into the answer while it stays below the device's limit.
-    fn fill(&mut self, reply: &mut Reply, desk: &mut Desk, now: Utc) {
+    fn fill(&mut self, reply: &mut Reply, encoding: Encoding, desk: &mut Desk, now: Utc) {
         let mut sent = 0;
         while let Some(planned) = self.queue.pop_front() {
             let id = reply.push(|id| planned.command(id));
-            if reply.length() > self.message_bytes {
+            if reply.length(encoding) > self.message_bytes {
                 reply.pop();
-                if sent == 0 {
-                    self.give_up(desk, now);
-                } else {
+                if sent > 0 {
                     self.queue.push_front(planned);
+                } else if self.begin_sending(planned, encoding) {
+                    self.send_piece(reply, encoding, desk, now);
+                } else {
+                    self.give_up(desk, now);
                 }
                 return;
             }
@@ -371,15 +452,16 @@ impl DmSession {
 }
 
 impl DmSession {
-    /// Ends a session with a device that cannot take even one command in a message: large objects
-    /// are not sent.
-    fn give_up(&mut self, desk: &mut Desk, now: Utc) {
+    /// Ends a session with a device that cannot take even one command in a message, nor a large
+    /// object.
+    pub(super) fn give_up(&mut self, desk: &mut Desk, now: Utc) {
         let reason = format!("a command does not fit into {} octets", self.message_bytes);
         desk.note(&*reason);
         if let Stage::Write(campaign) = self.stage {
             update(desk, campaign, now, |row| row.reason = Some(reason));
         }
         self.queue.clear();
+        self.sending = None;
         self.stage = Stage::Done;
     }
 }
@@ -414,8 +496,8 @@ pub fn refuse(message: &Message, code: StatusCode, challenge: Option<Challenge>)
 
 /// An answer in the making. It has the number of the message that it answers: both sides count
 /// from 1 and speak in turn.
-struct Reply {
-    message: Message,
+pub(super) struct Reply {
+    pub(super) message: Message,
     asked: Header,
     last_id: u32,
 }
@@ -431,7 +513,11 @@ impl Reply {
             source: Location::new(asked.target.uri.clone()),
             respond_to: None,
             credential: None,
-            meta: Some(Meta { max_message_size: Some(limit), ..Meta::default() }),
+            meta: Some(Meta {
+                max_message_size: Some(limit),
+                max_object_size: Some(Limits::default().object_bytes),
+                ..Meta::default()
+            }),
         };
         let message = Message { header, commands: Vec::new(), is_final: true };
         Self { message, asked, last_id: 0 }
@@ -443,14 +529,14 @@ impl Reply {
         reply
     }
 
-    fn push(&mut self, make: impl FnOnce(CommandId) -> Command) -> CommandId {
+    pub(super) fn push(&mut self, make: impl FnOnce(CommandId) -> Command) -> CommandId {
         self.last_id += 1;
         let id = CommandId(self.last_id);
         self.message.commands.push(make(id));
         id
     }
 
-    fn pop(&mut self) {
+    pub(super) fn pop(&mut self) {
         self.message.commands.pop();
         self.last_id -= 1;
     }
@@ -469,15 +555,18 @@ impl Reply {
         });
     }
 
+    fn alert(&mut self, code: AlertCode, items: Vec<Item>) {
+        self.push(|id| Command::Alert(Alert { id, code, correlator: None, items }));
+    }
+
     fn ask_for_more(mut self) -> Message {
-        let code = AlertCode::NEXT_MESSAGE;
-        self.push(|id| Command::Alert(Alert { id, code, correlator: None, items: Vec::new() }));
+        self.alert(AlertCode::NEXT_MESSAGE, Vec::new());
         self.message.is_final = false;
         self.message
     }
 
-    fn length(&self) -> usize {
-        xml::emit(&self.message).len()
+    pub(super) fn length(&self, encoding: Encoding) -> usize {
+        encoding.emit(&self.message).len()
     }
 
     fn finish(self) -> Message {

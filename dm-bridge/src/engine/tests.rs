@@ -5,12 +5,13 @@ use proto::{
     dm::{
         auth::Secret,
         code::{AlertCode, Format, StatusCode},
+        encoding::Encoding,
         fumo::{Operation, OperationResult, ResultCode},
+        large::Joiner,
         syncml::{
             Alert, Command, CommandId, Credential, Header, Item, Location, Manage, Message,
             MessageId, Meta, Results, Status, Verb,
         },
-        xml,
     },
     ids::{CampaignId, Correlator},
     time::Utc,
@@ -18,7 +19,7 @@ use proto::{
 
 use super::{
     Desk, Limits,
-    session::{DmSession, Opening},
+    session::{DmSession, Opening, Received},
 };
 use crate::{
     campaign::model::{CampaignState, samples},
@@ -44,6 +45,10 @@ fn desk() -> Desk {
     Desk { device, armings: vec![arming], campaigns: vec![campaign], notes: vec![] }
 }
 
+fn received(message: &Message) -> Received<'_> {
+    Received { message, encoding: Encoding::Xml, mac: None }
+}
+
 fn latest(desk: &Desk) -> &Arming {
     desk.latest().next().unwrap()
 }
@@ -54,6 +59,8 @@ struct Device {
     exec: StatusCode,
     refused: Option<(&'static str, StatusCode)>,
     limit: u64,
+    /// What a piece of a large object is answered with.
+    piece: StatusCode,
     seen: Vec<Command>,
     alerts: Vec<Alert>,
     message: u32,
@@ -74,6 +81,7 @@ impl Device {
             exec: StatusCode::ACCEPTED,
             refused: None,
             limit: 65_536,
+            piece: StatusCode::CHUNK_ACCEPTED,
             seen: vec![],
             alerts: vec![],
             message: 0,
@@ -139,6 +147,7 @@ impl Device {
         }
         let header = Status::for_header(CommandId(1), &reply.header, StatusCode::OK);
         let mut commands = vec![Command::Status(header)];
+        let is_final = reply.is_final;
         for command in wanted {
             let (code, value) = self.respond(&command);
             let id = CommandId(u32::try_from(commands.len()).unwrap() + 1);
@@ -160,7 +169,15 @@ impl Device {
             }
             self.seen.push(command);
         }
-        Some(self.message(None, commands))
+        if !is_final {
+            commands.push(Command::Alert(Alert {
+                id: CommandId(99),
+                code: AlertCode::NEXT_MESSAGE,
+                correlator: None,
+                items: vec![],
+            }));
+        }
+        Some(Message { is_final, ..self.message(None, commands) })
     }
 
     fn respond(&self, command: &Command) -> (StatusCode, Option<&'static str>) {
@@ -174,6 +191,9 @@ impl Device {
             }
             Command::Replace(replace) => {
                 let uri = replace.items[0].target_uri().unwrap();
+                if replace.items[0].more_data {
+                    return (self.piece, None);
+                }
                 match self.refused {
                     Some((node, code)) if uri.ends_with(node) => (code, None),
                     Some(_) | None => (StatusCode::OK, None),
@@ -196,12 +216,12 @@ impl Device {
             count += 1;
             [count; 16]
         };
-        let opening = DmSession::open(desk, &first, now, Limits::default(), &mut chance);
+        let opening = DmSession::open(desk, received(&first), now, Limits::default(), &mut chance);
         let Opening::Accepted(mut session, reply) = opening else { panic!("{opening:?}") };
         let mut replies = vec![reply];
         while let Some(next) = self.answer(replies.last().unwrap()) {
             assert!(session.is_continued_by(&next, Some(session.token())));
-            replies.push(session.handle(desk, &next, now, &mut chance));
+            replies.push(session.handle(desk, received(&next), now, &mut chance));
             assert!(replies.len() < 60, "the session does not end");
         }
         assert!(session.is_finished());
@@ -274,7 +294,7 @@ fn the_answer_carries_a_fresh_nonce_that_the_row_knows() {
 }
 
 #[test]
-fn envelopes_travel_as_base64() {
+fn envelopes_travel_as_octets() {
     let mut desk = desk();
     let mut device = Device::new();
     device.run(&mut desk);
@@ -285,7 +305,7 @@ fn envelopes_travel_as_base64() {
         _ => None,
     });
     let manifest = manifest.unwrap();
-    assert_eq!(manifest.meta.as_ref().unwrap().format, Some(Format::B64));
+    assert_eq!(manifest.meta.as_ref().unwrap().format, Some(Format::Bin));
     assert_eq!(manifest.to_octets().unwrap(), desk.campaigns[0].papers.manifest);
 }
 
@@ -304,11 +324,11 @@ fn a_window_that_opens_during_a_session_arms_a_device_that_was_not_examined_yet(
     let mut device = Device::new();
     let mut chance = || [77; 16];
     let first = device.first([1; 16]);
-    let opening = DmSession::open(&mut desk, &first, NOW, Limits::default(), &mut chance);
+    let opening = DmSession::open(&mut desk, received(&first), NOW, Limits::default(), &mut chance);
     let Opening::Accepted(mut session, mut reply) = opening else { panic!("{opening:?}") };
     desk.armings = selected;
     while let Some(next) = device.answer(&reply) {
-        reply = session.handle(&mut desk, &next, NOW, &mut chance);
+        reply = session.handle(&mut desk, received(&next), NOW, &mut chance);
     }
     assert!(session.is_finished());
     let row = latest(&desk);
@@ -442,11 +462,11 @@ fn an_exec_whose_answer_was_lost_is_repeated_with_the_same_correlator() {
         [count; 16]
     };
     let first = device.first([1; 16]);
-    let opening = DmSession::open(&mut desk, &first, NOW, Limits::default(), &mut chance);
+    let opening = DmSession::open(&mut desk, received(&first), NOW, Limits::default(), &mut chance);
     let Opening::Accepted(mut session, mut reply) = opening else { panic!() };
     while !matches!(reply.commands.last(), Some(Command::Exec(_))) {
         let next = device.answer(&reply).unwrap();
-        reply = session.handle(&mut desk, &next, NOW, &mut chance);
+        reply = session.handle(&mut desk, received(&next), NOW, &mut chance);
     }
     // The session dies here; the device comes back later.
     desk.device.auth.next_nonce = Some(Nonce([1; 16]));
@@ -466,10 +486,114 @@ fn what_does_not_fit_one_message_goes_in_several() {
     let replies = device.run(&mut desk);
     assert!(replies.len() > 8, "{}", replies.len());
     for reply in &replies {
-        assert!(xml::emit(reply).len() <= 4_096);
+        assert!(Encoding::Xml.emit(reply).len() <= 4_096);
         assert!(reply.is_final);
     }
     assert_eq!(latest(&desk).phase, ArmingPhase::Armed);
+}
+
+/// Runs a session in which the plan header does not fit into a message.
+fn in_pieces(desk: &mut Desk, device: &mut Device) -> Vec<Message> {
+    let replies = device.run(desk);
+    for reply in &replies {
+        assert!(Encoding::Xml.emit(reply).len() <= 1_700);
+        let goes_on = reply.commands.iter().any(|command| match command {
+            Command::Replace(replace) => replace.items[0].more_data,
+            _ => false,
+        });
+        assert_eq!(reply.is_final, !goes_on);
+    }
+    replies
+}
+
+// test: oma-dm 2.1
+#[test]
+fn an_object_that_does_not_fit_one_message_goes_in_pieces() {
+    let mut desk = desk();
+    let mut device = Device { limit: 1_700, ..Device::new().with("LrgObj", "true") };
+    in_pieces(&mut desk, &mut device);
+    let mut joiner = Joiner::default();
+    let mut joined = Vec::new();
+    for command in &device.seen {
+        let Command::Replace(replace) = command else { continue };
+        let item = &replace.items[0];
+        if let Ok(item) = joiner.take(Verb::Replace, item, 10_000) {
+            joined.push((item.target_uri().unwrap().to_owned(), item.to_octets().unwrap()));
+        }
+    }
+    let header = joined.iter().find(|(uri, _)| uri.ends_with("Plan/0")).unwrap();
+    assert_eq!(header.1, desk.campaigns[0].papers.plan_headers[&proto::ids::ComponentId(0)]);
+    assert_eq!(latest(&desk).phase, ArmingPhase::Armed);
+}
+
+// test: oma-dm 2.1
+#[test]
+fn a_device_that_does_not_take_a_piece_is_not_armed() {
+    for piece in [413, 406, 500] {
+        let mut desk = desk();
+        desk.campaigns[0].papers.manifest = vec![2; 1_300];
+        let device = Device::new().with("LrgObj", "true");
+        let mut device = Device { limit: 1_700, piece: StatusCode(piece), ..device };
+        in_pieces(&mut desk, &mut device);
+        let row = latest(&desk);
+        assert_eq!(row.phase, ArmingPhase::Pending);
+        let reason = row.reason.as_deref().unwrap();
+        assert!(reason.contains(&format!("answered {piece}")), "{reason}");
+    }
+}
+
+#[test]
+fn a_device_without_large_objects_gets_none() {
+    let mut desk = desk();
+    let mut device = Device { limit: 1_700, ..Device::new() };
+    in_pieces(&mut desk, &mut device);
+    assert!(latest(&desk).reason.as_deref().unwrap().contains("does not fit"));
+}
+
+#[test]
+fn values_of_a_device_are_joined_and_a_missing_end_is_told() {
+    let piece = |text: &str, size, more_data| {
+        let mut item = Item::value("./DevDetail/FwV", Format::Chr, text);
+        item.meta.get_or_insert_default().size = size;
+        Item { more_data, ..item }
+    };
+    let results = |server: MessageId, command, item| {
+        Command::Results(Results {
+            id: CommandId(5),
+            message_ref: Some(server),
+            command_ref: command,
+            meta: None,
+            items: vec![item],
+        })
+    };
+    for interrupted in [false, true] {
+        let mut desk = desk();
+        let mut device = Device::new();
+        let first = device.first([1; 16]);
+        let opening =
+            DmSession::open(&mut desk, received(&first), NOW, Limits::default(), &mut || [7; 16]);
+        let Opening::Accepted(mut session, reply) = opening else { panic!("{opening:?}") };
+        let (server, asked) = (reply.header.message_id, reply.commands.last().unwrap().id());
+        let get = reply.commands.iter().find(|it| matches!(it, Command::Get(_))).unwrap().id();
+        let begun = results(server, get, piece("1.", Some(3), true));
+        let mut message = device.message(None, vec![begun]);
+        message.is_final = false;
+        let reply = session.handle(&mut desk, received(&message), NOW, &mut || [8; 16]);
+        assert_eq!(codes(&reply), [(Verb::Header, 212), (Verb::Results, 213)]);
+        assert!(!reply.is_final);
+        let command = if interrupted { asked } else { get };
+        let end = piece("5", None, false);
+        let end = if interrupted { Item { source: None, ..end } } else { end };
+        let message = device.message(None, vec![results(server, command, end)]);
+        let reply = session.handle(&mut desk, received(&message), NOW, &mut || [9; 16]);
+        let told = reply.commands.iter().any(|command| match command {
+            Command::Alert(alert) => alert.code == AlertCode::NO_END_OF_DATA,
+            _ => false,
+        });
+        assert_eq!(told, interrupted);
+        let firmware = desk.device.firmware_version.as_deref();
+        assert_eq!(firmware == Some("1.5"), !interrupted, "{firmware:?}");
+    }
 }
 
 #[test]
@@ -542,7 +666,8 @@ fn missing_and_wrong_credentials_get_a_challenge_and_no_command_is_carried_out()
         let mut device = Device::new();
         let first = Command::Alert(final_alert(200, Some("c1")));
         let message = device.message(credential, vec![first]);
-        let opening = DmSession::open(&mut desk, &message, NOW, Limits::default(), &mut || [7; 16]);
+        let opening =
+            DmSession::open(&mut desk, received(&message), NOW, Limits::default(), &mut || [7; 16]);
         let Opening::Challenged(reply) = opening else { panic!() };
         assert_eq!(codes(&reply), [(Verb::Header, code), (Verb::Alert, code)]);
         assert!(reply.commands.iter().all(|command| !command.wants_status()));
@@ -558,7 +683,8 @@ fn a_message_goes_on_with_a_session_only_by_its_token_and_a_higher_number() {
     let mut desk = desk();
     let mut device = Device::new();
     let first = device.first([1; 16]);
-    let opening = DmSession::open(&mut desk, &first, NOW, Limits::default(), &mut || [7; 16]);
+    let opening =
+        DmSession::open(&mut desk, received(&first), NOW, Limits::default(), &mut || [7; 16]);
     let Opening::Accepted(session, reply) = opening else { panic!() };
     let uri = reply.header.respond_to.clone().unwrap();
     let token = uri.strip_prefix("http://127.0.0.1:8080/dm?s=").unwrap();
@@ -595,7 +721,8 @@ fn a_package_that_is_not_finished_is_asked_to_go_on() {
     let mut device = Device::new();
     let mut first = device.first([1; 16]);
     first.is_final = false;
-    let opening = DmSession::open(&mut desk, &first, NOW, Limits::default(), &mut || [7; 16]);
+    let opening =
+        DmSession::open(&mut desk, received(&first), NOW, Limits::default(), &mut || [7; 16]);
     let Opening::Accepted(_, reply) = opening else { panic!() };
     assert!(!reply.is_final);
     let Some(Command::Alert(alert)) = reply.commands.last() else { panic!() };
@@ -616,7 +743,7 @@ fn alerts_that_nobody_knows_and_commands_of_a_server_are_refused() {
     request.items[0].meta.as_mut().unwrap().kind =
         Some("org.openmobilealliance.dm.firmwareupdate.userrequest".to_owned());
     let mut words = final_alert(200, Some("c1"));
-    words.items[0].data = Some("fine".to_owned());
+    words.items[0].data = Some("fine".into());
     device.alerts = vec![unknown, untyped, request, words];
     let mut first = device.first([1; 16]);
     first.commands.push(Command::Get(Manage::new(CommandId(20), vec![Item::target("./x")])));
@@ -676,7 +803,7 @@ mod any_device {
                 ..Device::new().with("State", value).with("Phase", value).without(missing)
             };
             for reply in device.run(&mut desk) {
-                let length = u64::try_from(xml::emit(&reply).len()).unwrap();
+                let length = u64::try_from(Encoding::Xml.emit(&reply).len()).unwrap();
                 // The first one carries nothing that could be left out.
                 prop_assert!(length <= limit || reply.commands.len() <= 3, "{length} > {limit}");
             }

@@ -10,7 +10,7 @@ use proto::{
 use super::{
     arming::{Arming, ArmingPhase},
     audit::{Actor, Audit},
-    device::{Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, Nonce},
+    device::{Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, Nonce, ServerProof},
     store::{Change, FleetStore, StoreError},
 };
 use crate::campaign::model::{Air, CampaignState, Window, samples};
@@ -55,6 +55,10 @@ pub(crate) fn device(name: &str) -> Device {
             failures: 2,
             failing_since: Utc(1_200),
         },
+        server: Some(ServerProof {
+            secret: Secret::new("fumocast", "server password"),
+            nonce: Nonce([7; 16]),
+        }),
         firmware_version: Some("1.0".to_owned()),
         enrolled: Utc(1_000),
         last_seen: Some(Utc(1_234)),

@@ -32,6 +32,8 @@ pub struct Device {
     pub object: String,
     /// How it proves who it is.
     pub auth: DeviceAuth,
+    /// How this server proves to it who asks; absent on a device that was enrolled without.
+    pub server: Option<ServerProof>,
     /// `./DevDetail/FwV` as last read.
     pub firmware_version: Option<String>,
     /// When it was enrolled.
@@ -59,6 +61,15 @@ pub struct DeviceAuth {
     pub failures: u32,
     /// When the first of those failures was.
     pub failing_since: Utc,
+}
+
+/// What a device knows this server by: no two devices share it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerProof {
+    /// MD5(server id ":" password).
+    pub secret: Secret,
+    /// The nonce that the device was given for it.
+    pub nonce: Nonce,
 }
 
 /// How long the answer to a challenge is awaited.

@@ -1,14 +1,22 @@
 //! Carries out what the command line asks for; each command is one call into [`crate::app`].
 
-use std::{collections::BTreeMap, fmt::Write as _, io::Write as _, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap, fmt::Write as _, io::Write as _, net::SocketAddr, path::Path,
+    time::Duration,
+};
 
-use proto::{crypto::random, ids::CampaignId};
+use proto::{
+    crypto::random,
+    dm::notification::UserMode,
+    ids::{CampaignId, DeviceId},
+};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 use super::{
     clock::Clock,
     data_dir::{DataDir, absolute, read_file, read_token},
+    notify_udp,
     server::{self, Settings},
     store::sqlite::SqliteStore,
 };
@@ -23,6 +31,7 @@ use crate::{
     campaign::{admission::Documents, model::Place, rollout::Policy},
     cli::{CampaignVerb, CreateArgs, DeviceVerb, EnrolArgs, FormArg, ServeArgs, Verb},
     fleet::store::FleetStore as _,
+    notify::Outcome,
 };
 
 /// Carries out a command; returns what it prints.
@@ -72,6 +81,10 @@ async fn open(path: &Path) -> Result<SqliteStore, AppError> {
 async fn device(verb: DeviceVerb) -> Result<String, AppError> {
     match verb {
         DeviceVerb::Enrol(arguments) => enrol(arguments).await,
+        DeviceVerb::Notify { id, data, to, interactive } => {
+            let mode = if interactive { UserMode::Interactive } else { UserMode::Background };
+            notify(&open(&data.data).await?, &id, to, mode).await
+        }
         DeviceVerb::List { data, form } => {
             let bodies: Vec<DeviceBody> =
                 open(&data.data).await?.devices().await?.iter().map(DeviceBody::from).collect();
@@ -94,9 +107,35 @@ async fn enrol(arguments: EnrolArgs) -> Result<String, AppError> {
         vendor: arguments.vendor,
         class: arguments.class,
         url: arguments.url,
+        encoding: arguments.encoding,
     };
-    let secrets = FreshSecrets { password: random(), nonce: random() };
+    let secrets = FreshSecrets {
+        password: random(),
+        nonce: random(),
+        server_password: random(),
+        server_nonce: random(),
+    };
     devices::enrol(&store, Clock.now().utc, enrolment, secrets).await
+}
+
+async fn notify(
+    store: &SqliteStore,
+    id: &DeviceId,
+    to: SocketAddr,
+    user_mode: UserMode,
+) -> Result<String, AppError> {
+    let [high, low] = random::<2>();
+    let session_id = u16::from_be_bytes([high, low]).max(1);
+    let notice = devices::notice(store, id, user_mode, session_id).await?;
+    match notify_udp::send(store, id, to, notice).await? {
+        Outcome::Came { after } => {
+            Ok(format!("{} came after {after} notification(s)\n", id.as_str()))
+        }
+        Outcome::Silent { after } => Err(AppError::Network(format!(
+            "{} did not come after {after} notifications to {to}",
+            id.as_str()
+        ))),
+    }
 }
 
 async fn campaign(verb: CampaignVerb) -> Result<String, AppError> {

@@ -18,11 +18,12 @@ use axum::{
 use proto::{
     crypto::random,
     dm::{
-        syncml::{MEDIA_TYPE_XML, Message},
-        xml::{self, XmlError},
+        auth::{MAC_HEADER, Mac},
+        encoding::{self, Encoding, MessageError},
     },
     ids::DeviceId,
     time::Mono,
+    wire::WireError,
 };
 use tokio::sync::Mutex as AsyncMutex;
 
@@ -131,7 +132,7 @@ pub(super) async fn post(
 /// What becomes of a message.
 enum Answer {
     /// An answer in SyncML.
-    Message(&'static str, Vec<u8>),
+    Message(&'static str, Encoding, Vec<u8>),
     /// Come back later.
     Later(&'static str, Option<Duration>),
     /// Not a message that this server reads.
@@ -141,7 +142,7 @@ enum Answer {
 impl Answer {
     const fn outcome(&self) -> &'static str {
         match self {
-            Self::Message(outcome, _) | Self::Later(outcome, _) | Self::Refused(outcome, ..) => {
+            Self::Message(outcome, ..) | Self::Later(outcome, _) | Self::Refused(outcome, ..) => {
                 outcome
             }
         }
@@ -149,10 +150,9 @@ impl Answer {
 
     fn into_response(self, retry_after: Duration) -> Response {
         match self {
-            Self::Message(_, octets) => {
-                let headers =
-                    [(header::CONTENT_TYPE, MEDIA_TYPE_XML), (header::CACHE_CONTROL, "no-store")];
-                (headers, octets).into_response()
+            Self::Message(_, encoding, octets) => {
+                let content_type = (header::CONTENT_TYPE, encoding.media_type());
+                ([content_type, (header::CACHE_CONTROL, "no-store")], octets).into_response()
             }
             Self::Later(_, wait) => {
                 let wait = wait.unwrap_or(retry_after).as_secs().max(1).to_string();
@@ -167,24 +167,37 @@ async fn answer(shared: &Shared, headers: &HeaderMap, query: Option<&str>, body:
     let Ok(_permit) = shared.dm_permits.try_acquire() else {
         return Answer::Later("busy", None);
     };
-    if !is_syncml_xml(headers) {
-        let text = format!("send {MEDIA_TYPE_XML}\n");
+    let Some(encoding) = encoding_of(headers) else {
+        let (xml, wbxml) = (Encoding::Xml.media_type(), Encoding::Wbxml.media_type());
+        let text = format!("send {xml} or {wbxml}\n");
         return Answer::Refused("media-type", StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
-    }
+    };
     let limit = shared.limits.message_bytes;
     let Ok(octets) = to_bytes(body, limit).await else { return too_large(limit) };
-    let limits = xml::Limits { message_bytes: limit, ..xml::Limits::default() };
-    let message = match xml::parse(&octets, &limits) {
+    let limits = encoding::Limits { message_bytes: limit, ..encoding::Limits::default() };
+    let message = match encoding.parse(&octets, &limits) {
         Ok(message) => message,
-        Err(XmlError::TooLarge { .. }) => return too_large(limit),
+        Err(MessageError::TooLarge { .. }) => return too_large(limit),
         Err(error) => {
             return Answer::Refused("not-syncml", StatusCode::BAD_REQUEST, format!("{error}\n"));
         }
     };
-    converse(shared, &octets, &message, token_of(query)).await.unwrap_or_else(|error| {
-        tracing::warn!(%error, "a DM message was not stored");
-        Answer::Later("store", None)
-    })
+    let mac = match mac_of(headers) {
+        Ok(mac) => mac,
+        Err(error) => {
+            return Answer::Refused("not-syncml", StatusCode::BAD_REQUEST, format!("{error}\n"));
+        }
+    };
+    let (token, mac) = (token_of(query), mac.as_ref());
+    let heard = Heard { octets: &octets, message: &message, token, mac };
+    match converse(shared, heard).await {
+        Ok(Some(answer)) => Answer::of(answer, encoding),
+        Ok(None) => Answer::Later("full", None),
+        Err(error) => {
+            tracing::warn!(%error, "a DM message was not stored");
+            Answer::Later("store", None)
+        }
+    }
 }
 
 fn too_large(limit: usize) -> Answer {
@@ -192,49 +205,51 @@ fn too_large(limit: usize) -> Answer {
     Answer::Refused("too-large", StatusCode::PAYLOAD_TOO_LARGE, text)
 }
 
-/// Takes `application/vnd.syncml.dm+xml` and what clients in the field write instead.
-fn is_syncml_xml(headers: &HeaderMap) -> bool {
+fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = value.and_then(|value| value.split(';').next()).unwrap_or_default().trim();
-    media_type.to_ascii_lowercase().ends_with("+xml")
+    Encoding::from_media_type(value?)
+}
+
+/// Returns the proof over the message, if one came beside it.
+fn mac_of(headers: &HeaderMap) -> Result<Option<Mac>, WireError> {
+    let Some(value) = headers.get(MAC_HEADER) else { return Ok(None) };
+    Mac::parse(value.to_str().unwrap_or_default()).map(Some)
 }
 
 fn token_of(query: Option<&str>) -> Option<&str> {
     query?.split('&').find_map(|pair| pair.strip_prefix("s="))
 }
 
+/// Takes a message to the device's conversation; `None` when there are too many of them.
 async fn converse(
     shared: &Shared,
-    octets: &[u8],
-    message: &Message,
-    token: Option<&str>,
-) -> Result<Answer, StoreError> {
-    let id = match message.header.source.uri.parse::<DeviceId>() {
+    heard: Heard<'_>,
+) -> Result<Option<exchange::Answer>, StoreError> {
+    let id = match heard.message.header.source.uri.parse::<DeviceId>() {
         Ok(id) if shared.store.device(&id).await?.is_some() => id,
-        Ok(_) | Err(_) => return Ok(exchange::unknown(message).into()),
+        Ok(_) | Err(_) => return Ok(Some(exchange::unknown(heard))),
     };
     let now = shared.clock.now();
     let Some(slot) = shared.sessions.slot(&id, now.mono, shared.admission.sessions) else {
-        return Ok(Answer::Later("full", None));
+        return Ok(None);
     };
     // One message of a device at a time.
     let mut conversation = slot.lock().await;
-    let heard = Heard { octets, message, token };
     let (store, at) = (&*shared.store, (now.utc, shared.limits));
     let answer = conversation.answer(store, at, &id, heard, &mut random::<16>).await?;
     if matches!(answer, exchange::Answer::Answered(_)) {
         shared.sessions.touch(&id, now.mono, conversation.is_open());
     }
-    Ok(answer.into())
+    Ok(Some(answer))
 }
 
-impl From<exchange::Answer> for Answer {
-    fn from(answer: exchange::Answer) -> Self {
+impl Answer {
+    fn of(answer: exchange::Answer, encoding: Encoding) -> Self {
         match answer {
-            exchange::Answer::Answered(octets) => Self::Message("answered", octets),
-            exchange::Answer::Repeated(octets) => Self::Message("repeated", octets),
-            exchange::Answer::Challenged(octets) => Self::Message("challenged", octets),
-            exchange::Answer::Unknown(octets) => Self::Message("unknown-device", octets),
+            exchange::Answer::Answered(octets) => Self::Message("answered", encoding, octets),
+            exchange::Answer::Repeated(octets) => Self::Message("repeated", encoding, octets),
+            exchange::Answer::Challenged(octets) => Self::Message("challenged", encoding, octets),
+            exchange::Answer::Unknown(octets) => Self::Message("unknown-device", encoding, octets),
             exchange::Answer::Locked(wait) => Self::Later("locked", Some(wait)),
         }
     }
@@ -272,22 +287,5 @@ mod tests {
         let just_before = Mono(0) + (SESSION_IDLE - Duration::from_millis(1));
         assert!(sessions.slot(&id("b"), just_before, 1).is_none());
         assert!(sessions.slot(&id("b"), Mono(0) + SESSION_IDLE, 1).is_some());
-    }
-
-    #[test]
-    fn media_types_are_taken_by_their_suffix() {
-        for (value, taken) in [
-            ("application/vnd.syncml.dm+xml", true),
-            ("application/vnd.syncml+xml; charset=UTF-8", true),
-            ("APPLICATION/VND.SYNCML.DM+XML", true),
-            ("application/vnd.syncml.dm+wbxml", false),
-            ("text/xml", false),
-            ("", false),
-        ] {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::CONTENT_TYPE, value.parse().unwrap());
-            assert_eq!(is_syncml_xml(&headers), taken, "{value}");
-        }
-        assert!(!is_syncml_xml(&HeaderMap::new()));
     }
 }

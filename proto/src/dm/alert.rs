@@ -43,7 +43,7 @@ impl GenericAlert {
             kind: kind.to_owned(),
             format: meta.format,
             mark: meta.mark.as_deref().map(Mark::from_word).unwrap_or_default(),
-            data: item.data.clone().unwrap_or_default(),
+            data: item.data_text().unwrap_or_default().to_owned(),
         })
     }
 
@@ -58,7 +58,7 @@ impl GenericAlert {
                 mark: Some(self.mark.to_string()),
                 ..Meta::default()
             }),
-            data: Some(self.data.clone()),
+            data: Some(self.data.as_str().into()),
             ..Item::default()
         }
     }

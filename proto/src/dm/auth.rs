@@ -1,4 +1,5 @@
-//! `syncml:auth-md5`: proof of a password by a hash over it and a nonce.
+//! Proof of a password: `syncml:auth-md5` by a hash over it and a nonce, [`Mac`] over a message as
+//! well, `syncml:auth-basic` by the password itself.
 //!
 //! ```text
 //! secret = B64(MD5(user ":" password))          what a server stores
@@ -16,8 +17,16 @@ use super::{
 };
 use crate::{crypto::equal_in_constant_time, wire::WireError};
 
+mod mac;
+
+pub use mac::{MAC_HEADER, Mac};
+
 /// The authentication type as it stands in `Meta/Type`.
 pub const AUTH_MD5: &str = "syncml:auth-md5";
+/// Name and password in base64: for servers of others, over TLS.
+pub const AUTH_BASIC: &str = "syncml:auth-basic";
+/// A proof over the whole message, beside it.
+pub const AUTH_MAC: &str = "syncml:auth-MAC";
 
 /// Octets that a nonce from the other side may have.
 pub const MAX_NONCE_LENGTH: usize = 64;
@@ -63,6 +72,16 @@ impl Secret {
         Credential { meta: auth_meta(None), data: self.digest(nonce) }
     }
 
+    /// Returns whether a credential of the type auth-basic names the user and the password, in
+    /// constant time.
+    #[must_use]
+    pub fn proves_basic(&self, credential: &Credential) -> bool {
+        let kind = credential.meta.kind.as_deref();
+        let decoded = BASE64_STANDARD.decode(credential.data.trim()).unwrap_or_default();
+        // The secret is the hash of just these octets.
+        kind == Some(AUTH_BASIC) && equal_in_constant_time(&md5(&[&decoded]), &self.0)
+    }
+
     /// Returns whether a credential proves this secret for a nonce, in constant time.
     #[must_use]
     pub fn proves(&self, credential: &Credential, nonce: &[u8]) -> bool {
@@ -82,6 +101,13 @@ impl fmt::Debug for Secret {
 }
 
 impl Credential {
+    /// Returns a credential of the type auth-basic.
+    #[must_use]
+    pub fn basic(user: &str, password: &str) -> Self {
+        let meta = Meta { kind: Some(AUTH_BASIC.to_owned()), ..auth_meta(None) };
+        Self { meta, data: BASE64_STANDARD.encode(format!("{user}:{password}")) }
+    }
+
     /// Returns whether the credential is of the type auth-md5.
     #[must_use]
     pub fn is_md5(&self) -> bool {
@@ -94,6 +120,19 @@ impl Challenge {
     #[must_use]
     pub fn md5(nonce: &[u8]) -> Self {
         Self { meta: auth_meta(Some(BASE64_STANDARD.encode(nonce))) }
+    }
+
+    /// Returns a challenge that asks for auth-MAC with a nonce.
+    #[must_use]
+    pub fn mac(nonce: &[u8]) -> Self {
+        let meta = auth_meta(Some(BASE64_STANDARD.encode(nonce)));
+        Self { meta: Meta { kind: Some(AUTH_MAC.to_owned()), ..meta } }
+    }
+
+    /// Returns whether the challenge asks for auth-MAC.
+    #[must_use]
+    pub fn is_mac(&self) -> bool {
+        self.meta.kind.as_deref() == Some(AUTH_MAC)
     }
 
     /// Returns whether the challenge asks for auth-md5.
@@ -121,6 +160,11 @@ impl Challenge {
     }
 }
 
+/// Returns octets as base64 text.
+pub(super) fn base64(octets: &[u8]) -> String {
+    BASE64_STANDARD.encode(octets)
+}
+
 fn auth_meta(next_nonce: Option<String>) -> Meta {
     Meta {
         format: Some(Format::B64),
@@ -130,7 +174,7 @@ fn auth_meta(next_nonce: Option<String>) -> Meta {
     }
 }
 
-fn md5(parts: &[&[u8]]) -> [u8; 16] {
+pub(super) fn md5(parts: &[&[u8]]) -> [u8; 16] {
     parts.iter().fold(Md5::new(), |hasher, part| hasher.chain_update(part)).finalize().into()
 }
 
@@ -176,6 +220,20 @@ mod tests {
         assert!(junk.nonce().is_err());
         junk.meta.next_nonce = None;
         assert!(junk.nonce().is_err());
+    }
+
+    // test: oma-dm 5.1
+    #[test]
+    fn basic_credentials_are_name_and_password() {
+        let secret = Secret::new("Bruce2", "OhBehave");
+        let credential = Credential::basic("Bruce2", "OhBehave");
+        assert_eq!(credential.data, "QnJ1Y2UyOk9oQmVoYXZl");
+        assert!(secret.proves_basic(&credential));
+        assert!(!secret.proves(&credential, b""));
+        for wrong in [Credential::basic("Bruce2", "x"), secret.credential(b"n")] {
+            assert!(!secret.proves_basic(&wrong));
+        }
+        assert!(Challenge::mac(b"n").is_mac() && !Challenge::mac(b"n").is_md5());
     }
 
     #[test]

@@ -40,6 +40,8 @@ impl StatusCode {
         NOT_SUPPORTED = 406;
         /// Credentials are missing; a challenge comes along.
         MISSING_CREDENTIALS = 407;
+        /// A large object came without its size.
+        SIZE_REQUIRED = 411;
         /// The command lacks a part.
         INCOMPLETE = 412;
         /// The entity is too large.

@@ -18,6 +18,8 @@ pub mod device {
     pub const DETAIL: &str = "./DevDetail";
     /// The firmware version that the installer reads back.
     pub const FIRMWARE_VERSION: &str = "./DevDetail/FwV";
+    /// Whether the device takes large objects.
+    pub const LARGE_OBJECTS: &str = "./DevDetail/LrgObj";
     /// Root of the accounts.
     pub const ACCOUNTS: &str = "./DMAcc";
 }

@@ -9,9 +9,6 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use super::code::{AlertCode, Format, StatusCode};
 use crate::{ids::Correlator, wire::WireError};
 
-/// The media type of the XML form.
-pub const MEDIA_TYPE_XML: &str = "application/vnd.syncml.dm+xml";
-
 /// One DM message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -141,6 +138,53 @@ impl fmt::Debug for Meta {
     }
 }
 
+/// The content of a `Data` in an item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Data {
+    /// A text; of the format `b64` it stands for octets.
+    Text(String),
+    /// Octets of the format `bin`. XML carries them as base64 and calls the format `b64`.
+    Octets(Vec<u8>),
+}
+
+impl Data {
+    /// Returns the text, unless it is octets.
+    #[must_use]
+    pub fn as_text(&self) -> Option<&str> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Octets(_) => None,
+        }
+    }
+
+    /// Returns how much is there, in octets.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        match self {
+            Self::Text(text) => text.len(),
+            Self::Octets(octets) => octets.len(),
+        }
+    }
+
+    /// Returns whether nothing is there.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl From<String> for Data {
+    fn from(text: String) -> Self {
+        Self::Text(text)
+    }
+}
+
+impl From<&str> for Data {
+    fn from(text: &str) -> Self {
+        Self::Text(text.to_owned())
+    }
+}
+
 /// An `Item`: one node, or one part of an alert.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Item {
@@ -151,7 +195,7 @@ pub struct Item {
     /// What the data is.
     pub meta: Option<Meta>,
     /// The data; an empty text is data too.
-    pub data: Option<String>,
+    pub data: Option<Data>,
     /// Whether the data goes on in the next message.
     pub more_data: bool,
 }
@@ -164,20 +208,24 @@ impl Item {
 
     /// Returns an item that sets a node to a text.
     pub fn text(uri: impl Into<String>, text: impl Into<String>) -> Self {
-        Self { meta: Some(Meta::format(Format::Chr)), data: Some(text.into()), ..Self::target(uri) }
+        Self {
+            meta: Some(Meta::format(Format::Chr)),
+            data: Some(Data::Text(text.into())),
+            ..Self::target(uri)
+        }
     }
 
-    /// Returns an item that sets a node to octets, as the XML form writes them.
-    pub fn octets(uri: impl Into<String>, octets: &[u8]) -> Self {
+    /// Returns an item that sets a node to octets.
+    pub fn octets(uri: impl Into<String>, octets: impl Into<Vec<u8>>) -> Self {
         Self {
-            meta: Some(Meta::format(Format::B64)),
-            data: Some(BASE64_STANDARD.encode(octets)),
+            meta: Some(Meta::format(Format::Bin)),
+            data: Some(Data::Octets(octets.into())),
             ..Self::target(uri)
         }
     }
 
     /// Returns an item that reports a node's value, as in Results and in the Replace of DevInfo.
-    pub fn value(uri: impl Into<String>, format: Format, data: impl Into<String>) -> Self {
+    pub fn value(uri: impl Into<String>, format: Format, data: impl Into<Data>) -> Self {
         Self {
             source: Some(Location::new(uri)),
             meta: Some(Meta::format(format)),
@@ -198,13 +246,23 @@ impl Item {
         self.source.as_ref().map(|source| source.uri.as_str())
     }
 
+    /// Returns the data, if it is there and text.
+    #[must_use]
+    pub fn data_text(&self) -> Option<&str> {
+        self.data.as_ref().and_then(Data::as_text)
+    }
+
     /// Returns the octets that the data stands for: base64 is undone when the format says so.
     ///
     /// # Errors
     ///
     /// [`WireError::Invalid`] when the data should be base64 and is not.
     pub fn to_octets(&self) -> Result<Vec<u8>, WireError> {
-        let text = self.data.as_deref().unwrap_or_default();
+        let text = match &self.data {
+            Some(Data::Octets(octets)) => return Ok(octets.clone()),
+            Some(Data::Text(text)) => text.as_str(),
+            None => "",
+        };
         match self.meta.as_ref().and_then(|meta| meta.format.as_ref()) {
             Some(Format::B64 | Format::Bin) => {
                 let packed: String = text.split_ascii_whitespace().collect();
@@ -502,18 +560,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn octets_survive_the_text_form() {
-        let item = Item::octets("./x", &[0, 255, 10]);
-        assert_eq!(item.data.as_deref(), Some("AP8K"));
+    fn octets_are_what_they_were_made_of() {
+        let item = Item::octets("./x", [0, 255, 10]);
+        assert_eq!(item.data_text(), None);
         assert_eq!(item.to_octets(), Ok(vec![0, 255, 10]));
     }
 
     #[test]
     fn base64_that_a_peer_wrapped_is_read_and_junk_is_refused() {
-        let wrapped = Item { data: Some("AP\n 8K\n".to_owned()), ..Item::octets("./x", &[]) };
-        assert_eq!(wrapped.to_octets(), Ok(vec![0, 255, 10]));
-        let junk = Item { data: Some("%".to_owned()), ..Item::octets("./x", &[]) };
-        assert!(junk.to_octets().is_err());
+        for format in [Format::B64, Format::Bin] {
+            let item = |text: &str| Item::value("./x", format.clone(), text);
+            assert_eq!(item("AP\n 8K\n").to_octets(), Ok(vec![0, 255, 10]));
+            assert!(item("%").to_octets().is_err());
+        }
     }
 
     #[test]

@@ -17,7 +17,10 @@ use super::{
 use crate::{
     acceptance::Accepted,
     chance::Chance,
-    dm::client::{self, DmClient},
+    dm::{
+        client::{self, DmClient},
+        notified::Notifications,
+    },
     journal_state::JournalState,
     stats::Stats,
     symbols::{Journaler, ObjectLayout},
@@ -87,6 +90,8 @@ impl Agent {
         let pin = books.pin.clone();
         let operation = pin.as_ref().and_then(|pin| pinned_operation(&root, pin, &boot.files));
         let client = DmClient::new(config.dm.clone(), client::Limits::default());
+        let account = &config.dm.account;
+        let notifications = Notifications::new(account.server_id.clone(), account.server.clone());
         let mut core = Core {
             config,
             boot_id: boot.boot_id,
@@ -103,7 +108,7 @@ impl Agent {
             heard: false,
         };
         core.resume(now);
-        Ok(Self { client, core })
+        Ok(Self { client, notifications, core })
     }
 }
 

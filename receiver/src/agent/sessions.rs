@@ -17,12 +17,14 @@ pub(super) struct Sessions {
     backoff: Backoff,
     /// Whether a session was asked for while one was going on.
     again: bool,
+    /// The session that a notification asked for.
+    notified: Option<u16>,
 }
 
 impl Sessions {
     /// The first session takes place at once.
     pub(super) fn new(now: Mono) -> Self {
-        Self { next: now, backoff: Backoff::default(), again: false }
+        Self { next: now, backoff: Backoff::default(), again: false, notified: None }
     }
 
     pub(super) const fn next(&self) -> Mono {
@@ -41,9 +43,17 @@ impl Sessions {
         self.backoff.succeeded();
     }
 
-    pub(super) const fn started(&mut self) {
+    /// The server wants one, by a notification.
+    pub(super) fn notified(&mut self, now: Mono, session_id: u16) {
+        self.ask(now);
+        self.notified = Some(session_id);
+    }
+
+    /// Returns the number of the session that a notification asked for.
+    const fn started(&mut self) -> Option<u16> {
         self.again = false;
         self.next = Mono(u64::MAX);
+        self.notified.take()
     }
 
     pub(super) fn succeeded(&mut self, now: Mono, check_in: Duration) {
@@ -65,9 +75,14 @@ impl Agent {
         if !due || self.client.is_busy() {
             return;
         }
-        self.core.sessions.started();
-        let id = u16::try_from(self.core.chance.number() & 0xffff).unwrap_or(1);
-        let post = self.client.start(now, &mut self.core, Trigger::Client, id);
+        let (trigger, id) = match self.core.sessions.started() {
+            Some(id) => (Trigger::Server, id),
+            None => {
+                let id = u16::try_from(self.core.chance.number() & 0xffff).unwrap_or(1);
+                (Trigger::Client, id)
+            }
+        };
+        let post = self.client.start(now, &mut self.core, trigger, id);
         self.core.outputs.show(Output::Post(post));
     }
 

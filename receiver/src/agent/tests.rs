@@ -83,8 +83,14 @@ fn config() -> Config {
             account: dm::Account {
                 url: "http://127.0.0.1:1/dm".to_owned(),
                 server_id: "server".to_owned(),
+                encoding: proto::dm::encoding::Encoding::Xml,
+                proof: dm::Proof::Digest,
                 user: "LAB-0001".to_owned(),
                 secret: proto::dm::auth::Secret::new("LAB-0001", "password"),
+                server: Some(dm::ServerProof {
+                    secret: proto::dm::auth::Secret::new("server", "server password"),
+                    nonce: b"server nonce".to_vec(),
+                }),
             },
             object: "./FwUpdate/Main".parse().unwrap(),
         },
@@ -784,4 +790,38 @@ fn forged_tables_of_files_and_hints_of_other_receivers_change_nothing() {
     }
     assert_eq!((device.results(), device.installed.len()), (vec![200], 1));
     assert!(device.installed[0] == device.broadcast.image);
+}
+
+// test: oma-000 8.2.1, oma-001 8.1.1.1, oma-001 8.1.1.2
+#[test]
+fn a_notification_begins_the_session_that_it_names_once() {
+    let secret = proto::dm::auth::Secret::new("server", "server password");
+    let notification = proto::dm::notification::Notification {
+        user_mode: proto::dm::notification::UserMode::Background,
+        initiator: proto::dm::notification::Initiator::Server,
+        session_id: 0xbeef,
+        server_id: "server".to_owned(),
+        vendor: Vec::new(),
+    };
+    let octets = notification.emit(&secret, b"server nonce").unwrap();
+    let mut device = Device::new();
+    let posts = |device: &mut Device, octets: &[u8]| {
+        device.agent.handle_notification(device.now, octets);
+        let mut posts = Vec::new();
+        while let Some(output) = device.agent.poll_output(device.now) {
+            if let Output::Post(post) = output {
+                posts.push(String::from_utf8(post.body).unwrap());
+            }
+        }
+        posts
+    };
+    assert_eq!(posts(&mut device, &octets[1..]), [""; 0]);
+    let begun = posts(&mut device, &octets);
+    assert_eq!(begun.len(), 1);
+    assert!(begun[0].contains("<SessionID>BEEF<") && begun[0].contains("<Data>1200<"));
+    device.agent.handle_post_failure(
+        device.now,
+        crate::dm::client::Failure::Http { status: 500, retry_after: None },
+    );
+    assert_eq!(posts(&mut device, &octets), [""; 0], "the same one again");
 }

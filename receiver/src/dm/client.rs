@@ -14,8 +14,7 @@ use std::{fmt, time::Duration};
 use proto::{
     dm::{
         code::StatusCode,
-        syncml::MEDIA_TYPE_XML,
-        xml::{self, XmlError},
+        encoding::{self, Encoding, MessageError},
     },
     time::Now,
 };
@@ -42,10 +41,12 @@ pub struct Limits {
     pub resends: u8,
     /// Final alerts in one message.
     pub alerts: usize,
+    /// Octets of an object that the server sends in pieces: an envelope in base64, and room.
+    pub object_bytes: u64,
     /// Characters of a reply address.
     pub reply_address: usize,
     /// What one answer of the server may cost.
-    pub response: xml::Limits,
+    pub response: encoding::Limits,
 }
 
 impl Default for Limits {
@@ -55,8 +56,9 @@ impl Default for Limits {
             challenges: 2,
             resends: 1,
             alerts: 16,
+            object_bytes: 16 * 1024,
             reply_address: 1024,
-            response: xml::Limits::default(),
+            response: encoding::Limits::default(),
         }
     }
 }
@@ -75,13 +77,12 @@ pub enum Trigger {
 pub struct Post {
     /// Where it goes.
     pub url: String,
-    /// What it says, of the type [`Post::CONTENT_TYPE`].
+    /// The form of the body, and of the answer that is wanted.
+    pub encoding: Encoding,
+    /// What it says.
     pub body: Vec<u8>,
-}
-
-impl Post {
-    /// The content type of the body, and what the answer must have (compare by `+xml`).
-    pub const CONTENT_TYPE: &str = MEDIA_TYPE_XML;
+    /// The value of the header [`MAC_HEADER`](proto::dm::auth::MAC_HEADER), if there is to be one.
+    pub mac: Option<String>,
 }
 
 /// Leaves out the address, which may name the session, and the body, which holds credentials.
@@ -125,15 +126,15 @@ pub enum SessionError {
     Http(u16),
     /// The answer is no DM message.
     #[error("the answer is unreadable: {0}")]
-    Unreadable(#[from] XmlError),
+    Unreadable(#[from] MessageError),
     /// The answer breaks the protocol.
     #[error("the answer breaks the protocol: {0}")]
     Protocol(&'static str),
     /// The server does not take the credentials.
     #[error("the server refused the credentials")]
     CredentialsRefused,
-    /// The server wants a kind of credentials other than auth-md5.
-    #[error("the server wants credentials other than auth-md5")]
+    /// The server wants a kind of credentials other than auth-md5 and auth-MAC.
+    #[error("the server wants credentials other than auth-md5 and auth-MAC")]
     UnsupportedAuthentication,
     /// The server refused the message.
     #[error("the server refused the message with status {0}")]
@@ -209,7 +210,8 @@ impl DmClient {
         let Some(session) = self.session.as_mut() else {
             return Step::Done(SessionOutcome::Failed(SessionError::NoSession));
         };
-        let step = xml::parse(body, &self.limits.response)
+        let step = Encoding::recognise(body)
+            .parse(body, &self.limits.response)
             .map_err(|error| SessionOutcome::Failed(error.into()))
             .and_then(|answer| session.answer(now, device, &mut self.tree, &answer));
         self.conclude(step)

@@ -6,6 +6,7 @@ use proto::{
     dm::{
         auth::Secret,
         code::{AlertCode, StatusCode},
+        encoding::Encoding,
         fumo::{PackageData, Phase},
     },
     time::{Mono, Now, Utc},
@@ -33,8 +34,11 @@ pub(super) fn settings() -> Settings {
         account: Account {
             url: "http://127.0.0.1:8080/dm".to_owned(),
             server_id: "server".to_owned(),
+            encoding: Encoding::Xml,
+            proof: super::Proof::Digest,
             user: "LAB-0001".to_owned(),
             secret: Secret::new("LAB-0001", "password"),
+            server: None,
         },
         object: "./FwUpdate/Main".parse().unwrap(),
     }

@@ -251,7 +251,7 @@ fn octets(item: &Item, limit: usize) -> Result<Vec<u8>, StatusCode> {
 }
 
 fn text(item: &Item, limit: usize) -> Result<String, StatusCode> {
-    let text = item.data.as_deref().ok_or(StatusCode::INCOMPLETE)?.trim();
+    let text = item.data_text().ok_or(StatusCode::INCOMPLETE)?.trim();
     match text {
         _ if text.len() > limit => Err(StatusCode::TOO_LARGE),
         _ if text.chars().any(char::is_control) => Err(StatusCode::BAD_REQUEST),
@@ -279,7 +279,7 @@ fn spread(item: &Item) -> Result<Duration, StatusCode> {
 }
 
 fn sessions(item: &Item) -> Result<Vec<String>, StatusCode> {
-    let data = item.data.as_deref().ok_or(StatusCode::INCOMPLETE)?;
+    let data = item.data_text().ok_or(StatusCode::INCOMPLETE)?;
     let lines: Vec<String> =
         data.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect();
     if lines.len() > MAX_SESSIONS || lines.iter().any(|line| line.len() > MAX_URL + 48) {
@@ -465,8 +465,8 @@ mod tests {
             assert_eq!(write(&mut object, path, junk), StatusCode::BAD_REQUEST, "{path} {junk}");
         }
         assert_eq!(write(&mut object, broadcast::CAMPAIGN, "text"), StatusCode::UNSUPPORTED_FORMAT);
-        let mut bad = Item::octets("x", &[]);
-        bad.data = Some("%%%".to_owned());
+        let mut bad = Item::octets("x", []);
+        bad.data = Some("%%%".into());
         let status = object.replace(at(0), &mut FakeDevice::default(), broadcast::MANIFEST, &bad);
         assert_eq!(status, StatusCode::BAD_REQUEST);
         assert!(object.staged.shown.opens.is_none() && object.staged.manifest.is_empty());
@@ -482,7 +482,7 @@ mod tests {
     fn a_root_goes_to_the_device_at_once() {
         let mut object = FumoObject::default();
         let mut device = FakeDevice { root_answer: StatusCode::FORBIDDEN, ..FakeDevice::default() };
-        let item = Item::octets(broadcast::ROOT, b"root");
+        let item = Item::octets(broadcast::ROOT, *b"root");
         let status = object.replace(at(0), &mut device, broadcast::ROOT, &item);
         assert_eq!(status, StatusCode::FORBIDDEN);
         assert_eq!(device.roots, [b"root".to_vec()]);

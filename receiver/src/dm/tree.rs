@@ -9,12 +9,14 @@ use proto::{
     dm::{
         code::{Format, StatusCode},
         nodes::device as names,
-        syncml::Item,
-        uri::{Address, MAX_DEPTH, MAX_SEGMENT_LENGTH, MAX_TOTAL_LENGTH, NodeUri},
+        syncml::{Item, Meta},
+        uri::{Address, MAX_DEPTH, MAX_SEGMENT_LENGTH, MAX_TOTAL_LENGTH, NodeUri, Query},
     },
     ids::Correlator,
     time::Now,
 };
+
+mod query;
 
 use super::{
     Device, Settings,
@@ -73,22 +75,31 @@ impl Tree {
         .collect()
     }
 
-    /// Reads a node: a leaf's value, or the names below a parent.
+    /// Reads what an address asks for: a leaf's value, the names below a parent, a property of a
+    /// node, or a list of the subtree.
     ///
     /// # Errors
     ///
     /// The status that tells the server why not.
-    pub fn get(&self, device: &dyn Device, uri: &str) -> Result<Item, StatusCode> {
-        let node = address(uri)?;
+    pub fn get(&self, device: &dyn Device, uri: &str) -> Result<Vec<Item>, StatusCode> {
+        let Address { node, query } = parse(uri)?;
+        match query {
+            None => Ok(vec![self.read(device, uri, &node)?]),
+            Some(Query::Property(name)) => Ok(vec![self.property(device, uri, &node, &name)?]),
+            Some(Query::List(kind)) => self.list(device, uri, &node, &kind),
+        }
+    }
+
+    fn read(&self, device: &dyn Device, uri: &str, node: &NodeUri) -> Result<Item, StatusCode> {
         let nodes = self.nodes(device);
-        match find(&nodes, &node).ok_or(StatusCode::NOT_FOUND)? {
+        match find(&nodes, node).ok_or(StatusCode::NOT_FOUND)? {
             Node::Leaf(Leaf::Read(format, value) | Leaf::ReadWrite(format, value)) => {
                 Ok(Item::value(uri, format, value))
             }
             Node::Secret => Err(StatusCode::PERMISSION_DENIED),
             Node::Leaf(Leaf::Write) => Err(StatusCode::NOT_ALLOWED),
             Node::Leaf(Leaf::Run) | Node::Parent => {
-                let children = children(&nodes, &node);
+                let children = children(&nodes, node);
                 if children.is_empty() {
                     return Err(StatusCode::NOT_ALLOWED);
                 }
@@ -136,6 +147,20 @@ impl Tree {
     ) -> StatusCode {
         match target(item) {
             Ok(node) => find(&self.nodes(device), &node).map_or(absent, |_| present),
+            Err(refusal) => refusal,
+        }
+    }
+
+    /// Copies the value of one leaf to another.
+    pub fn copy(&mut self, now: Now, device: &mut dyn Device, item: &Item) -> StatusCode {
+        let Some(from) = item.source_uri() else { return StatusCode::INCOMPLETE };
+        let value = parse(from).and_then(|from_address| match from_address.query {
+            None => self.read(device, from, &from_address.node),
+            Some(_) => Err(StatusCode::NOT_SUPPORTED),
+        });
+        match value {
+            Ok(value) if value.meta == Some(Meta::format(Format::Node)) => StatusCode::NOT_ALLOWED,
+            Ok(value) => self.replace(now, device, &Item { target: item.target.clone(), ..value }),
             Err(refusal) => refusal,
         }
     }
@@ -188,7 +213,7 @@ impl Tree {
         };
         for item in self.device_info() {
             let uri = item.source_uri().unwrap_or_default();
-            read(uri, item.data.as_deref().unwrap_or_default());
+            read(uri, item.data_text().unwrap_or_default());
         }
         let identity = &self.settings.identity;
         read("./DevDetail/DevTyp", &identity.device_type);
@@ -208,8 +233,8 @@ impl Tree {
         read("./DMAcc/1/AppAuth/1/AAuthLevel", "CLCRED");
         read("./DMAcc/1/AppAuth/1/AAuthType", "DIGEST");
         read("./DMAcc/1/AppAuth/1/AAuthName", &account.user);
-        let no_large_objects = Leaf::Read(Format::Bool, "false".to_owned());
-        nodes.insert("./DevDetail/LrgObj".to_owned(), Some(no_large_objects));
+        let large_objects = Leaf::Read(Format::Bool, "true".to_owned());
+        nodes.insert(names::LARGE_OBJECTS.to_owned(), Some(large_objects));
         nodes.insert("./DMAcc/1/AppAuth/1/AAuthSecret".to_owned(), None);
         nodes.insert("./DMAcc/1/AppAuth/1/AAuthData".to_owned(), None);
         for (path, leaf) in self.object.leaves(&view) {
@@ -219,15 +244,20 @@ impl Tree {
     }
 }
 
-/// Reads an address; properties and exports are optional features that this tree lacks.
-fn address(uri: &str) -> Result<NodeUri, StatusCode> {
+fn parse(uri: &str) -> Result<Address, StatusCode> {
     if uri.len() > MAX_TOTAL_LENGTH {
         return Err(StatusCode::URI_TOO_LONG);
     }
-    let address: Address = uri.parse().map_err(|_| StatusCode::NOT_FOUND)?;
+    uri.parse().map_err(|_| StatusCode::NOT_FOUND)
+}
+
+/// Reads the address of a node that is acted on; properties can be read alone.
+fn address(uri: &str) -> Result<NodeUri, StatusCode> {
+    let address = parse(uri)?;
     match address.query {
         None => Ok(address.node),
-        Some(_) => Err(StatusCode::NOT_SUPPORTED),
+        Some(Query::Property(_)) => Err(StatusCode::NOT_ALLOWED),
+        Some(Query::List(_)) => Err(StatusCode::NOT_SUPPORTED),
     }
 }
 
@@ -259,9 +289,10 @@ mod tests {
     use crate::dm::fake::{FakeDevice, at, settings};
 
     fn get(uri: &str) -> Result<(Format, String), StatusCode> {
-        let item = Tree::new(settings()).get(&FakeDevice::default(), uri)?;
+        let item = Tree::new(settings()).get(&FakeDevice::default(), uri)?.remove(0);
         assert_eq!(item.source_uri(), Some(uri));
-        Ok((item.meta.unwrap().format.unwrap(), item.data.unwrap()))
+        let text = item.data_text().unwrap().to_owned();
+        Ok((item.meta.unwrap().format.unwrap(), text))
     }
 
     fn text(uri: &str) -> String {
@@ -287,7 +318,7 @@ mod tests {
     fn leaves_show_the_device() {
         assert_eq!(text("./DevInfo/DevId"), "LAB-0001");
         assert_eq!(text("./DevDetail/FwV"), "1.2.3");
-        assert_eq!(get("./DevDetail/LrgObj"), Ok((Format::Bool, "false".to_owned())));
+        assert_eq!(get("./DevDetail/LrgObj"), Ok((Format::Bool, "true".to_owned())));
         assert_eq!(text("./DMAcc/1/ServerID"), "server");
         assert_eq!(get("./FwUpdate/Main/State"), Ok((Format::Int, "10".to_owned())));
         let under = |path: &str| text(&format!("./FwUpdate/Main/Ext/Broadcast/{path}"));
@@ -313,8 +344,10 @@ mod tests {
             ("./FwUpdate/Main/Ext/Broadcast/Plan/15", StatusCode::NOT_ALLOWED),
             ("./FwUpdate/Main/Ext/Broadcast/Plan/16", StatusCode::NOT_FOUND),
             ("./FwUpdate/Main/Ext/Broadcast/Disarm", StatusCode::NOT_ALLOWED),
-            ("./DevInfo?prop=ACL", StatusCode::NOT_SUPPORTED),
-            ("./DevInfo?list=Struct", StatusCode::NOT_SUPPORTED),
+            ("./DevInfo?prop=Title", StatusCode::NOT_SUPPORTED),
+            ("./DevInfo?list=TNDS", StatusCode::NOT_SUPPORTED),
+            ("./Nowhere?prop=Name", StatusCode::NOT_FOUND),
+            ("./Nowhere?list=Struct", StatusCode::NOT_FOUND),
             (&"a/".repeat(200), StatusCode::URI_TOO_LONG),
         ] {
             assert_eq!(get(uri), Err(status), "{uri}");
@@ -355,6 +388,30 @@ mod tests {
     }
 
     #[test]
+    fn a_leaf_is_copied_to_a_leaf_that_may_be_written() {
+        let mut tree = Tree::new(settings());
+        let mut device = FakeDevice::default();
+        let broadcast = |path: &str| format!("./FwUpdate/Main/Ext/Broadcast/{path}");
+        let from_to = |from: &str, to: &str| Item {
+            source: Some(proto::dm::syncml::Location::new(from)),
+            ..Item::target(to)
+        };
+        tree.replace(at(0), &mut device, &Item::text(broadcast("Opens"), "1800"));
+        let (opens, closes) = (broadcast("Opens"), broadcast("Closes"));
+        for (from, to, status) in [
+            (opens.as_str(), closes.as_str(), StatusCode::OK),
+            ("./DevInfo", &closes, StatusCode::NOT_ALLOWED),
+            (&opens, "./DevInfo/Man", StatusCode::NOT_ALLOWED),
+            ("./Nowhere", &closes, StatusCode::NOT_FOUND),
+            ("./DMAcc/1/AppAuth/1/AAuthSecret", &closes, StatusCode::PERMISSION_DENIED),
+        ] {
+            assert_eq!(tree.copy(at(0), &mut device, &from_to(from, to)), status, "{from} {to}");
+        }
+        assert_eq!(tree.get(&device, &closes).unwrap()[0].data_text(), Some("1800"));
+        assert_eq!(tree.copy(at(0), &mut device, &Item::target(closes)), StatusCode::INCOMPLETE);
+    }
+
+    #[test]
     fn an_operator_can_disarm_suspend_and_resume() {
         let mut tree = Tree::new(settings());
         let mut device = FakeDevice::default();
@@ -379,7 +436,7 @@ mod tests {
             let uri = format!("./FwUpdate/Main/{path}");
             let status = tree.replace(at(0), &mut device, &Item::text(&uri, value));
             assert_eq!(status, StatusCode::OK, "{path}");
-            assert_eq!(tree.get(&device, &uri).unwrap().data.as_deref(), Some(value), "{path}");
+            assert_eq!(tree.get(&device, &uri).unwrap()[0].data_text(), Some(value), "{path}");
         }
     }
 }

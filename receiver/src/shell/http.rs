@@ -2,11 +2,14 @@
 
 use std::{io, net::IpAddr, time::Duration};
 
+use proto::dm::auth::MAC_HEADER;
 use thiserror::Error;
 use ureq::{
     Agent,
     http::{StatusCode, Uri, header},
 };
+
+use crate::dm::client::Post;
 
 /// Where plain HTTP may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -72,10 +75,19 @@ impl Http {
     /// # Errors
     ///
     /// [`HttpError`]; the message may have arrived all the same.
-    pub fn post(&self, url: &str, content_type: &str, body: &[u8]) -> Result<Vec<u8>, HttpError> {
-        self.check(url)?;
-        let request = self.agent.post(url).header(header::CONTENT_TYPE, content_type);
-        let mut response = request.send(body).map_err(|error| HttpError::Io(error.into_io()))?;
+    pub fn post(&self, post: &Post) -> Result<Vec<u8>, HttpError> {
+        self.check(&post.url)?;
+        let content_type = post.encoding.media_type();
+        let mut request = self
+            .agent
+            .post(&post.url)
+            .header(header::CONTENT_TYPE, content_type)
+            .header(header::ACCEPT, content_type);
+        if let Some(mac) = &post.mac {
+            request = request.header(MAC_HEADER, mac);
+        }
+        let sent = request.send(post.body.as_slice());
+        let mut response = sent.map_err(|error| HttpError::Io(error.into_io()))?;
         if response.status() != StatusCode::OK {
             let retry_after = response.headers().get(header::RETRY_AFTER);
             let seconds = retry_after.and_then(|value| value.to_str().ok()?.trim().parse().ok());
@@ -131,23 +143,33 @@ mod tests {
         thread,
     };
 
+    use proto::dm::encoding::Encoding;
+
     use super::*;
 
     #[test]
     fn a_message_is_posted_and_its_answer_returned() {
         let (url, server) = serve("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer");
-        let answer = Http::new(PlainHttp::Loopback).post(&url, "text/xml", b"message").unwrap();
+        let answer = Http::new(PlainHttp::Loopback).post(&message(&url)).unwrap();
         assert_eq!(answer, b"answer");
         let request = server.join().unwrap();
         assert!(request.starts_with("POST /dm HTTP/1.1\r\n"), "{request}");
-        assert!(request.contains("text/xml") && request.ends_with("message"), "{request}");
+        let lower = request.to_ascii_lowercase();
+        for header in [
+            "content-type: application/vnd.syncml.dm+wbxml",
+            "accept: application/vnd.syncml.dm+wbxml",
+            "x-syncml-hmac: mac",
+        ] {
+            assert!(lower.contains(header), "{request}");
+        }
+        assert!(request.ends_with("message"), "{request}");
     }
 
     #[test]
     fn a_busy_server_says_how_long_to_wait() {
         let answer = "HTTP/1.1 503 Busy\r\nRetry-After: 17\r\nContent-Length: 0\r\n\r\n";
         let (url, _server) = serve(answer);
-        let error = Http::new(PlainHttp::Loopback).post(&url, "text/xml", b"").unwrap_err();
+        let error = Http::new(PlainHttp::Loopback).post(&message(&url)).unwrap_err();
         let wait = Some(Duration::from_secs(17));
         assert!(
             matches!(error, HttpError::Status { code: 503, retry_after } if retry_after == wait),
@@ -161,7 +183,7 @@ mod tests {
             let body = "x".repeat(length);
             let (url, _server) =
                 serve(&format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{body}"));
-            let answer = Http::new(PlainHttp::Loopback).post(&url, "text/xml", b"");
+            let answer = Http::new(PlainHttp::Loopback).post(&message(&url));
             assert_eq!(answer.is_ok(), fits, "{length}");
             assert_eq!(matches!(answer, Err(HttpError::TooLarge)), !fits, "{length}");
         }
@@ -172,7 +194,7 @@ mod tests {
         let (url, _server) = serve(
             "HTTP/1.1 302 Found\r\nLocation: http://127.0.0.1:1/\r\nContent-Length: 0\r\n\r\n",
         );
-        let error = Http::new(PlainHttp::Loopback).post(&url, "text/xml", b"").unwrap_err();
+        let error = Http::new(PlainHttp::Loopback).post(&message(&url)).unwrap_err();
         assert!(matches!(error, HttpError::Status { code: 302, .. }), "{error:?}");
     }
 
@@ -198,8 +220,17 @@ mod tests {
     fn an_absent_server_is_an_error() {
         let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let url = format!("http://{unused}/dm");
-        let error = Http::new(PlainHttp::Loopback).post(&url, "text/xml", b"").unwrap_err();
+        let error = Http::new(PlainHttp::Loopback).post(&message(&url)).unwrap_err();
         assert!(matches!(error, HttpError::Io(_)), "{error:?}");
+    }
+
+    fn message(url: &str) -> Post {
+        Post {
+            url: url.to_owned(),
+            encoding: Encoding::Wbxml,
+            body: b"message".to_vec(),
+            mac: Some("mac".to_owned()),
+        }
     }
 
     fn serve(answer: &str) -> (String, thread::JoinHandle<String>) {

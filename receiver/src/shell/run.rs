@@ -16,6 +16,7 @@ use super::{
     http::{Http, HttpError, PlainHttp},
     installer::{Hook, HookError, HookExit},
     multicast::{Channel, Channels},
+    notifications::Notifications,
     storage::{Completion, Storage},
     wiring::{self, Beside, Origin, RestoreError, Wiring},
 };
@@ -155,7 +156,10 @@ async fn run_device(config: &Config, options: Options) -> Result<End, StartError
         listen: options.listen,
         events,
     };
-    let inputs = Inputs { completions, happened, asked, terminate, interrupt };
+    let notifications = Notifications::open(config.local.notify)
+        .await
+        .map_err(system("listen for notifications"))?;
+    let inputs = Inputs { completions, happened, asked, notifications, terminate, interrupt };
     notify(&[sd_notify::NotifyState::Ready]);
     let mut shell = Shell { clock: Clock, agent, channels, effects, tap: options.tap };
     let end = shell.drive(inputs).await;
@@ -176,6 +180,7 @@ struct Inputs {
     completions: UnboundedReceiver<Completion>,
     happened: UnboundedReceiver<Event>,
     asked: Receiver<Asked>,
+    notifications: Notifications,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -225,6 +230,9 @@ impl Shell {
                 Some(completion) = inputs.completions.recv() => {
                     let now = self.clock.now();
                     self.effects.wiring.complete(now, &mut self.agent, completion);
+                }
+                octets = inputs.notifications.receive() => {
+                    self.agent.handle_notification(self.clock.now(), &octets);
                 }
                 Some(event) = inputs.happened.recv() => self.handle_event(event),
                 Some(asked) = inputs.asked.recv() => self.handle_request(asked),
@@ -361,7 +369,7 @@ impl Effects {
 
     fn post(&self, post: Post) {
         let http = self.http.clone();
-        self.beside(move || Event::Posted(http.post(&post.url, Post::CONTENT_TYPE, &post.body)));
+        self.beside(move || Event::Posted(http.post(&post)));
     }
 
     fn beside(&self, work: impl FnOnce() -> Event + Send + 'static) {
@@ -405,8 +413,14 @@ fn settings(config: &Config) -> Result<agent::Config, StartError> {
             account: dm::Account {
                 url: server.url.clone(),
                 server_id: server.server_id.clone(),
+                encoding: server.encoding,
+                proof: server.proof,
                 user: server.user.clone(),
                 secret: Secret::new(&server.user, server.password.reveal()),
+                server: server.server_proof.as_ref().map(|(password, nonce)| dm::ServerProof {
+                    secret: Secret::new(&server.server_id, password.reveal()),
+                    nonce: nonce.clone(),
+                }),
             },
             object,
         },

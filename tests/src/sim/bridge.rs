@@ -137,8 +137,14 @@ impl Bridge {
                 vendor: super::package::VENDOR,
                 class: super::package::CLASS,
                 url: URL.to_owned(),
+                encoding: proto::dm::encoding::Encoding::Xml,
             };
-            let secrets = FreshSecrets { password: secret(device.number), nonce: NONCE };
+            let secrets = FreshSecrets {
+                password: secret(device.number),
+                nonce: NONCE,
+                server_password: [0; 32],
+                server_nonce: NONCE,
+            };
             now(devices::enrol(&store, BEGIN, enrolment, secrets))?;
         }
         let addressed = devices.iter().filter(|device| device.is_addressed());
@@ -205,7 +211,7 @@ impl Bridge {
             &self.store,
             (utc(at), limits),
             &id,
-            Heard { octets: &message.body, message: &heard, token },
+            Heard { octets: &message.body, message: &heard, token, mac: None },
             &mut draw(&mut self.chance),
         ));
         self.count_twice(at, &id);

@@ -173,6 +173,9 @@ impl Device {
                 account: dm::Account {
                     url: super::bridge::URL.to_owned(),
                     server_id: "fumocast".to_owned(),
+                    encoding: proto::dm::encoding::Encoding::Xml,
+                    proof: dm::Proof::Digest,
+                    server: None,
                     secret: Secret::new(&user, &super::bridge::password(self.number)),
                     user,
                 },

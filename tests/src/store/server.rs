@@ -93,8 +93,8 @@ impl Server {
         let seconds = |path: &str, at: Utc| text(path, at.seconds().to_string());
         let window = broadcast.window();
         let items = [
-            Item::octets(node(nodes::MANIFEST), &broadcast.manifest_envelope()?),
-            Item::octets(node(nodes::CAMPAIGN), &broadcast.campaign_envelope()?),
+            Item::octets(node(nodes::MANIFEST), broadcast.manifest_envelope()?),
+            Item::octets(node(nodes::CAMPAIGN), broadcast.campaign_envelope()?),
             seconds(nodes::NOW, now),
             seconds(nodes::OPENS, window.opens),
             seconds(nodes::CLOSES, window.closes),

@@ -338,6 +338,9 @@ fn config(kind: Kind) -> anyhow::Result<agent::Config> {
             account: dm::Account {
                 url: "http://127.0.0.1:1/dm".to_owned(),
                 server_id: "server".to_owned(),
+                encoding: proto::dm::encoding::Encoding::Xml,
+                proof: dm::Proof::Digest,
+                server: None,
                 user: "CASE-1".to_owned(),
                 secret: Secret::new("CASE-1", "case"),
             },

@@ -14,7 +14,7 @@ use prost::Message as _;
 use proto::{
     control::{OpenRequest, PrepareReply, PrepareRequest},
     crypto::random,
-    dm::auth::Secret,
+    dm::{auth::Secret, encoding::Encoding},
     ids::CampaignId,
 };
 
@@ -72,7 +72,12 @@ impl Bridge {
     async fn enrol(&self, name: &str) -> Device {
         let enrolment =
             devices::Enrolment { url: self.url("/dm"), ..devices::tests::enrolment(name) };
-        let secrets = devices::FreshSecrets { password: random(), nonce: random() };
+        let secrets = devices::FreshSecrets {
+            password: random(),
+            nonce: random(),
+            server_password: random(),
+            server_nonce: random(),
+        };
         let store = self.store().await;
         let settings = devices::enrol(&store, Clock.now().utc, enrolment, secrets).await.unwrap();
         Device::new(&settings, self.url("/dm"))
@@ -183,11 +188,19 @@ async fn image_server() -> (String, Asked) {
     (url, asked)
 }
 
+// test: oma-dm 6 (media types by their suffix)
 #[tokio::test(flavor = "multi_thread")]
-async fn a_device_is_challenged_armed_and_its_result_confirmed() {
+async fn a_device_is_challenged_armed_and_its_result_confirmed_in_both_forms() {
+    for encoding in [Encoding::Xml, Encoding::Wbxml] {
+        challenged_armed_and_confirmed(encoding).await;
+    }
+}
+
+async fn challenged_armed_and_confirmed(encoding: Encoding) {
     let bridge = Bridge::start().await;
     let (carousel, asked) = image_server().await;
     let mut device = bridge.enrol("LAB-0001").await;
+    device.encoding = encoding;
     let id = bridge.campaign(&carousel).await;
     bridge.wait_for(id, "on air", |campaign| campaign.tsi == Some(77));
 
@@ -332,14 +345,15 @@ async fn what_is_no_message_of_an_enrolled_device_changes_nothing() {
     let kind = "application/vnd.syncml.dm+xml";
     device.next_session();
     let message = device.first(None);
-    let cases: [(&str, Vec<u8>, u16); 7] = [
+    let cases: [(&str, Vec<u8>, u16); 8] = [
         (kind, b"hello".to_vec(), 400),
         (kind, b"<html/>".to_vec(), 400),
         (kind, Vec::new(), 400),
         (kind, message[..message.len() / 2].to_vec(), 400),
         (kind, vec![b' '; 64 * 1024 + 1], 413),
         (kind, vec![b' '; 64 * 1024], 400),
-        ("application/vnd.syncml.dm+wbxml", message, 415),
+        ("application/vnd.syncml.dm+wbxml", message.clone(), 400),
+        ("application/json", message, 415),
     ];
     for (content_type, body, status) in cases {
         let answer = device::post(&bridge.url("/dm"), content_type, &body);

@@ -1,336 +1,163 @@
-//! Tree of elements to message: every element is taken by name, and what is left over is named.
+//! Octets to a tree of elements; what XML allows beyond SyncML's needs is refused here.
 
-use super::{Limits, XmlError, shortened, tree::Element};
-use crate::{
-    dm::{
-        code::{AlertCode, Format, StatusCode},
-        syncml::{
-            Alert, Challenge, Command, CommandId, Credential, Exec, Group, Header, Item, Location,
-            Manage, Message, MessageId, Meta, Results, Status, Verb,
-        },
-    },
-    ids::Correlator,
+use quick_xml::{
+    Reader,
+    events::{BytesDecl, BytesStart, Event},
 };
 
-const SESSION_ID_LENGTH: usize = 32;
-const CORRELATOR_LENGTH: usize = 64;
+use crate::dm::encoding::{
+    Limits, MessageError, SYNCML_NAMESPACE,
+    element::{Builder, Element},
+    is_xml_char, shortened,
+};
 
-/// Elements that DM does not use and old peers send all the same.
-const IGNORED_IN_COMMANDS: &[&str] = &["NoResp", "Lang", "Archive", "SftDel", "Cred"];
-const IGNORED_IN_META: &[&str] = &["FieldLevel", "Anchor", "Version", "EMI", "Mem"];
-
-type Result<T> = std::result::Result<T, XmlError>;
-
-pub(super) fn message(root: Element, limits: &Limits) -> Result<Message> {
-    let mut parts = Parts::new("SyncML", root)?;
-    let header = header(parts.required("SyncHdr")?)?;
-    let mut body = Parts::new("SyncBody", parts.required("SyncBody")?)?;
-    parts.finish(&[])?;
-    let is_final = body.flag("Final")?;
-    let mut left = limits.commands;
-    let commands = body.commands(&mut left, limits)?;
-    Ok(Message { header, commands, is_final })
+/// Reads exactly one root element, which must be SyncML 1.2.
+pub(super) fn syncml(octets: &[u8], limits: &Limits) -> Result<Element, MessageError> {
+    elements(octets, limits, &check_syncml)
 }
 
-fn header(element: Element) -> Result<Header> {
-    let mut parts = Parts::new("SyncHdr", element)?;
-    version("VerDTD", "1.2", &parts.required("VerDTD")?)?;
-    version("VerProto", "DM/1.2", &parts.required("VerProto")?)?;
-    let header = Header {
-        session_id: short_text("SessionID", SESSION_ID_LENGTH, parts.required("SessionID")?)?,
-        message_id: MessageId(number("MsgID", &parts.required("MsgID")?)?),
-        target: location("Target", parts.required("Target")?)?,
-        source: location("Source", parts.required("Source")?)?,
-        respond_to: parts.optional("RespURI", word)?,
-        credential: parts.optional("Cred", credential)?,
-        meta: parts.optional("Meta", meta)?,
-    };
-    parts.finish(&["NoResp"])?;
-    Ok(header)
-}
+/// Judges the root element by its name and the namespace that it is in.
+type RootCheck<'a> = &'a dyn Fn(&str, Option<&str>) -> Result<(), MessageError>;
 
-fn version(name: &'static str, expected: &'static str, element: &Element) -> Result<()> {
-    let found = element.text.trim();
-    if found == expected {
-        Ok(())
-    } else {
-        Err(XmlError::Version { element: name, found: shortened(found), expected })
+/// Reads exactly one root element.
+pub(in crate::dm) fn elements(
+    octets: &[u8],
+    limits: &Limits,
+    check_root: RootCheck<'_>,
+) -> Result<Element, MessageError> {
+    if octets.len() > limits.message_bytes {
+        return Err(MessageError::TooLarge { found: octets.len(), limit: limits.message_bytes });
     }
-}
-
-fn command(verb: Verb, element: Element, left: &mut usize, limits: &Limits) -> Result<Command> {
-    *left = left.checked_sub(1).ok_or(XmlError::TooManyCommands { limit: limits.commands })?;
-    let mut parts = Parts::new(verb.as_str(), element)?;
-    let id = CommandId(number("CmdID", &parts.required("CmdID")?)?);
-    let command = match verb {
-        Verb::Status => Command::Status(status(id, &mut parts)?),
-        Verb::Results => Command::Results(results(id, &mut parts)?),
-        Verb::Alert => Command::Alert(alert(id, &mut parts)?),
-        Verb::Exec => Command::Exec(Box::new(exec(id, &mut parts)?)),
-        Verb::Get => Command::Get(manage(id, &mut parts)?),
-        Verb::Add => Command::Add(manage(id, &mut parts)?),
-        Verb::Replace => Command::Replace(manage(id, &mut parts)?),
-        Verb::Delete => Command::Delete(manage(id, &mut parts)?),
-        Verb::Copy => Command::Copy(manage(id, &mut parts)?),
-        Verb::Sequence => return Ok(Command::Sequence(group(id, parts, left, limits)?)),
-        Verb::Atomic => return Ok(Command::Atomic(group(id, parts, left, limits)?)),
-        Verb::Header => {
-            return Err(XmlError::Unexpected { parent: "SyncBody", found: "SyncHdr".to_owned() });
+    let text = std::str::from_utf8(octets).map_err(|_| MessageError::NotUtf8)?;
+    let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
+    let mut taker = Taker { builder: Builder::new(*limits), check_root };
+    loop {
+        let event = reader.read_event().map_err(|error| malformed(&reader, error))?;
+        if matches!(event, Event::Eof) {
+            break;
         }
-    };
-    parts.finish(IGNORED_IN_COMMANDS)?;
-    Ok(command)
-}
-
-fn group(id: CommandId, mut parts: Parts, left: &mut usize, limits: &Limits) -> Result<Group> {
-    let meta = parts.optional("Meta", meta)?;
-    parts.ignore(IGNORED_IN_COMMANDS);
-    Ok(Group { id, meta, commands: parts.commands(left, limits)? })
-}
-
-fn status(id: CommandId, parts: &mut Parts) -> Result<Status> {
-    let name = parts.required("Cmd")?;
-    let name = name.text.trim();
-    let verb = Verb::from_name(name).ok_or_else(|| XmlError::Invalid {
-        element: "Cmd",
-        found: shortened(name),
-        expected: "the name of a command",
-    })?;
-    let command_ref = match (parts.take("CmdRef")?, verb) {
-        (Some(element), _) => CommandId(number("CmdRef", &element)?),
-        // Some clients leave it out for the header, where it can only be zero.
-        (None, Verb::Header) => CommandId::HEADER,
-        (None, _) => return Err(XmlError::Missing { parent: "Status", element: "CmdRef" }),
-    };
-    Ok(Status {
-        id,
-        message_ref: MessageId(number("MsgRef", &parts.required("MsgRef")?)?),
-        command_ref,
-        verb,
-        target_refs: parts.all("TargetRef", word)?,
-        source_refs: parts.all("SourceRef", word)?,
-        challenge: parts.optional("Chal", challenge)?,
-        code: StatusCode(number("Data", &parts.required("Data")?)?),
-        items: parts.all("Item", item)?,
-    })
-}
-
-fn results(id: CommandId, parts: &mut Parts) -> Result<Results> {
-    parts.ignore(&["TargetRef", "SourceRef"]);
-    let message_ref = parts.optional("MsgRef", |element| number("MsgRef", &element))?;
-    Ok(Results {
-        id,
-        message_ref: message_ref.map(MessageId),
-        command_ref: CommandId(number("CmdRef", &parts.required("CmdRef")?)?),
-        meta: parts.optional("Meta", meta)?,
-        items: parts.items()?,
-    })
-}
-
-fn alert(id: CommandId, parts: &mut Parts) -> Result<Alert> {
-    Ok(Alert {
-        id,
-        code: AlertCode(number("Data", &parts.required("Data")?)?),
-        correlator: correlator(parts)?,
-        items: parts.all("Item", item)?,
-    })
-}
-
-fn exec(id: CommandId, parts: &mut Parts) -> Result<Exec> {
-    Ok(Exec {
-        id,
-        correlator: correlator(parts)?,
-        meta: parts.optional("Meta", meta)?,
-        item: item(parts.required("Item")?)?,
-    })
-}
-
-fn manage(id: CommandId, parts: &mut Parts) -> Result<Manage> {
-    Ok(Manage { id, meta: parts.optional("Meta", meta)?, items: parts.items()? })
-}
-
-/// An empty correlator is none.
-fn correlator(parts: &mut Parts) -> Result<Option<Correlator>> {
-    let text = parts
-        .optional("Correlator", |element| short_text("Correlator", CORRELATOR_LENGTH, element))?;
-    Ok(text.filter(|text| !text.is_empty()).map(Correlator))
-}
-
-fn item(element: Element) -> Result<Item> {
-    let mut parts = Parts::new("Item", element)?;
-    let item = Item {
-        target: parts.optional("Target", |element| location("Target", element))?,
-        source: parts.optional("Source", |element| location("Source", element))?,
-        meta: parts.optional("Meta", meta)?,
-        data: parts.optional("Data", leaf("Data"))?,
-        more_data: parts.flag("MoreData")?,
-    };
-    parts.finish(&["SourceParent", "TargetParent"])?;
-    Ok(item)
-}
-
-fn location(parent: &'static str, element: Element) -> Result<Location> {
-    let mut parts = Parts::new(parent, element)?;
-    let uri = word(parts.required("LocURI")?)?;
-    let name = parts.optional("LocName", word)?;
-    parts.finish(&[])?;
-    Ok(Location { uri, name })
-}
-
-fn credential(element: Element) -> Result<Credential> {
-    let mut parts = Parts::new("Cred", element)?;
-    let meta = parts.optional("Meta", meta)?.unwrap_or_default();
-    let data = word(parts.required("Data")?)?;
-    parts.finish(&[])?;
-    Ok(Credential { meta, data })
-}
-
-fn challenge(element: Element) -> Result<Challenge> {
-    let mut parts = Parts::new("Chal", element)?;
-    let meta = meta(parts.required("Meta")?)?;
-    parts.finish(&[])?;
-    Ok(Challenge { meta })
-}
-
-fn meta(element: Element) -> Result<Meta> {
-    let mut parts = Parts::new("Meta", element)?;
-    if let Some(wrapped) = parts.take("MetInf")? {
-        parts.finish(&[])?;
-        parts = Parts::new("MetInf", wrapped)?;
+        taker.take(event, &reader)?;
     }
-    let size = |name| move |element: Element| number(name, &element);
-    let meta = Meta {
-        format: parts.optional("Format", word)?.map(|word| Format::from_word(&word)),
-        kind: parts.optional("Type", word)?,
-        mark: parts.optional("Mark", word)?,
-        size: parts.optional("Size", size("Size"))?,
-        next_nonce: parts.optional("NextNonce", word)?,
-        max_message_size: parts.optional("MaxMsgSize", size("MaxMsgSize"))?,
-        max_object_size: parts.optional("MaxObjSize", size("MaxObjSize"))?,
-    };
-    parts.finish(IGNORED_IN_META)?;
-    Ok(meta)
+    taker.builder.finish().ok_or_else(|| malformed(&reader, "the end is missing"))
 }
 
-/// The text of an element that holds no other.
-fn leaf(name: &'static str) -> impl FnOnce(Element) -> Result<String> {
-    move |element| match element.children.first() {
-        None => Ok(element.text),
-        Some(child) => Err(XmlError::Unexpected { parent: name, found: shortened(&child.name) }),
-    }
+fn malformed(reader: &Reader<&[u8]>, detail: impl ToString) -> MessageError {
+    let detail = shortened(&detail.to_string());
+    MessageError::Malformed { offset: reader.buffer_position(), detail }
 }
 
-/// The text of a leaf without the white space around it.
-fn word(element: Element) -> Result<String> {
-    match element.children.first() {
-        None => Ok(element.text.trim().to_owned()),
-        Some(child) => {
-            Err(XmlError::Unexpected { parent: "a text element", found: shortened(&child.name) })
-        }
-    }
+struct Taker<'a> {
+    builder: Builder,
+    check_root: RootCheck<'a>,
 }
 
-fn short_text(name: &'static str, limit: usize, element: Element) -> Result<String> {
-    let text = word(element)?;
-    if text.chars().nth(limit).is_none() {
-        return Ok(text);
-    }
-    let expected = "a shorter text";
-    Err(XmlError::Invalid { element: name, found: shortened(&text), expected })
-}
-
-fn number<N: std::str::FromStr>(name: &'static str, element: &Element) -> Result<N> {
-    let text = element.text.trim();
-    let digits = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
-    text.parse().ok().filter(|_| digits).ok_or_else(|| XmlError::Invalid {
-        element: name,
-        found: shortened(text),
-        expected: "a decimal number in range",
-    })
-}
-
-/// What an element holds, taken out by name.
-struct Parts {
-    parent: &'static str,
-    children: Vec<Element>,
-}
-
-impl Parts {
-    fn new(parent: &'static str, element: Element) -> Result<Self> {
-        match element.text.trim() {
-            "" => Ok(Self { parent, children: element.children }),
-            text => {
-                Err(XmlError::Unexpected { parent, found: format!("the text {}", shortened(text)) })
+impl Taker<'_> {
+    fn take(&mut self, event: Event<'_>, reader: &Reader<&[u8]>) -> Result<(), MessageError> {
+        match event {
+            Event::Start(start) => self.start(&start, reader),
+            Event::Empty(start) => {
+                self.start(&start, reader)?;
+                self.builder.close();
+                Ok(())
             }
-        }
-    }
-
-    /// Takes the one child of this name, if there is one.
-    fn take(&mut self, name: &'static str) -> Result<Option<Element>> {
-        let mut found = self.children.extract_if(.., |child| child.name == name);
-        let first = found.next();
-        match found.next() {
-            None => Ok(first),
-            Some(_) => Err(XmlError::Repeated { parent: self.parent, element: name }),
-        }
-    }
-
-    fn required(&mut self, name: &'static str) -> Result<Element> {
-        let parent = self.parent;
-        self.take(name)?.ok_or(XmlError::Missing { parent, element: name })
-    }
-
-    fn optional<T>(
-        &mut self,
-        name: &'static str,
-        read: impl FnOnce(Element) -> Result<T>,
-    ) -> Result<Option<T>> {
-        self.take(name)?.map(read).transpose()
-    }
-
-    fn all<T>(
-        &mut self,
-        name: &'static str,
-        read: impl FnMut(Element) -> Result<T>,
-    ) -> Result<Vec<T>> {
-        self.children.extract_if(.., |child| child.name == name).map(read).collect()
-    }
-
-    fn items(&mut self) -> Result<Vec<Item>> {
-        let items = self.all("Item", item)?;
-        if items.is_empty() {
-            return Err(XmlError::Missing { parent: self.parent, element: "Item" });
-        }
-        Ok(items)
-    }
-
-    /// Takes an element that says something by being there.
-    fn flag(&mut self, name: &'static str) -> Result<bool> {
-        self.optional(name, leaf(name)).map(|found| found.is_some())
-    }
-
-    fn ignore(&mut self, names: &[&str]) {
-        self.children.retain(|child| !names.contains(&child.name.as_str()));
-    }
-
-    /// Reads all that is left as commands, in their order.
-    fn commands(self, left: &mut usize, limits: &Limits) -> Result<Vec<Command>> {
-        let parent = self.parent;
-        let read = |child: Element| match Verb::from_name(&child.name) {
-            Some(verb) => command(verb, child, left, limits),
-            None => Err(XmlError::Unexpected { parent, found: shortened(&child.name) }),
-        };
-        self.children.into_iter().map(read).collect()
-    }
-
-    /// Names the first element that nobody took.
-    fn finish(mut self, ignored: &[&str]) -> Result<()> {
-        self.ignore(ignored);
-        match self.children.first() {
-            None => Ok(()),
-            Some(child) => {
-                Err(XmlError::Unexpected { parent: self.parent, found: shortened(&child.name) })
+            // The reader has matched the names, so an element is open here.
+            Event::End(_) => {
+                self.builder.close();
+                Ok(())
             }
+            Event::Text(text) => {
+                let text = text.decode().map_err(|_| MessageError::NotUtf8)?;
+                self.text(&text, reader)
+            }
+            Event::CData(text) => {
+                let text = text.decode().map_err(|_| MessageError::NotUtf8)?;
+                self.text(&text, reader)
+            }
+            Event::GeneralRef(reference) => {
+                let name = reference.decode().map_err(|_| MessageError::NotUtf8)?;
+                let character = match reference.resolve_char_ref() {
+                    Ok(Some(character)) => Some(character),
+                    Ok(None) => predefined(&name),
+                    Err(error) => return Err(malformed(reader, error)),
+                };
+                let character = character.ok_or_else(|| MessageError::Entity(shortened(&name)))?;
+                self.text(character.encode_utf8(&mut [0; 4]), reader)
+            }
+            Event::Decl(declaration) => declared_utf8(&declaration),
+            Event::DocType(_) => Err(MessageError::DocumentType),
+            Event::Comment(_) | Event::PI(_) | Event::Eof => Ok(()),
         }
+    }
+
+    fn start(
+        &mut self,
+        start: &BytesStart<'_>,
+        reader: &Reader<&[u8]>,
+    ) -> Result<(), MessageError> {
+        let name = std::str::from_utf8(start.local_name().into_inner())
+            .map_err(|_| MessageError::NotUtf8)?
+            .to_owned();
+        if self.builder.is_outside() {
+            if self.builder.is_complete() {
+                return Err(malformed(reader, "a second root element"));
+            }
+            (self.check_root)(&name, namespace(start).as_deref())?;
+        }
+        self.builder.open(name.into())
+    }
+
+    fn text(&mut self, text: &str, reader: &Reader<&[u8]>) -> Result<(), MessageError> {
+        if !text.chars().all(is_xml_char) {
+            return Err(malformed(reader, "a character that XML cannot carry"));
+        }
+        if self.builder.is_outside() && !text.trim().is_empty() {
+            return Err(malformed(reader, "text outside the root element"));
+        }
+        self.builder.text(text)
+    }
+}
+
+fn predefined(name: &str) -> Option<char> {
+    match name {
+        "lt" => Some('<'),
+        "gt" => Some('>'),
+        "amp" => Some('&'),
+        "apos" => Some('\''),
+        "quot" => Some('"'),
+        _ => None,
+    }
+}
+
+fn declared_utf8(declaration: &BytesDecl<'_>) -> Result<(), MessageError> {
+    match declaration.encoding() {
+        None => Ok(()),
+        Some(Ok(name)) if name.eq_ignore_ascii_case(b"utf-8") => Ok(()),
+        Some(Ok(_) | Err(_)) => Err(MessageError::NotUtf8),
+    }
+}
+
+/// Returns the namespace that a root element declares for itself, whatever prefix it uses.
+fn namespace(start: &BytesStart<'_>) -> Option<String> {
+    let declares = match start.name().prefix() {
+        Some(prefix) => [b"xmlns:", prefix.into_inner()].concat(),
+        None => b"xmlns".to_vec(),
+    };
+    start
+        .attributes()
+        .filter_map(Result::ok)
+        .find(|attribute| attribute.key.into_inner() == declares)
+        .map(|attribute| String::from_utf8_lossy(&attribute.value).into_owned())
+}
+
+fn check_syncml(name: &str, namespace: Option<&str>) -> Result<(), MessageError> {
+    if name != "SyncML" {
+        return Err(MessageError::NotSyncMl(format!("the root element is {}", shortened(name))));
+    }
+    match namespace {
+        Some(found) if found.eq_ignore_ascii_case(SYNCML_NAMESPACE) => Ok(()),
+        Some(found) => {
+            Err(MessageError::NotSyncMl(format!("its namespace is {}", shortened(found))))
+        }
+        None => Err(MessageError::NotSyncMl("the root element has no namespace".to_owned())),
     }
 }

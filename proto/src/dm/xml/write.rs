@@ -1,49 +1,58 @@
-//! Message to XML text, elements in DTD order.
+//! Elements to XML text.
 
-use super::{METINF_NAMESPACE, SYNCML_NAMESPACE, is_xml_char};
-use crate::dm::syncml::{
-    Alert, Command, CommandId, Exec, Group, Header, Item, Location, Manage, Message, Meta, Results,
-    Status,
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+
+use crate::dm::{
+    code::Format,
+    encoding::{METINF_NAMESPACE, SYNCML_NAMESPACE, is_xml_char, write::Form},
+    wbxml::tokens::Page,
 };
 
-pub(super) fn message(message: &Message) -> String {
-    let mut out = Writer { out: String::with_capacity(2048) };
-    out.out.push_str(r#"<?xml version="1.0" encoding="UTF-8"?>"#);
-    out.out.push_str(&format!(r#"<SyncML xmlns="{SYNCML_NAMESPACE}">"#));
-    out.header(&message.header);
-    out.element("SyncBody", |out| {
-        message.commands.iter().for_each(|command| out.command(command));
-        if message.is_final {
-            out.empty("Final");
-        }
-    });
-    out.out.push_str("</SyncML>");
-    out.out
-}
-
-struct Writer {
+/// A document in the making.
+pub(in crate::dm) struct Text {
     out: String,
 }
 
-impl Writer {
-    fn element(&mut self, name: &str, inside: impl FnOnce(&mut Self)) {
-        self.out.push_str(&format!("<{name}>"));
-        inside(self);
-        self.out.push_str(&format!("</{name}>"));
+impl Text {
+    pub(in crate::dm) fn new() -> Self {
+        let mut out = String::with_capacity(2048);
+        out.push_str(r#"<?xml version="1.0" encoding="UTF-8"?>"#);
+        Self { out }
     }
 
-    fn empty(&mut self, name: &str) {
-        self.out.push_str(&format!("<{name}/>"));
+    fn start(&mut self, page: Page, name: &str) {
+        self.out.push('<');
+        self.out.push_str(name);
+        let namespace = match page {
+            Page::SyncMl if name == "SyncML" => SYNCML_NAMESPACE,
+            Page::MetInf => METINF_NAMESPACE,
+            Page::Ddf if name == "MgmtTree" => "syncml:dmddf1.2",
+            Page::SyncMl | Page::Ddf => return,
+        };
+        self.out.push_str(" xmlns=\"");
+        self.out.push_str(namespace);
+        self.out.push('"');
+    }
+}
+
+impl Form for Text {
+    // spec: oma-dm 2 (binary values in both forms)
+    const OCTETS_FORMAT: Format = Format::B64;
+
+    fn open(&mut self, page: Page, name: &'static str) {
+        self.start(page, name);
+        self.out.push('>');
     }
 
-    fn leaf(&mut self, name: &str, text: &str) {
-        self.element(name, |out| out.text(text));
+    fn close(&mut self, name: &'static str) {
+        self.out.push_str("</");
+        self.out.push_str(name);
+        self.out.push('>');
     }
 
-    fn optional(&mut self, name: &str, text: Option<&str>) {
-        if let Some(text) = text {
-            self.leaf(name, text);
-        }
+    fn empty(&mut self, page: Page, name: &'static str) {
+        self.start(page, name);
+        self.out.push_str("/>");
     }
 
     fn text(&mut self, text: &str) {
@@ -60,130 +69,11 @@ impl Writer {
         }
     }
 
-    fn header(&mut self, header: &Header) {
-        self.element("SyncHdr", |out| {
-            out.leaf("VerDTD", "1.2");
-            out.leaf("VerProto", "DM/1.2");
-            out.leaf("SessionID", &header.session_id);
-            out.leaf("MsgID", &header.message_id.0.to_string());
-            out.location("Target", Some(&header.target));
-            out.location("Source", Some(&header.source));
-            out.optional("RespURI", header.respond_to.as_deref());
-            if let Some(credential) = &header.credential {
-                out.element("Cred", |out| {
-                    out.meta(Some(&credential.meta));
-                    out.leaf("Data", &credential.data);
-                });
-            }
-            out.meta(header.meta.as_ref());
-        });
+    fn octets(&mut self, octets: &[u8]) {
+        BASE64_STANDARD.encode_string(octets, &mut self.out);
     }
 
-    fn command(&mut self, command: &Command) {
-        let name = command.verb().as_str();
-        self.element(name, |out| {
-            out.id(command.id());
-            match command {
-                Command::Status(status) => out.status(status),
-                Command::Results(results) => out.results(results),
-                Command::Alert(alert) => out.alert(alert),
-                Command::Exec(exec) => out.exec(exec),
-                Command::Get(manage)
-                | Command::Add(manage)
-                | Command::Replace(manage)
-                | Command::Delete(manage)
-                | Command::Copy(manage) => out.manage(manage),
-                Command::Sequence(group) | Command::Atomic(group) => out.group(group),
-            }
-        });
-    }
-
-    fn id(&mut self, id: CommandId) {
-        self.leaf("CmdID", &id.0.to_string());
-    }
-
-    fn status(&mut self, status: &Status) {
-        self.leaf("MsgRef", &status.message_ref.0.to_string());
-        self.leaf("CmdRef", &status.command_ref.0.to_string());
-        self.leaf("Cmd", status.verb.as_str());
-        status.target_refs.iter().for_each(|target| self.leaf("TargetRef", target));
-        status.source_refs.iter().for_each(|source| self.leaf("SourceRef", source));
-        if let Some(challenge) = &status.challenge {
-            self.element("Chal", |out| out.meta(Some(&challenge.meta)));
-        }
-        self.leaf("Data", &status.code.to_string());
-        status.items.iter().for_each(|item| self.item(item));
-    }
-
-    fn results(&mut self, results: &Results) {
-        if let Some(message) = results.message_ref {
-            self.leaf("MsgRef", &message.0.to_string());
-        }
-        self.leaf("CmdRef", &results.command_ref.0.to_string());
-        self.meta(results.meta.as_ref());
-        results.items.iter().for_each(|item| self.item(item));
-    }
-
-    fn alert(&mut self, alert: &Alert) {
-        self.leaf("Data", &alert.code.to_string());
-        self.optional("Correlator", alert.correlator.as_ref().map(|it| it.0.as_str()));
-        alert.items.iter().for_each(|item| self.item(item));
-    }
-
-    fn exec(&mut self, exec: &Exec) {
-        self.meta(exec.meta.as_ref());
-        self.optional("Correlator", exec.correlator.as_ref().map(|it| it.0.as_str()));
-        self.item(&exec.item);
-    }
-
-    fn manage(&mut self, manage: &Manage) {
-        self.meta(manage.meta.as_ref());
-        manage.items.iter().for_each(|item| self.item(item));
-    }
-
-    fn group(&mut self, group: &Group) {
-        self.meta(group.meta.as_ref());
-        group.commands.iter().for_each(|command| self.command(command));
-    }
-
-    fn item(&mut self, item: &Item) {
-        self.element("Item", |out| {
-            out.location("Target", item.target.as_ref());
-            out.location("Source", item.source.as_ref());
-            out.meta(item.meta.as_ref());
-            out.optional("Data", item.data.as_deref());
-            if item.more_data {
-                out.empty("MoreData");
-            }
-        });
-    }
-
-    fn location(&mut self, name: &str, location: Option<&Location>) {
-        let Some(location) = location else { return };
-        self.element(name, |out| {
-            out.leaf("LocURI", &location.uri);
-            out.optional("LocName", location.name.as_deref());
-        });
-    }
-
-    fn meta(&mut self, meta: Option<&Meta>) {
-        let Some(meta) = meta else { return };
-        let number = |value: Option<u64>| value.map(|value| value.to_string());
-        self.element("Meta", |out| {
-            out.metinf("Format", meta.format.as_ref().map(|format| format.as_word()));
-            out.metinf("Type", meta.kind.as_deref());
-            out.metinf("Mark", meta.mark.as_deref());
-            out.metinf("Size", number(meta.size).as_deref());
-            out.metinf("NextNonce", meta.next_nonce.as_deref());
-            out.metinf("MaxMsgSize", number(meta.max_message_size).as_deref());
-            out.metinf("MaxObjSize", number(meta.max_object_size).as_deref());
-        });
-    }
-
-    fn metinf(&mut self, name: &str, text: Option<&str>) {
-        let Some(text) = text else { return };
-        self.out.push_str(&format!(r#"<{name} xmlns="{METINF_NAMESPACE}">"#));
-        self.text(text);
-        self.out.push_str(&format!("</{name}>"));
+    fn finish(self) -> Vec<u8> {
+        self.out.into_bytes()
     }
 }

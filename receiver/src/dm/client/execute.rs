@@ -3,8 +3,10 @@
 use proto::{
     dm::{
         code::{AlertCode, StatusCode},
+        large::Joiner,
         syncml::{
-            Alert, Command, CommandId, Exec, Group, Item, Manage, MessageId, Results, Status, Verb,
+            Alert, Command, CommandId, Data, Exec, Group, Item, Manage, MessageId, Results, Status,
+            Verb,
         },
     },
     time::Now,
@@ -13,7 +15,7 @@ use proto::{
 use super::session::Outgoing;
 use crate::dm::{Device, tree::Tree};
 
-/// Octets of data that the results of one Get may have: they cannot be split over messages.
+/// Octets of data that the results of one Get may have.
 const MAX_RESULTS: usize = 32 * 1024;
 
 /// Runs commands in their order.
@@ -21,8 +23,14 @@ pub(super) struct Executor<'a> {
     now: Now,
     device: &'a mut dyn Device,
     tree: &'a mut Tree,
+    joiner: &'a mut Joiner,
+    object_bytes: u64,
     message: MessageId,
     answers: Vec<Outgoing>,
+    /// Groups around the command that runs.
+    depth: usize,
+    /// Whether a piece of a large object came.
+    took_piece: bool,
     aborted: bool,
 }
 
@@ -31,9 +39,21 @@ impl<'a> Executor<'a> {
         now: Now,
         device: &'a mut dyn Device,
         tree: &'a mut Tree,
+        (joiner, object_bytes): (&'a mut Joiner, u64),
         message: MessageId,
     ) -> Self {
-        Self { now, device, tree, message, answers: Vec::new(), aborted: false }
+        Self {
+            now,
+            device,
+            tree,
+            joiner,
+            object_bytes,
+            message,
+            answers: Vec::new(),
+            depth: 0,
+            took_piece: false,
+            aborted: false,
+        }
     }
 
     /// Returns whether the server broke the session off.
@@ -42,7 +62,12 @@ impl<'a> Executor<'a> {
     }
 
     /// Returns a status for every command that wants one; each Get's results follow its status.
-    pub(super) fn into_answers(self) -> Vec<Outgoing> {
+    pub(super) fn into_answers(mut self) -> Vec<Outgoing> {
+        if !self.took_piece
+            && let Some(lost) = self.joiner.interrupted_by(Verb::Header, None)
+        {
+            self.answers.push(Outgoing::NoEndOfData(lost));
+        }
         self.answers
     }
 
@@ -68,12 +93,32 @@ impl<'a> Executor<'a> {
             }),
             Command::Delete(delete) => self
                 .on_items(Verb::Delete, delete, |this, item| this.tree.delete(this.device, item)),
-            Command::Copy(copy) => {
-                self.on_items(Verb::Copy, copy, |_, _| StatusCode::NOT_SUPPORTED)
-            }
-            Command::Sequence(group) => self.sequence(group),
-            Command::Atomic(group) => self.atomic(group),
+            Command::Copy(copy) => self.on_items(Verb::Copy, copy, |this, item| {
+                this.tree.copy(this.now, this.device, item)
+            }),
+            Command::Sequence(group) => self.inside(|this| this.sequence(group)),
+            Command::Atomic(group) => self.inside(|this| this.atomic(group)),
         }
+    }
+
+    fn inside(&mut self, run: impl FnOnce(&mut Self) -> StatusCode) -> StatusCode {
+        self.depth += 1;
+        let code = run(self);
+        self.depth -= 1;
+        code
+    }
+
+    /// Returns an item when it is whole, or the status that its piece gets. A group must fit into
+    /// one message, so that there are no pieces inside.
+    fn whole(&mut self, verb: Verb, item: &Item) -> Result<Item, StatusCode> {
+        if let Some(lost) = self.joiner.interrupted_by(verb, Some(item)) {
+            self.answers.push(Outgoing::NoEndOfData(lost));
+        }
+        if item.more_data && self.depth > 0 {
+            return Err(StatusCode::NOT_SUPPORTED);
+        }
+        self.took_piece |= item.more_data;
+        self.joiner.take(verb, item, self.object_bytes)
     }
 
     fn alert(&mut self, alert: &Alert) -> StatusCode {
@@ -82,10 +127,11 @@ impl<'a> Executor<'a> {
                 self.aborted = true;
                 return StatusCode::OK;
             }
-            AlertCode::NEXT_MESSAGE => StatusCode::OK,
+            AlertCode::NEXT_MESSAGE | AlertCode::NO_END_OF_DATA => StatusCode::OK,
             code if code.is_user_interaction() => {
+                // spec: oma-001 8.1.1.9 (what the user says is the answer)
                 // The first item holds parameters, the second the text.
-                let text = alert.items.get(1).and_then(|item| item.data.as_deref());
+                let text = alert.items.get(1).and_then(Item::data_text);
                 self.device.ask_user(self.now, code, text.unwrap_or_default())
             }
             _ => StatusCode::NOT_SUPPORTED,
@@ -95,33 +141,38 @@ impl<'a> Executor<'a> {
     }
 
     fn exec(&mut self, exec: &Exec) -> StatusCode {
-        let code = if exec.item.more_data {
-            StatusCode::NOT_SUPPORTED
-        } else {
-            let correlator = exec.correlator.clone();
-            self.tree.exec(self.now, self.device, &exec.item, correlator)
+        let code = match self.whole(Verb::Exec, &exec.item) {
+            Ok(item) => {
+                let correlator = exec.correlator.clone();
+                self.tree.exec(self.now, self.device, &item, correlator)
+            }
+            Err(code) => code,
         };
         self.status(exec.id, Verb::Exec, code, exec.item.target_uri());
         code
     }
 
+    // spec: oma-001 8.1.1.5 (firmware information is what a Get reads)
     fn get(&mut self, get: &Manage) -> StatusCode {
         let mut room = MAX_RESULTS;
         let mut read = |item: &Item| {
             let uri = item.target_uri().ok_or(StatusCode::INCOMPLETE)?;
             let found = self.tree.get(self.device, uri)?;
-            let size = uri.len() + found.data.as_ref().map_or(0, String::len);
+            let size = |item: &Item| {
+                item.source_uri().map_or(0, str::len) + item.data.as_ref().map_or(0, Data::len)
+            };
+            let size = found.iter().map(size).sum();
             room = room.checked_sub(size).ok_or(StatusCode::TOO_LARGE)?;
             Ok(found)
         };
-        let found: Vec<Result<Item, StatusCode>> = get.items.iter().map(&mut read).collect();
-        let code_of = |found: &Result<Item, StatusCode>| match found {
+        let found: Vec<Result<Vec<Item>, StatusCode>> = get.items.iter().map(&mut read).collect();
+        let code_of = |found: &Result<Vec<Item>, StatusCode>| match found {
             Ok(_) => StatusCode::OK,
             Err(refusal) => *refusal,
         };
         let codes: Vec<_> = found.iter().map(code_of).collect();
         let code = self.statuses(get, Verb::Get, &codes);
-        let items: Vec<Item> = found.into_iter().flatten().collect();
+        let items: Vec<Item> = found.into_iter().flatten().flatten().collect();
         if !items.is_empty() {
             self.answers.push(Outgoing::Results(Results {
                 id: CommandId(0),
@@ -142,11 +193,9 @@ impl<'a> Executor<'a> {
     ) -> StatusCode {
         let mut codes = Vec::with_capacity(manage.items.len());
         for item in &manage.items {
-            // `LrgObj` says that large objects are not taken.
-            codes.push(if item.more_data {
-                StatusCode::NOT_SUPPORTED
-            } else {
-                act(self, &with_meta(item, manage))
+            codes.push(match self.whole(verb, &with_meta(item, manage)) {
+                Ok(item) => act(self, &item),
+                Err(code) => code,
             });
         }
         self.statuses(manage, verb, &codes)

@@ -4,23 +4,26 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proto::{
     dm::{
-        auth::Secret,
+        auth::{Mac, Secret},
         code::{AlertCode, StatusCode},
+        encoding::Encoding,
         fumo::OperationResult,
+        large::{Cutter, Joiner},
         syncml::{
             Alert, Command, CommandId, Header, Item, Location, Manage, Message, MessageId, Meta,
             Results, Status, Verb,
         },
-        xml,
     },
     time::Now,
 };
 
 use super::{Limits, Post, SessionError, SessionOutcome, Trigger, execute::Executor, retry_later};
-use crate::dm::{Device, FinalAlert, tree::Tree};
+use crate::dm::{Device, FinalAlert, Proof as ProofKind, tree::Tree};
 
-/// Octets that the client takes in one object: an envelope in base64, and room.
-const MAX_OBJECT_BYTES: u64 = 16 * 1024;
+/// The least that a piece of a large object is worth a message for.
+const LEAST_PIECE: usize = 256;
+/// Room that the header's status takes in a message, and more.
+const STATUS_BYTES: usize = 512;
 /// The least that a server's MaxMsgSize is taken for; below it no answer would fit.
 const LEAST_MESSAGE_BYTES: usize = 2048;
 
@@ -29,7 +32,11 @@ const LEAST_MESSAGE_BYTES: usize = 2048;
 pub(super) enum Outgoing {
     Status(Status),
     Results(Results),
+    /// What is left of results with one large item.
+    Large(Results, Box<Cutter>),
     Alert(AlertCode),
+    /// The end of the item did not come.
+    NoEndOfData(Item),
     DeviceInfo(Vec<Item>),
     Final(FinalAlert),
 }
@@ -46,6 +53,8 @@ enum Proof {
 pub(super) struct Session {
     id: String,
     url: String,
+    encoding: Encoding,
+    kind: ProofKind,
     server_uri: String,
     source: Location,
     secret: Secret,
@@ -63,11 +72,18 @@ pub(super) struct Session {
     /// Number and content of the message that awaits its answer.
     message: u32,
     body: Vec<u8>,
+    mac: Option<String>,
     content: Vec<Outgoing>,
     resends: u8,
 
+    /// What the server sends in pieces.
+    joiner: Joiner,
+    /// Results of which a piece awaits its answer.
+    piece: Option<(MessageId, CommandId)>,
     /// What did not fit into the last message.
     outbox: VecDeque<Outgoing>,
+    /// Whether our last message ended our package.
+    was_final: bool,
     /// Whether the package that is being answered is complete.
     server_was_final: bool,
     /// Which commands carried results, by message and command.
@@ -83,6 +99,8 @@ impl Session {
         Self {
             id: format!("{:X}", session_id.max(1)),
             url: account.url.clone(),
+            encoding: account.encoding,
+            kind: account.proof,
             server_uri: account.url.clone(),
             source: Location::named(settings.identity.device_id.as_str(), &account.user),
             secret: account.secret.clone(),
@@ -95,9 +113,13 @@ impl Session {
             server_takes: limits.response.message_bytes,
             message: 0,
             body: Vec::new(),
+            mac: None,
             content: Vec::new(),
             resends: 0,
+            joiner: Joiner::default(),
+            piece: None,
             outbox: VecDeque::new(),
+            was_final: true,
             server_was_final: true,
             sent: BTreeMap::new(),
             announced: Vec::new(),
@@ -106,6 +128,7 @@ impl Session {
 
     /// Makes package 1: why we call, who we are, what we have to report.
     pub(super) fn begin(&mut self, now: Now, device: &dyn Device, trigger: Trigger) -> Post {
+        // spec: oma-000 8.2.2, oma-001 8.1.1.2, oma-001 8.1.1.3 (package 1)
         let reason = match trigger {
             Trigger::Client => AlertCode::CLIENT_INITIATED,
             Trigger::Server => AlertCode::SERVER_INITIATED,
@@ -120,7 +143,7 @@ impl Session {
     pub(super) fn resend(&mut self) -> Option<Post> {
         self.resends =
             self.resends.checked_add(1).filter(|resends| *resends <= self.limits.resends)?;
-        Some(Post { url: self.url.clone(), body: self.body.clone() })
+        Some(self.last_post())
     }
 
     /// Takes the server's message; the next message, or why there is none.
@@ -182,9 +205,13 @@ impl Session {
     /// which is used and not stored: nobody has proved yet that it is the server's.
     fn challenged(&mut self, status: &Status) -> Result<Post, SessionOutcome> {
         let challenge = status.challenge.as_ref().ok_or(protocol("a challenge without Chal"))?;
-        if !challenge.is_md5() {
+        self.kind = if challenge.is_md5() {
+            ProofKind::Digest
+        } else if challenge.is_mac() {
+            ProofKind::Mac
+        } else {
             return Err(SessionOutcome::Failed(SessionError::UnsupportedAuthentication));
-        }
+        };
         if self.challenges >= self.limits.challenges {
             return Err(SessionOutcome::Failed(SessionError::CredentialsRefused));
         }
@@ -216,6 +243,16 @@ impl Session {
     /// Takes note of results that the server has.
     fn take_statuses(&mut self, now: Now, device: &mut dyn Device, answer: &Message) {
         for status in statuses(answer) {
+            let answered = Some((status.message_ref, status.command_ref));
+            if self.piece.is_some() && answered == self.piece {
+                self.piece = None;
+                if !status.code.is_success() {
+                    // The server does not want the rest.
+                    if let Some(Outgoing::Large(..)) = self.outbox.front() {
+                        self.outbox.pop_front();
+                    }
+                }
+            }
             if !matches!(status.code, StatusCode::OK | StatusCode::ACCEPTED) {
                 continue;
             }
@@ -234,11 +271,12 @@ impl Session {
     ) -> Result<Post, SessionOutcome> {
         // While our package is unfinished the server only asks for more; its `Final` then says
         // nothing about the package that we answer.
-        if self.outbox.is_empty() || !self.server_was_final {
+        if self.was_final || !self.server_was_final {
             self.server_was_final = answer.is_final;
         }
         self.outbox.retain(|it| !matches!(it, Outgoing::Alert(AlertCode::NEXT_MESSAGE)));
-        let mut executor = Executor::new(now, device, tree, answer.header.message_id);
+        let large = (&mut self.joiner, self.limits.object_bytes);
+        let mut executor = Executor::new(now, device, tree, large, answer.header.message_id);
         answer.commands.iter().for_each(|command| executor.top_level(command));
         if executor.aborted() {
             return Err(SessionOutcome::Failed(SessionError::Aborted));
@@ -286,13 +324,24 @@ impl Session {
         self.message += 1;
         self.resends = 0;
         let mut message = Message { header: self.header(), commands: Vec::new(), is_final: true };
-        let mut room = self.server_takes.saturating_sub(xml::emit(&message).len());
+        let mut room = self.server_takes.saturating_sub(self.encoding.emit(&message).len());
         let mut content = Vec::new();
         let mut number = 0;
         while let Some(outgoing) = self.outbox.pop_front() {
             number += 1;
+            let outgoing = if let Outgoing::Large(results, cutter) = outgoing {
+                match self.cut(&message.header, (results, cutter), (number, room)) {
+                    Some(piece) => piece,
+                    None => break,
+                }
+            } else {
+                outgoing
+            };
             let command = self.command(CommandId(number), &outgoing);
-            let size = size_of_command(&message.header, &command);
+            let size = self.size_of_command(&message.header, &command);
+            if size > room && self.is_cut_up(&outgoing, size) {
+                continue;
+            }
             if size > room && !content.is_empty() {
                 self.outbox.push_front(outgoing);
                 break;
@@ -303,16 +352,99 @@ impl Session {
             }
             message.commands.push(command);
             content.push(outgoing);
+            if self.piece == Some((MessageId(self.message), CommandId(number))) {
+                // Nothing stands between the pieces of an object.
+                break;
+            }
         }
         // spec: oma-dm 1 (final)
         message.is_final = self.outbox.is_empty() && self.server_was_final;
+        self.was_final = message.is_final;
         self.content = content;
-        self.body = xml::emit(&message);
-        Post { url: self.url.clone(), body: self.body.clone() }
+        self.body = self.encoding.emit(&message);
+        // spec: oma-dm 5.1 (proof over each message)
+        self.mac = (self.kind == ProofKind::Mac && !self.nonce.is_empty()).then(|| {
+            let user = self.source.name.clone().unwrap_or_default();
+            Mac { user, mac: self.secret.mac(&self.nonce, &self.body) }.emit()
+        });
+        self.last_post()
+    }
+
+    /// Returns the octets that a command adds to a message.
+    fn size_of_command(&self, header: &Header, command: &Command) -> usize {
+        let with = |commands| {
+            let message = Message { header: header.clone(), commands, is_final: true };
+            self.encoding.emit(&message).len()
+        };
+        with(vec![command.clone()]).saturating_sub(with(Vec::new()))
+    }
+
+    /// Takes results apart that would not fit into a message of their own.
+    fn is_cut_up(&mut self, outgoing: &Outgoing, size: usize) -> bool {
+        let Outgoing::Results(results) = outgoing else { return false };
+        let head = self.encoding.emit(&Message {
+            header: self.header(),
+            commands: Vec::new(),
+            is_final: true,
+        });
+        if size + head.len() + STATUS_BYTES <= self.server_takes {
+            return false;
+        }
+        let [item] = results.items.as_slice() else {
+            for item in results.items.iter().rev() {
+                let one = Results { items: vec![item.clone()], ..results.clone() };
+                self.outbox.push_front(Outgoing::Results(one));
+            }
+            return !results.items.is_empty();
+        };
+        if item.more_data || item.data.as_ref().is_none_or(|data| data.len() < LEAST_PIECE) {
+            return false;
+        }
+        let cutter = Box::new(Cutter::new(item, self.encoding));
+        let rest = Results { items: Vec::new(), ..results.clone() };
+        self.outbox.push_front(Outgoing::Large(rest, cutter));
+        true
+    }
+
+    /// Cuts the next piece off a large item; what is left goes back to the front of the outbox.
+    /// `None` when there is no room for one worth the while.
+    fn cut(
+        &mut self,
+        header: &Header,
+        (results, mut cutter): (Results, Box<Cutter>),
+        (number, room): (u32, usize),
+    ) -> Option<Outgoing> {
+        let with = |item: &Item| Results {
+            id: CommandId(number),
+            items: vec![item.clone()],
+            ..results.clone()
+        };
+        let fits =
+            |item: &Item| self.size_of_command(header, &Command::Results(with(item))) <= room;
+        let piece = cutter.piece(LEAST_PIECE, fits);
+        let outgoing = piece.as_ref().map(|piece| Outgoing::Results(with(piece)));
+        if !cutter.is_done() {
+            if outgoing.is_some() {
+                self.piece = Some((MessageId(self.message), CommandId(number)));
+            }
+            self.outbox.push_front(Outgoing::Large(results, cutter));
+        }
+        outgoing
+    }
+
+    fn last_post(&self) -> Post {
+        Post {
+            url: self.url.clone(),
+            encoding: self.encoding,
+            body: self.body.clone(),
+            mac: self.mac.clone(),
+        }
     }
 
     fn header(&self) -> Header {
-        let proving = self.proof == Proof::EachMessage && !self.nonce.is_empty();
+        let proving = self.kind == ProofKind::Digest
+            && self.proof == Proof::EachMessage
+            && !self.nonce.is_empty();
         let takes = u64::try_from(self.limits.response.message_bytes).unwrap_or(u64::MAX);
         Header {
             session_id: self.id.clone(),
@@ -323,7 +455,7 @@ impl Session {
             credential: proving.then(|| self.secret.credential(&self.nonce)),
             meta: Some(Meta {
                 max_message_size: Some(takes),
-                max_object_size: Some(MAX_OBJECT_BYTES),
+                max_object_size: Some(self.limits.object_bytes),
                 ..Meta::default()
             }),
         }
@@ -332,11 +464,20 @@ impl Session {
     fn command(&self, id: CommandId, outgoing: &Outgoing) -> Command {
         match outgoing {
             Outgoing::Status(status) => Command::Status(Status { id, ..status.clone() }),
-            Outgoing::Results(results) => Command::Results(Results { id, ..results.clone() }),
+            Outgoing::Results(results) | Outgoing::Large(results, _) => {
+                Command::Results(Results { id, ..results.clone() })
+            }
             Outgoing::Alert(code) => {
                 Command::Alert(Alert { id, code: *code, correlator: None, items: Vec::new() })
             }
+            Outgoing::NoEndOfData(item) => Command::Alert(Alert {
+                id,
+                code: AlertCode::NO_END_OF_DATA,
+                correlator: None,
+                items: vec![item.clone()],
+            }),
             Outgoing::DeviceInfo(items) => Command::Replace(Manage::new(id, items.clone())),
+            // spec: oma-000 8.2.5, oma-001 8.1.1.14 (the result as Generic Alert)
             Outgoing::Final(alert) => {
                 let result = OperationResult {
                     object: Some(self.object.clone()),
@@ -364,13 +505,6 @@ fn statuses(message: &Message) -> impl Iterator<Item = &Status> {
         | Command::Sequence(_)
         | Command::Atomic(_) => None,
     })
-}
-
-/// Returns the octets that a command adds to a message.
-fn size_of_command(header: &Header, command: &Command) -> usize {
-    let with =
-        |commands| xml::emit(&Message { header: header.clone(), commands, is_final: true }).len();
-    with(vec![command.clone()]).saturating_sub(with(Vec::new()))
 }
 
 fn protocol(fault: &'static str) -> SessionOutcome {

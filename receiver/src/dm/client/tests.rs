@@ -19,6 +19,8 @@ use crate::dm::{
     fake::{FakeDevice, at, settings},
 };
 
+mod large_objects;
+
 const URL: &str = "fumocast://232.1.2.3:3400/7?s=192.0.2.1";
 const UPDATE: &str = "./FwUpdate/Main/DownloadAndUpdate";
 
@@ -68,7 +70,7 @@ impl Talk {
     }
 
     fn hear(&mut self, message: &Message) -> Step {
-        self.hear_octets(&xml::emit(message))
+        self.hear_octets(&self.post.encoding.emit(message))
     }
 
     fn hear_octets(&mut self, octets: &[u8]) -> Step {
@@ -127,7 +129,7 @@ impl Talk {
         for command in &self.said.commands {
             if let Command::Results(results) = command {
                 found.extend(results.items.iter().map(|item| {
-                    (item.source_uri().unwrap().to_owned(), item.data.clone().unwrap())
+                    (item.source_uri().unwrap().to_owned(), item.data_text().unwrap().to_owned())
                 }));
             }
         }
@@ -136,7 +138,7 @@ impl Talk {
 }
 
 fn read(post: &Post) -> Message {
-    xml::parse(&post.body, &xml::Limits::default()).unwrap()
+    post.encoding.parse(&post.body, &encoding::Limits::default()).unwrap()
 }
 
 fn challenge(message: &mut Message, nonce: &[u8]) {
@@ -192,7 +194,7 @@ fn carried(alert: &Alert) -> OperationResult {
     OperationResult::from_alert(&item, alert.correlator.as_ref()).unwrap().unwrap()
 }
 
-// test: oma-dm 1
+// test: oma-dm 1, oma-000 8.2.5, oma-001 8.1.1.5, oma-001 8.1.1.9, oma-001 8.1.1.14
 #[test]
 fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
     let user_answer = StatusCode::OK;
@@ -263,6 +265,7 @@ fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
     assert_eq!(talk.device.acknowledged, [final_alert("c-1", ResultCode::SUCCESS)]);
 }
 
+// test: oma-001 8.1.1.9
 #[test]
 fn a_users_no_keeps_the_rest_of_the_sequence_from_happening() {
     for (answer, number) in [(StatusCode(304), 304), (StatusCode::NOT_SUPPORTED, 406)] {
@@ -277,6 +280,7 @@ fn a_users_no_keeps_the_rest_of_the_sequence_from_happening() {
     }
 }
 
+// test: oma-000 8.2.2, oma-001 8.1.1.3
 #[test]
 fn package_one_carries_the_device_info_and_the_credentials_of_the_stored_nonce() {
     let talk = Talk::begin(FakeDevice::default());
@@ -613,7 +617,7 @@ fn octets_that_are_no_message_end_the_session() {
 #[test]
 fn every_prefix_of_an_answer_is_refused() {
     let mut talk = Talk::begin(FakeDevice::default());
-    let octets = xml::emit(&talk.reply(StatusCode::AUTHENTICATED, arming()));
+    let octets = Encoding::Xml.emit(&talk.reply(StatusCode::AUTHENTICATED, arming()));
     for length in (0..octets.len()).step_by(7) {
         let mut talk = Talk::begin(FakeDevice::default());
         let step = talk.hear_octets(&octets[..length]);
@@ -647,7 +651,7 @@ fn a_get_that_asks_for_too_much_is_cut_short() {
 }
 
 #[test]
-fn optional_features_are_declined() {
+fn what_lacks_a_part_is_refused_and_what_nobody_knows_is_declined() {
     let mut talk = Talk::begin(FakeDevice::default());
     let mut item = Item::text("./FwUpdate/Main/DownloadAndUpdate/PkgURL", URL);
     item.more_data = true;
@@ -656,13 +660,13 @@ fn optional_features_are_declined() {
     let event = alert(10, AlertCode::CLIENT_EVENT);
     let message = talk.reply(StatusCode::AUTHENTICATED, vec![large, copy, event]);
     talk.hear_more(&message);
-    assert_eq!(talk.statuses()[1..], [(Verb::Replace, 406), (Verb::Copy, 406), (Verb::Alert, 406)]);
+    assert_eq!(talk.statuses()[1..], [(Verb::Replace, 411), (Verb::Copy, 412), (Verb::Alert, 406)]);
 }
 
 #[test]
 fn a_format_said_once_for_the_command_holds_for_its_items() {
     let mut talk = Talk::begin(FakeDevice::default());
-    let mut item = Item::octets("./FwUpdate/Main/Ext/Broadcast/Manifest", b"manifest");
+    let mut item = Item::octets("./FwUpdate/Main/Ext/Broadcast/Manifest", *b"manifest");
     item.meta = None;
     let mut manage = Manage::new(CommandId(8), vec![item]);
     manage.meta = Some(Meta::format(Format::B64));
@@ -708,7 +712,7 @@ fn a_failed_atomic_takes_back_what_it_staged() {
 
 #[test]
 fn an_atomic_does_not_hold_what_cannot_be_taken_back() {
-    let root = Item::octets("./FwUpdate/Main/Ext/Broadcast/Root", b"root");
+    let root = Item::octets("./FwUpdate/Main/Ext/Broadcast/Root", *b"root");
     for command in [
         get(21, &["./DevInfo"]),
         exec(21, UPDATE, None),
@@ -743,4 +747,30 @@ fn the_debug_form_of_client_and_post_hides_secrets() {
     let digest = talk.said.header.credential.clone().unwrap().data;
     let shown = format!("{:?} {:?}", talk.post, settings().account);
     assert!(!shown.contains(&digest) && !shown.contains("LAB-0001"), "{shown}");
+}
+
+// test: oma-dm 5.1
+#[test]
+fn a_server_that_asks_for_it_gets_a_proof_over_each_message() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    assert_eq!(talk.post.mac, None);
+    let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
+    let Some(Command::Status(status)) = demand.commands.first_mut() else { panic!() };
+    status.challenge = Some(Challenge::mac(b"fresh"));
+    talk.hear_more(&demand);
+    let secret = Secret::new("LAB-0001", "password");
+    let proves = |post: &Post, nonce: &[u8]| {
+        let mac = proto::dm::auth::Mac::parse(post.mac.as_ref().unwrap()).unwrap();
+        mac.user == "LAB-0001" && secret.proves_message(&mac, nonce, &post.body)
+    };
+    assert!(proves(&talk.post, b"fresh"));
+    assert_eq!(talk.said.header.credential, None);
+    for nonce in [b"second", b"third!"] {
+        let mut next = talk.reply(StatusCode::OK, vec![get(4, &["./DevDetail/FwV"])]);
+        let Some(Command::Status(status)) = next.commands.first_mut() else { panic!() };
+        status.challenge = Some(Challenge::mac(nonce));
+        talk.hear_more(&next);
+        assert!(proves(&talk.post, nonce));
+    }
+    assert_eq!(talk.device.nonce, b"third!");
 }

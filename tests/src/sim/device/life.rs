@@ -253,7 +253,7 @@ impl Life {
                 device.model.check_install(&device.disk, &layout, &request);
                 self.later(device, around, 200, DeviceEvent::Install);
             }
-            Beside::Post(Post { url, body }) => {
+            Beside::Post(Post { url, body, .. }) => {
                 let message = Message { url, body };
                 let after = 5 + device.chance.below(80);
                 let event = Event::Request(device.number, self.number, message);

@@ -3,12 +3,12 @@
 use proto::dm::{
     auth::Secret,
     code::{AlertCode, Format, StatusCode},
+    encoding::{Encoding, Limits},
     fumo::{Operation, OperationResult, ResultCode},
     syncml::{
         Alert, Command, CommandId, Credential, Header, Item, Location, Manage, Message, MessageId,
         Meta, Results, Status,
     },
-    xml,
 };
 use proto::ids::Correlator;
 
@@ -16,13 +16,16 @@ use proto::ids::Correlator;
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) retry_after: Option<String>,
+    pub(super) content_type: Option<String>,
     pub(super) body: Vec<u8>,
 }
 
 impl Answer {
     pub(super) fn message(&self) -> Message {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
-        xml::parse(&self.body, &xml::Limits::default()).unwrap()
+        let said = self.content_type.as_deref().and_then(Encoding::from_media_type);
+        assert_eq!(said, Some(Encoding::recognise(&self.body)));
+        Encoding::recognise(&self.body).parse(&self.body, &Limits::default()).unwrap()
     }
 
     pub(super) fn header_code(&self) -> u16 {
@@ -67,10 +70,12 @@ pub(super) fn send(
         }
     }
     .unwrap();
-    let retry_after = response.headers().get("retry-after");
+    let header =
+        |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     Answer {
         status: response.status().as_u16(),
-        retry_after: retry_after.map(|value| value.to_str().unwrap().to_owned()),
+        retry_after: header("retry-after"),
+        content_type: header("content-type"),
         body: response.body_mut().read_to_vec().unwrap(),
     }
 }
@@ -79,6 +84,7 @@ pub(super) fn send(
 pub(super) struct Device {
     pub(super) id: String,
     pub(super) url: String,
+    pub(super) encoding: Encoding,
     pub(super) secret: Secret,
     pub(super) nonce: Vec<u8>,
     pub(super) firmware: String,
@@ -102,6 +108,7 @@ impl Device {
         Self {
             id: text("user").to_owned(),
             url,
+            encoding: Encoding::Xml,
             secret: Secret::new(text("user"), text("password")),
             nonce: challenge.nonce().unwrap(),
             firmware: "1.0".to_owned(),
@@ -139,7 +146,7 @@ impl Device {
             }),
             Command::Replace(Manage::new(
                 CommandId(2),
-                vec![Item::value("./DevInfo/DevId", Format::Chr, &self.id)],
+                vec![Item::value("./DevInfo/DevId", Format::Chr, self.id.as_str())],
             )),
         ];
         commands.extend(self.alerts.iter().cloned().map(Command::Alert));
@@ -152,7 +159,7 @@ impl Device {
 
     fn message(&mut self, credential: Option<Credential>, commands: Vec<Command>) -> Vec<u8> {
         self.message += 1;
-        xml::emit(&Message {
+        self.encoding.emit(&Message {
             header: Header {
                 session_id: format!("{:X}", self.session),
                 message_id: MessageId(self.message),
@@ -168,7 +175,7 @@ impl Device {
     }
 
     pub(super) fn post(&self, body: &[u8]) -> Answer {
-        post(&self.url, "application/vnd.syncml.dm+xml", body)
+        post(&self.url, self.encoding.media_type(), body)
     }
 
     /// Runs a whole session with the nonce that it holds.
@@ -185,8 +192,9 @@ impl Device {
 
     /// Answers the server until it has nothing more to say.
     pub(super) fn go_on(&mut self, mut answer: Answer) {
+        assert_eq!(Encoding::recognise(&answer.body), self.encoding);
         while let Some((url, body)) = self.reply(&answer.message()) {
-            answer = post(&url, "application/vnd.syncml.dm+xml", &body);
+            answer = post(&url, self.encoding.media_type(), &body);
         }
     }
 

@@ -15,7 +15,7 @@ use crate::{
     fleet::{
         arming::Arming,
         audit::AuditLine,
-        device::{Challenge, Device, DeviceAuth, Nonce},
+        device::{Challenge, Device, DeviceAuth, Nonce, ServerProof},
         store::StoreError,
     },
 };
@@ -117,13 +117,14 @@ fn refused(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
 
 const INSERT_DEVICE: &str = "INSERT INTO device (manufacturer, model, vendor, class, url, object, \
     user, secret, next_nonce, challenge_nonce, challenge_session, challenge_made, failures, \
-    failing_since, firmware_version, enrolled, last_seen, version, id) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?)";
+    failing_since, firmware_version, enrolled, last_seen, server_secret, server_nonce, version, id) \
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?)";
 
 const UPDATE_DEVICE: &str = "UPDATE device SET manufacturer = ?, model = ?, vendor = ?, class = ?, \
     url = ?, object = ?, user = ?, secret = ?, next_nonce = ?, challenge_nonce = ?, \
     challenge_session = ?, challenge_made = ?, failures = ?, failing_since = ?, \
-    firmware_version = ?, enrolled = ?, last_seen = ?, version = 1 + ? WHERE id = ? AND version = ?";
+    firmware_version = ?, enrolled = ?, last_seen = ?, server_secret = ?, server_nonce = ?, \
+    version = 1 + ? WHERE id = ? AND version = ?";
 
 /// Writes a device over the version that it was read at.
 pub(super) async fn write_device(
@@ -150,6 +151,8 @@ pub(super) async fn write_device(
         .bind(&row.firmware_version)
         .bind(int(row.enrolled.0))
         .bind(row.last_seen.map(|seen| int(seen.0)))
+        .bind(row.server.as_ref().map(|server| server.secret.octets().to_vec()))
+        .bind(row.server.as_ref().map(|server| server.nonce.0.to_vec()))
         .bind(int(row.version))
         .bind(row.id.as_str());
     if row.version > 0 {
@@ -184,6 +187,13 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
             challenge,
             failures: number(row, "failures")?,
             failing_since: moment(row, "failing_since")?,
+        },
+        server: match nonce(row, "server_nonce")? {
+            Some(nonce) => Some(ServerProof {
+                secret: Secret::from_octets(array(row, "server_secret")?),
+                nonce,
+            }),
+            None => None,
         },
         firmware_version: get(row, "firmware_version")?,
         enrolled: moment(row, "enrolled")?,

@@ -1,0 +1,355 @@
+//! Tree of elements to message: every element is taken by name, and what is left over is named.
+
+use super::{
+    Limits, MessageError,
+    element::{Content, Element},
+    is_xml_char, shortened,
+};
+use crate::{
+    dm::{
+        code::{AlertCode, Format, StatusCode},
+        syncml::{
+            Alert, Challenge, Command, CommandId, Credential, Data, Exec, Group, Header, Item,
+            Location, Manage, Message, MessageId, Meta, Results, Status, Verb,
+        },
+    },
+    ids::Correlator,
+};
+
+const SESSION_ID_LENGTH: usize = 32;
+const CORRELATOR_LENGTH: usize = 64;
+
+/// Elements that DM does not use and old peers send all the same.
+const IGNORED_IN_COMMANDS: &[&str] = &["NoResp", "Lang", "Archive", "SftDel", "Cred"];
+const IGNORED_IN_META: &[&str] = &["FieldLevel", "Anchor", "Version", "EMI", "Mem"];
+
+type Result<T> = std::result::Result<T, MessageError>;
+
+pub(in crate::dm) fn message(root: Element, limits: &Limits) -> Result<Message> {
+    let mut parts = Parts::new("SyncML", root)?;
+    let header = header(parts.required("SyncHdr")?)?;
+    let mut body = Parts::new("SyncBody", parts.required("SyncBody")?)?;
+    parts.finish(&[])?;
+    let is_final = body.flag("Final")?;
+    let mut left = limits.commands;
+    let commands = body.commands(&mut left, limits)?;
+    Ok(Message { header, commands, is_final })
+}
+
+fn header(element: Element) -> Result<Header> {
+    let mut parts = Parts::new("SyncHdr", element)?;
+    version("VerDTD", "1.2", &parts.required("VerDTD")?)?;
+    version("VerProto", "DM/1.2", &parts.required("VerProto")?)?;
+    let header = Header {
+        session_id: short_text("SessionID", SESSION_ID_LENGTH, parts.required("SessionID")?)?,
+        message_id: MessageId(number("MsgID", &parts.required("MsgID")?)?),
+        target: location("Target", parts.required("Target")?)?,
+        source: location("Source", parts.required("Source")?)?,
+        respond_to: parts.optional("RespURI", word)?,
+        credential: parts.optional("Cred", credential)?,
+        meta: parts.optional("Meta", meta)?,
+    };
+    parts.finish(&["NoResp"])?;
+    Ok(header)
+}
+
+fn version(name: &'static str, expected: &'static str, element: &Element) -> Result<()> {
+    let found = element.content.as_text()?.trim();
+    if found == expected {
+        Ok(())
+    } else {
+        Err(MessageError::Version { element: name, found: shortened(found), expected })
+    }
+}
+
+fn command(verb: Verb, element: Element, left: &mut usize, limits: &Limits) -> Result<Command> {
+    *left = left.checked_sub(1).ok_or(MessageError::TooManyCommands { limit: limits.commands })?;
+    let mut parts = Parts::new(verb.as_str(), element)?;
+    let id = CommandId(number("CmdID", &parts.required("CmdID")?)?);
+    let command = match verb {
+        Verb::Status => Command::Status(status(id, &mut parts)?),
+        Verb::Results => Command::Results(results(id, &mut parts)?),
+        Verb::Alert => Command::Alert(alert(id, &mut parts)?),
+        Verb::Exec => Command::Exec(Box::new(exec(id, &mut parts)?)),
+        Verb::Get => Command::Get(manage(id, &mut parts)?),
+        Verb::Add => Command::Add(manage(id, &mut parts)?),
+        Verb::Replace => Command::Replace(manage(id, &mut parts)?),
+        Verb::Delete => Command::Delete(manage(id, &mut parts)?),
+        Verb::Copy => Command::Copy(manage(id, &mut parts)?),
+        Verb::Sequence => return Ok(Command::Sequence(group(id, parts, left, limits)?)),
+        Verb::Atomic => return Ok(Command::Atomic(group(id, parts, left, limits)?)),
+        Verb::Header => {
+            return Err(MessageError::Unexpected {
+                parent: "SyncBody",
+                found: "SyncHdr".to_owned(),
+            });
+        }
+    };
+    parts.finish(IGNORED_IN_COMMANDS)?;
+    Ok(command)
+}
+
+fn group(id: CommandId, mut parts: Parts, left: &mut usize, limits: &Limits) -> Result<Group> {
+    let meta = parts.optional("Meta", meta)?;
+    parts.ignore(IGNORED_IN_COMMANDS);
+    Ok(Group { id, meta, commands: parts.commands(left, limits)? })
+}
+
+fn status(id: CommandId, parts: &mut Parts) -> Result<Status> {
+    let name = parts.required("Cmd")?;
+    let name = name.content.as_text()?.trim();
+    let verb = Verb::from_name(name).ok_or_else(|| MessageError::Invalid {
+        element: "Cmd",
+        found: shortened(name),
+        expected: "the name of a command",
+    })?;
+    let command_ref = match (parts.take("CmdRef")?, verb) {
+        (Some(element), _) => CommandId(number("CmdRef", &element)?),
+        // Some clients leave it out for the header, where it can only be zero.
+        (None, Verb::Header) => CommandId::HEADER,
+        (None, _) => return Err(MessageError::Missing { parent: "Status", element: "CmdRef" }),
+    };
+    Ok(Status {
+        id,
+        message_ref: MessageId(number("MsgRef", &parts.required("MsgRef")?)?),
+        command_ref,
+        verb,
+        target_refs: parts.all("TargetRef", word)?,
+        source_refs: parts.all("SourceRef", word)?,
+        challenge: parts.optional("Chal", challenge)?,
+        code: StatusCode(number("Data", &parts.required("Data")?)?),
+        items: parts.all("Item", |element| item(element, None))?,
+    })
+}
+
+fn results(id: CommandId, parts: &mut Parts) -> Result<Results> {
+    parts.ignore(&["TargetRef", "SourceRef"]);
+    let message_ref = parts.optional("MsgRef", |element| number("MsgRef", &element))?;
+    let command_ref = CommandId(number("CmdRef", &parts.required("CmdRef")?)?);
+    let meta = parts.optional("Meta", meta)?;
+    let items = parts.items(meta.as_ref())?;
+    Ok(Results { id, message_ref: message_ref.map(MessageId), command_ref, meta, items })
+}
+
+fn alert(id: CommandId, parts: &mut Parts) -> Result<Alert> {
+    Ok(Alert {
+        id,
+        code: AlertCode(number("Data", &parts.required("Data")?)?),
+        correlator: correlator(parts)?,
+        items: parts.all("Item", |element| item(element, None))?,
+    })
+}
+
+fn exec(id: CommandId, parts: &mut Parts) -> Result<Exec> {
+    let meta = parts.optional("Meta", meta)?;
+    let item = item(parts.required("Item")?, meta.as_ref())?;
+    Ok(Exec { id, correlator: correlator(parts)?, meta, item })
+}
+
+fn manage(id: CommandId, parts: &mut Parts) -> Result<Manage> {
+    let meta = parts.optional("Meta", meta)?;
+    let items = parts.items(meta.as_ref())?;
+    Ok(Manage { id, meta, items })
+}
+
+/// An empty correlator is none.
+fn correlator(parts: &mut Parts) -> Result<Option<Correlator>> {
+    let text = parts
+        .optional("Correlator", |element| short_text("Correlator", CORRELATOR_LENGTH, element))?;
+    Ok(text.filter(|text| !text.is_empty()).map(Correlator))
+}
+
+/// Reads an item; `common` is what its command says of all items.
+fn item(element: Element, common: Option<&Meta>) -> Result<Item> {
+    let mut parts = Parts::new("Item", element)?;
+    let meta = parts.optional("Meta", meta)?;
+    let format = |meta: &Meta| meta.format.clone();
+    let format = meta.as_ref().and_then(format).or_else(|| common.and_then(format));
+    let item = Item {
+        target: parts.optional("Target", |element| location("Target", element))?,
+        source: parts.optional("Source", |element| location("Source", element))?,
+        data: parts.optional("Data", |element| data(element, format.as_ref()))?,
+        meta,
+        more_data: parts.flag("MoreData")?,
+    };
+    parts.finish(&["SourceParent", "TargetParent"])?;
+    Ok(item)
+}
+
+fn location(parent: &'static str, element: Element) -> Result<Location> {
+    let mut parts = Parts::new(parent, element)?;
+    let uri = word(parts.required("LocURI")?)?;
+    let name = parts.optional("LocName", word)?;
+    parts.finish(&[])?;
+    Ok(Location { uri, name })
+}
+
+fn credential(element: Element) -> Result<Credential> {
+    let mut parts = Parts::new("Cred", element)?;
+    let meta = parts.optional("Meta", meta)?.unwrap_or_default();
+    let data = word(parts.required("Data")?)?;
+    parts.finish(&[])?;
+    Ok(Credential { meta, data })
+}
+
+fn challenge(element: Element) -> Result<Challenge> {
+    let mut parts = Parts::new("Chal", element)?;
+    let meta = meta(parts.required("Meta")?)?;
+    parts.finish(&[])?;
+    Ok(Challenge { meta })
+}
+
+fn meta(element: Element) -> Result<Meta> {
+    let mut parts = Parts::new("Meta", element)?;
+    if let Some(wrapped) = parts.take("MetInf")? {
+        parts.finish(&[])?;
+        parts = Parts::new("MetInf", wrapped)?;
+    }
+    let size = |name| move |element: Element| number(name, &element);
+    let meta = Meta {
+        format: parts.optional("Format", word)?.map(|word| Format::from_word(&word)),
+        kind: parts.optional("Type", word)?,
+        mark: parts.optional("Mark", word)?,
+        size: parts.optional("Size", size("Size"))?,
+        next_nonce: parts.optional("NextNonce", word)?,
+        max_message_size: parts.optional("MaxMsgSize", size("MaxMsgSize"))?,
+        max_object_size: parts.optional("MaxObjSize", size("MaxObjSize"))?,
+    };
+    parts.finish(IGNORED_IN_META)?;
+    Ok(meta)
+}
+
+/// The content of `Data`. Clients write texts as OPAQUE too, so that octets are what is called
+/// binary, and what cannot be text.
+// spec: oma-dm 8 (opaque)
+fn data(element: Element, format: Option<&Format>) -> Result<Data> {
+    let octets = match leaf("Data", element)? {
+        Content::Text(text) => return Ok(Data::Text(text)),
+        Content::Octets(octets) if format == Some(&Format::Bin) => return Ok(Data::Octets(octets)),
+        Content::Octets(octets) => octets,
+    };
+    Ok(match String::from_utf8(octets) {
+        Ok(text) if text.chars().all(is_xml_char) => Data::Text(text),
+        Ok(text) => Data::Octets(text.into_bytes()),
+        Err(error) => Data::Octets(error.into_bytes()),
+    })
+}
+
+/// The content of an element that holds no other.
+fn leaf(parent: &'static str, element: Element) -> Result<Content> {
+    match element.children.first() {
+        None => Ok(element.content),
+        Some(child) => Err(MessageError::Unexpected { parent, found: shortened(&child.name) }),
+    }
+}
+
+/// The text of a leaf without the white space around it.
+fn word(element: Element) -> Result<String> {
+    Ok(leaf("a text element", element)?.into_text()?.trim().to_owned())
+}
+
+fn short_text(name: &'static str, limit: usize, element: Element) -> Result<String> {
+    let text = word(element)?;
+    if text.chars().nth(limit).is_none() {
+        return Ok(text);
+    }
+    let expected = "a shorter text";
+    Err(MessageError::Invalid { element: name, found: shortened(&text), expected })
+}
+
+fn number<N: std::str::FromStr>(name: &'static str, element: &Element) -> Result<N> {
+    let text = element.content.as_text()?.trim();
+    let digits = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
+    text.parse().ok().filter(|_| digits).ok_or_else(|| MessageError::Invalid {
+        element: name,
+        found: shortened(text),
+        expected: "a decimal number in range",
+    })
+}
+
+/// What an element holds, taken out by name.
+struct Parts {
+    parent: &'static str,
+    children: Vec<Element>,
+}
+
+impl Parts {
+    fn new(parent: &'static str, element: Element) -> Result<Self> {
+        match element.content.as_text()?.trim() {
+            "" => Ok(Self { parent, children: element.children }),
+            text => Err(MessageError::Unexpected {
+                parent,
+                found: format!("the text {}", shortened(text)),
+            }),
+        }
+    }
+
+    /// Takes the one child of this name, if there is one.
+    fn take(&mut self, name: &'static str) -> Result<Option<Element>> {
+        let mut found = self.children.extract_if(.., |child| child.name == name);
+        let first = found.next();
+        match found.next() {
+            None => Ok(first),
+            Some(_) => Err(MessageError::Repeated { parent: self.parent, element: name }),
+        }
+    }
+
+    fn required(&mut self, name: &'static str) -> Result<Element> {
+        let parent = self.parent;
+        self.take(name)?.ok_or(MessageError::Missing { parent, element: name })
+    }
+
+    fn optional<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnOnce(Element) -> Result<T>,
+    ) -> Result<Option<T>> {
+        self.take(name)?.map(read).transpose()
+    }
+
+    fn all<T>(
+        &mut self,
+        name: &'static str,
+        read: impl FnMut(Element) -> Result<T>,
+    ) -> Result<Vec<T>> {
+        self.children.extract_if(.., |child| child.name == name).map(read).collect()
+    }
+
+    fn items(&mut self, common: Option<&Meta>) -> Result<Vec<Item>> {
+        let items = self.all("Item", |element| item(element, common))?;
+        if items.is_empty() {
+            return Err(MessageError::Missing { parent: self.parent, element: "Item" });
+        }
+        Ok(items)
+    }
+
+    /// Takes an element that says something by being there.
+    fn flag(&mut self, name: &'static str) -> Result<bool> {
+        self.optional(name, |element| leaf(name, element)).map(|found| found.is_some())
+    }
+
+    fn ignore(&mut self, names: &[&str]) {
+        self.children.retain(|child| !names.contains(&child.name.as_ref()));
+    }
+
+    /// Reads all that is left as commands, in their order.
+    fn commands(self, left: &mut usize, limits: &Limits) -> Result<Vec<Command>> {
+        let parent = self.parent;
+        let read = |child: Element| match Verb::from_name(&child.name) {
+            Some(verb) => command(verb, child, left, limits),
+            None => Err(MessageError::Unexpected { parent, found: shortened(&child.name) }),
+        };
+        self.children.into_iter().map(read).collect()
+    }
+
+    /// Names the first element that nobody took.
+    fn finish(mut self, ignored: &[&str]) -> Result<()> {
+        self.ignore(ignored);
+        match self.children.first() {
+            None => Ok(()),
+            Some(child) => {
+                Err(MessageError::Unexpected { parent: self.parent, found: shortened(&child.name) })
+            }
+        }
+    }
+}

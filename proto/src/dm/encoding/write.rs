@@ -1,0 +1,206 @@
+//! Message to elements in DTD order, whatever the form.
+
+use crate::dm::{
+    code::Format,
+    syncml::{
+        Alert, Command, CommandId, Data, Exec, Group, Header, Item, Location, Manage, Message,
+        Meta, Results, Status,
+    },
+    wbxml::tokens::Page,
+};
+
+/// A form that elements are written in.
+pub(in crate::dm) trait Form {
+    /// What the format of octets is called in this form.
+    const OCTETS_FORMAT: Format;
+
+    /// Begins an element with content.
+    fn open(&mut self, page: Page, name: &'static str);
+    /// Ends it.
+    fn close(&mut self, name: &'static str);
+    /// Writes an element without content.
+    fn empty(&mut self, page: Page, name: &'static str);
+    /// Writes text.
+    fn text(&mut self, text: &str);
+    /// Writes octets that need not be text.
+    fn octets(&mut self, octets: &[u8]);
+    /// Returns the document.
+    fn finish(self) -> Vec<u8>;
+}
+
+pub(in crate::dm) fn message<F: Form>(message: &Message, form: F) -> Vec<u8> {
+    let mut out = Writer { form };
+    out.element("SyncML", |out| {
+        out.header(&message.header);
+        out.element("SyncBody", |out| {
+            message.commands.iter().for_each(|command| out.command(command));
+            if message.is_final {
+                out.empty("Final");
+            }
+        });
+    });
+    out.form.finish()
+}
+
+struct Writer<F> {
+    form: F,
+}
+
+impl<F: Form> Writer<F> {
+    fn element(&mut self, name: &'static str, inside: impl FnOnce(&mut Self)) {
+        self.form.open(Page::SyncMl, name);
+        inside(self);
+        self.form.close(name);
+    }
+
+    fn empty(&mut self, name: &'static str) {
+        self.form.empty(Page::SyncMl, name);
+    }
+
+    fn leaf(&mut self, name: &'static str, text: &str) {
+        self.element(name, |out| out.form.text(text));
+    }
+
+    fn optional(&mut self, name: &'static str, text: Option<&str>) {
+        if let Some(text) = text {
+            self.leaf(name, text);
+        }
+    }
+
+    fn header(&mut self, header: &Header) {
+        self.element("SyncHdr", |out| {
+            out.leaf("VerDTD", "1.2");
+            out.leaf("VerProto", "DM/1.2");
+            out.leaf("SessionID", &header.session_id);
+            out.leaf("MsgID", &header.message_id.0.to_string());
+            out.location("Target", Some(&header.target));
+            out.location("Source", Some(&header.source));
+            out.optional("RespURI", header.respond_to.as_deref());
+            if let Some(credential) = &header.credential {
+                out.element("Cred", |out| {
+                    out.meta(Some(&credential.meta));
+                    out.leaf("Data", &credential.data);
+                });
+            }
+            out.meta(header.meta.as_ref());
+        });
+    }
+
+    fn command(&mut self, command: &Command) {
+        let name = command.verb().as_str();
+        self.element(name, |out| {
+            out.id(command.id());
+            match command {
+                Command::Status(status) => out.status(status),
+                Command::Results(results) => out.results(results),
+                Command::Alert(alert) => out.alert(alert),
+                Command::Exec(exec) => out.exec(exec),
+                Command::Get(manage)
+                | Command::Add(manage)
+                | Command::Replace(manage)
+                | Command::Delete(manage)
+                | Command::Copy(manage) => out.manage(manage),
+                Command::Sequence(group) | Command::Atomic(group) => out.group(group),
+            }
+        });
+    }
+
+    fn id(&mut self, id: CommandId) {
+        self.leaf("CmdID", &id.0.to_string());
+    }
+
+    fn status(&mut self, status: &Status) {
+        self.leaf("MsgRef", &status.message_ref.0.to_string());
+        self.leaf("CmdRef", &status.command_ref.0.to_string());
+        self.leaf("Cmd", status.verb.as_str());
+        status.target_refs.iter().for_each(|target| self.leaf("TargetRef", target));
+        status.source_refs.iter().for_each(|source| self.leaf("SourceRef", source));
+        if let Some(challenge) = &status.challenge {
+            self.element("Chal", |out| out.meta(Some(&challenge.meta)));
+        }
+        self.leaf("Data", &status.code.to_string());
+        status.items.iter().for_each(|item| self.item(item));
+    }
+
+    fn results(&mut self, results: &Results) {
+        if let Some(message) = results.message_ref {
+            self.leaf("MsgRef", &message.0.to_string());
+        }
+        self.leaf("CmdRef", &results.command_ref.0.to_string());
+        self.meta(results.meta.as_ref());
+        results.items.iter().for_each(|item| self.item(item));
+    }
+
+    fn alert(&mut self, alert: &Alert) {
+        self.leaf("Data", &alert.code.to_string());
+        self.optional("Correlator", alert.correlator.as_ref().map(|it| it.0.as_str()));
+        alert.items.iter().for_each(|item| self.item(item));
+    }
+
+    fn exec(&mut self, exec: &Exec) {
+        self.meta(exec.meta.as_ref());
+        self.optional("Correlator", exec.correlator.as_ref().map(|it| it.0.as_str()));
+        self.item(&exec.item);
+    }
+
+    fn manage(&mut self, manage: &Manage) {
+        self.meta(manage.meta.as_ref());
+        manage.items.iter().for_each(|item| self.item(item));
+    }
+
+    fn group(&mut self, group: &Group) {
+        self.meta(group.meta.as_ref());
+        group.commands.iter().for_each(|command| self.command(command));
+    }
+
+    fn item(&mut self, item: &Item) {
+        self.element("Item", |out| {
+            out.location("Target", item.target.as_ref());
+            out.location("Source", item.source.as_ref());
+            match &item.data {
+                None => out.meta(item.meta.as_ref()),
+                Some(Data::Text(text)) => {
+                    out.meta(item.meta.as_ref());
+                    out.leaf("Data", text);
+                }
+                Some(Data::Octets(octets)) => {
+                    let meta = item.meta.clone().unwrap_or_default();
+                    out.meta(Some(&Meta { format: Some(F::OCTETS_FORMAT), ..meta }));
+                    out.element("Data", |out| out.form.octets(octets));
+                }
+            }
+            if item.more_data {
+                out.empty("MoreData");
+            }
+        });
+    }
+
+    fn location(&mut self, name: &'static str, location: Option<&Location>) {
+        let Some(location) = location else { return };
+        self.element(name, |out| {
+            out.leaf("LocURI", &location.uri);
+            out.optional("LocName", location.name.as_deref());
+        });
+    }
+
+    fn meta(&mut self, meta: Option<&Meta>) {
+        let Some(meta) = meta else { return };
+        let number = |value: Option<u64>| value.map(|value| value.to_string());
+        self.element("Meta", |out| {
+            out.metinf("Format", meta.format.as_ref().map(|format| format.as_word()));
+            out.metinf("Type", meta.kind.as_deref());
+            out.metinf("Mark", meta.mark.as_deref());
+            out.metinf("Size", number(meta.size).as_deref());
+            out.metinf("NextNonce", meta.next_nonce.as_deref());
+            out.metinf("MaxMsgSize", number(meta.max_message_size).as_deref());
+            out.metinf("MaxObjSize", number(meta.max_object_size).as_deref());
+        });
+    }
+
+    fn metinf(&mut self, name: &'static str, text: Option<&str>) {
+        let Some(text) = text else { return };
+        self.form.open(Page::MetInf, name);
+        self.form.text(text);
+        self.form.close(name);
+    }
+}

@@ -1,0 +1,337 @@
+//! Large objects: one item's data over several messages, cut by one side and joined by the other.
+//!
+//! ```text
+//! message 1   Replace: Meta Size=total, Data, MoreData   ->  213, Alert 1222
+//! message 2   Replace: Data, MoreData                    ->  213, Alert 1222
+//! message 3   Replace: Data                              ->  200; or 424 when the sizes differ
+//! ```
+//!
+//! Size counts what stands in the messages: octets in WBXML, characters of base64 in XML.
+
+use super::{
+    code::{Format, StatusCode},
+    encoding::Encoding,
+    syncml::{Data, Item, Meta, Verb},
+};
+
+/// Joins the pieces of at most one object.
+#[derive(Debug, Clone, Default)]
+pub struct Joiner {
+    open: Option<Open>,
+}
+
+#[derive(Debug, Clone)]
+struct Open {
+    verb: Verb,
+    first: Item,
+    size: u64,
+    data: Data,
+}
+
+impl Joiner {
+    /// Returns whether an object has begun and not ended.
+    #[must_use]
+    pub const fn is_open(&self) -> bool {
+        self.open.is_some()
+    }
+
+    /// Drops an object whose end is not `item`; returns its item, whose addresses go into an
+    /// Alert 1225. Call it before [`Self::take`], and with `None` when a message ends in which no
+    /// piece came.
+    // spec: oma-dm 2.1 (no end of data)
+    pub fn interrupted_by(&mut self, verb: Verb, item: Option<&Item>) -> Option<Item> {
+        let goes_on = |open: &Open| {
+            item.is_some_and(|item| {
+                open.verb == verb
+                    && open.first.target_uri() == item.target_uri()
+                    && open.first.source_uri() == item.source_uri()
+            })
+        };
+        let lost = self.open.take_if(|open| !goes_on(open))?;
+        Some(Item { target: lost.first.target, source: lost.first.source, ..Item::default() })
+    }
+
+    /// Takes an item and returns it when it is whole. An object of more than `limit` octets is
+    /// refused by the size that its first piece announces.
+    ///
+    /// # Errors
+    ///
+    /// What the item is answered with instead: 213 for a piece that was put aside.
+    // spec: oma-dm 2.1 (pieces, their size, and its mismatch)
+    pub fn take(&mut self, verb: Verb, item: &Item, limit: u64) -> Result<Item, StatusCode> {
+        let Some(mut open) = self.open.take() else { return self.begin(verb, item, limit) };
+        if let Some(data) = &item.data {
+            open.data.append(data);
+        }
+        let length = u64::try_from(open.data.len()).unwrap_or(u64::MAX);
+        if length > open.size || (!item.more_data && length < open.size) {
+            return Err(StatusCode::SIZE_MISMATCH);
+        }
+        if item.more_data {
+            self.open = Some(open);
+            return Err(StatusCode::CHUNK_ACCEPTED);
+        }
+        let format = open.first.meta.as_ref().and_then(|meta| meta.format.clone());
+        let data = Some(open.data.of_format(format.as_ref()));
+        Ok(Item { data, more_data: false, ..open.first })
+    }
+
+    fn begin(&mut self, verb: Verb, item: &Item, limit: u64) -> Result<Item, StatusCode> {
+        if !item.more_data {
+            return Ok(item.clone());
+        }
+        let Some(size) = item.meta.as_ref().and_then(|meta| meta.size) else {
+            return Err(StatusCode::SIZE_REQUIRED);
+        };
+        if size > limit {
+            return Err(StatusCode::TOO_LARGE);
+        }
+        let data = item.data.clone().unwrap_or_else(|| Data::Text(String::new()));
+        if u64::try_from(data.len()).unwrap_or(u64::MAX) > size {
+            return Err(StatusCode::SIZE_MISMATCH);
+        }
+        let first = Item { data: None, ..item.clone() };
+        self.open = Some(Open { verb, first, size, data });
+        Err(StatusCode::CHUNK_ACCEPTED)
+    }
+}
+
+impl Data {
+    /// A piece of text that ends inside a character is octets until its other end comes.
+    fn append(&mut self, more: &Self) {
+        match (&mut *self, more) {
+            (Self::Text(text), Self::Text(more)) => text.push_str(more),
+            (Self::Octets(octets), Self::Octets(more)) => octets.extend_from_slice(more),
+            (Self::Octets(octets), Self::Text(more)) => octets.extend_from_slice(more.as_bytes()),
+            (Self::Text(text), Self::Octets(more)) => {
+                let mut octets = std::mem::take(text).into_bytes();
+                octets.extend_from_slice(more);
+                *self = Self::Octets(octets);
+            }
+        }
+    }
+
+    fn of_format(self, format: Option<&Format>) -> Self {
+        match self {
+            Self::Octets(octets) if format != Some(&Format::Bin) => {
+                String::from_utf8(octets).map_or_else(|e| Self::Octets(e.into_bytes()), Self::Text)
+            }
+            data @ (Self::Text(_) | Self::Octets(_)) => data,
+        }
+    }
+}
+
+/// Cuts an item into pieces.
+#[derive(Debug, Clone)]
+pub struct Cutter {
+    /// The item as its form says it, its data taken out.
+    item: Item,
+    data: Data,
+    place: usize,
+}
+
+impl Cutter {
+    /// Takes an item apart for messages of a form.
+    #[must_use]
+    pub fn new(item: &Item, encoding: Encoding) -> Self {
+        let mut item = item.clone();
+        let data = match (item.data.take(), encoding) {
+            (Some(Data::Octets(octets)), Encoding::Xml) => {
+                item.meta.get_or_insert_default().format = Some(Format::B64);
+                Data::Text(crate::dm::auth::base64(&octets))
+            }
+            (Some(data), Encoding::Xml | Encoding::Wbxml) => data,
+            (None, _) => Data::Text(String::new()),
+        };
+        item.more_data = false;
+        Self { item, data, place: 0 }
+    }
+
+    /// Returns whether nothing is left.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.place >= self.data.len()
+    }
+
+    /// Returns how many octets the whole has.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        u64::try_from(self.data.len()).unwrap_or(u64::MAX)
+    }
+
+    /// Returns the largest piece for which `fits` holds, and moves on; `None` when not even
+    /// `least` octets fit.
+    pub fn piece(&mut self, least: usize, mut fits: impl FnMut(&Item) -> bool) -> Option<Item> {
+        let left = self.data.len() - self.place;
+        let (mut good, mut bad) = (0, left.saturating_add(1));
+        // The size grows with the piece, so that halving finds the largest.
+        let mut probe = left;
+        while good < bad - 1 {
+            if fits(&self.cut(probe)) {
+                good = probe;
+            } else {
+                bad = probe;
+            }
+            probe = good + (bad - good) / 2;
+        }
+        let end = self.boundary(good);
+        if end - self.place < least.min(left).max(1) {
+            return None;
+        }
+        let piece = self.cut(good);
+        self.place = end;
+        Some(piece)
+    }
+
+    fn cut(&self, length: usize) -> Item {
+        let end = self.boundary(length);
+        let data = match &self.data {
+            Data::Text(text) => Data::from(text.get(self.place..end).unwrap_or_default()),
+            Data::Octets(octets) => {
+                Data::Octets(octets.get(self.place..end).unwrap_or_default().to_vec())
+            }
+        };
+        let meta = self.item.meta.clone().unwrap_or_default();
+        let size = (self.place == 0).then(|| self.size());
+        Item {
+            meta: Some(Meta { size, ..meta }),
+            data: Some(data),
+            more_data: end < self.data.len(),
+            ..self.item.clone()
+        }
+    }
+
+    /// The end of a piece of at most `length` octets that cuts no character.
+    fn boundary(&self, length: usize) -> usize {
+        let end = self.place.saturating_add(length).min(self.data.len());
+        match &self.data {
+            Data::Text(text) => text.floor_char_boundary(end),
+            Data::Octets(_) => end,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const PIECE: Result<Item, StatusCode> = Err(StatusCode::CHUNK_ACCEPTED);
+
+    fn piece(text: &str, size: Option<u64>, more_data: bool) -> Item {
+        let mut item = Item::text("./a", text);
+        item.meta.get_or_insert_default().size = size;
+        Item { more_data, ..item }
+    }
+
+    fn take(joiner: &mut Joiner, item: &Item) -> Result<Item, StatusCode> {
+        joiner.take(Verb::Replace, item, 10)
+    }
+
+    // test: oma-dm 2.1
+    #[test]
+    fn an_object_over_three_messages_is_joined() {
+        let mut joiner = Joiner::default();
+        assert_eq!(take(&mut joiner, &piece("abc", Some(8), true)), PIECE);
+        assert!(joiner.is_open());
+        assert_eq!(take(&mut joiner, &piece("def", None, true)), PIECE);
+        let item = take(&mut joiner, &piece("gh", None, false)).unwrap();
+        assert_eq!((item.data_text(), item.more_data), (Some("abcdefgh"), false));
+        assert!(!joiner.is_open());
+    }
+
+    // test: oma-dm 2.1
+    #[test]
+    fn a_size_that_does_not_match_is_refused_and_nothing_is_kept() {
+        for (pieces, code) in [
+            (&[("abc", Some(8), true), ("de", None, false)][..], 424),
+            (&[("abc", Some(4), true), ("de", None, true)], 424),
+            (&[("abcde", Some(4), true)], 424),
+            (&[("abc", None, true)], 411),
+            (&[("abc", Some(11), true)], 413),
+        ] {
+            let mut joiner = Joiner::default();
+            let mut last = PIECE;
+            for (text, size, more) in pieces {
+                assert_eq!(last, PIECE);
+                last = take(&mut joiner, &piece(text, *size, *more));
+            }
+            assert_eq!(last, Err(StatusCode(code)), "{pieces:?}");
+            assert!(!joiner.is_open());
+        }
+        assert_eq!(take(&mut Joiner::default(), &piece("abc", Some(10), true)), PIECE);
+    }
+
+    // test: oma-dm 2.1
+    #[test]
+    fn another_item_ends_an_unfinished_object() {
+        let mut joiner = Joiner::default();
+        let first = piece("abc", Some(8), true);
+        assert_eq!(take(&mut joiner, &first), PIECE);
+        assert_eq!(joiner.interrupted_by(Verb::Replace, Some(&first)), None);
+        let other = Item::text("./b", "x");
+        let lost = joiner.interrupted_by(Verb::Replace, Some(&other)).unwrap();
+        assert_eq!((lost.target_uri(), lost.data_text()), (Some("./a"), None));
+        assert_eq!(joiner.interrupted_by(Verb::Replace, Some(&other)), None);
+        assert_eq!(take(&mut joiner, &first), PIECE);
+        assert!(joiner.interrupted_by(Verb::Add, Some(&first)).is_some());
+        assert_eq!(take(&mut joiner, &first), PIECE);
+        assert!(joiner.interrupted_by(Verb::Replace, None).is_some());
+    }
+
+    #[test]
+    fn a_character_may_be_cut_by_the_other_side() {
+        let mut joiner = Joiner::default();
+        let mut first = piece("", Some(4), true);
+        first.data = Some(Data::Octets(vec![b'a', 0xc3]));
+        assert_eq!(take(&mut joiner, &first), PIECE);
+        first.data = Some(Data::Octets(vec![0xa4, b'b']));
+        first.more_data = false;
+        let item = take(&mut joiner, &first).unwrap();
+        assert_eq!(item.data_text(), Some("aäb"));
+    }
+
+    #[test]
+    fn a_piece_that_is_too_small_is_not_worth_a_message() {
+        let item = Item::text("./a", "abcdefgh");
+        let mut cutter = Cutter::new(&item, Encoding::Xml);
+        let short = |limit| move |item: &Item| item.data_text().is_some_and(|t| t.len() <= limit);
+        assert_eq!(cutter.piece(4, short(3)), None);
+        assert_eq!(cutter.piece(4, short(5)).unwrap().data_text(), Some("abcde"));
+        assert_eq!(cutter.piece(4, short(5)).unwrap().data_text(), Some("fgh"), "the last may be");
+        assert!(cutter.is_done());
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_cut_is_joined_again(
+            text in "[a-zäß€]{1,60}",
+            octets in any::<bool>(),
+            wbxml in any::<bool>(),
+            limit in 4_usize..40,
+        ) {
+            let encoding = if wbxml { Encoding::Wbxml } else { Encoding::Xml };
+            let item = if octets {
+                Item::octets("./a", text.as_bytes())
+            } else {
+                Item::text("./a", text.as_str())
+            };
+            let mut cutter = Cutter::new(&item, encoding);
+            let mut joiner = Joiner::default();
+            let mut whole = None;
+            while !cutter.is_done() {
+                prop_assert_eq!(whole.clone(), None);
+                let fits = |item: &Item| item.data.as_ref().is_some_and(|it| it.len() <= limit);
+                let piece = cutter.piece(1, fits).unwrap();
+                prop_assert_eq!(joiner.interrupted_by(Verb::Replace, Some(&piece)), None);
+                match joiner.take(Verb::Replace, &piece, 1000) {
+                    Ok(item) => whole = Some(item),
+                    Err(code) => prop_assert_eq!(code, StatusCode::CHUNK_ACCEPTED),
+                }
+            }
+            let whole = whole.unwrap();
+            prop_assert_eq!(whole.to_octets().unwrap(), text.as_bytes());
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! `?prop=` and `?list=`: properties of nodes, and subtrees in one answer.
+
+use proto::dm::{
+    code::{Format, StatusCode},
+    nodes::{broadcast, device as names},
+    syncml::Item,
+    uri::NodeUri,
+};
+
+use super::{Node, Tree, children, find};
+use crate::dm::{Device, fumo::Leaf};
+
+/// Nodes that a list may have: what fits into one Get is bounded all the same.
+const MAX_LISTED: usize = 256;
+
+impl Tree {
+    /// Reads a property of a node. Those that a tree need not have are not kept: Title, TStamp,
+    /// VerNo.
+    pub(super) fn property(
+        &self,
+        device: &dyn Device,
+        uri: &str,
+        node: &NodeUri,
+        name: &str,
+    ) -> Result<Item, StatusCode> {
+        let nodes = self.nodes(device);
+        let found = find(&nodes, node).ok_or(StatusCode::NOT_FOUND)?;
+        // spec: oma-dm 2 (properties)
+        let value = match name {
+            "ACL" => self.access(node),
+            "Format" => shape(&found).0.as_word().to_owned(),
+            "Name" => node.name().unwrap_or(".").to_owned(),
+            "Size" => match &found {
+                Node::Leaf(Leaf::Read(_, value) | Leaf::ReadWrite(_, value)) => {
+                    value.len().to_string()
+                }
+                // Nothing tells how long a secret is, or what was written and cannot be read.
+                Node::Leaf(Leaf::Write | Leaf::Run) | Node::Secret | Node::Parent => {
+                    return Err(StatusCode::NOT_ALLOWED);
+                }
+            },
+            "Type" => match found {
+                Node::Parent | Node::Leaf(Leaf::Run) => self.object_identifier(node).to_owned(),
+                Node::Leaf(Leaf::Read(..) | Leaf::ReadWrite(..) | Leaf::Write) | Node::Secret => {
+                    "text/plain".to_owned()
+                }
+            },
+            _ => return Err(StatusCode::NOT_SUPPORTED),
+        };
+        Ok(Item::value(uri, Format::Chr, value))
+    }
+
+    /// Lists the nodes from `node` down: `Struct` names them, `StructData` adds their values.
+    pub(super) fn list(
+        &self,
+        device: &dyn Device,
+        uri: &str,
+        node: &NodeUri,
+        kind: &str,
+    ) -> Result<Vec<Item>, StatusCode> {
+        let with_data = match kind {
+            "Struct" => false,
+            "StructData" => true,
+            _ => return Err(StatusCode::NOT_SUPPORTED),
+        };
+        let nodes = self.nodes(device);
+        find(&nodes, node).ok_or(StatusCode::NOT_FOUND)?;
+        let prefix = uri.split('?').next().unwrap_or_default();
+        let mut items = Vec::new();
+        let mut open = vec![(prefix.to_owned(), node.clone())];
+        while let Some((address, node)) = open.pop() {
+            let found = find(&nodes, &node).ok_or(StatusCode::NOT_FOUND)?;
+            let (format, value) = shape(&found);
+            let mut item = Item::value(&address, format, value.unwrap_or_default());
+            if !with_data || value.is_none() {
+                item.data = None;
+            }
+            let identifier = self.object_identifier(&node);
+            if let Some(meta) = item.meta.as_mut().filter(|_| !identifier.is_empty()) {
+                meta.kind = Some(identifier.to_owned());
+            }
+            items.push(item);
+            if items.len() > MAX_LISTED {
+                return Err(StatusCode::TOO_LARGE);
+            }
+            for name in children(&nodes, &node).into_iter().rev() {
+                let below = node.join(&name).parse().map_err(|_| StatusCode::FAILED)?;
+                open.push((format!("{address}/{name}"), below));
+            }
+        }
+        Ok(items)
+    }
+
+    /// Whom a node belongs to. The rights are those of the factory: a server may read all, and
+    /// the account's server may write and start what the FUMO object offers.
+    fn access(&self, node: &NodeUri) -> String {
+        if *node == NodeUri::root() {
+            return "Add=*&Get=*".to_owned();
+        }
+        if *node == self.settings.object {
+            let server = &self.settings.account.server_id;
+            return format!("Exec={server}&Get=*&Replace={server}");
+        }
+        // Inherited.
+        String::new()
+    }
+
+    /// The identifier of the management object whose root a node is; empty elsewhere.
+    fn object_identifier(&self, node: &NodeUri) -> &'static str {
+        let text = node.to_string();
+        let broadcast = self.settings.object.join(broadcast::ROOT_NODE);
+        match text.as_str() {
+            names::INFO => "urn:oma:mo:oma-dm-devinfo:1.0",
+            names::DETAIL => "urn:oma:mo:oma-dm-devdetail:1.0",
+            "./DMAcc/1" => "urn:oma:mo:oma-dm-dmacc:1.0",
+            _ if *node == self.settings.object => "urn:oma:mo:oma-fumo:1.0",
+            _ if text == broadcast => broadcast::MO_IDENTIFIER,
+            _ => "",
+        }
+    }
+}
+
+/// The format of a node, and its value where it may be read.
+fn shape(node: &Node) -> (Format, Option<&str>) {
+    match node {
+        Node::Leaf(Leaf::Read(format, value) | Leaf::ReadWrite(format, value)) => {
+            (format.clone(), Some(value))
+        }
+        Node::Leaf(Leaf::Write) => (Format::Bin, None),
+        Node::Secret => (Format::Chr, None),
+        Node::Leaf(Leaf::Run) | Node::Parent => (Format::Node, None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dm::fake::{FakeDevice, settings};
+
+    fn get(uri: &str) -> Result<Vec<Item>, StatusCode> {
+        Tree::new(settings()).get(&FakeDevice::default(), uri)
+    }
+
+    fn property(uri: &str) -> String {
+        let items = get(uri).unwrap();
+        assert_eq!(items.len(), 1);
+        assert_eq!(items[0].source_uri(), Some(uri));
+        items[0].data_text().unwrap().to_owned()
+    }
+
+    // test: oma-dm 2
+    #[test]
+    fn properties_of_nodes_can_be_read() {
+        for (uri, value) in [
+            (".?prop=ACL", "Add=*&Get=*"),
+            ("./FwUpdate/Main?prop=ACL", "Exec=server&Get=*&Replace=server"),
+            ("./FwUpdate/Main/State?prop=ACL", ""),
+            ("./FwUpdate/Main?prop=Format", "node"),
+            ("./FwUpdate/Main/State?prop=Format", "int"),
+            ("./FwUpdate/Main/DownloadAndUpdate?prop=Format", "node"),
+            ("./FwUpdate/Main/Ext/Broadcast/Manifest?prop=Format", "bin"),
+            ("./DevInfo/DevId?prop=Name", "DevId"),
+            ("./DevInfo/DevId?prop=Size", "8"),
+            ("./DevInfo/DevId?prop=Type", "text/plain"),
+            ("./DevInfo?prop=Type", "urn:oma:mo:oma-dm-devinfo:1.0"),
+            ("./FwUpdate/Main?prop=Type", "urn:oma:mo:oma-fumo:1.0"),
+            ("./FwUpdate/Main/Ext/Broadcast?prop=Type", "org.fumocast/1.0/Broadcast"),
+        ] {
+            assert_eq!(property(uri), value, "{uri}");
+        }
+        for uri in ["./DMAcc/1/AppAuth/1/AAuthSecret?prop=Size", "./DevInfo?prop=Size"] {
+            assert_eq!(get(uri), Err(StatusCode::NOT_ALLOWED), "{uri}");
+        }
+        assert_eq!(get("./DevInfo?prop=VerNo"), Err(StatusCode::NOT_SUPPORTED));
+    }
+
+    // test: oma-dm 2
+    #[test]
+    fn a_subtree_is_listed_with_and_without_its_values() {
+        let shown = |uri: &str| {
+            let items = get(uri).unwrap();
+            let line = |item: &Item| {
+                let format = item.meta.as_ref().unwrap().format.as_ref().unwrap().as_word();
+                let data = item.data_text().map_or_else(String::new, |text| format!("={text}"));
+                format!("{} {format}{data}", item.source_uri().unwrap())
+            };
+            items.iter().map(line).collect::<Vec<_>>()
+        };
+        assert_eq!(
+            shown("./DevDetail/URI?list=Struct"),
+            [
+                "./DevDetail/URI node",
+                "./DevDetail/URI/MaxDepth chr",
+                "./DevDetail/URI/MaxSegLen chr",
+                "./DevDetail/URI/MaxTotLen chr"
+            ]
+        );
+        assert_eq!(
+            shown("./DMAcc/1/AppAuth?list=StructData"),
+            [
+                "./DMAcc/1/AppAuth node",
+                "./DMAcc/1/AppAuth/1 node",
+                "./DMAcc/1/AppAuth/1/AAuthData chr",
+                "./DMAcc/1/AppAuth/1/AAuthLevel chr=CLCRED",
+                "./DMAcc/1/AppAuth/1/AAuthName chr=LAB-0001",
+                "./DMAcc/1/AppAuth/1/AAuthSecret chr",
+                "./DMAcc/1/AppAuth/1/AAuthType chr=DIGEST"
+            ]
+        );
+        let object = get("./FwUpdate/Main?list=Struct").unwrap();
+        assert_eq!(
+            object[0].meta.as_ref().unwrap().kind.as_deref(),
+            Some("urn:oma:mo:oma-fumo:1.0")
+        );
+    }
+}

@@ -1,0 +1,105 @@
+//! A device that writes down what the session does to it.
+
+use proto::{
+    dm::{
+        code::{AlertCode, StatusCode},
+        fumo::{PackageData, Phase, ResultCode},
+    },
+    time::Now,
+};
+use receiver::dm::{ArmRequest, Device, DeviceLimits, DeviceView, FinalAlert};
+
+pub(crate) struct TestDevice {
+    pub(crate) firmware: String,
+    pub(crate) armed: Option<ArmRequest>,
+    pub(crate) queue: Vec<FinalAlert>,
+    pub(crate) root: u64,
+    pub(crate) user_says: StatusCode,
+    pub(crate) nonce: Vec<u8>,
+}
+
+impl TestDevice {
+    pub(crate) fn new(nonce: Vec<u8>) -> Self {
+        Self {
+            firmware: "1.0".to_owned(),
+            armed: None,
+            queue: Vec::new(),
+            root: 2,
+            user_says: StatusCode::OK,
+            nonce,
+        }
+    }
+
+    /// Ends what the device is armed for.
+    pub(crate) fn finish(&mut self, result: ResultCode) {
+        let request = self.armed.take().expect("it is armed");
+        let (correlator, operation) = (request.correlator, request.operation);
+        self.queue.push(FinalAlert { correlator, operation, result, campaign: None });
+    }
+}
+
+impl Device for TestDevice {
+    fn view(&self) -> DeviceView {
+        DeviceView {
+            firmware_version: self.firmware.clone(),
+            phase: if self.armed.is_some() { Phase::Armed } else { Phase::Idle },
+            data: PackageData::Gone,
+            reasons: Vec::new(),
+            progress_per_mille: 0,
+            root_version: self.root,
+            package_name: None,
+            package_version: None,
+            limits: DeviceLimits {
+                max_block_symbols: 8192,
+                max_memory_kib: 65_536,
+                max_storage_kib: 4_194_304,
+                encodings: vec!["none".to_owned()],
+            },
+        }
+    }
+
+    fn arm(&mut self, _now: Now, request: ArmRequest) {
+        self.armed = Some(request);
+    }
+
+    fn refuse(&mut self, _now: Now, alert: FinalAlert) {
+        self.queue.push(alert);
+    }
+
+    fn disarm(&mut self, _now: Now) -> StatusCode {
+        self.armed = None;
+        StatusCode::OK
+    }
+
+    fn suspend(&mut self, _now: Now) -> StatusCode {
+        StatusCode::OK
+    }
+
+    fn resume(&mut self, _now: Now) -> StatusCode {
+        StatusCode::OK
+    }
+
+    fn offer_root(&mut self, _now: Now, _envelope: &[u8]) -> StatusCode {
+        StatusCode::OK
+    }
+
+    fn ask_user(&mut self, _now: Now, _alert: AlertCode, _text: &str) -> StatusCode {
+        self.user_says
+    }
+
+    fn due_alerts(&self, _now: Now) -> Vec<FinalAlert> {
+        self.queue.clone()
+    }
+
+    fn alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {
+        self.queue.retain(|queued| queued != alert);
+    }
+
+    fn keep_nonce(&mut self, next_nonce: &[u8]) {
+        self.nonce = next_nonce.to_vec();
+    }
+
+    fn nonce(&self) -> Vec<u8> {
+        self.nonce.clone()
+    }
+}

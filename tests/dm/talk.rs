@@ -1,0 +1,241 @@
+//! Client, device, server and store in one process, no sockets.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use dm_bridge::{
+    app::{
+        devices::{self, Enrolment, FreshSecrets},
+        exchange::{Answer, Conversation, Heard},
+    },
+    campaign::model::{Air, Campaign, CampaignState, Papers, Place, Terms, Window},
+    engine::Limits,
+    fleet::{
+        arming::Arming,
+        audit::{Actor, Audit},
+        memory::MemoryStore,
+        store::FleetStore as _,
+    },
+};
+use proto::{
+    crypto::Digest,
+    dm::{
+        auth::{Mac, Secret},
+        encoding::{self, Encoding},
+        syncml::Message,
+    },
+    ids::{CampaignId, ClassId, ComponentId, Correlator, DeviceId, Tsi, VendorId},
+    time::{Mono, Now, Utc},
+};
+use receiver::dm::{
+    Account, Identity, Proof, Settings,
+    client::{self, DmClient, Post, SessionOutcome, Step, Trigger},
+};
+
+use crate::{device::TestDevice, paper};
+
+pub(crate) const ID: &str = "LAB-0001";
+const URL: &str = "http://127.0.0.1:8080/dm";
+const CAMPAIGN: CampaignId = CampaignId([7; 16]);
+
+/// One device and its server.
+pub(crate) struct Talk {
+    pub(crate) device: TestDevice,
+    pub(crate) client: DmClient,
+    pub(crate) store: MemoryStore,
+    settings: Settings,
+    conversation: Conversation,
+    chance: u8,
+    pub(crate) now: Now,
+    /// What both sides said, for people.
+    pub(crate) paper: String,
+    /// What both sides said, as octets.
+    pub(crate) said: Vec<(Encoding, Vec<u8>)>,
+}
+
+impl Talk {
+    /// Enrols a device and selects it for a campaign that is on air.
+    pub(crate) async fn new(encoding: Encoding) -> Self {
+        Self::with(encoding, Proof::Digest).await
+    }
+
+    /// The same, with another kind of proof.
+    pub(crate) async fn with(encoding: Encoding, proof: Proof) -> Self {
+        let now = Now { mono: Mono(0), utc: Utc::from_seconds(1_500) };
+        let store = MemoryStore::default();
+        let enrolment = Enrolment {
+            id: id(),
+            manufacturer: "fumocast".to_owned(),
+            model: "lab".to_owned(),
+            vendor: VendorId([1; 16]),
+            class: ClassId([2; 16]),
+            url: URL.to_owned(),
+            encoding,
+        };
+        let secrets = FreshSecrets {
+            password: [3; 32],
+            nonce: [4; 16],
+            server_password: [5; 32],
+            server_nonce: [6; 16],
+        };
+        let printed = devices::enrol(&store, now.utc, enrolment, secrets).await.unwrap();
+        let printed: toml::Table = printed.parse().unwrap();
+        let password = printed["server"]["password"].as_str().unwrap().to_owned();
+        let correlator = Correlator("c-1".to_owned());
+        let arming = Arming::pending(id(), CAMPAIGN, 1, correlator, now.utc);
+        let audit = Audit {
+            actor: Actor::Operator,
+            action: "test",
+            subject: ID.to_owned(),
+            detail: String::new(),
+        };
+        store.apply(now.utc, audit, vec![campaign().into(), arming.into()]).await.unwrap();
+        let settings = settings((encoding, proof), &password);
+        Self {
+            device: TestDevice::new(vec![4; 16]),
+            client: DmClient::new(settings.clone(), client::Limits::default()),
+            settings,
+            store,
+            conversation: Conversation::default(),
+            chance: 0,
+            now,
+            paper: String::new(),
+            said: Vec::new(),
+        }
+    }
+
+    pub(crate) fn begin(&mut self, session: u16) -> Post {
+        self.client.start(self.now, &mut self.device, Trigger::Client, session)
+    }
+
+    /// Lets the device take messages of so many octets and no more.
+    pub(crate) fn take_at_most(&mut self, message_bytes: usize) {
+        let response = encoding::Limits { message_bytes, ..encoding::Limits::default() };
+        let limits = client::Limits { response, ..client::Limits::default() };
+        self.client = DmClient::new(self.settings.clone(), limits);
+    }
+
+    /// Runs a session to its end.
+    pub(crate) async fn run(&mut self, session: u16) -> SessionOutcome {
+        let post = self.begin(session);
+        self.go_on(post).await
+    }
+
+    pub(crate) async fn go_on(&mut self, mut post: Post) -> SessionOutcome {
+        loop {
+            let answer = self.deliver(&post).await;
+            match self.hear(&answer) {
+                Step::Post(next) => post = next,
+                Step::Done(outcome) => {
+                    self.note(&format!("session: {outcome:?}\n"));
+                    return outcome;
+                }
+            }
+        }
+    }
+
+    /// Gives the server a message; returns its answer.
+    pub(crate) async fn deliver(&mut self, post: &Post) -> Vec<u8> {
+        let message = self.record("device", &post.body);
+        let token = post.url.split_once("s=").map(|(_, token)| token);
+        let mac = post.mac.as_deref().map(|text| Mac::parse(text).unwrap());
+        let mac = mac.as_ref();
+        let heard = Heard { octets: &post.body, message: &message, token, mac };
+        let mut count = self.chance;
+        let mut chance = || {
+            count += 1;
+            [count; 16]
+        };
+        let at = (self.now.utc, Limits::default());
+        let id = id();
+        let answer = self.conversation.answer(&self.store, at, &id, heard, &mut chance);
+        let answer = answer.await.unwrap();
+        self.chance = count;
+        match answer {
+            Answer::Answered(octets)
+            | Answer::Challenged(octets)
+            | Answer::Unknown(octets)
+            | Answer::Repeated(octets) => {
+                self.record("server", &octets);
+                octets
+            }
+            Answer::Locked(wait) => panic!("locked for {wait:?}"),
+        }
+    }
+
+    pub(crate) fn hear(&mut self, octets: &[u8]) -> Step {
+        self.client.handle_response(self.now, &mut self.device, octets)
+    }
+
+    pub(crate) fn note(&mut self, text: &str) {
+        self.paper.push_str(text);
+    }
+
+    fn record(&mut self, who: &str, octets: &[u8]) -> Message {
+        let encoding = Encoding::recognise(octets);
+        let message = encoding.parse(octets, &encoding::Limits::default()).unwrap();
+        self.paper.push_str(&paper::message(who, &message));
+        self.said.push((encoding, octets.to_vec()));
+        message
+    }
+}
+
+pub(crate) fn id() -> DeviceId {
+    ID.parse().unwrap()
+}
+
+fn settings((encoding, proof): (Encoding, Proof), password: &str) -> Settings {
+    Settings {
+        identity: Identity::new(id(), "fumocast".to_owned(), "lab".to_owned()),
+        account: Account {
+            url: URL.to_owned(),
+            server_id: "fumocast".to_owned(),
+            encoding,
+            proof,
+            user: ID.to_owned(),
+            secret: Secret::new(ID, password),
+            server: None,
+        },
+        object: "./FwUpdate/Main".parse().unwrap(),
+    }
+}
+
+fn campaign() -> Campaign {
+    let source = IpAddr::from([192, 0, 2, 1]);
+    let revision = 1;
+    let (opens, closes) = (Utc::from_seconds(1_000), Utc::from_seconds(2_000));
+    Campaign {
+        id: CAMPAIGN,
+        version: 0,
+        terms: Terms {
+            digest: Digest([9; 32]),
+            epoch: 1,
+            sequence: 5,
+            vendor: VendorId([1; 16]),
+            classes: vec![ClassId([2; 16])],
+            firmware_version: "2.0".to_owned(),
+            not_before: Utc::from_seconds(500),
+            latest_stop: Utc::from_seconds(5_000),
+            sources: vec![source],
+            stored_bytes: 1 << 20,
+            largest_block: 745,
+        },
+        papers: Papers {
+            campaign: vec![0xc1; 300],
+            manifest: vec![0xc2; 2_600],
+            roots: BTreeMap::from([(2, vec![0xc3; 300])]),
+            plan_headers: BTreeMap::from([(ComponentId(0), vec![0xc4; 1_088])]),
+        },
+        place: Place {
+            carousel_url: "http://127.0.0.1:9000".to_owned(),
+            token_file: "/etc/fumocast/carousel.token".to_owned(),
+            group: IpAddr::from([232, 1, 2, 3]),
+            port: 3_400,
+        },
+        report_spread_seconds: 60,
+        state: CampaignState::Running,
+        window: Some(Window { opens, closes, revision }),
+        air: Some(Air { source, tsi: Tsi(77), revision, opened: true }),
+        problem: None,
+        created: Utc::from_seconds(900),
+    }
+}
