@@ -124,7 +124,6 @@ pub struct Now {
 mod tests {
     use super::*;
 
-    // test: rfc6726 3.3
     // Found by fuzzing, in a signed manifest.
     #[test]
     fn seconds_beyond_the_last_are_the_last_whole_one() {
@@ -133,6 +132,7 @@ mod tests {
         assert_eq!(Utc::from_seconds(u64::MAX / 1000 + 1), last);
     }
 
+    // test: rfc6726 3.3
     #[test]
     fn ntp_seconds_choose_the_era_nearest_to_the_reader() {
         // 2036-02-07 0h is 4 294 944 000; 48 h later the value has wrapped to 149 504.
