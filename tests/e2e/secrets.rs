@@ -112,7 +112,8 @@ fn files(folder: &Path, found: &mut Vec<(PathBuf, Vec<u8>)>) {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files(&path, found);
-        } else {
+        } else if path.is_file() {
+            // Not the sockets of devices.
             found.push((path.clone(), fs::read(&path).unwrap()));
         }
     }
