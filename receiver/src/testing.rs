@@ -61,7 +61,7 @@ impl Keys {
         let role = |key: &SigningKey| RoleKeys { threshold: 1, keys: vec![key.public()] };
         Root {
             version: 1,
-            expires: Utc::from_seconds(LATEST_STOP),
+            expires: Utc::from_seconds(2 * LATEST_STOP),
             roles: BTreeMap::from([
                 (Role::Root, role(&self.root)),
                 (Role::Release, role(&self.release)),
@@ -286,7 +286,7 @@ fn manifest(digest: Digest, length: usize) -> Manifest {
             memory_needed: 0,
         }],
         not_before: Utc::from_seconds(NOT_BEFORE),
-        expires: Utc::from_seconds(LATEST_STOP),
+        expires: Utc::from_seconds(LATEST_STOP + 1),
         root_version: 1,
         epoch: 1,
     }

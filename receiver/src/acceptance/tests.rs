@@ -232,7 +232,7 @@ fn a_compressed_component_is_refused_before_anything_is_unpacked() {
 #[test]
 fn an_expired_root_arms_nothing() {
     let mut case = Case::new();
-    case.history.t_min = case.broadcast.keys.root().expires;
+    case.history.t_min = case.broadcast.campaign.expires;
     assert!(case.judge().is_ok());
     let expires = Utc::from_seconds(crate::testing::LATEST_STOP - 1);
     let keys = &case.broadcast.keys;

@@ -176,6 +176,12 @@ fn symbols_outside_the_plan_or_of_another_size_are_refused_before_any_hash() {
         case.hear(&packet(toi, 6, &[], Sbn(sbn), Esi(esi), &vec![0; size]));
     }
     assert_eq!((case.stats.data_forged, case.stats.data_pending), (6, 0));
+    // Where the table is not known yet, nothing but the length speaks against them.
+    let (sbn, esi) = case.broadcast.header.shape().symbol_at(16).unwrap();
+    for size in [0, 63, 65, 128] {
+        case.hear(&packet(toi, 6, &[], sbn, esi, &vec![0; size]));
+    }
+    assert_eq!((case.stats.data_forged, case.stats.data_pending), (10, 0));
 }
 
 #[test]
