@@ -50,6 +50,12 @@ fn every_mistake_is_found() {
 }
 
 #[test]
+fn slots_that_rotted_are_written_again() {
+    let outcome = run(22_834);
+    assert!(outcome.breaches.is_empty(), "{:?}", outcome.breaches);
+}
+
+#[test]
 fn a_data_directory_that_was_just_made_survives_a_power_cut() {
     for seed in 0..20 {
         let disk = SimDisk::new(seed);

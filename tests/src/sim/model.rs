@@ -12,6 +12,7 @@ use proto::{
 };
 use receiver::{
     agent::Status,
+    decode::DecodeOutcome,
     installer::InstallRequest,
     journal_state::JournalState,
     shell::storage::{Command, Completion},
@@ -170,13 +171,19 @@ impl Model {
                 let found = recovered.slots.iter().map(|slot| ((slot.sbn, slot.esi), slot.slot));
                 self.claims = found.rev().collect();
             }
+            // What was read back damaged is lost: its slots are written again.
+            Completion::Decoded(_, _, DecodeOutcome::LostSlots(slots)) => {
+                self.claims.retain(|_, held| !slots.contains(held));
+            }
             Completion::Kept(_)
             | Completion::Reserved(..)
             | Completion::OpenFailed(..)
             | Completion::JournalFailed(..)
             | Completion::FileDone(_)
             | Completion::FileFailed(..)
-            | Completion::Decoded(..)
+            | Completion::Decoded(_, _, DecodeOutcome::Done)
+            | Completion::Decoded(_, _, DecodeOutcome::NeedsMore)
+            | Completion::Decoded(_, _, DecodeOutcome::Failed(_))
             | Completion::Finished(..) => {}
         }
     }
@@ -207,9 +214,10 @@ impl Model {
         self.journals.clear();
     }
 
-    /// What a device says of its progress must survive a power cut at this moment.
+    /// What a device says of its progress must survive a power cut at this moment; where bits have
+    /// flipped it cannot know that until it reads them.
     pub fn check_status(&mut self, status: &Status) {
-        if status.symbols_needed == 0 {
+        if status.symbols_needed == 0 || self.damaged {
             return;
         }
         let done = self.done();
