@@ -14,7 +14,11 @@ use proto::{
     ids::{CampaignId, ClassId, ComponentId, DeviceId, VendorId},
 };
 
-use crate::{app::AppError, shell::command};
+use crate::{
+    app::AppError,
+    notify::target::{Gateway, Target},
+    shell::command,
+};
 
 /// Manages devices over OMA DM, arms them for broadcast campaigns and collects their results.
 ///
@@ -76,25 +80,13 @@ pub struct FormArg {
 pub enum DeviceVerb {
     /// Enrols a device and prints its configuration (TOML, with its password).
     Enrol(EnrolArgs),
-    /// Asks a device to begin a DM session at once (package 0 over UDP).
+    /// Asks a device to begin a DM session at once (package 0).
     ///
     /// Sends up to four notifications, 2, 4 and 8 seconds apart, until the device has been here;
     /// the last one is made with the nonce of devices that have lost theirs. The device listens
-    /// where its `local.notify` says. Exit code 4 when it does not come.
-    #[command(verbatim_doc_comment)]
-    Notify {
-        /// Device id.
-        id: DeviceId,
-        /// Where.
-        #[command(flatten)]
-        data: DataArg,
-        /// Address and port of the device.
-        #[arg(long, value_name = "ADDR:PORT")]
-        to: SocketAddr,
-        /// Asks for the user's attention; without it the session takes place in the background.
-        #[arg(long)]
-        interactive: bool,
-    },
+    /// where its `local.notify` (UDP) and `local.notify_http` say; a short message reaches it by
+    /// its modem, which hands it to `receiver notified`. Exit code 4 when it does not come.
+    Notify(NotifyArgs),
     /// Lists all devices.
     List {
         /// Where.
@@ -143,6 +135,29 @@ pub struct EnrolArgs {
     /// Model.
     #[arg(long, default_value = "lab")]
     pub model: String,
+}
+
+/// A device to notify.
+#[derive(Debug, Args)]
+pub struct NotifyArgs {
+    /// Device id.
+    pub id: DeviceId,
+    /// Where.
+    #[command(flatten)]
+    pub data: DataArg,
+    /// Where the device is: ADDR:PORT (UDP), http(s)://… or sms:+NUMBER.
+    #[arg(long, value_name = "TARGET")]
+    pub to: Target,
+    /// What sends short messages: http(s)://… takes JSON, smpp://SYSTEM_ID@HOST:PORT is a message
+    /// centre.
+    #[arg(long, value_name = "URL")]
+    pub sms_gateway: Option<Gateway>,
+    /// File with the gateway's token or password.
+    #[arg(long, value_name = "FILE", requires = "sms_gateway")]
+    pub sms_gateway_secret_file: Option<PathBuf>,
+    /// Asks for the user's attention; without it the session takes place in the background.
+    #[arg(long)]
+    pub interactive: bool,
 }
 
 /// What to do with campaigns.

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use proto::time::{Mono, Utc};
 
+pub mod target;
+
 /// Waits after each notification but the last.
 const WAITS: [Duration; 3] =
     [Duration::from_secs(2), Duration::from_secs(4), Duration::from_secs(8)];

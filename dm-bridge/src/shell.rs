@@ -7,7 +7,7 @@
 //! | [`server`] | listener, tasks, shutdown |
 //! | [`dm_http`], [`api_http`] | routes for devices and for operators |
 //! | [`reconciler`], [`control_client`] | keep image servers in step with campaigns |
-//! | [`notify_udp`] | sends notifications |
+//! | [`notify`] | sends notifications |
 //! | [`metrics`] | counters |
 //! | [`clock`] | the time |
 //! | [`store`] | where the fleet is kept |
@@ -19,7 +19,7 @@ pub mod control_client;
 pub mod data_dir;
 pub mod dm_http;
 pub mod metrics;
-mod notify_udp;
+mod notify;
 pub mod reconciler;
 pub mod server;
 pub mod store;

@@ -10,7 +10,7 @@
 //! | [`auth`] | credentials, challenges, nonces |
 //! | [`tnds`] | management trees as documents |
 //! | [`bootstrap`] | the first account: documents and what proves them |
-//! | [`notification`] | package 0: a server asks for a session |
+//! | [`notification`], [`push`] | package 0: a server asks for a session; its short message |
 //! | [`alert`] | the items of a generic alert (1226) |
 //! | [`uri`] | addresses of nodes in the management tree |
 //! | [`nodes`] | names of the nodes of DevInfo, DevDetail, DMAcc and `Ext/Broadcast` |
@@ -25,6 +25,7 @@ pub mod fumo;
 pub mod large;
 pub mod nodes;
 pub mod notification;
+pub mod push;
 pub mod syncml;
 pub mod tnds;
 pub mod uri;

@@ -3,6 +3,7 @@
 mod dissect;
 mod fsck;
 mod listen;
+mod notified;
 
 use std::{
     collections::BTreeMap, ffi::OsString, fmt::Write as _, io::IsTerminal as _, path::PathBuf,
@@ -71,6 +72,8 @@ enum Command {
         #[command(flatten)]
         config: ConfigArgs,
     },
+    /// Hand the running device a notification that came another way: its modem's short message.
+    Notified(notified::NotifiedArgs),
     /// Receive plain files of any FLUTE session: for labs, unsigned.
     ///
     /// Nothing proves who sent a plain file, and no device installs one. Sessions are told apart by
@@ -169,6 +172,7 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
         Command::Status { config, json } => status(&config.load()?, json),
         Command::CheckIn { config } => ask(&config.load()?, Request::CheckIn).map(|_| exit::DONE),
         Command::Suspend { config } => ask(&config.load()?, Request::Suspend).map(|_| exit::DONE),
+        Command::Notified(arguments) => notified::run(&arguments),
         Command::Dissect(arguments) => dissect::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Listen(arguments) => {

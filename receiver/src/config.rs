@@ -87,6 +87,8 @@ pub struct Local {
     pub hook: Vec<String>,
     /// `local.notify`: address and port where notifications are taken; none by default.
     pub notify: Option<SocketAddr>,
+    /// `local.notify_http`: address and port where they are posted; none by default.
+    pub notify_http: Option<SocketAddr>,
     /// `local.check_in_seconds`: time between DM sessions without a reason; an hour by default.
     pub check_in: Duration,
     /// `local.max_block_symbols`: 8,192 by default.
@@ -228,12 +230,8 @@ impl Local {
             root: fields.text("local.root")?.into(),
             interface: fields.parsed("local.interface")?,
             hook: fields.list("local.hook")?,
-            notify: match fields.find("local.notify")? {
-                None => None,
-                Some(text) => Some(
-                    text.parse().map_err(|_| invalid("local.notify", "ADDRESS:PORT is wanted"))?,
-                ),
-            },
+            notify: fields.address("local.notify")?,
+            notify_http: fields.address("local.notify_http")?,
             check_in: Duration::from_secs(check_in),
             max_block_symbols,
             max_memory_bytes: fields.parsed_or("local.max_memory_bytes", "134217728")?,
@@ -273,6 +271,11 @@ impl<E: Fn(&str) -> Option<String>> Fields<'_, E> {
     ) -> Result<T, ConfigError> {
         let text = self.text_or(field, default)?;
         text.parse().map_err(|error: T::Err| invalid(field, &error.to_string()))
+    }
+
+    fn address(&mut self, field: &'static str) -> Result<Option<SocketAddr>, ConfigError> {
+        let Some(text) = self.find(field)? else { return Ok(None) };
+        text.parse().map(Some).map_err(|_| invalid(field, "ADDRESS:PORT is wanted"))
     }
 
     /// Reads an array of texts; from the environment, words between spaces.
@@ -406,11 +409,13 @@ mod tests {
             ("server.server_password", "c2VydmVy"),
             ("server.server_nonce", "bm9uY2U="),
             ("local.notify", "127.0.0.1:2948"),
+            ("local.notify_http", "[::1]:80"),
         ];
         let config = resolve(FILE, &[], &flags).unwrap();
         let (password, nonce) = config.server.server_proof.unwrap();
         assert_eq!((password.reveal(), nonce.as_slice()), ("c2VydmVy", &b"nonce"[..]));
         assert_eq!(config.local.notify, Some(SocketAddr::from(([127, 0, 0, 1], 2948))));
+        assert_eq!(config.local.notify_http.unwrap().port(), 80);
         let error = resolve(FILE, &[], &flags[..1]).unwrap_err();
         assert!(error.to_string().starts_with("`server.server_nonce` is missing"), "{error}");
     }
@@ -444,6 +449,7 @@ mod tests {
             ("server.insecure_http", "maybe"),
             ("local.interface", "eth0"),
             ("local.notify", "2948"),
+            ("local.notify_http", "http://x"),
             ("local.check_in_seconds", "0"),
             ("local.max_block_symbols", "56404"),
             ("local.max_block_symbols", "0"),

@@ -7,6 +7,7 @@
 //! | [`verifier`] | what a flood does to a receiver that accepts everything |
 //! | [`secrets`] | that no secret of a run is in any log |
 //! | [`bad_input`] | what people get wrong, with the exit code of each |
+//! | [`notify`] | a device that is asked to come, each way a notification can go |
 //! | [`announce`] | a session announced, joined by its description, received |
 //! | [`readme`] | the commands of the README |
 //! | [`span`] | a plain file over a link between namespaces that loses packets |
@@ -21,6 +22,7 @@ mod announce;
 mod bad_input;
 mod lab_runs;
 mod matrix;
+mod notify;
 mod readme;
 mod secrets;
 mod span;

@@ -1,22 +1,15 @@
 //! Carries out what the command line asks for; each command is one call into [`crate::app`].
 
-use std::{
-    collections::BTreeMap, fmt::Write as _, io::Write as _, net::SocketAddr, path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fmt::Write as _, io::Write as _, path::Path, time::Duration};
 
-use proto::{
-    crypto::random,
-    dm::notification::UserMode,
-    ids::{CampaignId, DeviceId},
-};
+use proto::{crypto::random, dm::notification::UserMode, ids::CampaignId};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 use super::{
     clock::Clock,
-    data_dir::{DataDir, absolute, read_file, read_token},
-    notify_udp,
+    data_dir::{DataDir, absolute, read_file, read_text, read_token},
+    notify,
     server::{self, Settings},
     store::sqlite::SqliteStore,
 };
@@ -29,7 +22,7 @@ use crate::{
         moment, status,
     },
     campaign::{admission::Documents, model::Place, rollout::Policy},
-    cli::{CampaignVerb, CreateArgs, DeviceVerb, EnrolArgs, FormArg, ServeArgs, Verb},
+    cli::{CampaignVerb, CreateArgs, DeviceVerb, EnrolArgs, FormArg, NotifyArgs, ServeArgs, Verb},
     fleet::store::FleetStore as _,
     notify::Outcome,
 };
@@ -81,10 +74,7 @@ async fn open(path: &Path) -> Result<SqliteStore, AppError> {
 async fn device(verb: DeviceVerb) -> Result<String, AppError> {
     match verb {
         DeviceVerb::Enrol(arguments) => enrol(arguments).await,
-        DeviceVerb::Notify { id, data, to, interactive } => {
-            let mode = if interactive { UserMode::Interactive } else { UserMode::Background };
-            notify(&open(&data.data).await?, &id, to, mode).await
-        }
+        DeviceVerb::Notify(arguments) => call(arguments).await,
         DeviceVerb::List { data, form } => {
             let bodies: Vec<DeviceBody> =
                 open(&data.data).await?.devices().await?.iter().map(DeviceBody::from).collect();
@@ -118,16 +108,15 @@ async fn enrol(arguments: EnrolArgs) -> Result<String, AppError> {
     devices::enrol(&store, Clock.now().utc, enrolment, secrets).await
 }
 
-async fn notify(
-    store: &SqliteStore,
-    id: &DeviceId,
-    to: SocketAddr,
-    user_mode: UserMode,
-) -> Result<String, AppError> {
-    let [high, low] = random::<2>();
-    let session_id = u16::from_be_bytes([high, low]).max(1);
-    let notice = devices::notice(store, id, user_mode, session_id).await?;
-    match notify_udp::send(store, id, to, notice).await? {
+async fn call(arguments: NotifyArgs) -> Result<String, AppError> {
+    let NotifyArgs { id, data, to, sms_gateway, sms_gateway_secret_file, interactive } = arguments;
+    let store = open(&data.data).await?;
+    let secret = sms_gateway_secret_file.map(|path| read_text(&path)).transpose()?;
+    let way = notify::Way::open(&to, sms_gateway, secret).await?;
+    let mode = if interactive { UserMode::Interactive } else { UserMode::Background };
+    let session_id = u16::from_be_bytes(random::<2>()).max(1);
+    let notice = devices::notice(&store, &id, mode, session_id).await?;
+    match notify::send(&store, &id, &way, notice).await? {
         Outcome::Came { after } => {
             Ok(format!("{} came after {after} notification(s)\n", id.as_str()))
         }
@@ -200,8 +189,7 @@ fn selection(text: &str) -> Result<Selection, AppError> {
         return Ok(Selection::All);
     }
     let listed = match text.strip_prefix('@') {
-        Some(path) => String::from_utf8(read_file(Path::new(path))?)
-            .map_err(|_| AppError::Configuration(format!("{path} is not UTF-8")))?,
+        Some(path) => read_text(Path::new(path))?,
         None => text.replace(',', "\n"),
     };
     let names = listed.lines().map(str::trim).filter(|name| !name.is_empty());

@@ -115,6 +115,17 @@ pub fn read_file(path: &Path) -> Result<Vec<u8>, AppError> {
     }
 }
 
+/// Reads a text that an operator hands in, without the white space around it.
+///
+/// # Errors
+///
+/// As [`read_file`], and [`AppError::Configuration`] when it is not UTF-8.
+pub fn read_text(path: &Path) -> Result<String, AppError> {
+    let text = String::from_utf8(read_file(path)?)
+        .map_err(|_| AppError::Configuration(format!("{} is not UTF-8", path.display())))?;
+    Ok(text.trim().to_owned())
+}
+
 /// Reads a bearer token from a file.
 ///
 /// # Errors

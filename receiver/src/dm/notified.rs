@@ -7,7 +7,10 @@
 use std::{collections::VecDeque, time::Duration};
 
 use proto::{
-    dm::notification::{FALLBACK_NONCE, Received, UserMode},
+    dm::{
+        notification::{FALLBACK_NONCE, Received, UserMode},
+        push::notification_in,
+    },
     time::Mono,
 };
 
@@ -52,10 +55,11 @@ impl Notifications {
         Self { server_id, proof, seen: VecDeque::new(), last: None }
     }
 
-    /// Judges what came.
+    /// Judges what came, with or without the headers of a push.
     // spec: oma-dm 7.1, oma-000 8.2.1, oma-001 8.1.1.1 (duplicates, and whom the device believes)
     pub fn judge(&mut self, now: Mono, octets: &[u8]) -> Verdict {
-        let (Some(proof), Ok(received)) = (&self.proof, Received::parse(octets)) else {
+        let received = notification_in(octets).and_then(Received::parse);
+        let (Some(proof), Ok(received)) = (&self.proof, received) else {
             return Verdict::Ignored;
         };
         let proved = [proof.nonce.as_slice(), FALLBACK_NONCE]
@@ -86,6 +90,7 @@ mod tests {
     use proto::dm::{
         auth::Secret,
         notification::{Initiator, Notification},
+        push::ShortMessage,
     };
 
     use super::*;
@@ -129,6 +134,17 @@ mod tests {
         assert_eq!(notifications.judge(at(60), &anew), Verdict::Repeated);
         let other = octets("server", 8, &secret(), FALLBACK_NONCE);
         assert_eq!(notifications.judge(at(60), &other), begin(8));
+    }
+
+    // test: oma-dm 7.2
+    #[test]
+    fn a_short_message_counts_as_what_it_carries() {
+        let mut notifications = notifications();
+        let bare = octets("server", 7, &secret(), b"nonce");
+        let message = ShortMessage::new(&bare).unwrap();
+        assert_eq!(notifications.judge(at(0), &message.octets()), begin(7));
+        assert_eq!(notifications.judge(at(60), &message.data), Verdict::Repeated);
+        assert_eq!(notifications.judge(at(60), &bare), Verdict::Repeated);
     }
 
     // test: oma-dm 7.1

@@ -5,6 +5,7 @@
 //! {"request":"check-in"}    {"answer":"done"}
 //! {"request":"suspend"}     {"answer":"refused","reason":"…"}
 //! {"request":"resume"}
+//! {"request":"notified","push":"<base64>"}
 //! ```
 
 use std::{
@@ -25,7 +26,7 @@ use tokio::{
 };
 
 /// What a person or a program on the device asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
     /// How things stand.
@@ -36,6 +37,11 @@ pub enum Request {
     Suspend,
     /// Take that reason back.
     Resume,
+    /// A notification has come another way, such as over the modem.
+    Notified {
+        /// The short message, the push in it, or the notification itself, in base64.
+        push: String,
+    },
 }
 
 /// What the receiver answers.
@@ -192,7 +198,7 @@ mod tests {
                 let answer = match asked.request {
                     Request::Status => Answer::Status { status: serde_json::json!({"phase": "x"}) },
                     Request::CheckIn => Answer::Done,
-                    Request::Suspend | Request::Resume => break,
+                    Request::Suspend | Request::Resume | Request::Notified { .. } => break,
                 };
                 asked.answer.send(answer).unwrap();
             }

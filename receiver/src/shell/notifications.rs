@@ -1,47 +1,84 @@
-//! Takes notifications over UDP.
+//! Takes notifications: as datagrams, or posted over HTTP.
 
 use std::{future::pending, io, net::SocketAddr};
 
-use tokio::net::UdpSocket;
+use tokio::{
+    net::{TcpListener, UdpSocket},
+    sync::mpsc,
+};
 
-/// Octets that are read of a datagram; a notification has fewer.
-const MAX_DATAGRAM: usize = 2048;
+mod http;
 
-/// The socket for notifications, if the device takes any.
+/// Octets that are read of a notification; it has fewer.
+const MAX_NOTIFICATION: usize = 2048;
+/// Posted notifications that wait for the agent; more are answered 503.
+const WAITING: usize = 4;
+
+/// Where notifications come in.
 #[derive(Debug)]
-pub struct Notifications(Option<UdpSocket>);
+pub struct Notifications {
+    socket: Option<UdpSocket>,
+    posted: Option<mpsc::Receiver<Vec<u8>>>,
+}
 
 impl Notifications {
-    /// Listens at an address.
+    /// Listens at these addresses, for datagrams and for HTTP.
     ///
     /// # Errors
     ///
-    /// When the address is taken, or none of this machine.
+    /// When an address is taken, or none of this machine.
     ///
     /// # Cancel safety
     ///
     /// Nothing is left open.
-    pub async fn open(address: Option<SocketAddr>) -> io::Result<Self> {
-        Ok(Self(match address {
+    pub async fn open(datagrams: Option<SocketAddr>, http: Option<SocketAddr>) -> io::Result<Self> {
+        let socket = match datagrams {
             Some(address) => Some(UdpSocket::bind(address).await?),
             None => None,
-        }))
+        };
+        let posted = match http {
+            Some(address) => {
+                let (sender, posted) = mpsc::channel(WAITING);
+                tokio::spawn(http::serve(TcpListener::bind(address).await?, sender));
+                Some(posted)
+            }
+            None => None,
+        };
+        Ok(Self { socket, posted })
     }
 
-    /// Returns the next datagram; never when none can come.
+    /// Returns the next notification; never when none can come.
     ///
     /// # Cancel safety
     ///
-    /// No datagram is lost.
-    pub async fn receive(&self) -> Vec<u8> {
-        let Some(socket) = &self.0 else { return pending().await };
-        let mut buffer = [0; MAX_DATAGRAM];
-        loop {
-            match socket.recv_from(&mut buffer).await {
-                Ok((length, _)) => return buffer.get(..length).unwrap_or_default().to_vec(),
-                Err(error) => tracing::debug!(%error, "failed to receive a notification"),
-            }
+    /// None is lost.
+    pub async fn receive(&mut self) -> Vec<u8> {
+        let Self { socket, posted } = self;
+        tokio::select! {
+            octets = datagram(socket.as_ref()) => octets,
+            octets = post(posted.as_mut()) => octets,
         }
+    }
+}
+
+async fn datagram(socket: Option<&UdpSocket>) -> Vec<u8> {
+    let Some(socket) = socket else { return pending().await };
+    let mut buffer = [0; MAX_NOTIFICATION];
+    loop {
+        match socket.recv_from(&mut buffer).await {
+            Ok((length, _)) => return buffer.get(..length).unwrap_or_default().to_vec(),
+            Err(error) => tracing::debug!(%error, "failed to receive a notification"),
+        }
+    }
+}
+
+async fn post(posted: Option<&mut mpsc::Receiver<Vec<u8>>>) -> Vec<u8> {
+    match posted {
+        Some(posted) => match posted.recv().await {
+            Some(octets) => octets,
+            None => pending().await,
+        },
+        None => pending().await,
     }
 }
 
@@ -49,14 +86,17 @@ impl Notifications {
 mod tests {
     use super::*;
 
+    const HERE: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
     #[tokio::test]
     async fn a_datagram_comes_as_it_was_sent() {
-        let here = SocketAddr::from(([127, 0, 0, 1], 0));
-        let notifications = Notifications::open(Some(here)).await.unwrap();
-        let to = notifications.0.as_ref().unwrap().local_addr().unwrap();
-        let sender = UdpSocket::bind(here).await.unwrap();
+        let mut notifications = Notifications::open(Some(HERE), None).await.unwrap();
+        let to = notifications.socket.as_ref().unwrap().local_addr().unwrap();
+        let sender = UdpSocket::bind(HERE).await.unwrap();
         sender.send_to(b"notification", to).await.unwrap();
         assert_eq!(notifications.receive().await, b"notification");
-        assert!(Notifications::open(Some(to)).await.is_err(), "the address is taken");
+        let taken = Notifications::open(Some(to), None).await;
+        assert!(taken.is_err(), "the address is taken");
     }
 }

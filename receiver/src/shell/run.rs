@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeSet, io, net::UdpSocket, path::PathBuf};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::{crypto, dm::auth::Secret, tune_in::TuneIn};
 use thiserror::Error;
 use tokio::{
@@ -156,7 +157,7 @@ async fn run_device(config: &Config, options: Options) -> Result<End, StartError
         listen: options.listen,
         events,
     };
-    let notifications = Notifications::open(config.local.notify)
+    let notifications = Notifications::open(config.local.notify, config.local.notify_http)
         .await
         .map_err(system("listen for notifications"))?;
     let inputs = Inputs { completions, happened, asked, notifications, terminate, interrupt };
@@ -304,6 +305,13 @@ impl Shell {
                 self.agent.check_in(now);
                 Answer::Done
             }
+            Request::Notified { push } => match BASE64_STANDARD.decode(push) {
+                Ok(octets) => {
+                    self.agent.handle_notification(now, &octets);
+                    Answer::Done
+                }
+                Err(_) => Answer::Refused { reason: "`push` is not base64".to_owned() },
+            },
             Request::Suspend => {
                 self.agent.handle_suspend(now, SuspendReason::User);
                 Answer::Done

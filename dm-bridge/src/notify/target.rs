@@ -1,0 +1,141 @@
+//! Where a notification goes, and over which gateway a short message does.
+
+use std::{fmt, net::SocketAddr, str::FromStr};
+
+use crate::app::{AppError, PlainHttp, check_url};
+
+/// Where a device takes notifications.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// `ADDR:PORT` or `udp://ADDR:PORT`: one datagram.
+    Udp(SocketAddr),
+    /// `http://…` or `https://…`: posted to the device.
+    Http(String),
+    /// `sms:+NUMBER`: a short message, over a gateway.
+    Sms(Subscriber),
+}
+
+/// A telephone number: `+` and 3 to 15 digits, as E.164 has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscriber(String);
+
+impl Subscriber {
+    /// Returns the digits, without the plus sign.
+    #[must_use]
+    pub fn digits(&self) -> &str {
+        self.0.trim_start_matches('+')
+    }
+}
+
+impl fmt::Display for Subscriber {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Udp(to) => to.fmt(formatter),
+            Self::Http(url) => url.fmt(formatter),
+            Self::Sms(subscriber) => write!(formatter, "sms:{subscriber}"),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = AppError;
+
+    fn from_str(text: &str) -> Result<Self, AppError> {
+        if let Some(number) = text.strip_prefix("sms:") {
+            let digits = number.strip_prefix('+').unwrap_or_default();
+            let digital = digits.bytes().all(|octet| octet.is_ascii_digit());
+            return if digital && (3..=15).contains(&digits.len()) {
+                Ok(Self::Sms(Subscriber(number.to_owned())))
+            } else {
+                Err(AppError::Usage(format!("{text:?} is no sms:+NUMBER of 3 to 15 digits")))
+            };
+        }
+        if text.starts_with("http:") || text.starts_with("https:") {
+            // The digest proves a notification, and nothing in it is secret.
+            check_url(text, PlainHttp::Anywhere)?;
+            return Ok(Self::Http(text.to_owned()));
+        }
+        let address = text.strip_prefix("udp://").unwrap_or(text);
+        address.parse().map(Self::Udp).map_err(|_| {
+            let forms = "ADDR:PORT, http(s)://… or sms:+NUMBER";
+            AppError::Usage(format!("{text:?} is not where a device can be: write {forms}"))
+        })
+    }
+}
+
+/// What hands short messages to the radio network. Its secret comes from a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gateway {
+    /// `http://…` or `https://…`: a JSON object is posted.
+    Webhook(String),
+    /// `smpp://SYSTEM_ID@HOST:PORT`: a message centre.
+    Smpp {
+        /// Who this server is to it.
+        system_id: String,
+        /// Host and port.
+        address: String,
+    },
+}
+
+impl FromStr for Gateway {
+    type Err = AppError;
+
+    fn from_str(text: &str) -> Result<Self, AppError> {
+        let Some(rest) = text.strip_prefix("smpp://") else {
+            check_url(text, PlainHttp::LoopbackOnly)?;
+            return Ok(Self::Webhook(text.to_owned()));
+        };
+        let wrong =
+            || AppError::Usage(format!("{text:?} is no smpp://SYSTEM_ID@HOST:PORT (15 octets)"));
+        let (system_id, address) = rest.split_once('@').ok_or_else(wrong)?;
+        let graphic = |text: &str| text.bytes().all(|octet| octet.is_ascii_graphic());
+        let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+        if !graphic(rest) || !(1..=15).contains(&system_id.len()) || !matches!(port, Some(Ok(_))) {
+            return Err(wrong());
+        }
+        Ok(Self::Smpp { system_id: system_id.to_owned(), address: address.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_way_to_a_device_is_told_by_its_form() {
+        let to = SocketAddr::from(([192, 0, 2, 1], 2948));
+        for (text, target) in [
+            ("192.0.2.1:2948", Target::Udp(to)),
+            ("udp://192.0.2.1:2948", Target::Udp(to)),
+            ("http://192.0.2.1/push", Target::Http("http://192.0.2.1/push".to_owned())),
+            ("sms:+4915112345678", Target::Sms(Subscriber("+4915112345678".to_owned()))),
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap(), target);
+        }
+        assert_eq!("sms:+491".parse::<Target>().unwrap().to_string(), "sms:+491");
+        for wrong in
+            ["", "192.0.2.1", "sms:0151", "sms:+12", "sms:+49151x", "ftp://x", "http://", "udp://x"]
+        {
+            assert_eq!(wrong.parse::<Target>().unwrap_err().exit_code(), 2, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_gateway_is_a_webhook_or_a_message_centre() {
+        let smpp =
+            Gateway::Smpp { system_id: "fumocast".to_owned(), address: "[::1]:2775".to_owned() };
+        assert_eq!("smpp://fumocast@[::1]:2775".parse::<Gateway>().unwrap(), smpp);
+        assert!(matches!("https://sms.example.org/send".parse(), Ok(Gateway::Webhook(_))));
+        for wrong in ["smpp://x", "smpp://@h:1", "smpp://sixteen-letters-@h:1", "smpp://x@h", "x"] {
+            assert_eq!(wrong.parse::<Gateway>().unwrap_err().exit_code(), 2, "{wrong}");
+        }
+        let plain = "http://192.0.2.1/send".parse::<Gateway>().unwrap_err();
+        assert_eq!(plain.exit_code(), 8, "its token would travel in the clear");
+    }
+}

@@ -1,0 +1,114 @@
+//! Takes what a push gateway posts (OTA over HTTP): one notification in a body.
+
+use std::{convert::Infallible, sync::Arc, time::Duration};
+
+use http_body_util::{BodyExt as _, Empty, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{CONNECTION, CONTENT_TYPE, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use proto::dm::notification::MEDIA_TYPE;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::{Semaphore, mpsc},
+    time::timeout,
+};
+
+use super::MAX_NOTIFICATION;
+
+/// Connections at one time: a gateway needs one.
+const CONNECTIONS: usize = 4;
+/// A connection ends after this, whatever it does.
+const LIFETIME: Duration = Duration::from_secs(5);
+
+/// Serves while the runtime runs.
+pub(super) async fn serve(listener: TcpListener, posted: mpsc::Sender<Vec<u8>>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let Ok((stream, _)) = listener.accept().await else {
+            // Out of descriptors, most likely: let others go first.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let posted = posted.clone();
+        tokio::spawn(async move {
+            if let Ok(Err(error)) = timeout(LIFETIME, converse(stream, &posted)).await {
+                tracing::debug!(%error, "a push connection broke");
+            }
+            drop(place);
+        });
+    }
+}
+
+async fn converse(stream: TcpStream, posted: &mpsc::Sender<Vec<u8>>) -> hyper::Result<()> {
+    let service = service_fn(|request| async {
+        let mut response = Response::new(Empty::<Bytes>::new());
+        *response.status_mut() = take(request, posted).await;
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        Ok::<_, Infallible>(response)
+    });
+    http1::Builder::new()
+        .keep_alive(false)
+        .max_buf_size(16 << 10)
+        .serve_connection(TokioIo::new(stream), service)
+        .await
+}
+
+/// Takes one request; 202 says that it came, not that it is believed.
+// spec: oma-dm 7.2 (a push over HTTP)
+async fn take(request: Request<Incoming>, posted: &mpsc::Sender<Vec<u8>>) -> StatusCode {
+    if request.method() != Method::POST {
+        return StatusCode::METHOD_NOT_ALLOWED;
+    }
+    let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let media_type = media_type.and_then(|value| value.split(';').next()).unwrap_or_default();
+    if !media_type.trim().eq_ignore_ascii_case(MEDIA_TYPE) {
+        return StatusCode::UNSUPPORTED_MEDIA_TYPE;
+    }
+    let Ok(body) = Limited::new(request.into_body(), MAX_NOTIFICATION).collect().await else {
+        return StatusCode::PAYLOAD_TOO_LARGE;
+    };
+    match posted.try_send(body.to_bytes().to_vec()) {
+        Ok(()) => StatusCode::ACCEPTED,
+        Err(_) => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn post(url: &str, media_type: &str, body: &[u8]) -> u16 {
+        let agent: ureq::Agent =
+            ureq::Agent::config_builder().http_status_as_error(false).build().into();
+        let sent = agent.post(url).header("content-type", media_type).send(body);
+        sent.unwrap().status().as_u16()
+    }
+
+    // test: oma-dm 7.2
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_notification_is_taken_from_a_post_and_nothing_else_is() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/push", listener.local_addr().unwrap());
+        let (sender, mut posted) = mpsc::channel(1);
+        tokio::spawn(serve(listener, sender));
+        let codes = tokio::task::spawn_blocking(move || {
+            let parameter = format!("{MEDIA_TYPE}; charset=binary");
+            let long = vec![0; MAX_NOTIFICATION + 1];
+            [
+                ureq::get(&url).call().map(|answer| answer.status().as_u16()).unwrap_or(405),
+                post(&url, "text/plain", b"x"),
+                post(&url, MEDIA_TYPE, &long),
+                post(&url, &parameter, b"notification"),
+                post(&url, MEDIA_TYPE, b"one too many"),
+            ]
+        });
+        assert_eq!(codes.await.unwrap(), [405, 415, 413, 202, 503]);
+        assert_eq!(posted.recv().await.unwrap(), b"notification");
+    }
+}
