@@ -168,7 +168,7 @@ impl Core {
     /// The file is written whole before the journal names it, and both before the answer.
     fn take_root(&mut self, now: Now, root: Verified<Root>, envelope: &[u8]) {
         tracing::info!(version = root.version, epoch = root.epoch, "the next root is in force");
-        self.outputs.work(Output::WriteFile(root_file(root.version), envelope.to_vec()));
+        self.outputs.lay_down(root_file(root.version), envelope.to_vec());
         self.books.enter_root(&root);
         self.root = root;
         self.outputs.mark_changed();
@@ -273,7 +273,7 @@ impl Core {
             (pinned.plan_header_file(), plan_header.as_ref()),
         ] {
             if let (Some(name), Some(octets)) = (name, octets) {
-                self.outputs.work(Output::WriteFile(name, octets.clone()));
+                self.outputs.lay_down(name, octets.clone());
             }
         }
         let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);

@@ -50,6 +50,14 @@ impl Outputs {
         self.queue.push_back(Queued::Output(output));
     }
 
+    /// Queues a file that the books name, or are about to. Each commit writes the books as they are
+    /// when it is reached, so the file goes in front of all that are yet to come.
+    pub(super) fn lay_down(&mut self, name: String, octets: Vec<u8>) {
+        let commit = self.queue.iter().position(|queued| matches!(queued, Queued::Commit));
+        let at = commit.unwrap_or(self.queue.len());
+        self.queue.insert(at, Queued::Output(Output::WriteFile(name, octets)));
+    }
+
     /// Queues an effect that others can see, behind the journal write that it follows from.
     pub(super) fn show(&mut self, output: Output) {
         self.settle();

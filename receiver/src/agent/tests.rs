@@ -424,6 +424,26 @@ fn a_power_cut_at_any_output_costs_only_what_was_not_synced() {
 }
 
 #[test]
+fn a_power_cut_while_a_campaign_supersedes_leaves_one_of_the_two() {
+    for power in 0.. {
+        let mut device = Device::new();
+        device.arm();
+        device.broadcast.campaign.sequence = 9;
+        device.broadcast.campaign.id.0[0] ^= 1;
+        let correlator = Some(Correlator("c-2".to_owned()));
+        device.power_left = Some(power);
+        device.arm_with(ArmRequest { correlator, ..device.request() });
+        let cut = device.stopped;
+        device.restart();
+        let phase = device.phase();
+        assert!(matches!(phase, Phase::Armed | Phase::Receiving), "cut at {power}: {phase}");
+        if !cut {
+            break;
+        }
+    }
+}
+
+#[test]
 fn what_was_synced_is_there_after_a_kill() {
     let mut device = Device::new();
     device.arm();
