@@ -1,13 +1,20 @@
 //! Messages of the control API.
 
 use prost::Message;
-use proto::control::{OpenRequest, PrepareReply, PrepareRequest};
+use proto::control::{
+    AirPhase, AirStatus, OpenRequest, PrepareReply, PrepareRequest, StatusReply, StatusRequest,
+    StopRequest,
+};
 
 /// Reads every kind of message, and writes it again.
 pub fn run(octets: &[u8]) {
     both_ways::<PrepareRequest>(octets);
     both_ways::<PrepareReply>(octets);
     both_ways::<OpenRequest>(octets);
+    both_ways::<StopRequest>(octets);
+    both_ways::<StatusRequest>(octets);
+    both_ways::<StatusReply>(octets);
+    both_ways::<AirStatus>(octets);
 }
 
 fn both_ways<M: Message + Default + PartialEq + std::fmt::Debug>(octets: &[u8]) {
@@ -35,5 +42,28 @@ pub fn seeds() -> Vec<Vec<u8>> {
         plan_symbols: 1 << 20,
         bytes_per_pass: 1 << 30,
     };
-    vec![prepare.encode_to_vec(), reply.encode_to_vec()]
+    let campaign_id = || prepare.campaign_id.clone();
+    let (opens_utc, closes_utc) = (prepare.opens_utc, prepare.closes_utc);
+    let open = OpenRequest { campaign_id: campaign_id(), tsi: reply.tsi, opens_utc, closes_utc };
+    let stop = StopRequest { campaign_id: campaign_id(), tsi: reply.tsi };
+    let ask = StatusRequest { campaign_id: campaign_id() };
+    let status = AirStatus {
+        campaign_id: campaign_id(),
+        tsi: reply.tsi,
+        phase: AirPhase::OnAir.into(),
+        place: 77,
+        passes: 3,
+        packets_sent: 1 << 33,
+        bytes_sent: 1 << 43,
+    };
+    let all = StatusReply { sessions: vec![status.clone(), AirStatus::default()] };
+    vec![
+        prepare.encode_to_vec(),
+        reply.encode_to_vec(),
+        open.encode_to_vec(),
+        stop.encode_to_vec(),
+        ask.encode_to_vec(),
+        status.encode_to_vec(),
+        all.encode_to_vec(),
+    ]
 }

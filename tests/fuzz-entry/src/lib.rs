@@ -9,7 +9,7 @@
 //! | [`alc`] | LCT and ALC headers, extensions, payloads |
 //! | [`oti`] | FEC parameters of all schemes, blocks, codecs |
 //! | [`fdt`], [`fdt_store`] | file delivery tables, and the packets that carry them |
-//! | [`sdp`], [`pcap`] | session descriptions, packet captures |
+//! | [`sdp`], [`sap`], [`pcap`] | session descriptions, their announcements, packet captures |
 //! | [`trust`], [`plan`] | signed documents; plan headers and table packets |
 //! | [`syncml`], [`tune_in`], [`control`] | management: messages, the URL, the control API |
 //! | [`session`] | a whole receiver of plain sessions, with its disk |
@@ -24,6 +24,7 @@ pub mod golden;
 pub mod oti;
 pub mod pcap;
 pub mod plan;
+pub mod sap;
 pub mod script;
 pub mod sdp;
 pub mod session;
@@ -43,12 +44,13 @@ pub struct Entry {
 }
 
 /// All entry points.
-pub const ENTRIES: [Entry; 12] = [
+pub const ENTRIES: [Entry; 13] = [
     Entry { name: "alc", run: alc::run, seeds: alc::seeds },
     Entry { name: "fdt", run: fdt::run, seeds: fdt::seeds },
     Entry { name: "fdt_store", run: fdt_store::run, seeds: fdt_store::seeds },
     Entry { name: "oti", run: oti::run, seeds: oti::seeds },
     Entry { name: "sdp", run: sdp::run, seeds: sdp::seeds },
+    Entry { name: "sap", run: sap::run, seeds: sap::seeds },
     Entry { name: "pcap", run: pcap::run, seeds: pcap::seeds },
     Entry { name: "trust", run: trust::run, seeds: trust::seeds },
     Entry { name: "plan", run: plan::run, seeds: plan::seeds },

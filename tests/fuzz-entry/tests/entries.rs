@@ -124,6 +124,7 @@ entries! {
     no_packets_upset_the_store_of_tables => "fdt_store",
     no_octets_upset_fec_parameters_and_codecs => "oti",
     no_octets_upset_the_reader_of_session_descriptions => "sdp",
+    no_octets_upset_the_reader_of_announcements => "sap",
     no_octets_upset_the_reader_of_captures => "pcap",
     no_octets_upset_the_readers_of_signed_documents => "trust",
     no_octets_upset_the_hash_plan => "plan",
