@@ -204,4 +204,12 @@ pub(crate) struct Packets {
     pub(crate) closing: bool,
     /// Under another TOI.
     pub(crate) toi: Option<u128>,
+    /// In place of each packet a file delivery table that gives the object this name.
+    pub(crate) table_of: Option<String>,
+    /// EXT_CENC with this algorithm.
+    pub(crate) encoded: Option<u8>,
+    /// The length that the header claims, in words of 4 octets.
+    pub(crate) header_words: Option<u8>,
+    /// The length that the first extension claims, in words of 4 octets.
+    pub(crate) extension_words: Option<u8>,
 }

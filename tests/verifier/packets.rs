@@ -7,7 +7,7 @@ use proto::{
     fec::oti::{Oti, RaptorQOti, RaptorQParameters},
     flute::{
         alc::Packet,
-        ext::{ExtensionWriter, Extensions},
+        ext::{ExtensionWriter, Extensions, FdtHeader},
     },
     ids::{ComponentId, Toi, Tsi},
     pcap::{Datagram, emit_datagram, emit_file_header},
@@ -92,9 +92,26 @@ fn changed(octets: &[u8], other: &[u8], run: &Packets) -> Vec<u8> {
     if let Some(kind) = &run.parameters {
         parameters(kind, &mut extensions);
     }
+    if let Some(algorithm) = run.encoded {
+        ExtensionWriter::new(&mut extensions).content_encoding(algorithm);
+    }
+    let table = run.table_of.as_deref().map(file_delivery_table);
+    if let Some(table) = &table {
+        packet.header.toi = Some(Toi::FDT);
+        extensions.clear();
+        ExtensionWriter::new(&mut extensions).fdt(FdtHeader { version: 2, instance_id: 7 });
+        packet.payload.as_mut().unwrap().symbols = table.as_bytes();
+    }
     packet.extensions = Extensions::new(&extensions).unwrap();
     let mut out = Vec::new();
     packet.emit(&mut out).unwrap();
+    if let Some(words) = run.extension_words {
+        let first = usize::from(out[2]) * 4 - extensions.len();
+        out[first + 1] = words;
+    }
+    if let Some(words) = run.header_words {
+        out[2] = words;
+    }
     let length = i64::try_from(out.len()).unwrap() + run.longer;
     out.resize(usize::try_from(length).unwrap(), 0);
     if let Some(at) = run.flip {
@@ -102,6 +119,14 @@ fn changed(octets: &[u8], other: &[u8], run: &Packets) -> Vec<u8> {
         out[usize::try_from(at.rem_euclid(length)).unwrap()] ^= 1;
     }
     out
+}
+
+fn file_delivery_table(name: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\"?><FDT-Instance xmlns=\"urn:ietf:params:xml:ns:fdt\" \
+         Expires=\"4102444800\" Complete=\"true\"><File TOI=\"16\" Content-Location=\"{name}\" \
+         Content-Length=\"1\" Transfer-Length=\"1\" Content-Encoding=\"gzip\"/></FDT-Instance>"
+    )
 }
 
 /// EXT_FTI that says something else than the campaign, or nothing valid.
