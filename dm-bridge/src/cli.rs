@@ -10,7 +10,7 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use proto::{
-    dm::encoding::Encoding,
+    dm::{auth::AuthKind, encoding::Encoding},
     ids::{CampaignId, ClassId, ComponentId, DeviceId, VendorId},
 };
 
@@ -123,6 +123,11 @@ pub struct EnrolArgs {
     /// Form of the device's messages: xml or wbxml.
     #[arg(long, default_value_t, value_name = "FORM")]
     pub encoding: Encoding,
+    /// What device and server prove themselves by to each other: md5 (a digest, once a session),
+    /// hmac (a proof over each message) or basic (the password itself; only with an https:// URL
+    /// or on this machine).
+    #[arg(long, default_value_t, value_name = "KIND")]
+    pub auth: AuthKind,
     /// Vendor id, 32 hex digits.
     #[arg(long, value_name = "HEX")]
     pub vendor: VendorId,

@@ -3,7 +3,8 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`session`] | one authenticated DM session: what is asked, written and started, in which order |
-//! | [`auth`] | auth-md5, nonces, and what failures cost |
+//! | [`auth`] | whether a peer is the device: nonces, and what failures cost |
+//! | `standing` | this server proves itself to the device |
 //! | [`command`] | commands on their way to a device |
 //! | [`large`] | what goes, and comes, in pieces |
 //! | [`inbox`] | what a device sends: answers, values, alerts |
@@ -16,6 +17,7 @@ pub mod command;
 mod inbox;
 mod large;
 pub mod session;
+mod standing;
 
 use proto::ids::CampaignId;
 

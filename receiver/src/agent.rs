@@ -40,8 +40,8 @@ use crate::{
     chance::Chance,
     decode::{DecodeJob, DecodeOutcome},
     dm::{
-        self,
-        client::{DmClient, Failure, Post},
+        self, Device as _,
+        client::{DmClient, Failure, Post, Reply},
         notified::{Notifications, Verdict},
     },
     installer::{InstallOutcome, InstallRequest},
@@ -246,7 +246,7 @@ impl Agent {
 
     /// Takes a notification of the server, or what claims to be one.
     pub fn handle_notification(&mut self, now: Now, octets: &[u8]) {
-        let verdict = self.notifications.judge(now.mono, octets);
+        let verdict = self.notifications.judge(now.mono, &self.core.server_nonce(), octets);
         tracing::debug!(?verdict, "a notification");
         if let Verdict::Begin { session_id, .. } = verdict {
             self.core.sessions.notified(now.mono, session_id);
@@ -351,8 +351,8 @@ impl Agent {
     }
 
     /// Takes the server's answer to a DM message.
-    pub fn handle_response(&mut self, now: Now, body: &[u8]) {
-        let step = self.client.handle_response(now, &mut self.core, body);
+    pub fn handle_response<'a>(&mut self, now: Now, reply: impl Into<Reply<'a>>) {
+        let step = self.client.handle_response(now, &mut self.core, reply);
         self.handle_step(now, step);
     }
 

@@ -15,13 +15,11 @@ use std::{
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::{
-    dm::encoding::Encoding,
+    dm::{auth::AuthKind, encoding::Encoding},
     ids::{ClassId, DeviceId, VendorId},
 };
 use thiserror::Error;
 use toml::{Table, Value};
-
-use crate::dm::Proof;
 
 /// What the device is, whom it belongs to, and what it may use.
 #[derive(Debug, Clone)]
@@ -60,8 +58,8 @@ pub struct Server {
     pub server_id: String,
     /// `server.encoding`: the form of DM messages, `xml` (by default) or `wbxml`.
     pub encoding: Encoding,
-    /// `server.proof`: what proves the device first, `digest` (auth-md5, by default) or `mac`.
-    pub proof: Proof,
+    /// `server.auth`: what either side proves itself by, `basic`, `md5` (by default) or `hmac`.
+    pub auth: AuthKind,
     /// `server.user`
     pub user: String,
     /// `server.password`
@@ -192,7 +190,7 @@ impl Server {
             url: fields.text("server.url")?,
             server_id: fields.text("server.server_id")?,
             encoding: fields.parsed_or("server.encoding", "xml")?,
-            proof: fields.parsed_or("server.proof", "digest")?,
+            auth: fields.parsed_or("server.auth", "md5")?,
             user: fields.text("server.user")?,
             password: Password(fields.text("server.password")?),
             nonce: BASE64_STANDARD
@@ -445,7 +443,7 @@ mod tests {
             ("device.class_id", "00"),
             ("server.nonce", "!"),
             ("server.encoding", "json"),
-            ("server.proof", "basic"),
+            ("server.auth", "digest"),
             ("server.insecure_http", "maybe"),
             ("local.interface", "eth0"),
             ("local.notify", "2948"),

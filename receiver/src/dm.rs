@@ -15,7 +15,7 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
 use proto::{
     dm::{
-        auth::Secret,
+        auth::{AuthKind, Secret},
         code::{AlertCode, StatusCode},
         encoding::Encoding,
         fumo::{Operation, PackageData, Phase, ResultCode},
@@ -92,36 +92,15 @@ pub struct Account {
     pub server_id: String,
     /// The form of the messages.
     pub encoding: Encoding,
-    /// What proves the device to the server first; a challenge may ask for the other.
-    pub proof: Proof,
-    /// The user name of auth-md5.
+    /// What either side proves itself by to the other; a challenge may ask for another.
+    pub auth: AuthKind,
+    /// The user name of the device.
     pub user: String,
     /// What is left of the password.
     pub secret: Secret,
-    /// What the server proves itself by; without it notifications are not believed.
+    /// What the server proves itself by. Without it notifications are not believed, and DM
+    /// messages for the sake of TLS alone.
     pub server: Option<ServerProof>,
-}
-
-/// What proves the device to the server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Proof {
-    /// auth-md5: a credential in the first message.
-    #[default]
-    Digest,
-    /// auth-MAC: a proof over each message.
-    Mac,
-}
-
-impl FromStr for Proof {
-    type Err = WireError;
-
-    fn from_str(text: &str) -> Result<Self, WireError> {
-        match text {
-            "digest" => Ok(Self::Digest),
-            "mac" => Ok(Self::Mac),
-            _ => Err(WireError::invalid("proof", text, "`digest` or `mac`")),
-        }
-    }
 }
 
 /// What the server proves itself by.
@@ -129,7 +108,7 @@ impl FromStr for Proof {
 pub struct ServerProof {
     /// What is left of the server's password.
     pub secret: Secret,
-    /// The nonce of its proofs.
+    /// The nonce of its first proof.
     pub nonce: Vec<u8>,
 }
 
@@ -344,4 +323,13 @@ pub trait Device {
 
     /// Returns the stored nonce; empty when there is none.
     fn nonce(&self) -> Vec<u8>;
+
+    /// Stores the nonce that the server's next proof must be made with.
+    fn keep_server_nonce(&mut self, next_nonce: &[u8]);
+
+    /// Returns the nonce that the server's next proof must be made with.
+    fn server_nonce(&self) -> Vec<u8>;
+
+    /// Returns octets that were never used before and that nobody can guess.
+    fn fresh_nonce(&mut self) -> [u8; 16];
 }

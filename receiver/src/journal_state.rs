@@ -62,6 +62,9 @@ pub struct JournalState {
     /// The nonce for the next DM session's first message.
     #[prost(bytes = "vec", tag = "16")]
     pub dm_nonce: Vec<u8>,
+    /// The nonce of the DM server's next proof.
+    #[prost(bytes = "vec", tag = "40")]
+    pub dm_server_nonce: Vec<u8>,
     /// Version that the installer must answer after hand-off for the update to count.
     #[prost(string, optional, tag = "17")]
     pub expected_version: Option<String>,
@@ -327,6 +330,7 @@ mod tests {
             ],
             t_min: u64::MAX,
             dm_nonce: hash(),
+            dm_server_nonce: hash(),
             expected_version: Some(name()),
             result: Some(599),
             reboot_of: Some(name()),

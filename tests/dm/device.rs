@@ -16,6 +16,8 @@ pub(crate) struct TestDevice {
     pub(crate) root: u64,
     pub(crate) user_says: StatusCode,
     pub(crate) nonce: Vec<u8>,
+    pub(crate) server_nonce: Vec<u8>,
+    made: u8,
 }
 
 impl TestDevice {
@@ -27,6 +29,8 @@ impl TestDevice {
             root: 2,
             user_says: StatusCode::OK,
             nonce,
+            server_nonce: vec![6; 16],
+            made: 0x80,
         }
     }
 
@@ -101,5 +105,18 @@ impl Device for TestDevice {
 
     fn nonce(&self) -> Vec<u8> {
         self.nonce.clone()
+    }
+
+    fn keep_server_nonce(&mut self, next_nonce: &[u8]) {
+        self.server_nonce = next_nonce.to_vec();
+    }
+
+    fn server_nonce(&self) -> Vec<u8> {
+        self.server_nonce.clone()
+    }
+
+    fn fresh_nonce(&mut self) -> [u8; 16] {
+        self.made += 1;
+        [self.made; 16]
     }
 }

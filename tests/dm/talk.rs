@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 use dm_bridge::{
     app::{
         devices::{self, Enrolment, FreshSecrets},
-        exchange::{Answer, Conversation, Heard},
+        exchange::{Answer, Conversation, Heard, Spoken},
     },
     campaign::model::{Air, Campaign, CampaignState, Papers, Place, Terms, Window},
     engine::Limits,
@@ -19,7 +19,7 @@ use dm_bridge::{
 use proto::{
     crypto::Digest,
     dm::{
-        auth::{Mac, Secret},
+        auth::{AuthKind, Mac, Secret},
         encoding::{self, Encoding},
         syncml::Message,
     },
@@ -27,8 +27,8 @@ use proto::{
     time::{Mono, Now, Utc},
 };
 use receiver::dm::{
-    Account, Identity, Proof, Settings,
-    client::{self, DmClient, Post, SessionOutcome, Step, Trigger},
+    Account, Identity, ServerProof, Settings,
+    client::{self, DmClient, Post, Reply, SessionOutcome, Step, Trigger},
 };
 
 use crate::{device::TestDevice, paper};
@@ -55,11 +55,11 @@ pub(crate) struct Talk {
 impl Talk {
     /// Enrols a device and selects it for a campaign that is on air.
     pub(crate) async fn new(encoding: Encoding) -> Self {
-        Self::with(encoding, Proof::Digest).await
+        Self::with(encoding, AuthKind::Md5).await
     }
 
     /// The same, with another kind of proof.
-    pub(crate) async fn with(encoding: Encoding, proof: Proof) -> Self {
+    pub(crate) async fn with(encoding: Encoding, auth: AuthKind) -> Self {
         let now = Now { mono: Mono(0), utc: Utc::from_seconds(1_500) };
         let store = MemoryStore::default();
         let enrolment = Enrolment {
@@ -70,6 +70,7 @@ impl Talk {
             class: ClassId([2; 16]),
             url: URL.to_owned(),
             encoding,
+            auth,
         };
         let secrets = FreshSecrets {
             password: [3; 32],
@@ -79,7 +80,6 @@ impl Talk {
         };
         let printed = devices::enrol(&store, now.utc, enrolment, secrets).await.unwrap();
         let printed: toml::Table = printed.parse().unwrap();
-        let password = printed["server"]["password"].as_str().unwrap().to_owned();
         let correlator = Correlator("c-1".to_owned());
         let arming = Arming::pending(id(), CAMPAIGN, 1, correlator, now.utc);
         let audit = Audit {
@@ -89,7 +89,7 @@ impl Talk {
             detail: String::new(),
         };
         store.apply(now.utc, audit, vec![campaign().into(), arming.into()]).await.unwrap();
-        let settings = settings((encoding, proof), &password);
+        let settings = settings((encoding, auth), &printed);
         Self {
             device: TestDevice::new(vec![4; 16]),
             client: DmClient::new(settings.clone(), client::Limits::default()),
@@ -114,6 +114,19 @@ impl Talk {
         self.client = DmClient::new(self.settings.clone(), limits);
     }
 
+    /// Lets the device believe a server with another password.
+    pub(crate) fn knows_the_server_by(&mut self, secret: Secret) {
+        let nonce = vec![6; 16];
+        self.settings.account.server = Some(ServerProof { secret, nonce });
+        self.client = DmClient::new(self.settings.clone(), client::Limits::default());
+    }
+
+    /// Gives the device another password.
+    pub(crate) fn proves_itself_by(&mut self, secret: Secret) {
+        self.settings.account.secret = secret;
+        self.client = DmClient::new(self.settings.clone(), client::Limits::default());
+    }
+
     /// Runs a session to its end.
     pub(crate) async fn run(&mut self, session: u16) -> SessionOutcome {
         let post = self.begin(session);
@@ -134,7 +147,7 @@ impl Talk {
     }
 
     /// Gives the server a message; returns its answer.
-    pub(crate) async fn deliver(&mut self, post: &Post) -> Vec<u8> {
+    pub(crate) async fn deliver(&mut self, post: &Post) -> Spoken {
         let message = self.record("device", &post.body);
         let token = post.url.split_once("s=").map(|(_, token)| token);
         let mac = post.mac.as_deref().map(|text| Mac::parse(text).unwrap());
@@ -151,19 +164,23 @@ impl Talk {
         let answer = answer.await.unwrap();
         self.chance = count;
         match answer {
-            Answer::Answered(octets)
-            | Answer::Challenged(octets)
-            | Answer::Unknown(octets)
-            | Answer::Repeated(octets) => {
-                self.record("server", &octets);
-                octets
+            Answer::Answered(spoken) | Answer::Repeated(spoken) => self.spoken(spoken),
+            Answer::Challenged(octets) | Answer::Unknown(octets) => {
+                self.spoken(Spoken { octets, mac: None })
             }
             Answer::Locked(wait) => panic!("locked for {wait:?}"),
         }
     }
 
-    pub(crate) fn hear(&mut self, octets: &[u8]) -> Step {
-        self.client.handle_response(self.now, &mut self.device, octets)
+    fn spoken(&mut self, spoken: Spoken) -> Spoken {
+        self.record("server", &spoken.octets);
+        spoken
+    }
+
+    pub(crate) fn hear(&mut self, spoken: &Spoken) -> Step {
+        let mac = spoken.mac.as_ref().map(Mac::emit);
+        let reply = Reply { body: &spoken.octets, mac: mac.as_deref() };
+        self.client.handle_response(self.now, &mut self.device, reply)
     }
 
     pub(crate) fn note(&mut self, text: &str) {
@@ -183,17 +200,20 @@ pub(crate) fn id() -> DeviceId {
     ID.parse().unwrap()
 }
 
-fn settings((encoding, proof): (Encoding, Proof), password: &str) -> Settings {
+fn settings((encoding, auth): (Encoding, AuthKind), printed: &toml::Table) -> Settings {
+    let printed = |field: &str| printed["server"][field].as_str().unwrap();
+    let nonce = vec![6; 16];
+    let secret = Secret::for_kind(auth, "fumocast", printed("server_password"));
     Settings {
         identity: Identity::new(id(), "fumocast".to_owned(), "lab".to_owned()),
         account: Account {
             url: URL.to_owned(),
             server_id: "fumocast".to_owned(),
             encoding,
-            proof,
+            auth,
             user: ID.to_owned(),
-            secret: Secret::new(ID, password),
-            server: None,
+            secret: Secret::for_kind(auth, ID, printed("password")),
+            server: Some(ServerProof { secret, nonce }),
         },
         object: "./FwUpdate/Main".parse().unwrap(),
     }

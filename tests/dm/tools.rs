@@ -9,6 +9,7 @@ use std::{
 };
 
 use proto::dm::{
+    auth::AuthKind,
     bootstrap::{
         prov,
         w7::{Account, Address, Credentials},
@@ -41,6 +42,11 @@ async fn messages() -> Vec<Message> {
         said.extend(transcripts::armed_and_reported(encoding).await.said);
         said.extend(transcripts::stale_nonce(encoding).await.said);
         said.extend(transcripts::lost_reply(encoding).await.said);
+        for auth in AuthKind::ALL {
+            said.extend(transcripts::stale_server_nonce(encoding, auth).await.said);
+        }
+        said.extend(transcripts::wrong_password(encoding).await.said);
+        said.extend(transcripts::wrong_server_password(encoding).await.said);
         said.extend(transcripts::large_object(encoding).await.said);
     }
     let read =
@@ -297,7 +303,7 @@ fn everything() -> Message {
     let status = Status {
         target_refs: vec!["./a".to_owned(), "./b".to_owned()],
         source_refs: vec!["./c".to_owned()],
-        challenge: Some(Challenge::md5(b"Nonce")),
+        challenge: Some(Challenge::new(AuthKind::Md5, b"Nonce")),
         items: vec![item.clone()],
         ..Status::new(CommandId(1), MessageId(1), CommandId(2), Verb::Get, StatusCode::OK)
     };

@@ -3,8 +3,12 @@
 use std::{fs, path::Path};
 
 use dm_bridge::fleet::{arming::ArmingPhase, store::FleetStore as _};
-use proto::dm::{encoding::Encoding, fumo::ResultCode};
-use receiver::dm::{Proof, client::SessionOutcome};
+use proto::dm::{
+    auth::{AuthKind, Secret},
+    encoding::Encoding,
+    fumo::ResultCode,
+};
+use receiver::dm::client::{SessionError, SessionOutcome, Step};
 
 use crate::talk::{Talk, id};
 
@@ -48,7 +52,7 @@ pub(crate) async fn lost_reply(encoding: Encoding) -> Talk {
     talk.note("the answer is lost\n");
     let answer = talk.deliver(&post).await;
     assert_eq!(lost, answer);
-    let receiver::dm::client::Step::Post(next) = talk.hear(&answer) else { panic!("it goes on") };
+    let Step::Post(next) = talk.hear(&answer) else { panic!("it goes on") };
     assert_eq!(talk.go_on(next).await, SessionOutcome::Complete);
     assert!(talk.device.armed.is_some());
     talk
@@ -75,10 +79,74 @@ async fn a_lost_reply_is_given_again() {
 /// Each message is proved by itself, in both directions of the nonce.
 #[tokio::test]
 async fn a_device_that_proves_each_message_is_armed() {
-    let mut talk = Talk::with(Encoding::Wbxml, Proof::Mac).await;
+    let mut talk = Talk::with(Encoding::Wbxml, AuthKind::Mac).await;
     assert_eq!(talk.run(1).await, SessionOutcome::Complete);
     assert!(talk.device.armed.is_some());
     check("proof_of_each_message.txt", &talk.paper);
+}
+
+/// The server has lost the nonce of its proof, as after a restored backup.
+pub(crate) async fn stale_server_nonce(encoding: Encoding, auth: AuthKind) -> Talk {
+    let mut talk = Talk::with(encoding, auth).await;
+    talk.device.server_nonce = b"of next year".to_vec();
+    assert_eq!(talk.run(1).await, SessionOutcome::Complete);
+    assert!(talk.device.armed.is_some());
+    talk
+}
+
+/// The device knows another password of the server: nothing of what it says is done.
+pub(crate) async fn wrong_server_password(encoding: Encoding) -> Talk {
+    let mut talk = Talk::new(encoding).await;
+    talk.knows_the_server_by(Secret::new("fumocast", "another password"));
+    let refused = SessionOutcome::Failed(SessionError::ServerNotProved);
+    assert_eq!(talk.run(1).await, refused);
+    assert!(talk.device.armed.is_none());
+    talk
+}
+
+/// The server knows another password of the device.
+pub(crate) async fn wrong_password(encoding: Encoding) -> Talk {
+    let mut talk = Talk::new(encoding).await;
+    talk.proves_itself_by(Secret::new("LAB-0001", "another password"));
+    let refused = SessionOutcome::Failed(SessionError::CredentialsRefused);
+    assert_eq!(talk.run(1).await, refused);
+    assert!(talk.device.armed.is_none());
+    talk
+}
+
+// test: oma-dm 5.2
+#[tokio::test]
+async fn a_server_with_a_stale_nonce_is_challenged_once() {
+    let talk = stale_server_nonce(Encoding::Xml, AuthKind::Md5).await;
+    check("stale_server_nonce.txt", &talk.paper);
+    let talk = stale_server_nonce(Encoding::Wbxml, AuthKind::Mac).await;
+    check("stale_server_nonce.hmac.txt", &talk.paper);
+}
+
+// test: oma-dm 5.2
+#[tokio::test]
+async fn a_server_with_a_wrong_password_is_not_obeyed() {
+    check("wrong_server_password.txt", &wrong_server_password(Encoding::Xml).await.paper);
+}
+
+#[tokio::test]
+async fn a_device_with_a_wrong_password_is_told_nothing() {
+    check("wrong_password.txt", &wrong_password(Encoding::Xml).await.paper);
+}
+
+/// Both sides prove themselves in every session, and neither has to be challenged.
+#[tokio::test]
+async fn sessions_that_follow_each_other_need_no_challenge() {
+    for auth in [AuthKind::Basic, AuthKind::Md5] {
+        let mut talk = Talk::with(Encoding::Wbxml, auth).await;
+        for session in 1..5 {
+            assert_eq!(talk.run(session).await, SessionOutcome::Complete, "{auth}");
+        }
+        assert!(talk.device.armed.is_some());
+        for code in ["401", "407"] {
+            assert!(!talk.paper.contains(code), "{auth}: {}", talk.paper);
+        }
+    }
 }
 
 /// The manifest does not fit into a message of the device.

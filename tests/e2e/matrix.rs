@@ -206,6 +206,7 @@ async fn fleet(class: ClassId) -> MemoryStore {
         class,
         url: "http://127.0.0.1:8080/dm".to_owned(),
         encoding: Encoding::Xml,
+        auth: proto::dm::auth::AuthKind::Md5,
     };
     let secrets = FreshSecrets {
         password: [1; 32],

@@ -3,7 +3,7 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::{
     dm::{
-        auth::Secret,
+        auth::{AuthKind, Secret},
         encoding::Encoding,
         notification::{FALLBACK_NONCE, Initiator, Notification, UserMode},
     },
@@ -15,7 +15,7 @@ use serde::Serialize;
 use super::{AppError, PlainHttp, check_url};
 use crate::fleet::{
     audit::{Actor, Audit},
-    device::{DEFAULT_FUMO_OBJECT, Device, DeviceAuth, Nonce, ServerProof},
+    device::{DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, SERVER_ID, ServerProof},
     store::{FleetStore, StoreError},
 };
 use crate::notify::Notice;
@@ -37,6 +37,8 @@ pub struct Enrolment {
     pub url: String,
     /// The form of its DM messages.
     pub encoding: Encoding,
+    /// What either side proves itself by to the other.
+    pub auth: AuthKind,
 }
 
 /// What chance gives a device at its enrolment.
@@ -52,14 +54,12 @@ pub struct FreshSecrets {
     pub server_nonce: [u8; 16],
 }
 
-/// Name of this server as devices know it.
-pub const SERVER_ID: &str = "fumocast";
-
 /// Enrols a device; returns its configuration, which holds its password in the clear.
 ///
 /// # Errors
 ///
-/// [`AppError::Conflict`] when it is enrolled already.
+/// [`AppError::Conflict`] when it is enrolled already, [`AppError::Policy`] for passwords over
+/// plain HTTP.
 pub async fn enrol(
     store: &dyn FleetStore,
     now: Utc,
@@ -67,7 +67,12 @@ pub async fn enrol(
     secrets: FreshSecrets,
 ) -> Result<String, AppError> {
     // The device decides whether it takes a plain URL beyond its own machine.
-    check_url(&enrolment.url, PlainHttp::Anywhere)?;
+    let plain_http = match enrolment.auth {
+        // spec: security 7.2 (the password itself goes over TLS or stays on the machine)
+        AuthKind::Basic => PlainHttp::LoopbackOnly,
+        AuthKind::Md5 | AuthKind::Mac => PlainHttp::Anywhere,
+    };
+    check_url(&enrolment.url, plain_http)?;
     let user = enrolment.id.as_str().to_owned();
     let password = BASE64_STANDARD.encode(secrets.password);
     let server_password = BASE64_STANDARD.encode(secrets.server_password);
@@ -81,6 +86,7 @@ pub async fn enrol(
         url: enrolment.url,
         object: DEFAULT_FUMO_OBJECT.to_owned(),
         auth: DeviceAuth {
+            kind: enrolment.auth,
             secret: Secret::new(&user, &password),
             user,
             next_nonce: Some(Nonce(secrets.nonce)),
@@ -89,8 +95,8 @@ pub async fn enrol(
             failing_since: Utc(0),
         },
         server: Some(ServerProof {
-            secret: Secret::new(SERVER_ID, &server_password),
-            nonce: Nonce(secrets.server_nonce),
+            secret: Secret::for_kind(enrolment.auth, SERVER_ID, &server_password),
+            nonce: DeviceNonce(secrets.server_nonce.to_vec()),
         }),
         firmware_version: None,
         enrolled: now,
@@ -176,6 +182,7 @@ struct ServerSettings<'a> {
     url: &'a str,
     server_id: &'a str,
     encoding: String,
+    auth: &'static str,
     user: &'a str,
     password: String,
     nonce: String,
@@ -206,6 +213,7 @@ fn settings(
             url: &device.url,
             server_id: SERVER_ID,
             encoding: encoding.to_string(),
+            auth: device.auth.kind.as_str(),
             user: &device.auth.user,
             password,
             nonce: BASE64_STANDARD.encode(secrets.nonce),
@@ -232,6 +240,7 @@ pub(crate) mod tests {
             vendor: VendorId([1; 16]),
             class: ClassId([2; 16]),
             encoding: Encoding::Xml,
+            auth: AuthKind::Md5,
             url: "http://127.0.0.1:8080/dm".to_owned(),
         }
     }
@@ -255,6 +264,30 @@ pub(crate) mod tests {
         assert_eq!(server["nonce"].as_str().unwrap(), BASE64_STANDARD.encode([4; 16]));
         assert_eq!(settings["device"]["vendor_id"].as_str().unwrap(), "01".repeat(16));
         assert_eq!(settings["fumo"]["object"].as_str().unwrap(), "./FwUpdate/Main");
+    }
+
+    // test: security 7.2 (the password itself goes over TLS or stays on the machine)
+    #[tokio::test]
+    async fn a_password_is_agreed_on_only_where_nobody_can_listen() {
+        for (url, fits) in [
+            ("https://dm.example/dm", true),
+            ("http://127.0.0.1:8080/dm", true),
+            ("http://dm.example/dm", false),
+        ] {
+            let store = MemoryStore::default();
+            let with = |auth| Enrolment { auth, url: url.to_owned(), ..enrolment("a") };
+            let basic = enrol(&store, Utc(5), with(AuthKind::Basic), SECRETS).await;
+            assert_eq!(basic.is_ok(), fits, "{url}");
+            let md5 = enrol(&MemoryStore::default(), Utc(5), with(AuthKind::Md5), SECRETS).await;
+            assert!(md5.is_ok(), "{url}");
+            if fits {
+                let device = show(&store, &"a".parse().unwrap()).await.unwrap();
+                let server = device.server.unwrap();
+                let password = BASE64_STANDARD.encode(SECRETS.server_password);
+                assert_eq!(server.secret.password(), Some(password.as_str()));
+                assert_eq!(device.auth.secret.password(), None, "nobody needs it");
+            }
+        }
     }
 
     #[tokio::test]

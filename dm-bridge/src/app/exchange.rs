@@ -30,7 +30,7 @@ const MAX_TRIES: u32 = 8;
 #[derive(Debug, Default)]
 pub struct Conversation {
     session: Option<DmSession>,
-    answered: Option<(Digest, Vec<u8>)>,
+    answered: Option<(Digest, Spoken)>,
 }
 
 /// A message of a device, as octets and as what they say.
@@ -56,15 +56,30 @@ impl<'a> Heard<'a> {
         let mac = self.mac.map(|mac| (mac, self.octets));
         Received { message: self.message, encoding: self.encoding(), mac }
     }
+
+    fn speak(&self, session: &DmSession, desk: &Desk, reply: &Message) -> Spoken {
+        let octets = self.encoding().emit(reply);
+        let mac = session.mac(&desk.device, &octets);
+        Spoken { octets, mac }
+    }
+}
+
+/// What is said to a device: SyncML in the form of its message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spoken {
+    /// The message.
+    pub octets: Vec<u8>,
+    /// The proof of this server that goes beside it.
+    pub mac: Option<Mac>,
 }
 
 /// What becomes of a message. The octets are SyncML in the form of the message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The session goes on, or has just ended.
-    Answered(Vec<u8>),
+    Answered(Spoken),
     /// The message came before; this is the answer that it got.
-    Repeated(Vec<u8>),
+    Repeated(Spoken),
     /// Whoever sent it has not proved to be the device.
     Challenged(Vec<u8>),
     /// There is no such device.
@@ -102,12 +117,11 @@ impl Conversation {
         Ok(match self.judge(store, (now, limits), id, heard, chance).await? {
             None => unknown(heard),
             Some(Judged::Session(session, reply)) => {
-                let reply = heard.encoding().emit(&reply);
                 self.session = Some(*session);
                 self.answered = Some((digest, reply.clone()));
                 Answer::Answered(reply)
             }
-            Some(Judged::Stranger(reply)) => Answer::Challenged(heard.encoding().emit(&reply)),
+            Some(Judged::Stranger(reply)) => Answer::Challenged(reply),
             Some(Judged::Locked(wait)) => Answer::Locked(wait),
         })
     }
@@ -131,11 +145,15 @@ impl Conversation {
                 Some(session) => {
                     let mut session = Box::new(session.clone());
                     let reply = session.handle(&mut desk, heard.received(), now, chance);
-                    Judged::Session(session, reply)
+                    let spoken = heard.speak(&session, &desk, &reply);
+                    Judged::Session(session, spoken)
                 }
                 None => match DmSession::open(&mut desk, heard.received(), now, limits, chance) {
-                    Opening::Accepted(session, reply) => Judged::Session(session, reply),
-                    Opening::Challenged(reply) => Judged::Stranger(reply),
+                    Opening::Accepted(session, reply) => {
+                        let spoken = heard.speak(&session, &desk, &reply);
+                        Judged::Session(session, spoken)
+                    }
+                    Opening::Challenged(reply) => Judged::Stranger(heard.encoding().emit(&reply)),
                     Opening::Locked(wait) => Judged::Locked(wait),
                 },
             };
@@ -156,8 +174,8 @@ pub fn unknown(heard: Heard<'_>) -> Answer {
 }
 
 enum Judged {
-    Session(Box<DmSession>, Message),
-    Stranger(Message),
+    Session(Box<DmSession>, Spoken),
+    Stranger(Vec<u8>),
     Locked(Duration),
 }
 

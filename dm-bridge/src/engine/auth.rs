@@ -1,4 +1,4 @@
-//! Who a peer is: auth-md5 with nonces that are good once.
+//! Who a peer is: the proof that the device was enrolled with, and nonces that are good once.
 //!
 //! The caller stores the device's row before the answer leaves, so a nonce that was handed out
 //! or used is known after a crash too.
@@ -6,7 +6,10 @@
 use std::time::Duration;
 
 use proto::{
-    dm::{auth::Mac, syncml::Credential},
+    dm::{
+        auth::{AuthKind, Mac},
+        syncml::Credential,
+    },
     time::Utc,
 };
 
@@ -23,8 +26,7 @@ pub const FAILURE_SPAN: Duration = Duration::from_secs(600);
 pub struct Proof<'a> {
     /// The credential, if it sent one.
     pub credential: Option<&'a Credential>,
-    /// The proof over the message beside it, and the octets of the message; it counts instead of
-    /// a credential.
+    /// The proof over the message beside it, and the octets of the message.
     pub mac: Option<(&'a Mac, &'a [u8])>,
     /// The user name beside its address, if it sent one.
     pub user: Option<&'a str>,
@@ -90,14 +92,17 @@ fn is_proved(device: &Device, proof: Proof<'_>, now: Utc) -> bool {
     });
     // spec: security 7.2 (a nonce is accepted once, and for ten minutes)
     let nonces = [auth.next_nonce.as_ref(), challenged.map(|challenge| &challenge.nonce)];
-    let proves = |nonce: &Nonce| match (proof.mac, proof.credential) {
-        (Some((mac, body)), _) => {
-            mac.user == auth.user && auth.secret.proves_message(mac, &nonce.0, body)
-        }
-        (None, Some(credential)) => auth.secret.proves(credential, &nonce.0),
-        (None, None) => false,
-    };
-    nonces.into_iter().flatten().any(proves)
+    let shown = |proves: &dyn Fn(&Credential) -> bool| proof.credential.is_some_and(proves);
+    let mut nonces = nonces.into_iter().flatten();
+    // spec: oma-dm 5.1 (the kind that was agreed on and no weaker one)
+    match auth.kind {
+        AuthKind::Basic => shown(&|it| auth.secret.proves_basic(it)),
+        AuthKind::Md5 => nonces.any(|nonce| shown(&|it| auth.secret.proves(it, &nonce.0))),
+        AuthKind::Mac => proof.mac.is_some_and(|(mac, body)| {
+            let proves = |nonce: &Nonce| auth.secret.proves_message(mac, &nonce.0, body);
+            mac.user == auth.user && nonces.any(proves)
+        }),
+    }
 }
 
 fn challenge(device: &mut Device, session: &str, now: Utc, nonce: &Nonce) {
@@ -206,6 +211,7 @@ mod tests {
     #[test]
     fn a_proof_over_the_message_is_good_once_and_for_that_message() {
         let mut device = device();
+        device.auth.kind = AuthKind::Mac;
         let secret = Secret::new("a", "right");
         let of = |user: &str, nonce: [u8; 16]| Mac {
             user: user.to_owned(),
@@ -221,6 +227,29 @@ mod tests {
         assert!(show(&of("a", [1; 16]), b"body"));
         assert!(!show(&of("a", [1; 16]), b"body"), "the nonce is used");
         assert!(show(&of("a", [9; 16]), b"body"));
+    }
+
+    // test: oma-dm 5.1
+    #[test]
+    fn a_kind_of_proof_that_was_not_agreed_on_is_refused() {
+        let secret = Secret::new("a", "right");
+        let md5 = secret.credential(&[1; 16]);
+        let basic = Credential::basic("a", "right");
+        let mac = Mac { user: "a".to_owned(), mac: secret.mac(&[1; 16], b"body") };
+        for kind in AuthKind::ALL {
+            for (credential, mac, shown) in [
+                (Some(&basic), None, AuthKind::Basic),
+                (Some(&md5), None, AuthKind::Md5),
+                (None, Some((&mac, &b"body"[..])), AuthKind::Mac),
+            ] {
+                let mut device = device();
+                device.auth.kind = kind;
+                let proof = Proof { credential, mac, user: None, session: "1" };
+                let verdict = judge(&mut device, proof, NOW, Nonce([9; 16]));
+                let accepted = matches!(verdict, Verdict::Accepted(_));
+                assert_eq!(accepted, kind == shown, "{kind} {shown}");
+            }
+        }
     }
 
     #[test]

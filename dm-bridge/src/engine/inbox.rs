@@ -76,7 +76,9 @@ impl DmSession {
 
     fn take_status(&mut self, desk: &mut Desk, status: &Status, now: Utc, chance: Chance<'_>) {
         if status.command_ref == CommandId::HEADER {
-            if !status.code.is_success() {
+            if status.code.is_success() {
+                self.is_believed(&mut desk.device, status);
+            } else {
                 desk.note(format!("the device answers our header with {}", status.code));
                 self.end();
             }
@@ -95,7 +97,7 @@ impl DmSession {
     }
 
     /// Leaves all that was planned.
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.queue.clear();
         self.owed.clear();
         self.sending = None;

@@ -28,6 +28,14 @@ pub(super) struct Sending {
     asked: Option<(MessageId, CommandId)>,
 }
 
+impl Sending {
+    pub(super) fn renumber(&mut self, from: MessageId, to: MessageId) {
+        if let Some((message, _)) = self.asked.as_mut().filter(|(message, _)| *message == from) {
+            *message = to;
+        }
+    }
+}
+
 impl DmSession {
     /// Returns the items when they are whole, or the status that a piece gets.
     pub(super) fn whole(&mut self, verb: Verb, items: &[Item]) -> Result<Vec<Item>, StatusCode> {

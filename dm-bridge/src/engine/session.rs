@@ -17,7 +17,7 @@ use std::{
 
 use proto::{
     dm::{
-        auth::Mac,
+        auth::{AuthKind, Mac},
         code::{AlertCode, StatusCode},
         encoding::Encoding,
         large::Joiner,
@@ -36,12 +36,13 @@ use super::{
     auth::{self, Proof, Verdict},
     command::{Fact, Planned},
     large::Sending,
+    standing::{Standing, doubt},
 };
 use crate::{
     arming::{self, Preparation, Work},
     fleet::{
         arming::{Arming, ArmingPhase},
-        device::Nonce,
+        device::{Nonce, SERVER_ID},
     },
 };
 
@@ -74,11 +75,6 @@ impl Received<'_> {
             session: &header.session_id,
         }
     }
-
-    /// The challenge that asks for the kind of proof that the peer has shown.
-    fn challenge(&self, nonce: &Nonce) -> Challenge {
-        if self.mac.is_some() { Challenge::mac(&nonce.0) } else { Challenge::md5(&nonce.0) }
-    }
 }
 
 /// What the first message of a peer leads to.
@@ -99,6 +95,8 @@ pub struct DmSession {
     token: String,
     /// Whether each message is proved by itself.
     proves_each: bool,
+    /// How this server stands with the device.
+    pub(super) standing: Standing,
     pub(super) limits: Limits,
     /// Octets that the device takes in one message.
     pub(super) message_bytes: usize,
@@ -151,26 +149,29 @@ impl DmSession {
         chance: Chance<'_>,
     ) -> Opening {
         let message = received.message;
+        let kind = desk.device.auth.kind;
+        let challenge = |nonce: &Nonce| Some(Challenge::new(kind, &nonce.0));
         match auth::judge(&mut desk.device, received.proof(), now, Nonce(chance())) {
             Verdict::Accepted(next) => {
                 desk.note("authenticated");
                 let mut session = Self::begin(&message.header, limits, chance());
-                session.proves_each = received.mac.is_some();
-                let challenge = received.challenge(&next);
-                let reply = session.turn(desk, received, now, Some(challenge), chance);
+                session.proves_each = kind == AuthKind::Mac;
+                // There is no nonce in auth-basic.
+                let challenge = challenge(&next).filter(|_| kind != AuthKind::Basic);
+                let reply = session.turn(desk, received, now, challenge, chance);
                 Opening::Accepted(Box::new(session), reply)
             }
             Verdict::Missing(nonce) => Opening::Challenged(refuse(
                 message,
                 StatusCode::MISSING_CREDENTIALS,
-                Some(received.challenge(&nonce)),
+                challenge(&nonce),
             )),
             Verdict::Wrong(nonce) => {
                 desk.note("credential refused");
                 Opening::Challenged(refuse(
                     message,
                     StatusCode::INVALID_CREDENTIALS,
-                    Some(received.challenge(&nonce)),
+                    challenge(&nonce),
                 ))
             }
             Verdict::Locked(wait) => Opening::Locked(wait),
@@ -182,6 +183,7 @@ impl DmSession {
             id: header.session_id.clone(),
             token: token.iter().map(|octet| format!("{octet:02x}")).collect(),
             proves_each: false,
+            standing: Standing::default(),
             limits,
             message_bytes: limits.message_bytes,
             object_bytes: None,
@@ -237,23 +239,32 @@ impl DmSession {
         }
         // spec: oma-dm 5.1 (proof over each message)
         let refusal = |code, challenge| refuse(received.message, code, challenge);
+        let challenge = |next: &Nonce| Some(Challenge::new(AuthKind::Mac, &next.0));
         match auth::judge(&mut desk.device, received.proof(), now, Nonce(chance())) {
-            Verdict::Accepted(next) if received.mac.is_some() => {
-                let challenge = Challenge::mac(&next.0);
-                self.turn(desk, received, now, Some(challenge), chance)
-            }
-            Verdict::Accepted(next) | Verdict::Missing(next) => {
-                refusal(StatusCode::MISSING_CREDENTIALS, Some(Challenge::mac(&next.0)))
-            }
+            Verdict::Accepted(next) => self.turn(desk, received, now, challenge(&next), chance),
+            Verdict::Missing(next) => refusal(StatusCode::MISSING_CREDENTIALS, challenge(&next)),
             Verdict::Wrong(next) => {
                 desk.note("proof of a message refused");
-                refusal(StatusCode::INVALID_CREDENTIALS, Some(Challenge::mac(&next.0)))
+                refusal(StatusCode::INVALID_CREDENTIALS, challenge(&next))
             }
             Verdict::Locked(_) => refusal(StatusCode::UNAVAILABLE, None),
         }
     }
 
     fn turn(
+        &mut self,
+        desk: &mut Desk,
+        received: Received<'_>,
+        now: Utc,
+        challenge: Option<Challenge>,
+        chance: Chance<'_>,
+    ) -> Message {
+        let reply = self.reply(desk, received, now, challenge, chance);
+        self.remember(&reply);
+        reply
+    }
+
+    fn reply(
         &mut self,
         desk: &mut Desk,
         Received { message, encoding, .. }: Received<'_>,
@@ -272,9 +283,13 @@ impl DmSession {
         // spec: oma-dm 5 (212 and the nonce of the next session)
         let code = if self.proves_each { StatusCode::OK } else { StatusCode::AUTHENTICATED };
         reply.status(code, challenge);
+        if let Some(status) = doubt(message) {
+            return self.say_again(desk, reply, status);
+        }
         for (command, code) in self.take(desk, message, now, chance) {
             reply.answer(command, code);
         }
+        self.prove(&desk.device, &mut reply);
         for item in std::mem::take(&mut self.lost) {
             reply.alert(AlertCode::NO_END_OF_DATA, vec![item]);
         }
@@ -452,6 +467,22 @@ impl DmSession {
 }
 
 impl DmSession {
+    /// What was said in one message is said again in another, with the same commands.
+    pub(super) fn renumber(&mut self, from: MessageId, to: MessageId) {
+        let said: Vec<_> = self.sent.keys().filter(|key| key.0 == from).copied().collect();
+        for key in said {
+            if let Some(planned) = self.sent.remove(&key) {
+                self.sent.insert((to, key.1), planned);
+            }
+            if self.owed.remove(&key) {
+                self.owed.insert((to, key.1));
+            }
+        }
+        if let Some(sending) = &mut self.sending {
+            sending.renumber(from, to);
+        }
+    }
+
     /// Ends a session with a device that cannot take even one command in a message, nor a large
     /// object.
     pub(super) fn give_up(&mut self, desk: &mut Desk, now: Utc) {
@@ -510,7 +541,7 @@ impl Reply {
             session_id: asked.session_id.clone(),
             message_id: asked.message_id,
             target: Location::new(asked.source.uri.clone()),
-            source: Location::new(asked.target.uri.clone()),
+            source: Location::named(asked.target.uri.clone(), SERVER_ID),
             respond_to: None,
             credential: None,
             meta: Some(Meta {

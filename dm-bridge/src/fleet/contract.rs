@@ -2,7 +2,7 @@
 
 use proto::{
     crypto::Digest,
-    dm::auth::Secret,
+    dm::auth::{AuthKind, Secret},
     ids::{CampaignId, ClassId, Correlator, DeviceId, VendorId},
     time::Utc,
 };
@@ -10,7 +10,7 @@ use proto::{
 use super::{
     arming::{Arming, ArmingPhase},
     audit::{Actor, Audit},
-    device::{Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, Nonce, ServerProof},
+    device::{Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, ServerProof},
     store::{Change, FleetStore, StoreError},
 };
 use crate::campaign::model::{Air, CampaignState, Window, samples};
@@ -44,6 +44,7 @@ pub(crate) fn device(name: &str) -> Device {
         url: "http://127.0.0.1:8080/dm".to_owned(),
         object: DEFAULT_FUMO_OBJECT.to_owned(),
         auth: DeviceAuth {
+            kind: AuthKind::Md5,
             user: name.to_owned(),
             secret: Secret::new(name, "password"),
             next_nonce: Some(Nonce([5; 16])),
@@ -57,7 +58,7 @@ pub(crate) fn device(name: &str) -> Device {
         },
         server: Some(ServerProof {
             secret: Secret::new("fumocast", "server password"),
-            nonce: Nonce([7; 16]),
+            nonce: DeviceNonce(vec![7; 16]),
         }),
         firmware_version: Some("1.0".to_owned()),
         enrolled: Utc(1_000),

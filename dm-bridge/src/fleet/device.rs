@@ -3,13 +3,16 @@
 use std::{fmt, time::Duration};
 
 use proto::{
-    dm::auth::Secret,
+    dm::auth::{AuthKind, Secret},
     ids::{ClassId, DeviceId, VendorId},
     time::Utc,
 };
 
 /// The FUMO object of a device unless it was enrolled with another.
 pub const DEFAULT_FUMO_OBJECT: &str = "./FwUpdate/Main";
+
+/// Name of this server as devices know it.
+pub const SERVER_ID: &str = "fumocast";
 
 /// A device that was enrolled.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +52,8 @@ pub struct Device {
 /// Security facts 7.2 and 7.4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceAuth {
+    /// What either side proves itself by to the other.
+    pub kind: AuthKind,
     /// User name of the device's client credentials.
     pub user: String,
     /// MD5(user ":" password); the password itself is not kept.
@@ -66,10 +71,10 @@ pub struct DeviceAuth {
 /// What a device knows this server by: no two devices share it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerProof {
-    /// MD5(server id ":" password).
+    /// MD5(server id ":" password), with the password for auth-basic.
     pub secret: Secret,
-    /// The nonce that the device was given for it.
-    pub nonce: Nonce,
+    /// The nonce that the device awaits in the next proof.
+    pub nonce: DeviceNonce,
 }
 
 /// How long the answer to a challenge is awaited.
@@ -84,6 +89,16 @@ pub struct Challenge {
     pub session: String,
     /// When it was made.
     pub made: Utc,
+}
+
+/// A nonce that a device gave this server, of a length that the device chose. It has no text form.
+#[derive(Clone, PartialEq, Eq)]
+pub struct DeviceNonce(pub Vec<u8>);
+
+impl fmt::Debug for DeviceNonce {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("DeviceNonce")
+    }
 }
 
 /// Octets that make a credential good for one use. It has no text form.

@@ -98,6 +98,7 @@ async fn enrol(arguments: EnrolArgs) -> Result<String, AppError> {
         class: arguments.class,
         url: arguments.url,
         encoding: arguments.encoding,
+        auth: arguments.auth,
     };
     let secrets = FreshSecrets {
         password: random(),

@@ -29,7 +29,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::server::Shared;
 use crate::{
-    app::exchange::{self, Conversation, Heard},
+    app::exchange::{self, Conversation, Heard, Spoken},
     fleet::store::StoreError,
 };
 
@@ -132,7 +132,7 @@ pub(super) async fn post(
 /// What becomes of a message.
 enum Answer {
     /// An answer in SyncML.
-    Message(&'static str, Encoding, Vec<u8>),
+    Message(&'static str, Encoding, Spoken),
     /// Come back later.
     Later(&'static str, Option<Duration>),
     /// Not a message that this server reads.
@@ -150,9 +150,11 @@ impl Answer {
 
     fn into_response(self, retry_after: Duration) -> Response {
         match self {
-            Self::Message(_, encoding, octets) => {
+            Self::Message(_, encoding, Spoken { octets, mac }) => {
                 let content_type = (header::CONTENT_TYPE, encoding.media_type());
-                ([content_type, (header::CACHE_CONTROL, "no-store")], octets).into_response()
+                let headers = [content_type, (header::CACHE_CONTROL, "no-store")];
+                let mac = mac.map(|mac| [(MAC_HEADER, mac.emit())]);
+                (headers, mac, octets).into_response()
             }
             Self::Later(_, wait) => {
                 let wait = wait.unwrap_or(retry_after).as_secs().max(1).to_string();
@@ -245,11 +247,16 @@ async fn converse(
 
 impl Answer {
     fn of(answer: exchange::Answer, encoding: Encoding) -> Self {
+        let bare = |octets| Spoken { octets, mac: None };
         match answer {
             exchange::Answer::Answered(octets) => Self::Message("answered", encoding, octets),
             exchange::Answer::Repeated(octets) => Self::Message("repeated", encoding, octets),
-            exchange::Answer::Challenged(octets) => Self::Message("challenged", encoding, octets),
-            exchange::Answer::Unknown(octets) => Self::Message("unknown-device", encoding, octets),
+            exchange::Answer::Challenged(octets) => {
+                Self::Message("challenged", encoding, bare(octets))
+            }
+            exchange::Answer::Unknown(octets) => {
+                Self::Message("unknown-device", encoding, bare(octets))
+            }
             exchange::Answer::Locked(wait) => Self::Later("locked", Some(wait)),
         }
     }

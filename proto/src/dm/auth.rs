@@ -6,7 +6,7 @@
 //! digest = B64(MD5(secret ":" nonce))           what goes into Cred; nonce: decoded octets
 //! ```
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use md5::{Digest as _, Md5};
@@ -31,27 +31,119 @@ pub const AUTH_MAC: &str = "syncml:auth-MAC";
 /// Octets that a nonce from the other side may have.
 pub const MAX_NONCE_LENGTH: usize = 64;
 
-/// MD5(user ":" password): all that the protocol needs of a password.
+/// What one side proves itself by, as a word `basic`, `md5` or `hmac`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum AuthKind {
+    /// The password itself, in each message: over TLS or inside one machine.
+    Basic,
+    /// A digest over password and nonce; once it is accepted it holds for the DM session.
+    #[default]
+    Md5,
+    /// A proof over each message, with a nonce for each.
+    Mac,
+}
+
+impl AuthKind {
+    /// All kinds.
+    pub const ALL: [Self; 3] = [Self::Basic, Self::Md5, Self::Mac];
+
+    /// Returns the word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Basic => "basic",
+            Self::Md5 => "md5",
+            Self::Mac => "hmac",
+        }
+    }
+
+    /// Returns the authentication type as it stands in `Meta/Type`.
+    #[must_use]
+    pub const fn meta_type(self) -> &'static str {
+        match self {
+            Self::Basic => AUTH_BASIC,
+            Self::Md5 => AUTH_MD5,
+            Self::Mac => AUTH_MAC,
+        }
+    }
+
+    /// Returns the value of `AAuthType` and `AAuthPref` in DMAcc.
+    // spec: oma-dm 10 (types of authentication in DMAcc)
+    #[must_use]
+    pub const fn account_type(self) -> &'static str {
+        match self {
+            Self::Basic => "BASIC",
+            Self::Md5 => "DIGEST",
+            Self::Mac => "HMAC",
+        }
+    }
+
+    /// Returns the kind that a value of `AAuthType` names.
+    #[must_use]
+    pub fn from_account_type(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.account_type() == text)
+    }
+
+    fn of(meta: &Meta) -> Option<Self> {
+        let named = meta.kind.as_deref()?;
+        Self::ALL.into_iter().find(|kind| kind.meta_type() == named)
+    }
+}
+
+impl fmt::Display for AuthKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl FromStr for AuthKind {
+    type Err = WireError;
+
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
+        found.ok_or_else(|| WireError::invalid("auth", text, "`basic`, `md5` or `hmac`"))
+    }
+}
+
+/// MD5(user ":" password): all that the protocol needs of a password, unless it goes over the
+/// wire itself.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Secret([u8; 16]);
+pub struct Secret {
+    hash: [u8; 16],
+    /// User and password in the clear, for [`AuthKind::Basic`] alone.
+    clear: Option<(String, String)>,
+}
 
 impl Secret {
     /// Makes the secret of a user and its password.
     #[must_use]
     pub fn new(user: &str, password: &str) -> Self {
-        Self(md5(&[user.as_bytes(), b":", password.as_bytes()]))
+        Self::from_octets(md5(&[user.as_bytes(), b":", password.as_bytes()]))
+    }
+
+    /// Makes the secret that a kind of proof needs: the password is kept for auth-basic alone.
+    #[must_use]
+    pub fn for_kind(kind: AuthKind, user: &str, password: &str) -> Self {
+        let clear = (kind == AuthKind::Basic).then(|| (user.to_owned(), password.to_owned()));
+        Self { clear, ..Self::new(user, password) }
     }
 
     /// Takes a stored secret.
     #[must_use]
-    pub const fn from_octets(octets: [u8; 16]) -> Self {
-        Self(octets)
+    pub const fn from_octets(hash: [u8; 16]) -> Self {
+        Self { hash, clear: None }
     }
 
     /// Returns the octets to store.
     #[must_use]
     pub const fn octets(&self) -> [u8; 16] {
-        self.0
+        self.hash
+    }
+
+    /// Returns the password where the kind of proof needs it.
+    #[must_use]
+    pub fn password(&self) -> Option<&str> {
+        self.clear.as_ref().map(|(_, password)| password.as_str())
     }
 
     /// Returns the proof for a nonce, in base64.
@@ -62,30 +154,44 @@ impl Secret {
     #[must_use]
     pub fn digest(&self, nonce: &[u8]) -> String {
         // spec: oma-dm 5 (auth-md5)
-        let secret = BASE64_STANDARD.encode(self.0);
+        let secret = BASE64_STANDARD.encode(self.hash);
         BASE64_STANDARD.encode(md5(&[secret.as_bytes(), b":", nonce]))
     }
 
-    /// Returns the credential for a nonce.
+    /// Returns the credential of the type auth-md5 for a nonce.
     #[must_use]
     pub fn credential(&self, nonce: &[u8]) -> Credential {
-        Credential { meta: auth_meta(None), data: self.digest(nonce) }
+        Credential { meta: auth_meta(AuthKind::Md5, None), data: self.digest(nonce) }
+    }
+
+    /// Returns the credential of a kind for the header of a message; `None` where the proof goes
+    /// beside the message, or where what it is made of is missing.
+    #[must_use]
+    pub fn credential_of(&self, kind: AuthKind, nonce: &[u8]) -> Option<Credential> {
+        match kind {
+            AuthKind::Basic => {
+                let (user, password) = self.clear.as_ref()?;
+                Some(Credential::basic(user, password))
+            }
+            AuthKind::Md5 => (!nonce.is_empty()).then(|| self.credential(nonce)),
+            AuthKind::Mac => None,
+        }
     }
 
     /// Returns whether a credential of the type auth-basic names the user and the password, in
     /// constant time.
     #[must_use]
     pub fn proves_basic(&self, credential: &Credential) -> bool {
-        let kind = credential.meta.kind.as_deref();
         let decoded = BASE64_STANDARD.decode(credential.data.trim()).unwrap_or_default();
         // The secret is the hash of just these octets.
-        kind == Some(AUTH_BASIC) && equal_in_constant_time(&md5(&[&decoded]), &self.0)
+        credential.kind() == Some(AuthKind::Basic)
+            && equal_in_constant_time(&md5(&[&decoded]), &self.hash)
     }
 
     /// Returns whether a credential proves this secret for a nonce, in constant time.
     #[must_use]
     pub fn proves(&self, credential: &Credential, nonce: &[u8]) -> bool {
-        credential.is_md5()
+        credential.kind() == Some(AuthKind::Md5)
             && equal_in_constant_time(
                 credential.data.trim().as_bytes(),
                 self.digest(nonce).as_bytes(),
@@ -104,41 +210,30 @@ impl Credential {
     /// Returns a credential of the type auth-basic.
     #[must_use]
     pub fn basic(user: &str, password: &str) -> Self {
-        let meta = Meta { kind: Some(AUTH_BASIC.to_owned()), ..auth_meta(None) };
+        let meta = auth_meta(AuthKind::Basic, None);
         Self { meta, data: BASE64_STANDARD.encode(format!("{user}:{password}")) }
     }
 
-    /// Returns whether the credential is of the type auth-md5.
+    /// Returns the kind of the proof, if it is one that we know.
     #[must_use]
-    pub fn is_md5(&self) -> bool {
-        self.meta.kind.as_deref() == Some(AUTH_MD5)
+    pub fn kind(&self) -> Option<AuthKind> {
+        AuthKind::of(&self.meta)
     }
 }
 
 impl Challenge {
-    /// Returns a challenge that asks for auth-md5 with a nonce.
+    /// Returns a challenge that asks for a kind of proof, with the nonce that it is made with;
+    /// auth-basic has none.
     #[must_use]
-    pub fn md5(nonce: &[u8]) -> Self {
-        Self { meta: auth_meta(Some(BASE64_STANDARD.encode(nonce))) }
+    pub fn new(kind: AuthKind, nonce: &[u8]) -> Self {
+        let nonce = (kind != AuthKind::Basic).then(|| BASE64_STANDARD.encode(nonce));
+        Self { meta: auth_meta(kind, nonce) }
     }
 
-    /// Returns a challenge that asks for auth-MAC with a nonce.
+    /// Returns the kind of proof that is asked for, if it is one that we know.
     #[must_use]
-    pub fn mac(nonce: &[u8]) -> Self {
-        let meta = auth_meta(Some(BASE64_STANDARD.encode(nonce)));
-        Self { meta: Meta { kind: Some(AUTH_MAC.to_owned()), ..meta } }
-    }
-
-    /// Returns whether the challenge asks for auth-MAC.
-    #[must_use]
-    pub fn is_mac(&self) -> bool {
-        self.meta.kind.as_deref() == Some(AUTH_MAC)
-    }
-
-    /// Returns whether the challenge asks for auth-md5.
-    #[must_use]
-    pub fn is_md5(&self) -> bool {
-        self.meta.kind.as_deref() == Some(AUTH_MD5)
+    pub fn kind(&self) -> Option<AuthKind> {
+        AuthKind::of(&self.meta)
     }
 
     /// Returns the octets of `NextNonce`.
@@ -165,10 +260,10 @@ pub(super) fn base64(octets: &[u8]) -> String {
     BASE64_STANDARD.encode(octets)
 }
 
-fn auth_meta(next_nonce: Option<String>) -> Meta {
+fn auth_meta(kind: AuthKind, next_nonce: Option<String>) -> Meta {
     Meta {
         format: Some(Format::B64),
-        kind: Some(AUTH_MD5.to_owned()),
+        kind: Some(kind.meta_type().to_owned()),
         next_nonce,
         ..Meta::default()
     }
@@ -205,17 +300,21 @@ mod tests {
 
     #[test]
     fn a_challenge_carries_its_nonce() {
-        let challenge = Challenge::md5(&[0, 1, 254, 255]);
-        assert!(challenge.is_md5());
+        let challenge = Challenge::new(AuthKind::Md5, &[0, 1, 254, 255]);
+        assert_eq!(challenge.kind(), Some(AuthKind::Md5));
         assert_eq!(challenge.nonce(), Ok(vec![0, 1, 254, 255]));
     }
 
     #[test]
     fn a_nonce_is_neither_empty_nor_endless() {
         for (length, fits) in [(0, false), (1, true), (64, true), (65, false)] {
-            assert_eq!(Challenge::md5(&vec![7; length]).nonce().is_ok(), fits, "{length}");
+            assert_eq!(
+                Challenge::new(AuthKind::Mac, &vec![7; length]).nonce().is_ok(),
+                fits,
+                "{length}"
+            );
         }
-        let mut junk = Challenge::md5(b"x");
+        let mut junk = Challenge::new(AuthKind::Md5, b"x");
         junk.meta.next_nonce = Some("%%".to_owned());
         assert!(junk.nonce().is_err());
         junk.meta.next_nonce = None;
@@ -233,11 +332,38 @@ mod tests {
         for wrong in [Credential::basic("Bruce2", "x"), secret.credential(b"n")] {
             assert!(!secret.proves_basic(&wrong));
         }
-        assert!(Challenge::mac(b"n").is_mac() && !Challenge::mac(b"n").is_md5());
+        let challenge = Challenge::new(AuthKind::Basic, b"n");
+        assert!(challenge.meta.next_nonce.is_none(), "there is no nonce in it");
+    }
+
+    // test: oma-dm 10
+    #[test]
+    fn every_kind_reads_back_from_each_of_its_names() {
+        for kind in AuthKind::ALL {
+            assert_eq!(kind.to_string().parse(), Ok(kind));
+            assert_eq!(AuthKind::from_account_type(kind.account_type()), Some(kind));
+            assert_eq!(Challenge::new(kind, b"n").kind(), Some(kind));
+        }
+        assert!("digest".parse::<AuthKind>().is_err());
+    }
+
+    #[test]
+    fn a_secret_gives_the_credentials_that_it_can() {
+        let basic = Secret::for_kind(AuthKind::Basic, "user", "password");
+        assert_eq!(basic.password(), Some("password"));
+        let shown = basic.credential_of(AuthKind::Basic, b"").unwrap();
+        assert!(Secret::new("user", "password").proves_basic(&shown));
+        let stored = Secret::for_kind(AuthKind::Md5, "user", "password");
+        assert_eq!(stored.password(), None, "nobody needs it");
+        assert_eq!(stored.credential_of(AuthKind::Basic, b"n"), None);
+        assert_eq!(stored.credential_of(AuthKind::Md5, b""), None);
+        assert_eq!(stored.credential_of(AuthKind::Mac, b"n"), None);
+        assert_eq!(stored.credential_of(AuthKind::Md5, b"n"), Some(stored.credential(b"n")));
     }
 
     #[test]
     fn the_debug_form_of_a_secret_hides_it() {
-        assert_eq!(format!("{:?}", Secret::new("user", "password")), "Secret");
+        let secret = Secret::for_kind(AuthKind::Basic, "user", "password");
+        assert_eq!(format!("{secret:?}"), "Secret");
     }
 }

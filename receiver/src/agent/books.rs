@@ -61,6 +61,8 @@ pub struct Books {
     pub t_min: Utc,
     /// The nonce of the next credentials; empty when the server gave none yet.
     pub nonce: Vec<u8>,
+    /// The nonce of the server's next proof; empty while the enrolled one is good.
+    pub server_nonce: Vec<u8>,
     /// The version that must be read back.
     pub expected_version: Option<String>,
     /// The boot in which the installer asked for another boot.
@@ -129,6 +131,7 @@ impl Books {
             progress: BTreeMap::new(),
             t_min: Utc::default(),
             nonce: Vec::new(),
+            server_nonce: Vec::new(),
             expected_version: None,
             reboot_of: None,
             result: None,
@@ -184,6 +187,7 @@ impl Books {
         }
         books.t_min = Utc::from_seconds(state.t_min);
         books.nonce.clone_from(&state.dm_nonce);
+        books.server_nonce.clone_from(&state.dm_server_nonce);
         books.expected_version.clone_from(&state.expected_version);
         books.reboot_of.clone_from(&state.reboot_of);
         books.result = state.result.and_then(|code| u16::try_from(code).ok()).map(ResultCode);
@@ -239,6 +243,7 @@ impl Books {
             objects: self.progress.iter().map(write_progress).collect(),
             t_min: self.t_min.seconds(),
             dm_nonce: self.nonce.clone(),
+            dm_server_nonce: self.server_nonce.clone(),
             expected_version: self.expected_version.clone(),
             result: self.result.map(|code| code.0.into()),
             reboot_of: self.reboot_of.clone(),
@@ -405,6 +410,7 @@ mod tests {
             },
             t_min: Utc::from_seconds(1000),
             nonce: vec![1, 2, 3],
+            server_nonce: vec![4, 5, 6],
             expected_version: Some("2.0".to_owned()),
             reboot_of: Some("boot".to_owned()),
             result: Some(ResultCode::MISSED),

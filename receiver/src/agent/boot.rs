@@ -91,7 +91,10 @@ impl Agent {
         let operation = pin.as_ref().and_then(|pin| pinned_operation(&root, pin, &boot.files));
         let client = DmClient::new(config.dm.clone(), client::Limits::default());
         let account = &config.dm.account;
-        let notifications = Notifications::new(account.server_id.clone(), account.server.clone());
+        let notifications = {
+            let secret = account.server.as_ref().map(|server| server.secret.clone());
+            Notifications::new(account.server_id.clone(), secret)
+        };
         let mut core = Core {
             config,
             boot_id: boot.boot_id,

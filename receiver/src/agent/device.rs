@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use proto::{
+    crypto::{Digest, sha256},
     dm::{
         code::StatusCode,
         fumo::{Phase, ResultCode},
@@ -161,6 +162,27 @@ impl Device for Core {
         } else {
             self.books.nonce.clone()
         }
+    }
+
+    fn keep_server_nonce(&mut self, next_nonce: &[u8]) {
+        self.books.server_nonce = next_nonce.to_vec();
+        self.outputs.mark_changed();
+    }
+
+    fn server_nonce(&self) -> Vec<u8> {
+        let first = self.config.dm.account.server.as_ref().map(|server| server.nonce.as_slice());
+        let stored = Some(self.books.server_nonce.as_slice()).filter(|nonce| !nonce.is_empty());
+        stored.or(first).unwrap_or_default().to_vec()
+    }
+
+    fn fresh_nonce(&mut self) -> [u8; 16] {
+        // Two numbers of the sequence never repeat; the secret keeps others from guessing them.
+        let secret = self.config.dm.account.secret.octets();
+        let numbers = [self.chance.number(), self.chance.number()].map(u64::to_be_bytes);
+        let [first, second] = &numbers;
+        let Digest(hash) = sha256(&[b"nonce", &secret, self.boot_id.as_bytes(), first, second]);
+        let (nonce, _) = hash.split_first_chunk().expect("a hash is longer than a nonce");
+        *nonce
     }
 }
 

@@ -84,13 +84,10 @@ fn config() -> Config {
                 url: "http://127.0.0.1:1/dm".to_owned(),
                 server_id: "server".to_owned(),
                 encoding: proto::dm::encoding::Encoding::Xml,
-                proof: dm::Proof::Digest,
+                auth: proto::dm::auth::AuthKind::Md5,
                 user: "LAB-0001".to_owned(),
                 secret: proto::dm::auth::Secret::new("LAB-0001", "password"),
-                server: Some(dm::ServerProof {
-                    secret: proto::dm::auth::Secret::new("server", "server password"),
-                    nonce: b"server nonce".to_vec(),
-                }),
+                server: None,
             },
             object: "./FwUpdate/Main".parse().unwrap(),
         },
@@ -302,6 +299,16 @@ fn boot(broadcast: &Broadcast, disk: &Disk, now: Now, number: u64) -> Agent {
 }
 
 fn try_boot(factory_root: Vec<u8>, disk: &Disk, now: Now, number: u64) -> Result<Agent, BootError> {
+    try_boot_as(config(), factory_root, disk, now, number)
+}
+
+fn try_boot_as(
+    config: Config,
+    factory_root: Vec<u8>,
+    disk: &Disk,
+    now: Now,
+    number: u64,
+) -> Result<Agent, BootError> {
     let [a, b] = &disk.journal;
     let (journaler, state) = Journaler::recover([a, b]).unwrap();
     let boot = Boot {
@@ -312,7 +319,7 @@ fn try_boot(factory_root: Vec<u8>, disk: &Disk, now: Now, number: u64) -> Result
         boot_id: "boot".to_owned(),
         seed: number,
     };
-    Agent::new(now, config(), boot)
+    Agent::new(now, config, boot)
 }
 
 #[test]
@@ -825,6 +832,12 @@ fn a_notification_begins_the_session_that_it_names_once() {
     };
     let octets = notification.emit(&secret, b"server nonce").unwrap();
     let mut device = Device::new();
+    let mut config = config();
+    let nonce = b"server nonce".to_vec();
+    config.dm.account.server = Some(dm::ServerProof { secret, nonce });
+    let root = device.broadcast.keys.root_envelope();
+    device.agent = try_boot_as(config, root, &device.disk, device.now, 1).unwrap();
+    device.run();
     let posts = |device: &mut Device, octets: &[u8]| {
         device.agent.handle_notification(device.now, octets);
         let mut posts = Vec::new();

@@ -8,11 +8,19 @@
 //! The shell posts what it is given, over TLS where the address says `https:`, and hands back the
 //! octets of the answer or the failure. It sends a message only after the state that the calls on
 //! [`Device`] changed is durable.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `session` | the course of a session |
+//! | `server` | whether the server has proved who it is |
+//! | `execute` | commands, and a status for each |
+//! | `address` | which reply addresses lead to the same server |
 
 use std::{fmt, time::Duration};
 
 use proto::{
     dm::{
+        auth::Mac,
         code::StatusCode,
         encoding::{self, Encoding, MessageError},
     },
@@ -22,13 +30,15 @@ use thiserror::Error;
 
 use super::{Device, Settings, backoff::wait_in_reply_address, tree::Tree};
 
+mod address;
 mod execute;
+mod server;
 mod session;
 
 #[cfg(test)]
 mod tests;
 
-use session::Session;
+use session::{Heard, Session};
 
 /// What one DM session may cost.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +102,21 @@ impl fmt::Debug for Post {
     }
 }
 
+/// An answer as it came.
+#[derive(Clone, Copy)]
+pub struct Reply<'a> {
+    /// The body of the HTTP 200.
+    pub body: &'a [u8],
+    /// The value of its header [`MAC_HEADER`](proto::dm::auth::MAC_HEADER), if it has one.
+    pub mac: Option<&'a str>,
+}
+
+impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Reply<'a> {
+    fn from(body: &'a T) -> Self {
+        Self { body: body.as_ref(), mac: None }
+    }
+}
+
 /// What the shell must do next.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
@@ -133,9 +158,12 @@ pub enum SessionError {
     /// The server does not take the credentials.
     #[error("the server refused the credentials")]
     CredentialsRefused,
-    /// The server wants a kind of credentials other than auth-md5 and auth-MAC.
-    #[error("the server wants credentials other than auth-md5 and auth-MAC")]
+    /// The server wants a kind of credentials that this device does not give it.
+    #[error("the server wants credentials that this device does not give it")]
     UnsupportedAuthentication,
+    /// The server does not prove who it is.
+    #[error("the server does not prove who it is")]
+    ServerNotProved,
     /// The server refused the message.
     #[error("the server refused the message with status {0}")]
     Refused(StatusCode),
@@ -205,15 +233,26 @@ impl DmClient {
         post
     }
 
-    /// Takes the body of an HTTP 200.
-    pub fn handle_response(&mut self, now: Now, device: &mut dyn Device, body: &[u8]) -> Step {
+    /// Takes the answer of an HTTP 200.
+    pub fn handle_response<'a>(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        reply: impl Into<Reply<'a>>,
+    ) -> Step {
+        let Reply { body, mac } = reply.into();
+        // One that cannot be read proves nothing.
+        let mac = mac.and_then(|text| Mac::parse(text).ok());
         let Some(session) = self.session.as_mut() else {
             return Step::Done(SessionOutcome::Failed(SessionError::NoSession));
         };
         let step = Encoding::recognise(body)
             .parse(body, &self.limits.response)
             .map_err(|error| SessionOutcome::Failed(error.into()))
-            .and_then(|answer| session.answer(now, device, &mut self.tree, &answer));
+            .and_then(|message| {
+                let heard = Heard { message: &message, octets: body, mac: mac.as_ref() };
+                session.answer(now, device, &mut self.tree, heard)
+            });
         self.conclude(step)
     }
 

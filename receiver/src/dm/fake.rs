@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use proto::{
     dm::{
-        auth::Secret,
+        auth::{AuthKind, Secret},
         code::{AlertCode, StatusCode},
         encoding::Encoding,
         fumo::{PackageData, Phase},
@@ -35,7 +35,7 @@ pub(super) fn settings() -> Settings {
             url: "http://127.0.0.1:8080/dm".to_owned(),
             server_id: "server".to_owned(),
             encoding: Encoding::Xml,
-            proof: super::Proof::Digest,
+            auth: AuthKind::Md5,
             user: "LAB-0001".to_owned(),
             secret: Secret::new("LAB-0001", "password"),
             server: None,
@@ -54,6 +54,9 @@ pub(super) struct FakeDevice {
     pub(super) root_answer: StatusCode,
     pub(super) user_answer: StatusCode,
     pub(super) nonce: Vec<u8>,
+    pub(super) server_nonce: Vec<u8>,
+    /// Counts the nonces that were made.
+    pub(super) made: u8,
     pub(super) calls: Vec<&'static str>,
 }
 
@@ -68,6 +71,8 @@ impl Default for FakeDevice {
             root_answer: StatusCode::OK,
             user_answer: StatusCode::NOT_SUPPORTED,
             nonce: b"first".to_vec(),
+            server_nonce: b"server first".to_vec(),
+            made: 0,
             calls: Vec::new(),
         }
     }
@@ -141,5 +146,18 @@ impl Device for FakeDevice {
 
     fn nonce(&self) -> Vec<u8> {
         self.nonce.clone()
+    }
+
+    fn keep_server_nonce(&mut self, next_nonce: &[u8]) {
+        self.server_nonce = next_nonce.to_vec();
+    }
+
+    fn server_nonce(&self) -> Vec<u8> {
+        self.server_nonce.clone()
+    }
+
+    fn fresh_nonce(&mut self) -> [u8; 16] {
+        self.made += 1;
+        [self.made; 16]
     }
 }

@@ -8,13 +8,12 @@ use std::{collections::VecDeque, time::Duration};
 
 use proto::{
     dm::{
+        auth::Secret,
         notification::{FALLBACK_NONCE, Received, UserMode},
         push::notification_in,
     },
     time::Mono,
 };
-
-use super::ServerProof;
 
 /// Session numbers that are remembered.
 const REMEMBERED: usize = 32;
@@ -25,7 +24,7 @@ const LEAST_SPACING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub struct Notifications {
     server_id: String,
-    proof: Option<ServerProof>,
+    secret: Option<Secret>,
     seen: VecDeque<u16>,
     last: Option<Mono>,
 }
@@ -51,20 +50,20 @@ pub enum Verdict {
 impl Notifications {
     /// Makes the memory of a device for the server of its account.
     #[must_use]
-    pub const fn new(server_id: String, proof: Option<ServerProof>) -> Self {
-        Self { server_id, proof, seen: VecDeque::new(), last: None }
+    pub const fn new(server_id: String, secret: Option<Secret>) -> Self {
+        Self { server_id, secret, seen: VecDeque::new(), last: None }
     }
 
-    /// Judges what came, with or without the headers of a push.
+    /// Judges what came, with or without the headers of a push, given the nonce of the server's
+    /// next proof.
     // spec: oma-dm 7.1, oma-000 8.2.1, oma-001 8.1.1.1 (duplicates, and whom the device believes)
-    pub fn judge(&mut self, now: Mono, octets: &[u8]) -> Verdict {
+    pub fn judge(&mut self, now: Mono, nonce: &[u8], octets: &[u8]) -> Verdict {
         let received = notification_in(octets).and_then(Received::parse);
-        let (Some(proof), Ok(received)) = (&self.proof, received) else {
+        let (Some(secret), Ok(received)) = (&self.secret, received) else {
             return Verdict::Ignored;
         };
-        let proved = [proof.nonce.as_slice(), FALLBACK_NONCE]
-            .into_iter()
-            .any(|nonce| received.is_from(&proof.secret, nonce));
+        let proved =
+            [nonce, FALLBACK_NONCE].into_iter().any(|nonce| received.is_from(secret, nonce));
         let notification = received.notification;
         if !proved || notification.server_id != self.server_id {
             return Verdict::Ignored;
@@ -88,7 +87,6 @@ impl Notifications {
 #[cfg(test)]
 mod tests {
     use proto::dm::{
-        auth::Secret,
         notification::{Initiator, Notification},
         push::ShortMessage,
     };
@@ -100,8 +98,7 @@ mod tests {
     }
 
     fn notifications() -> Notifications {
-        let proof = ServerProof { secret: secret(), nonce: b"nonce".to_vec() };
-        Notifications::new("server".to_owned(), Some(proof))
+        Notifications::new("server".to_owned(), Some(secret()))
     }
 
     fn octets(server: &str, session_id: u16, secret: &Secret, nonce: &[u8]) -> Vec<u8> {
@@ -128,12 +125,12 @@ mod tests {
     fn a_notification_counts_once() {
         let mut notifications = notifications();
         let first = octets("server", 7, &secret(), b"nonce");
-        assert_eq!(notifications.judge(at(0), &first), begin(7));
-        assert_eq!(notifications.judge(at(60), &first), Verdict::Repeated);
+        assert_eq!(notifications.judge(at(0), b"nonce", &first), begin(7));
+        assert_eq!(notifications.judge(at(60), b"nonce", &first), Verdict::Repeated);
         let anew = octets("server", 7, &secret(), FALLBACK_NONCE);
-        assert_eq!(notifications.judge(at(60), &anew), Verdict::Repeated);
+        assert_eq!(notifications.judge(at(60), b"nonce", &anew), Verdict::Repeated);
         let other = octets("server", 8, &secret(), FALLBACK_NONCE);
-        assert_eq!(notifications.judge(at(60), &other), begin(8));
+        assert_eq!(notifications.judge(at(60), b"nonce", &other), begin(8));
     }
 
     // test: oma-dm 7.2
@@ -142,9 +139,9 @@ mod tests {
         let mut notifications = notifications();
         let bare = octets("server", 7, &secret(), b"nonce");
         let message = ShortMessage::new(&bare).unwrap();
-        assert_eq!(notifications.judge(at(0), &message.octets()), begin(7));
-        assert_eq!(notifications.judge(at(60), &message.data), Verdict::Repeated);
-        assert_eq!(notifications.judge(at(60), &bare), Verdict::Repeated);
+        assert_eq!(notifications.judge(at(0), b"nonce", &message.octets()), begin(7));
+        assert_eq!(notifications.judge(at(60), b"nonce", &message.data), Verdict::Repeated);
+        assert_eq!(notifications.judge(at(60), b"nonce", &bare), Verdict::Repeated);
     }
 
     // test: oma-dm 7.1
@@ -158,12 +155,16 @@ mod tests {
             b"junk".to_vec(),
             Vec::new(),
         ] {
-            assert_eq!(notifications.judge(at(0), &ignored), Verdict::Ignored);
+            assert_eq!(notifications.judge(at(0), b"nonce", &ignored), Verdict::Ignored);
         }
         let true_one = octets("server", 7, &secret(), b"nonce");
-        assert_eq!(notifications.judge(at(0), &true_one), begin(7), "the others left no trace");
+        assert_eq!(
+            notifications.judge(at(0), b"nonce", &true_one),
+            begin(7),
+            "the others left no trace"
+        );
         let mut without = Notifications::new("server".to_owned(), None);
-        assert_eq!(without.judge(at(0), &true_one), Verdict::Ignored);
+        assert_eq!(without.judge(at(0), b"nonce", &true_one), Verdict::Ignored);
     }
 
     #[test]
@@ -173,7 +174,7 @@ mod tests {
         for session_id in 1..=100 {
             let octets = octets("server", session_id, &secret(), b"nonce");
             let now = Mono(0) + Duration::from_millis(100 * u64::from(session_id));
-            if let Verdict::Begin { .. } = notifications.judge(now, &octets) {
+            if let Verdict::Begin { .. } = notifications.judge(now, b"nonce", &octets) {
                 begun += 1;
             }
         }

@@ -225,18 +225,29 @@ impl Tree {
         read("./DevDetail/URI/MaxTotLen", &MAX_TOTAL_LENGTH.to_string());
         read("./DevDetail/URI/MaxSegLen", &MAX_SEGMENT_LENGTH.to_string());
         let account = &self.settings.account;
+        let mut secrets = vec!["1"];
         read("./DMAcc/1/AppID", "w7");
         read("./DMAcc/1/ServerID", &account.server_id);
-        read("./DMAcc/1/AAuthPref", "DIGEST");
+        let kind = account.auth.account_type();
+        read("./DMAcc/1/AAuthPref", kind);
         read("./DMAcc/1/AppAddr/1/Addr", &account.url);
         read("./DMAcc/1/AppAddr/1/AddrType", "URI");
         read("./DMAcc/1/AppAuth/1/AAuthLevel", "CLCRED");
-        read("./DMAcc/1/AppAuth/1/AAuthType", "DIGEST");
+        read("./DMAcc/1/AppAuth/1/AAuthType", kind);
         read("./DMAcc/1/AppAuth/1/AAuthName", &account.user);
+        if account.server.is_some() {
+            read("./DMAcc/1/AppAuth/2/AAuthLevel", "SRVCRED");
+            read("./DMAcc/1/AppAuth/2/AAuthType", kind);
+            read("./DMAcc/1/AppAuth/2/AAuthName", &account.server_id);
+            secrets.push("2");
+        }
         let large_objects = Leaf::Read(Format::Bool, "true".to_owned());
         nodes.insert(names::LARGE_OBJECTS.to_owned(), Some(large_objects));
-        nodes.insert("./DMAcc/1/AppAuth/1/AAuthSecret".to_owned(), None);
-        nodes.insert("./DMAcc/1/AppAuth/1/AAuthData".to_owned(), None);
+        for name in secrets {
+            for leaf in ["AAuthSecret", "AAuthData"] {
+                nodes.insert(format!("./DMAcc/1/AppAuth/{name}/{leaf}"), None);
+            }
+        }
         for (path, leaf) in self.object.leaves(&view) {
             nodes.insert(self.settings.object.join(&path), Some(leaf));
         }

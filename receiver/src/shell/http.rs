@@ -9,7 +9,7 @@ use ureq::{
     http::{StatusCode, Uri, header},
 };
 
-use crate::dm::client::Post;
+use crate::dm::client::{Post, Reply};
 
 /// Where plain HTTP may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -48,6 +48,21 @@ pub enum HttpError {
     Io(#[source] io::Error),
 }
 
+/// The answer to a message.
+#[derive(Debug)]
+pub struct Answered {
+    /// The body.
+    pub body: Vec<u8>,
+    /// The proof over it that came beside it.
+    pub mac: Option<String>,
+}
+
+impl<'a> From<&'a Answered> for Reply<'a> {
+    fn from(answered: &'a Answered) -> Self {
+        Self { body: &answered.body, mac: answered.mac.as_deref() }
+    }
+}
+
 /// The way to the DM server. Connections are kept for the next message.
 #[derive(Debug, Clone)]
 pub struct Http {
@@ -70,12 +85,12 @@ impl Http {
         Self { agent, plain }
     }
 
-    /// Posts a DM message and returns the answer's body. Blocks until a limit is reached.
+    /// Posts a DM message and returns the answer. Blocks until a limit is reached.
     ///
     /// # Errors
     ///
     /// [`HttpError`]; the message may have arrived all the same.
-    pub fn post(&self, post: &Post) -> Result<Vec<u8>, HttpError> {
+    pub fn post(&self, post: &Post) -> Result<Answered, HttpError> {
         self.check(&post.url)?;
         let content_type = post.encoding.media_type();
         let mut request = self
@@ -96,10 +111,12 @@ impl Http {
                 retry_after: seconds.map(Duration::from_secs),
             });
         }
+        let mac = response.headers().get(MAC_HEADER);
+        let mac = mac.and_then(|value| value.to_str().ok()).map(str::to_owned);
         // The library also refuses a body that ends exactly at its limit.
         match response.body_mut().with_config().limit(MESSAGE_OCTETS + 1).read_to_vec() {
             Ok(body) if body.len() as u64 > MESSAGE_OCTETS => Err(HttpError::TooLarge),
-            Ok(body) => Ok(body),
+            Ok(body) => Ok(Answered { body, mac }),
             Err(ureq::Error::BodyExceedsLimit(_)) => Err(HttpError::TooLarge),
             Err(error) => Err(HttpError::Io(error.into_io())),
         }
@@ -149,9 +166,13 @@ mod tests {
 
     #[test]
     fn a_message_is_posted_and_its_answer_returned() {
-        let (url, server) = serve("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nanswer");
+        let head = "HTTP/1.1 200 OK\r\nX-Syncml-HMAC: proof\r\nContent-Length: 6";
+        let (url, server) = serve(&format!("{head}\r\n\r\nanswer"));
         let answer = Http::new(PlainHttp::Loopback).post(&message(&url)).unwrap();
-        assert_eq!(answer, b"answer");
+        assert_eq!(
+            (answer.body.as_slice(), answer.mac.as_deref()),
+            (&b"answer"[..], Some("proof"))
+        );
         let request = server.join().unwrap();
         assert!(request.starts_with("POST /dm HTTP/1.1\r\n"), "{request}");
         let lower = request.to_ascii_lowercase();

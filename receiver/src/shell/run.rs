@@ -14,7 +14,7 @@ use super::{
     clock::Clock,
     control::{self, Answer, Asked, Request},
     directory::{DataDirectory, OpenError},
-    http::{Http, HttpError, PlainHttp},
+    http::{Answered, Http, HttpError, PlainHttp},
     installer::{Hook, HookError, HookExit},
     multicast::{Channel, Channels},
     notifications::Notifications,
@@ -188,7 +188,7 @@ struct Inputs {
 
 /// What became of work that ran beside the loop.
 enum Event {
-    Posted(Result<Vec<u8>, HttpError>),
+    Posted(Result<Answered, HttpError>),
     Installed(Result<HookExit, HookError>),
     Version(Result<String, HookError>),
 }
@@ -276,7 +276,7 @@ impl Shell {
     fn handle_event(&mut self, event: Event) {
         let now = self.clock.now();
         match event {
-            Event::Posted(Ok(body)) => self.agent.handle_response(now, &body),
+            Event::Posted(Ok(answered)) => self.agent.handle_response(now, &answered),
             Event::Posted(Err(error)) => {
                 tracing::info!(error = &error as &dyn std::error::Error, "no DM answer");
                 self.agent.handle_post_failure(now, failure(&error));
@@ -422,11 +422,11 @@ fn settings(config: &Config) -> Result<agent::Config, StartError> {
                 url: server.url.clone(),
                 server_id: server.server_id.clone(),
                 encoding: server.encoding,
-                proof: server.proof,
+                auth: server.auth,
                 user: server.user.clone(),
-                secret: Secret::new(&server.user, server.password.reveal()),
+                secret: Secret::for_kind(server.auth, &server.user, server.password.reveal()),
                 server: server.server_proof.as_ref().map(|(password, nonce)| dm::ServerProof {
-                    secret: Secret::new(&server.server_id, password.reveal()),
+                    secret: Secret::for_kind(server.auth, &server.server_id, password.reveal()),
                     nonce: nonce.clone(),
                 }),
             },

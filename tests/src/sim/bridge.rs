@@ -14,7 +14,7 @@ use dm_bridge::{
         AppError, PlainHttp,
         campaigns::{self, Order, Selection},
         devices::{self, Enrolment, FreshSecrets},
-        exchange::{Answer, Conversation, Heard},
+        exchange::{Answer, Conversation, Heard, Spoken},
         progress,
     },
     campaign::{
@@ -138,6 +138,7 @@ impl Bridge {
                 class: super::package::CLASS,
                 url: URL.to_owned(),
                 encoding: proto::dm::encoding::Encoding::Xml,
+                auth: proto::dm::auth::AuthKind::Md5,
             };
             let secrets = FreshSecrets {
                 password: secret(device.number),
@@ -217,10 +218,10 @@ impl Bridge {
         self.count_twice(at, &id);
         self.check(&id);
         match answer.map_err(|_| refused(503))? {
-            Answer::Answered(reply) => Ok(self.add_sessions(&reply).unwrap_or(reply)),
-            Answer::Repeated(reply) | Answer::Challenged(reply) | Answer::Unknown(reply) => {
-                Ok(self.add_sessions(&reply).unwrap_or(reply))
-            }
+            Answer::Answered(Spoken { octets: reply, .. })
+            | Answer::Repeated(Spoken { octets: reply, .. })
+            | Answer::Challenged(reply)
+            | Answer::Unknown(reply) => Ok(self.add_sessions(&reply).unwrap_or(reply)),
             Answer::Locked(wait) => Err(Failure::Http { status: 503, retry_after: Some(wait) }),
         }
     }

@@ -174,7 +174,7 @@ impl Device {
                     url: super::bridge::URL.to_owned(),
                     server_id: "fumocast".to_owned(),
                     encoding: proto::dm::encoding::Encoding::Xml,
-                    proof: dm::Proof::Digest,
+                    auth: proto::dm::auth::AuthKind::Md5,
                     server: None,
                     secret: Secret::new(&user, &super::bridge::password(self.number)),
                     user,

@@ -334,7 +334,7 @@ fn settings() -> anyhow::Result<agent::Config> {
                 url: "http://127.0.0.1:1/dm".to_owned(),
                 server_id: "server".to_owned(),
                 encoding: proto::dm::encoding::Encoding::Xml,
-                proof: dm::Proof::Digest,
+                auth: proto::dm::auth::AuthKind::Md5,
                 server: None,
                 user: "STORE-0001".to_owned(),
                 secret: Secret::new("STORE-0001", "password"),

@@ -4,21 +4,27 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proto::{
     dm::{
-        auth::{Mac, Secret},
+        auth::{AuthKind, Mac, Secret},
         code::{AlertCode, StatusCode},
         encoding::Encoding,
         fumo::OperationResult,
         large::{Cutter, Joiner},
         syncml::{
-            Alert, Command, CommandId, Header, Item, Location, Manage, Message, MessageId, Meta,
-            Results, Status, Verb,
+            Alert, Challenge, Command, CommandId, Header, Item, Location, Manage, Message,
+            MessageId, Meta, Results, Status, Verb,
         },
     },
     time::Now,
 };
 
-use super::{Limits, Post, SessionError, SessionOutcome, Trigger, execute::Executor, retry_later};
-use crate::dm::{Device, FinalAlert, Proof as ProofKind, tree::Tree};
+use super::{
+    Limits, Post, SessionError, SessionOutcome, Trigger,
+    address::Origin,
+    execute::Executor,
+    retry_later,
+    server::{Server, Verdict},
+};
+use crate::dm::{Device, FinalAlert, tree::Tree};
 
 /// The least that a piece of a large object is worth a message for.
 const LEAST_PIECE: usize = 256;
@@ -41,6 +47,15 @@ pub(super) enum Outgoing {
     Final(FinalAlert),
 }
 
+/// A message of the server as it came.
+#[derive(Clone, Copy)]
+pub(super) struct Heard<'a> {
+    pub(super) message: &'a Message,
+    pub(super) octets: &'a [u8],
+    /// The proof beside the octets.
+    pub(super) mac: Option<&'a Mac>,
+}
+
 /// Whether a message must carry credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
@@ -54,10 +69,12 @@ pub(super) struct Session {
     id: String,
     url: String,
     encoding: Encoding,
-    kind: ProofKind,
+    kind: AuthKind,
     server_uri: String,
     source: Location,
     secret: Secret,
+    /// What the server must prove; `None` when there is nothing to prove it by.
+    server: Option<Server>,
     object: String,
     device_info: Vec<Item>,
     limits: Limits,
@@ -100,10 +117,11 @@ impl Session {
             id: format!("{:X}", session_id.max(1)),
             url: account.url.clone(),
             encoding: account.encoding,
-            kind: account.proof,
+            kind: account.auth,
             server_uri: account.url.clone(),
             source: Location::named(settings.identity.device_id.as_str(), &account.user),
             secret: account.secret.clone(),
+            server: Server::of(account),
             object: settings.object.to_string(),
             device_info: tree.device_info(),
             limits,
@@ -152,8 +170,9 @@ impl Session {
         now: Now,
         device: &mut dyn Device,
         tree: &mut Tree,
-        answer: &Message,
+        heard: Heard<'_>,
     ) -> Result<Post, SessionOutcome> {
+        let answer = heard.message;
         if answer.header.session_id != self.id {
             return Err(protocol("it belongs to another session"));
         }
@@ -169,7 +188,24 @@ impl Session {
         if status.code.is_challenge() {
             return self.challenged(status);
         }
-        self.take_header_status(device, status)?;
+        if !status.code.is_success() {
+            return Err(SessionOutcome::Failed(SessionError::Refused(status.code)));
+        }
+        let verdict = match &mut self.server {
+            None => Verdict::Believed(StatusCode::OK, None),
+            Some(server) => server.judge(device, answer, heard.octets, heard.mac),
+        };
+        let is_believed = matches!(verdict, Verdict::Believed(..));
+        self.take_header_status(device, status, is_believed);
+        let (code, challenge) = match verdict {
+            Verdict::Believed(code, challenge) => (code, challenge),
+            Verdict::Refused(code, challenge) => {
+                return self.refuse(answer, code, challenge);
+            }
+            Verdict::Hopeless => {
+                return Err(SessionOutcome::Failed(SessionError::ServerNotProved));
+            }
+        };
         let takes = answer.header.meta.as_ref().and_then(|meta| meta.max_message_size);
         if let Some(takes) = takes {
             let takes = usize::try_from(takes).unwrap_or(usize::MAX);
@@ -177,47 +213,71 @@ impl Session {
                 takes.clamp(LEAST_MESSAGE_BYTES, self.limits.response.message_bytes);
         }
         self.take_statuses(now, device, answer);
-        self.execute(now, device, tree, answer)
+        let header = Status::for_header(CommandId(0), &answer.header, code);
+        self.execute(now, device, tree, answer, Status { challenge, ..header })
+    }
+
+    /// Answers a message that may be anybody's: a Status for each command and nothing done.
+    // spec: oma-dm 5.2 (refusals of an unproved server)
+    fn refuse(
+        &mut self,
+        answer: &Message,
+        code: StatusCode,
+        challenge: Challenge,
+    ) -> Result<Post, SessionOutcome> {
+        self.check_length()?;
+        let (waiting, was_final) = (std::mem::take(&mut self.outbox), self.was_final);
+        let header = Status::for_header(CommandId(0), &answer.header, code);
+        let header = Status { challenge: Some(challenge), ..header };
+        self.outbox.push_back(Outgoing::Status(header));
+        let mut open: Vec<&Command> = answer.commands.iter().rev().collect();
+        while let Some(command) = open.pop() {
+            if !command.wants_status() {
+                continue;
+            }
+            let (message, id) = (answer.header.message_id, command.id());
+            let status = Status::new(CommandId(0), message, id, command.verb(), code);
+            self.outbox.push_back(Outgoing::Status(status));
+            if let Command::Sequence(group) | Command::Atomic(group) = command {
+                open.extend(group.commands.iter().rev());
+            }
+        }
+        let post = self.post();
+        self.outbox.extend(waiting);
+        self.was_final = was_final;
+        Ok(post)
     }
 
     /// Takes note of how far the server trusts us, and of the nonce that comes with it.
-    fn take_header_status(
-        &mut self,
-        device: &mut dyn Device,
-        status: &Status,
-    ) -> Result<(), SessionOutcome> {
-        if !status.code.is_success() {
-            return Err(SessionOutcome::Failed(SessionError::Refused(status.code)));
-        }
+    fn take_header_status(&mut self, device: &mut dyn Device, status: &Status, is_believed: bool) {
         if status.code == StatusCode::AUTHENTICATED {
             self.proof = Proof::GivenForSession;
         }
         // With 212 the nonce is for the next session, with 200 for the next message. An unreadable
         // one is as good as none: the server will challenge.
         if let Some(Ok(nonce)) = status.challenge.as_ref().map(|challenge| challenge.nonce()) {
-            device.keep_nonce(&nonce);
+            // spec: oma-dm 5.2 (a nonce of nobody in particular is used and not stored)
+            if is_believed {
+                device.keep_nonce(&nonce);
+            }
             self.nonce = nonce;
         }
-        Ok(())
     }
 
     /// Repeats the content of the last message with credentials made from the server's nonce,
     /// which is used and not stored: nobody has proved yet that it is the server's.
     fn challenged(&mut self, status: &Status) -> Result<Post, SessionOutcome> {
         let challenge = status.challenge.as_ref().ok_or(protocol("a challenge without Chal"))?;
-        self.kind = if challenge.is_md5() {
-            ProofKind::Digest
-        } else if challenge.is_mac() {
-            ProofKind::Mac
-        } else {
-            return Err(SessionOutcome::Failed(SessionError::UnsupportedAuthentication));
-        };
+        let kind = challenge.kind().filter(|kind| self.gives(*kind));
+        self.kind = kind.ok_or(SessionOutcome::Failed(SessionError::UnsupportedAuthentication))?;
         if self.challenges >= self.limits.challenges {
             return Err(SessionOutcome::Failed(SessionError::CredentialsRefused));
         }
         self.challenges += 1;
         // spec: oma-dm 5 (a challenge's nonce is not stored)
-        self.nonce = challenge.nonce().map_err(|_| protocol("a challenge without nonce"))?;
+        if self.kind != AuthKind::Basic {
+            self.nonce = challenge.nonce().map_err(|_| protocol("a challenge without nonce"))?;
+        }
         self.proof = Proof::EachMessage;
         for command in std::mem::take(&mut self.content).into_iter().rev() {
             self.outbox.push_front(command);
@@ -226,13 +286,22 @@ impl Session {
         Ok(self.post())
     }
 
-    /// Follows the server's reply address, but never from TLS to plain text.
+    /// Tells whether a kind of proof is given to this server: the password itself only where it
+    /// was agreed on and nobody can listen.
+    // spec: security 7.2 (the password itself goes over TLS or stays on the machine)
+    fn gives(&self, kind: AuthKind) -> bool {
+        kind != AuthKind::Basic
+            || (self.secret.password().is_some()
+                && Origin::of(&self.url).is_some_and(Origin::is_private))
+    }
+
+    /// Follows the server's reply address as long as it leads to the same server.
+    // spec: oma-dm 1 (the reply address)
     fn follow(&mut self, address: &str) -> Result<(), SessionOutcome> {
-        let secure = address.starts_with("https://");
-        let as_plain_as_before = address.starts_with("http://") && self.url.starts_with("http://");
         let readable = address.len() <= self.limits.reply_address
             && address.chars().all(|c| c.is_ascii_graphic());
-        if readable && (secure || as_plain_as_before) {
+        let is_same = |ours: Origin<'_>| Origin::of(address).is_some_and(|it| ours.is_same(it));
+        if readable && Origin::of(&self.url).is_some_and(is_same) {
             address.clone_into(&mut self.url);
             Ok(())
         } else {
@@ -268,6 +337,7 @@ impl Session {
         device: &mut dyn Device,
         tree: &mut Tree,
         answer: &Message,
+        header: Status,
     ) -> Result<Post, SessionOutcome> {
         // While our package is unfinished the server only asks for more; its `Final` then says
         // nothing about the package that we answer.
@@ -287,7 +357,6 @@ impl Session {
         if silent && self.server_was_final {
             return Err(SessionOutcome::Complete);
         }
-        let header = Status::for_header(CommandId(0), &answer.header, StatusCode::OK);
         // Statuses of this message go before what is left of the package.
         for command in answers.into_iter().rev() {
             self.outbox.push_front(command);
@@ -363,7 +432,7 @@ impl Session {
         self.content = content;
         self.body = self.encoding.emit(&message);
         // spec: oma-dm 5.1 (proof over each message)
-        self.mac = (self.kind == ProofKind::Mac && !self.nonce.is_empty()).then(|| {
+        self.mac = (self.kind == AuthKind::Mac && !self.nonce.is_empty()).then(|| {
             let user = self.source.name.clone().unwrap_or_default();
             Mac { user, mac: self.secret.mac(&self.nonce, &self.body) }.emit()
         });
@@ -442,9 +511,9 @@ impl Session {
     }
 
     fn header(&self) -> Header {
-        let proving = self.kind == ProofKind::Digest
-            && self.proof == Proof::EachMessage
-            && !self.nonce.is_empty();
+        let proving = self.proof == Proof::EachMessage && self.gives(self.kind);
+        let credential =
+            proving.then(|| self.secret.credential_of(self.kind, &self.nonce)).flatten();
         let takes = u64::try_from(self.limits.response.message_bytes).unwrap_or(u64::MAX);
         Header {
             session_id: self.id.clone(),
@@ -452,7 +521,7 @@ impl Session {
             target: Location::new(&self.server_uri),
             source: self.source.clone(),
             respond_to: None,
-            credential: proving.then(|| self.secret.credential(&self.nonce)),
+            credential,
             meta: Some(Meta {
                 max_message_size: Some(takes),
                 max_object_size: Some(self.limits.object_bytes),

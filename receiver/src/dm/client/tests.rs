@@ -5,7 +5,7 @@ use std::time::Duration;
 use proto::{
     dm::{
         alert::GenericAlert,
-        auth::{AUTH_MD5, Secret},
+        auth::{AUTH_MD5, AuthKind, Secret},
         code::{AlertCode, Format},
         fumo::{Operation, OperationResult, ResultCode},
         syncml::*,
@@ -20,6 +20,7 @@ use crate::dm::{
 };
 
 mod large_objects;
+mod server_proof;
 
 const URL: &str = "fumocast://232.1.2.3:3400/7?s=192.0.2.1";
 const UPDATE: &str = "./FwUpdate/Main/DownloadAndUpdate";
@@ -143,7 +144,7 @@ fn read(post: &Post) -> Message {
 
 fn challenge(message: &mut Message, nonce: &[u8]) {
     let Some(Command::Status(status)) = message.commands.first_mut() else { panic!() };
-    status.challenge = Some(Challenge::md5(nonce));
+    status.challenge = Some(Challenge::new(AuthKind::Md5, nonce));
 }
 
 fn get(id: u32, uris: &[&str]) -> Command {
@@ -464,26 +465,31 @@ fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
 }
 
 #[test]
-fn a_reply_address_is_followed_but_not_from_tls_to_plain_text() {
+fn a_reply_address_is_followed_as_long_as_it_leads_to_the_same_server() {
     let question = |talk: &mut Talk, address: &str| {
         let mut question =
             talk.reply(StatusCode::AUTHENTICATED, vec![get(4, &["./DevDetail/FwV"])]);
         question.header.respond_to = Some(address.to_owned());
         question
     };
-    for address in ["http://127.0.0.1:8080/dm?s=1", "https://other.example/dm"] {
-        let mut talk = Talk::begin(FakeDevice::default());
-        let message = question(&mut talk, address);
-        talk.hear_more(&message);
-        assert_eq!(talk.post.url, address);
-    }
+    let mut talk = Talk::begin(FakeDevice::default());
+    let message = question(&mut talk, "http://127.0.0.1:8080/dm?s=1");
+    talk.hear_more(&message);
+    assert_eq!(talk.post.url, "http://127.0.0.1:8080/dm?s=1");
     let mut secure = settings();
     secure.account.url = "https://server.example/dm".to_owned();
     let client = DmClient::new(secure, Limits::default());
     let mut talk = Talk::begin_with(client, FakeDevice::default(), at(0));
     let message = question(&mut talk, "http://server.example/dm");
     assert!(matches!(talk.hear_last(&message), SessionOutcome::Failed(SessionError::Protocol(_))));
-    for address in ["file:///etc/passwd", "http://a b/", &format!("http://{}", "x".repeat(2000))] {
+    for address in [
+        "file:///etc/passwd",
+        "http://a b/",
+        "https://127.0.0.1:8080/dm",
+        "http://127.0.0.1:8081/dm",
+        "http://127.0.0.1:8080@other.example/dm",
+        &format!("http://127.0.0.1:8080/{}", "x".repeat(2000)),
+    ] {
         let mut talk = Talk::begin(FakeDevice::default());
         let message = question(&mut talk, address);
         let outcome = talk.hear_last(&message);
@@ -756,7 +762,7 @@ fn a_server_that_asks_for_it_gets_a_proof_over_each_message() {
     assert_eq!(talk.post.mac, None);
     let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
     let Some(Command::Status(status)) = demand.commands.first_mut() else { panic!() };
-    status.challenge = Some(Challenge::mac(b"fresh"));
+    status.challenge = Some(Challenge::new(AuthKind::Mac, b"fresh"));
     talk.hear_more(&demand);
     let secret = Secret::new("LAB-0001", "password");
     let proves = |post: &Post, nonce: &[u8]| {
@@ -768,7 +774,7 @@ fn a_server_that_asks_for_it_gets_a_proof_over_each_message() {
     for nonce in [b"second", b"third!"] {
         let mut next = talk.reply(StatusCode::OK, vec![get(4, &["./DevDetail/FwV"])]);
         let Some(Command::Status(status)) = next.commands.first_mut() else { panic!() };
-        status.challenge = Some(Challenge::mac(nonce));
+        status.challenge = Some(Challenge::new(AuthKind::Mac, nonce));
         talk.hear_more(&next);
         assert!(proves(&talk.post, nonce));
     }

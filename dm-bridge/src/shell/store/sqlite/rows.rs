@@ -15,7 +15,7 @@ use crate::{
     fleet::{
         arming::Arming,
         audit::AuditLine,
-        device::{Challenge, Device, DeviceAuth, Nonce, ServerProof},
+        device::{Challenge, Device, DeviceAuth, DeviceNonce, Nonce, SERVER_ID, ServerProof},
         store::StoreError,
     },
 };
@@ -117,13 +117,14 @@ fn refused(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
 
 const INSERT_DEVICE: &str = "INSERT INTO device (manufacturer, model, vendor, class, url, object, \
     user, secret, next_nonce, challenge_nonce, challenge_session, challenge_made, failures, \
-    failing_since, firmware_version, enrolled, last_seen, server_secret, server_nonce, version, id) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?)";
+    failing_since, firmware_version, enrolled, last_seen, server_secret, server_nonce, \
+    auth, server_password, version, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?)";
 
 const UPDATE_DEVICE: &str = "UPDATE device SET manufacturer = ?, model = ?, vendor = ?, class = ?, \
     url = ?, object = ?, user = ?, secret = ?, next_nonce = ?, challenge_nonce = ?, \
     challenge_session = ?, challenge_made = ?, failures = ?, failing_since = ?, \
     firmware_version = ?, enrolled = ?, last_seen = ?, server_secret = ?, server_nonce = ?, \
+    auth = ?, server_password = ?, \
     version = 1 + ? WHERE id = ? AND version = ?";
 
 /// Writes a device over the version that it was read at.
@@ -152,7 +153,9 @@ pub(super) async fn write_device(
         .bind(int(row.enrolled.0))
         .bind(row.last_seen.map(|seen| int(seen.0)))
         .bind(row.server.as_ref().map(|server| server.secret.octets().to_vec()))
-        .bind(row.server.as_ref().map(|server| server.nonce.0.to_vec()))
+        .bind(row.server.as_ref().map(|server| server.nonce.0.clone()))
+        .bind(row.auth.kind.as_str())
+        .bind(row.server.as_ref().and_then(|server| server.secret.password()))
         .bind(int(row.version))
         .bind(row.id.as_str());
     if row.version > 0 {
@@ -171,6 +174,7 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
         }),
         None => None,
     };
+    let kind = parsed(row, "auth")?;
     Ok(Device {
         id: parsed(row, "id")?,
         version: unsigned(row, "version")?,
@@ -181,6 +185,7 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
         url: get(row, "url")?,
         object: get(row, "object")?,
         auth: DeviceAuth {
+            kind,
             user: get(row, "user")?,
             secret: Secret::from_octets(array(row, "secret")?),
             next_nonce: nonce(row, "next_nonce")?,
@@ -188,11 +193,14 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
             failures: number(row, "failures")?,
             failing_since: moment(row, "failing_since")?,
         },
-        server: match nonce(row, "server_nonce")? {
-            Some(nonce) => Some(ServerProof {
-                secret: Secret::from_octets(array(row, "server_secret")?),
-                nonce,
-            }),
+        server: match get::<Option<Vec<u8>>>(row, "server_nonce")? {
+            Some(nonce) => {
+                let secret = match get::<Option<String>>(row, "server_password")? {
+                    Some(password) => Secret::for_kind(kind, SERVER_ID, &password),
+                    None => Secret::from_octets(array(row, "server_secret")?),
+                };
+                Some(ServerProof { secret, nonce: DeviceNonce(nonce) })
+            }
             None => None,
         },
         firmware_version: get(row, "firmware_version")?,
