@@ -12,7 +12,7 @@ use std::{
     net::TcpListener,
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Command, Output},
     time::Duration,
 };
 
@@ -134,8 +134,8 @@ impl Device {
             url = "http://{unused}/dm"
             server_id = "fumocast"
             user = "LAB-0001"
-            password = "c2VjcmV0"
-            nonce = "bm9uY2U="
+            password = "YSBwYXNzd29yZCBvZiBhIHRlc3Q="
+            nonce = "YSBub25jZSBvZiBhIHRlc3Q="
             [local]
             data = "{path}/data"
             root = "{path}/root.env"
@@ -144,6 +144,7 @@ impl Device {
             "#
         );
         fs::write(&config, text).unwrap();
+        witness::folder(home.path());
         Self { home, config }
     }
 
@@ -156,7 +157,7 @@ impl Device {
         let running = self
             .command(&["run"])
             .env("NOTIFY_SOCKET", &path)
-            .stderr(Stdio::null())
+            .stderr(fs::File::create(self.home.path().join("run.log")).unwrap())
             .spawn()
             .unwrap();
         let mut message = [0; 64];
@@ -166,7 +167,7 @@ impl Device {
     }
 
     fn ask(&self, arguments: &[&str]) -> Output {
-        self.command(arguments).output().unwrap()
+        witness::output(&mut self.command(arguments))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -176,9 +177,16 @@ impl Device {
     }
 }
 
+impl Drop for Device {
+    fn drop(&mut self) {
+        witness::folder(self.home.path());
+    }
+}
+
 fn receiver(arguments: &[&str]) -> Command {
     let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_receiver")));
     command.args(arguments).env_remove("NOTIFY_SOCKET");
+    witness::talkative(&mut command);
     command
 }
 

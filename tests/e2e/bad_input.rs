@@ -201,10 +201,11 @@ impl Site {
                 &words
             }
         };
-        command.args(words).current_dir(self.folder()).output().unwrap()
+        witness::output(command.args(words).current_dir(self.folder()))
     }
 
     fn try_all(&self, mistakes: &[Mistake<'_>]) {
+        witness::folder(self.folder());
         for (line, code, named) in mistakes {
             let output = self.run(line);
             let said = said(&output);

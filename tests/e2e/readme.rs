@@ -32,7 +32,9 @@ fn run(command: &str, folder: &Path) {
     let shown = command.replace("cargo run --bin lab --", &format!("'{lab}'"));
     let shown = shown.replace("cargo run --bin lab", &format!("'{lab}'"));
     script.push_str(&shown);
-    let output = Command::new("bash").arg("-c").arg(&script).current_dir(folder).output().unwrap();
+    let mut shell = Command::new("bash");
+    let output = witness::output(shell.arg("-c").arg(&script).current_dir(folder));
+    witness::folder(folder);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "`{command}` ends with {}: {said}", output.status);
 }

@@ -7,6 +7,7 @@ pub mod lab;
 pub mod mutations;
 pub mod namespaces;
 pub mod schema;
+pub mod secrets;
 pub mod sim;
 pub mod span;
 pub mod store;

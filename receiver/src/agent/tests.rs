@@ -73,7 +73,13 @@ fn at(seconds: u64) -> Now {
     Now { mono: Mono(0) + Duration::from_secs(seconds), utc }
 }
 
+const PASSWORD: &str = "the password of LAB-0001";
+const SERVER_PASSWORD: &str = "the password of its server";
+
 fn config() -> Config {
+    witness::listen();
+    witness::secret("password", PASSWORD.as_bytes());
+    witness::secret("password", SERVER_PASSWORD.as_bytes());
     let id = "LAB-0001".parse().unwrap();
     Config {
         kind: kind(),
@@ -86,7 +92,7 @@ fn config() -> Config {
                 encoding: proto::dm::encoding::Encoding::Xml,
                 auth: proto::dm::auth::AuthKind::Md5,
                 user: "LAB-0001".to_owned(),
-                secret: proto::dm::auth::Secret::new("LAB-0001", "password"),
+                secret: proto::dm::auth::Secret::new("LAB-0001", PASSWORD),
                 server: None,
             },
             object: "./FwUpdate/Main".parse().unwrap(),
@@ -822,7 +828,7 @@ fn forged_tables_of_files_and_hints_of_other_receivers_change_nothing() {
 // test: oma-000 8.2.1, oma-001 8.1.1.1, oma-001 8.1.1.2
 #[test]
 fn a_notification_begins_the_session_that_it_names_once() {
-    let secret = proto::dm::auth::Secret::new("server", "server password");
+    let secret = proto::dm::auth::Secret::new("server", SERVER_PASSWORD);
     let notification = proto::dm::notification::Notification {
         user_mode: proto::dm::notification::UserMode::Background,
         initiator: proto::dm::notification::Initiator::Server,

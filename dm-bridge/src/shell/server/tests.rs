@@ -44,8 +44,10 @@ impl Bridge {
     }
 
     async fn start_with(admission: Admission) -> Self {
+        witness::listen();
         let folder = tempfile::tempdir().unwrap();
         DataDir::init(folder.path(), random()).await.unwrap();
+        witness::folder(folder.path());
         let running = run(folder.path(), "127.0.0.1:0".parse().unwrap(), admission).await;
         let token = DataDir::open(folder.path()).unwrap().token().unwrap();
         let address = running.address;
@@ -80,6 +82,7 @@ impl Bridge {
         };
         let store = self.store().await;
         let settings = devices::enrol(&store, Clock.now().utc, enrolment, secrets).await.unwrap();
+        witness::secret("toml", settings.as_bytes());
         Device::new(&settings, self.url("/dm"))
     }
 
@@ -89,6 +92,7 @@ impl Bridge {
         let now = Clock.now().utc;
         let token_file = self.folder.path().join("carousel.token");
         std::fs::write(&token_file, "a-token-of-the-carousel\n").unwrap();
+        witness::folder(self.folder.path());
         let order = Order {
             documents: current(now).documents(),
             place: Place {
