@@ -9,6 +9,7 @@
 //! | [`bad_input`] | what people get wrong, with the exit code of each |
 //! | [`notify`] | a device that is asked to come, each way a notification can go |
 //! | [`announce`] | a session announced, joined by its description, received |
+//! | [`rotation`] | two rotations of the root over DM, and a campaign of the new keys |
 //! | [`readme`] | the commands of the README |
 //! | [`span`] | a plain file over a link between namespaces that loses packets |
 
@@ -24,6 +25,7 @@ mod lab_runs;
 mod matrix;
 mod notify;
 mod readme;
+mod rotation;
 mod secrets;
 mod span;
 mod verifier;

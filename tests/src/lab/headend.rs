@@ -45,8 +45,10 @@ pub struct Paths {
 pub struct Package {
     /// Its folder.
     pub folder: PathBuf,
-    /// The factory root.
+    /// The root that vouches for it.
     pub root: PathBuf,
+    /// Roots before that one, which a device may lack.
+    pub earlier_roots: Vec<PathBuf>,
     /// Its documents.
     pub documents: Documents,
 }
@@ -143,7 +145,7 @@ pub async fn package(
     let documents = Documents::read(&folder, &root)?;
     let place = paths.air.join(documents.campaign.to_string());
     fs::rename(&folder, &place).with_context(|| place.display().to_string())?;
-    Ok(Package { folder: place, root, documents })
+    Ok(Package { folder: place, root, earlier_roots: Vec::new(), documents })
 }
 
 impl Headend {
@@ -228,6 +230,8 @@ impl Headend {
         let component = package.documents.object.component.0;
         let mut header = std::ffi::OsString::from(format!("{component}="));
         header.push(file(&format!("{component}.header")));
+        let earlier = package.earlier_roots.iter();
+        let earlier = earlier.flat_map(|root| [std::ffi::OsStr::new("--root"), root.as_os_str()]);
         let create = Role::new("dm-bridge")?
             .args(["campaign", "create", "--data"])
             .arg(&self.paths.bridge)
@@ -239,6 +243,7 @@ impl Headend {
             .arg(header)
             .arg("--root")
             .arg(&package.root)
+            .args(earlier)
             .args(["--carousel", &format!("http://{}", self.places.carousel)])
             .arg("--carousel-token-file")
             .arg(&self.paths.token)
