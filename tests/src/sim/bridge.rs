@@ -34,10 +34,10 @@ use proto::{
     control::{OpenRequest, PrepareRequest, StopRequest},
     dm::{
         nodes::{broadcast, fumo},
-        syncml::{self, Command, CommandId, Item, Manage},
+        syncml::{self, Command, CommandId, Data, Item, Manage},
         xml,
     },
-    ids::{Correlator, DeviceId, Tsi},
+    ids::{CampaignId, Correlator, DeviceId, Tsi},
     time::Utc,
     tune_in::TuneIn,
 };
@@ -46,7 +46,7 @@ use receiver::dm::client::Failure;
 use super::{
     device::Device,
     fault::At,
-    package::{BEGIN, COMPONENT, Package, SOURCES, VERSION},
+    package::{BEGIN, COMPONENT, Follows, Issue, Package, SOURCES, VERSION},
     plant::Plant,
     station::Station,
 };
@@ -84,6 +84,13 @@ pub struct Setup {
     pub hands_plan_header_out: bool,
 }
 
+/// What all campaigns have in common.
+#[derive(Debug, Clone)]
+struct Plain {
+    setup: Setup,
+    addressed: Vec<DeviceId>,
+}
+
 /// The management server.
 #[derive(Debug)]
 pub struct Bridge {
@@ -97,8 +104,15 @@ pub struct Bridge {
     recorded: Vec<(usize, super::queue::Message)>,
     /// The result of each attempt: it never changes.
     results: BTreeMap<Correlator, u16>,
-    /// The window that further image servers are open in, and their sessions.
-    further: Vec<(TuneIn, Window)>,
+    /// The campaign that brings the image: the last one.
+    current: CampaignId,
+    plain: Plain,
+    /// The windows that further image servers are open in, and their sessions, by campaign.
+    further: BTreeMap<CampaignId, Vec<(TuneIn, Window)>>,
+    /// The sessions of image servers, by campaign.
+    sessions: BTreeMap<(usize, CampaignId), u32>,
+    /// What each device was answered last.
+    said: BTreeMap<usize, Vec<u8>>,
     breaches: Vec<String>,
 }
 
@@ -128,7 +142,7 @@ impl Bridge {
         plant: Plant,
     ) -> anyhow::Result<Self> {
         let store = MemoryStore::default();
-        let mut chance = Chance::new(seed, "bridge");
+        let chance = Chance::new(seed, "bridge");
         for device in devices {
             let enrolment = Enrolment {
                 id: Device::id(device.number),
@@ -143,18 +157,51 @@ impl Bridge {
             let secrets = FreshSecrets {
                 password: secret(device.number),
                 nonce: NONCE,
-                server_password: [0; 32],
+                server_password: [33; 32],
                 server_nonce: NONCE,
             };
-            now(devices::enrol(&store, BEGIN, enrolment, secrets))?;
+            let printed = now(devices::enrol(&store, BEGIN, enrolment, secrets))?;
+            witness::secret("toml", printed.as_bytes());
         }
         let addressed = devices.iter().filter(|device| device.is_addressed());
-        let header = (COMPONENT, package.aired.plan_header.clone());
+        let addressed = addressed.map(|device| Device::id(device.number)).collect();
+        let mut bridge = Self {
+            package,
+            store,
+            conversations: BTreeMap::new(),
+            chance,
+            plant,
+            policy: Policy { silence: Duration::from_secs(6 * 3600) },
+            recorded: Vec::new(),
+            results: BTreeMap::new(),
+            current: package.first().terms.id,
+            plain: Plain { setup, addressed },
+            further: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            said: BTreeMap::new(),
+            breaches: Vec::new(),
+        };
+        bridge.create(At(0), package.first())?;
+        Ok(bridge)
+    }
+
+    /// Brings the image to all that are addressed by a further campaign.
+    ///
+    /// # Errors
+    ///
+    /// When the documents make no campaign.
+    pub fn supersede(&mut self, at: At, follows: Follows) -> Result<(), AppError> {
+        self.create(at, self.package.following(follows))
+    }
+
+    fn create(&mut self, at: At, issue: &Issue) -> Result<(), AppError> {
+        let header = (COMPONENT, self.package.aired.plan_header.clone());
+        let Plain { setup, addressed } = self.plain.clone();
         let order = Order {
             documents: Documents {
-                roots: vec![package.root.clone()],
-                manifest: package.manifest.clone(),
-                campaign: package.campaign.clone(),
+                roots: issue.roots.clone(),
+                manifest: issue.manifest.clone(),
+                campaign: issue.campaign.clone(),
                 plan_headers: setup.hands_plan_header_out.then_some(header).into_iter().collect(),
             },
             place: Place {
@@ -164,22 +211,21 @@ impl Bridge {
                 port: PORT,
             },
             plain_http: PlainHttp::LoopbackOnly,
-            selection: Selection::Named(addressed.map(|it| Device::id(it.number)).collect()),
+            selection: Selection::Named(addressed),
             report_spread_seconds: Some(setup.report_spread),
         };
-        now(campaigns::create(&store, BEGIN, order, &mut draw(&mut chance)))?;
-        Ok(Self {
-            package,
-            store,
-            conversations: BTreeMap::new(),
-            chance,
-            plant,
-            policy: Policy { silence: Duration::from_secs(6 * 3600) },
-            recorded: Vec::new(),
-            results: BTreeMap::new(),
-            further: Vec::new(),
-            breaches: Vec::new(),
-        })
+        let chance = &mut draw(&mut self.chance);
+        self.current = now(campaigns::create(&self.store, utc(at), order, chance))?;
+        Ok(())
+    }
+
+    /// Stops the campaign: devices are disarmed as they come.
+    ///
+    /// # Errors
+    ///
+    /// When it does not run.
+    pub fn disarm(&mut self, at: At) -> Result<(), AppError> {
+        now(campaigns::stop(&self.store, utc(at), self.current))
     }
 
     /// Forgets what only lives in the process.
@@ -195,9 +241,8 @@ impl Bridge {
     /// Opens a window; does nothing when nobody needs one.
     pub fn open_window(&mut self, at: At, opens: At, closes: At) -> Result<(), AppError> {
         let window = (whole(utc(opens)), whole(utc(closes)));
-        let id = self.package.terms.id;
         let chance = &mut draw(&mut self.chance);
-        now(campaigns::start(&self.store, utc(at), id, window, chance)).map(drop)
+        now(campaigns::start(&self.store, utc(at), self.current, window, chance)).map(drop)
     }
 
     /// Answers a DM message.
@@ -216,6 +261,7 @@ impl Bridge {
             &mut draw(&mut self.chance),
         ));
         self.count_twice(at, &id);
+        self.change_results(at, &id);
         self.check(&id);
         match answer.map_err(|_| refused(503))? {
             Answer::Answered(Spoken { octets: reply, .. })
@@ -230,14 +276,11 @@ impl Bridge {
     fn add_sessions(&self, reply: &[u8]) -> Option<Vec<u8>> {
         let mut message = xml::parse(reply, &xml::Limits::default()).ok()?;
         let node = format!("/{}", fumo::DOWNLOAD_AND_UPDATE_URL);
-        let writes_url = message.commands.iter().any(|command| {
-            let Command::Replace(replace) = command else { return false };
-            replace.items.iter().filter_map(Item::target_uri).any(|uri| uri.ends_with(&node))
-        });
-        if !writes_url || self.further.is_empty() {
-            return None;
-        }
-        let lines = self.further.iter().map(|(tune_in, window)| {
+        let mut items = message.commands.iter().flat_map(written);
+        let url = items.find(|item| item.target_uri().is_some_and(|uri| uri.ends_with(&node)))?;
+        let first: TuneIn = url.data_text()?.parse().ok()?;
+        let further = self.further.get(&first.campaign).filter(|further| !further.is_empty())?;
+        let lines = further.iter().map(|(tune_in, window)| {
             format!("{tune_in} {} {}", window.opens.seconds(), window.closes.seconds())
         });
         let path = format!("./FwUpdate/Main/{}", broadcast::SESSIONS);
@@ -248,6 +291,51 @@ impl Bridge {
         let at = message.commands.len().saturating_sub(1);
         message.commands.insert(at, Command::Replace(Manage::new(id, vec![item])));
         Some(xml::emit(&syncml::Message { ..message }))
+    }
+
+    /// Says something else to a device than was to be said, in the server's name.
+    ///
+    /// # Errors
+    ///
+    /// A status of HTTP, which is a lie, too.
+    pub fn lie(&mut self, device: usize, truth: Vec<u8>) -> Result<Vec<u8>, Failure> {
+        let refused = |status| Failure::Http { status, retry_after: None };
+        let before = self.said.insert(device, truth.clone());
+        match self.chance.below(8) {
+            0 => Err(refused(500)),
+            1 => Err(refused(404)),
+            2 => {
+                let keep = self.chance.below(truth.len() as u64);
+                let keep = usize::try_from(keep).unwrap_or_default();
+                Ok(truth.get(..keep).unwrap_or_default().to_vec())
+            }
+            3 => Ok(before.unwrap_or(truth)),
+            4 => Ok(self.change_written(&truth, change_tune_in).unwrap_or(truth)),
+            _ => Ok(self.change_written(&truth, change_octets).unwrap_or(truth)),
+        }
+    }
+
+    /// Changes one of the items that a reply writes.
+    fn change_written(
+        &mut self,
+        reply: &[u8],
+        change: fn(&mut Item, &mut Chance) -> bool,
+    ) -> Option<Vec<u8>> {
+        let mut message = xml::parse(reply, &xml::Limits::default()).ok()?;
+        let mut changed = false;
+        for command in &mut message.commands {
+            if let Command::Replace(replace) = command {
+                for item in &mut replace.items {
+                    changed |= change(item, &mut self.chance);
+                }
+            }
+        }
+        changed.then(|| xml::emit(&message))
+    }
+
+    /// Keeps what a device was answered.
+    pub fn answered(&mut self, device: usize, answer: &[u8]) {
+        self.said.insert(device, answer.to_vec());
     }
 
     /// Keeps a message, to be heard again.
@@ -272,11 +360,11 @@ impl Bridge {
         now(self.store.device_armings(id)).unwrap_or_default()
     }
 
-    /// A result is set once, and a device succeeds once.
+    /// A result is set once, and a device succeeds once with what one manifest says.
     fn check(&mut self, id: &DeviceId) {
         let attempts = self.attempts(id);
         let name = id.as_str();
-        let mut successes = 0;
+        let mut successes: BTreeMap<[u8; 32], u32> = BTreeMap::new();
         for row in &attempts {
             let Some(found) = row.result_code else { continue };
             let first = *self.results.entry(row.correlator.clone()).or_insert(found);
@@ -284,10 +372,14 @@ impl Bridge {
                 let text = format!("{name}: the result {first} of an attempt became {found}");
                 self.breaches.push(text);
             }
-            successes += u32::from((200..=249).contains(&found));
+            if let Some(issue) = self.package.issue(row.campaign)
+                && (200..=249).contains(&found)
+            {
+                *successes.entry(issue.terms.manifest_sha256.0).or_default() += 1;
+            }
         }
-        if successes > 1 {
-            self.breaches.push(format!("{name}: {successes} attempts have succeeded"));
+        if let Some(most) = successes.values().max().filter(|most| **most > 1) {
+            self.breaches.push(format!("{name}: {most} attempts have succeeded"));
         }
         let distinct: BTreeSet<_> = attempts.iter().map(|row| &row.correlator).collect();
         if distinct.len() != attempts.len() {
@@ -316,9 +408,28 @@ impl Bridge {
         }
     }
 
-    /// Returns what the bridge says of a device: success, and the phase.
+    fn change_results(&mut self, at: At, id: &DeviceId) {
+        if self.plant != Plant::ChangeResults {
+            return;
+        }
+        let attempts = self.attempts(id);
+        let known = attempts.iter().find(|row| self.results.contains_key(&row.correlator));
+        if let Some(row) = known {
+            let changed = Arming { result_code: Some(410), ..row.clone() };
+            let audit = Audit {
+                actor: Actor::Device,
+                action: "planted",
+                subject: String::new(),
+                detail: String::new(),
+            };
+            now(self.store.apply(utc(at), audit, vec![changed.into()])).ok();
+        }
+    }
+
+    /// Returns what the bridge says of a device in the last campaign: the phase.
     pub fn verdict(&self, id: &DeviceId) -> Option<ArmingPhase> {
-        self.attempts(id).last().map(|row| row.phase)
+        let attempts = self.attempts(id);
+        attempts.iter().rfind(|row| row.campaign == self.current).map(|row| row.phase)
     }
 
     /// Does what is due; returns when to look again.
@@ -331,9 +442,9 @@ impl Bridge {
                 return next.map(|next| At(next.0.saturating_sub(BEGIN.0).max(at.0 + 1)));
             }
             for step in steps {
+                let id = campaign_of(step);
                 if let Err(problem) = self.take(at, step, stations) {
                     let text = problem.to_string();
-                    let id = self.package.terms.id;
                     now(progress::hindered(&self.store, utc(at), id, text)).ok();
                     return soon;
                 }
@@ -344,9 +455,9 @@ impl Bridge {
 
     fn take(&mut self, at: At, step: Step, stations: &mut [Station]) -> Result<(), AppError> {
         match step {
-            Step::Prepare(_) => self.prepare(at, stations),
-            Step::Open(_) => self.open(at, stations),
-            Step::Stop(_, then) => self.stop(at, then, stations),
+            Step::Prepare(id) => self.prepare(at, id, stations),
+            Step::Open(id) => self.open(at, id, stations),
+            Step::Stop(id, then) => self.stop(at, id, then, stations),
             Step::Close(id) => now(progress::closed(&self.store, utc(at), id)),
             Step::SettlePending(id) => now(progress::settle_pending(&self.store, utc(at), id)),
             Step::SettleSilent(id) => now(progress::settle_silent(&self.store, utc(at), id)),
@@ -354,8 +465,12 @@ impl Bridge {
     }
 
     /// Every image server is prepared for the window; arming knows the first one.
-    fn prepare(&mut self, at: At, stations: &mut [Station]) -> Result<(), AppError> {
-        let id = self.package.terms.id;
+    fn prepare(
+        &mut self,
+        at: At,
+        id: CampaignId,
+        stations: &mut [Station],
+    ) -> Result<(), AppError> {
         let campaign = now(campaigns::find(&self.store, id))?;
         let Some(window) = campaign.window else { return Ok(()) };
         let request = PrepareRequest {
@@ -366,7 +481,7 @@ impl Bridge {
             closes_utc: window.closes.seconds(),
             bits_per_second: 0,
         };
-        self.further.clear();
+        let mut further = Vec::new();
         let mut first = None;
         for (number, station) in stations.iter_mut().enumerate() {
             let fresh = Tsi(1 + self.chance.below(u64::from(u32::MAX) - 1));
@@ -384,21 +499,22 @@ impl Bridge {
                     campaign_digest: campaign.terms.digest,
                     component: None,
                 };
-                self.further.push((tune_in, window));
+                further.push((tune_in, window));
             }
+            self.sessions.insert((number, id), reply.tsi);
         }
+        self.further.insert(id, further);
         let Some(air) = first else { return Ok(()) };
         now(progress::prepared(&self.store, utc(at), id, window.revision, air))
     }
 
-    fn open(&mut self, at: At, stations: &mut [Station]) -> Result<(), AppError> {
-        let id = self.package.terms.id;
+    fn open(&mut self, at: At, id: CampaignId, stations: &mut [Station]) -> Result<(), AppError> {
         let campaign = now(campaigns::find(&self.store, id))?;
         let Some(window) = campaign.window else { return Ok(()) };
-        for station in stations {
+        for (number, station) in stations.iter_mut().enumerate() {
             let request = OpenRequest {
                 campaign_id: id.0.to_vec(),
-                tsi: station.tsi(),
+                tsi: self.sessions.get(&(number, id)).copied().unwrap_or_default(),
                 opens_utc: window.opens.seconds(),
                 closes_utc: window.closes.seconds(),
             };
@@ -410,15 +526,16 @@ impl Bridge {
     fn stop(
         &mut self,
         at: At,
+        id: CampaignId,
         then: CampaignState,
         stations: &mut [Station],
     ) -> Result<(), AppError> {
-        let id = self.package.terms.id;
         let campaign = now(campaigns::find(&self.store, id))?;
         let on_air = campaign.window.is_some_and(|window| utc(at) < window.closes);
         if campaign.air.is_some() && on_air {
-            for station in stations {
-                let request = StopRequest { campaign_id: id.0.to_vec(), tsi: station.tsi() };
+            for (number, station) in stations.iter_mut().enumerate() {
+                let tsi = self.sessions.get(&(number, id)).copied().unwrap_or_default();
+                let request = StopRequest { campaign_id: id.0.to_vec(), tsi };
                 station.stop(at, &request).map_err(AppError::Network)?;
             }
         }
@@ -433,6 +550,51 @@ impl Bridge {
             self.breaches.push(format!("{name} has succeeded and runs {firmware}"));
         }
     }
+}
+
+const fn campaign_of(step: Step) -> CampaignId {
+    match step {
+        Step::Prepare(id)
+        | Step::Open(id)
+        | Step::Stop(id, _)
+        | Step::Close(id)
+        | Step::SettlePending(id)
+        | Step::SettleSilent(id) => id,
+    }
+}
+
+/// Returns what a command writes.
+fn written(command: &Command) -> &[Item] {
+    let Command::Replace(replace) = command else { return &[] };
+    &replace.items
+}
+
+/// Names a session that nobody airs.
+fn change_tune_in(item: &mut Item, chance: &mut Chance) -> bool {
+    let Some(mut tune_in) = item.data_text().and_then(|text| text.parse::<TuneIn>().ok()) else {
+        return false;
+    };
+    if chance.below(2) == 0 {
+        tune_in.tsi = Tsi(tune_in.tsi.0 % 1000 + 1);
+    } else {
+        tune_in.source = SOURCES.into_iter().find(|it| *it != tune_in.source).unwrap_or(GROUP);
+    }
+    item.data = Some(Data::Text(tune_in.to_string()));
+    true
+}
+
+/// Flips a bit of a document.
+fn change_octets(item: &mut Item, chance: &mut Chance) -> bool {
+    let Some(Data::Octets(octets)) = &mut item.data else { return false };
+    let at = usize::try_from(chance.below(octets.len() as u64)).unwrap_or_default();
+    let bit = chance.below(8);
+    // Mostly one document of several.
+    let changes = chance.below(2) == 0;
+    match octets.get_mut(at).filter(|_| changes) {
+        Some(octet) => *octet ^= 1 << bit,
+        None => return false,
+    }
+    true
 }
 
 fn whole(moment: Utc) -> Utc {

@@ -269,7 +269,9 @@ impl Device {
         self.life = Some(life);
         self.drain(&mut around);
         if let Some(life) = self.life.as_ref().filter(|_| checks) {
-            self.model.check_status(&life.agent.status());
+            let mut status = life.agent.status();
+            status.symbols_synced += u64::from(self.plant == Plant::ClaimAhead);
+            self.model.check_status(&status);
         }
     }
 
@@ -349,6 +351,9 @@ impl Device {
             | What::DmLoss { .. }
             | What::BridgeDown
             | What::Replay
+            | What::Lies { .. }
+            | What::Supersede(_)
+            | What::Disarm
             | What::ServerDown => {}
         }
         self.hindered |= fault.what.hinders_storage();
@@ -400,6 +405,9 @@ impl Device {
             | What::DmLoss { .. }
             | What::BridgeDown
             | What::Replay
+            | What::Lies { .. }
+            | What::Supersede(_)
+            | What::Disarm
             | What::ServerDown => {}
         }
         self.drain(&mut around);

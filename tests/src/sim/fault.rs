@@ -5,7 +5,10 @@ use std::fmt;
 
 use receiver::agent::SuspendReason;
 
-use super::disk::{Call, Fault as DiskFault};
+use super::{
+    disk::{Call, Fault as DiskFault},
+    package::Follows,
+};
 
 /// A moment of the world.
 ///
@@ -137,6 +140,15 @@ pub enum What {
     InstallFails,
     /// The image server ends and is started again.
     ServerDown,
+    /// What answers in the management server's name is not what it said.
+    Lies {
+        /// Of a thousand answers.
+        per_mille: u64,
+    },
+    /// The operator brings the image by another campaign, which supersedes the one before.
+    Supersede(Follows),
+    /// The operator stops the campaign: devices are disarmed as they come.
+    Disarm,
 }
 
 /// Whether a clock survives a power cut.
@@ -159,6 +171,17 @@ impl What {
         matches!(self, Self::FlipBits { .. } | Self::DiskFull | Self::DiskError { .. })
     }
 
+    /// Returns whether worlds had it only after the first bugs were found: those are repeated
+    /// without.
+    pub const fn came_later(self) -> bool {
+        self.is_of_the_desk() || matches!(self, Self::Lies { .. })
+    }
+
+    /// Returns whether it is the operator who does it.
+    pub const fn is_of_the_desk(self) -> bool {
+        matches!(self, Self::Supersede(_) | Self::Disarm)
+    }
+
     /// Returns whether `whose` is an image server.
     pub const fn is_of_a_server(self) -> bool {
         matches!(self, Self::ServerDown)
@@ -175,6 +198,9 @@ impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let kind = if self.what.is_of_a_server() { "server" } else { "device" };
         let Span { from, to } = self.span;
+        if self.what.is_of_the_desk() {
+            return write!(formatter, "the desk at {from}: {:?}", self.what);
+        }
         write!(formatter, "{kind} {} from {from} to {to}: {:?}", self.whose, self.what)
     }
 }

@@ -8,7 +8,7 @@ use std::{
 
 use proto::{
     crypto::sha256,
-    ids::{Esi, Sbn},
+    ids::{CampaignId, Esi, Sbn},
 };
 use receiver::{
     agent::Status,
@@ -159,6 +159,7 @@ impl Model {
             Completion::LogFailed(_, ticket, _) => self.failed(*ticket),
             Completion::JournalWritten(generation) => {
                 if let Some(state) = self.journals.remove(generation) {
+                    self.check_books(&state);
                     let done = self.done_in(&state);
                     self.claims.retain(|(sbn, _), _| !done.contains(sbn));
                     self.journal = Some((*generation, state));
@@ -185,6 +186,31 @@ impl Model {
             | Completion::Decoded(_, _, DecodeOutcome::NeedsMore)
             | Completion::Decoded(_, _, DecodeOutcome::Failed(_))
             | Completion::Finished(..) => {}
+        }
+    }
+
+    /// What a device has learned of roots and campaigns is never taken back, and nobody is armed
+    /// by keys that it knows to be taken away.
+    fn check_books(&mut self, after: &JournalState) {
+        let armed = matches!(&*after.phase, "armed" | "receiving" | "suspended");
+        if let Some(pin) = after.pin.as_ref().filter(|_| armed) {
+            let id = <[u8; 16]>::try_from(&*pin.campaign_id).map(CampaignId);
+            let trusted = id.is_ok_and(|id| self.package.is_trusted(id, after.root_version.max(1)));
+            if !trusted {
+                let root = after.root_version;
+                self.breach(format!("armed by keys that root {root} does not have"));
+            }
+        }
+        let Some((_, before)) = &self.journal else { return };
+        let (from, to) = (before.root_version, after.root_version);
+        let sequences = |state: &JournalState| state.accepted.iter().map(|it| it.sequence).max();
+        let (held, holds) = (sequences(before), sequences(after));
+        let is_older = after.epoch < before.epoch || (after.epoch == before.epoch && holds < held);
+        if to < from {
+            self.breach(format!("the root fell from {from} back to {to}"));
+        }
+        if is_older {
+            self.breach(format!("the sequence fell from {held:?} back to {holds:?}"));
         }
     }
 
@@ -265,6 +291,9 @@ impl Model {
         let generation = found.as_ref().map_or(0, |image| image.generation);
         if generation < acknowledged {
             self.breach(format!("the journal fell from {acknowledged} back to {generation}"));
+        }
+        if let Some(image) = &found {
+            self.check_books(&image.body);
         }
         // A write that was never acknowledged may have survived.
         self.journal = found.map(|image| (image.generation, image.body));

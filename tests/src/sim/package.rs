@@ -21,7 +21,8 @@ use proto::{
     ids::{CampaignId, ClassId, ComponentId, Esi, Sbn, VendorId},
     time::Utc,
     trust::{
-        Campaign, Component, ComponentEncoding, DocumentKind, Manifest, PlannedObject, Role, Root,
+        Campaign, Component, ComponentEncoding, DocumentKind, Envelope, Manifest, PlannedObject,
+        Role, Root,
         campaign::CampaignObject,
         plan::{PlanParameters, PlanShape, object_key},
         root::RoleKeys,
@@ -49,17 +50,40 @@ pub const SOURCES: [IpAddr; 2] = [
 
 const DAY: u64 = 24 * 3600;
 
-/// A package with all that was made of it.
+/// Signed documents that bring the image; one issue supersedes those before it.
 #[derive(Debug)]
-pub struct Package {
-    /// Envelope of the root.
-    pub root: Vec<u8>,
+pub struct Issue {
+    /// Envelopes of the roots, the factory's first.
+    pub roots: Vec<Vec<u8>>,
     /// Envelope of the manifest.
     pub manifest: Vec<u8>,
     /// Envelope of the campaign.
     pub campaign: Vec<u8>,
     /// The campaign.
     pub terms: Campaign,
+}
+
+/// How an issue follows the one before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Follows {
+    /// By a higher sequence, signed by the same keys.
+    BySequence,
+    /// The same, signed by keys of a root that takes those before away.
+    ByRotation,
+    /// In a new epoch, by the lowest sequence.
+    ByEpoch,
+}
+
+impl Follows {
+    /// All of them, by the number of their issue; the first issue follows none.
+    pub const ALL: [Self; 3] = [Self::BySequence, Self::ByRotation, Self::ByEpoch];
+}
+
+/// A package with all that was made of it.
+#[derive(Debug)]
+pub struct Package {
+    /// The documents of the first campaign, and of those that may follow it.
+    issues: [Issue; 4],
     /// The object.
     pub object: PlannedObject,
     /// The image.
@@ -145,20 +169,53 @@ impl Package {
             stored_sha256: digest,
             object_key: key,
         };
-        let keys = ["root", "release", "campaign"].map(key_of);
-        let [root_key, release_key, campaign_key] = &keys;
-        let manifest = manifest(&image)?.emit()?;
-        let terms = campaign(&manifest, &object);
         Ok(Self {
-            root: seal(DocumentKind::Root, root(&keys).emit()?, root_key)?,
-            manifest: seal(DocumentKind::Manifest, manifest, release_key)?,
-            campaign: seal(DocumentKind::Campaign, terms.emit()?, campaign_key)?,
-            terms,
+            issues: [
+                first_issue(&image, &object)?,
+                following_issue(&image, &object, Follows::BySequence)?,
+                following_issue(&image, &object, Follows::ByRotation)?,
+                following_issue(&image, &object, Follows::ByEpoch)?,
+            ],
             object,
             layout: ObjectLayout::new(key, digest, oti),
             image,
             aired: AiredObject { object, schedule, plan_header: header.emit() },
             plan: plan.0.into_inner().unwrap_or_else(PoisonError::into_inner),
+        })
+    }
+
+    /// Returns the documents of the first campaign.
+    pub const fn first(&self) -> &Issue {
+        let [first, ..] = &self.issues;
+        first
+    }
+
+    /// Returns the envelope of the root that devices are made with.
+    pub fn factory_root(&self) -> Vec<u8> {
+        self.first().roots.first().cloned().unwrap_or_default()
+    }
+
+    /// Returns the documents of a campaign that supersedes the first one.
+    pub const fn following(&self, follows: Follows) -> &Issue {
+        let [_, by_sequence, by_rotation, by_epoch] = &self.issues;
+        match follows {
+            Follows::BySequence => by_sequence,
+            Follows::ByRotation => by_rotation,
+            Follows::ByEpoch => by_epoch,
+        }
+    }
+
+    /// Returns the documents of a campaign.
+    pub fn issue(&self, id: CampaignId) -> Option<&Issue> {
+        self.issues.iter().find(|issue| issue.terms.id == id)
+    }
+
+    /// Returns whether a root of this version still has the keys of a campaign.
+    pub fn is_trusted(&self, id: CampaignId, root_version: u64) -> bool {
+        self.issue(id).is_some_and(|issue| {
+            let latest = issue.roots.len() as u64;
+            // A root that follows takes the keys before it away.
+            latest == root_version
         })
     }
 
@@ -225,10 +282,68 @@ fn key_of(role: &str) -> SigningKey {
     SigningKey::from_pkcs8(&[&HEAD[..], &seed.0].concat()).expect("a key in its version 1")
 }
 
-fn root([root, release, campaign]: &[SigningKey; 3]) -> Root {
+/// The keys of a root's version: root, release, campaign.
+fn keys_of(version: u64) -> [SigningKey; 3] {
+    ["root", "release", "campaign"].map(|role| match version {
+        1 => key_of(role),
+        later => key_of(&format!("{role} {later}")),
+    })
+}
+
+fn first_issue(image: &[u8], object: &PlannedObject) -> anyhow::Result<Issue> {
+    let keys = keys_of(1);
+    let [root_key, ..] = &keys;
+    let factory = seal(DocumentKind::Root, root(1, 1, &keys).emit()?, root_key)?;
+    let manifest = manifest(image, 1)?;
+    issue(vec![factory], manifest, CampaignId([6; 16]), 5, object)
+}
+
+fn following_issue(
+    image: &[u8],
+    object: &PlannedObject,
+    follows: Follows,
+) -> anyhow::Result<Issue> {
+    let mut roots = first_issue(image, object)?.roots;
+    let (id, sequence, epoch, version) = match follows {
+        Follows::BySequence => (7, 6, 1, 1),
+        Follows::ByRotation => (8, 6, 1, 2),
+        Follows::ByEpoch => (9, 1, 2, 2),
+    };
+    if version > 1 {
+        let (before, keys) = (keys_of(1), keys_of(version));
+        let mut envelope = Envelope::new(DocumentKind::Root, root(version, epoch, &keys).emit()?)?;
+        for [root_key, ..] in [&before, &keys] {
+            envelope.sign(root_key)?;
+        }
+        roots.push(envelope.emit());
+    }
+    issue(roots, manifest(image, epoch)?, CampaignId([id; 16]), sequence, object)
+}
+
+/// Signs manifest and campaign with the keys of the last root.
+fn issue(
+    roots: Vec<Vec<u8>>,
+    manifest: Manifest,
+    id: CampaignId,
+    sequence: u64,
+    object: &PlannedObject,
+) -> anyhow::Result<Issue> {
+    let [_, release_key, campaign_key] = keys_of(roots.len() as u64);
+    let epoch = manifest.epoch;
+    let manifest = manifest.emit()?;
+    let terms = Campaign { id, sequence, epoch, ..campaign(&manifest, object) };
+    Ok(Issue {
+        roots,
+        manifest: seal(DocumentKind::Manifest, manifest, &release_key)?,
+        campaign: seal(DocumentKind::Campaign, terms.emit()?, &campaign_key)?,
+        terms,
+    })
+}
+
+fn root(version: u64, epoch: u32, [root, release, campaign]: &[SigningKey; 3]) -> Root {
     let role = |key: &SigningKey| RoleKeys { threshold: 1, keys: vec![key.public()] };
     Root {
-        version: 1,
+        version,
         expires: after(10 * DAY),
         roles: BTreeMap::from([
             (Role::Root, role(root)),
@@ -236,11 +351,11 @@ fn root([root, release, campaign]: &[SigningKey; 3]) -> Root {
             (Role::Campaign, role(campaign)),
         ]),
         sequence_floor: 0,
-        epoch: 1,
+        epoch,
     }
 }
 
-fn manifest(image: &[u8]) -> anyhow::Result<Manifest> {
+fn manifest(image: &[u8], epoch: u32) -> anyhow::Result<Manifest> {
     let (length, digest) = (u64::try_from(image.len())?, sha256(&[image]));
     Ok(Manifest {
         sequence: 5,
@@ -260,7 +375,7 @@ fn manifest(image: &[u8]) -> anyhow::Result<Manifest> {
         not_before: BEGIN,
         expires: after(5 * DAY),
         root_version: 1,
-        epoch: 1,
+        epoch,
     })
 }
 

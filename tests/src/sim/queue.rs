@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use proto::ids::CampaignId;
 use receiver::{dm::client::Failure, installer::InstallOutcome, shell::storage::Completion};
 
 use super::{fault::At, package::SOURCES};
@@ -23,8 +24,8 @@ pub enum Event {
     Request(usize, u64, Message),
     /// An image server looks what is to be done, in one of its lives.
     Station(usize, u64),
-    /// An image server sends the next packet, in one of its lives.
-    Transmit(usize, u64),
+    /// An image server sends the next packet of a campaign, in one of its lives.
+    Transmit(usize, u64, CampaignId),
     /// The management server looks what is to be done.
     Reconcile,
     /// The operator does the next thing.

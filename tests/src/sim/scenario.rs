@@ -6,7 +6,7 @@ use super::{
     bridge, device,
     disk::{Call, Fault as DiskFault},
     fault::{At, ClockKept, Fault, Span, What},
-    package::{Package, package},
+    package::{Follows, Package, package},
 };
 use crate::lab::chance::Chance;
 
@@ -62,7 +62,8 @@ impl Scenario {
             _ => 5 + chance.below(8),
         };
         let draw = Draw { devices: devices.len(), servers, windows: &windows, calm };
-        let faults = (0..count).map(|_| draw.fault(&mut chance)).collect();
+        let mut faults: Vec<_> = (0..count).map(|_| draw.fault(&mut chance)).collect();
+        faults.extend(draw.desk(&mut Chance::new(seed, "desk")));
         Self { seed, package, devices, servers, bridge, windows, faults, calm }
     }
 
@@ -128,6 +129,24 @@ impl Draw<'_> {
         Fault { whose, span: self.span(chance, what), what }
     }
 
+    /// What the operator changes while things go wrong, and who lies in the operator's name.
+    fn desk(&self, chance: &mut Chance) -> Vec<Fault> {
+        let mut faults = Vec::new();
+        if chance.below(5) == 0 {
+            let per_mille = one_of(chance, [30, 100, 300]);
+            faults.push(What::Lies { per_mille });
+        }
+        if chance.below(6) == 0 {
+            faults.push(What::Disarm);
+        }
+        if chance.below(3) == 0 {
+            faults.push(What::Supersede(one_of(chance, Follows::ALL)));
+        }
+        let whose = below(chance, self.devices as u64);
+        let fault = |what| Fault { whose, span: self.span(chance, what), what };
+        faults.into_iter().map(fault).collect()
+    }
+
     /// Most of what goes wrong goes wrong around a window.
     fn span(&self, chance: &mut Chance, what: What) -> Span {
         let window = self.windows.get(below(chance, self.windows.len() as u64));
@@ -161,8 +180,8 @@ impl What {
             | Self::Corrupt { .. }
             | Self::Forge { .. } => 30_000,
             Self::Cut | Self::Sleep | Self::SlowDisk | Self::Suspend(_) => 15_000,
-            Self::DmLoss { .. } | Self::BridgeDown => 120_000,
-            Self::Replay => 1,
+            Self::DmLoss { .. } | Self::BridgeDown | Self::Lies { .. } => 120_000,
+            Self::Replay | Self::Supersede(_) | Self::Disarm => 1,
             Self::CutAtOperation { .. } => 100_000,
             Self::PowerOff { .. } | Self::Kill | Self::Terminate => 10_000,
             Self::ClockStep { .. } => 150_000,

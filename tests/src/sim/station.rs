@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use carousel::{
-    control::{Control, Defaults, Live, Offer, Output, Refusal},
+    control::{Control, Defaults, Live, Offer, Output, Refusal, campaign_id},
     pacing::{Pacer, Rate},
     place::Kept,
     session::{FluteSession, SessionSetup, Transmit},
@@ -11,13 +11,14 @@ use carousel::{
 use proto::{
     control::{OpenRequest, PrepareReply, PrepareRequest, StopRequest},
     flute::alc::Packet,
-    ids::{Toi, Tsi},
+    ids::{CampaignId, Toi, Tsi},
     time::{Mono, Now, Utc},
 };
 
 use super::{
     fault::At,
     package::{BEGIN, Package, PlanFile, SOURCES},
+    plant::Plant,
     queue::Datagram,
 };
 
@@ -29,11 +30,11 @@ type FdtKey = (Tsi, u32, u32);
 pub struct Station {
     number: usize,
     package: &'static Package,
+    plant: Plant,
     control: Option<Control>,
-    /// What is durable.
-    kept: Option<Kept>,
-    on_air: Option<OnAir>,
-    tsi: u32,
+    /// What is durable, by campaign.
+    kept: BTreeMap<CampaignId, Kept>,
+    on_air: BTreeMap<CampaignId, OnAir>,
     lives: u64,
     instances: BTreeMap<FdtKey, Vec<u8>>,
     breaches: Vec<String>,
@@ -48,12 +49,12 @@ struct OnAir {
 }
 
 /// What an image server wants next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Wants {
     /// To look again at this moment.
     pub look: Option<At>,
-    /// To send a packet at this moment.
-    pub send: Option<At>,
+    /// To send a packet of a campaign at this moment.
+    pub send: Vec<(CampaignId, At)>,
 }
 
 fn now(at: At) -> Now {
@@ -66,14 +67,14 @@ fn at(mono: Mono) -> At {
 
 impl Station {
     /// Makes an image server that holds the package and runs.
-    pub fn new(number: usize, package: &'static Package) -> Self {
+    pub fn new(number: usize, package: &'static Package, plant: Plant) -> Self {
         let mut station = Self {
             number,
             package,
+            plant,
             control: None,
-            kept: None,
-            on_air: None,
-            tsi: 0,
+            kept: BTreeMap::new(),
+            on_air: BTreeMap::new(),
             lives: 0,
             instances: BTreeMap::new(),
             breaches: Vec::new(),
@@ -92,22 +93,17 @@ impl Station {
         self.lives
     }
 
-    /// Returns the session that it has prepared.
-    pub const fn tsi(&self) -> u32 {
-        self.tsi
-    }
-
     /// Takes what turned out not to be true since the last time.
     pub fn take_breaches(&mut self) -> Vec<String> {
         std::mem::take(&mut self.breaches)
     }
 
-    fn offer(&self) -> Offer {
-        Offer {
-            campaign: self.package.terms.clone(),
+    fn offer(&self, id: CampaignId) -> Option<Offer> {
+        Some(Offer {
+            campaign: self.package.issue(id)?.terms.clone(),
             plan_symbols: self.package.aired.schedule.shape().leaves(),
             pass_octets: self.package.aired.schedule.pass_octets(),
-        }
+        })
     }
 
     /// Starts, and takes up the session of an earlier life.
@@ -115,8 +111,10 @@ impl Station {
         let source = SOURCES.get(self.number).copied().expect("there are as many sources");
         let rate = Rate::new(64_000).expect("the slowest rate");
         let mut control = Control::new(Defaults { source, rate });
-        if let Some(kept) = self.kept {
-            control.restore(self.offer(), kept);
+        for (id, kept) in &self.kept {
+            if let Some(offer) = self.offer(*id) {
+                control.restore(offer, *kept);
+            }
         }
         self.control = Some(control);
         self.lives += 1;
@@ -125,17 +123,16 @@ impl Station {
     /// Ends at once; what was kept stays.
     pub fn end(&mut self) {
         self.control = None;
-        self.on_air = None;
+        self.on_air.clear();
         self.lives += 1;
     }
 
     fn operate<T>(
         &mut self,
-        operation: impl FnOnce(&mut Control, Offer, Option<Kept>) -> Result<T, Refusal>,
+        operation: impl FnOnce(&mut Control) -> Result<T, Refusal>,
     ) -> Result<T, String> {
-        let offer = self.offer();
         let control = self.control.as_mut().ok_or("the image server is not reached")?;
-        operation(control, offer, self.kept).map_err(|refusal| refusal.to_string())
+        operation(control).map_err(|refusal| refusal.to_string())
     }
 
     /// Prepares a session.
@@ -149,11 +146,10 @@ impl Station {
         request: &PrepareRequest,
         fresh: Tsi,
     ) -> Result<PrepareReply, String> {
-        let reply = self.operate(|control, offer, kept| {
-            control.prepare(now(at), request, offer, fresh, kept)
-        })?;
-        self.tsi = reply.tsi;
-        Ok(reply)
+        let id = campaign_id(&request.campaign_id).map_err(|refusal| refusal.to_string())?;
+        let offer = self.offer(id).ok_or("there is no such package")?;
+        let kept = self.kept.get(&id).copied();
+        self.operate(|control| control.prepare(now(at), request, offer, fresh, kept))
     }
 
     /// Opens a window.
@@ -162,7 +158,7 @@ impl Station {
     ///
     /// Why not, in words.
     pub fn open(&mut self, at: At, request: &OpenRequest) -> Result<(), String> {
-        self.operate(|control, _, _| control.open(now(at), request)).map(drop)
+        self.operate(|control| control.open(now(at), request)).map(drop)
     }
 
     /// Stops a session.
@@ -171,7 +167,7 @@ impl Station {
     ///
     /// Why not, in words.
     pub fn stop(&mut self, at: At, request: &StopRequest) -> Result<(), String> {
-        self.operate(|control, _, _| control.stop(now(at), request)).map(drop)
+        self.operate(|control| control.stop(now(at), request)).map(drop)
     }
 
     /// Does what is to be done at this moment.
@@ -179,11 +175,17 @@ impl Station {
         let mut wants = Wants::default();
         while let Some(control) = &mut self.control {
             match control.poll_output(now(at)) {
-                Output::Keep(kept) => self.kept = Some(kept),
+                Output::Keep(kept)
+                    if self.plant == Plant::ReuseInstances
+                        && self.on_air.contains_key(&kept.campaign) => {}
+                Output::Keep(kept) => drop(self.kept.insert(kept.campaign, kept)),
                 Output::Start(id, start) => {
                     // The ids of FDT instances that this life will use are given up first.
-                    self.kept =
-                        self.kept.map(|kept| Kept { place: start.place.with_reserve(), ..kept });
+                    if let Some(kept) = self.kept.get_mut(&id)
+                        && self.plant != Plant::ReuseInstances
+                    {
+                        kept.place = start.place.with_reserve();
+                    }
                     let setup = SessionSetup {
                         tsi: start.tsi,
                         campaign: id,
@@ -191,15 +193,16 @@ impl Station {
                         place: start.place,
                         passes: None,
                     };
-                    self.on_air = Some(OnAir {
+                    let on_air = OnAir {
                         session: FluteSession::new(now(at), setup),
                         pacer: Pacer::new(now(at).mono, start.rate),
                         channel: start.channel,
                         observed: at,
-                    });
-                    wants.send = Some(at);
+                    };
+                    self.on_air.insert(id, on_air);
+                    wants.send.push((id, at));
                 }
-                Output::Stop(id) => match &mut self.on_air {
+                Output::Stop(id) => match self.on_air.get_mut(&id) {
                     Some(on_air) => on_air.session.close(),
                     None => control.handle_ended(now(at), id),
                 },
@@ -213,9 +216,9 @@ impl Station {
         wants
     }
 
-    /// Sends the next packet.
-    pub fn transmit(&mut self, moment: At) -> (Option<Datagram>, Wants) {
-        let (Some(on_air), Some(control)) = (&mut self.on_air, &mut self.control) else {
+    /// Sends the next packet of a campaign.
+    pub fn transmit(&mut self, moment: At, id: CampaignId) -> (Option<Datagram>, Wants) {
+        let (Some(on_air), Some(control)) = (self.on_air.get_mut(&id), &mut self.control) else {
             return (None, Wants::default());
         };
         let now = now(moment);
@@ -226,12 +229,11 @@ impl Station {
             symbol_place: on_air.session.symbol_place(),
             sent: on_air.session.sent(),
         };
-        let id = self.package.terms.id;
         match made {
             Ok(Transmit::Packet) => {
                 on_air.pacer.sent(now.mono, octets.len());
-                let send = Some(at(on_air.pacer.ready_at()).max(At(moment.0 + 1)));
-                let mut wants = Wants { look: None, send };
+                let send = at(on_air.pacer.ready_at()).max(At(moment.0 + 1));
+                let mut wants = Wants { look: None, send: vec![(id, send)] };
                 let datagram = Datagram { channel: on_air.channel, source: self.number, octets };
                 if moment.0 >= on_air.observed.0 + 100 {
                     on_air.observed = moment;
@@ -243,14 +245,14 @@ impl Station {
             }
             // A session that airs a plan has always something to send.
             Ok(Transmit::Wait(until)) => {
-                let wants = Wants { look: None, send: Some(at(until).max(At(moment.0 + 1))) };
-                (None, wants)
+                let send = at(until).max(At(moment.0 + 1));
+                (None, Wants { look: None, send: vec![(id, send)] })
             }
             Ok(Transmit::Closed) | Err(_) => {
                 control.handle_progress(now, id, live);
                 control.handle_ended(now, id);
-                self.on_air = None;
-                (None, Wants { look: Some(moment), send: None })
+                self.on_air.remove(&id);
+                (None, Wants { look: Some(moment), send: Vec::new() })
             }
         }
     }

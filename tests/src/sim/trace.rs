@@ -87,15 +87,23 @@ impl Trace {
 
 thread_local! {
     static LOGGED: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
+    /// All that was logged, for whoever searches it.
+    static HEARD: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
 /// Takes what the product logs on this thread while `run` runs.
 pub fn listening<T>(run: impl FnOnce() -> T) -> T {
     LOGGED.with_borrow_mut(Vec::clear);
-    tracing::subscriber::with_default(Listener, run)
+    let most = if witness::place().is_some() { Level::TRACE } else { Level::INFO };
+    let outcome = tracing::subscriber::with_default(Listener { most }, run);
+    witness::said("worlds", HEARD.take().as_bytes());
+    outcome
 }
 
-struct Listener;
+struct Listener {
+    /// The least important level that is heard at all.
+    most: Level,
+}
 
 impl Subscriber for Listener {
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
@@ -103,11 +111,11 @@ impl Subscriber for Listener {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_event() && *metadata.level() <= Level::INFO
+        metadata.is_event() && *metadata.level() <= self.most
     }
 
     fn max_level_hint(&self) -> Option<tracing::level_filters::LevelFilter> {
-        Some(tracing::level_filters::LevelFilter::INFO)
+        Some(tracing::level_filters::LevelFilter::from_level(self.most))
     }
 
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
@@ -121,7 +129,13 @@ impl Subscriber for Listener {
     fn event(&self, event: &Event<'_>) {
         let mut text = Text(String::new());
         event.record(&mut text);
-        LOGGED.with_borrow_mut(|logged| logged.push((*event.metadata().level(), text.0)));
+        let level = *event.metadata().level();
+        if self.most > Level::INFO {
+            HEARD.with_borrow_mut(|heard| heard.extend([&text.0[..], "\n"]));
+        }
+        if level <= Level::INFO {
+            LOGGED.with_borrow_mut(|logged| logged.push((level, text.0)));
+        }
     }
 
     fn enter(&self, _: &span::Id) {}

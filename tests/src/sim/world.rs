@@ -6,6 +6,7 @@ use super::{
     device::{Device, Surroundings},
     fault::{At, Fault, What},
     net::Link,
+    package::Follows,
     plant::Plant,
     queue::{Datagram, DeviceEvent, Event, Message, Order, Queue},
     scenario::Scenario,
@@ -14,6 +15,7 @@ use super::{
 };
 use crate::lab::chance::Chance;
 use dm_bridge::fleet::arming::ArmingPhase;
+use proto::ids::CampaignId;
 use receiver::dm::client::Failure;
 
 /// How a world ended.
@@ -95,7 +97,9 @@ impl World {
             devices,
             bridge,
             bridge_down: 0,
-            stations: (0..scenario.servers).map(|number| Station::new(number, package)).collect(),
+            stations: (0..scenario.servers)
+                .map(|number| Station::new(number, package, plant))
+                .collect(),
             trace: Trace::new(keep),
             chance: Chance::new(seed, "world"),
             breaches: Vec::new(),
@@ -183,7 +187,7 @@ impl World {
             Event::End(number) => self.fault(number, false),
             Event::Request(number, life, message) => self.request(number, life, &message),
             Event::Station(number, life) => self.look(number, life),
-            Event::Transmit(number, life) => self.transmit(number, life),
+            Event::Transmit(number, life, id) => self.transmit(number, life, id),
             Event::Reconcile => self.reconcile(),
             Event::Operator(order) => return self.operate(order),
         }
@@ -224,6 +228,12 @@ impl World {
                 self.queue.at(self.at, Event::Reconcile);
             }
             (What::Replay, true) => self.bridge.replay(self.at, fault.whose),
+            (What::Supersede(follows), true) => self.supersede(follows),
+            (What::Disarm, true) => {
+                let stopped = self.bridge.disarm(self.at);
+                self.trace.note(self.at, format_args!("the campaign is stopped: {stopped:?}"));
+                self.queue.at(self.at, Event::Reconcile);
+            }
             (What::ServerDown, _) => {
                 if let Some(station) = self.stations.get_mut(fault.whose) {
                     if begins {
@@ -241,15 +251,30 @@ impl World {
         }
     }
 
+    /// Another campaign brings the image, in a window of its own.
+    fn supersede(&mut self, follows: Follows) {
+        if let Err(error) = self.bridge.supersede(self.at, follows) {
+            self.breaches
+                .push(format!("a campaign is not taken that follows {follows:?}: {error}"));
+        }
+        let ahead = 1_000 * (30 + self.chance.below(120));
+        let length = 1_000 * (3 + self.chance.below(12));
+        self.queue.at(self.at, Event::Operator(Order::Window { ahead, length }));
+    }
+
     /// A DM message comes, or is lost; so is its answer.
     fn request(&mut self, number: usize, life: u64, message: &Message) {
         let mut lost = self.bridge_down > 0;
         let mut unanswered = false;
-        for fault in &self.scenario.faults {
-            let What::DmLoss { requests, replies } = fault.what else { continue };
-            if fault.whose == number && fault.span.holds(self.at) {
+        let mut lies = false;
+        let ours = |fault: &&Fault| fault.whose == number && fault.span.holds(self.at);
+        for fault in self.scenario.faults.iter().filter(ours) {
+            if let What::DmLoss { requests, replies } = fault.what {
                 lost |= self.chance.below(1000) < requests;
                 unanswered |= self.chance.below(1000) < replies;
+            }
+            if let What::Lies { per_mille } = fault.what {
+                lies |= self.chance.below(1000) < per_mille;
             }
         }
         let answer = if lost {
@@ -261,7 +286,15 @@ impl World {
                 self.bridge.check_truth(&Device::id(number), &device.firmware);
             }
             self.queue.at(self.at, Event::Reconcile);
-            if unanswered { Err(Failure::Network) } else { answer }
+            match answer {
+                _ if unanswered => Err(Failure::Network),
+                Ok(truth) if lies => self.bridge.lie(number, truth),
+                Ok(truth) => {
+                    self.bridge.answered(number, &truth);
+                    Ok(truth)
+                }
+                refused => refused,
+            }
         };
         self.trace.octets(answer.as_deref().unwrap_or_default());
         let after = match answer {
@@ -276,8 +309,8 @@ impl World {
         if let Some(at) = wants.look {
             self.queue.at(at, Event::Station(number, life));
         }
-        if let Some(at) = wants.send {
-            self.queue.at(at, Event::Transmit(number, life));
+        for (id, at) in wants.send {
+            self.queue.at(at, Event::Transmit(number, life, id));
         }
     }
 
@@ -288,11 +321,11 @@ impl World {
         }
     }
 
-    fn transmit(&mut self, number: usize, life: u64) {
+    fn transmit(&mut self, number: usize, life: u64, id: CampaignId) {
         let Some(station) = self.stations.get_mut(number).filter(|it| it.lives(life)) else {
             return;
         };
-        let (datagram, wants) = station.transmit(self.at);
+        let (datagram, wants) = station.transmit(self.at, id);
         self.want(number, life, wants);
         if let Some(datagram) = datagram {
             self.broadcast(&datagram);

@@ -5,14 +5,15 @@ use std::collections::VecDeque;
 use proto::tune_in::TuneIn;
 use receiver::{
     agent::Agent,
-    dm::client::Post,
+    dm::client::{Failure, Post},
     installer::InstallOutcome,
+    journal_state::JournalState,
     shell::{
         directory::DataDirectory,
         storage::{Command, Completion, Job, Solver, Worker},
         wiring::{self, Beside, Origin, Wiring},
     },
-    symbols::LogOutput,
+    symbols::{JournalImage, LogOutput},
 };
 
 use super::{Device, Surroundings};
@@ -45,7 +46,7 @@ impl Life {
     pub(super) fn begin(device: &Device, at: At, seed: u64) -> anyhow::Result<Self> {
         let directory = DataDirectory::open_on(device.disk.shared(), Device::data())?;
         let origin = Origin {
-            factory_root: device.package.root.clone(),
+            factory_root: device.package.factory_root(),
             boot_id: format!("boot-{}", device.boots),
             seed,
         };
@@ -100,7 +101,12 @@ impl Life {
                 self.wiring.complete(now, &mut self.agent, completion);
             }
             DeviceEvent::Answer(Ok(body)) => self.agent.handle_response(now, &body),
-            DeviceEvent::Answer(Err(failure)) => self.agent.handle_post_failure(now, failure),
+            DeviceEvent::Answer(Err(failure)) => {
+                if device.plant == Plant::LogAnError {
+                    tracing::error!("an answer is lost");
+                }
+                self.agent.handle_post_failure(now, failure);
+            }
             DeviceEvent::Version => self.agent.handle_version(now, Some(device.firmware.clone())),
             DeviceEvent::Install => self.install(device, around),
             DeviceEvent::Installed(outcome) => self.agent.handle_installed(now, outcome),
@@ -209,7 +215,13 @@ impl Life {
         }
     }
 
-    fn command(&mut self, device: &mut Device, around: &mut Surroundings<'_>, command: Command) {
+    fn command(
+        &mut self,
+        device: &mut Device,
+        around: &mut Surroundings<'_>,
+        mut command: Command,
+    ) {
+        spoil(&mut command, device.plant);
         device.model.handle_command(&command);
         match (&command, device.plant) {
             (Command::Log(key, LogOutput::Flush(ticket)), Plant::AcknowledgeBeforeSync) => {
@@ -250,8 +262,18 @@ impl Life {
             Beside::Leave(tune_in) => self.joined.retain(|joined| *joined != tune_in),
             Beside::ReadVersion => self.later(device, around, 20, DeviceEvent::Version),
             Beside::Install(layout, request) => {
+                if device.plant == Plant::DeliverAnother {
+                    let image = crate::sim::model::directory(&layout).join("image");
+                    device.disk.flip_bit(&image, 5, 1);
+                }
+                if device.plant == Plant::HandOffTwice {
+                    device.model.check_install(&device.disk, &layout, &request);
+                }
                 device.model.check_install(&device.disk, &layout, &request);
                 self.later(device, around, 200, DeviceEvent::Install);
+            }
+            Beside::Post(_) if device.plant == Plant::FallSilent && device.firmware == VERSION => {
+                self.later(device, around, 30_000, DeviceEvent::Answer(Err(Failure::Network)));
             }
             Beside::Post(Post { url, body, .. }) => {
                 let message = Message { url, body };
@@ -282,5 +304,23 @@ impl Life {
                 }
             }
         }
+    }
+}
+
+/// Makes the mistake that shows in what is asked of the storage.
+fn spoil(command: &mut Command, plant: Plant) {
+    if let Command::Log(_, LogOutput::Write { octets, .. }) = command
+        && plant == Plant::StoreUnchecked
+        && let Some(octet) = std::sync::Arc::make_mut(octets).get_mut(60)
+    {
+        *octet ^= 1;
+    }
+    if let Command::Journal(write) = command
+        && plant == Plant::ForgetRoots
+        && write.generation.is_multiple_of(3)
+        && let Ok(mut image) = JournalImage::<JournalState>::parse(&write.octets)
+    {
+        image.body.root_version = image.body.root_version.min(1);
+        write.octets = image.emit().unwrap_or_default();
     }
 }
