@@ -1,7 +1,8 @@
 //! Which record is sent next, and where it lies in the plan file.
 //!
 //! ```text
-//! segment s:  S data symbols, and spread over all of them the table symbols of segment s + 1 mod Y
+//! segment s:  S data symbols, and spread over all of them as many table symbols as a table has:
+//!             in turn of the segments s, s + 1 and s + 2 mod Y; of s + 1 alone from S = 4,096 on
 //! file:       head | segment 0 | segment 1 | …          in sending order, nothing between records
 //! data:       payload id (4) | symbol (T)
 //! table:      EXT_AUTH with the path | payload id (4) | table symbol (Tt)
@@ -10,10 +11,11 @@
 //! A record is what follows the LCT header of its packet, so that the sender copies and never
 //! computes. Every offset follows from the plan's shape.
 //!
-//! Tables travel over the whole segment before theirs because loss comes in bursts: at the budget of
-//! 30 % and bursts of 32 packets, 11 % of the symbols find no table when the tables travel in the last
-//! quarter of it, 4 % in its last half, and 1 to 2 % this way (`cargo tables`). A device that tunes in
-//! late waits up to half a segment more for its first table, below 1 % of a pass.
+//! A table travels over 4,096 packets or about as many, because loss comes in bursts: over a single
+//! segment of 1,490 symbols, at the budget of 30 % in bursts of 128 packets, 10 % of the symbols find
+//! no table, over three segments below 1 % (`cargo tables`). Most of it goes before the first symbol
+//! of its own segment, so that few symbols wait; the last third comes with them, so that a device
+//! that tunes in late waits no longer for its first table than if it travelled over one segment.
 
 use proto::{
     flute::alc::PayloadId,
@@ -24,10 +26,17 @@ use proto::{
 /// Octets before the first record of a plan file.
 pub const HEAD_OCTETS: u64 = 4096;
 
+/// Data symbols over which a table travels at least, unless [`MOST_CARRIERS`] segments have fewer.
+const TABLE_SPAN_SYMBOLS: u32 = 4096;
+
+/// Segments that carry symbols of one table at most.
+const MOST_CARRIERS: u32 = 3;
+
 /// Where the records of one plan lie.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
     shape: PlanShape,
+    carriers: Carriers,
     data_octets: u64,
     table_octets: u64,
 }
@@ -51,6 +60,23 @@ pub enum Record {
     },
 }
 
+/// Which segments carry the symbols of a table: `count` in a row, the last of which is `ahead`
+/// segments before its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Carriers {
+    count: u32,
+    ahead: u32,
+}
+
+impl Carriers {
+    fn of(shape: &PlanShape) -> Self {
+        if shape.parameters().segment_symbols >= TABLE_SPAN_SYMBOLS {
+            return Self { count: 1, ahead: 1 };
+        }
+        Self { count: MOST_CARRIERS.min(shape.segments().into()), ahead: 0 }
+    }
+}
+
 /// A place within a pass: the next record in sending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
@@ -58,7 +84,7 @@ pub struct Cursor {
     pub segment: Sbn,
     /// Data symbols of the segment that were sent.
     pub data: u32,
-    /// Table symbols of the next segment that were sent.
+    /// Table symbols that were sent with them.
     pub tables: u32,
 }
 
@@ -78,6 +104,7 @@ impl Schedule {
         let parameters = shape.parameters();
         Self {
             shape,
+            carriers: Carriers::of(&shape),
             data_octets: id + u64::from(shape.oti().parameters().symbol_size),
             table_octets: Self::auth_octets_of(&shape)
                 + id
@@ -128,17 +155,60 @@ impl Schedule {
         u32::try_from(range.end - range.start).expect("a segment has at most 65,536 symbols")
     }
 
-    /// Returns the segment whose table symbols travel in `segment`.
+    /// Returns the segment that is sent after `segment`.
     #[must_use]
-    pub fn announced_in(&self, segment: Sbn) -> Sbn {
-        Sbn((segment.0 + 1) % u32::from(self.shape.segments()))
+    pub fn following(&self, segment: Sbn) -> Sbn {
+        self.later(segment, 1)
     }
 
-    /// Returns the segment in which the table symbols of `segment` travel.
-    #[must_use]
-    pub fn announcer_of(&self, segment: Sbn) -> Sbn {
+    fn later(&self, Sbn(segment): Sbn, distance: u32) -> Sbn {
+        Sbn((segment + distance) % u32::from(self.shape.segments()))
+    }
+
+    fn earlier(&self, Sbn(segment): Sbn, distance: u32) -> Sbn {
         let segments = u32::from(self.shape.segments());
-        Sbn((segment.0 + segments - 1) % segments)
+        Sbn((segment + segments - distance % segments) % segments)
+    }
+
+    /// Returns how many symbols of a table its carrier number `turn` takes; the last one is 0.
+    fn share_of(&self, turn: u32) -> u32 {
+        (self.shape.table_symbols_per_segment() + self.carriers.count - 1 - turn)
+            / self.carriers.count
+    }
+
+    /// Returns how many symbols of a table go with the carriers before number `turn`.
+    fn carried_before(&self, turn: u32) -> u32 {
+        (turn + 1..self.carriers.count).map(|earlier| self.share_of(earlier)).sum()
+    }
+
+    /// Returns the table symbol that `segment` carries at `place` of its table symbols.
+    fn carried_at(&self, segment: Sbn, place: u32) -> Record {
+        let turn = place % self.carriers.count;
+        let esi = self.carried_before(turn) + place / self.carriers.count;
+        let segment = self.later(segment, self.carriers.ahead + turn);
+        Record::Table { segment, esi: Esi(esi) }
+    }
+
+    /// Returns the segment that carries a table symbol, and its place there.
+    fn carrier_of(&self, segment: Sbn, esi: Esi) -> Option<(Sbn, u32)> {
+        (0..self.carriers.count).find_map(|turn| {
+            let nth = esi.0.checked_sub(self.carried_before(turn))?;
+            let carrier = self.earlier(segment, self.carriers.ahead + turn);
+            Some((carrier, nth * self.carriers.count + turn))
+        })
+    }
+
+    /// Returns what a session that begins with `segment` must send ahead of it: the whole table of
+    /// it, and of those after it what was to travel with the segments that are left out.
+    pub fn introduction(&self, segment: Sbn) -> impl Iterator<Item = (Sbn, Esi)> + use<> {
+        let first = (segment, self.shape.table_symbols_per_segment());
+        let Carriers { count, ahead } = self.carriers;
+        let partial = (0..count)
+            .filter(|turn| ahead + turn > 0)
+            .map(|turn| (self.later(segment, ahead + turn), self.carried_before(turn)));
+        let all: Vec<_> = std::iter::once(first).chain(partial).collect();
+        all.into_iter()
+            .flat_map(|(segment, symbols)| (0..symbols).map(move |esi| (segment, Esi(esi))))
     }
 
     /// Returns how many table symbols go before data symbol `data` of a segment.
@@ -176,9 +246,8 @@ impl Schedule {
             }
             Record::Table { segment, esi } => {
                 self.shape.table_index(segment, esi)?;
-                let announcer = self.announcer_of(segment);
-                let data = self.data_before(announcer, esi.0);
-                Some(self.within(announcer, data, esi.0))
+                let (carrier, place) = self.carrier_of(segment, esi)?;
+                Some(self.within(carrier, self.data_before(carrier, place), place))
             }
         }
     }
@@ -192,10 +261,9 @@ impl Schedule {
     /// Returns the record at a cursor and moves the cursor on; `None` at the end of the segment.
     pub fn next(&self, cursor: &mut Cursor) -> Option<Record> {
         if cursor.tables < self.tables_before(cursor.segment, cursor.data) {
-            let segment = self.announced_in(cursor.segment);
-            let esi = Esi(cursor.tables);
+            let record = self.carried_at(cursor.segment, cursor.tables);
             cursor.tables += 1;
-            return Some(Record::Table { segment, esi });
+            return Some(record);
         }
         if cursor.data >= self.segment_symbols(cursor.segment) {
             return None;
@@ -225,6 +293,8 @@ pub const LCT_OCTETS: u64 = 16;
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use proptest::prelude::*;
     use proto::{
         fec::oti::{RaptorQOti, RaptorQParameters},
@@ -272,19 +342,68 @@ mod tests {
         assert_eq!(offset, schedule.file_octets());
     }
 
+    fn is_table(record: &Record) -> bool {
+        matches!(record, Record::Table { .. })
+    }
+
     #[test]
-    fn tables_travel_evenly_over_the_segment_before_theirs() {
+    fn tables_travel_evenly_over_three_segments_up_to_their_own() {
         let schedule = schedule(64 * 100, 2, 50, 40, 6);
         // Kseg = 10, n = 16; L = 200, Y = 5.
         let records = pass(&schedule);
-        let first: Vec<_> = records.iter().take(56).collect();
-        let is_table = |record: &Record| matches!(record, Record::Table { .. });
-        for quarter in first.chunks(14) {
-            assert_eq!(quarter.iter().filter(|record| is_table(record)).count(), 4);
+        for segment in records.chunks(56) {
+            for quarter in segment.chunks(14) {
+                assert_eq!(quarter.iter().filter(|record| is_table(record)).count(), 4);
+            }
+            assert!(is_table(&segment[55]));
         }
-        assert!(is_table(first[55]));
-        let last = records.last();
-        assert_eq!(last, Some(&Record::Table { segment: Sbn(0), esi: Esi(15) }));
+        let carriers = |of: u32| -> Vec<(usize, u32)> {
+            let carrier = |(at, record): (usize, &Record)| match record {
+                Record::Table { segment, esi } if segment.0 == of => Some((at / 56, esi.0)),
+                Record::Table { .. } | Record::Data { .. } => None,
+            };
+            records.iter().enumerate().filter_map(carrier).collect()
+        };
+        let expected: Vec<_> =
+            (0..16).map(|esi| (1 + usize::from(esi > 4) + usize::from(esi > 9), esi)).collect();
+        assert_eq!(carriers(3), expected);
+        // That of the first segment begins in the two last ones of the pass before.
+        let (own, before): (Vec<_>, Vec<_>) = carriers(0).into_iter().partition(|(at, _)| *at == 0);
+        assert!(own.iter().map(|(_, esi)| *esi).eq(10..16));
+        assert!(before.iter().map(|(_, esi)| *esi).eq(0..10));
+    }
+
+    #[test]
+    fn the_tables_of_long_segments_travel_over_the_one_before_theirs() {
+        let schedule = schedule(64 * 10_000, 2, 0, 4096, 0);
+        let segment = Sbn(1);
+        let mut cursor = Cursor::start_of(segment);
+        let records = std::iter::from_fn(|| schedule.next(&mut cursor));
+        let tables = records.filter(is_table).zip(0..);
+        for (record, esi) in tables {
+            assert_eq!(record, Record::Table { segment: Sbn(2), esi: Esi(esi) });
+        }
+    }
+
+    #[test]
+    fn a_session_that_begins_somewhere_sends_ahead_what_it_leaves_out() {
+        for (segment_symbols, length) in [(40, 100), (40, 3), (60, 60), (4096, 10_000)] {
+            let schedule = schedule(64 * length, 2, 50, segment_symbols, 6);
+            let segments = u32::from(schedule.shape().segments());
+            for from in (0..segments).map(Sbn) {
+                let mut sent: BTreeSet<_> = schedule.introduction(from).collect();
+                for segment in (from.0..from.0 + segments).map(|segment| Sbn(segment % segments)) {
+                    let mut cursor = Cursor::start_of(segment);
+                    while let Some(record) = schedule.next(&mut cursor) {
+                        let Record::Table { segment, esi } = record else { continue };
+                        sent.insert((segment, esi));
+                    }
+                    let table = sent.range((segment, Esi(0))..=(segment, Esi(u32::MAX)));
+                    let whole = usize::try_from(schedule.shape().table_symbols_per_segment());
+                    assert_eq!(Ok(table.count()), whole, "{segment:?} after {from:?}");
+                }
+            }
+        }
     }
 
     #[test]
@@ -301,7 +420,7 @@ mod tests {
             Record::Table { segment, esi } => shape.table_index(*segment, *esi),
             Record::Data { .. } => None,
         });
-        assert_eq!(tables.collect::<std::collections::BTreeSet<_>>().len(), 14);
+        assert_eq!(tables.collect::<BTreeSet<_>>().len(), 14);
         assert_dense(&schedule);
     }
 
@@ -312,7 +431,7 @@ mod tests {
         let records = pass(&schedule);
         assert_eq!(records[0], Record::Data { sbn: Sbn(0), esi: Esi(0) });
         assert_eq!(records.len(), 4);
-        assert_eq!(schedule.announcer_of(Sbn(0)), Sbn(0));
+        assert_eq!(schedule.following(Sbn(0)), Sbn(0));
     }
 
     #[test]

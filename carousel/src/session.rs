@@ -1,7 +1,8 @@
 //! The sender core of one FLUTE session.
 //!
 //! ```text
-//! start, restart:  FDT | plan header three times | tables of the segment where it begins
+//! start, restart:  FDT | plan header three times | the table of the segment where it begins, and
+//!                  what travelled of the tables after it with the segments before
 //! then:            the records of the plan in their order, pass after pass
 //! every 0.9 s:     FDT | plan headers
 //! end:             the packet that closes the session, three times
@@ -212,9 +213,8 @@ impl FluteSession {
     fn introduce(&mut self) {
         let object = self.object;
         self.life.queue(std::iter::repeat_n(Step::Header(object), REPEATS));
-        let segment = self.cursor.segment;
-        let tables = self.current().aired.schedule.shape().table_symbols_per_segment();
-        self.life.queue((0..tables).map(Esi).map(|esi| Step::Table { object, segment, esi }));
+        let tables = self.current().aired.schedule.introduction(self.cursor.segment);
+        self.life.queue(tables.map(|(segment, esi)| Step::Table { object, segment, esi }));
     }
 
     /// Queues FDT and headers before whatever waits.
@@ -263,7 +263,7 @@ impl FluteSession {
             match schedule.next(&mut self.cursor) {
                 Some(record) => break record,
                 None => {
-                    let next = schedule.announced_in(self.cursor.segment);
+                    let next = schedule.following(self.cursor.segment);
                     self.cursor = Cursor::start_of(next);
                     if next == Sbn(0) && self.objects.len() > 1 {
                         // The next object was not announced by the records of this one.

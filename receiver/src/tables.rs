@@ -9,12 +9,16 @@ use proto::{
     trust::plan::{PlanShape, leaves_of_table},
 };
 
-/// Segments whose tables are kept: one that is heard, the next, and two that overlap with them
-/// when several image servers air the plan from different places.
-const MAX_SEGMENTS: usize = 4;
+/// Segments whose tables are kept however large they are: 1 MiB each at most.
+const MIN_SEGMENTS: usize = 4;
 
-/// Symbols beyond Kseg that make a failed solve a matter of one in 10^6.
-const SPARE_SYMBOLS: u32 = 2;
+/// Octets of tables up to which those of more segments are kept.
+const MAX_TABLE_BYTES: usize = 4 << 20;
+
+/// Segments whose tables are kept when they are small: the one that is heard, those whose tables
+/// travel with it, and as many again for each further image server that airs the plan from another
+/// place.
+const MAX_SEGMENTS: usize = 16;
 
 /// The tables of one object. Takes authentic table symbols only.
 #[derive(Debug)]
@@ -33,7 +37,7 @@ struct Segment {
 
 #[derive(Debug)]
 enum Table {
-    Collecting { decoder: Box<Decoder>, held: Vec<bool>, source_held: u32, total_held: u32 },
+    Collecting { decoder: Box<Decoder>, held: Vec<bool>, held_symbols: u32 },
     Known(Vec<Hash16>),
 }
 
@@ -78,8 +82,7 @@ impl Tables {
             let table = Table::Collecting {
                 decoder: Box::new(decoder),
                 held: vec![false; usize::try_from(symbols).unwrap_or_default()],
-                source_held: 0,
-                total_held: 0,
+                held_symbols: 0,
             };
             self.segments.insert(segment, Segment { last_use: clock, table });
         }
@@ -106,7 +109,9 @@ impl Tables {
     }
 
     fn make_room(&mut self) {
-        while self.segments.len() >= MAX_SEGMENTS {
+        let most =
+            (MAX_TABLE_BYTES / self.shape.table_bytes().max(1)).clamp(MIN_SEGMENTS, MAX_SEGMENTS);
+        while self.segments.len() >= most {
             let oldest = self.segments.iter().min_by_key(|(_, segment)| segment.last_use);
             let Some((&oldest, _)) = oldest else { return };
             self.segments.remove(&oldest);
@@ -123,14 +128,13 @@ impl Table {
         esi: Esi,
         symbol: &[u8],
     ) -> Option<Vec<Hash16>> {
-        let Self::Collecting { decoder, held, source_held, total_held } = self else { return None };
+        let Self::Collecting { decoder, held, held_symbols } = self else { return None };
         let slot = held.get_mut(usize::try_from(esi.0).ok()?).filter(|held| !**held)?;
         *slot = true;
-        let source = u32::from(shape.table_source_symbols());
-        *total_held += 1;
-        *source_held += u32::from(esi.0 < source);
+        *held_symbols += 1;
         decoder.push(esi, symbol);
-        if *source_held < source && *total_held < source + SPARE_SYMBOLS {
+        // With Kseg symbols one solve in a hundred fails; it is tried again with each further one.
+        if *held_symbols < u32::from(shape.table_source_symbols()) {
             return None;
         }
         let range = shape.segment(segment)?;

@@ -3,6 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::Context as _;
+use carousel::schedule::{Cursor, Record, Schedule};
 use proto::{
     crypto::{Hash16, SigningKey, sha256},
     fec::{
@@ -262,22 +263,31 @@ impl Broadcast {
         packet(header, Extensions::NONE, (sbn, esi), &symbol)
     }
 
-    /// Returns one pass in sending order: header, all tables of a segment, its data symbols.
+    /// Returns one pass in sending order: header, what introduces the first segment, the records of
+    /// the plan.
     ///
     /// # Errors
     ///
     /// Never: the plan has all that is asked for.
     pub fn pass(&self) -> anyhow::Result<Vec<Vec<u8>>> {
         let shape = self.header.shape();
-        let per_segment = shape.table_symbols_per_segment();
+        let schedule = Schedule::new(*shape);
+        let introduction =
+            schedule.introduction(Sbn(0)).map(|(segment, esi)| Record::Table { segment, esi });
+        let records = (0..u32::from(shape.segments())).flat_map(|segment| {
+            let mut cursor = Cursor::start_of(Sbn(segment));
+            std::iter::from_fn(move || schedule.next(&mut cursor))
+        });
         let mut packets = vec![self.header_packet()?];
-        for segment in 0..u32::from(shape.segments()) {
-            for esi in 0..per_segment {
-                packets.push(self.table_packet(segment * per_segment + esi)?);
-            }
-            for place in shape.segment(Sbn(segment)).context("a segment")? {
-                packets.push(self.data_packet(place)?);
-            }
+        for record in introduction.chain(records) {
+            packets.push(match record {
+                Record::Table { segment, esi } => {
+                    self.table_packet(shape.table_index(segment, esi).context("a table symbol")?)?
+                }
+                Record::Data { sbn, esi } => {
+                    self.data_packet(shape.index_of(sbn, esi).context("a symbol")?)?
+                }
+            });
         }
         Ok(packets)
     }

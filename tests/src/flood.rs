@@ -9,7 +9,7 @@ use proto::{
     flute::alc::Packet,
     ids::{Esi, Sbn},
     time::Mono,
-    trust::plan::leaf,
+    trust::{PlannedObject, plan::leaf},
 };
 use receiver::{
     object::Object,
@@ -94,7 +94,7 @@ struct Heard {
 }
 
 fn hear(broadcast: &Broadcast, flood: Flood) -> anyhow::Result<Heard> {
-    let mut device = Device::new(broadcast);
+    let mut device = Device::new(broadcast.object);
     let mut forger = Forger::new(broadcast.object, flood.ratio, flood.seed);
     let mut chance = Chance::new(flood.seed, "loss");
     let pass = broadcast.pass()?;
@@ -121,7 +121,7 @@ fn hear(broadcast: &Broadcast, flood: Flood) -> anyhow::Result<Heard> {
             complete = device.object.blocks().is_satisfied();
             if complete {
                 device.sync(broadcast)?;
-                ensure!(device.solve(broadcast)? == broadcast.image, "the image is not exact");
+                ensure!(device.solve()? == broadcast.image, "the image is not exact");
                 heard.resident_complete = resident()?;
             }
         }
@@ -137,25 +137,26 @@ fn lost(chance: &mut Chance, percent: u8) -> bool {
 }
 
 /// The receiver's core, and a storage that keeps what is written.
-struct Device {
-    object: Object,
-    stats: Stats,
+#[derive(Debug)]
+pub(crate) struct Device {
+    pub(crate) object: Object,
+    pub(crate) stats: Stats,
     stored: Vec<(Sbn, Esi, Vec<u8>)>,
 }
 
 impl Device {
-    fn new(broadcast: &Broadcast) -> Self {
-        let planned = broadcast.object;
+    pub(crate) fn new(planned: PlannedObject) -> Self {
         let layout = ObjectLayout::new(planned.object_key, planned.stored_sha256, planned.oti);
         let ready = Recovered { files_ready: layout.files(), ..Recovered::default() };
         let log = SymbolLog::recovered(layout, Limits::default(), &ready, &BTreeSet::new(), &[]);
         Self { object: Object::new(planned, log), stats: Stats::default(), stored: Vec::new() }
     }
 
-    fn hear(&mut self, datagram: &[u8]) -> anyhow::Result<()> {
+    /// Hears a packet; what is none of the object's is nothing.
+    pub(crate) fn hear(&mut self, datagram: &[u8]) -> anyhow::Result<()> {
         let packet = Packet::parse(datagram)?;
         let carries = packet.header.toi.and_then(|toi| self.object.carries(toi));
-        let carries = carries.context("a packet of the object")?;
+        let Some(carries) = carries else { return Ok(()) };
         self.object.handle_packet(Mono(0), carries, &packet, &mut self.stats);
         self.write()
     }
@@ -187,8 +188,7 @@ impl Device {
 
     /// Flushes, and holds every stored symbol against the leaves of the plan.
     fn sync(&mut self, broadcast: &Broadcast) -> anyhow::Result<()> {
-        self.object.log_mut().flush();
-        self.write()?;
+        self.flush()?;
         let key: Hash16 = broadcast.object.object_key;
         for (sbn, esi, symbol) in &self.stored {
             let place = broadcast.header.shape().index_of(*sbn, *esi).context("a place")?;
@@ -198,8 +198,13 @@ impl Device {
         Ok(())
     }
 
-    fn solve(&self, broadcast: &Broadcast) -> anyhow::Result<Vec<u8>> {
-        let oti = &broadcast.object.oti;
+    pub(crate) fn flush(&mut self) -> anyhow::Result<()> {
+        self.object.log_mut().flush();
+        self.write()
+    }
+
+    pub(crate) fn solve(&self) -> anyhow::Result<Vec<u8>> {
+        let oti = &self.object.planned().oti;
         let mut image = Vec::new();
         for sbn in (0..oti.partition().blocks()).map(Sbn) {
             let mut decoder = Decoder::new(oti, sbn).context("a block")?;
@@ -208,7 +213,7 @@ impl Device {
             }
             image.extend(decoder.decode().context("enough symbols of each block")?);
         }
-        image.truncate(broadcast.image.len());
+        image.truncate(usize::try_from(oti.parameters().transfer_length)?);
         Ok(image)
     }
 }

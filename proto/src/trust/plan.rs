@@ -9,6 +9,10 @@
 //! tree over all nodes -> cap (one level of it) -> plan header -> plan root, in the campaign
 //! ```
 //!
+//! This is format 1, and it is frozen: the vectors in the tests of this module hold its octets, and
+//! a change is another number in the plan header. In which order packets are sent, how long segments
+//! are and how many repair symbols there are is the maker's choice; receivers take any.
+//!
 //! Integers are big-endian. `H16` is the first 16 octets of SHA-256.
 
 mod header;

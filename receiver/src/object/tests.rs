@@ -19,7 +19,10 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        let broadcast = Broadcast::new();
+        Self::of(Broadcast::new())
+    }
+
+    fn of(broadcast: Broadcast) -> Self {
         let object = Object::new(broadcast.object, log(&broadcast));
         Self { broadcast, object, stats: Stats::default() }
     }
@@ -245,18 +248,18 @@ fn a_lost_slot_is_missing_again() {
 }
 
 #[test]
-fn tables_of_four_segments_are_kept_and_the_one_used_least_recently_goes() {
-    let mut case = Case::new();
+fn tables_of_sixteen_segments_are_kept_and_the_one_used_least_recently_goes() {
+    let mut case = Case::of(Broadcast::of_image(vec![0x5a; 64 * 300]));
     case.hear(&case.broadcast.header_packet());
-    (0..4).for_each(|segment| case.hear_tables(segment));
-    // Segment 0 is in use; segment 1 is the one to go for segment 4.
+    (0..16).for_each(|segment| case.hear_tables(segment));
+    // Segment 0 is in use; segment 1 is the one to go for segment 16.
     case.hear(&case.broadcast.data_packet(0));
-    case.hear_tables(4);
+    case.hear_tables(16);
     let first_of = |segment: u64| segment * 16;
-    for segment in [0, 2, 3, 4] {
+    for segment in [0].into_iter().chain(2..17) {
         case.hear(&case.broadcast.data_packet(first_of(segment) + 1));
     }
-    assert_eq!((case.stats.data_taken, case.stats.data_pending), (5, 0));
+    assert_eq!((case.stats.data_taken, case.stats.data_pending), (17, 0));
     case.hear(&case.broadcast.data_packet(first_of(1)));
-    assert_eq!((case.stats.data_taken, case.stats.data_pending), (5, 1));
+    assert_eq!((case.stats.data_taken, case.stats.data_pending), (17, 1));
 }

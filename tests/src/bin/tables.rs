@@ -1,12 +1,17 @@
 //! Measures what symbol tables cost on air and what they miss, and what the receiver's check costs.
 //!
-//!   tables              received symbols that find no table, by loss; share on air; late tune-in
+//!   tables              by size and loss: received symbols that find no table, share on air, late tune-in
 //!   tables check        packets a second of the receiver's check, and of bare SHA-256
+//!   tables servers      several image servers on one plan: when is a device done that hears them all?
 
 use clap::{Parser, Subcommand};
 use fumocast_tests::{
     check,
-    tables::{Heard, Loss, late, shape, share, steady},
+    tables::{
+        Heard, Loss, late,
+        servers::{Airing, Plan},
+        shape, share, steady,
+    },
 };
 use proto::trust::plan::PlanShape;
 use serde_json::json;
@@ -17,20 +22,20 @@ use serde_json::json;
 struct Options {
     #[command(subcommand)]
     verb: Option<Verb>,
-    /// Mebibytes of the image
-    #[arg(long, default_value_t = 64)]
-    size: u64,
+    /// Mebibytes of the images, with commas between them
+    #[arg(long, value_delimiter = ',', default_values_t = [64, 256, 1024])]
+    size: Vec<u64>,
     /// Loss in percent that the tables are made for
     #[arg(long, default_value_t = 30)]
     budget: u8,
-    /// Runs of two passes for each line
+    /// Runs of two passes of 64 MiB for each figure; of larger images as many fewer
     #[arg(long, default_value_t = 8)]
     runs: u64,
     /// First seed
     #[arg(long, default_value_t = 1)]
     seed: u64,
     /// Print one JSON object for each line
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
 }
 
@@ -38,74 +43,109 @@ struct Options {
 enum Verb {
     /// Packets a second of the receiver's check, alternating with bare SHA-256 over the same octets
     Check,
+    /// Packets that each of one to four image servers sends until a device that hears all is done
+    Servers,
 }
 
 const BURSTS: [f64; 4] = [1.0, 8.0, 32.0, 128.0];
 
 fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    if let Some(Verb::Check) = options.verb {
-        let result = check::run(9)?;
-        println!("{}", if options.json { result.json() } else { result.text() });
-        return Ok(());
-    }
-    let shape = shape(options.size << 20, options.budget)?;
-    on_air(&options)?;
-    if !options.json {
-        println!("\nloss     received data symbols that find no table, by mean burst of packets");
-        println!("         even       8       32      128");
-    }
-    for percent in (0..=50).step_by(5) {
-        line(&options, shape, percent);
-    }
-    let budget = Loss { share: f64::from(options.budget) / 100.0, burst: 1.0 };
-    let missed: f64 =
-        (0..options.runs * 8).map(|run| late(shape, budget, options.seed + run)).sum();
-    #[expect(clippy::cast_precision_loss, reason = "few runs")]
-    let mean = missed / (options.runs * 8) as f64;
-    if options.json {
-        println!("{}", json!({ "late_tune_in_segments": mean }));
-    } else {
-        println!("\nlate tune-in, anywhere in the plan, at the budget: {mean:.2} segments missed");
-    }
-    Ok(())
-}
-
-fn on_air(options: &Options) -> anyhow::Result<()> {
-    for mebibytes in [options.size, 256, 1024] {
-        let share = share(shape(mebibytes << 20, options.budget)?);
-        let (packets, octets) = (share.packets_percent, share.octets_percent);
-        if options.json {
-            println!(
-                "{}",
-                json!({ "mebibytes": mebibytes, "packets_percent": packets, "octets_percent": octets })
-            );
-        } else {
-            println!(
-                "{mebibytes:5} MiB: tables are {packets:.2} % of packets, {octets:.2} % of octets"
-            );
+    match options.verb {
+        Some(Verb::Check) => {
+            let result = check::run(9)?;
+            println!("{}", if options.json { result.json() } else { result.text() });
+            Ok(())
         }
+        Some(Verb::Servers) => servers(&options),
+        None => options.size.iter().try_for_each(|mebibytes| size(&options, *mebibytes)),
     }
-    Ok(())
 }
 
-fn line(options: &Options, shape: PlanShape, percent: u8) {
-    let found = BURSTS.map(|burst| {
-        let loss = Loss { share: f64::from(percent) / 100.0, burst };
-        let runs = (0..options.runs).map(|run| steady(shape, loss, 2, options.seed + run));
-        runs.fold(Heard::default(), |sum, one| Heard {
-            received: sum.received + one.received,
-            unproven: sum.unproven + one.unproven,
-        })
-        .unproven_percent()
-    });
+fn size(options: &Options, mebibytes: u64) -> anyhow::Result<()> {
+    let shape = shape(mebibytes << 20, options.budget)?;
+    let share = share(shape);
+    let (packets, octets) = (share.packets_percent, share.octets_percent);
     if options.json {
         println!(
             "{}",
-            json!({ "loss_percent": percent, "bursts": BURSTS, "unproven_percent": found })
+            json!({ "mebibytes": mebibytes, "packets_percent": packets, "octets_percent": octets })
         );
     } else {
-        let [even, short, long, longest] = found;
-        println!("{percent:3} %  {even:6.2} %{short:6.2} %{long:7.2} %{longest:7.2} %");
+        println!(
+            "{mebibytes} MiB: tables are {packets:.2} % of packets, {octets:.2} % of octets\n\n\
+             loss     received data symbols that find no table (that waited for one), by mean burst\n\
+             \x20              even              8             32            128   late tune-in"
+        );
     }
+    for percent in (0..=50).step_by(5) {
+        line(options, mebibytes, shape, percent);
+    }
+    if !options.json {
+        println!();
+    }
+    Ok(())
+}
+
+fn line(options: &Options, mebibytes: u64, shape: PlanShape, percent: u8) {
+    let runs = (options.runs * 64).div_ceil(mebibytes.max(64)).max(1);
+    let loss = |burst| Loss { share: f64::from(percent) / 100.0, burst };
+    let found = BURSTS.map(|burst| {
+        let runs = (0..runs).map(|run| steady(shape, loss(burst), 2, options.seed + run));
+        runs.sum::<Heard>()
+    });
+    let unproven = found.map(|heard| heard.unproven_percent());
+    let waited = found.map(|heard| heard.waited_percent());
+    let late_runs = runs * 8;
+    let missed: f64 = (0..late_runs).map(|run| late(shape, loss(1.0), options.seed + run)).sum();
+    #[expect(clippy::cast_precision_loss, reason = "few runs")]
+    let missed = missed / late_runs as f64;
+    if options.json {
+        println!(
+            "{}",
+            json!({
+                "mebibytes": mebibytes, "loss_percent": percent, "bursts": BURSTS,
+                "unproven_percent": unproven, "waited_percent": waited,
+                "late_tune_in_segments": missed,
+            })
+        );
+    } else {
+        print!("{percent:3} % ");
+        for (unproven, waited) in unproven.into_iter().zip(waited) {
+            print!("{unproven:6.2} % ({waited:3.0})");
+        }
+        println!("{missed:6.2} segments");
+    }
+}
+
+fn servers(options: &Options) -> anyhow::Result<()> {
+    let plan = Plan::new()?;
+    if !options.json {
+        println!("loss, burst   servers   packets of each   of one alone   heard twice");
+    }
+    for (percent, burst) in [(0_u8, 1.0), (10, 1.0), (30, 1.0), (30, 32.0)] {
+        let loss = Loss { share: f64::from(percent) / 100.0, burst };
+        let mut alone = None;
+        for servers in 1..=4 {
+            let done = plan.air(Airing { servers, loss, seed: options.seed })?;
+            let alone = *alone.get_or_insert(done.packets_of_each);
+            #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 packets")]
+            let share = done.packets_of_each as f64 / alone as f64;
+            if options.json {
+                println!(
+                    "{}",
+                    json!({
+                        "loss_percent": percent, "burst": burst, "share_of_one_alone": share,
+                        "completion": done,
+                    })
+                );
+            } else {
+                println!(
+                    "{percent:3} % {burst:5} {servers:11} {:17} {share:14.3} {:13}",
+                    done.packets_of_each, done.symbols_twice
+                );
+            }
+        }
+    }
+    Ok(())
 }

@@ -302,3 +302,28 @@ fn the_chosen_repair_is_the_least_that_keeps_the_promise() {
     }
     assert_eq!(shape::symbols_to_send(16, 0.0), 16);
 }
+
+#[test]
+fn tables_are_made_for_long_bursts_as_far_as_three_of_a_hundred_packets_allow() {
+    for (mebibytes, more) in [(64, 2), (256, 30), (1024, 50)] {
+        let length = mebibytes << 20;
+        let symbols = length / 1408 + 1;
+        let parameters = RaptorQParameters {
+            transfer_length: length,
+            symbol_size: 1408,
+            source_blocks: u8::try_from(symbols / 8192 + 1).unwrap(),
+            ..oti().parameters()
+        };
+        let oti = RaptorQOti::new(parameters).unwrap();
+        let repair = oti.partition().largest();
+        let shape = PlanShape::for_loss(oti, repair, 30).unwrap();
+        let source = u32::from(shape.table_source_symbols());
+        let even = shape::symbols_to_send(source + 2, 0.3);
+        assert!(shape.table_symbols_per_segment() >= even + more, "{mebibytes} MiB");
+        let (tables, data) = (u64::from(shape.table_symbols()), shape.leaves());
+        assert!(100 * tables <= 3 * (tables + data), "{mebibytes} MiB: {tables} tables");
+        // Without loss nothing is to be repaired.
+        let lossless = PlanShape::for_loss(oti, repair, 0).unwrap();
+        assert_eq!(lossless.table_symbols_per_segment(), source + 2);
+    }
+}
