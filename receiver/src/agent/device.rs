@@ -137,7 +137,7 @@ impl Device for Core {
     }
 
     fn due_alerts(&self, now: Now) -> Vec<FinalAlert> {
-        self.books.reports.due(now.utc)
+        self.due_reports(now)
     }
 
     fn alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {

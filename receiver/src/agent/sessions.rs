@@ -6,6 +6,7 @@ use proto::time::{Mono, Now};
 
 use super::{Agent, Core, Output};
 use crate::dm::{
+    FinalAlert,
     backoff::Backoff,
     client::{SessionOutcome, Step, Trigger},
 };
@@ -105,16 +106,21 @@ impl Core {
         let report = self
             .books
             .reports
-            .next_due()
+            .next_due(now.utc, self.books.report.slot(now.utc, u64::MAX))
             .filter(|_| !self.sessions.is_backing_off())
             .map(|due| now.mono + due.since(now.utc));
         [Some(self.sessions.next()), report].into_iter().flatten().min()
     }
 
+    /// Returns the results whose slot has come.
+    pub(super) fn due_reports(&self, now: Now) -> Vec<FinalAlert> {
+        self.books.reports.due(now.utc, self.books.report.slot(now.utc, u64::MAX))
+    }
+
     fn session_ended(&mut self, now: Now, outcome: &SessionOutcome) {
         match outcome {
             // A result that the server did not take is tried again later, not at once.
-            SessionOutcome::Complete if !self.books.reports.due(now.utc).is_empty() => {
+            SessionOutcome::Complete if !self.due_reports(now).is_empty() => {
                 self.sessions.failed(now.mono, None, self.chance.number());
             }
             SessionOutcome::Complete => {

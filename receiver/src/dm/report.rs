@@ -46,16 +46,20 @@ impl ReportQueue {
     }
 
     /// Returns the results whose slot has come, oldest first.
+    ///
+    /// `latest` is the latest slot that could be chosen at this moment: one beyond it was chosen
+    /// while the clock was wrong, and nobody waits for years.
     #[must_use]
-    pub fn due(&self, now: Utc) -> Vec<FinalAlert> {
-        let come = |queued: &&QueuedReport| queued.due <= now;
+    pub fn due(&self, now: Utc, latest: Utc) -> Vec<FinalAlert> {
+        let come = |queued: &&QueuedReport| queued.due <= now || queued.due > latest;
         self.reports.iter().filter(come).map(|queued| queued.alert.clone()).collect()
     }
 
-    /// Returns the earliest slot.
+    /// Returns the earliest slot; `now` where it was chosen while the clock was wrong.
     #[must_use]
-    pub fn next_due(&self) -> Option<Utc> {
-        self.reports.iter().map(|queued| queued.due).min()
+    pub fn next_due(&self, now: Utc, latest: Utc) -> Option<Utc> {
+        let slot = |queued: &QueuedReport| if queued.due > latest { now } else { queued.due };
+        self.reports.iter().map(slot).min()
     }
 
     /// Forgets a result that the server has; returns whether it was there.
@@ -132,13 +136,25 @@ mod tests {
         let mut queue = ReportQueue::default();
         queue.push(alert("a"), Utc(200));
         queue.push(alert("b"), Utc(100));
-        assert_eq!(queue.next_due(), Some(Utc(100)));
-        assert_eq!(queue.due(Utc(99)), []);
-        assert_eq!(queue.due(Utc(100)), [alert("b")]);
-        assert_eq!(queue.due(Utc(200)), [alert("a"), alert("b")]);
+        let due = |queue: &ReportQueue, now| queue.due(Utc(now), Utc(now + 1000));
+        assert_eq!(queue.next_due(Utc(0), Utc(1000)), Some(Utc(100)));
+        assert_eq!(due(&queue, 99), []);
+        assert_eq!(due(&queue, 100), [alert("b")]);
+        assert_eq!(due(&queue, 200), [alert("a"), alert("b")]);
         assert!(queue.acknowledge(&alert("a")));
         assert!(!queue.acknowledge(&alert("a")));
-        assert_eq!(queue.due(Utc(200)), [alert("b")]);
+        assert_eq!(due(&queue, 200), [alert("b")]);
+    }
+
+    #[test]
+    fn a_slot_of_a_clock_that_was_ten_years_ahead_has_come() {
+        let decade = 315_360_000_000;
+        let settings = ReportSettings::default();
+        let mut queue = ReportQueue::default();
+        queue.push(alert("a"), settings.slot(Utc(decade), 0));
+        let latest = settings.slot(Utc(500), u64::MAX);
+        assert_eq!(queue.next_due(Utc(500), latest), Some(Utc(500)));
+        assert_eq!(queue.due(Utc(500), latest), [alert("a")]);
     }
 
     #[test]
@@ -156,7 +172,7 @@ mod tests {
         for number in 0..=MAX_QUEUED {
             queue.push(alert(&number.to_string()), Utc(0));
         }
-        let due = queue.due(Utc(0));
+        let due = queue.due(Utc(0), Utc(0));
         assert_eq!(due.len(), MAX_QUEUED);
         assert_eq!(due.first(), Some(&alert("1")));
     }
