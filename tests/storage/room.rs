@@ -9,7 +9,7 @@ use fumocast_tests::{
     sim::disk::{Call, SimDisk},
     store::device::{DATA, Device},
 };
-use receiver::symbols::ObjectLayout;
+use receiver::symbols::{ObjectLayout, journal::JOURNAL_OCTETS};
 
 /// Room for two copies of the journal and a few documents.
 const SMALL_OCTETS: u64 = 64 << 10;
@@ -42,7 +42,11 @@ fn all_room_is_held_before_the_window_with_or_without_help_of_the_file_system() 
         assert_eq!(octets("image.part"), layout.image_octets());
         let logs: u64 = (0..layout.files()).map(|file| octets(&format!("log.{file}"))).sum();
         assert_eq!(logs + layout.image_octets(), layout.storage_octets());
-        let zeros = disk.written_octets() > layout.storage_octets();
+        let journal = ["journal.a", "journal.b"].map(|name| Path::new(DATA).join(name));
+        let journal = journal.map(|path| disk.content(&path).unwrap().len());
+        assert_eq!(journal, [JOURNAL_OCTETS; 2]);
+        let reserved = layout.storage_octets() + 2 * JOURNAL_OCTETS as u64;
+        let zeros = disk.written_octets() > reserved;
         assert_eq!(zeros, !helps, "the image is written twice only where it must be");
         // Nothing but the journal grows from here.
         disk.set_capacity(layout.storage_octets() + SMALL_OCTETS);

@@ -165,7 +165,34 @@ impl DataDirectory {
                 file.forget_cached()?;
             }
         }
-        read_limited(&*self.disk, path, JOURNAL_OCTETS)
+        // What is only reserved holds nothing yet.
+        let read = read_limited(&*self.disk, path, JOURNAL_OCTETS)?;
+        Ok(read.filter(|octets| octets.iter().any(|octet| *octet != 0)))
+    }
+
+    /// Reserves the room of both copies of the journal, without touching what they hold.
+    ///
+    /// # Errors
+    ///
+    /// [`StorageError::NoSpace`] when there is none, or what else writing meets.
+    pub fn reserve_journal(&self) -> Result<(), StorageError> {
+        let attempt = || {
+            let whole = JOURNAL_OCTETS as u64;
+            let mut has_grown = false;
+            for copy in CopyName::BOTH {
+                let file = self.disk.open(&self.path.join(copy.file_name()), Open::Create)?;
+                // The page that the state ends in has its room, and is not written again.
+                let from = file.length()?.next_multiple_of(PAGE_OCTETS).min(whole);
+                if from < whole {
+                    let zeros = vec![0; usize::try_from(whole - from).unwrap_or_default()];
+                    file.write_all_at(&zeros, from)?;
+                    file.sync_all()?;
+                    has_grown = true;
+                }
+            }
+            if has_grown { self.disk.sync_directory(&self.path) } else { Ok(()) }
+        };
+        attempt().map_err(StorageError::while_doing("reserve the journal"))
     }
 
     /// Writes one copy of the journal and syncs it.
@@ -329,6 +356,7 @@ fn read_limited(disk: &dyn Disk, path: &Path, limit: usize) -> io::Result<Option
 const FILES: &str = "files";
 const OBJECTS: &str = "objects";
 const HALF_WRITTEN: &str = ".new";
+const PAGE_OCTETS: u64 = 4096;
 /// No small file is longer: envelopes and plan headers have at most 4 KiB.
 const SMALL_FILE_OCTETS: usize = 64 << 10;
 
@@ -366,6 +394,15 @@ mod tests {
         let write = JournalWrite { copy: CopyName::B, generation: 1, octets: b"state".to_vec() };
         data.write_journal(&write).unwrap();
         assert_eq!(data.read_journal().unwrap(), [Vec::new(), b"state".to_vec()]);
+
+        data.reserve_journal().unwrap();
+        let [a, b] = data.read_journal().unwrap();
+        assert_eq!((a.len(), b.len()), (0, JOURNAL_OCTETS));
+        assert!(b.starts_with(b"state\0"));
+        for name in ["journal.a", "journal.b"] {
+            let room = fs::metadata(home.path().join(name)).unwrap().len();
+            assert_eq!(room, JOURNAL_OCTETS as u64);
+        }
 
         let name = FileName::new("root.env").unwrap();
         assert_eq!(data.read_file(&name).unwrap(), None);

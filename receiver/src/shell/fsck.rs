@@ -114,6 +114,8 @@ fn read_journal(
     let mut read = Vec::new();
     for copy in CopyName::BOTH {
         let octets = read_some(disk, &path.join(copy.file_name()), JOURNAL_OCTETS)?;
+        // What is only reserved holds nothing yet.
+        let octets = octets.filter(|octets| octets.iter().any(|octet| *octet != 0));
         let parsed = octets.as_deref().map(JournalImage::<JournalState>::parse);
         if let Some(Ok(image)) = &parsed
             && latest.as_ref().is_none_or(|latest| image.generation > latest.generation)

@@ -248,8 +248,9 @@ impl Worker {
 
     fn open(&mut self, layout: ObjectLayout) {
         let key = layout.object_key();
-        let opened =
-            ObjectDirectory::open(&self.directory.disk(), &self.directory.objects(), layout);
+        let opened = self.directory.reserve_journal().and_then(|()| {
+            ObjectDirectory::open(&self.directory.disk(), &self.directory.objects(), layout)
+        });
         match opened.and_then(|mut object| Ok((object.recover()?, object))) {
             Ok((recovered, object)) => {
                 self.objects.insert(key, object);

@@ -1,7 +1,7 @@
 //! The journal: what the device has decided, in two copies that are written in turn.
 //!
 //! ```text
-//! journal.a, journal.b    at most 16 KiB each
+//! journal.a, journal.b    at most 16 KiB each; reserved with zeros once there is an object
 //!   0   "FCJN"
 //!   4   format version, 4 octets
 //!   8   generation, 8 octets
