@@ -22,8 +22,8 @@ use crate::{
     blocks::Blocks,
     pending::{MAX_PENDING_BYTES, Pending, Wait},
     stats::Stats,
-    symbols::{Insert, SymbolLog},
-    tables::{TableInsert, Tables},
+    symbols::{Insert, SymbolLog, TableLog},
+    tables::{TableInsert, Tables, kept_segments},
 };
 
 /// One object while it is received.
@@ -40,6 +40,7 @@ struct Plan {
     header: PlanHeader,
     tables: Tables,
     pending: Pending,
+    kept: TableLog,
 }
 
 /// What a packet of the object carries, by its TOI.
@@ -92,9 +93,8 @@ impl<A: Authenticity> Object<A> {
         }
         match PlanHeader::parse(octets, &self.planned) {
             Ok(header) => {
-                let tables = Tables::new(*header.shape());
-                let pending = Pending::new(MAX_PENDING_BYTES);
-                self.plan = Some(Plan { header, tables, pending });
+                self.log_mut().keep_tables(0, TableLog::header(octets));
+                self.adopt(header);
                 true
             }
             Err(_) => {
@@ -102,6 +102,32 @@ impl<A: Authenticity> Object<A> {
                 false
             }
         }
+    }
+
+    /// Goes on with the plan header and the table symbols that a life before this has kept.
+    pub fn recover_tables(&mut self, file: &[u8]) {
+        if self.plan.is_none()
+            && let Some(octets) = TableLog::header_in(file)
+            && let Ok(header) = PlanHeader::parse(octets, &self.planned)
+        {
+            self.adopt(header);
+        }
+        let Some(plan) = &mut self.plan else { return };
+        for kept in plan.kept.recover(file) {
+            if plan.tables.wants(kept.segment, kept.esi) {
+                plan.tables.insert(kept.segment, kept.esi, &kept.symbol);
+            }
+        }
+    }
+
+    fn adopt(&mut self, header: PlanHeader) {
+        let shape = *header.shape();
+        self.plan = Some(Plan {
+            header,
+            tables: Tables::new(shape),
+            pending: Pending::new(MAX_PENDING_BYTES),
+            kept: TableLog::new(self.planned.plan_root, shape, kept_segments(&shape)),
+        });
     }
 
     /// Takes a packet of the session that the device is tuned in to.
@@ -185,6 +211,9 @@ impl<A: Authenticity> Object<A> {
             return;
         }
         stats.table_taken += 1;
+        if let Some((offset, octets)) = plan.kept.keep(segment, esi, payload.symbols) {
+            self.blocks.log_mut().keep_tables(offset, octets);
+        }
         if plan.tables.insert(segment, esi, payload.symbols) == TableInsert::Known {
             self.settle_pending(now, segment, stats);
         }

@@ -10,6 +10,7 @@
 //!     0      header, 4,096 octets: whose log this is, and H16 over it
 //!     4,096  slots of one size, packed: SYM1 | SBN 4 | ESI 4 | flags 1 | zero 3 | tag 16 | symbol T
 //!            padded with zeros to a multiple of 64
+//!   tables          table symbols of the segments in flight, see [`table_log`]
 //!   image.part      the object, written block by block as blocks are decoded
 //!   image           the same file once its digest was read back
 //!                   (a plain file has its own name, in the output directory)
@@ -34,6 +35,7 @@ pub mod layout;
 pub mod log;
 pub mod recovery;
 mod slots;
+pub mod table_log;
 #[cfg(test)]
 mod tests;
 
@@ -46,4 +48,5 @@ pub use self::{
     },
     log::{Insert, Limits, LogOutput, SlotRun, SymbolLog, Ticket},
     recovery::{Recovered, RecoveredSlot, Recovery},
+    table_log::TableLog,
 };

@@ -109,14 +109,18 @@ impl Tables {
     }
 
     fn make_room(&mut self) {
-        let most =
-            (MAX_TABLE_BYTES / self.shape.table_bytes().max(1)).clamp(MIN_SEGMENTS, MAX_SEGMENTS);
-        while self.segments.len() >= most {
+        while self.segments.len() >= kept_segments(&self.shape) {
             let oldest = self.segments.iter().min_by_key(|(_, segment)| segment.last_use);
             let Some((&oldest, _)) = oldest else { return };
             self.segments.remove(&oldest);
         }
     }
+}
+
+/// Returns how many segments' tables are kept.
+#[must_use]
+pub fn kept_segments(shape: &PlanShape) -> usize {
+    (MAX_TABLE_BYTES / shape.table_bytes().max(1)).clamp(MIN_SEGMENTS, MAX_SEGMENTS)
 }
 
 impl Table {

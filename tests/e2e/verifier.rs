@@ -99,6 +99,7 @@ fn collect<A: Authenticity>(object: &mut Object<A>, stored: &mut Stored) {
                     stored.entry(slot.sbn).or_default().insert(slot.esi, slot.symbol.to_vec());
                 }
             }
+            LogOutput::Tables { .. } => {}
             LogOutput::Flush(ticket) => object.log_mut().handle_flushed(ticket),
         }
     }

@@ -72,6 +72,9 @@ impl OurReceiver {
                         (usize::try_from(file).unwrap(), usize::try_from(offset).unwrap());
                     logs[file][at..at + octets.len()].copy_from_slice(&octets);
                 }
+                Output::Log(_, LogOutput::Tables { .. }) => {
+                    unreachable!("plain files have no tables")
+                }
                 Output::Log(key, LogOutput::Flush(ticket)) => {
                     self.core.handle_flushed(self.now(), key, ticket);
                 }

@@ -180,6 +180,7 @@ impl Device {
                         self.stored.push((slot.sbn, slot.esi, slot.symbol.to_vec()));
                     }
                 }
+                LogOutput::Tables { .. } => {}
                 LogOutput::Flush(ticket) => self.object.log_mut().handle_flushed(ticket),
             }
         }

@@ -5,3 +5,4 @@ mod fsck;
 mod kill;
 mod model;
 mod room;
+mod tables;

@@ -121,6 +121,7 @@ impl Core {
         operation.reserved = recovered.files_ready;
         operation.resumed = log.synced_total();
         let mut object = Object::new(planned, log);
+        object.recover_tables(&recovered.tables);
         if let Some(header) = operation.plan_header.as_deref() {
             object.offer_header(header, &mut self.stats);
         }

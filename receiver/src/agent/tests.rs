@@ -15,7 +15,7 @@ use crate::{
     decode::BlockFiles,
     dm::{ArmRequest, Device as _, FinalAlert, Identity, ReportSettings},
     journal_state::JournalState,
-    symbols::{BlockPlace, CopyName, JournalImage, Journaler, Recovery, SlotAddress},
+    symbols::{BlockPlace, CopyName, JournalImage, Journaler, Recovered, Recovery, SlotAddress},
     testing::{Broadcast, kind, source},
 };
 
@@ -31,6 +31,7 @@ struct Disk {
     files: BTreeMap<String, Vec<u8>>,
     object: Option<Hash16>,
     logs: BTreeMap<u32, Vec<u8>>,
+    tables: Vec<u8>,
     image: Vec<u8>,
 }
 
@@ -217,6 +218,12 @@ impl Device {
                 self.disk.logs.get_mut(&file).unwrap()[start..start + octets.len()]
                     .copy_from_slice(&octets);
             }
+            Output::Log(LogOutput::Tables { offset, octets }) => {
+                let start = usize::try_from(offset).unwrap();
+                let end = start + octets.len();
+                self.disk.tables.resize(self.disk.tables.len().max(end), 0);
+                self.disk.tables[start..end].copy_from_slice(&octets);
+            }
             Output::Log(LogOutput::Flush(ticket)) if self.failing_flushes > 0 => {
                 self.failing_flushes -= 1;
                 let error = StorageError::while_doing("sync log.0")(io::Error::other("I/O error"));
@@ -281,7 +288,7 @@ impl Device {
             let first = SlotAddress { file: *file, index: 0 };
             recovery.slots(first, &log[ObjectLayout::HEADER_OCTETS..]);
         }
-        let recovered = recovery.finish();
+        let recovered = Recovered { tables: self.disk.tables.clone(), ..recovery.finish() };
         self.agent.handle_recovered(self.now, &recovered);
     }
 

@@ -91,6 +91,9 @@ fn object(object: &Object) -> Vec<String> {
         };
         lines.push(format!("  log.{}: {} octets, {state}", log.file, log.octets));
     }
+    if let Some(octets) = object.tables_octets {
+        lines.push(format!("  tables of the segments in flight: {octets} octets"));
+    }
     if !object.blocks.is_empty() {
         let Object { slots, held, free, damaged, bad, .. } = object;
         lines.push(format!(
@@ -142,6 +145,7 @@ mod tests {
                 image_octets: Some(5000),
                 image: ImageState::Partial,
                 logs: vec![fsck::Log { file: 0, octets: 8192, state: LogState::Ready }],
+                tables_octets: Some(4224),
                 slots: 60,
                 held: 3,
                 free: 56,
@@ -167,6 +171,7 @@ phase receiving, campaign none, 0 reports waiting
 1 small files, 300 octets
 object 00ff: 5000 octets, image begun, unknown to the journal
   log.0: 8192 octets, ready
+  tables of the segments in flight: 4224 octets
   slots: 60, 3 held, 56 free, 1 damaged, 1 bad
   block 0: solved
   block 1: 3 of 4 symbols

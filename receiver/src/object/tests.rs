@@ -263,3 +263,61 @@ fn tables_of_sixteen_segments_are_kept_and_the_one_used_least_recently_goes() {
     case.hear(&case.broadcast.data_packet(first_of(1)));
     assert_eq!((case.stats.data_taken, case.stats.data_pending), (17, 1));
 }
+
+/// Hears what `from` has kept, as a life after it does.
+fn life_after(broadcast: Broadcast, tables: &[u8]) -> Case {
+    let mut case = Case::of(broadcast);
+    case.object.recover_tables(tables);
+    case
+}
+
+/// Plays the file of table symbols.
+fn tables_file(case: &mut Case) -> Vec<u8> {
+    let mut file = Vec::new();
+    while let Some(output) = case.object.log_mut().poll_output() {
+        if let LogOutput::Tables { offset, octets } = output {
+            let start = usize::try_from(offset).unwrap();
+            file.resize(file.len().max(start + octets.len()), 0);
+            file[start..start + octets.len()].copy_from_slice(&octets);
+        }
+    }
+    file
+}
+
+#[test]
+fn a_life_after_a_power_cut_takes_symbols_in_with_the_first_packet() {
+    let mut case = Case::new();
+    case.hear(&case.broadcast.header_packet());
+    case.hear_tables(1);
+    // Of the next one some symbols are here, and the others come after the cut.
+    let next = case.broadcast.table_packets(2);
+    case.hear(&next[0]);
+    case.hear(&next[5]);
+    let file = tables_file(&mut case);
+    let mut case = life_after(case.broadcast, &file);
+    case.hear(&case.broadcast.data_packet(16));
+    assert_eq!((case.stats.data_taken, case.stats.data_unproven), (1, 0));
+    case.hear(&case.broadcast.data_packet(32));
+    assert_eq!((case.stats.data_taken, case.stats.data_pending), (1, 1));
+    case.hear(&next[1]);
+    case.hear(&next[2]);
+    assert_eq!(case.stats.data_taken, 2);
+    // Those that are here are not taken again.
+    case.hear_tables(1);
+    assert_eq!(case.stats.table_taken, 2);
+}
+
+#[test]
+fn what_was_kept_of_another_plan_vouches_for_nothing() {
+    let mut other = Case::of(Broadcast::of_image(vec![7; 64 * 40]));
+    other.hear(&other.broadcast.header_packet());
+    other.hear_tables(0);
+    let file = tables_file(&mut other);
+    let mut case = life_after(Broadcast::new(), &file);
+    case.hear(&case.broadcast.data_packet(0));
+    assert_eq!(case.stats.data_unproven, 1, "the header is not the pinned one");
+    case.hear(&case.broadcast.header_packet());
+    case.object.recover_tables(&file);
+    case.hear(&case.broadcast.data_packet(0));
+    assert_eq!((case.stats.data_taken, case.stats.data_pending), (0, 1));
+}

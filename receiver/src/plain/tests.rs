@@ -94,6 +94,7 @@ impl Bench {
                     let at = usize::try_from(offset).unwrap();
                     log[at..at + octets.len()].copy_from_slice(&octets);
                 }
+                Output::Log(_, LogOutput::Tables { .. }) => panic!("a plain file has no tables"),
                 Output::Log(key, LogOutput::Flush(ticket)) => {
                     self.core.handle_flushed(now(), key, ticket);
                 }

@@ -1,6 +1,7 @@
 //! The files of one object.
 
 mod encoded;
+mod tables;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,6 +15,7 @@ use proto::{
     flute::content_md5::ContentMd5,
 };
 
+use self::tables::TablesFile;
 use super::disk::{Disk, DiskFile, Open, SharedDisk};
 use crate::{
     decode::BlockFiles,
@@ -31,6 +33,7 @@ pub struct ObjectDirectory {
     layout: ObjectLayout,
     logs: BTreeMap<u32, Box<dyn DiskFile>>,
     dirty: BTreeSet<u32>,
+    tables: TablesFile,
     reservation: Reservation,
     image: ImagePaths,
     /// Octets of the image that have room, while there is none for the others.
@@ -138,6 +141,7 @@ impl ObjectDirectory {
             attempt().map_err(StorageError::while_doing("reserve the image"))?;
         Ok(Self {
             disk: Arc::clone(disk),
+            tables: TablesFile::new(Arc::clone(disk), &path),
             path,
             layout,
             logs: BTreeMap::new(),
@@ -173,7 +177,8 @@ impl ObjectDirectory {
             self.recover_log(number, &mut recovery)
                 .map_err(StorageError::while_doing(format!("recover log.{number}")))?;
         }
-        let recovered = Recovered { image_made: self.image_made, ..recovery.finish() };
+        let (image_made, tables) = (self.image_made, self.tables.read());
+        let recovered = Recovered { image_made, tables, ..recovery.finish() };
         self.reservation = Reservation { file: recovered.files_ready, octets: 0 };
         Ok(recovered)
     }
@@ -313,12 +318,18 @@ impl ObjectDirectory {
         Ok(())
     }
 
-    /// Syncs every log that was written since the last time.
+    /// Writes into the file of table symbols; a failure costs these, and nothing else.
+    pub fn write_tables(&mut self, offset: u64, octets: &[u8]) {
+        self.tables.write(offset, octets);
+    }
+
+    /// Syncs every log that was written since the last time, and the table symbols.
     ///
     /// # Errors
     ///
     /// What syncing meets. It is not tried again: the next call syncs what is written after this.
     pub fn flush(&mut self) -> Result<(), StorageError> {
+        self.tables.sync();
         let mut outcome = Ok(());
         for number in std::mem::take(&mut self.dirty) {
             let Some(file) = self.logs.get(&number) else { continue };

@@ -272,6 +272,10 @@ impl Worker {
                 let outcome = object.write(file, offset, &octets);
                 outcome.err().map(|error| Completion::LogFailed(key, ticket, error))
             }
+            LogOutput::Tables { offset, octets } => {
+                object.write_tables(offset, &octets);
+                None
+            }
             LogOutput::Flush(ticket) => Some(match object.flush() {
                 Ok(()) => Completion::Flushed(key, ticket),
                 Err(error) => Completion::LogFailed(key, ticket, error),

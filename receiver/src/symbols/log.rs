@@ -72,6 +72,14 @@ pub enum LogOutput {
     /// Sync every log written so far; answered by [`SymbolLog::handle_flushed`] or
     /// [`SymbolLog::handle_failed`].
     Flush(Ticket),
+    /// Write `octets` into the file of table symbols. Nothing waits for it, and nobody is told when it
+    /// fails: it is synced with the next flush.
+    Tables {
+        /// Offset in the file.
+        offset: u64,
+        /// A whole slot, or the header.
+        octets: Vec<u8>,
+    },
 }
 
 /// What became of a symbol.
@@ -275,6 +283,11 @@ impl SymbolLog {
             self.unflushed = 0;
             self.oldest_unflushed = None;
         }
+    }
+
+    /// Writes into the file of table symbols, before the next flush.
+    pub fn keep_tables(&mut self, offset: u64, octets: Vec<u8>) {
+        self.outputs.push_back(LogOutput::Tables { offset, octets });
     }
 
     /// Learns that the flush `ticket` has returned: what it covers survives.

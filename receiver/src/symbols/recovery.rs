@@ -28,6 +28,8 @@ pub struct Recovered {
     pub image_made: bool,
     /// Slots that are neither whole nor still zero: torn or damaged records.
     pub damaged: u32,
+    /// The file of table symbols as it was read; nothing in it is checked yet.
+    pub tables: Vec<u8>,
 }
 
 /// Collects what the log files of one object hold.

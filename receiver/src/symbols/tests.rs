@@ -194,6 +194,7 @@ fn groups_end_where_a_file_ends() {
                 LogOutput::Write { file, offset, octets, .. } => {
                     writes.insert((file, offset), octets.len() as u64);
                 }
+                LogOutput::Tables { .. } => {}
                 LogOutput::Flush(ticket) => bench.log.handle_flushed(ticket),
             }
         }
@@ -430,6 +431,7 @@ impl Bench {
                 assert_eq!(file, 0);
                 self.disk.write(usize::try_from(offset).unwrap(), &octets);
             }
+            LogOutput::Tables { .. } => {}
             LogOutput::Flush(ticket) if fails => self.log.handle_failed(Mono(0), ticket),
             LogOutput::Flush(ticket) => {
                 self.disk.sync();
@@ -594,6 +596,6 @@ fn slot(layout: &ObjectLayout, sbn: Sbn, esi: Esi) -> Vec<u8> {
 fn flush_of(output: LogOutput) -> Option<Ticket> {
     match output {
         LogOutput::Flush(ticket) => Some(ticket),
-        LogOutput::Write { .. } => None,
+        LogOutput::Write { .. } | LogOutput::Tables { .. } => None,
     }
 }

@@ -226,6 +226,7 @@ impl Bench {
                     disk.slots.insert((key, file, offset), slot.to_vec());
                 }
             }
+            Output::Log(_, LogOutput::Tables { .. }) => {}
             Output::Log(key, LogOutput::Flush(ticket)) => {
                 if disk.fails(FLUSHES_FAIL) {
                     core.handle_log_failed(now, key, ticket);

@@ -91,7 +91,8 @@ impl Model {
                 Ok(image) => drop(self.journals.insert(write.generation, image.body)),
                 Err(error) => self.breach(format!("a journal that cannot be read: {error}")),
             },
-            Command::Open(_)
+            Command::Log(_, LogOutput::Tables { .. })
+            | Command::Open(_)
             | Command::WriteFile(..)
             | Command::RemoveFile(_)
             | Command::Decode(_)

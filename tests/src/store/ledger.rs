@@ -115,7 +115,7 @@ impl Ledger {
                 }
             }
             Command::Drop(_) => self.synced.clear(),
-            Command::Log(_, LogOutput::Flush(_))
+            Command::Log(_, LogOutput::Flush(_) | LogOutput::Tables { .. })
             | Command::WriteFile(..)
             | Command::RemoveFile(_)
             | Command::Decode(_)

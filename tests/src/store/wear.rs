@@ -18,6 +18,7 @@ use proto::{
     },
     ids::{Esi, Sbn},
     time::Mono,
+    trust::plan::PlanShape,
 };
 use receiver::{
     blocks::Blocks,
@@ -28,7 +29,8 @@ use receiver::{
         objects::FinishOutcome,
         storage::{Command, Completion, Solver, Worker},
     },
-    symbols::{Journaler, Limits, LogOutput, ObjectLayout, SymbolLog},
+    symbols::{Journaler, Limits, LogOutput, ObjectLayout, SymbolLog, TableLog},
+    tables::kept_segments,
 };
 
 use crate::lab::chance::Chance;
@@ -134,6 +136,7 @@ fn measure(order: &Order, data: &Path) -> anyhow::Result<Cost> {
 /// The object, and what is sent of it.
 struct Air {
     layout: ObjectLayout,
+    shape: PlanShape,
     image: Vec<u8>,
     /// Source symbols of the longest block.
     rows: u16,
@@ -158,7 +161,9 @@ impl Air {
         .ok()
         .context("valid parameters")?;
         let layout = ObjectLayout::new(h16(&[b"wear"]), sha256(&[&image]), oti);
-        let mut air = Self { layout, image, rows: 0, repair: Vec::new(), loss: order.loss.into() };
+        let shape = PlanShape::for_loss(oti, oti.partition().largest(), 30)?;
+        let (repair, loss) = (Vec::new(), order.loss.into());
+        let mut air = Self { layout, shape, image, rows: 0, repair, loss };
         for sbn in (0..air.layout.blocks()).map(Sbn) {
             let needed = air.layout.block_symbols(sbn).context("a block")?;
             air.rows = air.rows.max(u16::try_from(needed)?);
@@ -205,6 +210,8 @@ struct Device {
     solver: Solver,
     /// Writes since the last sync: log, offset, octets.
     unsynced: Vec<(u32, u64, usize)>,
+    /// Table symbols that are taken beside the others.
+    tables: TableLog,
     /// Pages that syncs had to put on the medium.
     pages: u64,
 }
@@ -224,6 +231,7 @@ impl Device {
             solver: Solver::new(&directory),
             worker: Worker::new(directory),
             unsynced: Vec::new(),
+            tables: TableLog::new(air.layout.stored_sha256(), air.shape, kept_segments(&air.shape)),
             pages: 0,
         })
     }
@@ -231,6 +239,7 @@ impl Device {
     fn open(&mut self) -> anyhow::Result<Blocks> {
         let opened = self.ask(Command::Open(self.layout.clone()))?;
         let Completion::Recovered(_, recovered) = opened else { bail!("{opened:?}") };
+        self.tables.recover(&recovered.tables);
         let (layout, limits) = (self.layout.clone(), self.limits);
         let mut log = SymbolLog::recovered(layout, limits, &recovered, &self.done, &[]);
         while self.worker.is_reserving() {
@@ -260,6 +269,7 @@ impl Device {
             for sbn in (0..self.layout.blocks()).map(Sbn) {
                 let Some(symbol) = air.symbol(sbn, esi).unwrap_or_default() else { continue };
                 ended = false;
+                self.take_table(blocks, air, sbn, esi);
                 if chance.below(100) < air.loss {
                     continue;
                 }
@@ -278,10 +288,30 @@ impl Device {
         Ok(())
     }
 
+    /// A table takes Kseg symbols, which come evenly over the symbols of a segment.
+    fn take_table(&mut self, blocks: &mut Blocks, air: &Air, sbn: Sbn, esi: Esi) {
+        let Some(index) = air.shape.index_of(sbn, esi) else { return };
+        let source = u64::from(air.shape.table_source_symbols());
+        let every = u64::from(air.shape.parameters().segment_symbols) / source;
+        let segment = air.shape.segment_of(index).unwrap_or(Sbn(0));
+        let symbol = vec![0x5a; usize::from(air.shape.parameters().table_symbol_bytes)];
+        if index.is_multiple_of(every)
+            && let Some((offset, octets)) = self.tables.keep(segment, Esi(0), &symbol)
+        {
+            blocks.log_mut().keep_tables(offset, octets);
+        }
+    }
+
     fn drain(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
         while let Some(output) = blocks.log_mut().poll_output() {
-            if let LogOutput::Write { file, offset, octets, .. } = &output {
-                self.unsynced.push((*file, *offset, octets.len()));
+            match &output {
+                LogOutput::Write { file, offset, octets, .. } => {
+                    self.unsynced.push((*file, *offset, octets.len()));
+                }
+                LogOutput::Tables { offset, octets } => {
+                    self.unsynced.push((TABLES, *offset, octets.len()));
+                }
+                LogOutput::Flush(_) => {}
             }
             self.worker.handle(Command::Log(self.layout.object_key(), output));
             match self.worker.poll_completion() {
@@ -304,7 +334,7 @@ impl Device {
     fn lose_power(self) -> anyhow::Result<Written> {
         use std::os::unix::fs::FileExt as _;
         let before = written()?;
-        for (file, offset, octets) in &self.unsynced {
+        for (file, offset, octets) in self.unsynced.iter().filter(|(file, ..)| *file != TABLES) {
             let path = self.objects.join(self.layout.directory_name()).join(format!("log.{file}"));
             let log = std::fs::File::options().write(true).open(path)?;
             log.write_all_at(&vec![0; *octets], *offset)?;
@@ -395,6 +425,8 @@ fn pages(offset: u64, octets: u64) -> std::ops::Range<u64> {
 }
 
 const PAGE_OCTETS: u64 = 4096;
+/// Stands for the file of table symbols where logs are numbers.
+const TABLES: u32 = u32::MAX;
 const SYMBOL_OCTETS: u16 = 1408;
 /// Source symbols of a block at most: what the decoder takes.
 const LONGEST_BLOCK: u64 = 8192;

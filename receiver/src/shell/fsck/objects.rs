@@ -37,6 +37,8 @@ pub struct Object {
     pub image: ImageState,
     /// Its logs, by number.
     pub logs: Vec<Log>,
+    /// Octets of the table symbols that are kept; absent when there are none.
+    pub tables_octets: Option<u64>,
     /// Slots of all logs.
     pub slots: u32,
     /// Slots that hold a symbol.
@@ -155,11 +157,14 @@ fn read_object(
 ) -> io::Result<Object> {
     let mut files = BTreeMap::new();
     let mut layout: Option<ObjectLayout> = None;
+    let mut tables_octets = None;
     for entry in list(disk, path)? {
         let entry = entry.name.to_string_lossy().into_owned();
         let number = entry.strip_prefix("log.").and_then(|number| number.parse::<u32>().ok());
         let Some(number) = number else {
-            if !["image", "image.part"].contains(&entry.as_str()) {
+            if entry == "tables" {
+                tables_octets = Some(disk.open(&path.join(&entry), Open::Read)?.length()?);
+            } else if !["image", "image.part"].contains(&entry.as_str()) {
                 report.foreign.push(format!("{OBJECTS}/{name}/{entry}"));
             }
             continue;
@@ -177,6 +182,7 @@ fn read_object(
         image_octets: layout.as_ref().map(ObjectLayout::image_octets),
         image: image_state(disk, path, layout.as_ref())?,
         logs: Vec::new(),
+        tables_octets,
         slots: layout.as_ref().map_or(0, ObjectLayout::slots),
         held: 0,
         free: 0,

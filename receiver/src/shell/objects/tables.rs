@@ -1,0 +1,93 @@
+//! The file of table symbols. Nothing relies on it, so that its failures stay here: after the first one
+//! nothing more is kept in this life.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    shell::disk::{DiskFile, Open, SharedDisk},
+    symbols::table_log::TABLES_OCTETS,
+};
+
+/// The file, opened when it is first written.
+#[derive(Debug)]
+pub(super) struct TablesFile {
+    disk: SharedDisk,
+    directory: PathBuf,
+    file: Option<Box<dyn DiskFile>>,
+    /// Whether it was made in this life, and its name may not be durable.
+    is_fresh: bool,
+    is_dirty: bool,
+    has_failed: bool,
+}
+
+/// Its name in the object's directory.
+const NAME: &str = "tables";
+
+impl TablesFile {
+    pub(super) fn new(disk: SharedDisk, directory: &Path) -> Self {
+        Self {
+            disk,
+            directory: directory.to_owned(),
+            file: None,
+            is_fresh: false,
+            is_dirty: false,
+            has_failed: false,
+        }
+    }
+
+    /// Returns what the file holds; what cannot be read was not kept.
+    pub(super) fn read(&self) -> Vec<u8> {
+        let attempt = || {
+            let file = self.disk.open(&self.directory.join(NAME), Open::Read)?;
+            let length = usize::try_from(file.length()?).unwrap_or(usize::MAX);
+            let mut octets = vec![0; length.min(TABLES_OCTETS)];
+            file.read_exact_at(&mut octets, 0)?;
+            io::Result::Ok(octets)
+        };
+        attempt().unwrap_or_default()
+    }
+
+    pub(super) fn write(&mut self, offset: u64, octets: &[u8]) {
+        if self.has_failed {
+            return;
+        }
+        let written = self.open().and_then(|file| file.write_all_at(octets, offset));
+        self.is_dirty = true;
+        self.note("write", written);
+    }
+
+    /// Makes durable what was written since the last time. What fails is not tried again.
+    pub(super) fn sync(&mut self) {
+        if self.has_failed || !std::mem::take(&mut self.is_dirty) {
+            return;
+        }
+        let synced = self.file.as_ref().map_or(Ok(()), |file| file.sync_data());
+        let named = synced.and_then(|()| match std::mem::take(&mut self.is_fresh) {
+            true => self.disk.sync_directory(&self.directory),
+            false => Ok(()),
+        });
+        self.note("sync", named);
+    }
+
+    fn open(&mut self) -> io::Result<&dyn DiskFile> {
+        let file = match self.file.take() {
+            Some(file) => file,
+            None => {
+                let path = self.directory.join(NAME);
+                self.is_fresh = !self.disk.exists(&path);
+                self.disk.open(&path, Open::Create)?
+            }
+        };
+        Ok(&**self.file.insert(file))
+    }
+
+    fn note(&mut self, attempted: &str, outcome: io::Result<()>) {
+        if let Err(error) = outcome {
+            tracing::warn!(%error, attempted, "table symbols are not kept from here on");
+            self.has_failed = true;
+        }
+    }
+}
