@@ -29,11 +29,12 @@ fn run() -> anyhow::Result<ExitCode> {
     let order = Order::parse();
     let outcome = kill::run(&std::env::current_exe()?, &order)?;
     println!(
-        "{} kills, {} symbols and {} blocks acknowledged, {} images finished, {} sectors damaged, \
-         {} files cut off",
+        "{} kills, {} symbols and {} blocks acknowledged, {} table symbols found, {} images finished, \
+         {} sectors damaged, {} files cut off",
         outcome.cycles,
         outcome.acknowledged,
         outcome.solved,
+        outcome.tables,
         outcome.finished,
         outcome.damaged,
         outcome.truncated,

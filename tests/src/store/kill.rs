@@ -5,7 +5,7 @@
 //! parent                                child
 //!   starts it ───────────────────────────► recovers, receives, flushes, solves, journals
 //!   ◄──────── what it writes, syncs, acknowledges, line by line
-//!   SIGKILL after 1 to 15 ms ────────────► dies
+//!   SIGKILL after a few lines and 0 to 1 ms ► dies
 //!   damages what was not synced, recovers, compares, starts the next one
 //! ```
 //!
@@ -42,7 +42,7 @@ use receiver::{
 };
 
 pub use self::child::run as run_child;
-use self::{damage::Unsynced, truth::Truth, watched::Credulous};
+use self::{damage::Unsynced, truth::Truth, watched::Judging};
 use crate::lab::chance::Chance;
 
 /// What a test is to do.
@@ -81,6 +81,8 @@ pub struct Outcome {
     pub acknowledged: u64,
     /// Blocks that were acknowledged as solved.
     pub solved: u64,
+    /// Table symbols that were found again, over all cycles.
+    pub tables: u64,
     /// Images that were finished.
     pub finished: u64,
     /// Sectors that were zeroed or scrambled.
@@ -106,6 +108,7 @@ pub fn run(program: &Path, order: &Order) -> anyhow::Result<Outcome> {
         plant: order.plant,
         chance: Chance::new(order.seed, "kill"),
         round: order.seed << 32,
+        is_reserved: false,
         owed: Owed::default(),
         unsynced: Unsynced::default(),
         outcome: Outcome::default(),
@@ -130,6 +133,8 @@ struct Test<'a> {
     plant: Option<Plant>,
     chance: Chance,
     round: u64,
+    /// Whether the object of this round has its room.
+    is_reserved: bool,
     owed: Owed,
     unsynced: Unsynced,
     outcome: Outcome,
@@ -150,6 +155,7 @@ impl Test<'_> {
             self.outcome.finished += 1;
             self.check_image()?;
             self.round += 1;
+            self.is_reserved = false;
             self.owed = Owed::default();
             return Ok(());
         }
@@ -158,7 +164,10 @@ impl Test<'_> {
         Ok(())
     }
 
-    /// Starts the child, lets it work for 1 to 15 ms, kills it, and returns what it said.
+    /// Starts the child, lets it say some lines, kills it, and returns what it said.
+    ///
+    /// Lines rather than time: however slow the disk is, it gets on, and dies between any two of
+    /// its steps.
     fn live_and_die(&mut self) -> anyhow::Result<Vec<String>> {
         let seed = self.chance.next();
         let plants = self.plant == Some(Plant::AcknowledgeBeforeSync);
@@ -169,25 +178,33 @@ impl Test<'_> {
             seed.to_string().into(),
             if plants { "forgetful" } else { "sound" }.into(),
         ];
+        // Most get ready first; some die at their start, and some while they reserve.
+        let (begins_with, lines) = match self.chance.below(8) {
+            0 => ("", 1 + self.chance.below(10)),
+            draw if self.is_reserved || draw > 4 => (READY, 1 + self.chance.below(40)),
+            _ => ("empty", 1 + self.chance.below(4)),
+        };
         let mut child = Command::new(self.program).args(words).stdout(Stdio::piped()).spawn()?;
         let said = child.stdout.take().context("a pipe")?;
-        let (ready, is_ready) = mpsc::channel();
+        let (enough, is_enough) = mpsc::channel();
         let reader = thread::spawn(move || {
-            let mut lines = Vec::new();
+            let mut said_lines = Vec::new();
+            let mut left = None;
             for line in BufReader::new(said).lines().map_while(Result::ok) {
-                if line == READY {
-                    ready.send(()).ok();
+                if left.is_none() && (line == READY || line.starts_with(begins_with)) {
+                    left = Some(lines);
                 }
-                lines.push(line);
+                left = left.map(|left| left - 1_u64.min(left));
+                if left == Some(0) {
+                    enough.send(()).ok();
+                }
+                said_lines.push(line);
             }
-            lines
+            said_lines
         });
-        // Most get ready first; a child that ends before it is ready drops the sender.
-        if self.chance.below(8) > 0 {
-            is_ready.recv_timeout(Duration::from_secs(30)).ok();
-        }
-        let micros = 1_000 + self.chance.below(14_000);
-        is_ready.recv_timeout(Duration::from_micros(micros)).ok();
+        // A child that ends before that drops the sender.
+        is_enough.recv_timeout(Duration::from_secs(30)).ok();
+        thread::park_timeout(Duration::from_micros(self.chance.below(1_000)));
         child.kill()?;
         let status = child.wait()?;
         let lines = reader.join().map_err(|_| anyhow::anyhow!("the reader has failed"))?;
@@ -222,6 +239,7 @@ impl Test<'_> {
                 self.owed.solved.insert(Sbn(u32::try_from(number(words.next())?)?));
                 self.outcome.solved += 1;
             }
+            Some(READY) => self.is_reserved = true,
             Some(FINISHED) => return Ok(true),
             Some(_) | None => {}
         }
@@ -231,11 +249,12 @@ impl Test<'_> {
     /// Recovers as a start does, and compares.
     fn check(&mut self) -> anyhow::Result<()> {
         let truth = Truth::new(self.round)?;
-        let (layout, real) = (truth.layout().clone(), Arc::new(RealDisk) as SharedDisk);
-        let disk: SharedDisk = match self.plant {
-            Some(Plant::SkipTagComparison) => Arc::new(Credulous::new(layout.clone())),
-            Some(Plant::AcknowledgeBeforeSync) | None => Arc::clone(&real),
+        let layout = truth.layout().clone();
+        let believes = match self.plant {
+            Some(Plant::SkipTagComparison) => Some(layout.clone()),
+            Some(Plant::AcknowledgeBeforeSync) | None => None,
         };
+        let disk: SharedDisk = Arc::new(Judging { believes });
         let directory = DataDirectory::open_on(Arc::clone(&disk), &self.data)?;
         let [a, b] = directory.read_journal()?;
         let (_, state) = Journaler::recover::<JournalState>([&a, &b])?;
@@ -256,6 +275,14 @@ impl Test<'_> {
             self.outcome.breaches.push("P3: recovering twice gives two answers".to_owned());
         }
         self.check_symbols(&truth, &done, &recovered)?;
+        let kept = truth.table_log().recover(&recovered.tables);
+        self.outcome.tables += kept.len() as u64;
+        for kept in kept {
+            if truth.table_symbol(kept.segment, kept.esi) != kept.symbol {
+                let breach = format!("P1: table symbol {:?} {:?}", kept.segment, kept.esi);
+                self.outcome.breaches.push(breach);
+            }
+        }
         let image = directory.objects().join(layout.directory_name());
         let name = if image.join("image").exists() { "image" } else { "image.part" };
         let content = std::fs::read(image.join(name)).unwrap_or_default();

@@ -16,7 +16,7 @@ use receiver::{
         objects::FinishOutcome,
         storage::{Command, Completion, Solver, Worker},
     },
-    symbols::{Insert, Journaler, Limits, SymbolLog},
+    symbols::{Insert, Journaler, Limits, SymbolLog, TableLog},
 };
 
 use super::{
@@ -43,6 +43,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     let mut child = Child {
         chance: Chance::new(number(seed)?, "child"),
         progress: progress(&truth, state),
+        tables: truth.table_log(),
         truth,
         journaler,
         worker,
@@ -61,6 +62,7 @@ struct Child {
     truth: Truth,
     chance: Chance,
     progress: ObjectProgress,
+    tables: TableLog,
     journaler: Journaler,
     worker: Worker,
     solver: Solver,
@@ -82,6 +84,7 @@ impl Child {
         let Completion::Recovered(_, recovered) = self.ask(Command::Open(layout.clone()))? else {
             bail!("the object is not open");
         };
+        self.tables.recover(&recovered.tables);
         let (done, limits) = (self.progress.done(), Limits::default());
         let mut log = SymbolLog::recovered(layout, limits, &recovered, &done, &[]);
         while self.worker.is_reserving() {
@@ -107,6 +110,7 @@ impl Child {
                 taken.push((sbn, esi));
             }
         }
+        self.keep_tables(blocks)?;
         blocks.log_mut().flush();
         let key = self.truth.layout().object_key();
         while let Some(output) = blocks.log_mut().poll_output() {
@@ -119,6 +123,21 @@ impl Child {
         }
         let names = taken.iter().map(|(sbn, esi)| format!(" {}.{}", sbn.0, esi.0));
         tell(&format!("held{}", names.collect::<String>()));
+        Ok(())
+    }
+
+    /// Keeps a few table symbols; their file grows until the ring is full.
+    fn keep_tables(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
+        let shape = *self.truth.shape();
+        for _ in 0..self.chance.below(4) {
+            let segment = Sbn(u32::try_from(self.chance.below(shape.segments().into()))?);
+            let symbols = u64::from(shape.table_symbols_per_segment());
+            let esi = Esi(u32::try_from(self.chance.below(symbols))?);
+            let symbol = self.truth.table_symbol(segment, esi);
+            if let Some((offset, octets)) = self.tables.keep(segment, esi, &symbol) {
+                blocks.log_mut().keep_tables(offset, octets);
+            }
+        }
         Ok(())
     }
 

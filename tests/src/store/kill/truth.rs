@@ -9,8 +9,12 @@ use proto::{
         raptorq_crate::Encoder,
     },
     ids::{Esi, Sbn},
+    trust::plan::{PlanParameters, PlanShape},
 };
-use receiver::symbols::ObjectLayout;
+use receiver::{
+    symbols::{ObjectLayout, TableLog},
+    tables::kept_segments,
+};
 
 use crate::lab::chance::Chance;
 
@@ -26,6 +30,8 @@ pub(super) struct Truth {
     layout: ObjectLayout,
     image: Vec<u8>,
     encoders: Vec<Encoder>,
+    shape: PlanShape,
+    round: u64,
 }
 
 impl Truth {
@@ -50,11 +56,35 @@ impl Truth {
             let block = block(&layout, &image, sbn).context("a block")?;
             encoders.push(Encoder::new(&oti, sbn, block).context("an encoder")?);
         }
-        Ok(Self { layout, image, encoders })
+        let parameters = PlanParameters {
+            repair_per_block: 2 * BLOCK_SYMBOLS,
+            segment_symbols: 16,
+            table_repair: 2,
+            table_symbol_bytes: 64,
+        };
+        let shape = PlanShape::new(oti, parameters)?;
+        Ok(Self { layout, image, encoders, shape, round })
     }
 
     pub(super) const fn layout(&self) -> &ObjectLayout {
         &self.layout
+    }
+
+    /// Returns where table symbols are kept.
+    pub(super) fn table_log(&self) -> TableLog {
+        TableLog::new(self.layout.stored_sha256(), self.shape, kept_segments(&self.shape))
+    }
+
+    pub(super) const fn shape(&self) -> &PlanShape {
+        &self.shape
+    }
+
+    /// Returns what a table symbol is.
+    pub(super) fn table_symbol(&self, segment: Sbn, esi: Esi) -> Vec<u8> {
+        let mut symbol = vec![0; usize::from(self.shape.parameters().table_symbol_bytes)];
+        let number = u64::from(segment.0) << 32 | u64::from(esi.0);
+        Chance::new(self.round ^ number, "table symbol").fill(&mut symbol);
+        symbol
     }
 
     pub(super) fn image(&self) -> &[u8] {

@@ -1,4 +1,4 @@
-//! Disks around the machine's: one that tells what it does, one that believes what it reads.
+//! Disks around the machine's: one that tells what it does, one that the judge reads with.
 
 use std::{
     io::{self, Write as _},
@@ -130,28 +130,24 @@ impl DiskFile for WatchedFile {
     }
 }
 
-/// The planted fault: whatever looks like a record gets the tag that it should have.
+/// The machine's disk without waiting for it: what the judge finds need not survive a power cut.
 #[derive(Debug)]
-pub(super) struct Credulous {
-    layout: ObjectLayout,
+pub(super) struct Judging {
+    /// The planted fault: whatever looks like a record of this object gets the tag that it should
+    /// have.
+    pub(super) believes: Option<ObjectLayout>,
 }
 
 #[derive(Debug)]
-struct CredulousFile {
+struct JudgingFile {
     file: Box<dyn DiskFile>,
-    layout: ObjectLayout,
+    believes: Option<ObjectLayout>,
 }
 
-impl Credulous {
-    pub(super) const fn new(layout: ObjectLayout) -> Self {
-        Self { layout }
-    }
-}
-
-impl Disk for Credulous {
+impl Disk for Judging {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
         let file = RealDisk.open(path, how)?;
-        Ok(Box::new(CredulousFile { file, layout: self.layout.clone() }))
+        Ok(Box::new(JudgingFile { file, believes: self.believes.clone() }))
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -162,8 +158,8 @@ impl Disk for Credulous {
         RealDisk.make_directory(path)
     }
 
-    fn sync_directory(&self, path: &Path) -> io::Result<()> {
-        RealDisk.sync_directory(path)
+    fn sync_directory(&self, _: &Path) -> io::Result<()> {
+        Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
@@ -191,13 +187,14 @@ impl Disk for Credulous {
     }
 }
 
-impl DiskFile for CredulousFile {
+impl DiskFile for JudgingFile {
     fn read_exact_at(&self, octets: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(octets, offset)?;
+        let Some(layout) = &self.believes else { return Ok(()) };
         let header = ObjectLayout::HEADER_OCTETS as u64;
-        if offset >= header && (offset - header).is_multiple_of(self.layout.slot_size() as u64) {
-            for slot in octets.chunks_exact_mut(self.layout.slot_size()) {
-                retag(&self.layout, slot);
+        if offset >= header && (offset - header).is_multiple_of(layout.slot_size() as u64) {
+            for slot in octets.chunks_exact_mut(layout.slot_size()) {
+                retag(layout, slot);
             }
         }
         Ok(())
@@ -216,15 +213,15 @@ impl DiskFile for CredulousFile {
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.file.sync_data()
+        Ok(())
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.file.sync_all()
+        Ok(())
     }
 
     fn forget_cached(&self) -> io::Result<()> {
-        self.file.forget_cached()
+        Ok(())
     }
 }
 
