@@ -10,8 +10,10 @@
 //! | `GET /api/v1/campaigns/{id}/devices` | list of [`CampaignDeviceBody`] |
 //! | `POST /api/v1/campaigns/{id}/start` | takes [`StartBody`], answers [`CampaignBody`] |
 //! | `POST /api/v1/campaigns/{id}/stop` | [`CampaignBody`] |
+//! | `POST /api/v1/campaigns/{id}/on-request` | takes [`OnRequestBody`], answers [`CampaignBody`] |
 //! | `GET /api/v1/devices` | list of [`DeviceBody`] |
 //! | `GET /api/v1/devices/{id}` | [`DeviceBody`] |
+//! | `POST /api/v1/devices/{id}/on-request` | takes [`OnRequestBody`], answers [`DeviceBody`] |
 //!
 //! Refusals carry an [`ErrorBody`].
 
@@ -55,6 +57,8 @@ pub struct CampaignBody {
     pub tsi: Option<u64>,
     /// Span over which devices spread their reports, in seconds.
     pub report_spread_seconds: u32,
+    /// What a device that asks for an update gets: `now`, `later` or `none`.
+    pub on_request: String,
     /// What keeps it from going on.
     pub problem: Option<String>,
     /// Devices by phase.
@@ -82,6 +86,7 @@ impl From<&CampaignView> for CampaignBody {
             source: campaign.air.map(|air| air.source.to_string()),
             tsi: campaign.air.map(|air| air.tsi.0),
             report_spread_seconds: campaign.report_spread_seconds,
+            on_request: campaign.on_request.to_string(),
             problem: campaign.problem.clone(),
             devices: view.tally.iter().map(count).collect(),
             created_utc: campaign.created.seconds(),
@@ -143,6 +148,8 @@ pub struct DeviceBody {
     pub class_id: ClassId,
     /// Place of its FUMO object.
     pub object: String,
+    /// What it gets when it asks for an update, whatever campaigns say.
+    pub on_request: Option<String>,
     /// Firmware version as last read.
     pub firmware_version: Option<String>,
     /// When it was enrolled.
@@ -160,6 +167,7 @@ impl From<&Device> for DeviceBody {
             vendor_id: device.vendor,
             class_id: device.class,
             object: device.object.clone(),
+            on_request: device.on_request.map(|choice| choice.to_string()),
             firmware_version: device.firmware_version.clone(),
             enrolled_utc: device.enrolled.seconds(),
             last_seen_utc: device.last_seen.map(Utc::seconds),
@@ -175,6 +183,14 @@ pub struct StartBody {
     pub opens: String,
     /// The same.
     pub closes: String,
+}
+
+/// What devices that ask for an update get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OnRequestBody {
+    /// `now`, `later` or `none`; for a device also `null`: as the campaigns say.
+    pub on_request: Option<String>,
 }
 
 /// A refusal.

@@ -6,6 +6,7 @@
 //! | [`campaigns`] | create, start, stop |
 //! | [`progress`] | what the reconciler writes down |
 //! | [`exchange`] | the stored state around one DM message |
+//! | [`requests`] | what devices that ask for an update get |
 //! | [`status`] | how campaigns and devices stand |
 //! | [`moment`] | times as operators write them |
 
@@ -14,6 +15,7 @@ pub mod devices;
 pub mod exchange;
 pub mod moment;
 pub mod progress;
+pub mod requests;
 pub mod status;
 
 use std::net::IpAddr;

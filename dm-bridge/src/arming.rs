@@ -247,7 +247,7 @@ mod tests {
             let preparation = Preparation { campaign: &campaign, window, air, object, roots };
             let name = |planned: &Planned| match planned.purpose {
                 Purpose::Write(_, name) => name,
-                Purpose::Read(_) | Purpose::Arm(_) | Purpose::Disarm(_) => "?",
+                Purpose::Read(_) | Purpose::Arm(_) | Purpose::Disarm(_) | Purpose::Tell => "?",
             };
             writes(&preparation, NOW).iter().map(name).collect::<Vec<_>>()
         };

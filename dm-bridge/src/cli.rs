@@ -16,6 +16,7 @@ use proto::{
 
 use crate::{
     app::AppError,
+    campaign::on_request::OnRequest,
     notify::target::{Gateway, Target},
     shell::command,
 };
@@ -87,6 +88,19 @@ pub enum DeviceVerb {
     /// where its `local.notify` (UDP) and `local.notify_http` say; a short message reaches it by
     /// its modem, which hands it to `receiver notified`. Exit code 4 when it does not come.
     Notify(NotifyArgs),
+    /// Decides what one device gets that asks for an update, whatever campaigns say.
+    OnRequest {
+        /// Device id.
+        id: DeviceId,
+        /// now, later or none; absent: as the campaigns say.
+        choice: Option<OnRequest>,
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
+        /// How.
+        #[command(flatten)]
+        form: FormArg,
+    },
     /// Lists all devices.
     List {
         /// Where.
@@ -198,6 +212,23 @@ pub enum CampaignVerb {
         #[command(flatten)]
         form: FormArg,
     },
+    /// Decides what a device gets of a campaign that asks for an update.
+    ///
+    /// now: it is selected and armed in the same session; later: selected, and armed in its next
+    /// session; none: asking changes nothing.
+    #[command(verbatim_doc_comment)]
+    OnRequest {
+        /// Campaign id.
+        id: CampaignId,
+        /// now, later or none.
+        choice: OnRequest,
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
+        /// How.
+        #[command(flatten)]
+        form: FormArg,
+    },
     /// Shows how one campaign stands, with its devices, or all.
     Status {
         /// Campaign id.
@@ -248,6 +279,9 @@ pub struct CreateArgs {
     /// Seconds over which devices spread their reports.
     #[arg(long, value_name = "S")]
     pub report_spread: Option<u32>,
+    /// What a device that asks for an update gets: now, later or none.
+    #[arg(long, value_name = "WHAT", default_value_t)]
+    pub on_request: OnRequest,
     /// Lets the image server be reached over plain HTTP beyond this machine.
     #[arg(long)]
     pub insecure_http: bool,

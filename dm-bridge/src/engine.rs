@@ -7,6 +7,7 @@
 //! | `standing` | this server proves itself to the device |
 //! | [`command`] | commands on their way to a device |
 //! | [`large`] | what goes, and comes, in pieces |
+//! | [`request`] | what a device that asks for an update is answered |
 //! | [`inbox`] | what a device sends: answers, values, alerts |
 //!
 //! Nothing is kept for a peer that has not proved who it is: a challenge lives in the device's row
@@ -16,6 +17,7 @@ pub mod auth;
 pub mod command;
 mod inbox;
 mod large;
+mod request;
 pub mod session;
 mod standing;
 
@@ -55,7 +57,7 @@ pub struct Desk {
     pub device: Device,
     /// All attempts for it, by campaign and attempt.
     pub armings: Vec<Arming>,
-    /// The campaigns of those attempts that are not settled.
+    /// The campaigns of those attempts that are not settled; all that run, when the device asks.
     pub campaigns: Vec<Campaign>,
     /// What happened, in words for the audit log.
     pub notes: Vec<String>,

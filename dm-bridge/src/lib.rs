@@ -5,6 +5,7 @@
 //! | [`engine`] | OMA DM sessions as a core |
 //! | [`arming`], [`report`] | from a campaign to commands, from a final alert to a result |
 //! | [`campaign`] | what was signed, its window, and what to do next |
+//! | [`doors`] | how many DM sessions there are at once |
 //! | [`fleet`] | devices and attempts, and what a store of them must do |
 //! | [`app`] | one function for each operation |
 //! | [`api`], [`cli`] | how operators ask for them |
@@ -18,6 +19,7 @@ pub mod app;
 pub mod arming;
 pub mod campaign;
 pub mod cli;
+pub mod doors;
 pub mod engine;
 pub mod fleet;
 pub mod notify;

@@ -7,7 +7,10 @@ use dm_bridge::{
         devices::{self, Enrolment, FreshSecrets},
         exchange::{Answer, Conversation, Heard, Spoken},
     },
-    campaign::model::{Air, Campaign, CampaignState, Papers, Place, Terms, Window},
+    campaign::{
+        model::{Air, Campaign, CampaignState, Papers, Place, Terms, Window},
+        on_request::OnRequest,
+    },
     engine::Limits,
     fleet::{
         arming::Arming,
@@ -169,7 +172,7 @@ impl Talk {
         self.chance = count;
         match answer {
             Answer::Answered(spoken) | Answer::Repeated(spoken) => self.spoken(spoken),
-            Answer::Challenged(octets) | Answer::Unknown(octets) => {
+            Answer::Challenged(octets) | Answer::Unknown(octets) | Answer::PutOff(octets) => {
                 self.spoken(Spoken { octets, mac: None })
             }
             Answer::Locked(wait) => panic!("locked for {wait:?}"),
@@ -256,6 +259,7 @@ fn campaign() -> Campaign {
             port: 3_400,
         },
         report_spread_seconds: 60,
+        on_request: OnRequest::Nothing,
         state: CampaignState::Running,
         window: Some(Window { opens, closes, revision }),
         air: Some(Air { source, tsi: Tsi(77), revision, opened: true }),

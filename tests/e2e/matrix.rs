@@ -27,6 +27,7 @@ use dm_bridge::{
     campaign::{
         admission::{AdmissionError, Documents, admit},
         model::Place,
+        on_request::OnRequest,
     },
     fleet::{arming::ArmingPhase, memory::MemoryStore, store::FleetStore},
 };
@@ -193,6 +194,7 @@ fn order(attempt: &Attempt, broadcast: &Broadcast) -> Order {
         plain_http: PlainHttp::LoopbackOnly,
         selection: Selection::All,
         report_spread_seconds: None,
+        on_request: OnRequest::Nothing,
     }
 }
 

@@ -12,6 +12,7 @@ use crate::{
     campaign::{
         admission::{self, Admitted, Documents},
         model::{Campaign, CampaignState, Place, Terms, Window},
+        on_request::OnRequest,
     },
     engine::session::{Chance, fresh_correlator},
     fleet::{
@@ -40,6 +41,8 @@ pub struct Order {
     ///
     /// Seconds.
     pub report_spread_seconds: Option<u32>,
+    /// What a device that asks for an update gets of it.
+    pub on_request: OnRequest,
 }
 
 /// Which devices a campaign is for.
@@ -82,6 +85,7 @@ pub async fn create(
         papers: admitted.papers,
         place: order.place,
         report_spread_seconds: spread,
+        on_request: order.on_request,
         state: CampaignState::Created,
         window: None,
         air: None,

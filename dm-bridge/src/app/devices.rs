@@ -98,6 +98,7 @@ pub async fn enrol(
             secret: Secret::for_kind(enrolment.auth, SERVER_ID, &server_password),
             nonce: DeviceNonce(secrets.server_nonce.to_vec()),
         }),
+        on_request: None,
         firmware_version: None,
         enrolled: now,
         last_seen: None,

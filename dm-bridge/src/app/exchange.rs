@@ -5,12 +5,21 @@ use std::time::Duration;
 
 use proto::{
     crypto::{Digest, sha256},
-    dm::{auth::Mac, code::StatusCode, encoding::Encoding, syncml::Message},
+    dm::{
+        alert::GenericAlert,
+        auth::Mac,
+        code::StatusCode,
+        encoding::Encoding,
+        fumo::UpdateRequest,
+        syncml::{Command, Message},
+    },
     ids::DeviceId,
     time::Utc,
 };
 
 use crate::{
+    campaign::model::CampaignState,
+    doors::come_back,
     engine::{
         Desk, Limits, latest,
         session::{Chance, DmSession, Opening, Received, refuse},
@@ -84,6 +93,8 @@ pub enum Answer {
     Challenged(Vec<u8>),
     /// There is no such device.
     Unknown(Vec<u8>),
+    /// There is no place: the answer says when to come back.
+    PutOff(Vec<u8>),
     /// Too many failures: come back after this time.
     Locked(Duration),
 }
@@ -137,7 +148,10 @@ impl Conversation {
     ) -> Result<Option<Judged>, StoreError> {
         let mut tries = 0;
         loop {
-            let Some(before) = read(store, id).await? else { return Ok(None) };
+            let Some(mut before) = read(store, id).await? else { return Ok(None) };
+            if asks_for_update(heard.message) {
+                add_running(store, &mut before).await?;
+            }
             let mut desk = before.clone();
             let running =
                 self.session.as_ref().filter(|it| it.is_continued_by(heard.message, heard.token));
@@ -173,6 +187,14 @@ pub fn unknown(heard: Heard<'_>) -> Answer {
     Answer::Unknown(heard.encoding().emit(&refusal))
 }
 
+/// Returns the answer to a device for which there is no place until `after`.
+#[must_use]
+pub fn put_off(heard: Heard<'_>, after: Utc) -> Answer {
+    let mut refusal = refuse(heard.message, StatusCode::RETRY_LATER, None);
+    refusal.header.respond_to = Some(come_back(&heard.message.header.target.uri, after));
+    Answer::PutOff(heard.encoding().emit(&refusal))
+}
+
 enum Judged {
     Session(Box<DmSession>, Spoken),
     Stranger(Vec<u8>),
@@ -192,6 +214,28 @@ pub async fn read(store: &dyn FleetStore, id: &DeviceId) -> Result<Option<Desk>,
         campaigns.extend(store.campaign(row.campaign).await?);
     }
     Ok(Some(Desk { device, armings, campaigns, notes: Vec::new() }))
+}
+
+/// A device that asks may get what it was not selected for.
+// spec: oma-004 6.1.3 (the server looks for relevant updates)
+async fn add_running(store: &dyn FleetStore, desk: &mut Desk) -> Result<(), StoreError> {
+    for campaign in store.campaigns().await? {
+        let known = desk.campaign(campaign.id).is_some();
+        if campaign.state == CampaignState::Running && !known {
+            desk.campaigns.push(campaign);
+        }
+    }
+    Ok(())
+}
+
+fn asks_for_update(message: &Message) -> bool {
+    message.commands.iter().any(|command| {
+        let Command::Alert(alert) = command else { return false };
+        alert.items.iter().any(|item| {
+            GenericAlert::from_item(item)
+                .is_ok_and(|generic| UpdateRequest::from_alert(&generic).is_some())
+        })
+    })
 }
 
 fn is_unsettled(row: &Arming) -> bool {

@@ -9,6 +9,8 @@ use proto::{
     wire::WireError,
 };
 
+use super::on_request::OnRequest;
+
 /// A campaign as the bridge keeps it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Campaign {
@@ -28,6 +30,8 @@ pub struct Campaign {
     ///
     /// Seconds.
     pub report_spread_seconds: u32,
+    /// What a device that asks for an update gets of it.
+    pub on_request: OnRequest,
     /// Where it stands.
     pub state: CampaignState,
     /// The window, once it was started.
@@ -224,6 +228,7 @@ pub(crate) mod samples {
                 port: 3_400,
             },
             report_spread_seconds: 60,
+            on_request: OnRequest::Nothing,
             state: CampaignState::Running,
             window: Some(Window {
                 opens: Utc::from_seconds(1_000),

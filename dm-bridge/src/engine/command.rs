@@ -1,7 +1,10 @@
 //! Commands on their way to a device, and what their answers are for.
 
 use proto::{
-    dm::syncml::{Command, CommandId, Exec, Item, Manage},
+    dm::{
+        code::AlertCode,
+        syncml::{Alert, Command, CommandId, Exec, Item, Manage},
+    },
     ids::{CampaignId, Correlator},
 };
 
@@ -46,6 +49,8 @@ pub enum Purpose {
     Arm(CampaignId),
     /// To take an arming back.
     Disarm(CampaignId),
+    /// To tell the user something.
+    Tell,
 }
 
 /// What is sent.
@@ -57,6 +62,8 @@ pub enum Request {
     Replace(Box<Item>),
     /// Start something; the correlator comes back in the final alert.
     Exec(String, Option<Correlator>),
+    /// Address the user: parameters, then the text.
+    Alert(AlertCode, Vec<Item>),
 }
 
 /// A command that has not been answered yet.
@@ -81,6 +88,14 @@ impl Planned {
         Self { purpose: Purpose::Write(need, name), request: Request::Replace(Box::new(item)) }
     }
 
+    /// Returns an alert to the user that wants no decision.
+    #[must_use]
+    pub fn tell(code: AlertCode, text: &str) -> Self {
+        let item = |text: &str| Item { data: Some(text.into()), ..Item::default() };
+        let items = vec![item("MINDT=10"), item(text)];
+        Self { purpose: Purpose::Tell, request: Request::Alert(code, items) }
+    }
+
     /// Returns the command for the message.
     #[must_use]
     pub fn command(&self, id: CommandId) -> Command {
@@ -95,6 +110,9 @@ impl Planned {
                 meta: None,
                 item: Item::target(uri),
             })),
+            Request::Alert(code, items) => {
+                Command::Alert(Alert { id, code: *code, correlator: None, items: items.clone() })
+            }
         }
     }
 }

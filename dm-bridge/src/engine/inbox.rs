@@ -4,7 +4,7 @@ use proto::{
     dm::{
         alert::GenericAlert,
         code::{AlertCode, StatusCode},
-        fumo::{OperationResult, Phase},
+        fumo::{OperationResult, Phase, UpdateRequest},
         nodes,
         syncml::{Alert, Command, CommandId, Item, Message, Results, Status, Verb},
     },
@@ -149,6 +149,7 @@ impl DmSession {
             Purpose::Arm(campaign) => {
                 settle_exec(desk, (campaign, self.revision), code, now, self.limits, chance);
             }
+            Purpose::Tell => desk.note(format!("the user was told, answered {code}")),
             Purpose::Disarm(campaign) => {
                 desk.note(format!("disarm answered {code}"));
                 if code.is_success() {
@@ -199,7 +200,7 @@ impl DmSession {
                 self.end();
                 StatusCode::OK
             }
-            AlertCode::GENERIC => self.take_generic_alert(desk, alert, now),
+            AlertCode::GENERIC => self.take_generic_alert(desk, alert, now, chance),
             AlertCode::SERVER_INITIATED
             | AlertCode::CLIENT_INITIATED
             | AlertCode::NEXT_MESSAGE
@@ -212,10 +213,16 @@ impl DmSession {
         }
     }
 
-    fn take_generic_alert(&mut self, desk: &mut Desk, alert: &Alert, now: Utc) -> StatusCode {
+    fn take_generic_alert(
+        &mut self,
+        desk: &mut Desk,
+        alert: &Alert,
+        now: Utc,
+        chance: Chance<'_>,
+    ) -> StatusCode {
         let mut code = StatusCode::INCOMPLETE;
         for item in &alert.items {
-            code = self.take_alert_item(desk, alert, item, now);
+            code = self.take_alert_item(desk, (alert, item), now, &mut *chance);
             if !code.is_success() {
                 return code;
             }
@@ -227,15 +234,17 @@ impl DmSession {
     fn take_alert_item(
         &mut self,
         desk: &mut Desk,
-        alert: &Alert,
-        item: &Item,
+        (alert, item): (&Alert, &Item),
         now: Utc,
+        chance: Chance<'_>,
     ) -> StatusCode {
         let Ok(generic) = GenericAlert::from_item(item) else { return StatusCode::INCOMPLETE };
         match OperationResult::from_alert(&generic, alert.correlator.as_ref()) {
             Ok(Some(result)) => self.take_result(desk, &result, now),
-            Ok(None) if REQUESTS.contains(&generic.kind.as_str()) => StatusCode::ACCEPTED,
-            Ok(None) => StatusCode::UNSUPPORTED_FORMAT,
+            Ok(None) => match UpdateRequest::from_alert(&generic) {
+                Some(request) => self.take_request(desk, &request, now, chance),
+                None => StatusCode::UNSUPPORTED_FORMAT,
+            },
             Err(_) => StatusCode::INCOMPLETE,
         }
     }
@@ -265,12 +274,6 @@ impl DmSession {
         }
     }
 }
-
-/// What a device or its user may ask for.
-const REQUESTS: [&str; 2] = [
-    "org.openmobilealliance.dm.firmwareupdate.devicerequest",
-    "org.openmobilealliance.dm.firmwareupdate.userrequest",
-];
 
 fn take_dev_info(desk: &mut Desk, items: &[Item]) -> StatusCode {
     let uri = |item: &Item| item.source_uri().or(item.target_uri()).unwrap_or_default().to_owned();

@@ -30,6 +30,8 @@ use crate::{
     },
 };
 
+mod requests;
+
 const NOW: Utc = Utc::from_seconds(1_500);
 
 /// A desk with one device that is selected for one running campaign.
@@ -200,6 +202,7 @@ impl Device {
                 }
             }
             Command::Exec(_) => (self.exec, None),
+            Command::Alert(alert) if alert.code == AlertCode::DISPLAY => (StatusCode::OK, None),
             other => panic!("the server sent {other:?}"),
         }
     }

@@ -13,7 +13,10 @@ use super::{
     device::{Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, ServerProof},
     store::{Change, FleetStore, StoreError},
 };
-use crate::campaign::model::{Air, CampaignState, Window, samples};
+use crate::campaign::{
+    model::{Air, CampaignState, Window, samples},
+    on_request::OnRequest,
+};
 
 /// Runs the whole suite, each part on an empty store.
 pub(crate) async fn run<S, F, R>(empty: F)
@@ -60,6 +63,7 @@ pub(crate) fn device(name: &str) -> Device {
             secret: Secret::new("fumocast", "server password"),
             nonce: DeviceNonce(vec![7; 16]),
         }),
+        on_request: Some(OnRequest::Later),
         firmware_version: Some("1.0".to_owned()),
         enrolled: Utc(1_000),
         last_seen: Some(Utc(1_234)),
@@ -87,6 +91,7 @@ async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
     let mut plain = device("plain");
     plain.auth.next_nonce = None;
     plain.auth.challenge = None;
+    plain.on_request = None;
     plain.firmware_version = None;
     plain.last_seen = None;
     for row in [device("full"), plain] {
@@ -101,6 +106,7 @@ async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
     put(store, campaign.clone()).await;
     campaign.version = 1;
     assert_eq!(store.campaign(campaign.id).await.unwrap().unwrap(), campaign);
+    campaign.on_request = OnRequest::Now;
     campaign.window = None;
     campaign.air = None;
     campaign.problem = None;

@@ -8,6 +8,8 @@ use proto::{
     time::Utc,
 };
 
+use crate::campaign::on_request::OnRequest;
+
 /// The FUMO object of a device unless it was enrolled with another.
 pub const DEFAULT_FUMO_OBJECT: &str = "./FwUpdate/Main";
 
@@ -37,6 +39,8 @@ pub struct Device {
     pub auth: DeviceAuth,
     /// How this server proves to it who asks; absent on a device that was enrolled without.
     pub server: Option<ServerProof>,
+    /// What it gets when it asks for an update, whatever campaigns say.
+    pub on_request: Option<OnRequest>,
     /// `./DevDetail/FwV` as last read.
     pub firmware_version: Option<String>,
     /// When it was enrolled.

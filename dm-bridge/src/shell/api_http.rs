@@ -18,8 +18,9 @@ use proto::{
 
 use super::{dm_http, server::Shared};
 use crate::{
-    api::{CampaignBody, CampaignDeviceBody, DeviceBody, ErrorBody, StartBody},
-    app::{AppError, campaigns, devices, moment, status},
+    api::{CampaignBody, CampaignDeviceBody, DeviceBody, ErrorBody, OnRequestBody, StartBody},
+    app::{AppError, campaigns, devices, moment, requests, status},
+    campaign::on_request::OnRequest,
 };
 
 /// Who may use a route.
@@ -57,8 +58,10 @@ pub fn routes() -> Vec<Route> {
         operator("GET", "/api/v1/campaigns/{id}/devices", get(campaign_devices)),
         operator("POST", "/api/v1/campaigns/{id}/start", post(start_campaign)),
         operator("POST", "/api/v1/campaigns/{id}/stop", post(stop_campaign)),
+        operator("POST", "/api/v1/campaigns/{id}/on-request", post(campaign_on_request)),
         operator("GET", "/api/v1/devices", get(list_devices)),
         operator("GET", "/api/v1/devices/{id}", get(show_device)),
+        operator("POST", "/api/v1/devices/{id}/on-request", post(device_on_request)),
     ]
 }
 
@@ -164,6 +167,35 @@ async fn stop_campaign(
     campaigns::stop(&*shared.store, shared.clock.now().utc, id).await?;
     shared.wake.notify_one();
     Ok(Json((&status::campaign(&*shared.store, id).await?).into()))
+}
+
+fn on_request(body: &[u8]) -> Result<Option<OnRequest>, AppError> {
+    let body: OnRequestBody = serde_json::from_slice(body)
+        .map_err(|error| AppError::Usage(format!("the body is no choice: {error}")))?;
+    Ok(body.on_request.map(|word| word.parse()).transpose()?)
+}
+
+async fn campaign_on_request(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<CampaignBody>, AppError> {
+    let id: CampaignId = id.parse()?;
+    let choice = on_request(&body)?
+        .ok_or_else(|| AppError::Usage("a campaign says now, later or none".to_owned()))?;
+    requests::set_campaign(&*shared.store, shared.clock.now().utc, id, choice).await?;
+    Ok(Json((&status::campaign(&*shared.store, id).await?).into()))
+}
+
+async fn device_on_request(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<DeviceBody>, AppError> {
+    let id: DeviceId = id.parse()?;
+    let choice = on_request(&body)?;
+    requests::set_device(&*shared.store, shared.clock.now().utc, &id, choice).await?;
+    Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
 }
 
 async fn list_devices(

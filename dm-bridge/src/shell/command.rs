@@ -19,7 +19,7 @@ use crate::{
         AppError, PlainHttp,
         campaigns::{self, Order, Selection},
         devices::{self, Enrolment, FreshSecrets},
-        moment, status,
+        moment, requests, status,
     },
     campaign::{admission::Documents, model::Place, rollout::Policy},
     cli::{CampaignVerb, CreateArgs, DeviceVerb, EnrolArgs, FormArg, NotifyArgs, ServeArgs, Verb},
@@ -75,6 +75,12 @@ async fn device(verb: DeviceVerb) -> Result<String, AppError> {
     match verb {
         DeviceVerb::Enrol(arguments) => enrol(arguments).await,
         DeviceVerb::Notify(arguments) => call(arguments).await,
+        DeviceVerb::OnRequest { id, choice, data, form } => {
+            let store = open(&data.data).await?;
+            requests::set_device(&store, Clock.now().utc, &id, choice).await?;
+            let body = DeviceBody::from(&devices::show(&store, &id).await?);
+            Ok(print(form, &body, || device_table(std::slice::from_ref(&body))))
+        }
         DeviceVerb::List { data, form } => {
             let bodies: Vec<DeviceBody> =
                 open(&data.data).await?.devices().await?.iter().map(DeviceBody::from).collect();
@@ -143,6 +149,11 @@ async fn campaign(verb: CampaignVerb) -> Result<String, AppError> {
             campaigns::stop(&store, now, id).await?;
             show(&store, id, form).await
         }
+        CampaignVerb::OnRequest { id, choice, data, form } => {
+            let store = open(&data.data).await?;
+            requests::set_campaign(&store, now, id, choice).await?;
+            show(&store, id, form).await
+        }
         CampaignVerb::Status { id: Some(id), data, form } => {
             let store = open(&data.data).await?;
             detail(&store, id, form).await
@@ -180,6 +191,7 @@ async fn create(arguments: CreateArgs) -> Result<String, AppError> {
         plain_http,
         selection: selection(&arguments.devices)?,
         report_spread_seconds: arguments.report_spread,
+        on_request: arguments.on_request,
     };
     let id = campaigns::create(&store, Clock.now().utc, order, &mut random::<16>).await?;
     show(&store, id, arguments.form).await

@@ -4,7 +4,6 @@
 //! kept.
 
 use std::{
-    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -30,6 +29,7 @@ use tokio::sync::Mutex as AsyncMutex;
 use super::server::Shared;
 use crate::{
     app::exchange::{self, Conversation, Heard, Spoken},
+    doors::{Doors, Session},
     fleet::store::StoreError,
 };
 
@@ -50,70 +50,46 @@ impl Default for Admission {
     }
 }
 
-/// A session that the device has left alone for so long is over.
-const SESSION_IDLE: Duration = Duration::from_secs(600);
-/// How long the last answer of a finished session is kept for a device that has not got it.
-const ANSWER_KEPT: Duration = Duration::from_secs(60);
-
 /// The sessions of this server.
-#[derive(Debug, Default)]
-pub struct Sessions(Mutex<BTreeMap<DeviceId, Entry>>);
-
-#[derive(Debug, Clone)]
-struct Entry {
-    slot: Arc<AsyncMutex<Conversation>>,
-    touched: Mono,
-    open: bool,
-}
+#[derive(Debug)]
+pub struct Sessions(Mutex<Doors<Arc<AsyncMutex<Conversation>>>>);
 
 impl Sessions {
+    /// Makes a table for so many sessions at once.
+    #[must_use]
+    pub const fn new(limit: usize) -> Self {
+        Self(Mutex::new(Doors::new(limit)))
+    }
+
     /// Returns how many sessions are open.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.table().values().filter(|entry| entry.open).count()
+        self.doors().taken()
+    }
+
+    fn doors(&self) -> std::sync::MutexGuard<'_, Doors<Arc<AsyncMutex<Conversation>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Returns the place of a device; `None` when the server has taken on enough.
-    fn slot(
-        &self,
-        id: &DeviceId,
-        now: Mono,
-        limit: usize,
-    ) -> Option<Arc<AsyncMutex<Conversation>>> {
-        let mut table = self.table();
-        let known = table.get(id).cloned();
-        if let Some(entry) = known.as_ref().filter(|entry| entry.open) {
-            return Some(Arc::clone(&entry.slot));
-        }
-        if table.len() >= limit {
-            table.retain(|_, entry| {
-                let kept = if entry.open { SESSION_IDLE } else { ANSWER_KEPT };
-                now.since(entry.touched) < kept
-            });
-            if table.values().filter(|entry| entry.open).count() >= limit {
-                return None;
-            }
-        }
-        if let Some(entry) = known {
-            let slot = Arc::clone(&entry.slot);
-            table.insert(id.clone(), entry);
-            return Some(slot);
-        }
-        let entry = Entry { slot: Arc::default(), touched: now, open: false };
-        let slot = Arc::clone(&entry.slot);
-        table.insert(id.clone(), entry);
-        Some(slot)
+    fn enter(&self, id: &DeviceId, now: Mono) -> Option<Visit<'_>> {
+        let slot = self.doors().enter(id, now)?;
+        Some(Visit { sessions: self, id: id.clone(), now, slot, leaves: Session::Untouched })
     }
+}
 
-    fn touch(&self, id: &DeviceId, now: Mono, open: bool) {
-        if let Some(entry) = self.table().get_mut(id) {
-            entry.touched = now;
-            entry.open = open;
-        }
-    }
+/// A message that is worked on. It leaves when this goes, however the work ends.
+struct Visit<'a> {
+    sessions: &'a Sessions,
+    id: DeviceId,
+    now: Mono,
+    slot: Arc<AsyncMutex<Conversation>>,
+    leaves: Session,
+}
 
-    fn table(&self) -> std::sync::MutexGuard<'_, BTreeMap<DeviceId, Entry>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl Drop for Visit<'_> {
+    fn drop(&mut self) {
+        self.sessions.doors().leave(&self.id, self.now, self.leaves);
     }
 }
 
@@ -193,8 +169,7 @@ async fn answer(shared: &Shared, headers: &HeaderMap, query: Option<&str>, body:
     let (token, mac) = (token_of(query), mac.as_ref());
     let heard = Heard { octets: &octets, message: &message, token, mac };
     match converse(shared, heard).await {
-        Ok(Some(answer)) => Answer::of(answer, encoding),
-        Ok(None) => Answer::Later("full", None),
+        Ok(answer) => Answer::of(answer, encoding),
         Err(error) => {
             tracing::warn!(%error, "a DM message was not stored");
             Answer::Later("store", None)
@@ -222,27 +197,26 @@ fn token_of(query: Option<&str>) -> Option<&str> {
     query?.split('&').find_map(|pair| pair.strip_prefix("s="))
 }
 
-/// Takes a message to the device's conversation; `None` when there are too many of them.
-async fn converse(
-    shared: &Shared,
-    heard: Heard<'_>,
-) -> Result<Option<exchange::Answer>, StoreError> {
+/// Takes a message to the device's conversation, unless there are too many of them.
+async fn converse(shared: &Shared, heard: Heard<'_>) -> Result<exchange::Answer, StoreError> {
     let id = match heard.message.header.source.uri.parse::<DeviceId>() {
         Ok(id) if shared.store.device(&id).await?.is_some() => id,
-        Ok(_) | Err(_) => return Ok(Some(exchange::unknown(heard))),
+        Ok(_) | Err(_) => return Ok(exchange::unknown(heard)),
     };
     let now = shared.clock.now();
-    let Some(slot) = shared.sessions.slot(&id, now.mono, shared.admission.sessions) else {
-        return Ok(None);
+    let Some(mut visit) = shared.sessions.enter(&id, now.mono) else {
+        let after = now.utc + shared.admission.retry_after;
+        return Ok(exchange::put_off(heard, after));
     };
     // One message of a device at a time.
+    let slot = Arc::clone(&visit.slot);
     let mut conversation = slot.lock().await;
     let (store, at) = (&*shared.store, (now.utc, shared.limits));
     let answer = conversation.answer(store, at, &id, heard, &mut random::<16>).await?;
     if matches!(answer, exchange::Answer::Answered(_)) {
-        shared.sessions.touch(&id, now.mono, conversation.is_open());
+        visit.leaves = if conversation.is_open() { Session::Open } else { Session::Over };
     }
-    Ok(Some(answer))
+    Ok(answer)
 }
 
 impl Answer {
@@ -257,42 +231,8 @@ impl Answer {
             exchange::Answer::Unknown(octets) => {
                 Self::Message("unknown-device", encoding, bare(octets))
             }
+            exchange::Answer::PutOff(octets) => Self::Message("full", encoding, bare(octets)),
             exchange::Answer::Locked(wait) => Self::Later("locked", Some(wait)),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(name: &str) -> DeviceId {
-        name.parse().unwrap()
-    }
-
-    #[test]
-    fn only_so_many_sessions_are_open_at_once() {
-        let sessions = Sessions::default();
-        for name in ["a", "b"] {
-            assert!(sessions.slot(&id(name), Mono(0), 2).is_some());
-            sessions.touch(&id(name), Mono(0), true);
-        }
-        assert!(sessions.slot(&id("c"), Mono(0), 2).is_none());
-        assert!(sessions.slot(&id("a"), Mono(0), 2).is_some(), "one that is open goes on");
-        sessions.touch(&id("a"), Mono(0), false);
-        assert!(sessions.slot(&id("c"), Mono(0), 2).is_some());
-        sessions.touch(&id("c"), Mono(0), true);
-        assert!(sessions.slot(&id("a"), Mono(0), 2).is_none(), "its place was taken");
-        assert_eq!(sessions.open(), 2);
-    }
-
-    #[test]
-    fn a_session_that_is_left_alone_makes_room() {
-        let sessions = Sessions::default();
-        sessions.slot(&id("a"), Mono(0), 1).unwrap();
-        sessions.touch(&id("a"), Mono(0), true);
-        let just_before = Mono(0) + (SESSION_IDLE - Duration::from_millis(1));
-        assert!(sessions.slot(&id("b"), just_before, 1).is_none());
-        assert!(sessions.slot(&id("b"), Mono(0) + SESSION_IDLE, 1).is_some());
     }
 }

@@ -101,7 +101,7 @@ pub async fn start(settings: Settings) -> Result<Running, AppError> {
         limits: Limits::default(),
         admission,
         dm_permits: Semaphore::new(admission.messages),
-        sessions: Sessions::default(),
+        sessions: Sessions::new(admission.sessions),
         metrics: Metrics::new(),
         wake: Notify::new(),
     });

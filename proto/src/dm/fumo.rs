@@ -13,8 +13,10 @@ use super::{
 };
 use crate::{ids::Correlator, wire::WireError};
 
+mod request;
 mod result;
 
+pub use request::{Asker, UpdateRequest};
 pub use result::ResultCode;
 
 /// What an Exec started.

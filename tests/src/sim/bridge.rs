@@ -20,6 +20,7 @@ use dm_bridge::{
     campaign::{
         admission::Documents,
         model::{CampaignState, Place, Window},
+        on_request::OnRequest,
         rollout::{Policy, Rollout, Step},
     },
     engine::Limits,
@@ -213,6 +214,7 @@ impl Bridge {
             plain_http: PlainHttp::LoopbackOnly,
             selection: Selection::Named(addressed),
             report_spread_seconds: Some(setup.report_spread),
+            on_request: OnRequest::Nothing,
         };
         let chance = &mut draw(&mut self.chance);
         self.current = now(campaigns::create(&self.store, utc(at), order, chance))?;

@@ -30,6 +30,7 @@ fn order(kit: &Kit) -> Order {
         plain_http: PlainHttp::LoopbackOnly,
         selection: Selection::All,
         report_spread_seconds: Some(10),
+        on_request: OnRequest::Nothing,
     }
 }
 

@@ -26,7 +26,7 @@ use crate::{
         campaigns::{self, Order, Selection},
         devices,
     },
-    campaign::{admission::tests::Kit, model::Place},
+    campaign::{admission::tests::Kit, model::Place, on_request::OnRequest},
     shell::api_http::{Access, routes},
 };
 
@@ -104,6 +104,7 @@ impl Bridge {
             plain_http: PlainHttp::LoopbackOnly,
             selection: Selection::All,
             report_spread_seconds: Some(0),
+            on_request: OnRequest::Nothing,
         };
         let id = campaigns::create(&store, now, order, &mut random::<16>).await.unwrap();
         let window = (now, now + Duration::from_secs(3_600));
@@ -385,7 +386,9 @@ async fn more_sessions_than_the_server_takes_on_are_told_to_come_back() {
         device.post(&first)
     });
     assert_eq!(answers[0].header_code(), 212);
-    assert_eq!((answers[1].status, answers[1].retry_after.as_deref()), (503, Some("5")));
+    // spec of the reply: the moment stands in its address.
+    assert_eq!(answers[1].header_code(), 417);
+    assert!(answers[1].reply_address().is_some_and(|address| address.contains("after=")));
     let [first, second] = answers;
     devices[0].go_on(first);
     drop(second);

@@ -31,11 +31,12 @@ use crate::{
 };
 
 /// Each entry leads from the schema version of its index to the next.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("sqlite/schema_1.sql"),
     include_str!("sqlite/schema_2.sql"),
     include_str!("sqlite/schema_3.sql"),
     include_str!("sqlite/schema_4.sql"),
+    include_str!("sqlite/schema_5.sql"),
 ];
 
 /// How long a writer waits for another one.

@@ -34,6 +34,10 @@ impl Answer {
         status.code.0
     }
 
+    pub(super) fn reply_address(&self) -> Option<String> {
+        self.message().header.respond_to
+    }
+
     pub(super) fn nonce(&self) -> Vec<u8> {
         let message = self.message();
         let Command::Status(status) = &message.commands[0] else { panic!() };

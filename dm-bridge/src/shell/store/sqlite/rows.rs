@@ -11,7 +11,10 @@ use proto::{
 use sqlx::{Decode, Row as _, Sqlite, SqliteConnection, Type, sqlite::SqliteRow};
 
 use crate::{
-    campaign::model::{Air, Campaign, Papers, Place, Terms, Window},
+    campaign::{
+        model::{Air, Campaign, Papers, Place, Terms, Window},
+        on_request::OnRequest,
+    },
     fleet::{
         arming::Arming,
         audit::AuditLine,
@@ -76,6 +79,12 @@ pub(super) fn parsed<T: FromStr>(row: &SqliteRow, column: &'static str) -> Resul
     text.parse().map_err(|_| damaged(column)(text))
 }
 
+/// The same where the text may be absent.
+fn maybe<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<Option<T>, StoreError> {
+    let text: Option<String> = get(row, column)?;
+    text.map(|text| text.parse().map_err(|_| damaged(column)(text))).transpose()
+}
+
 fn list<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<Vec<T>, StoreError> {
     let text: String = get(row, column)?;
     let read = |word: &str| word.parse().map_err(|_| damaged(column)(word.to_owned()));
@@ -118,13 +127,13 @@ fn refused(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
 const INSERT_DEVICE: &str = "INSERT INTO device (manufacturer, model, vendor, class, url, object, \
     user, secret, next_nonce, challenge_nonce, challenge_session, challenge_made, failures, \
     failing_since, firmware_version, enrolled, last_seen, server_secret, server_nonce, \
-    auth, server_password, version, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?)";
+    auth, server_password, on_request, version, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?)";
 
 const UPDATE_DEVICE: &str = "UPDATE device SET manufacturer = ?, model = ?, vendor = ?, class = ?, \
     url = ?, object = ?, user = ?, secret = ?, next_nonce = ?, challenge_nonce = ?, \
     challenge_session = ?, challenge_made = ?, failures = ?, failing_since = ?, \
     firmware_version = ?, enrolled = ?, last_seen = ?, server_secret = ?, server_nonce = ?, \
-    auth = ?, server_password = ?, \
+    auth = ?, server_password = ?, on_request = ?, \
     version = 1 + ? WHERE id = ? AND version = ?";
 
 /// Writes a device over the version that it was read at.
@@ -156,6 +165,7 @@ pub(super) async fn write_device(
         .bind(row.server.as_ref().map(|server| server.nonce.0.clone()))
         .bind(row.auth.kind.as_str())
         .bind(row.server.as_ref().and_then(|server| server.secret.password()))
+        .bind(row.on_request.map(OnRequest::word))
         .bind(int(row.version))
         .bind(row.id.as_str());
     if row.version > 0 {
@@ -203,6 +213,7 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
             }
             None => None,
         },
+        on_request: maybe(row, "on_request")?,
         firmware_version: get(row, "firmware_version")?,
         enrolled: moment(row, "enrolled")?,
         last_seen: optional(row, "last_seen")?.map(Utc),
@@ -211,14 +222,14 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
 
 const INSERT_CAMPAIGN: &str = "INSERT INTO campaign (state, window_opens, window_closes, \
     window_revision, air_source, air_tsi, air_revision, air_opened, problem, report_spread, \
-    version, id, digest, epoch, sequence, vendor, classes, firmware_version, not_before, \
+    on_request, version, id, digest, epoch, sequence, vendor, classes, firmware_version, not_before, \
     latest_stop, sources, stored_bytes, largest_block, campaign_paper, manifest_paper, carousel_url, \
     token_file, group_address, port, created) VALUES \
-    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 const UPDATE_CAMPAIGN: &str = "UPDATE campaign SET state = ?, window_opens = ?, \
     window_closes = ?, window_revision = ?, air_source = ?, air_tsi = ?, air_revision = ?, \
-    air_opened = ?, problem = ?, report_spread = ?, version = 1 + ? WHERE id = ? AND version = ?";
+    air_opened = ?, problem = ?, report_spread = ?, on_request = ?, version = 1 + ? WHERE id = ? AND version = ?";
 
 /// Writes a campaign over the version that it was read at. What was signed never changes.
 pub(super) async fn write_campaign(
@@ -237,6 +248,7 @@ pub(super) async fn write_campaign(
         .bind(row.air.map(|air| air.opened))
         .bind(&row.problem)
         .bind(row.report_spread_seconds)
+        .bind(row.on_request.word())
         .bind(int(row.version))
         .bind(row.id.to_string());
     query = if row.version > 0 {
@@ -339,6 +351,7 @@ pub(super) fn read_campaign(row: &SqliteRow) -> Result<Campaign, StoreError> {
             port: number(row, "port")?,
         },
         report_spread_seconds: number(row, "report_spread")?,
+        on_request: parsed(row, "on_request")?,
         state: parsed(row, "state")?,
         window,
         air,
