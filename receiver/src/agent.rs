@@ -14,6 +14,8 @@ mod boot;
 mod device;
 mod outputs;
 mod reception;
+mod requests;
+mod rest;
 mod sessions;
 mod status;
 #[cfg(test)]
@@ -32,9 +34,10 @@ use proto::{
 pub use self::{
     books::Books,
     boot::{Boot, BootError, root_file},
+    requests::{RequestOutcome, RequestStatus},
     status::Status,
 };
-use self::{outputs::Outputs, sessions::Sessions};
+use self::{outputs::Outputs, requests::Asked, rest::World, sessions::Sessions};
 use crate::{
     acceptance::{Accepted, Kind, Limits},
     chance::Chance,
@@ -122,6 +125,7 @@ impl fmt::Display for SuspendReason {
     }
 }
 
+// spec: oma-002 3 (states and events, as the tests of the agent tabulate them)
 /// What the shell must do next, in this order.
 #[derive(Debug)]
 pub enum Output {
@@ -184,6 +188,10 @@ struct Core {
     tuner: Tuner,
     joined: Vec<TuneIn>,
     sessions: Sessions,
+    asked: Option<Asked>,
+    world: World,
+    /// Whether the installer runs: no DM session begins meanwhile.
+    installing: bool,
     chance: Chance,
     firmware_version: Option<String>,
     stats: Stats,

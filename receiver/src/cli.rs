@@ -1,5 +1,6 @@
 //! The command line of the `receiver` program.
 
+mod check_in;
 mod dissect;
 mod fsck;
 mod listen;
@@ -57,21 +58,20 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Let the running device start a DM session at once.
-    CheckIn {
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
+    /// Let the running device start a DM session at once, or ask its server for an update.
+    ///
+    /// With `--device-request` or `--user-request` the session carries that request, and the command
+    /// waits for what the server makes of it: an update begins, it may follow later, or the server
+    /// does not support this device. Exit codes: 0 an update or a later one, 4 no answer yet (the
+    /// device goes on asking), 8 the server or the device says no.
+    CheckIn(check_in::CheckInArgs),
     /// Let the running device keep what it holds and tune out.
-    Suspend {
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
-    /// Let the running device go on.
-    Resume {
-        #[command(flatten)]
-        config: ConfigArgs,
-    },
+    ///
+    /// Several reasons hold at once; reception goes on when the last one is gone. The device sees
+    /// battery, memory, storage, link and heat by itself; this is for what no sensor shows.
+    Suspend(RestArgs),
+    /// Let the running device go on, as far as this reason is concerned.
+    Resume(RestArgs),
     /// Hand the running device a notification that came another way: its modem's short message.
     Notified(notified::NotifiedArgs),
     /// Receive plain files of any FLUTE session: for labs, unsigned.
@@ -88,6 +88,15 @@ enum Command {
     Dissect(dissect::DissectArgs),
     /// Say what a data directory holds and what is damaged in it, without changing anything.
     Fsck(fsck::FsckArgs),
+}
+
+#[derive(Debug, Args)]
+struct RestArgs {
+    #[command(flatten)]
+    config: ConfigArgs,
+    /// Why: user, call, metered, network, battery, memory or thermal.
+    #[arg(long, value_name = "REASON", default_value = "user")]
+    reason: String,
 }
 
 #[derive(Debug, Args)]
@@ -170,8 +179,10 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
             run_device(&config.load()?, options)
         }
         Command::Status { config, json } => status(&config.load()?, json),
-        Command::CheckIn { config } => ask(&config.load()?, Request::CheckIn).map(|_| exit::DONE),
-        Command::Suspend { config } => ask(&config.load()?, Request::Suspend).map(|_| exit::DONE),
+        Command::CheckIn(arguments) => check_in::run(&arguments),
+        Command::Suspend(RestArgs { config, reason }) => {
+            ask(&config.load()?, &Request::Suspend { reason }).map(|_| exit::DONE)
+        }
         Command::Notified(arguments) => notified::run(&arguments),
         Command::Dissect(arguments) => dissect::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
@@ -179,7 +190,9 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
             start_log(LogFormat::Text);
             listen::run(&arguments)
         }
-        Command::Resume { config } => ask(&config.load()?, Request::Resume).map(|_| exit::DONE),
+        Command::Resume(RestArgs { config, reason }) => {
+            ask(&config.load()?, &Request::Resume { reason }).map(|_| exit::DONE)
+        }
     }
 }
 
@@ -214,7 +227,7 @@ fn start_code(error: &StartError) -> u8 {
 }
 
 fn status(config: &Config, json: bool) -> Result<u8, Failure> {
-    match ask(config, Request::Status)? {
+    match ask(config, &Request::Status)? {
         Answer::Status { status } if json => println!("{status}"),
         Answer::Status { status } => print!("{}", status_text(&status)),
         Answer::Done | Answer::Refused { .. } => {}
@@ -222,7 +235,7 @@ fn status(config: &Config, json: bool) -> Result<u8, Failure> {
     Ok(exit::DONE)
 }
 
-fn ask(config: &Config, request: Request) -> Result<Answer, Failure> {
+fn ask(config: &Config, request: &Request) -> Result<Answer, Failure> {
     let socket = DataDirectory::control_socket(&config.local.data);
     match control::call(&socket, request) {
         Ok(Answer::Refused { reason }) => {
@@ -319,7 +332,7 @@ const EXAMPLES: &str = "\
 Examples:
   receiver run --config /etc/fumocast/device.toml
   receiver status --config /etc/fumocast/device.toml --json
-  receiver check-in --config /etc/fumocast/device.toml
+  receiver check-in --config /etc/fumocast/device.toml --user-request
   receiver listen --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --out /tmp/in --once
   receiver dissect session.pcap --summary
   receiver fsck /var/lib/fumocast

@@ -89,6 +89,12 @@ pub struct Local {
     pub notify_http: Option<SocketAddr>,
     /// `local.check_in_seconds`: time between DM sessions without a reason; an hour by default.
     pub check_in: Duration,
+    /// `local.sensors`: the folder that holds `sys` and `proc`; `/` by default.
+    pub sensors: PathBuf,
+    /// `local.sensor_seconds`: time between two looks at them; 5 by default.
+    pub sensor_interval: Duration,
+    /// `local.link`: the interface that has to be up; any but the loopback by default.
+    pub link: Option<String>,
     /// `local.max_block_symbols`: 8,192 by default.
     pub max_block_symbols: u32,
     /// `local.max_memory_bytes`: what the decoder may take; 128 MiB by default.
@@ -223,7 +229,14 @@ impl Local {
         if check_in == 0 {
             return Err(invalid("local.check_in_seconds", "at least 1 is wanted"));
         }
+        let sensor_seconds = fields.parsed_or("local.sensor_seconds", "5")?;
+        if sensor_seconds == 0 {
+            return Err(invalid("local.sensor_seconds", "at least 1 is wanted"));
+        }
         Ok(Self {
+            sensors: fields.text_or("local.sensors", "/")?.into(),
+            sensor_interval: Duration::from_secs(sensor_seconds),
+            link: fields.find("local.link")?,
             data: fields.text("local.data")?.into(),
             root: fields.text("local.root")?.into(),
             interface: fields.parsed("local.interface")?,
@@ -384,6 +397,7 @@ mod tests {
         assert_eq!(config.local.hook, ["/usr/libexec/fumocast-hook", "--quiet"]);
         assert_eq!(config.local.check_in, Duration::from_secs(60));
         assert_eq!(config.local.max_block_symbols, 8192);
+        assert_eq!(config.local.sensors, PathBuf::from("/"));
         assert_eq!(config.local.max_storage_bytes, 4 << 30);
     }
 
@@ -449,6 +463,7 @@ mod tests {
             ("local.notify", "2948"),
             ("local.notify_http", "http://x"),
             ("local.check_in_seconds", "0"),
+            ("local.sensor_seconds", "0"),
             ("local.max_block_symbols", "56404"),
             ("local.max_block_symbols", "0"),
             ("local.max_storage_bytes", "-1"),

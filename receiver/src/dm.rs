@@ -18,7 +18,7 @@ use proto::{
         auth::{AuthKind, Secret},
         code::{AlertCode, StatusCode},
         encoding::Encoding,
-        fumo::{Operation, PackageData, Phase, ResultCode},
+        fumo::{Operation, PackageData, Phase, ResultCode, UpdateRequest},
         uri::NodeUri,
     },
     ids::{CampaignId, ComponentId, Correlator, DeviceId},
@@ -26,6 +26,8 @@ use proto::{
     wire::WireError,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::sensors::Policy;
 
 pub mod backoff;
 pub mod client;
@@ -262,6 +264,8 @@ pub struct DeviceView {
     pub package_name: Option<String>,
     /// Version of the package that is worked on.
     pub package_version: Option<String>,
+    /// What makes the device rest.
+    pub policy: Policy,
     /// What the planner must respect.
     pub limits: DeviceLimits,
 }
@@ -297,6 +301,11 @@ pub trait Device {
     /// Forgets the campaign.
     fn disarm(&mut self, now: Now) -> StatusCode;
 
+    /// Sets what makes the device rest, durably.
+    fn set_policy(&mut self, _now: Now, _node: &str, _value: &str) -> StatusCode {
+        StatusCode::NOT_SUPPORTED
+    }
+
     /// Stops receiving and keeps what is held.
     fn suspend(&mut self, now: Now) -> StatusCode;
 
@@ -311,6 +320,17 @@ pub trait Device {
     fn ask_user(&mut self, _now: Now, _alert: AlertCode, _text: &str) -> StatusCode {
         StatusCode::NOT_SUPPORTED
     }
+
+    /// Takes note that the server has sent the user something in this session.
+    fn user_was_addressed(&mut self, _text: &str) {}
+
+    /// Returns what the device or its user asks the server for, to be sent in package 1.
+    fn update_request(&self) -> Option<UpdateRequest> {
+        None
+    }
+
+    /// Takes the server's answer to what [`Self::update_request`] asks for.
+    fn request_answered(&mut self, _now: Now, _code: StatusCode) {}
 
     /// Returns the results to send in this session. They stay queued until acknowledged.
     fn due_alerts(&self, now: Now) -> Vec<FinalAlert>;

@@ -74,6 +74,20 @@ pub struct JournalState {
     /// The boot in which the installer asked for another one; the version counts after it.
     #[prost(string, optional, tag = "19")]
     pub reboot_of: Option<String>,
+    /// What makes the device rest, as a server has set it.
+    #[prost(message, repeated, tag = "20")]
+    pub policy: Vec<PolicySetting>,
+}
+
+/// A node of the policy and its value.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct PolicySetting {
+    /// Its path below the FUMO object.
+    #[prost(string, tag = "1")]
+    pub node: String,
+    /// Its value.
+    #[prost(string, tag = "2")]
+    pub value: String,
 }
 
 /// The last campaign accepted for a class.
@@ -334,6 +348,7 @@ mod tests {
             expected_version: Some(name()),
             result: Some(599),
             reboot_of: Some(name()),
+            policy: vec![PolicySetting { node: name(), value: word() }; 6],
         };
         let image = JournalImage { generation: 1, body };
         let octets = image.emit().unwrap();

@@ -16,6 +16,7 @@
 //! | [`symbols`], [`journal_state`] | what survives a power cut |
 //! | [`blocks`], [`decode`] | which block to solve when; solving, off the network path |
 //! | [`dm`] | the DM session, the tree, reports |
+//! | [`sensors`] | what the world is like, and when that is a reason to rest |
 //! | [`installer`] | the hand-off contract |
 //! | [`stats`], [`chance`] | counters; chance as an argument |
 //! | [`shell`] | sockets, files, clocks, threads |
@@ -34,6 +35,7 @@ pub mod journal_state;
 pub mod object;
 pub mod pending;
 pub mod plain;
+pub mod sensors;
 pub mod shell;
 pub mod stats;
 pub mod symbols;

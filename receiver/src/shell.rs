@@ -10,6 +10,7 @@
 //! | [`multicast`] | joins channels and receives datagrams in batches |
 //! | [`http`], [`notifications`] | posts DM messages; takes notifications |
 //! | [`installer`] | runs the installer hook |
+//! | [`sensors`] | reads battery, memory, storage, link and heat |
 //! | [`control`] | the local control socket: both ends |
 //! | [`wiring`] | between agent and storage: outputs to commands, completions to inputs |
 //! | [`run`] | drives the agent with all of these |
@@ -28,5 +29,6 @@ pub mod multicast;
 pub mod notifications;
 pub mod objects;
 pub mod run;
+pub mod sensors;
 pub mod storage;
 pub mod wiring;

@@ -3,7 +3,7 @@
 use proto::{
     dm::{
         code::{AlertCode, StatusCode},
-        fumo::{PackageData, Phase, ResultCode},
+        fumo::{PackageData, Phase, ResultCode, UpdateRequest},
     },
     time::Now,
 };
@@ -18,6 +18,9 @@ pub(crate) struct TestDevice {
     pub(crate) nonce: Vec<u8>,
     pub(crate) server_nonce: Vec<u8>,
     made: u8,
+    /// What is asked for, until it is answered.
+    pub(crate) request: Option<UpdateRequest>,
+    pub(crate) answer: Option<StatusCode>,
 }
 
 impl TestDevice {
@@ -31,6 +34,8 @@ impl TestDevice {
             nonce,
             server_nonce: vec![6; 16],
             made: 0x80,
+            request: None,
+            answer: None,
         }
     }
 
@@ -53,6 +58,7 @@ impl Device for TestDevice {
             root_version: self.root,
             package_name: None,
             package_version: None,
+            policy: receiver::sensors::Policy::default(),
             limits: DeviceLimits {
                 max_block_symbols: 8192,
                 max_memory_kib: 65_536,
@@ -89,6 +95,15 @@ impl Device for TestDevice {
 
     fn ask_user(&mut self, _now: Now, _alert: AlertCode, _text: &str) -> StatusCode {
         self.user_says
+    }
+
+    fn update_request(&self) -> Option<UpdateRequest> {
+        self.request.clone()
+    }
+
+    fn request_answered(&mut self, _now: Now, code: StatusCode) {
+        self.request = None;
+        self.answer = Some(code);
     }
 
     fn due_alerts(&self, _now: Now) -> Vec<FinalAlert> {

@@ -47,6 +47,8 @@ async fn messages() -> Vec<Message> {
         }
         said.extend(transcripts::wrong_password(encoding).await.said);
         said.extend(transcripts::wrong_server_password(encoding).await.said);
+        said.extend(transcripts::device_request(encoding).await.said);
+        said.extend(transcripts::user_request(encoding).await.said);
         said.extend(transcripts::large_object(encoding).await.said);
     }
     let read =

@@ -2,11 +2,16 @@
 
 use std::{fs, path::Path};
 
-use dm_bridge::fleet::{arming::ArmingPhase, store::FleetStore as _};
+use dm_bridge::{
+    app::requests,
+    campaign::on_request::OnRequest,
+    fleet::{arming::ArmingPhase, store::FleetStore as _},
+};
 use proto::dm::{
     auth::{AuthKind, Secret},
+    code::StatusCode,
     encoding::Encoding,
-    fumo::ResultCode,
+    fumo::{Asker, ResultCode, UpdateRequest},
 };
 use receiver::dm::client::{SessionError, SessionOutcome, Step};
 
@@ -163,4 +168,45 @@ pub(crate) async fn large_object(encoding: Encoding) -> Talk {
 async fn a_large_object_goes_over_several_messages() {
     check("large_object.txt", &large_object(Encoding::Xml).await.paper);
     large_object(Encoding::Wbxml).await;
+}
+
+/// The device asks by itself; the desk has decided that it gets the update in a later session.
+pub(crate) async fn device_request(encoding: Encoding) -> Talk {
+    let mut talk = Talk::new(encoding).await;
+    let later = Some(OnRequest::Later);
+    requests::set_device(&talk.store, talk.now.utc, &id(), later).await.unwrap();
+    let object = Some("./FwUpdate/Main".to_owned());
+    talk.device.request =
+        Some(UpdateRequest { asker: Asker::Device, object, data: "nightly".to_owned() });
+    assert_eq!(talk.run(1).await, SessionOutcome::Complete);
+    assert_eq!(talk.device.answer, Some(StatusCode::ACCEPTED));
+    assert!(talk.device.armed.is_none(), "it was put off");
+    assert_eq!(talk.run(2).await, SessionOutcome::Complete);
+    assert!(talk.device.armed.is_some());
+    talk
+}
+
+/// The user asks about all firmware of the device, is told, and gets the update at once.
+pub(crate) async fn user_request(encoding: Encoding) -> Talk {
+    let mut talk = Talk::new(encoding).await;
+    talk.device.request =
+        Some(UpdateRequest { asker: Asker::User, object: None, data: String::new() });
+    assert_eq!(talk.run(1).await, SessionOutcome::Complete);
+    assert_eq!(talk.device.answer, Some(StatusCode::OK));
+    assert!(talk.device.armed.is_some());
+    talk
+}
+
+// test: oma-004 FWUPDATE-C-001
+#[tokio::test]
+async fn a_device_asks_and_is_served_later() {
+    check("device_request.txt", &device_request(Encoding::Wbxml).await.paper);
+    device_request(Encoding::Xml).await;
+}
+
+// test: oma-004 FWUPDATE-C-001
+#[tokio::test]
+async fn a_user_asks_and_is_told_and_served() {
+    check("user_request.txt", &user_request(Encoding::Xml).await.paper);
+    user_request(Encoding::Wbxml).await;
 }

@@ -11,6 +11,7 @@ pub mod secrets;
 pub mod sim;
 pub mod span;
 pub mod store;
+pub mod storm;
 pub mod tables;
 pub mod tidy;
 pub mod tools;

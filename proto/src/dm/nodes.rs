@@ -72,6 +72,20 @@ pub mod broadcast {
     pub const MANIFEST: &str = "Ext/Broadcast/Manifest";
     /// Parent of the plan headers `0` to `15`.
     pub const PLAN: &str = "Ext/Broadcast/Plan";
+    /// Parent of what makes the device rest.
+    pub const POLICY: &str = "Ext/Broadcast/Policy/";
+    /// Charge below which the device rests, per cent.
+    pub const POLICY_BATTERY: &str = "Ext/Broadcast/Policy/Battery";
+    /// Share of memory in use above which it rests, per cent.
+    pub const POLICY_MEMORY: &str = "Ext/Broadcast/Policy/Memory";
+    /// Share of storage in use above which it rests, per cent.
+    pub const POLICY_STORAGE: &str = "Ext/Broadcast/Policy/Storage";
+    /// Temperature above which it rests, degrees Celsius.
+    pub const POLICY_THERMAL: &str = "Ext/Broadcast/Policy/Thermal";
+    /// What a metered network does: `suspend` or `ignore`.
+    pub const POLICY_METERED: &str = "Ext/Broadcast/Policy/Metered";
+    /// What a voice call does: `suspend` or `ignore`.
+    pub const POLICY_CALL: &str = "Ext/Broadcast/Policy/Call";
     /// The server's time in this DM session, decimal UTC seconds.
     pub const NOW: &str = "Ext/Broadcast/Now";
     /// Opening of the first window, decimal UTC seconds.

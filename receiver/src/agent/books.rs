@@ -19,9 +19,10 @@ use crate::{
     acceptance::History,
     dm::{FinalAlert, ReportSettings, report::ReportQueue},
     journal_state::{
-        AcceptedCampaign, InstalledManifest, JournalState, ObjectProgress, Pin, QueuedAlert,
-        ReportSlot, TuneInRecord,
+        AcceptedCampaign, InstalledManifest, JournalState, ObjectProgress, Pin, PolicySetting,
+        QueuedAlert, ReportSlot, TuneInRecord,
     },
+    sensors::Policy,
     symbols::SlotRun,
 };
 
@@ -51,6 +52,8 @@ pub struct Books {
     pub operation: Operation,
     /// Why reception rests.
     pub suspended: BTreeSet<SuspendReason>,
+    /// What makes it rest.
+    pub policy: Policy,
     /// When and whether to report.
     pub report: ReportSettings,
     /// Results that the server does not have.
@@ -126,6 +129,7 @@ impl Books {
             correlator: None,
             operation: Operation::DownloadAndUpdate,
             suspended: BTreeSet::new(),
+            policy: Policy::default(),
             report: ReportSettings::default(),
             reports: ReportQueue::default(),
             progress: BTreeMap::new(),
@@ -172,6 +176,9 @@ impl Books {
             .iter()
             .filter_map(|word| SuspendReason::from_word(word))
             .collect();
+        for setting in &state.policy {
+            books.policy.set(&setting.node, &setting.value)?;
+        }
         books.report = state.report.as_ref().map(read_report).transpose()?.unwrap_or_default();
         for alert in &state.alerts {
             books.reports.push(read_alert(alert)?, Utc::from_seconds(alert.due_utc));
@@ -233,6 +240,7 @@ impl Books {
             correlator: self.correlator.as_ref().map(|correlator| correlator.0.clone()),
             operation: self.operation.as_str().to_owned(),
             suspend_reasons: self.suspended.iter().map(ToString::to_string).collect(),
+            policy: self.policy.nodes().map(write_policy).into(),
             report: Some(write_report(&self.report)),
             alerts: self
                 .reports
@@ -329,6 +337,10 @@ fn write_report(report: &ReportSettings) -> ReportSlot {
     }
 }
 
+fn write_policy((node, value): (&'static str, String)) -> PolicySetting {
+    PolicySetting { node: node.to_owned(), value }
+}
+
 fn read_alert(alert: &QueuedAlert) -> Result<FinalAlert, WireError> {
     let campaign =
         if alert.campaign_id.is_empty() { None } else { Some(campaign_id(&alert.campaign_id)?) };
@@ -403,6 +415,7 @@ mod tests {
             correlator: Some(Correlator("c-1".to_owned())),
             operation: Operation::Download,
             suspended: BTreeSet::from([SuspendReason::Battery, SuspendReason::User]),
+            policy: Policy { battery_floor: 33, thermal_limit: -7, ..Policy::default() },
             report: ReportSettings {
                 spread: Duration::from_secs(600),
                 not_before: Some(Utc::from_seconds(50)),

@@ -11,7 +11,7 @@ use proto::{
 use thiserror::Error;
 
 use super::{
-    Agent, Books, Config, Core, Operation, Output, books::Pinned, outputs::Outputs,
+    Agent, Books, Config, Core, Operation, Output, books::Pinned, outputs::Outputs, rest::World,
     sessions::Sessions,
 };
 use crate::{
@@ -95,6 +95,12 @@ impl Agent {
             let secret = account.server.as_ref().map(|server| server.secret.clone());
             Notifications::new(account.server_id.clone(), secret)
         };
+        let same_boot = boot
+            .state
+            .as_ref()
+            .and_then(|state| state.tune_ins.first())
+            .is_some_and(|record| record.boot_id == boot.boot_id);
+        let world = World::recovered(&books.suspended, same_boot);
         let mut core = Core {
             config,
             boot_id: boot.boot_id,
@@ -104,6 +110,9 @@ impl Agent {
             tuner,
             joined: Vec::new(),
             sessions: Sessions::new(now.mono),
+            asked: None,
+            world,
+            installing: false,
             chance: Chance::new(boot.seed),
             firmware_version: None,
             stats: Stats::default(),

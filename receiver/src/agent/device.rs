@@ -6,7 +6,7 @@ use proto::{
     crypto::{Digest, sha256},
     dm::{
         code::StatusCode,
-        fumo::{Phase, ResultCode},
+        fumo::{Phase, ResultCode, UpdateRequest},
     },
     ids::ComponentId,
     time::{Now, Utc},
@@ -48,6 +48,7 @@ impl Device for Core {
             root_version: self.root.version,
             package_name: self.books.pin.as_ref().map(|pin| pin.id.to_string()),
             package_version: manifest.map(|manifest| manifest.firmware_version.clone()),
+            policy: self.books.policy,
             limits: DeviceLimits {
                 max_block_symbols: limits.max_block_symbols,
                 max_memory_kib: limits.max_memory_bytes / 1024,
@@ -64,6 +65,10 @@ impl Device for Core {
             result,
             campaign,
         };
+        if self.is_unanswered_user() {
+            tracing::info!("the user asked and the server said nothing to the user");
+            return self.refuse(now, alert(ResultCode::POLICY, None));
+        }
         let windows = match offered_windows(&request) {
             Ok(windows) => windows,
             Err(error) => {
@@ -109,6 +114,16 @@ impl Device for Core {
         StatusCode::OK
     }
 
+    fn set_policy(&mut self, now: Now, node: &str, value: &str) -> StatusCode {
+        if let Err(error) = self.books.policy.set(node, value) {
+            tracing::info!(%error, "a policy was refused");
+            return StatusCode::BAD_REQUEST;
+        }
+        self.outputs.mark_changed();
+        self.judge_world(now);
+        StatusCode::OK
+    }
+
     fn suspend(&mut self, now: Now) -> StatusCode {
         self.suspend_for(now, SuspendReason::Server);
         StatusCode::OK
@@ -134,6 +149,18 @@ impl Device for Core {
                 StatusCode::FAILED
             }
         }
+    }
+
+    fn user_was_addressed(&mut self, text: &str) {
+        self.note_addressed(text);
+    }
+
+    fn update_request(&self) -> Option<UpdateRequest> {
+        self.waiting_request()
+    }
+
+    fn request_answered(&mut self, _now: Now, code: StatusCode) {
+        self.note_answer(code);
     }
 
     fn due_alerts(&self, now: Now) -> Vec<FinalAlert> {
@@ -316,6 +343,7 @@ impl Core {
         self.outputs.mark_changed();
         self.outputs.show(Output::KeepOnly(Some(layout.clone())));
         self.outputs.work(Output::Open(layout));
+        self.judge_world(now);
     }
 }
 

@@ -12,7 +12,7 @@ use proto::{
 };
 
 use super::{
-    Core, FinishError, Internal, Output, SuspendReason,
+    Core, FinishError, Internal, Output,
     books::{Installed, Solved},
 };
 use crate::{
@@ -222,8 +222,12 @@ impl Core {
         }
     }
 
-    /// Hand-off happens at most once: the journal says that it began before it begins.
-    fn hand_over(&mut self, now: Now) {
+    /// Hand-off happens at most once: the journal says that it began before it begins. A device
+    /// that is to rest keeps the image until it may go on.
+    pub(super) fn hand_over(&mut self, now: Now) {
+        if !self.books.suspended.is_empty() {
+            return self.tune(now);
+        }
         let Some(operation) = &self.operation else { return };
         let manifest = &operation.accepted.manifest;
         let object = operation.accepted.object;
@@ -239,10 +243,12 @@ impl Core {
         self.books.expected_version = Some(manifest.firmware_version.clone());
         self.tune(now);
         self.enter(Phase::HandedOver);
+        self.installing = true;
         self.outputs.show(Output::Install(layout, request));
     }
 
     pub(super) fn handle_installed(&mut self, now: Now, outcome: InstallOutcome) {
+        self.installing = false;
         if self.phase() != Phase::HandedOver {
             return;
         }
@@ -322,31 +328,6 @@ impl Core {
         self.outputs.mark_changed();
         self.tune(now);
         self.outputs.show(Output::KeepOnly(kept));
-    }
-
-    pub(super) fn suspend_for(&mut self, now: Now, reason: SuspendReason) {
-        if self.operation.is_none() || !self.books.suspended.insert(reason) {
-            return;
-        }
-        self.outputs.mark_changed();
-        if let Some(object) = self.object_mut() {
-            object.log_mut().flush();
-        }
-        if self.phase() == Phase::Receiving {
-            self.enter(Phase::Suspended);
-        }
-        self.tune(now);
-    }
-
-    pub(super) fn resume_from(&mut self, now: Now, reason: SuspendReason) {
-        if !self.books.suspended.remove(&reason) {
-            return;
-        }
-        self.outputs.mark_changed();
-        if self.books.suspended.is_empty() && self.phase() == Phase::Suspended {
-            self.enter(Phase::Receiving);
-        }
-        self.tune(now);
     }
 
     /// Joins and leaves until the channels are those that are to be heard at this moment.

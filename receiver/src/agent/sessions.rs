@@ -83,6 +83,7 @@ impl Agent {
                 (Trigger::Client, id)
             }
         };
+        self.core.begin_request();
         let post = self.client.start(now, &mut self.core, trigger, id);
         self.core.outputs.show(Output::Post(post));
     }
@@ -103,6 +104,9 @@ impl Core {
     /// Returns when the next session is due: by the clock, or because a report is.
     pub(super) fn session_deadline(&self, now: Now) -> Option<Mono> {
         self.firmware_version.as_ref()?;
+        if !self.may_talk() {
+            return None;
+        }
         let report = self
             .books
             .reports
@@ -118,6 +122,7 @@ impl Core {
     }
 
     fn session_ended(&mut self, now: Now, outcome: &SessionOutcome) {
+        self.conclude_request();
         match outcome {
             // A result that the server did not take is tried again later, not at once.
             SessionOutcome::Complete if !self.due_reports(now).is_empty() => {

@@ -3,8 +3,8 @@
 use proto::dm::fumo::{PackageData, Phase};
 use serde::Serialize;
 
-use super::Core;
-use crate::stats::Stats;
+use super::{Core, requests::RequestStatus};
+use crate::{sensors::Readings, stats::Stats};
 
 /// What the device is doing. Symbols count once they are synced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,6 +39,10 @@ pub struct Status {
     pub result: Option<u16>,
     /// Results that the server does not have yet.
     pub reports_waiting: usize,
+    /// The last request for an update, and what became of it.
+    pub request: Option<RequestStatus>,
+    /// What the sensors show, once they were read.
+    pub readings: Option<Readings>,
     /// Counters of this run.
     pub stats: Stats,
 }
@@ -70,6 +74,8 @@ impl Core {
             firmware_version: self.firmware_version.clone(),
             result: self.books.result.map(|code| code.0),
             reports_waiting: self.books.reports.reports().len(),
+            request: self.asked.as_ref().map(super::requests::Asked::status),
+            readings: self.world.readings(),
             stats: self.stats,
         }
     }

@@ -19,7 +19,9 @@ use crate::{
     testing::{Broadcast, kind, source},
 };
 
+mod requests;
 mod roots;
+mod states;
 
 const OPENS: u64 = 2_000;
 const CLOSES: u64 = 3_000;
@@ -67,6 +69,18 @@ struct Device {
     /// Flushes that fail before one succeeds.
     failing_flushes: u32,
     boot: u64,
+    /// What the shell takes long for.
+    held: Held,
+    waiting: Vec<Output>,
+}
+
+/// What the shell takes long for: it is done when it is released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+enum Held {
+    #[default]
+    Nothing,
+    Finish,
+    Install,
 }
 
 fn at(seconds: u64) -> Now {
@@ -120,6 +134,8 @@ impl Device {
             stopped: false,
             power_left: None,
             failing_flushes: 0,
+            held: Held::Nothing,
+            waiting: Vec::new(),
             boot: 0,
         };
         device.run();
@@ -209,8 +225,25 @@ impl Device {
         }
     }
 
+    /// Does what was held back.
+    fn release(&mut self) {
+        self.held = Held::Nothing;
+        for output in std::mem::take(&mut self.waiting) {
+            self.perform(output);
+        }
+        self.run();
+    }
+
     fn perform(&mut self, output: Output) {
         let now = self.now;
+        let holds = match self.held {
+            Held::Nothing => false,
+            Held::Finish => matches!(output, Output::Finish(_)),
+            Held::Install => matches!(output, Output::Install(..)),
+        };
+        if holds {
+            return self.waiting.push(output);
+        }
         match output {
             Output::Open(layout) => self.open(&layout),
             Output::Log(LogOutput::Write { file, offset, octets, .. }) => {

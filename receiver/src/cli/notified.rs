@@ -33,7 +33,7 @@ pub(super) fn run(arguments: &NotifiedArgs) -> Result<u8, Failure> {
     // The device believes a digest only; a person is told sooner what cannot have one.
     notification_in(&octets).context("this is no notification").map_err(failed)?;
     let push = BASE64_STANDARD.encode(octets);
-    ask(&arguments.config.load()?, Request::Notified { push }).map(|_| exit::DONE)
+    ask(&arguments.config.load()?, &Request::Notified { push }).map(|_| exit::DONE)
 }
 
 fn read(path: &PathBuf) -> anyhow::Result<Vec<u8>> {

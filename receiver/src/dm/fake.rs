@@ -89,6 +89,7 @@ impl Device for FakeDevice {
             root_version: 4,
             package_name: None,
             package_version: Some("2.0".to_owned()),
+            policy: crate::sensors::Policy::default(),
             limits: DeviceLimits {
                 max_block_symbols: 8192,
                 max_memory_kib: 65_536,

@@ -128,6 +128,8 @@ impl FumoObject {
     ) -> StatusCode {
         let written = if path == broadcast::ROOT {
             octets(item, MAX_ENVELOPE).map(|envelope| device.offer_root(now, &envelope))
+        } else if path.starts_with(broadcast::POLICY) {
+            text(item, 64).map(|value| device.set_policy(now, path, &value))
         } else {
             if std::mem::take(&mut self.spent) {
                 self.staged = Staged::default();

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::{
     dm::{
         code::{Format, StatusCode},
-        nodes::device as names,
+        nodes::{broadcast, device as names},
         syncml::{Item, Meta},
         uri::{Address, MAX_DEPTH, MAX_SEGMENT_LENGTH, MAX_TOTAL_LENGTH, NodeUri, Query},
     },
@@ -194,7 +194,7 @@ impl Tree {
     /// Returns whether writing the item has an effect that cannot be taken back.
     pub(super) fn is_irrevocable(&self, item: &Item) -> bool {
         let path = target(item).ok().and_then(|node| node.below(&self.settings.object));
-        path.as_deref() == Some(proto::dm::nodes::broadcast::ROOT)
+        path.is_some_and(|path| path == broadcast::ROOT || path.starts_with(broadcast::POLICY))
     }
 
     pub(super) fn checkpoint(&self) -> Checkpoint {
@@ -320,7 +320,7 @@ mod tests {
         assert_eq!(text("./FwUpdate/Main/DownloadAndUpdate"), "PkgURL");
         assert_eq!(
             text("./FwUpdate/Main/Ext/Broadcast"),
-            "Campaign/Closes/Disarm/Limits/Manifest/Now/Opens/Phase/Plan/Progress/Reasons/Repair/\
+            "Campaign/Closes/Disarm/Limits/Manifest/Now/Opens/Phase/Plan/Policy/Progress/Reasons/Repair/\
              Report/Resume/Root/Sessions/Suspend/Version"
         );
     }

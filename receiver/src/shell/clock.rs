@@ -45,6 +45,12 @@ impl Clock {
         }
     }
 
+    /// Waits; for commands that ask a running receiver again.
+    #[expect(clippy::disallowed_methods, reason = "the shell's clock is the one exception")]
+    pub fn pause(self, wait: Duration) {
+        std::thread::sleep(wait);
+    }
+
     #[expect(clippy::disallowed_methods, reason = "the shell's clock is the one exception")]
     fn utc() -> Utc {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -3,8 +3,9 @@
 //! ```text
 //! {"request":"status"}      {"answer":"status","status":{…}}
 //! {"request":"check-in"}    {"answer":"done"}
-//! {"request":"suspend"}     {"answer":"refused","reason":"…"}
-//! {"request":"resume"}
+//! {"request":"suspend","reason":"call"}   {"answer":"refused","reason":"…"}
+//! {"request":"resume","reason":"call"}
+//! {"request":"ask-for-update","asker":"user","object":"./FwUpdate/Main","data":"menu"}
 //! {"request":"notified","push":"<base64>"}
 //! ```
 
@@ -33,15 +34,37 @@ pub enum Request {
     Status,
     /// Start a DM session.
     CheckIn,
-    /// Keep what is held and tune out, for the reason `user`.
-    Suspend,
+    /// Keep what is held and tune out.
+    Suspend {
+        /// Why: `user`, or what no sensor shows, such as `call`.
+        #[serde(default = "user")]
+        reason: String,
+    },
     /// Take that reason back.
-    Resume,
+    Resume {
+        /// As above.
+        #[serde(default = "user")]
+        reason: String,
+    },
     /// A notification has come another way, such as over the modem.
     Notified {
         /// The short message, the push in it, or the notification itself, in base64.
         push: String,
     },
+    /// Ask the server for an update, in a DM session that begins at once.
+    AskForUpdate {
+        /// `device` or `user`.
+        asker: String,
+        /// The firmware object that it is about; absent: all of the device.
+        object: Option<String>,
+        /// A text of the vendor's.
+        #[serde(default)]
+        data: String,
+    },
+}
+
+fn user() -> String {
+    "user".to_owned()
 }
 
 /// What the receiver answers.
@@ -154,7 +177,7 @@ async fn ask(request: Request, requests: &mpsc::Sender<Asked>) -> Answer {
 /// # Errors
 ///
 /// [`AskError`].
-pub fn call(path: &Path, request: Request) -> Result<Answer, AskError> {
+pub fn call(path: &Path, request: &Request) -> Result<Answer, AskError> {
     let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
     let mut stream = match StdStream::connect(path) {
         Err(error) if nobody.contains(&error.kind()) => {
@@ -163,7 +186,7 @@ pub fn call(path: &Path, request: Request) -> Result<Answer, AskError> {
         connected => connected?,
     };
     stream.set_read_timeout(Some(ANSWER_TIME))?;
-    let mut text = serde_json::to_vec(&request)?;
+    let mut text = serde_json::to_vec(request)?;
     text.push(b'\n');
     stream.write_all(&text)?;
     let mut line = String::new();
@@ -198,23 +221,32 @@ mod tests {
                 let answer = match asked.request {
                     Request::Status => Answer::Status { status: serde_json::json!({"phase": "x"}) },
                     Request::CheckIn => Answer::Done,
-                    Request::Suspend | Request::Resume | Request::Notified { .. } => break,
+                    Request::Suspend { .. }
+                    | Request::Resume { .. }
+                    | Request::Notified { .. }
+                    | Request::AskForUpdate { .. } => break,
                 };
                 asked.answer.send(answer).unwrap();
             }
         });
         let status = Answer::Status { status: serde_json::json!({"phase": "x"}) };
-        assert_eq!(call(&path, Request::Status).unwrap(), status);
-        assert_eq!(call(&path, Request::CheckIn).unwrap(), Answer::Done);
+        assert_eq!(call(&path, &Request::Status).unwrap(), status);
+        assert_eq!(call(&path, &Request::CheckIn).unwrap(), Answer::Done);
         assert!(raw(&path, "{\"request\":\"shut-down\"}\n").contains("not a request"));
         assert!(raw(&path, "nonsense\n").contains("refused"));
-        assert!(matches!(call(&path, Request::Suspend).unwrap(), Answer::Refused { .. }));
+        let text = "{\"request\":\"suspend\"}";
+        assert_eq!(
+            serde_json::from_str::<Request>(text).unwrap(),
+            Request::Suspend { reason: "user".to_owned() }
+        );
+        let resume = Request::Resume { reason: "call".to_owned() };
+        assert!(matches!(call(&path, &resume).unwrap(), Answer::Refused { .. }));
     }
 
     #[test]
     fn a_receiver_that_does_not_run_is_named() {
         let home = tempfile::tempdir().unwrap();
-        let error = call(&home.path().join("control.sock"), Request::Status).unwrap_err();
+        let error = call(&home.path().join("control.sock"), &Request::Status).unwrap_err();
         assert_eq!(error.to_string(), format!("no receiver runs on {}", home.path().display()));
     }
 

@@ -1,9 +1,14 @@
 //! Drives the agent: one input, then all of its outputs, then the next input.
 
-use std::{collections::BTreeSet, io, net::UdpSocket, path::PathBuf};
+use std::{collections::BTreeSet, io, net::UdpSocket, path::PathBuf, time::Duration};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use proto::{crypto, dm::auth::Secret, tune_in::TuneIn};
+use proto::{
+    crypto,
+    dm::{auth::Secret, fumo::UpdateRequest},
+    time::Mono,
+    tune_in::TuneIn,
+};
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -18,6 +23,7 @@ use super::{
     installer::{Hook, HookError, HookExit},
     multicast::{Channel, Channels},
     notifications::Notifications,
+    sensors::{Link, Sensors},
     storage::{Completion, Storage},
     wiring::{self, Beside, Origin, RestoreError, Wiring},
 };
@@ -162,7 +168,15 @@ async fn run_device(config: &Config, options: Options) -> Result<End, StartError
         .map_err(system("listen for notifications"))?;
     let inputs = Inputs { completions, happened, asked, notifications, terminate, interrupt };
     notify(&[sd_notify::NotifyState::Ready]);
-    let mut shell = Shell { clock: Clock, agent, channels, effects, tap: options.tap };
+    let mut shell = Shell {
+        clock: Clock,
+        agent,
+        channels,
+        effects,
+        tap: options.tap,
+        sensors: sensors(config),
+        look: Look { every: config.local.sensor_interval, next: Clock.now().mono },
+    };
     let end = shell.drive(inputs).await;
     shell.stop();
     Ok(end)
@@ -174,6 +188,14 @@ struct Shell {
     channels: Channels,
     effects: Effects,
     tap: Box<dyn Tap>,
+    sensors: Sensors,
+    look: Look,
+}
+
+/// When the sensors are read.
+struct Look {
+    every: Duration,
+    next: Mono,
 }
 
 /// Where inputs come from, besides the channels.
@@ -235,6 +257,7 @@ impl Shell {
                 octets = inputs.notifications.receive() => {
                     self.agent.handle_notification(self.clock.now(), &octets);
                 }
+                () = self.clock.sleep_until(Some(self.look.next)) => self.look_around(),
                 Some(event) = inputs.happened.recv() => self.handle_event(event),
                 Some(asked) = inputs.asked.recv() => self.handle_request(asked),
                 () = self.clock.sleep_until(deadline) => {
@@ -271,6 +294,15 @@ impl Shell {
             tracing::error!(%error, "failed to store what was received last");
         }
         drop(self.effects.storage.stop());
+    }
+
+    /// Reads the sensors when it is time: a sleep may end early.
+    fn look_around(&mut self) {
+        let now = self.clock.now();
+        if now.mono >= self.look.next {
+            self.look.next = now.mono + self.look.every;
+            self.agent.handle_readings(now, self.sensors.read());
+        }
     }
 
     fn handle_event(&mut self, event: Event) {
@@ -312,20 +344,67 @@ impl Shell {
                 }
                 Err(_) => Answer::Refused { reason: "`push` is not base64".to_owned() },
             },
-            Request::Suspend => {
-                self.agent.handle_suspend(now, SuspendReason::User);
-                Answer::Done
+            Request::AskForUpdate { asker, object, data } => {
+                self.ask_for_update(&asker, object, data)
             }
-            Request::Resume => {
-                self.agent.handle_resume(now, SuspendReason::User);
-                Answer::Done
-            }
+            Request::Suspend { reason } => self.handle_reason(&reason, Change::Begins),
+            Request::Resume { reason } => self.handle_reason(&reason, Change::Ends),
         };
         if asked.answer.send(answer).is_err() {
             tracing::debug!("who asked has gone");
         }
     }
 }
+
+impl Shell {
+    /// The device has one firmware object, so a request is about that one or about all.
+    fn ask_for_update(&mut self, asker: &str, object: Option<String>, data: String) -> Answer {
+        let refused = |reason: String| Answer::Refused { reason };
+        let asker = match asker.parse() {
+            Ok(asker) => asker,
+            Err(error) => return refused(format!("{error}")),
+        };
+        let known = self.agent.firmware_object();
+        if object.as_ref().is_some_and(|object| *object != known) {
+            return refused(format!("the device's firmware object is {known}"));
+        }
+        if data.len() > MAX_REQUEST_DATA {
+            return refused(format!("the text has more than {MAX_REQUEST_DATA} octets"));
+        }
+        self.agent.request_update(self.clock.now(), UpdateRequest { asker, object, data });
+        Answer::Done
+    }
+}
+
+/// Whether a reason to rest begins or ends.
+#[derive(Debug, Clone, Copy)]
+enum Change {
+    Begins,
+    Ends,
+}
+
+impl Shell {
+    /// The user's wish is one; all else is what a program on the device knows of the world.
+    fn handle_reason(&mut self, reason: &str, change: Change) -> Answer {
+        let now = self.clock.now();
+        if reason == SuspendReason::User.as_str() {
+            match change {
+                Change::Begins => self.agent.handle_suspend(now, SuspendReason::User),
+                Change::Ends => self.agent.handle_resume(now, SuspendReason::User),
+            }
+            return Answer::Done;
+        }
+        match (reason.parse(), change) {
+            (Ok(told), Change::Begins) => self.agent.handle_told(now, told),
+            (Ok(told), Change::Ends) => self.agent.handle_told_over(now, told),
+            (Err(error), _) => return Answer::Refused { reason: format!("{error}") },
+        }
+        Answer::Done
+    }
+}
+
+/// Octets of text that go with a request for an update.
+const MAX_REQUEST_DATA: usize = 256;
 
 impl Effects {
     /// Returns why the agent wants to stop, when that is what it wants.
@@ -435,6 +514,16 @@ fn settings(config: &Config) -> Result<agent::Config, StartError> {
         check_in: config.local.check_in,
         first_nonce: server.nonce.clone(),
     })
+}
+
+fn sensors(config: &Config) -> Sensors {
+    let local = &config.local;
+    let link = match &local.link {
+        Some(name) => Link::Named(name.clone()),
+        None if local.interface.is_loopback() => Link::Loopback,
+        None => Link::Any,
+    };
+    Sensors::new(local.sensors.clone(), local.data.clone(), link)
 }
 
 /// An address that this machine does not have would otherwise show only when a window opens.

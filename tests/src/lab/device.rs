@@ -313,7 +313,7 @@ impl Device {
 
 /// Asks the receiver that listens on `socket` how it is; `None` when nobody answers.
 pub fn ask(socket: &Path) -> Option<serde_json::Value> {
-    match control::call(socket, Request::Status) {
+    match control::call(socket, &Request::Status) {
         Ok(Answer::Status { status }) => Some(status),
         Ok(Answer::Done | Answer::Refused { .. }) | Err(_) => None,
     }

@@ -132,6 +132,7 @@ impl<'a> Executor<'a> {
                 // spec: oma-001 8.1.1.9 (what the user says is the answer)
                 // The first item holds parameters, the second the text.
                 let text = alert.items.get(1).and_then(Item::data_text);
+                self.device.user_was_addressed(text.unwrap_or_default());
                 self.device.ask_user(self.now, code, text.unwrap_or_default())
             }
             _ => StatusCode::NOT_SUPPORTED,

@@ -7,7 +7,7 @@ use proto::{
         auth::{AuthKind, Mac, Secret},
         code::{AlertCode, StatusCode},
         encoding::Encoding,
-        fumo::OperationResult,
+        fumo::{OperationResult, UpdateRequest},
         large::{Cutter, Joiner},
         syncml::{
             Alert, Challenge, Command, CommandId, Header, Item, Location, Manage, Message,
@@ -45,6 +45,8 @@ pub(super) enum Outgoing {
     NoEndOfData(Item),
     DeviceInfo(Vec<Item>),
     Final(FinalAlert),
+    /// What the device or its user asks for.
+    Request(UpdateRequest),
 }
 
 /// A message of the server as it came.
@@ -105,6 +107,8 @@ pub(super) struct Session {
     server_was_final: bool,
     /// Which commands carried results, by message and command.
     sent: BTreeMap<(MessageId, CommandId), FinalAlert>,
+    /// The request of the device or its user, while it awaits its status.
+    requested: Option<(MessageId, CommandId)>,
     /// Results that went out in this session, acknowledged or not.
     announced: Vec<FinalAlert>,
 }
@@ -140,6 +144,7 @@ impl Session {
             was_final: true,
             server_was_final: true,
             sent: BTreeMap::new(),
+            requested: None,
             announced: Vec::new(),
         }
     }
@@ -153,6 +158,8 @@ impl Session {
         };
         self.outbox.push_back(Outgoing::Alert(reason));
         self.outbox.push_back(Outgoing::DeviceInfo(std::mem::take(&mut self.device_info)));
+        // spec: oma-004 6.1 (the device, or its user, asks for an update)
+        self.outbox.extend(device.update_request().map(Outgoing::Request));
         self.announce(now, device);
         self.post()
     }
@@ -322,6 +329,10 @@ impl Session {
                     }
                 }
             }
+            if self.requested.is_some() && answered == self.requested {
+                self.requested = None;
+                device.request_answered(now, status.code);
+            }
             if !matches!(status.code, StatusCode::OK | StatusCode::ACCEPTED) {
                 continue;
             }
@@ -416,8 +427,12 @@ impl Session {
                 break;
             }
             room = room.saturating_sub(size);
+            let key = (MessageId(self.message), CommandId(number));
             if let Outgoing::Final(alert) = &outgoing {
-                self.sent.insert((MessageId(self.message), CommandId(number)), alert.clone());
+                self.sent.insert(key, alert.clone());
+            }
+            if let Outgoing::Request(_) = &outgoing {
+                self.requested = Some(key);
             }
             message.commands.push(command);
             content.push(outgoing);
@@ -546,6 +561,7 @@ impl Session {
                 items: vec![item.clone()],
             }),
             Outgoing::DeviceInfo(items) => Command::Replace(Manage::new(id, items.clone())),
+            Outgoing::Request(request) => Command::Alert(request.to_alert(id)),
             // spec: oma-000 8.2.5, oma-001 8.1.1.14 (the result as Generic Alert)
             Outgoing::Final(alert) => {
                 let result = OperationResult {

@@ -89,6 +89,11 @@ fn progress(nodes: &mut Nodes, view: &DeviceView) {
     nodes.text(broadcast::PHASE, view.phase.as_str());
     nodes.text(broadcast::REASONS, view.reasons.join(","));
     nodes.int(broadcast::PROGRESS, view.progress_per_mille);
+    for (path, value) in view.policy.nodes() {
+        let is_number = value.parse::<i32>().is_ok();
+        let format = if is_number { Format::Int } else { Format::Chr };
+        nodes.add(path, Leaf::ReadWrite(format, value));
+    }
     nodes.add(broadcast::DISARM, Leaf::Run);
     nodes.add(broadcast::SUSPEND, Leaf::Run);
     nodes.add(broadcast::RESUME, Leaf::Run);

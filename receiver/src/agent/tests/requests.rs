@@ -1,0 +1,70 @@
+//! Sessions with a request, at the seam between DM session and device.
+
+use proto::dm::{
+    code::StatusCode,
+    fumo::{Asker, UpdateRequest},
+};
+
+use super::*;
+
+fn asking(asker: Asker) -> Device {
+    let mut device = Device::new();
+    let request = UpdateRequest { asker, object: None, data: String::new() };
+    device.agent.request_update(device.now, request);
+    device.agent.core.begin_request();
+    device
+}
+
+fn outcome(device: &Device) -> RequestOutcome {
+    device.agent.status().request.expect("something was asked for").outcome
+}
+
+// test: oma-004 6.1 (what a status means, and what silence means to a user)
+#[test]
+fn a_request_ends_by_its_status_and_a_user_who_is_not_addressed_learns_that_there_is_no_support() {
+    for (asker, said, code, expected) in [
+        (Asker::Device, None, StatusCode::OK, RequestOutcome::Update),
+        (Asker::Device, None, StatusCode::ACCEPTED, RequestOutcome::Later),
+        (Asker::Device, None, StatusCode::UNSUPPORTED_FORMAT, RequestOutcome::Refused),
+        (Asker::User, Some("wait"), StatusCode::OK, RequestOutcome::Update),
+        (Asker::User, Some("wait"), StatusCode::ACCEPTED, RequestOutcome::Later),
+        (Asker::User, None, StatusCode::OK, RequestOutcome::Unsupported),
+        (Asker::User, None, StatusCode::ACCEPTED, RequestOutcome::Unsupported),
+    ] {
+        let mut device = asking(asker);
+        assert!(device.agent.core.update_request().is_some());
+        device.agent.core.request_answered(device.now, code);
+        if let Some(text) = said {
+            device.agent.core.user_was_addressed(text);
+        }
+        device.agent.core.conclude_request();
+        assert_eq!(outcome(&device), expected, "{asker} {code}");
+        let status = device.agent.status().request.unwrap();
+        assert_eq!(status.said.as_deref(), said);
+        assert!(device.agent.core.update_request().is_none(), "it is not asked again");
+    }
+}
+
+#[test]
+fn a_request_that_no_session_carried_is_asked_again() {
+    let mut device = asking(Asker::User);
+    device.agent.core.conclude_request();
+    assert_eq!(outcome(&device), RequestOutcome::Waiting);
+    device.agent.core.begin_request();
+    assert!(device.agent.core.update_request().is_some());
+}
+
+// test: oma-004 6.1 (no update is processed)
+#[test]
+fn a_server_that_says_nothing_to_the_user_who_asked_does_not_update_the_device() {
+    for addressed in [false, true] {
+        let mut device = asking(Asker::User);
+        device.agent.core.request_answered(device.now, StatusCode::OK);
+        if addressed {
+            device.agent.core.user_was_addressed("it begins");
+        }
+        device.arm();
+        let refused = device.results() == [ResultCode::POLICY.0];
+        assert_eq!(refused, !addressed);
+    }
+}

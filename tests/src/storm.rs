@@ -1,0 +1,266 @@
+//! A storm of reports: many devices end their operation in the same second, and tell the server.
+//!
+//! Deterministic, from one seed. Devices are the receiver's own report queue, slots and back-off;
+//! the server is the bridge's own doors, which let so many sessions in at once, and its way of
+//! counting results. Between them results travel as the alerts that they are. Some answers are
+//! lost, so that devices report again, and some devices restart while they wait for their slot.
+
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+
+use dm_bridge::{
+    doors::{Doors, Session},
+    fleet::arming::{Arming, ArmingPhase},
+    report::{self, Receipt},
+};
+use proto::{
+    dm::{
+        alert::GenericAlert,
+        fumo::{Operation, OperationResult, ResultCode},
+        syncml::CommandId,
+    },
+    ids::{CampaignId, Correlator, DeviceId},
+    time::{Mono, Utc},
+};
+use receiver::{
+    chance::Chance,
+    dm::{FinalAlert, ReportSettings, backoff::Backoff, report::ReportQueue},
+};
+use serde::Serialize;
+
+/// What is simulated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Storm {
+    /// Armed devices.
+    pub devices: u32,
+    /// Span over which they report.
+    pub spread_seconds: u64,
+    /// Sessions that the server has at once.
+    pub sessions: usize,
+    /// How long a session takes.
+    pub session_milliseconds: u64,
+    /// Answers that are lost, per mille.
+    pub lost_per_mille: u64,
+    /// Devices that restart while they wait, per mille.
+    pub restarts_per_mille: u64,
+    /// Seed of all that is left to chance.
+    pub seed: u64,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Outcome {
+    /// Arrivals at the server in each fiftieth of the spread, those that were turned away too.
+    pub arrivals: Vec<u64>,
+    /// Arrivals after the spread: what was turned away or lost near its end.
+    pub late: u64,
+    /// How far the fullest or emptiest bin is from the mean, per cent.
+    pub deviation_percent: f64,
+    /// Sessions that the server had at once, at most.
+    pub most_sessions: usize,
+    /// Arrivals that found no place.
+    pub turned_away: u64,
+    /// Results that were counted.
+    pub counted: u64,
+    /// Results that came again and were not counted again.
+    pub repeated: u64,
+    /// Results that still wait on a device.
+    pub waiting: u64,
+}
+
+impl Outcome {
+    /// Returns the promises that were broken, in words.
+    pub fn broken(&self, storm: &Storm) -> Vec<String> {
+        let devices = u64::from(storm.devices);
+        let promises = [
+            (
+                self.deviation_percent <= 10.0,
+                format!("a bin is {:.1} % off", self.deviation_percent),
+            ),
+            (
+                self.most_sessions <= storm.sessions,
+                format!("{} sessions at once, the limit is {}", self.most_sessions, storm.sessions),
+            ),
+            (self.counted == devices, format!("{} results of {devices} devices", self.counted)),
+            (self.waiting == 0, format!("{} devices were not heard", self.waiting)),
+        ];
+        promises.into_iter().filter_map(|(kept, words)| (!kept).then_some(words)).collect()
+    }
+}
+
+/// Bins of the arrivals.
+pub const BINS: u64 = 50;
+
+/// When the server asks devices to come back that it has no place for.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+/// The moment at which all operations end.
+const END: Utc = Utc::from_seconds(1_800_000_000);
+
+struct Device {
+    id: DeviceId,
+    reports: ReportQueue,
+    backoff: Backoff,
+    arming: Arming,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Event {
+    Arrives,
+    Leaves,
+}
+
+/// What happens next, and to which device.
+type Queue = BinaryHeap<Reverse<(Mono, Event, usize)>>;
+
+/// Lets the storm blow over.
+pub fn run(storm: &Storm) -> Outcome {
+    let mut chance = Chance::new(storm.seed);
+    let mut devices: Vec<Device> =
+        (0..storm.devices).map(|number| device(storm, number, &mut chance)).collect();
+    let mut server = Server::new(storm);
+    let mut queue: Queue = BinaryHeap::new();
+    for (number, device) in devices.iter().enumerate() {
+        let due = device.reports.next_due().expect("each device has a result");
+        queue.push(Reverse((Mono(0) + due.since(END), Event::Arrives, number)));
+    }
+    while let Some(Reverse((now, event, number))) = queue.pop() {
+        let Some(device) = devices.get_mut(number) else { continue };
+        let next = match event {
+            Event::Arrives => server.arrives(now, device, &mut chance),
+            Event::Leaves => server.leaves(now, device, &mut chance),
+        };
+        queue.extend(next.map(|(at, event)| Reverse((at, event, number))));
+    }
+    server.outcome(&devices)
+}
+
+fn device(storm: &Storm, number: u32, chance: &mut Chance) -> Device {
+    let id: DeviceId = format!("STORM-{number:07}").parse().expect("an identifier");
+    let correlator = Correlator(format!("storm-{number}"));
+    let settings = ReportSettings {
+        spread: Duration::from_secs(storm.spread_seconds),
+        ..ReportSettings::default()
+    };
+    let alert = FinalAlert {
+        correlator: Some(correlator.clone()),
+        operation: Operation::DownloadAndUpdate,
+        result: ResultCode::SUCCESS,
+        campaign: None,
+    };
+    let mut reports = ReportQueue::default();
+    reports.push(alert.clone(), settings.slot(END, chance.number()));
+    if chance.number() % 1000 < storm.restarts_per_mille {
+        // What ended is found again in the journal: the slot is the one first chosen.
+        reports = ReportQueue::restore(reports.reports().to_vec());
+        reports.push(alert, settings.slot(END, chance.number()));
+    }
+    let mut arming = Arming::pending(id.clone(), CampaignId([7; 16]), 1, correlator, END);
+    (arming.phase, arming.armed_revision) = (ArmingPhase::Armed, 1);
+    Device { id, reports, backoff: Backoff::default(), arming }
+}
+
+struct Server<'a> {
+    storm: &'a Storm,
+    doors: Doors<()>,
+    outcome: Outcome,
+}
+
+impl<'a> Server<'a> {
+    fn new(storm: &'a Storm) -> Self {
+        let outcome = Outcome {
+            arrivals: vec![0; usize::try_from(BINS).expect("it is small")],
+            late: 0,
+            deviation_percent: 0.0,
+            most_sessions: 0,
+            turned_away: 0,
+            counted: 0,
+            repeated: 0,
+            waiting: 0,
+        };
+        Self { storm, doors: Doors::new(storm.sessions), outcome }
+    }
+
+    fn arrives(
+        &mut self,
+        now: Mono,
+        device: &mut Device,
+        chance: &mut Chance,
+    ) -> Option<(Mono, Event)> {
+        let span = self.storm.spread_seconds.max(1) * 1_000_000_000;
+        let bin = u128::from(now.0) * u128::from(BINS) / u128::from(span);
+        match usize::try_from(bin).ok().and_then(|bin| self.outcome.arrivals.get_mut(bin)) {
+            Some(bin) => *bin += 1,
+            None => self.outcome.late += 1,
+        }
+        if self.doors.enter(&device.id, now).is_none() {
+            self.outcome.turned_away += 1;
+            let wait = device.backoff.failed(Some(RETRY_AFTER), chance.number());
+            return Some((now + wait, Event::Arrives));
+        }
+        self.doors.leave(&device.id, now, Session::Open);
+        self.outcome.most_sessions = self.outcome.most_sessions.max(self.doors.taken());
+        let lasts = Duration::from_millis(self.storm.session_milliseconds);
+        Some((now + lasts, Event::Leaves))
+    }
+
+    /// The session ends; the server has stored what came before it answers.
+    fn leaves(
+        &mut self,
+        now: Mono,
+        device: &mut Device,
+        chance: &mut Chance,
+    ) -> Option<(Mono, Event)> {
+        let utc = END + Duration::from_nanos(now.0);
+        let due = device.reports.due(utc);
+        for alert in &due {
+            match take(alert, &mut device.arming, utc) {
+                Receipt::Counted => self.outcome.counted += 1,
+                Receipt::Repeated => self.outcome.repeated += 1,
+                Receipt::Orphan => {}
+            }
+        }
+        let inside = self.doors.enter(&device.id, now);
+        debug_assert!(inside.is_some(), "its session is open");
+        self.doors.leave(&device.id, now, Session::Over);
+        if chance.number() % 1000 < self.storm.lost_per_mille {
+            let wait = device.backoff.failed(None, chance.number());
+            return Some((now + wait, Event::Arrives));
+        }
+        device.backoff.succeeded();
+        for alert in &due {
+            device.reports.acknowledge(alert);
+        }
+        None
+    }
+
+    fn outcome(mut self, devices: &[Device]) -> Outcome {
+        let waiting = devices.iter().filter(|device| !device.reports.is_empty()).count();
+        self.outcome.waiting = u64::try_from(waiting).unwrap_or(u64::MAX);
+        let mean = self.outcome.arrivals.iter().sum::<u64>() / BINS;
+        let worst = self.outcome.arrivals.iter().map(|bin| bin.abs_diff(mean)).max();
+        self.outcome.deviation_percent = per_cent(worst.unwrap_or(0), mean);
+        self.outcome
+    }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "counts of arrivals are small")]
+fn per_cent(part: u64, whole: u64) -> f64 {
+    part as f64 * 100.0 / whole.max(1) as f64
+}
+
+/// A result goes over the wire as the alert that it is.
+fn take(alert: &FinalAlert, arming: &mut Arming, now: Utc) -> Receipt {
+    let result = OperationResult {
+        object: Some("./FwUpdate/Main".to_owned()),
+        operation: alert.operation,
+        result: alert.result,
+        correlator: alert.correlator.clone(),
+    };
+    let sent = result.to_alert(CommandId(3));
+    let generic = sent.items.first().and_then(|item| GenericAlert::from_item(item).ok());
+    let heard = generic
+        .and_then(|generic| OperationResult::from_alert(&generic, sent.correlator.as_ref()).ok())
+        .flatten()
+        .expect("it is a final alert");
+    report::accept(std::slice::from_mut(arming), &heard, now)
+}
