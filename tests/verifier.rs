@@ -27,6 +27,7 @@ mod packets;
 /// Attacks at least: fewer means that a folder was not found.
 const ATTACKS: usize = 60;
 
+// test: oma-002 5 (malicious and unauthorised software)
 #[test]
 fn each_attack_is_answered_as_its_table_says() {
     let folders = folders();

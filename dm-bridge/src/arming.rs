@@ -106,7 +106,7 @@ pub fn writes(preparation: &Preparation<'_>, now: Utc) -> Vec<Planned> {
     let octets = |path: &str, octets: &[u8]| Item::octets(node(path), octets);
     let text = |path: &str, text: String| Item::text(node(path), text);
     let seconds = |path: &str, at: Utc| text(path, at.seconds().to_string());
-    // spec: security 3.4 (order of arming)
+    // spec: security 3.4, oma-002 1 (order of arming: the device is prepared before the window)
     let papers = &campaign.papers;
     let mut writes = Vec::new();
     for root in roots {

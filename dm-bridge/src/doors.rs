@@ -31,6 +31,8 @@ struct Place<T> {
     /// Messages that are worked on.
     inside: u32,
     open: bool,
+    /// Whether it has had a session.
+    is_known: bool,
 }
 
 impl<T> Place<T> {
@@ -68,6 +70,7 @@ impl<T: Clone + Default> Doors<T> {
             touched: now,
             inside: 0,
             open: false,
+            is_known: false,
         });
         place.inside += 1;
         self.taken += usize::from(!has_place);
@@ -83,8 +86,13 @@ impl<T: Clone + Default> Doors<T> {
             Session::Over => (place.open, place.touched) = (false, now),
             Session::Untouched => {}
         }
+        place.is_known |= session != Session::Untouched;
         if !place.is_taken() {
             self.taken = self.taken.saturating_sub(1);
+            // Of who has never had a session nothing is kept: names are free.
+            if !place.is_known {
+                self.places.remove(id);
+            }
         }
     }
 
@@ -172,6 +180,17 @@ mod tests {
         doors.leave(&id("a"), Mono(0), Session::Untouched);
         assert!(doors.enter(&id("b"), Mono(0)).is_some());
         assert_eq!(doors.taken(), 1);
+    }
+
+    #[test]
+    fn of_strangers_nothing_is_kept() {
+        let mut doors = doors(4);
+        for number in 0..1_000 {
+            let stranger = id(&format!("stranger-{number}"));
+            assert!(doors.enter(&stranger, Mono(0)).is_some());
+            doors.leave(&stranger, Mono(0), Session::Untouched);
+        }
+        assert!(doors.places.is_empty() && doors.taken() == 0);
     }
 
     #[test]

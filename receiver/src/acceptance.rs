@@ -134,6 +134,7 @@ impl From<TrustError> for Refusal {
     }
 }
 
+// spec: oma-002 5 (nobody but the holders of the keys puts software on a device)
 /// Judges an offer.
 ///
 /// # Errors

@@ -38,6 +38,7 @@ struct Entry {
     until: Mono,
 }
 
+// spec: oma-002 1 (at the designated time the device tunes in by itself)
 impl Tuner {
     /// Takes windows that the desk gave just now.
     #[must_use]

@@ -19,7 +19,7 @@ use crate::{
         arming::{Arming, ArmingPhase},
         audit::{Actor, Audit},
         device::Device,
-        store::{Change, FleetStore},
+        store::{Change, FleetStore, StoreError},
     },
 };
 
@@ -112,6 +112,25 @@ pub async fn start(
     store: &dyn FleetStore,
     now: Utc,
     id: CampaignId,
+    window: (Utc, Utc),
+    chance: Chance<'_>,
+) -> Result<Campaign, AppError> {
+    let mut tries = 0;
+    loop {
+        match try_start(store, now, id, window, &mut *chance).await {
+            Err(AppError::Store(StoreError::Conflict(_))) if tries < MAX_TRIES => tries += 1,
+            done => return done,
+        }
+    }
+}
+
+/// Tries at rows that the reconciler and devices change too.
+const MAX_TRIES: u32 = 8;
+
+async fn try_start(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: CampaignId,
     (opens, closes): (Utc, Utc),
     chance: Chance<'_>,
 ) -> Result<Campaign, AppError> {
@@ -148,6 +167,16 @@ pub async fn start(
 ///
 /// [`AppError::Conflict`] when it does not run.
 pub async fn stop(store: &dyn FleetStore, now: Utc, id: CampaignId) -> Result<(), AppError> {
+    let mut tries = 0;
+    loop {
+        match try_stop(store, now, id).await {
+            Err(AppError::Store(StoreError::Conflict(_))) if tries < MAX_TRIES => tries += 1,
+            done => return done,
+        }
+    }
+}
+
+async fn try_stop(store: &dyn FleetStore, now: Utc, id: CampaignId) -> Result<(), AppError> {
     let mut campaign = find(store, id).await?;
     match campaign.state {
         CampaignState::Stopping | CampaignState::Stopped => return Ok(()),

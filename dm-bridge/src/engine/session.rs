@@ -406,6 +406,7 @@ impl DmSession {
         self.stage = Stage::Write(id);
     }
 
+    // spec: oma-002 8 (a plain 1.0 device is told apart by the version node)
     /// Returns why the device cannot take a campaign, before anything is sent.
     fn unfit(&self, largest_block: u32, stored_bytes: u64) -> Option<(ArmingPhase, String)> {
         if self.facts.get(&Fact::BroadcastVersion).map(|version| version.trim())

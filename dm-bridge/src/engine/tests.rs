@@ -41,6 +41,7 @@ fn desk() -> Desk {
     device.auth.next_nonce = Some(Nonce([1; 16]));
     device.auth.challenge = None;
     device.auth.failures = 0;
+    device.on_request = None;
     let campaign = samples::running();
     let correlator = Correlator("c1".to_owned());
     let arming = Arming::pending(device.id.clone(), campaign.id, 1, correlator, Utc(1));
@@ -260,6 +261,7 @@ fn codes(message: &Message) -> Vec<(Verb, u16)> {
     message.commands.iter().filter_map(status).collect()
 }
 
+// test: oma-002 1 (the server prepares each device)
 #[test]
 fn a_pending_device_is_inspected_written_to_and_armed() {
     let mut desk = desk();
@@ -380,6 +382,7 @@ fn an_armed_device_is_not_armed_again() {
     assert_eq!(latest(&desk).phase, ArmingPhase::Receiving);
 }
 
+// test: oma-002 8 (versions)
 #[test]
 fn a_device_without_the_extension_needs_unicast() {
     let mut desk = desk();

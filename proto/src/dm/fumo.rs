@@ -271,6 +271,7 @@ phases! {
     Incomplete = "incomplete",
 }
 
+// spec: oma-002 3 (the state model: true phases, and the legal number that goes with each)
 impl Phase {
     /// Returns the number that the `State` node shows in this phase.
     #[must_use]
@@ -366,6 +367,7 @@ mod tests {
         assert_eq!(OperationResult::from_alert(&item, None), Ok(None));
     }
 
+    // test: oma-002 3 (the state model)
     #[test]
     fn phases_show_the_states_of_the_design() {
         use PackageData::{Gone, Held};

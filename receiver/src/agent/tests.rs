@@ -368,6 +368,7 @@ fn try_boot_as(
     Agent::new(now, config, boot)
 }
 
+// test: oma-002 1 (prepared, tuned in by itself, from the sender that was named)
 #[test]
 fn an_armed_device_receives_verifies_installs_and_reports() {
     let mut device = Device::new();

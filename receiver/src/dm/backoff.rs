@@ -16,6 +16,7 @@ pub struct Backoff {
     failures: u32,
 }
 
+// spec: oma-002 4 (back-off, and what the server wants)
 impl Backoff {
     /// Returns the time to wait after one more failure.
     ///
@@ -128,6 +129,7 @@ mod tests {
         assert_eq!(backoff.failed(None, 0), 15 * SECOND);
     }
 
+    // test: oma-002 4 (Retry-After and after=)
     #[test]
     fn the_server_is_never_bothered_before_it_wants() {
         for chance in [0, u64::MAX / 2, u64::MAX] {
@@ -138,6 +140,7 @@ mod tests {
         assert!(endless <= LONGEST_WAIT + 23 * SECOND);
     }
 
+    // test: oma-002 4 (after=)
     #[test]
     fn the_date_in_a_reply_address_is_read() {
         let address = "http://server/dm?user=jsmith&after=20000512T133000Z";

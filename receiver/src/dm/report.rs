@@ -82,6 +82,7 @@ impl ReportQueue {
     }
 }
 
+// spec: oma-002 4 (slots, not before, filters)
 impl ReportSettings {
     /// Chooses the slot of a result: uniform over the spread, not before the set moment.
     ///
@@ -131,6 +132,7 @@ mod tests {
         }
     }
 
+    // test: oma-002 4 (the queue of alerts)
     #[test]
     fn a_result_waits_for_its_slot_and_for_its_acknowledgement() {
         let mut queue = ReportQueue::default();
@@ -177,6 +179,7 @@ mod tests {
         assert_eq!(due.first(), Some(&alert("1")));
     }
 
+    // test: oma-002 4 (slots)
     #[test]
     fn slots_spread_evenly_behind_the_set_moment() {
         let settings = ReportSettings {
@@ -228,6 +231,7 @@ mod tests {
         }
     }
 
+    // test: oma-002 4 (filters)
     #[test]
     fn a_sample_takes_its_share_of_the_successes() {
         let filter = ReportFilter::Sample { take: 3, of: 10 };

@@ -433,6 +433,7 @@ mod tests {
         assert_eq!(device.calls, ["disarm", "suspend", "resume"]);
     }
 
+    // test: oma-002 6 (auxiliary management objects)
     #[test]
     fn what_was_written_can_be_read_back() {
         let mut tree = Tree::new(settings());

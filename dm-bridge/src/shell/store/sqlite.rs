@@ -5,21 +5,24 @@
 //! `PRAGMA user_version` is the schema version; [`MIGRATIONS`] lead from each to the next.
 
 mod rows;
+mod writer;
 
 use std::{path::Path, str::FromStr as _, time::Duration};
 
 use async_trait::async_trait;
 use proto::{
-    crypto::Digest,
     ids::{CampaignId, ComponentId, Correlator, DeviceId},
     time::Utc,
 };
 use sqlx::{
-    ConnectOptions as _, Row as _, Sqlite, SqliteConnection, SqlitePool, Transaction,
+    ConnectOptions as _, Row as _, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
-use self::rows::{int, read_arming, read_campaign, read_device, read_line, unavailable};
+use self::{
+    rows::{read_arming, read_campaign, read_device, read_line, unavailable},
+    writer::Writer,
+};
 use crate::{
     campaign::model::Campaign,
     fleet::{
@@ -47,7 +50,10 @@ const MAX_CONNECTIONS: u32 = 4;
 
 /// The fleet in one SQLite file.
 #[derive(Debug, Clone)]
-pub struct SqliteStore(SqlitePool);
+pub struct SqliteStore {
+    pool: SqlitePool,
+    writer: Writer,
+}
 
 impl SqliteStore {
     /// Opens the file, makes it when it is missing, and brings its schema up to date.
@@ -72,82 +78,42 @@ impl SqliteStore {
             .connect_with(options)
             .await
             .map_err(unavailable("be opened"))?;
-        let store = Self(pool);
-        store.migrate().await?;
-        Ok(store)
+        migrate(&pool).await?;
+        Ok(Self { writer: Writer::start(pool.clone()), pool })
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
-        self.0.close().await;
+        self.pool.close().await;
     }
+}
 
-    async fn migrate(&self) -> Result<(), StoreError> {
-        let mut writing = self.begin().await?;
-        let found: i64 = sqlx::query_scalar("PRAGMA user_version")
-            .fetch_one(&mut *writing)
-            .await
-            .map_err(unavailable("tell its version"))?;
-        let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
-        if found > known {
-            return Err(StoreError::TooNew { found, known });
-        }
-        let done = usize::try_from(found).unwrap_or(0);
-        if done == MIGRATIONS.len() {
-            return Ok(());
-        }
-        for migration in MIGRATIONS.iter().skip(done) {
-            sqlx::raw_sql(migration)
-                .execute(&mut *writing)
-                .await
-                .map_err(unavailable("be migrated"))?;
-        }
-        sqlx::raw_sql(&format!("PRAGMA user_version = {known}"))
+async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
+    let mut writing =
+        pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))?;
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version")
+        .fetch_one(&mut *writing)
+        .await
+        .map_err(unavailable("tell its version"))?;
+    let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
+    if found > known {
+        return Err(StoreError::TooNew { found, known });
+    }
+    let done = usize::try_from(found).unwrap_or(0);
+    if done == MIGRATIONS.len() {
+        return Ok(());
+    }
+    for migration in MIGRATIONS.iter().skip(done) {
+        sqlx::raw_sql(migration)
             .execute(&mut *writing)
             .await
             .map_err(unavailable("be migrated"))?;
-        writing.commit().await.map_err(unavailable("be migrated"))
     }
-
-    async fn begin(&self) -> Result<Transaction<'_, Sqlite>, StoreError> {
-        self.0.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))
-    }
-}
-
-async fn make(connection: &mut SqliteConnection, change: Change) -> Result<(), StoreError> {
-    match change {
-        Change::Device(row) => rows::write_device(connection, &row).await,
-        Change::Campaign(row) => rows::write_campaign(connection, &row).await,
-        Change::Arming(row) => rows::write_arming(connection, &row).await,
-    }
-}
-
-async fn append(
-    connection: &mut SqliteConnection,
-    at: Utc,
-    audit: Audit,
-) -> Result<(), StoreError> {
-    let last = sqlx::query("SELECT number, seal FROM audit ORDER BY number DESC LIMIT 1")
-        .fetch_optional(&mut *connection)
+    sqlx::raw_sql(&format!("PRAGMA user_version = {known}"))
+        .execute(&mut *writing)
         .await
-        .map_err(unavailable("read its log"))?;
-    let previous = match last {
-        Some(row) => Some((rows::unsigned(&row, "number")?, Digest(rows::array(&row, "seal")?))),
-        None => None,
-    };
-    let line = AuditLine::after(previous, at, audit);
-    sqlx::query("INSERT INTO audit (number, at, actor, action, subject, detail, seal) VALUES (?, ?, ?, ?, ?, ?, ?)")
-        .bind(int(line.number))
-        .bind(int(line.at.0))
-        .bind(line.actor)
-        .bind(line.action)
-        .bind(line.subject)
-        .bind(line.detail)
-        .bind(line.seal.0.to_vec())
-        .execute(connection)
-        .await
-        .map_err(unavailable("append to its log"))?;
-    Ok(())
+        .map_err(unavailable("be migrated"))?;
+    writing.commit().await.map_err(unavailable("be migrated"))
 }
 
 const SELECT_LATEST: &str = "SELECT * FROM arming AS a WHERE campaign = ? AND attempt = \
@@ -162,18 +128,13 @@ const SELECT_TALLY: &str = "SELECT phase, COUNT(*) AS devices FROM arming AS a \
 #[async_trait]
 impl FleetStore for SqliteStore {
     async fn apply(&self, at: Utc, audit: Audit, changes: Vec<Change>) -> Result<(), StoreError> {
-        let mut writing = self.begin().await?;
-        for change in changes {
-            make(&mut writing, change).await?;
-        }
-        append(&mut writing, at, audit).await?;
-        writing.commit().await.map_err(unavailable("commit a change"))
+        self.writer.apply(at, audit, changes).await
     }
 
     async fn device(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
         let row = sqlx::query("SELECT * FROM device WHERE id = ?")
             .bind(id.as_str())
-            .fetch_optional(&self.0)
+            .fetch_optional(&self.pool)
             .await
             .map_err(unavailable("read a device"))?;
         row.map(|row| read_device(&row)).transpose()
@@ -181,7 +142,7 @@ impl FleetStore for SqliteStore {
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {
         let rows = sqlx::query("SELECT * FROM device ORDER BY id")
-            .fetch_all(&self.0)
+            .fetch_all(&self.pool)
             .await
             .map_err(unavailable("read the devices"))?;
         rows.iter().map(read_device).collect()
@@ -190,7 +151,7 @@ impl FleetStore for SqliteStore {
     async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, StoreError> {
         let row = sqlx::query("SELECT * FROM campaign WHERE id = ?")
             .bind(id.to_string())
-            .fetch_optional(&self.0)
+            .fetch_optional(&self.pool)
             .await
             .map_err(unavailable("read a campaign"))?;
         let Some(row) = row else { return Ok(None) };
@@ -201,7 +162,7 @@ impl FleetStore for SqliteStore {
 
     async fn campaigns(&self) -> Result<Vec<Campaign>, StoreError> {
         let rows = sqlx::query("SELECT * FROM campaign ORDER BY number")
-            .fetch_all(&self.0)
+            .fetch_all(&self.pool)
             .await
             .map_err(unavailable("read the campaigns"))?;
         let mut campaigns = rows.iter().map(read_campaign).collect::<Result<Vec<_>, _>>()?;
@@ -214,7 +175,7 @@ impl FleetStore for SqliteStore {
     async fn campaign_armings(&self, id: CampaignId) -> Result<Vec<Arming>, StoreError> {
         let rows = sqlx::query(SELECT_LATEST)
             .bind(id.to_string())
-            .fetch_all(&self.0)
+            .fetch_all(&self.pool)
             .await
             .map_err(unavailable("read the armings of a campaign"))?;
         rows.iter().map(read_arming).collect()
@@ -223,7 +184,7 @@ impl FleetStore for SqliteStore {
     async fn device_armings(&self, id: &DeviceId) -> Result<Vec<Arming>, StoreError> {
         let rows = sqlx::query("SELECT * FROM arming WHERE device = ? ORDER BY campaign, attempt")
             .bind(id.as_str())
-            .fetch_all(&self.0)
+            .fetch_all(&self.pool)
             .await
             .map_err(unavailable("read the armings of a device"))?;
         rows.iter().map(read_arming).collect()
@@ -232,7 +193,7 @@ impl FleetStore for SqliteStore {
     async fn arming(&self, correlator: &Correlator) -> Result<Option<Arming>, StoreError> {
         let row = sqlx::query("SELECT * FROM arming WHERE correlator = ?")
             .bind(&correlator.0)
-            .fetch_optional(&self.0)
+            .fetch_optional(&self.pool)
             .await
             .map_err(unavailable("read an arming"))?;
         row.map(|row| read_arming(&row)).transpose()
@@ -241,7 +202,7 @@ impl FleetStore for SqliteStore {
     async fn tally(&self, id: CampaignId) -> Result<Tally, StoreError> {
         let rows = sqlx::query(SELECT_TALLY)
             .bind(id.to_string())
-            .fetch_all(&self.0)
+            .fetch_all(&self.pool)
             .await
             .map_err(unavailable("count the armings of a campaign"))?;
         let entry = |row| Ok((rows::parsed(row, "phase")?, rows::unsigned(row, "devices")?));
@@ -251,7 +212,7 @@ impl FleetStore for SqliteStore {
     async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
         let rows = sqlx::query("SELECT * FROM audit ORDER BY number DESC LIMIT ?")
             .bind(limit)
-            .fetch_all(&self.0)
+            .fetch_all(&self.pool)
             .await
             .map_err(unavailable("read its log"))?;
         rows.iter().rev().map(read_line).collect()
@@ -262,7 +223,7 @@ impl SqliteStore {
     async fn add_papers(&self, campaign: &mut Campaign) -> Result<(), StoreError> {
         let rows = sqlx::query("SELECT component, header FROM plan_header WHERE campaign = ?")
             .bind(campaign.id.to_string())
-            .fetch_all(&self.0)
+            .fetch_all(&self.pool)
             .await
             .map_err(unavailable("read the plan headers"))?;
         for row in rows {
@@ -273,7 +234,7 @@ impl SqliteStore {
         }
         let rows = sqlx::query("SELECT version, envelope FROM root_paper WHERE campaign = ?")
             .bind(campaign.id.to_string())
-            .fetch_all(&self.0)
+            .fetch_all(&self.pool)
             .await
             .map_err(unavailable("read the roots"))?;
         for row in rows {
@@ -324,7 +285,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
         let store = SqliteStore::open(&path).await.unwrap();
-        sqlx::raw_sql("PRAGMA user_version = 99").execute(&store.0).await.unwrap();
+        sqlx::raw_sql("PRAGMA user_version = 99").execute(&store.pool).await.unwrap();
         store.close().await;
         let refused = SqliteStore::open(&path).await.unwrap_err();
         assert!(matches!(refused, StoreError::TooNew { found: 99, .. }), "{refused}");
@@ -336,6 +297,33 @@ mod tests {
         let path = folder.path().join("fleet.db");
         std::fs::write(&path, [b'x'; 5_000]).unwrap();
         assert!(SqliteStore::open(&path).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_change_that_conflicts_leaves_the_others_of_its_batch_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("fleet.db")).await.unwrap();
+        let mut tasks = tokio::task::JoinSet::new();
+        for number in 0..40 {
+            let store = store.clone();
+            tasks.spawn(async move {
+                let audit = Audit {
+                    actor: crate::fleet::audit::Actor::Operator,
+                    action: "test.change",
+                    subject: String::new(),
+                    detail: String::new(),
+                };
+                // Each second one brings a row that is there, and one that must not stay.
+                let name = if number % 2 == 0 { format!("device-{number}") } else { "same".into() };
+                let beside = contract::device(&format!("beside-{number}"));
+                let rows = vec![beside.into(), contract::device(&name).into()];
+                store.apply(Utc(1), audit, rows).await.is_ok()
+            });
+        }
+        let made = tasks.join_all().await.into_iter().filter(|made| *made).count();
+        assert_eq!(made, 21, "all even ones, and one of the odd ones");
+        assert_eq!(store.devices().await.unwrap().len(), 42);
+        assert_eq!(store.audit_tail(100).await.unwrap().len(), 21);
     }
 
     #[tokio::test]

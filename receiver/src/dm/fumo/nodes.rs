@@ -11,6 +11,7 @@ use proto::{
 use super::{Leaf, Shown};
 use crate::dm::DeviceView;
 
+// spec: oma-002 6 (auxiliary management objects)
 pub(super) fn leaves(shown: &Shown, view: &DeviceView) -> Vec<(String, Leaf)> {
     let mut nodes = Nodes(Vec::new());
     package(&mut nodes, shown, view);
