@@ -45,6 +45,30 @@ fn an_image_survives_loss_and_a_kill_and_an_unarmed_device_takes_nothing() {
     assert_eq!(unarmed.slots_held, 0);
 }
 
+/// WBXML, package 0, a suspension of each device, reports spread over seconds.
+#[test]
+fn all_that_device_management_offers_comes_together_in_one_run() {
+    let report = complete(&[
+        "--full",
+        "--size",
+        "1MiB",
+        "--devices",
+        "3",
+        "--unarmed",
+        "1",
+        "--loss",
+        "10",
+        "--rate",
+        "4M",
+        "--seed",
+        "3",
+    ]);
+    assert_eq!((report.encoding.as_str(), report.report_spread_seconds), ("wbxml", 5));
+    for device in armed(&report) {
+        assert!(device.notified && device.suspended, "{device:?}");
+    }
+}
+
 #[test]
 fn a_forged_flood_costs_nothing_but_its_packets() {
     let report = complete(&[

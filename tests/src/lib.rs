@@ -8,6 +8,7 @@ pub mod mutations;
 pub mod namespaces;
 pub mod schema;
 pub mod secrets;
+pub mod sessions;
 pub mod sim;
 pub mod span;
 pub mod store;

@@ -4,7 +4,7 @@ use std::{path::Path, time::Duration};
 
 use clap::Parser as _;
 use fumocast_tests::lab::{
-    device::{Arming, Device, Surroundings},
+    device::{Arming, Device, Surroundings, Ways},
     folder::Folder,
     headend::{self, Headend, Package, Paths},
     image,
@@ -14,7 +14,7 @@ use fumocast_tests::lab::{
     schedule::Schedule,
 };
 use prost::Message as _;
-use proto::control::PrepareRequest;
+use proto::{control::PrepareRequest, dm::encoding::Encoding};
 
 use crate::lab_program;
 
@@ -32,7 +32,7 @@ async fn over_sockets_each_place_refuses_what_it_must() {
     let mut device = site.device_that_trusts_a_stranger(&folder).await;
     let id = device.id.clone();
     site.headend
-        .start_campaign(&site.package, std::slice::from_ref(&id), site.schedule)
+        .start_campaign(&site.package, std::slice::from_ref(&id), site.schedule, 0)
         .await
         .unwrap();
 
@@ -103,9 +103,10 @@ impl Site {
         let keys = folder.path().join("strangers");
         let role = Role::new("carousel").unwrap().args(["trust", "init", "--dir"]).arg(&keys);
         role.run(&folder.below("scratch").unwrap()).await.unwrap();
-        let enrolled = self.headend.enrol("LAB-0001").await.unwrap();
+        let enrolled = self.headend.enrol("LAB-0001", Encoding::Xml).await.unwrap();
         let place = folder.path().join("LAB-0001");
-        Device::new(&place, "LAB-0001", Arming::Armed, &enrolled, &self.around).unwrap()
+        Device::new(&place, "LAB-0001", Arming::Armed, &enrolled, (&self.around, Ways::default()))
+            .unwrap()
     }
 
     async fn wait_for_session(&self) {

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    net::SocketAddrV4,
+    net::{SocketAddr, SocketAddrV4},
     path::{Path, PathBuf},
 };
 
@@ -73,6 +73,30 @@ pub struct Device {
     resumed: Option<u64>,
     /// Symbols in its folder that are not those of the image.
     foreign: u64,
+    /// Where it takes notifications.
+    notify: Option<SocketAddr>,
+    /// Whether one brought it to the server.
+    notified: bool,
+    suspension: Suspension,
+}
+
+/// Where the one suspension of a device is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Suspension {
+    NotWanted,
+    Ahead,
+    /// So many more looks.
+    Holds(u32),
+    Over,
+}
+
+/// What a device does beside receiving.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ways {
+    /// Where it takes notifications.
+    pub notify: Option<SocketAddr>,
+    /// Whether it is suspended once.
+    pub suspend: bool,
 }
 
 /// The part of the receiver's status that the lab reads.
@@ -121,7 +145,7 @@ impl Device {
         id: &str,
         arming: Arming,
         enrolled: &str,
-        around: &Surroundings,
+        (around, ways): (&Surroundings, Ways),
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let hook = Role::new("hook")?.arg(folder).words();
@@ -138,6 +162,11 @@ impl Device {
         local.insert("data".into(), text(&folder.join(DATA)));
         local.insert("root".into(), text(&around.root));
         local.insert("hook".into(), toml::Value::from(hook));
+        // What else this machine does is no matter to a lab.
+        local.insert("sensors".into(), text(&folder.join("sensors")));
+        if let Some(place) = ways.notify {
+            local.insert("notify".into(), toml::Value::from(place.to_string()));
+        }
         let path = folder.join(CONFIG);
         fs::write(&path, config.to_string()).with_context(|| path.display().to_string())?;
         Ok(Self {
@@ -153,6 +182,9 @@ impl Device {
             stored_before_kill: None,
             resumed: None,
             foreign: 0,
+            notify: ways.notify,
+            notified: false,
+            suspension: if ways.suspend { Suspension::Ahead } else { Suspension::NotWanted },
         })
     }
 
@@ -200,6 +232,49 @@ impl Device {
             self.status = status;
         }
         Ok(())
+    }
+
+    /// Returns where it takes notifications.
+    pub const fn notify_place(&self) -> Option<SocketAddr> {
+        self.notify
+    }
+
+    /// A notification has brought it to the server.
+    pub const fn note_notified(&mut self) {
+        self.notified = true;
+    }
+
+    /// Suspends it once it holds something, by what the telephony of a phone would say, and lets it
+    /// go on after a while.
+    pub fn suspend_due(&mut self) {
+        let ask = |request: &Request| control::call(&self.control_socket(), request);
+        let reason = || "call".to_owned();
+        let is_done = |answer: Result<Answer, _>| matches!(answer, Ok(Answer::Done));
+        self.suspension = match self.suspension {
+            Suspension::Ahead
+                if self.status.phase == "receiving" && self.status.symbols_synced > 0 =>
+            {
+                if is_done(ask(&Request::Suspend { reason: reason() })) {
+                    Suspension::Holds(SUSPENDED_LOOKS)
+                } else {
+                    Suspension::Ahead
+                }
+            }
+            Suspension::Holds(0) => {
+                if is_done(ask(&Request::Resume { reason: reason() })) {
+                    Suspension::Over
+                } else {
+                    Suspension::Holds(0)
+                }
+            }
+            Suspension::Holds(left) if self.status.phase == "suspended" => {
+                Suspension::Holds(left - 1)
+            }
+            other @ (Suspension::NotWanted
+            | Suspension::Ahead
+            | Suspension::Holds(_)
+            | Suspension::Over) => other,
+        };
     }
 
     /// Kills it (SIGKILL), counts what its folder holds, and starts it again at once.
@@ -304,6 +379,8 @@ impl Device {
             symbols_stored_before_kill: self.stored_before_kill,
             forged_dropped: self.forged_before + self.status.stats.forged(),
             kills: self.kills,
+            notified: self.notified,
+            suspended: self.suspension == Suspension::Over,
             slots_held: held.slots(),
             peak_rss_bytes: self.peak_rss_bytes,
             foreign_symbols: self.foreign + held.foreign(layout, image_octets),
@@ -323,3 +400,5 @@ pub fn ask(socket: &Path) -> Option<serde_json::Value> {
 const DATA: &str = "data";
 const CONFIG: &str = "device.toml";
 const COUNTERS: &str = "heard";
+/// Looks for which a call lasts.
+const SUSPENDED_LOOKS: u32 = 6;

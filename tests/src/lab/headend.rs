@@ -11,7 +11,10 @@ use std::{
 
 use anyhow::{Context as _, bail};
 use prost::Message as _;
-use proto::control::{AirStatus, StatusReply, StatusRequest};
+use proto::{
+    control::{AirStatus, StatusReply, StatusRequest},
+    dm::encoding::Encoding,
+};
 use serde::Deserialize;
 
 use crate::lab::{
@@ -206,11 +209,24 @@ impl Headend {
     /// # Errors
     ///
     /// When the command fails.
-    pub async fn enrol(&self, id: &str) -> anyhow::Result<String> {
+    pub async fn enrol(&self, id: &str, encoding: Encoding) -> anyhow::Result<String> {
         let url = format!("http://{}/dm", self.places.bridge);
         let role = Role::new("dm-bridge")?
             .args(["device", "enrol", id, "--url", &url, "--vendor", VENDOR, "--class", CLASS])
+            .args(["--encoding", &encoding.to_string()])
             .args(["--manufacturer", "fumocast", "--model", "lab", "--data"])
+            .arg(&self.paths.bridge);
+        self.paths.run(role).await
+    }
+
+    /// Asks a device to begin a session (package 0); returns how the command ended.
+    ///
+    /// # Errors
+    ///
+    /// When the command cannot be run, or the device does not come.
+    pub async fn notify(&self, id: &str, to: SocketAddr) -> anyhow::Result<String> {
+        let role = Role::new("dm-bridge")?
+            .args(["device", "notify", id, "--to", &to.to_string(), "--data"])
             .arg(&self.paths.bridge);
         self.paths.run(role).await
     }
@@ -225,6 +241,7 @@ impl Headend {
         package: &Package,
         devices: &[String],
         schedule: Schedule,
+        report_spread: u32,
     ) -> anyhow::Result<()> {
         let file = |name: &str| package.folder.join(name);
         let component = package.documents.object.component.0;
@@ -249,7 +266,7 @@ impl Headend {
             .arg(&self.paths.token)
             .args(["--group", &self.places.channel.ip().to_string()])
             .args(["--port", &self.places.channel.port().to_string()])
-            .args(["--devices", &devices.join(","), "--report-spread", "0"]);
+            .args(["--devices", &devices.join(","), "--report-spread", &report_spread.to_string()]);
         self.paths.run(create).await?;
 
         let id = package.documents.campaign.to_string();

@@ -3,6 +3,7 @@
 use std::{fmt, path::PathBuf, str::FromStr};
 
 use clap::Parser;
+use proto::dm::encoding::Encoding;
 
 /// Patches a fleet of device processes by one transmission, on this machine.
 ///
@@ -44,6 +45,22 @@ pub struct Options {
     /// Stop the management server while the window is open, start it again afterwards
     #[arg(long)]
     pub bridge_down: bool,
+    /// All that device management has to offer: --encoding wbxml, --notify, --suspend and
+    /// --report-spread 5
+    #[arg(long)]
+    pub full: bool,
+    /// Form of the DM messages: xml or wbxml
+    #[arg(long, value_name = "FORM", default_value_t)]
+    pub encoding: Encoding,
+    /// Arm the devices in sessions that the server asks for by notifications (package 0)
+    #[arg(long)]
+    pub notify: bool,
+    /// Suspend each armed device once, by a voice call, and let it go on
+    #[arg(long)]
+    pub suspend: bool,
+    /// Seconds over which the devices spread their reports
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    pub report_spread: u32,
     /// Repeats the chances of an earlier run
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
@@ -66,6 +83,17 @@ impl Options {
             return Err(format!("--kills {} of --devices {}", self.kills, self.devices));
         }
         Ok(())
+    }
+
+    /// Puts in what `--full` stands for.
+    #[must_use]
+    pub fn resolved(mut self) -> Self {
+        if self.full {
+            self.encoding = Encoding::Wbxml;
+            (self.notify, self.suspend) = (true, true);
+            self.report_spread = self.report_spread.max(5);
+        }
+        self
     }
 
     /// The loss that the plan's tables are made for: what the lab draws, and room above it.
@@ -173,6 +201,16 @@ mod tests {
         assert_eq!(options.rate, BitRate(40_000_000));
         assert_eq!(options.forge, Ratio(0.0));
         assert!(!options.bridge_down && !options.json);
+    }
+
+    #[test]
+    fn a_full_run_is_all_of_its_parts() {
+        let options = parse("--full").unwrap().resolved();
+        assert_eq!((options.encoding, options.report_spread), (Encoding::Wbxml, 5));
+        assert!(options.notify && options.suspend);
+        let options = parse("").unwrap().resolved();
+        assert_eq!((options.encoding, options.report_spread), (Encoding::Xml, 0));
+        assert!(!options.notify && !options.suspend);
     }
 
     #[test]

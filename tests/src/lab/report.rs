@@ -31,6 +31,10 @@ pub struct Report {
     pub seed: u64,
     /// Most memory that the image server ever held.
     pub carousel_peak_rss_bytes: u64,
+    /// Form of the DM messages.
+    pub encoding: String,
+    /// Seconds over which devices spread their reports.
+    pub report_spread_seconds: u32,
     /// Armed devices first.
     pub devices: Vec<Device>,
 }
@@ -62,6 +66,10 @@ pub struct Device {
     pub forged_dropped: u64,
     /// SIGKILLs.
     pub kills: u32,
+    /// Whether a notification brought it to the server.
+    pub notified: bool,
+    /// Whether it was suspended by a call and went on.
+    pub suspended: bool,
     /// Slots in the device's folder at the end.
     pub slots_held: u64,
     /// Most memory that one of its processes ever held.
@@ -106,6 +114,24 @@ pub fn summary(report: &Report) -> String {
         report.carousel_peak_rss_bytes / 1_000_000,
         report.seed,
     )
+}
+
+/// Says what device management did beside, when it did.
+pub fn beside(report: &Report) -> Option<String> {
+    let count = |what: fn(&Device) -> bool| report.devices.iter().filter(|it| what(it)).count();
+    let counts = [
+        (count(|it| it.notified), "armed by notification"),
+        (count(|it| it.suspended), "suspended by a call and resumed"),
+    ];
+    let mut words: Vec<String> = counts
+        .into_iter()
+        .filter(|(devices, _)| *devices > 0)
+        .map(|(devices, what)| format!("{devices} {what}"))
+        .collect();
+    if report.report_spread_seconds > 0 {
+        words.push(format!("reports over {} s", report.report_spread_seconds));
+    }
+    (!words.is_empty()).then(|| format!("{} messages: {}", report.encoding, words.join(", ")))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "shown with one digit after the point")]
@@ -179,6 +205,8 @@ mod tests {
             image_sha256: "ab".into(),
             seed: 3,
             carousel_peak_rss_bytes: 4,
+            encoding: "xml".into(),
+            report_spread_seconds: 0,
             devices: vec![device("LAB-0001")],
         };
         let text = serde_json::to_string(&report).unwrap();
@@ -186,13 +214,37 @@ mod tests {
             text,
             concat!(
                 r#"{"outcome":"complete","seconds":1.5,"bytes_on_air":1,"image_bytes":2,"#,
-                r#""image_sha256":"ab","seed":3,"carousel_peak_rss_bytes":4,"devices":[{"#,
+                r#""image_sha256":"ab","seed":3,"carousel_peak_rss_bytes":4,"encoding":"xml","#,
+                r#""report_spread_seconds":0,"devices":[{"#,
                 r#""id":"LAB-0001","armed":false,"phase":"reported","result_code":null,"#,
                 r#""image_sha256":null,"datagrams_heard":0,"data_heard":0,"symbols_needed":0,"#,
                 r#""symbols_resumed":null,"symbols_stored_before_kill":null,"forged_dropped":0,"#,
-                r#""kills":0,"slots_held":0,"peak_rss_bytes":0}]}"#,
+                r#""kills":0,"notified":false,"suspended":false,"slots_held":0,"peak_rss_bytes":0}]}"#,
             )
         );
+    }
+
+    #[test]
+    fn what_device_management_did_is_said_in_one_line() {
+        let done = Device { notified: true, suspended: true, ..device("LAB-0001") };
+        let mut report = Report {
+            outcome: Outcome::Complete,
+            seconds: 1.5,
+            bytes_on_air: 1,
+            image_bytes: 2,
+            image_sha256: "ab".into(),
+            seed: 3,
+            carousel_peak_rss_bytes: 4,
+            encoding: "wbxml".into(),
+            report_spread_seconds: 5,
+            devices: vec![done, device("LAB-0002")],
+        };
+        let expected = "wbxml messages: 1 armed by notification, 1 suspended by a call and \
+             resumed, reports over 5 s";
+        assert_eq!(beside(&report).as_deref(), Some(expected));
+        report.devices.clear();
+        report.report_spread_seconds = 0;
+        assert_eq!(beside(&report), None);
     }
 
     #[test]

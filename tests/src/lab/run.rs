@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::lab::{
     chance::Chance,
-    device::{self, Arming, Device, Surroundings},
+    device::{self, Arming, Device, Surroundings, Ways},
     exit::{self, Exit},
     folder::Folder,
     headend::{self, Headend, Package, Paths, Results},
@@ -32,6 +32,7 @@ use crate::lab::{
 
 /// Runs the lab and says what came of it; the report is on standard output.
 pub fn run(options: Options) -> Exit {
+    let options = options.resolved();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let outcome = match runtime {
         Ok(runtime) => runtime.block_on(until_interrupted(options)),
@@ -75,6 +76,10 @@ fn print(report: &Report, options: &Options) -> anyhow::Result<()> {
     }
     text.push_str(&report::summary(report));
     text.push('\n');
+    if let Some(beside) = report::beside(report) {
+        text.push_str(&beside);
+        text.push('\n');
+    }
     if options.json {
         text.push_str(&serde_json::to_string(report)?);
         text.push('\n');
@@ -153,10 +158,16 @@ impl<'a> Run<'a> {
 
         progress.say("image server, management server, enrolment");
         let headend = Headend::start(paths, places, options).await?;
-        let devices = enrol(&headend, folder, options, &around).await?;
+        let mut devices = enrol(&headend, folder, options, &around).await?;
+        if options.notify {
+            // They have been here before the campaign begins: it is the notification that arms.
+            for device in &mut devices {
+                device.start(&around)?;
+            }
+        }
         let armed = devices.iter().filter(|device| device.arming == Arming::Armed);
         let armed: Vec<_> = armed.map(|device| device.id.clone()).collect();
-        headend.start_campaign(&package, &armed, schedule).await?;
+        headend.start_campaign(&package, &armed, schedule, options.report_spread).await?;
         let closes = Instant::now() + schedule.opens_after + schedule.open_for;
 
         let mut run = Self {
@@ -177,8 +188,12 @@ impl<'a> Run<'a> {
         };
         run.wait_for_session().await?;
         run._forger = run.forger(&places, seed)?;
-        for device in &mut run.devices {
-            device.start(&run.around)?;
+        if options.notify {
+            run.notify_all().await?;
+        } else {
+            for device in &mut run.devices {
+                device.start(&run.around)?;
+            }
         }
         run.progress.say(&format!(
             "{armed} devices are armed over OMA DM; the window opens {} s after the campaign's start",
@@ -186,6 +201,16 @@ impl<'a> Run<'a> {
             armed = armed.len(),
         ));
         Ok(run)
+    }
+
+    /// Asks all armed devices to come; each command is one that a person would give.
+    async fn notify_all(&mut self) -> anyhow::Result<()> {
+        for device in self.devices.iter_mut().filter(|it| it.arming == Arming::Armed) {
+            let Some(place) = device.notify_place() else { continue };
+            self.headend.notify(&device.id, place).await?;
+            device.note_notified();
+        }
+        Ok(())
     }
 
     /// Waits until the image server has a session, so that devices can be armed with it.
@@ -221,6 +246,7 @@ impl<'a> Run<'a> {
         self.headend.check_running()?;
         self.ask_devices().await?;
         self.kill_due()?;
+        self.devices.iter_mut().for_each(Device::suspend_due);
         self.outage_due().await?;
         if self.headend.has_bridge() && self.steps.is_multiple_of(STEPS_BETWEEN_RESULTS) {
             self.results = self.headend.results(&self.package).await?;
@@ -282,7 +308,8 @@ impl<'a> Run<'a> {
         };
         let all = armed.into_iter().all(settled);
         // A device leaves the air a minute after the window and then reports what it lacks.
-        all || Instant::now() > self.closes + AFTER_WINDOW
+        let spread = Duration::from_secs(self.options.report_spread.into());
+        all || Instant::now() > self.closes + AFTER_WINDOW + spread
     }
 
     async fn sum_up(mut self, seed: u64) -> anyhow::Result<Report> {
@@ -306,6 +333,8 @@ impl<'a> Run<'a> {
             image_sha256,
             seed,
             carousel_peak_rss_bytes,
+            encoding: self.options.encoding.to_string(),
+            report_spread_seconds: self.options.report_spread,
             devices,
         })
     }
@@ -332,10 +361,22 @@ async fn enrol(
         let id = format!("LAB-{number:04}");
         let armed = number <= options.devices;
         let arming = if armed { Arming::Armed } else { Arming::Unarmed };
-        let enrolled = headend.enrol(&id).await?;
-        devices.push(Device::new(&place(&id), &id, arming, &enrolled, around)?);
+        let enrolled = headend.enrol(&id, options.encoding).await?;
+        let ways = ways(options, arming)?;
+        devices.push(Device::new(&place(&id), &id, arming, &enrolled, (around, ways))?);
     }
     Ok(devices)
+}
+
+fn ways(options: &Options, arming: Arming) -> anyhow::Result<Ways> {
+    if arming == Arming::Unarmed {
+        return Ok(Ways::default());
+    }
+    let place = || std::net::UdpSocket::bind("127.0.0.1:0").and_then(|it| it.local_addr());
+    Ok(Ways {
+        notify: options.notify.then(place).transpose().context("find a port")?,
+        suspend: options.suspend,
+    })
 }
 
 /// Draws which devices are killed, and when.

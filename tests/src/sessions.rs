@@ -1,0 +1,461 @@
+//! How many DM sessions a second the management server takes, beside a bare server that answers
+//! messages of the same number and size.
+//!
+//! Both are axum in this process and reached over real HTTP on loopback by the same load: a few
+//! connections that are kept, each a device after the other. A session is whole: credential
+//! (MD5) and DevInfo in XML or WBXML, the server's questions, their answers, the end, with all that
+//! the server stores (SQLite) before it answers. Rounds alternate, so that what else the machine
+//! does falls on all of them.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use anyhow::{Context as _, bail, ensure};
+use axum::{Router, body::Bytes, extract::RawQuery, routing::post};
+use dm_bridge::{
+    app::{
+        PlainHttp,
+        devices::{self, Enrolment, FreshSecrets},
+    },
+    campaign::rollout::Policy,
+    fleet::{
+        audit::{Actor, Audit},
+        memory::MemoryStore,
+        store::{Change, FleetStore as _},
+    },
+    shell::{
+        data_dir::DataDir,
+        dm_http::Admission,
+        server::{self, Running, Settings},
+    },
+};
+use proto::{
+    crypto::random,
+    dm::{
+        auth::{AuthKind, Secret},
+        code::{AlertCode, Format, StatusCode},
+        encoding::{self, Encoding},
+        syncml::{
+            Alert, Command, CommandId, Header, Item, Location, Manage, Message, MessageId, Meta,
+            Results, Status,
+        },
+    },
+    ids::{ClassId, VendorId},
+    time::Utc,
+};
+use serde::Serialize;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    task::JoinSet,
+    time::Instant,
+};
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Load {
+    /// Devices that are enrolled; each has one session in each round of each kind.
+    pub devices: u32,
+    /// Connections.
+    pub connections: u32,
+    /// Rounds of XML, WBXML and the bare server.
+    pub rounds: u32,
+}
+
+/// One kind of round, over all rounds.
+#[derive(Debug, Clone, Serialize)]
+pub struct Figure {
+    /// `xml`, `wbxml`, or `bare xml`, `bare wbxml`: messages of the same number and size.
+    pub kind: &'static str,
+    /// Whole sessions a second: the median of the rounds.
+    pub sessions_per_second: f64,
+    /// Sessions for each second of processor time of this process, load generator included.
+    pub sessions_per_cpu_second: f64,
+    /// Each round.
+    pub rounds: Vec<f64>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize)]
+pub struct Outcome {
+    /// Messages of a session, in both directions.
+    pub messages: usize,
+    /// Processors that server and load generator share.
+    pub processors: usize,
+    /// XML, WBXML, and the bare server for each.
+    pub figures: Vec<Figure>,
+    /// XML and WBXML sessions over those of the bare server.
+    pub ratios: [f64; 2],
+}
+
+/// Measures.
+///
+/// # Errors
+///
+/// When something does not start, or a session does not go as it should.
+pub async fn run(load: Load) -> anyhow::Result<Outcome> {
+    let folder = tempdir()?;
+    let (running, secrets) = start(&folder.0, load).await?;
+    let bare = start_bare().await?;
+    let mut runs: [Vec<Round>; 4] = Default::default();
+    let mut sizes: [Vec<(usize, usize)>; 2] = Default::default();
+    for _ in 0..load.rounds {
+        for (kind, encoding) in [Encoding::Xml, Encoding::Wbxml].into_iter().enumerate() {
+            let target = Target::Bridge { address: running.address, encoding };
+            let (round, seen) = go(load, target, &secrets).await?;
+            if let (Some(runs), Some(sizes)) = (runs.get_mut(kind), sizes.get_mut(kind)) {
+                runs.push(round);
+                *sizes = seen.clone();
+            }
+            let target = Target::Bare { address: bare, sizes: seen.into() };
+            let (round, _) = go(load, target, &secrets).await?;
+            if let Some(runs) = runs.get_mut(2 + kind) {
+                runs.push(round);
+            }
+        }
+    }
+    running.stop().await;
+    let kinds = ["xml", "wbxml", "bare xml", "bare wbxml"];
+    let figures: Vec<Figure> =
+        kinds.into_iter().zip(runs).map(|(kind, rounds)| figure(kind, load, &rounds)).collect();
+    let rate = |index: usize| figures.get(index).map_or(f64::NAN, |it| it.sessions_per_second);
+    Ok(Outcome {
+        messages: sizes.first().map_or(0, |sizes| 2 * sizes.len()),
+        processors: std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        ratios: [rate(0) / rate(2), rate(1) / rate(3)],
+        figures,
+    })
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Round {
+    wall: Duration,
+    processor: Duration,
+}
+
+fn figure(kind: &'static str, load: Load, rounds: &[Round]) -> Figure {
+    let sessions = f64::from(load.devices);
+    let mut rates: Vec<f64> =
+        rounds.iter().map(|round| sessions / round.wall.as_secs_f64()).collect();
+    let processor: f64 = rounds.iter().map(|round| round.processor.as_secs_f64()).sum();
+    let count = f64::from(u32::try_from(rounds.len()).unwrap_or(u32::MAX));
+    let all = rates.clone();
+    rates.sort_by(f64::total_cmp);
+    Figure {
+        kind,
+        sessions_per_second: rates.get(rates.len() / 2).copied().unwrap_or(0.0),
+        sessions_per_cpu_second: sessions * count / processor,
+        rounds: all,
+    }
+}
+
+/// Whom the load goes to.
+#[derive(Debug, Clone)]
+enum Target {
+    Bridge { address: SocketAddr, encoding: Encoding },
+    Bare { address: SocketAddr, sizes: Arc<[(usize, usize)]> },
+}
+
+/// One device after the other over a few connections; returns the sizes of a session's messages.
+async fn go(
+    load: Load,
+    target: Target,
+    passwords: &Arc<[Secret]>,
+) -> anyhow::Result<(Round, Vec<(usize, usize)>)> {
+    let processor = processor_time()?;
+    let begun = Instant::now();
+    let mut tasks = JoinSet::new();
+    for first in 0..load.connections {
+        let (target, passwords) = (target.clone(), Arc::clone(passwords));
+        tasks.spawn(async move {
+            let address = match &target {
+                Target::Bridge { address, .. } | Target::Bare { address, .. } => *address,
+            };
+            let mut http = Http::connect(address).await?;
+            let mut seen = Vec::new();
+            for number in (first..load.devices).step_by(usize::try_from(load.connections)?) {
+                seen = match &target {
+                    Target::Bridge { encoding, .. } => {
+                        let password = passwords.get(usize::try_from(number)?);
+                        session(&mut http, number, password.context("a password")?, *encoding)
+                            .await?
+                    }
+                    Target::Bare { sizes, .. } => bare_session(&mut http, sizes).await?,
+                };
+            }
+            anyhow::Ok(seen)
+        });
+    }
+    let mut seen = Vec::new();
+    while let Some(task) = tasks.join_next().await {
+        seen = task??;
+    }
+    let round = Round { wall: begun.elapsed(), processor: processor_time()? - processor };
+    Ok((round, seen))
+}
+
+fn id(number: u32) -> String {
+    format!("LOAD-{number:06}")
+}
+
+/// One whole session. Its first message draws a challenge, as the nonce of the last one is not
+/// kept: the dearer way.
+async fn session(
+    http: &mut Http,
+    number: u32,
+    secret: &Secret,
+    encoding: Encoding,
+) -> anyhow::Result<Vec<(usize, usize)>> {
+    let mut device = Device { id: id(number), session: session_id(), message: 0, encoding };
+    let mut sizes = Vec::new();
+    let mut path = "/dm".to_owned();
+    let mut message = device.first(None);
+    for _ in 0..MOST_MESSAGES {
+        let octets = encoding.emit(&message);
+        let answer = http.post(&path, encoding.media_type(), &octets).await?;
+        sizes.push((octets.len(), answer.len()));
+        let answer = encoding.parse(&answer, &encoding::Limits::default())?;
+        let Some(Command::Status(header)) = answer.commands.first() else {
+            bail!("an answer without a status")
+        };
+        if header.code == StatusCode::MISSING_CREDENTIALS {
+            let nonce = header.challenge.as_ref().context("a challenge")?.nonce()?;
+            let credential = secret.credential(&nonce);
+            message = device.first(Some(credential));
+            continue;
+        }
+        ensure!(header.code.is_success(), "the header was answered {}", header.code);
+        if let Some(address) = &answer.header.respond_to {
+            let (_, rest) = address.split_once("/dm").context("an address at /dm")?;
+            path = format!("/dm{rest}");
+        }
+        match device.answer(&answer) {
+            Some(next) => message = next,
+            None => return Ok(sizes),
+        }
+    }
+    bail!("the session does not end")
+}
+
+async fn bare_session(
+    http: &mut Http,
+    sizes: &[(usize, usize)],
+) -> anyhow::Result<Vec<(usize, usize)>> {
+    for (asked, answered) in sizes {
+        let path = format!("/bare?{answered}");
+        let answer = http.post(&path, "application/octet-stream", &vec![b'x'; *asked]).await?;
+        ensure!(answer.len() == *answered, "{} octets, not {answered}", answer.len());
+    }
+    Ok(sizes.to_vec())
+}
+
+fn session_id() -> String {
+    let [high, low] = random::<2>();
+    format!("{:X}", u16::from_be_bytes([high, low]).max(1))
+}
+
+struct Device {
+    id: String,
+    session: String,
+    message: u32,
+    encoding: Encoding,
+}
+
+impl Device {
+    fn message(
+        &mut self,
+        credential: Option<proto::dm::syncml::Credential>,
+        commands: Vec<Command>,
+    ) -> Message {
+        self.message += 1;
+        Message {
+            header: Header {
+                session_id: self.session.clone(),
+                message_id: MessageId(self.message),
+                target: Location::new(URL),
+                source: Location::named(&self.id, &self.id),
+                respond_to: None,
+                credential,
+                meta: Some(Meta { max_message_size: Some(65_536), ..Meta::default() }),
+            },
+            commands,
+            is_final: true,
+        }
+    }
+
+    fn first(&mut self, credential: Option<proto::dm::syncml::Credential>) -> Message {
+        let info = [
+            ("./DevInfo/DevId", self.id.clone()),
+            ("./DevInfo/Man", "fumocast".to_owned()),
+            ("./DevInfo/Mod", "load".to_owned()),
+            ("./DevInfo/DmV", "1.2".to_owned()),
+            ("./DevInfo/Lang", "en".to_owned()),
+        ];
+        let items = info.into_iter().map(|(node, value)| Item::value(node, Format::Chr, value));
+        let commands = vec![
+            Command::Alert(Alert {
+                id: CommandId(1),
+                code: AlertCode::CLIENT_INITIATED,
+                correlator: None,
+                items: Vec::new(),
+            }),
+            Command::Replace(Manage::new(CommandId(2), items.collect())),
+        ];
+        self.message(credential, commands)
+    }
+
+    /// Answers each question with a version; `None` when there is none.
+    fn answer(&mut self, said: &Message) -> Option<Message> {
+        debug_assert_eq!(Encoding::recognise(&self.encoding.emit(said)), self.encoding);
+        let server = said.header.message_id;
+        let header = Status::for_header(CommandId(1), &said.header, StatusCode::OK);
+        let mut commands = vec![Command::Status(header)];
+        for asked in said.commands.iter().filter(|command| command.wants_status()) {
+            let id = u32::try_from(commands.len()).unwrap_or(u32::MAX);
+            let status =
+                Status::new(CommandId(id + 1), server, asked.id(), asked.verb(), StatusCode::OK);
+            commands.push(Command::Status(status));
+            if let Command::Get(get) = asked {
+                let uri = get.items.first().and_then(Item::target_uri).unwrap_or_default();
+                commands.push(Command::Results(Results {
+                    id: CommandId(id + 2),
+                    message_ref: Some(server),
+                    command_ref: get.id,
+                    meta: None,
+                    items: vec![Item::value(uri, Format::Chr, "1.0")],
+                }));
+            }
+        }
+        (commands.len() > 1).then(|| self.message(None, commands))
+    }
+}
+
+/// A connection that is kept, with as little work on our side as can be.
+struct Http {
+    stream: TcpStream,
+    buffer: Vec<u8>,
+}
+
+impl Http {
+    async fn connect(address: SocketAddr) -> anyhow::Result<Self> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        Ok(Self { stream, buffer: Vec::new() })
+    }
+
+    async fn post(&mut self, path: &str, kind: &str, body: &[u8]) -> anyhow::Result<Vec<u8>> {
+        let length = body.len();
+        let mut request = format!(
+            "POST {path} HTTP/1.1\r\nHost: l\r\nContent-Type: {kind}\r\nContent-Length: {length}\r\n\r\n"
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        self.stream.write_all(&request).await?;
+        let end = loop {
+            if let Some(end) = self.buffer.windows(4).position(|it| it == b"\r\n\r\n") {
+                break end + 4;
+            }
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the connection was closed");
+        };
+        let head: Vec<u8> = self.buffer.drain(..end).collect();
+        let head = String::from_utf8_lossy(&head).to_ascii_lowercase();
+        ensure!(head.starts_with("http/1.1 200"), "{head}");
+        let length: usize = head
+            .lines()
+            .find_map(|line| line.strip_prefix("content-length:"))
+            .context("an answer without a length")?
+            .trim()
+            .parse()?;
+        while self.buffer.len() < length {
+            ensure!(self.stream.read_buf(&mut self.buffer).await? > 0, "the connection was closed");
+        }
+        Ok(self.buffer.drain(..length).collect())
+    }
+}
+
+/// The server, with all devices enrolled in one go.
+async fn start(folder: &std::path::Path, load: Load) -> anyhow::Result<(Running, Arc<[Secret]>)> {
+    let data = DataDir::init(folder, random()).await?;
+    let desk = MemoryStore::default();
+    let mut secrets = Vec::new();
+    for number in 0..load.devices {
+        let enrolment = Enrolment {
+            id: id(number).parse()?,
+            manufacturer: "fumocast".to_owned(),
+            model: "load".to_owned(),
+            vendor: VendorId([1; 16]),
+            class: ClassId([2; 16]),
+            url: URL.to_owned(),
+            encoding: Encoding::Xml,
+            auth: AuthKind::Md5,
+        };
+        let fresh = FreshSecrets {
+            password: random(),
+            nonce: random(),
+            server_password: random(),
+            server_nonce: random(),
+        };
+        devices::enrol(&desk, Utc(1), enrolment, fresh).await?;
+    }
+    let mut rows: Vec<Change> = Vec::new();
+    for mut device in desk.devices().await? {
+        secrets.push(device.auth.secret.clone());
+        device.version = 0;
+        rows.push(device.into());
+    }
+    let audit = Audit {
+        actor: Actor::Operator,
+        action: "device.enrol",
+        subject: "load".to_owned(),
+        detail: String::new(),
+    };
+    let store = data.store().await?;
+    store.apply(Utc(1), audit, rows).await?;
+    store.close().await;
+    let settings = Settings {
+        data,
+        listen: ([127, 0, 0, 1], 0).into(),
+        plain_http: PlainHttp::LoopbackOnly,
+        policy: Policy::default(),
+        admission: Admission::default(),
+    };
+    Ok((server::start(settings).await?, secrets.into()))
+}
+
+/// A server that reads a body and answers with as many octets as the query says.
+async fn start_bare() -> anyhow::Result<SocketAddr> {
+    async fn answer(RawQuery(query): RawQuery, body: Bytes) -> Vec<u8> {
+        let wanted = query.and_then(|text| text.parse().ok()).unwrap_or(0);
+        vec![body.first().copied().unwrap_or(b'x'); wanted]
+    }
+    let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+    let address = listener.local_addr()?;
+    let router = Router::new().route("/bare", post(answer));
+    tokio::spawn(async move { axum::serve(listener, router).await });
+    Ok(address)
+}
+
+/// Processor time of this process, all threads.
+fn processor_time() -> anyhow::Result<Duration> {
+    let text = std::fs::read_to_string("/proc/self/stat")?;
+    let (_, rest) = text.rsplit_once(')').context("a name in parentheses")?;
+    let ticks: u64 = rest.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
+    // Linux shows a hundred ticks a second to programs, whatever the kernel counts in.
+    Ok(Duration::from_millis(ticks * 10))
+}
+
+struct Folder(std::path::PathBuf);
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.0));
+    }
+}
+
+fn tempdir() -> anyhow::Result<Folder> {
+    let name: String = random::<8>().map(|octet| format!("{octet:02x}")).concat();
+    Ok(Folder(std::env::temp_dir().join(format!("fumocast-sessions-{name}"))))
+}
+
+const URL: &str = "http://127.0.0.1/dm";
+/// A session that needs more does not end.
+const MOST_MESSAGES: u32 = 16;
