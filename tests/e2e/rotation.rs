@@ -9,7 +9,7 @@ use std::{
 
 use clap::Parser as _;
 use fumocast_tests::lab::{
-    device::{Arming, Device, Surroundings},
+    device::{Arming, Device, Surroundings, Ways},
     documents::Documents,
     folder::Folder,
     headend::{CLASS, Headend, Package, Paths, Standing, VENDOR},
@@ -19,7 +19,7 @@ use fumocast_tests::lab::{
     process::{Role, use_program},
     schedule::Schedule,
 };
-use proto::crypto::SigningKey;
+use proto::{crypto::SigningKey, dm::encoding::Encoding};
 use receiver::{
     journal_state::JournalState,
     symbols::{CopyName, JournalImage},
@@ -52,12 +52,13 @@ async fn two_rotations_arrive_in_order_and_the_new_keys_are_believed() {
         logs: paths.logs().to_owned(),
     };
     let headend = Headend::start(paths, places, &options).await.unwrap();
-    let enrolled = headend.enrol("LAB-0001").await.unwrap();
+    let enrolled = headend.enrol("LAB-0001", Encoding::Xml).await.unwrap();
     let place = folder.path().join("LAB-0001");
-    let mut device = Device::new(&place, "LAB-0001", Arming::Armed, &enrolled, &around).unwrap();
+    let ways = (&around, Ways::default());
+    let mut device = Device::new(&place, "LAB-0001", Arming::Armed, &enrolled, ways).unwrap();
     let schedule = Schedule::new(IMAGE_BYTES, 1, options.loss, options.rate);
     let devices = [device.id.clone()];
-    headend.start_campaign(&package, &devices, schedule).await.unwrap();
+    headend.start_campaign(&package, &devices, schedule, 0).await.unwrap();
     until_on_air_is_prepared(&headend, &package).await;
     device.start(&around).unwrap();
 

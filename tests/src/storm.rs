@@ -120,7 +120,8 @@ pub fn run(storm: &Storm) -> Outcome {
     let mut server = Server::new(storm);
     let mut queue: Queue = BinaryHeap::new();
     for (number, device) in devices.iter().enumerate() {
-        let due = device.reports.next_due().expect("each device has a result");
+        let due =
+            device.reports.next_due(END, latest(storm, END)).expect("each device has a result");
         queue.push(Reverse((Mono(0) + due.since(END), Event::Arrives, number)));
     }
     while let Some(Reverse((now, event, number))) = queue.pop() {
@@ -134,13 +135,20 @@ pub fn run(storm: &Storm) -> Outcome {
     server.outcome(&devices)
 }
 
+fn settings(storm: &Storm) -> ReportSettings {
+    let spread = Duration::from_secs(storm.spread_seconds);
+    ReportSettings { spread, ..ReportSettings::default() }
+}
+
+/// The latest slot that could be chosen at this moment.
+fn latest(storm: &Storm, now: Utc) -> Utc {
+    settings(storm).slot(now, u64::MAX)
+}
+
 fn device(storm: &Storm, number: u32, chance: &mut Chance) -> Device {
     let id: DeviceId = format!("STORM-{number:07}").parse().expect("an identifier");
     let correlator = Correlator(format!("storm-{number}"));
-    let settings = ReportSettings {
-        spread: Duration::from_secs(storm.spread_seconds),
-        ..ReportSettings::default()
-    };
+    let settings = settings(storm);
     let alert = FinalAlert {
         correlator: Some(correlator.clone()),
         operation: Operation::DownloadAndUpdate,
@@ -211,7 +219,7 @@ impl<'a> Server<'a> {
         chance: &mut Chance,
     ) -> Option<(Mono, Event)> {
         let utc = END + Duration::from_nanos(now.0);
-        let due = device.reports.due(utc);
+        let due = device.reports.due(utc, latest(self.storm, utc));
         for alert in &due {
             match take(alert, &mut device.arming, utc) {
                 Receipt::Counted => self.outcome.counted += 1,
