@@ -299,6 +299,16 @@ pub struct ServeArgs {
     /// Address and port.
     #[arg(long, default_value = "127.0.0.1:8080", env = "DM_BRIDGE_LISTEN")]
     pub listen: SocketAddr,
+    /// Speaks TLS: its certificate and those above it, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+    /// The key of the certificate, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
+    /// Takes DM messages only from devices with a certificate of this CA (PEM) whose common name
+    /// is the device id.
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub client_ca: Option<PathBuf>,
     /// Lets it listen beyond loopback without TLS; for laboratories.
     #[arg(long)]
     pub insecure_http: bool,

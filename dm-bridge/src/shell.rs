@@ -6,6 +6,7 @@
 //! | [`data_dir`] | the server's directory and the files of operators |
 //! | [`server`] | listener, tasks, shutdown |
 //! | [`dm_http`], [`api_http`] | routes for devices and for operators |
+//! | [`tls`], [`guard`] | who is at the other end, and whether it has failed too often |
 //! | [`reconciler`], [`control_client`] | keep image servers in step with campaigns |
 //! | [`notify`] | sends notifications |
 //! | [`metrics`] | counters |
@@ -18,8 +19,10 @@ pub mod command;
 pub mod control_client;
 pub mod data_dir;
 pub mod dm_http;
+pub mod guard;
 pub mod metrics;
 mod notify;
 pub mod reconciler;
 pub mod server;
 pub mod store;
+pub mod tls;

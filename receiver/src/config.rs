@@ -68,6 +68,10 @@ pub struct Server {
     pub nonce: Vec<u8>,
     /// `server.server_password` and `server.server_nonce`: what the server proves itself by.
     pub server_proof: Option<(Password, Vec<u8>)>,
+    /// `server.ca`: who vouches for the server, a PEM file; the well-known ones by default.
+    pub ca: Option<PathBuf>,
+    /// `server.certificate` and `server.key`: what the device shows the server, PEM files.
+    pub certificate: Option<(PathBuf, PathBuf)>,
     /// `server.insecure_http`: whether plain HTTP may leave this machine; no by default.
     pub insecure_http: bool,
 }
@@ -202,6 +206,11 @@ impl Server {
             nonce: BASE64_STANDARD
                 .decode(nonce)
                 .map_err(|_| invalid("server.nonce", "base64 is wanted"))?,
+            ca: fields.find("server.ca")?.map(PathBuf::from),
+            certificate: match fields.find("server.certificate")? {
+                None => None,
+                Some(file) => Some((file.into(), fields.text("server.key")?.into())),
+            },
             server_proof: match fields.find("server.server_password")? {
                 None => None,
                 Some(password) => {

@@ -8,6 +8,7 @@
 //! | `talk` | client, device, server and store in one process, no sockets |
 //! | `device` | a device that writes down what the session does to it |
 //! | `paper` | messages as text for people |
+//! | `tls` | certificates, over real sockets |
 
 #[cfg(test)]
 mod device;
@@ -15,6 +16,8 @@ mod device;
 mod paper;
 #[cfg(test)]
 mod talk;
+#[cfg(test)]
+mod tls;
 #[cfg(test)]
 mod tools;
 #[cfg(test)]

@@ -172,7 +172,10 @@ impl Talk {
         self.chance = count;
         match answer {
             Answer::Answered(spoken) | Answer::Repeated(spoken) => self.spoken(spoken),
-            Answer::Challenged(octets) | Answer::Unknown(octets) | Answer::PutOff(octets) => {
+            Answer::Challenged(octets)
+            | Answer::Wrong(octets)
+            | Answer::Unknown(octets)
+            | Answer::PutOff(octets) => {
                 self.spoken(Spoken { octets, mac: None })
             }
             Answer::Locked(wait) => panic!("locked for {wait:?}"),
@@ -207,7 +210,7 @@ pub(crate) fn id() -> DeviceId {
     ID.parse().unwrap()
 }
 
-fn settings((encoding, auth): (Encoding, AuthKind), printed: &toml::Table) -> Settings {
+pub(crate) fn settings((encoding, auth): (Encoding, AuthKind), printed: &toml::Table) -> Settings {
     let printed = |field: &str| printed["server"][field].as_str().unwrap();
     let nonce = vec![6; 16];
     let secret = Secret::for_kind(auth, "fumocast", printed("server_password"));

@@ -89,8 +89,10 @@ pub enum Answer {
     Answered(Spoken),
     /// The message came before; this is the answer that it got.
     Repeated(Spoken),
-    /// Whoever sent it has not proved to be the device.
+    /// Whoever sent it has not tried to prove to be the device.
     Challenged(Vec<u8>),
+    /// Whoever sent it has tried to prove to be the device, and failed.
+    Wrong(Vec<u8>),
     /// There is no such device.
     Unknown(Vec<u8>),
     /// There is no place: the answer says when to come back.
@@ -133,6 +135,7 @@ impl Conversation {
                 Answer::Answered(reply)
             }
             Some(Judged::Stranger(reply)) => Answer::Challenged(reply),
+            Some(Judged::Wrong(reply)) => Answer::Wrong(reply),
             Some(Judged::Locked(wait)) => Answer::Locked(wait),
         })
     }
@@ -168,6 +171,7 @@ impl Conversation {
                         Judged::Session(session, spoken)
                     }
                     Opening::Challenged(reply) => Judged::Stranger(heard.encoding().emit(&reply)),
+                    Opening::Wrong(reply) => Judged::Wrong(heard.encoding().emit(&reply)),
                     Opening::Locked(wait) => Judged::Locked(wait),
                 },
             };
@@ -198,6 +202,7 @@ pub fn put_off(heard: Heard<'_>, after: Utc) -> Answer {
 enum Judged {
     Session(Box<DmSession>, Spoken),
     Stranger(Vec<u8>),
+    Wrong(Vec<u8>),
     Locked(Duration),
 }
 

@@ -82,8 +82,10 @@ impl Received<'_> {
 pub enum Opening {
     /// It is the device: keep the session and send the answer.
     Accepted(Box<DmSession>, Message),
-    /// It has not proved that: send the answer, keep nothing.
+    /// It has not tried to prove that: send the answer, keep nothing.
     Challenged(Message),
+    /// It has tried and failed: send the answer, keep nothing.
+    Wrong(Message),
     /// Too many failures: come back later.
     Locked(Duration),
 }
@@ -168,11 +170,7 @@ impl DmSession {
             )),
             Verdict::Wrong(nonce) => {
                 desk.note("credential refused");
-                Opening::Challenged(refuse(
-                    message,
-                    StatusCode::INVALID_CREDENTIALS,
-                    challenge(&nonce),
-                ))
+                Opening::Wrong(refuse(message, StatusCode::INVALID_CREDENTIALS, challenge(&nonce)))
             }
             Verdict::Locked(wait) => Opening::Locked(wait),
         }

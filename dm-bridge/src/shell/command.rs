@@ -12,6 +12,7 @@ use super::{
     notify,
     server::{self, Settings},
     store::sqlite::SqliteStore,
+    tls::TlsFiles,
 };
 use crate::{
     api::{CampaignBody, CampaignDeviceBody, DeviceBody},
@@ -214,15 +215,23 @@ const fn plain_http(insecure: bool) -> PlainHttp {
 }
 
 async fn serve(arguments: ServeArgs) -> Result<String, AppError> {
+    let client_ca = arguments.client_ca;
+    let tls = arguments.tls_cert.zip(arguments.tls_key).map(|(certificate, key)| TlsFiles {
+        certificate,
+        key,
+        client_ca,
+    });
+    let scheme = if tls.is_some() { "https" } else { "http" };
     let settings = Settings {
         data: DataDir::open(&arguments.data.data)?,
         listen: arguments.listen,
+        tls,
         plain_http: plain_http(arguments.insecure_http),
         policy: Policy { silence: Duration::from_secs(arguments.silence) },
         admission: super::dm_http::Admission::default(),
     };
     let running = server::start(settings).await?;
-    let line = format!("dm-bridge listens on http://{}\n", running.address);
+    let line = format!("dm-bridge listens on {scheme}://{}\n", running.address);
     let mut out = std::io::stdout();
     out.write_all(line.as_bytes())
         .and_then(|()| out.flush())

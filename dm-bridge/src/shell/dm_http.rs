@@ -10,7 +10,7 @@ use std::{
 
 use axum::{
     body::{Body, to_bytes},
-    extract::{RawQuery, State},
+    extract::{ConnectInfo, RawQuery, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -26,7 +26,11 @@ use proto::{
 };
 use tokio::sync::Mutex as AsyncMutex;
 
-use super::server::Shared;
+use super::{
+    guard::Guard,
+    server::Shared,
+    tls::{Peer, Way},
+};
 use crate::{
     app::exchange::{self, Conversation, Heard, Spoken},
     doors::{Doors, Session},
@@ -96,11 +100,13 @@ impl Drop for Visit<'_> {
 /// Takes one message.
 pub(super) async fn post(
     State(shared): State<Arc<Shared>>,
+    ConnectInfo(peer): ConnectInfo<Peer>,
     headers: HeaderMap,
     RawQuery(query): RawQuery,
     body: Body,
 ) -> Response {
-    let answer = answer(&shared, &headers, query.as_deref(), body).await;
+    let came = Came { peer: &peer, headers: &headers, query: query.as_deref() };
+    let answer = answer(&shared, came, body).await;
     shared.metrics.dm_message(answer.outcome());
     answer.into_response(shared.admission.retry_after)
 }
@@ -141,7 +147,21 @@ impl Answer {
     }
 }
 
-async fn answer(shared: &Shared, headers: &HeaderMap, query: Option<&str>, body: Body) -> Answer {
+/// How a message came.
+#[derive(Clone, Copy)]
+struct Came<'a> {
+    peer: &'a Peer,
+    headers: &'a HeaderMap,
+    query: Option<&'a str>,
+}
+
+async fn answer(shared: &Shared, came: Came<'_>, body: Body) -> Answer {
+    let Came { peer, headers, query } = came;
+    let now = shared.clock.now().mono;
+    let address = peer.address.ip();
+    if let Some(wait) = shared.guard().wait(now, address) {
+        return Answer::Later("locked", Some(wait));
+    }
     let Ok(_permit) = shared.dm_permits.try_acquire() else {
         return Answer::Later("busy", None);
     };
@@ -166,13 +186,54 @@ async fn answer(shared: &Shared, headers: &HeaderMap, query: Option<&str>, body:
             return Answer::Refused("not-syncml", StatusCode::BAD_REQUEST, format!("{error}\n"));
         }
     };
+    let claim = message.header.source.uri.as_str();
+    if shared.wants_certificate && !has_certificate(peer, claim) {
+        let text = "show a certificate whose common name is the device id\n".to_owned();
+        return Answer::Refused("certificate", StatusCode::FORBIDDEN, text);
+    }
     let (token, mac) = (token_of(query), mac.as_ref());
     let heard = Heard { octets: &octets, message: &message, token, mac };
     match converse(shared, heard).await {
-        Ok(answer) => Answer::of(answer, encoding),
+        Ok(answer) => {
+            shared.count(peer, claim, &answer);
+            Answer::of(answer, encoding)
+        }
         Err(error) => {
             tracing::warn!(%error, "a DM message was not stored");
             Answer::Later("store", None)
+        }
+    }
+}
+
+/// Tells whether a peer has shown a certificate of the device that it claims to be.
+// spec: security 7.2 (a certificate of the device names it)
+fn has_certificate(peer: &Peer, claim: &str) -> bool {
+    match &peer.way {
+        Way::Tls { subject } => subject.as_deref() == Some(claim),
+        Way::Plain => false,
+    }
+}
+
+impl Shared {
+    fn guard(&self) -> std::sync::MutexGuard<'_, Guard> {
+        self.guard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts failures by address. Behind a proxy on this machine all devices have one.
+    fn count(&self, peer: &Peer, claim: &str, answer: &exchange::Answer) {
+        let address = peer.address.ip();
+        if peer.way == Way::Plain && address.is_loopback() {
+            return;
+        }
+        match answer {
+            exchange::Answer::Answered(_) => self.guard().made_good(address, claim),
+            exchange::Answer::Wrong(_) | exchange::Answer::Unknown(_) => {
+                self.guard().failed(self.clock.now().mono, address, claim);
+            }
+            exchange::Answer::Repeated(_)
+            | exchange::Answer::Challenged(_)
+            | exchange::Answer::PutOff(_)
+            | exchange::Answer::Locked(_) => {}
         }
     }
 }
@@ -224,6 +285,7 @@ impl Answer {
         match answer {
             exchange::Answer::Answered(octets) => Self::Message("answered", encoding, octets),
             exchange::Answer::Repeated(octets) => Self::Message("repeated", encoding, octets),
+            exchange::Answer::Wrong(octets) => Self::Message("wrong", encoding, bare(octets)),
             exchange::Answer::Challenged(octets) => {
                 Self::Message("challenged", encoding, bare(octets))
             }

@@ -1,8 +1,12 @@
 //! The server: listener, tasks, shutdown.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
-use axum::serve::ListenerExt as _;
+use axum::Router;
 use proto::crypto::{Digest, sha256};
 use tokio::{
     net::TcpListener,
@@ -17,9 +21,11 @@ use super::{
     clock::Clock,
     data_dir::DataDir,
     dm_http::{Admission, Sessions},
+    guard::Guard,
     metrics::Metrics,
     reconciler,
     store::sqlite::SqliteStore,
+    tls::{Peer, PlainListener, TlsFiles, TlsListener},
 };
 use crate::{
     app::{AppError, PlainHttp},
@@ -41,7 +47,9 @@ pub struct Settings {
     pub data: DataDir,
     /// Where to listen.
     pub listen: SocketAddr,
-    /// Whether it may listen beyond loopback.
+    /// What makes it speak TLS; plain HTTP without.
+    pub tls: Option<TlsFiles>,
+    /// Whether it may listen beyond loopback without TLS.
     pub plain_http: PlainHttp,
     /// What the desk has decided.
     pub policy: Policy,
@@ -59,6 +67,10 @@ pub struct Shared {
     pub(super) admission: Admission,
     pub(super) dm_permits: Semaphore,
     pub(super) sessions: Sessions,
+    /// Failed authentications by address.
+    pub(super) guard: Mutex<Guard>,
+    /// Whether devices have to show a certificate.
+    pub(super) wants_certificate: bool,
     pub(super) metrics: Metrics,
     /// Wakes the reconciler.
     pub(super) wake: Notify,
@@ -81,13 +93,15 @@ pub struct Running {
 /// [`AppError::Network`] when the address
 /// cannot be had.
 pub async fn start(settings: Settings) -> Result<Running, AppError> {
-    let Settings { data, listen, plain_http, policy, admission } = settings;
-    if !listen.ip().is_loopback() && plain_http == PlainHttp::LoopbackOnly {
+    let Settings { data, listen, tls, plain_http, policy, admission } = settings;
+    let is_open = plain_http == PlainHttp::Anywhere || listen.ip().is_loopback();
+    if tls.is_none() && !is_open {
         return Err(AppError::Policy(format!(
             "plain HTTP on {listen} would carry secrets in the clear; listen on a loopback \
-             address behind a TLS proxy, or use --insecure-http"
+             address behind a TLS proxy, give --tls-cert and --tls-key, or use --insecure-http"
         )));
     }
+    let acceptor = tls.as_ref().map(TlsFiles::load).transpose()?;
     let token_hash = sha256(&[data.token()?.as_bytes()]);
     let store = data.store().await?;
     let listener =
@@ -102,37 +116,52 @@ pub async fn start(settings: Settings) -> Result<Running, AppError> {
         admission,
         dm_permits: Semaphore::new(admission.messages),
         sessions: Sessions::new(admission.sessions),
+        guard: Mutex::default(),
+        wants_certificate: tls.is_some_and(|files| files.client_ca.is_some()),
         metrics: Metrics::new(),
         wake: Notify::new(),
     });
     let (stop, stopping) = watch::channel(false);
-    let tasks = [
-        tokio::spawn(listen_on(listener, Arc::clone(&shared), stopping.clone())),
-        tokio::spawn(reconciler::run(shared, stopping)),
-    ];
+    let listening = match acceptor {
+        Some(acceptor) => {
+            let listener = TlsListener::start(listener, acceptor)
+                .map_err(|error| cannot_listen(listen, &error))?;
+            tokio::spawn(serve_tls(listener, Arc::clone(&shared), stopping.clone()))
+        }
+        None => tokio::spawn(serve_plain(listener, Arc::clone(&shared), stopping.clone())),
+    };
+    let tasks = [listening, tokio::spawn(reconciler::run(shared, stopping))];
     Ok(Running { address, stop, tasks, store })
 }
 
-async fn listen_on(
-    listener: TcpListener,
-    shared: Arc<Shared>,
-    mut stopping: watch::Receiver<bool>,
-) {
+async fn serve_plain(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
+    let service = router(&shared).into_make_service_with_connect_info::<Peer>();
+    let served =
+        axum::serve(PlainListener(listener), service).with_graceful_shutdown(stop(stopping)).await;
+    ended(served);
+}
+
+async fn serve_tls(listener: TlsListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
+    let service = router(&shared).into_make_service_with_connect_info::<Peer>();
+    let served = axum::serve(listener, service).with_graceful_shutdown(stop(stopping)).await;
+    ended(served);
+}
+
+fn router(shared: &Arc<Shared>) -> Router {
     let timeout =
         TimeoutLayer::with_status_code(axum::http::StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT);
-    let router = api_http::router(&shared).layer(timeout);
-    let listener = listener.tap_io(|stream| {
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::debug!(%error, "cannot turn off Nagle's algorithm");
-        }
-    });
-    let stop = async move {
-        // A sender that is gone means the same.
-        if let Err(error) = stopping.wait_for(|stop| *stop).await {
-            tracing::debug!(%error, "the server's owner is gone");
-        }
-    };
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(stop).await {
+    api_http::router(shared).layer(timeout)
+}
+
+async fn stop(mut stopping: watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    if let Err(error) = stopping.wait_for(|stop| *stop).await {
+        tracing::debug!(%error, "the server's owner is gone");
+    }
+}
+
+fn ended(served: std::io::Result<()>) {
+    if let Err(error) = served {
         tracing::error!(%error, "the listener failed");
     }
 }

@@ -329,6 +329,11 @@ impl Core {
         self.tuner = tuner(now, &request, &windows);
         self.books.accepted = Some((accepted.campaign.sequence, accepted.campaign.digest()));
         self.books.t_min = self.books.t_min.max(accepted.campaign.not_before);
+        // spec: security 5 (the server's time counts over TLS)
+        let is_secure = self.config.dm.account.url.starts_with("https://");
+        if let Some(server_now) = request.server_now.filter(|_| is_secure) {
+            self.books.t_min = self.books.t_min.max(server_now);
+        }
         self.books.pin = Some(pinned);
         self.books.correlator = request.correlator;
         self.books.operation = request.operation;

@@ -866,6 +866,18 @@ fn forged_tables_of_files_and_hints_of_other_receivers_change_nothing() {
     assert!(device.installed[0] == device.broadcast.image);
 }
 
+// test: security 5
+#[test]
+fn the_time_of_the_server_counts_over_tls_alone() {
+    for (url, moves) in [("https://dm.example/dm", true), ("http://127.0.0.1:1/dm", false)] {
+        let mut device = Device::new();
+        url.clone_into(&mut device.agent.core.config.dm.account.url);
+        let request = ArmRequest { server_now: Some(Utc::from_seconds(1_600)), ..device.request() };
+        device.agent.core.arm(device.now, request);
+        assert_eq!(device.agent.core.books.t_min == Utc::from_seconds(1_600), moves, "{url}");
+    }
+}
+
 // test: oma-000 8.2.1, oma-001 8.1.1.1, oma-001 8.1.1.2
 #[test]
 fn a_notification_begins_the_session_that_it_names_once() {

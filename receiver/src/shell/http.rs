@@ -1,12 +1,19 @@
 //! Posts DM messages.
 
-use std::{io, net::IpAddr, time::Duration};
+use std::{
+    fmt::Display,
+    fs, io,
+    net::IpAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use proto::dm::auth::MAC_HEADER;
 use thiserror::Error;
 use ureq::{
     Agent,
     http::{StatusCode, Uri, header},
+    tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem},
 };
 
 use crate::dm::client::{Post, Reply};
@@ -70,11 +77,71 @@ pub struct Http {
     plain: PlainHttp,
 }
 
+/// Certificate files of the device.
+#[derive(Debug, Clone, Default)]
+pub struct Certificates {
+    /// Who vouches for the server, PEM; the well-known ones when there is none.
+    pub ca: Option<PathBuf>,
+    /// What the device shows the server, and the key of it, PEM.
+    pub own: Option<(PathBuf, PathBuf)>,
+}
+
+impl Certificates {
+    /// Reads the files.
+    ///
+    /// # Errors
+    ///
+    /// Names the file that cannot be read or holds something else.
+    fn load(&self) -> io::Result<TlsConfig> {
+        let mut config = TlsConfig::builder();
+        if let Some(path) = &self.ca {
+            config = config.root_certs(RootCerts::from(read_certificates(path)?));
+        }
+        if let Some((path, key)) = &self.own {
+            let read = fs::read(key).map_err(|error| unfit(key, &error))?;
+            let key = PrivateKey::from_pem(&read).map_err(|error| unfit(key, &error))?;
+            let chain = read_certificates(path)?;
+            config = config.client_cert(Some(ClientCert::new_with_certs(&chain, key)));
+        }
+        Ok(config.build())
+    }
+}
+
+fn read_certificates(path: &Path) -> io::Result<Vec<Certificate<'static>>> {
+    let text = fs::read(path).map_err(|error| unfit(path, &error))?;
+    let mut found = Vec::new();
+    for item in parse_pem(&text) {
+        if let PemItem::Certificate(certificate) = item.map_err(|error| unfit(path, &error))? {
+            found.push(certificate);
+        }
+    }
+    if found.is_empty() { Err(unfit(path, &"no certificate in it")) } else { Ok(found) }
+}
+
+fn unfit(path: &Path, why: &dyn Display) -> io::Error {
+    io::Error::other(format!("{} does not do for TLS: {why}", path.display()))
+}
+
 impl Http {
     /// Sets the limits: 30 s for a message, 64 KiB for an answer, no redirects.
     #[must_use]
     pub fn new(plain: PlainHttp) -> Self {
+        Self::over(plain, TlsConfig::default())
+    }
+
+    /// The same, with certificates from files.
+    ///
+    /// # Errors
+    ///
+    /// When a file cannot be read or holds something else.
+    // spec: security 7.2 (the server's certificate is mandatory)
+    pub fn with(plain: PlainHttp, certificates: &Certificates) -> io::Result<Self> {
+        certificates.load().map(|tls| Self::over(plain, tls))
+    }
+
+    fn over(plain: PlainHttp, tls: TlsConfig) -> Self {
         let agent = Agent::config_builder()
+            .tls_config(tls)
             .timeout_global(Some(MESSAGE_TIME))
             .timeout_connect(Some(CONNECT_TIME))
             .http_status_as_error(false)
@@ -134,12 +201,6 @@ impl Http {
             _ => refused("an `https://` URL is wanted"),
         }
     }
-}
-
-/// Returns whether a session with this URL is protected by TLS, so that its times may be believed.
-#[must_use]
-pub fn is_secure(url: &str) -> bool {
-    url.parse::<Uri>().is_ok_and(|uri| uri.scheme_str() == Some("https"))
 }
 
 fn is_loopback(host: &str) -> bool {
@@ -234,7 +295,6 @@ mod tests {
         for url in ["ftp://127.0.0.1/", "", "dm", "/dm", "http://"] {
             assert!(open.check(url).is_err(), "{url}");
         }
-        assert!(is_secure("https://dm.example/dm") && !is_secure("http://127.0.0.1/dm"));
     }
 
     #[test]

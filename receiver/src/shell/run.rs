@@ -19,7 +19,7 @@ use super::{
     clock::Clock,
     control::{self, Answer, Asked, Request},
     directory::{DataDirectory, OpenError},
-    http::{Answered, Http, HttpError, PlainHttp},
+    http::{Answered, Certificates, Http, HttpError, PlainHttp},
     installer::{Hook, HookError, HookExit},
     multicast::{Channel, Channels},
     notifications::Notifications,
@@ -153,11 +153,15 @@ async fn run_device(config: &Config, options: Options) -> Result<End, StartError
             problem: format!("{error}: {:?}", std::error::Error::source(&error)),
         })?;
     }
+    let server = &config.server;
+    let certificates = Certificates { ca: server.ca.clone(), own: server.certificate.clone() };
+    let http = Http::with(plain, &certificates)
+        .map_err(|error| StartError::Field { field: "server.ca", problem: error.to_string() })?;
     let effects = Effects {
         storage,
         objects,
         wiring: Wiring::default(),
-        http: Http::new(plain),
+        http,
         hook: Hook::new(config.local.hook.clone()),
         tuned_in: BTreeSet::new(),
         listen: options.listen,

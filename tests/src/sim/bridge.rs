@@ -269,6 +269,7 @@ impl Bridge {
             Answer::Answered(Spoken { octets: reply, .. })
             | Answer::Repeated(Spoken { octets: reply, .. })
             | Answer::Challenged(reply)
+            | Answer::Wrong(reply)
             | Answer::Unknown(reply)
             | Answer::PutOff(reply) => Ok(self.add_sessions(&reply).unwrap_or(reply)),
             Answer::Locked(wait) => Err(Failure::Http { status: 503, retry_after: Some(wait) }),

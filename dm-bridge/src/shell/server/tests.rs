@@ -139,6 +139,7 @@ async fn run(folder: &Path, listen: SocketAddr, admission: Admission) -> Running
     let settings = Settings {
         data: DataDir::open(folder).unwrap(),
         listen,
+        tls: None,
         plain_http: PlainHttp::LoopbackOnly,
         policy: Policy::default(),
         admission,
@@ -454,6 +455,7 @@ async fn plain_http_beyond_this_machine_has_to_be_asked_for() {
     let settings = Settings {
         data: DataDir::open(folder.path()).unwrap(),
         listen: "0.0.0.0:0".parse().unwrap(),
+        tls: None,
         plain_http: PlainHttp::LoopbackOnly,
         policy: Policy::default(),
         admission: Admission::default(),

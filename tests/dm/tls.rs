@@ -1,0 +1,240 @@
+//! TLS between device and server, over real sockets.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use dm_bridge::{
+    app::{
+        PlainHttp as ListenPlain,
+        devices::{self, Enrolment, FreshSecrets},
+    },
+    campaign::rollout::Policy,
+    shell::{
+        data_dir::DataDir,
+        dm_http::Admission,
+        guard::MAX_ADDRESS_FAILURES,
+        server::{self, Running, Settings},
+        tls::TlsFiles,
+    },
+};
+use proto::{
+    dm::{auth::AuthKind, encoding::Encoding},
+    ids::{ClassId, VendorId},
+    time::{Mono, Now, Utc},
+};
+use rcgen::{
+    BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
+};
+use receiver::{
+    dm::client::{self, DmClient, Post, SessionOutcome, Step, Trigger},
+    shell::http::{Certificates, Http, HttpError, PlainHttp},
+};
+use tempfile::TempDir;
+
+use crate::{device::TestDevice, talk};
+
+/// Somebody who vouches for others.
+struct Authority {
+    issuer: Issuer<'static, KeyPair>,
+    file: PathBuf,
+}
+
+fn named(name: &str, addresses: Vec<String>) -> CertificateParams {
+    let mut params = CertificateParams::new(addresses).expect("addresses");
+    params.distinguished_name = DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    params
+}
+
+fn write(path: &Path, text: &str) -> PathBuf {
+    fs::write(path, text).expect("a folder of our own");
+    path.to_owned()
+}
+
+impl Authority {
+    fn new(folder: &Path, name: &str) -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut params = named(name, Vec::new());
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = params.self_signed(&key).expect("a certificate");
+        let file = write(&folder.join(format!("{name}.pem")), &certificate.pem());
+        Self { issuer: Issuer::new(params, key), file }
+    }
+
+    /// Returns certificate and key of somebody that it vouches for.
+    fn vouch(&self, folder: &Path, name: &str, addresses: Vec<String>) -> (PathBuf, PathBuf) {
+        let key = KeyPair::generate().expect("a key");
+        let signed = named(name, addresses).signed_by(&key, &self.issuer).expect("a certificate");
+        let file = folder.join(format!("{name}-{}", self.file.file_name().unwrap().display()));
+        (
+            write(&file.with_extension("crt"), &signed.pem()),
+            write(&file.with_extension("key"), &key.serialize_pem()),
+        )
+    }
+}
+
+/// A server with one device, and all that certificates are made of.
+struct World {
+    folder: TempDir,
+    ours: Authority,
+    other: Authority,
+    running: Running,
+    client: DmClient,
+    device: TestDevice,
+}
+
+impl World {
+    async fn start(wants_certificates: bool) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path();
+        let (ours, other) = (Authority::new(path, "ours"), Authority::new(path, "other"));
+        let (certificate, key) = ours.vouch(path, "server", vec!["127.0.0.1".to_owned()]);
+        let client_ca = wants_certificates.then(|| ours.file.clone());
+        let data = DataDir::init(&path.join("bridge"), [7; 32]).await.unwrap();
+        let settings = Settings {
+            data: data.clone(),
+            listen: "127.0.0.1:0".parse().unwrap(),
+            tls: Some(TlsFiles { certificate, key, client_ca }),
+            plain_http: ListenPlain::LoopbackOnly,
+            policy: Policy { silence: Duration::from_secs(3_600) },
+            admission: Admission::default(),
+        };
+        let running = server::start(settings).await.unwrap();
+        let enrolment = Enrolment {
+            id: talk::id(),
+            manufacturer: "fumocast".to_owned(),
+            model: "lab".to_owned(),
+            vendor: VendorId([1; 16]),
+            class: ClassId([2; 16]),
+            url: format!("https://{}/dm", running.address),
+            encoding: Encoding::Wbxml,
+            auth: AuthKind::Basic,
+        };
+        let secrets = FreshSecrets {
+            password: [3; 32],
+            nonce: [4; 16],
+            server_password: [5; 32],
+            server_nonce: [6; 16],
+        };
+        let store = data.store().await.unwrap();
+        let printed = devices::enrol(&store, Utc(1), enrolment, secrets).await.unwrap();
+        let printed: toml::Table = printed.parse().unwrap();
+        let mut settings = talk::settings((Encoding::Wbxml, AuthKind::Basic), &printed);
+        settings.account.url = printed["server"]["url"].as_str().unwrap().to_owned();
+        let client = DmClient::new(settings, client::Limits::default());
+        Self { folder, ours, other, running, client, device: TestDevice::new(vec![4; 16]) }
+    }
+
+    fn vouched(&self, by: &Authority, name: &str) -> Certificates {
+        let own = by.vouch(self.folder.path(), name, Vec::new());
+        Certificates { ca: Some(self.ours.file.clone()), own: Some(own) }
+    }
+
+    fn first(&mut self) -> Post {
+        let now = Now { mono: Mono(0), utc: Utc(0) };
+        self.client.start(now, &mut self.device, Trigger::Client, 1)
+    }
+
+    /// Sends the first message of a session; returns what became of it.
+    fn try_as(&mut self, certificates: &Certificates) -> Result<(), HttpError> {
+        let post = self.first();
+        let http = Http::with(PlainHttp::Loopback, certificates).unwrap();
+        tokio::task::block_in_place(|| http.post(&post)).map(drop)
+    }
+}
+
+// test: security 7.2 (TLS)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_whole_session_runs_over_tls_and_a_stranger_gets_none() {
+    let mut world = World::start(false).await;
+    let known = Certificates { ca: Some(world.ours.file.clone()), own: None };
+    let http = Http::with(PlainHttp::Loopback, &known).unwrap();
+    let mut post = world.first();
+    let outcome = loop {
+        let answered = tokio::task::block_in_place(|| http.post(&post)).unwrap();
+        let now = Now { mono: Mono(0), utc: Utc(0) };
+        match world.client.handle_response(now, &mut world.device, &answered) {
+            Step::Post(next) => post = next,
+            Step::Done(outcome) => break outcome,
+        }
+    };
+    assert_eq!(outcome, SessionOutcome::Complete);
+    // A server that nobody whom the device knows vouches for.
+    let stranger = Certificates { ca: Some(world.other.file.clone()), own: None };
+    assert!(matches!(world.try_as(&stranger), Err(HttpError::Io(_))));
+    assert!(matches!(world.try_as(&Certificates::default()), Err(HttpError::Io(_))));
+    let plain = Post { url: post.url.replace("https:", "http:"), ..post };
+    let answer = tokio::task::block_in_place(|| http.post(&plain));
+    assert!(answer.is_err(), "no plain HTTP where TLS is spoken");
+    world.running.stop().await;
+}
+
+// test: security 7.2 (a certificate of the device names it)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_shows_a_certificate_that_names_it() {
+    let mut world = World::start(true).await;
+    let good = world.vouched(&world.ours, talk::ID);
+    let wrong_subject = world.vouched(&world.ours, "LAB-0002");
+    let wrong_authority = world.vouched(&world.other, talk::ID);
+    let missing = Certificates { own: None, ..good.clone() };
+    let refused = |answer: Result<(), HttpError>| match answer {
+        Err(HttpError::Status { code, .. }) => code,
+        other => panic!("{other:?}"),
+    };
+    assert!(world.try_as(&good).is_ok());
+    assert_eq!(refused(world.try_as(&wrong_subject)), 403);
+    assert_eq!(refused(world.try_as(&missing)), 403);
+    assert!(matches!(world.try_as(&wrong_authority), Err(HttpError::Io(_))));
+    assert!(world.try_as(&good).is_ok());
+    world.running.stop().await;
+}
+
+// test: security 7.2 (failures are counted by address too)
+#[tokio::test(flavor = "multi_thread")]
+async fn an_address_that_guesses_is_soon_not_even_looked_at() {
+    let mut world = World::start(false).await;
+    let known = Certificates { ca: Some(world.ours.file.clone()), own: None };
+    let http = Http::with(PlainHttp::Loopback, &known).unwrap();
+    let honest = world.first();
+    let guess = |number: u32| {
+        let name = format!("LAB-{}", 1_000 + number);
+        let mut message = Encoding::Wbxml.parse(&honest.body, &Default::default()).unwrap();
+        message.header.source.uri = name;
+        let body = Encoding::Wbxml.emit(&message);
+        tokio::task::block_in_place(|| http.post(&Post { body, ..honest.clone() }))
+    };
+    for number in 0..MAX_ADDRESS_FAILURES {
+        assert!(guess(number).is_ok(), "{number}");
+    }
+    let locked = guess(0);
+    assert!(
+        matches!(locked, Err(HttpError::Status { code: 503, retry_after: Some(_) })),
+        "{locked:?}"
+    );
+    world.running.stop().await;
+}
+
+#[tokio::test]
+async fn files_that_do_not_do_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let ours = Authority::new(path, "ours");
+    let (certificate, key) = ours.vouch(path, "server", Vec::new());
+    let junk = write(&path.join("junk"), "junk");
+    let files = TlsFiles { certificate, key, client_ca: None };
+    assert!(files.load().is_ok());
+    for wrong in [
+        TlsFiles { certificate: junk.clone(), ..files.clone() },
+        TlsFiles { key: junk.clone(), ..files.clone() },
+        TlsFiles { client_ca: Some(junk.clone()), ..files.clone() },
+    ] {
+        let Err(error) = wrong.load() else { panic!("{wrong:?}") };
+        assert!(error.to_string().contains("junk"), "{error}");
+    }
+    let wrong = Certificates { ca: Some(junk), own: None };
+    let error = Http::with(PlainHttp::Loopback, &wrong).unwrap_err();
+    assert!(error.to_string().contains("junk"), "{error}");
+}
