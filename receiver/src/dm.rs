@@ -350,6 +350,14 @@ pub trait Device {
     /// Returns the nonce that the server's next proof must be made with.
     fn server_nonce(&self) -> Vec<u8>;
 
+    /// Returns the access control lists that were kept; empty when there are none.
+    fn access_lists(&self) -> String {
+        String::new()
+    }
+
+    /// Stores access control lists, as a text that is handed back.
+    fn keep_access_lists(&mut self, _lists: &str) {}
+
     /// Returns octets that were never used before and that nobody can guess.
     fn fresh_nonce(&mut self) -> [u8; 16];
 }

@@ -65,6 +65,9 @@ pub struct JournalState {
     /// The nonce of the DM server's next proof.
     #[prost(bytes = "vec", tag = "40")]
     pub dm_server_nonce: Vec<u8>,
+    /// Access control lists of the management tree that a server has changed.
+    #[prost(string, tag = "41")]
+    pub access_lists: String,
     /// Version that the installer must answer after hand-off for the update to count.
     #[prost(string, optional, tag = "17")]
     pub expected_version: Option<String>,
@@ -345,6 +348,7 @@ mod tests {
             t_min: u64::MAX,
             dm_nonce: hash(),
             dm_server_nonce: hash(),
+            access_lists: "x".repeat(1024),
             expected_version: Some(name()),
             result: Some(599),
             reboot_of: Some(name()),
@@ -352,7 +356,7 @@ mod tests {
         };
         let image = JournalImage { generation: 1, body };
         let octets = image.emit().unwrap();
-        assert!(octets.len() < 14_000, "{}", octets.len());
+        assert!(octets.len() < 15_000, "{}", octets.len());
         assert_eq!(JournalImage::parse(&octets), Ok(image));
     }
 }

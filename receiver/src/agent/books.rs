@@ -64,6 +64,8 @@ pub struct Books {
     pub t_min: Utc,
     /// The nonce of the next credentials; empty when the server gave none yet.
     pub nonce: Vec<u8>,
+    /// Access control lists of the management tree that a server has changed.
+    pub access_lists: String,
     /// The nonce of the server's next proof; empty while the enrolled one is good.
     pub server_nonce: Vec<u8>,
     /// The version that must be read back.
@@ -136,6 +138,7 @@ impl Books {
             t_min: Utc::default(),
             nonce: Vec::new(),
             server_nonce: Vec::new(),
+            access_lists: String::new(),
             expected_version: None,
             reboot_of: None,
             result: None,
@@ -195,6 +198,7 @@ impl Books {
         books.t_min = Utc::from_seconds(state.t_min);
         books.nonce.clone_from(&state.dm_nonce);
         books.server_nonce.clone_from(&state.dm_server_nonce);
+        books.access_lists.clone_from(&state.access_lists);
         books.expected_version.clone_from(&state.expected_version);
         books.reboot_of.clone_from(&state.reboot_of);
         books.result = state.result.and_then(|code| u16::try_from(code).ok()).map(ResultCode);
@@ -252,6 +256,7 @@ impl Books {
             t_min: self.t_min.seconds(),
             dm_nonce: self.nonce.clone(),
             dm_server_nonce: self.server_nonce.clone(),
+            access_lists: self.access_lists.clone(),
             expected_version: self.expected_version.clone(),
             result: self.result.map(|code| code.0.into()),
             reboot_of: self.reboot_of.clone(),
@@ -424,6 +429,7 @@ mod tests {
             t_min: Utc::from_seconds(1000),
             nonce: vec![1, 2, 3],
             server_nonce: vec![4, 5, 6],
+            access_lists: "./a Get=*\n".to_owned(),
             expected_version: Some("2.0".to_owned()),
             reboot_of: Some("boot".to_owned()),
             result: Some(ResultCode::MISSED),

@@ -202,6 +202,15 @@ impl Device for Core {
         stored.or(first).unwrap_or_default().to_vec()
     }
 
+    fn access_lists(&self) -> String {
+        self.books.access_lists.clone()
+    }
+
+    fn keep_access_lists(&mut self, lists: &str) {
+        lists.clone_into(&mut self.books.access_lists);
+        self.outputs.mark_changed();
+    }
+
     fn fresh_nonce(&mut self) -> [u8; 16] {
         // Two numbers of the sequence never repeat; the secret keeps others from guessing them.
         let secret = self.config.dm.account.secret.octets();

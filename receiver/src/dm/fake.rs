@@ -55,6 +55,7 @@ pub(super) struct FakeDevice {
     pub(super) user_answer: StatusCode,
     pub(super) nonce: Vec<u8>,
     pub(super) server_nonce: Vec<u8>,
+    pub(super) access_lists: String,
     /// Counts the nonces that were made.
     pub(super) made: u8,
     pub(super) calls: Vec<&'static str>,
@@ -72,6 +73,7 @@ impl Default for FakeDevice {
             user_answer: StatusCode::NOT_SUPPORTED,
             nonce: b"first".to_vec(),
             server_nonce: b"server first".to_vec(),
+            access_lists: String::new(),
             made: 0,
             calls: Vec::new(),
         }
@@ -155,6 +157,14 @@ impl Device for FakeDevice {
 
     fn server_nonce(&self) -> Vec<u8> {
         self.server_nonce.clone()
+    }
+
+    fn access_lists(&self) -> String {
+        self.access_lists.clone()
+    }
+
+    fn keep_access_lists(&mut self, lists: &str) {
+        lists.clone_into(&mut self.access_lists);
     }
 
     fn fresh_nonce(&mut self) -> [u8; 16] {

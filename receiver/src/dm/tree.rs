@@ -2,6 +2,12 @@
 //!
 //! All nodes are permanent and the tree is made anew for each question, from the device's view and
 //! from what is staged; parents exist because something lies below them.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `acl` | who may do what |
+//! | `query` | properties and lists |
+//! | `export` | subtrees as documents |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,7 +22,11 @@ use proto::{
     time::Now,
 };
 
+mod acl;
+mod export;
 mod query;
+
+use acl::Right;
 
 use super::{
     Device, Settings,
@@ -83,6 +93,10 @@ impl Tree {
     /// The status that tells the server why not.
     pub fn get(&self, device: &dyn Device, uri: &str) -> Result<Vec<Item>, StatusCode> {
         let Address { node, query } = parse(uri)?;
+        // spec: oma-dm 2.2 (425)
+        if find(&self.nodes(device), &node).is_some() && !self.allows(device, &node, Right::Get) {
+            return Err(StatusCode::PERMISSION_DENIED);
+        }
         match query {
             None => Ok(vec![self.read(device, uri, &node)?]),
             Some(Query::Property(name)) => Ok(vec![self.property(device, uri, &node, &name)?]),
@@ -108,14 +122,25 @@ impl Tree {
         }
     }
 
-    /// Overwrites a leaf.
+    /// Overwrites a leaf, the leaves of a subtree for which a document has values, or a property.
     pub fn replace(&mut self, now: Now, device: &mut dyn Device, item: &Item) -> StatusCode {
+        if item.target_uri().is_some_and(|uri| uri.contains('?')) {
+            return self.replace_property(device, item);
+        }
         let node = match target(item) {
             Ok(node) => node,
             Err(refusal) => return refusal,
         };
         match find(&self.nodes(device), &node) {
             None => StatusCode::NOT_FOUND,
+            Some(Node::Parent) if export::is_document(item) => {
+                self.replace_document(now, device, &node, item)
+            }
+            Some(Node::Leaf(Leaf::ReadWrite(..) | Leaf::Write))
+                if !self.allows(device, &node, Right::Replace) =>
+            {
+                StatusCode::PERMISSION_DENIED
+            }
             Some(Node::Leaf(Leaf::ReadWrite(..) | Leaf::Write)) => {
                 match node.below(&self.settings.object) {
                     Some(path) => self.object.replace(now, device, &path, item),
@@ -155,6 +180,9 @@ impl Tree {
     pub fn copy(&mut self, now: Now, device: &mut dyn Device, item: &Item) -> StatusCode {
         let Some(from) = item.source_uri() else { return StatusCode::INCOMPLETE };
         let value = parse(from).and_then(|from_address| match from_address.query {
+            None if !self.allows(device, &from_address.node, Right::Get) => {
+                Err(StatusCode::PERMISSION_DENIED)
+            }
             None => self.read(device, from, &from_address.node),
             Some(_) => Err(StatusCode::NOT_SUPPORTED),
         });
@@ -179,6 +207,9 @@ impl Tree {
         };
         match find(&self.nodes(device), &node) {
             None => StatusCode::NOT_FOUND,
+            Some(Node::Leaf(Leaf::Run)) if !self.allows(device, &node, Right::Exec) => {
+                StatusCode::PERMISSION_DENIED
+            }
             Some(Node::Leaf(Leaf::Run)) => match node.below(&self.settings.object) {
                 Some(path) => self.object.exec(now, device, &path, correlator),
                 None => StatusCode::NOT_ALLOWED,
@@ -193,6 +224,10 @@ impl Tree {
 
     /// Returns whether writing the item has an effect that cannot be taken back.
     pub(super) fn is_irrevocable(&self, item: &Item) -> bool {
+        // So is a list, which the device keeps by itself.
+        if item.target_uri().is_some_and(|uri| uri.contains('?')) {
+            return true;
+        }
         let path = target(item).ok().and_then(|node| node.below(&self.settings.object));
         path.is_some_and(|path| path == broadcast::ROOT || path.starts_with(broadcast::POLICY))
     }
@@ -356,7 +391,7 @@ mod tests {
             ("./FwUpdate/Main/Ext/Broadcast/Plan/16", StatusCode::NOT_FOUND),
             ("./FwUpdate/Main/Ext/Broadcast/Disarm", StatusCode::NOT_ALLOWED),
             ("./DevInfo?prop=Title", StatusCode::NOT_SUPPORTED),
-            ("./DevInfo?list=TNDS", StatusCode::NOT_SUPPORTED),
+            ("./DevInfo?list=Nonsense", StatusCode::NOT_SUPPORTED),
             ("./Nowhere?prop=Name", StatusCode::NOT_FOUND),
             ("./Nowhere?list=Struct", StatusCode::NOT_FOUND),
             (&"a/".repeat(200), StatusCode::URI_TOO_LONG),

@@ -7,7 +7,7 @@ use proto::dm::{
     uri::NodeUri,
 };
 
-use super::{Node, Tree, children, find};
+use super::{Node, Tree, acl::Right, children, find};
 use crate::dm::{Device, fumo::Leaf};
 
 /// Nodes that a list may have: what fits into one Get is bounded all the same.
@@ -27,7 +27,7 @@ impl Tree {
         let found = find(&nodes, node).ok_or(StatusCode::NOT_FOUND)?;
         // spec: oma-dm 2 (properties)
         let value = match name {
-            "ACL" => self.access(node),
+            "ACL" => self.own_acl(device, node).to_string(),
             "Format" => shape(&found).0.as_word().to_owned(),
             "Name" => node.name().unwrap_or(".").to_owned(),
             "Size" => match &found {
@@ -50,7 +50,8 @@ impl Tree {
         Ok(Item::value(uri, Format::Chr, value))
     }
 
-    /// Lists the nodes from `node` down: `Struct` names them, `StructData` adds their values.
+    /// Lists the nodes from `node` down: `Struct` names them, `StructData` adds their values,
+    /// `TNDS` makes one document of them. What the server may not read is left out.
     pub(super) fn list(
         &self,
         device: &dyn Device,
@@ -58,10 +59,11 @@ impl Tree {
         node: &NodeUri,
         kind: &str,
     ) -> Result<Vec<Item>, StatusCode> {
-        let with_data = match kind {
-            "Struct" => false,
-            "StructData" => true,
-            _ => return Err(StatusCode::NOT_SUPPORTED),
+        let with_data = match (kind, kind.strip_prefix("TNDS")) {
+            ("Struct", _) => false,
+            ("StructData", _) => true,
+            (_, Some(shown)) => return self.document(device, uri, node, shown),
+            (_, None) => return Err(StatusCode::NOT_SUPPORTED),
         };
         let nodes = self.nodes(device);
         find(&nodes, node).ok_or(StatusCode::NOT_FOUND)?;
@@ -84,29 +86,17 @@ impl Tree {
                 return Err(StatusCode::TOO_LARGE);
             }
             for name in children(&nodes, &node).into_iter().rev() {
-                let below = node.join(&name).parse().map_err(|_| StatusCode::FAILED)?;
-                open.push((format!("{address}/{name}"), below));
+                let below: NodeUri = node.join(&name).parse().map_err(|_| StatusCode::FAILED)?;
+                if self.allows(device, &below, Right::Get) {
+                    open.push((format!("{address}/{name}"), below));
+                }
             }
         }
         Ok(items)
     }
 
-    /// Whom a node belongs to. The rights are those of the factory: a server may read all, and
-    /// the account's server may write and start what the FUMO object offers.
-    fn access(&self, node: &NodeUri) -> String {
-        if *node == NodeUri::root() {
-            return "Add=*&Get=*".to_owned();
-        }
-        if *node == self.settings.object {
-            let server = &self.settings.account.server_id;
-            return format!("Exec={server}&Get=*&Replace={server}");
-        }
-        // Inherited.
-        String::new()
-    }
-
     /// The identifier of the management object whose root a node is; empty elsewhere.
-    fn object_identifier(&self, node: &NodeUri) -> &'static str {
+    pub(super) fn object_identifier(&self, node: &NodeUri) -> &'static str {
         let text = node.to_string();
         let broadcast = self.settings.object.join(broadcast::ROOT_NODE);
         match text.as_str() {
@@ -121,7 +111,7 @@ impl Tree {
 }
 
 /// The format of a node, and its value where it may be read.
-fn shape(node: &Node) -> (Format, Option<&str>) {
+pub(super) fn shape(node: &Node) -> (Format, Option<&str>) {
     match node {
         Node::Leaf(Leaf::Read(format, value) | Leaf::ReadWrite(format, value)) => {
             (format.clone(), Some(value))

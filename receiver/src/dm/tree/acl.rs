@@ -1,0 +1,275 @@
+//! Who may do what: access control lists. A node without one of its own has that of its parent.
+//!
+//! Only lists that a server has changed are stored, one line `URI LIST` for each; an empty list
+//! means what the parent has.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+};
+
+use proto::dm::{
+    code::StatusCode,
+    syncml::Item,
+    uri::{NodeUri, Query},
+};
+
+use super::{Node, Tree, find, parse};
+use crate::dm::Device;
+
+/// Nodes that may have a list of their own.
+const MAX_LISTS: usize = 16;
+/// Octets that all lists may have together.
+const MAX_OCTETS: usize = 1_024;
+
+/// What a server may be allowed to do with a node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Right {
+    Add,
+    Delete,
+    Exec,
+    Get,
+    Replace,
+}
+
+impl Right {
+    const ALL: [Self; 5] = [Self::Add, Self::Delete, Self::Exec, Self::Get, Self::Replace];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Add => "Add",
+            Self::Delete => "Delete",
+            Self::Exec => "Exec",
+            Self::Get => "Get",
+            Self::Replace => "Replace",
+        }
+    }
+}
+
+/// An access control list: for each right the servers that have it, `*` for all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Acl(BTreeMap<Right, BTreeSet<String>>);
+
+impl Acl {
+    /// Reads `Add=srv1&Get=*&Replace=srv1+srv2`; an empty text is an empty list.
+    // spec: oma-dm 2.2 (form of the lists)
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let mut acl = Self::default();
+        for part in text.trim().split('&').filter(|part| !part.is_empty()) {
+            let (name, servers) = part.split_once('=')?;
+            let right = Right::ALL.into_iter().find(|right| right.as_str() == name)?;
+            let servers: BTreeSet<String> = servers.split('+').map(str::to_owned).collect();
+            let is_id = |id: &String| {
+                let odd = |c: char| !c.is_ascii_graphic() || matches!(c, '=' | '&' | '*' | '+');
+                *id == "*" || (!id.is_empty() && !id.contains(odd))
+            };
+            if !servers.iter().all(is_id) || acl.0.insert(right, servers).is_some() {
+                return None;
+            }
+        }
+        Some(acl)
+    }
+
+    fn allows(&self, right: Right, server: &str) -> bool {
+        self.0.get(&right).is_some_and(|ids| ids.contains("*") || ids.contains(server))
+    }
+}
+
+impl fmt::Display for Acl {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, (right, servers)) in self.0.iter().enumerate() {
+            let joint = if number == 0 { "" } else { "&" };
+            let servers = servers.iter().map(String::as_str).collect::<Vec<_>>().join("+");
+            write!(formatter, "{joint}{}={servers}", right.as_str())?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads the stored lists. Nobody but this module has written them.
+fn read(text: &str) -> BTreeMap<String, Acl> {
+    let line = |line: &str| {
+        let (uri, acl) = line.split_once(' ')?;
+        Some((uri.to_owned(), Acl::parse(acl)?))
+    };
+    text.lines().filter_map(line).collect()
+}
+
+impl Tree {
+    /// Returns the list that a node has of its own; empty where it has that of its parent.
+    pub(super) fn own_acl(&self, device: &dyn Device, node: &NodeUri) -> Acl {
+        let mut stored = read(&device.access_lists());
+        stored.remove(&node.to_string()).unwrap_or_else(|| self.factory_acl(node))
+    }
+
+    /// The rights of the factory: a server may read all and add, and the account's server may
+    /// write and start what the FUMO object offers.
+    fn factory_acl(&self, node: &NodeUri) -> Acl {
+        let server = &self.settings.account.server_id;
+        let text = if *node == NodeUri::root() {
+            "Add=*&Get=*".to_owned()
+        } else if *node == self.settings.object {
+            format!("Exec={server}&Get=*&Replace={server}")
+        } else {
+            return Acl::default();
+        };
+        // A server whose name cannot stand in a list has no rights of its own.
+        Acl::parse(&text).unwrap_or_default()
+    }
+
+    /// Tells whether the account's server has a right to a node.
+    // spec: oma-dm 2.2 (inheritance)
+    pub(super) fn allows(&self, device: &dyn Device, node: &NodeUri, right: Right) -> bool {
+        let stored = read(&device.access_lists());
+        let mut at = Some(node.clone());
+        while let Some(here) = at {
+            let own = stored.get(&here.to_string()).cloned();
+            let acl = own.unwrap_or_else(|| self.factory_acl(&here));
+            if !acl.0.is_empty() {
+                return acl.allows(right, &self.settings.account.server_id);
+            }
+            at = here.parent();
+        }
+        false
+    }
+
+    /// Overwrites a property. The list is the only one that can be.
+    pub(super) fn replace_property(&self, device: &mut dyn Device, item: &Item) -> StatusCode {
+        let address = match item.target_uri().ok_or(StatusCode::INCOMPLETE).and_then(parse) {
+            Ok(address) => address,
+            Err(refusal) => return refusal,
+        };
+        let Some(found) = find(&self.nodes(device), &address.node) else {
+            return StatusCode::NOT_FOUND;
+        };
+        match address.query {
+            Some(Query::Property(name)) if name == "ACL" => {}
+            Some(Query::Property(_)) => return StatusCode::NOT_ALLOWED,
+            Some(Query::List(_)) | None => return StatusCode::NOT_SUPPORTED,
+        }
+        // Who owns the parent of a leaf owns its list; an inner node can be owned by itself.
+        let is_inner = matches!(found, Node::Parent);
+        let is_owner = (is_inner && self.allows(device, &address.node, Right::Replace))
+            || address
+                .node
+                .parent()
+                .is_some_and(|parent| self.allows(device, &parent, Right::Replace));
+        if !is_owner {
+            return StatusCode::PERMISSION_DENIED;
+        }
+        let Some(acl) = item.data_text().and_then(Acl::parse) else {
+            return StatusCode::BAD_REQUEST;
+        };
+        if acl.0.is_empty() && address.node == NodeUri::root() {
+            return StatusCode::NOT_ALLOWED;
+        }
+        let mut stored = read(&device.access_lists());
+        stored.insert(address.node.to_string(), acl);
+        let lines: String = stored.iter().map(|(uri, acl)| format!("{uri} {acl}\n")).collect();
+        if stored.len() > MAX_LISTS || lines.len() > MAX_OCTETS {
+            return StatusCode::DEVICE_FULL;
+        }
+        device.keep_access_lists(&lines);
+        StatusCode::OK
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dm::fake::{FakeDevice, at, settings};
+
+    const OBJECT: &str = "./FwUpdate/Main";
+
+    fn set(device: &mut FakeDevice, uri: &str, acl: &str) -> StatusCode {
+        let item = Item::text(format!("{uri}?prop=ACL"), acl);
+        Tree::new(settings()).replace(at(0), device, &item)
+    }
+
+    fn replace(device: &mut FakeDevice) -> StatusCode {
+        let item = Item::text("./FwUpdate/Main/DownloadAndUpdate/PkgURL", "fumocast:");
+        Tree::new(settings()).replace(at(0), device, &item)
+    }
+
+    fn get(device: &FakeDevice, uri: &str) -> Result<String, StatusCode> {
+        let items = Tree::new(settings()).get(device, uri)?;
+        Ok(items[0].data_text().unwrap().to_owned())
+    }
+
+    // test: oma-dm 2.2
+    #[test]
+    fn a_list_reads_back_and_anything_else_is_none() {
+        for text in ["", "Get=*", "Add=a&Delete=a+b&Exec=*&Get=*&Replace=c"] {
+            assert_eq!(Acl::parse(text).unwrap().to_string(), text);
+        }
+        for junk in ["Get", "Get=", "Got=*", "Get=a b", "Get=a&Get=b", "Get=a=b", "Get=ä"] {
+            assert_eq!(Acl::parse(junk), None, "{junk}");
+        }
+    }
+
+    // test: oma-dm 2.2
+    #[test]
+    fn a_node_without_a_list_has_that_of_its_parent() {
+        let mut device = FakeDevice::default();
+        assert_eq!(replace(&mut device), StatusCode::OK);
+        assert_eq!(set(&mut device, OBJECT, "Get=*&Replace=other"), StatusCode::OK);
+        assert_eq!(replace(&mut device), StatusCode::PERMISSION_DENIED);
+        assert_eq!(get(&device, "./FwUpdate/Main?prop=ACL").unwrap(), "Get=*&Replace=other");
+        assert_eq!(get(&device, "./FwUpdate/Main/State?prop=ACL").unwrap(), "");
+        assert_eq!(set(&mut device, OBJECT, "Get=*"), StatusCode::PERMISSION_DENIED, "it is gone");
+    }
+
+    // test: oma-dm 2.2
+    #[test]
+    fn every_command_asks_the_list() {
+        let mut device = FakeDevice::default();
+        let exec = Item::target("./FwUpdate/Main/Ext/Broadcast/Disarm");
+        let run = |device: &mut FakeDevice| Tree::new(settings()).exec(at(0), device, &exec, None);
+        assert_eq!(run(&mut device), StatusCode::OK);
+        let leaf = "./FwUpdate/Main/State";
+        assert_eq!(set(&mut device, leaf, "Get=other"), StatusCode::OK);
+        assert_eq!(get(&device, leaf), Err(StatusCode::PERMISSION_DENIED));
+        assert_eq!(
+            get(&device, "./FwUpdate/Main/State?prop=ACL"),
+            Err(StatusCode::PERMISSION_DENIED)
+        );
+        assert!(get(&device, "./FwUpdate/Main/PkgVersion").is_ok());
+        let listed = Tree::new(settings()).get(&device, "./FwUpdate/Main?list=StructData").unwrap();
+        assert!(!listed.iter().any(|item| item.source_uri() == Some(leaf)), "not in a list either");
+        assert_eq!(set(&mut device, OBJECT, "Get=*&Replace=server"), StatusCode::OK);
+        assert_eq!(run(&mut device), StatusCode::PERMISSION_DENIED);
+        assert_eq!(device.calls, ["disarm"]);
+    }
+
+    #[test]
+    fn what_no_server_owns_stays_as_the_factory_made_it() {
+        let mut device = FakeDevice::default();
+        for uri in [".", "./DevInfo", "./DevInfo/DevId", "./FwUpdate", "./DMAcc/1"] {
+            assert_eq!(set(&mut device, uri, "Get=*"), StatusCode::PERMISSION_DENIED, "{uri}");
+        }
+        for (uri, status) in [
+            ("./Nowhere?prop=ACL", StatusCode::NOT_FOUND),
+            ("./FwUpdate/Main?prop=Name", StatusCode::NOT_ALLOWED),
+            ("./FwUpdate/Main?list=Struct", StatusCode::NOT_SUPPORTED),
+        ] {
+            let item = Item::text(uri, "Get=*");
+            assert_eq!(Tree::new(settings()).replace(at(0), &mut device, &item), status, "{uri}");
+        }
+        assert_eq!(set(&mut device, OBJECT, "Get=a b"), StatusCode::BAD_REQUEST);
+        assert_eq!(device.access_lists, "");
+    }
+
+    #[test]
+    fn lists_do_not_fill_the_device() {
+        let mut device = FakeDevice::default();
+        let long = format!("Get=*&Replace=server+{}", "x".repeat(1_000));
+        assert_eq!(set(&mut device, OBJECT, &long), StatusCode::DEVICE_FULL);
+        let mut taken = 0;
+        for number in 0..16 {
+            let uri = format!("./FwUpdate/Main/Ext/Broadcast/Plan/{number}");
+            taken += usize::from(set(&mut device, &uri, "Get=*") == StatusCode::OK);
+        }
+        assert!((10..=MAX_LISTS).contains(&taken), "{taken}");
+        assert!(device.access_lists.len() <= MAX_OCTETS);
+    }
+}
