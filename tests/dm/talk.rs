@@ -175,9 +175,7 @@ impl Talk {
             Answer::Challenged(octets)
             | Answer::Wrong(octets)
             | Answer::Unknown(octets)
-            | Answer::PutOff(octets) => {
-                self.spoken(Spoken { octets, mac: None })
-            }
+            | Answer::PutOff(octets) => self.spoken(Spoken { octets, mac: None }),
             Answer::Locked(wait) => panic!("locked for {wait:?}"),
         }
     }

@@ -3,7 +3,6 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    time::Duration,
 };
 
 use dm_bridge::{
@@ -99,7 +98,7 @@ impl World {
             listen: "127.0.0.1:0".parse().unwrap(),
             tls: Some(TlsFiles { certificate, key, client_ca }),
             plain_http: ListenPlain::LoopbackOnly,
-            policy: Policy { silence: Duration::from_secs(3_600) },
+            policy: Policy::default(),
             admission: Admission::default(),
         };
         let running = server::start(settings).await.unwrap();

@@ -414,6 +414,7 @@ async fn start(folder: &std::path::Path, load: Load) -> anyhow::Result<(Running,
     let settings = Settings {
         data,
         listen: ([127, 0, 0, 1], 0).into(),
+        tls: None,
         plain_http: PlainHttp::LoopbackOnly,
         policy: Policy::default(),
         admission: Admission::default(),
