@@ -7,8 +7,7 @@ use std::{fs, io, net::SocketAddr, path::Path, path::PathBuf, sync::Arc, time::D
 
 use axum::{extract::connect_info::Connected, serve::IncomingStream};
 use rustls::{
-    RootCertStore, ServerConfig,
-    crypto::ring,
+    RootCertStore, ServerConfig, crypto,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
     server::WebPkiClientVerifier,
 };
@@ -54,7 +53,7 @@ impl TlsFiles {
         let certificates = certificates(&self.certificate)?;
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .map_err(|error| unfit(&self.key, &error.to_string()))?;
-        let provider = Arc::new(ring::default_provider());
+        let provider = Arc::new(crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&[&rustls::version::TLS13, &rustls::version::TLS12])
             .map_err(|error| unfit(&self.certificate, &error.to_string()))?;
