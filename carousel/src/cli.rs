@@ -1,6 +1,7 @@
 //! The command line: reads arguments, calls one function for each command, prints its answer.
 
 mod args;
+mod bundle;
 mod campaign;
 mod config;
 mod package;
@@ -76,6 +77,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         }
         Command::Package(order) => package::make(&order),
         Command::Plan(order) => package::plan(&order),
+        Command::Bundle(order) => bundle::make(&order),
         Command::Campaign { command: CampaignCommand::Build(order) } => campaign::build(&order),
         Command::Campaign { command: CampaignCommand::Sign(order) } => campaign::sign(&order),
         Command::Campaign { command: CampaignCommand::Inspect { file, json } } => {

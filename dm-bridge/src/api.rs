@@ -101,6 +101,8 @@ pub struct CampaignDeviceBody {
     pub id: DeviceId,
     /// Whether it accepted its latest attempt.
     pub armed: bool,
+    /// How the package is to reach it: `broadcast`, `download` or `direct`.
+    pub way: String,
     /// Where that stands; a word of the design page, or `pending`, `contradicted`,
     /// `unicast-needed`, `unknown`.
     pub phase: String,
@@ -123,6 +125,7 @@ impl CampaignDeviceBody {
         Self {
             id: row.device.clone(),
             armed: row.armed(),
+            way: row.way.word().to_owned(),
             phase: row.phase.word().to_owned(),
             result_code: row.result_code,
             result_text: row.reason.clone(),

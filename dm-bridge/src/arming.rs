@@ -8,19 +8,25 @@ use proto::{
         fumo::Operation,
         nodes::{broadcast, fumo},
         syncml::Item,
+        ui::Prompt,
     },
-    ids::{CampaignId, Correlator},
+    ids::CampaignId,
     time::Utc,
     tune_in::TuneIn,
 };
 
 use crate::{
-    campaign::model::{Air, Campaign, CampaignState, Window},
+    campaign::model::{Air, Campaign, CampaignState, Way, Window},
     engine::{
+        Desk,
         command::{Need, Planned, Purpose, Request},
         latest,
+        session::{Chance, fresh_correlator},
     },
-    fleet::arming::{Arming, ArmingPhase},
+    fleet::{
+        arming::{Arming, ArmingPhase},
+        device::Device,
+    },
 };
 
 /// What a device still has to be told.
@@ -60,8 +66,16 @@ pub fn next_work(
 
 fn wants_arming(row: &Arming, campaign: &Campaign, now: Utc) -> bool {
     let waits = row.phase.needs_air() || row.phase == ArmingPhase::Unknown;
-    let armable = campaign.armable(now);
-    waits && armable.is_some_and(|(window, _)| row.armed_revision < window.revision)
+    let window = match row.way {
+        Way::Broadcast => campaign.armable(now).map(|(window, _)| window),
+        Way::Download | Way::Direct => campaign.serves(now),
+    };
+    // What a device has begun by unicast needs no other window.
+    let is_new = |window: Window| match row.way {
+        Way::Broadcast => row.armed_revision < window.revision,
+        Way::Download | Way::Direct => row.armed_revision == 0,
+    };
+    waits && window.is_some_and(is_new)
 }
 
 fn wants_disarming(row: &Arming, campaign: &Campaign) -> bool {
@@ -146,15 +160,83 @@ pub fn writes(preparation: &Preparation<'_>, now: Utc) -> Vec<Planned> {
     writes
 }
 
-/// Returns the Exec that arms the device.
+/// Returns the question to the user that stands before everything else.
+// spec: oma-001 8.1.1.6
 #[must_use]
-pub fn exec(campaign: CampaignId, object: &str, correlator: &Correlator) -> Planned {
+pub fn ask(campaign: CampaignId, text: &str) -> Planned {
+    Planned { purpose: Purpose::Ask(campaign), request: Request::Ask(Prompt::confirm(text)) }
+}
+
+/// Returns what is laid down before the Exec of a unicast way. `package` is the bundle.
+// spec: oma-001 8.1.1.10, oma-001 8.1.2.10
+#[must_use]
+pub fn unicast_write(
+    campaign: CampaignId,
+    device: &Device,
+    way: Way,
+    package: Option<&[u8]>,
+) -> Option<Planned> {
+    let node = |path: &str| format!("{}/{path}", device.object);
+    match way {
+        Way::Broadcast => None,
+        Way::Download => {
+            let url = descriptor_url(&device.url, campaign);
+            let item = Item::text(node(fumo::DOWNLOAD_AND_UPDATE_URL), url);
+            Some(Planned::write(Need::Required, "PkgURL", item))
+        }
+        Way::Direct => {
+            let item = Item::octets(node(fumo::PACKAGE_DATA), package?);
+            Some(Planned::write(Need::Required, "PkgData", item))
+        }
+    }
+}
+
+/// Returns where a device that reaches this server at `url` finds the descriptor of a campaign.
+#[must_use]
+pub fn descriptor_url(url: &str, campaign: CampaignId) -> String {
+    let scheme = url.find("://").map_or(0, |at| at + 3);
+    let rest = url.get(scheme..).unwrap_or_default();
+    let end = rest.find(['/', '?']).map_or(url.len(), |at| scheme + at);
+    let origin = url.get(..end).unwrap_or(url);
+    format!("{origin}/download/{campaign}/descriptor")
+}
+
+/// Moves a device on to the next way of its campaign, where it cannot go the one before. Returns
+/// the campaigns whose devices were moved.
+pub fn fall_back(desk: &mut Desk, now: Utc, chance: Chance<'_>) -> Vec<CampaignId> {
+    let stuck: Vec<_> = desk
+        .latest()
+        .filter(|row| row.phase == ArmingPhase::UnicastNeeded)
+        .filter_map(|row| {
+            let campaign = desk.campaign(row.campaign)?;
+            campaign.serves(now)?;
+            Some((row.clone(), campaign.way_after(row.way)?))
+        })
+        .collect();
+    let moved = stuck.iter().map(|(row, _)| row.campaign).collect();
+    for (row, way) in stuck {
+        let reason = row.reason.as_deref().unwrap_or_default();
+        desk.notes
+            .push(format!("{}: {} did not do ({reason}), {way} is next", row.campaign, row.way));
+        let (attempt, correlator) = (row.attempt + 1, fresh_correlator(chance));
+        let next = Arming::pending(row.device, row.campaign, attempt, correlator, now);
+        desk.armings.push(Arming { way, ..next });
+    }
+    moved
+}
+
+/// Returns the Exec that starts the device on its way.
+// spec: oma-001 8.1.1.11, oma-001 8.1.2.11
+#[must_use]
+pub fn exec(campaign: CampaignId, object: &str, row: &Arming) -> Planned {
+    let operation = match row.way {
+        Way::Broadcast | Way::Download => Operation::DownloadAndUpdate,
+        Way::Direct => Operation::Update,
+    };
+    let correlator = &row.correlator;
     Planned {
         purpose: Purpose::Arm(campaign),
-        request: Request::Exec(
-            format!("{object}/{}", Operation::DownloadAndUpdate.node()),
-            Some(correlator.clone()),
-        ),
+        request: Request::Exec(format!("{object}/{}", operation.node()), Some(correlator.clone())),
     }
 }
 
@@ -169,6 +251,8 @@ pub fn disarm(campaign: CampaignId, object: &str) -> Planned {
 
 #[cfg(test)]
 mod tests {
+    use proto::ids::Correlator;
+
     use super::*;
     use crate::campaign::model::samples;
 
@@ -202,6 +286,31 @@ mod tests {
         campaign.window = campaign.window.map(|window| Window { revision: 2, ..window });
         campaign.air = campaign.air.map(|air| Air { revision: 2, ..air });
         assert_eq!(work(row, campaign.clone(), NOW), Some(Work::Arm(campaign.id)));
+    }
+
+    #[test]
+    fn the_descriptor_lies_on_the_server_that_the_device_knows() {
+        let id = CampaignId([7; 16]);
+        for (url, origin) in [
+            ("http://127.0.0.1:8080/dm", "http://127.0.0.1:8080"),
+            ("https://dm.example.org/a/b?x=/", "https://dm.example.org"),
+            ("https://dm.example.org", "https://dm.example.org"),
+        ] {
+            assert_eq!(descriptor_url(url, id), format!("{origin}/download/{id}/descriptor"));
+        }
+    }
+
+    #[test]
+    fn a_device_that_gets_its_package_by_unicast_needs_no_image_server() {
+        let mut campaign = samples::running();
+        campaign.air = None;
+        campaign.delivery.ways = vec![Way::Download];
+        let row = Arming { way: Way::Download, ..arming(&campaign) };
+        let armed = Some(Work::Arm(campaign.id));
+        assert_eq!(work(row.clone(), campaign.clone(), NOW), armed);
+        let begun = Arming { armed_revision: 1, phase: ArmingPhase::Armed, ..row };
+        campaign.window = campaign.window.map(|window| Window { revision: 2, ..window });
+        assert_eq!(work(begun, campaign, NOW), None);
     }
 
     #[test]
@@ -247,7 +356,11 @@ mod tests {
             let preparation = Preparation { campaign: &campaign, window, air, object, roots };
             let name = |planned: &Planned| match planned.purpose {
                 Purpose::Write(_, name) => name,
-                Purpose::Read(_) | Purpose::Arm(_) | Purpose::Disarm(_) | Purpose::Tell => "?",
+                Purpose::Read(_)
+                | Purpose::Arm(_)
+                | Purpose::Disarm(_)
+                | Purpose::Tell
+                | Purpose::Ask(_) => "?",
             };
             writes(&preparation, NOW).iter().map(name).collect::<Vec<_>>()
         };

@@ -16,7 +16,7 @@ use proto::{
 
 use crate::{
     app::AppError,
-    campaign::on_request::OnRequest,
+    campaign::{model::Way, on_request::OnRequest},
     notify::target::{Gateway, Target},
     shell::command,
 };
@@ -276,6 +276,19 @@ pub struct CreateArgs {
     /// Devices: `a,b,c`, `@FILE` with an id a line, or `all`.
     #[arg(long)]
     pub devices: String,
+    /// Way to the devices: 3 by broadcast, 2 by HTTP and a download descriptor, 1 inside the DM
+    /// session (scenarios of FUMO).
+    #[arg(long, value_name = "3|2|1", default_value = "3")]
+    pub way: Way,
+    /// Way for devices that cannot go that one, `none` for none; may be given again.
+    #[arg(long, value_name = "2|1|none", default_value = "none")]
+    pub fallback: Vec<String>,
+    /// Bundle for the ways 2 and 1, made by `carousel bundle`.
+    #[arg(long, value_name = "FILE")]
+    pub package: Option<PathBuf>,
+    /// Asks the user of each device this, for yes or no, before anything is sent.
+    #[arg(long, value_name = "TEXT")]
+    pub ask_user: Option<String>,
     /// Seconds over which devices spread their reports.
     #[arg(long, value_name = "S")]
     pub report_spread: Option<u32>,

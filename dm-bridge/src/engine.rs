@@ -21,6 +21,8 @@ mod request;
 pub mod session;
 mod standing;
 
+use std::{collections::BTreeMap, sync::Arc};
+
 use proto::ids::CampaignId;
 
 use crate::{
@@ -59,6 +61,8 @@ pub struct Desk {
     pub armings: Vec<Arming>,
     /// The campaigns of those attempts that are not settled; all that run, when the device asks.
     pub campaigns: Vec<Campaign>,
+    /// Bundles of those campaigns that may have to send them in the DM session.
+    pub packages: BTreeMap<CampaignId, Arc<[u8]>>,
     /// What happened, in words for the audit log.
     pub notes: Vec<String>,
 }

@@ -19,6 +19,7 @@ pub mod command;
 pub mod control_client;
 pub mod data_dir;
 pub mod dm_http;
+mod download_http;
 pub mod guard;
 pub mod metrics;
 mod notify;

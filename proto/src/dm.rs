@@ -12,14 +12,17 @@
 //! | [`bootstrap`] | the first account: documents and what proves them |
 //! | [`notification`], [`push`] | package 0: a server asks for a session; its short message |
 //! | [`alert`] | the items of a generic alert (1226) |
+//! | [`ui`] | questions to the user (1100 to 1104) and their answers |
 //! | [`uri`] | addresses of nodes in the management tree |
 //! | [`nodes`] | names of the nodes of DevInfo, DevDetail, DMAcc and `Ext/Broadcast` |
+//! | [`descriptor`] | download descriptors (DL 1.0) and installation notifications |
 //! | [`fumo`] | operations, states, phases and result codes of firmware updates |
 
 pub mod alert;
 pub mod auth;
 pub mod bootstrap;
 pub mod code;
+pub mod descriptor;
 pub mod encoding;
 pub mod fumo;
 pub mod large;
@@ -28,6 +31,7 @@ pub mod notification;
 pub mod push;
 pub mod syncml;
 pub mod tnds;
+pub mod ui;
 pub mod uri;
 pub mod wbxml;
 pub mod xml;

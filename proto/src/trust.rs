@@ -9,6 +9,7 @@
 //! A document is believed only as a [`Verified`] value, and only the `verify` functions of its
 //! type make one.
 
+pub mod bundle;
 pub mod campaign;
 pub mod envelope;
 pub mod manifest;

@@ -38,6 +38,8 @@ pub struct Limits {
     pub max_storage_bytes: u64,
     /// Octets of an image.
     pub max_image_bytes: u64,
+    /// Octets of a package that comes inside a DM session; it is held in memory.
+    pub max_package_bytes: u64,
 }
 
 impl Default for Limits {
@@ -47,6 +49,7 @@ impl Default for Limits {
             max_memory_bytes: 128 << 20,
             max_storage_bytes: 6 << 30,
             max_image_bytes: 2 << 30,
+            max_package_bytes: 8 << 20,
         }
     }
 }
@@ -75,6 +78,9 @@ pub struct Offer<'a> {
     pub manifest: &'a [u8],
     /// Where and when to listen, at least one.
     pub windows: Vec<(TuneIn, Window)>,
+    /// The component, where the package does not come by broadcast: then there is no window, and
+    /// what a decoder would need does not matter.
+    pub carried: Option<ComponentId>,
 }
 
 /// A campaign that the device takes.
@@ -160,9 +166,12 @@ pub fn judge(
         return Ok(Verdict::AlreadyInstalled(campaign.id));
     }
     check_rollback(root, history, &campaign, &manifest)?;
-    let object = chosen_object(&objects, &offer.windows)?;
+    let object = chosen_object(&objects, offer)?;
     let component = manifest.component(object.component);
     check_component(limits, component, &object)?;
+    if offer.carried.is_none() {
+        check_reception(limits, &object)?;
+    }
     for (tune_in, window) in &offer.windows {
         check_tune_in(&campaign, tune_in, *window)?;
     }
@@ -237,15 +246,13 @@ fn check_rollback(
 }
 
 /// One object at a time: the one that the tune-in names, or the only one that there is.
-fn chosen_object(
-    objects: &[PlannedObject],
-    windows: &[(TuneIn, Window)],
-) -> Result<PlannedObject, Refusal> {
-    let mut named = windows.iter().map(|(tune_in, _)| tune_in.component);
+fn chosen_object(objects: &[PlannedObject], offer: &Offer<'_>) -> Result<PlannedObject, Refusal> {
+    let mut named = offer.windows.iter().map(|(tune_in, _)| tune_in.component);
     let first: Option<ComponentId> = named.next().flatten();
     if named.any(|component| component != first) {
         return Err(Refusal::limits("the tune-ins name different components"));
     }
+    let first = offer.carried.or(first);
     match (first, objects) {
         (Some(id), _) => objects
             .iter()
@@ -269,12 +276,18 @@ fn check_component(
         let detail = "the component is compressed, which this device does not undo";
         return Err(Refusal::new(ResultCode::NOT_ACCEPTABLE, "encoding", detail));
     }
-    let parameters = object.oti.parameters();
-    let symbols = object.oti.partition().largest();
-    if parameters.transfer_length > limits.max_image_bytes {
-        let detail = format!("the image has {} octets", parameters.transfer_length);
+    let octets = object.oti.parameters().transfer_length;
+    if octets > limits.max_image_bytes.min(limits.max_storage_bytes) {
+        let detail = format!("the image has {octets} octets");
         return Err(Refusal::new(ResultCode::NO_ROOM_TO_DOWNLOAD, "storage", detail));
     }
+    Ok(())
+}
+
+/// What a broadcast asks of the device besides room for the image.
+fn check_reception(limits: &Limits, object: &PlannedObject) -> Result<(), Refusal> {
+    let parameters = object.oti.parameters();
+    let symbols = object.oti.partition().largest();
     if symbols > limits.max_block_symbols {
         return Err(Refusal::limits(format!("a block has {symbols} symbols")));
     }

@@ -12,6 +12,7 @@
 mod books;
 mod boot;
 mod device;
+mod download;
 mod outputs;
 mod reception;
 mod requests;
@@ -20,6 +21,7 @@ mod sessions;
 mod status;
 #[cfg(test)]
 mod tests;
+mod users;
 
 use std::fmt;
 
@@ -34,10 +36,15 @@ use proto::{
 pub use self::{
     books::Books,
     boot::{Boot, BootError, root_file},
+    download::{Download, Fetch, FetchError, Fetched, Notice},
     requests::{RequestOutcome, RequestStatus},
     status::Status,
+    users::Given,
 };
-use self::{outputs::Outputs, requests::Asked, rest::World, sessions::Sessions};
+use self::{
+    download::Fetcher, outputs::Outputs, requests::Asked, rest::World, sessions::Sessions,
+    users::Users,
+};
 use crate::{
     acceptance::{Accepted, Kind, Limits},
     chance::Chance,
@@ -52,6 +59,7 @@ use crate::{
     stats::Stats,
     symbols::{JournalWrite, LogOutput, ObjectLayout, Recovered, StorageError, Ticket},
     tuner::Tuner,
+    user,
 };
 
 /// What the integrator and the enrolment say about this device.
@@ -67,6 +75,8 @@ pub struct Config {
     pub check_in: std::time::Duration,
     /// The nonce that came with the enrolment; used until the server gives another.
     pub first_nonce: Vec<u8>,
+    /// Who the user is asked by, and what for.
+    pub user: user::Settings,
 }
 
 /// Why reception rests. Several reasons can hold at once; it goes on when none is left.
@@ -153,6 +163,14 @@ pub enum Output {
     ReadVersion,
     /// Hand the image to the installer; answered by [`Agent::handle_installed`].
     Install(ObjectLayout, InstallRequest),
+    /// Fetch a piece of a package; answered by [`Agent::handle_fetched`].
+    Fetch(Fetch),
+    /// Write and sync octets of the image at this place; answered by [`Agent::handle_stored`].
+    Store(ObjectLayout, u64, Vec<u8>),
+    /// Post an installation notification; answered by [`Agent::handle_notified`].
+    Notify(String, String),
+    /// Ask the user; answered by [`Agent::handle_user_reply`].
+    Ask(user::Question),
     /// Send a DM message; answered by [`Agent::handle_response`] or
     /// [`Agent::handle_post_failure`].
     Post(Post),
@@ -192,6 +210,8 @@ struct Core {
     world: World,
     /// Whether the installer runs: no DM session begins meanwhile.
     installing: bool,
+    users: Users,
+    fetcher: Fetcher,
     chance: Chance,
     firmware_version: Option<String>,
     stats: Stats,
@@ -241,6 +261,8 @@ impl Agent {
     /// Does what is due at this moment. Late and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Now) {
         self.core.handle_timeout(now);
+        self.look_at_questions(now);
+        self.core.download_timeout(now);
         self.start_due_session(now);
         self.core.settle();
     }
@@ -252,7 +274,8 @@ impl Agent {
         self.core.settle();
     }
 
-    /// Takes a notification of the server, or what claims to be one.
+    // spec: oma-003 6.1.4.6, oma-003 6.1.4.7
+    /// Takes a notification of the server, or what claims to be one; during a voice call too.
     pub fn handle_notification(&mut self, now: Now, octets: &[u8]) {
         let verdict = self.notifications.judge(now.mono, &self.core.server_nonce(), octets);
         tracing::debug!(?verdict, "a notification");
@@ -265,12 +288,18 @@ impl Agent {
 
     /// Adds a reason to rest.
     pub fn handle_suspend(&mut self, now: Now, reason: SuspendReason) {
+        if reason == SuspendReason::Call {
+            self.set_in_call(true);
+        }
         self.core.suspend_for(now, reason);
         self.core.settle();
     }
 
     /// Takes a reason to rest away.
     pub fn handle_resume(&mut self, now: Now, reason: SuspendReason) {
+        if reason == SuspendReason::Call {
+            self.set_in_call(false);
+        }
         self.core.resume_from(now, reason);
         self.core.settle();
     }
@@ -383,7 +412,9 @@ impl Agent {
         let log = self.core.object().and_then(|object| object.log().deadline());
         let tuner = self.core.tuner_deadline(now.mono);
         let session = if self.client.is_busy() { None } else { self.core.session_deadline(now) };
-        [log, tuner, session].into_iter().flatten().min()
+        let question = self.question_deadline();
+        let download = self.core.download_deadline();
+        [log, tuner, session, question, download].into_iter().flatten().min()
     }
 
     /// Returns what people may want to know.

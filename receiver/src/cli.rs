@@ -3,6 +3,7 @@
 mod check_in;
 mod dissect;
 mod fsck;
+mod import;
 mod listen;
 mod notified;
 
@@ -74,6 +75,19 @@ enum Command {
     Resume(RestArgs),
     /// Hand the running device a notification that came another way: its modem's short message.
     Notified(notified::NotifiedArgs),
+    /// Let the running device take an update from local media, such as a stick at a kiosk.
+    ///
+    /// FILE is a bundle made by `carousel bundle`. It is checked like any update; your yes stands
+    /// for the word of the server. Exit code 8 with the reason when the device refuses it.
+    Import {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// The bundle.
+        file: PathBuf,
+        /// Do not ask.
+        #[arg(long)]
+        yes: bool,
+    },
     /// Receive plain files of any FLUTE session: for labs, unsigned.
     ///
     /// Nothing proves who sent a plain file, and no device installs one. Sessions are told apart by
@@ -184,6 +198,7 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
             ask(&config.load()?, &Request::Suspend { reason }).map(|_| exit::DONE)
         }
         Command::Notified(arguments) => notified::run(&arguments),
+        Command::Import { config, file, yes } => import::run(&config.load()?, &file, yes),
         Command::Dissect(arguments) => dissect::run(&arguments),
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Listen(arguments) => {
@@ -230,7 +245,7 @@ fn status(config: &Config, json: bool) -> Result<u8, Failure> {
     match ask(config, &Request::Status)? {
         Answer::Status { status } if json => println!("{status}"),
         Answer::Status { status } => print!("{}", status_text(&status)),
-        Answer::Done | Answer::Refused { .. } => {}
+        Answer::Done | Answer::Version { .. } | Answer::Refused { .. } => {}
     }
     Ok(exit::DONE)
 }
@@ -336,6 +351,7 @@ Examples:
   receiver listen --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --out /tmp/in --once
   receiver dissect session.pcap --summary
   receiver fsck /var/lib/fumocast
+  receiver import --config /etc/fumocast/device.toml /media/stick/update.bundle
 
 Exit codes: 0 done (`run`: stopped by SIGTERM), 2 usage, 3 configuration, 4 the receiver did not
 answer, 5 the root is not to be believed, 6 no receiver runs, 7 another receiver runs on the data

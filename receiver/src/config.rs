@@ -21,6 +21,8 @@ use proto::{
 use thiserror::Error;
 use toml::{Table, Value};
 
+use crate::user;
+
 /// What the device is, whom it belongs to, and what it may use.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -103,6 +105,11 @@ pub struct Local {
     pub max_block_symbols: u32,
     /// `local.max_memory_bytes`: what the decoder may take; 128 MiB by default.
     pub max_memory_bytes: u64,
+    /// `local.user`, `local.user_answer`, `local.consent`, `local.ask_again_seconds`: who answers
+    /// questions, and what is asked before it happens.
+    pub user: user::Settings,
+    /// `local.user_hook`: the command that asks the user, with its arguments.
+    pub user_hook: Option<Vec<String>>,
     /// `local.max_storage_bytes`: what one reception may take on disk; 4 GiB by default.
     pub max_storage_bytes: u64,
 }
@@ -242,7 +249,10 @@ impl Local {
         if sensor_seconds == 0 {
             return Err(invalid("local.sensor_seconds", "at least 1 is wanted"));
         }
+        let (user, user_hook) = read_user(fields)?;
         Ok(Self {
+            user,
+            user_hook,
             sensors: fields.text_or("local.sensors", "/")?.into(),
             sensor_interval: Duration::from_secs(sensor_seconds),
             link: fields.find("local.link")?,
@@ -258,6 +268,31 @@ impl Local {
             max_storage_bytes: fields.parsed_or("local.max_storage_bytes", "4294967296")?,
         })
     }
+}
+
+/// Reads who the user is: `none`, `policy` with its answer, `terminal`, or `hook` with its command.
+fn read_user<E: Fn(&str) -> Option<String>>(
+    fields: &mut Fields<'_, E>,
+) -> Result<(user::Settings, Option<Vec<String>>), ConfigError> {
+    let mut hook = None;
+    let answer = fields.parsed_or("local.user_answer", "no")?;
+    let front = match fields.text_or("local.user", "none")?.as_str() {
+        "none" => user::Front::Absent,
+        "policy" => user::Front::Policy(answer),
+        "terminal" => user::Front::Asked,
+        "hook" => {
+            hook = Some(fields.list("local.user_hook")?);
+            user::Front::Asked
+        }
+        _ => return Err(invalid("local.user", "none, policy, terminal or hook is wanted")),
+    };
+    let consent = fields.parsed_or("local.consent", "none")?;
+    if front == user::Front::Absent && consent != user::Consent::None {
+        return Err(invalid("local.consent", "nobody can be asked without `local.user`"));
+    }
+    let again = fields.parsed_or("local.ask_again_seconds", "3600")?;
+    let ask_again = Duration::from_secs(u64::max(again, 1));
+    Ok((user::Settings { front, consent, ask_again }, hook))
 }
 
 /// Where values come from. What is taken from the file is removed, so that the rest is unknown.
@@ -469,6 +504,9 @@ mod tests {
             ("server.auth", "digest"),
             ("server.insecure_http", "maybe"),
             ("local.interface", "eth0"),
+            ("local.user", "somebody"),
+            ("local.user_answer", "maybe"),
+            ("local.consent", "install"),
             ("local.notify", "2948"),
             ("local.notify_http", "http://x"),
             ("local.check_in_seconds", "0"),

@@ -16,9 +16,10 @@ use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 use proto::{
     dm::{
         auth::{AuthKind, Secret},
-        code::{AlertCode, StatusCode},
+        code::StatusCode,
         encoding::Encoding,
         fumo::{Operation, PackageData, Phase, ResultCode, UpdateRequest},
+        ui::{Answer, Prompt},
         uri::NodeUri,
     },
     ids::{CampaignId, ComponentId, Correlator, DeviceId},
@@ -160,6 +161,19 @@ pub struct ArmRequest {
     pub correlator: Option<Correlator>,
 }
 
+/// What an Exec asks to be fetched by HTTP.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DownloadRequest {
+    /// What the Exec asked for.
+    pub operation: Operation,
+    /// A descriptor or a package, `http:` or `https:`.
+    pub url: String,
+    /// When and whether the result is to be reported.
+    pub report: ReportSettings,
+    /// What the final alert must carry.
+    pub correlator: Option<Correlator>,
+}
+
 /// When and whether a result is to be reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ReportSettings {
@@ -295,6 +309,24 @@ pub trait Device {
     /// [`FinalAlert`] that is due at once.
     fn arm(&mut self, now: Now, request: ArmRequest);
 
+    /// Begins a download by HTTP. The server reads 202 in any case; a device that has no download
+    /// user agent answers like one that does not know the URL.
+    fn download(&mut self, now: Now, request: DownloadRequest) {
+        let DownloadRequest { operation, correlator, .. } = request;
+        let result = ResultCode::BAD_URL;
+        self.refuse(now, FinalAlert { correlator, operation, result, campaign: None });
+    }
+
+    /// Takes the package that a Replace of `PkgData` brought; without octets the held one goes.
+    fn take_package(&mut self, _now: Now, _package: &[u8]) -> StatusCode {
+        StatusCode::NOT_SUPPORTED
+    }
+
+    /// Starts the installation of the package that is held (Exec of `Update`).
+    fn update(&mut self, _now: Now, _correlator: Option<Correlator>) -> StatusCode {
+        StatusCode::NOT_ALLOWED
+    }
+
     /// Queues the result of an Exec that never became an operation; it is due at once.
     fn refuse(&mut self, now: Now, alert: FinalAlert);
 
@@ -315,10 +347,11 @@ pub trait Device {
     /// Judges and stores the envelope of the next root.
     fn offer_root(&mut self, now: Now, envelope: &[u8]) -> StatusCode;
 
-    /// Answers a user-interaction alert (1100 to 1104) at once; a device without a user answers
-    /// that it has none, and what the alert gates does not happen.
-    fn ask_user(&mut self, _now: Now, _alert: AlertCode, _text: &str) -> StatusCode {
-        StatusCode::NOT_SUPPORTED
+    /// Asks the user; `None` when the answer comes later, by
+    /// [`DmClient::handle_user_answer`](client::DmClient::handle_user_answer). A device without a
+    /// user says so, and what the question gates does not happen.
+    fn ask_user(&mut self, _now: Now, _prompt: Prompt) -> Option<Answer> {
+        Some(Answer::NoUser)
     }
 
     /// Takes note that the server has sent the user something in this session.

@@ -80,6 +80,18 @@ pub struct JournalState {
     /// What makes the device rest, as a server has set it.
     #[prost(message, repeated, tag = "20")]
     pub policy: Vec<PolicySetting>,
+    /// What the user has agreed to: 0 nothing, 1 the download, 2 the installation.
+    #[prost(uint32, tag = "30")]
+    pub given: u32,
+    /// The package that comes by unicast.
+    #[prost(message, optional, tag = "31")]
+    pub download: Option<DownloadRecord>,
+    /// Whether the image is held until the server says `Update`.
+    #[prost(bool, tag = "32")]
+    pub awaits_exec: bool,
+    /// Installation notifications that the download server does not have.
+    #[prost(message, repeated, tag = "33")]
+    pub notices: Vec<NoticeRecord>,
 }
 
 /// A node of the policy and its value.
@@ -91,6 +103,43 @@ pub struct PolicySetting {
     /// Its value.
     #[prost(string, tag = "2")]
     pub value: String,
+}
+
+/// A package that comes by unicast.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct DownloadRecord {
+    /// What the server named; empty when there is nothing to fetch.
+    #[prost(string, tag = "1")]
+    pub url: String,
+    /// Where the package is, once that is known.
+    #[prost(string, optional, tag = "2")]
+    pub object: Option<String>,
+    /// Where the outcome is sent.
+    #[prost(string, optional, tag = "3")]
+    pub notify: Option<String>,
+    /// Octets of the package by its descriptor; 0 when there was none.
+    #[prost(uint64, tag = "4")]
+    pub size: u64,
+    /// Where in the package the image begins.
+    #[prost(uint64, tag = "5")]
+    pub image_offset: u64,
+    /// Octets of the image that are synced.
+    #[prost(uint64, tag = "6")]
+    pub fetched: u64,
+}
+
+/// An installation notification that waits.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct NoticeRecord {
+    /// Where it goes.
+    #[prost(string, tag = "1")]
+    pub url: String,
+    /// The code, 900 to 999.
+    #[prost(uint32, tag = "2")]
+    pub status: u32,
+    /// Attempts so far.
+    #[prost(uint32, tag = "3")]
+    pub tries: u32,
 }
 
 /// The last campaign accepted for a class.
@@ -353,6 +402,17 @@ mod tests {
             result: Some(599),
             reboot_of: Some(name()),
             policy: vec![PolicySetting { node: name(), value: word() }; 6],
+            given: 2,
+            download: Some(DownloadRecord {
+                url: "u".repeat(512),
+                object: Some("u".repeat(1024)),
+                notify: Some("u".repeat(1024)),
+                size: u64::MAX,
+                image_offset: u64::MAX,
+                fetched: u64::MAX,
+            }),
+            awaits_exec: true,
+            notices: vec![NoticeRecord { url: "u".repeat(1024), status: 999, tries: 9 }; 4],
         };
         let image = JournalImage { generation: 1, body };
         let octets = image.emit().unwrap();

@@ -18,6 +18,7 @@
 //! | [`dm`] | the DM session, the tree, reports |
 //! | [`sensors`] | what the world is like, and when that is a reason to rest |
 //! | [`installer`] | the hand-off contract |
+//! | [`user`] | who answers questions, and what is asked before it happens |
 //! | [`stats`], [`chance`] | counters; chance as an argument |
 //! | [`shell`] | sockets, files, clocks, threads |
 
@@ -41,6 +42,7 @@ pub mod stats;
 pub mod symbols;
 pub mod tables;
 pub mod tuner;
+pub mod user;
 
 #[cfg(test)]
 mod testing;

@@ -9,8 +9,10 @@
 //! | [`fsck`] | says what a data directory holds |
 //! | [`multicast`] | joins channels and receives datagrams in batches |
 //! | [`http`], [`notifications`] | posts DM messages; takes notifications |
+//! | [`fetch`] | fetches packages, piece by piece |
 //! | [`installer`] | runs the installer hook |
 //! | [`sensors`] | reads battery, memory, storage, link and heat |
+//! | [`user`] | asks the user at the terminal or by a hook |
 //! | [`control`] | the local control socket: both ends |
 //! | [`wiring`] | between agent and storage: outputs to commands, completions to inputs |
 //! | [`run`] | drives the agent with all of these |
@@ -21,6 +23,7 @@ pub mod clock;
 pub mod control;
 pub mod directory;
 pub mod disk;
+pub mod fetch;
 pub mod fsck;
 pub mod http;
 pub mod installer;
@@ -31,4 +34,5 @@ pub mod objects;
 pub mod run;
 pub mod sensors;
 pub mod storage;
+pub mod user;
 pub mod wiring;

@@ -2,19 +2,28 @@
 
 use proto::{
     dm::{
-        code::{AlertCode, StatusCode},
+        code::StatusCode,
         fumo::{PackageData, Phase, ResultCode, UpdateRequest},
+        ui::{Answer, Prompt},
     },
+    ids::Correlator,
     time::Now,
 };
-use receiver::dm::{ArmRequest, Device, DeviceLimits, DeviceView, FinalAlert};
+use receiver::dm::{ArmRequest, Device, DeviceLimits, DeviceView, DownloadRequest, FinalAlert};
 
 pub(crate) struct TestDevice {
     pub(crate) firmware: String,
     pub(crate) armed: Option<ArmRequest>,
     pub(crate) queue: Vec<FinalAlert>,
     pub(crate) root: u64,
-    pub(crate) user_says: StatusCode,
+    pub(crate) user_says: Answer,
+    pub(crate) asked: Vec<Prompt>,
+    /// What it was told to download.
+    pub(crate) download: Option<DownloadRequest>,
+    /// The package that came in the session.
+    pub(crate) package: Vec<u8>,
+    /// The correlator of the Exec that installs it.
+    pub(crate) updates: Option<Correlator>,
     pub(crate) nonce: Vec<u8>,
     pub(crate) server_nonce: Vec<u8>,
     made: u8,
@@ -30,7 +39,11 @@ impl TestDevice {
             armed: None,
             queue: Vec::new(),
             root: 2,
-            user_says: StatusCode::OK,
+            user_says: Answer::Yes,
+            asked: Vec::new(),
+            download: None,
+            package: Vec::new(),
+            updates: None,
             nonce,
             server_nonce: vec![6; 16],
             made: 0x80,
@@ -51,7 +64,11 @@ impl Device for TestDevice {
     fn view(&self) -> DeviceView {
         DeviceView {
             firmware_version: self.firmware.clone(),
-            phase: if self.armed.is_some() { Phase::Armed } else { Phase::Idle },
+            phase: match (self.armed.is_some(), self.package.is_empty()) {
+                (true, _) => Phase::Armed,
+                (false, false) => Phase::Verified,
+                (false, true) => Phase::Idle,
+            },
             data: PackageData::Gone,
             reasons: Vec::new(),
             progress_per_mille: 0,
@@ -70,6 +87,20 @@ impl Device for TestDevice {
 
     fn arm(&mut self, _now: Now, request: ArmRequest) {
         self.armed = Some(request);
+    }
+
+    fn download(&mut self, _now: Now, request: DownloadRequest) {
+        self.download = Some(request);
+    }
+
+    fn take_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
+        self.package = package.to_vec();
+        StatusCode::OK
+    }
+
+    fn update(&mut self, _now: Now, correlator: Option<Correlator>) -> StatusCode {
+        self.updates = correlator;
+        StatusCode::ACCEPTED
     }
 
     fn refuse(&mut self, _now: Now, alert: FinalAlert) {
@@ -93,8 +124,9 @@ impl Device for TestDevice {
         StatusCode::OK
     }
 
-    fn ask_user(&mut self, _now: Now, _alert: AlertCode, _text: &str) -> StatusCode {
-        self.user_says
+    fn ask_user(&mut self, _now: Now, prompt: Prompt) -> Option<Answer> {
+        self.asked.push(prompt);
+        Some(self.user_says.clone())
     }
 
     fn update_request(&self) -> Option<UpdateRequest> {

@@ -8,7 +8,7 @@ use dm_bridge::{
         exchange::{Answer, Conversation, Heard, Spoken},
     },
     campaign::{
-        model::{Air, Campaign, CampaignState, Papers, Place, Terms, Window},
+        model::{Air, Campaign, CampaignState, Delivery, Papers, Place, Terms, Window},
         on_request::OnRequest,
     },
     engine::Limits,
@@ -110,6 +110,25 @@ impl Talk {
         }
     }
 
+    /// The same, with a campaign that goes other ways or asks the user.
+    pub(crate) async fn by(encoding: Encoding, delivery: Delivery) -> Self {
+        let talk = Self::new(encoding).await;
+        let mut campaign = talk.store.campaign(CAMPAIGN).await.unwrap().expect("it is there");
+        let mut arming = talk.store.device_armings(&id()).await.unwrap().remove(0);
+        arming.way = delivery.ways[0];
+        campaign.delivery = delivery;
+        let audit = Audit {
+            actor: Actor::Operator,
+            action: "test",
+            subject: ID.to_owned(),
+            detail: String::new(),
+        };
+        let changes = vec![campaign.into(), arming.into()];
+        talk.store.apply(talk.now.utc, audit, changes).await.unwrap();
+        talk.store.put_package(CAMPAIGN, &[0xb0; 3_000]);
+        talk
+    }
+
     pub(crate) fn begin(&mut self, session: u16) -> Post {
         self.client.start(self.now, &mut self.device, Trigger::Client, session)
     }
@@ -145,6 +164,7 @@ impl Talk {
             let answer = self.deliver(&post).await;
             match self.hear(&answer) {
                 Step::Post(next) => post = next,
+                Step::Rest => panic!("the test's user answers at once"),
                 Step::Done(outcome) => {
                     self.note(&format!("session: {outcome:?}\n"));
                     return outcome;
@@ -259,6 +279,7 @@ fn campaign() -> Campaign {
             group: IpAddr::from([232, 1, 2, 3]),
             port: 3_400,
         },
+        delivery: Delivery::default(),
         report_spread_seconds: 60,
         on_request: OnRequest::Nothing,
         state: CampaignState::Running,

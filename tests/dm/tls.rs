@@ -158,6 +158,7 @@ async fn a_whole_session_runs_over_tls_and_a_stranger_gets_none() {
         match world.client.handle_response(now, &mut world.device, &answered) {
             Step::Post(next) => post = next,
             Step::Done(outcome) => break outcome,
+            Step::Rest => panic!("the server asks no user"),
         }
     };
     assert_eq!(outcome, SessionOutcome::Complete);

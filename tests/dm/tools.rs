@@ -50,6 +50,9 @@ async fn messages() -> Vec<Message> {
         said.extend(transcripts::device_request(encoding).await.said);
         said.extend(transcripts::user_request(encoding).await.said);
         said.extend(transcripts::large_object(encoding).await.said);
+        said.extend(transcripts::scenario_1(encoding).await.said);
+        said.extend(transcripts::scenario_2(encoding).await.said);
+        said.extend(transcripts::user_says_no(encoding).await.said);
     }
     let read =
         |(encoding, octets): (Encoding, Vec<u8>)| encoding.parse(&octets, &Limits::default());

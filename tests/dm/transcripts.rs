@@ -4,16 +4,23 @@ use std::{fs, path::Path};
 
 use dm_bridge::{
     app::requests,
-    campaign::on_request::OnRequest,
+    campaign::{
+        model::{Delivery, Way},
+        on_request::OnRequest,
+    },
     fleet::{arming::ArmingPhase, store::FleetStore as _},
 };
 use proto::dm::{
     auth::{AuthKind, Secret},
     code::StatusCode,
     encoding::Encoding,
-    fumo::{Asker, ResultCode, UpdateRequest},
+    fumo::{Asker, Operation, ResultCode, UpdateRequest},
+    ui::Answer,
 };
-use receiver::dm::client::{SessionError, SessionOutcome, Step};
+use receiver::dm::{
+    FinalAlert,
+    client::{SessionError, SessionOutcome, Step},
+};
 
 use crate::talk::{Talk, id};
 
@@ -209,4 +216,76 @@ async fn a_device_asks_and_is_served_later() {
 async fn a_user_asks_and_is_told_and_served() {
     check("user_request.txt", &user_request(Encoding::Xml).await.paper);
     user_request(Encoding::Wbxml).await;
+}
+
+fn delivery(way: Way) -> Delivery {
+    let ask_user = Some("Update to 2.0? Your data stays.".to_owned());
+    Delivery { ways: vec![way], bundle_octets: 3_000, ask_user }
+}
+
+async fn phase(talk: &Talk) -> ArmingPhase {
+    talk.store.device_armings(&id()).await.unwrap()[0].phase
+}
+
+/// Scenario 1 of source 001: the steps 3 to 14 stand in the transcript, 0 and 1 come before it.
+pub(crate) async fn scenario_1(encoding: Encoding) -> Talk {
+    let mut talk = Talk::by(encoding, delivery(Way::Direct)).await;
+    talk.take_at_most(2_048);
+    assert_eq!(talk.run(1).await, SessionOutcome::Complete);
+    assert_eq!(talk.device.asked.len(), 1);
+    assert_eq!(talk.device.package, vec![0xb0; 3_000]);
+    let correlator = talk.device.updates.take();
+    assert!(correlator.is_some());
+    talk.note("the device installs the package and starts again\n");
+    let (operation, result) = (Operation::Update, ResultCode::SUCCESS);
+    talk.device.queue.push(FinalAlert { correlator, operation, result, campaign: None });
+    talk.device.firmware = "2.0".to_owned();
+    assert_eq!(talk.run(2).await, SessionOutcome::Complete);
+    assert_eq!(phase(&talk).await, ArmingPhase::Confirmed);
+    talk
+}
+
+/// Scenario 2 of source 001: what goes over DM; the download itself is between other parties.
+pub(crate) async fn scenario_2(encoding: Encoding) -> Talk {
+    let mut talk = Talk::by(encoding, delivery(Way::Download)).await;
+    assert_eq!(talk.run(1).await, SessionOutcome::Complete);
+    let request = talk.device.download.take().expect("it is told to download");
+    assert!(request.url.starts_with("http://127.0.0.1:8080/download/"), "{}", request.url);
+    talk.note("the device downloads and installs the package and starts again\n");
+    let (correlator, operation) = (request.correlator, request.operation);
+    let result = ResultCode::SUCCESS;
+    talk.device.queue.push(FinalAlert { correlator, operation, result, campaign: None });
+    talk.device.firmware = "2.0".to_owned();
+    assert_eq!(talk.run(2).await, SessionOutcome::Complete);
+    assert_eq!(phase(&talk).await, ArmingPhase::Confirmed);
+    talk
+}
+
+/// The user does not want it.
+pub(crate) async fn user_says_no(encoding: Encoding) -> Talk {
+    let mut talk = Talk::by(encoding, delivery(Way::Broadcast)).await;
+    talk.device.user_says = Answer::No;
+    assert_eq!(talk.run(1).await, SessionOutcome::Complete);
+    assert!(talk.device.armed.is_none());
+    assert_eq!(phase(&talk).await, ArmingPhase::Refused);
+    talk
+}
+
+// test: oma-001 8.1.1.4, oma-001 8.1.1.6, oma-001 8.1.1.10, oma-001 8.1.1.11
+#[tokio::test]
+async fn a_package_goes_through_the_session_step_by_step() {
+    check("scenario_1.txt", &scenario_1(Encoding::Xml).await.paper);
+    scenario_1(Encoding::Wbxml).await;
+}
+
+// test: oma-001 8.1.2.10, oma-001 8.1.2.11, oma-001 8.1.2.24
+#[tokio::test]
+async fn a_download_is_begun_and_reported_step_by_step() {
+    check("scenario_2.txt", &scenario_2(Encoding::Xml).await.paper);
+    scenario_2(Encoding::Wbxml).await;
+}
+
+#[tokio::test]
+async fn a_user_who_says_no_is_left_in_peace() {
+    check("user_says_no.txt", &user_says_no(Encoding::Xml).await.paper);
 }

@@ -11,6 +11,7 @@
 //! | [`announce`] | a session announced, joined by its description, received |
 //! | [`rotation`] | two rotations of the root over DM, and a campaign of the new keys |
 //! | [`readme`] | the commands of the README |
+//! | [`unicast`] | a package over HTTP, inside the DM session, from local media |
 //! | [`span`] | a plain file over a link between namespaces that loses packets |
 
 #![expect(
@@ -28,6 +29,7 @@ mod readme;
 mod rotation;
 mod secrets;
 mod span;
+mod unicast;
 mod verifier;
 
 /// Tells the lab's library where the lab's program is: a test's own program is another one.

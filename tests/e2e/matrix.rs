@@ -96,6 +96,7 @@ fn at_the_device(attempt: &Attempt, case: &Device) -> Result<(), (u16, &'static 
         campaign: &attempt.campaign,
         manifest: &attempt.manifest,
         windows: vec![(case.tune_in.clone(), case.window)],
+        carried: None,
     };
     match judge(&root, case.kind, &case.history, &Limits::default(), &offer) {
         Ok(Verdict::Accepted(_)) => Ok(()),
@@ -193,6 +194,7 @@ fn order(attempt: &Attempt, broadcast: &Broadcast) -> Order {
         },
         plain_http: PlainHttp::LoopbackOnly,
         selection: Selection::All,
+        delivery: dm_bridge::campaign::model::Delivery::default(),
         report_spread_seconds: None,
         on_request: OnRequest::Nothing,
     }

@@ -67,6 +67,11 @@ pub(super) enum Command {
     Package(PackageOrder),
     /// Make every symbol of a package's images in sending order, and hash them
     Plan(PlanOrder),
+    /// Put the documents and an image of a package into one file, for unicast and local media
+    ///
+    /// A tar of manifest.env, campaign.env and N.img: `dm-bridge campaign create --package` serves
+    /// it to devices that cannot hear the broadcast, `receiver import` takes it from a stick.
+    Bundle(BundleOrder),
     /// Make, sign and read campaigns
     Campaign {
         #[command(subcommand)]
@@ -128,6 +133,21 @@ pub(super) enum TrustCommand {
 }
 
 /// What a root says.
+#[derive(Debug, Args)]
+pub(super) struct BundleOrder {
+    /// The package, with its signed campaign
+    pub(super) dir: PathBuf,
+    /// Where the bundle goes
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: PathBuf,
+    /// Which component
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(super) component: u8,
+    /// Answer with one JSON object
+    #[arg(long)]
+    pub(super) json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(super) struct RootTerms {
     /// Key that a role gets: 64 hex digits or a file (PEM, DER); may be repeated

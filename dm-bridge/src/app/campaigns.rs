@@ -11,7 +11,7 @@ use super::{AppError, PlainHttp, check_url};
 use crate::{
     campaign::{
         admission::{self, Admitted, Documents},
-        model::{Campaign, CampaignState, Place, Terms, Window},
+        model::{Campaign, CampaignState, Delivery, Place, Terms, Way, Window},
         on_request::OnRequest,
     },
     engine::session::{Chance, fresh_correlator},
@@ -30,6 +30,8 @@ pub struct Order {
     pub documents: Documents,
     /// Image server and channel.
     pub place: Place,
+    /// Ways to the devices.
+    pub delivery: Delivery,
     /// Whether the image server may be reached over plain HTTP.
     pub plain_http: PlainHttp,
     /// Which devices.
@@ -69,6 +71,7 @@ pub async fn create(
     chance: Chance<'_>,
 ) -> Result<CampaignId, AppError> {
     check_place(&order)?;
+    check_delivery(&order)?;
     let admitted = admission::admit(order.documents, now)?;
     check_sources(&admitted.terms, order.place.group)?;
     let known = store.campaigns().await?;
@@ -84,6 +87,7 @@ pub async fn create(
         terms: admitted.terms,
         papers: admitted.papers,
         place: order.place,
+        delivery: order.delivery,
         report_spread_seconds: spread,
         on_request: order.on_request,
         state: CampaignState::Created,
@@ -101,6 +105,7 @@ pub async fn create(
     Ok(id)
 }
 
+// spec: oma-001 8.1.1.0
 /// Gives a campaign a window, or moves the one that it has; devices that have what it brings are
 /// left alone, all others are armed, or armed again.
 ///
@@ -216,6 +221,22 @@ fn check_place(order: &Order) -> Result<(), AppError> {
     check_url(&place.carousel_url, order.plain_http)
 }
 
+/// Octets of a bundle that goes through DM sessions, and is held in memory for each.
+const MAX_DIRECT: u64 = 16 << 20;
+
+fn check_delivery(order: &Order) -> Result<(), AppError> {
+    let Delivery { ways, bundle_octets, .. } = &order.delivery;
+    let unicast = ways.iter().any(|way| *way != Way::Broadcast);
+    if ways.is_empty() || (unicast && *bundle_octets == 0) {
+        return Err(AppError::Usage("ways by unicast need a --package".to_owned()));
+    }
+    if ways.contains(&Way::Direct) && *bundle_octets > MAX_DIRECT {
+        let text = format!("{bundle_octets} octets are too many for DM sessions: {MAX_DIRECT} are");
+        return Err(AppError::Policy(text));
+    }
+    Ok(())
+}
+
 fn check_sources(terms: &Terms, group: IpAddr) -> Result<(), AppError> {
     if terms.sources.iter().any(|source| source.is_ipv4() == group.is_ipv4()) {
         Ok(())
@@ -283,6 +304,7 @@ fn report_spread(admitted: &Admitted, asked: Option<u32>, devices: usize) -> Res
 fn enqueue(device: &Device, campaign: &Campaign, now: Utc, chance: Chance<'_>) -> Arming {
     let correlator = fresh_correlator(chance);
     let mut row = Arming::pending(device.id.clone(), campaign.id, 1, correlator, now);
+    row.way = campaign.delivery.ways.first().copied().unwrap_or_default();
     if let Some(reason) = mismatch(device, &campaign.terms) {
         row.phase = ArmingPhase::Refused;
         row.reason = Some(reason);
@@ -329,7 +351,8 @@ fn renew(row: &Arming, now: Utc, chance: Chance<'_>) -> Option<Arming> {
         | ArmingPhase::Refused => {
             let correlator = fresh_correlator(chance);
             let (device, attempt) = (row.device.clone(), row.attempt + 1);
-            Some(Arming::pending(device, row.campaign, attempt, correlator, now))
+            let next = Arming::pending(device, row.campaign, attempt, correlator, now);
+            Some(Arming { way: row.way, ..next })
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One DM message in, one out: stored state is read before it is judged, and written before the
 //! answer leaves.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use proto::{
     crypto::{Digest, sha256},
@@ -18,7 +18,7 @@ use proto::{
 };
 
 use crate::{
-    campaign::model::CampaignState,
+    campaign::model::{CampaignState, Way},
     doors::come_back,
     engine::{
         Desk, Limits, latest,
@@ -218,7 +218,11 @@ pub async fn read(store: &dyn FleetStore, id: &DeviceId) -> Result<Option<Desk>,
     for row in latest(&armings).filter(|row| is_unsettled(row)) {
         campaigns.extend(store.campaign(row.campaign).await?);
     }
-    Ok(Some(Desk { device, armings, campaigns, notes: Vec::new() }))
+    let mut packages = BTreeMap::new();
+    for campaign in campaigns.iter().filter(|it| it.delivery.ways.contains(&Way::Direct)) {
+        packages.extend(store.package(campaign.id).await?.map(|package| (campaign.id, package)));
+    }
+    Ok(Some(Desk { device, armings, campaigns, packages, notes: Vec::new() }))
 }
 
 /// A device that asks may get what it was not selected for.
@@ -245,7 +249,13 @@ fn asks_for_update(message: &Message) -> bool {
 
 fn is_unsettled(row: &Arming) -> bool {
     row.phase.is_open()
-        || matches!(row.phase, ArmingPhase::Reported | ArmingPhase::Deferred | ArmingPhase::Unknown)
+        || matches!(
+            row.phase,
+            ArmingPhase::Reported
+                | ArmingPhase::Deferred
+                | ArmingPhase::Unknown
+                | ArmingPhase::UnicastNeeded
+        )
 }
 
 /// Writes what differs from `before`, with one audit line.

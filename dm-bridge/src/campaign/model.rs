@@ -24,6 +24,8 @@ pub struct Campaign {
     pub papers: Papers,
     /// The image server and the channel.
     pub place: Place,
+    /// Ways to a device, in the order in which they are tried, and what they need.
+    pub delivery: Delivery,
     /// Span over which devices spread their reports.
     ///
     /// # Units
@@ -53,6 +55,92 @@ impl Campaign {
             && air.revision == window.revision
             && now < window.closes;
         ready.then_some((window, air))
+    }
+
+    /// Returns the window when devices can be served by unicast at `now`; that needs no image
+    /// server.
+    #[must_use]
+    pub fn serves(&self, now: Utc) -> Option<Window> {
+        let window = self.window?;
+        (self.state == CampaignState::Running && now < window.closes).then_some(window)
+    }
+
+    /// Returns the way that comes after `way` for a device that cannot go it.
+    #[must_use]
+    pub fn way_after(&self, way: Way) -> Option<Way> {
+        let mut ways = self.delivery.ways.iter().skip_while(|it| **it != way);
+        ways.nth(1).copied()
+    }
+}
+
+/// Ways to a device, and what they need.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// The ways, the first first; never empty.
+    pub ways: Vec<Way>,
+    /// Octets of the bundle that unicast brings; 0 when there is none.
+    pub bundle_octets: u64,
+    /// What the user is asked before anything is sent, if he is.
+    pub ask_user: Option<String>,
+}
+
+impl Default for Delivery {
+    fn default() -> Self {
+        Self { ways: vec![Way::Broadcast], bundle_octets: 0, ask_user: None }
+    }
+}
+
+/// How a package reaches a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Way {
+    /// Scenario 1: inside the DM session, as a large object.
+    Direct,
+    /// Scenario 2: over HTTP, by a download descriptor.
+    Download,
+    /// Scenario 3: by broadcast.
+    #[default]
+    Broadcast,
+}
+
+impl Way {
+    /// All ways.
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Download, Self::Broadcast];
+
+    /// Returns the word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Download => "download",
+            Self::Broadcast => "broadcast",
+        }
+    }
+
+    /// Returns the number of its scenario.
+    #[must_use]
+    pub const fn scenario(self) -> u8 {
+        match self {
+            Self::Direct => 1,
+            Self::Download => 2,
+            Self::Broadcast => 3,
+        }
+    }
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(self.word())
+    }
+}
+
+impl FromStr for Way {
+    type Err = WireError;
+
+    fn from_str(word: &str) -> Result<Self, WireError> {
+        Self::ALL
+            .into_iter()
+            .find(|way| way.word() == word || way.scenario().to_string() == word)
+            .ok_or_else(|| WireError::invalid("way", word, "1, 2 or 3"))
     }
 }
 
@@ -227,6 +315,7 @@ pub(crate) mod samples {
                 group: IpAddr::from([232, 1, 2, 3]),
                 port: 3_400,
             },
+            delivery: Delivery::default(),
             report_spread_seconds: 60,
             on_request: OnRequest::Nothing,
             state: CampaignState::Running,

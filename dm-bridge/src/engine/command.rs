@@ -4,6 +4,7 @@ use proto::{
     dm::{
         code::AlertCode,
         syncml::{Alert, Command, CommandId, Exec, Item, Manage},
+        ui::Prompt,
     },
     ids::{CampaignId, Correlator},
 };
@@ -51,6 +52,8 @@ pub enum Purpose {
     Disarm(CampaignId),
     /// To tell the user something.
     Tell,
+    /// To ask the user.
+    Ask(CampaignId),
 }
 
 /// What is sent.
@@ -64,6 +67,8 @@ pub enum Request {
     Exec(String, Option<Correlator>),
     /// Address the user: parameters, then the text.
     Alert(AlertCode, Vec<Item>),
+    /// Ask the user.
+    Ask(Prompt),
 }
 
 /// A command that has not been answered yet.
@@ -104,6 +109,7 @@ impl Planned {
             Request::Replace(item) => {
                 Command::Replace(Manage::new(id, vec![item.as_ref().clone()]))
             }
+            Request::Ask(prompt) => Command::Alert(prompt.to_alert(id)),
             Request::Exec(uri, correlator) => Command::Exec(Box::new(Exec {
                 id,
                 correlator: correlator.clone(),

@@ -4,7 +4,7 @@ use proto::{
     dm::{
         alert::GenericAlert,
         code::{AlertCode, StatusCode},
-        fumo::{OperationResult, Phase, UpdateRequest},
+        fumo::{OperationResult, Phase, ResultCode, UpdateRequest},
         nodes,
         syncml::{Alert, Command, CommandId, Item, Message, Results, Status, Verb},
     },
@@ -150,6 +150,7 @@ impl DmSession {
                 settle_exec(desk, (campaign, self.revision), code, now, self.limits, chance);
             }
             Purpose::Tell => desk.note(format!("the user was told, answered {code}")),
+            Purpose::Ask(campaign) => self.take_consent(desk, campaign, code, now),
             Purpose::Disarm(campaign) => {
                 desk.note(format!("disarm answered {code}"));
                 if code.is_success() {
@@ -160,6 +161,34 @@ impl DmSession {
                 }
             }
         }
+    }
+
+    /// The user's answer, which goes into the log with the DM session.
+    // spec: oma-001 8.1.1.9
+    fn take_consent(&mut self, desk: &mut Desk, campaign: CampaignId, code: StatusCode, now: Utc) {
+        desk.note(format!("{campaign}: the user answered {code}"));
+        let (phase, reason) = match code {
+            StatusCode::OK => {
+                self.agreed.insert(campaign);
+                // The arming itself is still to come in this session.
+                self.tried.remove(&campaign);
+                return;
+            }
+            StatusCode::NOT_MODIFIED | StatusCode::CANCELLED => {
+                (ArmingPhase::Refused, "the user said no".to_owned())
+            }
+            StatusCode::NOT_SUPPORTED | StatusCode::NOT_DISPLAYABLE => {
+                (ArmingPhase::Refused, format!("the device cannot ask its user: {code}"))
+            }
+            // Asked again in the next session.
+            _ => (ArmingPhase::Pending, format!("the user did not answer: {code}")),
+        };
+        let refused = code == StatusCode::NOT_MODIFIED || code == StatusCode::CANCELLED;
+        update(desk, campaign, now, |row| {
+            row.phase = phase;
+            row.reason = Some(reason);
+            row.result_code = refused.then_some(ResultCode::USER_CANCELLED.0);
+        });
     }
 
     fn take_results(&mut self, desk: &mut Desk, results: &Results, message: &Message, now: Utc) {
@@ -356,14 +385,15 @@ fn settle_exec(
         _ => {
             row.phase = ArmingPhase::Failed;
             row.reason = Some(format!("Exec answered {code}"));
-            again = Some((row.device.clone(), row.attempt + 1));
+            again = Some((row.device.clone(), row.attempt + 1, row.way));
         }
     });
-    if let Some((device, attempt)) = again
+    if let Some((device, attempt, way)) = again
         && attempt <= limits.attempts
     {
         let correlator = fresh_correlator(chance);
-        desk.armings.push(Arming::pending(device, campaign, attempt, correlator, now));
+        let next = Arming::pending(device, campaign, attempt, correlator, now);
+        desk.armings.push(Arming { way, ..next });
     }
 }
 

@@ -40,6 +40,7 @@ use super::{
 };
 use crate::{
     arming::{self, Preparation, Work},
+    campaign::model::Way,
     fleet::{
         arming::{Arming, ArmingPhase},
         device::{Nonce, SERVER_ID},
@@ -125,6 +126,8 @@ pub struct DmSession {
     is_examined: bool,
     /// Campaigns that are left alone until the next session.
     pub(super) tried: BTreeSet<CampaignId>,
+    /// Campaigns to which the user has said yes.
+    pub(super) agreed: BTreeSet<CampaignId>,
     /// Why the Exec must not be sent.
     pub(super) blocked: Option<String>,
     /// Revision of the window that the device is being armed for.
@@ -136,6 +139,7 @@ pub struct DmSession {
 pub(super) enum Stage {
     Inspect,
     Choose,
+    Ask,
     Write(CampaignId),
     Exec,
     Done,
@@ -197,6 +201,7 @@ impl DmSession {
             stage: Stage::Inspect,
             is_examined: false,
             tried: BTreeSet::new(),
+            agreed: BTreeSet::new(),
             blocked: None,
             revision: 0,
             last_message: MessageId(0),
@@ -309,7 +314,7 @@ impl DmSession {
             self.inspect(desk);
         }
         while self.queue.is_empty() && self.stage != Stage::Done {
-            self.advance(desk, now);
+            self.advance(desk, now, chance);
         }
         self.fill(&mut reply, encoding, desk, now);
         reply.finish()
@@ -321,10 +326,15 @@ impl DmSession {
     }
 
     /// Takes the next step after everything that was sent has been answered.
-    fn advance(&mut self, desk: &mut Desk, now: Utc) {
+    fn advance(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) {
         match self.stage {
-            Stage::Inspect | Stage::Exec => self.stage = Stage::Choose,
-            Stage::Choose => self.choose(desk, now),
+            Stage::Inspect | Stage::Exec | Stage::Ask => self.stage = Stage::Choose,
+            Stage::Choose => {
+                for campaign in arming::fall_back(desk, now, chance) {
+                    self.tried.remove(&campaign);
+                }
+                self.choose(desk, now);
+            }
             Stage::Write(campaign) => self.conclude_writing(desk, campaign, now),
             Stage::Done => {}
         }
@@ -342,6 +352,7 @@ impl DmSession {
         }
     }
 
+    // spec: oma-001 8.1.1.4
     fn examine(&mut self, desk: &Desk) {
         let node = |path: &str| format!("{}/{path}", desk.device.object);
         self.is_examined = true;
@@ -376,6 +387,14 @@ impl DmSession {
     fn begin_arming(&mut self, desk: &mut Desk, id: CampaignId, now: Utc) {
         // One try in each session, however it ends.
         self.tried.insert(id);
+        if self.asks_first(desk, id) {
+            return;
+        }
+        let way =
+            desk.latest().find(|row| row.campaign == id).map_or(Way::Broadcast, |row| row.way);
+        if way != Way::Broadcast {
+            return self.begin_unicast(desk, (id, way), now);
+        }
         let found = desk.campaign(id).and_then(|campaign| Some((campaign, campaign.armable(now)?)));
         let Some((campaign, (window, air))) = found else { return };
         if let Some((phase, reason)) =
@@ -404,12 +423,42 @@ impl DmSession {
         self.stage = Stage::Write(id);
     }
 
+    /// Asks the user where the campaign wants it, and tells whether that comes first. A device that
+    /// runs the version already has nothing to ask its user about.
+    // spec: oma-001 8.1.1.6 (the device's firmware is known: it needs the update)
+    fn asks_first(&mut self, desk: &Desk, id: CampaignId) -> bool {
+        let Some(campaign) = desk.campaign(id) else { return false };
+        let runs = self.facts.get(&Fact::Firmware);
+        let Some(text) = &campaign.delivery.ask_user else { return false };
+        if self.agreed.contains(&id) || runs == Some(&campaign.terms.firmware_version) {
+            return false;
+        }
+        self.queue.push_back(arming::ask(id, text));
+        self.stage = Stage::Ask;
+        true
+    }
+
+    fn begin_unicast(&mut self, desk: &mut Desk, (id, way): (CampaignId, Way), now: Utc) {
+        let window = desk.campaign(id).and_then(|campaign| campaign.serves(now));
+        let package = desk.packages.get(&id).map(|package| &**package);
+        let write = arming::unicast_write(id, &desk.device, way, package);
+        let (Some(window), Some(write)) = (window, write) else {
+            let reason = "the package of the campaign is not here".to_owned();
+            return update(desk, id, now, |row| row.reason = Some(reason));
+        };
+        self.queue.push_back(write);
+        self.revision = window.revision;
+        self.blocked = None;
+        self.stage = Stage::Write(id);
+    }
+
     // spec: oma-002 8 (a plain 1.0 device is told apart by the version node)
     /// Returns why the device cannot take a campaign, before anything is sent.
     fn unfit(&self, largest_block: u32, stored_bytes: u64) -> Option<(ArmingPhase, String)> {
-        if self.facts.get(&Fact::BroadcastVersion).map(|version| version.trim())
-            != Some(broadcast::VERSION_VALUE)
-        {
+        // A later 1.x adds nodes that nobody has to write; another first number is another thing.
+        let major = |version: &str| version.trim().split('.').next().map(str::to_owned);
+        let version = self.facts.get(&Fact::BroadcastVersion).and_then(|version| major(version));
+        if version != major(broadcast::VERSION_VALUE) {
             let reason = "the device has no Ext/Broadcast of version 1.0".to_owned();
             return Some((ArmingPhase::UnicastNeeded, reason));
         }
@@ -437,7 +486,7 @@ impl DmSession {
         }
         let row = desk.latest().find(|row| row.campaign == campaign);
         if let Some(row) = row {
-            self.queue.push_back(arming::exec(campaign, &desk.device.object, &row.correlator));
+            self.queue.push_back(arming::exec(campaign, &desk.device.object, row));
             self.stage = Stage::Exec;
         }
     }

@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod requests;
+mod ways;
 
 const NOW: Utc = Utc::from_seconds(1_500);
 
@@ -45,7 +46,13 @@ fn desk() -> Desk {
     let campaign = samples::running();
     let correlator = Correlator("c1".to_owned());
     let arming = Arming::pending(device.id.clone(), campaign.id, 1, correlator, Utc(1));
-    Desk { device, armings: vec![arming], campaigns: vec![campaign], notes: vec![] }
+    Desk {
+        device,
+        armings: vec![arming],
+        campaigns: vec![campaign],
+        packages: Default::default(),
+        notes: vec![],
+    }
 }
 
 fn received(message: &Message) -> Received<'_> {
@@ -60,6 +67,8 @@ fn latest(desk: &Desk) -> &Arming {
 struct Device {
     values: Vec<(&'static str, &'static str)>,
     exec: StatusCode,
+    /// What the user says.
+    user: StatusCode,
     refused: Option<(&'static str, StatusCode)>,
     limit: u64,
     /// What a piece of a large object is answered with.
@@ -82,6 +91,7 @@ impl Device {
                 ("Phase", "idle"),
             ],
             exec: StatusCode::ACCEPTED,
+            user: StatusCode::OK,
             refused: None,
             limit: 65_536,
             piece: StatusCode::CHUNK_ACCEPTED,
@@ -204,6 +214,7 @@ impl Device {
             }
             Command::Exec(_) => (self.exec, None),
             Command::Alert(alert) if alert.code == AlertCode::DISPLAY => (StatusCode::OK, None),
+            Command::Alert(alert) if alert.code.is_user_interaction() => (self.user, None),
             other => panic!("the server sent {other:?}"),
         }
     }
@@ -236,6 +247,7 @@ impl Device {
         let uri = |command: &Command| match command {
             Command::Replace(replace) => replace.items[0].target_uri().map(str::to_owned),
             Command::Exec(exec) => exec.item.target_uri().map(|uri| format!("Exec {uri}")),
+            Command::Alert(alert) => Some(format!("Alert {}", alert.code)),
             _ => None,
         };
         let short = |uri: String| uri.replace("./FwUpdate/Main/", "").replace("Ext/Broadcast/", "");

@@ -8,6 +8,8 @@ use proto::{
     wire::WireError,
 };
 
+use crate::campaign::model::Way;
+
 /// A row of the arming queue: one (device, campaign, attempt).
 ///
 /// An attempt keeps its correlator until the device has refused it or has reported a result;
@@ -24,6 +26,8 @@ pub struct Arming {
     pub version: u64,
     /// Ties the result to this attempt; no two attempts share one.
     pub correlator: Correlator,
+    /// How the package is to reach the device.
+    pub way: Way,
     /// Where the attempt stands.
     pub phase: ArmingPhase,
     /// Revision of the window that the device has accepted; 0: it was never armed.
@@ -54,6 +58,7 @@ impl Arming {
             attempt,
             version: 0,
             correlator,
+            way: Way::Broadcast,
             phase: ArmingPhase::Pending,
             armed_revision: 0,
             result_code: None,

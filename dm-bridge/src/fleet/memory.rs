@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use async_trait::async_trait;
@@ -33,9 +33,15 @@ struct Tables {
     armings: BTreeMap<ArmingKey, Arming>,
     correlators: BTreeMap<Correlator, ArmingKey>,
     audit: Vec<AuditLine>,
+    packages: BTreeMap<CampaignId, Arc<[u8]>>,
 }
 
 impl MemoryStore {
+    /// Lays down the bundle of a campaign.
+    pub fn put_package(&self, id: CampaignId, octets: &[u8]) {
+        self.tables().packages.insert(id, octets.into());
+    }
+
     fn tables(&self) -> MutexGuard<'_, Tables> {
         // A panic elsewhere leaves whole rows: every change is checked before any is made.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -133,6 +139,10 @@ impl FleetStore for MemoryStore {
     async fn device_armings(&self, id: &DeviceId) -> Result<Vec<Arming>, StoreError> {
         let tables = self.tables();
         Ok(tables.armings.values().filter(|row| row.device == *id).cloned().collect())
+    }
+
+    async fn package(&self, id: CampaignId) -> Result<Option<Arc<[u8]>>, StoreError> {
+        Ok(self.tables().packages.get(&id).cloned())
     }
 
     async fn arming(&self, correlator: &Correlator) -> Result<Option<Arming>, StoreError> {

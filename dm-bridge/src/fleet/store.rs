@@ -1,6 +1,6 @@
 //! What a store of the fleet must do.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use proto::{
@@ -76,6 +76,9 @@ pub trait FleetStore: Send + Sync {
 
     /// Returns all attempts for a device, by campaign and attempt.
     async fn device_armings(&self, id: &DeviceId) -> Result<Vec<Arming>, StoreError>;
+
+    /// Returns the bundle of a campaign, for devices that take it inside the DM session.
+    async fn package(&self, id: CampaignId) -> Result<Option<Arc<[u8]>>, StoreError>;
 
     /// Returns the attempt with this correlator.
     async fn arming(&self, correlator: &Correlator) -> Result<Option<Arming>, StoreError>;

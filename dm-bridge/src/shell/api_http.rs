@@ -16,7 +16,7 @@ use proto::{
     ids::{CampaignId, DeviceId},
 };
 
-use super::{dm_http, server::Shared};
+use super::{dm_http, download_http, server::Shared};
 use crate::{
     api::{CampaignBody, CampaignDeviceBody, DeviceBody, ErrorBody, OnRequestBody, StartBody},
     app::{AppError, campaigns, devices, moment, requests, status},
@@ -51,6 +51,9 @@ pub fn routes() -> Vec<Route> {
         |method, path, handler| Route { method, path, access: Access::Operator, handler };
     vec![
         open("POST", "/dm", post(dm_http::post)),
+        open("GET", "/download/{id}/descriptor", get(download_http::descriptor)),
+        open("GET", "/download/{id}/package", get(download_http::package)),
+        open("POST", "/download/{id}/notify", post(download_http::notify)),
         open("GET", "/healthz", get(healthz)),
         open("GET", "/metrics", get(metrics)),
         operator("GET", "/api/v1/campaigns", get(list_campaigns)),

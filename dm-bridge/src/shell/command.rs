@@ -8,7 +8,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::{
     clock::Clock,
-    data_dir::{DataDir, absolute, read_file, read_text, read_token},
+    data_dir::{DataDir, absolute, read_bundle, read_file, read_text, read_token},
     notify,
     server::{self, Settings},
     store::sqlite::SqliteStore,
@@ -22,7 +22,11 @@ use crate::{
         devices::{self, Enrolment, FreshSecrets},
         moment, requests, status,
     },
-    campaign::{admission::Documents, model::Place, rollout::Policy},
+    campaign::{
+        admission::Documents,
+        model::{Delivery, Place, Way},
+        rollout::Policy,
+    },
     cli::{CampaignVerb, CreateArgs, DeviceVerb, EnrolArgs, FormArg, NotifyArgs, ServeArgs, Verb},
     fleet::store::FleetStore as _,
     notify::Outcome,
@@ -176,13 +180,26 @@ async fn create(arguments: CreateArgs) -> Result<String, AppError> {
     for (component, path) in &arguments.plan_header {
         plan_headers.insert(*component, read_file(path)?);
     }
+    let documents = Documents {
+        roots: arguments.root.iter().map(|path| read_file(path)).collect::<Result<_, _>>()?,
+        manifest: read_file(&arguments.manifest)?,
+        campaign: read_file(&arguments.campaign)?,
+        plan_headers,
+    };
+    let bundle_octets = match &arguments.package {
+        None => 0,
+        Some(path) => {
+            let (head, octets) = read_bundle(path)?;
+            if head.manifest != documents.manifest || head.campaign != documents.campaign {
+                let text = format!("{} holds other documents", path.display());
+                return Err(AppError::Policy(text));
+            }
+            octets
+        }
+    };
+    let ways = ways(arguments.way, &arguments.fallback)?;
     let order = Order {
-        documents: Documents {
-            roots: arguments.root.iter().map(|path| read_file(path)).collect::<Result<_, _>>()?,
-            manifest: read_file(&arguments.manifest)?,
-            campaign: read_file(&arguments.campaign)?,
-            plan_headers,
-        },
+        documents,
         place: Place {
             carousel_url: arguments.carousel,
             token_file: absolute(&arguments.carousel_token_file)?,
@@ -190,12 +207,29 @@ async fn create(arguments: CreateArgs) -> Result<String, AppError> {
             port: arguments.port,
         },
         plain_http,
+        delivery: Delivery { ways, bundle_octets, ask_user: arguments.ask_user },
         selection: selection(&arguments.devices)?,
         report_spread_seconds: arguments.report_spread,
         on_request: arguments.on_request,
     };
     let id = campaigns::create(&store, Clock.now().utc, order, &mut random::<16>).await?;
+    if let Some(package) = &arguments.package {
+        DataDir::open(&arguments.data.data)?.keep_package(id, package)?;
+    }
     show(&store, id, arguments.form).await
+}
+
+/// The first way, and those that follow it.
+fn ways(first: Way, others: &[String]) -> Result<Vec<Way>, AppError> {
+    let mut ways = vec![first];
+    for word in others.iter().filter(|word| *word != "none") {
+        let way = word.parse()?;
+        if ways.contains(&way) {
+            return Err(AppError::Usage(format!("way {word} is there already")));
+        }
+        ways.push(way);
+    }
+    Ok(ways)
 }
 
 fn selection(text: &str) -> Result<Selection, AppError> {
@@ -296,14 +330,19 @@ fn campaign_lines(body: &CampaignBody) -> String {
 }
 
 fn result_table(bodies: &[CampaignDeviceBody]) -> String {
-    let mut text =
-        format!("  {:<24} {:<15} {:>6} {:<12} {}\n", "DEVICE", "PHASE", "RESULT", "RUNS", "WHY");
+    let mut text = format!(
+        "  {:<24} {:<10} {:<15} {:>6} {:<12} {}\n",
+        "DEVICE", "WAY", "PHASE", "RESULT", "RUNS", "WHY"
+    );
     for body in bodies {
         let code = body.result_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
         let runs = body.firmware_version.as_deref().unwrap_or("-");
         let why = body.result_text.as_deref().unwrap_or_default();
-        let (id, phase) = (body.id.as_str(), &body.phase);
-        add(&mut text, format_args!("  {id:<24} {phase:<15} {code:>6} {runs:<12} {why}\n"));
+        let (id, way, phase) = (body.id.as_str(), &body.way, &body.phase);
+        add(
+            &mut text,
+            format_args!("  {id:<24} {way:<10} {phase:<15} {code:>6} {runs:<12} {why}\n"),
+        );
     }
     text
 }

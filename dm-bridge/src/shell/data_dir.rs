@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/             0700
 //!   admin.token    0600, the operator's bearer token
+//!   packages/ID.bundle   packages for unicast
 //!   fleet.db       0600, SQLite; its -wal and -shm files take the same mode
 //! ```
 
@@ -13,7 +14,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::store::sqlite::SqliteStore;
+use proto::{
+    ids::CampaignId,
+    trust::bundle::{BundleHead, MAX_HEAD},
+};
+
+use super::store::sqlite::{PACKAGES, SqliteStore};
 use crate::app::AppError;
 
 /// Octets of a file that an operator hands in, at most.
@@ -88,6 +94,32 @@ impl DataDir {
         read_token(&self.token_path())
     }
 
+    /// Returns where the bundle of a campaign lies.
+    #[must_use]
+    pub fn package_path(&self, id: CampaignId) -> PathBuf {
+        self.0.join(PACKAGES).join(format!("{id}.bundle"))
+    }
+
+    /// Copies a bundle in; it has its name only when it is whole.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Configuration`] when it cannot be read or written.
+    pub fn keep_package(&self, id: CampaignId, from: &Path) -> Result<(), AppError> {
+        let folder = self.0.join(PACKAGES);
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&folder)
+            .map_err(failed("make", &folder))?;
+        let part = folder.join(format!("{id}.part"));
+        fs::copy(from, &part).map_err(failed("copy", from))?;
+        File::open(&part).and_then(|file| file.sync_all()).map_err(failed("write", &part))?;
+        let path = self.package_path(id);
+        fs::rename(&part, &path).map_err(failed("rename", &part))?;
+        File::open(&folder).and_then(|folder| folder.sync_all()).map_err(failed("write", &folder))
+    }
+
     fn token_path(&self) -> PathBuf {
         self.0.join("admin.token")
     }
@@ -124,6 +156,25 @@ pub fn read_text(path: &Path) -> Result<String, AppError> {
     let text = String::from_utf8(read_file(path)?)
         .map_err(|_| AppError::Configuration(format!("{} is not UTF-8", path.display())))?;
     Ok(text.trim().to_owned())
+}
+
+/// Reads the front of a bundle; returns it with the octets of the whole.
+///
+/// # Errors
+///
+/// [`AppError::NotFound`], or [`AppError::Configuration`] when it is no bundle or not whole.
+pub fn read_bundle(path: &Path) -> Result<(BundleHead, u64), AppError> {
+    let file = File::open(path).map_err(failed("open", path))?;
+    let octets = file.metadata().map_err(failed("read", path))?.len();
+    let mut front = Vec::new();
+    let limit = u64::try_from(MAX_HEAD).unwrap_or(u64::MAX);
+    file.take(limit).read_to_end(&mut front).map_err(failed("read", path))?;
+    let wrong = |why: String| AppError::Configuration(format!("{}: {why}", path.display()));
+    let head = BundleHead::parse(&front).map_err(|error| wrong(error.to_string()))?;
+    if head.bundle_octets() != octets {
+        return Err(wrong("the bundle is cut short".to_owned()));
+    }
+    Ok((head, octets))
 }
 
 /// Reads a bearer token from a file.

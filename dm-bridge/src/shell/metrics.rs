@@ -20,6 +20,7 @@ impl Metrics {
         metrics::with_local_recorder(&recorder, || {
             metrics::describe_counter!(DM_MESSAGES, "DM messages by what became of them.");
             metrics::describe_counter!(CONTROL_CALLS, "Calls to image servers by operation.");
+            metrics::describe_counter!(DOWNLOADS, "Answers of the download server, by code.");
             metrics::describe_gauge!(DEVICES, "Devices of a campaign by phase.");
             metrics::describe_gauge!(DM_SESSIONS, "DM sessions that are open.");
         });
@@ -30,6 +31,13 @@ impl Metrics {
     pub fn dm_message(&self, outcome: &'static str) {
         metrics::with_local_recorder(&self.recorder, || {
             metrics::counter!(DM_MESSAGES, "outcome" => outcome).increment(1);
+        });
+    }
+
+    /// Counts one answer of the download server; of a notification, its code.
+    pub fn download(&self, what: &'static str, code: &str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            metrics::counter!(DOWNLOADS, "what" => what, "code" => code.to_owned()).increment(1);
         });
     }
 
@@ -69,5 +77,6 @@ impl Default for Metrics {
 
 const DM_MESSAGES: &str = "fumocast_bridge_dm_messages_total";
 const CONTROL_CALLS: &str = "fumocast_bridge_control_calls_total";
+const DOWNLOADS: &str = "fumocast_bridge_downloads_total";
 const DEVICES: &str = "fumocast_bridge_devices";
 const DM_SESSIONS: &str = "fumocast_bridge_dm_sessions";

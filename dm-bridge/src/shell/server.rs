@@ -61,6 +61,7 @@ pub struct Settings {
 pub struct Shared {
     pub(super) store: Arc<dyn FleetStore>,
     pub(super) clock: Clock,
+    pub(super) data: DataDir,
     pub(super) token_hash: Digest,
     pub(super) policy: Policy,
     pub(super) limits: Limits,
@@ -110,6 +111,7 @@ pub async fn start(settings: Settings) -> Result<Running, AppError> {
     let shared = Arc::new(Shared {
         store: Arc::new(store.clone()),
         clock: Clock,
+        data,
         token_hash,
         policy,
         limits: Limits::default(),

@@ -22,10 +22,14 @@ impl StatusCode {
         AUTHENTICATED = 212;
         /// A part of a large object is buffered; send the next.
         CHUNK_ACCEPTED = 213;
+        /// The user put the question away.
+        CANCELLED = 214;
         /// Not executed, because an earlier command of the group did not succeed.
         NOT_EXECUTED = 215;
         /// Rolled back with its Atomic.
         ROLLED_BACK = 216;
+        /// Nothing changed. On a question to the user: no.
+        NOT_MODIFIED = 304;
         /// The request is malformed.
         BAD_REQUEST = 400;
         /// The credentials are wrong; a challenge comes along.
@@ -40,6 +44,8 @@ impl StatusCode {
         NOT_SUPPORTED = 406;
         /// Credentials are missing; a challenge comes along.
         MISSING_CREDENTIALS = 407;
+        /// The user did not answer in time.
+        TIMED_OUT = 408;
         /// A large object came without its size.
         SIZE_REQUIRED = 411;
         /// The command lacks a part.
@@ -50,6 +56,8 @@ impl StatusCode {
         URI_TOO_LONG = 414;
         /// A media type, format or alert type that this side does not know.
         UNSUPPORTED_FORMAT = 415;
+        /// The question to the user cannot be shown.
+        NOT_DISPLAYABLE = 416;
         /// Come back later; the reply address may say when.
         RETRY_LATER = 417;
         /// The node exists.

@@ -36,6 +36,8 @@ pub mod fumo {
     pub const DOWNLOAD_URL: &str = "Download/PkgURL";
     /// Exec: install what was downloaded.
     pub const UPDATE: &str = "Update";
+    /// The package itself, sent in the DM session.
+    pub const PACKAGE_DATA: &str = "Update/PkgData";
     /// Exec: download and install.
     pub const DOWNLOAD_AND_UPDATE: &str = "DownloadAndUpdate";
     /// Where to download from.

@@ -39,6 +39,7 @@ impl Case {
             campaign: &self.campaign,
             manifest: &self.manifest,
             windows: self.windows.clone(),
+            carried: None,
         };
         judge(&self.broadcast.keys.root(), self.kind, &self.history, &self.limits, &offer)
     }
@@ -194,7 +195,7 @@ fn every_changed_octet_of_the_documents_is_refused() {
     let keys = &case.broadcast.keys;
     let root = keys.root();
     let judged = |campaign: &[u8], manifest: &[u8]| {
-        let offer = Offer { campaign, manifest, windows: case.windows.clone() };
+        let offer = Offer { campaign, manifest, windows: case.windows.clone(), carried: None };
         judge(&root, case.kind, &case.history, &case.limits, &offer)
     };
     for (which, document) in [&case.campaign, &case.manifest].into_iter().enumerate() {
@@ -238,8 +239,12 @@ fn an_expired_root_arms_nothing() {
     let keys = &case.broadcast.keys;
     let root = keys.root_after(keys, 1, |root| root.expires = expires);
     let root = Root::from_factory(&root).unwrap();
-    let offer =
-        Offer { campaign: &case.campaign, manifest: &case.manifest, windows: case.windows.clone() };
+    let offer = Offer {
+        campaign: &case.campaign,
+        manifest: &case.manifest,
+        windows: case.windows.clone(),
+        carried: None,
+    };
     let refusal = judge(&root, case.kind, &case.history, &case.limits, &offer).unwrap_err();
     assert_eq!((refusal.result.0, refusal.reason), (455, "freeze"));
 }
@@ -255,6 +260,7 @@ fn a_campaign_below_the_floor_of_the_root_is_455() {
             campaign: &case.campaign,
             manifest: &case.manifest,
             windows: case.windows.clone(),
+            carried: None,
         };
         judge(&root, case.kind, &case.history, &case.limits, &offer).map(drop)
     };

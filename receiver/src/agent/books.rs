@@ -7,20 +7,23 @@ use std::{
 
 use proto::{
     crypto::{Digest, Hash16},
-    dm::fumo::{Operation, Phase, ResultCode},
+    dm::{
+        descriptor::InstallStatus,
+        fumo::{Operation, Phase, ResultCode},
+    },
     ids::{CampaignId, ClassId, ComponentId, Correlator, Sbn},
     time::Utc,
     trust::Root,
     wire::WireError,
 };
 
-use super::SuspendReason;
+use super::{Download, Given, Notice, SuspendReason};
 use crate::{
     acceptance::History,
     dm::{FinalAlert, ReportSettings, report::ReportQueue},
     journal_state::{
-        AcceptedCampaign, InstalledManifest, JournalState, ObjectProgress, Pin, PolicySetting,
-        QueuedAlert, ReportSlot, TuneInRecord,
+        AcceptedCampaign, DownloadRecord, InstalledManifest, JournalState, NoticeRecord,
+        ObjectProgress, Pin, PolicySetting, QueuedAlert, ReportSlot, TuneInRecord,
     },
     sensors::Policy,
     symbols::SlotRun,
@@ -72,6 +75,14 @@ pub struct Books {
     pub expected_version: Option<String>,
     /// The boot in which the installer asked for another boot.
     pub reboot_of: Option<String>,
+    /// What the user has agreed to.
+    pub given: Given,
+    /// The package that comes by unicast.
+    pub download: Option<Download>,
+    /// Whether the image is held until the server says `Update`.
+    pub awaits_exec: bool,
+    /// Installation notifications that the download server does not have.
+    pub notices: Vec<Notice>,
     /// The last result.
     pub result: Option<ResultCode>,
     class: ClassId,
@@ -141,6 +152,10 @@ impl Books {
             access_lists: String::new(),
             expected_version: None,
             reboot_of: None,
+            given: Given::Nothing,
+            download: None,
+            awaits_exec: false,
+            notices: Vec::new(),
             result: None,
             class,
         }
@@ -201,6 +216,10 @@ impl Books {
         books.access_lists.clone_from(&state.access_lists);
         books.expected_version.clone_from(&state.expected_version);
         books.reboot_of.clone_from(&state.reboot_of);
+        books.given = Given::from_number(state.given);
+        books.download = state.download.as_ref().map(read_download);
+        books.awaits_exec = state.awaits_exec;
+        books.notices = state.notices.iter().map(read_notice).collect();
         books.result = state.result.and_then(|code| u16::try_from(code).ok()).map(ResultCode);
         Ok(books)
     }
@@ -260,6 +279,10 @@ impl Books {
             expected_version: self.expected_version.clone(),
             result: self.result.map(|code| code.0.into()),
             reboot_of: self.reboot_of.clone(),
+            given: self.given.number(),
+            download: self.download.as_ref().map(write_download),
+            awaits_exec: self.awaits_exec,
+            notices: self.notices.iter().map(write_notice).collect(),
         }
     }
 
@@ -380,6 +403,38 @@ fn write_progress((key, solved): (&Hash16, &Solved)) -> ObjectProgress {
     progress
 }
 
+fn read_download(record: &DownloadRecord) -> Download {
+    Download {
+        url: record.url.clone(),
+        object: record.object.clone(),
+        notify: record.notify.clone(),
+        size: record.size,
+        image_offset: record.image_offset,
+        fetched: record.fetched,
+    }
+}
+
+fn write_download(download: &Download) -> DownloadRecord {
+    DownloadRecord {
+        url: download.url.clone(),
+        object: download.object.clone(),
+        notify: download.notify.clone(),
+        size: download.size,
+        image_offset: download.image_offset,
+        fetched: download.fetched,
+    }
+}
+
+fn read_notice(record: &NoticeRecord) -> Notice {
+    let status = u16::try_from(record.status).unwrap_or(InstallStatus::LOADER_ERROR.0);
+    Notice { url: record.url.clone(), status: InstallStatus(status), tries: record.tries }
+}
+
+fn write_notice(notice: &Notice) -> NoticeRecord {
+    let Notice { url, status, tries } = notice;
+    NoticeRecord { url: url.clone(), status: status.0.into(), tries: *tries }
+}
+
 fn fixed<const N: usize>(octets: &[u8]) -> Result<[u8; N], WireError> {
     octets.try_into().map_err(|_| {
         WireError::invalid("journal field", format!("{} octets", octets.len()), "its fixed length")
@@ -432,6 +487,21 @@ mod tests {
             access_lists: "./a Get=*\n".to_owned(),
             expected_version: Some("2.0".to_owned()),
             reboot_of: Some("boot".to_owned()),
+            given: Given::Download,
+            download: Some(Download {
+                url: "http://x/d".to_owned(),
+                object: Some("http://x/o".to_owned()),
+                notify: Some("http://x/n".to_owned()),
+                size: 3,
+                image_offset: 2,
+                fetched: 1,
+            }),
+            awaits_exec: true,
+            notices: vec![Notice {
+                url: "http://x/n".to_owned(),
+                status: InstallStatus::SUCCESS,
+                tries: 2,
+            }],
             result: Some(ResultCode::MISSED),
             ..Books::new(class())
         };

@@ -11,8 +11,8 @@ use proto::{
 use thiserror::Error;
 
 use super::{
-    Agent, Books, Config, Core, Operation, Output, books::Pinned, outputs::Outputs, rest::World,
-    sessions::Sessions,
+    Agent, Books, Config, Core, Operation, Output, books::Pinned, download::Fetcher,
+    outputs::Outputs, rest::World, sessions::Sessions, users::Users,
 };
 use crate::{
     acceptance::Accepted,
@@ -89,7 +89,7 @@ impl Agent {
         let tuner = Tuner::recovered(now, &boot.boot_id, tune_ins.unwrap_or_default());
         let pin = books.pin.clone();
         let operation = pin.as_ref().and_then(|pin| pinned_operation(&root, pin, &boot.files));
-        let client = DmClient::new(config.dm.clone(), client::Limits::default());
+        let client = DmClient::new(config.dm.clone(), client_limits(&config));
         let account = &config.dm.account;
         let notifications = {
             let secret = account.server.as_ref().map(|server| server.secret.clone());
@@ -113,6 +113,8 @@ impl Agent {
             asked: None,
             world,
             installing: false,
+            users: Users::default(),
+            fetcher: Fetcher::default(),
             chance: Chance::new(boot.seed),
             firmware_version: None,
             stats: Stats::default(),
@@ -143,6 +145,7 @@ impl Core {
     /// Goes on where the journal says; each step may be the second time that it is taken.
     fn resume(&mut self, now: Now) {
         self.outputs.work(Output::ReadVersion);
+        self.send_notice(now);
         let lost = self.books.pin.is_some() && self.operation.is_none();
         if lost {
             tracing::error!("the files of the armed campaign are damaged");
@@ -151,8 +154,10 @@ impl Core {
         match &self.operation {
             // The answer to `ReadVersion` decides; the image stays until then.
             Some(_) if self.phase() == Phase::HandedOver => {}
+            Some(_) if self.has_download() => self.resume_download(now),
             Some(operation) => self.outputs.work(Output::Open(operation.layout.clone())),
             // The power may have gone before the object's directory did.
+            None if self.has_download() => self.fetch_next(now),
             None if self.books.progress.is_empty() => self.outputs.work(Output::KeepOnly(None)),
             None => {}
         }
@@ -212,6 +217,19 @@ fn newest_root(books: &Books, boot: &Boot) -> Result<Verified<Root>, BootError> 
         .filter(|root| root.version == books.root_version)
         .ok_or(BootError::RootLost { stored: books.root_version, factory: factory.version })
 }
+
+/// A package that comes inside a DM session is the largest object that a server sends; in XML it is
+/// base64, and takes its share of messages.
+fn client_limits(config: &Config) -> client::Limits {
+    let limits = client::Limits::default();
+    let object_bytes = (config.limits.max_package_bytes / 3 * 4 + 4).max(limits.object_bytes);
+    let messages = object_bytes / LEAST_PIECE_OF_PACKAGE;
+    let messages = limits.messages.saturating_add(u32::try_from(messages).unwrap_or(u32::MAX));
+    client::Limits { object_bytes, messages, ..limits }
+}
+
+/// What a message brings of a package, at least.
+const LEAST_PIECE_OF_PACKAGE: u64 = 8 * 1024;
 
 /// Believes the stored envelopes as if they had just come.
 fn pinned_operation(

@@ -7,8 +7,9 @@ use proto::{
     dm::{
         code::StatusCode,
         fumo::{Phase, ResultCode, UpdateRequest},
+        ui::{Answer, Prompt},
     },
-    ids::ComponentId,
+    ids::{ComponentId, Correlator},
     time::{Now, Utc},
     trust::{
         Campaign, Manifest, Root, Verified,
@@ -18,10 +19,10 @@ use proto::{
     wire::WireError,
 };
 
-use super::{Core, Operation, Output, SuspendReason, books::Pinned, boot::root_file};
+use super::{Core, Given, Operation, Output, SuspendReason, books::Pinned, boot::root_file};
 use crate::{
     acceptance::{Accepted, Offer, Refusal, Verdict, check_tune_in, judge},
-    dm::{ArmRequest, Device, DeviceLimits, DeviceView, FinalAlert},
+    dm::{ArmRequest, Device, DeviceLimits, DeviceView, DownloadRequest, FinalAlert},
     symbols::ObjectLayout,
     tuner::Tuner,
 };
@@ -38,6 +39,7 @@ impl Device for Core {
             u16::try_from(held * 1000 / needed).unwrap_or(1000)
         });
         let manifest = self.operation.as_ref().map(|operation| &operation.accepted.manifest);
+        let progress = self.download_progress().unwrap_or(progress);
         let limits = self.config.limits;
         DeviceView {
             firmware_version: self.firmware_version.clone().unwrap_or_default(),
@@ -79,7 +81,8 @@ impl Device for Core {
         if request.campaign.is_empty() && self.operation.is_some() {
             return self.move_windows(now, &request, &windows);
         }
-        let offer = Offer { campaign: &request.campaign, manifest: &request.manifest, windows };
+        let (campaign, manifest) = (&request.campaign, &request.manifest);
+        let offer = Offer { campaign, manifest, windows, carried: None };
         let history = self.books.history();
         let verdict = judge(&self.root, self.config.kind, &history, &self.config.limits, &offer);
         let windows = offer.windows;
@@ -95,6 +98,18 @@ impl Device for Core {
         }
     }
 
+    fn download(&mut self, now: Now, request: DownloadRequest) {
+        self.begin_download(now, request);
+    }
+
+    fn take_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
+        self.take_package_data(package)
+    }
+
+    fn update(&mut self, now: Now, correlator: Option<Correlator>) -> StatusCode {
+        self.exec_update(now, correlator)
+    }
+
     fn refuse(&mut self, now: Now, alert: FinalAlert) {
         if self.operation.is_none() {
             self.books.result = Some(alert.result);
@@ -108,7 +123,7 @@ impl Device for Core {
         if self.phase() == Phase::HandedOver {
             return StatusCode::FAILED;
         }
-        if self.operation.is_some() {
+        if self.operation.is_some() || self.has_download() {
             self.complete(now, Phase::Disarmed, ResultCode::DISARMED);
         }
         StatusCode::OK
@@ -161,6 +176,10 @@ impl Device for Core {
 
     fn request_answered(&mut self, _now: Now, code: StatusCode) {
         self.note_answer(code);
+    }
+
+    fn ask_user(&mut self, now: Now, prompt: Prompt) -> Option<Answer> {
+        self.ask(now, prompt)
     }
 
     fn due_alerts(&self, now: Now) -> Vec<FinalAlert> {
@@ -350,6 +369,8 @@ impl Core {
         let longest = std::time::Duration::from_secs(accepted.campaign.report_spread_max_s.into());
         self.books.report.spread = self.books.report.spread.min(longest);
         self.books.result = None;
+        // Who has just said yes to the server is not asked the same again.
+        self.books.given = if self.users.agreed { Given::Download } else { Given::Nothing };
         self.books.progress.retain(|key, _| *key == object.object_key);
         let envelopes = [request.campaign, request.manifest];
         self.operation = Some(Operation::new(accepted, envelopes, layout.clone(), plan_header));
@@ -358,6 +379,7 @@ impl Core {
         self.outputs.show(Output::KeepOnly(Some(layout.clone())));
         self.outputs.work(Output::Open(layout));
         self.judge_world(now);
+        self.ask_for_consent(now);
     }
 }
 

@@ -12,7 +12,7 @@ use proto::{
 };
 
 use super::{
-    Core, FinishError, Internal, Output,
+    Core, FinishError, Given, Internal, Output,
     books::{Installed, Solved},
 };
 use crate::{
@@ -129,9 +129,10 @@ impl Core {
         self.heard = true;
         if self.phase() == Phase::Assembled {
             self.finish();
-        } else if self.phase() == Phase::Verified && verified {
-            self.hand_over(now);
+        } else if matches!(self.phase(), Phase::Verified | Phase::Deferred) && verified {
+            self.proceed(now);
         } else {
+            self.ask_for_consent(now);
             self.tune(now);
         }
     }
@@ -197,13 +198,24 @@ impl Core {
     }
 
     pub(super) fn handle_finished(&mut self, now: Now, outcome: Result<(), FinishError>) {
+        let by_unicast = self.has_download();
         let Some(operation) = &mut self.operation else { return };
         let key = operation.layout.object_key();
         match outcome {
             Ok(()) => {
                 self.books.progress.entry(key).or_default().verified = true;
-                self.enter(Phase::Verified);
-                self.hand_over(now);
+                if self.phase() != Phase::Deferred {
+                    self.enter(Phase::Verified);
+                }
+                self.proceed(now);
+            }
+            // What came by unicast is not solved: it is fetched again when the server says so.
+            Err(FinishError::WrongDigest) if by_unicast => {
+                self.complete(now, Phase::Failed, ResultCode::CORRUPTED);
+            }
+            Err(FinishError::Storage(error)) if by_unicast => {
+                tracing::warn!(%error, "a package cannot be read back");
+                self.complete(now, Phase::Failed, ResultCode::CLIENT_ERROR);
             }
             // Symbols are exact, so the blocks were damaged at rest: solve them once more.
             Err(FinishError::WrongDigest) if !self.books.has_solved_anew(key) => {
@@ -228,6 +240,11 @@ impl Core {
         if !self.books.suspended.is_empty() {
             return self.tune(now);
         }
+        if !self.may_install() {
+            self.enter(Phase::Deferred);
+            self.tune(now);
+            return self.ask_for_consent(now);
+        }
         let Some(operation) = &self.operation else { return };
         let manifest = &operation.accepted.manifest;
         let object = operation.accepted.object;
@@ -247,6 +264,7 @@ impl Core {
         self.outputs.show(Output::Install(layout, request));
     }
 
+    // spec: oma-001 8.1.1.13, oma-001 8.1.2.20
     pub(super) fn handle_installed(&mut self, now: Now, outcome: InstallOutcome) {
         self.installing = false;
         if self.phase() != Phase::HandedOver {
@@ -295,9 +313,12 @@ impl Core {
         self.books.t_min = self.books.t_min.max(manifest.not_before);
     }
 
+    // spec: oma-001 8.1.2.22
     /// Ends the operation with a result, which is reported in its slot.
     pub(super) fn complete(&mut self, now: Now, phase: Phase, result: ResultCode) {
         tracing::info!(%phase, %result, text = result.text(), "the operation has ended");
+        self.tell_result(now, phase, result);
+        self.end_download(now, result);
         let campaign = self.books.pin.as_ref().map(|pin| pin.id);
         if let Some(campaign) = campaign.filter(|_| super::ends_well(result)) {
             self.books.remember_finished(campaign);
@@ -317,6 +338,7 @@ impl Core {
         self.books.expected_version = None;
         self.books.reboot_of = None;
         self.books.suspended.clear();
+        self.books.given = Given::Nothing;
         // Symbols of an image that is not complete serve again when it is broadcast again.
         let kept = self.operation.take().map(|operation| operation.layout);
         let kept = kept.filter(|_| matches!(phase, Phase::Incomplete | Phase::Missed));
@@ -352,10 +374,17 @@ impl Core {
         }
     }
 
+    /// Goes on receiving, now that the user has agreed to it.
+    pub(super) fn go_on(&mut self, now: Now) {
+        self.tune(now);
+        self.fetch_next(now);
+    }
+
     /// Returns whether the device wants to hear more of the object.
     fn listens(&self) -> bool {
         let wants = self.object().is_some_and(|object| !object.blocks().is_satisfied());
         wants
+            && self.may_download()
             && self.books.suspended.is_empty()
             && matches!(self.phase(), Phase::Armed | Phase::Receiving)
     }

@@ -111,7 +111,7 @@ impl Core {
         if self.books.suspended.is_empty() && self.phase() == Phase::Suspended {
             self.enter(Phase::Receiving);
         }
-        self.tune(now);
+        self.go_on(now);
         if self.books.suspended.is_empty() && self.phase() == Phase::Verified {
             self.hand_over(now);
         }

@@ -76,6 +76,7 @@ impl Agent {
         if !due || self.client.is_busy() {
             return;
         }
+        self.core.users.agreed = false;
         let (trigger, id) = match self.core.sessions.started() {
             Some(id) => (Trigger::Server, id),
             None => {
@@ -91,6 +92,7 @@ impl Agent {
     pub(super) fn handle_step(&mut self, now: Now, step: Step) {
         match step {
             Step::Post(post) => self.core.outputs.show(Output::Post(post)),
+            Step::Rest => {}
             Step::Done(outcome) => {
                 self.core.session_ended(now, &outcome);
                 self.start_due_session(now);

@@ -19,9 +19,11 @@ use crate::{
     testing::{Broadcast, kind, source},
 };
 
+mod download;
 mod requests;
 mod roots;
 mod states;
+mod users;
 
 const OPENS: u64 = 2_000;
 const CLOSES: u64 = 3_000;
@@ -29,6 +31,10 @@ const CLOSES: u64 = 3_000;
 /// What survives when the process dies.
 #[derive(Debug, Clone, Default)]
 struct Disk {
+    /// What the integrator has set beside it.
+    user: crate::user::Settings,
+    /// How often the machine itself has started again.
+    reboots: u32,
     journal: [Vec<u8>; 2],
     files: BTreeMap<String, Vec<u8>>,
     object: Option<Hash16>,
@@ -63,6 +69,15 @@ struct Device {
     version: String,
     joined: Vec<TuneIn>,
     posts: usize,
+    /// What the user was asked.
+    asked: Vec<crate::user::Question>,
+    /// What is to be fetched.
+    fetches: Vec<Fetch>,
+    /// Installation notifications that were sent.
+    notices: Vec<(String, String)>,
+    notices_fail: bool,
+    /// Whether what is installed runs after a reboot alone.
+    reboot_needed: bool,
     stopped: bool,
     /// Outputs after which the power goes.
     power_left: Option<usize>,
@@ -114,13 +129,18 @@ fn config() -> Config {
         },
         check_in: Duration::from_secs(3600),
         first_nonce: vec![1; 16],
+        user: crate::user::Settings::default(),
     }
 }
 
 impl Device {
     fn new() -> Self {
+        Self::with_user(crate::user::Settings::default())
+    }
+
+    fn with_user(user: crate::user::Settings) -> Self {
         let broadcast = Broadcast::new();
-        let disk = Disk::default();
+        let disk = Disk { user, ..Disk::default() };
         let agent = boot(&broadcast, &disk, at(1_500), 0);
         let mut device = Self {
             broadcast,
@@ -131,6 +151,11 @@ impl Device {
             version: "1.0".to_owned(),
             joined: Vec::new(),
             posts: 0,
+            asked: Vec::new(),
+            fetches: Vec::new(),
+            notices: Vec::new(),
+            notices_fail: false,
+            reboot_needed: false,
             stopped: false,
             power_left: None,
             failing_flushes: 0,
@@ -295,7 +320,25 @@ impl Device {
                 assert_eq!(request.sha256, sha256(&[&self.disk.image]).to_string());
                 self.installed.push(self.disk.image.clone());
                 self.version = "2.0".to_owned();
-                self.agent.handle_installed(now, InstallOutcome::Done);
+                let outcome = if self.reboot_needed {
+                    InstallOutcome::RebootNeeded
+                } else {
+                    InstallOutcome::Done
+                };
+                self.agent.handle_installed(now, outcome);
+            }
+            Output::Ask(question) => self.asked.push(question),
+            Output::Fetch(fetch) => self.fetches.push(fetch),
+            Output::Notify(url, body) => {
+                self.notices.push((url, body));
+                self.agent.handle_notified(now, !self.notices_fail);
+            }
+            Output::Store(layout, offset, octets) => {
+                self.disk.object = Some(layout.object_key());
+                let start = usize::try_from(offset).unwrap();
+                self.disk.image.resize(start, 0);
+                self.disk.image.extend(octets);
+                self.agent.handle_stored(now, Ok(()));
             }
             Output::Post(_) => {
                 self.posts += 1;
@@ -362,10 +405,10 @@ fn try_boot_as(
         state,
         files: disk.files.clone(),
         factory_root,
-        boot_id: "boot".to_owned(),
+        boot_id: format!("boot {}", disk.reboots),
         seed: number,
     };
-    Agent::new(now, config, boot)
+    Agent::new(now, Config { user: disk.user.clone(), ..config }, boot)
 }
 
 // test: oma-002 1 (prepared, tuned in by itself, from the sender that was named)

@@ -7,7 +7,8 @@
 //!
 //! The shell posts what it is given, over TLS where the address says `https:`, and hands back the
 //! octets of the answer or the failure. It sends a message only after the state that the calls on
-//! [`Device`] changed is durable.
+//! [`Device`] changed is durable. Where the server asks the user something that
+//! [`Device::ask_user`] cannot answer at once, the session rests until `handle_user_answer`.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -23,6 +24,7 @@ use proto::{
         auth::Mac,
         code::StatusCode,
         encoding::{self, Encoding, MessageError},
+        ui::Answer,
     },
     time::Now,
 };
@@ -38,7 +40,7 @@ mod session;
 #[cfg(test)]
 mod tests;
 
-use session::{Heard, Session};
+use session::{Heard, Next, Session};
 
 /// What one DM session may cost.
 #[derive(Debug, Clone, Copy)]
@@ -122,6 +124,8 @@ impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Reply<'a> {
 pub enum Step {
     /// Send this, and come back with the answer.
     Post(Post),
+    /// Nothing: the user was asked, and the answer goes on with the session.
+    Rest,
     /// The session is over.
     Done(SessionOutcome),
 }
@@ -256,6 +260,20 @@ impl DmClient {
         self.conclude(step)
     }
 
+    /// Takes the answer to the question that [`Device::ask_user`] did not answer at once.
+    pub fn handle_user_answer(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        answer: &Answer,
+    ) -> Step {
+        let Some(session) = self.session.as_mut() else {
+            return Step::Done(SessionOutcome::Failed(SessionError::NoSession));
+        };
+        let step = session.user_answered(now, device, &mut self.tree, answer);
+        self.conclude(step)
+    }
+
     /// Takes note that a message brought no answer.
     pub fn handle_failure(&mut self, failure: Failure) -> Step {
         let Some(session) = self.session.as_mut() else {
@@ -263,9 +281,10 @@ impl DmClient {
         };
         let step = match failure {
             // The same octets with the same MsgID: the server may have acted on the first.
-            Failure::Network => {
-                session.resend().ok_or(SessionOutcome::Failed(SessionError::Unreachable))
-            }
+            Failure::Network => session
+                .resend()
+                .map(Next::Post)
+                .ok_or(SessionOutcome::Failed(SessionError::Unreachable)),
             Failure::Http { status: 429 | 503, retry_after } => {
                 Err(SessionOutcome::RetryLater { wait: retry_after })
             }
@@ -274,9 +293,10 @@ impl DmClient {
         self.conclude(step)
     }
 
-    fn conclude(&mut self, step: Result<Post, SessionOutcome>) -> Step {
+    fn conclude(&mut self, step: Result<Next, SessionOutcome>) -> Step {
         match step {
-            Ok(post) => Step::Post(post),
+            Ok(Next::Post(post)) => Step::Post(post),
+            Ok(Next::Rest) => Step::Rest,
             Err(outcome) => {
                 self.session = None;
                 Step::Done(outcome)

@@ -5,9 +5,10 @@ use std::time::Duration;
 use proto::{
     dm::{
         auth::{AuthKind, Secret},
-        code::{AlertCode, StatusCode},
+        code::StatusCode,
         encoding::Encoding,
         fumo::{PackageData, Phase},
+        ui::{Answer, Prompt},
     },
     time::{Mono, Now, Utc},
 };
@@ -52,7 +53,10 @@ pub(super) struct FakeDevice {
     pub(super) acknowledged: Vec<FinalAlert>,
     pub(super) roots: Vec<Vec<u8>>,
     pub(super) root_answer: StatusCode,
-    pub(super) user_answer: StatusCode,
+    /// What the user was asked.
+    pub(super) asked: Vec<Prompt>,
+    /// What the user says at once; `None`: later.
+    pub(super) user_answer: Option<Answer>,
     pub(super) nonce: Vec<u8>,
     pub(super) server_nonce: Vec<u8>,
     pub(super) access_lists: String,
@@ -70,7 +74,8 @@ impl Default for FakeDevice {
             acknowledged: Vec::new(),
             roots: Vec::new(),
             root_answer: StatusCode::OK,
-            user_answer: StatusCode::NOT_SUPPORTED,
+            asked: Vec::new(),
+            user_answer: Some(Answer::NoUser),
             nonce: b"first".to_vec(),
             server_nonce: b"server first".to_vec(),
             access_lists: String::new(),
@@ -130,8 +135,9 @@ impl Device for FakeDevice {
         self.root_answer
     }
 
-    fn ask_user(&mut self, _now: Now, _alert: AlertCode, _text: &str) -> StatusCode {
-        self.user_answer
+    fn ask_user(&mut self, _now: Now, prompt: Prompt) -> Option<Answer> {
+        self.asked.push(prompt);
+        self.user_answer.clone()
     }
 
     fn due_alerts(&self, _now: Now) -> Vec<FinalAlert> {

@@ -17,7 +17,9 @@ use proto::{
     time::{Mono, Now, Utc},
 };
 
-use super::{ArmRequest, Device, DeviceView, FinalAlert, ReportFilter, ReportSettings};
+use super::{
+    ArmRequest, Device, DeviceView, DownloadRequest, FinalAlert, ReportFilter, ReportSettings,
+};
 
 mod nodes;
 
@@ -126,7 +128,9 @@ impl FumoObject {
         path: &str,
         item: &Item,
     ) -> StatusCode {
-        let written = if path == broadcast::ROOT {
+        let written = if path == fumo::PACKAGE_DATA {
+            octets(item, usize::MAX).map(|package| device.take_package(now, &package))
+        } else if path == broadcast::ROOT {
             octets(item, MAX_ENVELOPE).map(|envelope| device.offer_root(now, &envelope))
         } else if path.starts_with(broadcast::POLICY) {
             text(item, 64).map(|value| device.set_policy(now, path, &value))
@@ -179,6 +183,7 @@ impl FumoObject {
             broadcast::DISARM => device.disarm(now),
             broadcast::SUSPEND => device.suspend(now),
             broadcast::RESUME => device.resume(now),
+            fumo::UPDATE => device.update(now, correlator),
             fumo::DOWNLOAD => self.start(now, device, Operation::Download, correlator),
             fumo::DOWNLOAD_AND_UPDATE => {
                 self.start(now, device, Operation::DownloadAndUpdate, correlator)
@@ -207,7 +212,13 @@ impl FumoObject {
             Operation::Download => shown.download_url,
             Operation::Update | Operation::DownloadAndUpdate => shown.update_url,
         };
-        match url.filter(|url| url.starts_with(SCHEME)) {
+        let is_http = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+        match url.filter(|url| url.starts_with(SCHEME) || is_http(url)) {
+            // spec: oma-001 8.1.2.10, oma-001 8.1.2.11
+            Some(url) if is_http(&url) => {
+                let report = shown.report;
+                device.download(now, DownloadRequest { operation, url, report, correlator });
+            }
             Some(url) => {
                 let request = ArmRequest {
                     operation,

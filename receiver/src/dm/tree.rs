@@ -351,7 +351,10 @@ mod tests {
         assert_eq!(text("./DevInfo"), "DevId/DmV/Lang/Man/Mod");
         assert_eq!(text("DevDetail/URI"), "MaxDepth/MaxSegLen/MaxTotLen");
         assert_eq!(text("./FwUpdate"), "Main");
-        assert_eq!(text("./FwUpdate/Main"), "Download/DownloadAndUpdate/Ext/PkgVersion/State");
+        assert_eq!(
+            text("./FwUpdate/Main"),
+            "Download/DownloadAndUpdate/Ext/PkgVersion/State/Update"
+        );
         assert_eq!(text("./FwUpdate/Main/DownloadAndUpdate"), "PkgURL");
         assert_eq!(
             text("./FwUpdate/Main/Ext/Broadcast"),
@@ -426,7 +429,7 @@ mod tests {
             (&url, StatusCode::NOT_ALLOWED),
             (&parent, StatusCode::NOT_ALLOWED),
             (&absent, StatusCode::NOT_FOUND),
-            (&Item::target("./FwUpdate/Main/Update"), StatusCode::NOT_FOUND),
+            (&Item::target("./FwUpdate/Main/Update"), StatusCode::NOT_ALLOWED),
         ] {
             assert_eq!(tree.exec(at(0), &mut device, item, None), status, "{item:?}");
         }

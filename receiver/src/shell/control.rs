@@ -7,6 +7,7 @@
 //! {"request":"resume","reason":"call"}
 //! {"request":"ask-for-update","asker":"user","object":"./FwUpdate/Main","data":"menu"}
 //! {"request":"notified","push":"<base64>"}
+//! {"request":"import","path":"/media/bundle"}   {"answer":"version","version":"2.0"}
 //! ```
 
 use std::{
@@ -61,6 +62,11 @@ pub enum Request {
         #[serde(default)]
         data: String,
     },
+    /// Take a bundle from local media; the user has agreed.
+    Import {
+        /// Where it lies: an absolute path.
+        path: String,
+    },
 }
 
 fn user() -> String {
@@ -78,6 +84,11 @@ pub enum Answer {
     },
     /// It is done, or begun.
     Done,
+    /// A bundle is taken.
+    Version {
+        /// The version that it brings.
+        version: String,
+    },
     /// It is not.
     Refused {
         /// Why.
@@ -224,6 +235,7 @@ mod tests {
                     Request::Suspend { .. }
                     | Request::Resume { .. }
                     | Request::Notified { .. }
+                    | Request::Import { .. }
                     | Request::AskForUpdate { .. } => break,
                 };
                 asked.answer.send(answer).unwrap();

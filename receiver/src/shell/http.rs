@@ -189,7 +189,12 @@ impl Http {
         }
     }
 
-    fn check(&self, url: &str) -> Result<(), HttpError> {
+    /// Returns the client with the limits of a message.
+    pub(super) const fn agent(&self) -> &Agent {
+        &self.agent
+    }
+
+    pub(super) fn check(&self, url: &str) -> Result<(), HttpError> {
         let refused = |reason| Err(HttpError::Refused { url: url.to_owned(), reason });
         let Ok(uri) = url.parse::<Uri>() else { return refused("not a URL") };
         match (uri.scheme_str(), uri.host(), self.plain) {

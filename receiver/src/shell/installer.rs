@@ -85,7 +85,8 @@ impl Hook {
         }
     }
 
-    fn run(
+    /// Runs the command with further arguments; returns how it ended and what it printed.
+    pub(super) fn run(
         &self,
         arguments: &[&OsStr],
         input: &[u8],

@@ -398,6 +398,7 @@ impl Shell<'_> {
             Completion::Finished(key, outcome) => finished(core, key, outcome),
             Completion::Kept(Err(error)) => tracing::warn!(%error, "failed to clear up"),
             Completion::Kept(Ok(()))
+            | Completion::Stored(..)
             | Completion::JournalWritten(_)
             | Completion::JournalFailed(..) => {}
         }

@@ -363,6 +363,28 @@ impl DecodeFiles {
         Self { disk, path, image, layout, logs: BTreeMap::new() }
     }
 
+    /// Writes octets of the image that come in their order, and syncs them; the first ones make the
+    /// directory and reserve the room.
+    ///
+    /// # Errors
+    ///
+    /// What the file system answers; [`StorageError::NoSpace`] when the image has no room.
+    pub fn store(&self, offset: u64, octets: &[u8]) -> Result<(), StorageError> {
+        let attempt = || {
+            if offset == 0 {
+                self.disk.make_directory(&self.path)?;
+                if let Some(objects) = self.path.parent() {
+                    self.disk.sync_directory(objects)?;
+                }
+                reserve_image(&*self.disk, &self.image, self.layout.image_octets())?;
+            }
+            let image = self.disk.open(&self.image.part, Open::Write)?;
+            image.write_all_at(octets, offset)?;
+            image.sync_data()
+        };
+        attempt().map_err(StorageError::while_doing("store a piece of the image"))
+    }
+
     /// Syncs the image, reads it back from the medium, compares its digest, gives it its name.
     ///
     /// Harmless when it is done already.

@@ -7,6 +7,7 @@ use proto::{
     crypto,
     dm::{auth::Secret, fumo::UpdateRequest},
     time::Mono,
+    trust::bundle::MAX_HEAD,
     tune_in::TuneIn,
 };
 use thiserror::Error;
@@ -25,11 +26,12 @@ use super::{
     notifications::Notifications,
     sensors::{Link, Sensors},
     storage::{Completion, Storage},
+    user::{Front, Terminal},
     wiring::{self, Beside, Origin, RestoreError, Wiring},
 };
 use crate::{
-    acceptance::{Kind, Limits},
-    agent::{self, Agent, SuspendReason},
+    acceptance::{Kind, Limits, Refusal},
+    agent::{self, Agent, FetchError, Fetched, SuspendReason},
     config::Config,
     dm::{
         self,
@@ -37,6 +39,7 @@ use crate::{
     },
     installer::{InstallOutcome, InstallRequest, MAX_VERSION_BYTES},
     symbols::{ObjectLayout, StorageError},
+    user::{self, Question, Reply},
 };
 
 /// Stands between the socket and the agent: what it does not admit was never received.
@@ -163,6 +166,7 @@ async fn run_device(config: &Config, options: Options) -> Result<End, StartError
         wiring: Wiring::default(),
         http,
         hook: Hook::new(config.local.hook.clone()),
+        user: user_front(config),
         tuned_in: BTreeSet::new(),
         listen: options.listen,
         events,
@@ -217,6 +221,9 @@ enum Event {
     Posted(Result<Answered, HttpError>),
     Installed(Result<HookExit, HookError>),
     Version(Result<String, HookError>),
+    UserReplied(u64, Reply),
+    Fetched(Result<Fetched, FetchError>),
+    Notified(bool),
 }
 
 /// What the outputs act on.
@@ -226,6 +233,7 @@ struct Effects {
     wiring: Wiring,
     http: Http,
     hook: Hook,
+    user: Front,
     tuned_in: BTreeSet<Session>,
     listen: Option<Channel>,
     events: UnboundedSender<Event>,
@@ -327,6 +335,30 @@ impl Shell {
                 }
                 self.agent.handle_version(now, version.ok());
             }
+            Event::Fetched(fetched) => self.agent.handle_fetched(now, fetched),
+            Event::Notified(arrived) => self.agent.handle_notified(now, arrived),
+            Event::UserReplied(ticket, reply) => {
+                self.agent.handle_user_reply(now, ticket, reply);
+            }
+        }
+    }
+
+    /// The front of the bundle is judged at once; what follows is fetched like any package.
+    fn import(&mut self, path: &str) -> Answer {
+        let refused = |reason: String| Answer::Refused { reason };
+        let head = std::fs::File::open(path).and_then(|file| {
+            let mut head = Vec::new();
+            let limit = u64::try_from(MAX_HEAD).unwrap_or(u64::MAX);
+            io::Read::read_to_end(&mut io::Read::take(file, limit), &mut head).map(|_| head)
+        });
+        match head {
+            Err(error) => refused(format!("cannot read {path}: {error}")),
+            Ok(head) => match self.agent.import(self.clock.now(), path, &head) {
+                Ok(version) => Answer::Version { version },
+                Err(Refusal { result, reason, detail }) => {
+                    refused(format!("{result} {reason}: {detail}"))
+                }
+            },
         }
     }
 
@@ -348,6 +380,7 @@ impl Shell {
                 }
                 Err(_) => Answer::Refused { reason: "`push` is not base64".to_owned() },
             },
+            Request::Import { path } => self.import(&path),
             Request::AskForUpdate { asker, object, data } => {
                 self.ask_for_update(&asker, object, data)
             }
@@ -421,6 +454,15 @@ impl Effects {
             Beside::Leave(tune_in) => self.leave(&tune_in, channels),
             Beside::ReadVersion => self.read_version(),
             Beside::Install(layout, request) => self.install(&layout, &request),
+            Beside::Fetch(fetch) => {
+                let http = self.http.clone();
+                self.beside(move || Event::Fetched(http.fetch(&fetch)));
+            }
+            Beside::Notify(url, body) => {
+                let http = self.http.clone();
+                self.beside(move || Event::Notified(http.notify_download(&url, &body)));
+            }
+            Beside::Ask(question) => self.ask(question),
             Beside::Post(post) => self.post(post),
             Beside::Stop(error) => return Some(error),
         }
@@ -456,6 +498,11 @@ impl Effects {
         let image = self.objects.join(layout.directory_name()).join("image");
         let request = serde_json::to_vec(request).expect("the request is plain data");
         self.beside(move || Event::Installed(hook.install(&image, &request)));
+    }
+
+    fn ask(&self, question: Question) {
+        let user = self.user.clone();
+        self.beside(move || Event::UserReplied(question.ticket, user.ask(&question)));
     }
 
     fn post(&self, post: Post) {
@@ -517,6 +564,7 @@ fn settings(config: &Config) -> Result<agent::Config, StartError> {
         },
         check_in: config.local.check_in,
         first_nonce: server.nonce.clone(),
+        user: config.local.user.clone(),
     })
 }
 
@@ -537,6 +585,14 @@ fn check_interface(config: &Config) -> Result<(), StartError> {
         field: "local.interface",
         problem: format!("{interface} is no address of this machine: {error}"),
     })
+}
+
+fn user_front(config: &Config) -> Front {
+    match &config.local.user_hook {
+        Some(command) => Front::Hook(Hook::new(command.clone())),
+        None if config.local.user.front == user::Front::Asked => Front::Terminal(Terminal::open()),
+        None => Front::None,
+    }
 }
 
 fn session(tune_in: &TuneIn) -> Session {

@@ -47,6 +47,8 @@ pub enum Command {
     Decode(DecodeJob),
     /// Read the image back, compare, give it its name.
     Finish(ObjectLayout),
+    /// Write and sync octets of an image at this place: one [`Completion::Stored`].
+    Store(ObjectLayout, u64, Vec<u8>),
     /// Forget an object and remove its directory; a file that has its own name stays.
     Drop(ObjectLayout),
     /// Forget all objects but these, and remove their directories.
@@ -78,6 +80,8 @@ pub enum Completion {
     Decoded(Hash16, Sbn, DecodeOutcome),
     /// The image was read back.
     Finished(Hash16, FinishOutcome),
+    /// Octets of the image are synced, or not.
+    Stored(Hash16, Result<(), StorageError>),
     /// The objects that were not to be kept are gone, or not.
     Kept(Result<(), StorageError>),
 }
@@ -219,6 +223,12 @@ impl Worker {
             }
             Command::Decode(job) => self.jobs.push_back(Job::Decode(job)),
             Command::Finish(layout) => self.jobs.push_back(Job::Finish(layout)),
+            Command::Store(layout, offset, octets) => {
+                let key = layout.object_key();
+                let files =
+                    DecodeFiles::new(self.directory.disk(), &self.directory.objects(), layout);
+                self.answer(Completion::Stored(key, files.store(offset, &octets)));
+            }
             Command::Drop(layout) => {
                 let key = layout.object_key();
                 self.objects.remove(&key);

@@ -10,11 +10,12 @@ use super::{
     storage::{Command, Completion},
 };
 use crate::{
-    agent::{self, Agent, Boot, BootError, FinishError, Output},
+    agent::{self, Agent, Boot, BootError, Fetch, FinishError, Output},
     dm::client::Post,
     installer::InstallRequest,
     journal_state::JournalState,
     symbols::{JournalError, Journaler, ObjectLayout, StorageError},
+    user::Question,
 };
 
 /// Why the agent cannot start on a data directory.
@@ -82,6 +83,12 @@ pub enum Beside {
     ReadVersion,
     /// Hand the image to the installer.
     Install(ObjectLayout, InstallRequest),
+    /// Fetch a piece of a package.
+    Fetch(Fetch),
+    /// Post an installation notification.
+    Notify(String, String),
+    /// Ask the user.
+    Ask(Question),
     /// Send a DM message.
     Post(Post),
     /// Stop: the storage cannot be relied on.
@@ -137,6 +144,13 @@ impl Wiring {
             Output::Install(layout, request) => {
                 return Err(Box::new(Beside::Install(layout, request)));
             }
+            Output::Store(layout, offset, octets) => {
+                self.open = Some(layout.object_key());
+                Command::Store(layout, offset, octets)
+            }
+            Output::Fetch(fetch) => return Err(Box::new(Beside::Fetch(fetch))),
+            Output::Notify(url, body) => return Err(Box::new(Beside::Notify(url, body))),
+            Output::Ask(question) => return Err(Box::new(Beside::Ask(question))),
             Output::Post(post) => return Err(Box::new(Beside::Post(post))),
             Output::Stop(error) => return Err(Box::new(Beside::Stop(error))),
         })
@@ -171,6 +185,7 @@ impl Wiring {
             Completion::Finished(key, outcome) if is_open(key) => {
                 agent.handle_finished(now, finished(outcome));
             }
+            Completion::Stored(key, outcome) if is_open(key) => agent.handle_stored(now, outcome),
             Completion::Kept(Err(error)) => tracing::warn!(%error, "failed to clear up"),
             Completion::FileDone(_)
             | Completion::Kept(Ok(()))
@@ -180,7 +195,8 @@ impl Wiring {
             | Completion::Flushed(..)
             | Completion::LogFailed(..)
             | Completion::Decoded(..)
-            | Completion::Finished(..) => {}
+            | Completion::Finished(..)
+            | Completion::Stored(..) => {}
         }
     }
 }

@@ -392,7 +392,7 @@ impl Device {
 pub fn ask(socket: &Path) -> Option<serde_json::Value> {
     match control::call(socket, &Request::Status) {
         Ok(Answer::Status { status }) => Some(status),
-        Ok(Answer::Done | Answer::Refused { .. }) | Err(_) => None,
+        Ok(Answer::Done | Answer::Version { .. } | Answer::Refused { .. }) | Err(_) => None,
     }
 }
 

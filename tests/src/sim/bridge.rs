@@ -213,6 +213,7 @@ impl Bridge {
             },
             plain_http: PlainHttp::LoopbackOnly,
             selection: Selection::Named(addressed),
+            delivery: dm_bridge::campaign::model::Delivery::default(),
             report_spread_seconds: Some(setup.report_spread),
             on_request: OnRequest::Nothing,
         };

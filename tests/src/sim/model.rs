@@ -93,6 +93,7 @@ impl Model {
             },
             Command::Log(_, LogOutput::Tables { .. })
             | Command::Open(_)
+            | Command::Store(..)
             | Command::WriteFile(..)
             | Command::RemoveFile(_)
             | Command::Decode(_)
@@ -178,6 +179,7 @@ impl Model {
                 self.claims.retain(|_, held| !slots.contains(held));
             }
             Completion::Kept(_)
+            | Completion::Stored(..)
             | Completion::Reserved(..)
             | Completion::OpenFailed(..)
             | Completion::JournalFailed(..)

@@ -116,6 +116,7 @@ impl Ledger {
             }
             Command::Drop(_) => self.synced.clear(),
             Command::Log(_, LogOutput::Flush(_) | LogOutput::Tables { .. })
+            | Command::Store(..)
             | Command::WriteFile(..)
             | Command::RemoveFile(_)
             | Command::Decode(_)
@@ -149,6 +150,7 @@ impl Ledger {
             }
             Completion::Recovered(_, recovered) => self.check_recovered(recovered),
             Completion::Decoded(..)
+            | Completion::Stored(..)
             | Completion::Reserved(..)
             | Completion::OpenFailed(..)
             | Completion::JournalFailed(..)

@@ -383,6 +383,7 @@ impl Device {
                 let place = job.layout.block_place(job.sbn).context("a block")?;
                 pages(place.offset, place.octets).count() as u64
             }
+            Command::Store(_, offset, octets) => pages(*offset, octets.len() as u64).count() as u64,
             Command::Journal(write) => pages(0, write.octets.len() as u64).count() as u64,
             Command::Open(_)
             | Command::Log(..)

@@ -183,6 +183,7 @@ impl Device {
             campaign: &arming.campaign,
             manifest: &arming.manifest,
             windows: vec![(tune_in, window)],
+            carried: None,
         };
         let Believed { root, books } = &self.before;
         match judge(root, self.kind, &books.history(), &Limits::default(), &offer) {
@@ -299,7 +300,11 @@ impl Device {
     fn perform(&mut self, beside: Beside) -> anyhow::Result<()> {
         let version = self.folder.join("version");
         match beside {
-            Beside::Join(_) | Beside::Leave(_) => {}
+            Beside::Join(_)
+            | Beside::Leave(_)
+            | Beside::Ask(_)
+            | Beside::Fetch(_)
+            | Beside::Notify(..) => {}
             Beside::ReadVersion => {
                 self.agent.handle_version(self.now, Some(fs::read_to_string(version)?));
             }
@@ -348,6 +353,7 @@ fn config(kind: Kind) -> anyhow::Result<agent::Config> {
         },
         check_in: Duration::from_secs(3600),
         first_nonce: vec![1; 16],
+        user: receiver::user::Settings::default(),
     })
 }
 

@@ -29,6 +29,7 @@ fn order(kit: &Kit) -> Order {
         },
         plain_http: PlainHttp::LoopbackOnly,
         selection: Selection::All,
+        delivery: crate::campaign::model::Delivery::default(),
         report_spread_seconds: Some(10),
         on_request: OnRequest::Nothing,
     }

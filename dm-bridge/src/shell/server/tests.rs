@@ -2,6 +2,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a test names the commands it is about")]
 
 mod device;
+mod download;
 
 use std::{
     path::Path,
@@ -26,7 +27,11 @@ use crate::{
         campaigns::{self, Order, Selection},
         devices,
     },
-    campaign::{admission::tests::Kit, model::Place, on_request::OnRequest},
+    campaign::{
+        admission::tests::Kit,
+        model::{Delivery, Place},
+        on_request::OnRequest,
+    },
     shell::api_http::{Access, routes},
 };
 
@@ -88,6 +93,10 @@ impl Bridge {
 
     /// Creates a campaign for all devices and starts it; it closes in an hour.
     async fn campaign(&self, carousel: &str) -> CampaignId {
+        self.campaign_by(carousel, Delivery::default()).await
+    }
+
+    async fn campaign_by(&self, carousel: &str, delivery: Delivery) -> CampaignId {
         let store = self.store().await;
         let now = Clock.now().utc;
         let token_file = self.folder.path().join("carousel.token");
@@ -103,6 +112,7 @@ impl Bridge {
             },
             plain_http: PlainHttp::LoopbackOnly,
             selection: Selection::All,
+            delivery,
             report_spread_seconds: Some(0),
             on_request: OnRequest::Nothing,
         };
@@ -417,9 +427,20 @@ async fn a_stranger_gets_nothing_from_any_route_of_operators() {
     assert_eq!(refused, 9 * 3, "every route under /api is an operator's");
     let open = routes().into_iter().filter(|route| route.access == Access::Open);
     let open: Vec<_> = open.map(|route| route.path).collect();
-    assert_eq!(open, ["/dm", "/healthz", "/metrics"]);
+    assert_eq!(
+        open,
+        [
+            "/dm",
+            "/download/{id}/descriptor",
+            "/download/{id}/package",
+            "/download/{id}/notify",
+            "/healthz",
+            "/metrics"
+        ]
+    );
 }
 
+// test: oma-001 8.1.1.0
 #[tokio::test(flavor = "multi_thread")]
 async fn operators_see_the_fleet_and_move_windows() {
     let bridge = Bridge::start().await;

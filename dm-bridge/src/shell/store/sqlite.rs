@@ -7,7 +7,13 @@
 mod rows;
 mod writer;
 
-use std::{path::Path, str::FromStr as _, time::Duration};
+use std::{
+    io::ErrorKind,
+    path::{Path, PathBuf},
+    str::FromStr as _,
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use proto::{
@@ -34,13 +40,17 @@ use crate::{
 };
 
 /// Each entry leads from the schema version of its index to the next.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("sqlite/schema_1.sql"),
     include_str!("sqlite/schema_2.sql"),
     include_str!("sqlite/schema_3.sql"),
     include_str!("sqlite/schema_4.sql"),
     include_str!("sqlite/schema_5.sql"),
+    include_str!("sqlite/schema_6.sql"),
 ];
+
+/// The folder of the packages, beside the database.
+pub const PACKAGES: &str = "packages";
 
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,6 +63,7 @@ const MAX_CONNECTIONS: u32 = 4;
 pub struct SqliteStore {
     pool: SqlitePool,
     writer: Writer,
+    packages: PathBuf,
 }
 
 impl SqliteStore {
@@ -79,7 +90,8 @@ impl SqliteStore {
             .await
             .map_err(unavailable("be opened"))?;
         migrate(&pool).await?;
-        Ok(Self { writer: Writer::start(pool.clone()), pool })
+        let packages = path.parent().unwrap_or(Path::new(".")).join(PACKAGES);
+        Ok(Self { writer: Writer::start(pool.clone()), pool, packages })
     }
 
     /// Closes all connections.
@@ -188,6 +200,16 @@ impl FleetStore for SqliteStore {
             .await
             .map_err(unavailable("read the armings of a device"))?;
         rows.iter().map(read_arming).collect()
+    }
+
+    async fn package(&self, id: CampaignId) -> Result<Option<Arc<[u8]>>, StoreError> {
+        let path = self.packages.join(format!("{id}.bundle"));
+        let read = tokio::task::spawn_blocking(move || std::fs::read(path)).await;
+        match read.map_err(unavailable("read a package"))? {
+            Ok(octets) => Ok(Some(octets.into())),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable("read a package")(error)),
+        }
     }
 
     async fn arming(&self, correlator: &Correlator) -> Result<Option<Arming>, StoreError> {

@@ -1,5 +1,7 @@
 //! Runs the commands of one message and collects a status, and results, for each.
 
+use std::{collections::VecDeque, ops::Range};
+
 use proto::{
     dm::{
         code::{AlertCode, StatusCode},
@@ -8,52 +10,82 @@ use proto::{
             Alert, Command, CommandId, Data, Exec, Group, Item, Manage, MessageId, Results, Status,
             Verb,
         },
+        ui::{Answer, Prompt},
     },
     time::Now,
 };
 
 use super::session::Outgoing;
-use crate::dm::{Device, tree::Tree};
+use crate::dm::{Device, fumo::Checkpoint, tree::Tree};
 
 /// Octets of data that the results of one Get may have.
 const MAX_RESULTS: usize = 32 * 1024;
 
-/// Runs commands in their order.
-pub(super) struct Executor<'a> {
-    now: Now,
-    device: &'a mut dyn Device,
-    tree: &'a mut Tree,
-    joiner: &'a mut Joiner,
-    object_bytes: u64,
+/// What is left to do of a message and what was answered so far: it outlives a question to the user.
+#[derive(Debug)]
+pub(super) struct Run {
     message: MessageId,
     answers: Vec<Outgoing>,
-    /// Groups around the command that runs.
-    depth: usize,
+    /// The body and the groups around the command that runs; empty when all is done.
+    frames: Vec<Frame>,
+    /// The question that awaits its answer.
+    asking: Option<CommandId>,
     /// Whether a piece of a large object came.
     took_piece: bool,
     aborted: bool,
 }
 
-impl<'a> Executor<'a> {
-    pub(super) const fn new(
-        now: Now,
-        device: &'a mut dyn Device,
-        tree: &'a mut Tree,
-        (joiner, object_bytes): (&'a mut Joiner, u64),
-        message: MessageId,
-    ) -> Self {
+#[derive(Debug)]
+struct Frame {
+    group: Around,
+    left: VecDeque<Command>,
+    /// Whether a member did not succeed, so that those after it are not run.
+    stopped: bool,
+}
+
+#[derive(Debug)]
+enum Around {
+    Body,
+    Sequence,
+    Atomic {
+        id: CommandId,
+        /// Where the status of the group goes.
+        place: usize,
+        before: Box<Checkpoint>,
+        /// Where the answers of the member that runs begin.
+        from: usize,
+        /// Answers of the members that were run.
+        done: Vec<Range<usize>>,
+    },
+}
+
+/// What became of a command.
+enum Ran {
+    Done(StatusCode),
+    /// It is a group, whose members are next.
+    Entered,
+    /// The user was asked.
+    Asked,
+}
+
+impl Run {
+    /// Takes the commands of a message.
+    pub(super) fn new(message: MessageId, commands: &[Command]) -> Self {
+        let left = commands.iter().cloned().collect();
+        let body = Frame { group: Around::Body, left, stopped: false };
         Self {
-            now,
-            device,
-            tree,
-            joiner,
-            object_bytes,
             message,
             answers: Vec::new(),
-            depth: 0,
+            frames: vec![body],
+            asking: None,
             took_piece: false,
             aborted: false,
         }
+    }
+
+    /// Returns whether the user's answer is awaited.
+    pub(super) const fn is_asking(&self) -> bool {
+        self.asking.is_some()
     }
 
     /// Returns whether the server broke the session off.
@@ -62,83 +94,209 @@ impl<'a> Executor<'a> {
     }
 
     /// Returns a status for every command that wants one; each Get's results follow its status.
-    pub(super) fn into_answers(mut self) -> Vec<Outgoing> {
+    pub(super) fn into_answers(mut self, joiner: &mut Joiner) -> Vec<Outgoing> {
         if !self.took_piece
-            && let Some(lost) = self.joiner.interrupted_by(Verb::Header, None)
+            && let Some(lost) = joiner.interrupted_by(Verb::Header, None)
         {
             self.answers.push(Outgoing::NoEndOfData(lost));
         }
         self.answers
     }
+}
 
-    /// Runs a command that stands in the body itself. Nothing runs after an abort.
-    pub(super) fn top_level(&mut self, command: &Command) {
-        if !self.aborted {
-            self.run(command);
-        }
-    }
+/// Runs commands in their order, until all are done or the user is asked.
+pub(super) struct Executor<'a> {
+    pub(super) now: Now,
+    pub(super) device: &'a mut dyn Device,
+    pub(super) tree: &'a mut Tree,
+    pub(super) joiner: &'a mut Joiner,
+    pub(super) object_bytes: u64,
+    pub(super) run: &'a mut Run,
+}
 
-    /// Runs a command; returns the status that a group around it goes by.
-    fn run(&mut self, command: &Command) -> StatusCode {
-        match command {
-            Command::Status(_) | Command::Results(_) => StatusCode::OK,
-            Command::Alert(alert) => self.alert(alert),
-            Command::Exec(exec) => self.exec(exec),
-            Command::Get(get) => self.get(get),
-            Command::Add(add) => {
-                self.on_items(Verb::Add, add, |this, item| this.tree.add(this.device, item))
+impl Executor<'_> {
+    /// Goes on until all is done or the user is asked. Nothing runs after an abort.
+    pub(super) fn go(&mut self) {
+        while !self.run.aborted
+            && let Some(frame) = self.run.frames.last_mut()
+        {
+            match (frame.left.pop_front(), frame.stopped) {
+                (None, _) => self.leave(),
+                (Some(command), true) => self.skipped(&command, StatusCode::NOT_EXECUTED),
+                (Some(command), false) => match self.member(command) {
+                    Ran::Done(code) => self.settle(code),
+                    Ran::Entered => {}
+                    Ran::Asked => return,
+                },
             }
-            Command::Replace(replace) => self.on_items(Verb::Replace, replace, |this, item| {
-                this.tree.replace(this.now, this.device, item)
-            }),
-            Command::Delete(delete) => self
-                .on_items(Verb::Delete, delete, |this, item| this.tree.delete(this.device, item)),
-            Command::Copy(copy) => self.on_items(Verb::Copy, copy, |this, item| {
-                this.tree.copy(this.now, this.device, item)
-            }),
-            Command::Sequence(group) => self.inside(|this| this.sequence(group)),
-            Command::Atomic(group) => self.inside(|this| this.atomic(group)),
         }
     }
 
-    fn inside(&mut self, run: impl FnOnce(&mut Self) -> StatusCode) -> StatusCode {
-        self.depth += 1;
-        let code = run(self);
-        self.depth -= 1;
-        code
+    /// Takes the user's answer and goes on.
+    pub(super) fn answered(&mut self, answer: &Answer) {
+        if let Some(alert) = self.run.asking.take() {
+            let code = self.user_status(alert, answer);
+            self.settle(code);
+            self.go();
+        }
+    }
+
+    /// Notes what became of a member of the innermost group. A member that does not succeed ends
+    /// its group: what it gates (an Exec behind a user's "no", or behind a Replace that failed)
+    /// must not happen.
+    fn settle(&mut self, code: StatusCode) {
+        let end = self.run.answers.len();
+        let Some(frame) = self.run.frames.last_mut() else { return };
+        match &mut frame.group {
+            Around::Body => return,
+            Around::Sequence => {}
+            Around::Atomic { from, done, .. } => done.push(*from..end),
+        }
+        frame.stopped = !code.is_success();
+    }
+
+    /// Runs a command that its group lets run.
+    fn member(&mut self, command: Command) -> Ran {
+        let end = self.run.answers.len();
+        let frame = self.run.frames.last_mut();
+        if let Some(Frame { group: Around::Atomic { from, .. }, .. }) = frame {
+            *from = end;
+            // Only what is staged in memory can be taken back.
+            if !self.may_be_atomic(&command) {
+                self.skipped(&command, StatusCode::FAILED);
+                // Its statuses stand: nothing of it is to be rolled back.
+                return Ran::Done(StatusCode::FAILED);
+            }
+        }
+        match command {
+            Command::Status(_) | Command::Results(_) => Ran::Done(StatusCode::OK),
+            Command::Alert(alert) => self.alert(&alert),
+            Command::Exec(exec) => Ran::Done(self.exec(&exec)),
+            Command::Get(get) => Ran::Done(self.get(&get)),
+            Command::Add(add) => Ran::Done(
+                self.on_items(Verb::Add, &add, |this, item| this.tree.add(this.device, item)),
+            ),
+            Command::Replace(replace) => {
+                Ran::Done(self.on_items(Verb::Replace, &replace, |this, item| {
+                    this.tree.replace(this.now, this.device, item)
+                }))
+            }
+            Command::Delete(delete) => {
+                Ran::Done(self.on_items(Verb::Delete, &delete, |this, item| {
+                    this.tree.delete(this.device, item)
+                }))
+            }
+            Command::Copy(copy) => Ran::Done(self.on_items(Verb::Copy, &copy, |this, item| {
+                this.tree.copy(this.now, this.device, item)
+            })),
+            Command::Sequence(group) => {
+                self.status(group.id, Verb::Sequence, StatusCode::OK, None);
+                self.enter(Around::Sequence, group)
+            }
+            Command::Atomic(group) => {
+                let around = Around::Atomic {
+                    id: group.id,
+                    place: self.run.answers.len(),
+                    before: Box::new(self.tree.checkpoint()),
+                    from: self.run.answers.len(),
+                    done: Vec::new(),
+                };
+                self.enter(around, group)
+            }
+        }
+    }
+
+    fn enter(&mut self, group: Around, members: Group) -> Ran {
+        self.run.frames.push(Frame { group, left: members.commands.into(), stopped: false });
+        Ran::Entered
+    }
+
+    /// Ends the innermost group; what it came to counts for the one around it.
+    fn leave(&mut self) {
+        let Some(frame) = self.run.frames.pop() else { return };
+        let code = match (frame.group, frame.stopped) {
+            (Around::Body, _) => return,
+            (Around::Sequence, true) => StatusCode::FAILED,
+            (Around::Sequence, false) => StatusCode::OK,
+            (Around::Atomic { id, place, before, done, .. }, stopped) => {
+                let code = if stopped { StatusCode::ATOMIC_FAILED } else { StatusCode::OK };
+                if stopped {
+                    self.tree.roll_back(*before);
+                    self.roll_back_answers(done);
+                }
+                let own = Status::new(CommandId(0), self.run.message, id, Verb::Atomic, code);
+                self.run.answers.insert(place, Outgoing::Status(own));
+                code
+            }
+        };
+        self.settle(code);
+    }
+
+    fn roll_back_answers(&mut self, done: Vec<Range<usize>>) {
+        for answer in done.into_iter().flatten() {
+            if let Some(Outgoing::Status(status)) = self.run.answers.get_mut(answer)
+                && status.code.is_success()
+            {
+                status.code = StatusCode::ROLLED_BACK;
+            }
+        }
     }
 
     /// Returns an item when it is whole, or the status that its piece gets. A group must fit into
     /// one message, so that there are no pieces inside.
     fn whole(&mut self, verb: Verb, item: &Item) -> Result<Item, StatusCode> {
         if let Some(lost) = self.joiner.interrupted_by(verb, Some(item)) {
-            self.answers.push(Outgoing::NoEndOfData(lost));
+            self.run.answers.push(Outgoing::NoEndOfData(lost));
         }
-        if item.more_data && self.depth > 0 {
+        if item.more_data && self.run.frames.len() > 1 {
             return Err(StatusCode::NOT_SUPPORTED);
         }
-        self.took_piece |= item.more_data;
+        self.run.took_piece |= item.more_data;
         self.joiner.take(verb, item, self.object_bytes)
     }
 
-    fn alert(&mut self, alert: &Alert) -> StatusCode {
+    fn alert(&mut self, alert: &Alert) -> Ran {
         let code = match alert.code {
             AlertCode::SESSION_ABORT => {
-                self.aborted = true;
-                return StatusCode::OK;
+                self.run.aborted = true;
+                return Ran::Done(StatusCode::OK);
             }
             AlertCode::NEXT_MESSAGE | AlertCode::NO_END_OF_DATA => StatusCode::OK,
             code if code.is_user_interaction() => {
-                // spec: oma-001 8.1.1.9 (what the user says is the answer)
-                // The first item holds parameters, the second the text.
                 let text = alert.items.get(1).and_then(Item::data_text);
                 self.device.user_was_addressed(text.unwrap_or_default());
-                self.device.ask_user(self.now, code, text.unwrap_or_default())
+                return self.ask(alert);
             }
             _ => StatusCode::NOT_SUPPORTED,
         };
         self.status(alert.id, Verb::Alert, code, None);
-        code
+        Ran::Done(code)
+    }
+
+    // spec: oma-001 8.1.1.9 (what the user says is the answer)
+    fn ask(&mut self, alert: &Alert) -> Ran {
+        let prompt = match Prompt::from_alert(alert) {
+            Ok(prompt) => prompt,
+            Err(code) => {
+                self.status(alert.id, Verb::Alert, code, None);
+                return Ran::Done(code);
+            }
+        };
+        match self.device.ask_user(self.now, prompt) {
+            Some(answer) => Ran::Done(self.user_status(alert.id, &answer)),
+            None => {
+                self.run.asking = Some(alert.id);
+                Ran::Asked
+            }
+        }
+    }
+
+    fn user_status(&mut self, alert: CommandId, answer: &Answer) -> StatusCode {
+        let (code, items) = answer.status();
+        let status = Status::new(CommandId(0), self.run.message, alert, Verb::Alert, code);
+        self.run.answers.push(Outgoing::Status(Status { items, ..status }));
+        // 214 is of the 2xx, and yet no yes.
+        if *answer == Answer::Cancelled { StatusCode::FAILED } else { code }
     }
 
     fn exec(&mut self, exec: &Exec) -> StatusCode {
@@ -175,9 +333,9 @@ impl<'a> Executor<'a> {
         let code = self.statuses(get, Verb::Get, &codes);
         let items: Vec<Item> = found.into_iter().flatten().flatten().collect();
         if !items.is_empty() {
-            self.answers.push(Outgoing::Results(Results {
+            self.run.answers.push(Outgoing::Results(Results {
                 id: CommandId(0),
-                message_ref: Some(self.message),
+                message_ref: Some(self.run.message),
                 command_ref: get.id,
                 meta: None,
                 items,
@@ -220,60 +378,6 @@ impl<'a> Executor<'a> {
         codes.iter().copied().find(|code| !code.is_success()).unwrap_or(first)
     }
 
-    /// Runs commands one after the other. One that does not succeed ends the sequence: what it
-    /// gates (an Exec behind a user's "no", or behind a Replace that failed) must not happen.
-    fn sequence(&mut self, group: &Group) -> StatusCode {
-        self.status(group.id, Verb::Sequence, StatusCode::OK, None);
-        let mut stopped = false;
-        for command in &group.commands {
-            if stopped || self.aborted {
-                self.skipped(command, StatusCode::NOT_EXECUTED);
-            } else {
-                stopped = !self.run(command).is_success();
-            }
-        }
-        if stopped { StatusCode::NOT_EXECUTED } else { StatusCode::OK }
-    }
-
-    /// Runs commands all or nothing. Only what is staged in memory can be taken back, so commands
-    /// with other effects are refused in here.
-    fn atomic(&mut self, group: &Group) -> StatusCode {
-        let place = self.answers.len();
-        let before = self.tree.checkpoint();
-        let mut done = Vec::new();
-        let mut stopped = false;
-        for command in &group.commands {
-            if stopped {
-                self.skipped(command, StatusCode::NOT_EXECUTED);
-                continue;
-            }
-            let code = if self.may_be_atomic(command) {
-                let from = self.answers.len();
-                let code = self.run(command);
-                done.push(from..self.answers.len());
-                code
-            } else {
-                self.skipped(command, StatusCode::FAILED);
-                StatusCode::FAILED
-            };
-            stopped = !code.is_success();
-        }
-        let code = if stopped { StatusCode::ATOMIC_FAILED } else { StatusCode::OK };
-        if stopped {
-            self.tree.roll_back(before);
-            for answer in done.into_iter().flatten() {
-                if let Some(Outgoing::Status(status)) = self.answers.get_mut(answer)
-                    && status.code.is_success()
-                {
-                    status.code = StatusCode::ROLLED_BACK;
-                }
-            }
-        }
-        let own = Status::new(CommandId(0), self.message, group.id, Verb::Atomic, code);
-        self.answers.insert(place, Outgoing::Status(own));
-        code
-    }
-
     fn may_be_atomic(&self, command: &Command) -> bool {
         match command {
             Command::Replace(manage) => {
@@ -312,9 +416,9 @@ impl<'a> Executor<'a> {
     }
 
     fn status(&mut self, command: CommandId, verb: Verb, code: StatusCode, target: Option<&str>) {
-        let mut status = Status::new(CommandId(0), self.message, command, verb, code);
+        let mut status = Status::new(CommandId(0), self.run.message, command, verb, code);
         status.target_refs.extend(target.map(str::to_owned));
-        self.answers.push(Outgoing::Status(status));
+        self.run.answers.push(Outgoing::Status(status));
     }
 }
 

@@ -13,6 +13,7 @@ use proto::{
             Alert, Challenge, Command, CommandId, Header, Item, Location, Manage, Message,
             MessageId, Meta, Results, Status, Verb,
         },
+        ui::Answer,
     },
     time::Now,
 };
@@ -20,7 +21,7 @@ use proto::{
 use super::{
     Limits, Post, SessionError, SessionOutcome, Trigger,
     address::Origin,
-    execute::Executor,
+    execute::{Executor, Run},
     retry_later,
     server::{Server, Verdict},
 };
@@ -56,6 +57,15 @@ pub(super) struct Heard<'a> {
     pub(super) octets: &'a [u8],
     /// The proof beside the octets.
     pub(super) mac: Option<&'a Mac>,
+}
+
+/// What comes after a message of the server.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// This.
+    Post(Post),
+    /// The user's answer.
+    Rest,
 }
 
 /// Whether a message must carry credentials.
@@ -95,6 +105,8 @@ pub(super) struct Session {
     content: Vec<Outgoing>,
     resends: u8,
 
+    /// The message whose commands wait for the user's answer.
+    asking: Option<(Run, Status)>,
     /// What the server sends in pieces.
     joiner: Joiner,
     /// Results of which a piece awaits its answer.
@@ -138,6 +150,7 @@ impl Session {
             mac: None,
             content: Vec::new(),
             resends: 0,
+            asking: None,
             joiner: Joiner::default(),
             piece: None,
             outbox: VecDeque::new(),
@@ -178,8 +191,11 @@ impl Session {
         device: &mut dyn Device,
         tree: &mut Tree,
         heard: Heard<'_>,
-    ) -> Result<Post, SessionOutcome> {
+    ) -> Result<Next, SessionOutcome> {
         let answer = heard.message;
+        if self.asking.is_some() {
+            return Err(protocol("it comes while the user is asked"));
+        }
         if answer.header.session_id != self.id {
             return Err(protocol("it belongs to another session"));
         }
@@ -193,7 +209,7 @@ impl Session {
             self.follow(address)?;
         }
         if status.code.is_challenge() {
-            return self.challenged(status);
+            return self.challenged(status).map(Next::Post);
         }
         if !status.code.is_success() {
             return Err(SessionOutcome::Failed(SessionError::Refused(status.code)));
@@ -207,7 +223,7 @@ impl Session {
         let (code, challenge) = match verdict {
             Verdict::Believed(code, challenge) => (code, challenge),
             Verdict::Refused(code, challenge) => {
-                return self.refuse(answer, code, challenge);
+                return self.refuse(answer, code, challenge).map(Next::Post);
             }
             Verdict::Hopeless => {
                 return Err(SessionOutcome::Failed(SessionError::ServerNotProved));
@@ -349,20 +365,58 @@ impl Session {
         tree: &mut Tree,
         answer: &Message,
         header: Status,
-    ) -> Result<Post, SessionOutcome> {
+    ) -> Result<Next, SessionOutcome> {
         // While our package is unfinished the server only asks for more; its `Final` then says
         // nothing about the package that we answer.
         if self.was_final || !self.server_was_final {
             self.server_was_final = answer.is_final;
         }
         self.outbox.retain(|it| !matches!(it, Outgoing::Alert(AlertCode::NEXT_MESSAGE)));
-        let large = (&mut self.joiner, self.limits.object_bytes);
-        let mut executor = Executor::new(now, device, tree, large, answer.header.message_id);
-        answer.commands.iter().for_each(|command| executor.top_level(command));
-        if executor.aborted() {
+        let mut run = Run::new(answer.header.message_id, &answer.commands);
+        self.executor(now, device, tree, &mut run).go();
+        self.after_run(now, device, run, header)
+    }
+
+    /// Takes the user's answer to the question that the session waits for.
+    pub(super) fn user_answered(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        tree: &mut Tree,
+        answer: &Answer,
+    ) -> Result<Next, SessionOutcome> {
+        let Some((mut run, header)) = self.asking.take() else { return Ok(Next::Rest) };
+        self.executor(now, device, tree, &mut run).answered(answer);
+        self.after_run(now, device, run, header)
+    }
+
+    fn executor<'a>(
+        &'a mut self,
+        now: Now,
+        device: &'a mut dyn Device,
+        tree: &'a mut Tree,
+        run: &'a mut Run,
+    ) -> Executor<'a> {
+        let object_bytes = self.limits.object_bytes;
+        Executor { now, device, tree, joiner: &mut self.joiner, object_bytes, run }
+    }
+
+    /// Answers the message, unless the user has to answer first.
+    fn after_run(
+        &mut self,
+        now: Now,
+        device: &dyn Device,
+        run: Run,
+        header: Status,
+    ) -> Result<Next, SessionOutcome> {
+        if run.aborted() {
             return Err(SessionOutcome::Failed(SessionError::Aborted));
         }
-        let answers = executor.into_answers();
+        if run.is_asking() {
+            self.asking = Some((run, header));
+            return Ok(Next::Rest);
+        }
+        let answers = run.into_answers(&mut self.joiner);
         let silent = answers.is_empty() && self.outbox.is_empty();
         // spec: oma-dm 1 (nothing to say ends the session)
         if silent && self.server_was_final {
@@ -379,7 +433,7 @@ impl Session {
             self.outbox.push_back(Outgoing::Alert(AlertCode::NEXT_MESSAGE));
         }
         self.check_length()?;
-        Ok(self.post())
+        Ok(Next::Post(self.post()))
     }
 
     /// Queues the results that are due and did not go out in this session.
@@ -562,7 +616,7 @@ impl Session {
             }),
             Outgoing::DeviceInfo(items) => Command::Replace(Manage::new(id, items.clone())),
             Outgoing::Request(request) => Command::Alert(request.to_alert(id)),
-            // spec: oma-000 8.2.5, oma-001 8.1.1.14 (the result as Generic Alert)
+            // spec: oma-000 8.2.5, oma-001 8.1.1.14, oma-001 8.1.2.24 (the result as Generic Alert)
             Outgoing::Final(alert) => {
                 let result = OperationResult {
                     object: Some(self.object.clone()),

@@ -9,6 +9,7 @@ use proto::{
         code::{AlertCode, Format},
         fumo::{Operation, OperationResult, ResultCode},
         syncml::*,
+        ui::{Answer, Prompt},
     },
     ids::Correlator,
 };
@@ -20,6 +21,7 @@ use crate::dm::{
 };
 
 mod large_objects;
+mod questions;
 mod server_proof;
 
 const URL: &str = "fumocast://232.1.2.3:3400/7?s=192.0.2.1";
@@ -91,14 +93,14 @@ impl Talk {
     fn hear_more(&mut self, message: &Message) {
         match self.hear(message) {
             Step::Post(_) => {}
-            Step::Done(outcome) => panic!("{outcome:?}"),
+            step @ (Step::Rest | Step::Done(_)) => panic!("{step:?}"),
         }
     }
 
     /// Expects that the session is over.
     fn hear_last(&mut self, message: &Message) -> SessionOutcome {
         match self.hear(message) {
-            Step::Post(_) => panic!("{:?}", self.said),
+            Step::Post(_) | Step::Rest => panic!("{:?}", self.said),
             Step::Done(outcome) => outcome,
         }
     }
@@ -169,16 +171,16 @@ fn alert(id: u32, code: AlertCode) -> Command {
     Command::Alert(Alert { id: CommandId(id), code, correlator: None, items: Vec::new() })
 }
 
+fn ask(id: u32) -> Command {
+    Command::Alert(Prompt::confirm("Update?").to_alert(CommandId(id)))
+}
+
 fn sequence(commands: Vec<Command>) -> Command {
     Command::Sequence(Group { id: CommandId(20), meta: None, commands })
 }
 
 fn arming() -> Vec<Command> {
-    vec![
-        alert(21, AlertCode::CONFIRM),
-        replace(22, "DownloadAndUpdate/PkgURL", URL),
-        exec(23, UPDATE, Some("c-1")),
-    ]
+    vec![ask(21), replace(22, "DownloadAndUpdate/PkgURL", URL), exec(23, UPDATE, Some("c-1"))]
 }
 
 fn final_alert(correlator: &str, result: ResultCode) -> FinalAlert {
@@ -198,7 +200,7 @@ fn carried(alert: &Alert) -> OperationResult {
 // test: oma-dm 1, oma-000 8.2.5, oma-001 8.1.1.5, oma-001 8.1.1.9, oma-001 8.1.1.14
 #[test]
 fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
-    let user_answer = StatusCode::OK;
+    let user_answer = Some(Answer::Yes);
     let mut talk = Talk::begin(FakeDevice { user_answer, nonce: vec![], ..FakeDevice::default() });
     assert_eq!(talk.post.url, "http://127.0.0.1:8080/dm");
     assert_eq!(talk.said.header.session_id, "1F");
@@ -269,8 +271,15 @@ fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
 // test: oma-001 8.1.1.9
 #[test]
 fn a_users_no_keeps_the_rest_of_the_sequence_from_happening() {
-    for (answer, number) in [(StatusCode(304), 304), (StatusCode::NOT_SUPPORTED, 406)] {
-        let mut talk = Talk::begin(FakeDevice { user_answer: answer, ..FakeDevice::default() });
+    for (answer, number) in [
+        (Answer::No, 304),
+        (Answer::Cancelled, 214),
+        (Answer::TimedOut, 408),
+        (Answer::NotDisplayable, 416),
+        (Answer::NoUser, 406),
+    ] {
+        let mut talk =
+            Talk::begin(FakeDevice { user_answer: Some(answer), ..FakeDevice::default() });
         let arm = talk.reply(StatusCode::AUTHENTICATED, vec![sequence(arming())]);
         talk.hear_more(&arm);
         assert_eq!(

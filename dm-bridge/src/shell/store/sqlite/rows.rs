@@ -12,7 +12,7 @@ use sqlx::{Decode, Row as _, Sqlite, SqliteConnection, Type, sqlite::SqliteRow};
 
 use crate::{
     campaign::{
-        model::{Air, Campaign, Papers, Place, Terms, Window},
+        model::{Air, Campaign, Delivery, Papers, Place, Terms, Window},
         on_request::OnRequest,
     },
     fleet::{
@@ -224,8 +224,8 @@ const INSERT_CAMPAIGN: &str = "INSERT INTO campaign (state, window_opens, window
     window_revision, air_source, air_tsi, air_revision, air_opened, problem, report_spread, \
     on_request, version, id, digest, epoch, sequence, vendor, classes, firmware_version, not_before, \
     latest_stop, sources, stored_bytes, largest_block, campaign_paper, manifest_paper, carousel_url, \
-    token_file, group_address, port, created) VALUES \
-    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    token_file, group_address, port, created, ways, bundle_octets, ask_user) VALUES \
+    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 const UPDATE_CAMPAIGN: &str = "UPDATE campaign SET state = ?, window_opens = ?, \
     window_closes = ?, window_revision = ?, air_source = ?, air_tsi = ?, air_revision = ?, \
@@ -273,6 +273,9 @@ pub(super) async fn write_campaign(
             .bind(row.place.group.to_string())
             .bind(row.place.port)
             .bind(int(row.created.0))
+            .bind(words(&row.delivery.ways))
+            .bind(int(row.delivery.bundle_octets))
+            .bind(&row.delivery.ask_user)
     };
     written(&query.execute(&mut *connection).await.map_err(refused("campaign"))?, "campaign")?;
     if row.version == 0 {
@@ -350,6 +353,11 @@ pub(super) fn read_campaign(row: &SqliteRow) -> Result<Campaign, StoreError> {
             group: parsed(row, "group_address")?,
             port: number(row, "port")?,
         },
+        delivery: Delivery {
+            ways: list(row, "ways")?,
+            bundle_octets: unsigned(row, "bundle_octets")?,
+            ask_user: get(row, "ask_user")?,
+        },
         report_spread_seconds: number(row, "report_spread")?,
         on_request: parsed(row, "on_request")?,
         state: parsed(row, "state")?,
@@ -360,11 +368,11 @@ pub(super) fn read_campaign(row: &SqliteRow) -> Result<Campaign, StoreError> {
     })
 }
 
-const INSERT_ARMING: &str = "INSERT INTO arming (correlator, phase, armed_revision, result_code, \
+const INSERT_ARMING: &str = "INSERT INTO arming (correlator, way, phase, armed_revision, result_code, \
     reason, read_back, updated, version, device, campaign, attempt) \
-    VALUES (?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?)";
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?)";
 
-const UPDATE_ARMING: &str = "UPDATE arming SET correlator = ?, phase = ?, armed_revision = ?, \
+const UPDATE_ARMING: &str = "UPDATE arming SET correlator = ?, way = ?, phase = ?, armed_revision = ?, \
     result_code = ?, reason = ?, read_back = ?, updated = ?, version = 1 + ? \
     WHERE device = ? AND campaign = ? AND attempt = ? AND version = ?";
 
@@ -376,6 +384,7 @@ pub(super) async fn write_arming(
     let statement = if row.version == 0 { INSERT_ARMING } else { UPDATE_ARMING };
     let mut query = sqlx::query(statement)
         .bind(&row.correlator.0)
+        .bind(row.way.word())
         .bind(row.phase.word())
         .bind(row.armed_revision)
         .bind(row.result_code)
@@ -400,6 +409,7 @@ pub(super) fn read_arming(row: &SqliteRow) -> Result<Arming, StoreError> {
         attempt: number(row, "attempt")?,
         version: unsigned(row, "version")?,
         correlator: Correlator(get(row, "correlator")?),
+        way: parsed(row, "way")?,
         phase: parsed(row, "phase")?,
         armed_revision: number(row, "armed_revision")?,
         result_code: optional(row, "result_code")?,

@@ -108,6 +108,7 @@ fn long_results(encoding: Encoding, refused_at: Option<usize>) -> (Talk, Vec<Ite
                 return (talk, pieces);
             }
             Step::Post(post) => assert!(post.body.len() <= 2_048, "{}", post.body.len()),
+            Step::Rest => panic!("nobody is asked"),
         }
         let results = talk.said.commands.iter().find_map(|command| {
             if let Command::Results(results) = command { Some(results.clone()) } else { None }

@@ -78,6 +78,7 @@ fn nothing_is_done_for_a_server_that_does_not_prove_itself() {
             message.header.credential = credential;
             let refused = match talk.hear(&message) {
                 Step::Post(_) => talk.statuses(),
+                Step::Rest => panic!("nobody is asked"),
                 Step::Done(outcome) => {
                     assert_eq!(outcome, SessionOutcome::Failed(SessionError::ServerNotProved));
                     break;

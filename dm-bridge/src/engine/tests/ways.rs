@@ -1,0 +1,161 @@
+//! The user's consent, and the ways that a package takes to a device.
+
+use super::*;
+use crate::campaign::model::Way;
+
+fn desk_with(ways: &[Way]) -> Desk {
+    let mut desk = desk();
+    let campaign = &mut desk.campaigns[0];
+    campaign.delivery.ways = ways.to_vec();
+    campaign.delivery.bundle_octets = 10;
+    desk.armings[0].way = ways[0];
+    desk.packages.insert(campaign.id, vec![9; 10].into());
+    desk
+}
+
+fn asking() -> Desk {
+    let mut desk = desk();
+    desk.campaigns[0].delivery.ask_user = Some("Update?".to_owned());
+    desk
+}
+
+// test: oma-001 8.1.2.10, oma-001 8.1.2.11
+#[test]
+fn a_device_without_our_extension_gets_a_descriptor_in_the_same_session() {
+    let mut desk = desk_with(&[Way::Broadcast, Way::Download]);
+    let mut device = Device::new().without("Broadcast/Version");
+    device.run(&mut desk);
+    assert_eq!(device.written(), ["DownloadAndUpdate/PkgURL", "Exec DownloadAndUpdate"]);
+    let row = latest(&desk);
+    assert_eq!((row.way, row.phase, row.attempt), (Way::Download, ArmingPhase::Armed, 2));
+    let Command::Replace(url) = &device.seen[device.seen.len() - 2] else { panic!() };
+    let url = url.items[0].data_text().unwrap();
+    let id = desk.campaigns[0].id;
+    assert!(url.ends_with(&format!("/download/{id}/descriptor")), "{url}");
+    assert!(desk.notes.iter().any(|note| note.contains("download is next")), "{:?}", desk.notes);
+}
+
+#[test]
+fn a_device_that_answers_bad_url_falls_back_and_only_as_far_as_the_campaign_says() {
+    for ways in [
+        &[Way::Broadcast][..],
+        &[Way::Broadcast, Way::Direct],
+        &[Way::Broadcast, Way::Download, Way::Direct],
+    ] {
+        let mut desk = desk_with(ways);
+        let mut device = Device::new();
+        device.exec = StatusCode(411);
+        device.run(&mut desk);
+        let row = latest(&desk);
+        let last = *ways.last().unwrap();
+        assert_eq!((row.way, row.phase), (last, ArmingPhase::UnicastNeeded), "{ways:?}");
+        assert_eq!(desk.armings.len(), ways.len(), "each way is an attempt of its own");
+    }
+}
+
+#[test]
+fn a_result_411_of_an_earlier_session_leads_to_the_next_way() {
+    let mut desk = desk_with(&[Way::Broadcast, Way::Download]);
+    desk.armings[0].phase = ArmingPhase::Armed;
+    desk.armings[0].armed_revision = 1;
+    let mut device = Device::new().alerting(411, "c1");
+    device.run(&mut desk);
+    let row = latest(&desk);
+    assert_eq!((row.way, row.phase, row.attempt), (Way::Download, ArmingPhase::Armed, 2));
+    assert_ne!(row.correlator, desk.armings[0].correlator);
+}
+
+// test: oma-001 8.1.1.10, oma-001 8.1.1.11
+#[test]
+fn a_package_travels_inside_the_session_and_is_installed_by_update() {
+    let mut desk = desk_with(&[Way::Direct]);
+    let mut device = Device::new();
+    device.run(&mut desk);
+    assert_eq!(device.written(), ["Update/PkgData", "Exec Update"]);
+    assert_eq!(latest(&desk).phase, ArmingPhase::Armed);
+    let mut desk = desk_with(&[Way::Direct]);
+    desk.packages.clear();
+    let mut device = Device::new();
+    device.run(&mut desk);
+    assert!(device.written().is_empty());
+    assert!(latest(&desk).reason.as_ref().unwrap().contains("not here"));
+}
+
+#[test]
+fn a_package_that_the_device_has_no_room_for_is_not_executed() {
+    for code in [413, 420] {
+        let mut desk = desk_with(&[Way::Direct]);
+        let mut device = Device::new();
+        device.refused = Some(("PkgData", StatusCode(code)));
+        device.run(&mut desk);
+        assert_eq!(device.written(), ["Update/PkgData"]);
+        let reason = latest(&desk).reason.clone().unwrap();
+        assert_eq!(reason, format!("Replace of PkgData answered {code}"));
+    }
+}
+
+// test: oma-001 8.1.1.6, oma-001 8.1.1.9
+#[test]
+fn the_user_is_asked_before_anything_is_written() {
+    let mut desk = asking();
+    let mut device = Device::new();
+    device.run(&mut desk);
+    assert_eq!(device.written()[..2], ["Alert 1101", "Manifest"]);
+    assert_eq!(latest(&desk).phase, ArmingPhase::Armed);
+    assert!(desk.notes.iter().any(|note| note.ends_with("the user answered 200")));
+}
+
+// test: oma-001 8.1.1.9
+#[test]
+fn a_user_who_says_no_gets_nothing_and_it_counts_as_his_result() {
+    for (code, phase, result) in [
+        (304, ArmingPhase::Refused, Some(401)),
+        (214, ArmingPhase::Refused, Some(401)),
+        (408, ArmingPhase::Pending, None),
+        (406, ArmingPhase::Refused, None),
+        (416, ArmingPhase::Refused, None),
+    ] {
+        let mut desk = asking();
+        let mut device = Device::new();
+        device.user = StatusCode(code);
+        device.run(&mut desk);
+        assert_eq!(device.written(), ["Alert 1101"], "{code}");
+        let row = latest(&desk);
+        assert_eq!((row.phase, row.result_code), (phase, result), "{code}");
+        assert!(!row.armed());
+    }
+}
+
+// test: oma-003 6.1.4.8
+#[test]
+fn the_user_of_a_device_that_runs_the_version_is_not_asked() {
+    let mut desk = asking();
+    let mut device = Device::new().with("FwV", "2.0");
+    device.run(&mut desk);
+    assert!(!device.written().contains(&"Alert 1101".to_owned()));
+}
+
+#[test]
+fn a_later_minor_version_of_our_extension_is_armed_and_a_later_major_one_is_not() {
+    for (version, phase) in [
+        ("1.0", ArmingPhase::Armed),
+        ("1.7", ArmingPhase::Armed),
+        ("2.0", ArmingPhase::UnicastNeeded),
+        ("10.0", ArmingPhase::UnicastNeeded),
+        ("", ArmingPhase::UnicastNeeded),
+    ] {
+        let mut desk = desk();
+        Device::new().with("Broadcast/Version", version).run(&mut desk);
+        assert_eq!(latest(&desk).phase, phase, "{version}");
+    }
+}
+
+/// What a 1.0 client answers to a node that it does not know.
+#[test]
+fn a_client_that_lacks_an_optional_node_is_armed_all_the_same() {
+    let mut desk = desk();
+    let mut device = Device::new();
+    device.refused = Some(("Report/Spread", StatusCode::NOT_FOUND));
+    device.run(&mut desk);
+    assert_eq!(latest(&desk).phase, ArmingPhase::Armed);
+}

@@ -1,0 +1,712 @@
+//! Packages that come by unicast: over HTTP by a descriptor (the Download User Agent), inside a DM
+//! session, or from local media. All of them are bundles, and all go the way of a broadcast image
+//! once they are here: check, hand-off, result.
+//!
+//! ```text
+//! Exec -> descriptor -> head: documents, judged -> pieces, each synced -> assembled -> verified -> …
+//!         (HTTP alone)  PkgData: all of it in one message ----------------^
+//! ```
+
+use std::time::Duration;
+
+use proto::{
+    crypto::sha256,
+    dm::{
+        code::StatusCode,
+        descriptor::{self, Descriptor, InstallStatus},
+        fumo::{Operation as Exec, Phase, ResultCode},
+    },
+    ids::Correlator,
+    time::{Mono, Now},
+    trust::bundle::{self, BundleHead},
+};
+
+use super::{Agent, Core, Given, Operation, Output, books::Pinned};
+use crate::{
+    acceptance::{Accepted, Offer, Refusal, Verdict, judge},
+    dm::{DownloadRequest, FinalAlert},
+    symbols::{ObjectLayout, StorageError},
+};
+
+/// Octets of the image that are asked for at once, and synced together.
+const PIECE: u64 = 1 << 20;
+/// Attempts at one piece before the download is given up.
+const MAX_FAILURES: u32 = 8;
+/// The longest wait between two attempts.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+/// Attempts at an installation notification before it is given up.
+const MAX_NOTICES: u32 = 5;
+/// Installation notifications that may wait.
+const MAX_WAITING: usize = 4;
+/// What an import is fetched from; no URL of a server begins so.
+const FILE: &str = "file:";
+
+/// A package that comes by unicast, as the journal holds it.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Download {
+    /// What the server named: a descriptor, or the package. Empty when there is nothing to fetch.
+    pub url: String,
+    /// Where the package is, once that is known.
+    pub object: Option<String>,
+    /// Where the outcome is sent.
+    pub notify: Option<String>,
+    /// Octets of the package by its descriptor; 0 when there was none.
+    pub size: u64,
+    /// Where in the package the image begins.
+    pub image_offset: u64,
+    /// Octets of the image that are synced.
+    pub fetched: u64,
+}
+
+/// An installation notification that waits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Where it goes.
+    pub url: String,
+    /// What it says.
+    pub status: InstallStatus,
+    /// Attempts so far.
+    pub tries: u32,
+}
+
+/// What is to be fetched: octets `from..to` of what is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// `http:`, `https:`, or `file:` and a path.
+    pub url: String,
+    /// The first octet.
+    pub from: u64,
+    /// The one behind the last.
+    pub to: u64,
+}
+
+/// What was fetched.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetched {
+    /// Its media type; empty when nobody said.
+    pub media_type: String,
+    /// Octets of the whole, when that is known.
+    pub total: Option<u64>,
+    /// The octets, from `from` on; fewer when the whole is shorter.
+    pub octets: Vec<u8>,
+}
+
+/// Why nothing was fetched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchError {
+    /// The URL is none that this device follows.
+    Refused,
+    /// The server answered with this status.
+    Status(u16),
+    /// No connection, no answer in time, or no trust.
+    Network,
+}
+
+/// What goes on beside the books.
+#[derive(Debug, Default)]
+pub(super) struct Fetcher {
+    /// Whether an answer of the network or the storage is awaited.
+    busy: bool,
+    /// Whether that answer is for an operation that is over.
+    stale: bool,
+    failures: u32,
+    retry: Option<Mono>,
+    /// Octets that are being stored.
+    storing: u64,
+    notifying: bool,
+    next_notice: Option<Mono>,
+    /// Why the package in `PkgData` is no good: the result of its Exec.
+    refusal: Option<ResultCode>,
+    /// The outcome as DL 1.0 says it, where the result code does not tell.
+    status: Option<InstallStatus>,
+}
+
+impl Fetcher {
+    /// Forgets the operation before; an answer that is still on its way is dropped when it comes.
+    fn begin_anew(&mut self) {
+        let busy = self.busy;
+        let (notifying, next_notice) = (self.notifying, self.next_notice);
+        *self = Self { busy, stale: busy, notifying, next_notice, ..Self::default() };
+    }
+}
+
+impl Agent {
+    /// Learns what a fetch came to.
+    pub fn handle_fetched(&mut self, now: Now, fetched: Result<Fetched, FetchError>) {
+        self.core.fetcher.busy = false;
+        match (std::mem::take(&mut self.core.fetcher.stale), fetched) {
+            (true, _) => self.core.fetch_next(now),
+            (false, Ok(fetched)) => self.core.take_fetched(now, fetched),
+            (false, Err(error)) => self.core.fetch_failed(now, error),
+        }
+        self.core.settle();
+    }
+
+    /// Learns that octets of the image are synced, or not.
+    pub fn handle_stored(&mut self, now: Now, outcome: Result<(), StorageError>) {
+        // What `PkgData` brought was not waited for.
+        self.core.fetcher.busy = false;
+        if std::mem::take(&mut self.core.fetcher.stale) {
+            self.core.fetch_next(now);
+        } else {
+            self.core.stored(now, outcome);
+        }
+        self.core.settle();
+    }
+
+    /// Learns whether an installation notification has arrived.
+    pub fn handle_notified(&mut self, now: Now, arrived: bool) {
+        self.core.notified(now, arrived);
+        self.core.settle();
+    }
+
+    /// Takes a package from local media, whose front is `head`; the user has agreed. Returns the
+    /// version that it brings.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] by the same rules as for a campaign over DM.
+    // spec: oma-003 5.5.1.5.1 (a kiosk)
+    pub fn import(&mut self, now: Now, path: &str, head: &[u8]) -> Result<String, Refusal> {
+        let outcome = self.core.import(now, path, head);
+        self.core.settle();
+        outcome
+    }
+}
+
+impl Core {
+    pub(super) fn has_download(&self) -> bool {
+        self.books.download.is_some()
+    }
+
+    /// Begins what an Exec with a URL of HTTP asks for.
+    // spec: oma-001 8.1.2.12 (hand-over to the Download User Agent)
+    pub(super) fn begin_download(&mut self, now: Now, request: DownloadRequest) {
+        if self.operation.is_some() || self.has_download() {
+            if self.books.correlator == request.correlator && self.has_download() {
+                return;
+            }
+            return self.push_alert(
+                now,
+                request.correlator,
+                request.operation,
+                ResultCode::WRONG_STATE,
+            );
+        }
+        self.books.correlator = request.correlator;
+        self.books.operation = request.operation;
+        self.books.report = request.report;
+        self.books.result = None;
+        self.books.awaits_exec = false;
+        self.books.given = if self.users.agreed { Given::Download } else { Given::Nothing };
+        self.books.download = Some(Download { url: request.url, ..Download::default() });
+        self.fetcher.begin_anew();
+        self.enter(Phase::Receiving);
+        self.outputs.mark_changed();
+        self.fetch_next(now);
+    }
+
+    /// Returns how much of the image is synced, per mille, while one is fetched.
+    pub(super) fn download_progress(&self) -> Option<u16> {
+        let download = self.books.download.as_ref()?;
+        let octets = self.operation.as_ref()?.layout.image_octets().max(1);
+        u16::try_from(download.fetched.min(octets).saturating_mul(1000) / octets).ok()
+    }
+
+    /// Asks for what is missing next, unless something stands in the way.
+    // spec: oma-001 8.1.2.13, oma-001 8.1.2.17, oma-001 8.1.2.18
+    pub(super) fn fetch_next(&mut self, now: Now) {
+        let Some(download) = &self.books.download else { return };
+        let rests = self.fetcher.busy || self.fetcher.retry.is_some_and(|at| at > now.mono);
+        let may = self.phase() == Phase::Receiving && self.books.suspended.is_empty();
+        if rests || !may || (download.url.is_empty() && download.object.is_none()) {
+            return;
+        }
+        let image = self.operation.as_ref().map(|operation| operation.layout.image_octets());
+        let fetch = match (&download.object, image) {
+            (None, _) => {
+                let to = u64::try_from(bundle::MAX_HEAD).unwrap_or(u64::MAX);
+                Fetch { url: download.url.clone(), from: 0, to }
+            }
+            (Some(url), None) => {
+                let to = u64::try_from(bundle::MAX_HEAD).unwrap_or(u64::MAX);
+                Fetch { url: url.clone(), from: 0, to }
+            }
+            (Some(_), Some(_)) if !self.may_download() => return,
+            (Some(url), Some(octets)) if download.fetched < octets => {
+                let from = download.image_offset + download.fetched;
+                let to = (from + PIECE).min(download.image_offset + octets);
+                Fetch { url: url.clone(), from, to }
+            }
+            (Some(_), Some(_)) => return self.downloaded(),
+        };
+        self.fetcher.retry = None;
+        self.fetcher.busy = true;
+        self.outputs.show(Output::Fetch(fetch));
+    }
+
+    fn take_fetched(&mut self, now: Now, fetched: Fetched) {
+        self.fetcher.failures = 0;
+        let Some(download) = &self.books.download else { return };
+        match (&download.object, &self.operation) {
+            (None, _) => self.take_first(now, &fetched),
+            (Some(_), None) => self.take_head(now, &fetched),
+            (Some(_), Some(operation)) => {
+                if fetched.octets.is_empty() {
+                    return self.fail_download(
+                        now,
+                        ResultCode::CORRUPTED,
+                        InstallStatus::ATTRIBUTE_MISMATCH,
+                    );
+                }
+                let (layout, at) = (operation.layout.clone(), download.fetched);
+                self.fetcher.busy = true;
+                self.fetcher.storing = u64::try_from(fetched.octets.len()).unwrap_or_default();
+                self.outputs.work(Output::Store(layout, at, fetched.octets));
+            }
+        }
+    }
+
+    /// What the server's URL names is a descriptor, or the package itself.
+    // spec: oma-001 8.1.2.15 (the descriptor is checked before anything is fetched)
+    fn take_first(&mut self, now: Now, fetched: &Fetched) {
+        let refused = |this: &mut Self, result, status| this.fail_download(now, result, status);
+        if !fetched.media_type.starts_with(descriptor::MEDIA_TYPE) {
+            let url = self.books.download.as_ref().map(|download| download.url.clone());
+            if let Some(download) = &mut self.books.download {
+                download.object = url;
+                download.size = fetched.total.unwrap_or_default();
+            }
+            return self.take_head(now, fetched);
+        }
+        let Ok(found) = Descriptor::parse(&fetched.octets) else {
+            return refused(self, ResultCode::UNDEFINED, InstallStatus::INVALID_DESCRIPTOR);
+        };
+        if let Some(download) = &mut self.books.download {
+            download.notify = found.install_notify_uri.clone().filter(|url| is_http(url));
+        }
+        if !found.is_understood() {
+            return refused(self, ResultCode::UNDEFINED, InstallStatus::INVALID_VERSION);
+        }
+        if !found.types.iter().any(|kind| kind == bundle::MEDIA_TYPE) {
+            return refused(self, ResultCode::NOT_ACCEPTABLE, InstallStatus::NOT_ACCEPTABLE);
+        }
+        let limits = &self.config.limits;
+        if found.size > limits.max_image_bytes.min(limits.max_storage_bytes) {
+            let full = InstallStatus::INSUFFICIENT_MEMORY;
+            return refused(self, ResultCode::NO_ROOM_TO_DOWNLOAD, full);
+        }
+        if !is_http(&found.object_uri) {
+            return refused(self, ResultCode::BAD_URL, InstallStatus::LOADER_ERROR);
+        }
+        if let Some(download) = &mut self.books.download {
+            download.object = Some(found.object_uri);
+            download.size = found.size;
+        }
+        self.outputs.mark_changed();
+        self.fetch_next(now);
+    }
+
+    fn take_head(&mut self, now: Now, fetched: &Fetched) {
+        let announced = self.books.download.as_ref().map_or(0, |download| download.size);
+        let Ok(head) = BundleHead::parse(&fetched.octets) else {
+            let status = InstallStatus::NOT_ACCEPTABLE;
+            return self.fail_download(now, ResultCode::NOT_ACCEPTABLE, status);
+        };
+        if announced != 0 && announced != head.bundle_octets() {
+            let status = InstallStatus::ATTRIBUTE_MISMATCH;
+            return self.fail_download(now, ResultCode::NOT_ACCEPTABLE, status);
+        }
+        match self.judge_bundle(&head) {
+            Ok(accepted) => {
+                self.pin_bundle(head, accepted);
+                self.enter(Phase::Receiving);
+                self.ask_for_consent(now);
+                self.fetch_next(now);
+            }
+            Err(Refusal { result, reason, detail }) => {
+                tracing::info!(%result, reason, detail, "a package was refused");
+                let up_to_date = result == ResultCode::UP_TO_DATE;
+                let phase = if up_to_date { Phase::Idle } else { Phase::Refused };
+                self.complete(now, phase, result);
+            }
+        }
+    }
+
+    /// Judges the documents of a bundle like those of a campaign over DM; there is no window.
+    fn judge_bundle(&self, head: &BundleHead) -> Result<Accepted, Refusal> {
+        let offer = Offer {
+            campaign: &head.campaign,
+            manifest: &head.manifest,
+            windows: Vec::new(),
+            carried: Some(head.component),
+        };
+        let history = self.books.history();
+        let limits = &self.config.limits;
+        let accepted = match judge(&self.root, self.config.kind, &history, limits, &offer)? {
+            Verdict::Accepted(accepted) => *accepted,
+            Verdict::AlreadyInstalled(_) => {
+                let detail = "the very package is installed".to_owned();
+                return Err(Refusal {
+                    result: ResultCode::UP_TO_DATE,
+                    reason: "installed",
+                    detail,
+                });
+            }
+        };
+        if accepted.object.oti.parameters().transfer_length != head.image_octets {
+            let detail = "the image has another length than the signed one".to_owned();
+            let result = ResultCode::CORRUPTED;
+            return Err(Refusal { result, reason: "mismatch", detail });
+        }
+        Ok(accepted)
+    }
+
+    /// Everything that a restart needs is in files before the journal names them.
+    fn pin_bundle(&mut self, head: BundleHead, accepted: Accepted) {
+        let object = accepted.object;
+        let pinned = Pinned {
+            id: accepted.campaign.id,
+            campaign: accepted.campaign.digest(),
+            manifest: accepted.manifest.digest(),
+            component: object.component,
+            plan_header: None,
+        };
+        let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
+        self.outputs.work(Output::WriteFile(pinned.campaign_file(), head.campaign.clone()));
+        self.outputs.work(Output::WriteFile(pinned.manifest_file(), head.manifest.clone()));
+        self.books.accepted = Some((accepted.campaign.sequence, accepted.campaign.digest()));
+        self.books.t_min = self.books.t_min.max(accepted.campaign.not_before);
+        self.books.pin = Some(pinned);
+        self.books.progress.clear();
+        if let Some(download) = &mut self.books.download {
+            download.image_offset = head.image_offset;
+            download.fetched = 0;
+        }
+        let envelopes = [head.campaign, head.manifest];
+        self.operation = Some(Operation::new(accepted, envelopes, layout.clone(), None));
+        self.outputs.mark_changed();
+        self.outputs.show(Output::KeepOnly(Some(layout)));
+    }
+
+    /// Nothing is claimed before it is synced: the place moves on after the storage has answered.
+    fn stored(&mut self, now: Now, outcome: Result<(), StorageError>) {
+        match outcome {
+            Ok(()) => {
+                let octets = std::mem::take(&mut self.fetcher.storing);
+                if let Some(download) = &mut self.books.download {
+                    download.fetched += octets;
+                    self.outputs.mark_changed();
+                }
+                self.fetch_next(now);
+            }
+            Err(StorageError::NoSpace { .. }) => {
+                self.complete(now, Phase::Failed, ResultCode::NO_ROOM_TO_DOWNLOAD);
+            }
+            Err(error @ StorageError::Io { .. }) => {
+                tracing::warn!(%error, "a package cannot be stored");
+                self.complete(now, Phase::Incomplete, ResultCode::CLIENT_ERROR);
+            }
+        }
+    }
+
+    fn downloaded(&mut self) {
+        self.enter(Phase::Assembled);
+        self.check_image();
+    }
+
+    /// Lets the image be read back and compared; what follows comes with the answer.
+    pub(super) fn check_image(&mut self) {
+        if let Some(operation) = &self.operation {
+            self.outputs.show(Output::Finish(operation.layout.clone()));
+        }
+    }
+
+    fn fetch_failed(&mut self, now: Now, error: FetchError) {
+        if !self.has_download() {
+            return;
+        }
+        tracing::info!(?error, "nothing was fetched");
+        let (result, status, lasting) = match error {
+            FetchError::Refused | FetchError::Status(400 | 404 | 405 | 410) => {
+                (ResultCode::BAD_URL, InstallStatus::LOADER_ERROR, true)
+            }
+            FetchError::Status(401 | 403 | 407) => {
+                (ResultCode::DOWNLOAD_AUTHENTICATION, InstallStatus::LOADER_ERROR, true)
+            }
+            FetchError::Status(408 | 504) => {
+                (ResultCode::DOWNLOAD_TIMEOUT, InstallStatus::LOSS_OF_SERVICE, false)
+            }
+            FetchError::Status(503) => {
+                (ResultCode::DOWNLOAD_UNAVAILABLE, InstallStatus::LOSS_OF_SERVICE, false)
+            }
+            FetchError::Status(500..) => {
+                (ResultCode::DOWNLOAD_SERVER_ERROR, InstallStatus::LOSS_OF_SERVICE, false)
+            }
+            FetchError::Status(_) => (ResultCode::BAD_URL, InstallStatus::LOADER_ERROR, true),
+            FetchError::Network => (ResultCode::NETWORK, InstallStatus::LOSS_OF_SERVICE, false),
+        };
+        self.fetcher.failures += 1;
+        if lasting || self.fetcher.failures >= MAX_FAILURES {
+            return self.fail_download(now, result, status);
+        }
+        let wait = Duration::from_secs(1 << self.fetcher.failures.min(8)).min(MAX_WAIT);
+        self.fetcher.retry = Some(now.mono + wait);
+    }
+
+    fn fail_download(&mut self, now: Now, result: ResultCode, status: InstallStatus) {
+        self.fetcher.status = Some(status);
+        self.complete(now, Phase::Incomplete, result);
+    }
+
+    /// After a restart: what was synced is there.
+    pub(super) fn resume_download(&mut self, now: Now) {
+        match self.phase() {
+            Phase::Assembled | Phase::Verified | Phase::Deferred => self.check_image(),
+            Phase::Receiving | Phase::Suspended => {
+                self.ask_for_consent(now);
+                self.fetch_next(now);
+            }
+            Phase::Idle
+            | Phase::Armed
+            | Phase::HandedOver
+            | Phase::Confirmed
+            | Phase::Failed
+            | Phase::Reported
+            | Phase::Missed
+            | Phase::Expired
+            | Phase::Disarmed
+            | Phase::Refused
+            | Phase::Incomplete => {}
+        }
+    }
+
+    /// After the check of the image: what the Exec asked for, and no more.
+    // spec: oma-001 8.1.2.19, oma-001 8.1.1.12 (hand-off)
+    pub(super) fn proceed(&mut self, now: Now) {
+        if self.books.awaits_exec {
+            return;
+        }
+        if self.books.operation == Exec::Download {
+            let correlator = self.books.correlator.take();
+            self.push_alert(now, correlator, Exec::Download, ResultCode::SUCCESS);
+            self.books.operation = Exec::Update;
+            self.books.awaits_exec = true;
+            self.outputs.mark_changed();
+            return;
+        }
+        self.hand_over(now);
+    }
+
+    /// Starts the installation of what is held.
+    // spec: oma-001 8.1.1.11 (Exec Update)
+    pub(super) fn exec_update(&mut self, now: Now, correlator: Option<Correlator>) -> StatusCode {
+        let holds = matches!(self.phase(), Phase::Verified | Phase::Deferred);
+        if holds && self.books.awaits_exec {
+            self.books.correlator = correlator;
+            self.books.operation = Exec::Update;
+            self.books.awaits_exec = false;
+            self.outputs.mark_changed();
+            self.check_image();
+            return StatusCode::ACCEPTED;
+        }
+        if self.operation.is_some() && self.books.operation == Exec::Update {
+            let again = correlator.is_some() && self.books.correlator == correlator;
+            return if again { StatusCode::ACCEPTED } else { StatusCode::FORBIDDEN };
+        }
+        match self.fetcher.refusal.take() {
+            Some(result) => {
+                self.push_alert(now, correlator, Exec::Update, result);
+                StatusCode::ACCEPTED
+            }
+            None => StatusCode::FORBIDDEN,
+        }
+    }
+
+    /// Takes the package that a Replace brought; no octets take the held one away.
+    // spec: oma-001 8.1.1.10 (the package by Replace)
+    pub(super) fn take_package_data(&mut self, octets: &[u8]) -> StatusCode {
+        let held = self.books.awaits_exec && self.phase() == Phase::Verified;
+        if !held && (self.operation.is_some() || self.has_download()) {
+            return StatusCode::FORBIDDEN;
+        }
+        let length = u64::try_from(octets.len()).unwrap_or(u64::MAX);
+        if length > self.config.limits.max_package_bytes {
+            return StatusCode::TOO_LARGE;
+        }
+        if length > self.config.limits.max_storage_bytes {
+            return StatusCode::DEVICE_FULL;
+        }
+        if held {
+            self.drop_package();
+        }
+        self.fetcher.begin_anew();
+        if octets.is_empty() {
+            return StatusCode::OK;
+        }
+        if let Err(Refusal { result, reason, detail }) = self.hold_package(octets) {
+            tracing::info!(%result, reason, detail, "a package was refused");
+            self.fetcher.refusal = Some(result);
+        }
+        StatusCode::OK
+    }
+
+    /// The image is hashed here and stored before the journal says that it is held.
+    fn hold_package(&mut self, octets: &[u8]) -> Result<(), Refusal> {
+        let refusal =
+            |result, detail: &str| Refusal { result, reason: "package", detail: detail.to_owned() };
+        let head = BundleHead::parse(octets)
+            .map_err(|error| refusal(ResultCode::NOT_ACCEPTABLE, &error.to_string()))?;
+        let accepted = self.judge_bundle(&head)?;
+        let place = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
+        let (from, length) = (place(head.image_offset), place(head.image_octets));
+        let image = octets.get(from..from.saturating_add(length));
+        let image = image.ok_or_else(|| refusal(ResultCode::CORRUPTED, "it is cut short"))?;
+        if sha256(&[image]) != accepted.object.stored_sha256 {
+            return Err(refusal(ResultCode::CORRUPTED, "the image is not the signed one"));
+        }
+        let whole = Download { fetched: head.image_octets, ..Download::default() };
+        self.books.download = Some(Download::default());
+        self.books.correlator = None;
+        self.books.operation = Exec::Update;
+        self.books.result = None;
+        self.books.awaits_exec = true;
+        self.books.given = if self.users.agreed { Given::Download } else { Given::Nothing };
+        let (offset, object) = (head.image_offset, accepted.object);
+        let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
+        self.outputs.work(Output::Store(layout, 0, image.to_vec()));
+        self.pin_bundle(head, accepted);
+        self.books.download = Some(Download { image_offset: offset, ..whole });
+        self.enter(Phase::Verified);
+        Ok(())
+    }
+
+    // spec: oma-dm 11.1 (50 to 10 by deletion of the package)
+    fn drop_package(&mut self) {
+        self.operation = None;
+        self.books.pin = None;
+        self.books.download = None;
+        self.books.awaits_exec = false;
+        self.books.progress.clear();
+        self.enter(Phase::Idle);
+        self.outputs.mark_changed();
+        self.outputs.show(Output::KeepOnly(None));
+    }
+
+    fn import(&mut self, now: Now, path: &str, head: &[u8]) -> Result<String, Refusal> {
+        let refusal = |result, reason, detail: String| Refusal { result, reason, detail };
+        if self.operation.is_some() || self.has_download() {
+            let detail = format!("the device is {}", self.phase());
+            return Err(refusal(ResultCode::WRONG_STATE, "state", detail));
+        }
+        let head = BundleHead::parse(head)
+            .map_err(|error| refusal(ResultCode::NOT_ACCEPTABLE, "malformed", error.to_string()))?;
+        let accepted = self.judge_bundle(&head)?;
+        let version = accepted.manifest.firmware_version.clone();
+        self.books.correlator = None;
+        self.books.operation = Exec::DownloadAndUpdate;
+        self.books.report = crate::dm::ReportSettings::default();
+        self.books.result = None;
+        self.books.awaits_exec = false;
+        // The user's consent is what the server's word is elsewhere.
+        self.books.given = Given::Install;
+        let object = Some(format!("{FILE}{path}"));
+        self.books.download = Some(Download { object, ..Download::default() });
+        self.fetcher.begin_anew();
+        self.pin_bundle(head, accepted);
+        self.enter(Phase::Receiving);
+        self.fetch_next(now);
+        Ok(version)
+    }
+
+    fn push_alert(
+        &mut self,
+        now: Now,
+        correlator: Option<Correlator>,
+        operation: Exec,
+        result: ResultCode,
+    ) {
+        let campaign = self.books.pin.as_ref().map(|pin| pin.id);
+        self.books.reports.push(FinalAlert { correlator, operation, result, campaign }, now.utc);
+        self.outputs.mark_changed();
+    }
+
+    /// Takes the download out of the books at the operation's end; what it came to is sent to the
+    /// download server.
+    // spec: oma-001 8.1.2.21, oma-001 8.1.2.23
+    pub(super) fn end_download(&mut self, now: Now, result: ResultCode) {
+        let Some(download) = self.books.download.take() else { return };
+        let status = self.fetcher.status.unwrap_or_else(|| install_status(result));
+        self.fetcher.begin_anew();
+        self.books.awaits_exec = false;
+        if let Some(url) = download.notify
+            && self.books.notices.len() < MAX_WAITING
+        {
+            self.books.notices.push(Notice { url, status, tries: 0 });
+            self.outputs.mark_changed();
+            self.send_notice(now);
+        }
+    }
+
+    /// Sends the notification that has waited longest, when its time has come.
+    pub(super) fn send_notice(&mut self, now: Now) {
+        let due = self.fetcher.next_notice.is_none_or(|at| at <= now.mono);
+        let Some(notice) = self.books.notices.first() else { return };
+        if due && !self.fetcher.notifying {
+            self.fetcher.notifying = true;
+            self.outputs.show(Output::Notify(notice.url.clone(), notice.status.emit()));
+        }
+    }
+
+    fn notified(&mut self, now: Now, arrived: bool) {
+        self.fetcher.notifying = false;
+        self.fetcher.next_notice = None;
+        let Some(notice) = self.books.notices.first_mut() else { return };
+        notice.tries += 1;
+        if arrived || notice.tries >= MAX_NOTICES {
+            self.books.notices.remove(0);
+        } else {
+            self.fetcher.next_notice = Some(now.mono + Duration::from_secs(30 << notice.tries));
+        }
+        self.outputs.mark_changed();
+        self.send_notice(now);
+    }
+
+    pub(super) fn download_timeout(&mut self, now: Now) {
+        self.fetch_next(now);
+        self.send_notice(now);
+    }
+
+    pub(super) fn download_deadline(&self) -> Option<Mono> {
+        let notice = self.fetcher.next_notice.filter(|_| !self.books.notices.is_empty());
+        let retry = self.fetcher.retry.filter(|_| self.has_download());
+        [retry, notice].into_iter().flatten().min()
+    }
+}
+
+fn is_http(url: &str) -> bool {
+    url.starts_with("http://") || url.starts_with("https://")
+}
+
+/// Returns the outcome of a download for the result of its operation.
+const fn install_status(result: ResultCode) -> InstallStatus {
+    match result {
+        ResultCode::USER_CANCELLED => InstallStatus::USER_CANCELLED,
+        ResultCode::NO_ROOM_TO_DOWNLOAD | ResultCode::NO_ROOM_TO_UPDATE => {
+            InstallStatus::INSUFFICIENT_MEMORY
+        }
+        ResultCode::NETWORK | ResultCode::DOWNLOAD_TIMEOUT | ResultCode::DOWNLOAD_UNAVAILABLE => {
+            InstallStatus::LOSS_OF_SERVICE
+        }
+        ResultCode::CORRUPTED => InstallStatus::ATTRIBUTE_MISMATCH,
+        ResultCode::MISMATCH
+        | ResultCode::BAD_SIGNATURE
+        | ResultCode::NOT_ACCEPTABLE
+        | ResultCode::REFUSED => InstallStatus::NOT_ACCEPTABLE,
+        ResultCode::DISARMED | ResultCode::CLIENT_ERROR | ResultCode::POLICY => {
+            InstallStatus::DEVICE_ABORTED
+        }
+        success if success.is_success() => InstallStatus::SUCCESS,
+        _ => InstallStatus::LOADER_ERROR,
+    }
+}

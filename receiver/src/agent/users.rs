@@ -1,0 +1,340 @@
+//! Questions to the user: one at a time, never during a call, each with an end; and what may not
+//! happen before the user has said yes.
+
+use std::{collections::VecDeque, time::Duration};
+
+use proto::{
+    dm::{
+        fumo::{Phase, ResultCode},
+        ui::{Answer, Prompt},
+    },
+    time::{Mono, Now},
+};
+
+use super::{Agent, Core, Output};
+use crate::user::{About, Front, MAX_WAIT, Question, Reply};
+
+/// Questions that wait behind the one that is shown; a notice that finds no place is dropped.
+const MAX_WAITING: usize = 8;
+
+/// What the user is asked.
+#[derive(Debug, Default)]
+pub(super) struct Users {
+    shown: Option<Waiting>,
+    waiting: VecDeque<Waiting>,
+    tickets: u64,
+    /// Whether a voice call goes on: nothing is shown meanwhile.
+    in_call: bool,
+    /// Whether the user has said yes to a question of this DM session.
+    pub(super) agreed: bool,
+    /// When consent that was put off is asked for again.
+    again: Option<Mono>,
+}
+
+#[derive(Debug)]
+struct Waiting {
+    question: Question,
+    until: Mono,
+}
+
+/// What the user has agreed to, of the operation that goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Given {
+    /// Nothing.
+    #[default]
+    Nothing,
+    /// The download.
+    Download,
+    /// The installation too.
+    Install,
+}
+
+impl Given {
+    /// Returns the number that the journal holds.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Nothing => 0,
+            Self::Download => 1,
+            Self::Install => 2,
+        }
+    }
+
+    /// Returns what a number of the journal stands for; one that is unknown for the least.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Download,
+            2 => Self::Install,
+            _ => Self::Nothing,
+        }
+    }
+}
+
+impl Users {
+    fn push(&mut self, now: Mono, about: About, prompt: Prompt, longest: Duration) {
+        if self.waiting.len() >= MAX_WAITING {
+            return;
+        }
+        self.tickets += 1;
+        let wait = prompt.options.max_wait.unwrap_or(longest).min(longest);
+        let question = Question { ticket: self.tickets, about, prompt, wait };
+        self.waiting.push_back(Waiting { question, until: now + wait });
+    }
+
+    fn is_asking(&self, about: About) -> bool {
+        self.shown.iter().chain(&self.waiting).any(|waiting| waiting.question.about == about)
+    }
+
+    /// Returns the question that is to be shown next, if one can be.
+    fn show_next(&mut self) -> Option<Question> {
+        if self.in_call || self.shown.is_some() {
+            return None;
+        }
+        let next = self.waiting.pop_front()?;
+        let question = next.question.clone();
+        self.shown = Some(next);
+        Some(question)
+    }
+
+    /// Takes a question whose time is over. A notice has no end: it waits for the end of a call.
+    fn expired(&mut self, now: Mono) -> Option<Question> {
+        let over = |waiting: &Waiting| waiting.until <= now;
+        if self.shown.as_ref().is_some_and(over) {
+            return self.shown.take().map(|waiting| waiting.question);
+        }
+        let place = self
+            .waiting
+            .iter()
+            .position(|waiting| over(waiting) && waiting.question.about != About::Result)?;
+        self.waiting.remove(place).map(|waiting| waiting.question)
+    }
+
+    fn deadline(&self) -> Option<Mono> {
+        let ends = |waiting: &Waiting| waiting.question.about != About::Result;
+        let waiting = self.waiting.iter().filter(|waiting| ends(waiting));
+        let until = self.shown.iter().chain(waiting).map(|waiting| waiting.until).min();
+        [until, self.again].into_iter().flatten().min()
+    }
+
+    fn forget(&mut self, about: About) {
+        self.waiting.retain(|waiting| waiting.question.about != about);
+        self.shown.take_if(|waiting| waiting.question.about == about);
+    }
+}
+
+impl Agent {
+    // spec: oma-001 8.1.1.8
+    /// Takes what the user says to the question with this ticket; a late answer is dropped.
+    pub fn handle_user_reply(&mut self, now: Now, ticket: u64, reply: Reply) {
+        let is_shown = |waiting: &mut Waiting| waiting.question.ticket == ticket;
+        if let Some(waiting) = self.core.users.shown.take_if(is_shown) {
+            self.user_said(now, &waiting.question, reply);
+        }
+        self.core.show_questions();
+        self.core.settle();
+    }
+
+    /// Notes that a voice call begins or ends: no question is shown meanwhile, and what is shown
+    /// stays where it is.
+    pub(super) fn set_in_call(&mut self, in_call: bool) {
+        // spec: oma-003 6.1.4.10, oma-003 6.1.4.11 (a call is never in the way of a question)
+        self.core.users.in_call = in_call;
+        self.core.show_questions();
+    }
+
+    /// Ends questions whose time is over, and asks again what was put off.
+    pub(super) fn look_at_questions(&mut self, now: Now) {
+        while let Some(question) = self.core.users.expired(now.mono) {
+            self.user_said(now, &question, Reply::Answer(Answer::TimedOut));
+        }
+        if self.core.users.again.is_some_and(|again| again <= now.mono) {
+            self.core.users.again = None;
+            self.core.ask_for_consent(now);
+        }
+        self.core.show_questions();
+    }
+
+    fn user_said(&mut self, now: Now, question: &Question, reply: Reply) {
+        let reply = match reply {
+            Reply::Answer(answer) if !question.prompt.takes(&answer) => {
+                Reply::Answer(Answer::Cancelled)
+            }
+            reply @ (Reply::Answer(_) | Reply::Later) => reply,
+        };
+        tracing::info!(about = ?question.about, "the user has answered");
+        match question.about {
+            About::Session => {
+                let answer = match reply {
+                    Reply::Answer(answer) => answer,
+                    Reply::Later => Answer::Cancelled,
+                };
+                self.core.users.agreed |= answer == Answer::Yes;
+                let step = self.client.handle_user_answer(now, &mut self.core, &answer);
+                self.handle_step(now, step);
+            }
+            About::Download => self.core.consented(now, Given::Download, &reply),
+            About::Install => self.core.consented(now, Given::Install, &reply),
+            About::Result => {}
+        }
+    }
+
+    pub(super) fn question_deadline(&self) -> Option<Mono> {
+        self.core.users.deadline()
+    }
+}
+
+impl Core {
+    // spec: oma-001 8.1.1.7
+    /// Asks what the server wants to know; the answer comes later, or is the configuration's.
+    pub(super) fn ask(&mut self, now: Now, prompt: Prompt) -> Option<Answer> {
+        match &self.config.user.front {
+            Front::Absent => Some(Answer::NoUser),
+            Front::Policy(policy) => {
+                let answer = policy.answer(&prompt);
+                self.users.agreed |= answer == Answer::Yes;
+                Some(answer)
+            }
+            Front::Asked => {
+                self.users.push(now.mono, About::Session, prompt, MAX_WAIT);
+                self.show_questions();
+                None
+            }
+        }
+    }
+
+    /// Returns whether the operation may receive: without the user's leave, where it is wanted, it
+    /// does not.
+    pub(super) fn may_download(&self) -> bool {
+        !self.config.user.consent.covers_download() || self.books.given >= Given::Download
+    }
+
+    /// Returns whether the image may be handed over.
+    pub(super) fn may_install(&self) -> bool {
+        !self.config.user.consent.covers_install() || self.books.given >= Given::Install
+    }
+
+    /// Asks the user what the operation cannot go on without. There is an operation only where
+    /// there is work to be done.
+    // spec: oma-003 6.1.4.8, oma-003 6.1.4.14, oma-003 6.1.4.17
+    pub(super) fn ask_for_consent(&mut self, now: Now) {
+        let Some(operation) = &self.operation else { return };
+        let version = &operation.accepted.manifest.firmware_version;
+        let octets = operation.accepted.object.oti.parameters().transfer_length;
+        let ready = matches!(self.phase(), Phase::Verified | Phase::Deferred);
+        let (about, text) = if ready && !self.may_install() {
+            (About::Install, install_text(version))
+        } else if !ready && !self.may_download() {
+            (About::Download, download_text(version, octets))
+        } else {
+            return;
+        };
+        if self.users.is_asking(about) {
+            return;
+        }
+        match &self.config.user.front {
+            Front::Absent => {}
+            Front::Policy(policy) => {
+                let answer = policy.answer(&Prompt::confirm(text));
+                let given = if ready { Given::Install } else { Given::Download };
+                self.consented(now, given, &Reply::Answer(answer));
+            }
+            Front::Asked => {
+                let wait = self.config.user.ask_again;
+                self.users.push(now.mono, about, Prompt::confirm(text), wait);
+                self.show_questions();
+            }
+        }
+    }
+
+    // spec: oma-001 8.1.2.16
+    /// Takes the user's decision. A no ends the operation; anything less puts it off.
+    // spec: oma-003 5.5.1.5 (scheduling by the user)
+    fn consented(&mut self, now: Now, given: Given, reply: &Reply) {
+        if self.operation.is_none() {
+            return;
+        }
+        match reply {
+            Reply::Answer(Answer::Yes) => {
+                self.books.given = self.books.given.max(given);
+                self.outputs.mark_changed();
+                if given == Given::Install {
+                    self.hand_over(now);
+                } else {
+                    self.go_on(now);
+                }
+            }
+            Reply::Answer(Answer::No | Answer::Cancelled) => {
+                self.complete(now, Phase::Refused, ResultCode::USER_CANCELLED);
+            }
+            Reply::Later
+            | Reply::Answer(
+                Answer::TimedOut
+                | Answer::NotDisplayable
+                | Answer::NoUser
+                | Answer::Shown
+                | Answer::Text(_)
+                | Answer::Chosen(_),
+            ) => self.users.again = Some(now.mono + self.config.user.ask_again),
+        }
+    }
+
+    /// Tells the user how an operation has ended.
+    // spec: oma-003 6.1.4.13, oma-003 6.1.4.15, oma-003 5.5.1.6.6
+    pub(super) fn tell_result(&mut self, now: Now, phase: Phase, result: ResultCode) {
+        self.users.forget(About::Download);
+        self.users.forget(About::Install);
+        self.users.again = None;
+        let version = self.operation.as_ref().map(|it| &it.accepted.manifest.firmware_version);
+        let (Front::Asked, Some(version)) = (&self.config.user.front, version) else { return };
+        let text = match phase {
+            Phase::Confirmed => format!("Version {version} is installed."),
+            Phase::Failed => {
+                let why = result.text();
+                format!("Version {version} was not installed: {why}. The device works as before.")
+            }
+            Phase::Idle
+            | Phase::Armed
+            | Phase::Receiving
+            | Phase::Suspended
+            | Phase::Assembled
+            | Phase::Verified
+            | Phase::Deferred
+            | Phase::HandedOver
+            | Phase::Reported
+            | Phase::Missed
+            | Phase::Expired
+            | Phase::Disarmed
+            | Phase::Refused
+            | Phase::Incomplete => return,
+        };
+        self.users.push(now.mono, About::Result, Prompt::display(text), NOTICE_TIME);
+        self.show_questions();
+    }
+
+    fn show_questions(&mut self) {
+        if let Some(question) = self.users.show_next() {
+            self.outputs.show(Output::Ask(question));
+        }
+    }
+}
+
+/// How long a notice stands in the way of the next question at most.
+const NOTICE_TIME: Duration = Duration::from_secs(60);
+
+// spec: oma-003 6.1.4.9, oma-003 6.1.4.12 (what follows from a yes is said)
+fn download_text(version: &str, octets: u64) -> String {
+    let mebibytes = octets.div_ceil(1 << 20);
+    format!(
+        "Receive the update to version {version} ({mebibytes} MiB)? The device stays usable. It \
+         tells its server the result and its version and nothing about you."
+    )
+}
+
+fn install_text(version: &str) -> String {
+    format!(
+        "Install version {version} now? It is signed by the device's maker, so that your warranty \
+         stays as it is. The device may restart and cannot be used meanwhile, emergency calls \
+         included. It tells its server the result and its version and nothing about you."
+    )
+}

@@ -1,0 +1,58 @@
+//! `receiver import`: an update from local media, with the user's yes.
+
+use std::{
+    fs::File,
+    io::{self, BufRead as _, Read as _, Write as _},
+    path::Path,
+};
+
+use anyhow::{Context as _, anyhow};
+use proto::trust::{
+    Envelope, Manifest,
+    bundle::{BundleHead, MAX_HEAD},
+};
+
+use super::{Failure, ask, exit};
+use crate::{
+    config::Config,
+    shell::control::{Answer, Request},
+};
+
+pub(super) fn run(config: &Config, file: &Path, yes: bool) -> Result<u8, Failure> {
+    let not_found = |error| Failure { code: exit::NOT_FOUND, error };
+    let path = file.canonicalize().with_context(|| format!("cannot find {}", file.display()));
+    let path = path.map_err(not_found)?;
+    let version =
+        version(&path).map_err(|error| Failure { code: exit::REFUSED_SIGNATURE, error })?;
+    if !yes && !agrees(&version) {
+        let error = anyhow!("nothing is installed without your yes");
+        return Err(Failure { code: exit::POLICY, error });
+    }
+    let path = path.to_str().ok_or_else(|| not_found(anyhow!("the path is not UTF-8")))?.to_owned();
+    if let Answer::Version { version } = ask(config, &Request::Import { path })? {
+        println!("version {version} is being installed; `receiver status` says how it goes");
+    }
+    Ok(exit::DONE)
+}
+
+/// What the bundle says of itself, before the device has judged it.
+fn version(path: &Path) -> anyhow::Result<String> {
+    let mut head = Vec::new();
+    let limit = u64::try_from(MAX_HEAD).unwrap_or(u64::MAX);
+    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut head))?;
+    let head = BundleHead::parse(&head)?;
+    let envelope = Envelope::parse(&head.manifest)?;
+    Ok(Manifest::read(envelope.payload())?.firmware_version)
+}
+
+fn agrees(version: &str) -> bool {
+    let shown: String = version.chars().filter(|c| !c.is_control()).collect();
+    let question = format!(
+        "Install version {shown}? The device may restart and cannot be used meanwhile. [yes/no] "
+    );
+    let mut out = io::stdout();
+    let asked = out.write_all(question.as_bytes()).and_then(|()| out.flush());
+    let mut line = String::new();
+    let read = asked.and_then(|()| io::stdin().lock().take(64).read_line(&mut line));
+    read.is_ok() && matches!(line.trim(), "y" | "yes")
+}

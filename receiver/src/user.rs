@@ -1,0 +1,410 @@
+//! The device's user: who answers questions, what must be asked, and the contract of the front that
+//! asks.
+//!
+//! | front | answers |
+//! | --- | --- |
+//! | [`Front::Absent`] | there is no user: every question is answered so |
+//! | [`Front::Policy`] | the configuration has decided |
+//! | [`Front::Asked`] | a person, through the terminal or a hook |
+//!
+//! The hook is a command of the integrator's. It is run with the verb `ask` or `tell`, gets a
+//! [`HookQuestion`] as JSON on its standard input, and prints a [`HookAnswer`] as JSON in one line:
+//!
+//! ```text
+//! {"contract":1,"about":"install","ask":"confirm","text":"Install version 2.0 now? …",
+//!  "choices":[],"min_seconds":0,"max_seconds":300,"default":null,"max_length":null,
+//!  "input":"any","echo":"visible"}
+//! {"answer":"yes"}
+//! ```
+//!
+//! Answers are `shown`, `yes`, `no`, `later`, `cancel`, `text` with `"text"`, `chosen` with
+//! `"chosen":[1,3]`. A hook that fails, or prints something else, could not show the question.
+
+use std::{str::FromStr, time::Duration};
+
+use proto::{
+    dm::ui::{Answer, Echo, Input, Kind, Prompt},
+    wire::WireError,
+};
+use serde::{Deserialize, Serialize};
+
+/// Version of the hook's contract, in the JSON that it gets.
+pub const CONTRACT_VERSION: u32 = 1;
+
+/// How long a question stays at most, and how long it stays when it does not say. A DM session
+/// waits for it, and no server keeps a session for ever.
+pub const MAX_WAIT: Duration = Duration::from_secs(300);
+
+/// What the integrator says about the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// Who answers.
+    pub front: Front,
+    /// What is asked before it happens, whatever the server asks.
+    pub consent: Consent,
+    /// After which time a question that was put off comes again.
+    pub ask_again: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { front: Front::Absent, consent: Consent::None, ask_again: Duration::from_secs(3600) }
+    }
+}
+
+/// Who answers.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub enum Front {
+    /// Nobody.
+    #[default]
+    Absent,
+    /// The configuration.
+    Policy(Policy),
+    /// A person, later.
+    Asked,
+}
+
+/// The answer that the configuration gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Policy {
+    /// Yes; of choices what is proposed, or the first; as text what is proposed.
+    Yes,
+    /// No; every other question is put away.
+    No,
+}
+
+impl Policy {
+    /// Returns the answer to a question.
+    #[must_use]
+    pub fn answer(self, prompt: &Prompt) -> Answer {
+        match (self, prompt.kind) {
+            (_, Kind::Display) => Answer::Shown,
+            (Self::Yes, Kind::Confirm) => Answer::Yes,
+            (Self::No, Kind::Confirm) => Answer::No,
+            (Self::Yes, Kind::SingleChoice) => {
+                prompt.proposed().unwrap_or_else(|| Answer::Chosen(vec![1]))
+            }
+            (Self::Yes, Kind::TextInput | Kind::MultipleChoice) => {
+                prompt.proposed().unwrap_or(Answer::Cancelled)
+            }
+            (Self::No, Kind::TextInput | Kind::SingleChoice | Kind::MultipleChoice) => {
+                Answer::Cancelled
+            }
+        }
+    }
+}
+
+impl FromStr for Policy {
+    type Err = WireError;
+
+    fn from_str(word: &str) -> Result<Self, WireError> {
+        match word {
+            "yes" => Ok(Self::Yes),
+            "no" => Ok(Self::No),
+            _ => Err(WireError::invalid("answer", word, "`yes` or `no`")),
+        }
+    }
+}
+
+/// What the user is asked before it happens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Consent {
+    /// Nothing.
+    #[default]
+    None,
+    /// The installation.
+    Install,
+    /// The download.
+    Download,
+    /// Both.
+    Both,
+}
+
+impl Consent {
+    /// Returns whether the user is asked before the download.
+    #[must_use]
+    pub const fn covers_download(self) -> bool {
+        matches!(self, Self::Download | Self::Both)
+    }
+
+    /// Returns whether the user is asked before the installation.
+    #[must_use]
+    pub const fn covers_install(self) -> bool {
+        matches!(self, Self::Install | Self::Both)
+    }
+}
+
+impl FromStr for Consent {
+    type Err = WireError;
+
+    fn from_str(word: &str) -> Result<Self, WireError> {
+        match word {
+            "none" => Ok(Self::None),
+            "install" => Ok(Self::Install),
+            "download" => Ok(Self::Download),
+            "both" => Ok(Self::Both),
+            _ => Err(WireError::invalid("consent", word, "none, download, install or both")),
+        }
+    }
+}
+
+/// What a question is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum About {
+    /// The server asks in a DM session.
+    Session,
+    /// A download is to begin.
+    Download,
+    /// An installation is to begin.
+    Install,
+    /// An operation has ended.
+    Result,
+}
+
+/// A question on its way to the user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Question {
+    /// Tells its answer from a late one.
+    pub ticket: u64,
+    /// What it is about.
+    pub about: About,
+    /// What is asked.
+    pub prompt: Prompt,
+    /// How long it is waited for.
+    pub wait: Duration,
+}
+
+/// What the user says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reply {
+    /// This.
+    Answer(Answer),
+    /// Ask again later.
+    Later,
+}
+
+/// What the hook gets on its standard input.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HookQuestion {
+    /// [`CONTRACT_VERSION`].
+    pub contract: u32,
+    /// What it is about.
+    pub about: About,
+    /// What kind of answer is wanted.
+    pub ask: Kind,
+    /// What is shown.
+    pub text: String,
+    /// What can be chosen, numbered from 1.
+    pub choices: Vec<String>,
+    /// How long it stays at least.
+    pub min_seconds: u64,
+    /// After which time nobody waits for the answer any more.
+    pub max_seconds: u64,
+    /// What is proposed, as the server writes it.
+    pub default: Option<String>,
+    /// Characters that a text may have.
+    pub max_length: Option<usize>,
+    /// What a text may hold.
+    pub input: Input,
+    /// Whether a text is seen.
+    pub echo: Echo,
+}
+
+impl From<&Question> for HookQuestion {
+    fn from(question: &Question) -> Self {
+        let Question { about, prompt, wait, .. } = question;
+        let options = &prompt.options;
+        Self {
+            contract: CONTRACT_VERSION,
+            about: *about,
+            ask: prompt.kind,
+            text: prompt.text.clone(),
+            choices: prompt.choices.clone(),
+            min_seconds: options.min_display.unwrap_or_default().as_secs(),
+            max_seconds: wait.as_secs(),
+            default: options.default.clone(),
+            max_length: options.max_length,
+            input: options.input,
+            echo: options.echo,
+        }
+    }
+}
+
+/// What the hook prints.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "answer", rename_all = "kebab-case", deny_unknown_fields)]
+pub enum HookAnswer {
+    /// The text was shown.
+    Shown,
+    /// Yes.
+    Yes,
+    /// No.
+    No,
+    /// Ask again later.
+    Later,
+    /// The user put the question away.
+    Cancel,
+    /// A text.
+    Text {
+        /// It.
+        text: String,
+    },
+    /// Choices.
+    Chosen {
+        /// Their numbers, ascending.
+        chosen: Vec<u32>,
+    },
+}
+
+impl From<HookAnswer> for Reply {
+    fn from(answer: HookAnswer) -> Self {
+        Self::Answer(match answer {
+            HookAnswer::Later => return Self::Later,
+            HookAnswer::Shown => Answer::Shown,
+            HookAnswer::Yes => Answer::Yes,
+            HookAnswer::No => Answer::No,
+            HookAnswer::Cancel => Answer::Cancelled,
+            HookAnswer::Text { text } => Answer::Text(text),
+            HookAnswer::Chosen { chosen } => Answer::Chosen(chosen),
+        })
+    }
+}
+
+/// Reads a line that a person has typed; `None` when it is no answer to the question.
+#[must_use]
+pub fn typed(prompt: &Prompt, line: &str) -> Option<Reply> {
+    let line = line.trim();
+    let answer = match (prompt.kind, line) {
+        (Kind::Display, _) => Answer::Shown,
+        (_, "") => prompt.proposed()?,
+        (Kind::Confirm, "y" | "yes") => Answer::Yes,
+        (Kind::Confirm, "n" | "no") => Answer::No,
+        (Kind::Confirm, "l" | "later") => return Some(Reply::Later),
+        (Kind::Confirm | Kind::SingleChoice | Kind::MultipleChoice, "c" | "cancel") => {
+            Answer::Cancelled
+        }
+        (Kind::Confirm, _) => return None,
+        (Kind::TextInput, text) => Answer::Text(text.to_owned()),
+        (Kind::SingleChoice | Kind::MultipleChoice, numbers) => {
+            let numbers = numbers.split([',', ' ']).filter(|word| !word.is_empty());
+            Answer::Chosen(numbers.map(|word| word.parse().ok()).collect::<Option<_>>()?)
+        }
+    };
+    prompt.takes(&answer).then_some(Reply::Answer(answer))
+}
+
+/// Returns what a person at a terminal reads.
+#[must_use]
+pub fn shown(prompt: &Prompt) -> String {
+    let mut text = format!("{}\n", printable(&prompt.text));
+    for (number, choice) in (1..).zip(&prompt.choices) {
+        text.push_str(&format!("  {number}. {}\n", printable(choice)));
+    }
+    text.push_str(match prompt.kind {
+        Kind::Display => "",
+        Kind::Confirm => "[yes / no / later / cancel] ",
+        Kind::TextInput => "> ",
+        Kind::SingleChoice => "[number / cancel] ",
+        Kind::MultipleChoice => "[numbers / cancel] ",
+    });
+    text
+}
+
+/// A text from the network must not command the terminal.
+fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::dm::ui::Options;
+
+    use super::*;
+
+    fn prompt(kind: Kind, parameters: &str) -> Prompt {
+        Prompt {
+            kind,
+            text: "Which?".to_owned(),
+            choices: vec!["a".to_owned(), "b".to_owned()],
+            options: Options::parse(parameters),
+        }
+    }
+
+    #[test]
+    fn a_policy_answers_every_kind_of_question() {
+        for (kind, parameters, yes, no) in [
+            (Kind::Display, "", Answer::Shown, Answer::Shown),
+            (Kind::Confirm, "DR=0", Answer::Yes, Answer::No),
+            (Kind::TextInput, "", Answer::Cancelled, Answer::Cancelled),
+            (Kind::TextInput, "DR=x", Answer::Text("x".to_owned()), Answer::Cancelled),
+            (Kind::SingleChoice, "", Answer::Chosen(vec![1]), Answer::Cancelled),
+            (Kind::SingleChoice, "DR=2", Answer::Chosen(vec![2]), Answer::Cancelled),
+            (Kind::MultipleChoice, "DR=1-2", Answer::Chosen(vec![1, 2]), Answer::Cancelled),
+        ] {
+            let prompt = prompt(kind, parameters);
+            assert_eq!(Policy::Yes.answer(&prompt), yes, "{kind:?}");
+            assert_eq!(Policy::No.answer(&prompt), no, "{kind:?}");
+            assert!(prompt.takes(&yes) && prompt.takes(&no), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn what_a_person_types_is_an_answer_or_is_asked_again() {
+        let reply = |answer| Some(Reply::Answer(answer));
+        for (kind, line, expected) in [
+            (Kind::Confirm, "yes\n", reply(Answer::Yes)),
+            (Kind::Confirm, "n", reply(Answer::No)),
+            (Kind::Confirm, "later", Some(Reply::Later)),
+            (Kind::Confirm, "cancel", reply(Answer::Cancelled)),
+            (Kind::Confirm, "", None),
+            (Kind::Confirm, "perhaps", None),
+            (Kind::TextInput, "some text", reply(Answer::Text("some text".to_owned()))),
+            (Kind::SingleChoice, "2", reply(Answer::Chosen(vec![2]))),
+            (Kind::SingleChoice, "1,2", None),
+            (Kind::SingleChoice, "3", None),
+            (Kind::MultipleChoice, "1, 2", reply(Answer::Chosen(vec![1, 2]))),
+            (Kind::MultipleChoice, "one", None),
+            (Kind::Display, "", reply(Answer::Shown)),
+        ] {
+            assert_eq!(typed(&prompt(kind, ""), line), expected, "{kind:?} {line}");
+        }
+        assert_eq!(typed(&prompt(Kind::Confirm, "DR=0"), ""), reply(Answer::No));
+    }
+
+    #[test]
+    fn a_text_of_the_network_does_not_command_the_terminal() {
+        let mut prompt = prompt(Kind::SingleChoice, "");
+        prompt.text = "red\u{1b}[31m".to_owned();
+        let text = shown(&prompt);
+        assert!(!text.contains('\u{1b}'), "{text:?}");
+        assert!(text.contains("  2. b\n"), "{text}");
+    }
+
+    #[test]
+    fn the_hooks_json_is_the_documented_one() {
+        let question = Question {
+            ticket: 1,
+            about: About::Install,
+            prompt: Prompt::confirm("Now?"),
+            wait: MAX_WAIT,
+        };
+        let json = serde_json::to_value(HookQuestion::from(&question)).unwrap();
+        let expected = serde_json::json!({
+            "contract": 1, "about": "install", "ask": "confirm", "text": "Now?", "choices": [],
+            "min_seconds": 0, "max_seconds": 300, "default": null, "max_length": null,
+            "input": "any", "echo": "visible",
+        });
+        assert_eq!(json, expected);
+        for (text, reply) in [
+            (r#"{"answer":"yes"}"#, Reply::Answer(Answer::Yes)),
+            (r#"{"answer":"later"}"#, Reply::Later),
+            (r#"{"answer":"text","text":"x"}"#, Reply::Answer(Answer::Text("x".to_owned()))),
+            (r#"{"answer":"chosen","chosen":[1,3]}"#, Reply::Answer(Answer::Chosen(vec![1, 3]))),
+        ] {
+            let answer: HookAnswer = serde_json::from_str(text).unwrap();
+            assert_eq!(Reply::from(answer), reply);
+        }
+        assert!(serde_json::from_str::<HookAnswer>(r#"{"answer":"maybe"}"#).is_err());
+    }
+}
