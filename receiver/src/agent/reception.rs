@@ -246,6 +246,10 @@ impl Core {
             return self.ask_for_consent(now);
         }
         let Some(operation) = &self.operation else { return };
+        // The answer to the question of the start would be taken for one after the installation.
+        if self.firmware_version.is_none() {
+            return;
+        }
         let manifest = &operation.accepted.manifest;
         let object = operation.accepted.object;
         let request = InstallRequest {
@@ -288,7 +292,10 @@ impl Core {
 
     /// What is installed decides, not what the installer claimed.
     pub(super) fn handle_version(&mut self, now: Now, version: Option<String>) {
-        self.firmware_version = Some(version.unwrap_or_default());
+        let is_first = self.firmware_version.replace(version.unwrap_or_default()).is_none();
+        if is_first && self.phase() == Phase::Verified {
+            return self.hand_over(now);
+        }
         let waits_for_boot = self.books.reboot_of.as_ref() == Some(&self.boot_id);
         if self.phase() != Phase::HandedOver || waits_for_boot {
             return;

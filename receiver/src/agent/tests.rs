@@ -96,6 +96,7 @@ enum Held {
     Nothing,
     Finish,
     Install,
+    Version,
 }
 
 fn at(seconds: u64) -> Now {
@@ -265,6 +266,7 @@ impl Device {
             Held::Nothing => false,
             Held::Finish => matches!(output, Output::Finish(_)),
             Held::Install => matches!(output, Output::Install(..)),
+            Held::Version => matches!(output, Output::ReadVersion),
         };
         if holds {
             return self.waiting.push(output);
@@ -538,6 +540,22 @@ fn a_power_cut_while_a_campaign_supersedes_leaves_one_of_the_two() {
             break;
         }
     }
+}
+
+#[test]
+fn the_version_of_the_start_says_nothing_of_the_installation() {
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    device.hear_some(45);
+    device.to(OPENS + 2);
+    device.held = Held::Version;
+    device.restart();
+    device.to(OPENS + 3);
+    device.hear_pass();
+    assert_eq!((device.phase(), device.installed.len()), (Phase::Verified, 0));
+    device.release();
+    assert_eq!((device.results(), device.installed.len()), (vec![200], 1));
 }
 
 #[test]
