@@ -36,6 +36,8 @@ pub struct Model {
     journals: BTreeMap<u64, JournalState>,
     /// The journal that the storage has acknowledged.
     journal: Option<(u64, JournalState)>,
+    /// The last one that was acknowledged: what a start finds beyond it may go again.
+    known: Option<JournalState>,
     /// Hand-offs that were begun.
     pub installs: u64,
     /// Bits at rest have flipped: symbols may be gone, but none may be wrong.
@@ -58,6 +60,7 @@ impl Model {
             claims: BTreeMap::new(),
             journals: BTreeMap::new(),
             journal: None,
+            known: None,
             installs: 0,
             damaged: false,
             breaches: Vec::new(),
@@ -162,6 +165,7 @@ impl Model {
             Completion::JournalWritten(generation) => {
                 if let Some(state) = self.journals.remove(generation) {
                     self.check_books(&state);
+                    self.known = Some(state.clone());
                     let done = self.done_in(&state);
                     self.claims.retain(|(sbn, _), _| !done.contains(sbn));
                     self.journal = Some((*generation, state));
@@ -204,7 +208,7 @@ impl Model {
                 self.breach(format!("armed by keys that root {root} does not have"));
             }
         }
-        let Some((_, before)) = &self.journal else { return };
+        let Some(before) = &self.known else { return };
         let (from, to) = (before.root_version, after.root_version);
         let sequences = |state: &JournalState| state.accepted.iter().map(|it| it.sequence).max();
         let (held, holds) = (sequences(before), sequences(after));
