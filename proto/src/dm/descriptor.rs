@@ -13,6 +13,8 @@ pub const MAX_OCTETS: usize = 64 * 1024;
 
 const NAMESPACE: &str = "http://www.openmobilealliance.org/xmlns/dd";
 const MAX_TEXT: usize = 1024;
+/// Characters of a URI: a device keeps it over power cuts, in little room.
+const MAX_URI: usize = 512;
 const MAX_TYPES: usize = 16;
 
 /// What a download brings.
@@ -96,6 +98,9 @@ impl Descriptor {
             "DDVersion" => self.version = optional,
             "type" if self.types.len() < MAX_TYPES => self.types.extend(optional),
             "size" => *size = Some(text.parse().map_err(|_| invalid(text, "a number of octets"))?),
+            "objectURI" | "installNotifyURI" if text.len() > MAX_URI => {
+                return Err(invalid("a long URI", "at most 512 characters"));
+            }
             "objectURI" => text.clone_into(&mut self.object_uri),
             "installNotifyURI" => self.install_notify_uri = optional,
             "name" => self.name = optional,

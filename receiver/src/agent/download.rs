@@ -37,7 +37,7 @@ const MAX_WAIT: Duration = Duration::from_secs(300);
 /// Attempts at an installation notification before it is given up.
 const MAX_NOTICES: u32 = 5;
 /// Installation notifications that may wait.
-const MAX_WAITING: usize = 4;
+const MAX_WAITING: usize = 2;
 /// What an import is fetched from; no URL of a server begins so.
 const FILE: &str = "file:";
 

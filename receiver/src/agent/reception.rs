@@ -293,8 +293,8 @@ impl Core {
     /// What is installed decides, not what the installer claimed.
     pub(super) fn handle_version(&mut self, now: Now, version: Option<String>) {
         let is_first = self.firmware_version.replace(version.unwrap_or_default()).is_none();
-        if is_first && self.phase() == Phase::Verified {
-            return self.hand_over(now);
+        if is_first && matches!(self.phase(), Phase::Verified | Phase::Deferred) {
+            return self.proceed(now);
         }
         let waits_for_boot = self.books.reboot_of.as_ref() == Some(&self.boot_id);
         if self.phase() != Phase::HandedOver || waits_for_boot {

@@ -113,7 +113,7 @@ impl Core {
         }
         self.go_on(now);
         if self.books.suspended.is_empty() && self.phase() == Phase::Verified {
-            self.hand_over(now);
+            self.proceed(now);
         }
     }
 }

@@ -211,10 +211,16 @@ fn who_has_said_yes_to_the_server_is_not_asked_the_same_by_the_device() {
 fn a_server_reaches_a_device_that_is_on_and_one_whose_user_is_in_a_call() {
     for in_call in [false, true] {
         let mut device = asking(Consent::None);
+        let secret = proto::dm::auth::Secret::new("server", SERVER_PASSWORD);
+        let mut config = config();
+        let nonce = b"server nonce".to_vec();
+        config.dm.account.server = Some(dm::ServerProof { secret: secret.clone(), nonce });
+        let root = device.broadcast.keys.root_envelope();
+        device.agent = try_boot_as(config, root, &device.disk, device.now, 1).unwrap();
+        device.run();
         if in_call {
             device.call(true);
         }
-        let secret = proto::dm::auth::Secret::new("server", "server password");
         let notification = proto::dm::notification::Notification {
             user_mode: proto::dm::notification::UserMode::Interactive,
             initiator: proto::dm::notification::Initiator::Server,
