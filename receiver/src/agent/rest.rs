@@ -40,12 +40,18 @@ impl Agent {
 
     /// Takes the word of a program on the device that something began.
     pub fn handle_told(&mut self, now: Now, told: Told) {
+        if told == Told::Call {
+            self.set_in_call(true);
+        }
         self.core.world.told.insert(told);
         self.judge_world(now);
     }
 
     /// Takes the word of a program on the device that it is over.
     pub fn handle_told_over(&mut self, now: Now, told: Told) {
+        if told == Told::Call {
+            self.set_in_call(false);
+        }
         self.core.world.told.remove(&told);
         self.judge_world(now);
     }

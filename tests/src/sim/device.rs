@@ -14,6 +14,7 @@ use receiver::{
     acceptance::{Kind, Limits},
     agent::{self, SuspendReason},
     dm,
+    sensors::{Readings, Told},
 };
 
 use self::life::Life;
@@ -211,10 +212,7 @@ impl Device {
         match Life::begin(self, around.at, seed) {
             Ok(life) => {
                 self.life = Some(life);
-                let held: Vec<_> = self.suspended.keys().copied().collect();
-                for reason in held {
-                    self.suspend(around.at, reason);
-                }
+                self.tell_what_holds(around.at);
                 self.drain(&mut around);
             }
             Err(error) => {
@@ -224,6 +222,21 @@ impl Device {
                 if self.disk.is_off() {
                     self.power_lost(&mut around, 5_000);
                 }
+            }
+        }
+    }
+
+    /// Sensors are read as soon as the process runs, and programs say again what goes on.
+    fn tell_what_holds(&mut self, at: At) {
+        let now = self.now(at);
+        let Some(life) = &mut self.life else { return };
+        life.agent.handle_readings(now, Readings::default());
+        life.agent.handle_told_over(now, Told::Call);
+        for reason in SuspendReason::ALL {
+            if self.suspended.contains_key(&reason) {
+                life.agent.handle_suspend(now, reason);
+            } else {
+                life.agent.handle_resume(now, reason);
             }
         }
     }

@@ -3,6 +3,7 @@
 use proto::dm::ui::{Answer, Kind, Prompt};
 
 use super::*;
+use crate::sensors::Told;
 use crate::user::{About, Consent, Front, MAX_WAIT, Policy, Reply, Settings};
 
 fn asking(consent: Consent) -> Device {
@@ -26,11 +27,10 @@ impl Device {
     }
 
     fn call(&mut self, begins: bool) {
-        let reason = SuspendReason::Call;
         if begins {
-            self.agent.handle_suspend(self.now, reason);
+            self.agent.handle_told(self.now, Told::Call);
         } else {
-            self.agent.handle_resume(self.now, reason);
+            self.agent.handle_told_over(self.now, Told::Call);
         }
         self.run();
     }
@@ -208,7 +208,7 @@ fn who_has_said_yes_to_the_server_is_not_asked_the_same_by_the_device() {
 
 // test: oma-003 6.1.4.6, oma-003 6.1.4.7
 #[test]
-fn a_server_reaches_a_device_that_is_on_and_one_whose_user_is_in_a_call() {
+fn a_server_reaches_a_device_that_is_on_and_after_a_call_one_whose_user_was_in_it() {
     for in_call in [false, true] {
         let mut device = asking(Consent::None);
         let secret = proto::dm::auth::Secret::new("server", SERVER_PASSWORD);
@@ -232,6 +232,8 @@ fn a_server_reaches_a_device_that_is_on_and_one_whose_user_is_in_a_call() {
         let before = device.posts;
         device.agent.handle_notification(device.now, &octets);
         device.run();
+        assert_eq!(device.posts, before + usize::from(!in_call), "{in_call}");
+        device.call(false);
         assert_eq!(device.posts, before + 1, "{in_call}");
     }
 }
