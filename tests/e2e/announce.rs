@@ -4,30 +4,17 @@ use std::{
     fs,
     net::{Ipv4Addr, UdpSocket},
     path::Path,
-    process::{Child, Command, Output, Stdio},
+    process::{Child, Output, Stdio},
     time::Duration,
 };
 
 use proto::sap::{self, Message, SapPacket};
 use serde_json::Value;
 
-use crate::lab_program;
+use crate::processes::{role, run};
 
 const SESSION: [&str; 8] =
     ["--group", "239.255.71.40", "--port", "40140", "--interface", "127.0.0.1", "--tsi", "77"];
-
-fn role(words: &[&str]) -> Command {
-    let mut command = Command::new(lab_program());
-    command.arg("role").args(words).stdin(Stdio::null());
-    command
-}
-
-fn output(mut command: Command) -> Output {
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?} ends with {}: {said}", output.status);
-    output
-}
 
 // test: rfc2974 4
 #[test]
@@ -36,7 +23,7 @@ fn announce_prints_what_listen_takes_and_withdraws_it() {
     let Some(announcements) = announcements() else { return };
     let mut announce = role(&["carousel", "announce"]);
     announce.args(SESSION).args(["--sap", "--seconds", "1"]);
-    let description = output(announce).stdout;
+    let description = run(&mut announce).stdout;
     let mut buffer = [0; 2048];
     for expected in [Message::Announce, Message::Delete] {
         let heard = loop {
@@ -79,7 +66,7 @@ fn receive(folder: &Path, sdp: &Path) {
         fs::write(folder.join(name), octets).unwrap();
         send.arg(folder.join(name));
     }
-    output({
+    run(&mut {
         send.args(SESSION);
         send
     });

@@ -10,6 +10,7 @@
 //! | [`notify`] | a device that is asked to come, each way a notification can go |
 //! | [`announce`] | a session announced, joined by its description, received |
 //! | [`rotation`] | two rotations of the root over DM, and a campaign of the new keys |
+//! | [`processes`] | programs as processes |
 //! | [`readme`] | the commands of the README |
 //! | [`unicast`] | a package over HTTP, inside the DM session, from local media |
 //! | [`span`] | a plain file over a link between namespaces that loses packets |
@@ -25,6 +26,7 @@ mod bad_input;
 mod lab_runs;
 mod matrix;
 mod notify;
+mod processes;
 mod readme;
 mod rotation;
 mod secrets;

@@ -5,39 +5,16 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{TcpListener, UdpSocket},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::{Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use crate::lab_program;
+use crate::processes::{Running, role, run};
 
 const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A process that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-fn role(words: &[&str]) -> Command {
-    let mut command = Command::new(lab_program());
-    command.arg("role").args(words).stdin(Stdio::null());
-    command
-}
-
-fn output(mut command: Command) -> Output {
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?} ends with {}: {said}", output.status);
-    output
-}
 
 /// A bridge and one device that has been there once and would not come again for an hour.
 struct Scene {
@@ -52,8 +29,8 @@ impl Scene {
     fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
-        output_of(role(&["dm-bridge", "init", "--data"]).arg(path.join("bridge")));
-        output_of(role(&["carousel", "trust", "init", "--dir"]).arg(path.join("keys")));
+        run(role(&["dm-bridge", "init", "--data"]).arg(path.join("bridge")));
+        run(role(&["carousel", "trust", "init", "--dir"]).arg(path.join("keys")));
         let mut bridge = role(&["dm-bridge", "serve", "--listen", "127.0.0.1:0", "--data"]);
         let bridge = bridge.arg(path.join("bridge")).stdout(Stdio::piped()).stderr(Stdio::null());
         let mut bridge = Running(bridge.spawn().unwrap());
@@ -66,7 +43,7 @@ impl Scene {
         enrol.args(["--class", &"2b".repeat(16), "--data"]).arg(path.join("bridge"));
         let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let posts = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-        let mut settings = String::from_utf8(output(enrol).stdout).unwrap();
+        let mut settings = String::from_utf8(run(&mut enrol).stdout).unwrap();
         settings += &format!(
             "\n[local]\ndata = {:?}\nroot = {:?}\ninterface = \"127.0.0.1\"\nhook = [\"/bin/true\"]\n\
              notify = {datagrams:?}\nnotify_http = {posts:?}\n",
@@ -101,20 +78,15 @@ impl Scene {
     fn last_seen(&self) -> Option<u64> {
         let mut show = role(&["dm-bridge", "device", "show", "LAB-0001", "--json", "--data"]);
         show.arg(self.file("bridge"));
-        let shown: Value = serde_json::from_slice(&output(show).stdout).unwrap();
+        let shown: Value = serde_json::from_slice(&run(&mut show).stdout).unwrap();
         shown.get("last_seen_utc").and_then(Value::as_u64)
     }
 
     fn notify(&self, to: &str, more: &[&str]) -> Output {
         let mut notify = role(&["dm-bridge", "device", "notify", "LAB-0001", "--to", to]);
         notify.args(more).arg("--data").arg(self.file("bridge"));
-        output(notify)
+        run(&mut notify)
     }
-}
-
-fn output_of(command: &mut Command) {
-    let done = command.output().unwrap();
-    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
 /// A gateway for short messages whose radio network is the device's modem: each message is handed

@@ -5,39 +5,16 @@ use std::{
     fs,
     io::{BufRead as _, BufReader},
     path::{Path, PathBuf},
-    process::{Child, Command, Output, Stdio},
+    process::Stdio,
     thread,
     time::{Duration, Instant},
 };
 
 use serde_json::Value;
 
-use crate::lab_program;
+use crate::processes::{Running, role, run};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-
-/// A process that ends with the test.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        drop(self.0.kill());
-        drop(self.0.wait());
-    }
-}
-
-fn role(words: &[&str]) -> Command {
-    let mut command = Command::new(lab_program());
-    command.arg("role").args(words).stdin(Stdio::null());
-    command
-}
-
-fn run(command: &mut Command) -> Output {
-    let output = command.output().unwrap();
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{command:?} ends with {}: {said}", output.status);
-    output
-}
 
 /// A package with its bundle, a bridge, and one device whose user is asked by a hook.
 struct Scene {

@@ -4,6 +4,7 @@ pub mod broadcast;
 pub mod check;
 pub mod flood;
 pub mod lab;
+pub mod memory;
 pub mod mutations;
 pub mod namespaces;
 pub mod schema;

@@ -33,24 +33,9 @@ pub(super) struct Standing {
 
 /// Returns the Status by which a device refuses what it was told.
 pub(super) fn doubt(message: &Message) -> Option<&Status> {
-    message.commands.iter().find_map(|command| match command {
-        Command::Status(status)
-            if status.command_ref == CommandId::HEADER && status.code.is_challenge() =>
-        {
-            Some(status)
-        }
-        Command::Status(_)
-        | Command::Results(_)
-        | Command::Alert(_)
-        | Command::Exec(_)
-        | Command::Get(_)
-        | Command::Add(_)
-        | Command::Replace(_)
-        | Command::Delete(_)
-        | Command::Copy(_)
-        | Command::Sequence(_)
-        | Command::Atomic(_) => None,
-    })
+    message
+        .statuses()
+        .find(|status| status.command_ref == CommandId::HEADER && status.code.is_challenge())
 }
 
 impl DmSession {

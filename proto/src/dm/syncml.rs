@@ -20,6 +20,25 @@ pub struct Message {
     pub is_final: bool,
 }
 
+impl Message {
+    /// Returns the Status commands, in their order.
+    pub fn statuses(&self) -> impl Iterator<Item = &Status> {
+        self.commands.iter().filter_map(|command| match command {
+            Command::Status(status) => Some(status),
+            Command::Results(_)
+            | Command::Alert(_)
+            | Command::Exec(_)
+            | Command::Get(_)
+            | Command::Add(_)
+            | Command::Replace(_)
+            | Command::Delete(_)
+            | Command::Copy(_)
+            | Command::Sequence(_)
+            | Command::Atomic(_) => None,
+        })
+    }
+}
+
 /// The header of a message (`SyncHdr`); its versions are 1.2 and DM/1.2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Header {

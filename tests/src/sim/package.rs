@@ -1,17 +1,11 @@
 //! What a world sends: keys that are the same in each run, signed documents, a plan as the image
 //! server makes it. A few packages are made once for a process and serve every seed.
 
-use std::{
-    collections::BTreeMap,
-    io,
-    net::IpAddr,
-    num::NonZeroUsize,
-    sync::{Mutex, OnceLock, PoisonError},
-};
+use std::{collections::BTreeMap, io, net::IpAddr, num::NonZeroUsize, sync::OnceLock};
 
 use anyhow::Context as _;
 use carousel::{
-    encode::{PlanJob, ReadAt, WriteAt, write_plan},
+    encode::{PlanJob, write_plan},
     schedule::Schedule,
     session::{AiredObject, Records},
 };
@@ -30,7 +24,11 @@ use proto::{
 };
 use receiver::symbols::ObjectLayout;
 
-use crate::{broadcast::seal, lab::chance::Chance};
+use crate::{
+    broadcast::seal,
+    lab::chance::Chance,
+    memory::{self, Memory},
+};
 
 /// Vendor of the devices.
 pub const VENDOR: VendorId = VendorId([1; 16]);
@@ -151,11 +149,11 @@ impl Package {
         };
         let schedule = Schedule::new(PlanShape::new(oti, parameters)?);
         let key = object_key(&digest, &oti);
-        let plan = Memory(Mutex::new(vec![0; usize::try_from(schedule.file_octets())?]));
+        let plan = Memory::new(vec![0; usize::try_from(schedule.file_octets())?]);
         let job = PlanJob {
             schedule,
             object_key: key,
-            image: &Memory(Mutex::new(image.clone())),
+            image: &Memory::new(image.clone()),
             plan: &plan,
             threads: NonZeroUsize::MIN,
             progress: &|_| (),
@@ -180,7 +178,7 @@ impl Package {
             layout: ObjectLayout::new(key, digest, oti),
             image,
             aired: AiredObject { object, schedule, plan_header: header.emit() },
-            plan: plan.0.into_inner().unwrap_or_else(PoisonError::into_inner),
+            plan: plan.into_octets(),
         })
     }
 
@@ -242,34 +240,8 @@ pub struct PlanFile(pub &'static Package);
 
 impl Records for PlanFile {
     fn read(&mut self, _: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        read(&self.0.plan, offset, buffer)
+        memory::read(&self.0.plan, offset, buffer)
     }
-}
-
-/// A file in memory.
-struct Memory(Mutex<Vec<u8>>);
-
-impl ReadAt for Memory {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        read(&self.0.lock().unwrap_or_else(PoisonError::into_inner), offset, buffer)
-    }
-}
-
-impl WriteAt for Memory {
-    fn write_at(&self, offset: u64, octets: &[u8]) -> io::Result<()> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let place = held.get_mut(from..).and_then(|rest| rest.get_mut(..octets.len()));
-        place.ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(octets);
-        Ok(())
-    }
-}
-
-fn read(octets: &[u8], offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-    let from = usize::try_from(offset).unwrap_or(usize::MAX);
-    let found = octets.get(from..).and_then(|rest| rest.get(..buffer.len()));
-    buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
-    Ok(())
 }
 
 /// Makes the key of a role from its name: PKCS#8, version 1, around 32 octets.

@@ -1,15 +1,11 @@
 //! Several image servers on one plan: the sender's core at several places of it, one receiver's core
 //! that hears them all.
 
-use std::{
-    io,
-    num::NonZeroUsize,
-    sync::{Mutex, PoisonError},
-};
+use std::{io, num::NonZeroUsize};
 
 use anyhow::{Context as _, ensure};
 use carousel::{
-    encode::{PlanJob, ReadAt, WriteAt, write_plan},
+    encode::{PlanJob, write_plan},
     life::Transmit,
     place::Place,
     schedule::Schedule,
@@ -28,7 +24,11 @@ use proto::{
 use serde::Serialize;
 
 use super::{Channel, Loss};
-use crate::{flood::Device, lab::chance::Chance};
+use crate::{
+    flood::Device,
+    lab::chance::Chance,
+    memory::{self, Memory},
+};
 
 /// What is aired and how it is heard.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -100,8 +100,8 @@ impl Plan {
         };
         let schedule = Schedule::new(PlanShape::new(oti, parameters)?);
         let key = object_key(&digest, &oti);
-        let plan = Memory(Mutex::new(vec![0; usize::try_from(schedule.file_octets())?]));
-        let source = Memory(Mutex::new(image));
+        let plan = Memory::new(vec![0; usize::try_from(schedule.file_octets())?]);
+        let source = Memory::new(image);
         let header = write_plan(&PlanJob {
             schedule,
             object_key: key,
@@ -190,40 +190,8 @@ struct Octets<'a>(&'a [u8]);
 
 impl Records for Octets<'_> {
     fn read(&mut self, _: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        copy(self.0, offset, buffer)
+        memory::read(self.0, offset, buffer)
     }
-}
-
-/// A file in memory.
-struct Memory(Mutex<Vec<u8>>);
-
-impl Memory {
-    fn into_octets(self) -> Vec<u8> {
-        self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl ReadAt for Memory {
-    fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-        copy(&self.0.lock().unwrap_or_else(PoisonError::into_inner), offset, buffer)
-    }
-}
-
-impl WriteAt for Memory {
-    fn write_at(&self, offset: u64, octets: &[u8]) -> io::Result<()> {
-        let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let place = held.get_mut(from..).and_then(|rest| rest.get_mut(..octets.len()));
-        place.ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(octets);
-        Ok(())
-    }
-}
-
-fn copy(octets: &[u8], offset: u64, buffer: &mut [u8]) -> io::Result<()> {
-    let from = usize::try_from(offset).unwrap_or(usize::MAX);
-    let found = octets.get(from..).and_then(|rest| rest.get(..buffer.len()));
-    buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
-    Ok(())
 }
 
 #[cfg(test)]

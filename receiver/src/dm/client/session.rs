@@ -201,7 +201,7 @@ impl Session {
         }
         let ours =
             |status: &&Status| status.verb == Verb::Header && status.message_ref.0 == self.message;
-        let status = statuses(answer).find(ours).ok_or(protocol("it ignores our message"))?;
+        let status = answer.statuses().find(ours).ok_or(protocol("it ignores our message"))?;
         if status.code.is_retry_later() {
             return Err(retry_later(now, answer.header.respond_to.as_deref()));
         }
@@ -334,7 +334,7 @@ impl Session {
 
     /// Takes note of results that the server has.
     fn take_statuses(&mut self, now: Now, device: &mut dyn Device, answer: &Message) {
-        for status in statuses(answer) {
+        for status in answer.statuses() {
             let answered = Some((status.message_ref, status.command_ref));
             if self.piece.is_some() && answered == self.piece {
                 self.piece = None;
@@ -628,22 +628,6 @@ impl Session {
             }
         }
     }
-}
-
-fn statuses(message: &Message) -> impl Iterator<Item = &Status> {
-    message.commands.iter().filter_map(|command| match command {
-        Command::Status(status) => Some(status),
-        Command::Results(_)
-        | Command::Alert(_)
-        | Command::Exec(_)
-        | Command::Get(_)
-        | Command::Add(_)
-        | Command::Replace(_)
-        | Command::Delete(_)
-        | Command::Copy(_)
-        | Command::Sequence(_)
-        | Command::Atomic(_) => None,
-    })
 }
 
 fn protocol(fault: &'static str) -> SessionOutcome {
