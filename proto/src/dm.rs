@@ -14,9 +14,10 @@
 //! | [`alert`] | the items of a generic alert (1226) |
 //! | [`ui`] | questions to the user (1100 to 1104) and their answers |
 //! | [`uri`] | addresses of nodes in the management tree |
-//! | [`nodes`] | names of the nodes of DevInfo, DevDetail, DMAcc and `Ext/Broadcast` |
+//! | [`nodes`] | names of the nodes of DevInfo, DevDetail, DMAcc, FUMO, SCOMO and `Ext/Broadcast` |
 //! | [`descriptor`] | download descriptors (DL 1.0) and installation notifications |
 //! | [`fumo`] | operations, states, phases and result codes of firmware updates |
+//! | [`scomo`] | operations, states and result codes of software components |
 
 pub mod alert;
 pub mod auth;
@@ -29,6 +30,7 @@ pub mod large;
 pub mod nodes;
 pub mod notification;
 pub mod push;
+pub mod scomo;
 pub mod syncml;
 pub mod tnds;
 pub mod ui;

@@ -156,15 +156,10 @@ impl FromStr for DeviceId {
     type Err = WireError;
 
     fn from_str(text: &str) -> Result<Self, WireError> {
-        let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '\\' | '"' | '\'');
-        if (1..=64).contains(&text.len()) && text.chars().all(allowed) {
+        if is_plain(text) {
             Ok(Self(text.to_owned()))
         } else {
-            Err(WireError::invalid(
-                "device id",
-                text,
-                "1 to 64 printable ASCII characters without space, slash and quotes",
-            ))
+            Err(WireError::invalid("device id", text, PLAIN))
         }
     }
 }
@@ -191,6 +186,55 @@ impl fmt::Debug for DeviceId {
     }
 }
 
+/// Names a package of a software component, and with it the component: SCOMO's `PkgID`.
+///
+/// # Units
+///
+/// 1..=64 printable ASCII characters without space, `/`, `\` and quotes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct PackageId(String);
+
+impl PackageId {
+    /// Returns the identifier as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PackageId {
+    type Err = WireError;
+
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        if is_plain(text) {
+            Ok(Self(text.to_owned()))
+        } else {
+            Err(WireError::invalid("package id", text, PLAIN))
+        }
+    }
+}
+
+impl TryFrom<String> for PackageId {
+    type Error = WireError;
+
+    fn try_from(text: String) -> Result<Self, WireError> {
+        text.parse()
+    }
+}
+
+impl From<PackageId> for String {
+    fn from(id: PackageId) -> Self {
+        id.0
+    }
+}
+
+impl fmt::Display for PackageId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.pad(&self.0)
+    }
+}
+
 /// Ties the final alert of an operation to the Exec that started it; unique for each attempt.
 ///
 /// # Units
@@ -199,6 +243,14 @@ impl fmt::Debug for DeviceId {
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Correlator(pub String);
+
+const PLAIN: &str = "1 to 64 printable ASCII characters without space, slash and quotes";
+
+/// Returns whether a text can be shown, logged and put in a tree as it is.
+fn is_plain(text: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_graphic() && !matches!(c, '/' | '\\' | '"' | '\'');
+    (1..=64).contains(&text.len()) && text.chars().all(allowed)
+}
 
 /// Writes `octets` as lower-case hex digits.
 pub(crate) fn write_hex(octets: &[u8], formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -238,11 +290,13 @@ mod tests {
     }
 
     #[test]
-    fn a_device_id_that_could_be_a_path_or_break_a_log_is_refused() {
+    fn an_id_that_could_be_a_path_or_break_a_log_is_refused() {
         for wrong in ["", "a/b", "a b", "a\nb", "\"", &"x".repeat(65)] {
             assert!(wrong.parse::<DeviceId>().is_err(), "{wrong}");
+            assert!(wrong.parse::<PackageId>().is_err(), "{wrong}");
         }
         assert!("IMEI:490154203237518".parse::<DeviceId>().is_ok());
+        assert!("org.example.player-2".parse::<PackageId>().is_ok());
     }
 
     #[test]

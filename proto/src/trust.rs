@@ -21,7 +21,7 @@ use thiserror::Error;
 
 pub use campaign::{Campaign, PlannedObject};
 pub use envelope::{DocumentKind, Envelope, Verified};
-pub use manifest::{Component, ComponentEncoding, Manifest};
+pub use manifest::{Component, ComponentEncoding, Manifest, component_class};
 pub use root::{Role, Root, RootChain};
 
 use crate::{ids::ComponentId, wire::WireError};

@@ -48,6 +48,52 @@ pub mod fumo {
     pub const EXT: &str = "Ext";
 }
 
+/// Paths of the software components, below the place of the SCOMO object and below its children.
+pub mod scomo {
+    /// Identifier of the management object.
+    pub const MO_IDENTIFIER: &str = "urn:oma:mo:oma-scomo:1.0";
+    /// Where the object is unless something else is configured.
+    pub const ROOT: &str = "./SCOMO";
+    /// Parent of the downloads, which a server adds.
+    pub const DOWNLOAD: &str = "Download";
+    /// Parent of what is delivered and of what is deployed.
+    pub const INVENTORY: &str = "Inventory";
+    /// Parent of the packages that the device holds.
+    pub const DELIVERED: &str = "Inventory/Delivered";
+    /// Parent of the components that are installed.
+    pub const DEPLOYED: &str = "Inventory/Deployed";
+    /// Of a download or a delivered package: the package.
+    pub const PACKAGE_ID: &str = "PkgID";
+    /// Of a component: its identifier.
+    pub const ID: &str = "ID";
+    /// Of a component: the package that it came with.
+    pub const PACKAGE_ID_REF: &str = "PkgIDRef";
+    /// A name for people.
+    pub const NAME: &str = "Name";
+    /// A text for people.
+    pub const DESCRIPTION: &str = "Description";
+    /// Of a component: its version.
+    pub const VERSION: &str = "Version";
+    /// Of a download: where from.
+    pub const PACKAGE_URL: &str = "PkgURL";
+    /// Of a download: what the installer is to know.
+    pub const INSTALL_PARAMETERS: &str = "InstallParams";
+    /// Of a download: the environment that the component needs.
+    pub const ENVIRONMENT: &str = "EnvType";
+    /// Of a download or a delivered package: its media type.
+    pub const PACKAGE_TYPE: &str = "PkgType";
+    /// Of a delivered package: its octets, sent in the DM session.
+    pub const DATA: &str = "Data";
+    /// How far the operation is, a number of [`State`](crate::dm::fumo::State).
+    pub const STATUS: &str = "Status";
+    /// A word of [`ComponentState`](crate::dm::scomo::ComponentState).
+    pub const STATE: &str = "State";
+    /// Parent of the operations.
+    pub const OPERATIONS: &str = "Operations";
+    /// Root of what vendors add; a download has the nodes of [`broadcast`](super::broadcast) there.
+    pub const EXT: &str = "Ext";
+}
+
 /// Paths below a FUMO object of the management object `org.fumocast/1.0/Broadcast`.
 pub mod broadcast {
     /// Identifier of the management object.

@@ -8,8 +8,8 @@ use super::{
     strict::{self, Field, Shape, Unknown},
 };
 use crate::{
-    crypto::Digest,
-    ids::{ClassId, ComponentId, VendorId},
+    crypto::{Digest, h16},
+    ids::{ClassId, ComponentId, PackageId, VendorId},
     time::Utc,
     wire::WireError,
 };
@@ -65,6 +65,15 @@ pub struct Manifest {
     pub root_version: u64,
     /// The device's epoch.
     pub epoch: u32,
+}
+
+/// Returns the class that the manifest of a software component names, derived from the class of
+/// the devices that take it and the package: the first 16 octets of
+/// SHA-256("fccomponent1" ‖ class ‖ package id), where the class has 16 octets. So firmware is no
+/// component, a component is no firmware and no other component, and each has its own sequence.
+#[must_use]
+pub fn component_class(device: ClassId, package: &PackageId) -> ClassId {
+    ClassId(h16(&[b"fccomponent1", &device.0, package.as_str().as_bytes()]).0)
 }
 
 impl Manifest {

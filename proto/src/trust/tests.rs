@@ -55,6 +55,16 @@ impl Keys {
     }
 }
 
+#[test]
+fn the_class_of_a_component_depends_on_the_devices_and_on_the_package() {
+    let class =
+        |octet: u8, package: &str| component_class(ClassId([octet; 16]), &package.parse().unwrap());
+    // printf 'fccomponent1%splayer' "$(printf '\002%.0s' {1..16})" | sha256sum
+    assert_eq!(class(2, "player").to_string(), "4f41c1f0bf186704814d7cbcf4a66202");
+    assert_ne!(class(3, "player"), class(2, "player"));
+    assert_ne!(class(2, "player2"), class(2, "player"));
+}
+
 fn seal(kind: DocumentKind, payload: Vec<u8>, keys: &[SigningKey]) -> Vec<u8> {
     let mut envelope = Envelope::new(kind, payload).unwrap();
     keys.iter().for_each(|key| envelope.sign(key).unwrap());

@@ -1,5 +1,7 @@
 //! Tree of elements to message: every element is taken by name, and what is left over is named.
 
+use quick_xml::escape::escape;
+
 use super::{
     Limits, MessageError,
     element::{Content, Element},
@@ -220,9 +222,14 @@ fn meta(element: Element) -> Result<Meta> {
 }
 
 /// The content of `Data`. Clients write texts as OPAQUE too, so that octets are what is called
-/// binary, and what cannot be text.
+/// binary, and what cannot be text. Some write XML as elements, where others quote it.
 // spec: oma-dm 8 (opaque)
 fn data(element: Element, format: Option<&Format>) -> Result<Data> {
+    if format == Some(&Format::Xml) && !element.children.is_empty() {
+        let mut text = String::new();
+        element.children.iter().try_for_each(|child| quote(child, &mut text))?;
+        return Ok(Data::Text(text));
+    }
     let octets = match leaf("Data", element)? {
         Content::Text(text) => return Ok(Data::Text(text)),
         Content::Octets(octets) if format == Some(&Format::Bin) => return Ok(Data::Octets(octets)),
@@ -233,6 +240,15 @@ fn data(element: Element, format: Option<&Format>) -> Result<Data> {
         Ok(text) => Data::Octets(text.into_bytes()),
         Err(error) => Data::Octets(error.into_bytes()),
     })
+}
+
+/// Writes an element that stood inside `Data` as the text that stands for it.
+fn quote(element: &Element, out: &mut String) -> Result<()> {
+    let name = &element.name;
+    out.push_str(&format!("<{name}>{}", escape(element.content.as_text()?.trim())));
+    element.children.iter().try_for_each(|child| quote(child, out))?;
+    out.push_str(&format!("</{name}>"));
+    Ok(())
 }
 
 /// The content of an element that holds no other.

@@ -61,6 +61,22 @@ fn a_sample_in_another_order_is_read() {
 }
 
 #[test]
+fn xml_inside_data_is_the_text_that_stands_for_it() {
+    let alert = |format: &str| {
+        with_body(&format!(
+            "<Alert><CmdID>1</CmdID><Data>1226</Data><Item><Meta><Format>{format}</Format></Meta>\
+             <Data><ResultCode>1200</ResultCode><Identifier>a&amp;b</Identifier></Data></Item>\
+             </Alert>"
+        ))
+    };
+    let message = read(&alert("xml")).unwrap();
+    let Command::Alert(read_alert) = &message.commands[0] else { panic!("{message:?}") };
+    let data = "<ResultCode>1200</ResultCode><Identifier>a&amp;b</Identifier>";
+    assert_eq!(read_alert.items[0].data_text(), Some(data));
+    assert!(read(&alert("chr")).is_err());
+}
+
+#[test]
 fn elements_are_written_in_dtd_order() {
     let text = String::from_utf8(emit(&read(SAMPLE).unwrap())).unwrap();
     let order = |names: &[&str]| {
