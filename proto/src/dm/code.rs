@@ -80,6 +80,10 @@ impl StatusCode {
         ATOMIC_FAILED = 507;
         /// The server is broken for good; do not retry.
         SERVER_FAILURE = 511;
+        /// It was to be rolled back with its Atomic, and could not be.
+        ROLL_BACK_FAILED = 516;
+        /// The answers of the Atomic do not fit into one message.
+        ATOMIC_TOO_LARGE = 517;
     }
 
     /// Returns whether the code reports success (2xx).

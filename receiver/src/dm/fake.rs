@@ -60,6 +60,9 @@ pub(super) struct FakeDevice {
     pub(super) nonce: Vec<u8>,
     pub(super) server_nonce: Vec<u8>,
     pub(super) access_lists: String,
+    /// The package that is held, and whether it goes again when it is told to.
+    pub(super) package: Vec<u8>,
+    pub(super) keeps_package: bool,
     /// Counts the nonces that were made.
     pub(super) made: u8,
     pub(super) calls: Vec<&'static str>,
@@ -79,6 +82,8 @@ impl Default for FakeDevice {
             nonce: b"first".to_vec(),
             server_nonce: b"server first".to_vec(),
             access_lists: String::new(),
+            package: Vec::new(),
+            keeps_package: false,
             made: 0,
             calls: Vec::new(),
         }
@@ -90,7 +95,7 @@ impl Device for FakeDevice {
         DeviceView {
             firmware_version: "1.2.3".to_owned(),
             phase: if self.armed.is_empty() { Phase::Idle } else { Phase::Armed },
-            data: PackageData::Gone,
+            data: if self.package.is_empty() { PackageData::Gone } else { PackageData::Held },
             reasons: vec!["battery".to_owned(), "user".to_owned()],
             progress_per_mille: 125,
             root_version: 4,
@@ -113,6 +118,14 @@ impl Device for FakeDevice {
 
     fn refuse(&mut self, _now: Now, alert: FinalAlert) {
         self.queue.push(alert);
+    }
+
+    fn take_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
+        if package.is_empty() && self.keeps_package {
+            return StatusCode::FAILED;
+        }
+        self.package = package.to_vec();
+        StatusCode::OK
     }
 
     fn disarm(&mut self, _now: Now) -> StatusCode {

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use proto::{
     dm::{
         code::{Format, StatusCode},
-        fumo::{Operation, ResultCode},
+        fumo::{Operation, PackageData, ResultCode},
         nodes::{broadcast, fumo},
         syncml::Item,
     },
@@ -18,7 +18,11 @@ use proto::{
 };
 
 use super::{
-    ArmRequest, Device, DeviceView, DownloadRequest, FinalAlert, ReportFilter, ReportSettings,
+    ArmRequest, Device, DownloadRequest, FinalAlert, ReportFilter, ReportSettings,
+    tree::{
+        Right,
+        place::{Leaf, Place},
+    },
 };
 
 mod nodes;
@@ -60,11 +64,13 @@ struct Staged {
 }
 
 /// The FUMO object; addresses here are paths below it.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct FumoObject {
     staged: Staged,
     /// Set while the staged values are those of an Exec that is over: the next write begins anew.
     spent: bool,
+    /// Set when a package came since the last checkpoint.
+    took_package: bool,
     plain_http: PlainHttp,
 }
 
@@ -78,69 +84,11 @@ pub enum PlainHttp {
     Allowed,
 }
 
-/// What a node of the object lets the server do. The tree asks for it before it acts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Leaf {
-    /// Get alone.
-    Read(Format, String),
-    /// Get and Replace.
-    ReadWrite(Format, String),
-    /// Replace alone.
-    Write,
-    /// Exec; Get lists the nodes below, if there are any.
-    Run,
-}
-
 impl FumoObject {
     /// Makes an object with nothing staged.
     #[must_use]
     pub fn new(plain_http: PlainHttp) -> Self {
         Self { plain_http, ..Self::default() }
-    }
-
-    /// Forgets what an earlier DM session staged and did not use.
-    pub fn begin_session(&mut self) {
-        if !self.spent {
-            self.staged = Staged::default();
-        }
-    }
-
-    /// Returns a copy of what is staged, to put back when an Atomic fails.
-    pub(super) fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { staged: self.staged.clone(), spent: self.spent }
-    }
-
-    pub(super) fn roll_back(&mut self, checkpoint: Checkpoint) {
-        self.staged = checkpoint.staged;
-        self.spent = checkpoint.spent;
-    }
-
-    /// Returns all nodes that are not mere parents.
-    pub(super) fn leaves(&self, view: &DeviceView) -> Vec<(String, Leaf)> {
-        nodes::leaves(&self.staged.shown, view)
-    }
-
-    /// Writes a node that [`Self::leaves`] says may be written.
-    pub(super) fn replace(
-        &mut self,
-        now: Now,
-        device: &mut dyn Device,
-        path: &str,
-        item: &Item,
-    ) -> StatusCode {
-        let written = if path == fumo::PACKAGE_DATA {
-            octets(item, usize::MAX).map(|package| device.take_package(now, &package))
-        } else if path == broadcast::ROOT {
-            octets(item, MAX_ENVELOPE).map(|envelope| device.offer_root(now, &envelope))
-        } else if path.starts_with(broadcast::POLICY) {
-            text(item, 64).map(|value| device.set_policy(now, path, &value))
-        } else {
-            if std::mem::take(&mut self.spent) {
-                self.staged = Staged::default();
-            }
-            self.stage(now, path, item).map(|()| StatusCode::OK)
-        };
-        written.unwrap_or_else(|refusal| refusal)
     }
 
     fn stage(&mut self, now: Now, path: &str, item: &Item) -> Result<(), StatusCode> {
@@ -169,27 +117,6 @@ impl FumoObject {
             _ => return Err(StatusCode::NOT_FOUND),
         }
         Ok(())
-    }
-
-    /// Starts what a [`Leaf::Run`] stands for.
-    pub(super) fn exec(
-        &mut self,
-        now: Now,
-        device: &mut dyn Device,
-        path: &str,
-        correlator: Option<Correlator>,
-    ) -> StatusCode {
-        match path {
-            broadcast::DISARM => device.disarm(now),
-            broadcast::SUSPEND => device.suspend(now),
-            broadcast::RESUME => device.resume(now),
-            fumo::UPDATE => device.update(now, correlator),
-            fumo::DOWNLOAD => self.start(now, device, Operation::Download, correlator),
-            fumo::DOWNLOAD_AND_UPDATE => {
-                self.start(now, device, Operation::DownloadAndUpdate, correlator)
-            }
-            _ => StatusCode::NOT_FOUND,
-        }
     }
 
     /// Hands what is staged to the device. The answer is always 202: whatever is wrong with the
@@ -246,11 +173,91 @@ impl FumoObject {
     }
 }
 
-/// What [`FumoObject::checkpoint`] keeps.
-#[derive(Debug)]
-pub(super) struct Checkpoint {
-    staged: Staged,
-    spent: bool,
+impl Place for FumoObject {
+    fn nodes(&self, device: &dyn Device) -> Vec<(String, Leaf)> {
+        nodes::leaves(&self.staged.shown, &device.view())
+    }
+
+    fn identifier(&self, path: &str) -> &'static str {
+        match path {
+            "" => "urn:oma:mo:oma-fumo:1.0",
+            broadcast::ROOT_NODE => broadcast::MO_IDENTIFIER,
+            _ => "",
+        }
+    }
+
+    fn rights(&self) -> &'static [Right] {
+        &[Right::Exec, Right::Replace]
+    }
+
+    fn begin_session(&mut self) {
+        if !self.spent {
+            self.staged = Staged::default();
+        }
+    }
+
+    fn replace(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        path: &str,
+        item: &Item,
+    ) -> StatusCode {
+        let written = if path == fumo::PACKAGE_DATA {
+            octets(item, usize::MAX).map(|package| {
+                let code = device.take_package(now, &package);
+                self.took_package |= code.is_success();
+                code
+            })
+        } else if path == broadcast::ROOT {
+            octets(item, MAX_ENVELOPE).map(|envelope| device.offer_root(now, &envelope))
+        } else if path.starts_with(broadcast::POLICY) {
+            text(item, 64).map(|value| device.set_policy(now, path, &value))
+        } else {
+            if std::mem::take(&mut self.spent) {
+                self.staged = Staged::default();
+            }
+            self.stage(now, path, item).map(|()| StatusCode::OK)
+        };
+        written.unwrap_or_else(|refusal| refusal)
+    }
+
+    fn exec(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        path: &str,
+        correlator: Option<Correlator>,
+    ) -> StatusCode {
+        match path {
+            broadcast::DISARM => device.disarm(now),
+            broadcast::SUSPEND => device.suspend(now),
+            broadcast::RESUME => device.resume(now),
+            fumo::UPDATE => device.update(now, correlator),
+            fumo::DOWNLOAD => self.start(now, device, Operation::Download, correlator),
+            fumo::DOWNLOAD_AND_UPDATE => {
+                self.start(now, device, Operation::DownloadAndUpdate, correlator)
+            }
+            _ => StatusCode::NOT_FOUND,
+        }
+    }
+
+    fn is_irrevocable(&self, device: &dyn Device, path: &str) -> bool {
+        path == broadcast::ROOT
+            || path.starts_with(broadcast::POLICY)
+            // One that is overwritten does not come back; the first one can go again.
+            || (path == fumo::PACKAGE_DATA && device.view().data != PackageData::Gone)
+    }
+
+    fn checkpoint(&mut self) -> Box<dyn Place> {
+        self.took_package = false;
+        Box::new(self.clone())
+    }
+
+    fn take_back(&mut self, now: Now, device: &mut dyn Device) -> Vec<String> {
+        let stays = self.took_package && !device.take_package(now, &[]).is_success();
+        stays.then(|| fumo::PACKAGE_DATA.to_owned()).into_iter().collect()
+    }
 }
 
 /// The octets of a document; their format must say that they are octets.

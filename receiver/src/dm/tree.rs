@@ -1,22 +1,25 @@
 //! The management tree: what each command does to the node it addresses.
 //!
-//! All nodes are permanent and the tree is made anew for each question, from the device's view and
-//! from what is staged; parents exist because something lies below them.
+//! The tree is made anew for each question, from the device's view and from what the places stage;
+//! parents exist because something lies below them, or because a place says so.
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | `place` | a management object that hangs in the tree and answers for what is below its root |
+//! | `permanent` | DevInfo, DevDetail and DMAcc |
 //! | `acl` | who may do what |
 //! | `query` | properties and lists |
 //! | `export` | subtrees as documents |
+//!
+//! An object is hung in by [`Tree::new`]: its root, and a [`Place`].
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
     dm::{
         code::{Format, StatusCode},
-        nodes::{broadcast, device as names},
         syncml::{Item, Meta},
-        uri::{Address, MAX_DEPTH, MAX_SEGMENT_LENGTH, MAX_TOTAL_LENGTH, NodeUri, Query},
+        uri::{Address, MAX_TOTAL_LENGTH, NodeUri, Query},
     },
     ids::Correlator,
     time::Now,
@@ -24,29 +27,36 @@ use proto::{
 
 mod acl;
 mod export;
+mod permanent;
+pub(super) mod place;
 mod query;
 
-use acl::Right;
+#[cfg(test)]
+mod tests;
+
+pub(super) use acl::Right;
+use place::{Leaf, Place};
 
 use super::{
     Device, Settings,
-    fumo::{Checkpoint, FumoObject, Leaf, PlainHttp},
+    fumo::{FumoObject, PlainHttp},
 };
 
 /// The device's management tree.
 #[derive(Debug)]
 pub struct Tree {
     settings: Settings,
-    object: FumoObject,
+    places: Vec<(NodeUri, Box<dyn Place>)>,
 }
 
-/// What lies at an address.
-enum Node {
-    Leaf(Leaf),
-    /// A leaf that holds a secret.
-    Secret,
-    /// A parent of other nodes.
-    Parent,
+/// All nodes but mere parents, by their addresses.
+type Nodes = BTreeMap<String, Leaf>;
+
+/// The places and the lists before an Atomic.
+#[derive(Debug)]
+pub(super) struct Checkpoint {
+    places: Vec<Box<dyn Place>>,
+    access_lists: String,
 }
 
 impl Tree {
@@ -55,7 +65,15 @@ impl Tree {
     pub fn new(settings: Settings) -> Self {
         let plain = settings.account.url.starts_with("http://");
         let plain_http = if plain { PlainHttp::Allowed } else { PlainHttp::Refused };
-        Self { settings, object: FumoObject::new(plain_http) }
+        let object = settings.object.clone();
+        let mut tree = Self { settings, places: Vec::new() };
+        tree.hang(object, Box::new(FumoObject::new(plain_http)));
+        tree
+    }
+
+    /// Hangs an object in; nothing else may lie at its root or below it.
+    fn hang(&mut self, root: NodeUri, place: Box<dyn Place>) {
+        self.places.push((root, place));
     }
 
     /// Returns the settings that the tree shows.
@@ -66,23 +84,14 @@ impl Tree {
 
     /// Forgets what an earlier DM session staged and did not use.
     pub fn begin_session(&mut self) {
-        self.object.begin_session();
+        self.places.iter_mut().for_each(|(_, place)| place.begin_session());
     }
 
     /// Returns the items of the Replace that opens every DM session.
     #[must_use]
     pub fn device_info(&self) -> Vec<Item> {
-        let identity = &self.settings.identity;
-        [
-            (names::ID, identity.device_id.as_str()),
-            (names::MANUFACTURER, &identity.manufacturer),
-            (names::MODEL, &identity.model),
-            (names::DM_VERSION, env!("CARGO_PKG_VERSION")),
-            (names::LANGUAGE, &identity.language),
-        ]
-        .into_iter()
-        .map(|(uri, value)| Item::value(uri, Format::Chr, value))
-        .collect()
+        let item = |(uri, value)| Item::value(uri, Format::Chr, value);
+        permanent::info(&self.settings).map(item).to_vec()
     }
 
     /// Reads what an address asks for: a leaf's value, the names below a parent, a property of a
@@ -107,14 +116,14 @@ impl Tree {
     fn read(&self, device: &dyn Device, uri: &str, node: &NodeUri) -> Result<Item, StatusCode> {
         let nodes = self.nodes(device);
         match find(&nodes, node).ok_or(StatusCode::NOT_FOUND)? {
-            Node::Leaf(Leaf::Read(format, value) | Leaf::ReadWrite(format, value)) => {
+            Leaf::Read(format, value) | Leaf::ReadWrite(format, value) => {
                 Ok(Item::value(uri, format, value))
             }
-            Node::Secret => Err(StatusCode::PERMISSION_DENIED),
-            Node::Leaf(Leaf::Write) => Err(StatusCode::NOT_ALLOWED),
-            Node::Leaf(Leaf::Run) | Node::Parent => {
+            Leaf::Secret => Err(StatusCode::PERMISSION_DENIED),
+            Leaf::Write => Err(StatusCode::NOT_ALLOWED),
+            found @ (Leaf::Run | Leaf::Parent) => {
                 let children = children(&nodes, node);
-                if children.is_empty() {
+                if children.is_empty() && found == Leaf::Run {
                     return Err(StatusCode::NOT_ALLOWED);
                 }
                 Ok(Item::value(uri, Format::Node, children.join("/")))
@@ -133,50 +142,91 @@ impl Tree {
         };
         match find(&self.nodes(device), &node) {
             None => StatusCode::NOT_FOUND,
-            Some(Node::Parent) if export::is_document(item) => {
+            Some(Leaf::Parent) if export::is_document(item) => {
                 self.replace_document(now, device, &node, item)
             }
-            Some(Node::Leaf(Leaf::ReadWrite(..) | Leaf::Write))
+            Some(Leaf::ReadWrite(..) | Leaf::Write)
                 if !self.allows(device, &node, Right::Replace) =>
             {
                 StatusCode::PERMISSION_DENIED
             }
-            Some(Node::Leaf(Leaf::ReadWrite(..) | Leaf::Write)) => {
-                match node.below(&self.settings.object) {
-                    Some(path) => self.object.replace(now, device, &path, item),
-                    None => StatusCode::NOT_ALLOWED,
-                }
-            }
-            Some(Node::Secret | Node::Parent | Node::Leaf(Leaf::Read(..) | Leaf::Run)) => {
+            Some(Leaf::ReadWrite(..) | Leaf::Write) => match self.place_mut(&node) {
+                Some((place, path)) => place.replace(now, device, &path, item),
+                None => StatusCode::NOT_ALLOWED,
+            },
+            Some(Leaf::Secret | Leaf::Parent | Leaf::Read(..) | Leaf::Run) => {
                 StatusCode::NOT_ALLOWED
             }
         }
     }
 
-    /// Refuses to create a node: all that may exist does.
-    pub fn add(&self, device: &dyn Device, item: &Item) -> StatusCode {
-        self.refuse(device, item, StatusCode::ALREADY_EXISTS, StatusCode::NOT_ALLOWED)
-    }
-
-    /// Refuses to remove a node: all are permanent.
-    pub fn delete(&self, device: &dyn Device, item: &Item) -> StatusCode {
-        self.refuse(device, item, StatusCode::NOT_ALLOWED, StatusCode::NOT_FOUND)
-    }
-
-    fn refuse(
-        &self,
-        device: &dyn Device,
-        item: &Item,
-        present: StatusCode,
-        absent: StatusCode,
-    ) -> StatusCode {
-        match target(item) {
-            Ok(node) => find(&self.nodes(device), &node).map_or(absent, |_| present),
-            Err(refusal) => refusal,
+    /// Creates a node where a place lets it be; its parents come with it.
+    // spec: oma-dm 2.4 (Add: 418, 405, 412)
+    pub fn add(&mut self, now: Now, device: &mut dyn Device, item: &Item) -> StatusCode {
+        let node = match target(item) {
+            Ok(node) => node,
+            Err(refusal) => return refusal,
+        };
+        let nodes = self.nodes(device);
+        if find(&nodes, &node).is_some() {
+            return StatusCode::ALREADY_EXISTS;
+        }
+        if self.place(&node).is_none() {
+            return StatusCode::NOT_ALLOWED;
+        }
+        let mut above = node.parent();
+        while let Some(parent) = above.take_if(|parent| find(&nodes, parent).is_none()) {
+            above = parent.parent();
+        }
+        let above = above.unwrap_or_else(NodeUri::root);
+        if !self.allows(device, &above, Right::Add) {
+            return StatusCode::PERMISSION_DENIED;
+        }
+        if find(&nodes, &above).is_some_and(|found| !matches!(found, Leaf::Parent | Leaf::Run)) {
+            return StatusCode::NOT_ALLOWED;
+        }
+        let format = item.meta.as_ref().and_then(|meta| meta.format.as_ref());
+        if item.data.is_none() && !matches!(format, Some(Format::Node | Format::Null)) {
+            return StatusCode::INCOMPLETE;
+        }
+        // Some servers say `<Data/>` with a parent; it says nothing.
+        let is_parent = format == Some(&Format::Node);
+        if is_parent && item.data.as_ref().is_some_and(|data| !data.is_empty()) {
+            return StatusCode::BAD_REQUEST;
+        }
+        match self.place_mut(&node) {
+            Some((place, path)) => place.add(now, device, &path, item),
+            None => StatusCode::NOT_ALLOWED,
         }
     }
 
-    /// Copies the value of one leaf to another.
+    /// Removes a node with all below it, unless it is permanent.
+    // spec: oma-dm 2.4 (Delete: 404, 405)
+    pub fn delete(&mut self, now: Now, device: &mut dyn Device, item: &Item) -> StatusCode {
+        let node = match target(item) {
+            Ok(node) => node,
+            Err(refusal) => return refusal,
+        };
+        if find(&self.nodes(device), &node).is_none() {
+            return StatusCode::NOT_FOUND;
+        }
+        if !self.place(&node).is_some_and(|(place, path)| place.is_dynamic(&path)) {
+            return StatusCode::NOT_ALLOWED;
+        }
+        if !self.allows(device, &node, Right::Delete) {
+            return StatusCode::PERMISSION_DENIED;
+        }
+        let code = match self.place_mut(&node) {
+            Some((place, path)) => place.delete(now, device, &path),
+            None => StatusCode::NOT_ALLOWED,
+        };
+        if code.is_success() {
+            acl::forget(device, &node);
+        }
+        code
+    }
+
+    /// Copies the value of one leaf to another, which need not be there yet.
     pub fn copy(&mut self, now: Now, device: &mut dyn Device, item: &Item) -> StatusCode {
         let Some(from) = item.source_uri() else { return StatusCode::INCOMPLETE };
         let value = parse(from).and_then(|from_address| match from_address.query {
@@ -186,10 +236,16 @@ impl Tree {
             None => self.read(device, from, &from_address.node),
             Some(_) => Err(StatusCode::NOT_SUPPORTED),
         });
-        match value {
-            Ok(value) if value.meta == Some(Meta::format(Format::Node)) => StatusCode::NOT_ALLOWED,
-            Ok(value) => self.replace(now, device, &Item { target: item.target.clone(), ..value }),
-            Err(refusal) => refusal,
+        let value = match value {
+            Ok(value) if value.meta == Some(Meta::format(Format::Node)) => {
+                return StatusCode::NOT_ALLOWED;
+            }
+            Ok(value) => Item { target: item.target.clone(), source: None, ..value },
+            Err(refusal) => return refusal,
+        };
+        match target(&value).map(|node| find(&self.nodes(device), &node)) {
+            Ok(None) => self.add(now, device, &value),
+            Ok(Some(_)) | Err(_) => self.replace(now, device, &value),
         }
     }
 
@@ -207,84 +263,71 @@ impl Tree {
         };
         match find(&self.nodes(device), &node) {
             None => StatusCode::NOT_FOUND,
-            Some(Node::Leaf(Leaf::Run)) if !self.allows(device, &node, Right::Exec) => {
+            Some(Leaf::Run) if !self.allows(device, &node, Right::Exec) => {
                 StatusCode::PERMISSION_DENIED
             }
-            Some(Node::Leaf(Leaf::Run)) => match node.below(&self.settings.object) {
-                Some(path) => self.object.exec(now, device, &path, correlator),
+            Some(Leaf::Run) => match self.place_mut(&node) {
+                Some((place, path)) => place.exec(now, device, &path, correlator),
                 None => StatusCode::NOT_ALLOWED,
             },
             Some(
-                Node::Secret
-                | Node::Parent
-                | Node::Leaf(Leaf::Read(..) | Leaf::ReadWrite(..) | Leaf::Write),
+                Leaf::Secret | Leaf::Parent | Leaf::Read(..) | Leaf::ReadWrite(..) | Leaf::Write,
             ) => StatusCode::NOT_ALLOWED,
         }
     }
 
     /// Returns whether writing the item has an effect that cannot be taken back.
-    pub(super) fn is_irrevocable(&self, item: &Item) -> bool {
+    pub(super) fn is_irrevocable(&self, device: &dyn Device, item: &Item) -> bool {
         // So is a list, which the device keeps by itself.
         if item.target_uri().is_some_and(|uri| uri.contains('?')) {
             return true;
         }
-        let path = target(item).ok().and_then(|node| node.below(&self.settings.object));
-        path.is_some_and(|path| path == broadcast::ROOT || path.starts_with(broadcast::POLICY))
+        let place = target(item).ok().and_then(|node| self.place(&node));
+        place.is_some_and(|(place, path)| place.is_irrevocable(device, &path))
     }
 
-    pub(super) fn checkpoint(&self) -> Checkpoint {
-        self.object.checkpoint()
+    pub(super) fn checkpoint(&mut self, device: &dyn Device) -> Checkpoint {
+        let places = self.places.iter_mut().map(|(_, place)| place.checkpoint()).collect();
+        Checkpoint { places, access_lists: device.access_lists() }
     }
 
-    pub(super) fn roll_back(&mut self, checkpoint: Checkpoint) {
-        self.object.roll_back(checkpoint);
-    }
-
-    fn nodes(&self, device: &dyn Device) -> BTreeMap<String, Option<Leaf>> {
-        let view = device.view();
-        let mut nodes = BTreeMap::new();
-        let mut read = |uri: &str, value: &str| {
-            nodes.insert(uri.to_owned(), Some(Leaf::Read(Format::Chr, value.to_owned())));
-        };
-        for item in self.device_info() {
-            let uri = item.source_uri().unwrap_or_default();
-            read(uri, item.data_text().unwrap_or_default());
+    /// Puts everything back as it was, and returns the nodes for which that failed.
+    pub(super) fn roll_back(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        before: Checkpoint,
+    ) -> BTreeSet<NodeUri> {
+        let mut stay = BTreeSet::new();
+        for ((root, place), before) in self.places.iter_mut().zip(before.places) {
+            let paths = place.take_back(now, device);
+            stay.extend(paths.iter().filter_map(|path| root.join(path).parse().ok()));
+            *place = before;
         }
-        let identity = &self.settings.identity;
-        read("./DevDetail/DevTyp", &identity.device_type);
-        read("./DevDetail/OEM", &identity.oem);
-        read(names::FIRMWARE_VERSION, &view.firmware_version);
-        read("./DevDetail/SwV", env!("CARGO_PKG_VERSION"));
-        read("./DevDetail/HwV", &identity.hardware_version);
-        read("./DevDetail/URI/MaxDepth", &MAX_DEPTH.to_string());
-        read("./DevDetail/URI/MaxTotLen", &MAX_TOTAL_LENGTH.to_string());
-        read("./DevDetail/URI/MaxSegLen", &MAX_SEGMENT_LENGTH.to_string());
-        let account = &self.settings.account;
-        let mut secrets = vec!["1"];
-        read("./DMAcc/1/AppID", "w7");
-        read("./DMAcc/1/ServerID", &account.server_id);
-        let kind = account.auth.account_type();
-        read("./DMAcc/1/AAuthPref", kind);
-        read("./DMAcc/1/AppAddr/1/Addr", &account.url);
-        read("./DMAcc/1/AppAddr/1/AddrType", "URI");
-        read("./DMAcc/1/AppAuth/1/AAuthLevel", "CLCRED");
-        read("./DMAcc/1/AppAuth/1/AAuthType", kind);
-        read("./DMAcc/1/AppAuth/1/AAuthName", &account.user);
-        if account.server.is_some() {
-            read("./DMAcc/1/AppAuth/2/AAuthLevel", "SRVCRED");
-            read("./DMAcc/1/AppAuth/2/AAuthType", kind);
-            read("./DMAcc/1/AppAuth/2/AAuthName", &account.server_id);
-            secrets.push("2");
+        if device.access_lists() != before.access_lists {
+            device.keep_access_lists(&before.access_lists);
         }
-        let large_objects = Leaf::Read(Format::Bool, "true".to_owned());
-        nodes.insert(names::LARGE_OBJECTS.to_owned(), Some(large_objects));
-        for name in secrets {
-            for leaf in ["AAuthSecret", "AAuthData"] {
-                nodes.insert(format!("./DMAcc/1/AppAuth/{name}/{leaf}"), None);
+        stay
+    }
+
+    /// Finds the place that a node belongs to, and its path there.
+    fn place(&self, node: &NodeUri) -> Option<(&dyn Place, String)> {
+        let mut places = self.places.iter();
+        places.find_map(|(root, place)| Some((place.as_ref(), node.below(root)?)))
+    }
+
+    fn place_mut(&mut self, node: &NodeUri) -> Option<(&mut Box<dyn Place>, String)> {
+        let mut places = self.places.iter_mut();
+        places.find_map(|(root, place)| Some((place, node.below(root)?)))
+    }
+
+    fn nodes(&self, device: &dyn Device) -> Nodes {
+        let mut nodes = permanent::nodes(&self.settings, &device.view());
+        for (root, place) in &self.places {
+            for (path, leaf) in place.nodes(device) {
+                let uri = if path.is_empty() { root.to_string() } else { root.join(&path) };
+                nodes.insert(uri, leaf);
             }
-        }
-        for (path, leaf) in self.object.leaves(&view) {
-            nodes.insert(self.settings.object.join(&path), Some(leaf));
         }
         nodes
     }
@@ -311,15 +354,13 @@ fn target(item: &Item) -> Result<NodeUri, StatusCode> {
     address(item.target_uri().ok_or(StatusCode::INCOMPLETE)?)
 }
 
-fn find(nodes: &BTreeMap<String, Option<Leaf>>, node: &NodeUri) -> Option<Node> {
-    match nodes.get(&node.to_string()) {
-        Some(Some(leaf)) => Some(Node::Leaf(leaf.clone())),
-        Some(None) => Some(Node::Secret),
-        None => (!children(nodes, node).is_empty()).then_some(Node::Parent),
-    }
+/// What lies at an address: a node of its own, or a parent of others.
+fn find(nodes: &Nodes, node: &NodeUri) -> Option<Leaf> {
+    let parent = || (!children(nodes, node).is_empty()).then_some(Leaf::Parent);
+    nodes.get(&node.to_string()).cloned().or_else(parent)
 }
 
-fn children(nodes: &BTreeMap<String, Option<Leaf>>, node: &NodeUri) -> Vec<String> {
+fn children(nodes: &Nodes, node: &NodeUri) -> Vec<String> {
     let prefix = format!("{node}/");
     let names: BTreeSet<&str> = nodes
         .keys()
@@ -327,166 +368,4 @@ fn children(nodes: &BTreeMap<String, Option<Leaf>>, node: &NodeUri) -> Vec<Strin
         .filter_map(|below| below.split('/').next())
         .collect();
     names.into_iter().map(str::to_owned).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::dm::fake::{FakeDevice, at, settings};
-
-    fn get(uri: &str) -> Result<(Format, String), StatusCode> {
-        let item = Tree::new(settings()).get(&FakeDevice::default(), uri)?.remove(0);
-        assert_eq!(item.source_uri(), Some(uri));
-        let text = item.data_text().unwrap().to_owned();
-        Ok((item.meta.unwrap().format.unwrap(), text))
-    }
-
-    fn text(uri: &str) -> String {
-        get(uri).unwrap().1
-    }
-
-    #[test]
-    fn parents_list_what_is_below_them() {
-        assert_eq!(get("."), Ok((Format::Node, "DMAcc/DevDetail/DevInfo/FwUpdate".to_owned())));
-        assert_eq!(text("./DevInfo"), "DevId/DmV/Lang/Man/Mod");
-        assert_eq!(text("DevDetail/URI"), "MaxDepth/MaxSegLen/MaxTotLen");
-        assert_eq!(text("./FwUpdate"), "Main");
-        assert_eq!(
-            text("./FwUpdate/Main"),
-            "Download/DownloadAndUpdate/Ext/PkgVersion/State/Update"
-        );
-        assert_eq!(text("./FwUpdate/Main/DownloadAndUpdate"), "PkgURL");
-        assert_eq!(
-            text("./FwUpdate/Main/Ext/Broadcast"),
-            "Campaign/Closes/Disarm/Limits/Manifest/Now/Opens/Phase/Plan/Policy/Progress/Reasons/Repair/\
-             Report/Resume/Root/Sessions/Suspend/Version"
-        );
-    }
-
-    #[test]
-    fn leaves_show_the_device() {
-        assert_eq!(text("./DevInfo/DevId"), "LAB-0001");
-        assert_eq!(text("./DevDetail/FwV"), "1.2.3");
-        assert_eq!(get("./DevDetail/LrgObj"), Ok((Format::Bool, "true".to_owned())));
-        assert_eq!(text("./DMAcc/1/ServerID"), "server");
-        assert_eq!(get("./FwUpdate/Main/State"), Ok((Format::Int, "10".to_owned())));
-        let under = |path: &str| text(&format!("./FwUpdate/Main/Ext/Broadcast/{path}"));
-        assert_eq!(under("Version"), "1.0");
-        assert_eq!(under("Root"), "4");
-        assert_eq!(under("Phase"), "idle");
-        assert_eq!(under("Reasons"), "battery,user");
-        assert_eq!(under("Progress"), "125");
-        assert_eq!(under("Limits/MaxBlockSymbols"), "8192");
-        assert_eq!(under("Limits/Encodings"), "none");
-        assert_eq!(under("Opens"), "");
-        assert_eq!(under("Report/Filter"), "all");
-    }
-
-    #[test]
-    fn what_cannot_be_read_says_why() {
-        for (uri, status) in [
-            ("./Nowhere", StatusCode::NOT_FOUND),
-            ("./DevInfo/../DMAcc", StatusCode::NOT_FOUND),
-            ("./DMAcc/1/AppAuth/1/AAuthSecret", StatusCode::PERMISSION_DENIED),
-            ("./DMAcc/1/AppAuth/1/AAuthData", StatusCode::PERMISSION_DENIED),
-            ("./FwUpdate/Main/Ext/Broadcast/Campaign", StatusCode::NOT_ALLOWED),
-            ("./FwUpdate/Main/Ext/Broadcast/Plan/15", StatusCode::NOT_ALLOWED),
-            ("./FwUpdate/Main/Ext/Broadcast/Plan/16", StatusCode::NOT_FOUND),
-            ("./FwUpdate/Main/Ext/Broadcast/Disarm", StatusCode::NOT_ALLOWED),
-            ("./DevInfo?prop=Title", StatusCode::NOT_SUPPORTED),
-            ("./DevInfo?list=Nonsense", StatusCode::NOT_SUPPORTED),
-            ("./Nowhere?prop=Name", StatusCode::NOT_FOUND),
-            ("./Nowhere?list=Struct", StatusCode::NOT_FOUND),
-            (&"a/".repeat(200), StatusCode::URI_TOO_LONG),
-        ] {
-            assert_eq!(get(uri), Err(status), "{uri}");
-        }
-    }
-
-    #[test]
-    fn commands_that_a_node_does_not_take_are_refused_and_change_nothing() {
-        let mut tree = Tree::new(settings());
-        let mut device = FakeDevice::default();
-        let state = Item::text("./FwUpdate/Main/State", "60");
-        let secret = Item::text("./DMAcc/1/AppAuth/1/AAuthSecret", "x");
-        let url = Item::text("./FwUpdate/Main/Download/PkgURL", "fumocast:");
-        let absent = Item::text("./FwUpdate/Other/State", "60");
-        let parent = Item::text("./FwUpdate/Main", "x");
-        for (item, status) in [
-            (&state, StatusCode::NOT_ALLOWED),
-            (&secret, StatusCode::NOT_ALLOWED),
-            (&absent, StatusCode::NOT_FOUND),
-            (&parent, StatusCode::NOT_ALLOWED),
-            (&Item::default(), StatusCode::INCOMPLETE),
-        ] {
-            assert_eq!(tree.replace(at(0), &mut device, item), status, "{item:?}");
-        }
-        assert_eq!(tree.add(&device, &url), StatusCode::ALREADY_EXISTS);
-        assert_eq!(tree.add(&device, &absent), StatusCode::NOT_ALLOWED);
-        assert_eq!(tree.delete(&device, &parent), StatusCode::NOT_ALLOWED);
-        assert_eq!(tree.delete(&device, &absent), StatusCode::NOT_FOUND);
-        for (item, status) in [
-            (&url, StatusCode::NOT_ALLOWED),
-            (&parent, StatusCode::NOT_ALLOWED),
-            (&absent, StatusCode::NOT_FOUND),
-            (&Item::target("./FwUpdate/Main/Update"), StatusCode::NOT_ALLOWED),
-        ] {
-            assert_eq!(tree.exec(at(0), &mut device, item, None), status, "{item:?}");
-        }
-        assert!(device.armed.is_empty() && device.queue.is_empty());
-    }
-
-    #[test]
-    fn a_leaf_is_copied_to_a_leaf_that_may_be_written() {
-        let mut tree = Tree::new(settings());
-        let mut device = FakeDevice::default();
-        let broadcast = |path: &str| format!("./FwUpdate/Main/Ext/Broadcast/{path}");
-        let from_to = |from: &str, to: &str| Item {
-            source: Some(proto::dm::syncml::Location::new(from)),
-            ..Item::target(to)
-        };
-        tree.replace(at(0), &mut device, &Item::text(broadcast("Opens"), "1800"));
-        let (opens, closes) = (broadcast("Opens"), broadcast("Closes"));
-        for (from, to, status) in [
-            (opens.as_str(), closes.as_str(), StatusCode::OK),
-            ("./DevInfo", &closes, StatusCode::NOT_ALLOWED),
-            (&opens, "./DevInfo/Man", StatusCode::NOT_ALLOWED),
-            ("./Nowhere", &closes, StatusCode::NOT_FOUND),
-            ("./DMAcc/1/AppAuth/1/AAuthSecret", &closes, StatusCode::PERMISSION_DENIED),
-        ] {
-            assert_eq!(tree.copy(at(0), &mut device, &from_to(from, to)), status, "{from} {to}");
-        }
-        assert_eq!(tree.get(&device, &closes).unwrap()[0].data_text(), Some("1800"));
-        assert_eq!(tree.copy(at(0), &mut device, &Item::target(closes)), StatusCode::INCOMPLETE);
-    }
-
-    #[test]
-    fn an_operator_can_disarm_suspend_and_resume() {
-        let mut tree = Tree::new(settings());
-        let mut device = FakeDevice::default();
-        for name in ["Disarm", "Suspend", "Resume"] {
-            let item = Item::target(format!("./FwUpdate/Main/Ext/Broadcast/{name}"));
-            assert_eq!(tree.exec(at(0), &mut device, &item, None), StatusCode::OK, "{name}");
-        }
-        assert_eq!(device.calls, ["disarm", "suspend", "resume"]);
-    }
-
-    // test: oma-002 6 (auxiliary management objects)
-    #[test]
-    fn what_was_written_can_be_read_back() {
-        let mut tree = Tree::new(settings());
-        let mut device = FakeDevice::default();
-        for (path, value) in [
-            ("DownloadAndUpdate/PkgURL", "fumocast://x"),
-            ("Ext/Broadcast/Opens", "1800000000"),
-            ("Ext/Broadcast/Sessions", "u 1 2\nv 3 4"),
-            ("Ext/Broadcast/Report/Spread", "60"),
-            ("Ext/Broadcast/Report/Filter", "sample 1/100"),
-        ] {
-            let uri = format!("./FwUpdate/Main/{path}");
-            let status = tree.replace(at(0), &mut device, &Item::text(&uri, value));
-            assert_eq!(status, StatusCode::OK, "{path}");
-            assert_eq!(tree.get(&device, &uri).unwrap()[0].data_text(), Some(value), "{path}");
-        }
-    }
 }

@@ -1,22 +1,30 @@
 //! Runs the commands of one message and collects a status, and results, for each.
 
-use std::{collections::VecDeque, ops::Range};
+use std::{
+    collections::{BTreeSet, VecDeque},
+    ops::Range,
+};
 
 use proto::{
     dm::{
         code::{AlertCode, StatusCode},
+        encoding::Encoding,
         large::Joiner,
         syncml::{
-            Alert, Command, CommandId, Data, Exec, Group, Item, Manage, MessageId, Results, Status,
-            Verb,
+            Alert, Command, CommandId, Data, Exec, Group, Item, Manage, Message, MessageId,
+            Results, Status, Verb,
         },
         ui::{Answer, Prompt},
+        uri::NodeUri,
     },
     time::Now,
 };
 
-use super::session::Outgoing;
-use crate::dm::{Device, fumo::Checkpoint, tree::Tree};
+use super::session::{Outgoing, STATUS_BYTES};
+use crate::dm::{
+    Device,
+    tree::{Checkpoint, Tree},
+};
 
 /// Octets of data that the results of one Get may have.
 const MAX_RESULTS: usize = 32 * 1024;
@@ -52,11 +60,16 @@ enum Around {
         /// Where the status of the group goes.
         place: usize,
         before: Box<Checkpoint>,
-        /// Where the answers of the member that runs begin.
-        from: usize,
-        /// Answers of the members that were run.
-        done: Vec<Range<usize>>,
+        /// The members that were run; the last one runs.
+        done: Vec<Member>,
     },
+}
+
+/// A member of an Atomic: what may have to be rolled back.
+#[derive(Debug)]
+struct Member {
+    targets: Vec<NodeUri>,
+    answers: Range<usize>,
 }
 
 /// What became of a command.
@@ -111,7 +124,25 @@ pub(super) struct Executor<'a> {
     pub(super) tree: &'a mut Tree,
     pub(super) joiner: &'a mut Joiner,
     pub(super) object_bytes: u64,
+    pub(super) room: Room,
     pub(super) run: &'a mut Run,
+}
+
+/// What one of our messages may hold beside its header and the status of the server's.
+#[derive(Debug)]
+pub(super) struct Room {
+    pub(super) encoding: Encoding,
+    /// A message with nothing in it.
+    pub(super) empty: Message,
+    pub(super) octets: usize,
+}
+
+impl Room {
+    fn holds(&self, commands: Vec<Command>) -> bool {
+        // The status of the group that these belong to is yet to come.
+        let message = Message { commands, ..self.empty.clone() };
+        self.encoding.emit(&message).len() + 2 * STATUS_BYTES <= self.octets
+    }
 }
 
 impl Executor<'_> {
@@ -150,7 +181,11 @@ impl Executor<'_> {
         match &mut frame.group {
             Around::Body => return,
             Around::Sequence => {}
-            Around::Atomic { from, done, .. } => done.push(*from..end),
+            Around::Atomic { done, .. } => {
+                if let Some(member) = done.last_mut() {
+                    member.answers.end = end;
+                }
+            }
         }
         frame.stopped = !code.is_success();
     }
@@ -159,8 +194,8 @@ impl Executor<'_> {
     fn member(&mut self, command: Command) -> Ran {
         let end = self.run.answers.len();
         let frame = self.run.frames.last_mut();
-        if let Some(Frame { group: Around::Atomic { from, .. }, .. }) = frame {
-            *from = end;
+        if let Some(Frame { group: Around::Atomic { done, .. }, .. }) = frame {
+            done.push(Member { targets: targets(&command), answers: end..end });
             // Only what is staged in memory can be taken back.
             if !self.may_be_atomic(&command) {
                 self.skipped(&command, StatusCode::FAILED);
@@ -173,9 +208,9 @@ impl Executor<'_> {
             Command::Alert(alert) => self.alert(&alert),
             Command::Exec(exec) => Ran::Done(self.exec(&exec)),
             Command::Get(get) => Ran::Done(self.get(&get)),
-            Command::Add(add) => Ran::Done(
-                self.on_items(Verb::Add, &add, |this, item| this.tree.add(this.device, item)),
-            ),
+            Command::Add(add) => Ran::Done(self.on_items(Verb::Add, &add, |this, item| {
+                this.tree.add(this.now, this.device, item)
+            })),
             Command::Replace(replace) => {
                 Ran::Done(self.on_items(Verb::Replace, &replace, |this, item| {
                     this.tree.replace(this.now, this.device, item)
@@ -183,7 +218,7 @@ impl Executor<'_> {
             }
             Command::Delete(delete) => {
                 Ran::Done(self.on_items(Verb::Delete, &delete, |this, item| {
-                    this.tree.delete(this.device, item)
+                    this.tree.delete(this.now, this.device, item)
                 }))
             }
             Command::Copy(copy) => Ran::Done(self.on_items(Verb::Copy, &copy, |this, item| {
@@ -197,8 +232,7 @@ impl Executor<'_> {
                 let around = Around::Atomic {
                     id: group.id,
                     place: self.run.answers.len(),
-                    before: Box::new(self.tree.checkpoint()),
-                    from: self.run.answers.len(),
+                    before: Box::new(self.tree.checkpoint(self.device)),
                     done: Vec::new(),
                 };
                 self.enter(around, group)
@@ -218,11 +252,15 @@ impl Executor<'_> {
             (Around::Body, _) => return,
             (Around::Sequence, true) => StatusCode::FAILED,
             (Around::Sequence, false) => StatusCode::OK,
-            (Around::Atomic { id, place, before, done, .. }, stopped) => {
-                let code = if stopped { StatusCode::ATOMIC_FAILED } else { StatusCode::OK };
-                if stopped {
-                    self.tree.roll_back(*before);
-                    self.roll_back_answers(done);
+            (Around::Atomic { id, place, before, done }, stopped) => {
+                let code = match stopped {
+                    true => StatusCode::ATOMIC_FAILED,
+                    false if self.answers_fit(place) => StatusCode::OK,
+                    false => StatusCode::ATOMIC_TOO_LARGE,
+                };
+                if !code.is_success() {
+                    let stay = self.tree.roll_back(self.now, self.device, *before);
+                    self.roll_back_answers(done, &stay);
                 }
                 let own = Status::new(CommandId(0), self.run.message, id, Verb::Atomic, code);
                 self.run.answers.insert(place, Outgoing::Status(own));
@@ -232,12 +270,34 @@ impl Executor<'_> {
         self.settle(code);
     }
 
-    fn roll_back_answers(&mut self, done: Vec<Range<usize>>) {
-        for answer in done.into_iter().flatten() {
-            if let Some(Outgoing::Status(status)) = self.run.answers.get_mut(answer)
-                && status.code.is_success()
-            {
-                status.code = StatusCode::ROLLED_BACK;
+    /// Tells whether the answers from `place` on, and that of the Atomic, fit into one message.
+    // spec: oma-dm 2.5 (517)
+    fn answers_fit(&self, place: usize) -> bool {
+        let commands = |answer: &Outgoing| match answer {
+            Outgoing::Status(status) => Some(Command::Status(status.clone())),
+            Outgoing::Results(_)
+            | Outgoing::Large(..)
+            | Outgoing::Alert(_)
+            | Outgoing::NoEndOfData(_)
+            | Outgoing::DeviceInfo(_)
+            | Outgoing::Final(_)
+            | Outgoing::Request(_) => None,
+        };
+        let answers = self.run.answers.get(place..).unwrap_or_default();
+        self.room.holds(answers.iter().filter_map(commands).collect())
+    }
+
+    // spec: oma-dm 2.5 (216, 516)
+    fn roll_back_answers(&mut self, done: Vec<Member>, stay: &BTreeSet<NodeUri>) {
+        for Member { targets, answers } in done {
+            let stays = targets.iter().any(|target| stay.contains(target));
+            let code = if stays { StatusCode::ROLL_BACK_FAILED } else { StatusCode::ROLLED_BACK };
+            for answer in answers {
+                if let Some(Outgoing::Status(status)) = self.run.answers.get_mut(answer)
+                    && status.code.is_success()
+                {
+                    status.code = code;
+                }
             }
         }
     }
@@ -378,12 +438,16 @@ impl Executor<'_> {
         codes.iter().copied().find(|code| !code.is_success()).unwrap_or(first)
     }
 
+    // spec: oma-dm 2.5 (what an Atomic may hold)
     fn may_be_atomic(&self, command: &Command) -> bool {
         match command {
-            Command::Replace(manage) => {
-                !manage.items.iter().any(|item| self.tree.is_irrevocable(item))
+            Command::Add(manage)
+            | Command::Replace(manage)
+            | Command::Delete(manage)
+            | Command::Copy(manage) => {
+                !manage.items.iter().any(|item| self.tree.is_irrevocable(self.device, item))
             }
-            Command::Alert(_) | Command::Add(_) | Command::Delete(_) | Command::Copy(_) => true,
+            Command::Alert(_) => true,
             Command::Status(_)
             | Command::Results(_)
             | Command::Exec(_)
@@ -419,6 +483,26 @@ impl Executor<'_> {
         let mut status = Status::new(CommandId(0), self.run.message, command, verb, code);
         status.target_refs.extend(target.map(str::to_owned));
         self.run.answers.push(Outgoing::Status(status));
+    }
+}
+
+/// The nodes that a command writes.
+fn targets(command: &Command) -> Vec<NodeUri> {
+    match command {
+        Command::Add(manage)
+        | Command::Replace(manage)
+        | Command::Delete(manage)
+        | Command::Copy(manage) => {
+            let target = |item: &Item| item.target_uri()?.parse().ok();
+            manage.items.iter().filter_map(target).collect()
+        }
+        Command::Alert(_)
+        | Command::Status(_)
+        | Command::Results(_)
+        | Command::Exec(_)
+        | Command::Get(_)
+        | Command::Sequence(_)
+        | Command::Atomic(_) => Vec::new(),
     }
 }
 

@@ -21,7 +21,7 @@ use proto::{
 use super::{
     Limits, Post, SessionError, SessionOutcome, Trigger,
     address::Origin,
-    execute::{Executor, Run},
+    execute::{Executor, Room, Run},
     retry_later,
     server::{Server, Verdict},
 };
@@ -30,7 +30,7 @@ use crate::dm::{Device, FinalAlert, tree::Tree};
 /// The least that a piece of a large object is worth a message for.
 const LEAST_PIECE: usize = 256;
 /// Room that the header's status takes in a message, and more.
-const STATUS_BYTES: usize = 512;
+pub(super) const STATUS_BYTES: usize = 512;
 /// The least that a server's MaxMsgSize is taken for; below it no answer would fit.
 const LEAST_MESSAGE_BYTES: usize = 2048;
 
@@ -397,8 +397,13 @@ impl Session {
         tree: &'a mut Tree,
         run: &'a mut Run,
     ) -> Executor<'a> {
+        let room = Room {
+            encoding: self.encoding,
+            empty: Message { header: self.header(), commands: Vec::new(), is_final: true },
+            octets: self.server_takes,
+        };
         let object_bytes = self.limits.object_bytes;
-        Executor { now, device, tree, joiner: &mut self.joiner, object_bytes, run }
+        Executor { now, device, tree, joiner: &mut self.joiner, object_bytes, room, run }
     }
 
     /// Answers the message, unless the user has to answer first.

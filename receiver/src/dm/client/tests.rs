@@ -20,6 +20,7 @@ use crate::dm::{
     fake::{FakeDevice, at, settings},
 };
 
+mod groups;
 mod large_objects;
 mod questions;
 mod server_proof;
@@ -695,52 +696,6 @@ fn a_format_said_once_for_the_command_holds_for_its_items() {
     );
     talk.hear_more(&message);
     assert_eq!(talk.device.armed[0].manifest, b"manifest");
-}
-
-#[test]
-fn a_failed_atomic_takes_back_what_it_staged() {
-    let mut talk = Talk::begin(FakeDevice::default());
-    let atomic = Command::Atomic(Group {
-        id: CommandId(20),
-        meta: None,
-        commands: vec![
-            replace(21, "DownloadAndUpdate/PkgURL", URL),
-            replace(22, "Nowhere", "x"),
-            replace(23, "Ext/Broadcast/Opens", "1"),
-        ],
-    });
-    let url = format!("{UPDATE}/PkgURL");
-    let message = talk.reply(StatusCode::AUTHENTICATED, vec![atomic, get(24, &[&url])]);
-    talk.hear_more(&message);
-    assert_eq!(
-        talk.statuses()[1..],
-        [
-            (Verb::Atomic, 507),
-            (Verb::Replace, 216),
-            (Verb::Replace, 404),
-            (Verb::Replace, 215),
-            (Verb::Get, 200)
-        ]
-    );
-    assert_eq!(talk.results(), [(url, String::new())]);
-}
-
-#[test]
-fn an_atomic_does_not_hold_what_cannot_be_taken_back() {
-    let root = Item::octets("./FwUpdate/Main/Ext/Broadcast/Root", *b"root");
-    for command in [
-        get(21, &["./DevInfo"]),
-        exec(21, UPDATE, None),
-        Command::Replace(Manage::new(CommandId(21), vec![root])),
-    ] {
-        let mut talk = Talk::begin(FakeDevice::default());
-        let verb = command.verb();
-        let group = Group { id: CommandId(20), meta: None, commands: vec![command] };
-        let message = talk.reply(StatusCode::AUTHENTICATED, vec![Command::Atomic(group)]);
-        talk.hear_more(&message);
-        assert_eq!(talk.statuses()[1..], [(Verb::Atomic, 507), (verb, 500)]);
-        assert!(talk.device.roots.is_empty() && talk.device.queue.is_empty());
-    }
 }
 
 #[test]

@@ -8,8 +8,8 @@ use proto::{
     time::Utc,
 };
 
-use super::{Leaf, Shown};
-use crate::dm::DeviceView;
+use super::Shown;
+use crate::dm::{DeviceView, tree::place::Leaf};
 
 // spec: oma-002 6 (auxiliary management objects)
 pub(super) fn leaves(shown: &Shown, view: &DeviceView) -> Vec<(String, Leaf)> {

@@ -14,7 +14,7 @@ use proto::dm::{
     uri::{NodeUri, Query},
 };
 
-use super::{Node, Tree, find, parse};
+use super::{Leaf, Tree, find, parse};
 use crate::dm::Device;
 
 /// Nodes that may have a list of their own.
@@ -24,7 +24,7 @@ const MAX_OCTETS: usize = 1_024;
 
 /// What a server may be allowed to do with a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Right {
+pub(in crate::dm) enum Right {
     Add,
     Delete,
     Exec,
@@ -95,6 +95,22 @@ fn read(text: &str) -> BTreeMap<String, Acl> {
     text.lines().filter_map(line).collect()
 }
 
+fn write(lists: &BTreeMap<String, Acl>) -> String {
+    lists.iter().map(|(uri, acl)| format!("{uri} {acl}\n")).collect()
+}
+
+/// Drops the lists of a node that is gone, and of all below it: one that comes to the same address
+/// later is another node.
+pub(super) fn forget(device: &mut dyn Device, node: &NodeUri) {
+    let mut stored = read(&device.access_lists());
+    let count = stored.len();
+    let below = |uri: &str| uri.parse::<NodeUri>().is_ok_and(|uri| uri.below(node).is_some());
+    stored.retain(|uri, _| !below(uri));
+    if stored.len() < count {
+        device.keep_access_lists(&write(&stored));
+    }
+}
+
 impl Tree {
     /// Returns the list that a node has of its own; empty where it has that of its parent.
     pub(super) fn own_acl(&self, device: &dyn Device, node: &NodeUri) -> Acl {
@@ -102,17 +118,18 @@ impl Tree {
         stored.remove(&node.to_string()).unwrap_or_else(|| self.factory_acl(node))
     }
 
-    /// The rights of the factory: a server may read all and add, and the account's server may
-    /// write and start what the FUMO object offers.
+    /// The rights of the factory: a server may read all and add, and the account's server may do
+    /// to each object what the object offers.
     fn factory_acl(&self, node: &NodeUri) -> Acl {
-        let server = &self.settings.account.server_id;
-        let text = if *node == NodeUri::root() {
-            "Add=*&Get=*".to_owned()
-        } else if *node == self.settings.object {
-            format!("Exec={server}&Get=*&Replace={server}")
-        } else {
+        if *node == NodeUri::root() {
+            return Acl::parse("Add=*&Get=*").unwrap_or_default();
+        }
+        let Some((_, object)) = self.places.iter().find(|(root, _)| root == node) else {
             return Acl::default();
         };
+        let server = &self.settings.account.server_id;
+        let own = object.rights().iter().map(|right| format!("{}={server}", right.as_str()));
+        let text = own.chain(["Get=*".to_owned()]).collect::<Vec<_>>().join("&");
         // A server whose name cannot stand in a list has no rights of its own.
         Acl::parse(&text).unwrap_or_default()
     }
@@ -148,7 +165,7 @@ impl Tree {
             Some(Query::List(_)) | None => return StatusCode::NOT_SUPPORTED,
         }
         // Who owns the parent of a leaf owns its list; an inner node can be owned by itself.
-        let is_inner = matches!(found, Node::Parent);
+        let is_inner = found == Leaf::Parent;
         let is_owner = (is_inner && self.allows(device, &address.node, Right::Replace))
             || address
                 .node
@@ -165,7 +182,7 @@ impl Tree {
         }
         let mut stored = read(&device.access_lists());
         stored.insert(address.node.to_string(), acl);
-        let lines: String = stored.iter().map(|(uri, acl)| format!("{uri} {acl}\n")).collect();
+        let lines = write(&stored);
         if stored.len() > MAX_LISTS || lines.len() > MAX_OCTETS {
             return StatusCode::DEVICE_FULL;
         }

@@ -11,7 +11,7 @@ use proto::{
     time::Now,
 };
 
-use super::{Tree, acl::Right, children, find, query::shape};
+use super::{Nodes, Tree, acl::Right, children, find, query::shape};
 use crate::dm::Device;
 
 /// Nodes that a document may have.
@@ -59,7 +59,8 @@ impl Tree {
         shown: &str,
     ) -> Result<Vec<Item>, StatusCode> {
         let mut left = MAX_NODES;
-        let mut root = self.part(device, node, Shown::parse(shown)?, &mut left)?;
+        let nodes = self.nodes(device);
+        let mut root = self.part(device, &nodes, node, Shown::parse(shown)?, &mut left)?;
         root.path = node.parent().map(|parent| parent.to_string());
         let identity = &self.settings.identity;
         let tree = MgmtTree {
@@ -88,13 +89,13 @@ impl Tree {
     fn part(
         &self,
         device: &dyn Device,
+        nodes: &Nodes,
         node: &NodeUri,
         shown: Shown<'_>,
         left: &mut usize,
     ) -> Result<Document, StatusCode> {
         *left = left.checked_sub(1).ok_or(StatusCode::TOO_LARGE)?;
-        let nodes = self.nodes(device);
-        let found = find(&nodes, node).ok_or(StatusCode::NOT_FOUND)?;
+        let found = find(nodes, node).ok_or(StatusCode::NOT_FOUND)?;
         let (format, value) = shape(&found);
         let identifier = self.object_identifier(node);
         let kind = if format != Format::Node {
@@ -117,10 +118,10 @@ impl Tree {
             value: value.filter(|_| shown.has("Value")).map(Data::from),
             ..Document::default()
         };
-        for name in children(&nodes, node) {
+        for name in children(nodes, node) {
             let below = node.join(&name).parse().map_err(|_| StatusCode::FAILED)?;
             if self.allows(device, &below, Right::Get) {
-                document.children.push(self.part(device, &below, shown, left)?);
+                document.children.push(self.part(device, nodes, &below, shown, left)?);
             }
         }
         Ok(document)
@@ -155,15 +156,15 @@ impl Tree {
         }
         let mut values = Vec::new();
         leaves(root, &node.to_string(), &mut values);
-        if values.iter().any(|value| self.is_irrevocable(value)) {
+        if values.iter().any(|value| self.is_irrevocable(device, value)) {
             return StatusCode::NOT_ALLOWED;
         }
-        let before = self.checkpoint();
+        let before = self.checkpoint(device);
         for value in values {
             let code = self.replace(now, device, &value);
             if !code.is_success() {
-                self.roll_back(before);
-                return code;
+                let stay = self.roll_back(now, device, before);
+                return if stay.is_empty() { code } else { StatusCode::ROLL_BACK_FAILED };
             }
         }
         StatusCode::OK

@@ -2,13 +2,13 @@
 
 use proto::dm::{
     code::{Format, StatusCode},
-    nodes::{broadcast, device as names},
+    nodes::device as names,
     syncml::Item,
     uri::NodeUri,
 };
 
-use super::{Node, Tree, acl::Right, children, find};
-use crate::dm::{Device, fumo::Leaf};
+use super::{Leaf, Tree, acl::Right, children, find};
+use crate::dm::Device;
 
 /// Nodes that a list may have: what fits into one Get is bounded all the same.
 const MAX_LISTED: usize = 256;
@@ -31,17 +31,15 @@ impl Tree {
             "Format" => shape(&found).0.as_word().to_owned(),
             "Name" => node.name().unwrap_or(".").to_owned(),
             "Size" => match &found {
-                Node::Leaf(Leaf::Read(_, value) | Leaf::ReadWrite(_, value)) => {
-                    value.len().to_string()
-                }
+                Leaf::Read(_, value) | Leaf::ReadWrite(_, value) => value.len().to_string(),
                 // Nothing tells how long a secret is, or what was written and cannot be read.
-                Node::Leaf(Leaf::Write | Leaf::Run) | Node::Secret | Node::Parent => {
+                Leaf::Write | Leaf::Run | Leaf::Secret | Leaf::Parent => {
                     return Err(StatusCode::NOT_ALLOWED);
                 }
             },
             "Type" => match found {
-                Node::Parent | Node::Leaf(Leaf::Run) => self.object_identifier(node).to_owned(),
-                Node::Leaf(Leaf::Read(..) | Leaf::ReadWrite(..) | Leaf::Write) | Node::Secret => {
+                Leaf::Parent | Leaf::Run => self.object_identifier(node).to_owned(),
+                Leaf::Read(..) | Leaf::ReadWrite(..) | Leaf::Write | Leaf::Secret => {
                     "text/plain".to_owned()
                 }
             },
@@ -97,28 +95,22 @@ impl Tree {
 
     /// The identifier of the management object whose root a node is; empty elsewhere.
     pub(super) fn object_identifier(&self, node: &NodeUri) -> &'static str {
-        let text = node.to_string();
-        let broadcast = self.settings.object.join(broadcast::ROOT_NODE);
-        match text.as_str() {
+        match node.to_string().as_str() {
             names::INFO => "urn:oma:mo:oma-dm-devinfo:1.0",
             names::DETAIL => "urn:oma:mo:oma-dm-devdetail:1.0",
             "./DMAcc/1" => "urn:oma:mo:oma-dm-dmacc:1.0",
-            _ if *node == self.settings.object => "urn:oma:mo:oma-fumo:1.0",
-            _ if text == broadcast => broadcast::MO_IDENTIFIER,
-            _ => "",
+            _ => self.place(node).map_or("", |(place, path)| place.identifier(&path)),
         }
     }
 }
 
 /// The format of a node, and its value where it may be read.
-pub(super) fn shape(node: &Node) -> (Format, Option<&str>) {
+pub(super) fn shape(node: &Leaf) -> (Format, Option<&str>) {
     match node {
-        Node::Leaf(Leaf::Read(format, value) | Leaf::ReadWrite(format, value)) => {
-            (format.clone(), Some(value))
-        }
-        Node::Leaf(Leaf::Write) => (Format::Bin, None),
-        Node::Secret => (Format::Chr, None),
-        Node::Leaf(Leaf::Run) | Node::Parent => (Format::Node, None),
+        Leaf::Read(format, value) | Leaf::ReadWrite(format, value) => (format.clone(), Some(value)),
+        Leaf::Write => (Format::Bin, None),
+        Leaf::Secret => (Format::Chr, None),
+        Leaf::Run | Leaf::Parent => (Format::Node, None),
     }
 }
 

@@ -1,0 +1,68 @@
+//! What the tree shows of the device and of its account: DevInfo, DevDetail, DMAcc.
+
+use proto::dm::{
+    code::Format,
+    nodes::device as names,
+    uri::{MAX_DEPTH, MAX_SEGMENT_LENGTH, MAX_TOTAL_LENGTH},
+};
+
+use super::{Nodes, place::Leaf};
+use crate::dm::{DeviceView, Settings};
+
+/// Returns what DevInfo says.
+pub(super) fn info(settings: &Settings) -> [(&'static str, &str); 5] {
+    let identity = &settings.identity;
+    [
+        (names::ID, identity.device_id.as_str()),
+        (names::MANUFACTURER, &identity.manufacturer),
+        (names::MODEL, &identity.model),
+        (names::DM_VERSION, env!("CARGO_PKG_VERSION")),
+        (names::LANGUAGE, &identity.language),
+    ]
+}
+
+pub(super) fn nodes(settings: &Settings, view: &DeviceView) -> Nodes {
+    let mut nodes = Nodes::new();
+    for (uri, value) in info(settings) {
+        read(&mut nodes, uri, value);
+    }
+    let identity = &settings.identity;
+    read(&mut nodes, "./DevDetail/DevTyp", &identity.device_type);
+    read(&mut nodes, "./DevDetail/OEM", &identity.oem);
+    read(&mut nodes, names::FIRMWARE_VERSION, &view.firmware_version);
+    read(&mut nodes, "./DevDetail/SwV", env!("CARGO_PKG_VERSION"));
+    read(&mut nodes, "./DevDetail/HwV", &identity.hardware_version);
+    read(&mut nodes, "./DevDetail/URI/MaxDepth", &MAX_DEPTH.to_string());
+    read(&mut nodes, "./DevDetail/URI/MaxTotLen", &MAX_TOTAL_LENGTH.to_string());
+    read(&mut nodes, "./DevDetail/URI/MaxSegLen", &MAX_SEGMENT_LENGTH.to_string());
+    let large_objects = Leaf::Read(Format::Bool, "true".to_owned());
+    nodes.insert(names::LARGE_OBJECTS.to_owned(), large_objects);
+    account(&mut nodes, settings);
+    nodes
+}
+
+fn account(nodes: &mut Nodes, settings: &Settings) {
+    let account = &settings.account;
+    let kind = account.auth.account_type();
+    let mut proofs = vec![("1", "CLCRED", account.user.as_str())];
+    if account.server.is_some() {
+        proofs.push(("2", "SRVCRED", &account.server_id));
+    }
+    read(nodes, "./DMAcc/1/AppID", "w7");
+    read(nodes, "./DMAcc/1/ServerID", &account.server_id);
+    read(nodes, "./DMAcc/1/AAuthPref", kind);
+    read(nodes, "./DMAcc/1/AppAddr/1/Addr", &account.url);
+    read(nodes, "./DMAcc/1/AppAddr/1/AddrType", "URI");
+    for (place, level, name) in proofs {
+        let at = |leaf: &str| format!("./DMAcc/1/AppAuth/{place}/{leaf}");
+        read(nodes, &at("AAuthLevel"), level);
+        read(nodes, &at("AAuthType"), kind);
+        read(nodes, &at("AAuthName"), name);
+        nodes.insert(at("AAuthSecret"), Leaf::Secret);
+        nodes.insert(at("AAuthData"), Leaf::Secret);
+    }
+}
+
+fn read(nodes: &mut Nodes, uri: &str, value: &str) {
+    nodes.insert(uri.to_owned(), Leaf::Read(Format::Chr, value.to_owned()));
+}
