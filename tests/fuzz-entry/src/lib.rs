@@ -11,13 +11,15 @@
 //! | [`fdt`], [`fdt_store`] | file delivery tables, and the packets that carry them |
 //! | [`sdp`], [`sap`], [`pcap`] | session descriptions, their announcements, packet captures |
 //! | [`trust`], [`plan`] | signed documents; plan headers and table packets |
-//! | [`syncml`], [`tune_in`], [`control`] | management: messages, the URL, the control API |
+//! | [`syncml`], [`dm`] | device management: messages in XML and WBXML, and its smaller formats |
+//! | [`tune_in`], [`control`] | the tune-in URL, the control API |
 //! | [`session`] | a whole receiver of plain sessions, with its disk |
 //! | [`script`] | octets as a list of actions |
 //! | [`golden`] | a valid session, so that the octets get deep |
 
 pub mod alc;
 pub mod control;
+pub mod dm;
 pub mod fdt;
 pub mod fdt_store;
 pub mod golden;
@@ -44,7 +46,7 @@ pub struct Entry {
 }
 
 /// All entry points.
-pub const ENTRIES: [Entry; 13] = [
+pub const ENTRIES: [Entry; 15] = [
     Entry { name: "alc", run: alc::run, seeds: alc::seeds },
     Entry { name: "fdt", run: fdt::run, seeds: fdt::seeds },
     Entry { name: "fdt_store", run: fdt_store::run, seeds: fdt_store::seeds },
@@ -55,6 +57,8 @@ pub const ENTRIES: [Entry; 13] = [
     Entry { name: "trust", run: trust::run, seeds: trust::seeds },
     Entry { name: "plan", run: plan::run, seeds: plan::seeds },
     Entry { name: "syncml", run: syncml::run, seeds: syncml::seeds },
+    Entry { name: "wbxml", run: syncml::run_wbxml, seeds: syncml::wbxml_seeds },
+    Entry { name: "dm", run: dm::run, seeds: dm::seeds },
     Entry { name: "tune_in", run: tune_in::run, seeds: tune_in::seeds },
     Entry { name: "control", run: control::run, seeds: control::seeds },
     Entry { name: "session", run: session::run, seeds: session::seeds },

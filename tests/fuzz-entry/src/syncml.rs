@@ -1,32 +1,101 @@
-//! DM messages as XML, and the addresses in them.
+//! DM messages in both forms, the addresses in them, and what their alerts and pieces say.
 
 use proto::dm::{
-    syncml::Command,
+    alert::GenericAlert,
+    encoding::{Encoding, Limits, MessageError},
+    fumo::{OperationResult, UpdateRequest},
+    large::Joiner,
+    syncml::{Alert, Challenge, Command, Item, Message, Verb},
+    ui::Prompt,
     uri::{MAX_DEPTH, MAX_TOTAL_LENGTH, NodeUri},
-    xml::{Limits, emit, parse},
 };
 
-/// Reads a message; what is written of it reads back equal.
+/// Octets of an object that comes in pieces, at most.
+const LARGEST: u64 = 4096;
+
+/// Reads a message in XML; what is written of it reads back equal.
 pub fn run(octets: &[u8]) {
     if let Ok(text) = str::from_utf8(octets) {
         address(text);
     }
+    message(Encoding::Xml, octets);
+}
+
+/// Reads a message in WBXML; what is written of it reads back equal.
+pub fn run_wbxml(octets: &[u8]) {
+    message(Encoding::Wbxml, octets);
+}
+
+fn message(encoding: Encoding, octets: &[u8]) {
     let limits = Limits::default();
-    let Ok(message) = parse(octets, &limits) else { return };
+    let Ok(message) = encoding.parse(octets, &limits) else { return };
     assert!(octets.len() <= limits.message_bytes && message.commands.len() <= limits.commands);
-    for command in &message.commands {
-        if let Command::Replace(group) = command {
-            for item in &group.items {
-                let _data = item.to_octets();
-                address(item.target_uri().unwrap_or_default());
-            }
+    let mut joiner = Joiner::default();
+    message.commands.iter().for_each(|command| meant(command, &mut joiner));
+    // Octets that stood for themselves are written as entities, texts of a table at each place.
+    let written = encoding.emit(&message);
+    let wider = Limits { message_bytes: 16 * limits.message_bytes, ..limits };
+    let again = encoding.parse(&written, &wider);
+    if encoding == Encoding::Wbxml && matches!(again, Err(MessageError::TooLarge { .. })) {
+        return;
+    }
+    assert_eq!(again.as_ref(), Ok(&message), "{}", String::from_utf8_lossy(&written));
+    of_other_form(encoding, &message, &wider);
+}
+
+/// What one form carries the other can write, if not all of it.
+fn of_other_form(encoding: Encoding, message: &Message, limits: &Limits) {
+    let other = match encoding {
+        Encoding::Xml => Encoding::Wbxml,
+        Encoding::Wbxml => Encoding::Xml,
+    };
+    let written = other.emit(message);
+    let Ok(there) = other.parse(&written, limits) else { return };
+    assert_eq!(there.commands.len(), message.commands.len());
+}
+
+/// Reads what a command says to either side.
+fn meant(command: &Command, joiner: &mut Joiner) {
+    match command {
+        Command::Alert(alert) => spoken(alert),
+        Command::Get(group) | Command::Delete(group) | Command::Copy(group) => {
+            group.items.iter().for_each(|item| address(item.target_uri().unwrap_or_default()));
+        }
+        Command::Add(group) => group.items.iter().for_each(|item| piece(Verb::Add, item, joiner)),
+        Command::Replace(group) => {
+            group.items.iter().for_each(|item| piece(Verb::Replace, item, joiner));
+        }
+        Command::Exec(exec) => piece(Verb::Exec, &exec.item, joiner),
+        Command::Sequence(group) | Command::Atomic(group) => {
+            group.commands.iter().for_each(|command| meant(command, joiner));
+        }
+        Command::Results(results) => {
+            results.items.iter().for_each(|item| piece(Verb::Results, item, joiner));
+        }
+        Command::Status(status) => {
+            let _nonce = status.challenge.as_ref().map(Challenge::nonce);
         }
     }
-    // Octets that stood for themselves are written as entities.
-    let written = emit(&message);
-    let wider = Limits { message_bytes: 16 * limits.message_bytes, ..limits };
-    let again = parse(&written, &wider);
-    assert_eq!(again.as_ref(), Ok(&message), "{}", String::from_utf8_lossy(&written));
+}
+
+fn piece(verb: Verb, item: &Item, joiner: &mut Joiner) {
+    address(item.target_uri().unwrap_or_default());
+    let _lost = joiner.interrupted_by(verb, Some(item));
+    if let Ok(whole) = joiner.take(verb, item, LARGEST) {
+        let _octets = whole.to_octets();
+    }
+}
+
+fn spoken(alert: &Alert) {
+    if let Ok(prompt) = Prompt::from_alert(alert) {
+        assert_eq!(Prompt::from_alert(&prompt.to_alert(alert.id)), Ok(prompt));
+    }
+    for generic in alert.items.iter().filter_map(|item| GenericAlert::from_item(item).ok()) {
+        let _request = UpdateRequest::from_alert(&generic);
+        if let Ok(Some(result)) = OperationResult::from_alert(&generic, alert.correlator.as_ref()) {
+            assert_eq!(result.to_alert(alert.id).correlator, alert.correlator);
+        }
+    }
 }
 
 fn address(text: &str) {
@@ -37,7 +106,7 @@ fn address(text: &str) {
     assert!(written.len() > MAX_TOTAL_LENGTH || written.parse() == Ok(uri));
 }
 
-/// Messages with every command that the two sides use.
+/// Messages with every command that the two sides use, as XML.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
     let head = "<?xml version='1.0'?><SyncML xmlns='SYNCML:SYNCML1.2'><SyncHdr><VerDTD>1.2</VerDTD>\
@@ -63,4 +132,23 @@ pub fn seeds() -> Vec<Vec<u8>> {
              </Atomic></Sequence><Results><CmdID>7</CmdID><MsgRef>1</MsgRef><CmdRef>3</CmdRef>{item}</Results>"),
     ];
     bodies.map(|body| format!("{head}{body}{tail}").into_bytes()).into()
+}
+
+/// The same as WBXML, with the header and the string table that some clients write.
+#[must_use]
+pub fn wbxml_seeds() -> Vec<Vec<u8>> {
+    let read = |seed: Vec<u8>| Encoding::Xml.parse(&seed, &Limits::default()).expect("a message");
+    let mut written: Vec<_> =
+        seeds().into_iter().map(|seed| Encoding::Wbxml.emit(&read(seed))).collect();
+    let named: Vec<Vec<u8>> = written
+        .iter()
+        .filter_map(|octets| {
+            // Version, public id 0x1201, UTF-8, no table.
+            let body = octets.strip_prefix(&[2, 0xa4, 1, 0x6a, 0])?;
+            let head = [&[2, 0, 0, 0x6a, 0x1d], b"-//SYNCML//DTD SyncML 1.2//EN".as_slice()];
+            Some([&head.concat(), body].concat())
+        })
+        .collect();
+    written.extend(named);
+    written
 }

@@ -129,6 +129,8 @@ entries! {
     no_octets_upset_the_readers_of_signed_documents => "trust",
     no_octets_upset_the_hash_plan => "plan",
     no_octets_upset_the_reader_of_dm_messages => "syncml",
+    no_octets_upset_the_reader_of_dm_messages_in_wbxml => "wbxml",
+    no_octets_upset_the_smaller_formats_of_device_management => "dm",
     no_octets_upset_the_reader_of_tune_in_urls => "tune_in",
     no_octets_upset_the_control_messages => "control",
     no_datagrams_upset_a_receiver_of_plain_sessions => "session",

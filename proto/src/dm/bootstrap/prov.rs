@@ -12,7 +12,7 @@
 
 use crate::{
     dm::{
-        encoding::MessageError,
+        encoding::{MessageError, is_xml_char},
         wbxml::{
             global::{ATTRIBUTES, CONTENT, END, ENTITY, OPAQUE, STR_I, STR_T, SWITCH_PAGE},
             read::{self, DocumentType, Fault},
@@ -208,6 +208,9 @@ impl Parser<'_> {
                 SWITCH_PAGE => self.attribute_page = self.page()?,
                 STR_I | STR_T | ENTITY | OPAQUE | VALUES.. => {
                     let more = self.value(token)?;
+                    if !more.chars().all(is_xml_char) {
+                        return Err(wrong("a character that XML cannot carry"));
+                    }
                     let (_, value) = attributes.last_mut().ok_or_else(|| wrong("a lone value"))?;
                     value.push_str(&more);
                     if value.len() > MAX_LENGTH {
