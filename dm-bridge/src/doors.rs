@@ -15,6 +15,8 @@ use proto::{
 pub const SESSION_IDLE: Duration = Duration::from_secs(600);
 /// How long what is left of a session is kept, for a device that has not got the last answer.
 pub const ANSWER_KEPT: Duration = Duration::from_secs(60);
+/// While there is room, who has left is looked for no more often: it means to look at all.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Which devices have a session.
 #[derive(Debug)]
@@ -22,6 +24,7 @@ pub struct Doors<T> {
     limit: usize,
     places: BTreeMap<DeviceId, Place<T>>,
     taken: usize,
+    swept: Option<Mono>,
 }
 
 #[derive(Debug)]
@@ -45,7 +48,7 @@ impl<T: Clone + Default> Doors<T> {
     /// Makes doors that let so many sessions in at once.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self { limit, places: BTreeMap::new(), taken: 0 }
+        Self { limit, places: BTreeMap::new(), taken: 0, swept: None }
     }
 
     /// Returns how many places are taken.
@@ -59,7 +62,7 @@ impl<T: Clone + Default> Doors<T> {
     // spec: oma-002 4 (admission limit)
     pub fn enter(&mut self, id: &DeviceId, now: Mono) -> Option<T> {
         let has_place = self.places.get(id).is_some_and(Place::is_taken);
-        if !has_place && self.places.len() >= self.limit {
+        if !has_place && (self.taken >= self.limit || self.may_sweep(now)) {
             self.sweep(now);
         }
         if !has_place && self.taken >= self.limit {
@@ -96,7 +99,13 @@ impl<T: Clone + Default> Doors<T> {
         }
     }
 
+    fn may_sweep(&self, now: Mono) -> bool {
+        let is_due = self.swept.is_none_or(|swept| now.since(swept) >= SWEEP_INTERVAL);
+        is_due && self.places.len() >= self.limit
+    }
+
     fn sweep(&mut self, now: Mono) {
+        self.swept = Some(now);
         let mut freed = 0;
         self.places.retain(|_, place| {
             let kept = if place.open { SESSION_IDLE } else { ANSWER_KEPT };

@@ -76,6 +76,17 @@ impl Desk {
         device.into_iter().chain(armings.cloned().map(Change::from)).collect()
     }
 
+    /// Takes note that what differs from `before` is stored now.
+    pub fn stored(&mut self, before: &Self) {
+        if self.device != before.device {
+            self.device.version += 1;
+        }
+        for row in self.armings.iter_mut().filter(|row| !before.armings.contains(row)) {
+            row.version += 1;
+        }
+        self.notes.clear();
+    }
+
     /// Returns the campaign `id`, if it was read.
     #[must_use]
     pub fn campaign(&self, id: CampaignId) -> Option<&Campaign> {

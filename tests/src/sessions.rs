@@ -3,14 +3,19 @@
 //!
 //! Both are axum in this process and reached over real HTTP on loopback by the same load: a few
 //! connections that are kept, each a device after the other. A session is whole: credential
-//! (MD5) and DevInfo in XML or WBXML, the server's questions, their answers, the end, with all that
-//! the server stores (SQLite) before it answers. Rounds alternate, so that what else the machine
-//! does falls on all of them.
+//! (MD5, with the nonce that the device's last session ended with) and DevInfo in XML or WBXML, the
+//! server's questions, their answers, the end, with all that the server stores (SQLite) before it
+//! answers. Rounds alternate, so that what else the machine does falls on all of them.
+//!
+//! The load shares the processors with the servers, so it must cost the same for both: each
+//! connection's first session of a round is a client that reads what it is answered, and the others
+//! say the same with another device's words and compare the answers octet by octet.
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use axum::{Router, body::Bytes, extract::RawQuery, routing::post};
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use dm_bridge::{
     app::{
         PlainHttp,
@@ -28,6 +33,7 @@ use dm_bridge::{
         server::{self, Running, Settings},
     },
 };
+use memchr::memmem;
 use proto::{
     crypto::random,
     dm::{
@@ -46,6 +52,7 @@ use serde::Serialize;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
+    sync::Mutex,
     task::JoinSet,
     time::Instant,
 };
@@ -94,20 +101,20 @@ pub struct Outcome {
 /// When something does not start, or a session does not go as it should.
 pub async fn run(load: Load) -> anyhow::Result<Outcome> {
     let folder = tempdir()?;
-    let (running, secrets) = start(&folder.0, load).await?;
+    let (running, devices) = start(&folder.0, load).await?;
     let bare = start_bare().await?;
     let mut runs: [Vec<Round>; 4] = Default::default();
     let mut sizes: [Vec<(usize, usize)>; 2] = Default::default();
     for _ in 0..load.rounds {
         for (kind, encoding) in [Encoding::Xml, Encoding::Wbxml].into_iter().enumerate() {
             let target = Target::Bridge { address: running.address, encoding };
-            let (round, seen) = go(load, target, &secrets).await?;
+            let (round, seen) = go(load, target, &devices).await?;
             if let (Some(runs), Some(sizes)) = (runs.get_mut(kind), sizes.get_mut(kind)) {
                 runs.push(round);
                 *sizes = seen.clone();
             }
             let target = Target::Bare { address: bare, sizes: seen.into() };
-            let (round, _) = go(load, target, &secrets).await?;
+            let (round, _) = go(load, target, &devices).await?;
             if let Some(runs) = runs.get_mut(2 + kind) {
                 runs.push(round);
             }
@@ -159,30 +166,40 @@ enum Target {
 async fn go(
     load: Load,
     target: Target,
-    passwords: &Arc<[Secret]>,
+    devices: &Arc<[Mutex<Keys>]>,
 ) -> anyhow::Result<(Round, Vec<(usize, usize)>)> {
     let processor = processor_time()?;
     let begun = Instant::now();
     let mut tasks = JoinSet::new();
     for first in 0..load.connections {
-        let (target, passwords) = (target.clone(), Arc::clone(passwords));
+        let (target, devices) = (target.clone(), Arc::clone(devices));
+        let mine = (first..load.devices).step_by(usize::try_from(load.connections)?);
         tasks.spawn(async move {
-            let address = match &target {
-                Target::Bridge { address, .. } | Target::Bare { address, .. } => *address,
-            };
-            let mut http = Http::connect(address).await?;
-            let mut seen = Vec::new();
-            for number in (first..load.devices).step_by(usize::try_from(load.connections)?) {
-                seen = match &target {
-                    Target::Bridge { encoding, .. } => {
-                        let password = passwords.get(usize::try_from(number)?);
-                        session(&mut http, number, password.context("a password")?, *encoding)
-                            .await?
+            match target {
+                Target::Bare { address, sizes } => {
+                    let mut http = Http::connect(address).await?;
+                    for _ in mine {
+                        bare_session(&mut http, &sizes).await?;
                     }
-                    Target::Bare { sizes, .. } => bare_session(&mut http, sizes).await?,
-                };
+                    anyhow::Ok(sizes.to_vec())
+                }
+                Target::Bridge { address, encoding } => {
+                    let mut http = Http::connect(address).await?;
+                    let mut script: Option<Script> = None;
+                    for number in mine {
+                        let keys = devices.get(usize::try_from(number)?).context("a device")?;
+                        let mut keys = keys.lock().await;
+                        match &script {
+                            None => {
+                                script =
+                                    Some(session(&mut http, number, &mut keys, encoding).await?)
+                            }
+                            Some(script) => script.play(&mut http, number, &mut keys).await?,
+                        }
+                    }
+                    Ok(script.map(|script| script.sizes()).unwrap_or_default())
+                }
             }
-            anyhow::Ok(seen)
         });
     }
     let mut seen = Vec::new();
@@ -197,60 +214,160 @@ fn id(number: u32) -> String {
     format!("LOAD-{number:06}")
 }
 
-/// One whole session. Its first message draws a challenge, as the nonce of the last one is not
-/// kept: the dearer way.
+/// What a device proves itself by.
+struct Keys {
+    secret: Secret,
+    nonce: Vec<u8>,
+}
+
+/// One whole session of a client that reads what it is answered.
 async fn session(
     http: &mut Http,
     number: u32,
-    secret: &Secret,
+    keys: &mut Keys,
     encoding: Encoding,
-) -> anyhow::Result<Vec<(usize, usize)>> {
+) -> anyhow::Result<Script> {
     let mut device = Device { id: id(number), session: session_id(), message: 0, encoding };
-    let mut sizes = Vec::new();
+    let mut script = Script {
+        encoding,
+        words: Words { id: id(number), session: device.session.clone(), digest: keys.digest() },
+        fresh: Fresh::default(),
+        exchanges: Vec::new(),
+    };
     let mut path = "/dm".to_owned();
-    let mut message = device.first(None);
+    let mut message = device.first(Some(keys.secret.credential(&keys.nonce)));
     for _ in 0..MOST_MESSAGES {
         let octets = encoding.emit(&message);
-        let answer = http.post(&path, encoding.media_type(), &octets).await?;
-        sizes.push((octets.len(), answer.len()));
-        let answer = encoding.parse(&answer, &encoding::Limits::default())?;
+        let answered = http.post(&path, encoding.media_type(), &octets).await?;
+        let answer = encoding.parse(&answered, &encoding::Limits::default())?;
+        script.exchanges.push(Exchange { asked: octets, answered });
         let Some(Command::Status(header)) = answer.commands.first() else {
             bail!("an answer without a status")
         };
-        if header.code == StatusCode::MISSING_CREDENTIALS {
-            let nonce = header.challenge.as_ref().context("a challenge")?.nonce()?;
-            let credential = secret.credential(&nonce);
-            message = device.first(Some(credential));
-            continue;
-        }
         ensure!(header.code.is_success(), "the header was answered {}", header.code);
+        if let Some(challenge) = &header.challenge {
+            keys.nonce = challenge.nonce()?;
+            script.fresh.nonce = BASE64_STANDARD.encode(&keys.nonce);
+        }
+        if let Some(credential) = &answer.header.credential {
+            script.fresh.proof.clone_from(&credential.data);
+        }
         if let Some(address) = &answer.header.respond_to {
             let (_, rest) = address.split_once("/dm").context("an address at /dm")?;
             path = format!("/dm{rest}");
+            script.fresh.path.clone_from(&path);
         }
         match device.answer(&answer) {
             Some(next) => message = next,
-            None => return Ok(sizes),
+            None => return Ok(script),
         }
     }
     bail!("the session does not end")
 }
 
-async fn bare_session(
-    http: &mut Http,
-    sizes: &[(usize, usize)],
-) -> anyhow::Result<Vec<(usize, usize)>> {
+/// A session that was held, to be held again by others.
+struct Script {
+    encoding: Encoding,
+    /// What its device said of itself.
+    words: Words,
+    /// What its server made for it alone.
+    fresh: Fresh,
+    exchanges: Vec<Exchange>,
+}
+
+struct Exchange {
+    asked: Vec<u8>,
+    answered: Vec<u8>,
+}
+
+/// Words of which those of all devices have the same length.
+struct Words {
+    id: String,
+    session: String,
+    digest: String,
+}
+
+impl Words {
+    /// Writes these words where the octets have those of another device.
+    fn over(&self, other: &Self, octets: &mut [u8]) {
+        for (from, to) in
+            [(&other.id, &self.id), (&other.session, &self.session), (&other.digest, &self.digest)]
+        {
+            for place in places(octets, from) {
+                if let Some(found) = octets.get_mut(place..place + to.len()) {
+                    found.copy_from_slice(to.as_bytes());
+                }
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct Fresh {
+    nonce: String,
+    proof: String,
+    path: String,
+}
+
+impl Script {
+    fn sizes(&self) -> Vec<(usize, usize)> {
+        self.exchanges.iter().map(|it| (it.asked.len(), it.answered.len())).collect()
+    }
+
+    /// Holds the session with the words of another device.
+    async fn play(&self, http: &mut Http, number: u32, keys: &mut Keys) -> anyhow::Result<()> {
+        let words = Words { id: id(number), session: session_id(), digest: keys.digest() };
+        let mut path = "/dm".to_owned();
+        for exchange in &self.exchanges {
+            let mut asked = exchange.asked.clone();
+            words.over(&self.words, &mut asked);
+            let answer = http.post(&path, self.encoding.media_type(), &asked).await?;
+            let mut expected = exchange.answered.clone();
+            words.over(&self.words, &mut expected);
+            if let Some(nonce) = taken(&mut expected, &self.fresh.nonce, &answer) {
+                keys.nonce = BASE64_STANDARD.decode(nonce)?;
+            }
+            if let Some(found) = taken(&mut expected, &self.fresh.path, &answer) {
+                path = String::from_utf8(found)?;
+            }
+            taken(&mut expected, &self.fresh.proof, &answer);
+            ensure!(expected == answer, "another answer: {}", String::from_utf8_lossy(&answer));
+        }
+        Ok(())
+    }
+}
+
+/// Returns what an answer has where the script's has `text`, and writes it there.
+fn taken(expected: &mut [u8], text: &str, answer: &[u8]) -> Option<Vec<u8>> {
+    let place = places(expected, text).into_iter().next()?;
+    let found = answer.get(place..place + text.len())?;
+    expected.get_mut(place..place + text.len())?.copy_from_slice(found);
+    Some(found.to_vec())
+}
+
+fn places(octets: &[u8], text: &str) -> Vec<usize> {
+    memmem::find_iter(octets, text).collect()
+}
+
+impl Keys {
+    fn digest(&self) -> String {
+        self.secret.digest(&self.nonce)
+    }
+}
+
+async fn bare_session(http: &mut Http, sizes: &[(usize, usize)]) -> anyhow::Result<()> {
     for (asked, answered) in sizes {
         let path = format!("/bare?{answered}");
         let answer = http.post(&path, "application/octet-stream", &vec![b'x'; *asked]).await?;
         ensure!(answer.len() == *answered, "{} octets, not {answered}", answer.len());
     }
-    Ok(sizes.to_vec())
+    Ok(())
 }
 
+/// Four digits, of which the first is in no token, as these are lower-case.
 fn session_id() -> String {
     let [high, low] = random::<2>();
-    format!("{:X}", u16::from_be_bytes([high, low]).max(1))
+    format!("{:X}", u16::from_be_bytes([high, low]) | 0xF000)
 }
 
 struct Device {
@@ -373,10 +490,13 @@ impl Http {
 }
 
 /// The server, with all devices enrolled in one go.
-async fn start(folder: &std::path::Path, load: Load) -> anyhow::Result<(Running, Arc<[Secret]>)> {
+async fn start(
+    folder: &std::path::Path,
+    load: Load,
+) -> anyhow::Result<(Running, Arc<[Mutex<Keys>]>)> {
     let data = DataDir::init(folder, random()).await?;
     let desk = MemoryStore::default();
-    let mut secrets = Vec::new();
+    let mut nonces = BTreeMap::new();
     for number in 0..load.devices {
         let enrolment = Enrolment {
             id: id(number).parse()?,
@@ -394,11 +514,13 @@ async fn start(folder: &std::path::Path, load: Load) -> anyhow::Result<(Running,
             server_password: random(),
             server_nonce: random(),
         };
+        nonces.insert(enrolment.id.clone(), fresh.nonce.to_vec());
         devices::enrol(&desk, Utc(1), enrolment, fresh).await?;
     }
-    let mut rows: Vec<Change> = Vec::new();
+    let (mut rows, mut keys): (Vec<Change>, Vec<_>) = Default::default();
     for mut device in desk.devices().await? {
-        secrets.push(device.auth.secret.clone());
+        let nonce = nonces.remove(&device.id).context("a nonce")?;
+        keys.push(Mutex::new(Keys { secret: device.auth.secret.clone(), nonce }));
         device.version = 0;
         rows.push(device.into());
     }
@@ -419,7 +541,7 @@ async fn start(folder: &std::path::Path, load: Load) -> anyhow::Result<(Running,
         policy: Policy::default(),
         admission: Admission::default(),
     };
-    Ok((server::start(settings).await?, secrets.into()))
+    Ok((server::start(settings).await?, keys.into()))
 }
 
 /// A server that reads a body and answers with as many octets as the query says.

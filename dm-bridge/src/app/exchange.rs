@@ -34,12 +34,18 @@ use crate::{
 /// Tries at a row that others change too.
 const MAX_TRIES: u32 = 8;
 
+/// How long rows that a session has read and written are taken for those that are stored. Another
+/// writer's change of one is found when it is written, one of a campaign after this time.
+const DESK_KEPT: Duration = Duration::from_secs(1);
+
 /// What is kept of one device between its messages: the session that goes on, and the last answer,
 /// so that a device that has not got it gets the same one again.
 #[derive(Debug, Default)]
 pub struct Conversation {
     session: Option<DmSession>,
     answered: Option<(Digest, Spoken)>,
+    /// What is stored of the device, as of this moment.
+    desk: Option<(Utc, Desk)>,
 }
 
 /// A message of a device, as octets and as what they say.
@@ -129,29 +135,38 @@ impl Conversation {
         }
         Ok(match self.judge(store, (now, limits), id, heard, chance).await? {
             None => unknown(heard),
-            Some(Judged::Session(session, reply)) => {
+            Some((Judged::Session(session, reply), desk)) => {
+                self.desk = (!session.is_finished()).then_some((now, desk));
                 self.session = Some(*session);
                 self.answered = Some((digest, reply.clone()));
                 Answer::Answered(reply)
             }
-            Some(Judged::Stranger(reply)) => Answer::Challenged(reply),
-            Some(Judged::Wrong(reply)) => Answer::Wrong(reply),
-            Some(Judged::Locked(wait)) => Answer::Locked(wait),
+            Some((Judged::Stranger(reply), _)) => Answer::Challenged(reply),
+            Some((Judged::Wrong(reply), _)) => Answer::Wrong(reply),
+            Some((Judged::Locked(wait), _)) => Answer::Locked(wait),
         })
     }
 
     /// Reads, judges and stores, again when somebody else changed a row meanwhile.
     async fn judge(
-        &self,
+        &mut self,
         store: &dyn FleetStore,
         (now, limits): (Utc, Limits),
         id: &DeviceId,
         heard: Heard<'_>,
         chance: Chance<'_>,
-    ) -> Result<Option<Judged>, StoreError> {
+    ) -> Result<Option<(Judged, Desk)>, StoreError> {
         let mut tries = 0;
+        let is_fresh = |read: Utc| read <= now && now.since(read) < DESK_KEPT;
+        let mut kept = self.desk.take().filter(|(read, _)| is_fresh(*read));
         loop {
-            let Some(mut before) = read(store, id).await? else { return Ok(None) };
+            let mut before = match kept.take() {
+                Some((_, desk)) => desk,
+                None => match read(store, id).await? {
+                    Some(desk) => desk,
+                    None => return Ok(None),
+                },
+            };
             if asks_for_update(heard.message) {
                 add_running(store, &mut before).await?;
             }
@@ -176,7 +191,10 @@ impl Conversation {
                 },
             };
             match write(store, now, &before, &desk).await {
-                Ok(()) => return Ok(Some(judged)),
+                Ok(()) => {
+                    desk.stored(&before);
+                    return Ok(Some((judged, desk)));
+                }
                 Err(StoreError::Conflict(_)) if tries < MAX_TRIES => tries += 1,
                 Err(error) => return Err(error),
             }
@@ -212,8 +230,7 @@ enum Judged {
 ///
 /// [`StoreError`] when it cannot be read.
 pub async fn read(store: &dyn FleetStore, id: &DeviceId) -> Result<Option<Desk>, StoreError> {
-    let Some(device) = store.device(id).await? else { return Ok(None) };
-    let armings = store.device_armings(id).await?;
+    let Some((device, armings)) = store.desk(id).await? else { return Ok(None) };
     let mut campaigns = Vec::new();
     for row in latest(&armings).filter(|row| is_unsettled(row)) {
         campaigns.extend(store.campaign(row.campaign).await?);

@@ -77,6 +77,12 @@ pub trait FleetStore: Send + Sync {
     /// Returns all attempts for a device, by campaign and attempt.
     async fn device_armings(&self, id: &DeviceId) -> Result<Vec<Arming>, StoreError>;
 
+    /// Returns a device and all attempts for it: what each of its messages needs.
+    async fn desk(&self, id: &DeviceId) -> Result<Option<(Device, Vec<Arming>)>, StoreError> {
+        let Some(device) = self.device(id).await? else { return Ok(None) };
+        Ok(Some((device, self.device_armings(id).await?)))
+    }
+
     /// Returns the bundle of a campaign, for devices that take it inside the DM session.
     async fn package(&self, id: CampaignId) -> Result<Option<Arc<[u8]>>, StoreError>;
 

@@ -4,6 +4,7 @@
 //! write lock at its beginning, so that a change is computed and made without another in between.
 //! `PRAGMA user_version` is the schema version; [`MIGRATIONS`] lead from each to the next.
 
+mod reader;
 mod rows;
 mod writer;
 
@@ -26,6 +27,7 @@ use sqlx::{
 };
 
 use self::{
+    reader::Reader,
     rows::{read_arming, read_campaign, read_device, read_line, unavailable},
     writer::Writer,
 };
@@ -62,6 +64,7 @@ const MAX_CONNECTIONS: u32 = 4;
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
     pool: SqlitePool,
+    reader: Reader,
     writer: Writer,
     packages: PathBuf,
 }
@@ -91,7 +94,8 @@ impl SqliteStore {
             .map_err(unavailable("be opened"))?;
         migrate(&pool).await?;
         let packages = path.parent().unwrap_or(Path::new(".")).join(PACKAGES);
-        Ok(Self { writer: Writer::start(pool.clone()), pool, packages })
+        let (reader, writer) = (Reader::start(pool.clone()), Writer::start(pool.clone()));
+        Ok(Self { pool, reader, writer, packages })
     }
 
     /// Closes all connections.
@@ -200,6 +204,10 @@ impl FleetStore for SqliteStore {
             .await
             .map_err(unavailable("read the armings of a device"))?;
         rows.iter().map(read_arming).collect()
+    }
+
+    async fn desk(&self, id: &DeviceId) -> Result<Option<(Device, Vec<Arming>)>, StoreError> {
+        self.reader.desk(id).await
     }
 
     async fn package(&self, id: CampaignId) -> Result<Option<Arc<[u8]>>, StoreError> {
@@ -346,6 +354,49 @@ mod tests {
         assert_eq!(made, 21, "all even ones, and one of the odd ones");
         assert_eq!(store.devices().await.unwrap().len(), 42);
         assert_eq!(store.audit_tail(100).await.unwrap().len(), 21);
+    }
+
+    #[tokio::test]
+    async fn of_devices_that_change_together_only_the_stale_one_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = SqliteStore::open(&folder.path().join("fleet.db")).await.unwrap();
+        let apply = async |store: SqliteStore, row: Device| {
+            let audit = Audit {
+                actor: crate::fleet::audit::Actor::Operator,
+                action: "test.change",
+                subject: String::new(),
+                detail: row.model.clone(),
+            };
+            store.apply(Utc(1), audit, vec![row.into()]).await.is_ok()
+        };
+        for name in ["a", "b", "c"] {
+            assert!(apply(store.clone(), contract::device(name)).await);
+        }
+        let change = |name: &str, version, model: &str| {
+            let row = contract::device(name);
+            Device { version, model: model.to_owned(), ..row }
+        };
+        let rows = [
+            change("a", 1, "a1"),
+            change("b", 7, "b1"),
+            change("c", 1, "c1"),
+            change("c", 1, "c2"),
+        ];
+        let mut tasks = tokio::task::JoinSet::new();
+        rows.into_iter().for_each(|row| drop(tasks.spawn(apply(store.clone(), row))));
+        let made = tasks.join_all().await.into_iter().filter(|made| *made).count();
+        assert_eq!(made, 2, "a, and one of the two changes of c");
+        let models: Vec<_> =
+            store.devices().await.unwrap().into_iter().map(|it| it.model).collect();
+        assert_eq!(models[..2], ["a1".to_owned(), contract::device("b").model]);
+        let log = store.audit_tail(9).await.unwrap();
+        assert!(log.iter().any(|line| line.detail == models[2]), "the log names what was made");
+        assert_eq!(log.len(), 5);
+        for name in ["a", "b", "c", "d"] {
+            let id: DeviceId = name.parse().unwrap();
+            let read = store.desk(&id).await.unwrap().map(|(device, _)| device);
+            assert_eq!(read, store.device(&id).await.unwrap(), "{name}");
+        }
     }
 
     #[tokio::test]

@@ -1,6 +1,6 @@
 //! Table rows and the types of the core, converted in both directions.
 
-use std::{error::Error, fmt::Display, str::FromStr};
+use std::{collections::BTreeSet, error::Error, fmt::Display, str::FromStr};
 
 use proto::{
     crypto::Digest,
@@ -8,7 +8,10 @@ use proto::{
     ids::{Correlator, Tsi},
     time::Utc,
 };
-use sqlx::{Decode, Row as _, Sqlite, SqliteConnection, Type, sqlite::SqliteRow};
+use sqlx::{
+    Decode, QueryBuilder, Row as _, Sqlite, SqliteConnection, Type, query_builder::Separated,
+    sqlite::SqliteRow,
+};
 
 use crate::{
     campaign::{
@@ -124,54 +127,100 @@ fn refused(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     }
 }
 
-const INSERT_DEVICE: &str = "INSERT INTO device (manufacturer, model, vendor, class, url, object, \
-    user, secret, next_nonce, challenge_nonce, challenge_session, challenge_made, failures, \
-    failing_since, firmware_version, enrolled, last_seen, server_secret, server_nonce, \
-    auth, server_password, on_request, version, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?)";
+/// What may change of a device.
+const DEVICE: [&str; 22] = [
+    "manufacturer",
+    "model",
+    "vendor",
+    "class",
+    "url",
+    "object",
+    "user",
+    "secret",
+    "next_nonce",
+    "challenge_nonce",
+    "challenge_session",
+    "challenge_made",
+    "failures",
+    "failing_since",
+    "firmware_version",
+    "enrolled",
+    "last_seen",
+    "server_secret",
+    "server_nonce",
+    "auth",
+    "server_password",
+    "on_request",
+];
 
-const UPDATE_DEVICE: &str = "UPDATE device SET manufacturer = ?, model = ?, vendor = ?, class = ?, \
-    url = ?, object = ?, user = ?, secret = ?, next_nonce = ?, challenge_nonce = ?, \
-    challenge_session = ?, challenge_made = ?, failures = ?, failing_since = ?, \
-    firmware_version = ?, enrolled = ?, last_seen = ?, server_secret = ?, server_nonce = ?, \
-    auth = ?, server_password = ?, on_request = ?, \
-    version = 1 + ? WHERE id = ? AND version = ?";
+/// Binds id, version and what may change.
+fn bind_device(mut values: Separated<'_, '_, Sqlite, &'static str>, row: &Device) {
+    let challenge = row.auth.challenge.as_ref();
+    let server = row.server.as_ref();
+    values
+        .push_bind(row.id.as_str().to_owned())
+        .push_bind(int(row.version))
+        .push_bind(row.manufacturer.clone())
+        .push_bind(row.model.clone())
+        .push_bind(row.vendor.to_string())
+        .push_bind(row.class.to_string())
+        .push_bind(row.url.clone())
+        .push_bind(row.object.clone())
+        .push_bind(row.auth.user.clone())
+        .push_bind(row.auth.secret.octets().to_vec())
+        .push_bind(row.auth.next_nonce.as_ref().map(|nonce| nonce.0.to_vec()))
+        .push_bind(challenge.map(|challenge| challenge.nonce.0.to_vec()))
+        .push_bind(challenge.map(|challenge| challenge.session.clone()))
+        .push_bind(challenge.map(|challenge| int(challenge.made.0)))
+        .push_bind(row.auth.failures)
+        .push_bind(int(row.auth.failing_since.0))
+        .push_bind(row.firmware_version.clone())
+        .push_bind(int(row.enrolled.0))
+        .push_bind(row.last_seen.map(|seen| int(seen.0)))
+        .push_bind(server.map(|server| server.secret.octets().to_vec()))
+        .push_bind(server.map(|server| server.nonce.0.clone()))
+        .push_bind(row.auth.kind.as_str())
+        .push_bind(server.and_then(|server| server.secret.password().map(str::to_owned)))
+        .push_bind(row.on_request.map(OnRequest::word));
+}
 
 /// Writes a device over the version that it was read at.
 pub(super) async fn write_device(
     connection: &mut SqliteConnection,
     row: &Device,
 ) -> Result<(), StoreError> {
-    let challenge = row.auth.challenge.as_ref();
-    let statement = if row.version == 0 { INSERT_DEVICE } else { UPDATE_DEVICE };
-    let mut query = sqlx::query(statement)
-        .bind(&row.manufacturer)
-        .bind(&row.model)
-        .bind(row.vendor.to_string())
-        .bind(row.class.to_string())
-        .bind(&row.url)
-        .bind(&row.object)
-        .bind(&row.auth.user)
-        .bind(row.auth.secret.octets().to_vec())
-        .bind(row.auth.next_nonce.as_ref().map(|nonce| nonce.0.to_vec()))
-        .bind(challenge.map(|challenge| challenge.nonce.0.to_vec()))
-        .bind(challenge.map(|challenge| challenge.session.clone()))
-        .bind(challenge.map(|challenge| int(challenge.made.0)))
-        .bind(row.auth.failures)
-        .bind(int(row.auth.failing_since.0))
-        .bind(&row.firmware_version)
-        .bind(int(row.enrolled.0))
-        .bind(row.last_seen.map(|seen| int(seen.0)))
-        .bind(row.server.as_ref().map(|server| server.secret.octets().to_vec()))
-        .bind(row.server.as_ref().map(|server| server.nonce.0.clone()))
-        .bind(row.auth.kind.as_str())
-        .bind(row.server.as_ref().and_then(|server| server.secret.password()))
-        .bind(row.on_request.map(OnRequest::word))
-        .bind(int(row.version))
-        .bind(row.id.as_str());
     if row.version > 0 {
-        query = query.bind(int(row.version));
+        let written = update_devices(connection, &[row]).await?;
+        return if written.is_empty() { Err(StoreError::Conflict("device")) } else { Ok(()) };
     }
-    written(&query.execute(connection).await.map_err(refused("device"))?, "device")
+    let head = format!("INSERT INTO device (id, version, {}) ", DEVICE.join(", "));
+    let mut query = QueryBuilder::new(head);
+    query.push_values([Device { version: 1, ..row.clone() }], |values, row| {
+        bind_device(values, &row)
+    });
+    written(&query.build().execute(connection).await.map_err(refused("device"))?, "device")
+}
+
+/// Writes devices over the versions that they were read at; returns the ids of those that had them.
+pub(super) async fn update_devices(
+    connection: &mut SqliteConnection,
+    rows: &[&Device],
+) -> Result<BTreeSet<String>, StoreError> {
+    // The columns of the values are named by their places, id and version first.
+    let set: Vec<_> =
+        (3..).zip(DEVICE).map(|(place, column)| format!("{column} = new.column{place}")).collect();
+    let head = format!("UPDATE device SET version = 1 + new.column2, {} FROM (", set.join(", "));
+    let mut query = QueryBuilder::new(head);
+    query.push_values(rows, |values, row| bind_device(values, row));
+    query.push(") AS new WHERE id = new.column1 AND version = new.column2 RETURNING id");
+    query
+        .build_query_scalar()
+        // As many devices as now do not come often.
+        .persistent(rows.len() == 1)
+        .fetch_all(connection)
+        .await
+        .map(|ids: Vec<String>| ids.into_iter().collect())
+        .map_err(refused("device"))
 }
 
 /// Reads a device.

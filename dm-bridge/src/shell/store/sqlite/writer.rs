@@ -4,13 +4,16 @@
 //! the commit that holds its change, so nothing is told before it is durable. Each change stands or
 //! falls by itself: one that conflicts is undone and leaves the others of its batch alone.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use proto::{crypto::Digest, time::Utc};
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::rows::{self, int, unavailable};
 use crate::fleet::{
     audit::{Audit, AuditLine},
+    device::Device,
     store::{Change, StoreError},
 };
 
@@ -102,18 +105,46 @@ async fn commit(
         pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))?;
     let mut last = last_line(&mut writing).await?;
     let mut results = Vec::with_capacity(work.len());
-    for (at, audit, changes) in work {
-        results.push(change(&mut writing, &mut last, (at, audit), changes).await?);
+    let mut lines = Vec::with_capacity(work.len());
+    let mut together = BTreeMap::new();
+    for row in work.iter().filter_map(|(.., changes)| alone(changes)) {
+        together.entry(&row.id).or_insert(row);
     }
+    let mut written = match together.into_values().collect::<Vec<_>>().as_slice() {
+        [] => BTreeSet::new(),
+        rows => rows::update_devices(&mut writing, rows).await?,
+    };
+    for (at, audit, changes) in work {
+        let made = match alone(&changes) {
+            // Of two changes of one device the first is made; the other is to be made anew.
+            Some(row) if written.remove(row.id.as_str()) => Ok(()),
+            Some(_) => Err(StoreError::Conflict("device")),
+            None => change(&mut writing, changes).await?,
+        };
+        if made.is_ok() {
+            let line = AuditLine::after(last, at, audit);
+            last = Some((line.number, line.seal));
+            lines.push(line);
+        }
+        results.push(made);
+    }
+    append(&mut writing, lines).await?;
     writing.commit().await.map_err(unavailable("commit a change"))?;
     Ok(results)
+}
+
+/// Returns the device if it is all that changes, as with most messages: all of a batch are written by
+/// one statement.
+fn alone(changes: &[Change]) -> Option<&Device> {
+    match changes {
+        [Change::Device(row)] if row.version > 0 => Some(row),
+        _ => None,
+    }
 }
 
 /// Makes one change; the outer error is the database's, the inner one the change's own.
 async fn change(
     writing: &mut Transaction<'_, Sqlite>,
-    last: &mut Last,
-    (at, audit): (Utc, Audit),
     changes: Vec<Change>,
 ) -> Result<Result<(), StoreError>, StoreError> {
     // A single statement that fails has changed nothing; a campaign is more than one.
@@ -131,10 +162,6 @@ async fn change(
             return Ok(Err(error));
         }
     }
-    let line = AuditLine::after(*last, at, audit);
-    let next = (line.number, line.seal);
-    append(writing, line).await?;
-    *last = Some(next);
     if is_divisible {
         run(writing, "RELEASE change").await?;
     }
@@ -167,15 +194,27 @@ async fn last_line(connection: &mut SqliteConnection) -> Result<Last, StoreError
     }
 }
 
-async fn append(connection: &mut SqliteConnection, line: AuditLine) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO audit (number, at, actor, action, subject, detail, seal) VALUES (?, ?, ?, ?, ?, ?, ?)")
-        .bind(int(line.number))
-        .bind(int(line.at.0))
-        .bind(line.actor)
-        .bind(line.action)
-        .bind(line.subject)
-        .bind(line.detail)
-        .bind(line.seal.0.to_vec())
+async fn append(
+    connection: &mut SqliteConnection,
+    lines: Vec<AuditLine>,
+) -> Result<(), StoreError> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let columns = "INSERT INTO audit (number, at, actor, action, subject, detail, seal) ";
+    QueryBuilder::new(columns)
+        .push_values(lines, |mut row, line| {
+            row.push_bind(int(line.number))
+                .push_bind(int(line.at.0))
+                .push_bind(line.actor)
+                .push_bind(line.action)
+                .push_bind(line.subject)
+                .push_bind(line.detail)
+                .push_bind(line.seal.0.to_vec());
+        })
+        .build()
+        // As many lines as now do not come often.
+        .persistent(false)
         .execute(connection)
         .await
         .map_err(unavailable("append to its log"))?;

@@ -1,0 +1,103 @@
+//! One reader for the devices that speak: those that wait together are read together.
+//!
+//! What a query costs is the way to the thread of its connection and back, and a message needs two
+//! of them.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proto::ids::DeviceId;
+use sqlx::{SqlitePool, sqlite::SqliteRow};
+use tokio::sync::{mpsc, oneshot};
+
+use super::rows::{get, read_arming, read_device, unavailable};
+use crate::fleet::{arming::Arming, device::Device, store::StoreError};
+
+/// Devices that are read in one go, at most.
+const BATCH: usize = 128;
+/// Devices that may wait.
+const QUEUE: usize = 1_024;
+
+/// A device and all attempts for it.
+pub(super) type Desk = Option<(Device, Vec<Arming>)>;
+
+/// Where devices are asked for.
+#[derive(Debug, Clone)]
+pub(super) struct Reader(mpsc::Sender<Job>);
+
+#[derive(Debug)]
+struct Job {
+    id: DeviceId,
+    done: oneshot::Sender<Result<Desk, StoreError>>,
+}
+
+impl Reader {
+    /// Starts the reader; it ends with the last handle to it.
+    pub(super) fn start(pool: SqlitePool) -> Self {
+        let (jobs, queue) = mpsc::channel(QUEUE);
+        tokio::spawn(serve(pool, queue));
+        Self(jobs)
+    }
+
+    pub(super) async fn desk(&self, id: &DeviceId) -> Result<Desk, StoreError> {
+        let (done, answer) = oneshot::channel();
+        let gone = || unavailable("be read")(std::io::Error::other("the reader has ended"));
+        self.0.send(Job { id: id.clone(), done }).await.map_err(|_| gone())?;
+        answer.await.unwrap_or_else(|_| Err(gone()))
+    }
+}
+
+async fn serve(pool: SqlitePool, mut queue: mpsc::Receiver<Job>) {
+    let mut jobs = Vec::new();
+    while queue.recv_many(&mut jobs, BATCH).await > 0 {
+        let ids = jobs.iter().map(|job| job.id.as_str()).collect::<Vec<_>>();
+        let read = read(&pool, &serde_json::json!(ids).to_string()).await.map_err(Arc::new);
+        for Job { id, done } in jobs.drain(..) {
+            let desk = match &read {
+                Ok(rows) => rows.desk(&id),
+                Err(error) => Err(unavailable("read a device")(Arc::clone(error))),
+            };
+            if done.send(desk).is_err() {
+                tracing::debug!("who asked for a device has gone");
+            }
+        }
+    }
+}
+
+/// The rows of a batch. Each is read for whom it concerns, so that a damaged one harms no other.
+struct Rows {
+    devices: BTreeMap<String, SqliteRow>,
+    armings: BTreeMap<String, Vec<SqliteRow>>,
+}
+
+impl Rows {
+    fn desk(&self, id: &DeviceId) -> Result<Desk, StoreError> {
+        let Some(device) = self.devices.get(id.as_str()) else { return Ok(None) };
+        let armings = self.armings.get(id.as_str()).into_iter().flatten().map(read_arming);
+        Ok(Some((read_device(device)?, armings.collect::<Result<_, _>>()?)))
+    }
+}
+
+const SELECT_DEVICES: &str =
+    "SELECT device.* FROM json_each(?) AS asked JOIN device ON device.id = asked.value";
+
+const SELECT_ARMINGS: &str = "SELECT arming.* FROM json_each(?) AS asked \
+    JOIN arming ON arming.device = asked.value ORDER BY campaign, attempt";
+
+async fn read(pool: &SqlitePool, ids: &str) -> Result<Rows, StoreError> {
+    let mut connection = pool.acquire().await.map_err(unavailable("be read"))?;
+    let mut query = async |text: &'static str, column: &'static str| {
+        let rows = sqlx::query(text)
+            .bind(ids)
+            .fetch_all(&mut *connection)
+            .await
+            .map_err(unavailable("read devices"))?;
+        let named = rows.into_iter().map(|row| Ok((get::<String>(&row, column)?, row)));
+        named.collect::<Result<Vec<_>, StoreError>>()
+    };
+    let devices = query(SELECT_DEVICES, "id").await?.into_iter().collect();
+    let mut armings: BTreeMap<String, Vec<SqliteRow>> = BTreeMap::new();
+    for (device, row) in query(SELECT_ARMINGS, "device").await? {
+        armings.entry(device).or_default().push(row);
+    }
+    Ok(Rows { devices, armings })
+}
