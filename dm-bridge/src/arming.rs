@@ -111,9 +111,20 @@ pub struct Preparation<'a> {
     pub roots: Vec<&'a [u8]>,
 }
 
+/// What is laid down before an Exec, in this order.
+#[derive(Debug, Clone, Default)]
+pub struct LaidDown {
+    /// Roots, each vouched for by the one before.
+    pub roots: Vec<Planned>,
+    /// What the device needs beside the address.
+    pub writes: Vec<Planned>,
+    /// The address of what is started.
+    pub address: Option<Planned>,
+}
+
 /// Returns all that is laid down before the Exec, in the order of the security facts 3.4.
 #[must_use]
-pub fn writes(preparation: &Preparation<'_>, now: Utc) -> Vec<Planned> {
+pub fn lay_down(preparation: &Preparation<'_>, now: Utc) -> LaidDown {
     let Preparation { campaign, window, air, object, roots } = preparation;
     let (window, air) = (*window, *air);
     let node = |path: &str| format!("{object}/{path}");
@@ -122,20 +133,11 @@ pub fn writes(preparation: &Preparation<'_>, now: Utc) -> Vec<Planned> {
     let seconds = |path: &str, at: Utc| text(path, at.seconds().to_string());
     // spec: security 3.4, oma-002 1 (order of arming: the device is prepared before the window)
     let papers = &campaign.papers;
-    let mut writes = Vec::new();
-    for root in roots {
-        writes.push(Planned::write(Need::Required, "Root", octets(broadcast::ROOT, root)));
-    }
-    writes.push(Planned::write(
-        Need::Required,
-        "Manifest",
-        octets(broadcast::MANIFEST, &papers.manifest),
-    ));
-    writes.push(Planned::write(
-        Need::Required,
-        "Campaign",
-        octets(broadcast::CAMPAIGN, &papers.campaign),
-    ));
+    let root = |root: &&[u8]| Planned::write(Need::Required, "Root", octets(broadcast::ROOT, root));
+    let mut writes = vec![
+        Planned::write(Need::Required, "Manifest", octets(broadcast::MANIFEST, &papers.manifest)),
+        Planned::write(Need::Required, "Campaign", octets(broadcast::CAMPAIGN, &papers.campaign)),
+    ];
     for (component, header) in &papers.plan_headers {
         if component.0 < broadcast::PLAN_NODES {
             let path = format!("{}/{}", broadcast::PLAN, component.0);
@@ -155,9 +157,13 @@ pub fn writes(preparation: &Preparation<'_>, now: Utc) -> Vec<Planned> {
         Planned::write(Need::Required, "Opens", seconds(broadcast::OPENS, window.opens)),
         Planned::write(Need::Required, "Closes", seconds(broadcast::CLOSES, window.closes)),
         Planned::write(Need::Optional, "Report/Spread", spread),
-        Planned::write(Need::Required, "PkgURL", text(fumo::DOWNLOAD_AND_UPDATE_URL, url)),
     ]);
-    writes
+    let address = text(fumo::DOWNLOAD_AND_UPDATE_URL, url);
+    LaidDown {
+        roots: roots.iter().map(root).collect(),
+        writes,
+        address: Some(Planned::write(Need::Required, "PkgURL", address)),
+    }
 }
 
 /// Returns the question to the user that stands before everything else.
@@ -170,23 +176,25 @@ pub fn ask(campaign: CampaignId, text: &str) -> Planned {
 /// Returns what is laid down before the Exec of a unicast way. `package` is the bundle.
 // spec: oma-001 8.1.1.10, oma-001 8.1.2.10
 #[must_use]
-pub fn unicast_write(
+pub fn lay_down_for_unicast(
     campaign: CampaignId,
     device: &Device,
     way: Way,
     package: Option<&[u8]>,
-) -> Option<Planned> {
+) -> Option<LaidDown> {
     let node = |path: &str| format!("{}/{path}", device.object);
     match way {
         Way::Broadcast => None,
         Way::Download => {
             let url = descriptor_url(&device.url, campaign);
             let item = Item::text(node(fumo::DOWNLOAD_AND_UPDATE_URL), url);
-            Some(Planned::write(Need::Required, "PkgURL", item))
+            let address = Some(Planned::write(Need::Required, "PkgURL", item));
+            Some(LaidDown { address, ..LaidDown::default() })
         }
         Way::Direct => {
             let item = Item::octets(node(fumo::PACKAGE_DATA), package?);
-            Some(Planned::write(Need::Required, "PkgData", item))
+            let writes = vec![Planned::write(Need::Required, "PkgData", item)];
+            Some(LaidDown { writes, ..LaidDown::default() })
         }
     }
 }
@@ -360,9 +368,15 @@ mod tests {
                 | Purpose::Arm(_)
                 | Purpose::Disarm(_)
                 | Purpose::Tell
+                | Purpose::Group(_)
                 | Purpose::Ask(_) => "?",
             };
-            writes(&preparation, NOW).iter().map(name).collect::<Vec<_>>()
+            let LaidDown { roots, writes, address } = lay_down(&preparation, NOW);
+            [roots, writes, address.into_iter().collect()]
+                .concat()
+                .iter()
+                .map(name)
+                .collect::<Vec<_>>()
         };
         let rest =
             ["Manifest", "Campaign", "Plan", "Now", "Opens", "Closes", "Report/Spread", "PkgURL"];

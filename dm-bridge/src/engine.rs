@@ -6,6 +6,7 @@
 //! | [`auth`] | whether a peer is the device: nonces, and what failures cost |
 //! | `standing` | this server proves itself to the device |
 //! | [`command`] | commands on their way to a device |
+//! | `course` | what leads to an Exec, and in which groups it travels |
 //! | [`large`] | what goes, and comes, in pieces |
 //! | [`request`] | what a device that asks for an update is answered |
 //! | [`inbox`] | what a device sends: answers, values, alerts |
@@ -15,6 +16,7 @@
 
 pub mod auth;
 pub mod command;
+mod course;
 mod inbox;
 mod large;
 mod request;

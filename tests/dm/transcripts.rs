@@ -261,12 +261,12 @@ pub(crate) async fn scenario_2(encoding: Encoding) -> Talk {
     talk
 }
 
-/// The user does not want it.
+/// The user does not want it: the address and the Exec are kept back.
 pub(crate) async fn user_says_no(encoding: Encoding) -> Talk {
-    let mut talk = Talk::by(encoding, delivery(Way::Broadcast)).await;
+    let mut talk = Talk::by(encoding, delivery(Way::Download)).await;
     talk.device.user_says = Answer::No;
     assert_eq!(talk.run(1).await, SessionOutcome::Complete);
-    assert!(talk.device.armed.is_none());
+    assert!(talk.device.armed.is_none() && talk.device.download.is_none());
     assert_eq!(phase(&talk).await, ArmingPhase::Refused);
     talk
 }

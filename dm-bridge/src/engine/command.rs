@@ -1,9 +1,11 @@
 //! Commands on their way to a device, and what their answers are for.
 
+use std::fmt;
+
 use proto::{
     dm::{
         code::AlertCode,
-        syncml::{Alert, Command, CommandId, Exec, Item, Manage},
+        syncml::{Alert, Command, CommandId, Exec, Group, Item, Manage, Verb},
         ui::Prompt,
     },
     ids::{CampaignId, Correlator},
@@ -39,6 +41,30 @@ pub enum Need {
     Optional,
 }
 
+/// How commands hang together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupKind {
+    /// One after the other, as long as they succeed.
+    Sequence,
+    /// All or none.
+    Atomic,
+}
+
+impl GroupKind {
+    const fn verb(self) -> Verb {
+        match self {
+            Self::Sequence => Verb::Sequence,
+            Self::Atomic => Verb::Atomic,
+        }
+    }
+}
+
+impl fmt::Display for GroupKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.verb().as_str())
+    }
+}
+
 /// Why a command is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
@@ -54,6 +80,8 @@ pub enum Purpose {
     Tell,
     /// To ask the user.
     Ask(CampaignId),
+    /// To hold others together.
+    Group(GroupKind),
 }
 
 /// What is sent.
@@ -69,7 +97,12 @@ pub enum Request {
     Alert(AlertCode, Vec<Item>),
     /// Ask the user.
     Ask(Prompt),
+    /// Several.
+    Group(GroupKind, Vec<Planned>),
 }
+
+/// Gives a command its number; it is told the group that the command travels in.
+pub type Numbers<'a> = &'a mut dyn FnMut(&Planned, Option<CommandId>) -> CommandId;
 
 /// A command that has not been answered yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,9 +134,45 @@ impl Planned {
         Self { purpose: Purpose::Tell, request: Request::Alert(code, items) }
     }
 
-    /// Returns the command for the message.
+    /// Returns a group.
     #[must_use]
-    pub fn command(&self, id: CommandId) -> Command {
+    pub const fn group(kind: GroupKind, members: Vec<Self>) -> Self {
+        Self { purpose: Purpose::Group(kind), request: Request::Group(kind, members) }
+    }
+
+    /// Returns the kind of a group.
+    #[must_use]
+    pub const fn group_kind(&self) -> Option<GroupKind> {
+        match &self.request {
+            Request::Group(kind, _) => Some(*kind),
+            Request::Get(_)
+            | Request::Replace(_)
+            | Request::Exec(..)
+            | Request::Alert(..)
+            | Request::Ask(_) => None,
+        }
+    }
+
+    /// Returns the name of the command.
+    #[must_use]
+    pub const fn verb(&self) -> Verb {
+        match &self.request {
+            Request::Get(_) => Verb::Get,
+            Request::Replace(_) => Verb::Replace,
+            Request::Exec(..) => Verb::Exec,
+            Request::Alert(..) | Request::Ask(_) => Verb::Alert,
+            Request::Group(kind, _) => kind.verb(),
+        }
+    }
+
+    /// Returns the command for the message; it has a number below those of its members.
+    #[must_use]
+    pub fn command(&self, numbers: Numbers<'_>) -> Command {
+        self.within(None, numbers)
+    }
+
+    fn within(&self, group: Option<CommandId>, numbers: Numbers<'_>) -> Command {
+        let id = numbers(self, group);
         match &self.request {
             Request::Get(uri) => Command::Get(Manage::new(id, vec![Item::target(uri)])),
             Request::Replace(item) => {
@@ -118,6 +187,15 @@ impl Planned {
             })),
             Request::Alert(code, items) => {
                 Command::Alert(Alert { id, code: *code, correlator: None, items: items.clone() })
+            }
+            Request::Group(kind, members) => {
+                let commands =
+                    members.iter().map(|member| member.within(Some(id), &mut *numbers)).collect();
+                let group = Group { id, meta: None, commands };
+                match kind {
+                    GroupKind::Sequence => Command::Sequence(group),
+                    GroupKind::Atomic => Command::Atomic(group),
+                }
             }
         }
     }

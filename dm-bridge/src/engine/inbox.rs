@@ -4,9 +4,9 @@ use proto::{
     dm::{
         alert::GenericAlert,
         code::{AlertCode, StatusCode},
-        fumo::{OperationResult, Phase, ResultCode, UpdateRequest},
+        fumo::{OperationResult, Phase, UpdateRequest},
         nodes,
-        syncml::{Alert, Command, CommandId, Item, Message, Results, Status, Verb},
+        syncml::{Alert, Command, CommandId, Item, Message, MessageId, Results, Status, Verb},
     },
     ids::CampaignId,
     time::Utc,
@@ -14,7 +14,8 @@ use proto::{
 
 use super::{
     Desk, Limits,
-    command::{Fact, Need, Planned, Purpose},
+    command::{Fact, Planned, Purpose},
+    course::is_carried_out,
     session::{Chance, DmSession, Stage, fresh_correlator, update},
 };
 use crate::{
@@ -34,6 +35,7 @@ impl DmSession {
         now: Utc,
         chance: Chance<'_>,
     ) -> Vec<(&'m Command, StatusCode)> {
+        self.take_refusals(message);
         let mut answers = Vec::new();
         for command in &message.commands {
             let code = match command {
@@ -89,10 +91,22 @@ impl DmSession {
             self.settle(desk, &planned, status.code, now, chance);
             return;
         }
-        if self.owed.remove(&key)
-            && let Some(planned) = self.sent.get(&key).cloned()
-        {
-            self.settle(desk, &planned, status.code, now, chance);
+        if self.owed.remove(&key) {
+            self.settle_sent(desk, key, status.code, now, chance);
+        }
+    }
+
+    fn settle_sent(
+        &mut self,
+        desk: &mut Desk,
+        key: (MessageId, CommandId),
+        code: StatusCode,
+        now: Utc,
+        chance: Chance<'_>,
+    ) {
+        if let Some(sent) = self.sent.get(&key).cloned() {
+            let code = self.within(sent.group.map(|group| (key.0, group)), code);
+            self.settle(desk, &sent.planned, code, now, chance);
         }
     }
 
@@ -101,6 +115,7 @@ impl DmSession {
         self.queue.clear();
         self.owed.clear();
         self.sending = None;
+        self.course = None;
         self.stage = Stage::Done;
     }
 
@@ -114,9 +129,7 @@ impl DmSession {
     /// A device that ends its package without a Status for a command has not done it.
     pub(super) fn settle_unanswered(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) {
         for key in std::mem::take(&mut self.owed) {
-            if let Some(planned) = self.sent.get(&key).cloned() {
-                self.settle(desk, &planned, UNANSWERED, now, chance);
-            }
+            self.settle_sent(desk, key, UNANSWERED, now, &mut *chance);
         }
     }
 
@@ -134,21 +147,14 @@ impl DmSession {
                     self.facts.remove(&fact);
                 }
             }
-            Purpose::Write(need, name) => {
-                if code.is_success() {
-                    return;
-                }
-                let reason = format!("Replace of {name} answered {code}");
-                match need {
-                    Need::Required => {
-                        self.blocked.get_or_insert(reason);
-                    }
-                    Need::Optional => desk.note(reason),
-                }
-            }
+            Purpose::Write(need, name) => self.settle_write(desk, (planned, code), (need, name)),
+            Purpose::Arm(_) if code == StatusCode::NOT_EXECUTED => {}
             Purpose::Arm(campaign) => {
-                settle_exec(desk, (campaign, self.revision), code, now, self.limits, chance);
+                let revision = self.course.as_ref().map_or(0, |course| course.revision);
+                settle_exec(desk, (campaign, revision), code, now, self.limits, chance);
+                self.end_course();
             }
+            Purpose::Group(kind) => self.settle_group(desk, kind, code),
             Purpose::Tell => desk.note(format!("the user was told, answered {code}")),
             Purpose::Ask(campaign) => self.take_consent(desk, campaign, code, now),
             Purpose::Disarm(campaign) => {
@@ -163,40 +169,13 @@ impl DmSession {
         }
     }
 
-    /// The user's answer, which goes into the log with the DM session.
-    // spec: oma-001 8.1.1.9
-    fn take_consent(&mut self, desk: &mut Desk, campaign: CampaignId, code: StatusCode, now: Utc) {
-        desk.note(format!("{campaign}: the user answered {code}"));
-        let (phase, reason) = match code {
-            StatusCode::OK => {
-                self.agreed.insert(campaign);
-                // The arming itself is still to come in this session.
-                self.tried.remove(&campaign);
-                return;
-            }
-            StatusCode::NOT_MODIFIED | StatusCode::CANCELLED => {
-                (ArmingPhase::Refused, "the user said no".to_owned())
-            }
-            StatusCode::NOT_SUPPORTED | StatusCode::NOT_DISPLAYABLE => {
-                (ArmingPhase::Refused, format!("the device cannot ask its user: {code}"))
-            }
-            // Asked again in the next session.
-            _ => (ArmingPhase::Pending, format!("the user did not answer: {code}")),
-        };
-        let refused = code == StatusCode::NOT_MODIFIED || code == StatusCode::CANCELLED;
-        update(desk, campaign, now, |row| {
-            row.phase = phase;
-            row.reason = Some(reason);
-            row.result_code = refused.then_some(ResultCode::USER_CANCELLED.0);
-        });
-    }
-
     fn take_results(&mut self, desk: &mut Desk, results: &Results, message: &Message, now: Utc) {
         // Answers have the number of what they answer, so the last message of ours is one before.
         let before = message.header.message_id.0.saturating_sub(1);
-        let message_ref = results.message_ref.unwrap_or(proto::dm::syncml::MessageId(before));
+        let message_ref = results.message_ref.unwrap_or(MessageId(before));
         let key = (message_ref, results.command_ref);
-        let Some(Purpose::Read(fact)) = self.sent.get(&key).map(|planned| &planned.purpose) else {
+        let Some(Purpose::Read(fact)) = self.sent.get(&key).map(|sent| &sent.planned.purpose)
+        else {
             return;
         };
         let Some(text) = results.items.first().and_then(Item::data_text) else {
@@ -364,7 +343,7 @@ fn settle_exec(
     desk.note(format!("{campaign}: Exec answered {code}"));
     let mut again = None;
     update(desk, campaign, now, |row| match code {
-        accepted if accepted.is_success() => {
+        accepted if is_carried_out(accepted) => {
             row.armed_revision = revision;
             row.reason = None;
             if matches!(row.phase, ArmingPhase::Pending | ArmingPhase::Unknown) {

@@ -13,7 +13,7 @@ use proto::{
 use super::{
     Desk,
     command::{Fact, Planned, Request},
-    session::{DmSession, Reply},
+    session::{DmSession, Reply, Sent},
 };
 
 /// The least that a piece of an object is worth a message for.
@@ -98,7 +98,7 @@ impl DmSession {
         let key = (reply.message.header.message_id, id);
         if sending.cutter.is_done() {
             self.owed.insert(key);
-            self.sent.insert(key, sending.planned);
+            self.sent.insert(key, Sent { planned: sending.planned, group: None });
         } else {
             reply.message.is_final = false;
             self.package_open = true;

@@ -2,13 +2,10 @@
 //!
 //! ```text
 //! package 1  credential, DevInfo, alerts   ->  statuses, Gets                      Inspect
-//! package 3  values                        ->  Replaces, as many messages as it takes   Write
-//! package 3  statuses                      ->  Exec with correlator                Exec
+//! package 3  values                        ->  what leads to an Exec, in as few messages as the
+//!                                              device takes                        Course
 //! package 3  202, perhaps a final alert    ->  more work, or nothing: the end      Choose, Done
 //! ```
-//!
-//! The Exec travels alone and only after every Replace that it needs has succeeded, because a
-//! device may run the commands of one message in any order.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -35,12 +32,12 @@ use super::{
     Desk, Limits,
     auth::{self, Proof, Verdict},
     command::{Fact, Planned},
+    course::{Course, Groups},
     large::Sending,
     standing::{Standing, doubt},
 };
 use crate::{
-    arming::{self, Preparation, Work},
-    campaign::model::Way,
+    arming::{self, Work},
     fleet::{
         arming::{Arming, ArmingPhase},
         device::{Nonce, SERVER_ID},
@@ -118,7 +115,7 @@ pub struct DmSession {
     pub(super) facts: BTreeMap<Fact, String>,
     pub(super) queue: VecDeque<Planned>,
     /// Everything that was sent, for Results that come after their Status.
-    pub(super) sent: BTreeMap<(MessageId, CommandId), Planned>,
+    pub(super) sent: BTreeMap<(MessageId, CommandId), Sent>,
     /// What the device still owes a Status for.
     pub(super) owed: BTreeSet<(MessageId, CommandId)>,
     pub(super) stage: Stage,
@@ -128,10 +125,12 @@ pub struct DmSession {
     pub(super) tried: BTreeSet<CampaignId>,
     /// Campaigns to which the user has said yes.
     pub(super) agreed: BTreeSet<CampaignId>,
-    /// Why the Exec must not be sent.
-    pub(super) blocked: Option<String>,
-    /// Revision of the window that the device is being armed for.
-    pub(super) revision: u32,
+    /// Which groups the device takes, as far as it has shown.
+    pub(super) groups: Groups,
+    /// The groups that the message at hand refuses.
+    pub(super) refused: BTreeSet<(MessageId, CommandId)>,
+    /// What is being led to its Exec.
+    pub(super) course: Option<Course>,
     last_message: MessageId,
 }
 
@@ -139,10 +138,17 @@ pub struct DmSession {
 pub(super) enum Stage {
     Inspect,
     Choose,
-    Ask,
-    Write(CampaignId),
+    Course,
     Exec,
     Done,
+}
+
+/// A command that was sent.
+#[derive(Debug, Clone)]
+pub(super) struct Sent {
+    pub(super) planned: Planned,
+    /// The group that it travelled in.
+    pub(super) group: Option<CommandId>,
 }
 
 impl DmSession {
@@ -202,8 +208,9 @@ impl DmSession {
             is_examined: false,
             tried: BTreeSet::new(),
             agreed: BTreeSet::new(),
-            blocked: None,
-            revision: 0,
+            groups: Groups { sequence: true, atomic: true },
+            refused: BTreeSet::new(),
+            course: None,
             last_message: MessageId(0),
         }
     }
@@ -328,14 +335,14 @@ impl DmSession {
     /// Takes the next step after everything that was sent has been answered.
     fn advance(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) {
         match self.stage {
-            Stage::Inspect | Stage::Exec | Stage::Ask => self.stage = Stage::Choose,
+            Stage::Inspect | Stage::Exec => self.stage = Stage::Choose,
             Stage::Choose => {
                 for campaign in arming::fall_back(desk, now, chance) {
                     self.tried.remove(&campaign);
                 }
                 self.choose(desk, now);
             }
-            Stage::Write(campaign) => self.conclude_writing(desk, campaign, now),
+            Stage::Course => self.go_on_course(desk, now),
             Stage::Done => {}
         }
     }
@@ -384,122 +391,19 @@ impl DmSession {
         }
     }
 
-    fn begin_arming(&mut self, desk: &mut Desk, id: CampaignId, now: Utc) {
-        // One try in each session, however it ends.
-        self.tried.insert(id);
-        if self.asks_first(desk, id) {
-            return;
-        }
-        let way =
-            desk.latest().find(|row| row.campaign == id).map_or(Way::Broadcast, |row| row.way);
-        if way != Way::Broadcast {
-            return self.begin_unicast(desk, (id, way), now);
-        }
-        let found = desk.campaign(id).and_then(|campaign| Some((campaign, campaign.armable(now)?)));
-        let Some((campaign, (window, air))) = found else { return };
-        if let Some((phase, reason)) =
-            self.unfit(campaign.terms.largest_block, campaign.terms.stored_bytes)
-        {
-            update(desk, id, now, |row| {
-                row.phase = phase;
-                row.reason = Some(reason);
-            });
-            return;
-        }
-        // A device that does not say which root it holds is not brought any.
-        let held = self.facts.get(&Fact::Root).and_then(|text| text.trim().parse().ok());
-        let roots = match held.map_or(Ok(Vec::new()), |held| campaign.papers.roots_after(held)) {
-            Ok(roots) => roots,
-            Err(missing) => {
-                let reason = format!("the device lacks root {missing}, which was not handed in");
-                update(desk, id, now, |row| row.reason = Some(reason));
-                return;
-            }
-        };
-        let preparation = Preparation { campaign, window, air, object: &desk.device.object, roots };
-        self.queue.extend(arming::writes(&preparation, now));
-        self.revision = window.revision;
-        self.blocked = None;
-        self.stage = Stage::Write(id);
-    }
-
-    /// Asks the user where the campaign wants it, and tells whether that comes first. A device that
-    /// runs the version already has nothing to ask its user about.
-    // spec: oma-001 8.1.1.6 (the device's firmware is known: it needs the update)
-    fn asks_first(&mut self, desk: &Desk, id: CampaignId) -> bool {
-        let Some(campaign) = desk.campaign(id) else { return false };
-        let runs = self.facts.get(&Fact::Firmware);
-        let Some(text) = &campaign.delivery.ask_user else { return false };
-        if self.agreed.contains(&id) || runs == Some(&campaign.terms.firmware_version) {
-            return false;
-        }
-        self.queue.push_back(arming::ask(id, text));
-        self.stage = Stage::Ask;
-        true
-    }
-
-    fn begin_unicast(&mut self, desk: &mut Desk, (id, way): (CampaignId, Way), now: Utc) {
-        let window = desk.campaign(id).and_then(|campaign| campaign.serves(now));
-        let package = desk.packages.get(&id).map(|package| &**package);
-        let write = arming::unicast_write(id, &desk.device, way, package);
-        let (Some(window), Some(write)) = (window, write) else {
-            let reason = "the package of the campaign is not here".to_owned();
-            return update(desk, id, now, |row| row.reason = Some(reason));
-        };
-        self.queue.push_back(write);
-        self.revision = window.revision;
-        self.blocked = None;
-        self.stage = Stage::Write(id);
-    }
-
-    // spec: oma-002 8 (a plain 1.0 device is told apart by the version node)
-    /// Returns why the device cannot take a campaign, before anything is sent.
-    fn unfit(&self, largest_block: u32, stored_bytes: u64) -> Option<(ArmingPhase, String)> {
-        // A later 1.x adds nodes that nobody has to write; another first number is another thing.
-        let major = |version: &str| version.trim().split('.').next().map(str::to_owned);
-        let version = self.facts.get(&Fact::BroadcastVersion).and_then(|version| major(version));
-        if version != major(broadcast::VERSION_VALUE) {
-            let reason = "the device has no Ext/Broadcast of version 1.0".to_owned();
-            return Some((ArmingPhase::UnicastNeeded, reason));
-        }
-        let limit = |fact| self.facts.get(&fact).and_then(|text| text.trim().parse::<u64>().ok());
-        let block = limit(Fact::MaxBlockSymbols).filter(|limit| *limit < largest_block.into());
-        if let Some(limit) = block {
-            let reason = format!("blocks have {largest_block} symbols, the device takes {limit}");
-            return Some((ArmingPhase::Refused, reason));
-        }
-        let room = limit(Fact::MaxStorage).map(|kibibytes| kibibytes.saturating_mul(1024));
-        if let Some(room) = room.filter(|room| *room < stored_bytes) {
-            let reason = format!("the package has {stored_bytes} octets, the device holds {room}");
-            return Some((ArmingPhase::Refused, reason));
-        }
-        None
-    }
-
-    fn conclude_writing(&mut self, desk: &mut Desk, campaign: CampaignId, now: Utc) {
-        self.stage = Stage::Choose;
-        if let Some(reason) = self.blocked.take() {
-            desk.note(format!("not armed: {reason}"));
-            // The attempt stays pending: no Exec was sent, so its correlator is unused.
-            update(desk, campaign, now, |row| row.reason = Some(reason));
-            return;
-        }
-        let row = desk.latest().find(|row| row.campaign == campaign);
-        if let Some(row) = row {
-            self.queue.push_back(arming::exec(campaign, &desk.device.object, row));
-            self.stage = Stage::Exec;
-        }
-    }
-
     /// Moves commands from the queue into the answer while it stays below the device's limit.
     fn fill(&mut self, reply: &mut Reply, encoding: Encoding, desk: &mut Desk, now: Utc) {
+        let message = reply.message.header.message_id;
         let mut sent = 0;
         while let Some(planned) = self.queue.pop_front() {
-            let id = reply.push(|id| planned.command(id));
+            let entries = reply.plan(&planned);
             if reply.length(encoding) > self.message_bytes {
                 reply.pop();
                 if sent > 0 {
                     self.queue.push_front(planned);
+                } else if let Some(kind) = planned.group_kind() {
+                    self.regroup(kind, desk, now);
+                    continue;
                 } else if self.begin_sending(planned, encoding) {
                     self.send_piece(reply, encoding, desk, now);
                 } else {
@@ -508,8 +412,10 @@ impl DmSession {
                 return;
             }
             sent += 1;
-            self.owed.insert((reply.message.header.message_id, id));
-            self.sent.insert((reply.message.header.message_id, id), planned);
+            for (id, entry) in entries {
+                self.owed.insert((message, id));
+                self.sent.insert((message, id), entry);
+            }
         }
     }
 }
@@ -519,8 +425,8 @@ impl DmSession {
     pub(super) fn renumber(&mut self, from: MessageId, to: MessageId) {
         let said: Vec<_> = self.sent.keys().filter(|key| key.0 == from).copied().collect();
         for key in said {
-            if let Some(planned) = self.sent.remove(&key) {
-                self.sent.insert((to, key.1), planned);
+            if let Some(sent) = self.sent.remove(&key) {
+                self.sent.insert((to, key.1), sent);
             }
             if self.owed.remove(&key) {
                 self.owed.insert((to, key.1));
@@ -536,8 +442,8 @@ impl DmSession {
     pub(super) fn give_up(&mut self, desk: &mut Desk, now: Utc) {
         let reason = format!("a command does not fit into {} octets", self.message_bytes);
         desk.note(&*reason);
-        if let Stage::Write(campaign) = self.stage {
-            update(desk, campaign, now, |row| row.reason = Some(reason));
+        if let Some(course) = self.course.take() {
+            update(desk, course.campaign, now, |row| row.reason = Some(reason));
         }
         self.queue.clear();
         self.sending = None;
@@ -615,9 +521,25 @@ impl Reply {
         id
     }
 
+    /// Puts a command into the message; returns it and its members as they are sent.
+    fn plan(&mut self, planned: &Planned) -> Vec<(CommandId, Sent)> {
+        let mut entries = Vec::new();
+        let mut next = self.last_id;
+        let command = planned.command(&mut |planned, group| {
+            next += 1;
+            entries.push((CommandId(next), Sent { planned: planned.clone(), group }));
+            CommandId(next)
+        });
+        self.last_id = next;
+        self.message.commands.push(command);
+        entries
+    }
+
+    /// Takes the last command back, with its members.
     pub(super) fn pop(&mut self) {
-        self.message.commands.pop();
-        self.last_id -= 1;
+        if let Some(command) = self.message.commands.pop() {
+            self.last_id = command.id().0 - 1;
+        }
     }
 
     fn status(&mut self, code: StatusCode, challenge: Option<Challenge>) {

@@ -30,6 +30,7 @@ use crate::{
     },
 };
 
+mod groups;
 mod requests;
 mod ways;
 
@@ -73,6 +74,11 @@ struct Device {
     limit: u64,
     /// What a piece of a large object is answered with.
     piece: StatusCode,
+    /// What groups are answered with; anything but 200 stands for the members too.
+    sequence: StatusCode,
+    atomic: StatusCode,
+    /// The groups that came.
+    groups: Vec<Verb>,
     seen: Vec<Command>,
     alerts: Vec<Alert>,
     message: u32,
@@ -95,6 +101,9 @@ impl Device {
             refused: None,
             limit: 65_536,
             piece: StatusCode::CHUNK_ACCEPTED,
+            sequence: StatusCode::OK,
+            atomic: StatusCode::OK,
+            groups: vec![],
             seen: vec![],
             alerts: vec![],
             message: 0,
@@ -162,25 +171,7 @@ impl Device {
         let mut commands = vec![Command::Status(header)];
         let is_final = reply.is_final;
         for command in wanted {
-            let (code, value) = self.respond(&command);
-            let id = CommandId(u32::try_from(commands.len()).unwrap() + 1);
-            commands.push(Command::Status(Status::new(
-                id,
-                server,
-                command.id(),
-                command.verb(),
-                code,
-            )));
-            if let Some(value) = value {
-                commands.push(Command::Results(Results {
-                    id: CommandId(id.0 + 1),
-                    message_ref: Some(server),
-                    command_ref: command.id(),
-                    meta: None,
-                    items: vec![Item::value("./x", Format::Chr, value)],
-                }));
-            }
-            self.seen.push(command);
+            self.carry_out(&command, server, &mut commands);
         }
         if !is_final {
             commands.push(Command::Alert(Alert {
@@ -191,6 +182,52 @@ impl Device {
             }));
         }
         Some(Message { is_final, ..self.message(None, commands) })
+    }
+
+    /// Carries a command out, with its members, and says what became of each.
+    fn carry_out(&mut self, command: &Command, server: MessageId, said: &mut Vec<Command>) {
+        let (code, members) = match command {
+            Command::Sequence(group) => (self.sequence, &group.commands),
+            Command::Atomic(group) => (self.atomic, &group.commands),
+            _ => {
+                let (code, value) = self.respond(command);
+                say(said, server, command, code);
+                if let Some(value) = value {
+                    said.push(Command::Results(Results {
+                        id: CommandId(u32::try_from(said.len()).unwrap() + 1),
+                        message_ref: Some(server),
+                        command_ref: command.id(),
+                        meta: None,
+                        items: vec![Item::value("./x", Format::Chr, value)],
+                    }));
+                }
+                self.seen.push(command.clone());
+                return;
+            }
+        };
+        self.groups.push(command.verb());
+        let place = said.len();
+        say(said, server, command, code);
+        let mut may_go_on = code == StatusCode::OK;
+        for member in members {
+            if !may_go_on {
+                say(said, server, member, StatusCode::NOT_EXECUTED);
+                continue;
+            }
+            self.carry_out(member, server, said);
+            let Some(Command::Status(status)) = said.last() else { panic!("{member:?}") };
+            may_go_on = status.code.is_success() && status.code != StatusCode::CANCELLED;
+        }
+        if code == StatusCode::OK && !may_go_on && command.verb() == Verb::Atomic {
+            for said in &mut said[place..] {
+                let Command::Status(status) = said else { panic!("{said:?}") };
+                match status.verb {
+                    Verb::Atomic => status.code = StatusCode::ATOMIC_FAILED,
+                    _ if status.code == StatusCode::OK => status.code = StatusCode::ROLLED_BACK,
+                    _ => {}
+                }
+            }
+        }
     }
 
     fn respond(&self, command: &Command) -> (StatusCode, Option<&'static str>) {
@@ -253,6 +290,24 @@ impl Device {
         let short = |uri: String| uri.replace("./FwUpdate/Main/", "").replace("Ext/Broadcast/", "");
         self.seen.iter().filter_map(uri).map(short).collect()
     }
+}
+
+fn say(said: &mut Vec<Command>, server: MessageId, command: &Command, code: StatusCode) {
+    let id = CommandId(u32::try_from(said.len()).unwrap() + 1);
+    said.push(Command::Status(Status::new(id, server, command.id(), command.verb(), code)));
+}
+
+/// Returns the commands of a message, and those inside of groups.
+fn flat(message: &Message) -> Vec<&Command> {
+    let mut all = Vec::new();
+    let mut open: Vec<_> = message.commands.iter().rev().collect();
+    while let Some(command) = open.pop() {
+        all.push(command);
+        if let Command::Sequence(group) | Command::Atomic(group) = command {
+            open.extend(group.commands.iter().rev());
+        }
+    }
+    all
 }
 
 fn final_alert(code: u16, correlator: Option<&str>) -> Alert {
@@ -482,7 +537,7 @@ fn an_exec_whose_answer_was_lost_is_repeated_with_the_same_correlator() {
     let first = device.first([1; 16]);
     let opening = DmSession::open(&mut desk, received(&first), NOW, Limits::default(), &mut chance);
     let Opening::Accepted(mut session, mut reply) = opening else { panic!() };
-    while !matches!(reply.commands.last(), Some(Command::Exec(_))) {
+    while !matches!(flat(&reply).last(), Some(Command::Exec(_))) {
         let next = device.answer(&reply).unwrap();
         reply = session.handle(&mut desk, received(&next), NOW, &mut chance);
     }
@@ -515,7 +570,7 @@ fn in_pieces(desk: &mut Desk, device: &mut Device) -> Vec<Message> {
     let replies = device.run(desk);
     for reply in &replies {
         assert!(Encoding::Xml.emit(reply).len() <= 1_700);
-        let goes_on = reply.commands.iter().any(|command| match command {
+        let goes_on = flat(reply).into_iter().any(|command| match command {
             Command::Replace(replace) => replace.items[0].more_data,
             _ => false,
         });
@@ -811,6 +866,8 @@ mod any_device {
             code in 0_u16..600,
             missing in prop::sample::select(vec!["FwV", "Root", "Phase", "Version", "nothing"]),
             limit in 600_u64..70_000,
+            sequence in prop::sample::select(vec![200, 215, 406, 500]),
+            atomic in prop::sample::select(vec![200, 406, 507]),
             value in ".{0,200}",
         ) {
             let mut desk = desk();
@@ -819,6 +876,8 @@ mod any_device {
                 exec: StatusCode(exec),
                 refused: Some((refused, StatusCode(code))),
                 limit,
+                sequence: StatusCode(sequence),
+                atomic: StatusCode(atomic),
                 ..Device::new().with("State", value).with("Phase", value).without(missing)
             };
             for reply in device.run(&mut desk) {

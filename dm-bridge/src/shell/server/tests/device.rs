@@ -204,8 +204,13 @@ impl Device {
 
     /// Returns where the answer to a message goes, and the answer.
     pub(super) fn reply(&mut self, message: &Message) -> Option<(String, Vec<u8>)> {
-        let wanted: Vec<_> =
-            message.commands.iter().filter(|command| command.wants_status()).cloned().collect();
+        let mut wanted = Vec::new();
+        for command in message.commands.iter().filter(|command| command.wants_status()) {
+            wanted.push(command.clone());
+            if let Command::Sequence(group) | Command::Atomic(group) = command {
+                wanted.extend(group.commands.iter().cloned());
+            }
+        }
         if wanted.is_empty() {
             return None;
         }
