@@ -167,14 +167,14 @@ pub fn lay_down(preparation: &Preparation<'_>, now: Utc) -> LaidDown {
 }
 
 /// Returns the question to the user that stands before everything else.
-// spec: oma-001 8.1.1.6
+// spec: oma-001 8.1.1.6, oma-001 8.1.2.0, oma-000 8.2.2.note
 #[must_use]
 pub fn ask(campaign: CampaignId, text: &str) -> Planned {
     Planned { purpose: Purpose::Ask(campaign), request: Request::Ask(Prompt::confirm(text)) }
 }
 
 /// Returns what is laid down before the Exec of a unicast way. `package` is the bundle.
-// spec: oma-001 8.1.1.10, oma-001 8.1.2.10
+// spec: oma-001 8.1.1.10, oma-001 8.1.2.10, oma-000 8.1.s1, oma-000 8.1.s2
 #[must_use]
 pub fn lay_down_for_unicast(
     campaign: CampaignId,

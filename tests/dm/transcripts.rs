@@ -211,7 +211,7 @@ async fn a_device_asks_and_is_served_later() {
     device_request(Encoding::Xml).await;
 }
 
-// test: oma-004 FWUPDATE-C-001
+// test: oma-004 FWUPDATE-C-001, oma-000 8.2.1.user, oma-003 5.5.1.5.2
 #[tokio::test]
 async fn a_user_asks_and_is_told_and_served() {
     check("user_request.txt", &user_request(Encoding::Xml).await.paper);
@@ -271,14 +271,14 @@ pub(crate) async fn user_says_no(encoding: Encoding) -> Talk {
     talk
 }
 
-// test: oma-001 8.1.1.4, oma-001 8.1.1.6, oma-001 8.1.1.10, oma-001 8.1.1.11
+// test: oma-001 8.1.1.4, oma-001 8.1.1.6, oma-001 8.1.1.10, oma-001 8.1.1.11, oma-000 8.1.s1
 #[tokio::test]
 async fn a_package_goes_through_the_session_step_by_step() {
     check("scenario_1.txt", &scenario_1(Encoding::Xml).await.paper);
     scenario_1(Encoding::Wbxml).await;
 }
 
-// test: oma-001 8.1.2.10, oma-001 8.1.2.11, oma-001 8.1.2.24
+// test: oma-001 8.1.2.10, oma-001 8.1.2.11, oma-001 8.1.2.24, oma-000 8.1.s2, oma-001 8.1.2.0
 #[tokio::test]
 async fn a_download_is_begun_and_reported_step_by_step() {
     check("scenario_2.txt", &scenario_2(Encoding::Xml).await.paper);

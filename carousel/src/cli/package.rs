@@ -36,6 +36,7 @@ fn show(json: bool) -> Show {
     if json { Show::Nothing } else { Show::Progress }
 }
 
+// spec: oma-003 5.5.1.6.1
 pub(super) fn make(order: &PackageOrder) -> Result<(), Failure> {
     let now = clock::now().utc;
     let root = documents::trusted_root(now, &package_dir::read_envelope(&order.root)?)?;

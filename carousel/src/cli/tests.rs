@@ -267,6 +267,7 @@ fn a_plan_that_is_not_the_signed_one_is_refused() {
     assert_eq!(fs::read(&path).unwrap(), good, "the same image has the same plan");
 }
 
+// test: oma-003 5.5.1.6.1
 #[test]
 fn a_package_is_never_replaced_by_another() {
     let place = Place::with_package();

@@ -64,6 +64,7 @@ pub enum Selection {
 ///
 /// [`AppError::Admission`] when the documents do not hold, [`AppError::NotFound`] for a device
 /// that is not enrolled, [`AppError::Conflict`] when the campaign exists.
+// spec: oma-003 5.5.1.6.2
 pub async fn create(
     store: &dyn FleetStore,
     now: Utc,

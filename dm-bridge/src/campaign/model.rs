@@ -90,6 +90,7 @@ impl Default for Delivery {
     }
 }
 
+// spec: oma-000 8.2.3
 /// How a package reaches a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Way {

@@ -482,7 +482,7 @@ impl Core {
     }
 
     /// After the check of the image: what the Exec asked for, and no more.
-    // spec: oma-001 8.1.2.19, oma-001 8.1.1.12 (hand-off)
+    // spec: oma-001 8.1.2.19, oma-001 8.1.1.12, oma-003 5.5.1.6.5 (hand-off)
     pub(super) fn proceed(&mut self, now: Now) {
         if self.books.awaits_exec {
             return;
@@ -499,7 +499,7 @@ impl Core {
     }
 
     /// Starts the installation of what is held.
-    // spec: oma-001 8.1.1.11 (Exec Update)
+    // spec: oma-001 8.1.1.11, oma-000 8.2.4.1 (Exec Update)
     pub(super) fn exec_update(&mut self, now: Now, correlator: Option<Correlator>) -> StatusCode {
         let holds = matches!(self.phase(), Phase::Verified | Phase::Deferred);
         if holds && self.books.awaits_exec {
@@ -581,7 +581,7 @@ impl Core {
         Ok(())
     }
 
-    // spec: oma-dm 11.1 (50 to 10 by deletion of the package)
+    // spec: oma-dm 11.1, oma-000 8.2.4.2.end (50 to 10 by deletion of the package)
     fn drop_package(&mut self) {
         self.operation = None;
         self.books.pin = None;

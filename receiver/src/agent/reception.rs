@@ -290,6 +290,7 @@ impl Core {
         }
     }
 
+    // spec: oma-000 8.2.5.2, oma-003 5.5.1.4
     /// What is installed decides, not what the installer claimed.
     pub(super) fn handle_version(&mut self, now: Now, version: Option<String>) {
         let is_first = self.firmware_version.replace(version.unwrap_or_default()).is_none();

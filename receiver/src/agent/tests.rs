@@ -76,8 +76,8 @@ struct Device {
     /// Installation notifications that were sent.
     notices: Vec<(String, String)>,
     notices_fail: bool,
-    /// Whether what is installed runs after a reboot alone.
-    reboot_needed: bool,
+    /// How the installer ends.
+    install_ends: InstallOutcome,
     stopped: bool,
     /// Outputs after which the power goes.
     power_left: Option<usize>,
@@ -156,7 +156,7 @@ impl Device {
             fetches: Vec::new(),
             notices: Vec::new(),
             notices_fail: false,
-            reboot_needed: false,
+            install_ends: InstallOutcome::Done,
             stopped: false,
             power_left: None,
             failing_flushes: 0,
@@ -321,13 +321,10 @@ impl Device {
                 assert_eq!(self.journal().phase, "handed-over", "the journal knows first");
                 assert_eq!(request.sha256, sha256(&[&self.disk.image]).to_string());
                 self.installed.push(self.disk.image.clone());
-                self.version = "2.0".to_owned();
-                let outcome = if self.reboot_needed {
-                    InstallOutcome::RebootNeeded
-                } else {
-                    InstallOutcome::Done
-                };
-                self.agent.handle_installed(now, outcome);
+                if self.install_ends != InstallOutcome::Failed {
+                    self.version = "2.0".to_owned();
+                }
+                self.agent.handle_installed(now, self.install_ends);
             }
             Output::Ask(question) => self.asked.push(question),
             Output::Fetch(fetch) => self.fetches.push(fetch),
@@ -413,7 +410,7 @@ fn try_boot_as(
     Agent::new(now, Config { user: disk.user.clone(), ..config }, boot)
 }
 
-// test: oma-002 1 (prepared, tuned in by itself, from the sender that was named)
+// test: oma-002 1, oma-003 5.5.1.4, oma-003 5.5.1.6.5 (prepared, tuned in by itself, from the sender that was named)
 #[test]
 fn an_armed_device_receives_verifies_installs_and_reports() {
     let mut device = Device::new();
@@ -491,6 +488,7 @@ fn a_device_stops_listening_once_it_has_enough() {
 
 /// The power goes after each output in turn; whatever was reached, the device ends where it would
 /// have ended, installs the exact image, and installs it at most once.
+// test: oma-000 8.2.5.2
 #[test]
 fn a_power_cut_at_any_output_costs_only_what_was_not_synced() {
     let mut cuts = 0;
@@ -939,7 +937,7 @@ fn the_time_of_the_server_counts_over_tls_alone() {
     }
 }
 
-// test: oma-000 8.2.1, oma-001 8.1.1.1, oma-001 8.1.1.2
+// test: oma-000 8.2.1, oma-001 8.1.1.1, oma-001 8.1.1.2, oma-003 5.5.1.6.3
 #[test]
 fn a_notification_begins_the_session_that_it_names_once() {
     let secret = proto::dm::auth::Secret::new("server", SERVER_PASSWORD);

@@ -216,7 +216,7 @@ impl Core {
 
     /// Asks the user what the operation cannot go on without. There is an operation only where
     /// there is work to be done.
-    // spec: oma-003 6.1.4.8, oma-003 6.1.4.14, oma-003 6.1.4.17
+    // spec: oma-003 6.1.4.8, oma-003 6.1.4.14, oma-003 6.1.4.17, oma-003 5.5.1.6.4
     pub(super) fn ask_for_consent(&mut self, now: Now) {
         let Some(operation) = &self.operation else { return };
         let version = &operation.accepted.manifest.firmware_version;
@@ -280,7 +280,7 @@ impl Core {
     }
 
     /// Tells the user how an operation has ended.
-    // spec: oma-003 6.1.4.13, oma-003 6.1.4.15, oma-003 5.5.1.6.6
+    // spec: oma-003 6.1.4.13, oma-003 6.1.4.15, oma-003 5.5.1.6.6, oma-000 8.2.5.1
     pub(super) fn tell_result(&mut self, now: Now, phase: Phase, result: ResultCode) {
         self.users.forget(About::Download);
         self.users.forget(About::Install);

@@ -39,7 +39,7 @@ pub(super) struct CheckInArgs {
     json: bool,
 }
 
-// spec: oma-004 FWUPDATE-C-001 (a client-initiated update)
+// spec: oma-004 FWUPDATE-C-001, oma-000 8.2.1.user, oma-003 5.5.1.5.2 (a client-initiated update)
 pub(super) fn run(arguments: &CheckInArgs) -> Result<u8, Failure> {
     let config = arguments.config.load()?;
     let asker = match (arguments.device_request, arguments.user_request) {

@@ -141,7 +141,7 @@ impl FumoObject {
         };
         let is_http = |url: &str| url.starts_with("http://") || url.starts_with("https://");
         match url.filter(|url| url.starts_with(SCHEME) || is_http(url)) {
-            // spec: oma-001 8.1.2.10, oma-001 8.1.2.11
+            // spec: oma-001 8.1.2.10, oma-001 8.1.2.11, oma-000 8.2.4.2
             Some(url) if is_http(&url) => {
                 let report = shown.report;
                 device.download(now, DownloadRequest { operation, url, report, correlator });
@@ -344,6 +344,7 @@ mod tests {
         object.replace(at(0), &mut FakeDevice::default(), path, &Item::octets(path, octets))
     }
 
+    // test: oma-000 8.2.4.2
     #[test]
     fn an_exec_hands_over_all_that_was_staged() {
         let mut object = FumoObject::default();

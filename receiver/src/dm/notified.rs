@@ -56,7 +56,7 @@ impl Notifications {
 
     /// Judges what came, with or without the headers of a push, given the nonce of the server's
     /// next proof.
-    // spec: oma-dm 7.1, oma-000 8.2.1, oma-001 8.1.1.1 (duplicates, and whom the device believes)
+    // spec: oma-dm 7.1, oma-000 8.2.1, oma-003 5.5.1.6.3, oma-001 8.1.1.1 (duplicates, and whom the device believes)
     pub fn judge(&mut self, now: Mono, nonce: &[u8], octets: &[u8]) -> Verdict {
         let received = notification_in(octets).and_then(Received::parse);
         let (Some(secret), Ok(received)) = (&self.secret, received) else {

@@ -64,6 +64,7 @@ impl Hook {
     /// # Errors
     ///
     /// [`HookError`] when it cannot be started.
+    // spec: oma-000 8.2.4
     pub fn install(&self, file: &Path, request: &[u8]) -> Result<HookExit, HookError> {
         let arguments = [OsStr::new("install"), file.as_os_str()];
         self.run(&arguments, request, INSTALL_TIME).map(|(exit, _)| exit)
@@ -174,6 +175,7 @@ mod tests {
         assert_eq!(killed, HookExit::Failed(None));
     }
 
+    // test: oma-000 8.2.4
     #[test]
     fn the_hook_gets_the_verb_the_file_and_the_request() {
         let home = tempfile::tempdir().unwrap();

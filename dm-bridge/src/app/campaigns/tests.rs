@@ -50,6 +50,7 @@ async fn refused(store: &MemoryStore, order: Order) -> (u8, String) {
     (error.exit_code(), error.to_string())
 }
 
+// test: oma-003 5.5.1.6.2
 #[tokio::test]
 async fn every_selected_device_waits_to_be_armed() {
     let store = fleet(&["a", "b", "c"]).await;

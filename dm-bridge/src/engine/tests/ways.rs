@@ -19,7 +19,7 @@ fn asking() -> Desk {
     desk
 }
 
-// test: oma-001 8.1.2.10, oma-001 8.1.2.11
+// test: oma-001 8.1.2.10, oma-001 8.1.2.11, oma-000 8.2.3
 #[test]
 fn a_device_without_our_extension_gets_a_descriptor_in_the_same_session() {
     let mut desk = desk_with(&[Way::Broadcast, Way::Download]);
@@ -65,7 +65,7 @@ fn a_result_411_of_an_earlier_session_leads_to_the_next_way() {
     assert_ne!(row.correlator, desk.armings[0].correlator);
 }
 
-// test: oma-001 8.1.1.10, oma-001 8.1.1.11
+// test: oma-001 8.1.1.10, oma-001 8.1.1.11, oma-000 8.2.3
 #[test]
 fn a_package_travels_inside_the_session_and_is_installed_by_update() {
     let mut desk = desk_with(&[Way::Direct]);

@@ -276,7 +276,7 @@ fn the_user_decides_whether_the_download_begins() {
     }
 }
 
-// test: oma-001 8.1.1.10, oma-001 8.1.1.11, oma-001 8.1.1.12
+// test: oma-001 8.1.1.10, oma-001 8.1.1.11, oma-001 8.1.1.12, oma-000 8.2.4.1
 #[test]
 fn a_package_inside_the_session_is_held_until_update_is_executed() {
     let mut device = Device::new();
@@ -291,7 +291,7 @@ fn a_package_inside_the_session_is_held_until_update_is_executed() {
     assert_eq!(device.last(), (Exec::Update, 200, Some("c-9".to_owned())));
 }
 
-// test: oma-dm 11.1
+// test: oma-dm 11.1, oma-000 8.2.4.2.end
 #[test]
 fn a_held_package_goes_when_an_empty_one_is_written() {
     let mut device = Device::new();
@@ -398,7 +398,7 @@ fn the_version_counts_after_the_reboot_that_the_installer_asked_for() {
         ("1.0", [410], "was not installed: the installation failed. The device works as before."),
     ] {
         let mut device = Device::with_user(Settings { front: Front::Asked, ..Settings::default() });
-        device.reboot_needed = true;
+        device.install_ends = InstallOutcome::RebootNeeded;
         device.download(Exec::DownloadAndUpdate);
         device.serve();
         assert_eq!((device.state(), device.results()), (60, vec![]));

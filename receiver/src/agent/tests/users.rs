@@ -36,7 +36,7 @@ impl Device {
     }
 }
 
-// test: oma-003 6.1.4.14, oma-003 6.1.4.15, oma-003 6.1.4.17, oma-003 6.1.4.13, oma-003 5.5.1.6.6
+// test: oma-003 6.1.4.14, oma-003 6.1.4.15, oma-003 6.1.4.17, oma-003 6.1.4.13, oma-003 5.5.1.6.6, oma-003 5.5.1.6.4
 #[test]
 fn the_user_agrees_before_the_download_and_before_the_installation_and_is_told_the_end() {
     let mut device = asking(Consent::Both);
@@ -73,6 +73,28 @@ fn a_no_ends_the_operation_and_is_reported_as_the_users() {
             assert!(device.installed.is_empty() && device.joined.is_empty());
         }
     }
+}
+
+// test: oma-000 8.2.5.1
+#[test]
+fn a_user_learns_that_an_installation_failed_and_that_the_device_works() {
+    let mut device = asking(Consent::Both);
+    device.arm();
+    device.yes();
+    device.to(OPENS);
+    device.install_ends = InstallOutcome::Failed;
+    device.hear_pass();
+    device.yes();
+    assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![410]));
+    assert_eq!(device.agent.status().state, 80);
+    let told = device.asked.last().unwrap();
+    assert_eq!(told.about, About::Result);
+    assert!(
+        told.prompt.text.starts_with("Version 2.0 was not installed: "),
+        "{}",
+        told.prompt.text
+    );
+    assert!(told.prompt.text.ends_with("The device works as before."));
 }
 
 // test: oma-003 5.5.1.5

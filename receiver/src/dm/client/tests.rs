@@ -198,7 +198,7 @@ fn carried(alert: &Alert) -> OperationResult {
     OperationResult::from_alert(&item, alert.correlator.as_ref()).unwrap().unwrap()
 }
 
-// test: oma-dm 1, oma-000 8.2.5, oma-001 8.1.1.5, oma-001 8.1.1.9, oma-001 8.1.1.14
+// test: oma-dm 1, oma-000 8.2.5, oma-001 8.1.1.5, oma-001 8.1.1.9, oma-001 8.1.1.14, oma-000 8.2.2.note
 #[test]
 fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
     let user_answer = Some(Answer::Yes);
