@@ -2,13 +2,13 @@
 //! messages of the same number and size.
 //!
 //! Both are axum in this process and reached over real HTTP on loopback by the same load: a few
-//! connections that are kept, each a device after the other. A session is whole: credential
+//! devices at once, each with a connection of its own for its session. A session is whole: credential
 //! (MD5, with the nonce that the device's last session ended with) and DevInfo in XML or WBXML, the
 //! server's questions, their answers, the end, with all that the server stores (SQLite) before it
 //! answers. Rounds alternate, so that what else the machine does falls on all of them.
 //!
-//! The load shares the processors with the servers, so it must cost the same for both: each
-//! connection's first session of a round is a client that reads what it is answered, and the others
+//! The load shares the processors with the servers, so it must cost the same for both: the first
+//! session of each row of devices is a client that reads what it is answered, and the others
 //! say the same with another device's words and compare the answers octet by octet.
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
@@ -62,7 +62,7 @@ use tokio::{
 pub struct Load {
     /// Devices that are enrolled; each has one session in each round of each kind.
     pub devices: u32,
-    /// Connections.
+    /// Connections at once.
     pub connections: u32,
     /// Rounds of XML, WBXML and the bare server.
     pub rounds: u32,
@@ -162,7 +162,7 @@ enum Target {
     Bare { address: SocketAddr, sizes: Arc<[(usize, usize)]> },
 }
 
-/// One device after the other over a few connections; returns the sizes of a session's messages.
+/// A few devices at once, one after the other; returns the sizes of a session's messages.
 async fn go(
     load: Load,
     target: Target,
@@ -177,16 +177,15 @@ async fn go(
         tasks.spawn(async move {
             match target {
                 Target::Bare { address, sizes } => {
-                    let mut http = Http::connect(address).await?;
                     for _ in mine {
-                        bare_session(&mut http, &sizes).await?;
+                        bare_session(&mut Http::connect(address).await?, &sizes).await?;
                     }
                     anyhow::Ok(sizes.to_vec())
                 }
                 Target::Bridge { address, encoding } => {
-                    let mut http = Http::connect(address).await?;
                     let mut script: Option<Script> = None;
                     for number in mine {
+                        let mut http = Http::connect(address).await?;
                         let keys = devices.get(usize::try_from(number)?).context("a device")?;
                         let mut keys = keys.lock().await;
                         match &script {
@@ -446,7 +445,7 @@ impl Device {
     }
 }
 
-/// A connection that is kept, with as little work on our side as can be.
+/// A connection, with as little work on our side as can be.
 struct Http {
     stream: TcpStream,
     buffer: Vec<u8>,

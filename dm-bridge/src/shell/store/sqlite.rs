@@ -89,6 +89,8 @@ impl SqliteStore {
             .disable_statement_logging();
         let pool = SqlitePoolOptions::new()
             .max_connections(MAX_CONNECTIONS)
+            // A file does not go away as a server does.
+            .test_before_acquire(false)
             .connect_with(options)
             .await
             .map_err(unavailable("be opened"))?;
