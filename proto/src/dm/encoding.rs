@@ -145,6 +145,9 @@ pub enum MessageError {
     /// The octets are no UTF-8 text, or the message names another encoding.
     #[error("the message is not UTF-8")]
     NotUtf8,
+    /// Octets stand where a text is wanted, and hold a character that XML cannot carry.
+    #[error("a text holds a character that XML cannot carry")]
+    NotXmlText,
     /// The octets are no well-formed XML or WBXML.
     #[error("the message is not well-formed at octet {offset}: {detail}")]
     Malformed {

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Limits, MessageError};
+use super::{Limits, MessageError, is_xml_char};
 
 /// An element: its local name, its own content, the elements inside it.
 #[derive(Debug, Default)]
@@ -32,7 +32,10 @@ impl Content {
     pub(in crate::dm) fn into_text(self) -> Result<String, MessageError> {
         match self {
             Self::Text(text) => Ok(text),
-            Self::Octets(octets) => String::from_utf8(octets).map_err(|_| MessageError::NotUtf8),
+            Self::Octets(octets) => {
+                let text = String::from_utf8(octets).map_err(|_| MessageError::NotUtf8)?;
+                if text.chars().all(is_xml_char) { Ok(text) } else { Err(MessageError::NotXmlText) }
+            }
         }
     }
 
@@ -40,7 +43,10 @@ impl Content {
     pub(in crate::dm) fn as_text(&self) -> Result<&str, MessageError> {
         match self {
             Self::Text(text) => Ok(text),
-            Self::Octets(octets) => std::str::from_utf8(octets).map_err(|_| MessageError::NotUtf8),
+            Self::Octets(octets) => {
+                let text = std::str::from_utf8(octets).map_err(|_| MessageError::NotUtf8)?;
+                if text.chars().all(is_xml_char) { Ok(text) } else { Err(MessageError::NotXmlText) }
+            }
         }
     }
 

@@ -155,6 +155,12 @@ fn faults_name_their_place() {
         read(&message(PLAIN, &replaced(b"\x03a\0", b"\x03\xff\0"))),
         Err(MessageError::NotUtf8)
     );
+    // Text may come as OPAQUE, and is text then.
+    for (octets, error) in
+        [(b"\xc3\x01\x00", MessageError::NotXmlText), (b"\xc3\x01\xff", MessageError::NotUtf8)]
+    {
+        assert_eq!(read(&message(PLAIN, &replaced(b"\x03a\0", octets))), Err(error));
+    }
 }
 
 #[test]
