@@ -14,6 +14,7 @@
 //! | `GET /api/v1/devices` | list of [`DeviceBody`] |
 //! | `GET /api/v1/devices/{id}` | [`DeviceBody`] |
 //! | `POST /api/v1/devices/{id}/on-request` | takes [`OnRequestBody`], answers [`DeviceBody`] |
+//! | `POST /api/v1/devices/{id}/rest` | takes [`RestBody`], answers [`DeviceBody`] |
 //!
 //! Refusals carry an [`ErrorBody`].
 
@@ -27,7 +28,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     campaign::rollout::CampaignView,
-    fleet::{arming::Arming, device::Device},
+    fleet::{
+        arming::Arming,
+        device::Device,
+        profile::{Profile, Quirk},
+    },
 };
 
 /// A campaign.
@@ -153,6 +158,12 @@ pub struct DeviceBody {
     pub object: String,
     /// What it gets when it asks for an update, whatever campaigns say.
     pub on_request: Option<String>,
+    /// Name of its profile.
+    pub profile: String,
+    /// What its client does otherwise.
+    pub quirks: Vec<String>,
+    /// What its next session tells it: `suspend` or `resume`.
+    pub rest: Option<String>,
     /// Firmware version as last read.
     pub firmware_version: Option<String>,
     /// When it was enrolled.
@@ -171,6 +182,9 @@ impl From<&Device> for DeviceBody {
             class_id: device.class,
             object: device.object.clone(),
             on_request: device.on_request.map(|choice| choice.to_string()),
+            profile: device.profile.name.clone(),
+            quirks: device.profile.quirks.iter().map(ToString::to_string).collect(),
+            rest: device.rest.map(|rest| rest.to_string()),
             firmware_version: device.firmware_version.clone(),
             enrolled_utc: device.enrolled.seconds(),
             last_seen_utc: device.last_seen.map(Utc::seconds),
@@ -194,6 +208,38 @@ pub struct StartBody {
 pub struct OnRequestBody {
     /// `now`, `later` or `none`; for a device also `null`: as the campaigns say.
     pub on_request: Option<String>,
+}
+
+/// Whether a device rests.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RestBody {
+    /// `suspend` or `resume`; `null` takes back what its next session would have said.
+    pub rest: Option<String>,
+}
+
+/// A profile of clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileBody {
+    /// Its name.
+    pub name: String,
+    /// What it is for.
+    pub about: String,
+    /// What its clients do otherwise, with the reason for each.
+    pub quirks: BTreeMap<String, String>,
+}
+
+impl ProfileBody {
+    /// Makes the body of a profile.
+    #[must_use]
+    pub fn new(profile: &Profile, about: &str) -> Self {
+        let quirk = |quirk: &Quirk| (quirk.word().to_owned(), quirk.reason().to_owned());
+        Self {
+            name: profile.name.clone(),
+            about: about.to_owned(),
+            quirks: profile.quirks.iter().map(quirk).collect(),
+        }
+    }
 }
 
 /// A refusal.

@@ -25,7 +25,8 @@ use crate::{
     },
     fleet::{
         arming::{Arming, ArmingPhase},
-        device::Device,
+        device::{Device, Rest},
+        profile::Quirk,
     },
 };
 
@@ -249,12 +250,25 @@ pub fn exec(campaign: CampaignId, object: &str, row: &Arming) -> Planned {
 }
 
 /// Returns the Exec that takes an arming back.
-#[must_use]
-pub fn disarm(campaign: CampaignId, object: &str) -> Planned {
-    Planned {
-        purpose: Purpose::Disarm(campaign),
-        request: Request::Exec(format!("{object}/{}", broadcast::DISARM), None),
-    }
+pub fn disarm(campaign: CampaignId, device: &Device, chance: Chance<'_>) -> Planned {
+    at_once(Purpose::Disarm(campaign), broadcast::DISARM, device, chance)
+}
+
+/// Returns the Exec that has a device rest, or go on.
+pub fn rest(rest: Rest, device: &Device, chance: Chance<'_>) -> Planned {
+    let node = match rest {
+        Rest::Suspend => broadcast::SUSPEND,
+        Rest::Resume => broadcast::RESUME,
+    };
+    at_once(Purpose::Rest(rest), node, device, chance)
+}
+
+/// What is done when it is answered has no final alert, and a correlator only for clients that do
+/// nothing without.
+fn at_once(purpose: Purpose, node: &str, device: &Device, chance: Chance<'_>) -> Planned {
+    let is_wanted = device.profile.quirks.contains(&Quirk::CorrelatorAlways);
+    let correlator = is_wanted.then(|| fresh_correlator(chance));
+    Planned { purpose, request: Request::Exec(format!("{}/{node}", device.object), correlator) }
 }
 
 #[cfg(test)]
@@ -367,6 +381,7 @@ mod tests {
                 Purpose::Read(_)
                 | Purpose::Arm(_)
                 | Purpose::Disarm(_)
+                | Purpose::Rest(_)
                 | Purpose::Tell
                 | Purpose::Group(_)
                 | Purpose::Ask(_) => "?",

@@ -56,6 +56,32 @@ pub enum Verb {
     /// Campaigns.
     #[command(subcommand)]
     Campaign(CampaignVerb),
+    /// Lists the profiles of clients, with their quirks and the reasons.
+    ///
+    /// Own ones are files `profiles/NAME.toml` in the data directory:
+    ///
+    ///   about = "set-top boxes of 2012"
+    ///   quirks = ["no-sequence", "correlator-always"]
+    #[command(verbatim_doc_comment)]
+    Profiles {
+        /// Where own profiles are.
+        #[arg(long, value_name = "DIR", env = "DM_BRIDGE_DATA")]
+        data: Option<PathBuf>,
+        /// How.
+        #[command(flatten)]
+        form: FormArg,
+    },
+    /// Gives all devices of a class a profile, and those that are enrolled later.
+    Class {
+        /// Class id, 32 hex digits.
+        id: ClassId,
+        /// A profile that `dm-bridge profiles` lists.
+        #[arg(long, value_name = "NAME")]
+        profile: String,
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
+    },
     /// Serves devices at /dm and operators at /api/v1, until SIGTERM.
     Serve(ServeArgs),
 }
@@ -88,6 +114,23 @@ pub enum DeviceVerb {
     /// where its `local.notify` (UDP) and `local.notify_http` say; a short message reaches it by
     /// its modem, which hands it to `receiver notified`. Exit code 4 when it does not come.
     Notify(NotifyArgs),
+    /// Has the device's next DM session tell it to rest: it keeps what it has received.
+    Suspend(RestArgs),
+    /// Has the device's next DM session tell it to go on receiving.
+    Resume(RestArgs),
+    /// Decides how the client of one device is spoken to.
+    Profile {
+        /// Device id.
+        id: DeviceId,
+        /// A profile that `dm-bridge profiles` lists.
+        profile: String,
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
+        /// How.
+        #[command(flatten)]
+        form: FormArg,
+    },
     /// Decides what one device gets that asks for an update, whatever campaigns say.
     OnRequest {
         /// Device id.
@@ -154,6 +197,26 @@ pub struct EnrolArgs {
     /// Model.
     #[arg(long, default_value = "lab")]
     pub model: String,
+    /// How its client is spoken to, a profile that `dm-bridge profiles` lists; absent: as its
+    /// class is.
+    #[arg(long, value_name = "NAME")]
+    pub profile: Option<String>,
+}
+
+/// A device to be told to rest or to go on.
+#[derive(Debug, Args)]
+pub struct RestArgs {
+    /// Device id.
+    pub id: DeviceId,
+    /// Asks the device to begin a DM session at once: ADDR:PORT (UDP) or http(s)://…
+    #[arg(long, value_name = "TARGET")]
+    pub notify: Option<Target>,
+    /// Where.
+    #[command(flatten)]
+    pub data: DataArg,
+    /// How.
+    #[command(flatten)]
+    pub form: FormArg,
 }
 
 /// A device to notify.

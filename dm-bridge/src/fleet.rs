@@ -3,6 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`device`] | a device, its credentials and nonces |
+//! | [`profile`] | what clients of a class do otherwise |
 //! | [`arming`] | one attempt to arm one device for one campaign |
 //! | [`store`] | what a store must do, and the changes it takes |
 //! | [`audit`] | the chained log of changes |
@@ -12,6 +13,7 @@ pub mod arming;
 pub mod audit;
 pub mod device;
 pub mod memory;
+pub mod profile;
 pub mod store;
 
 #[cfg(test)]

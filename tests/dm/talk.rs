@@ -75,6 +75,7 @@ impl Talk {
             url: URL.to_owned(),
             encoding,
             auth,
+            profile: dm_bridge::fleet::profile::Profile::default(),
         };
         let secrets = FreshSecrets {
             password: [3; 32],

@@ -111,6 +111,7 @@ impl World {
             url: format!("https://{}/dm", running.address),
             encoding: Encoding::Wbxml,
             auth: AuthKind::Basic,
+            profile: dm_bridge::fleet::profile::Profile::default(),
         };
         let secrets = FreshSecrets {
             password: [3; 32],

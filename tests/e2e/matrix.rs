@@ -211,6 +211,7 @@ async fn fleet(class: ClassId) -> MemoryStore {
         url: "http://127.0.0.1:8080/dm".to_owned(),
         encoding: Encoding::Xml,
         auth: proto::dm::auth::AuthKind::Md5,
+        profile: dm_bridge::fleet::profile::Profile::default(),
     };
     let secrets = FreshSecrets {
         password: [1; 32],

@@ -506,6 +506,7 @@ async fn start(
             url: URL.to_owned(),
             encoding: Encoding::Xml,
             auth: AuthKind::Md5,
+            profile: dm_bridge::fleet::profile::Profile::default(),
         };
         let fresh = FreshSecrets {
             password: random(),

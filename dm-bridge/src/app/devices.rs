@@ -15,7 +15,10 @@ use serde::Serialize;
 use super::{AppError, PlainHttp, check_url};
 use crate::fleet::{
     audit::{Actor, Audit},
-    device::{DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, SERVER_ID, ServerProof},
+    device::{
+        DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, Rest, SERVER_ID, ServerProof,
+    },
+    profile::Profile,
     store::{FleetStore, StoreError},
 };
 use crate::notify::Notice;
@@ -39,6 +42,8 @@ pub struct Enrolment {
     pub encoding: Encoding,
     /// What either side proves itself by to the other.
     pub auth: AuthKind,
+    /// How its client is spoken to.
+    pub profile: Profile,
 }
 
 /// What chance gives a device at its enrolment.
@@ -99,6 +104,8 @@ pub async fn enrol(
             nonce: DeviceNonce(secrets.server_nonce.to_vec()),
         }),
         on_request: None,
+        profile: enrolment.profile,
+        rest: None,
         firmware_version: None,
         enrolled: now,
         last_seen: None,
@@ -108,7 +115,10 @@ pub async fn enrol(
         actor: Actor::Operator,
         action: "device.enrol",
         subject: device.id.as_str().to_owned(),
-        detail: format!("vendor {} class {}", device.vendor, device.class),
+        detail: format!(
+            "vendor {} class {} profile {}",
+            device.vendor, device.class, device.profile.name
+        ),
     };
     let taken = format!("device {} is enrolled already", device.id.as_str());
     match store.apply(now, audit, vec![device.into()]).await {
@@ -126,6 +136,82 @@ pub async fn enrol(
 pub async fn show(store: &dyn FleetStore, id: &DeviceId) -> Result<Device, AppError> {
     let missing = || AppError::NotFound { what: "device", name: id.as_str().to_owned() };
     store.device(id).await?.ok_or_else(missing)
+}
+
+/// Decides how the client of one device is spoken to.
+///
+/// # Errors
+///
+/// [`AppError::NotFound`] when it is not enrolled.
+pub async fn set_profile(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: &DeviceId,
+    profile: &Profile,
+) -> Result<(), AppError> {
+    change(store, now, ("device.profile", &profile.name), id, |device| {
+        device.profile = profile.clone();
+    })
+    .await
+}
+
+/// Decides the same for all devices of a class; returns how many there are.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when they cannot be written.
+pub async fn set_class_profile(
+    store: &dyn FleetStore,
+    now: Utc,
+    class: ClassId,
+    profile: &Profile,
+) -> Result<usize, AppError> {
+    let devices = store.devices().await?.into_iter().filter(|device| device.class == class);
+    let mut count = 0;
+    for device in devices {
+        set_profile(store, now, &device.id, profile).await?;
+        count += 1;
+    }
+    Ok(count)
+}
+
+/// Has the next DM session of a device tell it to rest or to go on; `None` takes that back.
+///
+/// # Errors
+///
+/// [`AppError::NotFound`] when it is not enrolled.
+pub async fn set_rest(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: &DeviceId,
+    rest: Option<Rest>,
+) -> Result<(), AppError> {
+    let word = rest.map_or("taken back", Rest::word);
+    change(store, now, ("device.rest", word), id, |device| device.rest = rest).await
+}
+
+/// Tries at a row that DM sessions change too.
+const MAX_TRIES: u32 = 8;
+
+/// Changes what the desk decides about a device.
+pub(super) async fn change(
+    store: &dyn FleetStore,
+    now: Utc,
+    (action, detail): (&'static str, &str),
+    id: &DeviceId,
+    make: impl Fn(&mut Device) + Send + Sync,
+) -> Result<(), AppError> {
+    let mut tries = 0;
+    loop {
+        let mut device = show(store, id).await?;
+        make(&mut device);
+        let (subject, detail) = (id.as_str().to_owned(), detail.to_owned());
+        let audit = Audit { actor: Actor::Operator, action, subject, detail };
+        match store.apply(now, audit, vec![device.into()]).await {
+            Err(StoreError::Conflict(_)) if tries < MAX_TRIES => tries += 1,
+            done => return Ok(done?),
+        }
+    }
 }
 
 /// Returns the notification that asks a device for a session, and the same for a device that has
@@ -242,6 +328,7 @@ pub(crate) mod tests {
             class: ClassId([2; 16]),
             encoding: Encoding::Xml,
             auth: AuthKind::Md5,
+            profile: Profile::default(),
             url: "http://127.0.0.1:8080/dm".to_owned(),
         }
     }
@@ -297,6 +384,30 @@ pub(crate) mod tests {
         enrol(&store, Utc(5), enrolment("a"), SECRETS).await.unwrap();
         let again = enrol(&store, Utc(6), enrolment("a"), SECRETS).await.unwrap_err();
         assert_eq!(again.exit_code(), 7);
+    }
+
+    #[tokio::test]
+    async fn profiles_and_rest_are_decided_for_one_device_and_for_a_class() {
+        let store = MemoryStore::default();
+        for name in ["a", "b"] {
+            enrol(&store, Utc(5), enrolment(name), SECRETS).await.unwrap();
+        }
+        let other = Enrolment { class: ClassId([9; 16]), ..enrolment("c") };
+        enrol(&store, Utc(5), other, SECRETS).await.unwrap();
+        let (minimal, _) = Profile::built_in().remove(2);
+        let count = set_class_profile(&store, Utc(6), ClassId([2; 16]), &minimal).await.unwrap();
+        assert_eq!(count, 2);
+        set_profile(&store, Utc(7), &"a".parse().unwrap(), &Profile::default()).await.unwrap();
+        let names: Vec<_> =
+            store.devices().await.unwrap().into_iter().map(|row| row.profile.name).collect();
+        assert_eq!(names, ["standard", "minimal", "standard"]);
+        let id = "b".parse().unwrap();
+        for rest in [Some(Rest::Suspend), Some(Rest::Resume), None] {
+            set_rest(&store, Utc(8), &id, rest).await.unwrap();
+            assert_eq!(show(&store, &id).await.unwrap().rest, rest);
+        }
+        let absent = "x".parse().unwrap();
+        assert_eq!(set_rest(&store, Utc(9), &absent, None).await.unwrap_err().exit_code(), 6);
     }
 
     #[tokio::test]

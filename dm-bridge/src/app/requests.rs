@@ -42,11 +42,11 @@ pub async fn set_device(
     id: &DeviceId,
     choice: Option<OnRequest>,
 ) -> Result<(), AppError> {
-    let mut device = devices::show(store, id).await?;
-    device.on_request = choice;
     let word = choice.map_or("as the campaign says", OnRequest::word);
-    let audit = audit("device.on-request", id.as_str().to_owned(), word);
-    apply(store, now, audit, device.into()).await
+    devices::change(store, now, ("device.on-request", word), id, |device| {
+        device.on_request = choice;
+    })
+    .await
 }
 
 fn audit(action: &'static str, subject: String, word: &str) -> Audit {

@@ -36,6 +36,25 @@ fn arguments_that_make_no_sense_exit_with_2_and_help_with_0() {
 }
 
 #[test]
+fn profiles_are_listed_chosen_and_refused_by_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("bridge");
+    let data = data.to_str().unwrap();
+    exits(&["profiles"], 0);
+    exits(&["init", "--data", data], 0);
+    exits(&["profiles", "--data", data, "--json"], 0);
+    enrol(data, "LAB-0001", 0);
+    exits(&["device", "profile", "LAB-0001", "minimal", "--data", data], 0);
+    exits(&["device", "profile", "LAB-0001", "none-such", "--data", data], 2);
+    exits(&["class", CLASS, "--profile", "careful", "--data", data], 0);
+    exits(&["class", CLASS, "--profile", "none-such", "--data", data], 2);
+    for verb in ["suspend", "resume"] {
+        exits(&["device", verb, "LAB-0001", "--data", data, "--json"], 0);
+        exits(&["device", verb, "LAB-0002", "--data", data], 6);
+    }
+}
+
+#[test]
 fn a_fleet_is_made_once_and_devices_are_enrolled_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("bridge");

@@ -11,6 +11,8 @@ use proto::{
     ids::{CampaignId, Correlator},
 };
 
+use crate::fleet::device::Rest;
+
 /// What a Get is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fact {
@@ -74,6 +76,8 @@ pub enum Purpose {
     Write(Need, &'static str),
     /// To arm the device.
     Arm(CampaignId),
+    /// To have the device rest or go on.
+    Rest(Rest),
     /// To take an arming back.
     Disarm(CampaignId),
     /// To tell the user something.

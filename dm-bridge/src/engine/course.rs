@@ -10,6 +10,8 @@
 //! travels in a message after what it needs. A step is made of what has not succeeded so far: what
 //! a device kept back because of an earlier member comes again without that member.
 
+use std::collections::BTreeSet;
+
 use proto::{
     dm::{
         code::StatusCode,
@@ -29,7 +31,7 @@ use super::{
 use crate::{
     arming::{self, LaidDown, Preparation},
     campaign::model::Way,
-    fleet::arming::ArmingPhase,
+    fleet::{arming::ArmingPhase, profile::Quirk},
 };
 
 /// Which groups a device takes.
@@ -37,6 +39,14 @@ use crate::{
 pub(super) struct Groups {
     pub(super) sequence: bool,
     pub(super) atomic: bool,
+}
+
+impl Groups {
+    /// Returns what a device takes that has shown nothing yet.
+    pub(super) fn of(quirks: &BTreeSet<Quirk>) -> Self {
+        let takes = |quirk| !quirks.contains(&quirk);
+        Self { sequence: takes(Quirk::NoSequence), atomic: takes(Quirk::NoAtomic) }
+    }
 }
 
 /// What is left of the way of one device to its Exec.

@@ -19,7 +19,10 @@ use super::{
     session::{Chance, DmSession, Stage, fresh_correlator, update},
 };
 use crate::{
-    fleet::arming::{Arming, ArmingPhase},
+    fleet::{
+        arming::{Arming, ArmingPhase},
+        device::Rest,
+    },
     report::{self, Receipt},
 };
 
@@ -157,9 +160,10 @@ impl DmSession {
             Purpose::Group(kind) => self.settle_group(desk, kind, code),
             Purpose::Tell => desk.note(format!("the user was told, answered {code}")),
             Purpose::Ask(campaign) => self.take_consent(desk, campaign, code, now),
+            Purpose::Rest(rest) => settle_rest(desk, rest, code),
             Purpose::Disarm(campaign) => {
                 desk.note(format!("disarm answered {code}"));
-                if code.is_success() {
+                if is_carried_out(code) {
                     update(desk, campaign, now, |row| {
                         row.phase = ArmingPhase::Disarmed;
                         row.reason = Some("the campaign was stopped".to_owned());
@@ -328,6 +332,22 @@ fn take_phase(desk: &mut Desk, word: &str, now: Utc) {
         if row.phase != before {
             desk.notes.push(format!("{} is {}", row.campaign, row.phase));
         }
+    }
+}
+
+/// A device that has no such node will not have it next time either; any other refusal may pass.
+fn settle_rest(desk: &mut Desk, rest: Rest, code: StatusCode) {
+    desk.note(format!("{rest} answered {code}"));
+    let never = [
+        StatusCode::NOT_FOUND,
+        StatusCode::NOT_ALLOWED,
+        StatusCode::NOT_SUPPORTED,
+        StatusCode::NOT_IMPLEMENTED,
+        StatusCode::PERMISSION_DENIED,
+    ];
+    // What the desk has decided meanwhile stands.
+    if desk.device.rest == Some(rest) && (is_carried_out(code) || never.contains(&code)) {
+        desk.device.rest = None;
     }
 }
 

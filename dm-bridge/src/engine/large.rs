@@ -58,7 +58,8 @@ impl DmSession {
     /// Takes a write apart for a device that takes large objects of its size.
     pub(super) fn begin_sending(&mut self, planned: Planned, encoding: Encoding) -> bool {
         let Request::Replace(item) = &planned.request else { return false };
-        let takes = self.facts.get(&Fact::LargeObjects).is_some_and(|it| it.trim() == "true");
+        let says_so = |it: &String| it.trim() == "true";
+        let takes = self.may_cut && self.facts.get(&Fact::LargeObjects).is_some_and(says_so);
         let cutter = Cutter::new(item, encoding);
         if !takes || self.object_bytes.is_some_and(|limit| cutter.size() > limit) {
             return false;

@@ -41,6 +41,7 @@ use crate::{
     fleet::{
         arming::{Arming, ArmingPhase},
         device::{Nonce, SERVER_ID},
+        profile::Quirk,
     },
 };
 
@@ -121,10 +122,14 @@ pub struct DmSession {
     pub(super) stage: Stage,
     /// Whether the device was asked what it can bear; it is when something is to be done with it.
     is_examined: bool,
+    /// Whether the device was told to rest or to go on.
+    rested: bool,
     /// Campaigns that are left alone until the next session.
     pub(super) tried: BTreeSet<CampaignId>,
     /// Campaigns to which the user has said yes.
     pub(super) agreed: BTreeSet<CampaignId>,
+    /// Whether objects may go in pieces when the device says that it takes them.
+    pub(super) may_cut: bool,
     /// Which groups the device takes, as far as it has shown.
     pub(super) groups: Groups,
     /// The groups that the message at hand refuses.
@@ -166,7 +171,8 @@ impl DmSession {
         match auth::judge(&mut desk.device, received.proof(), now, Nonce(chance())) {
             Verdict::Accepted(next) => {
                 desk.note("authenticated");
-                let mut session = Self::begin(&message.header, limits, chance());
+                let quirks = &desk.device.profile.quirks;
+                let mut session = Self::begin(&message.header, limits, chance(), quirks);
                 session.proves_each = kind == AuthKind::Mac;
                 // There is no nonce in auth-basic.
                 let challenge = challenge(&next).filter(|_| kind != AuthKind::Basic);
@@ -186,7 +192,7 @@ impl DmSession {
         }
     }
 
-    fn begin(header: &Header, limits: Limits, token: [u8; 16]) -> Self {
+    fn begin(header: &Header, limits: Limits, token: [u8; 16], quirks: &BTreeSet<Quirk>) -> Self {
         Self {
             id: header.session_id.clone(),
             token: token.iter().map(|octet| format!("{octet:02x}")).collect(),
@@ -206,9 +212,11 @@ impl DmSession {
             owed: BTreeSet::new(),
             stage: Stage::Inspect,
             is_examined: false,
+            rested: false,
             tried: BTreeSet::new(),
             agreed: BTreeSet::new(),
-            groups: Groups { sequence: true, atomic: true },
+            may_cut: !quirks.contains(&Quirk::NoLargeObjects),
+            groups: Groups::of(quirks),
             refused: BTreeSet::new(),
             course: None,
             last_message: MessageId(0),
@@ -340,7 +348,7 @@ impl DmSession {
                 for campaign in arming::fall_back(desk, now, chance) {
                     self.tried.remove(&campaign);
                 }
-                self.choose(desk, now);
+                self.choose(desk, now, chance);
             }
             Stage::Course => self.go_on_course(desk, now),
             Stage::Done => {}
@@ -374,12 +382,18 @@ impl DmSession {
         ]);
     }
 
-    fn choose(&mut self, desk: &mut Desk, now: Utc) {
+    fn choose(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) {
+        if let Some(rest) = desk.device.rest.filter(|_| !std::mem::replace(&mut self.rested, true))
+        {
+            self.queue.push_back(arming::rest(rest, &desk.device, chance));
+            self.stage = Stage::Exec;
+            return;
+        }
         match arming::next_work(&desk.armings, &desk.campaigns, &self.tried, now) {
             None => self.stage = Stage::Done,
             Some(Work::Disarm(campaign)) => {
                 self.tried.insert(campaign);
-                self.queue.push_back(arming::disarm(campaign, &desk.device.object));
+                self.queue.push_back(arming::disarm(campaign, &desk.device, chance));
                 self.stage = Stage::Exec;
             }
             // The window was opened while the session went on.
@@ -443,7 +457,15 @@ impl DmSession {
         let reason = format!("a command does not fit into {} octets", self.message_bytes);
         desk.note(&*reason);
         if let Some(course) = self.course.take() {
-            update(desk, course.campaign, now, |row| row.reason = Some(reason));
+            // Its next session tries another way, where there is one.
+            let campaign = desk.campaign(course.campaign).cloned();
+            let next = |way| campaign.as_ref().and_then(|campaign| campaign.way_after(way));
+            update(desk, course.campaign, now, |row| {
+                row.reason = Some(reason);
+                if next(row.way).is_some() {
+                    row.phase = ArmingPhase::UnicastNeeded;
+                }
+            });
         }
         self.queue.clear();
         self.sending = None;

@@ -26,11 +26,13 @@ use crate::{
     fleet::{
         arming::{Arming, ArmingPhase},
         contract,
-        device::Nonce,
+        device::{Nonce, Rest},
+        profile::{Profile, Quirk},
     },
 };
 
 mod groups;
+mod quirks;
 mod requests;
 mod ways;
 
@@ -44,6 +46,8 @@ fn desk() -> Desk {
     device.auth.challenge = None;
     device.auth.failures = 0;
     device.on_request = None;
+    device.profile = Profile::default();
+    device.rest = None;
     let campaign = samples::running();
     let correlator = Correlator("c1".to_owned());
     let arming = Arming::pending(device.id.clone(), campaign.id, 1, correlator, Utc(1));

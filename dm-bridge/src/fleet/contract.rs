@@ -10,7 +10,10 @@ use proto::{
 use super::{
     arming::{Arming, ArmingPhase},
     audit::{Actor, Audit},
-    device::{Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, ServerProof},
+    device::{
+        Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, Rest, ServerProof,
+    },
+    profile::{Profile, Quirk},
     store::{Change, FleetStore, StoreError},
 };
 use crate::campaign::{
@@ -64,6 +67,8 @@ pub(crate) fn device(name: &str) -> Device {
             nonce: DeviceNonce(vec![7; 16]),
         }),
         on_request: Some(OnRequest::Later),
+        profile: Profile { name: "own".to_owned(), quirks: Quirk::ALL.iter().copied().collect() },
+        rest: Some(Rest::Resume),
         firmware_version: Some("1.0".to_owned()),
         enrolled: Utc(1_000),
         last_seen: Some(Utc(1_234)),
@@ -92,6 +97,8 @@ async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
     plain.auth.next_nonce = None;
     plain.auth.challenge = None;
     plain.on_request = None;
+    plain.profile = Profile::default();
+    plain.rest = None;
     plain.firmware_version = None;
     plain.last_seen = None;
     for row in [device("full"), plain] {

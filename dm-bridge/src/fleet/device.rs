@@ -1,13 +1,15 @@
 //! A device as the bridge knows it: who it is, how it proves it, when it was last heard.
 
-use std::{fmt, time::Duration};
+use std::{fmt, str::FromStr, time::Duration};
 
 use proto::{
     dm::auth::{AuthKind, Secret},
     ids::{ClassId, DeviceId, VendorId},
     time::Utc,
+    wire::WireError,
 };
 
+use super::profile::Profile;
 use crate::campaign::on_request::OnRequest;
 
 /// The FUMO object of a device unless it was enrolled with another.
@@ -41,12 +43,56 @@ pub struct Device {
     pub server: Option<ServerProof>,
     /// What it gets when it asks for an update, whatever campaigns say.
     pub on_request: Option<OnRequest>,
+    /// How its client is spoken to.
+    pub profile: Profile,
+    /// What its next DM session tells it.
+    pub rest: Option<Rest>,
     /// `./DevDetail/FwV` as last read.
     pub firmware_version: Option<String>,
     /// When it was enrolled.
     pub enrolled: Utc,
     /// When it last proved who it is.
     pub last_seen: Option<Utc>,
+}
+
+/// Whether a device goes on with what it receives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// It keeps what it has and stops.
+    Suspend,
+    /// It goes on.
+    Resume,
+}
+
+impl Rest {
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Suspend, Self::Resume];
+
+    /// Returns the word for it.
+    #[must_use]
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Suspend => "suspend",
+            Self::Resume => "resume",
+        }
+    }
+}
+
+impl fmt::Display for Rest {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.word())
+    }
+}
+
+impl FromStr for Rest {
+    type Err = WireError;
+
+    fn from_str(word: &str) -> Result<Self, WireError> {
+        Self::ALL
+            .into_iter()
+            .find(|rest| rest.word() == word)
+            .ok_or_else(|| WireError::invalid("rest", word, "suspend or resume"))
+    }
 }
 
 /// Credentials of a device, and what keeps them from being used twice.

@@ -18,7 +18,9 @@ use proto::{
 
 use super::{dm_http, download_http, server::Shared};
 use crate::{
-    api::{CampaignBody, CampaignDeviceBody, DeviceBody, ErrorBody, OnRequestBody, StartBody},
+    api::{
+        CampaignBody, CampaignDeviceBody, DeviceBody, ErrorBody, OnRequestBody, RestBody, StartBody,
+    },
     app::{AppError, campaigns, devices, moment, requests, status},
     campaign::on_request::OnRequest,
 };
@@ -65,6 +67,7 @@ pub fn routes() -> Vec<Route> {
         operator("GET", "/api/v1/devices", get(list_devices)),
         operator("GET", "/api/v1/devices/{id}", get(show_device)),
         operator("POST", "/api/v1/devices/{id}/on-request", post(device_on_request)),
+        operator("POST", "/api/v1/devices/{id}/rest", post(device_rest)),
     ]
 }
 
@@ -198,6 +201,19 @@ async fn device_on_request(
     let id: DeviceId = id.parse()?;
     let choice = on_request(&body)?;
     requests::set_device(&*shared.store, shared.clock.now().utc, &id, choice).await?;
+    Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
+}
+
+async fn device_rest(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<DeviceBody>, AppError> {
+    let id: DeviceId = id.parse()?;
+    let body: RestBody = serde_json::from_slice(&body)
+        .map_err(|error| AppError::Usage(format!("the body is no rest: {error}")))?;
+    let rest = body.rest.map(|word| word.parse()).transpose()?;
+    devices::set_rest(&*shared.store, shared.clock.now().utc, &id, rest).await?;
     Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
 }
 

@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, fmt::Write as _, io::Write as _, path::Path, time::Duration};
 
-use proto::{crypto::random, dm::notification::UserMode, ids::CampaignId};
+use proto::{
+    crypto::random,
+    dm::notification::UserMode,
+    ids::{CampaignId, ClassId, DeviceId},
+};
 use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
@@ -15,7 +19,7 @@ use super::{
     tls::TlsFiles,
 };
 use crate::{
-    api::{CampaignBody, CampaignDeviceBody, DeviceBody},
+    api::{CampaignBody, CampaignDeviceBody, DeviceBody, ProfileBody},
     app::{
         AppError, PlainHttp,
         campaigns::{self, Order, Selection},
@@ -27,8 +31,11 @@ use crate::{
         model::{Delivery, Place, Way},
         rollout::Policy,
     },
-    cli::{CampaignVerb, CreateArgs, DeviceVerb, EnrolArgs, FormArg, NotifyArgs, ServeArgs, Verb},
-    fleet::store::FleetStore as _,
+    cli::{
+        CampaignVerb, CreateArgs, DeviceVerb, EnrolArgs, FormArg, NotifyArgs, RestArgs, ServeArgs,
+        Verb,
+    },
+    fleet::{device::Rest, profile::Profile, store::FleetStore as _},
     notify::Outcome,
 };
 
@@ -63,6 +70,8 @@ async fn execute(verb: Verb) -> Result<String, AppError> {
         Verb::Init(data) => init(&data.data).await,
         Verb::Device(verb) => device(verb).await,
         Verb::Campaign(verb) => campaign(verb).await,
+        Verb::Profiles { data, form } => profiles(data.as_deref(), form),
+        Verb::Class { id, profile, data } => class(id, &profile, &data.data).await,
         Verb::Serve(arguments) => serve(arguments).await,
     }
 }
@@ -80,11 +89,18 @@ async fn device(verb: DeviceVerb) -> Result<String, AppError> {
     match verb {
         DeviceVerb::Enrol(arguments) => enrol(arguments).await,
         DeviceVerb::Notify(arguments) => call(arguments).await,
+        DeviceVerb::Suspend(arguments) => rest(arguments, Rest::Suspend).await,
+        DeviceVerb::Resume(arguments) => rest(arguments, Rest::Resume).await,
+        DeviceVerb::Profile { id, profile, data, form } => {
+            let profile = DataDir::open(&data.data)?.profile(&profile)?;
+            let store = open(&data.data).await?;
+            devices::set_profile(&store, Clock.now().utc, &id, &profile).await?;
+            show_device(&store, &id, form).await
+        }
         DeviceVerb::OnRequest { id, choice, data, form } => {
             let store = open(&data.data).await?;
             requests::set_device(&store, Clock.now().utc, &id, choice).await?;
-            let body = DeviceBody::from(&devices::show(&store, &id).await?);
-            Ok(print(form, &body, || device_table(std::slice::from_ref(&body))))
+            show_device(&store, &id, form).await
         }
         DeviceVerb::List { data, form } => {
             let bodies: Vec<DeviceBody> =
@@ -92,15 +108,71 @@ async fn device(verb: DeviceVerb) -> Result<String, AppError> {
             Ok(print(form, &bodies, || device_table(&bodies)))
         }
         DeviceVerb::Show { id, data, form } => {
-            let device = devices::show(&open(&data.data).await?, &id).await?;
-            let body = DeviceBody::from(&device);
-            Ok(print(form, &body, || device_table(std::slice::from_ref(&body))))
+            show_device(&open(&data.data).await?, &id, form).await
         }
     }
 }
 
+async fn show_device(
+    store: &SqliteStore,
+    id: &DeviceId,
+    form: FormArg,
+) -> Result<String, AppError> {
+    let body = DeviceBody::from(&devices::show(store, id).await?);
+    Ok(print(form, &body, || device_table(std::slice::from_ref(&body))))
+}
+
+async fn rest(arguments: RestArgs, rest: Rest) -> Result<String, AppError> {
+    let RestArgs { id, notify, data, form } = arguments;
+    let store = open(&data.data).await?;
+    devices::set_rest(&store, Clock.now().utc, &id, Some(rest)).await?;
+    if let Some(to) = notify {
+        let (sms_gateway, sms_gateway_secret_file) = (None, None);
+        let id = id.clone();
+        let interactive = false;
+        call(NotifyArgs { id, data, to, sms_gateway, sms_gateway_secret_file, interactive })
+            .await?;
+    }
+    show_device(&store, &id, form).await
+}
+
+fn profiles(data: Option<&Path>, form: FormArg) -> Result<String, AppError> {
+    let own = data.map(|path| DataDir::open(path)?.profiles()).transpose()?;
+    let built_in = || {
+        let all = Profile::built_in().into_iter();
+        all.map(|(profile, about)| (profile, about.to_owned())).collect()
+    };
+    let all: Vec<(Profile, String)> = own.unwrap_or_else(built_in);
+    let bodies: Vec<_> =
+        all.iter().map(|(profile, about)| ProfileBody::new(profile, about)).collect();
+    Ok(print(form, &bodies, || {
+        let mut text = String::new();
+        for body in &bodies {
+            add(&mut text, format_args!("{:<12} {}\n", body.name, body.about));
+            for (quirk, reason) in &body.quirks {
+                add(&mut text, format_args!("    {quirk:<22} {reason}\n"));
+            }
+        }
+        text
+    }))
+}
+
+async fn class(id: ClassId, name: &str, path: &Path) -> Result<String, AppError> {
+    let data = DataDir::open(path)?;
+    let profile = data.profile(name)?;
+    let store = data.store().await?;
+    data.keep_class(id, name)?;
+    let count = devices::set_class_profile(&store, Clock.now().utc, id, &profile).await?;
+    Ok(format!("class {id} has profile {name}: {count} device(s) and those to come\n"))
+}
+
 async fn enrol(arguments: EnrolArgs) -> Result<String, AppError> {
-    let store = open(&arguments.data.data).await?;
+    let data = DataDir::open(&arguments.data.data)?;
+    let profile = match &arguments.profile {
+        Some(name) => data.profile(name)?,
+        None => data.profile_of(arguments.class)?,
+    };
+    let store = data.store().await?;
     let enrolment = Enrolment {
         id: arguments.id,
         manufacturer: arguments.manufacturer,
@@ -110,6 +182,7 @@ async fn enrol(arguments: EnrolArgs) -> Result<String, AppError> {
         url: arguments.url,
         encoding: arguments.encoding,
         auth: arguments.auth,
+        profile,
     };
     let secrets = FreshSecrets {
         password: random(),

@@ -4,10 +4,13 @@
 //! DIR/             0700
 //!   admin.token    0600, the operator's bearer token
 //!   packages/ID.bundle   packages for unicast
+//!   profiles/NAME.toml   profiles of the operator's own
+//!   classes.toml   the profiles of device classes
 //!   fleet.db       0600, SQLite; its -wal and -shm files take the same mode
 //! ```
 
 use std::{
+    collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
     io::{ErrorKind, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
@@ -15,12 +18,17 @@ use std::{
 };
 
 use proto::{
-    ids::CampaignId,
+    ids::{CampaignId, ClassId},
     trust::bundle::{BundleHead, MAX_HEAD},
 };
 
+use serde::Deserialize;
+
 use super::store::sqlite::{PACKAGES, SqliteStore};
-use crate::app::AppError;
+use crate::{
+    app::AppError,
+    fleet::profile::{Profile, is_name},
+};
 
 /// Octets of a file that an operator hands in, at most.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -120,6 +128,87 @@ impl DataDir {
         File::open(&folder).and_then(|folder| folder.sync_all()).map_err(failed("write", &folder))
     }
 
+    /// Returns all profiles with a line about each: those that every server has, then own ones.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Configuration`] when a file of an own profile is not as it must be.
+    pub fn profiles(&self) -> Result<Vec<(Profile, String)>, AppError> {
+        let built_in = Profile::built_in().into_iter();
+        let mut all: Vec<_> =
+            built_in.map(|(profile, about)| (profile, about.to_owned())).collect();
+        let folder = self.0.join(PROFILES);
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(all),
+            Err(error) => return Err(failed("read", &folder)(error)),
+        };
+        let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        paths.retain(|path| path.extension().is_some_and(|end| end == "toml"));
+        paths.sort();
+        for path in paths {
+            let own = own_profile(&path)?;
+            if all.iter().any(|(profile, _)| profile.name == own.0.name) {
+                let text = format!("{}: there is such a profile already", path.display());
+                return Err(AppError::Configuration(text));
+            }
+            all.push(own);
+        }
+        Ok(all)
+    }
+
+    /// Returns the profile of this name.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Usage`] with all names when there is none.
+    pub fn profile(&self, name: &str) -> Result<Profile, AppError> {
+        let all = self.profiles()?;
+        if let Some((profile, _)) = all.iter().find(|(profile, _)| profile.name == name) {
+            return Ok(profile.clone());
+        }
+        let names: Vec<_> = all.iter().map(|(profile, _)| profile.name.as_str()).collect();
+        Err(AppError::Usage(format!("there is no profile {name:?}, but {}", names.join(", "))))
+    }
+
+    /// Returns the profile of a class; the standard when nobody has decided.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Configuration`] when what is kept cannot be read.
+    pub fn profile_of(&self, class: ClassId) -> Result<Profile, AppError> {
+        match self.classes()?.get(&class.to_string()) {
+            Some(name) => self.profile(name),
+            None => Ok(Profile::default()),
+        }
+    }
+
+    /// Keeps the profile of a class.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Configuration`] when it cannot be written.
+    pub fn keep_class(&self, class: ClassId, name: &str) -> Result<(), AppError> {
+        let mut classes = self.classes()?;
+        classes.insert(class.to_string(), name.to_owned());
+        let text = toml::to_string(&classes)
+            .map_err(|error| AppError::Configuration(format!("cannot write classes: {error}")))?;
+        let (part, path) = (self.0.join("classes.part"), self.0.join(CLASSES));
+        let mut file = File::create(&part).map_err(failed("make", &part))?;
+        file.write_all(text.as_bytes()).map_err(failed("write", &part))?;
+        file.sync_all().map_err(failed("write", &part))?;
+        fs::rename(&part, &path).map_err(failed("rename", &part))?;
+        File::open(&self.0).and_then(|folder| folder.sync_all()).map_err(failed("write", &self.0))
+    }
+
+    fn classes(&self) -> Result<BTreeMap<String, String>, AppError> {
+        let path = self.0.join(CLASSES);
+        if !path.exists() {
+            return Ok(BTreeMap::new());
+        }
+        toml::from_str(&read_text(&path)?).map_err(|error| wrong(&path, &error))
+    }
+
     fn token_path(&self) -> PathBuf {
         self.0.join("admin.token")
     }
@@ -127,6 +216,35 @@ impl DataDir {
     fn database_path(&self) -> PathBuf {
         self.0.join("fleet.db")
     }
+}
+
+/// The folder of own profiles.
+const PROFILES: &str = "profiles";
+
+/// The file of the profiles of classes.
+const CLASSES: &str = "classes.toml";
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct OwnProfile {
+    #[serde(default)]
+    about: String,
+    quirks: Vec<String>,
+}
+
+fn own_profile(path: &Path) -> Result<(Profile, String), AppError> {
+    let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
+    if !is_name(name) {
+        return Err(wrong(path, &"a name has lower-case letters, digits and hyphens"));
+    }
+    let own: OwnProfile = toml::from_str(&read_text(path)?).map_err(|error| wrong(path, &error))?;
+    let quirks = own.quirks.iter().map(|word| word.parse().map_err(|error| wrong(path, &error)));
+    let profile = Profile { name: name.to_owned(), quirks: quirks.collect::<Result<_, _>>()? };
+    Ok((profile, own.about))
+}
+
+fn wrong(path: &Path, why: &dyn std::fmt::Display) -> AppError {
+    AppError::Configuration(format!("{}: {why}", path.display()))
 }
 
 /// Reads a file that an operator hands in.
@@ -252,6 +370,33 @@ mod tests {
         let error = DataDir::open(folder.path()).unwrap_err();
         assert_eq!(error.exit_code(), 3);
         assert!(error.to_string().contains("dm-bridge init"));
+    }
+
+    #[tokio::test]
+    async fn profiles_are_those_of_every_server_and_own_ones() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = DataDir::init(folder.path(), [7; 32]).await.unwrap();
+        let class = ClassId([2; 16]);
+        assert_eq!(data.profile_of(class).unwrap(), Profile::default());
+        let unknown = data.profile("own").unwrap_err();
+        assert_eq!(unknown.exit_code(), 2);
+        assert!(unknown.to_string().contains("standard, no-atomic, minimal"), "{unknown}");
+        fs::create_dir(folder.path().join("profiles")).unwrap();
+        let path = folder.path().join("profiles/own.toml");
+        fs::write(&path, "about = \"boxes\"\nquirks = [\"no-sequence\"]\n").unwrap();
+        let own = data.profile("own").unwrap();
+        assert!(own.quirks.contains(&crate::fleet::profile::Quirk::NoSequence));
+        data.keep_class(class, "own").unwrap();
+        data.keep_class(ClassId([3; 16]), "minimal").unwrap();
+        assert_eq!(data.profile_of(class).unwrap(), own);
+        for wrong in ["quirks = [\"no-luck\"]", "quirks = 5", "quirk = []"] {
+            fs::write(&path, wrong).unwrap();
+            let refused = data.profiles().unwrap_err();
+            assert!(refused.exit_code() == 3 && refused.to_string().contains("own.toml"));
+        }
+        fs::rename(&path, folder.path().join("profiles/minimal.toml")).unwrap();
+        fs::write(folder.path().join("profiles/minimal.toml"), "quirks = []").unwrap();
+        assert_eq!(data.profiles().unwrap_err().exit_code(), 3);
     }
 
     #[test]

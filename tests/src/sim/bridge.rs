@@ -154,6 +154,7 @@ impl Bridge {
                 url: URL.to_owned(),
                 encoding: proto::dm::encoding::Encoding::Xml,
                 auth: proto::dm::auth::AuthKind::Md5,
+                profile: dm_bridge::fleet::profile::Profile::default(),
             };
             let secrets = FreshSecrets {
                 password: secret(device.number),

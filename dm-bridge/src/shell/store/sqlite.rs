@@ -42,13 +42,14 @@ use crate::{
 };
 
 /// Each entry leads from the schema version of its index to the next.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("sqlite/schema_1.sql"),
     include_str!("sqlite/schema_2.sql"),
     include_str!("sqlite/schema_3.sql"),
     include_str!("sqlite/schema_4.sql"),
     include_str!("sqlite/schema_5.sql"),
     include_str!("sqlite/schema_6.sql"),
+    include_str!("sqlite/schema_7.sql"),
 ];
 
 /// The folder of the packages, beside the database.

@@ -21,7 +21,8 @@ use crate::{
     fleet::{
         arming::Arming,
         audit::AuditLine,
-        device::{Challenge, Device, DeviceAuth, DeviceNonce, Nonce, SERVER_ID, ServerProof},
+        device::{Challenge, Device, DeviceAuth, DeviceNonce, Nonce, Rest, SERVER_ID, ServerProof},
+        profile::Profile,
         store::StoreError,
     },
 };
@@ -111,8 +112,8 @@ fn nonce(row: &SqliteRow, column: &'static str) -> Result<Option<Nonce>, StoreEr
     octets.map(whole).transpose()
 }
 
-fn words<T: Display>(items: &[T]) -> String {
-    items.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
+fn words<T: Display>(items: impl IntoIterator<Item = T>) -> String {
+    items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
 }
 
 fn written(result: &sqlx::sqlite::SqliteQueryResult, what: &'static str) -> Result<(), StoreError> {
@@ -128,7 +129,7 @@ fn refused(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
 }
 
 /// What may change of a device.
-const DEVICE: [&str; 22] = [
+const DEVICE: [&str; 25] = [
     "manufacturer",
     "model",
     "vendor",
@@ -151,6 +152,9 @@ const DEVICE: [&str; 22] = [
     "auth",
     "server_password",
     "on_request",
+    "profile",
+    "quirks",
+    "rest",
 ];
 
 /// Binds id, version and what may change.
@@ -181,7 +185,10 @@ fn bind_device(mut values: Separated<'_, '_, Sqlite, &'static str>, row: &Device
         .push_bind(server.map(|server| server.nonce.0.clone()))
         .push_bind(row.auth.kind.as_str())
         .push_bind(server.and_then(|server| server.secret.password().map(str::to_owned)))
-        .push_bind(row.on_request.map(OnRequest::word));
+        .push_bind(row.on_request.map(OnRequest::word))
+        .push_bind(row.profile.name.clone())
+        .push_bind(words(row.profile.quirks.iter()))
+        .push_bind(row.rest.map(Rest::word));
 }
 
 /// Writes a device over the version that it was read at.
@@ -263,6 +270,11 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
             None => None,
         },
         on_request: maybe(row, "on_request")?,
+        profile: Profile {
+            name: get(row, "profile")?,
+            quirks: list(row, "quirks")?.into_iter().collect(),
+        },
+        rest: maybe(row, "rest")?,
         firmware_version: get(row, "firmware_version")?,
         enrolled: moment(row, "enrolled")?,
         last_seen: optional(row, "last_seen")?.map(Utc),
