@@ -190,7 +190,8 @@ impl fmt::Debug for DeviceId {
 ///
 /// # Units
 ///
-/// 1..=64 printable ASCII characters without space, `/`, `\` and quotes.
+/// 1..=64 printable ASCII characters without space, `/`, `\`, `?` and quotes; neither `.` nor `..`:
+/// it is the name of a node.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct PackageId(String);
@@ -207,7 +208,7 @@ impl FromStr for PackageId {
     type Err = WireError;
 
     fn from_str(text: &str) -> Result<Self, WireError> {
-        if is_plain(text) {
+        if is_plain(text) && !text.contains('?') && !matches!(text, "." | "..") {
             Ok(Self(text.to_owned()))
         } else {
             Err(WireError::invalid("package id", text, PLAIN))
@@ -296,6 +297,9 @@ mod tests {
             assert!(wrong.parse::<PackageId>().is_err(), "{wrong}");
         }
         assert!("IMEI:490154203237518".parse::<DeviceId>().is_ok());
+        for wrong in [".", "..", "a?prop=ACL"] {
+            assert!(wrong.parse::<PackageId>().is_err(), "{wrong}");
+        }
         assert!("org.example.player-2".parse::<PackageId>().is_ok());
     }
 

@@ -11,6 +11,7 @@
 
 mod books;
 mod boot;
+mod components;
 mod device;
 mod download;
 mod outputs;
@@ -48,6 +49,7 @@ use self::{
 use crate::{
     acceptance::{Accepted, Kind, Limits},
     chance::Chance,
+    components::{Call, Deployed, Inventory},
     decode::{DecodeJob, DecodeOutcome},
     dm::{
         self, Device as _,
@@ -77,6 +79,8 @@ pub struct Config {
     pub first_nonce: Vec<u8>,
     /// Who the user is asked by, and what for.
     pub user: user::Settings,
+    /// Whether the device has software components, and who may see them.
+    pub components: Inventory,
 }
 
 /// Why reception rests. Several reasons can hold at once; it goes on when none is left.
@@ -163,6 +167,9 @@ pub enum Output {
     ReadVersion,
     /// Hand the image to the installer; answered by [`Agent::handle_installed`].
     Install(ObjectLayout, InstallRequest),
+    /// Ask the installer about components; answered by [`Agent::handle_components`], and a change
+    /// by [`Agent::handle_installed`].
+    Components(Call),
     /// Fetch a piece of a package; answered by [`Agent::handle_fetched`].
     Fetch(Fetch),
     /// Write and sync octets of the image at this place; answered by [`Agent::handle_stored`].
@@ -218,6 +225,10 @@ struct Core {
     outputs: Outputs,
     /// Whether symbols came in since blocks were last looked at.
     heard: bool,
+    /// The components that the installer has listed last, when it could.
+    deployed: Option<Vec<Deployed>>,
+    /// Whether it was asked in this run.
+    has_listed: bool,
 }
 
 /// What the device is armed with, while it is.

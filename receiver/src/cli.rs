@@ -1,6 +1,7 @@
 //! The command line of the `receiver` program.
 
 mod check_in;
+mod components;
 mod dissect;
 mod fsck;
 mod import;
@@ -100,6 +101,17 @@ enum Command {
     /// A line for each packet, then for each object its blocks, the symbols that are held and those
     /// that are missing, and why it is not complete. Nothing is decoded.
     Dissect(dissect::DissectArgs),
+    /// List the software components of the running device, as its installer does.
+    ///
+    /// A line for each: identifier, version, whether it runs, name. Exit code 6 when the device has
+    /// none to list.
+    Components {
+        #[command(flatten)]
+        config: ConfigArgs,
+        /// Answer with one JSON list.
+        #[arg(long)]
+        json: bool,
+    },
     /// Say what a data directory holds and what is damaged in it, without changing anything.
     Fsck(fsck::FsckArgs),
 }
@@ -200,6 +212,7 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
         Command::Notified(arguments) => notified::run(&arguments),
         Command::Import { config, file, yes } => import::run(&config.load()?, &file, yes),
         Command::Dissect(arguments) => dissect::run(&arguments),
+        Command::Components { config, json } => components::run(&config, json),
         Command::Fsck(arguments) => fsck::run(&arguments),
         Command::Listen(arguments) => {
             start_log(LogFormat::Text);

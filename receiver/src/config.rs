@@ -21,7 +21,7 @@ use proto::{
 use thiserror::Error;
 use toml::{Table, Value};
 
-use crate::user;
+use crate::{components::Inventory, user};
 
 /// What the device is, whom it belongs to, and what it may use.
 #[derive(Debug, Clone)]
@@ -108,6 +108,9 @@ pub struct Local {
     /// `local.user`, `local.user_answer`, `local.consent`, `local.ask_again_seconds`: who answers
     /// questions, and what is asked before it happens.
     pub user: user::Settings,
+    /// `local.components`: `none` (by default), `ask` the user before the server sees which software
+    /// components there are, or `granted`.
+    pub components: Inventory,
     /// `local.user_hook`: the command that asks the user, with its arguments.
     pub user_hook: Option<Vec<String>>,
     /// `local.max_storage_bytes`: what one reception may take on disk; 4 GiB by default.
@@ -250,6 +253,11 @@ impl Local {
             return Err(invalid("local.sensor_seconds", "at least 1 is wanted"));
         }
         let (user, user_hook) = read_user(fields)?;
+        let components = fields.parsed_or("local.components", "none")?;
+        if components == Inventory::Asked && user.front == user::Front::Absent {
+            let problem = "nobody can be asked without `local.user`";
+            return Err(invalid("local.components", problem));
+        }
         Ok(Self {
             user,
             user_hook,
@@ -266,6 +274,7 @@ impl Local {
             max_block_symbols,
             max_memory_bytes: fields.parsed_or("local.max_memory_bytes", "134217728")?,
             max_storage_bytes: fields.parsed_or("local.max_storage_bytes", "4294967296")?,
+            components,
         })
     }
 }
@@ -507,6 +516,8 @@ mod tests {
             ("local.user", "somebody"),
             ("local.user_answer", "maybe"),
             ("local.consent", "install"),
+            ("local.components", "ask"),
+            ("local.components", "all"),
             ("local.notify", "2948"),
             ("local.notify_http", "http://x"),
             ("local.check_in_seconds", "0"),

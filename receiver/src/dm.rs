@@ -3,6 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`client`] | [`DmClient`](client::DmClient): one DM session as a core without I/O |
+//! | [`scomo`] | the SCOMO object: downloads, delivered packages, installed components |
 //! | [`tree`] | DevInfo, DevDetail, DMAcc and the FUMO object, addressed by URI |
 //! | [`fumo`] | the FUMO object with `Ext/Broadcast`: what is staged until its Exec |
 //! | [`notified`] | notifications: which ones count |
@@ -18,7 +19,9 @@ use proto::{
         auth::{AuthKind, Secret},
         code::StatusCode,
         encoding::Encoding,
-        fumo::{Operation, PackageData, Phase, ResultCode, UpdateRequest},
+        fumo::{Operation, OperationResult, PackageData, Phase, ResultCode, UpdateRequest},
+        scomo as component,
+        syncml::{Alert, CommandId},
         ui::{Answer, Prompt},
         uri::NodeUri,
     },
@@ -28,13 +31,17 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::sensors::Policy;
+use crate::{
+    components::{Announced, Software, Subject},
+    sensors::Policy,
+};
 
 pub mod backoff;
 pub mod client;
 pub mod fumo;
 pub mod notified;
 pub mod report;
+pub mod scomo;
 pub mod tree;
 
 #[cfg(test)]
@@ -159,6 +166,8 @@ pub struct ArmRequest {
     pub report: ReportSettings,
     /// What the final alert must carry.
     pub correlator: Option<Correlator>,
+    /// The software component that it is for; `None` for firmware.
+    pub subject: Option<Subject>,
 }
 
 /// What an Exec asks to be fetched by HTTP.
@@ -172,6 +181,8 @@ pub struct DownloadRequest {
     pub report: ReportSettings,
     /// What the final alert must carry.
     pub correlator: Option<Correlator>,
+    /// The software component that it is for; `None` for firmware.
+    pub subject: Option<Subject>,
 }
 
 /// When and whether a result is to be reported.
@@ -257,6 +268,33 @@ pub struct FinalAlert {
     pub result: ResultCode,
     /// The campaign, when one was accepted; for the device's own books, it is not sent.
     pub campaign: Option<CampaignId>,
+    /// The software component that it is about; `None` for firmware.
+    pub subject: Option<Subject>,
+}
+
+impl FinalAlert {
+    /// Returns the Alert 1226.
+    #[must_use]
+    pub fn to_alert(&self, id: CommandId, firmware_object: &str) -> Alert {
+        let correlator = self.correlator.clone();
+        match &self.subject {
+            None => OperationResult {
+                object: Some(firmware_object.to_owned()),
+                operation: self.operation,
+                result: self.result,
+                correlator,
+            }
+            .to_alert(id),
+            Some(subject) => component::OperationResult {
+                source: Some(subject.source()),
+                target: subject.target().filter(|_| self.result.is_success()),
+                result: component::ResultCode::of(subject.operation, self.result),
+                identifier: Some(subject.package.to_string()),
+                correlator,
+            }
+            .to_alert(id),
+        }
+    }
 }
 
 /// What the tree shows of the device at this moment.
@@ -312,9 +350,9 @@ pub trait Device {
     /// Begins a download by HTTP. The server reads 202 in any case; a device that has no download
     /// user agent answers like one that does not know the URL.
     fn download(&mut self, now: Now, request: DownloadRequest) {
-        let DownloadRequest { operation, correlator, .. } = request;
-        let result = ResultCode::BAD_URL;
-        self.refuse(now, FinalAlert { correlator, operation, result, campaign: None });
+        let DownloadRequest { operation, correlator, subject, .. } = request;
+        let (result, campaign) = (ResultCode::BAD_URL, None);
+        self.refuse(now, FinalAlert { correlator, operation, result, campaign, subject });
     }
 
     /// Takes the package that a Replace of `PkgData` brought; without octets the held one goes.
@@ -326,6 +364,32 @@ pub trait Device {
     fn update(&mut self, _now: Now, _correlator: Option<Correlator>) -> StatusCode {
         StatusCode::NOT_ALLOWED
     }
+
+    /// Returns what the tree shows of the software components; `None` on a device that has none.
+    fn software(&self) -> Option<Software> {
+        None
+    }
+
+    /// Keeps what the server has announced, durably.
+    fn keep_announced(&mut self, _announced: Announced) {}
+
+    /// Takes the package of a component that a Replace of `Data` brought.
+    fn take_component(&mut self, _now: Now, _subject: Subject, _package: &[u8]) -> StatusCode {
+        StatusCode::NOT_SUPPORTED
+    }
+
+    /// Starts an operation on a package that is held, or on a component that is installed.
+    fn change_component(
+        &mut self,
+        _now: Now,
+        _subject: Subject,
+        _correlator: Option<Correlator>,
+    ) -> StatusCode {
+        StatusCode::NOT_ALLOWED
+    }
+
+    /// Takes note that the server was not let see the inventory.
+    fn inventory_was_denied(&mut self, _now: Now) {}
 
     /// Queues the result of an Exec that never became an operation; it is due at once.
     fn refuse(&mut self, now: Now, alert: FinalAlert);

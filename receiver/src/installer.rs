@@ -8,9 +8,25 @@
 //! | `install FILE` | takes the image; FILE lies on the agent's storage until it returns | 0 done, 10 reboot needed, else failed |
 //! | `version` | prints the version that is installed, derived from what is installed | 0 |
 //!
-//! `install` runs at most once for each campaign and attempt. What `version` prints afterwards
-//! decides whether the update has succeeded.
+//! On a device with software components (`local.components`) five more:
+//!
+//! | verb | does | exit |
+//! | --- | --- | --- |
+//! | `component-install FILE` | takes the package of the component that `software_component` names, and lets it run if `activate` says so | as `install` |
+//! | `component-activate ID`, `component-deactivate ID`, `component-remove ID` | does so | as `install` |
+//! | `components` | prints the components that are installed, one in JSON a line | 0 |
+//!
+//! ```text
+//! {"id":"player","version":"2.1","active":true,"name":"Player","description":"Plays."}
+//! ```
+//!
+//! The `id` is that of the package; `name` and `description` may be left out. At most 64 components
+//! are listed, with texts of at most 128 octets; a list that is not whole is none.
+//!
+//! `install` and `component-install` run at most once for each campaign and attempt. What `version`
+//! or `components` prints afterwards decides whether the operation has succeeded.
 
+use proto::ids::PackageId;
 use serde::{Deserialize, Serialize};
 
 /// Version of this contract, in the JSON that the hook gets.
@@ -31,6 +47,29 @@ pub struct InstallRequest {
     pub length: u64,
     /// SHA-256 of the image, lower-case hex.
     pub sha256: String,
+    /// The software component that the image is the package of; absent for firmware.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub software_component: Option<Box<ComponentInstall>>,
+}
+
+/// What the hook gets of a software component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentInstall {
+    /// The package, and with it the component.
+    pub id: PackageId,
+    /// Whether it is to run.
+    pub activate: bool,
+    /// What the server wrote for the installer.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parameters: Option<String>,
+}
+
+impl InstallRequest {
+    /// Returns the verb that the hook is run with.
+    #[must_use]
+    pub const fn verb(&self) -> &'static str {
+        if self.software_component.is_some() { "component-install" } else { "install" }
+    }
 }
 
 /// How the hook ended.

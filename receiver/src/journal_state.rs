@@ -92,6 +92,43 @@ pub struct JournalState {
     /// Installation notifications that the download server does not have.
     #[prost(message, repeated, tag = "33")]
     pub notices: Vec<NoticeRecord>,
+    /// The software component that the operation is about; absent: it is about firmware.
+    #[prost(message, optional, tag = "50")]
+    pub subject: Option<SubjectRecord>,
+    /// What a server has announced in the nodes that it added for components.
+    #[prost(message, repeated, tag = "51")]
+    pub announced: Vec<AnnouncedRecord>,
+    /// Whether the server may see the inventory: 0 the user has not said, 1 yes, 2 no.
+    #[prost(uint32, tag = "52")]
+    pub leave: u32,
+}
+
+/// A software component and what is done to it.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct SubjectRecord {
+    /// The operation, as its word (`component-remove`, …).
+    #[prost(string, tag = "1")]
+    pub operation: String,
+    /// The node whose operation it is.
+    #[prost(string, tag = "2")]
+    pub node: String,
+    /// The package, or the component.
+    #[prost(string, tag = "3")]
+    pub package: String,
+}
+
+/// A node that a server has added.
+#[derive(Clone, PartialEq, Eq, Message)]
+pub struct AnnouncedRecord {
+    /// The path of its parent below the object.
+    #[prost(string, tag = "1")]
+    pub branch: String,
+    /// Its name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// The names of its leaves, each followed by what was written into it.
+    #[prost(string, repeated, tag = "3")]
+    pub leaves: Vec<String>,
 }
 
 /// A node of the policy and its value.
@@ -249,6 +286,9 @@ pub struct QueuedAlert {
     /// When it may be sent, in UTC seconds; 0: at once.
     #[prost(uint64, tag = "5")]
     pub due_utc: u64,
+    /// The software component that it is about; absent: it is about firmware.
+    #[prost(message, optional, tag = "6")]
+    pub subject: Option<SubjectRecord>,
 }
 
 /// What is decoded of an object.
@@ -307,7 +347,10 @@ impl ObjectProgress {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::symbols::{JournalImage, log::MAX_BAD_RUNS};
+    use crate::{
+        components::{MAX_NAME, MAX_NODES, MAX_TEXT, MAX_URL},
+        symbols::{JournalImage, log::MAX_BAD_RUNS},
+    };
 
     #[test]
     fn done_blocks_are_read_as_they_were_marked() {
@@ -325,6 +368,11 @@ mod tests {
         let name = || "x".repeat(64);
         let hash = || vec![0xff; 32];
         let id = || vec![0xff; 16];
+        let subject = || SubjectRecord {
+            operation: "component-download-install-inactive".to_owned(),
+            node: "x".repeat(MAX_NAME),
+            package: name(),
+        };
         let body = JournalState {
             phase: word(),
             root_version: u64::MAX,
@@ -380,6 +428,7 @@ mod tests {
                     result: 599,
                     campaign_id: id(),
                     due_utc: u64::MAX,
+                    subject: Some(subject()),
                 };
                 16
             ],
@@ -413,10 +462,23 @@ mod tests {
             }),
             awaits_exec: true,
             notices: vec![NoticeRecord { url: "u".repeat(512), status: 999, tries: 9 }; 2],
+            subject: Some(subject()),
+            announced: vec![
+                AnnouncedRecord {
+                    branch: "Inventory/Delivered".to_owned(),
+                    name: "x".repeat(MAX_NAME),
+                    leaves: (0..6)
+                        .flat_map(|_| ["InstallParams".to_owned(), "x".repeat(MAX_TEXT)])
+                        .chain(["PkgURL".to_owned(), "u".repeat(MAX_URL)])
+                        .collect(),
+                };
+                2 * MAX_NODES
+            ],
+            leave: 2,
         };
         let image = JournalImage { generation: 1, body };
         let octets = image.emit().unwrap();
-        assert!(octets.len() < 16_000, "{}", octets.len());
+        assert!(octets.len() < 32_000, "{}", octets.len());
         assert_eq!(JournalImage::parse(&octets), Ok(image));
     }
 }

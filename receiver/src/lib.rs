@@ -18,6 +18,7 @@
 //! | [`dm`] | the DM session, the tree, reports |
 //! | [`sensors`] | what the world is like, and when that is a reason to rest |
 //! | [`installer`] | the hand-off contract |
+//! | [`components`] | software components: announced, delivered, installed |
 //! | [`user`] | who answers questions, and what is asked before it happens |
 //! | [`stats`], [`chance`] | counters; chance as an argument |
 //! | [`shell`] | sockets, files, clocks, threads |
@@ -28,6 +29,7 @@ pub mod authenticity;
 pub mod blocks;
 pub mod chance;
 pub mod cli;
+pub mod components;
 pub mod config;
 pub mod decode;
 pub mod dm;

@@ -158,6 +158,8 @@ pub enum About {
     Download,
     /// An installation is to begin.
     Install,
+    /// The server wants to see which software components are installed.
+    Inventory,
     /// An operation has ended.
     Result,
 }

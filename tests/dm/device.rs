@@ -56,7 +56,13 @@ impl TestDevice {
     pub(crate) fn finish(&mut self, result: ResultCode) {
         let request = self.armed.take().expect("it is armed");
         let (correlator, operation) = (request.correlator, request.operation);
-        self.queue.push(FinalAlert { correlator, operation, result, campaign: None });
+        self.queue.push(FinalAlert {
+            correlator,
+            operation,
+            result,
+            campaign: None,
+            subject: None,
+        });
     }
 }
 

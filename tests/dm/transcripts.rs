@@ -238,7 +238,13 @@ pub(crate) async fn scenario_1(encoding: Encoding) -> Talk {
     assert!(correlator.is_some());
     talk.note("the device installs the package and starts again\n");
     let (operation, result) = (Operation::Update, ResultCode::SUCCESS);
-    talk.device.queue.push(FinalAlert { correlator, operation, result, campaign: None });
+    talk.device.queue.push(FinalAlert {
+        correlator,
+        operation,
+        result,
+        campaign: None,
+        subject: None,
+    });
     talk.device.firmware = "2.0".to_owned();
     assert_eq!(talk.run(2).await, SessionOutcome::Complete);
     assert_eq!(phase(&talk).await, ArmingPhase::Confirmed);
@@ -254,7 +260,13 @@ pub(crate) async fn scenario_2(encoding: Encoding) -> Talk {
     talk.note("the device downloads and installs the package and starts again\n");
     let (correlator, operation) = (request.correlator, request.operation);
     let result = ResultCode::SUCCESS;
-    talk.device.queue.push(FinalAlert { correlator, operation, result, campaign: None });
+    talk.device.queue.push(FinalAlert {
+        correlator,
+        operation,
+        result,
+        campaign: None,
+        subject: None,
+    });
     talk.device.firmware = "2.0".to_owned();
     assert_eq!(talk.run(2).await, SessionOutcome::Complete);
     assert_eq!(phase(&talk).await, ArmingPhase::Confirmed);

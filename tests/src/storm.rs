@@ -154,6 +154,7 @@ fn device(storm: &Storm, number: u32, chance: &mut Chance) -> Device {
         operation: Operation::DownloadAndUpdate,
         result: ResultCode::SUCCESS,
         campaign: None,
+        subject: None,
     };
     let mut reports = ReportQueue::default();
     reports.push(alert.clone(), settings.slot(END, chance.number()));

@@ -4,7 +4,7 @@ use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use proto::{
-    ids::{ClassId, VendorId},
+    ids::{ClassId, PackageId, VendorId},
     trust::Role,
 };
 
@@ -311,6 +311,10 @@ pub(super) struct PackageOrder {
     /// Class of devices that may take it, 32 hex digits; may be repeated
     #[arg(long, required = true)]
     pub(super) class: Vec<ClassId>,
+    /// The image is a software component of this identifier, not firmware: the manifest names
+    /// classes derived from it and from `--class`
+    #[arg(long, value_name = "PKGID")]
+    pub(super) component: Option<PackageId>,
     /// Counts up with every release of this class
     #[arg(long)]
     pub(super) sequence: u64,

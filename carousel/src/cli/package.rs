@@ -4,9 +4,9 @@ use std::{num::NonZeroUsize, path::Path, thread};
 
 use proto::{
     crypto::sha256,
-    ids::ComponentId,
+    ids::{ClassId, ComponentId},
     trust::{
-        Component, ComponentEncoding, DocumentKind, Manifest,
+        Component, ComponentEncoding, DocumentKind, Manifest, component_class,
         plan::{PlanHeader, object_key},
     },
 };
@@ -61,7 +61,7 @@ pub(super) fn make(order: &PackageOrder) -> Result<(), Failure> {
         sequence: order.sequence,
         floor_after_commit: order.floor,
         vendor: order.vendor,
-        classes: order.class.clone(),
+        classes: classes(order),
         firmware_version: order.version.clone(),
         components: vec![Component {
             id: component,
@@ -96,6 +96,15 @@ pub(super) fn make(order: &PackageOrder) -> Result<(), Failure> {
     });
     answer(order.json, &value);
     Ok(())
+}
+
+/// Devices take a component by a class of its own, so that it is never taken for firmware.
+fn classes(order: &PackageOrder) -> Vec<ClassId> {
+    let class = |class: &ClassId| match &order.component {
+        Some(component) => component_class(*class, component),
+        None => *class,
+    };
+    order.class.iter().map(class).collect()
 }
 
 /// A campaign may have been signed for the package that lies there, and be on air.

@@ -405,6 +405,20 @@ fn an_expired_manifest_is_not_put_into_a_campaign() {
 }
 
 #[test]
+fn a_component_is_signed_for_a_class_of_its_own() {
+    let place = Place::with_package();
+    place.run(&format!("{PACKAGE} --component player --out @/component")).unwrap();
+    let classes = |package: &str| {
+        let envelope = fs::read(place.path(package).join("manifest.env")).unwrap();
+        Manifest::read(Envelope::parse(&envelope).unwrap().payload()).unwrap().classes
+    };
+    let [firmware] = classes("pkg")[..] else { panic!("one class") };
+    let derived = proto::trust::component_class(firmware, &"player".parse().unwrap());
+    assert_eq!(classes("component"), [derived]);
+    place.refuses(&format!("{PACKAGE} --component a/b --out @/x"), Exit::Usage, "");
+}
+
+#[test]
 fn what_serve_cannot_begin_with_is_refused() {
     let place = Place::with_keys();
     files::write_secret(&place.path("token"), b"0123456789abcdef\n").unwrap();

@@ -10,6 +10,7 @@ use proto::{
     dm::{
         descriptor::InstallStatus,
         fumo::{Operation, Phase, ResultCode},
+        scomo::Branch,
     },
     ids::{CampaignId, ClassId, ComponentId, Correlator, Sbn},
     time::Utc,
@@ -20,10 +21,12 @@ use proto::{
 use super::{Download, Given, Notice, SuspendReason};
 use crate::{
     acceptance::History,
+    components::{Announced, Leave, Subject},
     dm::{FinalAlert, ReportSettings, report::ReportQueue},
     journal_state::{
-        AcceptedCampaign, DownloadRecord, InstalledManifest, JournalState, NoticeRecord,
-        ObjectProgress, Pin, PolicySetting, QueuedAlert, ReportSlot, TuneInRecord,
+        AcceptedCampaign, AnnouncedRecord, DownloadRecord, InstalledManifest, JournalState,
+        NoticeRecord, ObjectProgress, Pin, PolicySetting, QueuedAlert, ReportSlot, SubjectRecord,
+        TuneInRecord,
     },
     sensors::Policy,
     symbols::SlotRun,
@@ -41,10 +44,10 @@ pub struct Books {
     pub root_version: u64,
     /// Epoch of the stored root.
     pub epoch: u32,
-    /// Sequence and digest of the last campaign accepted.
-    pub accepted: Option<(u64, Digest)>,
-    /// The firmware that was confirmed last.
-    pub installed: Option<Installed>,
+    /// Sequence and digest of the last campaign accepted, for each class.
+    pub accepted: BTreeMap<ClassId, (u64, Digest)>,
+    /// What was confirmed last, for each class.
+    pub installed: BTreeMap<ClassId, Installed>,
     /// Campaigns that ended with success, oldest first.
     pub finished: VecDeque<CampaignId>,
     /// What the device is armed with.
@@ -85,10 +88,21 @@ pub struct Books {
     pub notices: Vec<Notice>,
     /// The last result.
     pub result: Option<ResultCode>,
-    class: ClassId,
+    /// The software component that the operation is about; `None` when it is about firmware.
+    pub subject: Option<Subject>,
+    /// What the server has announced of components.
+    pub announced: Announced,
+    /// Whether the server may see the inventory.
+    pub leave: Leave,
 }
 
-/// The firmware that was confirmed last.
+impl Default for Books {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// What was confirmed last of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Installed {
     /// Sequence of its manifest.
@@ -130,13 +144,13 @@ pub struct Solved {
 impl Books {
     /// Returns the books of a device that remembers nothing.
     #[must_use]
-    pub fn new(class: ClassId) -> Self {
+    pub fn new() -> Self {
         Self {
             phase: Phase::Idle,
             root_version: 0,
             epoch: 0,
-            accepted: None,
-            installed: None,
+            accepted: BTreeMap::new(),
+            installed: BTreeMap::new(),
             finished: VecDeque::new(),
             pin: None,
             correlator: None,
@@ -157,7 +171,9 @@ impl Books {
             awaits_exec: false,
             notices: Vec::new(),
             result: None,
-            class,
+            subject: None,
+            announced: Announced::default(),
+            leave: Leave::Undecided,
         }
     }
 
@@ -166,24 +182,18 @@ impl Books {
     /// # Errors
     ///
     /// [`WireError`] that names the field that this program cannot have written.
-    pub fn from_journal(class: ClassId, state: &JournalState) -> Result<Self, WireError> {
-        let mut books = Self::new(class);
+    pub fn from_journal(state: &JournalState) -> Result<Self, WireError> {
+        let mut books = Self::new();
         books.phase = state.phase.parse()?;
         books.root_version = state.root_version;
         books.epoch = state.epoch;
-        let ours = |octets: &[u8]| octets == class.0;
-        books.accepted = state
-            .accepted
-            .iter()
-            .find(|entry| ours(&entry.class))
-            .map(|entry| digest(&entry.campaign_sha256).map(|digest| (entry.sequence, digest)))
-            .transpose()?;
-        books.installed = state
-            .installed
-            .iter()
-            .find(|entry| ours(&entry.class))
-            .map(read_installed)
-            .transpose()?;
+        for entry in &state.accepted {
+            let campaign = digest(&entry.campaign_sha256)?;
+            books.accepted.insert(class(&entry.class)?, (entry.sequence, campaign));
+        }
+        for entry in &state.installed {
+            books.installed.insert(class(&entry.class)?, read_installed(entry)?);
+        }
         books.finished =
             state.finished.iter().map(|id| campaign_id(id)).collect::<Result<_, _>>()?;
         books.pin = state.pin.as_ref().map(read_pin).transpose()?;
@@ -221,6 +231,11 @@ impl Books {
         books.awaits_exec = state.awaits_exec;
         books.notices = state.notices.iter().map(read_notice).collect();
         books.result = state.result.and_then(|code| u16::try_from(code).ok()).map(ResultCode);
+        books.subject = state.subject.as_ref().map(read_subject).transpose()?;
+        for node in &state.announced {
+            read_announced(node, &mut books.announced)?;
+        }
+        books.leave = Leave::from_number(state.leave);
         Ok(books)
     }
 
@@ -233,31 +248,13 @@ impl Books {
     /// Returns the journal's state.
     #[must_use]
     pub fn to_journal(&self, tune_ins: &[TuneInRecord]) -> JournalState {
-        let class = self.class.0.to_vec();
         JournalState {
             phase: self.phase.as_str().to_owned(),
             root_version: self.root_version,
             epoch: self.epoch,
-            accepted: self
-                .accepted
-                .map(|(sequence, digest)| AcceptedCampaign {
-                    class: class.clone(),
-                    sequence,
-                    campaign_sha256: digest.0.to_vec(),
-                })
-                .into_iter()
-                .collect(),
+            accepted: self.accepted.iter().map(write_accepted).collect(),
             finished: self.finished.iter().map(|id| id.0.to_vec()).collect(),
-            installed: self
-                .installed
-                .map(|installed| InstalledManifest {
-                    class,
-                    sequence: installed.sequence,
-                    floor: installed.floor,
-                    manifest_sha256: installed.manifest.0.to_vec(),
-                })
-                .into_iter()
-                .collect(),
+            installed: self.installed.iter().map(write_installed).collect(),
             pin: self.pin.as_ref().map(write_pin),
             tune_ins: tune_ins.to_vec(),
             correlator: self.correlator.as_ref().map(|correlator| correlator.0.clone()),
@@ -283,16 +280,20 @@ impl Books {
             download: self.download.as_ref().map(write_download),
             awaits_exec: self.awaits_exec,
             notices: self.notices.iter().map(write_notice).collect(),
+            subject: self.subject.as_ref().map(write_subject),
+            announced: self.announced.nodes().map(write_announced).collect(),
+            leave: self.leave.number(),
         }
     }
 
-    /// Returns what the acceptance of a campaign needs to know.
+    /// Returns what the acceptance of a campaign for a class needs to know.
     #[must_use]
-    pub fn history(&self) -> History {
+    pub fn history(&self, class: ClassId) -> History {
+        let installed = self.installed.get(&class);
         History {
-            accepted: self.accepted,
-            installed: self.installed.map(|installed| (installed.sequence, installed.manifest)),
-            floor: self.installed.map_or(0, |installed| installed.floor),
+            accepted: self.accepted.get(&class).copied(),
+            installed: installed.map(|installed| (installed.sequence, installed.manifest)),
+            floor: installed.map_or(0, |installed| installed.floor),
             finished: self.finished.iter().copied().collect(),
             t_min: self.t_min,
         }
@@ -306,8 +307,8 @@ impl Books {
             return;
         }
         // spec: security 2 (epoch)
-        self.accepted = None;
-        if let Some(installed) = &mut self.installed {
+        self.accepted.clear();
+        for installed in self.installed.values_mut() {
             (installed.sequence, installed.floor) = (0, 0);
         }
     }
@@ -377,6 +378,7 @@ fn read_alert(alert: &QueuedAlert) -> Result<FinalAlert, WireError> {
         operation: alert.operation.parse()?,
         result: ResultCode(u16::try_from(alert.result).unwrap_or(ResultCode::UNDEFINED.0)),
         campaign,
+        subject: alert.subject.as_ref().map(read_subject).transpose()?,
     })
 }
 
@@ -388,6 +390,60 @@ fn write_alert(alert: &FinalAlert, due: Utc) -> QueuedAlert {
         campaign_id: alert.campaign.map(|id| id.0.to_vec()).unwrap_or_default(),
         // Rounded up: a restart must not make a report early.
         due_utc: due.0.div_ceil(1000),
+        subject: alert.subject.as_ref().map(write_subject),
+    }
+}
+
+fn read_subject(record: &SubjectRecord) -> Result<Subject, WireError> {
+    Ok(Subject {
+        operation: record.operation.parse()?,
+        node: record.node.clone(),
+        package: record.package.parse()?,
+    })
+}
+
+fn write_subject(subject: &Subject) -> SubjectRecord {
+    SubjectRecord {
+        operation: subject.operation.as_str().to_owned(),
+        node: subject.node.clone(),
+        package: subject.package.to_string(),
+    }
+}
+
+fn read_announced(record: &AnnouncedRecord, announced: &mut Announced) -> Result<(), WireError> {
+    let invalid = || WireError::invalid("announced node", &record.name, "what was written");
+    let branch = Branch::ALL.into_iter().find(|branch| branch.path() == record.branch);
+    let branch = branch.ok_or_else(invalid)?;
+    announced.add(branch, &record.name).map_err(|_| invalid())?;
+    for leaf in record.leaves.chunks_exact(2) {
+        if let [leaf, text] = leaf {
+            announced.write(branch, &record.name, leaf, text).map_err(|_| invalid())?;
+        }
+    }
+    Ok(())
+}
+
+fn write_announced(
+    (branch, name, leaves): (Branch, &str, &BTreeMap<&'static str, String>),
+) -> AnnouncedRecord {
+    AnnouncedRecord {
+        branch: branch.path().to_owned(),
+        name: name.to_owned(),
+        leaves: leaves.iter().flat_map(|(leaf, text)| [(*leaf).to_owned(), text.clone()]).collect(),
+    }
+}
+
+fn write_accepted((class, (sequence, digest)): (&ClassId, &(u64, Digest))) -> AcceptedCampaign {
+    let (class, campaign_sha256) = (class.0.to_vec(), digest.0.to_vec());
+    AcceptedCampaign { class, sequence: *sequence, campaign_sha256 }
+}
+
+fn write_installed((class, installed): (&ClassId, &Installed)) -> InstalledManifest {
+    InstalledManifest {
+        class: class.0.to_vec(),
+        sequence: installed.sequence,
+        floor: installed.floor,
+        manifest_sha256: installed.manifest.0.to_vec(),
     }
 }
 
@@ -445,6 +501,10 @@ fn digest(octets: &[u8]) -> Result<Digest, WireError> {
     fixed(octets).map(Digest)
 }
 
+fn class(octets: &[u8]) -> Result<ClassId, WireError> {
+    fixed(octets).map(ClassId)
+}
+
 fn campaign_id(octets: &[u8]) -> Result<CampaignId, WireError> {
     fixed(octets).map(CampaignId)
 }
@@ -454,8 +514,20 @@ mod tests {
     use super::*;
     use crate::dm::ReportFilter;
 
-    fn class() -> ClassId {
+    fn firmware() -> ClassId {
         ClassId([2; 16])
+    }
+
+    fn installed(sequence: u64) -> Installed {
+        Installed { sequence, floor: sequence - 1, manifest: Digest([2; 32]) }
+    }
+
+    fn subject() -> Subject {
+        Subject {
+            operation: proto::dm::scomo::Operation::Remove,
+            node: "x".to_owned(),
+            package: "player".parse().unwrap(),
+        }
     }
 
     fn full() -> Books {
@@ -463,8 +535,13 @@ mod tests {
             phase: Phase::Receiving,
             root_version: 3,
             epoch: 4,
-            accepted: Some((9, Digest([1; 32]))),
-            installed: Some(Installed { sequence: 8, floor: 7, manifest: Digest([2; 32]) }),
+            accepted: BTreeMap::from([(firmware(), (9, Digest([1; 32])))]),
+            installed: BTreeMap::from([
+                (firmware(), installed(8)),
+                (ClassId([3; 16]), installed(1)),
+            ]),
+            subject: Some(subject()),
+            leave: Leave::Given,
             pin: Some(Pinned {
                 id: CampaignId([3; 16]),
                 campaign: Digest([4; 32]),
@@ -503,7 +580,7 @@ mod tests {
                 tries: 2,
             }],
             result: Some(ResultCode::MISSED),
-            ..Books::new(class())
+            ..Books::new()
         };
         books.remember_finished(CampaignId([8; 16]));
         let solved = Solved {
@@ -518,16 +595,19 @@ mod tests {
             operation: Operation::Update,
             result: ResultCode::SUCCESS,
             campaign: Some(CampaignId([3; 16])),
+            subject: Some(subject()),
         };
+        books.announced.add(Branch::Download, "x").unwrap();
+        books.announced.write(Branch::Download, "x", "PkgID", "player").unwrap();
         books.reports.push(alert, Utc::from_seconds(2000));
         books
     }
 
     #[test]
     fn books_are_read_as_they_were_written() {
-        for books in [Books::new(class()), full()] {
+        for books in [Books::new(), full()] {
             let state = books.to_journal(&[]);
-            let again = Books::from_journal(class(), &state).unwrap();
+            let again = Books::from_journal(&state).unwrap();
             assert_eq!(again.to_journal(&[]), state);
             assert_eq!(format!("{again:?}"), format!("{books:?}"));
         }
@@ -538,18 +618,21 @@ mod tests {
         let with = |change: fn(&mut JournalState)| {
             let mut state = full().to_journal(&[]);
             change(&mut state);
-            Books::from_journal(class(), &state)
+            Books::from_journal(&state)
         };
         assert!(with(|_| ()).is_ok());
         assert!(with(|state| state.phase = "asleep".to_owned()).is_err());
         assert!(with(|state| state.operation.clear()).is_err());
         assert!(with(|state| state.finished[0].truncate(15)).is_err());
         assert!(with(|state| state.objects[0].object_key.push(0)).is_err());
+        assert!(with(|state| state.installed[0].class.push(0)).is_err());
+        assert!(with(|state| state.announced[0].branch.clear()).is_err());
+        assert!(with(|state| state.subject.as_mut().unwrap().package.clear()).is_err());
     }
 
     #[test]
     fn the_last_64_finished_campaigns_are_remembered() {
-        let mut books = Books::new(class());
+        let mut books = Books::new();
         for number in 0..=64 {
             books.remember_finished(CampaignId([number; 16]));
             books.remember_finished(CampaignId([number; 16]));

@@ -78,10 +78,9 @@ impl Agent {
     /// [`BootError`] when there is no root to believe or the journal cannot be understood;
     /// nothing on disk is changed then.
     pub fn new(now: Now, config: Config, boot: Boot) -> Result<Self, BootError> {
-        let class = config.kind.class;
         let mut books = match &boot.state {
-            Some(state) => Books::from_journal(class, state)?,
-            None => Books::new(class),
+            Some(state) => Books::from_journal(state)?,
+            None => Books::new(),
         };
         let root = newest_root(&books, &boot)?;
         books.enter_root(&root);
@@ -120,6 +119,8 @@ impl Agent {
             stats: Stats::default(),
             outputs: Outputs::new(boot.journaler),
             heard: false,
+            deployed: None,
+            has_listed: false,
         };
         core.resume(now);
         Ok(Self { client, notifications, core })
@@ -145,6 +146,7 @@ impl Core {
     /// Goes on where the journal says; each step may be the second time that it is taken.
     fn resume(&mut self, now: Now) {
         self.outputs.work(Output::ReadVersion);
+        self.list_components();
         self.send_notice(now);
         let lost = self.books.pin.is_some() && self.operation.is_none();
         if lost {

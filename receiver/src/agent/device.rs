@@ -21,7 +21,8 @@ use proto::{
 
 use super::{Core, Given, Operation, Output, SuspendReason, books::Pinned, boot::root_file};
 use crate::{
-    acceptance::{Accepted, Offer, Refusal, Verdict, check_tune_in, judge},
+    acceptance::{Accepted, Offer, Refusal, Verdict, check_tune_in},
+    components::{Announced, Software, Subject},
     dm::{ArmRequest, Device, DeviceLimits, DeviceView, DownloadRequest, FinalAlert},
     symbols::ObjectLayout,
     tuner::Tuner,
@@ -66,6 +67,7 @@ impl Device for Core {
             operation: request.operation,
             result,
             campaign,
+            subject: request.subject.clone(),
         };
         if self.is_unanswered_user() {
             tracing::info!("the user asked and the server said nothing to the user");
@@ -83,8 +85,7 @@ impl Device for Core {
         }
         let (campaign, manifest) = (&request.campaign, &request.manifest);
         let offer = Offer { campaign, manifest, windows, carried: None };
-        let history = self.books.history();
-        let verdict = judge(&self.root, self.config.kind, &history, &self.config.limits, &offer);
+        let verdict = self.judge_offer(request.subject.as_ref(), &offer);
         let windows = offer.windows;
         match verdict {
             Ok(Verdict::AlreadyInstalled(id)) => {
@@ -103,15 +104,41 @@ impl Device for Core {
     }
 
     fn take_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
-        self.take_package_data(package)
+        self.take_package_data(None, package)
     }
 
     fn update(&mut self, now: Now, correlator: Option<Correlator>) -> StatusCode {
-        self.exec_update(now, correlator)
+        self.exec_update(now, None, correlator)
+    }
+
+    fn software(&self) -> Option<Software> {
+        self.software_view()
+    }
+
+    fn keep_announced(&mut self, announced: Announced) {
+        self.books.announced = announced;
+        self.outputs.mark_changed();
+    }
+
+    fn take_component(&mut self, _now: Now, subject: Subject, package: &[u8]) -> StatusCode {
+        self.take_package_data(Some(subject), package)
+    }
+
+    fn change_component(
+        &mut self,
+        now: Now,
+        subject: Subject,
+        correlator: Option<Correlator>,
+    ) -> StatusCode {
+        self.begin_change(now, subject, correlator)
+    }
+
+    fn inventory_was_denied(&mut self, now: Now) {
+        self.ask_for_leave(now);
     }
 
     fn refuse(&mut self, now: Now, alert: FinalAlert) {
-        if self.operation.is_none() {
+        if !self.is_occupied() {
             self.books.result = Some(alert.result);
             self.enter(if alert.result.is_success() { Phase::Idle } else { Phase::Refused });
         }
@@ -192,7 +219,7 @@ impl Device for Core {
         }
         self.outputs.mark_changed();
         // The server knows; the device is free again.
-        if self.books.reports.is_empty() && self.operation.is_none() {
+        if self.books.reports.is_empty() && !self.is_occupied() {
             self.enter(Phase::Idle);
         }
     }
@@ -285,6 +312,7 @@ impl Core {
             operation: request.operation,
             result,
             campaign: None,
+            subject: request.subject.clone(),
         };
         self.refuse(now, alert);
     }
@@ -299,7 +327,8 @@ impl Core {
     ) {
         let pin = self.books.pin.clone();
         let same = pin.as_ref().is_some_and(|pin| pin.campaign == accepted.campaign.digest());
-        let late = !matches!(self.phase(), Phase::Armed | Phase::Receiving | Phase::Suspended);
+        let late = !matches!(self.phase(), Phase::Armed | Phase::Receiving | Phase::Suspended)
+            || !self.concerns(request.subject.as_ref());
         match (&self.operation, same) {
             (Some(_), true) if self.books.correlator == request.correlator => {
                 self.tuner = tuner(now, &request, &windows);
@@ -309,21 +338,27 @@ impl Core {
             (Some(running), _)
                 if late || running.accepted.campaign.sequence >= accepted.campaign.sequence =>
             {
-                let alert = FinalAlert {
-                    correlator: request.correlator,
-                    operation: request.operation,
-                    result: ResultCode::WRONG_STATE,
-                    campaign: Some(accepted.campaign.id),
-                };
-                self.books.reports.push(alert, now.utc);
-                self.outputs.mark_changed();
+                self.refuse_second(now, request, &accepted);
             }
+            (None, _) if self.is_occupied() => self.refuse_second(now, request, &accepted),
             (Some(_), _) => {
                 self.complete(now, Phase::Disarmed, ResultCode::DISARMED);
                 self.pin(now, request, windows, accepted);
             }
             (None, _) => self.pin(now, request, windows, accepted),
         }
+    }
+
+    fn refuse_second(&mut self, now: Now, request: ArmRequest, accepted: &Accepted) {
+        let alert = FinalAlert {
+            correlator: request.correlator,
+            operation: request.operation,
+            result: ResultCode::WRONG_STATE,
+            campaign: Some(accepted.campaign.id),
+            subject: request.subject,
+        };
+        self.books.reports.push(alert, now.utc);
+        self.outputs.mark_changed();
     }
 
     /// Everything that a restart needs is in files, and the journal names them, before the 202.
@@ -355,7 +390,10 @@ impl Core {
         }
         let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
         self.tuner = tuner(now, &request, &windows);
-        self.books.accepted = Some((accepted.campaign.sequence, accepted.campaign.digest()));
+        let class = self.kind_of(request.subject.as_ref()).class;
+        let campaign = (accepted.campaign.sequence, accepted.campaign.digest());
+        self.books.accepted.insert(class, campaign);
+        self.books.subject = request.subject;
         self.books.t_min = self.books.t_min.max(accepted.campaign.not_before);
         // spec: security 5 (the server's time counts over TLS)
         let is_secure = self.config.dm.account.url.starts_with("https://");

@@ -15,15 +15,17 @@ use proto::{
         code::StatusCode,
         descriptor::{self, Descriptor, InstallStatus},
         fumo::{Operation as Exec, Phase, ResultCode},
+        scomo,
     },
-    ids::Correlator,
+    ids::{Correlator, PackageId},
     time::{Mono, Now},
     trust::bundle::{self, BundleHead},
 };
 
 use super::{Agent, Core, Given, Operation, Output, books::Pinned};
 use crate::{
-    acceptance::{Accepted, Offer, Refusal, Verdict, judge},
+    acceptance::{Accepted, Offer, Refusal, Verdict},
+    components::Subject,
     dm::{DownloadRequest, FinalAlert},
     symbols::{ObjectLayout, StorageError},
 };
@@ -115,8 +117,9 @@ pub(super) struct Fetcher {
     storing: u64,
     notifying: bool,
     next_notice: Option<Mono>,
-    /// Why the package in `PkgData` is no good: the result of its Exec.
-    refusal: Option<ResultCode>,
+    /// Why the package in `PkgData`, or in the `Data` of a component, is no good: the result of its
+    /// Exec.
+    refusal: Option<(Option<PackageId>, ResultCode)>,
     /// The outcome as DL 1.0 says it, where the result code does not tell.
     status: Option<InstallStatus>,
 }
@@ -182,17 +185,15 @@ impl Core {
     /// Begins what an Exec with a URL of HTTP asks for.
     // spec: oma-001 8.1.2.12 (hand-over to the Download User Agent)
     pub(super) fn begin_download(&mut self, now: Now, request: DownloadRequest) {
-        if self.operation.is_some() || self.has_download() {
+        if self.is_occupied() {
             if self.books.correlator == request.correlator && self.has_download() {
                 return;
             }
-            return self.push_alert(
-                now,
-                request.correlator,
-                request.operation,
-                ResultCode::WRONG_STATE,
-            );
+            let DownloadRequest { operation, correlator, subject, .. } = request;
+            let wrong = ResultCode::WRONG_STATE;
+            return self.push_alert(now, correlator, operation, wrong, subject);
         }
+        self.books.subject = request.subject;
         self.books.correlator = request.correlator;
         self.books.operation = request.operation;
         self.books.report = request.report;
@@ -317,7 +318,7 @@ impl Core {
             let status = InstallStatus::ATTRIBUTE_MISMATCH;
             return self.fail_download(now, ResultCode::NOT_ACCEPTABLE, status);
         }
-        match self.judge_bundle(&head) {
+        match self.judge_bundle(&head, self.books.subject.as_ref()) {
             Ok(accepted) => {
                 self.pin_bundle(head, accepted);
                 self.enter(Phase::Receiving);
@@ -334,16 +335,18 @@ impl Core {
     }
 
     /// Judges the documents of a bundle like those of a campaign over DM; there is no window.
-    fn judge_bundle(&self, head: &BundleHead) -> Result<Accepted, Refusal> {
+    fn judge_bundle(
+        &self,
+        head: &BundleHead,
+        subject: Option<&Subject>,
+    ) -> Result<Accepted, Refusal> {
         let offer = Offer {
             campaign: &head.campaign,
             manifest: &head.manifest,
             windows: Vec::new(),
             carried: Some(head.component),
         };
-        let history = self.books.history();
-        let limits = &self.config.limits;
-        let accepted = match judge(&self.root, self.config.kind, &history, limits, &offer)? {
+        let accepted = match self.judge_offer(subject, &offer)? {
             Verdict::Accepted(accepted) => *accepted,
             Verdict::AlreadyInstalled(_) => {
                 let detail = "the very package is installed".to_owned();
@@ -375,7 +378,9 @@ impl Core {
         let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
         self.outputs.work(Output::WriteFile(pinned.campaign_file(), head.campaign.clone()));
         self.outputs.work(Output::WriteFile(pinned.manifest_file(), head.manifest.clone()));
-        self.books.accepted = Some((accepted.campaign.sequence, accepted.campaign.digest()));
+        let class = self.kind_of(self.books.subject.as_ref()).class;
+        let campaign = (accepted.campaign.sequence, accepted.campaign.digest());
+        self.books.accepted.insert(class, campaign);
         self.books.t_min = self.books.t_min.max(accepted.campaign.not_before);
         self.books.pin = Some(pinned);
         self.books.progress.clear();
@@ -489,7 +494,12 @@ impl Core {
         }
         if self.books.operation == Exec::Download {
             let correlator = self.books.correlator.take();
-            self.push_alert(now, correlator, Exec::Download, ResultCode::SUCCESS);
+            let subject = self.books.subject.clone();
+            if let Some(own) = &mut self.books.subject {
+                self.books.announced.deliver(&own.node);
+                own.operation = scomo::Operation::Install;
+            }
+            self.push_alert(now, correlator, Exec::Download, ResultCode::SUCCESS, subject);
             self.books.operation = Exec::Update;
             self.books.awaits_exec = true;
             self.outputs.mark_changed();
@@ -500,9 +510,15 @@ impl Core {
 
     /// Starts the installation of what is held.
     // spec: oma-001 8.1.1.11, oma-000 8.2.4.1 (Exec Update)
-    pub(super) fn exec_update(&mut self, now: Now, correlator: Option<Correlator>) -> StatusCode {
+    pub(super) fn exec_update(
+        &mut self,
+        now: Now,
+        subject: Option<Subject>,
+        correlator: Option<Correlator>,
+    ) -> StatusCode {
         let holds = matches!(self.phase(), Phase::Verified | Phase::Deferred);
-        if holds && self.books.awaits_exec {
+        if holds && self.books.awaits_exec && self.concerns(subject.as_ref()) {
+            self.books.subject = subject;
             self.books.correlator = correlator;
             self.books.operation = Exec::Update;
             self.books.awaits_exec = false;
@@ -514,9 +530,10 @@ impl Core {
             let again = correlator.is_some() && self.books.correlator == correlator;
             return if again { StatusCode::ACCEPTED } else { StatusCode::FORBIDDEN };
         }
-        match self.fetcher.refusal.take() {
-            Some(result) => {
-                self.push_alert(now, correlator, Exec::Update, result);
+        let package = subject.as_ref().map(|subject| &subject.package);
+        match self.fetcher.refusal.take_if(|(refused, _)| refused.as_ref() == package) {
+            Some((_, result)) => {
+                self.push_alert(now, correlator, Exec::Update, result, subject);
                 StatusCode::ACCEPTED
             }
             None => StatusCode::FORBIDDEN,
@@ -525,9 +542,14 @@ impl Core {
 
     /// Takes the package that a Replace brought; no octets take the held one away.
     // spec: oma-001 8.1.1.10 (the package by Replace)
-    pub(super) fn take_package_data(&mut self, octets: &[u8]) -> StatusCode {
-        let held = self.books.awaits_exec && self.phase() == Phase::Verified;
-        if !held && (self.operation.is_some() || self.has_download()) {
+    pub(super) fn take_package_data(
+        &mut self,
+        subject: Option<Subject>,
+        octets: &[u8],
+    ) -> StatusCode {
+        let waits = self.books.awaits_exec && self.phase() == Phase::Verified;
+        let held = waits && self.concerns(subject.as_ref());
+        if !held && self.is_occupied() {
             return StatusCode::FORBIDDEN;
         }
         let length = u64::try_from(octets.len()).unwrap_or(u64::MAX);
@@ -544,20 +566,21 @@ impl Core {
         if octets.is_empty() {
             return StatusCode::OK;
         }
-        if let Err(Refusal { result, reason, detail }) = self.hold_package(octets) {
+        let package = subject.as_ref().map(|subject| subject.package.clone());
+        if let Err(Refusal { result, reason, detail }) = self.hold_package(subject, octets) {
             tracing::info!(%result, reason, detail, "a package was refused");
-            self.fetcher.refusal = Some(result);
+            self.fetcher.refusal = Some((package, result));
         }
         StatusCode::OK
     }
 
     /// The image is hashed here and stored before the journal says that it is held.
-    fn hold_package(&mut self, octets: &[u8]) -> Result<(), Refusal> {
+    fn hold_package(&mut self, subject: Option<Subject>, octets: &[u8]) -> Result<(), Refusal> {
         let refusal =
             |result, detail: &str| Refusal { result, reason: "package", detail: detail.to_owned() };
         let head = BundleHead::parse(octets)
             .map_err(|error| refusal(ResultCode::NOT_ACCEPTABLE, &error.to_string()))?;
-        let accepted = self.judge_bundle(&head)?;
+        let accepted = self.judge_bundle(&head, subject.as_ref())?;
         let place = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
         let (from, length) = (place(head.image_offset), place(head.image_octets));
         let image = octets.get(from..from.saturating_add(length));
@@ -567,6 +590,7 @@ impl Core {
         }
         let whole = Download { fetched: head.image_octets, ..Download::default() };
         self.books.download = Some(Download::default());
+        self.books.subject = subject;
         self.books.correlator = None;
         self.books.operation = Exec::Update;
         self.books.result = None;
@@ -582,8 +606,9 @@ impl Core {
     }
 
     // spec: oma-dm 11.1, oma-000 8.2.4.2.end (50 to 10 by deletion of the package)
-    fn drop_package(&mut self) {
+    pub(super) fn drop_package(&mut self) {
         self.operation = None;
+        self.books.subject = None;
         self.books.pin = None;
         self.books.download = None;
         self.books.awaits_exec = false;
@@ -595,14 +620,15 @@ impl Core {
 
     fn import(&mut self, now: Now, path: &str, head: &[u8]) -> Result<String, Refusal> {
         let refusal = |result, reason, detail: String| Refusal { result, reason, detail };
-        if self.operation.is_some() || self.has_download() {
+        if self.is_occupied() {
             let detail = format!("the device is {}", self.phase());
             return Err(refusal(ResultCode::WRONG_STATE, "state", detail));
         }
         let head = BundleHead::parse(head)
             .map_err(|error| refusal(ResultCode::NOT_ACCEPTABLE, "malformed", error.to_string()))?;
-        let accepted = self.judge_bundle(&head)?;
+        let accepted = self.judge_bundle(&head, None)?;
         let version = accepted.manifest.firmware_version.clone();
+        self.books.subject = None;
         self.books.correlator = None;
         self.books.operation = Exec::DownloadAndUpdate;
         self.books.report = crate::dm::ReportSettings::default();
@@ -619,15 +645,17 @@ impl Core {
         Ok(version)
     }
 
-    fn push_alert(
+    pub(super) fn push_alert(
         &mut self,
         now: Now,
         correlator: Option<Correlator>,
         operation: Exec,
         result: ResultCode,
+        subject: Option<Subject>,
     ) {
         let campaign = self.books.pin.as_ref().map(|pin| pin.id);
-        self.books.reports.push(FinalAlert { correlator, operation, result, campaign }, now.utc);
+        let alert = FinalAlert { correlator, operation, result, campaign, subject };
+        self.books.reports.push(alert, now.utc);
         self.outputs.mark_changed();
     }
 

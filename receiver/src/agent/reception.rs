@@ -3,7 +3,10 @@
 use std::net::{IpAddr, SocketAddr};
 
 use proto::{
-    dm::fumo::{Phase, ResultCode},
+    dm::{
+        fumo::{Phase, ResultCode},
+        scomo::Branch,
+    },
     flute::{alc::Packet, ext},
     ids::Sbn,
     time::{Mono, Now},
@@ -246,8 +249,8 @@ impl Core {
             return self.ask_for_consent(now);
         }
         let Some(operation) = &self.operation else { return };
-        // The answer to the question of the start would be taken for one after the installation.
-        if self.firmware_version.is_none() {
+        // The answer to a question of the start would be taken for one after the installation.
+        if !self.knows_what_is_installed() {
             return;
         }
         let manifest = &operation.accepted.manifest;
@@ -259,6 +262,7 @@ impl Core {
             component: object.component.0,
             length: object.oti.parameters().transfer_length,
             sha256: object.stored_sha256.to_string(),
+            software_component: self.component_install().map(Box::new),
         };
         let layout = operation.layout.clone();
         self.books.expected_version = Some(manifest.firmware_version.clone());
@@ -275,6 +279,7 @@ impl Core {
             return;
         }
         match outcome {
+            InstallOutcome::Done if self.books.subject.is_some() => self.list_components(),
             InstallOutcome::Done => self.outputs.work(Output::ReadVersion),
             InstallOutcome::RebootNeeded => {
                 tracing::info!("the installer waits for a reboot");
@@ -298,7 +303,8 @@ impl Core {
             return self.proceed(now);
         }
         let waits_for_boot = self.books.reboot_of.as_ref() == Some(&self.boot_id);
-        if self.phase() != Phase::HandedOver || waits_for_boot {
+        let is_firmware = self.books.subject.is_none();
+        if self.phase() != Phase::HandedOver || waits_for_boot || !is_firmware {
             return;
         }
         if self.firmware_version == self.books.expected_version {
@@ -309,15 +315,17 @@ impl Core {
         }
     }
 
-    fn remember_installed(&mut self) {
+    pub(super) fn remember_installed(&mut self) {
+        let class = self.kind_of(self.books.subject.as_ref()).class;
         let Some(operation) = &self.operation else { return };
         let manifest = &operation.accepted.manifest;
-        let floor = self.books.installed.map_or(0, |installed| installed.floor);
-        self.books.installed = Some(Installed {
+        let floor = self.books.installed.get(&class).map_or(0, |installed| installed.floor);
+        let installed = Installed {
             sequence: manifest.sequence,
             floor: floor.max(manifest.floor_after_commit),
             manifest: manifest.digest(),
-        });
+        };
+        self.books.installed.insert(class, installed);
         self.books.t_min = self.books.t_min.max(manifest.not_before);
     }
 
@@ -326,16 +334,26 @@ impl Core {
     pub(super) fn complete(&mut self, now: Now, phase: Phase, result: ResultCode) {
         tracing::info!(%phase, %result, text = result.text(), "the operation has ended");
         self.tell_result(now, phase, result);
+        let has_download = self.has_download();
         self.end_download(now, result);
         let campaign = self.books.pin.as_ref().map(|pin| pin.id);
-        if let Some(campaign) = campaign.filter(|_| super::ends_well(result)) {
-            self.books.remember_finished(campaign);
+        let subject = self.books.subject.take();
+        match &subject {
+            // The image goes with the operation, and a component that was removed may come back.
+            Some(subject) => {
+                self.books.announced.remove(Branch::Delivered, &subject.node);
+            }
+            None => {
+                let ended = campaign.filter(|_| super::ends_well(result));
+                ended.into_iter().for_each(|campaign| self.books.remember_finished(campaign));
+            }
         }
         let alert = FinalAlert {
             correlator: self.books.correlator.take(),
             operation: self.books.operation,
             result,
             campaign,
+            subject,
         };
         if self.books.report.wants(&alert, self.chance.number()) {
             let slot = self.books.report.slot(now.utc, self.chance.number());
@@ -347,17 +365,19 @@ impl Core {
         self.books.reboot_of = None;
         self.books.suspended.clear();
         self.books.given = Given::Nothing;
+        let had_image = has_download || self.operation.is_some();
         // Symbols of an image that is not complete serve again when it is broadcast again.
         let kept = self.operation.take().map(|operation| operation.layout);
         let kept = kept.filter(|_| matches!(phase, Phase::Incomplete | Phase::Missed));
-        self.books
-            .progress
-            .retain(|key, _| kept.as_ref().is_some_and(|layout| layout.object_key() == *key));
         self.tuner = crate::tuner::Tuner::default();
         self.enter(phase);
         self.outputs.mark_changed();
         self.tune(now);
-        self.outputs.show(Output::KeepOnly(kept));
+        if had_image {
+            let keeps = |key| kept.as_ref().is_some_and(|layout| layout.object_key() == key);
+            self.books.progress.retain(|key, _| keeps(*key));
+            self.outputs.show(Output::KeepOnly(kept));
+        }
     }
 
     /// Joins and leaves until the channels are those that are to be heard at this moment.

@@ -105,8 +105,7 @@ impl Agent {
 impl Core {
     /// Returns when the next session is due: by the clock, or because a report is.
     pub(super) fn session_deadline(&self, now: Now) -> Option<Mono> {
-        self.firmware_version.as_ref()?;
-        if !self.may_talk() {
+        if !self.knows_what_is_installed() || !self.may_talk() {
             return None;
         }
         let report = self

@@ -4,7 +4,7 @@ use proto::dm::fumo::{PackageData, Phase};
 use serde::Serialize;
 
 use super::{Core, requests::RequestStatus};
-use crate::{sensors::Readings, stats::Stats};
+use crate::{components::Deployed, sensors::Readings, stats::Stats};
 
 /// What the device is doing. Symbols count once they are synced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -43,6 +43,9 @@ pub struct Status {
     pub request: Option<RequestStatus>,
     /// What the sensors show, once they were read.
     pub readings: Option<Readings>,
+    /// The software components that the installer lists, on a device that has any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub components: Option<Vec<Deployed>>,
     /// Counters of this run.
     pub stats: Stats,
 }
@@ -76,6 +79,7 @@ impl Core {
             reports_waiting: self.books.reports.reports().len(),
             request: self.asked.as_ref().map(super::requests::Asked::status),
             readings: self.world.readings(),
+            components: self.deployed.clone(),
             stats: self.stats,
         }
     }

@@ -19,6 +19,7 @@ use crate::{
     testing::{Broadcast, kind, source},
 };
 
+mod components;
 mod download;
 mod requests;
 mod roots;
@@ -33,6 +34,7 @@ const CLOSES: u64 = 3_000;
 struct Disk {
     /// What the integrator has set beside it.
     user: crate::user::Settings,
+    inventory: Inventory,
     /// How often the machine itself has started again.
     reboots: u32,
     journal: [Vec<u8>; 2],
@@ -41,6 +43,10 @@ struct Disk {
     logs: BTreeMap<u32, Vec<u8>>,
     tables: Vec<u8>,
     image: Vec<u8>,
+    /// What the installer has installed.
+    deployed: Vec<Deployed>,
+    /// Whether the installer does nothing and says that it has.
+    pretends: bool,
 }
 
 impl BlockFiles for Disk {
@@ -69,6 +75,9 @@ struct Device {
     version: String,
     joined: Vec<TuneIn>,
     posts: usize,
+    /// Whether a server listens, and what it has been told last.
+    talks: bool,
+    post: Option<dm::client::Post>,
     /// What the user was asked.
     asked: Vec<crate::user::Question>,
     /// What is to be fetched.
@@ -97,6 +106,7 @@ enum Held {
     Finish,
     Install,
     Version,
+    Components,
 }
 
 fn at(seconds: u64) -> Now {
@@ -131,6 +141,7 @@ fn config() -> Config {
         check_in: Duration::from_secs(3600),
         first_nonce: vec![1; 16],
         user: crate::user::Settings::default(),
+        components: Inventory::Absent,
     }
 }
 
@@ -140,8 +151,10 @@ impl Device {
     }
 
     fn with_user(user: crate::user::Settings) -> Self {
-        let broadcast = Broadcast::new();
-        let disk = Disk { user, ..Disk::default() };
+        Self::made(Broadcast::new(), Disk { user, ..Disk::default() })
+    }
+
+    fn made(broadcast: Broadcast, disk: Disk) -> Self {
         let agent = boot(&broadcast, &disk, at(1_500), 0);
         let mut device = Self {
             broadcast,
@@ -152,6 +165,8 @@ impl Device {
             version: "1.0".to_owned(),
             joined: Vec::new(),
             posts: 0,
+            talks: false,
+            post: None,
             asked: Vec::new(),
             fetches: Vec::new(),
             notices: Vec::new(),
@@ -182,6 +197,7 @@ impl Device {
             repair: None,
             report: ReportSettings::default(),
             correlator: Some(Correlator("c-1".to_owned())),
+            subject: None,
         }
     }
 
@@ -267,6 +283,7 @@ impl Device {
             Held::Finish => matches!(output, Output::Finish(_)),
             Held::Install => matches!(output, Output::Install(..)),
             Held::Version => matches!(output, Output::ReadVersion),
+            Held::Components => matches!(output, Output::Components(Call::Change(..))),
         };
         if holds {
             return self.waiting.push(output);
@@ -317,12 +334,15 @@ impl Device {
             Output::Join(tune_in) => self.joined.push(tune_in),
             Output::Leave(tune_in) => self.joined.retain(|joined| *joined != tune_in),
             Output::ReadVersion => self.agent.handle_version(now, Some(self.version.clone())),
+            Output::Components(call) => self.perform_call(call),
             Output::Install(_, request) => {
                 assert_eq!(self.journal().phase, "handed-over", "the journal knows first");
                 assert_eq!(request.sha256, sha256(&[&self.disk.image]).to_string());
                 self.installed.push(self.disk.image.clone());
-                if self.install_ends != InstallOutcome::Failed {
-                    self.version = "2.0".to_owned();
+                match &request.software_component {
+                    _ if self.install_ends == InstallOutcome::Failed => {}
+                    Some(component) => self.deploy(component, &request.firmware_version),
+                    None => self.version = "2.0".to_owned(),
                 }
                 self.agent.handle_installed(now, self.install_ends);
             }
@@ -339,6 +359,7 @@ impl Device {
                 self.disk.image.extend(octets);
                 self.agent.handle_stored(now, Ok(()));
             }
+            Output::Post(post) if self.talks => self.post = Some(post),
             Output::Post(_) => {
                 self.posts += 1;
                 self.agent
@@ -407,7 +428,8 @@ fn try_boot_as(
         boot_id: format!("boot {}", disk.reboots),
         seed: number,
     };
-    Agent::new(now, Config { user: disk.user.clone(), ..config }, boot)
+    let (user, components) = (disk.user.clone(), disk.inventory);
+    Agent::new(now, Config { user, components, ..config }, boot)
 }
 
 // test: oma-002 1, oma-003 5.5.1.4, oma-003 5.5.1.6.5 (prepared, tuned in by itself, from the sender that was named)

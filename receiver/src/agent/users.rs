@@ -12,7 +12,10 @@ use proto::{
 };
 
 use super::{Agent, Core, Output};
-use crate::user::{About, Front, MAX_WAIT, Question, Reply};
+use crate::{
+    components::{Inventory, Leave},
+    user::{About, Front, MAX_WAIT, Question, Reply},
+};
 
 /// Questions that wait behind the one that is shown; a notice that finds no place is dropped.
 const MAX_WAITING: usize = 8;
@@ -175,6 +178,7 @@ impl Agent {
             }
             About::Download => self.core.consented(now, Given::Download, &reply),
             About::Install => self.core.consented(now, Given::Install, &reply),
+            About::Inventory => self.core.decide_leave(&reply),
             About::Result => {}
         }
     }
@@ -219,7 +223,7 @@ impl Core {
     // spec: oma-003 6.1.4.8, oma-003 6.1.4.14, oma-003 6.1.4.17, oma-003 5.5.1.6.4
     pub(super) fn ask_for_consent(&mut self, now: Now) {
         let Some(operation) = &self.operation else { return };
-        let version = &operation.accepted.manifest.firmware_version;
+        let version = &self.named(&operation.accepted.manifest.firmware_version);
         let octets = operation.accepted.object.oti.parameters().transfer_length;
         let ready = matches!(self.phase(), Phase::Verified | Phase::Deferred);
         let (about, text) = if ready && !self.may_install() {
@@ -286,6 +290,7 @@ impl Core {
         self.users.forget(About::Install);
         self.users.again = None;
         let version = self.operation.as_ref().map(|it| &it.accepted.manifest.firmware_version);
+        let version = version.map(|version| self.named(version));
         let (Front::Asked, Some(version)) = (&self.config.user.front, version) else { return };
         let text = match phase {
             Phase::Confirmed => format!("Version {version} is installed."),
@@ -312,12 +317,65 @@ impl Core {
         self.show_questions();
     }
 
+    /// A component's version says nothing without its name.
+    fn named(&self, version: &str) -> String {
+        match &self.books.subject {
+            Some(subject) => format!("{version} of {}", subject.package),
+            None => version.to_owned(),
+        }
+    }
+
+    // spec: oma-003 6.1.4.16 (the user's leave)
+    /// Asks whether the server may see which components are installed, unless that is decided.
+    pub(super) fn ask_for_leave(&mut self, now: Now) {
+        let is_open = self.books.leave == Leave::Undecided;
+        if self.config.components != Inventory::Asked || !is_open {
+            return;
+        }
+        let prompt = Prompt::confirm(INVENTORY_TEXT.to_owned());
+        match &self.config.user.front {
+            Front::Absent => {}
+            Front::Policy(policy) => {
+                let answer = policy.answer(&prompt);
+                self.decide_leave(&Reply::Answer(answer));
+            }
+            Front::Asked if self.users.is_asking(About::Inventory) => {}
+            Front::Asked => {
+                let wait = self.config.user.ask_again;
+                self.users.push(now.mono, About::Inventory, prompt, wait);
+                self.show_questions();
+            }
+        }
+    }
+
+    /// What is neither yes nor no leaves it open: the server's next try asks again.
+    fn decide_leave(&mut self, reply: &Reply) {
+        self.books.leave = match reply {
+            Reply::Answer(Answer::Yes) => Leave::Given,
+            Reply::Answer(Answer::No | Answer::Cancelled) => Leave::Denied,
+            Reply::Later
+            | Reply::Answer(
+                Answer::TimedOut
+                | Answer::NotDisplayable
+                | Answer::NoUser
+                | Answer::Shown
+                | Answer::Text(_)
+                | Answer::Chosen(_),
+            ) => return,
+        };
+        self.outputs.mark_changed();
+    }
+
     fn show_questions(&mut self) {
         if let Some(question) = self.users.show_next() {
             self.outputs.show(Output::Ask(question));
         }
     }
 }
+
+const INVENTORY_TEXT: &str = "May the server see which software components are installed on this \
+     device? It learns their names, versions and whether they run, and nothing about you. Without \
+     your leave it can still bring you updates.";
 
 /// How long a notice stands in the way of the next question at most.
 const NOTICE_TIME: Duration = Duration::from_secs(60);

@@ -10,8 +10,11 @@ use proto::{
         fumo::{PackageData, Phase},
         ui::{Answer, Prompt},
     },
+    ids::Correlator,
     time::{Mono, Now, Utc},
 };
+
+use crate::components::{Announced, Software, Subject};
 
 use super::{
     Account, ArmRequest, Device, DeviceLimits, DeviceView, FinalAlert, Identity, Settings,
@@ -66,6 +69,10 @@ pub(super) struct FakeDevice {
     /// Counts the nonces that were made.
     pub(super) made: u8,
     pub(super) calls: Vec<&'static str>,
+    /// What the tree shows of the components; `None`: it has none.
+    pub(super) software: Option<Software>,
+    /// What was to be done to components.
+    pub(super) changes: Vec<Subject>,
 }
 
 impl Default for FakeDevice {
@@ -86,6 +93,8 @@ impl Default for FakeDevice {
             keeps_package: false,
             made: 0,
             calls: Vec::new(),
+            software: None,
+            changes: Vec::new(),
         }
     }
 }
@@ -135,6 +144,31 @@ impl Device for FakeDevice {
 
     fn suspend(&mut self, _now: Now) -> StatusCode {
         self.calls.push("suspend");
+        StatusCode::OK
+    }
+
+    fn software(&self) -> Option<Software> {
+        self.software.clone()
+    }
+
+    fn keep_announced(&mut self, announced: Announced) {
+        if let Some(software) = &mut self.software {
+            software.announced = announced;
+        }
+    }
+
+    fn take_component(&mut self, _now: Now, _subject: Subject, package: &[u8]) -> StatusCode {
+        self.package = package.to_vec();
+        StatusCode::OK
+    }
+
+    fn change_component(
+        &mut self,
+        _now: Now,
+        subject: Subject,
+        _correlator: Option<Correlator>,
+    ) -> StatusCode {
+        self.changes.push(subject);
         StatusCode::OK
     }
 

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, time::Duration};
 use proto::{
     dm::{
         code::{Format, StatusCode},
-        fumo::{Operation, PackageData, ResultCode},
+        fumo::{Operation, PackageData, Phase, ResultCode},
         nodes::{broadcast, fumo},
         syncml::Item,
     },
@@ -18,7 +18,7 @@ use proto::{
 };
 
 use super::{
-    ArmRequest, Device, DownloadRequest, FinalAlert, ReportFilter, ReportSettings,
+    ArmRequest, Device, DeviceView, DownloadRequest, FinalAlert, ReportFilter, ReportSettings,
     tree::{
         Right,
         place::{Leaf, Place},
@@ -26,6 +26,8 @@ use super::{
 };
 
 mod nodes;
+
+use crate::components::Subject;
 
 /// Octets of an envelope.
 const MAX_ENVELOPE: usize = 4096;
@@ -119,8 +121,6 @@ impl FumoObject {
         Ok(())
     }
 
-    /// Hands what is staged to the device. The answer is always 202: whatever is wrong with the
-    /// campaign becomes a final alert.
     fn start(
         &mut self,
         now: Now,
@@ -128,6 +128,25 @@ impl FumoObject {
         operation: Operation,
         correlator: Option<Correlator>,
     ) -> StatusCode {
+        let url = match operation {
+            Operation::Download => self.staged.shown.download_url.clone(),
+            Operation::Update | Operation::DownloadAndUpdate => {
+                self.staged.shown.update_url.clone()
+            }
+        };
+        let url = url.filter(|_| !self.spent);
+        self.hand_in(now, device, Order { operation, url, correlator, subject: None })
+    }
+
+    /// Hands what is staged to the device. The answer is always 202: whatever is wrong with the
+    /// campaign becomes a final alert.
+    pub(super) fn hand_in(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        order: Order,
+    ) -> StatusCode {
+        let Order { operation, url, correlator, subject } = order;
         // What the Exec used stays readable, but only the nodes; the documents are handed over.
         let used = if self.spent { Staged::default() } else { std::mem::take(&mut self.staged) };
         if !self.spent {
@@ -135,16 +154,13 @@ impl FumoObject {
         }
         self.spent = true;
         let shown = used.shown;
-        let url = match operation {
-            Operation::Download => shown.download_url,
-            Operation::Update | Operation::DownloadAndUpdate => shown.update_url,
-        };
         let is_http = |url: &str| url.starts_with("http://") || url.starts_with("https://");
         match url.filter(|url| url.starts_with(SCHEME) || is_http(url)) {
             // spec: oma-001 8.1.2.10, oma-001 8.1.2.11, oma-000 8.2.4.2
             Some(url) if is_http(&url) => {
                 let report = shown.report;
-                device.download(now, DownloadRequest { operation, url, report, correlator });
+                let request = DownloadRequest { operation, url, report, correlator, subject };
+                device.download(now, request);
             }
             Some(url) => {
                 let request = ArmRequest {
@@ -160,22 +176,81 @@ impl FumoObject {
                     repair: shown.repair,
                     report: shown.report,
                     correlator,
+                    subject,
                 };
                 device.arm(now, request);
             }
             None => {
-                let result = ResultCode::BAD_URL;
-                device.refuse(now, FinalAlert { correlator, operation, result, campaign: None });
+                let (result, campaign) = (ResultCode::BAD_URL, None);
+                let alert = FinalAlert { correlator, operation, result, campaign, subject };
+                device.refuse(now, alert);
             }
         }
         // spec: oma-dm 11 (exec)
         StatusCode::ACCEPTED
     }
+
+    /// Returns the nodes of `Ext/Broadcast`; `is_own` says that the operation that goes on is one
+    /// of the object that they hang under.
+    pub(super) fn broadcast_nodes(&self, device: &dyn Device, is_own: bool) -> Vec<(String, Leaf)> {
+        let view = if is_own { device.view() } else { idle(device.view()) };
+        let mut leaves = nodes::leaves(&self.staged.shown, &view);
+        leaves.retain(|(path, _)| path.starts_with(broadcast::ROOT_NODE));
+        leaves
+    }
+
+    /// Runs a node of `Ext/Broadcast`.
+    pub(super) fn exec_broadcast(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        path: &str,
+        is_own: bool,
+    ) -> StatusCode {
+        match path {
+            // What is not armed here has nothing to be disarmed.
+            broadcast::DISARM if !is_own => StatusCode::OK,
+            broadcast::DISARM => device.disarm(now),
+            broadcast::SUSPEND => device.suspend(now),
+            broadcast::RESUME => device.resume(now),
+            _ => StatusCode::NOT_FOUND,
+        }
+    }
+}
+
+/// What an Exec wants, besides what is staged.
+#[derive(Debug)]
+pub(super) struct Order {
+    pub(super) operation: Operation,
+    /// Where the package comes from.
+    pub(super) url: Option<String>,
+    pub(super) correlator: Option<Correlator>,
+    /// The software component that it is for; `None` for firmware.
+    pub(super) subject: Option<Subject>,
+}
+
+/// What an object shows while the device works on something else.
+fn idle(view: DeviceView) -> DeviceView {
+    DeviceView {
+        phase: Phase::Idle,
+        data: PackageData::Gone,
+        reasons: Vec::new(),
+        progress_per_mille: 0,
+        package_name: None,
+        package_version: None,
+        ..view
+    }
+}
+
+/// Returns whether the operation that goes on is one of the FUMO object.
+fn is_firmware(device: &dyn Device) -> bool {
+    device.software().is_none_or(|software| software.working.is_none())
 }
 
 impl Place for FumoObject {
     fn nodes(&self, device: &dyn Device) -> Vec<(String, Leaf)> {
-        nodes::leaves(&self.staged.shown, &device.view())
+        let view = if is_firmware(device) { device.view() } else { idle(device.view()) };
+        nodes::leaves(&self.staged.shown, &view)
     }
 
     fn identifier(&self, path: &str) -> &'static str {
@@ -230,9 +305,10 @@ impl Place for FumoObject {
         correlator: Option<Correlator>,
     ) -> StatusCode {
         match path {
-            broadcast::DISARM => device.disarm(now),
-            broadcast::SUSPEND => device.suspend(now),
-            broadcast::RESUME => device.resume(now),
+            broadcast::DISARM | broadcast::SUSPEND | broadcast::RESUME => {
+                let is_own = is_firmware(device);
+                self.exec_broadcast(now, device, path, is_own)
+            }
             fumo::UPDATE => device.update(now, correlator),
             fumo::DOWNLOAD => self.start(now, device, Operation::Download, correlator),
             fumo::DOWNLOAD_AND_UPDATE => {
@@ -261,7 +337,7 @@ impl Place for FumoObject {
 }
 
 /// The octets of a document; their format must say that they are octets.
-fn octets(item: &Item, limit: usize) -> Result<Vec<u8>, StatusCode> {
+pub(super) fn octets(item: &Item, limit: usize) -> Result<Vec<u8>, StatusCode> {
     match item.meta.as_ref().and_then(|meta| meta.format.as_ref()) {
         Some(Format::B64 | Format::Bin) => {}
         Some(_) | None => return Err(StatusCode::UNSUPPORTED_FORMAT),
@@ -388,6 +464,7 @@ mod tests {
                 filter: ReportFilter::Sample { take: 1, of: 10 },
             },
             correlator: correlator(),
+            subject: None,
         };
         assert_eq!(device.armed, [wanted]);
     }
@@ -442,6 +519,7 @@ mod tests {
                 operation: Operation::Download,
                 result: ResultCode::BAD_URL,
                 campaign: None,
+                subject: None,
             };
             assert_eq!(device.queue, [wanted], "{url}");
         }

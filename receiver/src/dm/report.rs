@@ -129,6 +129,7 @@ mod tests {
             operation: Operation::DownloadAndUpdate,
             result: ResultCode::SUCCESS,
             campaign: None,
+            subject: None,
         }
     }
 

@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::{
     dm::{
         code::{Format, StatusCode},
+        nodes::scomo,
         syncml::{Item, Meta},
         uri::{Address, MAX_TOTAL_LENGTH, NodeUri, Query},
     },
@@ -40,6 +41,7 @@ use place::{Leaf, Place};
 use super::{
     Device, Settings,
     fumo::{FumoObject, PlainHttp},
+    scomo::ScomoObject,
 };
 
 /// The device's management tree.
@@ -66,8 +68,10 @@ impl Tree {
         let plain = settings.account.url.starts_with("http://");
         let plain_http = if plain { PlainHttp::Allowed } else { PlainHttp::Refused };
         let object = settings.object.clone();
+        let software = scomo::ROOT.parse().expect("the place of the object is an address");
         let mut tree = Self { settings, places: Vec::new() };
         tree.hang(object, Box::new(FumoObject::new(plain_http)));
+        tree.hang(software, Box::new(ScomoObject::new(plain_http)));
         tree
     }
 

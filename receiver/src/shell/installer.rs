@@ -11,8 +11,11 @@ use std::{
     time::Duration,
 };
 
+use proto::wire::WireError;
 use rustix::process::{Pid, Signal, kill_process_group};
 use thiserror::Error;
+
+use crate::components::{Deployed, read_deployed};
 
 /// How the hook ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +47,12 @@ pub enum HookError {
     /// `version` failed.
     #[error("the installer hook gave no version: {0:?}")]
     NoVersion(HookExit),
+    /// `components` failed.
+    #[error("the installer hook listed no components: {0:?}")]
+    NoList(HookExit),
+    /// What `components` printed is no list.
+    #[error("the installer hook's list is none: {0}")]
+    BadList(#[from] WireError),
 }
 
 /// The installer hook: the command and its leading arguments, as configured.
@@ -59,15 +68,41 @@ impl Hook {
         Self { command }
     }
 
-    /// Runs `install FILE` with `request` (JSON) on its standard input. Blocks until it has ended.
+    /// Runs `install FILE`, or the same for a component, with `request` (JSON) on its standard
+    /// input. Blocks until it has ended.
     ///
     /// # Errors
     ///
     /// [`HookError`] when it cannot be started.
     // spec: oma-000 8.2.4
-    pub fn install(&self, file: &Path, request: &[u8]) -> Result<HookExit, HookError> {
-        let arguments = [OsStr::new("install"), file.as_os_str()];
+    pub fn install(&self, verb: &str, file: &Path, request: &[u8]) -> Result<HookExit, HookError> {
+        let arguments = [OsStr::new(verb), file.as_os_str()];
         self.run(&arguments, request, INSTALL_TIME).map(|(exit, _)| exit)
+    }
+
+    /// Runs a verb on a component, with `request` (JSON) on its standard input. Blocks until it has
+    /// ended.
+    ///
+    /// # Errors
+    ///
+    /// [`HookError`] when it cannot be started.
+    pub fn change(&self, verb: &str, id: &str, request: &[u8]) -> Result<HookExit, HookError> {
+        let arguments = [OsStr::new(verb), OsStr::new(id)];
+        self.run(&arguments, request, INSTALL_TIME).map(|(exit, _)| exit)
+    }
+
+    /// Runs `components`; returns what it lists.
+    ///
+    /// # Errors
+    ///
+    /// [`HookError`] when it cannot be started, fails, or prints something else than a whole list.
+    pub fn components(&self) -> Result<Vec<Deployed>, HookError> {
+        let (exit, output) = self.run(&[OsStr::new("components")], b"{}\n", VERSION_TIME)?;
+        let is_whole = u64::try_from(output.len()).is_ok_and(|octets| octets < OUTPUT_OCTETS);
+        if exit != HookExit::Done || !is_whole {
+            return Err(HookError::NoList(exit));
+        }
+        Ok(read_deployed(&String::from_utf8_lossy(&output))?)
     }
 
     /// Runs `version`; returns the first line that it prints, at most `longest` octets of it.
@@ -154,7 +189,7 @@ fn wait(mut child: Child, limit: Duration) -> HookExit {
 const INSTALL_TIME: Duration = Duration::from_secs(1800);
 const VERSION_TIME: Duration = Duration::from_secs(30);
 const OUTPUT_TIME: Duration = Duration::from_secs(1);
-const OUTPUT_OCTETS: u64 = 4096;
+const OUTPUT_OCTETS: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -169,9 +204,9 @@ mod tests {
             (255, HookExit::Failed(Some(255))),
         ] {
             let hook = shell(&format!("exit {code}"));
-            assert_eq!(hook.install(Path::new("/image"), b"{}").unwrap(), exit);
+            assert_eq!(hook.install("install", Path::new("/image"), b"{}").unwrap(), exit);
         }
-        let killed = shell("kill -9 $$").install(Path::new("/image"), b"{}").unwrap();
+        let killed = shell("kill -9 $$").install("install", Path::new("/image"), b"{}").unwrap();
         assert_eq!(killed, HookExit::Failed(None));
     }
 
@@ -181,7 +216,8 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let seen = home.path().join("seen");
         let hook = shell(&format!("{{ echo \"$@\"; cat; }} > {}", seen.display()));
-        let exit = hook.install(Path::new("/data/an image"), b"{\"contract\":1}").unwrap();
+        let exit =
+            hook.install("install", Path::new("/data/an image"), b"{\"contract\":1}").unwrap();
         assert_eq!(exit, HookExit::Done);
         let text = std::fs::read_to_string(seen).unwrap();
         assert_eq!(text, "install /data/an image\n{\"contract\":1}");
@@ -203,6 +239,25 @@ mod tests {
         assert!(matches!(Hook::new(vec![]).version(64), Err(HookError::Absent)));
         let absent = Hook::new(vec!["/nonexistent/hook".into()]).version(64).unwrap_err();
         assert_eq!(absent.to_string(), "cannot run the installer hook /nonexistent/hook");
+    }
+
+    // test: oma-dm 12.1 (hook verbs)
+    #[test]
+    fn the_hook_is_asked_to_change_a_component_and_lists_them() {
+        let home = tempfile::tempdir().unwrap();
+        let seen = home.path().join("seen");
+        let hook = shell(&format!("echo \"$@\" >{0}; cat >>{0}", seen.display()));
+        let exit = hook.change("component-remove", "player", b"{\"contract\":1}").unwrap();
+        assert_eq!(exit, HookExit::Done);
+        let text = std::fs::read_to_string(&seen).unwrap();
+        assert_eq!(text, "component-remove player\n{\"contract\":1}");
+        let line = r#"{"id":"player","version":"2","active":true}"#;
+        let list = shell(&format!("test $1 = components && echo '{line}'"));
+        assert_eq!(list.components().unwrap()[0].id.as_str(), "player");
+        assert_eq!(shell("true").components().unwrap(), []);
+        for wrong in ["exit 1", "echo x", "head -c 100000 /dev/zero | tr '\\0' '\\n'"] {
+            assert!(shell(wrong).components().is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -32,6 +32,7 @@ use super::{
 use crate::{
     acceptance::{Kind, Limits, Refusal},
     agent::{self, Agent, FetchError, Fetched, SuspendReason},
+    components::{Call, Deployed},
     config::Config,
     dm::{
         self,
@@ -221,6 +222,7 @@ enum Event {
     Posted(Result<Answered, HttpError>),
     Installed(Result<HookExit, HookError>),
     Version(Result<String, HookError>),
+    Components(Result<Vec<Deployed>, HookError>),
     UserReplied(u64, Reply),
     Fetched(Result<Fetched, FetchError>),
     Notified(bool),
@@ -334,6 +336,12 @@ impl Shell {
                     tracing::warn!(%error, "the installed version is unknown");
                 }
                 self.agent.handle_version(now, version.ok());
+            }
+            Event::Components(deployed) => {
+                if let Err(error) = &deployed {
+                    tracing::warn!(%error, "the installed components are unknown");
+                }
+                self.agent.handle_components(now, deployed.ok());
             }
             Event::Fetched(fetched) => self.agent.handle_fetched(now, fetched),
             Event::Notified(arrived) => self.agent.handle_notified(now, arrived),
@@ -454,6 +462,7 @@ impl Effects {
             Beside::Leave(tune_in) => self.leave(&tune_in, channels),
             Beside::ReadVersion => self.read_version(),
             Beside::Install(layout, request) => self.install(&layout, &request),
+            Beside::Components(call) => self.components(call),
             Beside::Fetch(fetch) => {
                 let http = self.http.clone();
                 self.beside(move || Event::Fetched(http.fetch(&fetch)));
@@ -496,8 +505,22 @@ impl Effects {
     fn install(&self, layout: &ObjectLayout, request: &InstallRequest) {
         let hook = self.hook.clone();
         let image = self.objects.join(layout.directory_name()).join("image");
+        let verb = request.verb();
         let request = serde_json::to_vec(request).expect("the request is plain data");
-        self.beside(move || Event::Installed(hook.install(&image, &request)));
+        self.beside(move || Event::Installed(hook.install(verb, &image, &request)));
+    }
+
+    fn components(&self, call: Call) {
+        let hook = self.hook.clone();
+        match call {
+            Call::Read => self.beside(move || Event::Components(hook.components())),
+            Call::Change(verb, request) => {
+                let octets = serde_json::to_vec(&request).expect("the request is plain data");
+                self.beside(move || {
+                    Event::Installed(hook.change(verb.as_str(), request.id.as_str(), &octets))
+                });
+            }
+        }
     }
 
     fn ask(&self, question: Question) {
@@ -565,6 +588,7 @@ fn settings(config: &Config) -> Result<agent::Config, StartError> {
         check_in: config.local.check_in,
         first_nonce: server.nonce.clone(),
         user: config.local.user.clone(),
+        components: config.local.components,
     })
 }
 

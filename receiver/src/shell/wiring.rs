@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     agent::{self, Agent, Boot, BootError, Fetch, FinishError, Output},
+    components::Call,
     dm::client::Post,
     installer::InstallRequest,
     journal_state::JournalState,
@@ -83,6 +84,8 @@ pub enum Beside {
     ReadVersion,
     /// Hand the image to the installer.
     Install(ObjectLayout, InstallRequest),
+    /// Ask the installer about components.
+    Components(Call),
     /// Fetch a piece of a package.
     Fetch(Fetch),
     /// Post an installation notification.
@@ -144,6 +147,7 @@ impl Wiring {
             Output::Install(layout, request) => {
                 return Err(Box::new(Beside::Install(layout, request)));
             }
+            Output::Components(call) => return Err(Box::new(Beside::Components(call))),
             Output::Store(layout, offset, octets) => {
                 self.open = Some(layout.object_key());
                 Command::Store(layout, offset, octets)

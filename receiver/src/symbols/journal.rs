@@ -1,7 +1,7 @@
 //! The journal: what the device has decided, in two copies that are written in turn.
 //!
 //! ```text
-//! journal.a, journal.b    at most 16 KiB each; reserved with zeros once there is an object
+//! journal.a, journal.b    at most 32 KiB each; reserved with zeros once there is an object
 //!   0   "FCJN"
 //!   4   format version, 4 octets
 //!   8   generation, 8 octets
@@ -99,7 +99,7 @@ impl<M: Message + Default> JournalImage<M> {
             .bytes(MAGIC)
             .u32(FORMAT_VERSION)
             .u64(self.generation)
-            .u32(u32::try_from(length).expect("16 KiB is a u32"))
+            .u32(u32::try_from(length).expect("32 KiB is a u32"))
             .bytes(&self.body.encode_to_vec());
         let hash = h16(&[&out]);
         Writer::new(&mut out).bytes(&hash.0);
@@ -217,7 +217,7 @@ impl Journaler {
 }
 
 /// Octets that a copy takes at most.
-pub const JOURNAL_OCTETS: usize = 16 << 10;
+pub const JOURNAL_OCTETS: usize = 32 << 10;
 
 const MAGIC: &[u8] = b"FCJN";
 const FORMAT_VERSION: u32 = 1;
@@ -312,10 +312,10 @@ mod tests {
     }
 
     #[test]
-    fn a_state_of_16_kib_fits_and_one_octet_more_does_not() {
+    fn a_state_of_32_kib_fits_and_one_octet_more_does_not() {
         let overhead =
-            JournalImage { generation: 1, body: state(&[0; 16_000]) }.emit().unwrap().len()
-                - 16_000;
+            JournalImage { generation: 1, body: state(&[0; 32_000]) }.emit().unwrap().len()
+                - 32_000;
         let fits = state(&vec![0; JOURNAL_OCTETS - overhead]);
         let beyond = state(&vec![0; JOURNAL_OCTETS - overhead + 1]);
         assert_eq!(

@@ -185,6 +185,7 @@ impl Device {
             check_in: std::time::Duration::from_secs(self.setup.check_in),
             first_nonce: super::bridge::NONCE.to_vec(),
             user: receiver::user::Settings::default(),
+            components: receiver::components::Inventory::Absent,
         }
     }
 

@@ -302,7 +302,7 @@ impl Device {
                 self.version = self.broadcast.manifest.firmware_version.clone();
                 life.agent.handle_installed(now, InstallOutcome::Done);
             }
-            Beside::Ask(_) | Beside::Fetch(_) | Beside::Notify(..) => {}
+            Beside::Ask(_) | Beside::Fetch(_) | Beside::Notify(..) | Beside::Components(_) => {}
             Beside::Post(post) => match self.server.answer(&self.broadcast, now.utc, &post.body) {
                 Ok(answer) => life.agent.handle_response(now, &answer),
                 Err(error) => self.ledger.accuse(format!("a DM message: {error:#}")),
@@ -345,5 +345,6 @@ fn settings() -> anyhow::Result<agent::Config> {
         check_in: Duration::from_secs(24 * 3600),
         first_nonce: vec![1; 16],
         user: receiver::user::Settings::default(),
+        components: receiver::components::Inventory::Absent,
     })
 }

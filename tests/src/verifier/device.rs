@@ -106,7 +106,7 @@ impl Device {
         let mono = Mono(0) + Duration::from_secs(now_utc.saturating_sub(BORN));
         let now = Now { mono, utc: Utc::from_seconds(now_utc) };
         let directory = DataDirectory::open(&folder.join("data"))?;
-        let before = believed(&directory, kind, &factory_root)?;
+        let before = believed(&directory, &factory_root)?;
         let origin = Origin { factory_root, boot_id: "boot".to_owned(), seed: 1 };
         let agent = restore(now, config(kind)?, origin, &directory)?;
         let (solver, wiring) = (Solver::new(&directory), Wiring::default());
@@ -186,7 +186,7 @@ impl Device {
             carried: None,
         };
         let Believed { root, books } = &self.before;
-        match judge(root, self.kind, &books.history(), &Limits::default(), &offer) {
+        match judge(root, self.kind, &books.history(self.kind.class), &Limits::default(), &offer) {
             Ok(Verdict::Accepted(_)) => (String::new(), String::new()),
             Ok(Verdict::AlreadyInstalled(_)) => ("installed".to_owned(), String::new()),
             Err(refusal) => (refusal.reason.to_owned(), refusal.detail),
@@ -237,8 +237,8 @@ impl Device {
     ) -> anyhow::Result<Answer> {
         let status = self.agent.status();
         let directory = self.folder.join("data");
-        let books = books(&read_copies(&directory)?, self.kind)?;
-        let (stats, history) = (status.stats, books.history());
+        let books = books(&read_copies(&directory)?)?;
+        let (stats, history) = (status.stats, books.history(self.kind.class));
         let state = State {
             phase: status.phase.to_string(),
             // Before its first journal write a device believes the root of its maker.
@@ -304,6 +304,7 @@ impl Device {
             | Beside::Leave(_)
             | Beside::Ask(_)
             | Beside::Fetch(_)
+            | Beside::Components(_)
             | Beside::Notify(..) => {}
             Beside::ReadVersion => {
                 self.agent.handle_version(self.now, Some(fs::read_to_string(version)?));
@@ -354,11 +355,12 @@ fn config(kind: Kind) -> anyhow::Result<agent::Config> {
         check_in: Duration::from_secs(3600),
         first_nonce: vec![1; 16],
         user: receiver::user::Settings::default(),
+        components: receiver::components::Inventory::Absent,
     })
 }
 
-fn believed(directory: &DataDirectory, kind: Kind, factory: &[u8]) -> anyhow::Result<Believed> {
-    let books = books(&directory.read_journal()?, kind)?;
+fn believed(directory: &DataDirectory, factory: &[u8]) -> anyhow::Result<Believed> {
+    let books = books(&directory.read_journal()?)?;
     let files = directory.read_files()?;
     let stored = files.get(&root_file(books.root_version));
     let stored = stored.and_then(|root| Root::from_factory(root).ok());
@@ -369,12 +371,12 @@ fn believed(directory: &DataDirectory, kind: Kind, factory: &[u8]) -> anyhow::Re
     Ok(Believed { root, books })
 }
 
-fn books(copies: &[Vec<u8>; 2], kind: Kind) -> anyhow::Result<Books> {
+fn books(copies: &[Vec<u8>; 2]) -> anyhow::Result<Books> {
     let [a, b] = copies;
     let (_, state) = Journaler::recover::<JournalState>([a, b])?;
     Ok(match state {
-        Some(state) => Books::from_journal(kind.class, &state)?,
-        None => Books::new(kind.class),
+        Some(state) => Books::from_journal(&state)?,
+        None => Books::new(),
     })
 }
 

@@ -51,6 +51,7 @@ impl Device {
             url: DESCRIPTOR.to_owned(),
             report: ReportSettings::default(),
             correlator: Some(Correlator("c-1".to_owned())),
+            subject: None,
         };
         self.agent.core.download(self.now, request);
         self.agent.core.settle();

@@ -23,8 +23,11 @@ use proto::{
 use super::session::{Outgoing, STATUS_BYTES};
 use crate::dm::{
     Device,
+    scomo::is_inventory,
     tree::{Checkpoint, Tree},
 };
+
+const DENIED: StatusCode = StatusCode::PERMISSION_DENIED;
 
 /// Octets of data that the results of one Get may have.
 const MAX_RESULTS: usize = 32 * 1024;
@@ -390,6 +393,10 @@ impl Executor<'_> {
             Err(refusal) => *refusal,
         };
         let codes: Vec<_> = found.iter().map(code_of).collect();
+        let denied = get.items.iter().zip(&codes).filter(|(_, code)| **code == DENIED);
+        if denied.filter_map(|(item, _)| item.target_uri()).any(is_inventory) {
+            self.device.inventory_was_denied(self.now);
+        }
         let code = self.statuses(get, Verb::Get, &codes);
         let items: Vec<Item> = found.into_iter().flatten().flatten().collect();
         if !items.is_empty() {

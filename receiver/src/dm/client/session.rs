@@ -7,7 +7,7 @@ use proto::{
         auth::{AuthKind, Mac, Secret},
         code::{AlertCode, StatusCode},
         encoding::Encoding,
-        fumo::{OperationResult, UpdateRequest},
+        fumo::UpdateRequest,
         large::{Cutter, Joiner},
         syncml::{
             Alert, Challenge, Command, CommandId, Header, Item, Location, Manage, Message,
@@ -622,15 +622,7 @@ impl Session {
             Outgoing::DeviceInfo(items) => Command::Replace(Manage::new(id, items.clone())),
             Outgoing::Request(request) => Command::Alert(request.to_alert(id)),
             // spec: oma-000 8.2.5, oma-001 8.1.1.14, oma-001 8.1.2.24 (the result as Generic Alert)
-            Outgoing::Final(alert) => {
-                let result = OperationResult {
-                    object: Some(self.object.clone()),
-                    operation: alert.operation,
-                    result: alert.result,
-                    correlator: alert.correlator.clone(),
-                };
-                Command::Alert(result.to_alert(id))
-            }
+            Outgoing::Final(alert) => Command::Alert(alert.to_alert(id, &self.object)),
         }
     }
 }

@@ -190,6 +190,7 @@ fn final_alert(correlator: &str, result: ResultCode) -> FinalAlert {
         operation: Operation::DownloadAndUpdate,
         result,
         campaign: None,
+        subject: None,
     }
 }
 

@@ -276,7 +276,7 @@ impl Life {
                 self.later(device, around, 30_000, DeviceEvent::Answer(Err(Failure::Network)));
             }
             // The devices of a world have no user and get nothing by unicast.
-            Beside::Ask(_) | Beside::Fetch(_) | Beside::Notify(..) => {}
+            Beside::Ask(_) | Beside::Fetch(_) | Beside::Notify(..) | Beside::Components(_) => {}
             Beside::Post(Post { url, body, .. }) => {
                 let message = Message { url, body };
                 let after = 5 + device.chance.below(80);

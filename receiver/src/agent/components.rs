@@ -1,0 +1,215 @@
+//! Software components: the same course as firmware up to the hand-off, and its own end. What the
+//! installer lists afterwards decides whether an operation has succeeded, as the version does for
+//! firmware.
+//!
+//! ```text
+//! Download, DownloadInstall:   armed or receiving -> … -> verified -> [delivered] -> handed over
+//! Activate, Deactivate, Remove:                     handed over -> listed -> confirmed | failed
+//! ```
+//!
+//! One operation goes on at a time, on firmware or on a component.
+
+use proto::{
+    dm::{
+        code::StatusCode,
+        fumo::{Operation as Exec, Phase, ResultCode},
+        scomo::{Branch, Operation},
+    },
+    ids::Correlator,
+    time::Now,
+    trust::component_class,
+};
+
+use super::{Agent, Core, Output};
+use crate::{
+    acceptance::{History, Kind, Offer, Refusal, Verdict, judge},
+    components::{Call, ChangeRequest, Deployed, Inventory, Leave, Software, Subject, Verb},
+    dm::ReportSettings,
+    installer::{CONTRACT_VERSION, ComponentInstall},
+};
+
+/// Classes whose sequences are remembered: firmware, and components that came by package. None is
+/// ever forgotten, or an old version could come back.
+const MAX_CLASSES: usize = 16;
+
+impl Agent {
+    /// Learns which components are installed; `None` when the installer did not say.
+    pub fn handle_components(&mut self, now: Now, deployed: Option<Vec<Deployed>>) {
+        self.core.handle_components(now, deployed);
+        self.start_due_session(now);
+        self.core.settle();
+    }
+}
+
+impl Core {
+    pub(super) fn list_components(&mut self) {
+        if self.config.components != Inventory::Absent {
+            self.outputs.work(Output::Components(Call::Read));
+        }
+    }
+
+    /// Returns whether the installer has answered the questions of the start: an answer that is
+    /// still on its way would be taken for one after an installation.
+    pub(super) fn knows_what_is_installed(&self) -> bool {
+        let has_listed = self.has_listed || self.config.components == Inventory::Absent;
+        has_listed && self.firmware_version.is_some()
+    }
+
+    /// Returns whether an operation goes on: there is one at a time.
+    pub(super) fn is_occupied(&self) -> bool {
+        self.operation.is_some() || self.has_download() || self.phase() == Phase::HandedOver
+    }
+
+    /// Returns whether the operation that goes on is about the same package in the same place.
+    pub(super) fn concerns(&self, other: Option<&Subject>) -> bool {
+        match (&self.books.subject, other) {
+            (Some(own), Some(other)) => own.node == other.node && own.package == other.package,
+            (own, other) => own.is_none() && other.is_none(),
+        }
+    }
+
+    // spec: oma-002 7 (a component is signed for a class of its own)
+    /// Returns what the manifest of a package must be for.
+    pub(super) fn kind_of(&self, subject: Option<&Subject>) -> Kind {
+        let Kind { vendor, class } = self.config.kind;
+        let class = subject.map_or(class, |subject| component_class(class, &subject.package));
+        Kind { vendor, class }
+    }
+
+    /// A component that is gone may come back as it was, and not as it was before that.
+    fn history_of(&self, subject: Option<&Subject>) -> History {
+        let mut history = self.books.history(self.kind_of(subject).class);
+        let Some(subject) = subject else { return history };
+        history.finished.clear();
+        let is_gone = |list: &Vec<Deployed>| list.iter().all(|it| it.id != subject.package);
+        if self.deployed.as_ref().is_some_and(is_gone)
+            && let Some((sequence, _)) = history.installed.take()
+        {
+            history.floor = history.floor.max(sequence);
+        }
+        history
+    }
+
+    /// Judges an offer for firmware, or for a component.
+    pub(super) fn judge_offer(
+        &self,
+        subject: Option<&Subject>,
+        offer: &Offer<'_>,
+    ) -> Result<Verdict, Refusal> {
+        let (kind, history) = (self.kind_of(subject), self.history_of(subject));
+        let known = &self.books.accepted;
+        if !known.contains_key(&kind.class) && known.len() >= MAX_CLASSES {
+            let detail = "more components than the device can tell apart".to_owned();
+            let result = ResultCode::REFUSED;
+            return Err(Refusal { result, reason: "limits", detail });
+        }
+        judge(&self.root, kind, &history, &self.config.limits, offer)
+    }
+
+    /// Returns what the installer is told of the component that it gets.
+    pub(super) fn component_install(&self) -> Option<ComponentInstall> {
+        let subject = self.books.subject.as_ref()?;
+        let leaf = proto::dm::nodes::scomo::INSTALL_PARAMETERS;
+        let parameters = self.books.announced.text(Branch::Download, &subject.node, leaf);
+        Some(ComponentInstall {
+            id: subject.package.clone(),
+            activate: subject.activates(),
+            parameters: parameters.map(str::to_owned),
+        })
+    }
+
+    /// What is installed decides, not what the installer claimed.
+    // spec: oma-dm 12.1 (read back)
+    fn handle_components(&mut self, now: Now, deployed: Option<Vec<Deployed>>) {
+        let is_first = !std::mem::replace(&mut self.has_listed, true);
+        self.deployed = deployed;
+        if is_first && matches!(self.phase(), Phase::Verified | Phase::Deferred) {
+            return self.proceed(now);
+        }
+        let waits = self.installing || self.books.reboot_of.as_ref() == Some(&self.boot_id);
+        let Some(subject) = &self.books.subject else { return };
+        if self.phase() != Phase::HandedOver || waits {
+            return;
+        }
+        let version = self.books.expected_version.as_deref();
+        let listed = self.deployed.as_deref();
+        if listed.is_some_and(|listed| subject.is_done(listed, version)) {
+            self.remember_installed();
+            self.complete(now, Phase::Confirmed, ResultCode::SUCCESS);
+        } else {
+            self.complete(now, Phase::Failed, ResultCode::UPDATE_FAILED);
+        }
+    }
+
+    /// Starts what an Exec in the inventory asks for.
+    pub(super) fn begin_change(
+        &mut self,
+        now: Now,
+        subject: Subject,
+        correlator: Option<Correlator>,
+    ) -> StatusCode {
+        if matches!(subject.operation, Operation::Install | Operation::InstallInactive) {
+            return self.exec_update(now, Some(subject), correlator);
+        }
+        if subject.operation == Operation::RemovePackage {
+            return self.remove_package(now, subject, correlator);
+        }
+        let Some(verb) = Verb::of(subject.operation) else { return StatusCode::NOT_ALLOWED };
+        if self.is_occupied() {
+            let is_same = self.books.subject.as_ref() == Some(&subject);
+            if !(is_same && correlator.is_some() && self.books.correlator == correlator) {
+                let (wrong, subject) = (ResultCode::WRONG_STATE, Some(subject));
+                self.push_alert(now, correlator, Exec::Update, wrong, subject);
+            }
+            return StatusCode::ACCEPTED;
+        }
+        let request = ChangeRequest { contract: CONTRACT_VERSION, id: subject.package.clone() };
+        self.books.subject = Some(subject);
+        self.books.correlator = correlator;
+        self.books.operation = Exec::Update;
+        self.books.report = ReportSettings::default();
+        self.books.result = None;
+        self.books.expected_version = None;
+        self.installing = true;
+        self.enter(Phase::HandedOver);
+        self.outputs.mark_changed();
+        self.outputs.show(Output::Components(Call::Change(verb, request)));
+        StatusCode::ACCEPTED
+    }
+
+    /// A package whose data the device does not hold is a node and nothing else.
+    fn remove_package(
+        &mut self,
+        now: Now,
+        subject: Subject,
+        correlator: Option<Correlator>,
+    ) -> StatusCode {
+        if self.books.awaits_exec && self.concerns(Some(&subject)) {
+            self.drop_package();
+        } else if self.is_occupied() && self.concerns(Some(&subject)) {
+            return StatusCode::FORBIDDEN;
+        }
+        self.books.announced.remove(Branch::Delivered, &subject.node);
+        self.push_alert(now, correlator, Exec::Update, ResultCode::SUCCESS, Some(subject));
+        StatusCode::ACCEPTED
+    }
+
+    /// Returns what the tree shows.
+    pub(super) fn software_view(&self) -> Option<Software> {
+        let is_shown = match self.config.components {
+            Inventory::Absent => return None,
+            Inventory::Asked => self.books.leave == Leave::Given,
+            Inventory::Granted => true,
+        };
+        let subject = self.books.subject.as_ref().filter(|_| self.is_occupied());
+        let status = self.phase().state(self.package_data()).number();
+        let is_held = self.books.awaits_exec && self.phase() == Phase::Verified;
+        Some(Software {
+            is_shown,
+            announced: self.books.announced.clone(),
+            deployed: self.deployed.clone().unwrap_or_default(),
+            working: subject.map(|subject| (subject.clone(), status)),
+            held: subject.filter(|_| is_held).map(|subject| subject.node.clone()),
+        })
+    }
+}

@@ -1,0 +1,406 @@
+//! Software components: by broadcast, by HTTP, inside a DM session; what is done to those that are
+//! installed; and who may see them.
+
+use proto::{
+    dm::{
+        code::StatusCode,
+        nodes::scomo as nodes,
+        scomo::{Branch, Operation},
+        syncml::CommandId,
+        ui::Answer,
+    },
+    trust::{
+        bundle::{self, BundleHead},
+        component_class,
+    },
+};
+
+use super::*;
+use crate::{
+    components::{ChangeRequest, Software, Subject, Verb},
+    dm::DownloadRequest,
+    installer::ComponentInstall,
+    user::{About, Front, Reply, Settings},
+};
+
+mod session;
+
+const PACKAGE: &str = "http://127.0.0.1:1/package";
+
+/// What is on air is a component for the devices of the tests.
+fn component() -> Broadcast {
+    let mut broadcast = Broadcast::new();
+    let class = component_class(kind().class, &"player".parse().unwrap());
+    broadcast.manifest.classes = vec![class];
+    broadcast.campaign.manifest_sha256 = sha256(&[&broadcast.manifest.emit().unwrap()]);
+    broadcast
+}
+
+fn subject(operation: Operation) -> Subject {
+    let branch = operation.branch();
+    let node = if branch == Branch::Deployed { "player" } else { "x" };
+    Subject { operation, node: node.to_owned(), package: "player".parse().unwrap() }
+}
+
+fn player(active: bool) -> Deployed {
+    let (id, version) = ("player".parse().unwrap(), "2.0".to_owned());
+    Deployed { id, version, active, name: None, description: None }
+}
+
+fn correlator(text: &str) -> Option<Correlator> {
+    Some(Correlator(text.to_owned()))
+}
+
+impl Device {
+    fn managed() -> Self {
+        let inventory = Inventory::Granted;
+        let mut device = Self::made(component(), Disk { inventory, ..Disk::default() });
+        device.announce();
+        device
+    }
+
+    fn that_has(active: bool) -> Self {
+        let (inventory, deployed) = (Inventory::Granted, vec![player(active)]);
+        Self::made(component(), Disk { inventory, deployed, ..Disk::default() })
+    }
+
+    /// What a server adds before it says `Operations/…`.
+    fn announce(&mut self) {
+        let mut announced = self.software().announced;
+        announced.add(Branch::Download, "x").unwrap();
+        for (leaf, text) in [(nodes::PACKAGE_ID, "player"), (nodes::INSTALL_PARAMETERS, "quiet")] {
+            announced.write(Branch::Download, "x", leaf, text).unwrap();
+        }
+        self.agent.core.keep_announced(announced);
+        self.settle();
+    }
+
+    fn settle(&mut self) {
+        self.agent.core.settle();
+        self.run();
+    }
+
+    fn software(&self) -> Software {
+        self.agent.core.software().expect("a device with components")
+    }
+
+    pub(super) fn deploy(&mut self, component: &ComponentInstall, version: &str) {
+        if self.disk.pretends {
+            return;
+        }
+        self.disk.deployed.retain(|it| it.id != component.id);
+        let (id, version) = (component.id.clone(), version.to_owned());
+        let (active, name) = (component.activate, component.parameters.clone());
+        self.disk.deployed.push(Deployed { id, version, active, name, description: None });
+    }
+
+    pub(super) fn perform_call(&mut self, call: Call) {
+        match call {
+            Call::Read => {
+                let deployed = Some(self.disk.deployed.clone());
+                self.agent.handle_components(self.now, deployed);
+            }
+            Call::Change(verb, ChangeRequest { id, .. }) => {
+                assert_eq!(self.journal().phase, "handed-over", "the journal knows first");
+                let deployed = &mut self.disk.deployed;
+                match verb {
+                    _ if self.disk.pretends => {}
+                    Verb::Remove => deployed.retain(|component| component.id != id),
+                    Verb::Activate | Verb::Deactivate => deployed
+                        .iter_mut()
+                        .filter(|component| component.id == id)
+                        .for_each(|component| component.active = verb == Verb::Activate),
+                }
+                self.agent.handle_installed(self.now, InstallOutcome::Done);
+            }
+        }
+    }
+
+    fn change(&mut self, operation: Operation) -> StatusCode {
+        let (subject, correlator) = (subject(operation), correlator("c-2"));
+        let code = self.agent.core.change_component(self.now, subject, correlator);
+        self.settle();
+        code
+    }
+
+    fn arm_component(&mut self, operation: Operation) {
+        self.arm_with(ArmRequest { subject: Some(subject(operation)), ..self.request() });
+    }
+
+    fn bundle_of_component(&self) -> Vec<u8> {
+        let image = &self.broadcast.image;
+        let length = image.len() as u64;
+        let (manifest, campaign) =
+            (self.broadcast.manifest_envelope(), self.broadcast.campaign_envelope());
+        let head = BundleHead::emit(&manifest, &campaign, (proto::ids::ComponentId(0), length));
+        [head, image.clone(), BundleHead::tail(length)].concat()
+    }
+
+    fn download_component(&mut self, operation: Operation) {
+        let course =
+            if operation == Operation::Download { Exec::Download } else { Exec::DownloadAndUpdate };
+        let request = DownloadRequest {
+            operation: course,
+            url: PACKAGE.to_owned(),
+            report: ReportSettings::default(),
+            correlator: correlator("c-1"),
+            subject: Some(subject(operation)),
+        };
+        self.agent.core.download(self.now, request);
+        self.settle();
+        self.serve_component();
+    }
+
+    /// An honest download server, until nothing is asked for.
+    fn serve_component(&mut self) {
+        while !self.fetches.is_empty() {
+            let fetch = self.fetches.remove(0);
+            let whole = self.bundle_of_component();
+            let place = |at: u64| usize::try_from(at).unwrap().min(whole.len());
+            let octets = whole[place(fetch.from)..place(fetch.to)].to_vec();
+            let media_type = bundle::MEDIA_TYPE.to_owned();
+            let fetched = Fetched { media_type, total: Some(whole.len() as u64), octets };
+            self.agent.handle_fetched(self.now, Ok(fetched));
+            self.run();
+        }
+    }
+
+    /// The results as the server reads them, oldest first.
+    fn reported(&self) -> Vec<String> {
+        let alerts = self.alerts();
+        let alerts = alerts.iter().map(|alert| alert.to_alert(CommandId(1), "./FwUpdate/Main"));
+        alerts
+            .map(|alert| {
+                let item = &alert.items[0];
+                let code = item.data_text().unwrap().split(['<', '>']).nth(2).unwrap();
+                let (source, target) = (item.source_uri().unwrap(), item.target_uri());
+                format!("{code} {source} {}", target.unwrap_or("-"))
+            })
+            .collect()
+    }
+
+    fn result(&self) -> u16 {
+        self.alerts().pop().expect("a result").result.0
+    }
+}
+
+// test: oma-002 7 (a component by broadcast)
+#[test]
+fn a_component_is_received_installed_and_read_back() {
+    let mut device = Device::managed();
+    device.arm_component(Operation::DownloadInstall);
+    device.to(OPENS);
+    device.hear_pass();
+    assert_eq!(device.phase(), Phase::Confirmed);
+    assert_eq!(device.installed, [device.broadcast.image.clone()]);
+    let installed = Deployed { name: Some("quiet".to_owned()), ..player(true) };
+    assert_eq!(device.software().deployed, [installed]);
+    assert_eq!(device.version, "1.0", "the firmware is what it was");
+    let result = "1200 ./SCOMO/Download/x/Operations/DownloadInstall \
+                  ./SCOMO/Inventory/Deployed/player";
+    assert_eq!(device.reported(), [result]);
+    assert_eq!(device.alerts()[0].correlator, correlator("c-1"));
+    assert_eq!(device.agent.status().components.unwrap().len(), 1);
+}
+
+// test: oma-002 7 (classes of their own)
+#[test]
+fn firmware_is_no_component_and_a_component_is_neither_firmware_nor_another_component() {
+    let mut device = Device::managed();
+    device.arm();
+    assert_eq!(device.result(), 403, "a component as firmware");
+    let mut device = Device::made(Broadcast::new(), device.disk.clone());
+    device.arm_component(Operation::DownloadInstall);
+    assert_eq!(device.result(), 403, "firmware as a component");
+    let mut device = Device::managed();
+    let other = Subject { package: "game".parse().unwrap(), ..subject(Operation::DownloadInstall) };
+    device.arm_with(ArmRequest { subject: Some(other), ..device.request() });
+    assert_eq!(device.result(), 403, "as another component");
+    assert!(device.installed.is_empty());
+}
+
+// test: oma-dm 12.1 (download, delivered, install inactive)
+#[test]
+fn a_download_is_delivered_until_it_is_installed() {
+    let mut device = Device::managed();
+    device.download_component(Operation::Download);
+    assert_eq!(
+        device.reported(),
+        ["1200 ./SCOMO/Download/x/Operations/Download ./SCOMO/Inventory/Delivered/x"]
+    );
+    assert!(device.installed.is_empty());
+    device.restart();
+    let software = device.software();
+    assert_eq!(software.held.as_deref(), Some("x"));
+    assert_eq!(software.announced.package(Branch::Delivered, "x"), "player".parse().ok());
+    assert_eq!(software.status(Branch::Delivered, "x"), 50);
+    assert_eq!(device.change(Operation::InstallInactive), StatusCode::ACCEPTED);
+    assert!(!device.software().deployed[0].active);
+    assert!(!device.software().announced.has(Branch::Delivered, "x"));
+    assert_eq!(device.result(), 200);
+}
+
+// test: oma-dm 12.1 (remove what is delivered)
+#[test]
+fn a_delivered_package_is_removed_and_makes_room() {
+    let mut device = Device::managed();
+    device.download_component(Operation::Download);
+    assert_eq!(device.change(Operation::RemovePackage), StatusCode::ACCEPTED);
+    assert_eq!((device.phase(), device.disk.object), (Phase::Idle, None));
+    assert_eq!(
+        device.reported().last().unwrap(),
+        "1200 ./SCOMO/Inventory/Delivered/x/Operations/Remove -"
+    );
+    assert_eq!(device.change(Operation::Install), StatusCode::FORBIDDEN);
+}
+
+// test: oma-dm 12.1 (direct delivery)
+#[test]
+fn a_package_that_a_replace_brings_is_installed_by_its_exec() {
+    let mut device = Device::managed();
+    let bundle = device.bundle_of_component();
+    let delivered = subject(Operation::Install);
+    let code = device.agent.core.take_component(device.now, delivered.clone(), &bundle);
+    device.settle();
+    assert_eq!((code, device.phase()), (StatusCode::OK, Phase::Verified));
+    let firmware = device.agent.core.update(device.now, None);
+    assert_eq!(firmware, StatusCode::FORBIDDEN, "it is no firmware");
+    assert_eq!(device.change(Operation::Install), StatusCode::ACCEPTED);
+    assert!(device.software().deployed[0].active);
+
+    let mut device = Device::managed();
+    let code = device.agent.core.take_component(device.now, delivered, b"no bundle");
+    assert_eq!((code, device.change(Operation::Install)), (StatusCode::OK, StatusCode::ACCEPTED));
+    assert_eq!(
+        device.reported(),
+        ["1407 ./SCOMO/Inventory/Delivered/x/Operations/Install -"],
+        "the Exec has the result"
+    );
+}
+
+// test: oma-dm 12.1 (activate, deactivate, remove)
+#[test]
+fn what_the_installer_lists_decides_whether_a_change_has_succeeded() {
+    for (operation, before, after, success, failure) in [
+        (Operation::Activate, false, Some(true), 1200, 1409),
+        (Operation::Deactivate, true, Some(false), 1200, 1410),
+        (Operation::Remove, true, None, 1200, 1408),
+    ] {
+        for (pretends, code) in [(false, success), (true, failure)] {
+            let mut device = Device::that_has(before);
+            device.disk.pretends = pretends;
+            assert_eq!(device.change(operation), StatusCode::ACCEPTED);
+            let reported = device.reported();
+            assert!(reported[0].starts_with(&code.to_string()), "{operation} {reported:?}");
+            let active = device.software().deployed.first().map(|component| component.active);
+            assert_eq!(active, if pretends { Some(before) } else { after }, "{operation}");
+            assert_eq!(device.alerts()[0].correlator, correlator("c-2"));
+        }
+    }
+}
+
+// test: oma-dm 12.1 (a power cut in a change)
+#[test]
+fn a_change_that_a_power_cut_broke_off_ends_by_what_is_installed() {
+    for outputs in 0..12 {
+        let mut device = Device::that_has(true);
+        device.power_left = Some(outputs);
+        device.change(Operation::Remove);
+        let had_begun = device.journal().phase == "handed-over";
+        let had_ended = !device.journal().alerts.is_empty();
+        device.restart();
+        let is_gone = device.disk.deployed.is_empty();
+        let expected: &[u16] = match (had_begun || had_ended, is_gone) {
+            (false, _) => &[],
+            (true, true) => &[200],
+            (true, false) => &[410],
+        };
+        assert_eq!(device.results(), expected, "after {outputs} outputs");
+        assert!(!device.agent.core.is_occupied());
+    }
+}
+
+// test: oma-002 7 (one operation at a time)
+#[test]
+fn one_operation_goes_on_at_a_time() {
+    let mut device = Device::that_has(true);
+    device.held = Held::Components;
+    device.change(Operation::Deactivate);
+    assert_eq!(device.change(Operation::Deactivate), StatusCode::ACCEPTED);
+    assert!(device.results().is_empty(), "the same again is the same");
+    device.change(Operation::Remove);
+    device.arm_component(Operation::DownloadInstall);
+    let bundle = device.bundle_of_component();
+    let firmware = device.agent.core.take_package(device.now, &bundle);
+    assert_eq!((device.results(), firmware), (vec![452, 452], StatusCode::FORBIDDEN));
+    device.release();
+    assert_eq!(device.results(), [452, 452, 200]);
+
+    let mut device = Device::managed();
+    device.arm_component(Operation::DownloadInstall);
+    device.change(Operation::Remove);
+    assert_eq!((device.phase(), device.results()), (Phase::Armed, vec![452]));
+}
+
+// test: oma-002 7 (rollback)
+#[test]
+fn a_component_that_was_removed_comes_back_and_an_older_one_does_not() {
+    let mut device = Device::managed();
+    let install = |device: &mut Device| device.download_component(Operation::DownloadInstall);
+    install(&mut device);
+    install(&mut device);
+    assert_eq!(device.results(), [200, 251], "it is there already");
+    device.change(Operation::Remove);
+    install(&mut device);
+    assert_eq!(device.software().deployed.len(), 1);
+    device.change(Operation::Remove);
+    device.restart();
+    device.broadcast.manifest.sequence = 4;
+    device.broadcast.campaign.sequence = 6;
+    let manifest = device.broadcast.manifest.emit().unwrap();
+    device.broadcast.campaign.manifest_sha256 = sha256(&[&manifest]);
+    install(&mut device);
+    assert_eq!((device.result(), device.software().deployed.len()), (455, 0));
+}
+
+// test: oma-003 6.1.4.16
+#[test]
+fn the_inventory_is_shown_once_the_user_has_given_leave() {
+    for (answer, is_shown) in [(Answer::Yes, true), (Answer::No, false), (Answer::TimedOut, false)]
+    {
+        let user = Settings { front: Front::Asked, ..Settings::default() };
+        let disk = Disk { user, inventory: Inventory::Asked, ..Disk::default() };
+        let mut device = Device::made(component(), disk);
+        assert!(!device.software().is_shown);
+        let decided = answer != Answer::TimedOut;
+        device.agent.core.inventory_was_denied(device.now);
+        device.agent.core.inventory_was_denied(device.now);
+        device.settle();
+        let [question] = device.asked.as_slice() else { panic!("asked once") };
+        assert_eq!(question.about, About::Inventory);
+        let ticket = question.ticket;
+        device.agent.handle_user_reply(device.now, ticket, Reply::Answer(answer));
+        device.run();
+        device.restart();
+        assert_eq!(device.software().is_shown, is_shown);
+        device.agent.core.inventory_was_denied(device.now);
+        device.settle();
+        assert_eq!(device.asked.len(), if decided { 1 } else { 2 }, "who has said is not asked");
+    }
+    let disk = Disk { inventory: Inventory::Granted, ..Disk::default() };
+    assert!(Device::made(component(), disk).software().is_shown, "the enrolment has granted it");
+    assert!(Device::new().agent.core.software().is_none());
+}
+
+#[test]
+fn a_device_that_waits_for_its_list_hands_nothing_over_and_talks_to_nobody() {
+    let mut device = Device::managed();
+    device.download_component(Operation::Download);
+    device.held = Held::Nothing;
+    device.agent = boot(&device.broadcast, &device.disk, device.now, 9);
+    assert!(!device.agent.core.knows_what_is_installed());
+    device.agent.handle_version(device.now, Some("1.0".to_owned()));
+    assert!(!device.agent.core.knows_what_is_installed());
+    device.agent.handle_components(device.now, None);
+    assert!(device.agent.core.knows_what_is_installed());
+}

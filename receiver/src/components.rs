@@ -1,0 +1,533 @@
+//! Software components: what a server has announced, what is installed, and what is done to it.
+//!
+//! What is installed is what the installer hook prints, never what a server or a package said. A
+//! component's identifier is that of the package which brought it.
+
+use std::{collections::BTreeMap, fmt, str::FromStr};
+
+use proto::{
+    dm::{
+        code::StatusCode,
+        fumo::State,
+        nodes::scomo as nodes,
+        scomo::{Branch, ComponentState, Operation},
+        uri::NodeUri,
+    },
+    ids::PackageId,
+    wire::WireError,
+};
+use serde::{Deserialize, Serialize};
+
+/// Downloads that a server may announce, and packages that it may deliver.
+pub const MAX_NODES: usize = 4;
+/// Components that the hook may list.
+pub const MAX_DEPLOYED: usize = 64;
+/// Octets of the name of a node that a server adds.
+pub const MAX_NAME: usize = 32;
+/// Octets of a text.
+pub const MAX_TEXT: usize = 128;
+/// Octets of a URL.
+pub const MAX_URL: usize = 512;
+
+/// Whether the device manages components, and who may see which ones it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Inventory {
+    /// It has no components.
+    #[default]
+    Absent,
+    /// Its server sees them once the user has given leave.
+    Asked,
+    /// Its server sees them: the enrolment has granted it.
+    Granted,
+}
+
+impl FromStr for Inventory {
+    type Err = WireError;
+
+    fn from_str(word: &str) -> Result<Self, WireError> {
+        match word {
+            "none" => Ok(Self::Absent),
+            "ask" => Ok(Self::Asked),
+            "granted" => Ok(Self::Granted),
+            _ => Err(WireError::invalid("components", word, "`none`, `ask` or `granted`")),
+        }
+    }
+}
+
+/// What the user has said to the question whether the server may see the inventory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Leave {
+    /// Nothing.
+    #[default]
+    Undecided,
+    /// Yes.
+    Given,
+    /// No.
+    Denied,
+}
+
+impl Leave {
+    /// Returns the number that the journal holds.
+    #[must_use]
+    pub const fn number(self) -> u32 {
+        match self {
+            Self::Undecided => 0,
+            Self::Given => 1,
+            Self::Denied => 2,
+        }
+    }
+
+    /// Returns what a number of the journal stands for; one that is unknown for nothing.
+    #[must_use]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Given,
+            2 => Self::Denied,
+            _ => Self::Undecided,
+        }
+    }
+}
+
+/// What an operation is about.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// What is done.
+    pub operation: Operation,
+    /// The node whose operation it is, below its branch.
+    pub node: String,
+    /// The package, or the component, which is named after it.
+    pub package: PackageId,
+}
+
+impl Subject {
+    /// Returns the address of the operation.
+    #[must_use]
+    pub fn source(&self) -> String {
+        self.operation.address(&object(), &self.node)
+    }
+
+    /// Returns the address of what a success leads to, where something is left.
+    #[must_use]
+    pub fn target(&self) -> Option<String> {
+        let path = match ComponentState::after(self.operation)? {
+            ComponentState::Delivered => Branch::Delivered.node(&self.node),
+            ComponentState::Inactive | ComponentState::Active => {
+                Branch::Deployed.node(self.package.as_str())
+            }
+        };
+        Some(object().join(&path))
+    }
+
+    /// Returns whether the component is to run after its installation.
+    #[must_use]
+    pub fn activates(&self) -> bool {
+        ComponentState::after(self.operation) == Some(ComponentState::Active)
+    }
+
+    /// Returns whether the operation has done what it should, going by what is installed.
+    #[must_use]
+    pub fn is_done(&self, deployed: &[Deployed], version: Option<&str>) -> bool {
+        let found = deployed.iter().find(|component| component.id == self.package);
+        match (ComponentState::after(self.operation), found) {
+            (None, found) => found.is_none(),
+            (Some(ComponentState::Delivered), _) => true,
+            (Some(_), None) => false,
+            (Some(wanted), Some(found)) => {
+                found.state() == wanted && version.is_none_or(|version| found.version == version)
+            }
+        }
+    }
+}
+
+fn object() -> NodeUri {
+    nodes::ROOT.parse().expect("the place of the object is an address")
+}
+
+/// A component that is installed, as the hook prints it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Deployed {
+    /// Its identifier: that of the package which brought it.
+    pub id: PackageId,
+    /// Its version.
+    pub version: String,
+    /// Whether it runs.
+    pub active: bool,
+    /// A name for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// A text for people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+}
+
+impl Deployed {
+    /// Returns the state that the tree shows.
+    #[must_use]
+    pub const fn state(&self) -> ComponentState {
+        if self.active { ComponentState::Active } else { ComponentState::Inactive }
+    }
+}
+
+/// Reads what the hook prints: a component in JSON a line.
+///
+/// # Errors
+///
+/// [`WireError`] for a line that is none, a text that is too long, a component that is there twice,
+/// or too many: a list in part would deny what is installed.
+pub fn read_deployed(output: &str) -> Result<Vec<Deployed>, WireError> {
+    let mut deployed: Vec<Deployed> = Vec::new();
+    for line in output.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let invalid = |found: &str, expected| WireError::invalid("component", found, expected);
+        let component: Deployed = serde_json::from_str(line)
+            .map_err(|_| invalid(line, "{\"id\":…,\"version\":…,\"active\":…}"))?;
+        let is_odd = |text: &String| text.len() > MAX_TEXT || text.chars().any(char::is_control);
+        let Deployed { version, name, description, .. } = &component;
+        if is_odd(version) || name.iter().chain(description).any(is_odd) {
+            return Err(invalid(line, "texts of at most 128 octets"));
+        }
+        if deployed.iter().any(|before| before.id == component.id) {
+            return Err(invalid(component.id.as_str(), "each component once"));
+        }
+        deployed.push(component);
+        if deployed.len() > MAX_DEPLOYED {
+            return Err(invalid("a long list", "at most 64 components"));
+        }
+    }
+    Ok(deployed)
+}
+
+/// What a server has written into the nodes that it adds, by branch and name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Announced {
+    nodes: BTreeMap<(Branch, String), BTreeMap<&'static str, String>>,
+}
+
+/// The leaves that a server writes.
+const DOWNLOAD_LEAVES: &[&str] = &[
+    nodes::PACKAGE_ID,
+    nodes::NAME,
+    nodes::PACKAGE_URL,
+    nodes::INSTALL_PARAMETERS,
+    nodes::DESCRIPTION,
+    nodes::ENVIRONMENT,
+    nodes::PACKAGE_TYPE,
+];
+const DELIVERED_LEAVES: &[&str] =
+    &[nodes::PACKAGE_ID, nodes::NAME, nodes::DESCRIPTION, nodes::PACKAGE_TYPE];
+
+fn leaf(branch: Branch, name: &str) -> Option<&'static str> {
+    let leaves = match branch {
+        Branch::Download => DOWNLOAD_LEAVES,
+        Branch::Delivered => DELIVERED_LEAVES,
+        Branch::Deployed => &[],
+    };
+    leaves.iter().copied().find(|leaf| *leaf == name)
+}
+
+impl Announced {
+    /// Returns all nodes with what was written into their leaves.
+    pub fn nodes(
+        &self,
+    ) -> impl Iterator<Item = (Branch, &str, &BTreeMap<&'static str, String>)> + use<'_> {
+        self.nodes.iter().map(|((branch, name), leaves)| (*branch, name.as_str(), leaves))
+    }
+
+    /// Returns whether there is a node.
+    #[must_use]
+    pub fn has(&self, branch: Branch, name: &str) -> bool {
+        self.nodes.contains_key(&(branch, name.to_owned()))
+    }
+
+    /// Returns what was written into a leaf.
+    #[must_use]
+    pub fn text(&self, branch: Branch, name: &str, leaf: &str) -> Option<&str> {
+        self.nodes.get(&(branch, name.to_owned()))?.get(leaf).map(String::as_str)
+    }
+
+    /// Returns the package that a node names.
+    #[must_use]
+    pub fn package(&self, branch: Branch, name: &str) -> Option<PackageId> {
+        self.text(branch, name, nodes::PACKAGE_ID)?.parse().ok()
+    }
+
+    /// Adds a node that has nothing yet.
+    ///
+    /// # Errors
+    ///
+    /// The status that tells the server why not: 405 where the device itself adds, 400 and 414 for
+    /// the name, 418 and 420.
+    pub fn add(&mut self, branch: Branch, name: &str) -> Result<(), StatusCode> {
+        if branch == Branch::Deployed {
+            return Err(StatusCode::NOT_ALLOWED);
+        }
+        if name.len() > MAX_NAME {
+            return Err(StatusCode::URI_TOO_LONG);
+        }
+        if name.parse::<PackageId>().is_err() {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        if self.has(branch, name) {
+            return Err(StatusCode::ALREADY_EXISTS);
+        }
+        if self.nodes.keys().filter(|(other, _)| *other == branch).count() >= MAX_NODES {
+            return Err(StatusCode::DEVICE_FULL);
+        }
+        self.nodes.insert((branch, name.to_owned()), BTreeMap::new());
+        Ok(())
+    }
+
+    /// Writes a leaf of a node that is there.
+    ///
+    /// # Errors
+    ///
+    /// The status that tells the server why not: 404, 413, 400 for what is no text or no package.
+    pub fn write(
+        &mut self,
+        branch: Branch,
+        name: &str,
+        path: &str,
+        text: &str,
+    ) -> Result<(), StatusCode> {
+        let leaf = leaf(branch, path).ok_or(StatusCode::NOT_ALLOWED)?;
+        let leaves = self.nodes.get_mut(&(branch, name.to_owned()));
+        let leaves = leaves.ok_or(StatusCode::NOT_FOUND)?;
+        let limit = if leaf == nodes::PACKAGE_URL { MAX_URL } else { MAX_TEXT };
+        if text.len() > limit {
+            return Err(StatusCode::TOO_LARGE);
+        }
+        let is_package = leaf != nodes::PACKAGE_ID || text.parse::<PackageId>().is_ok();
+        if text.chars().any(char::is_control) || !is_package {
+            return Err(StatusCode::BAD_REQUEST);
+        }
+        leaves.insert(leaf, text.to_owned());
+        Ok(())
+    }
+
+    /// Removes a node; returns whether it was there.
+    pub fn remove(&mut self, branch: Branch, name: &str) -> bool {
+        self.nodes.remove(&(branch, name.to_owned())).is_some()
+    }
+
+    /// Notes that what a download announced is delivered; where there is no room, another delivered
+    /// package is forgotten: the device holds the data of one.
+    pub fn deliver(&mut self, name: &str) {
+        let Some(leaves) = self.nodes.get(&(Branch::Download, name.to_owned())) else { return };
+        let delivered = |(path, text): (&&'static str, &String)| {
+            leaf(Branch::Delivered, path).map(|leaf| (leaf, text.clone()))
+        };
+        let leaves = leaves.iter().filter_map(delivered).collect();
+        if !self.has(Branch::Delivered, name) && self.add(Branch::Delivered, name).is_err() {
+            let last = self.nodes.keys().rfind(|(branch, _)| *branch == Branch::Delivered).cloned();
+            last.map(|key| self.nodes.remove(&key));
+        }
+        self.nodes.insert((Branch::Delivered, name.to_owned()), leaves);
+    }
+}
+
+/// What the tree shows of the components.
+#[derive(Debug, Clone, Default)]
+pub struct Software {
+    /// Whether the server may see the inventory.
+    pub is_shown: bool,
+    /// What the server has announced.
+    pub announced: Announced,
+    /// What is installed.
+    pub deployed: Vec<Deployed>,
+    /// The operation that goes on, and the number that its `Status` shows.
+    pub working: Option<(Subject, u16)>,
+    /// The node of the delivered package whose data the device holds.
+    pub held: Option<String>,
+}
+
+impl Software {
+    /// Returns whether the operation that goes on is one of this node.
+    #[must_use]
+    pub fn is_working_on(&self, branch: Branch, name: &str) -> bool {
+        let subject = self.working.as_ref().map(|(subject, _)| subject);
+        subject.is_some_and(|it| it.operation.branch() == branch && it.node == name)
+    }
+
+    /// Returns the number that the `Status` of a node shows.
+    #[must_use]
+    pub fn status(&self, branch: Branch, name: &str) -> u16 {
+        let working = self.working.as_ref().filter(|_| self.is_working_on(branch, name));
+        working.map_or(State::Idle.number(), |(_, status)| *status)
+    }
+}
+
+/// What the installer hook is asked about components.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Call {
+    /// List them.
+    Read,
+    /// Run the verb on a component.
+    Change(Verb, ChangeRequest),
+}
+
+/// What the hook does to a component that is installed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verb {
+    /// Let it run.
+    Activate,
+    /// Let it run no more.
+    Deactivate,
+    /// Remove it.
+    Remove,
+}
+
+impl Verb {
+    /// Returns the verb of an operation on an installed component.
+    #[must_use]
+    pub const fn of(operation: Operation) -> Option<Self> {
+        match operation {
+            Operation::Activate => Some(Self::Activate),
+            Operation::Deactivate => Some(Self::Deactivate),
+            Operation::Remove => Some(Self::Remove),
+            Operation::Download
+            | Operation::DownloadInstall
+            | Operation::DownloadInstallInactive
+            | Operation::Install
+            | Operation::InstallInactive
+            | Operation::RemovePackage => None,
+        }
+    }
+
+    /// Returns the word that the hook gets.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Activate => "component-activate",
+            Self::Deactivate => "component-deactivate",
+            Self::Remove => "component-remove",
+        }
+    }
+}
+
+impl fmt::Display for Verb {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// What the hook gets on its standard input with a [`Verb`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ChangeRequest {
+    /// [`CONTRACT_VERSION`](crate::installer::CONTRACT_VERSION).
+    pub contract: u32,
+    /// The component.
+    pub id: PackageId,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn subject(operation: Operation) -> Subject {
+        Subject { operation, node: "x".to_owned(), package: "player".parse().unwrap() }
+    }
+
+    fn line(id: &str, version: &str, active: bool) -> String {
+        format!("{{\"id\":\"{id}\",\"version\":\"{version}\",\"active\":{active}}}\n")
+    }
+
+    // test: oma-dm 12.1 (read back)
+    #[test]
+    fn what_is_installed_decides_whether_an_operation_is_done() {
+        use Operation::{Activate, Deactivate, DownloadInstall, InstallInactive, Remove};
+        let (active, inactive) = (line("player", "2", true), line("player", "2", false));
+        let other = line("game", "2", true);
+        for (operation, version, done_by) in [
+            (DownloadInstall, Some("2"), [true, false, false]),
+            (DownloadInstall, Some("3"), [false, false, false]),
+            (InstallInactive, Some("2"), [false, true, false]),
+            (Activate, None, [true, false, false]),
+            (Deactivate, None, [false, true, false]),
+            (Remove, None, [false, false, true]),
+        ] {
+            let is_done = |output: &String| {
+                subject(operation).is_done(&read_deployed(output).unwrap(), version)
+            };
+            assert_eq!([&active, &inactive, &other].map(is_done), done_by, "{operation}");
+        }
+    }
+
+    #[test]
+    fn a_list_that_is_not_whole_is_no_list() {
+        let many = |count: usize| (0..count).map(|n| line(&format!("c{n}"), "1", true));
+        assert_eq!(read_deployed(&many(MAX_DEPLOYED).collect::<String>()).unwrap().len(), 64);
+        for wrong in [
+            many(MAX_DEPLOYED + 1).collect(),
+            line("a b", "1", true),
+            line("a/b", "1", true),
+            line("..", "1", true),
+            line("a", &"1".repeat(129), true),
+            line("a", "1\\u0007", true),
+            [line("a", "1", true), line("a", "2", true)].concat(),
+            "hello".to_owned(),
+            "{\"id\":\"a\"}".to_owned(),
+        ] {
+            assert!(read_deployed(&wrong).is_err(), "{wrong}");
+        }
+        let named = "\n {\"id\":\"a\",\"version\":\"1\",\"active\":true,\"name\":\"A\",\"more\":1}";
+        assert_eq!(read_deployed(named).unwrap()[0].name.as_deref(), Some("A"));
+    }
+
+    #[test]
+    fn a_server_announces_only_so_much() {
+        let mut announced = Announced::default();
+        for number in 0..MAX_NODES {
+            announced.add(Branch::Download, &number.to_string()).unwrap();
+        }
+        for (branch, name, status) in [
+            (Branch::Download, "new", StatusCode::DEVICE_FULL),
+            (Branch::Download, "0", StatusCode::ALREADY_EXISTS),
+            (Branch::Delivered, "a b", StatusCode::BAD_REQUEST),
+            (Branch::Delivered, &"x".repeat(33), StatusCode::URI_TOO_LONG),
+            (Branch::Deployed, "x", StatusCode::NOT_ALLOWED),
+        ] {
+            assert_eq!(announced.add(branch, name), Err(status), "{name}");
+        }
+        let (long, longest) = ("x".repeat(129), "x".repeat(513));
+        for (name, leaf, text, status) in [
+            ("0", "PkgID", "a b", StatusCode::BAD_REQUEST),
+            ("0", "Name", "a\nb", StatusCode::BAD_REQUEST),
+            ("0", "Name", &long, StatusCode::TOO_LARGE),
+            ("0", "PkgURL", &longest, StatusCode::TOO_LARGE),
+            ("0", "State", "active", StatusCode::NOT_ALLOWED),
+            ("9", "Name", "x", StatusCode::NOT_FOUND),
+        ] {
+            assert_eq!(announced.write(Branch::Download, name, leaf, text), Err(status), "{leaf}");
+        }
+        announced.write(Branch::Download, "0", "PkgID", "player").unwrap();
+        assert_eq!(announced.package(Branch::Download, "0"), "player".parse().ok());
+        assert!(announced.remove(Branch::Download, "0") && !announced.has(Branch::Download, "0"));
+    }
+
+    #[test]
+    fn what_was_downloaded_is_delivered_under_its_name() {
+        let mut announced = Announced::default();
+        for name in ["a", "b", "c", "d"] {
+            announced.add(Branch::Delivered, name).unwrap();
+        }
+        announced.add(Branch::Download, "x").unwrap();
+        announced.write(Branch::Download, "x", "PkgID", "player").unwrap();
+        announced.write(Branch::Download, "x", "PkgURL", "http://h/p").unwrap();
+        announced.deliver("x");
+        assert_eq!(announced.package(Branch::Delivered, "x"), "player".parse().ok());
+        assert_eq!(announced.text(Branch::Delivered, "x", "PkgURL"), None);
+        assert_eq!(announced.nodes().filter(|(it, ..)| *it == Branch::Delivered).count(), 4);
+    }
+
+    #[test]
+    fn an_operation_names_where_it_comes_from_and_what_it_leads_to() {
+        for (operation, target) in [
+            (Operation::Download, Some("./SCOMO/Inventory/Delivered/x")),
+            (Operation::DownloadInstall, Some("./SCOMO/Inventory/Deployed/player")),
+            (Operation::Remove, None),
+        ] {
+            assert_eq!(subject(operation).target().as_deref(), target);
+        }
+        let source = "./SCOMO/Download/x/Operations/DownloadInstall";
+        assert_eq!(subject(Operation::DownloadInstall).source(), source);
+    }
+}
