@@ -1,5 +1,6 @@
 //! The command line of the `receiver` program.
 
+mod account;
 mod check_in;
 mod components;
 mod dissect;
@@ -20,11 +21,13 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     agent::BootError,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, Local},
     shell::{
+        bootstrap,
         control::{self, Answer, AskError, Request},
         directory::{DataDirectory, OpenError, read_text},
         run::{self, End, Options, StartError},
+        user::Front,
         wiring::RestoreError,
     },
 };
@@ -76,6 +79,13 @@ enum Command {
     Resume(RestArgs),
     /// Hand the running device a notification that came another way: its modem's short message.
     Notified(notified::NotifiedArgs),
+    /// Give the device its account from a bootstrap document, while it does not run.
+    ///
+    /// `dm-bridge bootstrap` writes such documents. The account is kept in the data directory and
+    /// takes the place of `[server]` in the configuration. A document that its proof does not fit
+    /// changes nothing: exit code 5. A device that runs without an account takes documents where it
+    /// takes notifications, and asks its user for the PIN.
+    Bootstrap(account::BootstrapArgs),
     /// Let the running device take an update from local media, such as a stick at a kiosk.
     ///
     /// FILE is a bundle made by `carousel bundle`. It is checked like any update; your yes stands
@@ -202,8 +212,13 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
     match command {
         Command::Run { config, log } => {
             start_log(log);
-            run_device(&config.load()?, options)
+            let front = account::prepare(&config)?;
+            match front {
+                Some(front) => run_device(&config.load()?, front, options),
+                None => Ok(exit::DONE),
+            }
         }
+        Command::Bootstrap(arguments) => account::run(&arguments),
         Command::Status { config, json } => status(&config.load()?, json),
         Command::CheckIn(arguments) => check_in::run(&arguments),
         Command::Suspend(RestArgs { config, reason }) => {
@@ -224,8 +239,8 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
     }
 }
 
-fn run_device(config: &Config, options: Options) -> Result<u8, Failure> {
-    match run::run(config, options) {
+fn run_device(config: &Config, front: Front, options: Options) -> Result<u8, Failure> {
+    match run::run(config, front, options) {
         Ok(End::Terminated) => Ok(exit::DONE),
         Ok(End::Interrupted) => Ok(exit::INTERRUPTED),
         Ok(End::Storage(error)) => Err(Failure {
@@ -322,9 +337,30 @@ impl ConfigArgs {
         let path = self.config.display();
         let text = read_text(&self.config)
             .with_context(|| format!("cannot read the configuration {path}"))?;
-        let environment = |name: &str| std::env::var(name).ok();
-        Config::resolve(&text, environment, &self.overrides())
-            .map_err(|error: ConfigError| anyhow!(error).context(format!("in {path}")))
+        let accounts = match Local::data_of(&text, environment, &self.overrides()) {
+            Some(data) => bootstrap::accounts(&data).with_context(|| {
+                format!("cannot read the account in the data directory {}", data.display())
+            })?,
+            None => Vec::new(),
+        };
+        Config::resolve(&text, &accounts, environment, &self.overrides()).map_err(|error| {
+            let without = matches!(error, ConfigError::Missing { field: "server.url", .. });
+            let error = anyhow!(error).context(format!("in {path}"));
+            let hint = "the device has no account: `receiver bootstrap` gives it one";
+            if without { error.context(hint) } else { error }
+        })
+    }
+
+    /// Reads what is needed before there is an account.
+    fn local(&self) -> Result<Local, Failure> {
+        let read = || {
+            let path = self.config.display();
+            let text = read_text(&self.config)
+                .with_context(|| format!("cannot read the configuration {path}"))?;
+            Local::resolve(&text, environment, &self.overrides())
+                .map_err(|error| anyhow!(error).context(format!("in {path}")))
+        };
+        read().map_err(|error| Failure { code: exit::CONFIGURATION, error })
     }
 
     fn overrides(&self) -> BTreeMap<&'static str, String> {
@@ -339,6 +375,10 @@ impl ConfigArgs {
         .filter_map(|(field, value)| Some((field, value?)))
         .collect()
     }
+}
+
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
 }
 
 fn start_log(format: LogFormat) {
@@ -364,6 +404,7 @@ Examples:
   receiver listen --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --out /tmp/in --once
   receiver dissect session.pcap --summary
   receiver fsck /var/lib/fumocast
+  receiver bootstrap --config /etc/fumocast/device.toml LAB-0001.bootstrap --pin 1234
   receiver import --config /etc/fumocast/device.toml /media/stick/update.bundle
 
 Exit codes: 0 done (`run`: stopped by SIGTERM), 2 usage, 3 configuration, 4 the receiver did not

@@ -1,8 +1,9 @@
 //! The device's configuration: the file, then the environment, then flags; the later one wins.
 //!
 //! The sections `device`, `server` and `fumo` are what `dm-bridge device enrol` prints; `local` is
-//! the integrator's. A field `server.url` is overridden by `FUMOCAST_SERVER_URL`. Nothing is read
-//! here: the caller hands over the texts.
+//! the integrator's. A field `server.url` is overridden by `FUMOCAST_SERVER_URL`. The account that a
+//! bootstrap gave (see [`bootstrap`](crate::bootstrap)) takes the place of the one in the file.
+//! Nothing is read here: the caller hands over the texts.
 
 use std::{
     collections::BTreeMap,
@@ -115,6 +116,11 @@ pub struct Local {
     pub user_hook: Option<Vec<String>>,
     /// `local.max_storage_bytes`: what one reception may take on disk; 4 GiB by default.
     pub max_storage_bytes: u64,
+    /// `local.imsi`: the subscriber's number, which proves bootstrap documents; none by default.
+    pub imsi: Option<Password>,
+    /// `local.card`: the image of the smart card's bootstrap file, read at each start; none by
+    /// default.
+    pub card: Option<PathBuf>,
 }
 
 /// A secret that no log shows.
@@ -164,17 +170,22 @@ pub enum ConfigError {
 
 impl Config {
     /// Puts the configuration together from the file's text, the environment and the flags.
+    /// `accounts` are the texts of the accounts that the device was given, the last of which
+    /// counts.
     ///
     /// # Errors
     ///
     /// [`ConfigError`], naming the field.
     pub fn resolve(
         file: &str,
+        accounts: &[String],
         environment: impl Fn(&str) -> Option<String>,
         flags: &BTreeMap<&'static str, String>,
     ) -> Result<Self, ConfigError> {
-        let table: Table =
-            file.parse().map_err(|e: toml::de::Error| ConfigError::Toml(e.to_string()))?;
+        let mut table = parse(file)?;
+        for account in accounts {
+            take_account(&mut table, &parse(account)?);
+        }
         let mut fields = Fields { table, environment, flags };
         let config = Self {
             device: Device::read(&mut fields)?,
@@ -186,6 +197,27 @@ impl Config {
         Ok(config)
     }
 }
+
+fn parse(text: &str) -> Result<Table, ConfigError> {
+    text.parse().map_err(|e: toml::de::Error| ConfigError::Toml(e.to_string()))
+}
+
+/// Puts an account in the place of the one that is there: nothing of the two is mixed.
+fn take_account(table: &mut Table, account: &Table) {
+    let Some(given) = account.get("server").and_then(Value::as_table) else { return };
+    let server = table.entry("server").or_insert_with(|| Value::Table(Table::new()));
+    let Some(server) = server.as_table_mut() else { return };
+    for field in ACCOUNT {
+        server.remove(field);
+        if let Some(value) = given.get(field) {
+            server.insert(field.to_owned(), value.clone());
+        }
+    }
+}
+
+/// The fields of `[server]` that an account has.
+const ACCOUNT: [&str; 8] =
+    ["url", "server_id", "auth", "user", "password", "nonce", "server_password", "server_nonce"];
 
 impl Device {
     fn read<E: Fn(&str) -> Option<String>>(
@@ -205,8 +237,8 @@ impl Server {
     fn read<E: Fn(&str) -> Option<String>>(
         fields: &mut Fields<'_, E>,
     ) -> Result<Self, ConfigError> {
-        let nonce = fields.text("server.nonce")?;
         Ok(Self {
+            // First: without an account, this is what is missing.
             url: fields.text("server.url")?,
             server_id: fields.text("server.server_id")?,
             encoding: fields.parsed_or("server.encoding", "xml")?,
@@ -214,7 +246,7 @@ impl Server {
             user: fields.text("server.user")?,
             password: Password(fields.text("server.password")?),
             nonce: BASE64_STANDARD
-                .decode(nonce)
+                .decode(fields.text("server.nonce")?)
                 .map_err(|_| invalid("server.nonce", "base64 is wanted"))?,
             ca: fields.find("server.ca")?.map(PathBuf::from),
             certificate: match fields.find("server.certificate")? {
@@ -236,6 +268,30 @@ impl Server {
 }
 
 impl Local {
+    /// Reads `[local]` alone: all that is needed before there is an account.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`], naming the field.
+    pub fn resolve(
+        file: &str,
+        environment: impl Fn(&str) -> Option<String>,
+        flags: &BTreeMap<&'static str, String>,
+    ) -> Result<Self, ConfigError> {
+        Self::read(&mut Fields { table: parse(file)?, environment, flags })
+    }
+
+    /// Reads `local.data` alone; `None` when it is not said, or wrong.
+    #[must_use]
+    pub fn data_of(
+        file: &str,
+        environment: impl Fn(&str) -> Option<String>,
+        flags: &BTreeMap<&'static str, String>,
+    ) -> Option<PathBuf> {
+        let mut fields = Fields { table: parse(file).ok()?, environment, flags };
+        fields.find("local.data").ok().flatten().map(PathBuf::from)
+    }
+
     fn read<E: Fn(&str) -> Option<String>>(
         fields: &mut Fields<'_, E>,
     ) -> Result<Self, ConfigError> {
@@ -275,6 +331,8 @@ impl Local {
             max_memory_bytes: fields.parsed_or("local.max_memory_bytes", "134217728")?,
             max_storage_bytes: fields.parsed_or("local.max_storage_bytes", "4294967296")?,
             components,
+            imsi: fields.find("local.imsi")?.map(Password),
+            card: fields.find("local.card")?.map(PathBuf::from),
         })
     }
 }
@@ -486,6 +544,31 @@ mod tests {
     }
 
     #[test]
+    fn an_account_that_was_given_takes_the_place_of_the_one_in_the_file() {
+        let file = format!("{FILE}\n").replace(
+            "[server]",
+            "[server]\nencoding = \"wbxml\"\nserver_password = \"x\"\nserver_nonce = \"bm9uY2U=\"",
+        );
+        let account = |url: &str| {
+            format!(
+                "[origin]\nprofile = \"cp\"\n[server]\nurl = \"{url}\"\nserver_id = \"other\"\n\
+                 user = \"u\"\npassword = \"p\"\nnonce = \"\"\n"
+            )
+        };
+        let accounts = [account("https://given/"), account("https://card/")];
+        let resolve = |variable: Option<&str>| {
+            let environment =
+                |name: &str| variable.filter(|_| name == "FUMOCAST_SERVER_URL").map(str::to_owned);
+            Config::resolve(&file, &accounts, environment, &BTreeMap::new()).unwrap().server
+        };
+        let server = resolve(None);
+        assert_eq!((server.url.as_str(), server.server_id.as_str()), ("https://card/", "other"));
+        assert_eq!(server.encoding, Encoding::Wbxml, "it is the device's, not the account's");
+        assert!(server.server_proof.is_none(), "nothing of the old account is left");
+        assert_eq!(resolve(Some("https://env/")).url, "https://env/");
+    }
+
+    #[test]
     fn every_missing_field_is_named() {
         for (field, line) in [
             ("device.id", "id = \"LAB-0001\""),
@@ -561,6 +644,6 @@ mod tests {
     ) -> Result<Config, ConfigError> {
         let environment: BTreeMap<_, _> = environment.iter().copied().collect();
         let flags = flags.iter().map(|(field, value)| (*field, (*value).to_owned())).collect();
-        Config::resolve(file, |name| environment.get(name).map(|v| (*v).to_owned()), &flags)
+        Config::resolve(file, &[], |name| environment.get(name).map(|v| (*v).to_owned()), &flags)
     }
 }

@@ -68,6 +68,9 @@ pub struct JournalState {
     /// Access control lists of the management tree that a server has changed.
     #[prost(string, tag = "41")]
     pub access_lists: String,
+    /// Marks the account that nonces and lists belong to; empty when an earlier program wrote it.
+    #[prost(bytes = "vec", tag = "60")]
+    pub account: Vec<u8>,
     /// Version that the installer must answer after hand-off for the update to count.
     #[prost(string, optional, tag = "17")]
     pub expected_version: Option<String>,
@@ -447,6 +450,7 @@ mod tests {
             dm_nonce: hash(),
             dm_server_nonce: hash(),
             access_lists: "x".repeat(1024),
+            account: vec![0xff; 16],
             expected_version: Some(name()),
             result: Some(599),
             reboot_of: Some(name()),

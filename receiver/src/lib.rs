@@ -15,6 +15,7 @@
 //! | [`plain`] | files of sessions that nobody signed, for labs |
 //! | [`symbols`], [`journal_state`] | what survives a power cut |
 //! | [`blocks`], [`decode`] | which block to solve when; solving, off the network path |
+//! | [`bootstrap`] | how the device comes by its account |
 //! | [`dm`] | the DM session, the tree, reports |
 //! | [`sensors`] | what the world is like, and when that is a reason to rest |
 //! | [`installer`] | the hand-off contract |
@@ -27,6 +28,7 @@ pub mod acceptance;
 pub mod agent;
 pub mod authenticity;
 pub mod blocks;
+pub mod bootstrap;
 pub mod chance;
 pub mod cli;
 pub mod components;

@@ -18,6 +18,7 @@
 //! | [`run`] | drives the agent with all of these |
 //! | [`listen`] | drives the receiver of plain files |
 
+pub mod bootstrap;
 pub mod capture;
 pub mod clock;
 pub mod control;

@@ -162,6 +162,8 @@ pub enum About {
     Inventory,
     /// An operation has ended.
     Result,
+    /// The device is being given an account.
+    Account,
 }
 
 /// A question on its way to the user.

@@ -5,6 +5,8 @@
 //! | --- | --- |
 //! | [`prov`] | provisioning documents in WBXML |
 //! | [`w7`] | the account in such a document (CP profile) |
+//! | [`dmacc`] | the account as a management object (DM profile) |
+//! | [`card`] | the image of a smart card's file |
 //!
 //! A device that has no account knows no server. The proof is therefore made with what the network
 //! and the user share with the sender: HMAC-SHA1 over the document with a key from the subscriber's
@@ -12,14 +14,79 @@
 
 use std::fmt;
 
-use super::{encoding::Encoding, syncml::Message};
+use super::{
+    encoding::{Encoding, Limits},
+    syncml::{Command, CommandId, Data, Header, Item, Location, Manage, Message, MessageId},
+    tnds::MgmtTree,
+};
 use crate::{
     crypto::{equal_in_constant_time, hmac_sha1},
     wire::{Reader, WireError},
 };
 
+pub mod card;
+pub mod dmacc;
 pub mod prov;
 pub mod w7;
+
+/// How a proof is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Method {
+    /// With the subscriber's number: NETWPIN.
+    Network,
+    /// With a PIN: USERPIN.
+    Pin,
+    /// With both: USERNETWPIN.
+    NetworkAndPin,
+    /// With the first half of a PIN: USERPINMAC.
+    PinMac,
+}
+
+impl Method {
+    /// Tells whether the user's PIN is part of it.
+    #[must_use]
+    pub const fn wants_pin(self) -> bool {
+        match self {
+            Self::Network => false,
+            Self::Pin | Self::NetworkAndPin | Self::PinMac => true,
+        }
+    }
+}
+
+/// What the device may check a proof with.
+#[derive(Clone, Default)]
+pub struct Secrets {
+    /// The subscriber's number (IMSI).
+    pub network: Option<String>,
+    /// The PIN that the user was given.
+    pub pin: Option<String>,
+}
+
+/// Shows what is there.
+impl fmt::Debug for Secrets {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (network, pin) = (self.network.is_some(), self.pin.is_some());
+        write!(formatter, "Secrets {{ network: {network}, pin: {pin} }}")
+    }
+}
+
+impl Secrets {
+    /// Returns the key that a method takes.
+    ///
+    /// # Errors
+    ///
+    /// What is missing, in words for a person.
+    pub fn key(&self, method: Method) -> Result<Key, &'static str> {
+        let network = || self.network.clone().ok_or("the subscriber's number");
+        let pin = || self.pin.clone().ok_or("the PIN");
+        Ok(match method {
+            Method::Network => Key::Network(network()?),
+            Method::Pin => Key::Pin(pin()?),
+            Method::NetworkAndPin => Key::NetworkAndPin(network()?, pin()?),
+            Method::PinMac => Key::PinMac(pin()?),
+        })
+    }
+}
 
 /// What the proof is made with.
 #[derive(Clone, PartialEq, Eq)]
@@ -134,6 +201,9 @@ pub struct Push {
     pub document: Vec<u8>,
 }
 
+/// The media type of a provisioning document.
+pub const CONNECTIVITY: &str = "application/vnd.wap.connectivity-wbxml";
+
 const PUSH_HEAD: [u8; 7] = [0x01, 0x06, 0x2f, 0x1f, 0x2d, 0xb6, 0x91];
 const SHORT: u8 = 0x80;
 const MAC_PARAMETER: u8 = 0x92;
@@ -188,6 +258,46 @@ impl Push {
         out
     }
 
+    /// Returns the media type with the proof, as a push over HTTP carries it beside the document.
+    #[must_use]
+    pub fn content_type(&self) -> String {
+        format!("{CONNECTIVITY}; SEC={}; MAC={}", self.security, self.mac)
+    }
+
+    /// Takes a push over HTTP.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when the media type is another, or lacks the proof.
+    pub fn from_post(content_type: &str, document: &[u8]) -> Result<Self, WireError> {
+        let wrong = |found| WireError::invalid("media type", found, "connectivity-wbxml, SEC, MAC");
+        let (media_type, parameters) = content_type.split_once(';').unwrap_or_default();
+        if !media_type.trim().eq_ignore_ascii_case(CONNECTIVITY) {
+            return Err(wrong("another"));
+        }
+        let parameter = |name: &str| {
+            let mut pairs = parameters.split(';').filter_map(|it| it.trim().split_once('='));
+            let named = pairs.find(|(found, _)| found.eq_ignore_ascii_case(name));
+            named.map(|(_, value)| value.trim_matches('"'))
+        };
+        let security = parameter("SEC").and_then(|it| it.parse().ok()).filter(|it| *it < SHORT);
+        let mac = parameter("MAC").filter(|mac| mac.len() == MAC_DIGITS);
+        let (Some(security), Some(mac)) = (security, mac) else { return Err(wrong("no proof")) };
+        Ok(Self { security, mac: mac.to_owned(), document: document.to_vec() })
+    }
+
+    /// Returns how the proof was made, if it is one of the four ways.
+    #[must_use]
+    pub const fn method(&self) -> Option<Method> {
+        match self.security {
+            0 => Some(Method::Network),
+            1 => Some(Method::Pin),
+            2 => Some(Method::NetworkAndPin),
+            3 => Some(Method::PinMac),
+            _ => None,
+        }
+    }
+
     /// Tells whether the holder of the key made it, in constant time.
     #[must_use]
     pub fn is_proved_by(&self, key: &Key) -> bool {
@@ -200,13 +310,27 @@ impl Push {
 }
 
 /// A message of the DM profile with its proof: Adds under `./Inbox`, in WBXML. No answer is sent.
+///
+/// In a file it stands as in a push over HTTP:
+///
+/// ```text
+/// Content-Type: application/vnd.syncml.dm+wbxml; SEC=USERPIN; MAC=<40 hex digits>
+/// <empty line>
+/// <message>
+/// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DmBootstrap {
     /// The media type with its parameters SEC and MAC.
     pub content_type: String,
-    /// The message.
+    /// The message. Nothing in it is believed before [`DmBootstrap::is_proved_by`] says so.
     pub body: Vec<u8>,
 }
+
+const HEADER_NAME: &str = "Content-Type: ";
+const END_OF_HEADERS: &[u8] = b"\r\n\r\n";
+/// Octets that the header may have.
+const MAX_CONTENT_TYPE: usize = 256;
+const INBOX: &str = "./Inbox";
 
 impl DmBootstrap {
     /// Proves a message. The secret of the network is a text here, and joined to a PIN by a colon.
@@ -216,6 +340,117 @@ impl DmBootstrap {
         let body = Encoding::Wbxml.emit(message);
         let content_type = Self::content_type(&body, key);
         Self { content_type, body }
+    }
+
+    /// Proves the message that gives a device an account.
+    #[must_use]
+    pub fn for_account(account: &w7::Account, device: &str, key: &Key) -> Self {
+        let document = account.to_tree().emit(Encoding::Wbxml);
+        let mut item = Item::octets(INBOX, document);
+        item.meta.get_or_insert_default().kind =
+            Some(MgmtTree::media_type(Encoding::Wbxml).to_owned());
+        let header = Header {
+            session_id: "1".to_owned(),
+            message_id: MessageId(1),
+            target: Location::new(device),
+            source: Location::new(&account.server_id),
+            respond_to: None,
+            credential: None,
+            meta: None,
+        };
+        let add = Command::Add(Manage::new(CommandId(1), vec![item]));
+        Self::new(&Message { header, commands: vec![add], is_final: true }, key)
+    }
+
+    /// Returns the account that the message adds.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when it is no message in WBXML that adds one under `./Inbox`.
+    pub fn account(&self) -> Result<w7::Account, WireError> {
+        let unreadable = |error: &dyn fmt::Display| {
+            WireError::invalid("bootstrap message", error, "Adds of an account under ./Inbox")
+        };
+        let limits = Limits::default();
+        let message =
+            Encoding::Wbxml.parse(&self.body, &limits).map_err(|error| unreadable(&error))?;
+        let added = message.commands.iter().filter_map(|command| match command {
+            Command::Add(add) => Some(&add.items),
+            Command::Alert(_)
+            | Command::Atomic(_)
+            | Command::Copy(_)
+            | Command::Delete(_)
+            | Command::Exec(_)
+            | Command::Get(_)
+            | Command::Replace(_)
+            | Command::Results(_)
+            | Command::Sequence(_)
+            | Command::Status(_) => None,
+        });
+        let in_inbox = |item: &&Item| {
+            let target = item.target_uri().unwrap_or_default();
+            target == INBOX || target.strip_prefix(INBOX).is_some_and(|it| it.starts_with('/'))
+        };
+        let mut refusal = unreadable(&"none");
+        for item in added.flatten().filter(in_inbox) {
+            let (encoding, octets) = match &item.data {
+                Some(Data::Octets(octets)) => (Encoding::Wbxml, octets.as_slice()),
+                Some(Data::Text(text)) => (Encoding::Xml, text.as_bytes()),
+                None => continue,
+            };
+            let tree = MgmtTree::parse(octets, encoding, &limits);
+            let tree = tree.map_err(|error| unreadable(&error))?;
+            match w7::Account::from_tree(&tree) {
+                Ok(account) => return Ok(account),
+                Err(error) => refusal = error,
+            }
+        }
+        Err(refusal)
+    }
+
+    /// Reads the form that it has in a file.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when there is no header of such a message.
+    pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
+        let wrong =
+            |found: &'static str| WireError::invalid("header", found, "Content-Type, SEC and MAC");
+        let end = octets.windows(END_OF_HEADERS.len()).position(|it| it == END_OF_HEADERS);
+        let (head, rest) = end.and_then(|end| octets.split_at_checked(end)).unwrap_or_default();
+        let head = std::str::from_utf8(head).map_err(|_| wrong("no text"))?;
+        let is_name = |name: &&str| name.eq_ignore_ascii_case(HEADER_NAME);
+        let content_type = head
+            .split_at_checked(HEADER_NAME.len())
+            .filter(|(name, _)| is_name(name))
+            .map(|(_, value)| value.trim())
+            .filter(|value| value.len() <= MAX_CONTENT_TYPE)
+            .ok_or_else(|| wrong("another header"))?;
+        if !content_type.starts_with(Encoding::Wbxml.media_type()) {
+            return Err(wrong("another media type"));
+        }
+        let body = rest.get(END_OF_HEADERS.len()..).unwrap_or_default().to_vec();
+        Ok(Self { content_type: content_type.to_owned(), body })
+    }
+
+    /// Writes the form that it has in a file.
+    #[must_use]
+    pub fn emit(&self) -> Vec<u8> {
+        let head = [HEADER_NAME.as_bytes(), self.content_type.as_bytes()].concat();
+        [head.as_slice(), END_OF_HEADERS, &self.body].concat()
+    }
+
+    /// Returns how the proof was made, if it is one of the ways that this profile has.
+    #[must_use]
+    pub fn method(&self) -> Option<Method> {
+        let text = self.content_type.to_ascii_uppercase();
+        let mut parameters = text.split(';').map(str::trim);
+        match parameters.find_map(|it| it.strip_prefix("SEC="))? {
+            "NETWORKID" => Some(Method::Network),
+            "USERPIN" => Some(Method::Pin),
+            "USERPIN_NETWORKID" => Some(Method::NetworkAndPin),
+            _ => None,
+        }
     }
 
     /// Tells whether the holder of the key made it.
@@ -281,6 +516,8 @@ mod tests {
             assert!(octets.starts_with(&head));
             assert_eq!(octets.len(), 9 + 40 + 1 + 8);
             assert_eq!(Push::parse(&octets).as_ref(), Ok(&push));
+            let posted = Push::from_post(&push.content_type(), &push.document);
+            assert_eq!(posted.as_ref(), Ok(&push));
             for other in keys() {
                 assert_eq!(push.is_proved_by(&other), other == key, "{key:?} {other:?}");
             }
@@ -321,5 +558,47 @@ mod tests {
         let start = "application/vnd.syncml.dm+wbxml; SEC=USERPIN; MAC=";
         assert!(bootstrap.content_type.starts_with(start), "{}", bootstrap.content_type);
         assert_eq!(format!("{network:?}"), "NETWPIN");
+    }
+
+    // test: oma-dm 9
+    #[test]
+    fn an_account_of_the_dm_profile_survives_its_file() {
+        let account = w7::Account {
+            server_id: "fumocast".to_owned(),
+            addresses: vec![w7::Address {
+                address: "https://dm.example/dm".to_owned(),
+                kind: Some("URI".to_owned()),
+                ports: Vec::new(),
+            }],
+            ..w7::Account::default()
+        };
+        let [network, pin, both, _] = keys();
+        let methods = [Method::Network, Method::Pin, Method::NetworkAndPin];
+        for (key, method) in [network, pin, both].iter().zip(methods) {
+            let octets = DmBootstrap::for_account(&account, "LAB-0001", key).emit();
+            let read = DmBootstrap::parse(&octets).unwrap();
+            assert!(read.is_proved_by(key) && read.method() == Some(method));
+            assert_eq!(read.account().as_ref(), Ok(&account));
+            for length in 0..octets.len() {
+                if let Ok(cut) = DmBootstrap::parse(&octets[..length]) {
+                    assert!(!cut.is_proved_by(key) && cut.account().is_err(), "{length}");
+                }
+            }
+        }
+        assert!(DmBootstrap::parse(b"Content-Type: text/plain\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn a_key_is_made_of_what_the_method_takes() {
+        let secrets = Secrets { network: Some(IMSI.to_owned()), pin: Some("1234".to_owned()) };
+        let [network, pin, both, _] = keys();
+        assert!(secrets.key(Method::Network) == Ok(network));
+        assert!(secrets.key(Method::Pin) == Ok(pin));
+        assert!(secrets.key(Method::NetworkAndPin) == Ok(both));
+        let nothing = Secrets::default();
+        assert_eq!(nothing.key(Method::NetworkAndPin), Err("the subscriber's number"));
+        assert_eq!(nothing.key(Method::PinMac), Err("the PIN"));
+        assert!(Method::PinMac.wants_pin() && !Method::Network.wants_pin());
+        assert!(!format!("{secrets:?}").contains("1234"));
     }
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use proto::{
-    crypto::{Digest, Hash16},
+    crypto::{Digest, Hash16, sha256},
     dm::{
         descriptor::InstallStatus,
         fumo::{Operation, Phase, ResultCode},
@@ -22,7 +22,7 @@ use super::{Download, Given, Notice, SuspendReason};
 use crate::{
     acceptance::History,
     components::{Announced, Leave, Subject},
-    dm::{FinalAlert, ReportSettings, report::ReportQueue},
+    dm::{Account, FinalAlert, ReportSettings, report::ReportQueue},
     journal_state::{
         AcceptedCampaign, AnnouncedRecord, DownloadRecord, InstalledManifest, JournalState,
         NoticeRecord, ObjectProgress, Pin, PolicySetting, QueuedAlert, ReportSlot, SubjectRecord,
@@ -32,6 +32,8 @@ use crate::{
     symbols::SlotRun,
 };
 
+/// Octets of the mark of an account.
+const MARK_OCTETS: usize = 16;
 /// Campaigns that ended with success and are remembered.
 const MAX_FINISHED: usize = 64;
 
@@ -72,6 +74,8 @@ pub struct Books {
     pub nonce: Vec<u8>,
     /// Access control lists of the management tree that a server has changed.
     pub access_lists: String,
+    /// Marks the account that nonces and lists belong to; empty while it is not known.
+    pub account: Vec<u8>,
     /// The nonce of the server's next proof; empty while the enrolled one is good.
     pub server_nonce: Vec<u8>,
     /// The version that must be read back.
@@ -164,6 +168,7 @@ impl Books {
             nonce: Vec::new(),
             server_nonce: Vec::new(),
             access_lists: String::new(),
+            account: Vec::new(),
             expected_version: None,
             reboot_of: None,
             given: Given::Nothing,
@@ -224,6 +229,7 @@ impl Books {
         books.nonce.clone_from(&state.dm_nonce);
         books.server_nonce.clone_from(&state.dm_server_nonce);
         books.access_lists.clone_from(&state.access_lists);
+        books.account.clone_from(&state.account);
         books.expected_version.clone_from(&state.expected_version);
         books.reboot_of.clone_from(&state.reboot_of);
         books.given = Given::from_number(state.given);
@@ -273,6 +279,7 @@ impl Books {
             dm_nonce: self.nonce.clone(),
             dm_server_nonce: self.server_nonce.clone(),
             access_lists: self.access_lists.clone(),
+            account: self.account.clone(),
             expected_version: self.expected_version.clone(),
             result: self.result.map(|code| code.0.into()),
             reboot_of: self.reboot_of.clone(),
@@ -310,6 +317,20 @@ impl Books {
         self.accepted.clear();
         for installed in self.installed.values_mut() {
             (installed.sequence, installed.floor) = (0, 0);
+        }
+    }
+
+    /// Notes the account that the device has. What was agreed on with the server of another one is
+    /// nothing to this one: its nonces, and who may do what.
+    pub fn enter_account(&mut self, account: &Account, first_nonce: &[u8]) {
+        let parts =
+            [account.server_id.as_bytes(), b"\0", account.user.as_bytes(), b"\0", first_nonce];
+        let mark = sha256(&parts).0.iter().copied().take(MARK_OCTETS).collect();
+        let former = std::mem::replace(&mut self.account, mark);
+        if !former.is_empty() && former != self.account {
+            self.nonce.clear();
+            self.server_nonce.clear();
+            self.access_lists.clear();
         }
     }
 
@@ -511,6 +532,11 @@ fn campaign_id(octets: &[u8]) -> Result<CampaignId, WireError> {
 
 #[cfg(test)]
 mod tests {
+    use proto::dm::{
+        auth::{AuthKind, Secret},
+        encoding::Encoding,
+    };
+
     use super::*;
     use crate::dm::ReportFilter;
 
@@ -562,6 +588,7 @@ mod tests {
             nonce: vec![1, 2, 3],
             server_nonce: vec![4, 5, 6],
             access_lists: "./a Get=*\n".to_owned(),
+            account: vec![7; 16],
             expected_version: Some("2.0".to_owned()),
             reboot_of: Some("boot".to_owned()),
             given: Given::Download,
@@ -639,5 +666,35 @@ mod tests {
         }
         assert_eq!(books.finished.len(), 64);
         assert_eq!(books.finished.front(), Some(&CampaignId([1; 16])));
+    }
+
+    #[test]
+    fn another_account_begins_with_nonces_and_lists_of_its_own() {
+        let account = |server: &str| Account {
+            url: "https://dm.example/".to_owned(),
+            server_id: server.to_owned(),
+            encoding: Encoding::Xml,
+            auth: AuthKind::Md5,
+            user: "LAB-0001".to_owned(),
+            secret: Secret::new("LAB-0001", "password"),
+            server: None,
+        };
+        let left = |first: Option<(&str, &[u8])>, (server, nonce): (&str, &[u8])| {
+            let mut books = Books { account: Vec::new(), ..full() };
+            if let Some((server, nonce)) = first {
+                books.enter_account(&account(server), nonce);
+            }
+            books.enter_account(&account(server), nonce);
+            (
+                !books.nonce.is_empty(),
+                !books.server_nonce.is_empty(),
+                !books.access_lists.is_empty(),
+            )
+        };
+        let (all, nothing) = ((true, true, true), (false, false, false));
+        assert_eq!(left(None, ("a", b"1")), all, "written by an earlier program");
+        assert_eq!(left(Some(("a", b"1")), ("a", b"1")), all);
+        assert_eq!(left(Some(("a", b"1")), ("b", b"1")), nothing);
+        assert_eq!(left(Some(("a", b"1")), ("a", b"2")), nothing, "the same server, enrolled anew");
     }
 }

@@ -82,6 +82,7 @@ impl Agent {
             Some(state) => Books::from_journal(state)?,
             None => Books::new(),
         };
+        books.enter_account(&config.dm.account, &config.first_nonce);
         let root = newest_root(&books, &boot)?;
         books.enter_root(&root);
         let tune_ins = boot.state.as_ref().map(|state| state.tune_ins.as_slice());

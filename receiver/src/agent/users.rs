@@ -179,7 +179,7 @@ impl Agent {
             About::Download => self.core.consented(now, Given::Download, &reply),
             About::Install => self.core.consented(now, Given::Install, &reply),
             About::Inventory => self.core.decide_leave(&reply),
-            About::Result => {}
+            About::Result | About::Account => {}
         }
     }
 

@@ -6,6 +6,8 @@
 //!   journal.a journal.b    see crate::symbols::journal
 //!   files/NAME             small files (envelopes), each written whole or not at all
 //!   objects/KEY/           see crate::symbols
+//!   account.toml card.toml the accounts that a bootstrap and the card gave, each written whole or
+//!                          not at all; see crate::bootstrap
 //!   control.sock           the local control socket, 0600
 //! ```
 
@@ -63,6 +65,27 @@ impl FileName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+/// Which account it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AccountKind {
+    /// The one that a bootstrap gave.
+    Given,
+    /// The card's, which goes before the other.
+    Card,
+}
+
+impl AccountKind {
+    /// Both, the one that counts last.
+    pub const ALL: [Self; 2] = [Self::Given, Self::Card];
+
+    const fn file_name(self) -> &'static str {
+        match self {
+            Self::Given => GIVEN,
+            Self::Card => CARD,
+        }
     }
 }
 
@@ -252,16 +275,48 @@ impl DataDirectory {
     ///
     /// What writing, syncing or renaming meets; a file of that name is as it was then.
     pub fn write_file(&self, name: &FileName, octets: &[u8]) -> Result<(), StorageError> {
-        let directory = self.path.join(FILES);
-        let half = directory.join(format!("{}{HALF_WRITTEN}", name.0));
+        self.write_whole(&self.path.join(FILES), &name.0, octets)
+    }
+
+    fn write_whole(&self, directory: &Path, name: &str, octets: &[u8]) -> Result<(), StorageError> {
+        let half = directory.join(format!("{name}{HALF_WRITTEN}"));
         let attempt = || {
             let file = self.disk.open(&half, Open::Empty)?;
             file.write_all_at(octets, 0)?;
             file.sync_all()?;
-            self.disk.rename(&half, &directory.join(&name.0))?;
-            self.disk.sync_directory(&directory)
+            self.disk.rename(&half, &directory.join(name))?;
+            self.disk.sync_directory(directory)
         };
-        attempt().map_err(StorageError::while_doing(format!("write {}", name.0)))
+        attempt().map_err(StorageError::while_doing(format!("write {name}")))
+    }
+
+    /// Returns where an account of a device with this data directory lies.
+    #[must_use]
+    pub fn account_file(data: &Path, kind: AccountKind) -> PathBuf {
+        data.join(kind.file_name())
+    }
+
+    /// Writes an account whole or not at all, and syncs it.
+    ///
+    /// # Errors
+    ///
+    /// What writing, syncing or renaming meets; the account is as it was then.
+    pub fn write_account(&self, kind: AccountKind, text: &str) -> Result<(), StorageError> {
+        self.write_whole(&self.path, kind.file_name(), text.as_bytes())
+    }
+
+    /// Removes an account; one that is not there is removed already.
+    ///
+    /// # Errors
+    ///
+    /// What removing or syncing meets.
+    pub fn remove_account(&self, kind: AccountKind) -> Result<(), StorageError> {
+        let name = kind.file_name();
+        let attempt = || match self.disk.remove_file(&self.path.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => self.disk.sync_directory(&self.path),
+        };
+        attempt().map_err(StorageError::while_doing(format!("remove {name}")))
     }
 
     /// Removes a small file; one that is not there is removed already.
@@ -353,6 +408,8 @@ fn read_limited(disk: &dyn Disk, path: &Path, limit: usize) -> io::Result<Option
     Ok(Some(content))
 }
 
+pub(super) const GIVEN: &str = "account.toml";
+pub(super) const CARD: &str = "card.toml";
 const FILES: &str = "files";
 const OBJECTS: &str = "objects";
 const HALF_WRITTEN: &str = ".new";

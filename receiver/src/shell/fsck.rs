@@ -10,7 +10,7 @@ use serde::Serialize;
 
 pub use self::objects::{Block, ImageState, Log, LogState, Object};
 use super::{
-    directory::FileName,
+    directory::{CARD, FileName, GIVEN},
     disk::{Disk, Open},
 };
 use crate::{
@@ -96,7 +96,7 @@ pub fn inspect(disk: &dyn Disk, path: &Path) -> io::Result<Report> {
     }
     let records = read_small_files(disk, path, &mut report)?;
     objects::read(disk, path, &mut report, state.as_ref(), &records)?;
-    let ours = ["lock", "control.sock", FILES, OBJECTS, "journal.a", "journal.b"];
+    let ours = ["lock", "control.sock", FILES, OBJECTS, "journal.a", "journal.b", GIVEN, CARD];
     let names = entries.iter().map(|entry| entry.name.to_string_lossy().into_owned());
     let foreign = names.filter(|name| !ours.contains(&name.as_str()));
     report.foreign.extend(foreign);

@@ -26,7 +26,7 @@ use super::{
     notifications::Notifications,
     sensors::{Link, Sensors},
     storage::{Completion, Storage},
-    user::{Front, Terminal},
+    user::Front,
     wiring::{self, Beside, Origin, RestoreError, Wiring},
 };
 use crate::{
@@ -40,7 +40,7 @@ use crate::{
     },
     installer::{InstallOutcome, InstallRequest, MAX_VERSION_BYTES},
     symbols::{ObjectLayout, StorageError},
-    user::{self, Question, Reply},
+    user::{Question, Reply},
 };
 
 /// Stands between the socket and the agent: what it does not admit was never received.
@@ -126,18 +126,18 @@ pub enum StartError {
 /// # Errors
 ///
 /// [`StartError`] when it cannot begin.
-pub fn run(config: &Config, options: Options) -> Result<End, StartError> {
+pub fn run(config: &Config, front: Front, options: Options) -> Result<End, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("start the runtime"))?;
-    let end = runtime.block_on(run_device(config, options));
+    let end = runtime.block_on(run_device(config, front, options));
     // A message or an installer that is on its way is not waited for: it is taken up again.
     runtime.shutdown_background();
     end
 }
 
-async fn run_device(config: &Config, options: Options) -> Result<End, StartError> {
+async fn run_device(config: &Config, front: Front, options: Options) -> Result<End, StartError> {
     let terminate = handler(SignalKind::terminate())?;
     let interrupt = handler(SignalKind::interrupt())?;
     check_interface(config)?;
@@ -167,7 +167,7 @@ async fn run_device(config: &Config, options: Options) -> Result<End, StartError
         wiring: Wiring::default(),
         http,
         hook: Hook::new(config.local.hook.clone()),
-        user: user_front(config),
+        user: front,
         tuned_in: BTreeSet::new(),
         listen: options.listen,
         events,
@@ -611,14 +611,6 @@ fn check_interface(config: &Config) -> Result<(), StartError> {
     })
 }
 
-fn user_front(config: &Config) -> Front {
-    match &config.local.user_hook {
-        Some(command) => Front::Hook(Hook::new(command.clone())),
-        None if config.local.user.front == user::Front::Asked => Front::Terminal(Terminal::open()),
-        None => Front::None,
-    }
-}
-
 fn session(tune_in: &TuneIn) -> Session {
     (Channel { group: tune_in.channel, source: Some(tune_in.source) }, tune_in.tsi)
 }
@@ -647,7 +639,7 @@ fn system(attempted: &'static str) -> impl FnOnce(io::Error) -> StartError {
 }
 
 /// Tells the service manager, when there is one.
-fn notify(state: &[sd_notify::NotifyState<'_>]) {
+pub(super) fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, state) {
         tracing::debug!(%error, "the service manager was not told");
     }

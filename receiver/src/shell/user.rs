@@ -11,7 +11,10 @@ use std::{
 use proto::dm::ui::{Answer, Kind};
 
 use super::installer::{Hook, HookExit};
-use crate::user::{HookAnswer, HookQuestion, Question, Reply, shown, typed};
+use crate::{
+    config::Local,
+    user::{self, HookAnswer, HookQuestion, Question, Reply, shown, typed},
+};
 
 /// The way to the user.
 #[derive(Debug, Clone)]
@@ -25,6 +28,16 @@ pub enum Front {
 }
 
 impl Front {
+    /// Opens the way that the configuration says.
+    #[must_use]
+    pub fn open(local: &Local) -> Self {
+        match &local.user_hook {
+            Some(command) => Self::Hook(Hook::new(command.clone())),
+            None if local.user.front == user::Front::Asked => Self::Terminal(Terminal::open()),
+            None => Self::None,
+        }
+    }
+
     /// Asks. Blocks until there is an answer or nobody waits for it any more.
     #[must_use]
     pub fn ask(&self, question: &Question) -> Reply {

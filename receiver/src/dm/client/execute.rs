@@ -337,6 +337,8 @@ impl Executor<'_> {
     }
 
     // spec: oma-001 8.1.1.9 (what the user says is the answer)
+    // spec: oma-003 6.1.4.4, oma-003 6.1.4.5 (the server's question gates its group, and no other
+    // question does)
     fn ask(&mut self, alert: &Alert) -> Ran {
         let prompt = match Prompt::from_alert(alert) {
             Ok(prompt) => prompt,

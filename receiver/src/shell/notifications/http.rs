@@ -11,7 +11,11 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::TokioIo;
-use proto::dm::notification::MEDIA_TYPE;
+use proto::dm::{
+    bootstrap::{CONNECTIVITY, DmBootstrap, Push},
+    encoding::Encoding,
+    notification::MEDIA_TYPE,
+};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Semaphore, mpsc},
@@ -65,18 +69,30 @@ async fn take(request: Request<Incoming>, posted: &mpsc::Sender<Vec<u8>>) -> Sta
     if request.method() != Method::POST {
         return StatusCode::METHOD_NOT_ALLOWED;
     }
-    let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
-    let media_type = media_type.and_then(|value| value.split(';').next()).unwrap_or_default();
-    if !media_type.trim().eq_ignore_ascii_case(MEDIA_TYPE) {
+    let content_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = content_type.unwrap_or_default().to_owned();
+    let media_type = content_type.split(';').next().unwrap_or_default().trim();
+    let takes = [MEDIA_TYPE, CONNECTIVITY, Encoding::Wbxml.media_type()];
+    if !takes.iter().any(|known| media_type.eq_ignore_ascii_case(known)) {
         return StatusCode::UNSUPPORTED_MEDIA_TYPE;
     }
     let Ok(body) = Limited::new(request.into_body(), MAX_NOTIFICATION).collect().await else {
         return StatusCode::PAYLOAD_TOO_LARGE;
     };
-    match posted.try_send(body.to_bytes().to_vec()) {
+    match posted.try_send(handed_on(&content_type, body.to_bytes().to_vec())) {
         Ok(()) => StatusCode::ACCEPTED,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
+}
+
+/// A bootstrap document has its proof beside it: the two go on together, as in a datagram.
+fn handed_on(content_type: &str, body: Vec<u8>) -> Vec<u8> {
+    if let Ok(push) = Push::from_post(content_type, &body) {
+        return push.emit();
+    }
+    let is_message = content_type.starts_with(Encoding::Wbxml.media_type());
+    let message = DmBootstrap { content_type: content_type.to_owned(), body };
+    if is_message { message.emit() } else { message.body }
 }
 
 #[cfg(test)]
@@ -110,5 +126,17 @@ mod tests {
         });
         assert_eq!(codes.await.unwrap(), [405, 415, 413, 202, 503]);
         assert_eq!(posted.recv().await.unwrap(), b"notification");
+    }
+
+    #[test]
+    fn a_posted_bootstrap_document_goes_on_with_its_proof() {
+        let key = proto::dm::bootstrap::Key::Pin("1234".to_owned());
+        let push = Push::new(b"document".to_vec(), &key).unwrap();
+        let on = handed_on(&push.content_type(), push.document.clone());
+        assert_eq!(on, push.emit());
+        let content_type = "application/vnd.syncml.dm+wbxml; SEC=USERPIN; MAC=00".to_owned();
+        let message = DmBootstrap { content_type, body: b"message".to_vec() };
+        assert_eq!(handed_on(&message.content_type, b"message".to_vec()), message.emit());
+        assert_eq!(handed_on(MEDIA_TYPE, b"notification".to_vec()), b"notification");
     }
 }

@@ -117,3 +117,34 @@ fn a_message_that_comes_while_the_user_thinks_breaks_the_session_off() {
     let outcome = SessionOutcome::Failed(SessionError::NoSession);
     assert_eq!(answer(&mut talk, &Answer::Yes), Step::Done(outcome));
 }
+
+const FILTER: &str = "./FwUpdate/Main/Ext/Broadcast/Report/Filter";
+
+// test: oma-003 6.1.4.4
+#[test]
+fn configuration_that_the_server_wants_confirmed_waits_for_the_users_yes() {
+    for (said, codes, kept) in [
+        (Answer::Yes, [200, 200, 200, 200], "failures"),
+        (Answer::No, [200, 304, 215, 200], "all"),
+        (Answer::Cancelled, [200, 214, 215, 200], "all"),
+        (Answer::NoUser, [200, 406, 215, 200], "all"),
+    ] {
+        let write = replace(9, "Ext/Broadcast/Report/Filter", "failures");
+        let mut talk = resting(vec![sequence(vec![ask(8), write]), get(40, &[FILTER])]);
+        answer(&mut talk, &said);
+        let found: Vec<_> = talk.statuses()[1..].iter().map(|(_, code)| *code).collect();
+        assert_eq!(found, codes, "{said:?}");
+        assert_eq!(talk.results(), [(FILTER.to_owned(), kept.to_owned())]);
+    }
+}
+
+// test: oma-003 6.1.4.5
+#[test]
+fn configuration_is_taken_without_a_question_when_the_server_asks_none() {
+    let mut talk = Talk::begin(FakeDevice { user_answer: None, ..FakeDevice::default() });
+    let write = replace(9, "Ext/Broadcast/Report/Filter", "failures");
+    let message = talk.reply(StatusCode::AUTHENTICATED, vec![write, get(40, &[FILTER])]);
+    talk.hear_more(&message);
+    assert_eq!(talk.results(), [(FILTER.to_owned(), "failures".to_owned())]);
+    assert!(talk.device.asked.is_empty());
+}

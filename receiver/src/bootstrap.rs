@@ -1,0 +1,437 @@
+//! How the device comes by its account: the bootstrap documents that it takes, and what becomes of
+//! them.
+//!
+//! | profile | what it is | what vouches for it |
+//! | --- | --- | --- |
+//! | `cp` | a provisioning document (w7) as a push over WSP | the subscriber's number, a PIN, or both |
+//! | `dm` | a DM message that adds a `DMAcc` under `./Inbox` | the same |
+//! | `factory` | either document as it is | whoever runs the program on the device |
+//! | `smart-card` | the image of the card's file, [`card`] | the card |
+//!
+//! The account is kept in the data directory and goes before that of the configuration; what the
+//! environment or a flag says goes before both. The card's account goes before any other, and goes
+//! away with the card.
+
+use std::{fmt, str::FromStr};
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use proto::{
+    crypto::{Digest, sha256},
+    dm::{
+        auth::AuthKind,
+        bootstrap::{
+            DmBootstrap, Method, Push, Secrets,
+            card::{Card, Confirmation},
+            prov, w7,
+        },
+        encoding::{Encoding, Limits},
+        tnds::MgmtTree,
+        ui::{Answer, Echo, Input, Kind, Options, Prompt},
+    },
+    wire::WireError,
+};
+use thiserror::Error;
+use toml::{Table, Value};
+
+/// Characters of an address, a name or a password.
+const MAX_TEXT: usize = 512;
+/// Digits of a PIN.
+const MAX_PIN: usize = 20;
+/// Octets that a short message with a user data header for the push port begins with, before the
+/// port from which it came.
+const SHORT_MESSAGE: [u8; 5] = [0x06, 0x05, 0x04, 0x0b, 0x84];
+
+/// What kind of document it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Profile {
+    /// A provisioning document with its proof.
+    Cp,
+    /// A DM message with its proof.
+    Dm,
+    /// A document without a proof, from the maker.
+    Factory,
+    /// The image of a card's file.
+    SmartCard,
+}
+
+impl Profile {
+    /// All profiles.
+    pub const ALL: [Self; 4] = [Self::Cp, Self::Dm, Self::Factory, Self::SmartCard];
+
+    /// Returns the word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cp => "cp",
+            Self::Dm => "dm",
+            Self::Factory => "factory",
+            Self::SmartCard => "smart-card",
+        }
+    }
+
+    /// Returns the profile of what comes over the air: what has no proof is none.
+    #[must_use]
+    pub fn of_push(octets: &[u8]) -> Self {
+        if DmBootstrap::parse(octets).is_ok() { Self::Dm } else { Self::Cp }
+    }
+}
+
+impl fmt::Display for Profile {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Profile {
+    type Err = WireError;
+
+    fn from_str(word: &str) -> Result<Self, WireError> {
+        let found = Self::ALL.into_iter().find(|it| it.as_str() == word);
+        found.ok_or_else(|| WireError::invalid("profile", word, "cp, dm, factory or smart-card"))
+    }
+}
+
+/// Why a document gives no account.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum BootstrapError {
+    /// It is no such document.
+    #[error("this is no bootstrap document of the profile {profile}: {source}")]
+    Unreadable {
+        /// The profile.
+        profile: Profile,
+        /// Why.
+        source: WireError,
+    },
+    /// The proof cannot be checked without this.
+    #[error("{0} is needed to check the proof")]
+    Missing(&'static str),
+    /// The proof is none of the profile's.
+    #[error("the proof is of an unknown kind")]
+    UnknownProof,
+    /// The proof does not fit.
+    #[error("the proof does not fit {0}: the document is not believed")]
+    NotProved(&'static str),
+    /// The account in it does not do.
+    #[error("the account does not do: {0}")]
+    Unusable(&'static str),
+}
+
+/// A document that is believed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// What kind of document it is.
+    pub profile: Profile,
+    /// The account.
+    pub account: Account,
+    /// Whether the user confirms before it is used.
+    pub confirmation: Confirmation,
+    /// The card that it came from.
+    pub card: Option<String>,
+    /// SHA-256 of the document.
+    pub document: Digest,
+}
+
+/// Where the server is, and what both sides prove themselves by.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Account {
+    /// Where messages go.
+    pub url: String,
+    /// The server's identifier.
+    pub server_id: String,
+    /// What either side proves itself by.
+    pub auth: AuthKind,
+    /// The device's name at the server.
+    pub user: String,
+    password: String,
+    nonce: Vec<u8>,
+    /// The server's password, and the nonce of its first proof.
+    server: Option<(String, Vec<u8>)>,
+}
+
+/// Shows the server alone.
+impl fmt::Debug for Account {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, server_id, .. } = self;
+        write!(formatter, "Account {{ {server_id} at {url} }}")
+    }
+}
+
+impl Offer {
+    /// Reads a document, checks what vouches for it, and judges the account in it.
+    ///
+    /// # Errors
+    ///
+    /// [`BootstrapError`]; nothing of the document is used then.
+    // spec: oma-dm 9.3 (nothing without its proof)
+    pub fn open(
+        profile: Profile,
+        octets: &[u8],
+        secrets: &Secrets,
+    ) -> Result<Self, BootstrapError> {
+        let unreadable = |source| BootstrapError::Unreadable { profile, source };
+        let mut confirmation = Confirmation::NotWanted;
+        let mut card = None;
+        let found = match profile {
+            Profile::Cp => cp(octets, secrets)?,
+            Profile::Dm => {
+                let bootstrap = DmBootstrap::parse(octets).map_err(unreadable)?;
+                prove(bootstrap.method(), secrets, |key| bootstrap.is_proved_by(key))?;
+                bootstrap.account().map_err(unreadable)?
+            }
+            Profile::Factory => factory(octets).map_err(unreadable)?,
+            Profile::SmartCard => {
+                let read = Card::parse(octets).map_err(unreadable)?;
+                confirmation = read.confirmation;
+                card = Some(read.number);
+                read.account
+            }
+        };
+        let account = Account::judge(&found)?;
+        Ok(Self { profile, account, confirmation, card, document: sha256(&[octets]) })
+    }
+
+    /// Tells whether a pushed document is proved with a PIN, which the user has.
+    #[must_use]
+    pub fn wants_pin(octets: &[u8]) -> bool {
+        let method = match Profile::of_push(octets) {
+            Profile::Dm => DmBootstrap::parse(octets).ok().and_then(|it| it.method()),
+            Profile::Cp | Profile::Factory | Profile::SmartCard => {
+                Push::parse(in_short_message(octets)).ok().and_then(|it| it.method())
+            }
+        };
+        method.is_some_and(Method::wants_pin)
+    }
+
+    /// Returns what is kept of it: the sections of the configuration that it takes the place of,
+    /// and where it came from.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let text = |value: &str| Value::String(value.to_owned());
+        let mut origin = Table::new();
+        origin.insert("profile".to_owned(), text(self.profile.as_str()));
+        origin.insert("document".to_owned(), text(&self.document.to_string()));
+        if let Some(number) = &self.card {
+            origin.insert("card".to_owned(), text(number));
+        }
+        let account = &self.account;
+        let mut server = Table::new();
+        let mut say = |name: &str, value: &str| server.insert(name.to_owned(), text(value));
+        say("url", &account.url);
+        say("server_id", &account.server_id);
+        say("auth", account.auth.as_str());
+        say("user", &account.user);
+        say("password", &account.password);
+        say("nonce", &BASE64_STANDARD.encode(&account.nonce));
+        if let Some((password, nonce)) = &account.server {
+            say("server_password", password);
+            say("server_nonce", &BASE64_STANDARD.encode(nonce));
+        }
+        let mut whole = Table::new();
+        whole.insert("origin".to_owned(), Value::Table(origin));
+        whole.insert("server".to_owned(), Value::Table(server));
+        format!(
+            "# Written by `receiver bootstrap`: the account that the device was given.\n{whole}"
+        )
+    }
+
+    /// Returns the question that goes before a card's account is used.
+    #[must_use]
+    pub fn question(&self) -> Prompt {
+        let Account { url, server_id, .. } = &self.account;
+        Prompt::confirm(format!(
+            "The card brings an account: this device would be managed by {server_id} at {url}. Use it?"
+        ))
+    }
+}
+
+impl Account {
+    /// Takes what the device can use of an account.
+    fn judge(found: &w7::Account) -> Result<Self, BootstrapError> {
+        let lacks = BootstrapError::Unusable;
+        let url = found.addresses.iter().find_map(address);
+        let url = url.ok_or(lacks("it has no address that begins with https:// or http://"))?;
+        let at =
+            |level: &str| found.credentials.iter().find(|it| it.level.as_deref() == Some(level));
+        let own =
+            at("APPSRV").ok_or(lacks("it says nothing of what the device proves itself by"))?;
+        let auth = match own.kind.as_deref() {
+            None => AuthKind::default(),
+            Some(kind) => AuthKind::from_account_type(kind).ok_or(lacks(
+                "what the device shall prove itself by is none of BASIC, DIGEST, HMAC",
+            ))?,
+        };
+        let user = own.name.clone().ok_or(lacks("the device has no name in it"))?;
+        let password = own.secret.clone().ok_or(lacks("it holds no password"))?;
+        let server = match at("CLIENT").and_then(|it| Some((it.secret.clone()?, it))) {
+            None => None,
+            Some((secret, it)) => Some((secret, nonce(it)?)),
+        };
+        let texts = [&found.server_id, &user, &password];
+        let odd = |text: &&String| text.len() > MAX_TEXT || text.chars().any(char::is_control);
+        if texts.iter().any(|text| odd(text) || text.is_empty()) {
+            return Err(lacks("a name or a password in it is empty, too long or no plain text"));
+        }
+        Ok(Self {
+            url,
+            server_id: found.server_id.clone(),
+            auth,
+            user,
+            password,
+            nonce: nonce(own)?,
+            server,
+        })
+    }
+}
+
+/// The address of a server; a port that stands apart goes into it.
+fn address(found: &w7::Address) -> Option<String> {
+    let url = found.address.trim();
+    let (scheme, rest) = url.split_once("://")?;
+    let known = matches!(scheme, "http" | "https");
+    let plain = url.len() <= MAX_TEXT && url.chars().all(|c| c.is_ascii_graphic());
+    if !known || !plain || rest.is_empty() {
+        return None;
+    }
+    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
+    match found.ports.first().and_then(|port| port.parse::<u16>().ok()) {
+        Some(port) if !has_port => Some(format!("{scheme}://{host}:{port}{path}")),
+        Some(_) | None => Some(url.to_owned()),
+    }
+}
+
+fn nonce(credentials: &w7::Credentials) -> Result<Vec<u8>, BootstrapError> {
+    let data = credentials.data.as_deref().unwrap_or_default().trim();
+    let odd = |_| BootstrapError::Unusable("a nonce in it is no base64");
+    BASE64_STANDARD.decode(data).map_err(odd)
+}
+
+fn cp(octets: &[u8], secrets: &Secrets) -> Result<w7::Account, BootstrapError> {
+    let unreadable = |source| BootstrapError::Unreadable { profile: Profile::Cp, source };
+    let push = Push::parse(in_short_message(octets)).map_err(unreadable)?;
+    prove(push.method(), secrets, |key| push.is_proved_by(key))?;
+    provisioned(&push.document).map_err(unreadable)
+}
+
+fn provisioned(document: &[u8]) -> Result<w7::Account, WireError> {
+    let read = prov::parse(document).map_err(|error| {
+        WireError::invalid("provisioning document", error, "WBXML with an APPLICATION w7")
+    })?;
+    w7::Account::find(&read)
+}
+
+/// A provisioning document, or a tree as a document in either form.
+fn factory(octets: &[u8]) -> Result<w7::Account, WireError> {
+    let encoding =
+        if octets.trim_ascii_start().starts_with(b"<") { Encoding::Xml } else { Encoding::Wbxml };
+    match MgmtTree::parse(octets, encoding, &Limits::default()) {
+        Ok(tree) => w7::Account::from_tree(&tree),
+        Err(_) => provisioned(octets),
+    }
+}
+
+fn prove(
+    method: Option<Method>,
+    secrets: &Secrets,
+    fits: impl Fn(&proto::dm::bootstrap::Key) -> bool,
+) -> Result<(), BootstrapError> {
+    let method = method.ok_or(BootstrapError::UnknownProof)?;
+    let key = secrets.key(method).map_err(BootstrapError::Missing)?;
+    if fits(&key) {
+        return Ok(());
+    }
+    Err(BootstrapError::NotProved(match method {
+        Method::Network => "the subscriber's number",
+        Method::Pin | Method::PinMac => "the PIN",
+        Method::NetworkAndPin => "the subscriber's number and the PIN",
+    }))
+}
+
+/// Returns the push in what a modem hands over.
+fn in_short_message(octets: &[u8]) -> &[u8] {
+    match octets.strip_prefix(&SHORT_MESSAGE) {
+        Some([_, _, push @ ..]) => push,
+        Some(_) | None => octets,
+    }
+}
+
+/// What to do about the card before the device starts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CardStep {
+    /// All is as the card says, or there is neither card nor account of one.
+    Nothing,
+    /// The card has gone, or another has come: the account of the former goes away.
+    Remove,
+    /// Take the account, after the user's yes where the card asks for one.
+    Take(Box<Offer>),
+}
+
+/// Compares the card that is in the device with the one that the account came from.
+// spec: oma-003 6.1.4.1, oma-003 6.1.4.2 (what the card says decides whether the user is asked)
+#[must_use]
+pub fn card_step(in_place: Option<Offer>, kept: Option<&Origin>) -> CardStep {
+    match (in_place, kept) {
+        (None, None) => CardStep::Nothing,
+        (None, Some(_)) => CardStep::Remove,
+        (Some(offer), Some(kept)) if kept.document == offer.document.to_string() => {
+            CardStep::Nothing
+        }
+        (Some(offer), _) => CardStep::Take(Box::new(offer)),
+    }
+}
+
+/// Where a kept account came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// The card's number, if it came from one.
+    pub card: Option<String>,
+    /// SHA-256 of the document, in hex.
+    pub document: String,
+}
+
+impl Origin {
+    /// Reads what [`Offer::to_toml`] wrote.
+    #[must_use]
+    pub fn read(text: &str) -> Option<Self> {
+        let table: Table = text.parse().ok()?;
+        let origin = table.get("origin")?.as_table()?;
+        let text = |name: &str| origin.get(name).and_then(Value::as_str).map(str::to_owned);
+        Some(Self { card: text("card"), document: text("document")? })
+    }
+}
+
+/// Returns the question for the PIN that a pushed document is proved with.
+#[must_use]
+pub fn pin_question(attempt: u32) -> Prompt {
+    let again = if attempt == 0 { "" } else { "That was not it. " };
+    Prompt {
+        kind: Kind::TextInput,
+        text: format!("{again}This device is being set up. Enter the PIN that you were given:"),
+        choices: Vec::new(),
+        options: Options {
+            max_length: Some(MAX_PIN),
+            input: Input::Number,
+            echo: Echo::Hidden,
+            ..Options::default()
+        },
+    }
+}
+
+/// Returns the PIN in an answer.
+#[must_use]
+pub fn pin_of(answer: Answer) -> Option<String> {
+    match answer {
+        Answer::Text(pin) => Some(pin.trim().to_owned()).filter(|pin| !pin.is_empty()),
+        Answer::Shown
+        | Answer::Yes
+        | Answer::No
+        | Answer::Chosen(_)
+        | Answer::Cancelled
+        | Answer::TimedOut
+        | Answer::NotDisplayable
+        | Answer::NoUser => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

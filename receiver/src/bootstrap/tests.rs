@@ -1,0 +1,179 @@
+use proto::dm::bootstrap::Key;
+
+use super::*;
+
+const IMSI: &str = "310410123456789";
+
+fn secrets(network: Option<&str>, pin: Option<&str>) -> Secrets {
+    Secrets { network: network.map(str::to_owned), pin: pin.map(str::to_owned) }
+}
+
+fn account() -> w7::Account {
+    let proof = |level: &str, name: &str, secret: &str| w7::Credentials {
+        level: Some(level.to_owned()),
+        kind: Some("DIGEST".to_owned()),
+        name: Some(name.to_owned()),
+        secret: Some(secret.to_owned()),
+        data: Some("bm9uY2U=".to_owned()),
+    };
+    w7::Account {
+        server_id: "fumocast".to_owned(),
+        begin: true,
+        addresses: vec![w7::Address {
+            address: "https://dm.example/dm".to_owned(),
+            ..w7::Address::default()
+        }],
+        credentials: vec![
+            proof("APPSRV", "LAB-0001", "device-secret"),
+            proof("CLIENT", "fumocast", "server-secret"),
+        ],
+        ..w7::Account::default()
+    }
+}
+
+fn provisioning() -> Vec<u8> {
+    prov::emit(&[account().to_characteristic()])
+}
+
+fn cp_push(key: &Key) -> Vec<u8> {
+    Push::new(provisioning(), key).unwrap().emit()
+}
+
+fn card(confirmation: Confirmation) -> Vec<u8> {
+    Card { number: "8949001".to_owned(), confirmation, account: account() }.emit()
+}
+
+// test: oma-dm 9.3
+#[test]
+fn every_profile_gives_the_account_to_who_holds_the_key() {
+    let all = secrets(Some(IMSI), Some("1234567890"));
+    let (imsi, pin) = (IMSI.to_owned(), "1234567890".to_owned());
+    let keys = [
+        Key::Network(imsi.clone()),
+        Key::Pin(pin.clone()),
+        Key::NetworkAndPin(imsi, pin.clone()),
+        Key::PinMac(pin),
+    ];
+    let mut documents: Vec<_> = keys.iter().map(|key| (Profile::Cp, cp_push(key))).collect();
+    documents.extend(
+        keys[..3]
+            .iter()
+            .map(|key| (Profile::Dm, DmBootstrap::for_account(&account(), "LAB-0001", key).emit())),
+    );
+    documents.push((Profile::Factory, provisioning()));
+    documents.push((Profile::Factory, account().to_tree().emit(Encoding::Xml)));
+    documents.push((Profile::Factory, account().to_tree().emit(Encoding::Wbxml)));
+    documents.push((Profile::SmartCard, card(Confirmation::NotWanted)));
+    for (profile, document) in documents {
+        let offer = Offer::open(profile, &document, &all).unwrap();
+        assert_eq!(offer.account.url, "https://dm.example/dm");
+        assert_eq!(offer.account.password, "device-secret");
+        assert_eq!(offer.account.nonce, b"nonce");
+        assert_eq!(offer.account.server.as_ref().unwrap().0, "server-secret");
+    }
+}
+
+// test: oma-dm 9.3
+#[test]
+fn a_wrong_or_missing_key_gives_nothing() {
+    let pin = Key::Pin("1234".to_owned());
+    for (profile, document) in [
+        (Profile::Cp, cp_push(&pin)),
+        (Profile::Dm, DmBootstrap::for_account(&account(), "LAB-0001", &pin).emit()),
+    ] {
+        let open = |secrets: &Secrets| Offer::open(profile, &document, secrets).unwrap_err();
+        let wrong = open(&secrets(Some(IMSI), Some("4321")));
+        assert_eq!(wrong, BootstrapError::NotProved("the PIN"));
+        let missing = open(&secrets(Some(IMSI), None));
+        assert_eq!(missing.to_string(), "the PIN is needed to check the proof");
+        let mut changed = document.clone();
+        *changed.last_mut().unwrap() ^= 1;
+        assert!(Offer::open(profile, &changed, &secrets(None, Some("1234"))).is_err());
+        assert!(Offer::wants_pin(&document));
+        assert_eq!(Profile::of_push(&document), profile);
+    }
+    let bare = provisioning();
+    for profile in [Profile::Cp, Profile::Dm, Profile::SmartCard] {
+        let error = Offer::open(profile, &bare, &secrets(Some(IMSI), Some("1234"))).unwrap_err();
+        assert!(matches!(error, BootstrapError::Unreadable { .. }), "{profile}: {error}");
+    }
+}
+
+#[test]
+fn a_push_in_a_short_message_is_read_like_the_push() {
+    let push = cp_push(&Key::Network(IMSI.to_owned()));
+    let message = [&[0x06, 0x05, 0x04, 0x0b, 0x84, 0xc0, 0x02], push.as_slice()].concat();
+    let secrets = secrets(Some(IMSI), None);
+    assert!(Offer::open(Profile::Cp, &message, &secrets).is_ok());
+    assert!(!Offer::wants_pin(&message));
+}
+
+#[test]
+fn an_account_that_the_device_cannot_use_says_why() {
+    let open = |change: fn(&mut w7::Account)| {
+        let mut account = account();
+        change(&mut account);
+        let document = prov::emit(&[account.to_characteristic()]);
+        Offer::open(Profile::Factory, &document, &Secrets::default())
+    };
+    let problem = |change| {
+        let error = open(change).unwrap_err();
+        let BootstrapError::Unusable(problem) = error else { panic!("{error}") };
+        problem
+    };
+    assert!(problem(|it| it.addresses[0].address = "ftp://x/".to_owned()).contains("address"));
+    assert!(problem(|it| it.credentials[0].kind = Some("X509".to_owned())).contains("DIGEST"));
+    assert!(problem(|it| it.credentials[0].secret = None).contains("password"));
+    assert!(problem(|it| it.credentials[0].data = Some("%".to_owned())).contains("nonce"));
+    assert!(problem(|it| it.credentials[0].name = Some("a\nb".to_owned())).contains("plain text"));
+    assert!(problem(|it| it.credentials.clear()).contains("proves"));
+    let one_sided = open(|it| it.credentials.truncate(1)).unwrap();
+    assert!(one_sided.account.server.is_none());
+}
+
+#[test]
+fn a_port_that_stands_apart_goes_into_the_address() {
+    let url = |address: &str, port: &str| {
+        let address = address.to_owned();
+        super::address(&w7::Address { address, kind: None, ports: vec![port.to_owned()] }).unwrap()
+    };
+    assert_eq!(url("https://dm.example/dm", "8443"), "https://dm.example:8443/dm");
+    assert_eq!(url("https://dm.example:1/dm", "8443"), "https://dm.example:1/dm");
+    assert_eq!(url("http://[::1]", "80"), "http://[::1]:80");
+    assert_eq!(url("http://[::1]:5", "x"), "http://[::1]:5");
+}
+
+// test: oma-003 6.1.4.1, oma-003 6.1.4.2
+#[test]
+fn a_card_says_whether_the_user_is_asked() {
+    for confirmation in [Confirmation::Wanted, Confirmation::NotWanted] {
+        let open = || Offer::open(Profile::SmartCard, &card(confirmation), &Secrets::default());
+        let offer = open().unwrap();
+        assert_eq!(offer.confirmation, confirmation);
+        assert!(offer.question().text.contains("fumocast at https://dm.example/dm"));
+        assert_eq!(card_step(Some(offer.clone()), None), CardStep::Take(Box::new(offer)));
+    }
+}
+
+#[test]
+fn the_account_of_a_card_comes_and_goes_with_it() {
+    let open =
+        |octets: &[u8]| Some(Offer::open(Profile::SmartCard, octets, &Secrets::default()).unwrap());
+    let offer = open(&card(Confirmation::NotWanted));
+    let kept = Origin::read(&offer.as_ref().unwrap().to_toml()).unwrap();
+    assert_eq!(kept.card.as_deref(), Some("8949001"));
+    assert_eq!(card_step(offer, Some(&kept)), CardStep::Nothing);
+    assert_eq!(card_step(None, Some(&kept)), CardStep::Remove);
+    assert_eq!(card_step(None, None), CardStep::Nothing);
+    let mut other = Card::parse(&card(Confirmation::NotWanted)).unwrap();
+    other.number = "8949002".to_owned();
+    let step = card_step(open(&other.emit()), Some(&kept));
+    assert!(matches!(step, CardStep::Take(_)), "{step:?}");
+}
+
+#[test]
+fn neither_an_offer_nor_the_question_shows_a_secret() {
+    let offer = Offer::open(Profile::Factory, &provisioning(), &Secrets::default()).unwrap();
+    let shown = format!("{offer:?} {}", offer.question().text);
+    assert!(!shown.contains("-secret") && !shown.contains("LAB-0001"), "{shown}");
+}
