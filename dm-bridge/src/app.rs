@@ -3,6 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`devices`] | enrol, show |
+//! | [`bootstrap`] | documents that give devices their accounts |
 //! | [`campaigns`] | create, start, stop |
 //! | [`progress`] | what the reconciler writes down |
 //! | [`exchange`] | the stored state around one DM message |
@@ -10,6 +11,7 @@
 //! | [`status`] | how campaigns and devices stand |
 //! | [`moment`] | times as operators write them |
 
+pub mod bootstrap;
 pub mod campaigns;
 pub mod devices;
 pub mod exchange;

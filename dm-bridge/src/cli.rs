@@ -1,5 +1,7 @@
 //! The command line: what can be asked for, and the exit code of the answer.
 
+pub mod bootstrap;
+
 use std::{
     ffi::OsString,
     io::Write as _,
@@ -82,6 +84,12 @@ pub enum Verb {
         #[command(flatten)]
         data: DataArg,
     },
+    /// Writes the document that gives an enrolled device its account, with new secrets: what the
+    /// device knew before is worth nothing from then on.
+    ///
+    /// `receiver bootstrap` takes it from a file; a device that runs without an account takes it
+    /// where it takes notifications, and asks its user for the PIN.
+    Bootstrap(Box<bootstrap::BootstrapArgs>),
     /// Serves devices at /dm and operators at /api/v1, until SIGTERM.
     Serve(ServeArgs),
 }

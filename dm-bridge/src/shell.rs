@@ -9,11 +9,13 @@
 //! | [`tls`], [`guard`] | who is at the other end, and whether it has failed too often |
 //! | [`reconciler`], [`control_client`] | keep image servers in step with campaigns |
 //! | [`notify`] | sends notifications |
+//! | [`bootstrap`] | writes and pushes bootstrap documents |
 //! | [`metrics`] | counters |
 //! | [`clock`] | the time |
 //! | [`store`] | where the fleet is kept |
 
 pub mod api_http;
+mod bootstrap;
 pub mod clock;
 pub mod command;
 pub mod control_client;

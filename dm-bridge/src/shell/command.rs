@@ -11,6 +11,7 @@ use serde::Serialize;
 use tracing_subscriber::EnvFilter;
 
 use super::{
+    bootstrap,
     clock::Clock,
     data_dir::{DataDir, absolute, read_bundle, read_file, read_text, read_token},
     notify,
@@ -72,6 +73,7 @@ async fn execute(verb: Verb) -> Result<String, AppError> {
         Verb::Campaign(verb) => campaign(verb).await,
         Verb::Profiles { data, form } => profiles(data.as_deref(), form),
         Verb::Class { id, profile, data } => class(id, &profile, &data.data).await,
+        Verb::Bootstrap(arguments) => bootstrap::run(*arguments).await,
         Verb::Serve(arguments) => serve(arguments).await,
     }
 }

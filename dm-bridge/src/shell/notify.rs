@@ -11,7 +11,7 @@ use tokio::net::UdpSocket;
 
 use super::clock::Clock;
 use crate::{
-    app::{AppError, devices},
+    app::{AppError, bootstrap::Document, devices},
     fleet::store::FleetStore,
     notify::{
         Notice, Outcome, Output,
@@ -84,14 +84,15 @@ impl Way {
                 Ok(())
             }
             Self::Push(url) => {
-                http::post(url.clone(), MEDIA_TYPE, None, notification.to_vec()).await
+                http::post(url.clone(), MEDIA_TYPE.to_owned(), None, notification.to_vec()).await
             }
             Self::ShortMessage { subscriber, gateway, secret } => {
                 let message = ShortMessage::new(notification)?;
                 match gateway {
                     Gateway::Webhook(url) => {
                         let body = http::webhook_body(subscriber, &message);
-                        http::post(url.clone(), "application/json", secret.clone(), body).await
+                        http::post(url.clone(), "application/json".to_owned(), secret.clone(), body)
+                            .await
                     }
                     Gateway::Smpp { system_id, address } => {
                         let account = smpp::Account {
@@ -105,6 +106,29 @@ impl Way {
             }
         }
     }
+}
+
+/// Pushes a bootstrap document once: nobody can tell whether the device has it before it comes.
+///
+/// # Errors
+///
+/// [`AppError`] when it could not be handed on.
+///
+/// # Cancel safety
+///
+/// What was sent stays sent.
+pub(super) async fn push(to: &Target, document: &Document) -> Result<(), AppError> {
+    let sent = match (to, &document.post) {
+        (Target::Udp(_), _) => Way::open(to, None, None).await?.send(&document.octets).await,
+        (Target::Http(url), Some((content_type, body))) => {
+            http::post(url.clone(), content_type.clone(), None, body.clone()).await
+        }
+        (Target::Http(_), None) | (Target::Sms(_), _) => {
+            let text = "this document is not pushed that way: write it with --out";
+            return Err(AppError::Usage(text.to_owned()));
+        }
+    };
+    sent.map_err(|error| AppError::Network(format!("cannot push the document to {to}: {error}")))
 }
 
 /// Asks a device to come, until it has or the notice ends.

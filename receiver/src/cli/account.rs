@@ -73,6 +73,7 @@ pub(super) fn run(arguments: &BootstrapArgs) -> Result<u8, Failure> {
     Ok(tell(arguments, Some(&offer), before.as_deref()))
 }
 
+// spec: oma-003 6.1.4.3 (the device goes to the server of the card by itself)
 /// Sees to the account before the device starts; `None` when it was told to stop while it waited.
 pub(super) fn prepare(config: &ConfigArgs) -> Result<Option<Front>, Failure> {
     let local = match config.local() {

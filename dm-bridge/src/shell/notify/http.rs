@@ -45,7 +45,7 @@ fn hex(octets: &[u8]) -> String {
 /// The request may still be made.
 pub(super) async fn post(
     url: String,
-    media_type: &'static str,
+    media_type: String,
     token: Option<String>,
     body: Vec<u8>,
 ) -> Result<(), Undelivered> {

@@ -1,0 +1,246 @@
+//! Bootstrap documents: what gives a device its account with this server.
+
+use base64::{Engine as _, prelude::BASE64_STANDARD};
+use proto::{
+    dm::{
+        auth::{AuthKind, Secret},
+        bootstrap::{
+            DmBootstrap, Key, Push,
+            card::{Card, Confirmation},
+            prov, w7,
+        },
+    },
+    ids::DeviceId,
+    time::Utc,
+};
+
+use super::{
+    AppError,
+    devices::{self, FreshSecrets},
+};
+use crate::fleet::{
+    audit::{Actor, Audit},
+    device::{Device, DeviceAuth, DeviceNonce, Nonce, SERVER_ID, ServerProof},
+    store::{FleetStore, StoreError},
+};
+
+/// What a document is to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Form {
+    /// A provisioning document as a push over WSP, with its proof.
+    Cp(Key),
+    /// A DM message, with its proof.
+    Dm(Key),
+    /// The image of a smart card's file.
+    Card {
+        /// The card's number (ICCID).
+        number: String,
+        /// Whether the user confirms.
+        confirmation: Confirmation,
+    },
+}
+
+impl Form {
+    const fn word(&self) -> &'static str {
+        match self {
+            Self::Cp(_) => "cp",
+            Self::Dm(_) => "dm",
+            Self::Card { .. } => "smart-card",
+        }
+    }
+}
+
+/// A document, as a file holds it and as a push over HTTP carries it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Document {
+    /// All of it.
+    pub octets: Vec<u8>,
+    /// Media type with the proof, and body; a card's image is not pushed.
+    pub post: Option<(String, Vec<u8>)>,
+}
+
+/// Gives a device new secrets, and returns the document that brings them to it: what it knew before
+/// is worth nothing from then on.
+///
+/// # Errors
+///
+/// [`AppError::NotFound`] when the device is not enrolled, [`AppError::Argument`] when a key or a
+/// card's number has a wrong form, [`AppError::Conflict`] when a session of the device came between.
+pub async fn document(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: &DeviceId,
+    form: Form,
+    secrets: FreshSecrets,
+) -> Result<Document, AppError> {
+    let mut device = devices::show(store, id).await?;
+    let account = renew(&mut device, secrets);
+    let document = write(&account, id, &form)?;
+    let audit = Audit {
+        actor: Actor::Operator,
+        action: "device.bootstrap",
+        subject: id.as_str().to_owned(),
+        detail: form.word().to_owned(),
+    };
+    match store.apply(now, audit, vec![device.into()]).await {
+        Ok(()) => Ok(document),
+        Err(StoreError::Conflict(_)) => {
+            let text = format!("{} was here at this moment: try again", id.as_str());
+            Err(AppError::Conflict(text))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn renew(device: &mut Device, secrets: FreshSecrets) -> w7::Account {
+    let kind = device.auth.kind;
+    let user = device.auth.user.clone();
+    let password = BASE64_STANDARD.encode(secrets.password);
+    let server_password = BASE64_STANDARD.encode(secrets.server_password);
+    device.auth = DeviceAuth {
+        kind,
+        secret: Secret::new(&user, &password),
+        user: user.clone(),
+        next_nonce: Some(Nonce(secrets.nonce)),
+        challenge: None,
+        failures: 0,
+        failing_since: Utc(0),
+    };
+    device.server = Some(ServerProof {
+        secret: Secret::for_kind(kind, SERVER_ID, &server_password),
+        nonce: DeviceNonce(secrets.server_nonce.to_vec()),
+    });
+    let server = (SERVER_ID.to_owned(), server_password);
+    w7::Account {
+        server_id: SERVER_ID.to_owned(),
+        begin: true,
+        addresses: vec![w7::Address {
+            address: device.url.clone(),
+            kind: Some("URI".to_owned()),
+            ports: Vec::new(),
+        }],
+        credentials: vec![
+            credentials("APPSRV", kind, (user, password), secrets.nonce),
+            credentials("CLIENT", kind, server, secrets.server_nonce),
+        ],
+        ..w7::Account::default()
+    }
+}
+
+fn credentials(
+    level: &str,
+    kind: AuthKind,
+    (name, secret): (String, String),
+    nonce: [u8; 16],
+) -> w7::Credentials {
+    w7::Credentials {
+        level: Some(level.to_owned()),
+        kind: Some(kind.account_type().to_owned()),
+        name: Some(name),
+        secret: Some(secret),
+        data: Some(BASE64_STANDARD.encode(nonce)),
+    }
+}
+
+fn write(account: &w7::Account, id: &DeviceId, form: &Form) -> Result<Document, AppError> {
+    Ok(match form {
+        Form::Cp(key) => {
+            let push = Push::new(prov::emit(&[account.to_characteristic()]), key)?;
+            let post = Some((push.content_type(), push.document.clone()));
+            Document { octets: push.emit(), post }
+        }
+        Form::Dm(key) => {
+            let message = DmBootstrap::for_account(account, id.as_str(), key);
+            let octets = message.emit();
+            Document { octets, post: Some((message.content_type, message.body)) }
+        }
+        Form::Card { number, confirmation } => {
+            let (number, confirmation) = (number.clone(), *confirmation);
+            let octets = Card { number, confirmation, account: account.clone() }.emit();
+            // The number is judged by who reads it.
+            Card::parse(&octets)?;
+            Document { octets, post: None }
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        app::devices::{
+            enrol,
+            tests::{SECRETS, enrolment},
+        },
+        fleet::memory::MemoryStore,
+    };
+
+    const FRESH: FreshSecrets = FreshSecrets {
+        password: [13; 32],
+        nonce: [14; 16],
+        server_password: [15; 32],
+        server_nonce: [16; 16],
+    };
+
+    fn pin() -> Key {
+        Key::Pin("4711".to_owned())
+    }
+
+    async fn enrolled() -> (MemoryStore, DeviceId) {
+        let store = MemoryStore::default();
+        enrol(&store, Utc(5), enrolment("LAB-0001"), SECRETS).await.unwrap();
+        (store, "LAB-0001".parse().unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_document_brings_what_the_server_keeps_and_ends_what_was_before() {
+        let card = Form::Card { number: "894901".to_owned(), confirmation: Confirmation::Wanted };
+        for form in [Form::Cp(pin()), Form::Dm(pin()), card] {
+            let (store, id) = enrolled().await;
+            let before = devices::show(&store, &id).await.unwrap();
+            let document = super::document(&store, Utc(6), &id, form.clone(), FRESH).await.unwrap();
+            let account = match form {
+                Form::Cp(key) => {
+                    let push = Push::parse(&document.octets).unwrap();
+                    assert!(push.is_proved_by(&key));
+                    w7::Account::find(&prov::parse(&push.document).unwrap()).unwrap()
+                }
+                Form::Dm(key) => {
+                    let message = DmBootstrap::parse(&document.octets).unwrap();
+                    assert!(message.is_proved_by(&key));
+                    message.account().unwrap()
+                }
+                Form::Card { .. } => Card::parse(&document.octets).unwrap().account,
+            };
+            let device = devices::show(&store, &id).await.unwrap();
+            let [own, server] = &account.credentials[..] else { panic!("{account:?}") };
+            let password = own.secret.as_deref().unwrap();
+            assert_eq!(device.auth.secret, Secret::new("LAB-0001", password));
+            assert_ne!(device.auth.secret, before.auth.secret);
+            let kept = device.server.unwrap().secret;
+            assert_eq!(kept, Secret::new(SERVER_ID, server.secret.as_deref().unwrap()));
+            assert_eq!(account.addresses[0].address, device.url);
+            let log = format!("{:?}", store.audit_tail(9).await.unwrap());
+            assert!(log.contains("device.bootstrap") && !log.contains(password), "{log}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_document_that_cannot_be_made_changes_nothing() {
+        let (store, id) = enrolled().await;
+        let before = devices::show(&store, &id).await.unwrap();
+        let number = "12x".to_owned();
+        for form in [
+            Form::Cp(Key::Pin("47a1".to_owned())),
+            Form::Cp(Key::PinMac("4711".to_owned())),
+            Form::Card { number, confirmation: Confirmation::NotWanted },
+        ] {
+            let refused = super::document(&store, Utc(6), &id, form, FRESH).await;
+            assert_eq!(refused.err().unwrap().exit_code(), 2);
+        }
+        assert_eq!(devices::show(&store, &id).await.unwrap(), before);
+        let nobody = "LAB-0009".parse().unwrap();
+        let refused = super::document(&store, Utc(6), &nobody, Form::Cp(pin()), FRESH).await;
+        assert_eq!(refused.err().unwrap().exit_code(), 6);
+    }
+}

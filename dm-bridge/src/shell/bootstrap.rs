@@ -1,0 +1,58 @@
+//! Carries out `dm-bridge bootstrap`.
+
+use std::{
+    fs::{File, OpenOptions},
+    io::Write as _,
+    os::unix::fs::OpenOptionsExt as _,
+    path::Path,
+};
+
+use proto::crypto::random;
+
+use super::{clock::Clock, data_dir::DataDir, notify};
+use crate::{
+    app::{AppError, bootstrap, devices::FreshSecrets},
+    cli::bootstrap::BootstrapArgs,
+};
+
+/// Writes the document, and pushes it where that is asked for.
+///
+/// # Errors
+///
+/// [`AppError`].
+pub(super) async fn run(arguments: BootstrapArgs) -> Result<String, AppError> {
+    let form = arguments.form()?;
+    let store = DataDir::open(&arguments.data.data)?.store().await?;
+    // Before the device's old secrets are gone.
+    let open = |path| create(path).map(|file| (file, path));
+    let file = arguments.out.as_deref().map(open).transpose()?;
+    let secrets = FreshSecrets {
+        password: random(),
+        nonce: random(),
+        server_password: random(),
+        server_nonce: random(),
+    };
+    let id = &arguments.id;
+    let document = bootstrap::document(&store, Clock.now().utc, id, form, secrets).await?;
+    let mut said = String::new();
+    if let Some((mut file, path)) = file {
+        let written = file.write_all(&document.octets).and_then(|()| file.sync_all());
+        written.map_err(|error| unwritable(path, &error))?;
+        said = format!("wrote {} for {}\n", path.display(), id.as_str());
+    }
+    if let Some(to) = &arguments.to {
+        notify::push(to, &document).await?;
+        said.push_str(&format!("pushed a bootstrap document for {} to {to}\n", id.as_str()));
+    }
+    Ok(said)
+}
+
+fn create(path: &Path) -> Result<File, AppError> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options.open(path).map_err(|error| unwritable(path, &error))
+}
+
+fn unwritable(path: &Path, error: &std::io::Error) -> AppError {
+    AppError::Configuration(format!("cannot write {}: {error}", path.display()))
+}
