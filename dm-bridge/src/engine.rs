@@ -41,13 +41,22 @@ pub struct Limits {
     pub attempts: u32,
     /// Octets of an object that a device sends in pieces.
     pub object_bytes: u64,
+    /// Messages of a device in one session.
+    pub messages: u32,
     /// Octets of a text that is taken from a device into the store.
     pub text_bytes: usize,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { message_bytes: 64 * 1024, attempts: 5, object_bytes: 64 * 1024, text_bytes: 128 }
+        Self {
+            message_bytes: 64 * 1024,
+            attempts: 5,
+            object_bytes: 64 * 1024,
+            // A package inside a session goes in pieces, the smallest of which are small.
+            messages: 1 << 17,
+            text_bytes: 128,
+        }
     }
 }
 

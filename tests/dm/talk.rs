@@ -1,9 +1,10 @@
 //! Client, device, server and store in one process, no sockets.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use dm_bridge::{
     app::{
+        campaigns,
         devices::{self, Enrolment, FreshSecrets},
         exchange::{Answer, Conversation, Heard, Spoken},
     },
@@ -24,7 +25,7 @@ use proto::{
     dm::{
         auth::{AuthKind, Mac, Secret},
         encoding::{self, Encoding},
-        syncml::Message,
+        syncml::{Credential, Message},
     },
     ids::{CampaignId, ClassId, ComponentId, Correlator, DeviceId, Tsi, VendorId},
     time::{Mono, Now, Utc},
@@ -174,6 +175,27 @@ impl Talk {
         }
     }
 
+    /// Gives the server what another device would have said; returns its answer.
+    pub(crate) async fn deliver_changed(
+        &mut self,
+        post: &Post,
+        change: impl FnOnce(&mut Message),
+    ) -> Spoken {
+        let limits = encoding::Limits::default();
+        let mut message = post.encoding.parse(&post.body, &limits).unwrap();
+        change(&mut message);
+        let body = post.encoding.emit(&message);
+        self.deliver(&Post { body, ..post.clone() }).await
+    }
+
+    /// Stops the campaign.
+    pub(crate) async fn stop_campaign(&mut self) {
+        campaigns::stop(&self.store, self.now.utc, CAMPAIGN).await.unwrap();
+        self.note("the operator stops the campaign\n");
+        // What a session has read before is used for a second.
+        self.now.utc = self.now.utc + Duration::from_secs(2);
+    }
+
     /// Gives the server a message; returns its answer.
     pub(crate) async fn deliver(&mut self, post: &Post) -> Spoken {
         let message = self.record("device", &post.body);
@@ -216,7 +238,13 @@ impl Talk {
         self.paper.push_str(text);
     }
 
-    fn record(&mut self, who: &str, octets: &[u8]) -> Message {
+    /// What proves the server in the first message of a session.
+    pub(crate) fn server_credential(&self) -> Option<Credential> {
+        let server = self.settings.account.server.as_ref()?;
+        server.secret.credential_of(self.settings.account.auth, &server.nonce)
+    }
+
+    pub(crate) fn record(&mut self, who: &str, octets: &[u8]) -> Message {
         let encoding = Encoding::recognise(octets);
         let message = encoding.parse(octets, &encoding::Limits::default()).unwrap();
         self.paper.push_str(&paper::message(who, &message));

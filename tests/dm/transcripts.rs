@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use dm_bridge::{
-    app::requests,
+    app::{exchange::Spoken, requests},
     campaign::{
         model::{Delivery, Way},
         on_request::OnRequest,
@@ -12,14 +12,16 @@ use dm_bridge::{
 };
 use proto::dm::{
     auth::{AuthKind, Secret},
-    code::StatusCode,
+    code::{AlertCode, StatusCode},
     encoding::Encoding,
     fumo::{Asker, Operation, ResultCode, UpdateRequest},
+    syncml::{Alert, Command, CommandId, Exec, Group, Header, Item, Manage, Message, Status},
     ui::Answer,
 };
+use proto::ids::Correlator;
 use receiver::dm::{
     FinalAlert,
-    client::{SessionError, SessionOutcome, Step},
+    client::{Post, SessionError, SessionOutcome, Step},
 };
 
 use crate::talk::{Talk, id};
@@ -281,6 +283,153 @@ pub(crate) async fn user_says_no(encoding: Encoding) -> Talk {
     assert!(talk.device.armed.is_none() && talk.device.download.is_none());
     assert_eq!(phase(&talk).await, ArmingPhase::Refused);
     talk
+}
+
+/// The device breaks a session off: the call that it was in the middle of matters more.
+pub(crate) async fn device_aborts(encoding: Encoding) -> Talk {
+    let mut talk = Talk::new(encoding).await;
+    let post = talk.begin(1);
+    let answer = talk.deliver(&post).await;
+    let Step::Post(next) = talk.hear(&answer) else { panic!("it goes on") };
+    let said = talk.deliver_changed(&next, |message| {
+        message.commands.truncate(1);
+        let (id, code) = (CommandId(2), AlertCode::SESSION_ABORT);
+        let alert = Alert { id, code, correlator: None, items: Vec::new() };
+        message.commands.push(Command::Alert(alert));
+        message.is_final = true;
+    });
+    said.await;
+    assert_eq!(phase(&talk).await, ArmingPhase::Pending);
+    talk
+}
+
+/// The server breaks a session off: the campaign was stopped while its papers were on their way.
+pub(crate) async fn server_aborts(encoding: Encoding) -> Talk {
+    let mut talk = Talk::new(encoding).await;
+    talk.take_at_most(2_048);
+    let mut post = talk.begin(1);
+    while !talk.paper.contains("and more") {
+        let answer = talk.deliver(&post).await;
+        let Step::Post(next) = talk.hear(&answer) else { panic!("it goes on") };
+        post = next;
+    }
+    talk.stop_campaign().await;
+    let outcome = talk.go_on(post).await;
+    assert_eq!(outcome, SessionOutcome::Failed(SessionError::Aborted));
+    assert!(talk.device.armed.is_none());
+    talk
+}
+
+// test: oma-dm 1.1 (1223)
+#[tokio::test]
+async fn a_session_that_either_side_breaks_off_step_by_step() {
+    check("abort_by_device.txt", &device_aborts(Encoding::Wbxml).await.paper);
+    check("abort_by_server.txt", &server_aborts(Encoding::Xml).await.paper);
+    device_aborts(Encoding::Xml).await;
+    server_aborts(Encoding::Wbxml).await;
+}
+
+/// A client of FUMO 1.0 has no `Ext/Broadcast`: 404 for each of its nodes, and a descriptor then.
+#[tokio::test]
+async fn a_client_of_fumo_1_0_is_asked_once_and_gets_a_descriptor() {
+    let ways = vec![Way::Broadcast, Way::Download];
+    let delivery = Delivery { ways, bundle_octets: 3_000, ask_user: None };
+    let mut talk = Talk::by(Encoding::Xml, delivery).await;
+    let mut post = talk.begin(1);
+    loop {
+        let answer = talk.deliver_changed(&post, without_our_extension).await;
+        match talk.hear(&answer) {
+            Step::Post(next) => post = next,
+            Step::Rest => panic!("nobody is asked"),
+            Step::Done(outcome) => {
+                assert_eq!(outcome, SessionOutcome::Complete);
+                break;
+            }
+        }
+    }
+    assert!(talk.device.download.is_some() && talk.device.armed.is_none());
+    let written = talk.paper.lines().filter(|line| line.contains("Replace ./FwUpdate"));
+    assert!(written.clone().all(|line| !line.contains("Ext/")), "{}", talk.paper);
+    assert!(!talk.paper.contains("fumocast:"), "{}", talk.paper);
+    check("client_of_fumo_1_0.txt", &talk.paper);
+}
+
+/// Makes of a message what a client would have said that lacks the nodes of our extension.
+fn without_our_extension(message: &mut Message) {
+    let is_ours = |uri: &str| uri.contains("/Ext/");
+    message.commands.retain(|command| {
+        let Command::Results(results) = command else { return true };
+        !results.items.iter().any(|item| item.source_uri().is_some_and(is_ours))
+    });
+    for command in &mut message.commands {
+        if let Command::Status(status) = command
+            && status.target_refs.iter().any(|uri| is_ours(uri))
+        {
+            status.code = StatusCode::NOT_FOUND;
+        }
+    }
+}
+
+/// A server of FUMO 1.0 asks our client for what it knows, and sends it to a download.
+#[tokio::test]
+async fn a_server_of_fumo_1_0_sees_an_object_of_fumo_1_0() {
+    let mut talk = Talk::new(Encoding::Xml).await;
+    let post = talk.begin(1);
+    let said = say_as_1_0(&mut talk, &post, |ids| {
+        let get = |uri: &str| Command::Get(Manage::new(ids(), vec![Item::target(uri)]));
+        ["./FwUpdate/Main", "./FwUpdate/Main/State", "./DevDetail/FwV"].map(get).to_vec()
+    });
+    let Step::Post(post) = said else { panic!("{said:?}") };
+    let said = say_as_1_0(&mut talk, &post, |ids| {
+        let url = Item::text("./FwUpdate/Main/DownloadAndUpdate/PkgURL", "http://a.example/p.dd");
+        let exec = Exec {
+            id: ids(),
+            correlator: Some(Correlator("1.0".to_owned())),
+            meta: None,
+            item: Item::target("./FwUpdate/Main/DownloadAndUpdate"),
+        };
+        let url = Command::Replace(Manage::new(ids(), vec![url]));
+        let commands = vec![url, Command::Exec(Box::new(exec))];
+        vec![Command::Sequence(Group { id: ids(), meta: None, commands })]
+    });
+    let Step::Post(post) = said else { panic!("{said:?}") };
+    let said = say_as_1_0(&mut talk, &post, |_| Vec::new());
+    assert_eq!(said, Step::Done(SessionOutcome::Complete));
+    let request = talk.device.download.take().expect("it is told to download");
+    assert_eq!(request.correlator, Some(Correlator("1.0".to_owned())));
+    check("server_of_fumo_1_0.txt", &talk.paper);
+}
+
+/// Answers a message as a server that knows nothing of us.
+fn say_as_1_0(
+    talk: &mut Talk,
+    post: &Post,
+    commands: impl FnOnce(&mut dyn FnMut() -> CommandId) -> Vec<Command>,
+) -> Step {
+    let message = talk.record("device", &post.body);
+    let mut last = 0;
+    let mut ids = || {
+        last += 1;
+        CommandId(last)
+    };
+    let header = Status::for_header(ids(), &message.header, StatusCode::AUTHENTICATED);
+    let mut said = vec![Command::Status(header)];
+    for asked in message.commands.iter().filter(|command| command.wants_status()) {
+        let (id, number) = (ids(), message.header.message_id);
+        let status = Status::new(id, number, asked.id(), asked.verb(), StatusCode::OK);
+        said.push(Command::Status(status));
+    }
+    said.extend(commands(&mut ids));
+    let header = Header {
+        target: message.header.source.clone(),
+        source: message.header.target.clone(),
+        credential: talk.server_credential(),
+        ..message.header
+    };
+    let reply = Message { header, commands: said, is_final: true };
+    let octets = post.encoding.emit(&reply);
+    talk.record("server", &octets);
+    talk.hear(&Spoken { octets, mac: None })
 }
 
 // test: oma-001 8.1.1.4, oma-001 8.1.1.6, oma-001 8.1.1.10, oma-001 8.1.1.11, oma-000 8.1.s1

@@ -121,6 +121,10 @@ impl Course {
         Some(grouped(GroupKind::Sequence, start))
     }
 
+    pub(super) const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
     /// Takes note that a command need not be sent again.
     fn leave_out(&mut self, planned: &Planned) {
         for left in [&mut self.roots, &mut self.writes, &mut self.start] {

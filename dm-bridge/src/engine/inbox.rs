@@ -207,6 +207,7 @@ impl DmSession {
         chance: Chance<'_>,
     ) -> StatusCode {
         match alert.code {
+            // spec: oma-dm 1.1 (1223)
             AlertCode::SESSION_ABORT => {
                 desk.note("the device broke the session off");
                 self.end();

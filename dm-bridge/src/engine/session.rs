@@ -38,6 +38,7 @@ use super::{
 };
 use crate::{
     arming::{self, Work},
+    campaign::model::CampaignState,
     fleet::{
         arming::{Arming, ArmingPhase},
         device::{Nonce, SERVER_ID},
@@ -314,6 +315,12 @@ impl DmSession {
         if self.stage == Stage::Done {
             return reply.finish();
         }
+        if let Some(reason) = self.reason_to_break_off(desk) {
+            desk.note(format!("broken off: {reason}"));
+            self.end();
+            reply.alert(AlertCode::SESSION_ABORT, Vec::new());
+            return reply.finish();
+        }
         let is_our_turn = std::mem::take(&mut self.package_open) || message.is_final;
         if self.may_send_piece() {
             self.send_piece(&mut reply, encoding, desk, now);
@@ -333,6 +340,18 @@ impl DmSession {
         }
         self.fill(&mut reply, encoding, desk, now);
         reply.finish()
+    }
+
+    /// Tells why this session must not go on: what it is about was called off meanwhile, or it
+    /// never comes to an end.
+    // spec: oma-dm 1.1 (1223)
+    fn reason_to_break_off(&self, desk: &Desk) -> Option<String> {
+        if self.last_message.0 > self.limits.messages {
+            return Some(format!("more than {} messages", self.limits.messages));
+        }
+        let campaign = self.course.as_ref().filter(|course| !course.is_over())?.campaign;
+        let runs = desk.campaign(campaign).is_some_and(|it| it.state == CampaignState::Running);
+        (!runs).then(|| format!("campaign {campaign} was stopped"))
     }
 
     fn reply_uri(&self, url: &str) -> String {

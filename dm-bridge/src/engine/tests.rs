@@ -775,6 +775,7 @@ fn a_message_goes_on_with_a_session_only_by_its_token_and_a_higher_number() {
     assert!(!session.is_continued_by(&other, Some(token)));
 }
 
+// test: oma-dm 1.1 (1223)
 #[test]
 fn an_abort_ends_the_session_without_further_commands() {
     let mut desk = desk();
@@ -789,6 +790,33 @@ fn an_abort_ends_the_session_without_further_commands() {
     assert_eq!(replies.len(), 1);
     assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 200)));
     assert_eq!(latest(&desk).phase, ArmingPhase::Pending);
+}
+
+// test: oma-dm 1.1 (1223)
+#[test]
+fn a_session_whose_campaign_is_stopped_or_that_never_ends_is_broken_off() {
+    for is_stopped in [true, false] {
+        let mut desk = desk();
+        let mut device = Device { limit: 1_700, ..Device::new().with("LrgObj", "true") };
+        let limits = Limits { messages: 4, ..Limits::default() };
+        let limits = if is_stopped { Limits::default() } else { limits };
+        let first = device.first([1; 16]);
+        let opening = DmSession::open(&mut desk, received(&first), NOW, limits, &mut || [7; 16]);
+        let Opening::Accepted(mut session, mut reply) = opening else { panic!("{opening:?}") };
+        while !session.is_finished() {
+            let next = device.answer(&reply).unwrap();
+            if is_stopped && device.written().len() > 1 {
+                desk.campaigns[0].state = CampaignState::Stopping;
+            }
+            reply = session.handle(&mut desk, received(&next), NOW, &mut || [8; 16]);
+        }
+        let Some(Command::Alert(alert)) = reply.commands.last() else { panic!("{reply:?}") };
+        assert_eq!((alert.code, reply.is_final), (AlertCode::SESSION_ABORT, true));
+        let others = &reply.commands[..reply.commands.len() - 1];
+        assert!(others.iter().all(|command| command.verb() == Verb::Status), "{others:?}");
+        assert!(!latest(&desk).armed());
+        assert!(desk.notes.iter().any(|note| note.starts_with("broken off")), "{:?}", desk.notes);
+    }
 }
 
 // test: oma-dm 1 (next message)
