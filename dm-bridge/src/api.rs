@@ -14,6 +14,8 @@
 //! | `GET /api/v1/devices` | list of [`DeviceBody`] |
 //! | `GET /api/v1/devices/{id}` | [`DeviceBody`] |
 //! | `POST /api/v1/devices/{id}/on-request` | takes [`OnRequestBody`], answers [`DeviceBody`] |
+//! | `GET /api/v1/devices/{id}/components` | [`ComponentsBody`] |
+//! | `POST /api/v1/devices/{id}/components` | takes [`ComponentOrderBody`], answers [`ComponentsBody`] |
 //! | `POST /api/v1/devices/{id}/rest` | takes [`RestBody`], answers [`DeviceBody`] |
 //!
 //! Refusals carry an [`ErrorBody`].
@@ -21,7 +23,8 @@
 use std::collections::BTreeMap;
 
 use proto::{
-    ids::{CampaignId, ClassId, DeviceId, VendorId},
+    dm::scomo::Branch,
+    ids::{CampaignId, ClassId, DeviceId, PackageId, VendorId},
     time::Utc,
 };
 use serde::{Deserialize, Serialize};
@@ -30,6 +33,7 @@ use crate::{
     campaign::rollout::CampaignView,
     fleet::{
         arming::Arming,
+        components::{ComponentWork, Components, Held},
         device::Device,
         profile::{Profile, Quirk},
     },
@@ -216,6 +220,97 @@ pub struct OnRequestBody {
 pub struct RestBody {
     /// `suspend` or `resume`; `null` takes back what its next session would have said.
     pub rest: Option<String>,
+}
+
+/// What is to be done with a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ComponentOrderBody {
+    /// `component-install`, `component-install-inactive`, `component-activate`,
+    /// `component-deactivate`, `component-remove`, `component-remove-package`; `null` reads what
+    /// the device holds.
+    pub operation: Option<String>,
+    /// The package or the component.
+    pub id: Option<PackageId>,
+}
+
+/// The software components of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentsBody {
+    /// The device.
+    pub device: DeviceId,
+    /// When they were read last.
+    pub read_utc: Option<u64>,
+    /// Whether its next session reads them.
+    pub wanted: bool,
+    /// Why they could not be read the last time.
+    pub refused: Option<String>,
+    /// What it held when they were read.
+    pub held: Vec<HeldBody>,
+    /// What was to be done with them, the oldest first.
+    pub operations: Vec<ComponentWorkBody>,
+}
+
+/// A package that a device holds, or a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HeldBody {
+    /// The package or the component.
+    pub id: String,
+    /// A name for people.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// `delivered`, `inactive` or `active`.
+    pub state: Option<String>,
+}
+
+/// An operation on a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentWorkBody {
+    /// What is to be done.
+    pub operation: String,
+    /// With what.
+    pub id: String,
+    /// `waiting`, `accepted`, `done` or `failed`.
+    pub phase: String,
+    /// Result code of the device's final alert.
+    pub result_code: Option<u16>,
+    /// Why it stands there.
+    pub result_text: Option<String>,
+    /// When it last changed.
+    pub updated_utc: u64,
+}
+
+impl ComponentsBody {
+    /// Makes the body of the components of a device.
+    #[must_use]
+    pub fn new(device: &DeviceId, components: &Components) -> Self {
+        let held = |held: &Held| HeldBody {
+            id: held.id.clone(),
+            name: held.name.clone(),
+            version: held.version.clone(),
+            state: match held.branch {
+                Branch::Download | Branch::Delivered => Some("delivered".to_owned()),
+                Branch::Deployed => held.state.map(|state| state.to_string()),
+            },
+        };
+        let operation = |work: &ComponentWork| ComponentWorkBody {
+            operation: work.operation.to_string(),
+            id: work.id.clone(),
+            phase: work.phase.word().to_owned(),
+            result_code: work.result_code,
+            result_text: work.reason.clone(),
+            updated_utc: work.updated.seconds(),
+        };
+        Self {
+            device: device.clone(),
+            read_utc: components.read.map(Utc::seconds),
+            wanted: components.wanted,
+            refused: components.refused.clone(),
+            held: components.held.iter().map(held).collect(),
+            operations: components.works.iter().map(operation).collect(),
+        }
+    }
 }
 
 /// A profile of clients.

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`devices`] | enrol, show |
 //! | [`bootstrap`] | documents that give devices their accounts |
+//! | [`components`] | what devices hold of software components |
 //! | [`campaigns`] | create, start, stop |
 //! | [`progress`] | what the reconciler writes down |
 //! | [`exchange`] | the stored state around one DM message |
@@ -13,6 +14,7 @@
 
 pub mod bootstrap;
 pub mod campaigns;
+pub mod components;
 pub mod devices;
 pub mod exchange;
 pub mod moment;

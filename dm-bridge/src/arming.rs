@@ -382,6 +382,8 @@ mod tests {
                 | Purpose::Arm(_)
                 | Purpose::Disarm(_)
                 | Purpose::Rest(_)
+                | Purpose::Inventory
+                | Purpose::Component(_)
                 | Purpose::Tell
                 | Purpose::Group(_)
                 | Purpose::Ask(_) => "?",

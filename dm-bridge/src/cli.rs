@@ -12,8 +12,12 @@ use std::{
 
 use clap::{Args, Parser, Subcommand};
 use proto::{
-    dm::{auth::AuthKind, encoding::Encoding},
-    ids::{CampaignId, ClassId, ComponentId, DeviceId, VendorId},
+    dm::{
+        auth::AuthKind,
+        encoding::Encoding,
+        scomo::{Branch, Operation},
+    },
+    ids::{CampaignId, ClassId, ComponentId, DeviceId, PackageId, VendorId},
 };
 
 use crate::{
@@ -69,6 +73,37 @@ pub enum Verb {
         /// Where own profiles are.
         #[arg(long, value_name = "DIR", env = "DM_BRIDGE_DATA")]
         data: Option<PathBuf>,
+        /// How.
+        #[command(flatten)]
+        form: FormArg,
+    },
+    /// Shows what a device holds of software components as it was read last, and what is to be
+    /// done with it; its next DM session reads it anew.
+    Components {
+        /// Device id.
+        device: DeviceId,
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
+        /// How.
+        #[command(flatten)]
+        form: FormArg,
+    },
+    /// Has the next DM session of a device do something with a software component.
+    ///
+    /// What came of it stands in `dm-bridge components`, with the result code of the device.
+    Component {
+        /// install, install-inactive or remove-package (of a package that the device holds),
+        /// activate, deactivate or remove (of a component that is installed).
+        #[arg(value_parser = component_operation)]
+        operation: Operation,
+        /// Device id.
+        device: DeviceId,
+        /// The package or the component.
+        id: PackageId,
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
         /// How.
         #[command(flatten)]
         form: FormArg,
@@ -399,6 +434,13 @@ pub struct ServeArgs {
     /// Seconds after window and report spread until a silent device is unknown.
     #[arg(long, value_name = "S", default_value_t = 21_600)]
     pub silence: u64,
+}
+
+fn component_operation(text: &str) -> Result<Operation, String> {
+    let operation: Option<Operation> = format!("component-{text}").parse().ok();
+    operation.filter(|operation| operation.branch() != Branch::Download).ok_or_else(|| {
+        "write install, install-inactive, remove-package, activate, deactivate or remove".to_owned()
+    })
 }
 
 fn plan_header(text: &str) -> Result<(ComponentId, PathBuf), String> {

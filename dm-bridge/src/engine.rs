@@ -7,6 +7,7 @@
 //! | `standing` | this server proves itself to the device |
 //! | [`command`] | commands on their way to a device |
 //! | `course` | what leads to an Exec, and in which groups it travels |
+//! | `components` | software components: what is held, what is done with it |
 //! | [`large`] | what goes, and comes, in pieces |
 //! | [`request`] | what a device that asks for an update is answered |
 //! | [`inbox`] | what a device sends: answers, values, alerts |
@@ -16,6 +17,7 @@
 
 pub mod auth;
 pub mod command;
+mod components;
 mod course;
 mod inbox;
 mod large;

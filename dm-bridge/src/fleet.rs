@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | [`device`] | a device, its credentials and nonces |
 //! | [`profile`] | what clients of a class do otherwise |
+//! | [`components`] | what a device holds of software components, and what is to be done with it |
 //! | [`arming`] | one attempt to arm one device for one campaign |
 //! | [`store`] | what a store must do, and the changes it takes |
 //! | [`audit`] | the chained log of changes |
@@ -11,6 +12,7 @@
 
 pub mod arming;
 pub mod audit;
+pub mod components;
 pub mod device;
 pub mod memory;
 pub mod profile;

@@ -2,7 +2,11 @@
 //! only when the version read back agrees.
 
 use proto::{
-    dm::fumo::{OperationResult, Phase, ResultCode},
+    dm::{
+        fumo::{OperationResult, Phase, ResultCode},
+        scomo,
+    },
+    ids::Correlator,
     time::Utc,
 };
 
@@ -28,16 +32,44 @@ pub enum Receipt {
 ///
 /// Security facts 7.2; OMA DM facts 11 and 15.4.
 pub fn accept(armings: &mut [Arming], result: &OperationResult, now: Utc) -> Receipt {
-    let named = |row: &&mut Arming| Some(&row.correlator) == result.correlator.as_ref();
+    let code = result.result;
+    count(armings, result.correlator.as_ref(), |row| {
+        row.result_code = Some(code.0);
+        row.reason = Some(code.text().to_owned());
+        row.phase = phase_of(code);
+        row.updated = now;
+    })
+}
+
+/// Takes the final alert of an operation on a component: its code stands in the same books, and
+/// its phase is that of the firmware code that says the same.
+// spec: oma-dm 15.5 (a result of a component is counted once)
+pub fn accept_component(
+    armings: &mut [Arming],
+    result: &scomo::OperationResult,
+    now: Utc,
+) -> Receipt {
+    let code = result.result;
+    count(armings, result.correlator.as_ref(), |row| {
+        row.result_code = Some(code.0);
+        row.reason = Some(code.text().to_owned());
+        row.phase = phase_of(code.to_firmware());
+        row.updated = now;
+    })
+}
+
+fn count(
+    armings: &mut [Arming],
+    correlator: Option<&Correlator>,
+    take: impl FnOnce(&mut Arming),
+) -> Receipt {
+    let named = |row: &&mut Arming| Some(&row.correlator) == correlator;
     let Some(row) = armings.iter_mut().find(named) else { return Receipt::Orphan };
     // spec: oma-dm 15.4 (a result is counted once)
     if row.result_code.is_some() {
         return Receipt::Repeated;
     }
-    row.result_code = Some(result.result.0);
-    row.reason = Some(result.result.text().to_owned());
-    row.phase = phase_of(result.result);
-    row.updated = now;
+    take(row);
     Receipt::Counted
 }
 
@@ -128,7 +160,7 @@ fn phase_of(result: ResultCode) -> ArmingPhase {
 
 #[cfg(test)]
 mod tests {
-    use proto::{dm::fumo::Operation, ids::Correlator};
+    use proto::dm::fumo::Operation;
 
     use super::*;
     use crate::campaign::model::samples;
@@ -198,6 +230,34 @@ mod tests {
         accept(&mut rows, &alert(ResultCode::UPDATE_FAILED, Some("one")), Utc(2));
         read_back(&mut rows[0], &samples::running(), "2.0", Utc(3));
         assert_eq!(rows[0].phase, ArmingPhase::Failed);
+    }
+
+    // test: oma-dm 15.5 (a result of a component is counted once)
+    #[test]
+    fn a_result_of_a_component_counts_as_the_firmware_code_that_says_the_same() {
+        for (code, phase) in [
+            (1200, ArmingPhase::Reported),
+            (1401, ArmingPhase::Refused),
+            (1405, ArmingPhase::Failed),
+            (1407, ArmingPhase::Refused),
+            (1413, ArmingPhase::Refused),
+            (1450, ArmingPhase::Missed),
+            (1451, ArmingPhase::Incomplete),
+            (1453, ArmingPhase::Disarmed),
+            (1551, ArmingPhase::Incomplete),
+        ] {
+            let mut rows = [row("one")];
+            let result = scomo::OperationResult {
+                source: None,
+                target: None,
+                result: scomo::ResultCode(code),
+                identifier: None,
+                correlator: Some(Correlator("one".to_owned())),
+            };
+            assert_eq!(accept_component(&mut rows, &result, Utc(2)), Receipt::Counted);
+            assert_eq!(accept_component(&mut rows, &result, Utc(3)), Receipt::Repeated);
+            assert_eq!((rows[0].phase, rows[0].result_code), (phase, Some(code)), "{code}");
+        }
     }
 
     #[test]

@@ -15,6 +15,7 @@ use serde::Serialize;
 use super::{AppError, PlainHttp, check_url};
 use crate::fleet::{
     audit::{Actor, Audit},
+    components::Components,
     device::{
         DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, Rest, SERVER_ID, ServerProof,
     },
@@ -106,6 +107,7 @@ pub async fn enrol(
         on_request: None,
         profile: enrolment.profile,
         rest: None,
+        components: Components::default(),
         firmware_version: None,
         enrolled: now,
         last_seen: None,

@@ -55,6 +55,24 @@ fn profiles_are_listed_chosen_and_refused_by_name() {
 }
 
 #[test]
+fn components_are_asked_for_and_operations_are_queued_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("bridge");
+    let data = data.to_str().unwrap();
+    exits(&["init", "--data", data], 0);
+    enrol(data, "LAB-0001", 0);
+    exits(&["components", "LAB-0001", "--data", data], 0);
+    exits(&["components", "LAB-0001", "--data", data, "--json"], 0);
+    exits(&["components", "LAB-0002", "--data", data], 6);
+    exits(&["component", "activate", "LAB-0001", "player", "--data", data], 0);
+    exits(&["component", "activate", "LAB-0001", "player", "--data", data], 7);
+    exits(&["component", "remove-package", "LAB-0001", "player", "--data", data, "--json"], 0);
+    for wrong in ["download", "download-install", "explode"] {
+        exits(&["component", wrong, "LAB-0001", "player", "--data", data], 2);
+    }
+}
+
+#[test]
 fn a_fleet_is_made_once_and_devices_are_enrolled_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("bridge");

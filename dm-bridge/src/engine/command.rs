@@ -76,6 +76,10 @@ pub enum Purpose {
     Write(Need, &'static str),
     /// To arm the device.
     Arm(CampaignId),
+    /// To learn what the device holds of software components.
+    Inventory,
+    /// To begin an operation on a component.
+    Component(Correlator),
     /// To have the device rest or go on.
     Rest(Rest),
     /// To take an arming back.

@@ -5,7 +5,7 @@ use proto::{
         alert::GenericAlert,
         code::{AlertCode, StatusCode},
         fumo::{OperationResult, Phase, UpdateRequest},
-        nodes,
+        nodes, scomo,
         syncml::{Alert, Command, CommandId, Item, Message, MessageId, Results, Status, Verb},
     },
     ids::CampaignId,
@@ -14,7 +14,8 @@ use proto::{
 
 use super::{
     Desk, Limits,
-    command::{Fact, Planned, Purpose},
+    command::{Fact, Planned, Purpose, Request},
+    components::settle_operation,
     course::is_carried_out,
     session::{Chance, DmSession, Stage, fresh_correlator, update},
 };
@@ -25,6 +26,9 @@ use crate::{
     },
     report::{self, Receipt},
 };
+
+/// Octets of a list of nodes that are taken from a device.
+const MAX_LIST: usize = 4_096;
 
 /// Stands for a Status that never came.
 const UNANSWERED: StatusCode = StatusCode(0);
@@ -144,27 +148,32 @@ impl DmSession {
         now: Utc,
         chance: Chance<'_>,
     ) {
-        match planned.purpose {
+        match &planned.purpose {
             Purpose::Read(fact) => {
                 if !code.is_success() {
-                    self.facts.remove(&fact);
+                    self.facts.remove(fact);
                 }
             }
-            Purpose::Write(need, name) => self.settle_write(desk, (planned, code), (need, name)),
+            Purpose::Inventory => self.settle_inventory(planned, code),
+            Purpose::Component(correlator) => {
+                desk.note(format!("operation on a component answered {code}"));
+                settle_operation(&mut desk.device.components, correlator, code, now);
+            }
+            Purpose::Write(need, name) => self.settle_write(desk, (planned, code), (*need, name)),
             Purpose::Arm(_) if code == StatusCode::NOT_EXECUTED => {}
             Purpose::Arm(campaign) => {
                 let revision = self.course.as_ref().map_or(0, |course| course.revision);
-                settle_exec(desk, (campaign, revision), code, now, self.limits, chance);
+                settle_exec(desk, (*campaign, revision), code, now, self.limits, chance);
                 self.end_course();
             }
-            Purpose::Group(kind) => self.settle_group(desk, kind, code),
+            Purpose::Group(kind) => self.settle_group(desk, *kind, code),
             Purpose::Tell => desk.note(format!("the user was told, answered {code}")),
-            Purpose::Ask(campaign) => self.take_consent(desk, campaign, code, now),
-            Purpose::Rest(rest) => settle_rest(desk, rest, code),
+            Purpose::Ask(campaign) => self.take_consent(desk, *campaign, code, now),
+            Purpose::Rest(rest) => settle_rest(desk, *rest, code),
             Purpose::Disarm(campaign) => {
                 desk.note(format!("disarm answered {code}"));
                 if is_carried_out(code) {
-                    update(desk, campaign, now, |row| {
+                    update(desk, *campaign, now, |row| {
                         row.phase = ArmingPhase::Disarmed;
                         row.reason = Some("the campaign was stopped".to_owned());
                     });
@@ -178,14 +187,13 @@ impl DmSession {
         let before = message.header.message_id.0.saturating_sub(1);
         let message_ref = results.message_ref.unwrap_or(MessageId(before));
         let key = (message_ref, results.command_ref);
-        let Some(Purpose::Read(fact)) = self.sent.get(&key).map(|sent| &sent.planned.purpose)
-        else {
-            return;
-        };
-        let Some(text) = results.items.first().and_then(Item::data_text) else {
-            return;
-        };
-        let (fact, text) = (*fact, clip(text, self.limits.text_bytes));
+        let Some(planned) = self.sent.get(&key).map(|sent| sent.planned.clone()) else { return };
+        let Some(text) = results.items.first().and_then(Item::data_text) else { return };
+        if let (Purpose::Inventory, Request::Get(uri)) = (&planned.purpose, &planned.request) {
+            return self.take_inventory(uri, clip(text, MAX_LIST));
+        }
+        let Purpose::Read(fact) = planned.purpose else { return };
+        let text = clip(text, self.limits.text_bytes);
         self.facts.insert(fact, text.clone());
         match fact {
             Fact::Firmware => take_firmware(desk, text, now),
@@ -252,6 +260,11 @@ impl DmSession {
         chance: Chance<'_>,
     ) -> StatusCode {
         let Ok(generic) = GenericAlert::from_item(item) else { return StatusCode::INCOMPLETE };
+        match scomo::OperationResult::from_item(item, alert.correlator.as_ref()) {
+            Ok(Some(result)) => return self.take_component_result(desk, &result, now),
+            Ok(None) => {}
+            Err(_) => return StatusCode::INCOMPLETE,
+        }
         match OperationResult::from_alert(&generic, alert.correlator.as_ref()) {
             Ok(Some(result)) => self.take_result(desk, &result, now),
             Ok(None) => match UpdateRequest::from_alert(&generic) {

@@ -32,6 +32,7 @@ use super::{
     Desk, Limits,
     auth::{self, Proof, Verdict},
     command::{Fact, Planned},
+    components::Shelf,
     course::{Course, Groups},
     large::Sending,
     standing::{Standing, doubt},
@@ -123,6 +124,8 @@ pub struct DmSession {
     pub(super) stage: Stage,
     /// Whether the device was asked what it can bear; it is when something is to be done with it.
     is_examined: bool,
+    /// What it has to do with components.
+    pub(super) shelf: Shelf,
     /// Whether the device was told to rest or to go on.
     rested: bool,
     /// Campaigns that are left alone until the next session.
@@ -213,6 +216,7 @@ impl DmSession {
             owed: BTreeSet::new(),
             stage: Stage::Inspect,
             is_examined: false,
+            shelf: Shelf::default(),
             rested: false,
             tried: BTreeSet::new(),
             agreed: BTreeSet::new(),
@@ -406,6 +410,9 @@ impl DmSession {
         {
             self.queue.push_back(arming::rest(rest, &desk.device, chance));
             self.stage = Stage::Exec;
+            return;
+        }
+        if self.go_on_with_components(desk, now) {
             return;
         }
         match arming::next_work(&desk.armings, &desk.campaigns, &self.tried, now) {

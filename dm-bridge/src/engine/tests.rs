@@ -25,12 +25,14 @@ use crate::{
     campaign::model::{CampaignState, samples},
     fleet::{
         arming::{Arming, ArmingPhase},
+        components::Components,
         contract,
         device::{Nonce, Rest},
         profile::{Profile, Quirk},
     },
 };
 
+mod components;
 mod groups;
 mod quirks;
 mod requests;
@@ -48,6 +50,7 @@ fn desk() -> Desk {
     device.on_request = None;
     device.profile = Profile::default();
     device.rest = None;
+    device.components = Components::default();
     let campaign = samples::running();
     let correlator = Correlator("c1".to_owned());
     let arming = Arming::pending(device.id.clone(), campaign.id, 1, correlator, Utc(1));
@@ -76,6 +79,8 @@ struct Device {
     user: StatusCode,
     refused: Option<(&'static str, StatusCode)>,
     limit: u64,
+    /// What a Get of a node without a value is answered with.
+    missing: StatusCode,
     /// What a piece of a large object is answered with.
     piece: StatusCode,
     /// What groups are answered with; anything but 200 stands for the members too.
@@ -104,6 +109,7 @@ impl Device {
             user: StatusCode::OK,
             refused: None,
             limit: 65_536,
+            missing: StatusCode::NOT_FOUND,
             piece: StatusCode::CHUNK_ACCEPTED,
             sequence: StatusCode::OK,
             atomic: StatusCode::OK,
@@ -240,7 +246,7 @@ impl Device {
                 let uri = get.items[0].target_uri().unwrap();
                 match self.values.iter().find(|(name, _)| uri.ends_with(name)) {
                     Some((_, value)) => (StatusCode::OK, Some(value)),
-                    None => (StatusCode::NOT_FOUND, None),
+                    None => (self.missing, None),
                 }
             }
             Command::Replace(replace) => {

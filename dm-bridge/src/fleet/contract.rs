@@ -2,7 +2,10 @@
 
 use proto::{
     crypto::Digest,
-    dm::auth::{AuthKind, Secret},
+    dm::{
+        auth::{AuthKind, Secret},
+        scomo::{Branch, ComponentState, Operation},
+    },
     ids::{CampaignId, ClassId, Correlator, DeviceId, VendorId},
     time::Utc,
 };
@@ -10,6 +13,7 @@ use proto::{
 use super::{
     arming::{Arming, ArmingPhase},
     audit::{Actor, Audit},
+    components::{ComponentWork, Components, Held, WorkPhase},
     device::{
         Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, Rest, ServerProof,
     },
@@ -69,9 +73,39 @@ pub(crate) fn device(name: &str) -> Device {
         on_request: Some(OnRequest::Later),
         profile: Profile { name: "own".to_owned(), quirks: Quirk::ALL.iter().copied().collect() },
         rest: Some(Rest::Resume),
+        components: components(),
         firmware_version: Some("1.0".to_owned()),
         enrolled: Utc(1_000),
         last_seen: Some(Utc(1_234)),
+    }
+}
+
+fn components() -> Components {
+    let held = |branch, id: &str, state| Held {
+        branch,
+        node: format!("node of {id}"),
+        id: id.to_owned(),
+        name: Some("player \"2\"".to_owned()),
+        version: None,
+        state,
+    };
+    Components {
+        wanted: true,
+        read: Some(Utc(7)),
+        refused: Some("425".to_owned()),
+        held: vec![
+            held(Branch::Delivered, "a", None),
+            held(Branch::Deployed, "b", Some(ComponentState::Inactive)),
+        ],
+        works: vec![ComponentWork {
+            correlator: Correlator("w-1".to_owned()),
+            operation: Operation::Deactivate,
+            id: "b".to_owned(),
+            phase: WorkPhase::Failed,
+            result_code: Some(1410),
+            reason: Some("said so".to_owned()),
+            updated: Utc(8),
+        }],
     }
 }
 
@@ -99,6 +133,7 @@ async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
     plain.on_request = None;
     plain.profile = Profile::default();
     plain.rest = None;
+    plain.components = Components::default();
     plain.firmware_version = None;
     plain.last_seen = None;
     for row in [device("full"), plain] {

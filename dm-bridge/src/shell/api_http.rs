@@ -19,9 +19,10 @@ use proto::{
 use super::{dm_http, download_http, server::Shared};
 use crate::{
     api::{
-        CampaignBody, CampaignDeviceBody, DeviceBody, ErrorBody, OnRequestBody, RestBody, StartBody,
+        CampaignBody, CampaignDeviceBody, ComponentOrderBody, ComponentsBody, DeviceBody,
+        ErrorBody, OnRequestBody, RestBody, StartBody,
     },
-    app::{AppError, campaigns, devices, moment, requests, status},
+    app::{AppError, campaigns, components, devices, moment, requests, status},
     campaign::on_request::OnRequest,
 };
 
@@ -68,6 +69,8 @@ pub fn routes() -> Vec<Route> {
         operator("GET", "/api/v1/devices/{id}", get(show_device)),
         operator("POST", "/api/v1/devices/{id}/on-request", post(device_on_request)),
         operator("POST", "/api/v1/devices/{id}/rest", post(device_rest)),
+        operator("GET", "/api/v1/devices/{id}/components", get(device_components)),
+        operator("POST", "/api/v1/devices/{id}/components", post(order_component)),
     ]
 }
 
@@ -215,6 +218,38 @@ async fn device_rest(
     let rest = body.rest.map(|word| word.parse()).transpose()?;
     devices::set_rest(&*shared.store, shared.clock.now().utc, &id, rest).await?;
     Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
+}
+
+async fn device_components(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<ComponentsBody>, AppError> {
+    let device = devices::show(&*shared.store, &id.parse()?).await?;
+    Ok(Json(ComponentsBody::new(&device.id, &device.components)))
+}
+
+async fn order_component(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<ComponentsBody>, AppError> {
+    let id: DeviceId = id.parse()?;
+    let body: ComponentOrderBody = serde_json::from_slice(&body)
+        .map_err(|error| AppError::Usage(format!("the body is no order: {error}")))?;
+    let (store, now) = (&*shared.store, shared.clock.now().utc);
+    match (body.operation, body.id) {
+        (None, None) => {
+            components::ask(store, now, &id).await?;
+        }
+        (Some(operation), Some(component)) => {
+            let what = (operation.parse()?, &component);
+            components::order(store, now, &id, what, &mut random::<16>).await?;
+        }
+        (None, Some(_)) | (Some(_), None) => {
+            return Err(AppError::Usage("an operation has a component, and none has none".into()));
+        }
+    }
+    device_components(State(shared), Path(id.into())).await
 }
 
 async fn list_devices(

@@ -20,10 +20,11 @@ use super::{
     tls::TlsFiles,
 };
 use crate::{
-    api::{CampaignBody, CampaignDeviceBody, DeviceBody, ProfileBody},
+    api::{CampaignBody, CampaignDeviceBody, ComponentsBody, DeviceBody, ProfileBody},
     app::{
         AppError, PlainHttp,
         campaigns::{self, Order, Selection},
+        components,
         devices::{self, Enrolment, FreshSecrets},
         moment, requests, status,
     },
@@ -72,6 +73,17 @@ async fn execute(verb: Verb) -> Result<String, AppError> {
         Verb::Device(verb) => device(verb).await,
         Verb::Campaign(verb) => campaign(verb).await,
         Verb::Profiles { data, form } => profiles(data.as_deref(), form),
+        Verb::Components { device, data, form } => {
+            let store = open(&data.data).await?;
+            components::ask(&store, Clock.now().utc, &device).await?;
+            show_components(&store, &device, form).await
+        }
+        Verb::Component { operation, device, id, data, form } => {
+            let store = open(&data.data).await?;
+            let (now, what) = (Clock.now().utc, (operation, &id));
+            components::order(&store, now, &device, what, &mut random::<16>).await?;
+            show_components(&store, &device, form).await
+        }
         Verb::Class { id, profile, data } => class(id, &profile, &data.data).await,
         Verb::Bootstrap(arguments) => bootstrap::run(*arguments).await,
         Verb::Serve(arguments) => serve(arguments).await,
@@ -122,6 +134,39 @@ async fn show_device(
 ) -> Result<String, AppError> {
     let body = DeviceBody::from(&devices::show(store, id).await?);
     Ok(print(form, &body, || device_table(std::slice::from_ref(&body))))
+}
+
+async fn show_components(
+    store: &SqliteStore,
+    id: &DeviceId,
+    form: FormArg,
+) -> Result<String, AppError> {
+    let device = devices::show(store, id).await?;
+    let body = ComponentsBody::new(id, &device.components);
+    Ok(print(form, &body, || component_lines(&body)))
+}
+
+fn component_lines(body: &ComponentsBody) -> String {
+    let when = |seconds| moment::format(proto::time::Utc::from_seconds(seconds));
+    let read =
+        body.read_utc.map_or_else(|| "never read".to_owned(), |at| format!("read {}", when(at)));
+    let mut text = format!("{}  components {read}\n", body.device.as_str());
+    if let Some(reason) = &body.refused {
+        add(&mut text, format_args!("  not shown: {reason}\n"));
+    }
+    for held in &body.held {
+        let state = held.state.as_deref().unwrap_or("-");
+        let version = held.version.as_deref().unwrap_or("-");
+        let name = held.name.as_deref().unwrap_or_default();
+        add(&mut text, format_args!("  {:<32} {state:<10} {version:<12} {name}\n", held.id));
+    }
+    for work in &body.operations {
+        let code = work.result_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
+        let why = work.result_text.as_deref().unwrap_or_default();
+        let (operation, id, phase) = (&work.operation, &work.id, &work.phase);
+        add(&mut text, format_args!("  {operation} {id}: {phase} {code} {why}\n"));
+    }
+    text
 }
 
 async fn rest(arguments: RestArgs, rest: Rest) -> Result<String, AppError> {

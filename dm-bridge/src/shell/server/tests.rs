@@ -424,7 +424,7 @@ async fn a_stranger_gets_nothing_from_any_route_of_operators() {
             }
         }
     }
-    assert_eq!(refused, 10 * 3, "every route under /api is an operator's");
+    assert_eq!(refused, 12 * 3, "every route under /api is an operator's");
     let open = routes().into_iter().filter(|route| route.access == Access::Open);
     let open: Vec<_> = open.map(|route| route.path).collect();
     assert_eq!(

@@ -21,6 +21,7 @@ use crate::{
     fleet::{
         arming::Arming,
         audit::AuditLine,
+        components::Components,
         device::{Challenge, Device, DeviceAuth, DeviceNonce, Nonce, Rest, SERVER_ID, ServerProof},
         profile::Profile,
         store::StoreError,
@@ -129,7 +130,7 @@ fn refused(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
 }
 
 /// What may change of a device.
-const DEVICE: [&str; 25] = [
+const DEVICE: [&str; 26] = [
     "manufacturer",
     "model",
     "vendor",
@@ -155,6 +156,7 @@ const DEVICE: [&str; 25] = [
     "profile",
     "quirks",
     "rest",
+    "components",
 ];
 
 /// Binds id, version and what may change.
@@ -188,7 +190,21 @@ fn bind_device(mut values: Separated<'_, '_, Sqlite, &'static str>, row: &Device
         .push_bind(row.on_request.map(OnRequest::word))
         .push_bind(row.profile.name.clone())
         .push_bind(words(row.profile.quirks.iter()))
-        .push_bind(row.rest.map(Rest::word));
+        .push_bind(row.rest.map(Rest::word))
+        .push_bind(components(&row.components));
+}
+
+/// Most devices have none.
+fn components(components: &Components) -> Option<String> {
+    let is_known = *components != Components::default();
+    is_known.then(|| serde_json::to_string(components).expect("our own types have string keys"))
+}
+
+fn read_components(row: &SqliteRow) -> Result<Components, StoreError> {
+    let Some(text) = get::<Option<String>>(row, "components")? else {
+        return Ok(Components::default());
+    };
+    serde_json::from_str(&text).map_err(|error| damaged("components")(error.to_string()))
 }
 
 /// Writes a device over the version that it was read at.
@@ -275,6 +291,7 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
             quirks: list(row, "quirks")?.into_iter().collect(),
         },
         rest: maybe(row, "rest")?,
+        components: read_components(row)?,
         firmware_version: get(row, "firmware_version")?,
         enrolled: moment(row, "enrolled")?,
         last_seen: optional(row, "last_seen")?.map(Utc),

@@ -1,0 +1,180 @@
+//! Software components of a device: what it holds, and what is done with it.
+
+use proto::dm::scomo::{Branch, ComponentState, Operation, OperationResult, ResultCode};
+
+use super::*;
+use crate::fleet::components::{ComponentWork, WorkPhase};
+
+/// A device with a delivered package and two components.
+fn shelf() -> Device {
+    Device::new()
+        .without("State")
+        .with("Inventory/Delivered", "d1")
+        .with("Inventory/Deployed", "x1/x2")
+        .with("Delivered/d1/PkgID", "codec")
+        .with("Deployed/x1/ID", "player")
+        .with("Deployed/x1/Version", "2.1")
+        .with("Deployed/x1/State", "active")
+        .with("Deployed/x2/ID", "radio")
+        .with("Deployed/x2/State", "Inactive")
+}
+
+fn idle() -> Desk {
+    let mut desk = desk();
+    desk.armings.clear();
+    desk.device.components = Components::default();
+    desk
+}
+
+fn work(operation: Operation, id: &str) -> ComponentWork {
+    ComponentWork {
+        correlator: Correlator("w".to_owned()),
+        operation,
+        id: id.to_owned(),
+        phase: WorkPhase::Waiting,
+        result_code: None,
+        reason: None,
+        updated: Utc(1),
+    }
+}
+
+fn next_session(desk: &mut Desk) {
+    desk.device.auth.next_nonce = Some(Nonce([1; 16]));
+}
+
+// test: oma-dm 12.2 (the inventory is read)
+#[test]
+fn what_a_device_holds_is_read_when_it_is_asked_for_and_kept_with_its_time() {
+    let mut desk = idle();
+    Device::new().run(&mut desk);
+    assert_eq!(desk.device.components, Components::default(), "nobody asked");
+    next_session(&mut desk);
+    desk.device.components.wanted = true;
+    shelf().run(&mut desk);
+    let components = &desk.device.components;
+    assert_eq!((components.read, components.wanted), (Some(NOW), false));
+    let held: Vec<_> = components
+        .held
+        .iter()
+        .map(|it| (it.branch, it.id.as_str(), it.version.as_deref(), it.state))
+        .collect();
+    assert_eq!(
+        held,
+        [
+            (Branch::Delivered, "codec", None, None),
+            (Branch::Deployed, "player", Some("2.1"), Some(ComponentState::Active)),
+            (Branch::Deployed, "radio", None, Some(ComponentState::Inactive)),
+        ]
+    );
+}
+
+#[test]
+fn a_device_without_components_holds_none_and_one_that_hides_them_is_not_taken_for_it() {
+    let mut desk = idle();
+    desk.device.components.wanted = true;
+    shelf().run(&mut desk);
+    let before = desk.device.components.held.clone();
+    for (code, is_read) in [(425, false), (405, false), (404, true)] {
+        next_session(&mut desk);
+        desk.device.components.wanted = true;
+        let mut device = Device { missing: StatusCode(code), ..Device::new() };
+        device.run(&mut desk);
+        let components = &desk.device.components;
+        assert!(!components.wanted);
+        assert_eq!(components.refused.is_none(), is_read, "{code}");
+        assert_eq!(components.held.is_empty(), is_read, "{code}");
+        assert!(is_read || components.held == before, "{code}");
+    }
+}
+
+// test: oma-dm 12.2 (operations of the desk)
+#[test]
+fn an_operation_is_begun_by_an_exec_at_the_node_of_the_component() {
+    for (operation, id, uri) in [
+        (Operation::Activate, "radio", "Deployed/x2/Operations/Activate"),
+        (Operation::Deactivate, "player", "Deployed/x1/Operations/Deactivate"),
+        (Operation::Remove, "player", "Deployed/x1/Operations/Remove"),
+        (Operation::Install, "codec", "Delivered/d1/Operations/Install"),
+        (Operation::InstallInactive, "codec", "Delivered/d1/Operations/InstallInactive"),
+        (Operation::RemovePackage, "codec", "Delivered/d1/Operations/Remove"),
+        (Operation::Activate, "unseen", "Deployed/unseen/Operations/Activate"),
+    ] {
+        let mut desk = idle();
+        desk.device.components.wanted = true;
+        shelf().run(&mut desk);
+        next_session(&mut desk);
+        desk.device.components.queue(work(operation, id)).unwrap();
+        let mut device = shelf();
+        device.run(&mut desk);
+        assert_eq!(device.written(), [format!("Exec ./SCOMO/Inventory/{uri}")]);
+        let Some(Command::Exec(exec)) = device.seen.iter().find(|it| it.verb() == Verb::Exec)
+        else {
+            panic!()
+        };
+        assert_eq!(exec.correlator, Some(Correlator("w".to_owned())));
+        assert_eq!(desk.device.components.works[0].phase, WorkPhase::Accepted);
+    }
+}
+
+#[test]
+fn an_exec_that_is_put_off_is_tried_again_and_one_that_is_refused_is_not() {
+    for (code, phase) in [
+        (202, WorkPhase::Accepted),
+        (417, WorkPhase::Waiting),
+        (503, WorkPhase::Waiting),
+        (404, WorkPhase::Failed),
+        (425, WorkPhase::Failed),
+        (500, WorkPhase::Failed),
+    ] {
+        let mut desk = idle();
+        desk.device.components.queue(work(Operation::Activate, "radio")).unwrap();
+        let mut device = Device { exec: StatusCode(code), ..shelf() };
+        device.run(&mut desk);
+        assert_eq!(desk.device.components.works[0].phase, phase, "{code}");
+        assert_eq!(device.written().len(), 1, "once a session");
+    }
+}
+
+// test: oma-dm 15.5 (a result of a component is counted once)
+#[test]
+fn a_result_is_counted_once_and_what_it_left_behind_is_read_in_the_same_session() {
+    let mut desk = idle();
+    desk.device.components.queue(work(Operation::Activate, "radio")).unwrap();
+    shelf().run(&mut desk);
+    let result = |code| OperationResult {
+        source: None,
+        target: None,
+        result: ResultCode(code),
+        identifier: Some("radio".to_owned()),
+        correlator: Some(Correlator("w".to_owned())),
+    };
+    for code in [1200, 1200, 1409] {
+        next_session(&mut desk);
+        let mut device = shelf().with("Deployed/x2/State", "active");
+        device.alerts.push(result(code).to_alert(CommandId(9)));
+        let replies = device.run(&mut desk);
+        assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 200)));
+        let components = &desk.device.components;
+        let work = &components.works[0];
+        assert_eq!((work.phase, work.result_code), (WorkPhase::Done, Some(1200)));
+        assert_eq!(components.held[2].state, Some(ComponentState::Active), "read back");
+    }
+    next_session(&mut desk);
+    let mut device = shelf();
+    let strange = OperationResult { correlator: None, ..result(1200) };
+    device.alerts.push(strange.to_alert(CommandId(9)));
+    assert_eq!(codes(&device.run(&mut desk)[0]).last(), Some(&(Verb::Alert, 202)));
+}
+
+#[test]
+fn a_long_list_is_taken_up_to_its_limit_and_the_session_ends() {
+    let names: Vec<_> = (0..500).map(|number| format!("n{number}")).collect();
+    let list: &'static str = Box::leak(names.join("/").into_boxed_str());
+    let mut desk = idle();
+    desk.device.components.wanted = true;
+    let mut device = Device::new().with("Inventory/Deployed", list);
+    device.run(&mut desk);
+    let held = &desk.device.components.held;
+    assert_eq!(held.len(), crate::fleet::components::MAX_HELD);
+    assert_eq!((held[3].node.as_str(), held[3].id.as_str()), ("n3", "n3"));
+}
