@@ -48,8 +48,12 @@ pub struct CampaignBody {
     pub epoch: u32,
     /// Its sequence.
     pub sequence: u64,
-    /// Firmware version that it brings.
+    /// Firmware version that it brings, or the version of the component.
     pub firmware_version: String,
+    /// The package of a software component; `null` for firmware.
+    pub component: Option<String>,
+    /// What is done with the component.
+    pub operation: Option<String>,
     /// `created`, `running`, `stopping`, `stopped` or `closed`.
     pub state: String,
     /// Opening of the window.
@@ -79,6 +83,7 @@ pub struct CampaignBody {
 impl From<&CampaignView> for CampaignBody {
     fn from(view: &CampaignView) -> Self {
         let campaign = &view.campaign;
+        let software = campaign.delivery.software.as_ref();
         let count = |(phase, devices): (&crate::fleet::arming::ArmingPhase, &u64)| {
             (phase.word().to_owned(), *devices)
         };
@@ -87,6 +92,8 @@ impl From<&CampaignView> for CampaignBody {
             epoch: campaign.terms.epoch,
             sequence: campaign.terms.sequence,
             firmware_version: campaign.terms.firmware_version.clone(),
+            component: software.map(|software| software.package.to_string()),
+            operation: software.map(|software| software.operation.to_string()),
             state: campaign.state.word().to_owned(),
             opens_utc: campaign.window.map(|window| window.opens.seconds()),
             closes_utc: campaign.window.map(|window| window.closes.seconds()),

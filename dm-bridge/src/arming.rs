@@ -5,9 +5,11 @@ use std::{collections::BTreeSet, net::SocketAddr};
 
 use proto::{
     dm::{
+        code::Format,
         fumo::Operation,
-        nodes::{broadcast, fumo},
-        syncml::Item,
+        nodes::{broadcast, fumo, scomo},
+        scomo::Branch,
+        syncml::{Item, Meta},
         ui::Prompt,
     },
     ids::CampaignId,
@@ -106,8 +108,8 @@ pub struct Preparation<'a> {
     pub window: Window,
     /// Its session on air.
     pub air: Air,
-    /// The device's FUMO object.
-    pub object: &'a str,
+    /// The device.
+    pub device: &'a Device,
     /// Envelopes of the roots that the device lacks, in order.
     pub roots: Vec<&'a [u8]>,
 }
@@ -115,8 +117,8 @@ pub struct Preparation<'a> {
 /// What is laid down before an Exec, in this order.
 #[derive(Debug, Clone, Default)]
 pub struct LaidDown {
-    /// Roots, each vouched for by the one before.
-    pub roots: Vec<Planned>,
+    /// Roots, each vouched for by the one before, and the node of a component.
+    pub first: Vec<Planned>,
     /// What the device needs beside the address.
     pub writes: Vec<Planned>,
     /// The address of what is started.
@@ -126,15 +128,19 @@ pub struct LaidDown {
 /// Returns all that is laid down before the Exec, in the order of the security facts 3.4.
 #[must_use]
 pub fn lay_down(preparation: &Preparation<'_>, now: Utc) -> LaidDown {
-    let Preparation { campaign, window, air, object, roots } = preparation;
+    let Preparation { campaign, window, air, device, roots } = preparation;
     let (window, air) = (*window, *air);
+    let object = object(device, campaign);
     let node = |path: &str| format!("{object}/{path}");
     let octets = |path: &str, octets: &[u8]| Item::octets(node(path), octets);
     let text = |path: &str, text: String| Item::text(node(path), text);
     let seconds = |path: &str, at: Utc| text(path, at.seconds().to_string());
     // spec: security 3.4, oma-002 1 (order of arming: the device is prepared before the window)
     let papers = &campaign.papers;
-    let root = |root: &&[u8]| Planned::write(Need::Required, "Root", octets(broadcast::ROOT, root));
+    let root = |root: &&[u8]| {
+        let item = Item::octets(format!("{}/{}", device.object, broadcast::ROOT), *root);
+        Planned::write(Need::Required, "Root", item)
+    };
     let mut writes = vec![
         Planned::write(Need::Required, "Manifest", octets(broadcast::MANIFEST, &papers.manifest)),
         Planned::write(Need::Required, "Campaign", octets(broadcast::CAMPAIGN, &papers.campaign)),
@@ -145,8 +151,7 @@ pub fn lay_down(preparation: &Preparation<'_>, now: Utc) -> LaidDown {
             writes.push(Planned::write(Need::Optional, "Plan", octets(&path, header)));
         }
     }
-    let spread =
-        Item::value("", proto::dm::code::Format::Int, campaign.report_spread_seconds.to_string());
+    let spread = Item::value("", Format::Int, campaign.report_spread_seconds.to_string());
     let spread = Item {
         source: None,
         target: Item::target(node(broadcast::REPORT_SPREAD)).target,
@@ -159,12 +164,47 @@ pub fn lay_down(preparation: &Preparation<'_>, now: Utc) -> LaidDown {
         Planned::write(Need::Required, "Closes", seconds(broadcast::CLOSES, window.closes)),
         Planned::write(Need::Optional, "Report/Spread", spread),
     ]);
-    let address = text(fumo::DOWNLOAD_AND_UPDATE_URL, url);
-    LaidDown {
-        roots: roots.iter().map(root).collect(),
-        writes,
-        address: Some(Planned::write(Need::Required, "PkgURL", address)),
+    let first = roots.iter().map(root).chain(announcement(device, campaign)).collect();
+    LaidDown { first, writes, address: Some(address(device, campaign, url)) }
+}
+
+/// The object that a campaign is about: the firmware of a device, or the download of a component.
+fn object(device: &Device, campaign: &Campaign) -> String {
+    match &campaign.delivery.software {
+        Some(software) => {
+            format!("{}/{}", scomo::ROOT, Branch::Download.node(software.package.as_str()))
+        }
+        None => device.object.clone(),
     }
+}
+
+/// Announces the download of a component: its node, and which package it is.
+// spec: oma-002 7 (components by the same arming)
+fn announcement(device: &Device, campaign: &Campaign) -> Vec<Planned> {
+    let Some(software) = &campaign.delivery.software else { return Vec::new() };
+    let object = object(device, campaign);
+    // Some parsers want Data in every Add.
+    let has_data = device.profile.quirks.contains(&Quirk::DataOnInteriorAdd);
+    let interior = Item {
+        meta: Some(Meta::format(Format::Node)),
+        data: has_data.then(|| "".into()),
+        ..Item::target(&object)
+    };
+    let package = Item::text(format!("{object}/{}", scomo::PACKAGE_ID), software.package.as_str());
+    vec![
+        Planned::add(Need::Required, "the download", interior),
+        Planned::add(Need::Required, "PkgID", package),
+    ]
+}
+
+fn address(device: &Device, campaign: &Campaign, url: String) -> Planned {
+    let object = object(device, campaign);
+    if campaign.delivery.software.is_some() {
+        let item = Item::text(format!("{object}/{}", scomo::PACKAGE_URL), url);
+        return Planned::add(Need::Required, "PkgURL", item);
+    }
+    let item = Item::text(format!("{object}/{}", fumo::DOWNLOAD_AND_UPDATE_URL), url);
+    Planned::write(Need::Required, "PkgURL", item)
 }
 
 /// Returns the question to the user that stands before everything else.
@@ -178,7 +218,7 @@ pub fn ask(campaign: CampaignId, text: &str) -> Planned {
 // spec: oma-001 8.1.1.10, oma-001 8.1.2.10, oma-000 8.1.s1, oma-000 8.1.s2
 #[must_use]
 pub fn lay_down_for_unicast(
-    campaign: CampaignId,
+    campaign: &Campaign,
     device: &Device,
     way: Way,
     package: Option<&[u8]>,
@@ -187,10 +227,10 @@ pub fn lay_down_for_unicast(
     match way {
         Way::Broadcast => None,
         Way::Download => {
-            let url = descriptor_url(&device.url, campaign);
-            let item = Item::text(node(fumo::DOWNLOAD_AND_UPDATE_URL), url);
-            let address = Some(Planned::write(Need::Required, "PkgURL", item));
-            Some(LaidDown { address, ..LaidDown::default() })
+            let url = descriptor_url(&device.url, campaign.id);
+            let first = announcement(device, campaign);
+            let address = Some(address(device, campaign, url));
+            Some(LaidDown { first, address, writes: Vec::new() })
         }
         Way::Direct => {
             let item = Item::octets(node(fumo::PACKAGE_DATA), package?);
@@ -237,16 +277,15 @@ pub fn fall_back(desk: &mut Desk, now: Utc, chance: Chance<'_>) -> Vec<CampaignI
 /// Returns the Exec that starts the device on its way.
 // spec: oma-001 8.1.1.11, oma-001 8.1.2.11
 #[must_use]
-pub fn exec(campaign: CampaignId, object: &str, row: &Arming) -> Planned {
-    let operation = match row.way {
-        Way::Broadcast | Way::Download => Operation::DownloadAndUpdate,
-        Way::Direct => Operation::Update,
+pub fn exec(campaign: &Campaign, device: &Device, row: &Arming) -> Planned {
+    let node = match (&campaign.delivery.software, row.way) {
+        (Some(software), _) => software.operation.node(),
+        (None, Way::Broadcast | Way::Download) => Operation::DownloadAndUpdate.node(),
+        (None, Way::Direct) => Operation::Update.node(),
     };
-    let correlator = &row.correlator;
-    Planned {
-        purpose: Purpose::Arm(campaign),
-        request: Request::Exec(format!("{object}/{}", operation.node()), Some(correlator.clone())),
-    }
+    let uri = format!("{}/{node}", object(device, campaign));
+    let request = Request::Exec(uri, Some(row.correlator.clone()));
+    Planned { purpose: Purpose::Arm(campaign.id), request }
 }
 
 /// Returns the Exec that takes an arming back.
@@ -276,7 +315,7 @@ mod tests {
     use proto::ids::Correlator;
 
     use super::*;
-    use crate::campaign::model::samples;
+    use crate::{campaign::model::samples, fleet::contract};
 
     const NOW: Utc = Utc::from_seconds(1_500);
 
@@ -373,9 +412,9 @@ mod tests {
         let campaign = samples::running();
         let (window, air) = campaign.armable(NOW).unwrap();
         let names = |device_root| {
-            let object = "./FwUpdate/Main";
+            let device = &contract::device("a");
             let roots = campaign.papers.roots_after(device_root).unwrap();
-            let preparation = Preparation { campaign: &campaign, window, air, object, roots };
+            let preparation = Preparation { campaign: &campaign, window, air, device, roots };
             let name = |planned: &Planned| match planned.purpose {
                 Purpose::Write(_, name) => name,
                 Purpose::Read(_)
@@ -388,8 +427,8 @@ mod tests {
                 | Purpose::Group(_)
                 | Purpose::Ask(_) => "?",
             };
-            let LaidDown { roots, writes, address } = lay_down(&preparation, NOW);
-            [roots, writes, address.into_iter().collect()]
+            let LaidDown { first, writes, address } = lay_down(&preparation, NOW);
+            [first, writes, address.into_iter().collect()]
                 .concat()
                 .iter()
                 .map(name)

@@ -395,6 +395,14 @@ pub struct CreateArgs {
     /// Asks the user of each device this, for yes or no, before anything is sent.
     #[arg(long, value_name = "TEXT")]
     pub ask_user: Option<String>,
+    /// Brings a software component instead of firmware: its package, which was signed by
+    /// `carousel package --component`.
+    #[arg(long, value_name = "PKGID")]
+    pub component: Option<PackageId>,
+    /// What is done with the component: download, download-install or download-install-inactive.
+    #[arg(long, value_name = "WHAT", requires = "component", default_value = "download-install",
+        value_parser = download_operation)]
+    pub operation: Operation,
     /// Seconds over which devices spread their reports.
     #[arg(long, value_name = "S")]
     pub report_spread: Option<u32>,
@@ -441,6 +449,13 @@ fn component_operation(text: &str) -> Result<Operation, String> {
     operation.filter(|operation| operation.branch() != Branch::Download).ok_or_else(|| {
         "write install, install-inactive, remove-package, activate, deactivate or remove".to_owned()
     })
+}
+
+fn download_operation(text: &str) -> Result<Operation, String> {
+    let operation: Option<Operation> = format!("component-{text}").parse().ok();
+    operation
+        .filter(|operation| operation.branch() == Branch::Download)
+        .ok_or_else(|| "write download, download-install or download-install-inactive".to_owned())
 }
 
 fn plan_header(text: &str) -> Result<(ComponentId, PathBuf), String> {

@@ -11,8 +11,11 @@ use proto::{
 };
 
 use crate::{
-    campaign::model::Campaign,
-    fleet::arming::{Arming, ArmingPhase},
+    campaign::model::{Campaign, Software},
+    fleet::{
+        arming::{Arming, ArmingPhase},
+        components::Components,
+    },
 };
 
 /// What became of a final alert.
@@ -106,6 +109,25 @@ pub fn read_back(row: &mut Arming, campaign: &Campaign, firmware: &str, now: Utc
     }
     row.phase = phase;
     row.read_back = Some(firmware.to_owned());
+    row.updated = now;
+}
+
+/// Compares the components that were read with what success would have left behind.
+pub fn read_inventory(row: &mut Arming, software: &Software, components: &Components, now: Utc) {
+    if row.phase != ArmingPhase::Reported && row.phase != ArmingPhase::Deferred {
+        return;
+    }
+    let (operation, package) = (software.operation, &software.package);
+    let shown = components.shows(operation, package.as_str());
+    match (row.phase, shown) {
+        (_, true) => row.phase = ArmingPhase::Confirmed,
+        // It waits on the device still.
+        (ArmingPhase::Deferred, false) => return,
+        (_, false) => {
+            row.phase = ArmingPhase::Contradicted;
+            row.reason = Some(format!("reported success, but does not show {package}"));
+        }
+    }
     row.updated = now;
 }
 

@@ -222,7 +222,7 @@ async fn a_user_asks_and_is_told_and_served() {
 
 fn delivery(way: Way) -> Delivery {
     let ask_user = Some("Update to 2.0? Your data stays.".to_owned());
-    Delivery { ways: vec![way], bundle_octets: 3_000, ask_user }
+    Delivery { ways: vec![way], bundle_octets: 3_000, ask_user, software: None }
 }
 
 async fn phase(talk: &Talk) -> ArmingPhase {
@@ -333,7 +333,7 @@ async fn a_session_that_either_side_breaks_off_step_by_step() {
 #[tokio::test]
 async fn a_client_of_fumo_1_0_is_asked_once_and_gets_a_descriptor() {
     let ways = vec![Way::Broadcast, Way::Download];
-    let delivery = Delivery { ways, bundle_octets: 3_000, ask_user: None };
+    let delivery = Delivery { ways, bundle_octets: 3_000, ask_user: None, software: None };
     let mut talk = Talk::by(Encoding::Xml, delivery).await;
     let mut post = talk.begin(1);
     loop {

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use proto::{
+    dm::scomo::Branch,
     ids::{CampaignId, DeviceId},
     time::Utc,
 };
@@ -231,6 +232,15 @@ fn check_delivery(order: &Order) -> Result<(), AppError> {
     if ways.is_empty() || (unicast && *bundle_octets == 0) {
         return Err(AppError::Usage("ways by unicast need a --package".to_owned()));
     }
+    if let Some(software) = &order.delivery.software {
+        if software.operation.branch() != Branch::Download {
+            let text = format!("{} takes no package", software.operation);
+            return Err(AppError::Usage(text));
+        }
+        if ways.contains(&Way::Direct) {
+            return Err(AppError::Usage("components go the ways 3 and 2".to_owned()));
+        }
+    }
     if ways.contains(&Way::Direct) && *bundle_octets > MAX_DIRECT {
         let text = format!("{bundle_octets} octets are too many for DM sessions: {MAX_DIRECT} are");
         return Err(AppError::Policy(text));
@@ -306,19 +316,20 @@ fn enqueue(device: &Device, campaign: &Campaign, now: Utc, chance: Chance<'_>) -
     let correlator = fresh_correlator(chance);
     let mut row = Arming::pending(device.id.clone(), campaign.id, 1, correlator, now);
     row.way = campaign.delivery.ways.first().copied().unwrap_or_default();
-    if let Some(reason) = mismatch(device, &campaign.terms) {
+    if let Some(reason) = mismatch(device, campaign) {
         row.phase = ArmingPhase::Refused;
         row.reason = Some(reason);
     }
     row
 }
 
-fn mismatch(device: &Device, terms: &Terms) -> Option<String> {
+fn mismatch(device: &Device, campaign: &Campaign) -> Option<String> {
+    let terms = &campaign.terms;
+    let class = campaign.delivery.class_of(device.class);
     if device.vendor != terms.vendor {
         return Some(format!("vendor {} is not the manifest's {}", device.vendor, terms.vendor));
     }
-    let listed = terms.classes.contains(&device.class);
-    (!listed).then(|| format!("class {} is not in the manifest", device.class))
+    (!terms.classes.contains(&class)).then(|| format!("class {class} is not in the manifest"))
 }
 
 /// Returns the row with which a device goes into a further window, if it needs another one.

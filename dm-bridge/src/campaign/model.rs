@@ -4,8 +4,10 @@ use std::{collections::BTreeMap, net::IpAddr, str::FromStr};
 
 use proto::{
     crypto::Digest,
-    ids::{CampaignId, ClassId, ComponentId, Tsi, VendorId},
+    dm::scomo::Operation,
+    ids::{CampaignId, ClassId, ComponentId, PackageId, Tsi, VendorId},
     time::Utc,
+    trust::component_class,
     wire::WireError,
 };
 
@@ -82,11 +84,32 @@ pub struct Delivery {
     pub bundle_octets: u64,
     /// What the user is asked before anything is sent, if he is.
     pub ask_user: Option<String>,
+    /// The software component that it brings; firmware otherwise.
+    pub software: Option<Software>,
+}
+
+/// A software component that a campaign brings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Software {
+    /// Its package.
+    pub package: PackageId,
+    /// What is done with it: one of the operations of a download.
+    pub operation: Operation,
+}
+
+impl Delivery {
+    /// Returns the class that the manifest names for devices of a class: firmware is never taken
+    /// for a component, nor one component for another.
+    #[must_use]
+    pub fn class_of(&self, device: ClassId) -> ClassId {
+        let software = self.software.as_ref();
+        software.map_or(device, |software| component_class(device, &software.package))
+    }
 }
 
 impl Default for Delivery {
     fn default() -> Self {
-        Self { ways: vec![Way::Broadcast], bundle_octets: 0, ask_user: None }
+        Self { ways: vec![Way::Broadcast], bundle_octets: 0, ask_user: None, software: None }
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use proto::{
     dm::{
-        code::AlertCode,
+        code::{AlertCode, Format},
         syncml::{Alert, Command, CommandId, Exec, Group, Item, Manage, Verb},
         ui::Prompt,
     },
@@ -99,6 +99,8 @@ pub enum Request {
     Get(String),
     /// Overwrite a node.
     Replace(Box<Item>),
+    /// Create a node.
+    Add(Box<Item>),
     /// Start something; the correlator comes back in the final alert.
     Exec(String, Option<Correlator>),
     /// Address the user: parameters, then the text.
@@ -134,6 +136,23 @@ impl Planned {
         Self { purpose: Purpose::Write(need, name), request: Request::Replace(Box::new(item)) }
     }
 
+    /// Returns an Add; `name` is what people call the node.
+    #[must_use]
+    pub fn add(need: Need, name: &'static str, item: Item) -> Self {
+        Self { purpose: Purpose::Write(need, name), request: Request::Add(Box::new(item)) }
+    }
+
+    /// Returns what is left of an Add whose node is there: it is overwritten, unless it is an
+    /// interior one.
+    #[must_use]
+    pub fn overwriting(&self) -> Option<Self> {
+        let Request::Add(item) = &self.request else { return None };
+        let format = item.meta.as_ref().and_then(|meta| meta.format.as_ref());
+        let purpose = self.purpose.clone();
+        (format != Some(&Format::Node))
+            .then(|| Self { purpose, request: Request::Replace(item.clone()) })
+    }
+
     /// Returns an alert to the user that wants no decision.
     #[must_use]
     pub fn tell(code: AlertCode, text: &str) -> Self {
@@ -155,6 +174,7 @@ impl Planned {
             Request::Group(kind, _) => Some(*kind),
             Request::Get(_)
             | Request::Replace(_)
+            | Request::Add(_)
             | Request::Exec(..)
             | Request::Alert(..)
             | Request::Ask(_) => None,
@@ -167,6 +187,7 @@ impl Planned {
         match &self.request {
             Request::Get(_) => Verb::Get,
             Request::Replace(_) => Verb::Replace,
+            Request::Add(_) => Verb::Add,
             Request::Exec(..) => Verb::Exec,
             Request::Alert(..) | Request::Ask(_) => Verb::Alert,
             Request::Group(kind, _) => kind.verb(),
@@ -186,6 +207,7 @@ impl Planned {
             Request::Replace(item) => {
                 Command::Replace(Manage::new(id, vec![item.as_ref().clone()]))
             }
+            Request::Add(item) => Command::Add(Manage::new(id, vec![item.as_ref().clone()])),
             Request::Ask(prompt) => Command::Alert(prompt.to_alert(id)),
             Request::Exec(uri, correlator) => Command::Exec(Box::new(Exec {
                 id,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! Get Inventory/Delivered, Inventory/Deployed    -> the names of their nodes
-//! Get PkgID or ID, Name, Version, State of each  -> what is kept, with its time
+//! Get PkgID or ID, Name, Version, State, … of each -> what is kept, with its time
 //! Exec of an operation with correlator           -> 202, and a final alert in a later session
 //! ```
 
@@ -68,6 +68,14 @@ const fn identifier(branch: Branch) -> &'static str {
     }
 }
 
+/// The leaf that says which package it came with.
+const fn package(branch: Branch) -> &'static str {
+    match branch {
+        Branch::Download | Branch::Delivered => nodes::PACKAGE_TYPE,
+        Branch::Deployed => nodes::PACKAGE_ID_REF,
+    }
+}
+
 const SHOWN: [Branch; 2] = [Branch::Delivered, Branch::Deployed];
 
 impl DmSession {
@@ -107,7 +115,7 @@ impl DmSession {
             Reading::Names => {
                 self.shelf.reading = Reading::Values;
                 let asked = self.shelf.nodes().flat_map(|(branch, node)| {
-                    [identifier(branch), nodes::NAME, nodes::VERSION, nodes::STATE]
+                    [identifier(branch), package(branch), nodes::NAME, nodes::VERSION, nodes::STATE]
                         .map(|leaf| read(&format!("{}/{leaf}", branch.node(&node))))
                 });
                 let asked: Vec<_> = asked.collect();
@@ -125,7 +133,9 @@ impl DmSession {
             None => {
                 components.held = self.shelf.held();
                 components.read = Some(now);
-                format!("holds {} packages and components", components.held.len())
+                let text = format!("holds {} packages and components", components.held.len());
+                confirm(desk, now);
+                text
             }
         };
         desk.note(text);
@@ -158,6 +168,8 @@ impl DmSession {
             Some(false) => Receipt::Repeated,
             None => report::accept_component(&mut desk.armings, result, now),
         };
+        // What it left behind is read, not believed.
+        desk.device.components.wanted |= receipt == Receipt::Counted;
         desk.note(match receipt {
             Receipt::Counted => format!("result {}", result.result),
             Receipt::Repeated => format!("result {} again", result.result),
@@ -193,6 +205,7 @@ impl Shelf {
             Held {
                 branch,
                 id: value(identifier(branch)).unwrap_or_else(|| node.clone()),
+                package: value(nodes::PACKAGE_ID_REF),
                 name: value(nodes::NAME),
                 version: value(nodes::VERSION),
                 state: value(nodes::STATE).and_then(|word| word.parse().ok()),
@@ -200,6 +213,21 @@ impl Shelf {
             }
         };
         self.nodes().map(held).collect()
+    }
+}
+
+/// Compares what was read with what the campaigns have brought by the device's word.
+fn confirm(desk: &mut Desk, now: Utc) {
+    for row in &mut desk.armings {
+        let campaign = desk.campaigns.iter().find(|campaign| campaign.id == row.campaign);
+        let software = campaign.and_then(|campaign| campaign.delivery.software.as_ref());
+        if let Some(software) = software {
+            let before = row.phase;
+            report::read_inventory(row, software, &desk.device.components, now);
+            if row.phase != before {
+                desk.notes.push(format!("{} is {}", row.campaign, row.phase));
+            }
+        }
     }
 }
 

@@ -17,7 +17,7 @@ use proto::{
         code::StatusCode,
         fumo::ResultCode,
         nodes::broadcast,
-        syncml::{CommandId, Message, MessageId},
+        syncml::{CommandId, Message, MessageId, Verb},
     },
     ids::CampaignId,
     time::Utc,
@@ -56,8 +56,8 @@ pub(super) struct Course {
     /// Revision of the window that the device is being armed for.
     pub(super) revision: u32,
     ask: Option<Planned>,
-    /// Roots, which a device believes one after the other and for good.
-    roots: Vec<Planned>,
+    /// What comes one after the other: roots, which a device believes for good, and new nodes.
+    first: Vec<Planned>,
     writes: Vec<Planned>,
     /// The address of what is started, and the Exec.
     start: Vec<Planned>,
@@ -66,8 +66,8 @@ pub(super) struct Course {
     is_over: bool,
     /// Whether all of it may still fit one message.
     may_fit: bool,
-    /// How much was left before the last step, and how it was grouped.
-    before: Option<(usize, Groups, bool)>,
+    /// What was left before the last step, and how it was grouped.
+    before: Option<(Vec<Planned>, Groups, bool)>,
 }
 
 impl Course {
@@ -76,7 +76,7 @@ impl Course {
             campaign,
             revision,
             ask: None,
-            roots: laid.roots,
+            first: laid.first,
             writes: laid.writes,
             start: laid.address.into_iter().chain([exec]).collect(),
             blocked: None,
@@ -88,9 +88,9 @@ impl Course {
 
     /// Returns the commands of the next step; `None` when the last one has changed nothing.
     fn step(&mut self, groups: Groups) -> Option<Vec<Planned>> {
-        let left: Vec<_> = [self.ask.as_slice(), &self.roots, &self.writes, &self.start].concat();
-        let state = (left.len(), groups, self.may_fit);
-        if self.before.replace(state) == Some(state) {
+        let left: Vec<_> = [self.ask.as_slice(), &self.first, &self.writes, &self.start].concat();
+        let state = (left.clone(), groups, self.may_fit);
+        if self.before.replace(state.clone()) == Some(state) {
             return None;
         }
         // spec: oma-dm 4.2 (what gates an Exec is in its Sequence)
@@ -100,10 +100,10 @@ impl Course {
         if let Some(ask) = &self.ask {
             return Some(vec![ask.clone()]);
         }
-        if !self.roots.is_empty() {
-            let roots = self.roots.clone();
+        if !self.first.is_empty() {
+            let first = self.first.clone();
             let one_by_one = groups.sequence;
-            return Some(if one_by_one { grouped(GroupKind::Sequence, roots) } else { roots });
+            return Some(if one_by_one { grouped(GroupKind::Sequence, first) } else { first });
         }
         let mut writes = self.writes.clone();
         let mut start = self.start.clone();
@@ -127,10 +127,20 @@ impl Course {
 
     /// Takes note that a command need not be sent again.
     fn leave_out(&mut self, planned: &Planned) {
-        for left in [&mut self.roots, &mut self.writes, &mut self.start] {
+        for left in [&mut self.first, &mut self.writes, &mut self.start] {
             if let Some(place) = left.iter().position(|it| it == planned) {
                 left.remove(place);
                 return;
+            }
+        }
+    }
+
+    /// A node that was to be created is there: what it holds is overwritten.
+    fn overwrite(&mut self, planned: &Planned) {
+        let Some(instead) = planned.overwriting() else { return self.leave_out(planned) };
+        for left in [&mut self.first, &mut self.writes, &mut self.start] {
+            for place in left.iter_mut().filter(|it| *it == planned) {
+                *place = instead.clone();
             }
         }
     }
@@ -159,7 +169,8 @@ impl DmSession {
         };
         match laid {
             Ok((revision, laid)) => {
-                let exec = arming::exec(id, &desk.device.object, &row);
+                let Some(campaign) = desk.campaign(id) else { return };
+                let exec = arming::exec(campaign, &desk.device, &row);
                 let mut course = Course::new((id, revision), laid, exec);
                 course.ask = self.question(desk, id);
                 self.course = Some(course);
@@ -186,7 +197,7 @@ impl DmSession {
         let roots = held.map_or(Ok(Vec::new()), |held| campaign.papers.roots_after(held)).map_err(
             |missing| (None, format!("the device lacks root {missing}, which was not handed in")),
         )?;
-        let preparation = Preparation { campaign, window, air, object: &desk.device.object, roots };
+        let preparation = Preparation { campaign, window, air, device: &desk.device, roots };
         Ok((window.revision, arming::lay_down(&preparation, now)))
     }
 
@@ -196,7 +207,8 @@ impl DmSession {
     fn question(&self, desk: &Desk, id: CampaignId) -> Option<Planned> {
         let campaign = desk.campaign(id)?;
         let text = campaign.delivery.ask_user.as_ref()?;
-        let runs = self.facts.get(&Fact::Firmware) == Some(&campaign.terms.firmware_version);
+        let runs = campaign.delivery.software.is_none()
+            && self.facts.get(&Fact::Firmware) == Some(&campaign.terms.firmware_version);
         (!runs && !self.agreed.contains(&id)).then(|| arming::ask(id, text))
     }
 
@@ -308,6 +320,9 @@ impl DmSession {
         if code == StatusCode::NOT_EXECUTED || code == StatusCode::ROLLED_BACK {
             return;
         }
+        if code == StatusCode::ALREADY_EXISTS && planned.verb() == Verb::Add {
+            return course.overwrite(planned);
+        }
         let reason = format!("{} of {name} answered {code}", planned.verb().as_str());
         match need {
             Need::Required => {
@@ -371,9 +386,11 @@ impl DmSession {
 type Laid = Result<(u32, LaidDown), (Option<ArmingPhase>, String)>;
 
 fn for_unicast(desk: &Desk, (id, way): (CampaignId, Way), now: Utc) -> Laid {
-    let window = desk.campaign(id).and_then(|campaign| campaign.serves(now));
+    let campaign = desk.campaign(id);
+    let window = campaign.and_then(|campaign| campaign.serves(now));
     let package = desk.packages.get(&id).map(|package| &**package);
-    let laid = arming::lay_down_for_unicast(id, &desk.device, way, package);
+    let laid = campaign
+        .and_then(|campaign| arming::lay_down_for_unicast(campaign, &desk.device, way, package));
     let missing = || (None, "the package of the campaign is not here".to_owned());
     let (window, laid) = window.zip(laid).ok_or_else(missing)?;
     Ok((window.revision, laid))

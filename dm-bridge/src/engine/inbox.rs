@@ -318,7 +318,7 @@ fn take_dev_info(desk: &mut Desk, items: &[Item]) -> StatusCode {
 fn take_firmware(desk: &mut Desk, firmware: String, now: Utc) {
     for row in &mut desk.armings {
         let campaign = desk.campaigns.iter().find(|campaign| campaign.id == row.campaign);
-        if let Some(campaign) = campaign {
+        if let Some(campaign) = campaign.filter(|it| it.delivery.software.is_none()) {
             let before = row.phase;
             report::read_back(row, campaign, &firmware, now);
             if row.phase != before {

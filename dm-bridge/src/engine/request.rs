@@ -151,6 +151,7 @@ fn newest_relevant(desk: &Desk, now: Utc) -> Option<&Campaign> {
         campaign.state == CampaignState::Running
             && open
             && !runs
+            && campaign.delivery.software.is_none()
             && !ended
             && terms.vendor == desk.device.vendor
             && terms.classes.contains(&desk.device.class)

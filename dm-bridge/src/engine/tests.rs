@@ -78,6 +78,8 @@ struct Device {
     /// What the user says.
     user: StatusCode,
     refused: Option<(&'static str, StatusCode)>,
+    /// Whether `refused` is about Adds and not about Replaces.
+    refuses_adds_alone: bool,
     limit: u64,
     /// What a Get of a node without a value is answered with.
     missing: StatusCode,
@@ -108,6 +110,7 @@ impl Device {
             exec: StatusCode::ACCEPTED,
             user: StatusCode::OK,
             refused: None,
+            refuses_adds_alone: false,
             limit: 65_536,
             missing: StatusCode::NOT_FOUND,
             piece: StatusCode::CHUNK_ACCEPTED,
@@ -254,6 +257,13 @@ impl Device {
                 if replace.items[0].more_data {
                     return (self.piece, None);
                 }
+                match self.refused.filter(|_| !self.refuses_adds_alone) {
+                    Some((node, code)) if uri.ends_with(node) => (code, None),
+                    Some(_) | None => (StatusCode::OK, None),
+                }
+            }
+            Command::Add(add) => {
+                let uri = add.items[0].target_uri().unwrap();
                 match self.refused {
                     Some((node, code)) if uri.ends_with(node) => (code, None),
                     Some(_) | None => (StatusCode::OK, None),
@@ -293,6 +303,7 @@ impl Device {
     fn written(&self) -> Vec<String> {
         let uri = |command: &Command| match command {
             Command::Replace(replace) => replace.items[0].target_uri().map(str::to_owned),
+            Command::Add(add) => add.items[0].target_uri().map(|uri| format!("Add {uri}")),
             Command::Exec(exec) => exec.item.target_uri().map(|uri| format!("Exec {uri}")),
             Command::Alert(alert) => Some(format!("Alert {}", alert.code)),
             _ => None,

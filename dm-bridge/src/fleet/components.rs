@@ -37,6 +37,8 @@ pub struct Held {
     pub node: String,
     /// The package, or the component.
     pub id: String,
+    /// The package that a component came with.
+    pub package: Option<String>,
     /// A name for people.
     pub name: Option<String>,
     /// Its version.
@@ -102,6 +104,20 @@ impl Components {
     pub fn node_of(&self, branch: Branch, id: &str) -> String {
         let found = self.held.iter().find(|held| held.branch == branch && held.id == id);
         found.map_or(id, |held| &held.node).to_owned()
+    }
+
+    /// Tells whether the device shows what an operation on a package leaves behind.
+    #[must_use]
+    pub fn shows(&self, operation: Operation, package: &str) -> bool {
+        let after = ComponentState::after(operation);
+        let branch = match after {
+            Some(ComponentState::Delivered) => Branch::Delivered,
+            Some(ComponentState::Inactive | ComponentState::Active) | None => Branch::Deployed,
+        };
+        self.held.iter().any(|held| {
+            let is_it = held.id == package || held.package.as_deref() == Some(package);
+            is_it && held.branch == branch && (held.state.is_none() || held.state == after)
+        })
     }
 
     /// Queues an operation.

@@ -21,7 +21,7 @@ use super::{
     store::{Change, FleetStore, StoreError},
 };
 use crate::campaign::{
-    model::{Air, CampaignState, Window, samples},
+    model::{Air, CampaignState, Software, Window, samples},
     on_request::OnRequest,
 };
 
@@ -85,6 +85,7 @@ fn components() -> Components {
         branch,
         node: format!("node of {id}"),
         id: id.to_owned(),
+        package: Some("pkg".to_owned()),
         name: Some("player \"2\"".to_owned()),
         version: None,
         state,
@@ -144,6 +145,10 @@ async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
 
     let mut campaign = samples::running();
     campaign.terms.sequence = u64::MAX;
+    campaign.delivery.software = Some(Software {
+        package: "org.example.player".parse().unwrap(),
+        operation: Operation::DownloadInstallInactive,
+    });
     campaign.problem = Some("none".to_owned());
     put(store, campaign.clone()).await;
     campaign.version = 1;

@@ -43,6 +43,9 @@ quirks! {
     /// No object goes in pieces: a package fits a message or goes by URL.
     NoLargeObjects = "no-large-objects",
         "a client should take large objects and need not; some say so in DevDetail and fail";
+    /// An Add of an interior node has an empty `Data`.
+    DataOnInteriorAdd = "data-on-interior-add",
+        "some parsers want Data in every Add, also where the format is node";
     /// Every Exec has a Correlator.
     CorrelatorAlways = "correlator-always",
         "some clients start nothing on an Exec without a Correlator";
@@ -85,7 +88,7 @@ impl Profile {
         let profile = |name: &str, quirks: &[Quirk], about| {
             (Self { name: name.to_owned(), quirks: quirks.iter().copied().collect() }, about)
         };
-        use Quirk::{CorrelatorAlways, NoAtomic, NoLargeObjects, NoSequence};
+        use Quirk::{CorrelatorAlways, DataOnInteriorAdd, NoAtomic, NoLargeObjects, NoSequence};
         vec![
             profile(STANDARD, &[], "takes all that DM 1.2 lets a server send"),
             profile("no-atomic", &[NoAtomic], "takes what a client must take, and large objects"),
@@ -95,6 +98,7 @@ impl Profile {
                 "one command after the other, each small enough for a message",
             ),
             profile("correlated", &[CorrelatorAlways], "starts nothing without a Correlator"),
+            profile("strict-add", &[DataOnInteriorAdd], "wants Data in every Add"),
             profile("careful", Quirk::ALL, "all quirks at once, for clients that nobody knows"),
         ]
     }

@@ -30,7 +30,7 @@ use crate::{
     },
     campaign::{
         admission::Documents,
-        model::{Delivery, Place, Way},
+        model::{Delivery, Place, Software, Way},
         rollout::Policy,
     },
     cli::{
@@ -318,6 +318,8 @@ async fn create(arguments: CreateArgs) -> Result<String, AppError> {
         }
     };
     let ways = ways(arguments.way, &arguments.fallback)?;
+    let operation = arguments.operation;
+    let software = arguments.component.map(|package| Software { package, operation });
     let order = Order {
         documents,
         place: Place {
@@ -327,7 +329,7 @@ async fn create(arguments: CreateArgs) -> Result<String, AppError> {
             port: arguments.port,
         },
         plain_http,
-        delivery: Delivery { ways, bundle_octets, ask_user: arguments.ask_user },
+        delivery: Delivery { ways, bundle_octets, ask_user: arguments.ask_user, software },
         selection: selection(&arguments.devices)?,
         report_spread_seconds: arguments.report_spread,
         on_request: arguments.on_request,

@@ -1,11 +1,14 @@
 use std::net::IpAddr;
 
-use proto::{ids::ClassId, time::Utc};
+use proto::{dm::scomo::Operation, ids::ClassId, time::Utc, trust::component_class};
 
 use super::*;
 use crate::{
     app::devices::{self, Enrolment, tests as samples},
-    campaign::admission::tests::{Kit, NOW},
+    campaign::{
+        admission::tests::{Kit, NOW},
+        model::Software,
+    },
     fleet::memory::MemoryStore,
 };
 
@@ -75,6 +78,35 @@ async fn devices_of_another_vendor_or_class_are_refused_with_the_reason() {
     assert_eq!((rows[1].phase, rows[2].phase), (ArmingPhase::Refused, ArmingPhase::Refused));
     assert!(rows[1].reason.as_ref().unwrap().starts_with("class 0909"));
     assert!(rows[2].reason.as_ref().unwrap().starts_with("vendor 0909"));
+}
+
+#[tokio::test]
+async fn a_component_is_for_devices_whose_class_and_package_the_manifest_names() {
+    let package: proto::ids::PackageId = "player".parse().unwrap();
+    let order_of = |kit: &Kit, operation, ways: &[Way]| {
+        let mut order = order(kit);
+        let package = package.clone();
+        order.delivery.software = Some(Software { package, operation });
+        order.delivery.ways = ways.to_vec();
+        order.delivery.bundle_octets = 10;
+        order
+    };
+    for (is_component, phase) in [(true, ArmingPhase::Pending), (false, ArmingPhase::Refused)] {
+        let mut kit = Kit::new();
+        if is_component {
+            kit.manifest.classes = vec![component_class(ClassId([2; 16]), &package)];
+            kit.tie();
+        }
+        let store = fleet(&["a"]).await;
+        let order = order_of(&kit, Operation::DownloadInstall, &[Way::Broadcast, Way::Download]);
+        let id = create(&store, NOW, order, &mut counting()).await.unwrap();
+        assert_eq!(store.campaign_armings(id).await.unwrap()[0].phase, phase);
+    }
+    let store = fleet(&["a"]).await;
+    let wrong = order_of(&Kit::new(), Operation::Activate, &[Way::Broadcast]);
+    assert_eq!(refused(&store, wrong).await.0, 2);
+    let wrong = order_of(&Kit::new(), Operation::DownloadInstall, &[Way::Direct]);
+    assert_eq!(refused(&store, wrong).await.0, 2);
 }
 
 #[tokio::test]

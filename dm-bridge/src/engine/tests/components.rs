@@ -3,7 +3,10 @@
 use proto::dm::scomo::{Branch, ComponentState, Operation, OperationResult, ResultCode};
 
 use super::*;
-use crate::fleet::components::{ComponentWork, WorkPhase};
+use crate::{
+    campaign::model::{Software, Way},
+    fleet::components::{ComponentWork, WorkPhase},
+};
 
 /// A device with a delivered package and two components.
 fn shelf() -> Device {
@@ -177,4 +180,116 @@ fn a_long_list_is_taken_up_to_its_limit_and_the_session_ends() {
     let held = &desk.device.components.held;
     assert_eq!(held.len(), crate::fleet::components::MAX_HELD);
     assert_eq!((held[3].node.as_str(), held[3].id.as_str()), ("n3", "n3"));
+}
+
+/// A device that is selected for a campaign of a component.
+fn campaign_desk(operation: Operation) -> Desk {
+    let mut desk = desk();
+    let package = "player".parse().unwrap();
+    desk.campaigns[0].delivery.software = Some(Software { package, operation });
+    desk
+}
+
+fn short(device: &Device) -> Vec<String> {
+    let names = device.written().into_iter();
+    names.map(|name| name.replace("./SCOMO/Download/player", "x")).collect()
+}
+
+// test: oma-002 7 (components by the same arming)
+#[test]
+fn a_component_is_armed_like_firmware_below_a_download_of_its_own() {
+    for (operation, node) in [
+        (Operation::DownloadInstall, "DownloadInstall"),
+        (Operation::DownloadInstallInactive, "DownloadInstallInactive"),
+        (Operation::Download, "Download"),
+    ] {
+        let mut desk = campaign_desk(operation);
+        let mut device = Device::new();
+        device.run(&mut desk);
+        let exec = format!("Exec x/Operations/{node}");
+        assert_eq!(
+            short(&device),
+            [
+                "Add x",
+                "Add x/PkgID",
+                "x/Manifest",
+                "x/Campaign",
+                "x/Plan/0",
+                "x/Now",
+                "x/Opens",
+                "x/Closes",
+                "x/Report/Spread",
+                "Add x/PkgURL",
+                exec.as_str(),
+            ]
+        );
+        assert_eq!(device.groups, [Verb::Sequence]);
+        assert_eq!(latest(&desk).phase, ArmingPhase::Armed);
+    }
+}
+
+#[test]
+fn a_download_that_is_there_from_an_earlier_attempt_is_overwritten() {
+    for node in ["Download/player", "Download/player/PkgID", "Download/player/PkgURL"] {
+        let mut desk = campaign_desk(Operation::DownloadInstall);
+        let refused = Some((node, StatusCode::ALREADY_EXISTS));
+        let mut device = Device { refused, ..Device::new() };
+        // A Replace of the same node is taken.
+        device.refuses_adds_alone = true;
+        device.run(&mut desk);
+        assert_eq!(latest(&desk).phase, ArmingPhase::Armed, "{node}: {:?}", latest(&desk).reason);
+        let is_leaf = node != "Download/player";
+        let replaced = short(&device).contains(&node.replace("Download/player", "x"));
+        assert_eq!(replaced, is_leaf, "{node}");
+    }
+}
+
+#[test]
+fn a_component_that_is_downloaded_by_url_needs_no_broadcast() {
+    let mut desk = campaign_desk(Operation::DownloadInstall);
+    desk.campaigns[0].delivery.ways = vec![Way::Download];
+    desk.campaigns[0].delivery.bundle_octets = 10;
+    desk.armings[0].way = Way::Download;
+    let mut device = Device::new();
+    device.run(&mut desk);
+    let expected = ["Add x", "Add x/PkgID", "Add x/PkgURL", "Exec x/Operations/DownloadInstall"];
+    assert_eq!(short(&device), expected);
+}
+
+#[test]
+fn a_parser_that_wants_data_in_every_add_gets_it() {
+    for (quirks, expected) in [(&[][..], false), (&[Quirk::DataOnInteriorAdd], true)] {
+        let mut desk = campaign_desk(Operation::DownloadInstall);
+        desk.device.profile.quirks = quirks.iter().copied().collect();
+        let mut device = Device::new();
+        let replies = device.run(&mut desk);
+        let octets: Vec<u8> = replies.iter().flat_map(|it| Encoding::Xml.emit(it)).collect();
+        let text = String::from_utf8(octets).unwrap();
+        let add = text.split("<Add>").nth(1).unwrap().split("</Add>").next().unwrap();
+        assert!(add.contains(">node</Format>"), "{add}");
+        assert_eq!(add.contains("<Data"), expected, "{add}");
+    }
+}
+
+// test: oma-002 7 (components by the same arming)
+#[test]
+fn a_component_is_confirmed_by_the_inventory_and_not_by_the_word_of_the_device() {
+    for (node, phase) in [("player", ArmingPhase::Confirmed), ("other", ArmingPhase::Contradicted)]
+    {
+        let mut desk = campaign_desk(Operation::DownloadInstall);
+        Device::new().run(&mut desk);
+        next_session(&mut desk);
+        let mut device = shelf().without("Deployed/x1/ID").with("Deployed/x1/ID", node);
+        let result = OperationResult {
+            source: None,
+            target: None,
+            result: ResultCode::SUCCESS,
+            identifier: Some("player".to_owned()),
+            correlator: Some(Correlator("c1".to_owned())),
+        };
+        device.alerts.push(result.to_alert(CommandId(9)));
+        device.run(&mut desk);
+        let row = latest(&desk);
+        assert_eq!((row.phase, row.result_code), (phase, Some(1200)), "{:?}", row.reason);
+    }
 }

@@ -42,7 +42,7 @@ use crate::{
 };
 
 /// Each entry leads from the schema version of its index to the next.
-const MIGRATIONS: [&str; 8] = [
+const MIGRATIONS: [&str; 9] = [
     include_str!("sqlite/schema_1.sql"),
     include_str!("sqlite/schema_2.sql"),
     include_str!("sqlite/schema_3.sql"),
@@ -51,6 +51,7 @@ const MIGRATIONS: [&str; 8] = [
     include_str!("sqlite/schema_6.sql"),
     include_str!("sqlite/schema_7.sql"),
     include_str!("sqlite/schema_8.sql"),
+    include_str!("sqlite/schema_9.sql"),
 ];
 
 /// The folder of the packages, beside the database.

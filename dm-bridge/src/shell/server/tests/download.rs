@@ -25,8 +25,12 @@ async fn a_descriptor_leads_to_the_package_in_ranges_and_outcomes_are_counted() 
     let (carousel, _) = image_server().await;
     bridge.enrol("LAB-0001").await;
     let octets: Vec<u8> = (0..5_000_u32).flat_map(u32::to_be_bytes).collect();
-    let delivery =
-        Delivery { ways: vec![Way::Download], bundle_octets: octets.len() as u64, ask_user: None };
+    let delivery = Delivery {
+        ways: vec![Way::Download],
+        bundle_octets: octets.len() as u64,
+        ask_user: None,
+        software: None,
+    };
     let id = bridge.campaign_by(&carousel, delivery).await;
     let file = bridge.folder.path().join("bundle");
     std::fs::write(&file, &octets).unwrap();

@@ -15,7 +15,7 @@ use sqlx::{
 
 use crate::{
     campaign::{
-        model::{Air, Campaign, Delivery, Papers, Place, Terms, Window},
+        model::{Air, Campaign, Delivery, Papers, Place, Software, Terms, Window},
         on_request::OnRequest,
     },
     fleet::{
@@ -302,8 +302,8 @@ const INSERT_CAMPAIGN: &str = "INSERT INTO campaign (state, window_opens, window
     window_revision, air_source, air_tsi, air_revision, air_opened, problem, report_spread, \
     on_request, version, id, digest, epoch, sequence, vendor, classes, firmware_version, not_before, \
     latest_stop, sources, stored_bytes, largest_block, campaign_paper, manifest_paper, carousel_url, \
-    token_file, group_address, port, created, ways, bundle_octets, ask_user) VALUES \
-    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+    token_file, group_address, port, created, ways, bundle_octets, ask_user, software, software_operation) VALUES \
+    (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 const UPDATE_CAMPAIGN: &str = "UPDATE campaign SET state = ?, window_opens = ?, \
     window_closes = ?, window_revision = ?, air_source = ?, air_tsi = ?, air_revision = ?, \
@@ -354,6 +354,8 @@ pub(super) async fn write_campaign(
             .bind(words(&row.delivery.ways))
             .bind(int(row.delivery.bundle_octets))
             .bind(&row.delivery.ask_user)
+            .bind(row.delivery.software.as_ref().map(|software| software.package.to_string()))
+            .bind(row.delivery.software.as_ref().map(|software| software.operation.as_str()))
     };
     written(&query.execute(&mut *connection).await.map_err(refused("campaign"))?, "campaign")?;
     if row.version == 0 {
@@ -435,6 +437,12 @@ pub(super) fn read_campaign(row: &SqliteRow) -> Result<Campaign, StoreError> {
             ways: list(row, "ways")?,
             bundle_octets: unsigned(row, "bundle_octets")?,
             ask_user: get(row, "ask_user")?,
+            software: match maybe(row, "software")? {
+                Some(package) => {
+                    Some(Software { package, operation: parsed(row, "software_operation")? })
+                }
+                None => None,
+            },
         },
         report_spread_seconds: number(row, "report_spread")?,
         on_request: parsed(row, "on_request")?,
