@@ -36,6 +36,7 @@ use crate::{
     sensors::Policy,
 };
 
+mod account;
 pub mod backoff;
 pub mod client;
 pub mod fumo;
@@ -111,6 +112,37 @@ pub struct Account {
     /// What the server proves itself by. Without it notifications are not believed, and DM
     /// messages for the sake of TLS alone.
     pub server: Option<ServerProof>,
+}
+
+impl Account {
+    /// Returns the account as its server has changed it.
+    #[must_use]
+    pub fn with(&self, change: &AccountChange) -> Self {
+        let mut account = self.clone();
+        if let Some(url) = &change.url {
+            account.url.clone_from(url);
+        }
+        if let Some(password) = &change.password {
+            account.secret = Secret::for_kind(self.auth, &self.user, password);
+        }
+        account
+    }
+}
+
+/// What the account's server has changed of the account: it counts from the next DM session on.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct AccountChange {
+    /// Where messages go.
+    pub url: Option<String>,
+    /// The device's password.
+    pub password: Option<String>,
+}
+
+/// Leaves out the password.
+impl fmt::Debug for AccountChange {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("AccountChange").field("url", &self.url).finish_non_exhaustive()
+    }
 }
 
 /// What the server proves itself by.
@@ -454,6 +486,14 @@ pub trait Device {
 
     /// Stores access control lists, as a text that is handed back.
     fn keep_access_lists(&mut self, _lists: &str) {}
+
+    /// Returns what the account's server has changed of the account.
+    fn account_change(&self) -> AccountChange {
+        AccountChange::default()
+    }
+
+    /// Stores what the account's server has changed of the account.
+    fn keep_account_change(&mut self, _change: AccountChange) {}
 
     /// Returns octets that were never used before and that nobody can guess.
     fn fresh_nonce(&mut self) -> [u8; 16];

@@ -71,6 +71,12 @@ pub struct JournalState {
     /// Marks the account that nonces and lists belong to; empty when an earlier program wrote it.
     #[prost(bytes = "vec", tag = "60")]
     pub account: Vec<u8>,
+    /// Where that account's server has moved.
+    #[prost(string, optional, tag = "61")]
+    pub account_url: Option<String>,
+    /// The password that it has given the device.
+    #[prost(string, optional, tag = "62")]
+    pub account_password: Option<String>,
     /// Version that the installer must answer after hand-off for the update to count.
     #[prost(string, optional, tag = "17")]
     pub expected_version: Option<String>,
@@ -451,6 +457,8 @@ mod tests {
             dm_server_nonce: hash(),
             access_lists: "x".repeat(1024),
             account: vec![0xff; 16],
+            account_url: Some("u".repeat(512)),
+            account_password: Some("p".repeat(512)),
             expected_version: Some(name()),
             result: Some(599),
             reboot_of: Some(name()),

@@ -22,6 +22,10 @@ pub mod device {
     pub const LARGE_OBJECTS: &str = "./DevDetail/LrgObj";
     /// Root of the accounts.
     pub const ACCOUNTS: &str = "./DMAcc";
+    /// Root of the one account.
+    pub const ACCOUNT: &str = "./DMAcc/1";
+    /// Identifier of the management object of an account.
+    pub const ACCOUNT_IDENTIFIER: &str = "urn:oma:mo:oma-dm-dmacc:1.0";
 }
 
 /// Paths below a FUMO object.

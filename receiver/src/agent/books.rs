@@ -22,7 +22,7 @@ use super::{Download, Given, Notice, SuspendReason};
 use crate::{
     acceptance::History,
     components::{Announced, Leave, Subject},
-    dm::{Account, FinalAlert, ReportSettings, report::ReportQueue},
+    dm::{Account, AccountChange, FinalAlert, ReportSettings, report::ReportQueue},
     journal_state::{
         AcceptedCampaign, AnnouncedRecord, DownloadRecord, InstalledManifest, JournalState,
         NoticeRecord, ObjectProgress, Pin, PolicySetting, QueuedAlert, ReportSlot, SubjectRecord,
@@ -76,6 +76,8 @@ pub struct Books {
     pub access_lists: String,
     /// Marks the account that nonces and lists belong to; empty while it is not known.
     pub account: Vec<u8>,
+    /// What its server has changed of it.
+    pub account_change: AccountChange,
     /// The nonce of the server's next proof; empty while the enrolled one is good.
     pub server_nonce: Vec<u8>,
     /// The version that must be read back.
@@ -169,6 +171,7 @@ impl Books {
             server_nonce: Vec::new(),
             access_lists: String::new(),
             account: Vec::new(),
+            account_change: AccountChange::default(),
             expected_version: None,
             reboot_of: None,
             given: Given::Nothing,
@@ -230,6 +233,8 @@ impl Books {
         books.server_nonce.clone_from(&state.dm_server_nonce);
         books.access_lists.clone_from(&state.access_lists);
         books.account.clone_from(&state.account);
+        let (url, password) = (state.account_url.clone(), state.account_password.clone());
+        books.account_change = AccountChange { url, password };
         books.expected_version.clone_from(&state.expected_version);
         books.reboot_of.clone_from(&state.reboot_of);
         books.given = Given::from_number(state.given);
@@ -280,6 +285,8 @@ impl Books {
             dm_server_nonce: self.server_nonce.clone(),
             access_lists: self.access_lists.clone(),
             account: self.account.clone(),
+            account_url: self.account_change.url.clone(),
+            account_password: self.account_change.password.clone(),
             expected_version: self.expected_version.clone(),
             result: self.result.map(|code| code.0.into()),
             reboot_of: self.reboot_of.clone(),
@@ -331,6 +338,7 @@ impl Books {
             self.nonce.clear();
             self.server_nonce.clear();
             self.access_lists.clear();
+            self.account_change = AccountChange::default();
         }
     }
 
@@ -589,6 +597,10 @@ mod tests {
             server_nonce: vec![4, 5, 6],
             access_lists: "./a Get=*\n".to_owned(),
             account: vec![7; 16],
+            account_change: AccountChange {
+                url: Some("https://moved.example/".to_owned()),
+                password: Some("changed".to_owned()),
+            },
             expected_version: Some("2.0".to_owned()),
             reboot_of: Some("boot".to_owned()),
             given: Given::Download,
@@ -685,13 +697,14 @@ mod tests {
                 books.enter_account(&account(server), nonce);
             }
             books.enter_account(&account(server), nonce);
-            (
+            [
                 !books.nonce.is_empty(),
                 !books.server_nonce.is_empty(),
                 !books.access_lists.is_empty(),
-            )
+                books.account_change.url.is_some(),
+            ]
         };
-        let (all, nothing) = ((true, true, true), (false, false, false));
+        let (all, nothing) = ([true; 4], [false; 4]);
         assert_eq!(left(None, ("a", b"1")), all, "written by an earlier program");
         assert_eq!(left(Some(("a", b"1")), ("a", b"1")), all);
         assert_eq!(left(Some(("a", b"1")), ("b", b"1")), nothing);

@@ -23,7 +23,9 @@ use super::{Core, Given, Operation, Output, SuspendReason, books::Pinned, boot::
 use crate::{
     acceptance::{Accepted, Offer, Refusal, Verdict, check_tune_in},
     components::{Announced, Software, Subject},
-    dm::{ArmRequest, Device, DeviceLimits, DeviceView, DownloadRequest, FinalAlert},
+    dm::{
+        AccountChange, ArmRequest, Device, DeviceLimits, DeviceView, DownloadRequest, FinalAlert,
+    },
     symbols::ObjectLayout,
     tuner::Tuner,
 };
@@ -254,6 +256,16 @@ impl Device for Core {
 
     fn keep_access_lists(&mut self, lists: &str) {
         lists.clone_into(&mut self.books.access_lists);
+        self.outputs.mark_changed();
+    }
+
+    fn account_change(&self) -> AccountChange {
+        self.books.account_change.clone()
+    }
+
+    fn keep_account_change(&mut self, change: AccountChange) {
+        tracing::info!("the server has changed the account for later DM sessions");
+        self.books.account_change = change;
         self.outputs.mark_changed();
     }
 

@@ -230,7 +230,7 @@ impl DmClient {
         trigger: Trigger,
         session_id: u16,
     ) -> Post {
-        self.tree.begin_session();
+        self.tree.begin_session(device);
         let mut session = Session::new(&self.tree, session_id, device.nonce(), self.limits);
         let post = session.begin(now, device, trigger);
         self.session = Some(session);

@@ -17,7 +17,8 @@ use proto::{
 use crate::components::{Announced, Software, Subject};
 
 use super::{
-    Account, ArmRequest, Device, DeviceLimits, DeviceView, FinalAlert, Identity, Settings,
+    Account, AccountChange, ArmRequest, Device, DeviceLimits, DeviceView, FinalAlert, Identity,
+    Settings,
 };
 
 /// Returns the moment `seconds` after the start of the test.
@@ -63,6 +64,7 @@ pub(super) struct FakeDevice {
     pub(super) nonce: Vec<u8>,
     pub(super) server_nonce: Vec<u8>,
     pub(super) access_lists: String,
+    pub(super) account_change: AccountChange,
     /// The package that is held, and whether it goes again when it is told to.
     pub(super) package: Vec<u8>,
     pub(super) keeps_package: bool,
@@ -89,6 +91,7 @@ impl Default for FakeDevice {
             nonce: b"first".to_vec(),
             server_nonce: b"server first".to_vec(),
             access_lists: String::new(),
+            account_change: AccountChange::default(),
             package: Vec::new(),
             keeps_package: false,
             made: 0,
@@ -218,6 +221,14 @@ impl Device for FakeDevice {
 
     fn keep_access_lists(&mut self, lists: &str) {
         lists.clone_into(&mut self.access_lists);
+    }
+
+    fn account_change(&self) -> AccountChange {
+        self.account_change.clone()
+    }
+
+    fn keep_account_change(&mut self, change: AccountChange) {
+        self.account_change = change;
     }
 
     fn fresh_nonce(&mut self) -> [u8; 16] {

@@ -6,7 +6,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `place` | a management object that hangs in the tree and answers for what is below its root |
-//! | `permanent` | DevInfo, DevDetail and DMAcc |
+//! | `permanent` | DevInfo and DevDetail |
 //! | `acl` | who may do what |
 //! | `query` | properties and lists |
 //! | `export` | subtrees as documents |
@@ -18,7 +18,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proto::{
     dm::{
         code::{Format, StatusCode},
-        nodes::scomo,
+        nodes::{device as names, scomo},
         syncml::{Item, Meta},
         uri::{Address, MAX_TOTAL_LENGTH, NodeUri, Query},
     },
@@ -39,7 +39,8 @@ pub(super) use acl::Right;
 use place::{Leaf, Place};
 
 use super::{
-    Device, Settings,
+    Account, Device, Settings,
+    account::AccountObject,
     fumo::{FumoObject, PlainHttp},
     scomo::ScomoObject,
 };
@@ -47,7 +48,10 @@ use super::{
 /// The device's management tree.
 #[derive(Debug)]
 pub struct Tree {
+    /// With the account as this DM session has it.
     settings: Settings,
+    /// The account as it was given, before its server changed it.
+    given: Account,
     places: Vec<(NodeUri, Box<dyn Place>)>,
 }
 
@@ -69,7 +73,10 @@ impl Tree {
         let plain_http = if plain { PlainHttp::Allowed } else { PlainHttp::Refused };
         let object = settings.object.clone();
         let software = scomo::ROOT.parse().expect("the place of the object is an address");
-        let mut tree = Self { settings, places: Vec::new() };
+        let account = names::ACCOUNT.parse().expect("the place of the account is an address");
+        let given = settings.account.clone();
+        let mut tree = Self { settings, given: given.clone(), places: Vec::new() };
+        tree.hang(account, Box::new(AccountObject::new(given)));
         tree.hang(object, Box::new(FumoObject::new(plain_http)));
         tree.hang(software, Box::new(ScomoObject::new(plain_http)));
         tree
@@ -86,8 +93,10 @@ impl Tree {
         &self.settings
     }
 
-    /// Forgets what an earlier DM session staged and did not use.
-    pub fn begin_session(&mut self) {
+    /// Forgets what an earlier DM session staged and did not use, and takes the account as its
+    /// server has left it.
+    pub fn begin_session(&mut self, device: &dyn Device) {
+        self.settings.account = self.given.with(&device.account_change());
         self.places.iter_mut().for_each(|(_, place)| place.begin_session());
     }
 
@@ -149,18 +158,16 @@ impl Tree {
             Some(Leaf::Parent) if export::is_document(item) => {
                 self.replace_document(now, device, &node, item)
             }
-            Some(Leaf::ReadWrite(..) | Leaf::Write)
+            Some(Leaf::ReadWrite(..) | Leaf::Write | Leaf::Secret)
                 if !self.allows(device, &node, Right::Replace) =>
             {
                 StatusCode::PERMISSION_DENIED
             }
-            Some(Leaf::ReadWrite(..) | Leaf::Write) => match self.place_mut(&node) {
+            Some(Leaf::ReadWrite(..) | Leaf::Write | Leaf::Secret) => match self.place_mut(&node) {
                 Some((place, path)) => place.replace(now, device, &path, item),
                 None => StatusCode::NOT_ALLOWED,
             },
-            Some(Leaf::Secret | Leaf::Parent | Leaf::Read(..) | Leaf::Run) => {
-                StatusCode::NOT_ALLOWED
-            }
+            Some(Leaf::Parent | Leaf::Read(..) | Leaf::Run) => StatusCode::NOT_ALLOWED,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use proto::dm::{
     auth::{Mac, Secret},
-    bootstrap::{Key, Push, prov, w7},
+    bootstrap::{DmBootstrap, Key, Push, card::Card, prov, w7},
     descriptor::{Descriptor, InstallStatus},
     encoding::{Encoding, Limits},
     notification::{Initiator, Notification, Received, UserMode},
@@ -61,6 +61,14 @@ fn notification(octets: &[u8]) {
 }
 
 fn bootstrap(octets: &[u8]) {
+    if let Ok(message) = DmBootstrap::parse(octets) {
+        assert_eq!(DmBootstrap::parse(&message.emit()).as_ref(), Ok(&message));
+        let _proved = message.is_proved_by(&Key::Pin("1234".to_owned()));
+        let _account = message.account();
+    }
+    if let Ok(card) = Card::parse(octets) {
+        assert!(!card.account.addresses.is_empty() && !card.number.is_empty());
+    }
     let Ok(push) = Push::parse(octets) else { return };
     assert_eq!(Push::parse(&push.emit()).as_ref(), Ok(&push));
     let _proved = push.is_proved_by(&Key::Pin("1234".to_owned()));

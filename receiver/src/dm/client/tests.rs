@@ -20,6 +20,7 @@ use crate::dm::{
     fake::{FakeDevice, at, settings},
 };
 
+mod account;
 mod groups;
 mod large_objects;
 mod questions;

@@ -1,4 +1,4 @@
-//! What the tree shows of the device and of its account: DevInfo, DevDetail, DMAcc.
+//! What the tree shows of the device: DevInfo and DevDetail.
 
 use proto::dm::{
     code::Format,
@@ -37,30 +37,7 @@ pub(super) fn nodes(settings: &Settings, view: &DeviceView) -> Nodes {
     read(&mut nodes, "./DevDetail/URI/MaxSegLen", &MAX_SEGMENT_LENGTH.to_string());
     let large_objects = Leaf::Read(Format::Bool, "true".to_owned());
     nodes.insert(names::LARGE_OBJECTS.to_owned(), large_objects);
-    account(&mut nodes, settings);
     nodes
-}
-
-fn account(nodes: &mut Nodes, settings: &Settings) {
-    let account = &settings.account;
-    let kind = account.auth.account_type();
-    let mut proofs = vec![("1", "CLCRED", account.user.as_str())];
-    if account.server.is_some() {
-        proofs.push(("2", "SRVCRED", &account.server_id));
-    }
-    read(nodes, "./DMAcc/1/AppID", "w7");
-    read(nodes, "./DMAcc/1/ServerID", &account.server_id);
-    read(nodes, "./DMAcc/1/AAuthPref", kind);
-    read(nodes, "./DMAcc/1/AppAddr/1/Addr", &account.url);
-    read(nodes, "./DMAcc/1/AppAddr/1/AddrType", "URI");
-    for (place, level, name) in proofs {
-        let at = |leaf: &str| format!("./DMAcc/1/AppAuth/{place}/{leaf}");
-        read(nodes, &at("AAuthLevel"), level);
-        read(nodes, &at("AAuthType"), kind);
-        read(nodes, &at("AAuthName"), name);
-        nodes.insert(at("AAuthSecret"), Leaf::Secret);
-        nodes.insert(at("AAuthData"), Leaf::Secret);
-    }
 }
 
 fn read(nodes: &mut Nodes, uri: &str, value: &str) {

@@ -27,7 +27,7 @@ pub(in crate::dm) enum Leaf {
     Write,
     /// Exec; Get lists the nodes below, if there are any.
     Run,
-    /// A secret, which nobody reads or writes.
+    /// A secret, which nobody reads; whether it may be written, the place says.
     Secret,
     /// A parent of other nodes that is there even while it has none.
     Parent,

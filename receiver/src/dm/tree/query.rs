@@ -98,7 +98,6 @@ impl Tree {
         match node.to_string().as_str() {
             names::INFO => "urn:oma:mo:oma-dm-devinfo:1.0",
             names::DETAIL => "urn:oma:mo:oma-dm-devdetail:1.0",
-            "./DMAcc/1" => "urn:oma:mo:oma-dm-dmacc:1.0",
             _ => self.place(node).map_or("", |(place, path)| place.identifier(&path)),
         }
     }

@@ -74,7 +74,7 @@ fn commands_that_a_node_does_not_take_are_refused_and_change_nothing() {
     let mut tree = Tree::new(settings());
     let mut device = FakeDevice::default();
     let state = Item::text("./FwUpdate/Main/State", "60");
-    let secret = Item::text("./DMAcc/1/AppAuth/1/AAuthSecret", "x");
+    let secret = Item::text("./DMAcc/1/AppAuth/1/AAuthData", "x");
     let url = Item::text("./FwUpdate/Main/Download/PkgURL", "fumocast:");
     let absent = Item::text("./FwUpdate/Other/State", "60");
     let parent = Item::text("./FwUpdate/Main", "x");
