@@ -3,6 +3,7 @@
 mod account;
 mod check_in;
 mod components;
+mod consent;
 mod dissect;
 mod fsck;
 mod import;
@@ -86,6 +87,14 @@ enum Command {
     /// changes nothing: exit code 5. A device that runs without an account takes documents where it
     /// takes notifications, and asks its user for the PIN.
     Bootstrap(account::BootstrapArgs),
+    /// Ask the user once, when the device is enrolled, whether it may update itself.
+    ///
+    /// The question goes to the user as all do (`local.user`), and the answer is kept in the data
+    /// directory with the words of the question. It counts from the next start on, for the server
+    /// that the device has now, in the place of the questions before each update: after a yes none
+    /// is asked, after a no every update is refused and reported so (exit code 8). Without an
+    /// answer nothing is kept: exit code 75.
+    Consent(consent::ConsentArgs),
     /// Let the running device take an update from local media, such as a stick at a kiosk.
     ///
     /// FILE is a bundle made by `carousel bundle`. It is checked like any update; your yes stands
@@ -219,6 +228,7 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
             }
         }
         Command::Bootstrap(arguments) => account::run(&arguments),
+        Command::Consent(arguments) => consent::run(&arguments),
         Command::Status { config, json } => status(&config.load()?, json),
         Command::CheckIn(arguments) => check_in::run(&arguments),
         Command::Suspend(RestArgs { config, reason }) => {
@@ -343,12 +353,18 @@ impl ConfigArgs {
             })?,
             None => Vec::new(),
         };
-        Config::resolve(&text, &accounts, environment, &self.overrides()).map_err(|error| {
+        let resolved = Config::resolve(&text, &accounts, environment, &self.overrides());
+        let mut config = resolved.map_err(|error| {
             let without = matches!(error, ConfigError::Missing { field: "server.url", .. });
             let error = anyhow!(error).context(format!("in {path}"));
             let hint = "the device has no account: `receiver bootstrap` gives it one";
             if without { error.context(hint) } else { error }
-        })
+        })?;
+        let kept = crate::shell::consent::read(&config.local.data);
+        if let Some(record) = kept.context("cannot read the user's consent")? {
+            config.local.user.standing = record.standing(&config.server.server_id);
+        }
+        Ok(config)
     }
 
     /// Reads what is needed before there is an account.

@@ -359,7 +359,7 @@ fn read_user<E: Fn(&str) -> Option<String>>(
     }
     let again = fields.parsed_or("local.ask_again_seconds", "3600")?;
     let ask_again = Duration::from_secs(u64::max(again, 1));
-    Ok((user::Settings { front, consent, ask_again }, hook))
+    Ok((user::Settings { front, consent, ask_again, ..user::Settings::default() }, hook))
 }
 
 /// Where values come from. What is taken from the file is removed, so that the rest is unknown.

@@ -20,7 +20,7 @@
 //! | [`sensors`] | what the world is like, and when that is a reason to rest |
 //! | [`installer`] | the hand-off contract |
 //! | [`components`] | software components: announced, delivered, installed |
-//! | [`user`] | who answers questions, and what is asked before it happens |
+//! | [`user`], [`consent`] | who answers questions, and what is asked before it happens, or once |
 //! | [`stats`], [`chance`] | counters; chance as an argument |
 //! | [`shell`] | sockets, files, clocks, threads |
 
@@ -33,6 +33,7 @@ pub mod chance;
 pub mod cli;
 pub mod components;
 pub mod config;
+pub mod consent;
 pub mod decode;
 pub mod dm;
 pub mod installer;

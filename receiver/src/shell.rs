@@ -12,7 +12,7 @@
 //! | [`fetch`] | fetches packages, piece by piece |
 //! | [`installer`] | runs the installer hook |
 //! | [`sensors`] | reads battery, memory, storage, link and heat |
-//! | [`user`] | asks the user at the terminal or by a hook |
+//! | [`user`], [`consent`] | asks the user at the terminal or by a hook; keeps a standing consent |
 //! | [`control`] | the local control socket: both ends |
 //! | [`wiring`] | between agent and storage: outputs to commands, completions to inputs |
 //! | [`run`] | drives the agent with all of these |
@@ -21,6 +21,7 @@
 pub mod bootstrap;
 pub mod capture;
 pub mod clock;
+pub mod consent;
 pub mod control;
 pub mod directory;
 pub mod disk;

@@ -28,6 +28,8 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::consent::Standing;
+
 /// Version of the hook's contract, in the JSON that it gets.
 pub const CONTRACT_VERSION: u32 = 1;
 
@@ -42,13 +44,20 @@ pub struct Settings {
     pub front: Front,
     /// What is asked before it happens, whatever the server asks.
     pub consent: Consent,
+    /// What the user has said for all updates, which goes before.
+    pub standing: Standing,
     /// After which time a question that was put off comes again.
     pub ask_again: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { front: Front::Absent, consent: Consent::None, ask_again: Duration::from_secs(3600) }
+        Self {
+            front: Front::Absent,
+            consent: Consent::None,
+            standing: Standing::Open,
+            ask_again: Duration::from_secs(3600),
+        }
     }
 }
 
@@ -134,6 +143,19 @@ impl Consent {
     }
 }
 
+impl Consent {
+    /// Returns the word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Install => "install",
+            Self::Download => "download",
+            Self::Both => "both",
+        }
+    }
+}
+
 impl FromStr for Consent {
     type Err = WireError;
 
@@ -164,6 +186,8 @@ pub enum About {
     Result,
     /// The device is being given an account.
     Account,
+    /// All updates, while the device is enrolled.
+    Enrolment,
 }
 
 /// A question on its way to the user.

@@ -45,7 +45,7 @@ fn an_image_survives_loss_and_a_kill_and_an_unarmed_device_takes_nothing() {
     assert_eq!(unarmed.slots_held, 0);
 }
 
-/// WBXML, package 0, a suspension of each device, reports spread over seconds.
+/// WBXML, consent at enrolment, package 0, a suspension of each device, reports spread over seconds.
 #[test]
 fn all_that_device_management_offers_comes_together_in_one_run() {
     let report = complete(&[
@@ -65,7 +65,7 @@ fn all_that_device_management_offers_comes_together_in_one_run() {
     ]);
     assert_eq!((report.encoding.as_str(), report.report_spread_seconds), ("wbxml", 5));
     for device in armed(&report) {
-        assert!(device.notified && device.suspended, "{device:?}");
+        assert!(device.notified && device.suspended && device.consented, "{device:?}");
     }
 }
 

@@ -15,7 +15,7 @@
 //! | [`counters`] | what a device heard, over all its lives |
 //! | [`process`] | child processes that never outlive the lab |
 //! | [`folder`] | the folder of one run |
-//! | [`hook`] | the installer hook of a lab device |
+//! | [`hook`], [`user`] | the installer hook of a lab device; its user |
 //! | [`forgery`], [`attacker`] | what an attacker on the channel sends; the attacker as a process |
 //! | [`report`], [`verdict`] | what came of it |
 //! | [`progress`] | what a person sees meanwhile |
@@ -44,4 +44,5 @@ pub mod roles;
 pub mod run;
 pub mod schedule;
 pub mod tap;
+pub mod user;
 pub mod verdict;

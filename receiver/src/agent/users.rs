@@ -14,7 +14,7 @@ use proto::{
 use super::{Agent, Core, Output};
 use crate::{
     components::{Inventory, Leave},
-    user::{About, Front, MAX_WAIT, Question, Reply},
+    user::{About, Consent, Front, MAX_WAIT, Question, Reply},
 };
 
 /// Questions that wait behind the one that is shown; a notice that finds no place is dropped.
@@ -179,7 +179,7 @@ impl Agent {
             About::Download => self.core.consented(now, Given::Download, &reply),
             About::Install => self.core.consented(now, Given::Install, &reply),
             About::Inventory => self.core.decide_leave(&reply),
-            About::Result | About::Account => {}
+            About::Result | About::Account | About::Enrolment => {}
         }
     }
 
@@ -210,12 +210,16 @@ impl Core {
     /// Returns whether the operation may receive: without the user's leave, where it is wanted, it
     /// does not.
     pub(super) fn may_download(&self) -> bool {
-        !self.config.user.consent.covers_download() || self.books.given >= Given::Download
+        let user = &self.config.user;
+        let asked = || self.books.given >= Given::Download || !user.consent.covers_download();
+        user.standing.answer(Consent::covers_download).unwrap_or_else(asked)
     }
 
     /// Returns whether the image may be handed over.
     pub(super) fn may_install(&self) -> bool {
-        !self.config.user.consent.covers_install() || self.books.given >= Given::Install
+        let user = &self.config.user;
+        let asked = || self.books.given >= Given::Install || !user.consent.covers_install();
+        user.standing.answer(Consent::covers_install).unwrap_or_else(asked)
     }
 
     /// Asks the user what the operation cannot go on without. There is an operation only where
@@ -236,11 +240,16 @@ impl Core {
         if self.users.is_asking(about) {
             return;
         }
+        let given = if ready { Given::Install } else { Given::Download };
+        let covers = if ready { Consent::covers_install } else { Consent::covers_download };
+        if self.config.user.standing.answer(covers) == Some(false) {
+            self.consented(now, given, &Reply::Answer(Answer::No));
+            return;
+        }
         match &self.config.user.front {
             Front::Absent => {}
             Front::Policy(policy) => {
                 let answer = policy.answer(&Prompt::confirm(text));
-                let given = if ready { Given::Install } else { Given::Download };
                 self.consented(now, given, &Reply::Answer(answer));
             }
             Front::Asked => {

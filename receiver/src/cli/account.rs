@@ -106,7 +106,7 @@ pub(super) fn prepare(config: &ConfigArgs) -> Result<Option<Front>, Failure> {
     }
 }
 
-fn open(local: &Local) -> Result<DataDirectory, Failure> {
+pub(super) fn open(local: &Local) -> Result<DataDirectory, Failure> {
     DataDirectory::open(&local.data).map_err(|error| {
         let error = StartError::Data(error);
         Failure { code: start_code(&error), error: error.into() }

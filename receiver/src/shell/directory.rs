@@ -8,6 +8,7 @@
 //!   objects/KEY/           see crate::symbols
 //!   account.toml card.toml the accounts that a bootstrap and the card gave, each written whole or
 //!                          not at all; see crate::bootstrap
+//!   consent.json           what the user said for all updates, written as these; crate::consent
 //!   control.sock           the local control socket, 0600
 //! ```
 
@@ -311,7 +312,34 @@ impl DataDirectory {
     ///
     /// What removing or syncing meets.
     pub fn remove_account(&self, kind: AccountKind) -> Result<(), StorageError> {
-        let name = kind.file_name();
+        self.remove_beside(kind.file_name())
+    }
+
+    /// Returns where the user's consent of a device with this data directory lies.
+    #[must_use]
+    pub fn consent_file(data: &Path) -> PathBuf {
+        data.join(CONSENT)
+    }
+
+    /// Writes the user's consent whole or not at all, and syncs it.
+    ///
+    /// # Errors
+    ///
+    /// What writing, syncing or renaming meets; the consent is as it was then.
+    pub fn write_consent(&self, text: &str) -> Result<(), StorageError> {
+        self.write_whole(&self.path, CONSENT, text.as_bytes())
+    }
+
+    /// Removes the user's consent; one that is not there is removed already.
+    ///
+    /// # Errors
+    ///
+    /// What removing or syncing meets.
+    pub fn remove_consent(&self) -> Result<(), StorageError> {
+        self.remove_beside(CONSENT)
+    }
+
+    fn remove_beside(&self, name: &str) -> Result<(), StorageError> {
         let attempt = || match self.disk.remove_file(&self.path.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => self.disk.sync_directory(&self.path),
@@ -411,6 +439,7 @@ fn read_limited(disk: &dyn Disk, path: &Path, limit: usize) -> io::Result<Option
 pub(super) const GIVEN: &str = "account.toml";
 pub(super) const CARD: &str = "card.toml";
 const FILES: &str = "files";
+const CONSENT: &str = "consent.json";
 const OBJECTS: &str = "objects";
 const HALF_WRITTEN: &str = ".new";
 const PAGE_OCTETS: u64 = 4096;

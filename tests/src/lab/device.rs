@@ -9,6 +9,7 @@ use std::{
 use anyhow::Context as _;
 use receiver::{
     shell::{
+        consent,
         control::{self, Answer, Request},
         directory::DataDirectory,
     },
@@ -24,7 +25,7 @@ use crate::lab::{
     options::Percent,
     process::{Process, Role},
     progress::DeviceView,
-    report,
+    report, user,
 };
 
 /// Whether the campaign is for a device.
@@ -78,6 +79,8 @@ pub struct Device {
     /// Whether one brought it to the server.
     notified: bool,
     suspension: Suspension,
+    /// Whether its user was to be asked.
+    consent: bool,
 }
 
 /// Where the one suspension of a device is.
@@ -97,6 +100,8 @@ pub struct Ways {
     pub notify: Option<SocketAddr>,
     /// Whether it is suspended once.
     pub suspend: bool,
+    /// Whether its user is asked at enrolment, and would be before each step of an update.
+    pub consent: bool,
 }
 
 /// The part of the receiver's status that the lab reads.
@@ -167,6 +172,12 @@ impl Device {
         if let Some(place) = ways.notify {
             local.insert("notify".into(), toml::Value::from(place.to_string()));
         }
+        if ways.consent {
+            let user = Role::new("user")?.arg(folder).words();
+            local.insert("user".into(), "hook".into());
+            local.insert("user_hook".into(), toml::Value::from(user));
+            local.insert("consent".into(), "both".into());
+        }
         let path = folder.join(CONFIG);
         fs::write(&path, config.to_string()).with_context(|| path.display().to_string())?;
         Ok(Self {
@@ -185,7 +196,30 @@ impl Device {
             notify: ways.notify,
             notified: false,
             suspension: if ways.suspend { Suspension::Ahead } else { Suspension::NotWanted },
+            consent: ways.consent,
         })
+    }
+
+    /// Has its user asked, where one is to be.
+    ///
+    /// # Errors
+    ///
+    /// When `receiver consent` fails, or the answer is no.
+    pub async fn ask_consent(&self) -> anyhow::Result<()> {
+        if !self.consent {
+            return Ok(());
+        }
+        let role = Role::new("receiver")?.arg("consent").arg("--config");
+        role.arg(self.folder.join(CONFIG)).run(&self.folder).await.map(drop)
+    }
+
+    /// Returns whether the user's yes is on record and nothing was asked after it.
+    fn consented(&self) -> anyhow::Result<bool> {
+        if !self.consent {
+            return Ok(false);
+        }
+        let record = consent::read(&self.folder.join(DATA)).context("read the consent")?;
+        Ok(record.is_some_and(|record| record.agreed) && user::asked(&self.folder)? == 1)
     }
 
     /// Begins a life.
@@ -381,6 +415,7 @@ impl Device {
             kills: self.kills,
             notified: self.notified,
             suspended: self.suspension == Suspension::Over,
+            consented: self.consented()?,
             slots_held: held.slots(),
             peak_rss_bytes: self.peak_rss_bytes,
             foreign_symbols: self.foreign + held.foreign(layout, image_octets),

@@ -45,8 +45,8 @@ pub struct Options {
     /// Stop the management server while the window is open, start it again afterwards
     #[arg(long)]
     pub bridge_down: bool,
-    /// All that device management has to offer: --encoding wbxml, --notify, --suspend and
-    /// --report-spread 5
+    /// All that device management has to offer: --encoding wbxml, --notify, --suspend, --consent
+    /// and --report-spread 5
     #[arg(long)]
     pub full: bool,
     /// Form of the DM messages: xml or wbxml
@@ -58,6 +58,9 @@ pub struct Options {
     /// Suspend each armed device once, by a voice call, and let it go on
     #[arg(long)]
     pub suspend: bool,
+    /// Ask each armed device's user at enrolment, whose answer stands for the updates
+    #[arg(long)]
+    pub consent: bool,
     /// Seconds over which the devices spread their reports
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub report_spread: u32,
@@ -90,7 +93,7 @@ impl Options {
     pub fn resolved(mut self) -> Self {
         if self.full {
             self.encoding = Encoding::Wbxml;
-            (self.notify, self.suspend) = (true, true);
+            (self.notify, self.suspend, self.consent) = (true, true, true);
             self.report_spread = self.report_spread.max(5);
         }
         self
@@ -207,10 +210,10 @@ mod tests {
     fn a_full_run_is_all_of_its_parts() {
         let options = parse("--full").unwrap().resolved();
         assert_eq!((options.encoding, options.report_spread), (Encoding::Wbxml, 5));
-        assert!(options.notify && options.suspend);
+        assert!(options.notify && options.suspend && options.consent);
         let options = parse("").unwrap().resolved();
         assert_eq!((options.encoding, options.report_spread), (Encoding::Xml, 0));
-        assert!(!options.notify && !options.suspend);
+        assert!(!options.notify && !options.suspend && !options.consent);
     }
 
     #[test]

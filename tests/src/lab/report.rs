@@ -70,6 +70,8 @@ pub struct Device {
     pub notified: bool,
     /// Whether it was suspended by a call and went on.
     pub suspended: bool,
+    /// Whether its user was asked at enrolment and never again, and the answer is on record.
+    pub consented: bool,
     /// Slots in the device's folder at the end.
     pub slots_held: u64,
     /// Most memory that one of its processes ever held.
@@ -120,6 +122,7 @@ pub fn summary(report: &Report) -> String {
 pub fn beside(report: &Report) -> Option<String> {
     let count = |what: fn(&Device) -> bool| report.devices.iter().filter(|it| what(it)).count();
     let counts = [
+        (count(|it| it.consented), "with their users' consent from enrolment"),
         (count(|it| it.notified), "armed by notification"),
         (count(|it| it.suspended), "suspended by a call and resumed"),
     ];
@@ -219,14 +222,16 @@ mod tests {
                 r#""id":"LAB-0001","armed":false,"phase":"reported","result_code":null,"#,
                 r#""image_sha256":null,"datagrams_heard":0,"data_heard":0,"symbols_needed":0,"#,
                 r#""symbols_resumed":null,"symbols_stored_before_kill":null,"forged_dropped":0,"#,
-                r#""kills":0,"notified":false,"suspended":false,"slots_held":0,"peak_rss_bytes":0}]}"#,
+                r#""kills":0,"notified":false,"suspended":false,"consented":false,"slots_held":0,"#,
+                r#""peak_rss_bytes":0}]}"#,
             )
         );
     }
 
     #[test]
     fn what_device_management_did_is_said_in_one_line() {
-        let done = Device { notified: true, suspended: true, ..device("LAB-0001") };
+        let done =
+            Device { notified: true, suspended: true, consented: true, ..device("LAB-0001") };
         let mut report = Report {
             outcome: Outcome::Complete,
             seconds: 1.5,
@@ -239,8 +244,8 @@ mod tests {
             report_spread_seconds: 5,
             devices: vec![done, device("LAB-0002")],
         };
-        let expected = "wbxml messages: 1 armed by notification, 1 suspended by a call and \
-             resumed, reports over 5 s";
+        let expected = "wbxml messages: 1 with their users' consent from enrolment, 1 armed by \
+             notification, 1 suspended by a call and resumed, reports over 5 s";
         assert_eq!(beside(&report).as_deref(), Some(expected));
         report.devices.clear();
         report.report_spread_seconds = 0;

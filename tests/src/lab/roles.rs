@@ -1,7 +1,8 @@
 //! The hidden roles: `lab role NAME …`.
 //!
 //! `carousel`, `dm-bridge` and `receiver` are the programs themselves, with their own command
-//! lines. `device` is a receiver with a [`LossyTap`], `forger` the attacker, `hook` the installer.
+//! lines. `device` is a receiver with a [`LossyTap`], `forger` the attacker, `hook` the
+//! installer, `user` who is asked.
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
@@ -9,7 +10,7 @@ use anyhow::Context as _;
 use clap::Parser;
 use receiver::shell::{multicast::Channel, run::Options as DeviceOptions};
 
-use crate::lab::{attacker, hook, options::Percent, process::die_with_parent, tap::LossyTap};
+use crate::lab::{attacker, hook, options::Percent, process::die_with_parent, tap::LossyTap, user};
 
 /// Runs a role with the words after `lab role`; `None` when there is no such role.
 pub fn run(words: &[OsString]) -> Option<ExitCode> {
@@ -32,6 +33,10 @@ pub fn run(words: &[OsString]) -> Option<ExitCode> {
         "hook" => {
             let words: Vec<_> = rest.iter().map(|word| word.to_string_lossy().into()).collect();
             hook::run(&words)
+        }
+        "user" => {
+            let words: Vec<_> = rest.iter().map(|word| word.to_string_lossy().into()).collect();
+            user::run(&words)
         }
         _ => return None,
     })

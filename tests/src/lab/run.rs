@@ -363,7 +363,9 @@ async fn enrol(
         let arming = if armed { Arming::Armed } else { Arming::Unarmed };
         let enrolled = headend.enrol(&id, options.encoding).await?;
         let ways = ways(options, arming)?;
-        devices.push(Device::new(&place(&id), &id, arming, &enrolled, (around, ways))?);
+        let device = Device::new(&place(&id), &id, arming, &enrolled, (around, ways))?;
+        device.ask_consent().await?;
+        devices.push(device);
     }
     Ok(devices)
 }
@@ -376,6 +378,7 @@ fn ways(options: &Options, arming: Arming) -> anyhow::Result<Ways> {
     Ok(Ways {
         notify: options.notify.then(place).transpose().context("find a port")?,
         suspend: options.suspend,
+        consent: options.consent,
     })
 }
 

@@ -3,8 +3,11 @@
 use proto::dm::ui::{Answer, Kind, Prompt};
 
 use super::*;
-use crate::sensors::Told;
-use crate::user::{About, Consent, Front, MAX_WAIT, Policy, Reply, Settings};
+use crate::{
+    consent::Standing,
+    sensors::Told,
+    user::{About, Consent, Front, MAX_WAIT, Policy, Reply, Settings},
+};
 
 fn asking(consent: Consent) -> Device {
     Device::with_user(Settings { front: Front::Asked, consent, ..Settings::default() })
@@ -95,6 +98,27 @@ fn a_user_learns_that_an_installation_failed_and_that_the_device_works() {
         told.prompt.text
     );
     assert!(told.prompt.text.ends_with("The device works as before."));
+}
+
+#[test]
+fn what_the_user_said_at_enrolment_answers_for_each_update() {
+    for (standing, result) in [
+        (Standing::Given(Consent::Both), 200),
+        (Standing::Refused(Consent::Both), 401),
+        (Standing::Refused(Consent::Install), 401),
+    ] {
+        for consent in [Consent::None, Consent::Both] {
+            let front = Front::Policy(Policy::Yes);
+            let mut device =
+                Device::with_user(Settings { front, consent, standing, ..Settings::default() });
+            device.arm();
+            device.to(OPENS);
+            device.hear_pass();
+            assert_eq!(device.results(), [result], "{standing:?} {consent:?}");
+            assert!(device.questions().is_empty());
+            assert_eq!(device.installed.len(), usize::from(result == 200));
+        }
+    }
 }
 
 // test: oma-003 5.5.1.5

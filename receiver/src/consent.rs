@@ -1,0 +1,151 @@
+//! The user's standing consent: asked for once, when the device is enrolled, and kept with the very
+//! words of the question.
+//!
+//! It stands in the place of the questions before each update (see [`Consent`]): a yes gives them
+//! all, a no refuses all updates that it is about. It is good for the server that it was given for.
+
+use std::str::FromStr;
+
+use proto::{dm::ui::Prompt, time::Utc, wire::WireError};
+use serde::{Deserialize, Serialize};
+
+use crate::user::Consent;
+
+/// What the user has said, as it is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Record {
+    /// The server whose updates it is about.
+    pub server_id: String,
+    /// What it is about: `download`, `install` or `both`.
+    pub about: String,
+    /// What the user was asked.
+    pub question: String,
+    /// Whether the user said yes.
+    pub agreed: bool,
+    /// When, in seconds since 1970.
+    pub utc: u64,
+}
+
+impl Record {
+    /// Notes an answer.
+    #[must_use]
+    pub fn new(server_id: &str, about: Consent, agreed: bool, now: Utc) -> Self {
+        Self {
+            server_id: server_id.to_owned(),
+            about: about.as_str().to_owned(),
+            question: question(server_id, about).text,
+            agreed,
+            utc: now.seconds(),
+        }
+    }
+
+    /// Reads what was kept.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when it is no record.
+    pub fn parse(text: &str) -> Result<Self, WireError> {
+        let wrong = |error: &dyn ToString| {
+            WireError::invalid("consent", error.to_string(), "what `receiver consent` wrote")
+        };
+        let record: Self = serde_json::from_str(text).map_err(|error| wrong(&error))?;
+        Consent::from_str(&record.about)?;
+        Ok(record)
+    }
+
+    /// Returns the text to keep.
+    #[must_use]
+    pub fn emit(&self) -> String {
+        let mut text = serde_json::to_string_pretty(self).expect("a record is plain data");
+        text.push('\n');
+        text
+    }
+
+    /// Returns what it means for updates of a server.
+    #[must_use]
+    pub fn standing(&self, server_id: &str) -> Standing {
+        match self.about.parse() {
+            Ok(about) if self.server_id == server_id && self.agreed => Standing::Given(about),
+            Ok(about) if self.server_id == server_id => Standing::Refused(about),
+            Ok(_) | Err(_) => Standing::Open,
+        }
+    }
+}
+
+/// What the user has said for all updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// Nothing.
+    #[default]
+    Open,
+    /// Yes to these steps.
+    Given(Consent),
+    /// No to these steps.
+    Refused(Consent),
+}
+
+impl Standing {
+    /// Returns the answer to a step, if there is one.
+    #[must_use]
+    pub fn answer(self, covers: impl Fn(Consent) -> bool) -> Option<bool> {
+        match self {
+            Self::Given(about) if covers(about) => Some(true),
+            Self::Refused(about) if covers(about) => Some(false),
+            Self::Open | Self::Given(_) | Self::Refused(_) => None,
+        }
+    }
+}
+
+/// Returns what the user is asked. It says what follows from a yes.
+// spec: oma-003 6.1.4.9, oma-003 6.1.4.12 (implications, privacy and warranty)
+#[must_use]
+pub fn question(server_id: &str, about: Consent) -> Prompt {
+    let steps = match about {
+        Consent::None | Consent::Both => "download and install",
+        Consent::Download => "download",
+        Consent::Install => "install",
+    };
+    Prompt::confirm(format!(
+        "May this device {steps} the updates of {server_id} without asking each time? The server \
+         learns the device's model, its versions and how each update ends, and nothing else. Updates \
+         are signed by the maker; your warranty stays."
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_is_good_for_its_server_and_its_steps() {
+        let record = Record::new("desk", Consent::Download, true, Utc::from_seconds(1_800_000_000));
+        assert_eq!(Record::parse(&record.emit()), Ok(record.clone()));
+        let standing = record.standing("desk");
+        assert_eq!(standing.answer(Consent::covers_download), Some(true));
+        assert_eq!(standing.answer(Consent::covers_install), None);
+        assert_eq!(record.standing("another"), Standing::Open);
+        let refused = Record { agreed: false, ..record };
+        assert_eq!(refused.standing("desk").answer(Consent::covers_download), Some(false));
+    }
+
+    #[test]
+    fn what_is_no_record_is_refused() {
+        for text in [
+            "",
+            "{}",
+            "[]",
+            r#"{"server_id":"a","about":"all","question":"","agreed":true,"utc":1}"#,
+        ] {
+            assert!(Record::parse(text).is_err(), "{text}");
+        }
+    }
+
+    // test: oma-003 6.1.4.9, oma-003 6.1.4.12
+    #[test]
+    fn the_question_at_enrolment_says_what_follows_from_a_yes() {
+        let text = question("desk", Consent::Both).text;
+        for word in ["download and install", "desk", "learns", "warranty"] {
+            assert!(text.contains(word), "{word}");
+        }
+    }
+}
