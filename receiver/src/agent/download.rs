@@ -183,7 +183,7 @@ impl Core {
     }
 
     /// Begins what an Exec with a URL of HTTP asks for.
-    // spec: oma-001 8.1.2.12 (hand-over to the Download User Agent)
+    // spec: oma-001 8.1.2.12, oma-002 fumo.download, oma-002 fumo.both (Download User Agent)
     pub(super) fn begin_download(&mut self, now: Now, request: DownloadRequest) {
         if self.is_occupied() {
             if self.books.correlator == request.correlator && self.has_download() {
@@ -509,7 +509,7 @@ impl Core {
     }
 
     /// Starts the installation of what is held.
-    // spec: oma-001 8.1.1.11, oma-000 8.2.4.1 (Exec Update)
+    // spec: oma-001 8.1.1.11, oma-002 fumo.update, oma-000 8.2.4.1 (Exec Update)
     pub(super) fn exec_update(
         &mut self,
         now: Now,
@@ -541,7 +541,7 @@ impl Core {
     }
 
     /// Takes the package that a Replace brought; no octets take the held one away.
-    // spec: oma-001 8.1.1.10 (the package by Replace)
+    // spec: oma-001 8.1.1.10, oma-002 fumo.direct (the package by Replace)
     pub(super) fn take_package_data(
         &mut self,
         subject: Option<Subject>,

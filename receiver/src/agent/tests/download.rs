@@ -119,7 +119,7 @@ impl Device {
 }
 
 // test: oma-001 8.1.2.12, oma-001 8.1.2.13, oma-001 8.1.2.15, oma-001 8.1.2.17, oma-001 8.1.2.19
-// test: oma-001 8.1.2.21, oma-001 8.1.2.23
+// test: oma-001 8.1.2.21, oma-001 8.1.2.23, oma-002 fumo.both
 #[test]
 fn a_package_is_downloaded_by_its_descriptor_installed_and_reported_to_both_servers() {
     let mut device = Device::new();
@@ -277,7 +277,7 @@ fn the_user_decides_whether_the_download_begins() {
     }
 }
 
-// test: oma-001 8.1.1.10, oma-001 8.1.1.11, oma-001 8.1.1.12, oma-000 8.2.4.1
+// test: oma-001 8.1.1.10, oma-001 8.1.1.11, oma-001 8.1.1.12, oma-000 8.2.4.1, oma-002 fumo.update, oma-002 fumo.direct
 #[test]
 fn a_package_inside_the_session_is_held_until_update_is_executed() {
     let mut device = Device::new();
@@ -338,6 +338,7 @@ fn a_package_beyond_the_limits_is_refused_at_once() {
     assert_eq!(device.state(), 10);
 }
 
+// test: oma-002 fumo.download
 #[test]
 fn a_download_alone_ends_with_its_own_result_and_waits_for_update() {
     let mut device = Device::new();

@@ -59,6 +59,7 @@ fn package(nodes: &mut Nodes, shown: &Shown, view: &DeviceView) {
     nodes.setting(fumo::DOWNLOAD_AND_UPDATE_URL, shown.update_url.clone().unwrap_or_default());
     nodes.add(fumo::UPDATE, Leaf::Run);
     nodes.add(fumo::PACKAGE_DATA, Leaf::Write);
+    // spec: oma-002 fumo.state
     nodes.int(fumo::STATE, view.phase.state(view.data).number());
 }
 

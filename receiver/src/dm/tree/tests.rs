@@ -29,6 +29,7 @@ fn parents_list_what_is_below_them() {
     );
 }
 
+// test: oma-002 fumo.state
 #[test]
 fn leaves_show_the_device() {
     assert_eq!(text("./DevInfo/DevId"), "LAB-0001");
