@@ -14,7 +14,7 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
-    directory::{AccountKind, DataDirectory, read_text},
+    directory::{AccountKind, DataDirectory, read_if_there, read_text},
     notifications::Notifications,
     run::notify,
     user::Front,
@@ -54,11 +54,7 @@ pub enum AccountError {
 pub fn accounts(data: &Path) -> io::Result<Vec<String>> {
     let mut texts = Vec::new();
     for kind in AccountKind::ALL {
-        match read_text(&DataDirectory::account_file(data, kind)) {
-            Ok(text) => texts.push(text),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
-        }
+        texts.extend(read_if_there(&DataDirectory::account_file(data, kind))?);
     }
     Ok(texts)
 }

@@ -411,6 +411,24 @@ impl DataDirectory {
     }
 }
 
+/// Reads a text file; `None` when it is not there, or nothing can be below its directory: what
+/// stands in the way of a start is found when the directory is opened.
+///
+/// # Errors
+///
+/// What reading meets.
+pub fn read_if_there(path: &Path) -> io::Result<Option<String>> {
+    match read_text(path) {
+        Ok(text) => Ok(Some(text)),
+        Err(error)
+            if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) =>
+        {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 /// Reads a file that a person wrote, such as the configuration.
 ///
 /// # Errors
