@@ -9,6 +9,7 @@ use proto::{
     ids::Correlator,
     time::Now,
 };
+use receiver::components::{Announced, Software, Subject};
 use receiver::dm::{ArmRequest, Device, DeviceLimits, DeviceView, DownloadRequest, FinalAlert};
 
 pub(crate) struct TestDevice {
@@ -18,6 +19,10 @@ pub(crate) struct TestDevice {
     pub(crate) root: u64,
     pub(crate) user_says: Answer,
     pub(crate) asked: Vec<Prompt>,
+    /// Its software components, if it has any.
+    pub(crate) software: Option<Software>,
+    /// The operations on components that it was told to begin.
+    pub(crate) changes: Vec<(Subject, Option<Correlator>)>,
     /// What it was told to download.
     pub(crate) download: Option<DownloadRequest>,
     /// The package that came in the session.
@@ -41,6 +46,8 @@ impl TestDevice {
             root: 2,
             user_says: Answer::Yes,
             asked: Vec::new(),
+            software: None,
+            changes: Vec::new(),
             download: None,
             package: Vec::new(),
             updates: None,
@@ -56,13 +63,8 @@ impl TestDevice {
     pub(crate) fn finish(&mut self, result: ResultCode) {
         let request = self.armed.take().expect("it is armed");
         let (correlator, operation) = (request.correlator, request.operation);
-        self.queue.push(FinalAlert {
-            correlator,
-            operation,
-            result,
-            campaign: None,
-            subject: None,
-        });
+        let subject = request.subject;
+        self.queue.push(FinalAlert { correlator, operation, result, campaign: None, subject });
     }
 }
 
@@ -111,6 +113,26 @@ impl Device for TestDevice {
 
     fn refuse(&mut self, _now: Now, alert: FinalAlert) {
         self.queue.push(alert);
+    }
+
+    fn software(&self) -> Option<Software> {
+        self.software.clone()
+    }
+
+    fn keep_announced(&mut self, announced: Announced) {
+        if let Some(software) = &mut self.software {
+            software.announced = announced;
+        }
+    }
+
+    fn change_component(
+        &mut self,
+        _now: Now,
+        subject: Subject,
+        correlator: Option<Correlator>,
+    ) -> StatusCode {
+        self.changes.push((subject, correlator));
+        StatusCode::ACCEPTED
     }
 
     fn disarm(&mut self, _now: Now) -> StatusCode {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr, time::Duration};
 
 use dm_bridge::{
     app::{
-        campaigns,
+        campaigns, components,
         devices::{self, Enrolment, FreshSecrets},
         exchange::{Answer, Conversation, Heard, Spoken},
     },
@@ -25,6 +25,7 @@ use proto::{
     dm::{
         auth::{AuthKind, Mac, Secret},
         encoding::{self, Encoding},
+        scomo,
         syncml::{Credential, Message},
     },
     ids::{CampaignId, ClassId, ComponentId, Correlator, DeviceId, Tsi, VendorId},
@@ -186,6 +187,14 @@ impl Talk {
         change(&mut message);
         let body = post.encoding.emit(&message);
         self.deliver(&Post { body, ..post.clone() }).await
+    }
+
+    /// Queues an operation on a component, as the desk does.
+    pub(crate) async fn order(&mut self, operation: scomo::Operation, component: &str) {
+        let what = (operation, &component.parse().unwrap());
+        let (store, now) = (&self.store, self.now.utc);
+        components::order(store, now, &id(), what, &mut || [0x77; 16]).await.unwrap();
+        self.note(&format!("the operator orders {operation} of {component}\n"));
     }
 
     /// Stops the campaign.

@@ -24,7 +24,7 @@ use proto::dm::{
 };
 use proto::ids::Correlator;
 
-use crate::transcripts;
+use crate::{components, transcripts};
 
 fn has(tool: &str) -> bool {
     let found = Program::new("sh").args(["-c", &format!("command -v {tool}")]).output();
@@ -53,6 +53,10 @@ async fn messages() -> Vec<Message> {
         said.extend(transcripts::scenario_1(encoding).await.said);
         said.extend(transcripts::scenario_2(encoding).await.said);
         said.extend(transcripts::user_says_no(encoding).await.said);
+        said.extend(transcripts::staged(encoding).await.said);
+        said.extend(transcripts::device_aborts(encoding).await.said);
+        said.extend(transcripts::server_aborts(encoding).await.said);
+        said.extend(components::lived_through(encoding).await.said);
     }
     let read =
         |(encoding, octets): (Encoding, Vec<u8>)| encoding.parse(&octets, &Limits::default());

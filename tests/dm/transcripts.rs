@@ -26,7 +26,7 @@ use receiver::dm::{
 
 use crate::talk::{Talk, id};
 
-fn check(name: &str, paper: &str) {
+pub(crate) fn check(name: &str, paper: &str) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("dm/transcripts").join(name);
     if std::env::var_os("UPDATE_TRANSCRIPTS").is_some() {
         fs::write(&path, paper).unwrap();
@@ -285,6 +285,26 @@ pub(crate) async fn user_says_no(encoding: Encoding) -> Talk {
     talk
 }
 
+/// All that leads to the Exec is too long for a message, but each of its two parts is not.
+pub(crate) async fn staged(encoding: Encoding) -> Talk {
+    for limit in (3_000..9_000).step_by(50) {
+        let mut talk = Talk::new(encoding).await;
+        talk.take_at_most(limit);
+        assert_eq!(talk.run(1).await, SessionOutcome::Complete, "{limit}");
+        assert!(talk.device.armed.is_some(), "{limit}");
+        if talk.paper.contains(" Atomic\n") {
+            return talk;
+        }
+    }
+    panic!("the papers go in an Atomic at no limit");
+}
+
+#[tokio::test]
+async fn what_does_not_fit_one_message_is_staged_and_then_started() {
+    check("staged.txt", &staged(Encoding::Wbxml).await.paper);
+    staged(Encoding::Xml).await;
+}
+
 /// The device breaks a session off: the call that it was in the middle of matters more.
 pub(crate) async fn device_aborts(encoding: Encoding) -> Talk {
     let mut talk = Talk::new(encoding).await;
@@ -330,6 +350,7 @@ async fn a_session_that_either_side_breaks_off_step_by_step() {
 }
 
 /// A client of FUMO 1.0 has no `Ext/Broadcast`: 404 for each of its nodes, and a descriptor then.
+// test: oma-002 8 (versions)
 #[tokio::test]
 async fn a_client_of_fumo_1_0_is_asked_once_and_gets_a_descriptor() {
     let ways = vec![Way::Broadcast, Way::Download];
@@ -371,6 +392,7 @@ fn without_our_extension(message: &mut Message) {
 }
 
 /// A server of FUMO 1.0 asks our client for what it knows, and sends it to a download.
+// test: oma-002 8 (versions)
 #[tokio::test]
 async fn a_server_of_fumo_1_0_sees_an_object_of_fumo_1_0() {
     let mut talk = Talk::new(Encoding::Xml).await;

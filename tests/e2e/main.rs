@@ -8,6 +8,7 @@
 //! | [`secrets`] | that no secret of a run is in any log |
 //! | [`bad_input`] | what people get wrong, with the exit code of each |
 //! | [`bootstrap`] | devices that are given their account: from a file, over the air, by a card |
+//! | [`components`] | a software component: brought, deactivated, removed, each time read back |
 //! | [`notify`] | a device that is asked to come, each way a notification can go |
 //! | [`announce`] | a session announced, joined by its description, received |
 //! | [`rotation`] | two rotations of the root over DM, and a campaign of the new keys |
@@ -25,6 +26,7 @@
 mod announce;
 mod bad_input;
 mod bootstrap;
+mod components;
 mod lab_runs;
 mod matrix;
 mod notify;

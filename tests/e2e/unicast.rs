@@ -17,15 +17,20 @@ use crate::processes::{Running, role, run};
 const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A package with its bundle, a bridge, and one device whose user is asked by a hook.
-struct Scene {
+pub(crate) struct Scene {
     folder: tempfile::TempDir,
-    image: Vec<u8>,
+    pub(crate) image: Vec<u8>,
     _bridge: Running,
     _device: Running,
 }
 
 impl Scene {
     fn new() -> Self {
+        Self::of(&[], "", "")
+    }
+
+    /// The same with more arguments for the package, more settings and more verbs of the hook.
+    pub(crate) fn of(package: &[&str], settings: &str, verbs: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         let at = |name: &str| path.join(name).display().to_string();
@@ -36,7 +41,8 @@ impl Scene {
         run(role(&["carousel", "package", "--image", &at("image"), "--version", "2.0"])
             .args(["--sequence", "1", "--vendor", &vendor, "--class", &class])
             .args(["--key", &at("keys/release.key"), "--root", &at("keys/root.env")])
-            .args(["--out", &at("package")]));
+            .args(["--out", &at("package")])
+            .args(package));
         run(&mut role(&["carousel", "plan", &at("package")]));
         run(role(&["carousel", "campaign", "build", &at("package"), "--source", "127.0.0.1"])
             .args(["--latest-stop", "+2h", "--sequence", "1"])
@@ -52,21 +58,26 @@ impl Scene {
         let enrolled = run(role(&["dm-bridge", "device", "enrol", "LAB-0001"])
             .args(["--url", &format!("{address}/dm"), "--vendor", &vendor, "--class", &class])
             .args(["--data", &at("bridge")]));
-        let settings = String::from_utf8(enrolled.stdout).unwrap();
-        let device = device(path, &settings);
+        let enrolled = String::from_utf8(enrolled.stdout).unwrap();
+        let device = device(path, &enrolled, (settings, verbs));
         Self { folder, image, _bridge: bridge, _device: device }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    fn at(&self, name: &str) -> String {
+    pub(crate) fn at(&self, name: &str) -> String {
         self.file(name).display().to_string()
     }
 
     /// Creates a campaign that goes this way and starts it; waits until the device has done it.
     fn campaign(&self, way: &str) -> Value {
+        self.campaign_with(way, &[])
+    }
+
+    /// The same with more arguments.
+    pub(crate) fn campaign_with(&self, way: &str, more: &[&str]) -> Value {
         fs::write(self.file("carousel.token"), "a-token-that-nobody-asks-for\n").unwrap();
         let created = run(role(&["dm-bridge", "campaign", "create", "--json"])
             .args(["--data", &self.at("bridge"), "--campaign", &self.at("package/campaign.env")])
@@ -76,7 +87,8 @@ impl Scene {
             .args(["--carousel-token-file", &self.at("carousel.token")])
             .args(["--group", "232.1.2.3", "--port", "3400", "--devices", "all"])
             .args(["--report-spread", "0", "--way", way, "--package", &self.at("bundle")])
-            .args(["--ask-user", "Update to 2.0?"]));
+            .args(["--ask-user", "Update to 2.0?"])
+            .args(more));
         let created: Value = serde_json::from_slice(&created.stdout).unwrap();
         let id = created["id"].as_str().unwrap().to_owned();
         run(role(&["dm-bridge", "campaign", "start", &id, "--data", &self.at("bridge")])
@@ -95,7 +107,7 @@ impl Scene {
     }
 
     #[expect(clippy::disallowed_methods, reason = "other processes give no event to wait for")]
-    fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    pub(crate) fn wait_for<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let started = Instant::now();
         loop {
             if let Some(found) = look() {
@@ -119,7 +131,7 @@ fn script(path: &Path, text: &str) -> String {
     path.display().to_string()
 }
 
-fn device(path: &Path, settings: &str) -> Running {
+fn device(path: &Path, enrolled: &str, (more, verbs): (&str, &str)) -> Running {
     let at = |name: &str| path.join(name).display().to_string();
     fs::write(path.join("version"), "1.0\n").unwrap();
     let (version, installed) = (at("version"), at("installed"));
@@ -127,7 +139,7 @@ fn device(path: &Path, settings: &str) -> Running {
         &path.join("hook"),
         &format!(
             "case $1 in install) cp \"$2\" {installed}; echo 2.0 > {version};; \
-             version) cat {version};; esac"
+             version) cat {version};; {verbs} esac"
         ),
     );
     let asked = at("asked");
@@ -136,9 +148,9 @@ fn device(path: &Path, settings: &str) -> Running {
         &format!("cat >> {asked}; echo >> {asked}; echo '{{\"answer\":\"yes\"}}'"),
     );
     let text = format!(
-        "{settings}\n[local]\ndata = {:?}\nroot = {:?}\ninterface = \"127.0.0.1\"\n\
+        "{enrolled}\n[local]\ndata = {:?}\nroot = {:?}\ninterface = \"127.0.0.1\"\n\
          hook = [\"/bin/sh\", {install:?}]\nuser = \"hook\"\nuser_hook = [\"/bin/sh\", {user:?}]\n\
-         consent = \"install\"\ncheck_in_seconds = 1\n",
+         consent = \"install\"\ncheck_in_seconds = 1\n{more}\n",
         at("device"),
         at("keys/root.env"),
     );

@@ -1,0 +1,73 @@
+//! A software component on a real device: brought by a campaign, deactivated and removed by the
+//! desk, and after each of them read back from the installer.
+
+use std::fs;
+
+use serde_json::Value;
+
+use crate::{
+    processes::{role, run},
+    unicast::Scene,
+};
+
+const PLAYER: &str = "org.example.player";
+
+/// Keeps its list in a file; the hook runs in the folder of whoever starts it, so that the image,
+/// the list and all else lie beside the script.
+const VERBS: &str = r#"component-install) cp "$2" "${0%/*}/component"
+    echo '{"id":"org.example.player","version":"2.0","active":true}' > "${0%/*}/list";;
+    component-activate) sed -i s/false/true/ "${0%/*}/list";;
+    component-deactivate) sed -i s/true/false/ "${0%/*}/list";;
+    component-remove) rm "${0%/*}/list";;
+    components) if [ -f "${0%/*}/list" ]; then cat "${0%/*}/list"; fi;;"#;
+
+fn scene() -> Scene {
+    Scene::of(&["--component", PLAYER], "components = \"granted\"", VERBS)
+}
+
+fn components(scene: &Scene) -> Value {
+    let shown = run(role(&["dm-bridge", "components", "LAB-0001", "--json"])
+        .args(["--data", &scene.at("bridge")]));
+    serde_json::from_slice(&shown.stdout).unwrap()
+}
+
+/// Orders an operation and waits until the device has done it and the desk has read what it left.
+fn order(scene: &Scene, operation: &str) -> Value {
+    run(role(&["dm-bridge", "component", operation, "LAB-0001", PLAYER])
+        .args(["--data", &scene.at("bridge")]));
+    let name = format!("component-{operation}");
+    scene.wait_for(&name, || {
+        let shown = components(scene);
+        let operations = shown["operations"].as_array().unwrap();
+        let last = operations.iter().rfind(|work| work["operation"] == name.as_str())?;
+        assert_ne!(last["phase"], "failed", "{shown}");
+        let is_read = shown["read_utc"].as_u64() >= last["updated_utc"].as_u64();
+        (last["phase"] == "done" && is_read).then_some(shown)
+    })
+}
+
+// test: oma-002 7 (components by the same arming)
+#[test]
+fn a_component_is_brought_deactivated_and_removed_on_a_real_device() {
+    let scene = scene();
+    let device = scene.campaign_with("2", &["--component", PLAYER]);
+    assert_eq!(
+        (device["way"].as_str(), device["result_code"].as_u64()),
+        (Some("download"), Some(1200))
+    );
+    assert_eq!(fs::read(scene.file("component")).unwrap(), scene.image);
+    assert!(!scene.file("installed").exists(), "it is no firmware");
+    let shown = components(&scene);
+    let held = &shown["held"].as_array().unwrap().iter().rfind(|it| it["state"] != "delivered");
+    let held = held.unwrap();
+    assert_eq!((held["id"].as_str(), held["state"].as_str()), (Some(PLAYER), Some("active")));
+    assert_eq!(held["version"], "2.0");
+
+    let shown = order(&scene, "deactivate");
+    let held = shown["held"].as_array().unwrap().iter().rfind(|it| it["id"] == PLAYER).unwrap();
+    assert_eq!(held["state"], "inactive");
+
+    let shown = order(&scene, "remove");
+    let left = shown["held"].as_array().unwrap().iter().filter(|it| it["state"] != "delivered");
+    assert_eq!(left.count(), 0, "{shown}");
+}
