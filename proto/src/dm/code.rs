@@ -12,6 +12,29 @@ macro_rules! codes {
     };
 }
 
+/// Gives a number type constants with texts, and the list of them.
+macro_rules! named_codes {
+    ($type:ident { $($name:ident = $value:literal, $text:literal;)* }) => {
+        impl $type {
+            $(
+                #[doc = concat!($value, ": ", $text, ".")]
+                pub const $name: Self = Self($value);
+            )*
+
+            /// All codes that have a name, in ascending order.
+            pub const NAMED: &[Self] = &[$(Self::$name,)*];
+
+            const fn own_text(self) -> Option<&'static str> {
+                match self {
+                    $(Self::$name => Some($text),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+pub(super) use named_codes;
+
 impl StatusCode {
     codes! {
         /// Done. On the header: authenticated for this message alone.

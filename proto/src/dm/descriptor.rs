@@ -3,7 +3,7 @@
 
 use quick_xml::{Reader, escape::escape, events::Event};
 
-use crate::wire::WireError;
+use crate::{dm::code::named_codes, wire::WireError};
 
 /// The media type of a descriptor.
 pub const MEDIA_TYPE: &str = "application/vnd.oma.dd+xml";
@@ -149,43 +149,31 @@ impl Descriptor {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct InstallStatus(pub u16);
 
-macro_rules! statuses {
-    ($($name:ident = $value:literal, $text:literal;)*) => {
-        impl InstallStatus {
-            $(
-                #[doc = concat!($value, ": ", $text, ".")]
-                pub const $name: Self = Self($value);
-            )*
-
-            /// All of DL 1.0.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
-
-            /// Returns the text of the standard.
-            #[must_use]
-            pub const fn text(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text,)*
-                    _ => "Unknown",
-                }
-            }
-        }
-    };
-}
-
-statuses! {
-    SUCCESS = 900, "Success";
-    INSUFFICIENT_MEMORY = 901, "Insufficient memory";
-    USER_CANCELLED = 902, "User Cancelled";
-    LOSS_OF_SERVICE = 903, "Loss of Service";
-    ATTRIBUTE_MISMATCH = 905, "Attribute mismatch";
-    INVALID_DESCRIPTOR = 906, "Invalid descriptor";
-    INVALID_VERSION = 951, "Invalid DDVersion";
-    DEVICE_ABORTED = 952, "Device Aborted";
-    NOT_ACCEPTABLE = 953, "Non-Acceptable Content";
-    LOADER_ERROR = 954, "Loader Error";
+named_codes! {
+    InstallStatus {
+        SUCCESS = 900, "Success";
+        INSUFFICIENT_MEMORY = 901, "Insufficient memory";
+        USER_CANCELLED = 902, "User Cancelled";
+        LOSS_OF_SERVICE = 903, "Loss of Service";
+        ATTRIBUTE_MISMATCH = 905, "Attribute mismatch";
+        INVALID_DESCRIPTOR = 906, "Invalid descriptor";
+        INVALID_VERSION = 951, "Invalid DDVersion";
+        DEVICE_ABORTED = 952, "Device Aborted";
+        NOT_ACCEPTABLE = 953, "Non-Acceptable Content";
+        LOADER_ERROR = 954, "Loader Error";
+    }
 }
 
 impl InstallStatus {
+    /// Returns the text of the standard.
+    #[must_use]
+    pub const fn text(self) -> &'static str {
+        match self.own_text() {
+            Some(text) => text,
+            None => "Unknown",
+        }
+    }
+
     /// Returns the body of the notification.
     // spec: oma-dm 14.1 (install notification)
     #[must_use]
@@ -302,7 +290,7 @@ mod tests {
     #[test]
     fn an_outcome_is_a_number_and_its_text() {
         assert_eq!(InstallStatus::SUCCESS.emit(), "900 Success\r\n");
-        for status in InstallStatus::ALL {
+        for status in InstallStatus::NAMED {
             assert_eq!(InstallStatus::parse(&status.emit()), Ok(*status));
         }
         for wrong in ["", "Success", "200 OK", "9000"] {

@@ -4,65 +4,46 @@ use std::{fmt, str::FromStr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::wire::WireError;
+use crate::{dm::code::named_codes, wire::WireError};
 
 /// The number in the `Data` of a final alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ResultCode(pub u16);
 
-macro_rules! result_codes {
-    ($($name:ident = $value:literal, $text:literal;)*) => {
-        impl ResultCode {
-            $(
-                #[doc = concat!($value, ": ", $text, ".")]
-                pub const $name: Self = Self($value);
-            )*
-
-            /// All codes that have a name, in ascending order.
-            pub const NAMED: &[Self] = &[$(Self::$name,)*];
-
-            const fn own_text(self) -> Option<&'static str> {
-                match self {
-                    $(Self::$name => Some($text),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
-result_codes! {
-    SUCCESS = 200, "updated";
-    DEFERRED = 250, "received and held, installation deferred";
-    UP_TO_DATE = 251, "already up to date";
-    CLIENT_ERROR = 400, "device or user error";
-    USER_CANCELLED = 401, "cancelled by the user";
-    CORRUPTED = 402, "the received image does not have the signed digest";
-    MISMATCH = 403, "the package is for other devices";
-    BAD_SIGNATURE = 404, "a signature or its threshold is missing";
-    NOT_ACCEPTABLE = 405, "the package is not acceptable";
-    DOWNLOAD_AUTHENTICATION = 406, "the download server refused the credentials";
-    DOWNLOAD_TIMEOUT = 407, "the download timed out";
-    NOT_IMPLEMENTED = 408, "the device does not implement this";
-    UNDEFINED = 409, "undefined error";
-    UPDATE_FAILED = 410, "the installation failed";
-    BAD_URL = 411, "malformed or unknown URL";
-    DOWNLOAD_UNAVAILABLE = 412, "the download server is unavailable";
-    MISSED = 450, "never tuned in: the window was missed";
-    INCOMPLETE = 451, "incomplete after the last window and repair";
-    WRONG_STATE = 452, "not possible in the device's state";
-    DISARMED = 453, "disarmed or superseded";
-    EXPIRED = 454, "the arming expired";
-    REFUSED = 455, "refused: rollback, freeze, pin or limits";
-    POLICY = 456, "refused by the device's policy";
-    HAND_OFF_FAILED = 457, "the hand-off to the installer failed";
-    DOWNLOAD_SERVER_ERROR = 500, "error of the download server";
-    NO_ROOM_TO_DOWNLOAD = 501, "no room for the download";
-    NO_ROOM_TO_UPDATE = 502, "no room for the installation";
-    NETWORK = 503, "the network failed during the download";
-    NOTHING_HEARD = 550, "tuned in, nothing heard";
-    SESSION_ENDED = 551, "the image server ended the session";
+named_codes! {
+    ResultCode {
+        SUCCESS = 200, "updated";
+        DEFERRED = 250, "received and held, installation deferred";
+        UP_TO_DATE = 251, "already up to date";
+        CLIENT_ERROR = 400, "device or user error";
+        USER_CANCELLED = 401, "cancelled by the user";
+        CORRUPTED = 402, "the received image does not have the signed digest";
+        MISMATCH = 403, "the package is for other devices";
+        BAD_SIGNATURE = 404, "a signature or its threshold is missing";
+        NOT_ACCEPTABLE = 405, "the package is not acceptable";
+        DOWNLOAD_AUTHENTICATION = 406, "the download server refused the credentials";
+        DOWNLOAD_TIMEOUT = 407, "the download timed out";
+        NOT_IMPLEMENTED = 408, "the device does not implement this";
+        UNDEFINED = 409, "undefined error";
+        UPDATE_FAILED = 410, "the installation failed";
+        BAD_URL = 411, "malformed or unknown URL";
+        DOWNLOAD_UNAVAILABLE = 412, "the download server is unavailable";
+        MISSED = 450, "never tuned in: the window was missed";
+        INCOMPLETE = 451, "incomplete after the last window and repair";
+        WRONG_STATE = 452, "not possible in the device's state";
+        DISARMED = 453, "disarmed or superseded";
+        EXPIRED = 454, "the arming expired";
+        REFUSED = 455, "refused: rollback, freeze, pin or limits";
+        POLICY = 456, "refused by the device's policy";
+        HAND_OFF_FAILED = 457, "the hand-off to the installer failed";
+        DOWNLOAD_SERVER_ERROR = 500, "error of the download server";
+        NO_ROOM_TO_DOWNLOAD = 501, "no room for the download";
+        NO_ROOM_TO_UPDATE = 502, "no room for the installation";
+        NETWORK = 503, "the network failed during the download";
+        NOTHING_HEARD = 550, "tuned in, nothing heard";
+        SESSION_ENDED = 551, "the image server ended the session";
+    }
 }
 
 impl ResultCode {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Operation;
 use crate::{
-    dm::{alert::Mark, fumo},
+    dm::{alert::Mark, code::named_codes, fumo},
     wire::WireError,
 };
 
@@ -15,46 +15,27 @@ use crate::{
 #[serde(transparent)]
 pub struct ResultCode(pub u16);
 
-macro_rules! result_codes {
-    ($($name:ident = $value:literal, $text:literal;)*) => {
-        impl ResultCode {
-            $(
-                #[doc = concat!($value, ": ", $text, ".")]
-                pub const $name: Self = Self($value);
-            )*
-
-            /// All codes that the standard names, in ascending order.
-            pub const NAMED: &[Self] = &[$(Self::$name,)*];
-
-            const fn own_text(self) -> Option<&'static str> {
-                match self {
-                    $(Self::$name => Some($text),)*
-                    _ => None,
-                }
-            }
-        }
-    };
-}
-
 // spec: oma-dm 12.1 (result codes)
-result_codes! {
-    SUCCESS = 1200, "done";
-    CLIENT_ERROR = 1400, "device or user error";
-    USER_CANCELLED = 1401, "cancelled by the user";
-    DOWNLOAD_FAILED = 1402, "the download failed";
-    DOWNLOAD_AUTHENTICATION = 1403, "the download server refused the credentials";
-    NO_ROOM_TO_DOWNLOAD = 1404, "no room for the download";
-    INSTALL_FAILED = 1405, "the installation failed";
-    NO_ROOM_TO_INSTALL = 1406, "no room for the installation";
-    INVALID_PACKAGE = 1407, "the package is not what was signed, or nobody signed it";
-    REMOVE_FAILED = 1408, "the removal failed";
-    ACTIVATE_FAILED = 1409, "the activation failed";
-    DEACTIVATE_FAILED = 1410, "the deactivation failed";
-    NOT_IMPLEMENTED = 1411, "the device does not implement this";
-    UNDEFINED = 1412, "undefined error";
-    ENVIRONMENT = 1413, "the package is for other devices";
-    DOWNLOAD_SERVER_ERROR = 1500, "error of the download server";
-    DOWNLOAD_UNAVAILABLE = 1501, "the download server is unavailable";
+named_codes! {
+    ResultCode {
+        SUCCESS = 1200, "done";
+        CLIENT_ERROR = 1400, "device or user error";
+        USER_CANCELLED = 1401, "cancelled by the user";
+        DOWNLOAD_FAILED = 1402, "the download failed";
+        DOWNLOAD_AUTHENTICATION = 1403, "the download server refused the credentials";
+        NO_ROOM_TO_DOWNLOAD = 1404, "no room for the download";
+        INSTALL_FAILED = 1405, "the installation failed";
+        NO_ROOM_TO_INSTALL = 1406, "no room for the installation";
+        INVALID_PACKAGE = 1407, "the package is not what was signed, or nobody signed it";
+        REMOVE_FAILED = 1408, "the removal failed";
+        ACTIVATE_FAILED = 1409, "the activation failed";
+        DEACTIVATE_FAILED = 1410, "the deactivation failed";
+        NOT_IMPLEMENTED = 1411, "the device does not implement this";
+        UNDEFINED = 1412, "undefined error";
+        ENVIRONMENT = 1413, "the package is for other devices";
+        DOWNLOAD_SERVER_ERROR = 1500, "error of the download server";
+        DOWNLOAD_UNAVAILABLE = 1501, "the download server is unavailable";
+    }
 }
 
 impl ResultCode {
