@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 pub const MAX_NODES: usize = 4;
 /// Components that the hook may list.
 pub const MAX_DEPLOYED: usize = 64;
-/// Octets of the name of a node that a server adds.
-pub const MAX_NAME: usize = 32;
+/// Octets of the name of a node that a server adds: as many as a package's.
+pub const MAX_NAME: usize = 64;
 /// Octets of a text.
 pub const MAX_TEXT: usize = 128;
 /// Octets of a URL.
@@ -276,6 +276,19 @@ impl Announced {
         Ok(())
     }
 
+    /// Makes room for a node where there is none: one that nothing is done with goes. Servers do not
+    /// all delete what they have added.
+    pub fn make_room(&mut self, branch: Branch, name: &str, in_use: Option<&str>) {
+        let others = self.nodes.keys().filter(|(other, _)| *other == branch);
+        if self.has(branch, name) || others.clone().count() < MAX_NODES {
+            return;
+        }
+        let idle = others.map(|(_, name)| name).find(|name| in_use != Some(name.as_str()));
+        if let Some(idle) = idle.cloned() {
+            self.nodes.remove(&(branch, idle));
+        }
+    }
+
     /// Writes a leaf of a node that is there.
     ///
     /// # Errors
@@ -345,6 +358,15 @@ impl Software {
     pub fn is_working_on(&self, branch: Branch, name: &str) -> bool {
         let subject = self.working.as_ref().map(|(subject, _)| subject);
         subject.is_some_and(|it| it.operation.branch() == branch && it.node == name)
+    }
+
+    /// Returns the node of a branch that the device works on, or whose data it holds.
+    #[must_use]
+    pub fn in_use(&self, branch: Branch) -> Option<String> {
+        let held = self.held.clone().filter(|_| branch == Branch::Delivered);
+        let working = self.working.as_ref().map(|(subject, _)| subject);
+        let working = working.filter(|subject| subject.operation.branch() == branch);
+        held.or_else(|| working.map(|subject| subject.node.clone()))
     }
 
     /// Returns the number that the `Status` of a node shows.
@@ -482,7 +504,7 @@ mod tests {
             (Branch::Download, "new", StatusCode::DEVICE_FULL),
             (Branch::Download, "0", StatusCode::ALREADY_EXISTS),
             (Branch::Delivered, "a b", StatusCode::BAD_REQUEST),
-            (Branch::Delivered, &"x".repeat(33), StatusCode::URI_TOO_LONG),
+            (Branch::Delivered, &"x".repeat(65), StatusCode::URI_TOO_LONG),
             (Branch::Deployed, "x", StatusCode::NOT_ALLOWED),
         ] {
             assert_eq!(announced.add(branch, name), Err(status), "{name}");
@@ -500,6 +522,10 @@ mod tests {
         }
         announced.write(Branch::Download, "0", "PkgID", "player").unwrap();
         assert_eq!(announced.package(Branch::Download, "0"), "player".parse().ok());
+        announced.make_room(Branch::Download, "new", Some("0"));
+        announced.add(Branch::Download, "new").unwrap();
+        let names: Vec<_> = announced.nodes().map(|(_, name, _)| name).collect();
+        assert_eq!(names, ["0", "2", "3", "new"], "what is in use stays");
         assert!(announced.remove(Branch::Download, "0") && !announced.has(Branch::Download, "0"));
     }
 

@@ -27,6 +27,7 @@ mod announce;
 mod bad_input;
 mod bootstrap;
 mod components;
+mod inventory;
 mod lab_runs;
 mod matrix;
 mod notify;

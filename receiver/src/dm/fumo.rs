@@ -305,9 +305,10 @@ impl Place for FumoObject {
         correlator: Option<Correlator>,
     ) -> StatusCode {
         match path {
+            // A device is armed with one thing, and every server knows this node: a component is
+            // disarmed here too, rather than installed after its campaign was stopped.
             broadcast::DISARM | broadcast::SUSPEND | broadcast::RESUME => {
-                let is_own = is_firmware(device);
-                self.exec_broadcast(now, device, path, is_own)
+                self.exec_broadcast(now, device, path, true)
             }
             fumo::UPDATE => device.update(now, correlator),
             fumo::DOWNLOAD => self.start(now, device, Operation::Download, correlator),

@@ -209,8 +209,10 @@ impl Place for ScomoObject {
         if is_node != leaf.is_empty() {
             return StatusCode::NOT_ALLOWED;
         }
+        let in_use = device.software().and_then(|software| software.in_use(branch));
         self.announce(device, |announced| {
             if leaf.is_empty() || !announced.has(branch, name) {
+                announced.make_room(branch, name, in_use.as_deref());
                 announced.add(branch, name)?;
             }
             if leaf.is_empty() {

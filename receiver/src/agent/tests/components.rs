@@ -320,6 +320,31 @@ fn a_change_that_a_power_cut_broke_off_ends_by_what_is_installed() {
     }
 }
 
+#[test]
+fn a_component_stays_one_over_restarts_and_the_reboot_that_its_installer_wants() {
+    let mut device = Device::managed();
+    device.install_ends = InstallOutcome::RebootNeeded;
+    device.arm_component(Operation::DownloadInstallInactive);
+    device.restart();
+    device.to(OPENS);
+    device.hear_some(20);
+    device.restart();
+    device.to(OPENS + 1);
+    device.hear_pass();
+    assert_eq!(device.phase(), Phase::HandedOver);
+    device.restart();
+    assert_eq!((device.phase(), device.results()), (Phase::HandedOver, Vec::new()));
+    device.disk.reboots += 1;
+    device.restart();
+    let result = "1200 ./SCOMO/Download/x/Operations/DownloadInstallInactive \
+                  ./SCOMO/Inventory/Deployed/player";
+    assert_eq!(device.reported(), [result]);
+    assert!(!device.software().deployed[0].active);
+    let class = component_class(kind().class, &"player".parse().unwrap());
+    let installed = device.journal().installed;
+    assert_eq!((installed.len(), &installed[0].class), (1, &class.0.to_vec()));
+}
+
 // test: oma-002 7 (one operation at a time)
 #[test]
 fn one_operation_goes_on_at_a_time() {
@@ -340,6 +365,26 @@ fn one_operation_goes_on_at_a_time() {
     device.arm_component(Operation::DownloadInstall);
     device.change(Operation::Remove);
     assert_eq!((device.phase(), device.results()), (Phase::Armed, vec![452]));
+}
+
+#[test]
+fn firmware_shows_nothing_of_a_component_and_disarms_it() {
+    let mut device = Device::managed();
+    device.arm_component(Operation::DownloadInstall);
+    let tree = crate::dm::tree::Tree::new(config().dm);
+    let get = |device: &Device, uri: &str| {
+        let items = tree.get(&device.agent.core, uri).unwrap();
+        items[0].data_text().unwrap_or_default().to_owned()
+    };
+    assert_eq!(get(&device, "./FwUpdate/Main/Ext/Broadcast/Phase"), "idle");
+    assert_eq!(get(&device, "./SCOMO/Download/x/Ext/Broadcast/Phase"), "armed");
+    let uri = "./FwUpdate/Main/Ext/Broadcast/Disarm";
+    let item = proto::dm::syncml::Item::target(uri);
+    let mut tree = crate::dm::tree::Tree::new(config().dm);
+    let code = tree.exec(device.now, &mut device.agent.core, &item, None);
+    device.settle();
+    assert_eq!((code, device.results()), (StatusCode::OK, vec![453]));
+    assert!(device.reported()[0].starts_with("1453 ./SCOMO/Download/x/"));
 }
 
 // test: oma-002 7 (rollback)
