@@ -209,7 +209,8 @@ fn firmware_is_no_component_and_a_component_is_neither_firmware_nor_another_comp
     let mut device = Device::managed();
     device.arm();
     assert_eq!(device.result(), 403, "a component as firmware");
-    let mut device = Device::made(Broadcast::new(), device.disk.clone());
+    let disk = Disk { inventory: Inventory::Granted, ..Disk::default() };
+    let mut device = Device::made(Broadcast::new(), disk);
     device.arm_component(Operation::DownloadInstall);
     assert_eq!(device.result(), 403, "firmware as a component");
     let mut device = Device::managed();
