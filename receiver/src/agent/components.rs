@@ -142,6 +142,7 @@ impl Core {
     }
 
     /// Starts what an Exec in the inventory asks for.
+    // spec: oma-002 scomo.activate, oma-002 scomo.install
     pub(super) fn begin_change(
         &mut self,
         now: Now,

@@ -72,7 +72,7 @@ impl ScomoObject {
     }
 
     /// Takes the package of a component: all of it in one object.
-    // spec: oma-dm 12.1 (direct delivery)
+    // spec: oma-dm 12.1, oma-002 scomo.direct (direct delivery)
     fn take_data(
         &mut self,
         now: Now,
@@ -261,6 +261,7 @@ impl Place for ScomoObject {
         })
     }
 
+    // spec: oma-002 scomo.download, oma-002 scomo.install, oma-002 scomo.both
     fn exec(
         &mut self,
         now: Now,
@@ -353,7 +354,7 @@ impl Found {
     }
 
     /// What is installed, to a server that may see it.
-    // spec: oma-003 6.1.4.16 (the inventory is closed without leave)
+    // spec: oma-003 6.1.4.16, oma-002 scomo.state (the inventory is closed without leave)
     fn inventory(&mut self, software: &Software) {
         let parents = [nodes::INVENTORY, nodes::DELIVERED, nodes::DEPLOYED];
         let parent = if software.is_shown { Leaf::Parent } else { Leaf::Secret };

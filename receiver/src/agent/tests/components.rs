@@ -184,7 +184,7 @@ impl Device {
     }
 }
 
-// test: oma-002 7 (a component by broadcast)
+// test: oma-002 7, oma-002 scomo.both (a component by broadcast)
 #[test]
 fn a_component_is_received_installed_and_read_back() {
     let mut device = Device::managed();
@@ -220,7 +220,7 @@ fn firmware_is_no_component_and_a_component_is_neither_firmware_nor_another_comp
     assert!(device.installed.is_empty());
 }
 
-// test: oma-dm 12.1 (download, delivered, install inactive)
+// test: oma-dm 12.1, oma-002 scomo.download (download, delivered, install inactive)
 #[test]
 fn a_download_is_delivered_until_it_is_installed() {
     let mut device = Device::managed();
@@ -255,7 +255,7 @@ fn a_delivered_package_is_removed_and_makes_room() {
     assert_eq!(device.change(Operation::Install), StatusCode::FORBIDDEN);
 }
 
-// test: oma-dm 12.1 (direct delivery)
+// test: oma-dm 12.1, oma-002 scomo.direct (direct delivery)
 #[test]
 fn a_package_that_a_replace_brings_is_installed_by_its_exec() {
     let mut device = Device::managed();
@@ -279,7 +279,7 @@ fn a_package_that_a_replace_brings_is_installed_by_its_exec() {
     );
 }
 
-// test: oma-dm 12.1 (activate, deactivate, remove)
+// test: oma-dm 12.1, oma-002 scomo.install, oma-002 scomo.activate (activate, deactivate, remove)
 #[test]
 fn what_the_installer_lists_decides_whether_a_change_has_succeeded() {
     for (operation, before, after, success, failure) in [

@@ -163,7 +163,7 @@ fn sequence(commands: Vec<Command>) -> Command {
     Command::Sequence(Group { id: CommandId(0), meta: None, commands })
 }
 
-// test: oma-dm 12.1 (inventory, download and install, activate, remove)
+// test: oma-dm 12.1, oma-002 scomo.state (inventory, download and install, activate, remove)
 #[test]
 fn an_inventory_a_download_and_changes_go_over_dm_step_by_step() {
     let mut device = Device::managed();
