@@ -20,12 +20,20 @@ pub(super) struct Sessions {
     again: bool,
     /// The session that a notification asked for.
     notified: Option<u16>,
+    /// The results that were due when the session began.
+    owed: Vec<FinalAlert>,
 }
 
 impl Sessions {
     /// The first session takes place at once.
     pub(super) fn new(now: Mono) -> Self {
-        Self { next: now, backoff: Backoff::default(), again: false, notified: None }
+        Self {
+            next: now,
+            backoff: Backoff::default(),
+            again: false,
+            notified: None,
+            owed: Vec::new(),
+        }
     }
 
     pub(super) const fn next(&self) -> Mono {
@@ -76,7 +84,6 @@ impl Agent {
         if !due || self.client.is_busy() {
             return;
         }
-        self.core.users.agreed = false;
         let (trigger, id) = match self.core.sessions.started() {
             Some(id) => (Trigger::Server, id),
             None => {
@@ -84,7 +91,7 @@ impl Agent {
                 (Trigger::Client, id)
             }
         };
-        self.core.begin_request();
+        self.core.begin_session(now);
         let post = self.client.start(now, &mut self.core, trigger, id);
         self.core.outputs.show(Output::Post(post));
     }
@@ -122,11 +129,23 @@ impl Core {
         self.books.reports.due(now.utc, self.books.report.slot(now.utc, u64::MAX))
     }
 
-    fn session_ended(&mut self, now: Now, outcome: &SessionOutcome) {
+    /// Returns whether a result is due that already was when the session began.
+    fn owes_still(&self, now: Now) -> bool {
+        self.due_reports(now).iter().any(|due| self.sessions.owed.contains(due))
+    }
+
+    pub(super) fn begin_session(&mut self, now: Now) {
+        self.users.agreed = false;
+        self.begin_request();
+        self.sessions.owed = self.due_reports(now);
+    }
+
+    pub(super) fn session_ended(&mut self, now: Now, outcome: &SessionOutcome) {
         self.conclude_request();
         match outcome {
-            // A result that the server did not take is tried again later, not at once.
-            SessionOutcome::Complete if !self.due_reports(now).is_empty() => {
+            // A result that the server did not take is tried again later, not at once. One that came
+            // up meanwhile may have found no message to go with.
+            SessionOutcome::Complete if self.owes_still(now) => {
                 self.sessions.failed(now.mono, None, self.chance.number());
             }
             SessionOutcome::Complete => {

@@ -6,6 +6,7 @@ use proto::dm::{
 };
 
 use super::*;
+use crate::dm::client::SessionOutcome;
 
 fn asking(asker: Asker) -> Device {
     let mut device = Device::new();
@@ -66,5 +67,32 @@ fn a_server_that_says_nothing_to_the_user_who_asked_does_not_update_the_device()
         device.arm();
         let refused = device.results() == [ResultCode::POLICY.0];
         assert_eq!(refused, !addressed);
+    }
+}
+
+#[test]
+fn a_result_that_came_up_in_a_session_goes_with_the_next_one_and_one_that_was_not_taken_waits() {
+    for (comes_up_before, at_once) in [(false, true), (true, false)] {
+        let mut device = Device::new();
+        let now = device.now;
+        let core = &mut device.agent.core;
+        let alert = FinalAlert {
+            correlator: None,
+            operation: Exec::Download,
+            result: ResultCode::BAD_URL,
+            campaign: None,
+            subject: None,
+        };
+        if comes_up_before {
+            core.refuse(now, alert.clone());
+        }
+        core.begin_session(now);
+        if !comes_up_before {
+            core.refuse(now, alert);
+        }
+        core.session_ended(now, &SessionOutcome::Complete);
+        assert_eq!(core.due_reports(now).len(), 1);
+        let due = core.session_deadline(now).is_some_and(|due| due <= now.mono);
+        assert_eq!(due, at_once, "{comes_up_before}");
     }
 }
