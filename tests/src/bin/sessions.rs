@@ -20,7 +20,7 @@ struct Options {
     #[arg(long, default_value_t = 10_000)]
     devices: u32,
     /// Connections at once
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 128, value_parser = clap::value_parser!(u32).range(1..))]
     connections: u32,
     /// Rounds
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]

@@ -67,6 +67,8 @@ pub struct Device {
     now: Now,
     posts: VecDeque<Post>,
     before: Believed,
+    /// What it reported when it started.
+    reported: Option<ResultCode>,
 }
 
 /// What the device believed when the step began.
@@ -112,10 +114,14 @@ impl Device {
         let (solver, wiring) = (Solver::new(&directory), Wiring::default());
         let (worker, folder) = (Worker::new(directory), folder.to_owned());
         let posts = VecDeque::new();
-        let mut device = Self { agent, worker, solver, wiring, folder, kind, now, posts, before };
+        let reported = None;
+        let mut device =
+            Self { agent, worker, solver, wiring, folder, kind, now, posts, before, reported };
         device.settle(Reserve::No)?;
         // A device calls its server when it starts.
-        device.talk(&mut Desk::default())?;
+        let mut desk = Desk::default();
+        device.talk(&mut desk)?;
+        device.reported = desk.results.last().map(|(_, result)| *result);
         Ok(device)
     }
 
@@ -226,7 +232,7 @@ impl Device {
     ///
     /// When it cannot be read.
     pub fn state(&mut self) -> anyhow::Result<Answer> {
-        self.answer(Decision::None, (String::new(), String::new()), None)
+        self.answer(Decision::None, (String::new(), String::new()), self.reported)
     }
 
     fn answer(
