@@ -6,8 +6,8 @@ use std::fs;
 use serde_json::Value;
 
 use crate::{
-    processes::{role, run},
-    unicast::Scene,
+    processes::Scene,
+    unicast::{self, campaign, image},
 };
 
 const PLAYER: &str = "org.example.player";
@@ -22,19 +22,16 @@ const VERBS: &str = r#"component-install) cp "$2" "${0%/*}/component"
     components) if [ -f "${0%/*}/list" ]; then cat "${0%/*}/list"; fi;;"#;
 
 fn scene() -> Scene {
-    Scene::of(&["--component", PLAYER], "components = \"granted\"", VERBS)
+    unicast::scene(&["--component", PLAYER], "components = \"granted\"", VERBS)
 }
 
 fn components(scene: &Scene) -> Value {
-    let shown = run(role(&["dm-bridge", "components", "LAB-0001", "--json"])
-        .args(["--data", &scene.at("bridge")]));
-    serde_json::from_slice(&shown.stdout).unwrap()
+    scene.shown(&["components", "LAB-0001"])
 }
 
 /// Orders an operation and waits until the device has done it and shows these states of it.
 fn order(scene: &Scene, operation: &str, states: &[&str]) {
-    run(role(&["dm-bridge", "component", operation, "LAB-0001", PLAYER])
-        .args(["--data", &scene.at("bridge")]));
+    scene.bridge(&["component", operation, "LAB-0001", PLAYER]);
     let name = format!("component-{operation}");
     scene.wait_for(&name, || {
         let shown = components(scene);
@@ -57,12 +54,12 @@ fn deployed(shown: &Value) -> Vec<String> {
 #[test]
 fn a_component_is_brought_deactivated_and_removed_on_a_real_device() {
     let scene = scene();
-    let device = scene.campaign_with("2", &["--component", PLAYER]);
+    let device = campaign(&scene, "2", &["--component", PLAYER]);
     assert_eq!(
         (device["way"].as_str(), device["result_code"].as_u64()),
         (Some("download"), Some(1200))
     );
-    assert_eq!(fs::read(scene.file("component")).unwrap(), scene.image);
+    assert_eq!(fs::read(scene.file("component")).unwrap(), image());
     assert!(!scene.file("installed").exists(), "it is no firmware");
     let shown = components(&scene);
     assert_eq!(deployed(&shown), ["active"]);
