@@ -9,15 +9,21 @@
 use std::{
     collections::BTreeMap,
     fs,
-    net::TcpListener,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener, TcpStream},
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::{Child, Command, Output},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use proto::{
     crypto::SigningKey,
+    dm::{
+        code::{AlertCode, StatusCode},
+        encoding::{self, Encoding},
+        syncml::{self, CommandId, Header, Item, Manage, Message, Status},
+    },
     time::Utc,
     trust::{DocumentKind, Envelope, Role, Root, root::RoleKeys},
 };
@@ -46,6 +52,29 @@ fn a_running_device_answers_and_stops_when_told() {
     let after = device.ask(&["status"]);
     assert_eq!(after.status.code(), Some(6));
     assert!(text_of(&after).contains("no receiver runs on"), "{after:?}");
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long the program takes is what is tested")]
+fn a_device_that_is_told_to_stop_tells_its_server_and_waits_for_no_silent_one() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let device = Device::with_server(server.local_addr().unwrap());
+    let mut running = device.start();
+    let (mut stream, mut said) = taken(&server);
+    signal(&running, Signal::TERM);
+    let stopping = Instant::now();
+    // Whichever of signal and answer comes first: one of the next two messages is the last.
+    for _ in 0..2 {
+        answer(&mut stream, &said);
+        (stream, said) = taken(&server);
+        if says_goodbye(&said) {
+            break;
+        }
+    }
+    assert!(says_goodbye(&said), "{said:?}");
+    // The server says nothing to that.
+    assert_eq!(running.wait().unwrap().code(), Some(0));
+    assert!(stopping.elapsed() < Duration::from_secs(20), "{:?}", stopping.elapsed());
 }
 
 #[test]
@@ -111,16 +140,64 @@ fn the_usage_is_taught() {
     assert_eq!(receiver(&["fly"]).output().unwrap().status.code(), Some(2));
 }
 
+/// Takes a message of the device; the connection waits for the answer.
+fn taken(server: &TcpListener) -> (TcpStream, Message) {
+    let (mut stream, _) = server.accept().unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let mut request = Vec::new();
+    let body = loop {
+        let mut octet = [0];
+        stream.read_exact(&mut octet).unwrap();
+        request.push(octet[0]);
+        if request.ends_with(b"\r\n\r\n") {
+            let head = String::from_utf8(request).unwrap().to_ascii_lowercase();
+            let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
+            let mut body = vec![0; length.unwrap().parse().unwrap()];
+            stream.read_exact(&mut body).unwrap();
+            break body;
+        }
+    };
+    let encoding = Encoding::recognise(&body);
+    (stream, encoding.parse(&body, &encoding::Limits::default()).unwrap())
+}
+
+/// Takes what was said and asks for the version.
+fn answer(stream: &mut TcpStream, said: &Message) {
+    let status = Status::for_header(CommandId(1), &said.header, StatusCode::AUTHENTICATED);
+    let get = Manage::new(CommandId(2), vec![Item::target("./DevDetail/FwV")]);
+    let header = Header {
+        target: said.header.source.clone(),
+        source: said.header.target.clone(),
+        credential: None,
+        meta: None,
+        ..said.header.clone()
+    };
+    let commands = vec![syncml::Command::Status(status), syncml::Command::Get(get)];
+    let body = Encoding::Wbxml.emit(&Message { header, commands, is_final: true });
+    let length = body.len();
+    let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    stream.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+}
+
+fn says_goodbye(said: &Message) -> bool {
+    let is_goodbye = |it: &syncml::Command| matches!(it, syncml::Command::Alert(alert) if alert.code == AlertCode::SESSION_ABORT);
+    said.commands.iter().any(is_goodbye)
+}
+
 struct Device {
     home: TempDir,
     config: PathBuf,
 }
 
 impl Device {
+    /// Makes a device whose server does not run.
     fn new() -> Self {
+        Self::with_server(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
+    }
+
+    fn with_server(server: SocketAddr) -> Self {
         let home = tempfile::tempdir().unwrap();
         fs::write(home.path().join("root.env"), factory_root()).unwrap();
-        let unused = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let (path, config) = (home.path().display(), home.path().join("device.toml"));
         let text = format!(
             r#"
@@ -131,7 +208,7 @@ impl Device {
             vendor_id = "000102030405060708090a0b0c0d0e0f"
             class_id = "f00102030405060708090a0b0c0d0e0f"
             [server]
-            url = "http://{unused}/dm"
+            url = "http://{server}/dm"
             server_id = "fumocast"
             user = "LAB-0001"
             password = "YSBwYXNzd29yZCBvZiBhIHRlc3Q="

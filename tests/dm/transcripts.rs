@@ -12,10 +12,10 @@ use dm_bridge::{
 };
 use proto::dm::{
     auth::{AuthKind, Secret},
-    code::{AlertCode, StatusCode},
+    code::StatusCode,
     encoding::Encoding,
     fumo::{Asker, Operation, ResultCode, UpdateRequest},
-    syncml::{Alert, Command, CommandId, Exec, Group, Header, Item, Manage, Message, Status},
+    syncml::{Command, CommandId, Exec, Group, Header, Item, Manage, Message, Status},
     ui::Answer,
 };
 use proto::ids::Correlator;
@@ -309,16 +309,9 @@ async fn what_does_not_fit_one_message_is_staged_and_then_started() {
 pub(crate) async fn device_aborts(encoding: Encoding) -> Talk {
     let mut talk = Talk::new(encoding).await;
     let post = talk.begin(1);
-    let answer = talk.deliver(&post).await;
-    let Step::Post(next) = talk.hear(&answer) else { panic!("it goes on") };
-    let said = talk.deliver_changed(&next, |message| {
-        message.commands.truncate(1);
-        let (id, code) = (CommandId(2), AlertCode::SESSION_ABORT);
-        let alert = Alert { id, code, correlator: None, items: Vec::new() };
-        message.commands.push(Command::Alert(alert));
-        message.is_final = true;
-    });
-    said.await;
+    talk.note("a call begins\n");
+    assert_eq!(talk.client.break_off(talk.now, &mut talk.device), None);
+    assert_eq!(talk.go_on(post).await, SessionOutcome::BrokenOff);
     assert_eq!(phase(&talk).await, ArmingPhase::Pending);
     talk
 }

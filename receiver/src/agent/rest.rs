@@ -58,6 +58,7 @@ impl Agent {
 
     fn judge_world(&mut self, now: Now) {
         self.core.judge_world(now);
+        self.keep_silent(now);
         self.start_due_session(now);
         self.core.settle();
     }
@@ -85,6 +86,11 @@ impl Core {
 
     /// Whether the device can and may talk to its server: not in a call, not without a network.
     pub(super) fn may_talk(&self) -> bool {
+        !self.is_cut_off() && !self.installing
+    }
+
+    /// Whether the world around keeps the device from talking.
+    pub(super) fn is_cut_off(&self) -> bool {
         let World { readings, told } = &self.world;
         let lost = readings.is_some_and(|readings| readings.link_lost);
         let in_call = self
@@ -92,7 +98,7 @@ impl Core {
             .policy
             .reasons(&Readings::default(), told, &BTreeSet::new())
             .contains(&SuspendReason::Call);
-        !lost && !in_call && !told.contains(&Told::Network) && !self.installing
+        lost || in_call || told.contains(&Told::Network)
     }
 
     pub(super) fn suspend_for(&mut self, now: Now, reason: SuspendReason) {

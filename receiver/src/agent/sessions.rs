@@ -5,10 +5,13 @@ use std::time::Duration;
 use proto::time::{Mono, Now};
 
 use super::{Agent, Core, Output};
-use crate::dm::{
-    FinalAlert,
-    backoff::Backoff,
-    client::{SessionOutcome, Step, Trigger},
+use crate::{
+    dm::{
+        FinalAlert,
+        backoff::Backoff,
+        client::{SessionOutcome, Step, Trigger},
+    },
+    user::About,
 };
 
 /// When the device talks to the server next: asked for, due by the clock, or after a back-off.
@@ -22,6 +25,8 @@ pub(super) struct Sessions {
     notified: Option<u16>,
     /// The results that were due when the session began.
     owed: Vec<FinalAlert>,
+    /// Whether there is to be no other session in this run.
+    closed: bool,
 }
 
 impl Sessions {
@@ -33,6 +38,7 @@ impl Sessions {
             again: false,
             notified: None,
             owed: Vec::new(),
+            closed: false,
         }
     }
 
@@ -70,6 +76,11 @@ impl Sessions {
         self.next = if std::mem::take(&mut self.again) { now } else { now + check_in };
     }
 
+    /// The device broke it off: it is made up for as soon as the device can and may talk again.
+    const fn broken_off(&mut self, now: Mono) {
+        self.next = now;
+    }
+
     pub(super) fn failed(&mut self, now: Mono, wanted: Option<Duration>, chance: u64) {
         self.again = false;
         self.next = now + self.backoff.failed(wanted, chance);
@@ -96,6 +107,35 @@ impl Agent {
         self.core.outputs.show(Output::Post(post));
     }
 
+    /// Tells the server that the session is over, if one goes on, before the process ends; no other
+    /// begins.
+    pub fn take_leave(&mut self, now: Now) {
+        self.core.sessions.closed = true;
+        self.break_off(now);
+        self.core.settle();
+    }
+
+    /// Returns whether a DM session goes on.
+    #[must_use]
+    pub const fn is_in_session(&self) -> bool {
+        self.client.is_busy()
+    }
+
+    /// Breaks off the session of a device that may not talk any more. One that waits for the user
+    /// costs nothing meanwhile, and what the user sees stays where it is.
+    pub(super) fn keep_silent(&mut self, now: Now) {
+        if self.core.is_cut_off() && !self.client.is_resting() {
+            self.break_off(now);
+        }
+    }
+
+    fn break_off(&mut self, now: Now) {
+        if let Some(post) = self.client.break_off(now, &mut self.core) {
+            self.core.users.forget(About::Session);
+            self.core.outputs.show(Output::Post(post));
+        }
+    }
+
     pub(super) fn handle_step(&mut self, now: Now, step: Step) {
         match step {
             Step::Post(post) => self.core.outputs.show(Output::Post(post)),
@@ -112,7 +152,7 @@ impl Agent {
 impl Core {
     /// Returns when the next session is due: by the clock, or because a report is.
     pub(super) fn session_deadline(&self, now: Now) -> Option<Mono> {
-        if !self.knows_what_is_installed() || !self.may_talk() {
+        if self.sessions.closed || !self.knows_what_is_installed() || !self.may_talk() {
             return None;
         }
         let report = self
@@ -154,6 +194,10 @@ impl Core {
             SessionOutcome::RetryLater { wait } => {
                 tracing::info!(?wait, "the server has no time");
                 self.sessions.failed(now.mono, *wait, self.chance.number());
+            }
+            SessionOutcome::BrokenOff => {
+                tracing::info!("the DM session was broken off");
+                self.sessions.broken_off(now.mono);
             }
             SessionOutcome::Failed(error) => {
                 tracing::warn!(%error, "a DM session failed");

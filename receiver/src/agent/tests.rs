@@ -24,6 +24,7 @@ mod download;
 mod reception;
 mod requests;
 mod roots;
+mod silence;
 mod states;
 mod users;
 

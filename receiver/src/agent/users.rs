@@ -120,7 +120,7 @@ impl Users {
         [until, self.again].into_iter().flatten().min()
     }
 
-    fn forget(&mut self, about: About) {
+    pub(super) fn forget(&mut self, about: About) {
         self.waiting.retain(|waiting| waiting.question.about != about);
         self.shown.take_if(|waiting| waiting.question.about == about);
     }

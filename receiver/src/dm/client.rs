@@ -140,6 +140,8 @@ pub enum SessionOutcome {
         /// Not before this has passed.
         wait: Option<Duration>,
     },
+    /// This side broke it off, by [`DmClient::break_off`].
+    BrokenOff,
     /// The session broke off; try again after a back-off.
     Failed(SessionError),
 }
@@ -218,6 +220,12 @@ impl DmClient {
         self.session.is_some()
     }
 
+    /// Returns whether a session waits for the user's answer.
+    #[must_use]
+    pub fn is_resting(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::is_resting)
+    }
+
     /// Begins a session and returns its first message; a session that was going on is forgotten.
     ///
     /// # Units
@@ -274,6 +282,16 @@ impl DmClient {
         self.conclude(step)
     }
 
+    /// Breaks the session off, for a reason that lies outside of it.
+    ///
+    /// Returns the message that says so when it can go at once. Else the server is told instead of
+    /// an answer to its next message, unless that ends the session by itself. Either way its answer
+    /// to the last message is the end, and so is the lack of one.
+    // spec: oma-dm 1.1 (1223)
+    pub fn break_off(&mut self, now: Now, device: &mut dyn Device) -> Option<Post> {
+        self.session.as_mut()?.break_off(now, device, &mut self.tree)
+    }
+
     /// Takes note that a message brought no answer.
     pub fn handle_failure(&mut self, failure: Failure) -> Step {
         let Some(session) = self.session.as_mut() else {
@@ -297,10 +315,10 @@ impl DmClient {
         match step {
             Ok(Next::Post(post)) => Step::Post(post),
             Ok(Next::Rest) => Step::Rest,
-            Err(outcome) => {
-                self.session = None;
-                Step::Done(outcome)
-            }
+            Err(outcome) => Step::Done(match self.session.take() {
+                Some(session) => session.end(outcome),
+                None => outcome,
+            }),
         }
     }
 }

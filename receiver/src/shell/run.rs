@@ -175,7 +175,7 @@ async fn run_device(config: &Config, front: Front, options: Options) -> Result<E
     let notifications = Notifications::open(config.local.notify, config.local.notify_http)
         .await
         .map_err(system("listen for notifications"))?;
-    let inputs = Inputs { completions, happened, asked, notifications, terminate, interrupt };
+    let mut inputs = Inputs { completions, happened, asked, notifications, terminate, interrupt };
     notify(&[sd_notify::NotifyState::Ready]);
     let mut shell = Shell {
         clock: Clock,
@@ -186,7 +186,10 @@ async fn run_device(config: &Config, front: Front, options: Options) -> Result<E
         sensors: sensors(config),
         look: Look { every: config.local.sensor_interval, next: Clock.now().mono },
     };
-    let end = shell.drive(inputs).await;
+    let end = shell.drive(&mut inputs).await;
+    if !matches!(end, End::Storage(_)) {
+        shell.take_leave(&mut inputs).await;
+    }
     shell.stop();
     Ok(end)
 }
@@ -245,7 +248,7 @@ struct Effects {
 type Session = (Channel, proto::ids::Tsi);
 
 impl Shell {
-    async fn drive(&mut self, mut inputs: Inputs) -> End {
+    async fn drive(&mut self, inputs: &mut Inputs) -> End {
         loop {
             if let Some(error) = self.drain() {
                 return End::Storage(error);
@@ -300,9 +303,28 @@ impl Shell {
         None
     }
 
+    /// Breaks off the DM session that goes on, unless the server lets that take too long.
+    async fn take_leave(&mut self, inputs: &mut Inputs) {
+        notify(&[sd_notify::NotifyState::Stopping]);
+        let now = self.clock.now();
+        self.agent.take_leave(now);
+        let until = now.mono + LEAVE_TIME;
+        while self.agent.is_in_session() && self.drain().is_none() {
+            tokio::select! {
+                Some(completion) = inputs.completions.recv() => {
+                    let now = self.clock.now();
+                    self.effects.wiring.complete(now, &mut self.agent, completion);
+                }
+                Some(event) = inputs.happened.recv() => self.handle_event(event),
+                () = self.clock.sleep_until(Some(until)) => return,
+                _ = inputs.terminate.recv() => return,
+                _ = inputs.interrupt.recv() => return,
+            }
+        }
+    }
+
     /// Syncs what was received; waits for everything that was asked of the storage.
     fn stop(mut self) {
-        notify(&[sd_notify::NotifyState::Stopping]);
         self.agent.handle_shutdown();
         if let Some(error) = self.drain() {
             tracing::error!(%error, "failed to store what was received last");
@@ -447,6 +469,9 @@ impl Shell {
         Answer::Done
     }
 }
+
+/// How long a process that was told to stop waits for its server to take leave.
+const LEAVE_TIME: Duration = Duration::from_secs(2);
 
 /// Octets of text that go with a request for an update.
 const MAX_REQUEST_DATA: usize = 256;

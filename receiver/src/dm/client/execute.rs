@@ -175,6 +175,16 @@ impl Executor<'_> {
         }
     }
 
+    /// Leaves the rest undone: what a group had begun is taken back.
+    pub(super) fn give_up(&mut self) {
+        self.run.asking = None;
+        while let Some(frame) = self.run.frames.pop() {
+            if let Around::Atomic { before, .. } = frame.group {
+                self.tree.roll_back(self.now, self.device, *before);
+            }
+        }
+    }
+
     /// Notes what became of a member of the innermost group. A member that does not succeed ends
     /// its group: what it gates (an Exec behind a user's "no", or behind a Replace that failed)
     /// must not happen.

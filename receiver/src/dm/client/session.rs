@@ -68,6 +68,23 @@ pub(super) enum Next {
     Rest,
 }
 
+/// What the header of the server's message came to.
+enum Admitted {
+    /// It is the server's; the status that its header is answered with.
+    Believed(Box<Status>),
+    /// A message that goes out instead of an answer.
+    Instead(Post),
+}
+
+/// How far this side has come with breaking the session off.
+#[derive(Debug)]
+enum Leaving {
+    /// The server is told instead of an answer to its next message.
+    Wanted,
+    /// The server was told; this is how the session ends.
+    Said(SessionOutcome),
+}
+
 /// Whether a message must carry credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
@@ -123,6 +140,8 @@ pub(super) struct Session {
     requested: Option<(MessageId, CommandId)>,
     /// Results that went out in this session, acknowledged or not.
     announced: Vec<FinalAlert>,
+    /// Whether this side breaks the session off.
+    leaving: Option<Leaving>,
 }
 
 impl Session {
@@ -159,6 +178,7 @@ impl Session {
             sent: BTreeMap::new(),
             requested: None,
             announced: Vec::new(),
+            leaving: None,
         }
     }
 
@@ -177,11 +197,59 @@ impl Session {
         self.post()
     }
 
-    /// Sends the last message once more, unless that was tried often enough.
+    /// Sends the last message once more, unless that was tried often enough or nobody wants to
+    /// know.
     pub(super) fn resend(&mut self) -> Option<Post> {
+        if self.leaving.is_some() {
+            return None;
+        }
         self.resends =
             self.resends.checked_add(1).filter(|resends| *resends <= self.limits.resends)?;
         Some(self.last_post())
+    }
+
+    /// Returns whether the user's answer is awaited.
+    pub(super) const fn is_resting(&self) -> bool {
+        self.asking.is_some()
+    }
+
+    /// Breaks the session off; returns the last message where no answer of the server is awaited.
+    pub(super) fn break_off(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        tree: &mut Tree,
+    ) -> Option<Post> {
+        if let Some((mut run, header)) = self.asking.take() {
+            self.executor(now, device, tree, &mut run).give_up();
+            return Some(self.farewell(header, Vec::new(), SessionOutcome::BrokenOff));
+        }
+        self.leaving.get_or_insert(Leaving::Wanted);
+        None
+    }
+
+    /// Makes the last message: the session is broken off. What was done is said before, as far as
+    /// there is certainly room for it beside the header, its status and the alert.
+    // spec: oma-dm 1.1 (1223)
+    fn farewell(&mut self, header: Status, done: Vec<Outgoing>, outcome: SessionOutcome) -> Post {
+        self.leaving = Some(Leaving::Said(outcome));
+        self.outbox.clear();
+        self.outbox.push_back(Outgoing::Status(header));
+        let statuses = done.into_iter().filter(|it| matches!(it, Outgoing::Status(_)));
+        let room = (self.server_takes / STATUS_BYTES).saturating_sub(4);
+        self.outbox.extend(statuses.take(room));
+        self.outbox.push_back(Outgoing::Alert(AlertCode::SESSION_ABORT));
+        self.post()
+    }
+
+    /// Returns how a session ends that nothing more is said in.
+    pub(super) fn end(self, outcome: SessionOutcome) -> SessionOutcome {
+        match (self.leaving, outcome) {
+            (Some(Leaving::Said(said)), _) => said,
+            (Some(Leaving::Wanted), SessionOutcome::Complete) => SessionOutcome::Complete,
+            (Some(Leaving::Wanted), _) => SessionOutcome::BrokenOff,
+            (None, outcome) => outcome,
+        }
     }
 
     /// Takes the server's message; the next message, or why there is none.
@@ -192,6 +260,34 @@ impl Session {
         tree: &mut Tree,
         heard: Heard<'_>,
     ) -> Result<Next, SessionOutcome> {
+        let answer = heard.message;
+        match (self.admit(now, device, heard)?, &self.leaving) {
+            (_, Some(Leaving::Said(_))) | (Admitted::Instead(_), Some(Leaving::Wanted)) => {
+                Err(SessionOutcome::BrokenOff)
+            }
+            (Admitted::Instead(post), None) => Ok(Next::Post(post)),
+            (Admitted::Believed(header), Some(Leaving::Wanted)) if !self.is_last(answer) => {
+                Ok(Next::Post(self.farewell(*header, Vec::new(), SessionOutcome::BrokenOff)))
+            }
+            (Admitted::Believed(header), Some(Leaving::Wanted) | None) => {
+                self.execute(now, device, tree, answer, *header)
+            }
+        }
+    }
+
+    /// Tells whether a message leaves nothing to be said: the session ends by itself.
+    fn is_last(&self, answer: &Message) -> bool {
+        let only_statuses = answer.commands.iter().all(|it| matches!(it, Command::Status(_)));
+        only_statuses && answer.is_final && self.outbox.is_empty()
+    }
+
+    /// Judges whose message it is, and takes note of what it answers.
+    fn admit(
+        &mut self,
+        now: Now,
+        device: &mut dyn Device,
+        heard: Heard<'_>,
+    ) -> Result<Admitted, SessionOutcome> {
         let answer = heard.message;
         if self.asking.is_some() {
             return Err(protocol("it comes while the user is asked"));
@@ -209,7 +305,7 @@ impl Session {
             self.follow(address)?;
         }
         if status.code.is_challenge() {
-            return self.challenged(status).map(Next::Post);
+            return self.challenged(status).map(Admitted::Instead);
         }
         if !status.code.is_success() {
             return Err(SessionOutcome::Failed(SessionError::Refused(status.code)));
@@ -223,7 +319,7 @@ impl Session {
         let (code, challenge) = match verdict {
             Verdict::Believed(code, challenge) => (code, challenge),
             Verdict::Refused(code, challenge) => {
-                return self.refuse(answer, code, challenge).map(Next::Post);
+                return self.refuse(answer, code, challenge).map(Admitted::Instead);
             }
             Verdict::Hopeless => {
                 return Err(SessionOutcome::Failed(SessionError::ServerNotProved));
@@ -237,7 +333,7 @@ impl Session {
         }
         self.take_statuses(now, device, answer);
         let header = Status::for_header(CommandId(0), &answer.header, code);
-        self.execute(now, device, tree, answer, Status { challenge, ..header })
+        Ok(Admitted::Believed(Box::new(Status { challenge, ..header })))
     }
 
     /// Answers a message that may be anybody's: a Status for each command and nothing done.
@@ -427,6 +523,11 @@ impl Session {
         if silent && self.server_was_final {
             return Err(SessionOutcome::Complete);
         }
+        // spec: oma-dm 1.1 (1223: a session that never ends)
+        if self.message + 1 == self.limits.messages {
+            let outcome = SessionOutcome::Failed(SessionError::TooLong);
+            return Ok(Next::Post(self.farewell(header, answers, outcome)));
+        }
         // Statuses of this message go before what is left of the package.
         for command in answers.into_iter().rev() {
             self.outbox.push_front(command);
@@ -501,7 +602,8 @@ impl Session {
             }
         }
         // spec: oma-dm 1 (final)
-        message.is_final = self.outbox.is_empty() && self.server_was_final;
+        message.is_final =
+            self.leaving.is_some() || self.outbox.is_empty() && self.server_was_final;
         self.was_final = message.is_final;
         self.content = content;
         self.body = self.encoding.emit(&message);

@@ -23,6 +23,7 @@ use crate::dm::{
 mod account;
 mod groups;
 mod large_objects;
+mod leaving;
 mod questions;
 mod server_proof;
 
@@ -571,19 +572,6 @@ fn an_answer_that_the_server_cannot_take_at_once_goes_out_in_parts() {
     assert!(messages > 2, "{messages}");
     let nothing = talk.reply(StatusCode::OK, vec![]);
     assert_eq!(talk.hear_last(&nothing), SessionOutcome::Complete);
-}
-
-#[test]
-fn a_session_ends_at_its_number_of_messages() {
-    let limits = Limits { messages: 3, ..Limits::default() };
-    let client = DmClient::new(settings(), limits);
-    let mut talk = Talk::begin_with(client, FakeDevice::default(), at(0));
-    for _ in 0..2 {
-        let question = talk.reply(StatusCode::AUTHENTICATED, vec![get(4, &["./DevInfo"])]);
-        talk.hear_more(&question);
-    }
-    let question = talk.reply(StatusCode::AUTHENTICATED, vec![get(4, &["./DevInfo"])]);
-    assert_eq!(talk.hear_last(&question), SessionOutcome::Failed(SessionError::TooLong));
 }
 
 #[test]

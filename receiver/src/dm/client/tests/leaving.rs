@@ -1,0 +1,105 @@
+//! Sessions that this side breaks off.
+
+use super::*;
+
+const ABORT: AlertCode = AlertCode::SESSION_ABORT;
+
+fn break_off(talk: &mut Talk) -> Option<Post> {
+    let post = talk.client.break_off(talk.now, &mut talk.device);
+    if let Some(post) = &post {
+        talk.take(Step::Post(post.clone()));
+    }
+    post
+}
+
+/// Expects that the last message says so, and no more than the status of the header before it.
+fn says_no_more(talk: &Talk) {
+    assert_eq!(talk.said.commands.len(), 2, "{:?}", talk.said);
+    assert_eq!((talk.statuses().len(), talk.alerts(ABORT).len()), (1, 1));
+    assert!(talk.said.is_final);
+}
+
+// test: oma-dm 1.1 (1223)
+#[test]
+fn a_session_is_broken_off_in_place_of_an_answer() {
+    let device = FakeDevice {
+        queue: vec![final_alert("c-0", ResultCode::SUCCESS)],
+        ..FakeDevice::default()
+    };
+    let mut talk = Talk::begin(device);
+    assert_eq!(break_off(&mut talk), None, "the answer of the server is awaited");
+    let message = talk.reply(StatusCode::AUTHENTICATED, arming());
+    talk.hear_more(&message);
+    says_no_more(&talk);
+    assert!(talk.device.armed.is_empty(), "nothing more is done");
+    assert_eq!(talk.device.acknowledged.len(), 1, "what the server has taken counts");
+    assert_eq!(break_off(&mut talk), None, "it was said");
+    let late = talk.reply(StatusCode::OK, arming());
+    assert_eq!(talk.hear_last(&late), SessionOutcome::BrokenOff);
+    assert!(talk.device.armed.is_empty() && !talk.client.is_busy());
+    assert_eq!(break_off(&mut talk), None, "there is no session");
+}
+
+#[test]
+fn a_session_that_waits_for_the_user_is_broken_off_at_once_and_its_group_taken_back() {
+    let device = FakeDevice { user_answer: None, ..FakeDevice::default() };
+    let mut talk = Talk::begin(device);
+    let commands = vec![replace(21, "Ext/Broadcast/Opens", "1800"), ask(22)];
+    let group = Command::Atomic(Group { id: CommandId(20), meta: None, commands });
+    let message = talk.reply(StatusCode::AUTHENTICATED, vec![group]);
+    assert_eq!(talk.hear(&message), Step::Rest);
+    assert!(break_off(&mut talk).is_some());
+    says_no_more(&talk);
+    let step = talk.client.handle_user_answer(talk.now, &mut talk.device, &Answer::Yes);
+    assert_eq!(step, Step::Rest, "it comes too late");
+    let uri = "./FwUpdate/Main/Ext/Broadcast/Opens";
+    let found = talk.client.tree.get(&talk.device, uri).unwrap();
+    assert_eq!(found[0].data_text(), Some(""));
+    let answer = talk.reply(StatusCode::OK, vec![]);
+    assert_eq!(talk.hear_last(&answer), SessionOutcome::BrokenOff);
+}
+
+#[test]
+fn a_session_that_ends_by_itself_is_not_broken_off() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    assert_eq!(break_off(&mut talk), None);
+    let nothing = talk.reply(StatusCode::AUTHENTICATED, vec![]);
+    assert_eq!(talk.hear_last(&nothing), SessionOutcome::Complete);
+}
+
+#[test]
+fn a_server_that_cannot_be_told_is_left() {
+    let mut talk = Talk::begin(FakeDevice::default());
+    break_off(&mut talk);
+    let step = talk.client.handle_failure(Failure::Network);
+    assert_eq!(step, Step::Done(SessionOutcome::BrokenOff));
+
+    let mut talk = Talk::begin(FakeDevice::default());
+    break_off(&mut talk);
+    let mut stale = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
+    challenge(&mut stale, b"another");
+    assert_eq!(talk.hear_last(&stale), SessionOutcome::BrokenOff);
+
+    let mut talk = Talk::begin(FakeDevice::default());
+    break_off(&mut talk);
+    let message = talk.reply(StatusCode::AUTHENTICATED, arming());
+    talk.hear_more(&message);
+    let step = talk.client.handle_failure(Failure::Network);
+    assert_eq!(step, Step::Done(SessionOutcome::BrokenOff), "it is not said twice");
+}
+
+// test: oma-dm 1.1 (1223)
+#[test]
+fn a_session_that_never_ends_is_broken_off_with_the_last_message_it_may_have() {
+    let limits = Limits { messages: 3, ..Limits::default() };
+    let client = DmClient::new(settings(), limits);
+    let mut talk = Talk::begin_with(client, FakeDevice::default(), at(0));
+    for aborts in [0, 1] {
+        let question = talk.reply(StatusCode::AUTHENTICATED, vec![get(4, &["./DevInfo"])]);
+        talk.hear_more(&question);
+        assert_eq!(talk.alerts(ABORT).len(), aborts);
+    }
+    assert_eq!(talk.statuses().len(), 2, "what was done is said: {:?}", talk.said);
+    let question = talk.reply(StatusCode::AUTHENTICATED, vec![get(4, &["./DevInfo"])]);
+    assert_eq!(talk.hear_last(&question), SessionOutcome::Failed(SessionError::TooLong));
+}
