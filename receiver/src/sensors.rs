@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 use proto::{dm::nodes::broadcast, wire::WireError};
 use serde::Serialize;
 
-use crate::agent::SuspendReason;
+use crate::{agent::SuspendReason, user::Consent};
 
 /// How much better than its threshold a value must be before its reason goes.
 pub const MARGIN: u8 = 3;
@@ -106,6 +106,37 @@ impl FromStr for Effect {
     }
 }
 
+/// When a verified image is handed to the installer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Install {
+    /// As soon as it is verified, where the Exec asked for the installation.
+    #[default]
+    AtOnce,
+    /// When the server says `Update`, or sets [`Self::AtOnce`] again.
+    OnCommand,
+}
+
+impl fmt::Display for Install {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::AtOnce => "at-once",
+            Self::OnCommand => "on-command",
+        })
+    }
+}
+
+impl FromStr for Install {
+    type Err = WireError;
+
+    fn from_str(word: &str) -> Result<Self, WireError> {
+        match word {
+            "at-once" => Ok(Self::AtOnce),
+            "on-command" => Ok(Self::OnCommand),
+            _ => Err(WireError::invalid("install", word, "at-once or on-command")),
+        }
+    }
+}
+
 /// Thresholds and choices that a server can set: the nodes below `Ext/Broadcast/Policy`.
 ///
 /// # Units
@@ -126,6 +157,10 @@ pub struct Policy {
     pub metered: Effect,
     /// What a voice call does.
     pub call: Effect,
+    /// When a verified image is installed.
+    pub install: Install,
+    /// What the user is asked, beside what the device's own settings ask.
+    pub consent: Consent,
 }
 
 impl Default for Policy {
@@ -138,6 +173,8 @@ impl Default for Policy {
             thermal_limit: 85,
             metered: Effect::Suspend,
             call: Effect::Suspend,
+            install: Install::AtOnce,
+            consent: Consent::None,
         }
     }
 }
@@ -145,7 +182,7 @@ impl Default for Policy {
 impl Policy {
     /// Returns the nodes with their values.
     #[must_use]
-    pub fn nodes(&self) -> [(&'static str, String); 6] {
+    pub fn nodes(&self) -> [(&'static str, String); 8] {
         [
             (broadcast::POLICY_BATTERY, self.battery_floor.to_string()),
             (broadcast::POLICY_MEMORY, self.memory_limit.to_string()),
@@ -153,6 +190,8 @@ impl Policy {
             (broadcast::POLICY_THERMAL, self.thermal_limit.to_string()),
             (broadcast::POLICY_METERED, self.metered.to_string()),
             (broadcast::POLICY_CALL, self.call.to_string()),
+            (broadcast::POLICY_INSTALL, self.install.to_string()),
+            (broadcast::POLICY_CONSENT, self.consent.as_str().to_owned()),
         ]
     }
 
@@ -177,6 +216,8 @@ impl Policy {
             }
             broadcast::POLICY_METERED => self.metered = value.parse()?,
             broadcast::POLICY_CALL => self.call = value.parse()?,
+            broadcast::POLICY_INSTALL => self.install = value.parse()?,
+            broadcast::POLICY_CONSENT => self.consent = value.parse()?,
             _ => return Err(WireError::invalid("policy", node, "a node of the policy")),
         }
         Ok(())
@@ -288,6 +329,8 @@ mod tests {
             (broadcast::POLICY_THERMAL, "-5"),
             (broadcast::POLICY_METERED, "ignore"),
             (broadcast::POLICY_CALL, "ignore"),
+            (broadcast::POLICY_INSTALL, "on-command"),
+            (broadcast::POLICY_CONSENT, "install"),
         ] {
             policy.set(node, value).unwrap();
             assert!(policy.nodes().contains(&(node, value.to_owned())), "{node}");

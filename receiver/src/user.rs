@@ -144,6 +144,19 @@ impl Consent {
 }
 
 impl Consent {
+    /// Returns what is asked when both are.
+    #[must_use]
+    pub const fn and(self, other: Self) -> Self {
+        let download = self.covers_download() || other.covers_download();
+        let install = self.covers_install() || other.covers_install();
+        match (download, install) {
+            (true, true) => Self::Both,
+            (true, false) => Self::Download,
+            (false, true) => Self::Install,
+            (false, false) => Self::None,
+        }
+    }
+
     /// Returns the word.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

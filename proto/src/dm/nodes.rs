@@ -138,6 +138,10 @@ pub mod broadcast {
     pub const POLICY_METERED: &str = "Ext/Broadcast/Policy/Metered";
     /// What a voice call does: `suspend` or `ignore`.
     pub const POLICY_CALL: &str = "Ext/Broadcast/Policy/Call";
+    /// When a verified image is installed: `at-once` or `on-command`.
+    pub const POLICY_INSTALL: &str = "Ext/Broadcast/Policy/Install";
+    /// What the user is asked: `none`, `download`, `install` or `both`.
+    pub const POLICY_CONSENT: &str = "Ext/Broadcast/Policy/Consent";
     /// The server's time in this DM session, decimal UTC seconds.
     pub const NOW: &str = "Ext/Broadcast/Now";
     /// Opening of the first window, decimal UTC seconds.

@@ -7,6 +7,7 @@ use proto::{
     dm::{
         code::StatusCode,
         fumo::{Phase, ResultCode, UpdateRequest},
+        nodes::broadcast,
         ui::{Answer, Prompt},
     },
     ids::{ComponentId, Correlator},
@@ -26,8 +27,10 @@ use crate::{
     dm::{
         AccountChange, ArmRequest, Device, DeviceLimits, DeviceView, DownloadRequest, FinalAlert,
     },
+    sensors::Policy,
     symbols::ObjectLayout,
     tuner::Tuner,
+    user::{Consent, Front},
 };
 
 /// Windows and image servers that one arming may name.
@@ -53,7 +56,7 @@ impl Device for Core {
             root_version: self.root.version,
             package_name: self.books.pin.as_ref().map(|pin| pin.id.to_string()),
             package_version: manifest.map(|manifest| manifest.firmware_version.clone()),
-            policy: self.books.policy,
+            policy: Policy { consent: self.consent(), ..self.books.policy },
             limits: DeviceLimits {
                 max_block_symbols: limits.max_block_symbols,
                 max_memory_kib: limits.max_memory_bytes / 1024,
@@ -159,12 +162,24 @@ impl Device for Core {
     }
 
     fn set_policy(&mut self, now: Now, node: &str, value: &str) -> StatusCode {
-        if let Err(error) = self.books.policy.set(node, value) {
+        let mut policy = self.books.policy;
+        if let Err(error) = policy.set(node, value) {
             tracing::info!(%error, "a policy was refused");
             return StatusCode::BAD_REQUEST;
         }
+        let own = self.config.user.consent;
+        if node == broadcast::POLICY_CONSENT && policy.consent.and(own) != policy.consent {
+            tracing::info!(value, "the device itself wants more asked");
+            return StatusCode::FORBIDDEN;
+        }
+        if policy.consent != Consent::None && self.config.user.front == Front::Absent {
+            tracing::info!(value, "there is no user to be asked");
+            return StatusCode::NOT_SUPPORTED;
+        }
+        self.books.policy = policy;
         self.outputs.mark_changed();
         self.judge_world(now);
+        self.follow_policy(now);
         StatusCode::OK
     }
 

@@ -27,6 +27,7 @@ use crate::{
     acceptance::{Accepted, Offer, Refusal, Verdict},
     components::Subject,
     dm::{DownloadRequest, FinalAlert},
+    sensors::Install,
     symbols::{ObjectLayout, StorageError},
 };
 
@@ -492,14 +493,25 @@ impl Core {
         if self.books.awaits_exec {
             return;
         }
-        if self.books.operation == Exec::Download {
+        let waits = self.books.policy.install == Install::OnCommand;
+        let held = match self.books.operation {
+            Exec::Download => Some(ResultCode::SUCCESS),
+            // Who stands beside the device and has said yes is not kept waiting.
+            Exec::DownloadAndUpdate if waits && self.books.given < Given::Install => {
+                self.books.result = Some(ResultCode::DEFERRED);
+                Some(ResultCode::DEFERRED)
+            }
+            Exec::DownloadAndUpdate | Exec::Update => None,
+        };
+        if let Some(result) = held {
+            let operation = self.books.operation;
             let correlator = self.books.correlator.take();
             let subject = self.books.subject.clone();
             if let Some(own) = &mut self.books.subject {
                 self.books.announced.deliver(&own.node);
                 own.operation = scomo::Operation::Install;
             }
-            self.push_alert(now, correlator, Exec::Download, ResultCode::SUCCESS, subject);
+            self.push_alert(now, correlator, operation, result, subject);
             self.books.operation = Exec::Update;
             self.books.awaits_exec = true;
             self.outputs.mark_changed();
@@ -521,7 +533,7 @@ impl Core {
             self.books.subject = subject;
             self.books.correlator = correlator;
             self.books.operation = Exec::Update;
-            self.books.awaits_exec = false;
+            (self.books.awaits_exec, self.books.result) = (false, None);
             self.outputs.mark_changed();
             self.check_image();
             return StatusCode::ACCEPTED;

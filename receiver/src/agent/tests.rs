@@ -21,6 +21,7 @@ use crate::{
 
 mod components;
 mod download;
+mod policy;
 mod reception;
 mod requests;
 mod roots;

@@ -14,6 +14,7 @@ use proto::{
 use super::{Agent, Core, Output};
 use crate::{
     components::{Inventory, Leave},
+    sensors::Install,
     user::{About, Consent, Front, MAX_WAIT, Question, Reply},
 };
 
@@ -207,19 +208,50 @@ impl Core {
         }
     }
 
+    /// Returns what the user is asked: what the device's own settings want, and what a server does.
+    // spec: oma-003 6.1.4.14 (a server's policy adds questions and takes none away)
+    pub(super) fn consent(&self) -> Consent {
+        let user = &self.config.user;
+        // The user may have gone since the policy was set; nobody can be asked then.
+        let wanted = (user.front != Front::Absent).then_some(self.books.policy.consent);
+        user.consent.and(wanted.unwrap_or_default())
+    }
+
     /// Returns whether the operation may receive: without the user's leave, where it is wanted, it
     /// does not.
     pub(super) fn may_download(&self) -> bool {
         let user = &self.config.user;
-        let asked = || self.books.given >= Given::Download || !user.consent.covers_download();
+        let asked = || self.books.given >= Given::Download || !self.consent().covers_download();
         user.standing.answer(Consent::covers_download).unwrap_or_else(asked)
     }
 
     /// Returns whether the image may be handed over.
     pub(super) fn may_install(&self) -> bool {
         let user = &self.config.user;
-        let asked = || self.books.given >= Given::Install || !user.consent.covers_install();
+        let asked = || self.books.given >= Given::Install || !self.consent().covers_install();
         user.standing.answer(Consent::covers_install).unwrap_or_else(asked)
+    }
+
+    /// Goes on as the policy wants it after a change: what need not be asked any more holds nothing
+    /// up, and what must be is asked.
+    pub(super) fn follow_policy(&mut self, now: Now) {
+        if self.may_download() {
+            self.users.forget(About::Download);
+        }
+        if self.may_install() {
+            self.users.forget(About::Install);
+        }
+        let is_held = self.books.awaits_exec && self.books.result == Some(ResultCode::DEFERRED);
+        if is_held && self.books.policy.install == Install::AtOnce {
+            (self.books.awaits_exec, self.books.result) = (false, None);
+            self.outputs.mark_changed();
+            self.check_image();
+        } else if self.phase() == Phase::Deferred && self.may_install() {
+            self.hand_over(now);
+        }
+        self.show_questions();
+        self.go_on(now);
+        self.ask_for_consent(now);
     }
 
     /// Asks the user what the operation cannot go on without. There is an operation only where

@@ -1,0 +1,160 @@
+//! What a server sets of installation and consent: the nodes `Policy/Install` and `Policy/Consent`.
+
+use proto::dm::{code::StatusCode, nodes::broadcast, ui::Answer};
+
+use super::*;
+use crate::{
+    consent::Standing,
+    user::{About, Consent, Front, Reply, Settings},
+};
+
+impl Device {
+    fn set(&mut self, node: &str, value: &str) -> StatusCode {
+        let code = self.agent.core.set_policy(self.now, node, value);
+        self.agent.core.settle();
+        self.run();
+        code
+    }
+
+    /// Returns what the node shows.
+    fn shown(&self, node: &str) -> String {
+        let nodes = self.agent.core.view().policy.nodes();
+        nodes.into_iter().find(|(path, _)| *path == node).expect("it is there").1
+    }
+
+    fn on_command() -> Self {
+        let mut device = Self::new();
+        assert_eq!(device.set(broadcast::POLICY_INSTALL, "on-command"), StatusCode::OK);
+        device
+    }
+
+    fn receive(&mut self) {
+        self.arm();
+        self.to(OPENS);
+        self.hear_pass();
+    }
+
+    fn exec_update(&mut self) -> StatusCode {
+        let correlator = Some(Correlator("c-2".to_owned()));
+        let code = self.agent.core.update(self.now, correlator);
+        self.agent.core.settle();
+        self.run();
+        code
+    }
+
+    fn agree(&mut self) {
+        let ticket = self.asked.last().expect("somebody was asked").ticket;
+        self.agent.handle_user_reply(self.now, ticket, Reply::Answer(Answer::Yes));
+        self.run();
+    }
+
+    fn about(&self) -> Vec<About> {
+        self.asked.iter().map(|question| question.about).collect()
+    }
+}
+
+fn with_user(consent: Consent, standing: Standing) -> Device {
+    Device::with_user(Settings { front: Front::Asked, consent, standing, ..Settings::default() })
+}
+
+// test: oma-002 6 (policy of installation)
+#[test]
+fn an_image_is_held_until_the_server_commands_its_installation() {
+    let mut device = Device::on_command();
+    device.restart();
+    device.receive();
+    assert_eq!((device.phase(), device.results()), (Phase::Verified, vec![250]));
+    assert_eq!((device.agent.status().state, device.installed.len()), (50, 0));
+    device.restart();
+    assert!(device.installed.is_empty() && device.results() == [250], "it is said once");
+    assert_eq!(device.exec_update(), StatusCode::ACCEPTED);
+    assert_eq!((device.phase(), device.results()), (Phase::Confirmed, vec![250, 200]));
+    let of: Vec<_> = device.alerts().into_iter().map(|it| it.correlator.unwrap().0).collect();
+    assert_eq!((of, device.installed.len()), (vec!["c-1".to_owned(), "c-2".to_owned()], 1));
+}
+
+#[test]
+fn what_the_policy_holds_is_installed_when_it_changes_and_what_a_download_holds_is_not() {
+    for (operation, installs) in [(Exec::DownloadAndUpdate, true), (Exec::Download, false)] {
+        let mut device = Device::on_command();
+        let request = ArmRequest { operation, ..device.request() };
+        device.arm_with(request);
+        device.to(OPENS);
+        device.hear_pass();
+        assert!(device.installed.is_empty());
+        device.restart();
+        device.set(broadcast::POLICY_BATTERY, "1");
+        assert!(device.installed.is_empty(), "another node");
+        device.set(broadcast::POLICY_INSTALL, "at-once");
+        assert_eq!(device.installed.len(), usize::from(installs), "{operation}");
+        assert_eq!(device.results(), if installs { vec![250, 200] } else { vec![200] });
+    }
+}
+
+// test: oma-003 6.1.4.14
+#[test]
+fn a_server_adds_questions_and_takes_none_away() {
+    use Consent::{Both, Install, None};
+    for (own, value, code, counts) in [
+        (None, "both", StatusCode::OK, Both),
+        (None, "none", StatusCode::OK, None),
+        (Install, "both", StatusCode::OK, Both),
+        (Install, "install", StatusCode::OK, Install),
+        (Install, "none", StatusCode::FORBIDDEN, Install),
+        (Install, "download", StatusCode::FORBIDDEN, Install),
+        (Both, "download", StatusCode::FORBIDDEN, Both),
+        (None, "always", StatusCode::BAD_REQUEST, None),
+        (None, "", StatusCode::BAD_REQUEST, None),
+    ] {
+        let mut device = with_user(own, Standing::Open);
+        assert_eq!(device.set(broadcast::POLICY_CONSENT, value), code, "{own:?} {value}");
+        device.restart();
+        assert_eq!(device.shown(broadcast::POLICY_CONSENT), counts.as_str(), "{own:?} {value}");
+        device.receive();
+        assert_eq!(device.about().contains(&About::Download), counts.covers_download());
+        assert_eq!(device.installed.len(), usize::from(counts == None), "{own:?} {value}");
+    }
+    // The word of a server does not make a user appear.
+    let mut device = Device::new();
+    assert_eq!(device.set(broadcast::POLICY_CONSENT, "both"), StatusCode::NOT_SUPPORTED);
+    assert_eq!(device.set(broadcast::POLICY_INSTALL, "never"), StatusCode::BAD_REQUEST);
+    assert_eq!(device.shown(broadcast::POLICY_INSTALL), "at-once");
+    device.receive();
+    assert_eq!(device.phase(), Phase::Confirmed);
+}
+
+// test: oma-003 6.1.4.14
+#[test]
+fn a_policy_of_consent_counts_at_once_and_the_users_own_word_goes_before() {
+    let mut device = with_user(Consent::None, Standing::Open);
+    device.arm();
+    device.to(OPENS);
+    device.hear_some(3);
+    assert_eq!(device.joined.len(), 1);
+    device.set(broadcast::POLICY_CONSENT, "both");
+    assert_eq!((device.about(), device.joined.len()), (vec![About::Download], 0));
+    device.agree();
+    device.hear_pass();
+    assert_eq!((device.phase(), device.installed.len()), (Phase::Deferred, 0));
+    device.set(broadcast::POLICY_CONSENT, "none");
+    assert_eq!(device.phase(), Phase::Confirmed, "nobody wants it asked any more");
+
+    for (standing, result) in [
+        (Standing::Given(Consent::Both), 200),
+        (Standing::Refused(Consent::Both), 401),
+        (Standing::Refused(Consent::Install), 401),
+    ] {
+        for value in ["none", "both"] {
+            let mut device = with_user(Consent::None, standing);
+            assert_eq!(device.set(broadcast::POLICY_CONSENT, value), StatusCode::OK);
+            device.arm();
+            device.to(OPENS);
+            if !device.asked.is_empty() {
+                device.agree();
+            }
+            device.hear_pass();
+            assert_eq!(device.results(), [result], "{standing:?} {value}");
+            assert!(!device.about().contains(&About::Install), "the user has decided that");
+        }
+    }
+}
