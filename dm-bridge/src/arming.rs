@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, net::SocketAddr};
 use proto::{
     dm::{
         code::Format,
-        fumo::Operation,
+        fumo::{HeldPackage, Operation},
         nodes::{broadcast, fumo, scomo},
         scomo::Branch,
         syncml::{Item, Meta},
@@ -214,14 +214,15 @@ pub fn ask(campaign: CampaignId, text: &str) -> Planned {
     Planned { purpose: Purpose::Ask(campaign), request: Request::Ask(Prompt::confirm(text)) }
 }
 
-/// Returns what is laid down before the Exec of a unicast way. `package` is the bundle.
-// spec: oma-001 8.1.1.10, oma-001 8.1.2.10, oma-000 8.1.s1, oma-000 8.1.s2
+/// Returns what is laid down before the Exec of a unicast way. `package` is the bundle, and what the
+/// device holds of one whose sending broke off: only the rest of it is sent when it is the same.
+// spec: oma-001 8.1.1.10, oma-001 8.1.2.10, oma-000 8.1.s1, oma-000 8.1.s2, oma-dm 11.2
 #[must_use]
 pub fn lay_down_for_unicast(
     campaign: &Campaign,
     device: &Device,
     way: Way,
-    package: Option<&[u8]>,
+    package: Option<(&[u8], Option<HeldPackage>)>,
 ) -> Option<LaidDown> {
     let node = |path: &str| format!("{}/{path}", device.object);
     match way {
@@ -233,8 +234,13 @@ pub fn lay_down_for_unicast(
             Some(LaidDown { first, address, writes: Vec::new() })
         }
         Way::Direct => {
-            let item = Item::octets(node(fumo::PACKAGE_DATA), package?);
-            let writes = vec![Planned::write(Need::Required, "PkgData", item)];
+            let (package, held) = package?;
+            let (path, name, octets) = match held.and_then(|held| held.rest_of(package)) {
+                Some(rest) => (fumo::PACKAGE_REST, "the rest of PkgData", rest),
+                None => (fumo::PACKAGE_DATA, "PkgData", package),
+            };
+            let item = Item::octets(node(path), octets);
+            let writes = vec![Planned::write(Need::Required, name, item)];
             Some(LaidDown { writes, ..LaidDown::default() })
         }
     }

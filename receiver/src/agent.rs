@@ -15,6 +15,7 @@ mod components;
 mod device;
 mod download;
 mod outputs;
+mod parcel;
 mod reception;
 mod requests;
 mod rest;
@@ -43,8 +44,8 @@ pub use self::{
     users::Given,
 };
 use self::{
-    download::Fetcher, outputs::Outputs, requests::Asked, rest::World, sessions::Sessions,
-    users::Users,
+    download::Fetcher, outputs::Outputs, parcel::Parcel, requests::Asked, rest::World,
+    sessions::Sessions, users::Users,
 };
 use crate::{
     acceptance::{Accepted, Kind, Limits},
@@ -151,6 +152,11 @@ pub enum Output {
     Log(LogOutput),
     /// Write and sync a small file of this name.
     WriteFile(String, Vec<u8>),
+    /// Write and sync a small file that can be done without; answered by
+    /// [`Agent::handle_piece_kept`].
+    KeepFile(String, Vec<u8>),
+    /// Remove a small file.
+    RemoveFile(String),
     /// Write and sync a copy of the journal; answered by [`Agent::handle_journal_written`].
     Journal(JournalWrite),
     /// Solve a block; answered by [`Agent::handle_decoded`].
@@ -219,6 +225,7 @@ struct Core {
     installing: bool,
     users: Users,
     fetcher: Fetcher,
+    parcel: Parcel,
     chance: Chance,
     firmware_version: Option<String>,
     stats: Stats,

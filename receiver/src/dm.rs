@@ -19,7 +19,9 @@ use proto::{
         auth::{AuthKind, Secret},
         code::StatusCode,
         encoding::Encoding,
-        fumo::{Operation, OperationResult, PackageData, Phase, ResultCode, UpdateRequest},
+        fumo::{
+            HeldPackage, Operation, OperationResult, PackageData, Phase, ResultCode, UpdateRequest,
+        },
         scomo as component,
         syncml::{Alert, CommandId},
         ui::{Answer, Prompt},
@@ -367,6 +369,17 @@ pub struct DeviceLimits {
     pub encodings: Vec<String>,
 }
 
+/// A piece of a package that comes over several messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Piece {
+    /// The first of a whole package.
+    First,
+    /// The first of the rest of what is held.
+    Rest,
+    /// The next one of either.
+    Next,
+}
+
 /// What the DM session does to the device, and asks it.
 ///
 /// A call changes the device's state at once; the shell sends the message that a
@@ -389,6 +402,20 @@ pub trait Device {
 
     /// Takes the package that a Replace of `PkgData` brought; without octets the held one goes.
     fn take_package(&mut self, _now: Now, _package: &[u8]) -> StatusCode {
+        StatusCode::NOT_SUPPORTED
+    }
+
+    /// Keeps what a piece has brought of a package, so that a session that breaks off costs no more
+    /// than what was on its way. The piece is answered once it is durable, as far as it was kept.
+    fn keep_piece(&mut self, _piece: Piece, _octets: &[u8]) {}
+
+    /// Returns what is held of a package of which only pieces came.
+    fn held_package(&self) -> Option<HeldPackage> {
+        None
+    }
+
+    /// Takes the rest of the package of which that is the front.
+    fn take_rest(&mut self, _now: Now, _rest: &[u8]) -> StatusCode {
         StatusCode::NOT_SUPPORTED
     }
 

@@ -1,16 +1,19 @@
 //! A device that writes down what the session does to it.
 
 use proto::{
+    crypto::sha256,
     dm::{
         code::StatusCode,
-        fumo::{PackageData, Phase, ResultCode, UpdateRequest},
+        fumo::{HeldPackage, PackageData, Phase, ResultCode, UpdateRequest},
         ui::{Answer, Prompt},
     },
     ids::Correlator,
     time::Now,
 };
 use receiver::components::{Announced, Software, Subject};
-use receiver::dm::{ArmRequest, Device, DeviceLimits, DeviceView, DownloadRequest, FinalAlert};
+use receiver::dm::{
+    ArmRequest, Device, DeviceLimits, DeviceView, DownloadRequest, FinalAlert, Piece,
+};
 
 pub(crate) struct TestDevice {
     pub(crate) firmware: String,
@@ -27,6 +30,9 @@ pub(crate) struct TestDevice {
     pub(crate) download: Option<DownloadRequest>,
     /// The package that came in the session.
     pub(crate) package: Vec<u8>,
+    /// What came of one in pieces, and where the rest that comes begins.
+    pub(crate) held: Vec<u8>,
+    rest_from: Option<usize>,
     /// The correlator of the Exec that installs it.
     pub(crate) updates: Option<Correlator>,
     pub(crate) nonce: Vec<u8>,
@@ -50,6 +56,8 @@ impl TestDevice {
             changes: Vec::new(),
             download: None,
             package: Vec::new(),
+            held: Vec::new(),
+            rest_from: None,
             updates: None,
             nonce,
             server_nonce: vec![6; 16],
@@ -103,7 +111,28 @@ impl Device for TestDevice {
 
     fn take_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
         self.package = package.to_vec();
+        self.held.clear();
         StatusCode::OK
+    }
+
+    fn keep_piece(&mut self, piece: Piece, octets: &[u8]) {
+        match piece {
+            Piece::First => self.held.clear(),
+            Piece::Rest => self.rest_from = Some(self.held.len()),
+            Piece::Next => {}
+        }
+        self.held.extend_from_slice(octets);
+    }
+
+    fn held_package(&self) -> Option<HeldPackage> {
+        let octets = u64::try_from(self.held.len()).expect("it is short");
+        (octets > 0).then(|| HeldPackage { octets, sha256: sha256(&[&self.held]) })
+    }
+
+    fn take_rest(&mut self, now: Now, rest: &[u8]) -> StatusCode {
+        let from = self.rest_from.take().unwrap_or(self.held.len());
+        let package = [&self.held[..from], rest].concat();
+        self.take_package(now, &package)
     }
 
     fn update(&mut self, _now: Now, correlator: Option<Correlator>) -> StatusCode {

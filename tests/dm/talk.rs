@@ -132,6 +132,11 @@ impl Talk {
         talk
     }
 
+    /// Lets the campaign bring another package.
+    pub(crate) fn bring_package(&mut self, package: &[u8]) {
+        self.store.put_package(CAMPAIGN, package);
+    }
+
     pub(crate) fn begin(&mut self, session: u16) -> Post {
         self.client.start(self.now, &mut self.device, Trigger::Client, session)
     }

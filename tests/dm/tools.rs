@@ -55,6 +55,7 @@ async fn messages() -> Vec<Message> {
         said.extend(transcripts::user_says_no(encoding).await.said);
         said.extend(transcripts::staged(encoding).await.said);
         said.extend(transcripts::device_aborts(encoding).await.said);
+        said.extend(transcripts::scenario_1_goes_on(encoding).await.said);
         said.extend(transcripts::server_aborts(encoding).await.said);
         said.extend(components::lived_through(encoding).await.said);
     }

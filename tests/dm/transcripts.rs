@@ -253,6 +253,37 @@ pub(crate) async fn scenario_1(encoding: Encoding) -> Talk {
     talk
 }
 
+/// The session in which a package comes breaks off after its second piece: the next one brings the
+/// rest. The package is none that repeats itself.
+pub(crate) async fn scenario_1_goes_on(encoding: Encoding) -> Talk {
+    let mut talk = Talk::by(encoding, delivery(Way::Direct)).await;
+    let package: Vec<u8> = (0..3_000_u32).flat_map(|n| n.to_be_bytes()).skip(6_000).collect();
+    talk.bring_package(&package);
+    talk.take_at_most(2_048);
+    let mut post = talk.begin(1);
+    while talk.paper.matches(" and more").count() < 2 {
+        let answer = talk.deliver(&post).await;
+        let Step::Post(next) = talk.hear(&answer) else { panic!("it goes on") };
+        post = next;
+    }
+    talk.note("the session is lost\n");
+    let held = talk.device.held.len();
+    assert!((1_000..5_900).contains(&held), "{held}");
+    assert_eq!(talk.run(2).await, SessionOutcome::Complete);
+    assert_eq!(talk.device.package, package);
+    assert!(talk.device.updates.is_some());
+    let again = talk.paper.matches("Replace ./FwUpdate/Main/Update/PkgData").count();
+    assert!(talk.paper.contains("Replace ./FwUpdate/Main/Ext/Package/Rest") && again > 0);
+    talk
+}
+
+// test: oma-dm 11.2
+#[tokio::test]
+async fn a_package_goes_on_in_the_next_session_where_the_last_one_broke_off() {
+    check("scenario_1_goes_on.txt", &scenario_1_goes_on(Encoding::Xml).await.paper);
+    scenario_1_goes_on(Encoding::Wbxml).await;
+}
+
 /// Scenario 2 of source 001: what goes over DM; the download itself is between other parties.
 pub(crate) async fn scenario_2(encoding: Encoding) -> Talk {
     let mut talk = Talk::by(encoding, delivery(Way::Download)).await;

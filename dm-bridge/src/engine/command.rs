@@ -32,6 +32,8 @@ pub enum Fact {
     Root,
     /// Whether objects may come in pieces.
     LargeObjects,
+    /// What the device holds of a package whose sending broke off.
+    HeldPackage,
 }
 
 /// Whether a Replace has to succeed before the Exec may follow.

@@ -165,7 +165,7 @@ impl DmSession {
         let Some(row) = desk.latest().find(|row| row.campaign == id).cloned() else { return };
         let laid = match row.way {
             Way::Broadcast => self.for_broadcast(desk, id, now),
-            Way::Download | Way::Direct => for_unicast(desk, (id, row.way), now),
+            Way::Download | Way::Direct => self.for_unicast(desk, (id, row.way), now),
         };
         match laid {
             Ok((revision, laid)) => {
@@ -385,13 +385,18 @@ impl DmSession {
 /// What is laid down for which revision of the window, or where the attempt stands instead.
 type Laid = Result<(u32, LaidDown), (Option<ArmingPhase>, String)>;
 
-fn for_unicast(desk: &Desk, (id, way): (CampaignId, Way), now: Utc) -> Laid {
-    let campaign = desk.campaign(id);
-    let window = campaign.and_then(|campaign| campaign.serves(now));
-    let package = desk.packages.get(&id).map(|package| &**package);
-    let laid = campaign
-        .and_then(|campaign| arming::lay_down_for_unicast(campaign, &desk.device, way, package));
-    let missing = || (None, "the package of the campaign is not here".to_owned());
-    let (window, laid) = window.zip(laid).ok_or_else(missing)?;
-    Ok((window.revision, laid))
+impl DmSession {
+    fn for_unicast(&self, desk: &Desk, (id, way): (CampaignId, Way), now: Utc) -> Laid {
+        let campaign = desk.campaign(id);
+        let window = campaign.and_then(|campaign| campaign.serves(now));
+        // What does not read as such is no front of the package.
+        let held = self.facts.get(&Fact::HeldPackage).and_then(|text| text.parse().ok());
+        let package = desk.packages.get(&id).map(|package| (&**package, held));
+        let laid = campaign.and_then(|campaign| {
+            arming::lay_down_for_unicast(campaign, &desk.device, way, package)
+        });
+        let missing = || (None, "the package of the campaign is not here".to_owned());
+        let (window, laid) = window.zip(laid).ok_or_else(missing)?;
+        Ok((window.revision, laid))
+    }
 }

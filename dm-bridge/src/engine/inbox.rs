@@ -203,6 +203,7 @@ impl DmSession {
             | Fact::MaxBlockSymbols
             | Fact::MaxStorage
             | Fact::LargeObjects
+            | Fact::HeldPackage
             | Fact::Root => {}
         }
     }

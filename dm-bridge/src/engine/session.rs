@@ -39,7 +39,7 @@ use super::{
 };
 use crate::{
     arming::{self, Work},
-    campaign::model::CampaignState,
+    campaign::model::{CampaignState, Way},
     fleet::{
         arming::{Arming, ArmingPhase},
         device::{Nonce, SERVER_ID},
@@ -403,6 +403,9 @@ impl DmSession {
             Planned::read(Fact::Phase, node(broadcast::PHASE)),
             Planned::read(Fact::LargeObjects, device::LARGE_OBJECTS.to_owned()),
         ]);
+        if desk.latest().any(|row| row.way == Way::Direct && row.phase == ArmingPhase::Pending) {
+            self.queue.push_back(Planned::read(Fact::HeldPackage, node(fumo::PACKAGE_HELD)));
+        }
     }
 
     fn choose(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) {

@@ -13,9 +13,11 @@ use super::{
 };
 use crate::{ids::Correlator, wire::WireError};
 
+mod held;
 mod request;
 mod result;
 
+pub use held::HeldPackage;
 pub use request::{Asker, UpdateRequest};
 pub use result::ResultCode;
 

@@ -50,6 +50,11 @@ pub mod fumo {
     pub const STATE: &str = "State";
     /// Root of what vendors add.
     pub const EXT: &str = "Ext";
+    /// What is held of a package whose sending broke off, as a
+    /// [`HeldPackage`](crate::dm::fumo::HeldPackage); empty when nothing is.
+    pub const PACKAGE_HELD: &str = "Ext/Package/Held";
+    /// The rest of that package.
+    pub const PACKAGE_REST: &str = "Ext/Package/Rest";
 }
 
 /// Paths of the software components, below the place of the SCOMO object and below its children.

@@ -12,7 +12,7 @@ use thiserror::Error;
 
 use super::{
     Agent, Books, Config, Core, Operation, Output, books::Pinned, download::Fetcher,
-    outputs::Outputs, rest::World, sessions::Sessions, users::Users,
+    outputs::Outputs, parcel::Parcel, rest::World, sessions::Sessions, users::Users,
 };
 use crate::{
     acceptance::Accepted,
@@ -115,6 +115,7 @@ impl Agent {
             installing: false,
             users: Users::default(),
             fetcher: Fetcher::default(),
+            parcel: Parcel::recovered(&boot.files),
             chance: Chance::new(boot.seed),
             firmware_version: None,
             stats: Stats::default(),
@@ -139,6 +140,7 @@ impl Agent {
             .into_iter()
             .chain(pinned.into_iter().flatten())
             .chain(plan_header)
+            .chain(self.core.parcel.files())
             .collect()
     }
 }

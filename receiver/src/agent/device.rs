@@ -6,7 +6,7 @@ use proto::{
     crypto::{Digest, sha256},
     dm::{
         code::StatusCode,
-        fumo::{Phase, ResultCode, UpdateRequest},
+        fumo::{HeldPackage, Phase, ResultCode, UpdateRequest},
         nodes::broadcast,
         ui::{Answer, Prompt},
     },
@@ -26,6 +26,7 @@ use crate::{
     components::{Announced, Software, Subject},
     dm::{
         AccountChange, ArmRequest, Device, DeviceLimits, DeviceView, DownloadRequest, FinalAlert,
+        Piece,
     },
     sensors::Policy,
     symbols::ObjectLayout,
@@ -110,6 +111,18 @@ impl Device for Core {
 
     fn take_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
         self.take_package_data(None, package)
+    }
+
+    fn keep_piece(&mut self, piece: Piece, octets: &[u8]) {
+        self.keep_piece_of_package(piece, octets);
+    }
+
+    fn held_package(&self) -> Option<HeldPackage> {
+        self.parcel.held()
+    }
+
+    fn take_rest(&mut self, _now: Now, rest: &[u8]) -> StatusCode {
+        self.take_rest_of_package(rest)
     }
 
     fn update(&mut self, now: Now, correlator: Option<Correlator>) -> StatusCode {

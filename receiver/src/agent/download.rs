@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! Exec -> descriptor -> head: documents, judged -> pieces, each synced -> assembled -> verified -> …
-//!         (HTTP alone)  PkgData: all of it in one message ----------------^
+//!         (HTTP alone)  PkgData: all of it, in pieces that `parcel` keeps ^
 //! ```
 
 use std::time::Duration;
@@ -559,8 +559,7 @@ impl Core {
         subject: Option<Subject>,
         octets: &[u8],
     ) -> StatusCode {
-        let waits = self.books.awaits_exec && self.phase() == Phase::Verified;
-        let held = waits && self.concerns(subject.as_ref());
+        let held = self.holds_package(subject.as_ref());
         if !held && self.is_occupied() {
             return StatusCode::FORBIDDEN;
         }
@@ -575,6 +574,7 @@ impl Core {
             self.drop_package();
         }
         self.fetcher.begin_anew();
+        self.forget_parcel();
         if octets.is_empty() {
             return StatusCode::OK;
         }
@@ -584,6 +584,12 @@ impl Core {
             self.fetcher.refusal = Some((package, result));
         }
         StatusCode::OK
+    }
+
+    /// Returns whether a package waits for its Exec, which another may take the place of.
+    pub(super) fn holds_package(&self, subject: Option<&Subject>) -> bool {
+        let waits = self.books.awaits_exec && self.phase() == Phase::Verified;
+        waits && self.concerns(subject)
     }
 
     /// The image is hashed here and stored before the journal says that it is held.

@@ -176,6 +176,7 @@ impl Core {
 
     pub(super) fn begin_session(&mut self, now: Now) {
         self.users.agreed = false;
+        self.parcel.begin_session();
         self.begin_request();
         self.sessions.owed = self.due_reports(now);
     }

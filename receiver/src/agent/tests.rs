@@ -21,6 +21,7 @@ use crate::{
 
 mod components;
 mod download;
+mod parcel;
 mod policy;
 mod reception;
 mod requests;
@@ -95,6 +96,8 @@ struct Device {
     power_left: Option<usize>,
     /// Flushes that fail before one succeeds.
     failing_flushes: u32,
+    /// Pieces of a package after which there is no room.
+    full_after: Option<usize>,
     boot: u64,
     /// What the shell takes long for.
     held: Held,
@@ -178,6 +181,7 @@ impl Device {
             stopped: false,
             power_left: None,
             failing_flushes: 0,
+            full_after: None,
             held: Held::Nothing,
             waiting: Vec::new(),
             boot: 0,
@@ -312,6 +316,18 @@ impl Device {
             Output::Log(LogOutput::Flush(ticket)) => self.agent.handle_flushed(now, ticket),
             Output::WriteFile(name, octets) => {
                 self.disk.files.insert(name, octets);
+            }
+            Output::KeepFile(_, _) if self.full_after == Some(0) => {
+                let attempted = "write a piece".to_owned();
+                self.agent.handle_piece_kept(&Err(StorageError::NoSpace { attempted }));
+            }
+            Output::KeepFile(name, octets) => {
+                self.full_after = self.full_after.map(|left| left - 1);
+                self.disk.files.insert(name, octets);
+                self.agent.handle_piece_kept(&Ok(()));
+            }
+            Output::RemoveFile(name) => {
+                self.disk.files.remove(&name);
             }
             Output::Journal(write) => {
                 let copy = usize::from(write.copy == CopyName::B);

@@ -18,7 +18,8 @@ use proto::{
 };
 
 use super::{
-    ArmRequest, Device, DeviceView, DownloadRequest, FinalAlert, ReportFilter, ReportSettings,
+    ArmRequest, Device, DeviceView, DownloadRequest, FinalAlert, Piece, ReportFilter,
+    ReportSettings,
     tree::{
         Right,
         place::{Leaf, Place},
@@ -250,7 +251,9 @@ fn is_firmware(device: &dyn Device) -> bool {
 impl Place for FumoObject {
     fn nodes(&self, device: &dyn Device) -> Vec<(String, Leaf)> {
         let view = if is_firmware(device) { device.view() } else { idle(device.view()) };
-        nodes::leaves(&self.staged.shown, &view)
+        let mut leaves = nodes::leaves(&self.staged.shown, &view);
+        leaves.extend(nodes::parcel(device.held_package()));
+        leaves
     }
 
     fn identifier(&self, path: &str) -> &'static str {
@@ -263,6 +266,14 @@ impl Place for FumoObject {
 
     fn rights(&self) -> &'static [Right] {
         &[Right::Exec, Right::Replace]
+    }
+
+    fn piece(&self, path: &str) -> Option<Piece> {
+        match path {
+            fumo::PACKAGE_DATA => Some(Piece::First),
+            fumo::PACKAGE_REST => Some(Piece::Rest),
+            _ => None,
+        }
     }
 
     fn begin_session(&mut self) {
@@ -284,6 +295,8 @@ impl Place for FumoObject {
                 self.took_package |= code.is_success();
                 code
             })
+        } else if path == fumo::PACKAGE_REST {
+            octets(item, usize::MAX).map(|rest| device.take_rest(now, &rest))
         } else if path == broadcast::ROOT {
             octets(item, MAX_ENVELOPE).map(|envelope| device.offer_root(now, &envelope))
         } else if path.starts_with(broadcast::POLICY) {
@@ -321,6 +334,7 @@ impl Place for FumoObject {
 
     fn is_irrevocable(&self, device: &dyn Device, path: &str) -> bool {
         path == broadcast::ROOT
+            || path == fumo::PACKAGE_REST
             || path.starts_with(broadcast::POLICY)
             // One that is overwritten does not come back; the first one can go again.
             || (path == fumo::PACKAGE_DATA && device.view().data != PackageData::Gone)

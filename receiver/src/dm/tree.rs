@@ -39,7 +39,7 @@ pub(super) use acl::Right;
 use place::{Leaf, Place};
 
 use super::{
-    Account, Device, Settings,
+    Account, Device, Piece, Settings,
     account::AccountObject,
     fumo::{FumoObject, PlainHttp},
     scomo::ScomoObject,
@@ -169,6 +169,15 @@ impl Tree {
             },
             Some(Leaf::Parent | Leaf::Read(..) | Leaf::Run) => StatusCode::NOT_ALLOWED,
         }
+    }
+
+    /// Returns what the first piece is of an object that the server may write to an address, where
+    /// pieces of it are kept.
+    pub(super) fn piece(&self, device: &dyn Device, uri: &str) -> Option<Piece> {
+        let node = address(uri).ok()?;
+        let (place, path) =
+            self.places.iter().find_map(|(root, place)| Some((place, node.below(root)?)))?;
+        place.piece(&path).filter(|_| self.allows(device, &node, Right::Replace))
     }
 
     /// Creates a node where a place lets it be; its parents come with it.

@@ -4,7 +4,8 @@
 //! DATA/                    0700
 //!   lock                   held by the running receiver
 //!   journal.a journal.b    see crate::symbols::journal
-//!   files/NAME             small files (envelopes), each written whole or not at all
+//!   files/NAME             small files (envelopes, pieces of a package), each written whole or not at
+//!                          all
 //!   objects/KEY/           see crate::symbols
 //!   account.toml card.toml the accounts that a bootstrap and the card gave, each written whole or
 //!                          not at all; see crate::bootstrap

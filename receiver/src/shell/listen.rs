@@ -400,7 +400,8 @@ impl Shell<'_> {
             Completion::Kept(Ok(()))
             | Completion::Stored(..)
             | Completion::JournalWritten(_)
-            | Completion::JournalFailed(..) => {}
+            | Completion::JournalFailed(..)
+            | Completion::FileKept(_) => {}
         }
     }
 

@@ -41,6 +41,9 @@ pub enum Command {
     Journal(JournalWrite),
     /// Write a small file whole or not at all.
     WriteFile(FileName, Vec<u8>),
+    /// The same with one that can be done without: one [`Completion::FileKept`], and nothing that
+    /// follows is held up when it fails.
+    KeepFile(FileName, Vec<u8>),
     /// Remove a small file.
     RemoveFile(FileName),
     /// Solve a source block.
@@ -76,6 +79,8 @@ pub enum Completion {
     FileDone(FileName),
     /// It is not.
     FileFailed(FileName, StorageError),
+    /// A small file that can be done without is written, or not.
+    FileKept(Result<(), StorageError>),
     /// An attempt to solve a block is over.
     Decoded(Hash16, Sbn, DecodeOutcome),
     /// The image was read back.
@@ -216,6 +221,10 @@ impl Worker {
                 let outcome = self.directory.write_file(&name, &octets);
                 self.missing = self.missing.take().or(outcome.clone().err());
                 self.answer_file(name, outcome);
+            }
+            Command::KeepFile(name, octets) => {
+                let outcome = self.directory.write_file(&name, &octets);
+                self.answer(Completion::FileKept(outcome));
             }
             Command::RemoveFile(name) => {
                 let outcome = self.directory.remove_file(&name);

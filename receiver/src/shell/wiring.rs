@@ -129,6 +129,14 @@ impl Wiring {
                 let name = FileName::new(&name).expect("the agent names files by our own digests");
                 Command::WriteFile(name, octets)
             }
+            Output::KeepFile(name, octets) => {
+                let name = FileName::new(&name).expect("the agent numbers these files");
+                Command::KeepFile(name, octets)
+            }
+            Output::RemoveFile(name) => {
+                let name = FileName::new(&name).expect("the agent numbers these files");
+                Command::RemoveFile(name)
+            }
             Output::Journal(write) => Command::Journal(write),
             Output::Decode(job) => Command::Decode(job),
             Output::Finish(layout) => {
@@ -183,6 +191,7 @@ impl Wiring {
             Completion::JournalFailed(_, error) | Completion::FileFailed(_, error) => {
                 agent.handle_storage_failed(error);
             }
+            Completion::FileKept(outcome) => agent.handle_piece_kept(&outcome),
             Completion::Decoded(key, sbn, outcome) if is_open(key) => {
                 agent.handle_decoded(now, sbn, &outcome);
             }

@@ -118,6 +118,7 @@ impl Ledger {
             Command::Log(_, LogOutput::Flush(_) | LogOutput::Tables { .. })
             | Command::Store(..)
             | Command::WriteFile(..)
+            | Command::KeepFile(..)
             | Command::RemoveFile(_)
             | Command::Decode(_)
             | Command::Finish(_) => {}
@@ -156,6 +157,7 @@ impl Ledger {
             | Completion::JournalFailed(..)
             | Completion::FileDone(_)
             | Completion::FileFailed(..)
+            | Completion::FileKept(_)
             | Completion::Finished(..)
             | Completion::Kept(_) => {}
         }

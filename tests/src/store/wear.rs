@@ -388,6 +388,7 @@ impl Device {
             Command::Open(_)
             | Command::Log(..)
             | Command::WriteFile(..)
+            | Command::KeepFile(..)
             | Command::RemoveFile(_)
             | Command::Finish(_)
             | Command::Drop(_)

@@ -81,6 +81,33 @@ fn a_package_travels_inside_the_session_and_is_installed_by_update() {
     assert!(latest(&desk).reason.as_ref().unwrap().contains("not here"));
 }
 
+// test: oma-dm 11.2
+#[test]
+fn the_rest_of_a_package_is_sent_to_a_device_that_holds_its_front_and_all_of_it_to_any_other() {
+    let held = |octets: &[u8]| -> &'static str {
+        let (octets, sha256) = (octets.len() as u64, proto::crypto::sha256(&[octets]));
+        proto::dm::fumo::HeldPackage { octets, sha256 }.to_string().leak()
+    };
+    for (shown, node, octets) in [
+        (held(&[9; 4]), "Ext/Package/Rest", 6),
+        (held(&[8; 4]), "Update/PkgData", 10),
+        (held(&[9; 10]), "Update/PkgData", 10),
+        (held(&[9; 11]), "Update/PkgData", 10),
+        ("", "Update/PkgData", 10),
+        ("4 and more", "Update/PkgData", 10),
+    ] {
+        let mut desk = desk_with(&[Way::Direct]);
+        let mut device = Device::new().with("Package/Held", shown);
+        device.run(&mut desk);
+        assert_eq!(device.written(), [node, "Exec Update"], "{shown}");
+        let sent = device.seen.iter().find_map(|command| match command {
+            Command::Replace(replace) => replace.items[0].to_octets().ok(),
+            _ => None,
+        });
+        assert_eq!(sent, Some(vec![9; octets]), "{shown}");
+    }
+}
+
 #[test]
 fn a_package_that_the_device_has_no_room_for_is_not_executed() {
     for code in [413, 420] {

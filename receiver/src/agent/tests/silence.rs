@@ -14,7 +14,7 @@ use crate::{
 };
 
 impl Device {
-    fn said(&self) -> Message {
+    pub(super) fn said(&self) -> Message {
         let post = self.post.as_ref().expect("something was said");
         Encoding::Xml.parse(&post.body, &encoding::Limits::default()).unwrap()
     }
@@ -25,7 +25,13 @@ impl Device {
     }
 
     /// The server takes what was said and wants this.
-    fn reply(&mut self, wanted: Vec<Command>) {
+    pub(super) fn reply(&mut self, wanted: Vec<Command>) {
+        self.hear_reply(wanted);
+        self.run();
+    }
+
+    /// The same, and nothing follows from it yet.
+    pub(super) fn hear_reply(&mut self, wanted: Vec<Command>) {
         let said = self.said().header;
         self.post = None;
         let header = Header {
@@ -41,7 +47,6 @@ impl Device {
         let commands = std::iter::once(Command::Status(status)).chain(wanted).collect();
         let reply = Encoding::Xml.emit(&Message { header, commands, is_final: true });
         self.agent.handle_response(self.now, &reply);
-        self.run();
     }
 }
 

@@ -22,7 +22,7 @@ use proto::{
 
 use super::session::{Outgoing, STATUS_BYTES};
 use crate::dm::{
-    Device,
+    Device, Piece,
     scomo::is_inventory,
     tree::{Checkpoint, Tree},
 };
@@ -325,7 +325,21 @@ impl Executor<'_> {
             return Err(StatusCode::NOT_SUPPORTED);
         }
         self.run.took_piece |= item.more_data;
-        self.joiner.take(verb, item, self.object_bytes)
+        let goes_on = self.joiner.is_open();
+        let taken = self.joiner.take(verb, item, self.object_bytes);
+        if verb == Verb::Replace && taken == Err(StatusCode::CHUNK_ACCEPTED) {
+            self.keep_piece(item, goes_on.then_some(Piece::Next));
+        }
+        taken
+    }
+
+    fn keep_piece(&mut self, item: &Item, next: Option<Piece>) {
+        let first = item.target_uri().and_then(|uri| self.tree.piece(self.device, uri));
+        if let Some(first) = first
+            && let Some(octets) = self.joiner.fresh()
+        {
+            self.device.keep_piece(next.unwrap_or(first), &octets);
+        }
     }
 
     fn alert(&mut self, alert: &Alert) -> Ran {

@@ -3,6 +3,7 @@
 use proto::{
     dm::{
         code::Format,
+        fumo::HeldPackage,
         nodes::{broadcast, fumo},
     },
     time::Utc,
@@ -19,6 +20,15 @@ pub(super) fn leaves(shown: &Shown, view: &DeviceView) -> Vec<(String, Leaf)> {
     arming(&mut nodes, shown, view);
     progress(&mut nodes, view);
     nodes.0
+}
+
+/// The nodes by which a package goes on that a session broke off.
+pub(super) fn parcel(held: Option<HeldPackage>) -> [(String, Leaf); 2] {
+    let held = held.map(|held| held.to_string()).unwrap_or_default();
+    [
+        (fumo::PACKAGE_HELD.to_owned(), Leaf::Read(Format::Chr, held)),
+        (fumo::PACKAGE_REST.to_owned(), Leaf::Write),
+    ]
 }
 
 struct Nodes(Vec<(String, Leaf)>);

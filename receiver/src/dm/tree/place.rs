@@ -14,7 +14,7 @@ use proto::{
 };
 
 use super::acl::Right;
-use crate::dm::Device;
+use crate::dm::{Device, Piece};
 
 /// What a node lets the server do. The tree asks for it before it acts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -71,6 +71,12 @@ pub(in crate::dm) trait Place: fmt::Debug + Send + Sync {
         _item: &Item,
     ) -> StatusCode {
         StatusCode::NOT_ALLOWED
+    }
+
+    /// Returns what the first piece is of an object that is written to a node, where pieces of it
+    /// are kept.
+    fn piece(&self, _path: &str) -> Option<Piece> {
+        None
     }
 
     /// Tells whether a node may be removed; all others are permanent.

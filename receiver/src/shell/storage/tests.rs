@@ -111,6 +111,21 @@ fn the_journal_does_not_go_on_without_the_files_that_it_may_rely_on() {
 }
 
 #[test]
+fn a_file_that_can_be_done_without_holds_nothing_up() {
+    let home = tempfile::tempdir().unwrap();
+    let mut bench = Bench::start(home.path());
+    std::fs::create_dir(home.path().join("files/0.piece.new")).unwrap();
+    for name in ["0.piece", "1.piece"] {
+        bench.storage.send(Command::KeepFile(FileName::new(name).unwrap(), b"piece".to_vec()));
+    }
+    let write = JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec() };
+    bench.storage.send(Command::Journal(write));
+    assert!(matches!(bench.next(), Completion::FileKept(Err(_))));
+    assert_eq!(bench.next(), Completion::FileKept(Ok(())));
+    assert_eq!(bench.next(), Completion::JournalWritten(1));
+}
+
+#[test]
 fn objects_that_are_not_kept_leave_nothing_behind() {
     let home = tempfile::tempdir().unwrap();
     let mut bench = Bench::start(home.path());

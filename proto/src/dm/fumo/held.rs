@@ -1,0 +1,81 @@
+//! What a device holds of a package whose sending broke off: the node `Ext/Package/Held`.
+
+use std::{fmt, str::FromStr};
+
+use crate::{
+    crypto::{Digest, sha256},
+    wire::WireError,
+};
+
+/// The front of a package, told by its length and its hash; as text `OCTETS SHA256`, the hash in
+/// lower-case hex.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldPackage {
+    /// How many octets it has.
+    pub octets: u64,
+    /// Their hash.
+    pub sha256: Digest,
+}
+
+impl HeldPackage {
+    /// Returns the rest of `package`, when what is held is the front of it and some is missing.
+    #[must_use]
+    pub fn rest_of<'a>(&self, package: &'a [u8]) -> Option<&'a [u8]> {
+        let at = usize::try_from(self.octets).ok().filter(|at| (1..package.len()).contains(at))?;
+        let (front, rest) = package.split_at_checked(at)?;
+        (sha256(&[front]) == self.sha256).then_some(rest)
+    }
+}
+
+impl fmt::Display for HeldPackage {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{} {}", self.octets, self.sha256)
+    }
+}
+
+impl FromStr for HeldPackage {
+    type Err = WireError;
+
+    fn from_str(text: &str) -> Result<Self, WireError> {
+        let read = || {
+            let (octets, sha256) = text.trim().split_once(' ')?;
+            Some(Self { octets: octets.parse().ok()?, sha256: Digest::from_hex(sha256)? })
+        };
+        read().ok_or_else(|| WireError::invalid("held package", text, "octets and their SHA-256"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn front(octets: &[u8]) -> HeldPackage {
+        HeldPackage { octets: octets.len() as u64, sha256: sha256(&[octets]) }
+    }
+
+    #[test]
+    fn the_rest_of_a_package_is_what_its_own_front_lacks() {
+        let package = b"a package";
+        for at in 1..package.len() {
+            let held = front(&package[..at]);
+            assert_eq!(held.rest_of(package), Some(&package[at..]), "{at}");
+            assert_eq!(
+                held.rest_of(b"another package"),
+                (at == 1).then_some(&b"nother package"[..])
+            );
+        }
+        assert_eq!(front(b"").rest_of(package), None);
+        assert_eq!(front(package).rest_of(package), None);
+        assert_eq!(front(b"a package and more").rest_of(package), None);
+    }
+
+    #[test]
+    fn it_is_read_as_it_is_written_and_junk_is_refused() {
+        let held = front(b"abc");
+        assert_eq!(held.to_string().parse(), Ok(held));
+        let hex = held.sha256.to_string();
+        for junk in ["", "3", &hex, &format!("x {hex}"), &format!("3 {}", &hex[1..])] {
+            assert!(junk.parse::<HeldPackage>().is_err(), "{junk}");
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A package that comes inside a DM session, as far as it has come: DM 1.2 begins anew when the
+//! session breaks, and this lets a server that knows the nodes `Ext/Package` go on instead.
+//!
+//! ```text
+//! files/0.piece   SHA-256 of the package up to the end of this piece, then its octets
+//! files/1.piece   …
+//! ```
+//!
+//! Each file is written whole, and synced before its piece is answered. What is held is the longest
+//! run of files from 0 on whose hashes agree: a power cut, or a piece of another package, ends it.
+//! A piece that finds no room is not kept, nor are those after it; the session does not mind.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use proto::{
+    crypto::{Digest, Hasher},
+    dm::{code::StatusCode, fumo::HeldPackage},
+};
+
+use super::{Agent, Core, Output};
+use crate::{dm::Piece, symbols::StorageError};
+
+/// Files of one package: enough for the largest in messages of a few KiB.
+const MAX_FILES: usize = 4096;
+
+/// What has come of a package.
+#[derive(Debug, Default)]
+pub(super) struct Parcel {
+    /// All that was handed to the storage.
+    octets: Vec<u8>,
+    hasher: Hasher,
+    files: usize,
+    /// What is synced.
+    held: Option<HeldPackage>,
+    /// What will be, once the storage has answered, oldest first.
+    waiting: VecDeque<HeldPackage>,
+    /// Answers that are about a package that is forgotten.
+    stale: usize,
+    /// Where the rest that is being sent begins.
+    rest_from: Option<usize>,
+    /// Whether a piece was not kept, so that none fits behind it.
+    has_gap: bool,
+}
+
+impl Parcel {
+    /// Puts together what the files hold.
+    pub(super) fn recovered(files: &BTreeMap<String, Vec<u8>>) -> Self {
+        let mut parcel = Self::default();
+        for number in 0..MAX_FILES {
+            let file = files.get(&file_name(number)).map(|file| file.split_first_chunk());
+            let Some(Some((hash, octets))) = file else { break };
+            let mut hasher = parcel.hasher.clone();
+            hasher.update(octets);
+            if hasher.clone().finish() != Digest(*hash) {
+                break;
+            }
+            parcel.hasher = hasher;
+            parcel.octets.extend_from_slice(octets);
+            parcel.files = number + 1;
+        }
+        if parcel.files > 0 {
+            parcel.held = Some(parcel.all());
+        }
+        parcel
+    }
+
+    /// Returns the names of the files that are relied on.
+    pub(super) fn files(&self) -> impl Iterator<Item = String> + use<> {
+        (0..self.files).map(file_name)
+    }
+
+    /// Returns what is held.
+    pub(super) const fn held(&self) -> Option<HeldPackage> {
+        self.held
+    }
+
+    /// What an earlier session was sending is not sent on.
+    pub(super) const fn begin_session(&mut self) {
+        self.rest_from = None;
+    }
+
+    fn all(&self) -> HeldPackage {
+        let octets = u64::try_from(self.octets.len()).unwrap_or(u64::MAX);
+        HeldPackage { octets, sha256: self.hasher.clone().finish() }
+    }
+
+    /// Takes a piece; returns the file that it goes into.
+    fn push(&mut self, octets: &[u8]) -> (String, Vec<u8>) {
+        self.octets.extend_from_slice(octets);
+        self.hasher.update(octets);
+        let all = self.all();
+        self.waiting.push_back(all);
+        let name = file_name(self.files);
+        self.files += 1;
+        (name, [all.sha256.0.as_slice(), octets].concat())
+    }
+
+    fn handle_kept(&mut self, outcome: &Result<(), StorageError>) {
+        if let Some(stale) = self.stale.checked_sub(1) {
+            self.stale = stale;
+            return;
+        }
+        let Some(kept) = self.waiting.pop_front() else { return };
+        match outcome {
+            Ok(()) => self.held = Some(kept),
+            Err(error) => {
+                tracing::info!(%error, "a piece of a package was not kept");
+                self.go_back();
+            }
+        }
+    }
+
+    /// Goes back to what is held: what was handed to the storage behind it is not believed.
+    fn go_back(&mut self) {
+        self.has_gap = true;
+        self.files -= 1 + self.waiting.len();
+        self.stale += self.waiting.len();
+        self.waiting.clear();
+        let held = self.held_octets().len();
+        self.octets.truncate(held);
+        self.hasher = Hasher::new();
+        self.hasher.update(&self.octets);
+    }
+
+    fn held_octets(&self) -> &[u8] {
+        let octets = self.held.map_or(0, |held| held.octets);
+        usize::try_from(octets).ok().and_then(|end| self.octets.get(..end)).unwrap_or_default()
+    }
+}
+
+fn file_name(number: usize) -> String {
+    format!("{number}.piece")
+}
+
+impl Agent {
+    /// Learns that a piece of a package is synced, or not.
+    pub fn handle_piece_kept(&mut self, outcome: &Result<(), StorageError>) {
+        self.core.parcel.handle_kept(outcome);
+    }
+}
+
+impl Core {
+    // spec: oma-dm 11.2
+    /// Keeps a piece, unless the package would not be taken, or none fits behind a gap.
+    pub(super) fn keep_piece_of_package(&mut self, piece: Piece, octets: &[u8]) {
+        if self.is_occupied() && !self.holds_package(None) {
+            self.parcel.has_gap = true;
+            return;
+        }
+        match piece {
+            Piece::First => self.forget_parcel(),
+            Piece::Rest => {
+                let held = self.parcel.held_octets().len();
+                self.parcel.rest_from = Some(held);
+                self.parcel.has_gap = held == 0 || !self.parcel.waiting.is_empty();
+            }
+            Piece::Next => {}
+        }
+        let limits = &self.config.limits;
+        let limit = limits.max_package_bytes.min(limits.max_storage_bytes);
+        let length = u64::try_from(self.parcel.octets.len() + octets.len()).unwrap_or(u64::MAX);
+        self.parcel.has_gap |= length > limit || self.parcel.files >= MAX_FILES;
+        if octets.is_empty() || self.parcel.has_gap {
+            return;
+        }
+        let (name, file) = self.parcel.push(octets);
+        self.outputs.work(Output::KeepFile(name, file));
+        // The answer to the piece goes behind a write of the journal, and that behind this one.
+        self.outputs.mark_changed();
+    }
+
+    /// Puts the rest behind what is held and takes it for the package.
+    pub(super) fn take_rest_of_package(&mut self, rest: &[u8]) -> StatusCode {
+        let held = self.parcel.held_octets();
+        let from = self.parcel.rest_from.unwrap_or(held.len());
+        let Some(front) = held.get(..from).filter(|front| !front.is_empty()) else {
+            return StatusCode::NOT_FOUND;
+        };
+        let package = [front, rest].concat();
+        self.take_package_data(None, &package)
+    }
+
+    /// Forgets what is held of a package; its files go behind what took their place.
+    pub(super) fn forget_parcel(&mut self) {
+        let before = std::mem::take(&mut self.parcel);
+        self.parcel.stale = before.stale + before.waiting.len();
+        for name in before.files() {
+            self.outputs.show(Output::RemoveFile(name));
+        }
+    }
+}

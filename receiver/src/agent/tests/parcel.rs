@@ -1,0 +1,238 @@
+//! A package inside a DM session that breaks off: what is held of it, and how it goes on.
+
+use proto::dm::{
+    code::StatusCode,
+    encoding::Encoding,
+    fumo::HeldPackage,
+    large::Cutter,
+    syncml::{Command, CommandId, Item, Manage, Verb},
+};
+use proto::{ids::ComponentId, trust::bundle::BundleHead};
+
+use super::*;
+
+const WHOLE: &str = "./FwUpdate/Main/Update/PkgData";
+const REST: &str = "./FwUpdate/Main/Ext/Package/Rest";
+/// Characters of base64 in a piece: no multiple of four.
+const PIECE: usize = 1_501;
+
+fn bundle(device: &Device) -> Vec<u8> {
+    let image = &device.broadcast.image;
+    let (manifest, campaign) =
+        (device.broadcast.manifest_envelope(), device.broadcast.campaign_envelope());
+    let length = image.len() as u64;
+    let head = BundleHead::emit(&manifest, &campaign, (ComponentId(0), length));
+    [head, image.clone(), BundleHead::tail(length)].concat()
+}
+
+impl Device {
+    fn begin_session(&mut self) {
+        self.talks = true;
+        // A device that starts has begun one.
+        self.lose_session();
+        self.agent.check_in(self.now);
+        self.run();
+    }
+
+    /// Sends an object, or its first pieces; returns the statuses that they get.
+    fn send(&mut self, uri: &str, octets: &[u8], pieces: usize) -> Vec<u16> {
+        let mut cutter = Cutter::new(&Item::octets(uri, octets), Encoding::Xml);
+        let mut codes = Vec::new();
+        while !cutter.is_done() && codes.len() < pieces && self.post.is_some() {
+            let fits = |item: &Item| item.data.as_ref().is_some_and(|data| data.len() <= PIECE);
+            let piece = cutter.piece(1, fits).unwrap();
+            self.reply(vec![Command::Replace(Manage::new(CommandId(2), vec![piece]))]);
+            if self.post.is_some() {
+                let said = self.said();
+                let status = said.statuses().find(|status| status.verb == Verb::Replace);
+                codes.push(status.unwrap().code.0);
+            }
+        }
+        codes
+    }
+
+    fn held(&self) -> Option<HeldPackage> {
+        self.agent.core.held_package()
+    }
+
+    /// The session is lost: its last message never brings an answer.
+    fn lose_session(&mut self) {
+        while self.post.take().is_some() {
+            self.agent.handle_post_failure(self.now, Failure::Network);
+            self.run();
+        }
+        assert!(!self.agent.is_in_session());
+    }
+
+    fn piece_files(&self) -> usize {
+        self.disk.files.keys().filter(|name| name.ends_with(".piece")).count()
+    }
+
+    /// Installs what is held, to see that it is the package.
+    fn proves_whole(&mut self) {
+        assert_eq!((self.agent.status().state, self.held()), (50, None));
+        self.lose_session();
+        let correlator = Some(Correlator("c-9".to_owned()));
+        assert_eq!(self.agent.core.update(self.now, correlator), StatusCode::ACCEPTED);
+        self.agent.core.settle();
+        self.run();
+        let image = std::slice::from_ref(&self.broadcast.image);
+        assert_eq!(self.installed, image);
+        assert_eq!(self.piece_files(), 0, "the pieces have gone with the session's end");
+    }
+}
+
+/// Octets that so many pieces make known.
+fn known(pieces: usize) -> u64 {
+    u64::try_from(pieces * PIECE / 4 * 3).unwrap()
+}
+
+// test: oma-dm 11.2
+#[test]
+fn a_package_whose_session_breaks_after_any_piece_goes_on_behind_what_is_held() {
+    let pieces = bundle(&Device::new()).len().div_ceil(3) * 4 / PIECE;
+    assert!(pieces > 3, "{pieces}");
+    for cut in 1..=pieces {
+        for restarts in [false, true] {
+            let mut device = Device::new();
+            let package = bundle(&device);
+            device.begin_session();
+            assert_eq!(device.send(WHOLE, &package, cut), vec![213; cut]);
+            device.lose_session();
+            if restarts {
+                device.restart();
+            }
+            let held = device.held().unwrap();
+            assert_eq!(held.octets, known(cut));
+            let rest = held.rest_of(&package).expect("it is the front of the package");
+            // The rest breaks too, once.
+            device.begin_session();
+            let codes = device.send(REST, rest, 1);
+            if codes == [213] {
+                device.lose_session();
+                let held = device.held().unwrap();
+                assert!(held.octets > known(cut));
+                let rest = held.rest_of(&package).unwrap().to_vec();
+                device.begin_session();
+                assert_eq!(device.send(REST, &rest, usize::MAX).last(), Some(&200), "{cut}");
+            }
+            device.proves_whole();
+        }
+    }
+}
+
+#[test]
+fn what_was_answered_is_held_wherever_the_power_goes() {
+    let package = bundle(&Device::new());
+    for outputs in 0.. {
+        let mut device = Device::new();
+        device.begin_session();
+        device.power_left = Some(outputs);
+        let answered = device.send(WHOLE, &package, 4).len();
+        let is_over = !device.stopped;
+        device.restart();
+        let held = device.held();
+        if answered > 0 && answered < 4 {
+            let held = held.expect("a piece was answered");
+            assert!(held.octets >= known(answered), "{outputs}");
+        }
+        let is_front = held.is_none_or(|held| held.rest_of(&package).is_some());
+        assert!(is_front, "{outputs}: {held:?}");
+        if is_over {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_piece_is_answered_when_the_storage_has_it() {
+    let mut device = Device::new();
+    device.begin_session();
+    let mut piece = Item::octets(WHOLE, [7; 300]);
+    piece.meta.get_or_insert_default().size = Some(1_000);
+    piece.more_data = true;
+    device.hear_reply(vec![Command::Replace(Manage::new(CommandId(2), vec![piece]))]);
+    let Some(Output::KeepFile(..)) = device.agent.poll_output(device.now) else { panic!() };
+    let Some(Output::Journal(write)) = device.agent.poll_output(device.now) else { panic!() };
+    assert!(device.agent.poll_output(device.now).is_none(), "the storage has not answered");
+    assert_eq!(device.held(), None);
+    device.agent.handle_piece_kept(&Ok(()));
+    device.agent.handle_journal_written(device.now, write.generation);
+    let Some(Output::Post(_)) = device.agent.poll_output(device.now) else { panic!() };
+    assert_eq!(device.held().map(|held| held.octets), Some(300));
+}
+
+#[test]
+fn a_piece_that_finds_no_room_costs_no_more_than_itself() {
+    let mut device = Device::new();
+    let package = bundle(&device);
+    device.full_after = Some(2);
+    device.begin_session();
+    assert_eq!(device.send(WHOLE, &package, 4), [213; 4]);
+    assert_eq!(device.held().unwrap().octets, known(2));
+    device.lose_session();
+    device.full_after = None;
+    let rest = device.held().unwrap().rest_of(&package).unwrap().to_vec();
+    device.begin_session();
+    assert_eq!(device.send(REST, &rest, 1), [213]);
+    assert!(device.held().unwrap().octets > known(2), "there is room again");
+    device.restart();
+    let rest = device.held().unwrap().rest_of(&package).unwrap().to_vec();
+    device.begin_session();
+    assert_eq!(device.send(REST, &rest, usize::MAX).last(), Some(&200));
+    device.proves_whole();
+
+    let mut full = Device::new();
+    let package = bundle(&full);
+    full.full_after = Some(0);
+    full.begin_session();
+    assert_eq!(full.send(WHOLE, &package, usize::MAX).last(), Some(&200), "memory is enough");
+    full.proves_whole();
+}
+
+#[test]
+fn another_package_begins_anew_and_what_does_not_fit_is_not_believed() {
+    let package = bundle(&Device::new());
+    let mut device = Device::new();
+    device.begin_session();
+    assert_eq!(device.send(REST, &package, usize::MAX).last(), Some(&404), "nothing is held");
+    device.lose_session();
+    device.begin_session();
+    device.send(WHOLE, &package, 4);
+    device.lose_session();
+    device.begin_session();
+    let other = vec![7; package.len()];
+    device.send(WHOLE, &other, 2);
+    let held = device.held().unwrap();
+    assert_eq!((held.octets, held.rest_of(&package)), (known(2), None));
+    assert!(held.rest_of(&other).is_some());
+    device.lose_session();
+    assert_eq!(device.piece_files(), 2);
+
+    // A file that lost an octet, and all behind it, are not held.
+    device.disk.files.get_mut("1.piece").unwrap().pop();
+    device.restart();
+    assert_eq!(device.held().unwrap().octets, known(1));
+    assert!(!device.agent.files().contains(&"1.piece".to_owned()));
+
+    // The rest of another package is found out like any package that is not the signed one.
+    device.begin_session();
+    assert_eq!(device.send(REST, &package, usize::MAX).last(), Some(&200));
+    assert_eq!((device.agent.status().state, device.held()), (10, None));
+}
+
+#[test]
+fn no_more_is_kept_than_a_package_may_have_and_nothing_while_the_device_is_busy() {
+    let package = bundle(&Device::new());
+    let mut device = Device::new();
+    device.agent.core.config.limits.max_package_bytes = known(2);
+    device.begin_session();
+    assert_eq!(device.send(WHOLE, &package, 4), [213; 4]);
+    assert_eq!(device.held().unwrap().octets, known(2));
+
+    let mut busy = Device::new();
+    busy.arm();
+    busy.begin_session();
+    assert_eq!(busy.send(WHOLE, &package, 2), [213; 2]);
+    assert_eq!((busy.held(), busy.piece_files()), (None, 0));
+}
