@@ -11,7 +11,7 @@
 //! session of each row of devices is a client that reads what it is answered, and the others
 //! say the same with another device's words and compare the answers octet by octet.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{collections::BTreeMap, net::SocketAddr, ops::Range, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail, ensure};
 use axum::{Router, body::Bytes, extract::RawQuery, routing::post};
@@ -227,38 +227,42 @@ async fn session(
     encoding: Encoding,
 ) -> anyhow::Result<Script> {
     let mut device = Device { id: id(number), session: session_id(), message: 0, encoding };
-    let mut script = Script {
-        encoding,
-        words: Words { id: id(number), session: device.session.clone(), digest: keys.digest() },
-        fresh: Fresh::default(),
-        exchanges: Vec::new(),
-    };
+    let mut words = vec![
+        (Word::Id, device.id.clone()),
+        (Word::Session, device.session.clone()),
+        (Word::Digest, keys.digest()),
+    ];
+    let mut said = Vec::new();
     let mut path = "/dm".to_owned();
     let mut message = device.first(Some(keys.secret.credential(&keys.nonce)));
     for _ in 0..MOST_MESSAGES {
         let octets = encoding.emit(&message);
         let answered = http.post(&path, encoding.media_type(), &octets).await?;
         let answer = encoding.parse(&answered, &encoding::Limits::default())?;
-        script.exchanges.push(Exchange { asked: octets, answered });
+        said.push((octets, answered));
         let Some(Command::Status(header)) = answer.commands.first() else {
             bail!("an answer without a status")
         };
         ensure!(header.code.is_success(), "the header was answered {}", header.code);
         if let Some(challenge) = &header.challenge {
             keys.nonce = challenge.nonce()?;
-            script.fresh.nonce = BASE64_STANDARD.encode(&keys.nonce);
+            words.push((Word::Nonce, BASE64_STANDARD.encode(&keys.nonce)));
         }
         if let Some(credential) = &answer.header.credential {
-            script.fresh.proof.clone_from(&credential.data);
+            words.push((Word::Proof, credential.data.clone()));
         }
         if let Some(address) = &answer.header.respond_to {
             let (_, rest) = address.split_once("/dm").context("an address at /dm")?;
             path = format!("/dm{rest}");
-            script.fresh.path.clone_from(&path);
+            words.push((Word::Path, path.clone()));
         }
         match device.answer(&answer) {
             Some(next) => message = next,
-            None => return Ok(script),
+            None => {
+                let of = |octets| Octets::of(octets, &words);
+                let pairs = said.into_iter().map(|(asked, answered)| (of(asked), of(answered)));
+                return Ok(Script { encoding, exchanges: pairs.collect() });
+            }
         }
     }
     bail!("the session does not end")
@@ -267,19 +271,88 @@ async fn session(
 /// A session that was held, to be held again by others.
 struct Script {
     encoding: Encoding,
-    /// What its device said of itself.
-    words: Words,
-    /// What its server made for it alone.
-    fresh: Fresh,
-    exchanges: Vec<Exchange>,
+    /// What was asked, and what was answered.
+    exchanges: Vec<(Octets, Octets)>,
 }
 
-struct Exchange {
-    asked: Vec<u8>,
-    answered: Vec<u8>,
+/// What differs from session to session. Each has the same length in all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Word {
+    /// Of the device.
+    Id,
+    /// Its number for the session.
+    Session,
+    /// What it proves itself by.
+    Digest,
+    /// Made by the server: what the next session is proved with.
+    Nonce,
+    /// What the server proves itself by.
+    Proof,
+    /// Where the session goes on.
+    Path,
 }
 
-/// Words of which those of all devices have the same length.
+/// A message, and where its words are.
+struct Octets {
+    octets: Vec<u8>,
+    places: Vec<(Word, Range<usize>)>,
+}
+
+impl Octets {
+    fn of(octets: Vec<u8>, words: &[(Word, String)]) -> Self {
+        let places = words.iter().flat_map(|(word, text)| {
+            let found = memmem::find_iter(&octets, text);
+            found.map(|place| (*word, place..place + text.len()))
+        });
+        let mut places: Vec<_> = places.collect();
+        places.sort_unstable_by_key(|(_, place)| place.start);
+        // A short word may be there by chance, inside of a long one.
+        let mut done = 0;
+        places.retain(|(_, place)| {
+            let stays = place.start >= done;
+            done = done.max(place.end);
+            stays
+        });
+        Self { octets, places }
+    }
+
+    /// Returns the message with a device's own words.
+    fn with(&self, words: &Words) -> Vec<u8> {
+        let mut octets = self.octets.clone();
+        for (word, place) in &self.places {
+            if let (Some(found), Some(own)) = (octets.get_mut(place.clone()), words.get(*word)) {
+                found.copy_from_slice(own.as_bytes());
+            }
+        }
+        octets
+    }
+
+    /// Compares an answer with this one, but for what the server makes for each device: that is
+    /// given to `take`.
+    fn compare(
+        &self,
+        answer: &[u8],
+        words: &Words,
+        mut take: impl FnMut(Word, &[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let mut same = answer.len() == self.octets.len();
+        let mut done = 0;
+        for (word, place) in &self.places {
+            let found = answer.get(place.clone()).unwrap_or_default();
+            match words.get(*word) {
+                Some(own) => same &= own.as_bytes() == found,
+                None => take(*word, found)?,
+            }
+            same &= answer.get(done..place.start) == self.octets.get(done..place.start);
+            done = place.end;
+        }
+        same &= answer.get(done..) == self.octets.get(done..);
+        ensure!(same, "another answer: {}", String::from_utf8_lossy(answer));
+        Ok(())
+    }
+}
+
+/// The words of a device.
 struct Words {
     id: String,
     session: String,
@@ -287,65 +360,41 @@ struct Words {
 }
 
 impl Words {
-    /// Writes these words where the octets have those of another device.
-    fn over(&self, other: &Self, octets: &mut [u8]) {
-        for (from, to) in
-            [(&other.id, &self.id), (&other.session, &self.session), (&other.digest, &self.digest)]
-        {
-            for place in places(octets, from) {
-                if let Some(found) = octets.get_mut(place..place + to.len()) {
-                    found.copy_from_slice(to.as_bytes());
-                }
-            }
+    /// Returns a device's own word; `None` for those that the server makes.
+    fn get(&self, word: Word) -> Option<&str> {
+        match word {
+            Word::Id => Some(&self.id),
+            Word::Session => Some(&self.session),
+            Word::Digest => Some(&self.digest),
+            Word::Nonce | Word::Proof | Word::Path => None,
         }
     }
 }
 
-#[derive(Default)]
-struct Fresh {
-    nonce: String,
-    proof: String,
-    path: String,
-}
-
 impl Script {
     fn sizes(&self) -> Vec<(usize, usize)> {
-        self.exchanges.iter().map(|it| (it.asked.len(), it.answered.len())).collect()
+        let sizes =
+            |(asked, answered): &(Octets, Octets)| (asked.octets.len(), answered.octets.len());
+        self.exchanges.iter().map(sizes).collect()
     }
 
     /// Holds the session with the words of another device.
     async fn play(&self, http: &mut Http, number: u32, keys: &mut Keys) -> anyhow::Result<()> {
         let words = Words { id: id(number), session: session_id(), digest: keys.digest() };
         let mut path = "/dm".to_owned();
-        for exchange in &self.exchanges {
-            let mut asked = exchange.asked.clone();
-            words.over(&self.words, &mut asked);
-            let answer = http.post(&path, self.encoding.media_type(), &asked).await?;
-            let mut expected = exchange.answered.clone();
-            words.over(&self.words, &mut expected);
-            if let Some(nonce) = taken(&mut expected, &self.fresh.nonce, &answer) {
-                keys.nonce = BASE64_STANDARD.decode(nonce)?;
-            }
-            if let Some(found) = taken(&mut expected, &self.fresh.path, &answer) {
-                path = String::from_utf8(found)?;
-            }
-            taken(&mut expected, &self.fresh.proof, &answer);
-            ensure!(expected == answer, "another answer: {}", String::from_utf8_lossy(&answer));
+        for (asked, answered) in &self.exchanges {
+            let answer = http.post(&path, self.encoding.media_type(), &asked.with(&words)).await?;
+            answered.compare(&answer, &words, |word, found| {
+                match word {
+                    Word::Nonce => keys.nonce = BASE64_STANDARD.decode(found)?,
+                    Word::Path => path = String::from_utf8(found.to_vec())?,
+                    Word::Id | Word::Session | Word::Digest | Word::Proof => {}
+                }
+                Ok(())
+            })?;
         }
         Ok(())
     }
-}
-
-/// Returns what an answer has where the script's has `text`, and writes it there.
-fn taken(expected: &mut [u8], text: &str, answer: &[u8]) -> Option<Vec<u8>> {
-    let place = places(expected, text).into_iter().next()?;
-    let found = answer.get(place..place + text.len())?;
-    expected.get_mut(place..place + text.len())?.copy_from_slice(found);
-    Some(found.to_vec())
-}
-
-fn places(octets: &[u8], text: &str) -> Vec<usize> {
-    memmem::find_iter(octets, text).collect()
 }
 
 impl Keys {
