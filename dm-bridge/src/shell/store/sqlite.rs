@@ -28,7 +28,7 @@ use sqlx::{
 
 use self::{
     reader::Reader,
-    rows::{read_arming, read_campaign, read_device, read_line, unavailable},
+    rows::{BATCH, read_arming, read_campaign, read_device, read_line, unavailable},
     writer::Writer,
 };
 use crate::{
@@ -60,7 +60,7 @@ pub const PACKAGES: &str = "packages";
 /// How long a writer waits for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections of one process.
+/// Connections of one process, beside those of the reader and the writer.
 const MAX_CONNECTIONS: u32 = 4;
 
 /// The fleet in one SQLite file.
@@ -89,26 +89,32 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
+            // The rows of a batch do not wait for one another.
+            .row_buffer_size(2 * BATCH)
             // A fleet of some ten thousand devices is kept in memory, and its log goes to the file
             // in large pieces: a power cut loses nothing by either.
             .pragma("cache_size", "-65536")
             .pragma("wal_autocheckpoint", "8192")
             .disable_statement_logging();
-        let pool = SqlitePoolOptions::new()
-            .max_connections(MAX_CONNECTIONS)
-            // A file does not go away as a server does.
-            .test_before_acquire(false)
-            .connect_with(options)
+        // A file does not go away as a server does.
+        let connections =
+            |count| SqlitePoolOptions::new().max_connections(count).test_before_acquire(false);
+        let pool = connections(MAX_CONNECTIONS)
+            .connect_with(options.clone())
             .await
             .map_err(unavailable("be opened"))?;
         migrate(&pool).await?;
         let packages = path.parent().unwrap_or(Path::new(".")).join(PACKAGES);
-        let (reader, writer) = (Reader::start(pool.clone()), Writer::start(pool.clone()));
+        // What another one wrote, a connection has to read anew, page by page: so one writes.
+        let lone = || connections(1).connect_lazy_with(options.clone());
+        let (reader, writer) = (Reader::start(lone()), Writer::start(lone()));
         Ok(Self { pool, reader, writer, packages })
     }
 
     /// Closes all connections.
     pub async fn close(&self) {
+        self.reader.close().await;
+        self.writer.close().await;
         self.pool.close().await;
     }
 }

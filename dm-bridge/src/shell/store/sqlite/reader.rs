@@ -9,11 +9,9 @@ use proto::ids::DeviceId;
 use sqlx::{SqlitePool, sqlite::SqliteRow};
 use tokio::sync::{mpsc, oneshot};
 
-use super::rows::{get, read_arming, read_device, unavailable};
+use super::rows::{BATCH, get, read_arming, read_device, unavailable};
 use crate::fleet::{arming::Arming, device::Device, store::StoreError};
 
-/// Devices that are read in one go, at most.
-const BATCH: usize = 128;
 /// Devices that may wait.
 const QUEUE: usize = 1_024;
 
@@ -22,7 +20,10 @@ pub(super) type Desk = Option<(Device, Vec<Arming>)>;
 
 /// Where devices are asked for.
 #[derive(Debug, Clone)]
-pub(super) struct Reader(mpsc::Sender<Job>);
+pub(super) struct Reader {
+    pool: SqlitePool,
+    jobs: mpsc::Sender<Job>,
+}
 
 #[derive(Debug)]
 struct Job {
@@ -34,14 +35,18 @@ impl Reader {
     /// Starts the reader; it ends with the last handle to it.
     pub(super) fn start(pool: SqlitePool) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(serve(pool, queue));
-        Self(jobs)
+        tokio::spawn(serve(pool.clone(), queue));
+        Self { pool, jobs }
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
     }
 
     pub(super) async fn desk(&self, id: &DeviceId) -> Result<Desk, StoreError> {
         let (done, answer) = oneshot::channel();
         let gone = || unavailable("be read")(std::io::Error::other("the reader has ended"));
-        self.0.send(Job { id: id.clone(), done }).await.map_err(|_| gone())?;
+        self.jobs.send(Job { id: id.clone(), done }).await.map_err(|_| gone())?;
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
 }

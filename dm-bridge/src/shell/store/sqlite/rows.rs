@@ -1,6 +1,6 @@
 //! Table rows and the types of the core, converted in both directions.
 
-use std::{collections::BTreeSet, error::Error, fmt::Display, str::FromStr};
+use std::{error::Error, fmt::Display, str::FromStr, sync::LazyLock};
 
 use proto::{
     crypto::Digest,
@@ -9,8 +9,9 @@ use proto::{
     time::Utc,
 };
 use sqlx::{
-    Decode, QueryBuilder, Row as _, Sqlite, SqliteConnection, Type, query_builder::Separated,
-    sqlite::SqliteRow,
+    Decode, Row as _, Sqlite, SqliteConnection, Type,
+    query::Query,
+    sqlite::{SqliteArguments, SqliteRow},
 };
 
 use crate::{
@@ -27,6 +28,9 @@ use crate::{
         store::StoreError,
     },
 };
+
+/// Rows that one statement writes, at most.
+pub(super) const BATCH: usize = 128;
 
 /// Wraps what the database said into what was attempted.
 pub(super) fn unavailable<E: Error + Send + Sync + 'static>(
@@ -159,39 +163,41 @@ const DEVICE: [&str; 26] = [
     "components",
 ];
 
+type Bound<'q> = Query<'q, Sqlite, SqliteArguments<'q>>;
+
 /// Binds id, version and what may change.
-fn bind_device(mut values: Separated<'_, '_, Sqlite, &'static str>, row: &Device) {
+fn bind_device<'q>(query: Bound<'q>, row: &'q Device) -> Bound<'q> {
     let challenge = row.auth.challenge.as_ref();
     let server = row.server.as_ref();
-    values
-        .push_bind(row.id.as_str().to_owned())
-        .push_bind(int(row.version))
-        .push_bind(row.manufacturer.clone())
-        .push_bind(row.model.clone())
-        .push_bind(row.vendor.to_string())
-        .push_bind(row.class.to_string())
-        .push_bind(row.url.clone())
-        .push_bind(row.object.clone())
-        .push_bind(row.auth.user.clone())
-        .push_bind(row.auth.secret.octets().to_vec())
-        .push_bind(row.auth.next_nonce.as_ref().map(|nonce| nonce.0.to_vec()))
-        .push_bind(challenge.map(|challenge| challenge.nonce.0.to_vec()))
-        .push_bind(challenge.map(|challenge| challenge.session.clone()))
-        .push_bind(challenge.map(|challenge| int(challenge.made.0)))
-        .push_bind(row.auth.failures)
-        .push_bind(int(row.auth.failing_since.0))
-        .push_bind(row.firmware_version.clone())
-        .push_bind(int(row.enrolled.0))
-        .push_bind(row.last_seen.map(|seen| int(seen.0)))
-        .push_bind(server.map(|server| server.secret.octets().to_vec()))
-        .push_bind(server.map(|server| server.nonce.0.clone()))
-        .push_bind(row.auth.kind.as_str())
-        .push_bind(server.and_then(|server| server.secret.password().map(str::to_owned)))
-        .push_bind(row.on_request.map(OnRequest::word))
-        .push_bind(row.profile.name.clone())
-        .push_bind(words(row.profile.quirks.iter()))
-        .push_bind(row.rest.map(Rest::word))
-        .push_bind(components(&row.components));
+    query
+        .bind(row.id.as_str())
+        .bind(int(row.version))
+        .bind(&row.manufacturer)
+        .bind(&row.model)
+        .bind(row.vendor.to_string())
+        .bind(row.class.to_string())
+        .bind(&row.url)
+        .bind(&row.object)
+        .bind(&row.auth.user)
+        .bind(row.auth.secret.octets().to_vec())
+        .bind(row.auth.next_nonce.as_ref().map(|nonce| nonce.0.as_slice()))
+        .bind(challenge.map(|challenge| challenge.nonce.0.as_slice()))
+        .bind(challenge.map(|challenge| &challenge.session))
+        .bind(challenge.map(|challenge| int(challenge.made.0)))
+        .bind(row.auth.failures)
+        .bind(int(row.auth.failing_since.0))
+        .bind(&row.firmware_version)
+        .bind(int(row.enrolled.0))
+        .bind(row.last_seen.map(|seen| int(seen.0)))
+        .bind(server.map(|server| server.secret.octets().to_vec()))
+        .bind(server.map(|server| &server.nonce.0))
+        .bind(row.auth.kind.as_str())
+        .bind(server.and_then(|server| server.secret.password()))
+        .bind(row.on_request.map(OnRequest::word))
+        .bind(&row.profile.name)
+        .bind(words(row.profile.quirks.iter()))
+        .bind(row.rest.map(Rest::word))
+        .bind(components(&row.components))
 }
 
 /// Most devices have none.
@@ -213,37 +219,61 @@ pub(super) async fn write_device(
     row: &Device,
 ) -> Result<(), StoreError> {
     if row.version > 0 {
-        let written = update_devices(connection, &[row]).await?;
-        return if written.is_empty() { Err(StoreError::Conflict("device")) } else { Ok(()) };
+        let count = update_devices(connection, &[row]).await?;
+        return if count == 1 { Ok(()) } else { Err(StoreError::Conflict("device")) };
     }
-    let head = format!("INSERT INTO device (id, version, {}) ", DEVICE.join(", "));
-    let mut query = QueryBuilder::new(head);
-    query.push_values([Device { version: 1, ..row.clone() }], |values, row| {
-        bind_device(values, &row)
-    });
-    written(&query.build().execute(connection).await.map_err(refused("device"))?, "device")
+    let query = bind_device(sqlx::query(&INSERT_DEVICE), row);
+    written(&query.execute(connection).await.map_err(refused("device"))?, "device")
 }
 
-/// Writes devices over the versions that they were read at; returns the ids of those that had them.
+static INSERT_DEVICE: LazyLock<String> = LazyLock::new(|| {
+    let columns = DEVICE.join(", ");
+    format!(
+        "INSERT INTO device (id, version, {columns}) VALUES (?, 1 + ?{})",
+        ", ?".repeat(DEVICE.len())
+    )
+});
+
+static UPDATE_DEVICES: LazyLock<BatchTexts> = LazyLock::new(|| {
+    // The columns of the values are named by their places, id and version first.
+    let set = (3..).zip(DEVICE).map(|(place, column)| format!("{column} = new.column{place}"));
+    let set = set.collect::<Vec<_>>().join(", ");
+    BatchTexts::new(2 + DEVICE.len(), |values| {
+        format!(
+            "UPDATE device SET version = 1 + new.column2, {set} FROM ({values}) AS new \
+             WHERE id = new.column1 AND version = new.column2"
+        )
+    })
+});
+
+/// Writes at most [`BATCH`] devices, each over the version that it was read at; returns how many
+/// of them had it still.
 pub(super) async fn update_devices(
     connection: &mut SqliteConnection,
     rows: &[&Device],
-) -> Result<BTreeSet<String>, StoreError> {
-    // The columns of the values are named by their places, id and version first.
-    let set: Vec<_> =
-        (3..).zip(DEVICE).map(|(place, column)| format!("{column} = new.column{place}")).collect();
-    let head = format!("UPDATE device SET version = 1 + new.column2, {} FROM (", set.join(", "));
-    let mut query = QueryBuilder::new(head);
-    query.push_values(rows, |values, row| bind_device(values, row));
-    query.push(") AS new WHERE id = new.column1 AND version = new.column2 RETURNING id");
-    query
-        .build_query_scalar()
-        // As many devices as now do not come often.
-        .persistent(rows.len() == 1)
-        .fetch_all(connection)
-        .await
-        .map(|ids: Vec<String>| ids.into_iter().collect())
-        .map_err(refused("device"))
+) -> Result<u64, StoreError> {
+    let query = sqlx::query(UPDATE_DEVICES.of(rows.len()));
+    let query = rows.iter().fold(query, |query, row| bind_device(query, row));
+    let result = query.execute(connection).await.map_err(refused("device"))?;
+    Ok(result.rows_affected())
+}
+
+/// One statement for each power of two up to [`BATCH`]: few texts are prepared, once. The values
+/// that are left over are not bound, which makes them NULL.
+struct BatchTexts(Vec<(usize, String)>);
+
+impl BatchTexts {
+    fn new(columns: usize, text: impl Fn(&str) -> String) -> Self {
+        let row = format!("({})", vec!["?"; columns].join(", "));
+        let sizes = (0..).map(|power| 1_usize << power).take_while(|size| *size <= BATCH);
+        let entry = |size| (size, text(&format!("VALUES {}", vec![row.as_str(); size].join(", "))));
+        Self(sizes.map(entry).collect())
+    }
+
+    fn of(&self, rows: usize) -> &str {
+        let found = self.0.iter().find(|(size, _)| *size >= rows);
+        found.map(|(_, text)| text.as_str()).expect("a batch is no larger than the largest")
+    }
 }
 
 /// Reads a device.
@@ -503,6 +533,34 @@ pub(super) fn read_arming(row: &SqliteRow) -> Result<Arming, StoreError> {
         read_back: get(row, "read_back")?,
         updated: moment(row, "updated")?,
     })
+}
+
+static APPEND: LazyLock<BatchTexts> = LazyLock::new(|| {
+    BatchTexts::new(7, |values| {
+        format!(
+            "INSERT INTO audit (number, at, actor, action, subject, detail, seal) \
+             SELECT * FROM ({values}) WHERE column1 IS NOT NULL"
+        )
+    })
+});
+
+/// Appends at most [`BATCH`] lines to the log.
+pub(super) async fn append(
+    connection: &mut SqliteConnection,
+    lines: &[AuditLine],
+) -> Result<(), StoreError> {
+    let query = lines.iter().fold(sqlx::query(APPEND.of(lines.len())), |query, line| {
+        query
+            .bind(int(line.number))
+            .bind(int(line.at.0))
+            .bind(&line.actor)
+            .bind(&line.action)
+            .bind(&line.subject)
+            .bind(&line.detail)
+            .bind(line.seal.0.as_slice())
+    });
+    query.execute(connection).await.map_err(refused("log"))?;
+    Ok(())
 }
 
 /// Reads a line of the log.

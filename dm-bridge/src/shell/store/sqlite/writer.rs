@@ -4,27 +4,28 @@
 //! the commit that holds its change, so nothing is told before it is durable. Each change stands or
 //! falls by itself: one that conflicts is undone and leaves the others of its batch alone.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proto::{crypto::Digest, time::Utc};
-use sqlx::{QueryBuilder, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::rows::{self, int, unavailable};
+use super::rows::{self, BATCH, unavailable};
 use crate::fleet::{
     audit::{Audit, AuditLine},
     device::Device,
     store::{Change, StoreError},
 };
 
-/// Changes that are made in one transaction, at most.
-const BATCH: usize = 128;
 /// Changes that may wait.
 const QUEUE: usize = 1_024;
 
 /// Where changes are handed in.
 #[derive(Debug, Clone)]
-pub(super) struct Writer(mpsc::Sender<Job>);
+pub(super) struct Writer {
+    pool: SqlitePool,
+    jobs: mpsc::Sender<Job>,
+}
 
 /// One change of a few rows, with its line in the log.
 #[derive(Debug)]
@@ -35,15 +36,19 @@ struct Job {
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// Number and seal of the last line.
+/// Number and seal of the last line of the log, if there is one.
 type Last = Option<(u64, Digest)>;
 
 impl Writer {
     /// Starts the writer; it ends with the last handle to it.
     pub(super) fn start(pool: SqlitePool) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write(pool, queue));
-        Self(jobs)
+        tokio::spawn(write(pool.clone(), queue));
+        Self { pool, jobs }
+    }
+
+    pub(super) async fn close(&self) {
+        self.pool.close().await;
     }
 
     pub(super) async fn apply(
@@ -54,7 +59,7 @@ impl Writer {
     ) -> Result<(), StoreError> {
         let (done, answer) = oneshot::channel();
         let gone = |_| unavailable("be written")(std::io::Error::other("the writer has ended"));
-        self.0
+        self.jobs
             .send(Job { at, audit, changes, done })
             .await
             .map_err(|error| unavailable("be written")(std::io::Error::other(error.to_string())))?;
@@ -64,9 +69,12 @@ impl Writer {
 
 async fn write(pool: SqlitePool, mut queue: mpsc::Receiver<Job>) {
     let mut jobs = Vec::new();
+    let mut last = None;
     while queue.recv_many(&mut jobs, BATCH).await > 0 {
-        let (answers, results) = batch(&pool, std::mem::take(&mut jobs)).await;
-        for (answer, result) in answers.into_iter().zip(results) {
+        let jobs =
+            jobs.drain(..).map(|Job { at, audit, changes, done }| (done, (at, audit, changes)));
+        let (answers, work): (Vec<_>, Vec<_>) = jobs.unzip();
+        for (answer, result) in answers.into_iter().zip(batch(&pool, &work, &mut last).await) {
             if answer.send(result).is_err() {
                 tracing::debug!("who asked for a change has gone");
             }
@@ -74,63 +82,102 @@ async fn write(pool: SqlitePool, mut queue: mpsc::Receiver<Job>) {
     }
 }
 
-type Answers = Vec<oneshot::Sender<Result<(), StoreError>>>;
+type Work = (Utc, Audit, Vec<Change>);
+
+/// What became of each change of a batch.
+type Results = Vec<Result<(), StoreError>>;
 
 /// Makes a batch; when it cannot be committed, none of its changes was made.
-async fn batch(pool: &SqlitePool, jobs: Vec<Job>) -> (Answers, Vec<Result<(), StoreError>>) {
-    let mut answers = Vec::with_capacity(jobs.len());
-    let mut work = Vec::with_capacity(jobs.len());
-    for Job { at, audit, changes, done } in jobs {
-        answers.push(done);
-        work.push((at, audit, changes));
-    }
-    let count = answers.len();
-    let results = match commit(pool, work).await {
-        Ok(results) => results,
-        Err(error) => {
-            let mut results = vec![Err(error)];
-            let text = || std::io::Error::other("the batch was not committed");
-            results.resize_with(count, || Err(unavailable("commit a change")(text())));
+///
+/// Nobody else writes, as a rule: the log goes on after `last`, which this writer wrote, and
+/// devices are what they were when they were read. Where that is not so the batch is made again
+/// with care.
+async fn batch(pool: &SqlitePool, work: &[Work], last: &mut Option<Last>) -> Results {
+    let made = match last.take() {
+        Some(line) => match hopeful(pool, work, line).await {
+            Ok(None) => careful(pool, work).await,
+            Ok(Some(made)) => Ok(made),
+            Err(error) => Err(error),
+        },
+        None => careful(pool, work).await,
+    };
+    match made {
+        Ok((results, line)) => {
+            *last = Some(line);
             results
         }
-    };
-    (answers, results)
+        Err(error) => {
+            let text = || std::io::Error::other("the batch was not committed");
+            let others = work.iter().skip(1).map(|_| Err(unavailable("commit a change")(text())));
+            std::iter::once(Err(error)).chain(others).collect()
+        }
+    }
 }
 
-async fn commit(
+/// Makes a batch with all its devices in one statement; `None` and no change when `last` is not
+/// the last line any more, or one of the devices is another.
+async fn hopeful(
     pool: &SqlitePool,
-    work: Vec<(Utc, Audit, Vec<Change>)>,
-) -> Result<Vec<Result<(), StoreError>>, StoreError> {
-    let mut writing =
-        pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))?;
-    let mut last = last_line(&mut writing).await?;
-    let mut results = Vec::with_capacity(work.len());
-    let mut lines = Vec::with_capacity(work.len());
+    work: &[Work],
+    last: Last,
+) -> Result<Option<(Results, Last)>, StoreError> {
+    let mut writing = begin(pool).await?;
     let mut together = BTreeMap::new();
     for row in work.iter().filter_map(|(.., changes)| alone(changes)) {
         together.entry(&row.id).or_insert(row);
     }
-    let mut written = match together.into_values().collect::<Vec<_>>().as_slice() {
-        [] => BTreeSet::new(),
-        rows => rows::update_devices(&mut writing, rows).await?,
-    };
-    for (at, audit, changes) in work {
-        let made = match alone(&changes) {
+    let rows: Vec<_> = together.values().copied().collect();
+    if !rows.is_empty() && rows::update_devices(&mut writing, &rows).await? != rows.len() as u64 {
+        return Ok(None);
+    }
+    let mut results = Vec::with_capacity(work.len());
+    for (.., changes) in work {
+        results.push(match alone(changes) {
             // Of two changes of one device the first is made; the other is to be made anew.
-            Some(row) if written.remove(row.id.as_str()) => Ok(()),
+            Some(row) if together.remove(&row.id).is_some() => Ok(()),
             Some(_) => Err(StoreError::Conflict("device")),
             None => change(&mut writing, changes).await?,
-        };
-        if made.is_ok() {
-            let line = AuditLine::after(last, at, audit);
-            last = Some((line.number, line.seal));
-            lines.push(line);
-        }
-        results.push(made);
+        });
     }
-    append(&mut writing, lines).await?;
+    match finish(writing, work, results, last).await {
+        Err(StoreError::Conflict(_)) => Ok(None),
+        made => made.map(Some),
+    }
+}
+
+/// Makes a batch after what the database holds, row by row.
+async fn careful(pool: &SqlitePool, work: &[Work]) -> Result<(Results, Last), StoreError> {
+    let mut writing = begin(pool).await?;
+    let last = last_line(&mut writing).await?;
+    let mut results = Vec::with_capacity(work.len());
+    for (.., changes) in work {
+        results.push(change(&mut writing, changes).await?);
+    }
+    finish(writing, work, results, last).await
+}
+
+async fn begin(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreError> {
+    pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))
+}
+
+/// Writes the lines of what was made after `last`, and commits.
+async fn finish(
+    mut writing: Transaction<'_, Sqlite>,
+    work: &[Work],
+    results: Results,
+    mut last: Last,
+) -> Result<(Results, Last), StoreError> {
+    let mut lines = Vec::with_capacity(work.len());
+    for ((at, audit, _), _) in work.iter().zip(&results).filter(|(_, made)| made.is_ok()) {
+        let line = AuditLine::after(last, *at, audit.clone());
+        last = Some((line.number, line.seal));
+        lines.push(line);
+    }
+    if !lines.is_empty() {
+        rows::append(&mut writing, &lines).await?;
+    }
     writing.commit().await.map_err(unavailable("commit a change"))?;
-    Ok(results)
+    Ok((results, last))
 }
 
 /// Returns the device if it is all that changes, as with most messages: all of a batch are written by
@@ -145,7 +192,7 @@ fn alone(changes: &[Change]) -> Option<&Device> {
 /// Makes one change; the outer error is the database's, the inner one the change's own.
 async fn change(
     writing: &mut Transaction<'_, Sqlite>,
-    changes: Vec<Change>,
+    changes: &[Change],
 ) -> Result<Result<(), StoreError>, StoreError> {
     // A single statement that fails has changed nothing; a campaign is more than one.
     let is_divisible =
@@ -173,11 +220,11 @@ async fn run(connection: &mut SqliteConnection, statement: &'static str) -> Resu
     Ok(())
 }
 
-async fn make(connection: &mut SqliteConnection, change: Change) -> Result<(), StoreError> {
+async fn make(connection: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
     match change {
-        Change::Device(row) => rows::write_device(connection, &row).await,
-        Change::Campaign(row) => rows::write_campaign(connection, &row).await,
-        Change::Arming(row) => rows::write_arming(connection, &row).await,
+        Change::Device(row) => rows::write_device(connection, row).await,
+        Change::Campaign(row) => rows::write_campaign(connection, row).await,
+        Change::Arming(row) => rows::write_arming(connection, row).await,
     }
 }
 
@@ -192,31 +239,4 @@ async fn last_line(connection: &mut SqliteConnection) -> Result<Last, StoreError
         }
         None => Ok(None),
     }
-}
-
-async fn append(
-    connection: &mut SqliteConnection,
-    lines: Vec<AuditLine>,
-) -> Result<(), StoreError> {
-    if lines.is_empty() {
-        return Ok(());
-    }
-    let columns = "INSERT INTO audit (number, at, actor, action, subject, detail, seal) ";
-    QueryBuilder::new(columns)
-        .push_values(lines, |mut row, line| {
-            row.push_bind(int(line.number))
-                .push_bind(int(line.at.0))
-                .push_bind(line.actor)
-                .push_bind(line.action)
-                .push_bind(line.subject)
-                .push_bind(line.detail)
-                .push_bind(line.seal.0.to_vec());
-        })
-        .build()
-        // As many lines as now do not come often.
-        .persistent(false)
-        .execute(connection)
-        .await
-        .map_err(unavailable("append to its log"))?;
-    Ok(())
 }
