@@ -71,7 +71,7 @@ macro_rules! hex_id {
 
         impl fmt::Display for $name {
             fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write_hex(&self.0, formatter)
+                write!(formatter, "{:032x}", u128::from_be_bytes(self.0))
             }
         }
 

@@ -89,6 +89,15 @@ impl Encoding {
             Self::Wbxml => wbxml::emit(message),
         }
     }
+
+    /// Returns how many octets [`Self::emit`] makes of a message, without writing them.
+    #[must_use]
+    pub fn length(self, message: &Message) -> usize {
+        match self {
+            Self::Xml => xml::length(message),
+            Self::Wbxml => wbxml::length(message),
+        }
+    }
 }
 
 impl fmt::Display for Encoding {

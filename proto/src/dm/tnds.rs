@@ -130,12 +130,12 @@ impl MgmtTree {
     #[must_use]
     pub fn emit(&self, encoding: Encoding) -> Vec<u8> {
         match encoding {
-            Encoding::Xml => self.write(xml::write::Text::new()),
-            Encoding::Wbxml => self.write(wbxml::write::Tokens::named(DOCUMENT.name)),
+            Encoding::Xml => self.write(xml::write::Text::new(Vec::new())),
+            Encoding::Wbxml => self.write(wbxml::write::Tokens::named(Vec::new(), DOCUMENT.name)),
         }
     }
 
-    fn write<F: Form>(&self, mut form: F) -> Vec<u8> {
+    fn write<F: Form<Document = Vec<u8>>>(&self, mut form: F) -> Vec<u8> {
         form.open(Page::Ddf, "MgmtTree");
         leaf(&mut form, "VerDTD", Some("1.2"));
         leaf(&mut form, "Man", self.manufacturer.as_deref());
@@ -155,7 +155,7 @@ fn check_root(name: &str, namespace: Option<&str>) -> Result<(), MessageError> {
     Err(MessageError::NotSyncMl(format!("the root element is {}", shortened(name))))
 }
 
-fn node(element: Element) -> Result<Node, MessageError> {
+fn node(element: Element<'_>) -> Result<Node, MessageError> {
     let mut found = Node::default();
     let mut name = None;
     for child in element.children {
@@ -189,7 +189,7 @@ fn is_binary(node: &Node) -> bool {
     node.properties.as_ref().and_then(|it| it.format.as_ref()) == Some(&Format::Bin)
 }
 
-fn properties(element: Element) -> Result<Properties, MessageError> {
+fn properties(element: Element<'_>) -> Result<Properties, MessageError> {
     let mut found = Properties::default();
     for child in element.children {
         match &*child.name {
@@ -220,7 +220,10 @@ fn properties(element: Element) -> Result<Properties, MessageError> {
     Ok(found)
 }
 
-fn only_child(parent: &'static str, mut element: Element) -> Result<Element, MessageError> {
+fn only_child<'a>(
+    parent: &'static str,
+    mut element: Element<'a>,
+) -> Result<Element<'a>, MessageError> {
     match (element.children.pop(), element.children.is_empty()) {
         (Some(child), true) => Ok(child),
         (Some(_), false) => Err(unexpected(parent, "more than one element")),
@@ -228,18 +231,18 @@ fn only_child(parent: &'static str, mut element: Element) -> Result<Element, Mes
     }
 }
 
-fn text(element: Element) -> Result<String, MessageError> {
+fn text(element: Element<'_>) -> Result<String, MessageError> {
     match element.children.first() {
-        None => element.content.into_text(),
+        None => element.content.as_text().map(str::to_owned),
         Some(child) => Err(unexpected("a text element", &child.name)),
     }
 }
 
-fn value(element: Element) -> Result<Data, MessageError> {
+fn value(element: Element<'_>) -> Result<Data, MessageError> {
     match (element.children.first(), element.content) {
         (Some(child), _) => Err(unexpected("Value", &child.name)),
-        (None, Content::Text(text)) => Ok(Data::Text(text)),
-        (None, Content::Octets(octets)) => Ok(Data::Octets(octets)),
+        (None, Content::Text(text)) => Ok(Data::Text(text.into_owned())),
+        (None, Content::Octets(octets)) => Ok(Data::Octets(octets.into_owned())),
     }
 }
 

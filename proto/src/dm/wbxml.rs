@@ -39,7 +39,13 @@ pub fn parse(octets: &[u8], limits: &Limits) -> Result<Message, MessageError> {
 /// Characters that XML cannot carry become U+FFFD, as in the XML form.
 #[must_use]
 pub fn emit(message: &Message) -> Vec<u8> {
-    order::message(message, write::Tokens::syncml())
+    order::message(message, write::Tokens::syncml(Vec::with_capacity(1024)))
+}
+
+/// Returns how many octets [`emit`] makes of a message, without writing them.
+#[must_use]
+pub fn length(message: &Message) -> usize {
+    order::message(message, write::Tokens::syncml(0))
 }
 
 /// Tokens that are the same on every code page.

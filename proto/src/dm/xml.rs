@@ -29,5 +29,11 @@ pub fn parse(octets: &[u8], limits: &Limits) -> Result<Message, MessageError> {
 /// Characters that XML cannot carry become U+FFFD.
 #[must_use]
 pub fn emit(message: &Message) -> Vec<u8> {
-    order::message(message, write::Text::new())
+    order::message(message, write::Text::new(Vec::with_capacity(1024)))
+}
+
+/// Returns how many octets [`emit`] makes of a message, without writing them.
+#[must_use]
+pub fn length(message: &Message) -> usize {
+    order::message(message, write::Text::new(0))
 }

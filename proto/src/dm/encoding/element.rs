@@ -4,42 +4,32 @@ use std::borrow::Cow;
 
 use super::{Limits, MessageError, is_xml_char};
 
-/// An element: its local name, its own content, the elements inside it.
+/// An element: its local name, its own content, the elements inside it. What can be borrowed from
+/// the message is.
 #[derive(Debug, Default)]
-pub(in crate::dm) struct Element {
-    pub(in crate::dm) name: Cow<'static, str>,
-    pub(in crate::dm) content: Content,
+pub(in crate::dm) struct Element<'a> {
+    pub(in crate::dm) name: Cow<'a, str>,
+    pub(in crate::dm) content: Content<'a>,
     pub(in crate::dm) children: Vec<Self>,
 }
 
 /// What an element holds besides other elements.
 #[derive(Debug)]
-pub(in crate::dm) enum Content {
+pub(in crate::dm) enum Content<'a> {
     /// Text, as all content of an XML message.
-    Text(String),
+    Text(Cow<'a, str>),
     /// Octets of a WBXML message that need not be text.
-    Octets(Vec<u8>),
+    Octets(Cow<'a, [u8]>),
 }
 
-impl Default for Content {
+impl Default for Content<'_> {
     fn default() -> Self {
-        Self::Text(String::new())
+        Self::Text(Cow::Borrowed(""))
     }
 }
 
-impl Content {
+impl<'a> Content<'a> {
     /// Returns the content as text.
-    pub(in crate::dm) fn into_text(self) -> Result<String, MessageError> {
-        match self {
-            Self::Text(text) => Ok(text),
-            Self::Octets(octets) => {
-                let text = String::from_utf8(octets).map_err(|_| MessageError::NotUtf8)?;
-                if text.chars().all(is_xml_char) { Ok(text) } else { Err(MessageError::NotXmlText) }
-            }
-        }
-    }
-
-    /// Returns the content as text, as long as the message lives.
     pub(in crate::dm) fn as_text(&self) -> Result<&str, MessageError> {
         match self {
             Self::Text(text) => Ok(text),
@@ -50,36 +40,36 @@ impl Content {
         }
     }
 
-    fn push_octets(&mut self, more: &[u8]) {
+    fn push_octets(&mut self, more: &'a [u8]) {
         match self {
-            Self::Text(text) if text.is_empty() => *self = Self::Octets(more.to_vec()),
+            Self::Text(text) if text.is_empty() => *self = Self::Octets(more.into()),
             Self::Text(text) => {
-                let mut octets = std::mem::take(text).into_bytes();
+                let mut octets = std::mem::take(text).into_owned().into_bytes();
                 octets.extend_from_slice(more);
-                *self = Self::Octets(octets);
+                *self = Self::Octets(octets.into());
             }
-            Self::Octets(octets) => octets.extend_from_slice(more),
+            Self::Octets(octets) => octets.to_mut().extend_from_slice(more),
         }
     }
 
-    fn push_text(&mut self, more: &str) {
+    fn push_text(&mut self, more: Cow<'a, str>) {
         match self {
-            Self::Text(text) => text.push_str(more),
-            Self::Octets(octets) => octets.extend_from_slice(more.as_bytes()),
+            Self::Text(text) => *text += more,
+            Self::Octets(octets) => octets.to_mut().extend_from_slice(more.as_bytes()),
         }
     }
 }
 
 /// Builds one tree.
-pub(in crate::dm) struct Builder {
+pub(in crate::dm) struct Builder<'a> {
     limits: Limits,
-    open: Vec<Element>,
-    root: Option<Element>,
+    open: Vec<Element<'a>>,
+    root: Option<Element<'a>>,
     elements: usize,
     content_bytes: usize,
 }
 
-impl Builder {
+impl<'a> Builder<'a> {
     pub(in crate::dm) const fn new(limits: Limits) -> Self {
         Self { limits, open: Vec::new(), root: None, elements: 0, content_bytes: 0 }
     }
@@ -94,7 +84,7 @@ impl Builder {
         self.root.is_some()
     }
 
-    pub(in crate::dm) fn open(&mut self, name: Cow<'static, str>) -> Result<(), MessageError> {
+    pub(in crate::dm) fn open(&mut self, name: Cow<'a, str>) -> Result<(), MessageError> {
         if self.open.len() >= self.limits.depth {
             return Err(MessageError::TooDeep { limit: self.limits.depth });
         }
@@ -115,7 +105,7 @@ impl Builder {
         }
     }
 
-    pub(in crate::dm) fn text(&mut self, text: &str) -> Result<(), MessageError> {
+    pub(in crate::dm) fn text(&mut self, text: Cow<'a, str>) -> Result<(), MessageError> {
         self.count(text.len())?;
         if let Some(element) = self.open.last_mut() {
             element.content.push_text(text);
@@ -123,7 +113,7 @@ impl Builder {
         Ok(())
     }
 
-    pub(in crate::dm) fn octets(&mut self, octets: &[u8]) -> Result<(), MessageError> {
+    pub(in crate::dm) fn octets(&mut self, octets: &'a [u8]) -> Result<(), MessageError> {
         self.count(octets.len())?;
         if let Some(element) = self.open.last_mut() {
             element.content.push_octets(octets);
@@ -139,7 +129,7 @@ impl Builder {
     }
 
     /// Returns the tree when its root is closed.
-    pub(in crate::dm) fn finish(self) -> Option<Element> {
+    pub(in crate::dm) fn finish(self) -> Option<Element<'a>> {
         self.root.filter(|_| self.open.is_empty())
     }
 }

@@ -27,7 +27,7 @@ const IGNORED_IN_META: &[&str] = &["FieldLevel", "Anchor", "Version", "EMI", "Me
 
 type Result<T> = std::result::Result<T, MessageError>;
 
-pub(in crate::dm) fn message(root: Element, limits: &Limits) -> Result<Message> {
+pub(in crate::dm) fn message(root: Element<'_>, limits: &Limits) -> Result<Message> {
     let mut parts = Parts::new("SyncML", root)?;
     let header = header(parts.required("SyncHdr")?)?;
     let mut body = Parts::new("SyncBody", parts.required("SyncBody")?)?;
@@ -38,7 +38,7 @@ pub(in crate::dm) fn message(root: Element, limits: &Limits) -> Result<Message> 
     Ok(Message { header, commands, is_final })
 }
 
-fn header(element: Element) -> Result<Header> {
+fn header(element: Element<'_>) -> Result<Header> {
     let mut parts = Parts::new("SyncHdr", element)?;
     version("VerDTD", "1.2", &parts.required("VerDTD")?)?;
     version("VerProto", "DM/1.2", &parts.required("VerProto")?)?;
@@ -55,7 +55,7 @@ fn header(element: Element) -> Result<Header> {
     Ok(header)
 }
 
-fn version(name: &'static str, expected: &'static str, element: &Element) -> Result<()> {
+fn version(name: &'static str, expected: &'static str, element: &Element<'_>) -> Result<()> {
     let found = element.content.as_text()?.trim();
     if found == expected {
         Ok(())
@@ -64,7 +64,7 @@ fn version(name: &'static str, expected: &'static str, element: &Element) -> Res
     }
 }
 
-fn command(verb: Verb, element: Element, left: &mut usize, limits: &Limits) -> Result<Command> {
+fn command(verb: Verb, element: Element<'_>, left: &mut usize, limits: &Limits) -> Result<Command> {
     *left = left.checked_sub(1).ok_or(MessageError::TooManyCommands { limit: limits.commands })?;
     let mut parts = Parts::new(verb.as_str(), element)?;
     let id = CommandId(number("CmdID", &parts.required("CmdID")?)?);
@@ -91,13 +91,13 @@ fn command(verb: Verb, element: Element, left: &mut usize, limits: &Limits) -> R
     Ok(command)
 }
 
-fn group(id: CommandId, mut parts: Parts, left: &mut usize, limits: &Limits) -> Result<Group> {
+fn group(id: CommandId, mut parts: Parts<'_>, left: &mut usize, limits: &Limits) -> Result<Group> {
     let meta = parts.optional("Meta", meta)?;
     parts.ignore(IGNORED_IN_COMMANDS);
     Ok(Group { id, meta, commands: parts.commands(left, limits)? })
 }
 
-fn status(id: CommandId, parts: &mut Parts) -> Result<Status> {
+fn status(id: CommandId, parts: &mut Parts<'_>) -> Result<Status> {
     let name = parts.required("Cmd")?;
     let name = name.content.as_text()?.trim();
     let verb = Verb::from_name(name).ok_or_else(|| MessageError::Invalid {
@@ -124,7 +124,7 @@ fn status(id: CommandId, parts: &mut Parts) -> Result<Status> {
     })
 }
 
-fn results(id: CommandId, parts: &mut Parts) -> Result<Results> {
+fn results(id: CommandId, parts: &mut Parts<'_>) -> Result<Results> {
     parts.ignore(&["TargetRef", "SourceRef"]);
     let message_ref = parts.optional("MsgRef", |element| number("MsgRef", &element))?;
     let command_ref = CommandId(number("CmdRef", &parts.required("CmdRef")?)?);
@@ -133,7 +133,7 @@ fn results(id: CommandId, parts: &mut Parts) -> Result<Results> {
     Ok(Results { id, message_ref: message_ref.map(MessageId), command_ref, meta, items })
 }
 
-fn alert(id: CommandId, parts: &mut Parts) -> Result<Alert> {
+fn alert(id: CommandId, parts: &mut Parts<'_>) -> Result<Alert> {
     Ok(Alert {
         id,
         code: AlertCode(number("Data", &parts.required("Data")?)?),
@@ -142,27 +142,27 @@ fn alert(id: CommandId, parts: &mut Parts) -> Result<Alert> {
     })
 }
 
-fn exec(id: CommandId, parts: &mut Parts) -> Result<Exec> {
+fn exec(id: CommandId, parts: &mut Parts<'_>) -> Result<Exec> {
     let meta = parts.optional("Meta", meta)?;
     let item = item(parts.required("Item")?, meta.as_ref())?;
     Ok(Exec { id, correlator: correlator(parts)?, meta, item })
 }
 
-fn manage(id: CommandId, parts: &mut Parts) -> Result<Manage> {
+fn manage(id: CommandId, parts: &mut Parts<'_>) -> Result<Manage> {
     let meta = parts.optional("Meta", meta)?;
     let items = parts.items(meta.as_ref())?;
     Ok(Manage { id, meta, items })
 }
 
 /// An empty correlator is none.
-fn correlator(parts: &mut Parts) -> Result<Option<Correlator>> {
+fn correlator(parts: &mut Parts<'_>) -> Result<Option<Correlator>> {
     let text = parts
         .optional("Correlator", |element| short_text("Correlator", CORRELATOR_LENGTH, element))?;
     Ok(text.filter(|text| !text.is_empty()).map(Correlator))
 }
 
 /// Reads an item; `common` is what its command says of all items.
-fn item(element: Element, common: Option<&Meta>) -> Result<Item> {
+fn item(element: Element<'_>, common: Option<&Meta>) -> Result<Item> {
     let mut parts = Parts::new("Item", element)?;
     let meta = parts.optional("Meta", meta)?;
     let format = |meta: &Meta| meta.format.clone();
@@ -178,7 +178,7 @@ fn item(element: Element, common: Option<&Meta>) -> Result<Item> {
     Ok(item)
 }
 
-fn location(parent: &'static str, element: Element) -> Result<Location> {
+fn location(parent: &'static str, element: Element<'_>) -> Result<Location> {
     let mut parts = Parts::new(parent, element)?;
     let uri = word(parts.required("LocURI")?)?;
     let name = parts.optional("LocName", word)?;
@@ -186,7 +186,7 @@ fn location(parent: &'static str, element: Element) -> Result<Location> {
     Ok(Location { uri, name })
 }
 
-fn credential(element: Element) -> Result<Credential> {
+fn credential(element: Element<'_>) -> Result<Credential> {
     let mut parts = Parts::new("Cred", element)?;
     let meta = parts.optional("Meta", meta)?.unwrap_or_default();
     let data = word(parts.required("Data")?)?;
@@ -194,14 +194,14 @@ fn credential(element: Element) -> Result<Credential> {
     Ok(Credential { meta, data })
 }
 
-fn challenge(element: Element) -> Result<Challenge> {
+fn challenge(element: Element<'_>) -> Result<Challenge> {
     let mut parts = Parts::new("Chal", element)?;
     let meta = meta(parts.required("Meta")?)?;
     parts.finish(&[])?;
     Ok(Challenge { meta })
 }
 
-fn meta(element: Element) -> Result<Meta> {
+fn meta(element: Element<'_>) -> Result<Meta> {
     let mut parts = Parts::new("Meta", element)?;
     if let Some(wrapped) = parts.take("MetInf")? {
         parts.finish(&[])?;
@@ -224,17 +224,19 @@ fn meta(element: Element) -> Result<Meta> {
 /// The content of `Data`. Clients write texts as OPAQUE too, so that octets are what is called
 /// binary, and what cannot be text. Some write XML as elements, where others quote it.
 // spec: oma-dm 8 (opaque)
-fn data(element: Element, format: Option<&Format>) -> Result<Data> {
+fn data(element: Element<'_>, format: Option<&Format>) -> Result<Data> {
     if format == Some(&Format::Xml) && !element.children.is_empty() {
         let mut text = String::new();
         element.children.iter().try_for_each(|child| quote(child, &mut text))?;
         return Ok(Data::Text(text));
     }
     let octets = match leaf("Data", element)? {
-        Content::Text(text) => return Ok(Data::Text(text)),
-        Content::Octets(octets) if format == Some(&Format::Bin) => return Ok(Data::Octets(octets)),
-        Content::Octets(octets) => octets,
+        Content::Text(text) => return Ok(Data::Text(text.into_owned())),
+        Content::Octets(octets) => octets.into_owned(),
     };
+    if format == Some(&Format::Bin) {
+        return Ok(Data::Octets(octets));
+    }
     Ok(match String::from_utf8(octets) {
         Ok(text) if text.chars().all(is_xml_char) => Data::Text(text),
         Ok(text) => Data::Octets(text.into_bytes()),
@@ -243,7 +245,7 @@ fn data(element: Element, format: Option<&Format>) -> Result<Data> {
 }
 
 /// Writes an element that stood inside `Data` as the text that stands for it.
-fn quote(element: &Element, out: &mut String) -> Result<()> {
+fn quote(element: &Element<'_>, out: &mut String) -> Result<()> {
     let name = &element.name;
     out.push_str(&format!("<{name}>{}", escape(element.content.as_text()?.trim())));
     element.children.iter().try_for_each(|child| quote(child, out))?;
@@ -252,7 +254,7 @@ fn quote(element: &Element, out: &mut String) -> Result<()> {
 }
 
 /// The content of an element that holds no other.
-fn leaf(parent: &'static str, element: Element) -> Result<Content> {
+fn leaf<'a>(parent: &'static str, element: Element<'a>) -> Result<Content<'a>> {
     match element.children.first() {
         None => Ok(element.content),
         Some(child) => Err(MessageError::Unexpected { parent, found: shortened(&child.name) }),
@@ -260,11 +262,11 @@ fn leaf(parent: &'static str, element: Element) -> Result<Content> {
 }
 
 /// The text of a leaf without the white space around it.
-fn word(element: Element) -> Result<String> {
-    Ok(leaf("a text element", element)?.into_text()?.trim().to_owned())
+fn word(element: Element<'_>) -> Result<String> {
+    Ok(leaf("a text element", element)?.as_text()?.trim().to_owned())
 }
 
-fn short_text(name: &'static str, limit: usize, element: Element) -> Result<String> {
+fn short_text(name: &'static str, limit: usize, element: Element<'_>) -> Result<String> {
     let text = word(element)?;
     if text.chars().nth(limit).is_none() {
         return Ok(text);
@@ -273,7 +275,7 @@ fn short_text(name: &'static str, limit: usize, element: Element) -> Result<Stri
     Err(MessageError::Invalid { element: name, found: shortened(&text), expected })
 }
 
-fn number<N: std::str::FromStr>(name: &'static str, element: &Element) -> Result<N> {
+fn number<N: std::str::FromStr>(name: &'static str, element: &Element<'_>) -> Result<N> {
     let text = element.content.as_text()?.trim();
     let digits = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
     text.parse().ok().filter(|_| digits).ok_or_else(|| MessageError::Invalid {
@@ -284,13 +286,13 @@ fn number<N: std::str::FromStr>(name: &'static str, element: &Element) -> Result
 }
 
 /// What an element holds, taken out by name.
-struct Parts {
+struct Parts<'a> {
     parent: &'static str,
-    children: Vec<Element>,
+    children: Vec<Element<'a>>,
 }
 
-impl Parts {
-    fn new(parent: &'static str, element: Element) -> Result<Self> {
+impl<'a> Parts<'a> {
+    fn new(parent: &'static str, element: Element<'a>) -> Result<Self> {
         match element.content.as_text()?.trim() {
             "" => Ok(Self { parent, children: element.children }),
             text => Err(MessageError::Unexpected {
@@ -301,7 +303,7 @@ impl Parts {
     }
 
     /// Takes the one child of this name, if there is one.
-    fn take(&mut self, name: &'static str) -> Result<Option<Element>> {
+    fn take(&mut self, name: &'static str) -> Result<Option<Element<'a>>> {
         let mut found = self.children.extract_if(.., |child| child.name == name);
         let first = found.next();
         match found.next() {
@@ -310,7 +312,7 @@ impl Parts {
         }
     }
 
-    fn required(&mut self, name: &'static str) -> Result<Element> {
+    fn required(&mut self, name: &'static str) -> Result<Element<'a>> {
         let parent = self.parent;
         self.take(name)?.ok_or(MessageError::Missing { parent, element: name })
     }
@@ -318,7 +320,7 @@ impl Parts {
     fn optional<T>(
         &mut self,
         name: &'static str,
-        read: impl FnOnce(Element) -> Result<T>,
+        read: impl FnOnce(Element<'a>) -> Result<T>,
     ) -> Result<Option<T>> {
         self.take(name)?.map(read).transpose()
     }
@@ -326,7 +328,7 @@ impl Parts {
     fn all<T>(
         &mut self,
         name: &'static str,
-        read: impl FnMut(Element) -> Result<T>,
+        read: impl FnMut(Element<'a>) -> Result<T>,
     ) -> Result<Vec<T>> {
         self.children.extract_if(.., |child| child.name == name).map(read).collect()
     }

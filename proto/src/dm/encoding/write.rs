@@ -13,6 +13,8 @@ use crate::dm::{
 pub(in crate::dm) trait Form {
     /// What the format of octets is called in this form.
     const OCTETS_FORMAT: Format;
+    /// What comes of it.
+    type Document;
 
     /// Begins an element with content.
     fn open(&mut self, page: Page, name: &'static str);
@@ -25,10 +27,27 @@ pub(in crate::dm) trait Form {
     /// Writes octets that need not be text.
     fn octets(&mut self, octets: &[u8]);
     /// Returns the document.
-    fn finish(self) -> Vec<u8>;
+    fn finish(self) -> Self::Document;
 }
 
-pub(in crate::dm) fn message<F: Form>(message: &Message, form: F) -> Vec<u8> {
+/// What a form writes its octets to: a document, or only the count of its octets.
+pub(in crate::dm) trait Sink: Default {
+    fn put(&mut self, octets: &[u8]);
+}
+
+impl Sink for Vec<u8> {
+    fn put(&mut self, octets: &[u8]) {
+        self.extend_from_slice(octets);
+    }
+}
+
+impl Sink for usize {
+    fn put(&mut self, octets: &[u8]) {
+        *self += octets.len();
+    }
+}
+
+pub(in crate::dm) fn message<F: Form>(message: &Message, form: F) -> F::Document {
     let mut out = Writer { form };
     out.element("SyncML", |out| {
         out.header(&message.header);

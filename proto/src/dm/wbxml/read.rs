@@ -33,16 +33,16 @@ const SYNCML: DocumentType =
 const UNKNOWN: u32 = 1;
 
 /// Reads exactly one root element, which must be SyncML 1.2.
-pub(super) fn syncml(octets: &[u8], limits: &Limits) -> Result<Element, MessageError> {
+pub(super) fn syncml<'a>(octets: &'a [u8], limits: &Limits) -> Result<Element<'a>, MessageError> {
     elements(octets, limits, &SYNCML)
 }
 
 /// Reads exactly one root element of a document type.
-pub(in crate::dm) fn elements(
-    octets: &[u8],
+pub(in crate::dm) fn elements<'a>(
+    octets: &'a [u8],
     limits: &Limits,
     wanted: &DocumentType,
-) -> Result<Element, MessageError> {
+) -> Result<Element<'a>, MessageError> {
     if octets.len() > limits.message_bytes {
         return Err(MessageError::TooLarge { found: octets.len(), limit: limits.message_bytes });
     }
@@ -164,16 +164,16 @@ pub(in crate::dm) fn table_string(strings: &[u8], place: u32) -> Result<&str, Fa
     Ok(std::str::from_utf8(text).map_err(|_| MessageError::NotUtf8)?)
 }
 
-struct Body<'a> {
+struct Body<'a, 'w> {
     strings: &'a [u8],
     page: Page,
-    builder: Builder,
-    wanted: &'a DocumentType,
+    builder: Builder<'a>,
+    wanted: &'w DocumentType,
 }
 
-impl Body<'_> {
+impl<'a> Body<'a, '_> {
     /// Takes one token and what belongs to it.
-    fn step(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    fn step(&mut self, reader: &mut Reader<'a>) -> Result<(), Fault> {
         let token = reader.u8("token")?;
         match token {
             SWITCH_PAGE => {
@@ -193,12 +193,12 @@ impl Body<'_> {
                 let code = number(reader, "entity")?;
                 let c = char::from_u32(code)
                     .ok_or_else(|| WireError::invalid("entity", code, "a character"))?;
-                self.text(c.encode_utf8(&mut [0; 4]))
+                self.text(c.to_string().into())
             }
-            STR_I => self.text(inline_string(reader)?),
+            STR_I => self.text(inline_string(reader)?.into()),
             STR_T => {
                 let place = number(reader, "place in the string table")?;
-                self.text(table_string(self.strings, place)?)
+                self.text(table_string(self.strings, place)?.into())
             }
             OPAQUE => {
                 let length = number(reader, "opaque length")?;
@@ -211,30 +211,30 @@ impl Body<'_> {
         }
     }
 
-    fn tag(&mut self, tag: u8, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    fn tag(&mut self, tag: u8, reader: &mut Reader<'a>) -> Result<(), Fault> {
         let token = tag & !(CONTENT | ATTRIBUTES);
         if tag & ATTRIBUTES != 0 || token < LITERAL {
             return Err(WireError::invalid("token", format!("{tag:#04x}"), "a tag").into());
         }
-        let name: Cow<'static, str> = if token == LITERAL {
+        let name = if token == LITERAL {
             let place = number(reader, "place in the string table")?;
-            table_string(self.strings, place)?.to_owned().into()
+            table_string(self.strings, place)?
         } else {
             let unknown = || WireError::invalid("tag", format!("{token:#04x}"), "one of its page");
-            self.page.name(token).ok_or_else(unknown)?.into()
+            self.page.name(token).ok_or_else(unknown)?
         };
         if self.builder.is_outside() && name != self.wanted.root {
-            let found = format!("the root element is {}", shortened(&name));
+            let found = format!("the root element is {}", shortened(name));
             return Err(MessageError::NotSyncMl(found).into());
         }
-        self.builder.open(name)?;
+        self.builder.open(name.into())?;
         if tag & CONTENT == 0 {
             self.builder.close();
         }
         Ok(())
     }
 
-    fn text(&mut self, text: &str) -> Result<(), Fault> {
+    fn text(&mut self, text: Cow<'a, str>) -> Result<(), Fault> {
         self.inside()?;
         if !text.chars().all(is_xml_char) {
             let found = "a character that XML cannot carry";

@@ -1,5 +1,7 @@
 //! Octets to a tree of elements; what XML allows beyond SyncML's needs is refused here.
 
+use std::borrow::Cow;
+
 use quick_xml::{
     Reader,
     events::{BytesDecl, BytesStart, Event},
@@ -12,7 +14,7 @@ use crate::dm::encoding::{
 };
 
 /// Reads exactly one root element, which must be SyncML 1.2.
-pub(super) fn syncml(octets: &[u8], limits: &Limits) -> Result<Element, MessageError> {
+pub(super) fn syncml<'a>(octets: &'a [u8], limits: &Limits) -> Result<Element<'a>, MessageError> {
     elements(octets, limits, &check_syncml)
 }
 
@@ -20,17 +22,18 @@ pub(super) fn syncml(octets: &[u8], limits: &Limits) -> Result<Element, MessageE
 type RootCheck<'a> = &'a dyn Fn(&str, Option<&str>) -> Result<(), MessageError>;
 
 /// Reads exactly one root element.
-pub(in crate::dm) fn elements(
-    octets: &[u8],
+pub(in crate::dm) fn elements<'a>(
+    octets: &'a [u8],
     limits: &Limits,
     check_root: RootCheck<'_>,
-) -> Result<Element, MessageError> {
+) -> Result<Element<'a>, MessageError> {
     if octets.len() > limits.message_bytes {
         return Err(MessageError::TooLarge { found: octets.len(), limit: limits.message_bytes });
     }
     let text = std::str::from_utf8(octets).map_err(|_| MessageError::NotUtf8)?;
-    let mut reader = Reader::from_str(text.strip_prefix('\u{feff}').unwrap_or(text));
-    let mut taker = Taker { builder: Builder::new(*limits), check_root };
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let mut reader = Reader::from_str(text);
+    let mut taker = Taker { source: text, builder: Builder::new(*limits), check_root };
     loop {
         let event = reader.read_event().map_err(|error| malformed(&reader, error))?;
         if matches!(event, Event::Eof) {
@@ -46,17 +49,18 @@ fn malformed(reader: &Reader<&[u8]>, detail: impl ToString) -> MessageError {
     MessageError::Malformed { offset: reader.buffer_position(), detail }
 }
 
-struct Taker<'a> {
-    builder: Builder,
-    check_root: RootCheck<'a>,
+struct Taker<'a, 'c> {
+    source: &'a str,
+    builder: Builder<'a>,
+    check_root: RootCheck<'c>,
 }
 
-impl Taker<'_> {
-    fn take(&mut self, event: Event<'_>, reader: &Reader<&[u8]>) -> Result<(), MessageError> {
+impl<'a> Taker<'a, '_> {
+    fn take(&mut self, event: Event<'a>, reader: &Reader<&[u8]>) -> Result<(), MessageError> {
         match event {
-            Event::Start(start) => self.start(&start, reader),
+            Event::Start(start) => self.start(&start, ">", reader),
             Event::Empty(start) => {
-                self.start(&start, reader)?;
+                self.start(&start, "/>", reader)?;
                 self.builder.close();
                 Ok(())
             }
@@ -66,12 +70,10 @@ impl Taker<'_> {
                 Ok(())
             }
             Event::Text(text) => {
-                let text = text.decode().map_err(|_| MessageError::NotUtf8)?;
-                self.text(&text, reader)
+                self.text(text.decode().map_err(|_| MessageError::NotUtf8)?, reader)
             }
             Event::CData(text) => {
-                let text = text.decode().map_err(|_| MessageError::NotUtf8)?;
-                self.text(&text, reader)
+                self.text(text.decode().map_err(|_| MessageError::NotUtf8)?, reader)
             }
             Event::GeneralRef(reference) => {
                 let name = reference.decode().map_err(|_| MessageError::NotUtf8)?;
@@ -81,7 +83,7 @@ impl Taker<'_> {
                     Err(error) => return Err(malformed(reader, error)),
                 };
                 let character = character.ok_or_else(|| MessageError::Entity(shortened(&name)))?;
-                self.text(character.encode_utf8(&mut [0; 4]), reader)
+                self.text(character.to_string().into(), reader)
             }
             Event::Decl(declaration) => declared_utf8(&declaration),
             Event::DocType(_) => Err(MessageError::DocumentType),
@@ -92,21 +94,39 @@ impl Taker<'_> {
     fn start(
         &mut self,
         start: &BytesStart<'_>,
+        end: &str,
         reader: &Reader<&[u8]>,
     ) -> Result<(), MessageError> {
-        let name = std::str::from_utf8(start.local_name().into_inner())
-            .map_err(|_| MessageError::NotUtf8)?
-            .to_owned();
+        let name = self.local_name(start, end, reader)?;
         if self.builder.is_outside() {
             if self.builder.is_complete() {
                 return Err(malformed(reader, "a second root element"));
             }
             (self.check_root)(&name, namespace(start).as_deref())?;
         }
-        self.builder.open(name.into())
+        self.builder.open(name)
     }
 
-    fn text(&mut self, text: &str, reader: &Reader<&[u8]>) -> Result<(), MessageError> {
+    /// Returns the name as it stands in the source, before the place that the reader has come to.
+    fn local_name(
+        &self,
+        start: &BytesStart<'_>,
+        end: &str,
+        reader: &Reader<&[u8]>,
+    ) -> Result<Cow<'a, str>, MessageError> {
+        let local = start.local_name().into_inner();
+        let name = std::str::from_utf8(local).map_err(|_| MessageError::NotUtf8)?;
+        let prefix = start.name().into_inner().len() - local.len();
+        let read = usize::try_from(reader.buffer_position()).unwrap_or(usize::MAX);
+        let here = self.source.get(..read).and_then(|text| text.strip_suffix(end));
+        let place = here.and_then(|text| (text.len() + prefix).checked_sub(start.len()));
+        let found = place.and_then(|place| self.source.get(place..)?.get(..local.len()));
+        // What the reader's place is, is for the reader to say: a name is never guessed.
+        let found = found.filter(|found| *found == name).map(Cow::Borrowed);
+        Ok(found.unwrap_or_else(|| Cow::Owned(name.to_owned())))
+    }
+
+    fn text(&mut self, text: Cow<'a, str>, reader: &Reader<&[u8]>) -> Result<(), MessageError> {
         if !text.chars().all(is_xml_char) {
             return Err(malformed(reader, "a character that XML cannot carry"));
         }

@@ -144,7 +144,7 @@ impl Room {
     fn holds(&self, commands: Vec<Command>) -> bool {
         // The status of the group that these belong to is yet to come.
         let message = Message { commands, ..self.empty.clone() };
-        self.encoding.emit(&message).len() + 2 * STATUS_BYTES <= self.octets
+        self.encoding.length(&message) + 2 * STATUS_BYTES <= self.octets
     }
 }
 

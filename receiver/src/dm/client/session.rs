@@ -564,7 +564,7 @@ impl Session {
         self.message += 1;
         self.resends = 0;
         let mut message = Message { header: self.header(), commands: Vec::new(), is_final: true };
-        let mut room = self.server_takes.saturating_sub(self.encoding.emit(&message).len());
+        let mut room = self.server_takes.saturating_sub(self.encoding.length(&message));
         let mut content = Vec::new();
         let mut number = 0;
         while let Some(outgoing) = self.outbox.pop_front() {
@@ -619,7 +619,7 @@ impl Session {
     fn size_of_command(&self, header: &Header, command: &Command) -> usize {
         let with = |commands| {
             let message = Message { header: header.clone(), commands, is_final: true };
-            self.encoding.emit(&message).len()
+            self.encoding.length(&message)
         };
         with(vec![command.clone()]).saturating_sub(with(Vec::new()))
     }
