@@ -475,7 +475,7 @@ fn say_as_1_0(
     let reply = Message { header, commands: said, is_final: true };
     let octets = post.encoding.emit(&reply);
     talk.record("server", &octets);
-    talk.hear(&Spoken { octets, mac: None })
+    talk.hear(&Spoken { octets: octets.into(), mac: None })
 }
 
 // test: oma-001 8.1.1.4, oma-001 8.1.1.6, oma-001 8.1.1.10, oma-001 8.1.1.11, oma-000 8.1.s1

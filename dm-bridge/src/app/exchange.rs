@@ -3,6 +3,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use bytes::Bytes;
 use proto::{
     crypto::{Digest, sha256},
     dm::{
@@ -73,7 +74,7 @@ impl<'a> Heard<'a> {
     }
 
     fn speak(&self, session: &DmSession, desk: &Desk, reply: &Message) -> Spoken {
-        let octets = self.encoding().emit(reply);
+        let octets = Bytes::from(self.encoding().emit(reply));
         let mac = session.mac(&desk.device, &octets);
         Spoken { octets, mac }
     }
@@ -83,7 +84,7 @@ impl<'a> Heard<'a> {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spoken {
     /// The message.
-    pub octets: Vec<u8>,
+    pub octets: Bytes,
     /// The proof of this server that goes beside it.
     pub mac: Option<Mac>,
 }
@@ -96,13 +97,13 @@ pub enum Answer {
     /// The message came before; this is the answer that it got.
     Repeated(Spoken),
     /// Whoever sent it has not tried to prove to be the device.
-    Challenged(Vec<u8>),
+    Challenged(Bytes),
     /// Whoever sent it has tried to prove to be the device, and failed.
-    Wrong(Vec<u8>),
+    Wrong(Bytes),
     /// There is no such device.
-    Unknown(Vec<u8>),
+    Unknown(Bytes),
     /// There is no place: the answer says when to come back.
-    PutOff(Vec<u8>),
+    PutOff(Bytes),
     /// Too many failures: come back after this time.
     Locked(Duration),
 }
@@ -185,8 +186,10 @@ impl Conversation {
                         let spoken = heard.speak(&session, &desk, &reply);
                         Judged::Session(session, spoken)
                     }
-                    Opening::Challenged(reply) => Judged::Stranger(heard.encoding().emit(&reply)),
-                    Opening::Wrong(reply) => Judged::Wrong(heard.encoding().emit(&reply)),
+                    Opening::Challenged(reply) => {
+                        Judged::Stranger(heard.encoding().emit(&reply).into())
+                    }
+                    Opening::Wrong(reply) => Judged::Wrong(heard.encoding().emit(&reply).into()),
                     Opening::Locked(wait) => Judged::Locked(wait),
                 },
             };
@@ -206,7 +209,7 @@ impl Conversation {
 #[must_use]
 pub fn unknown(heard: Heard<'_>) -> Answer {
     let refusal = refuse(heard.message, StatusCode::NOT_FOUND, None);
-    Answer::Unknown(heard.encoding().emit(&refusal))
+    Answer::Unknown(heard.encoding().emit(&refusal).into())
 }
 
 /// Returns the answer to a device for which there is no place until `after`.
@@ -214,13 +217,13 @@ pub fn unknown(heard: Heard<'_>) -> Answer {
 pub fn put_off(heard: Heard<'_>, after: Utc) -> Answer {
     let mut refusal = refuse(heard.message, StatusCode::RETRY_LATER, None);
     refusal.header.respond_to = Some(come_back(&heard.message.header.target.uri, after));
-    Answer::PutOff(heard.encoding().emit(&refusal))
+    Answer::PutOff(heard.encoding().emit(&refusal).into())
 }
 
 enum Judged {
     Session(Box<DmSession>, Spoken),
-    Stranger(Vec<u8>),
-    Wrong(Vec<u8>),
+    Stranger(Bytes),
+    Wrong(Bytes),
     Locked(Duration),
 }
 

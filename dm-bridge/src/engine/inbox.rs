@@ -1,5 +1,7 @@
 //! What a device sends: answers to our commands, values, alerts, its DevInfo.
 
+use std::borrow::Cow;
+
 use proto::{
     dm::{
         alert::GenericAlert,
@@ -51,7 +53,11 @@ impl DmSession {
                     continue;
                 }
                 Command::Results(results) => match self.whole(Verb::Results, &results.items) {
-                    Ok(items) => {
+                    Ok(Cow::Borrowed(_)) => {
+                        self.take_results(desk, results, message, now);
+                        continue;
+                    }
+                    Ok(Cow::Owned(items)) => {
                         let results = Results { items, ..results.clone() };
                         self.take_results(desk, &results, message, now);
                         continue;
@@ -59,7 +65,8 @@ impl DmSession {
                     Err(code) => code,
                 },
                 Command::Alert(alert) => match self.whole(Verb::Alert, &alert.items) {
-                    Ok(items) => {
+                    Ok(Cow::Borrowed(_)) => self.take_alert(desk, alert, now, chance),
+                    Ok(Cow::Owned(items)) => {
                         self.take_alert(desk, &Alert { items, ..alert.clone() }, now, chance)
                     }
                     Err(code) => code,
@@ -303,7 +310,9 @@ impl DmSession {
 }
 
 fn take_dev_info(desk: &mut Desk, items: &[Item]) -> StatusCode {
-    let uri = |item: &Item| item.source_uri().or(item.target_uri()).unwrap_or_default().to_owned();
+    fn uri(item: &Item) -> &str {
+        item.source_uri().or(item.target_uri()).unwrap_or_default()
+    }
     let is_info = |item: &Item| uri(item).trim_start_matches("./").starts_with("DevInfo/");
     if !items.iter().all(is_info) {
         return StatusCode::NOT_ALLOWED;

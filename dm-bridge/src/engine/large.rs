@@ -1,5 +1,7 @@
 //! Objects that do not fit into one message, both ways.
 
+use std::borrow::Cow;
+
 use proto::{
     dm::{
         code::StatusCode,
@@ -38,14 +40,21 @@ impl Sending {
 
 impl DmSession {
     /// Returns the items when they are whole, or the status that a piece gets.
-    pub(super) fn whole(&mut self, verb: Verb, items: &[Item]) -> Result<Vec<Item>, StatusCode> {
+    pub(super) fn whole<'i>(
+        &mut self,
+        verb: Verb,
+        items: &'i [Item],
+    ) -> Result<Cow<'i, [Item]>, StatusCode> {
+        if !self.joiner.is_open() && items.iter().all(|item| !item.more_data) {
+            return Ok(Cow::Borrowed(items));
+        }
         let mut whole = Vec::with_capacity(items.len());
         for item in items {
             self.lost.extend(self.joiner.interrupted_by(verb, Some(item)));
             self.took_piece |= item.more_data;
             whole.push(self.joiner.take(verb, item, self.limits.object_bytes)?);
         }
-        Ok(whole)
+        Ok(Cow::Owned(whole))
     }
 
     /// Takes note of an object whose next piece should have been in the message.
@@ -77,7 +86,7 @@ impl DmSession {
     // spec: oma-dm 2.1 (pieces in messages that follow each other)
     pub(super) fn send_piece(
         &mut self,
-        reply: &mut Reply,
+        reply: &mut Reply<'_>,
         encoding: Encoding,
         desk: &mut Desk,
         now: Utc,

@@ -52,7 +52,7 @@ pub type Chance<'a> = &'a mut (dyn FnMut() -> [u8; 16] + Send);
 
 /// Returns a correlator that no attempt has.
 pub fn fresh_correlator(chance: Chance<'_>) -> Correlator {
-    Correlator(chance().iter().map(|octet| format!("{octet:02x}")).collect())
+    Correlator(format!("{:032x}", u128::from_be_bytes(chance())))
 }
 
 /// A message as it came.
@@ -199,7 +199,7 @@ impl DmSession {
     fn begin(header: &Header, limits: Limits, token: [u8; 16], quirks: &BTreeSet<Quirk>) -> Self {
         Self {
             id: header.session_id.clone(),
-            token: token.iter().map(|octet| format!("{octet:02x}")).collect(),
+            token: format!("{:032x}", u128::from_be_bytes(token)),
             proves_each: false,
             standing: Standing::default(),
             limits,
@@ -435,7 +435,7 @@ impl DmSession {
     }
 
     /// Moves commands from the queue into the answer while it stays below the device's limit.
-    fn fill(&mut self, reply: &mut Reply, encoding: Encoding, desk: &mut Desk, now: Utc) {
+    fn fill(&mut self, reply: &mut Reply<'_>, encoding: Encoding, desk: &mut Desk, now: Utc) {
         let message = reply.message.header.message_id;
         let mut sent = 0;
         while let Some(planned) = self.queue.pop_front() {
@@ -532,15 +532,15 @@ pub fn refuse(message: &Message, code: StatusCode, challenge: Option<Challenge>)
 
 /// An answer in the making. It has the number of the message that it answers: both sides count
 /// from 1 and speak in turn.
-pub(super) struct Reply {
+pub(super) struct Reply<'m> {
     pub(super) message: Message,
-    asked: Header,
+    asked: &'m Header,
     last_id: u32,
 }
 
-impl Reply {
-    fn to(message: &Message) -> Self {
-        let asked = message.header.clone();
+impl<'m> Reply<'m> {
+    fn to(message: &'m Message) -> Self {
+        let asked = &message.header;
         let limit = u64::try_from(Limits::default().message_bytes).unwrap_or(u64::MAX);
         let header = Header {
             session_id: asked.session_id.clone(),
@@ -559,7 +559,7 @@ impl Reply {
         Self { message, asked, last_id: 0 }
     }
 
-    fn new(message: &Message, respond_to: String) -> Self {
+    fn new(message: &'m Message, respond_to: String) -> Self {
         let mut reply = Self::to(message);
         reply.message.header.respond_to = Some(respond_to);
         reply
@@ -594,9 +594,9 @@ impl Reply {
     }
 
     fn status(&mut self, code: StatusCode, challenge: Option<Challenge>) {
-        let asked = self.asked.clone();
+        let asked = self.asked;
         self.push(|id| {
-            Command::Status(Status { challenge, ..Status::for_header(id, &asked, code) })
+            Command::Status(Status { challenge, ..Status::for_header(id, asked, code) })
         });
     }
 
@@ -618,7 +618,7 @@ impl Reply {
     }
 
     pub(super) fn length(&self, encoding: Encoding) -> usize {
-        encoding.emit(&self.message).len()
+        encoding.length(&self.message)
     }
 
     fn finish(self) -> Message {

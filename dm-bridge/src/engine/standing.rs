@@ -41,7 +41,7 @@ pub(super) fn doubt(message: &Message) -> Option<&Status> {
 impl DmSession {
     /// Puts the credential into the header, where the kind of proof is one.
     // spec: oma-dm 5.2 (the server proves itself too)
-    pub(super) fn prove(&self, device: &Device, reply: &mut Reply) {
+    pub(super) fn prove(&self, device: &Device, reply: &mut Reply<'_>) {
         let owed = device.server.as_ref().filter(|_| !self.standing.is_believed);
         reply.message.header.credential =
             owed.and_then(|server| server.secret.credential_of(device.auth.kind, &server.nonce.0));
@@ -76,7 +76,7 @@ impl DmSession {
     pub(super) fn say_again(
         &mut self,
         desk: &mut Desk,
-        mut reply: Reply,
+        mut reply: Reply<'_>,
         status: &Status,
     ) -> Message {
         let kind = desk.device.auth.kind;

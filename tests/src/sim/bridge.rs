@@ -273,7 +273,9 @@ impl Bridge {
             | Answer::Challenged(reply)
             | Answer::Wrong(reply)
             | Answer::Unknown(reply)
-            | Answer::PutOff(reply) => Ok(self.add_sessions(&reply).unwrap_or(reply)),
+            | Answer::PutOff(reply) => {
+                Ok(self.add_sessions(&reply).unwrap_or_else(|| reply.into()))
+            }
             Answer::Locked(wait) => Err(Failure::Http { status: 503, retry_after: Some(wait) }),
         }
     }
