@@ -437,4 +437,26 @@ mod tests {
         tasks.join_all().await;
         assert_eq!(stores[0].audit_tail(100).await.unwrap().len(), 20);
     }
+
+    #[tokio::test]
+    async fn a_log_that_another_process_has_gone_on_with_stays_one_chain() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("fleet.db");
+        let stores =
+            [SqliteStore::open(&path).await.unwrap(), SqliteStore::open(&path).await.unwrap()];
+        // Each writer finds what it wrote itself, and then what the other one wrote.
+        for number in [0, 0, 1, 1, 0, 1] {
+            let audit = Audit {
+                actor: crate::fleet::audit::Actor::Operator,
+                action: "test.change",
+                subject: String::new(),
+                detail: String::new(),
+            };
+            stores[number].apply(Utc(1), audit, Vec::new()).await.unwrap();
+        }
+        let log = stores[0].audit_tail(100).await.unwrap();
+        assert_eq!(log.len(), 6);
+        let chained = log.windows(2).all(|pair| pair[1].follows(&pair[0].seal));
+        assert!(chained && log[0].follows(&proto::crypto::Digest([0; 32])), "{log:?}");
+    }
 }

@@ -217,6 +217,7 @@ proptest! {
             (Encoding::Xml, as_text(&message)),
         ] {
             let written = encoding.emit(&message);
+            prop_assert_eq!(encoding.length(&message), written.len());
             let read = encoding.parse(&written, &Limits::default());
             prop_assert_eq!(read.as_ref(), Ok(&expected));
             prop_assert_eq!(encoding.emit(&read.unwrap()), written);

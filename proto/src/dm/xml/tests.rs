@@ -220,3 +220,23 @@ fn a_character_that_xml_cannot_carry_is_replaced_and_a_carriage_return_survives(
     let Command::Replace(manage) = &again.commands[0] else { panic!("{again:?}") };
     assert_eq!(manage.items[0].data_text(), Some("x\u{fffd}y\r\n]]>&lt;"));
 }
+
+/// Reading costs an allocation less for each name and text.
+#[test]
+fn names_and_texts_are_not_copied() {
+    use std::borrow::Cow;
+
+    use crate::dm::encoding::element::{Content, Element};
+
+    fn check(element: &Element<'_>) {
+        assert!(matches!(element.name, Cow::Borrowed(_)), "{}", element.name);
+        assert!(matches!(element.content, Content::Text(Cow::Borrowed(_))), "{}", element.name);
+        element.children.iter().for_each(check);
+    }
+    let document = "\u{feff}<s:SyncML xmlns:s='SYNCML:SYNCML1.2'><a b='c' />\
+        <s:b  c = '>'>x</s:b ><d/><\u{e9}>\u{e9}</\u{e9}></s:SyncML>";
+    let root = read::syncml(document.as_bytes(), &Limits::default()).unwrap();
+    check(&root);
+    let names: Vec<_> = root.children.iter().map(|child| &*child.name).collect();
+    assert_eq!(names, ["a", "b", "d", "\u{e9}"]);
+}
