@@ -22,7 +22,8 @@ fn measure(words: &[&str]) -> Option<Report> {
 
 #[test]
 fn a_kill_of_a_listener_costs_hardly_more_packets_and_losses_little_more_than_themselves() {
-    let words = ["--size", "8MiB", "--loss", "20", "--rate", "20M", "--kill"];
+    // Slow enough that a busy machine has flushed much of it when the listener is killed half-way.
+    let words = ["--size", "8MiB", "--loss", "20", "--rate", "8M", "--kill"];
     let Some(report) = measure(&[&words[..], &["--max-block-symbols", "1024"]].concat()) else {
         return;
     };
