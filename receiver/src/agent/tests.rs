@@ -96,7 +96,7 @@ struct Device {
     power_left: Option<usize>,
     /// Flushes that fail before one succeeds.
     failing_flushes: u32,
-    /// Pieces of a package after which there is no room.
+    /// Pieces of a package after which one finds no room.
     full_after: Option<usize>,
     boot: u64,
     /// What the shell takes long for.
@@ -318,6 +318,7 @@ impl Device {
                 self.disk.files.insert(name, octets);
             }
             Output::KeepFile(_, _) if self.full_after == Some(0) => {
+                self.full_after = None;
                 let attempted = "write a piece".to_owned();
                 self.agent.handle_piece_kept(&Err(StorageError::NoSpace { attempted }));
             }
