@@ -239,18 +239,18 @@ pub(crate) async fn scenario_1(encoding: Encoding) -> Talk {
     let correlator = talk.device.updates.take();
     assert!(correlator.is_some());
     talk.note("the device installs the package and starts again\n");
-    let (operation, result) = (Operation::Update, ResultCode::SUCCESS);
-    talk.device.queue.push(FinalAlert {
-        correlator,
-        operation,
-        result,
-        campaign: None,
-        subject: None,
-    });
+    reports(&mut talk, correlator, Operation::Update).await;
+    talk
+}
+
+/// The device runs the new version and reports what it was told to do.
+async fn reports(talk: &mut Talk, correlator: Option<Correlator>, operation: Operation) {
+    let result = ResultCode::SUCCESS;
+    let alert = FinalAlert { correlator, operation, result, campaign: None, subject: None };
+    talk.device.queue.push(alert);
     talk.device.firmware = "2.0".to_owned();
     assert_eq!(talk.run(2).await, SessionOutcome::Complete);
-    assert_eq!(phase(&talk).await, ArmingPhase::Confirmed);
-    talk
+    assert_eq!(phase(talk).await, ArmingPhase::Confirmed);
 }
 
 /// The session in which a package comes breaks off after its second piece: the next one brings the
@@ -291,18 +291,7 @@ pub(crate) async fn scenario_2(encoding: Encoding) -> Talk {
     let request = talk.device.download.take().expect("it is told to download");
     assert!(request.url.starts_with("http://127.0.0.1:8080/download/"), "{}", request.url);
     talk.note("the device downloads and installs the package and starts again\n");
-    let (correlator, operation) = (request.correlator, request.operation);
-    let result = ResultCode::SUCCESS;
-    talk.device.queue.push(FinalAlert {
-        correlator,
-        operation,
-        result,
-        campaign: None,
-        subject: None,
-    });
-    talk.device.firmware = "2.0".to_owned();
-    assert_eq!(talk.run(2).await, SessionOutcome::Complete);
-    assert_eq!(phase(&talk).await, ArmingPhase::Confirmed);
+    reports(&mut talk, request.correlator, request.operation).await;
     talk
 }
 

@@ -12,8 +12,29 @@ macro_rules! codes {
     };
 }
 
-/// Gives a number type constants with texts, and the list of them.
+/// Gives a number type constants with texts, and the list of them; with `as` and what it is called,
+/// its decimal form too.
 macro_rules! named_codes {
+    ($type:ident as $what:literal { $($codes:tt)* }) => {
+        named_codes! { $type { $($codes)* } }
+
+        impl std::fmt::Display for $type {
+            fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.0.fmt(formatter)
+            }
+        }
+
+        impl std::str::FromStr for $type {
+            type Err = $crate::wire::WireError;
+
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                let wrong = |_| {
+                    Self::Err::invalid($what, text, "a decimal number below 65536")
+                };
+                text.trim().parse().map(Self).map_err(wrong)
+            }
+        }
+    };
     ($type:ident { $($name:ident = $value:literal, $text:literal;)* }) => {
         impl $type {
             $(

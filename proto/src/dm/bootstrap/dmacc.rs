@@ -171,31 +171,12 @@ fn text(node: &Node, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::w7, *};
     use crate::dm::encoding::{Encoding, Limits};
 
+    /// What a management object says of one: not where the sessions begin, nor through whom.
     fn account() -> Account {
-        Account {
-            server_id: "fumocast".to_owned(),
-            name: Some("Lab".to_owned()),
-            accesses: vec!["INTERNET".to_owned()],
-            addresses: vec![Address {
-                address: "https://dm.example/dm".to_owned(),
-                kind: Some("URI".to_owned()),
-                ports: vec!["443".to_owned()],
-            }],
-            credentials: vec![
-                Credentials {
-                    level: Some("APPSRV".to_owned()),
-                    kind: Some("DIGEST".to_owned()),
-                    name: Some("LAB-0001".to_owned()),
-                    secret: Some("secret".to_owned()),
-                    data: Some("bm9uY2U=".to_owned()),
-                },
-                Credentials { level: Some("CLIENT".to_owned()), ..Credentials::default() },
-            ],
-            ..Account::default()
-        }
+        Account { begin: false, proxies: Vec::new(), ..w7::tests::account() }
     }
 
     // test: oma-dm 9.2

@@ -177,11 +177,12 @@ fn one(group: &Characteristic, name: &'static str) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::dm::bootstrap::prov;
 
-    fn account() -> Account {
+    /// An account with something in each of its fields.
+    pub(in super::super) fn account() -> Account {
         Account {
             server_id: "fumocast".to_owned(),
             name: Some("Lab".to_owned()),

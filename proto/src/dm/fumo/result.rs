@@ -1,10 +1,8 @@
 //! Result codes of final alerts: those of FUMO 1.0 and ours in the vendor ranges.
 
-use std::{fmt, str::FromStr};
-
 use serde::{Deserialize, Serialize};
 
-use crate::{dm::code::named_codes, wire::WireError};
+use crate::dm::code::named_codes;
 
 /// The number in the `Data` of a final alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -12,7 +10,7 @@ use crate::{dm::code::named_codes, wire::WireError};
 pub struct ResultCode(pub u16);
 
 named_codes! {
-    ResultCode {
+    ResultCode as "result code" {
         SUCCESS = 200, "updated";
         DEFERRED = 250, "received and held, installation deferred";
         UP_TO_DATE = 251, "already up to date";
@@ -65,23 +63,6 @@ impl ResultCode {
             550..600 => "error of the image server, by a code of the vendor",
             _ => "a code that the standard does not know",
         }
-    }
-}
-
-impl fmt::Display for ResultCode {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-impl FromStr for ResultCode {
-    type Err = WireError;
-
-    fn from_str(text: &str) -> Result<Self, WireError> {
-        text.trim()
-            .parse()
-            .map(Self)
-            .map_err(|_| WireError::invalid("result code", text, "a decimal number below 65536"))
     }
 }
 

@@ -1,14 +1,9 @@
 //! Result codes of final alerts: those of SCOMO 1.0 and ours in the vendor ranges.
 
-use std::{fmt, str::FromStr};
-
 use serde::{Deserialize, Serialize};
 
 use super::Operation;
-use crate::{
-    dm::{alert::Mark, code::named_codes, fumo},
-    wire::WireError,
-};
+use crate::dm::{alert::Mark, code::named_codes, fumo};
 
 /// The number in the `ResultCode` of a final alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -17,7 +12,7 @@ pub struct ResultCode(pub u16);
 
 // spec: oma-dm 12.1 (result codes)
 named_codes! {
-    ResultCode {
+    ResultCode as "result code" {
         SUCCESS = 1200, "done";
         CLIENT_ERROR = 1400, "device or user error";
         USER_CANCELLED = 1401, "cancelled by the user";
@@ -131,23 +126,6 @@ impl ResultCode {
             1250..1300 | 1450..1500 | 1550..1600 => self.to_firmware().text(),
             _ => "a code that the standard does not know",
         }
-    }
-}
-
-impl fmt::Display for ResultCode {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
-    }
-}
-
-impl FromStr for ResultCode {
-    type Err = WireError;
-
-    fn from_str(text: &str) -> Result<Self, WireError> {
-        text.trim()
-            .parse()
-            .map(Self)
-            .map_err(|_| WireError::invalid("result code", text, "a decimal number below 65536"))
     }
 }
 
