@@ -1,14 +1,15 @@
-//! SHA-256, HMAC-SHA1, Ed25519, random numbers and constant-time comparison; the only user of `ring` besides
-//! TLS set-up.
+//! SHA-256, HMAC-SHA1, Ed25519, AES-256-GCM, random numbers and constant-time comparison; the only user of
+//! `ring` besides TLS set-up.
 
 use std::fmt;
 
 use ring::{
-    digest, hmac, rand,
+    aead, digest, hmac, rand,
     rand::SecureRandom as _,
     signature::{self, Ed25519KeyPair, KeyPair as _},
 };
 use thiserror::Error;
+use zeroize::Zeroizing;
 
 use crate::{ids::parse_hex, ids::write_hex};
 
@@ -155,6 +156,9 @@ pub enum CryptoError {
     /// The signature does not belong to this key and text.
     #[error("the signature does not match")]
     BadSignature,
+    /// The octets were sealed by another key, for something else, or are damaged.
+    #[error("what is sealed does not open")]
+    BadSeal,
 }
 
 /// An Ed25519 public key.
@@ -244,9 +248,115 @@ impl fmt::Debug for SigningKey {
     }
 }
 
+/// A key that seals and opens: AES-256-GCM. It has no text form.
+///
+/// The octets that it is made of are wiped by their owner; what `ring` computes from them lives as
+/// long as this value.
+pub struct SealingKey(aead::LessSafeKey);
+
+impl SealingKey {
+    /// Octets of the key.
+    pub const LEN: usize = 32;
+    /// Octets of a nonce.
+    pub const NONCE_LEN: usize = aead::NONCE_LEN;
+
+    /// Takes a key.
+    ///
+    /// # Panics
+    ///
+    /// Never: a key of AES-256 has 32 octets.
+    #[must_use]
+    pub fn new(key: &[u8; Self::LEN]) -> Self {
+        let key = aead::UnboundKey::new(&aead::AES_256_GCM, key).expect("the key has 32 octets");
+        Self(aead::LessSafeKey::new(key))
+    }
+
+    /// Seals `text` for `owner`, for whom alone it opens. A nonce from the system's generator serves
+    /// once; one key seals 2^32 texts, not more.
+    ///
+    /// # Panics
+    ///
+    /// When the text has 64 GiB or more.
+    #[must_use]
+    pub fn seal(&self, nonce: [u8; Self::NONCE_LEN], owner: &[u8], text: &[u8]) -> Vec<u8> {
+        let mut octets = text.to_vec();
+        let nonce = aead::Nonce::assume_unique_for_key(nonce);
+        self.0
+            .seal_in_place_append_tag(nonce, aead::Aad::from(owner), &mut octets)
+            .expect("a text that is no larger than memory");
+        octets
+    }
+
+    /// Opens what was sealed for `owner`.
+    ///
+    /// # Errors
+    ///
+    /// [`CryptoError::BadSeal`] when it was not, or not by this key.
+    pub fn open(
+        &self,
+        nonce: [u8; Self::NONCE_LEN],
+        owner: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, CryptoError> {
+        let mut octets = Zeroizing::new(sealed.to_vec());
+        let nonce = aead::Nonce::assume_unique_for_key(nonce);
+        let length = self
+            .0
+            .open_in_place(nonce, aead::Aad::from(owner), &mut octets)
+            .map_err(|_| CryptoError::BadSeal)?
+            .len();
+        octets.truncate(length);
+        Ok(octets)
+    }
+}
+
+impl fmt::Debug for SealingKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("SealingKey")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Test case 16 of the specification of GCM (McGrew and Viega).
+    #[test]
+    fn sealing_is_aes_256_gcm() {
+        let octets = |hex: &str| -> Vec<u8> {
+            hex.as_bytes()
+                .chunks(2)
+                .map(|pair| u8::from_str_radix(str::from_utf8(pair).unwrap(), 16).unwrap())
+                .collect()
+        };
+        let key = octets("feffe9928665731c6d6a8f9467308308feffe9928665731c6d6a8f9467308308");
+        let text = octets(
+            "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72\
+             1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39",
+        );
+        let owner = octets("feedfacedeadbeeffeedfacedeadbeefabaddad2");
+        let sealed = octets(
+            "522dc1f099567d07f47f37a32a84427d643a8cdcbfe5c0c97598a2bd2555d1aa\
+             8cb08e48590dbb3da7b08b1056828838c5f61e6393ba7a0abcc9f66276fc6ece0f4e1768cddf8853bb2d551b",
+        );
+        let nonce = octets("cafebabefacedbaddecaf888").try_into().unwrap();
+        let key = SealingKey::new(&key.try_into().unwrap());
+        assert_eq!(key.seal(nonce, &owner, &text), sealed);
+        assert_eq!(*key.open(nonce, &owner, &sealed).unwrap(), text);
+    }
+
+    #[test]
+    fn what_is_sealed_opens_for_its_owner_and_key_alone() {
+        let key = SealingKey::new(&[1; 32]);
+        let sealed = key.seal([2; 12], b"a", b"secret");
+        assert_eq!(key.open([2; 12], b"a", &sealed).unwrap().as_slice(), b"secret");
+        assert_eq!(key.open([2; 12], b"b", &sealed), Err(CryptoError::BadSeal));
+        assert_eq!(key.open([3; 12], b"a", &sealed), Err(CryptoError::BadSeal));
+        assert!(SealingKey::new(&[9; 32]).open([2; 12], b"a", &sealed).is_err());
+        for length in 0..sealed.len() {
+            assert!(key.open([2; 12], b"a", &sealed[..length]).is_err(), "{length}");
+        }
+    }
 
     #[test]
     fn pieces_hash_like_the_whole() {

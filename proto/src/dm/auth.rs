@@ -10,6 +10,7 @@ use std::{fmt, str::FromStr};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use md5::{Digest as _, Md5};
+use zeroize::Zeroize as _;
 
 use super::{
     code::Format,
@@ -106,7 +107,7 @@ impl FromStr for AuthKind {
 }
 
 /// MD5(user ":" password): all that the protocol needs of a password, unless it goes over the
-/// wire itself.
+/// wire itself. It is wiped when it goes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     hash: [u8; 16],
@@ -124,8 +125,9 @@ impl Secret {
     /// Makes the secret that a kind of proof needs: the password is kept for auth-basic alone.
     #[must_use]
     pub fn for_kind(kind: AuthKind, user: &str, password: &str) -> Self {
-        let clear = (kind == AuthKind::Basic).then(|| (user.to_owned(), password.to_owned()));
-        Self { clear, ..Self::new(user, password) }
+        let mut secret = Self::new(user, password);
+        secret.clear = (kind == AuthKind::Basic).then(|| (user.to_owned(), password.to_owned()));
+        secret
     }
 
     /// Takes a stored secret.
@@ -196,6 +198,15 @@ impl Secret {
                 credential.data.trim().as_bytes(),
                 self.digest(nonce).as_bytes(),
             )
+    }
+}
+
+impl Drop for Secret {
+    fn drop(&mut self) {
+        self.hash.zeroize();
+        if let Some((_, password)) = &mut self.clear {
+            password.zeroize();
+        }
     }
 }
 
