@@ -88,6 +88,7 @@ impl AppError {
                 StoreError::Conflict(_) => 7,
                 StoreError::Unavailable { .. }
                 | StoreError::Damaged { .. }
+                | StoreError::Sealed(_)
                 | StoreError::TooNew { .. } => 3,
             },
         }

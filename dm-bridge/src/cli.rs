@@ -54,7 +54,8 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Makes a data directory: admin.token (for the API) and fleet.db.
+    /// Makes a data directory: admin.token (for the API), fleet.db, and fleet.keys, which the secrets
+    /// in it are sealed with.
     Init(DataArg),
     /// Devices of the fleet.
     #[command(subcommand)]
@@ -125,6 +126,9 @@ pub enum Verb {
     /// `receiver bootstrap` takes it from a file; a device that runs without an account takes it
     /// where it takes notifications, and asks its user for the PIN.
     Bootstrap(Box<bootstrap::BootstrapArgs>),
+    /// The secrets of devices, which fleet.db holds sealed.
+    #[command(subcommand)]
+    Secrets(SecretsVerb),
     /// Serves devices at /dm and operators at /api/v1, until SIGTERM.
     Serve(ServeArgs),
 }
@@ -135,6 +139,30 @@ pub struct DataArg {
     /// Data directory.
     #[arg(long, value_name = "DIR", env = "DM_BRIDGE_DATA")]
     pub data: PathBuf,
+    /// Keys that the secrets are sealed with, mode 0400, for one fleet alone; absent: the credential
+    /// dm-bridge.keys of the service manager, or fleet.keys in the data directory.
+    #[arg(long, value_name = "FILE", env = "DM_BRIDGE_SECRETS_KEY")]
+    pub secrets_key: Option<PathBuf>,
+}
+
+/// What to do with secrets.
+#[derive(Debug, Subcommand)]
+pub enum SecretsVerb {
+    /// Makes a key, seals all secrets with it, and removes the keys that nothing is sealed with.
+    ///
+    /// Devices are served meanwhile. What was broken off opens, and the next call goes on with it.
+    Reseal {
+        /// Seals with the last key of the file instead of a new one: for a file that the service
+        /// manager hands over, with a line of 64 hex digits added.
+        #[arg(long)]
+        with_last: bool,
+        /// Where.
+        #[command(flatten)]
+        data: DataArg,
+        /// How.
+        #[command(flatten)]
+        form: FormArg,
+    },
 }
 
 /// How to answer.

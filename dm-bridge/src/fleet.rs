@@ -6,6 +6,7 @@
 //! | [`profile`] | what clients of a class do otherwise |
 //! | [`components`] | what a device holds of software components, and what is to be done with it |
 //! | [`arming`] | one attempt to arm one device for one campaign |
+//! | [`sealing`] | secrets at rest |
 //! | [`store`] | what a store must do, and the changes it takes |
 //! | [`audit`] | the chained log of changes |
 //! | [`memory`] | the store for tests and trials |
@@ -16,6 +17,7 @@ pub mod components;
 pub mod device;
 pub mod memory;
 pub mod profile;
+pub mod sealing;
 pub mod store;
 
 #[cfg(test)]

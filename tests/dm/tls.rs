@@ -92,7 +92,7 @@ impl World {
         let (ours, other) = (Authority::new(path, "ours"), Authority::new(path, "other"));
         let (certificate, key) = ours.vouch(path, "server", vec!["127.0.0.1".to_owned()]);
         let client_ca = wants_certificates.then(|| ours.file.clone());
-        let data = DataDir::init(&path.join("bridge"), [7; 32]).await.unwrap();
+        let data = DataDir::init(&path.join("bridge"), None, [7; 32]).await.unwrap();
         let settings = Settings {
             data: data.clone(),
             listen: "127.0.0.1:0".parse().unwrap(),

@@ -120,7 +120,7 @@ fn devices_report_once_when_the_management_server_is_back() {
 fn results_in_the_audit(data: &Path) -> Vec<String> {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let lines = runtime.block_on(async {
-        let store = DataDir::open(data).unwrap().store().await.unwrap();
+        let store = DataDir::open(data, None).unwrap().store().await.unwrap();
         store.audit_tail(u32::MAX).await.unwrap()
     });
     let counted = lines.into_iter().filter(|line| line.detail.ends_with("result 200"));

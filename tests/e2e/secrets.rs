@@ -29,7 +29,8 @@ fn no_secret_of_a_run_is_in_any_log() {
     let mut all = Vec::new();
     files(&run, &mut all);
     let secret_files = all.iter().filter(|(path, _)| {
-        path.extension().is_some_and(|end| end == "key" || end == "token" || end == "toml")
+        path.extension()
+            .is_some_and(|end| ["key", "keys", "token", "toml"].iter().any(|it| end == *it))
     });
     let secrets = secret_files
         .flat_map(|(path, octets)| secrets::read(&path.display().to_string(), octets).unwrap());

@@ -41,6 +41,7 @@ pub fn read(name: &str, octets: &[u8]) -> anyhow::Result<Vec<Secret>> {
             None => Vec::new(),
         },
         "token" => vec![secret(octets.trim_ascii())],
+        "keys" => octets.trim_ascii().split(|octet| *octet == b'\n').map(secret).collect(),
         // Settings that are none were refused before anything was done with them.
         "toml" => str::from_utf8(octets)
             .ok()

@@ -542,7 +542,7 @@ async fn start(
     folder: &std::path::Path,
     load: Load,
 ) -> anyhow::Result<(Running, Arc<[Mutex<Keys>]>)> {
-    let data = DataDir::init(folder, random()).await?;
+    let data = DataDir::init(folder, None, random()).await?;
     let desk = MemoryStore::default();
     let mut nonces = BTreeMap::new();
     for number in 0..load.devices {
@@ -569,7 +569,7 @@ async fn start(
     let (mut rows, mut keys): (Vec<Change>, Vec<_>) = Default::default();
     for mut device in desk.devices().await? {
         let nonce = nonces.remove(&device.id).context("a nonce")?;
-        keys.push(Mutex::new(Keys { secret: device.auth.secret.clone(), nonce }));
+        keys.push(Mutex::new(Keys { secret: Secret::clone(&device.auth.secret), nonce }));
         device.version = 0;
         rows.push(device.into());
     }

@@ -99,7 +99,7 @@ fn renew(device: &mut Device, secrets: FreshSecrets) -> w7::Account {
     let server_password = BASE64_STANDARD.encode(secrets.server_password);
     device.auth = DeviceAuth {
         kind,
-        secret: Secret::new(&user, &password),
+        secret: Secret::new(&user, &password).into(),
         user: user.clone(),
         next_nonce: Some(Nonce(secrets.nonce)),
         challenge: None,
@@ -107,7 +107,7 @@ fn renew(device: &mut Device, secrets: FreshSecrets) -> w7::Account {
         failing_since: Utc(0),
     };
     device.server = Some(ServerProof {
-        secret: Secret::for_kind(kind, SERVER_ID, &server_password),
+        secret: Secret::for_kind(kind, SERVER_ID, &server_password).into(),
         nonce: DeviceNonce(secrets.server_nonce.to_vec()),
     });
     let server = (SERVER_ID.to_owned(), server_password);
@@ -215,10 +215,10 @@ mod tests {
             let device = devices::show(&store, &id).await.unwrap();
             let [own, server] = &account.credentials[..] else { panic!("{account:?}") };
             let password = own.secret.as_deref().unwrap();
-            assert_eq!(device.auth.secret, Secret::new("LAB-0001", password));
+            assert_eq!(*device.auth.secret, Secret::new("LAB-0001", password));
             assert_ne!(device.auth.secret, before.auth.secret);
             let kept = device.server.unwrap().secret;
-            assert_eq!(kept, Secret::new(SERVER_ID, server.secret.as_deref().unwrap()));
+            assert_eq!(*kept, Secret::new(SERVER_ID, server.secret.as_deref().unwrap()));
             assert_eq!(account.addresses[0].address, device.url);
             let log = format!("{:?}", store.audit_tail(9).await.unwrap());
             assert!(log.contains("device.bootstrap") && !log.contains(password), "{log}");

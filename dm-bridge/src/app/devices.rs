@@ -93,7 +93,7 @@ pub async fn enrol(
         object: DEFAULT_FUMO_OBJECT.to_owned(),
         auth: DeviceAuth {
             kind: enrolment.auth,
-            secret: Secret::new(&user, &password),
+            secret: Secret::new(&user, &password).into(),
             user,
             next_nonce: Some(Nonce(secrets.nonce)),
             challenge: None,
@@ -101,7 +101,7 @@ pub async fn enrol(
             failing_since: Utc(0),
         },
         server: Some(ServerProof {
-            secret: Secret::for_kind(enrolment.auth, SERVER_ID, &server_password),
+            secret: Secret::for_kind(enrolment.auth, SERVER_ID, &server_password).into(),
             nonce: DeviceNonce(secrets.server_nonce.to_vec()),
         }),
         on_request: None,
@@ -350,7 +350,7 @@ pub(crate) mod tests {
         let server = settings["server"].as_table().unwrap();
         let password = server["password"].as_str().unwrap();
         let device = show(&store, &"LAB-0001".parse().unwrap()).await.unwrap();
-        assert_eq!(device.auth.secret, Secret::new("LAB-0001", password));
+        assert_eq!(*device.auth.secret, Secret::new("LAB-0001", password));
         assert_eq!(server["nonce"].as_str().unwrap(), BASE64_STANDARD.encode([4; 16]));
         assert_eq!(settings["device"]["vendor_id"].as_str().unwrap(), "01".repeat(16));
         assert_eq!(settings["fumo"]["object"].as_str().unwrap(), "./FwUpdate/Main");

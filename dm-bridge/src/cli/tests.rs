@@ -55,6 +55,23 @@ fn profiles_are_listed_chosen_and_refused_by_name() {
 }
 
 #[test]
+fn secrets_are_sealed_anew_and_do_not_open_with_the_key_of_another_fleet() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let (data, keys) = (at("bridge"), at("keys"));
+    exits(&["init", "--data", &data, "--secrets-key", &keys], 0);
+    exits(&["init", "--data", &at("other")], 0);
+    let reseal = |more: &[&str], expected| {
+        exits(&[&["secrets", "reseal", "--data", &data], more].concat(), expected);
+    };
+    reseal(&["--secrets-key", &keys, "--json"], 0);
+    reseal(&["--secrets-key", &keys, "--with-last"], 0);
+    reseal(&["--secrets-key", &at("other/fleet.keys")], 3);
+    reseal(&[], 3);
+    assert!(!Path::new(&at("bridge/fleet.keys")).exists());
+}
+
+#[test]
 fn components_are_asked_for_and_operations_are_queued_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("bridge");

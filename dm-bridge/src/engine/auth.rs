@@ -121,7 +121,7 @@ mod tests {
 
     fn device() -> Device {
         let mut device = contract::device("a");
-        device.auth.secret = Secret::new("a", "right");
+        device.auth.secret = Secret::new("a", "right").into();
         device.auth.next_nonce = Some(Nonce([1; 16]));
         device.auth.challenge = None;
         device.auth.failures = 0;

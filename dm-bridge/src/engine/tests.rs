@@ -43,7 +43,7 @@ const NOW: Utc = Utc::from_seconds(1_500);
 /// A desk with one device that is selected for one running campaign.
 fn desk() -> Desk {
     let mut device = contract::device("a");
-    device.auth.secret = Secret::new("a", "password");
+    device.auth.secret = Secret::new("a", "password").into();
     device.auth.next_nonce = Some(Nonce([1; 16]));
     device.auth.challenge = None;
     device.auth.failures = 0;

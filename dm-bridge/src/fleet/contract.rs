@@ -56,7 +56,7 @@ pub(crate) fn device(name: &str) -> Device {
         auth: DeviceAuth {
             kind: AuthKind::Md5,
             user: name.to_owned(),
-            secret: Secret::new(name, "password"),
+            secret: Secret::new(name, "password").into(),
             next_nonce: Some(Nonce([5; 16])),
             challenge: Some(Challenge {
                 nonce: Nonce([6; 16]),
@@ -67,7 +67,7 @@ pub(crate) fn device(name: &str) -> Device {
             failing_since: Utc(1_200),
         },
         server: Some(ServerProof {
-            secret: Secret::new("fumocast", "server password"),
+            secret: Secret::new("fumocast", "server password").into(),
             nonce: DeviceNonce(vec![7; 16]),
         }),
         on_request: Some(OnRequest::Later),

@@ -1,6 +1,6 @@
 //! A device as the bridge knows it: who it is, how it proves it, when it was last heard.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, ops::Deref, str::FromStr, time::Duration};
 
 use proto::{
     dm::auth::{AuthKind, Secret},
@@ -109,7 +109,7 @@ pub struct DeviceAuth {
     /// User name of the device's client credentials.
     pub user: String,
     /// MD5(user ":" password); the password itself is not kept.
-    pub secret: Secret,
+    pub secret: Kept,
     /// The nonce that was handed out for the next session; it stays until it is used.
     pub next_nonce: Option<Nonce>,
     /// The nonce of the latest challenge; void after [`CHALLENGE_LIFETIME`].
@@ -124,10 +124,53 @@ pub struct DeviceAuth {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerProof {
     /// MD5(server id ":" password), with the password for auth-basic.
-    pub secret: Secret,
+    pub secret: Kept,
     /// The nonce that the device awaits in the next proof.
     pub nonce: DeviceNonce,
 }
+
+/// A secret, and whether the store holds it already: a store that seals does so once.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    secret: Secret,
+    is_stored: bool,
+}
+
+impl Kept {
+    /// Takes a secret as it was read from the store.
+    #[must_use]
+    pub const fn stored(secret: Secret) -> Self {
+        Self { secret, is_stored: true }
+    }
+
+    /// Tells whether the store holds it.
+    #[must_use]
+    pub const fn is_stored(&self) -> bool {
+        self.is_stored
+    }
+}
+
+impl From<Secret> for Kept {
+    fn from(secret: Secret) -> Self {
+        Self { secret, is_stored: false }
+    }
+}
+
+impl Deref for Kept {
+    type Target = Secret;
+
+    fn deref(&self) -> &Secret {
+        &self.secret
+    }
+}
+
+impl PartialEq for Kept {
+    fn eq(&self, other: &Self) -> bool {
+        self.secret == other.secret
+    }
+}
+
+impl Eq for Kept {}
 
 /// How long the answer to a challenge is awaited.
 pub const CHALLENGE_LIFETIME: Duration = Duration::from_secs(600);

@@ -119,6 +119,9 @@ pub enum StoreError {
         /// What was found.
         found: String,
     },
+    /// Secrets cannot be sealed or opened.
+    #[error("{0}")]
+    Sealed(String),
     /// The store was written by a later version of this program.
     #[error("the store has schema version {found}; this program knows up to {known}")]
     TooNew {

@@ -9,7 +9,7 @@ use std::{
 
 use proto::crypto::random;
 
-use super::{clock::Clock, data_dir::DataDir, notify};
+use super::{clock::Clock, command::folder, notify};
 use crate::{
     app::{AppError, bootstrap, devices::FreshSecrets},
     cli::bootstrap::BootstrapArgs,
@@ -22,7 +22,7 @@ use crate::{
 /// [`AppError`].
 pub(super) async fn run(arguments: BootstrapArgs) -> Result<String, AppError> {
     let form = arguments.form()?;
-    let store = DataDir::open(&arguments.data.data)?.store().await?;
+    let store = folder(&arguments.data)?.store().await?;
     // Before the device's old secrets are gone.
     let open = |path| create(path).map(|file| (file, path));
     let file = arguments.out.as_deref().map(open).transpose()?;

@@ -16,7 +16,10 @@ use super::{
     data_dir::{DataDir, absolute, read_bundle, read_file, read_text, read_token},
     notify,
     server::{self, Settings},
-    store::sqlite::SqliteStore,
+    store::sqlite::{
+        SqliteStore,
+        sealing::{NewKey, Reseal},
+    },
     tls::TlsFiles,
 };
 use crate::{
@@ -34,10 +37,10 @@ use crate::{
         rollout::Policy,
     },
     cli::{
-        CampaignVerb, CreateArgs, DeviceVerb, EnrolArgs, FormArg, NotifyArgs, RestArgs, ServeArgs,
-        Verb,
+        CampaignVerb, CreateArgs, DataArg, DeviceVerb, EnrolArgs, FormArg, NotifyArgs, RestArgs,
+        SecretsVerb, ServeArgs, Verb,
     },
-    fleet::{device::Rest, profile::Profile, store::FleetStore as _},
+    fleet::{device::Rest, profile::Profile, sealing::KeyId, store::FleetStore as _},
     notify::Outcome,
 };
 
@@ -69,34 +72,42 @@ fn start_logging() {
 
 async fn execute(verb: Verb) -> Result<String, AppError> {
     match verb {
-        Verb::Init(data) => init(&data.data).await,
+        Verb::Init(data) => init(&data).await,
         Verb::Device(verb) => device(verb).await,
         Verb::Campaign(verb) => campaign(verb).await,
         Verb::Profiles { data, form } => profiles(data.as_deref(), form),
         Verb::Components { device, data, form } => {
-            let store = open(&data.data).await?;
+            let store = open(&data).await?;
             components::ask(&store, Clock.now().utc, &device).await?;
             show_components(&store, &device, form).await
         }
         Verb::Component { operation, device, id, data, form } => {
-            let store = open(&data.data).await?;
+            let store = open(&data).await?;
             let (now, what) = (Clock.now().utc, (operation, &id));
             components::order(&store, now, &device, what, &mut random::<16>).await?;
             show_components(&store, &device, form).await
         }
-        Verb::Class { id, profile, data } => class(id, &profile, &data.data).await,
+        Verb::Class { id, profile, data } => class(id, &profile, &data).await,
         Verb::Bootstrap(arguments) => bootstrap::run(*arguments).await,
+        Verb::Secrets(SecretsVerb::Reseal { with_last, data, form }) => {
+            reseal(with_last, &data, form).await
+        }
         Verb::Serve(arguments) => serve(arguments).await,
     }
 }
 
-async fn init(path: &Path) -> Result<String, AppError> {
-    DataDir::init(path, random()).await?;
-    Ok(format!("made {} with admin.token and fleet.db\n", path.display()))
+async fn init(data: &DataArg) -> Result<String, AppError> {
+    DataDir::init(&data.data, data.secrets_key.as_deref(), random()).await?;
+    Ok(format!("made {} with admin.token and fleet.db\n", data.data.display()))
 }
 
-async fn open(path: &Path) -> Result<SqliteStore, AppError> {
-    DataDir::open(path)?.store().await
+/// Returns the directory that a command names.
+pub(super) fn folder(data: &DataArg) -> Result<DataDir, AppError> {
+    DataDir::open(&data.data, data.secrets_key.as_deref())
+}
+
+async fn open(data: &DataArg) -> Result<SqliteStore, AppError> {
+    folder(data)?.store().await
 }
 
 async fn device(verb: DeviceVerb) -> Result<String, AppError> {
@@ -106,24 +117,22 @@ async fn device(verb: DeviceVerb) -> Result<String, AppError> {
         DeviceVerb::Suspend(arguments) => rest(arguments, Rest::Suspend).await,
         DeviceVerb::Resume(arguments) => rest(arguments, Rest::Resume).await,
         DeviceVerb::Profile { id, profile, data, form } => {
-            let profile = DataDir::open(&data.data)?.profile(&profile)?;
-            let store = open(&data.data).await?;
+            let profile = folder(&data)?.profile(&profile)?;
+            let store = open(&data).await?;
             devices::set_profile(&store, Clock.now().utc, &id, &profile).await?;
             show_device(&store, &id, form).await
         }
         DeviceVerb::OnRequest { id, choice, data, form } => {
-            let store = open(&data.data).await?;
+            let store = open(&data).await?;
             requests::set_device(&store, Clock.now().utc, &id, choice).await?;
             show_device(&store, &id, form).await
         }
         DeviceVerb::List { data, form } => {
             let bodies: Vec<DeviceBody> =
-                open(&data.data).await?.devices().await?.iter().map(DeviceBody::from).collect();
+                open(&data).await?.devices().await?.iter().map(DeviceBody::from).collect();
             Ok(print(form, &bodies, || device_table(&bodies)))
         }
-        DeviceVerb::Show { id, data, form } => {
-            show_device(&open(&data.data).await?, &id, form).await
-        }
+        DeviceVerb::Show { id, data, form } => show_device(&open(&data).await?, &id, form).await,
     }
 }
 
@@ -171,7 +180,7 @@ fn component_lines(body: &ComponentsBody) -> String {
 
 async fn rest(arguments: RestArgs, rest: Rest) -> Result<String, AppError> {
     let RestArgs { id, notify, data, form } = arguments;
-    let store = open(&data.data).await?;
+    let store = open(&data).await?;
     devices::set_rest(&store, Clock.now().utc, &id, Some(rest)).await?;
     if let Some(to) = notify {
         let (sms_gateway, sms_gateway_secret_file) = (None, None);
@@ -184,7 +193,7 @@ async fn rest(arguments: RestArgs, rest: Rest) -> Result<String, AppError> {
 }
 
 fn profiles(data: Option<&Path>, form: FormArg) -> Result<String, AppError> {
-    let own = data.map(|path| DataDir::open(path)?.profiles()).transpose()?;
+    let own = data.map(|path| DataDir::open(path, None)?.profiles()).transpose()?;
     let built_in = || {
         let all = Profile::built_in().into_iter();
         all.map(|(profile, about)| (profile, about.to_owned())).collect()
@@ -204,8 +213,8 @@ fn profiles(data: Option<&Path>, form: FormArg) -> Result<String, AppError> {
     }))
 }
 
-async fn class(id: ClassId, name: &str, path: &Path) -> Result<String, AppError> {
-    let data = DataDir::open(path)?;
+async fn class(id: ClassId, name: &str, data: &DataArg) -> Result<String, AppError> {
+    let data = folder(data)?;
     let profile = data.profile(name)?;
     let store = data.store().await?;
     data.keep_class(id, name)?;
@@ -213,8 +222,36 @@ async fn class(id: ClassId, name: &str, path: &Path) -> Result<String, AppError>
     Ok(format!("class {id} has profile {name}: {count} device(s) and those to come\n"))
 }
 
+#[derive(Serialize)]
+struct ResealedBody {
+    key: String,
+    sealed: u64,
+    removed: Vec<String>,
+}
+
+async fn reseal(with_last: bool, data: &DataArg, form: FormArg) -> Result<String, AppError> {
+    let store = open(data).await?;
+    let new = if with_last { NewKey::Last } else { NewKey::Made };
+    let mut work = Reseal::begin(&store, new).await?;
+    while work.step().await? {
+        let (sealed, devices) = (work.sealed, work.devices);
+        tracing::info!(sealed, devices, "sealing secrets anew");
+    }
+    let done = work.end().await?;
+    let body = ResealedBody {
+        key: done.key.to_string(),
+        sealed: done.sealed,
+        removed: done.removed.iter().map(KeyId::to_string).collect(),
+    };
+    Ok(print(form, &body, || {
+        let removed =
+            if body.removed.is_empty() { "none".to_owned() } else { body.removed.join(" ") };
+        format!("sealed {} device(s) with key {}; keys let go: {removed}\n", body.sealed, body.key)
+    }))
+}
+
 async fn enrol(arguments: EnrolArgs) -> Result<String, AppError> {
-    let data = DataDir::open(&arguments.data.data)?;
+    let data = folder(&arguments.data)?;
     let profile = match &arguments.profile {
         Some(name) => data.profile(name)?,
         None => data.profile_of(arguments.class)?,
@@ -242,7 +279,7 @@ async fn enrol(arguments: EnrolArgs) -> Result<String, AppError> {
 
 async fn call(arguments: NotifyArgs) -> Result<String, AppError> {
     let NotifyArgs { id, data, to, sms_gateway, sms_gateway_secret_file, interactive } = arguments;
-    let store = open(&data.data).await?;
+    let store = open(&data).await?;
     let secret = sms_gateway_secret_file.map(|path| read_text(&path)).transpose()?;
     let way = notify::Way::open(&to, sms_gateway, secret).await?;
     let mode = if interactive { UserMode::Interactive } else { UserMode::Background };
@@ -265,26 +302,26 @@ async fn campaign(verb: CampaignVerb) -> Result<String, AppError> {
         CampaignVerb::Create(arguments) => create(*arguments).await,
         CampaignVerb::Start { id, data, opens, closes, form } => {
             let window = (moment::parse(&opens, now)?, moment::parse(&closes, now)?);
-            let store = open(&data.data).await?;
+            let store = open(&data).await?;
             campaigns::start(&store, now, id, window, &mut random::<16>).await?;
             show(&store, id, form).await
         }
         CampaignVerb::Stop { id, data, form } => {
-            let store = open(&data.data).await?;
+            let store = open(&data).await?;
             campaigns::stop(&store, now, id).await?;
             show(&store, id, form).await
         }
         CampaignVerb::OnRequest { id, choice, data, form } => {
-            let store = open(&data.data).await?;
+            let store = open(&data).await?;
             requests::set_campaign(&store, now, id, choice).await?;
             show(&store, id, form).await
         }
         CampaignVerb::Status { id: Some(id), data, form } => {
-            let store = open(&data.data).await?;
+            let store = open(&data).await?;
             detail(&store, id, form).await
         }
         CampaignVerb::Status { id: None, data, form } => {
-            let views = status::campaigns(&open(&data.data).await?).await?;
+            let views = status::campaigns(&open(&data).await?).await?;
             let bodies: Vec<CampaignBody> = views.iter().map(CampaignBody::from).collect();
             Ok(print(form, &bodies, || bodies.iter().map(campaign_lines).collect()))
         }
@@ -292,7 +329,7 @@ async fn campaign(verb: CampaignVerb) -> Result<String, AppError> {
 }
 
 async fn create(arguments: CreateArgs) -> Result<String, AppError> {
-    let store = open(&arguments.data.data).await?;
+    let store = open(&arguments.data).await?;
     let plain_http = plain_http(arguments.insecure_http);
     // Read it once, so that a wrong path shows here and not in the night.
     read_token(&arguments.carousel_token_file)?;
@@ -336,7 +373,7 @@ async fn create(arguments: CreateArgs) -> Result<String, AppError> {
     };
     let id = campaigns::create(&store, Clock.now().utc, order, &mut random::<16>).await?;
     if let Some(package) = &arguments.package {
-        DataDir::open(&arguments.data.data)?.keep_package(id, package)?;
+        folder(&arguments.data)?.keep_package(id, package)?;
     }
     show(&store, id, arguments.form).await
 }
@@ -379,7 +416,7 @@ async fn serve(arguments: ServeArgs) -> Result<String, AppError> {
     });
     let scheme = if tls.is_some() { "https" } else { "http" };
     let settings = Settings {
-        data: DataDir::open(&arguments.data.data)?,
+        data: folder(&arguments.data)?,
         listen: arguments.listen,
         tls,
         plain_http: plain_http(arguments.insecure_http),

@@ -7,6 +7,7 @@
 //!   profiles/NAME.toml   profiles of the operator's own
 //!   classes.toml   the profiles of device classes
 //!   fleet.db       0600, SQLite; its -wal and -shm files take the same mode
+//!   fleet.keys     0400, the keys that the secrets in it are sealed with
 //! ```
 
 use std::{
@@ -24,7 +25,10 @@ use proto::{
 
 use serde::Deserialize;
 
-use super::store::sqlite::{PACKAGES, SqliteStore};
+use super::store::{
+    key_file::KeyFile,
+    sqlite::{KEYS, PACKAGES, SqliteStore},
+};
 use crate::{
     app::AppError,
     fleet::profile::{Profile, is_name},
@@ -35,17 +39,22 @@ const MAX_FILE_BYTES: u64 = 1 << 20;
 
 /// The server's directory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct DataDir(PathBuf);
+pub struct DataDir {
+    path: PathBuf,
+    /// The key file, where it was named.
+    keys: Option<PathBuf>,
+}
 
 impl DataDir {
-    /// Makes the directory with a token and an empty fleet.
+    /// Makes the directory with a token and an empty fleet; `keys` is the file of the keys of its
+    /// secrets, where it does not lie in the directory.
     ///
     /// # Errors
     ///
     /// [`AppError::Conflict`] when it holds a token already.
-    pub async fn init(path: &Path, token: [u8; 32]) -> Result<Self, AppError> {
+    pub async fn init(path: &Path, keys: Option<&Path>, token: [u8; 32]) -> Result<Self, AppError> {
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make", path))?;
-        let data = Self(path.to_owned());
+        let data = Self { path: path.to_owned(), keys: keys.map(Path::to_owned) };
         let text: String = token.iter().map(|octet| format!("{octet:02x}")).collect();
         let token_path = data.token_path();
         let mut file = match create(&token_path) {
@@ -73,8 +82,8 @@ impl DataDir {
     /// # Errors
     ///
     /// [`AppError::Configuration`] when it was not.
-    pub fn open(path: &Path) -> Result<Self, AppError> {
-        let data = Self(path.to_owned());
+    pub fn open(path: &Path, keys: Option<&Path>) -> Result<Self, AppError> {
+        let data = Self { path: path.to_owned(), keys: keys.map(Path::to_owned) };
         if data.token_path().is_file() && data.database_path().is_file() {
             return Ok(data);
         }
@@ -90,7 +99,16 @@ impl DataDir {
     ///
     /// [`AppError::Store`] when it cannot be opened.
     pub async fn store(&self) -> Result<SqliteStore, AppError> {
-        Ok(SqliteStore::open(&self.database_path()).await?)
+        Ok(SqliteStore::open(&self.database_path(), self.key_file()).await?)
+    }
+
+    /// Returns the key file: the one that was named, the service manager's, or the directory's own.
+    fn key_file(&self) -> KeyFile {
+        let own = || KeyFile::at(&self.path.join(KEYS));
+        match &self.keys {
+            Some(path) => KeyFile::at(path),
+            None => KeyFile::of_service().unwrap_or_else(own),
+        }
     }
 
     /// Reads the operator's token.
@@ -105,7 +123,7 @@ impl DataDir {
     /// Returns where the bundle of a campaign lies.
     #[must_use]
     pub fn package_path(&self, id: CampaignId) -> PathBuf {
-        self.0.join(PACKAGES).join(format!("{id}.bundle"))
+        self.path.join(PACKAGES).join(format!("{id}.bundle"))
     }
 
     /// Copies a bundle in; it has its name only when it is whole.
@@ -114,7 +132,7 @@ impl DataDir {
     ///
     /// [`AppError::Configuration`] when it cannot be read or written.
     pub fn keep_package(&self, id: CampaignId, from: &Path) -> Result<(), AppError> {
-        let folder = self.0.join(PACKAGES);
+        let folder = self.path.join(PACKAGES);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -137,7 +155,7 @@ impl DataDir {
         let built_in = Profile::built_in().into_iter();
         let mut all: Vec<_> =
             built_in.map(|(profile, about)| (profile, about.to_owned())).collect();
-        let folder = self.0.join(PROFILES);
+        let folder = self.path.join(PROFILES);
         let entries = match fs::read_dir(&folder) {
             Ok(entries) => entries,
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(all),
@@ -193,16 +211,18 @@ impl DataDir {
         classes.insert(class.to_string(), name.to_owned());
         let text = toml::to_string(&classes)
             .map_err(|error| AppError::Configuration(format!("cannot write classes: {error}")))?;
-        let (part, path) = (self.0.join("classes.part"), self.0.join(CLASSES));
+        let (part, path) = (self.path.join("classes.part"), self.path.join(CLASSES));
         let mut file = File::create(&part).map_err(failed("make", &part))?;
         file.write_all(text.as_bytes()).map_err(failed("write", &part))?;
         file.sync_all().map_err(failed("write", &part))?;
         fs::rename(&part, &path).map_err(failed("rename", &part))?;
-        File::open(&self.0).and_then(|folder| folder.sync_all()).map_err(failed("write", &self.0))
+        File::open(&self.path)
+            .and_then(|folder| folder.sync_all())
+            .map_err(failed("write", &self.path))
     }
 
     fn classes(&self) -> Result<BTreeMap<String, String>, AppError> {
-        let path = self.0.join(CLASSES);
+        let path = self.path.join(CLASSES);
         if !path.exists() {
             return Ok(BTreeMap::new());
         }
@@ -210,11 +230,11 @@ impl DataDir {
     }
 
     fn token_path(&self) -> PathBuf {
-        self.0.join("admin.token")
+        self.path.join("admin.token")
     }
 
     fn database_path(&self) -> PathBuf {
-        self.0.join("fleet.db")
+        self.path.join("fleet.db")
     }
 }
 
@@ -347,27 +367,29 @@ mod tests {
     async fn secrets_are_for_the_owner_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("bridge");
-        let data = DataDir::init(&path, [7; 32]).await.unwrap();
+        let data = DataDir::init(&path, None, [7; 32]).await.unwrap();
         for file in ["admin.token", "fleet.db"] {
             let mode = fs::metadata(path.join(file)).unwrap().permissions().mode();
             assert_eq!(mode & 0o777, 0o600, "{file}");
         }
+        let mode = fs::metadata(path.join("fleet.keys")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o400);
         assert_eq!(data.token().unwrap(), "07".repeat(32));
     }
 
     #[tokio::test]
     async fn a_directory_is_made_once_and_keeps_its_token() {
         let folder = tempfile::tempdir().unwrap();
-        DataDir::init(folder.path(), [7; 32]).await.unwrap();
-        let again = DataDir::init(folder.path(), [8; 32]).await.unwrap_err();
+        DataDir::init(folder.path(), None, [7; 32]).await.unwrap();
+        let again = DataDir::init(folder.path(), None, [8; 32]).await.unwrap_err();
         assert_eq!(again.exit_code(), 7);
-        assert_eq!(DataDir::open(folder.path()).unwrap().token().unwrap(), "07".repeat(32));
+        assert_eq!(DataDir::open(folder.path(), None).unwrap().token().unwrap(), "07".repeat(32));
     }
 
     #[test]
     fn a_directory_without_fleet_is_a_configuration_error_that_teaches() {
         let folder = tempfile::tempdir().unwrap();
-        let error = DataDir::open(folder.path()).unwrap_err();
+        let error = DataDir::open(folder.path(), None).unwrap_err();
         assert_eq!(error.exit_code(), 3);
         assert!(error.to_string().contains("dm-bridge init"));
     }
@@ -375,7 +397,7 @@ mod tests {
     #[tokio::test]
     async fn profiles_are_those_of_every_server_and_own_ones() {
         let folder = tempfile::tempdir().unwrap();
-        let data = DataDir::init(folder.path(), [7; 32]).await.unwrap();
+        let data = DataDir::init(folder.path(), None, [7; 32]).await.unwrap();
         let class = ClassId([2; 16]);
         assert_eq!(data.profile_of(class).unwrap(), Profile::default());
         let unknown = data.profile("own").unwrap_err();

@@ -33,7 +33,7 @@ pub const SECRETS: &str = "secrets";
 /// Variables by which programs learn how talkative they are to be.
 const LEVELS: [&str; 2] = ["RUST_LOG", "FUMOCAST_LOG"];
 /// Files of a run that hold secrets.
-const HOLD_SECRETS: [&str; 4] = ["key", "pem", "token", "toml"];
+const HOLD_SECRETS: [&str; 5] = ["key", "keys", "pem", "token", "toml"];
 /// Larger files hold no secrets of ours.
 const MOST_SECRET_OCTETS: u64 = 64 << 10;
 

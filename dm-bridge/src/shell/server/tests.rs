@@ -51,10 +51,10 @@ impl Bridge {
     async fn start_with(admission: Admission) -> Self {
         witness::listen();
         let folder = tempfile::tempdir().unwrap();
-        DataDir::init(folder.path(), random()).await.unwrap();
+        DataDir::init(folder.path(), None, random()).await.unwrap();
         witness::folder(folder.path());
         let running = run(folder.path(), "127.0.0.1:0".parse().unwrap(), admission).await;
-        let token = DataDir::open(folder.path()).unwrap().token().unwrap();
+        let token = DataDir::open(folder.path(), None).unwrap().token().unwrap();
         let address = running.address;
         Self { folder, running: Some(running), address, token }
     }
@@ -69,7 +69,7 @@ impl Bridge {
     }
 
     async fn store(&self) -> SqliteStore {
-        DataDir::open(self.folder.path()).unwrap().store().await.unwrap()
+        DataDir::open(self.folder.path(), None).unwrap().store().await.unwrap()
     }
 
     fn url(&self, path: &str) -> String {
@@ -147,7 +147,7 @@ impl Bridge {
 
 async fn run(folder: &Path, listen: SocketAddr, admission: Admission) -> Running {
     let settings = Settings {
-        data: DataDir::open(folder).unwrap(),
+        data: DataDir::open(folder, None).unwrap(),
         listen,
         tls: None,
         plain_http: PlainHttp::LoopbackOnly,
@@ -472,9 +472,9 @@ async fn operators_see_the_fleet_and_move_windows() {
 #[tokio::test]
 async fn plain_http_beyond_this_machine_has_to_be_asked_for() {
     let folder = tempfile::tempdir().unwrap();
-    DataDir::init(folder.path(), random()).await.unwrap();
+    DataDir::init(folder.path(), None, random()).await.unwrap();
     let settings = Settings {
-        data: DataDir::open(folder.path()).unwrap(),
+        data: DataDir::open(folder.path(), None).unwrap(),
         listen: "0.0.0.0:0".parse().unwrap(),
         tls: None,
         plain_http: PlainHttp::LoopbackOnly,

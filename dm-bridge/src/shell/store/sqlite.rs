@@ -6,6 +6,7 @@
 
 mod reader;
 mod rows;
+pub mod sealing;
 mod writer;
 
 use std::{
@@ -31,6 +32,7 @@ use self::{
     rows::{BATCH, read_arming, read_campaign, read_device, read_line, unavailable},
     writer::Writer,
 };
+use super::key_file::KeyFile;
 use crate::{
     campaign::model::Campaign,
     fleet::{
@@ -42,7 +44,7 @@ use crate::{
 };
 
 /// Each entry leads from the schema version of its index to the next.
-const MIGRATIONS: [&str; 9] = [
+const MIGRATIONS: [&str; 11] = [
     include_str!("sqlite/schema_1.sql"),
     include_str!("sqlite/schema_2.sql"),
     include_str!("sqlite/schema_3.sql"),
@@ -52,7 +54,16 @@ const MIGRATIONS: [&str; 9] = [
     include_str!("sqlite/schema_7.sql"),
     include_str!("sqlite/schema_8.sql"),
     include_str!("sqlite/schema_9.sql"),
+    include_str!("sqlite/schema_10.sql"),
+    // Nothing but what `sealing::scrub` does.
+    "",
 ];
+
+/// The schema version from which secrets are sealed.
+const SEALED: usize = 10;
+
+/// The key file, beside the database unless it is named.
+pub const KEYS: &str = "fleet.keys";
 
 /// The folder of the packages, beside the database.
 pub const PACKAGES: &str = "packages";
@@ -70,16 +81,18 @@ pub struct SqliteStore {
     reader: Reader,
     writer: Writer,
     packages: PathBuf,
+    keys: KeyFile,
 }
 
 impl SqliteStore {
-    /// Opens the file, makes it when it is missing, and brings its schema up to date.
+    /// Opens the file, makes it when it is missing, and brings its schema up to date; its secrets
+    /// are sealed with a key of `keys`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooNew`] for a file of a later version, [`StoreError::Unavailable`] when it
-    /// cannot be opened or is no database.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+    /// [`StoreError::TooNew`] for a file of a later version, [`StoreError::Sealed`] when `keys` does
+    /// not hold its keys, [`StoreError::Unavailable`] when it cannot be opened or is no database.
+    pub async fn open(path: &Path, keys: KeyFile) -> Result<Self, StoreError> {
         let url = "sqlite://";
         let options = SqliteConnectOptions::from_str(url)
             .map_err(unavailable("be named"))?
@@ -103,12 +116,13 @@ impl SqliteStore {
             .connect_with(options.clone())
             .await
             .map_err(unavailable("be opened"))?;
-        migrate(&pool).await?;
+        migrate(&pool, &keys).await?;
         let packages = path.parent().unwrap_or(Path::new(".")).join(PACKAGES);
         // What another one wrote, a connection has to read anew, page by page: so one writes.
         let lone = || connections(1).connect_lazy_with(options.clone());
-        let (reader, writer) = (Reader::start(lone()), Writer::start(lone()));
-        Ok(Self { pool, reader, writer, packages })
+        let (reader, writer) =
+            (Reader::start(lone(), keys.clone()), Writer::start(lone(), keys.clone()));
+        Ok(Self { pool, reader, writer, packages, keys })
     }
 
     /// Closes all connections.
@@ -119,7 +133,7 @@ impl SqliteStore {
     }
 }
 
-async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
+async fn migrate(pool: &SqlitePool, keys: &KeyFile) -> Result<(), StoreError> {
     let mut writing =
         pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))?;
     let found: i64 = sqlx::query_scalar("PRAGMA user_version")
@@ -131,20 +145,27 @@ async fn migrate(pool: &SqlitePool) -> Result<(), StoreError> {
         return Err(StoreError::TooNew { found, known });
     }
     let done = usize::try_from(found).unwrap_or(0);
+    if done >= SEALED {
+        sealing::check(&mut writing, keys).await?;
+    }
     if done == MIGRATIONS.len() {
         return Ok(());
     }
-    for migration in MIGRATIONS.iter().skip(done) {
-        sqlx::raw_sql(migration)
+    if done < SEALED {
+        for migration in MIGRATIONS.iter().take(SEALED).skip(done) {
+            sqlx::raw_sql(migration)
+                .execute(&mut *writing)
+                .await
+                .map_err(unavailable("be migrated"))?;
+        }
+        sealing::seal_all(&mut writing, keys).await?;
+        sqlx::raw_sql(&format!("PRAGMA user_version = {SEALED}"))
             .execute(&mut *writing)
             .await
             .map_err(unavailable("be migrated"))?;
     }
-    sqlx::raw_sql(&format!("PRAGMA user_version = {known}"))
-        .execute(&mut *writing)
-        .await
-        .map_err(unavailable("be migrated"))?;
-    writing.commit().await.map_err(unavailable("be migrated"))
+    writing.commit().await.map_err(unavailable("be migrated"))?;
+    sealing::scrub(pool).await
 }
 
 const SELECT_LATEST: &str = "SELECT * FROM arming AS a WHERE campaign = ? AND attempt = \
@@ -168,7 +189,7 @@ impl FleetStore for SqliteStore {
             .fetch_optional(&self.pool)
             .await
             .map_err(unavailable("read a device"))?;
-        row.map(|row| read_device(&row)).transpose()
+        row.map(|row| read_device(&row, &self.keys)).transpose()
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {
@@ -176,7 +197,7 @@ impl FleetStore for SqliteStore {
             .fetch_all(&self.pool)
             .await
             .map_err(unavailable("read the devices"))?;
-        rows.iter().map(read_device).collect()
+        rows.iter().map(|row| read_device(row, &self.keys)).collect()
     }
 
     async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, StoreError> {
@@ -295,6 +316,10 @@ mod tests {
     use super::*;
     use crate::fleet::contract;
 
+    async fn open(path: &Path) -> Result<SqliteStore, StoreError> {
+        SqliteStore::open(path, KeyFile::at(&path.with_file_name(KEYS))).await
+    }
+
     #[tokio::test]
     async fn the_sqlite_store_keeps_the_contract() {
         let folder = tempfile::tempdir().unwrap();
@@ -302,7 +327,7 @@ mod tests {
         contract::run(|| {
             count.set(count.get() + 1);
             let path = folder.path().join(format!("{}.db", count.get()));
-            async move { SqliteStore::open(&path).await.unwrap() }
+            async move { open(&path).await.unwrap() }
         })
         .await;
     }
@@ -317,10 +342,10 @@ mod tests {
             subject: String::new(),
             detail: String::new(),
         };
-        let store = SqliteStore::open(&path).await.unwrap();
+        let store = open(&path).await.unwrap();
         store.apply(Utc(1), audit, vec![contract::device("a").into()]).await.unwrap();
         store.close().await;
-        let store = SqliteStore::open(&path).await.unwrap();
+        let store = open(&path).await.unwrap();
         assert_eq!(store.devices().await.unwrap().len(), 1);
         assert_eq!(store.audit_tail(9).await.unwrap().len(), 1);
     }
@@ -329,10 +354,10 @@ mod tests {
     async fn a_file_of_a_later_version_is_left_alone() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
-        let store = SqliteStore::open(&path).await.unwrap();
+        let store = open(&path).await.unwrap();
         sqlx::raw_sql("PRAGMA user_version = 99").execute(&store.pool).await.unwrap();
         store.close().await;
-        let refused = SqliteStore::open(&path).await.unwrap_err();
+        let refused = open(&path).await.unwrap_err();
         assert!(matches!(refused, StoreError::TooNew { found: 99, .. }), "{refused}");
     }
 
@@ -341,13 +366,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
         std::fs::write(&path, [b'x'; 5_000]).unwrap();
-        assert!(SqliteStore::open(&path).await.is_err());
+        assert!(open(&path).await.is_err());
     }
 
     #[tokio::test]
     async fn a_change_that_conflicts_leaves_the_others_of_its_batch_alone() {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&folder.path().join("fleet.db")).await.unwrap();
+        let store = open(&folder.path().join("fleet.db")).await.unwrap();
         let mut tasks = tokio::task::JoinSet::new();
         for number in 0..40 {
             let store = store.clone();
@@ -374,7 +399,7 @@ mod tests {
     #[tokio::test]
     async fn of_devices_that_change_together_only_the_stale_one_is_refused() {
         let folder = tempfile::tempdir().unwrap();
-        let store = SqliteStore::open(&folder.path().join("fleet.db")).await.unwrap();
+        let store = open(&folder.path().join("fleet.db")).await.unwrap();
         let apply = async |store: SqliteStore, row: Device| {
             let audit = Audit {
                 actor: crate::fleet::audit::Actor::Operator,
@@ -418,8 +443,7 @@ mod tests {
     async fn two_writers_at_once_both_get_through() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
-        let stores =
-            [SqliteStore::open(&path).await.unwrap(), SqliteStore::open(&path).await.unwrap()];
+        let stores = [open(&path).await.unwrap(), open(&path).await.unwrap()];
         let mut tasks = tokio::task::JoinSet::new();
         for number in 0..20 {
             let store = stores[number % 2].clone();
@@ -442,8 +466,7 @@ mod tests {
     async fn a_log_that_another_process_has_gone_on_with_stays_one_chain() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
-        let stores =
-            [SqliteStore::open(&path).await.unwrap(), SqliteStore::open(&path).await.unwrap()];
+        let stores = [open(&path).await.unwrap(), open(&path).await.unwrap()];
         // Each writer finds what it wrote itself, and then what the other one wrote.
         for number in [0, 0, 1, 1, 0, 1] {
             let audit = Audit {

@@ -34,7 +34,7 @@ async fn a_descriptor_leads_to_the_package_in_ranges_and_outcomes_are_counted() 
     let id = bridge.campaign_by(&carousel, delivery).await;
     let file = bridge.folder.path().join("bundle");
     std::fs::write(&file, &octets).unwrap();
-    DataDir::open(bridge.folder.path()).unwrap().keep_package(id, &file).unwrap();
+    DataDir::open(bridge.folder.path(), None).unwrap().keep_package(id, &file).unwrap();
 
     let (status, media_type, body) = get(&bridge.url(&format!("/download/{id}/descriptor")), None);
     assert_eq!((status, media_type.as_str()), (200, descriptor::MEDIA_TYPE));

@@ -10,7 +10,10 @@ use sqlx::{SqlitePool, sqlite::SqliteRow};
 use tokio::sync::{mpsc, oneshot};
 
 use super::rows::{BATCH, get, read_arming, read_device, unavailable};
-use crate::fleet::{arming::Arming, device::Device, store::StoreError};
+use crate::{
+    fleet::{arming::Arming, device::Device, store::StoreError},
+    shell::store::key_file::KeyFile,
+};
 
 /// Devices that may wait.
 const QUEUE: usize = 1_024;
@@ -33,9 +36,9 @@ struct Job {
 
 impl Reader {
     /// Starts the reader; it ends with the last handle to it.
-    pub(super) fn start(pool: SqlitePool) -> Self {
+    pub(super) fn start(pool: SqlitePool, keys: KeyFile) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(serve(pool.clone(), queue));
+        tokio::spawn(serve(pool.clone(), keys, queue));
         Self { pool, jobs }
     }
 
@@ -51,14 +54,14 @@ impl Reader {
     }
 }
 
-async fn serve(pool: SqlitePool, mut queue: mpsc::Receiver<Job>) {
+async fn serve(pool: SqlitePool, keys: KeyFile, mut queue: mpsc::Receiver<Job>) {
     let mut jobs = Vec::new();
     while queue.recv_many(&mut jobs, BATCH).await > 0 {
         let ids = jobs.iter().map(|job| job.id.as_str()).collect::<Vec<_>>();
         let read = read(&pool, &serde_json::json!(ids).to_string()).await.map_err(Arc::new);
         for Job { id, done } in jobs.drain(..) {
             let desk = match &read {
-                Ok(rows) => rows.desk(&id),
+                Ok(rows) => rows.desk(&id, &keys),
                 Err(error) => Err(unavailable("read a device")(Arc::clone(error))),
             };
             if done.send(desk).is_err() {
@@ -75,10 +78,10 @@ struct Rows {
 }
 
 impl Rows {
-    fn desk(&self, id: &DeviceId) -> Result<Desk, StoreError> {
+    fn desk(&self, id: &DeviceId, keys: &KeyFile) -> Result<Desk, StoreError> {
         let Some(device) = self.devices.get(id.as_str()) else { return Ok(None) };
         let armings = self.armings.get(id.as_str()).into_iter().flatten().map(read_arming);
-        Ok(Some((read_device(device)?, armings.collect::<Result<_, _>>()?)))
+        Ok(Some((read_device(device, keys)?, armings.collect::<Result<_, _>>()?)))
     }
 }
 

@@ -4,8 +4,7 @@ use std::{error::Error, fmt::Display, str::FromStr, sync::LazyLock};
 
 use proto::{
     crypto::Digest,
-    dm::auth::Secret,
-    ids::{Correlator, Tsi},
+    ids::{Correlator, DeviceId, Tsi},
     time::Utc,
 };
 use sqlx::{
@@ -14,6 +13,7 @@ use sqlx::{
     sqlite::{SqliteArguments, SqliteRow},
 };
 
+use super::sealing::{self, Sealer};
 use crate::{
     campaign::{
         model::{Air, Campaign, Delivery, Papers, Place, Software, Terms, Window},
@@ -23,10 +23,11 @@ use crate::{
         arming::Arming,
         audit::AuditLine,
         components::Components,
-        device::{Challenge, Device, DeviceAuth, DeviceNonce, Nonce, Rest, SERVER_ID, ServerProof},
+        device::{Challenge, Device, DeviceAuth, DeviceNonce, Nonce, Rest, ServerProof},
         profile::Profile,
         store::StoreError,
     },
+    shell::store::key_file::KeyFile,
 };
 
 /// Rows that one statement writes, at most.
@@ -134,7 +135,7 @@ fn refused(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
 }
 
 /// What may change of a device.
-const DEVICE: [&str; 26] = [
+const DEVICE: [&str; 25] = [
     "manufacturer",
     "model",
     "vendor",
@@ -155,7 +156,6 @@ const DEVICE: [&str; 26] = [
     "server_secret",
     "server_nonce",
     "auth",
-    "server_password",
     "on_request",
     "profile",
     "quirks",
@@ -166,7 +166,8 @@ const DEVICE: [&str; 26] = [
 type Bound<'q> = Query<'q, Sqlite, SqliteArguments<'q>>;
 
 /// Binds id, version and what may change.
-fn bind_device<'q>(query: Bound<'q>, row: &'q Device) -> Bound<'q> {
+fn bind_device<'q>(query: Bound<'q>, row: &'q Device, sealer: Option<&Sealer>) -> Bound<'q> {
+    let (secret, server_secret) = sealing::seal(sealer, row);
     let challenge = row.auth.challenge.as_ref();
     let server = row.server.as_ref();
     query
@@ -179,7 +180,7 @@ fn bind_device<'q>(query: Bound<'q>, row: &'q Device) -> Bound<'q> {
         .bind(&row.url)
         .bind(&row.object)
         .bind(&row.auth.user)
-        .bind(row.auth.secret.octets().to_vec())
+        .bind(secret)
         .bind(row.auth.next_nonce.as_ref().map(|nonce| nonce.0.as_slice()))
         .bind(challenge.map(|challenge| challenge.nonce.0.as_slice()))
         .bind(challenge.map(|challenge| &challenge.session))
@@ -189,10 +190,9 @@ fn bind_device<'q>(query: Bound<'q>, row: &'q Device) -> Bound<'q> {
         .bind(&row.firmware_version)
         .bind(int(row.enrolled.0))
         .bind(row.last_seen.map(|seen| int(seen.0)))
-        .bind(server.map(|server| server.secret.octets().to_vec()))
+        .bind(server_secret)
         .bind(server.map(|server| &server.nonce.0))
         .bind(row.auth.kind.as_str())
-        .bind(server.and_then(|server| server.secret.password()))
         .bind(row.on_request.map(OnRequest::word))
         .bind(&row.profile.name)
         .bind(words(row.profile.quirks.iter()))
@@ -217,12 +217,13 @@ fn read_components(row: &SqliteRow) -> Result<Components, StoreError> {
 pub(super) async fn write_device(
     connection: &mut SqliteConnection,
     row: &Device,
+    sealer: Option<&Sealer>,
 ) -> Result<(), StoreError> {
     if row.version > 0 {
-        let count = update_devices(connection, &[row]).await?;
+        let count = update_devices(connection, &[row], sealer).await?;
         return if count == 1 { Ok(()) } else { Err(StoreError::Conflict("device")) };
     }
-    let query = bind_device(sqlx::query(&INSERT_DEVICE), row);
+    let query = bind_device(sqlx::query(&INSERT_DEVICE), row, sealer);
     written(&query.execute(connection).await.map_err(refused("device"))?, "device")
 }
 
@@ -235,8 +236,14 @@ static INSERT_DEVICE: LazyLock<String> = LazyLock::new(|| {
 });
 
 static UPDATE_DEVICES: LazyLock<BatchTexts> = LazyLock::new(|| {
-    // The columns of the values are named by their places, id and version first.
-    let set = (3..).zip(DEVICE).map(|(place, column)| format!("{column} = new.column{place}"));
+    // The columns of the values are named by their places, id and version first. A secret that is
+    // not given stays as it is sealed.
+    let set = (3..).zip(DEVICE).map(|(place, column)| match column {
+        "secret" | "server_secret" => {
+            format!("{column} = COALESCE(new.column{place}, device.{column})")
+        }
+        _ => format!("{column} = new.column{place}"),
+    });
     let set = set.collect::<Vec<_>>().join(", ");
     BatchTexts::new(2 + DEVICE.len(), |values| {
         format!(
@@ -251,9 +258,10 @@ static UPDATE_DEVICES: LazyLock<BatchTexts> = LazyLock::new(|| {
 pub(super) async fn update_devices(
     connection: &mut SqliteConnection,
     rows: &[&Device],
+    sealer: Option<&Sealer>,
 ) -> Result<u64, StoreError> {
     let query = sqlx::query(UPDATE_DEVICES.of(rows.len()));
-    let query = rows.iter().fold(query, |query, row| bind_device(query, row));
+    let query = rows.iter().fold(query, |query, row| bind_device(query, row, sealer));
     let result = query.execute(connection).await.map_err(refused("device"))?;
     Ok(result.rows_affected())
 }
@@ -277,7 +285,9 @@ impl BatchTexts {
 }
 
 /// Reads a device.
-pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
+pub(super) fn read_device(row: &SqliteRow, keys: &KeyFile) -> Result<Device, StoreError> {
+    let (id, user): (DeviceId, String) = (parsed(row, "id")?, get(row, "user")?);
+    let (secret, server_secret) = sealing::open(keys, row, (&id, &user))?;
     let challenge = match nonce(row, "challenge_nonce")? {
         Some(nonce) => Some(Challenge {
             nonce,
@@ -286,9 +296,10 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
         }),
         None => None,
     };
-    let kind = parsed(row, "auth")?;
+    let server_nonce: Option<Vec<u8>> = get(row, "server_nonce")?;
+    let proof = |(secret, nonce)| ServerProof { secret, nonce: DeviceNonce(nonce) };
     Ok(Device {
-        id: parsed(row, "id")?,
+        id,
         version: unsigned(row, "version")?,
         manufacturer: get(row, "manufacturer")?,
         model: get(row, "model")?,
@@ -297,24 +308,15 @@ pub(super) fn read_device(row: &SqliteRow) -> Result<Device, StoreError> {
         url: get(row, "url")?,
         object: get(row, "object")?,
         auth: DeviceAuth {
-            kind,
-            user: get(row, "user")?,
-            secret: Secret::from_octets(array(row, "secret")?),
+            kind: parsed(row, "auth")?,
+            user,
+            secret,
             next_nonce: nonce(row, "next_nonce")?,
             challenge,
             failures: number(row, "failures")?,
             failing_since: moment(row, "failing_since")?,
         },
-        server: match get::<Option<Vec<u8>>>(row, "server_nonce")? {
-            Some(nonce) => {
-                let secret = match get::<Option<String>>(row, "server_password")? {
-                    Some(password) => Secret::for_kind(kind, SERVER_ID, &password),
-                    None => Secret::from_octets(array(row, "server_secret")?),
-                };
-                Some(ServerProof { secret, nonce: DeviceNonce(nonce) })
-            }
-            None => None,
-        },
+        server: server_secret.zip(server_nonce).map(proof),
         on_request: maybe(row, "on_request")?,
         profile: Profile {
             name: get(row, "profile")?,

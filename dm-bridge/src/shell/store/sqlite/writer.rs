@@ -10,11 +10,17 @@ use proto::{crypto::Digest, time::Utc};
 use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
-use super::rows::{self, BATCH, unavailable};
-use crate::fleet::{
-    audit::{Audit, AuditLine},
-    device::Device,
-    store::{Change, StoreError},
+use super::{
+    rows::{self, BATCH, unavailable},
+    sealing::{self, Sealer},
+};
+use crate::{
+    fleet::{
+        audit::{Audit, AuditLine},
+        device::Device,
+        store::{Change, StoreError},
+    },
+    shell::store::key_file::KeyFile,
 };
 
 /// Changes that may wait.
@@ -41,9 +47,9 @@ type Last = Option<(u64, Digest)>;
 
 impl Writer {
     /// Starts the writer; it ends with the last handle to it.
-    pub(super) fn start(pool: SqlitePool) -> Self {
+    pub(super) fn start(pool: SqlitePool, keys: KeyFile) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(write(pool.clone(), queue));
+        tokio::spawn(write(pool.clone(), keys, queue));
         Self { pool, jobs }
     }
 
@@ -67,20 +73,25 @@ impl Writer {
     }
 }
 
-async fn write(pool: SqlitePool, mut queue: mpsc::Receiver<Job>) {
+async fn write(pool: SqlitePool, keys: KeyFile, mut queue: mpsc::Receiver<Job>) {
     let mut jobs = Vec::new();
     let mut last = None;
     while queue.recv_many(&mut jobs, BATCH).await > 0 {
         let jobs =
             jobs.drain(..).map(|Job { at, audit, changes, done }| (done, (at, audit, changes)));
         let (answers, work): (Vec<_>, Vec<_>) = jobs.unzip();
-        for (answer, result) in answers.into_iter().zip(batch(&pool, &work, &mut last).await) {
+        for (answer, result) in
+            answers.into_iter().zip(batch((&pool, &keys), &work, &mut last).await)
+        {
             if answer.send(result).is_err() {
                 tracing::debug!("who asked for a change has gone");
             }
         }
     }
 }
+
+/// The database, and the keys of its secrets.
+type Place<'a> = (&'a SqlitePool, &'a KeyFile);
 
 type Work = (Utc, Audit, Vec<Change>);
 
@@ -92,14 +103,14 @@ type Results = Vec<Result<(), StoreError>>;
 /// Nobody else writes, as a rule: the log goes on after `last`, which this writer wrote, and
 /// devices are what they were when they were read. Where that is not so the batch is made again
 /// with care.
-async fn batch(pool: &SqlitePool, work: &[Work], last: &mut Option<Last>) -> Results {
+async fn batch(store: Place<'_>, work: &[Work], last: &mut Option<Last>) -> Results {
     let made = match last.take() {
-        Some(line) => match hopeful(pool, work, line).await {
-            Ok(None) => careful(pool, work).await,
+        Some(line) => match hopeful(store, work, line).await {
+            Ok(None) => careful(store, work).await,
             Ok(Some(made)) => Ok(made),
             Err(error) => Err(error),
         },
-        None => careful(pool, work).await,
+        None => careful(store, work).await,
     };
     match made {
         Ok((results, line)) => {
@@ -117,18 +128,22 @@ async fn batch(pool: &SqlitePool, work: &[Work], last: &mut Option<Last>) -> Res
 /// Makes a batch with all its devices in one statement; `None` and no change when `last` is not
 /// the last line any more, or one of the devices is another.
 async fn hopeful(
-    pool: &SqlitePool,
+    (pool, keys): Place<'_>,
     work: &[Work],
     last: Last,
 ) -> Result<Option<(Results, Last)>, StoreError> {
     let mut writing = begin(pool).await?;
+    let sealer = sealer(&mut writing, keys, work).await?;
     let mut together = BTreeMap::new();
     for row in work.iter().filter_map(|(.., changes)| alone(changes)) {
         together.entry(&row.id).or_insert(row);
     }
     let rows: Vec<_> = together.values().copied().collect();
-    if !rows.is_empty() && rows::update_devices(&mut writing, &rows).await? != rows.len() as u64 {
-        return Ok(None);
+    if !rows.is_empty() {
+        let count = rows::update_devices(&mut writing, &rows, sealer.as_ref()).await?;
+        if count != rows.len() as u64 {
+            return Ok(None);
+        }
     }
     let mut results = Vec::with_capacity(work.len());
     for (.., changes) in work {
@@ -136,7 +151,7 @@ async fn hopeful(
             // Of two changes of one device the first is made; the other is to be made anew.
             Some(row) if together.remove(&row.id).is_some() => Ok(()),
             Some(_) => Err(StoreError::Conflict("device")),
-            None => change(&mut writing, changes).await?,
+            None => change(&mut writing, changes, sealer.as_ref()).await?,
         });
     }
     match finish(writing, work, results, last).await {
@@ -146,14 +161,32 @@ async fn hopeful(
 }
 
 /// Makes a batch after what the database holds, row by row.
-async fn careful(pool: &SqlitePool, work: &[Work]) -> Result<(Results, Last), StoreError> {
+async fn careful((pool, keys): Place<'_>, work: &[Work]) -> Result<(Results, Last), StoreError> {
     let mut writing = begin(pool).await?;
+    let sealer = sealer(&mut writing, keys, work).await?;
     let last = last_line(&mut writing).await?;
     let mut results = Vec::with_capacity(work.len());
     for (.., changes) in work {
-        results.push(change(&mut writing, changes).await?);
+        results.push(change(&mut writing, changes, sealer.as_ref()).await?);
     }
     finish(writing, work, results, last).await
+}
+
+/// Returns what seals the secrets that a batch brings, if it brings any.
+async fn sealer(
+    connection: &mut SqliteConnection,
+    keys: &KeyFile,
+    work: &[Work],
+) -> Result<Option<Sealer>, StoreError> {
+    let is_fresh = |change: &Change| match change {
+        Change::Device(row) => sealing::is_fresh(row),
+        Change::Campaign(_) | Change::Arming(_) => false,
+    };
+    if work.iter().flat_map(|(.., changes)| changes).any(is_fresh) {
+        Sealer::open(connection, keys).await.map(Some)
+    } else {
+        Ok(None)
+    }
 }
 
 async fn begin(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreError> {
@@ -193,6 +226,7 @@ fn alone(changes: &[Change]) -> Option<&Device> {
 async fn change(
     writing: &mut Transaction<'_, Sqlite>,
     changes: &[Change],
+    sealer: Option<&Sealer>,
 ) -> Result<Result<(), StoreError>, StoreError> {
     // A single statement that fails has changed nothing; a campaign is more than one.
     let is_divisible =
@@ -201,7 +235,7 @@ async fn change(
         run(writing, "SAVEPOINT change").await?;
     }
     for row in changes {
-        if let Err(error) = make(writing, row).await {
+        if let Err(error) = make(writing, row, sealer).await {
             if is_divisible {
                 run(writing, "ROLLBACK TO change").await?;
                 run(writing, "RELEASE change").await?;
@@ -220,9 +254,13 @@ async fn run(connection: &mut SqliteConnection, statement: &'static str) -> Resu
     Ok(())
 }
 
-async fn make(connection: &mut SqliteConnection, change: &Change) -> Result<(), StoreError> {
+async fn make(
+    connection: &mut SqliteConnection,
+    change: &Change,
+    sealer: Option<&Sealer>,
+) -> Result<(), StoreError> {
     match change {
-        Change::Device(row) => rows::write_device(connection, row).await,
+        Change::Device(row) => rows::write_device(connection, row, sealer).await,
         Change::Campaign(row) => rows::write_campaign(connection, row).await,
         Change::Arming(row) => rows::write_arming(connection, row).await,
     }

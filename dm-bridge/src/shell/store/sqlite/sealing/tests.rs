@@ -1,0 +1,276 @@
+use std::{fs, path::Path};
+
+use proto::{dm::auth::AuthKind, time::Utc};
+use sqlx::{Connection as _, SqliteConnection};
+
+use super::{super::MIGRATIONS, *};
+use crate::fleet::{
+    audit::{Actor, Audit},
+    contract,
+    store::FleetStore as _,
+};
+
+const PASSWORD: &str = "the password of the server";
+
+async fn open(folder: &Path) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(&folder.join("fleet.db"), KeyFile::at(&folder.join("fleet.keys"))).await
+}
+
+/// Two devices: one that sends a digest, and one to which the password itself goes.
+fn devices() -> [Device; 2] {
+    let mut basic = contract::device("b");
+    basic.auth.kind = AuthKind::Basic;
+    let secret = Secret::for_kind(AuthKind::Basic, SERVER_ID, PASSWORD);
+    basic.server.as_mut().unwrap().secret = secret.into();
+    [contract::device("a"), basic]
+}
+
+fn audit() -> Audit {
+    Audit {
+        actor: Actor::Operator,
+        action: "test.change",
+        subject: String::new(),
+        detail: String::new(),
+    }
+}
+
+async fn enrol(store: &SqliteStore) {
+    let rows = devices().map(Into::into).to_vec();
+    store.apply(Utc(1), audit(), rows).await.unwrap();
+}
+
+/// All secrets as a store holds them; each fits the device that it was made for.
+async fn holds_all(store: &SqliteStore) {
+    let read = store.devices().await.unwrap();
+    for (row, made) in read.iter().zip(devices()) {
+        assert_eq!(row.auth.secret, made.auth.secret);
+        assert_eq!(row.server.as_ref().unwrap().secret, made.server.unwrap().secret);
+        assert!(row.auth.secret.is_stored());
+    }
+    assert_eq!(read.len(), 2);
+}
+
+/// Searches all files of a folder for what must not be in them.
+fn nothing_is_in_the_clear(folder: &Path) {
+    let mut files = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let octets = fs::read(&path).unwrap();
+        let holds = |secret: &[u8]| octets.windows(secret.len()).any(|window| window == secret);
+        for device in devices() {
+            let server = device.server.unwrap().secret;
+            for secret in [device.auth.secret.octets(), server.octets()] {
+                assert!(!holds(&secret), "{}", path.display());
+            }
+        }
+        assert!(!holds(PASSWORD.as_bytes()), "{}", path.display());
+        files += 1;
+    }
+    assert!(files >= 2);
+}
+
+/// A database of schema version 9, which has its secrets in the clear.
+async fn plain(folder: &Path) {
+    let url = format!("sqlite://{}?mode=rwc", folder.join("fleet.db").display());
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    for migration in &MIGRATIONS[..9] {
+        sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
+    }
+    for row in devices() {
+        let server = row.server.unwrap();
+        sqlx::query(
+            "INSERT INTO device (id, version, manufacturer, model, vendor, class, url, object, user, \
+             secret, failures, failing_since, enrolled, server_secret, server_nonce, auth, \
+             server_password) VALUES (?, 1, '', '', ?, ?, '', '', ?, ?, 0, 0, 0, ?, ?, ?, ?)",
+        )
+        .bind(row.id.as_str())
+        .bind(row.vendor.to_string())
+        .bind(row.class.to_string())
+        .bind(row.auth.user)
+        .bind(row.auth.secret.octets().to_vec())
+        .bind(server.secret.octets().to_vec())
+        .bind(server.nonce.0)
+        .bind(row.auth.kind.as_str())
+        .bind(server.secret.password())
+        .execute(&mut connection)
+        .await
+        .unwrap();
+    }
+    sqlx::raw_sql("PRAGMA user_version = 9").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+}
+
+// test: security 7.4 (secrets at rest)
+#[tokio::test]
+async fn a_stolen_database_tells_no_secret() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    enrol(&store).await;
+    nothing_is_in_the_clear(folder.path());
+    holds_all(&store).await;
+    store.close().await;
+    nothing_is_in_the_clear(folder.path());
+    holds_all(&open(folder.path()).await.unwrap()).await;
+}
+
+#[tokio::test]
+async fn a_database_with_its_secrets_in_the_clear_is_sealed_and_cleaned_when_it_is_opened() {
+    let folder = tempfile::tempdir().unwrap();
+    plain(folder.path()).await;
+    let before = fs::read(folder.path().join("fleet.db")).unwrap();
+    let password = PASSWORD.as_bytes();
+    assert!(before.windows(password.len()).any(|window| window == password), "it was in the clear");
+    let store = open(folder.path()).await.unwrap();
+    nothing_is_in_the_clear(folder.path());
+    holds_all(&store).await;
+}
+
+#[tokio::test]
+async fn cleaning_that_was_broken_off_is_done_at_the_next_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    sqlx::raw_sql("PRAGMA user_version = 10").execute(&store.pool).await.unwrap();
+    store.close().await;
+    let store = open(folder.path()).await.unwrap();
+    let version: i64 =
+        sqlx::query_scalar("PRAGMA user_version").fetch_one(&store.pool).await.unwrap();
+    assert_eq!(version, 11);
+}
+
+#[tokio::test]
+async fn the_sealed_secret_of_another_device_does_not_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    enrol(&store).await;
+    sqlx::raw_sql(
+        "UPDATE device SET secret = (SELECT secret FROM device WHERE id = 'b') WHERE id = 'a'",
+    )
+    .execute(&store.pool)
+    .await
+    .unwrap();
+    let [a, b] = devices().map(|device| device.id);
+    let refused = store.device(&a).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Damaged { what: "secret", .. }), "{refused}");
+    assert!(store.desk(&a).await.is_err());
+    assert!(store.desk(&b).await.is_ok());
+}
+
+#[tokio::test]
+async fn another_key_file_is_refused_by_its_name_and_a_missing_one_is_not_made_anew() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    enrol(&store).await;
+    store.close().await;
+    let keys = folder.path().join("fleet.keys");
+    fs::rename(&keys, folder.path().join("away")).unwrap();
+    let refused = open(folder.path()).await.unwrap_err().to_string();
+    assert!(refused.contains("fleet.keys: it is missing"), "{refused}");
+    assert!(!keys.exists());
+    KeyFile::at(&keys).load_or_make().unwrap();
+    let refused = open(folder.path()).await.unwrap_err();
+    assert!(matches!(refused, StoreError::Sealed(_)), "{refused}");
+    assert!(refused.to_string().contains("--secrets-key"), "{refused}");
+}
+
+#[tokio::test]
+async fn a_secret_is_sealed_when_it_changes_and_not_else() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    enrol(&store).await;
+    let sealed = async || -> Vec<u8> {
+        sqlx::query_scalar("SELECT secret FROM device WHERE id = 'a'")
+            .fetch_one(&store.pool)
+            .await
+            .unwrap()
+    };
+    let [id, _] = devices().map(|device| device.id);
+    let first = sealed().await;
+    let mut device = store.device(&id).await.unwrap().unwrap();
+    device.model = "another".to_owned();
+    store.apply(Utc(2), audit(), vec![device.clone().into()]).await.unwrap();
+    assert_eq!(sealed().await, first);
+    device.version += 1;
+    device.auth.secret = Secret::new("a", "another").into();
+    store.apply(Utc(3), audit(), vec![device.into()]).await.unwrap();
+    assert_ne!(sealed().await, first);
+    let read = store.device(&id).await.unwrap().unwrap();
+    assert_eq!(*read.auth.secret, Secret::new("a", "another"));
+    assert!(read.server.unwrap().secret.is_stored(), "the other one stays");
+}
+
+async fn reseal(store: &SqliteStore) -> Resealed {
+    let mut work = Reseal::begin(store, NewKey::Made).await.unwrap();
+    while work.step().await.unwrap() {}
+    work.end().await.unwrap()
+}
+
+// test: security 7.4 (re-sealing)
+#[tokio::test]
+async fn sealing_anew_lets_the_old_key_go_and_a_running_server_finds_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = open(folder.path()).await.unwrap();
+    enrol(&server).await;
+    let before = server.keys.ring().last().unwrap();
+    let desk = open(folder.path()).await.unwrap();
+    let done = reseal(&desk).await;
+    assert_eq!((done.sealed, &done.removed), (2, &vec![before]));
+    assert_eq!(server.keys.ring().last(), Some(before), "it has not looked yet");
+    holds_all(&server).await;
+    assert_eq!(server.keys.ring().ids().collect::<Vec<_>>(), [done.key]);
+    let text = fs::read_to_string(folder.path().join("fleet.keys")).unwrap();
+    assert_eq!(text.lines().count(), 1);
+}
+
+#[tokio::test]
+async fn a_server_with_an_old_key_in_mind_seals_with_the_new_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = open(folder.path()).await.unwrap();
+    let desk = open(folder.path()).await.unwrap();
+    let done = reseal(&desk).await;
+    enrol(&server).await;
+    let sealed: Vec<u8> = sqlx::query_scalar("SELECT secret FROM device WHERE id = 'a'")
+        .fetch_one(&server.pool)
+        .await
+        .unwrap();
+    assert_eq!(key_id(&sealed).unwrap(), done.key);
+}
+
+// test: security 7.4 (re-sealing)
+#[tokio::test]
+async fn sealing_anew_that_was_broken_off_opens_and_is_gone_on_with() {
+    // After the key file, after the row of the key, after a batch, before the file is cleaned.
+    for steps in 0..4 {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(folder.path()).await.unwrap();
+        enrol(&store).await;
+        let old = store.keys.ring().last().unwrap();
+        let key = match steps {
+            0 => store.keys.add([9; 32]).unwrap(),
+            _ => {
+                let mut work = Reseal::begin(&store, NewKey::Made).await.unwrap();
+                if steps > 1 {
+                    while work.step().await.unwrap() {}
+                }
+                work.new
+            }
+        };
+        if steps == 3 {
+            sqlx::query("DELETE FROM sealing_key WHERE id = ?")
+                .bind(old.0.to_vec())
+                .execute(&store.pool)
+                .await
+                .unwrap();
+        }
+        store.close().await;
+        let store = open(folder.path()).await.unwrap();
+        holds_all(&store).await;
+        let done = reseal(&store).await;
+        if steps < 3 {
+            assert_eq!(done.key, key, "{steps}: no third key is made");
+        }
+        assert!(done.removed.contains(&old), "{steps}");
+        holds_all(&store).await;
+        store.close().await;
+        holds_all(&open(folder.path()).await.unwrap()).await;
+    }
+}
