@@ -130,7 +130,7 @@ pub struct LaidDown {
 pub fn lay_down(preparation: &Preparation<'_>, now: Utc) -> LaidDown {
     let Preparation { campaign, window, air, device, roots } = preparation;
     let (window, air) = (*window, *air);
-    let object = object(device, campaign);
+    let object = object(device, campaign, Way::Broadcast);
     let node = |path: &str| format!("{object}/{path}");
     let octets = |path: &str, octets: &[u8]| Item::octets(node(path), octets);
     let text = |path: &str, text: String| Item::text(node(path), text);
@@ -164,25 +164,27 @@ pub fn lay_down(preparation: &Preparation<'_>, now: Utc) -> LaidDown {
         Planned::write(Need::Required, "Closes", seconds(broadcast::CLOSES, window.closes)),
         Planned::write(Need::Optional, "Report/Spread", spread),
     ]);
-    let first = roots.iter().map(root).chain(announcement(device, campaign)).collect();
+    let announced = announcement(device, campaign, Way::Broadcast);
+    let first = roots.iter().map(root).chain(announced).collect();
     LaidDown { first, writes, address: Some(address(device, campaign, url)) }
 }
 
-/// The object that a campaign is about: the firmware of a device, or the download of a component.
-fn object(device: &Device, campaign: &Campaign) -> String {
-    match &campaign.delivery.software {
-        Some(software) => {
-            format!("{}/{}", scomo::ROOT, Branch::Download.node(software.package.as_str()))
-        }
-        None => device.object.clone(),
-    }
+/// The object that a campaign is about: the firmware of a device, the download of a component, or
+/// the package of one that is delivered inside the DM session.
+fn object(device: &Device, campaign: &Campaign, way: Way) -> String {
+    let Some(software) = &campaign.delivery.software else { return device.object.clone() };
+    let branch = match way {
+        Way::Broadcast | Way::Download => Branch::Download,
+        Way::Direct => Branch::Delivered,
+    };
+    format!("{}/{}", scomo::ROOT, branch.node(software.package.as_str()))
 }
 
-/// Announces the download of a component: its node, and which package it is.
+/// Announces a component: its node, and which package it is.
 // spec: oma-002 7 (components by the same arming)
-fn announcement(device: &Device, campaign: &Campaign) -> Vec<Planned> {
+fn announcement(device: &Device, campaign: &Campaign, way: Way) -> Vec<Planned> {
     let Some(software) = &campaign.delivery.software else { return Vec::new() };
-    let object = object(device, campaign);
+    let object = object(device, campaign, way);
     // Some parsers want Data in every Add.
     let has_data = device.profile.quirks.contains(&Quirk::DataOnInteriorAdd);
     let interior = Item {
@@ -192,13 +194,13 @@ fn announcement(device: &Device, campaign: &Campaign) -> Vec<Planned> {
     };
     let package = Item::text(format!("{object}/{}", scomo::PACKAGE_ID), software.package.as_str());
     vec![
-        Planned::add(Need::Required, "the download", interior),
+        Planned::add(Need::Required, "the package", interior),
         Planned::add(Need::Required, "PkgID", package),
     ]
 }
 
 fn address(device: &Device, campaign: &Campaign, url: String) -> Planned {
-    let object = object(device, campaign);
+    let object = object(device, campaign, Way::Download);
     if campaign.delivery.software.is_some() {
         let item = Item::text(format!("{object}/{}", scomo::PACKAGE_URL), url);
         return Planned::add(Need::Required, "PkgURL", item);
@@ -224,24 +226,26 @@ pub fn lay_down_for_unicast(
     way: Way,
     package: Option<(&[u8], Option<HeldPackage>)>,
 ) -> Option<LaidDown> {
-    let node = |path: &str| format!("{}/{path}", device.object);
+    let first = announcement(device, campaign, way);
     match way {
         Way::Broadcast => None,
         Way::Download => {
             let url = descriptor_url(&device.url, campaign.id);
-            let first = announcement(device, campaign);
             let address = Some(address(device, campaign, url));
             Some(LaidDown { first, address, writes: Vec::new() })
         }
         Way::Direct => {
             let (package, held) = package?;
-            let (path, name, octets) = match held.and_then(|held| held.rest_of(package)) {
-                Some(rest) => (fumo::PACKAGE_REST, "the rest of PkgData", rest),
-                None => (fumo::PACKAGE_DATA, "PkgData", package),
+            let held = held.filter(|_| campaign.delivery.software.is_none());
+            let rest = held.and_then(|held| held.rest_of(package));
+            let (path, name, octets) = match (&campaign.delivery.software, rest) {
+                (Some(_), _) => (scomo::DATA, "Data", package),
+                (None, Some(rest)) => (fumo::PACKAGE_REST, "the rest of PkgData", rest),
+                (None, None) => (fumo::PACKAGE_DATA, "PkgData", package),
             };
-            let item = Item::octets(node(path), octets);
+            let item = Item::octets(format!("{}/{path}", object(device, campaign, way)), octets);
             let writes = vec![Planned::write(Need::Required, name, item)];
-            Some(LaidDown { writes, ..LaidDown::default() })
+            Some(LaidDown { first, writes, address: None })
         }
     }
 }
@@ -280,18 +284,20 @@ pub fn fall_back(desk: &mut Desk, now: Utc, chance: Chance<'_>) -> Vec<CampaignI
     moved
 }
 
-/// Returns the Exec that starts the device on its way.
+/// Returns the Exec that starts the device on its way; `None` when what is delivered that way would
+/// only lie there.
 // spec: oma-001 8.1.1.11, oma-001 8.1.2.11
 #[must_use]
-pub fn exec(campaign: &Campaign, device: &Device, row: &Arming) -> Planned {
+pub fn exec(campaign: &Campaign, device: &Device, row: &Arming) -> Option<Planned> {
     let node = match (&campaign.delivery.software, row.way) {
-        (Some(software), _) => software.operation.node(),
+        (Some(software), Way::Broadcast | Way::Download) => software.operation.node(),
+        (Some(software), Way::Direct) => software.operation.of_delivered()?.node(),
         (None, Way::Broadcast | Way::Download) => Operation::DownloadAndUpdate.node(),
         (None, Way::Direct) => Operation::Update.node(),
     };
-    let uri = format!("{}/{node}", object(device, campaign));
+    let uri = format!("{}/{node}", object(device, campaign, row.way));
     let request = Request::Exec(uri, Some(row.correlator.clone()));
-    Planned { purpose: Purpose::Arm(campaign.id), request }
+    Some(Planned { purpose: Purpose::Arm(campaign.id), request })
 }
 
 /// Returns the Exec that takes an arming back.

@@ -424,7 +424,8 @@ pub struct CreateArgs {
     #[arg(long, value_name = "TEXT")]
     pub ask_user: Option<String>,
     /// Brings a software component instead of firmware: its package, which was signed by
-    /// `carousel package --component`.
+    /// `carousel package --component`. On way 1 it is delivered in the DM session and installed from
+    /// there.
     #[arg(long, value_name = "PKGID")]
     pub component: Option<PackageId>,
     /// What is done with the component: download, download-install or download-install-inactive.

@@ -69,3 +69,16 @@ fn a_component_is_brought_deactivated_and_removed_on_a_real_device() {
     order(&scene, "deactivate", &["inactive"]);
     order(&scene, "remove", &[]);
 }
+
+// test: oma-002 scomo.install (a package inside the DM session)
+#[test]
+fn a_component_is_brought_inside_the_dm_session() {
+    let scene = scene();
+    let device = campaign(&scene, "1", &["--component", PLAYER]);
+    assert_eq!(
+        (device["way"].as_str(), device["result_code"].as_u64()),
+        (Some("direct"), Some(1200))
+    );
+    assert_eq!(fs::read(scene.file("component")).unwrap(), image());
+    assert_eq!(deployed(&components(&scene)), ["active"]);
+}

@@ -237,8 +237,10 @@ fn check_delivery(order: &Order) -> Result<(), AppError> {
             let text = format!("{} takes no package", software.operation);
             return Err(AppError::Usage(text));
         }
-        if ways.contains(&Way::Direct) {
-            return Err(AppError::Usage("components go the ways 3 and 2".to_owned()));
+        if ways.contains(&Way::Direct) && software.operation.of_delivered().is_none() {
+            let text = "what is sent inside the DM session is installed: a download alone goes the \
+                        ways 3 and 2";
+            return Err(AppError::Usage(text.to_owned()));
         }
     }
     if ways.contains(&Way::Direct) && *bundle_octets > MAX_DIRECT {

@@ -170,7 +170,7 @@ impl DmSession {
         match laid {
             Ok((revision, laid)) => {
                 let Some(campaign) = desk.campaign(id) else { return };
-                let exec = arming::exec(campaign, &desk.device, &row);
+                let Some(exec) = arming::exec(campaign, &desk.device, &row) else { return };
                 let mut course = Course::new((id, revision), laid, exec);
                 course.ask = self.question(desk, id);
                 self.course = Some(course);

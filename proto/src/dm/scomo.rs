@@ -116,6 +116,20 @@ impl Operation {
         Self::Remove,
     ];
 
+    /// Returns what is left of it to do with a package that lies on the device already.
+    #[must_use]
+    pub const fn of_delivered(self) -> Option<Self> {
+        match self {
+            Self::DownloadInstall | Self::Install => Some(Self::Install),
+            Self::DownloadInstallInactive | Self::InstallInactive => Some(Self::InstallInactive),
+            Self::Download
+            | Self::RemovePackage
+            | Self::Activate
+            | Self::Deactivate
+            | Self::Remove => None,
+        }
+    }
+
     /// Returns the word by which people, journals and the API know the operation.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

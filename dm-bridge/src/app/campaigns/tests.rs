@@ -98,15 +98,15 @@ async fn a_component_is_for_devices_whose_class_and_package_the_manifest_names()
             kit.tie();
         }
         let store = fleet(&["a"]).await;
-        let order = order_of(&kit, Operation::DownloadInstall, &[Way::Broadcast, Way::Download]);
+        let order = order_of(&kit, Operation::DownloadInstall, &Way::ALL);
         let id = create(&store, NOW, order, &mut counting()).await.unwrap();
         assert_eq!(store.campaign_armings(id).await.unwrap()[0].phase, phase);
     }
     let store = fleet(&["a"]).await;
     let wrong = order_of(&Kit::new(), Operation::Activate, &[Way::Broadcast]);
     assert_eq!(refused(&store, wrong).await.0, 2);
-    let wrong = order_of(&Kit::new(), Operation::DownloadInstall, &[Way::Direct]);
-    assert_eq!(refused(&store, wrong).await.0, 2);
+    let wrong = order_of(&Kit::new(), Operation::Download, &[Way::Broadcast, Way::Direct]);
+    assert_eq!(refused(&store, wrong).await.0, 2, "nothing would come of it");
 }
 
 #[tokio::test]

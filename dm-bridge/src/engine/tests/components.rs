@@ -244,6 +244,77 @@ fn a_download_that_is_there_from_an_earlier_attempt_is_overwritten() {
     }
 }
 
+fn direct(ways: &[Way], operation: Operation, octets: usize) -> Desk {
+    let mut desk = campaign_desk(operation);
+    let campaign = &mut desk.campaigns[0];
+    campaign.delivery.ways = ways.to_vec();
+    campaign.delivery.bundle_octets = 10;
+    desk.packages.insert(campaign.id, vec![9; octets].into());
+    desk.armings[0].way = ways[0];
+    desk
+}
+
+/// What went below the delivered package.
+fn delivered(device: &Device) -> Vec<String> {
+    let names = device.written().into_iter();
+    names.map(|name| name.replace("./SCOMO/Inventory/Delivered/player", "x")).collect()
+}
+
+// test: oma-002 scomo.install (a package inside the DM session)
+#[test]
+fn a_component_travels_inside_the_session_and_is_installed_from_what_is_delivered() {
+    for (operation, node, state) in [
+        (Operation::DownloadInstall, "Install", "Active"),
+        (Operation::DownloadInstallInactive, "InstallInactive", "Inactive"),
+    ] {
+        let mut desk = direct(&[Way::Direct], operation, 10);
+        let mut device = Device::new();
+        device.run(&mut desk);
+        let exec = format!("Exec x/Operations/{node}");
+        assert_eq!(delivered(&device), ["Add x", "Add x/PkgID", "x/Data", exec.as_str()]);
+        assert_eq!(latest(&desk).phase, ArmingPhase::Armed);
+        next_session(&mut desk);
+        let mut device = shelf().with("Deployed/x1/State", state);
+        let result = OperationResult {
+            source: None,
+            target: None,
+            result: ResultCode::SUCCESS,
+            identifier: Some("player".to_owned()),
+            correlator: Some(Correlator("c1".to_owned())),
+        };
+        device.alerts.push(result.to_alert(CommandId(9)));
+        device.run(&mut desk);
+        assert_eq!(latest(&desk).phase, ArmingPhase::Confirmed);
+    }
+}
+
+#[test]
+fn a_large_component_goes_in_pieces_and_one_that_finds_no_room_is_not_installed() {
+    let mut desk = direct(&[Way::Direct], Operation::DownloadInstall, 20_000);
+    let mut device = Device { limit: 4_096, ..Device::new().with("LrgObj", "true") };
+    device.run(&mut desk);
+    let names = delivered(&device);
+    let pieces = names.iter().filter(|name| *name == "x/Data").count();
+    assert!(pieces > 5, "{names:?}");
+    assert_eq!(names.last().unwrap(), "Exec x/Operations/Install");
+    let mut desk = direct(&[Way::Direct], Operation::DownloadInstall, 10);
+    let refused = Some(("Data", StatusCode(420)));
+    let mut device = Device { refused, ..Device::new() };
+    device.run(&mut desk);
+    assert_eq!(delivered(&device).last().unwrap(), "x/Data");
+    assert_eq!(latest(&desk).reason.as_deref(), Some("Replace of Data answered 420"));
+}
+
+#[test]
+fn a_device_that_cannot_be_armed_for_a_component_gets_it_inside_the_session() {
+    let ways = [Way::Broadcast, Way::Direct];
+    let mut desk = direct(&ways, Operation::DownloadInstall, 10);
+    let mut device = Device::new().without("Broadcast/Version");
+    device.run(&mut desk);
+    assert_eq!(delivered(&device).last().unwrap(), "Exec x/Operations/Install");
+    assert_eq!((latest(&desk).way, latest(&desk).phase), (Way::Direct, ArmingPhase::Armed));
+}
+
 #[test]
 fn a_component_that_is_downloaded_by_url_needs_no_broadcast() {
     let mut desk = campaign_desk(Operation::DownloadInstall);
