@@ -2,13 +2,16 @@
 
 use std::{
     fs,
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     process::Command,
 };
 
 use serde_json::Value;
 
-use crate::processes::{Scene, role, run};
+use crate::{
+    notify::gateway,
+    processes::{Scene, role, run},
+};
 
 /// A device without an account; returns where it takes what is pushed to it over HTTP.
 fn scene(local: &str) -> (Scene, String) {
@@ -85,4 +88,39 @@ fn a_device_goes_to_the_server_of_its_card_by_itself() {
     write_document(&scene, &["--profile", "smart-card", "--card", "894901", "--out", out]);
     scene.start();
     scene.wait_for("the device comes", || scene.last_seen());
+}
+
+/// The radio network loses one part at first, and brings all of them in reverse and twice.
+// test: oma-dm 9 (a document in several short messages)
+#[test]
+fn a_device_takes_its_account_from_several_short_messages() {
+    let modem = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let (mut scene, posts) =
+        scene(&format!("notify = \"{datagrams}\"\nimsi = \"310410123456789\""));
+    scene.start();
+    scene.wait_for("the device listens", || TcpStream::connect(&posts).ok());
+    let (mut lost, mut parts) = (false, Vec::new());
+    let gateway = gateway(move |part| {
+        if parts.len() == 1 && !std::mem::replace(&mut lost, true) {
+            return false;
+        }
+        let total = usize::from(part[10]);
+        parts.push(part);
+        if parts.len() == total {
+            for part in parts.iter().rev().flat_map(|part| [part, part]) {
+                modem.send_to(part, datagrams).unwrap();
+            }
+        }
+        true
+    });
+    fs::write(scene.file("gateway.token"), "opensesame\n").unwrap();
+    let secret = scene.at("gateway.token");
+    let to = ["--imsi", "310410123456789", "--to", "sms:+4915112345678"];
+    let over = ["--sms-gateway", &gateway, "--sms-gateway-secret-file", &secret];
+    write_document(&scene, &[to, over].concat());
+    scene.wait_for("the device comes", || scene.last_seen());
+    let mut wrong = role(&["dm-bridge", "bootstrap", "LAB-0001", "--profile", "dm"]);
+    wrong.args(to).args(over).args(["--data", &scene.at("bridge")]);
+    assert_eq!(wrong.output().unwrap().status.code(), Some(2), "the DM profile has no push");
 }

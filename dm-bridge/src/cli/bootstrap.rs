@@ -11,7 +11,7 @@ use proto::{
 use super::DataArg;
 use crate::{
     app::{AppError, bootstrap::Form},
-    notify::target::Target,
+    notify::target::{Gateway, Target},
 };
 
 /// A document to write.
@@ -44,10 +44,17 @@ pub struct BootstrapArgs {
     /// Writes the document here, mode 0600.
     #[arg(long, short, value_name = "FILE", required_unless_present = "to")]
     pub out: Option<PathBuf>,
-    /// Pushes the document to where the device takes notifications: ADDR:PORT (UDP) or
-    /// http(s)://…
+    /// Pushes the document to where the device takes notifications: ADDR:PORT (UDP), http(s)://…, or
+    /// sms:+NUMBER: as many short messages as it takes, cp alone.
     #[arg(long, value_name = "TARGET")]
     pub to: Option<Target>,
+    /// What sends short messages: http(s)://… takes JSON, smpp://SYSTEM_ID@HOST:PORT is a message
+    /// centre.
+    #[arg(long, value_name = "URL", requires = "to")]
+    pub sms_gateway: Option<Gateway>,
+    /// File with the gateway's token or password.
+    #[arg(long, value_name = "FILE", requires = "sms_gateway")]
+    pub sms_gateway_secret_file: Option<PathBuf>,
 }
 
 /// What a document is.
@@ -85,7 +92,12 @@ impl BootstrapArgs {
             (None, Some(pin)) => Key::Pin(pin),
             (None, None) => return Err(usage("the proof needs --pin, --imsi, or both")),
         };
+        let is_short = matches!(self.to, Some(Target::Sms(_)));
+        if is_short && self.sms_gateway.is_none() {
+            return Err(usage("a short message needs --sms-gateway URL"));
+        }
         match self.profile {
+            Profile::Dm if is_short => Err(usage("short messages carry --profile cp alone")),
             Profile::Dm if self.pin_mac => Err(usage("--pin-mac goes with --profile cp alone")),
             Profile::Dm => Ok(Form::Dm(key)),
             Profile::Cp | Profile::SmartCard => Ok(Form::Cp(key)),

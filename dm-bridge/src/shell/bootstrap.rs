@@ -9,7 +9,7 @@ use std::{
 
 use proto::crypto::random;
 
-use super::{clock::Clock, command::folder, notify};
+use super::{clock::Clock, command::folder, data_dir::read_text, notify};
 use crate::{
     app::{AppError, bootstrap, devices::FreshSecrets},
     cli::bootstrap::BootstrapArgs,
@@ -22,6 +22,8 @@ use crate::{
 /// [`AppError`].
 pub(super) async fn run(arguments: BootstrapArgs) -> Result<String, AppError> {
     let form = arguments.form()?;
+    let secret = arguments.sms_gateway_secret_file.as_deref().map(read_text).transpose()?;
+    let gateway = (arguments.sms_gateway.clone(), secret);
     let store = folder(&arguments.data)?.store().await?;
     // Before the device's old secrets are gone.
     let open = |path| create(path).map(|file| (file, path));
@@ -41,7 +43,7 @@ pub(super) async fn run(arguments: BootstrapArgs) -> Result<String, AppError> {
         said = format!("wrote {} for {}\n", path.display(), id.as_str());
     }
     if let Some(to) = &arguments.to {
-        notify::push(to, &document).await?;
+        notify::push(to, gateway, &document).await?;
         said.push_str(&format!("pushed a bootstrap document for {} to {to}\n", id.as_str()));
     }
     Ok(said)

@@ -3,7 +3,8 @@
 use std::{net::SocketAddr, time::Duration};
 
 use proto::{
-    dm::{notification::MEDIA_TYPE, push::ShortMessage},
+    crypto::random,
+    dm::{bootstrap::CONNECTIVITY, notification::MEDIA_TYPE, push::ShortMessage},
     ids::DeviceId,
 };
 use thiserror::Error;
@@ -27,6 +28,10 @@ const GLANCE: Duration = Duration::from_millis(200);
 /// A peer that does not answer in this time is not waited for.
 const TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Times that a short message is handed to the gateway, with a pause that grows by itself.
+const TRIES: u32 = 3;
+const PAUSE: Duration = Duration::from_millis(500);
+
 /// Why a notification was not sent.
 #[derive(Debug, Error)]
 enum Undelivered {
@@ -46,7 +51,51 @@ enum Undelivered {
 pub(super) enum Way {
     Datagram(UdpSocket, SocketAddr),
     Push(String),
-    ShortMessage { subscriber: Subscriber, gateway: Gateway, secret: Option<String> },
+    ShortMessage(Line),
+}
+
+/// A way to a subscriber over a gateway for short messages.
+pub(super) struct Line {
+    subscriber: Subscriber,
+    gateway: Gateway,
+    /// The gateway's token or password.
+    secret: Option<String>,
+}
+
+impl Line {
+    async fn submit(&self, message: &ShortMessage) -> Result<(), Undelivered> {
+        let Self { subscriber, gateway, secret } = self;
+        match gateway {
+            Gateway::Webhook(url) => {
+                let body = http::webhook_body(subscriber, message);
+                http::post(url.clone(), "application/json".to_owned(), secret.clone(), body).await
+            }
+            Gateway::Smpp { system_id, address } => {
+                let account =
+                    smpp::Account { system_id, password: secret.as_deref().unwrap_or_default() };
+                let sent = smpp::submit(address, account, subscriber, message);
+                tokio::time::timeout(TIMEOUT, sent).await.map_err(|_| Undelivered::Slow)?
+            }
+        }
+    }
+
+    /// Submits a push, in as many short messages as it takes. Nothing comes of the others when one
+    /// is lost, so each of them is tried again.
+    async fn submit_all(&self, push: &[u8]) -> Result<(), Undelivered> {
+        let [reference] = random();
+        for message in ShortMessage::split(push, reference)? {
+            let mut tries = 1;
+            while let Err(error) = self.submit(&message).await {
+                if tries == TRIES {
+                    return Err(error);
+                }
+                tracing::debug!(%error, tries, "a short message was not handed on");
+                tokio::time::sleep(PAUSE * tries).await;
+                tries += 1;
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Way {
@@ -71,7 +120,8 @@ impl Way {
                 let gateway = gateway.ok_or_else(|| {
                     AppError::Usage("a short message needs --sms-gateway URL".to_owned())
                 })?;
-                Ok(Self::ShortMessage { subscriber: subscriber.clone(), gateway, secret })
+                let subscriber = subscriber.clone();
+                Ok(Self::ShortMessage(Line { subscriber, gateway, secret }))
             }
         }
     }
@@ -86,29 +136,12 @@ impl Way {
             Self::Push(url) => {
                 http::post(url.clone(), MEDIA_TYPE.to_owned(), None, notification.to_vec()).await
             }
-            Self::ShortMessage { subscriber, gateway, secret } => {
-                let message = ShortMessage::new(notification)?;
-                match gateway {
-                    Gateway::Webhook(url) => {
-                        let body = http::webhook_body(subscriber, &message);
-                        http::post(url.clone(), "application/json".to_owned(), secret.clone(), body)
-                            .await
-                    }
-                    Gateway::Smpp { system_id, address } => {
-                        let account = smpp::Account {
-                            system_id,
-                            password: secret.as_deref().unwrap_or_default(),
-                        };
-                        let sent = smpp::submit(address, account, subscriber, &message);
-                        tokio::time::timeout(TIMEOUT, sent).await.map_err(|_| Undelivered::Slow)?
-                    }
-                }
-            }
+            Self::ShortMessage(line) => line.submit(&ShortMessage::new(notification)?).await,
         }
     }
 }
 
-/// Pushes a bootstrap document once: nobody can tell whether the device has it before it comes.
+/// Pushes a bootstrap document once, over the gateway where the device is a subscriber: nobody can tell whether the device has it before it comes.
 ///
 /// # Errors
 ///
@@ -117,13 +150,24 @@ impl Way {
 /// # Cancel safety
 ///
 /// What was sent stays sent.
-pub(super) async fn push(to: &Target, document: &Document) -> Result<(), AppError> {
-    let sent = match (to, &document.post) {
-        (Target::Udp(_), _) => Way::open(to, None, None).await?.send(&document.octets).await,
-        (Target::Http(url), Some((content_type, body))) => {
+pub(super) async fn push(
+    to: &Target,
+    (gateway, secret): (Option<Gateway>, Option<String>),
+    document: &Document,
+) -> Result<(), AppError> {
+    let way = Way::open(to, gateway, secret).await?;
+    let sent = match (&way, &document.post) {
+        (Way::Datagram(..), _) => way.send(&document.octets).await,
+        (Way::Push(url), Some((content_type, body))) => {
             http::post(url.clone(), content_type.clone(), None, body.clone()).await
         }
-        (Target::Http(_), None) | (Target::Sms(_), _) => {
+        // The DM profile has no headers of a push.
+        (Way::ShortMessage(line), Some((content_type, _)))
+            if content_type.starts_with(CONNECTIVITY) =>
+        {
+            line.submit_all(&document.octets).await
+        }
+        (Way::Push(_) | Way::ShortMessage(_), _) => {
             let text = "this document is not pushed that way: write it with --out";
             return Err(AppError::Usage(text.to_owned()));
         }

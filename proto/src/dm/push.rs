@@ -9,7 +9,9 @@
 //! …                      the notification
 //! ```
 //!
-//! Over HTTP a push is the notification alone, with its media type.
+//! A push that is larger goes in several ([`parts`]). Over HTTP a push is the notification alone, with its media type.
+
+pub mod parts;
 
 use super::notification::MEDIA_TYPE;
 use crate::wire::{Reader, WireError};

@@ -7,6 +7,7 @@ use proto::{
     crypto::{Digest, sha256},
     dm::{
         bootstrap::{Secrets, card::Confirmation},
+        push::parts::Collector,
         ui::{Answer, Prompt},
     },
 };
@@ -14,6 +15,7 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
+    clock::Clock,
     directory::{AccountKind, DataDirectory, read_if_there, read_text},
     notifications::Notifications,
     run::notify,
@@ -167,12 +169,14 @@ async fn pushed(local: &Local, front: &Front) -> io::Result<Option<Offer>> {
     notify(&[sd_notify::NotifyState::Ready]);
     tracing::info!("the device has no account: it waits for a bootstrap document");
     let mut desk = Desk { local: local.clone(), front: front.clone(), asked: Vec::new() };
+    let mut parts = Collector::default();
     loop {
         let octets = tokio::select! {
             octets = notifications.receive() => octets,
             _ = terminate.recv() => return Ok(None),
             _ = interrupt.recv() => return Ok(None),
         };
+        let Some(octets) = parts.take(Clock.now().mono, &octets) else { continue };
         let judged = tokio::task::spawn_blocking(move || {
             let offer = desk.judge(&octets);
             (desk, offer)
