@@ -18,10 +18,11 @@ use std::{
 };
 
 use proto::{
-    crypto::SigningKey,
+    crypto::{SigningKey, sha256},
     dm::{
         code::{AlertCode, StatusCode},
         encoding::{self, Encoding},
+        fumo::HeldPackage,
         syncml::{self, CommandId, Header, Item, Manage, Message, Status},
     },
     time::Utc,
@@ -65,7 +66,7 @@ fn a_device_that_is_told_to_stop_tells_its_server_and_waits_for_no_silent_one() 
     let stopping = Instant::now();
     // Whichever of signal and answer comes first: one of the next two messages is the last.
     for _ in 0..2 {
-        answer(&mut stream, &said);
+        answer(&mut stream, &said, get("./DevDetail/FwV"));
         (stream, said) = taken(&server);
         if says_goodbye(&said) {
             break;
@@ -75,6 +76,39 @@ fn a_device_that_is_told_to_stop_tells_its_server_and_waits_for_no_silent_one() 
     // The server says nothing to that.
     assert_eq!(running.wait().unwrap().code(), Some(0));
     assert!(stopping.elapsed() < Duration::from_secs(20), "{:?}", stopping.elapsed());
+}
+
+// test: oma-dm 11.2
+#[test]
+fn a_piece_of_a_package_that_was_answered_survives_a_kill() {
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let device = Device::with_server(server.local_addr().unwrap());
+    let mut running = device.start();
+    let (mut stream, said) = taken(&server);
+    let mut piece = Item::octets("./FwUpdate/Main/Update/PkgData", [7; 300]);
+    piece.meta.get_or_insert_default().size = Some(1_000);
+    piece.more_data = true;
+    let replace = Manage::new(CommandId(2), vec![piece]);
+    answer(&mut stream, &said, syncml::Command::Replace(replace));
+    let (stream, said) = taken(&server);
+    let codes: Vec<_> = said.statuses().map(|status| status.code).collect();
+    assert_eq!(codes.last(), Some(&StatusCode::CHUNK_ACCEPTED), "{said:?}");
+    signal(&running, Signal::KILL);
+    running.wait().unwrap();
+    drop(stream);
+
+    let mut again = device.start();
+    let (mut stream, said) = taken(&server);
+    answer(&mut stream, &said, get("./FwUpdate/Main/Ext/Package/Held"));
+    let (_stream, said) = taken(&server);
+    let held = HeldPackage { octets: 300, sha256: sha256(&[&[7; 300]]) }.to_string();
+    let shown = said.commands.iter().find_map(|command| {
+        let syncml::Command::Results(results) = command else { return None };
+        results.items[0].data_text()
+    });
+    assert_eq!(shown, Some(held.as_str()));
+    signal(&again, Signal::KILL);
+    again.wait().unwrap();
 }
 
 #[test]
@@ -161,10 +195,9 @@ fn taken(server: &TcpListener) -> (TcpStream, Message) {
     (stream, encoding.parse(&body, &encoding::Limits::default()).unwrap())
 }
 
-/// Takes what was said and asks for the version.
-fn answer(stream: &mut TcpStream, said: &Message) {
+/// Takes what was said and wants this.
+fn answer(stream: &mut TcpStream, said: &Message, wanted: syncml::Command) {
     let status = Status::for_header(CommandId(1), &said.header, StatusCode::AUTHENTICATED);
-    let get = Manage::new(CommandId(2), vec![Item::target("./DevDetail/FwV")]);
     let header = Header {
         target: said.header.source.clone(),
         source: said.header.target.clone(),
@@ -172,11 +205,15 @@ fn answer(stream: &mut TcpStream, said: &Message) {
         meta: None,
         ..said.header.clone()
     };
-    let commands = vec![syncml::Command::Status(status), syncml::Command::Get(get)];
+    let commands = vec![syncml::Command::Status(status), wanted];
     let body = Encoding::Wbxml.emit(&Message { header, commands, is_final: true });
     let length = body.len();
     let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all(&[head.as_bytes(), &body].concat()).unwrap();
+}
+
+fn get(uri: &str) -> syncml::Command {
+    syncml::Command::Get(Manage::new(CommandId(2), vec![Item::target(uri)]))
 }
 
 fn says_goodbye(said: &Message) -> bool {
