@@ -10,7 +10,7 @@ use proto::{
         alert::GenericAlert,
         auth::Mac,
         code::StatusCode,
-        encoding::Encoding,
+        encoding::{Encoding, MetaOrder},
         fumo::UpdateRequest,
         syncml::{Command, Message},
     },
@@ -28,6 +28,7 @@ use crate::{
     fleet::{
         arming::{Arming, ArmingPhase},
         audit::{Actor, Audit},
+        profile::Quirk,
         store::{FleetStore, StoreError},
     },
 };
@@ -74,9 +75,18 @@ impl<'a> Heard<'a> {
     }
 
     fn speak(&self, session: &DmSession, desk: &Desk, reply: &Message) -> Spoken {
-        let octets = Bytes::from(self.encoding().emit(reply));
+        let octets = self.say(desk, reply);
         let mac = session.mac(&desk.device, &octets);
         Spoken { octets, mac }
+    }
+
+    /// Writes a message as the device's client reads it.
+    fn say(&self, desk: &Desk, message: &Message) -> Bytes {
+        let order = match desk.device.profile.quirks.contains(&Quirk::TypeFirst) {
+            true => MetaOrder::TypeFirst,
+            false => MetaOrder::FormatFirst,
+        };
+        self.encoding().emit_ordered(message, order).into()
     }
 }
 
@@ -186,10 +196,8 @@ impl Conversation {
                         let spoken = heard.speak(&session, &desk, &reply);
                         Judged::Session(session, spoken)
                     }
-                    Opening::Challenged(reply) => {
-                        Judged::Stranger(heard.encoding().emit(&reply).into())
-                    }
-                    Opening::Wrong(reply) => Judged::Wrong(heard.encoding().emit(&reply).into()),
+                    Opening::Challenged(reply) => Judged::Stranger(heard.say(&desk, &reply)),
+                    Opening::Wrong(reply) => Judged::Wrong(heard.say(&desk, &reply)),
                     Opening::Locked(wait) => Judged::Locked(wait),
                 },
             };

@@ -49,6 +49,9 @@ quirks! {
     /// Every Exec has a Correlator.
     CorrelatorAlways = "correlator-always",
         "some clients start nothing on an Exec without a Correlator";
+    /// Type stands before Format in each Meta.
+    TypeFirst = "type-first",
+        "samples of the texts write Type before Format, and some parsers expect no other order";
 }
 
 impl fmt::Display for Quirk {
@@ -88,7 +91,9 @@ impl Profile {
         let profile = |name: &str, quirks: &[Quirk], about| {
             (Self { name: name.to_owned(), quirks: quirks.iter().copied().collect() }, about)
         };
-        use Quirk::{CorrelatorAlways, DataOnInteriorAdd, NoAtomic, NoLargeObjects, NoSequence};
+        use Quirk::{
+            CorrelatorAlways, DataOnInteriorAdd, NoAtomic, NoLargeObjects, NoSequence, TypeFirst,
+        };
         vec![
             profile(STANDARD, &[], "takes all that DM 1.2 lets a server send"),
             profile("no-atomic", &[NoAtomic], "takes what a client must take, and large objects"),
@@ -99,6 +104,7 @@ impl Profile {
             ),
             profile("correlated", &[CorrelatorAlways], "starts nothing without a Correlator"),
             profile("strict-add", &[DataOnInteriorAdd], "wants Data in every Add"),
+            profile("as-sampled", &[TypeFirst], "wants Type before Format"),
             profile("careful", Quirk::ALL, "all quirks at once, for clients that nobody knows"),
         ]
     }

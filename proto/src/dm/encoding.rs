@@ -15,6 +15,8 @@ pub(super) mod element;
 pub(super) mod read;
 pub(super) mod write;
 
+pub use write::MetaOrder;
+
 #[cfg(test)]
 mod tests;
 
@@ -87,6 +89,16 @@ impl Encoding {
         match self {
             Self::Xml => xml::emit(message),
             Self::Wbxml => wbxml::emit(message),
+        }
+    }
+
+    /// Writes a message for a client that expects an order in its Metas; the count of octets is the
+    /// same.
+    #[must_use]
+    pub fn emit_ordered(self, message: &Message, order: MetaOrder) -> Vec<u8> {
+        match self {
+            Self::Xml => xml::emit_ordered(message, order),
+            Self::Wbxml => wbxml::emit_ordered(message, order),
         }
     }
 

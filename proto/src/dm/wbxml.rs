@@ -13,7 +13,7 @@
 //! limit on the message holds for the texts that it stands for as well.
 
 use super::{
-    encoding::{Limits, MessageError, read as tree, write as order},
+    encoding::{Limits, MessageError, MetaOrder, read as tree, write as writer},
     syncml::Message,
 };
 
@@ -39,13 +39,17 @@ pub fn parse(octets: &[u8], limits: &Limits) -> Result<Message, MessageError> {
 /// Characters that XML cannot carry become U+FFFD, as in the XML form.
 #[must_use]
 pub fn emit(message: &Message) -> Vec<u8> {
-    order::message(message, write::Tokens::syncml(Vec::with_capacity(1024)))
+    emit_ordered(message, MetaOrder::default())
+}
+
+pub(super) fn emit_ordered(message: &Message, order: MetaOrder) -> Vec<u8> {
+    writer::message(message, write::Tokens::syncml(Vec::with_capacity(1024)), order)
 }
 
 /// Returns how many octets [`emit`] makes of a message, without writing them.
 #[must_use]
 pub fn length(message: &Message) -> usize {
-    order::message(message, write::Tokens::syncml(0))
+    writer::message(message, write::Tokens::syncml(0), MetaOrder::default())
 }
 
 /// Tokens that are the same on every code page.

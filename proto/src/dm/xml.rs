@@ -4,7 +4,7 @@
 
 pub use super::encoding::Limits;
 use super::{
-    encoding::{MessageError, read as tree, write as order},
+    encoding::{MessageError, MetaOrder, read as tree, write as writer},
     syncml::Message,
 };
 
@@ -29,11 +29,15 @@ pub fn parse(octets: &[u8], limits: &Limits) -> Result<Message, MessageError> {
 /// Characters that XML cannot carry become U+FFFD.
 #[must_use]
 pub fn emit(message: &Message) -> Vec<u8> {
-    order::message(message, write::Text::new(Vec::with_capacity(1024)))
+    emit_ordered(message, MetaOrder::default())
+}
+
+pub(super) fn emit_ordered(message: &Message, order: MetaOrder) -> Vec<u8> {
+    writer::message(message, write::Text::new(Vec::with_capacity(1024)), order)
 }
 
 /// Returns how many octets [`emit`] makes of a message, without writing them.
 #[must_use]
 pub fn length(message: &Message) -> usize {
-    order::message(message, write::Text::new(0))
+    writer::message(message, write::Text::new(0), MetaOrder::default())
 }

@@ -297,6 +297,25 @@ async fn a_replayed_nonce_opens_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_client_of_the_samples_is_told_types_before_formats() {
+    let bridge = Bridge::start().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let id = "LAB-0001".parse().unwrap();
+    for (name, is_first) in [("standard", false), ("as-sampled", true)] {
+        let profile = DataDir::open(bridge.folder.path(), None).unwrap().profile(name).unwrap();
+        let store = bridge.store().await;
+        devices::set_profile(&store, Clock.now().utc, &id, &profile).await.unwrap();
+        device.next_session();
+        let first = device.first(None);
+        let answer = device.post(&first);
+        assert_eq!(answer.header_code(), 407);
+        let text = String::from_utf8(answer.body).unwrap();
+        let places = (text.find("<Type").unwrap(), text.find("<Format").unwrap());
+        assert_eq!(places.0 < places.1, is_first, "{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_password_is_refused_and_soon_not_even_looked_at() {
     let bridge = Bridge::start().await;
     let mut device = bridge.enrol("LAB-0001").await;

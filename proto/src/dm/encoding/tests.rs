@@ -290,3 +290,31 @@ fn media_types_are_taken_by_their_suffix() {
         assert_eq!(encoding.to_string().parse(), Ok(encoding));
     }
 }
+
+#[test]
+fn type_comes_before_format_for_clients_that_expect_it_and_both_orders_are_read() {
+    let mut item = Item::octets("./x", vec![1, 2]);
+    item.meta.get_or_insert_default().kind = Some("text/plain".to_owned());
+    let header = Header {
+        session_id: "1".to_owned(),
+        message_id: MessageId(1),
+        target: Location::new("d"),
+        source: Location::new("s"),
+        respond_to: None,
+        credential: None,
+        meta: None,
+    };
+    let commands = vec![Command::Replace(Manage::new(CommandId(1), vec![item]))];
+    let message = Message { header, commands, is_final: true };
+    for encoding in [Encoding::Xml, Encoding::Wbxml] {
+        let usual = encoding.emit(&message);
+        let other = encoding.emit_ordered(&message, MetaOrder::TypeFirst);
+        assert_ne!(usual, other);
+        assert_eq!(usual.len(), other.len());
+        let limits = Limits::default();
+        assert_eq!(encoding.parse(&other, &limits), encoding.parse(&usual, &limits));
+    }
+    let text = Encoding::Xml.emit_ordered(&message, MetaOrder::TypeFirst);
+    let text = String::from_utf8(text).unwrap();
+    assert!(text.find("<Type").unwrap() < text.find("<Format").unwrap(), "{text}");
+}

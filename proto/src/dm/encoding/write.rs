@@ -47,8 +47,18 @@ impl Sink for usize {
     }
 }
 
-pub(in crate::dm) fn message<F: Form>(message: &Message, form: F) -> F::Document {
-    let mut out = Writer { form };
+/// In which order Format and Type stand in a Meta. Our readers take both.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MetaOrder {
+    /// As the DTD lists them.
+    #[default]
+    FormatFirst,
+    /// As the samples of the texts write them, for clients that expect no other.
+    TypeFirst,
+}
+
+pub(in crate::dm) fn message<F: Form>(message: &Message, form: F, order: MetaOrder) -> F::Document {
+    let mut out = Writer { form, order };
     out.element("SyncML", |out| {
         out.header(&message.header);
         out.element("SyncBody", |out| {
@@ -63,6 +73,7 @@ pub(in crate::dm) fn message<F: Form>(message: &Message, form: F) -> F::Document
 
 struct Writer<F> {
     form: F,
+    order: MetaOrder,
 }
 
 impl<F: Form> Writer<F> {
@@ -206,8 +217,13 @@ impl<F: Form> Writer<F> {
         let Some(meta) = meta else { return };
         let number = |value: Option<u64>| value.map(|value| value.to_string());
         self.element("Meta", |out| {
-            out.metinf("Format", meta.format.as_ref().map(|format| format.as_word()));
-            out.metinf("Type", meta.kind.as_deref());
+            let format = ("Format", meta.format.as_ref().map(|format| format.as_word()));
+            let kind = ("Type", meta.kind.as_deref());
+            let pair = match out.order {
+                MetaOrder::FormatFirst => [format, kind],
+                MetaOrder::TypeFirst => [kind, format],
+            };
+            pair.into_iter().for_each(|(name, text)| out.metinf(name, text));
             out.metinf("Mark", meta.mark.as_deref());
             out.metinf("Size", number(meta.size).as_deref());
             out.metinf("NextNonce", meta.next_nonce.as_deref());
