@@ -55,7 +55,8 @@ fn nothing_is_in_the_clear(folder: &Path) {
     let mut files = 0;
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
-        let octets = fs::read(&path).unwrap();
+        // The log goes with the last connection, which may be on its way still.
+        let Ok(octets) = fs::read(&path) else { continue };
         let holds = |secret: &[u8]| octets.windows(secret.len()).any(|window| window == secret);
         for device in devices() {
             let server = device.server.unwrap().secret;
