@@ -70,14 +70,19 @@ fn nothing_is_in_the_clear(folder: &Path) {
     assert!(files >= 2);
 }
 
-/// A database of schema version 9, which has its secrets in the clear.
+/// A database of schema version 9, which has its secrets in the clear, and in free pages those of
+/// devices that are gone.
 async fn plain(folder: &Path) {
     let url = format!("sqlite://{}?mode=rwc", folder.join("fleet.db").display());
     let mut connection = SqliteConnection::connect(&url).await.unwrap();
     for migration in &MIGRATIONS[..9] {
         sqlx::raw_sql(migration).execute(&mut connection).await.unwrap();
     }
-    for row in devices() {
+    let gone = (0..60).map(|number| {
+        let [_, basic] = devices();
+        Device { id: format!("gone-{number}").parse().unwrap(), ..basic }
+    });
+    for row in devices().into_iter().chain(gone) {
         let server = row.server.unwrap();
         sqlx::query(
             "INSERT INTO device (id, version, manufacturer, model, vendor, class, url, object, user, \
@@ -97,6 +102,10 @@ async fn plain(folder: &Path) {
         .await
         .unwrap();
     }
+    sqlx::raw_sql("DELETE FROM device WHERE id LIKE 'gone-%'")
+        .execute(&mut connection)
+        .await
+        .unwrap();
     sqlx::raw_sql("PRAGMA user_version = 9").execute(&mut connection).await.unwrap();
     connection.close().await.unwrap();
 }
