@@ -17,13 +17,14 @@
 //! | `GET /api/v1/devices/{id}/components` | [`ComponentsBody`] |
 //! | `POST /api/v1/devices/{id}/components` | takes [`ComponentOrderBody`], answers [`ComponentsBody`] |
 //! | `POST /api/v1/devices/{id}/rest` | takes [`RestBody`], answers [`DeviceBody`] |
+//! | `POST /api/v1/devices/{id}/policy` | takes [`PolicyBody`], answers [`DeviceBody`] |
 //!
 //! Refusals carry an [`ErrorBody`].
 
 use std::collections::BTreeMap;
 
 use proto::{
-    dm::scomo::Branch,
+    dm::{policy::PolicyNode, scomo::Branch},
     ids::{CampaignId, ClassId, DeviceId, PackageId, VendorId},
     time::Utc,
 };
@@ -35,6 +36,7 @@ use crate::{
         arming::Arming,
         components::{ComponentWork, Components, Held},
         device::Device,
+        policy::Order,
         profile::{Profile, Quirk},
     },
 };
@@ -175,6 +177,8 @@ pub struct DeviceBody {
     pub quirks: Vec<String>,
     /// What its next session tells it: `suspend` or `resume`.
     pub rest: Option<String>,
+    /// What it is to be told of its policy and what it answered, by node.
+    pub policy: BTreeMap<PolicyNode, PolicyOrderBody>,
     /// Firmware version as last read.
     pub firmware_version: Option<String>,
     /// When it was enrolled.
@@ -196,9 +200,34 @@ impl From<&Device> for DeviceBody {
             profile: device.profile.name.clone(),
             quirks: device.profile.quirks.iter().map(ToString::to_string).collect(),
             rest: device.rest.map(|rest| rest.to_string()),
+            policy: device.policy.iter().map(|(node, order)| (node, order.into())).collect(),
             firmware_version: device.firmware_version.clone(),
             enrolled_utc: device.enrolled.seconds(),
             last_seen_utc: device.last_seen.map(Utc::seconds),
+        }
+    }
+}
+
+/// A value for a node of the policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyOrderBody {
+    /// The value.
+    pub value: String,
+    /// Whether the device's next DM session tells it.
+    pub owed: bool,
+    /// The status code of the device's answer.
+    pub answer: Option<u16>,
+    /// When it was decided, or answered.
+    pub updated_utc: u64,
+}
+
+impl From<&Order> for PolicyOrderBody {
+    fn from(order: &Order) -> Self {
+        Self {
+            value: order.value.clone(),
+            owed: order.is_owed(),
+            answer: order.answer,
+            updated_utc: order.updated.seconds(),
         }
     }
 }
@@ -227,6 +256,14 @@ pub struct OnRequestBody {
 pub struct RestBody {
     /// `suspend` or `resume`; `null` takes back what its next session would have said.
     pub rest: Option<String>,
+}
+
+/// What is set of a device's policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyBody {
+    /// A value for each node; `null` takes back what the device has not answered.
+    pub policy: BTreeMap<String, Option<String>>,
 }
 
 /// What is to be done with a component.

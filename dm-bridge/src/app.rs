@@ -9,6 +9,7 @@
 //! | [`progress`] | what the reconciler writes down |
 //! | [`exchange`] | the stored state around one DM message |
 //! | [`requests`] | what devices that ask for an update get |
+//! | [`policy`] | what the desk sets of a device's policy |
 //! | [`status`] | how campaigns and devices stand |
 //! | [`moment`] | times as operators write them |
 
@@ -18,6 +19,7 @@ pub mod components;
 pub mod devices;
 pub mod exchange;
 pub mod moment;
+pub mod policy;
 pub mod progress;
 pub mod requests;
 pub mod status;

@@ -28,6 +28,7 @@ use crate::{
     fleet::{
         arming::{Arming, ArmingPhase},
         device::{Device, Rest},
+        policy::Setting,
         profile::Quirk,
     },
 };
@@ -314,6 +315,19 @@ pub fn rest(rest: Rest, device: &Device, chance: Chance<'_>) -> Planned {
     at_once(Purpose::Rest(rest), node, device, chance)
 }
 
+/// Returns the Replace that sets a node of the device's policy.
+#[must_use]
+pub fn policy(setting: Setting, device: &Device) -> Planned {
+    let node = setting.node();
+    let uri = format!("{}/{}", device.object, node.path());
+    let item = Item {
+        meta: Some(Meta::format(node.format())),
+        data: Some(setting.value().into()),
+        ..Item::target(uri)
+    };
+    Planned { purpose: Purpose::Policy(setting), request: Request::Replace(Box::new(item)) }
+}
+
 /// What is done when it is answered has no final alert, and a correlator only for clients that do
 /// nothing without.
 fn at_once(purpose: Purpose, node: &str, device: &Device, chance: Chance<'_>) -> Planned {
@@ -433,6 +447,7 @@ mod tests {
                 | Purpose::Arm(_)
                 | Purpose::Disarm(_)
                 | Purpose::Rest(_)
+                | Purpose::Policy(_)
                 | Purpose::Inventory
                 | Purpose::Component(_)
                 | Purpose::Tell

@@ -23,6 +23,7 @@ use proto::{
 use crate::{
     app::AppError,
     campaign::{model::Way, on_request::OnRequest},
+    fleet::policy::Setting,
     notify::target::{Gateway, Target},
     shell::command,
 };
@@ -189,6 +190,13 @@ pub enum DeviceVerb {
     Suspend(RestArgs),
     /// Has the device's next DM session tell it to go on receiving.
     Resume(RestArgs),
+    /// Has the device's next DM session set nodes of its policy (Ext/Broadcast/Policy).
+    ///
+    /// NODE is battery, memory, storage, thermal (numbers), metered, call (suspend or ignore),
+    /// install (at-once or on-command) or consent (none, download, install or both). The device
+    /// judges the value; `device show` has its answer: 200 set, 400 no such value, 403 its own
+    /// settings want more asked, 404 no such node, 406 no user to be asked.
+    Policy(PolicyArgs),
     /// Decides how the client of one device is spoken to.
     Profile {
         /// Device id.
@@ -279,6 +287,25 @@ pub struct EnrolArgs {
 pub struct RestArgs {
     /// Device id.
     pub id: DeviceId,
+    /// Asks the device to begin a DM session at once: ADDR:PORT (UDP) or http(s)://…
+    #[arg(long, value_name = "TARGET")]
+    pub notify: Option<Target>,
+    /// Where.
+    #[command(flatten)]
+    pub data: DataArg,
+    /// How.
+    #[command(flatten)]
+    pub form: FormArg,
+}
+
+/// A device, and what is to be set of its policy.
+#[derive(Debug, Args)]
+pub struct PolicyArgs {
+    /// Device id.
+    pub id: DeviceId,
+    /// Such as install=on-command consent=both.
+    #[arg(required = true, value_name = "NODE=VALUE")]
+    pub settings: Vec<Setting>,
     /// Asks the device to begin a DM session at once: ADDR:PORT (UDP) or http(s)://…
     #[arg(long, value_name = "TARGET")]
     pub notify: Option<Target>,

@@ -15,6 +15,7 @@
 //! | [`ui`] | questions to the user (1100 to 1104) and their answers |
 //! | [`uri`] | addresses of nodes in the management tree |
 //! | [`nodes`] | names of the nodes of DevInfo, DevDetail, DMAcc, FUMO, SCOMO and `Ext/Broadcast` |
+//! | [`policy`] | what a server may set of a device's policy |
 //! | [`descriptor`] | download descriptors (DL 1.0) and installation notifications |
 //! | [`fumo`] | operations, states, phases and result codes of firmware updates |
 //! | [`scomo`] | operations, states and result codes of software components |
@@ -29,6 +30,7 @@ pub mod fumo;
 pub mod large;
 pub mod nodes;
 pub mod notification;
+pub mod policy;
 pub mod push;
 pub mod scomo;
 pub mod syncml;

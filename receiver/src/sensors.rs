@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use proto::{dm::nodes::broadcast, wire::WireError};
+use proto::{dm::policy::PolicyNode, wire::WireError};
 use serde::Serialize;
 
 use crate::{agent::SuspendReason, user::Consent};
@@ -183,16 +183,20 @@ impl Policy {
     /// Returns the nodes with their values.
     #[must_use]
     pub fn nodes(&self) -> [(&'static str, String); 8] {
-        [
-            (broadcast::POLICY_BATTERY, self.battery_floor.to_string()),
-            (broadcast::POLICY_MEMORY, self.memory_limit.to_string()),
-            (broadcast::POLICY_STORAGE, self.storage_limit.to_string()),
-            (broadcast::POLICY_THERMAL, self.thermal_limit.to_string()),
-            (broadcast::POLICY_METERED, self.metered.to_string()),
-            (broadcast::POLICY_CALL, self.call.to_string()),
-            (broadcast::POLICY_INSTALL, self.install.to_string()),
-            (broadcast::POLICY_CONSENT, self.consent.as_str().to_owned()),
-        ]
+        PolicyNode::ALL.map(|node| (node.path(), self.value(node)))
+    }
+
+    fn value(&self, node: PolicyNode) -> String {
+        match node {
+            PolicyNode::Battery => self.battery_floor.to_string(),
+            PolicyNode::Memory => self.memory_limit.to_string(),
+            PolicyNode::Storage => self.storage_limit.to_string(),
+            PolicyNode::Thermal => self.thermal_limit.to_string(),
+            PolicyNode::Metered => self.metered.to_string(),
+            PolicyNode::Call => self.call.to_string(),
+            PolicyNode::Install => self.install.to_string(),
+            PolicyNode::Consent => self.consent.as_str().to_owned(),
+        }
     }
 
     /// Sets the value of a node.
@@ -205,20 +209,22 @@ impl Policy {
             let parsed: Option<u8> = value.parse().ok().filter(|percent| *percent <= 100);
             parsed.ok_or_else(|| WireError::invalid("percentage", value, "0 to 100"))
         };
+        let Some(node) = PolicyNode::of_path(node) else {
+            return Err(WireError::invalid("policy", node, "a node of the policy"));
+        };
         match node {
-            broadcast::POLICY_BATTERY => self.battery_floor = percent()?,
-            broadcast::POLICY_MEMORY => self.memory_limit = percent()?,
-            broadcast::POLICY_STORAGE => self.storage_limit = percent()?,
-            broadcast::POLICY_THERMAL => {
+            PolicyNode::Battery => self.battery_floor = percent()?,
+            PolicyNode::Memory => self.memory_limit = percent()?,
+            PolicyNode::Storage => self.storage_limit = percent()?,
+            PolicyNode::Thermal => {
                 let celsius = value.parse().ok().filter(|celsius| (-40..=200).contains(celsius));
                 let wrong = || WireError::invalid("temperature", value, "-40 to 200");
                 self.thermal_limit = celsius.ok_or_else(wrong)?;
             }
-            broadcast::POLICY_METERED => self.metered = value.parse()?,
-            broadcast::POLICY_CALL => self.call = value.parse()?,
-            broadcast::POLICY_INSTALL => self.install = value.parse()?,
-            broadcast::POLICY_CONSENT => self.consent = value.parse()?,
-            _ => return Err(WireError::invalid("policy", node, "a node of the policy")),
+            PolicyNode::Metered => self.metered = value.parse()?,
+            PolicyNode::Call => self.call = value.parse()?,
+            PolicyNode::Install => self.install = value.parse()?,
+            PolicyNode::Consent => self.consent = value.parse()?,
         }
         Ok(())
     }
@@ -265,6 +271,8 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
+    use proto::dm::nodes::broadcast;
+
     use super::*;
 
     fn judged(readings: Readings, told: &[Told], before: &[SuspendReason]) -> Vec<SuspendReason> {

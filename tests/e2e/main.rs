@@ -12,6 +12,7 @@
 //! | [`notify`] | a device that is asked to come, each way a notification can go |
 //! | [`announce`] | a session announced, joined by its description, received |
 //! | [`rotation`] | two rotations of the root over DM, and a campaign of the new keys |
+//! | [`policy`] | the policy of a device, set by the desk, and what it answers |
 //! | [`processes`] | programs as processes |
 //! | [`readme`] | the commands of the README |
 //! | [`unicast`] | a package over HTTP, inside the DM session, from local media |
@@ -31,6 +32,7 @@ mod inventory;
 mod lab_runs;
 mod matrix;
 mod notify;
+mod policy;
 mod processes;
 mod readme;
 mod rotation;

@@ -47,8 +47,8 @@ pub(crate) fn scene(package: &[&str], settings: &str, verbs: &str) -> Scene {
     scene
 }
 
-/// Creates a campaign that goes this way and starts it; waits until the device has done it.
-pub(crate) fn campaign(scene: &Scene, way: &str, more: &[&str]) -> Value {
+/// Creates a campaign that goes this way and starts it; returns its id.
+pub(crate) fn begin_campaign(scene: &Scene, way: &str, more: &[&str]) -> String {
     fs::write(scene.file("carousel.token"), "a-token-that-nobody-asks-for\n").unwrap();
     let at = |name: &str| scene.at(name);
     let (paper, manifest, root) =
@@ -75,8 +75,14 @@ pub(crate) fn campaign(scene: &Scene, way: &str, more: &[&str]) -> Value {
     let created = scene.shown(&[&create, more].concat());
     let id = created["id"].as_str().unwrap();
     scene.bridge(&["campaign", "start", id, "--opens", "now", "--closes", "+1h"]);
+    id.to_owned()
+}
+
+/// The same, and waits until the device has done it.
+pub(crate) fn campaign(scene: &Scene, way: &str, more: &[&str]) -> Value {
+    let id = begin_campaign(scene, way, more);
     scene.wait_for("the device has confirmed", || {
-        let status = scene.shown(&["campaign", "status", id]);
+        let status = scene.shown(&["campaign", "status", &id]);
         let device = status["device_list"][0].clone();
         (device["phase"] == "confirmed").then_some(device)
     })

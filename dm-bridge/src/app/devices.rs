@@ -19,6 +19,7 @@ use crate::fleet::{
     device::{
         DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, Rest, SERVER_ID, ServerProof,
     },
+    policy::PolicyOrders,
     profile::Profile,
     store::{FleetStore, StoreError},
 };
@@ -107,6 +108,7 @@ pub async fn enrol(
         on_request: None,
         profile: enrolment.profile,
         rest: None,
+        policy: PolicyOrders::default(),
         components: Components::default(),
         firmware_version: None,
         enrolled: now,

@@ -55,6 +55,29 @@ fn profiles_are_listed_chosen_and_refused_by_name() {
 }
 
 #[test]
+fn nodes_of_the_policy_are_set_by_their_names_and_a_wrong_name_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("bridge");
+    let data = data.to_str().unwrap();
+    exits(&["init", "--data", data], 0);
+    enrol(data, "LAB-0001", 0);
+    let set = |settings: &[&str], expected| {
+        let device = ["device", "policy", "LAB-0001", "--data", data];
+        exits(&[&device, settings].concat(), expected);
+    };
+    set(&["install=on-command", "consent=both", "thermal=-5"], 0);
+    set(&["install=at-once", "--json"], 0);
+    for wrong in [&[][..], &["colour=red"], &["install"], &["call="], &["call=a", "call=b"]] {
+        set(wrong, 2);
+    }
+    exits(&["device", "policy", "LAB-0002", "call=ignore", "--data", data], 6);
+    exits(&["device", "show", "LAB-0001", "--data", data], 0);
+    let arguments = ["dm-bridge", "device", "policy", "a", "colour=red", "--data", data];
+    let refused = Cli::try_parse_from(arguments).unwrap_err().to_string();
+    assert!(refused.contains("battery, memory, storage"), "{refused}");
+}
+
+#[test]
 fn secrets_are_sealed_anew_and_do_not_open_with_the_key_of_another_fleet() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();

@@ -11,7 +11,7 @@ use proto::{
     ids::{CampaignId, Correlator},
 };
 
-use crate::fleet::device::Rest;
+use crate::fleet::{device::Rest, policy::Setting};
 
 /// What a Get is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -84,6 +84,8 @@ pub enum Purpose {
     Component(Correlator),
     /// To have the device rest or go on.
     Rest(Rest),
+    /// To set a node of its policy.
+    Policy(Setting),
     /// To take an arming back.
     Disarm(CampaignId),
     /// To tell the user something.

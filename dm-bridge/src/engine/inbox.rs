@@ -25,6 +25,7 @@ use crate::{
     fleet::{
         arming::{Arming, ArmingPhase},
         device::Rest,
+        policy::Setting,
     },
     report::{self, Receipt},
 };
@@ -177,6 +178,7 @@ impl DmSession {
             Purpose::Tell => desk.note(format!("the user was told, answered {code}")),
             Purpose::Ask(campaign) => self.take_consent(desk, *campaign, code, now),
             Purpose::Rest(rest) => settle_rest(desk, *rest, code),
+            Purpose::Policy(setting) => settle_policy(desk, setting, code, now),
             Purpose::Disarm(campaign) => {
                 desk.note(format!("disarm answered {code}"));
                 if is_carried_out(code) {
@@ -373,6 +375,16 @@ fn settle_rest(desk: &mut Desk, rest: Rest, code: StatusCode) {
     if desk.device.rest == Some(rest) && (is_carried_out(code) || never.contains(&code)) {
         desk.device.rest = None;
     }
+}
+
+/// Any answer is the device's last word on the setting, unless it is to be asked later.
+fn settle_policy(desk: &mut Desk, setting: &Setting, code: StatusCode, now: Utc) {
+    if code == UNANSWERED {
+        desk.note(format!("policy {setting} not answered"));
+        return;
+    }
+    desk.note(format!("policy {setting} answered {code}"));
+    desk.device.policy.answered(setting, code, now);
 }
 
 /// What the answer to an Exec means for its attempt.

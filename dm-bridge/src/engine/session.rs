@@ -43,6 +43,7 @@ use crate::{
     fleet::{
         arming::{Arming, ArmingPhase},
         device::{Nonce, SERVER_ID},
+        policy::Setting,
         profile::Quirk,
     },
 };
@@ -128,6 +129,8 @@ pub struct DmSession {
     pub(super) shelf: Shelf,
     /// Whether the device was told to rest or to go on.
     rested: bool,
+    /// What it was told of its policy.
+    set: BTreeSet<Setting>,
     /// Campaigns that are left alone until the next session.
     pub(super) tried: BTreeSet<CampaignId>,
     /// Campaigns to which the user has said yes.
@@ -218,6 +221,7 @@ impl DmSession {
             is_examined: false,
             shelf: Shelf::default(),
             rested: false,
+            set: BTreeSet::new(),
             tried: BTreeSet::new(),
             agreed: BTreeSet::new(),
             may_cut: !quirks.contains(&Quirk::NoLargeObjects),
@@ -408,7 +412,20 @@ impl DmSession {
         }
     }
 
+    /// Sets what is owed to the device's policy, each setting once; tells whether there is any.
+    fn set_policy(&mut self, desk: &Desk) -> bool {
+        let owed: Vec<_> =
+            desk.device.policy.owed().filter(|setting| self.set.insert(setting.clone())).collect();
+        let commands = owed.into_iter().map(|setting| arming::policy(setting, &desk.device));
+        self.queue.extend(commands);
+        !self.queue.is_empty()
+    }
+
     fn choose(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) {
+        if self.set_policy(desk) {
+            self.stage = Stage::Exec;
+            return;
+        }
         if let Some(rest) = desk.device.rest.filter(|_| !std::mem::replace(&mut self.rested, true))
         {
             self.queue.push_back(arming::rest(rest, &desk.device, chance));

@@ -27,6 +27,7 @@ use crate::{
         components::Components,
         contract,
         device::{Nonce, Rest},
+        policy::PolicyOrders,
         profile::{Profile, Quirk},
     },
 };
@@ -34,6 +35,7 @@ use crate::{
 mod components;
 mod groups;
 mod large;
+mod policy;
 mod quirks;
 mod requests;
 mod ways;
@@ -50,6 +52,7 @@ fn desk() -> Desk {
     device.on_request = None;
     device.profile = Profile::default();
     device.rest = None;
+    device.policy = PolicyOrders::default();
     device.components = Components::default();
     let campaign = samples::running();
     let correlator = Correlator("c1".to_owned());

@@ -4,6 +4,7 @@ use proto::{
     crypto::Digest,
     dm::{
         auth::{AuthKind, Secret},
+        code::StatusCode,
         scomo::{Branch, ComponentState, Operation},
     },
     ids::{CampaignId, ClassId, Correlator, DeviceId, VendorId},
@@ -17,6 +18,7 @@ use super::{
     device::{
         Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, Rest, ServerProof,
     },
+    policy::PolicyOrders,
     profile::{Profile, Quirk},
     store::{Change, FleetStore, StoreError},
 };
@@ -73,11 +75,21 @@ pub(crate) fn device(name: &str) -> Device {
         on_request: Some(OnRequest::Later),
         profile: Profile { name: "own".to_owned(), quirks: Quirk::ALL.iter().copied().collect() },
         rest: Some(Rest::Resume),
+        policy: policy(),
         components: components(),
         firmware_version: Some("1.0".to_owned()),
         enrolled: Utc(1_000),
         last_seen: Some(Utc(1_234)),
     }
+}
+
+fn policy() -> PolicyOrders {
+    let mut policy = PolicyOrders::default();
+    for text in ["thermal=\"-5\"", "install=on-command"] {
+        policy.order(text.parse().unwrap(), Utc(9));
+    }
+    policy.answered(&"thermal=\"-5\"".parse().unwrap(), StatusCode::BAD_REQUEST, Utc(10));
+    policy
 }
 
 fn components() -> Components {
@@ -134,6 +146,7 @@ async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
     plain.on_request = None;
     plain.profile = Profile::default();
     plain.rest = None;
+    plain.policy = PolicyOrders::default();
     plain.components = Components::default();
     plain.firmware_version = None;
     plain.last_seen = None;

@@ -9,7 +9,7 @@ use proto::{
     wire::WireError,
 };
 
-use super::{components::Components, profile::Profile};
+use super::{components::Components, policy::PolicyOrders, profile::Profile};
 use crate::campaign::on_request::OnRequest;
 
 /// The FUMO object of a device unless it was enrolled with another.
@@ -47,6 +47,8 @@ pub struct Device {
     pub profile: Profile,
     /// What its next DM session tells it.
     pub rest: Option<Rest>,
+    /// What it is to be told of its policy, and what it answered.
+    pub policy: PolicyOrders,
     /// Its software components.
     pub components: Components,
     /// `./DevDetail/FwV` as last read.

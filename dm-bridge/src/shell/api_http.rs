@@ -20,10 +20,15 @@ use super::{dm_http, download_http, server::Shared};
 use crate::{
     api::{
         CampaignBody, CampaignDeviceBody, ComponentOrderBody, ComponentsBody, DeviceBody,
-        ErrorBody, OnRequestBody, RestBody, StartBody,
+        ErrorBody, OnRequestBody, PolicyBody, RestBody, StartBody,
     },
-    app::{AppError, campaigns, components, devices, moment, requests, status},
+    app::{
+        AppError, campaigns, components, devices, moment,
+        policy::{self, Decisions},
+        requests, status,
+    },
     campaign::on_request::OnRequest,
+    fleet::policy::Setting,
 };
 
 /// Who may use a route.
@@ -69,6 +74,7 @@ pub fn routes() -> Vec<Route> {
         operator("GET", "/api/v1/devices/{id}", get(show_device)),
         operator("POST", "/api/v1/devices/{id}/on-request", post(device_on_request)),
         operator("POST", "/api/v1/devices/{id}/rest", post(device_rest)),
+        operator("POST", "/api/v1/devices/{id}/policy", post(device_policy)),
         operator("GET", "/api/v1/devices/{id}/components", get(device_components)),
         operator("POST", "/api/v1/devices/{id}/components", post(order_component)),
     ]
@@ -217,6 +223,24 @@ async fn device_rest(
         .map_err(|error| AppError::Usage(format!("the body is no rest: {error}")))?;
     let rest = body.rest.map(|word| word.parse()).transpose()?;
     devices::set_rest(&*shared.store, shared.clock.now().utc, &id, rest).await?;
+    Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
+}
+
+async fn device_policy(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<DeviceBody>, AppError> {
+    let id: DeviceId = id.parse()?;
+    let body: PolicyBody = serde_json::from_slice(&body)
+        .map_err(|error| AppError::Usage(format!("the body is no policy: {error}")))?;
+    let mut decisions = Decisions::new();
+    for (node, value) in &body.policy {
+        let node = node.parse()?;
+        let setting = value.as_deref().map(|value| Setting::new(node, value)).transpose()?;
+        decisions.insert(node, setting);
+    }
+    policy::set(&*shared.store, shared.clock.now().utc, &id, &decisions).await?;
     Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
 }
 

@@ -23,13 +23,15 @@ use super::{
     tls::TlsFiles,
 };
 use crate::{
-    api::{CampaignBody, CampaignDeviceBody, ComponentsBody, DeviceBody, ProfileBody},
+    api::{
+        CampaignBody, CampaignDeviceBody, ComponentsBody, DeviceBody, PolicyOrderBody, ProfileBody,
+    },
     app::{
         AppError, PlainHttp,
         campaigns::{self, Order, Selection},
         components,
         devices::{self, Enrolment, FreshSecrets},
-        moment, requests, status,
+        moment, policy, requests, status,
     },
     campaign::{
         admission::Documents,
@@ -37,11 +39,11 @@ use crate::{
         rollout::Policy,
     },
     cli::{
-        CampaignVerb, CreateArgs, DataArg, DeviceVerb, EnrolArgs, FormArg, NotifyArgs, RestArgs,
-        SecretsVerb, ServeArgs, Verb,
+        CampaignVerb, CreateArgs, DataArg, DeviceVerb, EnrolArgs, FormArg, NotifyArgs, PolicyArgs,
+        RestArgs, SecretsVerb, ServeArgs, Verb,
     },
     fleet::{device::Rest, profile::Profile, sealing::KeyId, store::FleetStore as _},
-    notify::Outcome,
+    notify::{Outcome, target::Target},
 };
 
 /// Carries out a command; returns what it prints.
@@ -116,6 +118,7 @@ async fn device(verb: DeviceVerb) -> Result<String, AppError> {
         DeviceVerb::Notify(arguments) => call(arguments).await,
         DeviceVerb::Suspend(arguments) => rest(arguments, Rest::Suspend).await,
         DeviceVerb::Resume(arguments) => rest(arguments, Rest::Resume).await,
+        DeviceVerb::Policy(arguments) => set_policy(arguments).await,
         DeviceVerb::Profile { id, profile, data, form } => {
             let profile = folder(&data)?.profile(&profile)?;
             let store = open(&data).await?;
@@ -142,7 +145,7 @@ async fn show_device(
     form: FormArg,
 ) -> Result<String, AppError> {
     let body = DeviceBody::from(&devices::show(store, id).await?);
-    Ok(print(form, &body, || device_table(std::slice::from_ref(&body))))
+    Ok(print(form, &body, || device_table(std::slice::from_ref(&body)) + &policy_lines(&body)))
 }
 
 async fn show_components(
@@ -182,14 +185,25 @@ async fn rest(arguments: RestArgs, rest: Rest) -> Result<String, AppError> {
     let RestArgs { id, notify, data, form } = arguments;
     let store = open(&data).await?;
     devices::set_rest(&store, Clock.now().utc, &id, Some(rest)).await?;
-    if let Some(to) = notify {
-        let (sms_gateway, sms_gateway_secret_file) = (None, None);
-        let id = id.clone();
-        let interactive = false;
-        call(NotifyArgs { id, data, to, sms_gateway, sms_gateway_secret_file, interactive })
-            .await?;
-    }
+    ask_to_come(&id, data, notify).await?;
     show_device(&store, &id, form).await
+}
+
+async fn set_policy(arguments: PolicyArgs) -> Result<String, AppError> {
+    let PolicyArgs { id, settings, notify, data, form } = arguments;
+    let decisions = policy::decisions(settings)?;
+    let store = open(&data).await?;
+    policy::set(&store, Clock.now().utc, &id, &decisions).await?;
+    ask_to_come(&id, data, notify).await?;
+    show_device(&store, &id, form).await
+}
+
+async fn ask_to_come(id: &DeviceId, data: DataArg, to: Option<Target>) -> Result<(), AppError> {
+    let Some(to) = to else { return Ok(()) };
+    let (id, interactive) = (id.clone(), false);
+    let (sms_gateway, sms_gateway_secret_file) = (None, None);
+    call(NotifyArgs { id, data, to, sms_gateway, sms_gateway_secret_file, interactive }).await?;
+    Ok(())
 }
 
 fn profiles(data: Option<&Path>, form: FormArg) -> Result<String, AppError> {
@@ -520,6 +534,17 @@ fn device_table(bodies: &[DeviceBody]) -> String {
             &mut text,
             format_args!("{id:<24} {maker} {model}  class {class}  runs {runs}  {seen}\n"),
         );
+    }
+    text
+}
+
+fn policy_lines(body: &DeviceBody) -> String {
+    let mut text = String::new();
+    for (node, PolicyOrderBody { value, owed, answer, updated_utc }) in &body.policy {
+        let said = answer.map_or_else(|| "decided".to_owned(), |code| format!("answered {code}"));
+        let at = moment::format(proto::time::Utc::from_seconds(*updated_utc));
+        let next = if *owed { ", waits for the next session" } else { "" };
+        add(&mut text, format_args!("  policy {node}={value}: {said} {at}{next}\n"));
     }
     text
 }

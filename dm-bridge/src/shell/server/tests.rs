@@ -15,14 +15,14 @@ use prost::Message as _;
 use proto::{
     control::{OpenRequest, PrepareReply, PrepareRequest},
     crypto::random,
-    dm::{auth::Secret, encoding::Encoding},
+    dm::{auth::Secret, encoding::Encoding, policy::PolicyNode},
     ids::CampaignId,
 };
 
 use self::device::{Answer, Device, send};
 use super::*;
 use crate::{
-    api::{CampaignBody, CampaignDeviceBody},
+    api::{CampaignBody, CampaignDeviceBody, PolicyOrderBody},
     app::{
         campaigns::{self, Order, Selection},
         devices,
@@ -443,7 +443,7 @@ async fn a_stranger_gets_nothing_from_any_route_of_operators() {
             }
         }
     }
-    assert_eq!(refused, 12 * 3, "every route under /api is an operator's");
+    assert_eq!(refused, 13 * 3, "every route under /api is an operator's");
     let open = routes().into_iter().filter(|route| route.access == Access::Open);
     let open: Vec<_> = open.map(|route| route.path).collect();
     assert_eq!(
@@ -486,6 +486,33 @@ async fn operators_see_the_fleet_and_move_windows() {
     bridge.wait_for(id, "stopped", |campaign| campaign.state == "stopped");
     let settled = |campaign: &CampaignBody| campaign.devices.contains_key("disarmed");
     bridge.wait_for(id, "settled", settled);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn operators_set_nodes_of_a_policy_and_see_what_the_device_answered() {
+    let bridge = Bridge::start().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let ask = |body: &str| {
+        let url = bridge.url("/api/v1/devices/LAB-0001/policy");
+        send(&url, "POST", Some(&bridge.token), Some(("application/json", body.as_bytes())))
+    };
+    for wrong in ["{}", r#"{"policy":{}}"#, r#"{"policy":{"x":"1"}}"#, r#"{"policy":{"call":""}}"#]
+    {
+        assert_eq!(ask(wrong).status, 400, "{wrong}");
+    }
+    let told = r#"{"policy":{"install":"on-command","consent":"both"}}"#;
+    assert_eq!(ask(told).status, 200);
+    assert_eq!(ask(r#"{"policy":{"consent":null}}"#).status, 200);
+    device.run();
+    let shown = bridge.get("/api/v1/devices/LAB-0001").body;
+    let shown: crate::api::DeviceBody = serde_json::from_slice(&shown).unwrap();
+    let said = |(node, order): (&PolicyNode, &PolicyOrderBody)| (*node, order.answer, order.owed);
+    let policy: Vec<_> = shown.policy.iter().map(said).collect();
+    assert_eq!(policy, [(PolicyNode::Install, Some(200), false)]);
+    let log = bridge.store().await.audit_tail(100).await.unwrap();
+    for detail in ["install=on-command consent=both", "policy install=on-command answered 200"] {
+        assert!(log.iter().any(|line| line.detail.contains(detail)), "{detail}: {log:?}");
+    }
 }
 
 #[tokio::test]

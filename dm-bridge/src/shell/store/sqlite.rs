@@ -44,7 +44,7 @@ use crate::{
 };
 
 /// Each entry leads from the schema version of its index to the next.
-const MIGRATIONS: [&str; 11] = [
+const MIGRATIONS: [&str; 13] = [
     include_str!("sqlite/schema_1.sql"),
     include_str!("sqlite/schema_2.sql"),
     include_str!("sqlite/schema_3.sql"),
@@ -55,12 +55,19 @@ const MIGRATIONS: [&str; 11] = [
     include_str!("sqlite/schema_8.sql"),
     include_str!("sqlite/schema_9.sql"),
     include_str!("sqlite/schema_10.sql"),
+    // Was nothing but what `sealing::scrub` does, which is done last.
+    "",
+    include_str!("sqlite/schema_12.sql"),
     // Nothing but what `sealing::scrub` does.
     "",
 ];
 
 /// The schema version from which secrets are sealed.
 const SEALED: usize = 10;
+
+/// The schema version that lacks nothing but what `sealing::scrub` does: that may have to wait until
+/// nobody else uses the database.
+const UNCLEANED: usize = MIGRATIONS.len() - 1;
 
 /// The key file, beside the database unless it is named.
 pub const KEYS: &str = "fleet.keys";
@@ -151,19 +158,19 @@ async fn migrate(pool: &SqlitePool, keys: &KeyFile) -> Result<(), StoreError> {
     if done == MIGRATIONS.len() {
         return Ok(());
     }
-    if done < SEALED {
-        for migration in MIGRATIONS.iter().take(SEALED).skip(done) {
-            sqlx::raw_sql(migration)
-                .execute(&mut *writing)
-                .await
-                .map_err(unavailable("be migrated"))?;
-        }
-        sealing::seal_all(&mut writing, keys).await?;
-        sqlx::raw_sql(&format!("PRAGMA user_version = {SEALED}"))
+    for (version, migration) in (1..=UNCLEANED).zip(MIGRATIONS).skip(done) {
+        sqlx::raw_sql(migration)
             .execute(&mut *writing)
             .await
             .map_err(unavailable("be migrated"))?;
+        if version == SEALED {
+            sealing::seal_all(&mut writing, keys).await?;
+        }
     }
+    sqlx::raw_sql(&format!("PRAGMA user_version = {UNCLEANED}"))
+        .execute(&mut *writing)
+        .await
+        .map_err(unavailable("be migrated"))?;
     writing.commit().await.map_err(unavailable("be migrated"))?;
     sealing::scrub(pool).await
 }

@@ -24,6 +24,7 @@ use crate::{
         audit::AuditLine,
         components::Components,
         device::{Challenge, Device, DeviceAuth, DeviceNonce, Nonce, Rest, ServerProof},
+        policy::PolicyOrders,
         profile::Profile,
         store::StoreError,
     },
@@ -135,7 +136,7 @@ fn refused(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
 }
 
 /// What may change of a device.
-const DEVICE: [&str; 25] = [
+const DEVICE: [&str; 26] = [
     "manufacturer",
     "model",
     "vendor",
@@ -161,6 +162,7 @@ const DEVICE: [&str; 25] = [
     "quirks",
     "rest",
     "components",
+    "policy",
 ];
 
 type Bound<'q> = Query<'q, Sqlite, SqliteArguments<'q>>;
@@ -198,6 +200,7 @@ fn bind_device<'q>(query: Bound<'q>, row: &'q Device, sealer: Option<&Sealer>) -
         .bind(words(row.profile.quirks.iter()))
         .bind(row.rest.map(Rest::word))
         .bind(components(&row.components))
+        .bind(policy(&row.policy))
 }
 
 /// Most devices have none.
@@ -211,6 +214,19 @@ fn read_components(row: &SqliteRow) -> Result<Components, StoreError> {
         return Ok(Components::default());
     };
     serde_json::from_str(&text).map_err(|error| damaged("components")(error.to_string()))
+}
+
+/// Most devices have none.
+fn policy(policy: &PolicyOrders) -> Option<String> {
+    let is_set = !policy.is_empty();
+    is_set.then(|| serde_json::to_string(policy).expect("nodes are string keys"))
+}
+
+fn read_policy(row: &SqliteRow) -> Result<PolicyOrders, StoreError> {
+    let Some(text) = get::<Option<String>>(row, "policy")? else {
+        return Ok(PolicyOrders::default());
+    };
+    serde_json::from_str(&text).map_err(|error| damaged("policy")(error.to_string()))
 }
 
 /// Writes a device over the version that it was read at.
@@ -323,6 +339,7 @@ pub(super) fn read_device(row: &SqliteRow, keys: &KeyFile) -> Result<Device, Sto
             quirks: list(row, "quirks")?.into_iter().collect(),
         },
         rest: maybe(row, "rest")?,
+        policy: read_policy(row)?,
         components: read_components(row)?,
         firmware_version: get(row, "firmware_version")?,
         enrolled: moment(row, "enrolled")?,

@@ -9,7 +9,7 @@
 //! gone on with. Whoever seals reads in its own transaction which key is the latest, so nothing is
 //! sealed with an old one once the last device has been looked at. The database had the secrets in
 //! the clear up to version 9: those are sealed in the transaction that leads to version 10, and
-//! version 11 says that nothing of them is left in free pages or in the write-ahead log.
+//! the latest version says that nothing of them is left in free pages or in the write-ahead log.
 
 use std::{collections::BTreeSet, sync::Arc};
 
@@ -18,7 +18,7 @@ use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use zeroize::Zeroizing;
 
 use super::{
-    SqliteStore,
+    MIGRATIONS, SqliteStore,
     rows::{get, parsed, unavailable, unsigned},
 };
 use crate::{
@@ -182,7 +182,7 @@ pub(super) async fn scrub(pool: &SqlitePool) -> Result<(), StoreError> {
         tracing::warn!("others use the database: what it held in the clear goes at the next start");
         return Ok(());
     }
-    sqlx::raw_sql("PRAGMA user_version = 11")
+    sqlx::raw_sql(&format!("PRAGMA user_version = {}", MIGRATIONS.len()))
         .execute(&mut *connection)
         .await
         .map_err(unavailable("be cleaned"))?;

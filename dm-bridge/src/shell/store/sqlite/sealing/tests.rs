@@ -139,12 +139,23 @@ async fn a_database_with_its_secrets_in_the_clear_is_sealed_and_cleaned_when_it_
 async fn cleaning_that_was_broken_off_is_done_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await.unwrap();
-    sqlx::raw_sql("PRAGMA user_version = 10").execute(&store.pool).await.unwrap();
-    store.close().await;
-    let store = open(folder.path()).await.unwrap();
-    let version: i64 =
-        sqlx::query_scalar("PRAGMA user_version").fetch_one(&store.pool).await.unwrap();
-    assert_eq!(version, 11);
+    enrol(&store).await;
+    let version = async |store: &SqliteStore| -> i64 {
+        sqlx::query_scalar("PRAGMA user_version").fetch_one(&store.pool).await.unwrap()
+    };
+    let latest = version(&store).await;
+    let late = format!("PRAGMA user_version = {}", latest - 1);
+    // Versions 10 and 11 had their cleaning before they had all columns.
+    let older =
+        |version| format!("ALTER TABLE device DROP COLUMN policy; PRAGMA user_version = {version}");
+    let mut store = store;
+    for before in [late, older(11), older(10)] {
+        sqlx::raw_sql(&before).execute(&store.pool).await.unwrap();
+        store.close().await;
+        store = open(folder.path()).await.unwrap();
+        assert_eq!(version(&store).await, latest, "{before}");
+        holds_all(&store).await;
+    }
 }
 
 #[tokio::test]
