@@ -132,7 +132,6 @@ pub(super) enum TrustCommand {
     Inspect(Inspect),
 }
 
-/// What a root says.
 #[derive(Debug, Args)]
 pub(super) struct BundleOrder {
     /// The package, with its signed campaign
@@ -148,6 +147,7 @@ pub(super) struct BundleOrder {
     pub(super) json: bool,
 }
 
+/// What a root says.
 #[derive(Debug, Args)]
 pub(super) struct RootTerms {
     /// Key that a role gets: 64 hex digits or a file (PEM, DER); may be repeated
