@@ -217,7 +217,9 @@ mod tests {
     fn parts_come_together_in_any_order_and_twice_among_those_of_another_push() {
         let (one, other) = (parts(500, 1), parts(300, 2));
         let mut collector = Collector::default();
-        let order = [&one[3], &other[1], &one[0], &one[0], &other[2], &one[2]];
+        let mut rival = one[0].clone();
+        rival[12..].fill(0xff);
+        let order = [&one[3], &other[1], &one[0], &one[0], &rival, &other[2], &one[2]];
         for part in order {
             assert_eq!(collector.take(at(0), part), None);
         }
