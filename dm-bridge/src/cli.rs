@@ -187,9 +187,9 @@ pub enum DeviceVerb {
     /// its modem, which hands it to `receiver notified`. Exit code 4 when it does not come.
     Notify(NotifyArgs),
     /// Has the device's next DM session tell it to rest: it keeps what it has received.
-    Suspend(RestArgs),
+    Suspend(TellArgs),
     /// Has the device's next DM session tell it to go on receiving.
-    Resume(RestArgs),
+    Resume(TellArgs),
     /// Has the device's next DM session set nodes of its policy (Ext/Broadcast/Policy).
     ///
     /// NODE is battery, memory, storage, thermal (numbers), metered, call (suspend or ignore),
@@ -282,9 +282,9 @@ pub struct EnrolArgs {
     pub profile: Option<String>,
 }
 
-/// A device to be told to rest or to go on.
+/// A device that is to be told something in its next DM session.
 #[derive(Debug, Args)]
-pub struct RestArgs {
+pub struct TellArgs {
     /// Device id.
     pub id: DeviceId,
     /// Asks the device to begin a DM session at once: ADDR:PORT (UDP) or http(s)://…
@@ -301,20 +301,12 @@ pub struct RestArgs {
 /// A device, and what is to be set of its policy.
 #[derive(Debug, Args)]
 pub struct PolicyArgs {
-    /// Device id.
-    pub id: DeviceId,
+    /// Which device.
+    #[command(flatten)]
+    pub device: TellArgs,
     /// Such as install=on-command consent=both.
     #[arg(required = true, value_name = "NODE=VALUE")]
     pub settings: Vec<Setting>,
-    /// Asks the device to begin a DM session at once: ADDR:PORT (UDP) or http(s)://…
-    #[arg(long, value_name = "TARGET")]
-    pub notify: Option<Target>,
-    /// Where.
-    #[command(flatten)]
-    pub data: DataArg,
-    /// How.
-    #[command(flatten)]
-    pub form: FormArg,
 }
 
 /// A device to notify.

@@ -40,7 +40,7 @@ use crate::{
     },
     cli::{
         CampaignVerb, CreateArgs, DataArg, DeviceVerb, EnrolArgs, FormArg, NotifyArgs, PolicyArgs,
-        RestArgs, SecretsVerb, ServeArgs, Verb,
+        SecretsVerb, ServeArgs, TellArgs, Verb,
     },
     fleet::{device::Rest, profile::Profile, sealing::KeyId, store::FleetStore as _},
     notify::{Outcome, target::Target},
@@ -181,8 +181,8 @@ fn component_lines(body: &ComponentsBody) -> String {
     text
 }
 
-async fn rest(arguments: RestArgs, rest: Rest) -> Result<String, AppError> {
-    let RestArgs { id, notify, data, form } = arguments;
+async fn rest(arguments: TellArgs, rest: Rest) -> Result<String, AppError> {
+    let TellArgs { id, notify, data, form } = arguments;
     let store = open(&data).await?;
     devices::set_rest(&store, Clock.now().utc, &id, Some(rest)).await?;
     ask_to_come(&id, data, notify).await?;
@@ -190,7 +190,7 @@ async fn rest(arguments: RestArgs, rest: Rest) -> Result<String, AppError> {
 }
 
 async fn set_policy(arguments: PolicyArgs) -> Result<String, AppError> {
-    let PolicyArgs { id, settings, notify, data, form } = arguments;
+    let PolicyArgs { device: TellArgs { id, notify, data, form }, settings } = arguments;
     let decisions = policy::decisions(settings)?;
     let store = open(&data).await?;
     policy::set(&store, Clock.now().utc, &id, &decisions).await?;

@@ -191,8 +191,12 @@ fn campaign_desk(operation: Operation) -> Desk {
 }
 
 fn short(device: &Device) -> Vec<String> {
-    let names = device.written().into_iter();
-    names.map(|name| name.replace("./SCOMO/Download/player", "x")).collect()
+    below(device, "./SCOMO/Download/player")
+}
+
+/// What was written, with `x` for a node.
+fn below(device: &Device, node: &str) -> Vec<String> {
+    device.written().into_iter().map(|name| name.replace(node, "x")).collect()
 }
 
 // test: oma-002 7 (components by the same arming)
@@ -256,8 +260,7 @@ fn direct(ways: &[Way], operation: Operation, octets: usize) -> Desk {
 
 /// What went below the delivered package.
 fn delivered(device: &Device) -> Vec<String> {
-    let names = device.written().into_iter();
-    names.map(|name| name.replace("./SCOMO/Inventory/Delivered/player", "x")).collect()
+    below(device, "./SCOMO/Inventory/Delivered/player")
 }
 
 // test: oma-002 scomo.install (a package inside the DM session)
