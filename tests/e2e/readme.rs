@@ -2,7 +2,7 @@
 
 use std::{path::Path, process::Command};
 
-use fumocast_tests::tidy::{readme, workspace_dir};
+use tidy::{readme, workspace_dir};
 
 use crate::lab_program;
 

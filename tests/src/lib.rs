@@ -1,4 +1,4 @@
-//! Proof: the lab, the rules of the house, and the helpers of the test families.
+//! Proof: the lab, and the helpers of the test families.
 
 pub mod broadcast;
 pub mod check;
@@ -15,6 +15,5 @@ pub mod span;
 pub mod store;
 pub mod storm;
 pub mod tables;
-pub mod tidy;
 pub mod tools;
 pub mod verifier;

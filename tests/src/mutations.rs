@@ -1,134 +1,265 @@
-//! Patches that each take one defence out of the product, and the tests that must notice.
-//!
-//! `tests/mutations/table.toml` lists the threats, and for each at least one patch beside it.
-//! [`findings`] holds the table against the sources and runs with the other rules of the house;
-//! [`run`] applies the patches one by one to a copy of the sources and runs the named tests.
+//! `cargo mutation-rows`: is each defence noticed when it is gone?
 
-pub mod run;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
+    fs,
+    path::{Path, PathBuf},
+    process::{Output, Stdio},
+    time::Duration,
+};
 
-use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};
+use anyhow::{Context as _, bail, ensure};
+use clap::Parser;
+use serde::Serialize;
+use tokio::process::Command;
 
-use anyhow::Context as _;
-use serde::Deserialize;
+use tidy::{
+    mutations::{Mutation, table},
+    workspace_dir,
+};
 
-use crate::tidy::{Finding, SourceFile, workspace_dir};
+/// A mutated test that runs longer hangs, which is noticed too.
+const TEST_LIMIT: Duration = Duration::from_secs(300);
 
-/// What each threat is defended with, and how the defence is taken out.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Table {
-    /// The threats, by the names of the security facts.
-    pub rows: Vec<String>,
-    /// The patches, in the order in which they are tried.
-    pub mutation: Vec<Mutation>,
+/// Takes each defence out of the product, one by one, and runs the test that must notice.
+///
+/// Works on a copy of the sources with a target directory of its own, under target/mutation-rows;
+/// the working tree is only read. Prints a line for each: row, patch, caught or missed.
+///
+/// Exit codes: 0 all caught, 1 some missed or some patch does not apply or compile.
+#[derive(Debug, Parser)]
+#[command(name = "mutation-rows")]
+pub struct Options {
+    /// Only rows or patches whose name contains this; may be repeated
+    #[arg(long, value_name = "TEXT")]
+    pub only: Vec<String>,
+    /// Print one JSON object for each patch
+    #[arg(long)]
+    pub json: bool,
+    /// Where copy and build go [default: target/mutation-rows]
+    #[arg(long, value_name = "DIR")]
+    pub scratch: Option<PathBuf>,
 }
 
-/// One defence taken out.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Mutation {
-    /// The threat.
-    pub row: String,
-    /// Name of the patch, without `.patch`.
-    pub patch: String,
-    /// What the product does once it is applied.
-    pub says: String,
-    /// The package whose test must notice.
-    pub package: String,
-    /// `lib`, or the name of a test program.
-    pub program: String,
-    /// Full name of the test.
-    pub test: String,
+/// What became of one patch.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Outcome {
+    /// The test failed, as it should.
+    Caught,
+    /// The test passed: nothing defends this row.
+    Missed,
+    /// There is nothing to say: the patch does not apply, does not compile, or its test fails or is
+    /// missing without it.
+    Error(String),
 }
 
-impl Mutation {
-    /// Returns where the patch lies.
-    #[must_use]
-    pub fn path(&self) -> PathBuf {
-        folder().join(format!("{}.patch", self.patch))
-    }
+#[derive(Debug, Serialize)]
+struct Line<'a> {
+    row: &'a str,
+    patch: &'a str,
+    test: &'a str,
+    outcome: Outcome,
 }
 
-/// Reads the table.
+/// Runs the patches; returns whether all were caught.
 ///
 /// # Errors
 ///
-/// When it cannot be read or has fields that are not known.
-pub fn table() -> anyhow::Result<Table> {
-    let path = folder().join("table.toml");
-    let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-    toml::from_str(&text).with_context(|| format!("read {}", path.display()))
-}
-
-/// Returns what is wrong with the table: a row without a patch, a patch that does not apply, a
-/// test that is not there.
-///
-/// # Errors
-///
-/// When the table cannot be read or `git` cannot be run.
-pub fn findings(table: &Table, sources: &[SourceFile]) -> anyhow::Result<Vec<Finding>> {
-    let mut findings: Vec<String> = Vec::new();
-    let has = |row: &String| table.mutation.iter().any(|mutation| mutation.row == *row);
-    findings.extend(
-        table
-            .rows
-            .iter()
-            .filter(|row| !has(row))
-            .map(|row| format!("{row}: no patch takes it out")),
-    );
-    let mut names = BTreeSet::new();
-    for mutation in &table.mutation {
-        let name = &mutation.patch;
-        if !names.insert(name) {
-            findings.push(format!("{name}: listed twice"));
-        }
-        if !table.rows.contains(&mutation.row) {
-            findings.push(format!("{name}: `{}` is no row", mutation.row));
-        }
-        if !test_exists(mutation, sources) {
-            findings.push(format!("{name}: {} has no test {}", mutation.package, mutation.test));
-        }
-        if let Some(reason) = refused(mutation)? {
-            findings.push(format!("{name}: the patch does not apply: {reason}"));
-        }
+/// When the table cannot be read, the copy cannot be made, or the sources do not build as they are.
+pub async fn run(options: &Options) -> anyhow::Result<bool> {
+    let wanted = |mutation: &Mutation| {
+        let named = |text: &String| mutation.row.contains(text) || mutation.patch.contains(text);
+        options.only.is_empty() || options.only.iter().any(named)
+    };
+    let mutations: Vec<_> = table()?.mutation.into_iter().filter(wanted).collect();
+    ensure!(!mutations.is_empty(), "no row and no patch has such a name");
+    let scratch = Scratch::new(options.scratch.as_deref())?;
+    scratch.copy().await?;
+    let unhealthy = scratch.baseline(&mutations).await?;
+    let mut all_caught = true;
+    for (number, mutation) in (1..).zip(&mutations) {
+        eprintln!("{number}/{}  {}: {}", mutations.len(), mutation.patch, mutation.says);
+        let outcome = if unhealthy.contains(&mutation.test) {
+            Outcome::Error("the test fails without the patch".to_owned())
+        } else {
+            scratch.try_out(mutation).await?
+        };
+        all_caught &= outcome == Outcome::Caught;
+        let (row, patch, test) = (&*mutation.row, &*mutation.patch, &*mutation.test);
+        print(&Line { row, patch, test, outcome }, options.json)?;
     }
-    for entry in fs::read_dir(folder())? {
-        let file = entry?.file_name().to_string_lossy().into_owned();
-        if let Some(name) = file.strip_suffix(".patch")
-            && !names.iter().any(|listed| *listed == name)
-        {
-            findings.push(format!("{name}: a patch that the table does not list"));
-        }
+    Ok(all_caught)
+}
+
+fn print(line: &Line<'_>, json: bool) -> anyhow::Result<()> {
+    if json {
+        println!("{}", serde_json::to_string(line)?);
+        return Ok(());
     }
-    Ok(findings
-        .into_iter()
-        .map(|what| Finding::new("tests/mutations/table.toml", 0, what))
-        .collect())
+    let outcome = match &line.outcome {
+        Outcome::Caught => "caught".to_owned(),
+        Outcome::Missed => "MISSED".to_owned(),
+        Outcome::Error(reason) => format!("ERROR {reason}"),
+    };
+    println!("{:36}  {:36}  {outcome}", line.row, line.patch);
+    Ok(())
 }
 
-fn test_exists(mutation: &Mutation, sources: &[SourceFile]) -> bool {
-    let function = mutation.test.rsplit("::").next().unwrap_or_default();
-    let defined = format!("fn {function}(");
-    sources
-        .iter()
-        .filter(|source| source.path.starts_with(&format!("{}/", mutation.package)))
-        .any(|source| source.text.contains(&defined))
+/// A copy of the sources, and what is built of it.
+struct Scratch {
+    tree: PathBuf,
+    target: PathBuf,
 }
 
-/// Returns why the patch does not apply to the sources as they are; `None` when it does.
-fn refused(mutation: &Mutation) -> anyhow::Result<Option<String>> {
-    let output = Command::new("git")
-        .current_dir(workspace_dir())
-        .args(["apply", "--check"])
-        .arg(mutation.path())
-        .output()
-        .context("run git")?;
-    let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    Ok((!output.status.success()).then(said))
-}
+impl Scratch {
+    fn new(folder: Option<&Path>) -> anyhow::Result<Self> {
+        let default = || workspace_dir().join("target/mutation-rows");
+        let folder = folder.map_or_else(default, Path::to_owned);
+        let scratch = Self { tree: folder.join("tree"), target: folder.join("target") };
+        fs::create_dir_all(&scratch.tree)
+            .with_context(|| format!("make {}", scratch.tree.display()))?;
+        Ok(scratch)
+    }
 
-/// Returns where table and patches lie.
-#[must_use]
-pub fn folder() -> PathBuf {
-    workspace_dir().join("tests/mutations")
+    /// Brings the copy up to date; what is equal keeps its time, so that little is built again.
+    async fn copy(&self) -> anyhow::Result<()> {
+        let listed = Command::new("git")
+            .current_dir(workspace_dir())
+            .args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"])
+            .output()
+            .await
+            .context("run git")?;
+        ensure!(listed.status.success(), "git cannot list the sources");
+        let names = String::from_utf8(listed.stdout).context("names of the sources")?;
+        for name in names.split('\0').filter(|name| !name.is_empty()) {
+            let (from, to) = (workspace_dir().join(name), self.tree.join(name));
+            // A file that was deleted and not yet committed is still listed.
+            let Ok(octets) = fs::read(&from) else { continue };
+            if fs::read(&to).is_ok_and(|held| held == octets) {
+                continue;
+            }
+            let parent = to.parent().context("a file lies in a folder")?;
+            fs::create_dir_all(parent)?;
+            fs::write(&to, octets).with_context(|| format!("write {}", to.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Returns the tests that fail on the sources as they are.
+    async fn baseline(&self, mutations: &[Mutation]) -> anyhow::Result<BTreeSet<String>> {
+        let mut programs: BTreeMap<(&str, &str), BTreeSet<&str>> = BTreeMap::new();
+        for mutation in mutations {
+            let program = (&*mutation.package, &*mutation.program);
+            programs.entry(program).or_default().insert(&mutation.test);
+        }
+        let mut failing = BTreeSet::new();
+        for ((package, program), tests) in programs {
+            eprintln!("building {package} {program}");
+            let built = match self.build(package, program).await? {
+                Ok(built) => built,
+                Err(reason) => bail!("{package} does not build: {reason}"),
+            };
+            for test in tests {
+                if self.passes(package, &built, test).await? != Some(true) {
+                    failing.insert(test.to_owned());
+                }
+            }
+        }
+        Ok(failing)
+    }
+
+    async fn try_out(&self, mutation: &Mutation) -> anyhow::Result<Outcome> {
+        let applied = self.apply(mutation, &[]).await?;
+        if !applied.status.success() {
+            let said = String::from_utf8_lossy(&applied.stderr).trim().to_owned();
+            return Ok(Outcome::Error(format!("the patch does not apply: {said}")));
+        }
+        let outcome = self.judge(mutation).await;
+        let back = self.apply(mutation, &["--reverse"]).await?;
+        ensure!(back.status.success(), "{} cannot be taken back", mutation.patch);
+        outcome
+    }
+
+    async fn judge(&self, mutation: &Mutation) -> anyhow::Result<Outcome> {
+        let built = match self.build(&mutation.package, &mutation.program).await? {
+            Ok(built) => built,
+            Err(reason) => return Ok(Outcome::Error(format!("it does not compile: {reason}"))),
+        };
+        Ok(match self.passes(&mutation.package, &built, &mutation.test).await? {
+            Some(true) => Outcome::Missed,
+            Some(false) => Outcome::Caught,
+            None => Outcome::Error("there is no such test".to_owned()),
+        })
+    }
+
+    async fn apply(&self, mutation: &Mutation, flags: &[&str]) -> anyhow::Result<Output> {
+        let mut git = Command::new("git");
+        git.current_dir(&self.tree)
+            // The copy lies below a repository and is none itself.
+            .env("GIT_CEILING_DIRECTORIES", self.tree.parent().unwrap_or(&self.tree))
+            .arg("apply")
+            .args(flags)
+            .arg(mutation.path());
+        git.output().await.context("run git")
+    }
+
+    /// Returns the test program, or the compiler's first complaint.
+    async fn build(&self, package: &str, program: &str) -> anyhow::Result<Result<PathBuf, String>> {
+        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+        let mut build = Command::new(cargo);
+        build
+            .current_dir(&self.tree)
+            .env("CARGO_TARGET_DIR", &self.target)
+            // Everything but the decoder is compiled more often than it is run.
+            .env("CARGO_PROFILE_DEV_DEBUG", "false")
+            .env("CARGO_PROFILE_DEV_OPT_LEVEL", "0")
+            .args(["test", "--locked", "--quiet", "--no-run", "--package", package])
+            .args(["--message-format", "json-render-diagnostics"]);
+        match program {
+            "lib" => build.arg("--lib"),
+            program => build.args(["--test", program]),
+        };
+        let output = build.output().await.context("run cargo")?;
+        if !output.status.success() {
+            let said = String::from_utf8_lossy(&output.stderr);
+            let first = said.lines().find(|line| line.starts_with("error")).unwrap_or_default();
+            return Ok(Err(first.to_owned()));
+        }
+        let said = String::from_utf8_lossy(&output.stdout);
+        let executable = said
+            .lines()
+            .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+            .filter(|message| message.pointer("/profile/test") == Some(&true.into()))
+            .find_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)));
+        executable.map(Ok).context("cargo names no test program")
+    }
+
+    /// Returns whether the test passes; `None` when the program does not have it.
+    async fn passes(
+        &self,
+        package: &str,
+        program: &Path,
+        test: &str,
+    ) -> anyhow::Result<Option<bool>> {
+        let mut command = Command::new(program);
+        command
+            .current_dir(self.tree.join(package))
+            .env("RUST_BACKTRACE", "0")
+            // What a product without its defences says is no log of ours.
+            .env_remove(witness::PLACE)
+            .args(["--exact", test])
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        let Ok(output) = tokio::time::timeout(TEST_LIMIT, command.output()).await else {
+            return Ok(Some(false));
+        };
+        let output = output.with_context(|| format!("run {}", program.display()))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        if said.contains("running 0 tests") {
+            return Ok(None);
+        }
+        Ok(Some(output.status.success()))
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::tidy::{Finding, SourceFile};
+use crate::{Finding, SourceFile};
 
 /// Returns the commands of the ```` ```sh ```` blocks, in order; `\` at a line's end joins lines.
 pub fn commands(text: &str) -> Vec<String> {
@@ -70,7 +70,7 @@ fn quoted(text: &str) -> impl Iterator<Item = (usize, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tidy::source::FileKind;
+    use crate::source::FileKind;
 
     #[test]
     fn commands_are_those_of_shell_blocks() {
@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_path_that_is_missing_is_found() {
-        let top = crate::tidy::workspace_dir();
+        let top = crate::workspace_dir();
         assert_eq!(paths("`proto/src/lib.rs` and `a/b`", &top), []);
         assert_eq!(paths("x\n`proto/src/missing.rs`", &top).first().unwrap().line, 2);
     }

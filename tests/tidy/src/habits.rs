@@ -1,6 +1,6 @@
 //! Length, layout, unwrap and unfinished work.
 
-use crate::tidy::{Finding, SourceFile};
+use crate::{Finding, SourceFile};
 
 /// Lines of a file at most.
 pub const MAX_LINES: usize = 1000;
@@ -62,7 +62,7 @@ pub fn finished(files: &[SourceFile]) -> Vec<Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tidy::source::FileKind;
+    use crate::source::FileKind;
 
     fn file(path: &str, text: &str) -> Vec<SourceFile> {
         vec![SourceFile::new(path, text, FileKind::Product)]

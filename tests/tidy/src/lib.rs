@@ -4,8 +4,10 @@
 //! | --- | --- |
 //! | [`source`] | finds the files; blanks comments, strings and test items, so that rules see code alone |
 //! | [`arrows`] | who may know whom |
+//! | [`carry`] | no rule: carries what names sources over a change of them (`cargo carry`) |
 //! | [`habits`] | file length, unwrap, unfinished work, module layout |
 //! | [`ledger`] | every claim of a standard has a rule, a test and a line in the ledger |
+//! | [`mutations`] | every threat has a patch that takes its defence out, and a test that notices |
 //! | [`readme`] | every path that the README names exists, every command that it shows is run |
 //!
 //! A rule takes files and returns [`Finding`]s, so that each can be shown a planted fault.
@@ -13,8 +15,10 @@
 use std::fmt;
 
 pub mod arrows;
+pub mod carry;
 pub mod habits;
 pub mod ledger;
+pub mod mutations;
 pub mod readme;
 pub mod source;
 

@@ -69,7 +69,7 @@ pub enum FileKind {
 /// The top of the repository.
 pub fn workspace_dir() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
-    package.parent().unwrap_or(package).to_owned()
+    package.ancestors().nth(2).unwrap_or(package).to_owned()
 }
 
 /// Reads all Rust files of the workspace; generated ones are left out.

@@ -1,13 +1,10 @@
-//! The house is as it is drawn; the rules themselves live in `fumocast_tests::tidy`.
+//! The house is as it is drawn; the rules themselves live in the library.
 
 use std::fs;
 
-use fumocast_tests::{
-    mutations,
-    tidy::{
-        self, SourceFile, arrows, assert_clean, habits, ledger, readme, source::PACKAGES,
-        workspace_dir,
-    },
+use tidy::{
+    SourceFile, arrows, assert_clean, habits, ledger, mutations, readme, source::PACKAGES,
+    workspace_dir,
 };
 
 #[test]

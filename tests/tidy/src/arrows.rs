@@ -12,7 +12,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::tidy::{Finding, SourceFile};
+use crate::{Finding, SourceFile};
 
 /// The modules of `proto` and what each may use besides itself.
 ///
@@ -275,7 +275,7 @@ fn mentions(text: &str, word: &str) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tidy::source::FileKind;
+    use crate::source::FileKind;
 
     fn file(path: &str, text: &str) -> Vec<SourceFile> {
         vec![SourceFile::new(path, text, FileKind::Product)]

@@ -14,7 +14,7 @@ use std::{
 use anyhow::Context as _;
 use serde::Deserialize;
 
-use crate::tidy::{Finding, SourceFile};
+use crate::{Finding, SourceFile};
 
 /// One ledger file: what is claimed of one standard.
 #[derive(Debug, Clone, Deserialize)]
@@ -115,7 +115,7 @@ pub fn tags(files: &[SourceFile], kind: TagKind) -> Vec<Tag> {
         TagKind::Test => concat!("// ", "test: "),
     };
     let mut tags = Vec::new();
-    for file in files.iter().filter(|file| !file.path.starts_with("tests/src/tidy")) {
+    for file in files.iter().filter(|file| !file.path.starts_with("tests/tidy/")) {
         let lines: Vec<_> = file.text.lines().collect();
         for (index, line) in lines.iter().enumerate() {
             let Some((_, tag)) = line.split_once(marker) else { continue };
@@ -318,7 +318,7 @@ fn by_section(tags: Vec<Tag>) -> BTreeMap<(String, String), Vec<Tag>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tidy::source::FileKind;
+    use crate::source::FileKind;
 
     const RULE: &str = concat!("// ", "spec: rfc1 2.3 (why)\n");
     const TEST: &str = concat!("// ", "test: rfc1 2.3\n#[test]\nfn a_rule_holds() {}\n");
