@@ -137,7 +137,7 @@ fn command(step: &Step, home: &Path, data: &Path) -> Vec<PathBuf> {
 
 /// Runs the program; returns its exit code and the JSON that it printed.
 fn run(arguments: &[PathBuf]) -> (i32, Value) {
-    let output = witness::output(Command::new(env!("CARGO_BIN_EXE_verifier")).args(arguments));
+    let output = test_log::run(Command::new(env!("CARGO_BIN_EXE_verifier")).args(arguments));
     let code = output.status.code().unwrap_or(-1);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(matches!(code, 0 | 3 | 5 | 8), "{arguments:?}: {code}: {said}");

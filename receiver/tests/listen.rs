@@ -170,7 +170,7 @@ fn what_does_not_do_is_named_with_its_exit_code() {
         (&["dissect", "/dev/null"], 3, "cannot read the capture"),
     ];
     for (line, code, word) in cases {
-        let answer = witness::output(receiver().args(line));
+        let answer = test_log::run(receiver().args(line));
         assert_eq!(answer.status.code(), Some(code), "{line:?}: {answer:?}");
         assert!(String::from_utf8_lossy(&answer.stderr).contains(word), "{line:?}: {answer:?}");
     }

@@ -258,7 +258,7 @@ impl Device {
             "#
         );
         fs::write(&config, text).unwrap();
-        witness::folder(home.path());
+        test_log::collect_folder(home.path());
         Self { home, config }
     }
 
@@ -281,7 +281,7 @@ impl Device {
     }
 
     fn ask(&self, arguments: &[&str]) -> Output {
-        witness::output(&mut self.command(arguments))
+        test_log::run(&mut self.command(arguments))
     }
 
     fn command(&self, arguments: &[&str]) -> Command {
@@ -293,14 +293,14 @@ impl Device {
 
 impl Drop for Device {
     fn drop(&mut self) {
-        witness::folder(self.home.path());
+        test_log::collect_folder(self.home.path());
     }
 }
 
 fn receiver(arguments: &[&str]) -> Command {
     let mut command = Command::new(Path::new(env!("CARGO_BIN_EXE_receiver")));
     command.args(arguments).env_remove("NOTIFY_SOCKET");
-    witness::talkative(&mut command);
+    test_log::verbose(&mut command);
     command
 }
 

@@ -65,7 +65,7 @@ impl Talk {
 
     /// The same, with another kind of proof.
     pub(crate) async fn with(encoding: Encoding, auth: AuthKind) -> Self {
-        witness::listen();
+        test_log::capture();
         let now = Now { mono: Mono(0), utc: Utc::from_seconds(1_500) };
         let store = MemoryStore::default();
         let enrolment = Enrolment {
@@ -88,7 +88,7 @@ impl Talk {
         let printed = devices::enrol(&store, now.utc, enrolment, secrets).await.unwrap();
         // Its nonces are the numbers of other things here, too.
         let secret = printed.lines().filter(|line| !line.contains("nonce"));
-        witness::secret("toml", secret.collect::<Vec<_>>().join("\n").as_bytes());
+        test_log::record_secret("toml", secret.collect::<Vec<_>>().join("\n").as_bytes());
         let printed: toml::Table = printed.parse().unwrap();
         let correlator = Correlator("c-1".to_owned());
         let arming = Arming::pending(id(), CAMPAIGN, 1, correlator, now.utc);

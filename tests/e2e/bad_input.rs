@@ -201,11 +201,11 @@ impl Site {
                 &words
             }
         };
-        witness::output(command.args(words).current_dir(self.folder()))
+        test_log::run(command.args(words).current_dir(self.folder()))
     }
 
     fn try_all(&self, mistakes: &[Mistake<'_>]) {
-        witness::folder(self.folder());
+        test_log::collect_folder(self.folder());
         for (line, code, named) in mistakes {
             let output = self.run(line);
             let said = said(&output);

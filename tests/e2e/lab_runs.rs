@@ -152,7 +152,7 @@ fn armed(report: &Report) -> impl Iterator<Item = &Device> {
 
 /// Runs the lab, which must end complete, each armed device with the image and the result 200.
 fn complete(arguments: &[&str]) -> Report {
-    let output = witness::output(Command::new(lab_program()).args(arguments).arg("--json"));
+    let output = test_log::run(Command::new(lab_program()).args(arguments).arg("--json"));
     let report = report(&output);
     assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     assert_eq!(report.outcome, Outcome::Complete);

@@ -33,8 +33,8 @@ fn run(command: &str, folder: &Path) {
     let shown = shown.replace("cargo run --bin lab", &format!("'{lab}'"));
     script.push_str(&shown);
     let mut shell = Command::new("bash");
-    let output = witness::output(shell.arg("-c").arg(&script).current_dir(folder));
-    witness::folder(folder);
+    let output = test_log::run(shell.arg("-c").arg(&script).current_dir(folder));
+    test_log::collect_folder(folder);
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "`{command}` ends with {}: {said}", output.status);
 }

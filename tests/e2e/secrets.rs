@@ -1,5 +1,5 @@
 //! What must stay secret does, whatever is logged: the lab at its most talkative, and a search of
-//! everything that was said for every secret that was used. The test `witnessed` does the same for
+//! everything that was said for every secret that was used. The test `secrets_in_logs` does the same for
 //! all tests together.
 
 use std::{

@@ -248,7 +248,7 @@ impl Scratch {
             .current_dir(self.tree.join(package))
             .env("RUST_BACKTRACE", "0")
             // What a product without its defences says is no log of ours.
-            .env_remove(witness::PLACE)
+            .env_remove(test_log::DIR_VARIABLE)
             .args(["--exact", test])
             .stdin(Stdio::null())
             .kill_on_drop(true);

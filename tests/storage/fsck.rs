@@ -72,7 +72,7 @@ fn copy(disk: &SimDisk, from: &Path, to: &Path) {
 /// The lab carries all programs: it runs the receiver's very command line.
 fn fsck(arguments: &[&str]) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lab"));
-    witness::output(command.args(["role", "receiver", "fsck"]).args(arguments))
+    test_log::run(command.args(["role", "receiver", "fsck"]).args(arguments))
 }
 
 fn damage(path: &Path, octet: usize) {

@@ -124,9 +124,9 @@ const PASSWORD: &str = "the password of LAB-0001";
 const SERVER_PASSWORD: &str = "the password of its server";
 
 fn config() -> Config {
-    witness::listen();
-    witness::secret("password", PASSWORD.as_bytes());
-    witness::secret("password", SERVER_PASSWORD.as_bytes());
+    test_log::capture();
+    test_log::record_secret("password", PASSWORD.as_bytes());
+    test_log::record_secret("password", SERVER_PASSWORD.as_bytes());
     let id = "LAB-0001".parse().unwrap();
     Config {
         kind: kind(),

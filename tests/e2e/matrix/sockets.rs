@@ -48,7 +48,7 @@ async fn over_sockets_each_place_refuses_what_it_must() {
     device.end();
     let layout = site.package.documents.layout();
     assert_eq!(device.sum_up(&layout, &[], None).unwrap().slots_held, 0);
-    witness::folder(folder.path());
+    test_log::collect_folder(folder.path());
     std::fs::remove_dir_all(folder.path()).unwrap();
 }
 

@@ -70,7 +70,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        witness::folder(&self.path);
+        test_log::collect_folder(&self.path);
         if self.fate == Fate::Remove {
             // Nobody is left to tell: the verdict is out, and the next run takes another folder.
             drop(fs::remove_dir_all(&self.path));

@@ -71,7 +71,7 @@ impl Role {
         let mut command = Command::new(&self.program);
         // A group of its own: Ctrl-C reaches the lab alone, which then ends the others in order.
         command.args(&self.arguments).stdin(Stdio::null()).process_group(0);
-        witness::talkative(&mut command);
+        test_log::verbose(&mut command);
         command
     }
 

@@ -94,9 +94,9 @@ thread_local! {
 /// Takes what the product logs on this thread while `run` runs.
 pub fn listening<T>(run: impl FnOnce() -> T) -> T {
     LOGGED.with_borrow_mut(Vec::clear);
-    let most = if witness::place().is_some() { Level::TRACE } else { Level::INFO };
+    let most = if test_log::dir().is_some() { Level::TRACE } else { Level::INFO };
     let outcome = tracing::subscriber::with_default(Listener { most }, run);
-    witness::said("worlds", HEARD.take().as_bytes());
+    test_log::record_log("worlds", HEARD.take().as_bytes());
     outcome
 }
 

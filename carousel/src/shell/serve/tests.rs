@@ -85,8 +85,8 @@ struct Server {
 
 impl Server {
     fn start(directory: &Path) -> Self {
-        witness::listen();
-        witness::secret("token", TOKEN.as_bytes());
+        test_log::capture();
+        test_log::record_secret("token", TOKEN.as_bytes());
         let station = Station::new(&order(directory)).unwrap();
         let (tell, address) = std::sync::mpsc::channel();
         let (end, ended) = tokio::sync::oneshot::channel();

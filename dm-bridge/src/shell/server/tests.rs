@@ -49,10 +49,10 @@ impl Bridge {
     }
 
     async fn start_with(admission: Admission) -> Self {
-        witness::listen();
+        test_log::capture();
         let folder = tempfile::tempdir().unwrap();
         DataDir::init(folder.path(), None, random()).await.unwrap();
-        witness::folder(folder.path());
+        test_log::collect_folder(folder.path());
         let running = run(folder.path(), "127.0.0.1:0".parse().unwrap(), admission).await;
         let token = DataDir::open(folder.path(), None).unwrap().token().unwrap();
         let address = running.address;
@@ -87,7 +87,7 @@ impl Bridge {
         };
         let store = self.store().await;
         let settings = devices::enrol(&store, Clock.now().utc, enrolment, secrets).await.unwrap();
-        witness::secret("toml", settings.as_bytes());
+        test_log::record_secret("toml", settings.as_bytes());
         Device::new(&settings, self.url("/dm"))
     }
 
@@ -101,7 +101,7 @@ impl Bridge {
         let now = Clock.now().utc;
         let token_file = self.folder.path().join("carousel.token");
         std::fs::write(&token_file, "a-token-of-the-carousel\n").unwrap();
-        witness::folder(self.folder.path());
+        test_log::collect_folder(self.folder.path());
         let order = Order {
             documents: current(now).documents(),
             place: Place {

@@ -1,6 +1,5 @@
-//! What must stay secret does, whatever is logged: a search of all that the tests of all packages
-//! have logged and printed for all secrets that they have used. It runs last, and it takes away
-//! what it has searched.
+//! Search of all logs and printed output of the tests of all packages for every secret that they
+//! have used. It runs last, and removes what it has searched.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, helpers included")]
 
@@ -11,9 +10,10 @@ use std::{
 
 use fumocast_tests::secrets::{self, Search, Secret};
 
-/// Set when all tests have run before: then these must have been heard.
+/// Environment variable that is set when all tests have run before; then [`SOURCES`] must have logs.
 const WHOLE_SUITE: &str = "FUMOCAST_WHOLE_SUITE";
-const WHOLE: [&str; 9] = [
+/// Parts of the names of logs that the whole suite leaves.
+const SOURCES: [&str; 9] = [
     // Programs of the lab.
     "carousel.log",
     "dm-bridge.log",
@@ -27,33 +27,37 @@ const WHOLE: [&str; 9] = [
     // What programs have printed.
     "printed.log",
 ];
-/// Least number of secrets and octets of logs of the whole suite.
+/// Least number of secrets of the whole suite.
 const WHOLE_SECRETS: usize = 100;
-const WHOLE_OCTETS: u64 = 1_000_000;
+/// Least size of its logs.
+const WHOLE_LOG_BYTES: u64 = 1_000_000;
 
 #[test]
 fn no_secret_is_in_any_log_of_the_test_suite() {
-    let Some(place) = witness::place() else {
-        println!("skipped: nobody listens without {}, which cargo sets", witness::PLACE);
+    let Some(dir) = test_log::dir() else {
+        println!(
+            "skipped: no logs are collected without {}, which cargo sets",
+            test_log::DIR_VARIABLE
+        );
         return;
     };
-    let secrets = read_secrets(&place.join(witness::SECRETS));
-    let logs = files(&place.join(witness::LOGS));
-    assert!(!secrets.is_empty() && !logs.is_empty(), "nothing was heard: run all tests");
+    let secrets = read_secrets(&dir.join(test_log::SECRETS));
+    let logs = files(&dir.join(test_log::LOGS));
+    assert!(!secrets.is_empty() && !logs.is_empty(), "no logs were collected: run all tests");
     let search = Search::new(&secrets).unwrap();
     // A search that finds nothing must be able to.
     for (form, name) in search.forms() {
-        let leak = [b"planted ", &form[..], b" leak"].concat();
+        let leak = [b"injected ", &form[..], b" leak"].concat();
         assert!(search.find(&leak).is_some(), "a form of {name} is not found");
     }
-    let (mut octets, mut found) = (0, Vec::new());
+    let (mut log_bytes, mut found) = (0, Vec::new());
     for path in &logs {
         let log = fs::read(path).unwrap();
-        octets += log.len() as u64;
+        log_bytes += log.len() as u64;
         found.extend(search.find(&log).map(|leak| format!("{}: {leak}", path.display())));
     }
     println!(
-        "{} secrets in {} forms, {} logs of {octets} octets: {} leaks",
+        "{} secrets in {} forms, {} logs of {log_bytes} octets: {} leaks",
         secrets.len(),
         search.forms().len(),
         logs.len(),
@@ -61,13 +65,13 @@ fn no_secret_is_in_any_log_of_the_test_suite() {
     );
     assert!(found.is_empty(), "{}", found.join("\n"));
     if std::env::var_os(WHOLE_SUITE).is_some() {
-        for part in WHOLE {
-            let heard = logs.iter().any(|path| path.to_string_lossy().contains(part));
-            assert!(heard, "nothing was heard of {part}");
+        for part in SOURCES {
+            let has_logs = logs.iter().any(|path| path.to_string_lossy().contains(part));
+            assert!(has_logs, "no log of {part} was collected");
         }
-        assert!(secrets.len() >= WHOLE_SECRETS && octets >= WHOLE_OCTETS);
+        assert!(secrets.len() >= WHOLE_SECRETS && log_bytes >= WHOLE_LOG_BYTES);
     }
-    fs::remove_dir_all(place).unwrap();
+    fs::remove_dir_all(dir).unwrap();
 }
 
 fn read_secrets(folder: &Path) -> Vec<Secret> {
