@@ -9,7 +9,7 @@ use std::str::FromStr;
 use proto::{dm::ui::Prompt, time::Utc, wire::WireError};
 use serde::{Deserialize, Serialize};
 
-use crate::user::Consent;
+use crate::user::{Consent, Standing};
 
 /// What the user has said, as it is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,30 +68,6 @@ impl Record {
             Ok(about) if self.server_id == server_id && self.agreed => Standing::Given(about),
             Ok(about) if self.server_id == server_id => Standing::Refused(about),
             Ok(_) | Err(_) => Standing::Open,
-        }
-    }
-}
-
-/// What the user has said for all updates.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Standing {
-    /// Nothing.
-    #[default]
-    Open,
-    /// Yes to these steps.
-    Given(Consent),
-    /// No to these steps.
-    Refused(Consent),
-}
-
-impl Standing {
-    /// Returns the answer to a step, if there is one.
-    #[must_use]
-    pub fn answer(self, covers: impl Fn(Consent) -> bool) -> Option<bool> {
-        match self {
-            Self::Given(about) if covers(about) => Some(true),
-            Self::Refused(about) if covers(about) => Some(false),
-            Self::Open | Self::Given(_) | Self::Refused(_) => None,
         }
     }
 }

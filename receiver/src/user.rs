@@ -28,8 +28,6 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::consent::Standing;
-
 /// Version of the hook's contract, in the JSON that it gets.
 pub const CONTRACT_VERSION: u32 = 1;
 
@@ -179,6 +177,30 @@ impl FromStr for Consent {
             "download" => Ok(Self::Download),
             "both" => Ok(Self::Both),
             _ => Err(WireError::invalid("consent", word, "none, download, install or both")),
+        }
+    }
+}
+
+/// What the user has said for all updates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Standing {
+    /// Nothing.
+    #[default]
+    Open,
+    /// Yes to these steps.
+    Given(Consent),
+    /// No to these steps.
+    Refused(Consent),
+}
+
+impl Standing {
+    /// Returns the answer to a step, if there is one.
+    #[must_use]
+    pub fn answer(self, covers: impl Fn(Consent) -> bool) -> Option<bool> {
+        match self {
+            Self::Given(about) if covers(about) => Some(true),
+            Self::Refused(about) if covers(about) => Some(false),
+            Self::Open | Self::Given(_) | Self::Refused(_) => None,
         }
     }
 }

@@ -3,10 +3,7 @@
 use proto::dm::{code::StatusCode, nodes::broadcast, ui::Answer};
 
 use super::*;
-use crate::{
-    consent::Standing,
-    user::{About, Consent, Front, Reply, Settings},
-};
+use crate::user::{About, Consent, Front, Reply, Settings, Standing};
 
 impl Device {
     fn set(&mut self, node: &str, value: &str) -> StatusCode {

@@ -4,9 +4,8 @@ use proto::dm::ui::{Answer, Kind, Prompt};
 
 use super::*;
 use crate::{
-    consent::Standing,
     sensors::Told,
-    user::{About, Consent, Front, MAX_WAIT, Policy, Reply, Settings},
+    user::{About, Consent, Front, MAX_WAIT, Policy, Reply, Settings, Standing},
 };
 
 fn asking(consent: Consent) -> Device {
