@@ -25,8 +25,6 @@ mod status;
 mod tests;
 mod users;
 
-use std::fmt;
-
 use proto::{
     dm::fumo::{Phase, ResultCode},
     ids::Sbn,
@@ -60,6 +58,7 @@ use crate::{
     installer::{InstallOutcome, InstallRequest},
     object::Object,
     stats::Stats,
+    suspension::SuspendReason,
     symbols::{JournalWrite, LogOutput, ObjectLayout, Recovered, StorageError, Ticket},
     tuner::Tuner,
     user,
@@ -82,62 +81,6 @@ pub struct Config {
     pub user: user::Settings,
     /// Whether the device has software components, and who may see them.
     pub components: Inventory,
-}
-
-/// Why reception rests. Several reasons can hold at once; it goes on when none is left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum SuspendReason {
-    /// The user asked for it.
-    User,
-    /// The server asked for it.
-    Server,
-    /// The battery is below its floor.
-    Battery,
-    /// Memory or storage is above its threshold.
-    Memory,
-    /// A voice call goes on.
-    Call,
-    /// The network is metered or lost.
-    Network,
-    /// The device is too hot.
-    Thermal,
-}
-
-impl SuspendReason {
-    /// All reasons.
-    pub const ALL: [Self; 7] = [
-        Self::User,
-        Self::Server,
-        Self::Battery,
-        Self::Memory,
-        Self::Call,
-        Self::Network,
-        Self::Thermal,
-    ];
-
-    /// Returns the word that nodes and journal show.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::User => "user",
-            Self::Server => "server",
-            Self::Battery => "battery",
-            Self::Memory => "memory",
-            Self::Call => "call",
-            Self::Network => "network",
-            Self::Thermal => "thermal",
-        }
-    }
-
-    fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|reason| reason.as_str() == word)
-    }
-}
-
-impl fmt::Display for SuspendReason {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
 }
 
 // spec: oma-002 3 (states and events, as the tests of the agent tabulate them)

@@ -17,6 +17,7 @@
 //! | [`blocks`], [`decode`] | which block to solve when; solving, off the network path |
 //! | [`bootstrap`] | how the device comes by its account |
 //! | [`dm`] | the DM session, the tree, reports |
+//! | [`suspension`] | the reasons to suspend reception |
 //! | [`sensors`] | what the world is like, and when that is a reason to rest |
 //! | [`installer`] | the hand-off contract |
 //! | [`components`] | software components: announced, delivered, installed |
@@ -44,6 +45,7 @@ pub mod plain;
 pub mod sensors;
 pub mod shell;
 pub mod stats;
+pub mod suspension;
 pub mod symbols;
 pub mod tables;
 pub mod tuner;

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, fmt, str::FromStr};
 use proto::{dm::policy::PolicyNode, wire::WireError};
 use serde::Serialize;
 
-use crate::{agent::SuspendReason, user::Consent};
+use crate::{suspension::SuspendReason, user::Consent};
 
 /// How much better than its threshold a value must be before its reason goes.
 pub const MARGIN: u8 = 3;

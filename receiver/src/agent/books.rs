@@ -18,7 +18,7 @@ use proto::{
     wire::WireError,
 };
 
-use super::{Download, Given, Notice, SuspendReason};
+use super::{Download, Given, Notice};
 use crate::{
     acceptance::History,
     components::{Announced, Leave, Subject},
@@ -29,6 +29,7 @@ use crate::{
         TuneInRecord,
     },
     sensors::Policy,
+    suspension::SuspendReason,
     symbols::SlotRun,
 };
 

@@ -20,7 +20,7 @@ use proto::{
     wire::WireError,
 };
 
-use super::{Core, Given, Operation, Output, SuspendReason, books::Pinned, boot::root_file};
+use super::{Core, Given, Operation, Output, books::Pinned, boot::root_file};
 use crate::{
     acceptance::{Accepted, Offer, Refusal, Verdict, check_tune_in},
     components::{Announced, Software, Subject},
@@ -29,6 +29,7 @@ use crate::{
         Piece,
     },
     sensors::Policy,
+    suspension::SuspendReason,
     symbols::ObjectLayout,
     tuner::Tuner,
     user::{Consent, Front},

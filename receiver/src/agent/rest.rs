@@ -8,8 +8,11 @@ use std::collections::BTreeSet;
 
 use proto::{dm::fumo::Phase, time::Now};
 
-use super::{Agent, Core, SuspendReason};
-use crate::sensors::{Readings, Told};
+use super::{Agent, Core};
+use crate::{
+    sensors::{Readings, Told},
+    suspension::SuspendReason,
+};
 
 /// What is known of the world around.
 #[derive(Debug, Default)]

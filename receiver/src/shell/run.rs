@@ -31,7 +31,7 @@ use super::{
 };
 use crate::{
     acceptance::{Kind, Limits, Refusal},
-    agent::{self, Agent, FetchError, Fetched, SuspendReason},
+    agent::{self, Agent, FetchError, Fetched},
     components::{Call, Deployed},
     config::Config,
     dm::{
@@ -39,6 +39,7 @@ use crate::{
         client::{Failure, Post},
     },
     installer::{InstallOutcome, InstallRequest, MAX_VERSION_BYTES},
+    suspension::SuspendReason,
     symbols::{ObjectLayout, StorageError},
     user::{Question, Reply},
 };

@@ -12,9 +12,9 @@ use proto::{
 };
 use receiver::{
     acceptance::{Kind, Limits},
-    agent::{self, SuspendReason},
-    dm,
+    agent, dm,
     sensors::{Readings, Told},
+    suspension::SuspendReason,
 };
 
 use self::life::Life;

@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use receiver::agent::SuspendReason;
+use receiver::suspension::SuspendReason;
 
 use super::{
     disk::{Call, Fault as DiskFault},

@@ -1,6 +1,6 @@
 //! From a seed to a world: who is in it, and what goes wrong when.
 
-use receiver::agent::SuspendReason;
+use receiver::suspension::SuspendReason;
 
 use super::{
     bridge, device,
