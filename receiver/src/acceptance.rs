@@ -66,7 +66,7 @@ pub struct History {
     /// Campaigns that ended with success.
     pub finished: Vec<CampaignId>,
     /// The lower bound of the time.
-    pub t_min: Utc,
+    pub clock_floor: Utc,
 }
 
 /// What a DM session wrote.
@@ -156,7 +156,7 @@ pub fn judge(
     let campaign = Campaign::verify(root, offer.campaign)?;
     let manifest = Manifest::verify(root, offer.manifest)?;
     check_sequence(root, history, &campaign)?;
-    check_expiry(history.t_min, root, &campaign, &manifest)?;
+    check_expiry(history.clock_floor, root, &campaign, &manifest)?;
     let objects = campaign.planned_objects(&manifest)?;
     if manifest.vendor != kind.vendor || !manifest.classes.contains(&kind.class) {
         let detail = "the manifest is for another vendor or class";
@@ -200,23 +200,23 @@ fn check_sequence(
 }
 
 fn check_expiry(
-    t_min: Utc,
+    clock_floor: Utc,
     root: &Root,
     campaign: &Campaign,
     manifest: &Manifest,
 ) -> Result<(), Refusal> {
     let expired = |what: &str, expires: Utc| {
-        let detail = format!("the {what} expired at {expires}, it is {t_min} at least");
+        let detail = format!("the {what} expired at {expires}, it is {clock_floor} at least");
         Err(Refusal::new(ResultCode::REFUSED, "freeze", detail))
     };
     // An expired root is one whose successors somebody holds back.
-    if t_min > root.expires {
+    if clock_floor > root.expires {
         return expired("root", root.expires);
     }
-    if t_min > campaign.expires {
+    if clock_floor > campaign.expires {
         return expired("campaign", campaign.expires);
     }
-    if t_min > manifest.expires {
+    if clock_floor > manifest.expires {
         return expired("manifest", manifest.expires);
     }
     Ok(())

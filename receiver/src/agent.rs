@@ -9,21 +9,21 @@
 //! (a join, a message, a hand-off) stands in the queue behind the journal write that it follows
 //! from, and the queue does not go on until that write is synced: persist, then report.
 
-mod books;
-mod boot;
 mod components;
-mod device;
+mod dm_interface;
 mod download;
-mod outputs;
-mod parcel;
+mod effects;
+mod partial_package;
+mod persistent_state;
 mod reception;
-mod requests;
-mod rest;
-mod sessions;
+mod restore;
+mod session_schedule;
 mod status;
+mod suspension;
 #[cfg(test)]
 mod tests;
-mod users;
+mod update_request;
+mod user_prompts;
 
 use proto::{
     dm::fumo::{Phase, ResultCode},
@@ -33,17 +33,18 @@ use proto::{
     tune_in::TuneIn,
 };
 
-pub use self::{
-    books::Books,
-    boot::{Boot, BootError, root_file},
-    download::{Download, Fetch, FetchError, Fetched, Notice},
-    requests::{RequestOutcome, RequestStatus},
-    status::Status,
-    users::Given,
-};
 use self::{
-    download::Fetcher, outputs::Outputs, parcel::Parcel, requests::Asked, rest::World,
-    sessions::Sessions, users::Users,
+    download::Fetcher, effects::EffectQueue, partial_package::PartialPackageStore,
+    session_schedule::SessionSchedule, suspension::Environment, update_request::UpdateRequestState,
+    user_prompts::PromptQueue,
+};
+pub use self::{
+    download::{Download, Fetch, FetchError, Fetched, InstallNotification},
+    persistent_state::PersistentState,
+    restore::{StoredState, StoredStateError, root_file},
+    status::Status,
+    update_request::{RequestOutcome, RequestStatus},
+    user_prompts::ConsentGranted,
 };
 use crate::{
     acceptance::{Accepted, Kind, Limits},
@@ -68,7 +69,7 @@ use crate::{
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Vendor and class.
-    pub kind: Kind,
+    pub device_class: Kind,
     /// What the device can bear.
     pub limits: Limits,
     /// The DM account and identity.
@@ -96,18 +97,18 @@ pub enum Output {
     /// Write and sync a small file of this name.
     WriteFile(String, Vec<u8>),
     /// Write and sync a small file that can be done without; answered by
-    /// [`Agent::handle_piece_kept`].
-    KeepFile(String, Vec<u8>),
+    /// [`Agent::handle_optional_file_written`].
+    WriteOptionalFile(String, Vec<u8>),
     /// Remove a small file.
     RemoveFile(String),
     /// Write and sync a copy of the journal; answered by [`Agent::handle_journal_written`].
     Journal(JournalWrite),
     /// Solve a block; answered by [`Agent::handle_decoded`].
     Decode(DecodeJob),
-    /// Read the image back and compare; answered by [`Agent::handle_finished`].
-    Finish(ObjectLayout),
+    /// Read the image back and compare; answered by [`Agent::handle_image_verified`].
+    VerifyImage(ObjectLayout),
     /// Remove the directories of all objects but this one.
-    KeepOnly(Option<ObjectLayout>),
+    RemoveOtherObjects(Option<ObjectLayout>),
     /// Join the channel.
     Join(TuneIn),
     /// Leave the channel.
@@ -121,22 +122,22 @@ pub enum Output {
     Components(Call),
     /// Fetch a piece of a package; answered by [`Agent::handle_fetched`].
     Fetch(Fetch),
-    /// Write and sync octets of the image at this place; answered by [`Agent::handle_stored`].
-    Store(ObjectLayout, u64, Vec<u8>),
-    /// Post an installation notification; answered by [`Agent::handle_notified`].
+    /// Write and sync octets of the image at this place; answered by [`Agent::handle_image_written`].
+    WriteImage(ObjectLayout, u64, Vec<u8>),
+    /// Post an installation notification; answered by [`Agent::handle_install_notified`].
     Notify(String, String),
     /// Ask the user; answered by [`Agent::handle_user_reply`].
-    Ask(user::Question),
+    PromptUser(user::Question),
     /// Send a DM message; answered by [`Agent::handle_response`] or
     /// [`Agent::handle_post_failure`].
-    Post(Post),
+    SendDmMessage(Post),
     /// Stop: the storage cannot be relied on. The next start goes on from what is synced.
     Stop(StorageError),
 }
 
 /// What reading the image back came to, when it is not the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FinishError {
+pub enum VerifyError {
     /// It hashes to something else.
     WrongDigest,
     /// It cannot be read, synced or renamed.
@@ -148,33 +149,33 @@ pub enum FinishError {
 pub struct Agent {
     client: DmClient,
     notifications: Notifications,
-    core: Core,
+    state: AgentState,
 }
 
 /// All but the DM client, which talks to it as to a [`dm::Device`].
 #[derive(Debug)]
-struct Core {
+struct AgentState {
     config: Config,
     boot_id: String,
     root: Verified<Root>,
-    books: Books,
+    persistent: PersistentState,
     operation: Option<Operation>,
     tuner: Tuner,
     joined: Vec<TuneIn>,
-    sessions: Sessions,
-    asked: Option<Asked>,
-    world: World,
+    schedule: SessionSchedule,
+    update_request: Option<UpdateRequestState>,
+    environment: Environment,
     /// Whether the installer runs: no DM session begins meanwhile.
     installing: bool,
-    users: Users,
+    prompts: PromptQueue,
     fetcher: Fetcher,
-    parcel: Parcel,
-    chance: Chance,
+    partial_package: PartialPackageStore,
+    rng: Chance,
     firmware_version: Option<String>,
     stats: Stats,
-    outputs: Outputs,
+    effects: EffectQueue,
     /// Whether symbols came in since blocks were last looked at.
-    heard: bool,
+    blocks_dirty: bool,
     /// The components that the installer has listed last, when it could.
     deployed: Option<Vec<Deployed>>,
     /// Whether it was asked in this run.
@@ -195,14 +196,14 @@ struct Operation {
     /// Symbols found on disk when the directory was read.
     resumed: u64,
     /// Whether any packet of the session was heard in this life.
-    heard_session: bool,
+    session_received: bool,
     /// Log files that are reserved.
     reserved: u32,
 }
 
 /// Effects that wait in the queue for the journal write in front of them.
 #[derive(Debug)]
-enum Internal {
+enum DeferredEffect {
     /// The journal says that a block is solved: its slots are free.
     BlockDone(Sbn),
 }
@@ -216,35 +217,35 @@ impl Agent {
         source: std::net::IpAddr,
         datagram: &[u8],
     ) {
-        self.core.handle_datagram(now, channel, source, datagram);
+        self.state.handle_datagram(now, channel, source, datagram);
     }
 
     /// Does what is due at this moment. Late and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.core.handle_timeout(now);
-        self.look_at_questions(now);
-        self.core.download_timeout(now);
+        self.state.handle_timeout(now);
+        self.poll_prompts(now);
+        self.state.download_timeout(now);
         self.start_due_session(now);
-        self.core.settle();
+        self.state.commit_if_dirty();
     }
 
     /// Asks for a DM session at once.
     pub fn check_in(&mut self, now: Now) {
-        self.core.sessions.ask(now.mono);
+        self.state.schedule.request_now(now.mono);
         self.start_due_session(now);
-        self.core.settle();
+        self.state.commit_if_dirty();
     }
 
     // spec: oma-003 6.1.4.6, oma-003 6.1.4.7
     /// Takes a notification of the server, or what claims to be one; during a voice call too.
     pub fn handle_notification(&mut self, now: Now, octets: &[u8]) {
-        let verdict = self.notifications.judge(now.mono, &self.core.server_nonce(), octets);
+        let verdict = self.notifications.judge(now.mono, &self.state.server_nonce(), octets);
         tracing::debug!(?verdict, "a notification");
         if let Verdict::Begin { session_id, .. } = verdict {
-            self.core.sessions.notified(now.mono, session_id);
+            self.state.schedule.notified(now.mono, session_id);
             self.start_due_session(now);
         }
-        self.core.settle();
+        self.state.commit_if_dirty();
     }
 
     /// Adds a reason to rest.
@@ -252,8 +253,8 @@ impl Agent {
         if reason == SuspendReason::Call {
             self.set_in_call(true);
         }
-        self.core.suspend_for(now, reason);
-        self.core.settle();
+        self.state.suspend_for(now, reason);
+        self.state.commit_if_dirty();
     }
 
     /// Takes a reason to rest away.
@@ -261,26 +262,26 @@ impl Agent {
         if reason == SuspendReason::Call {
             self.set_in_call(false);
         }
-        self.core.resume_from(now, reason);
-        self.core.settle();
+        self.state.resume_from(now, reason);
+        self.state.commit_if_dirty();
     }
 
     /// Syncs what was received, before the process ends.
     pub fn handle_shutdown(&mut self) {
-        if let Some(object) = self.core.object_mut() {
+        if let Some(object) = self.state.object_mut() {
             object.log_mut().flush();
         }
     }
 
     /// Learns what the open object's directory holds.
     pub fn handle_recovered(&mut self, now: Now, recovered: &Recovered) {
-        self.core.handle_recovered(now, recovered);
-        self.core.settle();
+        self.state.handle_recovered(now, recovered);
+        self.state.commit_if_dirty();
     }
 
     /// Learns that the first `files` logs are reserved.
     pub fn handle_reserved(&mut self, files: u32) {
-        if let Some(operation) = &mut self.core.operation {
+        if let Some(operation) = &mut self.state.operation {
             operation.reserved = files;
             if let Some(object) = &mut operation.object {
                 object.log_mut().handle_reserved(files);
@@ -290,67 +291,67 @@ impl Agent {
 
     /// Learns that the object's directory cannot be opened or its room not be reserved.
     pub fn handle_open_failed(&mut self, now: Now, error: &StorageError) {
-        self.core.handle_open_failed(now, error);
-        self.core.settle();
+        self.state.handle_open_failed(now, error);
+        self.state.commit_if_dirty();
     }
 
     /// Learns that a flush has returned.
     pub fn handle_flushed(&mut self, now: Now, ticket: Ticket) {
-        if let Some(object) = self.core.object_mut() {
+        if let Some(object) = self.state.object_mut() {
             object.log_mut().handle_flushed(ticket);
         }
-        self.core.heard = true;
-        self.core.look_at_blocks(now);
-        self.core.settle();
+        self.state.blocks_dirty = true;
+        self.state.poll_blocks(now);
+        self.state.commit_if_dirty();
     }
 
     /// Learns that a write to the log, or a flush, failed.
     pub fn handle_log_failed(&mut self, now: Now, ticket: Ticket, error: &StorageError) {
-        self.core.handle_log_failed(now, ticket, error);
-        self.core.settle();
+        self.state.handle_log_failed(now, ticket, error);
+        self.state.commit_if_dirty();
     }
 
     /// Learns that the journal of this generation is synced.
     pub fn handle_journal_written(&mut self, now: Now, generation: u64) {
-        self.core.outputs.handle_journal_written(generation);
-        self.core.look_at_blocks(now);
-        self.core.settle();
+        self.state.effects.handle_journal_written(generation);
+        self.state.poll_blocks(now);
+        self.state.commit_if_dirty();
     }
 
     /// Learns that a small file or the journal could not be written: nothing that would follow
     /// from it happens.
     pub fn handle_storage_failed(&mut self, error: StorageError) {
-        self.core.outputs.fail(error);
+        self.state.effects.fail(error);
     }
 
     /// Learns what an attempt to solve a block came to.
     pub fn handle_decoded(&mut self, now: Now, sbn: Sbn, outcome: &DecodeOutcome) {
-        self.core.handle_decoded(now, sbn, outcome);
-        self.core.settle();
+        self.state.handle_decoded(now, sbn, outcome);
+        self.state.commit_if_dirty();
     }
 
     /// Learns what reading the image back came to.
-    pub fn handle_finished(&mut self, now: Now, outcome: Result<(), FinishError>) {
-        self.core.handle_finished(now, outcome);
-        self.core.settle();
+    pub fn handle_image_verified(&mut self, now: Now, outcome: Result<(), VerifyError>) {
+        self.state.handle_image_verified(now, outcome);
+        self.state.commit_if_dirty();
     }
 
     /// Learns how the installer ended.
     pub fn handle_installed(&mut self, now: Now, outcome: InstallOutcome) {
-        self.core.handle_installed(now, outcome);
-        self.core.settle();
+        self.state.handle_installed(now, outcome);
+        self.state.commit_if_dirty();
     }
 
     /// Learns which version is installed; `None` when the installer did not say.
     pub fn handle_version(&mut self, now: Now, version: Option<String>) {
-        self.core.handle_version(now, version);
+        self.state.handle_version(now, version);
         self.start_due_session(now);
-        self.core.settle();
+        self.state.commit_if_dirty();
     }
 
     /// Takes the server's answer to a DM message.
     pub fn handle_response<'a>(&mut self, now: Now, reply: impl Into<Reply<'a>>) {
-        let step = self.client.handle_response(now, &mut self.core, reply);
+        let step = self.client.handle_response(now, &mut self.state, reply);
         self.handle_step(now, step);
     }
 
@@ -362,36 +363,36 @@ impl Agent {
 
     /// Returns the next thing to do; `None` while an answer is awaited or nothing is to do.
     pub fn poll_output(&mut self, now: Now) -> Option<Output> {
-        self.core.look_at_blocks(now);
-        self.core.settle();
-        self.core.poll_output()
+        self.state.poll_blocks(now);
+        self.state.commit_if_dirty();
+        self.state.poll_output()
     }
 
     /// Returns when [`Self::handle_timeout`] has something to do.
     #[must_use]
     pub fn deadline(&self, now: Now) -> Option<Mono> {
-        let log = self.core.object().and_then(|object| object.log().deadline());
-        let tuner = self.core.tuner_deadline(now.mono);
-        let session = if self.client.is_busy() { None } else { self.core.session_deadline(now) };
-        let question = self.question_deadline();
-        let download = self.core.download_deadline();
+        let log = self.state.object().and_then(|object| object.log().deadline());
+        let tuner = self.state.tuner_deadline(now.mono);
+        let session = if self.client.is_busy() { None } else { self.state.session_deadline(now) };
+        let question = self.prompt_deadline();
+        let download = self.state.download_deadline();
         [log, tuner, session, question, download].into_iter().flatten().min()
     }
 
     /// Returns what people may want to know.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.core.status()
+        self.state.status()
     }
 
     /// Returns the counters of this run.
     #[must_use]
     pub const fn stats(&self) -> &Stats {
-        &self.core.stats
+        &self.state.stats
     }
 }
 
-impl Core {
+impl AgentState {
     fn object(&self) -> Option<&Object> {
         self.operation.as_ref()?.object.as_ref()
     }
@@ -401,29 +402,29 @@ impl Core {
     }
 
     fn phase(&self) -> Phase {
-        self.books.phase
+        self.persistent.phase
     }
 
     /// Every change of phase is in the journal before anyone can see what follows from it.
-    fn enter(&mut self, phase: Phase) {
-        if self.books.phase != phase {
+    fn set_phase(&mut self, phase: Phase) {
+        if self.persistent.phase != phase {
             tracing::info!(%phase, "phase");
-            self.books.phase = phase;
-            self.outputs.mark_changed();
+            self.persistent.phase = phase;
+            self.effects.mark_dirty();
         }
     }
 
     fn poll_output(&mut self) -> Option<Output> {
         loop {
-            match self.outputs.poll(&self.books, &self.tuner.records(&self.boot_id)) {
-                outputs::Polled::Output(output) => return Some(output),
-                outputs::Polled::Internal(Internal::BlockDone(sbn)) => {
+            match self.effects.poll(&self.persistent, &self.tuner.records(&self.boot_id)) {
+                effects::NextEffect::Output(output) => return Some(output),
+                effects::NextEffect::DeferredEffect(DeferredEffect::BlockDone(sbn)) => {
                     if let Some(object) = self.object_mut() {
                         object.blocks_mut().handle_block_done(sbn);
-                        self.heard = true;
+                        self.blocks_dirty = true;
                     }
                 }
-                outputs::Polled::Nothing => {
+                effects::NextEffect::Nothing => {
                     let log = self.object_mut().and_then(|object| object.log_mut().poll_output());
                     return log.map(Output::Log);
                 }
@@ -432,8 +433,8 @@ impl Core {
     }
 
     /// After every input: what changed in the books goes to the journal, seen by others or not.
-    fn settle(&mut self) {
-        self.outputs.settle();
+    fn commit_if_dirty(&mut self) {
+        self.effects.commit_if_dirty();
     }
 }
 

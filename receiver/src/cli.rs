@@ -21,7 +21,7 @@ use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
 use crate::{
-    agent::BootError,
+    agent::StoredStateError,
     config::{Config, ConfigError, Local},
     shell::{
         bootstrap,
@@ -265,13 +265,13 @@ fn start_code(error: &StartError) -> u8 {
     match error {
         StartError::Data(OpenError::Locked(_)) => exit::CONFLICT,
         StartError::Restore(RestoreError::Boot(
-            BootError::Root(_) | BootError::RootLost { .. },
+            StoredStateError::Root(_) | StoredStateError::RootLost { .. },
         )) => exit::REFUSED_SIGNATURE,
         StartError::Data(OpenError::Io { .. })
         | StartError::Restore(
             RestoreError::Storage(_)
             | RestoreError::Journal(_)
-            | RestoreError::Boot(BootError::Journal(_)),
+            | RestoreError::Boot(StoredStateError::Journal(_)),
         )
         | StartError::RootFile { .. }
         | StartError::Field { .. }

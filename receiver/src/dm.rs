@@ -383,7 +383,7 @@ pub enum Piece {
 /// What the DM session does to the device, and asks it.
 ///
 /// A call changes the device's state at once; the shell sends the message that a
-/// [`Step::Post`](client::Step::Post) holds only after that state is durable.
+/// [`Step::SendDmMessage`](client::Step::Post) holds only after that state is durable.
 pub trait Device {
     /// Returns what the tree shows.
     fn view(&self) -> DeviceView;

@@ -34,7 +34,7 @@ pub struct JournalState {
     pub installed: Vec<InstalledManifest>,
     /// What the device is armed with.
     #[prost(message, optional, tag = "7")]
-    pub pin: Option<Pin>,
+    pub armed: Option<ArmedRecord>,
     /// When and where to listen.
     #[prost(message, repeated, tag = "8")]
     pub tune_ins: Vec<TuneInRecord>,
@@ -58,7 +58,7 @@ pub struct JournalState {
     pub objects: Vec<ObjectProgress>,
     /// The lower bound of the time, in UTC seconds.
     #[prost(uint64, tag = "15")]
-    pub t_min: u64,
+    pub clock_floor: u64,
     /// The nonce for the next DM session's first message.
     #[prost(bytes = "vec", tag = "16")]
     pub dm_nonce: Vec<u8>,
@@ -85,22 +85,22 @@ pub struct JournalState {
     pub result: Option<u32>,
     /// The boot in which the installer asked for another one; the version counts after it.
     #[prost(string, optional, tag = "19")]
-    pub reboot_of: Option<String>,
+    pub reboot_requested_in_boot: Option<String>,
     /// What makes the device rest, as a server has set it.
     #[prost(message, repeated, tag = "20")]
     pub policy: Vec<PolicySetting>,
     /// What the user has agreed to: 0 nothing, 1 the download, 2 the installation.
     #[prost(uint32, tag = "30")]
-    pub given: u32,
+    pub consent: u32,
     /// The package that comes by unicast.
     #[prost(message, optional, tag = "31")]
     pub download: Option<DownloadRecord>,
     /// Whether the image is held until the server says `Update`.
     #[prost(bool, tag = "32")]
-    pub awaits_exec: bool,
+    pub awaiting_update_exec: bool,
     /// Installation notifications that the download server does not have.
     #[prost(message, repeated, tag = "33")]
-    pub notices: Vec<NoticeRecord>,
+    pub install_notifications: Vec<InstallNotificationRecord>,
     /// The software component that the operation is about; absent: it is about firmware.
     #[prost(message, optional, tag = "50")]
     pub subject: Option<SubjectRecord>,
@@ -109,7 +109,7 @@ pub struct JournalState {
     pub announced: Vec<AnnouncedRecord>,
     /// Whether the server may see the inventory: 0 the user has not said, 1 yes, 2 no.
     #[prost(uint32, tag = "52")]
-    pub leave: u32,
+    pub inventory_consent: u32,
 }
 
 /// A software component and what is done to it.
@@ -176,7 +176,7 @@ pub struct DownloadRecord {
 
 /// An installation notification that waits.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub struct NoticeRecord {
+pub struct InstallNotificationRecord {
     /// Where it goes.
     #[prost(string, tag = "1")]
     pub url: String,
@@ -222,7 +222,7 @@ pub struct InstalledManifest {
 /// What the device is armed with. Envelopes and plan header lie in files of their own, named by
 /// these digests and synced before.
 #[derive(Clone, PartialEq, Eq, Message)]
-pub struct Pin {
+pub struct ArmedRecord {
     /// The campaign's identifier, 16 octets.
     #[prost(bytes = "vec", tag = "1")]
     pub campaign_id: Vec<u8>,
@@ -317,7 +317,7 @@ pub struct ObjectProgress {
     pub bad_slots: Vec<u32>,
     /// Whether the image was wrong once and its blocks are being solved anew.
     #[prost(bool, tag = "5")]
-    pub solved_anew: bool,
+    pub redecoded: bool,
 }
 
 impl ObjectProgress {
@@ -404,7 +404,7 @@ mod tests {
                 };
                 16
             ],
-            pin: Some(Pin {
+            armed: Some(ArmedRecord {
                 campaign_id: id(),
                 campaign_sha256: hash(),
                 manifest_sha256: hash(),
@@ -448,11 +448,11 @@ mod tests {
                     blocks_done: hash(),
                     verified: true,
                     bad_slots: vec![u32::MAX; 2 * MAX_BAD_RUNS],
-                    solved_anew: true,
+                    redecoded: true,
                 };
                 1
             ],
-            t_min: u64::MAX,
+            clock_floor: u64::MAX,
             dm_nonce: hash(),
             dm_server_nonce: hash(),
             access_lists: "x".repeat(1024),
@@ -461,9 +461,9 @@ mod tests {
             account_password: Some("p".repeat(512)),
             expected_version: Some(name()),
             result: Some(599),
-            reboot_of: Some(name()),
+            reboot_requested_in_boot: Some(name()),
             policy: vec![PolicySetting { node: name(), value: word() }; 6],
-            given: 2,
+            consent: 2,
             download: Some(DownloadRecord {
                 url: "u".repeat(512),
                 object: Some("u".repeat(512)),
@@ -472,8 +472,15 @@ mod tests {
                 image_offset: u64::MAX,
                 fetched: u64::MAX,
             }),
-            awaits_exec: true,
-            notices: vec![NoticeRecord { url: "u".repeat(512), status: 999, tries: 9 }; 2],
+            awaiting_update_exec: true,
+            install_notifications: vec![
+                InstallNotificationRecord {
+                    url: "u".repeat(512),
+                    status: 999,
+                    tries: 9
+                };
+                2
+            ],
             subject: Some(subject()),
             announced: vec![
                 AnnouncedRecord {
@@ -486,7 +493,7 @@ mod tests {
                 };
                 2 * MAX_NODES
             ],
-            leave: 2,
+            inventory_consent: 2,
         };
         let image = JournalImage { generation: 1, body };
         let octets = image.emit().unwrap();

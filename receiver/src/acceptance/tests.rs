@@ -131,9 +131,9 @@ fn a_campaign_that_ended_well_is_455() {
 #[test]
 fn expired_documents_are_455_by_the_lower_bound_of_the_time() {
     let mut case = Case::new();
-    case.history.t_min = case.broadcast.campaign.expires;
+    case.history.clock_floor = case.broadcast.campaign.expires;
     assert!(case.judge().is_ok());
-    case.history.t_min = Utc(case.broadcast.campaign.expires.0 + 1);
+    case.history.clock_floor = Utc(case.broadcast.campaign.expires.0 + 1);
     assert_eq!(case.refused(), (455, "freeze"));
 }
 
@@ -233,7 +233,7 @@ fn a_compressed_component_is_refused_before_anything_is_unpacked() {
 #[test]
 fn an_expired_root_arms_nothing() {
     let mut case = Case::new();
-    case.history.t_min = case.broadcast.campaign.expires;
+    case.history.clock_floor = case.broadcast.campaign.expires;
     assert!(case.judge().is_ok());
     let expires = Utc::from_seconds(crate::testing::LATEST_STOP - 1);
     let keys = &case.broadcast.keys;

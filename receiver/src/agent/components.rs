@@ -20,7 +20,7 @@ use proto::{
     trust::component_class,
 };
 
-use super::{Agent, Core, Output};
+use super::{Agent, AgentState, Output};
 use crate::{
     acceptance::{History, Kind, Offer, Refusal, Verdict, judge},
     components::{Call, ChangeRequest, Deployed, Inventory, Leave, Software, Subject, Verb},
@@ -35,16 +35,16 @@ const MAX_CLASSES: usize = 16;
 impl Agent {
     /// Learns which components are installed; `None` when the installer did not say.
     pub fn handle_components(&mut self, now: Now, deployed: Option<Vec<Deployed>>) {
-        self.core.handle_components(now, deployed);
+        self.state.handle_components(now, deployed);
         self.start_due_session(now);
-        self.core.settle();
+        self.state.commit_if_dirty();
     }
 }
 
-impl Core {
+impl AgentState {
     pub(super) fn list_components(&mut self) {
         if self.config.components != Inventory::Absent {
-            self.outputs.work(Output::Components(Call::Read));
+            self.effects.push(Output::Components(Call::Read));
         }
     }
 
@@ -62,7 +62,7 @@ impl Core {
 
     /// Returns whether the operation that goes on is about the same package in the same place.
     pub(super) fn concerns(&self, other: Option<&Subject>) -> bool {
-        match (&self.books.subject, other) {
+        match (&self.persistent.subject, other) {
             (Some(own), Some(other)) => own.node == other.node && own.package == other.package,
             (own, other) => own.is_none() && other.is_none(),
         }
@@ -70,15 +70,15 @@ impl Core {
 
     // spec: oma-002 7 (a component is signed for a class of its own)
     /// Returns what the manifest of a package must be for.
-    pub(super) fn kind_of(&self, subject: Option<&Subject>) -> Kind {
-        let Kind { vendor, class } = self.config.kind;
+    pub(super) fn device_class_of(&self, subject: Option<&Subject>) -> Kind {
+        let Kind { vendor, class } = self.config.device_class;
         let class = subject.map_or(class, |subject| component_class(class, &subject.package));
         Kind { vendor, class }
     }
 
     /// A component that is gone may come back as it was, and not as it was before that.
     fn history_of(&self, subject: Option<&Subject>) -> History {
-        let mut history = self.books.history(self.kind_of(subject).class);
+        let mut history = self.persistent.history(self.device_class_of(subject).class);
         let Some(subject) = subject else { return history };
         history.finished.clear();
         let is_gone = |list: &Vec<Deployed>| list.iter().all(|it| it.id != subject.package);
@@ -91,13 +91,13 @@ impl Core {
     }
 
     /// Judges an offer for firmware, or for a component.
-    pub(super) fn judge_offer(
+    pub(super) fn evaluate_offer(
         &self,
         subject: Option<&Subject>,
         offer: &Offer<'_>,
     ) -> Result<Verdict, Refusal> {
-        let (kind, history) = (self.kind_of(subject), self.history_of(subject));
-        let known = &self.books.accepted;
+        let (kind, history) = (self.device_class_of(subject), self.history_of(subject));
+        let known = &self.persistent.accepted;
         if !known.contains_key(&kind.class) && known.len() >= MAX_CLASSES {
             let detail = "more components than the device can tell apart".to_owned();
             let result = ResultCode::REFUSED;
@@ -108,9 +108,9 @@ impl Core {
 
     /// Returns what the installer is told of the component that it gets.
     pub(super) fn component_install(&self) -> Option<ComponentInstall> {
-        let subject = self.books.subject.as_ref()?;
+        let subject = self.persistent.subject.as_ref()?;
         let leaf = proto::dm::nodes::scomo::INSTALL_PARAMETERS;
-        let parameters = self.books.announced.text(Branch::Download, &subject.node, leaf);
+        let parameters = self.persistent.announced.text(Branch::Download, &subject.node, leaf);
         Some(ComponentInstall {
             id: subject.package.clone(),
             activate: subject.activates(),
@@ -124,14 +124,15 @@ impl Core {
         let is_first = !std::mem::replace(&mut self.has_listed, true);
         self.deployed = deployed;
         if is_first && matches!(self.phase(), Phase::Verified | Phase::Deferred) {
-            return self.proceed(now);
+            return self.after_verification(now);
         }
-        let waits = self.installing || self.books.reboot_of.as_ref() == Some(&self.boot_id);
-        let Some(subject) = &self.books.subject else { return };
+        let waits = self.installing
+            || self.persistent.reboot_requested_in_boot.as_ref() == Some(&self.boot_id);
+        let Some(subject) = &self.persistent.subject else { return };
         if self.phase() != Phase::HandedOver || waits {
             return;
         }
-        let version = self.books.expected_version.as_deref();
+        let version = self.persistent.expected_version.as_deref();
         let listed = self.deployed.as_deref();
         if listed.is_some_and(|listed| subject.is_done(listed, version)) {
             self.remember_installed();
@@ -157,24 +158,24 @@ impl Core {
         }
         let Some(verb) = Verb::of(subject.operation) else { return StatusCode::NOT_ALLOWED };
         if self.is_occupied() {
-            let is_same = self.books.subject.as_ref() == Some(&subject);
-            if !(is_same && correlator.is_some() && self.books.correlator == correlator) {
+            let is_same = self.persistent.subject.as_ref() == Some(&subject);
+            if !(is_same && correlator.is_some() && self.persistent.correlator == correlator) {
                 let (wrong, subject) = (ResultCode::WRONG_STATE, Some(subject));
                 self.push_alert(now, correlator, Exec::Update, wrong, subject);
             }
             return StatusCode::ACCEPTED;
         }
         let request = ChangeRequest { contract: CONTRACT_VERSION, id: subject.package.clone() };
-        self.books.subject = Some(subject);
-        self.books.correlator = correlator;
-        self.books.operation = Exec::Update;
-        self.books.report = ReportSettings::default();
-        self.books.result = None;
-        self.books.expected_version = None;
+        self.persistent.subject = Some(subject);
+        self.persistent.correlator = correlator;
+        self.persistent.operation = Exec::Update;
+        self.persistent.report = ReportSettings::default();
+        self.persistent.result = None;
+        self.persistent.expected_version = None;
         self.installing = true;
-        self.enter(Phase::HandedOver);
-        self.outputs.mark_changed();
-        self.outputs.show(Output::Components(Call::Change(verb, request)));
+        self.set_phase(Phase::HandedOver);
+        self.effects.mark_dirty();
+        self.effects.push_after_commit(Output::Components(Call::Change(verb, request)));
         StatusCode::ACCEPTED
     }
 
@@ -185,12 +186,12 @@ impl Core {
         subject: Subject,
         correlator: Option<Correlator>,
     ) -> StatusCode {
-        if self.books.awaits_exec && self.concerns(Some(&subject)) {
+        if self.persistent.awaiting_update_exec && self.concerns(Some(&subject)) {
             self.drop_package();
         } else if self.is_occupied() && self.concerns(Some(&subject)) {
             return StatusCode::FORBIDDEN;
         }
-        self.books.announced.remove(Branch::Delivered, &subject.node);
+        self.persistent.announced.remove(Branch::Delivered, &subject.node);
         self.push_alert(now, correlator, Exec::Update, ResultCode::SUCCESS, Some(subject));
         StatusCode::ACCEPTED
     }
@@ -199,15 +200,15 @@ impl Core {
     pub(super) fn software_view(&self) -> Option<Software> {
         let is_shown = match self.config.components {
             Inventory::Absent => return None,
-            Inventory::Asked => self.books.leave == Leave::Given,
+            Inventory::Asked => self.persistent.inventory_consent == Leave::Given,
             Inventory::Granted => true,
         };
-        let subject = self.books.subject.as_ref().filter(|_| self.is_occupied());
+        let subject = self.persistent.subject.as_ref().filter(|_| self.is_occupied());
         let status = self.phase().state(self.package_data()).number();
-        let is_held = self.books.awaits_exec && self.phase() == Phase::Verified;
+        let is_held = self.persistent.awaiting_update_exec && self.phase() == Phase::Verified;
         Some(Software {
             is_shown,
-            announced: self.books.announced.clone(),
+            announced: self.persistent.announced.clone(),
             deployed: self.deployed.clone().unwrap_or_default(),
             working: subject.map(|subject| (subject.clone(), status)),
             held: subject.filter(|_| is_held).map(|subject| subject.node.clone()),

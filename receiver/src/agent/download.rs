@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! Exec -> descriptor -> head: documents, judged -> pieces, each synced -> assembled -> verified -> …
-//!         (HTTP alone)  PkgData: all of it, in pieces that `parcel` keeps ^
+//!         (HTTP alone)  PkgData: all of it, in pieces that `partial_package` keeps ^
 //! ```
 
 use std::time::Duration;
@@ -22,7 +22,9 @@ use proto::{
     trust::bundle::{self, BundleHead},
 };
 
-use super::{Agent, Core, Given, Operation, Output, books::Pinned};
+use super::{
+    Agent, AgentState, ConsentGranted, Operation, Output, persistent_state::ArmedCampaign,
+};
 use crate::{
     acceptance::{Accepted, Offer, Refusal, Verdict},
     components::Subject,
@@ -32,15 +34,15 @@ use crate::{
 };
 
 /// Octets of the image that are asked for at once, and synced together.
-const PIECE: u64 = 1 << 20;
+const CHUNK: u64 = 1 << 20;
 /// Attempts at one piece before the download is given up.
 const MAX_FAILURES: u32 = 8;
 /// The longest wait between two attempts.
 const MAX_WAIT: Duration = Duration::from_secs(300);
 /// Attempts at an installation notification before it is given up.
-const MAX_NOTICES: u32 = 5;
+const MAX_NOTIFICATION_ATTEMPTS: u32 = 5;
 /// Installation notifications that may wait.
-const MAX_WAITING: usize = 2;
+const MAX_NOTIFICATIONS: usize = 2;
 /// What an import is fetched from; no URL of a server begins so.
 const FILE: &str = "file:";
 
@@ -63,7 +65,7 @@ pub struct Download {
 
 /// An installation notification that waits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notice {
+pub struct InstallNotification {
     /// Where it goes.
     pub url: String,
     /// What it says.
@@ -117,7 +119,7 @@ pub(super) struct Fetcher {
     /// Octets that are being stored.
     storing: u64,
     notifying: bool,
-    next_notice: Option<Mono>,
+    next_notification: Option<Mono>,
     /// Why the package in `PkgData`, or in the `Data` of a component, is no good: the result of its
     /// Exec.
     refusal: Option<(Option<PackageId>, ResultCode)>,
@@ -129,39 +131,39 @@ impl Fetcher {
     /// Forgets the operation before; an answer that is still on its way is dropped when it comes.
     fn begin_anew(&mut self) {
         let busy = self.busy;
-        let (notifying, next_notice) = (self.notifying, self.next_notice);
-        *self = Self { busy, stale: busy, notifying, next_notice, ..Self::default() };
+        let (notifying, next_notification) = (self.notifying, self.next_notification);
+        *self = Self { busy, stale: busy, notifying, next_notification, ..Self::default() };
     }
 }
 
 impl Agent {
     /// Learns what a fetch came to.
     pub fn handle_fetched(&mut self, now: Now, fetched: Result<Fetched, FetchError>) {
-        self.core.fetcher.busy = false;
-        match (std::mem::take(&mut self.core.fetcher.stale), fetched) {
-            (true, _) => self.core.fetch_next(now),
-            (false, Ok(fetched)) => self.core.take_fetched(now, fetched),
-            (false, Err(error)) => self.core.fetch_failed(now, error),
+        self.state.fetcher.busy = false;
+        match (std::mem::take(&mut self.state.fetcher.stale), fetched) {
+            (true, _) => self.state.fetch_next(now),
+            (false, Ok(fetched)) => self.state.on_fetched(now, fetched),
+            (false, Err(error)) => self.state.on_fetch_failed(now, error),
         }
-        self.core.settle();
+        self.state.commit_if_dirty();
     }
 
     /// Learns that octets of the image are synced, or not.
-    pub fn handle_stored(&mut self, now: Now, outcome: Result<(), StorageError>) {
+    pub fn handle_image_written(&mut self, now: Now, outcome: Result<(), StorageError>) {
         // What `PkgData` brought was not waited for.
-        self.core.fetcher.busy = false;
-        if std::mem::take(&mut self.core.fetcher.stale) {
-            self.core.fetch_next(now);
+        self.state.fetcher.busy = false;
+        if std::mem::take(&mut self.state.fetcher.stale) {
+            self.state.fetch_next(now);
         } else {
-            self.core.stored(now, outcome);
+            self.state.on_image_written(now, outcome);
         }
-        self.core.settle();
+        self.state.commit_if_dirty();
     }
 
     /// Learns whether an installation notification has arrived.
-    pub fn handle_notified(&mut self, now: Now, arrived: bool) {
-        self.core.notified(now, arrived);
-        self.core.settle();
+    pub fn handle_install_notified(&mut self, now: Now, arrived: bool) {
+        self.state.notified(now, arrived);
+        self.state.commit_if_dirty();
     }
 
     /// Takes a package from local media, whose front is `head`; the user has agreed. Returns the
@@ -172,45 +174,46 @@ impl Agent {
     /// [`Refusal`] by the same rules as for a campaign over DM.
     // spec: oma-003 5.5.1.5.1 (a kiosk)
     pub fn import(&mut self, now: Now, path: &str, head: &[u8]) -> Result<String, Refusal> {
-        let outcome = self.core.import(now, path, head);
-        self.core.settle();
+        let outcome = self.state.import(now, path, head);
+        self.state.commit_if_dirty();
         outcome
     }
 }
 
-impl Core {
+impl AgentState {
     pub(super) fn has_download(&self) -> bool {
-        self.books.download.is_some()
+        self.persistent.download.is_some()
     }
 
     /// Begins what an Exec with a URL of HTTP asks for.
     // spec: oma-001 8.1.2.12, oma-002 fumo.download, oma-002 fumo.both (Download User Agent)
     pub(super) fn begin_download(&mut self, now: Now, request: DownloadRequest) {
         if self.is_occupied() {
-            if self.books.correlator == request.correlator && self.has_download() {
+            if self.persistent.correlator == request.correlator && self.has_download() {
                 return;
             }
             let DownloadRequest { operation, correlator, subject, .. } = request;
             let wrong = ResultCode::WRONG_STATE;
             return self.push_alert(now, correlator, operation, wrong, subject);
         }
-        self.books.subject = request.subject;
-        self.books.correlator = request.correlator;
-        self.books.operation = request.operation;
-        self.books.report = request.report;
-        self.books.result = None;
-        self.books.awaits_exec = false;
-        self.books.given = if self.users.agreed { Given::Download } else { Given::Nothing };
-        self.books.download = Some(Download { url: request.url, ..Download::default() });
+        self.persistent.subject = request.subject;
+        self.persistent.correlator = request.correlator;
+        self.persistent.operation = request.operation;
+        self.persistent.report = request.report;
+        self.persistent.result = None;
+        self.persistent.awaiting_update_exec = false;
+        self.persistent.consent =
+            if self.prompts.agreed { ConsentGranted::Download } else { ConsentGranted::Nothing };
+        self.persistent.download = Some(Download { url: request.url, ..Download::default() });
         self.fetcher.begin_anew();
-        self.enter(Phase::Receiving);
-        self.outputs.mark_changed();
+        self.set_phase(Phase::Receiving);
+        self.effects.mark_dirty();
         self.fetch_next(now);
     }
 
     /// Returns how much of the image is synced, per mille, while one is fetched.
     pub(super) fn download_progress(&self) -> Option<u16> {
-        let download = self.books.download.as_ref()?;
+        let download = self.persistent.download.as_ref()?;
         let octets = self.operation.as_ref()?.layout.image_octets().max(1);
         u16::try_from(download.fetched.min(octets).saturating_mul(1000) / octets).ok()
     }
@@ -218,9 +221,9 @@ impl Core {
     /// Asks for what is missing next, unless something stands in the way.
     // spec: oma-001 8.1.2.13, oma-001 8.1.2.17, oma-001 8.1.2.18
     pub(super) fn fetch_next(&mut self, now: Now) {
-        let Some(download) = &self.books.download else { return };
+        let Some(download) = &self.persistent.download else { return };
         let rests = self.fetcher.busy || self.fetcher.retry.is_some_and(|at| at > now.mono);
-        let may = self.phase() == Phase::Receiving && self.books.suspended.is_empty();
+        let may = self.phase() == Phase::Receiving && self.persistent.suspended.is_empty();
         if rests || !may || (download.url.is_empty() && download.object.is_none()) {
             return;
         }
@@ -234,25 +237,25 @@ impl Core {
                 let to = u64::try_from(bundle::MAX_HEAD).unwrap_or(u64::MAX);
                 Fetch { url: url.clone(), from: 0, to }
             }
-            (Some(_), Some(_)) if !self.may_download() => return,
+            (Some(_), Some(_)) if !self.download_allowed() => return,
             (Some(url), Some(octets)) if download.fetched < octets => {
                 let from = download.image_offset + download.fetched;
-                let to = (from + PIECE).min(download.image_offset + octets);
+                let to = (from + CHUNK).min(download.image_offset + octets);
                 Fetch { url: url.clone(), from, to }
             }
             (Some(_), Some(_)) => return self.downloaded(),
         };
         self.fetcher.retry = None;
         self.fetcher.busy = true;
-        self.outputs.show(Output::Fetch(fetch));
+        self.effects.push_after_commit(Output::Fetch(fetch));
     }
 
-    fn take_fetched(&mut self, now: Now, fetched: Fetched) {
+    fn on_fetched(&mut self, now: Now, fetched: Fetched) {
         self.fetcher.failures = 0;
-        let Some(download) = &self.books.download else { return };
+        let Some(download) = &self.persistent.download else { return };
         match (&download.object, &self.operation) {
-            (None, _) => self.take_first(now, &fetched),
-            (Some(_), None) => self.take_head(now, &fetched),
+            (None, _) => self.on_descriptor(now, &fetched),
+            (Some(_), None) => self.on_bundle_head(now, &fetched),
             (Some(_), Some(operation)) => {
                 if fetched.octets.is_empty() {
                     return self.fail_download(
@@ -264,27 +267,27 @@ impl Core {
                 let (layout, at) = (operation.layout.clone(), download.fetched);
                 self.fetcher.busy = true;
                 self.fetcher.storing = u64::try_from(fetched.octets.len()).unwrap_or_default();
-                self.outputs.work(Output::Store(layout, at, fetched.octets));
+                self.effects.push(Output::WriteImage(layout, at, fetched.octets));
             }
         }
     }
 
     /// What the server's URL names is a descriptor, or the package itself.
     // spec: oma-001 8.1.2.15 (the descriptor is checked before anything is fetched)
-    fn take_first(&mut self, now: Now, fetched: &Fetched) {
+    fn on_descriptor(&mut self, now: Now, fetched: &Fetched) {
         let refused = |this: &mut Self, result, status| this.fail_download(now, result, status);
         if !fetched.media_type.starts_with(descriptor::MEDIA_TYPE) {
-            let url = self.books.download.as_ref().map(|download| download.url.clone());
-            if let Some(download) = &mut self.books.download {
+            let url = self.persistent.download.as_ref().map(|download| download.url.clone());
+            if let Some(download) = &mut self.persistent.download {
                 download.object = url;
                 download.size = fetched.total.unwrap_or_default();
             }
-            return self.take_head(now, fetched);
+            return self.on_bundle_head(now, fetched);
         }
         let Ok(found) = Descriptor::parse(&fetched.octets) else {
             return refused(self, ResultCode::UNDEFINED, InstallStatus::INVALID_DESCRIPTOR);
         };
-        if let Some(download) = &mut self.books.download {
+        if let Some(download) = &mut self.persistent.download {
             download.notify = found.install_notify_uri.clone().filter(|url| is_http(url));
         }
         if !found.is_understood() {
@@ -301,16 +304,16 @@ impl Core {
         if !is_http(&found.object_uri) {
             return refused(self, ResultCode::BAD_URL, InstallStatus::LOADER_ERROR);
         }
-        if let Some(download) = &mut self.books.download {
+        if let Some(download) = &mut self.persistent.download {
             download.object = Some(found.object_uri);
             download.size = found.size;
         }
-        self.outputs.mark_changed();
+        self.effects.mark_dirty();
         self.fetch_next(now);
     }
 
-    fn take_head(&mut self, now: Now, fetched: &Fetched) {
-        let announced = self.books.download.as_ref().map_or(0, |download| download.size);
+    fn on_bundle_head(&mut self, now: Now, fetched: &Fetched) {
+        let announced = self.persistent.download.as_ref().map_or(0, |download| download.size);
         let Ok(head) = BundleHead::parse(&fetched.octets) else {
             let status = InstallStatus::NOT_ACCEPTABLE;
             return self.fail_download(now, ResultCode::NOT_ACCEPTABLE, status);
@@ -319,10 +322,10 @@ impl Core {
             let status = InstallStatus::ATTRIBUTE_MISMATCH;
             return self.fail_download(now, ResultCode::NOT_ACCEPTABLE, status);
         }
-        match self.judge_bundle(&head, self.books.subject.as_ref()) {
+        match self.evaluate_bundle(&head, self.persistent.subject.as_ref()) {
             Ok(accepted) => {
-                self.pin_bundle(head, accepted);
-                self.enter(Phase::Receiving);
+                self.arm_bundle(head, accepted);
+                self.set_phase(Phase::Receiving);
                 self.ask_for_consent(now);
                 self.fetch_next(now);
             }
@@ -336,7 +339,7 @@ impl Core {
     }
 
     /// Judges the documents of a bundle like those of a campaign over DM; there is no window.
-    fn judge_bundle(
+    fn evaluate_bundle(
         &self,
         head: &BundleHead,
         subject: Option<&Subject>,
@@ -347,7 +350,7 @@ impl Core {
             windows: Vec::new(),
             carried: Some(head.component),
         };
-        let accepted = match self.judge_offer(subject, &offer)? {
+        let accepted = match self.evaluate_offer(subject, &offer)? {
             Verdict::Accepted(accepted) => *accepted,
             Verdict::AlreadyInstalled(_) => {
                 let detail = "the very package is installed".to_owned();
@@ -367,9 +370,9 @@ impl Core {
     }
 
     /// Everything that a restart needs is in files before the journal names them.
-    fn pin_bundle(&mut self, head: BundleHead, accepted: Accepted) {
+    fn arm_bundle(&mut self, head: BundleHead, accepted: Accepted) {
         let object = accepted.object;
-        let pinned = Pinned {
+        let pinned = ArmedCampaign {
             id: accepted.campaign.id,
             campaign: accepted.campaign.digest(),
             manifest: accepted.manifest.digest(),
@@ -377,32 +380,32 @@ impl Core {
             plan_header: None,
         };
         let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
-        self.outputs.work(Output::WriteFile(pinned.campaign_file(), head.campaign.clone()));
-        self.outputs.work(Output::WriteFile(pinned.manifest_file(), head.manifest.clone()));
-        let class = self.kind_of(self.books.subject.as_ref()).class;
+        self.effects.push(Output::WriteFile(pinned.campaign_file(), head.campaign.clone()));
+        self.effects.push(Output::WriteFile(pinned.manifest_file(), head.manifest.clone()));
+        let class = self.device_class_of(self.persistent.subject.as_ref()).class;
         let campaign = (accepted.campaign.sequence, accepted.campaign.digest());
-        self.books.accepted.insert(class, campaign);
-        self.books.t_min = self.books.t_min.max(accepted.campaign.not_before);
-        self.books.pin = Some(pinned);
-        self.books.progress.clear();
-        if let Some(download) = &mut self.books.download {
+        self.persistent.accepted.insert(class, campaign);
+        self.persistent.clock_floor = self.persistent.clock_floor.max(accepted.campaign.not_before);
+        self.persistent.armed = Some(pinned);
+        self.persistent.progress.clear();
+        if let Some(download) = &mut self.persistent.download {
             download.image_offset = head.image_offset;
             download.fetched = 0;
         }
         let envelopes = [head.campaign, head.manifest];
         self.operation = Some(Operation::new(accepted, envelopes, layout.clone(), None));
-        self.outputs.mark_changed();
-        self.outputs.show(Output::KeepOnly(Some(layout)));
+        self.effects.mark_dirty();
+        self.effects.push_after_commit(Output::RemoveOtherObjects(Some(layout)));
     }
 
     /// Nothing is claimed before it is synced: the place moves on after the storage has answered.
-    fn stored(&mut self, now: Now, outcome: Result<(), StorageError>) {
+    fn on_image_written(&mut self, now: Now, outcome: Result<(), StorageError>) {
         match outcome {
             Ok(()) => {
                 let octets = std::mem::take(&mut self.fetcher.storing);
-                if let Some(download) = &mut self.books.download {
+                if let Some(download) = &mut self.persistent.download {
                     download.fetched += octets;
-                    self.outputs.mark_changed();
+                    self.effects.mark_dirty();
                 }
                 self.fetch_next(now);
             }
@@ -417,18 +420,18 @@ impl Core {
     }
 
     fn downloaded(&mut self) {
-        self.enter(Phase::Assembled);
-        self.check_image();
+        self.set_phase(Phase::Assembled);
+        self.verify_image();
     }
 
     /// Lets the image be read back and compared; what follows comes with the answer.
-    pub(super) fn check_image(&mut self) {
+    pub(super) fn verify_image(&mut self) {
         if let Some(operation) = &self.operation {
-            self.outputs.show(Output::Finish(operation.layout.clone()));
+            self.effects.push_after_commit(Output::VerifyImage(operation.layout.clone()));
         }
     }
 
-    fn fetch_failed(&mut self, now: Now, error: FetchError) {
+    fn on_fetch_failed(&mut self, now: Now, error: FetchError) {
         if !self.has_download() {
             return;
         }
@@ -468,7 +471,7 @@ impl Core {
     /// After a restart: what was synced is there.
     pub(super) fn resume_download(&mut self, now: Now) {
         match self.phase() {
-            Phase::Assembled | Phase::Verified | Phase::Deferred => self.check_image(),
+            Phase::Assembled | Phase::Verified | Phase::Deferred => self.verify_image(),
             Phase::Receiving | Phase::Suspended => {
                 self.ask_for_consent(now);
                 self.fetch_next(now);
@@ -489,35 +492,37 @@ impl Core {
 
     /// After the check of the image: what the Exec asked for, and no more.
     // spec: oma-001 8.1.2.19, oma-001 8.1.1.12, oma-003 5.5.1.6.5 (hand-off)
-    pub(super) fn proceed(&mut self, now: Now) {
-        if self.books.awaits_exec {
+    pub(super) fn after_verification(&mut self, now: Now) {
+        if self.persistent.awaiting_update_exec {
             return;
         }
-        let waits = self.books.policy.install == Install::OnCommand;
-        let held = match self.books.operation {
+        let waits = self.persistent.policy.install == Install::OnCommand;
+        let held = match self.persistent.operation {
             Exec::Download => Some(ResultCode::SUCCESS),
             // Who stands beside the device and has said yes is not kept waiting.
-            Exec::DownloadAndUpdate if waits && self.books.given < Given::Install => {
-                self.books.result = Some(ResultCode::DEFERRED);
+            Exec::DownloadAndUpdate
+                if waits && self.persistent.consent < ConsentGranted::Install =>
+            {
+                self.persistent.result = Some(ResultCode::DEFERRED);
                 Some(ResultCode::DEFERRED)
             }
             Exec::DownloadAndUpdate | Exec::Update => None,
         };
         if let Some(result) = held {
-            let operation = self.books.operation;
-            let correlator = self.books.correlator.take();
-            let subject = self.books.subject.clone();
-            if let Some(own) = &mut self.books.subject {
-                self.books.announced.deliver(&own.node);
+            let operation = self.persistent.operation;
+            let correlator = self.persistent.correlator.take();
+            let subject = self.persistent.subject.clone();
+            if let Some(own) = &mut self.persistent.subject {
+                self.persistent.announced.deliver(&own.node);
                 own.operation = scomo::Operation::Install;
             }
             self.push_alert(now, correlator, operation, result, subject);
-            self.books.operation = Exec::Update;
-            self.books.awaits_exec = true;
-            self.outputs.mark_changed();
+            self.persistent.operation = Exec::Update;
+            self.persistent.awaiting_update_exec = true;
+            self.effects.mark_dirty();
             return;
         }
-        self.hand_over(now);
+        self.install(now);
     }
 
     /// Starts the installation of what is held.
@@ -529,17 +534,17 @@ impl Core {
         correlator: Option<Correlator>,
     ) -> StatusCode {
         let holds = matches!(self.phase(), Phase::Verified | Phase::Deferred);
-        if holds && self.books.awaits_exec && self.concerns(subject.as_ref()) {
-            self.books.subject = subject;
-            self.books.correlator = correlator;
-            self.books.operation = Exec::Update;
-            (self.books.awaits_exec, self.books.result) = (false, None);
-            self.outputs.mark_changed();
-            self.check_image();
+        if holds && self.persistent.awaiting_update_exec && self.concerns(subject.as_ref()) {
+            self.persistent.subject = subject;
+            self.persistent.correlator = correlator;
+            self.persistent.operation = Exec::Update;
+            (self.persistent.awaiting_update_exec, self.persistent.result) = (false, None);
+            self.effects.mark_dirty();
+            self.verify_image();
             return StatusCode::ACCEPTED;
         }
-        if self.operation.is_some() && self.books.operation == Exec::Update {
-            let again = correlator.is_some() && self.books.correlator == correlator;
+        if self.operation.is_some() && self.persistent.operation == Exec::Update {
+            let again = correlator.is_some() && self.persistent.correlator == correlator;
             return if again { StatusCode::ACCEPTED } else { StatusCode::FORBIDDEN };
         }
         let package = subject.as_ref().map(|subject| &subject.package);
@@ -554,7 +559,7 @@ impl Core {
 
     /// Takes the package that a Replace brought; no octets take the held one away.
     // spec: oma-001 8.1.1.10, oma-002 fumo.direct (the package by Replace)
-    pub(super) fn take_package_data(
+    pub(super) fn receive_package_data(
         &mut self,
         subject: Option<Subject>,
         octets: &[u8],
@@ -574,7 +579,7 @@ impl Core {
             self.drop_package();
         }
         self.fetcher.begin_anew();
-        self.forget_parcel();
+        self.discard_partial_package();
         if octets.is_empty() {
             return StatusCode::OK;
         }
@@ -588,7 +593,7 @@ impl Core {
 
     /// Returns whether a package waits for its Exec, which another may take the place of.
     pub(super) fn holds_package(&self, subject: Option<&Subject>) -> bool {
-        let waits = self.books.awaits_exec && self.phase() == Phase::Verified;
+        let waits = self.persistent.awaiting_update_exec && self.phase() == Phase::Verified;
         waits && self.concerns(subject)
     }
 
@@ -598,7 +603,7 @@ impl Core {
             |result, detail: &str| Refusal { result, reason: "package", detail: detail.to_owned() };
         let head = BundleHead::parse(octets)
             .map_err(|error| refusal(ResultCode::NOT_ACCEPTABLE, &error.to_string()))?;
-        let accepted = self.judge_bundle(&head, subject.as_ref())?;
+        let accepted = self.evaluate_bundle(&head, subject.as_ref())?;
         let place = |octets: u64| usize::try_from(octets).unwrap_or(usize::MAX);
         let (from, length) = (place(head.image_offset), place(head.image_octets));
         let image = octets.get(from..from.saturating_add(length));
@@ -607,33 +612,34 @@ impl Core {
             return Err(refusal(ResultCode::CORRUPTED, "the image is not the signed one"));
         }
         let whole = Download { fetched: head.image_octets, ..Download::default() };
-        self.books.download = Some(Download::default());
-        self.books.subject = subject;
-        self.books.correlator = None;
-        self.books.operation = Exec::Update;
-        self.books.result = None;
-        self.books.awaits_exec = true;
-        self.books.given = if self.users.agreed { Given::Download } else { Given::Nothing };
+        self.persistent.download = Some(Download::default());
+        self.persistent.subject = subject;
+        self.persistent.correlator = None;
+        self.persistent.operation = Exec::Update;
+        self.persistent.result = None;
+        self.persistent.awaiting_update_exec = true;
+        self.persistent.consent =
+            if self.prompts.agreed { ConsentGranted::Download } else { ConsentGranted::Nothing };
         let (offset, object) = (head.image_offset, accepted.object);
         let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
-        self.outputs.work(Output::Store(layout, 0, image.to_vec()));
-        self.pin_bundle(head, accepted);
-        self.books.download = Some(Download { image_offset: offset, ..whole });
-        self.enter(Phase::Verified);
+        self.effects.push(Output::WriteImage(layout, 0, image.to_vec()));
+        self.arm_bundle(head, accepted);
+        self.persistent.download = Some(Download { image_offset: offset, ..whole });
+        self.set_phase(Phase::Verified);
         Ok(())
     }
 
     // spec: oma-dm 11.1, oma-000 8.2.4.2.end (50 to 10 by deletion of the package)
     pub(super) fn drop_package(&mut self) {
         self.operation = None;
-        self.books.subject = None;
-        self.books.pin = None;
-        self.books.download = None;
-        self.books.awaits_exec = false;
-        self.books.progress.clear();
-        self.enter(Phase::Idle);
-        self.outputs.mark_changed();
-        self.outputs.show(Output::KeepOnly(None));
+        self.persistent.subject = None;
+        self.persistent.armed = None;
+        self.persistent.download = None;
+        self.persistent.awaiting_update_exec = false;
+        self.persistent.progress.clear();
+        self.set_phase(Phase::Idle);
+        self.effects.mark_dirty();
+        self.effects.push_after_commit(Output::RemoveOtherObjects(None));
     }
 
     fn import(&mut self, now: Now, path: &str, head: &[u8]) -> Result<String, Refusal> {
@@ -644,21 +650,21 @@ impl Core {
         }
         let head = BundleHead::parse(head)
             .map_err(|error| refusal(ResultCode::NOT_ACCEPTABLE, "malformed", error.to_string()))?;
-        let accepted = self.judge_bundle(&head, None)?;
+        let accepted = self.evaluate_bundle(&head, None)?;
         let version = accepted.manifest.firmware_version.clone();
-        self.books.subject = None;
-        self.books.correlator = None;
-        self.books.operation = Exec::DownloadAndUpdate;
-        self.books.report = crate::dm::ReportSettings::default();
-        self.books.result = None;
-        self.books.awaits_exec = false;
+        self.persistent.subject = None;
+        self.persistent.correlator = None;
+        self.persistent.operation = Exec::DownloadAndUpdate;
+        self.persistent.report = crate::dm::ReportSettings::default();
+        self.persistent.result = None;
+        self.persistent.awaiting_update_exec = false;
         // The user's consent is what the server's word is elsewhere.
-        self.books.given = Given::Install;
+        self.persistent.consent = ConsentGranted::Install;
         let object = Some(format!("{FILE}{path}"));
-        self.books.download = Some(Download { object, ..Download::default() });
+        self.persistent.download = Some(Download { object, ..Download::default() });
         self.fetcher.begin_anew();
-        self.pin_bundle(head, accepted);
-        self.enter(Phase::Receiving);
+        self.arm_bundle(head, accepted);
+        self.set_phase(Phase::Receiving);
         self.fetch_next(now);
         Ok(version)
     }
@@ -671,60 +677,69 @@ impl Core {
         result: ResultCode,
         subject: Option<Subject>,
     ) {
-        let campaign = self.books.pin.as_ref().map(|pin| pin.id);
+        let campaign = self.persistent.armed.as_ref().map(|pin| pin.id);
         let alert = FinalAlert { correlator, operation, result, campaign, subject };
-        self.books.reports.push(alert, now.utc);
-        self.outputs.mark_changed();
+        self.persistent.reports.push(alert, now.utc);
+        self.effects.mark_dirty();
     }
 
     /// Takes the download out of the books at the operation's end; what it came to is sent to the
     /// download server.
     // spec: oma-001 8.1.2.21, oma-001 8.1.2.23
     pub(super) fn end_download(&mut self, now: Now, result: ResultCode) {
-        let Some(download) = self.books.download.take() else { return };
+        let Some(download) = self.persistent.download.take() else { return };
         let status = self.fetcher.status.unwrap_or_else(|| install_status(result));
         self.fetcher.begin_anew();
-        self.books.awaits_exec = false;
+        self.persistent.awaiting_update_exec = false;
         if let Some(url) = download.notify
-            && self.books.notices.len() < MAX_WAITING
+            && self.persistent.install_notifications.len() < MAX_NOTIFICATIONS
         {
-            self.books.notices.push(Notice { url, status, tries: 0 });
-            self.outputs.mark_changed();
-            self.send_notice(now);
+            self.persistent.install_notifications.push(InstallNotification {
+                url,
+                status,
+                tries: 0,
+            });
+            self.effects.mark_dirty();
+            self.send_install_notification(now);
         }
     }
 
     /// Sends the notification that has waited longest, when its time has come.
-    pub(super) fn send_notice(&mut self, now: Now) {
-        let due = self.fetcher.next_notice.is_none_or(|at| at <= now.mono);
-        let Some(notice) = self.books.notices.first() else { return };
+    pub(super) fn send_install_notification(&mut self, now: Now) {
+        let due = self.fetcher.next_notification.is_none_or(|at| at <= now.mono);
+        let Some(notice) = self.persistent.install_notifications.first() else { return };
         if due && !self.fetcher.notifying {
             self.fetcher.notifying = true;
-            self.outputs.show(Output::Notify(notice.url.clone(), notice.status.emit()));
+            self.effects
+                .push_after_commit(Output::Notify(notice.url.clone(), notice.status.emit()));
         }
     }
 
     fn notified(&mut self, now: Now, arrived: bool) {
         self.fetcher.notifying = false;
-        self.fetcher.next_notice = None;
-        let Some(notice) = self.books.notices.first_mut() else { return };
+        self.fetcher.next_notification = None;
+        let Some(notice) = self.persistent.install_notifications.first_mut() else { return };
         notice.tries += 1;
-        if arrived || notice.tries >= MAX_NOTICES {
-            self.books.notices.remove(0);
+        if arrived || notice.tries >= MAX_NOTIFICATION_ATTEMPTS {
+            self.persistent.install_notifications.remove(0);
         } else {
-            self.fetcher.next_notice = Some(now.mono + Duration::from_secs(30 << notice.tries));
+            self.fetcher.next_notification =
+                Some(now.mono + Duration::from_secs(30 << notice.tries));
         }
-        self.outputs.mark_changed();
-        self.send_notice(now);
+        self.effects.mark_dirty();
+        self.send_install_notification(now);
     }
 
     pub(super) fn download_timeout(&mut self, now: Now) {
         self.fetch_next(now);
-        self.send_notice(now);
+        self.send_install_notification(now);
     }
 
     pub(super) fn download_deadline(&self) -> Option<Mono> {
-        let notice = self.fetcher.next_notice.filter(|_| !self.books.notices.is_empty());
+        let notice = self
+            .fetcher
+            .next_notification
+            .filter(|_| !self.persistent.install_notifications.is_empty());
         let retry = self.fetcher.retry.filter(|_| self.has_download());
         [retry, notice].into_iter().flatten().min()
     }

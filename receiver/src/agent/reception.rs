@@ -15,8 +15,8 @@ use proto::{
 };
 
 use super::{
-    Core, FinishError, Given, Internal, Output,
-    books::{Installed, Solved},
+    AgentState, ConsentGranted, DeferredEffect, Output, VerifyError,
+    persistent_state::{DecodeProgress, Installed},
 };
 use crate::{
     decode::DecodeOutcome,
@@ -29,7 +29,7 @@ use crate::{
 /// Octets of a datagram that can be an ALC packet of ours.
 const DATAGRAM_BYTES: std::ops::RangeInclusive<usize> = 12..=1472;
 
-impl Core {
+impl AgentState {
     /// The order of checks is that of security facts 4.5: each step costs more than the one before.
     pub(super) fn handle_datagram(
         &mut self,
@@ -69,13 +69,13 @@ impl Core {
             self.stats.other_object += 1;
             return;
         };
-        if contradicts(&packet, carries, object.planned()) {
+        if fec_mismatch(&packet, carries, object.planned()) {
             self.stats.contradicts += 1;
             return;
         }
-        operation.heard_session = true;
+        operation.session_received = true;
         object.handle_packet(now.mono, carries, &packet, &mut self.stats);
-        self.heard = true;
+        self.blocks_dirty = true;
     }
 
     pub(super) fn handle_timeout(&mut self, now: Now) {
@@ -87,8 +87,8 @@ impl Core {
     }
 
     /// Looks whether symbols that came in, or got synced, finish a block or the whole.
-    pub(super) fn look_at_blocks(&mut self, now: Now) {
-        if !std::mem::take(&mut self.heard) {
+    pub(super) fn poll_blocks(&mut self, now: Now) {
+        if !std::mem::take(&mut self.blocks_dirty) {
             return;
         }
         let Some(object) = self.operation.as_mut().and_then(|operation| operation.object.as_mut())
@@ -99,11 +99,11 @@ impl Core {
         let job = object.blocks_mut().next_decode();
         let assembled = object.blocks().is_assembled();
         if let Some(job) = job {
-            self.outputs.work(Output::Decode(job));
+            self.effects.push(Output::Decode(job));
         }
         if assembled && self.is_receiving() {
-            self.enter(Phase::Assembled);
-            self.finish();
+            self.set_phase(Phase::Assembled);
+            self.verify_image();
         }
         self.tune(now);
         self.end_windows(now);
@@ -112,7 +112,7 @@ impl Core {
     pub(super) fn handle_recovered(&mut self, now: Now, recovered: &Recovered) {
         let Some(operation) = &mut self.operation else { return };
         let planned = operation.accepted.object;
-        let solved = self.books.progress.entry(planned.object_key).or_default();
+        let solved = self.persistent.progress.entry(planned.object_key).or_default();
         let log = SymbolLog::recovered(
             operation.layout.clone(),
             Limits::default(),
@@ -129,11 +129,11 @@ impl Core {
             object.offer_header(header, &mut self.stats);
         }
         operation.object = Some(object);
-        self.heard = true;
+        self.blocks_dirty = true;
         if self.phase() == Phase::Assembled {
-            self.finish();
+            self.verify_image();
         } else if matches!(self.phase(), Phase::Verified | Phase::Deferred) && verified {
-            self.proceed(now);
+            self.after_verification(now);
         } else {
             self.ask_for_consent(now);
             self.tune(now);
@@ -164,9 +164,9 @@ impl Core {
         let Some(object) = &mut operation.object else { return };
         object.log_mut().handle_failed(now.mono, ticket);
         let (bad, has_failed) = (object.log().bad_runs(), object.log().has_failed());
-        self.books.progress.entry(key).or_default().bad = bad;
-        self.outputs.mark_changed();
-        self.heard = true;
+        self.persistent.progress.entry(key).or_default().bad = bad;
+        self.effects.mark_dirty();
+        self.blocks_dirty = true;
         if has_failed && self.is_receiving() {
             let result = match error {
                 StorageError::NoSpace { .. } => ResultCode::NO_ROOM_TO_DOWNLOAD,
@@ -184,12 +184,12 @@ impl Core {
         let key = operation.layout.object_key();
         let Some(object) = &mut operation.object else { return };
         object.blocks_mut().handle_decoded(sbn, outcome);
-        self.heard = true;
+        self.blocks_dirty = true;
         match outcome {
             DecodeOutcome::Done => {
-                self.books.progress.entry(key).or_default().blocks.insert(sbn);
-                self.outputs.mark_changed();
-                self.outputs.then(Internal::BlockDone(sbn));
+                self.persistent.progress.entry(key).or_default().blocks.insert(sbn);
+                self.effects.mark_dirty();
+                self.effects.run_after_commit(DeferredEffect::BlockDone(sbn));
             }
             DecodeOutcome::Failed(StorageError::NoSpace { .. }) => {
                 self.complete(now, Phase::Failed, ResultCode::NO_ROOM_TO_DOWNLOAD);
@@ -200,51 +200,51 @@ impl Core {
         }
     }
 
-    pub(super) fn handle_finished(&mut self, now: Now, outcome: Result<(), FinishError>) {
+    pub(super) fn handle_image_verified(&mut self, now: Now, outcome: Result<(), VerifyError>) {
         let by_unicast = self.has_download();
         let Some(operation) = &mut self.operation else { return };
         let key = operation.layout.object_key();
         match outcome {
             Ok(()) => {
-                self.books.progress.entry(key).or_default().verified = true;
+                self.persistent.progress.entry(key).or_default().verified = true;
                 if self.phase() != Phase::Deferred {
-                    self.enter(Phase::Verified);
+                    self.set_phase(Phase::Verified);
                 }
-                self.proceed(now);
+                self.after_verification(now);
             }
             // What came by unicast is not solved: it is fetched again when the server says so.
-            Err(FinishError::WrongDigest) if by_unicast => {
+            Err(VerifyError::WrongDigest) if by_unicast => {
                 self.complete(now, Phase::Failed, ResultCode::CORRUPTED);
             }
-            Err(FinishError::Storage(error)) if by_unicast => {
+            Err(VerifyError::Storage(error)) if by_unicast => {
                 tracing::warn!(%error, "a package cannot be read back");
                 self.complete(now, Phase::Failed, ResultCode::CLIENT_ERROR);
             }
             // Symbols are exact, so the blocks were damaged at rest: solve them once more.
-            Err(FinishError::WrongDigest) if !self.books.has_solved_anew(key) => {
+            Err(VerifyError::WrongDigest) if !self.persistent.was_redecoded(key) => {
                 operation.object = None;
                 let layout = operation.layout.clone();
-                let solved = self.books.progress.entry(key).or_default();
+                let solved = self.persistent.progress.entry(key).or_default();
                 let bad = std::mem::take(&mut solved.bad);
-                *solved = Solved { bad, solved_anew: true, ..Solved::default() };
-                self.enter(Phase::Receiving);
-                self.outputs.show(Output::Open(layout));
+                *solved = DecodeProgress { bad, redecoded: true, ..DecodeProgress::default() };
+                self.set_phase(Phase::Receiving);
+                self.effects.push_after_commit(Output::Open(layout));
             }
-            Err(FinishError::WrongDigest) => {
+            Err(VerifyError::WrongDigest) => {
                 self.complete(now, Phase::Failed, ResultCode::CORRUPTED);
             }
-            Err(FinishError::Storage(error)) => self.outputs.fail(error),
+            Err(VerifyError::Storage(error)) => self.effects.fail(error),
         }
     }
 
     /// Hand-off happens at most once: the journal says that it began before it begins. A device
     /// that is to rest keeps the image until it may go on.
-    pub(super) fn hand_over(&mut self, now: Now) {
-        if !self.books.suspended.is_empty() {
+    pub(super) fn install(&mut self, now: Now) {
+        if !self.persistent.suspended.is_empty() {
             return self.tune(now);
         }
-        if !self.may_install() {
-            self.enter(Phase::Deferred);
+        if !self.install_allowed() {
+            self.set_phase(Phase::Deferred);
             self.tune(now);
             return self.ask_for_consent(now);
         }
@@ -265,11 +265,11 @@ impl Core {
             software_component: self.component_install().map(Box::new),
         };
         let layout = operation.layout.clone();
-        self.books.expected_version = Some(manifest.firmware_version.clone());
+        self.persistent.expected_version = Some(manifest.firmware_version.clone());
         self.tune(now);
-        self.enter(Phase::HandedOver);
+        self.set_phase(Phase::HandedOver);
         self.installing = true;
-        self.outputs.show(Output::Install(layout, request));
+        self.effects.push_after_commit(Output::Install(layout, request));
     }
 
     // spec: oma-001 8.1.1.13, oma-001 8.1.2.20
@@ -279,12 +279,12 @@ impl Core {
             return;
         }
         match outcome {
-            InstallOutcome::Done if self.books.subject.is_some() => self.list_components(),
-            InstallOutcome::Done => self.outputs.work(Output::ReadVersion),
+            InstallOutcome::Done if self.persistent.subject.is_some() => self.list_components(),
+            InstallOutcome::Done => self.effects.push(Output::ReadVersion),
             InstallOutcome::RebootNeeded => {
                 tracing::info!("the installer waits for a reboot");
-                self.books.reboot_of = Some(self.boot_id.clone());
-                self.outputs.mark_changed();
+                self.persistent.reboot_requested_in_boot = Some(self.boot_id.clone());
+                self.effects.mark_dirty();
             }
             InstallOutcome::Failed => {
                 self.complete(now, Phase::Failed, ResultCode::UPDATE_FAILED);
@@ -300,14 +300,15 @@ impl Core {
     pub(super) fn handle_version(&mut self, now: Now, version: Option<String>) {
         let is_first = self.firmware_version.replace(version.unwrap_or_default()).is_none();
         if is_first && matches!(self.phase(), Phase::Verified | Phase::Deferred) {
-            return self.proceed(now);
+            return self.after_verification(now);
         }
-        let waits_for_boot = self.books.reboot_of.as_ref() == Some(&self.boot_id);
-        let is_firmware = self.books.subject.is_none();
+        let waits_for_boot =
+            self.persistent.reboot_requested_in_boot.as_ref() == Some(&self.boot_id);
+        let is_firmware = self.persistent.subject.is_none();
         if self.phase() != Phase::HandedOver || waits_for_boot || !is_firmware {
             return;
         }
-        if self.firmware_version == self.books.expected_version {
+        if self.firmware_version == self.persistent.expected_version {
             self.remember_installed();
             self.complete(now, Phase::Confirmed, ResultCode::SUCCESS);
         } else {
@@ -316,73 +317,73 @@ impl Core {
     }
 
     pub(super) fn remember_installed(&mut self) {
-        let class = self.kind_of(self.books.subject.as_ref()).class;
+        let class = self.device_class_of(self.persistent.subject.as_ref()).class;
         let Some(operation) = &self.operation else { return };
         let manifest = &operation.accepted.manifest;
-        let floor = self.books.installed.get(&class).map_or(0, |installed| installed.floor);
+        let floor = self.persistent.installed.get(&class).map_or(0, |installed| installed.floor);
         let installed = Installed {
             sequence: manifest.sequence,
             floor: floor.max(manifest.floor_after_commit),
             manifest: manifest.digest(),
         };
-        self.books.installed.insert(class, installed);
-        self.books.t_min = self.books.t_min.max(manifest.not_before);
+        self.persistent.installed.insert(class, installed);
+        self.persistent.clock_floor = self.persistent.clock_floor.max(manifest.not_before);
     }
 
     // spec: oma-001 8.1.2.22
     /// Ends the operation with a result, which is reported in its slot.
     pub(super) fn complete(&mut self, now: Now, phase: Phase, result: ResultCode) {
         tracing::info!(%phase, %result, text = result.text(), "the operation has ended");
-        self.tell_result(now, phase, result);
+        self.notify_result(now, phase, result);
         let has_download = self.has_download();
         self.end_download(now, result);
-        let campaign = self.books.pin.as_ref().map(|pin| pin.id);
-        let subject = self.books.subject.take();
+        let campaign = self.persistent.armed.as_ref().map(|pin| pin.id);
+        let subject = self.persistent.subject.take();
         match &subject {
             // The image goes with the operation, and a component that was removed may come back.
             Some(subject) => {
-                self.books.announced.remove(Branch::Delivered, &subject.node);
+                self.persistent.announced.remove(Branch::Delivered, &subject.node);
             }
             None => {
                 let ended = campaign.filter(|_| super::ends_well(result));
-                ended.into_iter().for_each(|campaign| self.books.remember_finished(campaign));
+                ended.into_iter().for_each(|campaign| self.persistent.remember_finished(campaign));
             }
         }
         let alert = FinalAlert {
-            correlator: self.books.correlator.take(),
-            operation: self.books.operation,
+            correlator: self.persistent.correlator.take(),
+            operation: self.persistent.operation,
             result,
             campaign,
             subject,
         };
-        if self.books.report.wants(&alert, self.chance.number()) {
-            let slot = self.books.report.slot(now.utc, self.chance.number());
-            self.books.reports.push(alert, slot);
+        if self.persistent.report.wants(&alert, self.rng.number()) {
+            let slot = self.persistent.report.slot(now.utc, self.rng.number());
+            self.persistent.reports.push(alert, slot);
         }
-        self.books.result = Some(result);
-        self.books.pin = None;
-        self.books.expected_version = None;
-        self.books.reboot_of = None;
-        self.books.suspended.clear();
-        self.books.given = Given::Nothing;
+        self.persistent.result = Some(result);
+        self.persistent.armed = None;
+        self.persistent.expected_version = None;
+        self.persistent.reboot_requested_in_boot = None;
+        self.persistent.suspended.clear();
+        self.persistent.consent = ConsentGranted::Nothing;
         let had_image = has_download || self.operation.is_some();
         // Symbols of an image that is not complete serve again when it is broadcast again.
         let kept = self.operation.take().map(|operation| operation.layout);
         let kept = kept.filter(|_| matches!(phase, Phase::Incomplete | Phase::Missed));
         self.tuner = crate::tuner::Tuner::default();
-        self.enter(phase);
-        self.outputs.mark_changed();
+        self.set_phase(phase);
+        self.effects.mark_dirty();
         self.tune(now);
         if had_image {
             let keeps = |key| kept.as_ref().is_some_and(|layout| layout.object_key() == key);
-            self.books.progress.retain(|key, _| keeps(*key));
-            self.outputs.show(Output::KeepOnly(kept));
+            self.persistent.progress.retain(|key, _| keeps(*key));
+            self.effects.push_after_commit(Output::RemoveOtherObjects(kept));
         }
     }
 
     /// Joins and leaves until the channels are those that are to be heard at this moment.
     pub(super) fn tune(&mut self, now: Now) {
-        let wanted: Vec<TuneIn> = if self.listens() {
+        let wanted: Vec<TuneIn> = if self.wants_packets() {
             self.tuner.wanted(now.mono).cloned().collect()
         } else {
             Vec::new()
@@ -391,29 +392,29 @@ impl Core {
             return;
         }
         if !wanted.is_empty() && self.phase() == Phase::Armed {
-            self.enter(Phase::Receiving);
+            self.set_phase(Phase::Receiving);
         }
         let before = std::mem::replace(&mut self.joined, wanted.clone());
         for left in before.iter().filter(|tune_in| !wanted.contains(tune_in)) {
-            self.outputs.work(Output::Leave(left.clone()));
+            self.effects.push(Output::Leave(left.clone()));
         }
         for joined in wanted.into_iter().filter(|tune_in| !before.contains(tune_in)) {
-            self.outputs.show(Output::Join(joined));
+            self.effects.push_after_commit(Output::Join(joined));
         }
     }
 
     /// Goes on receiving, now that the user has agreed to it.
-    pub(super) fn go_on(&mut self, now: Now) {
+    pub(super) fn resume_reception(&mut self, now: Now) {
         self.tune(now);
         self.fetch_next(now);
     }
 
     /// Returns whether the device wants to hear more of the object.
-    fn listens(&self) -> bool {
+    fn wants_packets(&self) -> bool {
         let wants = self.object().is_some_and(|object| !object.blocks().is_satisfied());
         wants
-            && self.may_download()
-            && self.books.suspended.is_empty()
+            && self.download_allowed()
+            && self.persistent.suspended.is_empty()
             && matches!(self.phase(), Phase::Armed | Phase::Receiving)
     }
 
@@ -426,7 +427,7 @@ impl Core {
     fn end_windows(&mut self, now: Now) {
         let Some(operation) = &mut self.operation else { return };
         let Some(object) = &mut operation.object else { return };
-        let heard = operation.heard_session || object.log().synced_total() > 0;
+        let heard = operation.session_received || object.log().synced_total() > 0;
         let done = object.blocks().is_satisfied();
         let over = self.tuner.is_over(now.mono);
         if over && !object.log().is_quiet() {
@@ -451,17 +452,11 @@ impl Core {
         self.operation.as_ref()?;
         self.tuner.next_change(now)
     }
-
-    fn finish(&mut self) {
-        if let Some(operation) = &self.operation {
-            self.outputs.show(Output::Finish(operation.layout.clone()));
-        }
-    }
 }
 
 /// An armed device takes its parameters from the campaign: a hint that says otherwise marks a
 /// packet that is not meant for it.
-fn contradicts(packet: &Packet<'_>, carries: Carries, planned: &PlannedObject) -> bool {
+fn fec_mismatch(packet: &Packet<'_>, carries: Carries, planned: &PlannedObject) -> bool {
     let codepoint = match carries {
         Carries::Data | Carries::Table => proto::fec::ENCODING_ID_RAPTORQ,
         Carries::Header => proto::fec::ENCODING_ID_NO_CODE,

@@ -3,7 +3,7 @@
 use proto::dm::fumo::{PackageData, Phase};
 use serde::Serialize;
 
-use super::{Core, requests::RequestStatus};
+use super::{AgentState, update_request::RequestStatus};
 use crate::{components::Deployed, sensors::Readings, stats::Stats};
 
 /// What the device is doing. Symbols count once they are synced.
@@ -50,7 +50,7 @@ pub struct Status {
     pub stats: Stats,
 }
 
-impl Core {
+impl AgentState {
     pub(super) fn status(&self) -> Status {
         let operation = self.operation.as_ref();
         let object = self.object();
@@ -60,10 +60,10 @@ impl Core {
             (0..blocks).filter(|sbn| log.is_done(proto::ids::Sbn(*sbn))).count()
         };
         Status {
-            phase: self.books.phase,
-            state: self.books.phase.state(self.package_data()).number(),
+            phase: self.persistent.phase,
+            state: self.persistent.phase.state(self.package_data()).number(),
             reasons: self.reasons(),
-            campaign: self.books.pin.as_ref().map(|pin| pin.id.to_string()),
+            campaign: self.persistent.armed.as_ref().map(|pin| pin.id.to_string()),
             channels: self.joined.iter().map(|tune_in| tune_in.channel.to_string()).collect(),
             symbols_synced: log.map_or(0, crate::symbols::SymbolLog::synced_total),
             symbols_needed: operation
@@ -75,21 +75,24 @@ impl Core {
             logs_reserved: operation
                 .map(|operation| (operation.reserved, operation.layout.files())),
             firmware_version: self.firmware_version.clone(),
-            result: self.books.result.map(|code| code.0),
-            reports_waiting: self.books.reports.reports().len(),
-            request: self.asked.as_ref().map(super::requests::Asked::status),
-            readings: self.world.readings(),
+            result: self.persistent.result.map(|code| code.0),
+            reports_waiting: self.persistent.reports.reports().len(),
+            request: self
+                .update_request
+                .as_ref()
+                .map(super::update_request::UpdateRequestState::status),
+            readings: self.environment.readings(),
             components: self.deployed.clone(),
             stats: self.stats,
         }
     }
 
     pub(super) fn reasons(&self) -> Vec<String> {
-        self.books.suspended.iter().map(ToString::to_string).collect()
+        self.persistent.suspended.iter().map(ToString::to_string).collect()
     }
 
     pub(super) fn package_data(&self) -> PackageData {
-        if self.operation.is_some() || !self.books.progress.is_empty() {
+        if self.operation.is_some() || !self.persistent.progress.is_empty() {
             PackageData::Held
         } else {
             PackageData::Gone

@@ -21,14 +21,14 @@ use crate::{
 
 mod components;
 mod download;
-mod parcel;
+mod offline;
+mod partial_package;
 mod policy;
 mod reception;
-mod requests;
 mod roots;
-mod silence;
 mod states;
-mod users;
+mod update_request;
+mod user_prompts;
 
 const OPENS: u64 = 2_000;
 const CLOSES: u64 = 3_000;
@@ -129,7 +129,7 @@ fn config() -> Config {
     test_log::record_secret("password", SERVER_PASSWORD.as_bytes());
     let id = "LAB-0001".parse().unwrap();
     Config {
-        kind: kind(),
+        device_class: kind(),
         limits: Limits::default(),
         dm: dm::Settings {
             identity: Identity::new(id, "fumocast".to_owned(), "lab".to_owned()),
@@ -213,8 +213,8 @@ impl Device {
     }
 
     fn arm_with(&mut self, request: ArmRequest) {
-        self.agent.core.arm(self.now, request);
-        self.agent.core.settle();
+        self.agent.state.arm(self.now, request);
+        self.agent.state.commit_if_dirty();
         self.run();
     }
 
@@ -244,7 +244,7 @@ impl Device {
     }
 
     fn alerts(&self) -> Vec<FinalAlert> {
-        self.agent.core.due_alerts(at(1_000_000))
+        self.agent.state.due_alerts(at(1_000_000))
     }
 
     fn results(&self) -> Vec<u16> {
@@ -287,7 +287,7 @@ impl Device {
         let now = self.now;
         let holds = match self.held {
             Held::Nothing => false,
-            Held::Finish => matches!(output, Output::Finish(_)),
+            Held::Finish => matches!(output, Output::VerifyImage(_)),
             Held::Install => matches!(output, Output::Install(..)),
             Held::Version => matches!(output, Output::ReadVersion),
             Held::Components => matches!(output, Output::Components(Call::Change(..))),
@@ -317,15 +317,15 @@ impl Device {
             Output::WriteFile(name, octets) => {
                 self.disk.files.insert(name, octets);
             }
-            Output::KeepFile(_, _) if self.full_after == Some(0) => {
+            Output::WriteOptionalFile(_, _) if self.full_after == Some(0) => {
                 self.full_after = None;
                 let attempted = "write a piece".to_owned();
-                self.agent.handle_piece_kept(&Err(StorageError::NoSpace { attempted }));
+                self.agent.handle_optional_file_written(&Err(StorageError::NoSpace { attempted }));
             }
-            Output::KeepFile(name, octets) => {
+            Output::WriteOptionalFile(name, octets) => {
                 self.full_after = self.full_after.map(|left| left - 1);
                 self.disk.files.insert(name, octets);
-                self.agent.handle_piece_kept(&Ok(()));
+                self.agent.handle_optional_file_written(&Ok(()));
             }
             Output::RemoveFile(name) => {
                 self.disk.files.remove(&name);
@@ -339,12 +339,12 @@ impl Device {
                 let outcome = job.run(&mut self.disk);
                 self.agent.handle_decoded(now, job.sbn, &outcome);
             }
-            Output::Finish(layout) => {
+            Output::VerifyImage(layout) => {
                 let exact = sha256(&[&self.disk.image]) == layout.stored_sha256();
-                let outcome = if exact { Ok(()) } else { Err(FinishError::WrongDigest) };
-                self.agent.handle_finished(now, outcome);
+                let outcome = if exact { Ok(()) } else { Err(VerifyError::WrongDigest) };
+                self.agent.handle_image_verified(now, outcome);
             }
-            Output::KeepOnly(kept) => {
+            Output::RemoveOtherObjects(kept) => {
                 let kept = kept.map(|layout| layout.object_key());
                 if self.disk.object != kept {
                     (self.disk.object, self.disk.image) = (None, Vec::new());
@@ -366,21 +366,21 @@ impl Device {
                 }
                 self.agent.handle_installed(now, self.install_ends);
             }
-            Output::Ask(question) => self.asked.push(question),
+            Output::PromptUser(question) => self.asked.push(question),
             Output::Fetch(fetch) => self.fetches.push(fetch),
             Output::Notify(url, body) => {
                 self.notices.push((url, body));
-                self.agent.handle_notified(now, !self.notices_fail);
+                self.agent.handle_install_notified(now, !self.notices_fail);
             }
-            Output::Store(layout, offset, octets) => {
+            Output::WriteImage(layout, offset, octets) => {
                 self.disk.object = Some(layout.object_key());
                 let start = usize::try_from(offset).unwrap();
                 self.disk.image.resize(start, 0);
                 self.disk.image.extend(octets);
-                self.agent.handle_stored(now, Ok(()));
+                self.agent.handle_image_written(now, Ok(()));
             }
-            Output::Post(post) if self.talks => self.post = Some(post),
-            Output::Post(_) => {
+            Output::SendDmMessage(post) if self.talks => self.post = Some(post),
+            Output::SendDmMessage(_) => {
                 self.posts += 1;
                 self.agent
                     .handle_post_failure(now, Failure::Http { status: 500, retry_after: None });
@@ -427,7 +427,12 @@ fn boot(broadcast: &Broadcast, disk: &Disk, now: Now, number: u64) -> Agent {
     try_boot(broadcast.keys.root_envelope(), disk, now, number).unwrap()
 }
 
-fn try_boot(factory_root: Vec<u8>, disk: &Disk, now: Now, number: u64) -> Result<Agent, BootError> {
+fn try_boot(
+    factory_root: Vec<u8>,
+    disk: &Disk,
+    now: Now,
+    number: u64,
+) -> Result<Agent, StoredStateError> {
     try_boot_as(config(), factory_root, disk, now, number)
 }
 
@@ -437,10 +442,10 @@ fn try_boot_as(
     disk: &Disk,
     now: Now,
     number: u64,
-) -> Result<Agent, BootError> {
+) -> Result<Agent, StoredStateError> {
     let [a, b] = &disk.journal;
     let (journaler, state) = Journaler::recover([a, b]).unwrap();
-    let boot = Boot {
+    let boot = StoredState {
         journaler,
         state,
         files: disk.files.clone(),

@@ -91,7 +91,7 @@ pub fn inspect(disk: &dyn Disk, path: &Path) -> io::Result<Report> {
     let state = read_journal(disk, path, &mut report)?;
     if let Some(state) = &state {
         report.phase = Some(state.phase.clone());
-        report.campaign = state.pin.as_ref().map(|pin| hex(&pin.campaign_id));
+        report.campaign = state.armed.as_ref().map(|pin| hex(&pin.campaign_id));
         report.reports_waiting = state.alerts.len();
     }
     let records = read_small_files(disk, path, &mut report)?;

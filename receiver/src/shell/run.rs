@@ -189,7 +189,7 @@ async fn run_device(config: &Config, front: Front, options: Options) -> Result<E
     };
     let end = shell.drive(&mut inputs).await;
     if !matches!(end, End::Storage(_)) {
-        shell.take_leave(&mut inputs).await;
+        shell.shut_down(&mut inputs).await;
     }
     shell.stop();
     Ok(end)
@@ -305,10 +305,10 @@ impl Shell {
     }
 
     /// Breaks off the DM session that goes on, unless the server lets that take too long.
-    async fn take_leave(&mut self, inputs: &mut Inputs) {
+    async fn shut_down(&mut self, inputs: &mut Inputs) {
         notify(&[sd_notify::NotifyState::Stopping]);
         let now = self.clock.now();
-        self.agent.take_leave(now);
+        self.agent.shut_down(now);
         let until = now.mono + LEAVE_TIME;
         while self.agent.is_in_session() && self.drain().is_none() {
             tokio::select! {
@@ -367,7 +367,7 @@ impl Shell {
                 self.agent.handle_components(now, deployed.ok());
             }
             Event::Fetched(fetched) => self.agent.handle_fetched(now, fetched),
-            Event::Notified(arrived) => self.agent.handle_notified(now, arrived),
+            Event::Notified(arrived) => self.agent.handle_install_notified(now, arrived),
             Event::UserReplied(ticket, reply) => {
                 self.agent.handle_user_reply(now, ticket, reply);
             }
@@ -463,8 +463,8 @@ impl Shell {
             return Answer::Done;
         }
         match (reason.parse(), change) {
-            (Ok(told), Change::Begins) => self.agent.handle_told(now, told),
-            (Ok(told), Change::Ends) => self.agent.handle_told_over(now, told),
+            (Ok(told), Change::Begins) => self.agent.condition_began(now, told),
+            (Ok(told), Change::Ends) => self.agent.condition_ended(now, told),
             (Err(error), _) => return Answer::Refused { reason: format!("{error}") },
         }
         Answer::Done
@@ -584,7 +584,7 @@ fn settings(config: &Config) -> Result<agent::Config, StartError> {
         StartError::Field { field: "fumo.object", problem: error.to_string() }
     })?;
     Ok(agent::Config {
-        kind: Kind { vendor: device.vendor, class: device.class },
+        device_class: Kind { vendor: device.vendor, class: device.class },
         limits: Limits {
             max_block_symbols: config.local.max_block_symbols,
             max_memory_bytes: config.local.max_memory_bytes,

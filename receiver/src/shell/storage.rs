@@ -100,7 +100,7 @@ pub struct Storage {
 
 impl Storage {
     /// Starts the threads. Completions come in the order of the commands, except those of
-    /// [`Command::Decode`] and [`Command::Finish`].
+    /// [`Command::Decode`] and [`Command::VerifyImage`].
     ///
     /// # Errors
     ///

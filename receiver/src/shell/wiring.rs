@@ -10,7 +10,7 @@ use super::{
     storage::{Command, Completion},
 };
 use crate::{
-    agent::{self, Agent, Boot, BootError, Fetch, FinishError, Output},
+    agent::{self, Agent, Fetch, Output, StoredState, StoredStateError, VerifyError},
     components::Call,
     dm::client::Post,
     installer::InstallRequest,
@@ -30,7 +30,7 @@ pub enum RestoreError {
     Journal(#[from] JournalError),
     /// The agent does not believe what it is given.
     #[error("cannot start the agent")]
-    Boot(#[from] BootError),
+    Boot(#[from] StoredStateError),
 }
 
 /// What a start needs besides the data directory.
@@ -63,7 +63,7 @@ pub fn restore(
     let files = directory.read_files()?;
     let names: Vec<_> = files.keys().filter_map(|name| FileName::new(name)).collect();
     let Origin { factory_root, boot_id, seed } = origin;
-    let boot = Boot { journaler, state, files, factory_root, boot_id, seed };
+    let boot = StoredState { journaler, state, files, factory_root, boot_id, seed };
     let agent = Agent::new(now, config, boot)?;
     // A DM session may have left files that no journal came to rely on.
     let relied_on = agent.files();
@@ -129,7 +129,7 @@ impl Wiring {
                 let name = FileName::new(&name).expect("the agent names files by our own digests");
                 Command::WriteFile(name, octets)
             }
-            Output::KeepFile(name, octets) => {
+            Output::WriteOptionalFile(name, octets) => {
                 let name = FileName::new(&name).expect("the agent numbers these files");
                 Command::KeepFile(name, octets)
             }
@@ -139,11 +139,11 @@ impl Wiring {
             }
             Output::Journal(write) => Command::Journal(write),
             Output::Decode(job) => Command::Decode(job),
-            Output::Finish(layout) => {
+            Output::VerifyImage(layout) => {
                 self.open = Some(layout.object_key());
                 Command::Finish(layout)
             }
-            Output::KeepOnly(layout) => {
+            Output::RemoveOtherObjects(layout) => {
                 if layout.is_none() {
                     self.open = None;
                 }
@@ -156,14 +156,14 @@ impl Wiring {
                 return Err(Box::new(Beside::Install(layout, request)));
             }
             Output::Components(call) => return Err(Box::new(Beside::Components(call))),
-            Output::Store(layout, offset, octets) => {
+            Output::WriteImage(layout, offset, octets) => {
                 self.open = Some(layout.object_key());
                 Command::Store(layout, offset, octets)
             }
             Output::Fetch(fetch) => return Err(Box::new(Beside::Fetch(fetch))),
             Output::Notify(url, body) => return Err(Box::new(Beside::Notify(url, body))),
-            Output::Ask(question) => return Err(Box::new(Beside::Ask(question))),
-            Output::Post(post) => return Err(Box::new(Beside::Post(post))),
+            Output::PromptUser(question) => return Err(Box::new(Beside::Ask(question))),
+            Output::SendDmMessage(post) => return Err(Box::new(Beside::Post(post))),
             Output::Stop(error) => return Err(Box::new(Beside::Stop(error))),
         })
     }
@@ -191,14 +191,16 @@ impl Wiring {
             Completion::JournalFailed(_, error) | Completion::FileFailed(_, error) => {
                 agent.handle_storage_failed(error);
             }
-            Completion::FileKept(outcome) => agent.handle_piece_kept(&outcome),
+            Completion::FileKept(outcome) => agent.handle_optional_file_written(&outcome),
             Completion::Decoded(key, sbn, outcome) if is_open(key) => {
                 agent.handle_decoded(now, sbn, &outcome);
             }
             Completion::Finished(key, outcome) if is_open(key) => {
-                agent.handle_finished(now, finished(outcome));
+                agent.handle_image_verified(now, finished(outcome));
             }
-            Completion::Stored(key, outcome) if is_open(key) => agent.handle_stored(now, outcome),
+            Completion::Stored(key, outcome) if is_open(key) => {
+                agent.handle_image_written(now, outcome)
+            }
             Completion::Kept(Err(error)) => tracing::warn!(%error, "failed to clear up"),
             Completion::FileDone(_)
             | Completion::Kept(Ok(()))
@@ -214,17 +216,17 @@ impl Wiring {
     }
 }
 
-fn finished(outcome: FinishOutcome) -> Result<(), FinishError> {
+fn finished(outcome: FinishOutcome) -> Result<(), VerifyError> {
     match outcome {
         FinishOutcome::Ready { .. } => Ok(()),
         FinishOutcome::WrongDigest { found } => {
             tracing::error!(%found, "the image is not the signed one");
-            Err(FinishError::WrongDigest)
+            Err(VerifyError::WrongDigest)
         }
         FinishOutcome::WrongContent { why } => {
             tracing::error!(why, "an image has no content encoding");
-            Err(FinishError::WrongDigest)
+            Err(VerifyError::WrongDigest)
         }
-        FinishOutcome::Failed(error) => Err(FinishError::Storage(error)),
+        FinishOutcome::Failed(error) => Err(VerifyError::Storage(error)),
     }
 }

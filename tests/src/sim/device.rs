@@ -167,7 +167,7 @@ impl Device {
         let id = Self::id(self.number);
         let user = id.as_str().to_owned();
         agent::Config {
-            kind: Kind { vendor: VENDOR, class: CLASS },
+            device_class: Kind { vendor: VENDOR, class: CLASS },
             limits: Limits { max_block_symbols: 8192, ..Limits::default() },
             dm: dm::Settings {
                 identity: dm::Identity::new(id, "Sim".to_owned(), "One".to_owned()),
@@ -232,7 +232,7 @@ impl Device {
         let now = self.now(at);
         let Some(life) = &mut self.life else { return };
         life.agent.handle_readings(now, Readings::default());
-        life.agent.handle_told_over(now, Told::Call);
+        life.agent.condition_ended(now, Told::Call);
         for reason in SuspendReason::ALL {
             if self.suspended.contains_key(&reason) {
                 life.agent.handle_suspend(now, reason);

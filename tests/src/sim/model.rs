@@ -165,7 +165,7 @@ impl Model {
             Completion::LogFailed(_, ticket, _) => self.failed(*ticket),
             Completion::JournalWritten(generation) => {
                 if let Some(state) = self.journals.remove(generation) {
-                    self.check_books(&state);
+                    self.check_persistent_state(&state);
                     self.known = Some(state.clone());
                     let done = self.done_in(&state);
                     self.claims.retain(|(sbn, _), _| !done.contains(sbn));
@@ -200,10 +200,10 @@ impl Model {
 
     /// What a device has learned of roots and campaigns is never taken back, and nobody is armed
     /// by keys that it knows to be taken away.
-    fn check_books(&mut self, after: &JournalState) {
+    fn check_persistent_state(&mut self, after: &JournalState) {
         let armed = matches!(&*after.phase, "armed" | "receiving" | "suspended");
-        if let Some(pin) = after.pin.as_ref().filter(|_| armed) {
-            let id = <[u8; 16]>::try_from(&*pin.campaign_id).map(CampaignId);
+        if let Some(campaign) = after.armed.as_ref().filter(|_| armed) {
+            let id = <[u8; 16]>::try_from(&*campaign.campaign_id).map(CampaignId);
             let trusted = id.is_ok_and(|id| self.package.is_trusted(id, after.root_version.max(1)));
             if !trusted {
                 let root = after.root_version;
@@ -302,7 +302,7 @@ impl Model {
             self.breach(format!("the journal fell from {acknowledged} back to {generation}"));
         }
         if let Some(image) = &found {
-            self.check_books(&image.body);
+            self.check_persistent_state(&image.body);
         }
         // A write that was never acknowledged may have survived.
         self.journal = found.map(|image| (image.generation, image.body));

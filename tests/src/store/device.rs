@@ -327,7 +327,7 @@ impl Life {
 fn settings() -> anyhow::Result<agent::Config> {
     let id = "STORE-0001".parse()?;
     Ok(agent::Config {
-        kind: Kind { vendor: VENDOR, class: CLASS },
+        device_class: Kind { vendor: VENDOR, class: CLASS },
         limits: Limits::default(),
         dm: dm::Settings {
             identity: Identity::new(id, "fumocast".to_owned(), "store".to_owned()),

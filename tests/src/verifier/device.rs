@@ -19,7 +19,7 @@ use proto::{
 };
 use receiver::{
     acceptance::{Kind, Limits, Offer, Verdict, judge},
-    agent::{self, Agent, Books, root_file},
+    agent::{self, Agent, PersistentState, root_file},
     dm::{self, client::Post},
     installer::InstallOutcome,
     journal_state::JournalState,
@@ -75,7 +75,7 @@ pub struct Device {
 #[derive(Debug)]
 struct Believed {
     root: Verified<Root>,
-    books: Books,
+    books: PersistentState,
 }
 
 /// Makes a data folder.
@@ -253,7 +253,7 @@ impl Device {
             accepted_sequence: history.accepted.map_or(0, |(sequence, _)| sequence),
             installed_sequence: history.installed.map_or(0, |(sequence, _)| sequence),
             version: fs::read_to_string(self.folder.join("version"))?,
-            t_min: history.t_min.seconds(),
+            t_min: history.clock_floor.seconds(),
             symbols: status.symbols_synced,
             forged: stats.forged() + stats.contradicts,
             foreign: stats.foreign + stats.malformed + stats.not_tuned_in + stats.other_object,
@@ -339,7 +339,7 @@ const fn decision(taken: bool) -> Decision {
 
 fn config(kind: Kind) -> anyhow::Result<agent::Config> {
     Ok(agent::Config {
-        kind,
+        device_class: kind,
         limits: Limits::default(),
         dm: dm::Settings {
             identity: dm::Identity::new(
@@ -377,12 +377,12 @@ fn believed(directory: &DataDirectory, factory: &[u8]) -> anyhow::Result<Believe
     Ok(Believed { root, books })
 }
 
-fn books(copies: &[Vec<u8>; 2]) -> anyhow::Result<Books> {
+fn books(copies: &[Vec<u8>; 2]) -> anyhow::Result<PersistentState> {
     let [a, b] = copies;
     let (_, state) = Journaler::recover::<JournalState>([a, b])?;
     Ok(match state {
-        Some(state) => Books::from_journal(&state)?,
-        None => Books::new(),
+        Some(state) => PersistentState::from_journal(&state)?,
+        None => PersistentState::new(),
     })
 }
 

@@ -53,8 +53,8 @@ impl Device {
             correlator: Some(Correlator("c-1".to_owned())),
             subject: None,
         };
-        self.agent.core.download(self.now, request);
-        self.agent.core.settle();
+        self.agent.state.download(self.now, request);
+        self.agent.state.commit_if_dirty();
         self.run();
     }
 
@@ -94,16 +94,16 @@ impl Device {
     }
 
     fn replace_package(&mut self, octets: &[u8]) -> StatusCode {
-        let code = self.agent.core.take_package(self.now, octets);
-        self.agent.core.settle();
+        let code = self.agent.state.take_package(self.now, octets);
+        self.agent.state.commit_if_dirty();
         self.run();
         code
     }
 
     fn update(&mut self, correlator: &str) -> StatusCode {
         let correlator = Some(Correlator(correlator.to_owned()));
-        let code = self.agent.core.update(self.now, correlator);
-        self.agent.core.settle();
+        let code = self.agent.state.update(self.now, correlator);
+        self.agent.state.commit_if_dirty();
         self.run();
         code
     }
@@ -329,7 +329,7 @@ fn a_package_that_does_not_do_is_told_with_its_exec() {
 fn a_package_beyond_the_limits_is_refused_at_once() {
     let mut device = Device::new();
     let octets = device.bundle();
-    let limits = &mut device.agent.core.config.limits;
+    let limits = &mut device.agent.state.config.limits;
     limits.max_package_bytes = octets.len() as u64;
     limits.max_storage_bytes = octets.len() as u64 - 1;
     assert_eq!(device.replace_package(&octets), StatusCode::DEVICE_FULL);
@@ -389,7 +389,7 @@ fn a_notification_that_does_not_arrive_is_sent_again_and_survives_a_restart() {
     device.restart();
     device.to(1_600);
     assert_eq!(device.notices.len(), 2);
-    assert!(device.journal().notices.is_empty());
+    assert!(device.journal().install_notifications.is_empty());
 }
 
 // test: oma-001 8.1.1.13, oma-001 8.1.2.20, oma-001 8.1.2.22
@@ -419,7 +419,7 @@ fn the_version_counts_after_the_reboot_that_the_installer_asked_for() {
 fn what_comes_for_a_download_that_is_over_is_not_taken_for_the_next_one() {
     let mut device = Device::new();
     device.download(Exec::DownloadAndUpdate);
-    device.agent.core.disarm(device.now);
+    device.agent.state.disarm(device.now);
     device.run();
     device.download(Exec::DownloadAndUpdate);
     assert_eq!(device.fetches.len(), 1, "the answer to the first is awaited");

@@ -7,15 +7,15 @@ use crate::user::{About, Consent, Front, Reply, Settings, Standing};
 
 impl Device {
     fn set(&mut self, node: &str, value: &str) -> StatusCode {
-        let code = self.agent.core.set_policy(self.now, node, value);
-        self.agent.core.settle();
+        let code = self.agent.state.set_policy(self.now, node, value);
+        self.agent.state.commit_if_dirty();
         self.run();
         code
     }
 
     /// Returns what the node shows.
     fn shown(&self, node: &str) -> String {
-        let nodes = self.agent.core.view().policy.nodes();
+        let nodes = self.agent.state.view().policy.nodes();
         nodes.into_iter().find(|(path, _)| *path == node).expect("it is there").1
     }
 
@@ -33,8 +33,8 @@ impl Device {
 
     fn exec_update(&mut self) -> StatusCode {
         let correlator = Some(Correlator("c-2".to_owned()));
-        let code = self.agent.core.update(self.now, correlator);
-        self.agent.core.settle();
+        let code = self.agent.state.update(self.now, correlator);
+        self.agent.state.commit_if_dirty();
         self.run();
         code
     }

@@ -24,8 +24,8 @@ fn an_armed_device_receives_verifies_installs_and_reports() {
 #[test]
 fn nothing_that_others_can_see_happens_before_the_journal_is_synced() {
     let mut device = Device::new();
-    device.agent.core.arm(device.now, device.request());
-    device.agent.core.settle();
+    device.agent.state.arm(device.now, device.request());
+    device.agent.state.commit_if_dirty();
     device.agent.check_in(device.now);
     let mut seen = Vec::new();
     while let Some(output) = device.agent.poll_output(device.now) {
@@ -34,14 +34,14 @@ fn nothing_that_others_can_see_happens_before_the_journal_is_synced() {
     assert_eq!(seen, ["WriteFile", "WriteFile", "Journal"], "the rest waits for the answer");
     let generation = device.journal_generation() + 1;
     device.agent.handle_journal_written(device.now, generation);
-    assert!(matches!(device.agent.poll_output(device.now), Some(Output::KeepOnly(_))));
+    assert!(matches!(device.agent.poll_output(device.now), Some(Output::RemoveOtherObjects(_))));
 }
 
 #[test]
 fn a_journal_that_cannot_be_written_stops_the_device() {
     let mut device = Device::new();
-    device.agent.core.arm(device.now, device.request());
-    device.agent.core.settle();
+    device.agent.state.arm(device.now, device.request());
+    device.agent.state.commit_if_dirty();
     while device.agent.poll_output(device.now).is_some() {}
     let full = StorageError::NoSpace { attempted: "write the journal".to_owned() };
     device.agent.handle_storage_failed(full);
@@ -209,7 +209,7 @@ fn what_an_incomplete_window_left_serves_in_the_next() {
     device.to(CLOSES + 100);
     let [alert] = &device.alerts()[..] else { panic!("one alert") };
     let alert = alert.clone();
-    device.agent.core.alert_acknowledged(device.now, &alert);
+    device.agent.state.alert_acknowledged(device.now, &alert);
     assert_eq!(device.phase(), Phase::Idle);
     let next = ArmRequest {
         opens: Some(Utc::from_seconds(5_000)),
@@ -301,21 +301,21 @@ fn another_campaign_waits_for_this_one_unless_it_is_newer() {
 #[test]
 fn disarming_is_a_result_and_an_install_is_never_interrupted() {
     let mut device = Device::new();
-    assert_eq!(device.agent.core.disarm(device.now), proto::dm::code::StatusCode::OK);
+    assert_eq!(device.agent.state.disarm(device.now), proto::dm::code::StatusCode::OK);
     assert_eq!(device.results(), Vec::<u16>::new());
     device.arm();
-    device.agent.core.disarm(device.now);
+    device.agent.state.disarm(device.now);
     device.run();
     assert_eq!((device.phase(), device.results()), (Phase::Disarmed, vec![453]));
-    device.agent.core.books.phase = Phase::HandedOver;
-    assert_eq!(device.agent.core.disarm(device.now), proto::dm::code::StatusCode::FAILED);
+    device.agent.state.persistent.phase = Phase::HandedOver;
+    assert_eq!(device.agent.state.disarm(device.now), proto::dm::code::StatusCode::FAILED);
 }
 
 #[test]
 fn a_full_disk_is_a_result_before_the_window() {
     let mut device = Device::new();
-    device.agent.core.arm(device.now, device.request());
-    device.agent.core.settle();
+    device.agent.state.arm(device.now, device.request());
+    device.agent.state.commit_if_dirty();
     while let Some(output) = device.agent.poll_output(device.now) {
         if matches!(output, Output::Open(_)) {
             let full = StorageError::NoSpace { attempted: "reserve log.0".to_owned() };
@@ -333,8 +333,8 @@ fn a_wrong_version_after_the_installation_is_a_failure() {
     device.arm();
     device.broadcast.manifest.firmware_version = "2.1".to_owned();
     device.to(OPENS);
-    device.agent.core.books.expected_version = Some("2.0".to_owned());
-    device.agent.core.enter(Phase::HandedOver);
+    device.agent.state.persistent.expected_version = Some("2.0".to_owned());
+    device.agent.state.set_phase(Phase::HandedOver);
     device.agent.handle_version(device.now, Some("1.9".to_owned()));
     device.run();
     assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![410]));
@@ -351,7 +351,7 @@ fn an_image_damaged_at_rest_is_solved_once_more_and_then_given_up() {
             let channel = device.broadcast.tune_in().channel;
             device.agent.handle_datagram(device.now, channel, source(), datagram);
             while let Some(output) = device.agent.poll_output(device.now) {
-                if matches!(output, Output::Finish(_)) && left > 0 {
+                if matches!(output, Output::VerifyImage(_)) && left > 0 {
                     left -= 1;
                     device.disk.image[0] ^= 1;
                 }
@@ -372,11 +372,11 @@ fn an_image_is_solved_anew_once_also_over_a_restart() {
     for datagram in device.broadcast.pass() {
         device.agent.handle_datagram(device.now, channel, source(), &datagram);
         while let Some(output) = device.agent.poll_output(device.now) {
-            if matches!(output, Output::Finish(_)) {
+            if matches!(output, Output::VerifyImage(_)) {
                 device.disk.image[0] ^= 1;
             }
             device.perform(output);
-            let anew = device.journal().objects.iter().any(|object| object.solved_anew);
+            let anew = device.journal().objects.iter().any(|object| object.redecoded);
             if anew && device.boot == 0 {
                 device.boot += 1;
                 device.agent = boot(&device.broadcast, &device.disk, device.now, 1);
@@ -522,10 +522,14 @@ fn forged_tables_of_files_and_hints_of_other_receivers_change_nothing() {
 fn the_time_of_the_server_counts_over_tls_alone() {
     for (url, moves) in [("https://dm.example/dm", true), ("http://127.0.0.1:1/dm", false)] {
         let mut device = Device::new();
-        url.clone_into(&mut device.agent.core.config.dm.account.url);
+        url.clone_into(&mut device.agent.state.config.dm.account.url);
         let request = ArmRequest { server_now: Some(Utc::from_seconds(1_600)), ..device.request() };
-        device.agent.core.arm(device.now, request);
-        assert_eq!(device.agent.core.books.t_min == Utc::from_seconds(1_600), moves, "{url}");
+        device.agent.state.arm(device.now, request);
+        assert_eq!(
+            device.agent.state.persistent.clock_floor == Utc::from_seconds(1_600),
+            moves,
+            "{url}"
+        );
     }
 }
 
@@ -552,7 +556,7 @@ fn a_notification_begins_the_session_that_it_names_once() {
         device.agent.handle_notification(device.now, octets);
         let mut posts = Vec::new();
         while let Some(output) = device.agent.poll_output(device.now) {
-            if let Output::Post(post) = output {
+            if let Output::SendDmMessage(post) = output {
                 posts.push(String::from_utf8(post.body).unwrap());
             }
         }

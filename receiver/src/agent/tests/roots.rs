@@ -13,14 +13,14 @@ const REFUSED: StatusCode = StatusCode::FAILED;
 
 impl Device {
     fn offer_root(&mut self, envelope: &[u8]) -> StatusCode {
-        let status = self.agent.core.offer_root(self.now, envelope);
-        self.agent.core.outputs.settle();
+        let status = self.agent.state.offer_root(self.now, envelope);
+        self.agent.state.effects.commit_if_dirty();
         self.run();
         status
     }
 
     fn root_version(&self) -> u64 {
-        self.agent.core.root.version
+        self.agent.state.root.version
     }
 
     /// Returns other keys of the same operator, and the envelope of root `version` that brings them
@@ -92,7 +92,7 @@ fn a_device_whose_newest_root_is_gone_does_not_go_back_to_an_older_one() {
             Some(older) => disk.files.insert("2.root".to_owned(), older),
         };
         let lost = try_boot(factory.clone(), &disk, device.now, 9).unwrap_err();
-        assert_eq!(lost, BootError::RootLost { stored: 2, factory: 1 });
+        assert_eq!(lost, StoredStateError::RootLost { stored: 2, factory: 1 });
         let newer = two.root_after(&two, 2, |_| ());
         assert!(try_boot(newer, &disk, device.now, 9).is_ok(), "the maker gives one as new");
     }
@@ -132,7 +132,7 @@ fn a_new_epoch_is_the_way_out_when_the_highest_sequence_was_signed() {
     let mut device = Device::new();
     device.broadcast.campaign.sequence = u64::MAX;
     device.arm();
-    device.agent.core.disarm(device.now);
+    device.agent.state.disarm(device.now);
     device.run();
     device.broadcast.campaign.sequence = 1;
     device.broadcast.campaign.id.0[0] ^= 1;
@@ -158,7 +158,7 @@ fn a_new_epoch_is_the_way_out_when_the_highest_sequence_was_signed() {
 fn a_root_waits_until_the_installation_is_over() {
     let mut device = Device::new();
     device.arm();
-    device.agent.core.books.phase = Phase::HandedOver;
+    device.agent.state.persistent.phase = Phase::HandedOver;
     let (_, second) = Device::rotated(&device.broadcast.keys, 2);
     assert_eq!(device.offer_root(&second), StatusCode::FORBIDDEN);
     assert_eq!(device.root_version(), 1);

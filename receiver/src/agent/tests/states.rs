@@ -203,8 +203,8 @@ impl Device {
                 self.arm_with(request);
             }
             Event::Disarm => {
-                self.agent.core.disarm(self.now);
-                self.agent.core.settle();
+                self.agent.state.disarm(self.now);
+                self.agent.state.commit_if_dirty();
             }
             Event::Notification => self.agent.check_in(self.now),
         }
@@ -272,11 +272,11 @@ fn reasons_of_the_world_follow_it_and_those_of_people_their_word() {
     };
     let low = Readings { battery_percent: Some(3), ..Readings::default() };
     readings(&mut device, Readings { link_lost: true, ..low });
-    device.agent.handle_told(device.now, Told::Call);
+    device.agent.condition_began(device.now, Told::Call);
     device.agent.handle_suspend(device.now, SuspendReason::User);
     device.run();
     assert_eq!(device.agent.status().reasons, ["user", "battery", "call", "network"]);
-    device.agent.handle_told_over(device.now, Told::Call);
+    device.agent.condition_ended(device.now, Told::Call);
     readings(&mut device, Readings { battery_percent: Some(90), ..Readings::default() });
     assert_eq!((device.phase(), device.agent.status().reasons.len()), (Phase::Suspended, 1));
     device.agent.handle_resume(device.now, SuspendReason::User);
@@ -289,14 +289,14 @@ fn reasons_of_the_world_follow_it_and_those_of_people_their_word() {
 #[test]
 fn a_device_that_is_armed_in_a_call_or_with_a_low_battery_waits_for_their_end() {
     let mut device = Device::new();
-    device.agent.handle_told(device.now, Told::Call);
+    device.agent.condition_began(device.now, Told::Call);
     let low = Readings { battery_percent: Some(3), ..Readings::default() };
     device.agent.handle_readings(device.now, low);
     device.arm();
     assert_eq!(device.agent.status().reasons, ["battery", "call"]);
     device.to(OPENS);
     assert_eq!((device.phase(), device.joined.len()), (Phase::Armed, 0));
-    device.agent.handle_told_over(device.now, Told::Call);
+    device.agent.condition_ended(device.now, Told::Call);
     device.agent.handle_readings(device.now, Readings::default());
     device.run();
     assert_eq!((device.phase(), device.joined.len()), (Phase::Receiving, 1));
@@ -319,13 +319,13 @@ fn a_reason_of_the_world_stands_over_a_restart_until_somebody_looks() {
 fn there_is_no_session_in_a_call_or_without_a_link() {
     let mut device = Device::new();
     device.posts = 0;
-    device.agent.handle_told(device.now, Told::Call);
+    device.agent.condition_began(device.now, Told::Call);
     device.agent.check_in(device.now);
     device.run();
     assert_eq!(device.posts, 0);
     let lost = Readings { link_lost: true, ..Readings::default() };
     device.agent.handle_readings(device.now, lost);
-    device.agent.handle_told_over(device.now, Told::Call);
+    device.agent.condition_ended(device.now, Told::Call);
     device.run();
     assert_eq!(device.posts, 0);
     device.agent.handle_readings(device.now, Readings::default());
@@ -341,8 +341,8 @@ fn a_policy_that_the_server_sets_counts_at_once_and_after_a_restart() {
     let half = Readings { battery_percent: Some(50), ..Readings::default() };
     device.agent.handle_readings(device.now, half);
     let set = |device: &mut Device, value: &str| {
-        let code = device.agent.core.set_policy(device.now, broadcast::POLICY_BATTERY, value);
-        device.agent.core.settle();
+        let code = device.agent.state.set_policy(device.now, broadcast::POLICY_BATTERY, value);
+        device.agent.state.commit_if_dirty();
         device.run();
         code
     };
@@ -350,7 +350,7 @@ fn a_policy_that_the_server_sets_counts_at_once_and_after_a_restart() {
     assert_eq!(device.phase(), Phase::Suspended);
     assert_eq!(set(&mut device, "600"), StatusCode::BAD_REQUEST);
     device.restart();
-    let policy = device.agent.core.books.policy;
+    let policy = device.agent.state.persistent.policy;
     assert_eq!(policy, Policy { battery_floor: 60, ..Policy::default() });
     device.agent.handle_readings(device.now, half);
     assert_eq!(set(&mut device, "40"), StatusCode::OK);

@@ -52,7 +52,7 @@ impl Device {
     }
 
     fn held(&self) -> Option<HeldPackage> {
-        self.agent.core.held_package()
+        self.agent.state.held_package()
     }
 
     /// The session is lost: its last message never brings an answer.
@@ -73,8 +73,8 @@ impl Device {
         assert_eq!((self.agent.status().state, self.held()), (50, None));
         self.lose_session();
         let correlator = Some(Correlator("c-9".to_owned()));
-        assert_eq!(self.agent.core.update(self.now, correlator), StatusCode::ACCEPTED);
-        self.agent.core.settle();
+        assert_eq!(self.agent.state.update(self.now, correlator), StatusCode::ACCEPTED);
+        self.agent.state.commit_if_dirty();
         self.run();
         let image = std::slice::from_ref(&self.broadcast.image);
         assert_eq!(self.installed, image);
@@ -152,13 +152,15 @@ fn a_piece_is_answered_when_the_storage_has_it() {
     piece.meta.get_or_insert_default().size = Some(1_000);
     piece.more_data = true;
     device.hear_reply(vec![Command::Replace(Manage::new(CommandId(2), vec![piece]))]);
-    let Some(Output::KeepFile(..)) = device.agent.poll_output(device.now) else { panic!() };
+    let Some(Output::WriteOptionalFile(..)) = device.agent.poll_output(device.now) else {
+        panic!()
+    };
     let Some(Output::Journal(write)) = device.agent.poll_output(device.now) else { panic!() };
     assert!(device.agent.poll_output(device.now).is_none(), "the storage has not answered");
     assert_eq!(device.held(), None);
-    device.agent.handle_piece_kept(&Ok(()));
+    device.agent.handle_optional_file_written(&Ok(()));
     device.agent.handle_journal_written(device.now, write.generation);
-    let Some(Output::Post(_)) = device.agent.poll_output(device.now) else { panic!() };
+    let Some(Output::SendDmMessage(_)) = device.agent.poll_output(device.now) else { panic!() };
     assert_eq!(device.held().map(|held| held.octets), Some(300));
 }
 
@@ -224,7 +226,7 @@ fn another_package_begins_anew_and_what_does_not_fit_is_not_believed() {
 fn no_more_is_kept_than_a_package_may_have_and_nothing_while_the_device_is_busy() {
     let package = bundle(&Device::new());
     let mut device = Device::new();
-    device.agent.core.config.limits.max_package_bytes = known(2);
+    device.agent.state.config.limits.max_package_bytes = known(2);
     device.begin_session();
     assert_eq!(device.send(WHOLE, &package, 4), [213; 4]);
     assert_eq!(device.held().unwrap().octets, known(2));

@@ -17,7 +17,7 @@ use proto::{
     dm::{code::StatusCode, fumo::HeldPackage},
 };
 
-use super::{Agent, Core, Output};
+use super::{Agent, AgentState, Output};
 use crate::{dm::Piece, symbols::StorageError};
 
 /// Files of one package: enough for the largest in messages of a few KiB.
@@ -25,7 +25,7 @@ const MAX_FILES: usize = 4096;
 
 /// What has come of a package.
 #[derive(Debug, Default)]
-pub(super) struct Parcel {
+pub(super) struct PartialPackageStore {
     /// All that was handed to the storage.
     octets: Vec<u8>,
     hasher: Hasher,
@@ -37,12 +37,12 @@ pub(super) struct Parcel {
     /// Answers that are about a package that is forgotten.
     stale: usize,
     /// Where the rest that is being sent begins.
-    rest_from: Option<usize>,
+    remainder_offset: Option<usize>,
     /// Whether a piece was not kept, so that none fits behind it.
     has_gap: bool,
 }
 
-impl Parcel {
+impl PartialPackageStore {
     /// Puts together what the files hold.
     pub(super) fn recovered(files: &BTreeMap<String, Vec<u8>>) -> Self {
         let mut parcel = Self::default();
@@ -76,7 +76,7 @@ impl Parcel {
 
     /// What an earlier session was sending is not sent on.
     pub(super) const fn begin_session(&mut self) {
-        self.rest_from = None;
+        self.remainder_offset = None;
     }
 
     fn all(&self) -> HeldPackage {
@@ -134,58 +134,60 @@ fn file_name(number: usize) -> String {
 
 impl Agent {
     /// Learns that a piece of a package is synced, or not.
-    pub fn handle_piece_kept(&mut self, outcome: &Result<(), StorageError>) {
-        self.core.parcel.handle_kept(outcome);
+    pub fn handle_optional_file_written(&mut self, outcome: &Result<(), StorageError>) {
+        self.state.partial_package.handle_kept(outcome);
     }
 }
 
-impl Core {
+impl AgentState {
     // spec: oma-dm 11.2
     /// Keeps a piece, unless the package would not be taken, or none fits behind a gap.
-    pub(super) fn keep_piece_of_package(&mut self, piece: Piece, octets: &[u8]) {
+    pub(super) fn store_chunk_of_package(&mut self, piece: Piece, octets: &[u8]) {
         if self.is_occupied() && !self.holds_package(None) {
-            self.parcel.has_gap = true;
+            self.partial_package.has_gap = true;
             return;
         }
         match piece {
-            Piece::First => self.forget_parcel(),
+            Piece::First => self.discard_partial_package(),
             Piece::Rest => {
-                let held = self.parcel.held_octets().len();
-                self.parcel.rest_from = Some(held);
-                self.parcel.has_gap = held == 0 || !self.parcel.waiting.is_empty();
+                let held = self.partial_package.held_octets().len();
+                self.partial_package.remainder_offset = Some(held);
+                self.partial_package.has_gap =
+                    held == 0 || !self.partial_package.waiting.is_empty();
             }
             Piece::Next => {}
         }
         let limits = &self.config.limits;
         let limit = limits.max_package_bytes.min(limits.max_storage_bytes);
-        let length = u64::try_from(self.parcel.octets.len() + octets.len()).unwrap_or(u64::MAX);
-        self.parcel.has_gap |= length > limit || self.parcel.files >= MAX_FILES;
-        if octets.is_empty() || self.parcel.has_gap {
+        let length =
+            u64::try_from(self.partial_package.octets.len() + octets.len()).unwrap_or(u64::MAX);
+        self.partial_package.has_gap |= length > limit || self.partial_package.files >= MAX_FILES;
+        if octets.is_empty() || self.partial_package.has_gap {
             return;
         }
-        let (name, file) = self.parcel.push(octets);
-        self.outputs.work(Output::KeepFile(name, file));
+        let (name, file) = self.partial_package.push(octets);
+        self.effects.push(Output::WriteOptionalFile(name, file));
         // The answer to the piece goes behind a write of the journal, and that behind this one.
-        self.outputs.mark_changed();
+        self.effects.mark_dirty();
     }
 
     /// Puts the rest behind what is held and takes it for the package.
-    pub(super) fn take_rest_of_package(&mut self, rest: &[u8]) -> StatusCode {
-        let held = self.parcel.held_octets();
-        let from = self.parcel.rest_from.unwrap_or(held.len());
+    pub(super) fn receive_remainder_of_package(&mut self, rest: &[u8]) -> StatusCode {
+        let held = self.partial_package.held_octets();
+        let from = self.partial_package.remainder_offset.unwrap_or(held.len());
         let Some(front) = held.get(..from).filter(|front| !front.is_empty()) else {
             return StatusCode::NOT_FOUND;
         };
         let package = [front, rest].concat();
-        self.take_package_data(None, &package)
+        self.receive_package_data(None, &package)
     }
 
     /// Forgets what is held of a package; its files go behind what took their place.
-    pub(super) fn forget_parcel(&mut self) {
-        let before = std::mem::take(&mut self.parcel);
-        self.parcel.stale = before.stale + before.waiting.len();
+    pub(super) fn discard_partial_package(&mut self) {
+        let before = std::mem::take(&mut self.partial_package);
+        self.partial_package.stale = before.stale + before.waiting.len();
         for name in before.files() {
-            self.outputs.show(Output::RemoveFile(name));
+            self.effects.push_after_commit(Output::RemoveFile(name));
         }
     }
 }

@@ -30,9 +30,9 @@ impl Device {
 
     fn call(&mut self, begins: bool) {
         if begins {
-            self.agent.handle_told(self.now, Told::Call);
+            self.agent.condition_began(self.now, Told::Call);
         } else {
-            self.agent.handle_told_over(self.now, Told::Call);
+            self.agent.condition_ended(self.now, Told::Call);
         }
         self.run();
     }
@@ -223,16 +223,16 @@ fn a_policy_agrees_or_refuses_without_asking_anybody() {
 fn a_question_of_a_session_has_an_end_and_a_late_answer_is_dropped() {
     let mut device = asking(Consent::None);
     let (now, prompt) = (device.now, Prompt::confirm("Update?"));
-    assert_eq!(device.agent.core.ask(now, prompt.clone()), None);
+    assert_eq!(device.agent.state.ask(now, prompt.clone()), None);
     device.run();
     assert_eq!(device.asked[0].wait, MAX_WAIT);
     let until = now.mono + MAX_WAIT;
     assert!(device.agent.deadline(now).is_some_and(|deadline| deadline <= until));
     device.to(1_500 + MAX_WAIT.as_secs());
     device.say(Reply::Answer(Answer::Yes));
-    assert!(!device.agent.core.users.agreed);
+    assert!(!device.agent.state.prompts.agreed);
     // The next one is shown: nothing stands in its way.
-    device.agent.core.ask(device.now, prompt);
+    device.agent.state.ask(device.now, prompt);
     device.run();
     assert_eq!(device.asked.len(), 2);
 }
@@ -241,7 +241,7 @@ fn a_question_of_a_session_has_an_end_and_a_late_answer_is_dropped() {
 #[test]
 fn who_has_said_yes_to_the_server_is_not_asked_the_same_by_the_device() {
     let mut device = asking(Consent::Both);
-    device.agent.core.ask(device.now, Prompt::confirm("Update?"));
+    device.agent.state.ask(device.now, Prompt::confirm("Update?"));
     device.run();
     device.yes();
     device.arm();

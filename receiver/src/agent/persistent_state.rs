@@ -18,15 +18,15 @@ use proto::{
     wire::WireError,
 };
 
-use super::{Download, Given, Notice};
+use super::{ConsentGranted, Download, InstallNotification};
 use crate::{
     acceptance::History,
     components::{Announced, Leave, Subject},
     dm::{Account, AccountChange, FinalAlert, ReportSettings, report::ReportQueue},
     journal_state::{
-        AcceptedCampaign, AnnouncedRecord, DownloadRecord, InstalledManifest, JournalState,
-        NoticeRecord, ObjectProgress, Pin, PolicySetting, QueuedAlert, ReportSlot, SubjectRecord,
-        TuneInRecord,
+        AcceptedCampaign, AnnouncedRecord, ArmedRecord, DownloadRecord, InstallNotificationRecord,
+        InstalledManifest, JournalState, ObjectProgress, PolicySetting, QueuedAlert, ReportSlot,
+        SubjectRecord, TuneInRecord,
     },
     sensors::Policy,
     suspension::SuspendReason,
@@ -40,7 +40,7 @@ const MAX_FINISHED: usize = 64;
 
 /// What the device must not forget.
 #[derive(Debug, Clone)]
-pub struct Books {
+pub struct PersistentState {
     /// Where the operation stands.
     pub phase: Phase,
     /// Version of the stored root.
@@ -54,7 +54,7 @@ pub struct Books {
     /// Campaigns that ended with success, oldest first.
     pub finished: VecDeque<CampaignId>,
     /// What the device is armed with.
-    pub pin: Option<Pinned>,
+    pub armed: Option<ArmedCampaign>,
     /// Ties the final alert to the Exec.
     pub correlator: Option<Correlator>,
     /// What the Exec started.
@@ -68,9 +68,9 @@ pub struct Books {
     /// Results that the server does not have.
     pub reports: ReportQueue,
     /// What is solved of the objects that are kept, by object key.
-    pub progress: BTreeMap<Hash16, Solved>,
+    pub progress: BTreeMap<Hash16, DecodeProgress>,
     /// The lower bound of the time.
-    pub t_min: Utc,
+    pub clock_floor: Utc,
     /// The nonce of the next credentials; empty when the server gave none yet.
     pub nonce: Vec<u8>,
     /// Access control lists of the management tree that a server has changed.
@@ -84,15 +84,15 @@ pub struct Books {
     /// The version that must be read back.
     pub expected_version: Option<String>,
     /// The boot in which the installer asked for another boot.
-    pub reboot_of: Option<String>,
+    pub reboot_requested_in_boot: Option<String>,
     /// What the user has agreed to.
-    pub given: Given,
+    pub consent: ConsentGranted,
     /// The package that comes by unicast.
     pub download: Option<Download>,
     /// Whether the image is held until the server says `Update`.
-    pub awaits_exec: bool,
+    pub awaiting_update_exec: bool,
     /// Installation notifications that the download server does not have.
-    pub notices: Vec<Notice>,
+    pub install_notifications: Vec<InstallNotification>,
     /// The last result.
     pub result: Option<ResultCode>,
     /// The software component that the operation is about; `None` when it is about firmware.
@@ -100,10 +100,10 @@ pub struct Books {
     /// What the server has announced of components.
     pub announced: Announced,
     /// Whether the server may see the inventory.
-    pub leave: Leave,
+    pub inventory_consent: Leave,
 }
 
-impl Default for Books {
+impl Default for PersistentState {
     fn default() -> Self {
         Self::new()
     }
@@ -122,7 +122,7 @@ pub struct Installed {
 
 /// What the device is armed with; the envelopes lie in files named by their digests.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Pinned {
+pub struct ArmedCampaign {
     /// The campaign.
     pub id: CampaignId,
     /// H(document) of the campaign.
@@ -137,7 +137,7 @@ pub struct Pinned {
 
 /// What is solved of an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Solved {
+pub struct DecodeProgress {
     /// Blocks that are synced in the image.
     pub blocks: BTreeSet<Sbn>,
     /// Whether the image was read back and is exact.
@@ -145,10 +145,10 @@ pub struct Solved {
     /// Slots of the logs that failed and are not believed.
     pub bad: Vec<SlotRun>,
     /// The image was wrong once already: the blocks are solved anew.
-    pub solved_anew: bool,
+    pub redecoded: bool,
 }
 
-impl Books {
+impl PersistentState {
     /// Returns the books of a device that remembers nothing.
     #[must_use]
     pub fn new() -> Self {
@@ -159,7 +159,7 @@ impl Books {
             accepted: BTreeMap::new(),
             installed: BTreeMap::new(),
             finished: VecDeque::new(),
-            pin: None,
+            armed: None,
             correlator: None,
             operation: Operation::DownloadAndUpdate,
             suspended: BTreeSet::new(),
@@ -167,22 +167,22 @@ impl Books {
             report: ReportSettings::default(),
             reports: ReportQueue::default(),
             progress: BTreeMap::new(),
-            t_min: Utc::default(),
+            clock_floor: Utc::default(),
             nonce: Vec::new(),
             server_nonce: Vec::new(),
             access_lists: String::new(),
             account: Vec::new(),
             account_change: AccountChange::default(),
             expected_version: None,
-            reboot_of: None,
-            given: Given::Nothing,
+            reboot_requested_in_boot: None,
+            consent: ConsentGranted::Nothing,
             download: None,
-            awaits_exec: false,
-            notices: Vec::new(),
+            awaiting_update_exec: false,
+            install_notifications: Vec::new(),
             result: None,
             subject: None,
             announced: Announced::default(),
-            leave: Leave::Undecided,
+            inventory_consent: Leave::Undecided,
         }
     }
 
@@ -192,69 +192,70 @@ impl Books {
     ///
     /// [`WireError`] that names the field that this program cannot have written.
     pub fn from_journal(state: &JournalState) -> Result<Self, WireError> {
-        let mut books = Self::new();
-        books.phase = state.phase.parse()?;
-        books.root_version = state.root_version;
-        books.epoch = state.epoch;
+        let mut persistent = Self::new();
+        persistent.phase = state.phase.parse()?;
+        persistent.root_version = state.root_version;
+        persistent.epoch = state.epoch;
         for entry in &state.accepted {
             let campaign = digest(&entry.campaign_sha256)?;
-            books.accepted.insert(class(&entry.class)?, (entry.sequence, campaign));
+            persistent.accepted.insert(class(&entry.class)?, (entry.sequence, campaign));
         }
         for entry in &state.installed {
-            books.installed.insert(class(&entry.class)?, read_installed(entry)?);
+            persistent.installed.insert(class(&entry.class)?, read_installed(entry)?);
         }
-        books.finished =
+        persistent.finished =
             state.finished.iter().map(|id| campaign_id(id)).collect::<Result<_, _>>()?;
-        books.pin = state.pin.as_ref().map(read_pin).transpose()?;
-        books.correlator = state.correlator.clone().map(Correlator);
-        books.operation = state.operation.parse()?;
-        books.suspended = state
+        persistent.armed = state.armed.as_ref().map(read_armed).transpose()?;
+        persistent.correlator = state.correlator.clone().map(Correlator);
+        persistent.operation = state.operation.parse()?;
+        persistent.suspended = state
             .suspend_reasons
             .iter()
             .filter_map(|word| SuspendReason::from_word(word))
             .collect();
         for setting in &state.policy {
-            books.policy.set(&setting.node, &setting.value)?;
+            persistent.policy.set(&setting.node, &setting.value)?;
         }
-        books.report = state.report.as_ref().map(read_report).transpose()?.unwrap_or_default();
+        persistent.report = state.report.as_ref().map(read_report).transpose()?.unwrap_or_default();
         for alert in &state.alerts {
-            books.reports.push(read_alert(alert)?, Utc::from_seconds(alert.due_utc));
+            persistent.reports.push(read_alert(alert)?, Utc::from_seconds(alert.due_utc));
         }
         for object in &state.objects {
-            let solved = Solved {
+            let solved = DecodeProgress {
                 blocks: object.done(),
                 verified: object.verified,
                 bad: object.bad(),
-                solved_anew: object.solved_anew,
+                redecoded: object.redecoded,
             };
-            books.progress.insert(Hash16(fixed(&object.object_key)?), solved);
+            persistent.progress.insert(Hash16(fixed(&object.object_key)?), solved);
         }
-        books.t_min = Utc::from_seconds(state.t_min);
-        books.nonce.clone_from(&state.dm_nonce);
-        books.server_nonce.clone_from(&state.dm_server_nonce);
-        books.access_lists.clone_from(&state.access_lists);
-        books.account.clone_from(&state.account);
+        persistent.clock_floor = Utc::from_seconds(state.clock_floor);
+        persistent.nonce.clone_from(&state.dm_nonce);
+        persistent.server_nonce.clone_from(&state.dm_server_nonce);
+        persistent.access_lists.clone_from(&state.access_lists);
+        persistent.account.clone_from(&state.account);
         let (url, password) = (state.account_url.clone(), state.account_password.clone());
-        books.account_change = AccountChange { url, password };
-        books.expected_version.clone_from(&state.expected_version);
-        books.reboot_of.clone_from(&state.reboot_of);
-        books.given = Given::from_number(state.given);
-        books.download = state.download.as_ref().map(read_download);
-        books.awaits_exec = state.awaits_exec;
-        books.notices = state.notices.iter().map(read_notice).collect();
-        books.result = state.result.and_then(|code| u16::try_from(code).ok()).map(ResultCode);
-        books.subject = state.subject.as_ref().map(read_subject).transpose()?;
+        persistent.account_change = AccountChange { url, password };
+        persistent.expected_version.clone_from(&state.expected_version);
+        persistent.reboot_requested_in_boot.clone_from(&state.reboot_requested_in_boot);
+        persistent.consent = ConsentGranted::from_number(state.consent);
+        persistent.download = state.download.as_ref().map(read_download);
+        persistent.awaiting_update_exec = state.awaiting_update_exec;
+        persistent.install_notifications =
+            state.install_notifications.iter().map(read_install_notification).collect();
+        persistent.result = state.result.and_then(|code| u16::try_from(code).ok()).map(ResultCode);
+        persistent.subject = state.subject.as_ref().map(read_subject).transpose()?;
         for node in &state.announced {
-            read_announced(node, &mut books.announced)?;
+            read_announced(node, &mut persistent.announced)?;
         }
-        books.leave = Leave::from_number(state.leave);
-        Ok(books)
+        persistent.inventory_consent = Leave::from_number(state.inventory_consent);
+        Ok(persistent)
     }
 
     /// Returns whether the blocks of an object were solved anew already.
     #[must_use]
-    pub fn has_solved_anew(&self, key: Hash16) -> bool {
-        self.progress.get(&key).is_some_and(|solved| solved.solved_anew)
+    pub fn was_redecoded(&self, key: Hash16) -> bool {
+        self.progress.get(&key).is_some_and(|solved| solved.redecoded)
     }
 
     /// Returns the journal's state.
@@ -267,7 +268,7 @@ impl Books {
             accepted: self.accepted.iter().map(write_accepted).collect(),
             finished: self.finished.iter().map(|id| id.0.to_vec()).collect(),
             installed: self.installed.iter().map(write_installed).collect(),
-            pin: self.pin.as_ref().map(write_pin),
+            armed: self.armed.as_ref().map(write_armed),
             tune_ins: tune_ins.to_vec(),
             correlator: self.correlator.as_ref().map(|correlator| correlator.0.clone()),
             operation: self.operation.as_str().to_owned(),
@@ -281,7 +282,7 @@ impl Books {
                 .map(|queued| write_alert(&queued.alert, queued.due))
                 .collect(),
             objects: self.progress.iter().map(write_progress).collect(),
-            t_min: self.t_min.seconds(),
+            clock_floor: self.clock_floor.seconds(),
             dm_nonce: self.nonce.clone(),
             dm_server_nonce: self.server_nonce.clone(),
             access_lists: self.access_lists.clone(),
@@ -290,14 +291,18 @@ impl Books {
             account_password: self.account_change.password.clone(),
             expected_version: self.expected_version.clone(),
             result: self.result.map(|code| code.0.into()),
-            reboot_of: self.reboot_of.clone(),
-            given: self.given.number(),
+            reboot_requested_in_boot: self.reboot_requested_in_boot.clone(),
+            consent: self.consent.number(),
             download: self.download.as_ref().map(write_download),
-            awaits_exec: self.awaits_exec,
-            notices: self.notices.iter().map(write_notice).collect(),
+            awaiting_update_exec: self.awaiting_update_exec,
+            install_notifications: self
+                .install_notifications
+                .iter()
+                .map(write_install_notification)
+                .collect(),
             subject: self.subject.as_ref().map(write_subject),
             announced: self.announced.nodes().map(write_announced).collect(),
-            leave: self.leave.number(),
+            inventory_consent: self.inventory_consent.number(),
         }
     }
 
@@ -310,7 +315,7 @@ impl Books {
             installed: installed.map(|installed| (installed.sequence, installed.manifest)),
             floor: installed.map_or(0, |installed| installed.floor),
             finished: self.finished.iter().copied().collect(),
-            t_min: self.t_min,
+            clock_floor: self.clock_floor,
         }
     }
 
@@ -359,9 +364,9 @@ fn read_installed(entry: &InstalledManifest) -> Result<Installed, WireError> {
     Ok(Installed { sequence: entry.sequence, floor: entry.floor, manifest })
 }
 
-fn read_pin(pin: &Pin) -> Result<Pinned, WireError> {
+fn read_armed(pin: &ArmedRecord) -> Result<ArmedCampaign, WireError> {
     let component = pin.component.and_then(|id| u8::try_from(id).ok()).unwrap_or_default();
-    Ok(Pinned {
+    Ok(ArmedCampaign {
         id: campaign_id(&pin.campaign_id)?,
         campaign: digest(&pin.campaign_sha256)?,
         manifest: digest(&pin.manifest_sha256)?,
@@ -370,8 +375,8 @@ fn read_pin(pin: &Pin) -> Result<Pinned, WireError> {
     })
 }
 
-fn write_pin(pin: &Pinned) -> Pin {
-    Pin {
+fn write_armed(pin: &ArmedCampaign) -> ArmedRecord {
+    ArmedRecord {
         campaign_id: pin.id.0.to_vec(),
         campaign_sha256: pin.campaign.0.to_vec(),
         manifest_sha256: pin.manifest.0.to_vec(),
@@ -477,13 +482,13 @@ fn write_installed((class, installed): (&ClassId, &Installed)) -> InstalledManif
     }
 }
 
-fn write_progress((key, solved): (&Hash16, &Solved)) -> ObjectProgress {
+fn write_progress((key, solved): (&Hash16, &DecodeProgress)) -> ObjectProgress {
     let mut progress = ObjectProgress {
         object_key: key.0.to_vec(),
         blocks_done: Vec::new(),
         verified: solved.verified,
         bad_slots: solved.bad.iter().flat_map(|run| [run.first, run.count]).collect(),
-        solved_anew: solved.solved_anew,
+        redecoded: solved.redecoded,
     };
     solved.blocks.iter().for_each(|sbn| progress.mark_done(*sbn));
     progress
@@ -511,14 +516,18 @@ fn write_download(download: &Download) -> DownloadRecord {
     }
 }
 
-fn read_notice(record: &NoticeRecord) -> Notice {
+fn read_install_notification(record: &InstallNotificationRecord) -> InstallNotification {
     let status = u16::try_from(record.status).unwrap_or(InstallStatus::LOADER_ERROR.0);
-    Notice { url: record.url.clone(), status: InstallStatus(status), tries: record.tries }
+    InstallNotification {
+        url: record.url.clone(),
+        status: InstallStatus(status),
+        tries: record.tries,
+    }
 }
 
-fn write_notice(notice: &Notice) -> NoticeRecord {
-    let Notice { url, status, tries } = notice;
-    NoticeRecord { url: url.clone(), status: status.0.into(), tries: *tries }
+fn write_install_notification(notice: &InstallNotification) -> InstallNotificationRecord {
+    let InstallNotification { url, status, tries } = notice;
+    InstallNotificationRecord { url: url.clone(), status: status.0.into(), tries: *tries }
 }
 
 fn fixed<const N: usize>(octets: &[u8]) -> Result<[u8; N], WireError> {
@@ -565,8 +574,8 @@ mod tests {
         }
     }
 
-    fn full() -> Books {
-        let mut books = Books {
+    fn full() -> PersistentState {
+        let mut persistent = PersistentState {
             phase: Phase::Receiving,
             root_version: 3,
             epoch: 4,
@@ -576,8 +585,8 @@ mod tests {
                 (ClassId([3; 16]), installed(1)),
             ]),
             subject: Some(subject()),
-            leave: Leave::Given,
-            pin: Some(Pinned {
+            inventory_consent: Leave::Given,
+            armed: Some(ArmedCampaign {
                 id: CampaignId([3; 16]),
                 campaign: Digest([4; 32]),
                 manifest: Digest([5; 32]),
@@ -593,7 +602,7 @@ mod tests {
                 not_before: Some(Utc::from_seconds(50)),
                 filter: ReportFilter::Sample { take: 1, of: 20 },
             },
-            t_min: Utc::from_seconds(1000),
+            clock_floor: Utc::from_seconds(1000),
             nonce: vec![1, 2, 3],
             server_nonce: vec![4, 5, 6],
             access_lists: "./a Get=*\n".to_owned(),
@@ -603,8 +612,8 @@ mod tests {
                 password: Some("changed".to_owned()),
             },
             expected_version: Some("2.0".to_owned()),
-            reboot_of: Some("boot".to_owned()),
-            given: Given::Download,
+            reboot_requested_in_boot: Some("boot".to_owned()),
+            consent: ConsentGranted::Download,
             download: Some(Download {
                 url: "http://x/d".to_owned(),
                 object: Some("http://x/o".to_owned()),
@@ -613,23 +622,23 @@ mod tests {
                 image_offset: 2,
                 fetched: 1,
             }),
-            awaits_exec: true,
-            notices: vec![Notice {
+            awaiting_update_exec: true,
+            install_notifications: vec![InstallNotification {
                 url: "http://x/n".to_owned(),
                 status: InstallStatus::SUCCESS,
                 tries: 2,
             }],
             result: Some(ResultCode::MISSED),
-            ..Books::new()
+            ..PersistentState::new()
         };
-        books.remember_finished(CampaignId([8; 16]));
-        let solved = Solved {
+        persistent.remember_finished(CampaignId([8; 16]));
+        let solved = DecodeProgress {
             blocks: BTreeSet::from([Sbn(0), Sbn(9)]),
             verified: true,
             bad: vec![SlotRun { first: 3, count: 2 }, SlotRun { first: 9, count: 1 }],
-            solved_anew: true,
+            redecoded: true,
         };
-        books.progress.insert(Hash16([9; 16]), solved);
+        persistent.progress.insert(Hash16([9; 16]), solved);
         let alert = FinalAlert {
             correlator: None,
             operation: Operation::Update,
@@ -637,19 +646,19 @@ mod tests {
             campaign: Some(CampaignId([3; 16])),
             subject: Some(subject()),
         };
-        books.announced.add(Branch::Download, "x").unwrap();
-        books.announced.write(Branch::Download, "x", "PkgID", "player").unwrap();
-        books.reports.push(alert, Utc::from_seconds(2000));
-        books
+        persistent.announced.add(Branch::Download, "x").unwrap();
+        persistent.announced.write(Branch::Download, "x", "PkgID", "player").unwrap();
+        persistent.reports.push(alert, Utc::from_seconds(2000));
+        persistent
     }
 
     #[test]
     fn books_are_read_as_they_were_written() {
-        for books in [Books::new(), full()] {
-            let state = books.to_journal(&[]);
-            let again = Books::from_journal(&state).unwrap();
+        for persistent in [PersistentState::new(), full()] {
+            let state = persistent.to_journal(&[]);
+            let again = PersistentState::from_journal(&state).unwrap();
             assert_eq!(again.to_journal(&[]), state);
-            assert_eq!(format!("{again:?}"), format!("{books:?}"));
+            assert_eq!(format!("{again:?}"), format!("{persistent:?}"));
         }
     }
 
@@ -658,7 +667,7 @@ mod tests {
         let with = |change: fn(&mut JournalState)| {
             let mut state = full().to_journal(&[]);
             change(&mut state);
-            Books::from_journal(&state)
+            PersistentState::from_journal(&state)
         };
         assert!(with(|_| ()).is_ok());
         assert!(with(|state| state.phase = "asleep".to_owned()).is_err());
@@ -672,13 +681,13 @@ mod tests {
 
     #[test]
     fn the_last_64_finished_campaigns_are_remembered() {
-        let mut books = Books::new();
+        let mut persistent = PersistentState::new();
         for number in 0..=64 {
-            books.remember_finished(CampaignId([number; 16]));
-            books.remember_finished(CampaignId([number; 16]));
+            persistent.remember_finished(CampaignId([number; 16]));
+            persistent.remember_finished(CampaignId([number; 16]));
         }
-        assert_eq!(books.finished.len(), 64);
-        assert_eq!(books.finished.front(), Some(&CampaignId([1; 16])));
+        assert_eq!(persistent.finished.len(), 64);
+        assert_eq!(persistent.finished.front(), Some(&CampaignId([1; 16])));
     }
 
     #[test]
@@ -693,16 +702,16 @@ mod tests {
             server: None,
         };
         let left = |first: Option<(&str, &[u8])>, (server, nonce): (&str, &[u8])| {
-            let mut books = Books { account: Vec::new(), ..full() };
+            let mut persistent = PersistentState { account: Vec::new(), ..full() };
             if let Some((server, nonce)) = first {
-                books.enter_account(&account(server), nonce);
+                persistent.enter_account(&account(server), nonce);
             }
-            books.enter_account(&account(server), nonce);
+            persistent.enter_account(&account(server), nonce);
             [
-                !books.nonce.is_empty(),
-                !books.server_nonce.is_empty(),
-                !books.access_lists.is_empty(),
-                books.account_change.url.is_some(),
+                !persistent.nonce.is_empty(),
+                !persistent.server_nonce.is_empty(),
+                !persistent.access_lists.is_empty(),
+                persistent.account_change.url.is_some(),
             ]
         };
         let (all, nothing) = ([true; 4], [false; 4]);

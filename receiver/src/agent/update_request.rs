@@ -9,14 +9,14 @@ use proto::{
 };
 use serde::Serialize;
 
-use super::{Agent, Core};
+use super::{Agent, AgentState};
 
 /// What became of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RequestOutcome {
     /// No session has brought an answer.
-    Waiting,
+    QueuedPrompt,
     /// The server commands an update.
     Update,
     /// The server has noted it and commands nothing at present.
@@ -37,34 +37,34 @@ pub struct RequestStatus {
     /// What became of it.
     pub outcome: RequestOutcome,
     /// What the server said to the user.
-    pub said: Option<String>,
+    pub server_text: Option<String>,
 }
 
 /// The last request of this run.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct UpdateRequestState {
     request: UpdateRequest,
     outcome: RequestOutcome,
     /// The server's status in the session that goes on.
     answer: Option<StatusCode>,
     /// Whether the server has sent the user something in the session that goes on.
-    addressed: bool,
-    said: Option<String>,
+    user_notified: bool,
+    server_text: Option<String>,
 }
 
-impl Asked {
+impl UpdateRequestState {
     fn new(request: UpdateRequest) -> Self {
         Self {
             request,
-            outcome: RequestOutcome::Waiting,
+            outcome: RequestOutcome::QueuedPrompt,
             answer: None,
-            addressed: false,
-            said: None,
+            user_notified: false,
+            server_text: None,
         }
     }
 
     fn waits(&self) -> bool {
-        self.outcome == RequestOutcome::Waiting
+        self.outcome == RequestOutcome::QueuedPrompt
     }
 
     pub(super) fn status(&self) -> RequestStatus {
@@ -72,7 +72,7 @@ impl Asked {
             asker: self.request.asker.to_string(),
             object: self.request.object.clone(),
             outcome: self.outcome,
-            said: self.said.clone(),
+            server_text: self.server_text.clone(),
         }
     }
 }
@@ -82,59 +82,65 @@ impl Agent {
     /// is not it: the request goes out in the package 1 of the next.
     pub fn request_update(&mut self, now: Now, request: UpdateRequest) {
         tracing::info!(asker = %request.asker, "an update is asked for");
-        self.core.asked = Some(Asked::new(request));
+        self.state.update_request = Some(UpdateRequestState::new(request));
         self.check_in(now);
     }
 
     /// Returns the address of the device's firmware object.
     #[must_use]
     pub fn firmware_object(&self) -> String {
-        self.core.config.dm.object.to_string()
+        self.state.config.dm.object.to_string()
     }
 }
 
-impl Core {
+impl AgentState {
     pub(super) fn waiting_request(&self) -> Option<UpdateRequest> {
-        self.asked.as_ref().filter(|asked| asked.waits()).map(|asked| asked.request.clone())
+        self.update_request
+            .as_ref()
+            .filter(|asked| asked.waits())
+            .map(|asked| asked.request.clone())
     }
 
     /// A session begins: what the last one left open is asked again.
     pub(super) fn begin_request(&mut self) {
-        if let Some(asked) = self.asked.as_mut().filter(|asked| asked.waits()) {
-            (asked.answer, asked.addressed) = (None, false);
+        if let Some(asked) = self.update_request.as_mut().filter(|asked| asked.waits()) {
+            (asked.answer, asked.user_notified) = (None, false);
         }
     }
 
-    pub(super) fn note_answer(&mut self, code: StatusCode) {
-        if let Some(asked) = self.asked.as_mut().filter(|asked| asked.waits()) {
+    pub(super) fn record_request_status(&mut self, code: StatusCode) {
+        if let Some(asked) = self.update_request.as_mut().filter(|asked| asked.waits()) {
             asked.answer = Some(code);
         }
     }
 
-    pub(super) fn note_addressed(&mut self, text: &str) {
-        if let Some(asked) = self.asked.as_mut().filter(|asked| asked.waits()) {
-            asked.addressed = true;
-            asked.said = Some(text.chars().filter(|c| !c.is_control()).take(MAX_SAID).collect());
+    pub(super) fn record_user_notified(&mut self, text: &str) {
+        if let Some(asked) = self.update_request.as_mut().filter(|asked| asked.waits()) {
+            asked.user_notified = true;
+            asked.server_text =
+                Some(text.chars().filter(|c| !c.is_control()).take(MAX_SERVER_TEXT).collect());
         }
     }
 
     /// Returns whether a user asked in this session and was not spoken to: no update is processed.
     // spec: oma-004 6.1 (no user interaction: the server does not support the device)
     pub(super) fn is_unanswered_user(&self) -> bool {
-        self.asked.as_ref().is_some_and(|asked| {
+        self.update_request.as_ref().is_some_and(|asked| {
             asked.waits()
                 && asked.request.asker == Asker::User
                 && asked.answer.is_some()
-                && !asked.addressed
+                && !asked.user_notified
         })
     }
 
     /// A session is over. Without a status the request stays and goes into the next one.
     pub(super) fn conclude_request(&mut self) {
-        let Some(asked) = self.asked.as_mut().filter(|asked| asked.waits()) else { return };
+        let Some(asked) = self.update_request.as_mut().filter(|asked| asked.waits()) else {
+            return;
+        };
         let Some(code) = asked.answer else { return };
         asked.outcome = match code {
-            _ if asked.request.asker == Asker::User && !asked.addressed => {
+            _ if asked.request.asker == Asker::User && !asked.user_notified => {
                 RequestOutcome::Unsupported
             }
             StatusCode::OK => RequestOutcome::Update,
@@ -146,4 +152,4 @@ impl Core {
 }
 
 /// Characters of what the server says to the user that the status shows.
-const MAX_SAID: usize = 256;
+const MAX_SERVER_TEXT: usize = 256;

@@ -11,7 +11,7 @@ use proto::{
     time::{Mono, Now},
 };
 
-use super::{Agent, Core, Output};
+use super::{Agent, AgentState, Output};
 use crate::{
     components::{Inventory, Leave},
     sensors::Install,
@@ -23,9 +23,9 @@ const MAX_WAITING: usize = 8;
 
 /// What the user is asked.
 #[derive(Debug, Default)]
-pub(super) struct Users {
-    shown: Option<Waiting>,
-    waiting: VecDeque<Waiting>,
+pub(super) struct PromptQueue {
+    shown: Option<QueuedPrompt>,
+    waiting: VecDeque<QueuedPrompt>,
     tickets: u64,
     /// Whether a voice call goes on: nothing is shown meanwhile.
     in_call: bool,
@@ -36,14 +36,14 @@ pub(super) struct Users {
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct QueuedPrompt {
     question: Question,
     until: Mono,
 }
 
 /// What the user has agreed to, of the operation that goes on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Given {
+pub enum ConsentGranted {
     /// Nothing.
     #[default]
     Nothing,
@@ -53,7 +53,7 @@ pub enum Given {
     Install,
 }
 
-impl Given {
+impl ConsentGranted {
     /// Returns the number that the journal holds.
     #[must_use]
     pub const fn number(self) -> u32 {
@@ -75,7 +75,7 @@ impl Given {
     }
 }
 
-impl Users {
+impl PromptQueue {
     fn push(&mut self, now: Mono, about: About, prompt: Prompt, longest: Duration) {
         if self.waiting.len() >= MAX_WAITING {
             return;
@@ -83,7 +83,7 @@ impl Users {
         self.tickets += 1;
         let wait = prompt.options.max_wait.unwrap_or(longest).min(longest);
         let question = Question { ticket: self.tickets, about, prompt, wait };
-        self.waiting.push_back(Waiting { question, until: now + wait });
+        self.waiting.push_back(QueuedPrompt { question, until: now + wait });
     }
 
     fn is_asking(&self, about: About) -> bool {
@@ -103,7 +103,7 @@ impl Users {
 
     /// Takes a question whose time is over. A notice has no end: it waits for the end of a call.
     fn expired(&mut self, now: Mono) -> Option<Question> {
-        let over = |waiting: &Waiting| waiting.until <= now;
+        let over = |waiting: &QueuedPrompt| waiting.until <= now;
         if self.shown.as_ref().is_some_and(over) {
             return self.shown.take().map(|waiting| waiting.question);
         }
@@ -115,7 +115,7 @@ impl Users {
     }
 
     fn deadline(&self) -> Option<Mono> {
-        let ends = |waiting: &Waiting| waiting.question.about != About::Result;
+        let ends = |waiting: &QueuedPrompt| waiting.question.about != About::Result;
         let waiting = self.waiting.iter().filter(|waiting| ends(waiting));
         let until = self.shown.iter().chain(waiting).map(|waiting| waiting.until).min();
         [until, self.again].into_iter().flatten().min()
@@ -131,35 +131,35 @@ impl Agent {
     // spec: oma-001 8.1.1.8
     /// Takes what the user says to the question with this ticket; a late answer is dropped.
     pub fn handle_user_reply(&mut self, now: Now, ticket: u64, reply: Reply) {
-        let is_shown = |waiting: &mut Waiting| waiting.question.ticket == ticket;
-        if let Some(waiting) = self.core.users.shown.take_if(is_shown) {
-            self.user_said(now, &waiting.question, reply);
+        let is_shown = |waiting: &mut QueuedPrompt| waiting.question.ticket == ticket;
+        if let Some(waiting) = self.state.prompts.shown.take_if(is_shown) {
+            self.on_user_answer(now, &waiting.question, reply);
         }
-        self.core.show_questions();
-        self.core.settle();
+        self.state.show_next_prompt();
+        self.state.commit_if_dirty();
     }
 
     /// Notes that a voice call begins or ends: no question is shown meanwhile, and what is shown
     /// stays where it is.
     pub(super) fn set_in_call(&mut self, in_call: bool) {
         // spec: oma-003 6.1.4.10, oma-003 6.1.4.11 (a call is never in the way of a question)
-        self.core.users.in_call = in_call;
-        self.core.show_questions();
+        self.state.prompts.in_call = in_call;
+        self.state.show_next_prompt();
     }
 
     /// Ends questions whose time is over, and asks again what was put off.
-    pub(super) fn look_at_questions(&mut self, now: Now) {
-        while let Some(question) = self.core.users.expired(now.mono) {
-            self.user_said(now, &question, Reply::Answer(Answer::TimedOut));
+    pub(super) fn poll_prompts(&mut self, now: Now) {
+        while let Some(question) = self.state.prompts.expired(now.mono) {
+            self.on_user_answer(now, &question, Reply::Answer(Answer::TimedOut));
         }
-        if self.core.users.again.is_some_and(|again| again <= now.mono) {
-            self.core.users.again = None;
-            self.core.ask_for_consent(now);
+        if self.state.prompts.again.is_some_and(|again| again <= now.mono) {
+            self.state.prompts.again = None;
+            self.state.ask_for_consent(now);
         }
-        self.core.show_questions();
+        self.state.show_next_prompt();
     }
 
-    fn user_said(&mut self, now: Now, question: &Question, reply: Reply) {
+    fn on_user_answer(&mut self, now: Now, question: &Question, reply: Reply) {
         let reply = match reply {
             Reply::Answer(answer) if !question.prompt.takes(&answer) => {
                 Reply::Answer(Answer::Cancelled)
@@ -173,23 +173,23 @@ impl Agent {
                     Reply::Answer(answer) => answer,
                     Reply::Later => Answer::Cancelled,
                 };
-                self.core.users.agreed |= answer == Answer::Yes;
-                let step = self.client.handle_user_answer(now, &mut self.core, &answer);
+                self.state.prompts.agreed |= answer == Answer::Yes;
+                let step = self.client.handle_user_answer(now, &mut self.state, &answer);
                 self.handle_step(now, step);
             }
-            About::Download => self.core.consented(now, Given::Download, &reply),
-            About::Install => self.core.consented(now, Given::Install, &reply),
-            About::Inventory => self.core.decide_leave(&reply),
+            About::Download => self.state.on_consent(now, ConsentGranted::Download, &reply),
+            About::Install => self.state.on_consent(now, ConsentGranted::Install, &reply),
+            About::Inventory => self.state.record_inventory_consent(&reply),
             About::Result | About::Account | About::Enrolment => {}
         }
     }
 
-    pub(super) fn question_deadline(&self) -> Option<Mono> {
-        self.core.users.deadline()
+    pub(super) fn prompt_deadline(&self) -> Option<Mono> {
+        self.state.prompts.deadline()
     }
 }
 
-impl Core {
+impl AgentState {
     // spec: oma-001 8.1.1.7
     /// Asks what the server wants to know; the answer comes later, or is the configuration's.
     pub(super) fn ask(&mut self, now: Now, prompt: Prompt) -> Option<Answer> {
@@ -197,12 +197,12 @@ impl Core {
             Front::Absent => Some(Answer::NoUser),
             Front::Policy(policy) => {
                 let answer = policy.answer(&prompt);
-                self.users.agreed |= answer == Answer::Yes;
+                self.prompts.agreed |= answer == Answer::Yes;
                 Some(answer)
             }
             Front::Asked => {
-                self.users.push(now.mono, About::Session, prompt, MAX_WAIT);
-                self.show_questions();
+                self.prompts.push(now.mono, About::Session, prompt, MAX_WAIT);
+                self.show_next_prompt();
                 None
             }
         }
@@ -213,44 +213,49 @@ impl Core {
     pub(super) fn consent(&self) -> Consent {
         let user = &self.config.user;
         // The user may have gone since the policy was set; nobody can be asked then.
-        let wanted = (user.front != Front::Absent).then_some(self.books.policy.consent);
+        let wanted = (user.front != Front::Absent).then_some(self.persistent.policy.consent);
         user.consent.and(wanted.unwrap_or_default())
     }
 
     /// Returns whether the operation may receive: without the user's leave, where it is wanted, it
     /// does not.
-    pub(super) fn may_download(&self) -> bool {
+    pub(super) fn download_allowed(&self) -> bool {
         let user = &self.config.user;
-        let asked = || self.books.given >= Given::Download || !self.consent().covers_download();
+        let asked = || {
+            self.persistent.consent >= ConsentGranted::Download || !self.consent().covers_download()
+        };
         user.standing.answer(Consent::covers_download).unwrap_or_else(asked)
     }
 
     /// Returns whether the image may be handed over.
-    pub(super) fn may_install(&self) -> bool {
+    pub(super) fn install_allowed(&self) -> bool {
         let user = &self.config.user;
-        let asked = || self.books.given >= Given::Install || !self.consent().covers_install();
+        let asked = || {
+            self.persistent.consent >= ConsentGranted::Install || !self.consent().covers_install()
+        };
         user.standing.answer(Consent::covers_install).unwrap_or_else(asked)
     }
 
     /// Goes on as the policy wants it after a change: what need not be asked any more holds nothing
     /// up, and what must be is asked.
-    pub(super) fn follow_policy(&mut self, now: Now) {
-        if self.may_download() {
-            self.users.forget(About::Download);
+    pub(super) fn apply_policy(&mut self, now: Now) {
+        if self.download_allowed() {
+            self.prompts.forget(About::Download);
         }
-        if self.may_install() {
-            self.users.forget(About::Install);
+        if self.install_allowed() {
+            self.prompts.forget(About::Install);
         }
-        let is_held = self.books.awaits_exec && self.books.result == Some(ResultCode::DEFERRED);
-        if is_held && self.books.policy.install == Install::AtOnce {
-            (self.books.awaits_exec, self.books.result) = (false, None);
-            self.outputs.mark_changed();
-            self.check_image();
-        } else if self.phase() == Phase::Deferred && self.may_install() {
-            self.hand_over(now);
+        let is_held = self.persistent.awaiting_update_exec
+            && self.persistent.result == Some(ResultCode::DEFERRED);
+        if is_held && self.persistent.policy.install == Install::AtOnce {
+            (self.persistent.awaiting_update_exec, self.persistent.result) = (false, None);
+            self.effects.mark_dirty();
+            self.verify_image();
+        } else if self.phase() == Phase::Deferred && self.install_allowed() {
+            self.install(now);
         }
-        self.show_questions();
-        self.go_on(now);
+        self.show_next_prompt();
+        self.resume_reception(now);
         self.ask_for_consent(now);
     }
 
@@ -262,32 +267,32 @@ impl Core {
         let version = &self.named(&operation.accepted.manifest.firmware_version);
         let octets = operation.accepted.object.oti.parameters().transfer_length;
         let ready = matches!(self.phase(), Phase::Verified | Phase::Deferred);
-        let (about, text) = if ready && !self.may_install() {
+        let (about, text) = if ready && !self.install_allowed() {
             (About::Install, install_text(version))
-        } else if !ready && !self.may_download() {
+        } else if !ready && !self.download_allowed() {
             (About::Download, download_text(version, octets))
         } else {
             return;
         };
-        if self.users.is_asking(about) {
+        if self.prompts.is_asking(about) {
             return;
         }
-        let given = if ready { Given::Install } else { Given::Download };
+        let given = if ready { ConsentGranted::Install } else { ConsentGranted::Download };
         let covers = if ready { Consent::covers_install } else { Consent::covers_download };
         if self.config.user.standing.answer(covers) == Some(false) {
-            self.consented(now, given, &Reply::Answer(Answer::No));
+            self.on_consent(now, given, &Reply::Answer(Answer::No));
             return;
         }
         match &self.config.user.front {
             Front::Absent => {}
             Front::Policy(policy) => {
                 let answer = policy.answer(&Prompt::confirm(text));
-                self.consented(now, given, &Reply::Answer(answer));
+                self.on_consent(now, given, &Reply::Answer(answer));
             }
             Front::Asked => {
                 let wait = self.config.user.ask_again;
-                self.users.push(now.mono, about, Prompt::confirm(text), wait);
-                self.show_questions();
+                self.prompts.push(now.mono, about, Prompt::confirm(text), wait);
+                self.show_next_prompt();
             }
         }
     }
@@ -295,18 +300,18 @@ impl Core {
     // spec: oma-001 8.1.2.16
     /// Takes the user's decision. A no ends the operation; anything less puts it off.
     // spec: oma-003 5.5.1.5 (scheduling by the user)
-    fn consented(&mut self, now: Now, given: Given, reply: &Reply) {
+    fn on_consent(&mut self, now: Now, given: ConsentGranted, reply: &Reply) {
         if self.operation.is_none() {
             return;
         }
         match reply {
             Reply::Answer(Answer::Yes) => {
-                self.books.given = self.books.given.max(given);
-                self.outputs.mark_changed();
-                if given == Given::Install {
-                    self.hand_over(now);
+                self.persistent.consent = self.persistent.consent.max(given);
+                self.effects.mark_dirty();
+                if given == ConsentGranted::Install {
+                    self.install(now);
                 } else {
-                    self.go_on(now);
+                    self.resume_reception(now);
                 }
             }
             Reply::Answer(Answer::No | Answer::Cancelled) => {
@@ -320,16 +325,16 @@ impl Core {
                 | Answer::Shown
                 | Answer::Text(_)
                 | Answer::Chosen(_),
-            ) => self.users.again = Some(now.mono + self.config.user.ask_again),
+            ) => self.prompts.again = Some(now.mono + self.config.user.ask_again),
         }
     }
 
     /// Tells the user how an operation has ended.
     // spec: oma-003 6.1.4.13, oma-003 6.1.4.15, oma-003 5.5.1.6.6, oma-000 8.2.5.1
-    pub(super) fn tell_result(&mut self, now: Now, phase: Phase, result: ResultCode) {
-        self.users.forget(About::Download);
-        self.users.forget(About::Install);
-        self.users.again = None;
+    pub(super) fn notify_result(&mut self, now: Now, phase: Phase, result: ResultCode) {
+        self.prompts.forget(About::Download);
+        self.prompts.forget(About::Install);
+        self.prompts.again = None;
         let version = self.operation.as_ref().map(|it| &it.accepted.manifest.firmware_version);
         let version = version.map(|version| self.named(version));
         let (Front::Asked, Some(version)) = (&self.config.user.front, version) else { return };
@@ -354,13 +359,13 @@ impl Core {
             | Phase::Refused
             | Phase::Incomplete => return,
         };
-        self.users.push(now.mono, About::Result, Prompt::display(text), NOTICE_TIME);
-        self.show_questions();
+        self.prompts.push(now.mono, About::Result, Prompt::display(text), NOTICE_TIME);
+        self.show_next_prompt();
     }
 
     /// A component's version says nothing without its name.
     fn named(&self, version: &str) -> String {
-        match &self.books.subject {
+        match &self.persistent.subject {
             Some(subject) => format!("{version} of {}", subject.package),
             None => version.to_owned(),
         }
@@ -368,8 +373,8 @@ impl Core {
 
     // spec: oma-003 6.1.4.16 (the user's leave)
     /// Asks whether the server may see which components are installed, unless that is decided.
-    pub(super) fn ask_for_leave(&mut self, now: Now) {
-        let is_open = self.books.leave == Leave::Undecided;
+    pub(super) fn ask_for_inventory_consent(&mut self, now: Now) {
+        let is_open = self.persistent.inventory_consent == Leave::Undecided;
         if self.config.components != Inventory::Asked || !is_open {
             return;
         }
@@ -378,20 +383,20 @@ impl Core {
             Front::Absent => {}
             Front::Policy(policy) => {
                 let answer = policy.answer(&prompt);
-                self.decide_leave(&Reply::Answer(answer));
+                self.record_inventory_consent(&Reply::Answer(answer));
             }
-            Front::Asked if self.users.is_asking(About::Inventory) => {}
+            Front::Asked if self.prompts.is_asking(About::Inventory) => {}
             Front::Asked => {
                 let wait = self.config.user.ask_again;
-                self.users.push(now.mono, About::Inventory, prompt, wait);
-                self.show_questions();
+                self.prompts.push(now.mono, About::Inventory, prompt, wait);
+                self.show_next_prompt();
             }
         }
     }
 
     /// What is neither yes nor no leaves it open: the server's next try asks again.
-    fn decide_leave(&mut self, reply: &Reply) {
-        self.books.leave = match reply {
+    fn record_inventory_consent(&mut self, reply: &Reply) {
+        self.persistent.inventory_consent = match reply {
             Reply::Answer(Answer::Yes) => Leave::Given,
             Reply::Answer(Answer::No | Answer::Cancelled) => Leave::Denied,
             Reply::Later
@@ -404,12 +409,12 @@ impl Core {
                 | Answer::Chosen(_),
             ) => return,
         };
-        self.outputs.mark_changed();
+        self.effects.mark_dirty();
     }
 
-    fn show_questions(&mut self) {
-        if let Some(question) = self.users.show_next() {
-            self.outputs.show(Output::Ask(question));
+    fn show_next_prompt(&mut self) {
+        if let Some(question) = self.prompts.show_next() {
+            self.effects.push_after_commit(Output::PromptUser(question));
         }
     }
 }

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use proto::{dm::fumo::Phase, time::Now};
 
-use super::{Agent, Core};
+use super::{Agent, AgentState};
 use crate::{
     sensors::{Readings, Told},
     suspension::SuspendReason,
@@ -16,13 +16,13 @@ use crate::{
 
 /// What is known of the world around.
 #[derive(Debug, Default)]
-pub(super) struct World {
+pub(super) struct Environment {
     /// Absent until sensors were read: what the journal says stands until then.
     readings: Option<Readings>,
     told: BTreeSet<Told>,
 }
 
-impl World {
+impl Environment {
     /// A call that the same boot of the machine has seen begin still goes on.
     pub(super) fn recovered(suspended: &BTreeSet<SuspendReason>, same_boot: bool) -> Self {
         let call = same_boot && suspended.contains(&SuspendReason::Call);
@@ -37,67 +37,67 @@ impl World {
 impl Agent {
     /// Takes what the sensors show.
     pub fn handle_readings(&mut self, now: Now, readings: Readings) {
-        self.core.world.readings = Some(readings);
-        self.judge_world(now);
+        self.state.environment.readings = Some(readings);
+        self.reevaluate(now);
     }
 
     /// Takes the word of a program on the device that something began.
-    pub fn handle_told(&mut self, now: Now, told: Told) {
+    pub fn condition_began(&mut self, now: Now, told: Told) {
         if told == Told::Call {
             self.set_in_call(true);
         }
-        self.core.world.told.insert(told);
-        self.judge_world(now);
+        self.state.environment.told.insert(told);
+        self.reevaluate(now);
     }
 
     /// Takes the word of a program on the device that it is over.
-    pub fn handle_told_over(&mut self, now: Now, told: Told) {
+    pub fn condition_ended(&mut self, now: Now, told: Told) {
         if told == Told::Call {
             self.set_in_call(false);
         }
-        self.core.world.told.remove(&told);
-        self.judge_world(now);
+        self.state.environment.told.remove(&told);
+        self.reevaluate(now);
     }
 
-    fn judge_world(&mut self, now: Now) {
-        self.core.judge_world(now);
-        self.keep_silent(now);
+    fn reevaluate(&mut self, now: Now) {
+        self.state.reevaluate(now);
+        self.abort_if_offline(now);
         self.start_due_session(now);
-        self.core.settle();
+        self.state.commit_if_dirty();
     }
 }
 
-impl Core {
+impl AgentState {
     /// Brings the reasons of the world in line with it; those of user and server are theirs.
     // spec: oma-002 2 (several reasons hold at once, resume needs none)
-    pub(super) fn judge_world(&mut self, now: Now) {
-        let World { readings, told } = &self.world;
+    pub(super) fn reevaluate(&mut self, now: Now) {
+        let Environment { readings, told } = &self.environment;
         // Nobody has looked yet: what was true before the restart is taken to be true still.
-        if readings.is_none() && told.is_empty() && !self.books.suspended.is_empty() {
+        if readings.is_none() && told.is_empty() && !self.persistent.suspended.is_empty() {
             return;
         }
         let readings = readings.unwrap_or_default();
-        let holding = self.books.policy.reasons(&readings, told, &self.books.suspended);
-        for reason in OF_THE_WORLD {
+        let holding = self.persistent.policy.reasons(&readings, told, &self.persistent.suspended);
+        for reason in ENVIRONMENT_REASONS {
             if holding.contains(&reason) {
                 self.suspend_for(now, reason);
-            } else if self.books.suspended.contains(&reason) {
+            } else if self.persistent.suspended.contains(&reason) {
                 self.resume_from(now, reason);
             }
         }
     }
 
     /// Whether the device can and may talk to its server: not in a call, not without a network.
-    pub(super) fn may_talk(&self) -> bool {
-        !self.is_cut_off() && !self.installing
+    pub(super) fn session_allowed(&self) -> bool {
+        !self.is_offline() && !self.installing
     }
 
     /// Whether the world around keeps the device from talking.
-    pub(super) fn is_cut_off(&self) -> bool {
-        let World { readings, told } = &self.world;
+    pub(super) fn is_offline(&self) -> bool {
+        let Environment { readings, told } = &self.environment;
         let lost = readings.is_some_and(|readings| readings.link_lost);
         let in_call = self
-            .books
+            .persistent
             .policy
             .reasons(&Readings::default(), told, &BTreeSet::new())
             .contains(&SuspendReason::Call);
@@ -105,36 +105,36 @@ impl Core {
     }
 
     pub(super) fn suspend_for(&mut self, now: Now, reason: SuspendReason) {
-        if self.operation.is_none() || !self.books.suspended.insert(reason) {
+        if self.operation.is_none() || !self.persistent.suspended.insert(reason) {
             return;
         }
-        self.outputs.mark_changed();
+        self.effects.mark_dirty();
         if let Some(object) = self.object_mut() {
             object.log_mut().flush();
         }
         if self.phase() == Phase::Receiving {
-            self.enter(Phase::Suspended);
+            self.set_phase(Phase::Suspended);
         }
         self.tune(now);
     }
 
     pub(super) fn resume_from(&mut self, now: Now, reason: SuspendReason) {
-        if !self.books.suspended.remove(&reason) {
+        if !self.persistent.suspended.remove(&reason) {
             return;
         }
-        self.outputs.mark_changed();
-        if self.books.suspended.is_empty() && self.phase() == Phase::Suspended {
-            self.enter(Phase::Receiving);
+        self.effects.mark_dirty();
+        if self.persistent.suspended.is_empty() && self.phase() == Phase::Suspended {
+            self.set_phase(Phase::Receiving);
         }
-        self.go_on(now);
-        if self.books.suspended.is_empty() && self.phase() == Phase::Verified {
-            self.proceed(now);
+        self.resume_reception(now);
+        if self.persistent.suspended.is_empty() && self.phase() == Phase::Verified {
+            self.after_verification(now);
         }
     }
 }
 
 /// The reasons that are judged by what the world is like.
-const OF_THE_WORLD: [SuspendReason; 5] = [
+const ENVIRONMENT_REASONS: [SuspendReason; 5] = [
     SuspendReason::Battery,
     SuspendReason::Memory,
     SuspendReason::Call,

@@ -67,14 +67,14 @@ fn talking() -> Device {
 fn a_call_breaks_the_session_off_and_another_follows_it() {
     for told in [Told::Call, Told::Network] {
         let mut device = talking();
-        device.agent.handle_told(device.now, told);
+        device.agent.condition_began(device.now, told);
         device.run();
         assert!(!device.says_goodbye(), "the server has its turn");
         device.reply(question());
         assert!(device.says_goodbye() && device.asked.is_empty());
         device.reply(question());
         assert!(device.post.is_none() && !device.agent.is_in_session(), "{told:?}");
-        device.agent.handle_told_over(device.now, told);
+        device.agent.condition_ended(device.now, told);
         device.run();
         assert!(device.post.is_some(), "it is made up for");
     }
@@ -84,10 +84,10 @@ fn a_call_breaks_the_session_off_and_another_follows_it() {
 fn a_session_in_which_the_user_is_asked_waits_for_the_end_of_a_call() {
     let mut device = talking();
     device.reply(question());
-    device.agent.handle_told(device.now, Told::Call);
+    device.agent.condition_began(device.now, Told::Call);
     device.run();
     assert!(device.post.is_none() && device.agent.is_in_session());
-    device.agent.handle_told_over(device.now, Told::Call);
+    device.agent.condition_ended(device.now, Told::Call);
     let ticket = device.asked[0].ticket;
     device.agent.handle_user_reply(device.now, ticket, Reply::Answer(Answer::Yes));
     device.run();
@@ -98,7 +98,7 @@ fn a_session_in_which_the_user_is_asked_waits_for_the_end_of_a_call() {
 fn a_device_that_stops_takes_leave_and_begins_no_other_session() {
     let mut device = talking();
     device.reply(question());
-    device.agent.take_leave(device.now);
+    device.agent.shut_down(device.now);
     device.run();
     assert!(device.says_goodbye(), "nobody waits for the user any more");
     let ticket = device.asked[0].ticket;

@@ -20,7 +20,10 @@ use proto::{
     wire::WireError,
 };
 
-use super::{Core, Given, Operation, Output, books::Pinned, boot::root_file};
+use super::{
+    AgentState, ConsentGranted, Operation, Output, persistent_state::ArmedCampaign,
+    restore::root_file,
+};
 use crate::{
     acceptance::{Accepted, Offer, Refusal, Verdict, check_tune_in},
     components::{Announced, Software, Subject},
@@ -38,7 +41,7 @@ use crate::{
 /// Windows and image servers that one arming may name.
 const MAX_WINDOWS: usize = 16;
 
-impl Device for Core {
+impl Device for AgentState {
     fn view(&self) -> DeviceView {
         let object = self.object();
         let progress = object.map_or(0, |object| {
@@ -56,9 +59,9 @@ impl Device for Core {
             reasons: self.reasons(),
             progress_per_mille: progress,
             root_version: self.root.version,
-            package_name: self.books.pin.as_ref().map(|pin| pin.id.to_string()),
+            package_name: self.persistent.armed.as_ref().map(|pin| pin.id.to_string()),
             package_version: manifest.map(|manifest| manifest.firmware_version.clone()),
-            policy: Policy { consent: self.consent(), ..self.books.policy },
+            policy: Policy { consent: self.consent(), ..self.persistent.policy },
             limits: DeviceLimits {
                 max_block_symbols: limits.max_block_symbols,
                 max_memory_kib: limits.max_memory_bytes / 1024,
@@ -92,13 +95,13 @@ impl Device for Core {
         }
         let (campaign, manifest) = (&request.campaign, &request.manifest);
         let offer = Offer { campaign, manifest, windows, carried: None };
-        let verdict = self.judge_offer(request.subject.as_ref(), &offer);
+        let verdict = self.evaluate_offer(request.subject.as_ref(), &offer);
         let windows = offer.windows;
         match verdict {
             Ok(Verdict::AlreadyInstalled(id)) => {
                 self.refuse(now, alert(ResultCode::UP_TO_DATE, Some(id)));
             }
-            Ok(Verdict::Accepted(accepted)) => self.take_on(now, request, windows, *accepted),
+            Ok(Verdict::Accepted(accepted)) => self.arm_campaign(now, request, windows, *accepted),
             Err(Refusal { result, reason, detail }) => {
                 tracing::info!(%result, reason, detail, "a campaign was refused");
                 self.refuse(now, alert(result, None));
@@ -111,19 +114,19 @@ impl Device for Core {
     }
 
     fn take_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
-        self.take_package_data(None, package)
+        self.receive_package_data(None, package)
     }
 
     fn keep_piece(&mut self, piece: Piece, octets: &[u8]) {
-        self.keep_piece_of_package(piece, octets);
+        self.store_chunk_of_package(piece, octets);
     }
 
     fn held_package(&self) -> Option<HeldPackage> {
-        self.parcel.held()
+        self.partial_package.held()
     }
 
     fn take_rest(&mut self, _now: Now, rest: &[u8]) -> StatusCode {
-        self.take_rest_of_package(rest)
+        self.receive_remainder_of_package(rest)
     }
 
     fn update(&mut self, now: Now, correlator: Option<Correlator>) -> StatusCode {
@@ -135,12 +138,12 @@ impl Device for Core {
     }
 
     fn keep_announced(&mut self, announced: Announced) {
-        self.books.announced = announced;
-        self.outputs.mark_changed();
+        self.persistent.announced = announced;
+        self.effects.mark_dirty();
     }
 
     fn take_component(&mut self, _now: Now, subject: Subject, package: &[u8]) -> StatusCode {
-        self.take_package_data(Some(subject), package)
+        self.receive_package_data(Some(subject), package)
     }
 
     fn change_component(
@@ -153,16 +156,16 @@ impl Device for Core {
     }
 
     fn inventory_was_denied(&mut self, now: Now) {
-        self.ask_for_leave(now);
+        self.ask_for_inventory_consent(now);
     }
 
     fn refuse(&mut self, now: Now, alert: FinalAlert) {
         if !self.is_occupied() {
-            self.books.result = Some(alert.result);
-            self.enter(if alert.result.is_success() { Phase::Idle } else { Phase::Refused });
+            self.persistent.result = Some(alert.result);
+            self.set_phase(if alert.result.is_success() { Phase::Idle } else { Phase::Refused });
         }
-        self.books.reports.push(alert, now.utc);
-        self.outputs.mark_changed();
+        self.persistent.reports.push(alert, now.utc);
+        self.effects.mark_dirty();
     }
 
     fn disarm(&mut self, now: Now) -> StatusCode {
@@ -176,7 +179,7 @@ impl Device for Core {
     }
 
     fn set_policy(&mut self, now: Now, node: &str, value: &str) -> StatusCode {
-        let mut policy = self.books.policy;
+        let mut policy = self.persistent.policy;
         if let Err(error) = policy.set(node, value) {
             tracing::info!(%error, "a policy was refused");
             return StatusCode::BAD_REQUEST;
@@ -190,10 +193,10 @@ impl Device for Core {
             tracing::info!(value, "there is no user to be asked");
             return StatusCode::NOT_SUPPORTED;
         }
-        self.books.policy = policy;
-        self.outputs.mark_changed();
-        self.judge_world(now);
-        self.follow_policy(now);
+        self.persistent.policy = policy;
+        self.effects.mark_dirty();
+        self.reevaluate(now);
+        self.apply_policy(now);
         StatusCode::OK
     }
 
@@ -214,7 +217,7 @@ impl Device for Core {
         }
         match Root::successor(&self.root, envelope) {
             Ok(root) => {
-                self.take_root(now, root, envelope);
+                self.install_root(now, root, envelope);
                 StatusCode::OK
             }
             Err(error) => {
@@ -225,7 +228,7 @@ impl Device for Core {
     }
 
     fn user_was_addressed(&mut self, text: &str) {
-        self.note_addressed(text);
+        self.record_user_notified(text);
     }
 
     fn update_request(&self) -> Option<UpdateRequest> {
@@ -233,7 +236,7 @@ impl Device for Core {
     }
 
     fn request_answered(&mut self, _now: Now, code: StatusCode) {
-        self.note_answer(code);
+        self.record_request_status(code);
     }
 
     fn ask_user(&mut self, now: Now, prompt: Prompt) -> Option<Answer> {
@@ -245,63 +248,64 @@ impl Device for Core {
     }
 
     fn alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {
-        if !self.books.reports.acknowledge(alert) {
+        if !self.persistent.reports.acknowledge(alert) {
             return;
         }
-        self.outputs.mark_changed();
+        self.effects.mark_dirty();
         // The server knows; the device is free again.
-        if self.books.reports.is_empty() && !self.is_occupied() {
-            self.enter(Phase::Idle);
+        if self.persistent.reports.is_empty() && !self.is_occupied() {
+            self.set_phase(Phase::Idle);
         }
     }
 
     fn keep_nonce(&mut self, next_nonce: &[u8]) {
-        self.books.nonce = next_nonce.to_vec();
-        self.outputs.mark_changed();
+        self.persistent.nonce = next_nonce.to_vec();
+        self.effects.mark_dirty();
     }
 
     fn nonce(&self) -> Vec<u8> {
-        if self.books.nonce.is_empty() {
+        if self.persistent.nonce.is_empty() {
             self.config.first_nonce.clone()
         } else {
-            self.books.nonce.clone()
+            self.persistent.nonce.clone()
         }
     }
 
     fn keep_server_nonce(&mut self, next_nonce: &[u8]) {
-        self.books.server_nonce = next_nonce.to_vec();
-        self.outputs.mark_changed();
+        self.persistent.server_nonce = next_nonce.to_vec();
+        self.effects.mark_dirty();
     }
 
     fn server_nonce(&self) -> Vec<u8> {
         let first = self.config.dm.account.server.as_ref().map(|server| server.nonce.as_slice());
-        let stored = Some(self.books.server_nonce.as_slice()).filter(|nonce| !nonce.is_empty());
+        let stored =
+            Some(self.persistent.server_nonce.as_slice()).filter(|nonce| !nonce.is_empty());
         stored.or(first).unwrap_or_default().to_vec()
     }
 
     fn access_lists(&self) -> String {
-        self.books.access_lists.clone()
+        self.persistent.access_lists.clone()
     }
 
     fn keep_access_lists(&mut self, lists: &str) {
-        lists.clone_into(&mut self.books.access_lists);
-        self.outputs.mark_changed();
+        lists.clone_into(&mut self.persistent.access_lists);
+        self.effects.mark_dirty();
     }
 
     fn account_change(&self) -> AccountChange {
-        self.books.account_change.clone()
+        self.persistent.account_change.clone()
     }
 
     fn keep_account_change(&mut self, change: AccountChange) {
         tracing::info!("the server has changed the account for later DM sessions");
-        self.books.account_change = change;
-        self.outputs.mark_changed();
+        self.persistent.account_change = change;
+        self.effects.mark_dirty();
     }
 
     fn fresh_nonce(&mut self) -> [u8; 16] {
         // Two numbers of the sequence never repeat; the secret keeps others from guessing them.
         let secret = self.config.dm.account.secret.octets();
-        let numbers = [self.chance.number(), self.chance.number()].map(u64::to_be_bytes);
+        let numbers = [self.rng.number(), self.rng.number()].map(u64::to_be_bytes);
         let [first, second] = &numbers;
         let Digest(hash) = sha256(&[b"nonce", &secret, self.boot_id.as_bytes(), first, second]);
         let (nonce, _) = hash.split_first_chunk().expect("a hash is longer than a nonce");
@@ -309,14 +313,14 @@ impl Device for Core {
     }
 }
 
-impl Core {
+impl AgentState {
     /// The file is written whole before the journal names it, and both before the answer.
-    fn take_root(&mut self, now: Now, root: Verified<Root>, envelope: &[u8]) {
+    fn install_root(&mut self, now: Now, root: Verified<Root>, envelope: &[u8]) {
         tracing::info!(version = root.version, epoch = root.epoch, "the next root is in force");
-        self.outputs.lay_down(root_file(root.version), envelope.to_vec());
-        self.books.enter_root(&root);
+        self.effects.write_before_commit(root_file(root.version), envelope.to_vec());
+        self.persistent.enter_root(&root);
         self.root = root;
-        self.outputs.mark_changed();
+        self.effects.mark_dirty();
         // spec: security 2 (revocation)
         let Some(operation) = &self.operation else { return };
         let [campaign, manifest] = &operation.envelopes;
@@ -341,10 +345,10 @@ impl Core {
                 tracing::info!(%result, reason, detail, "moved windows were refused");
                 result
             }
-            Ok(()) if self.books.correlator != request.correlator => ResultCode::WRONG_STATE,
+            Ok(()) if self.persistent.correlator != request.correlator => ResultCode::WRONG_STATE,
             Ok(()) => {
                 self.tuner = tuner(now, request, windows);
-                self.outputs.mark_changed();
+                self.effects.mark_dirty();
                 return self.tune(now);
             }
         };
@@ -359,21 +363,21 @@ impl Core {
     }
 
     /// The last of the checks: what the device is doing already decides what a new arming means.
-    fn take_on(
+    fn arm_campaign(
         &mut self,
         now: Now,
         request: ArmRequest,
         windows: Vec<(TuneIn, Window)>,
         accepted: Accepted,
     ) {
-        let pin = self.books.pin.clone();
+        let pin = self.persistent.armed.clone();
         let same = pin.as_ref().is_some_and(|pin| pin.campaign == accepted.campaign.digest());
         let late = !matches!(self.phase(), Phase::Armed | Phase::Receiving | Phase::Suspended)
             || !self.concerns(request.subject.as_ref());
         match (&self.operation, same) {
-            (Some(_), true) if self.books.correlator == request.correlator => {
+            (Some(_), true) if self.persistent.correlator == request.correlator => {
                 self.tuner = tuner(now, &request, &windows);
-                self.outputs.mark_changed();
+                self.effects.mark_dirty();
                 self.tune(now);
             }
             (Some(running), _)
@@ -398,8 +402,8 @@ impl Core {
             campaign: Some(accepted.campaign.id),
             subject: request.subject,
         };
-        self.books.reports.push(alert, now.utc);
-        self.outputs.mark_changed();
+        self.persistent.reports.push(alert, now.utc);
+        self.effects.mark_dirty();
     }
 
     /// Everything that a restart needs is in files, and the journal names them, before the 202.
@@ -413,7 +417,7 @@ impl Core {
         let object = accepted.object;
         let plan_header = plan_header(request.plan_headers.clone(), object.component)
             .filter(|header| PlanHeader::parse(header, &object).is_ok());
-        let pinned = Pinned {
+        let pinned = ArmedCampaign {
             id: accepted.campaign.id,
             campaign: accepted.campaign.digest(),
             manifest: accepted.manifest.digest(),
@@ -426,38 +430,39 @@ impl Core {
             (pinned.plan_header_file(), plan_header.as_ref()),
         ] {
             if let (Some(name), Some(octets)) = (name, octets) {
-                self.outputs.lay_down(name, octets.clone());
+                self.effects.write_before_commit(name, octets.clone());
             }
         }
         let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
         self.tuner = tuner(now, &request, &windows);
-        let class = self.kind_of(request.subject.as_ref()).class;
+        let class = self.device_class_of(request.subject.as_ref()).class;
         let campaign = (accepted.campaign.sequence, accepted.campaign.digest());
-        self.books.accepted.insert(class, campaign);
-        self.books.subject = request.subject;
-        self.books.t_min = self.books.t_min.max(accepted.campaign.not_before);
+        self.persistent.accepted.insert(class, campaign);
+        self.persistent.subject = request.subject;
+        self.persistent.clock_floor = self.persistent.clock_floor.max(accepted.campaign.not_before);
         // spec: security 5 (the server's time counts over TLS)
         let is_secure = self.config.dm.account.url.starts_with("https://");
         if let Some(server_now) = request.server_now.filter(|_| is_secure) {
-            self.books.t_min = self.books.t_min.max(server_now);
+            self.persistent.clock_floor = self.persistent.clock_floor.max(server_now);
         }
-        self.books.pin = Some(pinned);
-        self.books.correlator = request.correlator;
-        self.books.operation = request.operation;
-        self.books.report = request.report;
+        self.persistent.armed = Some(pinned);
+        self.persistent.correlator = request.correlator;
+        self.persistent.operation = request.operation;
+        self.persistent.report = request.report;
         let longest = std::time::Duration::from_secs(accepted.campaign.report_spread_max_s.into());
-        self.books.report.spread = self.books.report.spread.min(longest);
-        self.books.result = None;
+        self.persistent.report.spread = self.persistent.report.spread.min(longest);
+        self.persistent.result = None;
         // Who has just said yes to the server is not asked the same again.
-        self.books.given = if self.users.agreed { Given::Download } else { Given::Nothing };
-        self.books.progress.retain(|key, _| *key == object.object_key);
+        self.persistent.consent =
+            if self.prompts.agreed { ConsentGranted::Download } else { ConsentGranted::Nothing };
+        self.persistent.progress.retain(|key, _| *key == object.object_key);
         let envelopes = [request.campaign, request.manifest];
         self.operation = Some(Operation::new(accepted, envelopes, layout.clone(), plan_header));
-        self.enter(Phase::Armed);
-        self.outputs.mark_changed();
-        self.outputs.show(Output::KeepOnly(Some(layout.clone())));
-        self.outputs.work(Output::Open(layout));
-        self.judge_world(now);
+        self.set_phase(Phase::Armed);
+        self.effects.mark_dirty();
+        self.effects.push_after_commit(Output::RemoveOtherObjects(Some(layout.clone())));
+        self.effects.push(Output::Open(layout));
+        self.reevaluate(now);
         self.ask_for_consent(now);
     }
 }

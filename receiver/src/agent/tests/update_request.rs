@@ -12,7 +12,7 @@ fn asking(asker: Asker) -> Device {
     let mut device = Device::new();
     let request = UpdateRequest { asker, object: None, data: String::new() };
     device.agent.request_update(device.now, request);
-    device.agent.core.begin_request();
+    device.agent.state.begin_request();
     device
 }
 
@@ -33,26 +33,26 @@ fn a_request_ends_by_its_status_and_a_user_who_is_not_addressed_learns_that_ther
         (Asker::User, None, StatusCode::ACCEPTED, RequestOutcome::Unsupported),
     ] {
         let mut device = asking(asker);
-        assert!(device.agent.core.update_request().is_some());
-        device.agent.core.request_answered(device.now, code);
+        assert!(device.agent.state.update_request().is_some());
+        device.agent.state.request_answered(device.now, code);
         if let Some(text) = said {
-            device.agent.core.user_was_addressed(text);
+            device.agent.state.user_was_addressed(text);
         }
-        device.agent.core.conclude_request();
+        device.agent.state.conclude_request();
         assert_eq!(outcome(&device), expected, "{asker} {code}");
         let status = device.agent.status().request.unwrap();
-        assert_eq!(status.said.as_deref(), said);
-        assert!(device.agent.core.update_request().is_none(), "it is not asked again");
+        assert_eq!(status.server_text.as_deref(), said);
+        assert!(device.agent.state.update_request().is_none(), "it is not asked again");
     }
 }
 
 #[test]
 fn a_request_that_no_session_carried_is_asked_again() {
     let mut device = asking(Asker::User);
-    device.agent.core.conclude_request();
-    assert_eq!(outcome(&device), RequestOutcome::Waiting);
-    device.agent.core.begin_request();
-    assert!(device.agent.core.update_request().is_some());
+    device.agent.state.conclude_request();
+    assert_eq!(outcome(&device), RequestOutcome::QueuedPrompt);
+    device.agent.state.begin_request();
+    assert!(device.agent.state.update_request().is_some());
 }
 
 // test: oma-004 6.1 (no update is processed)
@@ -60,9 +60,9 @@ fn a_request_that_no_session_carried_is_asked_again() {
 fn a_server_that_says_nothing_to_the_user_who_asked_does_not_update_the_device() {
     for addressed in [false, true] {
         let mut device = asking(Asker::User);
-        device.agent.core.request_answered(device.now, StatusCode::OK);
+        device.agent.state.request_answered(device.now, StatusCode::OK);
         if addressed {
-            device.agent.core.user_was_addressed("it begins");
+            device.agent.state.user_was_addressed("it begins");
         }
         device.arm();
         let refused = device.results() == [ResultCode::POLICY.0];
@@ -75,7 +75,7 @@ fn a_result_that_came_up_in_a_session_goes_with_the_next_one_and_one_that_was_no
     for (comes_up_before, at_once) in [(false, true), (true, false)] {
         let mut device = Device::new();
         let now = device.now;
-        let core = &mut device.agent.core;
+        let core = &mut device.agent.state;
         let alert = FinalAlert {
             correlator: None,
             operation: Exec::Download,

@@ -1,0 +1,269 @@
+//! The start of the agent: restores its state from what the storage holds.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    dm::fumo::{Phase, ResultCode},
+    time::Now,
+    trust::{Campaign, Manifest, Root, TrustError, Verified},
+    wire::WireError,
+};
+use thiserror::Error;
+
+use super::{
+    Agent, AgentState, Config, Operation, Output, PersistentState, download::Fetcher,
+    effects::EffectQueue, partial_package::PartialPackageStore, persistent_state::ArmedCampaign,
+    session_schedule::SessionSchedule, suspension::Environment, user_prompts::PromptQueue,
+};
+use crate::{
+    acceptance::Accepted,
+    chance::Chance,
+    dm::{
+        client::{self, DmClient},
+        notified::Notifications,
+    },
+    journal_state::JournalState,
+    stats::Stats,
+    symbols::{Journaler, ObjectLayout},
+    tuner::Tuner,
+};
+
+/// Returns the name of the file that holds a root that came over DM. Each version has its own, so
+/// that the journal always names one that was written whole.
+#[must_use]
+pub fn root_file(version: u64) -> String {
+    format!("{version}.root")
+}
+
+/// The content of the storage when the agent starts.
+#[derive(Debug)]
+pub struct StoredState {
+    /// The journal's writer.
+    pub journaler: Journaler,
+    /// The journal's state; `None` on a new device.
+    pub state: Option<JournalState>,
+    /// Small files by name: envelopes and plan headers.
+    pub files: BTreeMap<String, Vec<u8>>,
+    /// The envelope of the factory root.
+    pub factory_root: Vec<u8>,
+    /// Identifies this boot of the machine.
+    pub boot_id: String,
+    /// A number from the system's generator.
+    pub seed: u64,
+}
+
+/// A stored state from which the agent cannot start.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum StoredStateError {
+    /// No root is valid.
+    #[error("trust root rejected: {0}")]
+    Root(#[from] TrustError),
+    /// The newest root is missing. An older one would bring back keys that the newest revoked.
+    #[error(
+        "root {stored}, which the journal names, is missing; the factory root is version {factory}"
+    )]
+    RootLost {
+        /// Version that the journal names.
+        stored: u64,
+        /// Version of the factory root.
+        factory: u64,
+    },
+    /// The journal holds a value that this program cannot have written.
+    #[error("invalid journal: {0}")]
+    Journal(#[from] WireError),
+}
+
+impl Agent {
+    /// Restores the agent from the storage.
+    ///
+    /// # Errors
+    ///
+    /// [`StoredStateError`] when there is no valid root or the journal is invalid; nothing on disk
+    /// is changed then.
+    pub fn new(now: Now, config: Config, stored: StoredState) -> Result<Self, StoredStateError> {
+        let mut persistent = match &stored.state {
+            Some(state) => PersistentState::from_journal(state)?,
+            None => PersistentState::new(),
+        };
+        persistent.enter_account(&config.dm.account, &config.first_nonce);
+        let root = newest_root(&persistent, &stored)?;
+        persistent.enter_root(&root);
+        let tune_ins = stored.state.as_ref().map(|state| state.tune_ins.as_slice());
+        let tuner = Tuner::recovered(now, &stored.boot_id, tune_ins.unwrap_or_default());
+        let armed = persistent.armed.clone();
+        let operation =
+            armed.as_ref().and_then(|armed| armed_operation(&root, armed, &stored.files));
+        let client = DmClient::new(config.dm.clone(), client_limits(&config));
+        let account = &config.dm.account;
+        let notifications = {
+            let secret = account.server.as_ref().map(|server| server.secret.clone());
+            Notifications::new(account.server_id.clone(), secret)
+        };
+        let same_boot = stored
+            .state
+            .as_ref()
+            .and_then(|state| state.tune_ins.first())
+            .is_some_and(|record| record.boot_id == stored.boot_id);
+        let environment = Environment::recovered(&persistent.suspended, same_boot);
+        let mut state = AgentState {
+            config,
+            boot_id: stored.boot_id,
+            root,
+            persistent,
+            operation,
+            tuner,
+            joined: Vec::new(),
+            schedule: SessionSchedule::new(now.mono),
+            update_request: None,
+            environment,
+            installing: false,
+            prompts: PromptQueue::default(),
+            fetcher: Fetcher::default(),
+            partial_package: PartialPackageStore::recovered(&stored.files),
+            rng: Chance::new(stored.seed),
+            firmware_version: None,
+            stats: Stats::default(),
+            effects: EffectQueue::new(stored.journaler),
+            blocks_dirty: false,
+            deployed: None,
+            has_listed: false,
+        };
+        state.resume(now);
+        Ok(Self { client, notifications, state })
+    }
+}
+
+impl Agent {
+    /// Returns the names of the small files that are in use; the others can be removed.
+    #[must_use]
+    pub fn files(&self) -> Vec<String> {
+        let armed = self.state.persistent.armed.as_ref();
+        let envelopes = armed.map(|armed| [armed.campaign_file(), armed.manifest_file()]);
+        let plan_header = armed.and_then(ArmedCampaign::plan_header_file);
+        [root_file(self.state.persistent.root_version)]
+            .into_iter()
+            .chain(envelopes.into_iter().flatten())
+            .chain(plan_header)
+            .chain(self.state.partial_package.files())
+            .collect()
+    }
+}
+
+impl AgentState {
+    /// Resumes the operation that the journal names; each step may run for the second time.
+    fn resume(&mut self, now: Now) {
+        self.effects.push(Output::ReadVersion);
+        self.list_components();
+        self.send_install_notification(now);
+        let lost = self.persistent.armed.is_some() && self.operation.is_none();
+        if lost {
+            tracing::error!("the files of the armed campaign are damaged");
+            self.complete(now, Phase::Failed, ResultCode::UNDEFINED);
+        }
+        match &self.operation {
+            // The answer to `ReadVersion` decides; the image stays until then.
+            Some(_) if self.phase() == Phase::HandedOver => {}
+            Some(_) if self.has_download() => self.resume_download(now),
+            Some(operation) => self.effects.push(Output::Open(operation.layout.clone())),
+            // The power may have gone before the object's directory did.
+            None if self.has_download() => self.fetch_next(now),
+            None if self.persistent.progress.is_empty() => {
+                self.effects.push(Output::RemoveOtherObjects(None));
+            }
+            None => {}
+        }
+    }
+}
+
+impl Operation {
+    pub(super) fn new(
+        accepted: Accepted,
+        envelopes: [Vec<u8>; 2],
+        layout: ObjectLayout,
+        plan_header: Option<Vec<u8>>,
+    ) -> Self {
+        Self {
+            accepted,
+            envelopes,
+            layout,
+            plan_header,
+            object: None,
+            resumed: 0,
+            session_received: false,
+            reserved: 0,
+        }
+    }
+}
+
+impl ArmedCampaign {
+    /// Returns the file of the campaign's envelope. Files are named by our own digests; a name from
+    /// the network is never one.
+    pub(super) fn campaign_file(&self) -> String {
+        file_name(&self.campaign, "campaign")
+    }
+
+    pub(super) fn manifest_file(&self) -> String {
+        file_name(&self.manifest, "manifest")
+    }
+
+    pub(super) fn plan_header_file(&self) -> Option<String> {
+        self.plan_header.as_ref().map(|digest| file_name(digest, "plan"))
+    }
+}
+
+fn file_name(digest: &proto::crypto::Digest, kind: &str) -> String {
+    let mut name = digest.to_string();
+    name.truncate(16);
+    format!("{name}.{kind}")
+}
+
+/// Returns the root that came last over DM, or the factory root when that is as new.
+fn newest_root(
+    persistent: &PersistentState,
+    stored: &StoredState,
+) -> Result<Verified<Root>, StoredStateError> {
+    let factory = Root::from_factory(&stored.factory_root)?;
+    let version = persistent.root_version;
+    if factory.version >= version {
+        return Ok(factory);
+    }
+    let newest = stored.files.get(&root_file(version));
+    newest
+        .and_then(|envelope| Root::from_factory(envelope).ok())
+        .filter(|root| root.version == version)
+        .ok_or(StoredStateError::RootLost { stored: version, factory: factory.version })
+}
+
+/// Returns the limits of the DM client. A package that comes inside a DM session is the largest
+/// object that a server sends; in XML it is base64, and takes its share of messages.
+fn client_limits(config: &Config) -> client::Limits {
+    let limits = client::Limits::default();
+    let object_bytes = (config.limits.max_package_bytes / 3 * 4 + 4).max(limits.object_bytes);
+    let messages = object_bytes / MIN_PACKAGE_BYTES_PER_MESSAGE;
+    let messages = limits.messages.saturating_add(u32::try_from(messages).unwrap_or(u32::MAX));
+    client::Limits { object_bytes, messages, ..limits }
+}
+
+/// Octets of a package that a message carries, at least.
+const MIN_PACKAGE_BYTES_PER_MESSAGE: u64 = 8 * 1024;
+
+/// Verifies the stored envelopes as if they had just been received.
+fn armed_operation(
+    root: &Verified<Root>,
+    armed: &ArmedCampaign,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Option<Operation> {
+    let envelopes = [files.get(&armed.campaign_file())?, files.get(&armed.manifest_file())?];
+    let [campaign, manifest] = envelopes;
+    let campaign = Campaign::verify(root, campaign).ok()?;
+    let manifest = Manifest::verify(root, manifest).ok()?;
+    if campaign.digest() != armed.campaign || manifest.digest() != armed.manifest {
+        return None;
+    }
+    let objects = campaign.planned_objects(&manifest).ok()?;
+    let object = objects.into_iter().find(|object| object.component == armed.component)?;
+    let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
+    let plan_header = armed.plan_header_file().and_then(|name| files.get(&name)).cloned();
+    let accepted = Accepted { campaign, manifest, object };
+    Some(Operation::new(accepted, envelopes.map(Clone::clone), layout, plan_header))
+}
