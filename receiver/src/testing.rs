@@ -19,10 +19,9 @@ use proto::{
     time::Utc,
     trust::{
         Campaign, Component, ComponentEncoding, DocumentKind, Envelope, Manifest, PlannedObject,
-        Role, Root, Verified,
+        Role, RoleKeys, Root, Verified,
         campaign::CampaignObject,
         plan::{self, NodeTree, PlanHeader, PlanParameters, PlanShape, TableProof},
-        root::RoleKeys,
     },
     tune_in::TuneIn,
 };

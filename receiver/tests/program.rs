@@ -26,7 +26,7 @@ use proto::{
         syncml::{self, CommandId, Header, Item, Manage, Message, Status},
     },
     time::Utc,
-    trust::{DocumentKind, Envelope, Role, Root, root::RoleKeys},
+    trust::{DocumentKind, Envelope, Role, RoleKeys, Root},
 };
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;

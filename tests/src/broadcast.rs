@@ -20,13 +20,12 @@ use proto::{
     time::Utc,
     trust::{
         Campaign, Component, ComponentEncoding, DocumentKind, Envelope, Manifest, PlannedObject,
-        Role, Root, Verified,
+        Role, RoleKeys, Root, Verified,
         campaign::CampaignObject,
         plan::{
             NodeTree, PlanHeader, PlanShape, TableProof, leaf, object_key, table_node,
             table_symbols,
         },
-        root::RoleKeys,
     },
     tune_in::{TuneIn, Window},
 };

@@ -10,8 +10,8 @@ use proto::{
     ids::{CampaignId, ClassId, ComponentId},
     time::Utc,
     trust::{
-        Campaign, Component, ComponentEncoding, DocumentKind, Manifest, Role, Root,
-        campaign::CampaignObject, root::RoleKeys,
+        Campaign, Component, ComponentEncoding, DocumentKind, Manifest, Role, RoleKeys, Root,
+        campaign::CampaignObject,
     },
 };
 

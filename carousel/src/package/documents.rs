@@ -8,8 +8,8 @@ use proto::{
     ids::ComponentId,
     time::Utc,
     trust::{
-        Campaign, DocumentKind, Envelope, Manifest, PlannedObject, Role, Root, Verified,
-        campaign::CampaignObject, plan, root::RoleKeys,
+        Campaign, DocumentKind, Envelope, Manifest, PlannedObject, Role, RoleKeys, Root, Verified,
+        campaign::CampaignObject, plan,
     },
     wire::WireError,
 };

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proto::{
     crypto::PublicKey,
     time::Utc,
-    trust::{DocumentKind, Envelope, Role, Root, root::RoleKeys},
+    trust::{DocumentKind, Envelope, Role, RoleKeys, Root},
 };
 
 use crate::failure::{Exit, Failure};

@@ -199,6 +199,25 @@ impl Secret {
                 self.digest(nonce).as_bytes(),
             )
     }
+
+    /// Returns the proof over a message for a nonce, in base64.
+    ///
+    /// # Source
+    ///
+    /// OMA DM 1.2 Security, `syncml:auth-MAC`.
+    // spec: oma-dm 5.1 (auth-MAC)
+    #[must_use]
+    pub fn mac(&self, nonce: &[u8], body: &[u8]) -> String {
+        let (secret, body) = (BASE64_STANDARD.encode(self.octets()), md5(&[body]));
+        let body = BASE64_STANDARD.encode(body);
+        BASE64_STANDARD.encode(md5(&[secret.as_bytes(), b":", nonce, b":", body.as_bytes()]))
+    }
+
+    /// Returns whether a header proves this secret over a message, in constant time.
+    #[must_use]
+    pub fn proves_message(&self, mac: &Mac, nonce: &[u8], body: &[u8]) -> bool {
+        equal_in_constant_time(mac.mac.as_bytes(), self.mac(nonce, body).as_bytes())
+    }
 }
 
 impl Drop for Secret {

@@ -8,9 +8,15 @@ use std::net::IpAddr;
 use prost::Message as _;
 
 use super::{
-    DocumentKind, Envelope, Manifest, Role, Root, TrustError, Verified, check_count,
-    check_critical, check_generation, check_schema, check_unique, component_id, fixed, messages,
-    plan::object_key,
+    checks::{check_count, check_critical, check_schema, check_unique, component_id, fixed},
+    document_kind::DocumentKind,
+    envelope::{Envelope, Verified},
+    error::TrustError,
+    manifest::Manifest,
+    messages,
+    plan::hashes::object_key,
+    role::Role,
+    root::{Root, check_generation},
     strict::{self, Field, Shape, Unknown},
 };
 use crate::{

@@ -1,12 +1,14 @@
 //! The DSSE envelope that every signed document travels in.
 
-use std::{fmt, ops::Deref};
+use std::ops::Deref;
 
 use prost::Message as _;
 
 use super::{
-    Role, TrustError, messages,
-    root::RoleKeys,
+    document_kind::DocumentKind,
+    error::TrustError,
+    messages,
+    role::RoleKeys,
     strict::{self, Field, Shape, Unknown},
 };
 use crate::{
@@ -22,51 +24,6 @@ pub const MAX_PAYLOAD_BYTES: usize = 3072;
 
 /// Signatures of an envelope at most.
 pub const MAX_SIGNATURES: usize = 8;
-
-/// The kinds of signed documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DocumentKind {
-    /// Which keys may sign what.
-    Root,
-    /// What may exist.
-    Manifest,
-    /// What may be put on which devices.
-    Campaign,
-}
-
-impl DocumentKind {
-    const ALL: [Self; 3] = [Self::Root, Self::Manifest, Self::Campaign];
-
-    /// Returns the media type that is signed together with the document.
-    #[must_use]
-    pub const fn media_type(self) -> &'static str {
-        match self {
-            Self::Root => "application/vnd.fumocast.root.v1",
-            Self::Manifest => "application/vnd.fumocast.manifest.v1",
-            Self::Campaign => "application/vnd.fumocast.campaign.v1",
-        }
-    }
-
-    /// Returns the role whose keys sign documents of this kind.
-    #[must_use]
-    pub const fn role(self) -> Role {
-        match self {
-            Self::Root => Role::Root,
-            Self::Manifest => Role::Release,
-            Self::Campaign => Role::Campaign,
-        }
-    }
-}
-
-impl fmt::Display for DocumentKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Root => "root",
-            Self::Manifest => "manifest",
-            Self::Campaign => "campaign",
-        })
-    }
-}
 
 /// A document with its signatures, not yet believed.
 #[derive(Debug, Clone, PartialEq, Eq)]

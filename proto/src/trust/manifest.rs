@@ -3,8 +3,13 @@
 use prost::Message as _;
 
 use super::{
-    DocumentKind, Envelope, Role, Root, TrustError, Verified, check_count, check_critical,
-    check_generation, check_schema, check_unique, component_id, fixed, messages,
+    checks::{check_count, check_critical, check_schema, check_unique, component_id, fixed},
+    document_kind::DocumentKind,
+    envelope::{Envelope, Verified},
+    error::TrustError,
+    messages,
+    role::Role,
+    root::{Root, check_generation},
     strict::{self, Field, Shape, Unknown},
 };
 use crate::{

@@ -1,57 +1,19 @@
 //! The root document: which keys may sign what.
 
-use std::{collections::BTreeMap, fmt};
+use std::collections::BTreeMap;
 
 use prost::Message as _;
 
 use super::{
-    DocumentKind, Envelope, TrustError, Verified, check_count, check_schema, messages,
+    checks::{check_count, check_schema},
+    document_kind::DocumentKind,
+    envelope::{Envelope, Verified},
+    error::TrustError,
+    messages,
+    role::{Role, RoleKeys},
     strict::{self, Field, Shape, Unknown},
 };
 use crate::{crypto::PublicKey, time::Utc, wire::WireError};
-
-/// Who signs what.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
-    /// Signs roots.
-    Root,
-    /// Signs manifests: the manufacturer.
-    Release,
-    /// Signs campaigns: the operator.
-    Campaign,
-}
-
-impl Role {
-    /// All roles, in the order of their numbers.
-    pub const ALL: [Self; 3] = [Self::Root, Self::Release, Self::Campaign];
-
-    const fn number(self) -> u32 {
-        match self {
-            Self::Root => 1,
-            Self::Release => 2,
-            Self::Campaign => 3,
-        }
-    }
-}
-
-impl fmt::Display for Role {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Root => "root",
-            Self::Release => "release",
-            Self::Campaign => "campaign",
-        })
-    }
-}
-
-/// The keys of one role.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RoleKeys {
-    /// Distinct keys that must have signed, at least 1.
-    pub threshold: u32,
-    /// Distinct public keys.
-    pub keys: Vec<PublicKey>,
-}
 
 /// Which keys may sign what.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -222,6 +184,23 @@ impl RootChain {
     pub fn into_envelopes(self) -> BTreeMap<u64, Vec<u8>> {
         self.envelopes
     }
+}
+
+/// Checks that a document belongs to the generation of the stored root.
+pub(super) fn check_generation(
+    root: &Root,
+    epoch: u32,
+    root_version: u64,
+) -> Result<(), TrustError> {
+    if epoch != root.epoch {
+        let (found, stored) = (epoch.into(), root.epoch.into());
+        return Err(TrustError::Generation { what: "epoch", found, stored });
+    }
+    if root_version > root.version {
+        let (found, stored) = (root_version, root.version);
+        return Err(TrustError::Generation { what: "root version", found, stored });
+    }
+    Ok(())
 }
 
 fn read_role(message: &messages::Role) -> Result<(Role, RoleKeys), WireError> {

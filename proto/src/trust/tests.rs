@@ -3,12 +3,11 @@ use std::collections::BTreeMap;
 use super::{
     campaign::CampaignObject,
     envelope::{MAX_ENVELOPE_BYTES, MAX_PAYLOAD_BYTES, MAX_SIGNATURES},
-    root::RoleKeys,
     *,
 };
 use crate::{
     crypto::{Digest, SigningKey, sha256},
-    ids::{CampaignId, ClassId, VendorId},
+    ids::{CampaignId, ClassId, ComponentId, VendorId},
     time::Utc,
 };
 

@@ -6,10 +6,10 @@ use proto::{
     ids::{CampaignId, ClassId, ComponentId, VendorId},
     time::Utc,
     trust::{
-        Campaign, Component, ComponentEncoding, DocumentKind, Envelope, Manifest, Role, Root,
+        Campaign, Component, ComponentEncoding, DocumentKind, Envelope, Manifest, Role, RoleKeys,
+        Root,
         campaign::CampaignObject,
         envelope::{MAX_ENVELOPE_BYTES, MAX_PAYLOAD_BYTES, MAX_SIGNATURES},
-        root::RoleKeys,
     },
 };
 

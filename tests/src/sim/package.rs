@@ -16,10 +16,9 @@ use proto::{
     time::Utc,
     trust::{
         Campaign, Component, ComponentEncoding, DocumentKind, Envelope, Manifest, PlannedObject,
-        Role, Root,
+        Role, RoleKeys, Root,
         campaign::CampaignObject,
         plan::{PlanParameters, PlanShape, object_key},
-        root::RoleKeys,
     },
 };
 use receiver::symbols::ObjectLayout;

@@ -8,10 +8,9 @@ use proto::{
     ids::{CampaignId, ClassId, ComponentId, VendorId},
     time::Utc,
     trust::{
-        self, Component, ComponentEncoding, DocumentKind, Envelope, Manifest, Role, Root,
+        self, Component, ComponentEncoding, DocumentKind, Envelope, Manifest, Role, RoleKeys, Root,
         campaign::CampaignObject,
         plan::{self, NodeTree, PlanHeader, PlanParameters, PlanShape},
-        root::RoleKeys,
     },
 };
 

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::Operation;
+use super::operation::Operation;
 use crate::dm::{alert::Mark, code::named_codes, fumo};
 
 /// The number in the `ResultCode` of a final alert.

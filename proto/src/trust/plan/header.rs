@@ -7,7 +7,11 @@
 //! 64  cap nodes, left to right
 //! ```
 
-use super::{NodeTree, PlanParameters, PlanShape, plan_root};
+use super::{
+    hashes::plan_root,
+    shape::{PlanParameters, PlanShape},
+    tree::NodeTree,
+};
 use crate::{
     crypto::{Digest, Hash16},
     trust::campaign::PlannedObject,

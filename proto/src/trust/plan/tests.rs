@@ -1,5 +1,10 @@
 use super::*;
-use crate::{fec::oti::RaptorQParameters, ids::ComponentId, trust::campaign::PlannedObject};
+use crate::{
+    crypto::{Digest, h16, sha256},
+    fec::oti::{RaptorQOti, RaptorQParameters},
+    ids::{ComponentId, Esi},
+    trust::campaign::PlannedObject,
+};
 
 fn digest() -> Digest {
     sha256(&[b"fumocast test image"])

@@ -1,6 +1,6 @@
 //! The Merkle tree over all table symbols, and the path that a table packet carries.
 
-use super::{PlanShape, table_node};
+use super::{hashes::table_node, shape::PlanShape};
 use crate::{
     crypto::{Hash16, h16},
     ids::{Esi, Sbn},

@@ -1,0 +1,3 @@
+//! Types that are generated from `schema/trust.proto`.
+
+include!("../generated/trust.rs");
