@@ -1,4 +1,4 @@
-//! How many symbols a receiver needs beyond K: the distribution over 1,000 seeded runs.
+//! Symbols that a receiver needs beyond K: the distribution over 1,000 seeded runs.
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -48,16 +48,16 @@ fn distribution(source_symbols: u32) -> BTreeMap<u32, u64> {
         alignment: 8,
     })
     .expect("the parameters are valid");
-    let mut chance = Chance::new(u64::from(source_symbols));
+    let mut rng = Chance::new(u64::from(source_symbols));
     let block: Vec<u8> =
-        (0..oti.parameters().transfer_length).map(|_| chance.number().to_be_bytes()[0]).collect();
+        (0..oti.parameters().transfer_length).map(|_| rng.number().to_be_bytes()[0]).collect();
     let mut symbols = Vec::new();
     let sent = 0..source_symbols * 2;
     let encoder = Encoder::new(&oti, Sbn(0), &block).expect("the block has its length");
     encoder.for_each_symbol(sent, &mut |esi, symbol| symbols.push((esi, symbol.to_vec())));
     let mut beyond = BTreeMap::new();
     for _ in 0..RUNS {
-        *beyond.entry(needed_beyond_k(&oti, &block, &symbols, &mut chance)).or_default() += 1;
+        *beyond.entry(needed_beyond_k(&oti, &block, &symbols, &mut rng)).or_default() += 1;
     }
     beyond
 }
@@ -66,12 +66,12 @@ fn needed_beyond_k(
     oti: &RaptorQOti,
     block: &[u8],
     sent: &[(Esi, Vec<u8>)],
-    chance: &mut Chance,
+    rng: &mut Chance,
 ) -> u32 {
     let mut decoder = Decoder::new(oti, Sbn(0)).expect("there is a block 0");
     let mut held = 0;
     for (esi, symbol) in sent {
-        if chance.below(1000) < LOSS_PER_MILLE {
+        if rng.below(1000) < LOSS_PER_MILLE {
             continue;
         }
         decoder.push(*esi, symbol);

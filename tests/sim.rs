@@ -1,29 +1,29 @@
-//! Simulated worlds: many seeds, mistakes that must be found, and what seeds have found.
+//! Simulated worlds: many seeds, injected bugs that must be found, and seeds that have found bugs.
 
 use std::path::Path;
 
 use fumocast_tests::sim::{
     command::survey,
     disk::SimDisk,
-    plant::Plant,
+    injected_bugs::InjectedBug,
     scenario::Scenario,
-    trace::Keep,
-    world::{self, Outcome},
+    simulation::{self, Outcome},
+    trace::Recording,
 };
 use receiver::shell::directory::DataDirectory;
 
 /// Seeds of each run of the tests.
 const SEEDS: u64 = 1_000;
-/// Seeds in which a mistake is found at the latest.
-const SEEDS_FOR_A_MISTAKE: u64 = 60;
+/// Seeds among which every injected bug must be found.
+const SEEDS_FOR_A_BUG: u64 = 60;
 
 fn run(seed: u64) -> Outcome {
-    world::run(Scenario::draw(seed), Keep::Digest, Plant::Nothing)
+    simulation::run(Scenario::draw(seed), Recording::Digest, None)
 }
 
 #[test]
 fn a_thousand_worlds_keep_every_promise() {
-    let summary = survey((1, SEEDS), 2, Plant::Nothing, &|_| ());
+    let summary = survey((1, SEEDS), 2, None, &|_| ());
     assert_eq!(summary.worlds, SEEDS);
     let failing: Vec<_> = summary.failing.iter().map(|it| format!("{it:#?}")).collect();
     assert!(failing.is_empty(), "{}", failing.join("\n"));
@@ -39,21 +39,21 @@ fn a_seed_repeats_a_world_to_the_last_event() {
 }
 
 #[test]
-fn every_mistake_is_found_for_what_it_is() {
-    for plant in Plant::ALL {
-        let found = (1..=SEEDS_FOR_A_MISTAKE).find(|seed| {
-            let outcome = world::run(Scenario::draw(*seed), Keep::Digest, plant);
-            outcome.breaches.iter().any(|breach| breach.contains(plant.breach()))
+fn every_injected_bug_is_found_for_what_it_is() {
+    for bug in InjectedBug::ALL {
+        let found = (1..=SEEDS_FOR_A_BUG).find(|seed| {
+            let outcome = simulation::run(Scenario::draw(*seed), Recording::Digest, Some(bug));
+            outcome.breaches.iter().any(|breach| breach.contains(bug.breach()))
         });
-        println!("{}: {found:?}", plant.word());
-        assert!(found.is_some(), "{} is not found: {}", plant.word(), plant.breach());
+        println!("{}: {found:?}", bug.word());
+        assert!(found.is_some(), "{} is not found: {}", bug.word(), bug.breach());
     }
 }
 
 #[test]
 fn a_failing_world_shrinks_to_what_matters_and_one_line_replays_it() {
-    // This mistake needs nothing to go wrong beside it.
-    let summary = survey((1, 3), 1, Plant::DeliverAnother, &|_| ());
+    // This bug needs no fault beside it.
+    let summary = survey((1, 3), 1, Some(InjectedBug::DeliverAnother), &|_| ());
     let shown = format!("{:#?}", summary.failing);
     assert!(summary.failing.len() == 3, "{shown}");
     for failing in &summary.failing {
@@ -61,27 +61,28 @@ fn a_failing_world_shrinks_to_what_matters_and_one_line_replays_it() {
         let seed = failing.seed;
         let command = format!("cargo run -p tests --bin sim -- --seed {seed} ");
         assert!(failing.replay.starts_with(&command), "{shown}");
-        assert!(failing.replay.ends_with("--plant deliver-another --trace"), "{shown}");
+        assert!(failing.replay.ends_with("--inject deliver-another --trace"), "{shown}");
         let left_out = failing.replay.split(" --without ").skip(1);
         let left_out: Vec<_> =
-            left_out.map(|rest| rest.split(' ').next().unwrap().parse().unwrap()).collect();
+            left_out.map(|tail| tail.split(' ').next().unwrap().parse().unwrap()).collect();
         let scenario = Scenario::draw(seed).without(&left_out);
-        let again = world::run(scenario, Keep::Digest, Plant::DeliverAnother);
+        let again = simulation::run(scenario, Recording::Digest, Some(InjectedBug::DeliverAnother));
         assert_eq!(again.breaches, failing.breaches);
     }
 }
 
 /// Runs a world as it was drawn before the operator did anything in it.
-fn run_without_the_desk(seed: u64) -> Outcome {
+fn run_without_operator_faults(seed: u64) -> Outcome {
     let scenario = Scenario::draw(seed);
     let numbered = (0..).zip(&scenario.faults);
-    let desk: Vec<_> = numbered.filter(|(_, it)| it.what.came_later()).map(|it| it.0).collect();
-    world::run(scenario.without(&desk), Keep::Digest, Plant::Nothing)
+    let operator_faults: Vec<_> =
+        numbered.filter(|(_, it)| it.kind.came_later()).map(|it| it.0).collect();
+    simulation::run(scenario.without(&operator_faults), Recording::Digest, None)
 }
 
 #[test]
 fn slots_that_rotted_are_written_again() {
-    let outcome = run_without_the_desk(22_834);
+    let outcome = run_without_operator_faults(22_834);
     assert!(outcome.breaches.is_empty(), "{:?}", outcome.breaches);
 }
 

@@ -145,7 +145,7 @@ fn run(arguments: &[PathBuf]) -> (i32, Value) {
     (code, serde_json::from_str(&line).unwrap_or(Value::Null))
 }
 
-/// What of an expected table is not in an answer; `exit` is the exit code.
+/// Returns the part of an expected table that an answer lacks; `exit` is the exit code.
 fn differences(place: &str, expected: &toml::Table, code: i32, answer: &Value) -> Vec<String> {
     let mut wrong = Vec::new();
     for (name, expected) in expected {

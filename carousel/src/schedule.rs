@@ -13,7 +13,7 @@
 //!
 //! A table travels over 4,096 packets or about as many, because loss comes in bursts: over a single
 //! segment of 1,490 symbols, at the budget of 30 % in bursts of 128 packets, 10 % of the symbols find
-//! no table, over three segments below 1 % (`cargo tables`). Most of it goes before the first symbol
+//! no table, over three segments below 1 % (`cargo bench-tables`). Most of it goes before the first symbol
 //! of its own segment, so that few symbols wait; the last third comes with them, so that a device
 //! that tunes in late waits no longer for its first table than if it travelled over one segment.
 

@@ -15,7 +15,7 @@ use receiver::{
 };
 
 use crate::{
-    talk::{Talk, id},
+    harness::{Harness, id},
     transcripts::check,
 };
 
@@ -33,15 +33,15 @@ fn player(active: bool) -> Vec<Deployed> {
     vec![Deployed { id, version: "2.0".to_owned(), active, name, description: None }]
 }
 
-async fn phase(talk: &Talk) -> ArmingPhase {
+async fn phase(talk: &Harness) -> ArmingPhase {
     talk.store.device_armings(&id()).await.unwrap()[0].phase
 }
 
 /// A component comes by broadcast, is read back, is deactivated, and that is read back too.
-pub(crate) async fn lived_through(encoding: Encoding) -> Talk {
-    let mut talk = Talk::by(encoding, delivery(Way::Broadcast)).await;
+pub(crate) async fn lived_through(encoding: Encoding) -> Harness {
+    let mut talk = Harness::with_delivery(encoding, delivery(Way::Broadcast)).await;
     talk.device.software = Some(Software { is_shown: true, ..Software::default() });
-    assert_eq!(talk.run(1).await, SessionOutcome::Complete);
+    assert_eq!(talk.run_session(1).await, SessionOutcome::Complete);
     let armed = talk.device.armed.as_ref().expect("it is armed");
     let subject = armed.subject.clone().expect("it is about a component");
     assert_eq!((subject.operation, subject.package.as_str()), (Operation::DownloadInstall, PLAYER));
@@ -50,12 +50,12 @@ pub(crate) async fn lived_through(encoding: Encoding) -> Talk {
     talk.note("the device receives and installs the component\n");
     talk.device.finish(fumo::ResultCode::SUCCESS);
     talk.device.software.as_mut().unwrap().deployed = player(true);
-    assert_eq!(talk.run(2).await, SessionOutcome::Complete);
+    assert_eq!(talk.run_session(2).await, SessionOutcome::Complete);
     assert_eq!(phase(&talk).await, ArmingPhase::Confirmed);
 
-    talk.order(Operation::Deactivate, PLAYER).await;
-    assert_eq!(talk.run(3).await, SessionOutcome::Complete);
-    let (subject, correlator) = talk.device.changes.pop().expect("it was told to");
+    talk.queue_operation(Operation::Deactivate, PLAYER).await;
+    assert_eq!(talk.run_session(3).await, SessionOutcome::Complete);
+    let (subject, correlator) = talk.device.changes.pop().expect("a change is commanded");
     assert_eq!((subject.operation, subject.package.as_str()), (Operation::Deactivate, PLAYER));
     talk.note("the device deactivates the component\n");
     talk.device.software.as_mut().unwrap().deployed = player(false);
@@ -66,7 +66,7 @@ pub(crate) async fn lived_through(encoding: Encoding) -> Talk {
         campaign: None,
         subject: Some(subject),
     });
-    assert_eq!(talk.run(4).await, SessionOutcome::Complete);
+    assert_eq!(talk.run_session(4).await, SessionOutcome::Complete);
     let components = talk.store.device(&id()).await.unwrap().unwrap().components;
     let work = &components.works[0];
     assert_eq!((work.phase, work.result_code), (WorkPhase::Done, Some(1200)));
@@ -78,22 +78,22 @@ pub(crate) async fn lived_through(encoding: Encoding) -> Talk {
 // test: oma-002 7 (components by the same arming)
 #[tokio::test]
 async fn a_component_is_brought_confirmed_and_deactivated_step_by_step() {
-    check("components.txt", &lived_through(Encoding::Wbxml).await.paper);
+    check("components.txt", &lived_through(Encoding::Wbxml).await.transcript);
     lived_through(Encoding::Xml).await;
 }
 
 #[tokio::test]
 async fn a_device_that_hides_its_inventory_leaves_its_result_unconfirmed() {
-    let mut talk = Talk::by(Encoding::Xml, delivery(Way::Download)).await;
+    let mut talk = Harness::with_delivery(Encoding::Xml, delivery(Way::Download)).await;
     talk.device.software = Some(Software::default());
-    assert_eq!(talk.run(1).await, SessionOutcome::Complete);
-    let request = talk.device.download.take().expect("it is told to download");
+    assert_eq!(talk.run_session(1).await, SessionOutcome::Complete);
+    let request = talk.device.download.take().expect("a download is commanded");
     assert!(request.url.ends_with("/descriptor"), "{}", request.url);
     let (correlator, subject) = (request.correlator, request.subject);
     assert!(subject.is_some());
     let (operation, result) = (request.operation, fumo::ResultCode::SUCCESS);
     talk.device.queue.push(FinalAlert { correlator, operation, result, campaign: None, subject });
-    assert_eq!(talk.run(2).await, SessionOutcome::Complete);
+    assert_eq!(talk.run_session(2).await, SessionOutcome::Complete);
     assert_eq!(phase(&talk).await, ArmingPhase::Reported);
     let components = talk.store.device(&id()).await.unwrap().unwrap().components;
     assert!(components.refused.is_some() && components.read.is_none(), "{components:?}");

@@ -1,4 +1,4 @@
-//! A device that writes down what the session does to it.
+//! A device that records what the session does to it.
 
 use proto::{
     crypto::sha256,
@@ -24,21 +24,21 @@ pub(crate) struct TestDevice {
     pub(crate) asked: Vec<Prompt>,
     /// Its software components, if it has any.
     pub(crate) software: Option<Software>,
-    /// The operations on components that it was told to begin.
+    /// The component operations that it was commanded to start.
     pub(crate) changes: Vec<(Subject, Option<Correlator>)>,
-    /// What it was told to download.
+    /// The download that it was commanded to start.
     pub(crate) download: Option<DownloadRequest>,
     /// The package that came in the session.
     pub(crate) package: Vec<u8>,
-    /// What came of one in pieces, and where the rest that comes begins.
+    /// The stored part of one that arrives in chunks, and the offset at which the remainder starts.
     pub(crate) held: Vec<u8>,
-    rest_from: Option<usize>,
+    remainder_from: Option<usize>,
     /// The correlator of the Exec that installs it.
     pub(crate) updates: Option<Correlator>,
     pub(crate) nonce: Vec<u8>,
     pub(crate) server_nonce: Vec<u8>,
     made: u8,
-    /// What is asked for, until it is answered.
+    /// The update request that is not yet answered.
     pub(crate) request: Option<UpdateRequest>,
     pub(crate) answer: Option<StatusCode>,
 }
@@ -57,7 +57,7 @@ impl TestDevice {
             download: None,
             package: Vec::new(),
             held: Vec::new(),
-            rest_from: None,
+            remainder_from: None,
             updates: None,
             nonce,
             server_nonce: vec![6; 16],
@@ -118,7 +118,7 @@ impl Device for TestDevice {
     fn keep_piece(&mut self, piece: Piece, octets: &[u8]) {
         match piece {
             Piece::First => self.held.clear(),
-            Piece::Rest => self.rest_from = Some(self.held.len()),
+            Piece::Rest => self.remainder_from = Some(self.held.len()),
             Piece::Next => {}
         }
         self.held.extend_from_slice(octets);
@@ -129,9 +129,9 @@ impl Device for TestDevice {
         (octets > 0).then(|| HeldPackage { octets, sha256: sha256(&[&self.held]) })
     }
 
-    fn take_rest(&mut self, now: Now, rest: &[u8]) -> StatusCode {
-        let from = self.rest_from.take().unwrap_or(self.held.len());
-        let package = [&self.held[..from], rest].concat();
+    fn take_rest(&mut self, now: Now, remainder: &[u8]) -> StatusCode {
+        let from = self.remainder_from.take().unwrap_or(self.held.len());
+        let package = [&self.held[..from], remainder].concat();
         self.take_package(now, &package)
     }
 

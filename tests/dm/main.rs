@@ -3,12 +3,12 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `transcripts` | what both sides say, as snapshots |
+//! | `transcripts` | snapshots of DM sessions |
 //! | `components` | software components, as snapshots |
 //! | `tools` | every message through `wbxml2xml`, `xml2wbxml` and `tshark` |
-//! | `talk` | client, device, server and store in one process, no sockets |
-//! | `device` | a device that writes down what the session does to it |
-//! | `paper` | messages as text for people |
+//! | `harness` | client, device, server and store in one process, no sockets |
+//! | `device` | a device that records what the session does to it |
+//! | `message_text` | messages as text for people |
 //! | `tls` | certificates, over real sockets |
 
 #[cfg(test)]
@@ -16,9 +16,9 @@ mod components;
 #[cfg(test)]
 mod device;
 #[cfg(test)]
-mod paper;
+mod harness;
 #[cfg(test)]
-mod talk;
+mod message_text;
 #[cfg(test)]
 mod tls;
 #[cfg(test)]

@@ -33,7 +33,7 @@ use receiver::{
 };
 use tempfile::TempDir;
 
-use crate::{device::TestDevice, talk};
+use crate::{device::TestDevice, harness};
 
 /// Somebody who vouches for others.
 struct Authority {
@@ -103,7 +103,7 @@ impl World {
         };
         let running = server::start(settings).await.unwrap();
         let enrolment = Enrolment {
-            id: talk::id(),
+            id: harness::id(),
             manufacturer: "fumocast".to_owned(),
             model: "lab".to_owned(),
             vendor: VendorId([1; 16]),
@@ -122,7 +122,7 @@ impl World {
         let store = data.store().await.unwrap();
         let printed = devices::enrol(&store, Utc(1), enrolment, secrets).await.unwrap();
         let printed: toml::Table = printed.parse().unwrap();
-        let mut settings = talk::settings((Encoding::Wbxml, AuthKind::Basic), &printed);
+        let mut settings = harness::settings((Encoding::Wbxml, AuthKind::Basic), &printed);
         settings.account.url = printed["server"]["url"].as_str().unwrap().to_owned();
         let client = DmClient::new(settings, client::Limits::default());
         Self { folder, ours, other, running, client, device: TestDevice::new(vec![4; 16]) }
@@ -177,9 +177,9 @@ async fn a_whole_session_runs_over_tls_and_a_stranger_gets_none() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_shows_a_certificate_that_names_it() {
     let mut world = World::start(true).await;
-    let good = world.vouched(&world.ours, talk::ID);
+    let good = world.vouched(&world.ours, harness::ID);
     let wrong_subject = world.vouched(&world.ours, "LAB-0002");
-    let wrong_authority = world.vouched(&world.other, talk::ID);
+    let wrong_authority = world.vouched(&world.other, harness::ID);
     let missing = Certificates { own: None, ..good.clone() };
     let refused = |answer: Result<(), HttpError>| match answer {
         Err(HttpError::Status { code, .. }) => code,
@@ -195,7 +195,7 @@ async fn a_device_shows_a_certificate_that_names_it() {
 
 // test: security 7.2 (failures are counted by address too)
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_guesses_is_soon_not_even_looked_at() {
+async fn an_address_that_guesses_is_soon_rejected_unchecked() {
     let mut world = World::start(false).await;
     let known = Certificates { ca: Some(world.ours.file.clone()), own: None };
     let http = Http::with(PlainHttp::Loopback, &known).unwrap();

@@ -37,31 +37,31 @@ fn has(tool: &str) -> bool {
 
 /// All messages of the transcripts, and one with everything that a message can have.
 async fn messages() -> Vec<Message> {
-    let mut said = Vec::new();
+    let mut recorded = Vec::new();
     for encoding in [Encoding::Xml, Encoding::Wbxml] {
-        said.extend(transcripts::armed_and_reported(encoding).await.said);
-        said.extend(transcripts::stale_nonce(encoding).await.said);
-        said.extend(transcripts::lost_reply(encoding).await.said);
+        recorded.extend(transcripts::armed_and_reported(encoding).await.messages);
+        recorded.extend(transcripts::stale_nonce(encoding).await.messages);
+        recorded.extend(transcripts::lost_reply(encoding).await.messages);
         for auth in AuthKind::ALL {
-            said.extend(transcripts::stale_server_nonce(encoding, auth).await.said);
+            recorded.extend(transcripts::stale_server_nonce(encoding, auth).await.messages);
         }
-        said.extend(transcripts::wrong_password(encoding).await.said);
-        said.extend(transcripts::wrong_server_password(encoding).await.said);
-        said.extend(transcripts::device_request(encoding).await.said);
-        said.extend(transcripts::user_request(encoding).await.said);
-        said.extend(transcripts::large_object(encoding).await.said);
-        said.extend(transcripts::scenario_1(encoding).await.said);
-        said.extend(transcripts::scenario_2(encoding).await.said);
-        said.extend(transcripts::user_says_no(encoding).await.said);
-        said.extend(transcripts::staged(encoding).await.said);
-        said.extend(transcripts::device_aborts(encoding).await.said);
-        said.extend(transcripts::scenario_1_goes_on(encoding).await.said);
-        said.extend(transcripts::server_aborts(encoding).await.said);
-        said.extend(components::lived_through(encoding).await.said);
+        recorded.extend(transcripts::wrong_password(encoding).await.messages);
+        recorded.extend(transcripts::wrong_server_password(encoding).await.messages);
+        recorded.extend(transcripts::device_request(encoding).await.messages);
+        recorded.extend(transcripts::user_request(encoding).await.messages);
+        recorded.extend(transcripts::large_object(encoding).await.messages);
+        recorded.extend(transcripts::scenario_1(encoding).await.messages);
+        recorded.extend(transcripts::scenario_2(encoding).await.messages);
+        recorded.extend(transcripts::user_says_no(encoding).await.messages);
+        recorded.extend(transcripts::staged(encoding).await.messages);
+        recorded.extend(transcripts::device_aborts(encoding).await.messages);
+        recorded.extend(transcripts::scenario_1_goes_on(encoding).await.messages);
+        recorded.extend(transcripts::server_aborts(encoding).await.messages);
+        recorded.extend(components::lived_through(encoding).await.messages);
     }
     let read =
         |(encoding, octets): (Encoding, Vec<u8>)| encoding.parse(&octets, &Limits::default());
-    let mut messages: Vec<_> = said.into_iter().map(|it| read(it).unwrap()).collect();
+    let mut messages: Vec<_> = recorded.into_iter().map(|it| read(it).unwrap()).collect();
     messages.push(everything());
     messages
 }

@@ -26,7 +26,7 @@ fn announce_prints_what_listen_takes_and_withdraws_it() {
     let description = run(&mut announce).stdout;
     let mut buffer = [0; 2048];
     for expected in [Message::Announce, Message::Delete] {
-        let heard = loop {
+        let received = loop {
             let (length, _) = announcements.recv_from(&mut buffer).unwrap();
             let packet = SapPacket::parse(&buffer[..length]).unwrap();
             // Others may announce, too.
@@ -34,14 +34,14 @@ fn announce_prints_what_listen_takes_and_withdraws_it() {
                 break packet;
             }
         };
-        assert_eq!((heard.message, heard.hash), (expected, sap::hash(&description)));
+        assert_eq!((received.message, received.hash), (expected, sap::hash(&description)));
     }
     let sdp = folder.path().join("lab.sdp");
     fs::write(&sdp, &description).unwrap();
     receive(folder.path(), &sdp);
 }
 
-/// Hears announcements, or says why not.
+/// Joins the group of announcements, or prints the reason for a skip.
 fn announcements() -> Option<UdpSocket> {
     let joined = UdpSocket::bind(("0.0.0.0", sap::PORT)).and_then(|socket| {
         let group = sap::group(Ipv4Addr::new(239, 255, 71, 40));
@@ -49,7 +49,9 @@ fn announcements() -> Option<UdpSocket> {
         socket.set_read_timeout(Some(Duration::from_secs(20)))?;
         Ok(socket)
     });
-    joined.inspect_err(|error| eprintln!("SKIPPED: no announcements are heard here: {error}")).ok()
+    joined
+        .inspect_err(|error| eprintln!("SKIPPED: no announcements are received here: {error}"))
+        .ok()
 }
 
 /// Sends a file and an empty one to a listener that knows the description alone.

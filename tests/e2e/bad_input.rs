@@ -1,7 +1,7 @@
-//! What people get wrong at the command line: each a clear error with its exit code, and nothing
+//! Operator mistakes at the command line: each is a clear error with its exit code, and nothing
 //! that was there is lost.
 //!
-//! What devices get wrong (nonces, passwords, messages) is tested beside the management server;
+//! Mistakes of devices (nonces, passwords, messages) are tested beside the management server;
 //! full disks and damaged journals beside the receiver's storage.
 
 use std::{
@@ -81,7 +81,7 @@ fn each_mistake_with_networks_has_its_exit_code_and_names_what_is_wrong() {
 }
 
 #[test]
-fn each_mistake_at_the_desk_has_its_exit_code_and_names_what_is_wrong() {
+fn each_operator_mistake_has_its_exit_code_and_names_what_is_wrong() {
     let site = Site::new();
     let create = |campaign: &str, root: &str, group: &str, devices: &str| {
         format!(

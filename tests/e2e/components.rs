@@ -1,5 +1,5 @@
 //! A software component on a real device: brought by a campaign, deactivated and removed by the
-//! desk, and after each of them read back from the installer.
+//! management server, and after each of them read back from the installer.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! Software components of a real device at the desk of a real bridge: read with the user's leave,
+//! Software components of a real device, managed by a real bridge: read with the user's consent,
 //! changed, and read back; the installer hook is a shell script that keeps a list.
 
 use std::fs;
@@ -29,40 +29,41 @@ fn scene() -> Scene {
     scene
 }
 
-/// What the desk shows; it also has the device's next session read anew.
+/// Returns the inventory as the management server shows it; also refreshes it in the next session.
 fn read(scene: &Scene) -> Value {
     scene.shown(&["components", "LAB-0001"])
 }
 
-/// What the device itself says.
+/// Returns the inventory as the device itself lists it.
 fn listed(scene: &Scene) -> Option<Value> {
     let config = scene.at("device.toml");
     let mut ask = role(&["receiver", "components", "--json", "--config", &config]);
     serde_json::from_slice(&ask.output().unwrap().stdout).ok()
 }
 
-// test: oma-003 6.1.4.16, oma-dm 12.1 (a device and a desk)
+// test: oma-003 6.1.4.16, oma-dm 12.1 (a device and a server)
 #[test]
-fn the_desk_reads_the_components_of_a_device_with_leave_and_changes_them() {
+fn the_operator_reads_and_changes_the_components_of_a_device_with_consent() {
     let scene = scene();
     let shown = scene.wait_for("the device runs", || listed(&scene));
     assert_eq!(shown[0]["id"], "player");
-    let state = |desk: &Value, state: &str| desk["held"][0]["state"] == state;
-    scene.wait_for("the desk sees what is installed", || {
-        Some(read(&scene)).filter(|desk| state(desk, "active"))
+    let state = |shown: &Value, state: &str| shown["held"][0]["state"] == state;
+    scene.wait_for("the server shows what is installed", || {
+        Some(read(&scene)).filter(|shown| state(shown, "active"))
     });
     let asked = fs::read_to_string(scene.file("asked")).unwrap();
     assert_eq!(asked.matches("\"about\":\"inventory\"").count(), 1, "{asked}");
 
     scene.bridge(&["component", "deactivate", "LAB-0001", "player"]);
-    let desk = scene
-        .wait_for("it runs no more", || Some(read(&scene)).filter(|desk| state(desk, "inactive")));
-    assert_eq!(desk["operations"][0]["result_code"], 1200, "{desk}");
+    let shown = scene.wait_for("it runs no more", || {
+        Some(read(&scene)).filter(|shown| state(shown, "inactive"))
+    });
+    assert_eq!(shown["operations"][0]["result_code"], 1200, "{shown}");
     assert_eq!(listed(&scene).unwrap()[0]["active"], false);
 
     scene.bridge(&["component", "remove", "LAB-0001", "player"]);
     scene.wait_for("it is gone", || {
-        Some(read(&scene)).filter(|desk| desk["held"].as_array().is_some_and(Vec::is_empty))
+        Some(read(&scene)).filter(|shown| shown["held"].as_array().is_some_and(Vec::is_empty))
     });
     assert_eq!(listed(&scene), Some(Value::Array(Vec::new())));
     assert_eq!(fs::read_to_string(scene.file("list")).unwrap(), "");

@@ -12,7 +12,7 @@
 //! | [`notify`] | a device that is asked to come, each way a notification can go |
 //! | [`announce`] | a session announced, joined by its description, received |
 //! | [`rotation`] | two rotations of the root over DM, and a campaign of the new keys |
-//! | [`policy`] | the policy of a device, set by the desk, and what it answers |
+//! | [`policy`] | the policy of a device, set by the operator, and its answer |
 //! | [`processes`] | programs as processes |
 //! | [`readme`] | the commands of the README |
 //! | [`unicast`] | a package over HTTP, inside the DM session, from local media |
@@ -41,7 +41,7 @@ mod span;
 mod unicast;
 mod verifier;
 
-/// Tells the lab's library where the lab's program is: a test's own program is another one.
+/// Sets the path of the lab's program in the lab's library: a test's own program is another one.
 pub(crate) fn lab_program() -> &'static str {
     env!("CARGO_BIN_EXE_lab")
 }

@@ -44,7 +44,7 @@ use receiver::acceptance::{History, Kind, Limits, Offer, Refusal, Verdict, judge
 
 mod sockets;
 
-/// What an attacker hands in, for a victim who trusts `root`.
+/// Documents of an attacker, for a victim who trusts `root`.
 #[derive(Debug, Clone)]
 struct Attempt {
     root: Vec<u8>,
@@ -161,7 +161,7 @@ fn a_device_refuses_every_changed_octet() {
     }
 }
 
-/// Whether an attempt differs from the honest one in nothing that is signed.
+/// Returns whether an attempt differs from the honest one in nothing that is signed.
 fn only_a_hint_differs(attempt: &Attempt, broadcast: &Broadcast) -> bool {
     let payload = |octets: &[u8]| {
         let envelope = proto::trust::Envelope::parse(octets).unwrap();

@@ -1,5 +1,5 @@
-//! The desk sets the policy of a real device: what it answers is shown, and an image that it holds
-//! on command is installed when the desk says so.
+//! The operator sets the policy of a real device: its answer is shown, and an image that it holds
+//! on command is installed when the operator commands it.
 
 use std::fs;
 
@@ -22,7 +22,7 @@ fn set(scene: &Scene, settings: &[&str]) -> Value {
 
 // test: oma-002 6 (policy of installation)
 #[test]
-fn the_desk_sets_the_policy_of_a_device_and_lets_a_held_image_go() {
+fn the_operator_sets_the_policy_of_a_device_and_releases_a_held_image() {
     let scene = scene(&[], "", "");
     let policy = set(&scene, &["install=on-command", "battery=much", "consent=none"]);
     let answer = |node: &str| policy[node]["answer"].as_u64();

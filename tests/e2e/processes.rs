@@ -46,7 +46,7 @@ pub(crate) fn run(command: &mut Command) -> Output {
 
 /// A bridge that runs and has enrolled the device LAB-0001, and the folder of both with the keys.
 pub(crate) struct Scene {
-    /// What enrolment printed: the settings of the device.
+    /// Output of the enrolment: the settings of the device.
     pub(crate) enrolled: String,
     device: Option<Running>,
     _bridge: Running,
@@ -112,7 +112,7 @@ impl Scene {
         self.device = Some(Running(device));
     }
 
-    /// What a command of the bridge prints.
+    /// Returns the JSON that a command of the bridge prints.
     pub(crate) fn bridge(&self, words: &[&str]) -> String {
         let output = run(role(&["dm-bridge"]).args(words).args(["--data", &self.at("bridge")]));
         String::from_utf8(output.stdout).unwrap()
@@ -123,7 +123,7 @@ impl Scene {
         serde_json::from_str(&self.bridge(&[words, &["--json"]].concat())).unwrap()
     }
 
-    /// When the bridge last heard the device.
+    /// Returns the time of the device's last message to the bridge.
     pub(crate) fn last_seen(&self) -> Option<u64> {
         self.shown(&["device", "show", "LAB-0001"]).get("last_seen_utc").and_then(Value::as_u64)
     }

@@ -9,13 +9,13 @@ use std::{
 
 use clap::Parser as _;
 use fumocast_tests::lab::{
+    addresses::Addresses,
     device::{Arming, Device, Surroundings, Ways},
     documents::Documents,
     folder::Folder,
     headend::{CLASS, Headend, Package, Paths, Standing, VENDOR},
     image,
     options::Options,
-    places::Places,
     process::{Role, use_program},
     schedule::Schedule,
 };
@@ -31,27 +31,27 @@ const ROLES: [&str; 3] = ["root", "release", "campaign"];
 const IMAGE_BYTES: u64 = 64 << 10;
 
 #[tokio::test]
-async fn two_rotations_arrive_in_order_and_the_new_keys_are_believed() {
+async fn two_rotations_arrive_in_order_and_the_new_keys_are_trusted() {
     use_program(Path::new(lab_program()));
     let folder = Folder::new(None).unwrap();
     let keys =
         Keys { folder: folder.path().join("keys"), scratch: folder.below("scratch").unwrap() };
     keys.make().await;
     let options = Options::parse_from(["lab", "--loss", "0"]);
-    let places = Places::find().unwrap();
+    let addresses = Addresses::allocate().unwrap();
     let paths = Paths::new(&folder).unwrap();
-    // All servers believe the last root; the device was made with the first one.
+    // All servers trust the last root; the device was made with the first one.
     fs::copy(keys.root(3), paths.root()).unwrap();
-    let package = keys.package(folder.path(), &places).await;
+    let package = keys.package(folder.path(), &addresses).await;
     let around = Surroundings {
         seed: 1,
         loss: options.loss,
-        channel: places.channel,
-        source: places.interface,
+        channel: addresses.channel,
+        source: addresses.interface,
         root: keys.root(1),
         logs: paths.logs().to_owned(),
     };
-    let headend = Headend::start(paths, places, &options).await.unwrap();
+    let headend = Headend::start(paths, addresses, &options).await.unwrap();
     let enrolled = headend.enrol("LAB-0001", Encoding::Xml).await.unwrap();
     let place = folder.path().join("LAB-0001");
     let ways = (&around, Ways::default());
@@ -117,7 +117,7 @@ impl Keys {
     }
 
     /// Makes a package that the keys of root 3 sign; those before it sign nothing any more.
-    async fn package(&self, folder: &Path, places: &Places) -> Package {
+    async fn package(&self, folder: &Path, addresses: &Addresses) -> Package {
         let (file, place) = (folder.join("image"), folder.join("air/package"));
         image::make(&file, IMAGE_BYTES, 1).unwrap();
         let version = image::version(&image::digest(&file).unwrap());
@@ -137,7 +137,7 @@ impl Keys {
             carousel()
                 .args(["campaign", "build"])
                 .arg(&place)
-                .args(["--source", &places.interface.to_string(), "--not-before", "now"])
+                .args(["--source", &addresses.interface.to_string(), "--not-before", "now"])
                 .args(["--latest-stop", "+2h", "--sequence", "1", "--root"])
                 .arg(self.root(3))
                 .arg("--key")

@@ -1,5 +1,5 @@
-//! What must stay secret does, whatever is logged: the lab at its most talkative, and a search of
-//! everything that was said for every secret that was used. The test `secrets_in_logs` does the same for
+//! Secrets stay out of logs: the lab at log level `trace`, and a search of all
+//! logs and output for every secret that was used. The test `secrets_in_logs` does the same for
 //! all tests together.
 
 use std::{
@@ -36,10 +36,10 @@ fn no_secret_of_a_run_is_in_any_log() {
         .flat_map(|(path, octets)| secrets::read(&path.display().to_string(), octets).unwrap());
     let secrets: Vec<_> = secrets.collect();
     assert!(secrets.len() >= 3 * 2 + 2 + 3 * 4, "only {} secrets were found", secrets.len());
-    let mut logs = vec![(PathBuf::from("what the lab said"), said)];
+    let mut logs = vec![(PathBuf::from("output of the lab"), said)];
     logs.extend(all.into_iter().filter(|(path, _)| path.starts_with(run.join("logs"))));
     let octets: usize = logs.iter().map(|(_, log)| log.len()).sum();
-    assert!(octets > 50_000, "the logs are hardly talkative: {octets} octets");
+    assert!(octets > 50_000, "the logs hold only {octets} octets");
     let search = Search::new(&secrets).unwrap();
     for (path, log) in &logs {
         assert_eq!(search.find(log), None, "in {}", path.display());

@@ -3,14 +3,14 @@
 use std::path::Path;
 
 use clap::Parser as _;
-use fumocast_tests::span::{Order, Report, Unavailable, run};
+use fumocast_tests::span::{Options, Report, Unavailable, run};
 
 use crate::lab_program;
 
 /// Measures, or says why that is not possible here.
 fn measure(words: &[&str]) -> Option<Report> {
-    let order = Order::parse_from([&["span"], words].concat());
-    match run(Path::new(lab_program()), &order) {
+    let options = Options::parse_from([&["span"], words].concat());
+    match run(Path::new(lab_program()), &options) {
         Ok(report) => Some(report),
         Err(error) if error.is::<Unavailable>() => {
             eprintln!("SKIPPED: {error}");

@@ -88,7 +88,7 @@ pub(crate) fn campaign(scene: &Scene, way: &str, more: &[&str]) -> Value {
     })
 }
 
-/// What the user's hook was told, one question a line.
+/// Returns the questions that the user's hook received, one a line.
 fn questions(scene: &Scene) -> Vec<Value> {
     let text = fs::read_to_string(scene.file("asked")).unwrap_or_default();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -108,7 +108,7 @@ fn a_device_gets_its_package_by_http_with_its_users_consent() {
         (Some("download"), Some(200))
     );
     assert_eq!(fs::read(scene.file("installed")).unwrap(), image());
-    scene.wait_for("the user is told", || (questions(&scene).len() >= 3).then_some(()));
+    scene.wait_for("the user is notified", || (questions(&scene).len() >= 3).then_some(()));
     let asked = questions(&scene);
     assert_eq!(abouts(&asked), ["session", "install", "result"]);
     assert_eq!(asked[0]["text"], "Update to 2.0?");

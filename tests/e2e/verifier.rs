@@ -1,4 +1,4 @@
-//! What authenticity is for: the same flood, a receiver that checks and one that does not.
+//! Purpose of packet authentication: the same flood, a receiver that checks and one that does not.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -51,7 +51,7 @@ fn a_receiver_that_accepts_everything_is_ruined_by_the_same_flood() {
     assert_eq!(stats.forged(), 0);
 }
 
-/// Hears one pass, each true packet after the ten forged ones that the one before it set off, and
+/// Receives one pass, each true packet after the ten forged ones that the one before it set off, and
 /// solves every block from what was stored of it first.
 fn received(broadcast: &Broadcast, authenticity: impl Authenticity) -> (Vec<u8>, Stats) {
     let mut object = Object::with_authenticity(broadcast.object, log(broadcast), authenticity);
@@ -59,11 +59,11 @@ fn received(broadcast: &Broadcast, authenticity: impl Authenticity) -> (Vec<u8>,
     let mut stats = Stats::default();
     let mut stored = BTreeMap::new();
     for datagram in broadcast.pass().unwrap() {
-        hear(&mut object, &datagram, &mut stats);
+        receive(&mut object, &datagram, &mut stats);
         let mut forged = Vec::new();
         forger.handle_true(&datagram, &mut |_, octets| forged.push(octets.to_vec())).unwrap();
         for datagram in forged {
-            hear(&mut object, &datagram, &mut stats);
+            receive(&mut object, &datagram, &mut stats);
         }
         collect(&mut object, &mut stored);
     }
@@ -72,7 +72,7 @@ fn received(broadcast: &Broadcast, authenticity: impl Authenticity) -> (Vec<u8>,
     (solve(broadcast, &stored), stats)
 }
 
-fn hear<A: Authenticity>(object: &mut Object<A>, datagram: &[u8], stats: &mut Stats) {
+fn receive<A: Authenticity>(object: &mut Object<A>, datagram: &[u8], stats: &mut Stats) {
     let packet = Packet::parse(datagram).unwrap();
     assert_eq!(packet.header.tsi, TSI);
     let carries = packet.header.toi.and_then(|toi| object.carries(toi)).unwrap();

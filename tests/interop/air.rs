@@ -1,29 +1,29 @@
-//! What the air does to packets.
+//! Loss and disorder of packets on the air.
 
-use fumocast_tests::lab::chance::Chance;
+use fumocast_tests::lab::rng::SeededRng;
 
 /// Returns `length` octets that a seed repeats.
 pub(crate) fn octets(length: usize, seed: u64) -> Vec<u8> {
     let mut octets = vec![0; length];
-    Chance::new(seed, "file").fill(&mut octets);
+    SeededRng::new(seed, "file").fill_bytes(&mut octets);
     octets
 }
 
 /// Drops each packet with a probability of `loss`.
 pub(crate) fn lose(packets: &mut Vec<Vec<u8>>, loss: f64, seed: u64) {
-    let mut chance = Chance::new(seed, "loss");
-    packets.retain(|_| !chance.happens(loss));
+    let mut rng = SeededRng::new(seed, "loss");
+    packets.retain(|_| !rng.random_bool(loss));
 }
 
-/// Lets packets overtake each other by up to `reach` places and doubles every tenth.
+/// Reorders packets by up to `reach` positions and doubles every tenth.
 pub(crate) fn disorder(packets: Vec<Vec<u8>>, reach: u64, seed: u64) -> Vec<Vec<u8>> {
-    let mut chance = Chance::new(seed, "disorder");
+    let mut rng = SeededRng::new(seed, "disorder");
     let mut placed: Vec<(u64, Vec<u8>)> = Vec::new();
     for (place, packet) in (0..).zip(packets) {
-        if chance.happens(0.1) {
-            placed.push((place + chance.below(reach), packet.clone()));
+        if rng.random_bool(0.1) {
+            placed.push((place + rng.below(reach), packet.clone()));
         }
-        placed.push((place + chance.below(reach), packet));
+        placed.push((place + rng.below(reach), packet));
     }
     placed.sort_by_key(|(place, _)| *place);
     placed.into_iter().map(|(_, packet)| packet).collect()

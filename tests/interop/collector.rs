@@ -23,9 +23,9 @@ pub(crate) struct Collector {
     pub(crate) versions: [usize; 2],
     /// Data packets with EXT_FTI.
     pub(crate) with_parameters: usize,
-    /// Whether a packet closed the session.
+    /// Set when a packet has closed the session.
     pub(crate) closed: bool,
-    /// What the FDT says.
+    /// Files of the FDT.
     pub(crate) entries: BTreeMap<Toi, FileEntry>,
     tables: FdtStore,
     objects: BTreeMap<Toi, Object>,
@@ -97,8 +97,8 @@ impl Object {
     }
 
     fn learn(&mut self, oti: Option<Oti>) {
-        if let (Some(known), Some(told)) = (self.oti, oti) {
-            assert_eq!(known, told, "the parameters of an object do not change");
+        if let (Some(known), Some(announced)) = (self.oti, oti) {
+            assert_eq!(known, announced, "the parameters of an object do not change");
         }
         self.oti = self.oti.or(oti);
         let Some(oti) = self.oti else { return };

@@ -16,7 +16,7 @@ use receiver::{
 
 use crate::peer::MOMENT;
 
-/// Who sends in these tests.
+/// Source address of these tests.
 const SENDER: [u8; 4] = [192, 0, 2, 10];
 
 /// The receiver core of `receiver listen`, with a disk.
@@ -27,7 +27,7 @@ pub(crate) struct OurReceiver {
     packets: u64,
 }
 
-/// What lies on the disk of one file.
+/// The part of one file on the disk.
 struct Object {
     layout: ObjectLayout,
     logs: Vec<Vec<u8>>,

@@ -122,12 +122,12 @@ fn tables(shape: &PlanShape, object_key: &Hash16, image: &[u8]) -> Vec<u8> {
     let oti = shape.oti();
     let symbol_size = u64::from(oti.parameters().symbol_size);
     let mut leaves = vec![Hash16([0; 16]); usize::try_from(shape.leaves()).unwrap()];
-    let mut rest = image;
+    let mut remaining = image;
     for sbn in (0..oti.partition().blocks()).map(Sbn) {
         let symbols = oti.partition().symbols_of(sbn).unwrap();
         let length = usize::try_from(u64::from(symbols) * symbol_size).unwrap();
-        let (block, next) = rest.split_at(length.min(rest.len()));
-        rest = next;
+        let (block, next) = remaining.split_at(length.min(remaining.len()));
+        remaining = next;
         let encoder = Encoder::new(oti, sbn, block).unwrap();
         let all = symbols + shape.parameters().repair_per_block;
         encoder.for_each_symbol(0..all, &mut |esi, symbol| {
@@ -189,9 +189,9 @@ fn images_tables_and_plan_headers_arrive_as_plain_files_at_any_loss() {
     let components = [component(0, 1_000_003, 256), component(1, 50_000, 8192)];
     let packets = on_air(&components, 1);
     for (loss, seed) in [(0.0, 1), (0.1, 2), (0.1, 3), (0.2, 4), (0.2, 5)] {
-        let mut heard = packets.clone();
-        air::lose(&mut heard, loss, seed);
-        let received = TheirReceiver::new().receive(&heard);
+        let mut arrived = packets.clone();
+        air::lose(&mut arrived, loss, seed);
+        let received = TheirReceiver::new().receive(&arrived);
         assert_same(&received, &expected(&components));
     }
 }
@@ -201,9 +201,9 @@ fn a_receiver_that_joins_in_the_middle_of_a_pass_completes_in_the_next() {
     let components = [component(0, 400_000, 128)];
     let packets = on_air(&components, 2);
     for joined in [packets.len() / 10, packets.len() / 4, packets.len() / 2] {
-        let mut heard = packets[joined..].to_vec();
-        air::lose(&mut heard, 0.1, 6);
-        let received = TheirReceiver::new().receive(&heard);
+        let mut arrived = packets[joined..].to_vec();
+        air::lose(&mut arrived, 0.1, 6);
+        let received = TheirReceiver::new().receive(&arrived);
         assert_same(&received, &expected(&components));
     }
 }

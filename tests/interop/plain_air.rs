@@ -31,7 +31,7 @@ pub(crate) struct Broadcast {
     pub(crate) files: Vec<Oti>,
     pub(crate) repair_percent: u32,
     pub(crate) passes: u64,
-    /// What the files hold.
+    /// Contents of the files.
     pub(crate) seed: u64,
 }
 

@@ -60,30 +60,30 @@ fn both_profiles_survive_loss_disorder_and_a_late_join() {
         let passes = if form.2 == Scheme::NoCode { 8 } else { 3 };
         let (packets, expected) = on_air(form, &[700, 300_001], passes);
         for (joined, loss, seed) in [(0, 0.1, 1), (0, 0.2, 2), (packets.len() / 4, 0.1, 3)] {
-            let mut heard = air::disorder(packets[joined..].to_vec(), 20, seed);
+            let mut arrived = air::disorder(packets[joined..].to_vec(), 20, seed);
             // What closes the session comes last whatever overtakes what.
-            heard.sort_by_key(|packet| Packet::parse(packet).unwrap().header.close_session);
-            air::lose(&mut heard, loss, seed);
-            let received = TheirReceiver::new().receive(&heard);
+            arrived.sort_by_key(|packet| Packet::parse(packet).unwrap().header.close_session);
+            air::lose(&mut arrived, loss, seed);
+            let received = TheirReceiver::new().receive(&arrived);
             assert!(received == expected, "{form:?} {loss} {joined}: {:?}", received.keys());
-            let ours = Collector::receive(&heard).files();
+            let ours = Collector::receive(&arrived).files();
             assert!(ours == expected, "{form:?} {loss} {joined}: {:?}", ours.keys());
-            let ours = OurReceiver::new().receive(&heard);
+            let ours = OurReceiver::new().receive(&arrived);
             assert!(ours == expected, "{form:?} {loss} {joined}: {:?}", ours.keys());
         }
     }
 }
 
 #[test]
-fn a_table_that_comes_last_makes_sense_of_what_they_heard() {
+fn a_table_that_arrives_last_explains_what_they_received() {
     for form in every_form() {
         let (packets, expected) = on_air(form, &[1, 20_000], 1);
         let (table, data) = split(packets);
         // What closes the session is left out: they forget it then.
         let open = |packet: &Vec<u8>| !Packet::parse(packet).unwrap().header.close_session;
-        let heard: Vec<_> = data.into_iter().chain(table).filter(open).collect();
-        assert!(TheirReceiver::new().receive(&heard) == expected, "{form:?}");
-        assert!(Collector::receive(&heard).files() == expected, "{form:?}");
+        let arrived: Vec<_> = data.into_iter().chain(table).filter(open).collect();
+        assert!(TheirReceiver::new().receive(&arrived) == expected, "{form:?}");
+        assert!(Collector::receive(&arrived).files() == expected, "{form:?}");
     }
 }
 
@@ -116,10 +116,10 @@ fn sub_blocks_arrive_in_blocks_of_all_sizes() {
             if length > 1000 {
                 air::lose(&mut data, 0.1, length);
             }
-            let heard = [table, air::disorder(data, 20, length), close].concat();
+            let arrived = [table, air::disorder(data, 20, length), close].concat();
             let case = format!("{length} octets, T {symbol_size}, N {sub_blocks}");
-            assert!(TheirReceiver::new().receive(&heard) == expected, "they: {case}");
-            assert!(OurReceiver::new().receive(&heard) == expected, "we: {case}");
+            assert!(TheirReceiver::new().receive(&arrived) == expected, "they: {case}");
+            assert!(OurReceiver::new().receive(&arrived) == expected, "we: {case}");
         }
     }
 }

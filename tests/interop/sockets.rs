@@ -24,7 +24,7 @@ use crate::air;
 /// Longest wait for the files of one session.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// How long a receiver that joins late has missed.
+/// Time that a receiver misses which joins late.
 const MISSED: Duration = Duration::from_millis(700);
 
 /// Lengths of the files of each session.

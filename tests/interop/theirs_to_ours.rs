@@ -33,10 +33,10 @@ fn one(octets: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
 
 /// Checks that the product and the least receiver both have the file; compares without printing
 /// megabytes.
-fn assert_received(heard: &[Vec<u8>], octets: Vec<u8>, case: &str) -> Collector {
-    let (collector, expected) = (Collector::receive(heard), one(octets));
+fn assert_received(arrived: &[Vec<u8>], octets: Vec<u8>, case: &str) -> Collector {
+    let (collector, expected) = (Collector::receive(arrived), one(octets));
     assert!(collector.files() == expected, "{case}: {:?}", collector.files().keys());
-    let ours = OurReceiver::new().receive(heard);
+    let ours = OurReceiver::new().receive(arrived);
     assert!(ours == expected, "{case}: {:?}", ours.keys());
     collector
 }
@@ -80,9 +80,9 @@ fn blocks_of_many_sizes_are_decoded_with_and_without_sub_blocks_through_loss() {
                 let packets = their_packets(7, &config(Profile::RFC6726), &oti, &[(NAME, &octets)]);
                 let (table, mut data) = split(packets);
                 air::lose(&mut data, loss, seed);
-                let heard = [table, air::disorder(data, 30, seed)].concat();
+                let arrived = [table, air::disorder(data, 30, seed)].concat();
                 let case = format!("K {block_symbols}, N {sub_blocks}, loss {loss}");
-                assert_received(&heard, octets, &case);
+                assert_received(&arrived, octets, &case);
             }
         }
     }
@@ -104,13 +104,13 @@ fn blocks_of_five_thousand_symbols_are_decoded() {
         let packets = their_packets(7, &config(Profile::RFC6726), &oti, &[(NAME, &octets)]);
         let (table, mut data) = split(packets);
         air::lose(&mut data, 0.1, 5);
-        let heard = [table, data].concat();
-        assert_received(&heard, octets, &format!("{length} octets"));
+        let arrived = [table, data].concat();
+        assert_received(&arrived, octets, &format!("{length} octets"));
     }
 }
 
 #[test]
-fn a_table_that_comes_last_makes_sense_of_what_was_heard() {
+fn a_table_that_arrives_last_explains_what_was_received() {
     for inband_fti in [true, false] {
         let octets = air::octets(30_000, 6);
         let oti = Oti { inband_fti, ..raptorq(1400, 10, 2, 1) };
@@ -178,10 +178,10 @@ fn whoever_joins_in_the_middle_of_a_transfer_completes_in_a_later_one() {
             let mut round = their_packets(3, &config(profile), &oti, &[(NAME, &octets)]);
             round.pop().expect("what closes the session comes last");
             let late = round[round.len() / 2..].to_vec();
-            let mut heard = [vec![late], vec![round; rounds]].concat().concat();
-            air::lose(&mut heard, 0.2, 8);
+            let mut arrived = [vec![late], vec![round; rounds]].concat().concat();
+            air::lose(&mut arrived, 0.2, 8);
             let case = format!("{profile:?}, {rounds} rounds");
-            assert_received(&air::disorder(heard, 20, 9), octets, &case);
+            assert_received(&air::disorder(arrived, 20, 9), octets, &case);
         }
     }
 }
@@ -208,8 +208,8 @@ fn without_parameters(table: &[u8]) -> Vec<u8> {
     let mut parts = text.split(" FEC-OTI-");
     let mut written = parts.next().unwrap().to_owned();
     for part in parts {
-        let (_value, rest) = part.split_once('"').unwrap().1.split_once('"').unwrap();
-        written.push_str(rest);
+        let (_value, tail) = part.split_once('"').unwrap().1.split_once('"').unwrap();
+        written.push_str(tail);
     }
     assert_ne!(written, text);
     let length = u64::try_from(written.len()).unwrap();

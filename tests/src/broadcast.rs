@@ -30,7 +30,7 @@ use proto::{
     tune_in::{TuneIn, Window},
 };
 
-use crate::lab::chance::Chance;
+use crate::lab::rng::SeededRng;
 
 /// The keys of one operator.
 #[derive(Debug)]
@@ -41,14 +41,14 @@ pub struct Keys {
     pub release: SigningKey,
     /// Signs campaigns.
     pub campaign: SigningKey,
-    /// What the root says of sequences.
+    /// Floors of the sequences in the root.
     pub sequence_floor: u64,
 }
 
-/// What is made of an image, and the packets that carry it.
+/// Signed documents and packets of an image.
 #[derive(Debug)]
 pub struct Broadcast {
-    /// Who signs.
+    /// Signing keys.
     pub keys: Keys,
     /// Octets of the image.
     pub image: Vec<u8>,
@@ -153,7 +153,7 @@ impl Broadcast {
     pub fn of_symbols(symbols: u32, blocks: u8, symbol_size: u16) -> anyhow::Result<Self> {
         let length = u64::from(symbols) * u64::from(symbol_size);
         let mut image = vec![0; usize::try_from(length)?];
-        Chance::new(1, "image").fill(&mut image);
+        SeededRng::new(1, "image").fill_bytes(&mut image);
         let parameters = RaptorQParameters {
             transfer_length: length,
             symbol_size,
@@ -346,13 +346,13 @@ fn campaign(manifest: &Manifest, object: &PlannedObject) -> anyhow::Result<Campa
 fn encoders(image: &[u8], oti: &RaptorQOti) -> anyhow::Result<Vec<Encoder>> {
     let partition = oti.partition();
     let mut encoders = Vec::new();
-    let mut rest = image;
+    let mut remaining = image;
     for sbn in (0..partition.blocks()).map(Sbn) {
         let symbols = partition.symbols_of(sbn).context("a block")?;
         let octets = usize::try_from(symbols)? * usize::from(oti.parameters().symbol_size);
-        let (block, left) = rest.split_at_checked(octets).unwrap_or((rest, &[]));
+        let (block, left) = remaining.split_at_checked(octets).unwrap_or((remaining, &[]));
         encoders.push(Encoder::new(oti, sbn, block).context("an encoder")?);
-        rest = left;
+        remaining = left;
     }
     Ok(encoders)
 }

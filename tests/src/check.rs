@@ -1,4 +1,4 @@
-//! What the receiver's check of a packet costs, beside bare SHA-256 over the same octets.
+//! Cost of the receiver's check of a packet, beside bare SHA-256 over the same octets.
 
 use std::{collections::BTreeSet, hint::black_box};
 
@@ -14,13 +14,13 @@ use serde_json::json;
 
 use crate::broadcast::Broadcast;
 
-/// Octets of a symbol, as devices hear them.
+/// Octets of a symbol, as devices receive them.
 const SYMBOL_BYTES: u16 = 1408;
 
 /// Times that all packets are checked in one measurement.
 const ROUNDS: u32 = 40;
 
-/// What was measured, as medians.
+/// Medians of the measurement.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cost {
     /// Packets that the receiver checks in a second: read, placed, hashed, compared.

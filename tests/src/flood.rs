@@ -1,4 +1,4 @@
-//! A flood of forged packets, heard by the real receiver core beside the true ones.
+//! A flood of forged packets, received by the real receiver core beside the true ones.
 
 use std::collections::BTreeSet;
 
@@ -20,10 +20,10 @@ use serde::Serialize;
 
 use crate::{
     broadcast::Broadcast,
-    lab::{chance::Chance, forgery::Forger},
+    lab::{forgery::Forger, rng::SeededRng},
 };
 
-/// What is heard.
+/// Parameters of a flood.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Flood {
     /// Source symbols of the image.
@@ -32,7 +32,7 @@ pub struct Flood {
     pub blocks: u8,
     /// Forged packets for each true one.
     pub ratio: f64,
-    /// Forged packets at least; passes go on until so many were heard.
+    /// Forged packets at least; passes are repeated until as many were received.
     pub forged: u64,
     /// True packets that are lost, in percent.
     pub loss_percent: u8,
@@ -40,14 +40,14 @@ pub struct Flood {
     pub seed: u64,
 }
 
-/// What came of it.
+/// Result of a flood.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
-    /// Forged packets heard.
+    /// Forged packets received.
     pub forged: u64,
     /// Of these, stored or taken into a table.
     pub forged_taken: u64,
-    /// True packets heard until the image was complete, without and with the flood.
+    /// True packets received until the image was complete, without and with the flood.
     pub true_packets_clean: u64,
     /// See above.
     pub true_packets_flooded: u64,
@@ -62,16 +62,16 @@ pub struct Outcome {
     pub resident_after: u64,
 }
 
-/// Hears the same broadcast without and with the flood.
+/// Receives the same broadcast without and with the flood.
 ///
 /// # Errors
 ///
 /// When an image is not exact or a record in the storage is none of the plan.
 pub fn run(flood: Flood) -> anyhow::Result<Outcome> {
     let broadcast = Broadcast::new(flood.symbols, flood.blocks)?;
-    let clean = hear(&broadcast, Flood { ratio: 0.0, forged: 0, ..flood })?;
+    let clean = receive_broadcast(&broadcast, Flood { ratio: 0.0, forged: 0, ..flood })?;
     let resident_before = resident()?;
-    let flooded = hear(&broadcast, flood)?;
+    let flooded = receive_broadcast(&broadcast, flood)?;
     #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 packets")]
     let completion = flooded.needed as f64 / clean.needed as f64;
     Ok(Outcome {
@@ -86,22 +86,22 @@ pub fn run(flood: Flood) -> anyhow::Result<Outcome> {
     })
 }
 
-struct Heard {
+struct PacketCounts {
     needed: u64,
     forged: u64,
     forged_taken: u64,
     resident_complete: u64,
 }
 
-fn hear(broadcast: &Broadcast, flood: Flood) -> anyhow::Result<Heard> {
+fn receive_broadcast(broadcast: &Broadcast, flood: Flood) -> anyhow::Result<PacketCounts> {
     let mut device = Device::new(broadcast.object);
     let mut forger = Forger::new(broadcast.object, flood.ratio, flood.seed);
-    let mut chance = Chance::new(flood.seed, "loss");
+    let mut rng = SeededRng::new(flood.seed, "loss");
     let pass = broadcast.pass()?;
-    let mut heard = Heard { needed: 0, forged: 0, forged_taken: 0, resident_complete: 0 };
+    let mut counts = PacketCounts { needed: 0, forged: 0, forged_taken: 0, resident_complete: 0 };
     let mut complete = false;
     let mut number = 0_u64;
-    while !complete || heard.forged < flood.forged {
+    while !complete || counts.forged < flood.forged {
         let at = usize::try_from(number)? % pass.len();
         let datagram = pass.get(at).context("a packet of the pass")?;
         number += 1;
@@ -109,30 +109,30 @@ fn hear(broadcast: &Broadcast, flood: Flood) -> anyhow::Result<Heard> {
         let mut forged = Vec::new();
         forger.handle_true(datagram, &mut |_, octets| forged.push(octets.to_vec()))?;
         for datagram in &forged {
-            heard.forged += 1;
-            heard.forged_taken += u64::from(device.takes(datagram)?);
+            counts.forged += 1;
+            counts.forged_taken += u64::from(device.takes(datagram)?);
         }
-        if lost(&mut chance, flood.loss_percent) {
+        if lost(&mut rng, flood.loss_percent) {
             continue;
         }
-        device.hear(datagram)?;
+        device.receive(datagram)?;
         if !complete {
-            heard.needed += 1;
+            counts.needed += 1;
             complete = device.object.blocks().is_satisfied();
             if complete {
                 device.sync(broadcast)?;
                 ensure!(device.solve()? == broadcast.image, "the image is not exact");
-                heard.resident_complete = resident()?;
+                counts.resident_complete = resident()?;
             }
         }
     }
     device.sync(broadcast)?;
-    Ok(heard)
+    Ok(counts)
 }
 
-fn lost(chance: &mut Chance, percent: u8) -> bool {
+fn lost(rng: &mut SeededRng, percent: u8) -> bool {
     let mut octets = [0; 2];
-    chance.fill(&mut octets);
+    rng.fill_bytes(&mut octets);
     u32::from(u16::from_be_bytes(octets)) * 100 < u32::from(percent) * 65_536
 }
 
@@ -152,8 +152,8 @@ impl Device {
         Self { object: Object::new(planned, log), stats: Stats::default(), stored: Vec::new() }
     }
 
-    /// Hears a packet; what is none of the object's is nothing.
-    pub(crate) fn hear(&mut self, datagram: &[u8]) -> anyhow::Result<()> {
+    /// Receives a packet; packets of other objects are ignored.
+    pub(crate) fn receive(&mut self, datagram: &[u8]) -> anyhow::Result<()> {
         let packet = Packet::parse(datagram)?;
         let carries = packet.header.toi.and_then(|toi| self.object.carries(toi));
         let Some(carries) = carries else { return Ok(()) };
@@ -161,10 +161,10 @@ impl Device {
         self.write()
     }
 
-    /// Hears a packet and returns whether anything of it was taken in.
+    /// Receives a packet and returns whether any part of it was stored.
     fn takes(&mut self, datagram: &[u8]) -> anyhow::Result<bool> {
         let before = (self.stats.data_taken, self.stats.table_taken, self.stats.data_held);
-        self.hear(datagram)?;
+        self.receive(datagram)?;
         let after = (self.stats.data_taken, self.stats.table_taken, self.stats.data_held);
         Ok((before.0, before.1) != (after.0, after.1))
     }
@@ -245,7 +245,7 @@ mod tests {
         assert!(outcome.forged >= flood.forged, "{outcome:?}");
         assert_eq!(outcome.forged_taken, 0, "{outcome:?}");
         assert!(outcome.completion <= 1.05, "{outcome:?}");
-        // Symbols that wait for a table take up to 8 MiB; the rest is the image.
+        // Symbols that wait for a table take up to 8 MiB; the remainder is the image.
         assert!(outcome.resident_after <= outcome.resident_before + (24 << 20), "{outcome:?}");
     }
 }

@@ -20,7 +20,7 @@ impl Memory {
 
     /// Returns what it holds.
     #[must_use]
-    pub fn into_octets(self) -> Vec<u8> {
+    pub fn into_bytes(self) -> Vec<u8> {
         self.0.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -35,7 +35,7 @@ impl WriteAt for Memory {
     fn write_at(&self, offset: u64, octets: &[u8]) -> io::Result<()> {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let from = usize::try_from(offset).unwrap_or(usize::MAX);
-        let place = held.get_mut(from..).and_then(|rest| rest.get_mut(..octets.len()));
+        let place = held.get_mut(from..).and_then(|tail| tail.get_mut(..octets.len()));
         place.ok_or(io::ErrorKind::UnexpectedEof)?.copy_from_slice(octets);
         Ok(())
     }
@@ -48,7 +48,7 @@ impl WriteAt for Memory {
 /// `UnexpectedEof` when the octets end before.
 pub fn read(octets: &[u8], offset: u64, buffer: &mut [u8]) -> io::Result<()> {
     let from = usize::try_from(offset).unwrap_or(usize::MAX);
-    let found = octets.get(from..).and_then(|rest| rest.get(..buffer.len()));
+    let found = octets.get(from..).and_then(|tail| tail.get(..buffer.len()));
     buffer.copy_from_slice(found.ok_or(io::ErrorKind::UnexpectedEof)?);
     Ok(())
 }

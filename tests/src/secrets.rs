@@ -11,16 +11,16 @@ use proto::{crypto::SigningKey, dm::auth};
 const SHORTEST: usize = 12;
 /// Octets of a private key's document up to the end of its seed, where the first line of its PEM
 /// form ends, too.
-const KEY_OCTETS: usize = 48;
+const KEY_BYTES: usize = 48;
 /// Octets of the seed.
-const SEED_OCTETS: usize = 32;
+const SEED_BYTES: usize = 32;
 
-/// Something that nobody may say, by its name.
+/// A secret, with its name.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Secret {
-    /// Where it comes from.
+    /// Its origin.
     pub name: String,
-    /// What must stay secret.
+    /// Its octets.
     pub octets: Vec<u8>,
 }
 
@@ -57,16 +57,16 @@ fn of_key(document: &[u8]) -> anyhow::Result<[Vec<u8>; 2]> {
     if SigningKey::from_pkcs8(document).is_err() {
         bail!("no private key");
     }
-    let head = document.get(..KEY_OCTETS).context("a short key")?;
-    let seed = head.get(KEY_OCTETS - SEED_OCTETS..).context("a short key")?;
+    let head = document.get(..KEY_BYTES).context("a short key")?;
+    let seed = head.get(KEY_BYTES - SEED_BYTES..).context("a short key")?;
     Ok([seed.to_vec(), head.to_vec()])
 }
 
 /// Returns the document of a private key in PEM; `None` for public ones.
 fn of_pem(text: &[u8]) -> Option<Vec<u8>> {
     let text = str::from_utf8(text).ok()?;
-    let (head, rest) = text.trim().split_once('\n')?;
-    let body: String = rest.lines().take_while(|line| !line.starts_with("-----")).collect();
+    let (head, tail) = text.trim().split_once('\n')?;
+    let body: String = tail.lines().take_while(|line| !line.starts_with("-----")).collect();
     let is_private = head.starts_with("-----BEGIN") && head.contains("PRIVATE");
     is_private.then(|| coding::STANDARD.decode(body).ok()).flatten()
 }

@@ -1,4 +1,4 @@
-//! How many DM sessions a second the management server takes, beside a bare server that answers
+//! DM sessions a second of the management server, beside a bare server that answers
 //! messages of the same number and size.
 //!
 //! Both are axum in this process and reached over real HTTP on loopback by the same load: a few
@@ -57,7 +57,7 @@ use tokio::{
     time::Instant,
 };
 
-/// What is measured.
+/// Parameters of the measurement.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Load {
     /// Devices that are enrolled; each has one session in each round of each kind.
@@ -81,7 +81,7 @@ pub struct Figure {
     pub rounds: Vec<f64>,
 }
 
-/// What came of it.
+/// Result of the measurement.
 #[derive(Debug, Clone, Serialize)]
 pub struct Outcome {
     /// Messages of a session, in both directions.
@@ -213,7 +213,7 @@ fn id(number: u32) -> String {
     format!("LOAD-{number:06}")
 }
 
-/// What a device proves itself by.
+/// Credentials of a device.
 struct Keys {
     secret: Secret,
     nonce: Vec<u8>,
@@ -252,8 +252,8 @@ async fn session(
             words.push((Word::Proof, credential.data.clone()));
         }
         if let Some(address) = &answer.header.respond_to {
-            let (_, rest) = address.split_once("/dm").context("an address at /dm")?;
-            path = format!("/dm{rest}");
+            let (_, tail) = address.split_once("/dm").context("an address at /dm")?;
+            path = format!("/dm{tail}");
             words.push((Word::Path, path.clone()));
         }
         match device.answer(&answer) {
@@ -271,24 +271,24 @@ async fn session(
 /// A session that was held, to be held again by others.
 struct Script {
     encoding: Encoding,
-    /// What was asked, and what was answered.
+    /// The request, and the response.
     exchanges: Vec<(Octets, Octets)>,
 }
 
-/// What differs from session to session. Each has the same length in all of them.
+/// Fields that differ from session to session. Each has the same length in all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Word {
     /// Of the device.
     Id,
     /// Its number for the session.
     Session,
-    /// What it proves itself by.
+    /// Its credential.
     Digest,
     /// Made by the server: what the next session is proved with.
     Nonce,
-    /// What the server proves itself by.
+    /// The credential of the server.
     Proof,
-    /// Where the session goes on.
+    /// URL of the next message.
     Path,
 }
 
@@ -543,7 +543,7 @@ async fn start(
     load: Load,
 ) -> anyhow::Result<(Running, Arc<[Mutex<Keys>]>)> {
     let data = DataDir::init(folder, None, random()).await?;
-    let desk = MemoryStore::default();
+    let store = MemoryStore::default();
     let mut nonces = BTreeMap::new();
     for number in 0..load.devices {
         let enrolment = Enrolment {
@@ -564,10 +564,10 @@ async fn start(
             server_nonce: random(),
         };
         nonces.insert(enrolment.id.clone(), fresh.nonce.to_vec());
-        devices::enrol(&desk, Utc(1), enrolment, fresh).await?;
+        devices::enrol(&store, Utc(1), enrolment, fresh).await?;
     }
     let (mut rows, mut keys): (Vec<Change>, Vec<_>) = Default::default();
-    for mut device in desk.devices().await? {
+    for mut device in store.devices().await? {
         let nonce = nonces.remove(&device.id).context("a nonce")?;
         keys.push(Mutex::new(Keys { secret: Secret::clone(&device.auth.secret), nonce }));
         device.version = 0;
@@ -609,8 +609,8 @@ async fn start_bare() -> anyhow::Result<SocketAddr> {
 /// Processor time of this process, all threads.
 fn processor_time() -> anyhow::Result<Duration> {
     let text = std::fs::read_to_string("/proc/self/stat")?;
-    let (_, rest) = text.rsplit_once(')').context("a name in parentheses")?;
-    let ticks: u64 = rest.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
+    let (_, tail) = text.rsplit_once(')').context("a name in parentheses")?;
+    let ticks: u64 = tail.split_whitespace().skip(11).take(2).flat_map(str::parse::<u64>).sum();
     // Linux shows a hundred ticks a second to programs, whatever the kernel counts in.
     Ok(Duration::from_millis(ticks * 10))
 }

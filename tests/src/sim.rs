@@ -4,14 +4,14 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`scenario`], [`fault`] | from a seed: who is in the world, and what goes wrong when |
-//! | [`world`], [`queue`] | events in their order, and what must be true after each |
+//! | [`simulation`], [`queue`] | events in their order, and what must be true after each |
 //! | [`device`], [`model`] | a device with its real storage; what must be true of it |
-//! | [`bridge`], [`station`] | the management server and the image servers |
+//! | [`bridge`], [`image_server`] | the management server and the image servers |
 //! | [`net`], [`attacker`] | what the network does to datagrams; what else is on the channel |
 //! | [`disk`] | a file system in memory that loses what was not synced |
 //! | [`package`] | keys, documents and plans that are the same in each run |
 //! | [`trace`] | what happened, as text and as a digest |
-//! | [`plant`] | mistakes, to see that they are found |
+//! | [`injected_bugs`] | mistakes, to see that they are found |
 //! | [`shrink`], [`command`] | a failing seed, made small; the program `sim` |
 
 pub mod attacker;
@@ -20,13 +20,13 @@ pub mod command;
 pub mod device;
 pub mod disk;
 pub mod fault;
+pub mod image_server;
+pub mod injected_bugs;
 pub mod model;
 pub mod net;
 pub mod package;
-pub mod plant;
 pub mod queue;
 pub mod scenario;
 pub mod shrink;
-pub mod station;
+pub mod simulation;
 pub mod trace;
-pub mod world;

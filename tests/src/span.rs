@@ -2,10 +2,10 @@
 //!
 //! ```text
 //! namespace                        namespace
-//!   carousel send ─► veth ════════► nft: N % dropped, the rest counted ─► receiver listen
+//!   carousel send ─► veth ════════► nft: N % dropped, the others counted ─► receiver listen
 //! ```
 //!
-//! It measures what a listener needs: symbols it heard up to the last one that it took in, in units
+//! It measures the need of a listener: symbols received up to the last one that it stored, in units
 //! of all source symbols; memory; and what a kill in the middle costs. Plain files alone are sent, so
 //! nothing here has to do with campaigns or devices.
 
@@ -35,10 +35,10 @@ use crate::lab::{
     process::peak_rss_of,
 };
 
-/// Sends a file between two network namespaces and measures what it takes to receive it.
+/// Send a file between two network namespaces and measure its reception
 #[derive(Debug, Clone, Parser)]
 #[command(name = "lab span")]
-pub struct Order {
+pub struct Options {
     /// Size of the file
     #[arg(long, default_value = "8MiB")]
     pub size: ByteSize,
@@ -54,18 +54,18 @@ pub struct Order {
     /// Memory of the sender for repair symbols, in MiB
     #[arg(long, default_value_t = 256)]
     pub memory: u32,
-    /// Do it once more: end the listener by SIGKILL when half the file is there, start it again
+    /// Run once more: kill the listener by SIGKILL at half the file, start it again
     #[arg(long)]
     pub kill: bool,
-    /// Makes the same file again
+    /// Seed of the file
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Folder for files and logs, which stay there
+    /// Folder for files and logs; not removed
     #[arg(long)]
     pub dir: Option<PathBuf>,
 }
 
-/// What was measured.
+/// Result of the measurement.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The file.
@@ -78,20 +78,20 @@ pub struct Report {
     pub whole: Run,
     /// The run with one.
     pub killed: Option<Run>,
-    /// What the kill cost, in percent of the packets of the run without.
+    /// Cost of the kill, in percent of the packets of the run without.
     pub kill_costs_percent: Option<f64>,
 }
 
 /// One file received.
 #[derive(Debug, Clone, Serialize)]
 pub struct Run {
-    /// Whether what was received is what was sent.
+    /// Set when the received file equals the sent one.
     pub digests_equal: bool,
     /// Data packets that reached the listener up to the last one that it needed.
     pub heard: u64,
     /// Share of the packets that the link dropped, in percent.
     pub dropped_percent: f64,
-    /// Packets sent for those that were heard, in units of all source symbols.
+    /// Packets sent for those that were received, in units of all source symbols.
     pub sent_per_symbol_needed: f64,
     /// All packets sent until the listener ended, in the same unit: more by what went while it
     /// solved the last blocks, read the file back, and was not there.
@@ -111,13 +111,13 @@ pub struct Run {
 /// # Errors
 ///
 /// [`Unavailable`] when this machine has no namespaces to give; else what failed.
-pub fn run(program: &Path, order: &Order) -> anyhow::Result<Report> {
-    let link = Link::new(order.loss)?;
-    let mut folder = Folder::new(order.dir.as_deref())?;
+pub fn run(program: &Path, options: &Options) -> anyhow::Result<Report> {
+    let link = Link::new(options.loss)?;
+    let mut folder = Folder::new(options.dir.as_deref())?;
     let file = folder.path().join("file.bin");
-    image::make(&file, order.size.0, order.seed)?;
+    image::make(&file, options.size.0, options.seed)?;
     let digest = image::digest(&file)?;
-    let bench = Bench { program, order, link: &link, folder: folder.path(), file, digest };
+    let bench = Bench { program, options, link: &link, folder: folder.path(), file, digest };
     let outcome = bench.measure();
     if outcome.is_err() {
         folder.keep();
@@ -128,7 +128,7 @@ pub fn run(program: &Path, order: &Order) -> anyhow::Result<Report> {
 
 struct Bench<'a> {
     program: &'a Path,
-    order: &'a Order,
+    options: &'a Options,
     link: &'a Link,
     folder: &'a Path,
     file: PathBuf,
@@ -138,7 +138,7 @@ struct Bench<'a> {
 impl Bench<'_> {
     fn measure(&self) -> anyhow::Result<Report> {
         let (whole, symbols_needed) = self.receive("whole", None)?;
-        let killed = match self.order.kill {
+        let killed = match self.options.kill {
             true => Some(self.receive("killed", Some(symbols_needed / 2))?.0),
             false => None,
         };
@@ -146,8 +146,8 @@ impl Bench<'_> {
             .as_ref()
             .map(|killed| rounded((ratio(killed.heard, whole.heard) - 1.0) * 100.0, 100.0));
         Ok(Report {
-            bytes: self.order.size.0,
-            loss_percent: self.order.loss.0,
+            bytes: self.options.size.0,
+            loss_percent: self.options.loss.0,
             symbols_needed,
             whole,
             killed,
@@ -194,14 +194,14 @@ impl Bench<'_> {
         let file = report.pointer("/files/0").context("the listener names no file")?;
         let number = |field: &str| file.get(field).and_then(Value::as_u64).context("a number");
         let symbols_needed = number("symbols_needed")?;
-        let heard = before_kill + number("symbols_heard")?;
+        let received = before_kill + number("symbols_heard")?;
         let (dropped, passed) = (all_dropped - dropped, all_passed - passed);
         let kept = ratio(passed, passed + dropped);
         let run = Run {
             digests_equal: image::digest(&out.join("file.bin"))? == self.digest,
-            heard,
+            heard: received,
             dropped_percent: rounded((1.0 - kept) * 100.0, 100.0),
-            sent_per_symbol_needed: rounded(ratio(heard, symbols_needed) / kept, 1e4),
+            sent_per_symbol_needed: rounded(ratio(received, symbols_needed) / kept, 1e4),
             sent_until_end: rounded(ratio(passed + dropped, symbols_needed), 1e4),
             listener_peak_mib: rounded(mib(listener_peak), 10.0),
             sender_peak_mib: rounded(mib(sender_peak), 10.0),
@@ -218,7 +218,7 @@ impl Bench<'_> {
         command.args(["role", "receiver", "listen", "--group", GROUP, "--port", PORT]);
         command.arg("--interface").arg(THERE.address().to_string());
         command.arg("--source").arg(HERE.address().to_string());
-        command.arg("--max-block-symbols").arg(self.order.max_block_symbols.to_string());
+        command.arg("--max-block-symbols").arg(self.options.max_block_symbols.to_string());
         command.args(["--once", "--json", "--out"]).arg(out);
         let listener = Program::start(command, &self.folder.join(format!("{name}-listen")))?;
         // It joins the group before it makes its directory.
@@ -235,16 +235,16 @@ impl Bench<'_> {
         command.args(["role", "carousel", "send"]).arg(&self.file);
         command.args(["--group", GROUP, "--port", PORT, "--json"]);
         command.arg("--interface").arg(HERE.address().to_string());
-        command.arg("--rate").arg(self.order.rate.0.to_string());
-        command.arg("--max-block-symbols").arg(self.order.max_block_symbols.to_string());
-        command.arg("--memory").arg(self.order.memory.to_string());
+        command.arg("--rate").arg(self.options.rate.0.to_string());
+        command.arg("--max-block-symbols").arg(self.options.max_block_symbols.to_string());
+        command.arg("--memory").arg(self.options.memory.to_string());
         Program::start(command, &self.folder.join(format!("{name}-send")))
     }
 
     /// Returns how long the file may take: four times its length, the losses, and a start.
     fn patience(&self) -> Duration {
-        let seconds = 8.0 * ratio(self.order.size.0, self.order.rate.0);
-        Duration::from_secs_f64(4.0 * seconds / (1.0 - self.order.loss.0 / 100.0)) + SET_UP
+        let seconds = 8.0 * ratio(self.options.size.0, self.options.rate.0);
+        Duration::from_secs_f64(4.0 * seconds / (1.0 - self.options.loss.0 / 100.0)) + SET_UP
     }
 }
 
@@ -319,7 +319,7 @@ fn moment() -> Instant {
     Instant::now()
 }
 
-#[expect(clippy::disallowed_methods, reason = "other processes tell nobody what they do")]
+#[expect(clippy::disallowed_methods, reason = "other processes do not signal their progress")]
 fn pause() {
     std::thread::sleep(POLL);
 }

@@ -6,7 +6,7 @@ use std::{env, path::Path};
 ///
 /// # Panics
 ///
-/// Where it is missing and `CI` is `true`: `.ci/run` installs what the tests ask.
+/// When it is missing and `CI` is `true`: `.ci/run` installs the tools of the tests.
 pub fn found(program: &str) -> bool {
     let places = env::var_os("PATH").unwrap_or_default();
     let there = env::split_paths(&places).any(|place| Path::new(&place).join(program).is_file());

@@ -9,31 +9,31 @@
 //! ```
 //!
 //! Everything that decides is the product's: the agent with its DM client, its journal and symbol
-//! store on real files. Only the management server is played ([`desk`]); and it does whatever it is
-//! told, as one that an attacker has taken over. Each command prints one line of JSON, [`Answer`].
+//! store on real files. Only the management server is scripted ([`scripted_server`]); it does whatever it is
+//! commanded, as one that an attacker has taken over. Each command prints one line of JSON, [`Answer`].
 
-pub mod desk;
 pub mod device;
+pub mod scripted_server;
 
 use proto::ids::{ClassId, VendorId};
 use serde::{Deserialize, Serialize};
 
-/// What a step came to.
+/// Result of a step.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Answer {
-    /// Whether the device took what it was offered.
+    /// The decision of the device.
     pub answer: Decision,
     /// The class of the reason, as the device names it; empty where there is none.
     pub reason: String,
-    /// What was found, for people.
+    /// Details, for people.
     pub detail: String,
     /// The FUMO result that the device reported in this step.
     pub result: Option<u16>,
-    /// What the device holds after it.
+    /// State of the device after it.
     pub state: State,
 }
 
-/// Whether the device took what it was offered.
+/// The decision of the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Decision {
@@ -45,12 +45,12 @@ pub enum Decision {
     None,
 }
 
-/// What a device holds, as far as others may rely on it.
+/// State of a device, as far as others may rely on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct State {
     /// The phase.
     pub phase: String,
-    /// Version of the root that it believes.
+    /// Version of the root that it trusts.
     pub root_version: u64,
     /// Epoch of that root.
     pub epoch: u32,
@@ -58,7 +58,7 @@ pub struct State {
     pub accepted_sequence: u64,
     /// Sequence of the manifest that is installed; 0: none.
     pub installed_sequence: u64,
-    /// What the installer was handed last.
+    /// Digest of the image that was last handed off.
     pub version: String,
     /// The lower bound of the time, in UTC seconds.
     pub t_min: u64,
@@ -70,7 +70,7 @@ pub struct State {
     pub foreign: u64,
 }
 
-/// What a data folder says of the device in it.
+/// Identity of the device of a data folder.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Identity {
     /// Vendor, 32 hex digits.

@@ -18,7 +18,7 @@ const STRETCH: usize = 1;
 /// Fates of what was not synced, for each crash point.
 const FATES: u64 = 3;
 
-/// What is on air.
+/// The broadcast.
 struct World {
     broadcast: Rc<Broadcast>,
     pass: Vec<Vec<u8>>,
@@ -45,7 +45,7 @@ fn a_power_cut_at_every_storage_operation_costs_only_what_was_not_synced() {
     assert!(not_installed.iter().all(|operation| operation + 20 > operations));
 }
 
-/// Cuts the power at an operation, and again at once after the start: what the start believed must
+/// Cuts the power at an operation, and again at once after the start: the state that the start found must
 /// have been durable. Returns whether the image was installed in the end.
 fn crash(world: &World, operation: u64, seed: u64) -> bool {
     let disk = SimDisk::new(seed);
@@ -96,7 +96,7 @@ fn a_failing_call_at_every_storage_operation_costs_only_what_was_not_synced() {
     }
 }
 
-/// Lets one call fail; then the power goes, so that what was believed of the page cache shows.
+/// Lets one call fail; then the power goes, so that data that was only in the page cache shows.
 fn fail(world: &World, call: Call, nth: u64, fault: Fault) {
     let disk = SimDisk::new(nth);
     disk.fail(call, nth, fault);
@@ -138,7 +138,7 @@ impl World {
         self.live_on(device, usize::MAX);
     }
 
-    /// Hears at most so many stretches.
+    /// Receives at most so many stretches.
     fn live_on(&self, device: &mut Device, stretches: usize) {
         if !device.runs() && !device.disk.is_off() && device.start().is_err() {
             return;
@@ -151,7 +151,7 @@ impl World {
             if !device.listens() {
                 break;
             }
-            packets.iter().for_each(|packet| device.hear(packet));
+            packets.iter().for_each(|packet| device.receive(packet));
             device.wait(Duration::from_millis(1_100));
         }
         device.check_in();

@@ -36,7 +36,7 @@ impl Left {
         device.check_in();
         device.wait_for_window();
         for packet in pass.iter().take(50) {
-            device.hear(packet);
+            device.receive(packet);
         }
         device.wait(Duration::from_secs(2));
         assert!(device.listens());
@@ -82,7 +82,7 @@ fn damage(path: &Path, octet: usize) {
 }
 
 #[test]
-fn a_sound_directory_is_told_block_by_block_and_left_as_it_is() {
+fn a_sound_directory_is_listed_block_by_block_and_left_as_it_is() {
     let left = Left::new();
     let before = std::fs::read(left.object().join("log.0")).unwrap();
     let (code, report) = left.fsck();
@@ -105,7 +105,7 @@ fn a_sound_directory_is_told_block_by_block_and_left_as_it_is() {
 }
 
 #[test]
-fn damage_is_named_and_told_from_loss_by_the_exit_code() {
+fn damage_is_named_and_distinguished_from_loss_by_the_exit_code() {
     let left = Left::new();
     let held = |report: &Value| report["objects"][0]["held"].as_u64().unwrap();
     let whole = held(&left.fsck().1);

@@ -4,13 +4,13 @@
 
 use std::path::Path;
 
-use fumocast_tests::store::kill::{self, Order, Outcome, Plant};
+use fumocast_tests::store::kill::{self, InjectedBug, Options, Outcome};
 
-fn kill(cycles: u64, seed: u64, plant: Option<Plant>) -> Outcome {
+fn kill(cycles: u64, seed: u64, inject: Option<InjectedBug>) -> Outcome {
     let folder = tempfile::tempdir().unwrap();
-    let order = Order { cycles, seed, folder: Some(folder.path().join("kill")), plant };
-    let outcome = kill::run(Path::new(env!("CARGO_BIN_EXE_kill")), &order).unwrap();
-    println!("{plant:?}, seed {seed}: {outcome:?}");
+    let options = Options { cycles, seed, folder: Some(folder.path().join("kill")), inject };
+    let outcome = kill::run(Path::new(env!("CARGO_BIN_EXE_kill")), &options).unwrap();
+    println!("{inject:?}, seed {seed}: {outcome:?}");
     outcome
 }
 
@@ -25,12 +25,12 @@ fn nothing_acknowledged_is_lost_when_the_process_is_killed_and_sectors_are_torn(
 
 #[test]
 fn a_storage_that_acknowledges_before_it_syncs_is_found() {
-    let outcome = kill(200, 2, Some(Plant::AcknowledgeBeforeSync));
+    let outcome = kill(200, 2, Some(InjectedBug::AcknowledgeBeforeSync));
     assert!(outcome.breaches.iter().any(|breach| breach.starts_with("P2")), "{outcome:?}");
 }
 
 #[test]
 fn a_storage_that_skips_the_comparison_of_tags_is_found() {
-    let outcome = kill(200, 3, Some(Plant::SkipTagComparison));
+    let outcome = kill(200, 3, Some(InjectedBug::SkipTagComparison));
     assert!(outcome.breaches.iter().any(|breach| breach.starts_with("P1")), "{outcome:?}");
 }

@@ -14,8 +14,8 @@ use proptest::prelude::*;
 
 #[derive(Debug, Clone)]
 enum Step {
-    /// Hear so many packets, from that place of the pass on.
-    Hear(usize, usize),
+    /// Receive so many packets, from that position of the pass on.
+    Receive(usize, usize),
     Wait(u64),
     Kill,
     /// The power goes now.
@@ -33,7 +33,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let call = prop_oneof![Just(Call::Write), Just(Call::Sync), Just(Call::Read)];
     let fault = prop_oneof![Just(Fault::Io), Just(Fault::NoSpace)];
     let step = prop_oneof![
-        8 => (0_usize..100, 1_usize..30).prop_map(|(from, count)| Step::Hear(from, count)),
+        8 => (0_usize..100, 1_usize..30).prop_map(|(from, count)| Step::Receive(from, count)),
         6 => (600_u64..1600).prop_map(Step::Wait),
         1 => Just(Step::Kill),
         2 => any::<u64>().prop_map(Step::PowerCut),
@@ -84,10 +84,10 @@ impl Life {
 
     fn step(&mut self, step: &Step) {
         match *step {
-            Step::Hear(from, count) => {
+            Step::Receive(from, count) => {
                 let packets: Vec<_> =
                     self.pass.iter().cycle().skip(from).take(count).cloned().collect();
-                packets.iter().for_each(|packet| self.device.hear(packet));
+                packets.iter().for_each(|packet| self.device.receive(packet));
             }
             Step::Wait(millis) => self.device.wait(Duration::from_millis(millis)),
             Step::Kill => self.device.kill(),
@@ -98,7 +98,7 @@ impl Life {
             Step::PowerCutAt(at, seed) => {
                 let disk = self.device.disk.clone();
                 disk.cut_at(disk.operations() + at);
-                self.step(&Step::Hear(usize::try_from(seed % 90).unwrap(), 20));
+                self.step(&Step::Receive(usize::try_from(seed % 90).unwrap(), 20));
                 self.device.wait(Duration::from_millis(1200));
                 self.step(&Step::PowerCut(seed));
             }
@@ -150,7 +150,7 @@ impl Life {
         self.device.check_in();
         for _ in 0..3 {
             for packet in self.pass.clone() {
-                self.device.hear(&packet);
+                self.device.receive(&packet);
             }
             self.device.wait(Duration::from_millis(1200));
         }

@@ -12,7 +12,7 @@ use fumocast_tests::{
 use receiver::symbols::{ObjectLayout, journal::JOURNAL_OCTETS};
 
 /// Room for two copies of the journal and a few documents.
-const SMALL_OCTETS: u64 = 64 << 10;
+const SMALL_BYTES: u64 = 64 << 10;
 
 fn armed(disk: SimDisk) -> (Device, Rc<Broadcast>) {
     let broadcast = Rc::new(Broadcast::new(60, 2).unwrap());
@@ -24,7 +24,7 @@ fn armed(disk: SimDisk) -> (Device, Rc<Broadcast>) {
 
 fn receive(device: &mut Device, broadcast: &Broadcast) {
     device.wait_for_window();
-    broadcast.pass().unwrap().iter().for_each(|packet| device.hear(packet));
+    broadcast.pass().unwrap().iter().for_each(|packet| device.receive(packet));
     assert_eq!(device.installed, std::slice::from_ref(&broadcast.image));
 }
 
@@ -46,10 +46,10 @@ fn all_room_is_held_before_the_window_with_or_without_help_of_the_file_system() 
         let journal = journal.map(|path| disk.content(&path).unwrap().len());
         assert_eq!(journal, [JOURNAL_OCTETS; 2]);
         let reserved = layout.storage_octets() + 2 * JOURNAL_OCTETS as u64;
-        let zeros = disk.written_octets() > reserved;
+        let zeros = disk.written_bytes() > reserved;
         assert_eq!(zeros, !helps, "the image is written twice only where it must be");
         // Nothing but the journal grows from here.
-        disk.set_capacity(layout.storage_octets() + SMALL_OCTETS);
+        disk.set_capacity(layout.storage_octets() + SMALL_BYTES);
         receive(&mut device, &broadcast);
     }
 }
@@ -74,13 +74,13 @@ fn a_lack_of_room_is_reported_before_the_window() {
 fn room_that_was_reserved_is_not_reserved_again() {
     let disk = SimDisk::new(1);
     let (mut device, broadcast) = armed(disk.clone());
-    let (written, syncs) = (disk.written_octets(), disk.calls(Call::Sync));
+    let (written, syncs) = (disk.written_bytes(), disk.calls(Call::Sync));
     for seed in 0..3 {
         device.kill();
         disk.power_on(seed);
         device.start().unwrap();
     }
-    let again = disk.written_octets() - written;
+    let again = disk.written_bytes() - written;
     assert!(again < ObjectLayout::HEADER_OCTETS as u64, "{again} octets");
     assert!(disk.calls(Call::Sync) > syncs);
     receive(&mut device, &broadcast);

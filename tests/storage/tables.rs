@@ -32,7 +32,7 @@ struct Cut {
 }
 
 impl Cut {
-    /// Hears the beginning of a pass, and loses its power after a flush.
+    /// Receives the beginning of a pass, and loses its power after a flush.
     fn new(seed: u64) -> Self {
         let broadcast = Rc::new(Broadcast::new(SYMBOLS, 2).unwrap());
         let pass = broadcast.pass().unwrap();
@@ -40,7 +40,7 @@ impl Cut {
         device.start().unwrap();
         device.check_in();
         device.wait_for_window();
-        pass.iter().take(BEFORE).for_each(|packet| device.hear(packet));
+        pass.iter().take(BEFORE).for_each(|packet| device.receive(packet));
         device.wait(Duration::from_millis(1_100));
         device.kill();
         device.disk.power_on(seed);
@@ -53,31 +53,31 @@ impl Cut {
         objects.join(object).join("tables")
     }
 
-    /// Starts and hears data symbols, nothing that could vouch for them; returns how many.
-    fn hear_on(&mut self) -> (u64, Stats) {
+    /// Starts and receives data symbols without tables; returns their number.
+    fn receive_data(&mut self) -> (u64, Stats) {
         self.device.start().unwrap();
         let is_data = |packet: &&Vec<u8>| {
             Packet::parse(packet).unwrap().header.toi == Some(Toi::object(ComponentId(0)))
         };
         let packets = self.pass.iter().skip(BEFORE + OUTAGE).take(AFTER).filter(is_data);
-        let mut heard = 0;
+        let mut received = 0;
         for packet in packets {
-            self.device.hear(packet);
-            heard += 1;
+            self.device.receive(packet);
+            received += 1;
         }
         let stats = self.device.status().unwrap().stats;
         assert_eq!(self.device.ledger.breaches(), [] as [String; 0]);
-        (heard, stats)
+        (received, stats)
     }
 }
 
 #[test]
 fn a_device_that_starts_again_in_the_middle_of_a_segment_loses_only_the_outage() {
     for seed in 0..4 {
-        let (heard, stats) = Cut::new(seed).hear_on();
-        assert!(heard > 250, "{heard}");
+        let (received, stats) = Cut::new(seed).receive_data();
+        assert!(received > 250, "{received}");
         let lost = (stats.data_taken, stats.data_pending, stats.data_unproven);
-        assert_eq!(lost, (heard, 0, 0), "seed {seed}");
+        assert_eq!(lost, (received, 0, 0), "seed {seed}");
     }
 }
 
@@ -88,11 +88,15 @@ fn tables_that_are_damaged_or_gone_cost_waiting_for_them() {
     for slot in 0..200 {
         cut.device.disk.flip_bit(&cut.tables(), 4096 + slot * 1280 + 40, 0);
     }
-    let (heard, stats) = cut.hear_on();
-    assert_eq!((stats.data_taken, stats.data_pending), (0, heard));
+    let (received, stats) = cut.receive_data();
+    assert_eq!((stats.data_taken, stats.data_pending), (0, received));
 
     let mut cut = Cut::new(2);
     cut.device.disk.remove_file(&cut.tables()).unwrap();
-    let (heard, stats) = cut.hear_on();
-    assert_eq!((stats.data_taken, stats.data_unproven), (0, heard), "the plan header is gone, too");
+    let (received, stats) = cut.receive_data();
+    assert_eq!(
+        (stats.data_taken, stats.data_unproven),
+        (0, received),
+        "the plan header is gone, too"
+    );
 }

@@ -6,15 +6,15 @@ use serde::Deserialize;
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Case {
-    /// What is attempted, and what must come of it.
+    /// The attempt, and its expected result.
     pub(crate) about: String,
-    /// Where the rule stands.
+    /// The section of the rule.
     pub(crate) rule: String,
     /// The root that the device was made with.
     #[serde(default)]
     pub(crate) factory: RootChange,
     pub(crate) device: Option<Device>,
-    /// What the making of the device comes to, where that is the attack.
+    /// Result of making the device, where that is the attack.
     pub(crate) init: Option<toml::Table>,
     pub(crate) step: Vec<Step>,
 }
@@ -47,7 +47,7 @@ pub(crate) enum Offer {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Step {
     pub(crate) offer: Offer,
-    /// What the device's clock shows, in UTC seconds.
+    /// The device's clock, in UTC seconds.
     pub(crate) now: Option<u64>,
     #[serde(default)]
     pub(crate) root: RootChange,
@@ -60,15 +60,15 @@ pub(crate) struct Step {
     /// Documents that are not offered: `manifest`, `campaign`.
     #[serde(default)]
     pub(crate) without: Vec<String>,
-    /// Whether the plan header comes with the documents; `forged`: another than the pinned one.
+    /// Plan header that comes with the documents; `forged`: another than the pinned one.
     pub(crate) plan: Option<String>,
     #[serde(default)]
     pub(crate) packets: Vec<Packets>,
-    /// What the answer must hold, `exit` included.
+    /// Expected fields of the answer, `exit` included.
     pub(crate) expect: toml::Table,
 }
 
-/// What is done to an envelope.
+/// Change of an envelope.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Envelope {
@@ -94,7 +94,7 @@ pub(crate) struct Envelope {
     pub(crate) raw: Option<String>,
 }
 
-/// What is changed about a root.
+/// Changes of a root.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RootChange {
@@ -111,7 +111,7 @@ pub(crate) struct RootChange {
     pub(crate) envelope: Envelope,
 }
 
-/// What is changed about a manifest.
+/// Changes of a manifest.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct ManifestChange {
@@ -134,7 +134,7 @@ pub(crate) struct ManifestChange {
     pub(crate) envelope: Envelope,
 }
 
-/// What is changed about a campaign.
+/// Changes of a campaign.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct CampaignChange {
@@ -158,7 +158,7 @@ pub(crate) struct CampaignChange {
     pub(crate) envelope: Envelope,
 }
 
-/// What is changed about the tune-in.
+/// Changes of the tune-in URL.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct TuneInChange {

@@ -21,7 +21,7 @@ use crate::case::{CampaignChange, Envelope, ManifestChange, RootChange, Step, Tu
 pub(crate) const NOW: u64 = 1_800_000_000;
 const DAY: u64 = 24 * 3600;
 
-/// What is offered with a campaign.
+/// Documents offered with a campaign.
 pub(crate) struct Documents {
     pub(crate) campaign: Option<Vec<u8>>,
     pub(crate) manifest: Option<Vec<u8>>,
@@ -71,14 +71,14 @@ pub(crate) fn root(change: &RootChange) -> Vec<u8> {
         sequence_floor: change.floor.unwrap_or(0),
         epoch: change.epoch.unwrap_or(1),
     };
-    seal(DocumentKind::Root, &root_octets(&root), "root", &change.envelope)
+    seal(DocumentKind::Root, &root_bytes(&root), "root", &change.envelope)
 }
 
 pub(crate) fn documents(step: &Step) -> Documents {
-    let manifest = manifest_octets(&manifest(&step.manifest));
+    let manifest = manifest_bytes(&manifest(&step.manifest));
     let offered = payload(&manifest, &step.manifest.envelope);
     let campaign = campaign(&step.campaign, sha256(&[&offered]));
-    let campaign_payload = campaign_octets(&campaign);
+    let campaign_payload = campaign_bytes(&campaign);
     let digest = sha256(&[&payload(&campaign_payload, &step.campaign.envelope)]);
     let TuneInChange { opens, closes, .. } = step.tune_in;
     let seal_manifest =
@@ -208,7 +208,7 @@ fn seal(kind: DocumentKind, document: &[u8], default: &str, change: &Envelope) -
     octets
 }
 
-fn root_octets(root: &Root) -> Vec<u8> {
+fn root_bytes(root: &Root) -> Vec<u8> {
     let role = |(role, keys): (&Role, &RoleKeys)| {
         let number = match role {
             Role::Root => 1,
@@ -232,7 +232,7 @@ fn root_octets(root: &Root) -> Vec<u8> {
     .concat()
 }
 
-fn manifest_octets(manifest: &Manifest) -> Vec<u8> {
+fn manifest_bytes(manifest: &Manifest) -> Vec<u8> {
     let component = |component: &Component| {
         let encoding = match component.encoding {
             ComponentEncoding::None => 1,
@@ -264,7 +264,7 @@ fn manifest_octets(manifest: &Manifest) -> Vec<u8> {
     .concat()
 }
 
-fn campaign_octets(campaign: &Campaign) -> Vec<u8> {
+fn campaign_bytes(campaign: &Campaign) -> Vec<u8> {
     let object = |object: &CampaignObject| {
         [
             number_field(1, object.component.0.into()),

@@ -47,7 +47,7 @@ fn made(run: &Packets) -> Vec<Vec<u8>> {
     let count = packets.len() * run.times.unwrap_or(1);
     packets = packets.iter().cycle().take(count).cloned().collect();
     let swapped: Vec<_> = packets.iter().skip(1).chain(packets.first()).cloned().collect();
-    // What an attacker makes of each true packet; it has to hear the plan header first.
+    // Forgeries of each true packet; the attacker has to receive the plan header first.
     let mut forger = Forger::new(of.object, f64::from(run.forged.abs()), 1);
     let mut sent = Vec::new();
     for (packet, other) in packets.iter().zip(&swapped) {

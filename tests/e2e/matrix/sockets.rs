@@ -4,12 +4,12 @@ use std::{path::Path, time::Duration};
 
 use clap::Parser as _;
 use fumocast_tests::lab::{
+    addresses::Addresses,
     device::{Arming, Device, Surroundings, Ways},
     folder::Folder,
     headend::{self, Headend, Package, Paths},
     image,
     options::Options,
-    places::Places,
     process::{Role, use_program},
     schedule::Schedule,
 };
@@ -56,7 +56,7 @@ async fn over_sockets_each_place_refuses_what_it_must() {
 struct Site {
     headend: Headend,
     package: Package,
-    places: Places,
+    addresses: Addresses,
     schedule: Schedule,
     around: Surroundings,
 }
@@ -64,22 +64,23 @@ struct Site {
 impl Site {
     async fn new(folder: &Folder) -> Self {
         let options = Options::parse_from(["lab", "--loss", "0"]);
-        let places = Places::find().unwrap();
+        let addresses = Addresses::allocate().unwrap();
         let paths = Paths::new(folder).unwrap();
         let file = folder.path().join("image");
         image::make(&file, 64 << 10, 1).unwrap();
         let schedule = Schedule::new(64 << 10, 1, options.loss, options.rate);
-        let package = headend::package(&paths, &file, &options, schedule, &places).await.unwrap();
+        let package =
+            headend::package(&paths, &file, &options, schedule, &addresses).await.unwrap();
         let around = Surroundings {
             seed: 1,
             loss: options.loss,
-            channel: places.channel,
-            source: places.interface,
+            channel: addresses.channel,
+            source: addresses.interface,
             root: folder.path().join("strangers/root.env"),
             logs: paths.logs().to_owned(),
         };
-        let headend = Headend::start(paths, places, &options).await.unwrap();
-        Self { headend, package, places, schedule, around }
+        let headend = Headend::start(paths, addresses, &options).await.unwrap();
+        Self { headend, package, addresses, schedule, around }
     }
 
     async fn prepare_beyond_the_limits(&self) -> headend::Refused {
@@ -89,8 +90,8 @@ impl Site {
         let now = now.duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let request = PrepareRequest {
             campaign_id: campaign.0.to_vec(),
-            group: self.places.channel.ip().to_string(),
-            port: self.places.channel.port().into(),
+            group: self.addresses.channel.ip().to_string(),
+            port: self.addresses.channel.port().into(),
             opens_utc: now + 60,
             closes_utc: now + limit,
             bits_per_second: 0,

@@ -32,7 +32,7 @@ pub fn run(document: &[u8]) {
     }
 }
 
-/// What 3GPP adds is read and never written.
+/// The additions of 3GPP are read and never written.
 fn without_mbms(mut instance: FdtInstance) -> FdtInstance {
     instance.mbms = mbms::InstanceExtensions::default();
     instance.files.iter_mut().for_each(|file| file.mbms = mbms::FileExtensions::default());

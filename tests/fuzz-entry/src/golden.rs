@@ -24,12 +24,12 @@ use proto::{
     ids::{Esi, Sbn, Toi, Tsi},
 };
 
-/// What a receiver is thrown.
+/// A session that receivers are fed.
 #[derive(Debug, Clone)]
 pub struct Session {
     /// All datagrams.
     pub packets: Vec<Vec<u8>>,
-    /// Which of them carry the tables.
+    /// The datagrams that carry the tables.
     pub tables: Vec<Vec<u8>>,
     /// The tables as documents.
     pub documents: Vec<String>,
@@ -170,13 +170,13 @@ fn data_packets(toi: Toi, oti: &Oti, octets: &[u8]) -> Vec<Vec<u8>> {
 /// All source symbols of an object, and so many repair symbols of each block.
 fn symbols(oti: &Oti, octets: &[u8], repair: u32) -> Vec<(PayloadId, Vec<u8>)> {
     let mut made = Vec::new();
-    let mut rest = octets;
+    let mut remaining = octets;
     let partition = oti.partition();
     for sbn in (0..partition.blocks()).map(Sbn) {
         let count = partition.symbols_of(sbn).expect("a block of the object");
         let length = usize::try_from(count).expect("few") * usize::from(oti.symbol_size());
-        let (block, left) = rest.split_at_checked(length).unwrap_or((rest, &[]));
-        rest = left;
+        let (block, left) = remaining.split_at_checked(length).unwrap_or((remaining, &[]));
+        remaining = left;
         let encoder: Box<dyn BlockEncoder> = match oti {
             Oti::NoCode(oti) => Box::new(nocode::Encoder::new(oti, sbn, block).expect("a block")),
             Oti::RaptorQ(oti) => {

@@ -1,4 +1,4 @@
-//! What authenticates packets: plan shapes, plan headers, the proofs of table packets.
+//! Packet authentication: plan shapes, plan headers, the proofs of table packets.
 
 use std::sync::LazyLock;
 
@@ -39,7 +39,7 @@ fn header(octets: &[u8]) {
     if let Ok(read) = PlanHeader::read(octets, object) {
         assert_eq!(read.emit(), octets);
     }
-    // Only the one that the campaign pins is believed.
+    // Only the one that the campaign pins is accepted.
     assert_eq!(PlanHeader::parse(octets, object).is_ok(), octets == header.emit());
 }
 
@@ -55,7 +55,7 @@ fn table(script: &mut Script<'_>) {
         return;
     }
     if proof.leads_to(header.cap(), &object.object_key, segment, esi, symbol) {
-        assert_eq!(symbol, table_symbol(segment, esi), "a forged table symbol was believed");
+        assert_eq!(symbol, table_symbol(segment, esi), "a forged table symbol was accepted");
         let mut honest = Vec::new();
         TableProof::emit(tree, proof.index(), &mut honest);
         assert_eq!(TableProof::parse(&honest), Ok(proof));

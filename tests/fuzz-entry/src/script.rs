@@ -3,26 +3,26 @@
 /// A cursor that never fails: behind the end all numbers are zero.
 #[derive(Debug, Clone)]
 pub struct Script<'a> {
-    rest: &'a [u8],
+    remaining: &'a [u8],
 }
 
 impl<'a> Script<'a> {
     /// Starts at the first octet.
     #[must_use]
     pub const fn new(octets: &'a [u8]) -> Self {
-        Self { rest: octets }
+        Self { remaining: octets }
     }
 
     /// Returns whether all was read.
     #[must_use]
     pub const fn is_over(&self) -> bool {
-        self.rest.is_empty()
+        self.remaining.is_empty()
     }
 
     /// Takes one octet.
     pub fn u8(&mut self) -> u8 {
-        let Some((first, rest)) = self.rest.split_first() else { return 0 };
-        self.rest = rest;
+        let Some((first, remaining)) = self.remaining.split_first() else { return 0 };
+        self.remaining = remaining;
         *first
     }
 
@@ -43,8 +43,9 @@ impl<'a> Script<'a> {
 
     /// Takes `count` octets, or as many as are left.
     pub fn take(&mut self, count: usize) -> &'a [u8] {
-        let (taken, rest) = self.rest.split_at_checked(count).unwrap_or((self.rest, &[]));
-        self.rest = rest;
+        let (taken, remaining) =
+            self.remaining.split_at_checked(count).unwrap_or((self.remaining, &[]));
+        self.remaining = remaining;
         taken
     }
 

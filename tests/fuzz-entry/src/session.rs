@@ -34,7 +34,7 @@ const LATER: u8 = 5;
 const TROUBLE: u8 = 6;
 const ALL: u8 = 7;
 
-/// What a packet that waits costs at least.
+/// Least memory of a packet that waits.
 const WAITING_OVERHEAD: usize = 64;
 /// Entries of a session at most.
 const ENTRIES: usize = 256;
@@ -53,12 +53,12 @@ pub fn run(octets: &[u8]) {
 pub fn completed(octets: &[u8]) -> usize {
     let mut script = Script::new(octets);
     let mut bench = Bench::new();
-    while !script.is_over() && bench.heard < DATAGRAMS {
+    while !script.is_over() && bench.received < DATAGRAMS {
         let action = script.u8();
         let source = IpAddr::from([192, 0, 2, 1 + (action >> 6)]);
         match action & 7 {
-            RAW => bench.hear(source, script.datagram()),
-            GOLDEN => bench.hear(source, &golden_packet(&mut script)),
+            RAW => bench.receive(source, script.datagram()),
+            GOLDEN => bench.receive(source, &golden_packet(&mut script)),
             PATCHED => {
                 let mut packet = golden_packet(&mut script);
                 let (at, change) = (usize::from(script.u16()) % packet.len().max(1), script.u8());
@@ -66,15 +66,15 @@ pub fn completed(octets: &[u8]) -> usize {
                     Some(octet) if change > 0 => *octet ^= change,
                     Some(_) | None => packet.truncate(at),
                 }
-                bench.hear(source, &packet);
+                bench.receive(source, &packet);
             }
-            TABLE => bench.hear(source, &table(&mut script)),
-            DATA => bench.hear(source, &data(&mut script)),
+            TABLE => bench.receive(source, &table(&mut script)),
+            DATA => bench.receive(source, &data(&mut script)),
             LATER => bench.later(script.u16().into()),
             TROUBLE => bench.disk.trouble = script.u8(),
             _ => {
                 let packets = &golden::session().packets;
-                packets.iter().for_each(|packet| bench.hear(source, packet));
+                packets.iter().for_each(|packet| bench.receive(source, packet));
             }
         }
         bench.check();
@@ -128,7 +128,7 @@ struct Bench {
     core: PlainReceiver,
     limits: Limits,
     now: Now,
-    heard: u64,
+    received: u64,
     completed: usize,
     disk: Disk,
 }
@@ -141,7 +141,7 @@ struct Disk {
     /// Octets of each file by the offset of their block.
     parts: BTreeMap<Hash16, BTreeMap<u64, u64>>,
     failed: bool,
-    /// What goes wrong from here on, by bits.
+    /// Faults from here on, as bits.
     trouble: u8,
 }
 
@@ -169,14 +169,14 @@ impl Bench {
             core: PlainReceiver::new(limits, Filter::default(), Found::default()),
             limits,
             now: Now { mono: Mono(1_000), utc: Utc::from_seconds(1_800_000_000) },
-            heard: 0,
+            received: 0,
             completed: 0,
             disk: Disk::default(),
         }
     }
 
-    fn hear(&mut self, source: IpAddr, datagram: &[u8]) {
-        self.heard += 1;
+    fn receive(&mut self, source: IpAddr, datagram: &[u8]) {
+        self.received += 1;
         self.core.handle_datagram(self.now, source, datagram);
         self.settle();
     }
@@ -272,7 +272,7 @@ impl Bench {
 
     fn check(&self) {
         let limits = &self.limits;
-        assert_eq!(self.core.stats().datagrams, self.heard);
+        assert_eq!(self.core.stats().datagrams, self.received);
         assert!(self.core.waiting() * WAITING_OVERHEAD <= limits.waiting_octets);
         assert!(self.disk.layouts.len() <= limits.sessions * ENTRIES);
     }
@@ -283,13 +283,13 @@ impl Bench {
         self.settle();
         self.check();
         assert!(self.core.files().count() <= self.limits.sessions * ENTRIES);
-        // Whatever was heard: with a disk that works nothing is left unanswered.
+        // Whatever was received: with a disk that works nothing is left unanswered.
         assert!(self.disk.failed || !self.core.is_busy(), "the core waits for an answer");
         self.completed
     }
 }
 
-/// What is opened keeps the limits of the core: they are what memory and disk are measured by.
+/// Checks that open objects keep the limits of the core, by which memory and disk are measured.
 fn check_layout(limits: &Limits, layout: &ObjectLayout) {
     assert!(layout.image_octets() <= limits.file_octets);
     let largest = u64::from(layout.oti().partition().largest());

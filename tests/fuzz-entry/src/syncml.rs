@@ -48,7 +48,7 @@ fn message(encoding: Encoding, octets: &[u8]) {
     of_other_form(encoding, &message, &wider);
 }
 
-/// What one form carries the other can write, if not all of it.
+/// Checks that each form can write the content of the other, as far as it carries it.
 fn of_other_form(encoding: Encoding, message: &Message, limits: &Limits) {
     let other = match encoding {
         Encoding::Xml => Encoding::Wbxml,
@@ -87,7 +87,7 @@ fn piece(verb: Verb, item: &Item, joiner: &mut Joiner) {
     address(item.target_uri().unwrap_or_default());
     let _lost = joiner.interrupted_by(verb, Some(item));
     if let Ok(whole) = joiner.take(verb, item, LARGEST) {
-        let _octets = whole.to_octets();
+        let _bytes = whole.to_octets();
     }
 }
 

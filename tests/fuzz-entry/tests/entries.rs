@@ -28,7 +28,7 @@ enum Damage {
     Remove(usize, usize),
     Repeat(usize, usize),
     Cut(usize),
-    /// The rest of another seed follows from there on.
+    /// The tail of another seed follows from there on.
     Join(usize, usize),
 }
 
@@ -119,19 +119,19 @@ macro_rules! entries {
 }
 
 entries! {
-    no_octets_upset_the_reader_of_packets => "alc",
-    no_octets_upset_the_reader_of_tables => "fdt",
+    no_bytes_upset_the_reader_of_packets => "alc",
+    no_bytes_upset_the_reader_of_tables => "fdt",
     no_packets_upset_the_store_of_tables => "fdt_store",
-    no_octets_upset_fec_parameters_and_codecs => "oti",
-    no_octets_upset_the_reader_of_session_descriptions => "sdp",
-    no_octets_upset_the_reader_of_announcements => "sap",
-    no_octets_upset_the_reader_of_captures => "pcap",
-    no_octets_upset_the_readers_of_signed_documents => "trust",
-    no_octets_upset_the_hash_plan => "plan",
-    no_octets_upset_the_reader_of_dm_messages => "syncml",
-    no_octets_upset_the_reader_of_dm_messages_in_wbxml => "wbxml",
-    no_octets_upset_the_smaller_formats_of_device_management => "dm",
-    no_octets_upset_the_reader_of_tune_in_urls => "tune_in",
-    no_octets_upset_the_control_messages => "control",
+    no_bytes_upset_fec_parameters_and_codecs => "oti",
+    no_bytes_upset_the_reader_of_session_descriptions => "sdp",
+    no_bytes_upset_the_reader_of_announcements => "sap",
+    no_bytes_upset_the_reader_of_captures => "pcap",
+    no_bytes_upset_the_readers_of_signed_documents => "trust",
+    no_bytes_upset_the_hash_plan => "plan",
+    no_bytes_upset_the_reader_of_dm_messages => "syncml",
+    no_bytes_upset_the_reader_of_dm_messages_in_wbxml => "wbxml",
+    no_bytes_upset_the_smaller_formats_of_device_management => "dm",
+    no_bytes_upset_the_reader_of_tune_in_urls => "tune_in",
+    no_bytes_upset_the_control_messages => "control",
     no_datagrams_upset_a_receiver_of_plain_sessions => "session",
 }

@@ -1,4 +1,4 @@
-//! What every target does around its entry point.
+//! The frame that every target has around its entry point.
 
 use rustix::time::{ClockId, clock_gettime};
 

@@ -16,7 +16,7 @@ use flute::{
     sender::{Config, Profile},
 };
 use fumocast_tests::{
-    lab::{chance::Chance, process::die_with_parent},
+    lab::{process::die_with_parent, rng::SeededRng},
     namespaces::Machine,
 };
 use proto::{flute::alc::Packet, ids::Toi};
@@ -32,18 +32,18 @@ pub(super) const GROUP: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(239, 7, 7
 /// Names the task of a role.
 const TASK: &str = "FUMOCAST_INTEROP_TASK";
 
-/// Packets between two rests, and how long a rest is: some 8 Mbit/s.
+/// Packets between two pauses, and the length of a pause: some 8 Mbit/s.
 const BURST: usize = 4;
-const REST: Duration = Duration::from_millis(5);
+const PAUSE: Duration = Duration::from_millis(5);
 
-/// What a role does.
+/// A role of this program.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Task {
     Send(Voice),
     Receive(Ear),
 }
 
-/// What their sender sends.
+/// Parameters of their sender.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Voice {
     pub(super) interface: Ipv4Addr,
@@ -67,7 +67,7 @@ pub(super) enum Version {
     Two,
 }
 
-/// What their receiver receives.
+/// Parameters of their receiver.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Ear {
     pub(super) interface: Ipv4Addr,
@@ -120,13 +120,13 @@ async fn send(voice: &Voice) {
     socket.bind(&SocketAddrV4::new(voice.interface, 0).into()).unwrap();
     let socket = UdpSocket::from_std(socket.into()).unwrap();
     let packets = transfer(voice);
-    let mut chance = Chance::new(voice.seed, "loss on the wire");
+    let mut rng = SeededRng::new(voice.seed, "loss on the wire");
     loop {
         for burst in packets.chunks(BURST) {
-            for packet in burst.iter().filter(|_| !chance.happens(voice.loss)) {
+            for packet in burst.iter().filter(|_| !rng.random_bool(voice.loss)) {
                 socket.send_to(packet, GROUP).await.unwrap();
             }
-            time::sleep(REST).await;
+            time::sleep(PAUSE).await;
         }
     }
 }
@@ -167,11 +167,11 @@ async fn receive(ear: &Ear) {
     socket.join_multicast_v4(GROUP.ip(), &ear.interface).unwrap();
     let socket = UdpSocket::from_std(socket.into()).unwrap();
     let mut receiver = TheirReceiver::new();
-    let mut chance = Chance::new(ear.seed, "loss on the wire");
+    let mut rng = SeededRng::new(ear.seed, "loss on the wire");
     let mut buffer = [0; 2048];
     while receiver.count() < ear.files {
         let length = socket.recv(&mut buffer).await.unwrap();
-        if !chance.happens(ear.loss) {
+        if !rng.random_bool(ear.loss) {
             receiver.push_at(now(), &buffer[..length]);
         }
     }

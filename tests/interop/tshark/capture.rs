@@ -6,7 +6,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-use fumocast_tests::lab::places::Places;
+use fumocast_tests::lab::addresses::Addresses;
 use proto::{
     fec::oti::{NoCodeOti, Oti, RaptorQOti, RaptorQParameters},
     flute::{
@@ -23,7 +23,7 @@ use crate::air;
 /// Lets the carousel send `files` files on loopback and returns its capture.
 pub(super) fn record(folder: &Path, name: &str, files: u8, options: &[&str]) -> PathBuf {
     let capture = folder.join(name).with_extension("pcap");
-    let places = Places::find().expect("loopback has ports");
+    let addresses = Addresses::allocate().expect("loopback has ports");
     let lengths = [1, 20_000, 100_003].into_iter().cycle();
     let files: Vec<_> = (1..=files)
         .zip(lengths)
@@ -35,9 +35,9 @@ pub(super) fn record(folder: &Path, name: &str, files: u8, options: &[&str]) -> 
         .collect();
     let mut carousel = Command::new(env!("CARGO_BIN_EXE_lab"));
     carousel.args(["role", "carousel", "send"]).args(&files);
-    carousel.args(["--group", &places.channel.ip().to_string()]);
-    carousel.args(["--port", &places.channel.port().to_string()]);
-    carousel.args(["--interface", &places.interface.to_string()]);
+    carousel.args(["--group", &addresses.channel.ip().to_string()]);
+    carousel.args(["--port", &addresses.channel.port().to_string()]);
+    carousel.args(["--interface", &addresses.interface.to_string()]);
     carousel.args(["--max-block-symbols", "40", "--rate", "200M", "--ttl", "1", "--json"]);
     if !options.contains(&"--passes") {
         carousel.args(["--passes", "1"]);

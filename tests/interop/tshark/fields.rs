@@ -108,7 +108,7 @@ pub(super) fn expected(capture: &Path) -> Vec<Fields> {
     read.collect()
 }
 
-fn octets_of(words: u8, half_word: bool) -> u8 {
+fn bytes_of(words: u8, half_word: bool) -> u8 {
     words * 4 + u8::from(half_word) * 2
 }
 
@@ -116,8 +116,7 @@ fn header(datagram: &[u8]) -> Fields {
     let frame = Frame::parse(datagram).expect("our packets are well-formed");
     let header = frame.header;
     let Widths { tsi_words, toi_words, half_word } = header.widths;
-    let (tsi_octets, toi_octets) =
-        (octets_of(tsi_words, half_word), octets_of(toi_words, half_word));
+    let (tsi_bytes, toi_bytes) = (bytes_of(tsi_words, half_word), bytes_of(toi_words, half_word));
     let mut fields: Fields = FIELDS.into_iter().map(|name| (name, Vec::new())).collect();
     let mut set = |name, value: String| drop(fields.insert(name, vec![value]));
     let digit = |flag: bool| u8::from(flag).to_string();
@@ -126,8 +125,8 @@ fn header(datagram: &[u8]) -> Fields {
     set("alc.version", "1".into());
     set("rmt-lct.version", "1".into());
     set("rmt-lct.fsize.cci", ((header.congestion_words + 1) * 4).to_string());
-    set("rmt-lct.fsize.tsi", tsi_octets.to_string());
-    set("rmt-lct.fsize.toi", toi_octets.to_string());
+    set("rmt-lct.fsize.tsi", tsi_bytes.to_string());
+    set("rmt-lct.fsize.toi", toi_bytes.to_string());
     set("rmt-lct.flags.sct_present", "0".into());
     set("rmt-lct.flags.ert_present", "0".into());
     set("rmt-lct.flags.close_session", digit(header.close_session));
@@ -137,12 +136,12 @@ fn header(datagram: &[u8]) -> Fields {
     let congestion = header.congestion.to_be_bytes();
     let skipped = 16 - 4 * (usize::from(header.congestion_words) + 1);
     set("rmt-lct.cci", hex(&congestion[skipped..]));
-    let name = if tsi_octets > 4 { "rmt-lct.tsi64" } else { "rmt-lct.tsi" };
+    let name = if tsi_bytes > 4 { "rmt-lct.tsi64" } else { "rmt-lct.tsi" };
     set(name, header.tsi.0.to_string());
     if let Some(Toi(toi)) = header.toi {
-        let name = if toi_octets > 4 { "rmt-lct.toi64" } else { "rmt-lct.toi" };
+        let name = if toi_bytes > 4 { "rmt-lct.toi64" } else { "rmt-lct.toi" };
         set(name, (toi & u128::from(u64::MAX)).to_string());
-        if toi_octets > 8 {
+        if toi_bytes > 8 {
             set("rmt-lct.toi_extended", (toi >> 64).to_string());
         }
     }

@@ -1,14 +1,16 @@
-//! A flood of forged packets beside the true ones, in one process: what it costs.
+//! Cost of a flood of forged packets beside the true ones, in one process.
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use fumocast_tests::flood::{Flood, run};
 
-/// Ten forged packets for each true one, a million of them: is the image exact, is any forged packet
-/// stored or taken into a table, how many true packets more does it take, how much memory?
+/// Measure the cost of forged packets beside the true ones
 ///
-/// Exit codes: 0 as promised, 1 not.
+/// Prints whether the image is exact, the forged packets that were stored or accepted into a table,
+/// the additional true packets, and the memory.
+///
+/// Exit codes: 0 promises kept, 1 a promise was broken.
 #[derive(Debug, Parser)]
 #[command(name = "flood")]
 struct Options {

@@ -1,11 +1,11 @@
-//! The kill test: `kill --cycles 10000`, and the hidden `kill child …` that it starts itself as.
+//! The kill test: `kill --cycles 10000`, and the hidden `kill child …`, its subprocess.
 
 use std::{ffi::OsString, process::ExitCode};
 
 use clap::Parser as _;
 use fumocast_tests::{
     lab::exit::Exit,
-    store::kill::{self, CHILD, Order},
+    store::kill::{self, CHILD, Options},
 };
 
 fn main() -> ExitCode {
@@ -20,14 +20,14 @@ fn main() -> ExitCode {
 
 fn run() -> anyhow::Result<ExitCode> {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if let Some((first, rest)) = words.split_first()
+    if let Some((first, arguments)) = words.split_first()
         && first == CHILD
     {
-        kill::run_child(rest)?;
+        kill::run_child(arguments)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let order = Order::parse();
-    let outcome = kill::run(&std::env::current_exe()?, &order)?;
+    let options = Options::parse();
+    let outcome = kill::run(&std::env::current_exe()?, &options)?;
     println!(
         "{} kills, {} symbols and {} blocks acknowledged, {} table symbols found, {} images finished, \
          {} sectors damaged, {} files cut off",

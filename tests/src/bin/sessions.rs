@@ -12,7 +12,7 @@ use clap::Parser;
 use fumocast_tests::sessions::{self, Load};
 use serde_json::json;
 
-/// Measures how many DM sessions the management server takes.
+/// Measure the DM sessions a second of the management server
 #[derive(Debug, Parser)]
 #[command(name = "sessions")]
 struct Options {

@@ -10,7 +10,7 @@ use fumocast_tests::verifier::{
     exit_code,
 };
 
-/// What a device takes and refuses, one step in one process. Prints one line of JSON; exit 0:
+/// Device under attack, one step in one process. Prints one line of JSON; exit 0:
 /// accepted, 5: signature or digest refused, 8: refused by another rule.
 #[derive(Debug, Parser)]
 struct Cli {
@@ -20,58 +20,58 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Makes the data folder of a device with the root that its maker gave.
+    /// Make the data folder of a device with its factory root
     Init {
         #[command(flatten)]
         step: Step,
-        /// Envelope of the root.
+        /// Envelope of the root
         #[arg(long)]
         root: PathBuf,
-        /// Vendor, 32 hex digits.
+        /// Vendor, 32 hex digits
         #[arg(long)]
         vendor: String,
-        /// Class, 32 hex digits.
+        /// Class, 32 hex digits
         #[arg(long)]
         class: String,
     },
-    /// Writes the envelope of a root over DM.
+    /// Send the envelope of a root over DM
     OfferRoot {
         #[command(flatten)]
         step: Step,
-        /// Envelope of the root.
+        /// Envelope of the root
         file: PathBuf,
     },
-    /// Writes documents and a tune-in over DM, and starts the operation.
+    /// Send documents and a tune-in URL over DM, and start the operation
     OfferCampaign {
         #[command(flatten)]
         step: Step,
-        /// Envelope of the campaign.
+        /// Envelope of the campaign
         #[arg(long)]
         campaign: Option<PathBuf>,
-        /// Envelope of the manifest.
+        /// Envelope of the manifest
         #[arg(long)]
         manifest: Option<PathBuf>,
-        /// The plan header.
+        /// The plan header
         #[arg(long)]
         plan: Option<PathBuf>,
-        /// The tune-in URL.
+        /// The tune-in URL
         #[arg(long)]
         url: String,
-        /// The window's first moment, UTC seconds.
+        /// The window's first moment, UTC seconds
         #[arg(long)]
         opens: u64,
-        /// The first moment after the window, UTC seconds.
+        /// The first moment after the window, UTC seconds
         #[arg(long)]
         closes: u64,
     },
-    /// Lets the device hear a packet capture.
+    /// Feed the device a packet capture
     OfferPackets {
         #[command(flatten)]
         step: Step,
-        /// A classic pcap file.
+        /// A classic pcap file
         file: PathBuf,
     },
-    /// Tells what the device holds.
+    /// Print the state of the device
     State {
         #[command(flatten)]
         step: Step,
@@ -80,10 +80,10 @@ enum Command {
 
 #[derive(Debug, Args)]
 struct Step {
-    /// Folder of the device.
+    /// Folder of the device
     #[arg(long)]
     data: PathBuf,
-    /// The time that its clock shows, UTC seconds.
+    /// The time that its clock shows, UTC seconds
     #[arg(long, default_value_t = 1_800_000_000)]
     now: u64,
 }

@@ -1,4 +1,4 @@
-//! The attacker as a process: hears the channel, and sends what [`Forger`] makes.
+//! The attacker as a process: receives the channel, and sends packets of a [`Forger`].
 
 use std::{
     ffi::OsString,
@@ -56,10 +56,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<()> {
         }
         let datagram = buffer.get(..length).unwrap_or_default();
         let mut failed = None;
-        let heard = forger.handle_true(datagram, &mut |_, forged| {
+        let handled = forger.handle_true(datagram, &mut |_, forged| {
             failed = mouth.send_to(forged, SocketAddr::V4(channel)).err();
         });
-        if let Err(error) = heard {
+        if let Err(error) = handled {
             eprintln!("forger: not FLUTE: {error}");
         }
         if let Some(error) = failed {

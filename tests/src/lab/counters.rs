@@ -1,7 +1,7 @@
-//! What a device heard, over all its lives.
+//! Datagrams that a device received, over all its lives.
 //!
 //! ```text
-//! 0  datagrams heard (8)    8  data packets among them (8)    16  lives begun (8)
+//! 0  datagrams (8)    8  data packets among them (8)    16  lives begun (8)
 //! ```
 //!
 //! Big-endian. Each datagram is counted by one positioned write before the agent sees it: the page
@@ -16,7 +16,7 @@ use std::{
 
 /// The counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct Counts {
     /// Datagrams after the loss model.
     pub datagrams: u64,
     /// Packets of the image's object among them.
@@ -29,7 +29,7 @@ pub struct Heard {
 #[derive(Debug)]
 pub struct Counters {
     file: File,
-    heard: Heard,
+    counts: Counts,
 }
 
 impl Counters {
@@ -39,16 +39,16 @@ impl Counters {
     ///
     /// When the file cannot be opened, read or written.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let heard = read(path)?;
+        let counts = read(path)?;
         let file = OpenOptions::new().create(true).truncate(false).write(true).open(path)?;
-        let counters = Self { file, heard: Heard { lives: heard.lives + 1, ..heard } };
+        let counters = Self { file, counts: Counts { lives: counts.lives + 1, ..counts } };
         counters.store()?;
         Ok(counters)
     }
 
     /// Returns the counts.
-    pub const fn heard(&self) -> Heard {
-        self.heard
+    pub const fn counts(&self) -> Counts {
+        self.counts
     }
 
     /// Counts one datagram.
@@ -57,20 +57,20 @@ impl Counters {
     ///
     /// When the file cannot be written.
     pub fn count(&mut self, kind: Datagram) -> io::Result<()> {
-        self.heard.datagrams += 1;
-        self.heard.data += u64::from(kind == Datagram::Data);
+        self.counts.datagrams += 1;
+        self.counts.data += u64::from(kind == Datagram::Data);
         self.store()
     }
 
     fn store(&self) -> io::Result<()> {
-        let Heard { datagrams, data, lives } = self.heard;
+        let Counts { datagrams, data, lives } = self.counts;
         let octets: Vec<u8> =
             [datagrams, data, lives].iter().flat_map(|count| count.to_be_bytes()).collect();
         self.file.write_all_at(&octets, 0)
     }
 }
 
-/// What a datagram carries.
+/// Content of a datagram.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Datagram {
     /// Symbols of the image.
@@ -84,17 +84,17 @@ pub enum Datagram {
 /// # Errors
 ///
 /// When the file cannot be read.
-pub fn read(path: &Path) -> io::Result<Heard> {
+pub fn read(path: &Path) -> io::Result<Counts> {
     let octets = match std::fs::read(path) {
         Ok(octets) => octets,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Heard::default()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Counts::default()),
         Err(error) => return Err(error),
     };
     let count = |index: usize| {
         let field = octets.chunks_exact(8).nth(index).and_then(|field| field.try_into().ok());
         field.map_or(0, u64::from_be_bytes)
     };
-    Ok(Heard { datagrams: count(0), data: count(1), lives: count(2) })
+    Ok(Counts { datagrams: count(0), data: count(1), lives: count(2) })
 }
 
 #[cfg(test)]
@@ -104,15 +104,15 @@ mod tests {
     #[test]
     fn counts_go_on_over_lives() {
         let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("heard");
-        assert_eq!(read(&path).unwrap(), Heard::default());
+        let path = folder.path().join("counters");
+        assert_eq!(read(&path).unwrap(), Counts::default());
         for life in 1..=3 {
             let mut counters = Counters::open(&path).unwrap();
             counters.count(Datagram::Data).unwrap();
             counters.count(Datagram::Other).unwrap();
-            let heard = Heard { datagrams: 2 * life, data: life, lives: life };
-            assert_eq!(counters.heard(), heard);
-            assert_eq!(read(&path).unwrap(), heard);
+            let counts = Counts { datagrams: 2 * life, data: life, lives: life };
+            assert_eq!(counters.counts(), counts);
+            assert_eq!(read(&path).unwrap(), counts);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One device of the fleet, as the lab sees it: its folder, its process, what it says of itself.
+//! One device of the fleet, as the lab sees it: its folder, its process, its status.
 
 use std::{
     fs,
@@ -19,8 +19,8 @@ use serde::Deserialize;
 
 use crate::lab::{
     counters,
+    device_storage::{self, DeviceStorage},
     headend::Standing,
-    held::{self, Held},
     hook, image,
     options::Percent,
     process::{Process, Role},
@@ -28,16 +28,16 @@ use crate::lab::{
     report, user,
 };
 
-/// Whether the campaign is for a device.
+/// Relation of a device to the campaign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arming {
     /// It is armed.
     Armed,
-    /// It is enrolled, hears everything, and must take nothing.
+    /// It is enrolled, receives everything, and must store nothing.
     Unarmed,
 }
 
-/// What every device of a run shares.
+/// Settings that all devices of a run share.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
     /// Seed of the run.
@@ -59,13 +59,13 @@ pub struct Surroundings {
 pub struct Device {
     /// `./DevInfo/DevId`.
     pub id: String,
-    /// Whether the campaign is for it.
+    /// Its relation to the campaign.
     pub arming: Arming,
     folder: PathBuf,
     process: Option<Process>,
-    /// What it said last.
+    /// Its last status.
     status: Status,
-    /// What its earlier lives refused.
+    /// Forged packets that its earlier lives refused.
     forged_before: u64,
     needed: u64,
     peak_rss_bytes: u64,
@@ -73,34 +73,34 @@ pub struct Device {
     stored_before_kill: Option<u64>,
     resumed: Option<u64>,
     /// Symbols in its folder that are not those of the image.
-    foreign: u64,
-    /// Where it takes notifications.
+    wrong_symbols: u64,
+    /// Address of its notifications.
     notify: Option<SocketAddr>,
-    /// Whether one brought it to the server.
+    /// Set when a notification caused a session.
     notified: bool,
     suspension: Suspension,
-    /// Whether its user was to be asked.
+    /// Set when its user is to be asked.
     consent: bool,
 }
 
-/// Where the one suspension of a device is.
+/// State of the one suspension of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Suspension {
     NotWanted,
     Ahead,
-    /// So many more looks.
+    /// Status polls until it is resumed.
     Holds(u32),
     Over,
 }
 
-/// What a device does beside receiving.
+/// Options of a device beside reception.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Ways {
-    /// Where it takes notifications.
+    /// Address of its notifications.
     pub notify: Option<SocketAddr>,
-    /// Whether it is suspended once.
+    /// Set when it is suspended once.
     pub suspend: bool,
-    /// Whether its user is asked at enrolment, and would be before each step of an update.
+    /// Set when its user is asked at enrolment, and would be before each step of an update.
     pub consent: bool,
 }
 
@@ -192,7 +192,7 @@ impl Device {
             kills: 0,
             stored_before_kill: None,
             resumed: None,
-            foreign: 0,
+            wrong_symbols: 0,
             notify: ways.notify,
             notified: false,
             suspension: if ways.suspend { Suspension::Ahead } else { Suspension::NotWanted },
@@ -200,7 +200,7 @@ impl Device {
         })
     }
 
-    /// Has its user asked, where one is to be.
+    /// Runs `receiver consent`, if its user is to be asked.
     ///
     /// # Errors
     ///
@@ -213,7 +213,7 @@ impl Device {
         role.arg(self.folder.join(CONFIG)).run(&self.folder).await.map(drop)
     }
 
-    /// Returns whether the user's yes is on record and nothing was asked after it.
+    /// Returns whether the user's consent is on record and no question followed it.
     fn consented(&self) -> anyhow::Result<bool> {
         if !self.consent {
             return Ok(false);
@@ -243,12 +243,12 @@ impl Device {
         Ok(())
     }
 
-    /// Where a running receiver is asked.
+    /// Returns the control socket of a running receiver.
     pub fn control_socket(&self) -> PathBuf {
         DataDirectory::control_socket(&self.folder.join(DATA))
     }
 
-    /// Notes what it says of itself, and fails when its process has ended.
+    /// Stores its status, and fails when its process has ended.
     ///
     /// # Errors
     ///
@@ -268,18 +268,18 @@ impl Device {
         Ok(())
     }
 
-    /// Returns where it takes notifications.
+    /// Returns the address of its notifications.
     pub const fn notify_place(&self) -> Option<SocketAddr> {
         self.notify
     }
 
-    /// A notification has brought it to the server.
+    /// Records that a notification has caused a session.
     pub const fn note_notified(&mut self) {
         self.notified = true;
     }
 
-    /// Suspends it once it holds something, by what the telephony of a phone would say, and lets it
-    /// go on after a while.
+    /// Suspends it once it holds symbols, by the reason `call`, and resumes it
+    /// after some polls.
     pub fn suspend_due(&mut self) {
         let ask = |request: &Request| control::call(&self.control_socket(), request);
         let reason = || "call".to_owned();
@@ -323,9 +323,9 @@ impl Device {
         image: &[u8],
     ) -> anyhow::Result<()> {
         self.end();
-        let held = self.read_folder(layout)?;
-        self.stored_before_kill = Some(held.stored(layout));
-        self.foreign += held.foreign(layout, image);
+        let stored = self.read_folder(layout)?;
+        self.stored_before_kill = Some(stored.stored(layout));
+        self.wrong_symbols += stored.wrong_symbols(layout, image);
         self.kills += 1;
         self.resumed = Some(0);
         self.start(around)
@@ -341,7 +341,7 @@ impl Device {
         }
     }
 
-    /// What a person sees.
+    /// Returns the state for the progress display.
     pub fn view(&self) -> DeviceView {
         // Once a package is handed off, the device forgets the object: it has taken all of it.
         let done = self.needed > 0 && self.status.symbols_needed == 0;
@@ -376,11 +376,12 @@ impl Device {
         self.status.reports_waiting > 0 || (self.needed > 0 && self.status.symbols_needed == 0)
     }
 
-    fn read_folder(&self, layout: &ObjectLayout) -> anyhow::Result<Held> {
-        held::read(&self.folder.join(DATA), layout).with_context(|| format!("read {}", self.id))
+    fn read_folder(&self, layout: &ObjectLayout) -> anyhow::Result<DeviceStorage> {
+        device_storage::read(&self.folder.join(DATA), layout)
+            .with_context(|| format!("read {}", self.id))
     }
 
-    /// Sums it up; its process must have ended.
+    /// Returns its part of the report; its process must have ended.
     ///
     /// # Errors
     ///
@@ -388,11 +389,11 @@ impl Device {
     pub fn sum_up(
         &self,
         layout: &ObjectLayout,
-        image_octets: &[u8],
+        image_bytes: &[u8],
         standing: Option<&Standing>,
     ) -> anyhow::Result<report::Device> {
-        let held = self.read_folder(layout)?;
-        let heard = counters::read(&self.folder.join(COUNTERS))?;
+        let stored = self.read_folder(layout)?;
+        let counts = counters::read(&self.folder.join(COUNTERS))?;
         let installed = self.folder.join(hook::INSTALLED);
         let image_sha256 = match installed.exists() {
             true => Some(image::digest(&installed)?.to_string()),
@@ -406,8 +407,8 @@ impl Device {
             phase: phase.clone(),
             result_code: standing.and_then(|standing| standing.result_code),
             image_sha256,
-            datagrams_heard: heard.datagrams,
-            data_heard: heard.data,
+            datagrams_heard: counts.datagrams,
+            data_heard: counts.data,
             symbols_needed: self.needed,
             symbols_resumed: self.resumed,
             symbols_stored_before_kill: self.stored_before_kill,
@@ -416,14 +417,14 @@ impl Device {
             notified: self.notified,
             suspended: self.suspension == Suspension::Over,
             consented: self.consented()?,
-            slots_held: held.slots(),
+            slots_held: stored.slots(),
             peak_rss_bytes: self.peak_rss_bytes,
-            foreign_symbols: self.foreign + held.foreign(layout, image_octets),
+            wrong_symbols: self.wrong_symbols + stored.wrong_symbols(layout, image_bytes),
         })
     }
 }
 
-/// Asks the receiver that listens on `socket` how it is; `None` when nobody answers.
+/// Requests the status of the receiver on `socket`; `None` when it does not answer.
 pub fn ask(socket: &Path) -> Option<serde_json::Value> {
     match control::call(socket, &Request::Status) {
         Ok(Answer::Status { status }) => Some(status),
@@ -434,6 +435,6 @@ pub fn ask(socket: &Path) -> Option<serde_json::Value> {
 /// The receiver's data directory within a device's folder.
 const DATA: &str = "data";
 const CONFIG: &str = "device.toml";
-const COUNTERS: &str = "heard";
-/// Looks for which a call lasts.
+const COUNTERS: &str = "counters";
+/// Polls for which a call lasts.
 const SUSPENDED_LOOKS: u32 = 6;

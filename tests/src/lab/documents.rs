@@ -9,7 +9,7 @@ use proto::{
 };
 use receiver::symbols::ObjectLayout;
 
-/// What a package says of its one object.
+/// Parameters of the one object of a package.
 #[derive(Debug, Clone)]
 pub struct Documents {
     /// Id of the campaign.

@@ -1,4 +1,4 @@
-//! How a run ends, as a process.
+//! Exit codes of a run.
 
 use std::{fmt, process::ExitCode};
 

@@ -1,6 +1,6 @@
-//! What an attacker on the channel sends: packets that look true, ahead of the true ones.
+//! Packets of an attacker on the channel: they look true and precede the true ones.
 //!
-//! The attacker hears the channel and knows the plan's shape, which anybody may: source address,
+//! The attacker receives the channel and knows the plan's shape, which is public: source address,
 //! TSI, TOI, payload id and length are right, and the symbols are those that nobody holds yet. What
 //! it cannot do is find octets that hash to a leaf.
 
@@ -18,16 +18,16 @@ use proto::{
     wire::WireError,
 };
 
-use crate::lab::chance::Chance;
+use crate::lab::rng::SeededRng;
 
 /// The three kinds of forged packets, in turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A symbol of the image that is not one.
     Data,
-    /// A table symbol of other leaves, with a path that was heard.
+    /// A table symbol of other leaves, with a path that was received.
     TableSymbol,
-    /// A table symbol that was heard, in another place, with a path that leads nowhere.
+    /// A table symbol that was received, at another position, with an invalid path.
     TablePath,
 }
 
@@ -36,15 +36,15 @@ pub enum Kind {
 pub struct Forger {
     object: PlannedObject,
     ratio: f64,
-    chance: Chance,
+    rng: SeededRng,
     shape: Option<PlanShape>,
     tsi: Tsi,
-    /// Forged packets that are owed for the true ones heard.
+    /// Forged packets to send for the true ones received.
     owed: f64,
     turn: Kind,
-    /// Place of the last data symbol heard.
+    /// Position of the last data symbol received.
     place: u64,
-    /// Content of EXT_AUTH and symbol of the last table packet heard.
+    /// Content of EXT_AUTH and symbol of the last table packet received.
     table: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -52,12 +52,12 @@ pub struct Forger {
 const MAX_BURST: u32 = 64;
 
 impl Forger {
-    /// Returns an attacker on one object who sends `ratio` packets for each that it hears.
+    /// Returns an attacker on one object that sends `ratio` packets for each that it receives.
     pub fn new(object: PlannedObject, ratio: f64, seed: u64) -> Self {
         Self {
             object,
             ratio,
-            chance: Chance::new(seed, "forger"),
+            rng: SeededRng::new(seed, "forger"),
             shape: None,
             tsi: Tsi(0),
             owed: 0.0,
@@ -121,16 +121,16 @@ impl Forger {
         }
     }
 
-    /// A symbol ahead of the last one heard: nobody holds it in the first pass.
+    /// A symbol ahead of the last one received: no device holds it in the first pass.
     fn forge_data(&mut self, shape: &PlanShape, out: &mut Vec<u8>) -> Result<(), WireError> {
         let ahead = shape.leaves().saturating_sub(self.place + 1);
         let place = match ahead {
-            0 => self.chance.below(shape.leaves()),
-            _ => self.place + 1 + self.chance.below(ahead),
+            0 => self.rng.below(shape.leaves()),
+            _ => self.place + 1 + self.rng.below(ahead),
         };
         let Some((sbn, esi)) = shape.symbol_at(place) else { return Ok(()) };
         let mut symbol = vec![0; usize::from(shape.oti().parameters().symbol_size)];
-        self.chance.fill(&mut symbol);
+        self.rng.fill_bytes(&mut symbol);
         let payload = Some(Payload { id: PayloadId { sbn, esi }, symbols: &symbol });
         let toi = Toi::object(self.object.component);
         let header = Header::wide(self.tsi, toi, RAPTORQ);
@@ -144,19 +144,19 @@ impl Forger {
         kind: Kind,
         out: &mut Vec<u8>,
     ) -> Result<(), WireError> {
-        let Some((proof, heard)) = self.table.clone() else { return Ok(()) };
+        let Some((proof, received)) = self.table.clone() else { return Ok(()) };
         let segment = shape.segment_of(self.place).map_or(0, |segment| segment.0);
-        let ahead = u32::try_from(self.chance.below(3)).unwrap_or(0);
+        let ahead = u32::try_from(self.rng.below(3)).unwrap_or(0);
         let segment = Sbn((segment + ahead) % u32::from(shape.segments()).max(1));
         let per_segment = u64::from(shape.table_symbols_per_segment());
-        let esi = Esi(u32::try_from(self.chance.below(per_segment)).unwrap_or(0));
+        let esi = Esi(u32::try_from(self.rng.below(per_segment)).unwrap_or(0));
         let Some(index) = shape.table_index(segment, esi) else { return Ok(()) };
 
-        let mut symbol = heard;
+        let mut symbol = received;
         let mut path = proof.get(PROOF_HEAD..).unwrap_or_default().to_vec();
         match kind {
-            Kind::Data | Kind::TableSymbol => self.chance.fill(&mut symbol),
-            Kind::TablePath => self.chance.fill(&mut path),
+            Kind::Data | Kind::TableSymbol => self.rng.fill_bytes(&mut symbol),
+            Kind::TablePath => self.rng.fill_bytes(&mut path),
         }
         let mut auth = vec![ext::AUTH, 0];
         auth.extend(proof.iter().take(2));

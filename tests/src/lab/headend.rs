@@ -18,11 +18,11 @@ use proto::{
 use serde::Deserialize;
 
 use crate::lab::{
+    addresses::Addresses,
     documents::Documents,
     folder::Folder,
     image,
     options::Options,
-    places::Places,
     process::{Process, Role},
     schedule::Schedule,
 };
@@ -32,7 +32,7 @@ pub const VENDOR: &str = "fa6b4a53d5ad5fdfbe9de663e4d41ffe";
 /// See [`VENDOR`].
 pub const CLASS: &str = "1492af1425695e48bf429b2d51f2ab45";
 
-/// Where the files of the headend lie.
+/// Paths of the headend's files.
 #[derive(Debug, Clone)]
 pub struct Paths {
     keys: PathBuf,
@@ -60,7 +60,7 @@ pub struct Package {
 #[derive(Debug)]
 pub struct Headend {
     paths: Paths,
-    places: Places,
+    addresses: Addresses,
     carousel: Process,
     bridge: Option<Process>,
 }
@@ -82,7 +82,7 @@ impl Paths {
         })
     }
 
-    /// Where processes write their logs.
+    /// Returns the folder of the logs.
     pub fn logs(&self) -> &Path {
         &self.logs
     }
@@ -107,7 +107,7 @@ pub async fn package(
     image_file: &Path,
     options: &Options,
     schedule: Schedule,
-    places: &Places,
+    addresses: &Addresses,
 ) -> anyhow::Result<Package> {
     let carousel = || Role::new("carousel");
     let root = paths.root();
@@ -137,7 +137,7 @@ pub async fn package(
     let campaign = carousel()?
         .args(["campaign", "build"])
         .arg(&folder)
-        .args(["--source", &places.interface.to_string(), "--not-before", "now"])
+        .args(["--source", &addresses.interface.to_string(), "--not-before", "now"])
         .args(["--latest-stop", &format!("+{}s", longest.as_secs()), "--sequence", "1"])
         .arg("--key")
         .arg(key("campaign.key"))
@@ -157,24 +157,28 @@ impl Headend {
     /// # Errors
     ///
     /// When one does not come up.
-    pub async fn start(paths: Paths, places: Places, options: &Options) -> anyhow::Result<Self> {
+    pub async fn start(
+        paths: Paths,
+        addresses: Addresses,
+        options: &Options,
+    ) -> anyhow::Result<Self> {
         let token: String = proto::crypto::random::<16>().map(|b| format!("{b:02x}")).concat();
         write_secret(&paths.token, &token)?;
         let carousel = Role::new("carousel")?
             .args(["serve", "--data"])
             .arg(&paths.air)
-            .args(["--listen", &places.carousel.to_string(), "--root"])
+            .args(["--listen", &addresses.carousel.to_string(), "--root"])
             .arg(paths.root())
             .arg("--token-file")
             .arg(&paths.token)
-            .args(["--interface", &places.interface.to_string()])
-            .args(["--source", &places.interface.to_string()])
+            .args(["--interface", &addresses.interface.to_string()])
+            .args(["--source", &addresses.interface.to_string()])
             .args(["--rate", &options.rate.0.to_string()])
             .start(&paths.logs.join("carousel.log"))?;
         paths.run(Role::new("dm-bridge")?.args(["init", "--data"]).arg(&paths.bridge)).await?;
-        let mut headend = Self { paths, places, carousel, bridge: None };
+        let mut headend = Self { paths, addresses, carousel, bridge: None };
         headend.start_bridge().await?;
-        wait_for(places.carousel, &mut headend.carousel).await?;
+        wait_for(addresses.carousel, &mut headend.carousel).await?;
         Ok(headend)
     }
 
@@ -187,9 +191,9 @@ impl Headend {
         let role = Role::new("dm-bridge")?
             .args(["serve", "--data"])
             .arg(&self.paths.bridge)
-            .args(["--listen", &self.places.bridge.to_string()]);
+            .args(["--listen", &self.addresses.bridge.to_string()]);
         let mut process = role.start(&self.paths.logs.join("dm-bridge.log"))?;
-        wait_for(self.places.bridge, &mut process).await?;
+        wait_for(self.addresses.bridge, &mut process).await?;
         self.bridge = Some(process);
         Ok(())
     }
@@ -210,7 +214,7 @@ impl Headend {
     ///
     /// When the command fails.
     pub async fn enrol(&self, id: &str, encoding: Encoding) -> anyhow::Result<String> {
-        let url = format!("http://{}/dm", self.places.bridge);
+        let url = format!("http://{}/dm", self.addresses.bridge);
         let role = Role::new("dm-bridge")?
             .args(["device", "enrol", id, "--url", &url, "--vendor", VENDOR, "--class", CLASS])
             .args(["--encoding", &encoding.to_string()])
@@ -261,11 +265,11 @@ impl Headend {
             .arg("--root")
             .arg(&package.root)
             .args(earlier)
-            .args(["--carousel", &format!("http://{}", self.places.carousel)])
+            .args(["--carousel", &format!("http://{}", self.addresses.carousel)])
             .arg("--carousel-token-file")
             .arg(&self.paths.token)
-            .args(["--group", &self.places.channel.ip().to_string()])
-            .args(["--port", &self.places.channel.port().to_string()])
+            .args(["--group", &self.addresses.channel.ip().to_string()])
+            .args(["--port", &self.addresses.channel.port().to_string()])
             .args(["--devices", &devices.join(","), "--report-spread", &report_spread.to_string()]);
         self.paths.run(create).await?;
 
@@ -336,7 +340,7 @@ pub type Answer<T> = Result<T, Refused>;
 pub struct Refused {
     /// HTTP status.
     pub status: u16,
-    /// What it says.
+    /// Its body.
     pub text: String,
 }
 
@@ -355,7 +359,7 @@ impl Headend {
     ///
     /// When nobody answers.
     pub async fn control(&self, operation: &str, body: Vec<u8>) -> anyhow::Result<Answer<Vec<u8>>> {
-        let url = format!("http://{}/control/v1/{operation}", self.places.carousel);
+        let url = format!("http://{}/control/v1/{operation}", self.addresses.carousel);
         let token = fs::read_to_string(&self.paths.token)?;
         in_background(move || {
             let request = ureq::post(&url)
@@ -375,7 +379,7 @@ impl Headend {
     ///
     /// When nobody answers.
     pub async fn api(&self, path: &str, body: Option<String>) -> anyhow::Result<Answer<String>> {
-        let url = format!("http://{}/api/v1/{path}", self.places.bridge);
+        let url = format!("http://{}/api/v1/{path}", self.addresses.bridge);
         let token = fs::read_to_string(self.paths.bridge.join("admin.token"))?;
         let token = format!("Bearer {}", token.trim());
         let octets = in_background(move || {
@@ -434,10 +438,10 @@ const STEP: Duration = Duration::from_millis(20);
 /// Ten seconds of steps.
 const STEPS: u32 = 500;
 
-/// Where the devices of the campaign stand, as the management server's API tells it.
+/// Phases of the devices of the campaign, by the management server's API.
 pub type Results = BTreeMap<String, Standing>;
 
-/// Where one device stands at the management server.
+/// Phase of one device at the management server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Standing {
     /// Its phase; after a success `reported`, and `confirmed` once the version was read back.

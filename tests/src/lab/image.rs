@@ -8,7 +8,7 @@ use std::{
 
 use proto::crypto::{Digest, Hasher};
 
-use crate::lab::chance::Chance;
+use crate::lab::rng::SeededRng;
 
 /// Writes an image of `size` octets that a seed repeats; no two blocks of it are alike.
 ///
@@ -16,14 +16,14 @@ use crate::lab::chance::Chance;
 ///
 /// When the file cannot be written.
 pub fn make(path: &Path, size: u64, seed: u64) -> io::Result<()> {
-    let mut chance = Chance::new(seed, "image");
+    let mut rng = SeededRng::new(seed, "image");
     let mut out = BufWriter::new(File::create(path)?);
     let mut buffer = vec![0; 64 << 10];
     let mut left = size;
     while left > 0 {
         let count = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
         let part = buffer.get_mut(..count).unwrap_or_default();
-        chance.fill(part);
+        rng.fill_bytes(part);
         out.write_all(part)?;
         left -= u64::try_from(count).unwrap_or(left);
     }

@@ -5,29 +5,29 @@ use std::{fmt, path::PathBuf, str::FromStr};
 use clap::Parser;
 use proto::dm::encoding::Encoding;
 
-/// Patches a fleet of device processes by one transmission, on this machine.
+/// Patch a fleet of device processes by one transmission, on this machine
 ///
 /// The lab makes keys, signs a package, plans and signs a campaign, starts the image server
 /// (carousel), the management server (dm-bridge) and the devices (receiver), arms the devices over
-/// OMA DM, broadcasts on loopback multicast through the loss you ask for, and tells what each
-/// device did. It needs no privileges.
+/// OMA DM, broadcasts on loopback multicast with the given loss, and prints the result of each
+/// device. It needs no privileges.
 ///
 /// Exit codes: 0 all devices are done, 2 usage, 9 some are not, 70 a promise was broken (anything
-/// unverified stored or handed off, anything held by a device that was not armed), 130 interrupted;
-/// a program that fails while the run is set up passes its own code on.
+/// unverified stored or handed off, anything stored by a device that was not armed), 130
+/// interrupted; the code of a program that fails while the run is set up.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "lab", version)]
 pub struct Options {
     /// File to send as the firmware image
     #[arg(long, value_name = "FILE", conflicts_with = "size")]
     pub image: Option<PathBuf>,
-    /// Size of the image that is made on the spot: octets, or with KiB, MiB, KB, MB
+    /// Size of the generated image: octets, or with KiB, MiB, KB, MB
     #[arg(long, value_name = "BYTES", default_value = "16MiB")]
     pub size: ByteSize,
-    /// Devices that are armed
+    /// Number of armed devices
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=250))]
     pub devices: u16,
-    /// Devices that are enrolled and hear everything, but are not armed
+    /// Number of devices that are enrolled and receive everything, but are not armed
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(..=250))]
     pub unarmed: u16,
     /// Share of the datagrams that each device loses
@@ -36,7 +36,7 @@ pub struct Options {
     /// Rate on air, in bits per second, or with k, M, G
     #[arg(long, value_name = "BITS", default_value = "40M")]
     pub rate: BitRate,
-    /// Devices that are killed (SIGKILL) half-way and started again
+    /// Number of devices that are killed (SIGKILL) half-way and started again
     #[arg(long, value_name = "N", default_value_t = 0)]
     pub kills: u16,
     /// Forged packets on the channel for each true one
@@ -45,29 +45,29 @@ pub struct Options {
     /// Stop the management server while the window is open, start it again afterwards
     #[arg(long)]
     pub bridge_down: bool,
-    /// All that device management has to offer: --encoding wbxml, --notify, --suspend, --consent
-    /// and --report-spread 5
+    /// Use all of device management: --encoding wbxml, --notify, --suspend, --consent and
+    /// --report-spread 5
     #[arg(long)]
     pub full: bool,
-    /// Form of the DM messages: xml or wbxml
+    /// Encoding of the DM messages: xml or wbxml
     #[arg(long, value_name = "FORM", default_value_t)]
     pub encoding: Encoding,
-    /// Arm the devices in sessions that the server asks for by notifications (package 0)
+    /// Arm the devices in sessions that the server requests by notifications (package 0)
     #[arg(long)]
     pub notify: bool,
-    /// Suspend each armed device once, by a voice call, and let it go on
+    /// Suspend each armed device once, by a voice call, and resume it
     #[arg(long)]
     pub suspend: bool,
-    /// Ask each armed device's user at enrolment, whose answer stands for the updates
+    /// Ask each armed device's user for consent at enrolment
     #[arg(long)]
     pub consent: bool,
     /// Seconds over which the devices spread their reports
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     pub report_spread: u32,
-    /// Repeats the chances of an earlier run
+    /// Seed of an earlier run, to repeat it
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Folder for everything that the run writes; kept [default: a temporary one]
+    /// Folder for all files of the run; not removed [default: a temporary one]
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Print one JSON object as the last line
@@ -76,11 +76,11 @@ pub struct Options {
 }
 
 impl Options {
-    /// Checks what no single option can say wrong by itself.
+    /// Checks the options against each other.
     ///
     /// # Errors
     ///
-    /// A sentence for the person at the keyboard.
+    /// The message for the user.
     pub fn check(&self) -> Result<(), String> {
         if self.kills > self.devices {
             return Err(format!("--kills {} of --devices {}", self.kills, self.devices));
@@ -88,7 +88,7 @@ impl Options {
         Ok(())
     }
 
-    /// Puts in what `--full` stands for.
+    /// Sets the options that `--full` stands for.
     #[must_use]
     pub fn resolved(mut self) -> Self {
         if self.full {
@@ -99,7 +99,7 @@ impl Options {
         self
     }
 
-    /// The loss that the plan's tables are made for: what the lab draws, and room above it.
+    /// Returns the loss that the plan's tables are made for: that of the lab, with a margin.
     pub fn loss_budget(&self) -> u32 {
         let drawn = (self.loss.0.ceil().clamp(0.0, 100.0)).to_string();
         drawn.parse::<u32>().map_or(MAX_LOSS_BUDGET, |drawn| drawn + 10).clamp(30, MAX_LOSS_BUDGET)

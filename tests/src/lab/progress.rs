@@ -1,4 +1,4 @@
-//! What a person sees meanwhile: bars on a terminal, a line each second elsewhere.
+//! Progress display: bars on a terminal, a line each second elsewhere.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -7,7 +7,7 @@ use std::{
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 
-/// What a device says of itself.
+/// State of a device.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DeviceView {
     /// Its name.

@@ -1,8 +1,8 @@
-//! What came of a run: one JSON object, and a table for people.
+//! Report of a run: one JSON object, and a table for people.
 
 use serde::{Deserialize, Serialize};
 
-/// How the run ended.
+/// Outcome of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
@@ -17,7 +17,7 @@ pub enum Outcome {
 /// One run. What does not apply is 0 or absent (`null`).
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Report {
-    /// How it ended.
+    /// Its outcome.
     pub outcome: Outcome,
     /// From the start of the lab to the verdict.
     pub seconds: f64,
@@ -44,7 +44,7 @@ pub struct Report {
 pub struct Device {
     /// `./DevInfo/DevId`.
     pub id: String,
-    /// Whether the campaign arms it.
+    /// Set when the campaign arms it.
     pub armed: bool,
     /// Its phase, read from the management server's API; its own when no campaign has it.
     pub phase: String,
@@ -66,11 +66,11 @@ pub struct Device {
     pub forged_dropped: u64,
     /// SIGKILLs.
     pub kills: u32,
-    /// Whether a notification brought it to the server.
+    /// Set when a notification caused a session.
     pub notified: bool,
-    /// Whether it was suspended by a call and went on.
+    /// Set when it was suspended by a call and resumed.
     pub suspended: bool,
-    /// Whether its user was asked at enrolment and never again, and the answer is on record.
+    /// Set when its user was asked at enrolment and never again, and the answer is on record.
     pub consented: bool,
     /// Slots in the device's folder at the end.
     pub slots_held: u64,
@@ -78,11 +78,11 @@ pub struct Device {
     pub peak_rss_bytes: u64,
     /// Symbols in its folder that are not those of the image; one is a breach.
     #[serde(skip)]
-    pub foreign_symbols: u64,
+    pub wrong_symbols: u64,
 }
 
 impl Device {
-    /// Data packets heard beyond those that a perfect code on a perfect channel would need.
+    /// Returns the data packets received beyond those that a perfect code on a perfect channel would need.
     ///
     /// # Units
     ///
@@ -97,7 +97,7 @@ impl Device {
     }
 }
 
-/// Says the whole in one line.
+/// Returns the summary in one line.
 pub fn summary(report: &Report) -> String {
     let outcome = match report.outcome {
         Outcome::Complete => "complete",
@@ -118,7 +118,7 @@ pub fn summary(report: &Report) -> String {
     )
 }
 
-/// Says what device management did beside, when it did.
+/// Returns the summary of device management, if it did anything.
 pub fn beside(report: &Report) -> Option<String> {
     let count = |what: fn(&Device) -> bool| report.devices.iter().filter(|it| what(it)).count();
     let counts = [
@@ -142,8 +142,16 @@ fn megabytes(octets: u64) -> f64 {
     octets as f64 / 1_000_000.0
 }
 
-const HEADINGS: [&str; 8] =
-    ["device", "phase", "result", "heard", "overhead", "resumed", "forged dropped", "peak memory"];
+const HEADINGS: [&str; 8] = [
+    "device",
+    "phase",
+    "result",
+    "received",
+    "overhead",
+    "resumed",
+    "forged dropped",
+    "peak memory",
+];
 
 /// Draws the devices as a table.
 pub fn table(devices: &[Device]) -> String {
@@ -229,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_device_management_did_is_said_in_one_line() {
+    fn device_management_is_summarised_in_one_line() {
         let done =
             Device { notified: true, suspended: true, consented: true, ..device("LAB-0001") };
         let mut report = Report {
@@ -268,9 +276,9 @@ mod tests {
         };
         let text = table(&[armed, device("LAB-0002")]);
         let expected = [
-            "device    phase               result  heard  overhead       resumed  forged dropped  peak memory",
-            "LAB-0001  reported               200  13000     1.0 %  5000 of 5001               0        41 MB",
-            "LAB-0002  reported (unarmed)       -      0         -             -               0         0 MB",
+            "device    phase               result  received  overhead       resumed  forged dropped  peak memory",
+            "LAB-0001  reported               200     13000     1.0 %  5000 of 5001               0        41 MB",
+            "LAB-0002  reported (unarmed)       -         0         -             -               0         0 MB",
         ];
         assert_eq!(text.lines().collect::<Vec<_>>(), expected);
     }

@@ -15,22 +15,22 @@ use tokio::{
 };
 
 use crate::lab::{
-    chance::Chance,
+    addresses::Addresses,
     device::{self, Arming, Device, Surroundings, Ways},
     exit::{self, Exit},
     folder::Folder,
     headend::{self, Headend, Package, Paths, Results},
     image,
     options::Options,
-    places::Places,
     process::{Process, Role},
     progress::Progress,
     report::{self, Outcome, Report},
+    rng::SeededRng,
     schedule::Schedule,
     verdict,
 };
 
-/// Runs the lab and says what came of it; the report is on standard output.
+/// Runs the lab and returns the exit code; the report is on standard output.
 pub fn run(options: Options) -> Exit {
     let options = options.resolved();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -109,7 +109,7 @@ struct Run<'a> {
     _forger: Option<Process>,
 }
 
-/// Where `--bridge-down` is.
+/// State of `--bridge-down`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Outage {
     NotWanted,
@@ -137,7 +137,7 @@ impl<'a> Run<'a> {
         started: Instant,
     ) -> anyhow::Result<Self> {
         let progress = Progress::new();
-        let places = Places::find()?;
+        let addresses = Addresses::allocate()?;
         let paths = Paths::new(folder)?;
         let image_file = image_file(options, folder, seed)?;
         let size = fs::metadata(&image_file).map_or(0, |file| file.len());
@@ -145,19 +145,19 @@ impl<'a> Run<'a> {
         let schedule = Schedule::new(size, fleet, options.loss, options.rate);
 
         progress.say(&format!("seed {seed}: keys, package, plan and campaign"));
-        let package = headend::package(&paths, &image_file, options, schedule, &places).await?;
+        let package = headend::package(&paths, &image_file, options, schedule, &addresses).await?;
         let image = fs::read(&image_file)?;
         let around = Surroundings {
             seed,
             loss: options.loss,
-            channel: places.channel,
-            source: places.interface,
+            channel: addresses.channel,
+            source: addresses.interface,
             root: package.root.clone(),
             logs: paths.logs().to_owned(),
         };
 
         progress.say("image server, management server, enrolment");
-        let headend = Headend::start(paths, places, options).await?;
+        let headend = Headend::start(paths, addresses, options).await?;
         let mut devices = enrol(&headend, folder, options, &around).await?;
         if options.notify {
             // They have been here before the campaign begins: it is the notification that arms.
@@ -187,7 +187,7 @@ impl<'a> Run<'a> {
             _forger: None,
         };
         run.wait_for_session().await?;
-        run._forger = run.forger(&places, seed)?;
+        run._forger = run.forger(&addresses, seed)?;
         if options.notify {
             run.notify_all().await?;
         } else {
@@ -225,7 +225,7 @@ impl<'a> Run<'a> {
         anyhow::bail!("the management server has not prepared the session at the image server")
     }
 
-    fn forger(&self, places: &Places, seed: u64) -> anyhow::Result<Option<Process>> {
+    fn forger(&self, addresses: &Addresses, seed: u64) -> anyhow::Result<Option<Process>> {
         if self.options.forge.0 <= 0.0 {
             return Ok(None);
         }
@@ -234,8 +234,8 @@ impl<'a> Run<'a> {
             .arg(&self.package.folder)
             .arg("--root")
             .arg(&self.package.root)
-            .args(["--channel", &places.channel.to_string()])
-            .args(["--source", &places.interface.to_string()])
+            .args(["--channel", &addresses.channel.to_string()])
+            .args(["--source", &addresses.interface.to_string()])
             .args(["--ratio", &self.options.forge.0.to_string(), "--seed", &seed.to_string()]);
         Ok(Some(role.start(&self.around.logs.join("forger.log"))?))
     }
@@ -384,13 +384,13 @@ fn ways(options: &Options, arming: Arming) -> anyhow::Result<Ways> {
 
 /// Draws which devices are killed, and when.
 fn kills(options: &Options, seed: u64) -> BTreeMap<usize, u64> {
-    let mut chance = Chance::new(seed, "kills");
+    let mut rng = SeededRng::new(seed, "kills");
     let mut left: Vec<usize> = (0..usize::from(options.devices)).collect();
     let mut kills = BTreeMap::new();
     for _ in 0..options.kills {
-        let drawn = chance.below(u64::try_from(left.len()).unwrap_or(0));
+        let drawn = rng.below(u64::try_from(left.len()).unwrap_or(0));
         let device = left.swap_remove(usize::try_from(drawn).unwrap_or(0));
-        kills.insert(device, KILL_FROM + chance.below(KILL_UNTIL - KILL_FROM - KILL_MARGIN));
+        kills.insert(device, KILL_FROM + rng.below(KILL_UNTIL - KILL_FROM - KILL_MARGIN));
     }
     kills
 }

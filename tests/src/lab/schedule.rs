@@ -1,4 +1,4 @@
-//! How long a run takes: when the window opens, when it must close.
+//! Times of a run: opening and latest closing of the window.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! The user of a lab device: `lab role user FOLDER ask | tell`.
 //!
-//! It agrees to everything, and writes down in its folder what it was asked and told: one JSON object
+//! It agrees to everything, and records the questions and notices in its folder: one JSON object
 //! a line.
 
 use std::{
@@ -13,7 +13,7 @@ use std::{
 /// Name of the list of questions in the device's folder.
 const ASKED: &str = "asked";
 /// Name of the list of notices.
-const TOLD: &str = "told";
+const NOTIFIED: &str = "notified";
 
 /// Octets of a question.
 const LONGEST: u64 = 64 << 10;
@@ -23,7 +23,7 @@ pub fn run(words: &[String]) -> ExitCode {
     let result = match words.iter().map(String::as_str).collect::<Vec<_>>().as_slice() {
         [folder, "ask"] => note(&Path::new(folder).join(ASKED))
             .and_then(|()| writeln!(io::stdout(), r#"{{"answer":"yes"}}"#)),
-        [folder, "tell"] => note(&Path::new(folder).join(TOLD)),
+        [folder, "tell"] => note(&Path::new(folder).join(NOTIFIED)),
         _ => Err(io::Error::other("FOLDER ask | tell")),
     };
     match result {

@@ -1,4 +1,4 @@
-//! Whether the promises were kept.
+//! Verdict of a run: the promises that were kept or broken.
 
 use crate::lab::{
     exit::Exit,
@@ -11,7 +11,7 @@ const SUCCESS: u16 = 200;
 /// The phase of a device that reported success and whose version was read back.
 const CONFIRMED: &str = "confirmed";
 
-/// Judges a run; `image_sha256` is the digest of the image that was sent.
+/// Returns the outcome of a run; `image_sha256` is the digest of the image that was sent.
 pub fn judge(image_sha256: &str, devices: &[Device]) -> Outcome {
     if devices.iter().any(|device| breach(image_sha256, device).is_some()) {
         return Outcome::Breach;
@@ -25,7 +25,7 @@ pub fn judge(image_sha256: &str, devices: &[Device]) -> Outcome {
     if armed.all(done) { Outcome::Complete } else { Outcome::Partial }
 }
 
-/// Says which promise a device broke.
+/// Returns the promise that a device broke.
 pub fn breach(image_sha256: &str, device: &Device) -> Option<String> {
     let id = &device.id;
     match &device.image_sha256 {
@@ -36,8 +36,8 @@ pub fn breach(image_sha256: &str, device: &Device) -> Option<String> {
         None if device.armed && device.result_code == Some(SUCCESS) => {
             Some(format!("{id} reports success and has installed nothing"))
         }
-        _ if device.foreign_symbols > 0 => {
-            Some(format!("{id} stored {} symbols that are not the image's", device.foreign_symbols))
+        _ if device.wrong_symbols > 0 => {
+            Some(format!("{id} stored {} symbols that are not the image's", device.wrong_symbols))
         }
         _ if !device.armed && device.slots_held > 0 => {
             Some(format!("{id} was not armed and holds {} slots", device.slots_held))
@@ -94,7 +94,7 @@ mod tests {
             armed(Some(200), Some("cd")),
             armed(None, Some("cd")),
             armed(Some(200), None),
-            Device { foreign_symbols: 1, ..armed(Some(200), Some("ab")) },
+            Device { wrong_symbols: 1, ..armed(Some(200), Some("ab")) },
             Device { slots_held: 1, ..unarmed.clone() },
             Device { image_sha256: Some("ab".into()), ..unarmed },
         ];

@@ -1,4 +1,4 @@
-//! What somebody on the channel sends beside the true packets, in the name of their source.
+//! Packets that an attacker on the channel sends beside the true ones, with their source address.
 
 use proto::{
     fec::oti::{Oti, RaptorQOti},
@@ -14,12 +14,12 @@ use super::{
     package::{COMPONENT, Package},
     queue::Datagram,
 };
-use crate::lab::{chance::Chance, forgery::Forger};
+use crate::lab::{forgery::Forger, rng::SeededRng};
 
-/// Somebody who hears the channel and sends on it.
+/// An attacker that receives the channel and sends on it.
 #[derive(Debug)]
 pub struct Attacker {
-    chance: Chance,
+    rng: SeededRng,
     forger: Forger,
     per_ten: u64,
     owed: u64,
@@ -31,14 +31,14 @@ impl Attacker {
     pub fn new(seed: u64, package: &Package, per_ten: u64) -> Self {
         let ratio = per_ten as f64 / 20.0;
         Self {
-            chance: Chance::new(seed, "attacker"),
+            rng: SeededRng::new(seed, "attacker"),
             forger: Forger::new(package.object, ratio, seed),
             per_ten,
             owed: 0,
         }
     }
 
-    /// Hears a true datagram; returns what is sent ahead of it.
+    /// Receives a true datagram; returns the datagrams that precede it.
     pub fn handle_true(&mut self, truth: &Datagram) -> Vec<Datagram> {
         let mut forged = Vec::new();
         let mut send = |octets: &[u8]| {
@@ -49,7 +49,7 @@ impl Attacker {
         self.owed += self.per_ten;
         while self.owed >= 20 {
             self.owed -= 20;
-            let kind = self.chance.below(9);
+            let kind = self.rng.below(9);
             if let Some(octets) = self.forge(kind, &truth.octets) {
                 let source = if kind == 8 { usize::MAX } else { truth.source };
                 forged.push(Datagram { octets, source, ..truth.clone() });
@@ -79,7 +79,7 @@ impl Attacker {
             2 | 3 => {
                 let payload = payload?;
                 let mut symbols = payload.symbols.to_vec();
-                self.chance.fill(&mut symbols);
+                self.rng.fill_bytes(&mut symbols);
                 let toi = if kind == 2 { Toi::plan_header(COMPONENT) } else { Toi::FDT };
                 let header = Header::wide(header.tsi, toi, 0);
                 let payload = Some(Payload { id: payload.id, symbols: &symbols });
@@ -90,9 +90,9 @@ impl Attacker {
             // Octets.
             5 => {
                 made = truth.to_vec();
-                let keep = usize::try_from(self.chance.below(made.len() as u64)).ok()?;
+                let keep = usize::try_from(self.rng.below(made.len() as u64)).ok()?;
                 made.truncate(keep);
-                self.chance.fill(made.get_mut(2..)?);
+                self.rng.fill_bytes(made.get_mut(2..)?);
             }
             // Another session.
             6 => {
@@ -118,7 +118,7 @@ impl Attacker {
         made: &mut Vec<u8>,
     ) -> Option<()> {
         let parameters = proto::fec::oti::RaptorQParameters {
-            transfer_length: 1 + self.chance.below(1 << 39),
+            transfer_length: 1 + self.rng.below(1 << 39),
             symbol_size: 64,
             source_blocks: 1,
             sub_blocks: 1,

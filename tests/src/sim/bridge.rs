@@ -47,13 +47,13 @@ use receiver::dm::client::Failure;
 use super::{
     device::Device,
     fault::At,
+    image_server::ImageServer,
+    injected_bugs::InjectedBug,
     package::{BEGIN, COMPONENT, Follows, Issue, Package, SOURCES, VERSION},
-    plant::Plant,
-    station::Station,
 };
-use crate::lab::chance::Chance;
+use crate::lab::rng::SeededRng;
 
-/// Where devices reach it.
+/// URL of the management server.
 pub const URL: &str = "http://127.0.0.1/dm";
 /// The nonce that every device is enrolled with.
 pub const NONCE: [u8; 16] = [3; 16];
@@ -72,7 +72,7 @@ fn secret(number: usize) -> [u8; 32] {
     [u8::try_from(number).unwrap_or_default().wrapping_add(40); 32]
 }
 
-/// How the management server is set up.
+/// Setup of the management server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setup {
     /// Span of the reports.
@@ -81,11 +81,11 @@ pub struct Setup {
     ///
     /// Seconds.
     pub report_spread: u32,
-    /// Whether arming brings the plan header.
+    /// Set when arming brings the plan header.
     pub hands_plan_header_out: bool,
 }
 
-/// What all campaigns have in common.
+/// Fields that all campaigns share.
 #[derive(Debug, Clone)]
 struct Plain {
     setup: Setup,
@@ -98,10 +98,10 @@ pub struct Bridge {
     package: &'static Package,
     store: MemoryStore,
     conversations: BTreeMap<DeviceId, Conversation>,
-    chance: Chance,
-    plant: Plant,
+    rng: SeededRng,
+    bug: Option<InjectedBug>,
     policy: Policy,
-    /// What was heard of each device, to be heard again.
+    /// Messages of each device, for replay.
     recorded: Vec<(usize, super::queue::Message)>,
     /// The result of each attempt: it never changes.
     results: BTreeMap<Correlator, u16>,
@@ -112,7 +112,7 @@ pub struct Bridge {
     further: BTreeMap<CampaignId, Vec<(TuneIn, Window)>>,
     /// The sessions of image servers, by campaign.
     sessions: BTreeMap<(usize, CampaignId), u32>,
-    /// What each device was answered last.
+    /// The last answer to each device.
     said: BTreeMap<usize, Vec<u8>>,
     breaches: Vec<String>,
 }
@@ -140,13 +140,13 @@ impl Bridge {
         setup: Setup,
         package: &'static Package,
         devices: &[Device],
-        plant: Plant,
+        bug: Option<InjectedBug>,
     ) -> anyhow::Result<Self> {
         let store = MemoryStore::default();
-        let chance = Chance::new(seed, "bridge");
+        let rng = SeededRng::new(seed, "bridge");
         for device in devices {
             let enrolment = Enrolment {
-                id: Device::id(device.number),
+                id: Device::id(device.machine.number),
                 manufacturer: "Sim".to_owned(),
                 model: "One".to_owned(),
                 vendor: super::package::VENDOR,
@@ -157,7 +157,7 @@ impl Bridge {
                 profile: dm_bridge::fleet::profile::Profile::default(),
             };
             let secrets = FreshSecrets {
-                password: secret(device.number),
+                password: secret(device.machine.number),
                 nonce: NONCE,
                 server_password: [33; 32],
                 server_nonce: NONCE,
@@ -166,13 +166,13 @@ impl Bridge {
             test_log::record_secret("toml", printed.as_bytes());
         }
         let addressed = devices.iter().filter(|device| device.is_addressed());
-        let addressed = addressed.map(|device| Device::id(device.number)).collect();
+        let addressed = addressed.map(|device| Device::id(device.machine.number)).collect();
         let mut bridge = Self {
             package,
             store,
             conversations: BTreeMap::new(),
-            chance,
-            plant,
+            rng,
+            bug,
             policy: Policy { silence: Duration::from_secs(6 * 3600) },
             recorded: Vec::new(),
             results: BTreeMap::new(),
@@ -218,8 +218,8 @@ impl Bridge {
             report_spread_seconds: Some(setup.report_spread),
             on_request: OnRequest::Nothing,
         };
-        let chance = &mut draw(&mut self.chance);
-        self.current = now(campaigns::create(&self.store, utc(at), order, chance))?;
+        let rng = &mut draw(&mut self.rng);
+        self.current = now(campaigns::create(&self.store, utc(at), order, rng))?;
         Ok(())
     }
 
@@ -245,24 +245,25 @@ impl Bridge {
     /// Opens a window; does nothing when nobody needs one.
     pub fn open_window(&mut self, at: At, opens: At, closes: At) -> Result<(), AppError> {
         let window = (whole(utc(opens)), whole(utc(closes)));
-        let chance = &mut draw(&mut self.chance);
-        now(campaigns::start(&self.store, utc(at), self.current, window, chance)).map(drop)
+        let rng = &mut draw(&mut self.rng);
+        now(campaigns::start(&self.store, utc(at), self.current, window, rng)).map(drop)
     }
 
     /// Answers a DM message.
     pub fn handle(&mut self, at: At, message: &super::queue::Message) -> Result<Vec<u8>, Failure> {
         let limits = Limits::default();
         let refused = |status| Failure::Http { status, retry_after: None };
-        let heard = xml::parse(&message.body, &xml::Limits::default()).map_err(|_| refused(400))?;
-        let id: DeviceId = heard.header.source.uri.parse().map_err(|_| refused(400))?;
+        let received =
+            xml::parse(&message.body, &xml::Limits::default()).map_err(|_| refused(400))?;
+        let id: DeviceId = received.header.source.uri.parse().map_err(|_| refused(400))?;
         let token = message.url.split_once("?s=").map(|(_, token)| token);
         let conversation = self.conversations.entry(id.clone()).or_default();
         let answer = now(conversation.answer(
             &self.store,
             (utc(at), limits),
             &id,
-            Heard { octets: &message.body, message: &heard, token, mac: None },
-            &mut draw(&mut self.chance),
+            Heard { octets: &message.body, message: &received, token, mac: None },
+            &mut draw(&mut self.rng),
         ));
         self.count_twice(at, &id);
         self.change_results(at, &id);
@@ -280,7 +281,7 @@ impl Bridge {
         }
     }
 
-    /// The desk names the further image servers beside the one that arming knows.
+    /// The operator names the further image servers beside the one that arming knows.
     fn add_sessions(&self, reply: &[u8]) -> Option<Vec<u8>> {
         let mut message = xml::parse(reply, &xml::Limits::default()).ok()?;
         let node = format!("/{}", fumo::DOWNLOAD_AND_UPDATE_URL);
@@ -309,17 +310,17 @@ impl Bridge {
     pub fn lie(&mut self, device: usize, truth: Vec<u8>) -> Result<Vec<u8>, Failure> {
         let refused = |status| Failure::Http { status, retry_after: None };
         let before = self.said.insert(device, truth.clone());
-        match self.chance.below(8) {
+        match self.rng.below(8) {
             0 => Err(refused(500)),
             1 => Err(refused(404)),
             2 => {
-                let keep = self.chance.below(truth.len() as u64);
+                let keep = self.rng.below(truth.len() as u64);
                 let keep = usize::try_from(keep).unwrap_or_default();
                 Ok(truth.get(..keep).unwrap_or_default().to_vec())
             }
             3 => Ok(before.unwrap_or(truth)),
             4 => Ok(self.change_written(&truth, change_tune_in).unwrap_or(truth)),
-            _ => Ok(self.change_written(&truth, change_octets).unwrap_or(truth)),
+            _ => Ok(self.change_written(&truth, change_bytes).unwrap_or(truth)),
         }
     }
 
@@ -327,14 +328,14 @@ impl Bridge {
     fn change_written(
         &mut self,
         reply: &[u8],
-        change: fn(&mut Item, &mut Chance) -> bool,
+        change: fn(&mut Item, &mut SeededRng) -> bool,
     ) -> Option<Vec<u8>> {
         let mut message = xml::parse(reply, &xml::Limits::default()).ok()?;
         let mut changed = false;
         for command in &mut message.commands {
             if let Command::Replace(replace) = command {
                 for item in &mut replace.items {
-                    changed |= change(item, &mut self.chance);
+                    changed |= change(item, &mut self.rng);
                 }
             }
         }
@@ -346,7 +347,7 @@ impl Bridge {
         self.said.insert(device, answer.to_vec());
     }
 
-    /// Keeps a message, to be heard again.
+    /// Stores a message, for replay.
     pub fn record(&mut self, device: usize, message: &super::queue::Message) {
         if self.recorded.len() < 64 {
             self.recorded.push((device, message.clone()));
@@ -396,7 +397,7 @@ impl Bridge {
     }
 
     fn count_twice(&mut self, at: At, id: &DeviceId) {
-        if self.plant != Plant::CountTwice {
+        if self.bug != Some(InjectedBug::CountTwice) {
             return;
         }
         let attempts = self.attempts(id);
@@ -417,7 +418,7 @@ impl Bridge {
     }
 
     fn change_results(&mut self, at: At, id: &DeviceId) {
-        if self.plant != Plant::ChangeResults {
+        if self.bug != Some(InjectedBug::ChangeResults) {
             return;
         }
         let attempts = self.attempts(id);
@@ -441,7 +442,7 @@ impl Bridge {
     }
 
     /// Does what is due; returns when to look again.
-    pub fn reconcile(&mut self, at: At, stations: &mut [Station]) -> Option<At> {
+    pub fn reconcile(&mut self, at: At, image_servers: &mut [ImageServer]) -> Option<At> {
         let soon = Some(At(at.0 + 1_000));
         for _ in 0..8 {
             let plan = now(progress::plan(&self.store, &self.policy, utc(at)));
@@ -451,7 +452,7 @@ impl Bridge {
             }
             for step in steps {
                 let id = campaign_of(step);
-                if let Err(problem) = self.take(at, step, stations) {
+                if let Err(problem) = self.take(at, step, image_servers) {
                     let text = problem.to_string();
                     now(progress::hindered(&self.store, utc(at), id, text)).ok();
                     return soon;
@@ -461,11 +462,16 @@ impl Bridge {
         soon
     }
 
-    fn take(&mut self, at: At, step: Step, stations: &mut [Station]) -> Result<(), AppError> {
+    fn take(
+        &mut self,
+        at: At,
+        step: Step,
+        image_servers: &mut [ImageServer],
+    ) -> Result<(), AppError> {
         match step {
-            Step::Prepare(id) => self.prepare(at, id, stations),
-            Step::Open(id) => self.open(at, id, stations),
-            Step::Stop(id, then) => self.stop(at, id, then, stations),
+            Step::Prepare(id) => self.prepare(at, id, image_servers),
+            Step::Open(id) => self.open(at, id, image_servers),
+            Step::Stop(id, then) => self.stop(at, id, then, image_servers),
             Step::Close(id) => now(progress::closed(&self.store, utc(at), id)),
             Step::SettlePending(id) => now(progress::settle_pending(&self.store, utc(at), id)),
             Step::SettleSilent(id) => now(progress::settle_silent(&self.store, utc(at), id)),
@@ -477,7 +483,7 @@ impl Bridge {
         &mut self,
         at: At,
         id: CampaignId,
-        stations: &mut [Station],
+        image_servers: &mut [ImageServer],
     ) -> Result<(), AppError> {
         let campaign = now(campaigns::find(&self.store, id))?;
         let Some(window) = campaign.window else { return Ok(()) };
@@ -491,9 +497,9 @@ impl Bridge {
         };
         let mut further = Vec::new();
         let mut first = None;
-        for (number, station) in stations.iter_mut().enumerate() {
-            let fresh = Tsi(1 + self.chance.below(u64::from(u32::MAX) - 1));
-            let reply = station.prepare(at, &request, fresh).map_err(AppError::Network)?;
+        for (number, server) in image_servers.iter_mut().enumerate() {
+            let fresh = Tsi(1 + self.rng.below(u64::from(u32::MAX) - 1));
+            let reply = server.prepare(at, &request, fresh).map_err(AppError::Network)?;
             let tsi = Tsi(reply.tsi.into());
             let source = SOURCES.get(number).copied().unwrap_or(GROUP);
             if number == 0 {
@@ -516,17 +522,22 @@ impl Bridge {
         now(progress::prepared(&self.store, utc(at), id, window.revision, air))
     }
 
-    fn open(&mut self, at: At, id: CampaignId, stations: &mut [Station]) -> Result<(), AppError> {
+    fn open(
+        &mut self,
+        at: At,
+        id: CampaignId,
+        image_servers: &mut [ImageServer],
+    ) -> Result<(), AppError> {
         let campaign = now(campaigns::find(&self.store, id))?;
         let Some(window) = campaign.window else { return Ok(()) };
-        for (number, station) in stations.iter_mut().enumerate() {
+        for (number, server) in image_servers.iter_mut().enumerate() {
             let request = OpenRequest {
                 campaign_id: id.0.to_vec(),
                 tsi: self.sessions.get(&(number, id)).copied().unwrap_or_default(),
                 opens_utc: window.opens.seconds(),
                 closes_utc: window.closes.seconds(),
             };
-            station.open(at, &request).map_err(AppError::Network)?;
+            server.open(at, &request).map_err(AppError::Network)?;
         }
         now(progress::opened(&self.store, utc(at), id, window.revision))
     }
@@ -536,15 +547,15 @@ impl Bridge {
         at: At,
         id: CampaignId,
         then: CampaignState,
-        stations: &mut [Station],
+        image_servers: &mut [ImageServer],
     ) -> Result<(), AppError> {
         let campaign = now(campaigns::find(&self.store, id))?;
         let on_air = campaign.window.is_some_and(|window| utc(at) < window.closes);
         if campaign.air.is_some() && on_air {
-            for (number, station) in stations.iter_mut().enumerate() {
+            for (number, server) in image_servers.iter_mut().enumerate() {
                 let tsi = self.sessions.get(&(number, id)).copied().unwrap_or_default();
                 let request = StopRequest { campaign_id: id.0.to_vec(), tsi };
-                station.stop(at, &request).map_err(AppError::Network)?;
+                server.stop(at, &request).map_err(AppError::Network)?;
             }
         }
         now(progress::stopped(&self.store, utc(at), id, then))
@@ -578,11 +589,11 @@ fn written(command: &Command) -> &[Item] {
 }
 
 /// Names a session that nobody airs.
-fn change_tune_in(item: &mut Item, chance: &mut Chance) -> bool {
+fn change_tune_in(item: &mut Item, rng: &mut SeededRng) -> bool {
     let Some(mut tune_in) = item.data_text().and_then(|text| text.parse::<TuneIn>().ok()) else {
         return false;
     };
-    if chance.below(2) == 0 {
+    if rng.below(2) == 0 {
         tune_in.tsi = Tsi(tune_in.tsi.0 % 1000 + 1);
     } else {
         tune_in.source = SOURCES.into_iter().find(|it| *it != tune_in.source).unwrap_or(GROUP);
@@ -592,12 +603,12 @@ fn change_tune_in(item: &mut Item, chance: &mut Chance) -> bool {
 }
 
 /// Flips a bit of a document.
-fn change_octets(item: &mut Item, chance: &mut Chance) -> bool {
+fn change_bytes(item: &mut Item, rng: &mut SeededRng) -> bool {
     let Some(Data::Octets(octets)) = &mut item.data else { return false };
-    let at = usize::try_from(chance.below(octets.len() as u64)).unwrap_or_default();
-    let bit = chance.below(8);
+    let at = usize::try_from(rng.below(octets.len() as u64)).unwrap_or_default();
+    let bit = rng.below(8);
     // Mostly one document of several.
-    let changes = chance.below(2) == 0;
+    let changes = rng.below(2) == 0;
     match octets.get_mut(at).filter(|_| changes) {
         Some(octet) => *octet ^= 1 << bit,
         None => return false,
@@ -609,10 +620,10 @@ fn whole(moment: Utc) -> Utc {
     Utc::from_seconds(moment.seconds())
 }
 
-fn draw(chance: &mut Chance) -> impl FnMut() -> [u8; 16] + Send {
+fn draw(rng: &mut SeededRng) -> impl FnMut() -> [u8; 16] + Send {
     || {
         let mut octets = [0; 16];
-        chance.fill(&mut octets);
+        rng.fill_bytes(&mut octets);
         octets
     }
 }

@@ -1,4 +1,4 @@
-//! The program `sim`: seeds, what is left out, what is shown.
+//! The program `sim`: seeds, faults that are left out, output.
 
 use std::{
     io::{IsTerminal as _, Write as _},
@@ -15,39 +15,40 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::{
-    plant::Plant,
+    injected_bugs::InjectedBug,
     scenario::Scenario,
     shrink::{replay_command, shrink},
-    trace::Keep,
-    world,
+    simulation,
+    trace::Recording,
 };
 
-/// Runs simulated worlds, one for each seed, and checks after every step what must be true.
+/// Run simulated worlds, one for each seed, and check the invariants after every event
 ///
 /// A world has image servers, a management server and devices: the real cores, with the real
-/// storage, on a simulated clock, network, DM transport and disk. What goes wrong in it follows
-/// from its seed. A world that fails is made small, and the command that replays it is printed.
+/// storage, on a simulated clock, network, DM transport and disk. Its faults follow from its seed.
+/// A world that fails is reduced to the faults that matter, and the command that replays it is
+/// printed.
 ///
-/// Exit codes: 0 all worlds were well, 2 usage, 70 a promise was broken.
+/// Exit codes: 0 all invariants held, 2 usage, 70 an invariant was broken.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "sim", version)]
 pub struct Options {
     /// The first seed
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
-    /// How many seeds from there
+    /// Number of seeds
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub count: u64,
-    /// Threads that run worlds
+    /// Number of threads
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub jobs: usize,
     /// Leave a fault out, by its number in the list that `--trace` prints
     #[arg(long, value_name = "N")]
     pub without: Vec<usize>,
-    /// Make a mistake on purpose, to see it found
-    #[arg(long, value_name = "MISTAKE")]
-    pub plant: Option<Plant>,
-    /// Print what happens
+    /// Inject a bug, to test that it is found
+    #[arg(long, value_name = "BUG")]
+    pub inject: Option<InjectedBug>,
+    /// Print the events
     #[arg(long)]
     pub trace: bool,
     /// Print one JSON object for each failing world, and one at the end
@@ -60,15 +61,15 @@ pub struct Options {
 pub struct Failing {
     /// Its seed.
     pub seed: u64,
-    /// What was not true.
+    /// Invariants that did not hold.
     pub breaches: Vec<String>,
     /// The faults that matter, in words.
     pub faults: Vec<String>,
-    /// How to see it again.
+    /// The command that replays it.
     pub replay: String,
 }
 
-/// What came of many worlds.
+/// Result of many worlds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Summary {
     /// Worlds that were run.
@@ -79,11 +80,11 @@ pub struct Summary {
     pub failing: Vec<Failing>,
 }
 
-/// Runs the seeds from `first` on, on so many threads; `seen` is told after each world.
+/// Runs the seeds from `first` on, on so many threads; `seen` is called after each world.
 pub fn survey(
     (first, count): (u64, u64),
     jobs: usize,
-    plant: Plant,
+    bug: Option<InjectedBug>,
     seen: &(dyn Fn(Option<&Failing>) + Sync),
 ) -> Summary {
     let next = AtomicU64::new(0);
@@ -97,7 +98,7 @@ pub fn survey(
                     if number >= count {
                         return;
                     }
-                    let (had, failed) = try_seed(first.wrapping_add(number), plant);
+                    let (had, failed) = try_seed(first.wrapping_add(number), bug);
                     events.fetch_add(had, Ordering::Relaxed);
                     seen(failed.as_ref());
                     failing.lock().unwrap_or_else(PoisonError::into_inner).extend(failed);
@@ -110,33 +111,33 @@ pub fn survey(
     Summary { worlds: count, events: events.into_inner(), failing }
 }
 
-fn try_seed(seed: u64, plant: Plant) -> (u64, Option<Failing>) {
-    let outcome = world::run(Scenario::draw(seed), Keep::Digest, plant);
+fn try_seed(seed: u64, bug: Option<InjectedBug>) -> (u64, Option<Failing>) {
+    let outcome = simulation::run(Scenario::draw(seed), Recording::Digest, bug);
     let events = outcome.events;
     if outcome.breaches.is_empty() {
         return (events, None);
     }
-    let shrunk = shrink(seed, plant, outcome);
+    let shrunk = shrink(seed, bug, outcome);
     let faults = Scenario::draw(seed).without(&shrunk.left_out).faults;
     let failing = Failing {
         seed,
         breaches: shrunk.outcome.breaches,
         faults: faults.iter().map(ToString::to_string).collect(),
-        replay: replay_command(seed, &shrunk.left_out, plant),
+        replay: replay_command(seed, &shrunk.left_out, bug),
     };
     (events, Some(failing))
 }
 
 /// Runs the program.
 pub fn main(options: &Options) -> ExitCode {
-    let plant = options.plant.unwrap_or_default();
+    let bug = options.inject;
     if options.count == 1 {
-        return one(options, plant);
+        return one(options, bug);
     }
     let bar = ProgressBar::new(options.count).with_style(style());
     let lines = !std::io::stderr().is_terminal();
     let done = AtomicU64::new(0);
-    let summary = survey((options.seed, options.count), options.jobs, plant, &|failing| {
+    let summary = survey((options.seed, options.count), options.jobs, bug, &|failing| {
         bar.inc(1);
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         if lines && done.is_multiple_of(500) {
@@ -157,8 +158,8 @@ pub fn main(options: &Options) -> ExitCode {
 }
 
 /// Runs one world, with what was left out, and shows it.
-fn one(options: &Options, plant: Plant) -> ExitCode {
-    let keep = if options.trace { Keep::Lines } else { Keep::Digest };
+fn one(options: &Options, bug: Option<InjectedBug>) -> ExitCode {
+    let keep = if options.trace { Recording::Lines } else { Recording::Digest };
     let scenario = Scenario::draw(options.seed);
     if options.trace {
         println!("{} devices: {:?}", scenario.devices.len(), scenario.devices);
@@ -176,7 +177,7 @@ fn one(options: &Options, plant: Plant) -> ExitCode {
             println!("fault {number}: {fault}{left_out}");
         }
     }
-    let outcome = world::run(scenario.without(&options.without), keep, plant);
+    let outcome = simulation::run(scenario.without(&options.without), keep, bug);
     outcome.lines.iter().for_each(|line| println!("{line}"));
     if options.json {
         let shown = serde_json::json!({

@@ -20,12 +20,12 @@
 //! Everything is determined by the two seeds and the calls. Handles from before a power cut are
 //! dead.
 
+mod call;
 mod file;
 mod state;
 mod tree;
 
 use std::{
-    collections::BTreeMap,
     io,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard},
@@ -33,91 +33,12 @@ use std::{
 
 use receiver::shell::disk::{Disk, DiskFile, Entry, Held, Open, SharedDisk};
 
+pub use self::call::{Call, Fault, History, SECTOR_BYTES};
 use self::state::{State, Step};
-
-/// Octets that survive a power cut together.
-pub const SECTOR_OCTETS: usize = 512;
 
 /// A simulated disk. Clones are the same disk.
 #[derive(Debug, Clone)]
 pub struct SimDisk(Arc<Mutex<State>>);
-
-/// What is asked of a disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Call {
-    /// Opening a file as it is.
-    Open,
-    /// Opening a file that may be made or emptied.
-    Create,
-    /// Making a directory.
-    MakeDirectory,
-    /// Syncing a directory.
-    SyncDirectory,
-    /// Listing a directory.
-    List,
-    /// Renaming.
-    Rename,
-    /// Removing a file or a directory.
-    Remove,
-    /// Locking.
-    Lock,
-    /// Reading, around the cache or through it.
-    Read,
-    /// Writing.
-    Write,
-    /// Asking for a length.
-    Length,
-    /// Reserving.
-    Allocate,
-    /// Syncing a file.
-    Sync,
-    /// Dropping what the cache holds.
-    ForgetCached,
-}
-
-impl Call {
-    /// Returns whether the call is an operation: one that changes what a power cut leaves.
-    #[must_use]
-    pub const fn is_operation(self) -> bool {
-        match self {
-            Self::Create
-            | Self::MakeDirectory
-            | Self::SyncDirectory
-            | Self::Rename
-            | Self::Remove
-            | Self::Write
-            | Self::Allocate
-            | Self::Sync => true,
-            Self::Open
-            | Self::List
-            | Self::Lock
-            | Self::Read
-            | Self::Length
-            | Self::ForgetCached => false,
-        }
-    }
-}
-
-/// How a call fails.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Fault {
-    /// EIO. A write is done in part; a sync loses what it should have synced.
-    Io,
-    /// ENOSPC. A write is done in part.
-    NoSpace,
-}
-
-impl Fault {
-    fn error(self) -> io::Error {
-        match self {
-            Self::Io => io::Error::from_raw_os_error(5),
-            Self::NoSpace => io::ErrorKind::StorageFull.into(),
-        }
-    }
-}
-
-/// What was asked, in order: the call, and on what.
-pub type History = Vec<(Call, PathBuf)>;
 
 impl SimDisk {
     /// Makes an empty disk; the seed decides what failing calls leave.
@@ -210,13 +131,13 @@ impl SimDisk {
 
     /// Returns the octets that writes carried.
     #[must_use]
-    pub fn written_octets(&self) -> u64 {
+    pub fn written_bytes(&self) -> u64 {
         self.state().written
     }
 
     /// Returns the octets of the sectors that syncs put on the medium.
     #[must_use]
-    pub fn synced_octets(&self) -> u64 {
+    pub fn synced_bytes(&self) -> u64 {
         self.state().synced
     }
 
@@ -226,7 +147,7 @@ impl SimDisk {
         self.state().content(path)
     }
 
-    /// Flips a bit at rest. Returns whether there is such a file and it is that long.
+    /// Flips a stored bit. Returns whether there is such a file and it is that long.
     pub fn flip_bit(&self, path: &Path, octet: u64, bit: u8) -> bool {
         self.state().file_mut(path).is_some_and(|file| file.flip_bit(octet, bit))
     }
@@ -442,9 +363,6 @@ impl DiskFile for SimFile {
         Ok(())
     }
 }
-
-/// Faults by call and number.
-type Faults = BTreeMap<(Call, u64), Fault>;
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What goes wrong in a world, and when. Every fault can be left out by its number, so that a
+//! Faults of a world, and their times. Every fault can be left out by its number, so that a
 //! failing world shrinks to the faults that matter.
 
 use std::fmt;
@@ -34,20 +34,20 @@ impl Span {
     }
 }
 
-/// Something that goes wrong.
+/// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
     /// Which device, or which image server.
     pub whose: usize,
     /// When.
     pub span: Span,
-    /// What.
-    pub what: What,
+    /// Kind.
+    pub kind: FaultKind,
 }
 
-/// What goes wrong.
+/// Kind of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum What {
+pub enum FaultKind {
     /// Datagrams are lost, each for itself.
     Loss {
         /// Of a thousand.
@@ -97,21 +97,21 @@ pub enum What {
     CutAtOperation {
         /// Counted from the beginning of the span.
         operations: u64,
-        /// Whether the wall clock begins in 1970 after it, for the rest of the span.
-        clock: ClockKept,
+        /// The wall clock after it, until the end of the span.
+        clock: ClockSurvival,
     },
     /// The power goes at the beginning of the span and comes back at its end.
     PowerOff {
-        /// Whether the wall clock survives.
-        clock: ClockKept,
+        /// The wall clock after it.
+        clock: ClockSurvival,
     },
     /// The process is killed, and started at the end of the span.
     Kill,
-    /// The process is told to end, and started at the end of the span.
+    /// The process is terminated, and started at the end of the span.
     Terminate,
     /// The machine sleeps.
     Sleep,
-    /// A reason to rest holds.
+    /// A suspend reason holds.
     Suspend(SuspendReason),
     /// The wall clock is wrong by so many seconds.
     ClockStep {
@@ -126,12 +126,12 @@ pub enum What {
         call: Call,
         /// Which one from the beginning of the span.
         nth: u64,
-        /// How.
+        /// Failure.
         how: DiskFault,
     },
     /// Bits flip in what is stored of the object.
     FlipBits {
-        /// How many.
+        /// Number of bits.
         count: u64,
     },
     /// The storage takes long.
@@ -140,7 +140,7 @@ pub enum What {
     InstallFails,
     /// The image server ends and is started again.
     ServerDown,
-    /// What answers in the management server's name is not what it said.
+    /// Answers in the management server's name are replaced.
     Lies {
         /// Of a thousand answers.
         per_mille: u64,
@@ -151,16 +151,16 @@ pub enum What {
     Disarm,
 }
 
-/// Whether a clock survives a power cut.
+/// State of a clock after a power cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ClockKept {
+pub enum ClockSurvival {
     /// It does.
     Kept,
     /// It begins in 1970, until somebody sets it.
     Lost,
 }
 
-impl What {
+impl FaultKind {
     /// Returns whether the storage itself is at fault: then symbols may be lost.
     pub const fn damages(self) -> bool {
         matches!(self, Self::FlipBits { .. })
@@ -174,11 +174,11 @@ impl What {
     /// Returns whether worlds had it only after the first bugs were found: those are repeated
     /// without.
     pub const fn came_later(self) -> bool {
-        self.is_of_the_desk() || matches!(self, Self::Lies { .. })
+        self.is_by_the_operator() || matches!(self, Self::Lies { .. })
     }
 
     /// Returns whether it is the operator who does it.
-    pub const fn is_of_the_desk(self) -> bool {
+    pub const fn is_by_the_operator(self) -> bool {
         matches!(self, Self::Supersede(_) | Self::Disarm)
     }
 
@@ -196,11 +196,11 @@ impl fmt::Display for At {
 
 impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.what.is_of_a_server() { "server" } else { "device" };
+        let kind = if self.kind.is_of_a_server() { "server" } else { "device" };
         let Span { from, to } = self.span;
-        if self.what.is_of_the_desk() {
-            return write!(formatter, "the desk at {from}: {:?}", self.what);
+        if self.kind.is_by_the_operator() {
+            return write!(formatter, "the operator at {from}: {:?}", self.kind);
         }
-        write!(formatter, "{kind} {} from {from} to {to}: {:?}", self.whose, self.what)
+        write!(formatter, "{kind} {} from {from} to {to}: {:?}", self.whose, self.kind)
     }
 }

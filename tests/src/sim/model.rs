@@ -1,4 +1,4 @@
-//! What must be true of one device, kept beside it: what its storage has acknowledged, and what
+//! Invariants of one device, checked from outside: what its storage has acknowledged, and what
 //! the disk must therefore hold.
 
 use std::{
@@ -21,10 +21,10 @@ use receiver::{
 
 use super::{disk::SimDisk, package::Package};
 
-/// Where every device keeps its memory.
+/// Data directory of every device.
 pub const DATA: &str = "/data";
 
-/// What must be true of one device.
+/// Invariants of one device.
 #[derive(Debug)]
 pub struct Model {
     package: &'static Package,
@@ -40,7 +40,7 @@ pub struct Model {
     known: Option<JournalState>,
     /// Hand-offs that were begun.
     pub installs: u64,
-    /// Bits at rest have flipped: symbols may be gone, but none may be wrong.
+    /// Stored bits have flipped: symbols may be gone, but none may be wrong.
     pub damaged: bool,
     breaches: Vec<String>,
 }
@@ -198,7 +198,7 @@ impl Model {
         }
     }
 
-    /// What a device has learned of roots and campaigns is never taken back, and nobody is armed
+    /// Checks that learned roots and campaigns are never rolled back, and no device is armed
     /// by keys that it knows to be taken away.
     fn check_persistent_state(&mut self, after: &JournalState) {
         let armed = matches!(&*after.phase, "armed" | "receiving" | "suspended");
@@ -249,7 +249,7 @@ impl Model {
         self.journals.clear();
     }
 
-    /// What a device says of its progress must survive a power cut at this moment; where bits have
+    /// Checks that reported progress would survive a power cut at this moment; where bits have
     /// flipped it cannot know that until it reads them.
     pub fn check_status(&mut self, status: &Status) {
         if status.symbols_needed == 0 || self.damaged {

@@ -1,12 +1,12 @@
 //! The network between image servers and one device.
 
-use super::fault::{At, Fault, What};
-use crate::lab::chance::Chance;
+use super::fault::{At, Fault, FaultKind};
+use crate::lab::rng::SeededRng;
 
 /// A link, with its own chances.
 #[derive(Debug)]
 pub struct Link {
-    chance: Chance,
+    rng: SeededRng,
     faults: Vec<Fault>,
     /// For each burst fault, whether the link is in its bad state.
     bad: Vec<bool>,
@@ -15,13 +15,13 @@ pub struct Link {
 /// A datagram that comes through.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Arrival {
-    /// How long it takes.
+    /// Delay.
     ///
     /// # Units
     ///
     /// Milliseconds.
     pub after: u64,
-    /// What of it arrives.
+    /// Octets that arrive.
     pub octets: Vec<u8>,
 }
 
@@ -31,47 +31,47 @@ impl Link {
         let ours = faults.iter().filter(|fault| {
             fault.whose == device
                 && matches!(
-                    fault.what,
-                    What::Loss { .. }
-                        | What::Bursts { .. }
-                        | What::Reorder { .. }
-                        | What::Duplicate { .. }
-                        | What::Corrupt { .. }
-                        | What::Cut
+                    fault.kind,
+                    FaultKind::Loss { .. }
+                        | FaultKind::Bursts { .. }
+                        | FaultKind::Reorder { .. }
+                        | FaultKind::Duplicate { .. }
+                        | FaultKind::Corrupt { .. }
+                        | FaultKind::Cut
                 )
         });
         let faults: Vec<_> = ours.copied().collect();
-        let chance = Chance::new(seed, &format!("link {device}"));
-        Self { chance, bad: vec![false; faults.len()], faults }
+        let rng = SeededRng::new(seed, &format!("link {device}"));
+        Self { rng, bad: vec![false; faults.len()], faults }
     }
 
     /// Sends a datagram; it arrives once, twice or never.
     pub fn send(&mut self, at: At, datagram: &[u8]) -> Vec<Arrival> {
         let mut copies = 1;
-        let mut after = 1 + self.chance.below(3);
+        let mut after = 1 + self.rng.below(3);
         let mut octets = datagram.to_vec();
         for (fault, bad) in self.faults.iter().zip(&mut self.bad) {
             if !fault.span.holds(at) {
                 continue;
             }
-            let draw = self.chance.below(1000);
+            let draw = self.rng.below(1000);
             #[expect(clippy::wildcard_enum_match_arm, reason = "the others are left out above")]
-            match fault.what {
-                What::Loss { per_mille } if draw < per_mille => return Vec::new(),
-                What::Bursts { enter, leave } => {
+            match fault.kind {
+                FaultKind::Loss { per_mille } if draw < per_mille => return Vec::new(),
+                FaultKind::Bursts { enter, leave } => {
                     *bad = if *bad { draw >= leave } else { draw < enter };
                     if *bad {
                         return Vec::new();
                     }
                 }
-                What::Reorder { per_mille } if draw < per_mille => {
-                    after += self.chance.below(400);
+                FaultKind::Reorder { per_mille } if draw < per_mille => {
+                    after += self.rng.below(400);
                 }
-                What::Duplicate { per_mille } if draw < per_mille => copies += 1,
-                What::Corrupt { per_mille } if draw < per_mille => {
-                    corrupt(&mut self.chance, &mut octets)
+                FaultKind::Duplicate { per_mille } if draw < per_mille => copies += 1,
+                FaultKind::Corrupt { per_mille } if draw < per_mille => {
+                    corrupt(&mut self.rng, &mut octets)
                 }
-                What::Cut => return Vec::new(),
+                FaultKind::Cut => return Vec::new(),
                 _ => {}
             }
         }
@@ -82,17 +82,17 @@ impl Link {
 }
 
 /// Flips bits, or cuts the end off, or adds to it.
-fn corrupt(chance: &mut Chance, octets: &mut Vec<u8>) {
-    match chance.below(8) {
+fn corrupt(rng: &mut SeededRng, octets: &mut Vec<u8>) {
+    match rng.below(8) {
         0 => {
-            let length = chance.below(octets.len() as u64);
+            let length = rng.below(octets.len() as u64);
             octets.truncate(usize::try_from(length).unwrap_or_default());
         }
         1 => octets.extend([0; 5]),
         _ => {
-            for _ in 0..=chance.below(3) {
-                let at = usize::try_from(chance.below(octets.len() as u64)).unwrap_or_default();
-                let bit = chance.below(8);
+            for _ in 0..=rng.below(3) {
+                let at = usize::try_from(rng.below(octets.len() as u64)).unwrap_or_default();
+                let bit = rng.below(8);
                 if let Some(octet) = octets.get_mut(at) {
                     *octet ^= 1 << bit;
                 }

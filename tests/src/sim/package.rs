@@ -1,4 +1,4 @@
-//! What a world sends: keys that are the same in each run, signed documents, a plan as the image
+//! Package of a world: keys that are the same in each run, signed documents, a plan as the image
 //! server makes it. A few packages are made once for a process and serve every seed.
 
 use std::{collections::BTreeMap, io, net::IpAddr, num::NonZeroUsize, sync::OnceLock};
@@ -25,7 +25,7 @@ use receiver::symbols::ObjectLayout;
 
 use crate::{
     broadcast::seal,
-    lab::chance::Chance,
+    lab::rng::SeededRng,
     memory::{self, Memory},
 };
 
@@ -60,7 +60,7 @@ pub struct Issue {
     pub terms: Campaign,
 }
 
-/// How an issue follows the one before.
+/// Relation of an issue to the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Follows {
     /// By a higher sequence, signed by the same keys.
@@ -85,9 +85,9 @@ pub struct Package {
     pub object: PlannedObject,
     /// The image.
     pub image: Vec<u8>,
-    /// What the image server airs.
+    /// Object that the image server airs.
     pub aired: AiredObject,
-    /// Where a device stores it.
+    /// Layout of a device's storage of it.
     pub layout: ObjectLayout,
     plan: Vec<u8>,
 }
@@ -129,7 +129,7 @@ impl Package {
         ),
     ) -> anyhow::Result<Self> {
         let mut image = vec![0; octets];
-        Chance::new(octets as u64, "image").fill(&mut image);
+        SeededRng::new(octets as u64, "image").fill_bytes(&mut image);
         let digest = sha256(&[&image]);
         let oti = RaptorQOti::new(RaptorQParameters {
             transfer_length: octets as u64,
@@ -177,7 +177,7 @@ impl Package {
             layout: ObjectLayout::new(key, digest, oti),
             image,
             aired: AiredObject { object, schedule, plan_header: header.emit() },
-            plan: plan.into_octets(),
+            plan: plan.into_bytes(),
         })
     }
 

@@ -1,4 +1,4 @@
-//! What happens when: events in the order of their moments, and of their making within one.
+//! Event queue: events in the order of their moments, and of their creation within one.
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
@@ -23,30 +23,30 @@ pub enum Event {
     /// A DM message reaches the management server.
     Request(usize, u64, Message),
     /// An image server looks what is to be done, in one of its lives.
-    Station(usize, u64),
+    ImageServer(usize, u64),
     /// An image server sends the next packet of a campaign, in one of its lives.
     Transmit(usize, u64, CampaignId),
     /// The management server looks what is to be done.
     Reconcile,
     /// The operator does the next thing.
-    Operator(Order),
+    Operator(OperatorAction),
 }
 
-/// What an operator does.
+/// Action of an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum OperatorAction {
     /// Opens a window of so many milliseconds, so many milliseconds from now.
-    Window {
+    OpenWindow {
         /// From now to its opening.
         ahead: u64,
         /// From its opening to its closing.
         length: u64,
     },
     /// Looks whether all is done.
-    Look,
+    CheckEnd,
 }
 
-/// What happens to a device.
+/// Event of a device.
 #[derive(Debug)]
 pub enum DeviceEvent {
     /// A deadline of the agent.
@@ -76,7 +76,7 @@ pub struct Datagram {
     pub channel: SocketAddr,
     /// Which of [`SOURCES`] it comes from.
     pub source: usize,
-    /// What it says.
+    /// Its octets.
     pub octets: Vec<u8>,
 }
 
@@ -90,9 +90,9 @@ impl Datagram {
 /// A DM message on its way.
 #[derive(Debug, Clone)]
 pub struct Message {
-    /// Where it goes.
+    /// Its URL.
     pub url: String,
-    /// What it says.
+    /// Its octets.
     pub body: Vec<u8>,
 }
 

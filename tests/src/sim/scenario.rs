@@ -5,10 +5,10 @@ use receiver::suspension::SuspendReason;
 use super::{
     bridge, device,
     disk::{Call, Fault as DiskFault},
-    fault::{At, ClockKept, Fault, Span, What},
+    fault::{At, ClockSurvival, Fault, FaultKind, Span},
     package::{Follows, Package, package},
 };
-use crate::lab::chance::Chance;
+use crate::lab::rng::SeededRng;
 
 /// A window that the operator opens while things go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,17 +26,17 @@ pub struct Window {
 pub struct Scenario {
     /// The seed.
     pub seed: u64,
-    /// What is sent.
+    /// The package that is sent.
     pub package: &'static Package,
     /// The devices.
     pub devices: Vec<device::Setup>,
-    /// How many image servers air the plan.
+    /// Number of image servers that air the plan.
     pub servers: usize,
     /// The management server.
     pub bridge: bridge::Setup,
     /// Windows in which things go wrong.
     pub windows: Vec<Window>,
-    /// What goes wrong; by number, so that each can be left out.
+    /// Faults by number, so that each can be left out.
     pub faults: Vec<Fault>,
     /// Nothing goes wrong from here on.
     pub calm: At,
@@ -45,25 +45,26 @@ pub struct Scenario {
 impl Scenario {
     /// Draws the world of a seed.
     pub fn draw(seed: u64) -> Self {
-        let mut chance = Chance::new(seed, "scenario");
-        let package = package(chance.next());
-        let devices = draw_devices(&mut chance);
-        let servers = if chance.below(3) == 0 { 2 } else { 1 };
+        let mut rng = SeededRng::new(seed, "scenario");
+        let package = package(rng.next_u64());
+        let devices = draw_devices(&mut rng);
+        let servers = if rng.below(3) == 0 { 2 } else { 1 };
         let bridge = bridge::Setup {
-            report_spread: one_of(&mut chance, [0, 5, 60]),
-            hands_plan_header_out: chance.below(2) == 0,
+            report_spread: one_of(&mut rng, [0, 5, 60]),
+            hands_plan_header_out: rng.below(2) == 0,
         };
-        let windows = draw_windows(&mut chance);
+        let windows = draw_windows(&mut rng);
         let last = windows.last().map_or(0, |window| window.closes.0);
         let calm = At(last + 90_000);
-        let count = match chance.below(12) {
+        let count = match rng.below(12) {
             0 => 0,
-            1..=7 => 1 + chance.below(4),
-            _ => 5 + chance.below(8),
+            1..=7 => 1 + rng.below(4),
+            _ => 5 + rng.below(8),
         };
         let draw = Draw { devices: devices.len(), servers, windows: &windows, calm };
-        let mut faults: Vec<_> = (0..count).map(|_| draw.fault(&mut chance)).collect();
-        faults.extend(draw.desk(&mut Chance::new(seed, "desk")));
+        let mut faults: Vec<_> = (0..count).map(|_| draw.fault(&mut rng)).collect();
+        // The name of the stream decides what is drawn: it stays as it was when seeds were noted.
+        faults.extend(draw.operator_faults(&mut SeededRng::new(seed, "desk")));
         Self { seed, package, devices, servers, bridge, windows, faults, calm }
     }
 
@@ -79,41 +80,41 @@ impl Scenario {
     }
 }
 
-fn draw_devices(chance: &mut Chance) -> Vec<device::Setup> {
-    let count = 1 + chance.below(3);
+fn draw_devices(rng: &mut SeededRng) -> Vec<device::Setup> {
+    let count = 1 + rng.below(3);
     (0..count)
         .map(|number| device::Setup {
-            check_in: one_of(chance, [60, 120, 300]),
-            reboots: chance.below(3) == 0,
-            is_addressed: number == 0 || chance.below(6) > 0,
+            check_in: one_of(rng, [60, 120, 300]),
+            reboots: rng.below(3) == 0,
+            is_addressed: number == 0 || rng.below(6) > 0,
         })
         .collect()
 }
 
-fn draw_windows(chance: &mut Chance) -> Vec<Window> {
+fn draw_windows(rng: &mut SeededRng) -> Vec<Window> {
     let mut windows: Vec<Window> = Vec::new();
-    for number in 0..=chance.below(2) {
+    for number in 0..=rng.below(2) {
         let ordered = match windows.last() {
             None => 1_000 * number,
-            Some(before) => before.closes.0 + 1_000 * (1 + chance.below(70)),
+            Some(before) => before.closes.0 + 1_000 * (1 + rng.below(70)),
         };
-        let opens = ordered + 1_000 * (90 + chance.below(60) + number * 200);
-        let closes = opens + 1_000 * (3 + chance.below(12));
+        let opens = ordered + 1_000 * (90 + rng.below(60) + number * 200);
+        let closes = opens + 1_000 * (3 + rng.below(12));
         windows.push(Window { ordered: At(ordered), opens: At(opens), closes: At(closes) });
     }
     windows
 }
 
-fn one_of<T: Copy, const N: usize>(chance: &mut Chance, all: [T; N]) -> T {
-    let at = below(chance, N as u64);
+fn one_of<T: Copy, const N: usize>(rng: &mut SeededRng, all: [T; N]) -> T {
+    let at = below(rng, N as u64);
     *all.get(at).expect("a number below the length")
 }
 
-fn below(chance: &mut Chance, end: u64) -> usize {
-    usize::try_from(chance.below(end)).unwrap_or_default()
+fn below(rng: &mut SeededRng, end: u64) -> usize {
+    usize::try_from(rng.below(end)).unwrap_or_default()
 }
 
-/// What faults are drawn from.
+/// Limits within which faults are drawn.
 struct Draw<'a> {
     devices: usize,
     servers: usize,
@@ -122,46 +123,46 @@ struct Draw<'a> {
 }
 
 impl Draw<'_> {
-    fn fault(&self, chance: &mut Chance) -> Fault {
-        let what = draw_what(chance);
-        let among = if what.is_of_a_server() { self.servers } else { self.devices };
-        let whose = below(chance, among as u64);
-        Fault { whose, span: self.span(chance, what), what }
+    fn fault(&self, rng: &mut SeededRng) -> Fault {
+        let kind = draw_kind(rng);
+        let among = if kind.is_of_a_server() { self.servers } else { self.devices };
+        let whose = below(rng, among as u64);
+        Fault { whose, span: self.span(rng, kind), kind }
     }
 
-    /// What the operator changes while things go wrong, and who lies in the operator's name.
-    fn desk(&self, chance: &mut Chance) -> Vec<Fault> {
+    /// Draws changes of the operator while faults hold, and false answers of the server.
+    fn operator_faults(&self, rng: &mut SeededRng) -> Vec<Fault> {
         let mut faults = Vec::new();
-        if chance.below(5) == 0 {
-            let per_mille = one_of(chance, [30, 100, 300]);
-            faults.push(What::Lies { per_mille });
+        if rng.below(5) == 0 {
+            let per_mille = one_of(rng, [30, 100, 300]);
+            faults.push(FaultKind::Lies { per_mille });
         }
-        if chance.below(6) == 0 {
-            faults.push(What::Disarm);
+        if rng.below(6) == 0 {
+            faults.push(FaultKind::Disarm);
         }
-        if chance.below(3) == 0 {
-            faults.push(What::Supersede(one_of(chance, Follows::ALL)));
+        if rng.below(3) == 0 {
+            faults.push(FaultKind::Supersede(one_of(rng, Follows::ALL)));
         }
-        let whose = below(chance, self.devices as u64);
-        let fault = |what| Fault { whose, span: self.span(chance, what), what };
+        let whose = below(rng, self.devices as u64);
+        let fault = |kind| Fault { whose, span: self.span(rng, kind), kind };
         faults.into_iter().map(fault).collect()
     }
 
     /// Most of what goes wrong goes wrong around a window.
-    fn span(&self, chance: &mut Chance, what: What) -> Span {
-        let window = self.windows.get(below(chance, self.windows.len() as u64));
+    fn span(&self, rng: &mut SeededRng, kind: FaultKind) -> Span {
+        let window = self.windows.get(below(rng, self.windows.len() as u64));
         let window =
             window.copied().unwrap_or(Window { ordered: At(0), opens: At(0), closes: At(0) });
         let on_air = window.closes.0 - window.opens.0;
-        let lasts = chance.below(what.longest().max(1)) + 50;
-        let from = match chance.below(8) {
+        let lasts = rng.below(kind.longest().max(1)) + 50;
+        let from = match rng.below(8) {
             // Any time from the beginning on.
-            0 => chance.below(self.calm.0),
+            0 => rng.below(self.calm.0),
             // From the order of the window on.
-            1 => window.ordered.0 + chance.below(window.opens.0 - window.ordered.0),
+            1 => window.ordered.0 + rng.below(window.opens.0 - window.ordered.0),
             // Around the end of the window.
-            2 => window.closes.0 - 2_000 + chance.below(70_000),
-            _ => window.opens.0 - 1_000 + chance.below(on_air + 2_000),
+            2 => window.closes.0 - 2_000 + rng.below(70_000),
+            _ => window.opens.0 - 1_000 + rng.below(on_air + 2_000),
         };
         let from = from.min(self.calm.0 - 1_000);
         let to = (from + lasts).min(self.calm.0 - 1);
@@ -169,7 +170,7 @@ impl Draw<'_> {
     }
 }
 
-impl What {
+impl FaultKind {
     /// Returns how long it lasts at most, in milliseconds.
     const fn longest(self) -> u64 {
         match self {
@@ -193,42 +194,42 @@ impl What {
     }
 }
 
-fn draw_what(chance: &mut Chance) -> What {
-    let per_mille = one_of(chance, [20, 100, 300, 500]);
-    let kept = if chance.below(3) == 0 { ClockKept::Lost } else { ClockKept::Kept };
-    match chance.below(27) {
-        0 | 1 => What::Loss { per_mille },
-        2 | 3 => What::Bursts { enter: 10 + chance.below(100), leave: 50 + chance.below(400) },
-        4 => What::Reorder { per_mille },
-        5 => What::Duplicate { per_mille },
-        6 => What::Corrupt { per_mille: per_mille.min(300) },
-        7 => What::Cut,
-        8 | 9 => What::Forge { per_ten: one_of(chance, [5, 20, 60]) },
+fn draw_kind(rng: &mut SeededRng) -> FaultKind {
+    let per_mille = one_of(rng, [20, 100, 300, 500]);
+    let kept = if rng.below(3) == 0 { ClockSurvival::Lost } else { ClockSurvival::Kept };
+    match rng.below(27) {
+        0 | 1 => FaultKind::Loss { per_mille },
+        2 | 3 => FaultKind::Bursts { enter: 10 + rng.below(100), leave: 50 + rng.below(400) },
+        4 => FaultKind::Reorder { per_mille },
+        5 => FaultKind::Duplicate { per_mille },
+        6 => FaultKind::Corrupt { per_mille: per_mille.min(300) },
+        7 => FaultKind::Cut,
+        8 | 9 => FaultKind::Forge { per_ten: one_of(rng, [5, 20, 60]) },
         10 | 11 => {
-            What::DmLoss { requests: per_mille, replies: one_of(chance, [0, 100, 300, 600]) }
+            FaultKind::DmLoss { requests: per_mille, replies: one_of(rng, [0, 100, 300, 600]) }
         }
-        12 => What::BridgeDown,
-        13 => What::Replay,
-        14..=17 => What::CutAtOperation { operations: 1 + chance.below(90), clock: kept },
-        18 => What::PowerOff { clock: kept },
-        19 => What::Kill,
-        20 => one_of(chance, [What::Terminate, What::Sleep]),
-        21 => What::Suspend(one_of(chance, SuspendReason::ALL)),
+        12 => FaultKind::BridgeDown,
+        13 => FaultKind::Replay,
+        14..=17 => FaultKind::CutAtOperation { operations: 1 + rng.below(90), clock: kept },
+        18 => FaultKind::PowerOff { clock: kept },
+        19 => FaultKind::Kill,
+        20 => one_of(rng, [FaultKind::Terminate, FaultKind::Sleep]),
+        21 => FaultKind::Suspend(one_of(rng, SuspendReason::ALL)),
         22 => {
             const STEPS: [i64; 8] = [-315_360_000, -86_400, -300, -5, 7, 240, 86_400, 315_360_000];
-            What::ClockStep { seconds: one_of(chance, STEPS) }
+            FaultKind::ClockStep { seconds: one_of(rng, STEPS) }
         }
-        23 => one_of(chance, [What::DiskFull, What::SlowDisk]),
-        24 => draw_disk_error(chance),
-        25 => match chance.below(3) {
-            0 => What::InstallFails,
-            _ => What::FlipBits { count: 1 + chance.below(20) },
+        23 => one_of(rng, [FaultKind::DiskFull, FaultKind::SlowDisk]),
+        24 => draw_disk_error(rng),
+        25 => match rng.below(3) {
+            0 => FaultKind::InstallFails,
+            _ => FaultKind::FlipBits { count: 1 + rng.below(20) },
         },
-        _ => What::ServerDown,
+        _ => FaultKind::ServerDown,
     }
 }
 
-fn draw_disk_error(chance: &mut Chance) -> What {
+fn draw_disk_error(rng: &mut SeededRng) -> FaultKind {
     const CALLS: [Call; 8] = [
         Call::Write,
         Call::Sync,
@@ -239,8 +240,8 @@ fn draw_disk_error(chance: &mut Chance) -> What {
         Call::SyncDirectory,
         Call::Remove,
     ];
-    let call = one_of(chance, CALLS);
+    let call = one_of(rng, CALLS);
     let may_be_full = matches!(call, Call::Write | Call::Create);
-    let how = if may_be_full && chance.below(2) == 0 { DiskFault::NoSpace } else { DiskFault::Io };
-    What::DiskError { call, nth: 1 + chance.below(12), how }
+    let how = if may_be_full && rng.below(2) == 0 { DiskFault::NoSpace } else { DiskFault::Io };
+    FaultKind::DiskError { call, nth: 1 + rng.below(12), how }
 }

@@ -1,23 +1,23 @@
 //! A failing world, made small: faults are left out one by one while it fails the same way.
 
 use super::{
-    plant::Plant,
+    injected_bugs::InjectedBug,
     scenario::Scenario,
-    trace::Keep,
-    world::{self, Outcome},
+    simulation::{self, Outcome},
+    trace::Recording,
 };
 
-/// What is left of a failing world.
+/// A failing world without the faults that do not matter.
 #[derive(Debug, Clone)]
 pub struct Shrunk {
     /// The faults that do not matter, by number.
     pub left_out: Vec<usize>,
-    /// How it ends without them.
+    /// Its outcome without them.
     pub outcome: Outcome,
 }
 
 /// Leaves out all faults that do not matter.
-pub fn shrink(seed: u64, plant: Plant, outcome: Outcome) -> Shrunk {
+pub fn shrink(seed: u64, bug: Option<InjectedBug>, outcome: Outcome) -> Shrunk {
     let faults = Scenario::draw(seed).faults.len();
     let mut left = Shrunk { left_out: Vec::new(), outcome };
     // A fault that matters beside another may not matter without it.
@@ -30,7 +30,7 @@ pub fn shrink(seed: u64, plant: Plant, outcome: Outcome) -> Shrunk {
             let mut left_out = left.left_out.clone();
             left_out.push(number);
             let scenario = Scenario::draw(seed).without(&left_out);
-            let outcome = world::run(scenario, Keep::Digest, plant);
+            let outcome = simulation::run(scenario, Recording::Digest, bug);
             if !outcome.breaches.is_empty() {
                 left = Shrunk { left_out, outcome };
             }
@@ -44,13 +44,13 @@ pub fn shrink(seed: u64, plant: Plant, outcome: Outcome) -> Shrunk {
 }
 
 /// Returns the command that replays a world.
-pub fn replay_command(seed: u64, left_out: &[usize], plant: Plant) -> String {
+pub fn replay_command(seed: u64, left_out: &[usize], bug: Option<InjectedBug>) -> String {
     let mut command = format!("cargo run -p tests --bin sim -- --seed {seed}");
     for number in left_out {
         command += &format!(" --without {number}");
     }
-    if plant != Plant::Nothing {
-        command += &format!(" --plant {}", plant.word());
+    if let Some(bug) = bug {
+        command += &format!(" --inject {}", bug.word());
     }
     command + " --trace"
 }

@@ -1,4 +1,4 @@
-//! What happened, as text and as a digest; and the log lines of the product.
+//! Record of a world, as text and as a digest; and the log lines of the product.
 
 use std::{
     cell::RefCell,
@@ -23,9 +23,9 @@ pub struct Trace {
     errors: Vec<String>,
 }
 
-/// Whether lines are kept.
+/// Form of the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Keep {
+pub enum Recording {
     /// The digest alone.
     Digest,
     /// The lines, too.
@@ -34,8 +34,8 @@ pub enum Keep {
 
 impl Trace {
     /// Begins.
-    pub fn new(keep: Keep) -> Self {
-        let lines = (keep == Keep::Lines).then(Vec::new);
+    pub fn new(keep: Recording) -> Self {
+        let lines = (keep == Recording::Lines).then(Vec::new);
         Self { hasher: Hasher::new(), lines, errors: Vec::new() }
     }
 
@@ -87,25 +87,25 @@ impl Trace {
 
 thread_local! {
     static LOGGED: RefCell<Vec<(Level, String)>> = const { RefCell::new(Vec::new()) };
-    /// All that was logged, for whoever searches it.
-    static HEARD: RefCell<String> = const { RefCell::new(String::new()) };
+    /// All log lines, for the search for secrets.
+    static ALL_LOGS: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// Takes what the product logs on this thread while `run` runs.
-pub fn listening<T>(run: impl FnOnce() -> T) -> T {
+/// Captures the log of the product on this thread while `run` runs.
+pub fn capture_logs<T>(run: impl FnOnce() -> T) -> T {
     LOGGED.with_borrow_mut(Vec::clear);
     let most = if test_log::dir().is_some() { Level::TRACE } else { Level::INFO };
-    let outcome = tracing::subscriber::with_default(Listener { most }, run);
-    test_log::record_log("worlds", HEARD.take().as_bytes());
+    let outcome = tracing::subscriber::with_default(LogCapture { most }, run);
+    test_log::record_log("worlds", ALL_LOGS.take().as_bytes());
     outcome
 }
 
-struct Listener {
-    /// The least important level that is heard at all.
+struct LogCapture {
+    /// Most detailed level that is captured.
     most: Level,
 }
 
-impl Subscriber for Listener {
+impl Subscriber for LogCapture {
     fn register_callsite(&self, _: &'static Metadata<'static>) -> Interest {
         Interest::sometimes()
     }
@@ -131,7 +131,7 @@ impl Subscriber for Listener {
         event.record(&mut text);
         let level = *event.metadata().level();
         if self.most > Level::INFO {
-            HEARD.with_borrow_mut(|heard| heard.extend([&text.0[..], "\n"]));
+            ALL_LOGS.with_borrow_mut(|logs| logs.extend([&text.0[..], "\n"]));
         }
         if level <= Level::INFO {
             LOGGED.with_borrow_mut(|logged| logged.push((level, text.0)));

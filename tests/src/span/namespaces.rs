@@ -19,9 +19,9 @@ pub(super) struct End {
     last_octet: u8,
 }
 
-/// Where the sender is.
+/// Namespace of the sender.
 pub(super) const HERE: End = End { name: "a", last_octet: 1 };
-/// Where packets are lost and the listener is.
+/// Namespace of the listener, in which packets are lost.
 pub(super) const THERE: End = End { name: "b", last_octet: 2 };
 
 impl End {
@@ -121,7 +121,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         for end in [HERE, THERE] {
-            // One that was never made cannot be removed; nobody is left to tell.
+            // One that was never made cannot be removed; the error has no reader.
             drop(call("ip", &["netns", "del", &end.namespace()], ""));
         }
     }
@@ -129,8 +129,8 @@ impl Drop for Link {
 
 /// Reads the number of `counter packets N bytes M`.
 fn packets_of(rule: &str) -> Option<u64> {
-    let (_, rest) = rule.split_once("counter packets ")?;
-    rest.split(' ').next()?.parse().ok()
+    let (_, tail) = rule.split_once("counter packets ")?;
+    tail.split(' ').next()?.parse().ok()
 }
 
 fn call(program: &str, arguments: &[&str], input: &str) -> anyhow::Result<String> {

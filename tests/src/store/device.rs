@@ -28,7 +28,7 @@ use crate::{
     sim::disk::SimDisk,
 };
 
-/// Where the data directory lies.
+/// Path of the data directory.
 pub const DATA: &str = "/data";
 
 /// The version that the device runs before the update.
@@ -40,7 +40,7 @@ pub struct Device {
     broadcast: Rc<Broadcast>,
     /// Its disk.
     pub disk: SimDisk,
-    /// What its storage has acknowledged.
+    /// Acknowledgements of its storage.
     pub ledger: Ledger,
     /// The server that arms it.
     pub server: Server,
@@ -173,8 +173,8 @@ impl Device {
         self.life.as_ref().is_some_and(|life| !life.joined.is_empty())
     }
 
-    /// Hears a datagram, if it listens.
-    pub fn hear(&mut self, datagram: &[u8]) {
+    /// Receives a datagram, if it listens.
+    pub fn receive(&mut self, datagram: &[u8]) {
         let now = self.now();
         let Some(life) = &mut self.life else { return };
         let Some(tune_in) = life.joined.first() else { return };
@@ -236,7 +236,7 @@ impl Device {
         life.wiring.complete(now, &mut life.agent, completion);
     }
 
-    /// What is found is exact, and of this object.
+    /// Checks that recovered symbols are exact, and of this object.
     fn check_recovered(&mut self, recovered: &Recovered) {
         let Some(layout) = self.ledger.layout().cloned() else { return };
         let object = Path::new(DATA).join("objects").join(layout.directory_name());
@@ -255,19 +255,19 @@ impl Device {
         let objects = state.into_iter().flat_map(|state| &state.objects);
         let bad: Vec<_> =
             objects.filter(|it| it.object_key == key).flat_map(|it| it.bad()).collect();
-        let believed = recovered.slots.iter().filter(|found| {
+        let usable = recovered.slots.iter().filter(|found| {
             let slot = layout.slots_before(found.slot.file) + found.slot.index;
             let is_bad =
                 |run: &SlotRun| (run.first..run.first.saturating_add(run.count)).contains(&slot);
             !done.contains(&found.sbn) && !bad.iter().any(is_bad)
         });
-        let believed: Vec<_> = believed.map(|found| (found.sbn, found.esi)).collect();
+        let usable: Vec<_> = usable.map(|found| (found.sbn, found.esi)).collect();
         let lost: Vec<_> =
-            self.ledger.owed().into_iter().filter(|name| !believed.contains(name)).collect();
+            self.ledger.owed().into_iter().filter(|name| !usable.contains(name)).collect();
         if !lost.is_empty() {
             self.ledger.accuse(format!("P2: synced symbols are not believed: {lost:?}"));
         }
-        self.ledger.believe(believed);
+        self.ledger.rely_on(usable);
     }
 
     /// Compares a slot of a log with the leaf of the plan, past the storage.

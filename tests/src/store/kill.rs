@@ -10,10 +10,11 @@
 //! ```
 //!
 //! The child is the storage's own [`receiver::shell::storage::Worker`] with the real file system
-//! behind a disk that tells what it does. Two faults can be planted, to see that they are found.
+//! behind a disk that reports its calls. Two bugs can be injected, to test that they are found.
 
 mod child;
 mod damage;
+mod protocol;
 mod truth;
 mod watched;
 
@@ -41,38 +42,46 @@ use receiver::{
     symbols::{Journaler, Recovered},
 };
 
-pub use self::child::run as run_child;
-use self::{damage::Unsynced, truth::Truth, watched::Judging};
-use crate::lab::chance::Chance;
+pub use self::{child::run as run_child, protocol::CHILD};
+use self::{
+    damage::Unsynced,
+    protocol::{FINISHED, READY, SLOT_HEAD},
+    truth::Truth,
+    watched::Judging,
+};
+use crate::lab::rng::SeededRng;
 
-/// What a test is to do.
+/// Options of the kill test.
 #[derive(Debug, Clone, clap::Parser)]
-#[command(name = "kill", about = "Kill the storage at any moment and see what survives")]
-pub struct Order {
-    /// Times that the process is killed.
+#[command(
+    name = "kill",
+    about = "Kill a process that stores symbols, and check that acknowledged data survive"
+)]
+pub struct Options {
+    /// Times that the process is killed
     #[arg(long, default_value_t = 500)]
     pub cycles: u64,
-    /// Decides when, and what becomes of what was not synced.
+    /// Seed of the moments of the kills and of the damage to data that was not synced
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Where the files lie [default: a folder of its own below the system's temporary one].
+    /// Folder of the files [default: a folder of its own below the system's temporary one]
     #[arg(long)]
     pub folder: Option<PathBuf>,
-    /// A fault to plant: the test is then to fail.
+    /// Inject a bug: the test must then fail
     #[arg(long, value_enum)]
-    pub plant: Option<Plant>,
+    pub inject: Option<InjectedBug>,
 }
 
 /// A fault that the test must find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum Plant {
+pub enum InjectedBug {
     /// Symbols are acknowledged before they are synced.
     AcknowledgeBeforeSync,
     /// Whatever looks like a record counts as one.
     SkipTagComparison,
 }
 
-/// What a test came to.
+/// Result of a test.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outcome {
     /// Times that the process was killed.
@@ -98,29 +107,29 @@ pub struct Outcome {
 /// # Errors
 ///
 /// When the child cannot be run or the files cannot be read.
-pub fn run(program: &Path, order: &Order) -> anyhow::Result<Outcome> {
+pub fn run(program: &Path, options: &Options) -> anyhow::Result<Outcome> {
     let own = std::env::temp_dir().join(format!("fumocast-kill-{}", std::process::id()));
-    let folder = order.folder.clone().unwrap_or(own);
+    let folder = options.folder.clone().unwrap_or(own);
     std::fs::create_dir_all(&folder)?;
     let mut test = Test {
         program,
         data: folder.join("data"),
-        plant: order.plant,
-        chance: Chance::new(order.seed, "kill"),
-        round: order.seed << 32,
+        bug: options.inject,
+        rng: SeededRng::new(options.seed, "kill"),
+        round: options.seed << 32,
         is_reserved: false,
         owed: Owed::default(),
         unsynced: Unsynced::default(),
         outcome: Outcome::default(),
     };
-    while test.outcome.cycles < order.cycles && test.outcome.breaches.is_empty() {
+    while test.outcome.cycles < options.cycles && test.outcome.breaches.is_empty() {
         test.cycle()?;
     }
     std::fs::remove_dir_all(&folder)?;
     Ok(test.outcome)
 }
 
-/// What was acknowledged of the object of this round.
+/// Acknowledgements for the object of this round.
 #[derive(Debug, Default)]
 struct Owed {
     synced: BTreeSet<(Sbn, Esi)>,
@@ -130,10 +139,10 @@ struct Owed {
 struct Test<'a> {
     program: &'a Path,
     data: PathBuf,
-    plant: Option<Plant>,
-    chance: Chance,
+    bug: Option<InjectedBug>,
+    rng: SeededRng,
     round: u64,
-    /// Whether the object of this round has its room.
+    /// Set when the space of this round's object is reserved.
     is_reserved: bool,
     owed: Owed,
     unsynced: Unsynced,
@@ -145,10 +154,10 @@ impl Test<'_> {
         let lines = self.live_and_die()?;
         let mut finished = false;
         for line in &lines {
-            finished |= self.hear(line)?;
+            finished |= self.handle_line(line)?;
         }
         self.outcome.cycles += 1;
-        let damage = self.unsynced.damage(&mut self.chance)?;
+        let damage = self.unsynced.damage(&mut self.rng)?;
         self.outcome.damaged += damage.sectors;
         self.outcome.truncated += damage.files;
         if finished {
@@ -164,25 +173,25 @@ impl Test<'_> {
         Ok(())
     }
 
-    /// Starts the child, lets it say some lines, kills it, and returns what it said.
+    /// Starts the child, reads some lines, kills it, and returns its lines.
     ///
     /// Lines rather than time: however slow the disk is, it gets on, and dies between any two of
     /// its steps.
     fn live_and_die(&mut self) -> anyhow::Result<Vec<String>> {
-        let seed = self.chance.next();
-        let plants = self.plant == Some(Plant::AcknowledgeBeforeSync);
+        let seed = self.rng.next_u64();
+        let is_forgetful = self.bug == Some(InjectedBug::AcknowledgeBeforeSync);
         let words: [OsString; 5] = [
             CHILD.into(),
             self.data.clone().into(),
             self.round.to_string().into(),
             seed.to_string().into(),
-            if plants { "forgetful" } else { "sound" }.into(),
+            if is_forgetful { "forgetful" } else { "sound" }.into(),
         ];
         // Most get ready first; some die at their start, and some while they reserve.
-        let (begins_with, lines) = match self.chance.below(8) {
-            0 => ("", 1 + self.chance.below(10)),
-            draw if self.is_reserved || draw > 4 => (READY, 1 + self.chance.below(40)),
-            _ => ("empty", 1 + self.chance.below(4)),
+        let (begins_with, lines) = match self.rng.below(8) {
+            0 => ("", 1 + self.rng.below(10)),
+            draw if self.is_reserved || draw > 4 => (READY, 1 + self.rng.below(40)),
+            _ => ("empty", 1 + self.rng.below(4)),
         };
         let mut child = Command::new(self.program).args(words).stdout(Stdio::piped()).spawn()?;
         let said = child.stdout.take().context("a pipe")?;
@@ -204,7 +213,7 @@ impl Test<'_> {
         });
         // A child that ends before that drops the sender.
         is_enough.recv_timeout(Duration::from_secs(30)).ok();
-        thread::park_timeout(Duration::from_micros(self.chance.below(1_000)));
+        thread::park_timeout(Duration::from_micros(self.rng.below(1_000)));
         child.kill()?;
         let status = child.wait()?;
         let lines = reader.join().map_err(|_| anyhow::anyhow!("the reader has failed"))?;
@@ -213,8 +222,8 @@ impl Test<'_> {
         Ok(lines)
     }
 
-    /// Takes a line of the child; returns whether it has finished the image.
-    fn hear(&mut self, line: &str) -> anyhow::Result<bool> {
+    /// Handles a line of the child; returns whether it has finished the image.
+    fn handle_line(&mut self, line: &str) -> anyhow::Result<bool> {
         let mut words = line.split(' ');
         let number = |word: Option<&str>| anyhow::Ok(word.context("a number")?.parse::<u64>()?);
         match words.next() {
@@ -250,11 +259,11 @@ impl Test<'_> {
     fn check(&mut self) -> anyhow::Result<()> {
         let truth = Truth::new(self.round)?;
         let layout = truth.layout().clone();
-        let believes = match self.plant {
-            Some(Plant::SkipTagComparison) => Some(layout.clone()),
-            Some(Plant::AcknowledgeBeforeSync) | None => None,
+        let retagged = match self.bug {
+            Some(InjectedBug::SkipTagComparison) => Some(layout.clone()),
+            Some(InjectedBug::AcknowledgeBeforeSync) | None => None,
         };
-        let disk: SharedDisk = Arc::new(Judging { believes });
+        let disk: SharedDisk = Arc::new(Judging { retagged });
         let directory = DataDirectory::open_on(Arc::clone(&disk), &self.data)?;
         let [a, b] = directory.read_journal()?;
         let (_, state) = Journaler::recover::<JournalState>([&a, &b])?;
@@ -340,10 +349,3 @@ impl Test<'_> {
         Ok(())
     }
 }
-
-/// First word of the arguments that make the program the child.
-pub const CHILD: &str = "child";
-const READY: &str = "ready";
-const FINISHED: &str = "finished";
-/// Octets in front of the symbol in a slot.
-const SLOT_HEAD: u64 = 32;

@@ -1,4 +1,4 @@
-//! What the storage has acknowledged, read off its commands and answers: it must survive.
+//! Acknowledgements of the storage, read from its commands and answers: they must survive.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -44,7 +44,7 @@ impl Ledger {
         &self.breaches
     }
 
-    /// Notes a broken promise that somebody else found.
+    /// Adds a broken promise that was found elsewhere.
     pub fn accuse(&mut self, breach: String) {
         self.breaches.push(breach);
     }
@@ -146,7 +146,7 @@ impl Ledger {
                 }
             }
             Completion::Decoded(_, sbn, DecodeOutcome::LostSlots(_)) => {
-                // Damage at rest: nobody promised anything about it.
+                // Damage to stored data: no promise covers it.
                 self.synced.retain(|(of, _)| of != sbn);
             }
             Completion::Recovered(_, recovered) => self.check_recovered(recovered),
@@ -163,7 +163,7 @@ impl Ledger {
         }
     }
 
-    /// What was acknowledged is found; what is found may be relied on from here.
+    /// Checks that acknowledged state is found, and relies on the found state from here.
     fn check_recovered(&mut self, recovered: &Recovered) {
         let found: BTreeSet<_> = recovered.slots.iter().map(|slot| (slot.sbn, slot.esi)).collect();
         let lost: Vec<_> = self.owed().difference(&found).copied().collect();
@@ -172,13 +172,13 @@ impl Ledger {
         }
     }
 
-    /// Forgets a symbol that was damaged at rest: nobody promised anything about it.
+    /// Removes a symbol whose stored data were damaged: no promise covers it.
     pub fn forget(&mut self, name: Name) {
         self.synced.remove(&name);
     }
 
-    /// Starts to rely on what a start found and believed.
-    pub fn believe(&mut self, names: impl IntoIterator<Item = Name>) {
+    /// Starts to rely on the symbols that a start found usable.
+    pub fn rely_on(&mut self, names: impl IntoIterator<Item = Name>) {
         self.synced = names.into_iter().collect();
     }
 

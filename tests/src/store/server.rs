@@ -1,4 +1,4 @@
-//! A DM server that arms one device and hears its results, without a fleet behind it.
+//! A DM server that arms one device and receives its results, without a fleet behind it.
 
 use anyhow::Context as _;
 use proto::{
@@ -22,7 +22,7 @@ use crate::broadcast::Broadcast;
 #[derive(Debug, Clone, Default)]
 pub struct Server {
     message: u32,
-    /// Whether the device has said 202, and no result came since.
+    /// Set when the device has answered 202 and no result followed.
     pub is_armed: bool,
     /// Result codes in the order in which they came.
     pub results: Vec<String>,
@@ -61,7 +61,7 @@ impl Server {
                 let status = Status::new(CommandId(2), to, id, command.verb(), StatusCode::OK);
                 commands.push(Command::Status(status));
             }
-            begins |= self.hear(command);
+            begins |= self.handle(command);
         }
         if begins && !self.is_armed && self.results.is_empty() {
             commands.extend(self.arming(broadcast, now)?);
@@ -70,7 +70,7 @@ impl Server {
     }
 
     /// Takes note of a command; returns whether it begins a session.
-    fn hear(&mut self, command: &Command) -> bool {
+    fn handle(&mut self, command: &Command) -> bool {
         if let Command::Status(status) = command
             && (status.verb, status.code) == (Verb::Exec, StatusCode::ACCEPTED)
         {

@@ -31,7 +31,7 @@ use receiver::{
     symbols::Journaler,
 };
 
-use super::{Answer, Decision, Identity, State, desk::Desk};
+use super::{Answer, Decision, Identity, State, scripted_server::ScriptedServer};
 
 /// The moment at which the device's clock starts to count.
 const BORN: u64 = 1_700_000_000;
@@ -66,14 +66,14 @@ pub struct Device {
     kind: Kind,
     now: Now,
     posts: VecDeque<Post>,
-    before: Believed,
-    /// What it reported when it started.
+    before: TrustedState,
+    /// Result that it reported when it started.
     reported: Option<ResultCode>,
 }
 
-/// What the device believed when the step began.
+/// Trusted state of the device when the step began.
 #[derive(Debug)]
-struct Believed {
+struct TrustedState {
     root: Verified<Root>,
     books: PersistentState,
 }
@@ -82,7 +82,7 @@ struct Believed {
 ///
 /// # Errors
 ///
-/// When the root is not to be believed, or the folder cannot be written.
+/// When the root is invalid, or the folder cannot be written.
 pub fn init(folder: &Path, root: &[u8], identity: &Identity) -> anyhow::Result<()> {
     identity.kind()?;
     Root::from_factory(root)?;
@@ -98,7 +98,7 @@ impl Device {
     ///
     /// # Errors
     ///
-    /// When the folder was not made by [`init`], or what is in it cannot be gone on from.
+    /// When the folder was not made by [`init`], or its state cannot be restored.
     pub fn boot(folder: &Path, now_utc: u64) -> anyhow::Result<Self> {
         let read = |name: &str| fs::read(folder.join(name)).with_context(|| name.to_owned());
         let identity: Identity = serde_json::from_slice(&read("identity.json")?)?;
@@ -108,7 +108,7 @@ impl Device {
         let mono = Mono(0) + Duration::from_secs(now_utc.saturating_sub(BORN));
         let now = Now { mono, utc: Utc::from_seconds(now_utc) };
         let directory = DataDirectory::open(&folder.join("data"))?;
-        let before = believed(&directory, &factory_root)?;
+        let before = trusted_state(&directory, &factory_root)?;
         let origin = Origin { factory_root, boot_id: "boot".to_owned(), seed: 1 };
         let agent = restore(now, config(kind)?, origin, &directory)?;
         let (solver, wiring) = (Solver::new(&directory), Wiring::default());
@@ -119,9 +119,9 @@ impl Device {
             Self { agent, worker, solver, wiring, folder, kind, now, posts, before, reported };
         device.settle(Reserve::No)?;
         // A device calls its server when it starts.
-        let mut desk = Desk::default();
-        device.talk(&mut desk)?;
-        device.reported = desk.results.last().map(|(_, result)| *result);
+        let mut server = ScriptedServer::default();
+        device.talk(&mut server)?;
+        device.reported = server.results.last().map(|(_, result)| *result);
         Ok(device)
     }
 
@@ -132,10 +132,10 @@ impl Device {
     /// When the storage or the DM session breaks down.
     pub fn offer_root(&mut self, envelope: &[u8]) -> anyhow::Result<Answer> {
         let judged = Root::successor(&self.before.root, envelope);
-        let mut desk = Desk::default();
-        desk.replace_octets(broadcast::ROOT, envelope);
-        self.converse(&mut desk)?;
-        let taken = desk.statuses.contains(&(Verb::Replace, StatusCode::OK));
+        let mut server = ScriptedServer::default();
+        server.replace_bytes(broadcast::ROOT, envelope);
+        self.converse(&mut server)?;
+        let taken = server.statuses.contains(&(Verb::Replace, StatusCode::OK));
         let detail = judged.as_ref().err().map(ToString::to_string).unwrap_or_default();
         anyhow::ensure!(taken == judged.is_ok(), "agent and root chain disagree: {detail}");
         let reason = judged.err().map_or(String::new(), |error| {
@@ -151,11 +151,11 @@ impl Device {
     /// When the storage or the DM session breaks down.
     pub fn offer_campaign(&mut self, arming: &Arming) -> anyhow::Result<Answer> {
         let (reason, detail) = self.reason(arming);
-        let mut desk = Desk::default();
+        let mut server = ScriptedServer::default();
         let seconds = |at: u64| at.to_string();
-        desk.replace_text(broadcast::NOW, &seconds(self.now.utc.seconds()));
-        desk.replace_text(broadcast::OPENS, &seconds(arming.opens));
-        desk.replace_text(broadcast::CLOSES, &seconds(arming.closes));
+        server.replace_text(broadcast::NOW, &seconds(self.now.utc.seconds()));
+        server.replace_text(broadcast::OPENS, &seconds(arming.opens));
+        server.replace_text(broadcast::CLOSES, &seconds(arming.closes));
         let documents = [
             (broadcast::MANIFEST.to_owned(), Some(&arming.manifest)),
             (broadcast::CAMPAIGN.to_owned(), Some(&arming.campaign)),
@@ -163,20 +163,21 @@ impl Device {
         ];
         for (path, octets) in documents {
             if let Some(octets) = octets.filter(|octets| !octets.is_empty()) {
-                desk.replace_octets(&path, octets);
+                server.replace_bytes(&path, octets);
             }
         }
-        desk.replace_text("DownloadAndUpdate/PkgURL", &arming.url);
+        server.replace_text("DownloadAndUpdate/PkgURL", &arming.url);
         // The Correlator names the campaign: the same again moves its windows.
         let correlator = arming.url.rsplit("h=").next().unwrap_or_default();
-        desk.exec("DownloadAndUpdate", correlator);
-        self.converse(&mut desk)?;
-        let result = desk.result_of(correlator);
-        let taken = desk.statuses.contains(&(Verb::Exec, StatusCode::ACCEPTED)) && result.is_none();
+        server.exec("DownloadAndUpdate", correlator);
+        self.converse(&mut server)?;
+        let result = server.result_of(correlator);
+        let taken =
+            server.statuses.contains(&(Verb::Exec, StatusCode::ACCEPTED)) && result.is_none();
         self.answer(decision(taken), (reason, detail), result)
     }
 
-    /// Why the documents are refused, in the words of the device's own judge.
+    /// Returns the reason why the documents are refused, by the device's own check.
     fn reason(&self, arming: &Arming) -> (String, String) {
         let Ok(tune_in) = arming.url.parse::<TuneIn>() else {
             return ("url".to_owned(), "the URL cannot be read".to_owned());
@@ -191,7 +192,7 @@ impl Device {
             windows: vec![(tune_in, window)],
             carried: None,
         };
-        let Believed { root, books } = &self.before;
+        let TrustedState { root, books } = &self.before;
         match judge(root, self.kind, &books.history(self.kind.class), &Limits::default(), &offer) {
             Ok(Verdict::Accepted(_)) => (String::new(), String::new()),
             Ok(Verdict::AlreadyInstalled(_)) => ("installed".to_owned(), String::new()),
@@ -199,7 +200,7 @@ impl Device {
         }
     }
 
-    /// Lets the device hear a capture, each datagram from its source and on its channel.
+    /// Feeds the device a capture, each datagram from its source and on its channel.
     ///
     /// # Errors
     ///
@@ -219,14 +220,14 @@ impl Device {
         }
         self.agent.handle_shutdown();
         self.settle(Reserve::Yes)?;
-        let mut desk = Desk::default();
-        self.converse(&mut desk)?;
-        let result = desk.results.last().map(|(_, result)| *result);
+        let mut server = ScriptedServer::default();
+        self.converse(&mut server)?;
+        let result = server.results.last().map(|(_, result)| *result);
         let complete = result == Some(ResultCode::SUCCESS);
         self.answer(decision(complete), (String::new(), String::new()), result)
     }
 
-    /// Tells what the device holds.
+    /// Returns the state of the device.
     ///
     /// # Errors
     ///
@@ -247,7 +248,7 @@ impl Device {
         let (stats, history) = (status.stats, books.history(self.kind.class));
         let state = State {
             phase: status.phase.to_string(),
-            // Before its first journal write a device believes the root of its maker.
+            // Before its first journal write a device trusts the root of its maker.
             root_version: books.root_version.max(self.before.root.version),
             epoch: books.epoch.max(self.before.root.epoch),
             accepted_sequence: history.accepted.map_or(0, |(sequence, _)| sequence),
@@ -263,16 +264,16 @@ impl Device {
     }
 
     /// Holds one DM session.
-    fn converse(&mut self, desk: &mut Desk) -> anyhow::Result<()> {
+    fn converse(&mut self, server: &mut ScriptedServer) -> anyhow::Result<()> {
         self.agent.check_in(self.now);
         self.settle(Reserve::No)?;
-        self.talk(desk)
+        self.talk(server)
     }
 
     /// Answers the device until it has nothing more to say.
-    fn talk(&mut self, desk: &mut Desk) -> anyhow::Result<()> {
+    fn talk(&mut self, server: &mut ScriptedServer) -> anyhow::Result<()> {
         while let Some(post) = self.posts.pop_front() {
-            let answer = desk.answer(&post.body)?;
+            let answer = server.answer(&post.body)?;
             self.agent.handle_response(self.now, &answer);
             self.settle(Reserve::No)?;
         }
@@ -300,7 +301,7 @@ impl Device {
                 self.wiring.complete(self.now, &mut self.agent, completion);
             }
         }
-        anyhow::bail!("the device does not come to rest")
+        anyhow::bail!("the device does not become idle")
     }
 
     fn perform(&mut self, beside: Beside) -> anyhow::Result<()> {
@@ -326,7 +327,7 @@ impl Device {
     }
 }
 
-/// Whether room for the image is made in this step. A step that needs none ends before.
+/// Reservation of space for the image in a step. A step that needs none ends before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reserve {
     Yes,
@@ -356,7 +357,7 @@ fn config(kind: Kind) -> anyhow::Result<agent::Config> {
                 user: "CASE-1".to_owned(),
                 secret: Secret::new("CASE-1", "case"),
             },
-            object: super::desk::OBJECT.parse()?,
+            object: super::scripted_server::OBJECT.parse()?,
         },
         check_in: Duration::from_secs(3600),
         first_nonce: vec![1; 16],
@@ -365,7 +366,7 @@ fn config(kind: Kind) -> anyhow::Result<agent::Config> {
     })
 }
 
-fn believed(directory: &DataDirectory, factory: &[u8]) -> anyhow::Result<Believed> {
+fn trusted_state(directory: &DataDirectory, factory: &[u8]) -> anyhow::Result<TrustedState> {
     let books = books(&directory.read_journal()?)?;
     let files = directory.read_files()?;
     let stored = files.get(&root_file(books.root_version));
@@ -374,7 +375,7 @@ fn believed(directory: &DataDirectory, factory: &[u8]) -> anyhow::Result<Believe
         Some(root) => root,
         None => Root::from_factory(factory)?,
     };
-    Ok(Believed { root, books })
+    Ok(TrustedState { root, books })
 }
 
 fn books(copies: &[Vec<u8>; 2]) -> anyhow::Result<PersistentState> {

@@ -1,7 +1,7 @@
 //! Patches that each take one defence out of the product, and the tests that must notice.
 //!
 //! `tests/mutations/table.toml` lists the threats, and for each at least one patch beside it.
-//! [`findings`] holds the table against the sources; `cargo mutation-rows` applies the patches one
+//! [`findings`] holds the table against the sources; `cargo mutants-check` applies the patches one
 //! by one to a copy of the sources and runs the named tests.
 
 use std::{collections::BTreeSet, fs, path::PathBuf, process::Command};

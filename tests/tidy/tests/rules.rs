@@ -74,10 +74,15 @@ fn every_threat_has_a_patch_that_applies_and_a_test_that_is_there() {
 }
 
 #[test]
-fn the_readme_names_what_exists() {
-    let text = fs::read_to_string(workspace_dir().join("README.md")).unwrap();
-    let mut findings = readme::paths(&text, &workspace_dir());
-    findings.extend(readme::invariants(&text, sources()));
+fn the_readmes_name_what_exists() {
+    let (top, sources) = (workspace_dir(), sources());
+    let mut findings = Vec::new();
+    for name in readme::READMES.iter().filter(|name| top.join(name).exists()) {
+        let text = fs::read_to_string(top.join(name)).unwrap();
+        findings.extend(readme::paths(name, &text, &top));
+        findings.extend(readme::links(name, &text, &top));
+        findings.extend(readme::invariants(name, &text, sources));
+    }
     assert_clean(findings);
 }
 

@@ -65,7 +65,7 @@ fn forged_symbols_run_ahead_of_the_true_ones() {
 }
 
 #[test]
-fn an_attacker_who_has_not_heard_the_plan_is_silent() {
+fn an_attacker_who_has_not_received_the_plan_is_silent() {
     let plan = plan();
     let mut forger = Forger::new(plan.object, 10.0, 1);
     let silent = &mut |_: Kind, _: &[u8]| panic!("sent");
@@ -73,7 +73,7 @@ fn an_attacker_who_has_not_heard_the_plan_is_silent() {
     assert!(forger.handle_true(b"no FLUTE at all", silent).is_err());
 }
 
-/// What an attacker sends who hears header, one table packet and `count` data packets, without what
+/// Returns the packets of an attacker that receives header, one table packet and `count` data packets, without those that
 /// the first two set off.
 fn forged_over(plan: &Broadcast, ratio: f64, count: u64) -> Vec<(Kind, Vec<u8>)> {
     let mut forger = Forger::new(plan.object, 0.0, 1);

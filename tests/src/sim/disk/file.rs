@@ -6,15 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use super::SECTOR_OCTETS;
-use crate::lab::chance::Chance;
+use super::call::SECTOR_BYTES;
+use crate::lab::rng::SeededRng;
 
 /// Sectors that the page cache writes together.
 const PAGE_SECTORS: u64 = 8;
 
-const SECTOR: u64 = SECTOR_OCTETS as u64;
+const SECTOR: u64 = SECTOR_BYTES as u64;
 
-type Sector = Arc<[u8; SECTOR_OCTETS]>;
+type Sector = Arc<[u8; SECTOR_BYTES]>;
 
 /// A sector that is not there is zeros.
 type Sectors = BTreeMap<u64, Sector>;
@@ -26,7 +26,7 @@ pub(super) struct File {
     length: u64,
     medium: Sectors,
     medium_length: u64,
-    /// What each sector held since the last sync, oldest first.
+    /// Contents of each sector since the last sync, oldest first.
     unsynced: BTreeMap<u64, Vec<Sector>>,
     lengths: Vec<u64>,
     /// Sectors whose sync failed: the cache takes them for synced, and the medium lacks them.
@@ -34,7 +34,7 @@ pub(super) struct File {
     broken: BTreeSet<u64>,
 }
 
-/// How much of what was not synced survives.
+/// Survival of data that was not synced.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Survival {
     /// None of it.
@@ -46,8 +46,8 @@ pub(super) enum Survival {
 }
 
 impl Survival {
-    pub(super) fn draw(chance: &mut Chance) -> Self {
-        match chance.below(6) {
+    pub(super) fn draw(rng: &mut SeededRng) -> Self {
+        match rng.below(6) {
             0 => Self::Nothing,
             1 => Self::Everything,
             _ => Self::Some,
@@ -106,7 +106,7 @@ impl File {
             if !is_known && is_zero(common(octets, offset, number * SECTOR, SECTOR)) {
                 continue;
             }
-            let mut sector = self.cached.get(&number).map_or([0; SECTOR_OCTETS], |held| **held);
+            let mut sector = self.cached.get(&number).map_or([0; SECTOR_BYTES], |held| **held);
             copy_common(octets, offset, &mut sector, number * SECTOR);
             self.put(number, Arc::new(sector));
         }
@@ -115,7 +115,7 @@ impl File {
 
     pub(super) fn empty(&mut self) {
         let known: BTreeSet<_> = self.cached.keys().chain(self.medium.keys()).copied().collect();
-        known.into_iter().for_each(|number| self.put(number, Arc::new([0; SECTOR_OCTETS])));
+        known.into_iter().for_each(|number| self.put(number, Arc::new([0; SECTOR_BYTES])));
         self.set_length(0);
         self.cached.clear();
     }
@@ -142,10 +142,10 @@ impl File {
     }
 
     /// Fails to sync: some sectors are on the medium, the cache takes all of them for synced.
-    pub(super) fn fail_sync(&mut self, chance: &mut Chance) {
+    pub(super) fn fail_sync(&mut self, rng: &mut SeededRng) {
         for (number, versions) in std::mem::take(&mut self.unsynced) {
             match versions.last() {
-                Some(last) if chance.below(2) == 0 => {
+                Some(last) if rng.below(2) == 0 => {
                     self.medium.insert(number, Arc::clone(last));
                 }
                 Some(_) | None => {
@@ -165,14 +165,14 @@ impl File {
     }
 
     /// The power went: what is on the medium is what there is.
-    pub(super) fn lose_power(&mut self, survival: Survival, chance: &mut Chance) {
+    pub(super) fn lose_power(&mut self, survival: Survival, rng: &mut SeededRng) {
         for (number, versions) in std::mem::take(&mut self.unsynced) {
-            let before = self.medium.get(&number).map_or([0; SECTOR_OCTETS], |held| **held);
+            let before = self.medium.get(&number).map_or([0; SECTOR_BYTES], |held| **held);
             let latest = versions.last().map_or(before, |last| **last);
             let survivor = match survival {
                 Survival::Nothing => before,
                 Survival::Everything => latest,
-                Survival::Some => any_of(before, &versions, chance),
+                Survival::Some => any_of(before, &versions, rng),
             };
             self.medium.insert(number, Arc::new(survivor));
         }
@@ -181,7 +181,7 @@ impl File {
             (Survival::Nothing, _) | (_, None) => self.medium_length,
             (Survival::Everything, Some(last)) => *last,
             (Survival::Some, Some(_)) => {
-                let at = usize::try_from(chance.below(lengths.len() as u64 + 1)).ok();
+                let at = usize::try_from(rng.below(lengths.len() as u64 + 1)).ok();
                 at.and_then(|at| lengths.get(at)).copied().unwrap_or(self.medium_length)
             }
         };
@@ -197,7 +197,7 @@ impl File {
         }
         let at = usize::try_from(octet % SECTOR).expect("a sector is small");
         for sectors in [&mut self.cached, &mut self.medium] {
-            let sector = sectors.entry(octet / SECTOR).or_insert(Arc::new([0; SECTOR_OCTETS]));
+            let sector = sectors.entry(octet / SECTOR).or_insert(Arc::new([0; SECTOR_BYTES]));
             if let Some(octet) = Arc::make_mut(sector).get_mut(at) {
                 *octet ^= 1 << (bit % 8);
             }
@@ -221,7 +221,7 @@ impl File {
         let again: Vec<_> = self.lost.range(pages).copied().collect();
         for number in again {
             let sector = self.cached.get(&number).cloned();
-            self.put(number, sector.unwrap_or_else(|| Arc::new([0; SECTOR_OCTETS])));
+            self.put(number, sector.unwrap_or_else(|| Arc::new([0; SECTOR_BYTES])));
         }
     }
 
@@ -232,9 +232,9 @@ impl File {
         let within = usize::try_from(end % SECTOR).expect("a sector is small");
         if within > 0
             && let Some(last) = self.medium.get_mut(&(end / SECTOR))
-            && let Some(rest) = Arc::make_mut(last).get_mut(within..)
+            && let Some(tail) = Arc::make_mut(last).get_mut(within..)
         {
-            rest.fill(0);
+            tail.fill(0);
         }
     }
 }
@@ -242,18 +242,18 @@ impl File {
 /// Draws what a sector holds that was written several times: one of the contents, or torn between
 /// two.
 fn any_of(
-    before: [u8; SECTOR_OCTETS],
+    before: [u8; SECTOR_BYTES],
     versions: &[Sector],
-    chance: &mut Chance,
-) -> [u8; SECTOR_OCTETS] {
+    rng: &mut SeededRng,
+) -> [u8; SECTOR_BYTES] {
     let mut draw = || {
-        let at = chance.below(versions.len() as u64 + 1);
+        let at = rng.below(versions.len() as u64 + 1);
         let at = usize::try_from(at).ok().and_then(|at| versions.get(at));
         at.map_or(before, |version| **version)
     };
     let (mut survivor, other) = (draw(), draw());
-    if chance.below(8) == 0 {
-        let torn = usize::try_from(chance.below(SECTOR)).expect("a sector is small");
+    if rng.below(8) == 0 {
+        let torn = usize::try_from(rng.below(SECTOR)).expect("a sector is small");
         survivor.iter_mut().zip(other).skip(torn).for_each(|(to, from)| *to = from);
     }
     survivor
@@ -270,7 +270,7 @@ fn copy_out(sectors: &Sectors, octets: &mut [u8], offset: u64) {
 fn copy_common(from: &[u8], from_offset: u64, to: &mut [u8], to_offset: u64) {
     let shared = common(from, from_offset, to_offset, to.len() as u64);
     let skip = usize::try_from(from_offset.saturating_sub(to_offset)).unwrap_or(usize::MAX);
-    if let Some(place) = to.get_mut(skip..).and_then(|rest| rest.get_mut(..shared.len())) {
+    if let Some(place) = to.get_mut(skip..).and_then(|tail| tail.get_mut(..shared.len())) {
         place.copy_from_slice(shared);
     }
 }
@@ -284,6 +284,6 @@ fn common(octets: &[u8], offset: u64, start: u64, length: u64) -> &[u8] {
 }
 
 fn is_zero(octets: &[u8]) -> bool {
-    const ZEROS: [u8; SECTOR_OCTETS] = [0; SECTOR_OCTETS];
+    const ZEROS: [u8; SECTOR_BYTES] = [0; SECTOR_BYTES];
     ZEROS.get(..octets.len()) == Some(octets)
 }

@@ -8,8 +8,12 @@ use std::{
 
 use receiver::shell::disk::Open;
 
-use super::{Call, Fault, Faults, History, file::File, tree::Tree};
-use crate::lab::chance::Chance;
+use super::{
+    call::{Call, Fault, Faults, History},
+    file::File,
+    tree::Tree,
+};
+use crate::lab::rng::SeededRng;
 
 /// The disk.
 #[derive(Debug, Clone)]
@@ -22,7 +26,7 @@ pub(super) struct State {
     pub(super) operations: u64,
     pub(super) counts: BTreeMap<Call, u64>,
     pub(super) faults: Faults,
-    /// Chance in a million, by call.
+    /// Chances in a million, by call.
     pub(super) rates: BTreeMap<Call, (u64, Fault)>,
     pub(super) capacity: u64,
     pub(super) allocates: bool,
@@ -30,10 +34,10 @@ pub(super) struct State {
     pub(super) synced: u64,
     pub(super) locks: BTreeSet<PathBuf>,
     pub(super) history: Option<History>,
-    chance: Chance,
+    rng: SeededRng,
 }
 
-/// What happens to one call.
+/// Fate of one call.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Step {
     fault: Option<Fault>,
@@ -78,7 +82,7 @@ impl State {
             synced: 0,
             locks: BTreeSet::new(),
             history: None,
-            chance: Chance::new(seed, "disk"),
+            rng: SeededRng::new(seed, "disk"),
         }
     }
 
@@ -90,7 +94,7 @@ impl State {
         let count = self.counts.entry(call).or_default();
         *count += 1;
         let planned = self.faults.remove(&(call, *count));
-        let drawn = self.rates.get(&call).filter(|(rate, _)| self.chance.below(1_000_000) < *rate);
+        let drawn = self.rates.get(&call).filter(|(rate, _)| self.rng.below(1_000_000) < *rate);
         let fault = planned.or(drawn.map(|(_, fault)| *fault));
         if let Some(history) = &mut self.history {
             history.push((call, path.to_owned()));
@@ -104,8 +108,8 @@ impl State {
     }
 
     pub(super) fn power_on(&mut self, seed: u64) {
-        let mut chance = Chance::new(seed, "survival");
-        self.tree.lose_power(&mut chance);
+        let mut rng = SeededRng::new(seed, "survival");
+        self.tree.lose_power(&mut rng);
         self.epoch += 1;
         self.off = false;
         self.cut_at = None;
@@ -150,17 +154,17 @@ impl State {
     /// Returns whether a file can become `end` octets long.
     pub(super) fn has_room(&self, id: u64, end: u64) -> bool {
         let length = self.tree.file(id).map_or(0, File::length);
-        end <= length || self.tree.used_octets() + (end - length) <= self.capacity
+        end <= length || self.tree.used_bytes() + (end - length) <= self.capacity
     }
 
     /// Draws how much of a write is done that fails.
     pub(super) fn part_of(&mut self, octets: usize) -> usize {
-        usize::try_from(self.chance.below(octets as u64)).unwrap_or_default()
+        usize::try_from(self.rng.below(octets as u64)).unwrap_or_default()
     }
 
     pub(super) fn fail_sync(&mut self, id: u64) -> io::Result<()> {
-        let Self { tree, chance, .. } = self;
-        tree.file_mut(id)?.fail_sync(chance);
+        let Self { tree, rng, .. } = self;
+        tree.file_mut(id)?.fail_sync(rng);
         Ok(())
     }
 }

@@ -127,11 +127,11 @@ fn a_full_disk_refuses_to_grow() {
     assert_eq!(file.write_all_at(&[1; 1], 1500).unwrap_err().kind(), full);
     assert_eq!(file.allocate(1501).unwrap_err().kind(), full);
     file.allocate(1500).unwrap();
-    assert_eq!((disk.written_octets(), disk.synced_octets()), (1600, 0));
+    assert_eq!((disk.written_bytes(), disk.synced_bytes()), (1600, 0));
 }
 
 #[test]
-fn damage_at_rest_is_read() {
+fn damage_to_stored_data_is_read() {
     let disk = synced(&[0; 2000]);
     assert!(disk.flip_bit(Path::new(FILE), 700, 3));
     assert!(!disk.flip_bit(Path::new(FILE), 2000, 0));

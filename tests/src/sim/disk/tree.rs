@@ -10,7 +10,7 @@ use std::{
 use receiver::shell::disk::Entry;
 
 use super::file::{File, Survival};
-use crate::lab::chance::Chance;
+use crate::lab::rng::SeededRng;
 
 /// Number of the root directory.
 const ROOT: u64 = 0;
@@ -32,7 +32,7 @@ enum Node {
 struct Directory {
     entries: BTreeMap<OsString, u64>,
     medium: BTreeMap<OsString, u64>,
-    /// What was done since the last sync, oldest first.
+    /// Changes since the last sync, oldest first.
     unsynced: Vec<Change>,
 }
 
@@ -66,12 +66,12 @@ impl Directory {
         self.unsynced.push(change);
     }
 
-    fn lose_power(&mut self, survival: Survival, chance: &mut Chance) {
+    fn lose_power(&mut self, survival: Survival, rng: &mut SeededRng) {
         for change in std::mem::take(&mut self.unsynced) {
             let survives = match survival {
                 Survival::Nothing => false,
                 Survival::Everything => true,
-                Survival::Some => chance.below(2) == 0,
+                Survival::Some => rng.below(2) == 0,
             };
             if survives {
                 change.apply(&mut self.medium);
@@ -110,7 +110,7 @@ impl Tree {
     }
 
     /// Returns the octets of all files that have a name.
-    pub(super) fn used_octets(&self) -> u64 {
+    pub(super) fn used_bytes(&self) -> u64 {
         let named = self.nodes.values().filter_map(|node| match node {
             Node::Directory(directory) => Some(directory.entries.values()),
             Node::File(_) => None,
@@ -195,12 +195,12 @@ impl Tree {
         Ok(())
     }
 
-    pub(super) fn lose_power(&mut self, chance: &mut Chance) {
-        let survival = Survival::draw(chance);
+    pub(super) fn lose_power(&mut self, rng: &mut SeededRng) {
+        let survival = Survival::draw(rng);
         for node in self.nodes.values_mut() {
             match node {
-                Node::File(file) => file.lose_power(survival, chance),
-                Node::Directory(directory) => directory.lose_power(survival, chance),
+                Node::File(file) => file.lose_power(survival, rng),
+                Node::Directory(directory) => directory.lose_power(survival, rng),
             }
         }
         self.drop_nameless();

@@ -20,11 +20,11 @@ use receiver::{
 };
 
 use super::{
-    FINISHED, READY,
+    protocol::{FINISHED, READY},
     truth::{BLOCK_SYMBOLS, BLOCKS, Truth},
-    watched::{Watched, tell},
+    watched::{Watched, report},
 };
-use crate::lab::chance::Chance;
+use crate::lab::rng::SeededRng;
 
 /// Runs the child until it is killed or has finished the image.
 ///
@@ -32,16 +32,16 @@ use crate::lab::chance::Chance;
 ///
 /// When its storage fails, or the arguments are not those of a child.
 pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
-    let [data, round, seed, plant] = arguments else { bail!("not the arguments of a child") };
+    let [data, round, seed, bug] = arguments else { bail!("not the arguments of a child") };
     let number = |word: &OsString| anyhow::Ok(word.to_str().context("a number")?.parse::<u64>()?);
-    let disk = Arc::new(Watched { is_forgetful: plant == "forgetful" });
+    let disk = Arc::new(Watched { is_forgetful: bug == "forgetful" });
     let directory = DataDirectory::open_on(disk, Path::new(data))?;
     let truth = Truth::new(number(round)?)?;
     let [a, b] = directory.read_journal()?;
     let (journaler, state) = Journaler::recover::<JournalState>([&a, &b])?;
     let (solver, worker) = (Solver::new(&directory), Worker::new(directory));
     let mut child = Child {
-        chance: Chance::new(number(seed)?, "child"),
+        rng: SeededRng::new(number(seed)?, "child"),
         progress: progress(&truth, state),
         tables: truth.table_log(),
         truth,
@@ -50,7 +50,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         solver,
     };
     let mut blocks = child.open()?;
-    tell(READY);
+    report(READY);
     while !blocks.is_assembled() {
         child.receive(&mut blocks)?;
         child.solve(&mut blocks)?;
@@ -60,7 +60,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
 
 struct Child {
     truth: Truth,
-    chance: Chance,
+    rng: SeededRng,
     progress: ObjectProgress,
     tables: TableLog,
     journaler: Journaler,
@@ -101,9 +101,9 @@ impl Child {
     /// Takes a few symbols in, syncs them, and acknowledges them.
     fn receive(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
         let mut taken = Vec::new();
-        for _ in 0..=self.chance.below(12) {
-            let sbn = Sbn(u32::try_from(self.chance.below(u64::from(BLOCKS)))?);
-            let esi = Esi(u32::try_from(self.chance.below(u64::from(BLOCK_SYMBOLS) * 3))?);
+        for _ in 0..=self.rng.below(12) {
+            let sbn = Sbn(u32::try_from(self.rng.below(u64::from(BLOCKS)))?);
+            let esi = Esi(u32::try_from(self.rng.below(u64::from(BLOCK_SYMBOLS) * 3))?);
             let symbol = self.truth.symbol(sbn, esi).context("a symbol")?;
             let tag = self.truth.layout().tag(sbn, esi, &symbol);
             if blocks.log_mut().insert(Mono(0), sbn, esi, tag, &symbol) == Insert::Stored {
@@ -122,17 +122,17 @@ impl Child {
             }
         }
         let names = taken.iter().map(|(sbn, esi)| format!(" {}.{}", sbn.0, esi.0));
-        tell(&format!("held{}", names.collect::<String>()));
+        report(&format!("held{}", names.collect::<String>()));
         Ok(())
     }
 
     /// Keeps a few table symbols; their file grows until the ring is full.
     fn keep_tables(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
         let shape = *self.truth.shape();
-        for _ in 0..self.chance.below(4) {
-            let segment = Sbn(u32::try_from(self.chance.below(shape.segments().into()))?);
+        for _ in 0..self.rng.below(4) {
+            let segment = Sbn(u32::try_from(self.rng.below(shape.segments().into()))?);
             let symbols = u64::from(shape.table_symbols_per_segment());
-            let esi = Esi(u32::try_from(self.chance.below(symbols))?);
+            let esi = Esi(u32::try_from(self.rng.below(symbols))?);
             let symbol = self.truth.table_symbol(segment, esi);
             if let Some((offset, octets)) = self.tables.keep(segment, esi, &symbol) {
                 blocks.log_mut().keep_tables(offset, octets);
@@ -160,7 +160,7 @@ impl Child {
         let answer = self.ask(Command::Journal(write))?;
         let Completion::JournalWritten(generation) = answer else { bail!("{answer:?}") };
         self.journaler.handle_written(generation);
-        tell(&format!("solved {}", sbn.0));
+        report(&format!("solved {}", sbn.0));
         blocks.handle_block_done(sbn);
         Ok(())
     }
@@ -170,7 +170,7 @@ impl Child {
         let Completion::Finished(_, FinishOutcome::Ready { .. }) = answer else {
             bail!("{answer:?}")
         };
-        tell(FINISHED);
+        report(FINISHED);
         Ok(())
     }
 

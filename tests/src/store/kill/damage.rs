@@ -1,12 +1,12 @@
-//! What was written and not synced, and what a power cut may do to it.
+//! Data that was written and not synced, and its damage by a power cut.
 
 use std::{collections::BTreeMap, fs::File, io, ops::Range, os::unix::fs::FileExt as _};
 
-use crate::lab::chance::Chance;
+use crate::lab::rng::SeededRng;
 
-const SECTOR_OCTETS: u64 = 512;
+const SECTOR_BYTES: u64 = 512;
 
-/// What was written and not synced, by path.
+/// Data that was written and not synced, by path.
 #[derive(Debug, Default)]
 pub(super) struct Unsynced {
     files: BTreeMap<String, Written>,
@@ -15,10 +15,10 @@ pub(super) struct Unsynced {
 #[derive(Debug, Default)]
 struct Written {
     ranges: Vec<Range<u64>>,
-    synced_octets: u64,
+    synced_bytes: u64,
 }
 
-/// How much was damaged.
+/// Extent of the damage.
 #[derive(Debug, Default)]
 pub(super) struct Damage {
     pub(super) sectors: u64,
@@ -37,7 +37,7 @@ impl Unsynced {
 
     pub(super) fn sync(&mut self, path: &str, octets: u64) {
         let ranges = Vec::new();
-        self.files.insert(path.to_owned(), Written { ranges, synced_octets: octets });
+        self.files.insert(path.to_owned(), Written { ranges, synced_bytes: octets });
     }
 
     /// Forgets a file, or a directory with all that it holds.
@@ -49,13 +49,13 @@ impl Unsynced {
     pub(super) fn settle(&mut self) {
         self.files.retain(|path, written| {
             let found = std::fs::metadata(path).map(|found| found.len());
-            found.map(|octets| written.synced_octets = octets).is_ok()
+            found.map(|octets| written.synced_bytes = octets).is_ok()
         });
     }
 
     /// Keeps, zeroes or scrambles each sector that was not synced; sometimes cuts a file off that
     /// has grown since.
-    pub(super) fn damage(&mut self, chance: &mut Chance) -> io::Result<Damage> {
+    pub(super) fn damage(&mut self, rng: &mut SeededRng) -> io::Result<Damage> {
         let mut damage = Damage::default();
         for (path, written) in &mut self.files {
             let ranges = std::mem::take(&mut written.ranges);
@@ -67,15 +67,15 @@ impl Unsynced {
             for range in ranges {
                 let mut at = range.start;
                 while at < range.end.min(length) {
-                    let end = (at / SECTOR_OCTETS + 1) * SECTOR_OCTETS;
+                    let end = (at / SECTOR_BYTES + 1) * SECTOR_BYTES;
                     let end = end.min(range.end).min(length);
-                    damage.sectors += u64::from(hit(&file, at..end, chance)?);
+                    damage.sectors += u64::from(hit(&file, at..end, rng)?);
                     at = end;
                 }
             }
-            if length > written.synced_octets && chance.below(2) == 0 {
-                let grown = length - written.synced_octets;
-                file.set_len(written.synced_octets + chance.below(grown))?;
+            if length > written.synced_bytes && rng.below(2) == 0 {
+                let grown = length - written.synced_bytes;
+                file.set_len(written.synced_bytes + rng.below(grown))?;
                 damage.files += 1;
             }
         }
@@ -84,15 +84,15 @@ impl Unsynced {
 }
 
 /// Draws what becomes of a sector, as far as it was written; returns whether it was damaged.
-fn hit(file: &File, range: Range<u64>, chance: &mut Chance) -> io::Result<bool> {
+fn hit(file: &File, range: Range<u64>, rng: &mut SeededRng) -> io::Result<bool> {
     let mut octets = vec![0; usize::try_from(range.end - range.start).unwrap_or_default()];
-    match chance.below(6) {
+    match rng.below(6) {
         0 => {}
-        1 => chance.fill(&mut octets),
+        1 => rng.fill_bytes(&mut octets),
         // As if the end of it had not been written yet.
         2 => {
             file.read_exact_at(&mut octets, range.start)?;
-            let kept = usize::try_from(chance.below(octets.len() as u64)).unwrap_or_default();
+            let kept = usize::try_from(rng.below(octets.len() as u64)).unwrap_or_default();
             octets.iter_mut().skip(kept).for_each(|octet| *octet = 0);
         }
         _ => return Ok(false),

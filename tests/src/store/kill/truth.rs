@@ -16,14 +16,14 @@ use receiver::{
     tables::kept_segments,
 };
 
-use crate::lab::chance::Chance;
+use crate::lab::rng::SeededRng;
 
 /// Symbols of a block.
 pub(super) const BLOCK_SYMBOLS: u32 = 64;
 /// Its blocks.
 pub(super) const BLOCKS: u8 = 3;
 /// Octets of a symbol: its slots, of 192 octets, do not end where sectors do.
-const SYMBOL_OCTETS: u16 = 160;
+const SYMBOL_BYTES: u16 = 160;
 
 /// An object that its round determines.
 pub(super) struct Truth {
@@ -37,12 +37,12 @@ pub(super) struct Truth {
 impl Truth {
     pub(super) fn new(round: u64) -> anyhow::Result<Self> {
         let symbols = u64::from(BLOCK_SYMBOLS) * u64::from(BLOCKS);
-        let length = symbols * u64::from(SYMBOL_OCTETS) - 7;
+        let length = symbols * u64::from(SYMBOL_BYTES) - 7;
         let mut image = vec![0; usize::try_from(length)?];
-        Chance::new(round, "image").fill(&mut image);
+        SeededRng::new(round, "image").fill_bytes(&mut image);
         let oti = RaptorQOti::new(RaptorQParameters {
             transfer_length: length,
-            symbol_size: SYMBOL_OCTETS,
+            symbol_size: SYMBOL_BYTES,
             source_blocks: BLOCKS,
             sub_blocks: 1,
             alignment: 8,
@@ -83,7 +83,7 @@ impl Truth {
     pub(super) fn table_symbol(&self, segment: Sbn, esi: Esi) -> Vec<u8> {
         let mut symbol = vec![0; usize::from(self.shape.parameters().table_symbol_bytes)];
         let number = u64::from(segment.0) << 32 | u64::from(esi.0);
-        Chance::new(self.round ^ number, "table symbol").fill(&mut symbol);
+        SeededRng::new(self.round ^ number, "table symbol").fill_bytes(&mut symbol);
         symbol
     }
 

@@ -1,4 +1,4 @@
-//! Disks around the machine's: one that tells what it does, one that the judge reads with.
+//! Wrappers of the machine's disk: one reports its calls, the other one serves the check.
 
 use std::{
     io::{self, Write as _},
@@ -14,17 +14,17 @@ use receiver::{
     symbols::ObjectLayout,
 };
 
-use super::SLOT_HEAD;
+use super::protocol::SLOT_HEAD;
 
-/// Says a line on standard output at once; a reader that is gone is no failure of the disk.
-pub(super) fn tell(line: &str) {
+/// Prints a line at once; a reader that is gone is no failure of the disk.
+pub(super) fn report(line: &str) {
     io::stdout().write_all(format!("{line}\n").as_bytes()).ok();
 }
 
-/// The machine's disk, which tells the parent what is written and what is synced.
+/// The machine's disk, which reports writes and syncs to the parent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Watched {
-    /// The planted fault: logs are not synced, and it is said that they are.
+    /// The injected bug: logs are not synced and are reported as synced.
     pub(super) is_forgetful: bool,
 }
 
@@ -38,7 +38,7 @@ struct WatchedFile {
 impl Disk for Watched {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
         if how == Open::Empty {
-            tell(&format!("empty {}", path.display()));
+            report(&format!("empty {}", path.display()));
         }
         let is_log =
             path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("log."));
@@ -64,17 +64,17 @@ impl Disk for Watched {
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        tell(&format!("gone {}", from.display()));
+        report(&format!("gone {}", from.display()));
         RealDisk.rename(from, to)
     }
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        tell(&format!("gone {}", path.display()));
+        report(&format!("gone {}", path.display()));
         RealDisk.remove_file(path)
     }
 
     fn remove_directory(&self, path: &Path) -> io::Result<()> {
-        tell(&format!("gone {}", path.display()));
+        report(&format!("gone {}", path.display()));
         RealDisk.remove_directory(path)
     }
 
@@ -89,7 +89,7 @@ impl Disk for Watched {
 
 impl WatchedFile {
     fn synced(&self) -> io::Result<()> {
-        tell(&format!("sync {} {}", self.file.length()?, self.path.display()));
+        report(&format!("sync {} {}", self.file.length()?, self.path.display()));
         Ok(())
     }
 }
@@ -100,7 +100,7 @@ impl DiskFile for WatchedFile {
     }
 
     fn write_all_at(&self, octets: &[u8], offset: u64) -> io::Result<()> {
-        tell(&format!("write {offset} {} {}", octets.len(), self.path.display()));
+        report(&format!("write {offset} {} {}", octets.len(), self.path.display()));
         self.file.write_all_at(octets, offset)
     }
 
@@ -130,24 +130,24 @@ impl DiskFile for WatchedFile {
     }
 }
 
-/// The machine's disk without waiting for it: what the judge finds need not survive a power cut.
+/// The machine's disk without syncs: the state of the check need not survive a power cut.
 #[derive(Debug)]
 pub(super) struct Judging {
-    /// The planted fault: whatever looks like a record of this object gets the tag that it should
+    /// The injected bug: whatever looks like a record of this object gets the tag that it should
     /// have.
-    pub(super) believes: Option<ObjectLayout>,
+    pub(super) retagged: Option<ObjectLayout>,
 }
 
 #[derive(Debug)]
 struct JudgingFile {
     file: Box<dyn DiskFile>,
-    believes: Option<ObjectLayout>,
+    retagged: Option<ObjectLayout>,
 }
 
 impl Disk for Judging {
     fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
         let file = RealDisk.open(path, how)?;
-        Ok(Box::new(JudgingFile { file, believes: self.believes.clone() }))
+        Ok(Box::new(JudgingFile { file, retagged: self.retagged.clone() }))
     }
 
     fn exists(&self, path: &Path) -> bool {
@@ -190,7 +190,7 @@ impl Disk for Judging {
 impl DiskFile for JudgingFile {
     fn read_exact_at(&self, octets: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(octets, offset)?;
-        let Some(layout) = &self.believes else { return Ok(()) };
+        let Some(layout) = &self.retagged else { return Ok(()) };
         let header = ObjectLayout::HEADER_OCTETS as u64;
         if offset >= header && (offset - header).is_multiple_of(layout.slot_size() as u64) {
             for slot in octets.chunks_exact_mut(layout.slot_size()) {

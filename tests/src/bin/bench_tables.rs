@@ -1,24 +1,24 @@
-//! Measures what symbol tables cost on air and what they miss, and what the receiver's check costs.
+//! Cost of symbol tables on air, symbols without a table, and cost of the receiver's check.
 //!
-//!   tables              by size and loss: received symbols that find no table, share on air, late tune-in
-//!   tables check        packets a second of the receiver's check, and of bare SHA-256
-//!   tables servers      several image servers on one plan: when is a device done that hears them all?
+//!   bench-tables              by size and loss: received symbols that find no table, share on air, late tune-in
+//!   bench-tables check        packets a second of the receiver's check, and of bare SHA-256
+//!   bench-tables servers      several image servers on one plan: packets until a device that receives all is done
 
 use clap::{Parser, Subcommand};
 use fumocast_tests::{
-    check,
-    tables::{
-        Heard, Loss, late,
+    bench_tables::{
+        Loss, SymbolCounts, late,
         servers::{Airing, Plan},
         shape, share, steady,
     },
+    check,
 };
 use proto::trust::plan::PlanShape;
 use serde_json::json;
 
-/// Measures symbol tables and the receiver's check.
+/// Measure the cost of symbol tables and of the receiver's check
 #[derive(Debug, Parser)]
-#[command(name = "tables")]
+#[command(name = "bench-tables")]
 struct Options {
     #[command(subcommand)]
     verb: Option<Verb>,
@@ -41,9 +41,9 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Packets a second of the receiver's check, alternating with bare SHA-256 over the same octets
+    /// Measure the packets a second of the receiver's check, beside bare SHA-256 over the same octets
     Check,
-    /// Packets that each of one to four image servers sends until a device that hears all is done
+    /// Measure the packets that each of one to four image servers sends until a device is done
     Servers,
 }
 
@@ -65,11 +65,11 @@ fn main() -> anyhow::Result<()> {
 fn size(options: &Options, mebibytes: u64) -> anyhow::Result<()> {
     let shape = shape(mebibytes << 20, options.budget)?;
     let share = share(shape);
-    let (packets, octets) = (share.packets_percent, share.octets_percent);
+    let (packets, octets) = (share.packets_percent, share.bytes_percent);
     if options.json {
         println!(
             "{}",
-            json!({ "mebibytes": mebibytes, "packets_percent": packets, "octets_percent": octets })
+            json!({ "mebibytes": mebibytes, "packets_percent": packets, "bytes_percent": octets })
         );
     } else {
         println!(
@@ -92,10 +92,10 @@ fn line(options: &Options, mebibytes: u64, shape: PlanShape, percent: u8) {
     let loss = |burst| Loss { share: f64::from(percent) / 100.0, burst };
     let found = BURSTS.map(|burst| {
         let runs = (0..runs).map(|run| steady(shape, loss(burst), 2, options.seed + run));
-        runs.sum::<Heard>()
+        runs.sum::<SymbolCounts>()
     });
-    let unproven = found.map(|heard| heard.unproven_percent());
-    let waited = found.map(|heard| heard.waited_percent());
+    let unproven = found.map(|counts| counts.unproven_percent());
+    let waited = found.map(|counts| counts.waited_percent());
     let late_runs = runs * 8;
     let missed: f64 = (0..late_runs).map(|run| late(shape, loss(1.0), options.seed + run)).sum();
     #[expect(clippy::cast_precision_loss, reason = "few runs")]
@@ -121,7 +121,7 @@ fn line(options: &Options, mebibytes: u64, shape: PlanShape, percent: u8) {
 fn servers(options: &Options) -> anyhow::Result<()> {
     let plan = Plan::new()?;
     if !options.json {
-        println!("loss, burst   servers   packets of each   of one alone   heard twice");
+        println!("loss, burst   servers   packets of each   of one alone   received twice");
     }
     for (percent, burst) in [(0_u8, 1.0), (10, 1.0), (30, 1.0), (30, 32.0)] {
         let loss = Loss { share: f64::from(percent) / 100.0, burst };

@@ -17,22 +17,22 @@ use proto::{
 
 use super::{
     fault::At,
+    injected_bugs::InjectedBug,
     package::{BEGIN, Package, PlanFile, SOURCES},
-    plant::Plant,
     queue::Datagram,
 };
 
-/// What was sent under an instance id: TSI, id and symbol.
+/// Key of a sent FDT symbol: TSI, instance id and symbol.
 type FdtKey = (Tsi, u32, u32);
 
 /// An image server.
 #[derive(Debug)]
-pub struct Station {
+pub struct ImageServer {
     number: usize,
     package: &'static Package,
-    plant: Plant,
+    bug: Option<InjectedBug>,
     control: Option<Control>,
-    /// What is durable, by campaign.
+    /// Durable state, by campaign.
     kept: BTreeMap<CampaignId, Kept>,
     on_air: BTreeMap<CampaignId, OnAir>,
     lives: u64,
@@ -48,12 +48,12 @@ struct OnAir {
     observed: At,
 }
 
-/// What an image server wants next.
+/// Next timers of an image server.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Wants {
-    /// To look again at this moment.
-    pub look: Option<At>,
-    /// To send a packet of a campaign at this moment.
+pub struct Timers {
+    /// Next poll of the control core.
+    pub poll: Option<At>,
+    /// Next packet of each campaign.
     pub send: Vec<(CampaignId, At)>,
 }
 
@@ -65,13 +65,13 @@ fn at(mono: Mono) -> At {
     At(mono.0.div_ceil(1_000_000).saturating_sub(5_000))
 }
 
-impl Station {
+impl ImageServer {
     /// Makes an image server that holds the package and runs.
-    pub fn new(number: usize, package: &'static Package, plant: Plant) -> Self {
-        let mut station = Self {
+    pub fn new(number: usize, package: &'static Package, bug: Option<InjectedBug>) -> Self {
+        let mut server = Self {
             number,
             package,
-            plant,
+            bug,
             control: None,
             kept: BTreeMap::new(),
             on_air: BTreeMap::new(),
@@ -79,8 +79,8 @@ impl Station {
             instances: BTreeMap::new(),
             breaches: Vec::new(),
         };
-        station.start();
-        station
+        server.start();
+        server
     }
 
     /// Returns whether a life is the one that goes on.
@@ -93,7 +93,7 @@ impl Station {
         self.lives
     }
 
-    /// Takes what turned out not to be true since the last time.
+    /// Returns the breaches since the last call.
     pub fn take_breaches(&mut self) -> Vec<String> {
         std::mem::take(&mut self.breaches)
     }
@@ -139,7 +139,7 @@ impl Station {
     ///
     /// # Errors
     ///
-    /// Why not, in words.
+    /// When the core refuses, with its reason.
     pub fn prepare(
         &mut self,
         at: At,
@@ -156,7 +156,7 @@ impl Station {
     ///
     /// # Errors
     ///
-    /// Why not, in words.
+    /// When the core refuses, with its reason.
     pub fn open(&mut self, at: At, request: &OpenRequest) -> Result<(), String> {
         self.operate(|control| control.open(now(at), request)).map(drop)
     }
@@ -165,24 +165,24 @@ impl Station {
     ///
     /// # Errors
     ///
-    /// Why not, in words.
+    /// When the core refuses, with its reason.
     pub fn stop(&mut self, at: At, request: &StopRequest) -> Result<(), String> {
         self.operate(|control| control.stop(now(at), request)).map(drop)
     }
 
-    /// Does what is to be done at this moment.
-    pub fn look(&mut self, at: At) -> Wants {
-        let mut wants = Wants::default();
+    /// Runs the control core at this moment.
+    pub fn poll(&mut self, at: At) -> Timers {
+        let mut timers = Timers::default();
         while let Some(control) = &mut self.control {
             match control.poll_output(now(at)) {
                 Output::Keep(kept)
-                    if self.plant == Plant::ReuseInstances
+                    if self.bug == Some(InjectedBug::ReuseInstances)
                         && self.on_air.contains_key(&kept.campaign) => {}
                 Output::Keep(kept) => drop(self.kept.insert(kept.campaign, kept)),
                 Output::Start(id, start) => {
                     // The ids of FDT instances that this life will use are given up first.
                     if let Some(kept) = self.kept.get_mut(&id)
-                        && self.plant != Plant::ReuseInstances
+                        && self.bug != Some(InjectedBug::ReuseInstances)
                     {
                         kept.place = start.place.with_reserve();
                     }
@@ -200,26 +200,26 @@ impl Station {
                         observed: at,
                     };
                     self.on_air.insert(id, on_air);
-                    wants.send.push((id, at));
+                    timers.send.push((id, at));
                 }
                 Output::Stop(id) => match self.on_air.get_mut(&id) {
                     Some(on_air) => on_air.session.close(),
                     None => control.handle_ended(now(at), id),
                 },
                 Output::Wait(until) => {
-                    wants.look = Some(At(until.0.saturating_sub(BEGIN.0).max(at.0 + 1)));
+                    timers.poll = Some(At(until.0.saturating_sub(BEGIN.0).max(at.0 + 1)));
                     break;
                 }
                 Output::Idle => break,
             }
         }
-        wants
+        timers
     }
 
     /// Sends the next packet of a campaign.
-    pub fn transmit(&mut self, moment: At, id: CampaignId) -> (Option<Datagram>, Wants) {
+    pub fn transmit(&mut self, moment: At, id: CampaignId) -> (Option<Datagram>, Timers) {
         let (Some(on_air), Some(control)) = (self.on_air.get_mut(&id), &mut self.control) else {
-            return (None, Wants::default());
+            return (None, Timers::default());
         };
         let now = now(moment);
         let mut octets = Vec::new();
@@ -233,26 +233,26 @@ impl Station {
             Ok(Transmit::Packet) => {
                 on_air.pacer.sent(now.mono, octets.len());
                 let send = at(on_air.pacer.ready_at()).max(At(moment.0 + 1));
-                let mut wants = Wants { look: None, send: vec![(id, send)] };
+                let mut timers = Timers { poll: None, send: vec![(id, send)] };
                 let datagram = Datagram { channel: on_air.channel, source: self.number, octets };
                 if moment.0 >= on_air.observed.0 + 100 {
                     on_air.observed = moment;
                     control.handle_progress(now, id, live);
-                    wants.look = Some(moment);
+                    timers.poll = Some(moment);
                 }
                 self.check_instance(&datagram.octets);
-                (Some(datagram), wants)
+                (Some(datagram), timers)
             }
             // A session that airs a plan has always something to send.
             Ok(Transmit::Wait(until)) => {
                 let send = at(until).max(At(moment.0 + 1));
-                (None, Wants { look: None, send: vec![(id, send)] })
+                (None, Timers { poll: None, send: vec![(id, send)] })
             }
             Ok(Transmit::Closed) | Err(_) => {
                 control.handle_progress(now, id, live);
                 control.handle_ended(now, id);
                 self.on_air.remove(&id);
-                (None, Wants { look: Some(moment), send: Vec::new() })
+                (None, Timers { poll: Some(moment), send: Vec::new() })
             }
         }
     }

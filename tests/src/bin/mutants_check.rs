@@ -1,9 +1,9 @@
-//! Takes each defence out of the product and runs the test that must notice.
+//! Applies each mutation patch and runs the test that must fail.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use fumocast_tests::mutations::{Options, run};
+use fumocast_tests::mutants_check::{Options, run};
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<ExitCode> {

@@ -1,4 +1,4 @@
-//! Between socket and agent of a lab device: losses are drawn here, and what is left is counted.
+//! Packet filter between socket and agent of a lab device: draws losses and counts the remainder.
 
 use std::{io, path::Path};
 
@@ -6,40 +6,40 @@ use proto::flute::alc::Packet;
 use receiver::shell::run::Tap;
 
 use crate::lab::{
-    chance::Chance,
     counters::{Counters, Datagram},
     options::Percent,
+    rng::SeededRng,
 };
 
-/// The tap of one life of a device.
+/// The filter of one life of a device.
 #[derive(Debug)]
-pub struct LossyTap {
+pub struct LossyFilter {
     loss: f64,
-    chance: Chance,
+    rng: SeededRng,
     counters: Counters,
 }
 
-impl LossyTap {
-    /// Opens the tap; counts go on in `counters`, and each life draws losses of its own.
+impl LossyFilter {
+    /// Opens the filter; it adds to the counts in `counters`, and each life draws losses of its own.
     ///
     /// # Errors
     ///
     /// When the counters cannot be opened.
     pub fn open(counters: &Path, loss: Percent, seed: u64, device: &str) -> io::Result<Self> {
         let counters = Counters::open(counters)?;
-        let life = counters.heard().lives;
-        let chance = Chance::new(seed, &format!("loss {device} {life}"));
-        Ok(Self { loss: loss.0 / 100.0, chance, counters })
+        let life = counters.counts().lives;
+        let rng = SeededRng::new(seed, &format!("loss {device} {life}"));
+        Ok(Self { loss: loss.0 / 100.0, rng, counters })
     }
 }
 
-impl Tap for LossyTap {
+impl Tap for LossyFilter {
     fn admit(&mut self, datagram: &[u8]) -> bool {
-        if self.chance.happens(self.loss) {
+        if self.rng.random_bool(self.loss) {
             return false;
         }
         if let Err(error) = self.counters.count(kind(datagram)) {
-            // A device that cannot count must not look as if it had heard nothing.
+            // A device that cannot count must not look as if it had received nothing.
             tracing::error!(%error, "failed to count a datagram");
             return false;
         }
@@ -95,15 +95,15 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let life = |name: &str, seed| {
             let path = folder.path().join(name);
-            let mut tap = LossyTap::open(&path, Percent(30.0), seed, "LAB-0001").unwrap();
+            let mut tap = LossyFilter::open(&path, Percent(30.0), seed, "LAB-0001").unwrap();
             (0..1000).map(|_| tap.admit(b"x")).collect::<Vec<_>>()
         };
         let (first, second) = (life("a", 1), life("a", 1));
         assert_ne!(first, second);
         assert_eq!([&first, &second], [&life("b", 1), &life("b", 1)]);
         let admitted = first.iter().chain(&second).filter(|admitted| **admitted).count();
-        let heard = crate::lab::counters::read(&folder.path().join("a")).unwrap();
-        assert_eq!(heard.datagrams, u64::try_from(admitted).unwrap());
+        let counts = crate::lab::counters::read(&folder.path().join("a")).unwrap();
+        assert_eq!(counts.datagrams, u64::try_from(admitted).unwrap());
         assert!((1300..1500).contains(&admitted), "{admitted}");
     }
 }

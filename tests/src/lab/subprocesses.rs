@@ -1,7 +1,7 @@
-//! The hidden roles: `lab role NAME …`.
+//! The hidden subprocesses: `lab role NAME …`.
 //!
 //! `carousel`, `dm-bridge` and `receiver` are the programs themselves, with their own command
-//! lines. `device` is a receiver with a [`LossyTap`], `forger` the attacker, `hook` the
+//! lines. `device` is a receiver with a [`LossyFilter`], `forger` the attacker, `hook` the
 //! installer, `user` who is asked.
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
@@ -10,11 +10,13 @@ use anyhow::Context as _;
 use clap::Parser;
 use receiver::shell::{multicast::Channel, run::Options as DeviceOptions};
 
-use crate::lab::{attacker, hook, options::Percent, process::die_with_parent, tap::LossyTap, user};
+use crate::lab::{
+    attacker, hook, lossy_filter::LossyFilter, options::Percent, process::die_with_parent, user,
+};
 
 /// Runs a role with the words after `lab role`; `None` when there is no such role.
 pub fn run(words: &[OsString]) -> Option<ExitCode> {
-    let (role, rest) = words.split_first()?;
+    let (role, arguments_after) = words.split_first()?;
     // The program's name comes first, as from a shell.
     let arguments = || words.iter().cloned();
     let background = |run: &dyn Fn() -> anyhow::Result<ExitCode>| {
@@ -31,11 +33,13 @@ pub fn run(words: &[OsString]) -> Option<ExitCode> {
         "device" => background(&|| device(arguments())),
         "forger" => background(&|| attacker::run(arguments()).map(|()| ExitCode::SUCCESS)),
         "hook" => {
-            let words: Vec<_> = rest.iter().map(|word| word.to_string_lossy().into()).collect();
+            let words: Vec<_> =
+                arguments_after.iter().map(|word| word.to_string_lossy().into()).collect();
             hook::run(&words)
         }
         "user" => {
-            let words: Vec<_> = rest.iter().map(|word| word.to_string_lossy().into()).collect();
+            let words: Vec<_> =
+                arguments_after.iter().map(|word| word.to_string_lossy().into()).collect();
             user::run(&words)
         }
         _ => return None,
@@ -51,7 +55,7 @@ struct DeviceArguments {
     /// File of its counters
     #[arg(long)]
     counters: PathBuf,
-    /// Its name among the streams of chance
+    /// Its name among the random streams
     #[arg(long)]
     name: String,
     /// Share of the datagrams that it loses
@@ -63,7 +67,7 @@ struct DeviceArguments {
     /// Channel to be on although nothing is armed: GROUP:PORT
     #[arg(long)]
     listen: Option<std::net::SocketAddr>,
-    /// The only sender to hear there
+    /// The only sender to receive there
     #[arg(long, requires = "listen")]
     source: Option<std::net::IpAddr>,
 }
@@ -71,7 +75,7 @@ struct DeviceArguments {
 fn device(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode> {
     let arguments = DeviceArguments::try_parse_from(arguments)?;
     let DeviceArguments { config, counters, name, loss, seed, listen, source } = arguments;
-    let tap = LossyTap::open(&counters, loss, seed, &name)
+    let tap = LossyFilter::open(&counters, loss, seed, &name)
         .with_context(|| format!("open {}", counters.display()))?;
     let listen = listen.map(|group| Channel { group, source });
     let options = DeviceOptions { tap: Box::new(tap), listen };

@@ -1,4 +1,4 @@
-//! What a device's folder holds, read with the receiver's own reading code and changed by nothing.
+//! Content of a device's folder, read with the receiver's own code and not changed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,16 +15,16 @@ use receiver::{
     symbols::{CopyName, HeaderCheck, Journaler, ObjectLayout, Recovery, SlotAddress},
 };
 
-/// What was found.
+/// Content of a device's folder.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Held {
+pub struct DeviceStorage {
     /// Symbols of blocks that are not decoded, each once.
     pub symbols: BTreeMap<Sbn, BTreeMap<Esi, Vec<u8>>>,
     /// Blocks that the journal says are decoded.
     pub blocks: BTreeSet<Sbn>,
 }
 
-impl Held {
+impl DeviceStorage {
     /// Returns the number of slots that count.
     pub fn slots(&self) -> u64 {
         self.symbols.values().map(|symbols| count(symbols.len())).sum()
@@ -37,11 +37,11 @@ impl Held {
     }
 
     /// Returns how many of the symbols are not those of the image: none, or a promise is broken.
-    pub fn foreign(&self, layout: &ObjectLayout, image: &[u8]) -> u64 {
-        let foreign = |(sbn, symbols): (&Sbn, &BTreeMap<Esi, Vec<u8>>)| {
-            foreign_in_block(layout, image, *sbn, symbols)
+    pub fn wrong_symbols(&self, layout: &ObjectLayout, image: &[u8]) -> u64 {
+        let wrong = |(sbn, symbols): (&Sbn, &BTreeMap<Esi, Vec<u8>>)| {
+            wrong_in_block(layout, image, *sbn, symbols)
         };
-        self.symbols.iter().map(foreign).sum()
+        self.symbols.iter().map(wrong).sum()
     }
 }
 
@@ -50,7 +50,7 @@ impl Held {
 /// # Errors
 ///
 /// When a file is there and cannot be read.
-pub fn read(data: &Path, layout: &ObjectLayout) -> io::Result<Held> {
+pub fn read(data: &Path, layout: &ObjectLayout) -> io::Result<DeviceStorage> {
     let blocks = decoded_blocks(data, layout)?;
     let folder = data.join("objects").join(layout.directory_name());
     let mut symbols: BTreeMap<Sbn, BTreeMap<Esi, Vec<u8>>> = BTreeMap::new();
@@ -73,7 +73,7 @@ pub fn read(data: &Path, layout: &ObjectLayout) -> io::Result<Held> {
             }
         }
     }
-    Ok(Held { symbols, blocks })
+    Ok(DeviceStorage { symbols, blocks })
 }
 
 fn decoded_blocks(data: &Path, layout: &ObjectLayout) -> io::Result<BTreeSet<Sbn>> {
@@ -92,7 +92,7 @@ fn read_if_there(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-fn foreign_in_block(
+fn wrong_in_block(
     layout: &ObjectLayout,
     image: &[u8],
     sbn: Sbn,
@@ -123,7 +123,7 @@ fn foreign_in_block(
     count(symbols.iter().filter(|(esi, symbol)| !is_true(**esi, symbol)).count())
 }
 
-/// Whether a symbol is that of the block, the last one padded with zeros.
+/// Returns whether a symbol is that of the block, the last one padded with zeros.
 fn is_source_symbol(block: &[u8], esi: Esi, symbol: &[u8]) -> bool {
     let start = usize::try_from(esi.0).ok().and_then(|esi| esi.checked_mul(symbol.len()));
     let expected = start.and_then(|start| block.get(start..)).unwrap_or_default();
@@ -146,39 +146,39 @@ mod tests {
 
     use super::*;
 
-    const IMAGE_OCTETS: usize = 10 * 64 - 5;
+    const IMAGE_BYTES: usize = 10 * 64 - 5;
 
     #[test]
     fn slots_are_read_as_the_receiver_wrote_them_and_decoded_blocks_count_whole() {
         let (image, layout) = planned();
         let folder = tempfile::tempdir().unwrap();
-        assert_eq!(read(folder.path(), &layout).unwrap(), Held::default());
+        assert_eq!(read(folder.path(), &layout).unwrap(), DeviceStorage::default());
 
         let slots = [(0, 0), (0, 1), (0, 0), (1, 4), (1, 9)];
         write_log(folder.path(), &layout, &image, &slots);
-        let held = read(folder.path(), &layout).unwrap();
-        assert_eq!((held.slots(), held.stored(&layout)), (4, 4));
-        assert_eq!(held.foreign(&layout, &image), 0);
+        let stored = read(folder.path(), &layout).unwrap();
+        assert_eq!((stored.slots(), stored.stored(&layout)), (4, 4));
+        assert_eq!(stored.wrong_symbols(&layout, &image), 0);
 
         write_journal(folder.path(), &layout, Sbn(0));
-        let held = read(folder.path(), &layout).unwrap();
-        assert_eq!((held.slots(), held.stored(&layout)), (2, 2 + 5));
+        let stored = read(folder.path(), &layout).unwrap();
+        assert_eq!((stored.slots(), stored.stored(&layout)), (2, 2 + 5));
     }
 
     #[test]
-    fn a_symbol_that_is_not_of_the_image_is_foreign() {
+    fn a_symbol_that_is_not_of_the_image_is_counted_as_wrong() {
         let (mut image, layout) = planned();
         let folder = tempfile::tempdir().unwrap();
         write_log(folder.path(), &layout, &image, &[(0, 0), (0, 1), (0, 7), (1, 4), (1, 9)]);
-        let held = read(folder.path(), &layout).unwrap();
-        assert_eq!(held.foreign(&layout, &image), 0);
+        let stored = read(folder.path(), &layout).unwrap();
+        assert_eq!(stored.wrong_symbols(&layout, &image), 0);
         image[64] ^= 1;
         // The source symbol, and the repair symbol that depends on it.
-        assert_eq!(held.foreign(&layout, &image), 2);
+        assert_eq!(stored.wrong_symbols(&layout, &image), 2);
     }
 
     fn planned() -> (Vec<u8>, ObjectLayout) {
-        let image: Vec<u8> = (0..=255).cycle().take(IMAGE_OCTETS).collect();
+        let image: Vec<u8> = (0..=255).cycle().take(IMAGE_BYTES).collect();
         let oti = RaptorQOti::new(RaptorQParameters {
             transfer_length: count(image.len()),
             symbol_size: 64,

@@ -1,5 +1,5 @@
 //! Several image servers on one plan: the sender's core at several places of it, one receiver's core
-//! that hears them all.
+//! that receives them all.
 
 use std::{io, num::NonZeroUsize};
 
@@ -26,11 +26,11 @@ use serde::Serialize;
 use super::{Channel, Loss};
 use crate::{
     flood::Device,
-    lab::chance::Chance,
+    lab::rng::SeededRng,
     memory::{self, Memory},
 };
 
-/// What is aired and how it is heard.
+/// Parameters of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Airing {
     /// Image servers; number j of n begins at L·j/n.
@@ -41,7 +41,7 @@ pub struct Airing {
     pub seed: u64,
 }
 
-/// What came of it.
+/// Result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Completion {
     /// Image servers.
@@ -50,7 +50,7 @@ pub struct Completion {
     pub packets_of_each: u64,
     /// Data symbols that the device took in.
     pub symbols_taken: u64,
-    /// Those that it heard and held already.
+    /// Those that it received and held already.
     pub symbols_twice: u64,
 }
 
@@ -64,12 +64,12 @@ pub struct Plan {
 
 /// Image: 8,000 symbols of 64 octets in two blocks; as many repair symbols again.
 const SYMBOLS: u32 = 8_000;
-const SYMBOL_OCTETS: u16 = 64;
+const SYMBOL_BYTES: u16 = 64;
 const BLOCKS: u8 = 2;
 /// L / 64, as the planner has it.
 const SEGMENT_SYMBOLS: u32 = 250;
 /// Kseg is 16 with symbols of 256 octets, as it is for segments of 1,216 symbols on air.
-const TABLE_SYMBOL_OCTETS: u16 = 256;
+const TABLE_SYMBOL_BYTES: u16 = 256;
 const TABLE_REPAIR: u16 = 20;
 
 impl Plan {
@@ -79,13 +79,13 @@ impl Plan {
     ///
     /// Never: the parameters are within the limits.
     pub fn new() -> anyhow::Result<Self> {
-        let length = u64::from(SYMBOLS) * u64::from(SYMBOL_OCTETS);
+        let length = u64::from(SYMBOLS) * u64::from(SYMBOL_BYTES);
         let mut image = vec![0; usize::try_from(length)?];
-        Chance::new(length, "image").fill(&mut image);
+        SeededRng::new(length, "image").fill_bytes(&mut image);
         let digest = sha256(&[&image]);
         let oti = RaptorQOti::new(RaptorQParameters {
             transfer_length: length,
-            symbol_size: SYMBOL_OCTETS,
+            symbol_size: SYMBOL_BYTES,
             source_blocks: BLOCKS,
             sub_blocks: 1,
             alignment: 8,
@@ -96,7 +96,7 @@ impl Plan {
             repair_per_block: SYMBOLS / u32::from(BLOCKS),
             segment_symbols: SEGMENT_SYMBOLS,
             table_repair: TABLE_REPAIR,
-            table_symbol_bytes: TABLE_SYMBOL_OCTETS,
+            table_symbol_bytes: TABLE_SYMBOL_BYTES,
         };
         let schedule = Schedule::new(PlanShape::new(oti, parameters)?);
         let key = object_key(&digest, &oti);
@@ -119,13 +119,13 @@ impl Plan {
             object_key: key,
         };
         Ok(Self {
-            image: source.into_octets(),
+            image: source.into_bytes(),
             aired: AiredObject { object, schedule, plan_header: header.emit() },
-            records: plan.into_octets(),
+            records: plan.into_bytes(),
         })
     }
 
-    /// Airs the plan from several places at one pace until a device that hears all of them can solve
+    /// Airs the plan from several positions at one pace until a device that receives all of them can decode
     /// every block; the image is compared.
     ///
     /// # Errors
@@ -152,7 +152,7 @@ impl Plan {
                 let made = session.poll_transmit(at(packets_of_each), &mut records, &mut packet)?;
                 ensure!(made == Transmit::Packet, "a plan has no end");
                 if !channel.loses() {
-                    device.hear(&packet)?;
+                    device.receive(&packet)?;
                 }
             }
         }
@@ -199,7 +199,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_device_that_hears_several_image_servers_of_one_plan_is_done_in_a_share_of_the_time() {
+    fn a_device_that_receives_several_image_servers_of_one_plan_is_done_in_a_share_of_the_time() {
         let plan = Plan::new().unwrap();
         for (percent, burst) in [(0.0, 1.0), (0.1, 1.0), (0.3, 32.0)] {
             let airing =

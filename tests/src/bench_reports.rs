@@ -1,4 +1,4 @@
-//! A storm of reports: many devices end their operation in the same second, and tell the server.
+//! Report load: many devices finish their operation in the same second and report it.
 //!
 //! Deterministic, from one seed. Devices are the receiver's own report queue, slots and back-off;
 //! the server is the bridge's own doors, which let so many sessions in at once, and its way of
@@ -27,37 +27,37 @@ use receiver::{
 };
 use serde::Serialize;
 
-/// What is simulated.
+/// Parameters of the simulation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Storm {
+pub struct ReportLoad {
     /// Armed devices.
     pub devices: u32,
     /// Span over which they report.
     pub spread_seconds: u64,
     /// Sessions that the server has at once.
     pub sessions: usize,
-    /// How long a session takes.
+    /// Duration of a session.
     pub session_milliseconds: u64,
     /// Answers that are lost, per mille.
     pub lost_per_mille: u64,
     /// Devices that restart while they wait, per mille.
     pub restarts_per_mille: u64,
-    /// Seed of all that is left to chance.
+    /// Seed of all random numbers.
     pub seed: u64,
 }
 
-/// What came of it.
+/// Result of the simulation.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Outcome {
     /// Arrivals at the server in each fiftieth of the spread, those that were turned away too.
     pub arrivals: Vec<u64>,
     /// Arrivals after the spread: what was turned away or lost near its end.
     pub late: u64,
-    /// How far the fullest or emptiest bin is from the mean, per cent.
+    /// Largest deviation of a bin from the mean, in percent.
     pub deviation_percent: f64,
     /// Sessions that the server had at once, at most.
     pub most_sessions: usize,
-    /// Arrivals that found no place.
+    /// Arrivals that were turned away.
     pub turned_away: u64,
     /// Results that were counted.
     pub counted: u64,
@@ -69,19 +69,19 @@ pub struct Outcome {
 
 impl Outcome {
     /// Returns the promises that were broken, in words.
-    pub fn broken(&self, storm: &Storm) -> Vec<String> {
-        let devices = u64::from(storm.devices);
+    pub fn broken(&self, load: &ReportLoad) -> Vec<String> {
+        let devices = u64::from(load.devices);
         let promises = [
             (
                 self.deviation_percent <= 10.0,
                 format!("a bin is {:.1} % off", self.deviation_percent),
             ),
             (
-                self.most_sessions <= storm.sessions,
-                format!("{} sessions at once, the limit is {}", self.most_sessions, storm.sessions),
+                self.most_sessions <= load.sessions,
+                format!("{} sessions at once, the limit is {}", self.most_sessions, load.sessions),
             ),
             (self.counted == devices, format!("{} results of {devices} devices", self.counted)),
-            (self.waiting == 0, format!("{} devices were not heard", self.waiting)),
+            (self.waiting == 0, format!("{} devices have not reported", self.waiting)),
         ];
         promises.into_iter().filter_map(|(kept, words)| (!kept).then_some(words)).collect()
     }
@@ -90,7 +90,7 @@ impl Outcome {
 /// Bins of the arrivals.
 pub const BINS: u64 = 50;
 
-/// When the server asks devices to come back that it has no place for.
+/// Delay after which devices that are turned away retry.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The moment at which all operations end.
@@ -109,46 +109,46 @@ enum Event {
     Leaves,
 }
 
-/// What happens next, and to which device.
+/// Events in the order of time, each with its device.
 type Queue = BinaryHeap<Reverse<(Mono, Event, usize)>>;
 
-/// Lets the storm blow over.
-pub fn run(storm: &Storm) -> Outcome {
-    let mut chance = Chance::new(storm.seed);
+/// Runs the simulation until no event is left.
+pub fn run(load: &ReportLoad) -> Outcome {
+    let mut rng = Chance::new(load.seed);
     let mut devices: Vec<Device> =
-        (0..storm.devices).map(|number| device(storm, number, &mut chance)).collect();
-    let mut server = Server::new(storm);
+        (0..load.devices).map(|number| device(load, number, &mut rng)).collect();
+    let mut server = Server::new(load);
     let mut queue: Queue = BinaryHeap::new();
     for (number, device) in devices.iter().enumerate() {
         let due =
-            device.reports.next_due(END, latest(storm, END)).expect("each device has a result");
+            device.reports.next_due(END, latest(load, END)).expect("each device has a result");
         queue.push(Reverse((Mono(0) + due.since(END), Event::Arrives, number)));
     }
     while let Some(Reverse((now, event, number))) = queue.pop() {
         let Some(device) = devices.get_mut(number) else { continue };
         let next = match event {
-            Event::Arrives => server.arrives(now, device, &mut chance),
-            Event::Leaves => server.leaves(now, device, &mut chance),
+            Event::Arrives => server.arrives(now, device, &mut rng),
+            Event::Leaves => server.leaves(now, device, &mut rng),
         };
         queue.extend(next.map(|(at, event)| Reverse((at, event, number))));
     }
     server.outcome(&devices)
 }
 
-fn settings(storm: &Storm) -> ReportSettings {
-    let spread = Duration::from_secs(storm.spread_seconds);
+fn settings(load: &ReportLoad) -> ReportSettings {
+    let spread = Duration::from_secs(load.spread_seconds);
     ReportSettings { spread, ..ReportSettings::default() }
 }
 
 /// The latest slot that could be chosen at this moment.
-fn latest(storm: &Storm, now: Utc) -> Utc {
-    settings(storm).slot(now, u64::MAX)
+fn latest(load: &ReportLoad, now: Utc) -> Utc {
+    settings(load).slot(now, u64::MAX)
 }
 
-fn device(storm: &Storm, number: u32, chance: &mut Chance) -> Device {
+fn device(load: &ReportLoad, number: u32, rng: &mut Chance) -> Device {
     let id: DeviceId = format!("STORM-{number:07}").parse().expect("an identifier");
     let correlator = Correlator(format!("storm-{number}"));
-    let settings = settings(storm);
+    let settings = settings(load);
     let alert = FinalAlert {
         correlator: Some(correlator.clone()),
         operation: Operation::DownloadAndUpdate,
@@ -157,11 +157,11 @@ fn device(storm: &Storm, number: u32, chance: &mut Chance) -> Device {
         subject: None,
     };
     let mut reports = ReportQueue::default();
-    reports.push(alert.clone(), settings.slot(END, chance.number()));
-    if chance.number() % 1000 < storm.restarts_per_mille {
+    reports.push(alert.clone(), settings.slot(END, rng.number()));
+    if rng.number() % 1000 < load.restarts_per_mille {
         // What ended is found again in the journal: the slot is the one first chosen.
         reports = ReportQueue::restore(reports.reports().to_vec());
-        reports.push(alert, settings.slot(END, chance.number()));
+        reports.push(alert, settings.slot(END, rng.number()));
     }
     let mut arming = Arming::pending(id.clone(), CampaignId([7; 16]), 1, correlator, END);
     (arming.phase, arming.armed_revision) = (ArmingPhase::Armed, 1);
@@ -169,13 +169,13 @@ fn device(storm: &Storm, number: u32, chance: &mut Chance) -> Device {
 }
 
 struct Server<'a> {
-    storm: &'a Storm,
+    load: &'a ReportLoad,
     doors: Doors<()>,
     outcome: Outcome,
 }
 
 impl<'a> Server<'a> {
-    fn new(storm: &'a Storm) -> Self {
+    fn new(load: &'a ReportLoad) -> Self {
         let outcome = Outcome {
             arrivals: vec![0; usize::try_from(BINS).expect("it is small")],
             late: 0,
@@ -186,16 +186,16 @@ impl<'a> Server<'a> {
             repeated: 0,
             waiting: 0,
         };
-        Self { storm, doors: Doors::new(storm.sessions), outcome }
+        Self { load, doors: Doors::new(load.sessions), outcome }
     }
 
     fn arrives(
         &mut self,
         now: Mono,
         device: &mut Device,
-        chance: &mut Chance,
+        rng: &mut Chance,
     ) -> Option<(Mono, Event)> {
-        let span = self.storm.spread_seconds.max(1) * 1_000_000_000;
+        let span = self.load.spread_seconds.max(1) * 1_000_000_000;
         let bin = u128::from(now.0) * u128::from(BINS) / u128::from(span);
         match usize::try_from(bin).ok().and_then(|bin| self.outcome.arrivals.get_mut(bin)) {
             Some(bin) => *bin += 1,
@@ -203,12 +203,12 @@ impl<'a> Server<'a> {
         }
         if self.doors.enter(&device.id, now).is_none() {
             self.outcome.turned_away += 1;
-            let wait = device.backoff.failed(Some(RETRY_AFTER), chance.number());
+            let wait = device.backoff.failed(Some(RETRY_AFTER), rng.number());
             return Some((now + wait, Event::Arrives));
         }
         self.doors.leave(&device.id, now, Session::Open);
         self.outcome.most_sessions = self.outcome.most_sessions.max(self.doors.taken());
-        let lasts = Duration::from_millis(self.storm.session_milliseconds);
+        let lasts = Duration::from_millis(self.load.session_milliseconds);
         Some((now + lasts, Event::Leaves))
     }
 
@@ -217,10 +217,10 @@ impl<'a> Server<'a> {
         &mut self,
         now: Mono,
         device: &mut Device,
-        chance: &mut Chance,
+        rng: &mut Chance,
     ) -> Option<(Mono, Event)> {
         let utc = END + Duration::from_nanos(now.0);
-        let due = device.reports.due(utc, latest(self.storm, utc));
+        let due = device.reports.due(utc, latest(self.load, utc));
         for alert in &due {
             match take(alert, &mut device.arming, utc) {
                 Receipt::Counted => self.outcome.counted += 1,
@@ -231,8 +231,8 @@ impl<'a> Server<'a> {
         let inside = self.doors.enter(&device.id, now);
         debug_assert!(inside.is_some(), "its session is open");
         self.doors.leave(&device.id, now, Session::Over);
-        if chance.number() % 1000 < self.storm.lost_per_mille {
-            let wait = device.backoff.failed(None, chance.number());
+        if rng.number() % 1000 < self.load.lost_per_mille {
+            let wait = device.backoff.failed(None, rng.number());
             return Some((now + wait, Event::Arrives));
         }
         device.backoff.succeeded();
@@ -257,7 +257,7 @@ fn per_cent(part: u64, whole: u64) -> f64 {
     part as f64 * 100.0 / whole.max(1) as f64
 }
 
-/// A result goes over the wire as the alert that it is.
+/// Encodes a result as an alert, parses it, and records it.
 fn take(alert: &FinalAlert, arming: &mut Arming, now: Utc) -> Receipt {
     let result = OperationResult {
         object: Some("./FwUpdate/Main".to_owned()),
@@ -267,9 +267,9 @@ fn take(alert: &FinalAlert, arming: &mut Arming, now: Utc) -> Receipt {
     };
     let sent = result.to_alert(CommandId(3));
     let generic = sent.items.first().and_then(|item| GenericAlert::from_item(item).ok());
-    let heard = generic
+    let result = generic
         .and_then(|generic| OperationResult::from_alert(&generic, sent.correlator.as_ref()).ok())
         .flatten()
         .expect("it is a final alert");
-    report::accept(std::slice::from_mut(arming), &heard, now)
+    report::accept(std::slice::from_mut(arming), &result, now)
 }

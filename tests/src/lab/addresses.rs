@@ -7,9 +7,9 @@ use std::{
 
 use proto::crypto::random;
 
-/// Where everybody is.
+/// Addresses of a run.
 #[derive(Debug, Clone, Copy)]
-pub struct Places {
+pub struct Addresses {
     /// Interface of the multicast, and source of the image server's packets.
     pub interface: Ipv4Addr,
     /// Group and port of the channel.
@@ -20,13 +20,13 @@ pub struct Places {
     pub bridge: SocketAddr,
 }
 
-impl Places {
-    /// Finds free ones.
+impl Addresses {
+    /// Allocates free ones.
     ///
     /// # Errors
     ///
     /// When loopback has no port left.
-    pub fn find() -> io::Result<Self> {
+    pub fn allocate() -> io::Result<Self> {
         let interface = Ipv4Addr::LOCALHOST;
         let free = || TcpListener::bind((interface, 0)).and_then(|socket| socket.local_addr());
         let port = UdpSocket::bind((interface, 0))?.local_addr()?.port();
@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn two_runs_do_not_meet() {
-        let (one, other) = (Places::find().unwrap(), Places::find().unwrap());
+        let (one, other) = (Addresses::allocate().unwrap(), Addresses::allocate().unwrap());
         assert!(one.channel.ip().is_multicast());
         assert_ne!(one.channel, other.channel);
         assert_ne!(one.carousel.port(), one.bridge.port());

@@ -1,7 +1,7 @@
-//! How many symbols find no table: the sending order of the carousel, a lossy channel, and a receiver
+//! Symbols that find no table: the sending order of the carousel, a lossy channel, and a receiver
 //! that counts.
 //!
-//! Whether a table is known depends on how many of its symbols came, not on what they say; so the
+//! A table is known by the number of its received symbols, not by their content; so the
 //! octets are left out, and a pass over 64 MiB takes a moment. [`servers`] runs the real cores.
 
 pub mod servers;
@@ -15,7 +15,7 @@ use carousel::{
 use proto::{ids::Sbn, trust::plan::PlanShape};
 use receiver::pending::MAX_PENDING_BYTES;
 
-use crate::lab::chance::Chance;
+use crate::lab::rng::SeededRng;
 
 /// Segments whose tables a receiver keeps, however large they are.
 const KEPT: usize = 4;
@@ -23,7 +23,7 @@ const KEPT: usize = 4;
 /// Symbols beyond Kseg with which a table is solved here; nearly always it takes none.
 const SPARE: u32 = 1;
 
-/// How packets are lost.
+/// Loss model.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Loss {
     /// Share of the packets, 0..1.
@@ -32,24 +32,24 @@ pub struct Loss {
     pub burst: f64,
 }
 
-/// Two states: all is heard, or nothing is.
+/// Channel with two states: all packets arrive, or none.
 #[derive(Debug)]
 struct Channel {
     loss: Loss,
-    chance: Chance,
+    rng: SeededRng,
     deaf: bool,
 }
 
 impl Channel {
     fn new(loss: Loss, seed: u64) -> Self {
-        let mut chance = Chance::new(seed, "channel");
-        let deaf = unit(&mut chance) < loss.share;
-        Self { loss, chance, deaf }
+        let mut rng = SeededRng::new(seed, "channel");
+        let deaf = unit(&mut rng) < loss.share;
+        Self { loss, rng, deaf }
     }
 
     fn loses(&mut self) -> bool {
         let Loss { share, burst } = self.loss;
-        let draw = unit(&mut self.chance);
+        let draw = unit(&mut self.rng);
         if burst <= 1.0 {
             return draw < share;
         }
@@ -60,15 +60,15 @@ impl Channel {
 }
 
 /// Returns a number in 0..1.
-fn unit(chance: &mut Chance) -> f64 {
+fn unit(rng: &mut SeededRng) -> f64 {
     let mut octets = [0; 4];
-    chance.fill(&mut octets);
+    rng.fill_bytes(&mut octets);
     f64::from(u32::from_be_bytes(octets)) / 4_294_967_296.0
 }
 
-/// What came of the data symbols that were received.
+/// Counts of the data symbols that were received.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Heard {
+pub struct SymbolCounts {
     /// Received.
     pub received: u64,
     /// Of these, dropped because no table vouched for them in time.
@@ -77,7 +77,7 @@ pub struct Heard {
     pub waited: u64,
 }
 
-impl std::iter::Sum for Heard {
+impl std::iter::Sum for SymbolCounts {
     fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
         all.fold(Self::default(), |sum, one| Self {
             received: sum.received + one.received,
@@ -87,7 +87,7 @@ impl std::iter::Sum for Heard {
     }
 }
 
-impl Heard {
+impl SymbolCounts {
     /// Returns the share that found no table, in percent.
     #[must_use]
     pub fn unproven_percent(&self) -> f64 {
@@ -114,7 +114,7 @@ struct Counter {
     clock: u64,
     waiting: BTreeMap<Sbn, u64>,
     order: VecDeque<Sbn>,
-    heard: Heard,
+    counts: SymbolCounts,
 }
 
 #[derive(Debug, Default)]
@@ -133,24 +133,24 @@ impl Counter {
             clock: 0,
             waiting: BTreeMap::new(),
             order: VecDeque::new(),
-            heard: Heard::default(),
+            counts: SymbolCounts::default(),
         }
     }
 
-    fn hear(&mut self, record: Record) {
+    fn receive(&mut self, record: Record) {
         self.clock += 1;
         match record {
-            Record::Table { segment, esi } => self.hear_table(segment, esi.0),
+            Record::Table { segment, esi } => self.receive_table(segment, esi.0),
             Record::Data { sbn, esi } => {
                 let at = self.shape.index_of(sbn, esi);
                 if let Some(segment) = at.and_then(|at| self.shape.segment_of(at)) {
-                    self.hear_data(segment);
+                    self.receive_data(segment);
                 }
             }
         }
     }
 
-    fn hear_table(&mut self, segment: Sbn, esi: u32) {
+    fn receive_table(&mut self, segment: Sbn, esi: u32) {
         if !self.tables.contains_key(&segment) && self.tables.len() >= KEPT {
             let oldest = self.tables.iter().min_by_key(|(_, table)| table.last_use);
             if let Some((&oldest, _)) = oldest {
@@ -170,20 +170,20 @@ impl Counter {
         }
     }
 
-    fn hear_data(&mut self, segment: Sbn) {
-        self.heard.received += 1;
+    fn receive_data(&mut self, segment: Sbn) {
+        self.counts.received += 1;
         if let Some(table) = self.tables.get_mut(&segment).filter(|table| table.known) {
             table.last_use = self.clock;
             return;
         }
-        self.heard.waited += 1;
+        self.counts.waited += 1;
         let size = usize::from(self.shape.oti().parameters().symbol_size) + 96;
         let room = u64::try_from(MAX_PENDING_BYTES / size).unwrap_or(u64::MAX);
         while self.waiting.values().sum::<u64>() >= room {
             match self.order.front().copied() {
                 Some(oldest) if oldest != segment => self.forget(oldest),
                 Some(_) | None => {
-                    self.heard.unproven += 1;
+                    self.counts.unproven += 1;
                     return;
                 }
             }
@@ -196,13 +196,13 @@ impl Counter {
 
     fn forget(&mut self, segment: Sbn) {
         self.order.retain(|waits| *waits != segment);
-        self.heard.unproven += self.waiting.remove(&segment).unwrap_or_default();
+        self.counts.unproven += self.waiting.remove(&segment).unwrap_or_default();
     }
 
-    /// What still waits will find no table.
-    fn finish(mut self) -> Heard {
-        self.heard.unproven += self.waiting.values().sum::<u64>();
-        self.heard
+    /// Counts the symbols that still wait as symbols without a table.
+    fn finish(mut self) -> SymbolCounts {
+        self.counts.unproven += self.waiting.values().sum::<u64>();
+        self.counts
     }
 }
 
@@ -228,17 +228,17 @@ fn records(schedule: Schedule, from: Sbn, passes: u32) -> impl Iterator<Item = R
 
 /// Listens to `passes` passes in steady reception: what the first segments say is not counted.
 #[must_use]
-pub fn steady(shape: PlanShape, loss: Loss, passes: u32, seed: u64) -> Heard {
+pub fn steady(shape: PlanShape, loss: Loss, passes: u32, seed: u64) -> SymbolCounts {
     let schedule = Schedule::new(shape);
     let mut channel = Channel::new(loss, seed);
     let mut counter = Counter::new(shape);
     let warm_up = WARM_UP * u64::from(shape.parameters().segment_symbols);
     for (at, record) in (0..).zip(records(schedule, Sbn(0), passes)) {
         if !channel.loses() {
-            counter.hear(record);
+            counter.receive(record);
         }
         if at == warm_up {
-            (counter.heard, counter.waiting) = (Heard::default(), BTreeMap::new());
+            (counter.counts, counter.waiting) = (SymbolCounts::default(), BTreeMap::new());
             counter.order.clear();
         }
     }
@@ -257,33 +257,33 @@ const LISTENED: u64 = 8;
 #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 symbols")]
 pub fn late(shape: PlanShape, loss: Loss, seed: u64) -> f64 {
     let schedule = Schedule::new(shape);
-    let mut chance = Chance::new(seed, "tune in");
-    let skipped = chance.below(shape.leaves() + u64::from(shape.table_symbols()));
+    let mut rng = SeededRng::new(seed, "tune in");
+    let skipped = rng.below(shape.leaves() + u64::from(shape.table_symbols()));
     let segment = u64::from(shape.parameters().segment_symbols);
     let mut channel = Channel::new(loss, seed);
     let mut counter = Counter::new(shape);
-    let heard_from = (0..).zip(records(schedule, Sbn(0), 2)).filter(|(at, _)| *at >= skipped);
-    for (_, record) in heard_from.take_while(|(at, _)| *at < skipped + LISTENED * segment) {
+    let received_from = (0..).zip(records(schedule, Sbn(0), 2)).filter(|(at, _)| *at >= skipped);
+    for (_, record) in received_from.take_while(|(at, _)| *at < skipped + LISTENED * segment) {
         if !channel.loses() {
-            counter.hear(record);
+            counter.receive(record);
         }
     }
-    // The table of what was heard last may come yet.
+    // The table of the symbols received last may come yet.
     let last = counter.waiting.pop_last().filter(|_| counter.waiting.is_empty());
     let unproven = counter.finish().unproven.saturating_sub(last.map_or(0, |(_, symbols)| symbols));
     unproven as f64 / segment as f64
 }
 
-/// What tables cost.
+/// Share of the tables.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Share {
     /// Of the packets of a pass, in percent.
     pub packets_percent: f64,
     /// Of the octets of a pass with IP and UDP headers, in percent.
-    pub octets_percent: f64,
+    pub bytes_percent: f64,
 }
 
-/// Returns what the tables of a plan cost on air.
+/// Returns the share of the tables of a plan on air.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 octets")]
 pub fn share(shape: PlanShape) -> Share {
@@ -292,11 +292,11 @@ pub fn share(shape: PlanShape) -> Share {
     let schedule = Schedule::new(shape);
     let (data, tables) = (shape.leaves(), u64::from(shape.table_symbols()));
     let of = |packets: u64, record: u64| packets * (record + LCT_OCTETS + BELOW);
-    let table_octets = of(tables, schedule.table_octets());
-    let all = table_octets + of(data, schedule.data_octets());
+    let table_bytes = of(tables, schedule.table_octets());
+    let all = table_bytes + of(data, schedule.data_octets());
     Share {
         packets_percent: tables as f64 * 100.0 / (tables + data) as f64,
-        octets_percent: table_octets as f64 * 100.0 / all as f64,
+        bytes_percent: table_bytes as f64 * 100.0 / all as f64,
     }
 }
 
@@ -311,7 +311,7 @@ mod tests {
         for mebibytes in [64, 100, 256, 1024, 2047] {
             let share = share(shape(mebibytes * MIB, 30).unwrap());
             assert!(share.packets_percent <= 3.0, "{mebibytes} MiB: {share:?}");
-            assert!(share.octets_percent <= 3.0, "{mebibytes} MiB: {share:?}");
+            assert!(share.bytes_percent <= 3.0, "{mebibytes} MiB: {share:?}");
         }
     }
 
@@ -324,8 +324,9 @@ mod tests {
             for percent in percents {
                 for burst in [1.0, 8.0, 32.0, 128.0] {
                     let loss = Loss { share: f64::from(*percent) / 100.0, burst };
-                    let heard: Heard = (0..runs).map(|seed| steady(shape, loss, 2, seed)).sum();
-                    let unproven = heard.unproven_percent();
+                    let counts: SymbolCounts =
+                        (0..runs).map(|seed| steady(shape, loss, 2, seed)).sum();
+                    let unproven = counts.unproven_percent();
                     assert!(unproven <= 1.0, "{mebibytes} MiB, {loss:?}: {unproven} %");
                 }
             }

@@ -36,14 +36,14 @@ use receiver::dm::{
     client::{self, DmClient, Post, Reply, SessionOutcome, Step, Trigger},
 };
 
-use crate::{device::TestDevice, paper};
+use crate::{device::TestDevice, message_text};
 
 pub(crate) const ID: &str = "LAB-0001";
 const URL: &str = "http://127.0.0.1:8080/dm";
 const CAMPAIGN: CampaignId = CampaignId([7; 16]);
 
 /// One device and its server.
-pub(crate) struct Talk {
+pub(crate) struct Harness {
     pub(crate) device: TestDevice,
     pub(crate) client: DmClient,
     pub(crate) store: MemoryStore,
@@ -51,13 +51,13 @@ pub(crate) struct Talk {
     conversation: Conversation,
     chance: u8,
     pub(crate) now: Now,
-    /// What both sides said, for people.
-    pub(crate) paper: String,
-    /// What both sides said, as octets.
-    pub(crate) said: Vec<(Encoding, Vec<u8>)>,
+    /// Messages of both sides as text.
+    pub(crate) transcript: String,
+    /// Messages of both sides as octets.
+    pub(crate) messages: Vec<(Encoding, Vec<u8>)>,
 }
 
-impl Talk {
+impl Harness {
     /// Enrols a device and selects it for a campaign that is on air.
     pub(crate) async fn new(encoding: Encoding) -> Self {
         Self::with(encoding, AuthKind::Md5).await
@@ -108,13 +108,13 @@ impl Talk {
             conversation: Conversation::default(),
             chance: 0,
             now,
-            paper: String::new(),
-            said: Vec::new(),
+            transcript: String::new(),
+            messages: Vec::new(),
         }
     }
 
-    /// The same, with a campaign that goes other ways or asks the user.
-    pub(crate) async fn by(encoding: Encoding, delivery: Delivery) -> Self {
+    /// The same, with a campaign of other delivery methods or with user consent.
+    pub(crate) async fn with_delivery(encoding: Encoding, delivery: Delivery) -> Self {
         let talk = Self::new(encoding).await;
         let mut campaign = talk.store.campaign(CAMPAIGN).await.unwrap().expect("it is there");
         let mut arming = talk.store.device_armings(&id()).await.unwrap().remove(0);
@@ -132,45 +132,45 @@ impl Talk {
         talk
     }
 
-    /// Lets the campaign bring another package.
-    pub(crate) fn bring_package(&mut self, package: &[u8]) {
+    /// Replaces the package of the campaign.
+    pub(crate) fn replace_package(&mut self, package: &[u8]) {
         self.store.put_package(CAMPAIGN, package);
     }
 
-    pub(crate) fn begin(&mut self, session: u16) -> Post {
+    pub(crate) fn start_session(&mut self, session: u16) -> Post {
         self.client.start(self.now, &mut self.device, Trigger::Client, session)
     }
 
-    /// Lets the device take messages of so many octets and no more.
-    pub(crate) fn take_at_most(&mut self, message_bytes: usize) {
+    /// Limits the size of the messages that the device accepts.
+    pub(crate) fn limit_message_size(&mut self, message_bytes: usize) {
         let response = encoding::Limits { message_bytes, ..encoding::Limits::default() };
         let limits = client::Limits { response, ..client::Limits::default() };
         self.client = DmClient::new(self.settings.clone(), limits);
     }
 
-    /// Lets the device believe a server with another password.
-    pub(crate) fn knows_the_server_by(&mut self, secret: Secret) {
+    /// Sets the secret by which the device authenticates the server.
+    pub(crate) fn set_server_secret(&mut self, secret: Secret) {
         let nonce = vec![6; 16];
         self.settings.account.server = Some(ServerProof { secret, nonce });
         self.client = DmClient::new(self.settings.clone(), client::Limits::default());
     }
 
-    /// Gives the device another password.
-    pub(crate) fn proves_itself_by(&mut self, secret: Secret) {
+    /// Sets the secret of the device.
+    pub(crate) fn set_device_secret(&mut self, secret: Secret) {
         self.settings.account.secret = secret;
         self.client = DmClient::new(self.settings.clone(), client::Limits::default());
     }
 
     /// Runs a session to its end.
-    pub(crate) async fn run(&mut self, session: u16) -> SessionOutcome {
-        let post = self.begin(session);
-        self.go_on(post).await
+    pub(crate) async fn run_session(&mut self, session: u16) -> SessionOutcome {
+        let post = self.start_session(session);
+        self.continue_session(post).await
     }
 
-    pub(crate) async fn go_on(&mut self, mut post: Post) -> SessionOutcome {
+    pub(crate) async fn continue_session(&mut self, mut post: Post) -> SessionOutcome {
         loop {
             let answer = self.deliver(&post).await;
-            match self.hear(&answer) {
+            match self.receive(&answer) {
                 Step::Post(next) => post = next,
                 Step::Rest => panic!("the test's user answers at once"),
                 Step::Done(outcome) => {
@@ -181,7 +181,7 @@ impl Talk {
         }
     }
 
-    /// Gives the server what another device would have said; returns its answer.
+    /// Sends the server a changed message; returns its answer.
     pub(crate) async fn deliver_changed(
         &mut self,
         post: &Post,
@@ -194,8 +194,8 @@ impl Talk {
         self.deliver(&Post { body, ..post.clone() }).await
     }
 
-    /// Queues an operation on a component, as the desk does.
-    pub(crate) async fn order(&mut self, operation: scomo::Operation, component: &str) {
+    /// Queues an operation on a component, as an operator does.
+    pub(crate) async fn queue_operation(&mut self, operation: scomo::Operation, component: &str) {
         let what = (operation, &component.parse().unwrap());
         let (store, now) = (&self.store, self.now.utc);
         components::order(store, now, &id(), what, &mut || [0x77; 16]).await.unwrap();
@@ -210,13 +210,13 @@ impl Talk {
         self.now.utc = self.now.utc + Duration::from_secs(2);
     }
 
-    /// Gives the server a message; returns its answer.
+    /// Sends the server a message; returns its answer.
     pub(crate) async fn deliver(&mut self, post: &Post) -> Spoken {
         let message = self.record("device", &post.body);
         let token = post.url.split_once("s=").map(|(_, token)| token);
         let mac = post.mac.as_deref().map(|text| Mac::parse(text).unwrap());
         let mac = mac.as_ref();
-        let heard = Heard { octets: &post.body, message: &message, token, mac };
+        let received = Heard { octets: &post.body, message: &message, token, mac };
         let mut count = self.chance;
         let mut chance = || {
             count += 1;
@@ -224,7 +224,7 @@ impl Talk {
         };
         let at = (self.now.utc, Limits::default());
         let id = id();
-        let answer = self.conversation.answer(&self.store, at, &id, heard, &mut chance);
+        let answer = self.conversation.answer(&self.store, at, &id, received, &mut chance);
         let answer = answer.await.unwrap();
         self.chance = count;
         match answer {
@@ -242,17 +242,17 @@ impl Talk {
         spoken
     }
 
-    pub(crate) fn hear(&mut self, spoken: &Spoken) -> Step {
+    pub(crate) fn receive(&mut self, spoken: &Spoken) -> Step {
         let mac = spoken.mac.as_ref().map(Mac::emit);
         let reply = Reply { body: &spoken.octets, mac: mac.as_deref() };
         self.client.handle_response(self.now, &mut self.device, reply)
     }
 
     pub(crate) fn note(&mut self, text: &str) {
-        self.paper.push_str(text);
+        self.transcript.push_str(text);
     }
 
-    /// What proves the server in the first message of a session.
+    /// Returns the credential of the server in the first message of a session.
     pub(crate) fn server_credential(&self) -> Option<Credential> {
         let server = self.settings.account.server.as_ref()?;
         server.secret.credential_of(self.settings.account.auth, &server.nonce)
@@ -261,8 +261,8 @@ impl Talk {
     pub(crate) fn record(&mut self, who: &str, octets: &[u8]) -> Message {
         let encoding = Encoding::recognise(octets);
         let message = encoding.parse(octets, &encoding::Limits::default()).unwrap();
-        self.paper.push_str(&paper::message(who, &message));
-        self.said.push((encoding, octets.to_vec()));
+        self.transcript.push_str(&message_text::message(who, &message));
+        self.messages.push((encoding, octets.to_vec()));
         message
     }
 }

@@ -1,8 +1,8 @@
-//! What a reception costs the flash: octets written for each octet of the image, counted at
+//! Flash writes of a reception: octets written for each octet of the image, counted at
 //! the writes and at the syncs, from the opening of the window, with two power cuts on the way.
 //!
 //! ```text
-//! reserve ─► window: rows over all blocks, some lost, flushes ─► power cut at half ─► the rest
+//! reserve ─► window: rows over all blocks, some lost, flushes ─► power cut at half ─► the second half
 //!            ─► solve a block, power cut before the journal knows ─► solve all ─► finish
 //! ```
 
@@ -33,30 +33,33 @@ use receiver::{
     tables::kept_segments,
 };
 
-use crate::lab::chance::Chance;
+use crate::lab::rng::SeededRng;
 
-/// What is measured.
+/// Parameters of the measurement.
 #[derive(Debug, Clone, clap::Parser)]
-#[command(name = "wear", about = "Measure what a reception writes for each octet of the image")]
-pub struct Order {
-    /// Length of the image.
+#[command(
+    name = "bench-flash-writes",
+    about = "Measure octets written to flash per octet of a received image"
+)]
+pub struct Options {
+    /// Length of the image in MiB
     #[arg(long, default_value_t = 256)]
     pub mebibytes: u32,
-    /// Packets that are lost, in per cent.
+    /// Packets that are lost, in per cent
     #[arg(long, default_value_t = 10)]
     pub loss: u32,
-    /// Octets after which is flushed: what comes in a second, 1 MiB at most.
+    /// Octets between flushes: those received in a second, at most 1 MiB
     #[arg(long, default_value_t = 1 << 20)]
-    pub flush_octets: usize,
-    /// Decides which packets are lost.
+    pub flush_bytes: usize,
+    /// Seed of the losses
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
-    /// Folder on the file system that is measured [default: the system's temporary one].
+    /// Folder on the file system to measure [default: the system's temporary folder]
     #[arg(long)]
     pub folder: Option<std::path::PathBuf>,
 }
 
-/// What was written.
+/// Written octets.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Written {
     /// Octets that were handed to writes.
@@ -68,7 +71,7 @@ pub struct Written {
     pub dirtied: u64,
 }
 
-/// What a reception cost.
+/// Cost of a reception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Cost {
     /// Octets of the image.
@@ -86,38 +89,38 @@ pub struct Cost {
 /// # Errors
 ///
 /// When the storage fails or the kernel does not count.
-pub fn run(order: &Order) -> anyhow::Result<Cost> {
-    let parent = order.folder.clone().unwrap_or_else(std::env::temp_dir);
-    let folder = parent.join(format!("fumocast-wear-{}", std::process::id()));
+pub fn run(options: &Options) -> anyhow::Result<Cost> {
+    let parent = options.folder.clone().unwrap_or_else(std::env::temp_dir);
+    let folder = parent.join(format!("fumocast-bench-flash-writes-{}", std::process::id()));
     std::fs::create_dir_all(&folder)?;
-    let cost = measure(order, &folder.join("data"));
+    let cost = measure(options, &folder.join("data"));
     std::fs::remove_dir_all(&folder)?;
     cost
 }
 
-fn measure(order: &Order, data: &Path) -> anyhow::Result<Cost> {
-    let air = Air::new(order)?;
-    let mut device = Device::start(order, &air, data)?;
+fn measure(options: &Options, data: &Path) -> anyhow::Result<Cost> {
+    let air = Air::new(options)?;
+    let mut device = Device::start(options, &air, data)?;
     let before = written()?;
     let mut blocks = device.open()?;
     device.commit(&blocks, None)?;
     let opened = written()?;
     let rows = u32::from(air.rows);
-    let mut chance = Chance::new(order.seed, "loss");
-    device.receive(&mut blocks, &air, 0..rows / 2, &mut chance)?;
+    let mut rng = SeededRng::new(options.seed, "loss");
+    device.receive(&mut blocks, &air, 0..rows / 2, &mut rng)?;
     let held = blocks.log().synced_total();
     let mut pages = device.pages;
     let lost = device.lose_power()?;
-    let mut device = Device::start(order, &air, data)?;
+    let mut device = Device::start(options, &air, data)?;
     blocks = device.open()?;
     let over_the_cut = (held, blocks.log().synced_total());
-    device.receive(&mut blocks, &air, rows / 2..u32::MAX, &mut chance)?;
+    device.receive(&mut blocks, &air, rows / 2..u32::MAX, &mut rng)?;
     // A block is in the image, and the journal does not know it.
     let job = blocks.next_decode().context("a block that can be solved")?;
     device.ask(Command::Decode(job))?;
     pages += device.pages;
     drop(device);
-    let mut device = Device::start(order, &air, data)?;
+    let mut device = Device::start(options, &air, data)?;
     blocks = device.open()?;
     while !blocks.is_assembled() {
         device.solve(&mut blocks)?;
@@ -128,7 +131,7 @@ fn measure(order: &Order, data: &Path) -> anyhow::Result<Cost> {
     Ok(Cost {
         image: air.layout.image_octets(),
         reservation: opened.since(before),
-        reception: Written { synced: pages * PAGE_OCTETS, ..closed.since(opened).since(lost) },
+        reception: Written { synced: pages * PAGE_BYTES, ..closed.since(opened).since(lost) },
         over_the_cut,
     })
 }
@@ -146,14 +149,14 @@ struct Air {
 }
 
 impl Air {
-    fn new(order: &Order) -> anyhow::Result<Self> {
-        let length = u64::from(order.mebibytes) << 20;
+    fn new(options: &Options) -> anyhow::Result<Self> {
+        let length = u64::from(options.mebibytes) << 20;
         let mut image = vec![0; usize::try_from(length)?];
-        Chance::new(order.seed, "image").fill(&mut image);
-        let symbols = length.div_ceil(u64::from(SYMBOL_OCTETS));
+        SeededRng::new(options.seed, "image").fill_bytes(&mut image);
+        let symbols = length.div_ceil(u64::from(SYMBOL_BYTES));
         let oti = RaptorQOti::new(RaptorQParameters {
             transfer_length: length,
-            symbol_size: SYMBOL_OCTETS,
+            symbol_size: SYMBOL_BYTES,
             source_blocks: u8::try_from(symbols.div_ceil(LONGEST_BLOCK))?,
             sub_blocks: 1,
             alignment: 8,
@@ -162,14 +165,14 @@ impl Air {
         .context("valid parameters")?;
         let layout = ObjectLayout::new(h16(&[b"wear"]), sha256(&[&image]), oti);
         let shape = PlanShape::for_loss(oti, oti.partition().largest(), 30)?;
-        let (repair, loss) = (Vec::new(), order.loss.into());
+        let (repair, loss) = (Vec::new(), options.loss.into());
         let mut air = Self { layout, shape, image, rows: 0, repair, loss };
         for sbn in (0..air.layout.blocks()).map(Sbn) {
             let needed = air.layout.block_symbols(sbn).context("a block")?;
             air.rows = air.rows.max(u16::try_from(needed)?);
             let encoder = Encoder::new(&oti, sbn, air.block(sbn)?).context("an encoder")?;
             // Twice what is lost, and some.
-            let repair = needed * order.loss / 50 + 20;
+            let repair = needed * options.loss / 50 + 20;
             let mut symbols = Vec::new();
             encoder.for_each_symbol(needed..needed + repair, &mut |_, octets| {
                 symbols.push(octets.to_vec());
@@ -217,14 +220,14 @@ struct Device {
 }
 
 impl Device {
-    fn start(order: &Order, air: &Air, data: &Path) -> anyhow::Result<Self> {
+    fn start(options: &Options, air: &Air, data: &Path) -> anyhow::Result<Self> {
         let directory = DataDirectory::open(data)?;
         let [a, b] = directory.read_journal()?;
         let (journaler, state) = Journaler::recover::<JournalState>([&a, &b])?;
         let objects = state.into_iter().flat_map(|state| state.objects);
         Ok(Self {
             layout: air.layout.clone(),
-            limits: Limits { flush_octets: order.flush_octets, ..Limits::default() },
+            limits: Limits { flush_octets: options.flush_bytes, ..Limits::default() },
             objects: directory.objects(),
             journaler,
             done: objects.flat_map(|object| object.done()).collect(),
@@ -253,13 +256,13 @@ impl Device {
         Ok(Blocks::new(log))
     }
 
-    /// Hears rows of symbols over all blocks, until there is enough of each.
+    /// Receives rows of symbols over all blocks, until there is enough of each.
     fn receive(
         &mut self,
         blocks: &mut Blocks,
         air: &Air,
         rows: std::ops::Range<u32>,
-        chance: &mut Chance,
+        rng: &mut SeededRng,
     ) -> anyhow::Result<()> {
         for esi in rows.map(Esi) {
             if blocks.is_satisfied() {
@@ -270,7 +273,7 @@ impl Device {
                 let Some(symbol) = air.symbol(sbn, esi).unwrap_or_default() else { continue };
                 ended = false;
                 self.take_table(blocks, air, sbn, esi);
-                if chance.below(100) < air.loss {
+                if rng.below(100) < air.loss {
                     continue;
                 }
                 let tag = self.layout.tag(sbn, esi, &symbol);
@@ -423,12 +426,12 @@ fn written() -> anyhow::Result<Written> {
 }
 
 fn pages(offset: u64, octets: u64) -> std::ops::Range<u64> {
-    offset / PAGE_OCTETS..(offset + octets).div_ceil(PAGE_OCTETS)
+    offset / PAGE_BYTES..(offset + octets).div_ceil(PAGE_BYTES)
 }
 
-const PAGE_OCTETS: u64 = 4096;
+const PAGE_BYTES: u64 = 4096;
 /// Stands for the file of table symbols where logs are numbers.
 const TABLES: u32 = u32::MAX;
-const SYMBOL_OCTETS: u16 = 1408;
+const SYMBOL_BYTES: u16 = 1408;
 /// Source symbols of a block at most: what the decoder takes.
 const LONGEST_BLOCK: u64 = 8192;

@@ -1,29 +1,29 @@
-//! The world: one queue of events, and what must be true after each.
+//! The simulation of a world: one queue of events, and the invariants after each.
 
 use super::{
     attacker::Attacker,
     bridge::Bridge,
-    device::{Device, Surroundings},
-    fault::{At, Fault, What},
+    device::{Context, Device},
+    fault::{At, Fault, FaultKind},
+    image_server::{ImageServer, Timers},
+    injected_bugs::InjectedBug,
     net::Link,
     package::Follows,
-    plant::Plant,
-    queue::{Datagram, DeviceEvent, Event, Message, Order, Queue},
+    queue::{Datagram, DeviceEvent, Event, Message, OperatorAction, Queue},
     scenario::Scenario,
-    station::{Station, Wants},
-    trace::{Keep, Trace},
+    trace::{Recording, Trace},
 };
-use crate::lab::chance::Chance;
+use crate::lab::rng::SeededRng;
 use dm_bridge::fleet::arming::ArmingPhase;
 use proto::ids::CampaignId;
 use receiver::dm::client::Failure;
 
-/// How a world ended.
+/// Outcome of a world.
 #[derive(Debug, Clone)]
 pub struct Outcome {
-    /// What was not true; empty when all was well.
+    /// Invariants that did not hold; empty when all did.
     pub breaches: Vec<String>,
-    /// When it ended.
+    /// Time of its end.
     pub at: At,
     /// Digest of all that happened.
     pub digest: proto::crypto::Digest,
@@ -33,8 +33,8 @@ pub struct Outcome {
     pub events: u64,
 }
 
-/// A world.
-struct World {
+/// The simulation of a world.
+struct Simulation {
     at: At,
     queue: Queue,
     scenario: Scenario,
@@ -43,9 +43,9 @@ struct World {
     attackers: Vec<Option<Attacker>>,
     bridge: Bridge,
     bridge_down: u32,
-    stations: Vec<Station>,
+    image_servers: Vec<ImageServer>,
     trace: Trace,
-    chance: Chance,
+    rng: SeededRng,
     breaches: Vec<String>,
     /// Windows that were opened after all had calmed down.
     last_chances: u32,
@@ -63,8 +63,8 @@ const LAST_LENGTH: u64 = 40_000;
 const LAST_PATIENCE: u64 = 4_600_000;
 
 /// Runs a world to its end.
-pub fn run(scenario: Scenario, keep: Keep, plant: Plant) -> Outcome {
-    super::trace::listening(|| match World::new(scenario, keep, plant) {
+pub fn run(scenario: Scenario, keep: Recording, bug: Option<InjectedBug>) -> Outcome {
+    super::trace::capture_logs(|| match Simulation::new(scenario, keep, bug) {
         Ok(world) => world.run(),
         Err(error) => Outcome {
             breaches: vec![format!("the world does not begin: {error:#}")],
@@ -76,17 +76,17 @@ pub fn run(scenario: Scenario, keep: Keep, plant: Plant) -> Outcome {
     })
 }
 
-impl World {
-    fn new(scenario: Scenario, keep: Keep, plant: Plant) -> anyhow::Result<Self> {
+impl Simulation {
+    fn new(scenario: Scenario, keep: Recording, bug: Option<InjectedBug>) -> anyhow::Result<Self> {
         let (seed, package) = (scenario.seed, scenario.package);
         let devices: Vec<_> = (0..)
             .zip(&scenario.devices)
-            .map(|(number, setup)| Device::new(seed, number, *setup, package, plant))
+            .map(|(number, setup)| Device::new(seed, number, *setup, package, bug))
             .collect();
-        let bridge = Bridge::new(seed, scenario.bridge, package, &devices, plant)?;
+        let bridge = Bridge::new(seed, scenario.bridge, package, &devices, bug)?;
         let link = |number| Link::new(seed, number, &scenario.faults);
         let attacker = |(number, fault): (u64, &Fault)| {
-            let What::Forge { per_ten } = fault.what else { return None };
+            let FaultKind::Forge { per_ten } = fault.kind else { return None };
             Some(Attacker::new(seed ^ number, package, per_ten))
         };
         let mut world = Self {
@@ -97,11 +97,11 @@ impl World {
             devices,
             bridge,
             bridge_down: 0,
-            stations: (0..scenario.servers)
-                .map(|number| Station::new(number, package, plant))
+            image_servers: (0..scenario.servers)
+                .map(|number| ImageServer::new(number, package, bug))
                 .collect(),
             trace: Trace::new(keep),
-            chance: Chance::new(seed, "world"),
+            rng: SeededRng::new(seed, "world"),
             breaches: Vec::new(),
             last_chances: 0,
             scenario,
@@ -112,7 +112,7 @@ impl World {
 
     fn schedule(&mut self) {
         for number in 0..self.devices.len() {
-            let at = At(self.chance.below(5_000));
+            let at = At(self.rng.below(5_000));
             self.queue.at(at, Event::Start(number));
         }
         for (number, fault) in self.scenario.faults.iter().enumerate() {
@@ -122,9 +122,10 @@ impl World {
         for window in &self.scenario.windows {
             let ahead = window.opens.0 - window.ordered.0;
             let length = window.closes.0 - window.opens.0;
-            self.queue.at(window.ordered, Event::Operator(Order::Window { ahead, length }));
+            self.queue
+                .at(window.ordered, Event::Operator(OperatorAction::OpenWindow { ahead, length }));
         }
-        self.queue.at(self.scenario.calm, Event::Operator(Order::Look));
+        self.queue.at(self.scenario.calm, Event::Operator(OperatorAction::CheckEnd));
     }
 
     fn run(mut self) -> Outcome {
@@ -154,7 +155,7 @@ impl World {
         }
     }
 
-    /// What must be true after every event.
+    /// Checks the invariants after every event.
     fn check(&mut self, whose: Option<usize>) {
         let hindered =
             whose.and_then(|number| self.devices.get(number)).is_some_and(|device| device.hindered);
@@ -163,17 +164,17 @@ impl World {
             self.breaches.extend(errors.into_iter().map(|text| format!("logged as error: {text}")));
         }
         if let Some(device) = whose.and_then(|number| self.devices.get_mut(number)) {
-            self.breaches.extend(device.model.take_breaches());
-            let attempts = self.bridge.attempts(&Device::id(device.number)).len() as u64;
-            if device.model.installs > attempts {
-                let installs = device.model.installs;
+            self.breaches.extend(device.machine.model.take_breaches());
+            let attempts = self.bridge.attempts(&Device::id(device.machine.number)).len() as u64;
+            if device.machine.model.installs > attempts {
+                let installs = device.machine.model.installs;
                 let text = format!("{installs} hand-offs in {attempts} attempts");
                 self.breaches.push(text);
             }
         }
         self.breaches.extend(self.bridge.take_breaches());
-        for station in &mut self.stations {
-            self.breaches.extend(station.take_breaches());
+        for server in &mut self.image_servers {
+            self.breaches.extend(server.take_breaches());
         }
     }
 
@@ -186,7 +187,7 @@ impl World {
             Event::Begin(number) => self.fault(number, true),
             Event::End(number) => self.fault(number, false),
             Event::Request(number, life, message) => self.request(number, life, &message),
-            Event::Station(number, life) => self.look(number, life),
+            Event::ImageServer(number, life) => self.poll(number, life),
             Event::Transmit(number, life, id) => self.transmit(number, life, id),
             Event::Reconcile => self.reconcile(),
             Event::Operator(order) => return self.operate(order),
@@ -194,10 +195,9 @@ impl World {
         false
     }
 
-    fn with_device(&mut self, number: usize, act: impl FnOnce(&mut Device, Surroundings<'_>)) {
+    fn with_device(&mut self, number: usize, act: impl FnOnce(&mut Device, Context<'_>)) {
         if let Some(device) = self.devices.get_mut(number) {
-            let around =
-                Surroundings { at: self.at, queue: &mut self.queue, trace: &mut self.trace };
+            let around = Context { at: self.at, queue: &mut self.queue, trace: &mut self.trace };
             act(device, around);
         }
     }
@@ -207,7 +207,7 @@ impl World {
             return;
         };
         match device.asleep().filter(|until| *until > self.at) {
-            // Nobody is there to hear it.
+            // Nothing is there to receive it.
             Some(_) if matches!(event, DeviceEvent::Datagram(_)) => {}
             Some(until) => self.queue.at(until, Event::Device(number, life, event)),
             None => self.with_device(number, |device, around| device.handle(event, around)),
@@ -218,31 +218,31 @@ impl World {
         let Some(fault) = self.scenario.faults.get(number).copied() else { return };
         let verb = if begins { "begins" } else { "ends" };
         self.trace.note(self.at, format_args!("{verb}: {fault}"));
-        match (fault.what, begins) {
-            (What::BridgeDown, true) => {
+        match (fault.kind, begins) {
+            (FaultKind::BridgeDown, true) => {
                 self.bridge_down += 1;
                 self.bridge.restart();
             }
-            (What::BridgeDown, false) => {
+            (FaultKind::BridgeDown, false) => {
                 self.bridge_down -= 1;
                 self.queue.at(self.at, Event::Reconcile);
             }
-            (What::Replay, true) => self.bridge.replay(self.at, fault.whose),
-            (What::Supersede(follows), true) => self.supersede(follows),
-            (What::Disarm, true) => {
+            (FaultKind::Replay, true) => self.bridge.replay(self.at, fault.whose),
+            (FaultKind::Supersede(follows), true) => self.supersede(follows),
+            (FaultKind::Disarm, true) => {
                 let stopped = self.bridge.disarm(self.at);
                 self.trace.note(self.at, format_args!("the campaign is stopped: {stopped:?}"));
                 self.queue.at(self.at, Event::Reconcile);
             }
-            (What::ServerDown, _) => {
-                if let Some(station) = self.stations.get_mut(fault.whose) {
+            (FaultKind::ServerDown, _) => {
+                if let Some(server) = self.image_servers.get_mut(fault.whose) {
                     if begins {
-                        station.end();
+                        server.end();
                     } else {
-                        station.start();
+                        server.start();
                     }
-                    let life = station.life();
-                    self.queue.at(self.at, Event::Station(fault.whose, life));
+                    let life = server.life();
+                    self.queue.at(self.at, Event::ImageServer(fault.whose, life));
                     self.queue.at(self.at, Event::Reconcile);
                 }
             }
@@ -257,9 +257,9 @@ impl World {
             self.breaches
                 .push(format!("a campaign is not taken that follows {follows:?}: {error}"));
         }
-        let ahead = 1_000 * (30 + self.chance.below(120));
-        let length = 1_000 * (3 + self.chance.below(12));
-        self.queue.at(self.at, Event::Operator(Order::Window { ahead, length }));
+        let ahead = 1_000 * (30 + self.rng.below(120));
+        let length = 1_000 * (3 + self.rng.below(12));
+        self.queue.at(self.at, Event::Operator(OperatorAction::OpenWindow { ahead, length }));
     }
 
     /// A DM message comes, or is lost; so is its answer.
@@ -269,12 +269,12 @@ impl World {
         let mut lies = false;
         let ours = |fault: &&Fault| fault.whose == number && fault.span.holds(self.at);
         for fault in self.scenario.faults.iter().filter(ours) {
-            if let What::DmLoss { requests, replies } = fault.what {
-                lost |= self.chance.below(1000) < requests;
-                unanswered |= self.chance.below(1000) < replies;
+            if let FaultKind::DmLoss { requests, replies } = fault.kind {
+                lost |= self.rng.below(1000) < requests;
+                unanswered |= self.rng.below(1000) < replies;
             }
-            if let What::Lies { per_mille } = fault.what {
-                lies |= self.chance.below(1000) < per_mille;
+            if let FaultKind::Lies { per_mille } = fault.kind {
+                lies |= self.rng.below(1000) < per_mille;
             }
         }
         let answer = if lost {
@@ -283,7 +283,7 @@ impl World {
             self.bridge.record(number, message);
             let answer = self.bridge.handle(self.at, message);
             if let Some(device) = self.devices.get(number) {
-                self.bridge.check_truth(&Device::id(number), &device.firmware);
+                self.bridge.check_truth(&Device::id(number), &device.machine.firmware);
             }
             self.queue.at(self.at, Event::Reconcile);
             match answer {
@@ -299,34 +299,34 @@ impl World {
         self.trace.octets(answer.as_deref().unwrap_or_default());
         let after = match answer {
             Err(Failure::Network) => PATIENCE,
-            Ok(_) | Err(Failure::Http { .. }) => 5 + self.chance.below(80),
+            Ok(_) | Err(Failure::Http { .. }) => 5 + self.rng.below(80),
         };
         let event = Event::Device(number, life, DeviceEvent::Answer(answer));
         self.queue.at(At(self.at.0 + after), event);
     }
 
-    fn want(&mut self, number: usize, life: u64, wants: Wants) {
-        if let Some(at) = wants.look {
-            self.queue.at(at, Event::Station(number, life));
+    fn schedule_timers(&mut self, number: usize, life: u64, timers: Timers) {
+        if let Some(at) = timers.poll {
+            self.queue.at(at, Event::ImageServer(number, life));
         }
-        for (id, at) in wants.send {
+        for (id, at) in timers.send {
             self.queue.at(at, Event::Transmit(number, life, id));
         }
     }
 
-    fn look(&mut self, number: usize, life: u64) {
-        let station = self.stations.get_mut(number).filter(|station| station.lives(life));
-        if let Some(wants) = station.map(|station| station.look(self.at)) {
-            self.want(number, life, wants);
+    fn poll(&mut self, number: usize, life: u64) {
+        let server = self.image_servers.get_mut(number).filter(|server| server.lives(life));
+        if let Some(timers) = server.map(|server| server.poll(self.at)) {
+            self.schedule_timers(number, life, timers);
         }
     }
 
     fn transmit(&mut self, number: usize, life: u64, id: CampaignId) {
-        let Some(station) = self.stations.get_mut(number).filter(|it| it.lives(life)) else {
+        let Some(server) = self.image_servers.get_mut(number).filter(|it| it.lives(life)) else {
             return;
         };
-        let (datagram, wants) = station.transmit(self.at, id);
-        self.want(number, life, wants);
+        let (datagram, timers) = server.transmit(self.at, id);
+        self.schedule_timers(number, life, timers);
         if let Some(datagram) = datagram {
             self.broadcast(&datagram);
         }
@@ -339,17 +339,18 @@ impl World {
             };
             let Some(device) = self.devices.get(fault.whose) else { continue };
             for forged in attacker.handle_true(truth) {
-                if let Some(life) = device.life_that_hears(truth) {
+                if let Some(life) = device.life_that_receives(truth) {
                     let event = DeviceEvent::Datagram(forged);
                     self.queue.at(self.at, Event::Device(fault.whose, life, event));
                 }
             }
         }
         for (device, link) in self.devices.iter().zip(&mut self.links) {
-            let Some(life) = device.life_that_hears(truth) else { continue };
+            let Some(life) = device.life_that_receives(truth) else { continue };
             for arrival in link.send(self.at, &truth.octets) {
                 let datagram = Datagram { octets: arrival.octets, ..truth.clone() };
-                let event = Event::Device(device.number, life, DeviceEvent::Datagram(datagram));
+                let event =
+                    Event::Device(device.machine.number, life, DeviceEvent::Datagram(datagram));
                 self.queue.at(At(self.at.0 + arrival.after), event);
             }
         }
@@ -359,37 +360,37 @@ impl World {
         if self.bridge_down > 0 {
             return;
         }
-        if let Some(at) = self.bridge.reconcile(self.at, &mut self.stations) {
+        if let Some(at) = self.bridge.reconcile(self.at, &mut self.image_servers) {
             self.queue.at(at, Event::Reconcile);
         }
-        for number in 0..self.stations.len() {
-            let life = self.stations.get(number).map_or(0, Station::life);
-            self.queue.at(self.at, Event::Station(number, life));
+        for number in 0..self.image_servers.len() {
+            let life = self.image_servers.get(number).map_or(0, ImageServer::life);
+            self.queue.at(self.at, Event::ImageServer(number, life));
         }
     }
 
-    fn operate(&mut self, order: Order) -> bool {
+    fn operate(&mut self, order: OperatorAction) -> bool {
         match order {
-            Order::Window { ahead, length } => {
+            OperatorAction::OpenWindow { ahead, length } => {
                 let opens = At(self.at.0 + ahead);
                 let opened = self.bridge.open_window(self.at, opens, At(opens.0 + length));
                 self.trace.note(self.at, format_args!("a window is ordered: {opened:?}"));
                 self.queue.at(self.at, Event::Reconcile);
                 false
             }
-            Order::Look => self.look_for_the_end(),
+            OperatorAction::CheckEnd => self.check_the_end(),
         }
     }
 
     /// Nothing goes wrong any more: whoever is not done is armed again, and then is done.
-    fn look_for_the_end(&mut self) -> bool {
+    fn check_the_end(&mut self) -> bool {
         let undone: Vec<_> = self
             .devices
             .iter()
             .filter(|device| device.is_addressed())
             .filter_map(|device| {
-                let phase = self.bridge.verdict(&Device::id(device.number))?;
-                (phase != ArmingPhase::Confirmed).then_some((device.number, phase))
+                let phase = self.bridge.verdict(&Device::id(device.machine.number))?;
+                (phase != ArmingPhase::Confirmed).then_some((device.machine.number, phase))
             })
             .collect();
         if undone.is_empty() {
@@ -405,11 +406,11 @@ impl World {
             }
             return true;
         };
-        let order = Order::Window { ahead: *ahead, length: LAST_LENGTH };
+        let order = OperatorAction::OpenWindow { ahead: *ahead, length: LAST_LENGTH };
         self.queue.at(self.at, Event::Operator(order));
         let patience = if chances == 0 { 600_000 } else { LAST_PATIENCE };
         let again = At(self.at.0 + ahead + LAST_LENGTH + patience);
-        self.queue.at(again, Event::Operator(Order::Look));
+        self.queue.at(again, Event::Operator(OperatorAction::CheckEnd));
         false
     }
 }
@@ -423,7 +424,7 @@ fn whose(event: &Event) -> Option<usize> {
         | Event::Request(number, ..) => Some(*number),
         Event::Begin(_)
         | Event::End(_)
-        | Event::Station(..)
+        | Event::ImageServer(..)
         | Event::Transmit(..)
         | Event::Reconcile
         | Event::Operator(_) => None,

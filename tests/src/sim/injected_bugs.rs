@@ -1,13 +1,10 @@
-//! Mistakes that a world can be given, to see that they are found.
+//! Bugs that can be injected into a simulation, to test that its checks find them.
 
 use std::str::FromStr;
 
-/// A mistake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Plant {
-    /// None.
-    #[default]
-    Nothing,
+/// A bug.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InjectedBug {
     /// Symbols are acknowledged before they are synced.
     AcknowledgeBeforeSync,
     /// Every third journal is acknowledged and not written.
@@ -36,8 +33,8 @@ pub enum Plant {
     ForgetRoots,
 }
 
-impl Plant {
-    /// All mistakes.
+impl InjectedBug {
+    /// All bugs.
     pub const ALL: [Self; 13] = [
         Self::AcknowledgeBeforeSync,
         Self::ForgetJournals,
@@ -57,7 +54,6 @@ impl Plant {
     /// Returns words of the breach by which it is found.
     pub const fn breach(self) -> &'static str {
         match self {
-            Self::Nothing => "",
             Self::AcknowledgeBeforeSync => "did not survive",
             Self::ForgetJournals => "the journal fell",
             Self::HandOffUnverified => "image",
@@ -77,7 +73,6 @@ impl Plant {
     /// Returns the word for it on the command line.
     pub const fn word(self) -> &'static str {
         match self {
-            Self::Nothing => "nothing",
             Self::AcknowledgeBeforeSync => "acknowledge-before-sync",
             Self::ForgetJournals => "forget-journals",
             Self::HandOffUnverified => "hand-off-unverified",
@@ -95,12 +90,12 @@ impl Plant {
     }
 }
 
-impl FromStr for Plant {
+impl FromStr for InjectedBug {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         let words = Self::ALL.map(Self::word).join(", ");
-        let found = Self::ALL.into_iter().find(|plant| plant.word() == text);
+        let found = Self::ALL.into_iter().find(|bug| bug.word() == text);
         found.ok_or_else(|| format!("one of {words}"))
     }
 }

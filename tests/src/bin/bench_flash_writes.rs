@@ -1,21 +1,21 @@
-//! What a reception costs the flash: `wear --mebibytes 256`.
+//! Octets written to flash by a reception: `bench-flash-writes --mebibytes 256`.
 
 use std::process::ExitCode;
 
 use clap::Parser as _;
 use fumocast_tests::{
     lab::exit::Exit,
-    store::wear::{self, Order},
+    store::bench_flash_writes::{self, Options},
 };
 
 /// Octets written for each octet of the image that are promised not to be exceeded, in hundredths.
 const PROMISE: u64 = 220;
 
 fn main() -> ExitCode {
-    let cost = match wear::run(&Order::parse()) {
+    let cost = match bench_flash_writes::run(&Options::parse()) {
         Ok(cost) => cost,
         Err(error) => {
-            eprintln!("wear: {error:#}");
+            eprintln!("bench-flash-writes: {error:#}");
             return Exit::Configuration.into();
         }
     };

@@ -1,4 +1,4 @@
-//! `cargo mutation-rows`: is each defence noticed when it is gone?
+//! `cargo mutants-check`: does a test fail for each defence that is removed?
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,27 +22,30 @@ use tidy::{
 /// A mutated test that runs longer hangs, which is noticed too.
 const TEST_LIMIT: Duration = Duration::from_secs(300);
 
-/// Takes each defence out of the product, one by one, and runs the test that must notice.
+/// Remove each defence from the product, one by one, and run the test that must fail
 ///
-/// Works on a copy of the sources with a target directory of its own, under target/mutation-rows;
+/// Works on a copy of the sources with a target directory of its own, under target/mutants-check;
 /// the working tree is only read. Prints a line for each: row, patch, caught or missed.
 ///
 /// Exit codes: 0 all caught, 1 some missed or some patch does not apply or compile.
 #[derive(Debug, Parser)]
-#[command(name = "mutation-rows")]
+#[command(name = "mutants-check")]
 pub struct Options {
     /// Only rows or patches whose name contains this; may be repeated
     #[arg(long, value_name = "TEXT")]
     pub only: Vec<String>,
+    /// Print rows, patches and tests, and run nothing
+    #[arg(long)]
+    pub list: bool,
     /// Print one JSON object for each patch
     #[arg(long)]
     pub json: bool,
-    /// Where copy and build go [default: target/mutation-rows]
+    /// Folder of the copy and the build [default: target/mutants-check]
     #[arg(long, value_name = "DIR")]
     pub scratch: Option<PathBuf>,
 }
 
-/// What became of one patch.
+/// Result of one patch.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Outcome {
@@ -50,7 +53,7 @@ pub enum Outcome {
     Caught,
     /// The test passed: nothing defends this row.
     Missed,
-    /// There is nothing to say: the patch does not apply, does not compile, or its test fails or is
+    /// No result: the patch does not apply, does not compile, or its test fails or is
     /// missing without it.
     Error(String),
 }
@@ -75,6 +78,10 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
     };
     let mutations: Vec<_> = table()?.mutation.into_iter().filter(wanted).collect();
     ensure!(!mutations.is_empty(), "no row and no patch has such a name");
+    if options.list {
+        mutations.iter().for_each(|it| println!("{:36}  {:36}  {}", it.row, it.patch, it.test));
+        return Ok(true);
+    }
     let scratch = Scratch::new(options.scratch.as_deref())?;
     scratch.copy().await?;
     let unhealthy = scratch.baseline(&mutations).await?;
@@ -115,7 +122,7 @@ struct Scratch {
 
 impl Scratch {
     fn new(folder: Option<&Path>) -> anyhow::Result<Self> {
-        let default = || workspace_dir().join("target/mutation-rows");
+        let default = || workspace_dir().join("target/mutants-check");
         let folder = folder.map_or_else(default, Path::to_owned);
         let scratch = Self { tree: folder.join("tree"), target: folder.join("target") };
         fs::create_dir_all(&scratch.tree)
@@ -247,7 +254,7 @@ impl Scratch {
         command
             .current_dir(self.tree.join(package))
             .env("RUST_BACKTRACE", "0")
-            // What a product without its defences says is no log of ours.
+            // Logs of a product without its defences are not collected.
             .env_remove(test_log::DIR_VARIABLE)
             .args(["--exact", test])
             .stdin(Stdio::null())

@@ -1,36 +1,36 @@
-//! Lets many devices report at once and tells what arrives when.
+//! Reports of many devices at once, and the times of their arrival.
 //!
-//!   storm                    100,000 devices end in the same second
-//!   storm --sessions 30      with so few places that devices are turned away
+//!   bench-reports                    100,000 devices finish in the same second
+//!   bench-reports --sessions 30      with so few sessions that devices are turned away
 //!
 //! Exit codes: 0 all promises kept, 2 usage, 70 a promise was broken.
 
 use std::process::ExitCode;
 
 use clap::Parser;
-use fumocast_tests::storm::{self, Storm};
+use fumocast_tests::bench_reports::{self, ReportLoad};
 use serde_json::json;
 
-/// Simulates a storm of reports with the real cores of both sides.
+/// Simulate the reports of many devices at once, with the real cores of both sides
 #[derive(Debug, Parser)]
-#[command(name = "storm")]
+#[command(name = "bench-reports")]
 struct Options {
-    /// Devices that end in the same second
+    /// Number of devices that finish in the same second
     #[arg(long, default_value_t = 100_000)]
     devices: u32,
     /// Seconds over which they report [default: fifty devices a second]
     #[arg(long)]
     spread: Option<u64>,
-    /// Sessions that the server has at once
+    /// Limit of simultaneous sessions
     #[arg(long, default_value_t = 64)]
     sessions: usize,
-    /// Milliseconds that a session takes
+    /// Duration of a session in milliseconds
     #[arg(long, default_value_t = 400)]
     session: u64,
-    /// Answers that are lost, per mille
+    /// Lost answers, per mille
     #[arg(long, default_value_t = 5)]
     lost: u64,
-    /// Repeats the chances of an earlier run
+    /// Seed of an earlier run, to repeat it
     #[arg(long)]
     seed: Option<u64>,
     /// Print one JSON object
@@ -40,7 +40,7 @@ struct Options {
 
 fn main() -> ExitCode {
     let options = Options::parse();
-    let storm = Storm {
+    let load = ReportLoad {
         devices: options.devices,
         spread_seconds: options.spread.unwrap_or_else(|| u64::from(options.devices).div_ceil(50)),
         sessions: options.sessions,
@@ -49,23 +49,23 @@ fn main() -> ExitCode {
         restarts_per_mille: 50,
         seed: options.seed.unwrap_or_else(|| u64::from_be_bytes(proto::crypto::random())),
     };
-    let outcome = storm::run(&storm);
-    let broken = outcome.broken(&storm);
+    let outcome = bench_reports::run(&load);
+    let broken = outcome.broken(&load);
     if options.json {
-        println!("{}", json!({"storm": storm, "outcome": outcome, "broken": broken}));
+        println!("{}", json!({"load": load, "outcome": outcome, "broken": broken}));
     } else {
-        println!("{} devices over {} s, seed {}", storm.devices, storm.spread_seconds, storm.seed);
-        println!("arrivals in {} bins: {:?}", storm::BINS, outcome.arrivals);
+        println!("{} devices over {} s, seed {}", load.devices, load.spread_seconds, load.seed);
+        println!("arrivals in {} bins: {:?}", bench_reports::BINS, outcome.arrivals);
         println!(
             "furthest from the mean: {:.1} %; later than the spread: {}",
             outcome.deviation_percent, outcome.late
         );
         println!(
             "sessions at once: at most {} of {}; turned away: {}",
-            outcome.most_sessions, storm.sessions, outcome.turned_away
+            outcome.most_sessions, load.sessions, outcome.turned_away
         );
         println!(
-            "counted: {}; came again and were not: {}; not heard: {}",
+            "recorded: {}; duplicates, not recorded again: {}; not reported: {}",
             outcome.counted, outcome.repeated, outcome.waiting
         );
         broken.iter().for_each(|words| println!("breach: {words}"));

@@ -1,4 +1,4 @@
-//! The server's side of a DM session that writes what it is told to, without looking.
+//! The server's side of a DM session: sends the scripted commands, unchecked.
 
 use anyhow::Context as _;
 use proto::{
@@ -19,8 +19,8 @@ pub const OBJECT: &str = "./FwUpdate/Main";
 
 /// One DM session as the server sees it.
 #[derive(Debug, Default)]
-pub struct Desk {
-    /// What is written, one message.
+pub struct ScriptedServer {
+    /// Commands of the one message.
     commands: Vec<Command>,
     sent: bool,
     messages: u32,
@@ -30,7 +30,7 @@ pub struct Desk {
     pub results: Vec<(Option<Correlator>, ResultCode)>,
 }
 
-impl Desk {
+impl ScriptedServer {
     /// Writes a value to a node below the FUMO object.
     pub fn replace(&mut self, path: &str, item: impl FnOnce(String) -> Item) {
         let id = self.next_id();
@@ -39,7 +39,7 @@ impl Desk {
     }
 
     /// Writes octets.
-    pub fn replace_octets(&mut self, path: &str, octets: &[u8]) {
+    pub fn replace_bytes(&mut self, path: &str, octets: &[u8]) {
         self.replace(path, |uri| Item::octets(uri, octets));
     }
 
