@@ -13,7 +13,7 @@ use proto::{
 use super::{
     Account, AccountChange, Device,
     tree::{
-        Right,
+        acl::Right,
         place::{Leaf, Place},
     },
 };

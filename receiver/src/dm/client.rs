@@ -15,6 +15,7 @@
 //! | `session` | the course of a session |
 //! | `server` | whether the server has proved who it is |
 //! | `execute` | commands, and a status for each |
+//! | `outgoing` | commands to send |
 //! | `address` | which reply addresses lead to the same server |
 
 use std::{fmt, time::Duration};
@@ -34,6 +35,7 @@ use super::{Device, Settings, backoff::wait_in_reply_address, tree::Tree};
 
 mod address;
 mod execute;
+mod outgoing;
 mod server;
 mod session;
 

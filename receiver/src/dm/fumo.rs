@@ -21,7 +21,7 @@ use super::{
     ArmRequest, Device, DeviceView, DownloadRequest, FinalAlert, Piece, ReportFilter,
     ReportSettings,
     tree::{
-        Right,
+        acl::Right,
         place::{Leaf, Place},
     },
 };

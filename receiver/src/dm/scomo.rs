@@ -23,7 +23,7 @@ use super::{
     Device,
     fumo::{FumoObject, Order, PlainHttp, octets},
     tree::{
-        Right,
+        acl::Right,
         place::{Leaf, Place},
     },
 };

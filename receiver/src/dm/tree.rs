@@ -26,7 +26,7 @@ use proto::{
     time::Now,
 };
 
-mod acl;
+pub(super) mod acl;
 mod export;
 mod permanent;
 pub(super) mod place;
@@ -35,7 +35,7 @@ mod query;
 #[cfg(test)]
 mod tests;
 
-pub(super) use acl::Right;
+use acl::Right;
 use place::{Leaf, Place};
 
 use super::{

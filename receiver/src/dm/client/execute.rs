@@ -20,7 +20,7 @@ use proto::{
     time::Now,
 };
 
-use super::session::{Outgoing, STATUS_BYTES};
+use super::outgoing::{Outgoing, STATUS_BYTES};
 use crate::dm::{
     Device, Piece,
     scomo::is_inventory,

@@ -7,7 +7,6 @@ use proto::{
         auth::{AuthKind, Mac, Secret},
         code::{AlertCode, StatusCode},
         encoding::Encoding,
-        fumo::UpdateRequest,
         large::{Cutter, Joiner},
         syncml::{
             Alert, Challenge, Command, CommandId, Header, Item, Location, Manage, Message,
@@ -22,6 +21,7 @@ use super::{
     Limits, Post, SessionError, SessionOutcome, Trigger,
     address::Origin,
     execute::{Executor, Room, Run},
+    outgoing::{Outgoing, STATUS_BYTES},
     retry_later,
     server::{Server, Verdict},
 };
@@ -29,26 +29,8 @@ use crate::dm::{Device, FinalAlert, tree::Tree};
 
 /// The least that a piece of a large object is worth a message for.
 const LEAST_PIECE: usize = 256;
-/// Room that the header's status takes in a message, and more.
-pub(super) const STATUS_BYTES: usize = 512;
 /// The least that a server's MaxMsgSize is taken for; below it no answer would fit.
 const LEAST_MESSAGE_BYTES: usize = 2048;
-
-/// A command on its way; its number is given when its message is made.
-#[derive(Debug, Clone)]
-pub(super) enum Outgoing {
-    Status(Status),
-    Results(Results),
-    /// What is left of results with one large item.
-    Large(Results, Box<Cutter>),
-    Alert(AlertCode),
-    /// The end of the item did not come.
-    NoEndOfData(Item),
-    DeviceInfo(Vec<Item>),
-    Final(FinalAlert),
-    /// What the device or its user asks for.
-    Request(UpdateRequest),
-}
 
 /// A message of the server as it came.
 #[derive(Clone, Copy)]
