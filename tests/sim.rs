@@ -10,7 +10,7 @@ use fumocast_tests::sim::{
     simulation::{self, Outcome},
     trace::Recording,
 };
-use receiver::shell::directory::DataDirectory;
+use receiver::shell::data_dir::DataDir;
 
 /// Seeds of each run of the tests.
 const SEEDS: u64 = 1_000;
@@ -90,10 +90,10 @@ fn slots_that_rotted_are_written_again() {
 fn a_data_directory_that_was_just_made_survives_a_power_cut() {
     for seed in 0..20 {
         let disk = SimDisk::new(seed);
-        drop(DataDirectory::open_on(disk.shared(), Path::new("/var/lib/fumocast")).unwrap());
+        drop(DataDir::open_on(disk.shared(), Path::new("/var/lib/fumocast")).unwrap());
         disk.cut();
         disk.power_on(seed);
-        let journal = DataDirectory::open_on(disk.shared(), Path::new("/var/lib/fumocast"));
+        let journal = DataDir::open_on(disk.shared(), Path::new("/var/lib/fumocast"));
         assert!(journal.is_ok() && disk.content(Path::new("/var/lib/fumocast/lock")).is_some());
     }
 }

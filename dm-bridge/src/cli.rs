@@ -183,8 +183,8 @@ pub enum DeviceVerb {
     ///
     /// Sends up to four notifications, 2, 4 and 8 seconds apart, until the device has been here;
     /// the last one is made with the nonce of devices that have lost theirs. The device listens
-    /// where its `local.notify` (UDP) and `local.notify_http` say; a short message reaches it by
-    /// its modem, which hands it to `receiver notified`. Exit code 4 when it does not come.
+    /// where its `receiver.notification_udp` and `receiver.notification_http` say; a short message reaches it by
+    /// its modem, which hands it to `receiver deliver-notification`. Exit code 4 when it does not come.
     Notify(NotifyArgs),
     /// Has the device's next DM session tell it to rest: it keeps what it has received.
     Suspend(TellArgs),

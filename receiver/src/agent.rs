@@ -52,9 +52,9 @@ use crate::{
     components::{Call, Deployed, Inventory},
     decode::{DecodeJob, DecodeOutcome},
     dm::{
-        self, Device as _,
-        client::{DmClient, Failure, Post, Reply},
-        notified::{Notifications, Verdict},
+        self, ManagementBackend as _,
+        client::{DmClient, HttpRequest, HttpResponse, TransportError},
+        notification::{NotificationFilter, NotificationOutcome},
     },
     installer::{InstallOutcome, InstallRequest},
     object::Object,
@@ -130,7 +130,7 @@ pub enum Output {
     PromptUser(user::Question),
     /// Send a DM message; answered by [`Agent::handle_response`] or
     /// [`Agent::handle_post_failure`].
-    SendDmMessage(Post),
+    SendDmMessage(HttpRequest),
     /// Stop: the storage cannot be relied on. The next start goes on from what is synced.
     Stop(StorageError),
 }
@@ -148,11 +148,11 @@ pub enum VerifyError {
 #[derive(Debug)]
 pub struct Agent {
     client: DmClient,
-    notifications: Notifications,
+    notifications: NotificationFilter,
     state: AgentState,
 }
 
-/// All but the DM client, which talks to it as to a [`dm::Device`].
+/// All but the DM client, which talks to it as to a [`dm::ManagementBackend`].
 #[derive(Debug)]
 struct AgentState {
     config: Config,
@@ -239,9 +239,9 @@ impl Agent {
     // spec: oma-003 6.1.4.6, oma-003 6.1.4.7
     /// Takes a notification of the server, or what claims to be one; during a voice call too.
     pub fn handle_notification(&mut self, now: Now, octets: &[u8]) {
-        let verdict = self.notifications.judge(now.mono, &self.state.server_nonce(), octets);
+        let verdict = self.notifications.check(now.mono, &self.state.server_nonce(), octets);
         tracing::debug!(?verdict, "a notification");
-        if let Verdict::Begin { session_id, .. } = verdict {
+        if let NotificationOutcome::Begin { session_id, .. } = verdict {
             self.state.schedule.notified(now.mono, session_id);
             self.start_due_session(now);
         }
@@ -350,14 +350,14 @@ impl Agent {
     }
 
     /// Takes the server's answer to a DM message.
-    pub fn handle_response<'a>(&mut self, now: Now, reply: impl Into<Reply<'a>>) {
+    pub fn handle_response<'a>(&mut self, now: Now, reply: impl Into<HttpResponse<'a>>) {
         let step = self.client.handle_response(now, &mut self.state, reply);
         self.handle_step(now, step);
     }
 
     /// Learns that a DM message brought no answer.
-    pub fn handle_post_failure(&mut self, now: Now, failure: Failure) {
-        let step = self.client.handle_failure(failure);
+    pub fn handle_post_failure(&mut self, now: Now, error: TransportError) {
+        let step = self.client.handle_failure(error);
         self.handle_step(now, step);
     }
 

@@ -1,16 +1,15 @@
-//! How the device comes by its account: the bootstrap documents that it takes, and what becomes of
-//! them.
+//! Account bootstrap: the documents that set the account of the device.
 //!
-//! | profile | what it is | what vouches for it |
+//! | profile | document | authenticated by |
 //! | --- | --- | --- |
 //! | `cp` | a provisioning document (w7) as a push over WSP | the subscriber's number, a PIN, or both |
 //! | `dm` | a DM message that adds a `DMAcc` under `./Inbox` | the same |
-//! | `factory` | either document as it is | whoever runs the program on the device |
+//! | `factory` | either document without a proof | the person who runs the program on the device |
 //! | `smart-card` | the image of the card's file, [`card`] | the card |
 //!
-//! The account is kept in the data directory and goes before that of the configuration; what the
-//! environment or a flag says goes before both. The card's account goes before any other, and goes
-//! away with the card.
+//! The account is stored in the data directory and takes precedence over the configuration; the
+//! environment and flags take precedence over both. The card's account takes precedence over any
+//! other stored one, and is removed with the card.
 
 use std::{fmt, str::FromStr};
 
@@ -37,18 +36,18 @@ use toml::{Table, Value};
 const MAX_TEXT: usize = 512;
 /// Digits of a PIN.
 const MAX_PIN: usize = 20;
-/// Octets that a short message with a user data header for the push port begins with, before the
-/// port from which it came.
+/// First octets of a short message with a user data header for the push port, before the
+/// originating port.
 const SHORT_MESSAGE: [u8; 5] = [0x06, 0x05, 0x04, 0x0b, 0x84];
 
-/// What kind of document it is.
+/// Kind of a bootstrap document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// A provisioning document with its proof.
     Cp,
     /// A DM message with its proof.
     Dm,
-    /// A document without a proof, from the maker.
+    /// A document without a proof, from the manufacturer.
     Factory,
     /// The image of a card's file.
     SmartCard,
@@ -69,7 +68,7 @@ impl Profile {
         }
     }
 
-    /// Returns the profile of what comes over the air: what has no proof is none.
+    /// Returns the profile of a document that was received over the air: `Cp` or `Dm`.
     #[must_use]
     pub fn of_push(octets: &[u8]) -> Self {
         if DmBootstrap::parse(octets).is_ok() { Self::Dm } else { Self::Cp }
@@ -91,60 +90,60 @@ impl FromStr for Profile {
     }
 }
 
-/// Why a document gives no account.
+/// Error in a bootstrap document.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum BootstrapError {
-    /// It is no such document.
-    #[error("this is no bootstrap document of the profile {profile}: {source}")]
+    /// It is not a document of this profile.
+    #[error("not a bootstrap document of the profile {profile}: {source}")]
     Unreadable {
         /// The profile.
         profile: Profile,
-        /// Why.
+        /// The cause.
         source: WireError,
     },
-    /// The proof cannot be checked without this.
-    #[error("{0} is needed to check the proof")]
+    /// The proof cannot be verified without this secret.
+    #[error("{0} is needed to verify the proof")]
     Missing(&'static str),
-    /// The proof is none of the profile's.
+    /// The profile does not define this kind of proof.
     #[error("the proof is of an unknown kind")]
     UnknownProof,
-    /// The proof does not fit.
-    #[error("the proof does not fit {0}: the document is not believed")]
+    /// The proof is wrong.
+    #[error("document rejected: its proof does not match {0}")]
     NotProved(&'static str),
-    /// The account in it does not do.
-    #[error("the account does not do: {0}")]
+    /// The account in it is unusable.
+    #[error("unusable account: {0}")]
     Unusable(&'static str),
 }
 
-/// A document that is believed.
+/// The content of an authenticated bootstrap document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
-    /// What kind of document it is.
+pub struct BootstrapProposal {
+    /// Kind of a bootstrap document.
     pub profile: Profile,
     /// The account.
     pub account: Account,
-    /// Whether the user confirms before it is used.
+    /// The user's confirmation that the account requires.
     pub confirmation: Confirmation,
-    /// The card that it came from.
+    /// Number of the card that holds it.
     pub card: Option<String>,
     /// SHA-256 of the document.
     pub document: Digest,
 }
 
-/// Where the server is, and what both sides prove themselves by.
+/// Address of a server, and the credentials of both sides.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Account {
-    /// Where messages go.
+    /// URL of DM messages.
     pub url: String,
     /// The server's identifier.
     pub server_id: String,
-    /// What either side proves itself by.
+    /// Authentication type of both sides.
     pub auth: AuthKind,
-    /// The device's name at the server.
+    /// User name of the device.
     pub user: String,
     password: String,
     nonce: Vec<u8>,
-    /// The server's password, and the nonce of its first proof.
+    /// Password of the server, and the nonce of its first credentials.
     server: Option<(String, Vec<u8>)>,
 }
 
@@ -156,13 +155,13 @@ impl fmt::Debug for Account {
     }
 }
 
-impl Offer {
-    /// Reads a document, checks what vouches for it, and judges the account in it.
+impl BootstrapProposal {
+    /// Parses a document, verifies its proof, and checks the account in it.
     ///
     /// # Errors
     ///
     /// [`BootstrapError`]; nothing of the document is used then.
-    // spec: oma-dm 9.3 (nothing without its proof)
+    // spec: oma-dm 9.3 (no account without a proof)
     pub fn open(
         profile: Profile,
         octets: &[u8],
@@ -186,11 +185,11 @@ impl Offer {
                 read.account
             }
         };
-        let account = Account::judge(&found)?;
+        let account = Account::from_document(&found)?;
         Ok(Self { profile, account, confirmation, card, document: sha256(&[octets]) })
     }
 
-    /// Tells whether a pushed document is proved with a PIN, which the user has.
+    /// Returns whether the proof of a pushed document requires a PIN from the user.
     #[must_use]
     pub fn wants_pin(octets: &[u8]) -> bool {
         let method = match Profile::of_push(octets) {
@@ -202,8 +201,7 @@ impl Offer {
         method.is_some_and(Method::wants_pin)
     }
 
-    /// Returns what is kept of it: the sections of the configuration that it takes the place of,
-    /// and where it came from.
+    /// Returns the stored form: the sections of the configuration that it replaces, and its origin.
     #[must_use]
     pub fn to_toml(&self) -> String {
         let text = |value: &str| Value::String(value.to_owned());
@@ -215,16 +213,16 @@ impl Offer {
         }
         let account = &self.account;
         let mut server = Table::new();
-        let mut say = |name: &str, value: &str| server.insert(name.to_owned(), text(value));
-        say("url", &account.url);
-        say("server_id", &account.server_id);
-        say("auth", account.auth.as_str());
-        say("user", &account.user);
-        say("password", &account.password);
-        say("nonce", &BASE64_STANDARD.encode(&account.nonce));
+        let mut set = |name: &str, value: &str| server.insert(name.to_owned(), text(value));
+        set("url", &account.url);
+        set("server_id", &account.server_id);
+        set("auth", account.auth.as_str());
+        set("user", &account.user);
+        set("password", &account.password);
+        set("nonce", &BASE64_STANDARD.encode(&account.nonce));
         if let Some((password, nonce)) = &account.server {
-            say("server_password", password);
-            say("server_nonce", &BASE64_STANDARD.encode(nonce));
+            set("server_password", password);
+            set("server_nonce", &BASE64_STANDARD.encode(nonce));
         }
         let mut whole = Table::new();
         whole.insert("origin".to_owned(), Value::Table(origin));
@@ -234,7 +232,7 @@ impl Offer {
         )
     }
 
-    /// Returns the question that goes before a card's account is used.
+    /// Returns the prompt that precedes the use of a card's account.
     #[must_use]
     pub fn question(&self) -> Prompt {
         let Account { url, server_id, .. } = &self.account;
@@ -245,23 +243,21 @@ impl Offer {
 }
 
 impl Account {
-    /// Takes what the device can use of an account.
-    fn judge(found: &w7::Account) -> Result<Self, BootstrapError> {
+    /// Returns the usable part of an account.
+    fn from_document(found: &w7::Account) -> Result<Self, BootstrapError> {
         let lacks = BootstrapError::Unusable;
         let url = found.addresses.iter().find_map(address);
-        let url = url.ok_or(lacks("it has no address that begins with https:// or http://"))?;
+        let url = url.ok_or(lacks("no address with https:// or http://"))?;
         let at =
             |level: &str| found.credentials.iter().find(|it| it.level.as_deref() == Some(level));
-        let own =
-            at("APPSRV").ok_or(lacks("it says nothing of what the device proves itself by"))?;
+        let own = at("APPSRV").ok_or(lacks("no credentials of the device"))?;
         let auth = match own.kind.as_deref() {
             None => AuthKind::default(),
-            Some(kind) => AuthKind::from_account_type(kind).ok_or(lacks(
-                "what the device shall prove itself by is none of BASIC, DIGEST, HMAC",
-            ))?,
+            Some(kind) => AuthKind::from_account_type(kind)
+                .ok_or(lacks("the authentication type is none of BASIC, DIGEST, HMAC"))?,
         };
-        let user = own.name.clone().ok_or(lacks("the device has no name in it"))?;
-        let password = own.secret.clone().ok_or(lacks("it holds no password"))?;
+        let user = own.name.clone().ok_or(lacks("no user name of the device"))?;
+        let password = own.secret.clone().ok_or(lacks("no password"))?;
         let server = match at("CLIENT").and_then(|it| Some((it.secret.clone()?, it))) {
             None => None,
             Some((secret, it)) => Some((secret, nonce(it)?)),
@@ -269,7 +265,7 @@ impl Account {
         let texts = [&found.server_id, &user, &password];
         let odd = |text: &&String| text.len() > MAX_TEXT || text.chars().any(char::is_control);
         if texts.iter().any(|text| odd(text) || text.is_empty()) {
-            return Err(lacks("a name or a password in it is empty, too long or no plain text"));
+            return Err(lacks("a name or a password is empty, too long or not plain text"));
         }
         Ok(Self {
             url,
@@ -283,16 +279,16 @@ impl Account {
     }
 }
 
-/// The address of a server; a port that stands apart goes into it.
+/// Returns the URL of an address, with its separate port, if any.
 fn address(found: &w7::Address) -> Option<String> {
     let url = found.address.trim();
-    let (scheme, rest) = url.split_once("://")?;
+    let (scheme, after) = url.split_once("://")?;
     let known = matches!(scheme, "http" | "https");
     let plain = url.len() <= MAX_TEXT && url.chars().all(|c| c.is_ascii_graphic());
-    if !known || !plain || rest.is_empty() {
+    if !known || !plain || after.is_empty() {
         return None;
     }
-    let (host, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
+    let (host, path) = after.find('/').map_or((after, ""), |at| after.split_at(at));
     let has_port = host.rsplit(']').next().is_some_and(|end| end.contains(':'));
     match found.ports.first().and_then(|port| port.parse::<u16>().ok()) {
         Some(port) if !has_port => Some(format!("{scheme}://{host}:{port}{path}")),
@@ -302,7 +298,7 @@ fn address(found: &w7::Address) -> Option<String> {
 
 fn nonce(credentials: &w7::Credentials) -> Result<Vec<u8>, BootstrapError> {
     let data = credentials.data.as_deref().unwrap_or_default().trim();
-    let odd = |_| BootstrapError::Unusable("a nonce in it is no base64");
+    let odd = |_| BootstrapError::Unusable("a nonce is not base64");
     BASE64_STANDARD.decode(data).map_err(odd)
 }
 
@@ -320,7 +316,7 @@ fn provisioned(document: &[u8]) -> Result<w7::Account, WireError> {
     w7::Account::find(&read)
 }
 
-/// A provisioning document, or a tree as a document in either form.
+/// Parses a provisioning document, or a tree document in either encoding.
 fn factory(octets: &[u8]) -> Result<w7::Account, WireError> {
     let encoding =
         if octets.trim_ascii_start().starts_with(b"<") { Encoding::Xml } else { Encoding::Wbxml };
@@ -347,7 +343,7 @@ fn prove(
     }))
 }
 
-/// Returns the push in what a modem hands over.
+/// Returns the push in a short message.
 fn in_short_message(octets: &[u8]) -> &[u8] {
     match octets.strip_prefix(&SHORT_MESSAGE) {
         Some([_, _, push @ ..]) => push,
@@ -355,42 +351,42 @@ fn in_short_message(octets: &[u8]) -> &[u8] {
     }
 }
 
-/// What to do about the card before the device starts.
+/// Action on the account of the card before the agent starts.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum CardStep {
-    /// All is as the card says, or there is neither card nor account of one.
+pub enum CardAction {
+    /// The account is up to date, or there is neither a card nor an account of one.
     Nothing,
-    /// The card has gone, or another has come: the account of the former goes away.
+    /// The card was removed: remove its account.
     Remove,
-    /// Take the account, after the user's yes where the card asks for one.
-    Take(Box<Offer>),
+    /// Store the account, after the user's confirmation if the card requires one.
+    Replace(Box<BootstrapProposal>),
 }
 
-/// Compares the card that is in the device with the one that the account came from.
-// spec: oma-003 6.1.4.1, oma-003 6.1.4.2 (what the card says decides whether the user is asked)
+/// Compares the inserted card with the origin of the stored account.
+// spec: oma-003 6.1.4.1, oma-003 6.1.4.2 (the card decides whether the user confirms)
 #[must_use]
-pub fn card_step(in_place: Option<Offer>, kept: Option<&Origin>) -> CardStep {
-    match (in_place, kept) {
-        (None, None) => CardStep::Nothing,
-        (None, Some(_)) => CardStep::Remove,
-        (Some(offer), Some(kept)) if kept.document == offer.document.to_string() => {
-            CardStep::Nothing
+pub fn card_action(inserted: Option<BootstrapProposal>, stored: Option<&Origin>) -> CardAction {
+    match (inserted, stored) {
+        (None, None) => CardAction::Nothing,
+        (None, Some(_)) => CardAction::Remove,
+        (Some(proposal), Some(stored)) if stored.document == proposal.document.to_string() => {
+            CardAction::Nothing
         }
-        (Some(offer), _) => CardStep::Take(Box::new(offer)),
+        (Some(proposal), _) => CardAction::Replace(Box::new(proposal)),
     }
 }
 
-/// Where a kept account came from.
+/// Origin of a stored account.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
-    /// The card's number, if it came from one.
+    /// Number of the card, if any.
     pub card: Option<String>,
     /// SHA-256 of the document, in hex.
     pub document: String,
 }
 
 impl Origin {
-    /// Reads what [`Offer::to_toml`] wrote.
+    /// Parses the output of [`BootstrapProposal::to_toml`].
     #[must_use]
     pub fn read(text: &str) -> Option<Self> {
         let table: Table = text.parse().ok()?;
@@ -400,7 +396,7 @@ impl Origin {
     }
 }
 
-/// Returns the question for the PIN that a pushed document is proved with.
+/// Returns the prompt for the PIN of a pushed document.
 #[must_use]
 pub fn pin_question(attempt: u32) -> Prompt {
     let again = if attempt == 0 { "" } else { "That was not it. " };

@@ -4,11 +4,11 @@ mod account;
 mod check_in;
 mod components;
 mod consent;
+mod deliver_notification;
 mod dissect;
 mod fsck;
 mod import;
 mod listen;
-mod notified;
 
 use std::{
     collections::BTreeMap, ffi::OsString, fmt::Write as _, io::IsTerminal as _, path::PathBuf,
@@ -22,22 +22,21 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     agent::StoredStateError,
-    config::{Config, ConfigError, Local},
+    config::{self, Config, ConfigError},
     shell::{
         bootstrap,
-        control::{self, Answer, AskError, Request},
-        directory::{DataDirectory, OpenError, read_text},
-        run::{self, End, Options, StartError},
-        user::Front,
+        control::{self, Answer, ControlError, Request},
+        data_dir::{DataDir, OpenError, read_text},
+        event_loop::{self, ExitReason, Options, StartError},
+        user::Prompter,
         wiring::RestoreError,
     },
 };
 
-/// Receives broadcast updates, proves them, keeps them over power cuts, and hands them to the
-/// installer.
+/// Receive broadcast updates, verify them, and hand them to the installer
 ///
-/// The device is enrolled with `dm-bridge device enrol`, which prints its configuration; add a
-/// `[local]` section with `data`, `root`, `interface` and `hook`. Every field can also come from the
+/// `dm-bridge device enrol` enrols a device and prints its configuration; add a section `[receiver]`
+/// with `data`, `trust_root`, `interface` and `installer_hook`. Every field can also be set in the
 /// environment: `server.url` as FUMOCAST_SERVER_URL.
 #[derive(Debug, Parser)]
 #[command(name = "receiver", version, after_long_help = EXAMPLES)]
@@ -48,126 +47,126 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the device until SIGTERM: check in with the server, listen in windows, install, report.
+    /// Run the agent until SIGTERM: poll the server, receive in windows, install, report
     Run {
         #[command(flatten)]
         config: ConfigArgs,
-        /// Form of the log on standard error; RUST_LOG sets its level.
+        /// Format of the log on standard error; RUST_LOG sets its level
         #[arg(long, value_enum, default_value_t = LogFormat::Text)]
         log: LogFormat,
     },
-    /// Say what the running device does and holds.
+    /// Show the status of the running agent
     Status {
         #[command(flatten)]
         config: ConfigArgs,
-        /// Answer with one JSON object.
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
-    /// Let the running device start a DM session at once, or ask its server for an update.
+    /// Start a DM session at once, or request an update
     ///
-    /// With `--device-request` or `--user-request` the session carries that request, and the command
-    /// waits for what the server makes of it: an update begins, it may follow later, or the server
-    /// does not support this device. Exit codes: 0 an update or a later one, 4 no answer yet (the
-    /// device goes on asking), 8 the server or the device says no.
+    /// With `--on-behalf-of` the session carries an update request, and the command waits for the
+    /// server's decision: an update begins, it may follow later, or the server does not support this
+    /// device. Exit codes: 0 update granted, now or later; 4 no decision yet (the agent repeats the
+    /// request); 8 rejected by the server or the agent.
     CheckIn(check_in::CheckInArgs),
-    /// Let the running device keep what it holds and tune out.
+    /// Suspend reception: tune out and store the received symbols
     ///
-    /// Several reasons hold at once; reception goes on when the last one is gone. The device sees
-    /// battery, memory, storage, link and heat by itself; this is for what no sensor shows.
-    Suspend(RestArgs),
-    /// Let the running device go on, as far as this reason is concerned.
-    Resume(RestArgs),
-    /// Hand the running device a notification that came another way: its modem's short message.
-    Notified(notified::NotifiedArgs),
-    /// Give the device its account from a bootstrap document, while it does not run.
+    /// Several reasons may be active at once; reception resumes when the last one is cleared. The
+    /// agent reads battery, memory, storage, link and temperature itself; use this command for
+    /// reasons that no sensor reports.
+    Suspend(SuspendArgs),
+    /// Clear a suspend reason
+    Resume(SuspendArgs),
+    /// Deliver a notification that arrived outside of the network, such as a modem's short message
+    DeliverNotification(deliver_notification::DeliverNotificationArgs),
+    /// Set the device's account from a bootstrap document, while the agent is stopped
     ///
-    /// `dm-bridge bootstrap` writes such documents. The account is kept in the data directory and
-    /// takes the place of `[server]` in the configuration. A document that its proof does not fit
-    /// changes nothing: exit code 5. A device that runs without an account takes documents where it
-    /// takes notifications, and asks its user for the PIN.
+    /// `dm-bridge bootstrap` writes such documents. The account is stored in the data directory and
+    /// replaces `[server]` of the configuration. A document with a wrong proof changes nothing: exit
+    /// code 5. An agent that runs without an account accepts documents on its notification ports,
+    /// and prompts the user for the PIN.
     Bootstrap(account::BootstrapArgs),
-    /// Ask the user once, when the device is enrolled, whether it may update itself.
+    /// Prompt the user once, at enrolment, for a standing consent to updates
     ///
-    /// The question goes to the user as all do (`local.user`), and the answer is kept in the data
-    /// directory with the words of the question. It counts from the next start on, for the server
-    /// that the device has now, in the place of the questions before each update: after a yes none
-    /// is asked, after a no every update is refused and reported so (exit code 8). Without an
-    /// answer nothing is kept: exit code 75.
+    /// The prompt goes to `receiver.user_interface`, and the answer is stored in the data directory
+    /// with the text of the question. It applies from the next start on, to the current server, and
+    /// replaces the prompts before each update: after a yes there are none, after a no every update
+    /// is rejected and reported so (exit code 8). Without an answer nothing is stored: exit code 75.
     Consent(consent::ConsentArgs),
-    /// Let the running device take an update from local media, such as a stick at a kiosk.
+    /// Install an update from local media, such as a USB stick at a kiosk
     ///
-    /// FILE is a bundle made by `carousel bundle`. It is checked like any update; your yes stands
-    /// for the word of the server. Exit code 8 with the reason when the device refuses it.
+    /// FILE is a bundle made by `carousel bundle`. It is verified like any update; your confirmation
+    /// replaces the command of the server. Exit code 8, with the reason, when the agent rejects it.
     Import {
         #[command(flatten)]
         config: ConfigArgs,
-        /// The bundle.
+        /// The bundle
         file: PathBuf,
-        /// Do not ask.
+        /// Do not ask for confirmation
         #[arg(long)]
         yes: bool,
     },
-    /// Receive plain files of any FLUTE session: for labs, unsigned.
+    /// Receive unsigned files of any FLUTE session, for labs
     ///
-    /// Nothing proves who sent a plain file, and no device installs one. Sessions are told apart by
-    /// sender and TSI; a file is NAME.part until all of it is there and its digest is right. Names
-    /// come from the network and are made safe: one component, and never that of a file which some
-    /// other session brought.
+    /// The sender of an unsigned file is not authenticated, and no device installs one. A session is
+    /// identified by sender and TSI; a file is NAME.part until it is complete and its digest is
+    /// verified. Names from the network are made safe: one component, and never that of a file of
+    /// another session.
     Listen(listen::ListenArgs),
-    /// Show what a packet capture of FLUTE sessions holds.
+    /// Show the content of a packet capture of FLUTE sessions
     ///
-    /// A line for each packet, then for each object its blocks, the symbols that are held and those
-    /// that are missing, and why it is not complete. Nothing is decoded.
+    /// Prints a line for each packet, then for each object its blocks, its captured and missing
+    /// symbols, and the reason why it is not complete. Nothing is decoded.
     Dissect(dissect::DissectArgs),
-    /// List the software components of the running device, as its installer does.
+    /// List the software components that the installer of the running agent reports
     ///
-    /// A line for each: identifier, version, whether it runs, name. Exit code 6 when the device has
-    /// none to list.
+    /// Prints a line for each: identifier, version, `active` or `inactive`, name. Exit code 6 when
+    /// the agent has no list.
     Components {
         #[command(flatten)]
         config: ConfigArgs,
-        /// Answer with one JSON list.
+        /// Print one JSON array
         #[arg(long)]
         json: bool,
     },
-    /// Say what a data directory holds and what is damaged in it, without changing anything.
+    /// Check a data directory for damage, without changing anything
     Fsck(fsck::FsckArgs),
 }
 
 #[derive(Debug, Args)]
-struct RestArgs {
+struct SuspendArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Why: user, call, metered, network, battery, memory or thermal.
+    /// Suspend reason: user, call, metered, network, battery, memory or thermal
     #[arg(long, value_name = "REASON", default_value = "user")]
     reason: String,
 }
 
 #[derive(Debug, Args)]
 struct ConfigArgs {
-    /// The device's configuration (TOML).
+    /// Configuration of the device (TOML)
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Use this data directory: overrides `local.data`.
+    /// Use this data directory; overrides `receiver.data`
     #[arg(long, value_name = "DIR")]
     data: Option<String>,
-    /// Believe this factory root: overrides `local.root`.
+    /// Trust this factory root; overrides `receiver.trust_root`
     #[arg(long, value_name = "FILE")]
     root: Option<String>,
-    /// Join groups on the interface with this address: overrides `local.interface`.
+    /// Join groups on the interface with this address; overrides `receiver.interface`
     #[arg(long, value_name = "IP")]
     interface: Option<String>,
-    /// Let plain HTTP leave this machine: overrides `server.insecure_http`.
+    /// Allow plain HTTP to other hosts; overrides `server.insecure_http`
     #[arg(long)]
     insecure_http: bool,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// Lines for people.
+    /// Lines for people
     Text,
-    /// One JSON object a line.
+    /// One JSON object per line
     Json,
 }
 
@@ -176,12 +175,12 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     run_with(arguments, Options::default())
 }
 
-/// Runs the program as [`run`] does, with what a lab asks for beside the arguments.
+/// Runs the program as [`run`] does, with further options of a lab.
 pub fn run_with(arguments: impl IntoIterator<Item = OsString>, options: Options) -> ExitCode {
     let cli = match Cli::try_parse_from(arguments) {
         Ok(cli) => cli,
         Err(error) => {
-            // Help goes to standard output and is no failure; clap knows which is which.
+            // clap prints help to standard output with exit code 0.
             return match error.print() {
                 Ok(()) if error.exit_code() == 0 => ExitCode::SUCCESS,
                 Ok(()) | Err(_) => exit::USAGE.into(),
@@ -221,9 +220,9 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
     match command {
         Command::Run { config, log } => {
             start_log(log);
-            let front = account::prepare(&config)?;
-            match front {
-                Some(front) => run_device(&config.load()?, front, options),
+            let prompter = account::prepare(&config)?;
+            match prompter {
+                Some(prompter) => run_device(&config.load()?, prompter, options),
                 None => Ok(exit::DONE),
             }
         }
@@ -231,10 +230,10 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
         Command::Consent(arguments) => consent::run(&arguments),
         Command::Status { config, json } => status(&config.load()?, json),
         Command::CheckIn(arguments) => check_in::run(&arguments),
-        Command::Suspend(RestArgs { config, reason }) => {
+        Command::Suspend(SuspendArgs { config, reason }) => {
             ask(&config.load()?, &Request::Suspend { reason }).map(|_| exit::DONE)
         }
-        Command::Notified(arguments) => notified::run(&arguments),
+        Command::DeliverNotification(arguments) => deliver_notification::run(&arguments),
         Command::Import { config, file, yes } => import::run(&config.load()?, &file, yes),
         Command::Dissect(arguments) => dissect::run(&arguments),
         Command::Components { config, json } => components::run(&config, json),
@@ -243,19 +242,19 @@ fn execute(command: Command, options: Options) -> Result<u8, Failure> {
             start_log(LogFormat::Text);
             listen::run(&arguments)
         }
-        Command::Resume(RestArgs { config, reason }) => {
+        Command::Resume(SuspendArgs { config, reason }) => {
             ask(&config.load()?, &Request::Resume { reason }).map(|_| exit::DONE)
         }
     }
 }
 
-fn run_device(config: &Config, front: Front, options: Options) -> Result<u8, Failure> {
-    match run::run(config, front, options) {
-        Ok(End::Terminated) => Ok(exit::DONE),
-        Ok(End::Interrupted) => Ok(exit::INTERRUPTED),
-        Ok(End::Storage(error)) => Err(Failure {
+fn run_device(config: &Config, prompter: Prompter, options: Options) -> Result<u8, Failure> {
+    match event_loop::run(config, prompter, options) {
+        Ok(ExitReason::Terminated) => Ok(exit::DONE),
+        Ok(ExitReason::Interrupted) => Ok(exit::INTERRUPTED),
+        Ok(ExitReason::Storage(error)) => Err(Failure {
             code: exit::RESUMABLE,
-            error: anyhow!(error).context("stopped; what was synced is kept"),
+            error: anyhow!(error).context("stopped; synced symbols are stored"),
         }),
         Err(error) => Err(Failure { code: start_code(&error), error: error.into() }),
     }
@@ -289,23 +288,23 @@ fn status(config: &Config, json: bool) -> Result<u8, Failure> {
 }
 
 fn ask(config: &Config, request: &Request) -> Result<Answer, Failure> {
-    let socket = DataDirectory::control_socket(&config.local.data);
+    let socket = DataDir::control_socket(&config.receiver.data);
     match control::call(&socket, request) {
         Ok(Answer::Refused { reason }) => {
-            Err(Failure { code: exit::POLICY, error: anyhow!("the receiver refused: {reason}") })
+            Err(Failure { code: exit::POLICY, error: anyhow!("rejected by the agent: {reason}") })
         }
         Ok(answer) => Ok(answer),
         Err(error) => {
             let code = match error {
-                AskError::NotRunning(_) => exit::NOT_FOUND,
-                AskError::Io(_) | AskError::Answer(_) => exit::NETWORK,
+                ControlError::NotRunning(_) => exit::NOT_FOUND,
+                ControlError::Io(_) | ControlError::Answer(_) => exit::NETWORK,
             };
             Err(Failure { code, error: error.into() })
         }
     }
 }
 
-/// Writes the status for people: what goes on, how far it is, what stands in the way.
+/// Formats the status for people: phase, progress, problems.
 fn status_text(status: &Value) -> String {
     let text = |name: &str| match status.get(name) {
         None | Some(Value::Null) => "-".to_owned(),
@@ -320,16 +319,16 @@ fn status_text(status: &Value) -> String {
     let number = |name: &str| status.get(name).and_then(Value::as_u64).unwrap_or_default();
     let mut out = String::new();
     let mut line = |name: &str, value: String| {
-        writeln!(out, "{name:<12}{value}").expect("a text takes every line");
+        writeln!(out, "{name:<12}{value}").expect("a string takes every line");
     };
     line("phase", text("phase"));
     line("campaign", text("campaign"));
     line("suspended", text("reasons"));
     line("channels", text("channels"));
-    let (held, needed) = (number("symbols_synced"), number("symbols_needed"));
-    if let Some(per_mille) = held.saturating_mul(1000).checked_div(needed) {
+    let (synced, needed) = (number("symbols_synced"), number("symbols_needed"));
+    if let Some(per_mille) = synced.saturating_mul(1000).checked_div(needed) {
         let share = format!("{}.{} %", per_mille / 10, per_mille % 10);
-        line("received", format!("{share} ({held} of {needed} symbols)"));
+        line("received", format!("{share} ({synced} of {needed} symbols)"));
         line("decoded", format!("{} of {} blocks", number("blocks_done"), number("blocks")));
     }
     line("firmware", text("firmware_version"));
@@ -347,7 +346,7 @@ impl ConfigArgs {
         let path = self.config.display();
         let text = read_text(&self.config)
             .with_context(|| format!("cannot read the configuration {path}"))?;
-        let accounts = match Local::data_of(&text, environment, &self.overrides()) {
+        let accounts = match config::Receiver::data_of(&text, environment, &self.overrides()) {
             Some(data) => bootstrap::accounts(&data).with_context(|| {
                 format!("cannot read the account in the data directory {}", data.display())
             })?,
@@ -357,23 +356,23 @@ impl ConfigArgs {
         let mut config = resolved.map_err(|error| {
             let without = matches!(error, ConfigError::Missing { field: "server.url", .. });
             let error = anyhow!(error).context(format!("in {path}"));
-            let hint = "the device has no account: `receiver bootstrap` gives it one";
+            let hint = "the device has no account; run `receiver bootstrap` to set one";
             if without { error.context(hint) } else { error }
         })?;
-        let kept = crate::shell::consent::read(&config.local.data);
+        let kept = crate::shell::consent::read(&config.receiver.data);
         if let Some(record) = kept.context("cannot read the user's consent")? {
-            config.local.user.standing = record.standing(&config.server.server_id);
+            config.receiver.user.standing = record.standing(&config.server.server_id);
         }
         Ok(config)
     }
 
-    /// Reads what is needed before there is an account.
-    fn local(&self) -> Result<Local, Failure> {
+    /// Loads the section `[receiver]`, which a device without an account needs.
+    fn receiver(&self) -> Result<config::Receiver, Failure> {
         let read = || {
             let path = self.config.display();
             let text = read_text(&self.config)
                 .with_context(|| format!("cannot read the configuration {path}"))?;
-            Local::resolve(&text, environment, &self.overrides())
+            config::Receiver::resolve(&text, environment, &self.overrides())
                 .map_err(|error| anyhow!(error).context(format!("in {path}")))
         };
         read().map_err(|error| Failure { code: exit::CONFIGURATION, error })
@@ -382,9 +381,9 @@ impl ConfigArgs {
     fn overrides(&self) -> BTreeMap<&'static str, String> {
         let insecure = self.insecure_http.then(|| "true".to_owned());
         [
-            ("local.data", self.data.clone()),
-            ("local.root", self.root.clone()),
-            ("local.interface", self.interface.clone()),
+            ("receiver.data", self.data.clone()),
+            ("receiver.trust_root", self.root.clone()),
+            ("receiver.interface", self.interface.clone()),
             ("server.insecure_http", insecure),
         ]
         .into_iter()
@@ -408,7 +407,7 @@ fn start_log(format: LogFormat) {
         LogFormat::Json => builder.json().try_init(),
     };
     if let Err(error) = outcome {
-        tracing::debug!(%error, "somebody logs already");
+        tracing::debug!(%error, "a logger is set already");
     }
 }
 
@@ -416,17 +415,17 @@ const EXAMPLES: &str = "\
 Examples:
   receiver run --config /etc/fumocast/device.toml
   receiver status --config /etc/fumocast/device.toml --json
-  receiver check-in --config /etc/fumocast/device.toml --user-request
+  receiver check-in --config /etc/fumocast/device.toml --on-behalf-of user
   receiver listen --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --out /tmp/in --once
   receiver dissect session.pcap --summary
   receiver fsck /var/lib/fumocast
   receiver bootstrap --config /etc/fumocast/device.toml LAB-0001.bootstrap --pin 1234
   receiver import --config /etc/fumocast/device.toml /media/stick/update.bundle
 
-Exit codes: 0 done (`run`: stopped by SIGTERM), 2 usage, 3 configuration, 4 the receiver did not
-answer, 5 the root is not to be believed, 6 no receiver runs, 7 another receiver runs on the data
-directory, 8 refused, 9 `fsck` found damage, 75 the storage failed, or `listen` ran out of time, and what
-was synced is kept, 130 interrupted.";
+Exit codes: 0 done (`run`: stopped by SIGTERM), 2 usage, 3 configuration, 4 no answer from the agent,
+5 trust root or signature rejected, 6 no agent runs, 7 another agent uses the data directory,
+8 rejected, 9 `fsck` found damage, 75 storage failed, or `listen` ran out of time (synced symbols are
+stored), 130 interrupted.";
 
 #[cfg(test)]
 mod tests {
@@ -443,7 +442,7 @@ mod tests {
         let line = ["receiver", "run", "--config", "x", "--data", "/d", "--insecure-http"];
         let Command::Run { config, .. } = Cli::parse_from(line).command else { panic!("not run") };
         let overrides = config.overrides();
-        assert_eq!(overrides.get("local.data").map(String::as_str), Some("/d"));
+        assert_eq!(overrides.get("receiver.data").map(String::as_str), Some("/d"));
         assert_eq!(overrides.get("server.insecure_http").map(String::as_str), Some("true"));
         assert_eq!(overrides.len(), 2);
     }
@@ -464,11 +463,11 @@ mod tests {
         assert!(format!("{:#}", absent.error).contains("device.toml"));
         std::fs::write(&path, "[device]\nid = \"a b\"").unwrap();
         let wrong = arguments(&path).load().unwrap_err();
-        assert!(format!("{:#}", wrong.error).contains("`device.id` does not do"));
+        assert!(format!("{:#}", wrong.error).contains("invalid `device.id`"));
     }
 
     #[test]
-    fn the_status_says_how_far_reception_is() {
+    fn the_status_shows_the_progress_of_reception() {
         let status = serde_json::json!({
             "phase": "receiving", "campaign": null, "reasons": ["user", "call"],
             "channels": [], "symbols_synced": 1234, "symbols_needed": 4321,

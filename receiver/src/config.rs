@@ -1,9 +1,9 @@
-//! The device's configuration: the file, then the environment, then flags; the later one wins.
+//! The configuration of a device: file, environment and flags, each overriding the one before.
 //!
-//! The sections `device`, `server` and `fumo` are what `dm-bridge device enrol` prints; `local` is
-//! the integrator's. A field `server.url` is overridden by `FUMOCAST_SERVER_URL`. The account that a
-//! bootstrap gave (see [`bootstrap`](crate::bootstrap)) takes the place of the one in the file.
-//! Nothing is read here: the caller hands over the texts.
+//! `dm-bridge device enrol` prints the sections `device`, `server` and `fumo`; the integrator writes
+//! `receiver`. The variable `FUMOCAST_SERVER_URL` overrides the field `server.url`. The account from
+//! a bootstrap document (see [`bootstrap`](crate::bootstrap)) replaces the one in the file. This
+//! module does no I/O: the caller supplies the texts.
 
 use std::{
     collections::BTreeMap,
@@ -24,20 +24,20 @@ use toml::{Table, Value};
 
 use crate::{components::Inventory, user};
 
-/// What the device is, whom it belongs to, and what it may use.
+/// Configuration of a device.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `[device]`
     pub device: Device,
     /// `[server]`
     pub server: Server,
-    /// `fumo.object`: place of the FUMO object, `./FwUpdate/Main` by default.
+    /// `fumo.object`: address of the FUMO object, `./FwUpdate/Main` by default.
     pub fumo_object: String,
-    /// `[local]`
-    pub local: Local,
+    /// `[receiver]`
+    pub receiver: Receiver,
 }
 
-/// Who the device is.
+/// Identity of the device.
 #[derive(Debug, Clone)]
 pub struct Device {
     /// `device.id`
@@ -52,78 +52,131 @@ pub struct Device {
     pub class: ClassId,
 }
 
-/// Whom it reports to, and how it proves who it is.
+/// The management server, and the credentials of both sides.
 #[derive(Debug, Clone)]
 pub struct Server {
     /// `server.url`
     pub url: String,
     /// `server.server_id`
     pub server_id: String,
-    /// `server.encoding`: the form of DM messages, `xml` (by default) or `wbxml`.
+    /// `server.encoding`: encoding of DM messages, `xml` (by default) or `wbxml`.
     pub encoding: Encoding,
-    /// `server.auth`: what either side proves itself by, `basic`, `md5` (by default) or `hmac`.
+    /// `server.auth`: authentication type of both sides, `basic`, `md5` (by default) or `hmac`.
     pub auth: AuthKind,
     /// `server.user`
     pub user: String,
     /// `server.password`
     pub password: Password,
-    /// `server.nonce`: for the first message to the server.
+    /// `server.nonce`: nonce of the first message to the server.
     pub nonce: Vec<u8>,
-    /// `server.server_password` and `server.server_nonce`: what the server proves itself by.
+    /// `server.server_password` and `server.server_nonce`: credentials of the server.
     pub server_proof: Option<(Password, Vec<u8>)>,
-    /// `server.ca`: who vouches for the server, a PEM file; the well-known ones by default.
+    /// `server.ca`: CA certificates for TLS, a PEM file; the well-known ones by default.
     pub ca: Option<PathBuf>,
-    /// `server.certificate` and `server.key`: what the device shows the server, PEM files.
+    /// `server.certificate` and `server.key`: client certificate for TLS, PEM files.
     pub certificate: Option<(PathBuf, PathBuf)>,
-    /// `server.insecure_http`: whether plain HTTP may leave this machine; no by default.
+    /// `server.insecure_http`: set to allow plain HTTP to other hosts; no by default.
     pub insecure_http: bool,
 }
 
-/// What the integrator says.
+/// Settings of the integrator.
 #[derive(Debug, Clone)]
-pub struct Local {
-    /// `local.data`: the data directory.
+pub struct Receiver {
+    /// `receiver.data`: the data directory.
     pub data: PathBuf,
-    /// `local.root`: the envelope of the factory root.
-    pub root: PathBuf,
-    /// `local.interface`: address of the interface that joins groups.
+    /// `receiver.trust_root`: the envelope of the factory root.
+    pub trust_root: PathBuf,
+    /// `receiver.interface`: address of the interface that joins groups.
     pub interface: Ipv4Addr,
-    /// `local.hook`: the installer hook and its leading arguments.
-    pub hook: Vec<String>,
-    /// `local.notify`: address and port where notifications are taken; none by default.
-    pub notify: Option<SocketAddr>,
-    /// `local.notify_http`: address and port where they are posted; none by default.
-    pub notify_http: Option<SocketAddr>,
-    /// `local.check_in_seconds`: time between DM sessions without a reason; an hour by default.
-    pub check_in: Duration,
-    /// `local.sensors`: the folder that holds `sys` and `proc`; `/` by default.
-    pub sensors: PathBuf,
-    /// `local.sensor_seconds`: time between two looks at them; 5 by default.
-    pub sensor_interval: Duration,
-    /// `local.link`: the interface that has to be up; any but the loopback by default.
-    pub link: Option<String>,
-    /// `local.max_block_symbols`: 8,192 by default.
-    pub max_block_symbols: u32,
-    /// `local.max_memory_bytes`: what the decoder may take; 128 MiB by default.
-    pub max_memory_bytes: u64,
-    /// `local.user`, `local.user_answer`, `local.consent`, `local.ask_again_seconds`: who answers
-    /// questions, and what is asked before it happens.
-    pub user: user::Settings,
-    /// `local.components`: `none` (by default), `ask` the user before the server sees which software
-    /// components there are, or `granted`.
-    pub components: Inventory,
-    /// `local.user_hook`: the command that asks the user, with its arguments.
-    pub user_hook: Option<Vec<String>>,
-    /// `local.max_storage_bytes`: what one reception may take on disk; 4 GiB by default.
-    pub max_storage_bytes: u64,
-    /// `local.imsi`: the subscriber's number, which proves bootstrap documents; none by default.
-    pub imsi: Option<Password>,
-    /// `local.card`: the image of the smart card's bootstrap file, read at each start; none by
+    /// `receiver.installer_hook`: the installer hook and its leading arguments.
+    pub installer_hook: Vec<String>,
+    /// `receiver.notification_udp`: address and port for notifications; none by default.
+    pub notification_udp: Option<SocketAddr>,
+    /// `receiver.notification_http`: address and port for notifications by HTTP POST; none by
     /// default.
-    pub card: Option<PathBuf>,
+    pub notification_http: Option<SocketAddr>,
+    /// `receiver.poll_interval_seconds`: time between DM sessions without another reason; an hour
+    /// by default.
+    pub poll_interval: Duration,
+    /// `receiver.sysfs_root`: the folder that holds `sys` and `proc`; `/` by default.
+    pub sysfs_root: PathBuf,
+    /// `receiver.sensor_poll_seconds`: time between two sensor readings; 5 by default.
+    pub sensor_poll_interval: Duration,
+    /// `receiver.link_interface`: the interface whose link is watched; any but the loopback by
+    /// default.
+    pub link_interface: Option<String>,
+    /// `receiver.max_block_symbols`: largest RaptorQ block; 8,192 by default.
+    pub max_block_symbols: u32,
+    /// `receiver.max_memory_bytes`: memory of the decoder; 128 MiB by default.
+    pub max_memory_bytes: u64,
+    /// `receiver.user_interface`, `receiver.auto_answer`, `receiver.consent`,
+    /// `receiver.prompt_retry_seconds`: the user's prompts.
+    pub user: user::Settings,
+    /// `receiver.components`: the server's access to the software inventory: `none` (by default),
+    /// `ask` the user first, or `granted`.
+    pub components: Inventory,
+    /// `receiver.user_hook`: the command that prompts the user, with its arguments.
+    pub user_hook: Option<Vec<String>>,
+    /// `receiver.max_storage_bytes`: disk space of one reception; 4 GiB by default.
+    pub max_storage_bytes: u64,
+    /// `receiver.imsi`: the subscriber's number, the key of bootstrap documents; none by default.
+    pub imsi: Option<Password>,
+    /// `receiver.smart_card_image`: the image of the smart card's bootstrap file, read at each
+    /// start; none by default.
+    pub smart_card_image: Option<PathBuf>,
 }
 
-/// A secret that no log shows.
+/// Every field that a configuration may have, by section.
+const FIELDS: [(&str, &[&str]); 4] = [
+    ("device", &["id", "manufacturer", "model", "vendor_id", "class_id"]),
+    (
+        "server",
+        &[
+            "url",
+            "server_id",
+            "encoding",
+            "auth",
+            "user",
+            "password",
+            "nonce",
+            "server_password",
+            "server_nonce",
+            "ca",
+            "certificate",
+            "key",
+            "insecure_http",
+        ],
+    ),
+    ("fumo", &["object"]),
+    (
+        "receiver",
+        &[
+            "data",
+            "trust_root",
+            "interface",
+            "installer_hook",
+            "notification_udp",
+            "notification_http",
+            "poll_interval_seconds",
+            "sysfs_root",
+            "sensor_poll_seconds",
+            "link_interface",
+            "max_block_symbols",
+            "max_memory_bytes",
+            "max_storage_bytes",
+            "user_interface",
+            "user_hook",
+            "auto_answer",
+            "consent",
+            "prompt_retry_seconds",
+            "components",
+            "imsi",
+            "smart_card_image",
+        ],
+    ),
+];
+
+/// A secret that is left out of logs.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Password(String);
 
@@ -141,10 +194,10 @@ impl fmt::Debug for Password {
     }
 }
 
-/// Why a configuration is no use. Names the field.
+/// Error in a configuration. Names the field.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum ConfigError {
-    /// The file is no TOML.
+    /// The file is not TOML.
     #[error("the configuration is not TOML: {0}")]
     Toml(String),
     /// A field has no value.
@@ -155,23 +208,30 @@ pub enum ConfigError {
         /// The variable that could set it.
         variable: String,
     },
-    /// A field has a value that does not do.
-    #[error("`{field}` does not do: {problem}")]
+    /// A field has an invalid value.
+    #[error("invalid `{field}`: {problem}")]
     Invalid {
         /// The field.
         field: &'static str,
-        /// Why.
+        /// The problem.
         problem: String,
     },
-    /// The file has a field that there is not.
-    #[error("`{0}` is not a field of the configuration")]
-    Unknown(String),
+    /// The file has an unknown field or section.
+    #[error("unknown `{field}`; expected one of {expected}")]
+    Unknown {
+        /// The field or section.
+        field: String,
+        /// The known ones, separated by commas.
+        expected: String,
+    },
+    /// The file has a field that another field makes meaningless.
+    #[error("`{0}` has no effect here; remove it")]
+    Unused(String),
 }
 
 impl Config {
-    /// Puts the configuration together from the file's text, the environment and the flags.
-    /// `accounts` are the texts of the accounts that the device was given, the last of which
-    /// counts.
+    /// Resolves the configuration from the file's text, the environment and the flags. `accounts`
+    /// are the texts of the accounts from bootstrap documents, the last of which counts.
     ///
     /// # Errors
     ///
@@ -183,15 +243,16 @@ impl Config {
         flags: &BTreeMap<&'static str, String>,
     ) -> Result<Self, ConfigError> {
         let mut table = parse(file)?;
+        check_names(&table)?;
         for account in accounts {
-            take_account(&mut table, &parse(account)?);
+            replace_account(&mut table, &parse(account)?);
         }
         let mut fields = Fields { table, environment, flags };
         let config = Self {
             device: Device::read(&mut fields)?,
             server: Server::read(&mut fields)?,
             fumo_object: fields.text_or("fumo.object", "./FwUpdate/Main")?,
-            local: Local::read(&mut fields)?,
+            receiver: Receiver::read(&mut fields)?,
         };
         fields.finish()?;
         Ok(config)
@@ -202,8 +263,8 @@ fn parse(text: &str) -> Result<Table, ConfigError> {
     text.parse().map_err(|e: toml::de::Error| ConfigError::Toml(e.to_string()))
 }
 
-/// Puts an account in the place of the one that is there: nothing of the two is mixed.
-fn take_account(table: &mut Table, account: &Table) {
+/// Replaces the account as a whole: no field of the former one remains.
+fn replace_account(table: &mut Table, account: &Table) {
     let Some(given) = account.get("server").and_then(Value::as_table) else { return };
     let server = table.entry("server").or_insert_with(|| Value::Table(Table::new()));
     let Some(server) = server.as_table_mut() else { return };
@@ -215,7 +276,7 @@ fn take_account(table: &mut Table, account: &Table) {
     }
 }
 
-/// The fields of `[server]` that an account has.
+/// The fields of `[server]` that belong to an account.
 const ACCOUNT: [&str; 8] =
     ["url", "server_id", "auth", "user", "password", "nonce", "server_password", "server_nonce"];
 
@@ -238,7 +299,7 @@ impl Server {
         fields: &mut Fields<'_, E>,
     ) -> Result<Self, ConfigError> {
         Ok(Self {
-            // First: without an account, this is what is missing.
+            // First: the missing field that means that there is no account.
             url: fields.text("server.url")?,
             server_id: fields.text("server.server_id")?,
             encoding: fields.parsed_or("server.encoding", "xml")?,
@@ -247,7 +308,7 @@ impl Server {
             password: Password(fields.text("server.password")?),
             nonce: BASE64_STANDARD
                 .decode(fields.text("server.nonce")?)
-                .map_err(|_| invalid("server.nonce", "base64 is wanted"))?,
+                .map_err(|_| invalid("server.nonce", "expected base64"))?,
             ca: fields.find("server.ca")?.map(PathBuf::from),
             certificate: match fields.find("server.certificate")? {
                 None => None,
@@ -258,7 +319,7 @@ impl Server {
                 Some(password) => {
                     let nonce = BASE64_STANDARD
                         .decode(fields.text("server.server_nonce")?)
-                        .map_err(|_| invalid("server.server_nonce", "base64 is wanted"))?;
+                        .map_err(|_| invalid("server.server_nonce", "expected base64"))?;
                     Some((Password(password), nonce))
                 }
             },
@@ -267,8 +328,8 @@ impl Server {
     }
 }
 
-impl Local {
-    /// Reads `[local]` alone: all that is needed before there is an account.
+impl Receiver {
+    /// Resolves `[receiver]` alone, for a device without an account.
     ///
     /// # Errors
     ///
@@ -278,10 +339,12 @@ impl Local {
         environment: impl Fn(&str) -> Option<String>,
         flags: &BTreeMap<&'static str, String>,
     ) -> Result<Self, ConfigError> {
-        Self::read(&mut Fields { table: parse(file)?, environment, flags })
+        let table = parse(file)?;
+        check_names(&table)?;
+        Self::read(&mut Fields { table, environment, flags })
     }
 
-    /// Reads `local.data` alone; `None` when it is not said, or wrong.
+    /// Resolves `receiver.data` alone; `None` when it is missing or invalid.
     #[must_use]
     pub fn data_of(
         file: &str,
@@ -289,80 +352,86 @@ impl Local {
         flags: &BTreeMap<&'static str, String>,
     ) -> Option<PathBuf> {
         let mut fields = Fields { table: parse(file).ok()?, environment, flags };
-        fields.find("local.data").ok().flatten().map(PathBuf::from)
+        fields.find("receiver.data").ok().flatten().map(PathBuf::from)
     }
 
     fn read<E: Fn(&str) -> Option<String>>(
         fields: &mut Fields<'_, E>,
     ) -> Result<Self, ConfigError> {
-        let max_block_symbols = fields.parsed_or("local.max_block_symbols", "8192")?;
-        if !(1..=MOST_BLOCK_SYMBOLS).contains(&max_block_symbols) {
-            let problem = format!("1 to {MOST_BLOCK_SYMBOLS} is possible");
-            return Err(invalid("local.max_block_symbols", &problem));
+        let max_block_symbols = fields.parsed_or("receiver.max_block_symbols", "8192")?;
+        if !(1..=MAX_BLOCK_SYMBOLS).contains(&max_block_symbols) {
+            let problem = format!("expected 1 to {MAX_BLOCK_SYMBOLS}");
+            return Err(invalid("receiver.max_block_symbols", &problem));
         }
-        let check_in = fields.parsed_or("local.check_in_seconds", "3600")?;
-        if check_in == 0 {
-            return Err(invalid("local.check_in_seconds", "at least 1 is wanted"));
+        let poll_interval = fields.parsed_or("receiver.poll_interval_seconds", "3600")?;
+        if poll_interval == 0 {
+            return Err(invalid("receiver.poll_interval_seconds", "expected at least 1"));
         }
-        let sensor_seconds = fields.parsed_or("local.sensor_seconds", "5")?;
+        let sensor_seconds = fields.parsed_or("receiver.sensor_poll_seconds", "5")?;
         if sensor_seconds == 0 {
-            return Err(invalid("local.sensor_seconds", "at least 1 is wanted"));
+            return Err(invalid("receiver.sensor_poll_seconds", "expected at least 1"));
         }
         let (user, user_hook) = read_user(fields)?;
-        let components = fields.parsed_or("local.components", "none")?;
+        let components = fields.parsed_or("receiver.components", "none")?;
         if components == Inventory::Asked && user.front == user::Front::Absent {
-            let problem = "nobody can be asked without `local.user`";
-            return Err(invalid("local.components", problem));
+            let problem = "requires `receiver.user_interface`";
+            return Err(invalid("receiver.components", problem));
         }
         Ok(Self {
             user,
             user_hook,
-            sensors: fields.text_or("local.sensors", "/")?.into(),
-            sensor_interval: Duration::from_secs(sensor_seconds),
-            link: fields.find("local.link")?,
-            data: fields.text("local.data")?.into(),
-            root: fields.text("local.root")?.into(),
-            interface: fields.parsed("local.interface")?,
-            hook: fields.list("local.hook")?,
-            notify: fields.address("local.notify")?,
-            notify_http: fields.address("local.notify_http")?,
-            check_in: Duration::from_secs(check_in),
+            sysfs_root: fields.text_or("receiver.sysfs_root", "/")?.into(),
+            sensor_poll_interval: Duration::from_secs(sensor_seconds),
+            link_interface: fields.find("receiver.link_interface")?,
+            data: fields.text("receiver.data")?.into(),
+            trust_root: fields.text("receiver.trust_root")?.into(),
+            interface: fields.parsed("receiver.interface")?,
+            installer_hook: fields.list("receiver.installer_hook")?,
+            notification_udp: fields.address("receiver.notification_udp")?,
+            notification_http: fields.address("receiver.notification_http")?,
+            poll_interval: Duration::from_secs(poll_interval),
             max_block_symbols,
-            max_memory_bytes: fields.parsed_or("local.max_memory_bytes", "134217728")?,
-            max_storage_bytes: fields.parsed_or("local.max_storage_bytes", "4294967296")?,
+            max_memory_bytes: fields.parsed_or("receiver.max_memory_bytes", "134217728")?,
+            max_storage_bytes: fields.parsed_or("receiver.max_storage_bytes", "4294967296")?,
             components,
-            imsi: fields.find("local.imsi")?.map(Password),
-            card: fields.find("local.card")?.map(PathBuf::from),
+            imsi: fields.find("receiver.imsi")?.map(Password),
+            smart_card_image: fields.find("receiver.smart_card_image")?.map(PathBuf::from),
         })
     }
 }
 
-/// Reads who the user is: `none`, `policy` with its answer, `terminal`, or `hook` with its command.
+/// Resolves the user interface: `none`, `policy` with its answer, `terminal`, or `hook` with its
+/// command.
 fn read_user<E: Fn(&str) -> Option<String>>(
     fields: &mut Fields<'_, E>,
 ) -> Result<(user::Settings, Option<Vec<String>>), ConfigError> {
     let mut hook = None;
-    let answer = fields.parsed_or("local.user_answer", "no")?;
-    let front = match fields.text_or("local.user", "none")?.as_str() {
+    let answer = fields.parsed_or("receiver.auto_answer", "no")?;
+    let front = match fields.text_or("receiver.user_interface", "none")?.as_str() {
         "none" => user::Front::Absent,
         "policy" => user::Front::Policy(answer),
         "terminal" => user::Front::Asked,
         "hook" => {
-            hook = Some(fields.list("local.user_hook")?);
+            hook = Some(fields.list("receiver.user_hook")?);
             user::Front::Asked
         }
-        _ => return Err(invalid("local.user", "none, policy, terminal or hook is wanted")),
+        _ => {
+            return Err(invalid(
+                "receiver.user_interface",
+                "expected none, policy, terminal or hook",
+            ));
+        }
     };
-    let consent = fields.parsed_or("local.consent", "none")?;
+    let consent = fields.parsed_or("receiver.consent", "none")?;
     if front == user::Front::Absent && consent != user::Consent::None {
-        return Err(invalid("local.consent", "nobody can be asked without `local.user`"));
+        return Err(invalid("receiver.consent", "requires `receiver.user_interface`"));
     }
-    let again = fields.parsed_or("local.ask_again_seconds", "3600")?;
+    let again = fields.parsed_or("receiver.prompt_retry_seconds", "3600")?;
     let ask_again = Duration::from_secs(u64::max(again, 1));
     Ok((user::Settings { front, consent, ask_again, ..user::Settings::default() }, hook))
 }
 
-/// Where values come from. What is taken from the file is removed, so that the rest is unknown.
+/// Sources of values. Reading a field removes it from the table, so that unused ones remain.
 struct Fields<'a, E> {
     table: Table,
     environment: E,
@@ -397,21 +466,21 @@ impl<E: Fn(&str) -> Option<String>> Fields<'_, E> {
 
     fn address(&mut self, field: &'static str) -> Result<Option<SocketAddr>, ConfigError> {
         let Some(text) = self.find(field)? else { return Ok(None) };
-        text.parse().map(Some).map_err(|_| invalid(field, "ADDRESS:PORT is wanted"))
+        text.parse().map(Some).map_err(|_| invalid(field, "expected ADDRESS:PORT"))
     }
 
-    /// Reads an array of texts; from the environment, words between spaces.
+    /// Resolves an array of texts; from the environment, words separated by spaces.
     fn list(&mut self, field: &'static str) -> Result<Vec<String>, ConfigError> {
         let in_file = self.take(field);
         if let Some(text) = self.overridden(field) {
             return Ok(text.split_whitespace().map(str::to_owned).collect());
         }
-        let wanted = || invalid(field, "an array of texts is wanted, the command first");
+        let wrong = || invalid(field, "expected an array of texts, the command first");
         let Some(value) = in_file else {
             return Err(ConfigError::Missing { field, variable: variable(field) });
         };
-        let values = value.as_array().filter(|values| !values.is_empty()).ok_or_else(wanted)?;
-        values.iter().map(|value| value.as_str().map(str::to_owned).ok_or_else(wanted)).collect()
+        let values = value.as_array().filter(|values| !values.is_empty()).ok_or_else(wrong)?;
+        values.iter().map(|value| value.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
     }
 
     fn find(&mut self, field: &'static str) -> Result<Option<String>, ConfigError> {
@@ -426,9 +495,7 @@ impl<E: Fn(&str) -> Option<String>> Fields<'_, E> {
             Some(Value::Boolean(choice)) => Ok(Some(choice.to_string())),
             Some(
                 value @ (Value::Float(_) | Value::Datetime(_) | Value::Array(_) | Value::Table(_)),
-            ) => {
-                Err(invalid(field, &format!("a single value is wanted, not {}", value.type_str())))
-            }
+            ) => Err(invalid(field, &format!("expected a single value, not {}", value.type_str()))),
         }
     }
 
@@ -438,23 +505,38 @@ impl<E: Fn(&str) -> Option<String>> Fields<'_, E> {
 
     fn take(&mut self, field: &str) -> Option<Value> {
         let (section, key) = field.split_once('.')?;
+        debug_assert!(is_field(section, key), "{field} is missing in the list of fields");
         self.table.get_mut(section)?.as_table_mut()?.remove(key)
     }
 
+    /// Checks that every field of the file was read.
     fn finish(self) -> Result<(), ConfigError> {
-        for (section, value) in &self.table {
-            let known = ["device", "server", "fumo", "local"].contains(&section.as_str());
-            match value.as_table().filter(|_| known) {
-                None => return Err(ConfigError::Unknown(section.clone())),
-                Some(rest) => {
-                    if let Some(key) = rest.keys().next() {
-                        return Err(ConfigError::Unknown(format!("{section}.{key}")));
-                    }
-                }
-            }
-        }
-        Ok(())
+        let unused = self.table.iter().find_map(|(section, value)| {
+            let key = value.as_table()?.keys().next()?;
+            Some(format!("{section}.{key}"))
+        });
+        unused.map_or(Ok(()), |field| Err(ConfigError::Unused(field)))
     }
+}
+
+/// Checks that a configuration has known sections and fields only.
+fn check_names(table: &Table) -> Result<(), ConfigError> {
+    for (section, value) in table {
+        let known = FIELDS.iter().find(|(name, _)| name == section);
+        let Some(((_, known), value)) = known.zip(value.as_table()) else {
+            let expected = FIELDS.map(|(name, _)| format!("[{name}]")).join(", ");
+            return Err(ConfigError::Unknown { field: section.clone(), expected });
+        };
+        if let Some(key) = value.keys().find(|key| !known.contains(&key.as_str())) {
+            let field = format!("{section}.{key}");
+            return Err(ConfigError::Unknown { field, expected: known.join(", ") });
+        }
+    }
+    Ok(())
+}
+
+fn is_field(section: &str, key: &str) -> bool {
+    FIELDS.iter().any(|(name, keys)| *name == section && keys.contains(&key))
 }
 
 fn variable(field: &str) -> String {
@@ -465,8 +547,8 @@ fn invalid(field: &'static str, problem: &str) -> ConfigError {
     ConfigError::Invalid { field, problem: problem.to_owned() }
 }
 
-/// The largest block that RFC 6330 knows.
-const MOST_BLOCK_SYMBOLS: u32 = 56_403;
+/// The largest block of RFC 6330.
+const MAX_BLOCK_SYMBOLS: u32 = 56_403;
 
 #[cfg(test)]
 mod tests {
@@ -490,61 +572,67 @@ mod tests {
         [fumo]
         object = "./FwUpdate/Main"
 
-        [local]
+        [receiver]
         data = "/var/lib/fumocast"
-        root = "/etc/fumocast/root.env"
+        trust_root = "/etc/fumocast/root.env"
         interface = "127.0.0.1"
-        hook = ["/usr/libexec/fumocast-hook", "--quiet"]
-        check_in_seconds = 60
+        installer_hook = ["/usr/libexec/fumocast-hook", "--quiet"]
+        poll_interval_seconds = 60
     "#;
 
     #[test]
-    fn an_enrolled_device_is_read() {
+    fn the_configuration_of_an_enrolled_device_is_resolved() {
         let config = resolve(FILE, &[], &[]).unwrap();
         assert_eq!(config.device.id.as_str(), "LAB-0001");
         assert_eq!(config.server.nonce, b"nonce");
         assert_eq!(config.server.password.reveal(), "c2VjcmV0");
         assert!(!config.server.insecure_http);
-        assert_eq!(config.local.hook, ["/usr/libexec/fumocast-hook", "--quiet"]);
-        assert_eq!(config.local.check_in, Duration::from_secs(60));
-        assert_eq!(config.local.max_block_symbols, 8192);
-        assert_eq!(config.local.sensors, PathBuf::from("/"));
-        assert_eq!(config.local.max_storage_bytes, 4 << 30);
+        assert_eq!(config.receiver.installer_hook, ["/usr/libexec/fumocast-hook", "--quiet"]);
+        assert_eq!(config.receiver.poll_interval, Duration::from_secs(60));
+        assert_eq!(config.receiver.max_block_symbols, 8192);
+        assert_eq!(config.receiver.sysfs_root, PathBuf::from("/"));
+        assert_eq!(config.receiver.max_storage_bytes, 4 << 30);
     }
 
     #[test]
-    fn flags_go_before_the_environment_and_the_environment_before_the_file() {
-        let environment = [("FUMOCAST_LOCAL_DATA", "/env"), ("FUMOCAST_LOCAL_HOOK", "/hook a  b")];
+    fn flags_override_the_environment_and_the_environment_the_file() {
+        let environment = [
+            ("FUMOCAST_RECEIVER_DATA", "/env"),
+            ("FUMOCAST_RECEIVER_INSTALLER_HOOK", "/hook a  b"),
+        ];
         let config = resolve(FILE, &environment, &[]).unwrap();
-        assert_eq!(config.local.data, PathBuf::from("/env"));
-        assert_eq!(config.local.hook, ["/hook", "a", "b"]);
-        let config = resolve(FILE, &environment, &[("local.data", "/flag")]).unwrap();
-        assert_eq!(config.local.data, PathBuf::from("/flag"));
+        assert_eq!(config.receiver.data, PathBuf::from("/env"));
+        assert_eq!(config.receiver.installer_hook, ["/hook", "a", "b"]);
+        let config = resolve(FILE, &environment, &[("receiver.data", "/flag")]).unwrap();
+        assert_eq!(config.receiver.data, PathBuf::from("/flag"));
         let variable = ("FUMOCAST_SERVER_INSECURE_HTTP", "true");
         assert!(resolve(FILE, &[variable], &[]).unwrap().server.insecure_http);
     }
 
     #[test]
-    fn a_server_that_can_notify_is_read() {
+    fn a_server_that_can_notify_is_resolved() {
         let config = resolve(FILE, &[], &[]).unwrap();
-        assert!(config.server.server_proof.is_none() && config.local.notify.is_none());
+        assert!(config.server.server_proof.is_none() && config.receiver.notification_udp.is_none());
         let flags = [
             ("server.server_password", "c2VydmVy"),
             ("server.server_nonce", "bm9uY2U="),
-            ("local.notify", "127.0.0.1:2948"),
-            ("local.notify_http", "[::1]:80"),
+            ("receiver.notification_udp", "127.0.0.1:2948"),
+            ("receiver.notification_http", "[::1]:80"),
         ];
         let config = resolve(FILE, &[], &flags).unwrap();
         let (password, nonce) = config.server.server_proof.unwrap();
         assert_eq!((password.reveal(), nonce.as_slice()), ("c2VydmVy", &b"nonce"[..]));
-        assert_eq!(config.local.notify, Some(SocketAddr::from(([127, 0, 0, 1], 2948))));
-        assert_eq!(config.local.notify_http.unwrap().port(), 80);
+        assert_eq!(
+            config.receiver.notification_udp,
+            Some(SocketAddr::from(([127, 0, 0, 1], 2948)))
+        );
+        assert_eq!(config.receiver.notification_http.unwrap().port(), 80);
         let error = resolve(FILE, &[], &flags[..1]).unwrap_err();
         assert!(error.to_string().starts_with("`server.server_nonce` is missing"), "{error}");
     }
 
     #[test]
-    fn an_account_that_was_given_takes_the_place_of_the_one_in_the_file() {
+    fn an_account_from_a_bootstrap_document_replaces_the_one_in_the_file() {
         let file = format!("{FILE}\n").replace(
             "[server]",
             "[server]\nencoding = \"wbxml\"\nserver_password = \"x\"\nserver_nonce = \"bm9uY2U=\"",
@@ -563,8 +651,12 @@ mod tests {
         };
         let server = resolve(None);
         assert_eq!((server.url.as_str(), server.server_id.as_str()), ("https://card/", "other"));
-        assert_eq!(server.encoding, Encoding::Wbxml, "it is the device's, not the account's");
-        assert!(server.server_proof.is_none(), "nothing of the old account is left");
+        assert_eq!(
+            server.encoding,
+            Encoding::Wbxml,
+            "the encoding belongs to the device, not to the account"
+        );
+        assert!(server.server_proof.is_none(), "no field of the old account remains");
         assert_eq!(resolve(Some("https://env/")).url, "https://env/");
     }
 
@@ -574,8 +666,11 @@ mod tests {
             ("device.id", "id = \"LAB-0001\""),
             ("server.url", "url = \"http://127.0.0.1:8080/dm\""),
             ("server.password", "password = \"c2VjcmV0\""),
-            ("local.root", "root = \"/etc/fumocast/root.env\""),
-            ("local.hook", "hook = [\"/usr/libexec/fumocast-hook\", \"--quiet\"]"),
+            ("receiver.trust_root", "trust_root = \"/etc/fumocast/root.env\""),
+            (
+                "receiver.installer_hook",
+                "installer_hook = [\"/usr/libexec/fumocast-hook\", \"--quiet\"]",
+            ),
         ] {
             assert!(FILE.contains(line), "{line}");
             let error = resolve(&FILE.replacen(line, "", 1), &[], &[]).unwrap_err();
@@ -595,22 +690,22 @@ mod tests {
             ("server.encoding", "json"),
             ("server.auth", "digest"),
             ("server.insecure_http", "maybe"),
-            ("local.interface", "eth0"),
-            ("local.user", "somebody"),
-            ("local.user_answer", "maybe"),
-            ("local.consent", "install"),
-            ("local.components", "ask"),
-            ("local.components", "all"),
-            ("local.notify", "2948"),
-            ("local.notify_http", "http://x"),
-            ("local.check_in_seconds", "0"),
-            ("local.sensor_seconds", "0"),
-            ("local.max_block_symbols", "56404"),
-            ("local.max_block_symbols", "0"),
-            ("local.max_storage_bytes", "-1"),
+            ("receiver.interface", "eth0"),
+            ("receiver.user_interface", "somebody"),
+            ("receiver.auto_answer", "maybe"),
+            ("receiver.consent", "install"),
+            ("receiver.components", "ask"),
+            ("receiver.components", "all"),
+            ("receiver.notification_udp", "2948"),
+            ("receiver.notification_http", "http://x"),
+            ("receiver.poll_interval_seconds", "0"),
+            ("receiver.sensor_poll_seconds", "0"),
+            ("receiver.max_block_symbols", "56404"),
+            ("receiver.max_block_symbols", "0"),
+            ("receiver.max_storage_bytes", "-1"),
         ] {
             let error = resolve(FILE, &[], &[(field, value)]).unwrap_err();
-            let name = format!("`{field}` does not do: ");
+            let name = format!("invalid `{field}`: ");
             assert!(error.to_string().starts_with(&name), "{error}");
         }
         let wrong = FILE.replace("interface = \"127.0.0.1\"", "interface = [1]");
@@ -619,22 +714,28 @@ mod tests {
     }
 
     #[test]
-    fn a_field_that_there_is_not_is_named() {
-        let wrong = FILE.replace("user =", "usr = 1\nuser =");
-        assert_eq!(resolve(&wrong, &[], &[]).unwrap_err(), unknown("server.usr"));
-        let wrong = format!("{FILE}\n[locale]\nx = 1");
-        assert_eq!(resolve(&wrong, &[], &[]).unwrap_err(), unknown("locale"));
+    fn an_unknown_field_is_named_with_the_known_ones() {
+        let error = |text: &str| resolve(text, &[], &[]).unwrap_err().to_string();
+        let wrong = error(&FILE.replace("user =", "usr = 1\nuser ="));
+        assert!(
+            wrong.starts_with("unknown `server.usr`; expected one of url, server_id, "),
+            "{wrong}"
+        );
+        let wrong = error(&FILE.replace("[receiver]", "[local]"));
+        let sections = "[device], [server], [fumo], [receiver]";
+        assert_eq!(wrong, format!("unknown `local`; expected one of {sections}"));
+        let wrong = error(&FILE.replace("trust_root =", "root ="));
+        assert!(wrong.starts_with("unknown `receiver.root`; "), "{wrong}");
+        assert!(wrong.contains(" trust_root, "), "{wrong}");
+        let unused = resolve(&format!("{FILE}user_hook = [\"x\"]\n"), &[], &[]).unwrap_err();
+        assert_eq!(unused, ConfigError::Unused("receiver.user_hook".to_owned()));
         assert!(matches!(resolve("= 1", &[], &[]), Err(ConfigError::Toml(_))));
     }
 
     #[test]
-    fn the_password_is_in_no_log() {
+    fn debug_output_leaves_the_password_out() {
         let config = resolve(FILE, &[], &[]).unwrap();
         assert!(!format!("{config:?}").contains("c2VjcmV0"));
-    }
-
-    fn unknown(field: &str) -> ConfigError {
-        ConfigError::Unknown(field.to_owned())
     }
 
     fn resolve(

@@ -1,16 +1,16 @@
-//! Device management: the session with the server, the tree it sees, and the reports it gets.
+//! ManagementBackend management: the session with the server, the tree it sees, and the reports it gets.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | [`client`] | [`DmClient`](client::DmClient): one DM session as a core without I/O |
 //! | [`scomo`] | the SCOMO object: downloads, delivered packages, installed components |
 //! | [`tree`] | DevInfo, DevDetail, DMAcc and the FUMO object, addressed by URI |
-//! | [`fumo`] | the FUMO object with `Ext/Broadcast`: what is staged until its Exec |
-//! | [`notified`] | notifications: which ones count |
-//! | [`report`] | the queue of final alerts and the slot in which each is sent |
-//! | [`backoff`] | when to try again |
+//! | [`fumo`] | the FUMO object with `Ext/Broadcast`, staged until its Exec |
+//! | [`notification`] | the filter of notifications |
+//! | [`report`] | the queue of final alerts, each with its send time |
+//! | [`backoff`] | the back-off after failures |
 //!
-//! The agent implements [`Device`]; nothing here knows of sockets, files or clocks.
+//! The agent implements [`ManagementBackend`]; this module has no sockets, files or clocks.
 
 use std::{collections::BTreeMap, fmt, str::FromStr, time::Duration};
 
@@ -42,7 +42,7 @@ mod account;
 pub mod backoff;
 pub mod client;
 pub mod fumo;
-pub mod notified;
+pub mod notification;
 pub mod report;
 pub mod scomo;
 pub mod tree;
@@ -50,18 +50,18 @@ pub mod tree;
 #[cfg(test)]
 mod fake;
 
-/// Who the device is and whom it talks to.
+/// Identity of the device, and its account.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// What DevInfo and DevDetail say.
+    /// Content of DevInfo and DevDetail.
     pub identity: Identity,
     /// The one account.
     pub account: Account,
-    /// The place of the FUMO object, `./FwUpdate/Main` by default.
+    /// Root of the FUMO object, `./FwUpdate/Main` by default.
     pub object: NodeUri,
 }
 
-/// What DevInfo and DevDetail say, apart from the firmware version.
+/// Content of DevInfo and DevDetail, apart from the firmware version.
 #[derive(Debug, Clone)]
 pub struct Identity {
     /// `DevId`.
@@ -81,7 +81,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Returns an identity with plain values for what is not enrolled.
+    /// Returns an identity with default values for the other fields.
     #[must_use]
     pub fn new(device_id: DeviceId, manufacturer: String, model: String) -> Self {
         Self {
@@ -96,28 +96,28 @@ impl Identity {
     }
 }
 
-/// The management server and the proof that the device owes it.
+/// The management server, and the credentials of both sides.
 #[derive(Clone)]
 pub struct Account {
-    /// Where messages go, `https://…` or `http://…`.
+    /// URL of DM messages, `https://…` or `http://…`.
     pub url: String,
     /// The server's identifier.
     pub server_id: String,
-    /// The form of the messages.
+    /// Encoding of the messages.
     pub encoding: Encoding,
-    /// What either side proves itself by to the other; a challenge may ask for another.
+    /// Authentication type of both sides; a challenge may require another.
     pub auth: AuthKind,
     /// The user name of the device.
     pub user: String,
-    /// What is left of the password.
+    /// Secret derived from the password.
     pub secret: Secret,
-    /// What the server proves itself by. Without it notifications are not believed, and DM
-    /// messages for the sake of TLS alone.
+    /// Credentials of the server. Without them notifications are rejected, and DM messages are
+    /// authenticated by TLS only.
     pub server: Option<ServerProof>,
 }
 
 impl Account {
-    /// Returns the account as its server has changed it.
+    /// Returns the account with the changes of its server.
     #[must_use]
     pub fn with(&self, change: &AccountChange) -> Self {
         let mut account = self.clone();
@@ -131,10 +131,10 @@ impl Account {
     }
 }
 
-/// What the account's server has changed of the account: it counts from the next DM session on.
+/// Changes of the account by its server, which apply from the next DM session on.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct AccountChange {
-    /// Where messages go.
+    /// URL of DM messages.
     pub url: Option<String>,
     /// The device's password.
     pub password: Option<String>,
@@ -147,12 +147,12 @@ impl fmt::Debug for AccountChange {
     }
 }
 
-/// What the server proves itself by.
+/// Credentials of the server.
 #[derive(Clone)]
 pub struct ServerProof {
-    /// What is left of the server's password.
+    /// Secret derived from the server's password.
     pub secret: Secret,
-    /// The nonce of its first proof.
+    /// The nonce of its first credentials.
     pub nonce: Vec<u8>,
 }
 
@@ -173,10 +173,10 @@ impl fmt::Debug for Account {
     }
 }
 
-/// All that a DM session staged for one Exec. Nothing in it is checked beyond its form.
+/// The writes of a DM session for one Exec, checked for their syntax only.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArmRequest {
-    /// What the Exec asked for.
+    /// Operation of the Exec.
     pub operation: Operation,
     /// The tune-in URL; its scheme is `fumocast:`.
     pub url: String,
@@ -186,7 +186,7 @@ pub struct ArmRequest {
     pub manifest: Vec<u8>,
     /// Plan headers by component.
     pub plan_headers: BTreeMap<ComponentId, Vec<u8>>,
-    /// The server's time at this moment.
+    /// The current time of the server.
     pub server_now: Option<Utc>,
     /// Opening of the first window by the server's time.
     pub opens: Option<Utc>,
@@ -196,54 +196,54 @@ pub struct ArmRequest {
     pub sessions: Vec<String>,
     /// Base URL of the repair, `https://…`, or `http://…` when the server itself is reached so.
     pub repair: Option<String>,
-    /// When and whether the result is to be reported.
+    /// Settings of the report.
     pub report: ReportSettings,
-    /// What the final alert must carry.
+    /// Correlator for the final alert.
     pub correlator: Option<Correlator>,
-    /// The software component that it is for; `None` for firmware.
+    /// The software component; `None` for firmware.
     pub subject: Option<Subject>,
 }
 
-/// What an Exec asks to be fetched by HTTP.
+/// A download by HTTP, as an Exec requests it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DownloadRequest {
-    /// What the Exec asked for.
+    /// Operation of the Exec.
     pub operation: Operation,
     /// A descriptor or a package, `http:` or `https:`.
     pub url: String,
-    /// When and whether the result is to be reported.
+    /// Settings of the report.
     pub report: ReportSettings,
-    /// What the final alert must carry.
+    /// Correlator for the final alert.
     pub correlator: Option<Correlator>,
-    /// The software component that it is for; `None` for firmware.
+    /// The software component; `None` for firmware.
     pub subject: Option<Subject>,
 }
 
-/// When and whether a result is to be reported.
+/// Settings of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 pub struct ReportSettings {
-    /// The span over which the devices' reports are spread.
+    /// The span over which the devices spread their reports.
     pub spread: Duration,
-    /// No report before this moment.
+    /// Earliest time of the report.
     pub not_before: Option<Utc>,
-    /// Which results are reported.
+    /// Filter of results.
     pub filter: ReportFilter,
 }
 
-/// Which results are reported; as text `all`, `failures` or `sample N/M`.
+/// Filter of reported results; as text `all`, `failures` or `sample N/M`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum ReportFilter {
-    /// Every one.
+    /// Every result.
     #[default]
     All,
-    /// Those that are no success.
+    /// Failures.
     Failures,
-    /// Failures, and of the successes those of `take` devices in `of`, chosen by lot.
+    /// Failures, and the successes of a random `take` in `of` devices.
     Sample {
-        /// How many report.
+        /// Number of reporting devices.
         take: u32,
-        /// Of how many; at least 1.
+        /// Size of the population; at least 1.
         of: u32,
     },
 }
@@ -291,18 +291,18 @@ impl From<ReportFilter> for String {
     }
 }
 
-/// The end of an operation, on its way to the server.
+/// The final result of an operation, for the server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FinalAlert {
     /// The correlator of the Exec; absent if and only if the Exec had none.
     pub correlator: Option<Correlator>,
-    /// What ended.
+    /// The operation.
     pub operation: Operation,
-    /// How it ended.
+    /// The result code.
     pub result: ResultCode,
-    /// The campaign, when one was accepted; for the device's own books, it is not sent.
+    /// The campaign, if one was accepted; local state, not sent.
     pub campaign: Option<CampaignId>,
-    /// The software component that it is about; `None` for firmware.
+    /// The software component; `None` for firmware.
     pub subject: Option<Subject>,
 }
 
@@ -331,113 +331,113 @@ impl FinalAlert {
     }
 }
 
-/// What the tree shows of the device at this moment.
+/// State of the device as the tree shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceView {
-    /// The version that the installer reads back; never one that a campaign names.
+    /// The version that the installer reports; never that of a campaign.
     pub firmware_version: String,
-    /// The true phase.
+    /// Phase of the operation.
     pub phase: Phase,
-    /// Whether the package's data is still there, which decides some FUMO states.
+    /// Presence of the package's data, which decides some FUMO states.
     pub data: PackageData,
-    /// Why the device waits or refused.
+    /// Suspend reasons, or the reason of a rejection.
     pub reasons: Vec<String>,
     /// Synced symbols per mille.
     pub progress_per_mille: u16,
     /// Version of the stored root; 0 when there is none.
     pub root_version: u64,
-    /// Name of the package that is worked on.
+    /// Name of the current package.
     pub package_name: Option<String>,
-    /// Version of the package that is worked on.
+    /// Version of the current package.
     pub package_version: Option<String>,
-    /// What makes the device rest.
+    /// The suspend policy.
     pub policy: Policy,
-    /// What the planner must respect.
+    /// Limits for the planner.
     pub limits: DeviceLimits,
 }
 
-/// What the planner must respect.
+/// Limits of the device for the planner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceLimits {
-    /// Source symbols that a block may have.
+    /// Source symbols of a block.
     pub max_block_symbols: u32,
     /// KiB of memory for the decoder.
     pub max_memory_kib: u64,
     /// KiB of storage for one reception.
     pub max_storage_kib: u64,
-    /// Encodings that the device undoes, `none` among them.
+    /// Content encodings that the device decodes, `none` among them.
     pub encodings: Vec<String>,
 }
 
-/// A piece of a package that comes over several messages.
+/// Position of a chunk in a package that arrives over several messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece {
-    /// The first of a whole package.
+pub enum ChunkPosition {
+    /// First chunk of a whole package.
     First,
-    /// The first of the rest of what is held.
-    Rest,
-    /// The next one of either.
+    /// First chunk of the remainder of the stored package.
+    Remainder,
+    /// Next chunk of either.
     Next,
 }
 
-/// What the DM session does to the device, and asks it.
+/// Backend of the management tree: the device as the DM session sees it.
 ///
 /// A call changes the device's state at once; the shell sends the message that a
-/// [`Step::SendDmMessage`](client::Step::Post) holds only after that state is durable.
-pub trait Device {
-    /// Returns what the tree shows.
+/// [`Step::Send`](client::Step::Send) holds only after that state is durable.
+pub trait ManagementBackend {
+    /// Returns the state for the tree.
     fn view(&self) -> DeviceView;
 
-    /// Judges and pins a campaign. The server reads 202 in any case; a refusal is queued as a
-    /// [`FinalAlert`] that is due at once.
+    /// Evaluates a campaign and arms the device. The status is 202 in any case; a rejection is queued
+    /// as a [`FinalAlert`] that is due at once.
     fn arm(&mut self, now: Now, request: ArmRequest);
 
-    /// Begins a download by HTTP. The server reads 202 in any case; a device that has no download
-    /// user agent answers like one that does not know the URL.
+    /// Starts a download by HTTP. The status is 202 in any case; without a download user agent the
+    /// result is that of an unknown URL.
     fn download(&mut self, now: Now, request: DownloadRequest) {
         let DownloadRequest { operation, correlator, subject, .. } = request;
         let (result, campaign) = (ResultCode::BAD_URL, None);
         self.refuse(now, FinalAlert { correlator, operation, result, campaign, subject });
     }
 
-    /// Takes the package that a Replace of `PkgData` brought; without octets the held one goes.
-    fn take_package(&mut self, _now: Now, _package: &[u8]) -> StatusCode {
+    /// Stores the package of a Replace of `PkgData`; an empty one removes the stored package.
+    fn receive_package(&mut self, _now: Now, _package: &[u8]) -> StatusCode {
         StatusCode::NOT_SUPPORTED
     }
 
-    /// Keeps what a piece has brought of a package, so that a session that breaks off costs no more
-    /// than what was on its way. The piece is answered once it is durable, as far as it was kept.
-    fn keep_piece(&mut self, _piece: Piece, _octets: &[u8]) {}
+    /// Stores a chunk of a package, so that an aborted session costs no more than the data in flight.
+    /// The status of the chunk is sent once it is durable.
+    fn store_chunk(&mut self, _position: ChunkPosition, _octets: &[u8]) {}
 
-    /// Returns what is held of a package of which only pieces came.
-    fn held_package(&self) -> Option<HeldPackage> {
+    /// Returns the stored part of an incomplete package.
+    fn partial_package(&self) -> Option<HeldPackage> {
         None
     }
 
-    /// Takes the rest of the package of which that is the front.
-    fn take_rest(&mut self, _now: Now, _rest: &[u8]) -> StatusCode {
+    /// Stores the remainder of that package.
+    fn receive_remainder(&mut self, _now: Now, _remainder: &[u8]) -> StatusCode {
         StatusCode::NOT_SUPPORTED
     }
 
-    /// Starts the installation of the package that is held (Exec of `Update`).
+    /// Starts the installation of the stored package (Exec of `Update`).
     fn update(&mut self, _now: Now, _correlator: Option<Correlator>) -> StatusCode {
         StatusCode::NOT_ALLOWED
     }
 
-    /// Returns what the tree shows of the software components; `None` on a device that has none.
+    /// Returns the software components for the tree; `None` on a device without.
     fn software(&self) -> Option<Software> {
         None
     }
 
-    /// Keeps what the server has announced, durably.
-    fn keep_announced(&mut self, _announced: Announced) {}
+    /// Stores the nodes that the server announced, durably.
+    fn store_announced(&mut self, _announced: Announced) {}
 
-    /// Takes the package of a component that a Replace of `Data` brought.
-    fn take_component(&mut self, _now: Now, _subject: Subject, _package: &[u8]) -> StatusCode {
+    /// Stores the package of a component from a Replace of `Data`.
+    fn receive_component(&mut self, _now: Now, _subject: Subject, _package: &[u8]) -> StatusCode {
         StatusCode::NOT_SUPPORTED
     }
 
-    /// Starts an operation on a package that is held, or on a component that is installed.
+    /// Starts an operation on a stored package or an installed component.
     fn change_component(
         &mut self,
         _now: Now,
@@ -447,81 +447,81 @@ pub trait Device {
         StatusCode::NOT_ALLOWED
     }
 
-    /// Takes note that the server was not let see the inventory.
-    fn inventory_was_denied(&mut self, _now: Now) {}
+    /// Handles a denied access of the server to the inventory.
+    fn on_inventory_denied(&mut self, _now: Now) {}
 
     /// Queues the result of an Exec that never became an operation; it is due at once.
     fn refuse(&mut self, now: Now, alert: FinalAlert);
 
-    /// Forgets the campaign.
+    /// Disarms the device.
     fn disarm(&mut self, now: Now) -> StatusCode;
 
-    /// Sets what makes the device rest, durably.
+    /// Sets a node of the suspend policy, durably.
     fn set_policy(&mut self, _now: Now, _node: &str, _value: &str) -> StatusCode {
         StatusCode::NOT_SUPPORTED
     }
 
-    /// Stops receiving and keeps what is held.
+    /// Suspends reception.
     fn suspend(&mut self, now: Now) -> StatusCode;
 
-    /// Takes the server's reason to suspend away.
+    /// Clears the server's suspend reason.
     fn resume(&mut self, now: Now) -> StatusCode;
 
-    /// Judges and stores the envelope of the next root.
+    /// Verifies and stores the envelope of the next root.
     fn offer_root(&mut self, now: Now, envelope: &[u8]) -> StatusCode;
 
-    /// Asks the user; `None` when the answer comes later, by
+    /// Prompts the user; `None` when the answer follows later, by
     /// [`DmClient::handle_user_answer`](client::DmClient::handle_user_answer). A device without a
-    /// user says so, and what the question gates does not happen.
+    /// user answers so, and the gated commands are not run.
     fn ask_user(&mut self, _now: Now, _prompt: Prompt) -> Option<Answer> {
         Some(Answer::NoUser)
     }
 
-    /// Takes note that the server has sent the user something in this session.
-    fn user_was_addressed(&mut self, _text: &str) {}
+    /// Handles a message of the server to the user.
+    fn on_user_message(&mut self, _text: &str) {}
 
-    /// Returns what the device or its user asks the server for, to be sent in package 1.
+    /// Returns the update request of the device or its user, for package 1.
     fn update_request(&self) -> Option<UpdateRequest> {
         None
     }
 
-    /// Takes the server's answer to what [`Self::update_request`] asks for.
-    fn request_answered(&mut self, _now: Now, _code: StatusCode) {}
+    /// Handles the status of [`Self::update_request`].
+    fn on_request_status(&mut self, _now: Now, _code: StatusCode) {}
 
     /// Returns the results to send in this session. They stay queued until acknowledged.
     fn due_alerts(&self, now: Now) -> Vec<FinalAlert>;
 
-    /// Takes note that the server has a result.
-    fn alert_acknowledged(&mut self, now: Now, alert: &FinalAlert);
+    /// Handles the acknowledgement of a result.
+    fn on_alert_acknowledged(&mut self, now: Now, alert: &FinalAlert);
 
     /// Stores the nonce for the next credentials.
-    fn keep_nonce(&mut self, next_nonce: &[u8]);
+    fn store_nonce(&mut self, next_nonce: &[u8]);
 
     /// Returns the stored nonce; empty when there is none.
     fn nonce(&self) -> Vec<u8>;
 
-    /// Stores the nonce that the server's next proof must be made with.
-    fn keep_server_nonce(&mut self, next_nonce: &[u8]);
+    /// Stores the nonce of the server's next credentials.
+    fn store_server_nonce(&mut self, next_nonce: &[u8]);
 
-    /// Returns the nonce that the server's next proof must be made with.
+    /// Returns the nonce of the server's next credentials.
     fn server_nonce(&self) -> Vec<u8>;
 
-    /// Returns the access control lists that were kept; empty when there are none.
+    /// Returns the stored access control lists; empty when there are none.
     fn access_lists(&self) -> String {
         String::new()
     }
 
-    /// Stores access control lists, as a text that is handed back.
-    fn keep_access_lists(&mut self, _lists: &str) {}
+    /// Stores the access control lists, an opaque text.
+    fn store_access_lists(&mut self, _lists: &str) {}
 
-    /// Returns what the account's server has changed of the account.
+    /// Returns the changes of the account by its server.
     fn account_change(&self) -> AccountChange {
         AccountChange::default()
     }
 
-    /// Stores what the account's server has changed of the account.
-    fn keep_account_change(&mut self, _change: AccountChange) {}
+    /// Stores the changes of the account by its server.
+    fn store_account_change(&mut self, _change: AccountChange) {}
 
-    /// Returns octets that were never used before and that nobody can guess.
+    /// Returns fresh random octets.
     fn fresh_nonce(&mut self) -> [u8; 16];
 }

@@ -8,7 +8,7 @@
 //! | `install FILE` | takes the image; FILE lies on the agent's storage until it returns | 0 done, 10 reboot needed, else failed |
 //! | `version` | prints the version that is installed, derived from what is installed | 0 |
 //!
-//! On a device with software components (`local.components`) five more:
+//! On a device with software components (`receiver.components`) five more:
 //!
 //! | verb | does | exit |
 //! | --- | --- | --- |

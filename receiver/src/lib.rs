@@ -12,7 +12,7 @@
 //! | [`acceptance`] | whether the device takes a campaign |
 //! | [`tuner`] | windows to joined channels |
 //! | [`object`], [`tables`], [`pending`], [`authenticity`] | packets to verified symbols |
-//! | [`plain`] | files of sessions that nobody signed, for labs |
+//! | [`unsigned`] | files of unsigned FLUTE sessions, for labs |
 //! | [`symbols`], [`journal_state`] | what survives a power cut |
 //! | [`blocks`], [`decode`] | which block to solve when; solving, off the network path |
 //! | [`bootstrap`] | how the device comes by its account |
@@ -41,7 +41,6 @@ pub mod installer;
 pub mod journal_state;
 pub mod object;
 pub mod pending;
-pub mod plain;
 pub mod sensors;
 pub mod shell;
 pub mod stats;
@@ -49,6 +48,7 @@ pub mod suspension;
 pub mod symbols;
 pub mod tables;
 pub mod tuner;
+pub mod unsigned;
 pub mod user;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! | --- | --- |
 //! | [`capture`] | reads packet captures |
 //! | [`clock`] | the one place that asks for the time |
-//! | [`directory`], [`objects`], [`storage`] | the data directory, one object's files, the thread that serves them in order |
+//! | [`data_dir`], [`objects`], [`storage`] | the data directory, one object's files, the thread that serves them in order |
 //! | [`disk`] | the file system below these, as a seam |
 //! | [`fsck`] | says what a data directory holds |
 //! | [`multicast`] | joins channels and receives datagrams in batches |
@@ -15,16 +15,17 @@
 //! | [`user`], [`consent`] | asks the user at the terminal or by a hook; keeps a standing consent |
 //! | [`control`] | the local control socket: both ends |
 //! | [`wiring`] | between agent and storage: outputs to commands, completions to inputs |
-//! | [`run`] | drives the agent with all of these |
-//! | [`listen`] | drives the receiver of plain files |
+//! | [`event_loop`] | drives the agent with all of these |
+//! | [`listen`] | drives the receiver of unsigned files |
 
 pub mod bootstrap;
 pub mod capture;
 pub mod clock;
 pub mod consent;
 pub mod control;
-pub mod directory;
+pub mod data_dir;
 pub mod disk;
+pub mod event_loop;
 pub mod fetch;
 pub mod fsck;
 pub mod http;
@@ -33,7 +34,6 @@ pub mod listen;
 pub mod multicast;
 pub mod notifications;
 pub mod objects;
-pub mod run;
 pub mod sensors;
 pub mod storage;
 pub mod user;

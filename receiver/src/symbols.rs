@@ -13,7 +13,7 @@
 //!   tables          table symbols of the segments in flight, see [`table_log`]
 //!   image.part      the object, written block by block as blocks are decoded
 //!   image           the same file once its digest was read back
-//!                   (a plain file has its own name, in the output directory)
+//!                   (an unsigned file has its own name, in the output directory)
 //! ```
 //!
 //! Slots are written in groups and count once `fdatasync` has returned. There is no index on disk:
@@ -43,8 +43,8 @@ pub use self::{
     error::StorageError,
     journal::{CopyName, JournalError, JournalImage, JournalWrite, Journaler},
     layout::{
-        BlockPlace, Content, Encoded, HeaderCheck, ObjectLayout, PlainContent, PlainIdentity, Slot,
-        SlotAddress,
+        BlockPlace, Content, Encoded, HeaderCheck, ObjectLayout, Slot, SlotAddress,
+        UnsignedContent, UnsignedIdentity,
     },
     log::{Insert, Limits, LogOutput, SlotRun, SymbolLog, Ticket},
     recovery::{Recovered, RecoveredSlot, Recovery},

@@ -1,4 +1,4 @@
-//! `listen` and `dissect` as lab engineers meet them: real sockets, files, exit codes.
+//! `listen` and `dissect` as programs: real sockets, files, exit codes.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 #![expect(
@@ -26,7 +26,7 @@ const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 const CONTENT: &[u8] = b"fumocast golden vector, forty-three octets!";
 
 #[test]
-fn a_killed_run_goes_on_from_what_it_holds() {
+fn a_killed_run_resumes_from_its_stored_symbols() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("in");
     let Some((sender, group)) = sender(1) else { return };
@@ -39,11 +39,11 @@ fn a_killed_run_goes_on_from_what_it_holds() {
     let options = ["--once", "--timeout", "20", "--json"];
     let mut first = listen(&out, group, &options);
     let part = out.join("golden.bin.part");
-    let heard = until(|| {
+    let reached = until(|| {
         send(&[0, 1, 2]);
         part.exists()
     });
-    if !heard {
+    if !reached {
         first.kill().unwrap();
         first.wait().unwrap();
         eprintln!("SKIPPED: multicast does not reach the loopback interface here");
@@ -54,7 +54,7 @@ fn a_killed_run_goes_on_from_what_it_holds() {
     first.kill().unwrap();
     first.wait().unwrap();
 
-    // One of the three symbols that it takes comes to the second run alone.
+    // Only the second run receives the last of the three symbols that it needs.
     let second = listen(&out, group, &options);
     let done = out.join("golden.bin");
     assert!(until(|| {
@@ -71,7 +71,7 @@ fn a_killed_run_goes_on_from_what_it_holds() {
     assert_eq!(of("/signed"), false);
     assert_eq!(of("/files/0/state"), "complete");
 
-    // A third run has nothing left to do but to hear the table.
+    // A third run only needs the FDT.
     let third = listen(&out, group, &options);
     let mut third = Some(third);
     assert!(until(|| {
@@ -83,14 +83,14 @@ fn a_killed_run_goes_on_from_what_it_holds() {
 }
 
 #[test]
-fn a_run_that_hears_nothing_is_incomplete_and_says_what_to_check() {
+fn a_run_without_datagrams_is_incomplete_and_lists_what_to_check() {
     let folder = tempfile::tempdir().unwrap();
     let Some((_, group)) = sender(2) else { return };
     let run = listen(&folder.path().join("in"), group, &["--once", "--timeout", "1"]);
     let answer = run.wait_with_output().unwrap();
     assert_eq!(answer.status.code(), Some(75), "{answer:?}");
     let text = String::from_utf8(answer.stdout).unwrap();
-    assert!(text.contains("nothing was heard") && text.contains("unsigned"), "{text}");
+    assert!(text.contains("no datagrams") && text.contains("unsigned"), "{text}");
 }
 
 #[test]
@@ -125,7 +125,7 @@ fn a_capture_is_received_by_its_description_and_dissected() {
 }
 
 #[test]
-fn what_does_not_do_is_named_with_its_exit_code() {
+fn each_error_has_its_message_and_exit_code() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("in");
     let out = out.to_str().unwrap();
@@ -192,7 +192,7 @@ fn listen(out: &Path, group: SocketAddrV4, options: &[&str]) -> Child {
         .unwrap()
 }
 
-/// Does something every 50 ms until it succeeds, for ten seconds.
+/// Repeats an attempt every 50 ms until it succeeds, for ten seconds.
 fn until(mut attempt: impl FnMut() -> bool) -> bool {
     let end = Instant::now() + Duration::from_secs(10);
     while Instant::now() < end {

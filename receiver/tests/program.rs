@@ -52,7 +52,7 @@ fn a_running_device_answers_and_stops_when_told() {
     assert_eq!(running.wait().unwrap().code(), Some(0));
     let after = device.ask(&["status"]);
     assert_eq!(after.status.code(), Some(6));
-    assert!(text_of(&after).contains("no receiver runs on"), "{after:?}");
+    assert!(text_of(&after).contains("no agent runs on"), "{after:?}");
 }
 
 #[test]
@@ -126,9 +126,9 @@ fn a_killed_device_starts_again() {
 #[test]
 fn what_stands_in_the_way_of_a_start_is_named_with_its_exit_code() {
     for (flag, value, code, text) in [
-        ("--interface", "203.0.113.250", 3, "`local.interface` does not do"),
-        ("--interface", "eth0", 3, "`local.interface` does not do"),
-        ("--root", "/nonexistent/root.env", 3, "`local.root` does not do"),
+        ("--interface", "203.0.113.250", 3, "invalid `receiver.interface`"),
+        ("--interface", "eth0", 3, "invalid `receiver.interface`"),
+        ("--root", "/nonexistent/root.env", 3, "invalid `receiver.trust_root`"),
         ("--data", "/dev/null/data", 3, "cannot use /dev/null/data"),
     ] {
         let device = Device::new();
@@ -250,11 +250,11 @@ impl Device {
             user = "LAB-0001"
             password = "YSBwYXNzd29yZCBvZiBhIHRlc3Q="
             nonce = "YSBub25jZSBvZiBhIHRlc3Q="
-            [local]
+            [receiver]
             data = "{path}/data"
-            root = "{path}/root.env"
+            trust_root = "{path}/root.env"
             interface = "127.0.0.1"
-            hook = ["/bin/sh", "-c", "echo 1.0"]
+            installer_hook = ["/bin/sh", "-c", "echo 1.0"]
             "#
         );
         fs::write(&config, text).unwrap();

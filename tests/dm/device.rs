@@ -12,7 +12,8 @@ use proto::{
 };
 use receiver::components::{Announced, Software, Subject};
 use receiver::dm::{
-    ArmRequest, Device, DeviceLimits, DeviceView, DownloadRequest, FinalAlert, Piece,
+    ArmRequest, ChunkPosition, DeviceLimits, DeviceView, DownloadRequest, FinalAlert,
+    ManagementBackend,
 };
 
 pub(crate) struct TestDevice {
@@ -76,7 +77,7 @@ impl TestDevice {
     }
 }
 
-impl Device for TestDevice {
+impl ManagementBackend for TestDevice {
     fn view(&self) -> DeviceView {
         DeviceView {
             firmware_version: self.firmware.clone(),
@@ -109,30 +110,30 @@ impl Device for TestDevice {
         self.download = Some(request);
     }
 
-    fn take_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
+    fn receive_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
         self.package = package.to_vec();
         self.held.clear();
         StatusCode::OK
     }
 
-    fn keep_piece(&mut self, piece: Piece, octets: &[u8]) {
+    fn store_chunk(&mut self, piece: ChunkPosition, octets: &[u8]) {
         match piece {
-            Piece::First => self.held.clear(),
-            Piece::Rest => self.remainder_from = Some(self.held.len()),
-            Piece::Next => {}
+            ChunkPosition::First => self.held.clear(),
+            ChunkPosition::Remainder => self.remainder_from = Some(self.held.len()),
+            ChunkPosition::Next => {}
         }
         self.held.extend_from_slice(octets);
     }
 
-    fn held_package(&self) -> Option<HeldPackage> {
+    fn partial_package(&self) -> Option<HeldPackage> {
         let octets = u64::try_from(self.held.len()).expect("it is short");
         (octets > 0).then(|| HeldPackage { octets, sha256: sha256(&[&self.held]) })
     }
 
-    fn take_rest(&mut self, now: Now, remainder: &[u8]) -> StatusCode {
+    fn receive_remainder(&mut self, now: Now, remainder: &[u8]) -> StatusCode {
         let from = self.remainder_from.take().unwrap_or(self.held.len());
         let package = [&self.held[..from], remainder].concat();
-        self.take_package(now, &package)
+        self.receive_package(now, &package)
     }
 
     fn update(&mut self, _now: Now, correlator: Option<Correlator>) -> StatusCode {
@@ -148,7 +149,7 @@ impl Device for TestDevice {
         self.software.clone()
     }
 
-    fn keep_announced(&mut self, announced: Announced) {
+    fn store_announced(&mut self, announced: Announced) {
         if let Some(software) = &mut self.software {
             software.announced = announced;
         }
@@ -190,7 +191,7 @@ impl Device for TestDevice {
         self.request.clone()
     }
 
-    fn request_answered(&mut self, _now: Now, code: StatusCode) {
+    fn on_request_status(&mut self, _now: Now, code: StatusCode) {
         self.request = None;
         self.answer = Some(code);
     }
@@ -199,11 +200,11 @@ impl Device for TestDevice {
         self.queue.clone()
     }
 
-    fn alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {
+    fn on_alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {
         self.queue.retain(|queued| queued != alert);
     }
 
-    fn keep_nonce(&mut self, next_nonce: &[u8]) {
+    fn store_nonce(&mut self, next_nonce: &[u8]) {
         self.nonce = next_nonce.to_vec();
     }
 
@@ -211,7 +212,7 @@ impl Device for TestDevice {
         self.nonce.clone()
     }
 
-    fn keep_server_nonce(&mut self, next_nonce: &[u8]) {
+    fn store_server_nonce(&mut self, next_nonce: &[u8]) {
         self.server_nonce = next_nonce.to_vec();
     }
 

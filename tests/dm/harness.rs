@@ -33,7 +33,7 @@ use proto::{
 };
 use receiver::dm::{
     Account, Identity, ServerProof, Settings,
-    client::{self, DmClient, Post, Reply, SessionOutcome, Step, Trigger},
+    client::{self, DmClient, HttpRequest, HttpResponse, SessionOutcome, Step, Trigger},
 };
 
 use crate::{device::TestDevice, message_text};
@@ -137,7 +137,7 @@ impl Harness {
         self.store.put_package(CAMPAIGN, package);
     }
 
-    pub(crate) fn start_session(&mut self, session: u16) -> Post {
+    pub(crate) fn start_session(&mut self, session: u16) -> HttpRequest {
         self.client.start(self.now, &mut self.device, Trigger::Client, session)
     }
 
@@ -167,12 +167,12 @@ impl Harness {
         self.continue_session(post).await
     }
 
-    pub(crate) async fn continue_session(&mut self, mut post: Post) -> SessionOutcome {
+    pub(crate) async fn continue_session(&mut self, mut post: HttpRequest) -> SessionOutcome {
         loop {
             let answer = self.deliver(&post).await;
             match self.receive(&answer) {
-                Step::Post(next) => post = next,
-                Step::Rest => panic!("the test's user answers at once"),
+                Step::Send(next) => post = next,
+                Step::WaitForUser => panic!("the test's user answers at once"),
                 Step::Done(outcome) => {
                     self.note(&format!("session: {outcome:?}\n"));
                     return outcome;
@@ -184,14 +184,14 @@ impl Harness {
     /// Sends the server a changed message; returns its answer.
     pub(crate) async fn deliver_changed(
         &mut self,
-        post: &Post,
+        post: &HttpRequest,
         change: impl FnOnce(&mut Message),
     ) -> Spoken {
         let limits = encoding::Limits::default();
         let mut message = post.encoding.parse(&post.body, &limits).unwrap();
         change(&mut message);
         let body = post.encoding.emit(&message);
-        self.deliver(&Post { body, ..post.clone() }).await
+        self.deliver(&HttpRequest { body, ..post.clone() }).await
     }
 
     /// Queues an operation on a component, as an operator does.
@@ -211,7 +211,7 @@ impl Harness {
     }
 
     /// Sends the server a message; returns its answer.
-    pub(crate) async fn deliver(&mut self, post: &Post) -> Spoken {
+    pub(crate) async fn deliver(&mut self, post: &HttpRequest) -> Spoken {
         let message = self.record("device", &post.body);
         let token = post.url.split_once("s=").map(|(_, token)| token);
         let mac = post.mac.as_deref().map(|text| Mac::parse(text).unwrap());
@@ -244,7 +244,7 @@ impl Harness {
 
     pub(crate) fn receive(&mut self, spoken: &Spoken) -> Step {
         let mac = spoken.mac.as_ref().map(Mac::emit);
-        let reply = Reply { body: &spoken.octets, mac: mac.as_deref() };
+        let reply = HttpResponse { body: &spoken.octets, mac: mac.as_deref() };
         self.client.handle_response(self.now, &mut self.device, reply)
     }
 

@@ -28,7 +28,7 @@ use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, Issuer, KeyPair,
 };
 use receiver::{
-    dm::client::{self, DmClient, Post, SessionOutcome, Step, Trigger},
+    dm::client::{self, DmClient, HttpRequest, SessionOutcome, Step, Trigger},
     shell::http::{Certificates, Http, HttpError, PlainHttp},
 };
 use tempfile::TempDir;
@@ -133,7 +133,7 @@ impl World {
         Certificates { ca: Some(self.ours.file.clone()), own: Some(own) }
     }
 
-    fn first(&mut self) -> Post {
+    fn first(&mut self) -> HttpRequest {
         let now = Now { mono: Mono(0), utc: Utc(0) };
         self.client.start(now, &mut self.device, Trigger::Client, 1)
     }
@@ -157,9 +157,9 @@ async fn a_whole_session_runs_over_tls_and_a_stranger_gets_none() {
         let answered = tokio::task::block_in_place(|| http.post(&post)).unwrap();
         let now = Now { mono: Mono(0), utc: Utc(0) };
         match world.client.handle_response(now, &mut world.device, &answered) {
-            Step::Post(next) => post = next,
+            Step::Send(next) => post = next,
             Step::Done(outcome) => break outcome,
-            Step::Rest => panic!("the server asks no user"),
+            Step::WaitForUser => panic!("the server asks no user"),
         }
     };
     assert_eq!(outcome, SessionOutcome::Complete);
@@ -167,7 +167,7 @@ async fn a_whole_session_runs_over_tls_and_a_stranger_gets_none() {
     let stranger = Certificates { ca: Some(world.other.file.clone()), own: None };
     assert!(matches!(world.try_as(&stranger), Err(HttpError::Io(_))));
     assert!(matches!(world.try_as(&Certificates::default()), Err(HttpError::Io(_))));
-    let plain = Post { url: post.url.replace("https:", "http:"), ..post };
+    let plain = HttpRequest { url: post.url.replace("https:", "http:"), ..post };
     let answer = tokio::task::block_in_place(|| http.post(&plain));
     assert!(answer.is_err(), "no plain HTTP where TLS is spoken");
     world.running.stop().await;
@@ -205,7 +205,7 @@ async fn an_address_that_guesses_is_soon_rejected_unchecked() {
         let mut message = Encoding::Wbxml.parse(&honest.body, &Default::default()).unwrap();
         message.header.source.uri = name;
         let body = Encoding::Wbxml.emit(&message);
-        tokio::task::block_in_place(|| http.post(&Post { body, ..honest.clone() }))
+        tokio::task::block_in_place(|| http.post(&HttpRequest { body, ..honest.clone() }))
     };
     for number in 0..MAX_ADDRESS_FAILURES {
         assert!(guess(number).is_ok(), "{number}");

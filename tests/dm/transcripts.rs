@@ -21,7 +21,7 @@ use proto::dm::{
 use proto::ids::Correlator;
 use receiver::dm::{
     FinalAlert,
-    client::{Post, SessionError, SessionOutcome, Step},
+    client::{HttpRequest, SessionError, SessionOutcome, Step},
 };
 
 use crate::harness::{Harness, id};
@@ -66,7 +66,7 @@ pub(crate) async fn lost_reply(encoding: Encoding) -> Harness {
     talk.note("the answer is lost\n");
     let answer = talk.deliver(&post).await;
     assert_eq!(lost, answer);
-    let Step::Post(next) = talk.receive(&answer) else { panic!("it goes on") };
+    let Step::Send(next) = talk.receive(&answer) else { panic!("it goes on") };
     assert_eq!(talk.continue_session(next).await, SessionOutcome::Complete);
     assert!(talk.device.armed.is_some());
     talk
@@ -263,7 +263,7 @@ pub(crate) async fn scenario_1_goes_on(encoding: Encoding) -> Harness {
     let mut post = talk.start_session(1);
     while talk.transcript.matches(" and more").count() < 2 {
         let answer = talk.deliver(&post).await;
-        let Step::Post(next) = talk.receive(&answer) else { panic!("it goes on") };
+        let Step::Send(next) = talk.receive(&answer) else { panic!("it goes on") };
         post = next;
     }
     talk.note("the session is lost\n");
@@ -330,8 +330,8 @@ pub(crate) async fn device_aborts(encoding: Encoding) -> Harness {
     let mut talk = Harness::new(encoding).await;
     let post = talk.start_session(1);
     talk.note("a call begins\n");
-    assert_eq!(talk.client.break_off(talk.now, &mut talk.device), None);
-    assert_eq!(talk.continue_session(post).await, SessionOutcome::BrokenOff);
+    assert_eq!(talk.client.abort(talk.now, &mut talk.device), None);
+    assert_eq!(talk.continue_session(post).await, SessionOutcome::Aborted);
     assert_eq!(phase(&talk).await, ArmingPhase::Pending);
     talk
 }
@@ -343,12 +343,12 @@ pub(crate) async fn server_aborts(encoding: Encoding) -> Harness {
     let mut post = talk.start_session(1);
     while !talk.transcript.contains("and more") {
         let answer = talk.deliver(&post).await;
-        let Step::Post(next) = talk.receive(&answer) else { panic!("it goes on") };
+        let Step::Send(next) = talk.receive(&answer) else { panic!("it goes on") };
         post = next;
     }
     talk.stop_campaign().await;
     let outcome = talk.continue_session(post).await;
-    assert_eq!(outcome, SessionOutcome::Failed(SessionError::Aborted));
+    assert_eq!(outcome, SessionOutcome::Failed(SessionError::AbortedByServer));
     assert!(talk.device.armed.is_none());
     talk
 }
@@ -373,8 +373,8 @@ async fn a_client_of_fumo_1_0_is_asked_once_and_gets_a_descriptor() {
     loop {
         let answer = talk.deliver_changed(&post, without_our_extension).await;
         match talk.receive(&answer) {
-            Step::Post(next) => post = next,
-            Step::Rest => panic!("nobody is asked"),
+            Step::Send(next) => post = next,
+            Step::WaitForUser => panic!("nobody is asked"),
             Step::Done(outcome) => {
                 assert_eq!(outcome, SessionOutcome::Complete);
                 break;
@@ -414,7 +414,7 @@ async fn a_server_of_fumo_1_0_sees_an_object_of_fumo_1_0() {
         let get = |uri: &str| Command::Get(Manage::new(ids(), vec![Item::target(uri)]));
         ["./FwUpdate/Main", "./FwUpdate/Main/State", "./DevDetail/FwV"].map(get).to_vec()
     });
-    let Step::Post(post) = said else { panic!("{said:?}") };
+    let Step::Send(post) = said else { panic!("{said:?}") };
     let said = say_as_1_0(&mut talk, &post, |ids| {
         let url = Item::text("./FwUpdate/Main/DownloadAndUpdate/PkgURL", "http://a.example/p.dd");
         let exec = Exec {
@@ -427,7 +427,7 @@ async fn a_server_of_fumo_1_0_sees_an_object_of_fumo_1_0() {
         let commands = vec![url, Command::Exec(Box::new(exec))];
         vec![Command::Sequence(Group { id: ids(), meta: None, commands })]
     });
-    let Step::Post(post) = said else { panic!("{said:?}") };
+    let Step::Send(post) = said else { panic!("{said:?}") };
     let said = say_as_1_0(&mut talk, &post, |_| Vec::new());
     assert_eq!(said, Step::Done(SessionOutcome::Complete));
     let request = talk.device.download.take().expect("a download is commanded");
@@ -438,7 +438,7 @@ async fn a_server_of_fumo_1_0_sees_an_object_of_fumo_1_0() {
 /// Answers a message as a server that knows nothing of us.
 fn say_as_1_0(
     talk: &mut Harness,
-    post: &Post,
+    post: &HttpRequest,
     commands: impl FnOnce(&mut dyn FnMut() -> CommandId) -> Vec<Command>,
 ) -> Step {
     let message = talk.record("device", &post.body);

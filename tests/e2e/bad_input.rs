@@ -75,7 +75,7 @@ fn each_mistake_with_networks_has_its_exit_code_and_names_what_is_wrong() {
         ("receiver run --config missing.toml", 3, "missing.toml"),
         ("receiver run --config other-interface.toml", 3, "203.0.113.250"),
         ("receiver run --config other-root.toml", 5, "root"),
-        ("receiver status --config other-interface.toml", 6, "no receiver runs"),
+        ("receiver status --config other-interface.toml", 6, "no agent runs"),
     ];
     site.try_all(mistakes);
 }
@@ -176,8 +176,8 @@ impl Site {
             ("other-root.toml", "image", "127.0.0.1"),
         ] {
             let local = format!(
-                "[local]\ndata = \"d\"\nroot = \"{root}\"\ninterface = \"{interface}\"\n\
-                 hook = [\"true\"]\n"
+                "[receiver]\ndata = \"d\"\ntrust_root = \"{root}\"\ninterface = \"{interface}\"\n\
+                 installer_hook = [\"true\"]\n"
             );
             fs::write(self.path(file), format!("{enrolled}\n{local}")).unwrap();
         }

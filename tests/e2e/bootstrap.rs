@@ -19,7 +19,7 @@ fn scene(local: &str) -> (Scene, String) {
     let posts = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let (device, _) = scene.enrolled.split_once("[server]").unwrap();
     let local = local.replace("FOLDER", scene.file("").to_str().unwrap());
-    let local = format!("hook = [\"/bin/true\"]\nnotify_http = {posts:?}\n{local}");
+    let local = format!("installer_hook = [\"/bin/true\"]\nnotification_http = {posts:?}\n{local}");
     scene.set_up(device, &local);
     (scene, posts)
 }
@@ -67,7 +67,7 @@ fn a_device_comes_with_the_account_of_a_document_and_a_wrong_pin_changes_nothing
 #[test]
 fn a_device_without_an_account_takes_one_over_the_air_with_its_users_pin() {
     let (mut scene, posts) = scene(
-        "user = \"hook\"\nuser_hook = [\"/bin/sh\", \"-c\", \"cat > FOLDER/asked; \
+        "user_interface = \"hook\"\nuser_hook = [\"/bin/sh\", \"-c\", \"cat > FOLDER/asked; \
          echo '{\\\"answer\\\":\\\"text\\\",\\\"text\\\":\\\"4711\\\"}'\", \"hook\"]",
     );
     scene.start();
@@ -82,7 +82,7 @@ fn a_device_without_an_account_takes_one_over_the_air_with_its_users_pin() {
 // test: oma-003 6.1.4.3
 #[test]
 fn a_device_goes_to_the_server_of_its_card_by_itself() {
-    let (mut scene, _) = scene("card = \"FOLDER/card.bin\"");
+    let (mut scene, _) = scene("smart_card_image = \"FOLDER/card.bin\"");
     let card = scene.file("card.bin");
     let out = card.to_str().unwrap();
     write_document(&scene, &["--profile", "smart-card", "--card", "894901", "--out", out]);
@@ -97,7 +97,7 @@ fn a_device_takes_its_account_from_several_short_messages() {
     let modem = UdpSocket::bind("127.0.0.1:0").unwrap();
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let (mut scene, posts) =
-        scene(&format!("notify = \"{datagrams}\"\nimsi = \"310410123456789\""));
+        scene(&format!("notification_udp = \"{datagrams}\"\nimsi = \"310410123456789\""));
     scene.start();
     scene.wait_for("the device listens", || TcpStream::connect(&posts).ok());
     let (mut lost, mut parts) = (false, Vec::new());

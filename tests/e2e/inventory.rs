@@ -22,8 +22,9 @@ fn scene() -> Scene {
         ),
     );
     let user = scene.yes_to_all();
-    let local =
-        format!("hook = [\"/bin/sh\", {hook:?}]\n{user}components = \"ask\"\ncheck_in_seconds = 1");
+    let local = format!(
+        "installer_hook = [\"/bin/sh\", {hook:?}]\n{user}components = \"ask\"\npoll_interval_seconds = 1"
+    );
     scene.set_up(&scene.enrolled, &local);
     scene.start();
     scene

@@ -19,7 +19,10 @@ fn scene() -> (Scene, String, String) {
     let mut scene = Scene::new();
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
     let posts = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
-    let local = format!("hook = [\"/bin/true\"]\nnotify = {datagrams:?}\nnotify_http = {posts:?}");
+    let local = format!(
+        "installer_hook = [\"/bin/true\"]\nnotification_udp = {datagrams:?}\n\
+         notification_http = {posts:?}"
+    );
     scene.set_up(&scene.enrolled, &local);
     scene.start();
     // Its first session is over when nothing more of it comes for a second.
@@ -83,7 +86,7 @@ fn short_message(body: &[u8]) -> Vec<u8> {
 
 /// The device's modem hands what has come to the receiver.
 fn over_the_modem(device: &Path, short_message: &[u8]) -> bool {
-    let mut notified = role(&["receiver", "notified", "-", "--config"]);
+    let mut notified = role(&["receiver", "deliver-notification", "-", "--config"]);
     let notified = notified.arg(device).stdin(Stdio::piped()).spawn();
     let mut notified = notified.unwrap();
     notified.stdin.take().unwrap().write_all(short_message).unwrap();
@@ -105,7 +108,7 @@ fn each_way_of_a_notification_brings_the_device() {
         let said = scene.bridge(&[&["device", "notify", "LAB-0001", "--to", to], more].concat());
         assert!(said.starts_with("LAB-0001 came after "), "{to}: {said}");
     }
-    let mut junk = role(&["receiver", "notified", "--config"]);
+    let mut junk = role(&["receiver", "deliver-notification", "--config"]);
     junk.arg(scene.file("device.toml")).arg(scene.file("no-such-file"));
     assert_eq!(junk.output().unwrap().status.code(), Some(2));
 }

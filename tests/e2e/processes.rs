@@ -91,13 +91,13 @@ impl Scene {
         let asked = self.at("asked");
         let text = format!("cat >> {asked}; echo >> {asked}; echo '{{\"answer\":\"yes\"}}'");
         let hook = self.script("user", &text);
-        format!("user = \"hook\"\nuser_hook = [\"/bin/sh\", {hook:?}]\n")
+        format!("user_interface = \"hook\"\nuser_hook = [\"/bin/sh\", {hook:?}]\n")
     }
 
     /// Writes the settings of the device: what it was enrolled with, and local ones.
     pub(crate) fn set_up(&self, enrolled: &str, local: &str) {
         let text = format!(
-            "{enrolled}\n[local]\ndata = {:?}\nroot = {:?}\ninterface = \"127.0.0.1\"\n{local}\n",
+            "{enrolled}\n[receiver]\ndata = {:?}\ntrust_root = {:?}\ninterface = \"127.0.0.1\"\n{local}\n",
             self.at("device"),
             self.at("keys/root.env"),
         );

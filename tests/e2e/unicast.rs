@@ -39,8 +39,8 @@ pub(crate) fn scene(package: &[&str], settings: &str, verbs: &str) -> Scene {
     );
     let user = scene.yes_to_all();
     let local = format!(
-        "hook = [\"/bin/sh\", {install:?}]\n{user}consent = \"install\"\n\
-         check_in_seconds = 1\n{settings}"
+        "installer_hook = [\"/bin/sh\", {install:?}]\n{user}consent = \"install\"\n\
+         poll_interval_seconds = 1\n{settings}"
     );
     scene.set_up(&scene.enrolled, &local);
     scene.start();

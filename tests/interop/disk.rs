@@ -8,10 +8,10 @@ use proto::{
 };
 use receiver::{
     decode::BlockFiles,
-    plain::{Filter, Found, Limits, Output, PlainReceiver},
     symbols::{
         BlockPlace, Content, HeaderCheck, LogOutput, ObjectLayout, Recovered, Recovery, SlotAddress,
     },
+    unsigned::{Filter, Found, Limits, Output, UnsignedReceiver},
 };
 
 use crate::peer::MOMENT;
@@ -21,7 +21,7 @@ const SENDER: [u8; 4] = [192, 0, 2, 10];
 
 /// The receiver core of `receiver listen`, with a disk.
 pub(crate) struct OurReceiver {
-    core: PlainReceiver,
+    core: UnsignedReceiver,
     objects: BTreeMap<Hash16, Object>,
     files: BTreeMap<String, Vec<u8>>,
     packets: u64,
@@ -37,7 +37,7 @@ struct Object {
 impl OurReceiver {
     /// Starts on an empty disk.
     pub(crate) fn new() -> Self {
-        let core = PlainReceiver::new(Limits::default(), Filter::default(), Found::default());
+        let core = UnsignedReceiver::new(Limits::default(), Filter::default(), Found::default());
         Self { core, objects: BTreeMap::new(), files: BTreeMap::new(), packets: 0 }
     }
 

@@ -142,7 +142,7 @@ fn settings(load: &ReportLoad) -> ReportSettings {
 
 /// The latest slot that could be chosen at this moment.
 fn latest(load: &ReportLoad, now: Utc) -> Utc {
-    settings(load).slot(now, u64::MAX)
+    settings(load).send_after(now, u64::MAX)
 }
 
 fn device(load: &ReportLoad, number: u32, rng: &mut Chance) -> Device {
@@ -157,11 +157,11 @@ fn device(load: &ReportLoad, number: u32, rng: &mut Chance) -> Device {
         subject: None,
     };
     let mut reports = ReportQueue::default();
-    reports.push(alert.clone(), settings.slot(END, rng.number()));
+    reports.push(alert.clone(), settings.send_after(END, rng.number()));
     if rng.number() % 1000 < load.restarts_per_mille {
         // What ended is found again in the journal: the slot is the one first chosen.
         reports = ReportQueue::restore(reports.reports().to_vec());
-        reports.push(alert, settings.slot(END, rng.number()));
+        reports.push(alert, settings.send_after(END, rng.number()));
     }
     let mut arming = Arming::pending(id.clone(), CampaignId([7; 16]), 1, correlator, END);
     (arming.phase, arming.armed_revision) = (ArmingPhase::Armed, 1);

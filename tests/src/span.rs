@@ -194,7 +194,7 @@ impl Bench<'_> {
         let file = report.pointer("/files/0").context("the listener names no file")?;
         let number = |field: &str| file.get(field).and_then(Value::as_u64).context("a number");
         let symbols_needed = number("symbols_needed")?;
-        let received = before_kill + number("symbols_heard")?;
+        let received = before_kill + number("symbols_received")?;
         let (dropped, passed) = (all_dropped - dropped, all_passed - passed);
         let kept = ratio(passed, passed + dropped);
         let run = Run {

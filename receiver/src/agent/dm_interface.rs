@@ -28,8 +28,8 @@ use crate::{
     acceptance::{Accepted, Offer, Refusal, Verdict, check_tune_in},
     components::{Announced, Software, Subject},
     dm::{
-        AccountChange, ArmRequest, Device, DeviceLimits, DeviceView, DownloadRequest, FinalAlert,
-        Piece,
+        AccountChange, ArmRequest, ChunkPosition, DeviceLimits, DeviceView, DownloadRequest,
+        FinalAlert, ManagementBackend,
     },
     sensors::Policy,
     suspension::SuspendReason,
@@ -41,7 +41,7 @@ use crate::{
 /// Windows and image servers that one arming may name.
 const MAX_WINDOWS: usize = 16;
 
-impl Device for AgentState {
+impl ManagementBackend for AgentState {
     fn view(&self) -> DeviceView {
         let object = self.object();
         let progress = object.map_or(0, |object| {
@@ -113,19 +113,19 @@ impl Device for AgentState {
         self.begin_download(now, request);
     }
 
-    fn take_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
+    fn receive_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
         self.receive_package_data(None, package)
     }
 
-    fn keep_piece(&mut self, piece: Piece, octets: &[u8]) {
+    fn store_chunk(&mut self, piece: ChunkPosition, octets: &[u8]) {
         self.store_chunk_of_package(piece, octets);
     }
 
-    fn held_package(&self) -> Option<HeldPackage> {
+    fn partial_package(&self) -> Option<HeldPackage> {
         self.partial_package.held()
     }
 
-    fn take_rest(&mut self, _now: Now, rest: &[u8]) -> StatusCode {
+    fn receive_remainder(&mut self, _now: Now, rest: &[u8]) -> StatusCode {
         self.receive_remainder_of_package(rest)
     }
 
@@ -137,12 +137,12 @@ impl Device for AgentState {
         self.software_view()
     }
 
-    fn keep_announced(&mut self, announced: Announced) {
+    fn store_announced(&mut self, announced: Announced) {
         self.persistent.announced = announced;
         self.effects.mark_dirty();
     }
 
-    fn take_component(&mut self, _now: Now, subject: Subject, package: &[u8]) -> StatusCode {
+    fn receive_component(&mut self, _now: Now, subject: Subject, package: &[u8]) -> StatusCode {
         self.receive_package_data(Some(subject), package)
     }
 
@@ -155,7 +155,7 @@ impl Device for AgentState {
         self.begin_change(now, subject, correlator)
     }
 
-    fn inventory_was_denied(&mut self, now: Now) {
+    fn on_inventory_denied(&mut self, now: Now) {
         self.ask_for_inventory_consent(now);
     }
 
@@ -227,7 +227,7 @@ impl Device for AgentState {
         }
     }
 
-    fn user_was_addressed(&mut self, text: &str) {
+    fn on_user_message(&mut self, text: &str) {
         self.record_user_notified(text);
     }
 
@@ -235,7 +235,7 @@ impl Device for AgentState {
         self.waiting_request()
     }
 
-    fn request_answered(&mut self, _now: Now, code: StatusCode) {
+    fn on_request_status(&mut self, _now: Now, code: StatusCode) {
         self.record_request_status(code);
     }
 
@@ -247,7 +247,7 @@ impl Device for AgentState {
         self.due_reports(now)
     }
 
-    fn alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {
+    fn on_alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {
         if !self.persistent.reports.acknowledge(alert) {
             return;
         }
@@ -258,7 +258,7 @@ impl Device for AgentState {
         }
     }
 
-    fn keep_nonce(&mut self, next_nonce: &[u8]) {
+    fn store_nonce(&mut self, next_nonce: &[u8]) {
         self.persistent.nonce = next_nonce.to_vec();
         self.effects.mark_dirty();
     }
@@ -271,7 +271,7 @@ impl Device for AgentState {
         }
     }
 
-    fn keep_server_nonce(&mut self, next_nonce: &[u8]) {
+    fn store_server_nonce(&mut self, next_nonce: &[u8]) {
         self.persistent.server_nonce = next_nonce.to_vec();
         self.effects.mark_dirty();
     }
@@ -287,7 +287,7 @@ impl Device for AgentState {
         self.persistent.access_lists.clone()
     }
 
-    fn keep_access_lists(&mut self, lists: &str) {
+    fn store_access_lists(&mut self, lists: &str) {
         lists.clone_into(&mut self.persistent.access_lists);
         self.effects.mark_dirty();
     }
@@ -296,7 +296,7 @@ impl Device for AgentState {
         self.persistent.account_change.clone()
     }
 
-    fn keep_account_change(&mut self, change: AccountChange) {
+    fn store_account_change(&mut self, change: AccountChange) {
         tracing::info!("the server has changed the account for later DM sessions");
         self.persistent.account_change = change;
         self.effects.mark_dirty();

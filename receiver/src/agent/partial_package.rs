@@ -18,7 +18,7 @@ use proto::{
 };
 
 use super::{Agent, AgentState, Output};
-use crate::{dm::Piece, symbols::StorageError};
+use crate::{dm::ChunkPosition, symbols::StorageError};
 
 /// Files of one package: enough for the largest in messages of a few KiB.
 const MAX_FILES: usize = 4096;
@@ -142,20 +142,20 @@ impl Agent {
 impl AgentState {
     // spec: oma-dm 11.2
     /// Keeps a piece, unless the package would not be taken, or none fits behind a gap.
-    pub(super) fn store_chunk_of_package(&mut self, piece: Piece, octets: &[u8]) {
+    pub(super) fn store_chunk_of_package(&mut self, piece: ChunkPosition, octets: &[u8]) {
         if self.is_occupied() && !self.holds_package(None) {
             self.partial_package.has_gap = true;
             return;
         }
         match piece {
-            Piece::First => self.discard_partial_package(),
-            Piece::Rest => {
+            ChunkPosition::First => self.discard_partial_package(),
+            ChunkPosition::Remainder => {
                 let held = self.partial_package.held_octets().len();
                 self.partial_package.remainder_offset = Some(held);
                 self.partial_package.has_gap =
                     held == 0 || !self.partial_package.waiting.is_empty();
             }
-            Piece::Next => {}
+            ChunkPosition::Next => {}
         }
         let limits = &self.config.limits;
         let limit = limits.max_package_bytes.min(limits.max_storage_bytes);

@@ -357,7 +357,7 @@ impl AgentState {
             subject,
         };
         if self.persistent.report.wants(&alert, self.rng.number()) {
-            let slot = self.persistent.report.slot(now.utc, self.rng.number());
+            let slot = self.persistent.report.send_after(now.utc, self.rng.number());
             self.persistent.reports.push(alert, slot);
         }
         self.persistent.result = Some(result);

@@ -20,7 +20,7 @@ use crate::{
     chance::Chance,
     dm::{
         client::{self, DmClient},
-        notified::Notifications,
+        notification::NotificationFilter,
     },
     journal_state::JournalState,
     stats::Stats,
@@ -97,7 +97,7 @@ impl Agent {
         let account = &config.dm.account;
         let notifications = {
             let secret = account.server.as_ref().map(|server| server.secret.clone());
-            Notifications::new(account.server_id.clone(), secret)
+            NotificationFilter::new(account.server_id.clone(), secret)
         };
         let same_boot = stored
             .state

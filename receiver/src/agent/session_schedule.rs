@@ -124,13 +124,13 @@ impl Agent {
     /// Breaks off the session of a device that may not talk any more. One that waits for the user
     /// costs nothing meanwhile, and what the user sees stays where it is.
     pub(super) fn abort_if_offline(&mut self, now: Now) {
-        if self.state.is_offline() && !self.client.is_resting() {
+        if self.state.is_offline() && !self.client.is_waiting_for_user() {
             self.abort(now);
         }
     }
 
     fn abort(&mut self, now: Now) {
-        if let Some(post) = self.client.break_off(now, &mut self.state) {
+        if let Some(post) = self.client.abort(now, &mut self.state) {
             self.state.prompts.forget(About::Session);
             self.state.effects.push_after_commit(Output::SendDmMessage(post));
         }
@@ -138,8 +138,8 @@ impl Agent {
 
     pub(super) fn handle_step(&mut self, now: Now, step: Step) {
         match step {
-            Step::Post(post) => self.state.effects.push_after_commit(Output::SendDmMessage(post)),
-            Step::Rest => {}
+            Step::Send(post) => self.state.effects.push_after_commit(Output::SendDmMessage(post)),
+            Step::WaitForUser => {}
             Step::Done(outcome) => {
                 self.state.session_ended(now, &outcome);
                 self.start_due_session(now);
@@ -158,7 +158,7 @@ impl AgentState {
         let report = self
             .persistent
             .reports
-            .next_due(now.utc, self.persistent.report.slot(now.utc, u64::MAX))
+            .next_due(now.utc, self.persistent.report.send_after(now.utc, u64::MAX))
             .filter(|_| !self.schedule.is_backing_off())
             .map(|due| now.mono + due.since(now.utc));
         [Some(self.schedule.next()), report].into_iter().flatten().min()
@@ -166,7 +166,7 @@ impl AgentState {
 
     /// Returns the results whose slot has come.
     pub(super) fn due_reports(&self, now: Now) -> Vec<FinalAlert> {
-        self.persistent.reports.due(now.utc, self.persistent.report.slot(now.utc, u64::MAX))
+        self.persistent.reports.due(now.utc, self.persistent.report.send_after(now.utc, u64::MAX))
     }
 
     /// Returns whether a result is due that already was when the session began.
@@ -196,7 +196,7 @@ impl AgentState {
                 tracing::info!(?wait, "the server has no time");
                 self.schedule.failed(now.mono, *wait, self.rng.number());
             }
-            SessionOutcome::BrokenOff => {
+            SessionOutcome::Aborted => {
                 tracing::info!("the DM session was broken off");
                 self.schedule.aborted(now.mono);
             }

@@ -13,7 +13,7 @@ use proto::{
 use super::*;
 use crate::{
     decode::BlockFiles,
-    dm::{ArmRequest, Device as _, FinalAlert, Identity, ReportSettings},
+    dm::{ArmRequest, FinalAlert, Identity, ManagementBackend as _, ReportSettings},
     journal_state::JournalState,
     symbols::{BlockPlace, CopyName, JournalImage, Journaler, Recovered, Recovery, SlotAddress},
     testing::{Broadcast, kind, source},
@@ -81,7 +81,7 @@ struct Device {
     posts: usize,
     /// Whether a server listens, and what it has been told last.
     talks: bool,
-    post: Option<dm::client::Post>,
+    post: Option<dm::client::HttpRequest>,
     /// What the user was asked.
     asked: Vec<crate::user::Question>,
     /// What is to be fetched.
@@ -382,8 +382,10 @@ impl Device {
             Output::SendDmMessage(post) if self.talks => self.post = Some(post),
             Output::SendDmMessage(_) => {
                 self.posts += 1;
-                self.agent
-                    .handle_post_failure(now, Failure::Http { status: 500, retry_after: None });
+                self.agent.handle_post_failure(
+                    now,
+                    TransportError::Http { status: 500, retry_after: None },
+                );
             }
             Output::Stop(error) => panic!("stopped: {error}"),
         }

@@ -65,11 +65,11 @@ fn every_profile_gives_the_account_to_who_holds_the_key() {
     documents.push((Profile::Factory, account().to_tree().emit(Encoding::Wbxml)));
     documents.push((Profile::SmartCard, card(Confirmation::NotWanted)));
     for (profile, document) in documents {
-        let offer = Offer::open(profile, &document, &all).unwrap();
-        assert_eq!(offer.account.url, "https://dm.example/dm");
-        assert_eq!(offer.account.password, "device-secret");
-        assert_eq!(offer.account.nonce, b"nonce");
-        assert_eq!(offer.account.server.as_ref().unwrap().0, "server-secret");
+        let proposal = BootstrapProposal::open(profile, &document, &all).unwrap();
+        assert_eq!(proposal.account.url, "https://dm.example/dm");
+        assert_eq!(proposal.account.password, "device-secret");
+        assert_eq!(proposal.account.nonce, b"nonce");
+        assert_eq!(proposal.account.server.as_ref().unwrap().0, "server-secret");
     }
 }
 
@@ -81,20 +81,22 @@ fn a_wrong_or_missing_key_gives_nothing() {
         (Profile::Cp, cp_push(&pin)),
         (Profile::Dm, DmBootstrap::for_account(&account(), "LAB-0001", &pin).emit()),
     ] {
-        let open = |secrets: &Secrets| Offer::open(profile, &document, secrets).unwrap_err();
+        let open =
+            |secrets: &Secrets| BootstrapProposal::open(profile, &document, secrets).unwrap_err();
         let wrong = open(&secrets(Some(IMSI), Some("4321")));
         assert_eq!(wrong, BootstrapError::NotProved("the PIN"));
         let missing = open(&secrets(Some(IMSI), None));
         assert_eq!(missing.to_string(), "the PIN is needed to check the proof");
         let mut changed = document.clone();
         *changed.last_mut().unwrap() ^= 1;
-        assert!(Offer::open(profile, &changed, &secrets(None, Some("1234"))).is_err());
-        assert!(Offer::wants_pin(&document));
+        assert!(BootstrapProposal::open(profile, &changed, &secrets(None, Some("1234"))).is_err());
+        assert!(BootstrapProposal::wants_pin(&document));
         assert_eq!(Profile::of_push(&document), profile);
     }
     let bare = provisioning();
     for profile in [Profile::Cp, Profile::Dm, Profile::SmartCard] {
-        let error = Offer::open(profile, &bare, &secrets(Some(IMSI), Some("1234"))).unwrap_err();
+        let error = BootstrapProposal::open(profile, &bare, &secrets(Some(IMSI), Some("1234")))
+            .unwrap_err();
         assert!(matches!(error, BootstrapError::Unreadable { .. }), "{profile}: {error}");
     }
 }
@@ -104,8 +106,8 @@ fn a_push_in_a_short_message_is_read_like_the_push() {
     let push = cp_push(&Key::Network(IMSI.to_owned()));
     let message = [&[0x06, 0x05, 0x04, 0x0b, 0x84, 0xc0, 0x02], push.as_slice()].concat();
     let secrets = secrets(Some(IMSI), None);
-    assert!(Offer::open(Profile::Cp, &message, &secrets).is_ok());
-    assert!(!Offer::wants_pin(&message));
+    assert!(BootstrapProposal::open(Profile::Cp, &message, &secrets).is_ok());
+    assert!(!BootstrapProposal::wants_pin(&message));
 }
 
 #[test]
@@ -114,7 +116,7 @@ fn an_account_that_the_device_cannot_use_says_why() {
         let mut account = account();
         change(&mut account);
         let document = prov::emit(&[account.to_characteristic()]);
-        Offer::open(Profile::Factory, &document, &Secrets::default())
+        BootstrapProposal::open(Profile::Factory, &document, &Secrets::default())
     };
     let problem = |change| {
         let error = open(change).unwrap_err();
@@ -147,33 +149,40 @@ fn a_port_that_stands_apart_goes_into_the_address() {
 #[test]
 fn a_card_says_whether_the_user_is_asked() {
     for confirmation in [Confirmation::Wanted, Confirmation::NotWanted] {
-        let open = || Offer::open(Profile::SmartCard, &card(confirmation), &Secrets::default());
-        let offer = open().unwrap();
-        assert_eq!(offer.confirmation, confirmation);
-        assert!(offer.question().text.contains("fumocast at https://dm.example/dm"));
-        assert_eq!(card_step(Some(offer.clone()), None), CardStep::Take(Box::new(offer)));
+        let open = || {
+            BootstrapProposal::open(Profile::SmartCard, &card(confirmation), &Secrets::default())
+        };
+        let proposal = open().unwrap();
+        assert_eq!(proposal.confirmation, confirmation);
+        assert!(proposal.question().text.contains("fumocast at https://dm.example/dm"));
+        assert_eq!(
+            card_action(Some(proposal.clone()), None),
+            CardAction::Replace(Box::new(proposal))
+        );
     }
 }
 
 #[test]
 fn the_account_of_a_card_comes_and_goes_with_it() {
-    let open =
-        |octets: &[u8]| Some(Offer::open(Profile::SmartCard, octets, &Secrets::default()).unwrap());
-    let offer = open(&card(Confirmation::NotWanted));
-    let kept = Origin::read(&offer.as_ref().unwrap().to_toml()).unwrap();
+    let open = |octets: &[u8]| {
+        Some(BootstrapProposal::open(Profile::SmartCard, octets, &Secrets::default()).unwrap())
+    };
+    let proposal = open(&card(Confirmation::NotWanted));
+    let kept = Origin::read(&proposal.as_ref().unwrap().to_toml()).unwrap();
     assert_eq!(kept.card.as_deref(), Some("8949001"));
-    assert_eq!(card_step(offer, Some(&kept)), CardStep::Nothing);
-    assert_eq!(card_step(None, Some(&kept)), CardStep::Remove);
-    assert_eq!(card_step(None, None), CardStep::Nothing);
+    assert_eq!(card_action(proposal, Some(&kept)), CardAction::Nothing);
+    assert_eq!(card_action(None, Some(&kept)), CardAction::Remove);
+    assert_eq!(card_action(None, None), CardAction::Nothing);
     let mut other = Card::parse(&card(Confirmation::NotWanted)).unwrap();
     other.number = "8949002".to_owned();
-    let step = card_step(open(&other.emit()), Some(&kept));
-    assert!(matches!(step, CardStep::Take(_)), "{step:?}");
+    let step = card_action(open(&other.emit()), Some(&kept));
+    assert!(matches!(step, CardAction::Replace(_)), "{step:?}");
 }
 
 #[test]
 fn neither_an_offer_nor_the_question_shows_a_secret() {
-    let offer = Offer::open(Profile::Factory, &provisioning(), &Secrets::default()).unwrap();
-    let shown = format!("{offer:?} {}", offer.question().text);
+    let proposal =
+        BootstrapProposal::open(Profile::Factory, &provisioning(), &Secrets::default()).unwrap();
+    let shown = format!("{proposal:?} {}", proposal.question().text);
     assert!(!shown.contains("-secret") && !shown.contains("LAB-0001"), "{shown}");
 }

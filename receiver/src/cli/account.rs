@@ -1,4 +1,4 @@
-//! `receiver bootstrap`: the account from a document; and what `run` does about it before it starts.
+//! `receiver bootstrap`: the account from a bootstrap document; and the account before `run` starts.
 
 use std::{
     fs::File,
@@ -13,13 +13,13 @@ use serde_json::json;
 
 use super::{ConfigArgs, Failure, exit, start_code};
 use crate::{
-    bootstrap::{BootstrapError, Offer, Profile},
-    config::{ConfigError, Local, Password},
+    bootstrap::{BootstrapError, BootstrapProposal, Profile},
+    config::{self, ConfigError, Password},
     shell::{
-        bootstrap::{self, AccountError, MAX_OCTETS},
-        directory::{AccountKind, DataDirectory},
-        run::StartError,
-        user::Front,
+        bootstrap::{self, AccountError, MAX_BYTES},
+        data_dir::{AccountKind, DataDir},
+        event_loop::StartError,
+        user::Prompter,
     },
 };
 
@@ -27,76 +27,76 @@ use crate::{
 pub(super) struct BootstrapArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// The document; `-` is standard input.
+    /// Bootstrap document; `-` for standard input
     #[arg(required_unless_present = "no_card")]
     document: Option<PathBuf>,
-    /// What it is: cp, dm, factory or smart-card [default: cp or dm, as it looks].
+    /// Profile of the document: cp, dm, factory or smart-card [default: cp or dm, by its form]
     #[arg(long, value_name = "PROFILE")]
     profile: Option<Profile>,
-    /// The PIN that its proof was made with.
+    /// PIN of the document's proof
     #[arg(long, value_name = "DIGITS")]
     pin: Option<String>,
-    /// The subscriber's number that its proof was made with: goes before `local.imsi`.
+    /// Subscriber's number of the document's proof; overrides `receiver.imsi`
     #[arg(long, value_name = "DIGITS")]
     imsi: Option<String>,
-    /// Do not ask for what a card wants confirmed.
+    /// Do not ask for the confirmation that a card requires
     #[arg(long)]
     yes: bool,
-    /// Forget the account of the card.
+    /// Remove the account of the card
     #[arg(long, conflicts_with = "document")]
     no_card: bool,
-    /// Answer with one JSON object.
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn run(arguments: &BootstrapArgs) -> Result<u8, Failure> {
-    let local = arguments.config.local()?;
-    let directory = open(&local)?;
+    let settings = arguments.config.receiver()?;
+    let directory = open(&settings)?;
     let before = current(&arguments.config);
     let Some(document) = &arguments.document else {
         directory.remove_account(AccountKind::Card).map_err(storage)?;
-        return Ok(tell(arguments, None, before.as_deref()));
+        return Ok(print_result(arguments, None, before.as_deref()));
     };
     let octets = read(document).map_err(|error| Failure { code: exit::NOT_FOUND, error })?;
-    let configured = local.imsi.as_ref().map(Password::reveal).map(str::to_owned);
+    let configured = settings.imsi.as_ref().map(Password::reveal).map(str::to_owned);
     let network = arguments.imsi.clone().or(configured);
     let secrets = Secrets { network, pin: arguments.pin.clone() };
     let profile = arguments.profile.unwrap_or_else(|| Profile::of_push(&octets));
-    let offer = Offer::open(profile, &octets, &secrets).map_err(refused)?;
-    let asks = offer.confirmation == Confirmation::Wanted && !arguments.yes;
-    if asks && !agrees(&offer) {
-        let error = anyhow!("nothing is changed without your yes");
+    let proposal = BootstrapProposal::open(profile, &octets, &secrets).map_err(exit_refused)?;
+    let asks = proposal.confirmation == Confirmation::Wanted && !arguments.yes;
+    if asks && !confirm(&proposal) {
+        let error = anyhow!("not confirmed; nothing is changed");
         return Err(Failure { code: exit::POLICY, error });
     }
-    bootstrap::keep(&directory, &offer).map_err(storage)?;
-    Ok(tell(arguments, Some(&offer), before.as_deref()))
+    bootstrap::store(&directory, &proposal).map_err(storage)?;
+    Ok(print_result(arguments, Some(&proposal), before.as_deref()))
 }
 
 // spec: oma-003 6.1.4.3 (the device goes to the server of the card by itself)
-/// Sees to the account before the device starts; `None` when it was told to stop while it waited.
-pub(super) fn prepare(config: &ConfigArgs) -> Result<Option<Front>, Failure> {
-    let local = match config.local() {
-        Ok(local) => local,
-        // The whole configuration says better what is missing.
+/// Prepares the account before the agent starts; `None` when a signal ended the wait for one.
+pub(super) fn prepare(config: &ConfigArgs) -> Result<Option<Prompter>, Failure> {
+    let settings = match config.receiver() {
+        Ok(settings) => settings,
+        // The error of the whole configuration is more precise.
         Err(failure) => return Err(config.load().err().unwrap_or(failure)),
     };
-    let front = Front::open(&local);
-    if local.card.is_some() {
-        bootstrap::see_to_card(&open(&local)?, &local, &front).map_err(storage)?;
+    let prompter = Prompter::open(&settings);
+    if settings.smart_card_image.is_some() {
+        bootstrap::sync_smart_card(&open(&settings)?, &settings, &prompter).map_err(storage)?;
     }
     let without = |error: &anyhow::Error| {
         let error = error.downcast_ref::<ConfigError>();
         matches!(error, Some(ConfigError::Missing { field: "server.url", .. }))
     };
-    let waits = local.notify.or(local.notify_http).is_some()
+    let waits = settings.notification_udp.or(settings.notification_http).is_some()
         && config.read().err().as_ref().is_some_and(without);
     if !waits {
-        return Ok(Some(front));
+        return Ok(Some(prompter));
     }
-    let given = bootstrap::wait_for_push(&open(&local)?, &local, &front);
+    let given = bootstrap::wait_for_push(&open(&settings)?, &settings, &prompter);
     match given {
-        Ok(given) => Ok(given.map(|_| front)),
+        Ok(given) => Ok(given.map(|_| prompter)),
         Err(error @ AccountError::Storage(_)) => {
             Err(Failure { code: exit::RESUMABLE, error: error.into() })
         }
@@ -106,27 +106,31 @@ pub(super) fn prepare(config: &ConfigArgs) -> Result<Option<Front>, Failure> {
     }
 }
 
-pub(super) fn open(local: &Local) -> Result<DataDirectory, Failure> {
-    DataDirectory::open(&local.data).map_err(|error| {
+pub(super) fn open(settings: &config::Receiver) -> Result<DataDir, Failure> {
+    DataDir::open(&settings.data).map_err(|error| {
         let error = StartError::Data(error);
         Failure { code: start_code(&error), error: error.into() }
     })
 }
 
-/// The server that the device has, as `ID at URL`.
+/// Returns the current server as `ID at URL`.
 fn current(config: &ConfigArgs) -> Option<String> {
     let server = config.read().ok()?.server;
     Some(format!("{} at {}", server.server_id, server.url))
 }
 
-fn tell(arguments: &BootstrapArgs, offer: Option<&Offer>, before: Option<&str>) -> u8 {
+fn print_result(
+    arguments: &BootstrapArgs,
+    proposal: Option<&BootstrapProposal>,
+    before: Option<&str>,
+) -> u8 {
     let now = current(&arguments.config);
     if arguments.json {
         let answer = json!({
             "account": now,
             "before": before,
-            "profile": offer.map(|offer| offer.profile.as_str()),
-            "auth": offer.map(|offer| offer.account.auth.as_str()),
+            "profile": proposal.map(|proposal| proposal.profile.as_str()),
+            "auth": proposal.map(|proposal| proposal.account.auth.as_str()),
         });
         println!("{answer}");
         return exit::DONE;
@@ -134,22 +138,22 @@ fn tell(arguments: &BootstrapArgs, offer: Option<&Offer>, before: Option<&str>) 
     println!("account   {}", now.as_deref().unwrap_or("-"));
     println!("before    {}", before.unwrap_or("-"));
     if now.is_none() {
-        println!("The configuration is not whole yet: `receiver run` says what is missing.");
+        println!("The configuration is incomplete; `receiver run` names the missing field.");
     }
     exit::DONE
 }
 
-fn refused(error: BootstrapError) -> Failure {
+fn exit_refused(error: BootstrapError) -> Failure {
     let code = match error {
         BootstrapError::NotProved(_) | BootstrapError::UnknownProof => exit::REFUSED_SIGNATURE,
         BootstrapError::Missing(_) => exit::USAGE,
         BootstrapError::Unreadable { .. } | BootstrapError::Unusable(_) => exit::CONFIGURATION,
     };
     let hint = match error {
-        BootstrapError::Missing("the PIN") => "give it by --pin",
-        BootstrapError::Missing(_) => "give it by --imsi or `local.imsi`",
+        BootstrapError::Missing("the PIN") => "set it by --pin",
+        BootstrapError::Missing(_) => "set it by --imsi or `receiver.imsi`",
         BootstrapError::Unreadable { profile: Profile::Cp | Profile::Dm, .. } => {
-            "is it another --profile? Nothing is changed"
+            "check --profile; nothing is changed"
         }
         BootstrapError::NotProved(_)
         | BootstrapError::UnknownProof
@@ -160,24 +164,24 @@ fn refused(error: BootstrapError) -> Failure {
 }
 
 fn storage(error: crate::symbols::StorageError) -> Failure {
-    Failure { code: exit::RESUMABLE, error: anyhow!(error).context("cannot keep the account") }
+    Failure { code: exit::RESUMABLE, error: anyhow!(error).context("cannot store the account") }
 }
 
 fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
     let mut octets = Vec::new();
     let context = || format!("cannot read {}", path.display());
     if path.as_os_str() == "-" {
-        io::stdin().take(MAX_OCTETS).read_to_end(&mut octets).with_context(context)?;
+        io::stdin().take(MAX_BYTES).read_to_end(&mut octets).with_context(context)?;
     } else {
         let file = File::open(path).with_context(context)?;
-        file.take(MAX_OCTETS).read_to_end(&mut octets).with_context(context)?;
+        file.take(MAX_BYTES).read_to_end(&mut octets).with_context(context)?;
     }
     Ok(octets)
 }
 
-fn agrees(offer: &Offer) -> bool {
+fn confirm(proposal: &BootstrapProposal) -> bool {
     let mut out = io::stdout();
-    let asked = write!(out, "{} [yes/no] ", offer.question().text).and_then(|()| out.flush());
+    let asked = write!(out, "{} [yes/no] ", proposal.question().text).and_then(|()| out.flush());
     let mut line = String::new();
     let read = asked.and_then(|()| io::stdin().lock().take(64).read_line(&mut line));
     read.is_ok() && matches!(line.trim(), "y" | "yes")

@@ -1,9 +1,9 @@
-//! `receiver check-in`: a DM session at once, and what the server makes of a request for an update.
+//! `receiver check-in`: a DM session at once, with or without an update request.
 
 use std::time::Duration;
 
 use anyhow::anyhow;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde_json::Value;
 
 use super::{ConfigArgs, Failure, ask, exit};
@@ -19,39 +19,45 @@ use crate::{
 pub(super) struct CheckInArgs {
     #[command(flatten)]
     config: ConfigArgs,
-    /// Ask for an update on behalf of the device.
-    #[arg(long, conflicts_with = "user_request")]
-    device_request: bool,
-    /// Ask for an update on behalf of the user, whom the server then owes an answer.
-    #[arg(long)]
-    user_request: bool,
-    /// The firmware object that the request is about, such as ./FwUpdate/Main [default: all].
+    /// Request an update on behalf of the user, who then gets an answer, or of the device
+    #[arg(long, value_enum, value_name = "INITIATOR")]
+    on_behalf_of: Option<Initiator>,
+    /// FUMO object of the request, such as ./FwUpdate/Main [default: all]
     #[arg(value_name = "URI")]
     object: Option<String>,
-    /// A text of the vendor's that goes with the request.
+    /// Vendor-specific text of the request
     #[arg(long, value_name = "TEXT", default_value = "")]
     text: String,
-    /// Wait so long for what becomes of the request; 0: do not wait.
+    /// Seconds to wait for the server's decision; 0 returns at once
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     wait: u64,
-    /// Answer with one JSON object.
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
+}
+
+/// Initiator of an update request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Initiator {
+    /// The user
+    User,
+    /// The device
+    Device,
 }
 
 // spec: oma-004 FWUPDATE-C-001, oma-000 8.2.1.user, oma-003 5.5.1.5.2 (a client-initiated update)
 pub(super) fn run(arguments: &CheckInArgs) -> Result<u8, Failure> {
     let config = arguments.config.load()?;
-    let asker = match (arguments.device_request, arguments.user_request) {
-        (true, _) => "device",
-        (false, true) => "user",
-        (false, false) if arguments.object.is_some() => {
-            let error = anyhow!("a URI goes with --device-request or --user-request");
+    let asker = match arguments.on_behalf_of {
+        Some(Initiator::Device) => "device",
+        Some(Initiator::User) => "user",
+        None if arguments.object.is_some() => {
+            let error = anyhow!("a URI requires --on-behalf-of");
             return Err(Failure { code: exit::USAGE, error });
         }
-        (false, false) => return ask(&config, &Request::CheckIn).map(|_| exit::DONE),
+        None => return ask(&config, &Request::CheckIn).map(|_| exit::DONE),
     };
-    let request = Request::AskForUpdate {
+    let request = Request::RequestUpdate {
         asker: asker.to_owned(),
         object: arguments.object.clone(),
         data: arguments.text.clone(),
@@ -66,12 +72,12 @@ pub(super) fn run(arguments: &CheckInArgs) -> Result<u8, Failure> {
     Ok(exit_code(&outcome))
 }
 
-/// Asks the running device again and again, as a person would; it answers at once each time.
+/// Polls the status of the running agent until the server has decided.
 fn wait_for_outcome(config: &Config, longest: Duration) -> Result<Value, Failure> {
     let end = Clock.now().mono + longest;
     loop {
         let Answer::Status { status } = ask(config, &Request::Status)? else {
-            let error = anyhow!("the receiver gave no status");
+            let error = anyhow!("the agent sent no status");
             return Err(Failure { code: exit::NETWORK, error });
         };
         let request = status.get("request").cloned().unwrap_or(Value::Null);
@@ -88,14 +94,15 @@ fn outcome(request: &Value) -> &str {
 
 fn outcome_text(request: &Value) -> String {
     let text = match outcome(request) {
-        "update" => "the server has an update and gives it to this device",
-        "later" => "the server has noted the request; nothing is to be done at present",
-        "unsupported" => "this server does not support this device",
-        "refused" => "the server does not take such requests",
-        _ => "the server has not answered yet",
+        "update" => "the server grants an update",
+        "later" => "the server accepted the request; an update may follow later",
+        "unsupported" => "the server does not support this device",
+        "refused" => "the server rejects such requests",
+        _ => "the server has not decided yet",
     };
-    let said = request.get("said").and_then(Value::as_str);
-    said.map_or_else(|| format!("{text}\n"), |said| format!("{text}\nthe server says: {said}\n"))
+    let server_text = request.get("server_text").and_then(Value::as_str);
+    let message = server_text.map(|message| format!("message of the server: {message}\n"));
+    format!("{text}\n{}", message.unwrap_or_default())
 }
 
 fn exit_code(request: &Value) -> u8 {
@@ -115,18 +122,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_became_of_a_request_is_said_in_words_and_by_the_exit_code() {
+    fn the_decision_on_a_request_is_shown_in_words_and_by_the_exit_code() {
         for (outcome, code, word) in [
-            ("update", 0, "gives it to this device"),
-            ("later", 0, "noted"),
-            ("unsupported", 8, "this server does not support this device"),
-            ("refused", 8, "does not take"),
-            ("waiting", 4, "not answered"),
+            ("update", 0, "grants an update"),
+            ("later", 0, "may follow later"),
+            ("unsupported", 8, "the server does not support this device"),
+            ("refused", 8, "rejects"),
+            ("waiting", 4, "not decided"),
         ] {
-            let request = json!({"outcome": outcome, "said": "hello"});
+            let request = json!({"outcome": outcome, "server_text": "hello"});
             assert_eq!(exit_code(&request), code, "{outcome}");
             let text = outcome_text(&request);
-            assert!(text.contains(word) && text.contains("the server says: hello"), "{text}");
+            assert!(text.contains(word) && text.contains("message of the server: hello"), "{text}");
         }
         assert_eq!(exit_code(&Value::Null), 4);
     }

@@ -1,4 +1,4 @@
-//! `receiver components`: what is installed, as the installer lists it.
+//! `receiver components`: the installed components, as the installer lists them.
 
 use anyhow::anyhow;
 use serde_json::Value;
@@ -12,7 +12,7 @@ pub(super) fn run(config: &ConfigArgs, json: bool) -> Result<u8, Failure> {
     };
     let Some(components) = status.get("components").and_then(Value::as_array) else {
         let error = anyhow!(
-            "nothing is known of components: `local.components` is `none`, or the installer hook does not list them"
+            "no list of components: `receiver.components` is `none`, or the installer hook does not list them"
         );
         return Err(Failure { code: exit::NOT_FOUND, error });
     };

@@ -1,4 +1,4 @@
-//! `dissect`: what a packet capture of FLUTE sessions holds.
+//! `receiver dissect`: the content of a packet capture of FLUTE sessions.
 
 use std::{
     io::{self, Write as _},
@@ -12,21 +12,21 @@ use serde_json::json;
 
 use super::{Failure, exit};
 use crate::{
-    plain::dissect::{DissectedObject, Dissector},
     shell::capture::{Capture, CaptureError},
+    unsigned::dissect::{DissectedObject, Dissector},
 };
 
 #[derive(Debug, Args)]
 pub(super) struct DissectArgs {
-    /// Packet capture (classic pcap).
+    /// Packet capture (classic pcap)
     file: PathBuf,
-    /// Look at this UDP port only [default: every datagram].
+    /// Read this UDP port only [default: every datagram]
     #[arg(long)]
     port: Option<u16>,
-    /// Leave the lines of the packets out.
+    /// Omit the lines of the packets
     #[arg(long)]
     summary: bool,
-    /// Print a JSON object for each packet, and one with all objects at the end.
+    /// Print a JSON object for each packet, and one with all objects at the end
     #[arg(long)]
     json: bool,
 }
@@ -34,7 +34,7 @@ pub(super) struct DissectArgs {
 pub(super) fn run(arguments: &DissectArgs) -> Result<u8, Failure> {
     match print(arguments) {
         Ok(()) => Ok(exit::DONE),
-        // Who reads the lines may have seen enough.
+        // The reader of the lines may have closed the pipe.
         Err(CaptureError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit::DONE),
         Err(error) => {
             let missing = matches!(
@@ -101,7 +101,7 @@ fn table(out: &mut impl io::Write, object: &DissectedObject) -> io::Result<()> {
     writeln!(out, "{source} TSI {tsi} TOI {toi}: {name}{length}")?;
     let verdict = object.problem.as_deref().unwrap_or("complete");
     writeln!(out, "  FEC Encoding ID {fec_encoding_id}, {packets} packets: {verdict}")?;
-    // Each FDT instance is an object of its own: its blocks say nothing together.
+    // Each FDT instance is an object of its own: their blocks are not comparable.
     if toi == "0" || object.blocks.is_empty() {
         return Ok(());
     }

@@ -1,4 +1,4 @@
-//! `fsck`: what a data directory holds.
+//! `receiver fsck`: the state of a data directory.
 
 use std::{fmt::Write as _, io, path::PathBuf};
 
@@ -14,9 +14,9 @@ use crate::shell::{
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct FsckArgs {
-    /// Data directory: `local.data` of a device, or `.listen` in the folder of `listen`.
+    /// Data directory: `receiver.data` of a device, or `.listen` in the output directory of `listen`
     directory: PathBuf,
-    /// Print one JSON object.
+    /// Print one JSON object
     #[arg(long)]
     json: bool,
 }
@@ -29,7 +29,7 @@ pub(super) fn run(arguments: &FsckArgs) -> Result<u8, Failure> {
         Failure { code, error: anyhow!(error).context(path) }
     })?;
     if arguments.json {
-        let text = serde_json::to_string(&report).expect("the report is plain data");
+        let text = serde_json::to_string(&report).expect("the report is serialisable");
         println!("{text}");
     } else {
         print!("{}", text(&report));
@@ -45,7 +45,7 @@ pub(super) fn run(arguments: &FsckArgs) -> Result<u8, Failure> {
 
 fn text(report: &Report) -> String {
     let mut out = String::new();
-    let mut line = |text: String| writeln!(out, "{text}").expect("a text takes every line");
+    let mut line = |text: String| writeln!(out, "{text}").expect("a string takes every line");
     for copy in &report.journal {
         let generation = copy.generation.map(|generation| format!(", generation {generation}"));
         let state = match copy.state {
@@ -77,7 +77,7 @@ fn object(object: &Object) -> Vec<String> {
     let known = if object.is_known { "" } else { ", unknown to the journal" };
     let image = match object.image {
         ImageState::Absent => "no image",
-        ImageState::Partial => "image begun",
+        ImageState::Partial => "image partial",
         ImageState::Exact => "image exact",
         ImageState::Wrong => "image wrong",
     };
@@ -102,7 +102,7 @@ fn object(object: &Object) -> Vec<String> {
     }
     for block in &object.blocks {
         let state = if block.done {
-            "solved".to_owned()
+            "decoded".to_owned()
         } else {
             format!("{} of {} symbols", block.held, block.needed)
         };
@@ -112,17 +112,17 @@ fn object(object: &Object) -> Vec<String> {
 }
 
 const EXAMPLES: &str = "\
-Nothing is changed. A torn or damaged slot costs one symbol, which is received again; a damaged
-copy of the journal costs nothing while the other is whole; a log without a header is reserved
-again at the next start. Bad slots are those whose write or sync failed: they are avoided.
-Foreign files do no harm; those in objects/ go when the next campaign is armed.
+The check changes nothing. A torn or damaged slot costs one symbol, which is received again; a
+damaged copy of the journal costs nothing while the other is intact; a log without a header is
+reserved again at the next start. Bad slots are those whose write or sync failed: they are not used.
+Foreign files are harmless; those in objects/ are removed when the next campaign is armed.
 
 Examples:
   receiver fsck /var/lib/fumocast
   receiver fsck --json /var/lib/fumocast | jq '.objects[].blocks[] | select(.done | not)'
 
-Exit codes: 0 sound, 2 usage, 3 it cannot be read, 5 state or a finished image is lost, 6 there is
-no such directory, 9 there is damage that costs symbols at most.";
+Exit codes: 0 sound, 2 usage, 3 unreadable, 5 state or a finished image is lost, 6 no such
+directory, 9 damage that costs symbols at most.";
 
 #[cfg(test)]
 mod tests {
@@ -163,17 +163,17 @@ mod tests {
     }
 
     #[test]
-    fn the_report_says_what_is_there_and_what_is_damaged() {
+    fn the_report_lists_files_objects_and_damage() {
         let expected = "\
 journal.a: the latest state, generation 7
 journal.b: damaged
 phase receiving, campaign none, 0 reports waiting
 1 small files, 300 octets
-object 00ff: 5000 octets, image begun, unknown to the journal
+object 00ff: 5000 octets, image partial, unknown to the journal
   log.0: 8192 octets, ready
   tables of the segments in flight: 4224 octets
   slots: 60, 3 held, 56 free, 1 damaged, 1 bad
-  block 0: solved
+  block 0: decoded
   block 1: 3 of 4 symbols
 foreign: notes.txt
 damage: journal.b is damaged

@@ -1,4 +1,4 @@
-//! `receiver import`: an update from local media, with the user's yes.
+//! `receiver import`: an update from local media, with the user's confirmation.
 
 use std::{
     fs::File,
@@ -24,18 +24,18 @@ pub(super) fn run(config: &Config, file: &Path, yes: bool) -> Result<u8, Failure
     let path = path.map_err(not_found)?;
     let version =
         version(&path).map_err(|error| Failure { code: exit::REFUSED_SIGNATURE, error })?;
-    if !yes && !agrees(&version) {
-        let error = anyhow!("nothing is installed without your yes");
+    if !yes && !confirm(&version) {
+        let error = anyhow!("not confirmed; nothing is installed");
         return Err(Failure { code: exit::POLICY, error });
     }
     let path = path.to_str().ok_or_else(|| not_found(anyhow!("the path is not UTF-8")))?.to_owned();
     if let Answer::Version { version } = ask(config, &Request::Import { path })? {
-        println!("version {version} is being installed; `receiver status` says how it goes");
+        println!("installing version {version}; `receiver status` shows the progress");
     }
     Ok(exit::DONE)
 }
 
-/// What the bundle says of itself, before the device has judged it.
+/// Returns the version that the bundle states, which is not verified yet.
 fn version(path: &Path) -> anyhow::Result<String> {
     let mut head = Vec::new();
     let limit = u64::try_from(MAX_HEAD).unwrap_or(u64::MAX);
@@ -45,7 +45,7 @@ fn version(path: &Path) -> anyhow::Result<String> {
     Ok(Manifest::read(envelope.payload())?.firmware_version)
 }
 
-fn agrees(version: &str) -> bool {
+fn confirm(version: &str) -> bool {
     let shown: String = version.chars().filter(|c| !c.is_control()).collect();
     let question = format!(
         "Install version {shown}? The device may restart and cannot be used meanwhile. [yes/no] "

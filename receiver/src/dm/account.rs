@@ -1,5 +1,5 @@
-//! The account as a management object: `DMAcc/1`. Its server may move itself and change the
-//! device's password; a DM session that goes on is not touched by that.
+//! The account as a management object, `DMAcc/1`. Its server may change its own address and the
+//! device's password; an open DM session is not affected.
 
 use proto::{
     dm::{
@@ -11,10 +11,10 @@ use proto::{
 };
 
 use super::{
-    Account, AccountChange, Device,
+    Account, AccountChange, ManagementBackend,
     tree::{
         acl::Right,
-        place::{Leaf, Place},
+        management_object::{Leaf, ManagementObject},
     },
 };
 
@@ -32,7 +32,7 @@ impl AccountObject {
         Self(given)
     }
 
-    fn take(&self, path: &str, text: &str) -> Result<AccountChange, StatusCode> {
+    fn change(&self, path: &str, text: &str) -> Result<AccountChange, StatusCode> {
         let fits = !text.is_empty() && text.len() <= MAX_TEXT;
         let is_plain = !text.chars().any(|c| c.is_control() || c == ' ');
         if !fits || !is_plain {
@@ -46,15 +46,15 @@ impl AccountObject {
         }
     }
 
-    /// A server that is reached over TLS does not move to where anybody can listen.
+    /// Returns whether the server may move to a URL: not from TLS to plain HTTP.
     fn may_move_to(&self, url: &str) -> bool {
         let is_plain = self.0.url.starts_with("http://");
         url.starts_with("https://") || (is_plain && url.starts_with("http://"))
     }
 }
 
-impl Place for AccountObject {
-    fn nodes(&self, device: &dyn Device) -> Vec<(String, Leaf)> {
+impl ManagementObject for AccountObject {
+    fn nodes(&self, device: &dyn ManagementBackend) -> Vec<(String, Leaf)> {
         let account = self.0.with(&device.account_change());
         let kind = account.auth.account_type();
         let read = |value: &str| Leaf::Read(Format::Chr, value.to_owned());
@@ -69,8 +69,8 @@ impl Place for AccountObject {
         if account.server.is_some() {
             proofs.push(("2", "SRVCRED", &account.server_id));
         }
-        for (place, level, name) in proofs {
-            let at = |leaf: &str| format!("AppAuth/{place}/{leaf}");
+        for (number, level, name) in proofs {
+            let at = |leaf: &str| format!("AppAuth/{number}/{leaf}");
             nodes.extend([
                 (at("AAuthLevel"), read(level)),
                 (at("AAuthType"), read(kind)),
@@ -94,12 +94,12 @@ impl Place for AccountObject {
     fn replace(
         &mut self,
         _now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         path: &str,
         item: &Item,
     ) -> StatusCode {
         let Some(text) = item.data_text() else { return StatusCode::INCOMPLETE };
-        let change = match self.take(path, text.trim()) {
+        let change = match self.change(path, text.trim()) {
             Ok(change) => change,
             Err(refusal) => return refusal,
         };
@@ -107,18 +107,18 @@ impl Place for AccountObject {
             return StatusCode::BAD_REQUEST;
         }
         let before = device.account_change();
-        device.keep_account_change(AccountChange {
+        device.store_account_change(AccountChange {
             url: change.url.or(before.url),
             password: change.password.or(before.password),
         });
         StatusCode::OK
     }
 
-    fn is_irrevocable(&self, _device: &dyn Device, _path: &str) -> bool {
+    fn cannot_roll_back(&self, _device: &dyn ManagementBackend, _path: &str) -> bool {
         true
     }
 
-    fn checkpoint(&mut self) -> Box<dyn Place> {
+    fn checkpoint(&mut self) -> Box<dyn ManagementObject> {
         Box::new(self.clone())
     }
 }

@@ -1,4 +1,4 @@
-//! When to try again: 30 s × 2ⁿ ± 50 %, at most 1 h, and never before the server wants it.
+//! Retry back-off: 30 s × 2ⁿ ± 50 %, at most 1 h, and never before the time that the server requests.
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use proto::time::Utc;
 const FIRST: Duration = Duration::from_secs(30);
 /// The longest middle; with 50 % on top it gives one hour.
 const LONGEST: Duration = Duration::from_secs(2400);
-/// A server that asks for more is held to this: its clock, or ours, may be wrong.
+/// Limit on the wait that a server requests: its clock, or ours, may be wrong.
 const LONGEST_WAIT: Duration = Duration::from_secs(24 * 3600);
 
-/// Counts failures in a row and says how long to wait after each.
+/// Back-off after failures in a row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Backoff {
     failures: u32,
 }
 
-// spec: oma-002 4 (back-off, and what the server wants)
+// spec: oma-002 4 (back-off, and the server's wait)
 impl Backoff {
     /// Returns the time to wait after one more failure.
     ///
-    /// `wanted` is what the server asked for; the result is never shorter (but for the limit of a
-    /// day), and spread behind it so that devices do not come back all at once.
+    /// `wanted` is the wait that the server requests; the result is never shorter (but for the limit
+    /// of a day), and spread behind it so that devices do not retry all at once.
     ///
     /// # Units
     ///
@@ -38,7 +38,7 @@ impl Backoff {
         }
     }
 
-    /// Forgets the failures.
+    /// Resets the count of failures.
     pub const fn succeeded(&mut self) {
         self.failures = 0;
     }
@@ -56,13 +56,13 @@ pub(super) fn share(span: Duration, chance: u64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
 }
 
-/// Reads an HTTP `Retry-After` in its form of seconds; a date gives `None`.
+/// Parses an HTTP `Retry-After` in seconds; `None` for a date.
 #[must_use]
 pub fn parse_retry_after(text: &str) -> Option<Duration> {
     text.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// Returns how long to wait by the `after=20000512T133000Z` in a reply address.
+/// Returns the time to wait by the `after=20000512T133000Z` of a RespURI.
 #[must_use]
 pub fn wait_in_reply_address(address: &str, now: Utc) -> Option<Duration> {
     let (_, query) = address.split_once('?')?;
@@ -70,7 +70,7 @@ pub fn wait_in_reply_address(address: &str, now: Utc) -> Option<Duration> {
     Some(basic_utc(after)?.since(now))
 }
 
-/// Reads `YYYYMMDDThhmmssZ`.
+/// Parses `YYYYMMDDThhmmssZ`.
 fn basic_utc(text: &str) -> Option<Utc> {
     let (date, time) = text.strip_suffix('Z')?.split_once('T')?;
     let digits = |text: &str, length| {

@@ -1,22 +1,22 @@
 //! One DM session with the server, as a core without I/O.
 //!
 //! ```text
-//! start ──► Post ──► handle_response ──► Post ──► …  ──► Done(SessionOutcome)
-//!                    handle_failure  ──► Post (the same octets) or Done
+//! start ──► HttpRequest ──► handle_response ──► Send ──► …  ──► Done(SessionOutcome)
+//!                    handle_failure  ──► HttpRequest (the same octets) or Done
 //! ```
 //!
-//! The shell posts what it is given, over TLS where the address says `https:`, and hands back the
-//! octets of the answer or the failure. It sends a message only after the state that the calls on
-//! [`Device`] changed is durable. Where the server asks the user something that
-//! [`Device::ask_user`] cannot answer at once, the session rests until `handle_user_answer`.
+//! The shell posts each request, over TLS if the URL is `https:`, and returns the octets of the
+//! response or the error. It sends a message only after the state that the calls on
+//! [`ManagementBackend`] changed is durable. Where the server asks the user something that
+//! [`ManagementBackend::ask_user`] cannot answer at once, the session waits for `handle_user_answer`.
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `session` | the course of a session |
-//! | `server` | whether the server has proved who it is |
-//! | `execute` | commands, and a status for each |
-//! | `outgoing` | commands to send |
-//! | `address` | which reply addresses lead to the same server |
+//! | `session` | the state of a session |
+//! | `auth` | authentication of the server |
+//! | `execution` | commands of a message, and a status for each |
+//! | `outbound` | commands to send |
+//! | `address` | the origin of a RespURI |
 
 use std::{fmt, time::Duration};
 
@@ -31,20 +31,20 @@ use proto::{
 };
 use thiserror::Error;
 
-use super::{Device, Settings, backoff::wait_in_reply_address, tree::Tree};
+use super::{ManagementBackend, Settings, backoff::wait_in_reply_address, tree::Tree};
 
 mod address;
-mod execute;
-mod outgoing;
-mod server;
+mod auth;
+mod execution;
+mod outbound;
 mod session;
 
 #[cfg(test)]
 mod tests;
 
-use session::{Heard, Next, Session};
+use session::{Next, ServerMessage, Session};
 
-/// What one DM session may cost.
+/// Limits of one DM session.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Messages that the client sends.
@@ -55,11 +55,11 @@ pub struct Limits {
     pub resends: u8,
     /// Final alerts in one message.
     pub alerts: usize,
-    /// Octets of an object that the server sends in pieces: an envelope in base64, and room.
+    /// Octets of an inbound large object: an envelope in base64, and room.
     pub object_bytes: u64,
-    /// Characters of a reply address.
+    /// Characters of a RespURI.
     pub reply_address: usize,
-    /// What one answer of the server may cost.
+    /// Limits of one response.
     pub response: encoding::Limits,
 }
 
@@ -77,125 +77,125 @@ impl Default for Limits {
     }
 }
 
-/// Why the session takes place.
+/// Initiator of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Trigger {
-    /// The device has something to say or to ask.
+    /// The device or its user.
     Client,
-    /// A notification asked for it.
+    /// The server, by a notification.
     Server,
 }
 
-/// A message to send.
+/// A DM message to post.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Post {
-    /// Where it goes.
+pub struct HttpRequest {
+    /// Its URL.
     pub url: String,
-    /// The form of the body, and of the answer that is wanted.
+    /// Encoding of the body and of the expected response.
     pub encoding: Encoding,
-    /// What it says.
+    /// The encoded message.
     pub body: Vec<u8>,
-    /// The value of the header [`MAC_HEADER`](proto::dm::auth::MAC_HEADER), if there is to be one.
+    /// The value of the header [`MAC_HEADER`](proto::dm::auth::MAC_HEADER), if any.
     pub mac: Option<String>,
 }
 
 /// Leaves out the address, which may name the session, and the body, which holds credentials.
-impl fmt::Debug for Post {
+impl fmt::Debug for HttpRequest {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "Post({} octets)", self.body.len())
+        write!(formatter, "HttpRequest({} octets)", self.body.len())
     }
 }
 
-/// An answer as it came.
+/// The response to a DM message.
 #[derive(Clone, Copy)]
-pub struct Reply<'a> {
+pub struct HttpResponse<'a> {
     /// The body of the HTTP 200.
     pub body: &'a [u8],
     /// The value of its header [`MAC_HEADER`](proto::dm::auth::MAC_HEADER), if it has one.
     pub mac: Option<&'a str>,
 }
 
-impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for Reply<'a> {
+impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for HttpResponse<'a> {
     fn from(body: &'a T) -> Self {
         Self { body: body.as_ref(), mac: None }
     }
 }
 
-/// What the shell must do next.
+/// Next step of the shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Step {
-    /// Send this, and come back with the answer.
-    Post(Post),
-    /// Nothing: the user was asked, and the answer goes on with the session.
-    Rest,
+    /// Send this request and return the response.
+    Send(HttpRequest),
+    /// Wait for the user's answer, which resumes the session.
+    WaitForUser,
     /// The session is over.
     Done(SessionOutcome),
 }
 
-/// How a session ended.
+/// Outcome of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum SessionOutcome {
-    /// Both sides had said all they had to say.
+    /// Both sides completed their packages.
     Complete,
-    /// The server has no time; `wait` says how long, when it said so.
+    /// The server is busy.
     RetryLater {
-        /// Not before this has passed.
+        /// The time to wait that the server requested, if any.
         wait: Option<Duration>,
     },
-    /// This side broke it off, by [`DmClient::break_off`].
-    BrokenOff,
-    /// The session broke off; try again after a back-off.
+    /// Aborted by this side, with [`DmClient::abort`].
+    Aborted,
+    /// The session failed; retry after a back-off.
     Failed(SessionError),
 }
 
-/// Why a session broke off.
+/// Error that ended a session.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SessionError {
-    /// The server could not be reached, or did not answer.
-    #[error("the server does not answer")]
+    /// The server was not reached, or did not respond.
+    #[error("no response from the server")]
     Unreachable,
-    /// The server answered with an HTTP error.
-    #[error("the server answered with HTTP {0}")]
+    /// The server responded with an HTTP error.
+    #[error("HTTP status {0} from the server")]
     Http(u16),
-    /// The answer is no DM message.
-    #[error("the answer is unreadable: {0}")]
+    /// The response is not a DM message.
+    #[error("unreadable response: {0}")]
     Unreadable(#[from] MessageError),
-    /// The answer breaks the protocol.
-    #[error("the answer breaks the protocol: {0}")]
+    /// The response violates the protocol.
+    #[error("protocol violation: {0}")]
     Protocol(&'static str),
-    /// The server does not take the credentials.
-    #[error("the server refused the credentials")]
+    /// The server rejects the credentials.
+    #[error("credentials rejected by the server")]
     CredentialsRefused,
-    /// The server wants a kind of credentials that this device does not give it.
-    #[error("the server wants credentials that this device does not give it")]
+    /// The server requires an authentication type that this device does not offer it.
+    #[error("unsupported authentication type required by the server")]
     UnsupportedAuthentication,
-    /// The server does not prove who it is.
-    #[error("the server does not prove who it is")]
+    /// The server is not authenticated.
+    #[error("server not authenticated")]
     ServerNotProved,
-    /// The server refused the message.
-    #[error("the server refused the message with status {0}")]
+    /// The server rejected the message.
+    #[error("message rejected by the server with status {0}")]
     Refused(StatusCode),
-    /// The server broke the session off.
-    #[error("the server broke the session off")]
-    Aborted,
-    /// The session took more messages than the limit.
-    #[error("the session took too many messages")]
+    /// The server aborted the session.
+    #[error("session aborted by the server")]
+    AbortedByServer,
+    /// The session exceeded the limit of messages.
+    #[error("too many messages in the session")]
     TooLong,
-    /// There is no session that an answer could belong to.
-    #[error("no session is going on")]
+    /// There is no open session.
+    #[error("no open session")]
     NoSession,
 }
 
-/// What went wrong between post and answer.
+/// Error between request and response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Failure {
-    /// No connection, no answer in time, or no trust.
+pub enum TransportError {
+    /// No connection, no response in time, or an untrusted server.
     Network,
     /// An HTTP status other than 200.
     Http {
         /// The status.
         status: u16,
-        /// The header `Retry-After`, read by
+        /// The header `Retry-After`, parsed by
         /// [`parse_retry_after`](super::backoff::parse_retry_after).
         retry_after: Option<Duration>,
     },
@@ -210,25 +210,25 @@ pub struct DmClient {
 }
 
 impl DmClient {
-    /// Makes a client that has no session yet.
+    /// Creates a client without a session.
     #[must_use]
     pub fn new(settings: Settings, limits: Limits) -> Self {
         Self { tree: Tree::new(settings), limits, session: None }
     }
 
-    /// Returns whether a session is going on.
+    /// Returns whether a session is open.
     #[must_use]
     pub const fn is_busy(&self) -> bool {
         self.session.is_some()
     }
 
-    /// Returns whether a session waits for the user's answer.
+    /// Returns whether the session waits for the user's answer.
     #[must_use]
-    pub fn is_resting(&self) -> bool {
-        self.session.as_ref().is_some_and(Session::is_resting)
+    pub fn is_waiting_for_user(&self) -> bool {
+        self.session.as_ref().is_some_and(Session::is_waiting_for_user)
     }
 
-    /// Begins a session and returns its first message; a session that was going on is forgotten.
+    /// Starts a session and returns its first message; drops an open session.
     ///
     /// # Units
     ///
@@ -236,10 +236,10 @@ impl DmClient {
     pub fn start(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         trigger: Trigger,
         session_id: u16,
-    ) -> Post {
+    ) -> HttpRequest {
         self.tree.begin_session(device);
         let mut session = Session::new(&self.tree, session_id, device.nonce(), self.limits);
         let post = session.begin(now, device, trigger);
@@ -247,15 +247,15 @@ impl DmClient {
         post
     }
 
-    /// Takes the answer of an HTTP 200.
+    /// Handles the response of an HTTP 200.
     pub fn handle_response<'a>(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
-        reply: impl Into<Reply<'a>>,
+        device: &mut dyn ManagementBackend,
+        response: impl Into<HttpResponse<'a>>,
     ) -> Step {
-        let Reply { body, mac } = reply.into();
-        // One that cannot be read proves nothing.
+        let HttpResponse { body, mac } = response.into();
+        // An unreadable HMAC counts as none.
         let mac = mac.and_then(|text| Mac::parse(text).ok());
         let Some(session) = self.session.as_mut() else {
             return Step::Done(SessionOutcome::Failed(SessionError::NoSession));
@@ -264,17 +264,17 @@ impl DmClient {
             .parse(body, &self.limits.response)
             .map_err(|error| SessionOutcome::Failed(error.into()))
             .and_then(|message| {
-                let heard = Heard { message: &message, octets: body, mac: mac.as_ref() };
-                session.answer(now, device, &mut self.tree, heard)
+                let received = ServerMessage { message: &message, bytes: body, mac: mac.as_ref() };
+                session.handle_message(now, device, &mut self.tree, received)
             });
         self.conclude(step)
     }
 
-    /// Takes the answer to the question that [`Device::ask_user`] did not answer at once.
+    /// Handles the answer to the prompt that [`ManagementBackend::ask_user`] did not answer at once.
     pub fn handle_user_answer(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         answer: &Answer,
     ) -> Step {
         let Some(session) = self.session.as_mut() else {
@@ -284,39 +284,41 @@ impl DmClient {
         self.conclude(step)
     }
 
-    /// Breaks the session off, for a reason that lies outside of it.
+    /// Aborts the session for an external reason.
     ///
-    /// Returns the message that says so when it can go at once. Else the server is told instead of
-    /// an answer to its next message, unless that ends the session by itself. Either way its answer
-    /// to the last message is the end, and so is the lack of one.
+    /// Returns the abort message if it can be sent at once. Otherwise it replaces the response to the
+    /// server's next message, unless that message ends the session. Either way the session ends with
+    /// the response to the last message, or the lack of one.
     // spec: oma-dm 1.1 (1223)
-    pub fn break_off(&mut self, now: Now, device: &mut dyn Device) -> Option<Post> {
-        self.session.as_mut()?.break_off(now, device, &mut self.tree)
+    pub fn abort(&mut self, now: Now, device: &mut dyn ManagementBackend) -> Option<HttpRequest> {
+        self.session.as_mut()?.abort(now, device, &mut self.tree)
     }
 
-    /// Takes note that a message brought no answer.
-    pub fn handle_failure(&mut self, failure: Failure) -> Step {
+    /// Handles the failure of a request.
+    pub fn handle_failure(&mut self, failure: TransportError) -> Step {
         let Some(session) = self.session.as_mut() else {
             return Step::Done(SessionOutcome::Failed(SessionError::NoSession));
         };
         let step = match failure {
             // The same octets with the same MsgID: the server may have acted on the first.
-            Failure::Network => session
+            TransportError::Network => session
                 .resend()
-                .map(Next::Post)
+                .map(Next::Send)
                 .ok_or(SessionOutcome::Failed(SessionError::Unreachable)),
-            Failure::Http { status: 429 | 503, retry_after } => {
+            TransportError::Http { status: 429 | 503, retry_after } => {
                 Err(SessionOutcome::RetryLater { wait: retry_after })
             }
-            Failure::Http { status, .. } => Err(SessionOutcome::Failed(SessionError::Http(status))),
+            TransportError::Http { status, .. } => {
+                Err(SessionOutcome::Failed(SessionError::Http(status)))
+            }
         };
         self.conclude(step)
     }
 
     fn conclude(&mut self, step: Result<Next, SessionOutcome>) -> Step {
         match step {
-            Ok(Next::Post(post)) => Step::Post(post),
-            Ok(Next::Rest) => Step::Rest,
+            Ok(Next::Send(post)) => Step::Send(post),
+            Ok(Next::WaitForUser) => Step::WaitForUser,
             Err(outcome) => Step::Done(match self.session.take() {
                 Some(session) => session.end(outcome),
                 None => outcome,
@@ -325,7 +327,7 @@ impl DmClient {
     }
 }
 
-/// Returns the outcome that a 417 or 503 on the header stands for.
+/// Returns the outcome of a 417 or 503 for the header.
 fn retry_later(now: Now, reply_address: Option<&str>) -> SessionOutcome {
     let wait = reply_address.and_then(|address| wait_in_reply_address(address, now.utc));
     SessionOutcome::RetryLater { wait }

@@ -17,8 +17,8 @@ use proto::{
 use crate::components::{Announced, Software, Subject};
 
 use super::{
-    Account, AccountChange, ArmRequest, Device, DeviceLimits, DeviceView, FinalAlert, Identity,
-    Settings,
+    Account, AccountChange, ArmRequest, DeviceLimits, DeviceView, FinalAlert, Identity,
+    ManagementBackend, Settings,
 };
 
 /// Returns the moment `seconds` after the start of the test.
@@ -51,7 +51,7 @@ pub(super) fn settings() -> Settings {
 
 pub(super) struct FakeDevice {
     pub(super) armed: Vec<ArmRequest>,
-    /// What [`Device::arm`] answers with, if it refuses.
+    /// What [`ManagementBackend::arm`] answers with, if it refuses.
     pub(super) refusal: Option<FinalAlert>,
     pub(super) queue: Vec<FinalAlert>,
     pub(super) acknowledged: Vec<FinalAlert>,
@@ -102,7 +102,7 @@ impl Default for FakeDevice {
     }
 }
 
-impl Device for FakeDevice {
+impl ManagementBackend for FakeDevice {
     fn view(&self) -> DeviceView {
         DeviceView {
             firmware_version: "1.2.3".to_owned(),
@@ -132,7 +132,7 @@ impl Device for FakeDevice {
         self.queue.push(alert);
     }
 
-    fn take_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
+    fn receive_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
         if package.is_empty() && self.keeps_package {
             return StatusCode::FAILED;
         }
@@ -154,13 +154,13 @@ impl Device for FakeDevice {
         self.software.clone()
     }
 
-    fn keep_announced(&mut self, announced: Announced) {
+    fn store_announced(&mut self, announced: Announced) {
         if let Some(software) = &mut self.software {
             software.announced = announced;
         }
     }
 
-    fn take_component(&mut self, _now: Now, _subject: Subject, package: &[u8]) -> StatusCode {
+    fn receive_component(&mut self, _now: Now, _subject: Subject, package: &[u8]) -> StatusCode {
         self.package = package.to_vec();
         StatusCode::OK
     }
@@ -194,12 +194,12 @@ impl Device for FakeDevice {
         self.queue.clone()
     }
 
-    fn alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {
+    fn on_alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {
         self.queue.retain(|queued| queued != alert);
         self.acknowledged.push(alert.clone());
     }
 
-    fn keep_nonce(&mut self, next_nonce: &[u8]) {
+    fn store_nonce(&mut self, next_nonce: &[u8]) {
         self.nonce = next_nonce.to_vec();
     }
 
@@ -207,7 +207,7 @@ impl Device for FakeDevice {
         self.nonce.clone()
     }
 
-    fn keep_server_nonce(&mut self, next_nonce: &[u8]) {
+    fn store_server_nonce(&mut self, next_nonce: &[u8]) {
         self.server_nonce = next_nonce.to_vec();
     }
 
@@ -219,7 +219,7 @@ impl Device for FakeDevice {
         self.access_lists.clone()
     }
 
-    fn keep_access_lists(&mut self, lists: &str) {
+    fn store_access_lists(&mut self, lists: &str) {
         lists.clone_into(&mut self.access_lists);
     }
 
@@ -227,7 +227,7 @@ impl Device for FakeDevice {
         self.account_change.clone()
     }
 
-    fn keep_account_change(&mut self, change: AccountChange) {
+    fn store_account_change(&mut self, change: AccountChange) {
         self.account_change = change;
     }
 

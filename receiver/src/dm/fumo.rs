@@ -1,8 +1,8 @@
-//! The FUMO object with `Ext/Broadcast`: what the server writes is staged in memory, and the Exec
-//! hands it over as one [`ArmRequest`].
+//! The FUMO object with `Ext/Broadcast`: writes of the server are staged in memory, and the Exec
+//! passes them on as one [`ArmRequest`].
 //!
-//! Staging ends with the Exec, or with the next DM session: an Exec acts on what its own session
-//! wrote and on nothing older.
+//! Staging ends with the Exec, or with the next DM session: an Exec uses the writes of its own session
+//! only.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -18,11 +18,11 @@ use proto::{
 };
 
 use super::{
-    ArmRequest, Device, DeviceView, DownloadRequest, FinalAlert, Piece, ReportFilter,
-    ReportSettings,
+    ArmRequest, ChunkPosition, DeviceView, DownloadRequest, FinalAlert, ManagementBackend,
+    ReportFilter, ReportSettings,
     tree::{
         acl::Right,
-        place::{Leaf, Place},
+        management_object::{Leaf, ManagementObject},
     },
 };
 
@@ -41,12 +41,12 @@ const MAX_SESSIONS: usize = 16;
 /// The longest spread of reports: a week.
 const MAX_SPREAD_SECONDS: u64 = 604_800;
 
-/// The scheme that arms; every other is refused like an unknown URL.
+/// The scheme that arms; any other is rejected like an unknown URL.
 const SCHEME: &str = "fumocast:";
 
-/// What the server may read back.
+/// Arguments of an Exec, which the server may read back.
 #[derive(Debug, Clone, Default)]
-struct Shown {
+struct UsedArguments {
     download_url: Option<String>,
     update_url: Option<String>,
     now: Option<(Utc, Mono)>,
@@ -57,10 +57,10 @@ struct Shown {
     report: ReportSettings,
 }
 
-/// What the session has written for its Exec.
+/// Writes of the session for its Exec.
 #[derive(Debug, Clone, Default)]
-struct Staged {
-    shown: Shown,
+struct PendingWrites {
+    arguments: UsedArguments,
     campaign: Vec<u8>,
     manifest: Vec<u8>,
     plan_headers: BTreeMap<ComponentId, Vec<u8>>,
@@ -69,54 +69,54 @@ struct Staged {
 /// The FUMO object; addresses here are paths below it.
 #[derive(Debug, Clone, Default)]
 pub struct FumoObject {
-    staged: Staged,
-    /// Set while the staged values are those of an Exec that is over: the next write begins anew.
+    pending: PendingWrites,
+    /// Set while the staged values are those of a past Exec: the next write clears them.
     spent: bool,
-    /// Set when a package came since the last checkpoint.
-    took_package: bool,
+    /// Set when a package was received since the last checkpoint.
+    received_package: bool,
     plain_http: PlainHttp,
 }
 
-/// Whether a repair URL may be plain HTTP.
+/// Permission of plain HTTP in a repair URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PlainHttp {
-    /// It must be `https:`.
+    /// Only `https:` is allowed.
     #[default]
     Refused,
-    /// The server itself is reached so.
+    /// Plain HTTP is allowed: the server itself is reached by it.
     Allowed,
 }
 
 impl FumoObject {
-    /// Makes an object with nothing staged.
+    /// Creates an object without pending writes.
     #[must_use]
     pub fn new(plain_http: PlainHttp) -> Self {
         Self { plain_http, ..Self::default() }
     }
 
     fn stage(&mut self, now: Now, path: &str, item: &Item) -> Result<(), StatusCode> {
-        let plan = path.strip_prefix(broadcast::PLAN).and_then(|rest| rest.strip_prefix('/'));
-        let staged = &mut self.staged;
+        let plan = path.strip_prefix(broadcast::PLAN).and_then(|path| path.strip_prefix('/'));
+        let pending = &mut self.pending;
         if let Some(number) = plan {
             let component = number.parse().map_err(|_| StatusCode::NOT_FOUND)?;
             let header = octets(item, MAX_PLAN_HEADER)?;
-            staged.plan_headers.insert(ComponentId(component), header);
+            pending.plan_headers.insert(ComponentId(component), header);
             return Ok(());
         }
-        let shown = &mut staged.shown;
+        let arguments = &mut pending.arguments;
         match path {
-            fumo::DOWNLOAD_URL => shown.download_url = Some(text(item, MAX_URL)?),
-            fumo::DOWNLOAD_AND_UPDATE_URL => shown.update_url = Some(text(item, MAX_URL)?),
-            broadcast::CAMPAIGN => staged.campaign = octets(item, MAX_ENVELOPE)?,
-            broadcast::MANIFEST => staged.manifest = octets(item, MAX_ENVELOPE)?,
-            broadcast::NOW => shown.now = moment(item)?.map(|utc| (utc, now.mono)),
-            broadcast::OPENS => shown.opens = moment(item)?,
-            broadcast::CLOSES => shown.closes = moment(item)?,
-            broadcast::SESSIONS => shown.sessions = sessions(item)?,
-            broadcast::REPAIR => shown.repair = repair(item, self.plain_http)?,
-            broadcast::REPORT_SPREAD => shown.report.spread = spread(item)?,
-            broadcast::REPORT_NOT_BEFORE => shown.report.not_before = moment(item)?,
-            broadcast::REPORT_FILTER => shown.report.filter = filter(item)?,
+            fumo::DOWNLOAD_URL => arguments.download_url = Some(text(item, MAX_URL)?),
+            fumo::DOWNLOAD_AND_UPDATE_URL => arguments.update_url = Some(text(item, MAX_URL)?),
+            broadcast::CAMPAIGN => pending.campaign = octets(item, MAX_ENVELOPE)?,
+            broadcast::MANIFEST => pending.manifest = octets(item, MAX_ENVELOPE)?,
+            broadcast::NOW => arguments.now = utc(item)?.map(|utc| (utc, now.mono)),
+            broadcast::OPENS => arguments.opens = utc(item)?,
+            broadcast::CLOSES => arguments.closes = utc(item)?,
+            broadcast::SESSIONS => arguments.sessions = sessions(item)?,
+            broadcast::REPAIR => arguments.repair = repair(item, self.plain_http)?,
+            broadcast::REPORT_SPREAD => arguments.report.spread = spread(item)?,
+            broadcast::REPORT_NOT_BEFORE => arguments.report.not_before = utc(item)?,
+            broadcast::REPORT_FILTER => arguments.report.filter = filter(item)?,
             _ => return Err(StatusCode::NOT_FOUND),
         }
         Ok(())
@@ -125,41 +125,42 @@ impl FumoObject {
     fn start(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         operation: Operation,
         correlator: Option<Correlator>,
     ) -> StatusCode {
         let url = match operation {
-            Operation::Download => self.staged.shown.download_url.clone(),
+            Operation::Download => self.pending.arguments.download_url.clone(),
             Operation::Update | Operation::DownloadAndUpdate => {
-                self.staged.shown.update_url.clone()
+                self.pending.arguments.update_url.clone()
             }
         };
         let url = url.filter(|_| !self.spent);
-        self.hand_in(now, device, Order { operation, url, correlator, subject: None })
+        self.execute(now, device, ExecRequest { operation, url, correlator, subject: None })
     }
 
-    /// Hands what is staged to the device. The answer is always 202: whatever is wrong with the
-    /// campaign becomes a final alert.
-    pub(super) fn hand_in(
+    /// Passes the pending writes to the backend. The status is always 202: an error of the campaign
+    /// becomes a final alert.
+    pub(super) fn execute(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
-        order: Order,
+        device: &mut dyn ManagementBackend,
+        request: ExecRequest,
     ) -> StatusCode {
-        let Order { operation, url, correlator, subject } = order;
-        // What the Exec used stays readable, but only the nodes; the documents are handed over.
-        let used = if self.spent { Staged::default() } else { std::mem::take(&mut self.staged) };
+        let ExecRequest { operation, url, correlator, subject } = request;
+        // The arguments of the Exec stay readable; the documents are passed on.
+        let used =
+            if self.spent { PendingWrites::default() } else { std::mem::take(&mut self.pending) };
         if !self.spent {
-            self.staged.shown = used.shown.clone();
+            self.pending.arguments = used.arguments.clone();
         }
         self.spent = true;
-        let shown = used.shown;
+        let arguments = used.arguments;
         let is_http = |url: &str| url.starts_with("http://") || url.starts_with("https://");
         match url.filter(|url| url.starts_with(SCHEME) || is_http(url)) {
             // spec: oma-001 8.1.2.10, oma-001 8.1.2.11, oma-000 8.2.4.2
             Some(url) if is_http(&url) => {
-                let report = shown.report;
+                let report = arguments.report;
                 let request = DownloadRequest { operation, url, report, correlator, subject };
                 device.download(now, request);
             }
@@ -170,12 +171,12 @@ impl FumoObject {
                     campaign: used.campaign,
                     manifest: used.manifest,
                     plan_headers: used.plan_headers,
-                    server_now: shown.now.map(|(utc, at)| utc + now.mono.since(at)),
-                    opens: shown.opens,
-                    closes: shown.closes,
-                    sessions: shown.sessions,
-                    repair: shown.repair,
-                    report: shown.report,
+                    server_now: arguments.now.map(|(utc, at)| utc + now.mono.since(at)),
+                    opens: arguments.opens,
+                    closes: arguments.closes,
+                    sessions: arguments.sessions,
+                    repair: arguments.repair,
+                    report: arguments.report,
                     correlator,
                     subject,
                 };
@@ -191,11 +192,15 @@ impl FumoObject {
         StatusCode::ACCEPTED
     }
 
-    /// Returns the nodes of `Ext/Broadcast`; `is_own` says that the operation that goes on is one
-    /// of the object that they hang under.
-    pub(super) fn broadcast_nodes(&self, device: &dyn Device, is_own: bool) -> Vec<(String, Leaf)> {
+    /// Returns the nodes of `Ext/Broadcast`; `is_own` is set when the current operation belongs to
+    /// their object.
+    pub(super) fn broadcast_nodes(
+        &self,
+        device: &dyn ManagementBackend,
+        is_own: bool,
+    ) -> Vec<(String, Leaf)> {
         let view = if is_own { device.view() } else { idle(device.view()) };
-        let mut leaves = nodes::leaves(&self.staged.shown, &view);
+        let mut leaves = nodes::leaves(&self.pending.arguments, &view);
         leaves.retain(|(path, _)| path.starts_with(broadcast::ROOT_NODE));
         leaves
     }
@@ -204,12 +209,12 @@ impl FumoObject {
     pub(super) fn exec_broadcast(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         path: &str,
         is_own: bool,
     ) -> StatusCode {
         match path {
-            // What is not armed here has nothing to be disarmed.
+            // Another object is armed: there is nothing to disarm.
             broadcast::DISARM if !is_own => StatusCode::OK,
             broadcast::DISARM => device.disarm(now),
             broadcast::SUSPEND => device.suspend(now),
@@ -219,18 +224,18 @@ impl FumoObject {
     }
 }
 
-/// What an Exec wants, besides what is staged.
+/// An Exec, besides the pending writes.
 #[derive(Debug)]
-pub(super) struct Order {
+pub(super) struct ExecRequest {
     pub(super) operation: Operation,
-    /// Where the package comes from.
+    /// URL of the package.
     pub(super) url: Option<String>,
     pub(super) correlator: Option<Correlator>,
-    /// The software component that it is for; `None` for firmware.
+    /// The software component; `None` for firmware.
     pub(super) subject: Option<Subject>,
 }
 
-/// What an object shows while the device works on something else.
+/// Returns the view of an object while the device works on another one.
 fn idle(view: DeviceView) -> DeviceView {
     DeviceView {
         phase: Phase::Idle,
@@ -243,16 +248,16 @@ fn idle(view: DeviceView) -> DeviceView {
     }
 }
 
-/// Returns whether the operation that goes on is one of the FUMO object.
-fn is_firmware(device: &dyn Device) -> bool {
+/// Returns whether the current operation belongs to the FUMO object.
+fn is_firmware(device: &dyn ManagementBackend) -> bool {
     device.software().is_none_or(|software| software.working.is_none())
 }
 
-impl Place for FumoObject {
-    fn nodes(&self, device: &dyn Device) -> Vec<(String, Leaf)> {
+impl ManagementObject for FumoObject {
+    fn nodes(&self, device: &dyn ManagementBackend) -> Vec<(String, Leaf)> {
         let view = if is_firmware(device) { device.view() } else { idle(device.view()) };
-        let mut leaves = nodes::leaves(&self.staged.shown, &view);
-        leaves.extend(nodes::parcel(device.held_package()));
+        let mut leaves = nodes::leaves(&self.pending.arguments, &view);
+        leaves.extend(nodes::partial_package(device.partial_package()));
         leaves
     }
 
@@ -268,42 +273,42 @@ impl Place for FumoObject {
         &[Right::Exec, Right::Replace]
     }
 
-    fn piece(&self, path: &str) -> Option<Piece> {
+    fn chunk_position(&self, path: &str) -> Option<ChunkPosition> {
         match path {
-            fumo::PACKAGE_DATA => Some(Piece::First),
-            fumo::PACKAGE_REST => Some(Piece::Rest),
+            fumo::PACKAGE_DATA => Some(ChunkPosition::First),
+            fumo::PACKAGE_REST => Some(ChunkPosition::Remainder),
             _ => None,
         }
     }
 
     fn begin_session(&mut self) {
         if !self.spent {
-            self.staged = Staged::default();
+            self.pending = PendingWrites::default();
         }
     }
 
     fn replace(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         path: &str,
         item: &Item,
     ) -> StatusCode {
         let written = if path == fumo::PACKAGE_DATA {
             octets(item, usize::MAX).map(|package| {
-                let code = device.take_package(now, &package);
-                self.took_package |= code.is_success();
+                let code = device.receive_package(now, &package);
+                self.received_package |= code.is_success();
                 code
             })
         } else if path == fumo::PACKAGE_REST {
-            octets(item, usize::MAX).map(|rest| device.take_rest(now, &rest))
+            octets(item, usize::MAX).map(|remainder| device.receive_remainder(now, &remainder))
         } else if path == broadcast::ROOT {
             octets(item, MAX_ENVELOPE).map(|envelope| device.offer_root(now, &envelope))
         } else if path.starts_with(broadcast::POLICY) {
             text(item, 64).map(|value| device.set_policy(now, path, &value))
         } else {
             if std::mem::take(&mut self.spent) {
-                self.staged = Staged::default();
+                self.pending = PendingWrites::default();
             }
             self.stage(now, path, item).map(|()| StatusCode::OK)
         };
@@ -313,12 +318,12 @@ impl Place for FumoObject {
     fn exec(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         path: &str,
         correlator: Option<Correlator>,
     ) -> StatusCode {
         match path {
-            // A device is armed with one thing, and every server knows this node: a component is
+            // A device is armed with one package, and every server knows this node: a component is
             // disarmed here too, rather than installed after its campaign was stopped.
             broadcast::DISARM | broadcast::SUSPEND | broadcast::RESUME => {
                 self.exec_broadcast(now, device, path, true)
@@ -332,26 +337,26 @@ impl Place for FumoObject {
         }
     }
 
-    fn is_irrevocable(&self, device: &dyn Device, path: &str) -> bool {
+    fn cannot_roll_back(&self, device: &dyn ManagementBackend, path: &str) -> bool {
         path == broadcast::ROOT
             || path == fumo::PACKAGE_REST
             || path.starts_with(broadcast::POLICY)
-            // One that is overwritten does not come back; the first one can go again.
+            // An overwritten package cannot be restored; the first one can be removed.
             || (path == fumo::PACKAGE_DATA && device.view().data != PackageData::Gone)
     }
 
-    fn checkpoint(&mut self) -> Box<dyn Place> {
-        self.took_package = false;
+    fn checkpoint(&mut self) -> Box<dyn ManagementObject> {
+        self.received_package = false;
         Box::new(self.clone())
     }
 
-    fn take_back(&mut self, now: Now, device: &mut dyn Device) -> Vec<String> {
-        let stays = self.took_package && !device.take_package(now, &[]).is_success();
+    fn roll_back(&mut self, now: Now, device: &mut dyn ManagementBackend) -> Vec<String> {
+        let stays = self.received_package && !device.receive_package(now, &[]).is_success();
         stays.then(|| fumo::PACKAGE_DATA.to_owned()).into_iter().collect()
     }
 }
 
-/// The octets of a document; their format must say that they are octets.
+/// Returns the octets of a document; its format must be `b64` or `bin`.
 pub(super) fn octets(item: &Item, limit: usize) -> Result<Vec<u8>, StatusCode> {
     match item.meta.as_ref().and_then(|meta| meta.format.as_ref()) {
         Some(Format::B64 | Format::Bin) => {}
@@ -377,8 +382,8 @@ fn number(item: &Item) -> Result<Option<u64>, StatusCode> {
     }
 }
 
-/// Decimal UTC seconds; an empty text takes the moment away.
-fn moment(item: &Item) -> Result<Option<Utc>, StatusCode> {
+/// Parses decimal UTC seconds; an empty text clears the time.
+fn utc(item: &Item) -> Result<Option<Utc>, StatusCode> {
     Ok(number(item)?.map(Utc::from_seconds))
 }
 
@@ -437,7 +442,7 @@ mod tests {
 
     // test: oma-000 8.2.4.2
     #[test]
-    fn an_exec_hands_over_all_that_was_staged() {
+    fn an_exec_passes_on_all_staged_writes() {
         let mut object = FumoObject::default();
         let mut device = FakeDevice::default();
         for (path, octets) in [
@@ -485,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_second_exec_does_not_use_what_the_first_used() {
+    fn a_second_exec_does_not_use_the_writes_of_the_first() {
         let mut object = FumoObject::default();
         let mut device = FakeDevice::default();
         write(&mut object, fumo::DOWNLOAD_AND_UPDATE_URL, URL);
@@ -496,21 +501,21 @@ mod tests {
     }
 
     #[test]
-    fn what_an_exec_used_stays_readable_until_the_next_write() {
+    fn the_arguments_of_an_exec_stay_readable_until_the_next_write() {
         let mut object = FumoObject::default();
         let mut device = FakeDevice::default();
         write(&mut object, fumo::DOWNLOAD_AND_UPDATE_URL, URL);
         write(&mut object, broadcast::OPENS, "2000");
         object.exec(at(0), &mut device, fumo::DOWNLOAD_AND_UPDATE, None);
         object.begin_session();
-        assert_eq!(object.staged.shown.update_url.as_deref(), Some(URL));
+        assert_eq!(object.pending.arguments.update_url.as_deref(), Some(URL));
         write(&mut object, broadcast::CLOSES, "3000");
-        assert_eq!(object.staged.shown.update_url, None);
-        assert_eq!(object.staged.shown.opens, None);
+        assert_eq!(object.pending.arguments.update_url, None);
+        assert_eq!(object.pending.arguments.opens, None);
     }
 
     #[test]
-    fn what_an_earlier_session_left_unused_is_gone() {
+    fn unused_writes_of_an_earlier_session_are_dropped() {
         let mut object = FumoObject::default();
         let mut device = FakeDevice::default();
         write(&mut object, fumo::DOWNLOAD_AND_UPDATE_URL, URL);
@@ -562,7 +567,7 @@ mod tests {
     }
 
     #[test]
-    fn junk_is_refused_and_stages_nothing() {
+    fn invalid_values_are_rejected_and_not_staged() {
         let mut object = FumoObject::default();
         for (path, junk) in [
             (broadcast::NOW, "soon"),
@@ -583,17 +588,17 @@ mod tests {
         bad.data = Some("%%%".into());
         let status = object.replace(at(0), &mut FakeDevice::default(), broadcast::MANIFEST, &bad);
         assert_eq!(status, StatusCode::BAD_REQUEST);
-        assert!(object.staged.shown.opens.is_none() && object.staged.manifest.is_empty());
+        assert!(object.pending.arguments.opens.is_none() && object.pending.manifest.is_empty());
     }
 
     #[test]
-    fn a_plain_repair_url_is_taken_from_a_plain_server_alone() {
+    fn a_plain_repair_url_is_accepted_from_a_plain_server_only() {
         let mut object = FumoObject::new(PlainHttp::Allowed);
         assert_eq!(write(&mut object, broadcast::REPAIR, "http://127.0.0.1:1/"), StatusCode::OK);
     }
 
     #[test]
-    fn a_root_goes_to_the_device_at_once() {
+    fn a_root_is_passed_to_the_backend_at_once() {
         let mut object = FumoObject::default();
         let mut device = FakeDevice { root_answer: StatusCode::FORBIDDEN, ..FakeDevice::default() };
         let item = Item::octets(broadcast::ROOT, *b"root");

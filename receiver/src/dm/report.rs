@@ -1,24 +1,24 @@
-//! The queue of final alerts: each gets a slot once, keeps it over restarts, and stays until the
-//! server has acknowledged it.
+//! The queue of final alerts: each gets a randomised send time once, which survives restarts, and
+//! stays until the server has acknowledged it.
 
 use proto::time::Utc;
 use serde::{Deserialize, Serialize};
 
 use super::{FinalAlert, ReportFilter, ReportSettings, backoff::share};
 
-/// Results that may wait; when one more comes, the oldest goes.
+/// Queued results, at most; a further one drops the oldest.
 pub const MAX_QUEUED: usize = 16;
 
-/// A result and the moment from which it may be sent.
+/// A result and its send time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct QueuedReport {
     /// The result.
     pub alert: FinalAlert,
-    /// Its slot.
+    /// The time from which it may be sent.
     pub due: Utc,
 }
 
-/// Results that the server does not have yet. The journal stores it as it is.
+/// Results that the server has not acknowledged. The journal stores it as it is.
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct ReportQueue {
@@ -26,15 +26,15 @@ pub struct ReportQueue {
 }
 
 impl ReportQueue {
-    /// Takes the results that the journal held, oldest first.
+    /// Restores the results of the journal, oldest first.
     #[must_use]
     pub fn restore(mut reports: Vec<QueuedReport>) -> Self {
         reports.truncate(MAX_QUEUED);
         Self { reports }
     }
 
-    /// Queues a result for its slot. The same result again changes nothing, so that a step
-    /// repeated after a power cut reports once and in the slot first chosen.
+    /// Queues a result. The same result again changes nothing, so that a step repeated after a power
+    /// cut reports once, at the time first chosen.
     pub fn push(&mut self, alert: FinalAlert, due: Utc) {
         if self.reports.iter().any(|queued| queued.alert == alert) {
             return;
@@ -45,57 +45,57 @@ impl ReportQueue {
         self.reports.push(QueuedReport { alert, due });
     }
 
-    /// Returns the results whose slot has come, oldest first.
+    /// Returns the results that are due, oldest first.
     ///
-    /// `latest` is the latest slot that could be chosen at this moment: one beyond it was chosen
-    /// while the clock was wrong, and nobody waits for years.
+    /// `latest` is the latest time that could be chosen now: one beyond it was chosen while the clock
+    /// was wrong, and is due.
     #[must_use]
     pub fn due(&self, now: Utc, latest: Utc) -> Vec<FinalAlert> {
-        let come = |queued: &&QueuedReport| queued.due <= now || queued.due > latest;
-        self.reports.iter().filter(come).map(|queued| queued.alert.clone()).collect()
+        let is_due = |queued: &&QueuedReport| queued.due <= now || queued.due > latest;
+        self.reports.iter().filter(is_due).map(|queued| queued.alert.clone()).collect()
     }
 
-    /// Returns the earliest slot; `now` where it was chosen while the clock was wrong.
+    /// Returns the earliest send time; `now` if it was chosen while the clock was wrong.
     #[must_use]
     pub fn next_due(&self, now: Utc, latest: Utc) -> Option<Utc> {
-        let slot = |queued: &QueuedReport| if queued.due > latest { now } else { queued.due };
-        self.reports.iter().map(slot).min()
+        let time = |queued: &QueuedReport| if queued.due > latest { now } else { queued.due };
+        self.reports.iter().map(time).min()
     }
 
-    /// Forgets a result that the server has; returns whether it was there.
+    /// Removes an acknowledged result; returns whether it was queued.
     pub fn acknowledge(&mut self, alert: &FinalAlert) -> bool {
         let before = self.reports.len();
         self.reports.retain(|queued| queued.alert != *alert);
         self.reports.len() < before
     }
 
-    /// Returns whether nothing waits.
+    /// Returns whether the queue is empty.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.reports.is_empty()
     }
 
-    /// Returns all that waits, oldest first.
+    /// Returns all results, oldest first.
     #[must_use]
     pub fn reports(&self) -> &[QueuedReport] {
         &self.reports
     }
 }
 
-// spec: oma-002 4 (slots, not before, filters)
+// spec: oma-002 4 (spread, not before, filters)
 impl ReportSettings {
-    /// Chooses the slot of a result: uniform over the spread, not before the set moment.
+    /// Chooses the send time of a result: uniform over the spread, not before the set time.
     ///
     /// # Units
     ///
     /// `chance` is uniform over all 64-bit numbers.
     #[must_use]
-    pub fn slot(&self, now: Utc, chance: u64) -> Utc {
+    pub fn send_after(&self, now: Utc, chance: u64) -> Utc {
         let from = self.not_before.map_or(now, |not_before| not_before.max(now));
         from + share(self.spread, chance)
     }
 
-    /// Returns whether a result is to be reported at all. Failures are, whatever the filter.
+    /// Returns whether the filter reports a result. Failures always are.
     ///
     /// # Units
     ///
@@ -135,7 +135,7 @@ mod tests {
 
     // test: oma-002 4 (the queue of alerts)
     #[test]
-    fn a_result_waits_for_its_slot_and_for_its_acknowledgement() {
+    fn a_result_waits_for_its_send_time_and_for_its_acknowledgement() {
         let mut queue = ReportQueue::default();
         queue.push(alert("a"), Utc(200));
         queue.push(alert("b"), Utc(100));
@@ -150,18 +150,18 @@ mod tests {
     }
 
     #[test]
-    fn a_slot_of_a_clock_that_was_ten_years_ahead_has_come() {
+    fn a_send_time_of_a_clock_that_was_ten_years_ahead_is_due() {
         let decade = 315_360_000_000;
         let settings = ReportSettings::default();
         let mut queue = ReportQueue::default();
-        queue.push(alert("a"), settings.slot(Utc(decade), 0));
-        let latest = settings.slot(Utc(500), u64::MAX);
+        queue.push(alert("a"), settings.send_after(Utc(decade), 0));
+        let latest = settings.send_after(Utc(500), u64::MAX);
         assert_eq!(queue.next_due(Utc(500), latest), Some(Utc(500)));
         assert_eq!(queue.due(Utc(500), latest), [alert("a")]);
     }
 
     #[test]
-    fn a_repeated_push_keeps_the_first_slot() {
+    fn a_repeated_push_keeps_the_first_send_time() {
         let mut queue = ReportQueue::default();
         queue.push(alert("a"), Utc(100));
         queue.push(alert("a"), Utc(900));
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_lets_the_oldest_go() {
+    fn a_full_queue_drops_the_oldest() {
         let mut queue = ReportQueue::default();
         for number in 0..=MAX_QUEUED {
             queue.push(alert(&number.to_string()), Utc(0));
@@ -180,25 +180,26 @@ mod tests {
         assert_eq!(due.first(), Some(&alert("1")));
     }
 
-    // test: oma-002 4 (slots)
+    // test: oma-002 4 (spread)
     #[test]
-    fn slots_spread_evenly_behind_the_set_moment() {
+    fn send_times_spread_evenly_behind_the_set_time() {
         let settings = ReportSettings {
             spread: Duration::from_secs(100),
             not_before: Some(Utc::from_seconds(1000)),
             filter: ReportFilter::All,
         };
-        let slot = |now, chance| settings.slot(Utc::from_seconds(now), chance).seconds();
-        assert_eq!(slot(0, 0), 1000);
-        assert_eq!(slot(0, u64::MAX / 2), 1049);
-        assert_eq!(slot(0, u64::MAX), 1099);
-        assert_eq!(slot(5000, 0), 5000);
+        let send_after =
+            |now, chance| settings.send_after(Utc::from_seconds(now), chance).seconds();
+        assert_eq!(send_after(0, 0), 1000);
+        assert_eq!(send_after(0, u64::MAX / 2), 1049);
+        assert_eq!(send_after(0, u64::MAX), 1099);
+        assert_eq!(send_after(5000, 0), 5000);
     }
 
     /// A hundred thousand devices whose window closed at one moment, and a server that takes fifty
     /// sessions a second: the span is devices / (sessions a second · 0.5).
     #[test]
-    fn a_hundred_thousand_devices_report_evenly_and_below_what_the_server_takes() {
+    fn a_hundred_thousand_devices_report_evenly_and_below_the_capacity_of_the_server() {
         const DEVICES: u64 = 100_000;
         const SESSIONS_A_SECOND: u64 = 50;
         let span = DEVICES / (SESSIONS_A_SECOND / 2);
@@ -206,8 +207,9 @@ mod tests {
             ReportSettings { spread: Duration::from_secs(span), ..ReportSettings::default() };
         let mut seconds = vec![0_u64; usize::try_from(span).unwrap()];
         for device in 0..DEVICES {
-            let slot = settings.slot(Utc(0), crate::chance::Chance::new(device).number());
-            seconds[usize::try_from(slot.seconds()).unwrap()] += 1;
+            let send_after =
+                settings.send_after(Utc(0), crate::chance::Chance::new(device).number());
+            seconds[usize::try_from(send_after.seconds()).unwrap()] += 1;
         }
         let mean = DEVICES / 20;
         for (bin, arrivals) in seconds.chunks(seconds.len() / 20).enumerate() {
@@ -234,11 +236,11 @@ mod tests {
 
     // test: oma-002 4 (filters)
     #[test]
-    fn a_sample_takes_its_share_of_the_successes() {
+    fn a_sample_reports_its_share_of_the_successes() {
         let filter = ReportFilter::Sample { take: 3, of: 10 };
         let settings = ReportSettings { filter, ..ReportSettings::default() };
-        let taken = (0..1000).filter(|lot| settings.wants(&alert("a"), *lot)).count();
-        assert_eq!(taken, 300);
+        let reported = (0..1000).filter(|lot| settings.wants(&alert("a"), *lot)).count();
+        assert_eq!(reported, 300);
         let settings = ReportSettings { filter: ReportFilter::Failures, ..settings };
         assert!(!settings.wants(&alert("a"), 0));
     }

@@ -1,7 +1,7 @@
-//! The SCOMO object: downloads and delivered packages, which a server adds, and the components
-//! that are installed, which the device lists.
+//! The SCOMO object: downloads and delivered packages, which a server adds, and the installed
+//! components, which the device lists.
 //!
-//! What a server writes is kept by the device; the nodes of `Ext/Broadcast` below a download are
+//! The backend stores the writes of a server; the nodes of `Ext/Broadcast` below a download are
 //! staged in memory as those of the FUMO object are.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use proto::{
     dm::{
         code::{Format, StatusCode},
-        fumo::Operation as Course,
+        fumo::Operation as FumoOperation,
         nodes::{broadcast, scomo as nodes},
         scomo::{Branch, ComponentState, Operation},
         syncml::Item,
@@ -20,11 +20,11 @@ use proto::{
 };
 
 use super::{
-    Device,
-    fumo::{FumoObject, Order, PlainHttp, octets},
+    ManagementBackend,
+    fumo::{ExecRequest, FumoObject, PlainHttp, octets},
     tree::{
         acl::Right,
-        place::{Leaf, Place},
+        management_object::{Leaf, ManagementObject},
     },
 };
 use crate::components::{Announced, Software, Subject};
@@ -33,25 +33,25 @@ use crate::components::{Announced, Software, Subject};
 #[derive(Debug, Clone, Default)]
 pub struct ScomoObject {
     plain_http: PlainHttp,
-    /// What the session has staged below `Download/x/Ext`, by x.
+    /// PendingWrites writes below `Download/x/Ext`, by x.
     staged: BTreeMap<String, FumoObject>,
-    /// What was announced before the first change since the last checkpoint.
+    /// The announced nodes before the first change since the last checkpoint.
     before: Option<Announced>,
-    /// The delivered package whose data came since then.
-    took: Option<Subject>,
+    /// The delivered package that was received since then.
+    received: Option<Subject>,
 }
 
 impl ScomoObject {
-    /// Makes an object with nothing staged.
+    /// Creates an object without staged writes.
     #[must_use]
     pub fn new(plain_http: PlainHttp) -> Self {
         Self { plain_http, ..Self::default() }
     }
 
-    /// Changes what is announced.
+    /// Changes the announced nodes.
     fn announce(
         &mut self,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         change: impl FnOnce(&mut Announced) -> Result<(), StatusCode>,
     ) -> StatusCode {
         let Some(software) = device.software() else { return StatusCode::NOT_ALLOWED };
@@ -59,7 +59,7 @@ impl ScomoObject {
         match change(&mut announced) {
             Ok(()) => {
                 self.before.get_or_insert(software.announced);
-                device.keep_announced(announced);
+                device.store_announced(announced);
                 StatusCode::OK
             }
             Err(refusal) => refusal,
@@ -71,12 +71,12 @@ impl ScomoObject {
         self.staged.entry(name.to_owned()).or_insert_with(|| FumoObject::new(plain_http))
     }
 
-    /// Takes the package of a component: all of it in one object.
+    /// Receives the package of a component, in one object.
     // spec: oma-dm 12.1, oma-002 scomo.direct (direct delivery)
-    fn take_data(
+    fn receive_data(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         name: &str,
         item: &Item,
     ) -> StatusCode {
@@ -87,9 +87,9 @@ impl ScomoObject {
         let subject = Subject { operation, node: name.to_owned(), package };
         match octets(item, usize::MAX) {
             Ok(octets) => {
-                let code = device.take_component(now, subject.clone(), &octets);
+                let code = device.receive_component(now, subject.clone(), &octets);
                 if code.is_success() {
-                    self.took = Some(subject);
+                    self.received = Some(subject);
                 }
                 code
             }
@@ -102,14 +102,14 @@ impl ScomoObject {
     fn download(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         subject: Subject,
         correlator: Option<Correlator>,
     ) -> StatusCode {
         let announced = device.software().unwrap_or_default().announced;
         let url = announced.text(Branch::Download, &subject.node, nodes::PACKAGE_URL);
         let operation = match subject.operation {
-            Operation::Download => Course::Download,
+            Operation::Download => FumoOperation::Download,
             Operation::DownloadInstall
             | Operation::DownloadInstallInactive
             | Operation::Install
@@ -117,17 +117,17 @@ impl ScomoObject {
             | Operation::RemovePackage
             | Operation::Activate
             | Operation::Deactivate
-            | Operation::Remove => Course::DownloadAndUpdate,
+            | Operation::Remove => FumoOperation::DownloadAndUpdate,
         };
         let url = url.map(str::to_owned);
         let name = subject.node.clone();
-        let order = Order { operation, url, correlator, subject: Some(subject) };
-        self.staging(&name).hand_in(now, device, order)
+        let request = ExecRequest { operation, url, correlator, subject: Some(subject) };
+        self.staging(&name).execute(now, device, request)
     }
 }
 
 /// Returns the package that a node names.
-fn package(device: &dyn Device, branch: Branch, name: &str) -> Option<PackageId> {
+fn package(device: &dyn ManagementBackend, branch: Branch, name: &str) -> Option<PackageId> {
     let software = device.software()?;
     match branch {
         Branch::Download | Branch::Delivered => software.announced.package(branch, name),
@@ -138,7 +138,7 @@ fn package(device: &dyn Device, branch: Branch, name: &str) -> Option<PackageId>
     }
 }
 
-/// Returns whether an address leads into the inventory.
+/// Returns whether a URI is in the inventory.
 pub(super) fn is_inventory(uri: &str) -> bool {
     let node = uri.split('?').next().and_then(|node| node.parse::<NodeUri>().ok());
     let object = nodes::ROOT.parse().ok();
@@ -150,15 +150,17 @@ fn is_broadcast(path: &str) -> bool {
     path == broadcast::ROOT_NODE || path.strip_prefix(broadcast::ROOT_NODE).is_some_and(below)
 }
 
-fn below(rest: &str) -> bool {
-    rest.starts_with('/')
+fn below(path: &str) -> bool {
+    path.starts_with('/')
 }
 
-impl Place for ScomoObject {
-    fn nodes(&self, device: &dyn Device) -> Vec<(String, Leaf)> {
+impl ManagementObject for ScomoObject {
+    fn nodes(&self, device: &dyn ManagementBackend) -> Vec<(String, Leaf)> {
         let Some(software) = device.software() else { return Vec::new() };
-        let mut found =
-            Found(vec![(String::new(), Leaf::Parent), (nodes::DOWNLOAD.to_owned(), Leaf::Parent)]);
+        let mut found = NodeList(vec![
+            (String::new(), Leaf::Parent),
+            (nodes::DOWNLOAD.to_owned(), Leaf::Parent),
+        ]);
         for (branch, name, leaves) in software.announced.nodes() {
             if branch == Branch::Download || software.is_shown {
                 found.announced(&software, branch, name, leaves);
@@ -197,12 +199,18 @@ impl Place for ScomoObject {
     }
 
     // spec: oma-dm 12.1 (nodes that a server adds)
-    fn add(&mut self, now: Now, device: &mut dyn Device, path: &str, item: &Item) -> StatusCode {
+    fn add(
+        &mut self,
+        now: Now,
+        device: &mut dyn ManagementBackend,
+        path: &str,
+        item: &Item,
+    ) -> StatusCode {
         let Some((branch, name, leaf)) = Branch::split(path) else {
             return StatusCode::NOT_ALLOWED;
         };
         if branch == Branch::Delivered && leaf == nodes::DATA {
-            return self.take_data(now, device, name, item);
+            return self.receive_data(now, device, name, item);
         }
         let is_node =
             item.meta.as_ref().and_then(|meta| meta.format.as_ref()) == Some(&Format::Node);
@@ -226,15 +234,17 @@ impl Place for ScomoObject {
     fn replace(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         path: &str,
         item: &Item,
     ) -> StatusCode {
         match Branch::split(path) {
-            Some((Branch::Download, name, rest)) if is_broadcast(rest) => {
-                self.staging(name).replace(now, device, rest, item)
+            Some((Branch::Download, name, sub_path)) if is_broadcast(sub_path) => {
+                self.staging(name).replace(now, device, sub_path, item)
             }
-            Some((Branch::Delivered, name, nodes::DATA)) => self.take_data(now, device, name, item),
+            Some((Branch::Delivered, name, nodes::DATA)) => {
+                self.receive_data(now, device, name, item)
+            }
             Some((branch, name, leaf)) => {
                 let Some(text) = item.data_text() else { return StatusCode::INCOMPLETE };
                 self.announce(device, |announced| announced.write(branch, name, leaf, text.trim()))
@@ -247,8 +257,8 @@ impl Place for ScomoObject {
         matches!(Branch::split(path), Some((Branch::Download | Branch::Delivered, _, "")))
     }
 
-    /// A node whose operation goes on stays until that has ended.
-    fn delete(&mut self, _now: Now, device: &mut dyn Device, path: &str) -> StatusCode {
+    /// Deletes a node, unless it has an operation in progress.
+    fn delete(&mut self, _now: Now, device: &mut dyn ManagementBackend, path: &str) -> StatusCode {
         let Some((branch, name, _)) = Branch::split(path) else { return StatusCode::NOT_ALLOWED };
         let software = device.software().unwrap_or_default();
         let is_held = branch == Branch::Delivered && software.held.as_deref() == Some(name);
@@ -265,18 +275,18 @@ impl Place for ScomoObject {
     fn exec(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         path: &str,
         correlator: Option<Correlator>,
     ) -> StatusCode {
-        let Some((branch, name, rest)) = Branch::split(path) else {
+        let Some((branch, name, sub_path)) = Branch::split(path) else {
             return StatusCode::NOT_ALLOWED;
         };
-        if branch == Branch::Download && is_broadcast(rest) {
+        if branch == Branch::Download && is_broadcast(sub_path) {
             let is_own = device.software().is_some_and(|it| it.is_working_on(branch, name));
-            return self.staging(name).exec_broadcast(now, device, rest, is_own);
+            return self.staging(name).exec_broadcast(now, device, sub_path, is_own);
         }
-        let Some(operation) = Operation::from_node(branch, rest) else {
+        let Some(operation) = Operation::from_node(branch, sub_path) else {
             return StatusCode::NOT_ALLOWED;
         };
         let Some(package) = package(device, branch, name) else { return StatusCode::INCOMPLETE };
@@ -289,11 +299,14 @@ impl Place for ScomoObject {
         }
     }
 
-    fn is_irrevocable(&self, device: &dyn Device, path: &str) -> bool {
+    fn cannot_roll_back(&self, device: &dyn ManagementBackend, path: &str) -> bool {
         match Branch::split(path) {
-            Some((Branch::Download, name, rest)) if is_broadcast(rest) => {
-                self.staged.get(name).cloned().unwrap_or_default().is_irrevocable(device, rest)
-            }
+            Some((Branch::Download, name, sub_path)) if is_broadcast(sub_path) => self
+                .staged
+                .get(name)
+                .cloned()
+                .unwrap_or_default()
+                .cannot_roll_back(device, sub_path),
             Some((Branch::Delivered, _, nodes::DATA)) => {
                 device.software().is_some_and(|software| software.held.is_some())
             }
@@ -301,25 +314,26 @@ impl Place for ScomoObject {
         }
     }
 
-    fn checkpoint(&mut self) -> Box<dyn Place> {
-        (self.before, self.took) = (None, None);
+    fn checkpoint(&mut self) -> Box<dyn ManagementObject> {
+        (self.before, self.received) = (None, None);
         Box::new(self.clone())
     }
 
-    fn take_back(&mut self, now: Now, device: &mut dyn Device) -> Vec<String> {
-        let took = self.took.take();
-        let stays = took.filter(|took| !device.take_component(now, took.clone(), &[]).is_success());
+    fn roll_back(&mut self, now: Now, device: &mut dyn ManagementBackend) -> Vec<String> {
+        let received = self.received.take();
+        let stays = received
+            .filter(|received| !device.receive_component(now, received.clone(), &[]).is_success());
         if let Some(before) = self.before.take() {
-            device.keep_announced(before);
+            device.store_announced(before);
         }
         let path = |it: Subject| format!("{}/{}", Branch::Delivered.node(&it.node), nodes::DATA);
         stays.map(path).into_iter().collect()
     }
 }
 
-struct Found(Vec<(String, Leaf)>);
+struct NodeList(Vec<(String, Leaf)>);
 
-impl Found {
+impl NodeList {
     fn add(&mut self, branch: Branch, name: &str, leaf: &str, what: Leaf) {
         self.0.push((format!("{}/{leaf}", branch.node(name)), what));
     }
@@ -353,8 +367,8 @@ impl Found {
         }
     }
 
-    /// What is installed, to a server that may see it.
-    // spec: oma-003 6.1.4.16, oma-002 scomo.state (the inventory is closed without leave)
+    /// Adds the installed components, for a server with access to the inventory.
+    // spec: oma-003 6.1.4.16, oma-002 scomo.state (the inventory is closed without consent)
     fn inventory(&mut self, software: &Software) {
         let parents = [nodes::INVENTORY, nodes::DELIVERED, nodes::DEPLOYED];
         let parent = if software.is_shown { Leaf::Parent } else { Leaf::Secret };

@@ -1,17 +1,17 @@
-//! The management tree: what each command does to the node it addresses.
+//! The management tree: the effect of each command on its node.
 //!
-//! The tree is made anew for each question, from the device's view and from what the places stage;
-//! parents exist because something lies below them, or because a place says so.
+//! The tree is built for each command, from the view of the backend and the staged writes of the
+//! objects; parents exist because of nodes below them, or because an object lists them.
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `place` | a management object that hangs in the tree and answers for what is below its root |
+//! | `management_object` | the interface of a management object in the tree |
 //! | `permanent` | DevInfo and DevDetail |
-//! | `acl` | who may do what |
+//! | `acl` | access control lists |
 //! | `query` | properties and lists |
 //! | `export` | subtrees as documents |
 //!
-//! An object is hung in by [`Tree::new`]: its root, and a [`Place`].
+//! [`Tree::new`] mounts each [`ManagementObject`] at its root.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,18 +28,18 @@ use proto::{
 
 pub(super) mod acl;
 mod export;
+pub(super) mod management_object;
 mod permanent;
-pub(super) mod place;
 mod query;
 
 #[cfg(test)]
 mod tests;
 
 use acl::Right;
-use place::{Leaf, Place};
+use management_object::{Leaf, ManagementObject};
 
 use super::{
-    Account, Device, Piece, Settings,
+    Account, ChunkPosition, ManagementBackend, Settings,
     account::AccountObject,
     fumo::{FumoObject, PlainHttp},
     scomo::ScomoObject,
@@ -48,72 +48,71 @@ use super::{
 /// The device's management tree.
 #[derive(Debug)]
 pub struct Tree {
-    /// With the account as this DM session has it.
+    /// The settings, with the account of this DM session.
     settings: Settings,
-    /// The account as it was given, before its server changed it.
+    /// The configured account, without the changes of its server.
     given: Account,
-    places: Vec<(NodeUri, Box<dyn Place>)>,
+    objects: Vec<(NodeUri, Box<dyn ManagementObject>)>,
 }
 
-/// All nodes but mere parents, by their addresses.
+/// All nodes but implicit parents, by URI.
 type Nodes = BTreeMap<String, Leaf>;
 
-/// The places and the lists before an Atomic.
+/// The objects and access control lists before an Atomic.
 #[derive(Debug)]
 pub(super) struct Checkpoint {
-    places: Vec<Box<dyn Place>>,
+    objects: Vec<Box<dyn ManagementObject>>,
     access_lists: String,
 }
 
 impl Tree {
-    /// Makes the tree of a device.
+    /// Creates the tree of a device.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         let plain = settings.account.url.starts_with("http://");
         let plain_http = if plain { PlainHttp::Allowed } else { PlainHttp::Refused };
         let object = settings.object.clone();
-        let software = scomo::ROOT.parse().expect("the place of the object is an address");
-        let account = names::ACCOUNT.parse().expect("the place of the account is an address");
+        let software = scomo::ROOT.parse().expect("the root of the object is a URI");
+        let account = names::ACCOUNT.parse().expect("the root of the account is a URI");
         let given = settings.account.clone();
-        let mut tree = Self { settings, given: given.clone(), places: Vec::new() };
-        tree.hang(account, Box::new(AccountObject::new(given)));
-        tree.hang(object, Box::new(FumoObject::new(plain_http)));
-        tree.hang(software, Box::new(ScomoObject::new(plain_http)));
+        let mut tree = Self { settings, given: given.clone(), objects: Vec::new() };
+        tree.mount(account, Box::new(AccountObject::new(given)));
+        tree.mount(object, Box::new(FumoObject::new(plain_http)));
+        tree.mount(software, Box::new(ScomoObject::new(plain_http)));
         tree
     }
 
-    /// Hangs an object in; nothing else may lie at its root or below it.
-    fn hang(&mut self, root: NodeUri, place: Box<dyn Place>) {
-        self.places.push((root, place));
+    /// Mounts an object; no other node may be at its root or below it.
+    fn mount(&mut self, root: NodeUri, object: Box<dyn ManagementObject>) {
+        self.objects.push((root, object));
     }
 
-    /// Returns the settings that the tree shows.
+    /// Returns the settings of the tree.
     #[must_use]
     pub const fn settings(&self) -> &Settings {
         &self.settings
     }
 
-    /// Forgets what an earlier DM session staged and did not use, and takes the account as its
-    /// server has left it.
-    pub fn begin_session(&mut self, device: &dyn Device) {
+    /// Drops the unused staged writes of an earlier DM session, and applies the server's changes of
+    /// the account.
+    pub fn begin_session(&mut self, device: &dyn ManagementBackend) {
         self.settings.account = self.given.with(&device.account_change());
-        self.places.iter_mut().for_each(|(_, place)| place.begin_session());
+        self.objects.iter_mut().for_each(|(_, object)| object.begin_session());
     }
 
-    /// Returns the items of the Replace that opens every DM session.
+    /// Returns the items of the Replace in package 1.
     #[must_use]
     pub fn device_info(&self) -> Vec<Item> {
         let item = |(uri, value)| Item::value(uri, Format::Chr, value);
         permanent::info(&self.settings).map(item).to_vec()
     }
 
-    /// Reads what an address asks for: a leaf's value, the names below a parent, a property of a
-    /// node, or a list of the subtree.
+    /// Reads a leaf's value, the names below a parent, a property of a node, or a list of a subtree.
     ///
     /// # Errors
     ///
-    /// The status that tells the server why not.
-    pub fn get(&self, device: &dyn Device, uri: &str) -> Result<Vec<Item>, StatusCode> {
+    /// The status code of the failed Get.
+    pub fn get(&self, device: &dyn ManagementBackend, uri: &str) -> Result<Vec<Item>, StatusCode> {
         let Address { node, query } = parse(uri)?;
         // spec: oma-dm 2.2 (425)
         if find(&self.nodes(device), &node).is_some() && !self.allows(device, &node, Right::Get) {
@@ -126,7 +125,12 @@ impl Tree {
         }
     }
 
-    fn read(&self, device: &dyn Device, uri: &str, node: &NodeUri) -> Result<Item, StatusCode> {
+    fn read(
+        &self,
+        device: &dyn ManagementBackend,
+        uri: &str,
+        node: &NodeUri,
+    ) -> Result<Item, StatusCode> {
         let nodes = self.nodes(device);
         match find(&nodes, node).ok_or(StatusCode::NOT_FOUND)? {
             Leaf::Read(format, value) | Leaf::ReadWrite(format, value) => {
@@ -145,7 +149,12 @@ impl Tree {
     }
 
     /// Overwrites a leaf, the leaves of a subtree for which a document has values, or a property.
-    pub fn replace(&mut self, now: Now, device: &mut dyn Device, item: &Item) -> StatusCode {
+    pub fn replace(
+        &mut self,
+        now: Now,
+        device: &mut dyn ManagementBackend,
+        item: &Item,
+    ) -> StatusCode {
         if item.target_uri().is_some_and(|uri| uri.contains('?')) {
             return self.replace_property(device, item);
         }
@@ -163,26 +172,32 @@ impl Tree {
             {
                 StatusCode::PERMISSION_DENIED
             }
-            Some(Leaf::ReadWrite(..) | Leaf::Write | Leaf::Secret) => match self.place_mut(&node) {
-                Some((place, path)) => place.replace(now, device, &path, item),
-                None => StatusCode::NOT_ALLOWED,
-            },
+            Some(Leaf::ReadWrite(..) | Leaf::Write | Leaf::Secret) => {
+                match self.object_of_mut(&node) {
+                    Some((object, path)) => object.replace(now, device, &path, item),
+                    None => StatusCode::NOT_ALLOWED,
+                }
+            }
             Some(Leaf::Parent | Leaf::Read(..) | Leaf::Run) => StatusCode::NOT_ALLOWED,
         }
     }
 
-    /// Returns what the first piece is of an object that the server may write to an address, where
-    /// pieces of it are kept.
-    pub(super) fn piece(&self, device: &dyn Device, uri: &str) -> Option<Piece> {
+    /// Returns the position of the first chunk of a large object that the server may write to a URI,
+    /// if its chunks are stored.
+    pub(super) fn chunk_position(
+        &self,
+        device: &dyn ManagementBackend,
+        uri: &str,
+    ) -> Option<ChunkPosition> {
         let node = address(uri).ok()?;
-        let (place, path) =
-            self.places.iter().find_map(|(root, place)| Some((place, node.below(root)?)))?;
-        place.piece(&path).filter(|_| self.allows(device, &node, Right::Replace))
+        let (object, path) =
+            self.objects.iter().find_map(|(root, object)| Some((object, node.below(root)?)))?;
+        object.chunk_position(&path).filter(|_| self.allows(device, &node, Right::Replace))
     }
 
-    /// Creates a node where a place lets it be; its parents come with it.
+    /// Creates a node in a management object, with its missing parents.
     // spec: oma-dm 2.4 (Add: 418, 405, 412)
-    pub fn add(&mut self, now: Now, device: &mut dyn Device, item: &Item) -> StatusCode {
+    pub fn add(&mut self, now: Now, device: &mut dyn ManagementBackend, item: &Item) -> StatusCode {
         let node = match target(item) {
             Ok(node) => node,
             Err(refusal) => return refusal,
@@ -191,7 +206,7 @@ impl Tree {
         if find(&nodes, &node).is_some() {
             return StatusCode::ALREADY_EXISTS;
         }
-        if self.place(&node).is_none() {
+        if self.object_of(&node).is_none() {
             return StatusCode::NOT_ALLOWED;
         }
         let mut above = node.parent();
@@ -209,20 +224,25 @@ impl Tree {
         if item.data.is_none() && !matches!(format, Some(Format::Node | Format::Null)) {
             return StatusCode::INCOMPLETE;
         }
-        // Some servers say `<Data/>` with a parent; it says nothing.
+        // Some servers send an empty `<Data/>` with a parent.
         let is_parent = format == Some(&Format::Node);
         if is_parent && item.data.as_ref().is_some_and(|data| !data.is_empty()) {
             return StatusCode::BAD_REQUEST;
         }
-        match self.place_mut(&node) {
-            Some((place, path)) => place.add(now, device, &path, item),
+        match self.object_of_mut(&node) {
+            Some((object, path)) => object.add(now, device, &path, item),
             None => StatusCode::NOT_ALLOWED,
         }
     }
 
     /// Removes a node with all below it, unless it is permanent.
     // spec: oma-dm 2.4 (Delete: 404, 405)
-    pub fn delete(&mut self, now: Now, device: &mut dyn Device, item: &Item) -> StatusCode {
+    pub fn delete(
+        &mut self,
+        now: Now,
+        device: &mut dyn ManagementBackend,
+        item: &Item,
+    ) -> StatusCode {
         let node = match target(item) {
             Ok(node) => node,
             Err(refusal) => return refusal,
@@ -230,14 +250,14 @@ impl Tree {
         if find(&self.nodes(device), &node).is_none() {
             return StatusCode::NOT_FOUND;
         }
-        if !self.place(&node).is_some_and(|(place, path)| place.is_dynamic(&path)) {
+        if !self.object_of(&node).is_some_and(|(object, path)| object.is_dynamic(&path)) {
             return StatusCode::NOT_ALLOWED;
         }
         if !self.allows(device, &node, Right::Delete) {
             return StatusCode::PERMISSION_DENIED;
         }
-        let code = match self.place_mut(&node) {
-            Some((place, path)) => place.delete(now, device, &path),
+        let code = match self.object_of_mut(&node) {
+            Some((object, path)) => object.delete(now, device, &path),
             None => StatusCode::NOT_ALLOWED,
         };
         if code.is_success() {
@@ -246,8 +266,13 @@ impl Tree {
         code
     }
 
-    /// Copies the value of one leaf to another, which need not be there yet.
-    pub fn copy(&mut self, now: Now, device: &mut dyn Device, item: &Item) -> StatusCode {
+    /// Copies the value of one leaf to another, which need not exist.
+    pub fn copy(
+        &mut self,
+        now: Now,
+        device: &mut dyn ManagementBackend,
+        item: &Item,
+    ) -> StatusCode {
         let Some(from) = item.source_uri() else { return StatusCode::INCOMPLETE };
         let value = parse(from).and_then(|from_address| match from_address.query {
             None if !self.allows(device, &from_address.node, Right::Get) => {
@@ -269,11 +294,11 @@ impl Tree {
         }
     }
 
-    /// Starts what a node stands for.
+    /// Starts the operation of a node.
     pub fn exec(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         item: &Item,
         correlator: Option<Correlator>,
     ) -> StatusCode {
@@ -286,8 +311,8 @@ impl Tree {
             Some(Leaf::Run) if !self.allows(device, &node, Right::Exec) => {
                 StatusCode::PERMISSION_DENIED
             }
-            Some(Leaf::Run) => match self.place_mut(&node) {
-                Some((place, path)) => place.exec(now, device, &path, correlator),
+            Some(Leaf::Run) => match self.object_of_mut(&node) {
+                Some((object, path)) => object.exec(now, device, &path, correlator),
                 None => StatusCode::NOT_ALLOWED,
             },
             Some(
@@ -296,55 +321,58 @@ impl Tree {
         }
     }
 
-    /// Returns whether writing the item has an effect that cannot be taken back.
-    pub(super) fn is_irrevocable(&self, device: &dyn Device, item: &Item) -> bool {
-        // So is a list, which the device keeps by itself.
+    /// Returns whether a write of the item cannot be rolled back.
+    pub(super) fn cannot_roll_back(&self, device: &dyn ManagementBackend, item: &Item) -> bool {
+        // An access control list is stored by the backend at once.
         if item.target_uri().is_some_and(|uri| uri.contains('?')) {
             return true;
         }
-        let place = target(item).ok().and_then(|node| self.place(&node));
-        place.is_some_and(|(place, path)| place.is_irrevocable(device, &path))
+        let object = target(item).ok().and_then(|node| self.object_of(&node));
+        object.is_some_and(|(object, path)| object.cannot_roll_back(device, &path))
     }
 
-    pub(super) fn checkpoint(&mut self, device: &dyn Device) -> Checkpoint {
-        let places = self.places.iter_mut().map(|(_, place)| place.checkpoint()).collect();
-        Checkpoint { places, access_lists: device.access_lists() }
+    pub(super) fn checkpoint(&mut self, device: &dyn ManagementBackend) -> Checkpoint {
+        let objects = self.objects.iter_mut().map(|(_, object)| object.checkpoint()).collect();
+        Checkpoint { objects, access_lists: device.access_lists() }
     }
 
-    /// Puts everything back as it was, and returns the nodes for which that failed.
+    /// Restores the state of the checkpoint, and returns the nodes for which that failed.
     pub(super) fn roll_back(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         before: Checkpoint,
     ) -> BTreeSet<NodeUri> {
         let mut stay = BTreeSet::new();
-        for ((root, place), before) in self.places.iter_mut().zip(before.places) {
-            let paths = place.take_back(now, device);
+        for ((root, object), before) in self.objects.iter_mut().zip(before.objects) {
+            let paths = object.roll_back(now, device);
             stay.extend(paths.iter().filter_map(|path| root.join(path).parse().ok()));
-            *place = before;
+            *object = before;
         }
         if device.access_lists() != before.access_lists {
-            device.keep_access_lists(&before.access_lists);
+            device.store_access_lists(&before.access_lists);
         }
         stay
     }
 
-    /// Finds the place that a node belongs to, and its path there.
-    fn place(&self, node: &NodeUri) -> Option<(&dyn Place, String)> {
-        let mut places = self.places.iter();
-        places.find_map(|(root, place)| Some((place.as_ref(), node.below(root)?)))
+    /// Returns the management object of a node, and the path in it.
+    fn object_of(&self, node: &NodeUri) -> Option<(&dyn ManagementObject, String)> {
+        let mut objects = self.objects.iter();
+        objects.find_map(|(root, object)| Some((object.as_ref(), node.below(root)?)))
     }
 
-    fn place_mut(&mut self, node: &NodeUri) -> Option<(&mut Box<dyn Place>, String)> {
-        let mut places = self.places.iter_mut();
-        places.find_map(|(root, place)| Some((place, node.below(root)?)))
+    fn object_of_mut(
+        &mut self,
+        node: &NodeUri,
+    ) -> Option<(&mut Box<dyn ManagementObject>, String)> {
+        let mut objects = self.objects.iter_mut();
+        objects.find_map(|(root, object)| Some((object, node.below(root)?)))
     }
 
-    fn nodes(&self, device: &dyn Device) -> Nodes {
+    fn nodes(&self, device: &dyn ManagementBackend) -> Nodes {
         let mut nodes = permanent::nodes(&self.settings, &device.view());
-        for (root, place) in &self.places {
-            for (path, leaf) in place.nodes(device) {
+        for (root, object) in &self.objects {
+            for (path, leaf) in object.nodes(device) {
                 let uri = if path.is_empty() { root.to_string() } else { root.join(&path) };
                 nodes.insert(uri, leaf);
             }
@@ -360,7 +388,7 @@ fn parse(uri: &str) -> Result<Address, StatusCode> {
     uri.parse().map_err(|_| StatusCode::NOT_FOUND)
 }
 
-/// Reads the address of a node that is acted on; properties can be read alone.
+/// Parses the URI of a node; properties can be read only.
 fn address(uri: &str) -> Result<NodeUri, StatusCode> {
     let address = parse(uri)?;
     match address.query {
@@ -374,7 +402,7 @@ fn target(item: &Item) -> Result<NodeUri, StatusCode> {
     address(item.target_uri().ok_or(StatusCode::INCOMPLETE)?)
 }
 
-/// What lies at an address: a node of its own, or a parent of others.
+/// Returns the node at a URI: an explicit node, or an implicit parent.
 fn find(nodes: &Nodes, node: &NodeUri) -> Option<Leaf> {
     let parent = || (!children(nodes, node).is_empty()).then_some(Leaf::Parent);
     nodes.get(&node.to_string()).cloned().or_else(parent)

@@ -2,7 +2,7 @@
 
 use std::{io, path::Path};
 
-use super::directory::{DataDirectory, read_if_there};
+use super::data_dir::{DataDir, read_if_there};
 use crate::consent::Record;
 
 /// Reads what the user of a device with this data directory has said, if anything.
@@ -11,7 +11,7 @@ use crate::consent::Record;
 ///
 /// What reading meets; [`io::ErrorKind::InvalidData`] when it is no record.
 pub fn read(data: &Path) -> io::Result<Option<Record>> {
-    let path = DataDirectory::consent_file(data);
+    let path = DataDir::consent_file(data);
     let Some(text) = read_if_there(&path)? else { return Ok(None) };
     Record::parse(&text).map(Some).map_err(|error| {
         let text = format!("{}: {error}", path.display());

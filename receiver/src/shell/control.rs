@@ -1,12 +1,12 @@
-//! The local control socket: a line of JSON each way, for the owner of the data directory alone.
+//! The control socket: a line of JSON in each direction, for the owner of the data directory.
 //!
 //! ```text
 //! {"request":"status"}      {"answer":"status","status":{…}}
 //! {"request":"check-in"}    {"answer":"done"}
 //! {"request":"suspend","reason":"call"}   {"answer":"refused","reason":"…"}
 //! {"request":"resume","reason":"call"}
-//! {"request":"ask-for-update","asker":"user","object":"./FwUpdate/Main","data":"menu"}
-//! {"request":"notified","push":"<base64>"}
+//! {"request":"request-update","asker":"user","object":"./FwUpdate/Main","data":"menu"}
+//! {"request":"deliver-notification","push":"<base64>"}
 //! {"request":"import","path":"/media/bundle"}   {"answer":"version","version":"2.0"}
 //! ```
 
@@ -27,44 +27,44 @@ use tokio::{
     time::timeout,
 };
 
-/// What a person or a program on the device asks for.
+/// Request of a person or a program on the device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
-    /// How things stand.
+    /// Return the status.
     Status,
     /// Start a DM session.
     CheckIn,
-    /// Keep what is held and tune out.
+    /// Suspend reception.
     Suspend {
-        /// Why: `user`, or what no sensor shows, such as `call`.
+        /// Suspend reason: `user`, or one that no sensor reports, such as `call`.
         #[serde(default = "user")]
         reason: String,
     },
-    /// Take that reason back.
+    /// Clear that reason.
     Resume {
         /// As above.
         #[serde(default = "user")]
         reason: String,
     },
-    /// A notification has come another way, such as over the modem.
-    Notified {
+    /// Deliver a notification that arrived outside of the network, such as over the modem.
+    DeliverNotification {
         /// The short message, the push in it, or the notification itself, in base64.
         push: String,
     },
-    /// Ask the server for an update, in a DM session that begins at once.
-    AskForUpdate {
+    /// Request an update from the server, in a DM session that starts at once.
+    RequestUpdate {
         /// `device` or `user`.
         asker: String,
-        /// The firmware object that it is about; absent: all of the device.
+        /// FUMO object of the request; absent: all of the device.
         object: Option<String>,
-        /// A text of the vendor's.
+        /// Vendor-specific text.
         #[serde(default)]
         data: String,
     },
-    /// Take a bundle from local media; the user has agreed.
+    /// Install a bundle from local media; the user has confirmed.
     Import {
-        /// Where it lies: an absolute path.
+        /// Its absolute path.
         path: String,
     },
 }
@@ -73,60 +73,60 @@ fn user() -> String {
     "user".to_owned()
 }
 
-/// What the receiver answers.
+/// Answer of the agent.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case")]
 pub enum Answer {
-    /// How things stand.
+    /// The status.
     Status {
         /// The status, as an object.
         status: serde_json::Value,
     },
-    /// It is done, or begun.
+    /// Done, or started.
     Done,
-    /// A bundle is taken.
+    /// The bundle is accepted.
     Version {
-        /// The version that it brings.
+        /// Its version.
         version: String,
     },
-    /// It is not.
+    /// Rejected.
     Refused {
-        /// Why.
+        /// The cause.
         reason: String,
     },
 }
 
 /// A request that waits for its answer.
 #[derive(Debug)]
-pub struct Asked {
-    /// What is asked for.
+pub struct PendingRequest {
+    /// The request.
     pub request: Request,
-    /// Where the answer goes. Who has asked may have gone.
+    /// Channel for the answer; the client may have disconnected.
     pub answer: oneshot::Sender<Answer>,
 }
 
-/// Why a running receiver could not be asked.
+/// Error of a request to a running agent.
 #[derive(Debug, Error)]
-pub enum AskError {
-    /// Nobody listens.
-    #[error("no receiver runs on {0}")]
+pub enum ControlError {
+    /// No process listens.
+    #[error("no agent runs on {0}")]
     NotRunning(PathBuf),
     /// The connection broke.
-    #[error("the receiver did not answer")]
+    #[error("no answer from the agent")]
     Io(#[from] io::Error),
-    /// The answer is none.
-    #[error("the receiver's answer is not understood")]
+    /// The answer is malformed.
+    #[error("malformed answer from the agent")]
     Answer(#[from] serde_json::Error),
 }
 
 /// Listens on `path`; requests come out of the returned queue while the runtime runs.
 ///
-/// The caller holds the data directory's lock, so a socket that is there is a dead one's.
+/// The caller holds the lock of the data directory, so an existing socket belongs to a dead process.
 ///
 /// # Errors
 ///
-/// What binding meets.
-pub fn listen(path: &Path) -> io::Result<mpsc::Receiver<Asked>> {
+/// Any error of the bind.
+pub fn listen(path: &Path) -> io::Result<mpsc::Receiver<PendingRequest>> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -138,28 +138,28 @@ pub fn listen(path: &Path) -> io::Result<mpsc::Receiver<Asked>> {
     Ok(queue)
 }
 
-async fn accept(listener: UnixListener, requests: mpsc::Sender<Asked>) {
+async fn accept(listener: UnixListener, requests: mpsc::Sender<PendingRequest>) {
     let places = std::sync::Arc::new(Semaphore::new(CONNECTIONS));
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, most likely: let others go first.
+            // Out of descriptors, most likely: wait.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         let requests = requests.clone();
         tokio::spawn(async move {
             if let Ok(Err(error)) = timeout(ANSWER_TIME, serve(stream, &requests)).await {
-                tracing::debug!(%error, "a control connection broke");
+                tracing::debug!(%error, "control connection failed");
             }
             drop(place);
         });
     }
 }
 
-async fn serve(stream: UnixStream, requests: &mpsc::Sender<Asked>) -> io::Result<()> {
+async fn serve(stream: UnixStream, requests: &mpsc::Sender<PendingRequest>) -> io::Result<()> {
     let (reader, mut writer) = stream.into_split();
-    let mut reader = TokioReader::new(reader.take(LINE_OCTETS));
+    let mut reader = TokioReader::new(reader.take(LINE_BYTES));
     let mut line = String::new();
     while reader.read_line(&mut line).await? > 0 {
         let answer = match serde_json::from_str(&line) {
@@ -174,25 +174,25 @@ async fn serve(stream: UnixStream, requests: &mpsc::Sender<Asked>) -> io::Result
     Ok(())
 }
 
-async fn ask(request: Request, requests: &mpsc::Sender<Asked>) -> Answer {
+async fn ask(request: Request, requests: &mpsc::Sender<PendingRequest>) -> Answer {
     let (answer, answered) = oneshot::channel();
-    let stopping = || Answer::Refused { reason: "the receiver is stopping".to_owned() };
-    match requests.send(Asked { request, answer }).await {
+    let stopping = || Answer::Refused { reason: "the agent is stopping".to_owned() };
+    match requests.send(PendingRequest { request, answer }).await {
         Ok(()) => answered.await.unwrap_or_else(|_| stopping()),
         Err(_) => stopping(),
     }
 }
 
-/// Asks the receiver that listens on `path`. Blocks.
+/// Sends a request to the agent that listens on `path`. Blocks.
 ///
 /// # Errors
 ///
-/// [`AskError`].
-pub fn call(path: &Path, request: &Request) -> Result<Answer, AskError> {
+/// [`ControlError`].
+pub fn call(path: &Path, request: &Request) -> Result<Answer, ControlError> {
     let nobody = [io::ErrorKind::NotFound, io::ErrorKind::ConnectionRefused];
     let mut stream = match StdStream::connect(path) {
         Err(error) if nobody.contains(&error.kind()) => {
-            return Err(AskError::NotRunning(path.parent().unwrap_or(path).to_owned()));
+            return Err(ControlError::NotRunning(path.parent().unwrap_or(path).to_owned()));
         }
         connected => connected?,
     };
@@ -201,14 +201,14 @@ pub fn call(path: &Path, request: &Request) -> Result<Answer, AskError> {
     text.push(b'\n');
     stream.write_all(&text)?;
     let mut line = String::new();
-    BufReader::new(stream).take(ANSWER_OCTETS).read_line(&mut line)?;
+    BufReader::new(stream).take(ANSWER_BYTES).read_line(&mut line)?;
     Ok(serde_json::from_str(&line)?)
 }
 
 const CONNECTIONS: usize = 8;
-/// Octets that may come over one connection.
-const LINE_OCTETS: u64 = 16 << 10;
-const ANSWER_OCTETS: u64 = 1 << 20;
+/// Octets of one connection.
+const LINE_BYTES: u64 = 16 << 10;
+const ANSWER_BYTES: u64 = 1 << 20;
 const ANSWER_TIME: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
@@ -228,17 +228,17 @@ mod tests {
         let mut queue = runtime.block_on(async { listen(&path) }).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         runtime.spawn(async move {
-            while let Some(asked) = queue.recv().await {
-                let answer = match asked.request {
+            while let Some(pending) = queue.recv().await {
+                let answer = match pending.request {
                     Request::Status => Answer::Status { status: serde_json::json!({"phase": "x"}) },
                     Request::CheckIn => Answer::Done,
                     Request::Suspend { .. }
                     | Request::Resume { .. }
-                    | Request::Notified { .. }
+                    | Request::DeliverNotification { .. }
                     | Request::Import { .. }
-                    | Request::AskForUpdate { .. } => break,
+                    | Request::RequestUpdate { .. } => break,
                 };
-                asked.answer.send(answer).unwrap();
+                pending.answer.send(answer).unwrap();
             }
         });
         let status = Answer::Status { status: serde_json::json!({"phase": "x"}) };
@@ -256,10 +256,10 @@ mod tests {
     }
 
     #[test]
-    fn a_receiver_that_does_not_run_is_named() {
+    fn a_stopped_agent_is_named() {
         let home = tempfile::tempdir().unwrap();
         let error = call(&home.path().join("control.sock"), &Request::Status).unwrap_err();
-        assert_eq!(error.to_string(), format!("no receiver runs on {}", home.path().display()));
+        assert_eq!(error.to_string(), format!("no agent runs on {}", home.path().display()));
     }
 
     fn raw(path: &Path, line: &str) -> String {

@@ -33,7 +33,7 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// [`io::ErrorKind::NotFound`] when it is missing and not to be made, or what opening meets.
-    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>>;
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
 
     /// Returns whether there is something of this name.
     fn exists(&self, path: &Path) -> bool;
@@ -86,14 +86,14 @@ pub trait Disk: fmt::Debug + Send + Sync {
     /// # Errors
     ///
     /// What reading meets.
-    fn read_medium(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()>;
+    fn read_uncached(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()>;
 
     /// Makes the file `path` and locks it for this process until the answer is dropped.
     ///
     /// # Errors
     ///
     /// [`io::ErrorKind::WouldBlock`] when another process holds it, or what opening meets.
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>>;
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>>;
 }
 
 /// An open file.
@@ -146,15 +146,15 @@ pub trait DiskFile: fmt::Debug + Send {
     /// # Errors
     ///
     /// What asking meets.
-    fn forget_cached(&self) -> io::Result<()>;
+    fn drop_page_cache(&self) -> io::Result<()>;
 }
 
 /// A lock that ends when it is dropped.
-pub trait Held: fmt::Debug + Send + Sync {}
+pub trait DirectoryLock: fmt::Debug + Send + Sync {}
 
 /// How a file is opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Open {
+pub enum OpenMode {
     /// To read it.
     Read,
     /// To read and write it.
@@ -179,10 +179,12 @@ pub struct Entry {
 pub struct RealDisk;
 
 impl Disk for RealDisk {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let mut options = OpenOptions::new();
-        options.mode(0o600).read(true).write(how != Open::Read);
-        options.create(matches!(how, Open::Create | Open::Empty)).truncate(how == Open::Empty);
+        options.mode(0o600).read(true).write(mode != OpenMode::Read);
+        options
+            .create(matches!(mode, OpenMode::Create | OpenMode::Empty))
+            .truncate(mode == OpenMode::Empty);
         Ok(Box::new(RealFile(options.open(path)?)))
     }
 
@@ -220,7 +222,7 @@ impl Disk for RealDisk {
         fs::remove_dir_all(path)
     }
 
-    fn read_medium(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    fn read_uncached(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let cached = File::open(path)?;
         fadvise(&cached, 0, None, Advice::DontNeed)?;
         // Not every file system reads around the cache; where it does not, the advice must do.
@@ -231,7 +233,7 @@ impl Disk for RealDisk {
         }
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
         let mut options = OpenOptions::new();
         let file = options.mode(0o600).write(true).create(true).truncate(false).open(path)?;
         flock(&file, FlockOperation::NonBlockingLockExclusive)
@@ -243,7 +245,7 @@ impl Disk for RealDisk {
 #[derive(Debug)]
 struct RealFile(File);
 
-impl Held for RealFile {}
+impl DirectoryLock for RealFile {}
 
 impl DiskFile for RealFile {
     fn read_exact_at(&self, octets: &mut [u8], offset: u64) -> io::Result<()> {
@@ -271,7 +273,7 @@ impl DiskFile for RealFile {
         self.0.sync_all()
     }
 
-    fn forget_cached(&self) -> io::Result<()> {
+    fn drop_page_cache(&self) -> io::Result<()> {
         Ok(fadvise(&self.0, 0, None, Advice::DontNeed)?)
     }
 }
@@ -282,9 +284,9 @@ fn open_direct(path: &Path) -> io::Result<File> {
 }
 
 fn read_through(mut file: File, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-    let mut buffer = vec![0; READ_OCTETS + DIRECT_ALIGNMENT];
+    let mut buffer = vec![0; READ_BYTES + DIRECT_ALIGNMENT];
     let from = buffer.as_ptr().align_offset(DIRECT_ALIGNMENT).min(DIRECT_ALIGNMENT);
-    let aligned = buffer.get_mut(from..from + READ_OCTETS).unwrap_or_default();
+    let aligned = buffer.get_mut(from..from + READ_BYTES).unwrap_or_default();
     // Behind the end the offset is no longer aligned, so the end is counted and not met.
     let mut left = file.metadata()?.len();
     while left > 0 {
@@ -298,5 +300,5 @@ fn read_through(mut file: File, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     Ok(())
 }
 
-const READ_OCTETS: usize = 1 << 20;
+const READ_BYTES: usize = 1 << 20;
 const DIRECT_ALIGNMENT: usize = 4096;

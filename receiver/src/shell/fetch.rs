@@ -61,8 +61,8 @@ impl Http {
         let mut body = response.body_mut().as_reader();
         let wanted = fetch.to.saturating_sub(fetch.from);
         let mut octets = Vec::new();
-        io::copy(&mut io::Read::by_ref(&mut body).take_of(skip), &mut io::sink())
-            .and_then(|_| io::copy(&mut body.take_of(wanted), &mut octets))
+        io::copy(&mut io::Read::by_ref(&mut body).limited(skip), &mut io::sink())
+            .and_then(|_| io::copy(&mut body.limited(wanted), &mut octets))
             .map_err(|error| {
                 tracing::info!(%error, "a download broke off");
                 FetchError::Network
@@ -89,13 +89,13 @@ impl Http {
 }
 
 /// Reads so much and no more.
-trait TakeOf: io::Read + Sized {
-    fn take_of(self, octets: u64) -> io::Take<Self> {
+trait ReadExt: io::Read + Sized {
+    fn limited(self, octets: u64) -> io::Take<Self> {
         io::Read::take(self, octets)
     }
 }
 
-impl<R: io::Read> TakeOf for R {}
+impl<R: io::Read> ReadExt for R {}
 
 fn read(path: &str, fetch: &Fetch) -> io::Result<Fetched> {
     let file = File::open(path)?;

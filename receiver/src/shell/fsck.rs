@@ -10,13 +10,13 @@ use serde::Serialize;
 
 pub use self::objects::{Block, ImageState, Log, LogState, Object};
 use super::{
-    directory::{CARD, FileName, GIVEN},
-    disk::{Disk, Open},
+    data_dir::{CARD, FileName, GIVEN},
+    disk::{Disk, OpenMode},
 };
 use crate::{
     journal_state::JournalState,
-    plain::record::Record,
     symbols::{CopyName, JournalError, JournalImage, journal::JOURNAL_OCTETS},
+    unsigned::record::Record,
 };
 
 /// What a data directory holds.
@@ -163,7 +163,7 @@ fn read_small_files(disk: &dyn Disk, path: &Path, report: &mut Report) -> io::Re
             report.foreign.push(format!("{FILES}/{name}"));
             continue;
         }
-        let octets = read_some(disk, &directory.join(&name), SMALL_FILE_OCTETS)?;
+        let octets = read_some(disk, &directory.join(&name), SMALL_FILE_BYTES)?;
         let octets = octets.unwrap_or_default();
         if name.ends_with(".obj") {
             match Record::parse(&octets) {
@@ -186,7 +186,7 @@ fn list(disk: &dyn Disk, path: &Path) -> io::Result<Vec<super::disk::Entry>> {
 
 /// Reads the first octets of a file; `None` when there is none.
 fn read_some(disk: &dyn Disk, path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
-    let file = match disk.open(path, Open::Read) {
+    let file = match disk.open(path, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
@@ -202,4 +202,4 @@ fn hex(octets: &[u8]) -> String {
 
 const FILES: &str = "files";
 const OBJECTS: &str = "objects";
-const SMALL_FILE_OCTETS: usize = 64 << 10;
+const SMALL_FILE_BYTES: usize = 64 << 10;

@@ -16,7 +16,7 @@ use ureq::{
     tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem},
 };
 
-use crate::dm::client::{Post, Reply};
+use crate::dm::client::{HttpRequest, HttpResponse};
 
 /// Where plain HTTP may go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,7 +64,7 @@ pub struct Answered {
     pub mac: Option<String>,
 }
 
-impl<'a> From<&'a Answered> for Reply<'a> {
+impl<'a> From<&'a Answered> for HttpResponse<'a> {
     fn from(answered: &'a Answered) -> Self {
         Self { body: &answered.body, mac: answered.mac.as_deref() }
     }
@@ -157,7 +157,7 @@ impl Http {
     /// # Errors
     ///
     /// [`HttpError`]; the message may have arrived all the same.
-    pub fn post(&self, post: &Post) -> Result<Answered, HttpError> {
+    pub fn post(&self, post: &HttpRequest) -> Result<Answered, HttpError> {
         self.check(&post.url)?;
         let content_type = post.encoding.media_type();
         let mut request = self
@@ -310,8 +310,8 @@ mod tests {
         assert!(matches!(error, HttpError::Io(_)), "{error:?}");
     }
 
-    fn message(url: &str) -> Post {
-        Post {
+    fn message(url: &str) -> HttpRequest {
+        HttpRequest {
             url: url.to_owned(),
             encoding: Encoding::Wbxml,
             body: b"message".to_vec(),

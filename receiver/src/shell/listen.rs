@@ -1,10 +1,10 @@
-//! Receives plain files into a directory.
+//! Reception of unsigned files into a directory.
 //!
 //! ```text
 //! OUT/
-//!   NAME           a file that is whole
-//!   NAME.part      one that is not
-//!   .listen/       0700, the data directory (see crate::shell::directory): symbols and records
+//!   NAME           a complete file
+//!   NAME.part      an incomplete file
+//!   .listen/       0700, the data directory (see crate::shell::data_dir): symbols and records
 //! ```
 
 use std::{
@@ -29,41 +29,41 @@ use tokio::{
 use super::{
     capture::{Capture, CaptureError},
     clock::Clock,
-    directory::{DataDirectory, FileName, OpenError, make_directory},
+    data_dir::{DataDir, FileName, OpenError, make_directory},
     multicast::{Channel, Channels, JoinError},
     objects::FinishOutcome,
     storage::{Command, Completion, Storage},
 };
 use crate::{
-    plain::{
-        Filter, FinishProblem, Found, Limits, Output, PlainFile, PlainReceiver, PlainStats,
-        record::Record,
-    },
     symbols::StorageError,
+    unsigned::{
+        Filter, FinishProblem, Found, Limits, Output, UnsignedFile, UnsignedReceiver,
+        UnsignedStats, record::Record,
+    },
 };
 
-/// What to receive, and until when.
+/// Options of a reception.
 #[derive(Debug, Clone)]
-pub struct Order {
-    /// Where datagrams come from.
-    pub from: From,
-    /// Which sessions are meant.
+pub struct ListenOptions {
+    /// Source of the datagrams.
+    pub source: PacketSource,
+    /// Selection of sessions.
     pub filter: Filter,
     /// The output directory.
     pub out: PathBuf,
-    /// When it is enough.
-    pub goal: Goal,
-    /// How long to wait for that.
+    /// Condition that ends the reception.
+    pub stop_when: StopWhen,
+    /// Time after which it ends regardless.
     pub timeout: Option<Duration>,
-    /// What is taken from a network that nobody vouches for.
+    /// Limits on what an unauthenticated network may cost.
     pub limits: Limits,
-    /// Whether progress is shown.
-    pub show: Show,
+    /// Output of progress.
+    pub progress: ProgressOutput,
 }
 
-/// Where datagrams come from.
+/// Source of datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
+pub enum PacketSource {
     /// A channel.
     Channel {
         /// Group, port and source.
@@ -75,41 +75,41 @@ pub enum From {
     Capture {
         /// The file.
         file: PathBuf,
-        /// Group and port that are meant; all when there is none.
+        /// The only group and port to accept; all when `None`.
         channel: Option<SocketAddr>,
     },
 }
 
-/// When it is enough.
+/// Condition that ends the reception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Goal {
+pub enum StopWhen {
     /// Never.
     Endless,
-    /// When all files are whole that were described.
+    /// All described files are complete.
     AllDescribed,
-    /// When so many files are whole.
+    /// This number of files is complete.
     Files(u64),
 }
 
-/// Whether progress is shown on standard error.
+/// Output of progress on standard error.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Show {
+pub enum ProgressOutput {
     /// Lines for people.
     Lines,
     /// Nothing.
     Nothing,
 }
 
-/// How listening ended.
+/// Outcome of a reception.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Outcome {
-    /// The goal is reached.
+    /// The stop condition is met.
     Complete,
-    /// Every file that was described is whole or given up, and one at least was given up: what was
-    /// received of it is not what its description says.
+    /// Every described file is complete or rejected, and at least one is rejected: its content does
+    /// not match its description.
     Refused,
-    /// The time was up before; a further run goes on.
+    /// The time ran out; a further run resumes.
     Incomplete,
     /// SIGTERM.
     Stopped,
@@ -117,31 +117,31 @@ pub enum Outcome {
     Interrupted,
 }
 
-/// What was received.
+/// Result of a reception.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// How it ended.
+    /// Outcome.
     pub outcome: Outcome,
-    /// Always false: nobody vouches for plain files.
+    /// Always false.
     pub signed: bool,
-    /// Files that became whole, or were so already.
+    /// Complete files, those of earlier runs included.
     pub complete: u64,
-    /// All files that were described.
-    pub files: Vec<PlainFile>,
-    /// Packets that still wait for what they need.
+    /// All described files.
+    pub files: Vec<UnsignedFile>,
+    /// Packets that still wait for an FDT or for FEC parameters.
     pub waiting: usize,
     /// Counters.
-    pub stats: PlainStats,
+    pub stats: UnsignedStats,
 }
 
-/// Why nothing can be received.
+/// Error that prevents a reception.
 #[derive(Debug, Error)]
 pub enum ListenError {
-    /// The output directory does not do.
+    /// The output directory is unusable.
     #[error(transparent)]
     Data(#[from] OpenError),
-    /// What it holds cannot be read.
-    #[error("cannot read what earlier runs left")]
+    /// Its content cannot be read.
+    #[error("cannot read the state of earlier runs")]
     Storage(#[from] StorageError),
     /// The capture cannot be read.
     #[error(transparent)]
@@ -149,92 +149,96 @@ pub enum ListenError {
     /// The channel cannot be joined.
     #[error(transparent)]
     Join(#[from] JoinError),
-    /// The system refuses a thread, a directory or a signal.
+    /// The system denies a thread, a directory or a signal.
     #[error("cannot {attempted}")]
     System {
-        /// What was attempted.
+        /// The attempted operation.
         attempted: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Receives until the goal is reached, the time is up, or a signal comes.
+/// Receives until the stop condition is met, the time runs out, or a signal arrives.
 ///
 /// # Errors
 ///
-/// [`ListenError`] when it cannot begin.
-pub fn run(order: &Order) -> Result<Report, ListenError> {
+/// [`ListenError`] when it cannot start.
+pub fn run(options: &ListenOptions) -> Result<Report, ListenError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("start the runtime"))?;
-    runtime.block_on(listen(order))
+    runtime.block_on(listen(options))
 }
 
 /// The name of the data directory in the output directory.
 const DATA: &str = ".listen";
 
-/// Packets of a capture that may wait before the storage is waited for.
+/// Waiting packets of a capture above which the replay waits for the storage.
 const REPLAY_WAITING: usize = 1024;
 
-/// How often progress is printed.
+/// Interval between progress lines.
 const PROGRESS_EVERY: Duration = Duration::from_secs(5);
 
-async fn listen(order: &Order) -> Result<Report, ListenError> {
+async fn listen(options: &ListenOptions) -> Result<Report, ListenError> {
     let terminate = signal(SignalKind::terminate()).map_err(system("listen for signals"))?;
     let interrupt = signal(SignalKind::interrupt()).map_err(system("listen for signals"))?;
-    let source = match &order.from {
-        From::Channel { channel, interface } => {
+    let source = match &options.source {
+        PacketSource::Channel { channel, interface } => {
             let mut channels = Channels::new(*interface);
             channels.join(*channel)?;
-            Heard::Channels(Box::new(channels))
+            OpenSource::Channels(Box::new(channels))
         }
-        From::Capture { file, channel } => Heard::Capture(Capture::open(file)?, *channel),
+        PacketSource::Capture { file, channel } => {
+            OpenSource::Capture(Capture::open(file)?, *channel)
+        }
     };
-    let shown = order.out.display();
-    make_directory(&order.out).map_err(system(format!("make the directory {shown}")))?;
-    let directory = DataDirectory::open(&order.out.join(DATA))?;
+    let shown = options.out.display();
+    make_directory(&options.out).map_err(system(format!("make the directory {shown}")))?;
+    let directory = DataDir::open(&options.out.join(DATA))?;
     let found = found(&directory)?;
     let (storage, completions) =
         Storage::start(directory).map_err(system("start the storage thread"))?;
-    let core = PlainReceiver::new(order.limits, order.filter, found);
+    let core = UnsignedReceiver::new(options.limits, options.filter, found);
     let now = Clock.now().mono;
     let mut shell = Shell {
         core,
         storage,
-        order,
+        options,
         complete: BTreeSet::new(),
         next_progress: now + PROGRESS_EVERY,
-        ends: order.timeout.map(|timeout| now + timeout),
+        ends: options.timeout.map(|timeout| now + timeout),
     };
     let outcome = match source {
-        Heard::Channels(channels) => {
+        OpenSource::Channels(channels) => {
             shell.drive(*channels, completions, [terminate, interrupt]).await
         }
-        Heard::Capture(capture, channel) => shell.replay(capture, channel, completions).await?,
+        OpenSource::Capture(capture, channel) => {
+            shell.replay(capture, channel, completions).await?
+        }
     };
     Ok(shell.stop(outcome))
 }
 
-/// Where datagrams come from, opened.
-enum Heard {
+/// An open [`PacketSource`].
+enum OpenSource {
     Channels(Box<Channels>),
     Capture(Capture, Option<SocketAddr>),
 }
 
-/// Reads what earlier runs left; records that are damaged are as good as none.
-fn found(directory: &DataDirectory) -> Result<Found, ListenError> {
+/// Reads the state of earlier runs; skips damaged records.
+fn found(directory: &DataDir) -> Result<Found, ListenError> {
     let records = directory.read_files()?;
     let records = records.values().filter_map(|octets| Record::parse(octets)).collect();
     Ok(Found { records, files: directory.names_beside()? })
 }
 
 struct Shell<'a> {
-    core: PlainReceiver,
+    core: UnsignedReceiver,
     storage: Storage,
-    order: &'a Order,
-    /// Files that are whole, by sender, session and object.
+    options: &'a ListenOptions,
+    /// Complete files by sender, session and object.
     complete: BTreeSet<(IpAddr, u64, String)>,
     next_progress: Mono,
     ends: Option<Mono>,
@@ -280,7 +284,7 @@ impl Shell<'_> {
         }
     }
 
-    /// Takes a capture in as fast as the storage takes it, with the times of its own.
+    /// Replays a capture, with its own times, as fast as the storage stores it.
     async fn replay(
         &mut self,
         mut capture: Capture,
@@ -295,7 +299,7 @@ impl Shell<'_> {
             let source = IpAddr::V4(*datagram.source.ip());
             self.core.handle_datagram(now, source, datagram.payload);
             self.drain();
-            // What waits for the disk must not be pushed out by what comes.
+            // Later packets must not evict those that wait for the disk.
             while self.core.waiting() > REPLAY_WAITING && self.core.is_busy() {
                 self.answer(&mut completions, now).await;
             }
@@ -322,24 +326,24 @@ impl Shell<'_> {
         self.drain();
     }
 
-    /// Returns how it ends if it ends here because it is enough.
+    /// Returns the outcome if the stop condition is met.
     fn outcome(&self) -> Option<Outcome> {
-        match self.order.goal {
-            Goal::Endless => None,
-            Goal::AllDescribed => self.settled(),
-            Goal::Files(count) => {
+        match self.options.stop_when {
+            StopWhen::Endless => None,
+            StopWhen::AllDescribed => self.settled(),
+            StopWhen::Files(count) => {
                 let complete = u64::try_from(self.complete.len()).unwrap_or(u64::MAX);
                 (complete >= count).then_some(Outcome::Complete)
             }
         }
     }
 
-    /// Returns how it ends if nothing can come any more.
+    /// Returns the outcome if no more packets can arrive.
     fn last_outcome(&self) -> Outcome {
-        let settled = match (self.outcome(), self.order.goal, &self.order.from) {
+        let settled = match (self.outcome(), self.options.stop_when, &self.options.source) {
             (Some(outcome), _, _) => Some(outcome),
-            // A capture that was taken in whole has reached what can be reached.
-            (None, Goal::Endless, From::Capture { .. }) => self.settled(),
+            // A replayed capture cannot complete more files.
+            (None, StopWhen::Endless, PacketSource::Capture { .. }) => self.settled(),
             (None, _, _) => self.settled().filter(|outcome| *outcome == Outcome::Refused),
         };
         settled.unwrap_or(Outcome::Incomplete)
@@ -367,7 +371,7 @@ impl Shell<'_> {
                 Output::Finish(layout) => Command::Finish(layout),
                 Output::Drop(layout) => Command::Drop(layout),
                 Output::Complete(file) => {
-                    self.tell(&file);
+                    self.print_complete(&file);
                     self.complete.insert((file.source, file.tsi, file.toi));
                     continue;
                 }
@@ -381,7 +385,7 @@ impl Shell<'_> {
             Completion::Recovered(key, recovered) => core.handle_recovered(now, key, &recovered),
             Completion::Reserved(key, files) => core.handle_reserved(now, key, files),
             Completion::OpenFailed(key, error) => {
-                tracing::error!(%error, "failed to make room for a file");
+                tracing::error!(%error, "failed to reserve space for a file");
                 core.handle_open_failed(key, &error);
             }
             Completion::Flushed(key, ticket) => core.handle_flushed(now, key, ticket),
@@ -391,7 +395,7 @@ impl Shell<'_> {
             }
             Completion::FileDone(name) => core.handle_recorded(now, name.as_str()),
             Completion::FileFailed(name, error) => {
-                tracing::error!(%error, "failed to keep a record");
+                tracing::error!(%error, "failed to write a record");
                 core.handle_record_failed(name.as_str(), &error);
             }
             Completion::Decoded(key, sbn, outcome) => core.handle_decoded(key, sbn, &outcome),
@@ -405,27 +409,27 @@ impl Shell<'_> {
         }
     }
 
-    fn tell(&self, file: &PlainFile) {
-        if self.order.show == Show::Lines {
-            let PlainFile { name, length, source, tsi, .. } = file;
+    fn print_complete(&self, file: &UnsignedFile) {
+        if self.options.progress == ProgressOutput::Lines {
+            let UnsignedFile { name, length, source, tsi, .. } = file;
             let digest = file.sha256.as_deref().map_or(String::new(), |sha| format!(", {sha}"));
             eprintln!("complete: {name}, {length} octets, from {source} TSI {tsi}{digest}");
         }
     }
 
     fn show_progress(&mut self, now: Mono) {
-        if self.order.show == Show::Nothing || now < self.next_progress {
+        if self.options.progress == ProgressOutput::Nothing || now < self.next_progress {
             return;
         }
         self.next_progress = now + PROGRESS_EVERY;
         for file in self.core.files().filter(|file| file.state != "complete") {
-            let PlainFile { name, state, symbols_held, symbols_needed, .. } = &file;
+            let UnsignedFile { name, state, symbols_held, symbols_needed, .. } = &file;
             let problem = file.problem.as_deref().map_or(String::new(), |why| format!(", {why}"));
             eprintln!("{state}: {name}, {symbols_held} of {symbols_needed} symbols{problem}");
         }
     }
 
-    /// Syncs what was received; waits for everything that was asked of the storage.
+    /// Syncs the received symbols and waits for the storage.
     fn stop(mut self, outcome: Outcome) -> Report {
         self.core.handle_shutdown();
         self.drain();
@@ -442,17 +446,17 @@ impl Shell<'_> {
     }
 }
 
-fn finished(core: &mut PlainReceiver, key: Hash16, outcome: FinishOutcome) {
+fn finished(core: &mut UnsignedReceiver, key: Hash16, outcome: FinishOutcome) {
     core.handle_finished(
         key,
         match outcome {
             FinishOutcome::Ready { sha256 } => Ok(sha256),
             FinishOutcome::WrongDigest { found } => {
-                tracing::debug!(%found, "a file is not what its FDT says");
+                tracing::debug!(%found, "file does not match its FDT entry");
                 Err(FinishProblem::WrongDigest)
             }
             FinishOutcome::WrongContent { why } => {
-                tracing::debug!(why, "a file is not what its FDT says");
+                tracing::debug!(why, "file does not match its FDT entry");
                 Err(FinishProblem::WrongContent(why))
             }
             FinishOutcome::Failed(error) => Err(FinishProblem::Storage(error)),

@@ -16,12 +16,12 @@ use proto::{
 };
 
 use self::tables::TablesFile;
-use super::disk::{Disk, DiskFile, Open, SharedDisk};
+use super::disk::{Disk, DiskFile, OpenMode, SharedDisk};
 use crate::{
     decode::BlockFiles,
     symbols::{
-        BlockPlace, Content, HeaderCheck, ObjectLayout, PlainContent, Recovered, Recovery,
-        SlotAddress, StorageError,
+        BlockPlace, Content, HeaderCheck, ObjectLayout, Recovered, Recovery, SlotAddress,
+        StorageError, UnsignedContent,
     },
 };
 
@@ -50,7 +50,7 @@ struct ImagePaths {
 }
 
 impl ImagePaths {
-    /// A plain file lies in the output directory, which holds the data directory with `objects`.
+    /// An unsigned file lies in the output directory, which holds the data directory with `objects`.
     fn new(objects: &Path, layout: &ObjectLayout) -> Self {
         let (directory, name) = match layout.content() {
             Content::Image(_) => (objects.join(layout.directory_name()), IMAGE),
@@ -104,7 +104,7 @@ pub enum FinishOutcome {
         /// What it hashes to.
         found: Digest,
     },
-    /// The content encoding of a plain file cannot be undone, or makes something else of it.
+    /// The content encoding of an unsigned file cannot be undone, or makes something else of it.
     WrongContent {
         /// What is wrong.
         why: String,
@@ -185,7 +185,7 @@ impl ObjectDirectory {
 
     fn recover_log(&mut self, number: u32, recovery: &mut Recovery<'_>) -> io::Result<()> {
         let path = self.log_path(number);
-        let file = match self.disk.open(&path, Open::Write) {
+        let file = match self.disk.open(&path, OpenMode::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened?,
         };
@@ -194,7 +194,7 @@ impl ObjectDirectory {
         if let Err(error) = file.sync_data() {
             tracing::warn!(%error, number, "failed to sync a log before reading it");
         }
-        file.forget_cached()?;
+        file.drop_page_cache()?;
         let mut header = vec![0; ObjectLayout::HEADER_OCTETS];
         // All slots hang on it: a reading that fails once is no reason to drop them.
         let readable = (0..HEADER_READS).any(|_| file.read_exact_at(&mut header, 0).is_ok());
@@ -213,7 +213,7 @@ impl ObjectDirectory {
 
     fn recover_slots(&self, number: u32, file: &dyn DiskFile, recovery: &mut Recovery<'_>) {
         let size = self.layout.slot_size();
-        let at_once = u32::try_from((READ_OCTETS / size).max(1)).unwrap_or(1);
+        let at_once = u32::try_from((READ_BYTES / size).max(1)).unwrap_or(1);
         let mut buffer = vec![0; usize::try_from(at_once).unwrap_or(1) * size];
         let mut index = 0;
         let slots = self.layout.slots_in(number);
@@ -225,14 +225,14 @@ impl ObjectDirectory {
             if file.read_exact_at(run, self.layout.offset(first)).is_ok() {
                 recovery.slots(first, run);
             } else {
-                self.recover_alone(file, first, run, recovery);
+                self.recover_slot_by_slot(file, first, run, recovery);
             }
             index += count;
         }
     }
 
     /// Reads each slot of a run alone: a bad sector costs the slots that lie on it.
-    fn recover_alone(
+    fn recover_slot_by_slot(
         &self,
         file: &dyn DiskFile,
         first: SlotAddress,
@@ -272,9 +272,9 @@ impl ObjectDirectory {
     }
 
     fn reserve_image_part(&mut self, at: u64) -> io::Result<Reserved> {
-        let file = self.disk.open(&self.image.part, Open::Write)?;
+        let file = self.disk.open(&self.image.part, OpenMode::Write)?;
         let whole = self.layout.image_octets();
-        let end = (at + RESERVE_OCTETS).min(whole);
+        let end = (at + RESERVE_BYTES).min(whole);
         file.write_all_at(&zeros(at, end), at)?;
         file.sync_data()?;
         self.image_reserved = Some(end).filter(|end| *end < whole);
@@ -284,10 +284,10 @@ impl ObjectDirectory {
     fn reserve_part(&mut self, number: u32) -> io::Result<Reserved> {
         let path = self.log_path(number);
         let at = self.reservation.octets;
-        let how = if at == 0 { Open::Empty } else { Open::Create };
+        let how = if at == 0 { OpenMode::Empty } else { OpenMode::Create };
         let file = self.disk.open(&path, how)?;
         let whole = self.layout.file_octets(number);
-        let end = (at + RESERVE_OCTETS).min(whole);
+        let end = (at + RESERVE_BYTES).min(whole);
         file.write_all_at(&zeros(at, end), at)?;
         if end < whole {
             file.sync_data()?;
@@ -378,7 +378,7 @@ impl DecodeFiles {
                 }
                 reserve_image(&*self.disk, &self.image, self.layout.image_octets())?;
             }
-            let image = self.disk.open(&self.image.part, Open::Write)?;
+            let image = self.disk.open(&self.image.part, OpenMode::Write)?;
             image.write_all_at(octets, offset)?;
             image.sync_data()
         };
@@ -393,15 +393,15 @@ impl DecodeFiles {
         let attempt = || {
             let ImagePaths { directory, part, image } = &self.image;
             let is_renamed = !self.disk.exists(part) && self.disk.exists(image);
-            let measured = self.measure(if is_renamed { image } else { part })?;
-            let found = measured.sha256;
+            let scanned = self.scan(if is_renamed { image } else { part })?;
+            let found = scanned.sha256;
             let is_right = match self.layout.content() {
                 // spec: rfc5775 5 (the signed digest decides on the whole object)
                 Content::Image(digest) => found == *digest,
                 Content::File(file) => {
                     // spec: rfc6726 3.4.2 (a wrong digest is damage, a right one no proof)
-                    let fits = file.encoded.is_some() || measured.fits(file);
-                    fits && measured.octets == self.layout.image_octets()
+                    let fits = file.encoded.is_some() || scanned.matches_layout(file);
+                    fits && scanned.octets == self.layout.image_octets()
                 }
             };
             if !is_right {
@@ -410,7 +410,7 @@ impl DecodeFiles {
             if let Content::File(file) = self.layout.content()
                 && let Some(encoded) = &file.encoded
             {
-                return self.finish_encoded(file, encoded, &measured);
+                return self.finish_encoded(file, encoded, &scanned);
             }
             if !is_renamed {
                 self.disk.rename(part, image)?;
@@ -425,35 +425,35 @@ impl DecodeFiles {
     }
 
     /// Syncs a file and reads it back: what is renamed must be durable before its name says so.
-    fn measure(&self, path: &Path) -> io::Result<Measured> {
-        self.disk.open(path, Open::Write)?.sync_all()?;
+    fn scan(&self, path: &Path) -> io::Result<ScannedImage> {
+        self.disk.open(path, OpenMode::Write)?.sync_all()?;
         let wants_md5 = match self.layout.content() {
             Content::Image(_) => false,
             Content::File(file) => file.md5.is_some(),
         };
         let (mut sha256, mut md5, mut octets) = (Hasher::new(), ContentMd5::new(), 0);
-        self.disk.read_medium(path, &mut |piece| {
+        self.disk.read_uncached(path, &mut |piece| {
             sha256.update(piece);
             octets += piece.len() as u64;
             if wants_md5 {
                 md5.update(piece);
             }
         })?;
-        Ok(Measured { octets, sha256: sha256.finish(), md5: md5.finish() })
+        Ok(ScannedImage { octets, sha256: sha256.finish(), md5: md5.finish() })
     }
 }
 
 /// What a file on the medium is.
 #[derive(Debug)]
-struct Measured {
+struct ScannedImage {
     octets: u64,
     sha256: Digest,
     md5: [u8; 16],
 }
 
-impl Measured {
+impl ScannedImage {
     /// Returns whether it has the digest that was announced, if one was.
-    fn fits(&self, file: &PlainContent) -> bool {
+    fn matches_layout(&self, file: &UnsignedContent) -> bool {
         file.md5.is_none_or(|expected| expected == self.md5)
     }
 }
@@ -465,14 +465,14 @@ impl BlockFiles for DecodeFiles {
             return file.read_exact_at(octets, offset);
         }
         let path = self.path.join(format!("log.{}", first.file));
-        let file = self.disk.open(&path, Open::Read)?;
+        let file = self.disk.open(&path, OpenMode::Read)?;
         file.read_exact_at(octets, offset)?;
         self.logs.insert(first.file, file);
         Ok(())
     }
 
     fn write_block(&mut self, place: BlockPlace, octets: &[u8]) -> io::Result<()> {
-        let image = self.disk.open(&self.image.part, Open::Write)?;
+        let image = self.disk.open(&self.image.part, OpenMode::Write)?;
         image.write_all_at(octets, place.offset)?;
         image.sync_data()
     }
@@ -486,7 +486,7 @@ impl BlockFiles for DecodeFiles {
 /// one conversion a block, spares the flash a whole image, and holds the room also where files are
 /// never overwritten in place.
 fn reserve_image(disk: &dyn Disk, paths: &ImagePaths, octets: u64) -> io::Result<Option<u64>> {
-    let how = if octets == 0 { Open::Empty } else { Open::Create };
+    let how = if octets == 0 { OpenMode::Empty } else { OpenMode::Create };
     let image = disk.open(&paths.part, how)?;
     let allocated = if octets == 0 { Ok(()) } else { image.allocate(octets) };
     let zeros_from = match allocated {
@@ -503,8 +503,8 @@ fn zeros(from: u64, to: u64) -> Vec<u8> {
 }
 
 const IMAGE: &str = "image";
-const READ_OCTETS: usize = 1 << 20;
-const RESERVE_OCTETS: u64 = 2 << 20;
+const READ_BYTES: usize = 1 << 20;
+const RESERVE_BYTES: u64 = 2 << 20;
 /// Times that a header is read before its log counts as damaged.
 const HEADER_READS: u32 = 3;
 

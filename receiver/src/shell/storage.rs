@@ -20,7 +20,7 @@ use proto::{crypto::Hash16, ids::Sbn};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
-    directory::{DataDirectory, FileName},
+    data_dir::{DataDir, FileName},
     disk::SharedDisk,
     objects::{DecodeFiles, FinishOutcome, ObjectDirectory, Reserved},
 };
@@ -95,7 +95,7 @@ pub enum Completion {
 #[derive(Debug)]
 pub struct Storage {
     commands: mpsc::Sender<Command>,
-    worker: JoinHandle<DataDirectory>,
+    worker: JoinHandle<DataDir>,
 }
 
 impl Storage {
@@ -105,13 +105,13 @@ impl Storage {
     /// # Errors
     ///
     /// When the system gives no thread.
-    pub fn start(directory: DataDirectory) -> io::Result<(Self, UnboundedReceiver<Completion>)> {
+    pub fn start(directory: DataDir) -> io::Result<(Self, UnboundedReceiver<Completion>)> {
         let (commands, receiver) = mpsc::channel();
         let (jobs, waiting) = mpsc::channel();
         let (completions, answers) = unbounded_channel();
-        let (solver, solved) = (Solver::new(&directory), completions.clone());
-        let solve = move || waiting.iter().for_each(|job| answer(&solved, solver.solve(job)));
-        thread::Builder::new().name("decode".into()).spawn(solve)?;
+        let (decoder, solved) = (DecodeWorker::new(&directory), completions.clone());
+        let decode = move || waiting.iter().for_each(|job| answer(&solved, decoder.run(job)));
+        thread::Builder::new().name("decode".into()).spawn(decode)?;
         let worker = Worker::new(directory);
         let serve = move || serve(worker, &receiver, &jobs, &completions);
         let worker = thread::Builder::new().name("storage".into()).spawn(serve)?;
@@ -131,7 +131,7 @@ impl Storage {
     ///
     /// When the storage thread has panicked.
     #[must_use]
-    pub fn stop(self) -> DataDirectory {
+    pub fn stop(self) -> DataDir {
         drop(self.commands);
         self.worker.join().expect("the storage thread does not panic")
     }
@@ -143,7 +143,7 @@ fn serve(
     commands: &mpsc::Receiver<Command>,
     jobs: &mpsc::Sender<Job>,
     completions: &UnboundedSender<Completion>,
-) -> DataDirectory {
+) -> DataDir {
     loop {
         let command = if worker.is_reserving() {
             commands.try_recv()
@@ -167,11 +167,11 @@ fn serve(
 
 /// What the storage thread does, command by command.
 ///
-/// After each [`Self::handle`] and [`Self::reserve`], the caller takes the jobs to a [`Solver`] and
+/// After each [`Self::handle`] and [`Self::reserve`], the caller takes the jobs to a [`DecodeWorker`] and
 /// the completions to the core. A thread does so in [`Storage`]; a simulation does it by hand.
 #[derive(Debug)]
 pub struct Worker {
-    directory: DataDirectory,
+    directory: DataDir,
     objects: BTreeMap<Hash16, ObjectDirectory>,
     /// Objects whose logs are not all reserved, in the order in which they were opened.
     reserving: Vec<Hash16>,
@@ -184,7 +184,7 @@ pub struct Worker {
 impl Worker {
     /// Starts with no object open.
     #[must_use]
-    pub const fn new(directory: DataDirectory) -> Self {
+    pub const fn new(directory: DataDir) -> Self {
         Self {
             directory,
             objects: BTreeMap::new(),
@@ -206,7 +206,7 @@ impl Worker {
         self.completions.pop_front()
     }
 
-    /// Returns the next job for a [`Solver`].
+    /// Returns the next job for a [`DecodeWorker`].
     pub fn poll_job(&mut self) -> Option<Job> {
         self.jobs.pop_front()
     }
@@ -341,21 +341,21 @@ pub enum Job {
 
 /// What the decode thread does, job by job.
 #[derive(Debug, Clone)]
-pub struct Solver {
+pub struct DecodeWorker {
     disk: SharedDisk,
     objects: PathBuf,
 }
 
-impl Solver {
+impl DecodeWorker {
     /// Works in the same directory as the [`Worker`] that hands out the jobs.
     #[must_use]
-    pub fn new(directory: &DataDirectory) -> Self {
+    pub fn new(directory: &DataDir) -> Self {
         Self { disk: directory.disk(), objects: directory.objects() }
     }
 
     /// Does a job.
     #[must_use]
-    pub fn solve(&self, job: Job) -> Completion {
+    pub fn run(&self, job: Job) -> Completion {
         let files = |layout| DecodeFiles::new(Arc::clone(&self.disk), &self.objects, layout);
         match job {
             Job::Decode(job) => {

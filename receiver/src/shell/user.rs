@@ -1,4 +1,4 @@
-//! Asks the user: at the terminal, or by the integrator's hook.
+//! User prompts at the terminal, or by the integrator's hook.
 
 use std::{
     ffi::OsStr,
@@ -12,14 +12,14 @@ use proto::dm::ui::{Answer, Kind};
 
 use super::installer::{Hook, HookExit};
 use crate::{
-    config::Local,
+    config::Receiver,
     user::{self, HookAnswer, HookQuestion, Question, Reply, shown, typed},
 };
 
-/// The way to the user.
+/// Output device for prompts.
 #[derive(Debug, Clone)]
-pub enum Front {
-    /// There is none, or the configuration answers.
+pub enum Prompter {
+    /// None: there is no user, or the configuration answers.
     None,
     /// Standard input and output.
     Terminal(Terminal),
@@ -27,36 +27,36 @@ pub enum Front {
     Hook(Hook),
 }
 
-impl Front {
-    /// Opens the way that the configuration says.
+impl Prompter {
+    /// Opens the configured prompter.
     #[must_use]
-    pub fn open(local: &Local) -> Self {
-        match &local.user_hook {
+    pub fn open(settings: &Receiver) -> Self {
+        match &settings.user_hook {
             Some(command) => Self::Hook(Hook::new(command.clone())),
-            None if local.user.front == user::Front::Asked => Self::Terminal(Terminal::open()),
+            None if settings.user.front == user::Front::Asked => Self::Terminal(Terminal::open()),
             None => Self::None,
         }
     }
 
-    /// Asks. Blocks until there is an answer or nobody waits for it any more.
+    /// Shows a prompt. Blocks until there is an answer, or the time for it has passed.
     #[must_use]
-    pub fn ask(&self, question: &Question) -> Reply {
+    pub fn prompt(&self, question: &Question) -> Reply {
         match self {
             Self::None => Reply::Answer(Answer::NotDisplayable),
-            Self::Terminal(terminal) => terminal.ask(question),
-            Self::Hook(hook) => ask_hook(hook, question),
+            Self::Terminal(terminal) => terminal.prompt(question),
+            Self::Hook(hook) => prompt_hook(hook, question),
         }
     }
 }
 
-/// The terminal: one thread reads lines for as long as the program runs.
+/// The terminal; one thread reads its lines until the program ends.
 #[derive(Debug, Clone)]
 pub struct Terminal {
     lines: Arc<Mutex<mpsc::Receiver<String>>>,
 }
 
 impl Terminal {
-    /// Begins to read standard input.
+    /// Starts to read standard input.
     #[must_use]
     pub fn open() -> Self {
         Self::reading(io::BufReader::new(io::stdin()))
@@ -67,7 +67,7 @@ impl Terminal {
         thread::spawn(move || {
             let mut line = String::new();
             while matches!(
-                (&mut input).take(LINE_OCTETS).read_line(&mut line),
+                (&mut input).take(LINE_BYTES).read_line(&mut line),
                 Ok(octets) if octets > 0
             ) {
                 if sender.send(std::mem::take(&mut line)).is_err() {
@@ -78,15 +78,15 @@ impl Terminal {
         Self { lines: Arc::new(Mutex::new(lines)) }
     }
 
-    fn ask(&self, question: &Question) -> Reply {
+    fn prompt(&self, question: &Question) -> Reply {
         let lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was typed before the question is no answer to it.
+        // Input from before the prompt does not answer it.
         while lines.try_recv().is_ok() {}
-        converse(&lines, question)
+        prompt_terminal(&lines, question)
     }
 }
 
-fn converse(lines: &mpsc::Receiver<String>, question: &Question) -> Reply {
+fn prompt_terminal(lines: &mpsc::Receiver<String>, question: &Question) -> Reply {
     loop {
         let mut out = io::stdout();
         let printed = out.write_all(shown(&question.prompt).as_bytes()).and_then(|()| out.flush());
@@ -110,10 +110,11 @@ fn converse(lines: &mpsc::Receiver<String>, question: &Question) -> Reply {
     }
 }
 
-fn ask_hook(hook: &Hook, question: &Question) -> Reply {
+fn prompt_hook(hook: &Hook, question: &Question) -> Reply {
     let verb = if question.prompt.kind == Kind::Display { "tell" } else { "ask" };
-    let json = serde_json::to_vec(&HookQuestion::from(question)).expect("a question is plain data");
-    let ran = hook.run(&[OsStr::new(verb)], &json, question.wait.max(LEAST_TIME));
+    let json =
+        serde_json::to_vec(&HookQuestion::from(question)).expect("a question is serialisable");
+    let ran = hook.run(&[OsStr::new(verb)], &json, question.wait.max(MIN_TIME));
     match ran {
         Ok((HookExit::Done, output)) => {
             let line = output.split(|octet| *octet == b'\n').next().unwrap_or_default();
@@ -121,25 +122,25 @@ fn ask_hook(hook: &Hook, question: &Question) -> Reply {
                 Ok(answer) => answer.into(),
                 Err(_) if verb == "tell" => Reply::Answer(Answer::Shown),
                 Err(error) => {
-                    tracing::warn!(%error, "the user hook gave no answer");
+                    tracing::warn!(%error, "user hook printed no answer");
                     Reply::Answer(Answer::NotDisplayable)
                 }
             }
         }
         Ok((HookExit::TimedOut, _)) => Reply::Answer(Answer::TimedOut),
         Ok((exit, _)) => {
-            tracing::warn!(?exit, "the user hook failed");
+            tracing::warn!(?exit, "user hook failed");
             Reply::Answer(Answer::NotDisplayable)
         }
         Err(error) => {
-            tracing::warn!(%error, "the user cannot be asked");
+            tracing::warn!(%error, "user hook cannot be started");
             Reply::Answer(Answer::NotDisplayable)
         }
     }
 }
 
-const LINE_OCTETS: u64 = 4096;
-const LEAST_TIME: Duration = Duration::from_secs(5);
+const LINE_BYTES: u64 = 4096;
+const MIN_TIME: Duration = Duration::from_secs(5);
 
 #[cfg(test)]
 mod tests {
@@ -152,47 +153,47 @@ mod tests {
         Question { ticket: 1, about: About::Install, prompt, wait: Duration::from_secs(20) }
     }
 
-    fn hook(script: &str) -> Front {
-        Front::Hook(Hook::new(vec!["/bin/sh".into(), "-c".into(), script.into(), "hook".into()]))
+    fn hook(script: &str) -> Prompter {
+        Prompter::Hook(Hook::new(vec!["/bin/sh".into(), "-c".into(), script.into(), "hook".into()]))
     }
 
     // test: oma-dm 4.1 (a hook)
     #[test]
-    fn the_hook_gets_the_question_and_gives_the_answer() {
+    fn the_hook_gets_the_question_and_returns_the_answer() {
         let script = r#"test "$1" = ask && grep -q '"text":"Now?"' && echo '{"answer":"later"}'"#;
-        assert_eq!(hook(script).ask(&question(Prompt::confirm("Now?"))), Reply::Later);
+        assert_eq!(hook(script).prompt(&question(Prompt::confirm("Now?"))), Reply::Later);
         let shown = Reply::Answer(Answer::Shown);
-        assert_eq!(hook("test $1 = tell").ask(&question(Prompt::display("Done"))), shown);
+        assert_eq!(hook("test $1 = tell").prompt(&question(Prompt::display("Done"))), shown);
     }
 
     #[test]
-    fn a_hook_that_fails_could_not_show_the_question() {
+    fn a_hook_that_fails_counts_as_not_displayable() {
         let failed = Reply::Answer(Answer::NotDisplayable);
         for script in ["exit 1", "echo yes", "true", "echo '{\"answer\":\"perhaps\"}'"] {
-            assert_eq!(hook(script).ask(&question(Prompt::confirm("Now?"))), failed, "{script}");
+            assert_eq!(hook(script).prompt(&question(Prompt::confirm("Now?"))), failed, "{script}");
         }
-        let absent = Front::Hook(Hook::new(vec!["/nonexistent".into()]));
-        assert_eq!(absent.ask(&question(Prompt::confirm("Now?"))), failed);
+        let absent = Prompter::Hook(Hook::new(vec!["/nonexistent".into()]));
+        assert_eq!(absent.prompt(&question(Prompt::confirm("Now?"))), failed);
     }
 
     #[test]
-    fn a_person_at_the_terminal_is_asked_until_the_line_is_an_answer() {
+    fn the_terminal_prompts_until_the_line_is_an_answer() {
         let (keys, lines) = mpsc::channel();
         for line in ["perhaps\n", "yes\n", "later\n"] {
             keys.send(line.to_owned()).unwrap();
         }
         let question = question(Prompt::confirm("Now?"));
-        assert_eq!(converse(&lines, &question), Reply::Answer(Answer::Yes));
-        assert_eq!(converse(&lines, &question), Reply::Later);
+        assert_eq!(prompt_terminal(&lines, &question), Reply::Answer(Answer::Yes));
+        assert_eq!(prompt_terminal(&lines, &question), Reply::Later);
         let at_once = Question { wait: Duration::ZERO, ..question };
-        assert_eq!(converse(&lines, &at_once), Reply::Answer(Answer::TimedOut));
+        assert_eq!(prompt_terminal(&lines, &at_once), Reply::Answer(Answer::TimedOut));
     }
 
     #[test]
-    fn a_terminal_that_is_gone_shows_nothing() {
-        let front = Front::Terminal(Terminal::reading(io::BufReader::new(io::empty())));
+    fn a_closed_terminal_shows_no_prompt() {
+        let front = Prompter::Terminal(Terminal::reading(io::BufReader::new(io::empty())));
         let gone = Reply::Answer(Answer::NotDisplayable);
-        assert_eq!(front.ask(&question(Prompt::confirm("Now?"))), gone);
-        assert_eq!(Front::None.ask(&question(Prompt::confirm("Now?"))), gone);
+        assert_eq!(front.prompt(&question(Prompt::confirm("Now?"))), gone);
+        assert_eq!(Prompter::None.prompt(&question(Prompt::confirm("Now?"))), gone);
     }
 }

@@ -5,14 +5,14 @@ use proto::{crypto::Hash16, time::Now, tune_in::TuneIn};
 use thiserror::Error;
 
 use super::{
-    directory::{DataDirectory, FileName},
+    data_dir::{DataDir, FileName},
     objects::FinishOutcome,
     storage::{Command, Completion},
 };
 use crate::{
     agent::{self, Agent, Fetch, Output, StoredState, StoredStateError, VerifyError},
     components::Call,
-    dm::client::Post,
+    dm::client::HttpRequest,
     installer::InstallRequest,
     journal_state::JournalState,
     symbols::{JournalError, Journaler, ObjectLayout, StorageError},
@@ -53,7 +53,7 @@ pub fn restore(
     now: Now,
     config: agent::Config,
     origin: Origin,
-    directory: &DataDirectory,
+    directory: &DataDir,
 ) -> Result<Agent, RestoreError> {
     let [a, b] = directory.read_journal()?;
     let (journaler, state) = Journaler::recover::<JournalState>([&a, &b])?;
@@ -93,7 +93,7 @@ pub enum Beside {
     /// Ask the user.
     Ask(Question),
     /// Send a DM message.
-    Post(Post),
+    Post(HttpRequest),
     /// Stop: the storage cannot be relied on.
     Stop(StorageError),
 }

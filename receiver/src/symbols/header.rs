@@ -6,13 +6,13 @@ use proto::{
     wire::{Reader, WireError},
 };
 
-use super::layout::{Content, HEADER_MAGIC, HeaderCheck, ObjectLayout, PlainContent};
+use super::layout::{Content, HEADER_MAGIC, HeaderCheck, ObjectLayout, UnsignedContent};
 
 impl ObjectLayout {
     /// Reads from the header of any of an object's logs how the object is laid out, and which of
     /// its logs that is; `None` when the header is damaged or of another format.
     ///
-    /// A plain file's name is not in it.
+    /// An unsigned file's name is not in it.
     #[must_use]
     pub fn from_header(octets: &[u8]) -> Option<(Self, u32)> {
         let (layout, file) = read(octets).ok().flatten()?;
@@ -34,7 +34,7 @@ fn read(octets: &[u8]) -> Result<Option<(ObjectLayout, u32)>, WireError> {
     let extension = [&[FTI, 4], information.as_slice()].concat();
     let oti = Extensions::new(&extension)?.fti(encoding_id)?;
     let content = if stored_sha256 == Digest([0; 32]) {
-        Content::File(Box::new(PlainContent {
+        Content::File(Box::new(UnsignedContent {
             name: String::new(),
             md5: None,
             encoded: None,
@@ -57,7 +57,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::symbols::PlainIdentity;
+    use crate::symbols::UnsignedIdentity;
 
     #[test]
     fn a_header_says_how_its_object_is_laid_out() {
@@ -72,11 +72,11 @@ mod tests {
         let read = ObjectLayout::from_header(&image.header(2));
         assert_eq!(read, Some((image.clone(), 2)));
         let source = IpAddr::from([192, 0, 2, 1]);
-        let identity = PlainIdentity { source, tsi: Tsi(1), toi: Toi(2) };
+        let identity = UnsignedIdentity { source, tsi: Tsi(1), toi: Toi(2) };
         let content =
-            PlainContent { name: String::new(), md5: None, encoded: None, is_empty: false };
+            UnsignedContent { name: String::new(), md5: None, encoded: None, is_empty: false };
         let oti = Oti::NoCode(NoCodeOti::new(5000, 500, 4).unwrap());
-        let file = ObjectLayout::plain(&identity, oti, content).unwrap();
+        let file = ObjectLayout::unsigned(&identity, oti, content).unwrap();
         assert_eq!(ObjectLayout::from_header(&file.header(0)), Some((file, 0)));
         for at in 0..ObjectLayout::HEADER_OCTETS {
             let mut damaged = image.header(2);

@@ -32,13 +32,13 @@ pub struct ObjectLayout {
 pub enum Content {
     /// An image of a signed campaign: it hashes to this, and stays in the object's directory.
     Image(Digest),
-    /// A plain file.
-    File(Box<PlainContent>),
+    /// An unsigned file.
+    File(Box<UnsignedContent>),
 }
 
-/// What is known of a plain file.
+/// Content of an unsigned file, as its FDT describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PlainContent {
+pub struct UnsignedContent {
     /// Its name in the output directory: one of ours, never one from the network.
     pub name: String,
     /// What it hashes to by its `Content-MD5`, when it has one: as it was sent, or with its content
@@ -61,9 +61,9 @@ pub struct Encoded {
     pub limit: u64,
 }
 
-/// What names an object of a plain session.
+/// Identity of an object of an unsigned session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PlainIdentity {
+pub struct UnsignedIdentity {
     /// Address of the sender.
     pub source: IpAddr,
     /// The FLUTE session.
@@ -72,7 +72,7 @@ pub struct PlainIdentity {
     pub toi: Toi,
 }
 
-impl PlainIdentity {
+impl UnsignedIdentity {
     /// Returns the key that ties records to the object with these parameters.
     #[must_use]
     pub fn object_key(&self, oti: &Oti) -> Hash16 {
@@ -163,9 +163,13 @@ impl ObjectLayout {
             .expect("255 blocks of 56,403 symbols are fewer than 2^31")
     }
 
-    /// Lays out a file of a plain session; `None` when it has more symbols than can be counted.
+    /// Lays out a file of an unsigned session; `None` when it has more symbols than can be counted.
     #[must_use]
-    pub fn plain(identity: &PlainIdentity, oti: Oti, content: PlainContent) -> Option<Self> {
+    pub fn unsigned(
+        identity: &UnsignedIdentity,
+        oti: Oti,
+        content: UnsignedContent,
+    ) -> Option<Self> {
         Self::checked(identity.object_key(&oti), Content::File(Box::new(content)), oti)
     }
 
@@ -196,7 +200,7 @@ impl ObjectLayout {
         &self.content
     }
 
-    /// Returns the SHA-256 digest of the whole object; zeros for a plain file, which has none.
+    /// Returns the SHA-256 digest of the whole object; zeros for an unsigned file, which has none.
     #[must_use]
     pub const fn stored_sha256(&self) -> Digest {
         match self.content {
@@ -282,7 +286,7 @@ impl ObjectLayout {
         if self.is_empty() { 0 } else { self.oti.transfer_length() }
     }
 
-    /// Returns whether it is a plain file without octets.
+    /// Returns whether it is an unsigned file without octets.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         match &self.content {
@@ -336,7 +340,7 @@ impl ObjectLayout {
     }
 
     /// Returns the tag of a symbol: of an image its leaf in the plan, so that storing adds no
-    /// second hash; of a plain file a hash that finds damage on disk and proves nothing.
+    /// second hash; of an unsigned file a hash that finds damage on disk and proves nothing.
     #[must_use]
     pub fn tag(&self, sbn: Sbn, esi: Esi, symbol: &[u8]) -> Hash16 {
         match self.content {

@@ -144,7 +144,7 @@ struct Block {
 }
 
 /// Numbers of the symbols that are held: pages of 512 bits, and only those with one set. Senders of
-/// plain files choose their ESIs as they like, and the highest must not cost more than the lowest.
+/// unsigned files choose their ESIs as they like, and the highest must not cost more than the lowest.
 #[derive(Debug, Default)]
 struct Bitmap(BTreeMap<u32, [u64; 8]>);
 

@@ -14,10 +14,10 @@ use proto::{
 };
 use receiver::{
     decode::BlockFiles,
-    plain::{Filter, FinishProblem, Found, Limits, Output, PlainReceiver},
     symbols::{
         BlockPlace, Content, LogOutput, ObjectLayout, Recovered, SlotAddress, StorageError, Ticket,
     },
+    unsigned::{Filter, FinishProblem, Found, Limits, Output, UnsignedReceiver},
 };
 
 use crate::{
@@ -125,7 +125,7 @@ fn data(script: &mut Script<'_>) -> Vec<u8> {
 }
 
 struct Bench {
-    core: PlainReceiver,
+    core: UnsignedReceiver,
     limits: Limits,
     now: Now,
     received: u64,
@@ -166,7 +166,7 @@ impl Bench {
     fn new() -> Self {
         let limits = Limits::default();
         Self {
-            core: PlainReceiver::new(limits, Filter::default(), Found::default()),
+            core: UnsignedReceiver::new(limits, Filter::default(), Found::default()),
             limits,
             now: Now { mono: Mono(1_000), utc: Utc::from_seconds(1_800_000_000) },
             received: 0,
@@ -273,7 +273,7 @@ impl Bench {
     fn check(&self) {
         let limits = &self.limits;
         assert_eq!(self.core.stats().datagrams, self.received);
-        assert!(self.core.waiting() * WAITING_OVERHEAD <= limits.waiting_octets);
+        assert!(self.core.waiting() * WAITING_OVERHEAD <= limits.waiting_bytes);
         assert!(self.disk.layouts.len() <= limits.sessions * ENTRIES);
     }
 
@@ -291,9 +291,9 @@ impl Bench {
 
 /// Checks that open objects keep the limits of the core, by which memory and disk are measured.
 fn check_layout(limits: &Limits, layout: &ObjectLayout) {
-    assert!(layout.image_octets() <= limits.file_octets);
+    assert!(layout.image_octets() <= limits.file_bytes);
     let largest = u64::from(layout.oti().partition().largest());
-    assert!(largest * u64::from(layout.oti().symbol_size()) <= limits.block_octets);
+    assert!(largest * u64::from(layout.oti().symbol_size()) <= limits.block_bytes);
     match layout.content() {
         Content::File(file) => {
             let odd = |c: char| matches!(c, '/' | '\\' | '\0') || c.is_control();

@@ -11,7 +11,7 @@ use receiver::{
     shell::{
         consent,
         control::{self, Answer, Request},
-        directory::DataDirectory,
+        data_dir::DataDir,
     },
     symbols::ObjectLayout,
 };
@@ -154,29 +154,29 @@ impl Device {
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let hook = Role::new("hook")?.arg(folder).words();
-        let local = toml::toml! {
-            [local]
+        let settings = toml::toml! {
+            [receiver]
             interface = (around.source.to_string())
-            check_in_seconds = 3600
+            poll_interval_seconds = 3600
         };
         let mut config: toml::Table = enrolled.parse().context("read the enrolment")?;
-        config.extend(local);
-        let local = config.get_mut("local").and_then(toml::Value::as_table_mut);
-        let local = local.context("the configuration has a local part")?;
+        config.extend(settings);
+        let settings = config.get_mut("receiver").and_then(toml::Value::as_table_mut);
+        let settings = settings.context("the configuration has a section [receiver]")?;
         let text = |path: &Path| toml::Value::from(path.display().to_string());
-        local.insert("data".into(), text(&folder.join(DATA)));
-        local.insert("root".into(), text(&around.root));
-        local.insert("hook".into(), toml::Value::from(hook));
+        settings.insert("data".into(), text(&folder.join(DATA)));
+        settings.insert("trust_root".into(), text(&around.root));
+        settings.insert("installer_hook".into(), toml::Value::from(hook));
         // What else this machine does is no matter to a lab.
-        local.insert("sensors".into(), text(&folder.join("sensors")));
+        settings.insert("sysfs_root".into(), text(&folder.join("sensors")));
         if let Some(place) = ways.notify {
-            local.insert("notify".into(), toml::Value::from(place.to_string()));
+            settings.insert("notification_udp".into(), toml::Value::from(place.to_string()));
         }
         if ways.consent {
             let user = Role::new("user")?.arg(folder).words();
-            local.insert("user".into(), "hook".into());
-            local.insert("user_hook".into(), toml::Value::from(user));
-            local.insert("consent".into(), "both".into());
+            settings.insert("user_interface".into(), "hook".into());
+            settings.insert("user_hook".into(), toml::Value::from(user));
+            settings.insert("consent".into(), "both".into());
         }
         let path = folder.join(CONFIG);
         fs::write(&path, config.to_string()).with_context(|| path.display().to_string())?;
@@ -245,7 +245,7 @@ impl Device {
 
     /// Returns the control socket of a running receiver.
     pub fn control_socket(&self) -> PathBuf {
-        DataDirectory::control_socket(&self.folder.join(DATA))
+        DataDir::control_socket(&self.folder.join(DATA))
     }
 
     /// Stores its status, and fails when its process has ended.

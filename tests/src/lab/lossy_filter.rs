@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use proto::flute::alc::Packet;
-use receiver::shell::run::Tap;
+use receiver::shell::event_loop::PacketFilter;
 
 use crate::lab::{
     counters::{Counters, Datagram},
@@ -33,8 +33,8 @@ impl LossyFilter {
     }
 }
 
-impl Tap for LossyFilter {
-    fn admit(&mut self, datagram: &[u8]) -> bool {
+impl PacketFilter for LossyFilter {
+    fn accept(&mut self, datagram: &[u8]) -> bool {
         if self.rng.random_bool(self.loss) {
             return false;
         }
@@ -96,7 +96,7 @@ mod tests {
         let life = |name: &str, seed| {
             let path = folder.path().join(name);
             let mut tap = LossyFilter::open(&path, Percent(30.0), seed, "LAB-0001").unwrap();
-            (0..1000).map(|_| tap.admit(b"x")).collect::<Vec<_>>()
+            (0..1000).map(|_| tap.accept(b"x")).collect::<Vec<_>>()
         };
         let (first, second) = (life("a", 1), life("a", 1));
         assert_ne!(first, second);

@@ -8,7 +8,7 @@ use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 use clap::Parser;
-use receiver::shell::{multicast::Channel, run::Options as DeviceOptions};
+use receiver::shell::{event_loop::Options as DeviceOptions, multicast::Channel};
 
 use crate::lab::{
     attacker, hook, lossy_filter::LossyFilter, options::Percent, process::die_with_parent, user,
@@ -78,7 +78,7 @@ fn device(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<ExitCode>
     let tap = LossyFilter::open(&counters, loss, seed, &name)
         .with_context(|| format!("open {}", counters.display()))?;
     let listen = listen.map(|group| Channel { group, source });
-    let options = DeviceOptions { tap: Box::new(tap), listen };
+    let options = DeviceOptions { filter: Box::new(tap), listen };
     let line = ["receiver".into(), "run".into(), "--config".into(), config.into_os_string()];
     Ok(receiver::cli::run_with(line, options))
 }

@@ -42,7 +42,7 @@ use proto::{
     time::Utc,
     tune_in::TuneIn,
 };
-use receiver::dm::client::Failure;
+use receiver::dm::client::TransportError;
 
 use super::{
     device::Device,
@@ -250,9 +250,13 @@ impl Bridge {
     }
 
     /// Answers a DM message.
-    pub fn handle(&mut self, at: At, message: &super::queue::Message) -> Result<Vec<u8>, Failure> {
+    pub fn handle(
+        &mut self,
+        at: At,
+        message: &super::queue::Message,
+    ) -> Result<Vec<u8>, TransportError> {
         let limits = Limits::default();
-        let refused = |status| Failure::Http { status, retry_after: None };
+        let refused = |status| TransportError::Http { status, retry_after: None };
         let received =
             xml::parse(&message.body, &xml::Limits::default()).map_err(|_| refused(400))?;
         let id: DeviceId = received.header.source.uri.parse().map_err(|_| refused(400))?;
@@ -277,7 +281,9 @@ impl Bridge {
             | Answer::PutOff(reply) => {
                 Ok(self.add_sessions(&reply).unwrap_or_else(|| reply.into()))
             }
-            Answer::Locked(wait) => Err(Failure::Http { status: 503, retry_after: Some(wait) }),
+            Answer::Locked(wait) => {
+                Err(TransportError::Http { status: 503, retry_after: Some(wait) })
+            }
         }
     }
 
@@ -307,8 +313,8 @@ impl Bridge {
     /// # Errors
     ///
     /// A status of HTTP, which is a lie, too.
-    pub fn lie(&mut self, device: usize, truth: Vec<u8>) -> Result<Vec<u8>, Failure> {
-        let refused = |status| Failure::Http { status, retry_after: None };
+    pub fn lie(&mut self, device: usize, truth: Vec<u8>) -> Result<Vec<u8>, TransportError> {
+        let refused = |status| TransportError::Http { status, retry_after: None };
         let before = self.said.insert(device, truth.clone());
         match self.rng.below(8) {
             0 => Err(refused(500)),

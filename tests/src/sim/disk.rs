@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! let disk = SimDisk::new(seed);
-//! let directory = DataDirectory::open_on(disk.shared(), Path::new("/data"))?;
-//! let (solver, mut worker) = (Solver::new(&directory), Worker::new(directory));
+//! let directory = DataDir::open_on(disk.shared(), Path::new("/data"))?;
+//! let (decoder, mut worker) = (DecodeWorker::new(&directory), Worker::new(directory));
 //! disk.cut_at(disk.operations() + 17);          // the power goes at the 17th operation from here
 //! worker.handle(command);                       // … until disk.is_off()
 //! drop(worker);
@@ -31,7 +31,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard},
 };
 
-use receiver::shell::disk::{Disk, DiskFile, Entry, Held, Open, SharedDisk};
+use receiver::shell::disk::{DirectoryLock, Disk, DiskFile, Entry, OpenMode, SharedDisk};
 
 pub use self::call::{Call, Fault, History, SECTOR_BYTES};
 use self::state::{State, Step};
@@ -47,7 +47,7 @@ impl SimDisk {
         Self(Arc::new(Mutex::new(State::new(seed))))
     }
 
-    /// Returns the disk for [`receiver::shell::directory::DataDirectory::open_on`].
+    /// Returns the disk for [`receiver::shell::data_dir::DataDir::open_on`].
     #[must_use]
     pub fn shared(&self) -> SharedDisk {
         Arc::new(self.clone())
@@ -175,11 +175,11 @@ impl SimDisk {
 }
 
 impl Disk for SimDisk {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+    fn open(&self, path: &Path, how: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let mut state = self.state();
         let call = match how {
-            Open::Read | Open::Write => Call::Open,
-            Open::Create | Open::Empty => Call::Create,
+            OpenMode::Read | OpenMode::Write => Call::Open,
+            OpenMode::Create | OpenMode::Empty => Call::Create,
         };
         let step = state.enter(call, path)?;
         step.failure()?;
@@ -240,7 +240,7 @@ impl Disk for SimDisk {
         step.end(&mut state)
     }
 
-    fn read_medium(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    fn read_uncached(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let mut state = self.state();
         state.enter(Call::Read, path)?.failure()?;
         let content = state.medium(path)?;
@@ -249,10 +249,10 @@ impl Disk for SimDisk {
         Ok(())
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
         let mut state = self.state();
         state.enter(Call::Lock, path)?.failure()?;
-        state.open(path, Open::Create)?;
+        state.open(path, OpenMode::Create)?;
         if !state.locks.insert(path.to_owned()) {
             return Err(io::ErrorKind::WouldBlock.into());
         }
@@ -268,7 +268,7 @@ struct SimLock {
     epoch: u64,
 }
 
-impl Held for SimLock {}
+impl DirectoryLock for SimLock {}
 
 impl Drop for SimLock {
     fn drop(&mut self) {
@@ -356,10 +356,10 @@ impl DiskFile for SimFile {
         self.sync_data()
     }
 
-    fn forget_cached(&self) -> io::Result<()> {
+    fn drop_page_cache(&self) -> io::Result<()> {
         let (mut state, step) = self.enter(Call::ForgetCached)?;
         step.failure()?;
-        state.opened(self.id)?.forget_cached();
+        state.opened(self.id)?.drop_page_cache();
         Ok(())
     }
 }

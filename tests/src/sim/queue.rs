@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use proto::ids::CampaignId;
-use receiver::{dm::client::Failure, installer::InstallOutcome, shell::storage::Completion};
+use receiver::{dm::client::TransportError, installer::InstallOutcome, shell::storage::Completion};
 
 use super::{fault::At, package::SOURCES};
 
@@ -60,7 +60,7 @@ pub enum DeviceEvent {
     /// The storage has answered.
     Complete(Completion),
     /// A DM message was answered, or not.
-    Answer(Result<Vec<u8>, Failure>),
+    Answer(Result<Vec<u8>, TransportError>),
     /// The installer says which version is installed.
     Version,
     /// The installer is done with the image.

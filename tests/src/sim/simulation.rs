@@ -16,7 +16,7 @@ use super::{
 use crate::lab::rng::SeededRng;
 use dm_bridge::fleet::arming::ArmingPhase;
 use proto::ids::CampaignId;
-use receiver::dm::client::Failure;
+use receiver::dm::client::TransportError;
 
 /// Outcome of a world.
 #[derive(Debug, Clone)]
@@ -278,7 +278,7 @@ impl Simulation {
             }
         }
         let answer = if lost {
-            Err(Failure::Network)
+            Err(TransportError::Network)
         } else {
             self.bridge.record(number, message);
             let answer = self.bridge.handle(self.at, message);
@@ -287,7 +287,7 @@ impl Simulation {
             }
             self.queue.at(self.at, Event::Reconcile);
             match answer {
-                _ if unanswered => Err(Failure::Network),
+                _ if unanswered => Err(TransportError::Network),
                 Ok(truth) if lies => self.bridge.lie(number, truth),
                 Ok(truth) => {
                     self.bridge.answered(number, &truth);
@@ -298,8 +298,8 @@ impl Simulation {
         };
         self.trace.octets(answer.as_deref().unwrap_or_default());
         let after = match answer {
-            Err(Failure::Network) => PATIENCE,
-            Ok(_) | Err(Failure::Http { .. }) => 5 + self.rng.below(80),
+            Err(TransportError::Network) => PATIENCE,
+            Ok(_) | Err(TransportError::Http { .. }) => 5 + self.rng.below(80),
         };
         let event = Event::Device(number, life, DeviceEvent::Answer(answer));
         self.queue.at(At(self.at.0 + after), event);

@@ -25,9 +25,9 @@ use receiver::{
     decode::DecodeOutcome,
     journal_state::{JournalState, ObjectProgress},
     shell::{
-        directory::DataDirectory,
+        data_dir::DataDir,
         objects::FinishOutcome,
-        storage::{Command, Completion, Solver, Worker},
+        storage::{Command, Completion, DecodeWorker, Worker},
     },
     symbols::{Journaler, Limits, LogOutput, ObjectLayout, SymbolLog, TableLog},
     tables::kept_segments,
@@ -210,7 +210,7 @@ struct Device {
     journaler: Journaler,
     done: BTreeSet<Sbn>,
     worker: Worker,
-    solver: Solver,
+    decoder: DecodeWorker,
     /// Writes since the last sync: log, offset, octets.
     unsynced: Vec<(u32, u64, usize)>,
     /// Table symbols that are taken beside the others.
@@ -221,7 +221,7 @@ struct Device {
 
 impl Device {
     fn start(options: &Options, air: &Air, data: &Path) -> anyhow::Result<Self> {
-        let directory = DataDirectory::open(data)?;
+        let directory = DataDir::open(data)?;
         let [a, b] = directory.read_journal()?;
         let (journaler, state) = Journaler::recover::<JournalState>([&a, &b])?;
         let objects = state.into_iter().flat_map(|state| state.objects);
@@ -231,7 +231,7 @@ impl Device {
             objects: directory.objects(),
             journaler,
             done: objects.flat_map(|object| object.done()).collect(),
-            solver: Solver::new(&directory),
+            decoder: DecodeWorker::new(&directory),
             worker: Worker::new(directory),
             unsynced: Vec::new(),
             tables: TableLog::new(air.layout.stored_sha256(), air.shape, kept_segments(&air.shape)),
@@ -399,7 +399,7 @@ impl Device {
         };
         self.worker.handle(command);
         if let Some(job) = self.worker.poll_job() {
-            return Ok(self.solver.solve(job));
+            return Ok(self.decoder.run(job));
         }
         self.worker.poll_completion().context("an answer")
     }

@@ -15,8 +15,8 @@ use receiver::{
     installer::InstallOutcome,
     journal_state::JournalState,
     shell::{
-        directory::DataDirectory,
-        storage::{Completion, Solver, Worker},
+        data_dir::DataDir,
+        storage::{Completion, DecodeWorker, Worker},
         wiring::{self, Beside, Origin, Wiring},
     },
     symbols::{Journaler, ObjectLayout, Recovered, SlotAddress, SlotRun},
@@ -59,7 +59,7 @@ struct Life {
     agent: Agent,
     wiring: Wiring,
     worker: Worker,
-    solver: Solver,
+    decoder: DecodeWorker,
     joined: Vec<TuneIn>,
 }
 
@@ -111,7 +111,7 @@ impl Device {
     }
 
     fn try_start(&mut self) -> anyhow::Result<Life> {
-        let directory = DataDirectory::open_on(self.disk.shared(), Path::new(DATA))?;
+        let directory = DataDir::open_on(self.disk.shared(), Path::new(DATA))?;
         let [a, b] = directory.read_journal()?;
         let (journaler, state) = Journaler::recover::<JournalState>([&a, &b])?;
         let next = state.clone().map(|state| journaler.write(&state)).transpose()?;
@@ -123,8 +123,8 @@ impl Device {
             seed: self.boots,
         };
         let agent = wiring::restore(self.now(), settings()?, origin, &directory)?;
-        let (solver, worker) = (Solver::new(&directory), Worker::new(directory));
-        Ok(Life { agent, wiring: Wiring::default(), worker, solver, joined: Vec::new() })
+        let (decoder, worker) = (DecodeWorker::new(&directory), Worker::new(directory));
+        Ok(Life { agent, wiring: Wiring::default(), worker, decoder, joined: Vec::new() })
     }
 
     /// Ends the program without a warning. The disk keeps what the page cache has.
@@ -318,7 +318,7 @@ impl Life {
         let mut completions: Vec<_> =
             std::iter::from_fn(|| self.worker.poll_completion()).collect();
         while let Some(job) = self.worker.poll_job() {
-            completions.push(self.solver.solve(job));
+            completions.push(self.decoder.run(job));
         }
         completions
     }

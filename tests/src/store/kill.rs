@@ -35,8 +35,8 @@ use proto::ids::{Esi, Sbn};
 use receiver::{
     journal_state::JournalState,
     shell::{
-        directory::DataDirectory,
-        disk::{Disk as _, Open, RealDisk, SharedDisk},
+        data_dir::DataDir,
+        disk::{Disk as _, OpenMode, RealDisk, SharedDisk},
         objects::ObjectDirectory,
     },
     symbols::{Journaler, Recovered},
@@ -264,7 +264,7 @@ impl Test<'_> {
             Some(InjectedBug::AcknowledgeBeforeSync) | None => None,
         };
         let disk: SharedDisk = Arc::new(Judging { retagged });
-        let directory = DataDirectory::open_on(Arc::clone(&disk), &self.data)?;
+        let directory = DataDir::open_on(Arc::clone(&disk), &self.data)?;
         let [a, b] = directory.read_journal()?;
         let (_, state) = Journaler::recover::<JournalState>([&a, &b])?;
         let key = layout.object_key().0;
@@ -321,7 +321,7 @@ impl Test<'_> {
                 Entry::Occupied(open) => open.into_mut(),
                 Entry::Vacant(place) => {
                     let path = object.join(format!("log.{number}"));
-                    place.insert(RealDisk.open(&path, Open::Read)?)
+                    place.insert(RealDisk.open(&path, OpenMode::Read)?)
                 }
             };
             let mut symbol = vec![0; layout.symbol_size()];

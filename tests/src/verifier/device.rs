@@ -20,12 +20,12 @@ use proto::{
 use receiver::{
     acceptance::{Kind, Limits, Offer, Verdict, judge},
     agent::{self, Agent, PersistentState, root_file},
-    dm::{self, client::Post},
+    dm::{self, client::HttpRequest},
     installer::InstallOutcome,
     journal_state::JournalState,
     shell::{
-        directory::DataDirectory,
-        storage::{Solver, Worker},
+        data_dir::DataDir,
+        storage::{DecodeWorker, Worker},
         wiring::{Beside, Origin, Wiring, restore},
     },
     symbols::Journaler,
@@ -60,12 +60,12 @@ pub struct Arming {
 pub struct Device {
     agent: Agent,
     worker: Worker,
-    solver: Solver,
+    decoder: DecodeWorker,
     wiring: Wiring,
     folder: PathBuf,
     kind: Kind,
     now: Now,
-    posts: VecDeque<Post>,
+    posts: VecDeque<HttpRequest>,
     before: TrustedState,
     /// Result that it reported when it started.
     reported: Option<ResultCode>,
@@ -107,16 +107,16 @@ impl Device {
         let factory_root = read("root.env")?;
         let mono = Mono(0) + Duration::from_secs(now_utc.saturating_sub(BORN));
         let now = Now { mono, utc: Utc::from_seconds(now_utc) };
-        let directory = DataDirectory::open(&folder.join("data"))?;
+        let directory = DataDir::open(&folder.join("data"))?;
         let before = trusted_state(&directory, &factory_root)?;
         let origin = Origin { factory_root, boot_id: "boot".to_owned(), seed: 1 };
         let agent = restore(now, config(kind)?, origin, &directory)?;
-        let (solver, wiring) = (Solver::new(&directory), Wiring::default());
+        let (decoder, wiring) = (DecodeWorker::new(&directory), Wiring::default());
         let (worker, folder) = (Worker::new(directory), folder.to_owned());
         let posts = VecDeque::new();
         let reported = None;
         let mut device =
-            Self { agent, worker, solver, wiring, folder, kind, now, posts, before, reported };
+            Self { agent, worker, decoder, wiring, folder, kind, now, posts, before, reported };
         device.settle(Reserve::No)?;
         // A device calls its server when it starts.
         let mut server = ScriptedServer::default();
@@ -297,7 +297,7 @@ impl Device {
                 self.wiring.complete(self.now, &mut self.agent, completion);
             }
             while let Some(job) = self.worker.poll_job() {
-                let completion = self.solver.solve(job);
+                let completion = self.decoder.run(job);
                 self.wiring.complete(self.now, &mut self.agent, completion);
             }
         }
@@ -366,7 +366,7 @@ fn config(kind: Kind) -> anyhow::Result<agent::Config> {
     })
 }
 
-fn trusted_state(directory: &DataDirectory, factory: &[u8]) -> anyhow::Result<TrustedState> {
+fn trusted_state(directory: &DataDir, factory: &[u8]) -> anyhow::Result<TrustedState> {
     let books = books(&directory.read_journal()?)?;
     let files = directory.read_files()?;
     let stored = files.get(&root_file(books.root_version));

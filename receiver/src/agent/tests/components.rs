@@ -71,7 +71,7 @@ impl Device {
         for (leaf, text) in [(nodes::PACKAGE_ID, "player"), (nodes::INSTALL_PARAMETERS, "quiet")] {
             announced.write(Branch::Download, "x", leaf, text).unwrap();
         }
-        self.agent.state.keep_announced(announced);
+        self.agent.state.store_announced(announced);
         self.settle();
     }
 
@@ -261,7 +261,7 @@ fn a_package_that_a_replace_brings_is_installed_by_its_exec() {
     let mut device = Device::managed();
     let bundle = device.bundle_of_component();
     let delivered = subject(Operation::Install);
-    let code = device.agent.state.take_component(device.now, delivered.clone(), &bundle);
+    let code = device.agent.state.receive_component(device.now, delivered.clone(), &bundle);
     device.settle();
     assert_eq!((code, device.phase()), (StatusCode::OK, Phase::Verified));
     let firmware = device.agent.state.update(device.now, None);
@@ -270,7 +270,7 @@ fn a_package_that_a_replace_brings_is_installed_by_its_exec() {
     assert!(device.software().deployed[0].active);
 
     let mut device = Device::managed();
-    let code = device.agent.state.take_component(device.now, delivered, b"no bundle");
+    let code = device.agent.state.receive_component(device.now, delivered, b"no bundle");
     assert_eq!((code, device.change(Operation::Install)), (StatusCode::OK, StatusCode::ACCEPTED));
     assert_eq!(
         device.reported(),
@@ -357,7 +357,7 @@ fn one_operation_goes_on_at_a_time() {
     device.change(Operation::Remove);
     device.arm_component(Operation::DownloadInstall);
     let bundle = device.bundle_of_component();
-    let firmware = device.agent.state.take_package(device.now, &bundle);
+    let firmware = device.agent.state.receive_package(device.now, &bundle);
     assert_eq!((device.results(), firmware), (vec![452, 452], StatusCode::FORBIDDEN));
     device.release();
     assert_eq!(device.results(), [452, 452, 200]);
@@ -419,8 +419,8 @@ fn the_inventory_is_shown_once_the_user_has_given_leave() {
         let mut device = Device::made(component(), disk);
         assert!(!device.software().is_shown);
         let decided = answer != Answer::TimedOut;
-        device.agent.state.inventory_was_denied(device.now);
-        device.agent.state.inventory_was_denied(device.now);
+        device.agent.state.on_inventory_denied(device.now);
+        device.agent.state.on_inventory_denied(device.now);
         device.settle();
         let [question] = device.asked.as_slice() else { panic!("asked once") };
         assert_eq!(question.about, About::Inventory);
@@ -429,7 +429,7 @@ fn the_inventory_is_shown_once_the_user_has_given_leave() {
         device.run();
         device.restart();
         assert_eq!(device.software().is_shown, is_shown);
-        device.agent.state.inventory_was_denied(device.now);
+        device.agent.state.on_inventory_denied(device.now);
         device.settle();
         assert_eq!(device.asked.len(), if decided { 1 } else { 2 }, "who has said is not asked");
     }

@@ -94,7 +94,7 @@ impl Device {
     }
 
     fn replace_package(&mut self, octets: &[u8]) -> StatusCode {
-        let code = self.agent.state.take_package(self.now, octets);
+        let code = self.agent.state.receive_package(self.now, octets);
         self.agent.state.commit_if_dirty();
         self.run();
         code

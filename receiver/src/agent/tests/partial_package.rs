@@ -52,13 +52,13 @@ impl Device {
     }
 
     fn held(&self) -> Option<HeldPackage> {
-        self.agent.state.held_package()
+        self.agent.state.partial_package()
     }
 
     /// The session is lost: its last message never brings an answer.
     fn lose_session(&mut self) {
         while self.post.take().is_some() {
-            self.agent.handle_post_failure(self.now, Failure::Network);
+            self.agent.handle_post_failure(self.now, TransportError::Network);
             self.run();
         }
         assert!(!self.agent.is_in_session());

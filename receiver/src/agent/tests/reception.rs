@@ -209,7 +209,7 @@ fn what_an_incomplete_window_left_serves_in_the_next() {
     device.to(CLOSES + 100);
     let [alert] = &device.alerts()[..] else { panic!("one alert") };
     let alert = alert.clone();
-    device.agent.state.alert_acknowledged(device.now, &alert);
+    device.agent.state.on_alert_acknowledged(device.now, &alert);
     assert_eq!(device.phase(), Phase::Idle);
     let next = ArmRequest {
         opens: Some(Utc::from_seconds(5_000)),
@@ -568,7 +568,7 @@ fn a_notification_begins_the_session_that_it_names_once() {
     assert!(begun[0].contains("<SessionID>BEEF<") && begun[0].contains("<Data>1200<"));
     device.agent.handle_post_failure(
         device.now,
-        crate::dm::client::Failure::Http { status: 500, retry_after: None },
+        crate::dm::client::TransportError::Http { status: 500, retry_after: None },
     );
     assert_eq!(posts(&mut device, &octets), [""; 0], "the same one again");
 }

@@ -34,9 +34,9 @@ fn a_request_ends_by_its_status_and_a_user_who_is_not_addressed_learns_that_ther
     ] {
         let mut device = asking(asker);
         assert!(device.agent.state.update_request().is_some());
-        device.agent.state.request_answered(device.now, code);
+        device.agent.state.on_request_status(device.now, code);
         if let Some(text) = said {
-            device.agent.state.user_was_addressed(text);
+            device.agent.state.on_user_message(text);
         }
         device.agent.state.conclude_request();
         assert_eq!(outcome(&device), expected, "{asker} {code}");
@@ -60,9 +60,9 @@ fn a_request_that_no_session_carried_is_asked_again() {
 fn a_server_that_says_nothing_to_the_user_who_asked_does_not_update_the_device() {
     for addressed in [false, true] {
         let mut device = asking(Asker::User);
-        device.agent.state.request_answered(device.now, StatusCode::OK);
+        device.agent.state.on_request_status(device.now, StatusCode::OK);
         if addressed {
-            device.agent.state.user_was_addressed("it begins");
+            device.agent.state.on_user_message("it begins");
         }
         device.arm();
         let refused = device.results() == [ResultCode::POLICY.0];

@@ -1,8 +1,8 @@
-//! What an address says about the way to a server.
+//! Origin of a URL: scheme and authority.
 
 use std::net::IpAddr;
 
-/// Scheme and authority of an address: who is at its other end.
+/// Scheme and authority of a URL.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Origin<'a> {
     scheme: &'a str,
@@ -10,23 +10,23 @@ pub(super) struct Origin<'a> {
 }
 
 impl<'a> Origin<'a> {
-    /// Reads the front of an address; `None` for anything but plain `http:` and `https:`.
+    /// Parses the origin of a URL; `None` for anything but `http:` and `https:` without user info.
     pub(super) fn of(url: &'a str) -> Option<Self> {
-        let (scheme, rest) = url.split_once("://")?;
-        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
-        let (authority, _) = rest.split_at(end);
+        let (scheme, after) = url.split_once("://")?;
+        let end = after.find(['/', '?', '#']).unwrap_or(after.len());
+        let (authority, _) = after.split_at(end);
         let is_known = ["http", "https"].iter().any(|known| scheme.eq_ignore_ascii_case(known));
         let is_plain = !authority.is_empty() && !authority.contains('@');
         (is_known && is_plain).then_some(Self { scheme, authority })
     }
 
-    /// Tells whether another address leads to the same server in the same way.
+    /// Returns whether another origin is the same.
     pub(super) fn is_same(self, other: Self) -> bool {
         self.scheme.eq_ignore_ascii_case(other.scheme)
             && self.authority.eq_ignore_ascii_case(other.authority)
     }
 
-    /// Tells whether nobody can listen on the way: it is TLS, or does not leave this machine.
+    /// Returns whether the transport is private: TLS, or within this machine.
     pub(super) fn is_private(self) -> bool {
         let host = match self.authority.strip_prefix('[').and_then(|it| it.split_once(']')) {
             Some((host, _)) => host,

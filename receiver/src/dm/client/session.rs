@@ -1,4 +1,4 @@
-//! The course of a session: what was sent, what is owed, what comes next.
+//! State of a session: authentication, outbound and inbound packages, the abort.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,56 +18,56 @@ use proto::{
 };
 
 use super::{
-    Limits, Post, SessionError, SessionOutcome, Trigger,
+    HttpRequest, Limits, SessionError, SessionOutcome, Trigger,
     address::Origin,
-    execute::{Executor, Room, Run},
-    outgoing::{Outgoing, STATUS_BYTES},
+    auth::{AuthOutcome, ServerAuth},
+    execution::{Execution, Executor, SpaceLeft},
+    outbound::{MAX_STATUS_BYTES, OutboundCommand},
     retry_later,
-    server::{Server, Verdict},
 };
-use crate::dm::{Device, FinalAlert, tree::Tree};
+use crate::dm::{FinalAlert, ManagementBackend, tree::Tree};
 
-/// The least that a piece of a large object is worth a message for.
-const LEAST_PIECE: usize = 256;
-/// The least that a server's MaxMsgSize is taken for; below it no answer would fit.
-const LEAST_MESSAGE_BYTES: usize = 2048;
+/// Smallest chunk of a large object, in octets.
+const MIN_CHUNK_BYTES: usize = 256;
+/// Lower bound of a server's MaxMsgSize; below it no response would fit.
+const MIN_MESSAGE_BYTES: usize = 2048;
 
-/// A message of the server as it came.
+/// A received message of the server.
 #[derive(Clone, Copy)]
-pub(super) struct Heard<'a> {
+pub(super) struct ServerMessage<'a> {
     pub(super) message: &'a Message,
-    pub(super) octets: &'a [u8],
-    /// The proof beside the octets.
+    pub(super) bytes: &'a [u8],
+    /// Its HMAC, from the HTTP header.
     pub(super) mac: Option<&'a Mac>,
 }
 
-/// What comes after a message of the server.
+/// Next step after a message of the server.
 #[derive(Debug)]
 pub(super) enum Next {
-    /// This.
-    Post(Post),
-    /// The user's answer.
-    Rest,
+    /// Send this request.
+    Send(HttpRequest),
+    /// Wait for the user's answer.
+    WaitForUser,
 }
 
-/// What the header of the server's message came to.
-enum Admitted {
-    /// It is the server's; the status that its header is answered with.
-    Believed(Box<Status>),
-    /// A message that goes out instead of an answer.
-    Instead(Post),
+/// Outcome of the header of the server's message.
+enum AuthStep {
+    /// Authentic, with the status of its header.
+    Authenticated(Box<Status>),
+    /// A message to send instead of a response.
+    Send(HttpRequest),
 }
 
-/// How far this side has come with breaking the session off.
+/// State of an abort by this side.
 #[derive(Debug)]
-enum Leaving {
-    /// The server is told instead of an answer to its next message.
-    Wanted,
-    /// The server was told; this is how the session ends.
-    Said(SessionOutcome),
+enum AbortState {
+    /// Requested: the abort replaces the response to the next message.
+    Requested,
+    /// The abort is sent; the outcome of the session.
+    Sent(SessionOutcome),
 }
 
-/// Whether a message must carry credentials.
+/// Scope of the client's credentials.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Proof {
     EachMessage,
@@ -84,46 +84,46 @@ pub(super) struct Session {
     server_uri: String,
     source: Location,
     secret: Secret,
-    /// What the server must prove; `None` when there is nothing to prove it by.
-    server: Option<Server>,
+    /// Authentication of the server; `None` when the account has no credentials of it.
+    server_auth: Option<ServerAuth>,
     object: String,
     device_info: Vec<Item>,
     limits: Limits,
 
-    /// The nonce for the next credentials; empty when the server has given none.
+    /// The nonce for the next credentials; empty when there is none.
     nonce: Vec<u8>,
     proof: Proof,
     challenges: u8,
-    /// Octets that the server takes in one message.
-    server_takes: usize,
+    /// MaxMsgSize of the server.
+    server_max_message: usize,
 
-    /// Number and content of the message that awaits its answer.
+    /// Number and content of the message that awaits its response.
     message: u32,
     body: Vec<u8>,
     mac: Option<String>,
-    content: Vec<Outgoing>,
+    content: Vec<OutboundCommand>,
     resends: u8,
 
-    /// The message whose commands wait for the user's answer.
-    asking: Option<(Run, Status)>,
-    /// What the server sends in pieces.
+    /// The execution that waits for the user's answer, and the status of its header.
+    waiting: Option<(Execution, Status)>,
+    /// The inbound large object.
     joiner: Joiner,
-    /// Results of which a piece awaits its answer.
-    piece: Option<(MessageId, CommandId)>,
-    /// What did not fit into the last message.
-    outbox: VecDeque<Outgoing>,
-    /// Whether our last message ended our package.
+    /// The outbound chunk that awaits its status.
+    open_chunk: Option<(MessageId, CommandId)>,
+    /// Commands that did not fit into the last message.
+    outbox: VecDeque<OutboundCommand>,
+    /// Set when the last message ended our package.
     was_final: bool,
-    /// Whether the package that is being answered is complete.
+    /// Set when the server's package is complete.
     server_was_final: bool,
-    /// Which commands carried results, by message and command.
+    /// Final alerts by the message and command that carried them.
     sent: BTreeMap<(MessageId, CommandId), FinalAlert>,
-    /// The request of the device or its user, while it awaits its status.
-    requested: Option<(MessageId, CommandId)>,
-    /// Results that went out in this session, acknowledged or not.
-    announced: Vec<FinalAlert>,
-    /// Whether this side breaks the session off.
-    leaving: Option<Leaving>,
+    /// The update request that awaits its status.
+    open_request: Option<(MessageId, CommandId)>,
+    /// Final alerts sent in this session, acknowledged or not.
+    sent_alerts: Vec<FinalAlert>,
+    /// The abort by this side, if any.
+    abort_state: Option<AbortState>,
 }
 
 impl Session {
@@ -138,228 +138,247 @@ impl Session {
             server_uri: account.url.clone(),
             source: Location::named(settings.identity.device_id.as_str(), &account.user),
             secret: account.secret.clone(),
-            server: Server::of(account),
+            server_auth: ServerAuth::of(account),
             object: settings.object.to_string(),
             device_info: tree.device_info(),
             limits,
             nonce,
             proof: Proof::EachMessage,
             challenges: 0,
-            server_takes: limits.response.message_bytes,
+            server_max_message: limits.response.message_bytes,
             message: 0,
             body: Vec::new(),
             mac: None,
             content: Vec::new(),
             resends: 0,
-            asking: None,
+            waiting: None,
             joiner: Joiner::default(),
-            piece: None,
+            open_chunk: None,
             outbox: VecDeque::new(),
             was_final: true,
             server_was_final: true,
             sent: BTreeMap::new(),
-            requested: None,
-            announced: Vec::new(),
-            leaving: None,
+            open_request: None,
+            sent_alerts: Vec::new(),
+            abort_state: None,
         }
     }
 
-    /// Makes package 1: why we call, who we are, what we have to report.
-    pub(super) fn begin(&mut self, now: Now, device: &dyn Device, trigger: Trigger) -> Post {
+    /// Builds package 1: session alert, device information, update request, final alerts.
+    pub(super) fn begin(
+        &mut self,
+        now: Now,
+        device: &dyn ManagementBackend,
+        trigger: Trigger,
+    ) -> HttpRequest {
         // spec: oma-000 8.2.2, oma-001 8.1.1.2, oma-001 8.1.1.3 (package 1)
         let reason = match trigger {
             Trigger::Client => AlertCode::CLIENT_INITIATED,
             Trigger::Server => AlertCode::SERVER_INITIATED,
         };
-        self.outbox.push_back(Outgoing::Alert(reason));
-        self.outbox.push_back(Outgoing::DeviceInfo(std::mem::take(&mut self.device_info)));
-        // spec: oma-004 6.1 (the device, or its user, asks for an update)
-        self.outbox.extend(device.update_request().map(Outgoing::Request));
-        self.announce(now, device);
-        self.post()
+        self.outbox.push_back(OutboundCommand::Alert(reason));
+        self.outbox.push_back(OutboundCommand::DeviceInfo(std::mem::take(&mut self.device_info)));
+        // spec: oma-004 6.1 (the device, or its user, requests an update)
+        self.outbox.extend(device.update_request().map(OutboundCommand::Request));
+        self.queue_alerts(now, device);
+        self.pack_message()
     }
 
-    /// Sends the last message once more, unless that was tried often enough or nobody wants to
-    /// know.
-    pub(super) fn resend(&mut self) -> Option<Post> {
-        if self.leaving.is_some() {
+    /// Returns the last message once more; `None` at the limit of resends, or after an abort.
+    pub(super) fn resend(&mut self) -> Option<HttpRequest> {
+        if self.abort_state.is_some() {
             return None;
         }
         self.resends =
             self.resends.checked_add(1).filter(|resends| *resends <= self.limits.resends)?;
-        Some(self.last_post())
+        Some(self.last_request())
     }
 
-    /// Returns whether the user's answer is awaited.
-    pub(super) const fn is_resting(&self) -> bool {
-        self.asking.is_some()
+    /// Returns whether the session waits for the user's answer.
+    pub(super) const fn is_waiting_for_user(&self) -> bool {
+        self.waiting.is_some()
     }
 
-    /// Breaks the session off; returns the last message where no answer of the server is awaited.
-    pub(super) fn break_off(
+    /// Aborts the session; returns the last message if no response of the server is outstanding.
+    pub(super) fn abort(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         tree: &mut Tree,
-    ) -> Option<Post> {
-        if let Some((mut run, header)) = self.asking.take() {
-            self.executor(now, device, tree, &mut run).give_up();
-            return Some(self.farewell(header, Vec::new(), SessionOutcome::BrokenOff));
+    ) -> Option<HttpRequest> {
+        if let Some((mut execution, header)) = self.waiting.take() {
+            self.executor(now, device, tree, &mut execution).abandon();
+            return Some(self.abort_message(header, Vec::new(), SessionOutcome::Aborted));
         }
-        self.leaving.get_or_insert(Leaving::Wanted);
+        self.abort_state.get_or_insert(AbortState::Requested);
         None
     }
 
-    /// Makes the last message: the session is broken off. What was done is said before, as far as
-    /// there is certainly room for it beside the header, its status and the alert.
+    /// Builds the last message, the abort. Statuses precede it as far as there is certainly room
+    /// beside the header, its status and the alert.
     // spec: oma-dm 1.1 (1223)
-    fn farewell(&mut self, header: Status, done: Vec<Outgoing>, outcome: SessionOutcome) -> Post {
-        self.leaving = Some(Leaving::Said(outcome));
+    fn abort_message(
+        &mut self,
+        header: Status,
+        done: Vec<OutboundCommand>,
+        outcome: SessionOutcome,
+    ) -> HttpRequest {
+        self.abort_state = Some(AbortState::Sent(outcome));
         self.outbox.clear();
-        self.outbox.push_back(Outgoing::Status(header));
-        let statuses = done.into_iter().filter(|it| matches!(it, Outgoing::Status(_)));
-        let room = (self.server_takes / STATUS_BYTES).saturating_sub(4);
+        self.outbox.push_back(OutboundCommand::Status(header));
+        let statuses = done.into_iter().filter(|it| matches!(it, OutboundCommand::Status(_)));
+        let room = (self.server_max_message / MAX_STATUS_BYTES).saturating_sub(4);
         self.outbox.extend(statuses.take(room));
-        self.outbox.push_back(Outgoing::Alert(AlertCode::SESSION_ABORT));
-        self.post()
+        self.outbox.push_back(OutboundCommand::Alert(AlertCode::SESSION_ABORT));
+        self.pack_message()
     }
 
-    /// Returns how a session ends that nothing more is said in.
+    /// Returns the outcome of a session that sends no further message.
     pub(super) fn end(self, outcome: SessionOutcome) -> SessionOutcome {
-        match (self.leaving, outcome) {
-            (Some(Leaving::Said(said)), _) => said,
-            (Some(Leaving::Wanted), SessionOutcome::Complete) => SessionOutcome::Complete,
-            (Some(Leaving::Wanted), _) => SessionOutcome::BrokenOff,
+        match (self.abort_state, outcome) {
+            (Some(AbortState::Sent(outcome)), _) => outcome,
+            (Some(AbortState::Requested), SessionOutcome::Complete) => SessionOutcome::Complete,
+            (Some(AbortState::Requested), _) => SessionOutcome::Aborted,
             (None, outcome) => outcome,
         }
     }
 
-    /// Takes the server's message; the next message, or why there is none.
-    pub(super) fn answer(
+    /// Handles the server's message; returns the next step, or the outcome of the session.
+    pub(super) fn handle_message(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         tree: &mut Tree,
-        heard: Heard<'_>,
+        received: ServerMessage<'_>,
     ) -> Result<Next, SessionOutcome> {
-        let answer = heard.message;
-        match (self.admit(now, device, heard)?, &self.leaving) {
-            (_, Some(Leaving::Said(_))) | (Admitted::Instead(_), Some(Leaving::Wanted)) => {
-                Err(SessionOutcome::BrokenOff)
+        let message = received.message;
+        match (self.check_message(now, device, received)?, &self.abort_state) {
+            (_, Some(AbortState::Sent(_))) | (AuthStep::Send(_), Some(AbortState::Requested)) => {
+                Err(SessionOutcome::Aborted)
             }
-            (Admitted::Instead(post), None) => Ok(Next::Post(post)),
-            (Admitted::Believed(header), Some(Leaving::Wanted)) if !self.is_last(answer) => {
-                Ok(Next::Post(self.farewell(*header, Vec::new(), SessionOutcome::BrokenOff)))
+            (AuthStep::Send(request), None) => Ok(Next::Send(request)),
+            (AuthStep::Authenticated(header), Some(AbortState::Requested))
+                if !self.is_last(message) =>
+            {
+                Ok(Next::Send(self.abort_message(*header, Vec::new(), SessionOutcome::Aborted)))
             }
-            (Admitted::Believed(header), Some(Leaving::Wanted) | None) => {
-                self.execute(now, device, tree, answer, *header)
+            (AuthStep::Authenticated(header), Some(AbortState::Requested) | None) => {
+                self.execute(now, device, tree, message, *header)
             }
         }
     }
 
-    /// Tells whether a message leaves nothing to be said: the session ends by itself.
-    fn is_last(&self, answer: &Message) -> bool {
-        let only_statuses = answer.commands.iter().all(|it| matches!(it, Command::Status(_)));
-        only_statuses && answer.is_final && self.outbox.is_empty()
+    /// Returns whether a message ends the session by itself.
+    fn is_last(&self, message: &Message) -> bool {
+        let only_statuses = message.commands.iter().all(|it| matches!(it, Command::Status(_)));
+        only_statuses && message.is_final && self.outbox.is_empty()
     }
 
-    /// Judges whose message it is, and takes note of what it answers.
-    fn admit(
+    /// Authenticates a message and handles the statuses in it.
+    fn check_message(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
-        heard: Heard<'_>,
-    ) -> Result<Admitted, SessionOutcome> {
-        let answer = heard.message;
-        if self.asking.is_some() {
-            return Err(protocol("it comes while the user is asked"));
+        device: &mut dyn ManagementBackend,
+        received: ServerMessage<'_>,
+    ) -> Result<AuthStep, SessionOutcome> {
+        let message = received.message;
+        if self.waiting.is_some() {
+            return Err(protocol("a message arrived while the user was prompted"));
         }
-        if answer.header.session_id != self.id {
-            return Err(protocol("it belongs to another session"));
+        if message.header.session_id != self.id {
+            return Err(protocol("the message belongs to another session"));
         }
         let ours =
             |status: &&Status| status.verb == Verb::Header && status.message_ref.0 == self.message;
-        let status = answer.statuses().find(ours).ok_or(protocol("it ignores our message"))?;
+        let status = message
+            .statuses()
+            .find(ours)
+            .ok_or(protocol("no status for the header of our message"))?;
         if status.code.is_retry_later() {
-            return Err(retry_later(now, answer.header.respond_to.as_deref()));
+            return Err(retry_later(now, message.header.respond_to.as_deref()));
         }
-        if let Some(address) = &answer.header.respond_to {
-            self.follow(address)?;
+        if let Some(address) = &message.header.respond_to {
+            self.follow_respond_uri(address)?;
         }
         if status.code.is_challenge() {
-            return self.challenged(status).map(Admitted::Instead);
+            return self.challenged(status).map(AuthStep::Send);
         }
         if !status.code.is_success() {
             return Err(SessionOutcome::Failed(SessionError::Refused(status.code)));
         }
-        let verdict = match &mut self.server {
-            None => Verdict::Believed(StatusCode::OK, None),
-            Some(server) => server.judge(device, answer, heard.octets, heard.mac),
+        let outcome = match &mut self.server_auth {
+            None => AuthOutcome::Authenticated(StatusCode::OK, None),
+            Some(server) => server.authenticate(device, message, received.bytes, received.mac),
         };
-        let is_believed = matches!(verdict, Verdict::Believed(..));
-        self.take_header_status(device, status, is_believed);
-        let (code, challenge) = match verdict {
-            Verdict::Believed(code, challenge) => (code, challenge),
-            Verdict::Refused(code, challenge) => {
-                return self.refuse(answer, code, challenge).map(Admitted::Instead);
+        let is_authenticated = matches!(outcome, AuthOutcome::Authenticated(..));
+        self.on_header_status(device, status, is_authenticated);
+        let (code, challenge) = match outcome {
+            AuthOutcome::Authenticated(code, challenge) => (code, challenge),
+            AuthOutcome::Challenge(code, challenge) => {
+                return self.refuse(message, code, challenge).map(AuthStep::Send);
             }
-            Verdict::Hopeless => {
+            AuthOutcome::Failed => {
                 return Err(SessionOutcome::Failed(SessionError::ServerNotProved));
             }
         };
-        let takes = answer.header.meta.as_ref().and_then(|meta| meta.max_message_size);
+        let takes = message.header.meta.as_ref().and_then(|meta| meta.max_message_size);
         if let Some(takes) = takes {
             let takes = usize::try_from(takes).unwrap_or(usize::MAX);
-            self.server_takes =
-                takes.clamp(LEAST_MESSAGE_BYTES, self.limits.response.message_bytes);
+            self.server_max_message =
+                takes.clamp(MIN_MESSAGE_BYTES, self.limits.response.message_bytes);
         }
-        self.take_statuses(now, device, answer);
-        let header = Status::for_header(CommandId(0), &answer.header, code);
-        Ok(Admitted::Believed(Box::new(Status { challenge, ..header })))
+        self.on_statuses(now, device, message);
+        let header = Status::for_header(CommandId(0), &message.header, code);
+        Ok(AuthStep::Authenticated(Box::new(Status { challenge, ..header })))
     }
 
-    /// Answers a message that may be anybody's: a Status for each command and nothing done.
-    // spec: oma-dm 5.2 (refusals of an unproved server)
+    /// Responds to an unauthenticated message: a Status for each command, and no command is run.
+    // spec: oma-dm 5.2 (statuses to an unauthenticated server)
     fn refuse(
         &mut self,
-        answer: &Message,
+        message: &Message,
         code: StatusCode,
         challenge: Challenge,
-    ) -> Result<Post, SessionOutcome> {
+    ) -> Result<HttpRequest, SessionOutcome> {
         self.check_length()?;
         let (waiting, was_final) = (std::mem::take(&mut self.outbox), self.was_final);
-        let header = Status::for_header(CommandId(0), &answer.header, code);
+        let header = Status::for_header(CommandId(0), &message.header, code);
         let header = Status { challenge: Some(challenge), ..header };
-        self.outbox.push_back(Outgoing::Status(header));
-        let mut open: Vec<&Command> = answer.commands.iter().rev().collect();
+        self.outbox.push_back(OutboundCommand::Status(header));
+        let mut open: Vec<&Command> = message.commands.iter().rev().collect();
         while let Some(command) = open.pop() {
             if !command.wants_status() {
                 continue;
             }
-            let (message, id) = (answer.header.message_id, command.id());
-            let status = Status::new(CommandId(0), message, id, command.verb(), code);
-            self.outbox.push_back(Outgoing::Status(status));
+            let (message_ref, id) = (message.header.message_id, command.id());
+            let status = Status::new(CommandId(0), message_ref, id, command.verb(), code);
+            self.outbox.push_back(OutboundCommand::Status(status));
             if let Command::Sequence(group) | Command::Atomic(group) = command {
                 open.extend(group.commands.iter().rev());
             }
         }
-        let post = self.post();
+        let request = self.pack_message();
         self.outbox.extend(waiting);
         self.was_final = was_final;
-        Ok(post)
+        Ok(request)
     }
 
-    /// Takes note of how far the server trusts us, and of the nonce that comes with it.
-    fn take_header_status(&mut self, device: &mut dyn Device, status: &Status, is_believed: bool) {
+    /// Handles the status of our header: the scope of our credentials, and the next nonce.
+    fn on_header_status(
+        &mut self,
+        device: &mut dyn ManagementBackend,
+        status: &Status,
+        is_authenticated: bool,
+    ) {
         if status.code == StatusCode::AUTHENTICATED {
             self.proof = Proof::GivenForSession;
         }
         // With 212 the nonce is for the next session, with 200 for the next message. An unreadable
-        // one is as good as none: the server will challenge.
+        // one counts as none: the server will challenge.
         if let Some(Ok(nonce)) = status.challenge.as_ref().map(|challenge| challenge.nonce()) {
-            // spec: oma-dm 5.2 (a nonce of nobody in particular is used and not stored)
-            if is_believed {
-                device.keep_nonce(&nonce);
+            // spec: oma-dm 5.2 (a nonce of an unauthenticated server is used and not stored)
+            if is_authenticated {
+                device.store_nonce(&nonce);
             }
             self.nonce = nonce;
         }
@@ -367,9 +386,9 @@ impl Session {
 
     /// Repeats the content of the last message with credentials made from the server's nonce,
     /// which is used and not stored: nobody has proved yet that it is the server's.
-    fn challenged(&mut self, status: &Status) -> Result<Post, SessionOutcome> {
+    fn challenged(&mut self, status: &Status) -> Result<HttpRequest, SessionOutcome> {
         let challenge = status.challenge.as_ref().ok_or(protocol("a challenge without Chal"))?;
-        let kind = challenge.kind().filter(|kind| self.gives(*kind));
+        let kind = challenge.kind().filter(|kind| self.may_send_credentials(*kind));
         self.kind = kind.ok_or(SessionOutcome::Failed(SessionError::UnsupportedAuthentication))?;
         if self.challenges >= self.limits.challenges {
             return Err(SessionOutcome::Failed(SessionError::CredentialsRefused));
@@ -384,21 +403,21 @@ impl Session {
             self.outbox.push_front(command);
         }
         self.check_length()?;
-        Ok(self.post())
+        Ok(self.pack_message())
     }
 
-    /// Tells whether a kind of proof is given to this server: the password itself only where it
-    /// was agreed on and nobody can listen.
+    /// Returns whether credentials of a kind may be sent to this server: the password itself only if
+    /// configured, and over a private transport.
     // spec: security 7.2 (the password itself goes over TLS or stays on the machine)
-    fn gives(&self, kind: AuthKind) -> bool {
+    fn may_send_credentials(&self, kind: AuthKind) -> bool {
         kind != AuthKind::Basic
             || (self.secret.password().is_some()
                 && Origin::of(&self.url).is_some_and(Origin::is_private))
     }
 
-    /// Follows the server's reply address as long as it leads to the same server.
+    /// Follows the server's RespURI if it leads to the same server.
     // spec: oma-dm 1 (the reply address)
-    fn follow(&mut self, address: &str) -> Result<(), SessionOutcome> {
+    fn follow_respond_uri(&mut self, address: &str) -> Result<(), SessionOutcome> {
         let readable = address.len() <= self.limits.reply_address
             && address.chars().all(|c| c.is_ascii_graphic());
         let is_same = |ours: Origin<'_>| Origin::of(address).is_some_and(|it| ours.is_same(it));
@@ -406,32 +425,32 @@ impl Session {
             address.clone_into(&mut self.url);
             Ok(())
         } else {
-            Err(protocol("its reply address is not acceptable"))
+            Err(protocol("unacceptable RespURI"))
         }
     }
 
-    /// Takes note of results that the server has.
-    fn take_statuses(&mut self, now: Now, device: &mut dyn Device, answer: &Message) {
-        for status in answer.statuses() {
+    /// Handles the statuses of our commands.
+    fn on_statuses(&mut self, now: Now, device: &mut dyn ManagementBackend, message: &Message) {
+        for status in message.statuses() {
             let answered = Some((status.message_ref, status.command_ref));
-            if self.piece.is_some() && answered == self.piece {
-                self.piece = None;
+            if self.open_chunk.is_some() && answered == self.open_chunk {
+                self.open_chunk = None;
                 if !status.code.is_success() {
-                    // The server does not want the rest.
-                    if let Some(Outgoing::Large(..)) = self.outbox.front() {
+                    // The server rejects the remaining chunks.
+                    if let Some(OutboundCommand::Large(..)) = self.outbox.front() {
                         self.outbox.pop_front();
                     }
                 }
             }
-            if self.requested.is_some() && answered == self.requested {
-                self.requested = None;
-                device.request_answered(now, status.code);
+            if self.open_request.is_some() && answered == self.open_request {
+                self.open_request = None;
+                device.on_request_status(now, status.code);
             }
             if !matches!(status.code, StatusCode::OK | StatusCode::ACCEPTED) {
                 continue;
             }
             if let Some(alert) = self.sent.remove(&(status.message_ref, status.command_ref)) {
-                device.alert_acknowledged(now, &alert);
+                device.on_alert_acknowledged(now, &alert);
             }
         }
     }
@@ -439,98 +458,100 @@ impl Session {
     fn execute(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         tree: &mut Tree,
-        answer: &Message,
+        message: &Message,
         header: Status,
     ) -> Result<Next, SessionOutcome> {
-        // While our package is unfinished the server only asks for more; its `Final` then says
-        // nothing about the package that we answer.
+        // While our package is unfinished the server only asks for more; its `Final` then does not
+        // concern the package that we respond to.
         if self.was_final || !self.server_was_final {
-            self.server_was_final = answer.is_final;
+            self.server_was_final = message.is_final;
         }
-        self.outbox.retain(|it| !matches!(it, Outgoing::Alert(AlertCode::NEXT_MESSAGE)));
-        let mut run = Run::new(answer.header.message_id, &answer.commands);
-        self.executor(now, device, tree, &mut run).go();
-        self.after_run(now, device, run, header)
+        self.outbox.retain(|it| !matches!(it, OutboundCommand::Alert(AlertCode::NEXT_MESSAGE)));
+        let mut execution = Execution::new(message.header.message_id, &message.commands);
+        self.executor(now, device, tree, &mut execution).run();
+        self.finish_execution(now, device, execution, header)
     }
 
-    /// Takes the user's answer to the question that the session waits for.
+    /// Handles the user's answer to the open prompt.
     pub(super) fn user_answered(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         tree: &mut Tree,
         answer: &Answer,
     ) -> Result<Next, SessionOutcome> {
-        let Some((mut run, header)) = self.asking.take() else { return Ok(Next::Rest) };
-        self.executor(now, device, tree, &mut run).answered(answer);
-        self.after_run(now, device, run, header)
+        let Some((mut execution, header)) = self.waiting.take() else {
+            return Ok(Next::WaitForUser);
+        };
+        self.executor(now, device, tree, &mut execution).on_user_answer(answer);
+        self.finish_execution(now, device, execution, header)
     }
 
     fn executor<'a>(
         &'a mut self,
         now: Now,
-        device: &'a mut dyn Device,
+        device: &'a mut dyn ManagementBackend,
         tree: &'a mut Tree,
-        run: &'a mut Run,
+        execution: &'a mut Execution,
     ) -> Executor<'a> {
-        let room = Room {
+        let space = SpaceLeft {
             encoding: self.encoding,
             empty: Message { header: self.header(), commands: Vec::new(), is_final: true },
-            octets: self.server_takes,
+            bytes: self.server_max_message,
         };
         let object_bytes = self.limits.object_bytes;
-        Executor { now, device, tree, joiner: &mut self.joiner, object_bytes, room, run }
+        Executor { now, device, tree, joiner: &mut self.joiner, object_bytes, space, execution }
     }
 
-    /// Answers the message, unless the user has to answer first.
-    fn after_run(
+    /// Responds to the message, unless the user has to answer first.
+    fn finish_execution(
         &mut self,
         now: Now,
-        device: &dyn Device,
-        run: Run,
+        device: &dyn ManagementBackend,
+        execution: Execution,
         header: Status,
     ) -> Result<Next, SessionOutcome> {
-        if run.aborted() {
-            return Err(SessionOutcome::Failed(SessionError::Aborted));
+        if execution.aborted() {
+            return Err(SessionOutcome::Failed(SessionError::AbortedByServer));
         }
-        if run.is_asking() {
-            self.asking = Some((run, header));
-            return Ok(Next::Rest);
+        if execution.is_asking() {
+            self.waiting = Some((execution, header));
+            return Ok(Next::WaitForUser);
         }
-        let answers = run.into_answers(&mut self.joiner);
+        let answers = execution.into_answers(&mut self.joiner);
         let silent = answers.is_empty() && self.outbox.is_empty();
-        // spec: oma-dm 1 (nothing to say ends the session)
+        // spec: oma-dm 1 (a session without further commands ends)
         if silent && self.server_was_final {
             return Err(SessionOutcome::Complete);
         }
         // spec: oma-dm 1.1 (1223: a session that never ends)
         if self.message + 1 == self.limits.messages {
             let outcome = SessionOutcome::Failed(SessionError::TooLong);
-            return Ok(Next::Post(self.farewell(header, answers, outcome)));
+            return Ok(Next::Send(self.abort_message(header, answers, outcome)));
         }
-        // Statuses of this message go before what is left of the package.
+        // Statuses of this message precede the remaining commands of the package.
         for command in answers.into_iter().rev() {
             self.outbox.push_front(command);
         }
-        self.outbox.push_front(Outgoing::Status(header));
+        self.outbox.push_front(OutboundCommand::Status(header));
         if self.server_was_final {
-            self.announce(now, device);
+            self.queue_alerts(now, device);
         } else {
-            self.outbox.push_back(Outgoing::Alert(AlertCode::NEXT_MESSAGE));
+            self.outbox.push_back(OutboundCommand::Alert(AlertCode::NEXT_MESSAGE));
         }
         self.check_length()?;
-        Ok(Next::Post(self.post()))
+        Ok(Next::Send(self.pack_message()))
     }
 
-    /// Queues the results that are due and did not go out in this session.
-    fn announce(&mut self, now: Now, device: &dyn Device) {
+    /// Queues the final alerts that are due and were not sent in this session.
+    fn queue_alerts(&mut self, now: Now, device: &dyn ManagementBackend) {
         let due = device.due_alerts(now);
-        let fresh = due.into_iter().filter(|alert| !self.announced.contains(alert));
+        let fresh = due.into_iter().filter(|alert| !self.sent_alerts.contains(alert));
         let fresh: Vec<_> = fresh.take(self.limits.alerts).collect();
-        self.outbox.extend(fresh.iter().cloned().map(Outgoing::Final));
-        self.announced.extend(fresh);
+        self.outbox.extend(fresh.iter().cloned().map(OutboundCommand::Final));
+        self.sent_alerts.extend(fresh);
     }
 
     fn check_length(&self) -> Result<(), SessionOutcome> {
@@ -541,18 +562,18 @@ impl Session {
         }
     }
 
-    /// Makes the next message from as much of the outbox as the server takes.
-    fn post(&mut self) -> Post {
+    /// Builds the next message from as many commands of the outbox as fit.
+    fn pack_message(&mut self) -> HttpRequest {
         self.message += 1;
         self.resends = 0;
         let mut message = Message { header: self.header(), commands: Vec::new(), is_final: true };
-        let mut room = self.server_takes.saturating_sub(self.encoding.length(&message));
+        let mut room = self.server_max_message.saturating_sub(self.encoding.length(&message));
         let mut content = Vec::new();
         let mut number = 0;
         while let Some(outgoing) = self.outbox.pop_front() {
             number += 1;
-            let outgoing = if let Outgoing::Large(results, cutter) = outgoing {
-                match self.cut(&message.header, (results, cutter), (number, room)) {
+            let outgoing = if let OutboundCommand::Large(results, cutter) = outgoing {
+                match self.next_chunk(&message.header, (results, cutter), (number, room)) {
                     Some(piece) => piece,
                     None => break,
                 }
@@ -561,7 +582,7 @@ impl Session {
             };
             let command = self.command(CommandId(number), &outgoing);
             let size = self.size_of_command(&message.header, &command);
-            if size > room && self.is_cut_up(&outgoing, size) {
+            if size > room && self.split_results(&outgoing, size) {
                 continue;
             }
             if size > room && !content.is_empty() {
@@ -570,34 +591,34 @@ impl Session {
             }
             room = room.saturating_sub(size);
             let key = (MessageId(self.message), CommandId(number));
-            if let Outgoing::Final(alert) = &outgoing {
+            if let OutboundCommand::Final(alert) = &outgoing {
                 self.sent.insert(key, alert.clone());
             }
-            if let Outgoing::Request(_) = &outgoing {
-                self.requested = Some(key);
+            if let OutboundCommand::Request(_) = &outgoing {
+                self.open_request = Some(key);
             }
             message.commands.push(command);
             content.push(outgoing);
-            if self.piece == Some((MessageId(self.message), CommandId(number))) {
-                // Nothing stands between the pieces of an object.
+            if self.open_chunk == Some((MessageId(self.message), CommandId(number))) {
+                // No command may precede the next chunk of the object.
                 break;
             }
         }
         // spec: oma-dm 1 (final)
         message.is_final =
-            self.leaving.is_some() || self.outbox.is_empty() && self.server_was_final;
+            self.abort_state.is_some() || self.outbox.is_empty() && self.server_was_final;
         self.was_final = message.is_final;
         self.content = content;
         self.body = self.encoding.emit(&message);
-        // spec: oma-dm 5.1 (proof over each message)
+        // spec: oma-dm 5.1 (HMAC of each message)
         self.mac = (self.kind == AuthKind::Mac && !self.nonce.is_empty()).then(|| {
             let user = self.source.name.clone().unwrap_or_default();
             Mac { user, mac: self.secret.mac(&self.nonce, &self.body) }.emit()
         });
-        self.last_post()
+        self.last_request()
     }
 
-    /// Returns the octets that a command adds to a message.
+    /// Returns the encoded size of a command in a message.
     fn size_of_command(&self, header: &Header, command: &Command) -> usize {
         let with = |commands| {
             let message = Message { header: header.clone(), commands, is_final: true };
@@ -606,41 +627,41 @@ impl Session {
         with(vec![command.clone()]).saturating_sub(with(Vec::new()))
     }
 
-    /// Takes results apart that would not fit into a message of their own.
-    fn is_cut_up(&mut self, outgoing: &Outgoing, size: usize) -> bool {
-        let Outgoing::Results(results) = outgoing else { return false };
+    /// Splits results that would not fit into a message of their own.
+    fn split_results(&mut self, outgoing: &OutboundCommand, size: usize) -> bool {
+        let OutboundCommand::Results(results) = outgoing else { return false };
         let head = self.encoding.emit(&Message {
             header: self.header(),
             commands: Vec::new(),
             is_final: true,
         });
-        if size + head.len() + STATUS_BYTES <= self.server_takes {
+        if size + head.len() + MAX_STATUS_BYTES <= self.server_max_message {
             return false;
         }
         let [item] = results.items.as_slice() else {
             for item in results.items.iter().rev() {
                 let one = Results { items: vec![item.clone()], ..results.clone() };
-                self.outbox.push_front(Outgoing::Results(one));
+                self.outbox.push_front(OutboundCommand::Results(one));
             }
             return !results.items.is_empty();
         };
-        if item.more_data || item.data.as_ref().is_none_or(|data| data.len() < LEAST_PIECE) {
+        if item.more_data || item.data.as_ref().is_none_or(|data| data.len() < MIN_CHUNK_BYTES) {
             return false;
         }
         let cutter = Box::new(Cutter::new(item, self.encoding));
-        let rest = Results { items: Vec::new(), ..results.clone() };
-        self.outbox.push_front(Outgoing::Large(rest, cutter));
+        let head = Results { items: Vec::new(), ..results.clone() };
+        self.outbox.push_front(OutboundCommand::Large(head, cutter));
         true
     }
 
-    /// Cuts the next piece off a large item; what is left goes back to the front of the outbox.
-    /// `None` when there is no room for one worth the while.
-    fn cut(
+    /// Returns the next chunk of a large item; the remainder returns to the front of the outbox.
+    /// `None` when there is no room for a chunk of the smallest size.
+    fn next_chunk(
         &mut self,
         header: &Header,
         (results, mut cutter): (Results, Box<Cutter>),
         (number, room): (u32, usize),
-    ) -> Option<Outgoing> {
+    ) -> Option<OutboundCommand> {
         let with = |item: &Item| Results {
             id: CommandId(number),
             items: vec![item.clone()],
@@ -648,19 +669,19 @@ impl Session {
         };
         let fits =
             |item: &Item| self.size_of_command(header, &Command::Results(with(item))) <= room;
-        let piece = cutter.piece(LEAST_PIECE, fits);
-        let outgoing = piece.as_ref().map(|piece| Outgoing::Results(with(piece)));
+        let piece = cutter.piece(MIN_CHUNK_BYTES, fits);
+        let outgoing = piece.as_ref().map(|piece| OutboundCommand::Results(with(piece)));
         if !cutter.is_done() {
             if outgoing.is_some() {
-                self.piece = Some((MessageId(self.message), CommandId(number)));
+                self.open_chunk = Some((MessageId(self.message), CommandId(number)));
             }
-            self.outbox.push_front(Outgoing::Large(results, cutter));
+            self.outbox.push_front(OutboundCommand::Large(results, cutter));
         }
         outgoing
     }
 
-    fn last_post(&self) -> Post {
-        Post {
+    fn last_request(&self) -> HttpRequest {
+        HttpRequest {
             url: self.url.clone(),
             encoding: self.encoding,
             body: self.body.clone(),
@@ -669,7 +690,7 @@ impl Session {
     }
 
     fn header(&self) -> Header {
-        let proving = self.proof == Proof::EachMessage && self.gives(self.kind);
+        let proving = self.proof == Proof::EachMessage && self.may_send_credentials(self.kind);
         let credential =
             proving.then(|| self.secret.credential_of(self.kind, &self.nonce)).flatten();
         let takes = u64::try_from(self.limits.response.message_bytes).unwrap_or(u64::MAX);
@@ -688,25 +709,25 @@ impl Session {
         }
     }
 
-    fn command(&self, id: CommandId, outgoing: &Outgoing) -> Command {
+    fn command(&self, id: CommandId, outgoing: &OutboundCommand) -> Command {
         match outgoing {
-            Outgoing::Status(status) => Command::Status(Status { id, ..status.clone() }),
-            Outgoing::Results(results) | Outgoing::Large(results, _) => {
+            OutboundCommand::Status(status) => Command::Status(Status { id, ..status.clone() }),
+            OutboundCommand::Results(results) | OutboundCommand::Large(results, _) => {
                 Command::Results(Results { id, ..results.clone() })
             }
-            Outgoing::Alert(code) => {
+            OutboundCommand::Alert(code) => {
                 Command::Alert(Alert { id, code: *code, correlator: None, items: Vec::new() })
             }
-            Outgoing::NoEndOfData(item) => Command::Alert(Alert {
+            OutboundCommand::NoEndOfData(item) => Command::Alert(Alert {
                 id,
                 code: AlertCode::NO_END_OF_DATA,
                 correlator: None,
                 items: vec![item.clone()],
             }),
-            Outgoing::DeviceInfo(items) => Command::Replace(Manage::new(id, items.clone())),
-            Outgoing::Request(request) => Command::Alert(request.to_alert(id)),
+            OutboundCommand::DeviceInfo(items) => Command::Replace(Manage::new(id, items.clone())),
+            OutboundCommand::Request(request) => Command::Alert(request.to_alert(id)),
             // spec: oma-000 8.2.5, oma-001 8.1.1.14, oma-001 8.1.2.24 (the result as Generic Alert)
-            Outgoing::Final(alert) => Command::Alert(alert.to_alert(id, &self.object)),
+            OutboundCommand::Final(alert) => Command::Alert(alert.to_alert(id, &self.object)),
         }
     }
 }

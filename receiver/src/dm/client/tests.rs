@@ -20,12 +20,12 @@ use crate::dm::{
     fake::{FakeDevice, at, settings},
 };
 
+mod abort;
 mod account;
 mod groups;
 mod large_objects;
-mod leaving;
-mod questions;
-mod server_proof;
+mod server_auth;
+mod user_prompts;
 
 const URL: &str = "fumocast://232.1.2.3:3400/7?s=192.0.2.1";
 const UPDATE: &str = "./FwUpdate/Main/DownloadAndUpdate";
@@ -34,7 +34,7 @@ const UPDATE: &str = "./FwUpdate/Main/DownloadAndUpdate";
 struct Talk {
     client: DmClient,
     device: FakeDevice,
-    post: Post,
+    post: HttpRequest,
     said: Message,
     server_message: u32,
     now: Now,
@@ -85,7 +85,7 @@ impl Talk {
     }
 
     fn take(&mut self, step: Step) -> Step {
-        if let Step::Post(post) = &step {
+        if let Step::Send(post) = &step {
             self.post = post.clone();
             self.said = read(post);
         }
@@ -95,15 +95,15 @@ impl Talk {
     /// Expects that the session goes on.
     fn hear_more(&mut self, message: &Message) {
         match self.hear(message) {
-            Step::Post(_) => {}
-            step @ (Step::Rest | Step::Done(_)) => panic!("{step:?}"),
+            Step::Send(_) => {}
+            step @ (Step::WaitForUser | Step::Done(_)) => panic!("{step:?}"),
         }
     }
 
     /// Expects that the session is over.
     fn hear_last(&mut self, message: &Message) -> SessionOutcome {
         match self.hear(message) {
-            Step::Post(_) | Step::Rest => panic!("{:?}", self.said),
+            Step::Send(_) | Step::WaitForUser => panic!("{:?}", self.said),
             Step::Done(outcome) => outcome,
         }
     }
@@ -143,7 +143,7 @@ impl Talk {
     }
 }
 
-fn read(post: &Post) -> Message {
+fn read(post: &HttpRequest) -> Message {
     post.encoding.parse(&post.body, &encoding::Limits::default()).unwrap()
 }
 
@@ -446,9 +446,9 @@ fn a_status_for_another_command_acknowledges_nothing() {
 fn a_lost_answer_is_asked_for_again_with_the_same_octets() {
     let mut talk = Talk::begin(FakeDevice::default());
     let first = talk.post.clone();
-    assert_eq!(talk.client.handle_failure(Failure::Network), Step::Post(first));
+    assert_eq!(talk.client.handle_failure(TransportError::Network), Step::Send(first));
     assert_eq!(
-        talk.client.handle_failure(Failure::Network),
+        talk.client.handle_failure(TransportError::Network),
         Step::Done(SessionOutcome::Failed(SessionError::Unreachable))
     );
     assert!(!talk.client.is_busy());
@@ -460,7 +460,7 @@ fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
     for status in [429, 503] {
         let mut talk = Talk::begin(FakeDevice::default());
         assert_eq!(
-            talk.client.handle_failure(Failure::Http { status, retry_after: wait }),
+            talk.client.handle_failure(TransportError::Http { status, retry_after: wait }),
             Step::Done(SessionOutcome::RetryLater { wait })
         );
     }
@@ -472,7 +472,7 @@ fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
         assert!(talk.device.armed.is_empty());
     }
     let mut talk = Talk::begin(FakeDevice::default());
-    let failure = Failure::Http { status: 404, retry_after: None };
+    let failure = TransportError::Http { status: 404, retry_after: None };
     let failed = Step::Done(SessionOutcome::Failed(SessionError::Http(404)));
     assert_eq!(talk.client.handle_failure(failure), failed);
 }
@@ -526,7 +526,7 @@ fn an_abort_ends_the_session_without_an_answer() {
     let mut commands = vec![alert(7, AlertCode::SESSION_ABORT)];
     commands.extend(arming());
     let abort = talk.reply(StatusCode::AUTHENTICATED, commands);
-    assert_eq!(talk.hear_last(&abort), SessionOutcome::Failed(SessionError::Aborted));
+    assert_eq!(talk.hear_last(&abort), SessionOutcome::Failed(SessionError::AbortedByServer));
     assert!(talk.device.armed.is_empty());
 }
 
@@ -719,7 +719,7 @@ fn a_server_that_asks_for_it_gets_a_proof_over_each_message() {
     status.challenge = Some(Challenge::new(AuthKind::Mac, b"fresh"));
     talk.hear_more(&demand);
     let secret = Secret::new("LAB-0001", "password");
-    let proves = |post: &Post, nonce: &[u8]| {
+    let proves = |post: &HttpRequest, nonce: &[u8]| {
         let mac = proto::dm::auth::Mac::parse(post.mac.as_ref().unwrap()).unwrap();
         mac.user == "LAB-0001" && secret.proves_message(&mac, nonce, &post.body)
     };

@@ -9,21 +9,21 @@ use proto::{
     time::Utc,
 };
 
-use super::Shown;
-use crate::dm::{DeviceView, tree::place::Leaf};
+use super::UsedArguments;
+use crate::dm::{DeviceView, tree::management_object::Leaf};
 
 // spec: oma-002 6 (auxiliary management objects)
-pub(super) fn leaves(shown: &Shown, view: &DeviceView) -> Vec<(String, Leaf)> {
+pub(super) fn leaves(arguments: &UsedArguments, view: &DeviceView) -> Vec<(String, Leaf)> {
     let mut nodes = Nodes(Vec::new());
-    package(&mut nodes, shown, view);
+    package(&mut nodes, arguments, view);
     limits(&mut nodes, view);
-    arming(&mut nodes, shown, view);
+    arming(&mut nodes, arguments, view);
     progress(&mut nodes, view);
     nodes.0
 }
 
 /// The nodes by which a package goes on that a session broke off.
-pub(super) fn parcel(held: Option<HeldPackage>) -> [(String, Leaf); 2] {
+pub(super) fn partial_package(held: Option<HeldPackage>) -> [(String, Leaf); 2] {
     let held = held.map(|held| held.to_string()).unwrap_or_default();
     [
         (fumo::PACKAGE_HELD.to_owned(), Leaf::Read(Format::Chr, held)),
@@ -56,7 +56,7 @@ impl Nodes {
 }
 
 /// The nodes of plain FUMO.
-fn package(nodes: &mut Nodes, shown: &Shown, view: &DeviceView) {
+fn package(nodes: &mut Nodes, arguments: &UsedArguments, view: &DeviceView) {
     if let Some(name) = &view.package_name {
         nodes.text(fumo::PACKAGE_NAME, name.clone());
     }
@@ -64,9 +64,9 @@ fn package(nodes: &mut Nodes, shown: &Shown, view: &DeviceView) {
         nodes.text(fumo::PACKAGE_VERSION, version.clone());
     }
     nodes.add(fumo::DOWNLOAD, Leaf::Run);
-    nodes.setting(fumo::DOWNLOAD_URL, shown.download_url.clone().unwrap_or_default());
+    nodes.setting(fumo::DOWNLOAD_URL, arguments.download_url.clone().unwrap_or_default());
     nodes.add(fumo::DOWNLOAD_AND_UPDATE, Leaf::Run);
-    nodes.setting(fumo::DOWNLOAD_AND_UPDATE_URL, shown.update_url.clone().unwrap_or_default());
+    nodes.setting(fumo::DOWNLOAD_AND_UPDATE_URL, arguments.update_url.clone().unwrap_or_default());
     nodes.add(fumo::UPDATE, Leaf::Run);
     nodes.add(fumo::PACKAGE_DATA, Leaf::Write);
     // spec: oma-002 fumo.state
@@ -81,22 +81,22 @@ fn limits(nodes: &mut Nodes, view: &DeviceView) {
     nodes.text(broadcast::ENCODINGS, view.limits.encodings.join(","));
 }
 
-fn arming(nodes: &mut Nodes, shown: &Shown, view: &DeviceView) {
+fn arming(nodes: &mut Nodes, arguments: &UsedArguments, view: &DeviceView) {
     nodes.add(broadcast::ROOT, Leaf::ReadWrite(Format::Int, view.root_version.to_string()));
     nodes.add(broadcast::CAMPAIGN, Leaf::Write);
     nodes.add(broadcast::MANIFEST, Leaf::Write);
     for number in 0..broadcast::PLAN_NODES {
         nodes.add(&format!("{}/{number}", broadcast::PLAN), Leaf::Write);
     }
-    nodes.moment(broadcast::NOW, shown.now.map(|(utc, _)| utc));
-    nodes.moment(broadcast::OPENS, shown.opens);
-    nodes.moment(broadcast::CLOSES, shown.closes);
-    nodes.setting(broadcast::SESSIONS, shown.sessions.join("\n"));
-    nodes.setting(broadcast::REPAIR, shown.repair.clone().unwrap_or_default());
-    let spread = shown.report.spread.as_secs().to_string();
+    nodes.moment(broadcast::NOW, arguments.now.map(|(utc, _)| utc));
+    nodes.moment(broadcast::OPENS, arguments.opens);
+    nodes.moment(broadcast::CLOSES, arguments.closes);
+    nodes.setting(broadcast::SESSIONS, arguments.sessions.join("\n"));
+    nodes.setting(broadcast::REPAIR, arguments.repair.clone().unwrap_or_default());
+    let spread = arguments.report.spread.as_secs().to_string();
     nodes.add(broadcast::REPORT_SPREAD, Leaf::ReadWrite(Format::Int, spread));
-    nodes.moment(broadcast::REPORT_NOT_BEFORE, shown.report.not_before);
-    nodes.setting(broadcast::REPORT_FILTER, shown.report.filter.to_string());
+    nodes.moment(broadcast::REPORT_NOT_BEFORE, arguments.report.not_before);
+    nodes.setting(broadcast::REPORT_FILTER, arguments.report.filter.to_string());
 }
 
 fn progress(nodes: &mut Nodes, view: &DeviceView) {

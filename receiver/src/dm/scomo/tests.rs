@@ -158,7 +158,7 @@ fn a_download_is_armed_by_broadcast_with_what_was_staged_below_it() {
     let [armed] = managed.device.armed.as_slice() else { panic!("armed once") };
     let subject = armed.subject.clone().unwrap();
     assert_eq!(subject.source(), format!("./SCOMO/{operation}"));
-    assert_eq!((armed.operation, subject.activates()), (Course::DownloadAndUpdate, false));
+    assert_eq!((armed.operation, subject.activates()), (FumoOperation::DownloadAndUpdate, false));
     assert_eq!((armed.campaign.as_slice(), armed.manifest.as_slice()), (&b"c"[..], &b"m"[..]));
     assert_eq!(armed.plan_headers, BTreeMap::from([(proto::ids::ComponentId(0), b"p".to_vec())]));
     assert_eq!(armed.opens.map(proto::time::Utc::seconds), Some(2000));

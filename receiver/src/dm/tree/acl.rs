@@ -1,7 +1,7 @@
-//! Who may do what: access control lists. A node without one of its own has that of its parent.
+//! Access control lists. A node without a list of its own inherits that of its parent.
 //!
 //! Only lists that a server has changed are stored, one line `URI LIST` for each; an empty list
-//! means what the parent has.
+//! inherits.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -15,14 +15,14 @@ use proto::dm::{
 };
 
 use super::{Leaf, Tree, find, parse};
-use crate::dm::Device;
+use crate::dm::ManagementBackend;
 
-/// Nodes that may have a list of their own.
+/// Nodes with a list of their own, at most.
 const MAX_LISTS: usize = 16;
-/// Octets that all lists may have together.
-const MAX_OCTETS: usize = 1_024;
+/// Octets of all lists together, at most.
+const MAX_BYTES: usize = 1_024;
 
-/// What a server may be allowed to do with a node.
+/// A right of a server to a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::dm) enum Right {
     Add,
@@ -51,7 +51,7 @@ impl Right {
 pub(super) struct Acl(BTreeMap<Right, BTreeSet<String>>);
 
 impl Acl {
-    /// Reads `Add=srv1&Get=*&Replace=srv1+srv2`; an empty text is an empty list.
+    /// Parses `Add=srv1&Get=*&Replace=srv1+srv2`; an empty text is an empty list.
     // spec: oma-dm 2.2 (form of the lists)
     pub(super) fn parse(text: &str) -> Option<Self> {
         let mut acl = Self::default();
@@ -86,7 +86,7 @@ impl fmt::Display for Acl {
     }
 }
 
-/// Reads the stored lists. Nobody but this module has written them.
+/// Parses the stored lists, which only this module writes.
 fn read(text: &str) -> BTreeMap<String, Acl> {
     let line = |line: &str| {
         let (uri, acl) = line.split_once(' ')?;
@@ -99,32 +99,32 @@ fn write(lists: &BTreeMap<String, Acl>) -> String {
     lists.iter().map(|(uri, acl)| format!("{uri} {acl}\n")).collect()
 }
 
-/// Drops the lists of a node that is gone, and of all below it: one that comes to the same address
-/// later is another node.
-pub(super) fn forget(device: &mut dyn Device, node: &NodeUri) {
+/// Drops the lists of a removed node and of all below it: a later node with the same URI is another
+/// one.
+pub(super) fn forget(device: &mut dyn ManagementBackend, node: &NodeUri) {
     let mut stored = read(&device.access_lists());
     let count = stored.len();
     let below = |uri: &str| uri.parse::<NodeUri>().is_ok_and(|uri| uri.below(node).is_some());
     stored.retain(|uri, _| !below(uri));
     if stored.len() < count {
-        device.keep_access_lists(&write(&stored));
+        device.store_access_lists(&write(&stored));
     }
 }
 
 impl Tree {
-    /// Returns the list that a node has of its own; empty where it has that of its parent.
-    pub(super) fn own_acl(&self, device: &dyn Device, node: &NodeUri) -> Acl {
+    /// Returns the own list of a node; empty if it inherits.
+    pub(super) fn own_acl(&self, device: &dyn ManagementBackend, node: &NodeUri) -> Acl {
         let mut stored = read(&device.access_lists());
         stored.remove(&node.to_string()).unwrap_or_else(|| self.factory_acl(node))
     }
 
-    /// The rights of the factory: a server may read all and add, and the account's server may do
-    /// to each object what the object offers.
+    /// Returns the factory rights: any server may read and add, and the account's server has the
+    /// rights that each object offers.
     fn factory_acl(&self, node: &NodeUri) -> Acl {
         if *node == NodeUri::root() {
             return Acl::parse("Add=*&Get=*").unwrap_or_default();
         }
-        let Some((_, object)) = self.places.iter().find(|(root, _)| root == node) else {
+        let Some((_, object)) = self.objects.iter().find(|(root, _)| root == node) else {
             return Acl::default();
         };
         let server = &self.settings.account.server_id;
@@ -134,9 +134,14 @@ impl Tree {
         Acl::parse(&text).unwrap_or_default()
     }
 
-    /// Tells whether the account's server has a right to a node.
+    /// Returns whether the account's server has a right to a node.
     // spec: oma-dm 2.2 (inheritance)
-    pub(super) fn allows(&self, device: &dyn Device, node: &NodeUri, right: Right) -> bool {
+    pub(super) fn allows(
+        &self,
+        device: &dyn ManagementBackend,
+        node: &NodeUri,
+        right: Right,
+    ) -> bool {
         let stored = read(&device.access_lists());
         let mut at = Some(node.clone());
         while let Some(here) = at {
@@ -150,8 +155,12 @@ impl Tree {
         false
     }
 
-    /// Overwrites a property. The list is the only one that can be.
-    pub(super) fn replace_property(&self, device: &mut dyn Device, item: &Item) -> StatusCode {
+    /// Overwrites a property; only the access control list can be.
+    pub(super) fn replace_property(
+        &self,
+        device: &mut dyn ManagementBackend,
+        item: &Item,
+    ) -> StatusCode {
         let address = match item.target_uri().ok_or(StatusCode::INCOMPLETE).and_then(parse) {
             Ok(address) => address,
             Err(refusal) => return refusal,
@@ -183,10 +192,10 @@ impl Tree {
         let mut stored = read(&device.access_lists());
         stored.insert(address.node.to_string(), acl);
         let lines = write(&stored);
-        if stored.len() > MAX_LISTS || lines.len() > MAX_OCTETS {
+        if stored.len() > MAX_LISTS || lines.len() > MAX_BYTES {
             return StatusCode::DEVICE_FULL;
         }
-        device.keep_access_lists(&lines);
+        device.store_access_lists(&lines);
         StatusCode::OK
     }
 }
@@ -287,6 +296,6 @@ mod tests {
             taken += usize::from(set(&mut device, &uri, "Get=*") == StatusCode::OK);
         }
         assert!((10..=MAX_LISTS).contains(&taken), "{taken}");
-        assert!(device.access_lists.len() <= MAX_OCTETS);
+        assert!(device.access_lists.len() <= MAX_BYTES);
     }
 }

@@ -12,14 +12,14 @@ use proto::{
 };
 
 use super::{Nodes, Tree, acl::Right, children, find, query::shape};
-use crate::dm::Device;
+use crate::dm::ManagementBackend;
 
 /// Nodes that a document may have.
 const MAX_NODES: usize = 256;
 
-/// Which properties a document shows: `TNDS`, `TNDS+ACL+Value` or `TNDS-ACL`.
+/// Selection of properties in a document: `TNDS`, `TNDS+ACL+Value` or `TNDS-ACL`.
 #[derive(Debug, Clone, Copy)]
-enum Shown<'a> {
+enum PropertySelection<'a> {
     All,
     Only(&'a str),
     Without(&'a str),
@@ -28,7 +28,7 @@ enum Shown<'a> {
 const PROPERTIES: [&str; 9] =
     ["ACL", "Format", "Name", "Size", "Title", "TStamp", "Type", "VerNo", "Value"];
 
-impl<'a> Shown<'a> {
+impl<'a> PropertySelection<'a> {
     // spec: oma-dm 2.3 (choice of properties)
     fn parse(text: &'a str) -> Result<Self, StatusCode> {
         let Some(sign) = text.chars().next() else { return Ok(Self::All) };
@@ -50,17 +50,18 @@ impl<'a> Shown<'a> {
 }
 
 impl Tree {
-    /// Returns a subtree as a document; what the server may not read is left out.
+    /// Returns a subtree as a document, without the nodes that the server may not read.
     pub(super) fn document(
         &self,
-        device: &dyn Device,
+        device: &dyn ManagementBackend,
         uri: &str,
         node: &NodeUri,
         shown: &str,
     ) -> Result<Vec<Item>, StatusCode> {
         let mut left = MAX_NODES;
         let nodes = self.nodes(device);
-        let mut root = self.part(device, &nodes, node, Shown::parse(shown)?, &mut left)?;
+        let mut root =
+            self.export_node(device, &nodes, node, PropertySelection::parse(shown)?, &mut left)?;
         root.path = node.parent().map(|parent| parent.to_string());
         let identity = &self.settings.identity;
         let tree = MgmtTree {
@@ -86,12 +87,12 @@ impl Tree {
         }])
     }
 
-    fn part(
+    fn export_node(
         &self,
-        device: &dyn Device,
+        device: &dyn ManagementBackend,
         nodes: &Nodes,
         node: &NodeUri,
-        shown: Shown<'_>,
+        shown: PropertySelection<'_>,
         left: &mut usize,
     ) -> Result<Document, StatusCode> {
         *left = left.checked_sub(1).ok_or(StatusCode::TOO_LARGE)?;
@@ -121,18 +122,18 @@ impl Tree {
         for name in children(nodes, node) {
             let below = node.join(&name).parse().map_err(|_| StatusCode::FAILED)?;
             if self.allows(device, &below, Right::Get) {
-                document.children.push(self.part(device, nodes, &below, shown, left)?);
+                document.children.push(self.export_node(device, nodes, &below, shown, left)?);
             }
         }
         Ok(document)
     }
 
-    /// Overwrites all leaves that a document has values for, or none.
+    /// Overwrites all leaves with values in a document, or none.
     // spec: oma-dm 2.3 (a subtree is replaced as a whole)
     pub(super) fn replace_document(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         node: &NodeUri,
         item: &Item,
     ) -> StatusCode {
@@ -155,8 +156,8 @@ impl Tree {
             return StatusCode::BAD_REQUEST;
         }
         let mut values = Vec::new();
-        leaves(root, &node.to_string(), &mut values);
-        if values.iter().any(|value| self.is_irrevocable(device, value)) {
+        leaf_values(root, &node.to_string(), &mut values);
+        if values.iter().any(|value| self.cannot_roll_back(device, value)) {
             return StatusCode::NOT_ALLOWED;
         }
         let before = self.checkpoint(device);
@@ -171,20 +172,20 @@ impl Tree {
     }
 }
 
-/// Tells whether an item's data is a document.
+/// Returns whether an item's data is a document.
 pub(super) fn is_document(item: &Item) -> bool {
     let kind = item.meta.as_ref().and_then(|meta| meta.kind.as_deref());
     kind.is_some_and(|kind| kind.starts_with("application/vnd.syncml.dmtnds"))
 }
 
-fn leaves(document: &Document, uri: &str, values: &mut Vec<Item>) {
+fn leaf_values(document: &Document, uri: &str, values: &mut Vec<Item>) {
     if let Some(data) = &document.value {
         let stated = document.properties.as_ref().and_then(|it| it.format.clone());
         let meta = Meta::format(stated.unwrap_or(Format::Chr));
         values.push(Item { meta: Some(meta), data: Some(data.clone()), ..Item::target(uri) });
     }
     for child in &document.children {
-        leaves(child, &format!("{uri}/{}", child.name), values);
+        leaf_values(child, &format!("{uri}/{}", child.name), values);
     }
 }
 

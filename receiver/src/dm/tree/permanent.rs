@@ -6,7 +6,7 @@ use proto::dm::{
     uri::{MAX_DEPTH, MAX_SEGMENT_LENGTH, MAX_TOTAL_LENGTH},
 };
 
-use super::{Nodes, place::Leaf};
+use super::{Nodes, management_object::Leaf};
 use crate::dm::{DeviceView, Settings};
 
 /// Returns what DevInfo says.

@@ -8,17 +8,16 @@ use proto::dm::{
 };
 
 use super::{Leaf, Tree, acl::Right, children, find};
-use crate::dm::Device;
+use crate::dm::ManagementBackend;
 
-/// Nodes that a list may have: what fits into one Get is bounded all the same.
+/// Nodes of a list, at most; the results of a Get are bounded, too.
 const MAX_LISTED: usize = 256;
 
 impl Tree {
-    /// Reads a property of a node. Those that a tree need not have are not kept: Title, TStamp,
-    /// VerNo.
+    /// Reads a property of a node. The optional ones are not supported: Title, TStamp, VerNo.
     pub(super) fn property(
         &self,
-        device: &dyn Device,
+        device: &dyn ManagementBackend,
         uri: &str,
         node: &NodeUri,
         name: &str,
@@ -32,7 +31,7 @@ impl Tree {
             "Name" => node.name().unwrap_or(".").to_owned(),
             "Size" => match &found {
                 Leaf::Read(_, value) | Leaf::ReadWrite(_, value) => value.len().to_string(),
-                // Nothing tells how long a secret is, or what was written and cannot be read.
+                // The size of a secret or of a write-only value is not revealed.
                 Leaf::Write | Leaf::Run | Leaf::Secret | Leaf::Parent => {
                     return Err(StatusCode::NOT_ALLOWED);
                 }
@@ -48,11 +47,11 @@ impl Tree {
         Ok(Item::value(uri, Format::Chr, value))
     }
 
-    /// Lists the nodes from `node` down: `Struct` names them, `StructData` adds their values,
-    /// `TNDS` makes one document of them. What the server may not read is left out.
+    /// Lists the nodes from `node` down: `Struct` by name, `StructData` with their values, `TNDS` as
+    /// one document, without the nodes that the server may not read.
     pub(super) fn list(
         &self,
-        device: &dyn Device,
+        device: &dyn ManagementBackend,
         uri: &str,
         node: &NodeUri,
         kind: &str,
@@ -93,17 +92,17 @@ impl Tree {
         Ok(items)
     }
 
-    /// The identifier of the management object whose root a node is; empty elsewhere.
+    /// Returns the identifier of the management object with this root; empty elsewhere.
     pub(super) fn object_identifier(&self, node: &NodeUri) -> &'static str {
         match node.to_string().as_str() {
             names::INFO => "urn:oma:mo:oma-dm-devinfo:1.0",
             names::DETAIL => "urn:oma:mo:oma-dm-devdetail:1.0",
-            _ => self.place(node).map_or("", |(place, path)| place.identifier(&path)),
+            _ => self.object_of(node).map_or("", |(object, path)| object.identifier(&path)),
         }
     }
 }
 
-/// The format of a node, and its value where it may be read.
+/// Returns the format of a node, and its value if it may be read.
 pub(super) fn shape(node: &Leaf) -> (Format, Option<&str>) {
     match node {
         Leaf::Read(format, value) | Leaf::ReadWrite(format, value) => (format.clone(), Some(value)),

@@ -18,13 +18,14 @@ impl Device {
         Self { home: tempfile::tempdir().unwrap(), user: user.to_owned() }
     }
 
-    /// A device whose user is a hook: it notes what it is asked, and answers so.
+    /// Returns a device whose user hook records its prompts and prints `answers`.
     fn with_hook(answers: &str) -> Self {
         let device = Self::new("");
         let asked = device.path("asked");
         let script = format!("cat >> {0}; echo >> {0}; {answers}", asked.display());
-        let user =
-            format!("user = \"hook\"\nuser_hook = [\"/bin/sh\", \"-c\", {script:?}, \"hook\"]");
+        let user = format!(
+            "user_interface = \"hook\"\nuser_hook = [\"/bin/sh\", \"-c\", {script:?}, \"hook\"]"
+        );
         Self { user, ..device }
     }
 
@@ -39,16 +40,17 @@ impl Device {
              class_id = \"f00102030405060708090a0b0c0d0e0f\"\n\
              [server]\nurl = \"https://file/\"\nserver_id = \"file\"\nuser = \"u\"\n\
              password = \"p\"\nnonce = \"\"\n\
-             [local]\ndata = {:?}\nroot = \"r\"\ninterface = \"127.0.0.1\"\nhook = [\"h\"]\n\
-             imsi = \"{IMSI}\"\ncard = {:?}\n{}\n",
+             [receiver]\ndata = {:?}\ntrust_root = \"r\"\ninterface = \"127.0.0.1\"\n\
+             installer_hook = [\"h\"]\n\
+             imsi = \"{IMSI}\"\nsmart_card_image = {:?}\n{}\n",
             self.path("data"),
             self.path("card.bin"),
             self.user,
         )
     }
 
-    fn local(&self) -> Local {
-        Local::resolve(&self.file(), |_| None, &BTreeMap::new()).unwrap()
+    fn settings(&self) -> Receiver {
+        Receiver::resolve(&self.file(), |_| None, &BTreeMap::new()).unwrap()
     }
 
     fn insert(&self, number: &str, confirmation: Confirmation, server: &str) {
@@ -56,11 +58,11 @@ impl Device {
         fs::write(self.path("card.bin"), card.emit()).unwrap();
     }
 
-    /// What a start does, and the server that the device then has.
+    /// Starts the device; returns its server.
     fn start(&self) -> String {
-        let local = self.local();
-        let directory = DataDirectory::open(&local.data).unwrap();
-        see_to_card(&directory, &local, &Front::open(&local)).unwrap();
+        let settings = self.settings();
+        let directory = DataDir::open(&settings.data).unwrap();
+        sync_smart_card(&directory, &settings, &Prompter::open(&settings)).unwrap();
         self.server()
     }
 
@@ -74,10 +76,10 @@ impl Device {
         fs::read_to_string(self.path("asked")).map_or(0, |text| text.lines().count())
     }
 
-    fn desk(&self) -> Desk {
-        let local = self.local();
-        let front = Front::open(&local);
-        Desk { local, front, asked: Vec::new() }
+    fn inbox(&self) -> BootstrapInbox {
+        let settings = self.settings();
+        let prompter = Prompter::open(&settings);
+        BootstrapInbox { settings, prompter, asked: Vec::new() }
     }
 }
 
@@ -106,7 +108,7 @@ fn push(key: &Key) -> Vec<u8> {
 
 // test: oma-003 6.1.4.1
 #[test]
-fn a_card_that_wants_a_confirmation_is_used_after_the_users_yes_alone() {
+fn a_card_that_requires_a_confirmation_is_used_only_after_the_users_yes() {
     let asks = Confirmation::Wanted;
     for (answer, server) in [("yes", "card"), ("no", "file"), ("later", "file")] {
         let device = Device::with_hook(&format!("echo '{{\"answer\":\"{answer}\"}}'"));
@@ -123,7 +125,7 @@ fn a_card_that_wants_a_confirmation_is_used_after_the_users_yes_alone() {
 
 // test: oma-003 6.1.4.2
 #[test]
-fn a_card_that_wants_no_confirmation_is_used_without_a_question() {
+fn a_card_that_requires_no_confirmation_is_used_without_a_prompt() {
     let device = Device::with_hook("echo '{\"answer\":\"no\"}'");
     device.insert("8949001", Confirmation::NotWanted, "card");
     assert_eq!(device.start(), "card");
@@ -131,25 +133,26 @@ fn a_card_that_wants_no_confirmation_is_used_without_a_question() {
 }
 
 #[test]
-fn the_account_of_a_card_goes_with_the_card() {
+fn the_account_of_a_card_is_removed_with_the_card() {
     let device = Device::with_hook("echo '{\"answer\":\"no\"}'");
     device.insert("8949001", Confirmation::NotWanted, "card");
     assert_eq!(device.start(), "card");
     device.insert("8949002", Confirmation::Wanted, "other");
-    assert_eq!(device.start(), "file", "the former card's went, the other's was not agreed to");
+    assert_eq!(device.start(), "file", "the former account was removed, the other not confirmed");
     device.insert("8949002", Confirmation::NotWanted, "other");
     assert_eq!(device.start(), "other");
     fs::write(device.path("card.bin"), b"unreadable").unwrap();
-    assert_eq!(device.start(), "other", "a card that cannot be read is not gone");
+    assert_eq!(device.start(), "other", "an unreadable card is not a removed one");
     fs::remove_file(device.path("card.bin")).unwrap();
     assert_eq!(device.start(), "file");
 }
 
 #[test]
-fn the_cards_account_goes_before_the_given_one_and_leaves_it_there() {
+fn the_cards_account_takes_precedence_over_the_given_one_and_leaves_it_stored() {
     let device = Device::new("");
-    let directory = DataDirectory::open(&device.path("data")).unwrap();
-    keep(&directory, &device.desk().judge(&push(&Key::Network(IMSI.to_owned()))).unwrap()).unwrap();
+    let directory = DataDir::open(&device.path("data")).unwrap();
+    store(&directory, &device.inbox().evaluate(&push(&Key::Network(IMSI.to_owned()))).unwrap())
+        .unwrap();
     drop(directory);
     assert_eq!(device.server(), "given");
     device.insert("8949001", Confirmation::NotWanted, "card");
@@ -160,30 +163,30 @@ fn the_cards_account_goes_before_the_given_one_and_leaves_it_there() {
 
 // test: oma-dm 9.3
 #[test]
-fn a_push_is_believed_with_the_pin_that_the_user_enters() {
+fn a_push_is_accepted_with_the_pin_that_the_user_enters() {
     let right = Device::with_hook("echo '{\"answer\":\"text\",\"text\":\"1234\"}'");
     let document = push(&Key::Pin("1234".to_owned()));
-    let offer = right.desk().judge(&document).unwrap();
-    assert_eq!((offer.account.server_id.as_str(), right.questions()), ("given", 1));
+    let proposal = right.inbox().evaluate(&document).unwrap();
+    assert_eq!((proposal.account.server_id.as_str(), right.questions()), ("given", 1));
 
     let wrong = Device::with_hook("echo '{\"answer\":\"text\",\"text\":\"4321\"}'");
-    let mut desk = wrong.desk();
-    assert_eq!(desk.judge(&document), None);
+    let mut inbox = wrong.inbox();
+    assert_eq!(inbox.evaluate(&document), None);
     assert_eq!(wrong.questions(), 3);
-    assert_eq!(desk.judge(&document), None, "the same document does not ask again");
+    assert_eq!(inbox.evaluate(&document), None, "the same document does not prompt again");
     assert_eq!(wrong.questions(), 3);
     for pin in 0..20 {
-        assert_eq!(desk.judge(&push(&Key::Pin(format!("9{pin:03}")))), None);
+        assert_eq!(inbox.evaluate(&push(&Key::Pin(format!("9{pin:03}")))), None);
     }
-    assert_eq!(wrong.questions(), 3 * MAX_DOCUMENTS, "nobody can nag the user for ever");
+    assert_eq!(wrong.questions(), 3 * MAX_DOCUMENTS, "the number of prompts is bounded");
 }
 
 #[test]
-fn a_push_with_another_subscribers_number_is_not_believed() {
+fn a_push_with_another_subscribers_number_is_rejected() {
     let device = Device::with_hook("echo '{\"answer\":\"text\",\"text\":\"1234\"}'");
-    let mut desk = device.desk();
-    assert_eq!(desk.judge(&push(&Key::Network("310410123456780".to_owned()))), None);
-    assert_eq!(desk.judge(b"junk"), None);
+    let mut inbox = device.inbox();
+    assert_eq!(inbox.evaluate(&push(&Key::Network("310410123456780".to_owned()))), None);
+    assert_eq!(inbox.evaluate(b"junk"), None);
     assert_eq!(device.questions(), 0);
-    assert!(desk.judge(&push(&Key::Network(IMSI.to_owned()))).is_some());
+    assert!(inbox.evaluate(&push(&Key::Network(IMSI.to_owned()))).is_some());
 }

@@ -15,11 +15,11 @@ use serde::Serialize;
 use super::{OBJECTS, Report, list, read_some};
 use crate::{
     journal_state::{JournalState, ObjectProgress},
-    plain::record::Record,
-    shell::disk::{Disk, DiskFile, Open},
+    shell::disk::{Disk, DiskFile, OpenMode},
     symbols::{
         Content, HeaderCheck, ObjectLayout, Recovered, Recovery, SlotAddress, SlotRun, SymbolLog,
     },
+    unsigned::record::Record,
 };
 
 /// What is there of an object.
@@ -29,7 +29,7 @@ pub struct Object {
     pub directory: String,
     /// The object's key; absent when no log has a header.
     pub object_key: Option<String>,
-    /// Whether the journal, or the record of a plain file, knows it.
+    /// Whether the journal, or the record of an unsigned file, knows it.
     pub is_known: bool,
     /// Octets of the image.
     pub image_octets: Option<u64>,
@@ -80,7 +80,7 @@ pub enum LogState {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImageState {
-    /// None of it here: not begun, or a plain file, which lies elsewhere.
+    /// None of it here: not begun, or an unsigned file, which lies elsewhere.
     Absent,
     /// Blocks are written to it as they are solved.
     Partial,
@@ -105,7 +105,7 @@ pub struct Block {
 
 /// What is known of an object besides its directory.
 #[derive(Default)]
-struct Known {
+struct JournalFacts {
     done: BTreeSet<Sbn>,
     bad: Vec<SlotRun>,
 }
@@ -139,13 +139,13 @@ pub(super) fn read(
     Ok(())
 }
 
-fn known(key: Hash16, state: Option<&JournalState>, records: &[Record]) -> Option<Known> {
+fn known(key: Hash16, state: Option<&JournalState>, records: &[Record]) -> Option<JournalFacts> {
     let ours = |object: &&ObjectProgress| object.object_key == key.0;
     let journal = state.and_then(|state| state.objects.iter().find(ours));
     let record = records.iter().find(|record| record.object_key == key);
-    journal
-        .map(|object| Known { done: object.done(), bad: object.bad() })
-        .or_else(|| record.map(|record| Known { done: record.done.clone(), bad: Vec::new() }))
+    journal.map(|object| JournalFacts { done: object.done(), bad: object.bad() }).or_else(|| {
+        record.map(|record| JournalFacts { done: record.done.clone(), bad: Vec::new() })
+    })
 }
 
 fn read_object(
@@ -153,7 +153,7 @@ fn read_object(
     path: &Path,
     name: &str,
     report: &mut Report,
-    known: impl Fn(Hash16) -> Option<Known>,
+    known: impl Fn(Hash16) -> Option<JournalFacts>,
 ) -> io::Result<Object> {
     let mut files = BTreeMap::new();
     let mut layout: Option<ObjectLayout> = None;
@@ -163,7 +163,7 @@ fn read_object(
         let number = entry.strip_prefix("log.").and_then(|number| number.parse::<u32>().ok());
         let Some(number) = number else {
             if entry == "tables" {
-                tables_octets = Some(disk.open(&path.join(&entry), Open::Read)?.length()?);
+                tables_octets = Some(disk.open(&path.join(&entry), OpenMode::Read)?.length()?);
             } else if !["image", "image.part"].contains(&entry.as_str()) {
                 report.foreign.push(format!("{OBJECTS}/{name}/{entry}"));
             }
@@ -173,7 +173,7 @@ fn read_object(
         let header = read_some(disk, &log, ObjectLayout::HEADER_OCTETS)?.unwrap_or_default();
         let found = ObjectLayout::from_header(&header).map(|(layout, _)| layout);
         layout = layout.or(found.filter(|found| found.directory_name() == name));
-        files.insert(number, (disk.open(&log, Open::Read)?, header));
+        files.insert(number, (disk.open(&log, OpenMode::Read)?, header));
     }
     let mut object = Object {
         directory: name.to_owned(),
@@ -201,7 +201,7 @@ fn read_object(
             Ok(Log { file: *file, octets: opened.length()?, state })
         });
         object.logs = logs.collect::<io::Result<_>>()?;
-        accuse_logs(&object, report);
+        attribute_damage(&object, report);
         return Ok(object);
     };
     let known = known(layout.object_key());
@@ -212,11 +212,11 @@ fn read_object(
         let text = format!("{OBJECTS}/{name}: {} damaged slots", object.damaged);
         report.problems.push(text);
     }
-    accuse_logs(&object, report);
+    attribute_damage(&object, report);
     Ok(object)
 }
 
-fn accuse_logs(object: &Object, report: &mut Report) {
+fn attribute_damage(object: &Object, report: &mut Report) {
     let name = &object.directory;
     for log in object.logs.iter().filter(|log| log.state == LogState::Foreign) {
         report.problems.push(format!("{OBJECTS}/{name}/log.{} is no log of it", log.file));
@@ -252,7 +252,7 @@ fn read_logs(layout: &ObjectLayout, files: &Files, object: &mut Object) -> io::R
 }
 
 /// Counts as the symbol log does when it goes on from there.
-fn fill(object: &mut Object, layout: ObjectLayout, recovered: &Recovered, known: &Known) {
+fn fill(object: &mut Object, layout: ObjectLayout, recovered: &Recovered, known: &JournalFacts) {
     let limits = crate::symbols::Limits::default();
     let all = Recovered { files_ready: layout.files(), ..recovered.clone() };
     let log = SymbolLog::recovered(layout, limits, &all, &known.done, &known.bad);
@@ -296,7 +296,7 @@ fn image_state(
 }
 
 fn sha256(disk: &dyn Disk, path: &Path) -> io::Result<Digest> {
-    let file = disk.open(path, Open::Read)?;
+    let file = disk.open(path, OpenMode::Read)?;
     let length = file.length()?;
     let mut hasher = Hasher::new();
     let mut buffer = vec![0; 256 << 10];

@@ -1,4 +1,4 @@
-//! Plain files in a content encoding: undone into a file beside, which then gets the name.
+//! Unsigned files in a content encoding: undone into a file beside, which then gets the name.
 //!
 //! ```text
 //! NAME.part          as it was sent
@@ -14,19 +14,19 @@ use std::{
 
 use proto::flute::content_encoding::UndoError;
 
-use super::{DecodeFiles, FinishOutcome, Measured};
+use super::{DecodeFiles, FinishOutcome, ScannedImage};
 use crate::{
-    shell::disk::{DiskFile, Open},
-    symbols::{Encoded, PlainContent},
+    shell::disk::{DiskFile, OpenMode},
+    symbols::{Encoded, UnsignedContent},
 };
 
 impl DecodeFiles {
     /// Undoes the encoding of a file that is whole as it was sent.
     pub(super) fn finish_encoded(
         &self,
-        file: &PlainContent,
+        file: &UnsignedContent,
         encoded: &Encoded,
-        sent: &Measured,
+        sent: &ScannedImage,
     ) -> io::Result<FinishOutcome> {
         let decoded = self.image.directory.join(format!("{}.decoded.part", file.name));
         let wrong = match self.undo(encoded, sent, &decoded) {
@@ -43,23 +43,26 @@ impl DecodeFiles {
             self.disk.remove_file(&decoded)?;
             return Ok(FinishOutcome::WrongContent { why });
         }
-        let plain = self.measure(&decoded)?;
+        let decoded_file = self.scan(&decoded)?;
         // spec: rfc6726 3.4.2 (senders differ in which form Content-MD5 is of)
-        if !sent.fits(file) && !plain.fits(file) {
+        if !sent.matches_layout(file) && !decoded_file.matches_layout(file) {
             self.disk.remove_file(&decoded)?;
-            return Ok(FinishOutcome::WrongDigest { found: plain.sha256 });
+            return Ok(FinishOutcome::WrongDigest { found: decoded_file.sha256 });
         }
         self.disk.rename(&decoded, &self.image.image)?;
         self.disk.sync_directory(&self.image.directory)?;
         self.disk.remove_file(&self.image.part)?;
-        Ok(FinishOutcome::Ready { sha256: plain.sha256 })
+        Ok(FinishOutcome::Ready { sha256: decoded_file.sha256 })
     }
 
-    fn undo(&self, encoded: &Encoded, sent: &Measured, to: &Path) -> Result<u64, UndoError> {
+    fn undo(&self, encoded: &Encoded, sent: &ScannedImage, to: &Path) -> Result<u64, UndoError> {
         let open = |path: &PathBuf, how| self.disk.open(path, how).map_err(UndoError::Io);
-        let part =
-            PartReader { file: open(&self.image.part, Open::Read)?, at: 0, length: sent.octets };
-        let out = open(&to.to_owned(), Open::Empty)?;
+        let part = PartReader {
+            file: open(&self.image.part, OpenMode::Read)?,
+            at: 0,
+            length: sent.octets,
+        };
+        let out = open(&to.to_owned(), OpenMode::Empty)?;
         let mut at = 0;
         encoded.encoding.undo(part, encoded.limit, &mut |piece| {
             out.write_all_at(piece, at)?;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    shell::disk::{DiskFile, Open, SharedDisk},
+    shell::disk::{DiskFile, OpenMode, SharedDisk},
     symbols::table_log::TABLES_OCTETS,
 };
 
@@ -41,7 +41,7 @@ impl TablesFile {
     /// Returns what the file holds; what cannot be read was not kept.
     pub(super) fn read(&self) -> Vec<u8> {
         let attempt = || {
-            let file = self.disk.open(&self.directory.join(NAME), Open::Read)?;
+            let file = self.disk.open(&self.directory.join(NAME), OpenMode::Read)?;
             let length = usize::try_from(file.length()?).unwrap_or(usize::MAX);
             let mut octets = vec![0; length.min(TABLES_OCTETS)];
             file.read_exact_at(&mut octets, 0)?;
@@ -78,7 +78,7 @@ impl TablesFile {
             None => {
                 let path = self.directory.join(NAME);
                 self.is_fresh = !self.disk.exists(&path);
-                self.disk.open(&path, Open::Create)?
+                self.disk.open(&path, OpenMode::Create)?
             }
         };
         Ok(&**self.file.insert(file))

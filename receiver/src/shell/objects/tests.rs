@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     shell::{clock::Clock, disk::RealDisk},
-    symbols::{Encoded, PlainIdentity},
+    symbols::{Encoded, UnsignedIdentity},
 };
 
 #[test]
@@ -218,14 +218,14 @@ fn write_slot(object: &mut ObjectDirectory, slot: SlotAddress, esi: u32) {
     object.write(slot.file, offset, &record).unwrap();
 }
 
-/// A plain file of which `octets` were sent, in an output directory of its own.
+/// An unsigned file of which `octets` were sent, in an output directory of its own.
 fn sent(octets: &[u8], md5: Option<[u8; 16]>, length: Option<u64>) -> (TempDir, DecodeFiles) {
     let out = home();
     let objects = out.path().join(".listen/objects");
-    let identity = PlainIdentity { source: [192, 0, 2, 1].into(), tsi: Tsi(1), toi: Toi(1) };
+    let identity = UnsignedIdentity { source: [192, 0, 2, 1].into(), tsi: Tsi(1), toi: Toi(1) };
     let transfer_length = u64::try_from(octets.len()).unwrap();
     let oti = Oti::NoCode(NoCodeOti::new(transfer_length, 1024, 64).unwrap());
-    let content = PlainContent {
+    let content = UnsignedContent {
         name: "page.html".to_owned(),
         md5,
         encoded: Some(Encoded {
@@ -235,7 +235,7 @@ fn sent(octets: &[u8], md5: Option<[u8; 16]>, length: Option<u64>) -> (TempDir, 
         }),
         is_empty: false,
     };
-    let layout = ObjectLayout::plain(&identity, oti, content).unwrap();
+    let layout = ObjectLayout::unsigned(&identity, oti, content).unwrap();
     fs::create_dir_all(&objects).unwrap();
     ObjectDirectory::open(&disk(), &objects, layout.clone()).unwrap();
     let mut files = DecodeFiles::new(disk(), &objects, layout);
@@ -265,12 +265,12 @@ fn names(folder: &Path) -> Vec<String> {
 // test: rfc6726 3.4.2
 #[test]
 fn an_encoded_file_lies_there_without_its_encoding_and_either_digest_is_taken() {
-    let plain = vec![b'a'; 1000];
-    for md5 in [None, Some(md5_of(&plain)), Some(md5_of(&GZIP))] {
+    let content = vec![b'a'; 1000];
+    for md5 in [None, Some(md5_of(&content)), Some(md5_of(&GZIP))] {
         let (out, files) = sent(&GZIP, md5, Some(1000));
-        let sha256 = sha256(&[&plain]);
+        let sha256 = sha256(&[&content]);
         assert_eq!(files.finish(), FinishOutcome::Ready { sha256 });
-        assert_eq!(fs::read(out.path().join("page.html")).unwrap(), plain);
+        assert_eq!(fs::read(out.path().join("page.html")).unwrap(), content);
         assert_eq!(names(out.path()), [".listen", "page.html"]);
     }
 }

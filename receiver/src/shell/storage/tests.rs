@@ -188,7 +188,7 @@ impl Bench {
             alignment: 8,
         });
         let layout = ObjectLayout::new(Hash16([1; 16]), sha256(&[&image]), oti.unwrap());
-        let (storage, answers) = Storage::start(DataDirectory::open(home).unwrap()).unwrap();
+        let (storage, answers) = Storage::start(DataDir::open(home).unwrap()).unwrap();
         Self { image, layout, storage, answers }
     }
 

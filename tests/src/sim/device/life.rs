@@ -5,12 +5,12 @@ use std::collections::VecDeque;
 use proto::tune_in::TuneIn;
 use receiver::{
     agent::Agent,
-    dm::client::{Failure, Post},
+    dm::client::{HttpRequest, TransportError},
     installer::InstallOutcome,
     journal_state::JournalState,
     shell::{
-        directory::DataDirectory,
-        storage::{Command, Completion, Job, Solver, Worker},
+        data_dir::DataDir,
+        storage::{Command, Completion, DecodeWorker, Job, Worker},
         wiring::{self, Beside, Origin, Wiring},
     },
     symbols::{JournalImage, LogOutput},
@@ -31,7 +31,7 @@ pub(super) struct Life {
     number: u64,
     wiring: Wiring,
     worker: Worker,
-    solver: Solver,
+    decoder: DecodeWorker,
     commands: VecDeque<Command>,
     jobs: VecDeque<Job>,
     serving: bool,
@@ -44,7 +44,7 @@ pub(super) struct Life {
 
 impl Life {
     pub(super) fn begin(machine: &Machine, at: At, seed: u64) -> anyhow::Result<Self> {
-        let directory = DataDirectory::open_on(machine.disk.shared(), Machine::data())?;
+        let directory = DataDir::open_on(machine.disk.shared(), Machine::data())?;
         let origin = Origin {
             factory_root: machine.package.factory_root(),
             boot_id: format!("boot-{}", machine.boots),
@@ -55,7 +55,7 @@ impl Life {
             agent,
             number: machine.lives,
             wiring: Wiring::default(),
-            solver: Solver::new(&directory),
+            decoder: DecodeWorker::new(&directory),
             worker: Worker::new(directory),
             commands: VecDeque::new(),
             jobs: VecDeque::new(),
@@ -93,7 +93,7 @@ impl Life {
             DeviceEvent::Solve => {
                 self.solving = false;
                 if let Some(job) = self.jobs.pop_front() {
-                    let completion = self.solver.solve(job);
+                    let completion = self.decoder.run(job);
                     self.answer(machine, around, completion);
                 }
             }
@@ -265,11 +265,16 @@ impl Life {
             Beside::Post(_)
                 if machine.bug == Some(InjectedBug::FallSilent) && machine.firmware == VERSION =>
             {
-                self.later(machine, around, 30_000, DeviceEvent::Answer(Err(Failure::Network)));
+                self.later(
+                    machine,
+                    around,
+                    30_000,
+                    DeviceEvent::Answer(Err(TransportError::Network)),
+                );
             }
             // The devices of a world have no user and get nothing by unicast.
             Beside::Ask(_) | Beside::Fetch(_) | Beside::Notify(..) | Beside::Components(_) => {}
-            Beside::Post(Post { url, body, .. }) => {
+            Beside::Post(HttpRequest { url, body, .. }) => {
                 let message = Message { url, body };
                 let after = 5 + machine.rng.below(80);
                 let event = Event::Request(machine.number, self.number, message);

@@ -72,7 +72,7 @@ impl File {
             return Err(io::Error::from_raw_os_error(5));
         }
         let mut seen = self.clone();
-        seen.forget_cached();
+        seen.drop_page_cache();
         Ok(seen.content())
     }
 
@@ -155,7 +155,7 @@ impl File {
         }
     }
 
-    pub(super) fn forget_cached(&mut self) {
+    pub(super) fn drop_page_cache(&mut self) {
         for number in std::mem::take(&mut self.lost) {
             match self.medium.get(&number) {
                 Some(sector) => self.cached.insert(number, Arc::clone(sector)),

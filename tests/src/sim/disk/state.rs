@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use receiver::shell::disk::Open;
+use receiver::shell::disk::OpenMode;
 
 use super::{
     call::{Call, Fault, Faults, History},
@@ -116,19 +116,19 @@ impl State {
         self.locks.clear();
     }
 
-    pub(super) fn open(&mut self, path: &Path, how: Open) -> io::Result<u64> {
+    pub(super) fn open(&mut self, path: &Path, how: OpenMode) -> io::Result<u64> {
         let found = self.tree.find(path);
         match (found, how) {
-            (Some(id), Open::Read | Open::Write | Open::Create) => {
+            (Some(id), OpenMode::Read | OpenMode::Write | OpenMode::Create) => {
                 self.tree.file(id)?;
                 Ok(id)
             }
-            (Some(id), Open::Empty) => {
+            (Some(id), OpenMode::Empty) => {
                 self.tree.file_mut(id)?.empty();
                 Ok(id)
             }
-            (None, Open::Create | Open::Empty) => self.tree.make_file(path),
-            (None, Open::Read | Open::Write) => Err(io::ErrorKind::NotFound.into()),
+            (None, OpenMode::Create | OpenMode::Empty) => self.tree.make_file(path),
+            (None, OpenMode::Read | OpenMode::Write) => Err(io::ErrorKind::NotFound.into()),
         }
     }
 

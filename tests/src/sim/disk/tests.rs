@@ -12,7 +12,7 @@ fn disk() -> SimDisk {
 }
 
 fn write(disk: &SimDisk, octets: &[u8]) -> Box<dyn DiskFile> {
-    let file = disk.open(Path::new(FILE), Open::Create).unwrap();
+    let file = disk.open(Path::new(FILE), OpenMode::Create).unwrap();
     file.write_all_at(octets, 0).unwrap();
     file
 }
@@ -92,7 +92,7 @@ fn a_sync_that_failed_reads_as_written_and_is_lost() {
         // The first page is written again, and with it all that was lost of it.
         file.write_all_at(&[2; 1], 0).unwrap();
         file.sync_data().unwrap();
-        file.forget_cached().unwrap();
+        file.drop_page_cache().unwrap();
         let seen = content(&disk).unwrap();
         disk.power_on(seed);
         let octets = content(&disk).unwrap();
@@ -107,7 +107,7 @@ fn a_sync_that_failed_reads_as_written_and_is_lost() {
 fn the_power_goes_at_the_operation_that_was_named() {
     let disk = synced(&[0; 512]);
     disk.cut_at(disk.operations() + 2);
-    let file = disk.open(Path::new(FILE), Open::Write).unwrap();
+    let file = disk.open(Path::new(FILE), OpenMode::Write).unwrap();
     file.write_all_at(&[1; 512], 0).unwrap();
     assert!(file.sync_data().is_err());
     assert!(disk.is_off());
@@ -121,7 +121,7 @@ fn the_power_goes_at_the_operation_that_was_named() {
 fn a_full_disk_refuses_to_grow() {
     let disk = synced(&[0; 1000]);
     disk.set_capacity(1500);
-    let file = disk.open(Path::new(FILE), Open::Write).unwrap();
+    let file = disk.open(Path::new(FILE), OpenMode::Write).unwrap();
     file.write_all_at(&[1; 600], 400).unwrap();
     let full = io::ErrorKind::StorageFull;
     assert_eq!(file.write_all_at(&[1; 1], 1500).unwrap_err().kind(), full);
@@ -137,7 +137,7 @@ fn damage_to_stored_data_is_read() {
     assert!(!disk.flip_bit(Path::new(FILE), 2000, 0));
     assert_eq!(content(&disk).unwrap()[700], 8);
     assert!(disk.break_sector(Path::new(FILE), 1100));
-    let file = disk.open(Path::new(FILE), Open::Write).unwrap();
+    let file = disk.open(Path::new(FILE), OpenMode::Write).unwrap();
     assert!(file.read_exact_at(&mut [0; 10], 1530).is_err());
     file.read_exact_at(&mut [0; 10], 1000).unwrap();
     file.write_all_at(&[0; 512], 1024).unwrap();

@@ -12,9 +12,9 @@ use receiver::{
     decode::DecodeOutcome,
     journal_state::{JournalState, ObjectProgress},
     shell::{
-        directory::DataDirectory,
+        data_dir::DataDir,
         objects::FinishOutcome,
-        storage::{Command, Completion, Solver, Worker},
+        storage::{Command, Completion, DecodeWorker, Worker},
     },
     symbols::{Insert, Journaler, Limits, SymbolLog, TableLog},
 };
@@ -35,11 +35,11 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
     let [data, round, seed, bug] = arguments else { bail!("not the arguments of a child") };
     let number = |word: &OsString| anyhow::Ok(word.to_str().context("a number")?.parse::<u64>()?);
     let disk = Arc::new(Watched { is_forgetful: bug == "forgetful" });
-    let directory = DataDirectory::open_on(disk, Path::new(data))?;
+    let directory = DataDir::open_on(disk, Path::new(data))?;
     let truth = Truth::new(number(round)?)?;
     let [a, b] = directory.read_journal()?;
     let (journaler, state) = Journaler::recover::<JournalState>([&a, &b])?;
-    let (solver, worker) = (Solver::new(&directory), Worker::new(directory));
+    let (decoder, worker) = (DecodeWorker::new(&directory), Worker::new(directory));
     let mut child = Child {
         rng: SeededRng::new(number(seed)?, "child"),
         progress: progress(&truth, state),
@@ -47,7 +47,7 @@ pub fn run(arguments: &[OsString]) -> anyhow::Result<()> {
         truth,
         journaler,
         worker,
-        solver,
+        decoder,
     };
     let mut blocks = child.open()?;
     report(READY);
@@ -65,7 +65,7 @@ struct Child {
     tables: TableLog,
     journaler: Journaler,
     worker: Worker,
-    solver: Solver,
+    decoder: DecodeWorker,
 }
 
 /// Returns what the journal knows of the object.
@@ -178,7 +178,7 @@ impl Child {
     fn ask(&mut self, command: Command) -> anyhow::Result<Completion> {
         self.worker.handle(command);
         if let Some(job) = self.worker.poll_job() {
-            return Ok(self.solver.solve(job));
+            return Ok(self.decoder.run(job));
         }
         self.worker.poll_completion().context("an answer")
     }

@@ -10,7 +10,7 @@ use proto::{
     wire::Reader,
 };
 use receiver::{
-    shell::disk::{Disk, DiskFile, Entry, Held, Open, RealDisk},
+    shell::disk::{DirectoryLock, Disk, DiskFile, Entry, OpenMode, RealDisk},
     symbols::ObjectLayout,
 };
 
@@ -36,8 +36,8 @@ struct WatchedFile {
 }
 
 impl Disk for Watched {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
-        if how == Open::Empty {
+    fn open(&self, path: &Path, how: OpenMode) -> io::Result<Box<dyn DiskFile>> {
+        if how == OpenMode::Empty {
             report(&format!("empty {}", path.display()));
         }
         let is_log =
@@ -78,11 +78,11 @@ impl Disk for Watched {
         RealDisk.remove_directory(path)
     }
 
-    fn read_medium(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        RealDisk.read_medium(path, take)
+    fn read_uncached(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        RealDisk.read_uncached(path, take)
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
         RealDisk.lock(path)
     }
 }
@@ -125,8 +125,8 @@ impl DiskFile for WatchedFile {
         self.synced()
     }
 
-    fn forget_cached(&self) -> io::Result<()> {
-        self.file.forget_cached()
+    fn drop_page_cache(&self) -> io::Result<()> {
+        self.file.drop_page_cache()
     }
 }
 
@@ -145,7 +145,7 @@ struct JudgingFile {
 }
 
 impl Disk for Judging {
-    fn open(&self, path: &Path, how: Open) -> io::Result<Box<dyn DiskFile>> {
+    fn open(&self, path: &Path, how: OpenMode) -> io::Result<Box<dyn DiskFile>> {
         let file = RealDisk.open(path, how)?;
         Ok(Box::new(JudgingFile { file, retagged: self.retagged.clone() }))
     }
@@ -178,11 +178,11 @@ impl Disk for Judging {
         RealDisk.remove_directory(path)
     }
 
-    fn read_medium(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
-        RealDisk.read_medium(path, take)
+    fn read_uncached(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+        RealDisk.read_uncached(path, take)
     }
 
-    fn lock(&self, path: &Path) -> io::Result<Box<dyn Held>> {
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>> {
         RealDisk.lock(path)
     }
 }
@@ -220,7 +220,7 @@ impl DiskFile for JudgingFile {
         Ok(())
     }
 
-    fn forget_cached(&self) -> io::Result<()> {
+    fn drop_page_cache(&self) -> io::Result<()> {
         Ok(())
     }
 }

@@ -17,7 +17,7 @@ fn hear_piece(talk: &mut Talk, command: Command) {
     message.is_final = false;
     // Base64 in pieces would be another text.
     let step = talk.hear_octets(&Encoding::Wbxml.emit(&message));
-    assert!(matches!(step, Step::Post(_)), "{step:?}");
+    assert!(matches!(step, Step::Send(_)), "{step:?}");
     assert!(!talk.said.is_final);
     assert_eq!(talk.alerts(AlertCode::NEXT_MESSAGE).len(), 1);
 }
@@ -107,8 +107,8 @@ fn long_results(encoding: Encoding, refused_at: Option<usize>) -> (Talk, Vec<Ite
                 assert_eq!(outcome, SessionOutcome::Complete);
                 return (talk, pieces);
             }
-            Step::Post(post) => assert!(post.body.len() <= 2_048, "{}", post.body.len()),
-            Step::Rest => panic!("nobody is asked"),
+            Step::Send(post) => assert!(post.body.len() <= 2_048, "{}", post.body.len()),
+            Step::WaitForUser => panic!("nobody is asked"),
         }
         let results = talk.said.commands.iter().find_map(|command| {
             if let Command::Results(results) = command { Some(results.clone()) } else { None }

@@ -8,8 +8,8 @@ const ROOT: &str = "./Shelf";
 #[derive(Debug, Clone, Default)]
 struct Shelf(BTreeMap<String, Leaf>);
 
-impl Place for Shelf {
-    fn nodes(&self, _device: &dyn Device) -> Vec<(String, Leaf)> {
+impl ManagementObject for Shelf {
+    fn nodes(&self, _device: &dyn ManagementBackend) -> Vec<(String, Leaf)> {
         let count = Leaf::Read(Format::Int, self.0.len().to_string());
         let own = [("Count".to_owned(), count), ("Box".to_owned(), Leaf::Parent)];
         own.into_iter().chain(self.0.clone()).collect()
@@ -23,7 +23,13 @@ impl Place for Shelf {
         &[Right::Add, Right::Delete, Right::Replace]
     }
 
-    fn add(&mut self, _now: Now, _device: &mut dyn Device, path: &str, item: &Item) -> StatusCode {
+    fn add(
+        &mut self,
+        _now: Now,
+        _device: &mut dyn ManagementBackend,
+        path: &str,
+        item: &Item,
+    ) -> StatusCode {
         if !self.is_dynamic(path) {
             return StatusCode::NOT_ALLOWED;
         }
@@ -38,7 +44,7 @@ impl Place for Shelf {
     fn replace(
         &mut self,
         now: Now,
-        device: &mut dyn Device,
+        device: &mut dyn ManagementBackend,
         path: &str,
         item: &Item,
     ) -> StatusCode {
@@ -49,13 +55,13 @@ impl Place for Shelf {
         path.starts_with("Box/")
     }
 
-    fn delete(&mut self, _now: Now, _device: &mut dyn Device, path: &str) -> StatusCode {
+    fn delete(&mut self, _now: Now, _device: &mut dyn ManagementBackend, path: &str) -> StatusCode {
         let below = format!("{path}/");
         self.0.retain(|it, _| it != path && !it.starts_with(&below));
         StatusCode::OK
     }
 
-    fn checkpoint(&mut self) -> Box<dyn Place> {
+    fn checkpoint(&mut self) -> Box<dyn ManagementObject> {
         Box::new(self.clone())
     }
 }
@@ -68,7 +74,7 @@ struct Shelves {
 impl Shelves {
     fn new() -> Self {
         let mut tree = Tree::new(settings());
-        tree.hang(ROOT.parse().unwrap(), Box::new(Shelf::default()));
+        tree.mount(ROOT.parse().unwrap(), Box::new(Shelf::default()));
         Self { tree, device: FakeDevice::default() }
     }
 

@@ -1,14 +1,14 @@
-//! What is kept of a plain file beside its symbols: a small file of its own.
+//! The stored state of an unsigned file beside its symbols: a small file of its own.
 //!
 //! ```text
 //! files/<first 16 hex digits of the object key>.obj
-//!   one line of JSON: format, object key, name, sender, TSI, TOI, location, solved blocks, end
+//!   one line of JSON: format, object key, name, sender, TSI, TOI, location, decoded blocks, end
 //!   one line: H16 over the first, in hex digits
 //! ```
 //!
-//! It is written whole or not at all, each time after the blocks that it names were synced in the
-//! file, and before their symbols may be overwritten. A record that is damaged counts as none: what
-//! was solved is then received again.
+//! A record is written atomically, each time after the blocks that it names were synced in the
+//! file, and before their symbols may be overwritten. A damaged record counts as none: its blocks
+//! are then received again.
 
 use std::collections::BTreeSet;
 
@@ -18,22 +18,22 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::symbols::PlainIdentity;
+use crate::symbols::UnsignedIdentity;
 
-/// What is kept of one file.
+/// The stored state of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Ties it to the object.
+    /// Key of the object.
     pub object_key: Hash16,
-    /// Whose file it is.
-    pub identity: PlainIdentity,
+    /// Sender, session and TOI.
+    pub identity: UnsignedIdentity,
     /// Its name in the output directory.
     pub name: String,
     /// Its `Content-Location`.
     pub location: String,
-    /// Blocks that are solved and synced.
+    /// Decoded and synced blocks.
     pub done: BTreeSet<Sbn>,
-    /// Whether the file has its final name.
+    /// Set once the file has its final name.
     pub complete: bool,
 }
 
@@ -46,7 +46,7 @@ struct Line {
     toi: String,
     name: String,
     location: String,
-    /// Ranges of solved blocks, both ends included.
+    /// Ranges of decoded blocks, both ends included.
     done: Vec<(u32, u32)>,
     complete: bool,
 }
@@ -62,7 +62,7 @@ impl Record {
         name + ".obj"
     }
 
-    /// Writes the record.
+    /// Encodes the record.
     ///
     /// # Panics
     ///
@@ -85,7 +85,7 @@ impl Record {
         format!("{line}\n{hash}\n").into_bytes()
     }
 
-    /// Reads a record; `None` when it is damaged or of another format.
+    /// Parses a record; `None` when it is damaged or of another format.
     #[must_use]
     pub fn parse(octets: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(octets).ok()?;
@@ -98,7 +98,7 @@ impl Record {
         let toi = Toi(line.toi.parse().ok()?);
         Some(Self {
             object_key: Hash16::from_hex(&line.object)?,
-            identity: PlainIdentity { source: line.source, tsi: Tsi(line.tsi), toi },
+            identity: UnsignedIdentity { source: line.source, tsi: Tsi(line.tsi), toi },
             name: line.name,
             location: line.location,
             done: line.done.iter().flat_map(|(first, last)| *first..=*last).map(Sbn).collect(),
@@ -123,10 +123,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_record_is_read_as_written_and_no_damaged_one_is() {
+    fn a_record_is_parsed_as_written_and_no_damaged_one_is() {
         let record = Record {
             object_key: Hash16([0x5a; 16]),
-            identity: PlainIdentity {
+            identity: UnsignedIdentity {
                 source: [192, 0, 2, 7].into(),
                 tsi: Tsi(9),
                 toi: Toi(u128::MAX >> 16),

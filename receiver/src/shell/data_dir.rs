@@ -22,15 +22,15 @@ use std::{
 
 use thiserror::Error;
 
-use super::disk::{Disk, Held, Open, RealDisk, SharedDisk};
+use super::disk::{DirectoryLock, Disk, OpenMode, RealDisk, SharedDisk};
 use crate::symbols::{CopyName, JournalWrite, ObjectLayout, StorageError, journal::JOURNAL_OCTETS};
 
 /// The data directory, locked for this process.
 #[derive(Debug)]
-pub struct DataDirectory {
+pub struct DataDir {
     disk: SharedDisk,
     path: PathBuf,
-    _lock: Box<dyn Held>,
+    _lock: Box<dyn DirectoryLock>,
 }
 
 /// Why the data directory cannot be used.
@@ -91,7 +91,7 @@ impl AccountKind {
     }
 }
 
-impl DataDirectory {
+impl DataDir {
     /// Opens the directory, makes it where it is missing, and locks it.
     ///
     /// # Errors
@@ -180,14 +180,14 @@ impl DataDirectory {
     /// stays so: taken for the latest state, it would send the next write over the only copy that
     /// survives a power cut. So it is synced, and read from the medium.
     fn read_copy(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
-        match self.disk.open(path, Open::Write) {
+        match self.disk.open(path, OpenMode::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error),
             Ok(file) => {
                 if let Err(error) = file.sync_data() {
                     tracing::warn!(%error, "failed to sync a copy of the journal before reading it");
                 }
-                file.forget_cached()?;
+                file.drop_page_cache()?;
             }
         }
         // What is only reserved holds nothing yet.
@@ -205,9 +205,9 @@ impl DataDirectory {
             let whole = JOURNAL_OCTETS as u64;
             let mut has_grown = false;
             for copy in CopyName::BOTH {
-                let file = self.disk.open(&self.path.join(copy.file_name()), Open::Create)?;
+                let file = self.disk.open(&self.path.join(copy.file_name()), OpenMode::Create)?;
                 // The page that the state ends in has its room, and is not written again.
-                let from = file.length()?.next_multiple_of(PAGE_OCTETS).min(whole);
+                let from = file.length()?.next_multiple_of(PAGE_BYTES).min(whole);
                 if from < whole {
                     let zeros = vec![0; usize::try_from(whole - from).unwrap_or_default()];
                     file.write_all_at(&zeros, from)?;
@@ -230,7 +230,7 @@ impl DataDirectory {
         let path = self.path.join(name);
         let attempt = || {
             let is_fresh = !self.disk.exists(&path);
-            let file = self.disk.open(&path, Open::Create)?;
+            let file = self.disk.open(&path, OpenMode::Create)?;
             file.write_all_at(&write.octets, 0)?;
             file.sync_data()?;
             if is_fresh { self.disk.sync_directory(&self.path) } else { Ok(()) }
@@ -244,7 +244,7 @@ impl DataDirectory {
     ///
     /// What reading meets.
     pub fn read_file(&self, name: &FileName) -> Result<Option<Vec<u8>>, StorageError> {
-        read_limited(&*self.disk, &self.path.join(FILES).join(&name.0), SMALL_FILE_OCTETS)
+        read_limited(&*self.disk, &self.path.join(FILES).join(&name.0), SMALL_FILE_BYTES)
             .map_err(StorageError::while_doing(format!("read {}", name.0)))
     }
 
@@ -261,7 +261,7 @@ impl DataDirectory {
                 let name = entry.name.into_string().unwrap_or_default();
                 if FileName::new(&name).is_some()
                     && let Some(octets) =
-                        read_limited(&*self.disk, &directory.join(&name), SMALL_FILE_OCTETS)?
+                        read_limited(&*self.disk, &directory.join(&name), SMALL_FILE_BYTES)?
                 {
                     files.insert(name, octets);
                 }
@@ -283,7 +283,7 @@ impl DataDirectory {
     fn write_whole(&self, directory: &Path, name: &str, octets: &[u8]) -> Result<(), StorageError> {
         let half = directory.join(format!("{name}{HALF_WRITTEN}"));
         let attempt = || {
-            let file = self.disk.open(&half, Open::Empty)?;
+            let file = self.disk.open(&half, OpenMode::Empty)?;
             file.write_all_at(octets, 0)?;
             file.sync_all()?;
             self.disk.rename(&half, &directory.join(name))?;
@@ -445,7 +445,7 @@ pub(super) fn make_directory(path: &Path) -> io::Result<()> {
 }
 
 fn read_limited(disk: &dyn Disk, path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
-    let file = match disk.open(path, Open::Read) {
+    let file = match disk.open(path, OpenMode::Read) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened?,
     };
@@ -461,9 +461,9 @@ const FILES: &str = "files";
 const CONSENT: &str = "consent.json";
 const OBJECTS: &str = "objects";
 const HALF_WRITTEN: &str = ".new";
-const PAGE_OCTETS: u64 = 4096;
+const PAGE_BYTES: u64 = 4096;
 /// No small file is longer: envelopes and plan headers have at most 4 KiB.
-const SMALL_FILE_OCTETS: usize = 64 << 10;
+const SMALL_FILE_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {
@@ -484,17 +484,17 @@ mod tests {
     fn one_process_holds_the_directory() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("data");
-        let first = DataDirectory::open(&path).unwrap();
-        assert!(matches!(DataDirectory::open(&path), Err(OpenError::Locked(_))));
+        let first = DataDir::open(&path).unwrap();
+        assert!(matches!(DataDir::open(&path), Err(OpenError::Locked(_))));
         drop(first);
-        DataDirectory::open(&path).unwrap();
+        DataDir::open(&path).unwrap();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o700);
     }
 
     #[test]
     fn journal_copies_and_small_files_are_read_as_written() {
         let home = tempfile::tempdir().unwrap();
-        let data = DataDirectory::open(home.path()).unwrap();
+        let data = DataDir::open(home.path()).unwrap();
         assert_eq!(data.read_journal().unwrap(), [Vec::<u8>::new(), Vec::new()]);
         let write = JournalWrite { copy: CopyName::B, generation: 1, octets: b"state".to_vec() };
         data.write_journal(&write).unwrap();
@@ -525,7 +525,7 @@ mod tests {
     #[test]
     fn a_full_disk_is_told_from_other_failures() {
         let home = tempfile::tempdir().unwrap();
-        let data = DataDirectory::open(home.path()).unwrap();
+        let data = DataDir::open(home.path()).unwrap();
         std::os::unix::fs::symlink("/dev/full", home.path().join("journal.a")).unwrap();
         let write = JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec() };
         let attempted = "write journal.a".to_owned();
@@ -537,7 +537,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("data");
         fs::write(&path, b"").unwrap();
-        let error = DataDirectory::open(&path).unwrap_err();
+        let error = DataDir::open(&path).unwrap_err();
         assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     }
 }

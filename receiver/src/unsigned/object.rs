@@ -1,4 +1,4 @@
-//! The life of one plain file: symbols in, blocks solved, a name at the end.
+//! Reception of one unsigned file: symbols in, blocks decoded, a name at the end.
 
 use std::collections::VecDeque;
 
@@ -10,28 +10,28 @@ use proto::{
     time::Mono,
 };
 
-use super::{Output, PlainFile, record::Record};
+use super::{Output, UnsignedFile, record::Record};
 use crate::{
     blocks::Blocks,
     decode::DecodeOutcome,
     symbols::{Content, Insert, Limits, ObjectLayout, Recovered, SymbolLog, Ticket},
 };
 
-/// What became of a packet.
+/// Outcome of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Take {
-    /// A symbol was taken in.
+pub enum PacketOutcome {
+    /// A symbol was stored.
     Stored,
-    /// Nothing of it is needed.
-    Held,
-    /// The storage is not ready: offer it again.
-    Later,
+    /// All its symbols are stored already, or not needed any more.
+    NotNeeded,
+    /// The storage is not ready: handle the packet again later.
+    Retry,
     /// No symbol of this object.
     Invalid,
-    /// Its scheme or its parameters are not those of the object.
-    Contradicts,
-    /// The object is not received.
-    Refused,
+    /// Its FEC scheme or parameters differ from those of the object.
+    FecMismatch,
+    /// The object is not in reception.
+    Rejected,
 }
 
 #[derive(Debug)]
@@ -39,48 +39,48 @@ enum State {
     /// Its directory is being opened.
     Opening,
     Receiving(Box<Blocks>),
-    /// There is nothing to receive: the file is empty.
+    /// The file is empty.
     Empty,
-    /// All blocks are solved; the file is compared with what it should be.
+    /// All blocks are decoded; the file is being verified.
     Checking,
-    /// It has its name; the record that says so is being written.
+    /// It has its name; its final record is being written.
     Naming,
     Complete,
     Failed(String),
-    /// What was received is not what the FDT says, and was not when it was received anew.
+    /// It did not match the FDT, twice.
     Refused(String),
 }
 
-/// One plain file while it is received, and after.
+/// One unsigned file during reception, and after.
 #[derive(Debug)]
-pub struct PlainObject {
+pub struct UnsignedObject {
     layout: ObjectLayout,
     record: Record,
     entry: FileEntry,
     limits: Limits,
     state: State,
-    /// Log files that have their room.
+    /// Reserved log files.
     reserved: u32,
-    /// A block that the record on its way to the disk names and the one before did not.
+    /// The block that the record being written names and its predecessor did not.
     recording: Option<Sbn>,
-    /// Whether the record is to be written.
-    unkept: bool,
+    /// Set when the record is to be written.
+    record_dirty: bool,
     sha256: Option<Digest>,
-    heard: u64,
-    heard_until_last_needed: u64,
+    received: u64,
+    received_until_last_needed: u64,
 }
 
-impl PlainObject {
-    /// Begins, or goes on where `record` says; `problem` is why it cannot be received.
+impl UnsignedObject {
+    /// Starts or resumes a reception as `record` says; `problem` is the reason why it cannot.
     #[must_use]
     pub fn new(
         layout: ObjectLayout,
         record: Record,
         entry: FileEntry,
-        unsynced_octets: usize,
+        unsynced_bytes: usize,
         problem: Option<String>,
     ) -> Self {
-        let unsynced = unsynced_octets.clamp(1 << 20, 8 << 20).max(4 * layout.slot_size());
+        let unsynced = unsynced_bytes.clamp(1 << 20, 8 << 20).max(4 * layout.slot_size());
         let limits = Limits {
             group_octets: (unsynced / 16).max(layout.slot_size()),
             flush_octets: unsynced / 4,
@@ -100,56 +100,65 @@ impl PlainObject {
             state,
             reserved: 0,
             recording: None,
-            unkept: false,
+            record_dirty: false,
             sha256: None,
-            heard: 0,
-            heard_until_last_needed: 0,
+            received: 0,
+            received_until_last_needed: 0,
         }
     }
 
-    /// Takes a packet of this object; `fti` is what its EXT_FTI says.
-    pub fn take(&mut self, now: Mono, packet: &Packet<'_>, fti: Option<Oti>) -> Take {
+    /// Handles a packet of this object; `fti` is the content of its EXT_FTI.
+    pub fn handle_packet(
+        &mut self,
+        now: Mono,
+        packet: &Packet<'_>,
+        fti: Option<Oti>,
+    ) -> PacketOutcome {
         let oti = *self.layout.oti();
         // spec: rfc6726 5 (the codepoint is the object's FEC Encoding ID; EXT_FTI never changes)
         // spec: rfc5052 6.1
         let agrees = packet.header.codepoint == oti.encoding_id();
         if !agrees || fti.is_some_and(|fti| fti != oti) {
-            return Take::Contradicts;
+            return PacketOutcome::FecMismatch;
         }
-        let Some(payload) = packet.payload else { return Take::Invalid };
+        let Some(payload) = packet.payload else { return PacketOutcome::Invalid };
         let blocks = match &mut self.state {
-            State::Opening => return Take::Later,
+            State::Opening => return PacketOutcome::Retry,
             State::Receiving(blocks) => blocks,
-            State::Empty | State::Checking | State::Naming | State::Complete => return Take::Held,
-            State::Failed(_) | State::Refused(_) => return Take::Refused,
+            State::Empty | State::Checking | State::Naming | State::Complete => {
+                return PacketOutcome::NotNeeded;
+            }
+            State::Failed(_) | State::Refused(_) => return PacketOutcome::Rejected,
         };
-        let mut outcome = Take::Invalid;
+        let mut outcome = PacketOutcome::Invalid;
         // spec: rfc5775 2.3
         for (id, symbol) in payload.each(oti.symbol_size()) {
             outcome = match insert(blocks, now, id.sbn, id.esi, symbol) {
-                Insert::Stored => Take::Stored,
-                Insert::Duplicate | Insert::BlockFull | Insert::BlockDone => Take::Held,
-                Insert::Busy | Insert::NoRoom => Take::Later,
-                Insert::Invalid => Take::Invalid,
+                Insert::Stored => PacketOutcome::Stored,
+                Insert::Duplicate | Insert::BlockFull | Insert::BlockDone => {
+                    PacketOutcome::NotNeeded
+                }
+                Insert::Busy | Insert::NoRoom => PacketOutcome::Retry,
+                Insert::Invalid => PacketOutcome::Invalid,
             };
             match outcome {
-                Take::Stored => {
-                    self.heard += 1;
-                    self.heard_until_last_needed = self.heard;
+                PacketOutcome::Stored => {
+                    self.received += 1;
+                    self.received_until_last_needed = self.received;
                 }
-                Take::Held => self.heard += 1,
-                Take::Later => break,
-                Take::Invalid | Take::Contradicts | Take::Refused => {}
+                PacketOutcome::NotNeeded => self.received += 1,
+                PacketOutcome::Retry => break,
+                PacketOutcome::Invalid | PacketOutcome::FecMismatch | PacketOutcome::Rejected => {}
             }
         }
         blocks.flush_if_complete(payload.id.sbn);
         outcome
     }
 
-    /// Goes on with what survived.
+    /// Handles the content of the object's directory.
     pub fn handle_recovered(&mut self, recovered: &Recovered) {
         if recovered.image_made {
-            // Without the file nothing of it can be solved.
+            // The file was missing: no block of it is decoded.
             self.record.done.clear();
         }
         self.reserved = recovered.files_ready;
@@ -162,23 +171,23 @@ impl PlainObject {
         self.state = State::Receiving(Box::new(Blocks::new(log)));
     }
 
-    /// Learns that the first `files` logs are reserved.
+    /// Handles the reservation of the first `files` logs.
     pub fn handle_reserved(&mut self, files: u32) {
         self.reserved = files;
         self.with_log(|log| log.handle_reserved(files));
     }
 
-    /// Learns that a flush has returned.
+    /// Handles the end of a flush.
     pub fn handle_flushed(&mut self, ticket: Ticket) {
         self.with_log(|log| log.handle_flushed(ticket));
     }
 
-    /// Learns that a write or a flush failed.
+    /// Handles a failed write or flush.
     pub fn handle_log_failed(&mut self, now: Mono, ticket: Ticket) {
         self.with_log(|log| log.handle_failed(now, ticket));
     }
 
-    /// Learns what solving a block came to. A block that is solved is done once the record says so.
+    /// Handles the outcome of decoding a block. A decoded block is done once the record says so.
     pub fn handle_decoded(&mut self, sbn: Sbn, outcome: &DecodeOutcome) {
         let State::Receiving(blocks) = &mut self.state else { return };
         blocks.handle_decoded(sbn, outcome);
@@ -186,14 +195,14 @@ impl PlainObject {
             DecodeOutcome::Done => {
                 self.record.done.insert(sbn);
                 self.recording = Some(sbn);
-                self.unkept = true;
+                self.record_dirty = true;
             }
             DecodeOutcome::Failed(error) => self.fail(format!("failed to {error}")),
             DecodeOutcome::NeedsMore | DecodeOutcome::LostSlots(_) => {}
         }
     }
 
-    /// Learns that the record is synced; returns whether the file is complete by it.
+    /// Handles the sync of the record; returns whether it completes the file.
     pub fn handle_recorded(&mut self) -> bool {
         match &mut self.state {
             State::Receiving(blocks) => {
@@ -213,39 +222,39 @@ impl PlainObject {
         }
     }
 
-    /// Learns that the file is right and has its name.
+    /// Handles the verified file, which has its name.
     pub fn handle_finished(&mut self, sha256: Digest) {
         if matches!(self.state, State::Checking) {
             self.sha256 = Some(sha256);
             self.record.complete = true;
-            self.unkept = true;
+            self.record_dirty = true;
             self.state = State::Naming;
         }
     }
 
-    /// Gives the file up; what is synced stays where it is.
+    /// Fails the file; synced symbols stay.
     pub fn fail(&mut self, problem: String) {
         self.state = State::Failed(problem);
     }
 
-    /// Gives the file up for what its octets are.
+    /// Rejects the file: its content does not match its description.
     pub fn refuse(&mut self, problem: String) {
         self.state = State::Refused(problem);
     }
 
-    /// Flushes what has waited long enough; returns the object's key if there was something.
+    /// Flushes the log if it is due; returns the object's key if it was.
     pub fn tick(&mut self, now: Mono) -> Option<Hash16> {
         let due = self.deadline().is_some_and(|deadline| deadline <= now);
         self.with_log(|log| log.handle_timeout(now));
         due.then(|| self.layout.object_key())
     }
 
-    /// Syncs what was taken in.
+    /// Syncs the received symbols.
     pub fn flush(&mut self) {
         self.with_log(SymbolLog::flush);
     }
 
-    /// Hands on what is to be written.
+    /// Queues pending log writes.
     pub fn drain_log(&mut self, outputs: &mut VecDeque<Output>) {
         let key = self.layout.object_key();
         self.with_log(|log| {
@@ -255,7 +264,7 @@ impl PlainObject {
         });
     }
 
-    /// Hands on all that is to be done next.
+    /// Queues all pending effects.
     pub fn drain(&mut self, outputs: &mut VecDeque<Output>) {
         self.drain_log(outputs);
         match &mut self.state {
@@ -275,12 +284,12 @@ impl PlainObject {
             | State::Failed(_)
             | State::Refused(_) => {}
         }
-        if std::mem::take(&mut self.unkept) {
+        if std::mem::take(&mut self.record_dirty) {
             outputs.push_back(Output::Keep(self.record.file_name(), self.record.emit()));
         }
     }
 
-    /// Returns when [`Self::tick`] has something to do.
+    /// Returns the time of the next [`Self::tick`].
     #[must_use]
     pub fn deadline(&self) -> Option<Mono> {
         match &self.state {
@@ -295,7 +304,7 @@ impl PlainObject {
         }
     }
 
-    /// Returns whether an answer of the storage or of the decoder is to come.
+    /// Returns whether an answer of the storage or of the decoder is outstanding.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         match &self.state {
@@ -314,33 +323,33 @@ impl PlainObject {
         &self.layout
     }
 
-    /// Returns what is kept of it.
+    /// Returns its record.
     #[must_use]
     pub const fn record(&self) -> &Record {
         &self.record
     }
 
-    /// Returns whether the file is there, and a record says so.
+    /// Returns whether the file is complete and recorded so.
     #[must_use]
     pub const fn is_complete(&self) -> bool {
         matches!(self.state, State::Complete)
     }
 
-    /// Returns whether the file was given up.
+    /// Returns whether the reception failed.
     #[must_use]
     pub const fn has_failed(&self) -> bool {
         matches!(self.state, State::Failed(_) | State::Refused(_))
     }
 
-    /// Returns whether the file was given up for what its octets are.
+    /// Returns whether the content was rejected.
     #[must_use]
     pub const fn is_refused(&self) -> bool {
         matches!(self.state, State::Refused(_))
     }
 
-    /// Returns how far it is.
+    /// Returns the progress.
     #[must_use]
-    pub fn report(&self) -> PlainFile {
+    pub fn report(&self) -> UnsignedFile {
         let (needed, blocks) = match self.layout.is_empty() {
             true => (0, 0),
             false => (u64::from(self.layout.total_symbols()), self.layout.blocks()),
@@ -367,7 +376,7 @@ impl PlainObject {
             | State::Naming
             | State::Complete => self.stays_encoded(),
         };
-        PlainFile {
+        UnsignedFile {
             name: self.record.name.clone(),
             location: self.record.location.clone(),
             source: self.record.identity.source,
@@ -382,11 +391,11 @@ impl PlainObject {
             blocks_done,
             symbols_held,
             symbols_needed: needed,
-            symbols_heard: self.heard_until_last_needed,
+            symbols_received: self.received_until_last_needed,
         }
     }
 
-    /// Says so when the file will lie there in the encoding in which it was sent.
+    /// Returns a note when the file is stored in the encoding in which it was sent.
     fn stays_encoded(&self) -> Option<String> {
         let encoding = self.entry.content_encoding.as_ref()?;
         match self.layout.content() {
@@ -404,7 +413,7 @@ impl PlainObject {
     }
 }
 
-/// Takes a symbol in; the last one of the object may come without its padding.
+/// Stores a symbol; the last one of the object may arrive without its padding.
 fn insert(blocks: &mut Blocks, now: Mono, sbn: Sbn, esi: Esi, symbol: &[u8]) -> Insert {
     let layout = blocks.log().layout();
     if symbol.len() == layout.symbol_size() {
@@ -417,7 +426,7 @@ fn insert(blocks: &mut Blocks, now: Mono, sbn: Sbn, esi: Esi, symbol: &[u8]) -> 
     let size = u64::try_from(layout.symbol_size()).unwrap_or(u64::MAX);
     let length = match layout.image_octets() % size {
         0 => size,
-        rest => rest,
+        length => length,
     };
     let is_whole = match layout.oti() {
         Oti::NoCode(_) => true,

@@ -1,55 +1,55 @@
-//! From a name in an FDT to a file name of ours: the one function that does it, and who has which.
+//! File names in the output directory, made from a `Content-Location`, and their owners.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::crypto::Hash16;
 
-/// Longest file name that is made, in octets; room is left for `~HEX` and `.part`.
-const MAX_NAME_OCTETS: usize = 120;
+/// Longest file name, in octets; leaves room for `~HEX` and `.part`.
+const MAX_NAME_BYTES: usize = 120;
 
 /// Returns the file name that a `Content-Location` asks for.
 ///
 /// The name is one component of a path: the location's last one, `%XX` resolved, with everything
 /// but letters, digits and `-._+@= ` replaced. It is never empty, hidden, or one that an unfinished
-/// file could have, and has no `~`, which [`Names`] puts between a name and what sets it apart.
+/// file could have, and has no `~`, which [`Names`] puts between a name and its distinguishing key.
 #[must_use]
 pub fn file_name(location: &str) -> String {
     // spec: security 9 (path traversal)
-    let plain = percent_decoded(location);
-    let plain = plain.split(['?', '#']).next().unwrap_or_default();
-    let last = plain.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or_default();
+    let decoded = percent_decoded(location);
+    let path = decoded.split(['?', '#']).next().unwrap_or_default();
+    let last = path.rsplit(['/', '\\']).find(|part| !part.is_empty()).unwrap_or_default();
     let mut name = String::new();
     for found in last.chars() {
-        let keeps = found.is_alphanumeric() || "-._+@= ".contains(found);
-        let kept = if keeps { found } else { '_' };
-        if name.len() + kept.len_utf8() > MAX_NAME_OCTETS {
+        let allowed = found.is_alphanumeric() || "-._+@= ".contains(found);
+        let written = if allowed { found } else { '_' };
+        if name.len() + written.len_utf8() > MAX_NAME_BYTES {
             break;
         }
-        name.push(kept);
+        name.push(written);
     }
     let trimmed = name.trim();
     match trimmed {
         "" => "unnamed".to_owned(),
         hidden if hidden.starts_with('.') => format!("_{hidden}"),
         unfinished if unfinished.ends_with(PART) => format!("{unfinished}_"),
-        plain => plain.to_owned(),
+        safe => safe.to_owned(),
     }
 }
 
-/// Ending of a file that is not whole.
+/// Extension of an incomplete file.
 const PART: &str = ".part";
 
 fn percent_decoded(text: &str) -> String {
     let mut octets = Vec::new();
-    let mut rest = text.bytes();
-    while let Some(octet) = rest.next() {
-        let mut ahead = rest.clone();
+    let mut remaining = text.bytes();
+    while let Some(octet) = remaining.next() {
+        let mut ahead = remaining.clone();
         let digit = |octet: Option<u8>| char::from(octet?).to_digit(16);
         let pair = (octet == b'%').then(|| Some((digit(ahead.next())?, digit(ahead.next())?)));
         match pair.flatten().and_then(|(high, low)| u8::try_from(high << 4 | low).ok()) {
             Some(decoded) => {
                 octets.push(decoded);
-                rest = ahead;
+                remaining = ahead;
             }
             None => octets.push(octet),
         }
@@ -57,39 +57,39 @@ fn percent_decoded(text: &str) -> String {
     String::from_utf8_lossy(&octets).into_owned()
 }
 
-/// Who has which file name in the output directory.
+/// Owners of the file names in the output directory.
 #[derive(Debug, Clone, Default)]
 pub struct Names<O> {
     owners: BTreeMap<String, O>,
-    /// Names of files that none of our sessions brought.
+    /// Names of files that no known session delivered.
     foreign: BTreeSet<String>,
 }
 
 impl<O: PartialEq> Names<O> {
-    /// Starts with the files that lie there and that no owner is known of.
+    /// Starts with the existing files without a known owner.
     #[must_use]
     pub const fn new(foreign: BTreeSet<String>) -> Self {
         Self { owners: BTreeMap::new(), foreign }
     }
 
-    /// Notes that a name belongs to an owner, from an earlier run.
+    /// Restores the owner of a name from an earlier run.
     pub fn restore(&mut self, name: String, owner: O) {
         self.foreign.remove(&name);
         self.owners.insert(name, owner);
     }
 
-    /// Returns the name for a location of this owner: the plain one, or if that is someone else's,
-    /// one that the object's key sets apart. A new version of a file takes the place of the old.
+    /// Returns the name for a location of this owner: that of [`file_name`], or if it has another
+    /// owner, one with the object's key. A newer version of a file replaces the older one.
     pub fn claim(&mut self, location: &str, owner: O, key: &Hash16) -> String {
-        let plain = file_name(location);
-        let is_free = !self.foreign.contains(&plain)
-            && self.owners.get(&plain).is_none_or(|other| *other == owner);
+        let short = file_name(location);
+        let is_free = !self.foreign.contains(&short)
+            && self.owners.get(&short).is_none_or(|other| *other == owner);
         let name = if is_free {
-            plain
+            short
         } else {
             let mut key = key.to_string();
             key.truncate(8);
-            format!("{plain}~{key}")
+            format!("{short}~{key}")
         };
         self.owners.insert(name.clone(), owner);
         name
@@ -161,11 +161,11 @@ mod tests {
             && !name.starts_with('.')
             && !name.ends_with(".part")
             && !name.contains(['/', '\\', '\0', '~'])
-            && name.len() <= MAX_NAME_OCTETS + 1
+            && name.len() <= MAX_NAME_BYTES + 1
     }
 
     #[test]
-    fn nobody_takes_the_name_of_another() {
+    fn no_owner_gets_the_name_of_another() {
         let mut names = Names::new(BTreeSet::from(["mine.txt".to_owned()]));
         let key = Hash16([0xab; 16]);
         assert_eq!(names.claim("mine.txt", 1, &key), "mine.txt~abababab");

@@ -1,4 +1,4 @@
-//! Drives the agent: one input, then all of its outputs, then the next input.
+//! Event loop of the agent: one input, then all of its outputs, then the next input.
 
 use std::{collections::BTreeSet, io, net::UdpSocket, path::PathBuf, time::Duration};
 
@@ -18,15 +18,15 @@ use tokio::{
 
 use super::{
     clock::Clock,
-    control::{self, Answer, Asked, Request},
-    directory::{DataDirectory, OpenError},
+    control::{self, Answer, PendingRequest, Request},
+    data_dir::{DataDir, OpenError},
     http::{Answered, Certificates, Http, HttpError, PlainHttp},
     installer::{Hook, HookError, HookExit},
     multicast::{Channel, Channels},
     notifications::Notifications,
     sensors::{Link, Sensors},
     storage::{Completion, Storage},
-    user::Front,
+    user::Prompter,
     wiring::{self, Beside, Origin, RestoreError, Wiring},
 };
 use crate::{
@@ -36,7 +36,7 @@ use crate::{
     config::Config,
     dm::{
         self,
-        client::{Failure, Post},
+        client::{HttpRequest, TransportError},
     },
     installer::{InstallOutcome, InstallRequest, MAX_VERSION_BYTES},
     suspension::SuspendReason,
@@ -44,114 +44,122 @@ use crate::{
     user::{Question, Reply},
 };
 
-/// Stands between the socket and the agent: what it does not admit was never received.
+/// Filter between socket and agent; a rejected datagram counts as never received.
 ///
-/// The seam at which a lab draws losses and counts what was heard.
-pub trait Tap: Send {
-    /// Returns whether the datagram goes on to the agent.
-    fn admit(&mut self, datagram: &[u8]) -> bool;
+/// A lab uses it to simulate loss and to count received datagrams.
+pub trait PacketFilter: Send {
+    /// Returns whether the agent receives the datagram.
+    fn accept(&mut self, datagram: &[u8]) -> bool;
 }
 
-/// Admits every datagram.
+/// Accepts every datagram.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct AdmitAll;
+pub struct AcceptAll;
 
-impl Tap for AdmitAll {
-    fn admit(&mut self, _: &[u8]) -> bool {
+impl PacketFilter for AcceptAll {
+    fn accept(&mut self, _: &[u8]) -> bool {
         true
     }
 }
 
-/// What a lab may ask for beyond the configuration.
+/// Options of a lab beyond the configuration.
 pub struct Options {
-    /// Stands between the socket and the agent.
-    pub tap: Box<dyn Tap>,
-    /// A channel to be on although nothing is armed: the agent gets its datagrams all the same.
+    /// Filter between socket and agent.
+    pub filter: Box<dyn PacketFilter>,
+    /// A channel to join although no campaign is armed.
     pub listen: Option<Channel>,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tap: Box::new(AdmitAll), listen: None }
+        Self { filter: Box::new(AcceptAll), listen: None }
     }
 }
 
-/// How a run ended. What was received is synced in each case but the last.
+/// Reason why a run ended. Received symbols are synced in each case but the last.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum End {
+pub enum ExitReason {
     /// SIGTERM.
     Terminated,
     /// SIGINT.
     Interrupted,
-    /// The storage cannot be relied on; the next start goes on from what is synced.
+    /// The storage failed; the next start resumes from the synced state.
     Storage(StorageError),
 }
 
-/// Why the receiver cannot start.
+/// Error that prevents a start.
 #[derive(Debug, Error)]
 pub enum StartError {
     /// The data directory cannot be used.
     #[error(transparent)]
     Data(#[from] OpenError),
-    /// The agent cannot go on from what it holds.
+    /// The agent cannot resume from the stored state.
     #[error(transparent)]
     Restore(#[from] RestoreError),
     /// The factory root cannot be read.
-    #[error("`local.root` does not do: cannot read {path}")]
+    #[error("invalid `receiver.trust_root`: cannot read {path}")]
     RootFile {
         /// The file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// A field that the configuration could not judge.
-    #[error("`{field}` does not do: {problem}")]
+    /// A field has a value that this machine cannot use.
+    #[error("invalid `{field}`: {problem}")]
     Field {
         /// The field.
         field: &'static str,
-        /// Why.
+        /// The cause.
         problem: String,
     },
-    /// The system refuses a thread, a socket or a signal.
+    /// The system denies a thread, a socket or a signal.
     #[error("cannot {attempted}")]
     System {
-        /// What was attempted.
+        /// The attempted operation.
         attempted: &'static str,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// Runs the device until it is told to stop.
+/// Runs the agent until a signal or a storage failure ends it.
 ///
 /// # Errors
 ///
-/// [`StartError`] when it cannot begin.
-pub fn run(config: &Config, front: Front, options: Options) -> Result<End, StartError> {
+/// [`StartError`] when it cannot start.
+pub fn run(
+    config: &Config,
+    prompter: Prompter,
+    options: Options,
+) -> Result<ExitReason, StartError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("start the runtime"))?;
-    let end = runtime.block_on(run_device(config, front, options));
-    // A message or an installer that is on its way is not waited for: it is taken up again.
+    let end = runtime.block_on(run_device(config, prompter, options));
+    // Do not wait for an outstanding message or installer: the next start handles it.
     runtime.shutdown_background();
     end
 }
 
-async fn run_device(config: &Config, front: Front, options: Options) -> Result<End, StartError> {
+async fn run_device(
+    config: &Config,
+    prompter: Prompter,
+    options: Options,
+) -> Result<ExitReason, StartError> {
     let terminate = handler(SignalKind::terminate())?;
     let interrupt = handler(SignalKind::interrupt())?;
     check_interface(config)?;
-    let directory = DataDirectory::open(&config.local.data)?;
+    let directory = DataDir::open(&config.receiver.data)?;
     let agent = start_agent(config, &directory)?;
     let objects = directory.objects();
-    let asked = control::listen(&DataDirectory::control_socket(directory.path()))
+    let requests = control::listen(&DataDir::control_socket(directory.path()))
         .map_err(system("listen on the control socket"))?;
     let (storage, completions) =
         Storage::start(directory).map_err(system("start the storage thread"))?;
     let (events, happened) = unbounded_channel();
     let plain = if config.server.insecure_http { PlainHttp::Anywhere } else { PlainHttp::Loopback };
-    let mut channels = Channels::new(config.local.interface);
+    let mut channels = Channels::new(config.receiver.interface);
     if let Some(channel) = options.listen {
         channels.join(channel).map_err(|error| StartError::Field {
             field: "listen",
@@ -167,28 +175,33 @@ async fn run_device(config: &Config, front: Front, options: Options) -> Result<E
         objects,
         wiring: Wiring::default(),
         http,
-        hook: Hook::new(config.local.hook.clone()),
-        user: front,
+        hook: Hook::new(config.receiver.installer_hook.clone()),
+        prompter,
         tuned_in: BTreeSet::new(),
         listen: options.listen,
         events,
     };
-    let notifications = Notifications::open(config.local.notify, config.local.notify_http)
-        .await
-        .map_err(system("listen for notifications"))?;
-    let mut inputs = Inputs { completions, happened, asked, notifications, terminate, interrupt };
+    let notifications =
+        Notifications::open(config.receiver.notification_udp, config.receiver.notification_http)
+            .await
+            .map_err(system("listen for notifications"))?;
+    let mut inputs =
+        Inputs { completions, happened, requests, notifications, terminate, interrupt };
     notify(&[sd_notify::NotifyState::Ready]);
     let mut shell = Shell {
         clock: Clock,
         agent,
         channels,
         effects,
-        tap: options.tap,
+        filter: options.filter,
         sensors: sensors(config),
-        look: Look { every: config.local.sensor_interval, next: Clock.now().mono },
+        sensor_poll: SensorPoll {
+            every: config.receiver.sensor_poll_interval,
+            next: Clock.now().mono,
+        },
     };
     let end = shell.drive(&mut inputs).await;
-    if !matches!(end, End::Storage(_)) {
+    if !matches!(end, ExitReason::Storage(_)) {
         shell.shut_down(&mut inputs).await;
     }
     shell.stop();
@@ -200,28 +213,28 @@ struct Shell {
     agent: Agent,
     channels: Channels,
     effects: Effects,
-    tap: Box<dyn Tap>,
+    filter: Box<dyn PacketFilter>,
     sensors: Sensors,
-    look: Look,
+    sensor_poll: SensorPoll,
 }
 
-/// When the sensors are read.
-struct Look {
+/// Schedule of sensor readings.
+struct SensorPoll {
     every: Duration,
     next: Mono,
 }
 
-/// Where inputs come from, besides the channels.
+/// Sources of inputs, besides the channels.
 struct Inputs {
     completions: UnboundedReceiver<Completion>,
     happened: UnboundedReceiver<Event>,
-    asked: Receiver<Asked>,
+    requests: Receiver<PendingRequest>,
     notifications: Notifications,
     terminate: Signal,
     interrupt: Signal,
 }
 
-/// What became of work that ran beside the loop.
+/// Result of work that ran outside of the loop.
 enum Event {
     Posted(Result<Answered, HttpError>),
     Installed(Result<HookExit, HookError>),
@@ -232,27 +245,27 @@ enum Event {
     Notified(bool),
 }
 
-/// What the outputs act on.
+/// Resources that the outputs act on.
 struct Effects {
     storage: Storage,
     objects: PathBuf,
     wiring: Wiring,
     http: Http,
     hook: Hook,
-    user: Front,
-    tuned_in: BTreeSet<Session>,
+    prompter: Prompter,
+    tuned_in: BTreeSet<FluteSession>,
     listen: Option<Channel>,
     events: UnboundedSender<Event>,
 }
 
-/// A FLUTE session on its channel: a channel is left with its last session.
-type Session = (Channel, proto::ids::Tsi);
+/// A FLUTE session on its channel; a channel is left with its last session.
+type FluteSession = (Channel, proto::ids::Tsi);
 
 impl Shell {
-    async fn drive(&mut self, inputs: &mut Inputs) -> End {
+    async fn drive(&mut self, inputs: &mut Inputs) -> ExitReason {
         loop {
             if let Some(error) = self.drain() {
-                return End::Storage(error);
+                return ExitReason::Storage(error);
             }
             let deadline = self.agent.deadline(self.clock.now());
             tokio::select! {
@@ -260,7 +273,7 @@ impl Shell {
                     Ok(batch) => {
                         let now = self.clock.now();
                         for (source, datagram) in batch.datagrams() {
-                            if self.tap.admit(datagram) {
+                            if self.filter.accept(datagram) {
                                 let (channel, source) = (batch.channel.group, source.ip());
                                 self.agent.handle_datagram(now, channel, source, datagram);
                             }
@@ -275,20 +288,20 @@ impl Shell {
                 octets = inputs.notifications.receive() => {
                     self.agent.handle_notification(self.clock.now(), &octets);
                 }
-                () = self.clock.sleep_until(Some(self.look.next)) => self.look_around(),
+                () = self.clock.sleep_until(Some(self.sensor_poll.next)) => self.poll_sensors(),
                 Some(event) = inputs.happened.recv() => self.handle_event(event),
-                Some(asked) = inputs.asked.recv() => self.handle_request(asked),
+                Some(request) = inputs.requests.recv() => self.handle_request(request),
                 () = self.clock.sleep_until(deadline) => {
                     self.agent.handle_timeout(self.clock.now());
                     self.effects.join_wanted(&mut self.channels);
                 }
-                _ = inputs.terminate.recv() => return End::Terminated,
-                _ = inputs.interrupt.recv() => return End::Interrupted,
+                _ = inputs.terminate.recv() => return ExitReason::Terminated,
+                _ = inputs.interrupt.recv() => return ExitReason::Interrupted,
             }
         }
     }
 
-    /// Does all that the agent wants done; returns why it wants to stop, when it does.
+    /// Performs all pending outputs; returns the storage error that ends the run, if any.
     fn drain(&mut self) -> Option<StorageError> {
         while let Some(output) = self.agent.poll_output(self.clock.now()) {
             match self.effects.wiring.command(output) {
@@ -304,12 +317,12 @@ impl Shell {
         None
     }
 
-    /// Breaks off the DM session that goes on, unless the server lets that take too long.
+    /// Aborts the open DM session, unless the server takes too long.
     async fn shut_down(&mut self, inputs: &mut Inputs) {
         notify(&[sd_notify::NotifyState::Stopping]);
         let now = self.clock.now();
         self.agent.shut_down(now);
-        let until = now.mono + LEAVE_TIME;
+        let until = now.mono + SHUTDOWN_TIMEOUT;
         while self.agent.is_in_session() && self.drain().is_none() {
             tokio::select! {
                 Some(completion) = inputs.completions.recv() => {
@@ -324,20 +337,20 @@ impl Shell {
         }
     }
 
-    /// Syncs what was received; waits for everything that was asked of the storage.
+    /// Syncs the received symbols and waits for the storage.
     fn stop(mut self) {
         self.agent.handle_shutdown();
         if let Some(error) = self.drain() {
-            tracing::error!(%error, "failed to store what was received last");
+            tracing::error!(%error, "failed to store the last symbols");
         }
         drop(self.effects.storage.stop());
     }
 
-    /// Reads the sensors when it is time: a sleep may end early.
-    fn look_around(&mut self) {
+    /// Reads the sensors when they are due: a sleep may end early.
+    fn poll_sensors(&mut self) {
         let now = self.clock.now();
-        if now.mono >= self.look.next {
-            self.look.next = now.mono + self.look.every;
+        if now.mono >= self.sensor_poll.next {
+            self.sensor_poll.next = now.mono + self.sensor_poll.every;
             self.agent.handle_readings(now, self.sensors.read());
         }
     }
@@ -347,22 +360,22 @@ impl Shell {
         match event {
             Event::Posted(Ok(answered)) => self.agent.handle_response(now, &answered),
             Event::Posted(Err(error)) => {
-                tracing::info!(error = &error as &dyn std::error::Error, "no DM answer");
+                tracing::info!(error = &error as &dyn std::error::Error, "DM request failed");
                 self.agent.handle_post_failure(now, failure(&error));
             }
             Event::Installed(outcome) => {
-                tracing::info!(?outcome, "the installer hook has ended");
+                tracing::info!(?outcome, "installer hook ended");
                 self.agent.handle_installed(now, installed(&outcome));
             }
             Event::Version(version) => {
                 if let Err(error) = &version {
-                    tracing::warn!(%error, "the installed version is unknown");
+                    tracing::warn!(%error, "installed version unknown");
                 }
                 self.agent.handle_version(now, version.ok());
             }
             Event::Components(deployed) => {
                 if let Err(error) = &deployed {
-                    tracing::warn!(%error, "the installed components are unknown");
+                    tracing::warn!(%error, "installed components unknown");
                 }
                 self.agent.handle_components(now, deployed.ok());
             }
@@ -374,7 +387,7 @@ impl Shell {
         }
     }
 
-    /// The front of the bundle is judged at once; what follows is fetched like any package.
+    /// Verifies the head of the bundle at once; the remainder is fetched like any package.
     fn import(&mut self, path: &str) -> Answer {
         let refused = |reason: String| Answer::Refused { reason };
         let head = std::fs::File::open(path).and_then(|file| {
@@ -393,9 +406,9 @@ impl Shell {
         }
     }
 
-    fn handle_request(&mut self, asked: Asked) {
+    fn handle_request(&mut self, pending: PendingRequest) {
         let now = self.clock.now();
-        let answer = match asked.request {
+        let answer = match pending.request {
             Request::Status => match serde_json::to_value(self.agent.status()) {
                 Ok(status) => Answer::Status { status },
                 Err(error) => Answer::Refused { reason: error.to_string() },
@@ -404,7 +417,7 @@ impl Shell {
                 self.agent.check_in(now);
                 Answer::Done
             }
-            Request::Notified { push } => match BASE64_STANDARD.decode(push) {
+            Request::DeliverNotification { push } => match BASE64_STANDARD.decode(push) {
                 Ok(octets) => {
                     self.agent.handle_notification(now, &octets);
                     Answer::Done
@@ -412,21 +425,21 @@ impl Shell {
                 Err(_) => Answer::Refused { reason: "`push` is not base64".to_owned() },
             },
             Request::Import { path } => self.import(&path),
-            Request::AskForUpdate { asker, object, data } => {
-                self.ask_for_update(&asker, object, data)
+            Request::RequestUpdate { asker, object, data } => {
+                self.request_update(&asker, object, data)
             }
-            Request::Suspend { reason } => self.handle_reason(&reason, Change::Begins),
-            Request::Resume { reason } => self.handle_reason(&reason, Change::Ends),
+            Request::Suspend { reason } => self.handle_reason(&reason, Edge::Begins),
+            Request::Resume { reason } => self.handle_reason(&reason, Edge::Ends),
         };
-        if asked.answer.send(answer).is_err() {
-            tracing::debug!("who asked has gone");
+        if pending.answer.send(answer).is_err() {
+            tracing::debug!("control client disconnected");
         }
     }
 }
 
 impl Shell {
-    /// The device has one firmware object, so a request is about that one or about all.
-    fn ask_for_update(&mut self, asker: &str, object: Option<String>, data: String) -> Answer {
+    /// Requests an update. The device has one FUMO object, so a request names that one or none.
+    fn request_update(&mut self, asker: &str, object: Option<String>, data: String) -> Answer {
         let refused = |reason: String| Answer::Refused { reason };
         let asker = match asker.parse() {
             Ok(asker) => asker,
@@ -444,41 +457,41 @@ impl Shell {
     }
 }
 
-/// Whether a reason to rest begins or ends.
+/// Begin or end of a suspend reason.
 #[derive(Debug, Clone, Copy)]
-enum Change {
+enum Edge {
     Begins,
     Ends,
 }
 
 impl Shell {
-    /// The user's wish is one; all else is what a program on the device knows of the world.
-    fn handle_reason(&mut self, reason: &str, change: Change) -> Answer {
+    /// Begins or ends a suspend reason: that of the user, or an external condition.
+    fn handle_reason(&mut self, reason: &str, edge: Edge) -> Answer {
         let now = self.clock.now();
         if reason == SuspendReason::User.as_str() {
-            match change {
-                Change::Begins => self.agent.handle_suspend(now, SuspendReason::User),
-                Change::Ends => self.agent.handle_resume(now, SuspendReason::User),
+            match edge {
+                Edge::Begins => self.agent.handle_suspend(now, SuspendReason::User),
+                Edge::Ends => self.agent.handle_resume(now, SuspendReason::User),
             }
             return Answer::Done;
         }
-        match (reason.parse(), change) {
-            (Ok(told), Change::Begins) => self.agent.condition_began(now, told),
-            (Ok(told), Change::Ends) => self.agent.condition_ended(now, told),
+        match (reason.parse(), edge) {
+            (Ok(condition), Edge::Begins) => self.agent.condition_began(now, condition),
+            (Ok(condition), Edge::Ends) => self.agent.condition_ended(now, condition),
             (Err(error), _) => return Answer::Refused { reason: format!("{error}") },
         }
         Answer::Done
     }
 }
 
-/// How long a process that was told to stop waits for its server to take leave.
-const LEAVE_TIME: Duration = Duration::from_secs(2);
+/// Time that a stopping process waits for the end of its DM session.
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Octets of text that go with a request for an update.
+/// Octets of text in an update request.
 const MAX_REQUEST_DATA: usize = 256;
 
 impl Effects {
-    /// Returns why the agent wants to stop, when that is what it wants.
+    /// Performs an output; returns the storage error that ends the run, if it is one.
     fn perform(&mut self, beside: Beside, channels: &mut Channels) -> Option<StorageError> {
         match beside {
             Beside::Join(tune_in) => {
@@ -504,7 +517,7 @@ impl Effects {
         None
     }
 
-    /// Joins what is tuned in and not joined; what fails is tried again at the next timeout.
+    /// Joins the channels that are tuned in and not joined; failures are retried at the next timeout.
     fn join_wanted(&self, channels: &mut Channels) {
         for (channel, _) in &self.tuned_in {
             if let Err(error) = channels.join(*channel) {
@@ -532,7 +545,7 @@ impl Effects {
         let hook = self.hook.clone();
         let image = self.objects.join(layout.directory_name()).join("image");
         let verb = request.verb();
-        let request = serde_json::to_vec(request).expect("the request is plain data");
+        let request = serde_json::to_vec(request).expect("the request is serialisable");
         self.beside(move || Event::Installed(hook.install(verb, &image, &request)));
     }
 
@@ -541,7 +554,7 @@ impl Effects {
         match call {
             Call::Read => self.beside(move || Event::Components(hook.components())),
             Call::Change(verb, request) => {
-                let octets = serde_json::to_vec(&request).expect("the request is plain data");
+                let octets = serde_json::to_vec(&request).expect("the request is serialisable");
                 self.beside(move || {
                     Event::Installed(hook.change(verb.as_str(), request.id.as_str(), &octets))
                 });
@@ -550,11 +563,11 @@ impl Effects {
     }
 
     fn ask(&self, question: Question) {
-        let user = self.user.clone();
-        self.beside(move || Event::UserReplied(question.ticket, user.ask(&question)));
+        let prompter = self.prompter.clone();
+        self.beside(move || Event::UserReplied(question.ticket, prompter.prompt(&question)));
     }
 
-    fn post(&self, post: Post) {
+    fn post(&self, post: HttpRequest) {
         let http = self.http.clone();
         self.beside(move || Event::Posted(http.post(&post)));
     }
@@ -563,14 +576,14 @@ impl Effects {
         let events = self.events.clone();
         tokio::task::spawn_blocking(move || {
             if events.send(work()).is_err() {
-                tracing::debug!("nobody waits for this any more");
+                tracing::debug!("result dropped: the run has ended");
             }
         });
     }
 }
 
-fn start_agent(config: &Config, directory: &DataDirectory) -> Result<Agent, StartError> {
-    let path = &config.local.root;
+fn start_agent(config: &Config, directory: &DataDir) -> Result<Agent, StartError> {
+    let path = &config.receiver.trust_root;
     let factory_root = std::fs::read(path)
         .map_err(|source| StartError::RootFile { path: path.clone(), source })?;
     let (boot_id, seed) = (Clock.boot_id(), u64::from_be_bytes(crypto::random()));
@@ -586,9 +599,9 @@ fn settings(config: &Config) -> Result<agent::Config, StartError> {
     Ok(agent::Config {
         device_class: Kind { vendor: device.vendor, class: device.class },
         limits: Limits {
-            max_block_symbols: config.local.max_block_symbols,
-            max_memory_bytes: config.local.max_memory_bytes,
-            max_storage_bytes: config.local.max_storage_bytes,
+            max_block_symbols: config.receiver.max_block_symbols,
+            max_memory_bytes: config.receiver.max_memory_bytes,
+            max_storage_bytes: config.receiver.max_storage_bytes,
             ..Limits::default()
         },
         dm: dm::Settings {
@@ -611,40 +624,44 @@ fn settings(config: &Config) -> Result<agent::Config, StartError> {
             },
             object,
         },
-        check_in: config.local.check_in,
+        check_in: config.receiver.poll_interval,
         first_nonce: server.nonce.clone(),
-        user: config.local.user.clone(),
-        components: config.local.components,
+        user: config.receiver.user.clone(),
+        components: config.receiver.components,
     })
 }
 
 fn sensors(config: &Config) -> Sensors {
-    let local = &config.local;
-    let link = match &local.link {
+    let settings = &config.receiver;
+    let link = match &settings.link_interface {
         Some(name) => Link::Named(name.clone()),
-        None if local.interface.is_loopback() => Link::Loopback,
+        None if settings.interface.is_loopback() => Link::Loopback,
         None => Link::Any,
     };
-    Sensors::new(local.sensors.clone(), local.data.clone(), link)
+    Sensors::new(settings.sysfs_root.clone(), settings.data.clone(), link)
 }
 
-/// An address that this machine does not have would otherwise show only when a window opens.
+/// Checks the interface at the start rather than when a window opens.
 fn check_interface(config: &Config) -> Result<(), StartError> {
-    let interface = config.local.interface;
+    let interface = config.receiver.interface;
     UdpSocket::bind((interface, 0)).map(drop).map_err(|error| StartError::Field {
-        field: "local.interface",
-        problem: format!("{interface} is no address of this machine: {error}"),
+        field: "receiver.interface",
+        problem: format!("{interface} is not an address of this machine: {error}"),
     })
 }
 
-fn session(tune_in: &TuneIn) -> Session {
+fn session(tune_in: &TuneIn) -> FluteSession {
     (Channel { group: tune_in.channel, source: Some(tune_in.source) }, tune_in.tsi)
 }
 
-fn failure(error: &HttpError) -> Failure {
+fn failure(error: &HttpError) -> TransportError {
     match *error {
-        HttpError::Status { code, retry_after } => Failure::Http { status: code, retry_after },
-        HttpError::Refused { .. } | HttpError::TooLarge | HttpError::Io(_) => Failure::Network,
+        HttpError::Status { code, retry_after } => {
+            TransportError::Http { status: code, retry_after }
+        }
+        HttpError::Refused { .. } | HttpError::TooLarge | HttpError::Io(_) => {
+            TransportError::Network
+        }
     }
 }
 
@@ -664,9 +681,9 @@ fn system(attempted: &'static str) -> impl FnOnce(io::Error) -> StartError {
     move |source| StartError::System { attempted, source }
 }
 
-/// Tells the service manager, when there is one.
+/// Notifies the service manager, if there is one.
 pub(super) fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, state) {
-        tracing::debug!(%error, "the service manager was not told");
+        tracing::debug!(%error, "service manager not notified");
     }
 }

@@ -1,7 +1,7 @@
-//! What a recorded session holds: a line for each packet, a summary of each object.
+//! The content of a captured session: a line for each packet, a summary of each object.
 //!
-//! Nothing is decoded; symbols are counted. It tells a lab engineer what was sent and what is
-//! missing, also of schemes that cannot be decoded here.
+//! Symbols are counted, not decoded. The summary shows sent and missing symbols, also of FEC schemes
+//! that cannot be decoded here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -26,20 +26,19 @@ use proto::{
 };
 use serde::Serialize;
 
-use crate::symbols::PlainIdentity;
+use crate::symbols::UnsignedIdentity;
 
-/// Objects of a capture that are counted; a capture is a file of the user's, but who knows whose
-/// packets are in it.
+/// Objects of a capture that are counted; a capture may hold packets of any sender.
 const MAX_OBJECTS: usize = 4096;
 
-/// Counts what a capture holds.
+/// Counter of the objects of a capture.
 #[derive(Debug, Default)]
 pub struct Dissector {
     tables: BTreeMap<(IpAddr, Tsi), FdtStore>,
-    /// Sessions of which an FDT instance was whole.
+    /// Sessions with a complete FDT instance.
     described: BTreeSet<(IpAddr, Tsi)>,
-    entries: BTreeMap<PlainIdentity, FileEntry>,
-    objects: BTreeMap<PlainIdentity, Seen>,
+    entries: BTreeMap<UnsignedIdentity, FileEntry>,
+    objects: BTreeMap<UnsignedIdentity, Seen>,
 }
 
 #[derive(Debug, Default)]
@@ -59,19 +58,19 @@ pub struct DissectedObject {
     pub tsi: u64,
     /// Decimal; 0 is the FDT.
     pub toi: String,
-    /// What the FDT calls it.
+    /// Its `Content-Location` in the FDT.
     pub location: Option<String>,
     /// FEC Encoding ID.
     pub fec_encoding_id: u8,
-    /// Octets, where they are known.
+    /// Octets, if known.
     pub length: Option<u64>,
-    /// Packets of it.
+    /// Captured packets.
     pub packets: u64,
-    /// Whether what was captured is enough for it.
+    /// Set when the captured symbols are enough.
     pub complete: bool,
-    /// Why it is not complete.
+    /// Reason why it is not complete.
     pub problem: Option<String>,
-    /// Its source blocks; those of which nothing is held are counted in the problem.
+    /// Source blocks with captured symbols; the problem counts the others.
     pub blocks: Vec<DissectedBlock>,
 }
 
@@ -80,24 +79,24 @@ pub struct DissectedObject {
 pub struct DissectedBlock {
     /// Its number.
     pub sbn: u32,
-    /// Source symbols, where that is known.
+    /// Source symbols, if known.
     pub symbols: Option<u32>,
-    /// Different symbols that were captured.
+    /// Distinct captured symbols.
     pub held: u32,
-    /// Those of them that are source symbols.
+    /// Captured source symbols.
     pub held_source: u32,
-    /// Symbols that are missing for it.
+    /// Missing symbols.
     pub missing: Option<u32>,
 }
 
 impl Dissector {
-    /// Starts without a packet.
+    /// Creates an empty dissector.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Takes a datagram; returns what it is, in one line.
+    /// Counts a datagram; returns its description in one line.
     pub fn handle_datagram(&mut self, at: Utc, source: IpAddr, datagram: &[u8]) -> String {
         let packet = match Packet::parse(datagram) {
             Ok(packet) => packet,
@@ -121,13 +120,13 @@ impl Dissector {
         line + &event
     }
 
-    /// Returns the objects, with what was captured of them.
+    /// Returns the objects with their captured symbols.
     #[must_use]
     pub fn objects(&self) -> Vec<DissectedObject> {
         let described = self.entries.keys().filter(|of| !self.objects.contains_key(of));
-        let unheard = described.map(|of| self.summary(of, &Seen::default()));
+        let uncaptured = described.map(|of| self.summary(of, &Seen::default()));
         let seen = self.objects.iter().map(|(of, seen)| self.summary(of, seen));
-        seen.chain(unheard).collect()
+        seen.chain(uncaptured).collect()
     }
 
     fn count(&mut self, at: Utc, source: IpAddr, packet: &Packet<'_>) -> String {
@@ -135,7 +134,7 @@ impl Dissector {
         let (Some(toi), Some(payload)) = (packet.header.toi, packet.payload) else {
             return String::new();
         };
-        let of = PlainIdentity { source, tsi, toi };
+        let of = UnsignedIdentity { source, tsi, toi };
         if !self.objects.contains_key(&of) && self.objects.len() >= MAX_OBJECTS {
             return " (not counted: too many objects)".to_owned();
         }
@@ -149,10 +148,10 @@ impl Dissector {
         let count = size.map_or(1, |size| payload.symbols.len().div_ceil(size.max(1)));
         let held = seen.held.entry(payload.id.sbn).or_default();
         held.extend((payload.id.esi.0..).take(count));
-        if toi == Toi::FDT { self.take_fdt(at, source, tsi, packet) } else { String::new() }
+        if toi == Toi::FDT { self.handle_fdt(at, source, tsi, packet) } else { String::new() }
     }
 
-    fn take_fdt(&mut self, at: Utc, source: IpAddr, tsi: Tsi, packet: &Packet<'_>) -> String {
+    fn handle_fdt(&mut self, at: Utc, source: IpAddr, tsi: Tsi, packet: &Packet<'_>) -> String {
         let table = self.tables.entry((source, tsi)).or_default();
         match table.handle_packet(at, packet) {
             Ok(FdtEvent::Instance { id, .. }) => {
@@ -164,7 +163,7 @@ impl Dissector {
                     .map(|file| file.content_location.escape_debug().to_string())
                     .collect();
                 for file in files {
-                    let of = PlainIdentity { source, tsi, toi: file.toi };
+                    let of = UnsignedIdentity { source, tsi, toi: file.toi };
                     self.entries.entry(of).or_insert(file);
                 }
                 format!(" -> FDT instance {id}: {}", names.join(", "))
@@ -175,7 +174,7 @@ impl Dissector {
         }
     }
 
-    fn summary(&self, of: &PlainIdentity, seen: &Seen) -> DissectedObject {
+    fn summary(&self, of: &UnsignedIdentity, seen: &Seen) -> DissectedObject {
         let entry = self.entries.get(of);
         let oti = seen.oti.or_else(|| entry.and_then(|entry| entry.oti));
         let blocks = blocks(oti.as_ref(), seen);
@@ -223,7 +222,7 @@ fn blocks(oti: Option<&Oti>, seen: &Seen) -> Vec<DissectedBlock> {
     seen.held.iter().map(block).collect()
 }
 
-/// Returns why an object cannot be put together from the capture.
+/// Returns the reason why an object cannot be assembled from the capture.
 fn problem(
     entry: Option<&FileEntry>,
     oti: Option<&Oti>,
@@ -234,21 +233,23 @@ fn problem(
         return Some("described, but no packet of it was captured".to_owned());
     }
     let Some(oti) = oti else {
-        return Some("no FEC parameters: neither EXT_FTI nor an FDT that gives them".to_owned());
+        return Some("no FEC parameters: neither in EXT_FTI nor in an FDT".to_owned());
     };
     let all = oti.partition().blocks();
-    let heard = blocks.iter().filter(|block| block.symbols.is_some()).count();
-    let unheard = u64::from(all).saturating_sub(u64::try_from(heard).unwrap_or(u64::MAX));
+    let captured = blocks.iter().filter(|block| block.symbols.is_some()).count();
+    let uncaptured = u64::from(all).saturating_sub(u64::try_from(captured).unwrap_or(u64::MAX));
     let (short, missing) = blocks
         .iter()
         .filter_map(|block| block.missing.filter(|missing| *missing > 0))
         .fold((0_u64, 0_u64), |(blocks, symbols), missing| {
             (blocks + 1, symbols + u64::from(missing))
         });
-    if unheard + short > 0 {
-        let rest =
-            if unheard > 0 { format!(", nothing of {unheard} blocks") } else { String::new() };
-        return Some(format!("{missing} symbols of {short} blocks are missing{rest}"));
+    if uncaptured + short > 0 {
+        let others = match uncaptured {
+            0 => String::new(),
+            blocks => format!(", nothing of {blocks} blocks"),
+        };
+        return Some(format!("{missing} symbols of {short} blocks are missing{others}"));
     }
     if entry.is_none() {
         return Some("no FDT says what it is".to_owned());

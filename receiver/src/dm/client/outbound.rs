@@ -10,11 +10,11 @@ use proto::dm::{
 use crate::dm::FinalAlert;
 
 /// Upper bound of the octets of one status in a message.
-pub(super) const STATUS_BYTES: usize = 512;
+pub(super) const MAX_STATUS_BYTES: usize = 512;
 
 /// A command to send; its CmdID is assigned when its message is encoded.
 #[derive(Debug, Clone)]
-pub(super) enum Outgoing {
+pub(super) enum OutboundCommand {
     Status(Status),
     Results(Results),
     /// Results with one large item, as far as it was not sent.

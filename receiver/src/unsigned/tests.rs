@@ -20,7 +20,7 @@ use proto::{
     time::Utc,
 };
 
-use super::*;
+use super::{entry::MAX_GROWTH, *};
 use crate::{
     decode::BlockFiles,
     symbols::{BlockPlace, Content, HeaderCheck, Recovery, SlotAddress},
@@ -28,18 +28,18 @@ use crate::{
 
 const SENDER: [u8; 4] = [192, 0, 2, 1];
 
-/// How long the tables of these tests are valid.
+/// Lifetime of the FDT instances of these tests.
 const HOUR: Duration = Duration::from_secs(3600);
 
 fn now() -> Now {
     Now { mono: Mono(1_000), utc: Utc::from_seconds(1_800_000_000) }
 }
 
-/// A disk and the program that uses it.
+/// The core and its disk.
 struct Bench {
-    core: PlainReceiver,
+    core: UnsignedReceiver,
     disk: Disk,
-    complete: Vec<PlainFile>,
+    complete: Vec<UnsignedFile>,
 }
 
 #[derive(Default)]
@@ -60,20 +60,20 @@ impl Bench {
             records: disk.records.values().filter_map(|octets| Record::parse(octets)).collect(),
             files: disk.files.keys().cloned().collect(),
         };
-        let core = PlainReceiver::new(Limits::default(), Filter::default(), found);
+        let core = UnsignedReceiver::new(Limits::default(), Filter::default(), found);
         Self { core, disk, complete: Vec::new() }
     }
 
-    /// Loses all memory and keeps what is on the disk.
+    /// Restarts the core on the same disk.
     fn restart(self) -> Self {
         Self::on(self.disk)
     }
 
-    fn hear(&mut self, packet: &[u8]) {
-        self.hear_from(SENDER.into(), packet);
+    fn receive(&mut self, packet: &[u8]) {
+        self.receive_from(SENDER.into(), packet);
     }
 
-    fn hear_from(&mut self, source: IpAddr, packet: &[u8]) {
+    fn receive_from(&mut self, source: IpAddr, packet: &[u8]) {
         self.core.handle_datagram(now(), source, packet);
         self.settle();
     }
@@ -94,7 +94,9 @@ impl Bench {
                     let at = usize::try_from(offset).unwrap();
                     log[at..at + octets.len()].copy_from_slice(&octets);
                 }
-                Output::Log(_, LogOutput::Tables { .. }) => panic!("a plain file has no tables"),
+                Output::Log(_, LogOutput::Tables { .. }) => {
+                    panic!("an unsigned file has no tables")
+                }
                 Output::Log(key, LogOutput::Flush(ticket)) => {
                     self.core.handle_flushed(now(), key, ticket);
                 }
@@ -163,7 +165,7 @@ impl Disk {
 fn name(layout: &ObjectLayout) -> String {
     match layout.content() {
         Content::File(file) => file.name.clone(),
-        Content::Image(_) => unreachable!("these are plain files"),
+        Content::Image(_) => unreachable!("these are unsigned files"),
     }
 }
 
@@ -188,7 +190,7 @@ impl BlockFiles for DiskFiles<'_> {
     }
 }
 
-/// A session as some sender makes it.
+/// A session of some sender.
 #[derive(Clone, Copy)]
 struct Sent {
     tsi: u64,
@@ -200,7 +202,7 @@ struct Sent {
     location: &'static str,
 }
 
-const PLAIN: Sent = Sent {
+const SENT: Sent = Sent {
     tsi: 7,
     toi: 1,
     widths: Widths::WIDE,
@@ -356,7 +358,7 @@ fn the_golden_session_is_decoded_from_any_three_symbols() {
         vec![3, 0, 7, 2, 5],
     ] {
         let mut bench = Bench::new();
-        order.iter().for_each(|at| bench.hear(&golden[*at]));
+        order.iter().for_each(|at| bench.receive(&golden[*at]));
         bench.sync();
         let content = bench.file("golden.bin").unwrap_or_else(|| panic!("{order:?}"));
         assert_eq!(content, b"fumocast golden vector, forty-three octets!");
@@ -371,14 +373,14 @@ fn a_golden_last_symbol_may_come_cut() {
     let mut golden = golden();
     golden[3].truncate(16 + 11);
     let mut bench = Bench::new();
-    golden[..4].iter().for_each(|packet| bench.hear(packet));
+    golden[..4].iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     assert!(bench.file("golden.bin").is_some());
 }
 
 // test: rfc6726 3.1, rfc6726 5, rfc5775 2.1, rfc5775 4.4, ts26346-mbms 7.2.8
 #[test]
-fn every_mix_of_widths_versions_schemes_and_places_of_fti_is_taken() {
+fn every_mix_of_widths_versions_schemes_and_places_of_fti_is_accepted() {
     let content = octets(500);
     let no_code = Oti::NoCode(NoCodeOti::new(500, 16, 10).unwrap());
     for oti in [raptorq(500, 2), no_code] {
@@ -387,12 +389,12 @@ fn every_mix_of_widths_versions_schemes_and_places_of_fti_is_taken() {
                 [(1, true, false), (2, false, true), (2, true, true), (1, false, true)]
             {
                 for fdt_last in [false, true] {
-                    let sent = Sent { widths, version, fti, in_fdt, ..PLAIN };
+                    let sent = Sent { widths, version, fti, in_fdt, ..SENT };
                     let mut packets = sent.data(&content, oti, 0..64);
                     let at = if fdt_last { packets.len() } else { 0 };
                     packets.insert(at, sent.fdt(oti, None));
                     let mut bench = Bench::new();
-                    packets.iter().for_each(|packet| bench.hear(packet));
+                    packets.iter().for_each(|packet| bench.receive(packet));
                     bench.sync();
                     assert_eq!(bench.file("fw.bin"), Some(&content[..]), "{widths:?} {version}");
                 }
@@ -410,16 +412,16 @@ fn loss_order_and_duplicates_do_not_matter() {
     )| {
         let content = octets(900);
         let oti = raptorq(900, blocks);
-        let mut packets = PLAIN.data(&content, oti, 0..90);
-        packets.push(PLAIN.fdt(oti, None));
+        let mut packets = SENT.data(&content, oti, 0..90);
+        packets.push(SENT.fdt(oti, None));
         // Each packet is sent twice; about every third is lost; the rest comes in any order.
-        let mut heard: Vec<_> = seed.iter().zip(packets.iter().chain(&packets).cycle()).collect();
-        heard.retain(|(number, packet)| *number % 3 != 0 || Packet::parse(packet).unwrap().header.toi == Some(Toi::FDT));
-        heard.push((&0, packets.last().unwrap()));
-        heard.sort_by_key(|(number, _)| *number);
+        let mut received: Vec<_> = seed.iter().zip(packets.iter().chain(&packets).cycle()).collect();
+        received.retain(|(number, packet)| *number % 3 != 0 || Packet::parse(packet).unwrap().header.toi == Some(Toi::FDT));
+        received.push((&0, packets.last().unwrap()));
+        received.sort_by_key(|(number, _)| *number);
         let mut bench = Bench::new();
-        heard.iter().for_each(|(_, packet)| bench.hear(packet));
-        packets.iter().rev().take(packets.len() - 40).for_each(|packet| bench.hear(packet));
+        received.iter().for_each(|(_, packet)| bench.receive(packet));
+        packets.iter().rev().take(packets.len() - 40).for_each(|packet| bench.receive(packet));
         bench.sync();
         prop_assert_eq!(bench.file("fw.bin"), Some(&content[..]));
     });
@@ -431,14 +433,14 @@ fn two_senders_with_one_tsi_do_not_touch_each_other() {
     let (ours, theirs) = (octets(400), vec![0xee; 400]);
     let oti = raptorq(400, 1);
     let mut bench = Bench::new();
-    let a = PLAIN.data(&ours, oti, 0..25);
-    let b = PLAIN.data(&theirs, oti, 0..25);
+    let a = SENT.data(&ours, oti, 0..25);
+    let b = SENT.data(&theirs, oti, 0..25);
     let other: IpAddr = [192, 0, 2, 2].into();
-    bench.hear(&PLAIN.fdt(oti, None));
-    bench.hear_from(other, &PLAIN.fdt(oti, None));
+    bench.receive(&SENT.fdt(oti, None));
+    bench.receive_from(other, &SENT.fdt(oti, None));
     for (a, b) in a.iter().zip(&b) {
-        bench.hear(a);
-        bench.hear_from(other, b);
+        bench.receive(a);
+        bench.receive_from(other, b);
     }
     bench.sync();
     assert_eq!(bench.file("fw.bin"), Some(&ours[..]));
@@ -449,18 +451,18 @@ fn two_senders_with_one_tsi_do_not_touch_each_other() {
 
 // test: rfc6726 3.3
 #[test]
-fn packets_after_the_expiry_of_their_description_are_not_taken() {
+fn packets_after_the_expiry_of_their_description_are_dropped() {
     let content = octets(400);
     let oti = raptorq(400, 1);
-    let data = PLAIN.data(&content, oti, 0..25);
+    let data = SENT.data(&content, oti, 0..25);
     let mut bench = Bench::new();
-    bench.hear(&PLAIN.fdt(oti, None));
-    data[..24].iter().for_each(|packet| bench.hear(packet));
+    bench.receive(&SENT.fdt(oti, None));
+    data[..24].iter().for_each(|packet| bench.receive(packet));
     let later = Now { utc: now().utc + HOUR, ..now() };
     bench.core.handle_datagram(later, SENDER.into(), &data[24]);
     bench.sync();
-    assert_eq!((bench.file("fw.bin"), bench.core.stats().taken), (None, 24));
-    let renewed = PLAIN.fdt_until(later.utc + HOUR, oti, None);
+    assert_eq!((bench.file("fw.bin"), bench.core.stats().accepted), (None, 24));
+    let renewed = SENT.fdt_until(later.utc + HOUR, oti, None);
     bench.core.handle_datagram(later, SENDER.into(), &renewed);
     bench.core.handle_datagram(later, SENDER.into(), &data[24]);
     bench.sync();
@@ -469,18 +471,18 @@ fn packets_after_the_expiry_of_their_description_are_not_taken() {
 
 // test: rfc5775 4.4, rfc5775 5.1.2.4
 #[test]
-fn a_session_that_is_not_meant_leaves_no_trace() {
+fn a_session_that_the_filter_excludes_leaves_no_trace() {
     let oti = raptorq(400, 1);
     for filter in [
         Filter { source: Some([192, 0, 2, 2].into()), tsi: None },
         Filter { source: Some(SENDER.into()), tsi: Some(Tsi(8)) },
     ] {
         let mut bench = Bench::new();
-        bench.core = PlainReceiver::new(Limits::default(), filter, Found::default());
-        bench.hear(&PLAIN.fdt(oti, None));
-        PLAIN.data(&octets(400), oti, 0..25).iter().for_each(|packet| bench.hear(packet));
-        let PlainStats { datagrams, foreign, .. } = bench.core.stats();
-        assert_eq!((datagrams, foreign), (26, 26));
+        bench.core = UnsignedReceiver::new(Limits::default(), filter, Found::default());
+        bench.receive(&SENT.fdt(oti, None));
+        SENT.data(&octets(400), oti, 0..25).iter().for_each(|packet| bench.receive(packet));
+        let UnsignedStats { datagrams, wrong_session, .. } = bench.core.stats();
+        assert_eq!((datagrams, wrong_session), (26, 26));
         assert_eq!(bench.core.files().count(), 0);
         assert!(bench.disk.logs.is_empty());
     }
@@ -493,12 +495,12 @@ fn packets_that_contradict_the_parameters_of_their_object_are_dropped() {
     let (oti, other) = (raptorq(400, 1), raptorq(400, 2));
     let no_code = Oti::NoCode(NoCodeOti::new(400, 16, 25).unwrap());
     let mut bench = Bench::new();
-    bench.hear(&PLAIN.fdt(oti, None));
+    bench.receive(&SENT.fdt(oti, None));
     for wrong in [other, no_code] {
-        PLAIN.data(&content, wrong, 0..9).iter().for_each(|packet| bench.hear(packet));
+        SENT.data(&content, wrong, 0..9).iter().for_each(|packet| bench.receive(packet));
     }
-    assert_eq!((bench.core.stats().contradicting, bench.core.stats().taken), (9 * 2 + 9, 0));
-    PLAIN.data(&content, oti, 0..25).iter().for_each(|packet| bench.hear(packet));
+    assert_eq!((bench.core.stats().contradicting, bench.core.stats().accepted), (9 * 2 + 9, 0));
+    SENT.data(&content, oti, 0..25).iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     assert_eq!(bench.file("fw.bin"), Some(&content[..]));
 }
@@ -509,89 +511,89 @@ fn forged_flags_drop_nothing() {
     let content = octets(400);
     let oti = raptorq(400, 1);
     let mut bench = Bench::new();
-    bench.hear(&PLAIN.fdt(oti, None));
-    for (at, packet) in PLAIN.data(&content, oti, 0..25).into_iter().enumerate() {
-        bench.hear(&packet);
+    bench.receive(&SENT.fdt(oti, None));
+    for (at, packet) in SENT.data(&content, oti, 0..25).into_iter().enumerate() {
+        bench.receive(&packet);
         let mut flagged = packet.clone();
         flagged[1] |= if at % 2 == 0 { 1 } else { 3 };
-        bench.hear(&flagged);
+        bench.receive(&flagged);
         let mut close = Vec::new();
         Header::close(Tsi(7)).emit(Extensions::NONE, &mut close).unwrap();
-        bench.hear(&close);
+        bench.receive(&close);
     }
     bench.sync();
     assert_eq!(bench.file("fw.bin"), Some(&content[..]));
 }
 
 #[test]
-fn a_restart_goes_on_from_what_is_held() {
+fn a_restart_resumes_from_the_stored_symbols() {
     let content = octets(3000);
     let oti = raptorq(3000, 4);
-    let data = PLAIN.data(&content, oti, 0..60);
+    let data = SENT.data(&content, oti, 0..60);
     let mut bench = Bench::new();
-    bench.hear(&PLAIN.fdt(oti, None));
-    data[..120].iter().for_each(|packet| bench.hear(packet));
+    bench.receive(&SENT.fdt(oti, None));
+    data[..120].iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     let before = bench.core.files().next().unwrap();
     assert_eq!(before.symbols_held, 120);
     let mut bench = bench.restart();
-    bench.hear(&PLAIN.fdt(oti, None));
+    bench.receive(&SENT.fdt(oti, None));
     let after = bench.core.files().next().unwrap();
     assert_eq!((after.symbols_held, after.state), (120, "receiving"));
-    data[120..200].iter().for_each(|packet| bench.hear(packet));
+    data[120..200].iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     let mut bench = bench.restart();
-    bench.hear(&PLAIN.fdt(oti, None));
-    data[200..].iter().for_each(|packet| bench.hear(packet));
+    bench.receive(&SENT.fdt(oti, None));
+    data[200..].iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     assert_eq!(bench.file("fw.bin"), Some(&content[..]));
-    // What is complete is not received again.
+    // A complete file is not received again.
     let mut bench = bench.restart();
-    bench.hear(&PLAIN.fdt(oti, None));
+    bench.receive(&SENT.fdt(oti, None));
     assert_eq!((bench.complete.len(), bench.core.is_all_complete()), (1, true));
 }
 
 #[test]
-fn a_file_that_was_taken_away_is_received_again() {
+fn a_removed_file_is_received_again() {
     let content = octets(100);
     let oti = raptorq(100, 1);
     let mut bench = Bench::new();
-    let session = [vec![PLAIN.fdt(oti, None)], PLAIN.data(&content, oti, 0..9)].concat();
-    session.iter().for_each(|packet| bench.hear(packet));
+    let session = [vec![SENT.fdt(oti, None)], SENT.data(&content, oti, 0..9)].concat();
+    session.iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     bench.disk.files.clear();
     let mut bench = bench.restart();
-    session.iter().for_each(|packet| bench.hear(packet));
+    session.iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     assert_eq!(bench.file("fw.bin"), Some(&content[..]));
 }
 
 #[test]
-fn an_unfinished_file_that_was_taken_away_is_put_together_anew() {
+fn a_removed_incomplete_file_is_assembled_anew() {
     let content = octets(3000);
     let oti = raptorq(3000, 4);
-    let data = PLAIN.data(&content, oti, 0..60);
+    let data = SENT.data(&content, oti, 0..60);
     let mut bench = Bench::new();
-    bench.hear(&PLAIN.fdt(oti, None));
-    // Three blocks are solved, the fourth is not.
+    bench.receive(&SENT.fdt(oti, None));
+    // Three blocks are decoded, the fourth is not.
     let without_last = data
         .iter()
         .filter(|packet| Packet::parse(packet).unwrap().payload.unwrap().id.sbn != Sbn(3));
-    without_last.for_each(|packet| bench.hear(packet));
+    without_last.for_each(|packet| bench.receive(packet));
     bench.sync();
     assert_eq!(bench.core.files().next().unwrap().blocks_done, 3);
     bench.disk.parts.clear();
     let mut bench = bench.restart();
-    bench.hear(&PLAIN.fdt(oti, None));
-    // Symbols whose slots were not used again are still there; the others come again.
-    data.iter().for_each(|packet| bench.hear(packet));
+    bench.receive(&SENT.fdt(oti, None));
+    // Symbols whose slots were not used again are still stored; the others are received again.
+    data.iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     assert_eq!(bench.file("fw.bin"), Some(&content[..]));
 }
 
 // test: rfc6726 3.4.2
 #[test]
-fn a_file_without_octets_is_whole_as_soon_as_it_is_described() {
+fn an_empty_file_is_complete_as_soon_as_it_is_described() {
     for (encoding_id, transfer_length) in [(None, None), (Some(6), Some(0)), (Some(5), Some(0))] {
         let mut bench = Bench::new();
         let oti = raptorq(9, 1);
@@ -603,15 +605,15 @@ fn a_file_without_octets_is_whole_as_soon_as_it_is_described() {
             encoding_id,
             ..FileEntry::plain(Toi(1), "empty.bin", "text/plain", oti)
         };
-        let fdt = PLAIN.instance(0, entry);
-        bench.hear(&fdt);
+        let fdt = SENT.instance(0, entry);
+        bench.receive(&fdt);
         assert_eq!(bench.file("empty.bin"), Some(&[][..]));
         assert!(bench.core.is_all_complete());
         let report = bench.core.files().next().unwrap();
         assert_eq!((report.length, report.blocks, report.symbols_needed), (0, 0, 0));
         assert_eq!((report.state, report.problem), ("complete", None));
         let mut again = bench.restart();
-        again.hear(&fdt);
+        again.receive(&fdt);
         assert_eq!(again.complete.len(), 1);
         assert_eq!(again.disk.files.len(), 1);
     }
@@ -622,10 +624,10 @@ fn a_wrong_digest_ends_after_a_second_try_until_the_file_is_described_otherwise(
     let oti = raptorq(100, 1);
     let content = octets(100);
     let mut bench = Bench::new();
-    bench.hear(&PLAIN.fdt(oti, Some([7; 16])));
-    let packets = PLAIN.data(&content, oti, 0..9);
+    bench.receive(&SENT.fdt(oti, Some([7; 16])));
+    let packets = SENT.data(&content, oti, 0..9);
     for round in 1..4 {
-        packets.iter().for_each(|packet| bench.hear(packet));
+        packets.iter().for_each(|packet| bench.receive(packet));
         bench.sync();
         assert_eq!(bench.core.stats().wrong_digest, round.min(2));
     }
@@ -635,22 +637,22 @@ fn a_wrong_digest_ends_after_a_second_try_until_the_file_is_described_otherwise(
     let report = bench.core.files().next().unwrap();
     assert_eq!(report.state, "failed");
     assert!(report.problem.unwrap().contains("Content-MD5"));
-    // The same words under another number change nothing.
-    let entry = FileEntry::plain(Toi(1), PLAIN.location, "application/octet-stream", oti);
+    // The same entry in another instance changes nothing.
+    let entry = FileEntry::plain(Toi(1), SENT.location, "application/octet-stream", oti);
     let with = |digest| FileEntry { content_md5: Some(digest), ..entry.clone() };
-    bench.hear(&PLAIN.instance(1, with([7; 16])));
-    packets.iter().for_each(|packet| bench.hear(packet));
+    bench.receive(&SENT.instance(1, with([7; 16])));
+    packets.iter().for_each(|packet| bench.receive(packet));
     assert!(bench.core.is_all_settled());
-    bench.hear(&PLAIN.instance(2, with(md5(&content))));
+    bench.receive(&SENT.instance(2, with(md5(&content))));
     assert!(!bench.core.is_all_settled());
-    packets.iter().for_each(|packet| bench.hear(packet));
+    packets.iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     assert_eq!(bench.file("fw.bin"), Some(&content[..]));
     assert!(bench.core.is_all_complete());
 }
 
 #[test]
-fn a_content_encoding_is_undone_where_it_is_known_and_said_where_it_is_not() {
+fn a_known_content_encoding_is_decoded_and_an_unknown_one_reported() {
     let oti = raptorq(100, 1);
     let limits = Limits::default();
     let entry = |encoding: &str, content_length| FileEntry {
@@ -669,16 +671,16 @@ fn a_content_encoding_is_undone_where_it_is_known_and_said_where_it_is_not() {
     assert_eq!((unknown.encoded, unknown.md5), (None, None));
 
     let mut bench = Bench::new();
-    bench.hear(&PLAIN.instance(0, entry("br", Some(400))));
-    PLAIN.data(&octets(100), oti, 0..9).iter().for_each(|packet| bench.hear(packet));
+    bench.receive(&SENT.instance(0, entry("br", Some(400))));
+    SENT.data(&octets(100), oti, 0..9).iter().for_each(|packet| bench.receive(packet));
     bench.sync();
     assert_eq!(bench.file("a"), Some(&octets(100)[..]));
     let report = bench.core.files().next().unwrap();
     assert_eq!(report.state, "complete");
     assert!(report.problem.unwrap().contains("\"br\" is not known: stored as sent"));
-    let identity = PlainIdentity { source: SENDER.into(), tsi: Tsi(7), toi: Toi(1) };
-    let layout = ObjectLayout::plain(&identity, oti, unknown).unwrap();
-    let huge = entry("gzip", Some(limits.file_octets + 1));
+    let identity = UnsignedIdentity { source: SENDER.into(), tsi: Tsi(7), toi: Toi(1) };
+    let layout = ObjectLayout::unsigned(&identity, oti, unknown).unwrap();
+    let huge = entry("gzip", Some(limits.file_bytes + 1));
     assert!(beyond(&limits, &layout, &huge).unwrap().contains("octets"));
 }
 
@@ -690,9 +692,9 @@ fn names_from_the_network_stay_in_the_directory() {
     for (toi, location) in
         [(1, "../../etc/passwd"), (2, "/etc/passwd"), (3, "%2e%2e/passwd"), (4, "..")]
     {
-        let sent = Sent { toi, tsi: u64::try_from(toi).unwrap(), location, ..PLAIN };
-        bench.hear(&sent.fdt(oti, None));
-        sent.data(&content, oti, 0..9).iter().for_each(|packet| bench.hear(packet));
+        let sent = Sent { toi, tsi: u64::try_from(toi).unwrap(), location, ..SENT };
+        bench.receive(&sent.fdt(oti, None));
+        sent.data(&content, oti, 0..9).iter().for_each(|packet| bench.receive(packet));
     }
     bench.sync();
     assert_eq!(bench.disk.files.len(), 4);
@@ -700,7 +702,7 @@ fn names_from_the_network_stay_in_the_directory() {
 }
 
 #[test]
-fn what_is_beyond_the_limits_is_named_and_not_received() {
+fn a_file_beyond_the_limits_is_named_and_not_received() {
     let mut bench = Bench::new();
     let large = RaptorQParameters {
         transfer_length: 9000 * 16,
@@ -709,7 +711,7 @@ fn what_is_beyond_the_limits_is_named_and_not_received() {
         sub_blocks: 1,
         alignment: 4,
     };
-    bench.hear(&PLAIN.fdt(Oti::RaptorQ(RaptorQOti::new(large).unwrap()), None));
+    bench.receive(&SENT.fdt(Oti::RaptorQ(RaptorQOti::new(large).unwrap()), None));
     let file = bench.core.files().next().unwrap();
     assert_eq!(file.state, "failed");
     assert!(file.problem.unwrap().contains("9000 symbols"));
@@ -717,17 +719,17 @@ fn what_is_beyond_the_limits_is_named_and_not_received() {
 }
 
 #[test]
-fn sizes_that_are_announced_cost_bounded_memory() {
+fn announced_sizes_cost_bounded_memory() {
     let now = now();
-    let mut core = PlainReceiver::new(Limits::default(), Filter::default(), Found::default());
-    let announce = |core: &mut PlainReceiver, toi, oti| {
-        let sent = Sent { tsi: u64::try_from(toi).unwrap(), toi, ..PLAIN };
+    let mut core = UnsignedReceiver::new(Limits::default(), Filter::default(), Found::default());
+    let announce = |core: &mut UnsignedReceiver, toi, oti| {
+        let sent = Sent { tsi: u64::try_from(toi).unwrap(), toi, ..SENT };
         core.handle_datagram(now, SENDER.into(), &sent.fdt(Oti::NoCode(oti), None));
     };
     // One bit for each of 2^31 symbols would be 256 MiB.
     announce(&mut core, 1, NoCodeOti::new(1 << 30, 1, 65_536).unwrap());
     let file = core.files().next().unwrap();
-    assert!(file.problem.unwrap().contains("too many to keep track of"));
+    assert!(file.problem.unwrap().contains("too many to index"));
     assert_eq!(core.poll_output(), None);
     // Each of these is fine alone: 64 octets for each of 65,536 blocks.
     let blocks = NoCodeOti::new(65_536 * 8, 1, 8).unwrap();
@@ -738,7 +740,7 @@ fn sizes_that_are_announced_cost_bounded_memory() {
         opened.push(layout.index_octets());
     }
     assert_eq!(opened.len(), 3);
-    assert!(opened.iter().sum::<u64>() <= Limits::default().index_octets);
+    assert!(opened.iter().sum::<u64>() <= Limits::default().index_bytes);
 }
 
 // test: rfc5651 6.2, rfc5775 4.4
@@ -751,33 +753,34 @@ fn no_datagram_harms_the_core() {
     )| {
         let oti = raptorq(100, 1);
         let mut bench = Bench::new();
-        let mut heard = vec![PLAIN.fdt(oti, None)];
-        heard.extend(PLAIN.data(&octets(100), oti, 0..4));
-        for packet in &mut heard {
+        let mut received = vec![SENT.fdt(oti, None)];
+        received.extend(SENT.data(&octets(100), oti, 0..4));
+        for packet in &mut received {
             let at = at % packet.len();
             packet[at] ^= flip;
-            bench.hear(packet);
+            bench.receive(packet);
         }
-        bench.hear(&noise);
+        bench.receive(&noise);
         bench.sync();
     });
 }
 
 #[test]
-fn a_dissected_session_says_what_is_missing() {
+fn a_dissected_session_shows_missing_symbols() {
     let golden = golden();
     let mut dissector = dissect::Dissector::new();
-    let mut hear = |packet: &Vec<u8>| dissector.handle_datagram(now().utc, SENDER.into(), packet);
-    let first = hear(&golden[0]);
+    let mut dissect =
+        |packet: &Vec<u8>| dissector.handle_datagram(now().utc, SENDER.into(), packet);
+    let first = dissect(&golden[0]);
     assert!(
         first.ends_with("FDT(0, FLUTE 2) FTI -> FDT instance 0: file:///golden.bin"),
         "{first}"
     );
-    let symbol = hear(&golden[2]);
+    let symbol = dissect(&golden[2]);
     assert_eq!(symbol, "192.0.2.1 TSI 7 TOI 1 CP 6 SBN 0 ESI 1 16 octets");
-    assert_eq!(hear(&golden[7]), "192.0.2.1 TSI 7 CP 0 A no data");
-    assert!(hear(&golden[5][..15].to_vec()).contains("TSI 7 TOI 1 CP 6 not understood"));
-    hear(&golden[5]);
+    assert_eq!(dissect(&golden[7]), "192.0.2.1 TSI 7 CP 0 A no data");
+    assert!(dissect(&golden[5][..15].to_vec()).contains("TSI 7 TOI 1 CP 6 not understood"));
+    dissect(&golden[5]);
     let objects = dissector.objects();
     assert_eq!(objects[0].problem, None);
     assert_eq!(objects[1].problem.as_deref(), Some("1 symbols of 1 blocks are missing"));

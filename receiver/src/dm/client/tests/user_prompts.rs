@@ -5,7 +5,7 @@ use super::*;
 fn resting(commands: Vec<Command>) -> Talk {
     let mut talk = Talk::begin(FakeDevice { user_answer: None, ..FakeDevice::default() });
     let message = talk.reply(StatusCode::AUTHENTICATED, commands);
-    assert_eq!(talk.hear(&message), Step::Rest);
+    assert_eq!(talk.hear(&message), Step::WaitForUser);
     talk
 }
 
@@ -29,7 +29,7 @@ fn a_session_rests_until_the_user_has_answered_and_then_goes_on() {
         let mut talk = resting(vec![sequence(arming()), get(40, &["./DevDetail/FwV"])]);
         assert!(talk.device.armed.is_empty(), "nothing that is gated happens before");
         assert_eq!(talk.device.asked, [Prompt::confirm("Update?")]);
-        assert!(matches!(answer(&mut talk, &said), Step::Post(_)));
+        assert!(matches!(answer(&mut talk, &said), Step::Send(_)));
         let found: Vec<_> = talk.statuses()[1..].iter().map(|(_, code)| *code).collect();
         assert_eq!(found, [&codes[..], &[200]].concat(), "{said:?}");
         assert_eq!(talk.device.armed.len(), armed, "{said:?}");
@@ -88,9 +88,9 @@ fn the_user_is_not_asked_when_there_is_nothing_left_to_do() {
 fn a_question_in_a_question_is_asked_after_it() {
     let mut talk = resting(vec![sequence(vec![ask(21), ask(22)])]);
     assert_eq!(talk.device.asked.len(), 1);
-    assert_eq!(answer(&mut talk, &Answer::Yes), Step::Rest);
+    assert_eq!(answer(&mut talk, &Answer::Yes), Step::WaitForUser);
     assert_eq!(talk.device.asked.len(), 2);
-    assert!(matches!(answer(&mut talk, &Answer::Yes), Step::Post(_)));
+    assert!(matches!(answer(&mut talk, &Answer::Yes), Step::Send(_)));
     assert_eq!(
         talk.statuses()[1..],
         [(Verb::Sequence, 200), (Verb::Alert, 200), (Verb::Alert, 200)]

@@ -35,7 +35,7 @@ fn question(talk: &mut Talk) -> Message {
 fn hear_with_mac(talk: &mut Talk, message: &Message, user: &str, nonce: &[u8]) -> Step {
     let body = talk.post.encoding.emit(message);
     let mac = Mac { user: user.to_owned(), mac: secret(AuthKind::Mac).mac(nonce, &body) }.emit();
-    let reply = Reply { body: &body, mac: Some(&mac) };
+    let reply = HttpResponse { body: &body, mac: Some(&mac) };
     let step = talk.client.handle_response(talk.now, &mut talk.device, reply);
     talk.take(step)
 }
@@ -77,8 +77,8 @@ fn nothing_is_done_for_a_server_that_does_not_prove_itself() {
             message.commands.push(sequence(vec![replace(40, "Ext/Broadcast/Disarm", "")]));
             message.header.credential = credential;
             let refused = match talk.hear(&message) {
-                Step::Post(_) => talk.statuses(),
-                Step::Rest => panic!("nobody is asked"),
+                Step::Send(_) => talk.statuses(),
+                Step::WaitForUser => panic!("nobody is asked"),
                 Step::Done(outcome) => {
                     assert_eq!(outcome, SessionOutcome::Failed(SessionError::ServerNotProved));
                     break;
@@ -138,7 +138,7 @@ fn a_server_proves_each_message_to_a_device_that_wants_it_so() {
     let mut talk = begin(AuthKind::Mac);
     let message = question(&mut talk);
     let step = hear_with_mac(&mut talk, &message, "somebody", b"server first");
-    assert!(matches!(step, Step::Post(_)));
+    assert!(matches!(step, Step::Send(_)));
     assert_eq!(talk.statuses(), [(Verb::Header, 401), (Verb::Get, 401)]);
     let mut nonce = asked(&talk).unwrap().nonce().unwrap();
     for _ in 0..3 {

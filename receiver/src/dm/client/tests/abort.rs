@@ -4,10 +4,10 @@ use super::*;
 
 const ABORT: AlertCode = AlertCode::SESSION_ABORT;
 
-fn break_off(talk: &mut Talk) -> Option<Post> {
-    let post = talk.client.break_off(talk.now, &mut talk.device);
+fn abort(talk: &mut Talk) -> Option<HttpRequest> {
+    let post = talk.client.abort(talk.now, &mut talk.device);
     if let Some(post) = &post {
-        talk.take(Step::Post(post.clone()));
+        talk.take(Step::Send(post.clone()));
     }
     post
 }
@@ -27,17 +27,17 @@ fn a_session_is_broken_off_in_place_of_an_answer() {
         ..FakeDevice::default()
     };
     let mut talk = Talk::begin(device);
-    assert_eq!(break_off(&mut talk), None, "the answer of the server is awaited");
+    assert_eq!(abort(&mut talk), None, "the answer of the server is awaited");
     let message = talk.reply(StatusCode::AUTHENTICATED, arming());
     talk.hear_more(&message);
     says_no_more(&talk);
     assert!(talk.device.armed.is_empty(), "nothing more is done");
     assert_eq!(talk.device.acknowledged.len(), 1, "what the server has taken counts");
-    assert_eq!(break_off(&mut talk), None, "it was said");
+    assert_eq!(abort(&mut talk), None, "it was said");
     let late = talk.reply(StatusCode::OK, arming());
-    assert_eq!(talk.hear_last(&late), SessionOutcome::BrokenOff);
+    assert_eq!(talk.hear_last(&late), SessionOutcome::Aborted);
     assert!(talk.device.armed.is_empty() && !talk.client.is_busy());
-    assert_eq!(break_off(&mut talk), None, "there is no session");
+    assert_eq!(abort(&mut talk), None, "there is no session");
 }
 
 #[test]
@@ -47,22 +47,22 @@ fn a_session_that_waits_for_the_user_is_broken_off_at_once_and_its_group_taken_b
     let commands = vec![replace(21, "Ext/Broadcast/Opens", "1800"), ask(22)];
     let group = Command::Atomic(Group { id: CommandId(20), meta: None, commands });
     let message = talk.reply(StatusCode::AUTHENTICATED, vec![group]);
-    assert_eq!(talk.hear(&message), Step::Rest);
-    assert!(break_off(&mut talk).is_some());
+    assert_eq!(talk.hear(&message), Step::WaitForUser);
+    assert!(abort(&mut talk).is_some());
     says_no_more(&talk);
     let step = talk.client.handle_user_answer(talk.now, &mut talk.device, &Answer::Yes);
-    assert_eq!(step, Step::Rest, "it comes too late");
+    assert_eq!(step, Step::WaitForUser, "it comes too late");
     let uri = "./FwUpdate/Main/Ext/Broadcast/Opens";
     let found = talk.client.tree.get(&talk.device, uri).unwrap();
     assert_eq!(found[0].data_text(), Some(""));
     let answer = talk.reply(StatusCode::OK, vec![]);
-    assert_eq!(talk.hear_last(&answer), SessionOutcome::BrokenOff);
+    assert_eq!(talk.hear_last(&answer), SessionOutcome::Aborted);
 }
 
 #[test]
 fn a_session_that_ends_by_itself_is_not_broken_off() {
     let mut talk = Talk::begin(FakeDevice::default());
-    assert_eq!(break_off(&mut talk), None);
+    assert_eq!(abort(&mut talk), None);
     let nothing = talk.reply(StatusCode::AUTHENTICATED, vec![]);
     assert_eq!(talk.hear_last(&nothing), SessionOutcome::Complete);
 }
@@ -70,22 +70,22 @@ fn a_session_that_ends_by_itself_is_not_broken_off() {
 #[test]
 fn a_server_that_cannot_be_told_is_left() {
     let mut talk = Talk::begin(FakeDevice::default());
-    break_off(&mut talk);
-    let step = talk.client.handle_failure(Failure::Network);
-    assert_eq!(step, Step::Done(SessionOutcome::BrokenOff));
+    abort(&mut talk);
+    let step = talk.client.handle_failure(TransportError::Network);
+    assert_eq!(step, Step::Done(SessionOutcome::Aborted));
 
     let mut talk = Talk::begin(FakeDevice::default());
-    break_off(&mut talk);
+    abort(&mut talk);
     let mut stale = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
     challenge(&mut stale, b"another");
-    assert_eq!(talk.hear_last(&stale), SessionOutcome::BrokenOff);
+    assert_eq!(talk.hear_last(&stale), SessionOutcome::Aborted);
 
     let mut talk = Talk::begin(FakeDevice::default());
-    break_off(&mut talk);
+    abort(&mut talk);
     let message = talk.reply(StatusCode::AUTHENTICATED, arming());
     talk.hear_more(&message);
-    let step = talk.client.handle_failure(Failure::Network);
-    assert_eq!(step, Step::Done(SessionOutcome::BrokenOff), "it is not said twice");
+    let step = talk.client.handle_failure(TransportError::Network);
+    assert_eq!(step, Step::Done(SessionOutcome::Aborted), "it is not said twice");
 }
 
 // test: oma-dm 1.1 (1223)

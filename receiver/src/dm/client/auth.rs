@@ -1,0 +1,126 @@
+//! ServerAuth authentication: only commands of the authenticated server are run.
+//!
+//! ```text
+//! missing or wrong           401 or 407 on every command, with a fresh nonce; twice, then the end
+//! right, basic or md5        212 and the nonce of the next session; valid for this session
+//! right, hmac                200 and the nonce of the next message
+//! ```
+//!
+//! A nonce is valid once: the next one is stored before the commands of the message are run.
+
+use proto::dm::{
+    auth::{AuthKind, Mac, Secret},
+    code::StatusCode,
+    syncml::{Challenge, Message},
+};
+
+use crate::dm::{Account, ManagementBackend};
+
+/// Challenges of the server in one session.
+const MAX_CHALLENGES: u8 = 2;
+
+/// Authentication state of the server in one session.
+pub(super) struct ServerAuth {
+    kind: AuthKind,
+    /// User name of its credentials.
+    id: String,
+    secret: Secret,
+    /// The nonce of a challenge in this session.
+    challenge_nonce: Option<[u8; 16]>,
+    challenges: u8,
+    /// Set once its credentials are valid for the whole session.
+    is_authenticated: bool,
+}
+
+/// Outcome of the authentication of a message, with the status of its header.
+pub(super) enum AuthOutcome {
+    /// The message is authentic.
+    Authenticated(StatusCode, Option<Challenge>),
+    /// The credentials are missing or wrong.
+    Challenge(StatusCode, Challenge),
+    /// The limit of challenges is reached.
+    Failed,
+}
+
+impl ServerAuth {
+    /// Returns the state for the server of an account; `None` when the account has no credentials of
+    /// the server.
+    pub(super) fn of(account: &Account) -> Option<Self> {
+        let proof = account.server.as_ref()?;
+        Some(Self {
+            kind: account.auth,
+            id: account.server_id.clone(),
+            secret: proof.secret.clone(),
+            challenge_nonce: None,
+            challenges: 0,
+            is_authenticated: false,
+        })
+    }
+
+    /// Authenticates a message by its credentials or its HMAC.
+    // spec: oma-dm 5.2 (mutual authentication)
+    pub(super) fn authenticate(
+        &mut self,
+        device: &mut dyn ManagementBackend,
+        message: &Message,
+        octets: &[u8],
+        mac: Option<&Mac>,
+    ) -> AuthOutcome {
+        if self.is_authenticated {
+            return AuthOutcome::Authenticated(StatusCode::AUTHENTICATED, None);
+        }
+        let stored = device.server_nonce();
+        let challenge_nonce = self.challenge_nonce.as_ref().map(<[u8; 16]>::as_slice);
+        let nonces = [challenge_nonce, Some(stored.as_slice())];
+        let matches = |nonce: &[u8]| self.matches(message, octets, mac, nonce);
+        if nonces.into_iter().flatten().any(matches) {
+            return self.accept(device);
+        }
+        if self.challenges >= MAX_CHALLENGES {
+            return AuthOutcome::Failed;
+        }
+        self.challenges += 1;
+        let nonce = device.fresh_nonce();
+        self.challenge_nonce = Some(nonce);
+        let tried = message.header.credential.is_some() || mac.is_some();
+        let code =
+            if tried { StatusCode::INVALID_CREDENTIALS } else { StatusCode::MISSING_CREDENTIALS };
+        AuthOutcome::Challenge(code, Challenge::new(self.kind, &nonce))
+    }
+
+    fn accept(&mut self, device: &mut dyn ManagementBackend) -> AuthOutcome {
+        self.challenge_nonce = None;
+        if self.kind == AuthKind::Basic {
+            self.is_authenticated = true;
+            return AuthOutcome::Authenticated(StatusCode::AUTHENTICATED, None);
+        }
+        let next = device.fresh_nonce();
+        // spec: security 7.2 (a nonce of the device is accepted once too)
+        device.store_server_nonce(&next);
+        let challenge = Some(Challenge::new(self.kind, &next));
+        self.is_authenticated = self.kind == AuthKind::Md5;
+        let code = if self.is_authenticated { StatusCode::AUTHENTICATED } else { StatusCode::OK };
+        AuthOutcome::Authenticated(code, challenge)
+    }
+
+    fn matches(&self, message: &Message, octets: &[u8], mac: Option<&Mac>, nonce: &[u8]) -> bool {
+        let credential = message.header.credential.as_ref();
+        match self.kind {
+            AuthKind::Basic => credential.is_some_and(|it| self.secret.proves_basic(it)),
+            AuthKind::Md5 => {
+                !nonce.is_empty() && credential.is_some_and(|it| self.secret.proves(it, nonce))
+            }
+            AuthKind::Mac => mac.is_some_and(|mac| {
+                let is_named = mac.user == self.id && !nonce.is_empty();
+                is_named && self.secret.proves_message(mac, nonce, octets)
+            }),
+        }
+    }
+}
+
+/// Leaves out the secrets.
+impl std::fmt::Debug for ServerAuth {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "ServerAuth(proved: {})", self.is_authenticated)
+    }
+}

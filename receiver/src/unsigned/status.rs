@@ -1,0 +1,111 @@
+//! Files and counters as the user sees them.
+
+use std::net::IpAddr;
+
+use proto::{
+    fec::{ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ},
+    flute::fdt::FileEntry,
+};
+use serde::Serialize;
+
+use super::names;
+use crate::symbols::UnsignedIdentity;
+
+/// A file as the user sees it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct UnsignedFile {
+    /// Its name in the output directory.
+    pub name: String,
+    /// Its `Content-Location` in the FDT.
+    pub location: String,
+    /// Address of its sender.
+    pub source: IpAddr,
+    /// Its session.
+    pub tsi: u64,
+    /// Its object, decimal.
+    pub toi: String,
+    /// Octets, as they are sent.
+    pub length: u64,
+    /// `described`, `opening`, `receiving`, `checking`, `complete`, or `failed`.
+    pub state: &'static str,
+    /// Reason why it is not complete, other than missing symbols.
+    pub problem: Option<String>,
+    /// Content encoding in which it was sent. The stored file is decoded, unless `problem` says that
+    /// the encoding is not known.
+    pub content_encoding: Option<String>,
+    /// SHA-256 of the stored file, once it is complete.
+    pub sha256: Option<String>,
+    /// Source blocks.
+    pub blocks: u32,
+    /// Decoded blocks.
+    pub blocks_done: u32,
+    /// Symbols that are synced, K for a decoded block.
+    pub symbols_held: u64,
+    /// Source symbols.
+    pub symbols_needed: u64,
+    /// Symbols received in this run, needed or not, up to the last one that was stored.
+    pub symbols_received: u64,
+}
+
+/// Counters of datagrams and of what they carried.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct UnsignedStats {
+    /// All datagrams.
+    pub datagrams: u64,
+    /// No ALC packet, or of an unknown FEC scheme.
+    pub malformed: u64,
+    /// Of sessions that the filter excludes.
+    pub wrong_session: u64,
+    /// Of sessions beyond the limit.
+    pub sessions_refused: u64,
+    /// FDT packets.
+    pub fdt: u64,
+    /// Unusable FDT packets and documents.
+    pub fdt_refused: u64,
+    /// FDT documents that had expired.
+    pub fdt_expired: u64,
+    /// Without data: session ends and the like.
+    pub data_less: u64,
+    /// Packets and entries that contradict an earlier description.
+    pub contradicting: u64,
+    /// Packets of files beyond the limits.
+    pub refused: u64,
+    /// Stored symbols.
+    pub accepted: u64,
+    /// Symbols that were stored already, or not needed any more.
+    pub held: u64,
+    /// Symbols of a wrong length or number.
+    pub invalid: u64,
+    /// Waiting packets that were evicted, and packets whose description had expired.
+    pub dropped: u64,
+    /// Assembled files with a wrong digest, length or content encoding.
+    pub wrong_digest: u64,
+}
+
+/// Returns the report of a file that is described and cannot be received yet.
+pub(super) fn unopened(of: &UnsignedIdentity, entry: &FileEntry) -> UnsignedFile {
+    let problem = match (entry.oti, entry.encoding_id) {
+        (Some(_), _) => "too many files are received at a time".to_owned(),
+        (None, Some(id)) if ![ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ].contains(&id) => {
+            format!("FEC Encoding ID {id} is not supported")
+        }
+        (None, Some(_) | None) => "no FEC parameters were received".to_owned(),
+    };
+    UnsignedFile {
+        name: names::file_name(&entry.content_location),
+        location: entry.content_location.clone(),
+        source: of.source,
+        tsi: of.tsi.0,
+        toi: of.toi.0.to_string(),
+        length: entry.transfer_length.or(entry.content_length).unwrap_or(0),
+        state: "described",
+        problem: Some(problem),
+        content_encoding: entry.content_encoding.clone(),
+        sha256: None,
+        blocks: 0,
+        blocks_done: 0,
+        symbols_held: 0,
+        symbols_needed: 0,
+        symbols_received: 0,
+    }
+}
