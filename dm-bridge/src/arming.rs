@@ -23,7 +23,6 @@ use crate::{
         Desk,
         command::{Need, Planned, Purpose, Request},
         latest,
-        session::{Chance, fresh_correlator},
     },
     fleet::{
         arming::{Arming, ArmingPhase},
@@ -31,6 +30,7 @@ use crate::{
         policy::Setting,
         profile::Quirk,
     },
+    random::{RandomBytes, fresh_correlator},
 };
 
 /// What a device still has to be told.
@@ -263,7 +263,7 @@ pub fn descriptor_url(url: &str, campaign: CampaignId) -> String {
 
 /// Moves a device on to the next way of its campaign, where it cannot go the one before. Returns
 /// the campaigns whose devices were moved.
-pub fn fall_back(desk: &mut Desk, now: Utc, chance: Chance<'_>) -> Vec<CampaignId> {
+pub fn fall_back(desk: &mut Desk, now: Utc, chance: RandomBytes<'_>) -> Vec<CampaignId> {
     let stuck: Vec<_> = desk
         .latest()
         .filter(|row| row.phase == ArmingPhase::UnicastNeeded)
@@ -302,12 +302,12 @@ pub fn exec(campaign: &Campaign, device: &Device, row: &Arming) -> Option<Planne
 }
 
 /// Returns the Exec that takes an arming back.
-pub fn disarm(campaign: CampaignId, device: &Device, chance: Chance<'_>) -> Planned {
+pub fn disarm(campaign: CampaignId, device: &Device, chance: RandomBytes<'_>) -> Planned {
     at_once(Purpose::Disarm(campaign), broadcast::DISARM, device, chance)
 }
 
 /// Returns the Exec that has a device rest, or go on.
-pub fn rest(rest: Rest, device: &Device, chance: Chance<'_>) -> Planned {
+pub fn rest(rest: Rest, device: &Device, chance: RandomBytes<'_>) -> Planned {
     let node = match rest {
         Rest::Suspend => broadcast::SUSPEND,
         Rest::Resume => broadcast::RESUME,
@@ -330,7 +330,7 @@ pub fn policy(setting: Setting, device: &Device) -> Planned {
 
 /// What is done when it is answered has no final alert, and a correlator only for clients that do
 /// nothing without.
-fn at_once(purpose: Purpose, node: &str, device: &Device, chance: Chance<'_>) -> Planned {
+fn at_once(purpose: Purpose, node: &str, device: &Device, chance: RandomBytes<'_>) -> Planned {
     let is_wanted = device.profile.quirks.contains(&Quirk::CorrelatorAlways);
     let correlator = is_wanted.then(|| fresh_correlator(chance));
     Planned { purpose, request: Request::Exec(format!("{}/{node}", device.object), correlator) }

@@ -6,6 +6,7 @@
 //! | [`arming`], [`report`] | from a campaign to commands, from a final alert to a result |
 //! | [`campaign`] | what was signed, its window, and what to do next |
 //! | [`doors`] | how many DM sessions there are at once |
+//! | [`random`] | random octets and correlators |
 //! | [`fleet`] | devices and attempts, and what a store of them must do |
 //! | [`app`] | one function for each operation |
 //! | [`api`], [`cli`] | how operators ask for them |
@@ -23,5 +24,6 @@ pub mod doors;
 pub mod engine;
 pub mod fleet;
 pub mod notify;
+pub mod random;
 pub mod report;
 pub mod shell;

@@ -4,8 +4,9 @@
 //! | --- | --- |
 //! | [`command`] | carries out what the command line asks for |
 //! | [`data_dir`] | the server's directory and the files of operators |
-//! | [`server`] | listener, tasks, shutdown |
+//! | [`server`], [`state`] | listener, tasks, shutdown; what the tasks share |
 //! | [`dm_http`], [`api_http`] | routes for devices and for operators |
+//! | [`dm_sessions`] | the DM sessions of the server |
 //! | [`tls`], [`guard`] | who is at the other end, and whether it has failed too often |
 //! | [`reconciler`], [`control_client`] | keep image servers in step with campaigns |
 //! | [`notify`] | sends notifications |
@@ -21,11 +22,13 @@ pub mod command;
 pub mod control_client;
 pub mod data_dir;
 pub mod dm_http;
+pub mod dm_sessions;
 mod download_http;
 pub mod guard;
 pub mod metrics;
 mod notify;
 pub mod reconciler;
 pub mod server;
+pub mod state;
 pub mod store;
 pub mod tls;

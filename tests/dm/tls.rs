@@ -13,7 +13,7 @@ use dm_bridge::{
     campaign::rollout::Policy,
     shell::{
         data_dir::DataDir,
-        dm_http::Admission,
+        dm_sessions::Admission,
         guard::MAX_ADDRESS_FAILURES,
         server::{self, Running, Settings},
         tls::TlsFiles,

@@ -29,7 +29,7 @@ use dm_bridge::{
     },
     shell::{
         data_dir::DataDir,
-        dm_http::Admission,
+        dm_sessions::Admission,
         server::{self, Running, Settings},
     },
 };

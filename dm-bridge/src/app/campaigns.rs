@@ -15,13 +15,13 @@ use crate::{
         model::{Campaign, CampaignState, Delivery, Place, Terms, Way, Window},
         on_request::OnRequest,
     },
-    engine::session::{Chance, fresh_correlator},
     fleet::{
         arming::{Arming, ArmingPhase},
         audit::{Actor, Audit},
         device::Device,
         store::{Change, FleetStore, StoreError},
     },
+    random::{RandomBytes, fresh_correlator},
 };
 
 /// What an operator asks for.
@@ -70,7 +70,7 @@ pub async fn create(
     store: &dyn FleetStore,
     now: Utc,
     order: Order,
-    chance: Chance<'_>,
+    chance: RandomBytes<'_>,
 ) -> Result<CampaignId, AppError> {
     check_place(&order)?;
     check_delivery(&order)?;
@@ -120,7 +120,7 @@ pub async fn start(
     now: Utc,
     id: CampaignId,
     window: (Utc, Utc),
-    chance: Chance<'_>,
+    chance: RandomBytes<'_>,
 ) -> Result<Campaign, AppError> {
     let mut tries = 0;
     loop {
@@ -139,7 +139,7 @@ async fn try_start(
     now: Utc,
     id: CampaignId,
     (opens, closes): (Utc, Utc),
-    chance: Chance<'_>,
+    chance: RandomBytes<'_>,
 ) -> Result<Campaign, AppError> {
     let mut campaign = find(store, id).await?;
     if campaign.state == CampaignState::Stopping {
@@ -314,7 +314,7 @@ fn report_spread(admitted: &Admitted, asked: Option<u32>, devices: usize) -> Res
     }
 }
 
-fn enqueue(device: &Device, campaign: &Campaign, now: Utc, chance: Chance<'_>) -> Arming {
+fn enqueue(device: &Device, campaign: &Campaign, now: Utc, chance: RandomBytes<'_>) -> Arming {
     let correlator = fresh_correlator(chance);
     let mut row = Arming::pending(device.id.clone(), campaign.id, 1, correlator, now);
     row.way = campaign.delivery.ways.first().copied().unwrap_or_default();
@@ -338,7 +338,7 @@ fn mismatch(device: &Device, campaign: &Campaign) -> Option<String> {
 ///
 /// An attempt that the device has closed by a result gets a successor; one that never came that
 /// far goes on under its own correlator, which the device may hold still.
-fn renew(row: &Arming, now: Utc, chance: Chance<'_>) -> Option<Arming> {
+fn renew(row: &Arming, now: Utc, chance: RandomBytes<'_>) -> Option<Arming> {
     let again = |phase| Arming { phase, reason: None, updated: now, ..row.clone() };
     match row.phase {
         ArmingPhase::Confirmed

@@ -8,11 +8,11 @@ use proto::{
 
 use super::{AppError, devices};
 use crate::{
-    engine::session::{Chance, fresh_correlator},
     fleet::{
         components::{ComponentWork, Components, WorkPhase},
         store::FleetStore,
     },
+    random::{RandomBytes, fresh_correlator},
 };
 
 /// Has the next DM session of a device read what it holds; returns what was read last.
@@ -42,7 +42,7 @@ pub async fn order(
     now: Utc,
     id: &DeviceId,
     (operation, component): (Operation, &PackageId),
-    chance: Chance<'_>,
+    chance: RandomBytes<'_>,
 ) -> Result<Correlator, AppError> {
     let text = match operation {
         Operation::Download | Operation::DownloadInstall | Operation::DownloadInstallInactive => {

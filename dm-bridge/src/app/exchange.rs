@@ -23,7 +23,7 @@ use crate::{
     doors::come_back,
     engine::{
         Desk, Limits, latest,
-        session::{Chance, DmSession, Opening, Received, refuse},
+        session::{DmSession, Opening, Received, refuse},
     },
     fleet::{
         arming::{Arming, ArmingPhase},
@@ -31,6 +31,7 @@ use crate::{
         profile::Quirk,
         store::{FleetStore, StoreError},
     },
+    random::RandomBytes,
 };
 
 /// Tries at a row that others change too.
@@ -136,7 +137,7 @@ impl Conversation {
         (now, limits): (Utc, Limits),
         id: &DeviceId,
         heard: Heard<'_>,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) -> Result<Answer, StoreError> {
         let digest = sha256(&[heard.octets]);
         if let Some((answered, reply)) = &self.answered
@@ -165,7 +166,7 @@ impl Conversation {
         (now, limits): (Utc, Limits),
         id: &DeviceId,
         heard: Heard<'_>,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) -> Result<Option<(Judged, Desk)>, StoreError> {
         let mut tries = 0;
         let is_fresh = |read: Utc| read <= now && now.since(read) < DESK_KEPT;

@@ -19,7 +19,7 @@ use super::{
     command::{Fact, Planned, Purpose, Request},
     components::settle_operation,
     course::is_carried_out,
-    session::{Chance, DmSession, Stage, fresh_correlator, update},
+    session::{DmSession, Stage, update},
 };
 use crate::{
     fleet::{
@@ -27,6 +27,7 @@ use crate::{
         device::Rest,
         policy::Setting,
     },
+    random::{RandomBytes, fresh_correlator},
     report::{self, Receipt},
 };
 
@@ -43,7 +44,7 @@ impl DmSession {
         desk: &mut Desk,
         message: &'m Message,
         now: Utc,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) -> Vec<(&'m Command, StatusCode)> {
         self.take_refusals(message);
         let mut answers = Vec::new();
@@ -91,7 +92,7 @@ impl DmSession {
         answers
     }
 
-    fn take_status(&mut self, desk: &mut Desk, status: &Status, now: Utc, chance: Chance<'_>) {
+    fn take_status(&mut self, desk: &mut Desk, status: &Status, now: Utc, chance: RandomBytes<'_>) {
         if status.command_ref == CommandId::HEADER {
             if status.code.is_success() {
                 self.is_believed(&mut desk.device, status);
@@ -117,7 +118,7 @@ impl DmSession {
         key: (MessageId, CommandId),
         code: StatusCode,
         now: Utc,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) {
         if let Some(sent) = self.sent.get(&key).cloned() {
             let code = self.within(sent.group.map(|group| (key.0, group)), code);
@@ -135,14 +136,14 @@ impl DmSession {
     }
 
     /// A device that does not say what became of a piece has not taken the object.
-    pub(super) fn settle_sending(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) {
+    pub(super) fn settle_sending(&mut self, desk: &mut Desk, now: Utc, chance: RandomBytes<'_>) {
         if let Some(planned) = self.stop_sending() {
             self.settle(desk, &planned, UNANSWERED, now, chance);
         }
     }
 
     /// A device that ends its package without a Status for a command has not done it.
-    pub(super) fn settle_unanswered(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) {
+    pub(super) fn settle_unanswered(&mut self, desk: &mut Desk, now: Utc, chance: RandomBytes<'_>) {
         for key in std::mem::take(&mut self.owed) {
             self.settle_sent(desk, key, UNANSWERED, now, &mut *chance);
         }
@@ -154,7 +155,7 @@ impl DmSession {
         planned: &Planned,
         code: StatusCode,
         now: Utc,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) {
         match &planned.purpose {
             Purpose::Read(fact) => {
@@ -222,7 +223,7 @@ impl DmSession {
         desk: &mut Desk,
         alert: &Alert,
         now: Utc,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) -> StatusCode {
         match alert.code {
             // spec: oma-dm 1.1 (1223)
@@ -249,7 +250,7 @@ impl DmSession {
         desk: &mut Desk,
         alert: &Alert,
         now: Utc,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) -> StatusCode {
         let mut code = StatusCode::INCOMPLETE;
         for item in &alert.items {
@@ -267,7 +268,7 @@ impl DmSession {
         desk: &mut Desk,
         (alert, item): (&Alert, &Item),
         now: Utc,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) -> StatusCode {
         let Ok(generic) = GenericAlert::from_item(item) else { return StatusCode::INCOMPLETE };
         match scomo::OperationResult::from_item(item, alert.correlator.as_ref()) {
@@ -394,7 +395,7 @@ fn settle_exec(
     code: StatusCode,
     now: Utc,
     limits: Limits,
-    chance: Chance<'_>,
+    chance: RandomBytes<'_>,
 ) {
     desk.note(format!("{campaign}: Exec answered {code}"));
     let mut again = None;

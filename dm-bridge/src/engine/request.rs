@@ -12,7 +12,7 @@ use proto::{
 use super::{
     Desk,
     command::Planned,
-    session::{Chance, DmSession, Stage, fresh_correlator},
+    session::{DmSession, Stage},
 };
 use crate::{
     arming::{self, Work},
@@ -21,6 +21,7 @@ use crate::{
         on_request::OnRequest,
     },
     fleet::arming::Arming,
+    random::{RandomBytes, fresh_correlator},
 };
 
 /// What the server makes of a request.
@@ -69,7 +70,7 @@ impl DmSession {
         desk: &mut Desk,
         request: &UpdateRequest,
         now: Utc,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) -> StatusCode {
         let decision = if names_firmware(desk, request) {
             self.decide(desk, now, chance)
@@ -87,7 +88,7 @@ impl DmSession {
         decision.code()
     }
 
-    fn decide(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) -> Decision {
+    fn decide(&mut self, desk: &mut Desk, now: Utc, chance: RandomBytes<'_>) -> Decision {
         if let Some(campaign) = newest_relevant(desk, now) {
             let (id, version) = (campaign.id, campaign.terms.firmware_version.clone());
             let policy = desk.device.on_request.unwrap_or(campaign.on_request);

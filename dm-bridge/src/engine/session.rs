@@ -24,7 +24,7 @@ use proto::{
             Status,
         },
     },
-    ids::{CampaignId, Correlator},
+    ids::CampaignId,
     time::Utc,
 };
 
@@ -46,15 +46,8 @@ use crate::{
         policy::Setting,
         profile::Quirk,
     },
+    random::RandomBytes,
 };
-
-/// Sixteen octets that were never used before, each time it is called.
-pub type Chance<'a> = &'a mut (dyn FnMut() -> [u8; 16] + Send);
-
-/// Returns a correlator that no attempt has.
-pub fn fresh_correlator(chance: Chance<'_>) -> Correlator {
-    Correlator(format!("{:032x}", u128::from_be_bytes(chance())))
-}
 
 /// A message as it came.
 #[derive(Debug, Clone, Copy)]
@@ -170,7 +163,7 @@ impl DmSession {
         received: Received<'_>,
         now: Utc,
         limits: Limits,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) -> Opening {
         let message = received.message;
         let kind = desk.device.auth.kind;
@@ -259,7 +252,7 @@ impl DmSession {
         desk: &mut Desk,
         received: Received<'_>,
         now: Utc,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) -> Message {
         if !self.proves_each {
             return self.turn(desk, received, now, None, chance);
@@ -284,7 +277,7 @@ impl DmSession {
         received: Received<'_>,
         now: Utc,
         challenge: Option<Challenge>,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) -> Message {
         let reply = self.reply(desk, received, now, challenge, chance);
         self.remember(&reply);
@@ -297,7 +290,7 @@ impl DmSession {
         Received { message, encoding, .. }: Received<'_>,
         now: Utc,
         challenge: Option<Challenge>,
-        chance: Chance<'_>,
+        chance: RandomBytes<'_>,
     ) -> Message {
         self.last_message = message.header.message_id;
         let announced = message.header.meta.as_ref().and_then(|meta| meta.max_message_size);
@@ -368,7 +361,7 @@ impl DmSession {
     }
 
     /// Takes the next step after everything that was sent has been answered.
-    fn advance(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) {
+    fn advance(&mut self, desk: &mut Desk, now: Utc, chance: RandomBytes<'_>) {
         match self.stage {
             Stage::Inspect | Stage::Exec => self.stage = Stage::Choose,
             Stage::Choose => {
@@ -421,7 +414,7 @@ impl DmSession {
         !self.queue.is_empty()
     }
 
-    fn choose(&mut self, desk: &mut Desk, now: Utc, chance: Chance<'_>) {
+    fn choose(&mut self, desk: &mut Desk, now: Utc, chance: RandomBytes<'_>) {
         if self.set_policy(desk) {
             self.stage = Stage::Exec;
             return;

@@ -16,7 +16,7 @@ use proto::{
     ids::{CampaignId, DeviceId},
 };
 
-use super::{dm_http, download_http, server::Shared};
+use super::{dm_http, download_http, state::Shared};
 use crate::{
     api::{
         CampaignBody, CampaignDeviceBody, ComponentOrderBody, ComponentsBody, DeviceBody,

@@ -435,7 +435,7 @@ async fn serve(arguments: ServeArgs) -> Result<String, AppError> {
         tls,
         plain_http: plain_http(arguments.insecure_http),
         policy: Policy { silence: Duration::from_secs(arguments.silence) },
-        admission: super::dm_http::Admission::default(),
+        admission: super::dm_sessions::Admission::default(),
     };
     let running = server::start(settings).await?;
     let line = format!("dm-bridge listens on {scheme}://{}\n", running.address);

@@ -1,10 +1,9 @@
 //! `POST /dm`: one DM message in, one out.
 //!
-//! Conversations of devices that have proved who they are live here; for everybody else nothing is
-//! kept.
+//! Only a device that has proved who it is leaves a session behind.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 
@@ -21,81 +20,19 @@ use proto::{
         encoding::{self, Encoding, MessageError},
     },
     ids::DeviceId,
-    time::Mono,
     wire::WireError,
 };
-use tokio::sync::Mutex as AsyncMutex;
 
 use super::{
     guard::Guard,
-    server::Shared,
+    state::Shared,
     tls::{Peer, Way},
 };
 use crate::{
-    app::exchange::{self, Conversation, Heard, Spoken},
-    doors::{Doors, Session},
+    app::exchange::{self, Heard, Spoken},
+    doors::Session,
     fleet::store::StoreError,
 };
-
-/// What the DM side of a server takes on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Admission {
-    /// Messages that are worked on at once.
-    pub messages: usize,
-    /// Sessions that are open at once.
-    pub sessions: usize,
-    /// When a device that is turned away shall come back.
-    pub retry_after: Duration,
-}
-
-impl Default for Admission {
-    fn default() -> Self {
-        Self { messages: 256, sessions: 2_048, retry_after: Duration::from_secs(5) }
-    }
-}
-
-/// The sessions of this server.
-#[derive(Debug)]
-pub struct Sessions(Mutex<Doors<Arc<AsyncMutex<Conversation>>>>);
-
-impl Sessions {
-    /// Makes a table for so many sessions at once.
-    #[must_use]
-    pub const fn new(limit: usize) -> Self {
-        Self(Mutex::new(Doors::new(limit)))
-    }
-
-    /// Returns how many sessions are open.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.doors().taken()
-    }
-
-    fn doors(&self) -> std::sync::MutexGuard<'_, Doors<Arc<AsyncMutex<Conversation>>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the place of a device; `None` when the server has taken on enough.
-    fn enter(&self, id: &DeviceId, now: Mono) -> Option<Visit<'_>> {
-        let slot = self.doors().enter(id, now)?;
-        Some(Visit { sessions: self, id: id.clone(), now, slot, leaves: Session::Untouched })
-    }
-}
-
-/// A message that is worked on. It leaves when this goes, however the work ends.
-struct Visit<'a> {
-    sessions: &'a Sessions,
-    id: DeviceId,
-    now: Mono,
-    slot: Arc<AsyncMutex<Conversation>>,
-    leaves: Session,
-}
-
-impl Drop for Visit<'_> {
-    fn drop(&mut self) {
-        self.sessions.doors().leave(&self.id, self.now, self.leaves);
-    }
-}
 
 /// Takes one message.
 pub(super) async fn post(

@@ -18,7 +18,7 @@ use proto::{
 use tower::ServiceExt as _;
 use tower_http::services::ServeFile;
 
-use super::server::Shared;
+use super::state::Shared;
 use crate::{
     app::{AppError, campaigns},
     campaign::model::{Campaign, Way},

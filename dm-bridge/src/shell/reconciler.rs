@@ -11,7 +11,7 @@ use tokio::sync::watch;
 
 use super::{
     control_client::{self, ControlError},
-    server::Shared,
+    state::Shared,
 };
 use crate::{
     app::{AppError, campaigns::find, progress},

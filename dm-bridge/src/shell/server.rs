@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::Router;
-use proto::crypto::{Digest, sha256};
+use proto::crypto::sha256;
 use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
@@ -20,10 +20,10 @@ use super::{
     api_http,
     clock::Clock,
     data_dir::DataDir,
-    dm_http::{Admission, Sessions},
-    guard::Guard,
+    dm_sessions::{Admission, Sessions},
     metrics::Metrics,
     reconciler,
+    state::Shared,
     store::sqlite::SqliteStore,
     tls::{Peer, PlainListener, TlsFiles, TlsListener},
 };
@@ -31,7 +31,6 @@ use crate::{
     app::{AppError, PlainHttp},
     campaign::rollout::Policy,
     engine::Limits,
-    fleet::store::FleetStore,
 };
 
 /// A request that takes longer is given up.
@@ -55,26 +54,6 @@ pub struct Settings {
     pub policy: Policy,
     /// What it takes on.
     pub admission: Admission,
-}
-
-/// What the tasks of a server share.
-pub struct Shared {
-    pub(super) store: Arc<dyn FleetStore>,
-    pub(super) clock: Clock,
-    pub(super) data: DataDir,
-    pub(super) token_hash: Digest,
-    pub(super) policy: Policy,
-    pub(super) limits: Limits,
-    pub(super) admission: Admission,
-    pub(super) dm_permits: Semaphore,
-    pub(super) sessions: Sessions,
-    /// Failed authentications by address.
-    pub(super) guard: Mutex<Guard>,
-    /// Whether devices have to show a certificate.
-    pub(super) wants_certificate: bool,
-    pub(super) metrics: Metrics,
-    /// Wakes the reconciler.
-    pub(super) wake: Notify,
 }
 
 /// A server that answers.

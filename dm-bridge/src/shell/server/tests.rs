@@ -32,6 +32,7 @@ use crate::{
         model::{Delivery, Place},
         on_request::OnRequest,
     },
+    fleet::store::FleetStore as _,
     shell::api_http::{Access, routes},
 };
 

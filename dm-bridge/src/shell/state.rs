@@ -1,0 +1,35 @@
+//! State that the tasks of a server share.
+
+use std::sync::{Arc, Mutex};
+
+use proto::crypto::Digest;
+use tokio::sync::{Notify, Semaphore};
+
+use super::{
+    clock::Clock,
+    data_dir::DataDir,
+    dm_sessions::{Admission, Sessions},
+    guard::Guard,
+    metrics::Metrics,
+};
+use crate::{campaign::rollout::Policy, engine::Limits, fleet::store::FleetStore};
+
+/// State that the tasks of a server share.
+pub struct Shared {
+    pub(super) store: Arc<dyn FleetStore>,
+    pub(super) clock: Clock,
+    pub(super) data: DataDir,
+    pub(super) token_hash: Digest,
+    pub(super) policy: Policy,
+    pub(super) limits: Limits,
+    pub(super) admission: Admission,
+    pub(super) dm_permits: Semaphore,
+    pub(super) sessions: Sessions,
+    /// Failed authentications by address.
+    pub(super) guard: Mutex<Guard>,
+    /// Set when devices have to show a certificate.
+    pub(super) wants_certificate: bool,
+    pub(super) metrics: Metrics,
+    /// Wakes the reconciler.
+    pub(super) wake: Notify,
+}
