@@ -3,26 +3,26 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`devices`] | enrol, show |
-//! | [`bootstrap`] | documents that give devices their accounts |
-//! | [`components`] | what devices hold of software components |
+//! | [`bootstrap`] | bootstrap documents with device accounts |
+//! | [`components`] | software components: inventory and operations |
 //! | [`campaigns`] | create, start, stop |
-//! | [`progress`] | what the reconciler writes down |
-//! | [`exchange`] | the stored state around one DM message |
-//! | [`requests`] | what devices that ask for an update get |
-//! | [`policy`] | what the desk sets of a device's policy |
-//! | [`status`] | how campaigns and devices stand |
-//! | [`moment`] | times as operators write them |
+//! | [`campaign_transitions`] | state changes that the reconciler stores |
+//! | [`message_handler`] | one DM message in, one out, with the stored state around it |
+//! | [`update_requests`] | the policy on devices that request an update |
+//! | [`policy`] | policy settings of devices |
+//! | [`status`] | status of campaigns and devices |
+//! | [`time_args`] | times as operators write them |
 
 pub mod bootstrap;
+pub mod campaign_transitions;
 pub mod campaigns;
 pub mod components;
 pub mod devices;
-pub mod exchange;
-pub mod moment;
+pub mod message_handler;
 pub mod policy;
-pub mod progress;
-pub mod requests;
 pub mod status;
+pub mod time_args;
+pub mod update_requests;
 
 use std::net::IpAddr;
 
@@ -31,25 +31,25 @@ use thiserror::Error;
 
 use crate::{campaign::admission::AdmissionError, fleet::store::StoreError};
 
-/// Why an operation was not carried out.
+/// Failure of an operation.
 #[derive(Debug, Error)]
 pub enum AppError {
-    /// An argument makes no sense.
+    /// An argument is invalid.
     #[error("{0}")]
     Usage(String),
-    /// An argument has a wrong form.
+    /// An argument does not parse.
     #[error(transparent)]
     Argument(#[from] WireError),
-    /// Files or settings of the server are not as they must be.
+    /// Files or settings of the server are invalid.
     #[error("{0}")]
     Configuration(String),
-    /// A peer or a socket cannot be had.
+    /// A peer or a socket is not available.
     #[error("{0}")]
     Network(String),
-    /// Signed documents make no campaign.
+    /// Signed documents were rejected.
     #[error(transparent)]
     Admission(#[from] AdmissionError),
-    /// It is not there.
+    /// The named thing does not exist.
     #[error("{what} {name} does not exist")]
     NotFound {
         /// Kind of thing.
@@ -57,10 +57,10 @@ pub enum AppError {
         /// Its name.
         name: String,
     },
-    /// It is there already, or in a state that does not allow this.
+    /// It exists already, or its state does not allow this.
     #[error("{0}")]
     Conflict(String),
-    /// A rule says no.
+    /// A rule forbids it.
     #[error("{0}")]
     Policy(String),
     /// The store failed.
@@ -97,7 +97,7 @@ impl AppError {
     }
 }
 
-/// Whether plain HTTP may leave this machine.
+/// Scope of plain HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlainHttp {
     /// To and from loopback addresses alone.
@@ -118,13 +118,14 @@ pub fn check_url(url: &str, plain: PlainHttp) -> Result<(), AppError> {
     if url.len() > 512 || url.contains(odd) {
         return Err(wrong());
     }
-    let (is_plain, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
-        (Some(rest), _) => (true, rest),
-        (None, Some(rest)) => (false, rest),
+    let (is_plain, after_scheme) = match (url.strip_prefix("http://"), url.strip_prefix("https://"))
+    {
+        (Some(after), _) => (true, after),
+        (None, Some(after)) => (false, after),
         (None, None) => return Err(wrong()),
     };
-    let authority = rest.split(['/', '?']).next().unwrap_or_default();
-    let host = match authority.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+    let authority = after_scheme.split(['/', '?']).next().unwrap_or_default();
+    let host = match authority.strip_prefix('[').and_then(|after| after.split_once(']')) {
         Some((host, _)) => host,
         None => authority.split(':').next().unwrap_or_default(),
     };
@@ -146,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_stays_on_this_machine_unless_told_otherwise() {
+    fn plain_http_stays_on_this_machine_unless_allowed() {
         for url in
             ["http://127.0.0.1:8080/dm", "http://[::1]/dm", "http://localhost:1/", "https://x"]
         {
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_http_url_is_a_usage_error() {
+    fn an_invalid_http_url_is_a_usage_error() {
         for url in ["", "ftp://x", "http://", "http:///x", "http://127.0.0.1@evil/", "http://a b"] {
             assert_eq!(check_url(url, PlainHttp::Anywhere).unwrap_err().exit_code(), 2, "{url}");
         }

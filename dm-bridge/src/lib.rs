@@ -2,10 +2,9 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`engine`] | OMA DM sessions as a core |
-//! | [`arming`], [`report`] | from a campaign to commands, from a final alert to a result |
+//! | [`dm`] | OMA DM sessions as a core |
+//! | [`arming`] | from a campaign to commands, from a final alert to a result |
 //! | [`campaign`] | what was signed, its window, and what to do next |
-//! | [`doors`] | how many DM sessions there are at once |
 //! | [`random`] | random octets and correlators |
 //! | [`fleet`] | devices and attempts, and what a store of them must do |
 //! | [`app`] | one function for each operation |
@@ -20,10 +19,8 @@ pub mod app;
 pub mod arming;
 pub mod campaign;
 pub mod cli;
-pub mod doors;
-pub mod engine;
+pub mod dm;
 pub mod fleet;
 pub mod notify;
 pub mod random;
-pub mod report;
 pub mod shell;

@@ -6,13 +6,13 @@ use dm_bridge::{
     app::{
         campaigns, components,
         devices::{self, Enrolment, FreshSecrets},
-        exchange::{Answer, Conversation, Heard, Spoken},
+        message_handler::{DeviceSession, InboundMessage, MessageOutcome, OutboundMessage},
     },
     campaign::{
         model::{Air, Campaign, CampaignState, Delivery, Papers, Place, Terms, Window},
         on_request::OnRequest,
     },
-    engine::Limits,
+    dm::Limits,
     fleet::{
         arming::Arming,
         audit::{Actor, Audit},
@@ -48,7 +48,7 @@ pub(crate) struct Harness {
     pub(crate) client: DmClient,
     pub(crate) store: MemoryStore,
     settings: Settings,
-    conversation: Conversation,
+    conversation: DeviceSession,
     chance: u8,
     pub(crate) now: Now,
     /// Messages of both sides as text.
@@ -105,7 +105,7 @@ impl Harness {
             client: DmClient::new(settings.clone(), client::Limits::default()),
             settings,
             store,
-            conversation: Conversation::default(),
+            conversation: DeviceSession::default(),
             chance: 0,
             now,
             transcript: String::new(),
@@ -186,7 +186,7 @@ impl Harness {
         &mut self,
         post: &HttpRequest,
         change: impl FnOnce(&mut Message),
-    ) -> Spoken {
+    ) -> OutboundMessage {
         let limits = encoding::Limits::default();
         let mut message = post.encoding.parse(&post.body, &limits).unwrap();
         change(&mut message);
@@ -198,7 +198,7 @@ impl Harness {
     pub(crate) async fn queue_operation(&mut self, operation: scomo::Operation, component: &str) {
         let what = (operation, &component.parse().unwrap());
         let (store, now) = (&self.store, self.now.utc);
-        components::order(store, now, &id(), what, &mut || [0x77; 16]).await.unwrap();
+        components::queue_operation(store, now, &id(), what, &mut || [0x77; 16]).await.unwrap();
         self.note(&format!("the operator orders {operation} of {component}\n"));
     }
 
@@ -211,12 +211,12 @@ impl Harness {
     }
 
     /// Sends the server a message; returns its answer.
-    pub(crate) async fn deliver(&mut self, post: &HttpRequest) -> Spoken {
+    pub(crate) async fn deliver(&mut self, post: &HttpRequest) -> OutboundMessage {
         let message = self.record("device", &post.body);
         let token = post.url.split_once("s=").map(|(_, token)| token);
         let mac = post.mac.as_deref().map(|text| Mac::parse(text).unwrap());
         let mac = mac.as_ref();
-        let received = Heard { octets: &post.body, message: &message, token, mac };
+        let received = InboundMessage { bytes: &post.body, message: &message, token, mac };
         let mut count = self.chance;
         let mut chance = || {
             count += 1;
@@ -224,27 +224,29 @@ impl Harness {
         };
         let at = (self.now.utc, Limits::default());
         let id = id();
-        let answer = self.conversation.answer(&self.store, at, &id, received, &mut chance);
+        let answer = self.conversation.handle(&self.store, at, &id, received, &mut chance);
         let answer = answer.await.unwrap();
         self.chance = count;
         match answer {
-            Answer::Answered(spoken) | Answer::Repeated(spoken) => self.spoken(spoken),
-            Answer::Challenged(octets)
-            | Answer::Wrong(octets)
-            | Answer::Unknown(octets)
-            | Answer::PutOff(octets) => self.spoken(Spoken { octets, mac: None }),
-            Answer::Locked(wait) => panic!("locked for {wait:?}"),
+            MessageOutcome::Reply(spoken) | MessageOutcome::Replay(spoken) => self.spoken(spoken),
+            MessageOutcome::AuthRequired(octets)
+            | MessageOutcome::AuthFailed(octets)
+            | MessageOutcome::UnknownDevice(octets)
+            | MessageOutcome::Busy(octets) => {
+                self.spoken(OutboundMessage { bytes: octets, mac: None })
+            }
+            MessageOutcome::LockedOut(wait) => panic!("locked for {wait:?}"),
         }
     }
 
-    fn spoken(&mut self, spoken: Spoken) -> Spoken {
-        self.record("server", &spoken.octets);
+    fn spoken(&mut self, spoken: OutboundMessage) -> OutboundMessage {
+        self.record("server", &spoken.bytes);
         spoken
     }
 
-    pub(crate) fn receive(&mut self, spoken: &Spoken) -> Step {
+    pub(crate) fn receive(&mut self, spoken: &OutboundMessage) -> Step {
         let mac = spoken.mac.as_ref().map(Mac::emit);
-        let reply = HttpResponse { body: &spoken.octets, mac: mac.as_deref() };
+        let reply = HttpResponse { body: &spoken.bytes, mac: mac.as_deref() };
         self.client.handle_response(self.now, &mut self.device, reply)
     }
 

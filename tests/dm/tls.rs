@@ -12,10 +12,10 @@ use dm_bridge::{
     },
     campaign::rollout::Policy,
     shell::{
+        auth_limiter::MAX_ADDRESS_FAILURES,
         data_dir::DataDir,
         dm_sessions::Admission,
-        guard::MAX_ADDRESS_FAILURES,
-        server::{self, Running, Settings},
+        server::{self, RunningServer, Settings},
         tls::TlsFiles,
     },
 };
@@ -80,7 +80,7 @@ struct World {
     folder: TempDir,
     ours: Authority,
     other: Authority,
-    running: Running,
+    running: RunningServer,
     client: DmClient,
     device: TestDevice,
 }

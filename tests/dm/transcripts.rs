@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 use dm_bridge::{
-    app::{exchange::Spoken, requests},
+    app::{message_handler::OutboundMessage, update_requests},
     campaign::{
         model::{Delivery, Way},
         on_request::OnRequest,
@@ -183,7 +183,7 @@ async fn a_large_object_goes_over_several_messages() {
 pub(crate) async fn device_request(encoding: Encoding) -> Harness {
     let mut talk = Harness::new(encoding).await;
     let later = Some(OnRequest::Later);
-    requests::set_device(&talk.store, talk.now.utc, &id(), later).await.unwrap();
+    update_requests::set_device(&talk.store, talk.now.utc, &id(), later).await.unwrap();
     let object = Some("./FwUpdate/Main".to_owned());
     talk.device.request =
         Some(UpdateRequest { asker: Asker::Device, object, data: "nightly".to_owned() });
@@ -464,7 +464,7 @@ fn say_as_1_0(
     let reply = Message { header, commands: said, is_final: true };
     let octets = post.encoding.emit(&reply);
     talk.record("server", &octets);
-    talk.receive(&Spoken { octets: octets.into(), mac: None })
+    talk.receive(&OutboundMessage { bytes: octets.into(), mac: None })
 }
 
 // test: oma-001 8.1.1.4, oma-001 8.1.1.6, oma-001 8.1.1.10, oma-001 8.1.1.11, oma-000 8.1.s1

@@ -1,16 +1,16 @@
 //! Report load: many devices finish their operation in the same second and report it.
 //!
 //! Deterministic, from one seed. Devices are the receiver's own report queue, slots and back-off;
-//! the server is the bridge's own doors, which let so many sessions in at once, and its way of
+//! the server is the bridge's own session table, which admits so many sessions at once, and its way of
 //! counting results. Between them results travel as the alerts that they are. Some answers are
 //! lost, so that devices report again, and some devices restart while they wait for their slot.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use dm_bridge::{
-    doors::{Doors, Session},
+    arming::results::{self, Receipt},
+    dm::session_table::{SessionTable, SlotUpdate},
     fleet::arming::{Arming, ArmingPhase},
-    report::{self, Receipt},
 };
 use proto::{
     dm::{
@@ -170,7 +170,7 @@ fn device(load: &ReportLoad, number: u32, rng: &mut Chance) -> Device {
 
 struct Server<'a> {
     load: &'a ReportLoad,
-    doors: Doors<()>,
+    sessions: SessionTable<()>,
     outcome: Outcome,
 }
 
@@ -186,7 +186,7 @@ impl<'a> Server<'a> {
             repeated: 0,
             waiting: 0,
         };
-        Self { load, doors: Doors::new(load.sessions), outcome }
+        Self { load, sessions: SessionTable::new(load.sessions), outcome }
     }
 
     fn arrives(
@@ -201,13 +201,13 @@ impl<'a> Server<'a> {
             Some(bin) => *bin += 1,
             None => self.outcome.late += 1,
         }
-        if self.doors.enter(&device.id, now).is_none() {
+        if self.sessions.admit(&device.id, now).is_none() {
             self.outcome.turned_away += 1;
             let wait = device.backoff.failed(Some(RETRY_AFTER), rng.number());
             return Some((now + wait, Event::Arrives));
         }
-        self.doors.leave(&device.id, now, Session::Open);
-        self.outcome.most_sessions = self.outcome.most_sessions.max(self.doors.taken());
+        self.sessions.release(&device.id, now, SlotUpdate::SessionOpen);
+        self.outcome.most_sessions = self.outcome.most_sessions.max(self.sessions.active());
         let lasts = Duration::from_millis(self.load.session_milliseconds);
         Some((now + lasts, Event::Leaves))
     }
@@ -223,14 +223,14 @@ impl<'a> Server<'a> {
         let due = device.reports.due(utc, latest(self.load, utc));
         for alert in &due {
             match take(alert, &mut device.arming, utc) {
-                Receipt::Counted => self.outcome.counted += 1,
-                Receipt::Repeated => self.outcome.repeated += 1,
-                Receipt::Orphan => {}
+                Receipt::Recorded => self.outcome.counted += 1,
+                Receipt::Duplicate => self.outcome.repeated += 1,
+                Receipt::Unmatched => {}
             }
         }
-        let inside = self.doors.enter(&device.id, now);
+        let inside = self.sessions.admit(&device.id, now);
         debug_assert!(inside.is_some(), "its session is open");
-        self.doors.leave(&device.id, now, Session::Over);
+        self.sessions.release(&device.id, now, SlotUpdate::SessionClosed);
         if rng.number() % 1000 < self.load.lost_per_mille {
             let wait = device.backoff.failed(None, rng.number());
             return Some((now + wait, Event::Arrives));
@@ -271,5 +271,5 @@ fn take(alert: &FinalAlert, arming: &mut Arming, now: Utc) -> Receipt {
         .and_then(|generic| OperationResult::from_alert(&generic, sent.correlator.as_ref()).ok())
         .flatten()
         .expect("it is a final alert");
-    report::accept(std::slice::from_mut(arming), &result, now)
+    results::record_result(std::slice::from_mut(arming), &result, now)
 }

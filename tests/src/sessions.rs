@@ -30,7 +30,7 @@ use dm_bridge::{
     shell::{
         data_dir::DataDir,
         dm_sessions::Admission,
-        server::{self, Running, Settings},
+        server::{self, RunningServer, Settings},
     },
 };
 use memchr::memmem;
@@ -541,7 +541,7 @@ impl Http {
 async fn start(
     folder: &std::path::Path,
     load: Load,
-) -> anyhow::Result<(Running, Arc<[Mutex<Keys>]>)> {
+) -> anyhow::Result<(RunningServer, Arc<[Mutex<Keys>]>)> {
     let data = DataDir::init(folder, None, random()).await?;
     let store = MemoryStore::default();
     let mut nonces = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Software components of devices: ask what they hold, and have something done with it.
+//! Software components of devices: inventory and operations.
 
 use proto::{
     dm::scomo::Operation,
@@ -15,12 +15,16 @@ use crate::{
     random::{RandomBytes, fresh_correlator},
 };
 
-/// Has the next DM session of a device read what it holds; returns what was read last.
+/// Requests the inventory in the next DM session of a device; returns the last one read.
 ///
 /// # Errors
 ///
 /// [`AppError::NotFound`] when it is not enrolled.
-pub async fn ask(store: &dyn FleetStore, now: Utc, id: &DeviceId) -> Result<Components, AppError> {
+pub async fn request_inventory(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: &DeviceId,
+) -> Result<Components, AppError> {
     let device = devices::show(store, id).await?;
     if !device.components.wanted {
         devices::change(store, now, ("device.components", "to be read"), id, |device| {
@@ -36,17 +40,17 @@ pub async fn ask(store: &dyn FleetStore, now: Utc, id: &DeviceId) -> Result<Comp
 /// # Errors
 ///
 /// [`AppError::NotFound`] when the device is not enrolled, [`AppError::Conflict`] when the
-/// operation is open already, [`AppError::Usage`] for one that takes a campaign.
-pub async fn order(
+/// operation is open already, [`AppError::Usage`] for one that needs a campaign.
+pub async fn queue_operation(
     store: &dyn FleetStore,
     now: Utc,
     id: &DeviceId,
     (operation, component): (Operation, &PackageId),
-    chance: RandomBytes<'_>,
+    random: RandomBytes<'_>,
 ) -> Result<Correlator, AppError> {
     let text = match operation {
         Operation::Download | Operation::DownloadInstall | Operation::DownloadInstallInactive => {
-            return Err(AppError::Usage(format!("{operation} takes a package: make a campaign")));
+            return Err(AppError::Usage(format!("{operation} needs a package: create a campaign")));
         }
         Operation::Install
         | Operation::InstallInactive
@@ -55,7 +59,7 @@ pub async fn order(
         | Operation::Deactivate
         | Operation::Remove => format!("{operation} {component}"),
     };
-    let correlator = fresh_correlator(chance);
+    let correlator = fresh_correlator(random);
     let work = ComponentWork {
         correlator: correlator.clone(),
         operation,
@@ -68,7 +72,7 @@ pub async fn order(
     let mut checked = devices::show(store, id).await?.components;
     checked.queue(work.clone()).map_err(AppError::Conflict)?;
     devices::change(store, now, ("device.component", &text), id, |device| {
-        // Checked above; what came in between has asked for the same.
+        // Checked above; a request in between was the same.
         device.components.queue(work.clone()).unwrap_or_else(|open| tracing::debug!("{open}"));
     })
     .await?;
@@ -84,23 +88,26 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn what_the_desk_wants_of_components_waits_in_the_row_of_the_device() {
+    async fn component_requests_wait_in_the_row_of_the_device() {
         let store = MemoryStore::default();
         devices::enrol(&store, Utc(5), enrolment("a"), SECRETS).await.unwrap();
         let id = "a".parse().unwrap();
-        let asked = ask(&store, Utc(6), &id).await.unwrap();
+        let asked = request_inventory(&store, Utc(6), &id).await.unwrap();
         assert!(asked.wanted && asked.read.is_none());
         let player: PackageId = "player".parse().unwrap();
         let order = async |operation| {
-            order(&store, Utc(7), &id, (operation, &player), &mut || [9; 16]).await
+            queue_operation(&store, Utc(7), &id, (operation, &player), &mut || [9; 16]).await
         };
         order(Operation::Activate).await.unwrap();
         let again = order(Operation::Activate).await.unwrap_err();
         assert_eq!(again.exit_code(), 7, "{again}");
         let wrong = order(Operation::DownloadInstall).await.unwrap_err();
         assert_eq!(wrong.exit_code(), 2);
-        let kept = devices::show(&store, &id).await.unwrap().components;
-        assert_eq!(kept.works.len(), 1);
-        assert_eq!(ask(&store, Utc(8), &"x".parse().unwrap()).await.unwrap_err().exit_code(), 6);
+        let stored = devices::show(&store, &id).await.unwrap().components;
+        assert_eq!(stored.works.len(), 1);
+        assert_eq!(
+            request_inventory(&store, Utc(8), &"x".parse().unwrap()).await.unwrap_err().exit_code(),
+            6
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What the desk sets of a device's policy.
+//! Policy settings of devices.
 
 use std::collections::BTreeMap;
 
@@ -7,46 +7,46 @@ use proto::{dm::policy::PolicyNode, ids::DeviceId, time::Utc};
 use super::{AppError, devices};
 use crate::fleet::{policy::Setting, store::FleetStore};
 
-/// What the desk decides about each node; `None` takes back what was not answered.
-pub type Decisions = BTreeMap<PolicyNode, Option<Setting>>;
+/// A setting for each node; `None` cancels a pending one.
+pub type PolicyChanges = BTreeMap<PolicyNode, Option<Setting>>;
 
-/// Reads what an operator wrote, each node once.
+/// Collects the settings of an operator, each node once.
 ///
 /// # Errors
 ///
 /// [`AppError::Usage`] when there is nothing, or a node twice.
-pub fn decisions(settings: Vec<Setting>) -> Result<Decisions, AppError> {
-    let mut decisions = Decisions::new();
+pub fn collect_changes(settings: Vec<Setting>) -> Result<PolicyChanges, AppError> {
+    let mut changes = PolicyChanges::new();
     for setting in settings {
         let node = setting.node();
-        if decisions.insert(node, Some(setting)).is_some() {
+        if changes.insert(node, Some(setting)).is_some() {
             return Err(AppError::Usage(format!("{node} has two values")));
         }
     }
-    Ok(decisions)
+    Ok(changes)
 }
 
-/// Has the next DM session of a device set nodes of its policy.
+/// Queues policy settings for the next DM session of a device.
 ///
 /// # Errors
 ///
-/// [`AppError::Usage`] when nothing is decided, [`AppError::NotFound`] when it is not enrolled.
+/// [`AppError::Usage`] when there is no setting, [`AppError::NotFound`] when it is not enrolled.
 pub async fn set(
     store: &dyn FleetStore,
     now: Utc,
     id: &DeviceId,
-    decisions: &Decisions,
+    changes: &PolicyChanges,
 ) -> Result<(), AppError> {
-    if decisions.is_empty() {
-        return Err(AppError::Usage("no node of the policy is named".to_owned()));
+    if changes.is_empty() {
+        return Err(AppError::Usage("no policy setting given".to_owned()));
     }
     let word = |(node, setting): (&PolicyNode, &Option<Setting>)| match setting {
         Some(setting) => setting.to_string(),
-        None => format!("{node} taken back"),
+        None => format!("{node} cancelled"),
     };
-    let words = decisions.iter().map(word).collect::<Vec<_>>().join(" ");
+    let words = changes.iter().map(word).collect::<Vec<_>>().join(" ");
     devices::change(store, now, ("device.policy", &words), id, |device| {
-        for (node, setting) in decisions {
+        for (node, setting) in changes {
             match setting {
                 Some(setting) => device.policy.order(setting.clone(), now),
                 None => device.policy.take_back(*node),

@@ -1,4 +1,4 @@
-//! How campaigns and devices stand.
+//! Status of campaigns and devices.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! The one place that asks for the time.
+//! The clocks; no other file reads the time.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

@@ -31,7 +31,7 @@ use crate::{
         campaigns::{self, Order, Selection},
         components,
         devices::{self, Enrolment, FreshSecrets},
-        moment, policy, requests, status,
+        policy, status, time_args, update_requests,
     },
     campaign::{
         admission::Documents,
@@ -80,13 +80,13 @@ async fn execute(verb: Verb) -> Result<String, AppError> {
         Verb::Profiles { data, form } => profiles(data.as_deref(), form),
         Verb::Components { device, data, form } => {
             let store = open(&data).await?;
-            components::ask(&store, Clock.now().utc, &device).await?;
+            components::request_inventory(&store, Clock.now().utc, &device).await?;
             show_components(&store, &device, form).await
         }
         Verb::Component { operation, device, id, data, form } => {
             let store = open(&data).await?;
             let (now, what) = (Clock.now().utc, (operation, &id));
-            components::order(&store, now, &device, what, &mut random::<16>).await?;
+            components::queue_operation(&store, now, &device, what, &mut random::<16>).await?;
             show_components(&store, &device, form).await
         }
         Verb::Class { id, profile, data } => class(id, &profile, &data).await,
@@ -127,7 +127,7 @@ async fn device(verb: DeviceVerb) -> Result<String, AppError> {
         }
         DeviceVerb::OnRequest { id, choice, data, form } => {
             let store = open(&data).await?;
-            requests::set_device(&store, Clock.now().utc, &id, choice).await?;
+            update_requests::set_device(&store, Clock.now().utc, &id, choice).await?;
             show_device(&store, &id, form).await
         }
         DeviceVerb::List { data, form } => {
@@ -159,7 +159,7 @@ async fn show_components(
 }
 
 fn component_lines(body: &ComponentsBody) -> String {
-    let when = |seconds| moment::format(proto::time::Utc::from_seconds(seconds));
+    let when = |seconds| time_args::format(proto::time::Utc::from_seconds(seconds));
     let read =
         body.read_utc.map_or_else(|| "never read".to_owned(), |at| format!("read {}", when(at)));
     let mut text = format!("{}  components {read}\n", body.device.as_str());
@@ -191,7 +191,7 @@ async fn rest(arguments: TellArgs, rest: Rest) -> Result<String, AppError> {
 
 async fn set_policy(arguments: PolicyArgs) -> Result<String, AppError> {
     let PolicyArgs { device: TellArgs { id, notify, data, form }, settings } = arguments;
-    let decisions = policy::decisions(settings)?;
+    let decisions = policy::collect_changes(settings)?;
     let store = open(&data).await?;
     policy::set(&store, Clock.now().utc, &id, &decisions).await?;
     ask_to_come(&id, data, notify).await?;
@@ -315,7 +315,7 @@ async fn campaign(verb: CampaignVerb) -> Result<String, AppError> {
     match verb {
         CampaignVerb::Create(arguments) => create(*arguments).await,
         CampaignVerb::Start { id, data, opens, closes, form } => {
-            let window = (moment::parse(&opens, now)?, moment::parse(&closes, now)?);
+            let window = (time_args::parse(&opens, now)?, time_args::parse(&closes, now)?);
             let store = open(&data).await?;
             campaigns::start(&store, now, id, window, &mut random::<16>).await?;
             show(&store, id, form).await
@@ -327,7 +327,7 @@ async fn campaign(verb: CampaignVerb) -> Result<String, AppError> {
         }
         CampaignVerb::OnRequest { id, choice, data, form } => {
             let store = open(&data).await?;
-            requests::set_campaign(&store, now, id, choice).await?;
+            update_requests::set_campaign(&store, now, id, choice).await?;
             show(&store, id, form).await
         }
         CampaignVerb::Status { id: Some(id), data, form } => {
@@ -480,8 +480,10 @@ fn print(form: FormArg, body: &impl Serialize, text: impl FnOnce() -> String) ->
 
 fn campaign_lines(body: &CampaignBody) -> String {
     let time = |seconds: Option<u64>| {
-        seconds
-            .map_or_else(|| "-".to_owned(), |s| moment::format(proto::time::Utc::from_seconds(s)))
+        seconds.map_or_else(
+            || "-".to_owned(),
+            |s| time_args::format(proto::time::Utc::from_seconds(s)),
+        )
     };
     let mut text = format!(
         "{}  {}  version {}  sequence {}\n  window {} to {} on {}:{}\n",
@@ -525,7 +527,9 @@ fn device_table(bodies: &[DeviceBody]) -> String {
     for body in bodies {
         let seen = body.last_seen_utc.map_or_else(
             || "never seen".to_owned(),
-            |seconds| format!("seen {}", moment::format(proto::time::Utc::from_seconds(seconds))),
+            |seconds| {
+                format!("seen {}", time_args::format(proto::time::Utc::from_seconds(seconds)))
+            },
         );
         let (id, maker, model) = (body.id.as_str(), &body.manufacturer, &body.model);
         let runs = body.firmware_version.as_deref().unwrap_or("-");
@@ -542,7 +546,7 @@ fn policy_lines(body: &DeviceBody) -> String {
     let mut text = String::new();
     for (node, PolicyOrderBody { value, owed, answer, updated_utc }) in &body.policy {
         let said = answer.map_or_else(|| "decided".to_owned(), |code| format!("answered {code}"));
-        let at = moment::format(proto::time::Utc::from_seconds(*updated_utc));
+        let at = time_args::format(proto::time::Utc::from_seconds(*updated_utc));
         let next = if *owed { ", waits for the next session" } else { "" };
         add(&mut text, format_args!("  policy {node}={value}: {said} {at}{next}\n"));
     }

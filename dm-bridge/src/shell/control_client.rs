@@ -12,44 +12,44 @@ use thiserror::Error;
 use super::data_dir::read_token;
 use crate::campaign::model::{Campaign, Place, Window};
 
-/// Waiting for an image server ends after this.
+/// Time limit of a call.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Octets of an answer, at most.
-const MAX_ANSWER_BYTES: u64 = 64 * 1024;
+/// Size limit of a response, in octets.
+const MAX_RESPONSE_BYTES: u64 = 64 * 1024;
 
-/// Why an image server did not do what it was asked.
+/// Failure of a call to an image server.
 #[derive(Debug, Error)]
 pub enum ControlError {
-    /// No answer.
+    /// No response.
     #[error("the image server at {url} cannot be reached: {reason}")]
     Unreachable {
-        /// Where it was looked for.
+        /// Its URL.
         url: String,
-        /// Why.
+        /// Cause.
         reason: String,
     },
-    /// It says no.
+    /// An HTTP error.
     #[error("the image server answers {status}: {text}")]
     Refused {
         /// HTTP status.
         status: u16,
-        /// What it says.
+        /// Text of the response.
         text: String,
     },
-    /// An answer that makes no sense.
-    #[error("the image server's answer makes no sense: {0}")]
-    Senseless(String),
-    /// Its token cannot be read here.
+    /// A response that does not parse.
+    #[error("invalid response of the image server: {0}")]
+    InvalidReply(String),
+    /// Its token file cannot be read.
     #[error("{0}")]
     Token(String),
 }
 
-/// Has the image server prepare a campaign for a window.
+/// Prepares a campaign on the image server for a window.
 ///
 /// # Errors
 ///
-/// [`ControlError`] that reads well in a status.
+/// [`ControlError`], whose text is shown as the problem of the campaign.
 pub async fn prepare(campaign: &Campaign, window: Window) -> Result<PrepareReply, ControlError> {
     let request = PrepareRequest {
         campaign_id: campaign.id.0.to_vec(),
@@ -59,16 +59,16 @@ pub async fn prepare(campaign: &Campaign, window: Window) -> Result<PrepareReply
         closes_utc: window.closes.seconds(),
         bits_per_second: 0,
     };
-    let answer = call(&campaign.place, "prepare", request.encode_to_vec()).await?;
-    PrepareReply::decode(answer.as_slice())
-        .map_err(|error| ControlError::Senseless(error.to_string()))
+    let response = call(&campaign.place, "prepare", request.encode_to_vec()).await?;
+    PrepareReply::decode(response.as_slice())
+        .map_err(|error| ControlError::InvalidReply(error.to_string()))
 }
 
-/// Has the image server go on air in a window.
+/// Schedules the image server to go on air in a window.
 ///
 /// # Errors
 ///
-/// [`ControlError`] that reads well in a status.
+/// [`ControlError`], whose text is shown as the problem of the campaign.
 pub async fn open(campaign: &Campaign, tsi: Tsi, window: Window) -> Result<(), ControlError> {
     let request = OpenRequest {
         campaign_id: campaign.id.0.to_vec(),
@@ -79,11 +79,11 @@ pub async fn open(campaign: &Campaign, tsi: Tsi, window: Window) -> Result<(), C
     call(&campaign.place, "open", request.encode_to_vec()).await.map(drop)
 }
 
-/// Has the image server stop; one that knows nothing of the session has stopped.
+/// Stops a session of the image server; one that does not exist counts as stopped.
 ///
 /// # Errors
 ///
-/// [`ControlError`] that reads well in a status.
+/// [`ControlError`], whose text is shown as the problem of the campaign.
 pub async fn stop(campaign: &Campaign, tsi: Tsi) -> Result<(), ControlError> {
     let request = StopRequest { campaign_id: campaign.id.0.to_vec(), tsi: number(tsi) };
     match call(&campaign.place, "stop", request.encode_to_vec()).await {
@@ -93,7 +93,7 @@ pub async fn stop(campaign: &Campaign, tsi: Tsi) -> Result<(), ControlError> {
 }
 
 fn number(tsi: Tsi) -> u32 {
-    u32::try_from(tsi.0).expect("a TSI is checked when the image server answers it")
+    u32::try_from(tsi.0).expect("a TSI is checked when the image server returns it")
 }
 
 async fn call(
@@ -109,9 +109,9 @@ async fn call(
         move |reason: String| ControlError::Unreachable { url, reason }
     };
     match tokio::task::spawn_blocking(move || post(&url, &token, &body)).await {
-        Ok(Ok((status, answer))) if (200..300).contains(&status) => Ok(answer),
-        Ok(Ok((status, answer))) => {
-            let text = String::from_utf8_lossy(&answer).trim().chars().take(200).collect();
+        Ok(Ok((status, response))) if (200..300).contains(&status) => Ok(response),
+        Ok(Ok((status, response))) => {
+            let text = String::from_utf8_lossy(&response).trim().chars().take(200).collect();
             Err(ControlError::Refused { status, text })
         }
         Ok(Err(error)) => Err(unreachable(error.to_string())),
@@ -120,7 +120,7 @@ async fn call(
 }
 
 fn post(url: &str, token: &str, body: &[u8]) -> Result<(u16, Vec<u8>), ureq::Error> {
-    // A proxy of the environment has no business between the two servers.
+    // Proxy variables of the environment must not apply between the two servers.
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
         .http_status_as_error(false)
@@ -134,6 +134,6 @@ fn post(url: &str, token: &str, body: &[u8]) -> Result<(u16, Vec<u8>), ureq::Err
         .content_type(CONTENT_TYPE)
         .send(body)?;
     let status = response.status().as_u16();
-    let answer = response.body_mut().with_config().limit(MAX_ANSWER_BYTES).read_to_vec()?;
-    Ok((status, answer))
+    let response = response.body_mut().with_config().limit(MAX_RESPONSE_BYTES).read_to_vec()?;
+    Ok((status, response))
 }

@@ -1,4 +1,4 @@
-//! The DM sessions that this server has, and how many it admits.
+//! The DM sessions of this server, and how many it admits.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -9,18 +9,18 @@ use proto::{ids::DeviceId, time::Mono};
 use tokio::sync::Mutex as AsyncMutex;
 
 use crate::{
-    app::exchange::Conversation,
-    doors::{Doors, Session},
+    app::message_handler::DeviceSession,
+    dm::session_table::{SessionTable, SlotUpdate},
 };
 
 /// Limits on what the DM side of a server admits at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
-    /// Messages that are worked on at once.
+    /// Messages handled at once.
     pub messages: usize,
-    /// Sessions that are open at once.
+    /// Sessions open at once.
     pub sessions: usize,
-    /// When a device that is turned away shall come back.
+    /// Time after which a rejected device may retry.
     pub retry_after: Duration,
 }
 
@@ -30,45 +30,45 @@ impl Default for Admission {
     }
 }
 
-/// The sessions of this server.
+/// The DM sessions of this server, shared by its requests.
 #[derive(Debug)]
-pub struct Sessions(Mutex<Doors<Arc<AsyncMutex<Conversation>>>>);
+pub struct DmSessions(Mutex<SessionTable<Arc<AsyncMutex<DeviceSession>>>>);
 
-impl Sessions {
-    /// Makes a table for so many sessions at once.
+impl DmSessions {
+    /// Returns an empty table for at most `limit` sessions.
     #[must_use]
     pub const fn new(limit: usize) -> Self {
-        Self(Mutex::new(Doors::new(limit)))
+        Self(Mutex::new(SessionTable::new(limit)))
     }
 
-    /// Returns how many sessions are open.
+    /// Returns the number of active sessions.
     #[must_use]
-    pub fn open(&self) -> usize {
-        self.doors().taken()
+    pub fn active(&self) -> usize {
+        self.table().active()
     }
 
-    fn doors(&self) -> std::sync::MutexGuard<'_, Doors<Arc<AsyncMutex<Conversation>>>> {
+    fn table(&self) -> std::sync::MutexGuard<'_, SessionTable<Arc<AsyncMutex<DeviceSession>>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Returns the place of a device; `None` when the server has taken on enough.
-    pub(super) fn enter(&self, id: &DeviceId, now: Mono) -> Option<Visit<'_>> {
-        let slot = self.doors().enter(id, now)?;
-        Some(Visit { sessions: self, id: id.clone(), now, slot, leaves: Session::Untouched })
+    /// Returns a guard over the slot of a device; `None` when all slots are active.
+    pub(super) fn admit(&self, id: &DeviceId, now: Mono) -> Option<SlotGuard<'_>> {
+        let slot = self.table().admit(id, now)?;
+        Some(SlotGuard { sessions: self, id: id.clone(), now, slot, update: SlotUpdate::NoSession })
     }
 }
 
-/// A message that is worked on. It leaves when this goes, however the work ends.
-pub(super) struct Visit<'a> {
-    sessions: &'a Sessions,
+/// A message in flight. Dropping it releases the slot, however the handling ends.
+pub(super) struct SlotGuard<'a> {
+    sessions: &'a DmSessions,
     id: DeviceId,
     now: Mono,
-    pub(super) slot: Arc<AsyncMutex<Conversation>>,
-    pub(super) leaves: Session,
+    pub(super) slot: Arc<AsyncMutex<DeviceSession>>,
+    pub(super) update: SlotUpdate,
 }
 
-impl Drop for Visit<'_> {
+impl Drop for SlotGuard<'_> {
     fn drop(&mut self) {
-        self.sessions.doors().leave(&self.id, self.now, self.leaves);
+        self.sessions.table().release(&self.id, self.now, self.update);
     }
 }

@@ -12,15 +12,15 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Starts at zero.
+    /// Returns counters at zero.
     #[must_use]
     pub fn new() -> Self {
         let recorder = PrometheusBuilder::new().build_recorder();
         let handle = recorder.handle();
         metrics::with_local_recorder(&recorder, || {
-            metrics::describe_counter!(DM_MESSAGES, "DM messages by what became of them.");
+            metrics::describe_counter!(DM_MESSAGES, "DM messages by outcome.");
             metrics::describe_counter!(CONTROL_CALLS, "Calls to image servers by operation.");
-            metrics::describe_counter!(DOWNLOADS, "Answers of the download server, by code.");
+            metrics::describe_counter!(DOWNLOADS, "Responses of the download server by code.");
             metrics::describe_gauge!(DEVICES, "Devices of a campaign by phase.");
             metrics::describe_gauge!(DM_SESSIONS, "DM sessions that are open.");
         });
@@ -34,7 +34,7 @@ impl Metrics {
         });
     }
 
-    /// Counts one answer of the download server; of a notification, its code.
+    /// Counts one response of the download server; of a notification, its code.
     pub fn download(&self, what: &'static str, code: &str) {
         metrics::with_local_recorder(&self.recorder, || {
             metrics::counter!(DOWNLOADS, "what" => what, "code" => code.to_owned()).increment(1);
@@ -49,7 +49,7 @@ impl Metrics {
         });
     }
 
-    /// Writes everything out, with the fleet as it stands.
+    /// Renders all metrics, with the current state of the fleet.
     #[must_use]
     pub fn render(&self, fleet: &[CampaignView], open_sessions: usize) -> String {
         metrics::with_local_recorder(&self.recorder, || {

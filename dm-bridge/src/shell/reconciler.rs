@@ -1,5 +1,5 @@
-//! Keeps image servers in step with campaigns: reads the stored state, does the next step, looks
-//! again. It takes no hints beyond being woken.
+//! Reconciles image servers with campaigns: loads the stored state, runs the steps that are due, and
+//! repeats. A wake-up only shortens the wait.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 
@@ -14,30 +14,30 @@ use super::{
     state::Shared,
 };
 use crate::{
-    app::{AppError, campaigns::find, progress},
+    app::{AppError, campaign_transitions, campaigns::find},
     campaign::{
         model::CampaignState,
         rollout::{Rollout, Step},
     },
 };
 
-/// Between two looks while nothing is due; the command line writes to the same store.
+/// Wait while nothing is due; the command line writes to the same store.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
-/// Between two looks while something is due.
+/// Wait while a step is due.
 const BUSY_WAIT: Duration = Duration::from_millis(200);
-/// After a step that was done.
+/// Wait after a completed step.
 const STEP_WAIT: Duration = Duration::from_millis(10);
-/// Between two tries of a step that fails, at most.
+/// Longest wait before a failed step is retried.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 
-/// Runs until `stop` says so.
+/// Runs until `stop` is set.
 pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let mut back_off = BackOff::default();
     while !*stop.borrow() {
-        let wait = match look(&shared, &mut back_off).await {
+        let wait = match reconcile_once(&shared, &mut back_off).await {
             Ok(wait) => wait,
             Err(error) => {
-                tracing::warn!(%error, "cannot read the stored state");
+                tracing::warn!(%error, "stored state not readable");
                 IDLE_WAIT
             }
         };
@@ -49,10 +49,11 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     }
 }
 
-/// Does what is due; returns how long to wait.
-async fn look(shared: &Shared, back_off: &mut BackOff) -> Result<Duration, AppError> {
+/// Runs the steps that are due; returns the time to wait.
+async fn reconcile_once(shared: &Shared, back_off: &mut BackOff) -> Result<Duration, AppError> {
     let now = shared.clock.now();
-    let Rollout { steps, next } = progress::plan(&*shared.store, &shared.policy, now.utc).await?;
+    let Rollout { steps, next } =
+        campaign_transitions::plan(&*shared.store, &shared.policy, now.utc).await?;
     if steps.is_empty() {
         let until = next.map_or(IDLE_WAIT, |next| next.since(now.utc));
         return Ok(until.clamp(STEP_WAIT, IDLE_WAIT));
@@ -60,10 +61,10 @@ async fn look(shared: &Shared, back_off: &mut BackOff) -> Result<Duration, AppEr
     let mut wait = BUSY_WAIT;
     for step in steps {
         let id = campaign_of(step);
-        if back_off.holds(id, shared.clock.now().mono) {
+        if back_off.is_backing_off(id, shared.clock.now().mono) {
             continue;
         }
-        match take(shared, step).await {
+        match run_step(shared, step).await {
             Ok(()) => {
                 tracing::info!(%step, "step done");
                 back_off.clear(id);
@@ -71,23 +72,25 @@ async fn look(shared: &Shared, back_off: &mut BackOff) -> Result<Duration, AppEr
             }
             Err(problem) => {
                 back_off.failed(id, shared.clock.now().mono);
-                report(shared, id, problem).await;
+                record_failure(shared, id, problem).await;
             }
         }
     }
     Ok(wait)
 }
 
-async fn report(shared: &Shared, id: CampaignId, problem: AppError) {
+async fn record_failure(shared: &Shared, id: CampaignId, problem: AppError) {
     if let AppError::Store(_) = problem {
-        // Somebody else was faster, or the disk is full; the next look will tell.
-        tracing::debug!(campaign = %id, error = %problem, "a step was not stored");
+        // Another writer was faster, or the disk is full; the next run decides.
+        tracing::debug!(campaign = %id, error = %problem, "step not stored");
         return;
     }
-    tracing::warn!(campaign = %id, %problem, "a step failed");
+    tracing::warn!(campaign = %id, %problem, "step failed");
     let now = shared.clock.now().utc;
-    if let Err(error) = progress::hindered(&*shared.store, now, id, problem.to_string()).await {
-        tracing::debug!(campaign = %id, %error, "a problem was not stored");
+    if let Err(error) =
+        campaign_transitions::record_problem(&*shared.store, now, id, problem.to_string()).await
+    {
+        tracing::debug!(campaign = %id, %error, "problem not stored");
     }
 }
 
@@ -102,16 +105,16 @@ const fn campaign_of(step: Step) -> CampaignId {
     }
 }
 
-async fn take(shared: &Shared, step: Step) -> Result<(), AppError> {
+async fn run_step(shared: &Shared, step: Step) -> Result<(), AppError> {
     let store = &*shared.store;
     let now = shared.clock.now().utc;
     match step {
         Step::Prepare(id) => prepare(shared, id).await,
         Step::Open(id) => open(shared, id).await,
         Step::Stop(id, then) => stop(shared, id, then).await,
-        Step::Close(id) => progress::closed(store, now, id).await,
-        Step::SettlePending(id) => progress::settle_pending(store, now, id).await,
-        Step::SettleSilent(id) => progress::settle_silent(store, now, id).await,
+        Step::Close(id) => campaign_transitions::mark_closed(store, now, id).await,
+        Step::SettlePending(id) => campaign_transitions::expire_pending(store, now, id).await,
+        Step::SettleSilent(id) => campaign_transitions::expire_silent(store, now, id).await,
     }
 }
 
@@ -130,25 +133,26 @@ async fn prepare(shared: &Shared, id: CampaignId) -> Result<(), AppError> {
     }
     let now = shared.clock.now().utc;
     let air = (source, Tsi(u64::from(reply.tsi)));
-    progress::prepared(&*shared.store, now, id, window.revision, air).await
+    campaign_transitions::mark_prepared(&*shared.store, now, id, window.revision, air).await
 }
 
 async fn open(shared: &Shared, id: CampaignId) -> Result<(), AppError> {
     let campaign = find(&*shared.store, id).await?;
     let (Some(window), Some(air)) = (campaign.window, campaign.air) else { return Ok(()) };
     count(shared, "open", control_client::open(&campaign, air.tsi, window).await)?;
-    progress::opened(&*shared.store, shared.clock.now().utc, id, window.revision).await
+    campaign_transitions::mark_opened(&*shared.store, shared.clock.now().utc, id, window.revision)
+        .await
 }
 
 async fn stop(shared: &Shared, id: CampaignId, then: CampaignState) -> Result<(), AppError> {
     let campaign = find(&*shared.store, id).await?;
     let now = shared.clock.now().utc;
-    // After its window an image server is off the air by itself.
+    // After the window the image server is off air by itself.
     let on_air = campaign.window.is_some_and(|window| now < window.closes);
     if let (Some(air), true) = (campaign.air, on_air) {
         count(shared, "stop", control_client::stop(&campaign, air.tsi).await)?;
     }
-    progress::stopped(&*shared.store, now, id, then).await
+    campaign_transitions::mark_stopped(&*shared.store, now, id, then).await
 }
 
 fn count<T>(
@@ -159,18 +163,18 @@ fn count<T>(
     let outcome = match &result {
         Ok(_) => "done",
         Err(ControlError::Unreachable { .. } | ControlError::Token(_)) => "unreachable",
-        Err(ControlError::Refused { .. } | ControlError::Senseless(_)) => "refused",
+        Err(ControlError::Refused { .. } | ControlError::InvalidReply(_)) => "refused",
     };
     shared.metrics.control_call(operation, outcome);
     result.map_err(|error| AppError::Network(error.to_string()))
 }
 
-/// Campaigns whose last step failed: how often in a row, and when to try again.
+/// Campaigns whose last step failed: failures in a row, and the time of the next try.
 #[derive(Debug, Default)]
 struct BackOff(BTreeMap<CampaignId, (u32, Mono)>);
 
 impl BackOff {
-    fn holds(&self, id: CampaignId, now: Mono) -> bool {
+    fn is_backing_off(&self, id: CampaignId, now: Mono) -> bool {
         self.0.get(&id).is_some_and(|(_, until)| now < *until)
     }
 
@@ -191,7 +195,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failing_step_is_tried_ever_more_rarely_up_to_a_limit() {
+    fn a_failing_step_is_retried_with_a_bounded_back_off() {
         let mut back_off = BackOff::default();
         let id = CampaignId([1; 16]);
         let mut now = Mono(0);
@@ -200,11 +204,11 @@ mod tests {
             back_off.failed(id, now);
             let (_, until) = back_off.0[&id];
             waits.push(until.since(now).as_millis());
-            assert!(back_off.holds(id, now) && !back_off.holds(id, until));
+            assert!(back_off.is_backing_off(id, now) && !back_off.is_backing_off(id, until));
             now = until;
         }
         assert_eq!(waits, [200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
         back_off.clear(id);
-        assert!(!back_off.holds(id, now));
+        assert!(!back_off.is_backing_off(id, now));
     }
 }

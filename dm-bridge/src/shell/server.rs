@@ -17,10 +17,10 @@ use tokio::{
 use tower_http::timeout::TimeoutLayer;
 
 use super::{
-    api_http,
     clock::Clock,
     data_dir::DataDir,
-    dm_sessions::{Admission, Sessions},
+    dm_sessions::{Admission, DmSessions},
+    http,
     metrics::Metrics,
     reconciler,
     state::Shared,
@@ -30,49 +30,48 @@ use super::{
 use crate::{
     app::{AppError, PlainHttp},
     campaign::rollout::Policy,
-    engine::Limits,
+    dm::Limits,
 };
 
-/// A request that takes longer is given up.
+/// Time limit of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long requests under way may take after the order to stop.
+/// Time that requests in flight have after the stop signal.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What a server is told.
+/// Settings of a server.
 #[derive(Debug, Clone)]
 pub struct Settings {
     /// Its directory.
     pub data: DataDir,
-    /// Where to listen.
+    /// Listening address.
     pub listen: SocketAddr,
-    /// What makes it speak TLS; plain HTTP without.
+    /// Certificate files for TLS; `None` means plain HTTP.
     pub tls: Option<TlsFiles>,
-    /// Whether it may listen beyond loopback without TLS.
+    /// Permission to listen beyond loopback without TLS.
     pub plain_http: PlainHttp,
-    /// What the desk has decided.
+    /// Policy of the reconciler.
     pub policy: Policy,
-    /// What it takes on.
+    /// Limits on DM sessions and messages.
     pub admission: Admission,
 }
 
-/// A server that answers.
-pub struct Running {
-    /// Where it listens.
+/// A running server.
+pub struct RunningServer {
+    /// Listening address.
     pub address: SocketAddr,
     stop: watch::Sender<bool>,
     tasks: [JoinHandle<()>; 2],
     store: SqliteStore,
 }
 
-/// Binds and starts.
+/// Binds the listener and starts the tasks.
 ///
 /// # Errors
 ///
 /// [`AppError::Policy`] for plain HTTP beyond loopback, [`AppError::Conflict`] or
-/// [`AppError::Network`] when the address
-/// cannot be had.
-pub async fn start(settings: Settings) -> Result<Running, AppError> {
+/// [`AppError::Network`] when the address cannot be bound.
+pub async fn start(settings: Settings) -> Result<RunningServer, AppError> {
     let Settings { data, listen, tls, plain_http, policy, admission } = settings;
     let is_open = plain_http == PlainHttp::Anywhere || listen.ip().is_loopback();
     if tls.is_none() && !is_open {
@@ -96,8 +95,8 @@ pub async fn start(settings: Settings) -> Result<Running, AppError> {
         limits: Limits::default(),
         admission,
         dm_permits: Semaphore::new(admission.messages),
-        sessions: Sessions::new(admission.sessions),
-        guard: Mutex::default(),
+        sessions: DmSessions::new(admission.sessions),
+        auth_limiter: Mutex::default(),
         wants_certificate: tls.is_some_and(|files| files.client_ca.is_some()),
         metrics: Metrics::new(),
         wake: Notify::new(),
@@ -112,7 +111,7 @@ pub async fn start(settings: Settings) -> Result<Running, AppError> {
         None => tokio::spawn(serve_plain(listener, Arc::clone(&shared), stopping.clone())),
     };
     let tasks = [listening, tokio::spawn(reconciler::run(shared, stopping))];
-    Ok(Running { address, stop, tasks, store })
+    Ok(RunningServer { address, stop, tasks, store })
 }
 
 async fn serve_plain(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
@@ -131,27 +130,27 @@ async fn serve_tls(listener: TlsListener, shared: Arc<Shared>, stopping: watch::
 fn router(shared: &Arc<Shared>) -> Router {
     let timeout =
         TimeoutLayer::with_status_code(axum::http::StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT);
-    api_http::router(shared).layer(timeout)
+    http::api::router(shared).layer(timeout)
 }
 
 async fn stop(mut stopping: watch::Receiver<bool>) {
-    // A sender that is gone means the same.
+    // A dropped sender means stop too.
     if let Err(error) = stopping.wait_for(|stop| *stop).await {
-        tracing::debug!(%error, "the server's owner is gone");
+        tracing::debug!(%error, "stop signal dropped");
     }
 }
 
 fn ended(served: std::io::Result<()>) {
     if let Err(error) = served {
-        tracing::error!(%error, "the listener failed");
+        tracing::error!(%error, "listener failed");
     }
 }
 
-impl Running {
-    /// Lets requests under way end, then stops.
+impl RunningServer {
+    /// Waits for requests in flight, then stops.
     pub async fn stop(self) {
         if self.stop.send(true).is_err() {
-            tracing::debug!("both tasks have ended by themselves");
+            tracing::debug!("both tasks have ended already");
         }
         for mut task in self.tasks {
             if tokio::time::timeout(GRACE, &mut task).await.is_err() {
@@ -165,11 +164,12 @@ impl Running {
     ///
     /// # Errors
     ///
-    /// [`AppError::Configuration`] when signals cannot be heard.
+    /// [`AppError::Configuration`] when signal handlers cannot be installed.
     pub async fn until_signal(self) -> Result<(), AppError> {
-        let heard = |error| AppError::Configuration(format!("cannot hear signals: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(heard)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(heard)?;
+        let failed =
+            |error| AppError::Configuration(format!("cannot install signal handlers: {error}"));
+        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
         notify(&[sd_notify::NotifyState::Ready]);
         tokio::select! {
             _ = terminate.recv() => {}
@@ -183,11 +183,11 @@ impl Running {
 
 fn notify(state: &[sd_notify::NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(false, state) {
-        tracing::debug!(%error, "the service manager was not told");
+        tracing::debug!(%error, "service manager not notified");
     }
 }
 
-/// A port that somebody else has is a conflict, as it is for the image server.
+/// Maps a bind error; a port in use is a conflict, as it is for the image server.
 fn cannot_listen(listen: SocketAddr, error: &std::io::Error) -> AppError {
     let text = format!("cannot listen on {listen}: {error}");
     if error.kind() == std::io::ErrorKind::AddrInUse {

@@ -6,13 +6,13 @@ use proto::crypto::Digest;
 use tokio::sync::{Notify, Semaphore};
 
 use super::{
+    auth_limiter::AuthFailureLimiter,
     clock::Clock,
     data_dir::DataDir,
-    dm_sessions::{Admission, Sessions},
-    guard::Guard,
+    dm_sessions::{Admission, DmSessions},
     metrics::Metrics,
 };
-use crate::{campaign::rollout::Policy, engine::Limits, fleet::store::FleetStore};
+use crate::{campaign::rollout::Policy, dm::Limits, fleet::store::FleetStore};
 
 /// State that the tasks of a server share.
 pub struct Shared {
@@ -24,9 +24,9 @@ pub struct Shared {
     pub(super) limits: Limits,
     pub(super) admission: Admission,
     pub(super) dm_permits: Semaphore,
-    pub(super) sessions: Sessions,
+    pub(super) sessions: DmSessions,
     /// Failed authentications by address.
-    pub(super) guard: Mutex<Guard>,
+    pub(super) auth_limiter: Mutex<AuthFailureLimiter>,
     /// Set when devices have to show a certificate.
     pub(super) wants_certificate: bool,
     pub(super) metrics: Metrics,

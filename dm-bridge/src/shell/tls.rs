@@ -1,7 +1,6 @@
-//! The listener: who is at the other end of a connection, and TLS from certificate files.
+//! The listener: peers of connections, and TLS from certificate files.
 //!
-//! Handshakes run beside each other and are bounded in count and time: a peer that is slow, or
-//! never ends its own, keeps nobody waiting.
+//! Handshakes run concurrently and are bounded in count and time, so a slow peer delays no other.
 
 use std::{fs, io, net::SocketAddr, path::Path, path::PathBuf, sync::Arc, time::Duration};
 
@@ -23,31 +22,31 @@ use x509_cert::der::{
 
 use crate::app::AppError;
 
-/// Handshakes under way.
+/// Handshakes at once.
 const MAX_HANDSHAKES: usize = 256;
-/// A handshake that takes longer is given up.
-const HANDSHAKE_TIME: Duration = Duration::from_secs(10);
-/// The wait after the system has refused a connection, for want of files say.
-const REFUSED_WAIT: Duration = Duration::from_millis(100);
+/// Time limit of a handshake.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+/// Delay after a failed accept, for example when no file descriptor is free.
+const ACCEPT_RETRY: Duration = Duration::from_millis(100);
 
 /// Files that make a listener speak TLS.
 #[derive(Debug, Clone)]
 pub struct TlsFiles {
-    /// The server's certificate and those above it, PEM.
+    /// Certificate chain of the server, PEM.
     pub certificate: PathBuf,
-    /// Its key, PEM.
+    /// Its private key, PEM.
     pub key: PathBuf,
-    /// Who vouches for devices, PEM. With it every DM message has to come from a device with a
-    /// certificate whose subject is its id.
+    /// CA certificates for devices, PEM. With them every DM message requires a client certificate
+    /// whose subject is the device id.
     pub client_ca: Option<PathBuf>,
 }
 
 impl TlsFiles {
-    /// Reads the files.
+    /// Loads the files.
     ///
     /// # Errors
     ///
-    /// [`AppError::Configuration`] when one of them cannot be read, or they do not fit together.
+    /// [`AppError::Configuration`] when one of them cannot be read, or key and certificate do not match.
     // spec: security 7.2 (TLS)
     pub fn load(&self) -> Result<TlsAcceptor, AppError> {
         let certificates = certificates(&self.certificate)?;
@@ -64,7 +63,7 @@ impl TlsFiles {
                 for certificate in self::certificates(path)? {
                     roots.add(certificate).map_err(|error| unfit(path, &error.to_string()))?;
                 }
-                // Operators have a token instead; what a device lacks is seen with its message.
+                // Operators authenticate with a token; a missing device certificate is rejected with its message.
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                     .allow_unauthenticated()
                     .build()
@@ -84,38 +83,40 @@ fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, AppError> {
     let text = fs::read(path).map_err(|error| unfit(path, &error.to_string()))?;
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&text).collect();
     match read {
-        Ok(certificates) if certificates.is_empty() => Err(unfit(path, "no certificate in it")),
+        Ok(certificates) if certificates.is_empty() => {
+            Err(unfit(path, "it contains no certificate"))
+        }
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(unfit(path, &error.to_string())),
     }
 }
 
 fn unfit(path: &Path, why: &str) -> AppError {
-    AppError::Configuration(format!("{} does not do for TLS: {why}", path.display()))
+    AppError::Configuration(format!("{} cannot be used for TLS: {why}", path.display()))
 }
 
-/// Who is at the other end of a connection.
+/// The remote end of a connection.
 #[derive(Debug, Clone)]
 pub struct Peer {
     /// Its address.
     pub address: SocketAddr,
-    /// How it came.
-    pub way: Way,
+    /// Transport of the connection.
+    pub transport: Transport,
 }
 
-/// How a peer came.
+/// Transport of a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Way {
-    /// Over plain HTTP.
+pub enum Transport {
+    /// Plain HTTP.
     Plain,
-    /// Over TLS.
+    /// TLS.
     Tls {
-        /// The subject of its certificate, if it has shown one that somebody vouches for.
+        /// Subject of the verified client certificate, if one was presented.
         subject: Option<String>,
     },
 }
 
-/// Takes plain connections.
+/// A listener without TLS.
 #[derive(Debug)]
 pub struct PlainListener(pub TcpListener);
 
@@ -138,7 +139,7 @@ impl axum::serve::Listener for PlainListener {
 
 impl Connected<IncomingStream<'_, PlainListener>> for Peer {
     fn connect_info(stream: IncomingStream<'_, PlainListener>) -> Self {
-        Self { address: *stream.remote_addr(), way: Way::Plain }
+        Self { address: *stream.remote_addr(), transport: Transport::Plain }
     }
 }
 
@@ -148,7 +149,7 @@ impl Connected<IncomingStream<'_, TlsListener>> for Peer {
     }
 }
 
-/// Takes connections whose handshake is done.
+/// A listener that returns connections after their TLS handshake.
 #[derive(Debug)]
 pub struct TlsListener {
     ready: mpsc::Receiver<(TlsStream<TcpStream>, Peer)>,
@@ -156,15 +157,15 @@ pub struct TlsListener {
 }
 
 impl TlsListener {
-    /// Begins to take connections.
+    /// Starts to accept connections.
     ///
     /// # Errors
     ///
-    /// When the system does not say where `listener` listens.
+    /// When the local address of `listener` cannot be read.
     pub fn start(listener: TcpListener, acceptor: TlsAcceptor) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let (send, ready) = mpsc::channel(1);
-        tokio::spawn(take_connections(listener, acceptor, send));
+        tokio::spawn(accept_connections(listener, acceptor, send));
         Ok(Self { ready, address })
     }
 }
@@ -176,17 +177,17 @@ impl axum::serve::Listener for TlsListener {
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         match self.ready.recv().await {
             Some(connection) => connection,
-            // Its task has ended with the runtime.
+            // The accepting task has ended with the runtime.
             None => std::future::pending().await,
         }
     }
 
     fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer { address: self.address, way: Way::Tls { subject: None } })
+        Ok(Peer { address: self.address, transport: Transport::Tls { subject: None } })
     }
 }
 
-async fn take_connections(
+async fn accept_connections(
     listener: TcpListener,
     acceptor: TlsAcceptor,
     ready: mpsc::Sender<(TlsStream<TcpStream>, Peer)>,
@@ -201,29 +202,30 @@ async fn take_connections(
         let (stream, address) = match accepted {
             Ok(accepted) => accepted,
             Err(error) => {
-                tracing::warn!(%error, "a connection was not taken");
-                tokio::time::sleep(REFUSED_WAIT).await;
+                tracing::warn!(%error, "accept failed");
+                tokio::time::sleep(ACCEPT_RETRY).await;
                 continue;
             }
         };
         let (acceptor, ready) = (acceptor.clone(), ready.clone());
         tokio::spawn(async move {
-            let shaken = tokio::time::timeout(HANDSHAKE_TIME, shake(stream, address, acceptor));
-            match shaken.await {
+            let done =
+                tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake(stream, address, acceptor));
+            match done.await {
                 Ok(Ok(connection)) => {
                     drop(permit);
                     if ready.send(connection).await.is_err() {
-                        tracing::debug!("the server stops");
+                        tracing::debug!("server stopped, connection dropped");
                     }
                 }
                 Ok(Err(error)) => tracing::debug!(%error, "a handshake failed"),
-                Err(_) => tracing::debug!("a handshake took too long"),
+                Err(_) => tracing::debug!("TLS handshake timed out"),
             }
         });
     }
 }
 
-async fn shake(
+async fn handshake(
     stream: TcpStream,
     address: SocketAddr,
     acceptor: TlsAcceptor,
@@ -233,7 +235,7 @@ async fn shake(
     let (_, connection) = stream.get_ref();
     let shown = connection.peer_certificates().and_then(|chain| chain.first());
     let subject = shown.and_then(|certificate| common_name(certificate));
-    Ok((stream, Peer { address, way: Way::Tls { subject } }))
+    Ok((stream, Peer { address, transport: Transport::Tls { subject } }))
 }
 
 const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");

@@ -11,11 +11,10 @@ use std::{
 
 use dm_bridge::{
     app::{
-        AppError, PlainHttp,
+        AppError, PlainHttp, campaign_transitions,
         campaigns::{self, Order, Selection},
         devices::{self, Enrolment, FreshSecrets},
-        exchange::{Answer, Conversation, Heard, Spoken},
-        progress,
+        message_handler::{DeviceSession, InboundMessage, MessageOutcome, OutboundMessage},
     },
     campaign::{
         admission::Documents,
@@ -23,7 +22,7 @@ use dm_bridge::{
         on_request::OnRequest,
         rollout::{Policy, Rollout, Step},
     },
-    engine::Limits,
+    dm::Limits,
     fleet::{
         arming::{Arming, ArmingPhase},
         audit::{Actor, Audit},
@@ -97,7 +96,7 @@ struct Plain {
 pub struct Bridge {
     package: &'static Package,
     store: MemoryStore,
-    conversations: BTreeMap<DeviceId, Conversation>,
+    conversations: BTreeMap<DeviceId, DeviceSession>,
     rng: SeededRng,
     bug: Option<InjectedBug>,
     policy: Policy,
@@ -262,26 +261,26 @@ impl Bridge {
         let id: DeviceId = received.header.source.uri.parse().map_err(|_| refused(400))?;
         let token = message.url.split_once("?s=").map(|(_, token)| token);
         let conversation = self.conversations.entry(id.clone()).or_default();
-        let answer = now(conversation.answer(
+        let answer = now(conversation.handle(
             &self.store,
             (utc(at), limits),
             &id,
-            Heard { octets: &message.body, message: &received, token, mac: None },
+            InboundMessage { bytes: &message.body, message: &received, token, mac: None },
             &mut draw(&mut self.rng),
         ));
         self.count_twice(at, &id);
         self.change_results(at, &id);
         self.check(&id);
         match answer.map_err(|_| refused(503))? {
-            Answer::Answered(Spoken { octets: reply, .. })
-            | Answer::Repeated(Spoken { octets: reply, .. })
-            | Answer::Challenged(reply)
-            | Answer::Wrong(reply)
-            | Answer::Unknown(reply)
-            | Answer::PutOff(reply) => {
+            MessageOutcome::Reply(OutboundMessage { bytes: reply, .. })
+            | MessageOutcome::Replay(OutboundMessage { bytes: reply, .. })
+            | MessageOutcome::AuthRequired(reply)
+            | MessageOutcome::AuthFailed(reply)
+            | MessageOutcome::UnknownDevice(reply)
+            | MessageOutcome::Busy(reply) => {
                 Ok(self.add_sessions(&reply).unwrap_or_else(|| reply.into()))
             }
-            Answer::Locked(wait) => {
+            MessageOutcome::LockedOut(wait) => {
                 Err(TransportError::Http { status: 503, retry_after: Some(wait) })
             }
         }
@@ -451,7 +450,7 @@ impl Bridge {
     pub fn reconcile(&mut self, at: At, image_servers: &mut [ImageServer]) -> Option<At> {
         let soon = Some(At(at.0 + 1_000));
         for _ in 0..8 {
-            let plan = now(progress::plan(&self.store, &self.policy, utc(at)));
+            let plan = now(campaign_transitions::plan(&self.store, &self.policy, utc(at)));
             let Ok(Rollout { steps, next }) = plan else { return soon };
             if steps.is_empty() {
                 return next.map(|next| At(next.0.saturating_sub(BEGIN.0).max(at.0 + 1)));
@@ -460,7 +459,7 @@ impl Bridge {
                 let id = campaign_of(step);
                 if let Err(problem) = self.take(at, step, image_servers) {
                     let text = problem.to_string();
-                    now(progress::hindered(&self.store, utc(at), id, text)).ok();
+                    now(campaign_transitions::record_problem(&self.store, utc(at), id, text)).ok();
                     return soon;
                 }
             }
@@ -478,9 +477,13 @@ impl Bridge {
             Step::Prepare(id) => self.prepare(at, id, image_servers),
             Step::Open(id) => self.open(at, id, image_servers),
             Step::Stop(id, then) => self.stop(at, id, then, image_servers),
-            Step::Close(id) => now(progress::closed(&self.store, utc(at), id)),
-            Step::SettlePending(id) => now(progress::settle_pending(&self.store, utc(at), id)),
-            Step::SettleSilent(id) => now(progress::settle_silent(&self.store, utc(at), id)),
+            Step::Close(id) => now(campaign_transitions::mark_closed(&self.store, utc(at), id)),
+            Step::SettlePending(id) => {
+                now(campaign_transitions::expire_pending(&self.store, utc(at), id))
+            }
+            Step::SettleSilent(id) => {
+                now(campaign_transitions::expire_silent(&self.store, utc(at), id))
+            }
         }
     }
 
@@ -525,7 +528,7 @@ impl Bridge {
         }
         self.further.insert(id, further);
         let Some(air) = first else { return Ok(()) };
-        now(progress::prepared(&self.store, utc(at), id, window.revision, air))
+        now(campaign_transitions::mark_prepared(&self.store, utc(at), id, window.revision, air))
     }
 
     fn open(
@@ -545,7 +548,7 @@ impl Bridge {
             };
             server.open(at, &request).map_err(AppError::Network)?;
         }
-        now(progress::opened(&self.store, utc(at), id, window.revision))
+        now(campaign_transitions::mark_opened(&self.store, utc(at), id, window.revision))
     }
 
     fn stop(
@@ -564,7 +567,7 @@ impl Bridge {
                 server.stop(at, &request).map_err(AppError::Network)?;
             }
         }
-        now(progress::stopped(&self.store, utc(at), id, then))
+        now(campaign_transitions::mark_stopped(&self.store, utc(at), id, then))
     }
 
     /// A success that is counted must be one.

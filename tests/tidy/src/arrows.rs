@@ -326,7 +326,7 @@ mod tests {
         for (path, text) in [
             ("carousel/src/encode.rs", "use raptorq::Encoder;"),
             ("receiver/src/verify.rs", "ring::digest::digest(x)"),
-            ("dm-bridge/src/engine/auth.rs", "use md5::{Digest as _, Md5};"),
+            ("dm-bridge/src/dm/auth.rs", "use md5::{Digest as _, Md5};"),
         ] {
             assert_eq!(fences(&file(path, text)).len(), 1, "{path}");
         }

@@ -33,13 +33,13 @@ use crate::{
         on_request::OnRequest,
     },
     fleet::store::FleetStore as _,
-    shell::api_http::{Access, routes},
+    shell::http::api::{Access, routes},
 };
 
 /// A bridge on a port of its own, in a directory of its own.
 struct Bridge {
     folder: tempfile::TempDir,
-    running: Option<Running>,
+    running: Option<RunningServer>,
     address: SocketAddr,
     token: String,
 }
@@ -146,7 +146,7 @@ impl Bridge {
     }
 }
 
-async fn run(folder: &Path, listen: SocketAddr, admission: Admission) -> Running {
+async fn run(folder: &Path, listen: SocketAddr, admission: Admission) -> RunningServer {
     let settings = Settings {
         data: DataDir::open(folder, None).unwrap(),
         listen,
@@ -169,10 +169,10 @@ fn current(now: proto::time::Utc) -> Kit {
     kit
 }
 
-/// What an image server was asked, in order.
+/// Calls to the image server, in order.
 type Asked = Arc<Mutex<Vec<String>>>;
 
-/// An image server that says yes.
+/// An image server that accepts every call.
 async fn image_server() -> (String, Asked) {
     let asked = Asked::default();
     let note = |asked: &Asked, text: String| asked.lock().unwrap().push(text);
@@ -245,7 +245,7 @@ async fn challenged_armed_and_confirmed(encoding: Encoding) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bridge_that_was_down_goes_on_and_counts_a_result_once() {
+async fn a_restarted_bridge_continues_and_counts_a_result_once() {
     let mut bridge = Bridge::start().await;
     let (carousel, asked) = image_server().await;
     let mut device = bridge.enrol("LAB-0001").await;
@@ -270,7 +270,7 @@ async fn a_bridge_that_was_down_goes_on_and_counts_a_result_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_image_server_that_is_away_is_named_and_arms_nobody() {
+async fn an_unreachable_image_server_is_named_and_arms_nobody() {
     let bridge = Bridge::start().await;
     let mut device = bridge.enrol("LAB-0001").await;
     let id = bridge.campaign("http://127.0.0.1:1").await;
@@ -298,7 +298,7 @@ async fn a_replayed_nonce_opens_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_of_the_samples_is_told_types_before_formats() {
+async fn a_client_with_the_quirk_type_first_gets_types_before_formats() {
     let bridge = Bridge::start().await;
     let mut device = bridge.enrol("LAB-0001").await;
     let id = "LAB-0001".parse().unwrap();
@@ -317,7 +317,7 @@ async fn a_client_of_the_samples_is_told_types_before_formats() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_refused_and_soon_not_even_looked_at() {
+async fn a_wrong_password_is_rejected_and_soon_locked_out() {
     let bridge = Bridge::start().await;
     let mut device = bridge.enrol("LAB-0001").await;
     let mut nonce = device.nonce.clone();
@@ -339,7 +339,7 @@ async fn a_wrong_password_is_refused_and_soon_not_even_looked_at() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_answer_is_given_again_and_nothing_happens_twice() {
+async fn a_lost_reply_is_sent_again_and_nothing_happens_twice() {
     let bridge = Bridge::start().await;
     let mut device = bridge.enrol("LAB-0001").await;
     let store = bridge.store().await;
@@ -357,7 +357,7 @@ async fn a_lost_answer_is_given_again_and_nothing_happens_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_session_id_alone_does_not_speak_for_a_device() {
+async fn a_session_id_alone_does_not_authenticate_a_device() {
     let bridge = Bridge::start().await;
     let mut device = bridge.enrol("LAB-0001").await;
     device.next_session();
@@ -395,8 +395,8 @@ async fn what_is_no_message_of_an_enrolled_device_changes_nothing() {
         let answer = device::post(&bridge.url("/dm"), content_type, &body);
         assert_eq!(answer.status, status, "{content_type} {}", body.len());
     }
-    for stranger in ["LAB-0002", "not an id"] {
-        stranger.clone_into(&mut device.id);
+    for unknown in ["LAB-0002", "not an id"] {
+        unknown.clone_into(&mut device.id);
         let credential = device.credential();
         let first = device.first(Some(credential));
         assert_eq!(device.post(&first).header_code(), 404);
@@ -406,7 +406,7 @@ async fn what_is_no_message_of_an_enrolled_device_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn more_sessions_than_the_server_takes_on_are_told_to_come_back() {
+async fn sessions_beyond_the_limit_are_answered_with_the_time_to_retry() {
     let admission = Admission { sessions: 1, ..Admission::default() };
     let bridge = Bridge::start_with(admission).await;
     let mut devices = [bridge.enrol("LAB-0001").await, bridge.enrol("LAB-0002").await];
@@ -417,7 +417,7 @@ async fn more_sessions_than_the_server_takes_on_are_told_to_come_back() {
         device.post(&first)
     });
     assert_eq!(answers[0].header_code(), 212);
-    // spec of the reply: the moment stands in its address.
+    // The time stands in the reply address.
     assert_eq!(answers[1].header_code(), 417);
     assert!(answers[1].reply_address().is_some_and(|address| address.contains("after=")));
     let [first, second] = answers;
@@ -427,7 +427,7 @@ async fn more_sessions_than_the_server_takes_on_are_told_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_stranger_gets_nothing_from_any_route_of_operators() {
+async fn a_request_without_a_token_gets_nothing_from_any_route_of_operators() {
     let bridge = Bridge::start().await;
     let id = "0".repeat(32);
     let mut refused = 0;
@@ -485,8 +485,8 @@ async fn operators_see_the_fleet_and_move_windows() {
     assert_eq!(ask("start", "{\"opens\":\"now\",\"closes\":\"+1h\"}"), 200);
     assert_eq!(ask("stop", ""), 200);
     bridge.wait_for(id, "stopped", |campaign| campaign.state == "stopped");
-    let settled = |campaign: &CampaignBody| campaign.devices.contains_key("disarmed");
-    bridge.wait_for(id, "settled", settled);
+    let disarmed = |campaign: &CampaignBody| campaign.devices.contains_key("disarmed");
+    bridge.wait_for(id, "disarmed", disarmed);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -501,14 +501,15 @@ async fn operators_set_nodes_of_a_policy_and_see_what_the_device_answered() {
     {
         assert_eq!(ask(wrong).status, 400, "{wrong}");
     }
-    let told = r#"{"policy":{"install":"on-command","consent":"both"}}"#;
-    assert_eq!(ask(told).status, 200);
+    let body = r#"{"policy":{"install":"on-command","consent":"both"}}"#;
+    assert_eq!(ask(body).status, 200);
     assert_eq!(ask(r#"{"policy":{"consent":null}}"#).status, 200);
     device.run();
     let shown = bridge.get("/api/v1/devices/LAB-0001").body;
     let shown: crate::api::DeviceBody = serde_json::from_slice(&shown).unwrap();
-    let said = |(node, order): (&PolicyNode, &PolicyOrderBody)| (*node, order.answer, order.owed);
-    let policy: Vec<_> = shown.policy.iter().map(said).collect();
+    let summary =
+        |(node, order): (&PolicyNode, &PolicyOrderBody)| (*node, order.answer, order.owed);
+    let policy: Vec<_> = shown.policy.iter().map(summary).collect();
     assert_eq!(policy, [(PolicyNode::Install, Some(200), false)]);
     let log = bridge.store().await.audit_tail(100).await.unwrap();
     for detail in ["install=on-command consent=both", "policy install=on-command answered 200"] {

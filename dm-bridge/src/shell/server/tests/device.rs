@@ -23,8 +23,8 @@ pub(super) struct Answer {
 impl Answer {
     pub(super) fn message(&self) -> Message {
         assert_eq!(self.status, 200, "{}", String::from_utf8_lossy(&self.body));
-        let said = self.content_type.as_deref().and_then(Encoding::from_media_type);
-        assert_eq!(said, Some(Encoding::recognise(&self.body)));
+        let media_type = self.content_type.as_deref().and_then(Encoding::from_media_type);
+        assert_eq!(media_type, Some(Encoding::recognise(&self.body)));
         Encoding::recognise(&self.body).parse(&self.body, &Limits::default()).unwrap()
     }
 
@@ -101,7 +101,7 @@ pub(super) struct Device {
 }
 
 impl Device {
-    /// Takes what enrolment printed.
+    /// Reads the output of enrolment.
     pub(super) fn new(settings: &str, url: String) -> Self {
         let settings: toml::Table = settings.parse().unwrap();
         let server = settings["server"].as_table().unwrap();
@@ -194,7 +194,7 @@ impl Device {
         self.go_on(answer);
     }
 
-    /// Answers the server until it has nothing more to say.
+    /// Answers the server until the session ends.
     pub(super) fn go_on(&mut self, mut answer: Answer) {
         assert_eq!(Encoding::recognise(&answer.body), self.encoding);
         while let Some((url, body)) = self.reply(&answer.message()) {

@@ -41,9 +41,9 @@ async fn a_descriptor_leads_to_the_package_in_ranges_and_outcomes_are_counted() 
     let descriptor = Descriptor::parse(&body).unwrap();
     assert_eq!(descriptor.size, octets.len() as u64);
     assert_eq!(get(&descriptor.object_uri, None).2, octets);
-    let (status, media_type, piece) = get(&descriptor.object_uri, Some("bytes=100-199"));
+    let (status, media_type, range) = get(&descriptor.object_uri, Some("bytes=100-199"));
     assert_eq!((status, media_type.as_str()), (206, descriptor.types[0].as_str()));
-    assert_eq!(piece, octets[100..200]);
+    assert_eq!(range, octets[100..200]);
     assert_eq!(get(&descriptor.object_uri, Some("bytes=20000-20099")).0, 416);
 
     let notify = descriptor.install_notify_uri.unwrap();

@@ -1,0 +1,300 @@
+//! State changes of campaigns that the reconciler stores; every function may run twice.
+
+use std::net::IpAddr;
+
+use proto::{
+    ids::{CampaignId, Tsi},
+    time::Utc,
+};
+
+use super::{AppError, campaigns::find};
+use crate::{
+    campaign::{
+        model::{Air, Campaign, CampaignState},
+        rollout::{CampaignView, Policy, Rollout, rollout},
+    },
+    fleet::{
+        arming::{Arming, ArmingPhase},
+        audit::{Actor, Audit},
+        store::{Change, FleetStore},
+    },
+};
+
+/// Attempts per transaction, so that writes of DM sessions fit in between.
+const BATCH: usize = 500;
+
+/// Loads the stored state and returns the steps that are due.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when it cannot be loaded.
+pub async fn plan(store: &dyn FleetStore, policy: &Policy, now: Utc) -> Result<Rollout, AppError> {
+    let mut fleet = Vec::new();
+    for campaign in store.campaigns().await? {
+        let tally = store.tally(campaign.id).await?;
+        fleet.push(CampaignView { campaign, tally });
+    }
+    Ok(rollout(policy, &fleet, now))
+}
+
+/// Stores the reply of the image server to `prepare` for a revision of the window.
+///
+/// # Errors
+///
+/// [`AppError::Policy`] when it would send from an address that the campaign does not list.
+pub async fn mark_prepared(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: CampaignId,
+    revision: u32,
+    (source, tsi): (IpAddr, Tsi),
+) -> Result<(), AppError> {
+    let mut campaign = find(store, id).await?;
+    if !campaign.terms.sources.contains(&source) {
+        return Err(AppError::Policy(format!(
+            "the image server would send from {source}, which the campaign does not list"
+        )));
+    }
+    if !(1..=u64::from(u32::MAX)).contains(&tsi.0) {
+        return Err(AppError::Policy(format!("the image server answered TSI {}", tsi.0)));
+    }
+    campaign.air = Some(Air { source, tsi, revision, opened: false });
+    campaign.problem = None;
+    store_campaign(store, now, "campaign.prepared", campaign).await
+}
+
+/// Marks the window as scheduled on the image server.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when it cannot be stored.
+pub async fn mark_opened(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: CampaignId,
+    revision: u32,
+) -> Result<(), AppError> {
+    let mut campaign = find(store, id).await?;
+    campaign.air = campaign.air.map(|air| Air { opened: air.revision == revision, ..air });
+    campaign.problem = None;
+    store_campaign(store, now, "campaign.opened", campaign).await
+}
+
+/// Marks a campaign as stopped on the image server.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when it cannot be stored.
+pub async fn mark_stopped(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: CampaignId,
+    then: CampaignState,
+) -> Result<(), AppError> {
+    let mut campaign = find(store, id).await?;
+    campaign.state = then;
+    campaign.problem = None;
+    campaign.air = campaign.air.map(|air| Air { opened: false, ..air });
+    store_campaign(store, now, "campaign.off-air", campaign).await
+}
+
+/// Marks the window as closed.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when it cannot be stored.
+pub async fn mark_closed(store: &dyn FleetStore, now: Utc, id: CampaignId) -> Result<(), AppError> {
+    let mut campaign = find(store, id).await?;
+    campaign.state = CampaignState::Closed;
+    campaign.air = campaign.air.map(|air| Air { opened: false, ..air });
+    store_campaign(store, now, "campaign.closed", campaign).await
+}
+
+/// Records the problem that delays a campaign, once.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when it cannot be stored.
+pub async fn record_problem(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: CampaignId,
+    problem: String,
+) -> Result<(), AppError> {
+    let mut campaign = find(store, id).await?;
+    if campaign.problem.as_ref() == Some(&problem) {
+        return Ok(());
+    }
+    campaign.problem = Some(problem);
+    store_campaign(store, now, "campaign.hindered", campaign).await
+}
+
+async fn store_campaign(
+    store: &dyn FleetStore,
+    now: Utc,
+    action: &'static str,
+    campaign: Campaign,
+) -> Result<(), AppError> {
+    let audit = Audit {
+        actor: Actor::Reconciler,
+        action,
+        subject: campaign.id.to_string(),
+        detail: campaign.problem.clone().unwrap_or_default(),
+    };
+    Ok(store.apply(now, audit, vec![campaign.into()]).await?)
+}
+
+/// Ends the attempts that were not armed before the window closed.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when they cannot be stored.
+pub async fn expire_pending(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: CampaignId,
+) -> Result<(), AppError> {
+    let stopped = find(store, id).await?.state == CampaignState::Stopped;
+    expire(store, now, id, "arming.lapsed", |row| {
+        if row.phase != ArmingPhase::Pending {
+            return None;
+        }
+        // A device armed for an earlier window may still be armed.
+        let (phase, reason) = match (row.armed(), stopped) {
+            (true, _) => (ArmingPhase::Unknown, "silent since it was armed"),
+            (false, true) => (ArmingPhase::Disarmed, "stopped before it was armed"),
+            (false, false) => (ArmingPhase::Expired, "not armed before the window closed"),
+        };
+        let earlier = row.reason.iter().map(|earlier| format!("; {earlier}"));
+        Some((phase, std::iter::once(reason.to_owned()).chain(earlier).collect()))
+    })
+    .await
+}
+
+/// Ends the attempts of devices that were silent past every deadline; their phase is unknown.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when they cannot be stored.
+pub async fn expire_silent(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: CampaignId,
+) -> Result<(), AppError> {
+    expire(store, now, id, "arming.silent", |row| {
+        let reason = || format!("silent, last known as {}", row.phase);
+        row.phase.is_open().then(|| (ArmingPhase::Unknown, reason()))
+    })
+    .await
+}
+
+async fn expire(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: CampaignId,
+    action: &'static str,
+    outcome_of: impl Fn(&Arming) -> Option<(ArmingPhase, String)>,
+) -> Result<(), AppError> {
+    let rows = store.campaign_armings(id).await?;
+    let expired: Vec<_> = rows
+        .into_iter()
+        .filter_map(|row| {
+            let (phase, reason) = outcome_of(&row)?;
+            Some(Arming { phase, reason: Some(reason), updated: now, ..row })
+        })
+        .collect();
+    for batch in expired.chunks(BATCH) {
+        let audit = Audit {
+            actor: Actor::Reconciler,
+            action,
+            subject: id.to_string(),
+            detail: format!("{} devices", batch.len()),
+        };
+        store.apply(now, audit, batch.iter().cloned().map(Change::from).collect()).await?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{campaign::model::samples, fleet::memory::MemoryStore};
+
+    const NOW: Utc = Utc::from_seconds(1_500);
+
+    async fn store(phases: &[ArmingPhase]) -> (MemoryStore, CampaignId) {
+        let store = MemoryStore::default();
+        let campaign = samples::running();
+        let id = campaign.id;
+        let rows = phases.iter().enumerate().map(|(index, phase)| {
+            let name = format!("d{index}");
+            let correlator = proto::ids::Correlator(name.clone());
+            let row = Arming::pending(name.parse().unwrap(), id, 1, correlator, Utc(1));
+            let armed_revision = u32::from(*phase != ArmingPhase::Pending);
+            Arming { phase: *phase, armed_revision, ..row }.into()
+        });
+        let changes = rows.chain([campaign.into()]).collect();
+        let audit = Audit {
+            actor: Actor::Operator,
+            action: "test.change",
+            subject: String::new(),
+            detail: String::new(),
+        };
+        store.apply(Utc(1), audit, changes).await.unwrap();
+        (store, id)
+    }
+
+    async fn phases(store: &MemoryStore, id: CampaignId) -> Vec<ArmingPhase> {
+        store.campaign_armings(id).await.unwrap().iter().map(|row| row.phase).collect()
+    }
+
+    #[tokio::test]
+    async fn an_image_server_with_a_strange_address_or_session_arms_nobody() {
+        let (store, id) = store(&[ArmingPhase::Pending]).await;
+        let listed = IpAddr::from([192, 0, 2, 1]);
+        let strange = IpAddr::from([192, 0, 2, 2]);
+        for answer in [(strange, Tsi(7)), (listed, Tsi(0)), (listed, Tsi(1 << 32))] {
+            let refused = mark_prepared(&store, NOW, id, 2, answer).await.unwrap_err();
+            assert_eq!(refused.exit_code(), 8);
+        }
+        assert_eq!(find(&store, id).await.unwrap().air, samples::running().air);
+        mark_prepared(&store, NOW, id, 2, (listed, Tsi(7))).await.unwrap();
+        let air = find(&store, id).await.unwrap().air.unwrap();
+        assert_eq!((air.tsi, air.revision, air.opened), (Tsi(7), 2, false));
+    }
+
+    #[tokio::test]
+    async fn an_open_for_an_older_window_does_not_count() {
+        let (store, id) = store(&[ArmingPhase::Pending]).await;
+        mark_opened(&store, NOW, id, 0).await.unwrap();
+        assert!(!find(&store, id).await.unwrap().air.unwrap().opened);
+        mark_opened(&store, NOW, id, 1).await.unwrap();
+        assert!(find(&store, id).await.unwrap().air.unwrap().opened);
+    }
+
+    #[tokio::test]
+    async fn silent_devices_are_unknown_and_results_stay() {
+        let (store, id) =
+            store(&[ArmingPhase::Armed, ArmingPhase::Confirmed, ArmingPhase::Receiving]).await;
+        expire_silent(&store, NOW, id).await.unwrap();
+        let expected = [ArmingPhase::Unknown, ArmingPhase::Confirmed, ArmingPhase::Unknown];
+        assert_eq!(phases(&store, id).await, expected);
+    }
+
+    #[tokio::test]
+    async fn devices_that_were_never_armed_expire_with_the_window() {
+        let (store, id) = store(&[ArmingPhase::Pending, ArmingPhase::Armed]).await;
+        expire_pending(&store, NOW, id).await.unwrap();
+        assert_eq!(phases(&store, id).await, [ArmingPhase::Expired, ArmingPhase::Armed]);
+    }
+
+    #[tokio::test]
+    async fn a_problem_is_recorded_once() {
+        let (store, id) = store(&[ArmingPhase::Pending]).await;
+        for _ in 0..3 {
+            record_problem(&store, NOW, id, "no answer".to_owned()).await.unwrap();
+        }
+        assert_eq!(store.audit_tail(9).await.unwrap().len(), 2);
+        assert_eq!(find(&store, id).await.unwrap().problem.as_deref(), Some("no answer"));
+    }
+}

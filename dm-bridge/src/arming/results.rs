@@ -1,0 +1,312 @@
+//! From a final alert to a result: recorded once, for the attempt that it names, and confirmed by the
+//! version that is read back.
+
+use proto::{
+    dm::{
+        fumo::{OperationResult, Phase, ResultCode},
+        scomo,
+    },
+    ids::Correlator,
+    time::Utc,
+};
+
+use crate::{
+    campaign::model::{Campaign, Software},
+    fleet::{
+        arming::{Arming, ArmingPhase},
+        components::Components,
+    },
+};
+
+/// Effect of a final alert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Receipt {
+    /// The first result of its attempt.
+    Recorded,
+    /// A further result of its attempt; the first one stays.
+    Duplicate,
+    /// A result that names no attempt of this device.
+    Unmatched,
+}
+
+/// Records a final alert of the device that `attempts` belong to.
+///
+/// # Source
+///
+/// Security facts 7.2; OMA DM facts 11 and 15.4.
+pub fn record_result(armings: &mut [Arming], result: &OperationResult, now: Utc) -> Receipt {
+    let code = result.result;
+    record(armings, result.correlator.as_ref(), |row| {
+        row.result_code = Some(code.0);
+        row.reason = Some(code.text().to_owned());
+        row.phase = phase_of(code);
+        row.updated = now;
+    })
+}
+
+/// Records the final alert of a component operation; its phase is that of the equivalent firmware
+/// code.
+// spec: oma-dm 15.5 (a result of a component is counted once)
+pub fn record_component_result(
+    armings: &mut [Arming],
+    result: &scomo::OperationResult,
+    now: Utc,
+) -> Receipt {
+    let code = result.result;
+    record(armings, result.correlator.as_ref(), |row| {
+        row.result_code = Some(code.0);
+        row.reason = Some(code.text().to_owned());
+        row.phase = phase_of(code.to_firmware());
+        row.updated = now;
+    })
+}
+
+fn record(
+    armings: &mut [Arming],
+    correlator: Option<&Correlator>,
+    apply: impl FnOnce(&mut Arming),
+) -> Receipt {
+    let named = |row: &&mut Arming| Some(&row.correlator) == correlator;
+    let Some(row) = armings.iter_mut().find(named) else { return Receipt::Unmatched };
+    // spec: oma-dm 15.4 (a result is counted once)
+    if row.result_code.is_some() {
+        return Receipt::Duplicate;
+    }
+    apply(row);
+    Receipt::Recorded
+}
+
+/// Confirms or contradicts a reported success by the firmware version that was read back.
+pub fn confirm_version(row: &mut Arming, campaign: &Campaign, firmware: &str, now: Utc) {
+    let agrees = firmware == campaign.terms.firmware_version;
+    let phase = match row.phase {
+        ArmingPhase::Reported if agrees => ArmingPhase::Confirmed,
+        ArmingPhase::Reported => ArmingPhase::Contradicted,
+        // The deferred installation is done; there is no second alert for it.
+        ArmingPhase::Deferred if agrees => ArmingPhase::Confirmed,
+        ArmingPhase::Deferred
+        | ArmingPhase::Pending
+        | ArmingPhase::Armed
+        | ArmingPhase::Receiving
+        | ArmingPhase::Suspended
+        | ArmingPhase::Assembled
+        | ArmingPhase::Verified
+        | ArmingPhase::HandedOver
+        | ArmingPhase::Confirmed
+        | ArmingPhase::Contradicted
+        | ArmingPhase::Failed
+        | ArmingPhase::Missed
+        | ArmingPhase::Incomplete
+        | ArmingPhase::Expired
+        | ArmingPhase::Disarmed
+        | ArmingPhase::Refused
+        | ArmingPhase::UnicastNeeded
+        | ArmingPhase::Unknown => return,
+    };
+    if phase == ArmingPhase::Contradicted {
+        let wanted = &campaign.terms.firmware_version;
+        row.reason = Some(format!("reported success, but runs {firmware} and not {wanted}"));
+    }
+    row.phase = phase;
+    row.read_back = Some(firmware.to_owned());
+    row.updated = now;
+}
+
+/// Confirms or contradicts a reported success by the inventory that was read.
+pub fn confirm_components(
+    row: &mut Arming,
+    software: &Software,
+    components: &Components,
+    now: Utc,
+) {
+    if row.phase != ArmingPhase::Reported && row.phase != ArmingPhase::Deferred {
+        return;
+    }
+    let (operation, package) = (software.operation, &software.package);
+    let shown = components.shows(operation, package.as_str());
+    match (row.phase, shown) {
+        (_, true) => row.phase = ArmingPhase::Confirmed,
+        // The installation is still deferred.
+        (ArmingPhase::Deferred, false) => return,
+        (_, false) => {
+            row.phase = ArmingPhase::Contradicted;
+            row.reason = Some(format!("reported success, but does not show {package}"));
+        }
+    }
+    row.updated = now;
+}
+
+/// Applies the phase that a device reports to an attempt without a result.
+pub fn apply_phase(row: &mut Arming, phase: Phase, now: Utc) {
+    let shown = match phase {
+        Phase::Armed => ArmingPhase::Armed,
+        Phase::Receiving => ArmingPhase::Receiving,
+        Phase::Suspended => ArmingPhase::Suspended,
+        Phase::Assembled => ArmingPhase::Assembled,
+        Phase::Verified => ArmingPhase::Verified,
+        Phase::Deferred => ArmingPhase::Deferred,
+        Phase::HandedOver => ArmingPhase::HandedOver,
+        // Idle, or a final alert follows.
+        Phase::Idle
+        | Phase::Confirmed
+        | Phase::Failed
+        | Phase::Reported
+        | Phase::Missed
+        | Phase::Expired
+        | Phase::Disarmed
+        | Phase::Refused
+        | Phase::Incomplete => return,
+    };
+    if row.phase != shown {
+        row.phase = shown;
+        row.updated = now;
+    }
+}
+
+fn phase_of(result: ResultCode) -> ArmingPhase {
+    match result {
+        ResultCode::DEFERRED => ArmingPhase::Deferred,
+        ResultCode::BAD_URL => ArmingPhase::UnicastNeeded,
+        ResultCode::MISSED => ArmingPhase::Missed,
+        ResultCode::INCOMPLETE | ResultCode::NOTHING_HEARD | ResultCode::SESSION_ENDED => {
+            ArmingPhase::Incomplete
+        }
+        ResultCode::DISARMED => ArmingPhase::Disarmed,
+        ResultCode::EXPIRED => ArmingPhase::Expired,
+        ResultCode::USER_CANCELLED
+        | ResultCode::MISMATCH
+        | ResultCode::BAD_SIGNATURE
+        | ResultCode::NOT_ACCEPTABLE
+        | ResultCode::WRONG_STATE
+        | ResultCode::REFUSED
+        | ResultCode::POLICY => ArmingPhase::Refused,
+        success if success.is_success() => ArmingPhase::Reported,
+        _ => ArmingPhase::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::dm::fumo::Operation;
+
+    use super::*;
+    use crate::campaign::model::samples;
+
+    fn row(correlator: &str) -> Arming {
+        let mut row = Arming::pending(
+            "a".parse().unwrap(),
+            samples::running().id,
+            1,
+            Correlator(correlator.to_owned()),
+            Utc(1),
+        );
+        row.phase = ArmingPhase::Armed;
+        row.armed_revision = 1;
+        row
+    }
+
+    fn alert(code: ResultCode, correlator: Option<&str>) -> OperationResult {
+        OperationResult {
+            object: None,
+            operation: Operation::DownloadAndUpdate,
+            result: code,
+            correlator: correlator.map(|text| Correlator(text.to_owned())),
+        }
+    }
+
+    // test: oma-dm 15.4 (a result is counted once)
+    #[test]
+    fn a_result_counts_once_for_the_attempt_that_it_names() {
+        let mut rows = [row("one"), row("two")];
+        let good = alert(ResultCode::SUCCESS, Some("two"));
+        assert_eq!(record_result(&mut rows, &good, Utc(2)), Receipt::Recorded);
+        assert_eq!(record_result(&mut rows, &good, Utc(3)), Receipt::Duplicate);
+        let other = alert(ResultCode::UPDATE_FAILED, Some("two"));
+        assert_eq!(record_result(&mut rows, &other, Utc(4)), Receipt::Duplicate);
+        assert_eq!(rows[0], row("one"));
+        assert_eq!((rows[1].result_code, rows[1].updated), (Some(200), Utc(2)));
+    }
+
+    #[test]
+    fn a_result_without_or_with_a_strange_correlator_counts_for_nobody() {
+        let mut rows = [row("one")];
+        for correlator in [None, Some("strange"), Some("")] {
+            let result = alert(ResultCode::SUCCESS, correlator);
+            assert_eq!(record_result(&mut rows, &result, Utc(2)), Receipt::Unmatched);
+        }
+        assert_eq!(rows, [row("one")]);
+    }
+
+    #[test]
+    fn success_is_done_only_when_the_version_agrees() {
+        for (firmware, phase) in
+            [("2.0", ArmingPhase::Confirmed), ("1.0", ArmingPhase::Contradicted)]
+        {
+            let mut rows = [row("one")];
+            record_result(&mut rows, &alert(ResultCode::SUCCESS, Some("one")), Utc(2));
+            assert_eq!(rows[0].phase, ArmingPhase::Reported);
+            confirm_version(&mut rows[0], &samples::running(), firmware, Utc(3));
+            assert_eq!(rows[0].phase, phase);
+            assert_eq!(rows[0].read_back.as_deref(), Some(firmware));
+        }
+    }
+
+    #[test]
+    fn a_failure_stays_one_whatever_version_runs() {
+        let mut rows = [row("one")];
+        record_result(&mut rows, &alert(ResultCode::UPDATE_FAILED, Some("one")), Utc(2));
+        confirm_version(&mut rows[0], &samples::running(), "2.0", Utc(3));
+        assert_eq!(rows[0].phase, ArmingPhase::Failed);
+    }
+
+    // test: oma-dm 15.5 (a result of a component is counted once)
+    #[test]
+    fn a_result_of_a_component_counts_as_the_firmware_code_that_says_the_same() {
+        for (code, phase) in [
+            (1200, ArmingPhase::Reported),
+            (1401, ArmingPhase::Refused),
+            (1405, ArmingPhase::Failed),
+            (1407, ArmingPhase::Refused),
+            (1413, ArmingPhase::Refused),
+            (1450, ArmingPhase::Missed),
+            (1451, ArmingPhase::Incomplete),
+            (1453, ArmingPhase::Disarmed),
+            (1551, ArmingPhase::Incomplete),
+        ] {
+            let mut rows = [row("one")];
+            let result = scomo::OperationResult {
+                source: None,
+                target: None,
+                result: scomo::ResultCode(code),
+                identifier: None,
+                correlator: Some(Correlator("one".to_owned())),
+            };
+            assert_eq!(record_component_result(&mut rows, &result, Utc(2)), Receipt::Recorded);
+            assert_eq!(record_component_result(&mut rows, &result, Utc(3)), Receipt::Duplicate);
+            assert_eq!((rows[0].phase, rows[0].result_code), (phase, Some(code)), "{code}");
+        }
+    }
+
+    #[test]
+    fn every_named_result_code_has_its_phase() {
+        for (code, phase) in [
+            (200, ArmingPhase::Reported),
+            (250, ArmingPhase::Deferred),
+            (251, ArmingPhase::Reported),
+            (402, ArmingPhase::Failed),
+            (403, ArmingPhase::Refused),
+            (404, ArmingPhase::Refused),
+            (411, ArmingPhase::UnicastNeeded),
+            (450, ArmingPhase::Missed),
+            (451, ArmingPhase::Incomplete),
+            (453, ArmingPhase::Disarmed),
+            (454, ArmingPhase::Expired),
+            (455, ArmingPhase::Refused),
+            (501, ArmingPhase::Failed),
+            (550, ArmingPhase::Incomplete),
+            (9, ArmingPhase::Failed),
+        ] {
+            assert_eq!(phase_of(ResultCode(code)), phase, "{code}");
+        }
+    }
+}

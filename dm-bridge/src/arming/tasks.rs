@@ -1,0 +1,180 @@
+//! The next arming task of a device.
+
+use std::collections::BTreeSet;
+
+use proto::{ids::CampaignId, time::Utc};
+
+use crate::{
+    campaign::model::{Campaign, CampaignState, Way, Window},
+    dm::context::{DeviceContext, latest},
+    fleet::arming::{Arming, ArmingPhase},
+    random::{RandomBytes, fresh_correlator},
+};
+
+/// An arming task of one device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ArmingTask {
+    /// Arm it for this campaign.
+    Arm(CampaignId),
+    /// Disarm it for this campaign.
+    Disarm(CampaignId),
+}
+
+/// Returns the next task of one device, campaigns in `attempted` excepted.
+#[must_use]
+pub fn next_task(
+    armings: &[Arming],
+    campaigns: &[Campaign],
+    tried: &BTreeSet<CampaignId>,
+    now: Utc,
+) -> Option<ArmingTask> {
+    let open = || {
+        latest(armings)
+            .filter(|row| !tried.contains(&row.campaign) && row.result_code.is_none())
+            .filter_map(|row| {
+                let campaign = campaigns.iter().find(|campaign| campaign.id == row.campaign)?;
+                Some((row, campaign))
+            })
+    };
+    let disarm = open().find(|(row, campaign)| wants_disarming(row, campaign));
+    if let Some((row, _)) = disarm {
+        return Some(ArmingTask::Disarm(row.campaign));
+    }
+    open()
+        .filter(|(row, campaign)| wants_arming(row, campaign, now))
+        .max_by_key(|(_, campaign)| (campaign.terms.epoch, campaign.terms.sequence))
+        .map(|(row, _)| ArmingTask::Arm(row.campaign))
+}
+
+fn wants_arming(row: &Arming, campaign: &Campaign, now: Utc) -> bool {
+    let waits = row.phase.needs_air() || row.phase == ArmingPhase::Unknown;
+    let window = match row.way {
+        Way::Broadcast => campaign.armable(now).map(|(window, _)| window),
+        Way::Download | Way::Direct => campaign.serves(now),
+    };
+    // Unicast delivery that has started needs no further window.
+    let is_new = |window: Window| match row.way {
+        Way::Broadcast => row.armed_revision < window.revision,
+        Way::Download | Way::Direct => row.armed_revision == 0,
+    };
+    waits && window.is_some_and(is_new)
+}
+
+fn wants_disarming(row: &Arming, campaign: &Campaign) -> bool {
+    let stopped = matches!(campaign.state, CampaignState::Stopping | CampaignState::Stopped);
+    stopped && row.armed() && row.phase.is_open()
+}
+
+/// Starts a new attempt by the next delivery method of a campaign, where the last one was not
+/// possible. Returns the campaigns with a new attempt.
+pub fn fall_back(
+    context: &mut DeviceContext,
+    now: Utc,
+    random: RandomBytes<'_>,
+) -> Vec<CampaignId> {
+    let stuck: Vec<_> = context
+        .latest()
+        .filter(|row| row.phase == ArmingPhase::UnicastNeeded)
+        .filter_map(|row| {
+            let campaign = context.campaign(row.campaign)?;
+            campaign.serves(now)?;
+            Some((row.clone(), campaign.way_after(row.way)?))
+        })
+        .collect();
+    let moved = stuck.iter().map(|(row, _)| row.campaign).collect();
+    for (row, way) in stuck {
+        let reason = row.reason.as_deref().unwrap_or_default();
+        context
+            .notes
+            .push(format!("{}: {} not possible ({reason}), {way} is next", row.campaign, row.way));
+        let (attempt, correlator) = (row.attempt + 1, fresh_correlator(random));
+        let next = Arming::pending(row.device, row.campaign, attempt, correlator, now);
+        context.attempts.push(Arming { way, ..next });
+    }
+    moved
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::ids::Correlator;
+
+    use super::*;
+    use crate::campaign::model::{Air, samples};
+
+    const NOW: Utc = Utc::from_seconds(1_500);
+
+    fn arming(campaign: &Campaign) -> Arming {
+        let device = "a".parse().unwrap();
+        Arming::pending(device, campaign.id, 1, Correlator("c".to_owned()), Utc(1))
+    }
+
+    fn task(row: Arming, campaign: Campaign, now: Utc) -> Option<ArmingTask> {
+        next_task(&[row], &[campaign], &BTreeSet::new(), now)
+    }
+
+    #[test]
+    fn a_pending_device_is_armed_until_the_window_closes() {
+        let campaign = samples::running();
+        let armed = Some(ArmingTask::Arm(campaign.id));
+        assert_eq!(task(arming(&campaign), campaign.clone(), NOW), armed);
+        let closed = Utc::from_seconds(2_000);
+        assert_eq!(task(arming(&campaign), campaign, closed), None);
+    }
+
+    #[test]
+    fn an_armed_device_is_armed_again_only_for_a_moved_window() {
+        let mut campaign = samples::running();
+        let mut row = arming(&campaign);
+        row.phase = ArmingPhase::Receiving;
+        row.armed_revision = 1;
+        assert_eq!(task(row.clone(), campaign.clone(), NOW), None);
+        campaign.window = campaign.window.map(|window| Window { revision: 2, ..window });
+        campaign.air = campaign.air.map(|air| Air { revision: 2, ..air });
+        assert_eq!(task(row, campaign.clone(), NOW), Some(ArmingTask::Arm(campaign.id)));
+    }
+
+    #[test]
+    fn a_unicast_delivery_needs_no_image_server() {
+        let mut campaign = samples::running();
+        campaign.air = None;
+        campaign.delivery.ways = vec![Way::Download];
+        let row = Arming { way: Way::Download, ..arming(&campaign) };
+        let armed = Some(ArmingTask::Arm(campaign.id));
+        assert_eq!(task(row.clone(), campaign.clone(), NOW), armed);
+        let begun = Arming { armed_revision: 1, phase: ArmingPhase::Armed, ..row };
+        campaign.window = campaign.window.map(|window| Window { revision: 2, ..window });
+        assert_eq!(task(begun, campaign, NOW), None);
+    }
+
+    #[test]
+    fn a_device_with_a_result_has_no_task() {
+        let campaign = samples::running();
+        let mut row = arming(&campaign);
+        row.result_code = Some(451);
+        assert_eq!(task(row, campaign, NOW), None);
+    }
+
+    #[test]
+    fn a_stopped_campaign_disarms_the_devices_that_it_armed() {
+        let mut campaign = samples::running();
+        campaign.state = CampaignState::Stopped;
+        let mut row = arming(&campaign);
+        assert_eq!(task(row.clone(), campaign.clone(), NOW), None, "it was never armed");
+        row.phase = ArmingPhase::Armed;
+        row.armed_revision = 1;
+        assert_eq!(task(row.clone(), campaign.clone(), NOW), Some(ArmingTask::Disarm(campaign.id)));
+        let tried = BTreeSet::from([campaign.id]);
+        assert_eq!(next_task(&[row], &[campaign], &tried, NOW), None);
+    }
+
+    #[test]
+    fn of_two_campaigns_the_one_with_the_higher_sequence_is_armed() {
+        let old = samples::running();
+        let mut new = samples::running();
+        new.id = CampaignId([8; 16]);
+        new.terms.sequence += 1;
+        let rows = [arming(&old), arming(&new)];
+        let wanted = Some(ArmingTask::Arm(new.id));
+        assert_eq!(next_task(&rows, &[new.clone(), old], &BTreeSet::new(), NOW), wanted);
+    }
+}

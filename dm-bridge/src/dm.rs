@@ -1,0 +1,63 @@
+//! The DM server as a core: a message and stored state in, a reply and changed state out.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`context`] | the stored rows that concern one device |
+//! | [`session_table`] | the DM sessions that are open, and how many the server admits |
+//! | [`session`] | one authenticated DM session: package order, tasks, packing |
+//! | [`message_builder`] | a reply under construction |
+//! | [`auth`] | authentication of devices: credentials, nonces, failures |
+//! | `server_auth` | authentication of this server to the device |
+//! | [`command`] | commands for a device, before they are numbered |
+//! | [`incoming`] | statuses, results and alerts of a device |
+//! | [`large_objects`] | objects sent in chunks, both ways |
+//! | `arming_sequence` | the ordered commands that arm a device, and their groups |
+//! | `inventory` | software components: inventory and operations |
+//! | [`update_request`] | updates that a device or its user requests |
+//!
+//! A peer that is not authenticated has no session: its challenge lives in the device's row, and a
+//! [`session::DmSession`] begins with the credential that was accepted.
+
+mod arming_sequence;
+pub mod auth;
+pub mod command;
+pub mod context;
+mod incoming;
+mod inventory;
+mod large_objects;
+pub mod message_builder;
+mod server_auth;
+pub mod session;
+pub mod session_table;
+mod update_request;
+
+/// Limits of the DM server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Octets of a message, in both directions.
+    pub message_bytes: usize,
+    /// Exec attempts for one device and campaign before an operator has to intervene.
+    pub attempts: u32,
+    /// Octets of a large object of a device.
+    pub object_bytes: u64,
+    /// Messages of a device in one session.
+    pub messages: u32,
+    /// Octets of a text of a device that is stored.
+    pub text_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            message_bytes: 64 * 1024,
+            attempts: 5,
+            object_bytes: 64 * 1024,
+            // A package inside a session is sent in chunks, which may be small.
+            messages: 1 << 17,
+            text_bytes: 128,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,71 @@
+//! The stored state that concerns one device, and what a message changes of it.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use proto::ids::CampaignId;
+
+use crate::{
+    campaign::model::Campaign,
+    fleet::{arming::Arming, device::Device, store::Change},
+};
+
+/// The stored rows that concern one device, as loaded for one message.
+///
+/// The DM server changes the rows; [`DeviceContext::changes_since`] returns what has to be stored
+/// before the reply is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceContext {
+    /// The device.
+    pub device: Device,
+    /// All attempts for it, by campaign and attempt number.
+    pub attempts: Vec<Arming>,
+    /// The campaigns of the open attempts; all running ones when the device requests an update.
+    pub campaigns: Vec<Campaign>,
+    /// Bundles of the campaigns whose package may go inside the DM session.
+    pub packages: BTreeMap<CampaignId, Arc<[u8]>>,
+    /// Texts for the audit log.
+    pub notes: Vec<String>,
+}
+
+impl DeviceContext {
+    /// Returns the rows that differ from `previous_step`.
+    #[must_use]
+    pub fn changes_since(&self, before: &Self) -> Vec<Change> {
+        let device = (self.device != before.device).then(|| Change::from(self.device.clone()));
+        let armings = self.attempts.iter().filter(|row| !before.attempts.contains(row));
+        device.into_iter().chain(armings.cloned().map(Change::from)).collect()
+    }
+
+    /// Counts up the versions of the rows that differ from `before`, after they were stored.
+    pub fn mark_stored(&mut self, before: &Self) {
+        if self.device != before.device {
+            self.device.version += 1;
+        }
+        for row in self.attempts.iter_mut().filter(|row| !before.attempts.contains(row)) {
+            row.version += 1;
+        }
+        self.notes.clear();
+    }
+
+    /// Returns the campaign `id`, if it was read.
+    #[must_use]
+    pub fn campaign(&self, id: CampaignId) -> Option<&Campaign> {
+        self.campaigns.iter().find(|campaign| campaign.id == id)
+    }
+
+    /// Returns the latest attempt of each campaign.
+    pub fn latest(&self) -> impl Iterator<Item = &Arming> {
+        latest(&self.attempts)
+    }
+
+    pub(super) fn audit_note(&mut self, text: impl Into<String>) {
+        self.notes.push(text.into());
+    }
+}
+
+/// Returns the latest attempt of each campaign out of all attempts for one device.
+pub fn latest(armings: &[Arming]) -> impl Iterator<Item = &Arming> {
+    armings.iter().filter(|row| {
+        !armings.iter().any(|other| other.campaign == row.campaign && other.attempt > row.attempt)
+    })
+}

@@ -1,0 +1,263 @@
+//! Software components: the inventory is read, and operations are started.
+//!
+//! ```text
+//! Get Inventory/Delivered, Inventory/Deployed    -> the names of their nodes
+//! Get PkgID or ID, Name, Version, State, … of each -> the entries, with their time
+//! Exec of an operation with correlator           -> 202, and a final alert in a later session
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use proto::{
+    dm::{
+        code::StatusCode,
+        nodes::scomo as nodes,
+        scomo::{Branch, OperationResult},
+        uri::NodeUri,
+    },
+    ids::Correlator,
+    time::Utc,
+};
+
+use super::{
+    arming_sequence::is_carried_out,
+    command::{PlannedCommand, Purpose, Request},
+    context::DeviceContext,
+    session::{DmSession, Stage},
+};
+use crate::{
+    arming::results::{self, Receipt},
+    fleet::components::{Components, Held, MAX_HELD, WorkPhase},
+};
+
+/// Progress with components in one session.
+#[derive(Debug, Clone, Default)]
+pub(super) struct InventorySync {
+    /// Values by URI, while the inventory is read.
+    values: BTreeMap<String, String>,
+    /// Rejection of one of the two lists.
+    refused: Option<String>,
+    step: InventoryStep,
+    /// Operations started in this session.
+    attempted: BTreeSet<Correlator>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+enum InventoryStep {
+    #[default]
+    NotYet,
+    Names,
+    Values,
+    Done,
+}
+
+fn address(path: &str) -> String {
+    format!("{}/{path}", nodes::ROOT)
+}
+
+fn read(path: &str) -> PlannedCommand {
+    let uri = address(path);
+    PlannedCommand { purpose: Purpose::Inventory, request: Request::Get(uri) }
+}
+
+/// The leaf that identifies the contents of a node.
+const fn identifier(branch: Branch) -> &'static str {
+    match branch {
+        Branch::Download | Branch::Delivered => nodes::PACKAGE_ID,
+        Branch::Deployed => nodes::ID,
+    }
+}
+
+/// The leaf that names the package of a node.
+const fn package(branch: Branch) -> &'static str {
+    match branch {
+        Branch::Download | Branch::Delivered => nodes::PACKAGE_TYPE,
+        Branch::Deployed => nodes::PACKAGE_ID_REF,
+    }
+}
+
+const READ_BRANCHES: [Branch; 2] = [Branch::Delivered, Branch::Deployed];
+
+impl DmSession {
+    /// Queues the next command for components; returns whether there is one.
+    pub(super) fn next_inventory_step(&mut self, context: &mut DeviceContext, now: Utc) -> bool {
+        let commands =
+            self.next_operation(context).or_else(|| self.next_inventory_read(context, now));
+        let Some(commands) = commands else { return false };
+        self.queue.extend(commands);
+        self.stage = Stage::Exec;
+        true
+    }
+
+    // spec: oma-dm 12.2 (operations of operators)
+    fn next_operation(&mut self, context: &DeviceContext) -> Option<Vec<PlannedCommand>> {
+        let components = &context.device.components;
+        let waits = |phase: WorkPhase| phase == WorkPhase::Waiting;
+        let mut works = components.works.iter().filter(|work| waits(work.phase));
+        let work = works.find(|work| !self.inventory.attempted.contains(&work.correlator))?;
+        self.inventory.attempted.insert(work.correlator.clone());
+        let object: NodeUri = nodes::ROOT.parse().ok()?;
+        let node = components.node_of(work.operation.branch(), &work.id);
+        let uri = work.operation.address(&object, &node);
+        let request = Request::Exec(uri, Some(work.correlator.clone()));
+        let purpose = Purpose::Component(work.correlator.clone());
+        Some(vec![PlannedCommand { purpose, request }])
+    }
+
+    // spec: oma-dm 12.2 (the inventory is read)
+    fn next_inventory_read(
+        &mut self,
+        context: &mut DeviceContext,
+        now: Utc,
+    ) -> Option<Vec<PlannedCommand>> {
+        let components = &mut context.device.components;
+        match self.inventory.step {
+            InventoryStep::NotYet if components.wanted => {
+                self.inventory.step = InventoryStep::Names;
+                return Some(READ_BRANCHES.map(|branch| read(branch.path())).to_vec());
+            }
+            InventoryStep::NotYet | InventoryStep::Done => return None,
+            InventoryStep::Names => {
+                self.inventory.step = InventoryStep::Values;
+                let asked = self.inventory.nodes().flat_map(|(branch, node)| {
+                    [identifier(branch), package(branch), nodes::NAME, nodes::VERSION, nodes::STATE]
+                        .map(|leaf| read(&format!("{}/{leaf}", branch.node(&node))))
+                });
+                let asked: Vec<_> = asked.collect();
+                if !asked.is_empty() {
+                    return Some(asked);
+                }
+            }
+            InventoryStep::Values => {}
+        }
+        self.inventory.step = InventoryStep::Done;
+        components.wanted = false;
+        components.refused = self.inventory.refused.take();
+        let text = match &components.refused {
+            Some(reason) => reason.clone(),
+            None => {
+                components.held = self.inventory.entries();
+                components.read = Some(now);
+                let text = format!("holds {} packages and components", components.held.len());
+                confirm_attempts(context, now);
+                text
+            }
+        };
+        context.audit_note(text);
+        None
+    }
+
+    /// Stores a value of the inventory.
+    pub(super) fn on_inventory_value(&mut self, uri: &str, text: String) {
+        self.inventory.values.insert(uri.to_owned(), text);
+    }
+
+    /// Handles the status of a Get: a missing list is empty, a rejected one is unknown.
+    pub(super) fn on_inventory_status(&mut self, planned: &PlannedCommand, code: StatusCode) {
+        let Request::Get(uri) = &planned.request else { return };
+        let is_list = READ_BRANCHES.iter().any(|branch| address(branch.path()) == *uri);
+        if is_list && !code.is_success() && code != StatusCode::NOT_FOUND {
+            self.inventory.refused = Some(format!("Get of {uri} answered {code}"));
+        }
+    }
+
+    /// Handles the result of an operation on a component, of an operator or of a campaign.
+    pub(super) fn on_component_result(
+        &mut self,
+        context: &mut DeviceContext,
+        result: &OperationResult,
+        now: Utc,
+    ) -> StatusCode {
+        let receipt = match context.device.components.accept(result, now) {
+            Some(true) => Receipt::Recorded,
+            Some(false) => Receipt::Duplicate,
+            None => results::record_component_result(&mut context.attempts, result, now),
+        };
+        // The inventory is read again: a result alone proves nothing.
+        context.device.components.wanted |= receipt == Receipt::Recorded;
+        context.audit_note(match receipt {
+            Receipt::Recorded => format!("result {}", result.result),
+            Receipt::Duplicate => format!("result {} again", result.result),
+            Receipt::Unmatched => format!("result {} of no operation, not counted", result.result),
+        });
+        if receipt == Receipt::Recorded && self.stage == Stage::Done {
+            self.stage = Stage::Schedule;
+        }
+        match receipt {
+            Receipt::Recorded | Receipt::Duplicate => StatusCode::OK,
+            Receipt::Unmatched => StatusCode::ACCEPTED,
+        }
+    }
+}
+
+impl InventorySync {
+    /// Nodes that the device has listed, up to the limit.
+    fn nodes(&self) -> impl Iterator<Item = (Branch, String)> {
+        let names = |branch: Branch| {
+            let listed = self.values.get(&address(branch.path())).cloned().unwrap_or_default();
+            let names: Vec<_> = listed.split('/').map(|name| name.trim().to_owned()).collect();
+            names.into_iter().filter(|name| !name.is_empty()).map(move |name| (branch, name))
+        };
+        READ_BRANCHES.into_iter().flat_map(names).take(MAX_HELD)
+    }
+
+    fn entries(&self) -> Vec<Held> {
+        let held = |(branch, node): (Branch, String)| {
+            let value = |leaf: &str| {
+                let uri = address(&format!("{}/{leaf}", branch.node(&node)));
+                self.values.get(&uri).filter(|text| !text.is_empty()).cloned()
+            };
+            Held {
+                branch,
+                id: value(identifier(branch)).unwrap_or_else(|| node.clone()),
+                package: value(nodes::PACKAGE_ID_REF),
+                name: value(nodes::NAME),
+                version: value(nodes::VERSION),
+                state: value(nodes::STATE).and_then(|word| word.parse().ok()),
+                node,
+            }
+        };
+        self.nodes().map(held).collect()
+    }
+}
+
+/// Compares the inventory with the reported results of campaigns.
+fn confirm_attempts(context: &mut DeviceContext, now: Utc) {
+    for row in &mut context.attempts {
+        let campaign = context.campaigns.iter().find(|campaign| campaign.id == row.campaign);
+        let software = campaign.and_then(|campaign| campaign.delivery.software.as_ref());
+        if let Some(software) = software {
+            let before = row.phase;
+            results::confirm_components(row, software, &context.device.components, now);
+            if row.phase != before {
+                context.notes.push(format!("{} is {}", row.campaign, row.phase));
+            }
+        }
+    }
+}
+
+/// Handles the status of the Exec of an operation.
+pub(super) fn on_operation_status(
+    components: &mut Components,
+    correlator: &Correlator,
+    code: StatusCode,
+    now: Utc,
+) {
+    let Some(work) = components.works.iter_mut().find(|work| work.correlator == *correlator) else {
+        return;
+    };
+    if work.result_code.is_some() {
+        return;
+    }
+    work.updated = now;
+    if is_carried_out(code) {
+        work.phase = WorkPhase::Accepted;
+        work.reason = None;
+        return;
+    }
+    work.reason = Some(format!("Exec answered {code}"));
+    // Without a status it may have been accepted: the next session sends the same correlator.
+    if code.0 != 0 && !code.is_retry_later() {
+        work.phase = WorkPhase::Failed;
+    }
+}

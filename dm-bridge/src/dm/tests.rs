@@ -1,0 +1,843 @@
+//! Whole DM sessions against a scripted device, message by message.
+#![expect(clippy::wildcard_enum_match_arm, reason = "a test names the commands it is about")]
+
+use proto::{
+    dm::{
+        auth::Secret,
+        code::{AlertCode, Format, StatusCode},
+        encoding::Encoding,
+        fumo::{Operation, OperationResult, ResultCode},
+        syncml::{
+            Alert, Command, CommandId, Credential, Header, Item, Location, Manage, Message,
+            MessageId, Meta, Results, Status, Verb,
+        },
+    },
+    ids::{CampaignId, Correlator},
+    time::Utc,
+};
+
+use super::{
+    Limits,
+    context::DeviceContext,
+    session::{DmSession, OpenOutcome, ReceivedMessage},
+};
+use crate::{
+    campaign::model::{CampaignState, samples},
+    fleet::{
+        arming::{Arming, ArmingPhase},
+        components::Components,
+        contract,
+        device::{Nonce, Rest},
+        policy::PolicyOrders,
+        profile::{Profile, Quirk},
+    },
+};
+
+mod components;
+mod groups;
+mod large_objects;
+mod policy;
+mod quirks;
+mod unicast;
+mod update_requests;
+
+const NOW: Utc = Utc::from_seconds(1_500);
+
+/// The context of one device that is selected for one running campaign.
+fn device_context() -> DeviceContext {
+    let mut device = contract::device("a");
+    device.auth.secret = Secret::new("a", "password").into();
+    device.auth.next_nonce = Some(Nonce([1; 16]));
+    device.auth.challenge = None;
+    device.auth.failures = 0;
+    device.on_request = None;
+    device.profile = Profile::default();
+    device.rest = None;
+    device.policy = PolicyOrders::default();
+    device.components = Components::default();
+    let campaign = samples::running();
+    let correlator = Correlator("c1".to_owned());
+    let arming = Arming::pending(device.id.clone(), campaign.id, 1, correlator, Utc(1));
+    DeviceContext {
+        device,
+        attempts: vec![arming],
+        campaigns: vec![campaign],
+        packages: Default::default(),
+        notes: vec![],
+    }
+}
+
+fn received(message: &Message) -> ReceivedMessage<'_> {
+    ReceivedMessage { message, encoding: Encoding::Xml, mac: None }
+}
+
+fn latest(context: &DeviceContext) -> &Arming {
+    context.latest().next().unwrap()
+}
+
+/// A device whose answers are its fields.
+struct Device {
+    values: Vec<(&'static str, &'static str)>,
+    exec: StatusCode,
+    /// Status of the question to the user.
+    user: StatusCode,
+    refused: Option<(&'static str, StatusCode)>,
+    /// Set when `refused` applies to Add and not to Replace.
+    refuses_adds_alone: bool,
+    limit: u64,
+    /// Status of a Get of a node without a value.
+    missing: StatusCode,
+    /// Status of a chunk of a large object.
+    chunk: StatusCode,
+    /// Status of a Sequence; anything but 200 is that of the members too.
+    sequence: StatusCode,
+    atomic: StatusCode,
+    /// Groups received.
+    groups: Vec<Verb>,
+    seen: Vec<Command>,
+    alerts: Vec<Alert>,
+    message: u32,
+}
+
+impl Device {
+    fn new() -> Self {
+        Self {
+            values: vec![
+                ("FwV", "1.0"),
+                ("Broadcast/Version", "1.0"),
+                ("MaxBlockSymbols", "8192"),
+                ("MaxStorage", "4194304"),
+                ("Broadcast/Root", "2"),
+                ("State", "10"),
+                ("Phase", "idle"),
+            ],
+            exec: StatusCode::ACCEPTED,
+            user: StatusCode::OK,
+            refused: None,
+            refuses_adds_alone: false,
+            limit: 65_536,
+            missing: StatusCode::NOT_FOUND,
+            chunk: StatusCode::CHUNK_ACCEPTED,
+            sequence: StatusCode::OK,
+            atomic: StatusCode::OK,
+            groups: vec![],
+            seen: vec![],
+            alerts: vec![],
+            message: 0,
+        }
+    }
+
+    fn without(mut self, node: &str) -> Self {
+        self.values.retain(|(name, _)| *name != node);
+        self
+    }
+
+    fn with(mut self, node: &'static str, value: &'static str) -> Self {
+        self = self.without(node);
+        self.values.push((node, value));
+        self
+    }
+
+    fn alerting(mut self, code: u16, correlator: &str) -> Self {
+        self.alerts.push(final_alert(code, Some(correlator)));
+        self
+    }
+
+    fn message(&mut self, credential: Option<Credential>, commands: Vec<Command>) -> Message {
+        self.message += 1;
+        Message {
+            header: Header {
+                session_id: "1".to_owned(),
+                message_id: MessageId(self.message),
+                target: Location::new("http://127.0.0.1:8080/dm"),
+                source: Location::named("a", "a"),
+                respond_to: None,
+                credential,
+                meta: Some(Meta { max_message_size: Some(self.limit), ..Meta::default() }),
+            },
+            commands,
+            is_final: true,
+        }
+    }
+
+    fn first(&mut self, nonce: [u8; 16]) -> Message {
+        let mut commands = vec![
+            Command::Alert(Alert {
+                id: CommandId(1),
+                code: AlertCode::CLIENT_INITIATED,
+                correlator: None,
+                items: vec![],
+            }),
+            Command::Replace(Manage::new(
+                CommandId(2),
+                vec![Item::value("./DevInfo/DevId", Format::Chr, "a")],
+            )),
+        ];
+        commands.extend(self.alerts.drain(..).map(Command::Alert));
+        self.message(Some(Secret::new("a", "password").credential(&nonce)), commands)
+    }
+
+    /// Answers every command of the server; `None` when there is none, so the session is over.
+    fn answer(&mut self, reply: &Message) -> Option<Message> {
+        let server = reply.header.message_id;
+        let wanted: Vec<_> = reply.commands.iter().filter(|c| c.wants_status()).cloned().collect();
+        if wanted.is_empty() {
+            return None;
+        }
+        let header = Status::for_header(CommandId(1), &reply.header, StatusCode::OK);
+        let mut commands = vec![Command::Status(header)];
+        let is_final = reply.is_final;
+        for command in wanted {
+            self.execute(&command, server, &mut commands);
+        }
+        if !is_final {
+            commands.push(Command::Alert(Alert {
+                id: CommandId(99),
+                code: AlertCode::NEXT_MESSAGE,
+                correlator: None,
+                items: vec![],
+            }));
+        }
+        Some(Message { is_final, ..self.message(None, commands) })
+    }
+
+    /// Executes a command with its members, and appends a Status of each.
+    fn execute(&mut self, command: &Command, server: MessageId, sent: &mut Vec<Command>) {
+        let (code, members) = match command {
+            Command::Sequence(group) => (self.sequence, &group.commands),
+            Command::Atomic(group) => (self.atomic, &group.commands),
+            _ => {
+                let (code, value) = self.respond(command);
+                push_status(sent, server, command, code);
+                if let Some(value) = value {
+                    sent.push(Command::Results(Results {
+                        id: CommandId(u32::try_from(sent.len()).unwrap() + 1),
+                        message_ref: Some(server),
+                        command_ref: command.id(),
+                        meta: None,
+                        items: vec![Item::value("./x", Format::Chr, value)],
+                    }));
+                }
+                self.seen.push(command.clone());
+                return;
+            }
+        };
+        self.groups.push(command.verb());
+        let first = sent.len();
+        push_status(sent, server, command, code);
+        let mut may_continue = code == StatusCode::OK;
+        for member in members {
+            if !may_continue {
+                push_status(sent, server, member, StatusCode::NOT_EXECUTED);
+                continue;
+            }
+            self.execute(member, server, sent);
+            let Some(Command::Status(status)) = sent.last() else { panic!("{member:?}") };
+            may_continue = status.code.is_success() && status.code != StatusCode::CANCELLED;
+        }
+        if code == StatusCode::OK && !may_continue && command.verb() == Verb::Atomic {
+            for sent in &mut sent[first..] {
+                let Command::Status(status) = sent else { panic!("{sent:?}") };
+                match status.verb {
+                    Verb::Atomic => status.code = StatusCode::ATOMIC_FAILED,
+                    _ if status.code == StatusCode::OK => status.code = StatusCode::ROLLED_BACK,
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    fn respond(&self, command: &Command) -> (StatusCode, Option<&'static str>) {
+        match command {
+            Command::Get(get) => {
+                let uri = get.items[0].target_uri().unwrap();
+                match self.values.iter().find(|(name, _)| uri.ends_with(name)) {
+                    Some((_, value)) => (StatusCode::OK, Some(value)),
+                    None => (self.missing, None),
+                }
+            }
+            Command::Replace(replace) => {
+                let uri = replace.items[0].target_uri().unwrap();
+                if replace.items[0].more_data {
+                    return (self.chunk, None);
+                }
+                match self.refused.filter(|_| !self.refuses_adds_alone) {
+                    Some((node, code)) if uri.ends_with(node) => (code, None),
+                    Some(_) | None => (StatusCode::OK, None),
+                }
+            }
+            Command::Add(add) => {
+                let uri = add.items[0].target_uri().unwrap();
+                match self.refused {
+                    Some((node, code)) if uri.ends_with(node) => (code, None),
+                    Some(_) | None => (StatusCode::OK, None),
+                }
+            }
+            Command::Exec(_) => (self.exec, None),
+            Command::Alert(alert) if alert.code == AlertCode::DISPLAY => (StatusCode::OK, None),
+            Command::Alert(alert) if alert.code.is_user_interaction() => (self.user, None),
+            other => panic!("the server sent {other:?}"),
+        }
+    }
+
+    /// Runs a session from the enrolled nonce to its end; returns the replies.
+    fn run(&mut self, context: &mut DeviceContext) -> Vec<Message> {
+        let first = self.first([1; 16]);
+        self.run_from(context, first, NOW)
+    }
+
+    fn run_from(&mut self, context: &mut DeviceContext, first: Message, now: Utc) -> Vec<Message> {
+        let mut count = u8::try_from(100 + 10 * context.attempts.len()).unwrap();
+        let mut random = || {
+            count += 1;
+            [count; 16]
+        };
+        let opening =
+            DmSession::open(context, received(&first), now, Limits::default(), &mut random);
+        let OpenOutcome::Accepted(mut session, reply) = opening else { panic!("{opening:?}") };
+        let mut replies = vec![reply];
+        while let Some(next) = self.answer(replies.last().unwrap()) {
+            assert!(session.is_continued_by(&next, Some(session.token())));
+            replies.push(session.handle(context, received(&next), now, &mut random));
+            assert!(replies.len() < 60, "the session does not end");
+        }
+        assert!(session.is_finished());
+        replies
+    }
+
+    fn written(&self) -> Vec<String> {
+        let uri = |command: &Command| match command {
+            Command::Replace(replace) => replace.items[0].target_uri().map(str::to_owned),
+            Command::Add(add) => add.items[0].target_uri().map(|uri| format!("Add {uri}")),
+            Command::Exec(exec) => exec.item.target_uri().map(|uri| format!("Exec {uri}")),
+            Command::Alert(alert) => Some(format!("Alert {}", alert.code)),
+            _ => None,
+        };
+        let short = |uri: String| uri.replace("./FwUpdate/Main/", "").replace("Ext/Broadcast/", "");
+        self.seen.iter().filter_map(uri).map(short).collect()
+    }
+}
+
+fn push_status(sent: &mut Vec<Command>, server: MessageId, command: &Command, code: StatusCode) {
+    let id = CommandId(u32::try_from(sent.len()).unwrap() + 1);
+    sent.push(Command::Status(Status::new(id, server, command.id(), command.verb(), code)));
+}
+
+/// Returns the commands of a message, and those inside of groups.
+fn flat(message: &Message) -> Vec<&Command> {
+    let mut all = Vec::new();
+    let mut open: Vec<_> = message.commands.iter().rev().collect();
+    while let Some(command) = open.pop() {
+        all.push(command);
+        if let Command::Sequence(group) | Command::Atomic(group) = command {
+            open.extend(group.commands.iter().rev());
+        }
+    }
+    all
+}
+
+fn final_alert(code: u16, correlator: Option<&str>) -> Alert {
+    OperationResult {
+        object: Some("./FwUpdate/Main".to_owned()),
+        operation: Operation::DownloadAndUpdate,
+        result: ResultCode(code),
+        correlator: correlator.map(|text| Correlator(text.to_owned())),
+    }
+    .to_alert(CommandId(9))
+}
+
+fn codes(message: &Message) -> Vec<(Verb, u16)> {
+    let status = |command: &Command| match command {
+        Command::Status(status) => Some((status.verb, status.code.0)),
+        _ => None,
+    };
+    message.commands.iter().filter_map(status).collect()
+}
+
+// test: oma-002 1 (the server prepares each device)
+#[test]
+fn a_pending_device_is_queried_written_to_and_armed() {
+    let mut context = device_context();
+    let mut device = Device::new();
+    let replies = device.run(&mut context);
+    assert_eq!(codes(&replies[0]), [(Verb::Header, 212), (Verb::Alert, 200), (Verb::Replace, 200)]);
+    assert_eq!(
+        device.written(),
+        [
+            "Manifest",
+            "Campaign",
+            "Plan/0",
+            "Now",
+            "Opens",
+            "Closes",
+            "Report/Spread",
+            "DownloadAndUpdate/PkgURL",
+            "Exec DownloadAndUpdate",
+        ]
+    );
+    let row = latest(&context);
+    assert_eq!((row.phase, row.armed_revision, row.attempt), (ArmingPhase::Armed, 1, 1));
+    let Command::Exec(exec) = device.seen.last().unwrap() else { panic!() };
+    assert_eq!(exec.correlator, Some(Correlator("c1".to_owned())));
+    assert_eq!(context.device.firmware_version.as_deref(), Some("1.0"));
+}
+
+#[test]
+fn the_answer_carries_a_fresh_nonce_that_the_row_knows() {
+    let mut context = device_context();
+    let replies = Device::new().run(&mut context);
+    let Command::Status(status) = &replies[0].commands[0] else { panic!() };
+    let sent = status.challenge.as_ref().unwrap().nonce().unwrap();
+    assert_eq!(context.device.auth.next_nonce.unwrap().0.to_vec(), sent);
+}
+
+#[test]
+fn envelopes_travel_as_octets() {
+    let mut context = device_context();
+    let mut device = Device::new();
+    device.run(&mut context);
+    let manifest = device.seen.iter().find_map(|command| match command {
+        Command::Replace(replace) if replace.items[0].target_uri()?.ends_with("Manifest") => {
+            Some(replace.items[0].clone())
+        }
+        _ => None,
+    });
+    let manifest = manifest.unwrap();
+    assert_eq!(manifest.meta.as_ref().unwrap().format, Some(Format::Bin));
+    assert_eq!(manifest.to_octets().unwrap(), context.campaigns[0].papers.manifest);
+}
+
+#[test]
+fn a_device_with_an_older_root_gets_the_next_one_first() {
+    let mut context = device_context();
+    let mut device = Device::new().with("Broadcast/Root", "1");
+    device.run(&mut context);
+    assert_eq!(device.written()[..2], ["Root", "Manifest"]);
+}
+
+#[test]
+fn a_window_that_opens_during_a_session_arms_a_device_that_was_not_queried_yet() {
+    let mut context = device_context();
+    let selected = std::mem::take(&mut context.attempts);
+    let mut device = Device::new();
+    let mut random = || [77; 16];
+    let first = device.first([1; 16]);
+    let opening =
+        DmSession::open(&mut context, received(&first), NOW, Limits::default(), &mut random);
+    let OpenOutcome::Accepted(mut session, mut reply) = opening else { panic!("{opening:?}") };
+    context.attempts = selected;
+    while let Some(next) = device.answer(&reply) {
+        reply = session.handle(&mut context, received(&next), NOW, &mut random);
+    }
+    assert!(session.is_finished());
+    let row = latest(&context);
+    assert_eq!((row.phase, row.armed_revision), (ArmingPhase::Armed, 1), "{:?}", row.reason);
+}
+
+#[test]
+fn a_device_two_roots_behind_gets_both_in_order_and_no_exec_when_one_is_refused() {
+    let chain = || [(2, vec![2; 300]), (3, vec![3; 300])].into();
+    let mut context = device_context();
+    context.campaigns[0].papers.roots = chain();
+    let mut device = Device::new().with("Broadcast/Root", "1");
+    device.run(&mut context);
+    assert_eq!(device.written()[..3], ["Root", "Root", "Manifest"]);
+    assert_eq!(latest(&context).phase, ArmingPhase::Armed);
+
+    let mut context = device_context();
+    context.campaigns[0].papers.roots = chain();
+    let mut device = Device::new().with("Broadcast/Root", "1");
+    device.refused = Some(("Root", StatusCode::FAILED));
+    device.run(&mut context);
+    assert_eq!(latest(&context).phase, ArmingPhase::Pending);
+    assert!(
+        latest(&context).reason.as_ref().unwrap().contains("Root"),
+        "{:?}",
+        latest(&context).reason
+    );
+}
+
+#[test]
+fn a_device_that_lacks_an_unknown_root_stays_pending_with_the_reason() {
+    let mut context = device_context();
+    context.campaigns[0].papers.roots = [(3, vec![3; 300])].into();
+    let mut device = Device::new().with("Broadcast/Root", "1");
+    device.run(&mut context);
+    assert_eq!(device.written(), [""; 0]);
+    let row = latest(&context);
+    assert_eq!(row.phase, ArmingPhase::Pending);
+    assert_eq!(row.reason.as_deref(), Some("the device lacks root 2, which was not handed in"));
+}
+
+#[test]
+fn an_armed_device_is_not_armed_again() {
+    let mut context = device_context();
+    Device::new().run(&mut context);
+    context.device.auth.next_nonce = Some(Nonce([1; 16]));
+    let mut device = Device::new().with("Phase", "receiving");
+    device.run(&mut context);
+    assert_eq!(device.written(), [""; 0]);
+    assert_eq!(latest(&context).phase, ArmingPhase::Receiving);
+}
+
+// test: oma-002 8 (versions)
+#[test]
+fn a_device_without_the_extension_needs_unicast() {
+    let mut context = device_context();
+    let mut device = Device::new().without("Broadcast/Version");
+    device.run(&mut context);
+    assert_eq!(device.written(), [""; 0]);
+    assert_eq!(latest(&context).phase, ArmingPhase::UnicastNeeded);
+}
+
+#[test]
+fn a_device_that_does_not_know_the_url_needs_unicast() {
+    for answer in [411, 404, 405, 406] {
+        let mut context = device_context();
+        let mut device = Device { exec: StatusCode(answer), ..Device::new() };
+        device.run(&mut context);
+        assert_eq!(latest(&context).phase, ArmingPhase::UnicastNeeded, "{answer}");
+    }
+    let mut context = device_context();
+    Device::new().run(&mut context);
+    context.device.auth.next_nonce = Some(Nonce([1; 16]));
+    Device::new().alerting(411, "c1").run(&mut context);
+    assert_eq!(latest(&context).phase, ArmingPhase::UnicastNeeded);
+}
+
+#[test]
+fn limits_of_a_device_are_respected_before_anything_is_sent() {
+    for (node, value) in [("MaxBlockSymbols", "744"), ("MaxStorage", "1023")] {
+        let mut context = device_context();
+        let mut device = Device::new().with(node, value);
+        device.run(&mut context);
+        assert_eq!(device.written(), [""; 0]);
+        assert_eq!(latest(&context).phase, ArmingPhase::Refused, "{node}");
+    }
+    for (node, value) in [("MaxBlockSymbols", "745"), ("MaxStorage", "1024")] {
+        let mut context = device_context();
+        Device::new().with(node, value).run(&mut context);
+        assert_eq!(latest(&context).phase, ArmingPhase::Armed, "{node}");
+    }
+}
+
+#[test]
+fn no_exec_follows_a_replace_that_failed() {
+    let mut context = device_context();
+    let refused = Some(("Manifest", StatusCode::TOO_LARGE));
+    let mut device = Device { refused, ..Device::new() };
+    device.run(&mut context);
+    assert!(!device.written().iter().any(|name| name.starts_with("Exec")));
+    let row = latest(&context);
+    assert_eq!((row.phase, row.attempt), (ArmingPhase::Pending, 1));
+    assert_eq!(row.reason.as_deref(), Some("Replace of Manifest answered 413"));
+}
+
+#[test]
+fn a_device_without_a_node_for_the_plan_is_armed_all_the_same() {
+    let mut context = device_context();
+    let refused = Some(("Plan/0", StatusCode::NOT_FOUND));
+    Device { refused, ..Device::new() }.run(&mut context);
+    assert_eq!(latest(&context).phase, ArmingPhase::Armed);
+}
+
+#[test]
+fn a_rejected_exec_is_retried_with_another_correlator_and_not_for_ever() {
+    let mut context = device_context();
+    for attempt in 1..=Limits::default().attempts {
+        context.device.auth.next_nonce = Some(Nonce([1; 16]));
+        let row = latest(&context);
+        assert_eq!((row.phase, row.attempt), (ArmingPhase::Pending, attempt));
+        Device { exec: StatusCode::FAILED, ..Device::new() }.run(&mut context);
+    }
+    assert_eq!(latest(&context).phase, ArmingPhase::Failed);
+    let mut correlators: Vec<_> =
+        context.attempts.iter().map(|row| row.correlator.clone()).collect();
+    correlators.dedup();
+    assert_eq!(correlators.len(), 5);
+}
+
+#[test]
+fn an_exec_without_a_status_is_repeated_with_the_same_correlator() {
+    let mut context = device_context();
+    let mut device = Device::new();
+    let mut count = 50;
+    let mut random = || {
+        count += 1;
+        [count; 16]
+    };
+    let first = device.first([1; 16]);
+    let opening =
+        DmSession::open(&mut context, received(&first), NOW, Limits::default(), &mut random);
+    let OpenOutcome::Accepted(mut session, mut reply) = opening else { panic!() };
+    while !matches!(flat(&reply).last(), Some(Command::Exec(_))) {
+        let next = device.answer(&reply).unwrap();
+        reply = session.handle(&mut context, received(&next), NOW, &mut random);
+    }
+    // The session ends here; the device connects again later.
+    context.device.auth.next_nonce = Some(Nonce([1; 16]));
+    let mut device = Device::new();
+    device.run(&mut context);
+    let Command::Exec(exec) = device.seen.last().unwrap() else { panic!() };
+    assert_eq!(exec.correlator, Some(Correlator("c1".to_owned())));
+    assert_eq!((latest(&context).phase, latest(&context).attempt), (ArmingPhase::Armed, 1));
+}
+
+#[test]
+fn a_device_with_tiny_messages_does_not_busy_the_server() {
+    let mut context = device_context();
+    let mut device = Device { limit: 300, ..Device::new() };
+    let replies = device.run(&mut context);
+    assert_eq!(replies.len(), 1);
+    assert_eq!(latest(&context).phase, ArmingPhase::Pending);
+}
+
+#[test]
+fn a_result_is_confirmed_by_the_version_read_back_in_the_same_session() {
+    for (firmware, phase) in [("2.0", ArmingPhase::Confirmed), ("1.0", ArmingPhase::Contradicted)] {
+        let mut context = device_context();
+        Device::new().run(&mut context);
+        context.device.auth.next_nonce = Some(Nonce([1; 16]));
+        let replies = Device::new().with("FwV", firmware).alerting(200, "c1").run(&mut context);
+        assert!(codes(&replies[0]).contains(&(Verb::Alert, 200)));
+        let row = latest(&context);
+        assert_eq!((row.phase, row.result_code), (phase, Some(200)));
+        assert_eq!(row.read_back.as_deref(), Some(firmware));
+    }
+}
+
+// test: oma-dm 15.4 (a result is counted once)
+#[test]
+fn a_repeated_result_is_answered_alike_and_counted_once() {
+    let mut context = device_context();
+    Device::new().run(&mut context);
+    for code in [410, 410, 200] {
+        context.device.auth.next_nonce = Some(Nonce([1; 16]));
+        let replies = Device::new().alerting(code, "c1").run(&mut context);
+        assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 200)));
+        assert_eq!(latest(&context).result_code, Some(410));
+    }
+}
+
+#[test]
+fn a_result_of_an_attempt_of_another_device_is_not_counted() {
+    let mut context = device_context();
+    Device::new().run(&mut context);
+    context.device.auth.next_nonce = Some(Nonce([1; 16]));
+    let replies = Device::new().alerting(200, "c2").run(&mut context);
+    assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 202)));
+    assert_eq!(latest(&context).result_code, None);
+    assert!(context.notes.iter().any(|note| note.contains("not counted")), "{:?}", context.notes);
+}
+
+#[test]
+fn a_stopped_campaign_is_disarmed_at_the_next_session() {
+    let mut context = device_context();
+    Device::new().run(&mut context);
+    context.campaigns[0].state = CampaignState::Stopped;
+    context.device.auth.next_nonce = Some(Nonce([1; 16]));
+    let mut device = Device { exec: StatusCode::OK, ..Device::new() };
+    device.run(&mut context);
+    assert_eq!(device.written(), ["Exec Disarm"]);
+    assert_eq!(latest(&context).phase, ArmingPhase::Disarmed);
+}
+
+#[test]
+fn missing_and_wrong_credentials_get_a_challenge_and_no_command_is_executed() {
+    for (credential, code) in
+        [(None, 407), (Some(Secret::new("a", "wrong").credential(&[1; 16])), 401)]
+    {
+        let mut context = device_context();
+        Device::new().run(&mut context);
+        let before = context.attempts.clone();
+        let mut device = Device::new();
+        let first = Command::Alert(final_alert(200, Some("c1")));
+        let message = device.message(credential, vec![first]);
+        let opening =
+            DmSession::open(&mut context, received(&message), NOW, Limits::default(), &mut || {
+                [7; 16]
+            });
+        let (OpenOutcome::AuthRequired(reply) | OpenOutcome::AuthFailed(reply)) = opening else {
+            panic!()
+        };
+        assert_eq!(codes(&reply), [(Verb::Header, code), (Verb::Alert, code)]);
+        assert!(reply.commands.iter().all(|command| !command.wants_status()));
+        let Command::Status(status) = &reply.commands[0] else { panic!() };
+        assert_eq!(status.challenge.as_ref().unwrap().nonce(), Ok(vec![7; 16]));
+        assert_eq!(context.attempts, before);
+        assert_eq!(context.device.auth.challenge.as_ref().unwrap().nonce, Nonce([7; 16]));
+    }
+}
+
+#[test]
+fn a_message_continues_a_session_only_by_its_token_and_a_higher_number() {
+    let mut context = device_context();
+    let mut device = Device::new();
+    let first = device.first([1; 16]);
+    let opening =
+        DmSession::open(&mut context, received(&first), NOW, Limits::default(), &mut || [7; 16]);
+    let OpenOutcome::Accepted(session, reply) = opening else { panic!() };
+    let uri = reply.header.respond_to.clone().unwrap();
+    let token = uri.strip_prefix("http://127.0.0.1:8080/dm?s=").unwrap();
+    let next = device.answer(&reply).unwrap();
+    assert!(session.is_continued_by(&next, Some(token)));
+    assert!(!session.is_continued_by(&next, None));
+    assert!(!session.is_continued_by(&next, Some("")));
+    assert!(!session.is_continued_by(&first, Some(token)), "its number was used");
+    let mut other = next;
+    other.header.session_id = "2".to_owned();
+    assert!(!session.is_continued_by(&other, Some(token)));
+}
+
+// test: oma-dm 1.1 (1223)
+#[test]
+fn an_abort_ends_the_session_without_further_commands() {
+    let mut context = device_context();
+    let mut device = Device::new();
+    device.alerts.push(Alert {
+        id: CommandId(3),
+        code: AlertCode::SESSION_ABORT,
+        correlator: None,
+        items: vec![],
+    });
+    let replies = device.run(&mut context);
+    assert_eq!(replies.len(), 1);
+    assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 200)));
+    assert_eq!(latest(&context).phase, ArmingPhase::Pending);
+}
+
+// test: oma-dm 1.1 (1223)
+#[test]
+fn a_session_whose_campaign_is_stopped_or_that_never_ends_is_aborted() {
+    for is_stopped in [true, false] {
+        let mut context = device_context();
+        let mut device = Device { limit: 1_700, ..Device::new().with("LrgObj", "true") };
+        let limits = Limits { messages: 4, ..Limits::default() };
+        let limits = if is_stopped { Limits::default() } else { limits };
+        let first = device.first([1; 16]);
+        let opening = DmSession::open(&mut context, received(&first), NOW, limits, &mut || [7; 16]);
+        let OpenOutcome::Accepted(mut session, mut reply) = opening else { panic!("{opening:?}") };
+        while !session.is_finished() {
+            let next = device.answer(&reply).unwrap();
+            if is_stopped && device.written().len() > 1 {
+                context.campaigns[0].state = CampaignState::Stopping;
+            }
+            reply = session.handle(&mut context, received(&next), NOW, &mut || [8; 16]);
+        }
+        let Some(Command::Alert(alert)) = reply.commands.last() else { panic!("{reply:?}") };
+        assert_eq!((alert.code, reply.is_final), (AlertCode::SESSION_ABORT, true));
+        let others = &reply.commands[..reply.commands.len() - 1];
+        assert!(others.iter().all(|command| command.verb() == Verb::Status), "{others:?}");
+        assert!(!latest(&context).armed());
+        assert!(
+            context.notes.iter().any(|note| note.starts_with("session aborted")),
+            "{:?}",
+            context.notes
+        );
+    }
+}
+
+// test: oma-dm 1 (next message)
+#[test]
+fn an_unfinished_package_is_continued_by_next_message() {
+    let mut context = device_context();
+    let mut device = Device::new();
+    let mut first = device.first([1; 16]);
+    first.is_final = false;
+    let opening =
+        DmSession::open(&mut context, received(&first), NOW, Limits::default(), &mut || [7; 16]);
+    let OpenOutcome::Accepted(_, reply) = opening else { panic!() };
+    assert!(!reply.is_final);
+    let Some(Command::Alert(alert)) = reply.commands.last() else { panic!() };
+    assert_eq!(alert.code, AlertCode::NEXT_MESSAGE);
+}
+
+// test: oma-dm 4 (generic alert)
+// test: oma-dm 1 (a client sends Replace, Results, Alert and Status alone)
+#[test]
+fn alerts_that_nobody_knows_and_commands_of_a_server_are_refused() {
+    let mut context = device_context();
+    let mut device = Device::new();
+    let mut unknown = final_alert(200, None);
+    unknown.items[0].meta.as_mut().unwrap().kind = Some("org.example".to_owned());
+    let mut untyped = unknown.clone();
+    untyped.items[0].meta = None;
+    let mut request = unknown.clone();
+    request.items[0].meta.as_mut().unwrap().kind =
+        Some("org.openmobilealliance.dm.firmwareupdate.userrequest".to_owned());
+    let mut words = final_alert(200, Some("c1"));
+    words.items[0].data = Some("fine".into());
+    device.alerts = vec![unknown, untyped, request, words];
+    let mut first = device.first([1; 16]);
+    first.commands.push(Command::Get(Manage::new(CommandId(20), vec![Item::target("./x")])));
+    let foreign = vec![Item::text("./FwUpdate/Main/State", "100")];
+    first.commands.push(Command::Replace(Manage::new(CommandId(21), foreign)));
+    let replies = device.run_from(&mut context, first, NOW);
+    let answered: Vec<_> = codes(&replies[0]).iter().skip(3).map(|(_, code)| *code).collect();
+    // The campaign is brought in this session.
+    assert_eq!(answered, [415, 412, 200, 412, 405, 405]);
+}
+
+#[test]
+fn a_dev_info_of_another_device_is_forbidden() {
+    let mut context = device_context();
+    let mut device = Device::new();
+    let mut first = device.first([1; 16]);
+    let item = Item::value("./DevInfo/DevId", Format::Chr, "b");
+    first.commands[1] = Command::Replace(Manage::new(CommandId(2), vec![item]));
+    let replies = device.run_from(&mut context, first, NOW);
+    assert!(codes(&replies[0]).contains(&(Verb::Replace, 403)));
+}
+
+#[test]
+fn only_changed_rows_are_stored() {
+    let mut context = device_context();
+    let before = context.clone();
+    assert!(context.changes_since(&before).is_empty());
+    Device::new().run(&mut context);
+    assert_eq!(context.changes_since(&before).len(), 2);
+    assert_eq!(context.attempts[0].campaign, CampaignId([7; 16]));
+}
+
+mod any_device {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// Whatever a device answers, its session ends, its answers stay within its limit, and a
+        /// result is never invented.
+        #[test]
+        fn a_session_ends_whatever_the_device_answers(
+            exec in 0_u16..600,
+            refused in prop::sample::select(vec!["Manifest", "Plan/0", "PkgURL", "Now", "nothing"]),
+            code in 0_u16..600,
+            missing in prop::sample::select(vec!["FwV", "Root", "Phase", "Version", "nothing"]),
+            limit in 600_u64..70_000,
+            sequence in prop::sample::select(vec![200, 215, 406, 500]),
+            atomic in prop::sample::select(vec![200, 406, 507]),
+            value in ".{0,200}",
+        ) {
+            let mut context = device_context();
+            let value: &'static str = Box::leak(value.into_boxed_str());
+            let mut device = Device {
+                exec: StatusCode(exec),
+                refused: Some((refused, StatusCode(code))),
+                limit,
+                sequence: StatusCode(sequence),
+                atomic: StatusCode(atomic),
+                ..Device::new().with("State", value).with("Phase", value).without(missing)
+            };
+            for reply in device.run(&mut context) {
+                let length = u64::try_from(Encoding::Xml.emit(&reply).len()).unwrap();
+                // The first one carries nothing that could be left out.
+                prop_assert!(length <= limit || reply.commands.len() <= 3, "{length} > {limit}");
+            }
+            prop_assert!(context.attempts.iter().all(|row| row.result_code.is_none()));
+            let armed = latest(&context).phase == ArmingPhase::Armed;
+            prop_assert!(!armed || (200..300).contains(&exec));
+        }
+    }
+}

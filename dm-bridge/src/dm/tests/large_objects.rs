@@ -1,0 +1,126 @@
+//! Values that exceed one message, in both directions.
+
+use proto::dm::large::Joiner;
+
+use super::*;
+
+#[test]
+fn what_does_not_fit_one_message_goes_in_several() {
+    let mut context = device_context();
+    let headers = &mut context.campaigns[0].papers.plan_headers;
+    headers.extend((0..16).map(|id| (proto::ids::ComponentId(id), vec![id; 1_088])));
+    let mut device = Device { limit: 4_096, ..Device::new() };
+    let replies = device.run(&mut context);
+    assert!(replies.len() > 8, "{}", replies.len());
+    for reply in &replies {
+        assert!(Encoding::Xml.emit(reply).len() <= 4_096);
+        assert!(reply.is_final);
+    }
+    assert_eq!(latest(&context).phase, ArmingPhase::Armed);
+}
+
+/// Runs a session in which the plan header does not fit into a message.
+fn in_pieces(context: &mut DeviceContext, device: &mut Device) -> Vec<Message> {
+    let replies = device.run(context);
+    for reply in &replies {
+        assert!(Encoding::Xml.emit(reply).len() <= 1_700);
+        let goes_on = flat(reply).into_iter().any(|command| match command {
+            Command::Replace(replace) => replace.items[0].more_data,
+            _ => false,
+        });
+        assert_eq!(reply.is_final, !goes_on);
+    }
+    replies
+}
+
+// test: oma-dm 2.1
+#[test]
+fn an_object_that_does_not_fit_one_message_is_sent_in_chunks() {
+    let mut context = device_context();
+    let mut device = Device { limit: 1_700, ..Device::new().with("LrgObj", "true") };
+    in_pieces(&mut context, &mut device);
+    let mut joiner = Joiner::default();
+    let mut joined = Vec::new();
+    for command in &device.seen {
+        let Command::Replace(replace) = command else { continue };
+        let item = &replace.items[0];
+        if let Ok(item) = joiner.take(Verb::Replace, item, 10_000) {
+            joined.push((item.target_uri().unwrap().to_owned(), item.to_octets().unwrap()));
+        }
+    }
+    let header = joined.iter().find(|(uri, _)| uri.ends_with("Plan/0")).unwrap();
+    assert_eq!(header.1, context.campaigns[0].papers.plan_headers[&proto::ids::ComponentId(0)]);
+    assert_eq!(latest(&context).phase, ArmingPhase::Armed);
+}
+
+// test: oma-dm 2.1
+#[test]
+fn a_device_that_rejects_a_chunk_is_not_armed() {
+    for chunk in [413, 406, 500] {
+        let mut context = device_context();
+        context.campaigns[0].papers.manifest = vec![2; 1_300];
+        let device = Device::new().with("LrgObj", "true");
+        let mut device = Device { limit: 1_700, chunk: StatusCode(chunk), ..device };
+        in_pieces(&mut context, &mut device);
+        let row = latest(&context);
+        assert_eq!(row.phase, ArmingPhase::Pending);
+        let reason = row.reason.as_deref().unwrap();
+        assert!(reason.contains(&format!("answered {chunk}")), "{reason}");
+    }
+}
+
+#[test]
+fn a_device_without_large_objects_gets_none() {
+    let mut context = device_context();
+    let mut device = Device { limit: 1_700, ..Device::new() };
+    in_pieces(&mut context, &mut device);
+    assert!(latest(&context).reason.as_deref().unwrap().contains("does not fit"));
+}
+
+#[test]
+fn chunked_values_of_a_device_are_reassembled_and_a_missing_end_is_reported() {
+    let chunk = |text: &str, size, more_data| {
+        let mut item = Item::value("./DevDetail/FwV", Format::Chr, text);
+        item.meta.get_or_insert_default().size = size;
+        Item { more_data, ..item }
+    };
+    let results = |server: MessageId, command, item| {
+        Command::Results(Results {
+            id: CommandId(5),
+            message_ref: Some(server),
+            command_ref: command,
+            meta: None,
+            items: vec![item],
+        })
+    };
+    for interrupted in [false, true] {
+        let mut context = device_context();
+        let mut device = Device::new();
+        let first = device.first([1; 16]);
+        let opening =
+            DmSession::open(&mut context, received(&first), NOW, Limits::default(), &mut || {
+                [7; 16]
+            });
+        let OpenOutcome::Accepted(mut session, reply) = opening else { panic!("{opening:?}") };
+        let (server, asked) = (reply.header.message_id, reply.commands.last().unwrap().id());
+        let get = reply.commands.iter().find(|it| matches!(it, Command::Get(_))).unwrap().id();
+        let begun = results(server, get, chunk("1.", Some(3), true));
+        let mut message = device.message(None, vec![begun]);
+        message.is_final = false;
+        let reply = session.handle(&mut context, received(&message), NOW, &mut || [8; 16]);
+        assert_eq!(codes(&reply), [(Verb::Header, 212), (Verb::Results, 213)]);
+        assert!(!reply.is_final);
+        let command = if interrupted { asked } else { get };
+        let end = chunk("5", None, false);
+        let end = if interrupted { Item { source: None, ..end } } else { end };
+        let message = device.message(None, vec![results(server, command, end)]);
+        let reply = session.handle(&mut context, received(&message), NOW, &mut || [9; 16]);
+        let is_reported = reply.commands.iter().any(|command| match command {
+            Command::Alert(alert) => alert.code == AlertCode::NO_END_OF_DATA,
+            _ => false,
+        });
+        assert_eq!(is_reported, interrupted);
+        let firmware = context.device.firmware_version.as_deref();
+        assert_eq!(firmware == Some("1.5"), !interrupted, "{firmware:?}");
+    }
+}

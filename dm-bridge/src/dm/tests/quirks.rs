@@ -1,0 +1,97 @@
+//! Profiles of clients, and suspension.
+
+use super::*;
+use crate::campaign::model::Way;
+
+/// Returns the octets that the server sends to a device of a profile, and the device.
+fn session(context: &mut DeviceContext, quirks: &[Quirk], mut device: Device) -> (String, Device) {
+    context.device.profile.quirks = quirks.iter().copied().collect();
+    let replies = device.run(context);
+    let octets = replies.iter().flat_map(|reply| Encoding::Xml.emit(reply)).collect();
+    (String::from_utf8(octets).unwrap(), device)
+}
+
+#[test]
+fn without_a_sequence_each_step_has_its_message() {
+    let (plain, _) = session(&mut device_context(), &[], Device::new());
+    let (quirky, device) = session(&mut device_context(), &[Quirk::NoSequence], Device::new());
+    assert!(plain.contains("<Sequence>") && !quirky.contains("<Sequence>"));
+    assert!(quirky.contains("<Atomic>"));
+    assert!(device.written().contains(&"Exec DownloadAndUpdate".to_owned()));
+}
+
+#[test]
+fn without_an_atomic_what_is_staged_comes_one_by_one() {
+    let quirks = [Quirk::NoSequence, Quirk::NoAtomic];
+    let (quirky, device) = session(&mut device_context(), &quirks, Device::new());
+    assert!(!quirky.contains("<Sequence>") && !quirky.contains("<Atomic>"));
+    assert!(device.written().contains(&"Exec DownloadAndUpdate".to_owned()));
+}
+
+#[test]
+fn a_device_whose_large_objects_fail_gets_its_package_by_url() {
+    let large = || {
+        let mut context = device_context();
+        let campaign = &mut context.campaigns[0];
+        campaign.delivery.ways = vec![Way::Direct, Way::Download];
+        campaign.delivery.bundle_octets = 5_000;
+        context.attempts[0].way = Way::Direct;
+        context.packages.insert(campaign.id, vec![9; 5_000].into());
+        context
+    };
+    let device = || Device { limit: 4_096, ..Device::new().with("LrgObj", "true") };
+    let (plain, _) = session(&mut large(), &[], device());
+    assert!(plain.contains("<MoreData"));
+    let mut context = large();
+    let (quirky, _) = session(&mut context, &[Quirk::NoLargeObjects], device());
+    assert!(!quirky.contains("<MoreData") && !quirky.contains("PkgData"));
+    context.device.auth.next_nonce = Some(Nonce([1; 16]));
+    let (quirky, device) = session(&mut context, &[Quirk::NoLargeObjects], device());
+    assert!(quirky.contains("/descriptor"), "{quirky}");
+    assert_eq!(device.written().last().unwrap(), "Exec DownloadAndUpdate");
+    assert_eq!((latest(&context).way, latest(&context).phase), (Way::Download, ArmingPhase::Armed));
+}
+
+#[test]
+fn a_client_that_wants_a_correlator_gets_one_in_every_exec() {
+    for (quirks, expected) in [(&[][..], false), (&[Quirk::CorrelatorAlways], true)] {
+        let mut context = device_context();
+        context.attempts.clear();
+        context.device.rest = Some(Rest::Suspend);
+        let (octets, _) = session(&mut context, quirks, Device::new());
+        assert!(octets.contains("Ext/Broadcast/Suspend"));
+        assert_eq!(octets.contains("<Correlator>"), expected);
+    }
+}
+
+#[test]
+fn suspend_and_resume_are_sent_once_in_the_next_session() {
+    for (command, node) in [(Rest::Suspend, "Exec Suspend"), (Rest::Resume, "Exec Resume")] {
+        for (code, is_left) in
+            [(200, false), (202, false), (404, false), (406, false), (500, true), (417, true)]
+        {
+            let mut context = device_context();
+            context.attempts.clear();
+            context.device.rest = Some(command);
+            let mut device = Device { exec: StatusCode(code), ..Device::new() };
+            device.run(&mut context);
+            assert_eq!(device.written(), [node], "{code}");
+            assert_eq!(context.device.rest.is_some(), is_left, "{code}");
+            assert!(
+                context.notes.contains(&format!("{command} answered {code}")),
+                "{:?}",
+                context.notes
+            );
+        }
+    }
+}
+
+#[test]
+fn a_device_that_is_resumed_is_armed_in_the_same_session() {
+    let mut context = device_context();
+    context.device.rest = Some(Rest::Resume);
+    let mut device = Device::new();
+    device.run(&mut context);
+    assert_eq!(device.written()[..2], ["Exec Resume", "Manifest"]);
+    assert_eq!(latest(&context).phase, ArmingPhase::Armed);
+}

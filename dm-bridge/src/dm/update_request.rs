@@ -1,0 +1,171 @@
+//! Update requests of a device or its user.
+
+use proto::{
+    dm::{
+        code::{AlertCode, StatusCode},
+        fumo::{Asker, UpdateRequest},
+    },
+    ids::CampaignId,
+    time::Utc,
+};
+
+use super::{
+    command::PlannedCommand,
+    context::DeviceContext,
+    session::{DmSession, Stage},
+};
+use crate::{
+    arming::tasks::{self, ArmingTask},
+    campaign::{
+        model::{Campaign, CampaignState},
+        on_request::OnRequest,
+    },
+    fleet::arming::Arming,
+    random::{RandomBytes, fresh_correlator},
+};
+
+/// Decision on an update request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Decision {
+    /// This session arms the campaign of this version.
+    Granted(String),
+    /// A later session may arm one.
+    Later(String),
+    /// The device is armed already.
+    InProgress,
+    /// No campaign is relevant.
+    Nothing,
+    /// The request names an object that this device does not have.
+    UnknownObject,
+}
+
+impl Decision {
+    /// Returns the status code; 200 promises commands in this session.
+    // spec: oma-004 6.1 (200 commands an update in this session, 202 notes the request)
+    const fn code(&self) -> StatusCode {
+        match self {
+            Self::Granted(_) => StatusCode::OK,
+            Self::Later(_) | Self::InProgress | Self::Nothing | Self::UnknownObject => {
+                StatusCode::ACCEPTED
+            }
+        }
+    }
+
+    /// Returns the text that is displayed to the user.
+    fn text(&self) -> String {
+        match self {
+            Self::Granted(version) => format!("Version {version} is being prepared."),
+            Self::Later(version) => format!("Version {version} will follow later."),
+            Self::InProgress => "An update is on its way to this device already.".to_owned(),
+            Self::Nothing => "There is no update for this device at present.".to_owned(),
+            Self::UnknownObject => "This server does not know that part of the device.".to_owned(),
+        }
+    }
+}
+
+impl DmSession {
+    /// Handles a request; a campaign that it selects is armed later in this session.
+    pub(super) fn on_update_request(
+        &mut self,
+        context: &mut DeviceContext,
+        request: &UpdateRequest,
+        now: Utc,
+        random: RandomBytes<'_>,
+    ) -> StatusCode {
+        let decision = if names_firmware(context, request) {
+            self.decide(context, now, random)
+        } else {
+            Decision::UnknownObject
+        };
+        context.audit_note(format!("update request of the {}: {decision:?}", request.asker));
+        // spec: oma-004 6.1 (the user who asks is notified in the same session)
+        if request.asker == Asker::User {
+            self.queue
+                .push_back(PlannedCommand::display_alert(AlertCode::DISPLAY, &decision.text()));
+        }
+        if self.stage == Stage::Done {
+            self.stage = Stage::Schedule;
+        }
+        decision.code()
+    }
+
+    fn decide(
+        &mut self,
+        context: &mut DeviceContext,
+        now: Utc,
+        random: RandomBytes<'_>,
+    ) -> Decision {
+        if let Some(campaign) = newest_relevant(context, now) {
+            let (id, version) = (campaign.id, campaign.terms.firmware_version.clone());
+            let policy = context.device.on_request.unwrap_or(campaign.on_request);
+            let is_selected = context.latest().any(|row| row.campaign == id);
+            if !is_selected && policy != OnRequest::Nothing {
+                let correlator = fresh_correlator(random);
+                let device = context.device.id.clone();
+                context.attempts.push(Arming::pending(device, id, 1, correlator, now));
+            }
+            if policy == OnRequest::Later && !is_in_progress(context, id) {
+                self.attempted.insert(id);
+                return Decision::Later(version);
+            }
+        }
+        match tasks::next_task(&context.attempts, &context.campaigns, &self.attempted, now) {
+            Some(ArmingTask::Arm(id)) => {
+                let version =
+                    context.campaign(id).map(|found| found.terms.firmware_version.clone());
+                Decision::Granted(version.unwrap_or_default())
+            }
+            Some(ArmingTask::Disarm(_)) | None => without_task(context),
+        }
+    }
+}
+
+/// Returns the decision when there is no task at present.
+fn without_task(context: &DeviceContext) -> Decision {
+    let mut open = context.latest().filter(|row| row.result_code.is_none() && row.phase.is_open());
+    match open.next() {
+        None => Decision::Nothing,
+        Some(row) if row.armed() => Decision::InProgress,
+        Some(row) => {
+            let version =
+                context.campaign(row.campaign).map(|it| it.terms.firmware_version.clone());
+            Decision::Later(version.unwrap_or_default())
+        }
+    }
+}
+
+fn is_in_progress(context: &DeviceContext, id: CampaignId) -> bool {
+    context.latest().any(|row| row.campaign == id && row.armed())
+}
+
+/// Returns whether a request is about the firmware: no object means all of them, and some clients
+/// name a node below the object.
+// spec: oma-004 6.1.3 (URI of the object, or none for all)
+fn names_firmware(context: &DeviceContext, request: &UpdateRequest) -> bool {
+    let own = context.device.object.trim_end_matches('/');
+    request.object.as_deref().map(|uri| uri.trim_end_matches('/')).is_none_or(|uri| {
+        uri.is_empty()
+            || uri.strip_prefix(own).is_some_and(|below| below.is_empty() || below.starts_with('/'))
+    })
+}
+
+/// Returns the newest running campaign with another version than the device runs, and without an
+/// ended attempt.
+fn newest_relevant(context: &DeviceContext, now: Utc) -> Option<&Campaign> {
+    let fits = |campaign: &&Campaign| {
+        let terms = &campaign.terms;
+        let runs = context.device.firmware_version.as_ref() == Some(&terms.firmware_version);
+        let open = campaign.window.is_some_and(|window| now < window.closes);
+        let ended =
+            context.latest().any(|row| row.campaign == campaign.id && !row.phase.needs_air());
+        campaign.state == CampaignState::Running
+            && open
+            && !runs
+            && campaign.delivery.software.is_none()
+            && !ended
+            && terms.vendor == context.device.vendor
+            && terms.classes.contains(&context.device.class)
+    };
+    let campaigns = context.campaigns.iter().filter(fits);
+    campaigns.max_by_key(|campaign| (campaign.terms.epoch, campaign.terms.sequence))
+}

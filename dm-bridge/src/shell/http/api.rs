@@ -1,0 +1,294 @@
+//! The route table, and the operators' API. Each handler parses its request, calls one function of
+//! [`crate::app`], and maps the result.
+
+use std::sync::Arc;
+
+use axum::{
+    Json, Router,
+    body::Bytes,
+    extract::{Path, Request, State},
+    http::{StatusCode, header},
+    middleware::{Next, from_fn_with_state},
+    response::{IntoResponse, Response},
+    routing::{MethodRouter, get, post},
+};
+use proto::{
+    crypto::{equal_in_constant_time, random, sha256},
+    ids::{CampaignId, DeviceId},
+};
+
+use super::{super::state::Shared, dm, download};
+use crate::{
+    api::{
+        CampaignBody, CampaignDeviceBody, ComponentOrderBody, ComponentsBody, DeviceBody,
+        ErrorBody, OnRequestBody, PolicyBody, RestBody, StartBody,
+    },
+    app::{
+        AppError, campaigns, components, devices,
+        policy::{self, PolicyChanges},
+        status, time_args, update_requests,
+    },
+    campaign::on_request::OnRequest,
+    fleet::policy::Setting,
+};
+
+/// Access rule of a route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Everybody; the handler is harmless, or authenticates by itself.
+    Open,
+    /// Requests with the operator token.
+    Operator,
+}
+
+/// A route of the server.
+pub struct Route {
+    /// `GET` or `POST`.
+    pub method: &'static str,
+    /// Its path.
+    pub path: &'static str,
+    /// Its access rule.
+    pub access: Access,
+    handler: MethodRouter<Arc<Shared>>,
+}
+
+/// Returns all routes; the router is built from this list alone.
+#[must_use]
+pub fn routes() -> Vec<Route> {
+    let open = |method, path, handler| Route { method, path, access: Access::Open, handler };
+    let operator =
+        |method, path, handler| Route { method, path, access: Access::Operator, handler };
+    vec![
+        open("POST", "/dm", post(dm::post)),
+        open("GET", "/download/{id}/descriptor", get(download::descriptor)),
+        open("GET", "/download/{id}/package", get(download::package)),
+        open("POST", "/download/{id}/notify", post(download::notify)),
+        open("GET", "/healthz", get(healthz)),
+        open("GET", "/metrics", get(metrics)),
+        operator("GET", "/api/v1/campaigns", get(list_campaigns)),
+        operator("GET", "/api/v1/campaigns/{id}", get(show_campaign)),
+        operator("GET", "/api/v1/campaigns/{id}/devices", get(campaign_devices)),
+        operator("POST", "/api/v1/campaigns/{id}/start", post(start_campaign)),
+        operator("POST", "/api/v1/campaigns/{id}/stop", post(stop_campaign)),
+        operator("POST", "/api/v1/campaigns/{id}/on-request", post(campaign_on_request)),
+        operator("GET", "/api/v1/devices", get(list_devices)),
+        operator("GET", "/api/v1/devices/{id}", get(show_device)),
+        operator("POST", "/api/v1/devices/{id}/on-request", post(device_on_request)),
+        operator("POST", "/api/v1/devices/{id}/rest", post(device_rest)),
+        operator("POST", "/api/v1/devices/{id}/policy", post(device_policy)),
+        operator("GET", "/api/v1/devices/{id}/components", get(device_components)),
+        operator("POST", "/api/v1/devices/{id}/components", post(order_component)),
+    ]
+}
+
+/// Returns the router of a server.
+pub fn router(shared: &Arc<Shared>) -> Router {
+    let mut router = Router::new();
+    for route in routes() {
+        let handler = match route.access {
+            Access::Open => route.handler,
+            Access::Operator => {
+                route.handler.layer(from_fn_with_state(Arc::clone(shared), only_operators))
+            }
+        };
+        router = router.route(route.path, handler);
+    }
+    router.with_state(Arc::clone(shared))
+}
+
+async fn only_operators(
+    State(shared): State<Arc<Shared>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let value = request.headers().get(header::AUTHORIZATION).map(|value| value.as_bytes());
+    let token = value.and_then(|value| value.strip_prefix(b"Bearer ")).unwrap_or_default();
+    // Comparing hashes hides the length of the token too.
+    if equal_in_constant_time(&sha256(&[token]).0, &shared.token_hash.0) {
+        return next.run(request).await;
+    }
+    let body = ErrorBody { error: "show the operator's token as `Bearer TOKEN`".to_owned() };
+    (StatusCode::UNAUTHORIZED, [(header::WWW_AUTHENTICATE, "Bearer")], Json(body)).into_response()
+}
+
+impl IntoResponse for AppError {
+    fn into_response(self) -> Response {
+        let status = match &self {
+            Self::Usage(_) | Self::Argument(_) => StatusCode::BAD_REQUEST,
+            Self::NotFound { .. } => StatusCode::NOT_FOUND,
+            Self::Conflict(_) => StatusCode::CONFLICT,
+            Self::Policy(_) | Self::Admission(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Network(_) => StatusCode::BAD_GATEWAY,
+            Self::Configuration(_) | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        (status, Json(ErrorBody { error: self.to_string() })).into_response()
+    }
+}
+
+async fn healthz(State(shared): State<Arc<Shared>>) -> Result<&'static str, AppError> {
+    shared.store.audit_tail(1).await?;
+    Ok("ok\n")
+}
+
+async fn metrics(State(shared): State<Arc<Shared>>) -> Result<Response, AppError> {
+    let fleet = status::campaigns(&*shared.store).await?;
+    let text = shared.metrics.render(&fleet, shared.sessions.active());
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}
+
+async fn list_campaigns(
+    State(shared): State<Arc<Shared>>,
+) -> Result<Json<Vec<CampaignBody>>, AppError> {
+    let views = status::campaigns(&*shared.store).await?;
+    Ok(Json(views.iter().map(CampaignBody::from).collect()))
+}
+
+async fn show_campaign(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<CampaignBody>, AppError> {
+    let id: CampaignId = id.parse()?;
+    Ok(Json((&status::campaign(&*shared.store, id).await?).into()))
+}
+
+async fn campaign_devices(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<Vec<CampaignDeviceBody>>, AppError> {
+    let rows = status::devices_of(&*shared.store, id.parse()?).await?;
+    let body = |(row, device): &(_, Option<_>)| CampaignDeviceBody::new(row, device.as_ref());
+    Ok(Json(rows.iter().map(body).collect()))
+}
+
+async fn start_campaign(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<CampaignBody>, AppError> {
+    let id: CampaignId = id.parse()?;
+    let body: StartBody = serde_json::from_slice(&body)
+        .map_err(|error| AppError::Usage(format!("the body is no window: {error}")))?;
+    let now = shared.clock.now().utc;
+    let window = (time_args::parse(&body.opens, now)?, time_args::parse(&body.closes, now)?);
+    campaigns::start(&*shared.store, now, id, window, &mut random::<16>).await?;
+    shared.wake.notify_one();
+    Ok(Json((&status::campaign(&*shared.store, id).await?).into()))
+}
+
+async fn stop_campaign(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<CampaignBody>, AppError> {
+    let id: CampaignId = id.parse()?;
+    campaigns::stop(&*shared.store, shared.clock.now().utc, id).await?;
+    shared.wake.notify_one();
+    Ok(Json((&status::campaign(&*shared.store, id).await?).into()))
+}
+
+fn on_request(body: &[u8]) -> Result<Option<OnRequest>, AppError> {
+    let body: OnRequestBody = serde_json::from_slice(body)
+        .map_err(|error| AppError::Usage(format!("the body is no choice: {error}")))?;
+    Ok(body.on_request.map(|word| word.parse()).transpose()?)
+}
+
+async fn campaign_on_request(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<CampaignBody>, AppError> {
+    let id: CampaignId = id.parse()?;
+    let choice = on_request(&body)?.ok_or_else(|| {
+        AppError::Usage("the policy of a campaign is now, later or none".to_owned())
+    })?;
+    update_requests::set_campaign(&*shared.store, shared.clock.now().utc, id, choice).await?;
+    Ok(Json((&status::campaign(&*shared.store, id).await?).into()))
+}
+
+async fn device_on_request(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<DeviceBody>, AppError> {
+    let id: DeviceId = id.parse()?;
+    let choice = on_request(&body)?;
+    update_requests::set_device(&*shared.store, shared.clock.now().utc, &id, choice).await?;
+    Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
+}
+
+async fn device_rest(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<DeviceBody>, AppError> {
+    let id: DeviceId = id.parse()?;
+    let body: RestBody = serde_json::from_slice(&body)
+        .map_err(|error| AppError::Usage(format!("the body is no rest: {error}")))?;
+    let rest = body.rest.map(|word| word.parse()).transpose()?;
+    devices::set_rest(&*shared.store, shared.clock.now().utc, &id, rest).await?;
+    Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
+}
+
+async fn device_policy(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<DeviceBody>, AppError> {
+    let id: DeviceId = id.parse()?;
+    let body: PolicyBody = serde_json::from_slice(&body)
+        .map_err(|error| AppError::Usage(format!("the body is no policy: {error}")))?;
+    let mut changes = PolicyChanges::new();
+    for (node, value) in &body.policy {
+        let node = node.parse()?;
+        let setting = value.as_deref().map(|value| Setting::new(node, value)).transpose()?;
+        changes.insert(node, setting);
+    }
+    policy::set(&*shared.store, shared.clock.now().utc, &id, &changes).await?;
+    Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
+}
+
+async fn device_components(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<ComponentsBody>, AppError> {
+    let device = devices::show(&*shared.store, &id.parse()?).await?;
+    Ok(Json(ComponentsBody::new(&device.id, &device.components)))
+}
+
+async fn order_component(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+    body: Bytes,
+) -> Result<Json<ComponentsBody>, AppError> {
+    let id: DeviceId = id.parse()?;
+    let body: ComponentOrderBody = serde_json::from_slice(&body)
+        .map_err(|error| AppError::Usage(format!("the body is no order: {error}")))?;
+    let (store, now) = (&*shared.store, shared.clock.now().utc);
+    match (body.operation, body.id) {
+        (None, None) => {
+            components::request_inventory(store, now, &id).await?;
+        }
+        (Some(operation), Some(component)) => {
+            let what = (operation.parse()?, &component);
+            components::queue_operation(store, now, &id, what, &mut random::<16>).await?;
+        }
+        (None, Some(_)) | (Some(_), None) => {
+            return Err(AppError::Usage("an operation has a component, and none has none".into()));
+        }
+    }
+    device_components(State(shared), Path(id.into())).await
+}
+
+async fn list_devices(
+    State(shared): State<Arc<Shared>>,
+) -> Result<Json<Vec<DeviceBody>>, AppError> {
+    let devices = shared.store.devices().await?;
+    Ok(Json(devices.iter().map(DeviceBody::from).collect()))
+}
+
+async fn show_device(
+    State(shared): State<Arc<Shared>>,
+    Path(id): Path<String>,
+) -> Result<Json<DeviceBody>, AppError> {
+    let id: DeviceId = id.parse()?;
+    Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
+}
