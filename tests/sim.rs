@@ -6,6 +6,7 @@ use fumocast_tests::sim::{
     command::survey,
     disk::SimDisk,
     injected_bugs::InjectedBug,
+    known::KnownFailure,
     scenario::Scenario,
     simulation::{self, Outcome},
     trace::Recording,
@@ -84,6 +85,15 @@ fn run_without_operator_faults(seed: u64) -> Outcome {
 fn slots_that_rotted_are_written_again() {
     let outcome = run_without_operator_faults(22_834);
     assert!(outcome.breaches.is_empty(), "{:?}", outcome.breaches);
+}
+
+/// A world that ends otherwise was changed: a mend takes it off the list, with a test of its name.
+#[test]
+fn worlds_that_are_known_to_fail_fail_as_before() {
+    let known = KnownFailure::all().unwrap();
+    let differing: Vec<_> =
+        known.iter().filter_map(|world| Some((world, world.difference()?))).collect();
+    assert!(differing.is_empty(), "{differing:#?}");
 }
 
 #[test]

@@ -13,6 +13,7 @@
 //! | [`trace`] | what happened, as text and as a digest |
 //! | [`injected_bugs`] | mistakes, to see that they are found |
 //! | [`shrink`], [`command`] | a failing seed, made small; the program `sim` |
+//! | [`known`] | seeds that are known to fail, and how |
 
 pub mod attacker;
 pub mod bridge;
@@ -22,6 +23,7 @@ pub mod disk;
 pub mod fault;
 pub mod image_server;
 pub mod injected_bugs;
+pub mod known;
 pub mod model;
 pub mod net;
 pub mod package;
