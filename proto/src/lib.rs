@@ -3,6 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`wire`] | the cursor over untrusted octets and its error |
+//! | [`words!`] | enums whose values have words |
 //! | [`ids`], [`time`] | identifiers and moments that cannot be mixed up |
 //! | [`crypto`] | SHA-256, Ed25519, random numbers, constant-time comparison |
 //! | [`fec`] | FEC parameters, block partitioning, the codecs |
@@ -28,3 +29,5 @@ pub mod time;
 pub mod trust;
 pub mod tune_in;
 pub mod wire;
+
+mod words;

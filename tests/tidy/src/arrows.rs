@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! proto  <-  carousel | receiver | dm-bridge  <-  tests
-//! inside proto:  wire, time, ids, crypto  <-  fec  <-  flute ;   wire, ids, crypto, tune_in  <-  dm ;   fec, crypto  <-  trust
+//! inside proto:  wire, time, ids, crypto  <-  fec  <-  flute ;   wire, words, ids, crypto, tune_in  <-  dm ;   fec, crypto  <-  trust
 //! inside a program:  proto  <-  core modules  <-  shell  <-  main
 //! ```
 //!
@@ -18,9 +18,10 @@ use crate::{Finding, SourceFile};
 ///
 /// `wire`, `time`, `ids` and `crypto` are the floor: they may use one another. `generated` holds
 /// the prost types of `schema/*.proto`, which only the two modules that wrap them see.
-const PROTO: [(&str, &[&str]); 14] = [
+const PROTO: [(&str, &[&str]); 15] = [
     ("lib", &[]),
     ("wire", &["time", "ids", "crypto"]),
+    ("words", &["wire"]),
     ("time", &["wire", "ids", "crypto"]),
     ("ids", &["wire", "time", "crypto"]),
     ("crypto", &["wire", "time", "ids"]),
@@ -30,8 +31,8 @@ const PROTO: [(&str, &[&str]); 14] = [
     ("sdp", &["wire", "time", "ids"]),
     ("sap", &["wire", "crypto", "sdp"]),
     ("pcap", &["wire"]),
-    ("dm", &["wire", "time", "ids", "crypto", "tune_in"]),
-    ("trust", &["wire", "time", "ids", "crypto", "fec", "generated"]),
+    ("dm", &["wire", "words", "time", "ids", "crypto", "tune_in"]),
+    ("trust", &["wire", "words", "time", "ids", "crypto", "fec", "generated"]),
     ("control", &["wire", "time", "ids", "crypto", "generated"]),
 ];
 
