@@ -4,7 +4,8 @@
 //! | --- | --- |
 //! | [`syncml`] | the model of one DM message: header, commands, items, meta |
 //! | [`code`] | status codes, alert codes, formats |
-//! | [`encoding`] | reading and writing within limits, whatever the form |
+//! | [`message`] | limits and errors of one message, whatever its form |
+//! | [`encoding`] | reading and writing in one of the two forms |
 //! | [`xml`], [`wbxml`] | the two forms |
 //! | [`large`] | one item over several messages |
 //! | [`auth`] | credentials, challenges, nonces |
@@ -28,6 +29,7 @@ pub mod descriptor;
 pub mod encoding;
 pub mod fumo;
 pub mod large;
+pub mod message;
 pub mod nodes;
 pub mod notification;
 pub mod policy;

@@ -13,11 +13,11 @@ use std::borrow::Cow;
 use super::{
     code::Format,
     encoding::{
-        Encoding, Limits, MessageError,
+        Encoding,
         element::{Content, Element},
-        is_xml_char, shortened,
         write::Form,
     },
+    message::{Limits, MessageError, is_xml_char, shortened},
     syncml::Data,
     wbxml::{self, read::DocumentType, tokens::Page},
     xml,

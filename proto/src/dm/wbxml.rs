@@ -13,7 +13,11 @@
 //! limit on the message holds for the texts that it stands for as well.
 
 use super::{
-    encoding::{Limits, MessageError, MetaOrder, read as tree, write as writer},
+    encoding::{
+        read as tree,
+        write::{self as writer, MetaOrder},
+    },
+    message::{Limits, MessageError},
     syncml::Message,
 };
 

@@ -2,9 +2,13 @@
 //!
 //! Nothing is allocated by an announced size; the message's own length bounds all.
 
-pub use super::encoding::Limits;
+pub use super::message::Limits;
 use super::{
-    encoding::{MessageError, MetaOrder, read as tree, write as writer},
+    encoding::{
+        read as tree,
+        write::{self as writer, MetaOrder},
+    },
+    message::MessageError,
     syncml::Message,
 };
 

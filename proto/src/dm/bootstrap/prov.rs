@@ -12,7 +12,7 @@
 
 use crate::{
     dm::{
-        encoding::{MessageError, is_xml_char},
+        message::{MessageError, is_xml_char},
         wbxml::{
             global::{ATTRIBUTES, CONTENT, END, ENTITY, OPAQUE, STR_I, STR_T, SWITCH_PAGE},
             read::{self, DocumentType, Fault},

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::{Limits, MessageError, is_xml_char};
+use crate::dm::message::{Limits, MessageError, is_xml_char};
 
 /// An element: its local name, its own content, the elements inside it. What can be borrowed from
 /// the message is.

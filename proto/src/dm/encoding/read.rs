@@ -2,14 +2,11 @@
 
 use quick_xml::escape::escape;
 
-use super::{
-    Limits, MessageError,
-    element::{Content, Element},
-    is_xml_char, shortened,
-};
+use super::element::{Content, Element};
 use crate::{
     dm::{
         code::{AlertCode, Format, StatusCode},
+        message::{Limits, MessageError, is_xml_char, shortened},
         syncml::{
             Alert, Challenge, Command, CommandId, Credential, Data, Exec, Group, Header, Item,
             Location, Manage, Message, MessageId, Meta, Results, Status, Verb,

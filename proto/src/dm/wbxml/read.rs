@@ -8,10 +8,9 @@ use super::{
     tokens::Page,
 };
 use crate::{
-    dm::encoding::{
-        Limits, MessageError,
-        element::{Builder, Element},
-        is_xml_char, shortened,
+    dm::{
+        encoding::element::{Builder, Element},
+        message::{Limits, MessageError, is_xml_char, shortened},
     },
     wire::{Reader, WireError},
 };

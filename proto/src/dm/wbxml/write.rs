@@ -7,10 +7,8 @@ use super::{
 };
 use crate::dm::{
     code::Format,
-    encoding::{
-        is_xml_char,
-        write::{Form, Sink},
-    },
+    encoding::write::{Form, Sink},
+    message::is_xml_char,
 };
 
 /// WBXML 1.2.

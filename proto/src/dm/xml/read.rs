@@ -7,10 +7,9 @@ use quick_xml::{
     events::{BytesDecl, BytesStart, Event},
 };
 
-use crate::dm::encoding::{
-    Limits, MessageError, SYNCML_NAMESPACE,
-    element::{Builder, Element},
-    is_xml_char, shortened,
+use crate::dm::{
+    encoding::element::{Builder, Element},
+    message::{Limits, MessageError, SYNCML_NAMESPACE, is_xml_char, shortened},
 };
 
 /// Reads exactly one root element, which must be SyncML 1.2.

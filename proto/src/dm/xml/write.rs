@@ -4,10 +4,8 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use crate::dm::{
     code::Format,
-    encoding::{
-        METINF_NAMESPACE, SYNCML_NAMESPACE, is_xml_char,
-        write::{Form, Sink},
-    },
+    encoding::write::{Form, Sink},
+    message::{METINF_NAMESPACE, SYNCML_NAMESPACE, is_xml_char},
     wbxml::tokens::Page,
 };
 
