@@ -4,6 +4,8 @@ mod args;
 mod bundle;
 mod campaign;
 mod config;
+mod documents;
+mod keys;
 mod package;
 mod signing;
 mod trust;

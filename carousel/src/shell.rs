@@ -13,5 +13,7 @@ pub mod progress;
 pub mod send;
 pub mod sender;
 pub mod serve;
+pub mod session_manager;
+pub mod session_options;
 pub mod udp;
 pub mod watch;

@@ -151,10 +151,10 @@ pub(super) struct BundleOrder {
 #[derive(Debug, Args)]
 pub(super) struct RootTerms {
     /// Key that a role gets: 64 hex digits or a file (PEM, DER); may be repeated
-    #[arg(long, value_name = "ROLE=KEY", value_parser = super::trust::of_role)]
+    #[arg(long, value_name = "ROLE=KEY", value_parser = super::keys::of_role)]
     pub(super) add: Vec<(Role, String)>,
     /// How many keys of a role must sign; may be repeated [default: unchanged, first 1]
-    #[arg(long, value_name = "ROLE=N", value_parser = super::trust::role_threshold)]
+    #[arg(long, value_name = "ROLE=N", value_parser = super::keys::role_threshold)]
     pub(super) threshold: Vec<(Role, u32)>,
     /// Lowest sequence that devices accept; within an epoch it only rises
     #[arg(long)]
@@ -186,7 +186,7 @@ pub(super) struct TrustRotate {
     #[command(flatten)]
     pub(super) terms: RootTerms,
     /// Id of a key that a role loses; may be repeated
-    #[arg(long, value_name = "ROLE=KEYID", value_parser = super::trust::of_role)]
+    #[arg(long, value_name = "ROLE=KEYID", value_parser = super::keys::of_role)]
     pub(super) remove: Vec<(Role, String)>,
     /// Void all that was signed before and count sequences anew: the answer to a stolen key that
     /// signed the highest sequence

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{
     args::{CampaignBuild, CampaignSign},
-    signing,
+    documents::{campaign_value, read_document},
 };
 use crate::{
     failure::{Exit, Failure},
@@ -126,7 +126,7 @@ pub(super) fn sign(order: &CampaignSign) -> Result<(), Failure> {
 
 /// Reads a campaign that is signed, or one that is not.
 fn read_campaign(path: &Path) -> Result<Envelope, Failure> {
-    let envelope = signing::read_document(path)?;
+    let envelope = read_document(path)?;
     if envelope.kind() == DocumentKind::Campaign {
         return Ok(envelope);
     }
@@ -138,43 +138,11 @@ pub(super) fn inspect(path: &Path, json: bool) -> Result<(), Failure> {
     let envelope = read_campaign(path)?;
     let campaign = Campaign::read(envelope.payload())
         .map_err(|error| Failure::trust(path.display().to_string(), error))?;
-    let mut value = describe(&campaign, envelope.payload());
+    let mut value = campaign_value(&campaign, envelope.payload());
     if let Value::Object(members) = &mut value {
         let key_ids: Vec<&str> = envelope.key_ids().collect();
         members.insert("key_ids".to_owned(), key_ids.into());
     }
     answer(json, &value);
     Ok(())
-}
-
-/// Returns what a campaign says.
-pub(super) fn describe(campaign: &Campaign, payload: &[u8]) -> Value {
-    let objects: Vec<Value> = campaign
-        .objects
-        .iter()
-        .map(|object| {
-            json!({
-                "component": object.component.0,
-                "symbol_bytes": object.symbol_size,
-                "source_blocks": object.source_blocks,
-                "alignment": object.alignment,
-                "repair_per_block": object.repair_per_block,
-                "plan_root": object.plan_root.to_string(),
-            })
-        })
-        .collect();
-    let sources: Vec<String> = campaign.sources.iter().map(ToString::to_string).collect();
-    json!({
-        "campaign_id": campaign.id.to_string(),
-        "campaign_sha256": sha256(&[payload]).to_string(),
-        "sequence": campaign.sequence,
-        "epoch": campaign.epoch,
-        "manifest_sha256": campaign.manifest_sha256.to_string(),
-        "not_before": window::rfc3339(campaign.not_before),
-        "latest_stop": window::rfc3339(campaign.latest_stop),
-        "expires": window::rfc3339(campaign.expires),
-        "sources": sources,
-        "report_spread_max_s": campaign.report_spread_max_s,
-        "objects": objects,
-    })
 }

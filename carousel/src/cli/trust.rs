@@ -1,23 +1,24 @@
 //! `trust init`, `create` and `rotate`, and `key`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use proto::{
     crypto::{PublicKey, SigningKey},
     time::Utc,
-    trust::{DocumentKind, Envelope, Role, Root},
+    trust::{DocumentKind, Envelope, Root},
 };
 use serde_json::json;
 
 use super::{
     args::{RootTerms, TrustCreate, TrustInit, TrustRotate},
-    signing,
+    documents::report,
+    keys::public_key,
 };
 use crate::{
     failure::{Exit, Failure},
     key_file,
     package::{
-        documents,
+        documents::make_root,
         roots::{EpochChange, RootChange, check_signer, first_root, next_root, quorums},
     },
     shell::{answer::answer, clock, files, package_dir},
@@ -36,7 +37,7 @@ pub(super) fn init(order: &TrustInit) -> Result<(), Failure> {
     let [root, release, campaign] = paths.each_ref().map(|path| make_key(path));
     let (root, release, campaign) = (root?, release?, campaign?);
     let now = clock::now().utc;
-    let envelope = documents::make_root(now, &root, release.public(), campaign.public())?;
+    let envelope = make_root(now, &root, release.public(), campaign.public())?;
     files::replace(&root_path, &envelope)?;
     let value = json!({
         "root": root_path.display().to_string(),
@@ -107,31 +108,7 @@ fn write_root(
         envelope.sign(&key).map_err(refused)?;
     }
     files::replace(out, &envelope.emit())?;
-    signing::report(out, &envelope, before, terms.json)
-}
-
-/// Reads a public key: the text itself, or the file that holds it.
-pub(super) fn public_key(text: &str) -> Result<PublicKey, Failure> {
-    if text.len() == 64
-        && let Ok(key) = key_file::public_key(text.as_bytes())
-    {
-        return Ok(key);
-    }
-    files::read_public_key(&PathBuf::from(text))
-}
-
-/// Reads `ROLE=VALUE`.
-pub(super) fn of_role(text: &str) -> Result<(Role, String), String> {
-    let (role, value) = text.split_once('=').ok_or("expected ROLE=VALUE")?;
-    let found = Role::ALL.into_iter().find(|known| known.to_string() == role);
-    let role = found.ok_or("the roles are root, release and campaign")?;
-    Ok((role, value.to_owned()))
-}
-
-/// Reads `ROLE=N`.
-pub(super) fn role_threshold(text: &str) -> Result<(Role, u32), String> {
-    let (role, value) = of_role(text)?;
-    value.parse().map(|threshold| (role, threshold)).map_err(|_| "expected ROLE=NUMBER".to_owned())
+    report(out, &envelope, before, terms.json)
 }
 
 fn make_key(path: &Path) -> Result<SigningKey, Failure> {

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     clock,
-    send::{FecName, ProfileName},
+    session_options::{FecName, ProfileName},
     udp::{self, GroupAndPort, Leaving},
 };
 use crate::{

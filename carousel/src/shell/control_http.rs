@@ -20,7 +20,7 @@ use proto::{
 };
 use tower_http::timeout::TimeoutLayer;
 
-use super::serve::{Denied, Shared, Station};
+use super::session_manager::{ControlError, SessionManager, SharedManager};
 use crate::{control::Refusal, failure::Exit};
 
 /// Octets of a request body at most.
@@ -30,7 +30,7 @@ const MAX_BODY_OCTETS: usize = 64 * 1024;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Returns the routes; none of them answers without the token.
-pub fn router(shared: Shared, token: Vec<u8>) -> Router {
+pub fn router(shared: SharedManager, token: Vec<u8>) -> Router {
     let operations = Router::new()
         .route("/prepare", post(prepare))
         .route("/open", post(open))
@@ -56,24 +56,24 @@ async fn admit(State(token): State<Arc<Vec<u8>>>, request: Request, next: Next) 
     }
 }
 
-async fn prepare(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
-    operate(&shared, &headers, &body, Station::prepare)
+async fn prepare(State(shared): State<SharedManager>, headers: HeaderMap, body: Bytes) -> Response {
+    operate(&shared, &headers, &body, SessionManager::prepare)
 }
 
-async fn open(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
-    operate(&shared, &headers, &body, |station, now, request| {
-        station.open(now, request).map(one_session)
+async fn open(State(shared): State<SharedManager>, headers: HeaderMap, body: Bytes) -> Response {
+    operate(&shared, &headers, &body, |manager, now, request| {
+        manager.open(now, request).map(one_session)
     })
 }
 
-async fn stop(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
-    operate(&shared, &headers, &body, |station, now, request| {
-        station.stop(now, request).map(one_session)
+async fn stop(State(shared): State<SharedManager>, headers: HeaderMap, body: Bytes) -> Response {
+    operate(&shared, &headers, &body, |manager, now, request| {
+        manager.stop(now, request).map(one_session)
     })
 }
 
-async fn status(State(shared): State<Shared>, headers: HeaderMap, body: Bytes) -> Response {
-    operate(&shared, &headers, &body, Station::status)
+async fn status(State(shared): State<SharedManager>, headers: HeaderMap, body: Bytes) -> Response {
+    operate(&shared, &headers, &body, SessionManager::status)
 }
 
 fn one_session(session: AirStatus) -> StatusReply {
@@ -81,10 +81,10 @@ fn one_session(session: AirStatus) -> StatusReply {
 }
 
 fn operate<Asked: Message + Default, Answer: Message>(
-    shared: &Shared,
+    shared: &SharedManager,
     headers: &HeaderMap,
     body: &[u8],
-    operation: impl FnOnce(&mut Station, Now, &Asked) -> Result<Answer, Denied>,
+    operation: impl FnOnce(&mut SessionManager, Now, &Asked) -> Result<Answer, ControlError>,
 ) -> Response {
     let kind = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
     if kind != Some(CONTENT_TYPE.as_bytes()) {
@@ -95,22 +95,22 @@ fn operate<Asked: Message + Default, Answer: Message>(
         Ok(request) => request,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("body: {error}")).into_response(),
     };
-    match shared.operate(|station, now| operation(station, now, &request)) {
+    match shared.operate(|manager, now| operation(manager, now, &request)) {
         Ok(answer) => {
             ([(header::CONTENT_TYPE, CONTENT_TYPE)], answer.encode_to_vec()).into_response()
         }
-        Err(denied) => refuse(&denied),
+        Err(error) => refuse(&error),
     }
 }
 
-fn refuse(denied: &Denied) -> Response {
-    let (status, text) = match denied {
-        Denied::Refused(refusal) => (status_of(refusal), refusal.to_string()),
-        Denied::Package(failure) if failure.exit() == Exit::NotFound => {
+fn refuse(error: &ControlError) -> Response {
+    let (status, text) = match error {
+        ControlError::Refused(refusal) => (status_of(refusal), refusal.to_string()),
+        ControlError::Package(failure) if failure.exit() == Exit::NotFound => {
             (StatusCode::NOT_FOUND, failure.to_string())
         }
-        Denied::Package(failure) => (StatusCode::UNPROCESSABLE_ENTITY, failure.to_string()),
-        Denied::Storage(failure) => (StatusCode::INSUFFICIENT_STORAGE, failure.to_string()),
+        ControlError::Package(failure) => (StatusCode::UNPROCESSABLE_ENTITY, failure.to_string()),
+        ControlError::Storage(failure) => (StatusCode::INSUFFICIENT_STORAGE, failure.to_string()),
     };
     (status, text).into_response()
 }
@@ -125,10 +125,10 @@ fn status_of(refusal: &Refusal) -> StatusCode {
 }
 
 /// The state of all sessions in the text form of Prometheus.
-async fn metrics(State(shared): State<Shared>) -> Response {
-    match shared.operate(|station, now| station.status(now, &StatusRequest::default())) {
+async fn metrics(State(shared): State<SharedManager>) -> Response {
+    match shared.operate(|manager, now| manager.status(now, &StatusRequest::default())) {
         Ok(reply) => exposition(&reply).into_response(),
-        Err(denied) => refuse(&denied),
+        Err(error) => refuse(&error),
     }
 }
 

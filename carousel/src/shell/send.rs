@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 use proto::{
     crypto::{Hash16, h16},
     flute::{content_md5::ContentMd5, ext::ExtensionWriter, fdt::FileEntry},
@@ -28,6 +28,7 @@ use super::{
     files,
     progress::{Meter, Show, Unit},
     sender::{OnAir, Progress, Source},
+    session_options::{FecName, FtiName, ProfileName},
     udp::{self, GroupAndPort, Leaving},
     watch::{self, Look},
 };
@@ -113,57 +114,6 @@ pub struct SendOrder {
     /// Answer with one JSON object at the end
     #[arg(long)]
     pub json: bool,
-}
-
-/// Profiles by their names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum ProfileName {
-    /// FLUTE version 2, TSI and TOI of 32 bits
-    Rfc6726,
-    /// FLUTE version 1 of 3GPP TS 26.346, 16 bits, FEC parameters in the FDT
-    Mbms,
-}
-
-impl ProfileName {
-    /// Returns the profile.
-    #[must_use]
-    pub const fn profile(self) -> Profile {
-        match self {
-            Self::Rfc6726 => Profile::Rfc6726,
-            Self::Mbms => Profile::Mbms,
-        }
-    }
-
-    /// Returns the scheme that is asked for, or the profile's usual one.
-    #[must_use]
-    pub const fn scheme(self, asked: Option<FecName>) -> Scheme {
-        match asked {
-            None => self.profile().usual_scheme(),
-            Some(FecName::RaptorQ) => Scheme::RaptorQ,
-            Some(FecName::NoCode) => Scheme::NoCode,
-        }
-    }
-}
-
-/// FEC schemes by their names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FecName {
-    /// RaptorQ (RFC 6330)
-    #[value(name = "raptorq")]
-    RaptorQ,
-    /// Compact No-Code (RFC 5445)
-    NoCode,
-}
-
-/// Places of FEC parameters by their names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum FtiName {
-    /// EXT_FTI in each packet
-    Packet,
-    /// Attributes of the FDT
-    Fdt,
-    /// In both
-    Both,
 }
 
 /// When a session closes by itself.

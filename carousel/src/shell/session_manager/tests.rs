@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::{Ipv4Addr, TcpStream, UdpSocket},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
     path::Path,
     sync::Mutex,
     thread,
@@ -18,6 +18,7 @@ use proto::{
     trust::{DocumentKind, Envelope},
 };
 use tempfile::TempDir;
+use tokio::{net::TcpListener, runtime};
 
 use super::*;
 use crate::{
@@ -26,6 +27,7 @@ use crate::{
         YEAR, make_root, object_of_plan, signed,
         tests::{campaign, manifest},
     },
+    shell::control_http,
 };
 
 const TOKEN: &str = "0123456789abcdef";
@@ -63,17 +65,10 @@ fn data() -> TempDir {
     directory
 }
 
-fn order(directory: &Path) -> ServeOrder {
-    ServeOrder {
-        config: None,
-        data: directory.to_owned(),
-        listen: "127.0.0.1:0".parse().unwrap(),
-        root: directory.join("root.env"),
-        token_file: directory.join("token"),
-        leaving: Leaving { interface: Ipv4Addr::LOCALHOST.into(), source: None, ttl: 1, dscp: 0 },
-        rate: "2M".parse().unwrap(),
-        insecure_http: false,
-    }
+fn open(directory: &Path) -> SessionManager {
+    let leaving = Leaving { interface: Ipv4Addr::LOCALHOST.into(), source: None, ttl: 1, dscp: 0 };
+    let root = directory.join("root.env");
+    SessionManager::new(directory.to_owned(), &root, leaving, "2M".parse().unwrap()).unwrap()
 }
 
 /// A server in a thread of its own; ends with the value.
@@ -87,7 +82,7 @@ impl Server {
     fn start(directory: &Path) -> Self {
         test_log::capture();
         test_log::record_secret("token", TOKEN.as_bytes());
-        let station = Station::new(&order(directory)).unwrap();
+        let manager = open(directory);
         let (tell, address) = std::sync::mpsc::channel();
         let (end, ended) = tokio::sync::oneshot::channel();
         let thread = thread::spawn(move || {
@@ -95,16 +90,16 @@ impl Server {
             runtime.block_on(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
                 tell.send(listener.local_addr().unwrap()).unwrap();
-                let shared = Shared::new(station);
+                let shared = SharedManager::new(manager);
                 let router = control_http::router(shared.clone(), TOKEN.into());
                 tokio::select! {
                     served = std::future::IntoFuture::into_future(axum::serve(listener, router)) => {
                         served.unwrap();
                     }
-                    () = drive(&shared) => {}
+                    () = shared.drive() => {}
                     _ = ended => {}
                 }
-                shared.lock().shut_down();
+                shared.shut_down();
             });
         });
         Self { address: address.recv().unwrap(), end: Some(end), thread: Some(thread) }
@@ -293,8 +288,8 @@ fn a_damaged_earlier_session_does_not_keep_the_server_from_starting() {
     let directory = data();
     fs::write(directory.path().join(ID.to_string()).join("air.json"), b"{").unwrap();
     fs::create_dir(directory.path().join("lost+found")).unwrap();
-    let station = Mutex::new(Station::new(&order(directory.path())).unwrap());
+    let manager = Mutex::new(open(directory.path()));
     let now = clock::now();
-    let reply = station.lock().unwrap().status(now, &StatusRequest::default()).unwrap();
+    let reply = manager.lock().unwrap().status(now, &StatusRequest::default()).unwrap();
     assert!(reply.sessions.is_empty());
 }

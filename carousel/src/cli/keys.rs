@@ -1,0 +1,31 @@
+//! Keys and roles as arguments name them.
+
+use std::path::PathBuf;
+
+use proto::{crypto::PublicKey, trust::Role};
+
+use crate::{failure::Failure, key_file, shell::files};
+
+/// Reads a public key: the text itself, or the file that holds it.
+pub(super) fn public_key(text: &str) -> Result<PublicKey, Failure> {
+    if text.len() == 64
+        && let Ok(key) = key_file::public_key(text.as_bytes())
+    {
+        return Ok(key);
+    }
+    files::read_public_key(&PathBuf::from(text))
+}
+
+/// Reads `ROLE=VALUE`.
+pub(super) fn of_role(text: &str) -> Result<(Role, String), String> {
+    let (role, value) = text.split_once('=').ok_or("expected ROLE=VALUE")?;
+    let found = Role::ALL.into_iter().find(|known| known.to_string() == role);
+    let role = found.ok_or("the roles are root, release and campaign")?;
+    Ok((role, value.to_owned()))
+}
+
+/// Reads `ROLE=N`.
+pub(super) fn role_threshold(text: &str) -> Result<(Role, u32), String> {
+    let (role, value) = of_role(text)?;
+    value.parse().map(|threshold| (role, threshold)).map_err(|_| "expected ROLE=NUMBER".to_owned())
+}

@@ -1,0 +1,356 @@
+//! The sessions of `serve`, by orders of the control API and by the clock.
+
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use proto::{
+    control::{
+        AirStatus, OpenRequest, PrepareReply, PrepareRequest, StatusReply, StatusRequest,
+        StopRequest,
+    },
+    ids::{CampaignId, Tsi},
+    time::{Now, Utc},
+    trust::{Root, Verified},
+};
+use tokio::{sync::Notify, time};
+
+use super::{
+    air::random_tsi,
+    clock, files,
+    package_dir::{self, AirLock, OpenPackage},
+    sender::{OnAir, PlanView, Planned, Progress},
+    udp::{self, Leaving},
+};
+use crate::{
+    control::{self, Control, Defaults, Live, Offer, Output, Refusal, Start},
+    failure::Failure,
+    pacing::Rate,
+    package::documents,
+    place::Kept,
+    session::SessionSetup,
+};
+
+/// The interval at which sessions on air are polled.
+const TICK: Duration = Duration::from_millis(100);
+
+/// The manager as the routes of the control API and the clock share it.
+#[derive(Clone)]
+pub struct SharedManager {
+    manager: Arc<Mutex<SessionManager>>,
+    changed: Arc<Notify>,
+}
+
+impl SharedManager {
+    /// Shares a manager.
+    #[must_use]
+    pub fn new(manager: SessionManager) -> Self {
+        Self { manager: Arc::new(Mutex::new(manager)), changed: Arc::new(Notify::new()) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SessionManager> {
+        self.manager.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts and stops sessions as the control API and their windows want it; never returns.
+    pub async fn drive(&self) {
+        loop {
+            let deadline = self.lock().step(clock::now());
+            let until =
+                deadline.map_or(TICK, |deadline| deadline.since(clock::now().utc)).min(TICK);
+            tokio::select! {
+                () = time::sleep(until) => {}
+                () = self.changed.notified() => {}
+            }
+        }
+    }
+
+    /// Takes all sessions off the air and saves their resume points.
+    pub fn shut_down(&self) {
+        self.lock().shut_down();
+    }
+
+    /// Carries out an operation, saves the state that it sets, and wakes the driver.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`] of the operation, or that its state could not be saved.
+    pub fn operate<T>(
+        &self,
+        operation: impl FnOnce(&mut SessionManager, Now) -> Result<T, ControlError>,
+    ) -> Result<T, ControlError> {
+        let mut manager = self.lock();
+        let now = clock::now();
+        let answer = operation(&mut manager, now)?;
+        manager.save_changes(now).map_err(ControlError::Storage)?;
+        self.changed.notify_one();
+        Ok(answer)
+    }
+}
+
+/// The error of an operation of the control API.
+#[derive(Debug)]
+pub enum ControlError {
+    /// A rule forbids it.
+    Refused(Refusal),
+    /// The package is missing or invalid.
+    Package(Failure),
+    /// The state that it sets could not be saved.
+    Storage(Failure),
+}
+
+impl From<Refusal> for ControlError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// The sessions of an image server: their packages, their state on disk, their senders.
+#[derive(Debug)]
+pub struct SessionManager {
+    control: Control,
+    on_air: BTreeMap<CampaignId, (OnAir, AirLock)>,
+    /// Outputs that an operation made and that are still to be executed.
+    pending: Vec<Output>,
+    data: PathBuf,
+    root: Verified<Root>,
+    leaving: Leaving,
+}
+
+impl SessionManager {
+    /// Opens the data directory and restores the sessions of an earlier run; `root` is the file of
+    /// the root, `rate` applies to sessions without a rate of their own.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] that names what was refused. A package that cannot be aired is only logged.
+    pub fn new(data: PathBuf, root: &Path, leaving: Leaving, rate: Rate) -> Result<Self, Failure> {
+        let now = clock::now().utc;
+        let root = documents::trusted_root(now, &package_dir::read_envelope(root)?)?;
+        let source = leaving.source.unwrap_or(leaving.interface);
+        udp::check_local("interface", leaving.interface)?;
+        udp::check_local("source", source)?;
+        let control = Control::new(Defaults { source, rate });
+        let (on_air, pending) = (BTreeMap::new(), Vec::new());
+        let mut manager = Self { control, on_air, pending, data, root, leaving };
+        for name in files::names(&manager.data)? {
+            let Ok(id) = name.parse::<CampaignId>() else { continue };
+            if let Err(failure) = manager.restore(id, now) {
+                tracing::warn!(campaign = %id, %failure, "an earlier session is not restored");
+            }
+        }
+        Ok(manager)
+    }
+
+    fn directory(&self, id: CampaignId) -> PathBuf {
+        self.data.join(id.to_string())
+    }
+
+    fn restore(&mut self, id: CampaignId, now: Utc) -> Result<(), Failure> {
+        let directory = self.directory(id);
+        if let Some(kept) =
+            package_dir::read_kept(&directory, id)?.filter(|kept| kept.session.is_some())
+        {
+            let package = OpenPackage::open(&directory, Some(&self.root), now)?;
+            self.control.restore(offer(&package), kept);
+        }
+        Ok(())
+    }
+
+    /// Prepares a session.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub fn prepare(
+        &mut self,
+        now: Now,
+        request: &PrepareRequest,
+    ) -> Result<PrepareReply, ControlError> {
+        let id = control::campaign_id(&request.campaign_id)?;
+        let directory = self.directory(id);
+        if !files::exists(&directory) {
+            return Err(Refusal::NotFound(format!("campaign_id {id}: no package is here")).into());
+        }
+        let package = OpenPackage::open(&directory, Some(&self.root), now.utc);
+        let package = package.map_err(ControlError::Package)?;
+        let earlier = package_dir::read_kept(&directory, id).map_err(ControlError::Package)?;
+        let fresh = Tsi(random_tsi());
+        Ok(self.control.prepare(now, request, offer(&package), fresh, earlier)?)
+    }
+
+    /// Opens a window.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub fn open(&mut self, now: Now, request: &OpenRequest) -> Result<AirStatus, ControlError> {
+        Ok(self.control.open(now, request)?)
+    }
+
+    /// Stops a session.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub fn stop(&mut self, now: Now, request: &StopRequest) -> Result<AirStatus, ControlError> {
+        Ok(self.control.stop(now, request)?)
+    }
+
+    /// Returns the state of one session, or of all.
+    ///
+    /// # Errors
+    ///
+    /// [`ControlError`].
+    pub fn status(
+        &mut self,
+        now: Now,
+        request: &StatusRequest,
+    ) -> Result<StatusReply, ControlError> {
+        self.observe(now);
+        Ok(self.control.status(now, request)?)
+    }
+
+    /// Executes what is due; returns the next deadline.
+    fn step(&mut self, now: Now) -> Option<Utc> {
+        self.observe(now);
+        for output in std::mem::take(&mut self.pending) {
+            self.act(now, output);
+        }
+        loop {
+            match self.control.poll_output(now) {
+                Output::Wait(until) => return Some(until),
+                Output::Idle => return None,
+                Output::Keep(kept) => {
+                    if let Err(failure) = self.keep(&kept) {
+                        tracing::error!(%failure, "a resume point is not saved");
+                    }
+                }
+                output @ (Output::Start(..) | Output::Stop(_)) => self.act(now, output),
+            }
+        }
+    }
+
+    /// Keeps what an operation changed, before it is answered.
+    fn save_changes(&mut self, now: Now) -> Result<(), Failure> {
+        loop {
+            match self.control.poll_output(now) {
+                Output::Keep(kept) => self.keep(&kept)?,
+                output @ (Output::Start(..) | Output::Stop(_)) => self.pending.push(output),
+                Output::Wait(_) | Output::Idle => return Ok(()),
+            }
+        }
+    }
+
+    fn keep(&self, kept: &Kept) -> Result<(), Failure> {
+        package_dir::keep(&self.directory(kept.campaign), kept)
+    }
+
+    fn act(&mut self, now: Now, output: Output) {
+        match output {
+            Output::Start(id, start) => match self.start(now.utc, id, start) {
+                Ok(on_air) => {
+                    tracing::info!(campaign = %id, tsi = start.tsi.0, group = %start.channel, rate = %start.rate, "on air");
+                    self.on_air.insert(id, on_air);
+                }
+                Err(failure) => {
+                    tracing::error!(campaign = %id, %failure, "not on air");
+                    self.control.handle_ended(now, id);
+                }
+            },
+            Output::Stop(id) => match self.on_air.get(&id) {
+                Some((on_air, _)) => on_air.stop(),
+                None => self.control.handle_ended(now, id),
+            },
+            Output::Keep(_) | Output::Wait(_) | Output::Idle => {}
+        }
+    }
+
+    fn start(&self, now: Utc, id: CampaignId, start: Start) -> Result<(OnAir, AirLock), Failure> {
+        let directory = self.directory(id);
+        let lock = package_dir::lock(&directory)?;
+        let package = OpenPackage::open(&directory, Some(&self.root), now)?;
+        // The ids of FDT instances that this run will use are given up before the first packet.
+        if let Some(kept) = package_dir::read_kept(&directory, id)? {
+            package_dir::keep(&directory, &Kept { place: start.place.with_reserve(), ..kept })?;
+        }
+        let Leaving { interface, source, ttl, dscp } = self.leaving;
+        let channel = udp::Channel {
+            group: start.channel,
+            interface: udp::ipv4("interface", interface)?,
+            source: udp::ipv4("source", source.unwrap_or(interface))?,
+            hops: ttl,
+            dscp,
+        };
+        let socket = udp::open(&channel)?;
+        let records = package.records()?;
+        let setup = SessionSetup {
+            tsi: start.tsi,
+            campaign: id,
+            objects: package.objects,
+            place: start.place,
+            passes: None,
+        };
+        Ok((OnAir::start(Planned::new(setup, records), socket, start.rate)?, lock))
+    }
+
+    /// Updates the state by the progress of sessions on air, and ends those that are over.
+    fn observe(&mut self, now: Now) {
+        for (id, (on_air, _)) in &self.on_air {
+            self.control.handle_progress(now, *id, live(on_air.progress()));
+        }
+        let ended: Vec<_> = self
+            .on_air
+            .iter()
+            .filter(|(_, (on_air, _))| on_air.is_finished())
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ended {
+            if let Some((on_air, _lock)) = self.on_air.remove(&id) {
+                match on_air.join() {
+                    Ok(progress) => {
+                        self.control.handle_progress(now, id, live(progress));
+                        let sent = progress.sent;
+                        tracing::info!(campaign = %id, packets = sent.packets, bytes = sent.octets, "off the air");
+                    }
+                    Err(failure) => tracing::error!(campaign = %id, %failure, "off the air"),
+                }
+                self.control.handle_ended(now, id);
+            }
+        }
+    }
+
+    /// Takes all sessions off the air and saves their resume points, for a later run.
+    fn shut_down(&mut self) {
+        self.on_air.values().for_each(|(on_air, _)| on_air.stop());
+        let now = clock::now();
+        for (id, (on_air, _lock)) in std::mem::take(&mut self.on_air) {
+            if let Ok(progress) = on_air.join() {
+                self.control.handle_progress(now, id, live(progress));
+            }
+            self.control.handle_ended(now, id);
+        }
+        if let Err(failure) = self.save_changes(now) {
+            tracing::error!(%failure, "a resume point is not saved");
+        }
+    }
+}
+
+fn offer(package: &OpenPackage) -> Offer {
+    Offer {
+        campaign: package.campaign.clone(),
+        plan_symbols: package.plan_symbols(),
+        pass_octets: package.pass_octets(),
+    }
+}
+
+fn live(progress: Progress) -> Live {
+    let Progress { view: PlanView { place, symbol_place }, sent, .. } = progress;
+    Live { place, symbol_place, sent }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,56 @@
+//! Options that both sending and announcing a session take.
+
+use clap::ValueEnum;
+
+use crate::plain::style::{Profile, Scheme};
+
+/// Profiles by their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum ProfileName {
+    /// FLUTE version 2, TSI and TOI of 32 bits
+    Rfc6726,
+    /// FLUTE version 1 of 3GPP TS 26.346, 16 bits, FEC parameters in the FDT
+    Mbms,
+}
+
+impl ProfileName {
+    /// Returns the profile.
+    #[must_use]
+    pub const fn profile(self) -> Profile {
+        match self {
+            Self::Rfc6726 => Profile::Rfc6726,
+            Self::Mbms => Profile::Mbms,
+        }
+    }
+
+    /// Returns the scheme that is asked for, or the profile's usual one.
+    #[must_use]
+    pub const fn scheme(self, asked: Option<FecName>) -> Scheme {
+        match asked {
+            None => self.profile().usual_scheme(),
+            Some(FecName::RaptorQ) => Scheme::RaptorQ,
+            Some(FecName::NoCode) => Scheme::NoCode,
+        }
+    }
+}
+
+/// FEC schemes by their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FecName {
+    /// RaptorQ (RFC 6330)
+    #[value(name = "raptorq")]
+    RaptorQ,
+    /// Compact No-Code (RFC 5445)
+    NoCode,
+}
+
+/// Places of FEC parameters by their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FtiName {
+    /// EXT_FTI in each packet
+    Packet,
+    /// Attributes of the FDT
+    Fdt,
+    /// In both
+    Both,
+}
