@@ -37,16 +37,17 @@ impl Place {
 /// FDT Instance IDs that are skipped at a restart; a session uses two a day.
 const FDT_RESERVE: u32 = 8;
 
-/// Whether a session is to be on air.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Order {
-    /// It has a TSI and waits to be opened.
-    Prepared,
-    /// It is on air from opens to closes.
-    Opened,
-    /// It was taken off the air.
-    Stopped,
+proto::words! {
+    /// The state that a session shall have.
+    #[derive(Serialize, Deserialize)]
+    pub enum Order, serde {
+        /// It has a TSI and waits to be opened.
+        Prepared = "prepared",
+        /// It is on air from opens to closes.
+        Opened = "opened",
+        /// It was taken off the air.
+        Stopped = "stopped",
+    }
 }
 
 /// What `serve` was told about a session.

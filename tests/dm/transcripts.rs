@@ -14,7 +14,7 @@ use proto::dm::{
     auth::{AuthKind, Secret},
     code::StatusCode,
     encoding::Encoding,
-    fumo::{Asker, Operation, ResultCode, UpdateRequest},
+    fumo::{Operation, ResultCode, UpdateInitiator, UpdateRequest},
     syncml::{Command, CommandId, Exec, Group, Header, Item, Manage, Message, Status},
     ui::Answer,
 };
@@ -185,8 +185,11 @@ pub(crate) async fn device_request(encoding: Encoding) -> Harness {
     let later = Some(OnRequest::Later);
     update_requests::set_device(&talk.store, talk.now.utc, &id(), later).await.unwrap();
     let object = Some("./FwUpdate/Main".to_owned());
-    talk.device.request =
-        Some(UpdateRequest { asker: Asker::Device, object, data: "nightly".to_owned() });
+    talk.device.request = Some(UpdateRequest {
+        initiator: UpdateInitiator::Device,
+        object,
+        data: "nightly".to_owned(),
+    });
     assert_eq!(talk.run_session(1).await, SessionOutcome::Complete);
     assert_eq!(talk.device.answer, Some(StatusCode::ACCEPTED));
     assert!(talk.device.armed.is_none(), "it was put off");
@@ -199,7 +202,7 @@ pub(crate) async fn device_request(encoding: Encoding) -> Harness {
 pub(crate) async fn user_request(encoding: Encoding) -> Harness {
     let mut talk = Harness::new(encoding).await;
     talk.device.request =
-        Some(UpdateRequest { asker: Asker::User, object: None, data: String::new() });
+        Some(UpdateRequest { initiator: UpdateInitiator::User, object: None, data: String::new() });
     assert_eq!(talk.run_session(1).await, SessionOutcome::Complete);
     assert_eq!(talk.device.answer, Some(StatusCode::OK));
     assert!(talk.device.armed.is_some());

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use proto::{crypto::PublicKey, trust::Role};
+use proto::{crypto::PublicKey, trust::Role, wire::WireError};
 
 use crate::{failure::Failure, key_file, shell::files};
 
@@ -19,8 +19,7 @@ pub(super) fn public_key(text: &str) -> Result<PublicKey, Failure> {
 /// Reads `ROLE=VALUE`.
 pub(super) fn of_role(text: &str) -> Result<(Role, String), String> {
     let (role, value) = text.split_once('=').ok_or("expected ROLE=VALUE")?;
-    let found = Role::ALL.into_iter().find(|known| known.to_string() == role);
-    let role = found.ok_or("the roles are root, release and campaign")?;
+    let role = role.parse().map_err(|error: WireError| error.to_string())?;
     Ok((role, value.to_owned()))
 }
 

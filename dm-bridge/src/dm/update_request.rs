@@ -3,7 +3,7 @@
 use proto::{
     dm::{
         code::{AlertCode, StatusCode},
-        fumo::{Asker, UpdateRequest},
+        fumo::{UpdateInitiator, UpdateRequest},
     },
     ids::CampaignId,
     time::Utc,
@@ -77,9 +77,9 @@ impl DmSession {
         } else {
             Decision::UnknownObject
         };
-        context.audit_note(format!("update request of the {}: {decision:?}", request.asker));
+        context.audit_note(format!("update request of the {}: {decision:?}", request.initiator));
         // spec: oma-004 6.1 (the user who asks is notified in the same session)
-        if request.asker == Asker::User {
+        if request.initiator == UpdateInitiator::User {
             self.queue
                 .push_back(PlannedCommand::display_alert(AlertCode::DISPLAY, &decision.text()));
         }

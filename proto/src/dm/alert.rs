@@ -1,6 +1,4 @@
-//! Items of a generic alert (1226): which object, what kind, how grave, what data.
-
-use std::fmt;
+//! Items of a generic alert (1226): object, type, format, mark and data.
 
 use super::{
     code::Format,
@@ -18,11 +16,11 @@ pub struct GenericAlert {
     pub source: Option<String>,
     /// The kind of alert, without prefix.
     pub kind: String,
-    /// How the data is written.
+    /// Format of the data.
     pub format: Option<Format>,
-    /// How grave it is.
+    /// Its importance.
     pub mark: Mark,
-    /// What it says.
+    /// Its data.
     pub data: String,
 }
 
@@ -42,7 +40,7 @@ impl GenericAlert {
             source: item.source.as_ref().map(|source| source.uri.clone()),
             kind: kind.to_owned(),
             format: meta.format,
-            mark: meta.mark.as_deref().map(Mark::from_word).unwrap_or_default(),
+            mark: meta.mark.and_then(|mark| mark.trim().parse().ok()).unwrap_or_default(),
             data: item.data_text().unwrap_or_default().to_owned(),
         })
     }
@@ -69,51 +67,25 @@ fn bare_type(text: &str) -> &str {
     TYPE_PREFIXES.iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text).trim()
 }
 
-/// How grave an alert is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Mark {
-    /// Nothing works any more.
-    Fatal,
-    /// Something important failed.
-    Critical,
-    /// Something of little weight failed.
-    Minor,
-    /// Worth a look.
-    Warning,
-    /// For information; also what an absent or unknown mark means.
-    #[default]
-    Informational,
-    /// Of no consequence.
-    Harmless,
-    /// Nobody can say.
-    Indeterminate,
-}
-
-impl Mark {
-    fn from_word(word: &str) -> Self {
-        match word.trim() {
-            "fatal" => Self::Fatal,
-            "critical" => Self::Critical,
-            "minor" => Self::Minor,
-            "warning" => Self::Warning,
-            "harmless" => Self::Harmless,
-            "indeterminate" => Self::Indeterminate,
-            _ => Self::Informational,
-        }
-    }
-}
-
-impl fmt::Display for Mark {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Fatal => "fatal",
-            Self::Critical => "critical",
-            Self::Minor => "minor",
-            Self::Warning => "warning",
-            Self::Informational => "informational",
-            Self::Harmless => "harmless",
-            Self::Indeterminate => "indeterminate",
-        })
+crate::words! {
+    /// The importance of an alert.
+    #[derive(Default)]
+    pub enum Mark: "mark" {
+        /// Nothing works any more.
+        Fatal = "fatal",
+        /// Something important failed.
+        Critical = "critical",
+        /// Something of little weight failed.
+        Minor = "minor",
+        /// A condition that an operator should check.
+        Warning = "warning",
+        /// For information; also the meaning of an absent or unknown mark.
+        #[default]
+        Informational = "informational",
+        /// Of no consequence.
+        Harmless = "harmless",
+        /// Of unknown importance.
+        Indeterminate = "indeterminate",
     }
 }
 

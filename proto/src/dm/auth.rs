@@ -6,7 +6,7 @@
 //! digest = B64(MD5(secret ":" nonce))           what goes into Cred; nonce: decoded octets
 //! ```
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use md5::{Digest as _, Md5};
@@ -32,32 +32,21 @@ pub const AUTH_MAC: &str = "syncml:auth-MAC";
 /// Octets that a nonce from the other side may have.
 pub const MAX_NONCE_LENGTH: usize = 64;
 
-/// What one side proves itself by, as a word `basic`, `md5` or `hmac`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum AuthKind {
-    /// The password itself, in each message: over TLS or inside one machine.
-    Basic,
-    /// A digest over password and nonce; once it is accepted it holds for the DM session.
-    #[default]
-    Md5,
-    /// A proof over each message, with a nonce for each.
-    Mac,
+crate::words! {
+    /// The kind of proof by which one side authenticates itself.
+    #[derive(Default)]
+    pub enum AuthKind: "auth" {
+        /// The password itself, in each message: over TLS or inside one machine.
+        Basic = "basic",
+        /// A digest over password and nonce; once it is accepted it holds for the DM session.
+        #[default]
+        Md5 = "md5",
+        /// A proof over each message, with a nonce for each.
+        Mac = "hmac",
+    }
 }
 
 impl AuthKind {
-    /// All kinds.
-    pub const ALL: [Self; 3] = [Self::Basic, Self::Md5, Self::Mac];
-
-    /// Returns the word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Basic => "basic",
-            Self::Md5 => "md5",
-            Self::Mac => "hmac",
-        }
-    }
-
     /// Returns the authentication type as it stands in `Meta/Type`.
     #[must_use]
     pub const fn meta_type(self) -> &'static str {
@@ -88,21 +77,6 @@ impl AuthKind {
     fn of(meta: &Meta) -> Option<Self> {
         let named = meta.kind.as_deref()?;
         Self::ALL.into_iter().find(|kind| kind.meta_type() == named)
-    }
-}
-
-impl fmt::Display for AuthKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-impl FromStr for AuthKind {
-    type Err = WireError;
-
-    fn from_str(text: &str) -> Result<Self, WireError> {
-        let found = Self::ALL.into_iter().find(|kind| kind.as_str() == text);
-        found.ok_or_else(|| WireError::invalid("auth", text, "`basic`, `md5` or `hmac`"))
     }
 }
 

@@ -4,10 +4,7 @@
 //! the business of [`xml`] and [`wbxml`], and tree to [`Message`], which is the same for both.
 //! Writing goes through one writer that knows the order of the DTD.
 
-use std::{fmt, str::FromStr};
-
 use super::{syncml::Message, wbxml, xml};
-use crate::wire::WireError;
 
 pub(super) mod element;
 pub(super) mod read;
@@ -19,14 +16,16 @@ pub use write::MetaOrder;
 #[cfg(test)]
 mod tests;
 
-/// The form of a message on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Encoding {
-    /// Text.
-    #[default]
-    Xml,
-    /// Tokens.
-    Wbxml,
+crate::words! {
+    /// The form of a message on the wire.
+    #[derive(Default)]
+    pub enum Encoding: "encoding" {
+        /// Text.
+        #[default]
+        Xml = "xml",
+        /// Tokens.
+        Wbxml = "wbxml",
+    }
 }
 
 impl Encoding {
@@ -102,27 +101,6 @@ impl Encoding {
         match self {
             Self::Xml => xml::length(message),
             Self::Wbxml => wbxml::length(message),
-        }
-    }
-}
-
-impl fmt::Display for Encoding {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Xml => "xml",
-            Self::Wbxml => "wbxml",
-        })
-    }
-}
-
-impl FromStr for Encoding {
-    type Err = WireError;
-
-    fn from_str(text: &str) -> Result<Self, WireError> {
-        match text {
-            "xml" => Ok(Self::Xml),
-            "wbxml" => Ok(Self::Wbxml),
-            _ => Err(WireError::invalid("encoding", text, "`xml` or `wbxml`")),
         }
     }
 }

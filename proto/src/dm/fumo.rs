@@ -16,7 +16,7 @@ mod request;
 mod result;
 
 pub use held::HeldPackage;
-pub use request::{Asker, UpdateRequest};
+pub use request::{UpdateInitiator, UpdateRequest};
 pub use result::ResultCode;
 
 crate::words! {

@@ -1,62 +1,33 @@
-//! What a server may set of a device's policy: one list of the nodes for both sides.
-
-use std::{fmt, str::FromStr};
+//! The policy of a device that a server may set: one list of the nodes for both sides.
 
 use serde::{Deserialize, Serialize};
 
 use super::{code::Format, nodes::broadcast};
-use crate::wire::WireError;
 
-/// A node below `Ext/Broadcast/Policy`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PolicyNode {
-    /// Charge below which the device rests, per cent.
-    Battery,
-    /// Share of memory in use above which it rests, per cent.
-    Memory,
-    /// Share of storage in use above which it rests, per cent.
-    Storage,
-    /// Temperature above which it rests, degrees Celsius.
-    Thermal,
-    /// What a metered network does: `suspend` or `ignore`.
-    Metered,
-    /// What a voice call does: `suspend` or `ignore`.
-    Call,
-    /// When a verified image is installed: `at-once` or `on-command`.
-    Install,
-    /// What the user is asked: `none`, `download`, `install` or `both`.
-    Consent,
+crate::words! {
+    /// A node below `Ext/Broadcast/Policy`, by the word of operators.
+    #[derive(Serialize, Deserialize)]
+    pub enum PolicyNode: "policy", serde {
+        /// Charge below which reception is suspended, per cent.
+        Battery = "battery",
+        /// Share of memory in use above which reception is suspended, per cent.
+        Memory = "memory",
+        /// Share of storage in use above which reception is suspended, per cent.
+        Storage = "storage",
+        /// Temperature above which reception is suspended, degrees Celsius.
+        Thermal = "thermal",
+        /// Effect of a metered network: `suspend` or `ignore`.
+        Metered = "metered",
+        /// Effect of a voice call: `suspend` or `ignore`.
+        Call = "call",
+        /// Moment at which a verified image is installed: `at-once` or `on-command`.
+        Install = "install",
+        /// Questions to the user: `none`, `download`, `install` or `both`.
+        Consent = "consent",
+    }
 }
 
 impl PolicyNode {
-    /// All nodes.
-    pub const ALL: [Self; 8] = [
-        Self::Battery,
-        Self::Memory,
-        Self::Storage,
-        Self::Thermal,
-        Self::Metered,
-        Self::Call,
-        Self::Install,
-        Self::Consent,
-    ];
-
-    /// Returns the word by which operators name it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Battery => "battery",
-            Self::Memory => "memory",
-            Self::Storage => "storage",
-            Self::Thermal => "thermal",
-            Self::Metered => "metered",
-            Self::Call => "call",
-            Self::Install => "install",
-            Self::Consent => "consent",
-        }
-    }
-
     /// Returns its path below the FUMO object.
     #[must_use]
     pub const fn path(self) -> &'static str {
@@ -88,36 +59,19 @@ impl PolicyNode {
     }
 }
 
-impl fmt::Display for PolicyNode {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.word())
-    }
-}
-
-impl FromStr for PolicyNode {
-    type Err = WireError;
-
-    fn from_str(word: &str) -> Result<Self, WireError> {
-        const EXPECTED: &str =
-            "battery, memory, storage, thermal, metered, call, install or consent";
-        let found = Self::ALL.into_iter().find(|node| node.word() == word);
-        found.ok_or_else(|| WireError::invalid("policy", word, EXPECTED))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn each_node_has_its_own_word_and_path_and_an_unknown_word_is_told_all_of_them() {
+    fn each_node_has_its_own_word_and_path_and_an_unknown_word_is_rejected_with_all_of_them() {
         let refused = "colour".parse::<PolicyNode>().unwrap_err().to_string();
         for node in PolicyNode::ALL {
-            assert_eq!(node.word().parse(), Ok(node));
+            assert_eq!(node.as_str().parse(), Ok(node));
             assert_eq!(PolicyNode::of_path(node.path()), Some(node));
             let last = node.path().strip_prefix(broadcast::POLICY).unwrap();
-            assert_eq!(last.to_lowercase(), node.word());
-            assert!(refused.contains(node.word()), "{refused}");
+            assert_eq!(last.to_lowercase(), node.as_str());
+            assert!(refused.contains(node.as_str()), "{refused}");
         }
         assert_eq!(PolicyNode::of_path("Ext/Broadcast/Policy/Colour"), None);
     }

@@ -8,7 +8,7 @@
 //!
 //! How far an operation is, `Status` says in the numbers of FUMO's [`State`](super::fumo::State).
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -34,31 +34,20 @@ pub const DRAFT_ALERT_TYPE: &str = "org.openmobilealliance.dm.softwarecomponent.
 /// Octets of the data of a final alert that are looked at.
 const MAX_DATA: usize = 1024;
 
-/// What the `State` of a package or a component says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ComponentState {
-    /// The device holds the package; nothing of it is installed.
-    Delivered,
-    /// Installed, and it does not run.
-    Inactive,
-    /// Installed, and it runs.
-    Active,
+crate::words! {
+    /// The `State` of a package or a component, by its word on the wire.
+    #[derive(Serialize, Deserialize)]
+    pub enum ComponentState, serde {
+        /// The device holds the package; nothing of it is installed.
+        Delivered = "delivered",
+        /// Installed and not running.
+        Inactive = "inactive",
+        /// Installed and running.
+        Active = "active",
+    }
 }
 
 impl ComponentState {
-    const ALL: [Self; 3] = [Self::Delivered, Self::Inactive, Self::Active];
-
-    /// Returns the word on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Delivered => "delivered",
-            Self::Inactive => "inactive",
-            Self::Active => "active",
-        }
-    }
-
     /// Returns the state that follows when an operation succeeds; `None` when nothing is left.
     // spec: oma-dm 12.1 (component states)
     #[must_use]
@@ -73,12 +62,6 @@ impl ComponentState {
             | Operation::Deactivate => Some(Self::Inactive),
             Operation::RemovePackage | Operation::Remove => None,
         }
-    }
-}
-
-impl fmt::Display for ComponentState {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(self.as_str())
     }
 }
 

@@ -294,70 +294,37 @@ impl Item {
     }
 }
 
-/// Names of what a Status can answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Verb {
-    /// The header of a message.
-    Header,
-    /// Creates a node.
-    Add,
-    /// Tells the other side that something happened.
-    Alert,
-    /// All or nothing.
-    Atomic,
-    /// Copies a leaf.
-    Copy,
-    /// Removes a node.
-    Delete,
-    /// Starts something.
-    Exec,
-    /// Reads a node.
-    Get,
-    /// Overwrites a node.
-    Replace,
-    /// Carries what a Get asked for.
-    Results,
-    /// One after the other.
-    Sequence,
-    /// Answers a command.
-    Status,
+crate::words! {
+    /// A command that a Status can answer, by its element name.
+    pub enum Verb {
+        /// The header of a message.
+        Header = "SyncHdr",
+        /// Creates a node.
+        Add = "Add",
+        /// Notifies the other side of an event.
+        Alert = "Alert",
+        /// All or nothing.
+        Atomic = "Atomic",
+        /// Copies a leaf.
+        Copy = "Copy",
+        /// Removes a node.
+        Delete = "Delete",
+        /// Starts an operation.
+        Exec = "Exec",
+        /// Reads a node.
+        Get = "Get",
+        /// Overwrites a node.
+        Replace = "Replace",
+        /// Carries the values that a Get asked for.
+        Results = "Results",
+        /// One after the other.
+        Sequence = "Sequence",
+        /// Answers a command.
+        Status = "Status",
+    }
 }
 
 impl Verb {
-    const ALL: [Self; 12] = [
-        Self::Header,
-        Self::Add,
-        Self::Alert,
-        Self::Atomic,
-        Self::Copy,
-        Self::Delete,
-        Self::Exec,
-        Self::Get,
-        Self::Replace,
-        Self::Results,
-        Self::Sequence,
-        Self::Status,
-    ];
-
-    /// Returns the element name.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Header => "SyncHdr",
-            Self::Add => "Add",
-            Self::Alert => "Alert",
-            Self::Atomic => "Atomic",
-            Self::Copy => "Copy",
-            Self::Delete => "Delete",
-            Self::Exec => "Exec",
-            Self::Get => "Get",
-            Self::Replace => "Replace",
-            Self::Results => "Results",
-            Self::Sequence => "Sequence",
-            Self::Status => "Status",
-        }
-    }
-
     /// Returns the verb that an element name stands for.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {

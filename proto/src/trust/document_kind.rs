@@ -1,23 +1,20 @@
 //! Kinds of signed documents.
 
-use std::fmt;
-
 use super::role::Role;
 
-/// The kinds of signed documents.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum DocumentKind {
-    /// Which keys may sign what.
-    Root,
-    /// What may exist.
-    Manifest,
-    /// What may be put on which devices.
-    Campaign,
+crate::words! {
+    /// The kind of a signed document.
+    pub enum DocumentKind {
+        /// Names the keys that may sign.
+        Root = "root",
+        /// Describes a package.
+        Manifest = "manifest",
+        /// Releases a package for a set of devices.
+        Campaign = "campaign",
+    }
 }
 
 impl DocumentKind {
-    pub(super) const ALL: [Self; 3] = [Self::Root, Self::Manifest, Self::Campaign];
-
     /// Returns the media type that is signed together with the document.
     #[must_use]
     pub const fn media_type(self) -> &'static str {
@@ -36,15 +33,5 @@ impl DocumentKind {
             Self::Manifest => Role::Release,
             Self::Campaign => Role::Campaign,
         }
-    }
-}
-
-impl fmt::Display for DocumentKind {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Root => "root",
-            Self::Manifest => "manifest",
-            Self::Campaign => "campaign",
-        })
     }
 }

@@ -3,7 +3,7 @@
 use proto::{
     dm::{
         code::StatusCode,
-        fumo::{Asker, UpdateRequest},
+        fumo::{UpdateInitiator, UpdateRequest},
     },
     time::Now,
 };
@@ -69,7 +69,7 @@ impl UpdateRequestState {
 
     pub(super) fn status(&self) -> RequestStatus {
         RequestStatus {
-            asker: self.request.asker.to_string(),
+            asker: self.request.initiator.to_string(),
             object: self.request.object.clone(),
             outcome: self.outcome,
             server_text: self.server_text.clone(),
@@ -81,7 +81,7 @@ impl Agent {
     /// Asks the server for an update in a session that begins at once. A session that goes on
     /// is not it: the request goes out in the package 1 of the next.
     pub fn request_update(&mut self, now: Now, request: UpdateRequest) {
-        tracing::info!(asker = %request.asker, "an update is asked for");
+        tracing::info!(initiator = %request.initiator, "an update is asked for");
         self.state.update_request = Some(UpdateRequestState::new(request));
         self.check_in(now);
     }
@@ -127,7 +127,7 @@ impl AgentState {
     pub(super) fn is_unanswered_user(&self) -> bool {
         self.update_request.as_ref().is_some_and(|asked| {
             asked.waits()
-                && asked.request.asker == Asker::User
+                && asked.request.initiator == UpdateInitiator::User
                 && asked.answer.is_some()
                 && !asked.user_notified
         })
@@ -140,7 +140,7 @@ impl AgentState {
         };
         let Some(code) = asked.answer else { return };
         asked.outcome = match code {
-            _ if asked.request.asker == Asker::User && !asked.user_notified => {
+            _ if asked.request.initiator == UpdateInitiator::User && !asked.user_notified => {
                 RequestOutcome::Unsupported
             }
             StatusCode::OK => RequestOutcome::Update,

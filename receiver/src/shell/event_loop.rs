@@ -441,8 +441,8 @@ impl Shell {
     /// Requests an update. The device has one FUMO object, so a request names that one or none.
     fn request_update(&mut self, asker: &str, object: Option<String>, data: String) -> Answer {
         let refused = |reason: String| Answer::Refused { reason };
-        let asker = match asker.parse() {
-            Ok(asker) => asker,
+        let initiator = match asker.parse() {
+            Ok(initiator) => initiator,
             Err(error) => return refused(format!("{error}")),
         };
         let known = self.agent.firmware_object();
@@ -452,7 +452,7 @@ impl Shell {
         if data.len() > MAX_REQUEST_DATA {
             return refused(format!("the text has more than {MAX_REQUEST_DATA} octets"));
         }
-        self.agent.request_update(self.clock.now(), UpdateRequest { asker, object, data });
+        self.agent.request_update(self.clock.now(), UpdateRequest { initiator, object, data });
         Answer::Done
     }
 }

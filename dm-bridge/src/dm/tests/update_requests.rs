@@ -1,15 +1,16 @@
 //! Update requests of devices and users.
 
 use proto::dm::{
-    fumo::{Asker, UpdateRequest},
+    fumo::{UpdateInitiator, UpdateRequest},
     syncml::Data,
 };
 
 use super::*;
 use crate::campaign::on_request::OnRequest;
 
-fn asking(asker: Asker, object: Option<&str>) -> Device {
-    let request = UpdateRequest { asker, object: object.map(str::to_owned), data: String::new() };
+fn asking(asker: UpdateInitiator, object: Option<&str>) -> Device {
+    let request =
+        UpdateRequest { initiator: asker, object: object.map(str::to_owned), data: String::new() };
     let mut device = Device::new();
     device.alerts.push(request.to_alert(CommandId(9)));
     device
@@ -35,9 +36,11 @@ fn outcome(context: &mut DeviceContext, mut device: Device) -> (u16, Option<Stri
 // test: oma-004 6.1 (200 or 202, and a word to the user)
 #[test]
 fn a_selected_device_that_requests_an_update_is_armed_at_once_and_its_user_notified() {
-    let (code, notified, armed) = outcome(&mut device_context(), asking(Asker::Device, None));
+    let (code, notified, armed) =
+        outcome(&mut device_context(), asking(UpdateInitiator::Device, None));
     assert_eq!((code, notified, armed), (200, None, true));
-    let (code, notified, armed) = outcome(&mut device_context(), asking(Asker::User, None));
+    let (code, notified, armed) =
+        outcome(&mut device_context(), asking(UpdateInitiator::User, None));
     let text = "Version 2.0 is being prepared.".to_owned();
     assert_eq!((code, notified, armed), (200, Some(text), true));
 }
@@ -58,7 +61,8 @@ fn an_unselected_device_is_armed_by_the_policy_of_the_campaign_or_its_own() {
         context.attempts.clear();
         context.campaigns[0].on_request = campaign;
         context.device.on_request = own;
-        let (answered, notified, is_armed) = outcome(&mut context, asking(Asker::User, None));
+        let (answered, notified, is_armed) =
+            outcome(&mut context, asking(UpdateInitiator::User, None));
         let seen = (answered, is_armed, context.attempts.len());
         assert_eq!(seen, (code, armed, rows), "{campaign} {own:?}");
         assert!(notified.is_some(), "a user is told in any case");
@@ -86,7 +90,7 @@ fn what_does_not_fit_the_device_or_runs_on_it_already_is_no_update() {
         context.attempts.clear();
         context.campaigns[0].on_request = OnRequest::Now;
         change(&mut context);
-        let (code, notified, armed) = outcome(&mut context, asking(Asker::User, None));
+        let (code, notified, armed) = outcome(&mut context, asking(UpdateInitiator::User, None));
         let text = "There is no update for this device at present.".to_owned();
         assert_eq!((code, notified, armed), (202, Some(text), false));
         assert!(context.attempts.is_empty());
@@ -104,7 +108,7 @@ fn a_request_about_the_object_or_below_it_counts_and_about_another_one_does_not(
     ] {
         // What was selected is armed all the same: the request alone is about something else.
         let (answered, _, armed) =
-            outcome(&mut device_context(), asking(Asker::Device, Some(object)));
+            outcome(&mut device_context(), asking(UpdateInitiator::Device, Some(object)));
         assert_eq!((answered, armed), (code, true), "{object}");
     }
 }
@@ -114,7 +118,7 @@ fn a_user_of_a_device_with_an_update_in_progress_is_notified_of_it() {
     let mut context = device_context();
     context.attempts[0].phase = ArmingPhase::Receiving;
     context.attempts[0].armed_revision = 1;
-    let (code, notified, armed) = outcome(&mut context, asking(Asker::User, None));
+    let (code, notified, armed) = outcome(&mut context, asking(UpdateInitiator::User, None));
     let text = "An update is on its way to this device already.".to_owned();
     assert_eq!((code, notified, armed), (202, Some(text), false));
 }

@@ -1,28 +1,22 @@
-//! What a device, or its user, asks the server for: the alerts of a client-initiated update.
+//! Client-initiated updates: the alerts by which a device or its user requests one.
 
-use std::{fmt, str::FromStr};
-
-use crate::{
-    dm::{
-        alert::{GenericAlert, Mark},
-        code::{AlertCode, Format},
-        syncml::{Alert, CommandId},
-    },
-    wire::WireError,
+use crate::dm::{
+    alert::{GenericAlert, Mark},
+    code::{AlertCode, Format},
+    syncml::{Alert, CommandId},
 };
 
-/// Who asks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Asker {
-    /// The device by itself.
-    Device,
-    /// Its user, who is owed an answer that people can read.
-    User,
+crate::words! {
+    /// The initiator of an update request.
+    pub enum UpdateInitiator: "initiator" {
+        /// The device by itself.
+        Device = "device",
+        /// Its user, who must get an answer that people can read.
+        User = "user",
+    }
 }
 
-impl Asker {
-    const ALL: [Self; 2] = [Self::Device, Self::User];
-
+impl UpdateInitiator {
     /// Returns the type of the alert.
     // spec: oma-004 6.1.2, oma-004 FWUPDATE-C-003 (alert types)
     #[must_use]
@@ -32,40 +26,14 @@ impl Asker {
             Self::User => "org.openmobilealliance.dm.firmwareupdate.userrequest",
         }
     }
-
-    /// Returns the word for it.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Device => "device",
-            Self::User => "user",
-        }
-    }
 }
 
-impl fmt::Display for Asker {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Asker {
-    type Err = WireError;
-
-    fn from_str(word: &str) -> Result<Self, WireError> {
-        Self::ALL
-            .into_iter()
-            .find(|asker| asker.as_str() == word)
-            .ok_or_else(|| WireError::invalid("asker", word, "`device` or `user`"))
-    }
-}
-
-/// Asks whether there is an update.
+/// A request for an update, initiated by the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UpdateRequest {
-    /// Who asks.
-    pub asker: Asker,
-    /// The firmware object that it is about; absent: all of the device.
+    /// Its initiator.
+    pub initiator: UpdateInitiator,
+    /// Address of the firmware object; absent: all of the device.
     pub object: Option<String>,
     /// A text of the vendor's; no standard gives it a meaning.
     pub data: String,
@@ -79,7 +47,7 @@ impl UpdateRequest {
     pub fn to_alert(&self, id: CommandId) -> Alert {
         let item = GenericAlert {
             source: self.object.clone(),
-            kind: self.asker.alert_type().to_owned(),
+            kind: self.initiator.alert_type().to_owned(),
             format: Some(Format::Chr),
             mark: Mark::Informational,
             data: self.data.clone(),
@@ -90,8 +58,10 @@ impl UpdateRequest {
     /// Returns the request that a generic alert carries; `None` when it is of another kind.
     #[must_use]
     pub fn from_alert(alert: &GenericAlert) -> Option<Self> {
-        let asker = Asker::ALL.into_iter().find(|asker| asker.alert_type() == alert.kind)?;
-        Some(Self { asker, object: alert.source.clone(), data: alert.data.clone() })
+        let initiator = UpdateInitiator::ALL
+            .into_iter()
+            .find(|initiator| initiator.alert_type() == alert.kind)?;
+        Some(Self { initiator, object: alert.source.clone(), data: alert.data.clone() })
     }
 }
 
@@ -104,12 +74,12 @@ mod tests {
     // test: oma-004 FWUPDATE-C-004, oma-004 FWUPDATE-C-005
     #[test]
     fn a_request_is_a_generic_alert_of_its_type_with_or_without_an_object() {
-        for (asker, kind) in [
-            (Asker::Device, "org.openmobilealliance.dm.firmwareupdate.devicerequest"),
-            (Asker::User, "org.openmobilealliance.dm.firmwareupdate.userrequest"),
+        for (initiator, kind) in [
+            (UpdateInitiator::Device, "org.openmobilealliance.dm.firmwareupdate.devicerequest"),
+            (UpdateInitiator::User, "org.openmobilealliance.dm.firmwareupdate.userrequest"),
         ] {
             for object in [None, Some("./FwUpdate/Main".to_owned())] {
-                let request = UpdateRequest { asker, object, data: "menu".to_owned() };
+                let request = UpdateRequest { initiator, object, data: "menu".to_owned() };
                 let alert = request.to_alert(CommandId(3));
                 assert_eq!((alert.code, alert.correlator), (AlertCode::GENERIC, None));
                 let [item] = alert.items.as_slice() else { panic!("one item") };
@@ -121,9 +91,9 @@ mod tests {
                 let read = GenericAlert::from_item(item).unwrap();
                 assert_eq!(UpdateRequest::from_alert(&read), Some(request));
             }
-            assert_eq!(asker.to_string().parse(), Ok(asker));
+            assert_eq!(initiator.to_string().parse(), Ok(initiator));
         }
-        assert!("server".parse::<Asker>().is_err());
+        assert!("server".parse::<UpdateInitiator>().is_err());
     }
 
     #[test]

@@ -1,30 +1,23 @@
 //! Operations on software components, and the branches of the tree that have them.
 
-use std::{fmt, str::FromStr};
-
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    dm::{nodes::scomo as nodes, uri::NodeUri},
-    wire::WireError,
-};
+use crate::dm::{nodes::scomo as nodes, uri::NodeUri};
 
-/// The part of the object that a node belongs to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Branch {
-    /// What is to be downloaded.
-    Download,
-    /// Packages that the device holds.
-    Delivered,
-    /// Components that are installed.
-    Deployed,
+crate::words! {
+    /// A branch of the object.
+    #[derive(Serialize, Deserialize)]
+    pub enum Branch, serde {
+        /// Packages to download.
+        Download = "download",
+        /// Packages that the device holds.
+        Delivered = "delivered",
+        /// Components that are installed.
+        Deployed = "deployed",
+    }
 }
 
 impl Branch {
-    /// All branches.
-    pub const ALL: [Self; 3] = [Self::Download, Self::Delivered, Self::Deployed];
-
     /// Returns the path of its nodes' parent, below the object.
     #[must_use]
     pub const fn path(self) -> &'static str {
@@ -53,44 +46,34 @@ impl Branch {
     }
 }
 
-/// Operation that an Exec starts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Operation {
-    /// Download only: the package is delivered then.
-    Download,
-    /// Download, install and activate.
-    DownloadInstall,
-    /// Download and install.
-    DownloadInstallInactive,
-    /// Install and activate what is delivered.
-    Install,
-    /// Install what is delivered.
-    InstallInactive,
-    /// Remove a package that is delivered.
-    RemovePackage,
-    /// Let a component run.
-    Activate,
-    /// Let a component run no more.
-    Deactivate,
-    /// Remove a component.
-    Remove,
+crate::words! {
+    /// An operation that an Exec starts, by the word of people, journals and the API. State files
+    /// name it without the prefix `component-`.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "kebab-case")]
+    pub enum Operation: "operation" {
+        /// Download only: the package is delivered then.
+        Download = "component-download",
+        /// Download, installation and activation.
+        DownloadInstall = "component-download-install",
+        /// Download and installation.
+        DownloadInstallInactive = "component-download-install-inactive",
+        /// Installation and activation of a delivered package.
+        Install = "component-install",
+        /// Installation of a delivered package.
+        InstallInactive = "component-install-inactive",
+        /// Removal of a delivered package.
+        RemovePackage = "component-remove-package",
+        /// Activation of a component.
+        Activate = "component-activate",
+        /// Deactivation of a component.
+        Deactivate = "component-deactivate",
+        /// Removal of a component.
+        Remove = "component-remove",
+    }
 }
 
 impl Operation {
-    /// All operations.
-    pub const ALL: [Self; 9] = [
-        Self::Download,
-        Self::DownloadInstall,
-        Self::DownloadInstallInactive,
-        Self::Install,
-        Self::InstallInactive,
-        Self::RemovePackage,
-        Self::Activate,
-        Self::Deactivate,
-        Self::Remove,
-    ];
-
     /// Returns what is left of it to do with a package that lies on the device already.
     #[must_use]
     pub const fn of_delivered(self) -> Option<Self> {
@@ -102,22 +85,6 @@ impl Operation {
             | Self::Activate
             | Self::Deactivate
             | Self::Remove => None,
-        }
-    }
-
-    /// Returns the word by which people, journals and the API know the operation.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Download => "component-download",
-            Self::DownloadInstall => "component-download-install",
-            Self::DownloadInstallInactive => "component-download-install-inactive",
-            Self::Install => "component-install",
-            Self::InstallInactive => "component-install-inactive",
-            Self::RemovePackage => "component-remove-package",
-            Self::Activate => "component-activate",
-            Self::Deactivate => "component-deactivate",
-            Self::Remove => "component-remove",
         }
     }
 
@@ -169,21 +136,5 @@ impl Operation {
         let path = address.parse::<NodeUri>().ok()?.below(object)?;
         let (branch, name, rest) = Branch::split(&path)?;
         Some((Self::from_node(branch, rest)?, name.to_owned()))
-    }
-}
-
-impl fmt::Display for Operation {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.pad(self.as_str())
-    }
-}
-
-impl FromStr for Operation {
-    type Err = WireError;
-
-    fn from_str(word: &str) -> Result<Self, WireError> {
-        Self::ALL.into_iter().find(|operation| operation.as_str() == word).ok_or_else(|| {
-            WireError::invalid("operation", word, "an operation such as `component-remove`")
-        })
     }
 }

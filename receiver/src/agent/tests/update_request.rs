@@ -2,15 +2,15 @@
 
 use proto::dm::{
     code::StatusCode,
-    fumo::{Asker, UpdateRequest},
+    fumo::{UpdateInitiator, UpdateRequest},
 };
 
 use super::*;
 use crate::dm::client::SessionOutcome;
 
-fn asking(asker: Asker) -> Device {
+fn asking(initiator: UpdateInitiator) -> Device {
     let mut device = Device::new();
-    let request = UpdateRequest { asker, object: None, data: String::new() };
+    let request = UpdateRequest { initiator, object: None, data: String::new() };
     device.agent.request_update(device.now, request);
     device.agent.state.begin_request();
     device
@@ -23,23 +23,23 @@ fn outcome(device: &Device) -> RequestOutcome {
 // test: oma-004 6.1 (what a status means, and what silence means to a user)
 #[test]
 fn a_request_ends_by_its_status_and_a_user_who_is_not_addressed_learns_that_there_is_no_support() {
-    for (asker, said, code, expected) in [
-        (Asker::Device, None, StatusCode::OK, RequestOutcome::Update),
-        (Asker::Device, None, StatusCode::ACCEPTED, RequestOutcome::Later),
-        (Asker::Device, None, StatusCode::UNSUPPORTED_FORMAT, RequestOutcome::Refused),
-        (Asker::User, Some("wait"), StatusCode::OK, RequestOutcome::Update),
-        (Asker::User, Some("wait"), StatusCode::ACCEPTED, RequestOutcome::Later),
-        (Asker::User, None, StatusCode::OK, RequestOutcome::Unsupported),
-        (Asker::User, None, StatusCode::ACCEPTED, RequestOutcome::Unsupported),
+    for (initiator, said, code, expected) in [
+        (UpdateInitiator::Device, None, StatusCode::OK, RequestOutcome::Update),
+        (UpdateInitiator::Device, None, StatusCode::ACCEPTED, RequestOutcome::Later),
+        (UpdateInitiator::Device, None, StatusCode::UNSUPPORTED_FORMAT, RequestOutcome::Refused),
+        (UpdateInitiator::User, Some("wait"), StatusCode::OK, RequestOutcome::Update),
+        (UpdateInitiator::User, Some("wait"), StatusCode::ACCEPTED, RequestOutcome::Later),
+        (UpdateInitiator::User, None, StatusCode::OK, RequestOutcome::Unsupported),
+        (UpdateInitiator::User, None, StatusCode::ACCEPTED, RequestOutcome::Unsupported),
     ] {
-        let mut device = asking(asker);
+        let mut device = asking(initiator);
         assert!(device.agent.state.update_request().is_some());
         device.agent.state.on_request_status(device.now, code);
         if let Some(text) = said {
             device.agent.state.on_user_message(text);
         }
         device.agent.state.conclude_request();
-        assert_eq!(outcome(&device), expected, "{asker} {code}");
+        assert_eq!(outcome(&device), expected, "{initiator} {code}");
         let status = device.agent.status().request.unwrap();
         assert_eq!(status.server_text.as_deref(), said);
         assert!(device.agent.state.update_request().is_none(), "it is not asked again");
@@ -48,7 +48,7 @@ fn a_request_ends_by_its_status_and_a_user_who_is_not_addressed_learns_that_ther
 
 #[test]
 fn a_request_that_no_session_carried_is_asked_again() {
-    let mut device = asking(Asker::User);
+    let mut device = asking(UpdateInitiator::User);
     device.agent.state.conclude_request();
     assert_eq!(outcome(&device), RequestOutcome::QueuedPrompt);
     device.agent.state.begin_request();
@@ -59,7 +59,7 @@ fn a_request_that_no_session_carried_is_asked_again() {
 #[test]
 fn a_server_that_says_nothing_to_the_user_who_asked_does_not_update_the_device() {
     for addressed in [false, true] {
-        let mut device = asking(Asker::User);
+        let mut device = asking(UpdateInitiator::User);
         device.agent.state.on_request_status(device.now, StatusCode::OK);
         if addressed {
             device.agent.state.on_user_message("it begins");
