@@ -3,7 +3,7 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`oti`] | the FEC Object Transmission Information of No-Code and RaptorQ |
-//! | [`foreign`] | that of schemes which are named and refused |
+//! | [`other_schemes`] | that of schemes which are named and refused |
 //! | [`partition`] | how an object falls into source blocks |
 //! | [`codec`] | what every codec can do with one source block |
 //! | [`nocode`] | the codec of FEC Encoding ID 0: symbols as they are |
@@ -15,8 +15,8 @@
 use crate::wire::WireError;
 
 pub mod codec;
-pub mod foreign;
 pub mod nocode;
+pub mod other_schemes;
 pub mod oti;
 pub mod partition;
 pub mod raptorq_crate;

@@ -21,7 +21,7 @@ mod messages;
 pub mod plan;
 mod role;
 pub mod root;
-mod strict;
+mod strict_protobuf;
 
 pub use campaign::{Campaign, PlannedObject};
 pub use document_kind::DocumentKind;

@@ -19,13 +19,13 @@ use proto::{
     dm::{
         auth::AuthKind,
         bootstrap::{
-            DmBootstrap, Method, Push, Secrets,
+            DmBootstrap, Push, SecMethod, SharedSecrets,
             card::{Card, Confirmation},
             prov, w7,
         },
         encoding::{Encoding, Limits},
         tnds::MgmtTree,
-        ui::{Answer, Echo, Input, Kind, Options, Prompt},
+        ui::{Answer, Echo, Input, Options, Prompt, PromptKind},
     },
     wire::WireError,
 };
@@ -40,7 +40,7 @@ const MAX_PIN: usize = 20;
 /// originating port.
 const SHORT_MESSAGE: [u8; 5] = [0x06, 0x05, 0x04, 0x0b, 0x84];
 
-/// Kind of a bootstrap document.
+/// PromptKind of a bootstrap document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Profile {
     /// A provisioning document with its proof.
@@ -118,7 +118,7 @@ pub enum BootstrapError {
 /// The content of an authenticated bootstrap document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootstrapProposal {
-    /// Kind of a bootstrap document.
+    /// PromptKind of a bootstrap document.
     pub profile: Profile,
     /// The account.
     pub account: Account,
@@ -165,7 +165,7 @@ impl BootstrapProposal {
     pub fn open(
         profile: Profile,
         octets: &[u8],
-        secrets: &Secrets,
+        secrets: &SharedSecrets,
     ) -> Result<Self, BootstrapError> {
         let unreadable = |source| BootstrapError::Unreadable { profile, source };
         let mut confirmation = Confirmation::NotWanted;
@@ -195,10 +195,10 @@ impl BootstrapProposal {
         let method = match Profile::of_push(octets) {
             Profile::Dm => DmBootstrap::parse(octets).ok().and_then(|it| it.method()),
             Profile::Cp | Profile::Factory | Profile::SmartCard => {
-                Push::parse(in_short_message(octets)).ok().and_then(|it| it.method())
+                Push::parse(from_sms(octets)).ok().and_then(|it| it.method())
             }
         };
-        method.is_some_and(Method::wants_pin)
+        method.is_some_and(SecMethod::wants_pin)
     }
 
     /// Returns the stored form: the sections of the configuration that it replaces, and its origin.
@@ -302,9 +302,9 @@ fn nonce(credentials: &w7::Credentials) -> Result<Vec<u8>, BootstrapError> {
     BASE64_STANDARD.decode(data).map_err(odd)
 }
 
-fn cp(octets: &[u8], secrets: &Secrets) -> Result<w7::Account, BootstrapError> {
+fn cp(octets: &[u8], secrets: &SharedSecrets) -> Result<w7::Account, BootstrapError> {
     let unreadable = |source| BootstrapError::Unreadable { profile: Profile::Cp, source };
-    let push = Push::parse(in_short_message(octets)).map_err(unreadable)?;
+    let push = Push::parse(from_sms(octets)).map_err(unreadable)?;
     prove(push.method(), secrets, |key| push.is_proved_by(key))?;
     provisioned(&push.document).map_err(unreadable)
 }
@@ -327,9 +327,9 @@ fn factory(octets: &[u8]) -> Result<w7::Account, WireError> {
 }
 
 fn prove(
-    method: Option<Method>,
-    secrets: &Secrets,
-    fits: impl Fn(&proto::dm::bootstrap::Key) -> bool,
+    method: Option<SecMethod>,
+    secrets: &SharedSecrets,
+    fits: impl Fn(&proto::dm::bootstrap::SecKey) -> bool,
 ) -> Result<(), BootstrapError> {
     let method = method.ok_or(BootstrapError::UnknownProof)?;
     let key = secrets.key(method).map_err(BootstrapError::Missing)?;
@@ -337,14 +337,14 @@ fn prove(
         return Ok(());
     }
     Err(BootstrapError::NotProved(match method {
-        Method::Network => "the subscriber's number",
-        Method::Pin | Method::PinMac => "the PIN",
-        Method::NetworkAndPin => "the subscriber's number and the PIN",
+        SecMethod::Network => "the subscriber's number",
+        SecMethod::Pin | SecMethod::PinMac => "the PIN",
+        SecMethod::NetworkAndPin => "the subscriber's number and the PIN",
     }))
 }
 
 /// Returns the push in a short message.
-fn in_short_message(octets: &[u8]) -> &[u8] {
+fn from_sms(octets: &[u8]) -> &[u8] {
     match octets.strip_prefix(&SHORT_MESSAGE) {
         Some([_, _, push @ ..]) => push,
         Some(_) | None => octets,
@@ -401,7 +401,7 @@ impl Origin {
 pub fn pin_question(attempt: u32) -> Prompt {
     let again = if attempt == 0 { "" } else { "That was not it. " };
     Prompt {
-        kind: Kind::TextInput,
+        kind: PromptKind::TextInput,
         text: format!("{again}This device is being set up. Enter the PIN that you were given:"),
         choices: Vec::new(),
         options: Options {

@@ -20,7 +20,8 @@ use proto::{
         code::StatusCode,
         encoding::Encoding,
         fumo::{
-            HeldPackage, Operation, OperationResult, PackageData, Phase, ResultCode, UpdateRequest,
+            Operation, OperationResult, PackageData, PackagePrefix, Phase, ResultCode,
+            UpdateRequest,
         },
         scomo as component,
         syncml::{Alert, CommandId},
@@ -410,7 +411,7 @@ pub trait ManagementBackend {
     fn store_chunk(&mut self, _position: ChunkPosition, _octets: &[u8]) {}
 
     /// Returns the stored part of an incomplete package.
-    fn partial_package(&self) -> Option<HeldPackage> {
+    fn partial_package(&self) -> Option<PackagePrefix> {
         None
     }
 

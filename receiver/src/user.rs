@@ -23,7 +23,7 @@
 use std::{str::FromStr, time::Duration};
 
 use proto::{
-    dm::ui::{Answer, Echo, Input, Kind, Prompt},
+    dm::ui::{Answer, Echo, Input, Prompt, PromptKind},
     wire::WireError,
 };
 use serde::{Deserialize, Serialize};
@@ -85,18 +85,19 @@ impl Policy {
     #[must_use]
     pub fn answer(self, prompt: &Prompt) -> Answer {
         match (self, prompt.kind) {
-            (_, Kind::Display) => Answer::Shown,
-            (Self::Yes, Kind::Confirm) => Answer::Yes,
-            (Self::No, Kind::Confirm) => Answer::No,
-            (Self::Yes, Kind::SingleChoice) => {
+            (_, PromptKind::Display) => Answer::Shown,
+            (Self::Yes, PromptKind::Confirm) => Answer::Yes,
+            (Self::No, PromptKind::Confirm) => Answer::No,
+            (Self::Yes, PromptKind::SingleChoice) => {
                 prompt.proposed().unwrap_or_else(|| Answer::Chosen(vec![1]))
             }
-            (Self::Yes, Kind::TextInput | Kind::MultipleChoice) => {
+            (Self::Yes, PromptKind::TextInput | PromptKind::MultipleChoice) => {
                 prompt.proposed().unwrap_or(Answer::Cancelled)
             }
-            (Self::No, Kind::TextInput | Kind::SingleChoice | Kind::MultipleChoice) => {
-                Answer::Cancelled
-            }
+            (
+                Self::No,
+                PromptKind::TextInput | PromptKind::SingleChoice | PromptKind::MultipleChoice,
+            ) => Answer::Cancelled,
         }
     }
 }
@@ -255,7 +256,7 @@ pub struct HookQuestion {
     /// What it is about.
     pub about: About,
     /// What kind of answer is wanted.
-    pub ask: Kind,
+    pub ask: PromptKind,
     /// What is shown.
     pub text: String,
     /// What can be chosen, numbered from 1.
@@ -339,17 +340,18 @@ impl From<HookAnswer> for Reply {
 pub fn typed(prompt: &Prompt, line: &str) -> Option<Reply> {
     let line = line.trim();
     let answer = match (prompt.kind, line) {
-        (Kind::Display, _) => Answer::Shown,
+        (PromptKind::Display, _) => Answer::Shown,
         (_, "") => prompt.proposed()?,
-        (Kind::Confirm, "y" | "yes") => Answer::Yes,
-        (Kind::Confirm, "n" | "no") => Answer::No,
-        (Kind::Confirm, "l" | "later") => return Some(Reply::Later),
-        (Kind::Confirm | Kind::SingleChoice | Kind::MultipleChoice, "c" | "cancel") => {
-            Answer::Cancelled
-        }
-        (Kind::Confirm, _) => return None,
-        (Kind::TextInput, text) => Answer::Text(text.to_owned()),
-        (Kind::SingleChoice | Kind::MultipleChoice, numbers) => {
+        (PromptKind::Confirm, "y" | "yes") => Answer::Yes,
+        (PromptKind::Confirm, "n" | "no") => Answer::No,
+        (PromptKind::Confirm, "l" | "later") => return Some(Reply::Later),
+        (
+            PromptKind::Confirm | PromptKind::SingleChoice | PromptKind::MultipleChoice,
+            "c" | "cancel",
+        ) => Answer::Cancelled,
+        (PromptKind::Confirm, _) => return None,
+        (PromptKind::TextInput, text) => Answer::Text(text.to_owned()),
+        (PromptKind::SingleChoice | PromptKind::MultipleChoice, numbers) => {
             let numbers = numbers.split([',', ' ']).filter(|word| !word.is_empty());
             Answer::Chosen(numbers.map(|word| word.parse().ok()).collect::<Option<_>>()?)
         }
@@ -365,11 +367,11 @@ pub fn shown(prompt: &Prompt) -> String {
         text.push_str(&format!("  {number}. {}\n", printable(choice)));
     }
     text.push_str(match prompt.kind {
-        Kind::Display => "",
-        Kind::Confirm => "[yes / no / later / cancel] ",
-        Kind::TextInput => "> ",
-        Kind::SingleChoice => "[number / cancel] ",
-        Kind::MultipleChoice => "[numbers / cancel] ",
+        PromptKind::Display => "",
+        PromptKind::Confirm => "[yes / no / later / cancel] ",
+        PromptKind::TextInput => "> ",
+        PromptKind::SingleChoice => "[number / cancel] ",
+        PromptKind::MultipleChoice => "[numbers / cancel] ",
     });
     text
 }
@@ -385,7 +387,7 @@ mod tests {
 
     use super::*;
 
-    fn prompt(kind: Kind, parameters: &str) -> Prompt {
+    fn prompt(kind: PromptKind, parameters: &str) -> Prompt {
         Prompt {
             kind,
             text: "Which?".to_owned(),
@@ -397,13 +399,13 @@ mod tests {
     #[test]
     fn a_policy_answers_every_kind_of_question() {
         for (kind, parameters, yes, no) in [
-            (Kind::Display, "", Answer::Shown, Answer::Shown),
-            (Kind::Confirm, "DR=0", Answer::Yes, Answer::No),
-            (Kind::TextInput, "", Answer::Cancelled, Answer::Cancelled),
-            (Kind::TextInput, "DR=x", Answer::Text("x".to_owned()), Answer::Cancelled),
-            (Kind::SingleChoice, "", Answer::Chosen(vec![1]), Answer::Cancelled),
-            (Kind::SingleChoice, "DR=2", Answer::Chosen(vec![2]), Answer::Cancelled),
-            (Kind::MultipleChoice, "DR=1-2", Answer::Chosen(vec![1, 2]), Answer::Cancelled),
+            (PromptKind::Display, "", Answer::Shown, Answer::Shown),
+            (PromptKind::Confirm, "DR=0", Answer::Yes, Answer::No),
+            (PromptKind::TextInput, "", Answer::Cancelled, Answer::Cancelled),
+            (PromptKind::TextInput, "DR=x", Answer::Text("x".to_owned()), Answer::Cancelled),
+            (PromptKind::SingleChoice, "", Answer::Chosen(vec![1]), Answer::Cancelled),
+            (PromptKind::SingleChoice, "DR=2", Answer::Chosen(vec![2]), Answer::Cancelled),
+            (PromptKind::MultipleChoice, "DR=1-2", Answer::Chosen(vec![1, 2]), Answer::Cancelled),
         ] {
             let prompt = prompt(kind, parameters);
             assert_eq!(Policy::Yes.answer(&prompt), yes, "{kind:?}");
@@ -416,28 +418,28 @@ mod tests {
     fn what_a_person_types_is_an_answer_or_is_asked_again() {
         let reply = |answer| Some(Reply::Answer(answer));
         for (kind, line, expected) in [
-            (Kind::Confirm, "yes\n", reply(Answer::Yes)),
-            (Kind::Confirm, "n", reply(Answer::No)),
-            (Kind::Confirm, "later", Some(Reply::Later)),
-            (Kind::Confirm, "cancel", reply(Answer::Cancelled)),
-            (Kind::Confirm, "", None),
-            (Kind::Confirm, "perhaps", None),
-            (Kind::TextInput, "some text", reply(Answer::Text("some text".to_owned()))),
-            (Kind::SingleChoice, "2", reply(Answer::Chosen(vec![2]))),
-            (Kind::SingleChoice, "1,2", None),
-            (Kind::SingleChoice, "3", None),
-            (Kind::MultipleChoice, "1, 2", reply(Answer::Chosen(vec![1, 2]))),
-            (Kind::MultipleChoice, "one", None),
-            (Kind::Display, "", reply(Answer::Shown)),
+            (PromptKind::Confirm, "yes\n", reply(Answer::Yes)),
+            (PromptKind::Confirm, "n", reply(Answer::No)),
+            (PromptKind::Confirm, "later", Some(Reply::Later)),
+            (PromptKind::Confirm, "cancel", reply(Answer::Cancelled)),
+            (PromptKind::Confirm, "", None),
+            (PromptKind::Confirm, "perhaps", None),
+            (PromptKind::TextInput, "some text", reply(Answer::Text("some text".to_owned()))),
+            (PromptKind::SingleChoice, "2", reply(Answer::Chosen(vec![2]))),
+            (PromptKind::SingleChoice, "1,2", None),
+            (PromptKind::SingleChoice, "3", None),
+            (PromptKind::MultipleChoice, "1, 2", reply(Answer::Chosen(vec![1, 2]))),
+            (PromptKind::MultipleChoice, "one", None),
+            (PromptKind::Display, "", reply(Answer::Shown)),
         ] {
             assert_eq!(typed(&prompt(kind, ""), line), expected, "{kind:?} {line}");
         }
-        assert_eq!(typed(&prompt(Kind::Confirm, "DR=0"), ""), reply(Answer::No));
+        assert_eq!(typed(&prompt(PromptKind::Confirm, "DR=0"), ""), reply(Answer::No));
     }
 
     #[test]
     fn a_text_of_the_network_does_not_command_the_terminal() {
-        let mut prompt = prompt(Kind::SingleChoice, "");
+        let mut prompt = prompt(PromptKind::SingleChoice, "");
         prompt.text = "red\u{1b}[31m".to_owned();
         let text = shown(&prompt);
         assert!(!text.contains('\u{1b}'), "{text:?}");

@@ -22,7 +22,7 @@ use proto::{
     dm::{
         code::{AlertCode, StatusCode},
         encoding::{self, Encoding},
-        fumo::HeldPackage,
+        fumo::PackagePrefix,
         syncml::{self, CommandId, Header, Item, Manage, Message, Status},
     },
     time::Utc,
@@ -101,7 +101,7 @@ fn a_piece_of_a_package_that_was_answered_survives_a_kill() {
     let (mut stream, said) = taken(&server);
     answer(&mut stream, &said, get("./FwUpdate/Main/Ext/Package/Held"));
     let (_stream, said) = taken(&server);
-    let held = HeldPackage { octets: 300, sha256: sha256(&[&[7; 300]]) }.to_string();
+    let held = PackagePrefix { octets: 300, sha256: sha256(&[&[7; 300]]) }.to_string();
     let shown = said.commands.iter().find_map(|command| {
         let syncml::Command::Results(results) = command else { return None };
         results.items[0].data_text()

@@ -4,7 +4,7 @@ use proto::{
     crypto::sha256,
     dm::{
         code::StatusCode,
-        fumo::{HeldPackage, PackageData, Phase, ResultCode, UpdateRequest},
+        fumo::{PackageData, PackagePrefix, Phase, ResultCode, UpdateRequest},
         ui::{Answer, Prompt},
     },
     ids::Correlator,
@@ -86,7 +86,7 @@ impl ManagementBackend for TestDevice {
                 (false, false) => Phase::Verified,
                 (false, true) => Phase::Idle,
             },
-            data: PackageData::Gone,
+            data: PackageData::Deleted,
             reasons: Vec::new(),
             progress_per_mille: 0,
             root_version: self.root,
@@ -125,9 +125,9 @@ impl ManagementBackend for TestDevice {
         self.held.extend_from_slice(octets);
     }
 
-    fn partial_package(&self) -> Option<HeldPackage> {
+    fn partial_package(&self) -> Option<PackagePrefix> {
         let octets = u64::try_from(self.held.len()).expect("it is short");
-        (octets > 0).then(|| HeldPackage { octets, sha256: sha256(&[&self.held]) })
+        (octets > 0).then(|| PackagePrefix { octets, sha256: sha256(&[&self.held]) })
     }
 
     fn receive_remainder(&mut self, now: Now, remainder: &[u8]) -> StatusCode {

@@ -20,7 +20,7 @@ use proto::dm::{
         Alert, Challenge, Command, CommandId, Credential, Data, Exec, Group, Header, Item,
         Location, Manage, Message, MessageId, Meta, Results, Status, Verb,
     },
-    tnds::{Kind, MgmtTree, Node, Properties},
+    tnds::{MgmtTree, Node, NodeKind, Properties},
 };
 use proto::ids::Correlator;
 
@@ -145,7 +145,7 @@ fn tree() -> MgmtTree {
         properties: Some(Properties {
             acl: Some("Get=*".to_owned()),
             format: Some(Format::Chr),
-            kind: Some(Kind::Mime("text/plain".to_owned())),
+            kind: Some(NodeKind::Mime("text/plain".to_owned())),
             ..Properties::default()
         }),
         value: Some(Data::from("1.0 & later")),
@@ -156,7 +156,7 @@ fn tree() -> MgmtTree {
         path: Some("./FwUpdate".to_owned()),
         properties: Some(Properties {
             format: Some(Format::Node),
-            kind: Some(Kind::Object("urn:oma:mo:oma-fumo:1.0".to_owned())),
+            kind: Some(NodeKind::Object("urn:oma:mo:oma-fumo:1.0".to_owned())),
             ..Properties::default()
         }),
         children: vec![leaf],

@@ -5,7 +5,7 @@ use proto::{
     dm::{
         auth::{AuthKind, Secret},
         bootstrap::{
-            DmBootstrap, Key, Push,
+            DmBootstrap, Push, SecKey,
             card::{Card, Confirmation},
             prov, w7,
         },
@@ -28,9 +28,9 @@ use crate::fleet::{
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Form {
     /// A provisioning document as a push over WSP, with its proof.
-    Cp(Key),
+    Cp(SecKey),
     /// A DM message, with its proof.
-    Dm(Key),
+    Dm(SecKey),
     /// The image of a smart card's file.
     Card {
         /// The card's number (ICCID).
@@ -182,8 +182,8 @@ mod tests {
         server_nonce: [16; 16],
     };
 
-    fn pin() -> Key {
-        Key::Pin("4711".to_owned())
+    fn pin() -> SecKey {
+        SecKey::Pin("4711".to_owned())
     }
 
     async fn enrolled() -> (MemoryStore, DeviceId) {
@@ -231,8 +231,8 @@ mod tests {
         let before = devices::show(&store, &id).await.unwrap();
         let number = "12x".to_owned();
         for form in [
-            Form::Cp(Key::Pin("47a1".to_owned())),
-            Form::Cp(Key::PinMac("4711".to_owned())),
+            Form::Cp(SecKey::Pin("47a1".to_owned())),
+            Form::Cp(SecKey::PinMac("4711".to_owned())),
             Form::Card { number, confirmation: Confirmation::NotWanted },
         ] {
             let refused = super::document(&store, Utc(6), &id, form, FRESH).await;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use proto::{
     dm::{
         code::Format,
-        fumo::{HeldPackage, Operation},
+        fumo::{Operation, PackagePrefix},
         nodes::{broadcast, fumo, scomo},
         scomo::Branch,
         syncml::{Item, Meta},
@@ -190,7 +190,7 @@ pub fn unicast_commands(
     campaign: &Campaign,
     device: &Device,
     way: Way,
-    package: Option<(&[u8], Option<HeldPackage>)>,
+    package: Option<(&[u8], Option<PackagePrefix>)>,
 ) -> Option<ArmingCommands> {
     let first = component_nodes(device, campaign, way);
     match way {
@@ -203,7 +203,7 @@ pub fn unicast_commands(
         Way::Direct => {
             let (package, held) = package?;
             let held = held.filter(|_| campaign.delivery.software.is_none());
-            let remainder = held.and_then(|held| held.rest_of(package));
+            let remainder = held.and_then(|held| held.remainder_of(package));
             let (path, name, octets) = match (&campaign.delivery.software, remainder) {
                 (Some(_), _) => (scomo::DATA, "Data", package),
                 (None, Some(remainder)) => {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 use proto::{
-    dm::bootstrap::{Key, card::Confirmation},
+    dm::bootstrap::{SecKey, card::Confirmation},
     ids::DeviceId,
 };
 
@@ -86,10 +86,10 @@ impl BootstrapArgs {
             return Ok(Form::Card { number, confirmation });
         }
         let key = match (self.imsi.clone(), self.pin.clone()) {
-            (Some(imsi), Some(pin)) => Key::NetworkAndPin(imsi, pin),
-            (Some(imsi), None) => Key::Network(imsi),
-            (None, Some(pin)) if self.pin_mac => Key::PinMac(pin),
-            (None, Some(pin)) => Key::Pin(pin),
+            (Some(imsi), Some(pin)) => SecKey::NetworkAndPin(imsi, pin),
+            (Some(imsi), None) => SecKey::Network(imsi),
+            (None, Some(pin)) if self.pin_mac => SecKey::PinMac(pin),
+            (None, Some(pin)) => SecKey::Pin(pin),
             (None, None) => return Err(usage("the proof needs --pin, --imsi, or both")),
         };
         let is_short = matches!(self.to, Some(Target::Sms(_)));

@@ -6,7 +6,7 @@ use proto::{
     dm::{
         code::StatusCode,
         encoding::Encoding,
-        large::Cutter,
+        large::Chunker,
         syncml::{Command, CommandId, Item, Manage, MessageId, Verb},
     },
     time::Utc,
@@ -26,7 +26,7 @@ const MIN_CHUNK_BYTES: usize = 256;
 #[derive(Debug, Clone)]
 pub(super) struct OutboundObject {
     planned: PlannedCommand,
-    chunker: Cutter,
+    chunker: Chunker,
     /// The chunk without a status.
     awaiting: Option<(MessageId, CommandId)>,
 }
@@ -53,7 +53,7 @@ impl DmSession {
         for item in items {
             self.aborted_objects.extend(self.reassembler.interrupted_by(verb, Some(item)));
             self.chunk_in_message |= item.more_data;
-            complete.push(self.reassembler.take(verb, item, self.limits.object_bytes)?);
+            complete.push(self.reassembler.push(verb, item, self.limits.object_bytes)?);
         }
         Ok(Cow::Owned(complete))
     }
@@ -71,7 +71,7 @@ impl DmSession {
         let is_true = |it: &String| it.trim() == "true";
         let supported = self.chunking_allowed
             && self.properties.get(&Property::LargeObjects).is_some_and(is_true);
-        let cutter = Cutter::new(item, encoding);
+        let cutter = Chunker::new(item, encoding);
         if !supported || self.object_bytes.is_some_and(|limit| cutter.size() > limit) {
             return false;
         }
@@ -99,7 +99,7 @@ impl DmSession {
             |id| Command::Replace(Manage::new(id, items))
         };
         let limit = self.message_bytes;
-        let chunk = sending.chunker.piece(MIN_CHUNK_BYTES, |item| {
+        let chunk = sending.chunker.chunk(MIN_CHUNK_BYTES, |item| {
             reply.push(command(item));
             let fits = reply.length(encoding) <= limit;
             reply.pop();

@@ -17,7 +17,7 @@ use proto::{
         auth::{AuthKind, Mac},
         code::{AlertCode, StatusCode},
         encoding::Encoding,
-        large::Joiner,
+        large::Reassembler,
         nodes::{broadcast, device, fumo},
         syncml::{Challenge, CommandId, Header, Item, Message, MessageId},
     },
@@ -102,7 +102,7 @@ pub struct DmSession {
     /// Object size limit of the device, in octets; `None` when it announces none.
     pub(super) object_bytes: Option<u64>,
     /// Large object that the device is sending.
-    pub(super) reassembler: Joiner,
+    pub(super) reassembler: Reassembler,
     /// Set when the current message contains a chunk.
     pub(super) chunk_in_message: bool,
     /// Objects of the device that ended without their last chunk.
@@ -200,7 +200,7 @@ impl DmSession {
             limits,
             message_bytes: limits.message_bytes,
             object_bytes: None,
-            reassembler: Joiner::default(),
+            reassembler: Reassembler::default(),
             chunk_in_message: false,
             aborted_objects: Vec::new(),
             package_open: false,

@@ -31,7 +31,7 @@ pub mod w7;
 
 /// How a proof is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Method {
+pub enum SecMethod {
     /// With the subscriber's number: NETWPIN.
     Network,
     /// With a PIN: USERPIN.
@@ -42,7 +42,7 @@ pub enum Method {
     PinMac,
 }
 
-impl Method {
+impl SecMethod {
     /// Tells whether the user's PIN is part of it.
     #[must_use]
     pub const fn wants_pin(self) -> bool {
@@ -55,7 +55,7 @@ impl Method {
 
 /// What the device may check a proof with.
 #[derive(Clone, Default)]
-pub struct Secrets {
+pub struct SharedSecrets {
     /// The subscriber's number (IMSI).
     pub network: Option<String>,
     /// The PIN that the user was given.
@@ -63,34 +63,34 @@ pub struct Secrets {
 }
 
 /// Shows what is there.
-impl fmt::Debug for Secrets {
+impl fmt::Debug for SharedSecrets {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (network, pin) = (self.network.is_some(), self.pin.is_some());
-        write!(formatter, "Secrets {{ network: {network}, pin: {pin} }}")
+        write!(formatter, "SharedSecrets {{ network: {network}, pin: {pin} }}")
     }
 }
 
-impl Secrets {
+impl SharedSecrets {
     /// Returns the key that a method takes.
     ///
     /// # Errors
     ///
     /// What is missing, in words for a person.
-    pub fn key(&self, method: Method) -> Result<Key, &'static str> {
+    pub fn key(&self, method: SecMethod) -> Result<SecKey, &'static str> {
         let network = || self.network.clone().ok_or("the subscriber's number");
         let pin = || self.pin.clone().ok_or("the PIN");
         Ok(match method {
-            Method::Network => Key::Network(network()?),
-            Method::Pin => Key::Pin(pin()?),
-            Method::NetworkAndPin => Key::NetworkAndPin(network()?, pin()?),
-            Method::PinMac => Key::PinMac(pin()?),
+            SecMethod::Network => SecKey::Network(network()?),
+            SecMethod::Pin => SecKey::Pin(pin()?),
+            SecMethod::NetworkAndPin => SecKey::NetworkAndPin(network()?, pin()?),
+            SecMethod::PinMac => SecKey::PinMac(pin()?),
         })
     }
 }
 
 /// What the proof is made with.
 #[derive(Clone, PartialEq, Eq)]
-pub enum Key {
+pub enum SecKey {
     /// The subscriber's number (IMSI), decimal.
     Network(String),
     /// A PIN that the user enters.
@@ -102,13 +102,13 @@ pub enum Key {
 }
 
 /// Shows which kind it is.
-impl fmt::Debug for Key {
+impl fmt::Debug for SecKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.method())
     }
 }
 
-impl Key {
+impl SecKey {
     /// Returns what the CP profile calls it.
     #[must_use]
     pub const fn method(&self) -> &'static str {
@@ -215,7 +215,7 @@ impl Push {
     /// # Errors
     ///
     /// [`WireError`] when the key's parts are no decimal digits or too few.
-    pub fn new(document: Vec<u8>, key: &Key) -> Result<Self, WireError> {
+    pub fn new(document: Vec<u8>, key: &SecKey) -> Result<Self, WireError> {
         Ok(Self { security: key.number(), mac: mac(&key.octets()?, &document), document })
     }
 
@@ -288,19 +288,19 @@ impl Push {
 
     /// Returns how the proof was made, if it is one of the four ways.
     #[must_use]
-    pub const fn method(&self) -> Option<Method> {
+    pub const fn method(&self) -> Option<SecMethod> {
         match self.security {
-            0 => Some(Method::Network),
-            1 => Some(Method::Pin),
-            2 => Some(Method::NetworkAndPin),
-            3 => Some(Method::PinMac),
+            0 => Some(SecMethod::Network),
+            1 => Some(SecMethod::Pin),
+            2 => Some(SecMethod::NetworkAndPin),
+            3 => Some(SecMethod::PinMac),
             _ => None,
         }
     }
 
     /// Tells whether the holder of the key made it, in constant time.
     #[must_use]
-    pub fn is_proved_by(&self, key: &Key) -> bool {
+    pub fn is_proved_by(&self, key: &SecKey) -> bool {
         let Ok(octets) = key.octets() else { return false };
         let expected = mac(&octets, &self.document);
         let found = self.mac.to_ascii_uppercase();
@@ -336,7 +336,7 @@ impl DmBootstrap {
     /// Proves a message. The secret of the network is a text here, and joined to a PIN by a colon.
     // spec: oma-dm 9 (DM profile)
     #[must_use]
-    pub fn new(message: &Message, key: &Key) -> Self {
+    pub fn new(message: &Message, key: &SecKey) -> Self {
         let body = Encoding::Wbxml.emit(message);
         let content_type = Self::content_type(&body, key);
         Self { content_type, body }
@@ -344,7 +344,7 @@ impl DmBootstrap {
 
     /// Proves the message that gives a device an account.
     #[must_use]
-    pub fn for_account(account: &w7::Account, device: &str, key: &Key) -> Self {
+    pub fn for_account(account: &w7::Account, device: &str, key: &SecKey) -> Self {
         let document = account.to_tree().emit(Encoding::Wbxml);
         let mut item = Item::octets(INBOX, document);
         item.meta.get_or_insert_default().kind =
@@ -442,30 +442,30 @@ impl DmBootstrap {
 
     /// Returns how the proof was made, if it is one of the ways that this profile has.
     #[must_use]
-    pub fn method(&self) -> Option<Method> {
+    pub fn method(&self) -> Option<SecMethod> {
         let text = self.content_type.to_ascii_uppercase();
         let mut parameters = text.split(';').map(str::trim);
         match parameters.find_map(|it| it.strip_prefix("SEC="))? {
-            "NETWORKID" => Some(Method::Network),
-            "USERPIN" => Some(Method::Pin),
-            "USERPIN_NETWORKID" => Some(Method::NetworkAndPin),
+            "NETWORKID" => Some(SecMethod::Network),
+            "USERPIN" => Some(SecMethod::Pin),
+            "USERPIN_NETWORKID" => Some(SecMethod::NetworkAndPin),
             _ => None,
         }
     }
 
     /// Tells whether the holder of the key made it.
     #[must_use]
-    pub fn is_proved_by(&self, key: &Key) -> bool {
+    pub fn is_proved_by(&self, key: &SecKey) -> bool {
         let spaceless = |text: &str| text.replace(' ', "").to_ascii_lowercase();
         let expected = spaceless(&Self::content_type(&self.body, key));
         equal_in_constant_time(spaceless(&self.content_type).as_bytes(), expected.as_bytes())
     }
 
-    fn content_type(body: &[u8], key: &Key) -> String {
+    fn content_type(body: &[u8], key: &SecKey) -> String {
         let (security, octets) = match key {
-            Key::Network(secret) => ("NETWORKID", secret.clone()),
-            Key::Pin(pin) | Key::PinMac(pin) => ("USERPIN", pin.clone()),
-            Key::NetworkAndPin(secret, pin) => ("USERPIN_NETWORKID", format!("{pin}:{secret}")),
+            SecKey::Network(secret) => ("NETWORKID", secret.clone()),
+            SecKey::Pin(pin) | SecKey::PinMac(pin) => ("USERPIN", pin.clone()),
+            SecKey::NetworkAndPin(secret, pin) => ("USERPIN_NETWORKID", format!("{pin}:{secret}")),
         };
         let mac = mac(octets.as_bytes(), body);
         format!("{}; SEC={security}; MAC={mac}", Encoding::Wbxml.media_type())
@@ -479,12 +479,12 @@ mod tests {
 
     const IMSI: &str = "310410123456789";
 
-    fn keys() -> [Key; 4] {
+    fn keys() -> [SecKey; 4] {
         [
-            Key::Network(IMSI.to_owned()),
-            Key::Pin("1234".to_owned()),
-            Key::NetworkAndPin(IMSI.to_owned(), "1234".to_owned()),
-            Key::PinMac("1234567890".to_owned()),
+            SecKey::Network(IMSI.to_owned()),
+            SecKey::Pin("1234".to_owned()),
+            SecKey::NetworkAndPin(IMSI.to_owned(), "1234".to_owned()),
+            SecKey::PinMac("1234567890".to_owned()),
         ]
     }
 
@@ -498,11 +498,11 @@ mod tests {
         assert_eq!(both, [&imsi[..], b"1234"].concat());
         assert_eq!(mac, b"12345");
         assert_eq!(semi_octets("12").unwrap(), [0x11, 0xf2]);
-        for wrong in [Key::Pin("12a4".to_owned()), Key::Pin(String::new())] {
+        for wrong in [SecKey::Pin("12a4".to_owned()), SecKey::Pin(String::new())] {
             assert!(wrong.octets().is_err());
         }
         for wrong in ["12345678", "12345678901"] {
-            assert!(Key::PinMac(wrong.to_owned()).octets().is_err(), "{wrong}");
+            assert!(SecKey::PinMac(wrong.to_owned()).octets().is_err(), "{wrong}");
         }
     }
 
@@ -573,7 +573,7 @@ mod tests {
             ..w7::Account::default()
         };
         let [network, pin, both, _] = keys();
-        let methods = [Method::Network, Method::Pin, Method::NetworkAndPin];
+        let methods = [SecMethod::Network, SecMethod::Pin, SecMethod::NetworkAndPin];
         for (key, method) in [network, pin, both].iter().zip(methods) {
             let octets = DmBootstrap::for_account(&account, "LAB-0001", key).emit();
             let read = DmBootstrap::parse(&octets).unwrap();
@@ -590,15 +590,16 @@ mod tests {
 
     #[test]
     fn a_key_is_made_of_what_the_method_takes() {
-        let secrets = Secrets { network: Some(IMSI.to_owned()), pin: Some("1234".to_owned()) };
+        let secrets =
+            SharedSecrets { network: Some(IMSI.to_owned()), pin: Some("1234".to_owned()) };
         let [network, pin, both, _] = keys();
-        assert!(secrets.key(Method::Network) == Ok(network));
-        assert!(secrets.key(Method::Pin) == Ok(pin));
-        assert!(secrets.key(Method::NetworkAndPin) == Ok(both));
-        let nothing = Secrets::default();
-        assert_eq!(nothing.key(Method::NetworkAndPin), Err("the subscriber's number"));
-        assert_eq!(nothing.key(Method::PinMac), Err("the PIN"));
-        assert!(Method::PinMac.wants_pin() && !Method::Network.wants_pin());
+        assert!(secrets.key(SecMethod::Network) == Ok(network));
+        assert!(secrets.key(SecMethod::Pin) == Ok(pin));
+        assert!(secrets.key(SecMethod::NetworkAndPin) == Ok(both));
+        let nothing = SharedSecrets::default();
+        assert_eq!(nothing.key(SecMethod::NetworkAndPin), Err("the subscriber's number"));
+        assert_eq!(nothing.key(SecMethod::PinMac), Err("the PIN"));
+        assert!(SecMethod::PinMac.wants_pin() && !SecMethod::Network.wants_pin());
         assert!(!format!("{secrets:?}").contains("1234"));
     }
 }

@@ -11,11 +11,11 @@ use super::{
 };
 use crate::{ids::Correlator, wire::WireError};
 
-mod held;
+mod package_prefix;
 mod request;
 mod result;
 
-pub use held::HeldPackage;
+pub use package_prefix::PackagePrefix;
 pub use request::{UpdateInitiator, UpdateRequest};
 pub use result::ResultCode;
 
@@ -178,13 +178,13 @@ impl TryFrom<u16> for State {
     }
 }
 
-/// Whether the package's data is still on the device.
+/// The state of a package's data on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageData {
-    /// It is.
-    Held,
-    /// It has been cleaned up.
-    Gone,
+    /// The device holds it.
+    Stored,
+    /// It was deleted.
+    Deleted,
 }
 
 crate::words! {
@@ -236,12 +236,12 @@ impl Phase {
             (Self::Assembled, _) => State::Downloaded,
             (Self::Verified | Self::Deferred, _) => State::ReadyToUpdate,
             (Self::HandedOver, _) => State::Updating,
-            (Self::Confirmed, PackageData::Held) => State::UpdatedDataHeld,
-            (Self::Confirmed, PackageData::Gone) => State::Updated,
-            (Self::Failed, PackageData::Held) => State::UpdateFailedDataHeld,
-            (Self::Failed, PackageData::Gone) => State::UpdateFailed,
-            (Self::Incomplete | Self::Disarmed, PackageData::Held) => State::DownloadFailed,
-            (Self::Incomplete | Self::Disarmed, PackageData::Gone)
+            (Self::Confirmed, PackageData::Stored) => State::UpdatedDataHeld,
+            (Self::Confirmed, PackageData::Deleted) => State::Updated,
+            (Self::Failed, PackageData::Stored) => State::UpdateFailedDataHeld,
+            (Self::Failed, PackageData::Deleted) => State::UpdateFailed,
+            (Self::Incomplete | Self::Disarmed, PackageData::Stored) => State::DownloadFailed,
+            (Self::Incomplete | Self::Disarmed, PackageData::Deleted)
             | (
                 Self::Idle
                 | Self::Armed
@@ -307,7 +307,7 @@ mod tests {
     // test: oma-002 3 (the state model)
     #[test]
     fn phases_show_the_states_of_the_design() {
-        use PackageData::{Gone, Held};
+        use PackageData::{Deleted, Stored};
         for (phase, held, gone) in [
             (Phase::Idle, 10, 10),
             (Phase::Armed, 10, 10),
@@ -326,7 +326,7 @@ mod tests {
             (Phase::Incomplete, 20, 10),
             (Phase::Disarmed, 20, 10),
         ] {
-            let states = (phase.state(Held).number(), phase.state(Gone).number());
+            let states = (phase.state(Stored).number(), phase.state(Deleted).number());
             assert_eq!(states, (held, gone), "{phase}");
         }
         assert_eq!(Phase::ALL.len(), 16);

@@ -14,9 +14,9 @@ use super::{
     syncml::{Data, Item, Meta, Verb},
 };
 
-/// Joins the pieces of at most one object.
+/// Joins the chunks of at most one object.
 #[derive(Debug, Clone, Default)]
-pub struct Joiner {
+pub struct Reassembler {
     open: Option<Open>,
 }
 
@@ -26,11 +26,11 @@ struct Open {
     first: Item,
     size: u64,
     data: Data,
-    /// How much of the data [`Joiner::fresh`] has told; all of it once it cannot be told.
-    told: usize,
+    /// How much of the data [`Reassembler::take_new`] has reported; all of it once it cannot be reported.
+    reported: usize,
 }
 
-impl Joiner {
+impl Reassembler {
     /// Returns whether an object has begun and not ended.
     #[must_use]
     pub const fn is_open(&self) -> bool {
@@ -38,8 +38,8 @@ impl Joiner {
     }
 
     /// Drops an object whose end is not `item`; returns its item, whose addresses go into an
-    /// Alert 1225. Call it before [`Self::take`], and with `None` when a message ends in which no
-    /// piece came.
+    /// Alert 1225. Call it before [`Self::push`], and with `None` when a message ends in which no
+    /// chunk came.
     // spec: oma-dm 2.1 (no end of data)
     pub fn interrupted_by(&mut self, verb: Verb, item: Option<&Item>) -> Option<Item> {
         let goes_on = |open: &Open| {
@@ -54,13 +54,13 @@ impl Joiner {
     }
 
     /// Takes an item and returns it when it is whole. An object of more than `limit` octets is
-    /// refused by the size that its first piece announces.
+    /// refused by the size that its first chunk announces.
     ///
     /// # Errors
     ///
-    /// What the item is answered with instead: 213 for a piece that was put aside.
-    // spec: oma-dm 2.1 (pieces, their size, and its mismatch)
-    pub fn take(&mut self, verb: Verb, item: &Item, limit: u64) -> Result<Item, StatusCode> {
+    /// What the item is answered with instead: 213 for a chunk that was put aside.
+    // spec: oma-dm 2.1 (chunks, their size, and its mismatch)
+    pub fn push(&mut self, verb: Verb, item: &Item, limit: u64) -> Result<Item, StatusCode> {
         let Some(mut open) = self.open.take() else { return self.begin(verb, item, limit) };
         if let Some(data) = &item.data {
             open.data.append(data);
@@ -79,14 +79,14 @@ impl Joiner {
     }
 
     /// Returns the octets of the open object that came since this was asked last, as far as its
-    /// form lets them be told before its end: of base64, groups of four characters that nobody has
+    /// form lets them be reported before its end: of base64, groups of four characters that nobody has
     /// wrapped.
-    pub fn fresh(&mut self) -> Option<Vec<u8>> {
+    pub fn take_new(&mut self) -> Option<Vec<u8>> {
         let open = self.open.as_mut()?;
         let format = open.first.meta.as_ref().and_then(|meta| meta.format.as_ref());
-        let (from, to) = (open.told, open.data.len());
-        // What cannot be told once is not tried again with each piece.
-        open.told = usize::MAX;
+        let (from, to) = (open.reported, open.data.len());
+        // What cannot be reported once is not tried again with each chunk.
+        open.reported = usize::MAX;
         let left = to.checked_sub(from)?;
         let (octets, to) = match &open.data {
             Data::Octets(octets) if format == Some(&Format::Bin) => {
@@ -100,7 +100,7 @@ impl Joiner {
             }
             Data::Octets(_) | Data::Text(_) => return None,
         };
-        open.told = to;
+        open.reported = to;
         Some(octets)
     }
 
@@ -119,13 +119,13 @@ impl Joiner {
             return Err(StatusCode::SIZE_MISMATCH);
         }
         let first = Item { data: None, ..item.clone() };
-        self.open = Some(Open { verb, first, size, data, told: 0 });
+        self.open = Some(Open { verb, first, size, data, reported: 0 });
         Err(StatusCode::CHUNK_ACCEPTED)
     }
 }
 
 impl Data {
-    /// A piece of text that ends inside a character is octets until its other end comes.
+    /// A chunk of text that ends inside a character is octets until its other end comes.
     fn append(&mut self, more: &Self) {
         match (&mut *self, more) {
             (Self::Text(text), Self::Text(more)) => text.push_str(more),
@@ -149,16 +149,16 @@ impl Data {
     }
 }
 
-/// Cuts an item into pieces.
+/// Cuts an item into chunks.
 #[derive(Debug, Clone)]
-pub struct Cutter {
+pub struct Chunker {
     /// The item as its form says it, its data taken out.
     item: Item,
     data: Data,
-    place: usize,
+    offset: usize,
 }
 
-impl Cutter {
+impl Chunker {
     /// Takes an item apart for messages of a form.
     #[must_use]
     pub fn new(item: &Item, encoding: Encoding) -> Self {
@@ -172,13 +172,13 @@ impl Cutter {
             (None, _) => Data::Text(String::new()),
         };
         item.more_data = false;
-        Self { item, data, place: 0 }
+        Self { item, data, offset: 0 }
     }
 
     /// Returns whether nothing is left.
     #[must_use]
     pub fn is_done(&self) -> bool {
-        self.place >= self.data.len()
+        self.offset >= self.data.len()
     }
 
     /// Returns how many octets the whole has.
@@ -187,12 +187,12 @@ impl Cutter {
         u64::try_from(self.data.len()).unwrap_or(u64::MAX)
     }
 
-    /// Returns the largest piece for which `fits` holds, and moves on; `None` when not even
+    /// Returns the largest chunk for which `fits` holds, and moves on; `None` when not even
     /// `least` octets fit.
-    pub fn piece(&mut self, least: usize, mut fits: impl FnMut(&Item) -> bool) -> Option<Item> {
-        let left = self.data.len() - self.place;
+    pub fn chunk(&mut self, least: usize, mut fits: impl FnMut(&Item) -> bool) -> Option<Item> {
+        let left = self.data.len() - self.offset;
         let (mut good, mut bad) = (0, left.saturating_add(1));
-        // The size grows with the piece, so that halving finds the largest.
+        // The size grows with the chunk, so that halving finds the largest.
         let mut probe = left;
         while good < bad - 1 {
             if fits(&self.cut(probe)) {
@@ -203,24 +203,24 @@ impl Cutter {
             probe = good + (bad - good) / 2;
         }
         let end = self.boundary(good);
-        if end - self.place < least.min(left).max(1) {
+        if end - self.offset < least.min(left).max(1) {
             return None;
         }
-        let piece = self.cut(good);
-        self.place = end;
-        Some(piece)
+        let chunk = self.cut(good);
+        self.offset = end;
+        Some(chunk)
     }
 
     fn cut(&self, length: usize) -> Item {
         let end = self.boundary(length);
         let data = match &self.data {
-            Data::Text(text) => Data::from(text.get(self.place..end).unwrap_or_default()),
+            Data::Text(text) => Data::from(text.get(self.offset..end).unwrap_or_default()),
             Data::Octets(octets) => {
-                Data::Octets(octets.get(self.place..end).unwrap_or_default().to_vec())
+                Data::Octets(octets.get(self.offset..end).unwrap_or_default().to_vec())
             }
         };
         let meta = self.item.meta.clone().unwrap_or_default();
-        let size = (self.place == 0).then(|| self.size());
+        let size = (self.offset == 0).then(|| self.size());
         Item {
             meta: Some(Meta { size, ..meta }),
             data: Some(data),
@@ -229,9 +229,9 @@ impl Cutter {
         }
     }
 
-    /// The end of a piece of at most `length` octets that cuts no character.
+    /// The end of a chunk of at most `length` octets that cuts no character.
     fn boundary(&self, length: usize) -> usize {
-        let end = self.place.saturating_add(length).min(self.data.len());
+        let end = self.offset.saturating_add(length).min(self.data.len());
         match &self.data {
             Data::Text(text) => text.floor_char_boundary(end),
             Data::Octets(_) => end,
@@ -245,121 +245,121 @@ mod tests {
 
     use super::*;
 
-    const PIECE: Result<Item, StatusCode> = Err(StatusCode::CHUNK_ACCEPTED);
+    const CHUNK: Result<Item, StatusCode> = Err(StatusCode::CHUNK_ACCEPTED);
 
-    fn piece(text: &str, size: Option<u64>, more_data: bool) -> Item {
+    fn chunk(text: &str, size: Option<u64>, more_data: bool) -> Item {
         let mut item = Item::text("./a", text);
         item.meta.get_or_insert_default().size = size;
         Item { more_data, ..item }
     }
 
-    fn take(joiner: &mut Joiner, item: &Item) -> Result<Item, StatusCode> {
-        joiner.take(Verb::Replace, item, 10)
+    fn push(reassembler: &mut Reassembler, item: &Item) -> Result<Item, StatusCode> {
+        reassembler.push(Verb::Replace, item, 10)
     }
 
     // test: oma-dm 2.1
     #[test]
     fn an_object_over_three_messages_is_joined() {
-        let mut joiner = Joiner::default();
-        assert_eq!(take(&mut joiner, &piece("abc", Some(8), true)), PIECE);
-        assert!(joiner.is_open());
-        assert_eq!(take(&mut joiner, &piece("def", None, true)), PIECE);
-        let item = take(&mut joiner, &piece("gh", None, false)).unwrap();
+        let mut reassembler = Reassembler::default();
+        assert_eq!(push(&mut reassembler, &chunk("abc", Some(8), true)), CHUNK);
+        assert!(reassembler.is_open());
+        assert_eq!(push(&mut reassembler, &chunk("def", None, true)), CHUNK);
+        let item = push(&mut reassembler, &chunk("gh", None, false)).unwrap();
         assert_eq!((item.data_text(), item.more_data), (Some("abcdefgh"), false));
-        assert!(!joiner.is_open());
+        assert!(!reassembler.is_open());
     }
 
     // test: oma-dm 2.1
     #[test]
     fn a_size_that_does_not_match_is_refused_and_nothing_is_kept() {
-        for (pieces, code) in [
+        for (chunks, code) in [
             (&[("abc", Some(8), true), ("de", None, false)][..], 424),
             (&[("abc", Some(4), true), ("de", None, true)], 424),
             (&[("abcde", Some(4), true)], 424),
             (&[("abc", None, true)], 411),
             (&[("abc", Some(11), true)], 413),
         ] {
-            let mut joiner = Joiner::default();
-            let mut last = PIECE;
-            for (text, size, more) in pieces {
-                assert_eq!(last, PIECE);
-                last = take(&mut joiner, &piece(text, *size, *more));
+            let mut reassembler = Reassembler::default();
+            let mut last = CHUNK;
+            for (text, size, more) in chunks {
+                assert_eq!(last, CHUNK);
+                last = push(&mut reassembler, &chunk(text, *size, *more));
             }
-            assert_eq!(last, Err(StatusCode(code)), "{pieces:?}");
-            assert!(!joiner.is_open());
+            assert_eq!(last, Err(StatusCode(code)), "{chunks:?}");
+            assert!(!reassembler.is_open());
         }
-        assert_eq!(take(&mut Joiner::default(), &piece("abc", Some(10), true)), PIECE);
+        assert_eq!(push(&mut Reassembler::default(), &chunk("abc", Some(10), true)), CHUNK);
     }
 
     // test: oma-dm 2.1
     #[test]
     fn another_item_ends_an_unfinished_object() {
-        let mut joiner = Joiner::default();
-        let first = piece("abc", Some(8), true);
-        assert_eq!(take(&mut joiner, &first), PIECE);
-        assert_eq!(joiner.interrupted_by(Verb::Replace, Some(&first)), None);
+        let mut reassembler = Reassembler::default();
+        let first = chunk("abc", Some(8), true);
+        assert_eq!(push(&mut reassembler, &first), CHUNK);
+        assert_eq!(reassembler.interrupted_by(Verb::Replace, Some(&first)), None);
         let other = Item::text("./b", "x");
-        let lost = joiner.interrupted_by(Verb::Replace, Some(&other)).unwrap();
+        let lost = reassembler.interrupted_by(Verb::Replace, Some(&other)).unwrap();
         assert_eq!((lost.target_uri(), lost.data_text()), (Some("./a"), None));
-        assert_eq!(joiner.interrupted_by(Verb::Replace, Some(&other)), None);
-        assert_eq!(take(&mut joiner, &first), PIECE);
-        assert!(joiner.interrupted_by(Verb::Add, Some(&first)).is_some());
-        assert_eq!(take(&mut joiner, &first), PIECE);
-        assert!(joiner.interrupted_by(Verb::Replace, None).is_some());
+        assert_eq!(reassembler.interrupted_by(Verb::Replace, Some(&other)), None);
+        assert_eq!(push(&mut reassembler, &first), CHUNK);
+        assert!(reassembler.interrupted_by(Verb::Add, Some(&first)).is_some());
+        assert_eq!(push(&mut reassembler, &first), CHUNK);
+        assert!(reassembler.interrupted_by(Verb::Replace, None).is_some());
     }
 
     #[test]
     fn what_came_of_an_object_is_told_once_and_as_far_as_it_is_known() {
         let octets: Vec<u8> = (0..=200).collect();
         for (encoding, exact) in [(Encoding::Wbxml, true), (Encoding::Xml, false)] {
-            let mut cutter = Cutter::new(&Item::octets("./a", octets.as_slice()), encoding);
-            let (mut joiner, mut told, mut came) = (Joiner::default(), Vec::new(), 0);
-            assert_eq!(joiner.fresh(), None);
-            while !cutter.is_done() {
+            let mut chunker = Chunker::new(&Item::octets("./a", octets.as_slice()), encoding);
+            let (mut reassembler, mut reported, mut came) = (Reassembler::default(), Vec::new(), 0);
+            assert_eq!(reassembler.take_new(), None);
+            while !chunker.is_done() {
                 let fits = |item: &Item| item.data.as_ref().is_some_and(|it| it.len() <= 7);
-                let piece = cutter.piece(1, fits).unwrap();
+                let chunk = chunker.chunk(1, fits).unwrap();
                 came += 7;
-                if joiner.take(Verb::Replace, &piece, 1000) == PIECE {
-                    told.extend(joiner.fresh().unwrap());
+                if reassembler.push(Verb::Replace, &chunk, 1000) == CHUNK {
+                    reported.extend(reassembler.take_new().unwrap());
                     let known = if exact { came } else { came / 4 * 3 };
-                    assert_eq!(told, octets[..known], "{encoding}");
-                    assert_eq!(joiner.fresh(), Some(Vec::new()));
+                    assert_eq!(reported, octets[..known], "{encoding}");
+                    assert_eq!(reassembler.take_new(), Some(Vec::new()));
                 }
             }
-            assert_eq!(joiner.fresh(), None);
+            assert_eq!(reassembler.take_new(), None);
         }
         let mut wrapped = Item::octets("./a", []);
         let meta = wrapped.meta.get_or_insert_default();
         (meta.format, meta.size) = (Some(Format::B64), Some(100));
         (wrapped.data, wrapped.more_data) = (Some("AAAA\nAAA".into()), true);
-        let mut joiner = Joiner::default();
+        let mut reassembler = Reassembler::default();
         for _ in 0..2 {
-            assert_eq!(joiner.take(Verb::Replace, &wrapped, 1000), PIECE);
-            assert_eq!(joiner.fresh(), None);
+            assert_eq!(reassembler.push(Verb::Replace, &wrapped, 1000), CHUNK);
+            assert_eq!(reassembler.take_new(), None);
         }
     }
 
     #[test]
     fn a_character_may_be_cut_by_the_other_side() {
-        let mut joiner = Joiner::default();
-        let mut first = piece("", Some(4), true);
+        let mut reassembler = Reassembler::default();
+        let mut first = chunk("", Some(4), true);
         first.data = Some(Data::Octets(vec![b'a', 0xc3]));
-        assert_eq!(take(&mut joiner, &first), PIECE);
+        assert_eq!(push(&mut reassembler, &first), CHUNK);
         first.data = Some(Data::Octets(vec![0xa4, b'b']));
         first.more_data = false;
-        let item = take(&mut joiner, &first).unwrap();
+        let item = push(&mut reassembler, &first).unwrap();
         assert_eq!(item.data_text(), Some("aäb"));
     }
 
     #[test]
     fn a_piece_that_is_too_small_is_not_worth_a_message() {
         let item = Item::text("./a", "abcdefgh");
-        let mut cutter = Cutter::new(&item, Encoding::Xml);
+        let mut chunker = Chunker::new(&item, Encoding::Xml);
         let short = |limit| move |item: &Item| item.data_text().is_some_and(|t| t.len() <= limit);
-        assert_eq!(cutter.piece(4, short(3)), None);
-        assert_eq!(cutter.piece(4, short(5)).unwrap().data_text(), Some("abcde"));
-        assert_eq!(cutter.piece(4, short(5)).unwrap().data_text(), Some("fgh"), "the last may be");
-        assert!(cutter.is_done());
+        assert_eq!(chunker.chunk(4, short(3)), None);
+        assert_eq!(chunker.chunk(4, short(5)).unwrap().data_text(), Some("abcde"));
+        assert_eq!(chunker.chunk(4, short(5)).unwrap().data_text(), Some("fgh"), "the last may be");
+        assert!(chunker.is_done());
     }
 
     proptest! {
@@ -376,15 +376,15 @@ mod tests {
             } else {
                 Item::text("./a", text.as_str())
             };
-            let mut cutter = Cutter::new(&item, encoding);
-            let mut joiner = Joiner::default();
+            let mut chunker = Chunker::new(&item, encoding);
+            let mut reassembler = Reassembler::default();
             let mut whole = None;
-            while !cutter.is_done() {
+            while !chunker.is_done() {
                 prop_assert_eq!(whole.clone(), None);
                 let fits = |item: &Item| item.data.as_ref().is_some_and(|it| it.len() <= limit);
-                let piece = cutter.piece(1, fits).unwrap();
-                prop_assert_eq!(joiner.interrupted_by(Verb::Replace, Some(&piece)), None);
-                match joiner.take(Verb::Replace, &piece, 1000) {
+                let chunk = chunker.chunk(1, fits).unwrap();
+                prop_assert_eq!(reassembler.interrupted_by(Verb::Replace, Some(&chunk)), None);
+                match reassembler.push(Verb::Replace, &chunk, 1000) {
                     Ok(item) => whole = Some(item),
                     Err(code) => prop_assert_eq!(code, StatusCode::CHUNK_ACCEPTED),
                 }

@@ -51,7 +51,7 @@ pub mod fumo {
     /// Root of what vendors add.
     pub const EXT: &str = "Ext";
     /// What is held of a package whose sending broke off, as a
-    /// [`HeldPackage`](crate::dm::fumo::HeldPackage); empty when nothing is.
+    /// [`PackagePrefix`](crate::dm::fumo::PackagePrefix); empty when nothing is.
     pub const PACKAGE_HELD: &str = "Ext/Package/Held";
     /// The rest of that package.
     pub const PACKAGE_REST: &str = "Ext/Package/Rest";

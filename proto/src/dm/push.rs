@@ -11,7 +11,7 @@
 //!
 //! A push that is larger goes in several ([`parts`]). Over HTTP a push is the notification alone, with its media type.
 
-pub mod parts;
+pub mod concatenation;
 
 use super::notification::MEDIA_TYPE;
 use crate::wire::{Reader, WireError};

@@ -67,14 +67,14 @@ pub struct Properties {
     /// When it was changed last.
     pub time_stamp: Option<String>,
     /// What it is.
-    pub kind: Option<Kind>,
+    pub kind: Option<NodeKind>,
     /// How often it was changed.
     pub version: Option<String>,
 }
 
 /// What a node is.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Kind {
+pub enum NodeKind {
     /// A leaf of this media type.
     Mime(String),
     /// The root of a management object with this identifier.
@@ -206,8 +206,8 @@ fn properties(element: Element<'_>) -> Result<Properties, MessageError> {
             "Type" => {
                 let kind = only_child("Type", child)?;
                 found.kind = Some(match &*kind.name {
-                    "MIME" => Kind::Mime(text(kind)?),
-                    "DDFName" => Kind::Object(text(kind)?),
+                    "MIME" => NodeKind::Mime(text(kind)?),
+                    "DDFName" => NodeKind::Object(text(kind)?),
                     other => return Err(unexpected("Type", other)),
                 });
             }
@@ -297,8 +297,8 @@ fn write_properties<F: Form>(form: &mut F, properties: &Properties) {
     if let Some(kind) = &properties.kind {
         form.open(Page::Ddf, "Type");
         match kind {
-            Kind::Mime(mime) => leaf(form, "MIME", Some(mime)),
-            Kind::Object(identifier) => leaf(form, "DDFName", Some(identifier)),
+            NodeKind::Mime(mime) => leaf(form, "MIME", Some(mime)),
+            NodeKind::Object(identifier) => leaf(form, "DDFName", Some(identifier)),
         }
         form.close("Type");
     }
@@ -329,7 +329,7 @@ mod tests {
     fn leaf_a() -> MgmtTree {
         let properties = Properties {
             format: Some(Format::Chr),
-            kind: Some(Kind::Mime("text/plain".to_owned())),
+            kind: Some(NodeKind::Mime("text/plain".to_owned())),
             ..Properties::default()
         };
         let node = Node {
@@ -381,7 +381,8 @@ mod tests {
     fn properties() -> impl Strategy<Value = Properties> {
         let word = || proptest::option::of(words());
         let format = proptest::option::of(prop::sample::select(vec![Format::Chr, Format::Int]));
-        let kind = prop_oneof![words().prop_map(Kind::Mime), words().prop_map(Kind::Object)];
+        let kind =
+            prop_oneof![words().prop_map(NodeKind::Mime), words().prop_map(NodeKind::Object)];
         (word(), format, word(), word(), proptest::option::of(kind), word()).prop_map(
             |(acl, format, title, time_stamp, kind, version)| Properties {
                 acl,

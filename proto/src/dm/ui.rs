@@ -23,7 +23,7 @@ pub const MAX_CHOICES: usize = 64;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
     /// What kind of answer is wanted.
-    pub kind: Kind,
+    pub kind: PromptKind,
     /// What is shown.
     pub text: String,
     /// What can be chosen, numbered from 1; empty unless it is a choice.
@@ -35,7 +35,7 @@ pub struct Prompt {
 /// What kind of answer is wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Kind {
+pub enum PromptKind {
     /// None: the text is shown (1100).
     Display,
     /// Yes or no (1101).
@@ -143,7 +143,7 @@ impl Answer {
     }
 }
 
-impl Kind {
+impl PromptKind {
     const ALL: [(Self, AlertCode); 5] = [
         (Self::Display, AlertCode::DISPLAY),
         (Self::Confirm, AlertCode::CONFIRM),
@@ -173,16 +173,16 @@ impl Prompt {
     /// Returns a question for yes or no.
     #[must_use]
     pub fn confirm(text: impl Into<String>) -> Self {
-        Self::plain(Kind::Confirm, text)
+        Self::plain(PromptKind::Confirm, text)
     }
 
     /// Returns a text that wants no answer.
     #[must_use]
     pub fn display(text: impl Into<String>) -> Self {
-        Self::plain(Kind::Display, text)
+        Self::plain(PromptKind::Display, text)
     }
 
-    fn plain(kind: Kind, text: impl Into<String>) -> Self {
+    fn plain(kind: PromptKind, text: impl Into<String>) -> Self {
         Self { kind, text: text.into(), choices: Vec::new(), options: Options::default() }
     }
 
@@ -194,7 +194,7 @@ impl Prompt {
     /// it is too much to show.
     // spec: oma-dm 4.1 (parameters, text, choices)
     pub fn from_alert(alert: &Alert) -> Result<Self, StatusCode> {
-        let kind = Kind::ALL.into_iter().find(|(_, code)| *code == alert.code);
+        let kind = PromptKind::ALL.into_iter().find(|(_, code)| *code == alert.code);
         let (kind, _) = kind.ok_or(StatusCode::NOT_SUPPORTED)?;
         let (parameters, rest) = alert.items.split_first().ok_or(StatusCode::INCOMPLETE)?;
         let (text, choices) = rest.split_first().ok_or(StatusCode::INCOMPLETE)?;
@@ -236,13 +236,13 @@ impl Prompt {
     pub fn takes(&self, answer: &Answer) -> bool {
         match (self.kind, answer) {
             (_, Answer::Cancelled | Answer::TimedOut | Answer::NotDisplayable | Answer::NoUser)
-            | (Kind::Display, Answer::Shown)
-            | (Kind::Confirm, Answer::Yes | Answer::No) => true,
-            (Kind::TextInput, Answer::Text(text)) => self.options.takes(text),
-            (Kind::SingleChoice, Answer::Chosen(numbers)) => {
+            | (PromptKind::Display, Answer::Shown)
+            | (PromptKind::Confirm, Answer::Yes | Answer::No) => true,
+            (PromptKind::TextInput, Answer::Text(text)) => self.options.takes(text),
+            (PromptKind::SingleChoice, Answer::Chosen(numbers)) => {
                 numbers.len() == 1 && self.has(numbers)
             }
-            (Kind::MultipleChoice, Answer::Chosen(numbers)) => self.has(numbers),
+            (PromptKind::MultipleChoice, Answer::Chosen(numbers)) => self.has(numbers),
             (_, Answer::Shown | Answer::Yes | Answer::No | Answer::Text(_) | Answer::Chosen(_)) => {
                 false
             }
@@ -262,12 +262,12 @@ impl Prompt {
         let default = self.options.default.as_deref()?;
         let numbers = || default.split('-').map(|number| number.parse().ok()).collect();
         let answer = match self.kind {
-            Kind::Display => return None,
-            Kind::Confirm if default == "1" => Answer::Yes,
-            Kind::Confirm if default == "0" => Answer::No,
-            Kind::Confirm => return None,
-            Kind::TextInput => Answer::Text(default.to_owned()),
-            Kind::SingleChoice | Kind::MultipleChoice => {
+            PromptKind::Display => return None,
+            PromptKind::Confirm if default == "1" => Answer::Yes,
+            PromptKind::Confirm if default == "0" => Answer::No,
+            PromptKind::Confirm => return None,
+            PromptKind::TextInput => Answer::Text(default.to_owned()),
+            PromptKind::SingleChoice | PromptKind::MultipleChoice => {
                 let numbers: Option<Vec<u32>> = numbers();
                 Answer::Chosen(numbers?)
             }
@@ -400,7 +400,7 @@ mod tests {
 
     use super::*;
 
-    fn prompt(kind: Kind, parameters: &str, choices: &[&str]) -> Prompt {
+    fn prompt(kind: PromptKind, parameters: &str, choices: &[&str]) -> Prompt {
         Prompt {
             kind,
             text: "Which?".to_owned(),
@@ -432,11 +432,11 @@ mod tests {
     #[test]
     fn an_alert_of_each_kind_is_read_as_it_was_written() {
         for (kind, choices) in [
-            (Kind::Display, &[][..]),
-            (Kind::Confirm, &[]),
-            (Kind::TextInput, &[]),
-            (Kind::SingleChoice, &["a", "b"]),
-            (Kind::MultipleChoice, &["a", "b", "c"]),
+            (PromptKind::Display, &[][..]),
+            (PromptKind::Confirm, &[]),
+            (PromptKind::TextInput, &[]),
+            (PromptKind::SingleChoice, &["a", "b"]),
+            (PromptKind::MultipleChoice, &["a", "b", "c"]),
         ] {
             let asked = prompt(kind, "MAXDT=5", choices);
             let alert = asked.to_alert(CommandId(4));
@@ -448,20 +448,20 @@ mod tests {
     // test: oma-dm 4.1
     #[test]
     fn an_alert_that_lacks_a_part_or_is_too_much_is_refused() {
-        let asked = |items: usize, kind: Kind| {
+        let asked = |items: usize, kind: PromptKind| {
             let mut alert = prompt(kind, "", &["a"]).to_alert(CommandId(1));
             alert.items.truncate(items);
             Prompt::from_alert(&alert)
         };
-        assert_eq!(asked(0, Kind::Confirm), Err(StatusCode::INCOMPLETE));
-        assert_eq!(asked(1, Kind::Confirm), Err(StatusCode::INCOMPLETE));
-        assert!(asked(2, Kind::Confirm).is_ok());
-        assert_eq!(asked(2, Kind::SingleChoice), Err(StatusCode::INCOMPLETE));
+        assert_eq!(asked(0, PromptKind::Confirm), Err(StatusCode::INCOMPLETE));
+        assert_eq!(asked(1, PromptKind::Confirm), Err(StatusCode::INCOMPLETE));
+        assert!(asked(2, PromptKind::Confirm).is_ok());
+        assert_eq!(asked(2, PromptKind::SingleChoice), Err(StatusCode::INCOMPLETE));
         let mut long = Prompt::display("x".repeat(MAX_TEXT));
         assert!(Prompt::from_alert(&long.to_alert(CommandId(1))).is_ok());
         long.text.push('x');
         assert_eq!(Prompt::from_alert(&long.to_alert(CommandId(1))), Err(StatusCode(416)));
-        let many = prompt(Kind::SingleChoice, "", &["a"; MAX_CHOICES + 1]);
+        let many = prompt(PromptKind::SingleChoice, "", &["a"; MAX_CHOICES + 1]);
         assert_eq!(Prompt::from_alert(&many.to_alert(CommandId(1))), Err(StatusCode(416)));
         let mut other = long.to_alert(CommandId(1));
         other.code = AlertCode::GENERIC;
@@ -492,7 +492,7 @@ mod tests {
     #[test]
     fn only_answers_that_fit_the_question_are_taken() {
         let text = |parameters: &str, answer: &str| {
-            prompt(Kind::TextInput, parameters, &[]).takes(&Answer::Text(answer.to_owned()))
+            prompt(PromptKind::TextInput, parameters, &[]).takes(&Answer::Text(answer.to_owned()))
         };
         for (parameters, good, bad) in [
             ("MAXLEN=3", "äöü", "äöüx"),
@@ -505,8 +505,8 @@ mod tests {
         ] {
             assert!(text(parameters, good) && !text(parameters, bad), "{parameters}");
         }
-        let one = prompt(Kind::SingleChoice, "", &["a", "b"]);
-        let some = prompt(Kind::MultipleChoice, "", &["a", "b"]);
+        let one = prompt(PromptKind::SingleChoice, "", &["a", "b"]);
+        let some = prompt(PromptKind::MultipleChoice, "", &["a", "b"]);
         for (numbers, fits_one, fits_some) in [
             (vec![], false, true),
             (vec![1], true, true),
@@ -526,17 +526,17 @@ mod tests {
     #[test]
     fn the_proposed_answer_is_one_that_can_be_given() {
         for (kind, parameters, answer) in [
-            (Kind::Confirm, "DR=1", Some(Answer::Yes)),
-            (Kind::Confirm, "DR=0", Some(Answer::No)),
-            (Kind::Confirm, "DR=2", None),
-            (Kind::TextInput, "DR=x", Some(Answer::Text("x".to_owned()))),
-            (Kind::TextInput, "DR=xyz&MAXLEN=2", None),
-            (Kind::SingleChoice, "DR=2", Some(Answer::Chosen(vec![2]))),
-            (Kind::SingleChoice, "DR=4", None),
-            (Kind::MultipleChoice, "DR=2-3", Some(Answer::Chosen(vec![2, 3]))),
-            (Kind::MultipleChoice, "DR=2-x", None),
-            (Kind::Display, "DR=1", None),
-            (Kind::Confirm, "", None),
+            (PromptKind::Confirm, "DR=1", Some(Answer::Yes)),
+            (PromptKind::Confirm, "DR=0", Some(Answer::No)),
+            (PromptKind::Confirm, "DR=2", None),
+            (PromptKind::TextInput, "DR=x", Some(Answer::Text("x".to_owned()))),
+            (PromptKind::TextInput, "DR=xyz&MAXLEN=2", None),
+            (PromptKind::SingleChoice, "DR=2", Some(Answer::Chosen(vec![2]))),
+            (PromptKind::SingleChoice, "DR=4", None),
+            (PromptKind::MultipleChoice, "DR=2-3", Some(Answer::Chosen(vec![2, 3]))),
+            (PromptKind::MultipleChoice, "DR=2-x", None),
+            (PromptKind::Display, "DR=1", None),
+            (PromptKind::Confirm, "", None),
         ] {
             assert_eq!(
                 prompt(kind, parameters, &["a", "b", "c"]).proposed(),

@@ -17,7 +17,7 @@ pub enum ContentEncoding {
 
 /// Why an encoding cannot be undone.
 #[derive(Debug, Error)]
-pub enum UndoError {
+pub enum ContentDecodeError {
     /// The octets are not of this encoding, damaged, or end too early.
     #[error("the content encoding cannot be undone: {0}")]
     Damaged(io::Error),
@@ -56,18 +56,18 @@ impl ContentEncoding {
     ///
     /// # Errors
     ///
-    /// [`UndoError`]; what was handed out until then is of no use.
-    pub fn undo(
+    /// [`ContentDecodeError`]; what was handed out until then is of no use.
+    pub fn decode(
         self,
         input: impl Read,
         limit: u64,
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-    ) -> Result<u64, UndoError> {
+    ) -> Result<u64, ContentDecodeError> {
         let mut input = BufReader::with_capacity(BUFFER_OCTETS, input);
         match self {
             Self::Gzip => drain(MultiGzDecoder::new(input), limit, sink),
             Self::Deflate => {
-                let front = input.fill_buf().map_err(UndoError::Io)?;
+                let front = input.fill_buf().map_err(ContentDecodeError::Io)?;
                 let front = front.first_chunk::<2>().copied().unwrap_or_default();
                 if is_zlib(front) {
                     drain(ZlibDecoder::new(input), limit, sink)
@@ -88,7 +88,7 @@ fn drain(
     mut decoder: impl Read,
     limit: u64,
     sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
-) -> Result<u64, UndoError> {
+) -> Result<u64, ContentDecodeError> {
     let mut buffer = vec![0; BUFFER_OCTETS];
     let mut octets = 0_u64;
     loop {
@@ -98,16 +98,20 @@ fn drain(
         }
         octets = octets.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
         if octets > limit {
-            return Err(UndoError::TooLong { limit });
+            return Err(ContentDecodeError::TooLong { limit });
         }
-        sink(buffer.get(..count).unwrap_or_default()).map_err(UndoError::Io)?;
+        sink(buffer.get(..count).unwrap_or_default()).map_err(ContentDecodeError::Io)?;
     }
 }
 
-fn of_input(error: io::Error) -> UndoError {
+fn of_input(error: io::Error) -> ContentDecodeError {
     let of_data =
         [io::ErrorKind::InvalidInput, io::ErrorKind::InvalidData, io::ErrorKind::UnexpectedEof];
-    if of_data.contains(&error.kind()) { UndoError::Damaged(error) } else { UndoError::Io(error) }
+    if of_data.contains(&error.kind()) {
+        ContentDecodeError::Damaged(error)
+    } else {
+        ContentDecodeError::Io(error)
+    }
 }
 
 const BUFFER_OCTETS: usize = 64 << 10;
@@ -138,9 +142,9 @@ mod tests {
         ]
     }
 
-    fn undo(name: &str, octets: &[u8], limit: u64) -> Result<Vec<u8>, UndoError> {
+    fn decode(name: &str, octets: &[u8], limit: u64) -> Result<Vec<u8>, ContentDecodeError> {
         let mut out = Vec::new();
-        let count = ContentEncoding::of(name).unwrap().undo(octets, limit, &mut |piece| {
+        let count = ContentEncoding::of(name).unwrap().decode(octets, limit, &mut |piece| {
             out.extend_from_slice(piece);
             Ok(())
         })?;
@@ -153,9 +157,9 @@ mod tests {
     fn the_encodings_of_http_are_undone_and_others_are_not_known() {
         let file: Vec<u8> = (0..200_000_u32).map(|at| (at / 7).to_le_bytes()[0]).collect();
         for (name, octets) in encoded(&file) {
-            assert_eq!(undo(name, &octets, 200_000).unwrap(), file, "{name}");
-            let cut = undo(name, &octets[..octets.len() / 2], 200_000);
-            assert!(matches!(cut, Err(UndoError::Damaged(_))), "{name}: {cut:?}");
+            assert_eq!(decode(name, &octets, 200_000).unwrap(), file, "{name}");
+            let cut = decode(name, &octets[..octets.len() / 2], 200_000);
+            assert!(matches!(cut, Err(ContentDecodeError::Damaged(_))), "{name}: {cut:?}");
         }
         for name in ["", "br", "identity", "compress", "gzip, gzip"] {
             assert_eq!(ContentEncoding::of(name), None, "{name}");
@@ -166,12 +170,18 @@ mod tests {
     fn what_comes_out_is_bounded() {
         for (name, octets) in encoded(&vec![0; 4 << 20]) {
             let mut handed_out = 0;
-            let outcome =
-                ContentEncoding::of(name).unwrap().undo(octets.as_slice(), 100_000, &mut |piece| {
+            let outcome = ContentEncoding::of(name).unwrap().decode(
+                octets.as_slice(),
+                100_000,
+                &mut |piece| {
                     handed_out += piece.len();
                     Ok(())
-                });
-            assert!(matches!(outcome, Err(UndoError::TooLong { limit: 100_000 })), "{name}");
+                },
+            );
+            assert!(
+                matches!(outcome, Err(ContentDecodeError::TooLong { limit: 100_000 })),
+                "{name}"
+            );
             assert!(handed_out <= 100_000, "{name}");
         }
     }
@@ -181,15 +191,15 @@ mod tests {
         let (name, octets) = encoded(b"some octets").into_iter().next().unwrap();
         let full = ContentEncoding::of(name)
             .unwrap()
-            .undo(octets.as_slice(), 100, &mut |_| Err(io::ErrorKind::StorageFull.into()));
-        assert!(matches!(full, Err(UndoError::Io(_))), "{full:?}");
+            .decode(octets.as_slice(), 100, &mut |_| Err(io::ErrorKind::StorageFull.into()));
+        assert!(matches!(full, Err(ContentDecodeError::Io(_))), "{full:?}");
     }
 
     proptest! {
         #[test]
         fn no_octets_harm(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
             for name in ["gzip", "deflate"] {
-                drop(undo(name, &octets, 1000));
+                drop(decode(name, &octets, 1000));
             }
         }
     }

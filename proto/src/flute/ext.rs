@@ -6,7 +6,7 @@
 use crate::{
     fec::{
         ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ,
-        foreign::ForeignOti,
+        other_schemes::UnsupportedOti,
         oti::{NoCodeOti, Oti, OtiError, RaptorQOti},
     },
     wire::{Reader, WireError, Writer},
@@ -183,8 +183,8 @@ impl<'a> Extensions<'a> {
     /// # Errors
     ///
     /// [`WireError::Truncated`] when it is shorter than its scheme wants.
-    pub fn foreign_fti(&self, codepoint: u8) -> Result<Option<ForeignOti>, WireError> {
-        self.find(FTI).map_or(Ok(None), |content| ForeignOti::parse(codepoint, content))
+    pub fn foreign_fti(&self, codepoint: u8) -> Result<Option<UnsupportedOti>, WireError> {
+        self.find(FTI).map_or(Ok(None), |content| UnsupportedOti::parse(codepoint, content))
     }
 
     /// Returns the times of EXT_TIME.

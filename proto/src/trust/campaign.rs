@@ -17,7 +17,7 @@ use super::{
     plan::hashes::object_key,
     role::Role,
     root::{Root, check_generation},
-    strict::{self, Field, Shape, Unknown},
+    strict_protobuf::{self, Field, MessageSchema, Unknown},
 };
 use crate::{
     crypto::{Digest, Hash16},
@@ -194,7 +194,7 @@ impl Campaign {
     ///
     /// [`TrustError`] when a field leaves its range.
     pub fn read(octets: &[u8]) -> Result<Self, TrustError> {
-        strict::scan(octets, &CAMPAIGN)?;
+        strict_protobuf::scan(octets, &CAMPAIGN)?;
         let message = messages::Campaign::decode(octets)
             .map_err(|error| WireError::invalid("campaign", error, "a protobuf message"))?;
         check_schema("campaign schema", message.schema)?;
@@ -310,7 +310,7 @@ pub const MAX_SYMBOL_BYTES: u16 = 1408;
 
 const MAX_SYMBOLS_OF_BLOCK: u32 = 1 << 24;
 
-static OBJECT: Shape = Shape {
+static OBJECT: MessageSchema = MessageSchema {
     name: "object",
     fields: &[
         Field::one(1),
@@ -323,7 +323,7 @@ static OBJECT: Shape = Shape {
     unknown: Unknown::Skip,
 };
 
-static CAMPAIGN: Shape = Shape {
+static CAMPAIGN: MessageSchema = MessageSchema {
     name: "campaign",
     fields: &[
         Field::one(1),

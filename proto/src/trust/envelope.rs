@@ -9,7 +9,7 @@ use super::{
     error::TrustError,
     messages,
     role::RoleKeys,
-    strict::{self, Field, Shape, Unknown},
+    strict_protobuf::{self, Field, MessageSchema, Unknown},
 };
 use crate::{
     crypto::{Digest, PublicKey, SigningKey, sha256},
@@ -63,7 +63,7 @@ impl Envelope {
     /// DSSE v1, protobuf form (`io.intoto.Envelope`).
     pub fn parse(octets: &[u8]) -> Result<Self, TrustError> {
         check_size("envelope", octets.len(), MAX_ENVELOPE_BYTES)?;
-        strict::scan(octets, &ENVELOPE)?;
+        strict_protobuf::scan(octets, &ENVELOPE)?;
         let message = messages::Envelope::decode(octets)
             .map_err(|error| WireError::invalid("envelope", error, "a DSSE protobuf envelope"))?;
         let kind = DocumentKind::ALL
@@ -154,7 +154,7 @@ impl Envelope {
         &self,
         kind: DocumentKind,
         keys: &RoleKeys,
-    ) -> Result<Authentic<'_>, TrustError> {
+    ) -> Result<SignatureChecked<'_>, TrustError> {
         if self.kind != kind {
             return Err(WireError::invalid("document", self.kind, expected(kind)).into());
         }
@@ -164,7 +164,7 @@ impl Envelope {
         if valid < usize::try_from(needed).unwrap_or(usize::MAX) {
             return Err(TrustError::Threshold { role: kind.role(), valid, needed });
         }
-        Ok(Authentic { payload: &self.payload })
+        Ok(SignatureChecked { payload: &self.payload })
     }
 
     /// A key counts once, however many signatures claim it; the key id is a hint, it decides nothing.
@@ -199,11 +199,11 @@ impl Signature {
 
 /// The octets of a document whose signatures were checked.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Authentic<'a> {
+pub(super) struct SignatureChecked<'a> {
     payload: &'a [u8],
 }
 
-impl Authentic<'_> {
+impl SignatureChecked<'_> {
     /// Joins the reading of these very octets to the fact that they are authentic.
     pub(super) fn into_verified<T>(
         self,
@@ -252,10 +252,13 @@ fn check_size(field: &'static str, found: usize, limit: usize) -> Result<(), Wir
     Ok(())
 }
 
-static SIGNATURE: Shape =
-    Shape { name: "signature", fields: &[Field::one(1), Field::one(2)], unknown: Unknown::Refuse };
+static SIGNATURE: MessageSchema = MessageSchema {
+    name: "signature",
+    fields: &[Field::one(1), Field::one(2)],
+    unknown: Unknown::Refuse,
+};
 
-static ENVELOPE: Shape = Shape {
+static ENVELOPE: MessageSchema = MessageSchema {
     name: "envelope",
     fields: &[Field::one(1), Field::one(2), Field::messages(3, &SIGNATURE)],
     unknown: Unknown::Refuse,

@@ -10,7 +10,7 @@ use super::{
     messages,
     role::Role,
     root::{Root, check_generation},
-    strict::{self, Field, Shape, Unknown},
+    strict_protobuf::{self, Field, MessageSchema, Unknown},
 };
 use crate::{
     crypto::{Digest, h16},
@@ -133,7 +133,7 @@ impl Manifest {
     ///
     /// [`TrustError`] when a field leaves its range.
     pub fn read(octets: &[u8]) -> Result<Self, TrustError> {
-        strict::scan(octets, &MANIFEST)?;
+        strict_protobuf::scan(octets, &MANIFEST)?;
         let message = messages::Manifest::decode(octets)
             .map_err(|error| WireError::invalid("manifest", error, "a protobuf message"))?;
         check_schema("manifest schema", message.schema)?;
@@ -218,7 +218,7 @@ impl Component {
     }
 }
 
-static COMPONENT: Shape = Shape {
+static COMPONENT: MessageSchema = MessageSchema {
     name: "component",
     fields: &[
         Field::one(1),
@@ -234,7 +234,7 @@ static COMPONENT: Shape = Shape {
     unknown: Unknown::Skip,
 };
 
-static MANIFEST: Shape = Shape {
+static MANIFEST: MessageSchema = MessageSchema {
     name: "manifest",
     fields: &[
         Field::one(1),

@@ -11,7 +11,7 @@ use super::{
     error::TrustError,
     messages,
     role::{Role, RoleKeys},
-    strict::{self, Field, Shape, Unknown},
+    strict_protobuf::{self, Field, MessageSchema, Unknown},
 };
 use crate::{crypto::PublicKey, time::Utc, wire::WireError};
 
@@ -115,7 +115,7 @@ impl Root {
     ///
     /// [`TrustError`] when a field leaves its range.
     pub fn read(octets: &[u8]) -> Result<Self, TrustError> {
-        strict::scan(octets, &ROOT)?;
+        strict_protobuf::scan(octets, &ROOT)?;
         let message = messages::Root::decode(octets)
             .map_err(|error| WireError::invalid("root", error, "a protobuf message"))?;
         check_schema("root schema", message.schema)?;
@@ -227,13 +227,13 @@ fn read_role(message: &messages::Role) -> Result<(Role, RoleKeys), WireError> {
     Ok((role, RoleKeys { threshold: message.threshold, keys }))
 }
 
-static ROLE: Shape = Shape {
+static ROLE: MessageSchema = MessageSchema {
     name: "role",
     fields: &[Field::one(1), Field::one(2), Field::many(3)],
     unknown: Unknown::Skip,
 };
 
-static ROOT: Shape = Shape {
+static ROOT: MessageSchema = MessageSchema {
     name: "root",
     fields: &[
         Field::one(1),

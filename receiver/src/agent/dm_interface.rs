@@ -6,7 +6,7 @@ use proto::{
     crypto::{Digest, sha256},
     dm::{
         code::StatusCode,
-        fumo::{HeldPackage, Phase, ResultCode, UpdateRequest},
+        fumo::{PackagePrefix, Phase, ResultCode, UpdateRequest},
         nodes::broadcast,
         ui::{Answer, Prompt},
     },
@@ -121,7 +121,7 @@ impl ManagementBackend for AgentState {
         self.store_chunk_of_package(piece, octets);
     }
 
-    fn partial_package(&self) -> Option<HeldPackage> {
+    fn partial_package(&self) -> Option<PackagePrefix> {
         self.partial_package.held()
     }
 

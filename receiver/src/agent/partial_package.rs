@@ -14,7 +14,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proto::{
     crypto::{Digest, Hasher},
-    dm::{code::StatusCode, fumo::HeldPackage},
+    dm::{code::StatusCode, fumo::PackagePrefix},
 };
 
 use super::{Agent, AgentState, Output};
@@ -31,9 +31,9 @@ pub(super) struct PartialPackageStore {
     hasher: Hasher,
     files: usize,
     /// What is synced.
-    held: Option<HeldPackage>,
+    held: Option<PackagePrefix>,
     /// What will be, once the storage has answered, oldest first.
-    waiting: VecDeque<HeldPackage>,
+    waiting: VecDeque<PackagePrefix>,
     /// Answers that are about a package that is forgotten.
     stale: usize,
     /// Where the rest that is being sent begins.
@@ -70,7 +70,7 @@ impl PartialPackageStore {
     }
 
     /// Returns what is held.
-    pub(super) const fn held(&self) -> Option<HeldPackage> {
+    pub(super) const fn held(&self) -> Option<PackagePrefix> {
         self.held
     }
 
@@ -79,9 +79,9 @@ impl PartialPackageStore {
         self.remainder_offset = None;
     }
 
-    fn all(&self) -> HeldPackage {
+    fn all(&self) -> PackagePrefix {
         let octets = u64::try_from(self.octets.len()).unwrap_or(u64::MAX);
-        HeldPackage { octets, sha256: self.hasher.clone().finish() }
+        PackagePrefix { octets, sha256: self.hasher.clone().finish() }
     }
 
     /// Takes a piece; returns the file that it goes into.

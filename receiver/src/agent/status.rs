@@ -93,9 +93,9 @@ impl AgentState {
 
     pub(super) fn package_data(&self) -> PackageData {
         if self.operation.is_some() || !self.persistent.progress.is_empty() {
-            PackageData::Held
+            PackageData::Stored
         } else {
-            PackageData::Gone
+            PackageData::Deleted
         }
     }
 }

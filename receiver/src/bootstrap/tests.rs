@@ -1,11 +1,11 @@
-use proto::dm::bootstrap::Key;
+use proto::dm::bootstrap::SecKey;
 
 use super::*;
 
 const IMSI: &str = "310410123456789";
 
-fn secrets(network: Option<&str>, pin: Option<&str>) -> Secrets {
-    Secrets { network: network.map(str::to_owned), pin: pin.map(str::to_owned) }
+fn secrets(network: Option<&str>, pin: Option<&str>) -> SharedSecrets {
+    SharedSecrets { network: network.map(str::to_owned), pin: pin.map(str::to_owned) }
 }
 
 fn account() -> w7::Account {
@@ -35,7 +35,7 @@ fn provisioning() -> Vec<u8> {
     prov::emit(&[account().to_characteristic()])
 }
 
-fn cp_push(key: &Key) -> Vec<u8> {
+fn cp_push(key: &SecKey) -> Vec<u8> {
     Push::new(provisioning(), key).unwrap().emit()
 }
 
@@ -49,10 +49,10 @@ fn every_profile_gives_the_account_to_who_holds_the_key() {
     let all = secrets(Some(IMSI), Some("1234567890"));
     let (imsi, pin) = (IMSI.to_owned(), "1234567890".to_owned());
     let keys = [
-        Key::Network(imsi.clone()),
-        Key::Pin(pin.clone()),
-        Key::NetworkAndPin(imsi, pin.clone()),
-        Key::PinMac(pin),
+        SecKey::Network(imsi.clone()),
+        SecKey::Pin(pin.clone()),
+        SecKey::NetworkAndPin(imsi, pin.clone()),
+        SecKey::PinMac(pin),
     ];
     let mut documents: Vec<_> = keys.iter().map(|key| (Profile::Cp, cp_push(key))).collect();
     documents.extend(
@@ -76,13 +76,14 @@ fn every_profile_gives_the_account_to_who_holds_the_key() {
 // test: oma-dm 9.3
 #[test]
 fn a_wrong_or_missing_key_gives_nothing() {
-    let pin = Key::Pin("1234".to_owned());
+    let pin = SecKey::Pin("1234".to_owned());
     for (profile, document) in [
         (Profile::Cp, cp_push(&pin)),
         (Profile::Dm, DmBootstrap::for_account(&account(), "LAB-0001", &pin).emit()),
     ] {
-        let open =
-            |secrets: &Secrets| BootstrapProposal::open(profile, &document, secrets).unwrap_err();
+        let open = |secrets: &SharedSecrets| {
+            BootstrapProposal::open(profile, &document, secrets).unwrap_err()
+        };
         let wrong = open(&secrets(Some(IMSI), Some("4321")));
         assert_eq!(wrong, BootstrapError::NotProved("the PIN"));
         let missing = open(&secrets(Some(IMSI), None));
@@ -103,7 +104,7 @@ fn a_wrong_or_missing_key_gives_nothing() {
 
 #[test]
 fn a_push_in_a_short_message_is_read_like_the_push() {
-    let push = cp_push(&Key::Network(IMSI.to_owned()));
+    let push = cp_push(&SecKey::Network(IMSI.to_owned()));
     let message = [&[0x06, 0x05, 0x04, 0x0b, 0x84, 0xc0, 0x02], push.as_slice()].concat();
     let secrets = secrets(Some(IMSI), None);
     assert!(BootstrapProposal::open(Profile::Cp, &message, &secrets).is_ok());
@@ -116,7 +117,7 @@ fn an_account_that_the_device_cannot_use_says_why() {
         let mut account = account();
         change(&mut account);
         let document = prov::emit(&[account.to_characteristic()]);
-        BootstrapProposal::open(Profile::Factory, &document, &Secrets::default())
+        BootstrapProposal::open(Profile::Factory, &document, &SharedSecrets::default())
     };
     let problem = |change| {
         let error = open(change).unwrap_err();
@@ -150,7 +151,11 @@ fn a_port_that_stands_apart_goes_into_the_address() {
 fn a_card_says_whether_the_user_is_asked() {
     for confirmation in [Confirmation::Wanted, Confirmation::NotWanted] {
         let open = || {
-            BootstrapProposal::open(Profile::SmartCard, &card(confirmation), &Secrets::default())
+            BootstrapProposal::open(
+                Profile::SmartCard,
+                &card(confirmation),
+                &SharedSecrets::default(),
+            )
         };
         let proposal = open().unwrap();
         assert_eq!(proposal.confirmation, confirmation);
@@ -165,7 +170,9 @@ fn a_card_says_whether_the_user_is_asked() {
 #[test]
 fn the_account_of_a_card_comes_and_goes_with_it() {
     let open = |octets: &[u8]| {
-        Some(BootstrapProposal::open(Profile::SmartCard, octets, &Secrets::default()).unwrap())
+        Some(
+            BootstrapProposal::open(Profile::SmartCard, octets, &SharedSecrets::default()).unwrap(),
+        )
     };
     let proposal = open(&card(Confirmation::NotWanted));
     let kept = Origin::read(&proposal.as_ref().unwrap().to_toml()).unwrap();
@@ -182,7 +189,8 @@ fn the_account_of_a_card_comes_and_goes_with_it() {
 #[test]
 fn neither_an_offer_nor_the_question_shows_a_secret() {
     let proposal =
-        BootstrapProposal::open(Profile::Factory, &provisioning(), &Secrets::default()).unwrap();
+        BootstrapProposal::open(Profile::Factory, &provisioning(), &SharedSecrets::default())
+            .unwrap();
     let shown = format!("{proposal:?} {}", proposal.question().text);
     assert!(!shown.contains("-secret") && !shown.contains("LAB-0001"), "{shown}");
 }

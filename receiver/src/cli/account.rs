@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use proto::dm::bootstrap::{Secrets, card::Confirmation};
+use proto::dm::bootstrap::{SharedSecrets, card::Confirmation};
 use serde_json::json;
 
 use super::{ConfigArgs, Failure, exit, start_code};
@@ -61,7 +61,7 @@ pub(super) fn run(arguments: &BootstrapArgs) -> Result<u8, Failure> {
     let octets = read(document).map_err(|error| Failure { code: exit::NOT_FOUND, error })?;
     let configured = settings.imsi.as_ref().map(Password::reveal).map(str::to_owned);
     let network = arguments.imsi.clone().or(configured);
-    let secrets = Secrets { network, pin: arguments.pin.clone() };
+    let secrets = SharedSecrets { network, pin: arguments.pin.clone() };
     let profile = arguments.profile.unwrap_or_else(|| Profile::of_push(&octets));
     let proposal = BootstrapProposal::open(profile, &octets, &secrets).map_err(exit_refused)?;
     let asks = proposal.confirmation == Confirmation::Wanted && !arguments.yes;

@@ -107,7 +107,7 @@ impl ManagementBackend for FakeDevice {
         DeviceView {
             firmware_version: "1.2.3".to_owned(),
             phase: if self.armed.is_empty() { Phase::Idle } else { Phase::Armed },
-            data: if self.package.is_empty() { PackageData::Gone } else { PackageData::Held },
+            data: if self.package.is_empty() { PackageData::Deleted } else { PackageData::Stored },
             reasons: vec!["battery".to_owned(), "user".to_owned()],
             progress_per_mille: 125,
             root_version: 4,

@@ -239,7 +239,7 @@ pub(super) struct ExecRequest {
 fn idle(view: DeviceView) -> DeviceView {
     DeviceView {
         phase: Phase::Idle,
-        data: PackageData::Gone,
+        data: PackageData::Deleted,
         reasons: Vec::new(),
         progress_per_mille: 0,
         package_name: None,
@@ -342,7 +342,7 @@ impl ManagementObject for FumoObject {
             || path == fumo::PACKAGE_REST
             || path.starts_with(broadcast::POLICY)
             // An overwritten package cannot be restored; the first one can be removed.
-            || (path == fumo::PACKAGE_DATA && device.view().data != PackageData::Gone)
+            || (path == fumo::PACKAGE_DATA && device.view().data != PackageData::Deleted)
     }
 
     fn checkpoint(&mut self) -> Box<dyn ManagementObject> {

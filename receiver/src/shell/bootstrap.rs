@@ -6,8 +6,8 @@ use std::{fs, io, path::Path};
 use proto::{
     crypto::{Digest, sha256},
     dm::{
-        bootstrap::{Secrets, card::Confirmation},
-        push::parts::Collector,
+        bootstrap::{SharedSecrets, card::Confirmation},
+        push::concatenation::SmsReassembler,
         ui::{Answer, Prompt},
     },
 };
@@ -124,7 +124,7 @@ fn read_card(path: &Path) -> Result<Option<BootstrapProposal>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.to_string()),
     };
-    let proposal = BootstrapProposal::open(Profile::SmartCard, &octets, &Secrets::default());
+    let proposal = BootstrapProposal::open(Profile::SmartCard, &octets, &SharedSecrets::default());
     proposal.map(Some).map_err(|error| error.to_string())
 }
 
@@ -175,7 +175,7 @@ async fn pushed(settings: &Receiver, prompter: &Prompter) -> io::Result<Option<B
         prompter: prompter.clone(),
         asked: Vec::new(),
     };
-    let mut parts = Collector::default();
+    let mut parts = SmsReassembler::default();
     loop {
         let octets = tokio::select! {
             octets = notifications.receive() => octets,
@@ -217,7 +217,7 @@ impl BootstrapInbox {
             self.asked.push(document);
         }
         let network = self.settings.imsi.as_ref().map(Password::reveal).map(str::to_owned);
-        let mut secrets = Secrets { network, pin: None };
+        let mut secrets = SharedSecrets { network, pin: None };
         let mut attempt = 0;
         loop {
             match BootstrapProposal::open(Profile::of_push(octets), octets, &secrets) {

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use proto::dm::ui::{Answer, Kind};
+use proto::dm::ui::{Answer, PromptKind};
 
 use super::installer::{Hook, HookExit};
 use crate::{
@@ -93,7 +93,7 @@ fn prompt_terminal(lines: &mpsc::Receiver<String>, question: &Question) -> Reply
         if printed.is_err() {
             return Reply::Answer(Answer::NotDisplayable);
         }
-        if question.prompt.kind == Kind::Display {
+        if question.prompt.kind == PromptKind::Display {
             return Reply::Answer(Answer::Shown);
         }
         match lines.recv_timeout(question.wait) {
@@ -111,7 +111,7 @@ fn prompt_terminal(lines: &mpsc::Receiver<String>, question: &Question) -> Reply
 }
 
 fn prompt_hook(hook: &Hook, question: &Question) -> Reply {
-    let verb = if question.prompt.kind == Kind::Display { "tell" } else { "ask" };
+    let verb = if question.prompt.kind == PromptKind::Display { "tell" } else { "ask" };
     let json =
         serde_json::to_vec(&HookQuestion::from(question)).expect("a question is serialisable");
     let ran = hook.run(&[OsStr::new(verb)], &json, question.wait.max(MIN_TIME));

@@ -2,7 +2,7 @@
 
 use proto::dm::{
     auth::{Mac, Secret},
-    bootstrap::{DmBootstrap, Key, Push, card::Card, prov, w7},
+    bootstrap::{DmBootstrap, Push, SecKey, card::Card, prov, w7},
     descriptor::{Descriptor, InstallStatus},
     encoding::{Encoding, Limits},
     notification::{Initiator, Notification, Received, UserMode},
@@ -63,7 +63,7 @@ fn notification(octets: &[u8]) {
 fn bootstrap(octets: &[u8]) {
     if let Ok(message) = DmBootstrap::parse(octets) {
         assert_eq!(DmBootstrap::parse(&message.emit()).as_ref(), Ok(&message));
-        let _proved = message.is_proved_by(&Key::Pin("1234".to_owned()));
+        let _proved = message.is_proved_by(&SecKey::Pin("1234".to_owned()));
         let _account = message.account();
     }
     if let Ok(card) = Card::parse(octets) {
@@ -71,7 +71,7 @@ fn bootstrap(octets: &[u8]) {
     }
     let Ok(push) = Push::parse(octets) else { return };
     assert_eq!(Push::parse(&push.emit()).as_ref(), Ok(&push));
-    let _proved = push.is_proved_by(&Key::Pin("1234".to_owned()));
+    let _proved = push.is_proved_by(&SecKey::Pin("1234".to_owned()));
     document(&push.document);
 }
 
@@ -133,7 +133,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
         ..w7::Account::default()
     };
     let document = prov::emit(&[account.to_characteristic()]);
-    let push = Push::new(document.clone(), &Key::Pin("1234".to_owned())).expect("a PIN").emit();
+    let push = Push::new(document.clone(), &SecKey::Pin("1234".to_owned())).expect("a PIN").emit();
     let leaf = Node { name: "b".to_owned(), value: Some(Data::from("v")), ..Node::default() };
     let tree = Node { name: "a".to_owned(), children: vec![leaf], ..Node::default() };
     let tree = MgmtTree { nodes: vec![tree], ..MgmtTree::default() };

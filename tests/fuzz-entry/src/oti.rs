@@ -3,8 +3,8 @@
 use proto::{
     fec::{
         codec::{BlockDecoder, BlockEncoder as _},
-        foreign::{ForeignOti, scheme_name},
         is_supported, nocode,
+        other_schemes::{UnsupportedOti, scheme_name},
         oti::{NoCodeOti, Oti, RAPTORQ_MAX_BLOCK_SYMBOLS, RaptorQOti},
         partition::Partition,
         raptorq_crate,
@@ -52,7 +52,7 @@ pub fn run(octets: &[u8]) {
 }
 
 fn foreign(encoding_id: u8, content: &[u8]) {
-    if let Ok(Some(oti)) = ForeignOti::parse(encoding_id, content) {
+    if let Ok(Some(oti)) = UnsupportedOti::parse(encoding_id, content) {
         assert!(!is_supported(encoding_id) && scheme_name(encoding_id).is_some());
         assert!(oti.transfer_length < 1 << 48 && !oti.to_string().is_empty());
     }

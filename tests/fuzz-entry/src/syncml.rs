@@ -4,7 +4,7 @@ use proto::dm::{
     alert::GenericAlert,
     encoding::{Encoding, Limits, MessageError},
     fumo::{OperationResult, UpdateRequest},
-    large::Joiner,
+    large::Reassembler,
     syncml::{Alert, Challenge, Command, Item, Message, Verb},
     ui::Prompt,
     uri::{MAX_DEPTH, MAX_TOTAL_LENGTH, NodeUri},
@@ -30,7 +30,7 @@ fn message(encoding: Encoding, octets: &[u8]) {
     let limits = Limits::default();
     let Ok(message) = encoding.parse(octets, &limits) else { return };
     assert!(octets.len() <= limits.message_bytes && message.commands.len() <= limits.commands);
-    let mut joiner = Joiner::default();
+    let mut joiner = Reassembler::default();
     message.commands.iter().for_each(|command| meant(command, &mut joiner));
     // Octets that stood for themselves are written as entities, texts of a table at each place.
     let written = encoding.emit(&message);
@@ -60,7 +60,7 @@ fn of_other_form(encoding: Encoding, message: &Message, limits: &Limits) {
 }
 
 /// Reads what a command says to either side.
-fn meant(command: &Command, joiner: &mut Joiner) {
+fn meant(command: &Command, joiner: &mut Reassembler) {
     match command {
         Command::Alert(alert) => spoken(alert),
         Command::Get(group) | Command::Delete(group) | Command::Copy(group) => {
@@ -83,10 +83,10 @@ fn meant(command: &Command, joiner: &mut Joiner) {
     }
 }
 
-fn piece(verb: Verb, item: &Item, joiner: &mut Joiner) {
+fn piece(verb: Verb, item: &Item, joiner: &mut Reassembler) {
     address(item.target_uri().unwrap_or_default());
     let _lost = joiner.interrupted_by(verb, Some(item));
-    if let Ok(whole) = joiner.take(verb, item, LARGEST) {
+    if let Ok(whole) = joiner.push(verb, item, LARGEST) {
         let _bytes = whole.to_octets();
     }
 }

@@ -1,6 +1,6 @@
 //! Values that exceed one message, in both directions.
 
-use proto::dm::large::Joiner;
+use proto::dm::large::Reassembler;
 
 use super::*;
 
@@ -39,12 +39,12 @@ fn an_object_that_does_not_fit_one_message_is_sent_in_chunks() {
     let mut context = device_context();
     let mut device = Device { limit: 1_700, ..Device::new().with("LrgObj", "true") };
     in_pieces(&mut context, &mut device);
-    let mut joiner = Joiner::default();
+    let mut joiner = Reassembler::default();
     let mut joined = Vec::new();
     for command in &device.seen {
         let Command::Replace(replace) = command else { continue };
         let item = &replace.items[0];
-        if let Ok(item) = joiner.take(Verb::Replace, item, 10_000) {
+        if let Ok(item) = joiner.push(Verb::Replace, item, 10_000) {
             joined.push((item.target_uri().unwrap().to_owned(), item.to_octets().unwrap()));
         }
     }

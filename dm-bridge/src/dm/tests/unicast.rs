@@ -91,7 +91,7 @@ fn the_remainder_of_a_package_is_sent_to_a_device_that_holds_its_front_and_all_o
 {
     let held = |octets: &[u8]| -> &'static str {
         let (octets, sha256) = (octets.len() as u64, proto::crypto::sha256(&[octets]));
-        proto::dm::fumo::HeldPackage { octets, sha256 }.to_string().leak()
+        proto::dm::fumo::PackagePrefix { octets, sha256 }.to_string().leak()
     };
     for (shown, node, octets) in [
         (held(&[9; 4]), "Ext/Package/Rest", 6),

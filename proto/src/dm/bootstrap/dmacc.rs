@@ -7,7 +7,7 @@ use crate::{
     dm::{
         code::Format,
         syncml::Data,
-        tnds::{Kind, MgmtTree, Node, Properties},
+        tnds::{MgmtTree, Node, NodeKind, Properties},
     },
     wire::WireError,
 };
@@ -42,7 +42,7 @@ impl Account {
         let mut root = parent(&self.server_id, children);
         root.properties = Some(Properties {
             format: Some(Format::Node),
-            kind: Some(Kind::Object(IDENTIFIER.to_owned())),
+            kind: Some(NodeKind::Object(IDENTIFIER.to_owned())),
             ..Properties::default()
         });
         MgmtTree { nodes: vec![root], ..MgmtTree::default() }
@@ -58,7 +58,7 @@ impl Account {
         let lacks = |what: &'static str| WireError::invalid("account", what, "a whole DMAcc");
         let is_account = |node: &&Node| {
             let kind = node.properties.as_ref().and_then(|it| it.kind.as_ref());
-            kind == Some(&Kind::Object(IDENTIFIER.to_owned()))
+            kind == Some(&NodeKind::Object(IDENTIFIER.to_owned()))
                 && text(node, "AppID").is_none_or(|id| id == "w7")
         };
         let root = tree.nodes.iter().find(is_account).ok_or_else(|| lacks("no DMAcc"))?;

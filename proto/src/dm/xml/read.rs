@@ -32,15 +32,15 @@ pub(in crate::dm) fn elements<'a>(
     let text = std::str::from_utf8(octets).map_err(|_| MessageError::NotUtf8)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader::from_str(text);
-    let mut taker = Taker { source: text, builder: Builder::new(*limits), check_root };
+    let mut events = EventReader { source: text, builder: Builder::new(*limits), check_root };
     loop {
         let event = reader.read_event().map_err(|error| malformed(&reader, error))?;
         if matches!(event, Event::Eof) {
             break;
         }
-        taker.take(event, &reader)?;
+        events.take(event, &reader)?;
     }
-    taker.builder.finish().ok_or_else(|| malformed(&reader, "the end is missing"))
+    events.builder.finish().ok_or_else(|| malformed(&reader, "the end is missing"))
 }
 
 fn malformed(reader: &Reader<&[u8]>, detail: impl ToString) -> MessageError {
@@ -48,13 +48,13 @@ fn malformed(reader: &Reader<&[u8]>, detail: impl ToString) -> MessageError {
     MessageError::Malformed { offset: reader.buffer_position(), detail }
 }
 
-struct Taker<'a, 'c> {
+struct EventReader<'a, 'c> {
     source: &'a str,
     builder: Builder<'a>,
     check_root: RootCheck<'c>,
 }
 
-impl<'a> Taker<'a, '_> {
+impl<'a> EventReader<'a, '_> {
     fn take(&mut self, event: Event<'a>, reader: &Reader<&[u8]>) -> Result<(), MessageError> {
         match event {
             Event::Start(start) => self.start(&start, ">", reader),

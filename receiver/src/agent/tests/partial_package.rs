@@ -3,8 +3,8 @@
 use proto::dm::{
     code::StatusCode,
     encoding::Encoding,
-    fumo::HeldPackage,
-    large::Cutter,
+    fumo::PackagePrefix,
+    large::Chunker,
     syncml::{Command, CommandId, Item, Manage, Verb},
 };
 use proto::{ids::ComponentId, trust::bundle::BundleHead};
@@ -36,11 +36,11 @@ impl Device {
 
     /// Sends an object, or its first pieces; returns the statuses that they get.
     fn send(&mut self, uri: &str, octets: &[u8], pieces: usize) -> Vec<u16> {
-        let mut cutter = Cutter::new(&Item::octets(uri, octets), Encoding::Xml);
+        let mut cutter = Chunker::new(&Item::octets(uri, octets), Encoding::Xml);
         let mut codes = Vec::new();
         while !cutter.is_done() && codes.len() < pieces && self.post.is_some() {
             let fits = |item: &Item| item.data.as_ref().is_some_and(|data| data.len() <= PIECE);
-            let piece = cutter.piece(1, fits).unwrap();
+            let piece = cutter.chunk(1, fits).unwrap();
             self.reply(vec![Command::Replace(Manage::new(CommandId(2), vec![piece]))]);
             if self.post.is_some() {
                 let said = self.said();
@@ -51,7 +51,7 @@ impl Device {
         codes
     }
 
-    fn held(&self) -> Option<HeldPackage> {
+    fn held(&self) -> Option<PackagePrefix> {
         self.agent.state.partial_package()
     }
 
@@ -104,7 +104,7 @@ fn a_package_whose_session_breaks_after_any_piece_goes_on_behind_what_is_held() 
             }
             let held = device.held().unwrap();
             assert_eq!(held.octets, known(cut));
-            let rest = held.rest_of(&package).expect("it is the front of the package");
+            let rest = held.remainder_of(&package).expect("it is the front of the package");
             // The rest breaks too, once.
             device.begin_session();
             let codes = device.send(REST, rest, 1);
@@ -112,7 +112,7 @@ fn a_package_whose_session_breaks_after_any_piece_goes_on_behind_what_is_held() 
                 device.lose_session();
                 let held = device.held().unwrap();
                 assert!(held.octets > known(cut));
-                let rest = held.rest_of(&package).unwrap().to_vec();
+                let rest = held.remainder_of(&package).unwrap().to_vec();
                 device.begin_session();
                 assert_eq!(device.send(REST, &rest, usize::MAX).last(), Some(&200), "{cut}");
             }
@@ -136,7 +136,7 @@ fn what_was_answered_is_held_wherever_the_power_goes() {
             let held = held.expect("a piece was answered");
             assert!(held.octets >= known(answered), "{outputs}");
         }
-        let is_front = held.is_none_or(|held| held.rest_of(&package).is_some());
+        let is_front = held.is_none_or(|held| held.remainder_of(&package).is_some());
         assert!(is_front, "{outputs}: {held:?}");
         if is_over {
             break;
@@ -173,12 +173,12 @@ fn a_piece_that_finds_no_room_costs_no_more_than_itself() {
     assert_eq!(device.send(WHOLE, &package, 4), [213; 4]);
     assert_eq!(device.held().unwrap().octets, known(2), "nothing fits behind a gap");
     device.lose_session();
-    let rest = device.held().unwrap().rest_of(&package).unwrap().to_vec();
+    let rest = device.held().unwrap().remainder_of(&package).unwrap().to_vec();
     device.begin_session();
     assert_eq!(device.send(REST, &rest, 1), [213]);
     assert!(device.held().unwrap().octets > known(2), "there is room again");
     device.restart();
-    let rest = device.held().unwrap().rest_of(&package).unwrap().to_vec();
+    let rest = device.held().unwrap().remainder_of(&package).unwrap().to_vec();
     device.begin_session();
     assert_eq!(device.send(REST, &rest, usize::MAX).last(), Some(&200));
     device.proves_whole();
@@ -205,8 +205,8 @@ fn another_package_begins_anew_and_what_does_not_fit_is_not_believed() {
     let other = vec![7; package.len()];
     device.send(WHOLE, &other, 2);
     let held = device.held().unwrap();
-    assert_eq!((held.octets, held.rest_of(&package)), (known(2), None));
-    assert!(held.rest_of(&other).is_some());
+    assert_eq!((held.octets, held.remainder_of(&package)), (known(2), None));
+    assert!(held.remainder_of(&other).is_some());
     device.lose_session();
     assert_eq!(device.piece_files(), 2);
 

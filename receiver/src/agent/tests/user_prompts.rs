@@ -1,6 +1,6 @@
 //! What is not done before the user has said yes, and when the user is asked.
 
-use proto::dm::ui::{Answer, Kind, Prompt};
+use proto::dm::ui::{Answer, Prompt, PromptKind};
 
 use super::*;
 use crate::{
@@ -55,7 +55,7 @@ fn the_user_agrees_before_the_download_and_before_the_installation_and_is_told_t
     assert_eq!(device.phase(), Phase::Confirmed);
     assert_eq!(device.installed.len(), 1);
     let told = device.asked.last().unwrap();
-    assert_eq!((told.about, told.prompt.kind), (About::Result, Kind::Display));
+    assert_eq!((told.about, told.prompt.kind), (About::Result, PromptKind::Display));
     assert_eq!(told.prompt.text, "Version 2.0 is installed.");
 }
 

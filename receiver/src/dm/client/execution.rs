@@ -9,7 +9,7 @@ use proto::{
     dm::{
         code::{AlertCode, StatusCode},
         encoding::Encoding,
-        large::Joiner,
+        large::Reassembler,
         syncml::{
             Alert, Command, CommandId, Data, Exec, Group, Item, Manage, Message, MessageId,
             Results, Status, Verb,
@@ -110,7 +110,7 @@ impl Execution {
     }
 
     /// Returns a status for every command that requests one; each Get's results follow its status.
-    pub(super) fn into_answers(mut self, joiner: &mut Joiner) -> Vec<OutboundCommand> {
+    pub(super) fn into_answers(mut self, joiner: &mut Reassembler) -> Vec<OutboundCommand> {
         if !self.received_chunk
             && let Some(lost) = joiner.interrupted_by(Verb::Header, None)
         {
@@ -125,7 +125,7 @@ pub(super) struct Executor<'a> {
     pub(super) now: Now,
     pub(super) device: &'a mut dyn ManagementBackend,
     pub(super) tree: &'a mut Tree,
-    pub(super) joiner: &'a mut Joiner,
+    pub(super) joiner: &'a mut Reassembler,
     pub(super) object_bytes: u64,
     pub(super) space: SpaceLeft,
     pub(super) execution: &'a mut Execution,
@@ -335,7 +335,7 @@ impl Executor<'_> {
         }
         self.execution.received_chunk |= item.more_data;
         let is_next = self.joiner.is_open();
-        let item_or_status = self.joiner.take(verb, item, self.object_bytes);
+        let item_or_status = self.joiner.push(verb, item, self.object_bytes);
         if verb == Verb::Replace && item_or_status == Err(StatusCode::CHUNK_ACCEPTED) {
             self.store_chunk(item, is_next.then_some(ChunkPosition::Next));
         }
@@ -345,7 +345,7 @@ impl Executor<'_> {
     fn store_chunk(&mut self, item: &Item, next: Option<ChunkPosition>) {
         let first = item.target_uri().and_then(|uri| self.tree.chunk_position(self.device, uri));
         if let Some(first) = first
-            && let Some(octets) = self.joiner.fresh()
+            && let Some(octets) = self.joiner.take_new()
         {
             self.device.store_chunk(next.unwrap_or(first), &octets);
         }

@@ -3,7 +3,7 @@
 use proto::dm::{
     code::AlertCode,
     fumo::UpdateRequest,
-    large::Cutter,
+    large::Chunker,
     syncml::{Item, Results, Status},
 };
 
@@ -18,7 +18,7 @@ pub(super) enum OutboundCommand {
     Status(Status),
     Results(Results),
     /// Results with one large item, as far as it was not sent.
-    Large(Results, Box<Cutter>),
+    Large(Results, Box<Chunker>),
     Alert(AlertCode),
     /// Alert 1225: the item's last chunk is missing.
     NoEndOfData(Item),

@@ -7,7 +7,7 @@ use proto::{
         auth::{AuthKind, Mac, Secret},
         code::{AlertCode, StatusCode},
         encoding::Encoding,
-        large::{Cutter, Joiner},
+        large::{Chunker, Reassembler},
         syncml::{
             Alert, Challenge, Command, CommandId, Header, Item, Location, Manage, Message,
             MessageId, Meta, Results, Status, Verb,
@@ -107,7 +107,7 @@ pub(super) struct Session {
     /// The execution that waits for the user's answer, and the status of its header.
     waiting: Option<(Execution, Status)>,
     /// The inbound large object.
-    joiner: Joiner,
+    joiner: Reassembler,
     /// The outbound chunk that awaits its status.
     open_chunk: Option<(MessageId, CommandId)>,
     /// Commands that did not fit into the last message.
@@ -152,7 +152,7 @@ impl Session {
             content: Vec::new(),
             resends: 0,
             waiting: None,
-            joiner: Joiner::default(),
+            joiner: Reassembler::default(),
             open_chunk: None,
             outbox: VecDeque::new(),
             was_final: true,
@@ -648,7 +648,7 @@ impl Session {
         if item.more_data || item.data.as_ref().is_none_or(|data| data.len() < MIN_CHUNK_BYTES) {
             return false;
         }
-        let cutter = Box::new(Cutter::new(item, self.encoding));
+        let cutter = Box::new(Chunker::new(item, self.encoding));
         let head = Results { items: Vec::new(), ..results.clone() };
         self.outbox.push_front(OutboundCommand::Large(head, cutter));
         true
@@ -659,7 +659,7 @@ impl Session {
     fn next_chunk(
         &mut self,
         header: &Header,
-        (results, mut cutter): (Results, Box<Cutter>),
+        (results, mut cutter): (Results, Box<Chunker>),
         (number, room): (u32, usize),
     ) -> Option<OutboundCommand> {
         let with = |item: &Item| Results {
@@ -669,7 +669,7 @@ impl Session {
         };
         let fits =
             |item: &Item| self.size_of_command(header, &Command::Results(with(item))) <= room;
-        let piece = cutter.piece(MIN_CHUNK_BYTES, fits);
+        let piece = cutter.chunk(MIN_CHUNK_BYTES, fits);
         let outgoing = piece.as_ref().map(|piece| OutboundCommand::Results(with(piece)));
         if !cutter.is_done() {
             if outgoing.is_some() {

@@ -3,7 +3,7 @@
 use proto::{
     dm::{
         code::Format,
-        fumo::HeldPackage,
+        fumo::PackagePrefix,
         nodes::{broadcast, fumo},
     },
     time::Utc,
@@ -23,7 +23,7 @@ pub(super) fn leaves(arguments: &UsedArguments, view: &DeviceView) -> Vec<(Strin
 }
 
 /// The nodes by which a package goes on that a session broke off.
-pub(super) fn partial_package(held: Option<HeldPackage>) -> [(String, Leaf); 2] {
+pub(super) fn partial_package(held: Option<PackagePrefix>) -> [(String, Leaf); 2] {
     let held = held.map(|held| held.to_string()).unwrap_or_default();
     [
         (fumo::PACKAGE_HELD.to_owned(), Leaf::Read(Format::Chr, held)),

@@ -5,7 +5,7 @@ use proto::{
         code::{Format, StatusCode},
         encoding::{Encoding, Limits},
         syncml::{Data, Item, Location, Meta},
-        tnds::{Kind, MgmtTree, Node as Document, Properties},
+        tnds::{MgmtTree, Node as Document, NodeKind, Properties},
         uri::NodeUri,
     },
     time::Now,
@@ -100,11 +100,11 @@ impl Tree {
         let (format, value) = shape(&found);
         let identifier = self.object_identifier(node);
         let kind = if format != Format::Node {
-            Some(Kind::Mime("text/plain".to_owned()))
+            Some(NodeKind::Mime("text/plain".to_owned()))
         } else if identifier.is_empty() {
             None
         } else {
-            Some(Kind::Object(identifier.to_owned()))
+            Some(NodeKind::Object(identifier.to_owned()))
         };
         let acl = self.own_acl(device, node).to_string();
         let properties = Properties {
@@ -225,7 +225,7 @@ mod tests {
         assert_eq!((root.name.as_str(), root.path.as_deref()), ("Main", Some("./FwUpdate")));
         let properties = root.properties.as_ref().unwrap();
         assert_eq!(properties.acl.as_deref(), Some("Exec=server&Get=*&Replace=server"));
-        assert_eq!(properties.kind, Some(Kind::Object("urn:oma:mo:oma-fumo:1.0".to_owned())));
+        assert_eq!(properties.kind, Some(NodeKind::Object("urn:oma:mo:oma-fumo:1.0".to_owned())));
         let state = child(root, "State");
         assert_eq!(state.value, Some(Data::from("10")));
         assert_eq!(state.properties.as_ref().unwrap().format, Some(Format::Int));

@@ -1,6 +1,6 @@
 use std::{collections::BTreeMap, path::PathBuf};
 
-use proto::dm::bootstrap::{Key, Push, card::Card, prov, w7};
+use proto::dm::bootstrap::{Push, SecKey, card::Card, prov, w7};
 use tempfile::TempDir;
 
 use super::*;
@@ -102,7 +102,7 @@ fn account(server: &str) -> w7::Account {
     }
 }
 
-fn push(key: &Key) -> Vec<u8> {
+fn push(key: &SecKey) -> Vec<u8> {
     Push::new(prov::emit(&[account("given").to_characteristic()]), key).unwrap().emit()
 }
 
@@ -151,7 +151,7 @@ fn the_account_of_a_card_is_removed_with_the_card() {
 fn the_cards_account_takes_precedence_over_the_given_one_and_leaves_it_stored() {
     let device = Device::new("");
     let directory = DataDir::open(&device.path("data")).unwrap();
-    store(&directory, &device.inbox().evaluate(&push(&Key::Network(IMSI.to_owned()))).unwrap())
+    store(&directory, &device.inbox().evaluate(&push(&SecKey::Network(IMSI.to_owned()))).unwrap())
         .unwrap();
     drop(directory);
     assert_eq!(device.server(), "given");
@@ -165,7 +165,7 @@ fn the_cards_account_takes_precedence_over_the_given_one_and_leaves_it_stored() 
 #[test]
 fn a_push_is_accepted_with_the_pin_that_the_user_enters() {
     let right = Device::with_hook("echo '{\"answer\":\"text\",\"text\":\"1234\"}'");
-    let document = push(&Key::Pin("1234".to_owned()));
+    let document = push(&SecKey::Pin("1234".to_owned()));
     let proposal = right.inbox().evaluate(&document).unwrap();
     assert_eq!((proposal.account.server_id.as_str(), right.questions()), ("given", 1));
 
@@ -176,7 +176,7 @@ fn a_push_is_accepted_with_the_pin_that_the_user_enters() {
     assert_eq!(inbox.evaluate(&document), None, "the same document does not prompt again");
     assert_eq!(wrong.questions(), 3);
     for pin in 0..20 {
-        assert_eq!(inbox.evaluate(&push(&Key::Pin(format!("9{pin:03}")))), None);
+        assert_eq!(inbox.evaluate(&push(&SecKey::Pin(format!("9{pin:03}")))), None);
     }
     assert_eq!(wrong.questions(), 3 * MAX_DOCUMENTS, "the number of prompts is bounded");
 }
@@ -185,8 +185,8 @@ fn a_push_is_accepted_with_the_pin_that_the_user_enters() {
 fn a_push_with_another_subscribers_number_is_rejected() {
     let device = Device::with_hook("echo '{\"answer\":\"text\",\"text\":\"1234\"}'");
     let mut inbox = device.inbox();
-    assert_eq!(inbox.evaluate(&push(&Key::Network("310410123456780".to_owned()))), None);
+    assert_eq!(inbox.evaluate(&push(&SecKey::Network("310410123456780".to_owned()))), None);
     assert_eq!(inbox.evaluate(b"junk"), None);
     assert_eq!(device.questions(), 0);
-    assert!(inbox.evaluate(&push(&Key::Network(IMSI.to_owned()))).is_some());
+    assert!(inbox.evaluate(&push(&SecKey::Network(IMSI.to_owned()))).is_some());
 }

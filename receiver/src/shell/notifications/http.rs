@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_posted_bootstrap_document_goes_on_with_its_proof() {
-        let key = proto::dm::bootstrap::Key::Pin("1234".to_owned());
+        let key = proto::dm::bootstrap::SecKey::Pin("1234".to_owned());
         let push = Push::new(b"document".to_vec(), &key).unwrap();
         let on = handed_on(&push.content_type(), push.document.clone());
         assert_eq!(on, push.emit());

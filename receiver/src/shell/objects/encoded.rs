@@ -12,7 +12,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use proto::flute::content_encoding::UndoError;
+use proto::flute::content_encoding::ContentDecodeError;
 
 use super::{DecodeFiles, FinishOutcome, ScannedImage};
 use crate::{
@@ -34,8 +34,8 @@ impl DecodeFiles {
                 let other = encoded.length.filter(|length| *length != octets);
                 other.map(|length| format!("it has {octets} octets, {length} by its FDT"))
             }
-            Err(UndoError::Io(error)) => return Err(error),
-            Err(error @ (UndoError::Damaged(_) | UndoError::TooLong { .. })) => {
+            Err(ContentDecodeError::Io(error)) => return Err(error),
+            Err(error @ (ContentDecodeError::Damaged(_) | ContentDecodeError::TooLong { .. })) => {
                 Some(error.to_string())
             }
         };
@@ -55,8 +55,13 @@ impl DecodeFiles {
         Ok(FinishOutcome::Ready { sha256: decoded_file.sha256 })
     }
 
-    fn undo(&self, encoded: &Encoded, sent: &ScannedImage, to: &Path) -> Result<u64, UndoError> {
-        let open = |path: &PathBuf, how| self.disk.open(path, how).map_err(UndoError::Io);
+    fn undo(
+        &self,
+        encoded: &Encoded,
+        sent: &ScannedImage,
+        to: &Path,
+    ) -> Result<u64, ContentDecodeError> {
+        let open = |path: &PathBuf, how| self.disk.open(path, how).map_err(ContentDecodeError::Io);
         let part = PartReader {
             file: open(&self.image.part, OpenMode::Read)?,
             at: 0,
@@ -64,7 +69,7 @@ impl DecodeFiles {
         };
         let out = open(&to.to_owned(), OpenMode::Empty)?;
         let mut at = 0;
-        encoded.encoding.undo(part, encoded.limit, &mut |piece| {
+        encoded.encoding.decode(part, encoded.limit, &mut |piece| {
             out.write_all_at(piece, at)?;
             at += piece.len() as u64;
             Ok(())

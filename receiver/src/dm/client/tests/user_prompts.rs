@@ -41,7 +41,7 @@ fn a_session_rests_until_the_user_has_answered_and_then_goes_on() {
 #[test]
 fn what_the_user_writes_or_chooses_stands_in_the_status() {
     let mut prompt = Prompt::confirm("Which?");
-    prompt.kind = proto::dm::ui::Kind::MultipleChoice;
+    prompt.kind = proto::dm::ui::PromptKind::MultipleChoice;
     prompt.choices = vec!["a".to_owned(), "b".to_owned()];
     let mut talk = resting(vec![Command::Alert(prompt.to_alert(CommandId(8)))]);
     answer(&mut talk, &Answer::Chosen(vec![1, 2]));

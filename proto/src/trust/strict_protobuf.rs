@@ -4,7 +4,7 @@
 use crate::wire::{Reader, WireError};
 
 /// What a message may hold.
-pub(super) struct Shape {
+pub(super) struct MessageSchema {
     pub(super) name: &'static str,
     pub(super) fields: &'static [Field],
     pub(super) unknown: Unknown,
@@ -14,7 +14,7 @@ pub(super) struct Shape {
 pub(super) struct Field {
     number: u64,
     many: bool,
-    nested: Option<&'static Shape>,
+    nested: Option<&'static MessageSchema>,
 }
 
 /// What to do with a field that the schema does not have.
@@ -33,13 +33,13 @@ impl Field {
         Self { number, many: true, nested: None }
     }
 
-    pub(super) const fn messages(number: u64, shape: &'static Shape) -> Self {
+    pub(super) const fn messages(number: u64, shape: &'static MessageSchema) -> Self {
         Self { number, many: true, nested: Some(shape) }
     }
 }
 
 /// Checks that `message` has the shape that all readers agree about.
-pub(super) fn scan(message: &[u8], shape: &Shape) -> Result<(), WireError> {
+pub(super) fn scan(message: &[u8], shape: &MessageSchema) -> Result<(), WireError> {
     let mut reader = Reader::new(message);
     let mut seen: u64 = 0;
     while !reader.is_empty() {
@@ -99,9 +99,9 @@ fn varint(reader: &mut Reader<'_>, name: &'static str) -> Result<u64, WireError>
 mod tests {
     use super::*;
 
-    static INNER: Shape =
-        Shape { name: "inner", fields: &[Field::one(1)], unknown: Unknown::Refuse };
-    static OUTER: Shape = Shape {
+    static INNER: MessageSchema =
+        MessageSchema { name: "inner", fields: &[Field::one(1)], unknown: Unknown::Refuse };
+    static OUTER: MessageSchema = MessageSchema {
         name: "outer",
         fields: &[Field::one(1), Field::messages(2, &INNER)],
         unknown: Unknown::Skip,

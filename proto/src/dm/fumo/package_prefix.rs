@@ -10,30 +10,30 @@ use crate::{
 /// The front of a package, told by its length and its hash; as text `OCTETS SHA256`, the hash in
 /// lower-case hex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HeldPackage {
+pub struct PackagePrefix {
     /// How many octets it has.
     pub octets: u64,
     /// Their hash.
     pub sha256: Digest,
 }
 
-impl HeldPackage {
+impl PackagePrefix {
     /// Returns the rest of `package`, when what is held is the front of it and some is missing.
     #[must_use]
-    pub fn rest_of<'a>(&self, package: &'a [u8]) -> Option<&'a [u8]> {
+    pub fn remainder_of<'a>(&self, package: &'a [u8]) -> Option<&'a [u8]> {
         let at = usize::try_from(self.octets).ok().filter(|at| (1..package.len()).contains(at))?;
         let (front, rest) = package.split_at_checked(at)?;
         (sha256(&[front]) == self.sha256).then_some(rest)
     }
 }
 
-impl fmt::Display for HeldPackage {
+impl fmt::Display for PackagePrefix {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{} {}", self.octets, self.sha256)
     }
 }
 
-impl FromStr for HeldPackage {
+impl FromStr for PackagePrefix {
     type Err = WireError;
 
     fn from_str(text: &str) -> Result<Self, WireError> {
@@ -49,8 +49,8 @@ impl FromStr for HeldPackage {
 mod tests {
     use super::*;
 
-    fn front(octets: &[u8]) -> HeldPackage {
-        HeldPackage { octets: octets.len() as u64, sha256: sha256(&[octets]) }
+    fn front(octets: &[u8]) -> PackagePrefix {
+        PackagePrefix { octets: octets.len() as u64, sha256: sha256(&[octets]) }
     }
 
     #[test]
@@ -58,15 +58,15 @@ mod tests {
         let package = b"a package";
         for at in 1..package.len() {
             let held = front(&package[..at]);
-            assert_eq!(held.rest_of(package), Some(&package[at..]), "{at}");
+            assert_eq!(held.remainder_of(package), Some(&package[at..]), "{at}");
             assert_eq!(
-                held.rest_of(b"another package"),
+                held.remainder_of(b"another package"),
                 (at == 1).then_some(&b"nother package"[..])
             );
         }
-        assert_eq!(front(b"").rest_of(package), None);
-        assert_eq!(front(package).rest_of(package), None);
-        assert_eq!(front(b"a package and more").rest_of(package), None);
+        assert_eq!(front(b"").remainder_of(package), None);
+        assert_eq!(front(package).remainder_of(package), None);
+        assert_eq!(front(b"a package and more").remainder_of(package), None);
     }
 
     #[test]
@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(held.to_string().parse(), Ok(held));
         let hex = held.sha256.to_string();
         for junk in ["", "3", &hex, &format!("x {hex}"), &format!("3 {}", &hex[1..])] {
-            assert!(junk.parse::<HeldPackage>().is_err(), "{junk}");
+            assert!(junk.parse::<PackagePrefix>().is_err(), "{junk}");
         }
     }
 }

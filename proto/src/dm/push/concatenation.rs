@@ -127,7 +127,7 @@ impl Default for Limits {
 
 /// Puts pushes together.
 #[derive(Debug, Default)]
-pub struct Collector {
+pub struct SmsReassembler {
     limits: Limits,
     /// The oldest first.
     open: VecDeque<Open>,
@@ -140,7 +140,7 @@ struct Open {
     parts: BTreeMap<u8, Vec<u8>>,
 }
 
-impl Collector {
+impl SmsReassembler {
     /// Keeps within these limits.
     #[must_use]
     pub const fn new(limits: Limits) -> Self {
@@ -216,16 +216,16 @@ mod tests {
     #[test]
     fn parts_come_together_in_any_order_and_twice_among_those_of_another_push() {
         let (one, other) = (parts(500, 1), parts(300, 2));
-        let mut collector = Collector::default();
+        let mut reassembler = SmsReassembler::default();
         let mut rival = one[0].clone();
         rival[12..].fill(0xff);
         let order = [&one[3], &other[1], &one[0], &one[0], &rival, &other[2], &one[2]];
         for part in order {
-            assert_eq!(collector.take(at(0), part), None);
+            assert_eq!(reassembler.take(at(0), part), None);
         }
-        assert_eq!(collector.take(at(1), &other[0]), Some(push(300)));
-        assert_eq!(collector.take(at(1), &one[1]), Some(push(500)));
-        assert!(collector.open.is_empty());
+        assert_eq!(reassembler.take(at(1), &other[0]), Some(push(300)));
+        assert_eq!(reassembler.take(at(1), &one[1]), Some(push(500)));
+        assert!(reassembler.open.is_empty());
     }
 
     #[test]
@@ -234,10 +234,14 @@ mod tests {
             let head = [0x0c, 0x08, 0x04, 0, 1, 2, number, 0x05, 0x04, 0x0b, 0x84, 0xc0, 0x02];
             [&head[..], data].concat()
         };
-        let mut collector = Collector::default();
-        assert_eq!(collector.take(at(0), &long(2, b"b")), None);
-        assert_eq!(collector.take(at(0), &parts(200, 1)[0]), None, "the same number, but shorter");
-        assert_eq!(collector.take(at(0), &long(1, b"a")), Some(b"ab".to_vec()));
+        let mut reassembler = SmsReassembler::default();
+        assert_eq!(reassembler.take(at(0), &long(2, b"b")), None);
+        assert_eq!(
+            reassembler.take(at(0), &parts(200, 1)[0]),
+            None,
+            "the same number, but shorter"
+        );
+        assert_eq!(reassembler.take(at(0), &long(1, b"a")), Some(b"ab".to_vec()));
     }
 
     #[test]
@@ -246,31 +250,31 @@ mod tests {
         let one = parts(200, 1);
         for (wait, whole) in [(limits.wait - Duration::from_millis(1), true), (limits.wait, false)]
         {
-            let mut collector = Collector::new(limits);
-            assert_eq!(collector.take(at(0), &one[0]), None);
-            assert_eq!(collector.take(at(0) + wait, &one[1]).is_some(), whole);
+            let mut reassembler = SmsReassembler::new(limits);
+            assert_eq!(reassembler.take(at(0), &one[0]), None);
+            assert_eq!(reassembler.take(at(0) + wait, &one[1]).is_some(), whole);
         }
         for (others, whole) in [(3, true), (4, false)] {
-            let mut collector = Collector::new(limits);
-            assert_eq!(collector.take(at(0), &one[0]), None);
+            let mut reassembler = SmsReassembler::new(limits);
+            assert_eq!(reassembler.take(at(0), &one[0]), None);
             for reference in 2..2 + others {
-                assert_eq!(collector.take(at(0), &parts(200, reference)[0]), None);
+                assert_eq!(reassembler.take(at(0), &parts(200, reference)[0]), None);
             }
-            assert_eq!(collector.take(at(0), &one[1]).is_some(), whole, "{others}");
-            assert!(collector.open.len() <= limits.pushes);
+            assert_eq!(reassembler.take(at(0), &one[1]).is_some(), whole, "{others}");
+            assert!(reassembler.open.len() <= limits.pushes);
         }
     }
 
     #[test]
     fn what_is_no_part_is_returned_as_it_is_and_a_single_message_without_its_header() {
-        let mut collector = Collector::default();
-        assert_eq!(collector.take(at(0), &parts(20, 1)[0]), Some(push(20)));
+        let mut reassembler = SmsReassembler::default();
+        assert_eq!(reassembler.take(at(0), &parts(20, 1)[0]), Some(push(20)));
         let mut to_another_port = parts(200, 1)[0].clone();
         to_another_port[4] ^= 1;
         let mut beyond = parts(200, 1)[0].clone();
         beyond[11] = 3;
         for other in [&b"a push"[..], &[], &[0], &to_another_port, &beyond] {
-            assert_eq!(collector.take(at(0), other), Some(other.to_vec()));
+            assert_eq!(reassembler.take(at(0), other), Some(other.to_vec()));
         }
     }
 
@@ -280,11 +284,11 @@ mod tests {
             let mut parts = parts(octets, 9);
             let count = u64::try_from(parts.len()).unwrap();
             parts.rotate_left(usize::try_from(seed % count).unwrap());
-            let mut collector = Collector::default();
+            let mut reassembler = SmsReassembler::default();
             let mut whole = None;
             for part in &parts {
                 prop_assert!(whole.is_none());
-                whole = collector.take(at(0), part);
+                whole = reassembler.take(at(0), part);
             }
             prop_assert_eq!(whole, Some(push(octets)));
         }
@@ -292,9 +296,9 @@ mod tests {
         #[test]
         fn no_octets_panic(octets in proptest::collection::vec(any::<u8>(), 0..40)) {
             let whole = [&[0x0b, 0x05, 0x04, 0x0b, 0x84], &octets[..]].concat();
-            let mut collector = Collector::default();
+            let mut reassembler = SmsReassembler::default();
             for came in [&octets, &whole] {
-                drop(collector.take(at(0), came));
+                drop(reassembler.take(at(0), came));
             }
         }
     }

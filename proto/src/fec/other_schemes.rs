@@ -26,7 +26,7 @@ pub const fn scheme_name(encoding_id: u8) -> Option<&'static str> {
 /// FEC parameters of a scheme that is not one of ours, as EXT_FTI carries them. Not checked: no
 /// codec will ever see them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ForeignOti {
+pub struct UnsupportedOti {
     /// FEC Encoding ID.
     pub encoding_id: u8,
     /// Length of the object in octets.
@@ -34,12 +34,12 @@ pub struct ForeignOti {
     /// Length of a symbol in octets.
     pub symbol_size: u16,
     /// What is particular to the scheme.
-    pub particulars: Particulars,
+    pub scheme_specific: SchemeSpecific,
 }
 
 /// What is particular to a scheme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Particulars {
+pub enum SchemeSpecific {
     /// Raptor.
     Raptor {
         /// Z: number of source blocks.
@@ -67,7 +67,7 @@ pub enum Particulars {
     },
 }
 
-impl ForeignOti {
+impl UnsupportedOti {
     /// Reads the content of EXT_FTI; `Ok(None)` when the scheme is unknown or one of ours.
     ///
     /// # Errors
@@ -86,47 +86,48 @@ impl ForeignOti {
         let transfer_length = u64::try_from(length).expect("48 bits");
         let first = if encoding_id == 5 { 0 } else { input.u16("EXT_FTI")? };
         let symbol_size = input.u16("EXT_FTI symbol length")?;
-        let particulars = match encoding_id {
+        let scheme_specific = match encoding_id {
             // spec: rfc5053 3.2
-            1 => Particulars::Raptor {
+            1 => SchemeSpecific::Raptor {
                 source_blocks: input.u16("EXT_FTI Z")?,
                 sub_blocks: input.u8("EXT_FTI N")?,
                 alignment: input.u8("EXT_FTI Al")?,
             },
             // spec: rfc5510 5.2
-            5 => Particulars::Block {
+            5 => SchemeSpecific::Block {
                 max_block_symbols: input.u8("EXT_FTI B")?.into(),
                 max_encoding_symbols: input.u8("EXT_FTI max_n")?.into(),
                 instance_id: None,
             },
-            128 => {
-                Particulars::Open { max_block_symbols: input.u32("EXT_FTI B")?, instance_id: first }
-            }
+            128 => SchemeSpecific::Open {
+                max_block_symbols: input.u32("EXT_FTI B")?,
+                instance_id: first,
+            },
             // spec: rfc5445 5.2, rfc5052 6.2.4
-            _ => Particulars::Block {
+            _ => SchemeSpecific::Block {
                 max_block_symbols: input.u16("EXT_FTI B")?,
                 max_encoding_symbols: input.u16("EXT_FTI max_n")?,
                 instance_id: (encoding_id == 129).then_some(first),
             },
         };
-        Ok(Some(Self { encoding_id, transfer_length, symbol_size, particulars }))
+        Ok(Some(Self { encoding_id, transfer_length, symbol_size, scheme_specific }))
     }
 }
 
-impl fmt::Display for ForeignOti {
+impl fmt::Display for UnsupportedOti {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { encoding_id, transfer_length, symbol_size, particulars } = self;
+        let Self { encoding_id, transfer_length, symbol_size, scheme_specific } = self;
         let name = scheme_name(*encoding_id).unwrap_or("unknown scheme");
         write!(formatter, "{name} ({encoding_id}): L {transfer_length}, E {symbol_size}")?;
-        match particulars {
-            Particulars::Raptor { source_blocks, sub_blocks, alignment } => {
+        match scheme_specific {
+            SchemeSpecific::Raptor { source_blocks, sub_blocks, alignment } => {
                 write!(formatter, ", Z {source_blocks}, N {sub_blocks}, Al {alignment}")
             }
-            Particulars::Block { max_block_symbols, max_encoding_symbols, instance_id } => {
+            SchemeSpecific::Block { max_block_symbols, max_encoding_symbols, instance_id } => {
                 write!(formatter, ", B {max_block_symbols}, max_n {max_encoding_symbols}")?;
                 instance_id.map_or(Ok(()), |id| write!(formatter, ", instance {id}"))
             }
-            Particulars::Open { max_block_symbols, instance_id } => {
+            SchemeSpecific::Open { max_block_symbols, instance_id } => {
                 write!(formatter, ", B {max_block_symbols}, instance {instance_id}")
             }
         }
@@ -140,7 +141,7 @@ mod tests {
     use super::*;
 
     fn shown(encoding_id: u8, content: &[u8]) -> String {
-        ForeignOti::parse(encoding_id, content).unwrap().unwrap().to_string()
+        UnsupportedOti::parse(encoding_id, content).unwrap().unwrap().to_string()
     }
 
     // test: rfc5053 3.2
@@ -172,14 +173,14 @@ mod tests {
     #[test]
     fn schemes_of_ours_and_unknown_ones_are_not_read_here() {
         for id in [0, 6, 3, 255] {
-            assert_eq!(ForeignOti::parse(id, &[0; 14]), Ok(None));
+            assert_eq!(UnsupportedOti::parse(id, &[0; 14]), Ok(None));
         }
     }
 
     proptest! {
         #[test]
         fn whatever_arrives_the_answer_is_a_value(id: u8, content: [u8; 14], length in 0_usize..=14) {
-            let read = ForeignOti::parse(id, &content[..length]);
+            let read = UnsupportedOti::parse(id, &content[..length]);
             prop_assert!(length < 14 || read.is_ok());
         }
     }
