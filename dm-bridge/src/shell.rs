@@ -2,7 +2,6 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`command`] | carries out what the command line asks for |
 //! | [`data_dir`] | the server's directory and the files of operators |
 //! | [`server`], [`state`] | listener, tasks, shutdown; what the tasks share |
 //! | [`http`] | routes for devices and for operators |
@@ -11,21 +10,18 @@
 //! | [`auth_limiter`] | failed authentications by address |
 //! | [`reconciler`], [`control_client`] | reconcile image servers with campaigns |
 //! | [`notify`] | sends notifications |
-//! | [`bootstrap`] | writes and pushes bootstrap documents |
 //! | [`metrics`] | counters |
 //! | [`clock`] | the time |
 //! | [`store`] | the database of the fleet |
 
 pub mod auth_limiter;
-mod bootstrap;
 pub mod clock;
-pub mod command;
 pub mod control_client;
 pub mod data_dir;
 pub mod dm_sessions;
 pub mod http;
 pub mod metrics;
-mod notify;
+pub(crate) mod notify;
 pub mod reconciler;
 pub mod server;
 pub mod state;

@@ -1,6 +1,8 @@
 use std::{fs, path::Path};
 
-use super::*;
+use proto::ids::CampaignId;
+
+use super::{args::campaign::plan_header, *};
 use crate::campaign::admission::tests::Kit;
 
 fn code(arguments: &[&str]) -> ExitCode {

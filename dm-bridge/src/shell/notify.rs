@@ -48,14 +48,14 @@ enum Undelivered {
 }
 
 /// A way to one device.
-pub(super) enum Way {
+pub(crate) enum Way {
     Datagram(UdpSocket, SocketAddr),
     Push(String),
     ShortMessage(Line),
 }
 
 /// A way to a subscriber over a gateway for short messages.
-pub(super) struct Line {
+pub(crate) struct Line {
     subscriber: Subscriber,
     gateway: Gateway,
     /// The gateway's token or password.
@@ -104,7 +104,7 @@ impl Way {
     /// # Errors
     ///
     /// [`AppError`] when a short message has no gateway, or no socket can be had.
-    pub(super) async fn open(
+    pub(crate) async fn open(
         target: &Target,
         gateway: Option<Gateway>,
         secret: Option<String>,
@@ -150,7 +150,7 @@ impl Way {
 /// # Cancel safety
 ///
 /// What was sent stays sent.
-pub(super) async fn push(
+pub(crate) async fn push(
     to: &Target,
     (gateway, secret): (Option<Gateway>, Option<String>),
     document: &Document,
@@ -184,7 +184,7 @@ pub(super) async fn push(
 /// # Cancel safety
 ///
 /// What was sent stays sent.
-pub(super) async fn send(
+pub(crate) async fn send(
     store: &dyn FleetStore,
     id: &DeviceId,
     way: &Way,

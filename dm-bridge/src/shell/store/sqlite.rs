@@ -2,11 +2,14 @@
 //!
 //! Write-ahead logging lets the command line work beside a running server; every write takes the
 //! write lock at its beginning, so that a change is computed and made without another in between.
-//! `PRAGMA user_version` is the schema version; [`MIGRATIONS`] lead from each to the next.
+//! `PRAGMA user_version` is the schema version; `schema` leads from each to the next.
 
+mod columns;
 mod reader;
+pub mod rotation;
 mod rows;
-pub mod sealing;
+mod schema;
+mod sealing;
 mod writer;
 
 use std::{
@@ -28,8 +31,9 @@ use sqlx::{
 };
 
 use self::{
+    columns::unavailable,
     reader::Reader,
-    rows::{BATCH, read_arming, read_campaign, read_device, read_line, unavailable},
+    rows::{BATCH, read_arming, read_campaign, read_device, read_line},
     writer::Writer,
 };
 use super::key_file::KeyFile;
@@ -42,32 +46,6 @@ use crate::{
         store::{Change, FleetStore, StoreError, Tally},
     },
 };
-
-/// Each entry leads from the schema version of its index to the next.
-const MIGRATIONS: [&str; 13] = [
-    include_str!("sqlite/schema_1.sql"),
-    include_str!("sqlite/schema_2.sql"),
-    include_str!("sqlite/schema_3.sql"),
-    include_str!("sqlite/schema_4.sql"),
-    include_str!("sqlite/schema_5.sql"),
-    include_str!("sqlite/schema_6.sql"),
-    include_str!("sqlite/schema_7.sql"),
-    include_str!("sqlite/schema_8.sql"),
-    include_str!("sqlite/schema_9.sql"),
-    include_str!("sqlite/schema_10.sql"),
-    // Was nothing but what `sealing::scrub` does, which is done last.
-    "",
-    include_str!("sqlite/schema_12.sql"),
-    // Nothing but what `sealing::scrub` does.
-    "",
-];
-
-/// The schema version from which secrets are sealed.
-const SEALED: usize = 10;
-
-/// The schema version that lacks nothing but what `sealing::scrub` does: that may have to wait until
-/// nobody else uses the database.
-const UNCLEANED: usize = MIGRATIONS.len() - 1;
 
 /// The key file, beside the database unless it is named.
 pub const KEYS: &str = "fleet.keys";
@@ -123,7 +101,7 @@ impl SqliteStore {
             .connect_with(options.clone())
             .await
             .map_err(unavailable("be opened"))?;
-        migrate(&pool, &keys).await?;
+        schema::migrate(&pool, &keys).await?;
         let packages = path.parent().unwrap_or(Path::new(".")).join(PACKAGES);
         // What another one wrote, a connection has to read anew, page by page: so one writes.
         let lone = || connections(1).connect_lazy_with(options.clone());
@@ -138,41 +116,6 @@ impl SqliteStore {
         self.writer.close().await;
         self.pool.close().await;
     }
-}
-
-async fn migrate(pool: &SqlitePool, keys: &KeyFile) -> Result<(), StoreError> {
-    let mut writing =
-        pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))?;
-    let found: i64 = sqlx::query_scalar("PRAGMA user_version")
-        .fetch_one(&mut *writing)
-        .await
-        .map_err(unavailable("tell its version"))?;
-    let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
-    if found > known {
-        return Err(StoreError::TooNew { found, known });
-    }
-    let done = usize::try_from(found).unwrap_or(0);
-    if done >= SEALED {
-        sealing::check(&mut writing, keys).await?;
-    }
-    if done == MIGRATIONS.len() {
-        return Ok(());
-    }
-    for (version, migration) in (1..=UNCLEANED).zip(MIGRATIONS).skip(done) {
-        sqlx::raw_sql(migration)
-            .execute(&mut *writing)
-            .await
-            .map_err(unavailable("be migrated"))?;
-        if version == SEALED {
-            sealing::seal_all(&mut writing, keys).await?;
-        }
-    }
-    sqlx::raw_sql(&format!("PRAGMA user_version = {UNCLEANED}"))
-        .execute(&mut *writing)
-        .await
-        .map_err(unavailable("be migrated"))?;
-    writing.commit().await.map_err(unavailable("be migrated"))?;
-    sealing::scrub(pool).await
 }
 
 const SELECT_LATEST: &str = "SELECT * FROM arming AS a WHERE campaign = ? AND attempt = \
@@ -278,7 +221,7 @@ impl FleetStore for SqliteStore {
             .fetch_all(&self.pool)
             .await
             .map_err(unavailable("count the armings of a campaign"))?;
-        let entry = |row| Ok((rows::parsed(row, "phase")?, rows::unsigned(row, "devices")?));
+        let entry = |row| Ok((columns::parsed(row, "phase")?, columns::unsigned(row, "devices")?));
         rows.iter().map(entry).collect()
     }
 
@@ -300,7 +243,7 @@ impl SqliteStore {
             .await
             .map_err(unavailable("read the plan headers"))?;
         for row in rows {
-            let component: u8 = rows::number(&row, "component")?;
+            let component: u8 = columns::number(&row, "component")?;
             let header: Vec<u8> =
                 row.try_get("header").map_err(unavailable("read a plan header"))?;
             campaign.papers.plan_headers.insert(ComponentId(component), header);
@@ -311,8 +254,8 @@ impl SqliteStore {
             .await
             .map_err(unavailable("read the roots"))?;
         for row in rows {
-            let envelope = rows::get(&row, "envelope")?;
-            campaign.papers.roots.insert(rows::unsigned(&row, "version")?, envelope);
+            let envelope = columns::get(&row, "envelope")?;
+            campaign.papers.roots.insert(columns::unsigned(&row, "version")?, envelope);
         }
         Ok(())
     }

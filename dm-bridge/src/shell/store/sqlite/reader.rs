@@ -9,7 +9,10 @@ use proto::ids::DeviceId;
 use sqlx::{SqlitePool, sqlite::SqliteRow};
 use tokio::sync::{mpsc, oneshot};
 
-use super::rows::{BATCH, get, read_arming, read_device, unavailable};
+use super::{
+    columns::{get, unavailable},
+    rows::{BATCH, read_arming, read_device},
+};
 use crate::{
     fleet::{arming::Arming, device::Device, store::StoreError},
     shell::store::key_file::KeyFile,

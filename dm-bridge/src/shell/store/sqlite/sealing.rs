@@ -1,37 +1,25 @@
-//! The secrets of devices: sealed as they are written, and sealed anew with another key.
+//! The secrets of devices, sealed as they are written.
 //!
-//! ```text
-//! key file (old, new) | row of the new key | devices, a batch at a time | row of the old key goes |
-//! key file (new)
-//! ```
-//!
-//! Each step is durable before the next, so whatever a power cut leaves opens, and what was begun is
-//! gone on with. Whoever seals reads in its own transaction which key is the latest, so nothing is
-//! sealed with an old one once the last device has been looked at. The database had the secrets in
-//! the clear up to version 9: those are sealed in the transaction that leads to version 10, and
-//! the latest version says that nothing of them is left in free pages or in the write-ahead log.
+//! Whoever seals reads in its own transaction which key is the latest, so nothing is sealed with an
+//! old one once a sealing anew has looked at the last device. The database had the secrets in the
+//! clear up to version 9: those are sealed in the transaction that leads to version 10, and the
+//! latest version says that nothing of them is left in free pages or in the write-ahead log.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use proto::{crypto::random, dm::auth::Secret, ids::DeviceId};
 use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
 use zeroize::Zeroizing;
 
-use super::{
-    MIGRATIONS, SqliteStore,
-    rows::{get, parsed, unavailable, unsigned},
-};
+use super::columns::{get, parsed, unavailable};
 use crate::{
     fleet::{
         device::{Device, Kept, SERVER_ID},
-        sealing::{KeyId, KeyRing, Owner, Role, key_id},
+        sealing::{KeyId, KeyRing, Owner, Role},
         store::StoreError,
     },
     shell::store::key_file::KeyFile,
 };
-
-/// Devices that are sealed in one transaction.
-const BATCH: i64 = 512;
 
 /// What seals, within one transaction.
 pub(super) struct Sealer {
@@ -48,17 +36,22 @@ impl Sealer {
         connection: &mut SqliteConnection,
         keys: &KeyFile,
     ) -> Result<Self, StoreError> {
-        let id = known(connection).await?.pop().ok_or_else(no_key)?;
+        Self::with(keys, known(connection).await?.pop().ok_or_else(no_key)?)
+    }
+
+    /// Returns what seals with this key.
+    pub(super) fn with(keys: &KeyFile, id: KeyId) -> Result<Self, StoreError> {
         Ok(Self { ring: keys.with(id)?, id })
     }
 
-    fn seal(&self, owner: Owner<'_>, secret: &Secret) -> Vec<u8> {
+    /// Seals one secret.
+    pub(super) fn seal(&self, owner: Owner<'_>, secret: &Secret) -> Vec<u8> {
         let sealed = self.ring.seal(self.id, random(), owner, secret);
         sealed.expect("the ring was asked for this key")
     }
 }
 
-fn no_key() -> StoreError {
+pub(super) fn no_key() -> StoreError {
     StoreError::Damaged { what: "sealing_key", found: "no key".to_owned() }
 }
 
@@ -84,7 +77,7 @@ pub(super) fn seal(sealer: Option<&Sealer>, row: &Device) -> Sealed {
 }
 
 /// The ids of the keys that secrets may be sealed with, the one that seals last.
-async fn known(connection: &mut SqliteConnection) -> Result<Vec<KeyId>, StoreError> {
+pub(super) async fn known(connection: &mut SqliteConnection) -> Result<Vec<KeyId>, StoreError> {
     let rows: Vec<Vec<u8>> = sqlx::query_scalar("SELECT id FROM sealing_key ORDER BY number")
         .fetch_all(connection)
         .await
@@ -93,7 +86,7 @@ async fn known(connection: &mut SqliteConnection) -> Result<Vec<KeyId>, StoreErr
     rows.into_iter().map(read).collect()
 }
 
-async fn insert(connection: &mut SqliteConnection, id: KeyId) -> Result<(), StoreError> {
+pub(super) async fn insert(connection: &mut SqliteConnection, id: KeyId) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO sealing_key (id) VALUES (?)")
         .bind(id.0.to_vec())
         .execute(connection)
@@ -155,7 +148,7 @@ pub(super) async fn seal_all(
     Ok(())
 }
 
-async fn update(
+pub(super) async fn update(
     connection: &mut SqliteConnection,
     device: &DeviceId,
     (own, server): (Vec<u8>, Option<Vec<u8>>),
@@ -170,23 +163,16 @@ async fn update(
     Ok(())
 }
 
-/// Takes away what is left of secrets in the clear: in free pages, and in the log.
-pub(super) async fn scrub(pool: &SqlitePool) -> Result<(), StoreError> {
+/// Takes away what is left of secrets in the clear: in free pages, and in the log; tells whether
+/// it could: others may use the database.
+pub(super) async fn scrub(pool: &SqlitePool) -> Result<bool, StoreError> {
     let mut connection = pool.acquire().await.map_err(unavailable("be cleaned"))?;
     sqlx::raw_sql("VACUUM").execute(&mut *connection).await.map_err(unavailable("be cleaned"))?;
     let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
         .fetch_one(&mut *connection)
         .await
         .map_err(unavailable("be cleaned"))?;
-    if busy != 0 {
-        tracing::warn!("others use the database: what it held in the clear goes at the next start");
-        return Ok(());
-    }
-    sqlx::raw_sql(&format!("PRAGMA user_version = {}", MIGRATIONS.len()))
-        .execute(&mut *connection)
-        .await
-        .map_err(unavailable("be cleaned"))?;
-    Ok(())
+    Ok(busy == 0)
 }
 
 /// Opens the secrets of a row.
@@ -203,134 +189,3 @@ pub(super) fn open(
     let server = server.map(|sealed| open(Role::Server, SERVER_ID, &sealed)).transpose()?;
     Ok((own, server))
 }
-
-/// The key of a sealing anew.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NewKey {
-    /// One is made, unless a sealing anew was broken off: then that one's.
-    Made,
-    /// The last one of the key file.
-    Last,
-}
-
-/// Secrets on their way from one key to another.
-#[derive(Debug)]
-pub struct Reseal<'a> {
-    store: &'a SqliteStore,
-    new: KeyId,
-    /// The last device that was looked at.
-    cursor: String,
-    /// Devices that were sealed anew.
-    pub sealed: u64,
-    /// Devices in all, as of its beginning.
-    pub devices: u64,
-}
-
-/// What came of a sealing anew.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resealed {
-    /// The key that seals.
-    pub key: KeyId,
-    /// Devices that were sealed anew.
-    pub sealed: u64,
-    /// Keys that nothing is sealed with.
-    pub removed: Vec<KeyId>,
-}
-
-impl<'a> Reseal<'a> {
-    /// Takes up the key.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when it cannot be kept.
-    pub async fn begin(store: &'a SqliteStore, new: NewKey) -> Result<Self, StoreError> {
-        // The write lock is held, so that no two processes write the key file.
-        let mut writing = begin(&store.pool).await?;
-        let ring = store.keys.load()?;
-        let known = known(&mut writing).await?;
-        let last = ring.last().ok_or_else(no_key)?;
-        let is_begun = known.len() > 1 || known.last() != Some(&last);
-        let id = match new {
-            NewKey::Made if !is_begun => store.keys.add(random())?,
-            NewKey::Made | NewKey::Last => last,
-        };
-        if !known.contains(&id) {
-            insert(&mut writing, id).await?;
-        }
-        let devices = sqlx::query("SELECT COUNT(*) AS devices FROM device")
-            .fetch_one(&mut *writing)
-            .await
-            .map_err(unavailable("count the devices"))?;
-        let devices = unsigned(&devices, "devices")?;
-        writing.commit().await.map_err(unavailable("keep a key"))?;
-        Ok(Self { store, new: id, cursor: String::new(), sealed: 0, devices })
-    }
-
-    /// Seals the next devices; tells whether there are more.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when one does not open, or cannot be written.
-    pub async fn step(&mut self) -> Result<bool, StoreError> {
-        let mut writing = begin(&self.store.pool).await?;
-        let rows = sqlx::query(
-            "SELECT id, user, secret, server_secret FROM device WHERE id > ? ORDER BY id LIMIT ?",
-        )
-        .bind(&self.cursor)
-        .bind(BATCH)
-        .fetch_all(&mut *writing)
-        .await
-        .map_err(unavailable("read the devices"))?;
-        let keys = &self.store.keys;
-        let sealer = Sealer { ring: keys.with(self.new)?, id: self.new };
-        for row in &rows {
-            let (device, user): (DeviceId, String) = (parsed(row, "id")?, get(row, "user")?);
-            self.cursor = device.as_str().to_owned();
-            let is_new = |sealed: Vec<u8>| key_id(&sealed) == Ok(self.new);
-            let server: Option<Vec<u8>> = get(row, "server_secret")?;
-            if is_new(get(row, "secret")?) && server.is_none_or(is_new) {
-                continue;
-            }
-            let (own, server) = open(keys, row, (&device, &user))?;
-            let owner = Owner { device: &device, role: Role::Device, user: &user };
-            let theirs = Owner { role: Role::Server, user: SERVER_ID, ..owner };
-            let server = server.map(|secret| sealer.seal(theirs, &secret));
-            update(&mut writing, &device, (sealer.seal(owner, &own), server)).await?;
-            self.sealed += 1;
-        }
-        writing.commit().await.map_err(unavailable("seal secrets"))?;
-        Ok(!rows.is_empty())
-    }
-
-    /// Lets go of the keys that nothing is sealed with, once [`Self::step`] has seen all devices.
-    ///
-    /// # Errors
-    ///
-    /// [`StoreError`] when they cannot be removed.
-    pub async fn end(self) -> Result<Resealed, StoreError> {
-        let (pool, keys) = (&self.store.pool, &self.store.keys);
-        let mut writing = begin(pool).await?;
-        sqlx::query(
-            "DELETE FROM sealing_key WHERE id <> (SELECT id FROM sealing_key ORDER BY number DESC LIMIT 1) \
-             AND NOT EXISTS (SELECT 1 FROM device WHERE substr(secret, 2, 8) = sealing_key.id \
-             OR substr(server_secret, 2, 8) = sealing_key.id)",
-        )
-        .execute(&mut *writing)
-        .await
-        .map_err(unavailable("let go of a key"))?;
-        writing.commit().await.map_err(unavailable("let go of a key"))?;
-        // The database lets go first: the file holds each key that the database may name.
-        let mut writing = begin(pool).await?;
-        let known: BTreeSet<_> = known(&mut writing).await?.into_iter().collect();
-        let removed = keys.retain(&known)?;
-        writing.rollback().await.map_err(unavailable("let go of a key"))?;
-        Ok(Resealed { key: self.new, sealed: self.sealed, removed })
-    }
-}
-
-async fn begin(pool: &SqlitePool) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, StoreError> {
-    pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))
-}
-
-#[cfg(test)]
-mod tests;

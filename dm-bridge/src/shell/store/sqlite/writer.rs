@@ -11,7 +11,8 @@ use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    rows::{self, BATCH, unavailable},
+    columns::{self, unavailable},
+    rows::{self, BATCH},
     sealing::{self, Sealer},
 };
 use crate::{
@@ -273,7 +274,7 @@ async fn last_line(connection: &mut SqliteConnection) -> Result<Last, StoreError
         .map_err(unavailable("read its log"))?;
     match last {
         Some(row) => {
-            Ok(Some((rows::unsigned(&row, "number")?, Digest(rows::array(&row, "seal")?))))
+            Ok(Some((columns::unsigned(&row, "number")?, Digest(columns::array(&row, "seal")?))))
         }
         None => Ok(None),
     }

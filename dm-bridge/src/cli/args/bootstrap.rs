@@ -8,7 +8,7 @@ use proto::{
     ids::DeviceId,
 };
 
-use super::DataArg;
+use super::common::DataArg;
 use crate::{
     app::{AppError, bootstrap::Form},
     notify::target::{Gateway, Target},

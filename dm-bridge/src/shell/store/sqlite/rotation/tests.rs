@@ -1,13 +1,20 @@
 use std::{fs, path::Path};
 
-use proto::{dm::auth::AuthKind, time::Utc};
+use proto::{
+    dm::auth::{AuthKind, Secret},
+    time::Utc,
+};
 use sqlx::{Connection as _, SqliteConnection};
 
-use super::{super::MIGRATIONS, *};
-use crate::fleet::{
-    audit::{Actor, Audit},
-    contract,
-    store::FleetStore as _,
+use super::{super::schema::MIGRATIONS, *};
+use crate::{
+    fleet::{
+        audit::{Actor, Audit},
+        contract,
+        device::Device,
+        store::FleetStore as _,
+    },
+    shell::store::key_file::KeyFile,
 };
 
 const PASSWORD: &str = "the password of the server";

@@ -9,10 +9,10 @@ use std::{
 
 use proto::crypto::random;
 
-use super::{clock::Clock, command::folder, data_dir::read_text, notify};
 use crate::{
     app::{AppError, bootstrap, devices::FreshSecrets},
-    cli::bootstrap::BootstrapArgs,
+    cli::args::bootstrap::BootstrapArgs,
+    shell::{clock::Clock, data_dir::read_text, notify},
 };
 
 /// Writes the document, and pushes it where that is asked for.
@@ -24,7 +24,7 @@ pub(super) async fn run(arguments: BootstrapArgs) -> Result<String, AppError> {
     let form = arguments.form()?;
     let secret = arguments.sms_gateway_secret_file.as_deref().map(read_text).transpose()?;
     let gateway = (arguments.sms_gateway.clone(), secret);
-    let store = folder(&arguments.data)?.store().await?;
+    let store = arguments.data.open_store().await?;
     // Before the device's old secrets are gone.
     let open = |path| create(path).map(|file| (file, path));
     let file = arguments.out.as_deref().map(open).transpose()?;

@@ -1,0 +1,158 @@
+//! `dm-bridge campaign`.
+
+use std::{collections::BTreeMap, path::Path};
+
+use proto::{crypto::random, ids::CampaignId};
+use serde::Serialize;
+
+use super::output::{campaign_lines, print, result_table};
+use crate::{
+    api::{CampaignBody, CampaignDeviceBody},
+    app::{
+        AppError,
+        campaigns::{self, Order, Selection},
+        status, time_args, update_requests,
+    },
+    campaign::{
+        admission::Documents,
+        model::{Delivery, Place, Software, Way},
+    },
+    cli::args::{
+        campaign::{CampaignVerb, CreateArgs},
+        common::{FormArg, plain_http},
+    },
+    shell::{
+        clock::Clock,
+        data_dir::{absolute, read_bundle, read_file, read_text, read_token},
+        store::sqlite::SqliteStore,
+    },
+};
+
+pub(super) async fn run(verb: CampaignVerb) -> Result<String, AppError> {
+    let now = Clock.now().utc;
+    match verb {
+        CampaignVerb::Create(arguments) => create(*arguments).await,
+        CampaignVerb::Start { id, data, opens, closes, form } => {
+            let window = (time_args::parse(&opens, now)?, time_args::parse(&closes, now)?);
+            let store = data.open_store().await?;
+            campaigns::start(&store, now, id, window, &mut random::<16>).await?;
+            show(&store, id, form).await
+        }
+        CampaignVerb::Stop { id, data, form } => {
+            let store = data.open_store().await?;
+            campaigns::stop(&store, now, id).await?;
+            show(&store, id, form).await
+        }
+        CampaignVerb::OnRequest { id, choice, data, form } => {
+            let store = data.open_store().await?;
+            update_requests::set_campaign(&store, now, id, choice).await?;
+            show(&store, id, form).await
+        }
+        CampaignVerb::Status { id: Some(id), data, form } => {
+            let store = data.open_store().await?;
+            detail(&store, id, form).await
+        }
+        CampaignVerb::Status { id: None, data, form } => {
+            let views = status::campaigns(&data.open_store().await?).await?;
+            let bodies: Vec<CampaignBody> = views.iter().map(CampaignBody::from).collect();
+            Ok(print(form, &bodies, || bodies.iter().map(campaign_lines).collect()))
+        }
+    }
+}
+
+async fn create(arguments: CreateArgs) -> Result<String, AppError> {
+    let store = arguments.data.open_store().await?;
+    let plain_http = plain_http(arguments.insecure_http);
+    // Read it once, so that a wrong path shows here and not in the night.
+    read_token(&arguments.carousel_token_file)?;
+    let mut plan_headers = BTreeMap::new();
+    for (component, path) in &arguments.plan_header {
+        plan_headers.insert(*component, read_file(path)?);
+    }
+    let documents = Documents {
+        roots: arguments.root.iter().map(|path| read_file(path)).collect::<Result<_, _>>()?,
+        manifest: read_file(&arguments.manifest)?,
+        campaign: read_file(&arguments.campaign)?,
+        plan_headers,
+    };
+    let bundle_octets = match &arguments.package {
+        None => 0,
+        Some(path) => {
+            let (head, octets) = read_bundle(path)?;
+            if head.manifest != documents.manifest || head.campaign != documents.campaign {
+                let text = format!("{} holds other documents", path.display());
+                return Err(AppError::Policy(text));
+            }
+            octets
+        }
+    };
+    let ways = ways(arguments.way, &arguments.fallback)?;
+    let operation = arguments.operation;
+    let software = arguments.component.map(|package| Software { package, operation });
+    let order = Order {
+        documents,
+        place: Place {
+            carousel_url: arguments.carousel,
+            token_file: absolute(&arguments.carousel_token_file)?,
+            group: arguments.group,
+            port: arguments.port,
+        },
+        plain_http,
+        delivery: Delivery { ways, bundle_octets, ask_user: arguments.ask_user, software },
+        selection: selection(&arguments.devices)?,
+        report_spread_seconds: arguments.report_spread,
+        on_request: arguments.on_request,
+    };
+    let id = campaigns::create(&store, Clock.now().utc, order, &mut random::<16>).await?;
+    if let Some(package) = &arguments.package {
+        arguments.data.open()?.keep_package(id, package)?;
+    }
+    show(&store, id, arguments.form).await
+}
+
+/// The first way, and those that follow it.
+fn ways(first: Way, others: &[String]) -> Result<Vec<Way>, AppError> {
+    let mut ways = vec![first];
+    for word in others.iter().filter(|word| *word != "none") {
+        let way = word.parse()?;
+        if ways.contains(&way) {
+            return Err(AppError::Usage(format!("way {word} is there already")));
+        }
+        ways.push(way);
+    }
+    Ok(ways)
+}
+
+fn selection(text: &str) -> Result<Selection, AppError> {
+    if text == "all" {
+        return Ok(Selection::All);
+    }
+    let listed = match text.strip_prefix('@') {
+        Some(path) => read_text(Path::new(path))?,
+        None => text.replace(',', "\n"),
+    };
+    let names = listed.lines().map(str::trim).filter(|name| !name.is_empty());
+    Ok(Selection::Named(names.map(str::parse).collect::<Result<_, _>>()?))
+}
+
+async fn show(store: &SqliteStore, id: CampaignId, form: FormArg) -> Result<String, AppError> {
+    let body = CampaignBody::from(&status::campaign(store, id).await?);
+    Ok(print(form, &body, || campaign_lines(&body)))
+}
+
+#[derive(Serialize)]
+struct Detail {
+    #[serde(flatten)]
+    campaign: CampaignBody,
+    device_list: Vec<CampaignDeviceBody>,
+}
+
+async fn detail(store: &SqliteStore, id: CampaignId, form: FormArg) -> Result<String, AppError> {
+    let campaign = CampaignBody::from(&status::campaign(store, id).await?);
+    let rows = status::devices_of(store, id).await?;
+    let body = |(row, device): &(_, Option<_>)| CampaignDeviceBody::new(row, device.as_ref());
+    let detail = Detail { campaign, device_list: rows.iter().map(body).collect() };
+    Ok(print(form, &detail, || {
+        format!("{}{}", campaign_lines(&detail.campaign), result_table(&detail.device_list))
+    }))
+}

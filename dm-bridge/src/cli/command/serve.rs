@@ -1,0 +1,40 @@
+//! `dm-bridge serve`.
+
+use std::{io::Write as _, time::Duration};
+
+use crate::{
+    app::AppError,
+    campaign::rollout::Policy,
+    cli::args::{ServeArgs, common::plain_http},
+    shell::{
+        dm_sessions::Admission,
+        server::{self, Settings},
+        tls::TlsFiles,
+    },
+};
+
+pub(super) async fn run(arguments: ServeArgs) -> Result<String, AppError> {
+    let client_ca = arguments.client_ca;
+    let tls = arguments.tls_cert.zip(arguments.tls_key).map(|(certificate, key)| TlsFiles {
+        certificate,
+        key,
+        client_ca,
+    });
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    let settings = Settings {
+        data: arguments.data.open()?,
+        listen: arguments.listen,
+        tls,
+        plain_http: plain_http(arguments.insecure_http),
+        policy: Policy { silence: Duration::from_secs(arguments.silence) },
+        admission: Admission::default(),
+    };
+    let running = server::start(settings).await?;
+    let line = format!("dm-bridge listens on {scheme}://{}\n", running.address);
+    let mut out = std::io::stdout();
+    out.write_all(line.as_bytes())
+        .and_then(|()| out.flush())
+        .map_err(|error| AppError::Network(format!("cannot print the address: {error}")))?;
+    running.until_signal().await?;
+    Ok(String::new())
+}

@@ -1,0 +1,76 @@
+//! The schema: one migration from each version to the next.
+
+use sqlx::SqlitePool;
+
+use super::{columns::unavailable, sealing};
+use crate::{fleet::store::StoreError, shell::store::key_file::KeyFile};
+
+/// Each entry leads from the schema version of its index to the next.
+pub(super) const MIGRATIONS: [&str; 13] = [
+    include_str!("schema_1.sql"),
+    include_str!("schema_2.sql"),
+    include_str!("schema_3.sql"),
+    include_str!("schema_4.sql"),
+    include_str!("schema_5.sql"),
+    include_str!("schema_6.sql"),
+    include_str!("schema_7.sql"),
+    include_str!("schema_8.sql"),
+    include_str!("schema_9.sql"),
+    include_str!("schema_10.sql"),
+    // Was nothing but what `sealing::scrub` does, which is done last.
+    "",
+    include_str!("schema_12.sql"),
+    // Nothing but what `sealing::scrub` does.
+    "",
+];
+
+/// The schema version from which secrets are sealed.
+const SEALED: usize = 10;
+
+/// The schema version that lacks nothing but what `sealing::scrub` does: that may have to wait until
+/// nobody else uses the database.
+const UNCLEANED: usize = MIGRATIONS.len() - 1;
+
+/// Brings the schema of a database up to date.
+pub(super) async fn migrate(pool: &SqlitePool, keys: &KeyFile) -> Result<(), StoreError> {
+    let mut writing =
+        pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))?;
+    let found: i64 = sqlx::query_scalar("PRAGMA user_version")
+        .fetch_one(&mut *writing)
+        .await
+        .map_err(unavailable("tell its version"))?;
+    let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
+    if found > known {
+        return Err(StoreError::TooNew { found, known });
+    }
+    let done = usize::try_from(found).unwrap_or(0);
+    if done >= SEALED {
+        sealing::check(&mut writing, keys).await?;
+    }
+    if done == MIGRATIONS.len() {
+        return Ok(());
+    }
+    for (version, migration) in (1..=UNCLEANED).zip(MIGRATIONS).skip(done) {
+        sqlx::raw_sql(migration)
+            .execute(&mut *writing)
+            .await
+            .map_err(unavailable("be migrated"))?;
+        if version == SEALED {
+            sealing::seal_all(&mut writing, keys).await?;
+        }
+    }
+    sqlx::raw_sql(&format!("PRAGMA user_version = {UNCLEANED}"))
+        .execute(&mut *writing)
+        .await
+        .map_err(unavailable("be migrated"))?;
+    writing.commit().await.map_err(unavailable("be migrated"))?;
+    if !sealing::scrub(pool).await? {
+        tracing::warn!("others use the database: what it held in the clear goes at the next start");
+        return Ok(());
+    }
+    sqlx::raw_sql(&format!("PRAGMA user_version = {}", MIGRATIONS.len()))
+        .execute(pool)
+        .await
+        .map_err(unavailable("be cleaned"))?;
+    Ok(())
+}
