@@ -75,6 +75,7 @@ pub enum Gateway {
     /// `http://…` or `https://…`: a JSON object is posted.
     Webhook(String),
     /// `smpp://SYSTEM_ID@HOST:PORT`: a message centre.
+    #[cfg(feature = "smpp")]
     Smpp {
         /// Who this server is to it.
         system_id: String,
@@ -87,20 +88,33 @@ impl FromStr for Gateway {
     type Err = AppError;
 
     fn from_str(text: &str) -> Result<Self, AppError> {
-        let Some(rest) = text.strip_prefix("smpp://") else {
-            check_url(text, PlainHttp::LoopbackOnly)?;
-            return Ok(Self::Webhook(text.to_owned()));
-        };
-        let wrong =
-            || AppError::Usage(format!("{text:?} is no smpp://SYSTEM_ID@HOST:PORT (15 octets)"));
-        let (system_id, address) = rest.split_once('@').ok_or_else(wrong)?;
-        let graphic = |text: &str| text.bytes().all(|octet| octet.is_ascii_graphic());
-        let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
-        if !graphic(rest) || !(1..=15).contains(&system_id.len()) || !matches!(port, Some(Ok(_))) {
-            return Err(wrong());
+        if let Some(address) = text.strip_prefix("smpp://") {
+            return message_centre(text, address);
         }
-        Ok(Self::Smpp { system_id: system_id.to_owned(), address: address.to_owned() })
+        check_url(text, PlainHttp::LoopbackOnly)?;
+        Ok(Self::Webhook(text.to_owned()))
     }
+}
+
+#[cfg(feature = "smpp")]
+fn message_centre(url: &str, account: &str) -> Result<Gateway, AppError> {
+    let invalid =
+        || AppError::Usage(format!("{url:?} is no smpp://SYSTEM_ID@HOST:PORT (15 octets)"));
+    let (system_id, address) = account.split_once('@').ok_or_else(invalid)?;
+    let graphic = |text: &str| text.bytes().all(|octet| octet.is_ascii_graphic());
+    let port = address.rsplit_once(':').map(|(_, port)| port.parse::<u16>());
+    if !graphic(account) || !(1..=15).contains(&system_id.len()) || !matches!(port, Some(Ok(_))) {
+        return Err(invalid());
+    }
+    Ok(Gateway::Smpp { system_id: system_id.to_owned(), address: address.to_owned() })
+}
+
+#[cfg(not(feature = "smpp"))]
+fn message_centre(url: &str, _: &str) -> Result<Gateway, AppError> {
+    Err(AppError::Usage(format!(
+        "cannot use {url:?}: this dm-bridge was built without the feature `smpp`; build it with \
+         `--features smpp`, or name a gateway with http(s)://"
+    )))
 }
 
 #[cfg(test)]
@@ -126,11 +140,24 @@ mod tests {
         }
     }
 
+    #[cfg(feature = "smpp")]
     #[test]
-    fn a_gateway_is_a_webhook_or_a_message_centre() {
+    fn a_message_centre_is_named_by_its_account() {
         let smpp =
             Gateway::Smpp { system_id: "fumocast".to_owned(), address: "[::1]:2775".to_owned() };
         assert_eq!("smpp://fumocast@[::1]:2775".parse::<Gateway>().unwrap(), smpp);
+    }
+
+    #[cfg(not(feature = "smpp"))]
+    #[test]
+    fn a_message_centre_is_refused_with_the_name_of_the_feature() {
+        let refused = "smpp://fumocast@[::1]:2775".parse::<Gateway>().unwrap_err();
+        assert_eq!(refused.exit_code(), 2);
+        assert!(refused.to_string().contains("--features smpp"), "{refused}");
+    }
+
+    #[test]
+    fn a_gateway_is_a_webhook_or_a_message_centre() {
         assert!(matches!("https://sms.example.org/send".parse(), Ok(Gateway::Webhook(_))));
         for wrong in ["smpp://x", "smpp://@h:1", "smpp://sixteen-letters-@h:1", "smpp://x@h", "x"] {
             assert_eq!(wrong.parse::<Gateway>().unwrap_err().exit_code(), 2, "{wrong}");

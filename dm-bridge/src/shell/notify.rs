@@ -21,6 +21,7 @@ use crate::{
 };
 
 mod http;
+#[cfg(feature = "smpp")]
 mod smpp;
 
 /// How often the store is asked whether the device has been here.
@@ -32,6 +33,9 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 
+/// Data coding of a short message that holds eight-bit data.
+const EIGHT_BIT: u8 = 4;
+
 /// Why a notification was not sent.
 #[derive(Debug, Error)]
 enum Undelivered {
@@ -39,8 +43,10 @@ enum Undelivered {
     Io(#[from] std::io::Error),
     #[error("{0}")]
     Http(#[from] Box<ureq::Error>),
+    #[cfg(feature = "smpp")]
     #[error("{0}")]
     Smpp(String),
+    #[cfg(feature = "smpp")]
     #[error("no answer within {} s", TIMEOUT.as_secs())]
     Slow,
     #[error("it does not fit: {0}")]
@@ -70,6 +76,7 @@ impl Line {
                 let body = http::webhook_body(subscriber, message);
                 http::post(url.clone(), "application/json".to_owned(), secret.clone(), body).await
             }
+            #[cfg(feature = "smpp")]
             Gateway::Smpp { system_id, address } => {
                 let account =
                     smpp::Account { system_id, password: secret.as_deref().unwrap_or_default() };

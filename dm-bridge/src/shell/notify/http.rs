@@ -3,7 +3,7 @@
 use proto::dm::push::ShortMessage;
 use serde::Serialize;
 
-use super::{TIMEOUT, Undelivered};
+use super::{EIGHT_BIT, TIMEOUT, Undelivered};
 use crate::notify::target::Subscriber;
 
 /// What the webhook of a gateway is posted: eight-bit data, in hex.
@@ -25,7 +25,7 @@ pub(super) fn webhook_body(to: &Subscriber, message: &ShortMessage) -> Vec<u8> {
         to: to.to_string(),
         user_data_header: &hex(&message.header),
         user_data: &hex(&message.data),
-        data_coding: super::smpp::EIGHT_BIT,
+        data_coding: EIGHT_BIT,
     };
     serde_json::to_vec(&posted).expect("our own types have string keys")
 }

@@ -17,11 +17,8 @@ use rusmpp::{
 use tokio::net::TcpStream;
 use tokio_util::codec::Framed;
 
-use super::Undelivered;
+use super::{EIGHT_BIT, Undelivered};
 use crate::notify::target::Subscriber;
-
-/// Data coding of eight-bit data.
-pub(super) const EIGHT_BIT: u8 = 4;
 
 /// ESM class of a message whose data begin with a user data header. (The default of the library is
 /// a delivery acknowledgement.)
