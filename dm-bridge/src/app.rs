@@ -29,7 +29,7 @@ use std::net::IpAddr;
 use proto::wire::WireError;
 use thiserror::Error;
 
-use crate::{campaign::admission::AdmissionError, fleet::store::StoreError};
+use crate::{campaign::verify::VerificationError, fleet::store::StoreError};
 
 /// Failure of an operation.
 #[derive(Debug, Error)]
@@ -48,7 +48,7 @@ pub enum AppError {
     Network(String),
     /// Signed documents were rejected.
     #[error(transparent)]
-    Admission(#[from] AdmissionError),
+    Verification(#[from] VerificationError),
     /// The named thing does not exist.
     #[error("{what} {name} does not exist")]
     NotFound {
@@ -76,12 +76,12 @@ impl AppError {
             Self::Usage(_) | Self::Argument(_) => 2,
             Self::Configuration(_) => 3,
             Self::Network(_) => 4,
-            Self::Admission(error) => match error {
-                AdmissionError::Untrusted { .. }
-                | AdmissionError::Expired { .. }
-                | AdmissionError::PlanHeader { .. }
-                | AdmissionError::NoSuchComponent { .. } => 5,
-                AdmissionError::OlderSequence { .. } | AdmissionError::BelowFloor { .. } => 8,
+            Self::Verification(error) => match error {
+                VerificationError::Untrusted { .. }
+                | VerificationError::Expired { .. }
+                | VerificationError::PlanHeader { .. }
+                | VerificationError::NoSuchComponent { .. } => 5,
+                VerificationError::OlderSequence { .. } | VerificationError::BelowFloor { .. } => 8,
             },
             Self::NotFound { .. } => 6,
             Self::Conflict(_) => 7,

@@ -1,13 +1,13 @@
-//! Campaigns: what was signed, when it goes on air, how it stands.
+//! Campaigns: signed documents, windows, and the steps between them.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | [`model`] | a campaign and its window |
-//! | [`admission`] | which signed documents make a campaign here |
-//! | [`on_request`] | what a device that asks for an update gets |
-//! | [`rollout`] | what to do next, as a pure function of stored state |
+//! | [`verify`] | verification of signed documents |
+//! | [`update_requests`] | the policy for devices that request an update |
+//! | [`reconcile`] | the next steps, as a pure function of stored state |
 
-pub mod admission;
 pub mod model;
-pub mod on_request;
-pub mod rollout;
+pub mod reconcile;
+pub mod update_requests;
+pub mod verify;

@@ -1,18 +1,18 @@
-//! The fleet: devices, campaigns, armings, and where they are kept.
+//! The fleet: devices, attempts to arm them, and the store of both.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | [`device`] | a device, its credentials and nonces |
-//! | [`profile`] | what clients of a class do otherwise |
-//! | [`components`] | what a device holds of software components, and what is to be done with it |
-//! | [`policy`] | what a device is to be told of its policy, and what it answered |
-//! | [`arming`] | one attempt to arm one device for one campaign |
+//! | [`profile`] | quirks of the clients of a class |
+//! | [`components`] | the software components of a device, and operations on them |
+//! | [`policy`] | the desired policy of a device |
+//! | [`attempt`] | one attempt to arm one device for one campaign |
 //! | [`sealing`] | secrets at rest |
-//! | [`store`] | what a store must do, and the changes it takes |
+//! | [`store`] | the interface of a store, and its changes |
 //! | [`audit`] | the chained log of changes |
 //! | [`memory`] | the store for tests and trials |
 
-pub mod arming;
+pub mod attempt;
 pub mod audit;
 pub mod components;
 pub mod device;
@@ -23,4 +23,4 @@ pub mod sealing;
 pub mod store;
 
 #[cfg(test)]
-pub(crate) mod contract;
+pub(crate) mod store_tests;

@@ -1,8 +1,8 @@
 //! Software components between the real client and the real server.
 
 use dm_bridge::{
-    campaign::model::{Delivery, Software as Wanted, Way},
-    fleet::{arming::ArmingPhase, components::WorkPhase, store::FleetStore as _},
+    campaign::model::{Delivery, DeliveryMethod, Software as Wanted},
+    fleet::{attempt::ArmingPhase, components::OperationState, store::FleetStore as _},
 };
 use proto::dm::{
     encoding::Encoding,
@@ -21,10 +21,10 @@ use crate::{
 
 const PLAYER: &str = "org.example.player";
 
-fn delivery(way: Way) -> Delivery {
+fn delivery(way: DeliveryMethod) -> Delivery {
     let package = PLAYER.parse().unwrap();
     let software = Some(Wanted { package, operation: Operation::DownloadInstall });
-    Delivery { ways: vec![way], bundle_octets: 3_000, ask_user: None, software }
+    Delivery { methods: vec![way], bundle_bytes: 3_000, ask_user: None, software }
 }
 
 fn player(active: bool) -> Vec<Deployed> {
@@ -34,12 +34,12 @@ fn player(active: bool) -> Vec<Deployed> {
 }
 
 async fn phase(talk: &Harness) -> ArmingPhase {
-    talk.store.device_armings(&id()).await.unwrap()[0].phase
+    talk.store.device_attempts(&id()).await.unwrap()[0].phase
 }
 
 /// A component comes by broadcast, is read back, is deactivated, and that is read back too.
 pub(crate) async fn lived_through(encoding: Encoding) -> Harness {
-    let mut talk = Harness::with_delivery(encoding, delivery(Way::Broadcast)).await;
+    let mut talk = Harness::with_delivery(encoding, delivery(DeliveryMethod::Broadcast)).await;
     talk.device.software = Some(Software { is_shown: true, ..Software::default() });
     assert_eq!(talk.run_session(1).await, SessionOutcome::Complete);
     let armed = talk.device.armed.as_ref().expect("it is armed");
@@ -68,9 +68,9 @@ pub(crate) async fn lived_through(encoding: Encoding) -> Harness {
     });
     assert_eq!(talk.run_session(4).await, SessionOutcome::Complete);
     let components = talk.store.device(&id()).await.unwrap().unwrap().components;
-    let work = &components.works[0];
-    assert_eq!((work.phase, work.result_code), (WorkPhase::Done, Some(1200)));
-    let held: Vec<_> = components.held.iter().map(|it| (it.id.as_str(), it.state)).collect();
+    let work = &components.operations[0];
+    assert_eq!((work.state, work.result_code), (OperationState::Done, Some(1200)));
+    let held: Vec<_> = components.inventory.iter().map(|it| (it.id.as_str(), it.state)).collect();
     assert_eq!(held, [(PLAYER, Some(ComponentState::Inactive))]);
     talk
 }
@@ -84,7 +84,7 @@ async fn a_component_is_brought_confirmed_and_deactivated_step_by_step() {
 
 #[tokio::test]
 async fn a_device_that_hides_its_inventory_leaves_its_result_unconfirmed() {
-    let mut talk = Harness::with_delivery(Encoding::Xml, delivery(Way::Download)).await;
+    let mut talk = Harness::with_delivery(Encoding::Xml, delivery(DeliveryMethod::Download)).await;
     talk.device.software = Some(Software::default());
     assert_eq!(talk.run_session(1).await, SessionOutcome::Complete);
     let request = talk.device.download.take().expect("a download is commanded");

@@ -9,12 +9,15 @@ use dm_bridge::{
         message_handler::{DeviceSession, InboundMessage, MessageOutcome, OutboundMessage},
     },
     campaign::{
-        model::{Air, Campaign, CampaignState, Delivery, Papers, Place, Terms, Window},
-        on_request::OnRequest,
+        model::{
+            BroadcastTarget, Campaign, CampaignState, Delivery, PreparedSession, SignedDocuments,
+            SignedTerms, Window,
+        },
+        update_requests::UpdateRequestPolicy,
     },
     dm::Limits,
     fleet::{
-        arming::Arming,
+        attempt::ArmingAttempt,
         audit::{Actor, Audit},
         memory::MemoryStore,
         store::FleetStore as _,
@@ -91,7 +94,7 @@ impl Harness {
         test_log::record_secret("toml", secret.collect::<Vec<_>>().join("\n").as_bytes());
         let printed: toml::Table = printed.parse().unwrap();
         let correlator = Correlator("c-1".to_owned());
-        let arming = Arming::pending(id(), CAMPAIGN, 1, correlator, now.utc);
+        let arming = ArmingAttempt::pending(id(), CAMPAIGN, 1, correlator, now.utc);
         let audit = Audit {
             actor: Actor::Operator,
             action: "test",
@@ -117,8 +120,8 @@ impl Harness {
     pub(crate) async fn with_delivery(encoding: Encoding, delivery: Delivery) -> Self {
         let talk = Self::new(encoding).await;
         let mut campaign = talk.store.campaign(CAMPAIGN).await.unwrap().expect("it is there");
-        let mut arming = talk.store.device_armings(&id()).await.unwrap().remove(0);
-        arming.way = delivery.ways[0];
+        let mut arming = talk.store.device_attempts(&id()).await.unwrap().remove(0);
+        arming.delivery_method = delivery.methods[0];
         campaign.delivery = delivery;
         let audit = Audit {
             actor: Actor::Operator,
@@ -299,7 +302,7 @@ fn campaign() -> Campaign {
     Campaign {
         id: CAMPAIGN,
         version: 0,
-        terms: Terms {
+        terms: SignedTerms {
             digest: Digest([9; 32]),
             epoch: 1,
             sequence: 5,
@@ -312,13 +315,13 @@ fn campaign() -> Campaign {
             stored_bytes: 1 << 20,
             largest_block: 745,
         },
-        papers: Papers {
+        documents: SignedDocuments {
             campaign: vec![0xc1; 300],
             manifest: vec![0xc2; 2_600],
             roots: BTreeMap::from([(2, vec![0xc3; 300])]),
             plan_headers: BTreeMap::from([(ComponentId(0), vec![0xc4; 1_088])]),
         },
-        place: Place {
+        target: BroadcastTarget {
             carousel_url: "http://127.0.0.1:9000".to_owned(),
             token_file: "/etc/fumocast/carousel.token".to_owned(),
             group: IpAddr::from([232, 1, 2, 3]),
@@ -326,11 +329,11 @@ fn campaign() -> Campaign {
         },
         delivery: Delivery::default(),
         report_spread_seconds: 60,
-        on_request: OnRequest::Nothing,
+        update_requests: UpdateRequestPolicy::Nothing,
         state: CampaignState::Running,
         window: Some(Window { opens, closes, revision }),
-        air: Some(Air { source, tsi: Tsi(77), revision, opened: true }),
-        problem: None,
+        prepared: Some(PreparedSession { source, tsi: Tsi(77), revision, opened: true }),
+        last_error: None,
         created: Utc::from_seconds(900),
     }
 }

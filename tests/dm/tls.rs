@@ -10,7 +10,7 @@ use dm_bridge::{
         PlainHttp as ListenPlain,
         devices::{self, Enrolment, FreshSecrets},
     },
-    campaign::rollout::Policy,
+    campaign::reconcile::ReconcilePolicy,
     shell::{
         auth_limiter::MAX_ADDRESS_FAILURES,
         data_dir::DataDir,
@@ -98,7 +98,7 @@ impl World {
             listen: "127.0.0.1:0".parse().unwrap(),
             tls: Some(TlsFiles { certificate, key, client_ca }),
             plain_http: ListenPlain::LoopbackOnly,
-            policy: Policy::default(),
+            policy: ReconcilePolicy::default(),
             admission: Admission::default(),
         };
         let running = server::start(settings).await.unwrap();

@@ -5,10 +5,10 @@ use std::{fs, path::Path};
 use dm_bridge::{
     app::{message_handler::OutboundMessage, update_requests},
     campaign::{
-        model::{Delivery, Way},
-        on_request::OnRequest,
+        model::{Delivery, DeliveryMethod},
+        update_requests::UpdateRequestPolicy,
     },
-    fleet::{arming::ArmingPhase, store::FleetStore as _},
+    fleet::{attempt::ArmingPhase, store::FleetStore as _},
 };
 use proto::dm::{
     auth::{AuthKind, Secret},
@@ -43,7 +43,7 @@ pub(crate) async fn armed_and_reported(encoding: Encoding) -> Harness {
     talk.device.finish(ResultCode::SUCCESS);
     talk.device.firmware = "2.0".to_owned();
     assert_eq!(talk.run_session(2).await, SessionOutcome::Complete);
-    let rows = talk.store.device_armings(&id()).await.unwrap();
+    let rows = talk.store.device_attempts(&id()).await.unwrap();
     assert_eq!(rows[0].phase, ArmingPhase::Confirmed);
     assert!(talk.device.queue.is_empty());
     talk
@@ -182,7 +182,7 @@ async fn a_large_object_goes_over_several_messages() {
 /// The device requests an update by itself; by the operator's setting it gets it in a later session.
 pub(crate) async fn device_request(encoding: Encoding) -> Harness {
     let mut talk = Harness::new(encoding).await;
-    let later = Some(OnRequest::Later);
+    let later = Some(UpdateRequestPolicy::Later);
     update_requests::set_device(&talk.store, talk.now.utc, &id(), later).await.unwrap();
     let object = Some("./FwUpdate/Main".to_owned());
     talk.device.request = Some(UpdateRequest {
@@ -223,18 +223,18 @@ async fn a_user_requests_an_update_and_is_notified_and_served() {
     user_request(Encoding::Wbxml).await;
 }
 
-fn delivery(way: Way) -> Delivery {
+fn delivery(way: DeliveryMethod) -> Delivery {
     let ask_user = Some("Update to 2.0? Your data stays.".to_owned());
-    Delivery { ways: vec![way], bundle_octets: 3_000, ask_user, software: None }
+    Delivery { methods: vec![way], bundle_bytes: 3_000, ask_user, software: None }
 }
 
 async fn phase(talk: &Harness) -> ArmingPhase {
-    talk.store.device_armings(&id()).await.unwrap()[0].phase
+    talk.store.device_attempts(&id()).await.unwrap()[0].phase
 }
 
 /// Scenario 1 of source 001: the steps 3 to 14 stand in the transcript, 0 and 1 come before it.
 pub(crate) async fn scenario_1(encoding: Encoding) -> Harness {
-    let mut talk = Harness::with_delivery(encoding, delivery(Way::Direct)).await;
+    let mut talk = Harness::with_delivery(encoding, delivery(DeliveryMethod::Direct)).await;
     talk.limit_message_size(2_048);
     assert_eq!(talk.run_session(1).await, SessionOutcome::Complete);
     assert_eq!(talk.device.asked.len(), 1);
@@ -259,7 +259,7 @@ async fn reports(talk: &mut Harness, correlator: Option<Correlator>, operation: 
 /// The session that transfers a package is lost after its second chunk: the next one transfers the
 /// remainder. No part of the package repeats.
 pub(crate) async fn scenario_1_goes_on(encoding: Encoding) -> Harness {
-    let mut talk = Harness::with_delivery(encoding, delivery(Way::Direct)).await;
+    let mut talk = Harness::with_delivery(encoding, delivery(DeliveryMethod::Direct)).await;
     let package: Vec<u8> = (0..3_000_u32).flat_map(|n| n.to_be_bytes()).skip(6_000).collect();
     talk.replace_package(&package);
     talk.limit_message_size(2_048);
@@ -289,7 +289,7 @@ async fn a_package_is_resumed_in_the_next_session() {
 
 /// Scenario 2 of source 001: what goes over DM; the download itself is between other parties.
 pub(crate) async fn scenario_2(encoding: Encoding) -> Harness {
-    let mut talk = Harness::with_delivery(encoding, delivery(Way::Download)).await;
+    let mut talk = Harness::with_delivery(encoding, delivery(DeliveryMethod::Download)).await;
     assert_eq!(talk.run_session(1).await, SessionOutcome::Complete);
     let request = talk.device.download.take().expect("a download is commanded");
     assert!(request.url.starts_with("http://127.0.0.1:8080/download/"), "{}", request.url);
@@ -300,7 +300,7 @@ pub(crate) async fn scenario_2(encoding: Encoding) -> Harness {
 
 /// The user does not want it: the address and the Exec are kept back.
 pub(crate) async fn user_says_no(encoding: Encoding) -> Harness {
-    let mut talk = Harness::with_delivery(encoding, delivery(Way::Download)).await;
+    let mut talk = Harness::with_delivery(encoding, delivery(DeliveryMethod::Download)).await;
     talk.device.user_says = Answer::No;
     assert_eq!(talk.run_session(1).await, SessionOutcome::Complete);
     assert!(talk.device.armed.is_none() && talk.device.download.is_none());
@@ -369,8 +369,8 @@ async fn a_session_that_either_side_breaks_off_step_by_step() {
 // test: oma-002 8 (versions)
 #[tokio::test]
 async fn a_client_of_fumo_1_0_is_asked_once_and_gets_a_descriptor() {
-    let ways = vec![Way::Broadcast, Way::Download];
-    let delivery = Delivery { ways, bundle_octets: 3_000, ask_user: None, software: None };
+    let ways = vec![DeliveryMethod::Broadcast, DeliveryMethod::Download];
+    let delivery = Delivery { methods: ways, bundle_bytes: 3_000, ask_user: None, software: None };
     let mut talk = Harness::with_delivery(Encoding::Xml, delivery).await;
     let mut post = talk.start_session(1);
     loop {

@@ -26,7 +26,7 @@ fn scene() -> Scene {
 }
 
 fn components(scene: &Scene) -> Value {
-    scene.shown(&["components", "LAB-0001"])
+    scene.shown(&["component", "list", "LAB-0001"])
 }
 
 /// Orders an operation and waits until the device has done it and shows these states of it.
@@ -37,16 +37,16 @@ fn order(scene: &Scene, operation: &str, states: &[&str]) {
         let shown = components(scene);
         let operations = shown["operations"].as_array().unwrap();
         let last = operations.iter().rfind(|work| work["operation"] == name.as_str())?;
-        assert_ne!(last["phase"], "failed", "{shown}");
+        assert_ne!(last["state"], "failed", "{shown}");
         // A session before the last one may have read the inventory while it changed.
-        (last["phase"] == "done" && deployed(&shown) == states).then_some(())
+        (last["state"] == "done" && deployed(&shown) == states).then_some(())
     });
 }
 
 /// The states of what is installed; what is only delivered stays until the server deletes it.
 fn deployed(shown: &Value) -> Vec<String> {
-    let held = shown["held"].as_array().unwrap().iter();
-    let states = held.map(|it| it["state"].as_str().unwrap_or_default().to_owned());
+    let entries = shown["inventory"].as_array().unwrap().iter();
+    let states = entries.map(|it| it["state"].as_str().unwrap_or_default().to_owned());
     states.filter(|state| state != "delivered").collect()
 }
 
@@ -56,15 +56,16 @@ fn a_component_is_brought_deactivated_and_removed_on_a_real_device() {
     let scene = scene();
     let device = campaign(&scene, "2", &["--component", PLAYER]);
     assert_eq!(
-        (device["way"].as_str(), device["result_code"].as_u64()),
+        (device["delivery"].as_str(), device["result_code"].as_u64()),
         (Some("download"), Some(1200))
     );
     assert_eq!(fs::read(scene.file("component")).unwrap(), image());
     assert!(!scene.file("installed").exists(), "it is no firmware");
     let shown = components(&scene);
     assert_eq!(deployed(&shown), ["active"]);
-    let held = shown["held"].as_array().unwrap().iter().rfind(|it| it["id"] == PLAYER).unwrap();
-    assert_eq!(held["version"], "2.0");
+    let mut inventory = shown["inventory"].as_array().unwrap().iter();
+    let player = inventory.rfind(|it| it["id"] == PLAYER).unwrap();
+    assert_eq!(player["version"], "2.0");
 
     order(&scene, "deactivate", &["inactive"]);
     order(&scene, "remove", &[]);
@@ -76,7 +77,7 @@ fn a_component_is_brought_inside_the_dm_session() {
     let scene = scene();
     let device = campaign(&scene, "1", &["--component", PLAYER]);
     assert_eq!(
-        (device["way"].as_str(), device["result_code"].as_u64()),
+        (device["delivery"].as_str(), device["result_code"].as_u64()),
         (Some("direct"), Some(1200))
     );
     assert_eq!(fs::read(scene.file("component")).unwrap(), image());

@@ -32,7 +32,7 @@ fn scene() -> Scene {
 
 /// Returns the inventory as the management server shows it; also refreshes it in the next session.
 fn read(scene: &Scene) -> Value {
-    scene.shown(&["components", "LAB-0001"])
+    scene.shown(&["component", "list", "LAB-0001"])
 }
 
 /// Returns the inventory as the device itself lists it.
@@ -48,7 +48,7 @@ fn the_operator_reads_and_changes_the_components_of_a_device_with_consent() {
     let scene = scene();
     let shown = scene.wait_for("the device runs", || listed(&scene));
     assert_eq!(shown[0]["id"], "player");
-    let state = |shown: &Value, state: &str| shown["held"][0]["state"] == state;
+    let state = |shown: &Value, state: &str| shown["inventory"][0]["state"] == state;
     scene.wait_for("the server shows what is installed", || {
         Some(read(&scene)).filter(|shown| state(shown, "active"))
     });
@@ -64,7 +64,7 @@ fn the_operator_reads_and_changes_the_components_of_a_device_with_consent() {
 
     scene.bridge(&["component", "remove", "LAB-0001", "player"]);
     scene.wait_for("it is gone", || {
-        Some(read(&scene)).filter(|shown| shown["held"].as_array().is_some_and(Vec::is_empty))
+        Some(read(&scene)).filter(|shown| shown["inventory"].as_array().is_some_and(Vec::is_empty))
     });
     assert_eq!(listed(&scene), Some(Value::Array(Vec::new())));
     assert_eq!(fs::read_to_string(scene.file("list")).unwrap(), "");

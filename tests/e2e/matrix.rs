@@ -21,15 +21,15 @@ use carousel::{
 use dm_bridge::{
     app::{
         AppError, PlainHttp,
-        campaigns::{self, Order, Selection},
+        campaigns::{self, CreateCampaign, Selection},
         devices::{self, Enrolment, FreshSecrets},
     },
     campaign::{
-        admission::{AdmissionError, Documents, admit},
-        model::Place,
-        on_request::OnRequest,
+        model::BroadcastTarget,
+        update_requests::UpdateRequestPolicy,
+        verify::{Documents, VerificationError, verify_documents},
     },
-    fleet::{arming::ArmingPhase, memory::MemoryStore, store::FleetStore},
+    fleet::{attempt::ArmingPhase, memory::MemoryStore, store::FleetStore},
 };
 use fumocast_tests::broadcast::{Broadcast, CLASS, Keys, NOW, VENDOR, seal};
 use proto::{
@@ -183,10 +183,10 @@ fn documents(attempt: &Attempt, broadcast: &Broadcast) -> Documents {
     }
 }
 
-fn order(attempt: &Attempt, broadcast: &Broadcast) -> Order {
-    Order {
+fn order(attempt: &Attempt, broadcast: &Broadcast) -> CreateCampaign {
+    CreateCampaign {
         documents: documents(attempt, broadcast),
-        place: Place {
+        target: BroadcastTarget {
             carousel_url: "http://127.0.0.1:9000".to_owned(),
             token_file: "token".to_owned(),
             group: IpAddr::from([232, 1, 2, 3]),
@@ -196,7 +196,7 @@ fn order(attempt: &Attempt, broadcast: &Broadcast) -> Order {
         selection: Selection::All,
         delivery: dm_bridge::campaign::model::Delivery::default(),
         report_spread_seconds: None,
-        on_request: OnRequest::Nothing,
+        update_requests: UpdateRequestPolicy::Nothing,
     }
 }
 
@@ -234,7 +234,7 @@ async fn the_management_server_refuses_each_attack_for_its_reason() {
     let refused = campaigns::create(&store, NOW, stranger, &mut chance).await.unwrap_err();
     assert!(matches!(
         refused,
-        AppError::Admission(AdmissionError::Untrusted { document: "campaign", .. })
+        AppError::Verification(VerificationError::Untrusted { document: "campaign", .. })
     ));
 
     let id = campaigns::create(&store, NOW, honest.clone(), &mut chance).await.unwrap();
@@ -244,7 +244,7 @@ async fn the_management_server_refuses_each_attack_for_its_reason() {
     older.campaign.sequence -= 1;
     let older = order(&Attempt::honest(&older), &older);
     let refused = campaigns::create(&store, NOW, older, &mut chance).await.unwrap_err();
-    assert!(matches!(refused, AppError::Admission(AdmissionError::OlderSequence { .. })));
+    assert!(matches!(refused, AppError::Verification(VerificationError::OlderSequence { .. })));
 
     let late = Utc::from_seconds(broadcast.campaign.latest_stop.seconds() + 1);
     let window = (broadcast.window().opens, late);
@@ -253,7 +253,7 @@ async fn the_management_server_refuses_each_attack_for_its_reason() {
 
     let store = fleet(ClassId([9; 16])).await;
     let id = campaigns::create(&store, NOW, honest, &mut chance).await.unwrap();
-    let rows = store.campaign_armings(id).await.unwrap();
+    let rows = store.campaign_attempts(id).await.unwrap();
     assert_eq!(rows[0].phase, ArmingPhase::Refused);
     assert!(rows[0].reason.as_ref().unwrap().contains("class"), "{rows:?}");
 }
@@ -262,8 +262,8 @@ async fn the_management_server_refuses_each_attack_for_its_reason() {
 fn the_management_server_refuses_every_changed_octet() {
     let broadcast = broadcast();
     for attempt in Attempt::changed(&broadcast) {
-        match admit(documents(&attempt, &broadcast), NOW) {
-            Err(AdmissionError::Untrusted { document: "campaign" | "manifest", .. }) => {}
+        match verify_documents(documents(&attempt, &broadcast), NOW) {
+            Err(VerificationError::Untrusted { document: "campaign" | "manifest", .. }) => {}
             Ok(_) if only_a_hint_differs(&attempt, &broadcast) => {}
             other => panic!("{other:?}"),
         }

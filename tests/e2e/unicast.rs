@@ -47,8 +47,8 @@ pub(crate) fn scene(package: &[&str], settings: &str, verbs: &str) -> Scene {
     scene
 }
 
-/// Creates a campaign that goes this way and starts it; returns its id.
-pub(crate) fn begin_campaign(scene: &Scene, way: &str, more: &[&str]) -> String {
+/// Creates a campaign with this delivery method and starts it; returns its id.
+pub(crate) fn begin_campaign(scene: &Scene, delivery: &str, more: &[&str]) -> String {
     fs::write(scene.file("carousel.token"), "a-token-that-nobody-asks-for\n").unwrap();
     let at = |name: &str| scene.at(name);
     let (paper, manifest, root) =
@@ -67,7 +67,7 @@ pub(crate) fn begin_campaign(scene: &Scene, way: &str, more: &[&str]) -> String 
         ["--port", "3400"],
         ["--devices", "all"],
         ["--report-spread", "0"],
-        ["--way", way],
+        ["--delivery", delivery],
         ["--package", &bundle],
         ["--ask-user", "Update to 2.0?"],
     ]
@@ -79,8 +79,8 @@ pub(crate) fn begin_campaign(scene: &Scene, way: &str, more: &[&str]) -> String 
 }
 
 /// The same, and waits until the device has done it.
-pub(crate) fn campaign(scene: &Scene, way: &str, more: &[&str]) -> Value {
-    let id = begin_campaign(scene, way, more);
+pub(crate) fn campaign(scene: &Scene, delivery: &str, more: &[&str]) -> Value {
+    let id = begin_campaign(scene, delivery, more);
     scene.wait_for("the device has confirmed", || {
         let status = scene.shown(&["campaign", "status", &id]);
         let device = status["device_list"][0].clone();
@@ -104,7 +104,7 @@ fn a_device_gets_its_package_by_http_with_its_users_consent() {
     let scene = scene(&[], "", "");
     let device = campaign(&scene, "2", &[]);
     assert_eq!(
-        (device["way"].as_str(), device["result_code"].as_u64()),
+        (device["delivery"].as_str(), device["result_code"].as_u64()),
         (Some("download"), Some(200))
     );
     assert_eq!(fs::read(scene.file("installed")).unwrap(), image());
@@ -120,7 +120,7 @@ fn a_device_gets_its_package_inside_the_dm_session() {
     let scene = scene(&[], "", "");
     let device = campaign(&scene, "1", &[]);
     assert_eq!(
-        (device["way"].as_str(), device["result_code"].as_u64()),
+        (device["delivery"].as_str(), device["result_code"].as_u64()),
         (Some("direct"), Some(200))
     );
     assert_eq!(fs::read(scene.file("installed")).unwrap(), image());

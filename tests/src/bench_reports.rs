@@ -10,7 +10,7 @@ use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 use dm_bridge::{
     arming::results::{self, Receipt},
     dm::session_table::{SessionTable, SlotUpdate},
-    fleet::arming::{Arming, ArmingPhase},
+    fleet::attempt::{ArmingAttempt, ArmingPhase},
 };
 use proto::{
     dm::{
@@ -100,7 +100,7 @@ struct Device {
     id: DeviceId,
     reports: ReportQueue,
     backoff: Backoff,
-    arming: Arming,
+    arming: ArmingAttempt,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -163,7 +163,7 @@ fn device(load: &ReportLoad, number: u32, rng: &mut Chance) -> Device {
         reports = ReportQueue::restore(reports.reports().to_vec());
         reports.push(alert, settings.send_after(END, rng.number()));
     }
-    let mut arming = Arming::pending(id.clone(), CampaignId([7; 16]), 1, correlator, END);
+    let mut arming = ArmingAttempt::pending(id.clone(), CampaignId([7; 16]), 1, correlator, END);
     (arming.phase, arming.armed_revision) = (ArmingPhase::Armed, 1);
     Device { id, reports, backoff: Backoff::default(), arming }
 }
@@ -258,7 +258,7 @@ fn per_cent(part: u64, whole: u64) -> f64 {
 }
 
 /// Encodes a result as an alert, parses it, and records it.
-fn take(alert: &FinalAlert, arming: &mut Arming, now: Utc) -> Receipt {
+fn take(alert: &FinalAlert, arming: &mut ArmingAttempt, now: Utc) -> Receipt {
     let result = OperationResult {
         object: Some("./FwUpdate/Main".to_owned()),
         operation: alert.operation,

@@ -21,7 +21,7 @@ use dm_bridge::{
         PlainHttp,
         devices::{self, Enrolment, FreshSecrets},
     },
-    campaign::rollout::Policy,
+    campaign::reconcile::ReconcilePolicy,
     fleet::{
         audit::{Actor, Audit},
         memory::MemoryStore,
@@ -587,7 +587,7 @@ async fn start(
         listen: ([127, 0, 0, 1], 0).into(),
         tls: None,
         plain_http: PlainHttp::LoopbackOnly,
-        policy: Policy::default(),
+        policy: ReconcilePolicy::default(),
         admission: Admission::default(),
     };
     Ok((server::start(settings).await?, keys.into()))

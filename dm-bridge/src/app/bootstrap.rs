@@ -1,4 +1,4 @@
-//! Bootstrap documents: what gives a device its account with this server.
+//! Bootstrap documents: the account of a device with this server.
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::{
@@ -20,28 +20,28 @@ use super::{
 };
 use crate::fleet::{
     audit::{Actor, Audit},
-    device::{Device, DeviceAuth, DeviceNonce, Nonce, SERVER_ID, ServerProof},
+    device::{Device, DeviceAuth, DeviceNonce, Nonce, SERVER_ID, ServerCredentials},
     store::{FleetStore, StoreError},
 };
 
-/// What a document is to be.
+/// The format of a document.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Form {
-    /// A provisioning document as a push over WSP, with its proof.
+pub enum DocumentFormat {
+    /// A provisioning document as a push over WSP, with its MAC.
     Cp(SecKey),
-    /// A DM message, with its proof.
+    /// A DM message, with its MAC.
     Dm(SecKey),
-    /// The image of a smart card's file.
+    /// The image of a file on a smart card.
     Card {
         /// The card's number (ICCID).
         number: String,
-        /// Whether the user confirms.
+        /// Confirmation by the user.
         confirmation: Confirmation,
     },
 }
 
-impl Form {
-    const fn word(&self) -> &'static str {
+impl DocumentFormat {
+    const fn as_str(&self) -> &'static str {
         match self {
             Self::Cp(_) => "cp",
             Self::Dm(_) => "dm",
@@ -50,49 +50,49 @@ impl Form {
     }
 }
 
-/// A document, as a file holds it and as a push over HTTP carries it.
+/// A document, as a file and as a push over HTTP.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Document {
-    /// All of it.
-    pub octets: Vec<u8>,
-    /// Media type with the proof, and body; a card's image is not pushed.
+    /// Content of a file or a datagram.
+    pub bytes: Vec<u8>,
+    /// Media type with the MAC, and body; the image of a card is not pushed.
     pub post: Option<(String, Vec<u8>)>,
 }
 
-/// Gives a device new secrets, and returns the document that brings them to it: what it knew before
-/// is worth nothing from then on.
+/// Rotates the credentials of a device and returns the document with the new ones; the old ones
+/// stop working.
 ///
 /// # Errors
 ///
 /// [`AppError::NotFound`] when the device is not enrolled, [`AppError::Argument`] when a key or a
-/// card's number has a wrong form, [`AppError::Conflict`] when a session of the device came between.
+/// card's number has a wrong form, [`AppError::Conflict`] when a DM session of the device changed it meanwhile.
 pub async fn document(
     store: &dyn FleetStore,
     now: Utc,
     id: &DeviceId,
-    form: Form,
+    form: DocumentFormat,
     secrets: FreshSecrets,
 ) -> Result<Document, AppError> {
     let mut device = devices::show(store, id).await?;
-    let account = renew(&mut device, secrets);
+    let account = rotate_credentials(&mut device, secrets);
     let document = write(&account, id, &form)?;
     let audit = Audit {
         actor: Actor::Operator,
         action: "device.bootstrap",
         subject: id.as_str().to_owned(),
-        detail: form.word().to_owned(),
+        detail: form.as_str().to_owned(),
     };
     match store.apply(now, audit, vec![device.into()]).await {
         Ok(()) => Ok(document),
         Err(StoreError::Conflict(_)) => {
-            let text = format!("{} was here at this moment: try again", id.as_str());
+            let text = format!("{} connected at the same time: try again", id.as_str());
             Err(AppError::Conflict(text))
         }
         Err(error) => Err(error.into()),
     }
 }
 
-fn renew(device: &mut Device, secrets: FreshSecrets) -> w7::Account {
+fn rotate_credentials(device: &mut Device, secrets: FreshSecrets) -> w7::Account {
     let kind = device.auth.kind;
     let user = device.auth.user.clone();
     let password = BASE64_STANDARD.encode(secrets.password);
@@ -106,7 +106,7 @@ fn renew(device: &mut Device, secrets: FreshSecrets) -> w7::Account {
         failures: 0,
         failing_since: Utc(0),
     };
-    device.server = Some(ServerProof {
+    device.server = Some(ServerCredentials {
         secret: Secret::for_kind(kind, SERVER_ID, &server_password).into(),
         nonce: DeviceNonce(secrets.server_nonce.to_vec()),
     });
@@ -142,24 +142,28 @@ fn credentials(
     }
 }
 
-fn write(account: &w7::Account, id: &DeviceId, form: &Form) -> Result<Document, AppError> {
+fn write(
+    account: &w7::Account,
+    id: &DeviceId,
+    form: &DocumentFormat,
+) -> Result<Document, AppError> {
     Ok(match form {
-        Form::Cp(key) => {
+        DocumentFormat::Cp(key) => {
             let push = Push::new(prov::emit(&[account.to_characteristic()]), key)?;
             let post = Some((push.content_type(), push.document.clone()));
-            Document { octets: push.emit(), post }
+            Document { bytes: push.emit(), post }
         }
-        Form::Dm(key) => {
+        DocumentFormat::Dm(key) => {
             let message = DmBootstrap::for_account(account, id.as_str(), key);
-            let octets = message.emit();
-            Document { octets, post: Some((message.content_type, message.body)) }
+            let bytes = message.emit();
+            Document { bytes, post: Some((message.content_type, message.body)) }
         }
-        Form::Card { number, confirmation } => {
+        DocumentFormat::Card { number, confirmation } => {
             let (number, confirmation) = (number.clone(), *confirmation);
-            let octets = Card { number, confirmation, account: account.clone() }.emit();
-            // The number is judged by who reads it.
-            Card::parse(&octets)?;
-            Document { octets, post: None }
+            let bytes = Card { number, confirmation, account: account.clone() }.emit();
+            // The parser validates the number.
+            Card::parse(&bytes)?;
+            Document { bytes, post: None }
         }
     })
 }
@@ -193,32 +197,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_document_brings_what_the_server_keeps_and_ends_what_was_before() {
-        let card = Form::Card { number: "894901".to_owned(), confirmation: Confirmation::Wanted };
-        for form in [Form::Cp(pin()), Form::Dm(pin()), card] {
+    async fn a_document_holds_the_credentials_that_the_server_stores_and_the_old_ones_are_replaced()
+    {
+        let card = DocumentFormat::Card {
+            number: "894901".to_owned(),
+            confirmation: Confirmation::Wanted,
+        };
+        for form in [DocumentFormat::Cp(pin()), DocumentFormat::Dm(pin()), card] {
             let (store, id) = enrolled().await;
             let before = devices::show(&store, &id).await.unwrap();
             let document = super::document(&store, Utc(6), &id, form.clone(), FRESH).await.unwrap();
             let account = match form {
-                Form::Cp(key) => {
-                    let push = Push::parse(&document.octets).unwrap();
+                DocumentFormat::Cp(key) => {
+                    let push = Push::parse(&document.bytes).unwrap();
                     assert!(push.is_proved_by(&key));
                     w7::Account::find(&prov::parse(&push.document).unwrap()).unwrap()
                 }
-                Form::Dm(key) => {
-                    let message = DmBootstrap::parse(&document.octets).unwrap();
+                DocumentFormat::Dm(key) => {
+                    let message = DmBootstrap::parse(&document.bytes).unwrap();
                     assert!(message.is_proved_by(&key));
                     message.account().unwrap()
                 }
-                Form::Card { .. } => Card::parse(&document.octets).unwrap().account,
+                DocumentFormat::Card { .. } => Card::parse(&document.bytes).unwrap().account,
             };
             let device = devices::show(&store, &id).await.unwrap();
             let [own, server] = &account.credentials[..] else { panic!("{account:?}") };
             let password = own.secret.as_deref().unwrap();
             assert_eq!(*device.auth.secret, Secret::new("LAB-0001", password));
             assert_ne!(device.auth.secret, before.auth.secret);
-            let kept = device.server.unwrap().secret;
-            assert_eq!(*kept, Secret::new(SERVER_ID, server.secret.as_deref().unwrap()));
+            let stored = device.server.unwrap().secret;
+            assert_eq!(*stored, Secret::new(SERVER_ID, server.secret.as_deref().unwrap()));
             assert_eq!(account.addresses[0].address, device.url);
             let log = format!("{:?}", store.audit_tail(9).await.unwrap());
             assert!(log.contains("device.bootstrap") && !log.contains(password), "{log}");
@@ -231,16 +239,17 @@ mod tests {
         let before = devices::show(&store, &id).await.unwrap();
         let number = "12x".to_owned();
         for form in [
-            Form::Cp(SecKey::Pin("47a1".to_owned())),
-            Form::Cp(SecKey::PinMac("4711".to_owned())),
-            Form::Card { number, confirmation: Confirmation::NotWanted },
+            DocumentFormat::Cp(SecKey::Pin("47a1".to_owned())),
+            DocumentFormat::Cp(SecKey::PinMac("4711".to_owned())),
+            DocumentFormat::Card { number, confirmation: Confirmation::NotWanted },
         ] {
             let refused = super::document(&store, Utc(6), &id, form, FRESH).await;
             assert_eq!(refused.err().unwrap().exit_code(), 2);
         }
         assert_eq!(devices::show(&store, &id).await.unwrap(), before);
         let nobody = "LAB-0009".parse().unwrap();
-        let refused = super::document(&store, Utc(6), &nobody, Form::Cp(pin()), FRESH).await;
+        let refused =
+            super::document(&store, Utc(6), &nobody, DocumentFormat::Cp(pin()), FRESH).await;
         assert_eq!(refused.err().unwrap().exit_code(), 6);
     }
 }

@@ -10,11 +10,11 @@ use proto::{
 use super::{AppError, campaigns::find};
 use crate::{
     campaign::{
-        model::{Air, Campaign, CampaignState},
-        rollout::{CampaignView, Policy, Rollout, rollout},
+        model::{Campaign, CampaignState, PreparedSession},
+        reconcile::{self, CampaignView, ReconcilePlan, ReconcilePolicy},
     },
     fleet::{
-        arming::{Arming, ArmingPhase},
+        attempt::{ArmingAttempt, ArmingPhase},
         audit::{Actor, Audit},
         store::{Change, FleetStore},
     },
@@ -28,13 +28,17 @@ const BATCH: usize = 500;
 /// # Errors
 ///
 /// [`AppError::Store`] when it cannot be loaded.
-pub async fn plan(store: &dyn FleetStore, policy: &Policy, now: Utc) -> Result<Rollout, AppError> {
+pub async fn plan(
+    store: &dyn FleetStore,
+    policy: &ReconcilePolicy,
+    now: Utc,
+) -> Result<ReconcilePlan, AppError> {
     let mut fleet = Vec::new();
     for campaign in store.campaigns().await? {
-        let tally = store.tally(campaign.id).await?;
-        fleet.push(CampaignView { campaign, tally });
+        let phase_counts = store.phase_counts(campaign.id).await?;
+        fleet.push(CampaignView { campaign, phase_counts });
     }
-    Ok(rollout(policy, &fleet, now))
+    Ok(reconcile::plan(policy, &fleet, now))
 }
 
 /// Stores the reply of the image server to `prepare` for a revision of the window.
@@ -58,8 +62,8 @@ pub async fn mark_prepared(
     if !(1..=u64::from(u32::MAX)).contains(&tsi.0) {
         return Err(AppError::Policy(format!("the image server answered TSI {}", tsi.0)));
     }
-    campaign.air = Some(Air { source, tsi, revision, opened: false });
-    campaign.problem = None;
+    campaign.prepared = Some(PreparedSession { source, tsi, revision, opened: false });
+    campaign.last_error = None;
     store_campaign(store, now, "campaign.prepared", campaign).await
 }
 
@@ -75,8 +79,9 @@ pub async fn mark_opened(
     revision: u32,
 ) -> Result<(), AppError> {
     let mut campaign = find(store, id).await?;
-    campaign.air = campaign.air.map(|air| Air { opened: air.revision == revision, ..air });
-    campaign.problem = None;
+    campaign.prepared =
+        campaign.prepared.map(|air| PreparedSession { opened: air.revision == revision, ..air });
+    campaign.last_error = None;
     store_campaign(store, now, "campaign.opened", campaign).await
 }
 
@@ -93,8 +98,8 @@ pub async fn mark_stopped(
 ) -> Result<(), AppError> {
     let mut campaign = find(store, id).await?;
     campaign.state = then;
-    campaign.problem = None;
-    campaign.air = campaign.air.map(|air| Air { opened: false, ..air });
+    campaign.last_error = None;
+    campaign.prepared = campaign.prepared.map(|air| PreparedSession { opened: false, ..air });
     store_campaign(store, now, "campaign.off-air", campaign).await
 }
 
@@ -106,7 +111,7 @@ pub async fn mark_stopped(
 pub async fn mark_closed(store: &dyn FleetStore, now: Utc, id: CampaignId) -> Result<(), AppError> {
     let mut campaign = find(store, id).await?;
     campaign.state = CampaignState::Closed;
-    campaign.air = campaign.air.map(|air| Air { opened: false, ..air });
+    campaign.prepared = campaign.prepared.map(|air| PreparedSession { opened: false, ..air });
     store_campaign(store, now, "campaign.closed", campaign).await
 }
 
@@ -122,10 +127,10 @@ pub async fn record_problem(
     problem: String,
 ) -> Result<(), AppError> {
     let mut campaign = find(store, id).await?;
-    if campaign.problem.as_ref() == Some(&problem) {
+    if campaign.last_error.as_ref() == Some(&problem) {
         return Ok(());
     }
-    campaign.problem = Some(problem);
+    campaign.last_error = Some(problem);
     store_campaign(store, now, "campaign.hindered", campaign).await
 }
 
@@ -139,7 +144,7 @@ async fn store_campaign(
         actor: Actor::Reconciler,
         action,
         subject: campaign.id.to_string(),
-        detail: campaign.problem.clone().unwrap_or_default(),
+        detail: campaign.last_error.clone().unwrap_or_default(),
     };
     Ok(store.apply(now, audit, vec![campaign.into()]).await?)
 }
@@ -160,7 +165,7 @@ pub async fn expire_pending(
             return None;
         }
         // A device armed for an earlier window may still be armed.
-        let (phase, reason) = match (row.armed(), stopped) {
+        let (phase, reason) = match (row.was_accepted(), stopped) {
             (true, _) => (ArmingPhase::Unknown, "silent since it was armed"),
             (false, true) => (ArmingPhase::Disarmed, "stopped before it was armed"),
             (false, false) => (ArmingPhase::Expired, "not armed before the window closed"),
@@ -193,14 +198,14 @@ async fn expire(
     now: Utc,
     id: CampaignId,
     action: &'static str,
-    outcome_of: impl Fn(&Arming) -> Option<(ArmingPhase, String)>,
+    outcome_of: impl Fn(&ArmingAttempt) -> Option<(ArmingPhase, String)>,
 ) -> Result<(), AppError> {
-    let rows = store.campaign_armings(id).await?;
+    let rows = store.campaign_attempts(id).await?;
     let expired: Vec<_> = rows
         .into_iter()
         .filter_map(|row| {
             let (phase, reason) = outcome_of(&row)?;
-            Some(Arming { phase, reason: Some(reason), updated: now, ..row })
+            Some(ArmingAttempt { phase, reason: Some(reason), updated: now, ..row })
         })
         .collect();
     for batch in expired.chunks(BATCH) {
@@ -229,9 +234,9 @@ mod tests {
         let rows = phases.iter().enumerate().map(|(index, phase)| {
             let name = format!("d{index}");
             let correlator = proto::ids::Correlator(name.clone());
-            let row = Arming::pending(name.parse().unwrap(), id, 1, correlator, Utc(1));
+            let row = ArmingAttempt::pending(name.parse().unwrap(), id, 1, correlator, Utc(1));
             let armed_revision = u32::from(*phase != ArmingPhase::Pending);
-            Arming { phase: *phase, armed_revision, ..row }.into()
+            ArmingAttempt { phase: *phase, armed_revision, ..row }.into()
         });
         let changes = rows.chain([campaign.into()]).collect();
         let audit = Audit {
@@ -245,7 +250,7 @@ mod tests {
     }
 
     async fn phases(store: &MemoryStore, id: CampaignId) -> Vec<ArmingPhase> {
-        store.campaign_armings(id).await.unwrap().iter().map(|row| row.phase).collect()
+        store.campaign_attempts(id).await.unwrap().iter().map(|row| row.phase).collect()
     }
 
     #[tokio::test]
@@ -257,9 +262,9 @@ mod tests {
             let refused = mark_prepared(&store, NOW, id, 2, answer).await.unwrap_err();
             assert_eq!(refused.exit_code(), 8);
         }
-        assert_eq!(find(&store, id).await.unwrap().air, samples::running().air);
+        assert_eq!(find(&store, id).await.unwrap().prepared, samples::running().prepared);
         mark_prepared(&store, NOW, id, 2, (listed, Tsi(7))).await.unwrap();
-        let air = find(&store, id).await.unwrap().air.unwrap();
+        let air = find(&store, id).await.unwrap().prepared.unwrap();
         assert_eq!((air.tsi, air.revision, air.opened), (Tsi(7), 2, false));
     }
 
@@ -267,9 +272,9 @@ mod tests {
     async fn an_open_for_an_older_window_does_not_count() {
         let (store, id) = store(&[ArmingPhase::Pending]).await;
         mark_opened(&store, NOW, id, 0).await.unwrap();
-        assert!(!find(&store, id).await.unwrap().air.unwrap().opened);
+        assert!(!find(&store, id).await.unwrap().prepared.unwrap().opened);
         mark_opened(&store, NOW, id, 1).await.unwrap();
-        assert!(find(&store, id).await.unwrap().air.unwrap().opened);
+        assert!(find(&store, id).await.unwrap().prepared.unwrap().opened);
     }
 
     #[tokio::test]
@@ -295,6 +300,6 @@ mod tests {
             record_problem(&store, NOW, id, "no answer".to_owned()).await.unwrap();
         }
         assert_eq!(store.audit_tail(9).await.unwrap().len(), 2);
-        assert_eq!(find(&store, id).await.unwrap().problem.as_deref(), Some("no answer"));
+        assert_eq!(find(&store, id).await.unwrap().last_error.as_deref(), Some("no answer"));
     }
 }

@@ -11,12 +11,14 @@ use proto::{
 use super::{AppError, PlainHttp, check_url};
 use crate::{
     campaign::{
-        admission::{self, Admitted, Documents},
-        model::{Campaign, CampaignState, Delivery, Place, Terms, Way, Window},
-        on_request::OnRequest,
+        model::{
+            BroadcastTarget, Campaign, CampaignState, Delivery, DeliveryMethod, SignedTerms, Window,
+        },
+        update_requests::UpdateRequestPolicy,
+        verify::{self, Documents, VerifiedCampaign},
     },
     fleet::{
-        arming::{Arming, ArmingPhase},
+        attempt::{ArmingAttempt, ArmingPhase},
         audit::{Actor, Audit},
         device::Device,
         store::{Change, FleetStore, StoreError},
@@ -24,18 +26,18 @@ use crate::{
     random::{RandomBytes, fresh_correlator},
 };
 
-/// What an operator asks for.
+/// The parameters of a new campaign.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub struct CreateCampaign {
     /// The signed documents.
     pub documents: Documents,
     /// Image server and channel.
-    pub place: Place,
-    /// Ways to the devices.
+    pub target: BroadcastTarget,
+    /// Delivery methods.
     pub delivery: Delivery,
-    /// Whether the image server may be reached over plain HTTP.
+    /// Use of plain HTTP to the image server.
     pub plain_http: PlainHttp,
-    /// Which devices.
+    /// Devices of the campaign.
     pub selection: Selection,
     /// Span over which devices spread their reports; by default as long as it takes at fifty
     /// sessions a second.
@@ -44,62 +46,62 @@ pub struct Order {
     ///
     /// Seconds.
     pub report_spread_seconds: Option<u32>,
-    /// What a device that asks for an update gets of it.
-    pub on_request: OnRequest,
+    /// Policy for update requests.
+    pub update_requests: UpdateRequestPolicy,
 }
 
-/// Which devices a campaign is for.
+/// A selection of devices.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Selection {
-    /// All that are enrolled.
+    /// All enrolled devices.
     All,
-    /// These.
+    /// Devices by id.
     Named(Vec<DeviceId>),
 }
 
-/// Creates a campaign and puts its devices into the arming queue.
+/// Creates a campaign and queues its devices for arming.
 ///
-/// A device of another vendor or class is refused here, with its reason, and never sent anything.
+/// A device of another vendor or class is rejected here with the reason; nothing is sent to it.
 ///
 /// # Errors
 ///
-/// [`AppError::Admission`] when the documents do not hold, [`AppError::NotFound`] for a device
+/// [`AppError::Verification`] when the documents are not valid, [`AppError::NotFound`] for a device
 /// that is not enrolled, [`AppError::Conflict`] when the campaign exists.
 // spec: oma-003 5.5.1.6.2
 pub async fn create(
     store: &dyn FleetStore,
     now: Utc,
-    order: Order,
-    chance: RandomBytes<'_>,
+    request: CreateCampaign,
+    random: RandomBytes<'_>,
 ) -> Result<CampaignId, AppError> {
-    check_place(&order)?;
-    check_delivery(&order)?;
-    let admitted = admission::admit(order.documents, now)?;
-    check_sources(&admitted.terms, order.place.group)?;
+    check_target(&request)?;
+    check_delivery(&request)?;
+    let verified = verify::verify_documents(request.documents, now)?;
+    check_sources(&verified.terms, request.target.group)?;
     let known = store.campaigns().await?;
-    if known.iter().any(|campaign| campaign.id == admitted.id) {
-        return Err(AppError::Conflict(format!("campaign {} exists already", admitted.id)));
+    if known.iter().any(|campaign| campaign.id == verified.id) {
+        return Err(AppError::Conflict(format!("campaign {} exists already", verified.id)));
     }
-    admission::check_sequence(&admitted.terms, &known)?;
-    let devices = select(store, order.selection).await?;
-    let spread = report_spread(&admitted, order.report_spread_seconds, devices.len())?;
+    verify::check_sequence(&verified.terms, &known)?;
+    let devices = select(store, request.selection).await?;
+    let spread = report_spread(&verified, request.report_spread_seconds, devices.len())?;
     let campaign = Campaign {
-        id: admitted.id,
+        id: verified.id,
         version: 0,
-        terms: admitted.terms,
-        papers: admitted.papers,
-        place: order.place,
-        delivery: order.delivery,
+        terms: verified.terms,
+        documents: verified.documents,
+        target: request.target,
+        delivery: request.delivery,
         report_spread_seconds: spread,
-        on_request: order.on_request,
+        update_requests: request.update_requests,
         state: CampaignState::Created,
         window: None,
-        air: None,
-        problem: None,
+        prepared: None,
+        last_error: None,
         created: now,
     };
     let id = campaign.id;
-    let rows = devices.iter().map(|device| enqueue(device, &campaign, now, chance));
+    let rows = devices.iter().map(|device| enqueue(device, &campaign, now, random));
     let mut changes: Vec<_> = rows.map(Change::from).collect();
     changes.push(campaign.into());
     let audit = audit("campaign.create", id, format!("{} devices", devices.len()));
@@ -108,8 +110,8 @@ pub async fn create(
 }
 
 // spec: oma-001 8.1.1.0
-/// Gives a campaign a window, or moves the one that it has; devices that have what it brings are
-/// left alone, all others are armed, or armed again.
+/// Sets the window of a campaign. Devices that have the package are skipped; all others are armed,
+/// or armed again.
 ///
 /// # Errors
 ///
@@ -120,18 +122,18 @@ pub async fn start(
     now: Utc,
     id: CampaignId,
     window: (Utc, Utc),
-    chance: RandomBytes<'_>,
+    random: RandomBytes<'_>,
 ) -> Result<Campaign, AppError> {
     let mut tries = 0;
     loop {
-        match try_start(store, now, id, window, &mut *chance).await {
+        match try_start(store, now, id, window, &mut *random).await {
             Err(AppError::Store(StoreError::Conflict(_))) if tries < MAX_TRIES => tries += 1,
             done => return done,
         }
     }
 }
 
-/// Tries at rows that the reconciler and devices change too.
+/// Tries at rows that the reconciler and DM sessions change too.
 const MAX_TRIES: u32 = 8;
 
 async fn try_start(
@@ -139,21 +141,21 @@ async fn try_start(
     now: Utc,
     id: CampaignId,
     (opens, closes): (Utc, Utc),
-    chance: RandomBytes<'_>,
+    random: RandomBytes<'_>,
 ) -> Result<Campaign, AppError> {
     let mut campaign = find(store, id).await?;
     if campaign.state == CampaignState::Stopping {
         return Err(AppError::Conflict(format!("campaign {id} is still being stopped")));
     }
     check_window(&campaign.terms, opens, closes, now)?;
-    let mut needy: u64 = 0;
+    let mut open: u64 = 0;
     let mut changes = Vec::new();
-    for row in store.campaign_armings(id).await? {
-        let renewed = renew(&row, now, chance);
-        needy += u64::from(renewed.as_ref().unwrap_or(&row).phase.needs_air());
+    for row in store.campaign_attempts(id).await? {
+        let renewed = next_attempt(&row, now, random);
+        open += u64::from(renewed.as_ref().unwrap_or(&row).phase.needs_broadcast());
         changes.extend(renewed.map(Change::from));
     }
-    if needy == 0 {
+    if open == 0 {
         return Err(AppError::Policy(format!(
             "no device of campaign {id} is left to arm: each has the package or was refused"
         )));
@@ -161,18 +163,19 @@ async fn try_start(
     let revision = campaign.window.map_or(1, |window| window.revision + 1);
     campaign.window = Some(Window { opens, closes, revision });
     campaign.state = CampaignState::Running;
-    campaign.problem = None;
+    campaign.last_error = None;
     let detail = format!("opens {} closes {}", opens.seconds(), closes.seconds());
     changes.push(campaign.into());
     store.apply(now, audit("campaign.start", id, detail), changes).await?;
     find(store, id).await
 }
 
-/// Stops a campaign: the reconciler takes it off the air, devices are disarmed as they come.
+/// Stops a campaign: the reconciler takes it off the air, and each device is disarmed in its next
+/// DM session.
 ///
 /// # Errors
 ///
-/// [`AppError::Conflict`] when it does not run.
+/// [`AppError::Conflict`] when it is not running.
 pub async fn stop(store: &dyn FleetStore, now: Utc, id: CampaignId) -> Result<(), AppError> {
     let mut tries = 0;
     loop {
@@ -189,7 +192,7 @@ async fn try_stop(store: &dyn FleetStore, now: Utc, id: CampaignId) -> Result<()
         CampaignState::Stopping | CampaignState::Stopped => return Ok(()),
         CampaignState::Running => {}
         state @ (CampaignState::Created | CampaignState::Closed) => {
-            return Err(AppError::Conflict(format!("campaign {id} is {}", state.word())));
+            return Err(AppError::Conflict(format!("campaign {id} is {}", state.as_str())));
         }
     }
     campaign.state = CampaignState::Stopping;
@@ -211,46 +214,49 @@ fn audit(action: &'static str, id: CampaignId, detail: String) -> Audit {
     Audit { actor: Actor::Operator, action, subject: id.to_string(), detail }
 }
 
-fn check_place(order: &Order) -> Result<(), AppError> {
-    let place = &order.place;
-    if !place.group.is_multicast() {
-        let group = place.group;
+fn check_target(request: &CreateCampaign) -> Result<(), AppError> {
+    let target = &request.target;
+    if !target.group.is_multicast() {
+        let group = target.group;
         return Err(AppError::Usage(format!("group {group} is no multicast address")));
     }
-    if place.port == 0 {
+    if target.port == 0 {
         return Err(AppError::Usage("port 0 cannot be sent to".to_owned()));
     }
-    check_url(&place.carousel_url, order.plain_http)
+    check_url(&target.carousel_url, request.plain_http)
 }
 
-/// Octets of a bundle that goes through DM sessions, and is held in memory for each.
+/// Largest bundle for DM sessions, in octets; it is held in memory for each.
 const MAX_DIRECT: u64 = 16 << 20;
 
-fn check_delivery(order: &Order) -> Result<(), AppError> {
-    let Delivery { ways, bundle_octets, .. } = &order.delivery;
-    let unicast = ways.iter().any(|way| *way != Way::Broadcast);
-    if ways.is_empty() || (unicast && *bundle_octets == 0) {
-        return Err(AppError::Usage("ways by unicast need a --package".to_owned()));
+fn check_delivery(request: &CreateCampaign) -> Result<(), AppError> {
+    let Delivery { methods, bundle_bytes, .. } = &request.delivery;
+    let unicast = methods.iter().any(|method| *method != DeliveryMethod::Broadcast);
+    if methods.is_empty() || (unicast && *bundle_bytes == 0) {
+        return Err(AppError::Usage("delivery by unicast needs --package".to_owned()));
     }
-    if let Some(software) = &order.delivery.software {
+    if let Some(software) = &request.delivery.software {
         if software.operation.branch() != Branch::Download {
-            let text = format!("{} takes no package", software.operation);
+            let text = format!("{} needs no package", software.operation);
             return Err(AppError::Usage(text));
         }
-        if ways.contains(&Way::Direct) && software.operation.of_delivered().is_none() {
-            let text = "what is sent inside the DM session is installed: a download alone goes the \
-                        ways 3 and 2";
+        if methods.contains(&DeliveryMethod::Direct) && software.operation.of_delivered().is_none()
+        {
+            let text = "direct delivery installs the package: use --delivery broadcast or download for a \
+                        download alone";
             return Err(AppError::Usage(text.to_owned()));
         }
     }
-    if ways.contains(&Way::Direct) && *bundle_octets > MAX_DIRECT {
-        let text = format!("{bundle_octets} octets are too many for DM sessions: {MAX_DIRECT} are");
+    if methods.contains(&DeliveryMethod::Direct) && *bundle_bytes > MAX_DIRECT {
+        let text = format!(
+            "{bundle_bytes} octets are too many for DM sessions, expected at most {MAX_DIRECT}"
+        );
         return Err(AppError::Policy(text));
     }
     Ok(())
 }
 
-fn check_sources(terms: &Terms, group: IpAddr) -> Result<(), AppError> {
+fn check_sources(terms: &SignedTerms, group: IpAddr) -> Result<(), AppError> {
     if terms.sources.iter().any(|source| source.is_ipv4() == group.is_ipv4()) {
         Ok(())
     } else {
@@ -258,7 +264,7 @@ fn check_sources(terms: &Terms, group: IpAddr) -> Result<(), AppError> {
     }
 }
 
-fn check_window(terms: &Terms, opens: Utc, closes: Utc, now: Utc) -> Result<(), AppError> {
+fn check_window(terms: &SignedTerms, opens: Utc, closes: Utc, now: Utc) -> Result<(), AppError> {
     let refused = |text: String| Err(AppError::Policy(text));
     let (start, end) = (opens.seconds(), closes.seconds());
     if opens >= closes {
@@ -297,12 +303,16 @@ async fn select(store: &dyn FleetStore, selection: Selection) -> Result<Vec<Devi
     Ok(devices)
 }
 
-/// Sessions that reports bring in each second, on average, by default.
+/// Sessions for reports in each second, on average, by default.
 const REPORTS_PER_SECOND: usize = 50;
 
-fn report_spread(admitted: &Admitted, asked: Option<u32>, devices: usize) -> Result<u32, AppError> {
-    let limit = admitted.report_spread_max_seconds;
-    match asked {
+fn report_spread(
+    verified: &VerifiedCampaign,
+    requested: Option<u32>,
+    devices: usize,
+) -> Result<u32, AppError> {
+    let limit = verified.report_spread_max_seconds;
+    match requested {
         Some(seconds) if seconds > limit => Err(AppError::Policy(format!(
             "a report spread of {seconds} s is above the campaign's limit of {limit} s"
         ))),
@@ -314,10 +324,15 @@ fn report_spread(admitted: &Admitted, asked: Option<u32>, devices: usize) -> Res
     }
 }
 
-fn enqueue(device: &Device, campaign: &Campaign, now: Utc, chance: RandomBytes<'_>) -> Arming {
-    let correlator = fresh_correlator(chance);
-    let mut row = Arming::pending(device.id.clone(), campaign.id, 1, correlator, now);
-    row.way = campaign.delivery.ways.first().copied().unwrap_or_default();
+fn enqueue(
+    device: &Device,
+    campaign: &Campaign,
+    now: Utc,
+    random: RandomBytes<'_>,
+) -> ArmingAttempt {
+    let correlator = fresh_correlator(random);
+    let mut row = ArmingAttempt::pending(device.id.clone(), campaign.id, 1, correlator, now);
+    row.delivery_method = campaign.delivery.methods.first().copied().unwrap_or_default();
     if let Some(reason) = mismatch(device, campaign) {
         row.phase = ArmingPhase::Refused;
         row.reason = Some(reason);
@@ -334,17 +349,17 @@ fn mismatch(device: &Device, campaign: &Campaign) -> Option<String> {
     (!terms.classes.contains(&class)).then(|| format!("class {class} is not in the manifest"))
 }
 
-/// Returns the row with which a device goes into a further window, if it needs another one.
+/// Returns the row for a further window, if the device needs one.
 ///
-/// An attempt that the device has closed by a result gets a successor; one that never came that
-/// far goes on under its own correlator, which the device may hold still.
-fn renew(row: &Arming, now: Utc, chance: RandomBytes<'_>) -> Option<Arming> {
-    let again = |phase| Arming { phase, reason: None, updated: now, ..row.clone() };
+/// An attempt that a result has closed gets a successor; one without a result continues with its
+/// own correlator, which the device may still have.
+fn next_attempt(row: &ArmingAttempt, now: Utc, random: RandomBytes<'_>) -> Option<ArmingAttempt> {
+    let again = |phase| ArmingAttempt { phase, reason: None, updated: now, ..row.clone() };
     match row.phase {
         ArmingPhase::Confirmed
         | ArmingPhase::Reported
         | ArmingPhase::Deferred
-        | ArmingPhase::UnicastNeeded
+        | ArmingPhase::NeedsUnicast
         | ArmingPhase::Pending
         | ArmingPhase::Armed
         | ArmingPhase::Receiving
@@ -352,21 +367,21 @@ fn renew(row: &Arming, now: Utc, chance: RandomBytes<'_>) -> Option<Arming> {
         | ArmingPhase::Assembled
         | ArmingPhase::Verified
         | ArmingPhase::HandedOver => None,
-        // Refused by this server: by the manifest or by the device's limits.
+        // Rejected by this server: by the manifest or by the limits of the device.
         ArmingPhase::Refused if row.result_code.is_none() => None,
         ArmingPhase::Unknown => Some(again(ArmingPhase::Pending)),
         ArmingPhase::Expired if row.result_code.is_none() => Some(again(ArmingPhase::Pending)),
-        ArmingPhase::Contradicted
+        ArmingPhase::VersionMismatch
         | ArmingPhase::Failed
         | ArmingPhase::Missed
         | ArmingPhase::Incomplete
         | ArmingPhase::Expired
         | ArmingPhase::Disarmed
         | ArmingPhase::Refused => {
-            let correlator = fresh_correlator(chance);
+            let correlator = fresh_correlator(random);
             let (device, attempt) = (row.device.clone(), row.attempt + 1);
-            let next = Arming::pending(device, row.campaign, attempt, correlator, now);
-            Some(Arming { way: row.way, ..next })
+            let next = ArmingAttempt::pending(device, row.campaign, attempt, correlator, now);
+            Some(ArmingAttempt { delivery_method: row.delivery_method, ..next })
         }
     }
 }

@@ -9,7 +9,7 @@ use proto::{
 use super::{AppError, devices};
 use crate::{
     fleet::{
-        components::{ComponentWork, Components, WorkPhase},
+        components::{ComponentOperation, Components, OperationState},
         store::FleetStore,
     },
     random::{RandomBytes, fresh_correlator},
@@ -26,9 +26,9 @@ pub async fn request_inventory(
     id: &DeviceId,
 ) -> Result<Components, AppError> {
     let device = devices::show(store, id).await?;
-    if !device.components.wanted {
+    if !device.components.refresh_requested {
         devices::change(store, now, ("device.components", "to be read"), id, |device| {
-            device.components.wanted = true;
+            device.components.refresh_requested = true;
         })
         .await?;
     }
@@ -60,11 +60,11 @@ pub async fn queue_operation(
         | Operation::Remove => format!("{operation} {component}"),
     };
     let correlator = fresh_correlator(random);
-    let work = ComponentWork {
+    let work = ComponentOperation {
         correlator: correlator.clone(),
         operation,
         id: component.as_str().to_owned(),
-        phase: WorkPhase::Waiting,
+        state: OperationState::Waiting,
         result_code: None,
         reason: None,
         updated: now,
@@ -93,7 +93,7 @@ mod tests {
         devices::enrol(&store, Utc(5), enrolment("a"), SECRETS).await.unwrap();
         let id = "a".parse().unwrap();
         let asked = request_inventory(&store, Utc(6), &id).await.unwrap();
-        assert!(asked.wanted && asked.read.is_none());
+        assert!(asked.refresh_requested && asked.read.is_none());
         let player: PackageId = "player".parse().unwrap();
         let order = async |operation| {
             queue_operation(&store, Utc(7), &id, (operation, &player), &mut || [9; 16]).await
@@ -104,7 +104,7 @@ mod tests {
         let wrong = order(Operation::DownloadInstall).await.unwrap_err();
         assert_eq!(wrong.exit_code(), 2);
         let stored = devices::show(&store, &id).await.unwrap().components;
-        assert_eq!(stored.works.len(), 1);
+        assert_eq!(stored.operations.len(), 1);
         assert_eq!(
             request_inventory(&store, Utc(8), &"x".parse().unwrap()).await.unwrap_err().exit_code(),
             6

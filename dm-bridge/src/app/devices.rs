@@ -17,15 +17,16 @@ use crate::fleet::{
     audit::{Actor, Audit},
     components::Components,
     device::{
-        DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, Rest, SERVER_ID, ServerProof,
+        DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, SERVER_ID, ServerCredentials,
+        SuspendCommand,
     },
-    policy::PolicyOrders,
+    policy::DesiredPolicy,
     profile::Profile,
     store::{FleetStore, StoreError},
 };
-use crate::notify::Notice;
+use crate::notification::retry::NotificationAttempt;
 
-/// What the desk says about a device that it enrols.
+/// The parameters of an enrolment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Enrolment {
     /// Its `./DevInfo/DevId`.
@@ -38,26 +39,26 @@ pub struct Enrolment {
     pub vendor: VendorId,
     /// Class that manifests name.
     pub class: ClassId,
-    /// Where it reaches this server.
+    /// URL at which it reaches this server.
     pub url: String,
-    /// The form of its DM messages.
+    /// Encoding of its DM messages.
     pub encoding: Encoding,
-    /// What either side proves itself by to the other.
+    /// Authentication type in both directions.
     pub auth: AuthKind,
-    /// How its client is spoken to.
+    /// Profile of its client.
     pub profile: Profile,
 }
 
-/// What chance gives a device at its enrolment.
+/// Random secrets for an enrolment.
 #[derive(Clone, Copy)]
 pub struct FreshSecrets {
     /// Becomes its password.
     pub password: [u8; 32],
-    /// The nonce of its first session.
+    /// Nonce of its first session.
     pub nonce: [u8; 16],
-    /// Becomes the password by which the device knows this server.
+    /// Becomes this server's password for the device.
     pub server_password: [u8; 32],
-    /// The nonce of this server's first proof.
+    /// Nonce of this server's first credential.
     pub server_nonce: [u8; 16],
 }
 
@@ -73,7 +74,7 @@ pub async fn enrol(
     enrolment: Enrolment,
     secrets: FreshSecrets,
 ) -> Result<String, AppError> {
-    // The device decides whether it takes a plain URL beyond its own machine.
+    // The device decides whether it accepts a plain URL beyond its own machine.
     let plain_http = match enrolment.auth {
         // spec: security 7.2 (the password itself goes over TLS or stays on the machine)
         AuthKind::Basic => PlainHttp::LoopbackOnly,
@@ -101,14 +102,14 @@ pub async fn enrol(
             failures: 0,
             failing_since: Utc(0),
         },
-        server: Some(ServerProof {
+        server: Some(ServerCredentials {
             secret: Secret::for_kind(enrolment.auth, SERVER_ID, &server_password).into(),
             nonce: DeviceNonce(secrets.server_nonce.to_vec()),
         }),
-        on_request: None,
+        update_requests: None,
         profile: enrolment.profile,
-        rest: None,
-        policy: PolicyOrders::default(),
+        pending_suspension: None,
+        policy: DesiredPolicy::default(),
         components: Components::default(),
         firmware_version: None,
         enrolled: now,
@@ -142,7 +143,7 @@ pub async fn show(store: &dyn FleetStore, id: &DeviceId) -> Result<Device, AppEr
     store.device(id).await?.ok_or_else(missing)
 }
 
-/// Decides how the client of one device is spoken to.
+/// Sets the profile of one device.
 ///
 /// # Errors
 ///
@@ -159,7 +160,7 @@ pub async fn set_profile(
     .await
 }
 
-/// Decides the same for all devices of a class; returns how many there are.
+/// Sets the profile of all devices of a class; returns their number.
 ///
 /// # Errors
 ///
@@ -179,25 +180,28 @@ pub async fn set_class_profile(
     Ok(count)
 }
 
-/// Has the next DM session of a device tell it to rest or to go on; `None` takes that back.
+/// Queues a suspend or resume command for the next DM session of a device; `None` cancels it.
 ///
 /// # Errors
 ///
 /// [`AppError::NotFound`] when it is not enrolled.
-pub async fn set_rest(
+pub async fn set_suspension(
     store: &dyn FleetStore,
     now: Utc,
     id: &DeviceId,
-    rest: Option<Rest>,
+    command: Option<SuspendCommand>,
 ) -> Result<(), AppError> {
-    let word = rest.map_or("taken back", Rest::word);
-    change(store, now, ("device.rest", word), id, |device| device.rest = rest).await
+    let word = command.map_or("cancelled", SuspendCommand::as_str);
+    change(store, now, ("device.suspension", word), id, |device| {
+        device.pending_suspension = command;
+    })
+    .await
 }
 
 /// Tries at a row that DM sessions change too.
 const MAX_TRIES: u32 = 8;
 
-/// Changes what the desk decides about a device.
+/// Changes the settings of a device.
 pub(super) async fn change(
     store: &dyn FleetStore,
     now: Utc,
@@ -218,22 +222,22 @@ pub(super) async fn change(
     }
 }
 
-/// Returns the notification that asks a device for a session, and the same for a device that has
-/// lost its nonce.
+/// Builds the notification that requests a DM session of a device, with the form for a device that
+/// has lost its nonce.
 ///
 /// # Errors
 ///
 /// [`AppError::NotFound`] when it is not enrolled, [`AppError::Conflict`] when it was enrolled
 /// before this server had a password for it.
-pub async fn notice(
+pub async fn build_notification(
     store: &dyn FleetStore,
     id: &DeviceId,
     user_mode: UserMode,
     session_id: u16,
-) -> Result<Notice, AppError> {
+) -> Result<NotificationAttempt, AppError> {
     let device = show(store, id).await?;
     let Some(server) = &device.server else {
-        let text = format!("{} knows no password of this server: enrol it anew", id.as_str());
+        let text = format!("{} has no password of this server: enrol it again", id.as_str());
         return Err(AppError::Conflict(text));
     };
     let notification = Notification {
@@ -249,7 +253,7 @@ pub async fn notice(
             .map_err(|error| AppError::Configuration(error.to_string()))
     };
     let (usual, fallback) = (emit(&server.nonce.0)?, emit(FALLBACK_NONCE)?);
-    Ok(Notice::new(usual, fallback, device.last_seen))
+    Ok(NotificationAttempt::new(usual, fallback, device.last_seen))
 }
 
 #[derive(Serialize)]
@@ -345,7 +349,7 @@ pub(crate) mod tests {
     };
 
     #[tokio::test]
-    async fn the_settings_of_a_device_match_what_the_server_keeps() {
+    async fn the_settings_of_a_device_match_what_the_server_stores() {
         let store = MemoryStore::default();
         let text = enrol(&store, Utc(5), enrolment("LAB-0001"), SECRETS).await.unwrap();
         let settings: toml::Table = text.parse().unwrap();
@@ -360,7 +364,7 @@ pub(crate) mod tests {
 
     // test: security 7.2 (the password itself goes over TLS or stays on the machine)
     #[tokio::test]
-    async fn a_password_is_agreed_on_only_where_nobody_can_listen() {
+    async fn a_password_is_accepted_only_where_nobody_can_listen() {
         for (url, fits) in [
             ("https://dm.example/dm", true),
             ("http://127.0.0.1:8080/dm", true),
@@ -391,7 +395,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn profiles_and_rest_are_decided_for_one_device_and_for_a_class() {
+    async fn profiles_and_suspension_are_set_for_one_device_and_profiles_for_a_class() {
         let store = MemoryStore::default();
         for name in ["a", "b"] {
             enrol(&store, Utc(5), enrolment(name), SECRETS).await.unwrap();
@@ -406,12 +410,12 @@ pub(crate) mod tests {
             store.devices().await.unwrap().into_iter().map(|row| row.profile.name).collect();
         assert_eq!(names, ["standard", "minimal", "standard"]);
         let id = "b".parse().unwrap();
-        for rest in [Some(Rest::Suspend), Some(Rest::Resume), None] {
-            set_rest(&store, Utc(8), &id, rest).await.unwrap();
-            assert_eq!(show(&store, &id).await.unwrap().rest, rest);
+        for command in [Some(SuspendCommand::Suspend), Some(SuspendCommand::Resume), None] {
+            set_suspension(&store, Utc(8), &id, command).await.unwrap();
+            assert_eq!(show(&store, &id).await.unwrap().pending_suspension, command);
         }
         let absent = "x".parse().unwrap();
-        assert_eq!(set_rest(&store, Utc(9), &absent, None).await.unwrap_err().exit_code(), 6);
+        assert_eq!(set_suspension(&store, Utc(9), &absent, None).await.unwrap_err().exit_code(), 6);
     }
 
     #[tokio::test]

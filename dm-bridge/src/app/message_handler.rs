@@ -19,7 +19,7 @@ use proto::{
 };
 
 use crate::{
-    campaign::model::{CampaignState, Way},
+    campaign::model::{CampaignState, DeliveryMethod},
     dm::{
         Limits,
         context::{DeviceContext, latest},
@@ -28,7 +28,7 @@ use crate::{
         session_table::retry_uri,
     },
     fleet::{
-        arming::{Arming, ArmingPhase},
+        attempt::{ArmingAttempt, ArmingPhase},
         audit::{Actor, Audit},
         profile::Quirk,
         store::{FleetStore, StoreError},
@@ -261,13 +261,15 @@ pub async fn load(
     store: &dyn FleetStore,
     id: &DeviceId,
 ) -> Result<Option<DeviceContext>, StoreError> {
-    let Some((device, attempts)) = store.desk(id).await? else { return Ok(None) };
+    let Some((device, attempts)) = store.device_with_attempts(id).await? else { return Ok(None) };
     let mut campaigns = Vec::new();
     for row in latest(&attempts).filter(|row| is_unsettled(row)) {
         campaigns.extend(store.campaign(row.campaign).await?);
     }
     let mut packages = BTreeMap::new();
-    for campaign in campaigns.iter().filter(|it| it.delivery.ways.contains(&Way::Direct)) {
+    for campaign in
+        campaigns.iter().filter(|it| it.delivery.methods.contains(&DeliveryMethod::Direct))
+    {
         packages.extend(store.package(campaign.id).await?.map(|package| (campaign.id, package)));
     }
     Ok(Some(DeviceContext { device, attempts, campaigns, packages, notes: Vec::new() }))
@@ -298,14 +300,14 @@ fn asks_for_update(message: &Message) -> bool {
     })
 }
 
-fn is_unsettled(row: &Arming) -> bool {
+fn is_unsettled(row: &ArmingAttempt) -> bool {
     row.phase.is_open()
         || matches!(
             row.phase,
             ArmingPhase::Reported
                 | ArmingPhase::Deferred
                 | ArmingPhase::Unknown
-                | ArmingPhase::UnicastNeeded
+                | ArmingPhase::NeedsUnicast
         )
 }
 

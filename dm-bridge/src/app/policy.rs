@@ -5,17 +5,17 @@ use std::collections::BTreeMap;
 use proto::{dm::policy::PolicyNode, ids::DeviceId, time::Utc};
 
 use super::{AppError, devices};
-use crate::fleet::{policy::Setting, store::FleetStore};
+use crate::fleet::{policy::NodeValue, store::FleetStore};
 
 /// A setting for each node; `None` cancels a pending one.
-pub type PolicyChanges = BTreeMap<PolicyNode, Option<Setting>>;
+pub type PolicyChanges = BTreeMap<PolicyNode, Option<NodeValue>>;
 
 /// Collects the settings of an operator, each node once.
 ///
 /// # Errors
 ///
 /// [`AppError::Usage`] when there is nothing, or a node twice.
-pub fn collect_changes(settings: Vec<Setting>) -> Result<PolicyChanges, AppError> {
+pub fn collect_changes(settings: Vec<NodeValue>) -> Result<PolicyChanges, AppError> {
     let mut changes = PolicyChanges::new();
     for setting in settings {
         let node = setting.node();
@@ -40,7 +40,7 @@ pub async fn set(
     if changes.is_empty() {
         return Err(AppError::Usage("no policy setting given".to_owned()));
     }
-    let word = |(node, setting): (&PolicyNode, &Option<Setting>)| match setting {
+    let word = |(node, setting): (&PolicyNode, &Option<NodeValue>)| match setting {
         Some(setting) => setting.to_string(),
         None => format!("{node} cancelled"),
     };
@@ -48,8 +48,8 @@ pub async fn set(
     devices::change(store, now, ("device.policy", &words), id, |device| {
         for (node, setting) in changes {
             match setting {
-                Some(setting) => device.policy.order(setting.clone(), now),
-                None => device.policy.take_back(*node),
+                Some(setting) => device.policy.set(setting.clone(), now),
+                None => device.policy.cancel(*node),
             }
         }
     })

@@ -6,8 +6,8 @@ use proto::ids::{CampaignId, DeviceId};
 
 use super::{AppError, campaigns::find};
 use crate::{
-    campaign::rollout::CampaignView,
-    fleet::{arming::Arming, device::Device, store::FleetStore},
+    campaign::reconcile::CampaignView,
+    fleet::{attempt::ArmingAttempt, device::Device, store::FleetStore},
 };
 
 /// Returns all campaigns in the order of creation.
@@ -18,8 +18,8 @@ use crate::{
 pub async fn campaigns(store: &dyn FleetStore) -> Result<Vec<CampaignView>, AppError> {
     let mut views = Vec::new();
     for campaign in store.campaigns().await? {
-        let tally = store.tally(campaign.id).await?;
-        views.push(CampaignView { campaign, tally });
+        let phase_counts = store.phase_counts(campaign.id).await?;
+        views.push(CampaignView { campaign, phase_counts });
     }
     Ok(views)
 }
@@ -31,7 +31,7 @@ pub async fn campaigns(store: &dyn FleetStore) -> Result<Vec<CampaignView>, AppE
 /// [`AppError::NotFound`] when there is none of this id.
 pub async fn campaign(store: &dyn FleetStore, id: CampaignId) -> Result<CampaignView, AppError> {
     let campaign = find(store, id).await?;
-    Ok(CampaignView { campaign, tally: store.tally(id).await? })
+    Ok(CampaignView { campaign, phase_counts: store.phase_counts(id).await? })
 }
 
 /// Returns the devices of a campaign with their latest attempts, by device id.
@@ -42,13 +42,13 @@ pub async fn campaign(store: &dyn FleetStore, id: CampaignId) -> Result<Campaign
 pub async fn devices_of(
     store: &dyn FleetStore,
     id: CampaignId,
-) -> Result<Vec<(Arming, Option<Device>)>, AppError> {
+) -> Result<Vec<(ArmingAttempt, Option<Device>)>, AppError> {
     find(store, id).await?;
-    let rows = store.campaign_armings(id).await?;
+    let rows = store.campaign_attempts(id).await?;
     let devices = store.devices().await?;
     let mut devices: BTreeMap<DeviceId, Device> =
         devices.into_iter().map(|device| (device.id.clone(), device)).collect();
-    let pair = |row: Arming| {
+    let pair = |row: ArmingAttempt| {
         let device = devices.remove(&row.device);
         (row, device)
     };

@@ -7,7 +7,7 @@ use proto::{
 
 use super::{AppError, campaigns, devices};
 use crate::{
-    campaign::on_request::OnRequest,
+    campaign::update_requests::UpdateRequestPolicy,
     fleet::{
         audit::{Actor, Audit},
         store::{Change, FleetStore},
@@ -23,11 +23,11 @@ pub async fn set_campaign(
     store: &dyn FleetStore,
     now: Utc,
     id: CampaignId,
-    choice: OnRequest,
+    choice: UpdateRequestPolicy,
 ) -> Result<(), AppError> {
     let mut campaign = campaigns::find(store, id).await?;
-    campaign.on_request = choice;
-    let audit = audit("campaign.on-request", id.to_string(), choice.word());
+    campaign.update_requests = choice;
+    let audit = audit("campaign.on-request", id.to_string(), choice.as_str());
     apply(store, now, audit, campaign.into()).await
 }
 
@@ -40,11 +40,11 @@ pub async fn set_device(
     store: &dyn FleetStore,
     now: Utc,
     id: &DeviceId,
-    choice: Option<OnRequest>,
+    choice: Option<UpdateRequestPolicy>,
 ) -> Result<(), AppError> {
-    let word = choice.map_or("as the campaign says", OnRequest::word);
+    let word = choice.map_or("as the campaign says", UpdateRequestPolicy::as_str);
     devices::change(store, now, ("device.on-request", word), id, |device| {
-        device.on_request = choice;
+        device.update_requests = choice;
     })
     .await
 }
@@ -65,20 +65,23 @@ async fn apply(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{campaign::model::samples, fleet::contract, fleet::memory::MemoryStore};
+    use crate::{campaign::model::samples, fleet::memory::MemoryStore, fleet::store_tests};
 
     #[tokio::test]
     async fn an_operator_decides_for_campaigns_and_for_single_devices() {
         let store = MemoryStore::default();
-        let (device, campaign) = (contract::device("a"), samples::running());
+        let (device, campaign) = (store_tests::device("a"), samples::running());
         let (device_id, id) = (device.id.clone(), campaign.id);
         let seed = audit("test", String::new(), "");
         store.apply(Utc(1), seed, vec![device.into(), campaign.into()]).await.unwrap();
-        set_campaign(&store, Utc(2), id, OnRequest::Now).await.unwrap();
-        assert_eq!(campaigns::find(&store, id).await.unwrap().on_request, OnRequest::Now);
-        for choice in [Some(OnRequest::Later), None] {
+        set_campaign(&store, Utc(2), id, UpdateRequestPolicy::Now).await.unwrap();
+        assert_eq!(
+            campaigns::find(&store, id).await.unwrap().update_requests,
+            UpdateRequestPolicy::Now
+        );
+        for choice in [Some(UpdateRequestPolicy::Later), None] {
             set_device(&store, Utc(3), &device_id, choice).await.unwrap();
-            assert_eq!(devices::show(&store, &device_id).await.unwrap().on_request, choice);
+            assert_eq!(devices::show(&store, &device_id).await.unwrap().update_requests, choice);
         }
         let absent = "b".parse().unwrap();
         assert_eq!(set_device(&store, Utc(4), &absent, None).await.unwrap_err().exit_code(), 6);

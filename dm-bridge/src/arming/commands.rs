@@ -18,12 +18,12 @@ use proto::{
 };
 
 use crate::{
-    campaign::model::{Air, Campaign, Way, Window},
+    campaign::model::{Campaign, DeliveryMethod, PreparedSession, Window},
     dm::command::{PlannedCommand, Purpose, Request, Requirement},
     fleet::{
-        arming::Arming,
-        device::{Device, Rest},
-        policy::Setting,
+        attempt::ArmingAttempt,
+        device::{Device, SuspendCommand},
+        policy::NodeValue,
         profile::Quirk,
     },
     random::{RandomBytes, fresh_correlator},
@@ -31,9 +31,9 @@ use crate::{
 
 /// Returns the tune-in parameters of a campaign.
 #[must_use]
-pub fn tune_in(campaign: &Campaign, air: Air) -> TuneIn {
+pub fn tune_in(campaign: &Campaign, air: PreparedSession) -> TuneIn {
     TuneIn {
-        channel: SocketAddr::new(campaign.place.group, campaign.place.port),
+        channel: SocketAddr::new(campaign.target.group, campaign.target.port),
         tsi: air.tsi,
         source: air.source,
         campaign: campaign.id,
@@ -50,7 +50,7 @@ pub struct ArmingInput<'a> {
     /// Its window.
     pub window: Window,
     /// Its FLUTE session.
-    pub air: Air,
+    pub air: PreparedSession,
     /// The device.
     pub device: &'a Device,
     /// Envelopes of the roots that the device lacks, in order.
@@ -73,13 +73,13 @@ pub struct ArmingCommands {
 pub fn arming_commands(input: &ArmingInput<'_>, now: Utc) -> ArmingCommands {
     let ArmingInput { campaign, window, air, device, roots } = input;
     let (window, air) = (*window, *air);
-    let object = object(device, campaign, Way::Broadcast);
+    let object = object(device, campaign, DeliveryMethod::Broadcast);
     let node = |path: &str| format!("{object}/{path}");
     let octets = |path: &str, octets: &[u8]| Item::octets(node(path), octets);
     let text = |path: &str, text: String| Item::text(node(path), text);
     let seconds = |path: &str, at: Utc| text(path, at.seconds().to_string());
     // spec: security 3.4, oma-002 1 (order of arming: the device is prepared before the window)
-    let papers = &campaign.papers;
+    let papers = &campaign.documents;
     let root = |root: &&[u8]| {
         let item = Item::octets(format!("{}/{}", device.object, broadcast::ROOT), *root);
         PlannedCommand::write(Requirement::Required, "Root", item)
@@ -127,25 +127,29 @@ pub fn arming_commands(input: &ArmingInput<'_>, now: Utc) -> ArmingCommands {
         ),
         PlannedCommand::write(Requirement::Optional, "Report/Spread", spread),
     ]);
-    let announced = component_nodes(device, campaign, Way::Broadcast);
+    let announced = component_nodes(device, campaign, DeliveryMethod::Broadcast);
     let first = roots.iter().map(root).chain(announced).collect();
     ArmingCommands { first, writes, address: Some(package_url(device, campaign, url)) }
 }
 
 /// Returns the URI of the management object of a campaign: the firmware, the download of a component,
 /// or a component delivered inside the DM session.
-fn object(device: &Device, campaign: &Campaign, way: Way) -> String {
+fn object(device: &Device, campaign: &Campaign, way: DeliveryMethod) -> String {
     let Some(software) = &campaign.delivery.software else { return device.object.clone() };
     let branch = match way {
-        Way::Broadcast | Way::Download => Branch::Download,
-        Way::Direct => Branch::Delivered,
+        DeliveryMethod::Broadcast | DeliveryMethod::Download => Branch::Download,
+        DeliveryMethod::Direct => Branch::Delivered,
     };
     format!("{}/{}", scomo::ROOT, branch.node(software.package.as_str()))
 }
 
 /// Returns the commands that create the node of a component and name its package.
 // spec: oma-002 7 (components by the same arming)
-fn component_nodes(device: &Device, campaign: &Campaign, way: Way) -> Vec<PlannedCommand> {
+fn component_nodes(
+    device: &Device,
+    campaign: &Campaign,
+    way: DeliveryMethod,
+) -> Vec<PlannedCommand> {
     let Some(software) = &campaign.delivery.software else { return Vec::new() };
     let object = object(device, campaign, way);
     // Some parsers require Data in every Add.
@@ -163,7 +167,7 @@ fn component_nodes(device: &Device, campaign: &Campaign, way: Way) -> Vec<Planne
 }
 
 fn package_url(device: &Device, campaign: &Campaign, url: String) -> PlannedCommand {
-    let object = object(device, campaign, Way::Download);
+    let object = object(device, campaign, DeliveryMethod::Download);
     if campaign.delivery.software.is_some() {
         let item = Item::text(format!("{object}/{}", scomo::PACKAGE_URL), url);
         return PlannedCommand::add(Requirement::Required, "PkgURL", item);
@@ -189,18 +193,18 @@ pub fn consent_prompt(campaign: CampaignId, text: &str) -> PlannedCommand {
 pub fn unicast_commands(
     campaign: &Campaign,
     device: &Device,
-    way: Way,
+    way: DeliveryMethod,
     package: Option<(&[u8], Option<PackagePrefix>)>,
 ) -> Option<ArmingCommands> {
     let first = component_nodes(device, campaign, way);
     match way {
-        Way::Broadcast => None,
-        Way::Download => {
+        DeliveryMethod::Broadcast => None,
+        DeliveryMethod::Download => {
             let url = descriptor_url(&device.url, campaign.id);
             let address = Some(package_url(device, campaign, url));
             Some(ArmingCommands { first, address, writes: Vec::new() })
         }
-        Way::Direct => {
+        DeliveryMethod::Direct => {
             let (package, held) = package?;
             let held = held.filter(|_| campaign.delivery.software.is_none());
             let remainder = held.and_then(|held| held.remainder_of(package));
@@ -232,14 +236,18 @@ pub fn descriptor_url(url: &str, campaign: CampaignId) -> String {
 /// Returns the Exec that starts the update; `None` when the operation has no unicast form.
 // spec: oma-001 8.1.1.11, oma-001 8.1.2.11
 #[must_use]
-pub fn exec(campaign: &Campaign, device: &Device, row: &Arming) -> Option<PlannedCommand> {
-    let node = match (&campaign.delivery.software, row.way) {
-        (Some(software), Way::Broadcast | Way::Download) => software.operation.node(),
-        (Some(software), Way::Direct) => software.operation.of_delivered()?.node(),
-        (None, Way::Broadcast | Way::Download) => Operation::DownloadAndUpdate.node(),
-        (None, Way::Direct) => Operation::Update.node(),
+pub fn exec(campaign: &Campaign, device: &Device, row: &ArmingAttempt) -> Option<PlannedCommand> {
+    let node = match (&campaign.delivery.software, row.delivery_method) {
+        (Some(software), DeliveryMethod::Broadcast | DeliveryMethod::Download) => {
+            software.operation.node()
+        }
+        (Some(software), DeliveryMethod::Direct) => software.operation.of_delivered()?.node(),
+        (None, DeliveryMethod::Broadcast | DeliveryMethod::Download) => {
+            Operation::DownloadAndUpdate.node()
+        }
+        (None, DeliveryMethod::Direct) => Operation::Update.node(),
     };
-    let uri = format!("{}/{node}", object(device, campaign, row.way));
+    let uri = format!("{}/{node}", object(device, campaign, row.delivery_method));
     let request = Request::Exec(uri, Some(row.correlator.clone()));
     Some(PlannedCommand { purpose: Purpose::Arm(campaign.id), request })
 }
@@ -250,17 +258,21 @@ pub fn disarm(campaign: CampaignId, device: &Device, random: RandomBytes<'_>) ->
 }
 
 /// Returns the Exec that suspends or resumes reception.
-pub fn suspension(command: Rest, device: &Device, random: RandomBytes<'_>) -> PlannedCommand {
+pub fn suspension(
+    command: SuspendCommand,
+    device: &Device,
+    random: RandomBytes<'_>,
+) -> PlannedCommand {
     let node = match command {
-        Rest::Suspend => broadcast::SUSPEND,
-        Rest::Resume => broadcast::RESUME,
+        SuspendCommand::Suspend => broadcast::SUSPEND,
+        SuspendCommand::Resume => broadcast::RESUME,
     };
     device_exec(Purpose::Suspension(command), node, device, random)
 }
 
 /// Returns the Replace that sets a policy node.
 #[must_use]
-pub fn set_policy(setting: Setting, device: &Device) -> PlannedCommand {
+pub fn set_policy(setting: NodeValue, device: &Device) -> PlannedCommand {
     let node = setting.node();
     let uri = format!("{}/{}", device.object, node.path());
     let item = Item {
@@ -289,7 +301,7 @@ fn device_exec(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{campaign::model::samples, fleet::contract};
+    use crate::{campaign::model::samples, fleet::store_tests};
 
     const NOW: Utc = Utc::from_seconds(1_500);
 
@@ -309,10 +321,10 @@ mod tests {
     #[test]
     fn a_device_is_armed_in_the_documented_order() {
         let campaign = samples::running();
-        let (window, air) = campaign.armable(NOW).unwrap();
+        let (window, air) = campaign.open_broadcast_window(NOW).unwrap();
         let names = |device_root| {
-            let device = &contract::device("a");
-            let roots = campaign.papers.roots_after(device_root).unwrap();
+            let device = &store_tests::device("a");
+            let roots = campaign.documents.roots_after(device_root).unwrap();
             let input = ArmingInput { campaign: &campaign, window, air, device, roots };
             let name = |planned: &PlannedCommand| match planned.purpose {
                 Purpose::Write(_, name) => name,
@@ -343,7 +355,7 @@ mod tests {
     #[test]
     fn the_tune_in_url_parses_on_a_device() {
         let campaign = samples::running();
-        let url = tune_in(&campaign, campaign.air.unwrap()).to_string();
+        let url = tune_in(&campaign, campaign.prepared.unwrap()).to_string();
         let read: TuneIn = url.parse().unwrap();
         assert_eq!(read.campaign, campaign.id);
         assert_eq!(read.channel, "232.1.2.3:3400".parse().unwrap());

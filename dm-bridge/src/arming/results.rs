@@ -13,7 +13,7 @@ use proto::{
 use crate::{
     campaign::model::{Campaign, Software},
     fleet::{
-        arming::{Arming, ArmingPhase},
+        attempt::{ArmingAttempt, ArmingPhase},
         components::Components,
     },
 };
@@ -34,7 +34,7 @@ pub enum Receipt {
 /// # Source
 ///
 /// Security facts 7.2; OMA DM facts 11 and 15.4.
-pub fn record_result(armings: &mut [Arming], result: &OperationResult, now: Utc) -> Receipt {
+pub fn record_result(armings: &mut [ArmingAttempt], result: &OperationResult, now: Utc) -> Receipt {
     let code = result.result;
     record(armings, result.correlator.as_ref(), |row| {
         row.result_code = Some(code.0);
@@ -48,7 +48,7 @@ pub fn record_result(armings: &mut [Arming], result: &OperationResult, now: Utc)
 /// code.
 // spec: oma-dm 15.5 (a result of a component is counted once)
 pub fn record_component_result(
-    armings: &mut [Arming],
+    armings: &mut [ArmingAttempt],
     result: &scomo::OperationResult,
     now: Utc,
 ) -> Receipt {
@@ -62,11 +62,11 @@ pub fn record_component_result(
 }
 
 fn record(
-    armings: &mut [Arming],
+    armings: &mut [ArmingAttempt],
     correlator: Option<&Correlator>,
-    apply: impl FnOnce(&mut Arming),
+    apply: impl FnOnce(&mut ArmingAttempt),
 ) -> Receipt {
-    let named = |row: &&mut Arming| Some(&row.correlator) == correlator;
+    let named = |row: &&mut ArmingAttempt| Some(&row.correlator) == correlator;
     let Some(row) = armings.iter_mut().find(named) else { return Receipt::Unmatched };
     // spec: oma-dm 15.4 (a result is counted once)
     if row.result_code.is_some() {
@@ -77,11 +77,11 @@ fn record(
 }
 
 /// Confirms or contradicts a reported success by the firmware version that was read back.
-pub fn confirm_version(row: &mut Arming, campaign: &Campaign, firmware: &str, now: Utc) {
+pub fn confirm_version(row: &mut ArmingAttempt, campaign: &Campaign, firmware: &str, now: Utc) {
     let agrees = firmware == campaign.terms.firmware_version;
     let phase = match row.phase {
         ArmingPhase::Reported if agrees => ArmingPhase::Confirmed,
-        ArmingPhase::Reported => ArmingPhase::Contradicted,
+        ArmingPhase::Reported => ArmingPhase::VersionMismatch,
         // The deferred installation is done; there is no second alert for it.
         ArmingPhase::Deferred if agrees => ArmingPhase::Confirmed,
         ArmingPhase::Deferred
@@ -93,17 +93,17 @@ pub fn confirm_version(row: &mut Arming, campaign: &Campaign, firmware: &str, no
         | ArmingPhase::Verified
         | ArmingPhase::HandedOver
         | ArmingPhase::Confirmed
-        | ArmingPhase::Contradicted
+        | ArmingPhase::VersionMismatch
         | ArmingPhase::Failed
         | ArmingPhase::Missed
         | ArmingPhase::Incomplete
         | ArmingPhase::Expired
         | ArmingPhase::Disarmed
         | ArmingPhase::Refused
-        | ArmingPhase::UnicastNeeded
+        | ArmingPhase::NeedsUnicast
         | ArmingPhase::Unknown => return,
     };
-    if phase == ArmingPhase::Contradicted {
+    if phase == ArmingPhase::VersionMismatch {
         let wanted = &campaign.terms.firmware_version;
         row.reason = Some(format!("reported success, but runs {firmware} and not {wanted}"));
     }
@@ -114,7 +114,7 @@ pub fn confirm_version(row: &mut Arming, campaign: &Campaign, firmware: &str, no
 
 /// Confirms or contradicts a reported success by the inventory that was read.
 pub fn confirm_components(
-    row: &mut Arming,
+    row: &mut ArmingAttempt,
     software: &Software,
     components: &Components,
     now: Utc,
@@ -129,7 +129,7 @@ pub fn confirm_components(
         // The installation is still deferred.
         (ArmingPhase::Deferred, false) => return,
         (_, false) => {
-            row.phase = ArmingPhase::Contradicted;
+            row.phase = ArmingPhase::VersionMismatch;
             row.reason = Some(format!("reported success, but does not show {package}"));
         }
     }
@@ -137,7 +137,7 @@ pub fn confirm_components(
 }
 
 /// Applies the phase that a device reports to an attempt without a result.
-pub fn apply_phase(row: &mut Arming, phase: Phase, now: Utc) {
+pub fn apply_phase(row: &mut ArmingAttempt, phase: Phase, now: Utc) {
     let shown = match phase {
         Phase::Armed => ArmingPhase::Armed,
         Phase::Receiving => ArmingPhase::Receiving,
@@ -166,7 +166,7 @@ pub fn apply_phase(row: &mut Arming, phase: Phase, now: Utc) {
 fn phase_of(result: ResultCode) -> ArmingPhase {
     match result {
         ResultCode::DEFERRED => ArmingPhase::Deferred,
-        ResultCode::BAD_URL => ArmingPhase::UnicastNeeded,
+        ResultCode::BAD_URL => ArmingPhase::NeedsUnicast,
         ResultCode::MISSED => ArmingPhase::Missed,
         ResultCode::INCOMPLETE | ResultCode::NOTHING_HEARD | ResultCode::SESSION_ENDED => {
             ArmingPhase::Incomplete
@@ -192,8 +192,8 @@ mod tests {
     use super::*;
     use crate::campaign::model::samples;
 
-    fn row(correlator: &str) -> Arming {
-        let mut row = Arming::pending(
+    fn row(correlator: &str) -> ArmingAttempt {
+        let mut row = ArmingAttempt::pending(
             "a".parse().unwrap(),
             samples::running().id,
             1,
@@ -240,7 +240,7 @@ mod tests {
     #[test]
     fn success_is_done_only_when_the_version_agrees() {
         for (firmware, phase) in
-            [("2.0", ArmingPhase::Confirmed), ("1.0", ArmingPhase::Contradicted)]
+            [("2.0", ArmingPhase::Confirmed), ("1.0", ArmingPhase::VersionMismatch)]
         {
             let mut rows = [row("one")];
             record_result(&mut rows, &alert(ResultCode::SUCCESS, Some("one")), Utc(2));
@@ -296,7 +296,7 @@ mod tests {
             (402, ArmingPhase::Failed),
             (403, ArmingPhase::Refused),
             (404, ArmingPhase::Refused),
-            (411, ArmingPhase::UnicastNeeded),
+            (411, ArmingPhase::NeedsUnicast),
             (450, ArmingPhase::Missed),
             (451, ArmingPhase::Incomplete),
             (453, ArmingPhase::Disarmed),

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use proto::{ids::CampaignId, time::Utc};
 
 use crate::{
-    campaign::model::{Campaign, CampaignState, Way, Window},
+    campaign::model::{Campaign, CampaignState, DeliveryMethod, Window},
     dm::context::{DeviceContext, latest},
-    fleet::arming::{Arming, ArmingPhase},
+    fleet::attempt::{ArmingAttempt, ArmingPhase},
     random::{RandomBytes, fresh_correlator},
 };
 
@@ -23,7 +23,7 @@ pub enum ArmingTask {
 /// Returns the next task of one device, campaigns in `attempted` excepted.
 #[must_use]
 pub fn next_task(
-    armings: &[Arming],
+    armings: &[ArmingAttempt],
     campaigns: &[Campaign],
     tried: &BTreeSet<CampaignId>,
     now: Utc,
@@ -46,23 +46,23 @@ pub fn next_task(
         .map(|(row, _)| ArmingTask::Arm(row.campaign))
 }
 
-fn wants_arming(row: &Arming, campaign: &Campaign, now: Utc) -> bool {
-    let waits = row.phase.needs_air() || row.phase == ArmingPhase::Unknown;
-    let window = match row.way {
-        Way::Broadcast => campaign.armable(now).map(|(window, _)| window),
-        Way::Download | Way::Direct => campaign.serves(now),
+fn wants_arming(row: &ArmingAttempt, campaign: &Campaign, now: Utc) -> bool {
+    let waits = row.phase.needs_broadcast() || row.phase == ArmingPhase::Unknown;
+    let window = match row.delivery_method {
+        DeliveryMethod::Broadcast => campaign.open_broadcast_window(now).map(|(window, _)| window),
+        DeliveryMethod::Download | DeliveryMethod::Direct => campaign.open_unicast_window(now),
     };
     // Unicast delivery that has started needs no further window.
-    let is_new = |window: Window| match row.way {
-        Way::Broadcast => row.armed_revision < window.revision,
-        Way::Download | Way::Direct => row.armed_revision == 0,
+    let is_new = |window: Window| match row.delivery_method {
+        DeliveryMethod::Broadcast => row.armed_revision < window.revision,
+        DeliveryMethod::Download | DeliveryMethod::Direct => row.armed_revision == 0,
     };
     waits && window.is_some_and(is_new)
 }
 
-fn wants_disarming(row: &Arming, campaign: &Campaign) -> bool {
+fn wants_disarming(row: &ArmingAttempt, campaign: &Campaign) -> bool {
     let stopped = matches!(campaign.state, CampaignState::Stopping | CampaignState::Stopped);
-    stopped && row.armed() && row.phase.is_open()
+    stopped && row.was_accepted() && row.phase.is_open()
 }
 
 /// Starts a new attempt by the next delivery method of a campaign, where the last one was not
@@ -74,22 +74,23 @@ pub fn fall_back(
 ) -> Vec<CampaignId> {
     let stuck: Vec<_> = context
         .latest()
-        .filter(|row| row.phase == ArmingPhase::UnicastNeeded)
+        .filter(|row| row.phase == ArmingPhase::NeedsUnicast)
         .filter_map(|row| {
             let campaign = context.campaign(row.campaign)?;
-            campaign.serves(now)?;
-            Some((row.clone(), campaign.way_after(row.way)?))
+            campaign.open_unicast_window(now)?;
+            Some((row.clone(), campaign.next_method(row.delivery_method)?))
         })
         .collect();
     let moved = stuck.iter().map(|(row, _)| row.campaign).collect();
     for (row, way) in stuck {
         let reason = row.reason.as_deref().unwrap_or_default();
-        context
-            .notes
-            .push(format!("{}: {} not possible ({reason}), {way} is next", row.campaign, row.way));
+        context.notes.push(format!(
+            "{}: {} not possible ({reason}), {way} is next",
+            row.campaign, row.delivery_method
+        ));
         let (attempt, correlator) = (row.attempt + 1, fresh_correlator(random));
-        let next = Arming::pending(row.device, row.campaign, attempt, correlator, now);
-        context.attempts.push(Arming { way, ..next });
+        let next = ArmingAttempt::pending(row.device, row.campaign, attempt, correlator, now);
+        context.attempts.push(ArmingAttempt { delivery_method: way, ..next });
     }
     moved
 }
@@ -99,16 +100,16 @@ mod tests {
     use proto::ids::Correlator;
 
     use super::*;
-    use crate::campaign::model::{Air, samples};
+    use crate::campaign::model::{PreparedSession, samples};
 
     const NOW: Utc = Utc::from_seconds(1_500);
 
-    fn arming(campaign: &Campaign) -> Arming {
+    fn arming(campaign: &Campaign) -> ArmingAttempt {
         let device = "a".parse().unwrap();
-        Arming::pending(device, campaign.id, 1, Correlator("c".to_owned()), Utc(1))
+        ArmingAttempt::pending(device, campaign.id, 1, Correlator("c".to_owned()), Utc(1))
     }
 
-    fn task(row: Arming, campaign: Campaign, now: Utc) -> Option<ArmingTask> {
+    fn task(row: ArmingAttempt, campaign: Campaign, now: Utc) -> Option<ArmingTask> {
         next_task(&[row], &[campaign], &BTreeSet::new(), now)
     }
 
@@ -129,19 +130,19 @@ mod tests {
         row.armed_revision = 1;
         assert_eq!(task(row.clone(), campaign.clone(), NOW), None);
         campaign.window = campaign.window.map(|window| Window { revision: 2, ..window });
-        campaign.air = campaign.air.map(|air| Air { revision: 2, ..air });
+        campaign.prepared = campaign.prepared.map(|air| PreparedSession { revision: 2, ..air });
         assert_eq!(task(row, campaign.clone(), NOW), Some(ArmingTask::Arm(campaign.id)));
     }
 
     #[test]
     fn a_unicast_delivery_needs_no_image_server() {
         let mut campaign = samples::running();
-        campaign.air = None;
-        campaign.delivery.ways = vec![Way::Download];
-        let row = Arming { way: Way::Download, ..arming(&campaign) };
+        campaign.prepared = None;
+        campaign.delivery.methods = vec![DeliveryMethod::Download];
+        let row = ArmingAttempt { delivery_method: DeliveryMethod::Download, ..arming(&campaign) };
         let armed = Some(ArmingTask::Arm(campaign.id));
         assert_eq!(task(row.clone(), campaign.clone(), NOW), armed);
-        let begun = Arming { armed_revision: 1, phase: ArmingPhase::Armed, ..row };
+        let begun = ArmingAttempt { armed_revision: 1, phase: ArmingPhase::Armed, ..row };
         campaign.window = campaign.window.map(|window| Window { revision: 2, ..window });
         assert_eq!(task(begun, campaign, NOW), None);
     }

@@ -3,24 +3,23 @@
 pub mod bootstrap;
 pub mod campaign;
 pub mod common;
+pub mod component;
 pub mod device;
 
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
-use proto::{
-    dm::scomo::{Branch, Operation},
-    ids::{ClassId, DeviceId, PackageId},
-};
+use proto::ids::ClassId;
 
 use self::{
     bootstrap::BootstrapArgs,
     campaign::CampaignVerb,
-    common::{DataArg, FormArg},
+    common::{DataDirArgs, OutputArgs},
+    component::ComponentVerb,
     device::DeviceVerb,
 };
 
-/// Manages devices over OMA DM, arms them for broadcast campaigns and collects their results.
+/// Manage devices over OMA DM, arm them for broadcast campaigns and collect their results
 ///
 /// A first campaign:
 ///
@@ -39,143 +38,126 @@ use self::{
 #[derive(Debug, Parser)]
 #[command(name = "dm-bridge", version, verbatim_doc_comment)]
 pub struct Cli {
-    /// What to do.
+    /// The command.
     #[command(subcommand)]
     pub verb: Verb,
 }
 
-/// What to do.
+/// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Verb {
-    /// Makes a data directory: admin.token (for the API), fleet.db, and fleet.keys, which the secrets
-    /// in it are sealed with.
-    Init(DataArg),
-    /// Devices of the fleet.
+    /// Create a data directory
+    ///
+    /// It holds admin.token (for the API), fleet.db, and fleet.keys, which seals the secrets in
+    /// fleet.db.
+    Init(DataDirArgs),
+    /// Manage devices
     #[command(subcommand)]
     Device(DeviceVerb),
-    /// Campaigns.
+    /// Manage campaigns
     #[command(subcommand)]
     Campaign(CampaignVerb),
-    /// Lists the profiles of clients, with their quirks and the reasons.
+    /// Show the profiles of clients
+    #[command(subcommand)]
+    Profile(ProfileVerb),
+    /// Manage the software components of a device
+    #[command(subcommand)]
+    Component(ComponentVerb),
+    /// Manage device classes
+    #[command(subcommand)]
+    Class(ClassVerb),
+    /// Create a bootstrap document for an enrolled device, with new credentials; the old ones stop
+    /// working
     ///
-    /// Own ones are files `profiles/NAME.toml` in the data directory:
+    /// `receiver bootstrap` reads it from a file. A device that runs without an account receives it
+    /// like a notification, and asks its user for the PIN.
+    Bootstrap(Box<BootstrapArgs>),
+    /// Manage the keys that seal the secrets in fleet.db
+    #[command(subcommand)]
+    Secrets(SecretsVerb),
+    /// Serve devices at /dm and operators at /api/v1, until SIGTERM
+    Serve(ServeArgs),
+}
+
+/// Commands for profiles.
+#[derive(Debug, Subcommand)]
+pub enum ProfileVerb {
+    /// List the profiles of clients, with their quirks and the reasons
+    ///
+    /// Custom profiles are files `profiles/NAME.toml` in the data directory:
     ///
     ///   about = "set-top boxes of 2012"
     ///   quirks = ["no-sequence", "correlator-always"]
     #[command(verbatim_doc_comment)]
-    Profiles {
-        /// Where own profiles are.
+    List {
+        /// Data directory with custom profiles
         #[arg(long, value_name = "DIR", env = "DM_BRIDGE_DATA")]
         data: Option<PathBuf>,
-        /// How.
+        /// Output options.
         #[command(flatten)]
-        form: FormArg,
+        output: OutputArgs,
     },
-    /// Shows what a device holds of software components as it was read last, and what is to be
-    /// done with it; its next DM session reads it anew.
-    Components {
-        /// Device id.
-        device: DeviceId,
-        /// Where.
-        #[command(flatten)]
-        data: DataArg,
-        /// How.
-        #[command(flatten)]
-        form: FormArg,
-    },
-    /// Has the next DM session of a device do something with a software component.
-    ///
-    /// What came of it stands in `dm-bridge components`, with the result code of the device.
-    Component {
-        /// install, install-inactive or remove-package (of a package that the device holds),
-        /// activate, deactivate or remove (of a component that is installed).
-        #[arg(value_parser = component_operation)]
-        operation: Operation,
-        /// Device id.
-        device: DeviceId,
-        /// The package or the component.
-        id: PackageId,
-        /// Where.
-        #[command(flatten)]
-        data: DataArg,
-        /// How.
-        #[command(flatten)]
-        form: FormArg,
-    },
-    /// Gives all devices of a class a profile, and those that are enrolled later.
-    Class {
-        /// Class id, 32 hex digits.
-        id: ClassId,
-        /// A profile that `dm-bridge profiles` lists.
-        #[arg(long, value_name = "NAME")]
-        profile: String,
-        /// Where.
-        #[command(flatten)]
-        data: DataArg,
-    },
-    /// Writes the document that gives an enrolled device its account, with new secrets: what the
-    /// device knew before is worth nothing from then on.
-    ///
-    /// `receiver bootstrap` takes it from a file; a device that runs without an account takes it
-    /// where it takes notifications, and asks its user for the PIN.
-    Bootstrap(Box<BootstrapArgs>),
-    /// The secrets of devices, which fleet.db holds sealed.
-    #[command(subcommand)]
-    Secrets(SecretsVerb),
-    /// Serves devices at /dm and operators at /api/v1, until SIGTERM.
-    Serve(ServeArgs),
 }
 
-/// What to do with secrets.
+/// Commands for device classes.
+#[derive(Debug, Subcommand)]
+pub enum ClassVerb {
+    /// Set the profile of all devices of a class, including those enrolled later
+    SetProfile {
+        /// Class id, 32 hex digits
+        id: ClassId,
+        /// Profile listed by `dm-bridge profile list`
+        profile: String,
+        /// Data directory.
+        #[command(flatten)]
+        data: DataDirArgs,
+    },
+}
+
+/// Commands for the secrets of devices.
 #[derive(Debug, Subcommand)]
 pub enum SecretsVerb {
-    /// Makes a key, seals all secrets with it, and removes the keys that nothing is sealed with.
+    /// Rotate the key: seal all secrets with a new key, and remove keys that are no longer used
     ///
-    /// Devices are served meanwhile. What was broken off opens, and the next call goes on with it.
-    Reseal {
-        /// Seals with the last key of the file instead of a new one: for a file that the service
-        /// manager hands over, with a line of 64 hex digits added.
+    /// The server may run meanwhile. After an interruption all secrets can still be read, and the
+    /// next call resumes the rotation.
+    Rotate {
+        /// Seal with the last key of the file instead of a new one: for a file passed by the service
+        /// manager, with a line of 64 hex digits added
         #[arg(long)]
-        with_last: bool,
-        /// Where.
+        use_last_key: bool,
+        /// Data directory.
         #[command(flatten)]
-        data: DataArg,
-        /// How.
+        data: DataDirArgs,
+        /// Output options.
         #[command(flatten)]
-        form: FormArg,
+        output: OutputArgs,
     },
 }
 
-/// A server to run.
+/// Arguments of `dm-bridge serve`.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Where.
+    /// Data directory.
     #[command(flatten)]
-    pub data: DataArg,
-    /// Address and port.
+    pub data: DataDirArgs,
+    /// Address and port to listen on
     #[arg(long, default_value = "127.0.0.1:8080", env = "DM_BRIDGE_LISTEN")]
     pub listen: SocketAddr,
-    /// Speaks TLS: its certificate and those above it, PEM.
+    /// Use TLS with this certificate and its chain, PEM
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     pub tls_cert: Option<PathBuf>,
-    /// The key of the certificate, PEM.
+    /// Key of the certificate, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Takes DM messages only from devices with a certificate of this CA (PEM) whose common name
-    /// is the device id.
+    /// Accept DM messages only from devices with a certificate of this CA (PEM) whose common name is
+    /// the device id
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub client_ca: Option<PathBuf>,
-    /// Lets it listen beyond loopback without TLS; for laboratories.
+    /// Allow plain HTTP beyond loopback; for laboratories
     #[arg(long)]
     pub insecure_http: bool,
-    /// Seconds after window and report spread until a silent device is unknown.
+    /// Seconds after window and report spread until a silent device is unknown
     #[arg(long, value_name = "S", default_value_t = 21_600)]
-    pub silence: u64,
-}
-
-fn component_operation(text: &str) -> Result<Operation, String> {
-    let operation: Option<Operation> = format!("component-{text}").parse().ok();
-    operation.filter(|operation| operation.branch() != Branch::Download).ok_or_else(|| {
-        "write install, install-inactive, remove-package, activate, deactivate or remove".to_owned()
-    })
+    pub silent_after: u64,
 }

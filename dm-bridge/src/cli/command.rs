@@ -16,11 +16,11 @@ use tracing_subscriber::EnvFilter;
 
 use crate::{
     app::AppError,
-    cli::args::{SecretsVerb, Verb, common::DataArg},
+    cli::args::{ClassVerb, ProfileVerb, SecretsVerb, Verb, common::DataDirArgs},
     shell::data_dir::DataDir,
 };
 
-/// Carries out a command; returns what it prints.
+/// Runs a command; returns the text to print.
 ///
 /// # Errors
 ///
@@ -37,7 +37,7 @@ pub(super) fn run(verb: Verb) -> Result<String, AppError> {
     result
 }
 
-/// Logs to standard error, unless somebody in this process has set up logs already.
+/// Logs to standard error, unless logs are set up in this process already.
 fn start_logging() {
     let filter = EnvFilter::try_from_env("FUMOCAST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -51,21 +51,20 @@ async fn execute(verb: Verb) -> Result<String, AppError> {
         Verb::Init(data) => init(&data).await,
         Verb::Device(verb) => device::run(verb).await,
         Verb::Campaign(verb) => campaign::run(verb).await,
-        Verb::Profiles { data, form } => profile::list(data.as_deref(), form),
-        Verb::Components { device, data, form } => component::list(&device, &data, form).await,
-        Verb::Component { operation, device, id, data, form } => {
-            component::queue(&device, (operation, &id), &data, form).await
+        Verb::Profile(ProfileVerb::List { data, output }) => profile::list(data.as_deref(), output),
+        Verb::Component(verb) => component::run(verb).await,
+        Verb::Class(ClassVerb::SetProfile { id, profile, data }) => {
+            profile::set_class_profile(id, &profile, &data).await
         }
-        Verb::Class { id, profile, data } => profile::set_for_class(id, &profile, &data).await,
         Verb::Bootstrap(arguments) => bootstrap::run(*arguments).await,
-        Verb::Secrets(SecretsVerb::Reseal { with_last, data, form }) => {
-            secrets::reseal(with_last, &data, form).await
+        Verb::Secrets(SecretsVerb::Rotate { use_last_key, data, output }) => {
+            secrets::rotate(use_last_key, &data, output).await
         }
         Verb::Serve(arguments) => serve::run(arguments).await,
     }
 }
 
-async fn init(data: &DataArg) -> Result<String, AppError> {
+async fn init(data: &DataDirArgs) -> Result<String, AppError> {
     DataDir::init(&data.data, data.secrets_key.as_deref(), random()).await?;
-    Ok(format!("made {} with admin.token and fleet.db\n", data.data.display()))
+    Ok(format!("created {} with admin.token and fleet.db\n", data.data.display()))
 }

@@ -3,7 +3,7 @@ use std::{fs, path::Path};
 use proto::ids::CampaignId;
 
 use super::{args::campaign::plan_header, *};
-use crate::campaign::admission::tests::Kit;
+use crate::campaign::verify::tests::Kit;
 
 fn code(arguments: &[&str]) -> ExitCode {
     run(std::iter::once("dm-bridge").chain(arguments.iter().copied()))
@@ -38,18 +38,18 @@ fn arguments_that_make_no_sense_exit_with_2_and_help_with_0() {
 }
 
 #[test]
-fn profiles_are_listed_chosen_and_refused_by_name() {
+fn profiles_are_listed_set_and_rejected_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("bridge");
     let data = data.to_str().unwrap();
-    exits(&["profiles"], 0);
+    exits(&["profile", "list"], 0);
     exits(&["init", "--data", data], 0);
-    exits(&["profiles", "--data", data, "--json"], 0);
+    exits(&["profile", "list", "--data", data, "--json"], 0);
     enrol(data, "LAB-0001", 0);
     exits(&["device", "profile", "LAB-0001", "minimal", "--data", data], 0);
     exits(&["device", "profile", "LAB-0001", "none-such", "--data", data], 2);
-    exits(&["class", CLASS, "--profile", "careful", "--data", data], 0);
-    exits(&["class", CLASS, "--profile", "none-such", "--data", data], 2);
+    exits(&["class", "set-profile", CLASS, "careful", "--data", data], 0);
+    exits(&["class", "set-profile", CLASS, "none-such", "--data", data], 2);
     for verb in ["suspend", "resume"] {
         exits(&["device", verb, "LAB-0001", "--data", data, "--json"], 0);
         exits(&["device", verb, "LAB-0002", "--data", data], 6);
@@ -57,7 +57,7 @@ fn profiles_are_listed_chosen_and_refused_by_name() {
 }
 
 #[test]
-fn nodes_of_the_policy_are_set_by_their_names_and_a_wrong_name_is_refused() {
+fn policy_nodes_are_set_by_name_and_an_unknown_name_is_rejected() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("bridge");
     let data = data.to_str().unwrap();
@@ -80,32 +80,32 @@ fn nodes_of_the_policy_are_set_by_their_names_and_a_wrong_name_is_refused() {
 }
 
 #[test]
-fn secrets_are_sealed_anew_and_do_not_open_with_the_key_of_another_fleet() {
+fn secrets_are_rotated_and_do_not_open_with_the_key_of_another_fleet() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name).display().to_string();
     let (data, keys) = (at("bridge"), at("keys"));
     exits(&["init", "--data", &data, "--secrets-key", &keys], 0);
     exits(&["init", "--data", &at("other")], 0);
-    let reseal = |more: &[&str], expected| {
-        exits(&[&["secrets", "reseal", "--data", &data], more].concat(), expected);
+    let rotate = |more: &[&str], expected| {
+        exits(&[&["secrets", "rotate", "--data", &data], more].concat(), expected);
     };
-    reseal(&["--secrets-key", &keys, "--json"], 0);
-    reseal(&["--secrets-key", &keys, "--with-last"], 0);
-    reseal(&["--secrets-key", &at("other/fleet.keys")], 3);
-    reseal(&[], 3);
+    rotate(&["--secrets-key", &keys, "--json"], 0);
+    rotate(&["--secrets-key", &keys, "--use-last-key"], 0);
+    rotate(&["--secrets-key", &at("other/fleet.keys")], 3);
+    rotate(&[], 3);
     assert!(!Path::new(&at("bridge/fleet.keys")).exists());
 }
 
 #[test]
-fn components_are_asked_for_and_operations_are_queued_once() {
+fn components_are_listed_and_operations_are_queued_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("bridge");
     let data = data.to_str().unwrap();
     exits(&["init", "--data", data], 0);
     enrol(data, "LAB-0001", 0);
-    exits(&["components", "LAB-0001", "--data", data], 0);
-    exits(&["components", "LAB-0001", "--data", data, "--json"], 0);
-    exits(&["components", "LAB-0002", "--data", data], 6);
+    exits(&["component", "list", "LAB-0001", "--data", data], 0);
+    exits(&["component", "list", "LAB-0001", "--data", data, "--json"], 0);
+    exits(&["component", "list", "LAB-0002", "--data", data], 6);
     exits(&["component", "activate", "LAB-0001", "player", "--data", data], 0);
     exits(&["component", "activate", "LAB-0001", "player", "--data", data], 7);
     exits(&["component", "remove-package", "LAB-0001", "player", "--data", data, "--json"], 0);
@@ -115,7 +115,7 @@ fn components_are_asked_for_and_operations_are_queued_once() {
 }
 
 #[test]
-fn a_fleet_is_made_once_and_devices_are_enrolled_once() {
+fn a_fleet_is_created_once_and_devices_are_enrolled_once() {
     let folder = tempfile::tempdir().unwrap();
     let data = folder.path().join("bridge");
     let data = data.to_str().unwrap();
@@ -127,6 +127,11 @@ fn a_fleet_is_made_once_and_devices_are_enrolled_once() {
     exits(&["device", "list", "--data", data, "--json"], 0);
     exits(&["device", "show", "LAB-0001", "--data", data], 0);
     exits(&["device", "show", "LAB-0002", "--data", data], 6);
+    for policy in [Some("now"), Some("none"), None] {
+        let verb = ["device", "update-requests", "LAB-0001", "--data", data];
+        exits(&[&verb, policy.as_slice()].concat(), 0);
+    }
+    exits(&["device", "update-requests", "LAB-0001", "soon", "--data", data], 2);
     exits(&["campaign", "status", "--data", data], 0);
     exits(&["campaign", "status", &"0".repeat(32), "--data", data], 6);
     exits(&["serve", "--data", data, "--listen", "0.0.0.0:0"], 8);
@@ -229,6 +234,7 @@ fn each_bad_input_of_a_campaign_has_its_exit_code() {
     start("now", "+1d", 8);
     start("now", "+1h", 0);
     exits(&["campaign", "status", &id, "--data", data, "--json"], 0);
+    exits(&["campaign", "update-requests", &id, "later", "--data", data], 0);
     exits(&["campaign", "stop", &id, "--data", data], 0);
     exits(&["campaign", "stop", &"0".repeat(32), "--data", data], 6);
 }

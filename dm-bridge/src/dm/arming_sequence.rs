@@ -31,8 +31,8 @@ use super::{
 };
 use crate::{
     arming::commands::{self, ArmingCommands, ArmingInput},
-    campaign::model::Way,
-    fleet::{arming::ArmingPhase, profile::Quirk},
+    campaign::model::DeliveryMethod,
+    fleet::{attempt::ArmingPhase, profile::Quirk},
 };
 
 /// Groups that a device supports.
@@ -169,9 +169,11 @@ impl DmSession {
         // One attempt per session, whatever its outcome.
         self.attempted.insert(id);
         let Some(row) = context.latest().find(|row| row.campaign == id).cloned() else { return };
-        let commands = match row.way {
-            Way::Broadcast => self.broadcast_commands(context, id, now),
-            Way::Download | Way::Direct => self.unicast_commands(context, (id, row.way), now),
+        let commands = match row.delivery_method {
+            DeliveryMethod::Broadcast => self.broadcast_commands(context, id, now),
+            DeliveryMethod::Download | DeliveryMethod::Direct => {
+                self.unicast_commands(context, (id, row.delivery_method), now)
+            }
         };
         match commands {
             Ok((revision, commands)) => {
@@ -180,7 +182,7 @@ impl DmSession {
                 let mut sequence = ArmingSequence::new((id, revision), commands, exec);
                 sequence.consent_prompt = self.consent_prompt(context, id);
                 self.arming = Some(sequence);
-                self.stage = Stage::Arming;
+                self.stage = Stage::ArmingAttempt;
             }
             Err((phase, reason)) => update_latest(context, id, now, |row| {
                 row.phase = phase.unwrap_or(row.phase);
@@ -195,8 +197,9 @@ impl DmSession {
         id: CampaignId,
         now: Utc,
     ) -> CommandsResult {
-        let found =
-            context.campaign(id).and_then(|campaign| Some((campaign, campaign.armable(now)?)));
+        let found = context
+            .campaign(id)
+            .and_then(|campaign| Some((campaign, campaign.open_broadcast_window(now)?)));
         let Some((campaign, (window, air))) = found else {
             return Err((None, "the campaign is not on air".to_owned()));
         };
@@ -206,9 +209,11 @@ impl DmSession {
         }
         // A device that does not report its root gets none.
         let held = self.properties.get(&Property::Root).and_then(|text| text.trim().parse().ok());
-        let roots = held.map_or(Ok(Vec::new()), |held| campaign.papers.roots_after(held)).map_err(
-            |missing| (None, format!("the device lacks root {missing}, which was not handed in")),
-        )?;
+        let roots = held
+            .map_or(Ok(Vec::new()), |held| campaign.documents.roots_after(held))
+            .map_err(|missing| {
+                (None, format!("the device lacks root {missing}, which was not handed in"))
+            })?;
         let preparation = ArmingInput { campaign, window, air, device: &context.device, roots };
         Ok((window.revision, commands::arming_commands(&preparation, now)))
     }
@@ -233,7 +238,7 @@ impl DmSession {
             self.properties.get(&Property::BroadcastVersion).and_then(|version| major(version));
         if version != major(broadcast::VERSION_VALUE) {
             let reason = "the device has no Ext/Broadcast of version 1.0".to_owned();
-            return Some((ArmingPhase::UnicastNeeded, reason));
+            return Some((ArmingPhase::NeedsUnicast, reason));
         }
         let limit =
             |fact| self.properties.get(&fact).and_then(|text| text.trim().parse::<u64>().ok());
@@ -266,7 +271,7 @@ impl DmSession {
             Ok(commands) => {
                 self.queue.extend(commands);
                 self.arming = Some(sequence);
-                self.stage = Stage::Arming;
+                self.stage = Stage::ArmingAttempt;
             }
             Err(reason) => {
                 context.audit_note(format!("not armed: {reason}"));
@@ -413,11 +418,11 @@ impl DmSession {
     fn unicast_commands(
         &self,
         context: &DeviceContext,
-        (id, way): (CampaignId, Way),
+        (id, way): (CampaignId, DeliveryMethod),
         now: Utc,
     ) -> CommandsResult {
         let campaign = context.campaign(id);
-        let window = campaign.and_then(|campaign| campaign.serves(now));
+        let window = campaign.and_then(|campaign| campaign.open_unicast_window(now));
         // A value that does not parse is no partial package.
         let held =
             self.properties.get(&Property::PartialPackage).and_then(|text| text.parse().ok());

@@ -120,12 +120,12 @@ mod tests {
     use proto::dm::auth::Secret;
 
     use super::*;
-    use crate::fleet::contract;
+    use crate::fleet::store_tests;
 
     const NOW: Utc = Utc::from_seconds(10_000);
 
     fn device() -> Device {
-        let mut device = contract::device("a");
+        let mut device = store_tests::device("a");
         device.auth.secret = Secret::new("a", "right").into();
         device.auth.next_nonce = Some(Nonce([1; 16]));
         device.auth.challenge = None;

@@ -11,7 +11,7 @@ use proto::{
     ids::{CampaignId, Correlator},
 };
 
-use crate::fleet::{device::Rest, policy::Setting};
+use crate::fleet::{device::SuspendCommand, policy::NodeValue};
 
 /// A property of a device that is read with Get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -83,9 +83,9 @@ pub enum Purpose {
     /// Starts an operation on a component.
     Component(Correlator),
     /// Suspends or resumes reception.
-    Suspension(Rest),
+    Suspension(SuspendCommand),
     /// Sets a policy node.
-    Policy(Setting),
+    Policy(NodeValue),
     /// Disarms the device.
     Disarm(CampaignId),
     /// Notifies the user.

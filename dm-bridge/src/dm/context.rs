@@ -6,7 +6,7 @@ use proto::ids::CampaignId;
 
 use crate::{
     campaign::model::Campaign,
-    fleet::{arming::Arming, device::Device, store::Change},
+    fleet::{attempt::ArmingAttempt, device::Device, store::Change},
 };
 
 /// The stored rows that concern one device, as loaded for one message.
@@ -18,7 +18,7 @@ pub struct DeviceContext {
     /// The device.
     pub device: Device,
     /// All attempts for it, by campaign and attempt number.
-    pub attempts: Vec<Arming>,
+    pub attempts: Vec<ArmingAttempt>,
     /// The campaigns of the open attempts; all running ones when the device requests an update.
     pub campaigns: Vec<Campaign>,
     /// Bundles of the campaigns whose package may go inside the DM session.
@@ -54,7 +54,7 @@ impl DeviceContext {
     }
 
     /// Returns the latest attempt of each campaign.
-    pub fn latest(&self) -> impl Iterator<Item = &Arming> {
+    pub fn latest(&self) -> impl Iterator<Item = &ArmingAttempt> {
         latest(&self.attempts)
     }
 
@@ -64,7 +64,7 @@ impl DeviceContext {
 }
 
 /// Returns the latest attempt of each campaign out of all attempts for one device.
-pub fn latest(armings: &[Arming]) -> impl Iterator<Item = &Arming> {
+pub fn latest(armings: &[ArmingAttempt]) -> impl Iterator<Item = &ArmingAttempt> {
     armings.iter().filter(|row| {
         !armings.iter().any(|other| other.campaign == row.campaign && other.attempt > row.attempt)
     })

@@ -25,9 +25,9 @@ use super::{
 use crate::{
     arming::results::{self, Receipt},
     fleet::{
-        arming::{Arming, ArmingPhase},
-        device::Rest,
-        policy::Setting,
+        attempt::{ArmingAttempt, ArmingPhase},
+        device::SuspendCommand,
+        policy::NodeValue,
     },
     random::{RandomBytes, fresh_correlator},
 };
@@ -378,8 +378,8 @@ fn on_firmware_version(context: &mut DeviceContext, firmware: String, now: Utc) 
 /// Applies the phase to the attempt in progress: the one accepted without a result.
 fn on_phase(context: &mut DeviceContext, word: &str, now: Utc) {
     let Ok(phase) = word.trim().parse::<Phase>() else { return };
-    let busy = |row: &&mut Arming| {
-        row.armed()
+    let busy = |row: &&mut ArmingAttempt| {
+        row.was_accepted()
             && row.result_code.is_none()
             && (row.phase.is_open() || row.phase == ArmingPhase::Unknown)
     };
@@ -393,7 +393,7 @@ fn on_phase(context: &mut DeviceContext, word: &str, now: Utc) {
 }
 
 /// Handles the status of Suspend or Resume. A missing node is final; any other rejection may pass.
-fn on_suspend_status(context: &mut DeviceContext, command: Rest, code: StatusCode) {
+fn on_suspend_status(context: &mut DeviceContext, command: SuspendCommand, code: StatusCode) {
     context.audit_note(format!("{command} answered {code}"));
     let never = [
         StatusCode::NOT_FOUND,
@@ -403,19 +403,21 @@ fn on_suspend_status(context: &mut DeviceContext, command: Rest, code: StatusCod
         StatusCode::PERMISSION_DENIED,
     ];
     // A later decision of the operator stays pending.
-    if context.device.rest == Some(command) && (is_carried_out(code) || never.contains(&code)) {
-        context.device.rest = None;
+    if context.device.pending_suspension == Some(command)
+        && (is_carried_out(code) || never.contains(&code))
+    {
+        context.device.pending_suspension = None;
     }
 }
 
 /// Handles the status of a policy setting; any status but "retry later" is final.
-fn on_policy_status(context: &mut DeviceContext, setting: &Setting, code: StatusCode, now: Utc) {
+fn on_policy_status(context: &mut DeviceContext, setting: &NodeValue, code: StatusCode, now: Utc) {
     if code == UNANSWERED {
         context.audit_note(format!("policy {setting} not answered"));
         return;
     }
     context.audit_note(format!("policy {setting} answered {code}"));
-    context.device.policy.answered(setting, code, now);
+    context.device.policy.record_status(setting, code, now);
 }
 
 /// Handles the status of the Exec that arms a device.
@@ -445,21 +447,21 @@ fn on_exec_status(
         | StatusCode::NOT_SUPPORTED
         | StatusCode::NOT_IMPLEMENTED
         | BAD_URL => {
-            row.phase = ArmingPhase::UnicastNeeded;
+            row.phase = ArmingPhase::NeedsUnicast;
             row.reason = Some(format!("Exec answered {code}"));
         }
         _ => {
             row.phase = ArmingPhase::Failed;
             row.reason = Some(format!("Exec answered {code}"));
-            again = Some((row.device.clone(), row.attempt + 1, row.way));
+            again = Some((row.device.clone(), row.attempt + 1, row.delivery_method));
         }
     });
     if let Some((device, attempt, way)) = again
         && attempt <= limits.attempts
     {
         let correlator = fresh_correlator(random);
-        let next = Arming::pending(device, campaign, attempt, correlator, now);
-        context.attempts.push(Arming { way, ..next });
+        let next = ArmingAttempt::pending(device, campaign, attempt, correlator, now);
+        context.attempts.push(ArmingAttempt { delivery_method: way, ..next });
     }
 }
 

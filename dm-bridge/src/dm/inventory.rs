@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     arming::results::{self, Receipt},
-    fleet::components::{Components, Held, MAX_HELD, WorkPhase},
+    fleet::components::{Components, InventoryEntry, MAX_INVENTORY, OperationState},
 };
 
 /// Progress with components in one session.
@@ -92,8 +92,8 @@ impl DmSession {
     // spec: oma-dm 12.2 (operations of operators)
     fn next_operation(&mut self, context: &DeviceContext) -> Option<Vec<PlannedCommand>> {
         let components = &context.device.components;
-        let waits = |phase: WorkPhase| phase == WorkPhase::Waiting;
-        let mut works = components.works.iter().filter(|work| waits(work.phase));
+        let waits = |state: OperationState| state == OperationState::Waiting;
+        let mut works = components.operations.iter().filter(|work| waits(work.state));
         let work = works.find(|work| !self.inventory.attempted.contains(&work.correlator))?;
         self.inventory.attempted.insert(work.correlator.clone());
         let object: NodeUri = nodes::ROOT.parse().ok()?;
@@ -112,7 +112,7 @@ impl DmSession {
     ) -> Option<Vec<PlannedCommand>> {
         let components = &mut context.device.components;
         match self.inventory.step {
-            InventoryStep::NotYet if components.wanted => {
+            InventoryStep::NotYet if components.refresh_requested => {
                 self.inventory.step = InventoryStep::Names;
                 return Some(READ_BRANCHES.map(|branch| read(branch.path())).to_vec());
             }
@@ -131,14 +131,14 @@ impl DmSession {
             InventoryStep::Values => {}
         }
         self.inventory.step = InventoryStep::Done;
-        components.wanted = false;
+        components.refresh_requested = false;
         components.refused = self.inventory.refused.take();
         let text = match &components.refused {
             Some(reason) => reason.clone(),
             None => {
-                components.held = self.inventory.entries();
+                components.inventory = self.inventory.entries();
                 components.read = Some(now);
-                let text = format!("holds {} packages and components", components.held.len());
+                let text = format!("holds {} packages and components", components.inventory.len());
                 confirm_attempts(context, now);
                 text
             }
@@ -168,13 +168,13 @@ impl DmSession {
         result: &OperationResult,
         now: Utc,
     ) -> StatusCode {
-        let receipt = match context.device.components.accept(result, now) {
+        let receipt = match context.device.components.record_result(result, now) {
             Some(true) => Receipt::Recorded,
             Some(false) => Receipt::Duplicate,
             None => results::record_component_result(&mut context.attempts, result, now),
         };
         // The inventory is read again: a result alone proves nothing.
-        context.device.components.wanted |= receipt == Receipt::Recorded;
+        context.device.components.refresh_requested |= receipt == Receipt::Recorded;
         context.audit_note(match receipt {
             Receipt::Recorded => format!("result {}", result.result),
             Receipt::Duplicate => format!("result {} again", result.result),
@@ -198,16 +198,16 @@ impl InventorySync {
             let names: Vec<_> = listed.split('/').map(|name| name.trim().to_owned()).collect();
             names.into_iter().filter(|name| !name.is_empty()).map(move |name| (branch, name))
         };
-        READ_BRANCHES.into_iter().flat_map(names).take(MAX_HELD)
+        READ_BRANCHES.into_iter().flat_map(names).take(MAX_INVENTORY)
     }
 
-    fn entries(&self) -> Vec<Held> {
+    fn entries(&self) -> Vec<InventoryEntry> {
         let held = |(branch, node): (Branch, String)| {
             let value = |leaf: &str| {
                 let uri = address(&format!("{}/{leaf}", branch.node(&node)));
                 self.values.get(&uri).filter(|text| !text.is_empty()).cloned()
             };
-            Held {
+            InventoryEntry {
                 branch,
                 id: value(identifier(branch)).unwrap_or_else(|| node.clone()),
                 package: value(nodes::PACKAGE_ID_REF),
@@ -243,7 +243,8 @@ pub(super) fn on_operation_status(
     code: StatusCode,
     now: Utc,
 ) {
-    let Some(work) = components.works.iter_mut().find(|work| work.correlator == *correlator) else {
+    let Some(work) = components.operations.iter_mut().find(|work| work.correlator == *correlator)
+    else {
         return;
     };
     if work.result_code.is_some() {
@@ -251,13 +252,13 @@ pub(super) fn on_operation_status(
     }
     work.updated = now;
     if is_carried_out(code) {
-        work.phase = WorkPhase::Accepted;
+        work.state = OperationState::Accepted;
         work.reason = None;
         return;
     }
     work.reason = Some(format!("Exec answered {code}"));
     // Without a status it may have been accepted: the next session sends the same correlator.
     if code.0 != 0 && !code.is_retry_later() {
-        work.phase = WorkPhase::Failed;
+        work.state = OperationState::Failed;
     }
 }

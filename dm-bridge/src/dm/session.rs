@@ -3,7 +3,7 @@
 //! ```text
 //! package 1  credential, DevInfo, alerts   ->  statuses, Gets                      Query
 //! package 3  values                        ->  the commands that arm, in as few messages as the
-//!                                              device accepts                      Arming
+//!                                              device accepts                      ArmingAttempt
 //! package 3  202, perhaps a final alert    ->  more commands, or none: the end     Schedule, Done
 //! ```
 
@@ -41,11 +41,11 @@ use crate::{
         commands,
         tasks::{self, ArmingTask},
     },
-    campaign::model::{CampaignState, Way},
+    campaign::model::{CampaignState, DeliveryMethod},
     fleet::{
-        arming::{Arming, ArmingPhase},
+        attempt::{ArmingAttempt, ArmingPhase},
         device::Nonce,
-        policy::Setting,
+        policy::NodeValue,
         profile::Quirk,
     },
     random::RandomBytes,
@@ -125,7 +125,7 @@ pub struct DmSession {
     /// Set once a pending Suspend or Resume was sent.
     suspend_sent: bool,
     /// Policy settings that were sent.
-    policies_sent: BTreeSet<Setting>,
+    policies_sent: BTreeSet<NodeValue>,
     /// Campaigns that are not attempted again in this session.
     pub(super) attempted: BTreeSet<CampaignId>,
     /// Campaigns that the user has accepted.
@@ -145,7 +145,7 @@ pub struct DmSession {
 pub(super) enum Stage {
     Query,
     Schedule,
-    Arming,
+    ArmingAttempt,
     Exec,
     Done,
 }
@@ -374,7 +374,7 @@ impl DmSession {
                 }
                 self.schedule(context, now, random);
             }
-            Stage::Arming => self.next_arming_step(context, now),
+            Stage::ArmingAttempt => self.next_arming_step(context, now),
             Stage::Done => {}
         }
     }
@@ -383,7 +383,7 @@ impl DmSession {
     fn query_firmware(&mut self, context: &DeviceContext) {
         let firmware = device::FIRMWARE_VERSION.to_owned();
         self.queue.push_back(PlannedCommand::read(Property::Firmware, firmware));
-        let waits = |row: &Arming| {
+        let waits = |row: &ArmingAttempt| {
             row.result_code.is_none() && (row.phase.is_open() || row.phase == ArmingPhase::Unknown)
         };
         if context.latest().any(waits) {
@@ -404,7 +404,9 @@ impl DmSession {
             PlannedCommand::read(Property::Phase, node(broadcast::PHASE)),
             PlannedCommand::read(Property::LargeObjects, device::LARGE_OBJECTS.to_owned()),
         ]);
-        if context.latest().any(|row| row.way == Way::Direct && row.phase == ArmingPhase::Pending) {
+        if context.latest().any(|row| {
+            row.delivery_method == DeliveryMethod::Direct && row.phase == ArmingPhase::Pending
+        }) {
             self.queue.push_back(PlannedCommand::read(
                 Property::PartialPackage,
                 node(fumo::PACKAGE_HELD),
@@ -417,7 +419,7 @@ impl DmSession {
         let pending: Vec<_> = context
             .device
             .policy
-            .owed()
+            .pending()
             .filter(|setting| self.policies_sent.insert(setting.clone()))
             .collect();
         let commands =
@@ -432,8 +434,10 @@ impl DmSession {
             self.stage = Stage::Exec;
             return;
         }
-        if let Some(command) =
-            context.device.rest.filter(|_| !std::mem::replace(&mut self.suspend_sent, true))
+        if let Some(command) = context
+            .device
+            .pending_suspension
+            .filter(|_| !std::mem::replace(&mut self.suspend_sent, true))
         {
             self.queue.push_back(commands::suspension(command, &context.device, random));
             self.stage = Stage::Exec;
@@ -518,11 +522,11 @@ impl DmSession {
         if let Some(sequence) = self.arming.take() {
             // The next session uses the next delivery method, if there is one.
             let campaign = context.campaign(sequence.campaign).cloned();
-            let next = |way| campaign.as_ref().and_then(|campaign| campaign.way_after(way));
+            let next = |way| campaign.as_ref().and_then(|campaign| campaign.next_method(way));
             update_latest(context, sequence.campaign, now, |row| {
                 row.reason = Some(reason);
-                if next(row.way).is_some() {
-                    row.phase = ArmingPhase::UnicastNeeded;
+                if next(row.delivery_method).is_some() {
+                    row.phase = ArmingPhase::NeedsUnicast;
                 }
             });
         }
@@ -537,7 +541,7 @@ pub(super) fn update_latest(
     context: &mut DeviceContext,
     campaign: CampaignId,
     now: Utc,
-    change: impl FnOnce(&mut Arming),
+    change: impl FnOnce(&mut ArmingAttempt),
 ) {
     let rows = context.attempts.iter_mut().filter(|row| row.campaign == campaign);
     if let Some(row) = rows.max_by_key(|row| row.attempt) {

@@ -24,12 +24,12 @@ use super::{
 use crate::{
     campaign::model::{CampaignState, samples},
     fleet::{
-        arming::{Arming, ArmingPhase},
+        attempt::{ArmingAttempt, ArmingPhase},
         components::Components,
-        contract,
-        device::{Nonce, Rest},
-        policy::PolicyOrders,
+        device::{Nonce, SuspendCommand},
+        policy::DesiredPolicy,
         profile::{Profile, Quirk},
+        store_tests,
     },
 };
 
@@ -45,19 +45,19 @@ const NOW: Utc = Utc::from_seconds(1_500);
 
 /// The context of one device that is selected for one running campaign.
 fn device_context() -> DeviceContext {
-    let mut device = contract::device("a");
+    let mut device = store_tests::device("a");
     device.auth.secret = Secret::new("a", "password").into();
     device.auth.next_nonce = Some(Nonce([1; 16]));
     device.auth.challenge = None;
     device.auth.failures = 0;
-    device.on_request = None;
+    device.update_requests = None;
     device.profile = Profile::default();
-    device.rest = None;
-    device.policy = PolicyOrders::default();
+    device.pending_suspension = None;
+    device.policy = DesiredPolicy::default();
     device.components = Components::default();
     let campaign = samples::running();
     let correlator = Correlator("c1".to_owned());
-    let arming = Arming::pending(device.id.clone(), campaign.id, 1, correlator, Utc(1));
+    let arming = ArmingAttempt::pending(device.id.clone(), campaign.id, 1, correlator, Utc(1));
     DeviceContext {
         device,
         attempts: vec![arming],
@@ -71,7 +71,7 @@ fn received(message: &Message) -> ReceivedMessage<'_> {
     ReceivedMessage { message, encoding: Encoding::Xml, mac: None }
 }
 
-fn latest(context: &DeviceContext) -> &Arming {
+fn latest(context: &DeviceContext) -> &ArmingAttempt {
     context.latest().next().unwrap()
 }
 
@@ -404,7 +404,7 @@ fn envelopes_travel_as_octets() {
     });
     let manifest = manifest.unwrap();
     assert_eq!(manifest.meta.as_ref().unwrap().format, Some(Format::Bin));
-    assert_eq!(manifest.to_octets().unwrap(), context.campaigns[0].papers.manifest);
+    assert_eq!(manifest.to_octets().unwrap(), context.campaigns[0].documents.manifest);
 }
 
 #[test]
@@ -438,14 +438,14 @@ fn a_window_that_opens_during_a_session_arms_a_device_that_was_not_queried_yet()
 fn a_device_two_roots_behind_gets_both_in_order_and_no_exec_when_one_is_refused() {
     let chain = || [(2, vec![2; 300]), (3, vec![3; 300])].into();
     let mut context = device_context();
-    context.campaigns[0].papers.roots = chain();
+    context.campaigns[0].documents.roots = chain();
     let mut device = Device::new().with("Broadcast/Root", "1");
     device.run(&mut context);
     assert_eq!(device.written()[..3], ["Root", "Root", "Manifest"]);
     assert_eq!(latest(&context).phase, ArmingPhase::Armed);
 
     let mut context = device_context();
-    context.campaigns[0].papers.roots = chain();
+    context.campaigns[0].documents.roots = chain();
     let mut device = Device::new().with("Broadcast/Root", "1");
     device.refused = Some(("Root", StatusCode::FAILED));
     device.run(&mut context);
@@ -460,7 +460,7 @@ fn a_device_two_roots_behind_gets_both_in_order_and_no_exec_when_one_is_refused(
 #[test]
 fn a_device_that_lacks_an_unknown_root_stays_pending_with_the_reason() {
     let mut context = device_context();
-    context.campaigns[0].papers.roots = [(3, vec![3; 300])].into();
+    context.campaigns[0].documents.roots = [(3, vec![3; 300])].into();
     let mut device = Device::new().with("Broadcast/Root", "1");
     device.run(&mut context);
     assert_eq!(device.written(), [""; 0]);
@@ -487,7 +487,7 @@ fn a_device_without_the_extension_needs_unicast() {
     let mut device = Device::new().without("Broadcast/Version");
     device.run(&mut context);
     assert_eq!(device.written(), [""; 0]);
-    assert_eq!(latest(&context).phase, ArmingPhase::UnicastNeeded);
+    assert_eq!(latest(&context).phase, ArmingPhase::NeedsUnicast);
 }
 
 #[test]
@@ -496,13 +496,13 @@ fn a_device_that_does_not_know_the_url_needs_unicast() {
         let mut context = device_context();
         let mut device = Device { exec: StatusCode(answer), ..Device::new() };
         device.run(&mut context);
-        assert_eq!(latest(&context).phase, ArmingPhase::UnicastNeeded, "{answer}");
+        assert_eq!(latest(&context).phase, ArmingPhase::NeedsUnicast, "{answer}");
     }
     let mut context = device_context();
     Device::new().run(&mut context);
     context.device.auth.next_nonce = Some(Nonce([1; 16]));
     Device::new().alerting(411, "c1").run(&mut context);
-    assert_eq!(latest(&context).phase, ArmingPhase::UnicastNeeded);
+    assert_eq!(latest(&context).phase, ArmingPhase::NeedsUnicast);
 }
 
 #[test]
@@ -594,7 +594,9 @@ fn a_device_with_tiny_messages_does_not_busy_the_server() {
 
 #[test]
 fn a_result_is_confirmed_by_the_version_read_back_in_the_same_session() {
-    for (firmware, phase) in [("2.0", ArmingPhase::Confirmed), ("1.0", ArmingPhase::Contradicted)] {
+    for (firmware, phase) in
+        [("2.0", ArmingPhase::Confirmed), ("1.0", ArmingPhase::VersionMismatch)]
+    {
         let mut context = device_context();
         Device::new().run(&mut context);
         context.device.auth.next_nonce = Some(Nonce([1; 16]));
@@ -728,7 +730,7 @@ fn a_session_whose_campaign_is_stopped_or_that_never_ends_is_aborted() {
         assert_eq!((alert.code, reply.is_final), (AlertCode::SESSION_ABORT, true));
         let others = &reply.commands[..reply.commands.len() - 1];
         assert!(others.iter().all(|command| command.verb() == Verb::Status), "{others:?}");
-        assert!(!latest(&context).armed());
+        assert!(!latest(&context).was_accepted());
         assert!(
             context.notes.iter().any(|note| note.starts_with("session aborted")),
             "{:?}",

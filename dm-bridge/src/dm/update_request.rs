@@ -18,9 +18,9 @@ use crate::{
     arming::tasks::{self, ArmingTask},
     campaign::{
         model::{Campaign, CampaignState},
-        on_request::OnRequest,
+        update_requests::UpdateRequestPolicy,
     },
-    fleet::arming::Arming,
+    fleet::attempt::ArmingAttempt,
     random::{RandomBytes, fresh_correlator},
 };
 
@@ -97,14 +97,14 @@ impl DmSession {
     ) -> Decision {
         if let Some(campaign) = newest_relevant(context, now) {
             let (id, version) = (campaign.id, campaign.terms.firmware_version.clone());
-            let policy = context.device.on_request.unwrap_or(campaign.on_request);
+            let policy = context.device.update_requests.unwrap_or(campaign.update_requests);
             let is_selected = context.latest().any(|row| row.campaign == id);
-            if !is_selected && policy != OnRequest::Nothing {
+            if !is_selected && policy != UpdateRequestPolicy::Nothing {
                 let correlator = fresh_correlator(random);
                 let device = context.device.id.clone();
-                context.attempts.push(Arming::pending(device, id, 1, correlator, now));
+                context.attempts.push(ArmingAttempt::pending(device, id, 1, correlator, now));
             }
-            if policy == OnRequest::Later && !is_in_progress(context, id) {
+            if policy == UpdateRequestPolicy::Later && !is_in_progress(context, id) {
                 self.attempted.insert(id);
                 return Decision::Later(version);
             }
@@ -125,7 +125,7 @@ fn without_task(context: &DeviceContext) -> Decision {
     let mut open = context.latest().filter(|row| row.result_code.is_none() && row.phase.is_open());
     match open.next() {
         None => Decision::Nothing,
-        Some(row) if row.armed() => Decision::InProgress,
+        Some(row) if row.was_accepted() => Decision::InProgress,
         Some(row) => {
             let version =
                 context.campaign(row.campaign).map(|it| it.terms.firmware_version.clone());
@@ -135,7 +135,7 @@ fn without_task(context: &DeviceContext) -> Decision {
 }
 
 fn is_in_progress(context: &DeviceContext, id: CampaignId) -> bool {
-    context.latest().any(|row| row.campaign == id && row.armed())
+    context.latest().any(|row| row.campaign == id && row.was_accepted())
 }
 
 /// Returns whether a request is about the firmware: no object means all of them, and some clients
@@ -157,7 +157,7 @@ fn newest_relevant(context: &DeviceContext, now: Utc) -> Option<&Campaign> {
         let runs = context.device.firmware_version.as_ref() == Some(&terms.firmware_version);
         let open = campaign.window.is_some_and(|window| now < window.closes);
         let ended =
-            context.latest().any(|row| row.campaign == campaign.id && !row.phase.needs_air());
+            context.latest().any(|row| row.campaign == campaign.id && !row.phase.needs_broadcast());
         campaign.state == CampaignState::Running
             && open
             && !runs

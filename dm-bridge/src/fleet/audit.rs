@@ -5,39 +5,28 @@ use proto::{
     time::Utc,
 };
 
-/// What a change says about itself; the store adds number, time and seal.
+/// The description of a change; the store adds number, time and seal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Audit {
-    /// Who made the change.
+    /// Origin of the change.
     pub actor: Actor,
-    /// What was done, as `area.verb`.
+    /// Action, as `area.verb`.
     pub action: &'static str,
-    /// What it was done to.
+    /// Device or campaign that it applies to.
     pub subject: String,
-    /// What else is worth knowing, in words; never a secret.
+    /// Details as text; never a secret.
     pub detail: String,
 }
 
-/// Who makes changes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Actor {
-    /// A person at the desk: command line or API.
-    Operator,
-    /// A device in its DM session.
-    Device,
-    /// The server by itself.
-    Reconciler,
-}
-
-impl Actor {
-    /// Returns the word for it in the log.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Operator => "operator",
-            Self::Device => "device",
-            Self::Reconciler => "reconciler",
-        }
+proto::words! {
+    /// The origin of a change.
+    pub enum Actor {
+        /// An operator: command line or API.
+        Operator = "operator",
+        /// A device in its DM session.
+        Device = "device",
+        /// The server's reconciler.
+        Reconciler = "reconciler",
     }
 }
 
@@ -46,15 +35,15 @@ impl Actor {
 pub struct AuditLine {
     /// Number of the line, from 1.
     pub number: u64,
-    /// When the change was made.
+    /// Time of the change.
     pub at: Utc,
-    /// Who made it.
+    /// Origin of the change.
     pub actor: String,
-    /// What was done.
+    /// Action.
     pub action: String,
-    /// What it was done to.
+    /// Device or campaign that it applies to.
     pub subject: String,
-    /// What else is worth knowing.
+    /// Details.
     pub detail: String,
     /// H over the seal before it and everything above.
     pub seal: Digest,
@@ -68,7 +57,7 @@ impl AuditLine {
         let mut line = Self {
             number: last.saturating_add(1),
             at,
-            actor: audit.actor.word().to_owned(),
+            actor: audit.actor.as_str().to_owned(),
             action: audit.action.to_owned(),
             subject: audit.subject,
             detail: audit.detail,
@@ -78,7 +67,7 @@ impl AuditLine {
         line
     }
 
-    /// Tells whether this line is the unchanged successor of the one sealed with `previous`.
+    /// Returns whether this line is the unchanged successor of the one sealed with `previous`.
     #[must_use]
     pub fn follows(&self, previous: &Digest) -> bool {
         self.seal_after(previous) == self.seal

@@ -1,4 +1,4 @@
-//! What is known of the software components of a device, and what is to be done with them.
+//! The software components of a device: its inventory as last read, and queued operations.
 
 use proto::{
     dm::scomo::{Branch, ComponentState, Operation, OperationResult},
@@ -7,37 +7,37 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Packages and components that are taken over from one device.
-pub const MAX_HELD: usize = 64;
+/// Inventory entries stored for one device, at most.
+pub const MAX_INVENTORY: usize = 64;
 
-/// Operations that are kept of one device; settled ones go first.
-pub const MAX_WORKS: usize = 32;
+/// Operations stored for one device, at most; closed ones are removed first.
+pub const MAX_OPERATIONS: usize = 32;
 
-/// The components of a device as it showed them, and the operations on them.
+/// The inventory of a device and the operations on it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Components {
-    /// Whether its next DM session reads what it holds.
-    pub wanted: bool,
-    /// When that was read last.
+    /// Set when its next DM session reads the inventory.
+    pub refresh_requested: bool,
+    /// Time of the last reading.
     pub read: Option<Utc>,
-    /// Why it could not be read the last time.
+    /// Reason for which the last reading failed.
     pub refused: Option<String>,
-    /// What it held then.
-    pub held: Vec<Held>,
+    /// Entries of the last reading.
+    pub inventory: Vec<InventoryEntry>,
     /// Operations, the oldest first.
-    pub works: Vec<ComponentWork>,
+    pub operations: Vec<ComponentOperation>,
 }
 
-/// A package that a device holds, or a component that is installed on it.
+/// A package that was delivered to a device, or a component that is installed on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Held {
-    /// Where it stands in the inventory.
+pub struct InventoryEntry {
+    /// Branch of the inventory.
     pub branch: Branch,
     /// The name of its node.
     pub node: String,
     /// The package, or the component.
     pub id: String,
-    /// The package that a component came with.
+    /// Package that the component was installed from.
     pub package: Option<String>,
     /// A name for people.
     pub name: Option<String>,
@@ -47,32 +47,22 @@ pub struct Held {
     pub state: Option<ComponentState>,
 }
 
-/// Where an operation on a component stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum WorkPhase {
-    /// Waits for the device's next session.
-    Waiting,
-    /// The device has accepted it.
-    Accepted,
-    /// The device has done it.
-    Done,
-    /// The device has refused it or failed.
-    Failed,
+proto::words! {
+    /// The state of an operation on a component.
+    #[derive(Serialize, Deserialize)]
+    pub enum OperationState, serde {
+        /// Waits for the device's next DM session.
+        Waiting = "waiting",
+        /// Accepted by the device.
+        Accepted = "accepted",
+        /// Reported as successful.
+        Done = "done",
+        /// Rejected by the device, or reported as failed.
+        Failed = "failed",
+    }
 }
 
-impl WorkPhase {
-    /// Returns the word for it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Waiting => "waiting",
-            Self::Accepted => "accepted",
-            Self::Done => "done",
-            Self::Failed => "failed",
-        }
-    }
-
+impl OperationState {
     const fn is_open(self) -> bool {
         matches!(self, Self::Waiting | Self::Accepted)
     }
@@ -80,33 +70,33 @@ impl WorkPhase {
 
 /// One operation on one component.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ComponentWork {
-    /// Ties its result to it; no two operations share one.
+pub struct ComponentOperation {
+    /// Correlates the result; no two operations share one.
     pub correlator: Correlator,
-    /// What is to be done.
+    /// Operation of the SCOMO object.
     pub operation: Operation,
-    /// With what: a package or a component.
+    /// Package or component that it applies to.
     pub id: String,
-    /// Where it stands.
-    pub phase: WorkPhase,
+    /// State of the operation.
+    pub state: OperationState,
     /// Result code of the device's final alert. It is set once.
     pub result_code: Option<u16>,
-    /// Why it stands there, in words.
+    /// Reason for the state, as text.
     pub reason: Option<String>,
-    /// When it last changed.
+    /// Time of the last change.
     pub updated: Utc,
 }
 
 impl Components {
-    /// Returns the name of the node that an operation on `id` is about: where the inventory was
-    /// never read, most devices name a node after what it holds.
+    /// Returns the node that an operation on `id` addresses. Without an inventory it is `id`: most
+    /// devices name a node after its package or component.
     #[must_use]
     pub fn node_of(&self, branch: Branch, id: &str) -> String {
-        let found = self.held.iter().find(|held| held.branch == branch && held.id == id);
-        found.map_or(id, |held| &held.node).to_owned()
+        let found = self.inventory.iter().find(|entry| entry.branch == branch && entry.id == id);
+        found.map_or(id, |entry| &entry.node).to_owned()
     }
 
-    /// Tells whether the device shows what an operation on a package leaves behind.
+    /// Returns whether the inventory shows the result of an operation on a package.
     #[must_use]
     pub fn shows(&self, operation: Operation, package: &str) -> bool {
         let after = ComponentState::after(operation);
@@ -114,9 +104,9 @@ impl Components {
             Some(ComponentState::Delivered) => Branch::Delivered,
             Some(ComponentState::Inactive | ComponentState::Active) | None => Branch::Deployed,
         };
-        self.held.iter().any(|held| {
-            let is_it = held.id == package || held.package.as_deref() == Some(package);
-            is_it && held.branch == branch && (held.state.is_none() || held.state == after)
+        self.inventory.iter().any(|entry| {
+            let is_it = entry.id == package || entry.package.as_deref() == Some(package);
+            is_it && entry.branch == branch && (entry.state.is_none() || entry.state == after)
         })
     }
 
@@ -124,44 +114,44 @@ impl Components {
     ///
     /// # Errors
     ///
-    /// The operation that is queued already, or what is too much.
-    pub fn queue(&mut self, work: ComponentWork) -> Result<(), String> {
-        let same = |it: &&ComponentWork| {
-            it.phase.is_open() && it.operation == work.operation && it.id == work.id
+    /// A text that names the operation queued already, or the limit.
+    pub fn queue(&mut self, operation: ComponentOperation) -> Result<(), String> {
+        let same = |it: &&ComponentOperation| {
+            it.state.is_open() && it.operation == operation.operation && it.id == operation.id
         };
-        if let Some(found) = self.works.iter().find(same) {
-            let (operation, id, phase) = (found.operation, &found.id, found.phase.word());
-            return Err(format!("{operation} of {id} is {phase} already"));
+        if let Some(found) = self.operations.iter().find(same) {
+            let (operation, id, state) = (found.operation, &found.id, found.state);
+            return Err(format!("{operation} of {id} is {state} already"));
         }
-        if self.works.len() >= MAX_WORKS {
-            let settled = self.works.iter().position(|work| !work.phase.is_open());
-            let Some(settled) = settled else {
+        if self.operations.len() >= MAX_OPERATIONS {
+            let closed = self.operations.iter().position(|operation| !operation.state.is_open());
+            let Some(closed) = closed else {
                 return Err(format!(
-                    "{MAX_WORKS} operations are open: the device has to come first"
+                    "{MAX_OPERATIONS} operations are open: retry after the device's next DM session"
                 ));
             };
-            self.works.remove(settled);
+            self.operations.remove(closed);
         }
-        self.works.push(work);
+        self.operations.push(operation);
         Ok(())
     }
 
-    /// Takes a final alert; `None` when it names no operation here, whether it is the first result
-    /// of its operation otherwise.
+    /// Records a final alert. Returns `None` when it matches no operation, else whether it is the
+    /// first result of its operation.
     // spec: oma-dm 15.5 (a result of a component is counted once)
-    pub fn accept(&mut self, result: &OperationResult, now: Utc) -> Option<bool> {
+    pub fn record_result(&mut self, result: &OperationResult, now: Utc) -> Option<bool> {
         let correlator = result.correlator.as_ref()?;
-        let work = self.works.iter_mut().find(|work| work.correlator == *correlator)?;
-        if work.result_code.is_some() {
+        let operation = self.operations.iter_mut().find(|it| it.correlator == *correlator)?;
+        if operation.result_code.is_some() {
             return Some(false);
         }
         let success = result.result.is_success();
-        work.phase = if success { WorkPhase::Done } else { WorkPhase::Failed };
-        work.result_code = Some(result.result.0);
-        work.reason = Some(result.result.text().to_owned());
-        work.updated = now;
-        // What it left behind is read, not believed.
-        self.wanted = true;
+        operation.state = if success { OperationState::Done } else { OperationState::Failed };
+        operation.result_code = Some(result.result.0);
+        operation.reason = Some(result.result.text().to_owned());
+        operation.updated = now;
+        // A result is confirmed by reading the inventory.
+        self.refresh_requested = true;
         Some(true)
     }
 }
@@ -172,12 +162,12 @@ mod tests {
 
     use super::*;
 
-    fn work(correlator: &str, id: &str) -> ComponentWork {
-        ComponentWork {
+    fn operation(correlator: &str, id: &str) -> ComponentOperation {
+        ComponentOperation {
             correlator: Correlator(correlator.to_owned()),
             operation: Operation::Activate,
             id: id.to_owned(),
-            phase: WorkPhase::Waiting,
+            state: OperationState::Waiting,
             result_code: None,
             reason: None,
             updated: Utc(1),
@@ -198,29 +188,30 @@ mod tests {
     #[test]
     fn a_result_counts_once_for_the_operation_that_it_names() {
         let mut components = Components::default();
-        components.queue(work("one", "a")).unwrap();
-        components.queue(work("two", "b")).unwrap();
-        assert_eq!(components.accept(&result(1200, None), Utc(2)), None);
-        assert_eq!(components.accept(&result(1200, Some("other")), Utc(2)), None);
-        assert_eq!(components.accept(&result(1409, Some("two")), Utc(2)), Some(true));
-        assert_eq!(components.accept(&result(1200, Some("two")), Utc(3)), Some(false));
-        let phases: Vec<_> = components.works.iter().map(|it| (it.phase, it.result_code)).collect();
-        assert_eq!(phases, [(WorkPhase::Waiting, None), (WorkPhase::Failed, Some(1409))]);
-        assert!(components.wanted);
+        components.queue(operation("one", "a")).unwrap();
+        components.queue(operation("two", "b")).unwrap();
+        assert_eq!(components.record_result(&result(1200, None), Utc(2)), None);
+        assert_eq!(components.record_result(&result(1200, Some("other")), Utc(2)), None);
+        assert_eq!(components.record_result(&result(1409, Some("two")), Utc(2)), Some(true));
+        assert_eq!(components.record_result(&result(1200, Some("two")), Utc(3)), Some(false));
+        let states: Vec<_> =
+            components.operations.iter().map(|it| (it.state, it.result_code)).collect();
+        assert_eq!(states, [(OperationState::Waiting, None), (OperationState::Failed, Some(1409))]);
+        assert!(components.refresh_requested);
     }
 
     #[test]
-    fn an_operation_is_queued_once_and_settled_ones_make_room() {
+    fn an_operation_is_queued_once_and_closed_ones_make_room() {
         let mut components = Components::default();
-        for number in 0..MAX_WORKS {
-            components.queue(work(&number.to_string(), &number.to_string())).unwrap();
+        for number in 0..MAX_OPERATIONS {
+            components.queue(operation(&number.to_string(), &number.to_string())).unwrap();
         }
-        let again = components.queue(work("x", "3")).unwrap_err();
+        let again = components.queue(operation("x", "3")).unwrap_err();
         assert_eq!(again, "component-activate of 3 is waiting already");
-        assert!(components.queue(work("x", "new")).is_err());
-        components.accept(&result(1200, Some("5")), Utc(2));
-        components.queue(work("x", "new")).unwrap();
-        assert_eq!(components.works.len(), MAX_WORKS);
-        assert!(!components.works.iter().any(|work| work.id == "5"));
+        assert!(components.queue(operation("x", "new")).is_err());
+        components.record_result(&result(1200, Some("5")), Utc(2));
+        components.queue(operation("x", "new")).unwrap();
+        assert_eq!(components.operations.len(), MAX_OPERATIONS);
+        assert!(!components.operations.iter().any(|it| it.id == "5"));
     }
 }

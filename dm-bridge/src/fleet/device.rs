@@ -1,16 +1,15 @@
-//! A device as the bridge knows it: who it is, how it proves it, when it was last heard.
+//! An enrolled device: its identity, its credentials and what its next DM session sends.
 
-use std::{fmt, ops::Deref, str::FromStr, time::Duration};
+use std::{fmt, ops::Deref, time::Duration};
 
 use proto::{
     dm::auth::{AuthKind, Secret},
     ids::{ClassId, DeviceId, VendorId},
     time::Utc,
-    wire::WireError,
 };
 
-use super::{components::Components, policy::PolicyOrders, profile::Profile};
-use crate::campaign::on_request::OnRequest;
+use super::{components::Components, policy::DesiredPolicy, profile::Profile};
+use crate::campaign::update_requests::UpdateRequestPolicy;
 
 /// The FUMO object of a device unless it was enrolled with another.
 pub const DEFAULT_FUMO_OBJECT: &str = "./FwUpdate/Main";
@@ -33,132 +32,102 @@ pub struct Device {
     pub vendor: VendorId,
     /// Class that the manifest must list.
     pub class: ClassId,
-    /// Where the device reaches this server, as it was told at enrolment.
+    /// URL at which the device reaches this server, as given at enrolment.
     pub url: String,
-    /// Place of its FUMO object.
+    /// Root of its FUMO object.
     pub object: String,
-    /// How it proves who it is.
+    /// Credentials of its client.
     pub auth: DeviceAuth,
-    /// How this server proves to it who asks; absent on a device that was enrolled without.
-    pub server: Option<ServerProof>,
-    /// What it gets when it asks for an update, whatever campaigns say.
-    pub on_request: Option<OnRequest>,
-    /// How its client is spoken to.
+    /// Credentials of this server for it; absent on a device that was enrolled without.
+    pub server: Option<ServerCredentials>,
+    /// Policy for its update requests; takes precedence over those of campaigns.
+    pub update_requests: Option<UpdateRequestPolicy>,
+    /// Profile of its client.
     pub profile: Profile,
-    /// What its next DM session tells it.
-    pub rest: Option<Rest>,
-    /// What it is to be told of its policy, and what it answered.
-    pub policy: PolicyOrders,
+    /// Suspend or resume command that its next DM session sends.
+    pub pending_suspension: Option<SuspendCommand>,
+    /// Values that its policy is to have, with the statuses that it returned.
+    pub policy: DesiredPolicy,
     /// Its software components.
     pub components: Components,
     /// `./DevDetail/FwV` as last read.
     pub firmware_version: Option<String>,
-    /// When it was enrolled.
+    /// Time of its enrolment.
     pub enrolled: Utc,
-    /// When it last proved who it is.
+    /// Time of its last authenticated message.
     pub last_seen: Option<Utc>,
 }
 
-/// Whether a device goes on with what it receives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Rest {
-    /// It keeps what it has and stops.
-    Suspend,
-    /// It goes on.
-    Resume,
-}
-
-impl Rest {
-    /// Both.
-    pub const ALL: [Self; 2] = [Self::Suspend, Self::Resume];
-
-    /// Returns the word for it.
-    #[must_use]
-    pub const fn word(self) -> &'static str {
-        match self {
-            Self::Suspend => "suspend",
-            Self::Resume => "resume",
-        }
+proto::words! {
+    /// A command that suspends reception on a device or resumes it.
+    pub enum SuspendCommand: "suspension" {
+        /// Suspends reception; what was received is kept.
+        Suspend = "suspend",
+        /// Resumes reception.
+        Resume = "resume",
     }
 }
 
-impl fmt::Display for Rest {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.word())
-    }
-}
-
-impl FromStr for Rest {
-    type Err = WireError;
-
-    fn from_str(word: &str) -> Result<Self, WireError> {
-        Self::ALL
-            .into_iter()
-            .find(|rest| rest.word() == word)
-            .ok_or_else(|| WireError::invalid("rest", word, "suspend or resume"))
-    }
-}
-
-/// Credentials of a device, and what keeps them from being used twice.
+/// Credentials of a device, with the nonces against replay.
 ///
 /// # Source
 ///
 /// Security facts 7.2 and 7.4.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceAuth {
-    /// What either side proves itself by to the other.
+    /// Authentication type in both directions.
     pub kind: AuthKind,
     /// User name of the device's client credentials.
     pub user: String,
-    /// MD5(user ":" password); the password itself is not kept.
-    pub secret: Kept,
-    /// The nonce that was handed out for the next session; it stays until it is used.
+    /// MD5(user ":" password); the password itself is not stored.
+    pub secret: StoredSecret,
+    /// Nonce sent for the next session; valid until it is used.
     pub next_nonce: Option<Nonce>,
-    /// The nonce of the latest challenge; void after [`CHALLENGE_LIFETIME`].
+    /// Nonce of the latest challenge; void after [`CHALLENGE_LIFETIME`].
     pub challenge: Option<Challenge>,
     /// Failures since `failing_since`.
     pub failures: u32,
-    /// When the first of those failures was.
+    /// Time of the first of those failures.
     pub failing_since: Utc,
 }
 
-/// What a device knows this server by: no two devices share it.
+/// Credentials of this server for one device; no two devices share them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerProof {
+pub struct ServerCredentials {
     /// MD5(server id ":" password), with the password for auth-basic.
-    pub secret: Kept,
-    /// The nonce that the device awaits in the next proof.
+    pub secret: StoredSecret,
+    /// Nonce that the device expects in the next credential.
     pub nonce: DeviceNonce,
 }
 
-/// A secret, and whether the store holds it already: a store that seals does so once.
+/// A secret with a mark that the store holds it; a store seals each secret once.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct StoredSecret {
     secret: Secret,
     is_stored: bool,
 }
 
-impl Kept {
-    /// Takes a secret as it was read from the store.
+impl StoredSecret {
+    /// Wraps a secret that was read from the store.
     #[must_use]
-    pub const fn stored(secret: Secret) -> Self {
+    pub const fn from_store(secret: Secret) -> Self {
         Self { secret, is_stored: true }
     }
 
-    /// Tells whether the store holds it.
+    /// Returns whether the store holds it.
     #[must_use]
     pub const fn is_stored(&self) -> bool {
         self.is_stored
     }
 }
 
-impl From<Secret> for Kept {
+impl From<Secret> for StoredSecret {
     fn from(secret: Secret) -> Self {
         Self { secret, is_stored: false }
     }
 }
 
-impl Deref for Kept {
+impl Deref for StoredSecret {
     type Target = Secret;
 
     fn deref(&self) -> &Secret {
@@ -166,15 +135,15 @@ impl Deref for Kept {
     }
 }
 
-impl PartialEq for Kept {
+impl PartialEq for StoredSecret {
     fn eq(&self, other: &Self) -> bool {
         self.secret == other.secret
     }
 }
 
-impl Eq for Kept {}
+impl Eq for StoredSecret {}
 
-/// How long the answer to a challenge is awaited.
+/// Lifetime of a challenge.
 pub const CHALLENGE_LIFETIME: Duration = Duration::from_secs(600);
 
 /// A nonce that was sent in a challenge.
@@ -182,9 +151,9 @@ pub const CHALLENGE_LIFETIME: Duration = Duration::from_secs(600);
 pub struct Challenge {
     /// The nonce.
     pub nonce: Nonce,
-    /// The DM session that it belongs to.
+    /// DM session that it belongs to.
     pub session: String,
-    /// When it was made.
+    /// Time of the challenge.
     pub made: Utc,
 }
 
@@ -198,7 +167,7 @@ impl fmt::Debug for DeviceNonce {
     }
 }
 
-/// Octets that make a credential good for one use. It has no text form.
+/// Octets that make a credential valid once. It has no text form.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Nonce(pub [u8; 16]);
 

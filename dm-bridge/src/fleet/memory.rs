@@ -1,4 +1,4 @@
-//! The fleet in memory: for tests, and the yardstick for the other stores.
+//! The store in memory, for tests and simulations.
 
 use std::{
     collections::BTreeMap,
@@ -12,14 +12,14 @@ use proto::{
 };
 
 use super::{
-    arming::Arming,
+    attempt::ArmingAttempt,
     audit::{Audit, AuditLine},
     device::Device,
-    store::{Change, FleetStore, StoreError, Tally},
+    store::{Change, FleetStore, PhaseCounts, StoreError},
 };
 use crate::campaign::model::Campaign;
 
-/// A fleet that is gone with the process.
+/// A store in memory.
 #[derive(Debug, Default)]
 pub struct MemoryStore(Mutex<Tables>);
 
@@ -30,25 +30,25 @@ struct Tables {
     devices: BTreeMap<DeviceId, Device>,
     campaigns: BTreeMap<CampaignId, Campaign>,
     created: Vec<CampaignId>,
-    armings: BTreeMap<ArmingKey, Arming>,
+    armings: BTreeMap<ArmingKey, ArmingAttempt>,
     correlators: BTreeMap<Correlator, ArmingKey>,
     audit: Vec<AuditLine>,
     packages: BTreeMap<CampaignId, Arc<[u8]>>,
 }
 
 impl MemoryStore {
-    /// Lays down the bundle of a campaign.
+    /// Stores the bundle of a campaign.
     pub fn put_package(&self, id: CampaignId, octets: &[u8]) {
         self.tables().packages.insert(id, octets.into());
     }
 
     fn tables(&self) -> MutexGuard<'_, Tables> {
-        // A panic elsewhere leaves whole rows: every change is checked before any is made.
+        // A panic elsewhere leaves consistent rows: all changes are checked before one is made.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn key(arming: &Arming) -> ArmingKey {
+fn key(arming: &ArmingAttempt) -> ArmingKey {
     (arming.device.clone(), arming.campaign, arming.attempt)
 }
 
@@ -61,7 +61,7 @@ impl Tables {
             Change::Campaign(row) => {
                 ("campaign", self.campaigns.get(&row.id).map(|found| found.version), row.version)
             }
-            Change::Arming(row) => {
+            Change::Attempt(row) => {
                 let taken = self.correlators.get(&row.correlator);
                 if taken.is_some_and(|holder| *holder != key(row)) {
                     return Err(StoreError::Conflict("correlator"));
@@ -84,7 +84,7 @@ impl Tables {
                     self.created.push(row.id);
                 }
             }
-            Change::Arming(mut row) => {
+            Change::Attempt(mut row) => {
                 row.version += 1;
                 self.correlators.insert(row.correlator.clone(), key(&row));
                 self.armings.insert(key(&row), *row);
@@ -92,8 +92,8 @@ impl Tables {
         }
     }
 
-    fn latest(&self, id: CampaignId) -> BTreeMap<&DeviceId, &Arming> {
-        // Attempts of a device come in rising order, so the last one stays.
+    fn latest(&self, id: CampaignId) -> BTreeMap<&DeviceId, &ArmingAttempt> {
+        // Attempts of a device are in ascending order, so the last one remains.
         self.armings
             .values()
             .filter(|row| row.campaign == id)
@@ -132,11 +132,11 @@ impl FleetStore for MemoryStore {
         Ok(tables.created.iter().filter_map(|id| tables.campaigns.get(id)).cloned().collect())
     }
 
-    async fn campaign_armings(&self, id: CampaignId) -> Result<Vec<Arming>, StoreError> {
+    async fn campaign_attempts(&self, id: CampaignId) -> Result<Vec<ArmingAttempt>, StoreError> {
         Ok(self.tables().latest(id).into_values().cloned().collect())
     }
 
-    async fn device_armings(&self, id: &DeviceId) -> Result<Vec<Arming>, StoreError> {
+    async fn device_attempts(&self, id: &DeviceId) -> Result<Vec<ArmingAttempt>, StoreError> {
         let tables = self.tables();
         Ok(tables.armings.values().filter(|row| row.device == *id).cloned().collect())
     }
@@ -145,19 +145,19 @@ impl FleetStore for MemoryStore {
         Ok(self.tables().packages.get(&id).cloned())
     }
 
-    async fn arming(&self, correlator: &Correlator) -> Result<Option<Arming>, StoreError> {
+    async fn attempt(&self, correlator: &Correlator) -> Result<Option<ArmingAttempt>, StoreError> {
         let tables = self.tables();
         let key = tables.correlators.get(correlator);
         Ok(key.and_then(|key| tables.armings.get(key)).cloned())
     }
 
-    async fn tally(&self, id: CampaignId) -> Result<Tally, StoreError> {
+    async fn phase_counts(&self, id: CampaignId) -> Result<PhaseCounts, StoreError> {
         let tables = self.tables();
-        let mut tally = Tally::new();
+        let mut phase_counts = PhaseCounts::new();
         for row in tables.latest(id).into_values() {
-            *tally.entry(row.phase).or_default() += 1;
+            *phase_counts.entry(row.phase).or_default() += 1;
         }
-        Ok(tally)
+        Ok(phase_counts)
     }
 
     async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
@@ -172,7 +172,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn the_memory_store_keeps_the_contract() {
-        crate::fleet::contract::run(|| async { MemoryStore::default() }).await;
+    async fn the_memory_store_passes_the_store_tests() {
+        crate::fleet::store_tests::run(|| async { MemoryStore::default() }).await;
     }
 }

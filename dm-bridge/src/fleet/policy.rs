@@ -1,4 +1,4 @@
-//! What a device is to be told of its policy, and what it answered.
+//! The desired policy of a device: values for the nodes of `Ext/Broadcast/Policy`.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -9,18 +9,18 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Octets of a value; none that a device knows is near that.
+/// Longest value, in octets; no defined value is near that.
 pub const MAX_VALUE: usize = 64;
 
-/// A node and its value: `NODE=VALUE`. What the value means is the device's to judge.
+/// A node and its value: `NODE=VALUE`. The device validates the value.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Setting {
+pub struct NodeValue {
     node: PolicyNode,
     value: String,
 }
 
-impl Setting {
-    /// Takes a value that can be sent.
+impl NodeValue {
+    /// Returns a value that can be sent.
     ///
     /// # Errors
     ///
@@ -46,13 +46,13 @@ impl Setting {
     }
 }
 
-impl fmt::Display for Setting {
+impl fmt::Display for NodeValue {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}={}", self.node, self.value)
     }
 }
 
-impl FromStr for Setting {
+impl FromStr for NodeValue {
     type Err = WireError;
 
     fn from_str(text: &str) -> Result<Self, WireError> {
@@ -62,66 +62,66 @@ impl FromStr for Setting {
     }
 }
 
-/// A value that the desk has decided on, and how the device took it.
+/// A value that an operator has set, and the status that the device returned.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Order {
+pub struct PolicySetting {
     /// The value.
     pub value: String,
-    /// The status code of the device's answer; absent until it has answered.
-    pub answer: Option<u16>,
-    /// When it was decided, or answered.
+    /// Status code that the device returned; absent until then.
+    pub status: Option<u16>,
+    /// Time of the setting, or of its status.
     pub updated: Utc,
 }
 
-impl Order {
-    /// Tells whether the device's next DM session tells it: until it answers, other than that it
-    /// is to be asked later.
+impl PolicySetting {
+    /// Returns whether the next DM session sends it: until the device returns a status other than
+    /// one that asks to retry later.
     #[must_use]
-    pub fn is_owed(&self) -> bool {
-        self.answer.is_none_or(|code| StatusCode(code).is_retry_later())
+    pub fn is_pending(&self) -> bool {
+        self.status.is_none_or(|code| StatusCode(code).is_retry_later())
     }
 }
 
-/// The latest order of each node; most devices have none.
+/// The latest setting of each node; most devices have none.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct PolicyOrders(BTreeMap<PolicyNode, Order>);
+pub struct DesiredPolicy(BTreeMap<PolicyNode, PolicySetting>);
 
-impl PolicyOrders {
-    /// Tells whether the desk has never decided anything.
+impl DesiredPolicy {
+    /// Returns whether no node was ever set.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Returns all orders.
-    pub fn iter(&self) -> impl Iterator<Item = (PolicyNode, &Order)> {
-        self.0.iter().map(|(node, order)| (*node, order))
+    /// Returns all settings.
+    pub fn iter(&self) -> impl Iterator<Item = (PolicyNode, &PolicySetting)> {
+        self.0.iter().map(|(node, setting)| (*node, setting))
     }
 
-    /// Returns what the device's next DM session tells it.
-    pub fn owed(&self) -> impl Iterator<Item = Setting> {
-        let owed = self.iter().filter(|(_, order)| order.is_owed());
-        owed.map(|(node, order)| Setting { node, value: order.value.clone() })
+    /// Returns the values that the next DM session sends.
+    pub fn pending(&self) -> impl Iterator<Item = NodeValue> {
+        let pending = self.iter().filter(|(_, setting)| setting.is_pending());
+        pending.map(|(node, setting)| NodeValue { node, value: setting.value.clone() })
     }
 
-    /// Orders a value, in place of any before.
-    pub fn order(&mut self, setting: Setting, now: Utc) {
-        let order = Order { value: setting.value, answer: None, updated: now };
-        self.0.insert(setting.node, order);
+    /// Sets a value, in place of any before.
+    pub fn set(&mut self, value: NodeValue, now: Utc) {
+        let setting = PolicySetting { value: value.value, status: None, updated: now };
+        self.0.insert(value.node, setting);
     }
 
-    /// Takes an order back that the device has not answered.
-    pub fn take_back(&mut self, node: PolicyNode) {
-        self.0.retain(|other, order| *other != node || !order.is_owed());
+    /// Cancels a setting that is pending.
+    pub fn cancel(&mut self, node: PolicyNode) {
+        self.0.retain(|other, setting| *other != node || !setting.is_pending());
     }
 
-    /// Keeps what a device answered. What the desk has decided meanwhile stands.
-    pub fn answered(&mut self, setting: &Setting, code: StatusCode, now: Utc) {
-        let order = self.0.get_mut(&setting.node).filter(|order| order.value == setting.value);
-        if let Some(order) = order.filter(|order| order.is_owed()) {
-            order.answer = Some(code.0);
-            order.updated = now;
+    /// Stores the status of a value. A value that was set meanwhile stays pending.
+    pub fn record_status(&mut self, sent: &NodeValue, code: StatusCode, now: Utc) {
+        let setting = self.0.get_mut(&sent.node).filter(|setting| setting.value == sent.value);
+        if let Some(setting) = setting.filter(|setting| setting.is_pending()) {
+            setting.status = Some(code.0);
+            setting.updated = now;
         }
     }
 }
@@ -130,41 +130,41 @@ impl PolicyOrders {
 mod tests {
     use super::*;
 
-    fn owed(orders: &PolicyOrders) -> Vec<String> {
-        orders.owed().map(|setting| setting.to_string()).collect()
+    fn pending(policy: &DesiredPolicy) -> Vec<String> {
+        policy.pending().map(|setting| setting.to_string()).collect()
     }
 
     #[test]
     fn a_setting_names_a_node_of_the_list_and_its_value_is_a_line() {
-        let setting: Setting = "install=on-command".parse().unwrap();
+        let setting: NodeValue = "install=on-command".parse().unwrap();
         assert_eq!((setting.node(), setting.value()), (PolicyNode::Install, "on-command"));
-        assert_eq!("thermal=a=b".parse::<Setting>().unwrap().value(), "a=b");
+        assert_eq!("thermal=a=b".parse::<NodeValue>().unwrap().value(), "a=b");
         let long = format!("call={}", "x".repeat(MAX_VALUE + 1));
         for wrong in ["install", "colour=red", "=x", "call=", "call=a\nb", &long] {
-            assert!(wrong.parse::<Setting>().is_err(), "{wrong}");
+            assert!(wrong.parse::<NodeValue>().is_err(), "{wrong}");
         }
-        let refused = "colour=red".parse::<Setting>().unwrap_err().to_string();
+        let refused = "colour=red".parse::<NodeValue>().unwrap_err().to_string();
         assert!(refused.contains("install or consent"), "{refused}");
     }
 
     #[test]
-    fn an_order_is_owed_until_the_device_answers_it_and_an_answer_to_another_value_is_not() {
-        let mut orders = PolicyOrders::default();
-        let [first, second]: [Setting; 2] =
+    fn a_value_is_pending_until_its_own_status_arrives() {
+        let mut policy = DesiredPolicy::default();
+        let [first, second]: [NodeValue; 2] =
             ["call=ignore", "call=suspend"].map(|text| text.parse().unwrap());
-        orders.order(first.clone(), Utc(1));
-        orders.answered(&first, StatusCode::UNAVAILABLE, Utc(2));
-        assert_eq!(owed(&orders), ["call=ignore"]);
-        orders.order(second.clone(), Utc(3));
-        orders.answered(&first, StatusCode::OK, Utc(4));
-        assert_eq!(owed(&orders), ["call=suspend"]);
-        orders.answered(&second, StatusCode::FORBIDDEN, Utc(5));
-        orders.answered(&second, StatusCode::OK, Utc(6));
-        orders.take_back(PolicyNode::Call);
-        let (_, kept) = orders.iter().next().unwrap();
-        assert_eq!((kept.answer, kept.updated), (Some(403), Utc(5)));
-        orders.order(second, Utc(7));
-        orders.take_back(PolicyNode::Call);
-        assert!(orders.is_empty());
+        policy.set(first.clone(), Utc(1));
+        policy.record_status(&first, StatusCode::UNAVAILABLE, Utc(2));
+        assert_eq!(pending(&policy), ["call=ignore"]);
+        policy.set(second.clone(), Utc(3));
+        policy.record_status(&first, StatusCode::OK, Utc(4));
+        assert_eq!(pending(&policy), ["call=suspend"]);
+        policy.record_status(&second, StatusCode::FORBIDDEN, Utc(5));
+        policy.record_status(&second, StatusCode::OK, Utc(6));
+        policy.cancel(PolicyNode::Call);
+        let (_, kept) = policy.iter().next().unwrap();
+        assert_eq!((kept.status, kept.updated), (Some(403), Utc(5)));
+        policy.set(second, Utc(7));
+        policy.cancel(PolicyNode::Call);
+        assert!(policy.is_empty());
     }
 }

@@ -1,4 +1,4 @@
-//! Secrets at rest: sealed by a key from a file, each for its device.
+//! Secrets at rest, sealed with a key from a file, each for its device.
 //!
 //! ```text
 //! sealed   format 1 (1) | key id (8) | nonce (12) | AES-256-GCM of the text | tag (16)
@@ -8,8 +8,7 @@
 //! key id   the front of H("fumocast key id" | key)
 //! ```
 //!
-//! A row of a device that gets the secret of another does not open, nor one whose two secrets
-//! change places.
+//! Decryption fails for a secret that was moved to another device or to the other role.
 //!
 //! # Source
 //!
@@ -31,7 +30,7 @@ pub const MAX_KEYS: usize = 16;
 const FORMAT: u8 = 1;
 const HASH_LEN: usize = 16;
 
-/// Names a key; it says nothing about it.
+/// The id of a key; it reveals nothing of the key.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; 8]);
 
@@ -47,36 +46,36 @@ impl fmt::Debug for KeyId {
     }
 }
 
-/// Why a key file or a sealed secret was not taken.
+/// An error of a key file or of a sealed secret.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SealError {
-    /// The file holds something else.
+    /// A line of the file is no key.
     #[error("line {0} is no key: write 64 lower-case hex digits")]
     NoKey(usize),
     /// The file is empty, or endless.
-    #[error("it holds {0} keys, and 1 to 16 are taken")]
+    #[error("found {0} keys, expected 1 to 16")]
     Count(usize),
-    /// The key that it was sealed with is not there.
-    #[error("it was sealed with key {0}")]
+    /// The key of a secret is missing.
+    #[error("key {0} is missing")]
     UnknownKey(KeyId),
-    /// It is damaged, or the secret of somebody else.
-    #[error("it does not open")]
-    DoesNotOpen,
+    /// The secret is damaged, or belongs to another device or role.
+    #[error("decryption failed")]
+    DecryptionFailed,
 }
 
-/// A key as it stands in a file. It is wiped when it goes.
+/// A key of the file. It is wiped when dropped.
 struct Key {
     id: KeyId,
-    octets: Zeroizing<[u8; SealingKey::LEN]>,
+    bytes: Zeroizing<[u8; SealingKey::LEN]>,
     sealing: SealingKey,
 }
 
 impl Key {
-    fn new(octets: Zeroizing<[u8; SealingKey::LEN]>) -> Self {
-        let hash = sha256(&[b"fumocast key id", &*octets]).0;
+    fn new(bytes: Zeroizing<[u8; SealingKey::LEN]>) -> Self {
+        let hash = sha256(&[b"fumocast key id", &*bytes]).0;
         let mut id = [0; 8];
         id.iter_mut().zip(hash).for_each(|(to, from)| *to = from);
-        Self { id: KeyId(id), sealing: SealingKey::new(&octets), octets }
+        Self { id: KeyId(id), sealing: SealingKey::new(&bytes), bytes }
     }
 }
 
@@ -91,7 +90,7 @@ impl fmt::Debug for KeyRing {
 }
 
 impl KeyRing {
-    /// Reads a key file.
+    /// Parses a key file.
     ///
     /// # Errors
     ///
@@ -112,7 +111,7 @@ impl KeyRing {
     pub fn emit(&self) -> Zeroizing<String> {
         let mut text = Zeroizing::new(String::with_capacity(self.0.len() * 65));
         for key in &self.0 {
-            for octet in key.octets.iter() {
+            for octet in key.bytes.iter() {
                 for digit in [octet >> 4, octet & 15] {
                     text.push(char::from_digit(digit.into(), 16).unwrap_or_default());
                 }
@@ -122,14 +121,14 @@ impl KeyRing {
         text
     }
 
-    /// Adds a key, which seals from then on.
-    pub fn add(&mut self, octets: Zeroizing<[u8; SealingKey::LEN]>) {
-        let key = Key::new(octets);
+    /// Adds a key and seals with it from then on.
+    pub fn add(&mut self, bytes: Zeroizing<[u8; SealingKey::LEN]>) {
+        let key = Key::new(bytes);
         self.0.retain(|other| other.id != key.id);
         self.0.push(key);
     }
 
-    /// Forgets keys.
+    /// Removes keys.
     pub fn remove(&mut self, ids: &BTreeSet<KeyId>) {
         self.0.retain(|key| !ids.contains(&key.id));
     }
@@ -139,15 +138,15 @@ impl KeyRing {
         self.0.iter().map(|key| key.id)
     }
 
-    /// Returns the id of the key that seals, of a file that names one.
+    /// Returns the id of the key that seals: the last one.
     #[must_use]
     pub fn last(&self) -> Option<KeyId> {
         self.ids().last()
     }
 
-    /// Tells whether a key is there.
+    /// Returns whether a key is in the ring.
     #[must_use]
-    pub fn holds(&self, id: KeyId) -> bool {
+    pub fn contains(&self, id: KeyId) -> bool {
         self.ids().any(|other| other == id)
     }
 
@@ -160,7 +159,7 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// [`SealError::UnknownKey`] when it is not there.
+    /// [`SealError::UnknownKey`] when the key is missing.
     pub fn seal(
         &self,
         id: KeyId,
@@ -173,7 +172,7 @@ impl KeyRing {
         let mut sealed = vec![FORMAT];
         sealed.extend(id.0);
         sealed.extend(nonce);
-        sealed.extend(self.key(id)?.seal(nonce, &owner.octets(), &text));
+        sealed.extend(self.key(id)?.seal(nonce, &owner.associated_data(), &text));
         Ok(sealed)
     }
 
@@ -181,49 +180,49 @@ impl KeyRing {
     ///
     /// # Errors
     ///
-    /// [`SealError::UnknownKey`], [`SealError::DoesNotOpen`].
+    /// [`SealError::UnknownKey`], [`SealError::DecryptionFailed`].
     pub fn open(&self, owner: Owner<'_>, sealed: &[u8]) -> Result<Secret, SealError> {
         let id = key_id(sealed)?;
         let (nonce, sealed) = sealed
             .get(1 + id.0.len()..)
             .and_then(<[u8]>::split_first_chunk)
-            .ok_or(SealError::DoesNotOpen)?;
-        let open = self.key(id)?.open(*nonce, &owner.octets(), sealed);
-        let text = open.map_err(|_| SealError::DoesNotOpen)?;
+            .ok_or(SealError::DecryptionFailed)?;
+        let open = self.key(id)?.open(*nonce, &owner.associated_data(), sealed);
+        let text = open.map_err(|_| SealError::DecryptionFailed)?;
         let (hash, password) =
-            text.split_first_chunk::<HASH_LEN>().ok_or(SealError::DoesNotOpen)?;
+            text.split_first_chunk::<HASH_LEN>().ok_or(SealError::DecryptionFailed)?;
         if password.is_empty() {
             return Ok(Secret::from_octets(*hash));
         }
-        let password = str::from_utf8(password).map_err(|_| SealError::DoesNotOpen)?;
+        let password = str::from_utf8(password).map_err(|_| SealError::DecryptionFailed)?;
         Ok(Secret::for_kind(AuthKind::Basic, owner.user, password))
     }
 }
 
-/// Returns which key a secret was sealed with.
+/// Returns the id of the key that a secret was sealed with.
 ///
 /// # Errors
 ///
-/// [`SealError::DoesNotOpen`] when it is none of ours.
+/// [`SealError::DecryptionFailed`] when the format is unknown.
 pub fn key_id(sealed: &[u8]) -> Result<KeyId, SealError> {
     match sealed.split_first_chunk::<9>() {
         Some(([FORMAT, id @ ..], _)) => Ok(KeyId(*id)),
-        Some(_) | None => Err(SealError::DoesNotOpen),
+        Some(_) | None => Err(SealError::DecryptionFailed),
     }
 }
 
-/// Whose secret it is.
+/// The device and role that a secret belongs to.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner<'a> {
     /// The device.
     pub device: &'a DeviceId,
-    /// Whom the secret proves.
+    /// Side that the secret authenticates.
     pub role: Role,
-    /// The name that goes with it.
+    /// User name of the credential.
     pub user: &'a str,
 }
 
-/// Whom a secret proves.
+/// The side that a secret authenticates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// The device to this server.
@@ -233,7 +232,7 @@ pub enum Role {
 }
 
 impl Owner<'_> {
-    fn octets(self) -> Vec<u8> {
+    fn associated_data(self) -> Vec<u8> {
         let role = match self.role {
             Role::Device => "device",
             Role::Server => "server",
@@ -248,8 +247,8 @@ fn key_of_hex(line: &str) -> Option<[u8; SealingKey::LEN]> {
         b'a'..=b'f' => Some(octet - b'a' + 10),
         _ => None,
     };
-    let (pairs, rest) = line.as_bytes().as_chunks::<2>();
-    if pairs.len() != SealingKey::LEN || !rest.is_empty() {
+    let (pairs, odd) = line.as_bytes().as_chunks::<2>();
+    if pairs.len() != SealingKey::LEN || !odd.is_empty() {
         return None;
     }
     let mut octets = [0; SealingKey::LEN];
@@ -275,7 +274,7 @@ mod tests {
 
     // test: security 7.4 (secrets at rest)
     #[test]
-    fn a_secret_opens_for_its_device_and_its_role_alone() {
+    fn a_secret_opens_for_its_device_and_role_alone() {
         let (ring, a, b) = (ring(&[1]), id("a"), id("b"));
         let owner = Owner { device: &a, role: Role::Server, user: "server" };
         let key = ring.last().unwrap();
@@ -288,7 +287,7 @@ mod tests {
             let moved = Owner { device: &b, ..owner };
             let swapped = Owner { role: Role::Device, ..owner };
             for other in [moved, swapped] {
-                assert_eq!(ring.open(other, &sealed), Err(SealError::DoesNotOpen));
+                assert_eq!(ring.open(other, &sealed), Err(SealError::DecryptionFailed));
             }
             for length in 0..sealed.len() {
                 assert!(ring.open(owner, &sealed[..length]).is_err(), "{length}");
@@ -317,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_file_reads_back_and_what_is_none_is_refused() {
+    fn a_key_file_is_parsed_as_it_is_emitted_and_other_text_is_rejected() {
         let text = ring(&[1, 0xef]).emit();
         assert_eq!(*text, format!("{}\n{}\n", "01".repeat(32), "ef".repeat(32)));
         let read = KeyRing::parse(&text).unwrap();
@@ -334,6 +333,6 @@ mod tests {
         let many: String =
             (0..17).map(|key| format!("{}\n", format!("{key:02x}").repeat(32))).collect();
         assert_eq!(KeyRing::parse(&many).unwrap_err(), SealError::Count(17));
-        assert!(KeyRing::parse(many.split_once('\n').unwrap().1).is_ok(), "sixteen are taken");
+        assert!(KeyRing::parse(many.split_once('\n').unwrap().1).is_ok(), "sixteen are accepted");
     }
 }

@@ -1,4 +1,4 @@
-//! What a store of the fleet must do.
+//! The interface of a store of the fleet.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -10,14 +10,14 @@ use proto::{
 use thiserror::Error;
 
 use super::{
-    arming::{Arming, ArmingPhase},
+    attempt::{ArmingAttempt, ArmingPhase},
     audit::{Audit, AuditLine},
     device::Device,
 };
 use crate::campaign::model::Campaign;
 
-/// One change of one row. A row that carries version `n` replaces the stored row of version `n`
-/// and is kept as `n + 1`; any other stored version is a [`StoreError::Conflict`].
+/// One change of one row. A row of version `n` replaces the stored row of version `n` and is
+/// stored as `n + 1`; any other stored version is a [`StoreError::Conflict`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
     /// A row of a device; version 0 adds it.
@@ -25,7 +25,7 @@ pub enum Change {
     /// A row of a campaign; version 0 adds it.
     Campaign(Box<Campaign>),
     /// A row of the arming queue; version 0 adds it.
-    Arming(Box<Arming>),
+    Attempt(Box<ArmingAttempt>),
 }
 
 impl From<Device> for Change {
@@ -40,19 +40,19 @@ impl From<Campaign> for Change {
     }
 }
 
-impl From<Arming> for Change {
-    fn from(arming: Arming) -> Self {
-        Self::Arming(Box::new(arming))
+impl From<ArmingAttempt> for Change {
+    fn from(attempt: ArmingAttempt) -> Self {
+        Self::Attempt(Box::new(attempt))
     }
 }
 
-/// How many devices of a campaign stand where, by their latest attempt.
-pub type Tally = BTreeMap<ArmingPhase, u64>;
+/// The devices of a campaign by the phase of their latest attempt.
+pub type PhaseCounts = BTreeMap<ArmingPhase, u64>;
 
-/// Keeps the fleet. All implementations pass the same test-suite.
+/// A store of the fleet. All implementations pass the same test-suite.
 #[async_trait]
 pub trait FleetStore: Send + Sync {
-    /// Makes all `changes` and writes the audit line, or does nothing at all.
+    /// Makes all `changes` and writes the audit line, or changes nothing.
     ///
     /// # Errors
     ///
@@ -72,51 +72,54 @@ pub trait FleetStore: Send + Sync {
     async fn campaigns(&self) -> Result<Vec<Campaign>, StoreError>;
 
     /// Returns the latest attempt for each device of a campaign, by device.
-    async fn campaign_armings(&self, id: CampaignId) -> Result<Vec<Arming>, StoreError>;
+    async fn campaign_attempts(&self, id: CampaignId) -> Result<Vec<ArmingAttempt>, StoreError>;
 
     /// Returns all attempts for a device, by campaign and attempt.
-    async fn device_armings(&self, id: &DeviceId) -> Result<Vec<Arming>, StoreError>;
+    async fn device_attempts(&self, id: &DeviceId) -> Result<Vec<ArmingAttempt>, StoreError>;
 
-    /// Returns a device and all attempts for it: what each of its messages needs.
-    async fn desk(&self, id: &DeviceId) -> Result<Option<(Device, Vec<Arming>)>, StoreError> {
+    /// Returns a device with all attempts for it.
+    async fn device_with_attempts(
+        &self,
+        id: &DeviceId,
+    ) -> Result<Option<(Device, Vec<ArmingAttempt>)>, StoreError> {
         let Some(device) = self.device(id).await? else { return Ok(None) };
-        Ok(Some((device, self.device_armings(id).await?)))
+        Ok(Some((device, self.device_attempts(id).await?)))
     }
 
-    /// Returns the bundle of a campaign, for devices that take it inside the DM session.
+    /// Returns the bundle of a campaign, for delivery inside the DM session.
     async fn package(&self, id: CampaignId) -> Result<Option<Arc<[u8]>>, StoreError>;
 
     /// Returns the attempt with this correlator.
-    async fn arming(&self, correlator: &Correlator) -> Result<Option<Arming>, StoreError>;
+    async fn attempt(&self, correlator: &Correlator) -> Result<Option<ArmingAttempt>, StoreError>;
 
     /// Counts the latest attempts of a campaign by phase.
-    async fn tally(&self, id: CampaignId) -> Result<Tally, StoreError>;
+    async fn phase_counts(&self, id: CampaignId) -> Result<PhaseCounts, StoreError>;
 
     /// Returns the last `limit` lines of the log, oldest first.
     async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError>;
 }
 
-/// Why a store did not do what was asked.
+/// An error of a store.
 #[derive(Debug, Error)]
 pub enum StoreError {
-    /// Somebody else changed the row first, or it exists already.
+    /// The row was changed meanwhile, or exists already.
     #[error("the stored {0} is not the one that the change was made from")]
     Conflict(&'static str),
     /// The store cannot be read or written.
     #[error("the store cannot {doing}")]
     Unavailable {
-        /// What was attempted.
+        /// The attempted operation.
         doing: &'static str,
-        /// What the database said.
+        /// The error of the database.
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
-    /// A row holds what this program would not have written.
+    /// A row holds a value that this program does not write.
     #[error("the stored {what} is damaged: {found}")]
     Damaged {
         /// Row and column.
         what: &'static str,
-        /// What was found.
+        /// The value found.
         found: String,
     },
     /// Secrets cannot be sealed or opened.

@@ -10,7 +10,7 @@ use proto::{
 use thiserror::Error;
 
 use super::data_dir::read_token;
-use crate::campaign::model::{Campaign, Place, Window};
+use crate::campaign::model::{BroadcastTarget, Campaign, Window};
 
 /// Time limit of a call.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -53,13 +53,13 @@ pub enum ControlError {
 pub async fn prepare(campaign: &Campaign, window: Window) -> Result<PrepareReply, ControlError> {
     let request = PrepareRequest {
         campaign_id: campaign.id.0.to_vec(),
-        group: campaign.place.group.to_string(),
-        port: u32::from(campaign.place.port),
+        group: campaign.target.group.to_string(),
+        port: u32::from(campaign.target.port),
         opens_utc: window.opens.seconds(),
         closes_utc: window.closes.seconds(),
         bits_per_second: 0,
     };
-    let response = call(&campaign.place, "prepare", request.encode_to_vec()).await?;
+    let response = call(&campaign.target, "prepare", request.encode_to_vec()).await?;
     PrepareReply::decode(response.as_slice())
         .map_err(|error| ControlError::InvalidReply(error.to_string()))
 }
@@ -76,7 +76,7 @@ pub async fn open(campaign: &Campaign, tsi: Tsi, window: Window) -> Result<(), C
         opens_utc: window.opens.seconds(),
         closes_utc: window.closes.seconds(),
     };
-    call(&campaign.place, "open", request.encode_to_vec()).await.map(drop)
+    call(&campaign.target, "open", request.encode_to_vec()).await.map(drop)
 }
 
 /// Stops a session of the image server; one that does not exist counts as stopped.
@@ -86,7 +86,7 @@ pub async fn open(campaign: &Campaign, tsi: Tsi, window: Window) -> Result<(), C
 /// [`ControlError`], whose text is shown as the problem of the campaign.
 pub async fn stop(campaign: &Campaign, tsi: Tsi) -> Result<(), ControlError> {
     let request = StopRequest { campaign_id: campaign.id.0.to_vec(), tsi: number(tsi) };
-    match call(&campaign.place, "stop", request.encode_to_vec()).await {
+    match call(&campaign.target, "stop", request.encode_to_vec()).await {
         Ok(_) | Err(ControlError::Refused { status: 404, .. }) => Ok(()),
         Err(error) => Err(error),
     }
@@ -97,15 +97,15 @@ fn number(tsi: Tsi) -> u32 {
 }
 
 async fn call(
-    place: &Place,
+    target: &BroadcastTarget,
     operation: &'static str,
     body: Vec<u8>,
 ) -> Result<Vec<u8>, ControlError> {
-    let token = read_token(Path::new(&place.token_file))
+    let token = read_token(Path::new(&target.token_file))
         .map_err(|error| ControlError::Token(error.to_string()))?;
-    let url = format!("{}{PATH}/{operation}", place.carousel_url.trim_end_matches('/'));
+    let url = format!("{}{PATH}/{operation}", target.carousel_url.trim_end_matches('/'));
     let unreachable = {
-        let url = place.carousel_url.clone();
+        let url = target.carousel_url.clone();
         move |reason: String| ControlError::Unreachable { url, reason }
     };
     match tokio::task::spawn_blocking(move || post(&url, &token, &body)).await {

@@ -1,10 +1,10 @@
-//! The server's directory, and the files that operators hand in.
+//! The data directory of the server, and the files that operators name.
 //!
 //! ```text
 //! DIR/             0700
 //!   admin.token    0600, the operator's bearer token
 //!   packages/ID.bundle   packages for unicast
-//!   profiles/NAME.toml   profiles of the operator's own
+//!   profiles/NAME.toml   custom profiles
 //!   classes.toml   the profiles of device classes
 //!   fleet.db       0600, SQLite; its -wal and -shm files take the same mode
 //!   fleet.keys     0400, the keys that the secrets in it are sealed with
@@ -34,26 +34,30 @@ use crate::{
     fleet::profile::{Profile, is_name},
 };
 
-/// Octets of a file that an operator hands in, at most.
+/// Largest file that an operator may name, in octets.
 const MAX_FILE_BYTES: u64 = 1 << 20;
 
-/// The server's directory.
+/// The data directory of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DataDir {
     path: PathBuf,
-    /// The key file, where it was named.
+    /// Key file outside the directory.
     keys: Option<PathBuf>,
 }
 
 impl DataDir {
-    /// Makes the directory with a token and an empty fleet; `keys` is the file of the keys of its
-    /// secrets, where it does not lie in the directory.
+    /// Creates the directory with a token and an empty fleet; `keys` names a key file outside the
+    /// directory.
     ///
     /// # Errors
     ///
     /// [`AppError::Conflict`] when it holds a token already.
     pub async fn init(path: &Path, keys: Option<&Path>, token: [u8; 32]) -> Result<Self, AppError> {
-        DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed("make", path))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .map_err(failed("create", path))?;
         let data = Self { path: path.to_owned(), keys: keys.map(Path::to_owned) };
         let text: String = token.iter().map(|octet| format!("{octet:02x}")).collect();
         let token_path = data.token_path();
@@ -61,14 +65,14 @@ impl DataDir {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 return Err(AppError::Conflict(format!("{} exists already", token_path.display())));
             }
-            other => other.map_err(failed("make", &token_path))?,
+            other => other.map_err(failed("create", &token_path))?,
         };
         file.write_all(format!("{text}\n").as_bytes()).map_err(failed("write", &token_path))?;
         file.sync_all().map_err(failed("write", &token_path))?;
         let database = data.database_path();
         match create(&database) {
             Err(error) if error.kind() != ErrorKind::AlreadyExists => {
-                return Err(failed("make", &database)(error));
+                return Err(failed("create", &database)(error));
             }
             Ok(_) | Err(_) => {}
         }
@@ -77,11 +81,11 @@ impl DataDir {
         Ok(data)
     }
 
-    /// Takes a directory that was made by [`DataDir::init`].
+    /// Opens a directory that [`DataDir::init`] has created.
     ///
     /// # Errors
     ///
-    /// [`AppError::Configuration`] when it was not.
+    /// [`AppError::Configuration`] when it is none.
     pub fn open(path: &Path, keys: Option<&Path>) -> Result<Self, AppError> {
         let data = Self { path: path.to_owned(), keys: keys.map(Path::to_owned) };
         if data.token_path().is_file() && data.database_path().is_file() {
@@ -93,7 +97,7 @@ impl DataDir {
         )))
     }
 
-    /// Opens the fleet.
+    /// Opens the store of the fleet.
     ///
     /// # Errors
     ///
@@ -104,10 +108,10 @@ impl DataDir {
 
     /// Returns the key file: the one that was named, the service manager's, or the directory's own.
     fn key_file(&self) -> KeyFile {
-        let own = || KeyFile::at(&self.path.join(KEYS));
+        let own = || KeyFile::from_path(&self.path.join(KEYS));
         match &self.keys {
-            Some(path) => KeyFile::at(path),
-            None => KeyFile::of_service().unwrap_or_else(own),
+            Some(path) => KeyFile::from_path(path),
+            None => KeyFile::from_credential().unwrap_or_else(own),
         }
     }
 
@@ -120,24 +124,24 @@ impl DataDir {
         read_token(&self.token_path())
     }
 
-    /// Returns where the bundle of a campaign lies.
+    /// Returns the path of the bundle of a campaign.
     #[must_use]
     pub fn package_path(&self, id: CampaignId) -> PathBuf {
         self.path.join(PACKAGES).join(format!("{id}.bundle"))
     }
 
-    /// Copies a bundle in; it has its name only when it is whole.
+    /// Stores a copy of a bundle; it gets its name when it is complete.
     ///
     /// # Errors
     ///
     /// [`AppError::Configuration`] when it cannot be read or written.
-    pub fn keep_package(&self, id: CampaignId, from: &Path) -> Result<(), AppError> {
+    pub fn store_package(&self, id: CampaignId, from: &Path) -> Result<(), AppError> {
         let folder = self.path.join(PACKAGES);
         DirBuilder::new()
             .recursive(true)
             .mode(0o700)
             .create(&folder)
-            .map_err(failed("make", &folder))?;
+            .map_err(failed("create", &folder))?;
         let part = folder.join(format!("{id}.part"));
         fs::copy(from, &part).map_err(failed("copy", from))?;
         File::open(&part).and_then(|file| file.sync_all()).map_err(failed("write", &part))?;
@@ -146,11 +150,11 @@ impl DataDir {
         File::open(&folder).and_then(|folder| folder.sync_all()).map_err(failed("write", &folder))
     }
 
-    /// Returns all profiles with a line about each: those that every server has, then own ones.
+    /// Returns all profiles with a line about each: built-in ones, then custom ones.
     ///
     /// # Errors
     ///
-    /// [`AppError::Configuration`] when a file of an own profile is not as it must be.
+    /// [`AppError::Configuration`] when the file of a custom profile is invalid.
     pub fn profiles(&self) -> Result<Vec<(Profile, String)>, AppError> {
         let built_in = Profile::built_in().into_iter();
         let mut all: Vec<_> =
@@ -165,12 +169,12 @@ impl DataDir {
         paths.retain(|path| path.extension().is_some_and(|end| end == "toml"));
         paths.sort();
         for path in paths {
-            let own = own_profile(&path)?;
-            if all.iter().any(|(profile, _)| profile.name == own.0.name) {
-                let text = format!("{}: there is such a profile already", path.display());
+            let custom = custom_profile(&path)?;
+            if all.iter().any(|(profile, _)| profile.name == custom.0.name) {
+                let text = format!("{}: a profile of this name exists already", path.display());
                 return Err(AppError::Configuration(text));
             }
-            all.push(own);
+            all.push(custom);
         }
         Ok(all)
     }
@@ -186,14 +190,14 @@ impl DataDir {
             return Ok(profile.clone());
         }
         let names: Vec<_> = all.iter().map(|(profile, _)| profile.name.as_str()).collect();
-        Err(AppError::Usage(format!("there is no profile {name:?}, but {}", names.join(", "))))
+        Err(AppError::Usage(format!("no profile {name:?}, expected one of {}", names.join(", "))))
     }
 
-    /// Returns the profile of a class; the standard when nobody has decided.
+    /// Returns the profile of a class; the standard profile when none was set.
     ///
     /// # Errors
     ///
-    /// [`AppError::Configuration`] when what is kept cannot be read.
+    /// [`AppError::Configuration`] when the file of classes cannot be read.
     pub fn profile_of(&self, class: ClassId) -> Result<Profile, AppError> {
         match self.classes()?.get(&class.to_string()) {
             Some(name) => self.profile(name),
@@ -201,18 +205,18 @@ impl DataDir {
         }
     }
 
-    /// Keeps the profile of a class.
+    /// Sets the profile of a class.
     ///
     /// # Errors
     ///
     /// [`AppError::Configuration`] when it cannot be written.
-    pub fn keep_class(&self, class: ClassId, name: &str) -> Result<(), AppError> {
+    pub fn set_class_profile(&self, class: ClassId, name: &str) -> Result<(), AppError> {
         let mut classes = self.classes()?;
         classes.insert(class.to_string(), name.to_owned());
         let text = toml::to_string(&classes)
             .map_err(|error| AppError::Configuration(format!("cannot write classes: {error}")))?;
         let (part, path) = (self.path.join("classes.part"), self.path.join(CLASSES));
-        let mut file = File::create(&part).map_err(failed("make", &part))?;
+        let mut file = File::create(&part).map_err(failed("create", &part))?;
         file.write_all(text.as_bytes()).map_err(failed("write", &part))?;
         file.sync_all().map_err(failed("write", &part))?;
         fs::rename(&part, &path).map_err(failed("rename", &part))?;
@@ -226,7 +230,7 @@ impl DataDir {
         if !path.exists() {
             return Ok(BTreeMap::new());
         }
-        toml::from_str(&read_text(&path)?).map_err(|error| wrong(&path, &error))
+        toml::from_str(&read_text(&path)?).map_err(|error| config_error(&path, &error))
     }
 
     fn token_path(&self) -> PathBuf {
@@ -238,7 +242,7 @@ impl DataDir {
     }
 }
 
-/// The folder of own profiles.
+/// The folder of custom profiles.
 const PROFILES: &str = "profiles";
 
 /// The file of the profiles of classes.
@@ -246,28 +250,30 @@ const CLASSES: &str = "classes.toml";
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct OwnProfile {
+struct CustomProfile {
     #[serde(default)]
     about: String,
     quirks: Vec<String>,
 }
 
-fn own_profile(path: &Path) -> Result<(Profile, String), AppError> {
+fn custom_profile(path: &Path) -> Result<(Profile, String), AppError> {
     let name = path.file_stem().and_then(|name| name.to_str()).unwrap_or_default();
     if !is_name(name) {
-        return Err(wrong(path, &"a name has lower-case letters, digits and hyphens"));
+        return Err(config_error(path, &"a name has lower-case letters, digits and hyphens"));
     }
-    let own: OwnProfile = toml::from_str(&read_text(path)?).map_err(|error| wrong(path, &error))?;
-    let quirks = own.quirks.iter().map(|word| word.parse().map_err(|error| wrong(path, &error)));
+    let custom: CustomProfile =
+        toml::from_str(&read_text(path)?).map_err(|error| config_error(path, &error))?;
+    let quirks =
+        custom.quirks.iter().map(|word| word.parse().map_err(|error| config_error(path, &error)));
     let profile = Profile { name: name.to_owned(), quirks: quirks.collect::<Result<_, _>>()? };
-    Ok((profile, own.about))
+    Ok((profile, custom.about))
 }
 
-fn wrong(path: &Path, why: &dyn std::fmt::Display) -> AppError {
+fn config_error(path: &Path, why: &dyn std::fmt::Display) -> AppError {
     AppError::Configuration(format!("{}: {why}", path.display()))
 }
 
-/// Reads a file that an operator hands in.
+/// Reads a file that an operator names.
 ///
 /// # Errors
 ///
@@ -275,17 +281,17 @@ fn wrong(path: &Path, why: &dyn std::fmt::Display) -> AppError {
 /// too large.
 pub fn read_file(path: &Path) -> Result<Vec<u8>, AppError> {
     let file = File::open(path).map_err(failed("open", path))?;
-    let mut octets = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut octets).map_err(failed("read", path))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(failed("read", path))?;
     let path = path.display();
-    match u64::try_from(octets.len()) {
+    match u64::try_from(bytes.len()) {
         Ok(0) => Err(AppError::Configuration(format!("{path} is empty"))),
-        Ok(length) if length <= MAX_FILE_BYTES => Ok(octets),
+        Ok(length) if length <= MAX_FILE_BYTES => Ok(bytes),
         Ok(_) | Err(_) => Err(AppError::Configuration(format!("{path} is larger than 1 MiB"))),
     }
 }
 
-/// Reads a text that an operator hands in, without the white space around it.
+/// Reads a text that an operator names, without the white space around it.
 ///
 /// # Errors
 ///
@@ -296,23 +302,22 @@ pub fn read_text(path: &Path) -> Result<String, AppError> {
     Ok(text.trim().to_owned())
 }
 
-/// Reads the front of a bundle; returns it with the octets of the whole.
+/// Reads the head of a bundle; returns it with the size of the bundle.
 ///
 /// # Errors
 ///
-/// [`AppError::NotFound`], or [`AppError::Configuration`] when it is no bundle or not whole.
+/// [`AppError::NotFound`], or [`AppError::Configuration`] when it is no bundle or incomplete.
 pub fn read_bundle(path: &Path) -> Result<(BundleHead, u64), AppError> {
     let file = File::open(path).map_err(failed("open", path))?;
-    let octets = file.metadata().map_err(failed("read", path))?.len();
+    let bytes = file.metadata().map_err(failed("read", path))?.len();
     let mut front = Vec::new();
     let limit = u64::try_from(MAX_HEAD).unwrap_or(u64::MAX);
     file.take(limit).read_to_end(&mut front).map_err(failed("read", path))?;
-    let wrong = |why: String| AppError::Configuration(format!("{}: {why}", path.display()));
-    let head = BundleHead::parse(&front).map_err(|error| wrong(error.to_string()))?;
-    if head.bundle_octets() != octets {
-        return Err(wrong("the bundle is cut short".to_owned()));
+    let head = BundleHead::parse(&front).map_err(|error| config_error(path, &error))?;
+    if head.bundle_octets() != bytes {
+        return Err(config_error(path, &"the bundle is incomplete"));
     }
-    Ok((head, octets))
+    Ok((head, bytes))
 }
 
 /// Reads a bearer token from a file.
@@ -330,11 +335,11 @@ pub fn read_token(path: &Path) -> Result<String, AppError> {
     Ok(token.to_owned())
 }
 
-/// Returns a path that stays right when another process reads it.
+/// Returns the absolute path of a file, for other processes.
 ///
 /// # Errors
 ///
-/// [`AppError::NotFound`] when the file is not there.
+/// [`AppError::NotFound`] when the file does not exist.
 pub fn absolute(path: &Path) -> Result<String, AppError> {
     let full = fs::canonicalize(path).map_err(failed("find", path))?;
     full.into_os_string()
@@ -378,7 +383,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_directory_is_made_once_and_keeps_its_token() {
+    async fn a_directory_is_created_once_and_its_token_stays() {
         let folder = tempfile::tempdir().unwrap();
         DataDir::init(folder.path(), None, [7; 32]).await.unwrap();
         let again = DataDir::init(folder.path(), None, [8; 32]).await.unwrap_err();
@@ -387,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_without_fleet_is_a_configuration_error_that_teaches() {
+    fn a_directory_without_a_fleet_is_an_error_that_names_init() {
         let folder = tempfile::tempdir().unwrap();
         let error = DataDir::open(folder.path(), None).unwrap_err();
         assert_eq!(error.exit_code(), 3);
@@ -395,7 +400,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn profiles_are_those_of_every_server_and_own_ones() {
+    async fn profiles_are_built_in_or_custom() {
         let folder = tempfile::tempdir().unwrap();
         let data = DataDir::init(folder.path(), None, [7; 32]).await.unwrap();
         let class = ClassId([2; 16]);
@@ -408,8 +413,8 @@ mod tests {
         fs::write(&path, "about = \"boxes\"\nquirks = [\"no-sequence\"]\n").unwrap();
         let own = data.profile("own").unwrap();
         assert!(own.quirks.contains(&crate::fleet::profile::Quirk::NoSequence));
-        data.keep_class(class, "own").unwrap();
-        data.keep_class(ClassId([3; 16]), "minimal").unwrap();
+        data.set_class_profile(class, "own").unwrap();
+        data.set_class_profile(ClassId([3; 16]), "minimal").unwrap();
         assert_eq!(data.profile_of(class).unwrap(), own);
         for wrong in ["quirks = [\"no-luck\"]", "quirks = 5", "quirk = []"] {
             fs::write(&path, wrong).unwrap();

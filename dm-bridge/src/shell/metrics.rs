@@ -3,7 +3,7 @@
 
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
 
-use crate::campaign::rollout::CampaignView;
+use crate::campaign::reconcile::CampaignView;
 
 /// The counters of one server.
 pub struct Metrics {
@@ -56,11 +56,11 @@ impl Metrics {
             let sessions = u32::try_from(open_sessions).unwrap_or(u32::MAX);
             metrics::gauge!(DM_SESSIONS).set(f64::from(sessions));
             for view in fleet {
-                for phase in crate::fleet::arming::ArmingPhase::ALL {
-                    let devices = view.tally.get(phase).copied().unwrap_or(0);
+                for phase in crate::fleet::attempt::ArmingPhase::ALL {
+                    let devices = view.phase_counts.get(&phase).copied().unwrap_or(0);
                     let devices = f64::from(u32::try_from(devices).unwrap_or(u32::MAX));
                     let campaign = view.campaign.id.to_string();
-                    metrics::gauge!(DEVICES, "campaign" => campaign, "phase" => phase.word())
+                    metrics::gauge!(DEVICES, "campaign" => campaign, "phase" => phase.as_str())
                         .set(devices);
                 }
             }

@@ -1,4 +1,4 @@
-//! Sends notifications: as a datagram, by HTTP to the device, or as a short message over a gateway.
+//! Delivery of notifications: as a datagram, by HTTP, or as a short message over a gateway.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -7,69 +7,49 @@ use proto::{
     dm::{bootstrap::CONNECTIVITY, notification::MEDIA_TYPE, push::ShortMessage},
     ids::DeviceId,
 };
-use thiserror::Error;
 use tokio::net::UdpSocket;
 
+use self::error::NotifyError;
+#[cfg(feature = "smpp")]
+use self::error::TIMEOUT;
 use super::clock::Clock;
 use crate::{
     app::{AppError, bootstrap::Document, devices},
     fleet::store::FleetStore,
-    notify::{
-        Notice, Outcome, Output,
+    notification::{
+        retry::{NotificationAttempt, Outcome, Output},
         target::{Gateway, Subscriber, Target},
     },
 };
 
+mod error;
 mod http;
 #[cfg(feature = "smpp")]
 mod smpp;
 
-/// How often the store is asked whether the device has been here.
-const GLANCE: Duration = Duration::from_millis(200);
-/// A peer that does not answer in this time is not waited for.
-const TIMEOUT: Duration = Duration::from_secs(5);
-
-/// Times that a short message is handed to the gateway, with a pause that grows by itself.
+/// Interval at which the store is polled for a session of the device.
+const POLL_INTERVAL: Duration = Duration::from_millis(200);
+/// Tries to submit a short message to the gateway; the pause between them grows.
 const TRIES: u32 = 3;
 const PAUSE: Duration = Duration::from_millis(500);
 
-/// Data coding of a short message that holds eight-bit data.
-const EIGHT_BIT: u8 = 4;
-
-/// Why a notification was not sent.
-#[derive(Debug, Error)]
-enum Undelivered {
-    #[error("{0}")]
-    Io(#[from] std::io::Error),
-    #[error("{0}")]
-    Http(#[from] Box<ureq::Error>),
-    #[cfg(feature = "smpp")]
-    #[error("{0}")]
-    Smpp(String),
-    #[cfg(feature = "smpp")]
-    #[error("no answer within {} s", TIMEOUT.as_secs())]
-    Slow,
-    #[error("it does not fit: {0}")]
-    Length(#[from] proto::wire::WireError),
-}
-
-/// A way to one device.
-pub(crate) enum Way {
+/// A transport to one device.
+pub(crate) enum NotifyTransport {
     Datagram(UdpSocket, SocketAddr),
     Push(String),
-    ShortMessage(Line),
+    ShortMessage(GatewayConnection),
 }
 
-/// A way to a subscriber over a gateway for short messages.
-pub(crate) struct Line {
+/// A subscriber and the gateway for short messages to him.
+pub(crate) struct GatewayConnection {
     subscriber: Subscriber,
     gateway: Gateway,
     /// The gateway's token or password.
     secret: Option<String>,
 }
 
-impl Line {
-    async fn submit(&self, message: &ShortMessage) -> Result<(), Undelivered> {
+impl GatewayConnection {
+    async fn submit(&self, message: &ShortMessage) -> Result<(), NotifyError> {
         let Self { subscriber, gateway, secret } = self;
         match gateway {
             Gateway::Webhook(url) => {
@@ -81,14 +61,14 @@ impl Line {
                 let account =
                     smpp::Account { system_id, password: secret.as_deref().unwrap_or_default() };
                 let sent = smpp::submit(address, account, subscriber, message);
-                tokio::time::timeout(TIMEOUT, sent).await.map_err(|_| Undelivered::Slow)?
+                tokio::time::timeout(TIMEOUT, sent).await.map_err(|_| NotifyError::Timeout)?
             }
         }
     }
 
-    /// Submits a push, in as many short messages as it takes. Nothing comes of the others when one
-    /// is lost, so each of them is tried again.
-    async fn submit_all(&self, push: &[u8]) -> Result<(), Undelivered> {
+    /// Submits a push in one or more short messages. The push is lost when one of them is, so each
+    /// is retried.
+    async fn submit_all(&self, push: &[u8]) -> Result<(), NotifyError> {
         let [reference] = random();
         for message in ShortMessage::split(push, reference)? {
             let mut tries = 1;
@@ -96,7 +76,7 @@ impl Line {
                 if tries == TRIES {
                     return Err(error);
                 }
-                tracing::debug!(%error, tries, "a short message was not handed on");
+                tracing::debug!(%error, tries, "cannot submit a short message, retrying");
                 tokio::time::sleep(PAUSE * tries).await;
                 tries += 1;
             }
@@ -105,12 +85,12 @@ impl Line {
     }
 }
 
-impl Way {
-    /// Opens the way; `secret` is the gateway's token or password.
+impl NotifyTransport {
+    /// Opens the transport; `secret` is the token or password of the gateway.
     ///
     /// # Errors
     ///
-    /// [`AppError`] when a short message has no gateway, or no socket can be had.
+    /// [`AppError`] when a short message has no gateway, or no socket can be opened.
     pub(crate) async fn open(
         target: &Target,
         gateway: Option<Gateway>,
@@ -128,13 +108,13 @@ impl Way {
                     AppError::Usage("a short message needs --sms-gateway URL".to_owned())
                 })?;
                 let subscriber = subscriber.clone();
-                Ok(Self::ShortMessage(Line { subscriber, gateway, secret }))
+                Ok(Self::ShortMessage(GatewayConnection { subscriber, gateway, secret }))
             }
         }
     }
 
     // spec: oma-dm 7.2 (transports)
-    async fn send(&self, notification: &[u8]) -> Result<(), Undelivered> {
+    async fn send(&self, notification: &[u8]) -> Result<(), NotifyError> {
         match self {
             Self::Datagram(socket, to) => {
                 socket.send_to(notification, to).await?;
@@ -143,77 +123,78 @@ impl Way {
             Self::Push(url) => {
                 http::post(url.clone(), MEDIA_TYPE.to_owned(), None, notification.to_vec()).await
             }
-            Self::ShortMessage(line) => line.submit(&ShortMessage::new(notification)?).await,
+            Self::ShortMessage(gateway) => gateway.submit(&ShortMessage::new(notification)?).await,
         }
     }
 }
 
-/// Pushes a bootstrap document once, over the gateway where the device is a subscriber: nobody can tell whether the device has it before it comes.
+/// Pushes a bootstrap document once, over the gateway for a subscriber. Its receipt is known only
+/// when the device connects.
 ///
 /// # Errors
 ///
-/// [`AppError`] when it could not be handed on.
+/// [`AppError`] when it cannot be sent.
 ///
 /// # Cancel safety
 ///
-/// What was sent stays sent.
+/// A notification that was sent is not revoked.
 pub(crate) async fn push(
     to: &Target,
     (gateway, secret): (Option<Gateway>, Option<String>),
     document: &Document,
 ) -> Result<(), AppError> {
-    let way = Way::open(to, gateway, secret).await?;
-    let sent = match (&way, &document.post) {
-        (Way::Datagram(..), _) => way.send(&document.octets).await,
-        (Way::Push(url), Some((content_type, body))) => {
+    let transport = NotifyTransport::open(to, gateway, secret).await?;
+    let sent = match (&transport, &document.post) {
+        (NotifyTransport::Datagram(..), _) => transport.send(&document.bytes).await,
+        (NotifyTransport::Push(url), Some((content_type, body))) => {
             http::post(url.clone(), content_type.clone(), None, body.clone()).await
         }
         // The DM profile has no headers of a push.
-        (Way::ShortMessage(line), Some((content_type, _)))
+        (NotifyTransport::ShortMessage(gateway), Some((content_type, _)))
             if content_type.starts_with(CONNECTIVITY) =>
         {
-            line.submit_all(&document.octets).await
+            gateway.submit_all(&document.bytes).await
         }
-        (Way::Push(_) | Way::ShortMessage(_), _) => {
-            let text = "this document is not pushed that way: write it with --out";
+        (NotifyTransport::Push(_) | NotifyTransport::ShortMessage(_), _) => {
+            let text = "this document cannot be pushed by this transport: write it with --out";
             return Err(AppError::Usage(text.to_owned()));
         }
     };
     sent.map_err(|error| AppError::Network(format!("cannot push the document to {to}: {error}")))
 }
 
-/// Asks a device to come, until it has or the notice ends.
+/// Sends notifications until the device connects or the attempt ends.
 ///
 /// # Errors
 ///
-/// [`AppError`] when the last notification could not be handed on, or the store cannot be read.
+/// [`AppError`] when the last notification cannot be sent, or the store cannot be read.
 ///
 /// # Cancel safety
 ///
-/// What was sent stays sent.
+/// A notification that was sent is not revoked.
 pub(crate) async fn send(
     store: &dyn FleetStore,
     id: &DeviceId,
-    way: &Way,
-    mut notice: Notice,
+    transport: &NotifyTransport,
+    mut attempt: NotificationAttempt,
 ) -> Result<Outcome, AppError> {
     let mut failed = None;
     loop {
         let now = Clock.now().mono;
-        match notice.poll(now, devices::show(store, id).await?.last_seen) {
-            // Nobody may listen there yet; the next one may find somebody.
-            Output::Send(octets) => {
-                failed = way.send(&octets).await.err();
+        match attempt.poll(now, devices::show(store, id).await?.last_seen) {
+            // The device may not listen yet; a later notification may reach it.
+            Output::Send(bytes) => {
+                failed = transport.send(&bytes).await.err();
                 if let Some(error) = &failed {
-                    tracing::debug!(%error, "a notification was not sent");
+                    tracing::debug!(%error, "cannot send a notification");
                 }
             }
-            Output::Wait(until) => tokio::time::sleep(until.since(now).min(GLANCE)).await,
+            Output::Wait(until) => tokio::time::sleep(until.since(now).min(POLL_INTERVAL)).await,
             Output::Done(outcome) => {
                 return match (outcome, failed) {
-                    (Outcome::Silent { .. }, Some(error)) => {
+                    (Outcome::NoResponse { .. }, Some(error)) => {
                         let id = id.as_str();
-                        Err(AppError::Network(format!("cannot hand on what calls {id}: {error}")))
+                        Err(AppError::Network(format!("cannot notify {id}: {error}")))
                     }
                     (outcome, _) => Ok(outcome),
                 };

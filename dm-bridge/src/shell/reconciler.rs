@@ -17,7 +17,7 @@ use crate::{
     app::{AppError, campaign_transitions, campaigns::find},
     campaign::{
         model::CampaignState,
-        rollout::{Rollout, Step},
+        reconcile::{ReconcilePlan, Step},
     },
 };
 
@@ -52,7 +52,7 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
 /// Runs the steps that are due; returns the time to wait.
 async fn reconcile_once(shared: &Shared, back_off: &mut BackOff) -> Result<Duration, AppError> {
     let now = shared.clock.now();
-    let Rollout { steps, next } =
+    let ReconcilePlan { steps, next } =
         campaign_transitions::plan(&*shared.store, &shared.policy, now.utc).await?;
     if steps.is_empty() {
         let until = next.map_or(IDLE_WAIT, |next| next.since(now.utc));
@@ -100,8 +100,8 @@ const fn campaign_of(step: Step) -> CampaignId {
         | Step::Open(id)
         | Step::Stop(id, _)
         | Step::Close(id)
-        | Step::SettlePending(id)
-        | Step::SettleSilent(id) => id,
+        | Step::ExpirePending(id)
+        | Step::ExpireSilent(id) => id,
     }
 }
 
@@ -113,8 +113,8 @@ async fn run_step(shared: &Shared, step: Step) -> Result<(), AppError> {
         Step::Open(id) => open(shared, id).await,
         Step::Stop(id, then) => stop(shared, id, then).await,
         Step::Close(id) => campaign_transitions::mark_closed(store, now, id).await,
-        Step::SettlePending(id) => campaign_transitions::expire_pending(store, now, id).await,
-        Step::SettleSilent(id) => campaign_transitions::expire_silent(store, now, id).await,
+        Step::ExpirePending(id) => campaign_transitions::expire_pending(store, now, id).await,
+        Step::ExpireSilent(id) => campaign_transitions::expire_silent(store, now, id).await,
     }
 }
 
@@ -125,8 +125,8 @@ async fn prepare(shared: &Shared, id: CampaignId) -> Result<(), AppError> {
     let source: IpAddr = reply.source.parse().map_err(|_| {
         AppError::Network(format!("the image server answers the source {:?}", reply.source))
     })?;
-    let same = reply.group.parse() == Ok(campaign.place.group)
-        && reply.port == u32::from(campaign.place.port);
+    let same = reply.group.parse() == Ok(campaign.target.group)
+        && reply.port == u32::from(campaign.target.port);
     if !same {
         let text = format!("the image server answers the channel {}:{}", reply.group, reply.port);
         return Err(AppError::Network(text));
@@ -138,7 +138,7 @@ async fn prepare(shared: &Shared, id: CampaignId) -> Result<(), AppError> {
 
 async fn open(shared: &Shared, id: CampaignId) -> Result<(), AppError> {
     let campaign = find(&*shared.store, id).await?;
-    let (Some(window), Some(air)) = (campaign.window, campaign.air) else { return Ok(()) };
+    let (Some(window), Some(air)) = (campaign.window, campaign.prepared) else { return Ok(()) };
     count(shared, "open", control_client::open(&campaign, air.tsi, window).await)?;
     campaign_transitions::mark_opened(&*shared.store, shared.clock.now().utc, id, window.revision)
         .await
@@ -149,7 +149,7 @@ async fn stop(shared: &Shared, id: CampaignId, then: CampaignState) -> Result<()
     let now = shared.clock.now().utc;
     // After the window the image server is off air by itself.
     let on_air = campaign.window.is_some_and(|window| now < window.closes);
-    if let (Some(air), true) = (campaign.air, on_air) {
+    if let (Some(air), true) = (campaign.prepared, on_air) {
         count(shared, "stop", control_client::stop(&campaign, air.tsi).await)?;
     }
     campaign_transitions::mark_stopped(&*shared.store, now, id, then).await

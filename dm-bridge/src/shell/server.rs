@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     app::{AppError, PlainHttp},
-    campaign::rollout::Policy,
+    campaign::reconcile::ReconcilePolicy,
     dm::Limits,
 };
 
@@ -51,7 +51,7 @@ pub struct Settings {
     /// Permission to listen beyond loopback without TLS.
     pub plain_http: PlainHttp,
     /// Policy of the reconciler.
-    pub policy: Policy,
+    pub policy: ReconcilePolicy,
     /// Limits on DM sessions and messages.
     pub admission: Admission,
 }

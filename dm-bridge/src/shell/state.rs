@@ -12,7 +12,7 @@ use super::{
     dm_sessions::{Admission, DmSessions},
     metrics::Metrics,
 };
-use crate::{campaign::rollout::Policy, dm::Limits, fleet::store::FleetStore};
+use crate::{campaign::reconcile::ReconcilePolicy, dm::Limits, fleet::store::FleetStore};
 
 /// State that the tasks of a server share.
 pub struct Shared {
@@ -20,7 +20,7 @@ pub struct Shared {
     pub(super) clock: Clock,
     pub(super) data: DataDir,
     pub(super) token_hash: Digest,
-    pub(super) policy: Policy,
+    pub(super) policy: ReconcilePolicy,
     pub(super) limits: Limits,
     pub(super) admission: Admission,
     pub(super) dm_permits: Semaphore,

@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_success_that_the_version_contradicts_is_partial() {
-        for phase in ["reported", "contradicted"] {
+        for phase in ["reported", "version-mismatch"] {
             let device = Device { phase: phase.into(), ..armed(Some(200), Some("ab")) };
             assert_eq!(judge("ab", &[device]), Outcome::Partial, "{phase}");
         }

@@ -12,19 +12,19 @@ use std::{
 use dm_bridge::{
     app::{
         AppError, PlainHttp, campaign_transitions,
-        campaigns::{self, Order, Selection},
+        campaigns::{self, CreateCampaign, Selection},
         devices::{self, Enrolment, FreshSecrets},
         message_handler::{DeviceSession, InboundMessage, MessageOutcome, OutboundMessage},
     },
     campaign::{
-        admission::Documents,
-        model::{CampaignState, Place, Window},
-        on_request::OnRequest,
-        rollout::{Policy, Rollout, Step},
+        model::{BroadcastTarget, CampaignState, Window},
+        reconcile::{ReconcilePlan, ReconcilePolicy, Step},
+        update_requests::UpdateRequestPolicy,
+        verify::Documents,
     },
     dm::Limits,
     fleet::{
-        arming::{Arming, ArmingPhase},
+        attempt::{ArmingAttempt, ArmingPhase},
         audit::{Actor, Audit},
         memory::MemoryStore,
         store::FleetStore as _,
@@ -99,7 +99,7 @@ pub struct Bridge {
     conversations: BTreeMap<DeviceId, DeviceSession>,
     rng: SeededRng,
     bug: Option<InjectedBug>,
-    policy: Policy,
+    policy: ReconcilePolicy,
     /// Messages of each device, for replay.
     recorded: Vec<(usize, super::queue::Message)>,
     /// The result of each attempt: it never changes.
@@ -172,7 +172,7 @@ impl Bridge {
             conversations: BTreeMap::new(),
             rng,
             bug,
-            policy: Policy { silence: Duration::from_secs(6 * 3600) },
+            policy: ReconcilePolicy { silence_timeout: Duration::from_secs(6 * 3600) },
             recorded: Vec::new(),
             results: BTreeMap::new(),
             current: package.first().terms.id,
@@ -198,14 +198,14 @@ impl Bridge {
     fn create(&mut self, at: At, issue: &Issue) -> Result<(), AppError> {
         let header = (COMPONENT, self.package.aired.plan_header.clone());
         let Plain { setup, addressed } = self.plain.clone();
-        let order = Order {
+        let order = CreateCampaign {
             documents: Documents {
                 roots: issue.roots.clone(),
                 manifest: issue.manifest.clone(),
                 campaign: issue.campaign.clone(),
                 plan_headers: setup.hands_plan_header_out.then_some(header).into_iter().collect(),
             },
-            place: Place {
+            target: BroadcastTarget {
                 carousel_url: "http://127.0.0.1:1".to_owned(),
                 token_file: String::new(),
                 group: GROUP,
@@ -215,7 +215,7 @@ impl Bridge {
             selection: Selection::Named(addressed),
             delivery: dm_bridge::campaign::model::Delivery::default(),
             report_spread_seconds: Some(setup.report_spread),
-            on_request: OnRequest::Nothing,
+            update_requests: UpdateRequestPolicy::Nothing,
         };
         let rng = &mut draw(&mut self.rng);
         self.current = now(campaigns::create(&self.store, utc(at), order, rng))?;
@@ -370,8 +370,8 @@ impl Bridge {
     }
 
     /// Returns all attempts for a device.
-    pub fn attempts(&self, id: &DeviceId) -> Vec<Arming> {
-        now(self.store.device_armings(id)).unwrap_or_default()
+    pub fn attempts(&self, id: &DeviceId) -> Vec<ArmingAttempt> {
+        now(self.store.device_attempts(id)).unwrap_or_default()
     }
 
     /// A result is set once, and a device succeeds once with what one manifest says.
@@ -410,8 +410,12 @@ impl Bridge {
             && row.result_code == Some(200)
         {
             let again = Correlator(format!("{}-again", row.correlator.0));
-            let twice =
-                Arming { attempt: row.attempt + 1, version: 0, correlator: again, ..row.clone() };
+            let twice = ArmingAttempt {
+                attempt: row.attempt + 1,
+                version: 0,
+                correlator: again,
+                ..row.clone()
+            };
             let audit = Audit {
                 actor: Actor::Device,
                 action: "planted",
@@ -429,7 +433,7 @@ impl Bridge {
         let attempts = self.attempts(id);
         let known = attempts.iter().find(|row| self.results.contains_key(&row.correlator));
         if let Some(row) = known {
-            let changed = Arming { result_code: Some(410), ..row.clone() };
+            let changed = ArmingAttempt { result_code: Some(410), ..row.clone() };
             let audit = Audit {
                 actor: Actor::Device,
                 action: "planted",
@@ -451,7 +455,7 @@ impl Bridge {
         let soon = Some(At(at.0 + 1_000));
         for _ in 0..8 {
             let plan = now(campaign_transitions::plan(&self.store, &self.policy, utc(at)));
-            let Ok(Rollout { steps, next }) = plan else { return soon };
+            let Ok(ReconcilePlan { steps, next }) = plan else { return soon };
             if steps.is_empty() {
                 return next.map(|next| At(next.0.saturating_sub(BEGIN.0).max(at.0 + 1)));
             }
@@ -478,10 +482,10 @@ impl Bridge {
             Step::Open(id) => self.open(at, id, image_servers),
             Step::Stop(id, then) => self.stop(at, id, then, image_servers),
             Step::Close(id) => now(campaign_transitions::mark_closed(&self.store, utc(at), id)),
-            Step::SettlePending(id) => {
+            Step::ExpirePending(id) => {
                 now(campaign_transitions::expire_pending(&self.store, utc(at), id))
             }
-            Step::SettleSilent(id) => {
+            Step::ExpireSilent(id) => {
                 now(campaign_transitions::expire_silent(&self.store, utc(at), id))
             }
         }
@@ -560,7 +564,7 @@ impl Bridge {
     ) -> Result<(), AppError> {
         let campaign = now(campaigns::find(&self.store, id))?;
         let on_air = campaign.window.is_some_and(|window| utc(at) < window.closes);
-        if campaign.air.is_some() && on_air {
+        if campaign.prepared.is_some() && on_air {
             for (number, server) in image_servers.iter_mut().enumerate() {
                 let tsi = self.sessions.get(&(number, id)).copied().unwrap_or_default();
                 let request = StopRequest { campaign_id: id.0.to_vec(), tsi };
@@ -586,8 +590,8 @@ const fn campaign_of(step: Step) -> CampaignId {
         | Step::Open(id)
         | Step::Stop(id, _)
         | Step::Close(id)
-        | Step::SettlePending(id)
-        | Step::SettleSilent(id) => id,
+        | Step::ExpirePending(id)
+        | Step::ExpireSilent(id) => id,
     }
 }
 

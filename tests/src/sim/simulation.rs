@@ -14,7 +14,7 @@ use super::{
     trace::{Recording, Trace},
 };
 use crate::lab::rng::SeededRng;
-use dm_bridge::fleet::arming::ArmingPhase;
+use dm_bridge::fleet::attempt::ArmingPhase;
 use proto::ids::CampaignId;
 use receiver::dm::client::TransportError;
 

@@ -6,8 +6,8 @@ use super::*;
 use crate::{
     app::devices::{self, Enrolment, tests as samples},
     campaign::{
-        admission::tests::{Kit, NOW},
         model::Software,
+        verify::tests::{Kit, NOW},
     },
     fleet::memory::MemoryStore,
 };
@@ -21,10 +21,10 @@ fn counting() -> impl FnMut() -> [u8; 16] {
     }
 }
 
-fn order(kit: &Kit) -> Order {
-    Order {
+fn order(kit: &Kit) -> CreateCampaign {
+    CreateCampaign {
         documents: kit.documents(),
-        place: Place {
+        target: BroadcastTarget {
             carousel_url: "http://127.0.0.1:9000".to_owned(),
             token_file: "carousel.token".to_owned(),
             group: IpAddr::from([232, 1, 2, 3]),
@@ -34,7 +34,7 @@ fn order(kit: &Kit) -> Order {
         selection: Selection::All,
         delivery: crate::campaign::model::Delivery::default(),
         report_spread_seconds: Some(10),
-        on_request: OnRequest::Nothing,
+        update_requests: UpdateRequestPolicy::Nothing,
     }
 }
 
@@ -47,7 +47,7 @@ async fn fleet(names: &[&str]) -> MemoryStore {
     store
 }
 
-async fn refused(store: &MemoryStore, order: Order) -> (u8, String) {
+async fn refused(store: &MemoryStore, order: CreateCampaign) -> (u8, String) {
     let error = create(store, NOW, order, &mut counting()).await.unwrap_err();
     assert!(store.campaigns().await.unwrap().is_empty());
     (error.exit_code(), error.to_string())
@@ -58,9 +58,9 @@ async fn refused(store: &MemoryStore, order: Order) -> (u8, String) {
 async fn every_selected_device_waits_to_be_armed() {
     let store = fleet(&["a", "b", "c"]).await;
     let selection = Selection::Named(vec!["a".parse().unwrap(), "c".parse().unwrap()]);
-    let order = Order { selection, ..order(&Kit::new()) };
+    let order = CreateCampaign { selection, ..order(&Kit::new()) };
     let id = create(&store, NOW, order, &mut counting()).await.unwrap();
-    let rows = store.campaign_armings(id).await.unwrap();
+    let rows = store.campaign_attempts(id).await.unwrap();
     let seen: Vec<_> = rows.iter().map(|row| (row.device.as_str(), row.phase)).collect();
     assert_eq!(seen, [("a", ArmingPhase::Pending), ("c", ArmingPhase::Pending)]);
 }
@@ -73,7 +73,7 @@ async fn devices_of_another_vendor_or_class_are_refused_with_the_reason() {
     let vendor = Enrolment { vendor: proto::ids::VendorId([9; 16]), ..samples::enrolment("c") };
     devices::enrol(&store, NOW, vendor, samples::SECRETS).await.unwrap();
     let id = create(&store, NOW, order(&Kit::new()), &mut counting()).await.unwrap();
-    let rows = store.campaign_armings(id).await.unwrap();
+    let rows = store.campaign_attempts(id).await.unwrap();
     assert_eq!(rows[0].phase, ArmingPhase::Pending);
     assert_eq!((rows[1].phase, rows[2].phase), (ArmingPhase::Refused, ArmingPhase::Refused));
     assert!(rows[1].reason.as_ref().unwrap().starts_with("class 0909"));
@@ -83,12 +83,12 @@ async fn devices_of_another_vendor_or_class_are_refused_with_the_reason() {
 #[tokio::test]
 async fn a_component_is_for_devices_whose_class_and_package_the_manifest_names() {
     let package: proto::ids::PackageId = "player".parse().unwrap();
-    let order_of = |kit: &Kit, operation, ways: &[Way]| {
+    let order_of = |kit: &Kit, operation, ways: &[DeliveryMethod]| {
         let mut order = order(kit);
         let package = package.clone();
         order.delivery.software = Some(Software { package, operation });
-        order.delivery.ways = ways.to_vec();
-        order.delivery.bundle_octets = 10;
+        order.delivery.methods = ways.to_vec();
+        order.delivery.bundle_bytes = 10;
         order
     };
     for (is_component, phase) in [(true, ArmingPhase::Pending), (false, ArmingPhase::Refused)] {
@@ -98,41 +98,46 @@ async fn a_component_is_for_devices_whose_class_and_package_the_manifest_names()
             kit.tie();
         }
         let store = fleet(&["a"]).await;
-        let order = order_of(&kit, Operation::DownloadInstall, &Way::ALL);
+        let order = order_of(&kit, Operation::DownloadInstall, &DeliveryMethod::ALL);
         let id = create(&store, NOW, order, &mut counting()).await.unwrap();
-        assert_eq!(store.campaign_armings(id).await.unwrap()[0].phase, phase);
+        assert_eq!(store.campaign_attempts(id).await.unwrap()[0].phase, phase);
     }
     let store = fleet(&["a"]).await;
-    let wrong = order_of(&Kit::new(), Operation::Activate, &[Way::Broadcast]);
+    let wrong = order_of(&Kit::new(), Operation::Activate, &[DeliveryMethod::Broadcast]);
     assert_eq!(refused(&store, wrong).await.0, 2);
-    let wrong = order_of(&Kit::new(), Operation::Download, &[Way::Broadcast, Way::Direct]);
+    let wrong = order_of(
+        &Kit::new(),
+        Operation::Download,
+        &[DeliveryMethod::Broadcast, DeliveryMethod::Direct],
+    );
     assert_eq!(refused(&store, wrong).await.0, 2, "nothing would come of it");
 }
 
 #[tokio::test]
-async fn orders_that_make_no_sense_create_nothing() {
+async fn invalid_parameters_create_no_campaign() {
     let store = fleet(&["a"]).await;
     let kit = Kit::new();
     let group = |group: [u8; 4]| {
         let mut order = order(&kit);
-        order.place.group = IpAddr::from(group);
+        order.target.group = IpAddr::from(group);
         order
     };
     assert_eq!(refused(&store, group([192, 0, 2, 1])).await.0, 2);
     let mut portless = order(&kit);
-    portless.place.port = 0;
+    portless.target.port = 0;
     assert_eq!(refused(&store, portless).await.0, 2);
     let mut family = order(&kit);
-    family.place.group = "ff3e::1".parse().unwrap();
+    family.target.group = "ff3e::1".parse().unwrap();
     assert_eq!(refused(&store, family).await.0, 8);
     let mut remote = order(&kit);
-    remote.place.carousel_url = "http://192.0.2.7".to_owned();
+    remote.target.carousel_url = "http://192.0.2.7".to_owned();
     assert_eq!(refused(&store, remote).await.0, 8);
-    let nobody = Order { selection: Selection::Named(vec![]), ..order(&kit) };
+    let nobody = CreateCampaign { selection: Selection::Named(vec![]), ..order(&kit) };
     assert_eq!(refused(&store, nobody).await.0, 2);
-    let strange = Order { selection: Selection::Named(vec!["x".parse().unwrap()]), ..order(&kit) };
+    let strange =
+        CreateCampaign { selection: Selection::Named(vec!["x".parse().unwrap()]), ..order(&kit) };
     assert_eq!(refused(&store, strange).await.0, 6);
-    let spread = Order { report_spread_seconds: Some(601), ..order(&kit) };
+    let spread = CreateCampaign { report_spread_seconds: Some(601), ..order(&kit) };
     assert_eq!(refused(&store, spread).await.0, 8);
 }
 
@@ -204,13 +209,13 @@ async fn a_further_window_is_for_those_who_still_need_it() {
         (ArmingPhase::Expired, None),
     ];
     for (row, (phase, result_code)) in
-        store.campaign_armings(id).await.unwrap().into_iter().zip(outcomes)
+        store.campaign_attempts(id).await.unwrap().into_iter().zip(outcomes)
     {
-        let row = Arming { phase, result_code, ..row };
+        let row = ArmingAttempt { phase, result_code, ..row };
         store.apply(NOW, audit("test.change", id, String::new()), vec![row.into()]).await.unwrap();
     }
     start_at(&store, id, 4_000, 5_000).await.unwrap();
-    let rows = store.campaign_armings(id).await.unwrap();
+    let rows = store.campaign_attempts(id).await.unwrap();
     let seen: Vec<_> = rows.iter().map(|row| (row.phase, row.attempt)).collect();
     let expected = [
         (ArmingPhase::Confirmed, 1),
@@ -225,8 +230,8 @@ async fn a_further_window_is_for_those_who_still_need_it() {
 async fn a_campaign_that_nobody_needs_is_not_started() {
     let store = fleet(&["a"]).await;
     let id = create(&store, NOW, order(&Kit::new()), &mut counting()).await.unwrap();
-    let row = store.campaign_armings(id).await.unwrap().remove(0);
-    let row = Arming { phase: ArmingPhase::Confirmed, ..row };
+    let row = store.campaign_attempts(id).await.unwrap().remove(0);
+    let row = ArmingAttempt { phase: ArmingPhase::Confirmed, ..row };
     store.apply(NOW, audit("test.change", id, String::new()), vec![row.into()]).await.unwrap();
     assert_eq!(start_at(&store, id, 2_000, 3_000).await.unwrap_err().exit_code(), 8);
 }

@@ -1,4 +1,4 @@
-//! `dm-bridge bootstrap`: what it is told.
+//! Arguments of `dm-bridge bootstrap`.
 
 use std::path::PathBuf;
 
@@ -8,89 +8,88 @@ use proto::{
     ids::DeviceId,
 };
 
-use super::common::DataArg;
+use super::common::DataDirArgs;
 use crate::{
-    app::{AppError, bootstrap::Form},
-    notify::target::{Gateway, Target},
+    app::{AppError, bootstrap::DocumentFormat},
+    notification::target::{Gateway, Target},
 };
 
-/// A document to write.
+/// Arguments of `dm-bridge bootstrap`.
 #[derive(Debug, Args)]
 pub struct BootstrapArgs {
-    /// Device id.
+    /// Device id
     pub id: DeviceId,
-    /// Where.
+    /// Data directory.
     #[command(flatten)]
-    pub data: DataArg,
-    /// What the document is.
+    pub data: DataDirArgs,
+    /// Profile of the document
     #[arg(long, value_enum, default_value_t = Profile::Cp)]
     pub profile: Profile,
-    /// The PIN that the proof is made with, told to the user on another way; with `--imsi` both.
+    /// PIN for the MAC, given to the user by other means; with `--imsi` both are used
     #[arg(long, value_name = "DIGITS")]
     pub pin: Option<String>,
-    /// Makes the proof with the first half of the PIN, which has ten digits or more: USERPINMAC,
-    /// cp alone.
+    /// Compute the MAC with the first half of the PIN, which has ten digits or more: USERPINMAC, cp
+    /// alone
     #[arg(long, requires = "pin", conflicts_with = "imsi")]
     pub pin_mac: bool,
-    /// The subscriber's number (IMSI) that the proof is made with.
+    /// IMSI of the subscriber for the MAC
     #[arg(long, value_name = "DIGITS")]
     pub imsi: Option<String>,
-    /// The smart card's number (ICCID).
+    /// ICCID of the smart card
     #[arg(long, value_name = "DIGITS")]
     pub card: Option<String>,
-    /// The card asks for the user's confirmation.
+    /// Require confirmation by the user
     #[arg(long, requires = "card")]
     pub confirm: bool,
-    /// Writes the document here, mode 0600.
+    /// Write the document to this file, mode 0600
     #[arg(long, short, value_name = "FILE", required_unless_present = "to")]
     pub out: Option<PathBuf>,
-    /// Pushes the document to where the device takes notifications: ADDR:PORT (UDP), http(s)://…, or
-    /// sms:+NUMBER: as many short messages as it takes, cp alone.
+    /// Push the document to the device: ADDR:PORT (UDP), http(s)://… or sms:+NUMBER (in one or more
+    /// short messages, cp alone)
     #[arg(long, value_name = "TARGET")]
     pub to: Option<Target>,
-    /// What sends short messages: http(s)://… takes JSON, smpp://SYSTEM_ID@HOST:PORT is a message
-    /// centre.
+    /// Gateway for short messages: http(s)://… (JSON) or smpp://SYSTEM_ID@HOST:PORT (message centre)
     #[arg(long, value_name = "URL", requires = "to")]
     pub sms_gateway: Option<Gateway>,
-    /// File with the gateway's token or password.
+    /// File with the gateway's token or password
     #[arg(long, value_name = "FILE", requires = "sms_gateway")]
     pub sms_gateway_secret_file: Option<PathBuf>,
 }
 
-/// What a document is.
+/// The profile of a document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Profile {
-    /// A provisioning document (w7) as a push over WSP.
+    /// Provisioning document (w7) as a push over WSP
     Cp,
-    /// A DM message that adds a DMAcc under ./Inbox.
+    /// DM message that adds a DMAcc under ./Inbox
     Dm,
-    /// The image of a smart card's file.
+    /// Image of a file on a smart card
     SmartCard,
 }
 
 impl BootstrapArgs {
-    /// Returns what the document is to be.
+    /// Returns the format of the document.
     ///
     /// # Errors
     ///
-    /// [`AppError::Usage`] when something is missing, or does not go together.
-    pub fn form(&self) -> Result<Form, AppError> {
+    /// [`AppError::Usage`] when an argument is missing, or two exclude each other.
+    pub fn format(&self) -> Result<DocumentFormat, AppError> {
         let usage = |text: &str| AppError::Usage(text.to_owned());
         if self.profile == Profile::SmartCard {
             if self.to.is_some() {
-                return Err(usage("the image of a card is not pushed: write it with --out"));
+                return Err(usage("the image of a card cannot be pushed: write it with --out"));
             }
             let number = self.card.clone().ok_or_else(|| usage("a card needs --card ICCID"))?;
-            let wanted = self.confirm;
-            let confirmation = if wanted { Confirmation::Wanted } else { Confirmation::NotWanted };
-            return Ok(Form::Card { number, confirmation });
+            let confirmation =
+                if self.confirm { Confirmation::Wanted } else { Confirmation::NotWanted };
+            return Ok(DocumentFormat::Card { number, confirmation });
         }
         let key = match (self.imsi.clone(), self.pin.clone()) {
             (Some(imsi), Some(pin)) => SecKey::NetworkAndPin(imsi, pin),
             (Some(imsi), None) => SecKey::Network(imsi),
             (None, Some(pin)) if self.pin_mac => SecKey::PinMac(pin),
             (None, Some(pin)) => SecKey::Pin(pin),
-            (None, None) => return Err(usage("the proof needs --pin, --imsi, or both")),
+            (None, None) => return Err(usage("the MAC needs --pin, --imsi, or both")),
         };
         let is_short = matches!(self.to, Some(Target::Sms(_)));
         if is_short && self.sms_gateway.is_none() {
@@ -99,8 +98,8 @@ impl BootstrapArgs {
         match self.profile {
             Profile::Dm if is_short => Err(usage("short messages carry --profile cp alone")),
             Profile::Dm if self.pin_mac => Err(usage("--pin-mac goes with --profile cp alone")),
-            Profile::Dm => Ok(Form::Dm(key)),
-            Profile::Cp | Profile::SmartCard => Ok(Form::Cp(key)),
+            Profile::Dm => Ok(DocumentFormat::Dm(key)),
+            Profile::Cp | Profile::SmartCard => Ok(DocumentFormat::Cp(key)),
         }
     }
 }

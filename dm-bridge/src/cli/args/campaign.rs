@@ -8,140 +8,140 @@ use proto::{
     ids::{CampaignId, ComponentId, PackageId},
 };
 
-use super::common::{DataArg, FormArg};
-use crate::campaign::{model::Way, on_request::OnRequest};
+use super::common::{DataDirArgs, OutputArgs};
+use crate::campaign::{model::DeliveryMethod, update_requests::UpdateRequestPolicy};
 
-/// What to do with campaigns.
+/// Commands for campaigns.
 #[derive(Debug, Subcommand)]
 pub enum CampaignVerb {
-    /// Checks signed documents and queues devices for them.
+    /// Verify signed documents and queue devices for them
     Create(Box<CreateArgs>),
-    /// Gives a campaign its window, or moves it.
+    /// Set or move the window of a campaign
     Start {
-        /// Campaign id.
+        /// Campaign id
         id: CampaignId,
-        /// Where.
+        /// Data directory.
         #[command(flatten)]
-        data: DataArg,
-        /// When it opens: RFC 3339, `now`, `+30s`, `+10m` or `+2h`.
+        data: DataDirArgs,
+        /// Opening time: RFC 3339, `now`, `+30s`, `+10m` or `+2h`
         #[arg(long, value_name = "T")]
         opens: String,
-        /// When it closes.
+        /// Closing time
         #[arg(long, value_name = "T")]
         closes: String,
-        /// How.
+        /// Output options.
         #[command(flatten)]
-        form: FormArg,
+        output: OutputArgs,
     },
-    /// Takes a campaign off the air; devices are disarmed as they come.
+    /// Stop a campaign: take it off the air, disarm each device in its next DM session
     Stop {
-        /// Campaign id.
+        /// Campaign id
         id: CampaignId,
-        /// Where.
+        /// Data directory.
         #[command(flatten)]
-        data: DataArg,
-        /// How.
+        data: DataDirArgs,
+        /// Output options.
         #[command(flatten)]
-        form: FormArg,
+        output: OutputArgs,
     },
-    /// Decides what a device gets of a campaign that asks for an update.
+    /// Set the policy of a campaign for devices that request an update
     ///
-    /// now: it is selected and armed in the same session; later: selected, and armed in its next
-    /// session; none: asking changes nothing.
+    /// now: select the device and arm it in the same session; later: select it, and arm it in its
+    /// next session; none: change nothing.
     #[command(verbatim_doc_comment)]
-    OnRequest {
-        /// Campaign id.
+    UpdateRequests {
+        /// Campaign id
         id: CampaignId,
-        /// now, later or none.
-        choice: OnRequest,
-        /// Where.
+        /// now, later or none
+        policy: UpdateRequestPolicy,
+        /// Data directory.
         #[command(flatten)]
-        data: DataArg,
-        /// How.
+        data: DataDirArgs,
+        /// Output options.
         #[command(flatten)]
-        form: FormArg,
+        output: OutputArgs,
     },
-    /// Shows how one campaign stands, with its devices, or all.
+    /// Show the state of one campaign with its devices, or of all campaigns
     Status {
-        /// Campaign id.
+        /// Campaign id
         id: Option<CampaignId>,
-        /// Where.
+        /// Data directory.
         #[command(flatten)]
-        data: DataArg,
-        /// How.
+        data: DataDirArgs,
+        /// Output options.
         #[command(flatten)]
-        form: FormArg,
+        output: OutputArgs,
     },
 }
 
-/// A campaign to create.
+/// Arguments of `dm-bridge campaign create`.
 #[derive(Debug, Args)]
 pub struct CreateArgs {
-    /// Where.
+    /// Data directory.
     #[command(flatten)]
-    pub data: DataArg,
-    /// Signed campaign.
+    pub data: DataDirArgs,
+    /// Signed campaign
     #[arg(long, value_name = "FILE")]
     pub campaign: PathBuf,
-    /// Signed manifest.
+    /// Signed manifest
     #[arg(long, value_name = "FILE")]
     pub manifest: PathBuf,
-    /// Plan header of a component; may be given for each.
+    /// Plan header of a component; may be repeated, once for each
     #[arg(long, value_name = "COMPONENT=FILE", value_parser = plan_header)]
     pub plan_header: Vec<(ComponentId, PathBuf)>,
-    /// Root that vouches for both; also the roots before it, back to the oldest that a device may
-    /// hold: each device is brought those that it lacks.
+    /// Root that both are signed under, and the roots before it, back to the oldest that a device
+    /// may have; each device receives those that it lacks
     #[arg(long, value_name = "FILE", required = true)]
     pub root: Vec<PathBuf>,
-    /// Base URL of the image server's control API.
+    /// Base URL of the image server's control API
     #[arg(long, value_name = "URL")]
     pub carousel: String,
-    /// File with its token.
+    /// File with the token of the control API
     #[arg(long, value_name = "FILE")]
     pub carousel_token_file: PathBuf,
-    /// Multicast group.
+    /// Multicast group
     #[arg(long)]
     pub group: IpAddr,
-    /// UDP port.
+    /// UDP port
     #[arg(long)]
     pub port: u16,
-    /// Devices: `a,b,c`, `@FILE` with an id a line, or `all`.
+    /// Devices: `a,b,c`, `@FILE` with an id a line, or `all`
     #[arg(long)]
     pub devices: String,
-    /// Way to the devices: 3 by broadcast, 2 by HTTP and a download descriptor, 1 inside the DM
-    /// session (scenarios of FUMO).
-    #[arg(long, value_name = "3|2|1", default_value = "3")]
-    pub way: Way,
-    /// Way for devices that cannot go that one, `none` for none; may be given again.
-    #[arg(long, value_name = "2|1|none", default_value = "none")]
+    /// Delivery method: broadcast, download (HTTP with a download descriptor) or direct (inside the
+    /// DM session); scenarios 3, 2 and 1 of FUMO
+    #[arg(long, value_name = "METHOD", default_value_t)]
+    pub delivery: DeliveryMethod,
+    /// Delivery method for devices that cannot use the one before: download, direct or none; may be
+    /// repeated
+    #[arg(long, value_name = "METHOD", default_value = "none")]
     pub fallback: Vec<String>,
-    /// Bundle for the ways 2 and 1, made by `carousel bundle`.
+    /// Bundle for download and direct delivery, made by `carousel bundle`
     #[arg(long, value_name = "FILE")]
     pub package: Option<PathBuf>,
-    /// Asks the user of each device this, for yes or no, before anything is sent.
+    /// Ask the user of each device this, for yes or no, before anything is sent
     #[arg(long, value_name = "TEXT")]
     pub ask_user: Option<String>,
-    /// Brings a software component instead of firmware: its package, which was signed by
-    /// `carousel package --component`. On way 1 it is delivered in the DM session and installed from
-    /// there.
+    /// Install a software component instead of firmware: its package, signed by
+    /// `carousel package --component`; direct delivery installs it from the DM session
     #[arg(long, value_name = "PKGID")]
     pub component: Option<PackageId>,
-    /// What is done with the component: download, download-install or download-install-inactive.
-    #[arg(long, value_name = "WHAT", requires = "component", default_value = "download-install",
-        value_parser = download_operation)]
+    /// Operation on the component: download, download-install or download-install-inactive
+    #[arg(long, value_name = "OPERATION", requires = "component",
+        default_value = "download-install", value_parser = download_operation)]
     pub operation: Operation,
-    /// Seconds over which devices spread their reports.
+    /// Seconds over which devices spread their reports
     #[arg(long, value_name = "S")]
     pub report_spread: Option<u32>,
-    /// What a device that asks for an update gets: now, later or none.
-    #[arg(long, value_name = "WHAT", default_value_t)]
-    pub on_request: OnRequest,
-    /// Lets the image server be reached over plain HTTP beyond this machine.
+    /// Policy for devices that request an update: now, later or none
+    #[arg(long, value_name = "POLICY", default_value_t)]
+    pub update_requests: UpdateRequestPolicy,
+    /// Allow plain HTTP to an image server beyond this machine
     #[arg(long)]
     pub insecure_http: bool,
-    /// How.
+    /// Output options.
     #[command(flatten)]
-    pub form: FormArg,
+    pub output: OutputArgs,
 }
 
 fn download_operation(text: &str) -> Result<Operation, String> {

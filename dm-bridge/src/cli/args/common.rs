@@ -1,4 +1,4 @@
-//! Arguments that most commands share.
+//! Arguments shared by most commands.
 
 use std::path::PathBuf;
 
@@ -9,20 +9,20 @@ use crate::{
     shell::{data_dir::DataDir, store::sqlite::SqliteStore},
 };
 
-/// Where the fleet is kept.
+/// The data directory of a command.
 #[derive(Debug, Clone, Args)]
-pub struct DataArg {
-    /// Data directory.
+pub struct DataDirArgs {
+    /// Data directory
     #[arg(long, value_name = "DIR", env = "DM_BRIDGE_DATA")]
     pub data: PathBuf,
-    /// Keys that the secrets are sealed with, mode 0400, for one fleet alone; absent: the credential
-    /// dm-bridge.keys of the service manager, or fleet.keys in the data directory.
+    /// File with the keys that seal the secrets, mode 0400, for one fleet; default: the credential
+    /// dm-bridge.keys of the service manager, or fleet.keys in the data directory
     #[arg(long, value_name = "FILE", env = "DM_BRIDGE_SECRETS_KEY")]
     pub secrets_key: Option<PathBuf>,
 }
 
-impl DataArg {
-    /// Returns the data directory that was named.
+impl DataDirArgs {
+    /// Opens the data directory.
     ///
     /// # Errors
     ///
@@ -31,25 +31,25 @@ impl DataArg {
         DataDir::open(&self.data, self.secrets_key.as_deref())
     }
 
-    /// Opens the fleet in the data directory that was named.
+    /// Opens the store in the data directory.
     ///
     /// # Errors
     ///
-    /// As [`Self::open`], and [`AppError::Store`] when the fleet cannot be opened.
+    /// As [`Self::open`], and [`AppError::Store`] when the store cannot be opened.
     pub async fn open_store(&self) -> Result<SqliteStore, AppError> {
         self.open()?.store().await
     }
 }
 
-/// How to answer.
+/// The output options of a command.
 #[derive(Debug, Clone, Copy, Args)]
-pub struct FormArg {
-    /// Answers in JSON.
+pub struct OutputArgs {
+    /// Print JSON
     #[arg(long)]
     pub json: bool,
 }
 
-/// Returns how plain HTTP is allowed, by the flag `--insecure-http`.
+/// Returns the use of plain HTTP for the flag `--insecure-http`.
 pub(crate) const fn plain_http(insecure: bool) -> PlainHttp {
     if insecure { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly }
 }

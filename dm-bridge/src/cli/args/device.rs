@@ -8,167 +8,165 @@ use proto::{
     ids::{ClassId, DeviceId, VendorId},
 };
 
-use super::common::{DataArg, FormArg};
+use super::common::{DataDirArgs, OutputArgs};
 use crate::{
-    campaign::on_request::OnRequest,
-    fleet::policy::Setting,
-    notify::target::{Gateway, Target},
+    campaign::update_requests::UpdateRequestPolicy,
+    fleet::policy::NodeValue,
+    notification::target::{Gateway, Target},
 };
 
-/// What to do with devices.
+/// Commands for devices.
 #[derive(Debug, Subcommand)]
 pub enum DeviceVerb {
-    /// Enrols a device and prints its configuration (TOML, with its password).
+    /// Enrol a device and print its configuration (TOML, with its password)
     Enrol(EnrolArgs),
-    /// Asks a device to begin a DM session at once (package 0).
+    /// Notify a device to start a DM session (package 0)
     ///
-    /// Sends up to four notifications, 2, 4 and 8 seconds apart, until the device has been here;
-    /// the last one is made with the nonce of devices that have lost theirs. The device listens
-    /// where its `local.notify` (UDP) and `local.notify_http` say; a short message reaches it by
-    /// its modem, which hands it to `receiver notified`. Exit code 4 when it does not come.
+    /// Send up to four notifications, 2, 4 and 8 seconds apart, until the device connects; the last
+    /// one is made with the nonce for devices that have lost theirs. The device listens at its
+    /// `receiver.notification_udp` and `receiver.notification_http`; a short message arrives at its
+    /// modem, which passes it to `receiver deliver-notification`. Exit code 4 when the device does
+    /// not connect.
     Notify(NotifyArgs),
-    /// Has the device's next DM session tell it to rest: it keeps what it has received.
-    Suspend(TellArgs),
-    /// Has the device's next DM session tell it to go on receiving.
-    Resume(TellArgs),
-    /// Has the device's next DM session set nodes of its policy (Ext/Broadcast/Policy).
+    /// Queue a suspend command for the next DM session: reception stops, progress is kept
+    Suspend(DeviceCommandArgs),
+    /// Queue a resume command for the next DM session
+    Resume(DeviceCommandArgs),
+    /// Queue policy values for the next DM session (Ext/Broadcast/Policy)
     ///
     /// NODE is battery, memory, storage, thermal (numbers), metered, call (suspend or ignore),
     /// install (at-once or on-command) or consent (none, download, install or both). The device
-    /// judges the value; `device show` has its answer: 200 set, 400 no such value, 403 its own
-    /// settings want more asked, 404 no such node, 406 no user to be asked.
+    /// validates the value; `device show` prints its status: 200 set, 400 invalid value, 403 weaker
+    /// than the device's own settings, 404 unknown node, 406 no user to ask.
     Policy(PolicyArgs),
-    /// Decides how the client of one device is spoken to.
+    /// Set the profile of one device
     Profile {
-        /// Device id.
+        /// Device id
         id: DeviceId,
-        /// A profile that `dm-bridge profiles` lists.
+        /// Profile listed by `dm-bridge profile list`
         profile: String,
-        /// Where.
+        /// Data directory.
         #[command(flatten)]
-        data: DataArg,
-        /// How.
+        data: DataDirArgs,
+        /// Output options.
         #[command(flatten)]
-        form: FormArg,
+        output: OutputArgs,
     },
-    /// Decides what one device gets that asks for an update, whatever campaigns say.
-    OnRequest {
-        /// Device id.
+    /// Set the policy for update requests of one device; it takes precedence over campaigns
+    UpdateRequests {
+        /// Device id
         id: DeviceId,
-        /// now, later or none; absent: as the campaigns say.
-        choice: Option<OnRequest>,
-        /// Where.
+        /// now, later or none; default: the policy of the campaign
+        policy: Option<UpdateRequestPolicy>,
+        /// Data directory.
         #[command(flatten)]
-        data: DataArg,
-        /// How.
+        data: DataDirArgs,
+        /// Output options.
         #[command(flatten)]
-        form: FormArg,
+        output: OutputArgs,
     },
-    /// Lists all devices.
+    /// List all devices
     List {
-        /// Where.
+        /// Data directory.
         #[command(flatten)]
-        data: DataArg,
-        /// How.
+        data: DataDirArgs,
+        /// Output options.
         #[command(flatten)]
-        form: FormArg,
+        output: OutputArgs,
     },
-    /// Shows one device.
+    /// Show one device
     Show {
-        /// Device id.
+        /// Device id
         id: DeviceId,
-        /// Where.
+        /// Data directory.
         #[command(flatten)]
-        data: DataArg,
-        /// How.
+        data: DataDirArgs,
+        /// Output options.
         #[command(flatten)]
-        form: FormArg,
+        output: OutputArgs,
     },
 }
 
-/// A device to enrol.
+/// Arguments of `dm-bridge device enrol`.
 #[derive(Debug, Args)]
 pub struct EnrolArgs {
-    /// Device id: its ./DevInfo/DevId.
+    /// Device id: its ./DevInfo/DevId
     pub id: DeviceId,
-    /// Where.
+    /// Data directory.
     #[command(flatten)]
-    pub data: DataArg,
-    /// Where the device reaches this server, such as https://dm.example.org/dm.
+    pub data: DataDirArgs,
+    /// URL of this server for the device, such as https://dm.example.org/dm
     #[arg(long)]
     pub url: String,
-    /// Form of the device's messages: xml or wbxml.
+    /// Encoding of the device's messages: xml or wbxml
     #[arg(long, default_value_t, value_name = "FORM")]
     pub encoding: Encoding,
-    /// What device and server prove themselves by to each other: md5 (a digest, once a session),
-    /// hmac (a proof over each message) or basic (the password itself; only with an https:// URL
-    /// or on this machine).
+    /// Authentication type in both directions: md5 (a digest, once a session), hmac (a MAC over each
+    /// message) or basic (the password itself; only with an https:// URL or on this machine)
     #[arg(long, default_value_t, value_name = "KIND")]
     pub auth: AuthKind,
-    /// Vendor id, 32 hex digits.
+    /// Vendor id, 32 hex digits
     #[arg(long, value_name = "HEX")]
     pub vendor: VendorId,
-    /// Class id, 32 hex digits.
+    /// Class id, 32 hex digits
     #[arg(long, value_name = "HEX")]
     pub class: ClassId,
-    /// Maker.
+    /// Manufacturer
     #[arg(long, default_value = "fumocast")]
     pub manufacturer: String,
-    /// Model.
+    /// Model
     #[arg(long, default_value = "lab")]
     pub model: String,
-    /// How its client is spoken to, a profile that `dm-bridge profiles` lists; absent: as its
-    /// class is.
+    /// Profile listed by `dm-bridge profile list`; default: the profile of its class
     #[arg(long, value_name = "NAME")]
     pub profile: Option<String>,
 }
 
-/// A device that is to be told something in its next DM session.
+/// A command for the next DM session of a device.
 #[derive(Debug, Args)]
-pub struct TellArgs {
-    /// Device id.
+pub struct DeviceCommandArgs {
+    /// Device id
     pub id: DeviceId,
-    /// Asks the device to begin a DM session at once: ADDR:PORT (UDP) or http(s)://…
+    /// Notify the device at ADDR:PORT (UDP) or http(s)://… to start a DM session
     #[arg(long, value_name = "TARGET")]
     pub notify: Option<Target>,
-    /// Where.
+    /// Data directory.
     #[command(flatten)]
-    pub data: DataArg,
-    /// How.
+    pub data: DataDirArgs,
+    /// Output options.
     #[command(flatten)]
-    pub form: FormArg,
+    pub output: OutputArgs,
 }
 
-/// A device, and what is to be set of its policy.
+/// Arguments of `dm-bridge device policy`.
 #[derive(Debug, Args)]
 pub struct PolicyArgs {
-    /// Which device.
+    /// The device.
     #[command(flatten)]
-    pub device: TellArgs,
-    /// Such as install=on-command consent=both.
+    pub device: DeviceCommandArgs,
+    /// Nodes and values, such as install=on-command consent=both
     #[arg(required = true, value_name = "NODE=VALUE")]
-    pub settings: Vec<Setting>,
+    pub values: Vec<NodeValue>,
 }
 
-/// A device to notify.
+/// Arguments of `dm-bridge device notify`.
 #[derive(Debug, Args)]
 pub struct NotifyArgs {
-    /// Device id.
+    /// Device id
     pub id: DeviceId,
-    /// Where.
+    /// Data directory.
     #[command(flatten)]
-    pub data: DataArg,
-    /// Where the device is: ADDR:PORT (UDP), http(s)://… or sms:+NUMBER.
+    pub data: DataDirArgs,
+    /// Address of the device: ADDR:PORT (UDP), http(s)://… or sms:+NUMBER
     #[arg(long, value_name = "TARGET")]
     pub to: Target,
-    /// What sends short messages: http(s)://… takes JSON, smpp://SYSTEM_ID@HOST:PORT is a message
-    /// centre.
+    /// Gateway for short messages: http(s)://… (JSON) or smpp://SYSTEM_ID@HOST:PORT (message centre)
     #[arg(long, value_name = "URL")]
     pub sms_gateway: Option<Gateway>,
-    /// File with the gateway's token or password.
+    /// File with the gateway's token or password
     #[arg(long, value_name = "FILE", requires = "sms_gateway")]
     pub sms_gateway_secret_file: Option<PathBuf>,
-    /// Asks for the user's attention; without it the session takes place in the background.
+    /// Request user interaction; default: a session in the background
     #[arg(long)]
     pub interactive: bool,
 }

@@ -1,4 +1,4 @@
-//! Carries out `dm-bridge bootstrap`.
+//! `dm-bridge bootstrap`.
 
 use std::{
     fs::{File, OpenOptions},
@@ -15,17 +15,17 @@ use crate::{
     shell::{clock::Clock, data_dir::read_text, notify},
 };
 
-/// Writes the document, and pushes it where that is asked for.
+/// Writes the document, pushes it, or both.
 ///
 /// # Errors
 ///
 /// [`AppError`].
 pub(super) async fn run(arguments: BootstrapArgs) -> Result<String, AppError> {
-    let form = arguments.form()?;
+    let format = arguments.format()?;
     let secret = arguments.sms_gateway_secret_file.as_deref().map(read_text).transpose()?;
     let gateway = (arguments.sms_gateway.clone(), secret);
     let store = arguments.data.open_store().await?;
-    // Before the device's old secrets are gone.
+    // Before the old credentials of the device are replaced.
     let open = |path| create(path).map(|file| (file, path));
     let file = arguments.out.as_deref().map(open).transpose()?;
     let secrets = FreshSecrets {
@@ -35,18 +35,18 @@ pub(super) async fn run(arguments: BootstrapArgs) -> Result<String, AppError> {
         server_nonce: random(),
     };
     let id = &arguments.id;
-    let document = bootstrap::document(&store, Clock.now().utc, id, form, secrets).await?;
-    let mut said = String::new();
+    let document = bootstrap::document(&store, Clock.now().utc, id, format, secrets).await?;
+    let mut text = String::new();
     if let Some((mut file, path)) = file {
-        let written = file.write_all(&document.octets).and_then(|()| file.sync_all());
+        let written = file.write_all(&document.bytes).and_then(|()| file.sync_all());
         written.map_err(|error| unwritable(path, &error))?;
-        said = format!("wrote {} for {}\n", path.display(), id.as_str());
+        text = format!("wrote {} for {}\n", path.display(), id.as_str());
     }
     if let Some(to) = &arguments.to {
         notify::push(to, gateway, &document).await?;
-        said.push_str(&format!("pushed a bootstrap document for {} to {to}\n", id.as_str()));
+        text.push_str(&format!("pushed a bootstrap document for {} to {to}\n", id.as_str()));
     }
-    Ok(said)
+    Ok(text)
 }
 
 fn create(path: &Path) -> Result<File, AppError> {

@@ -7,19 +7,19 @@ use serde::Serialize;
 
 use super::output::{campaign_lines, print, result_table};
 use crate::{
-    api::{CampaignBody, CampaignDeviceBody},
+    api::responses::{CampaignBody, CampaignDeviceBody},
     app::{
         AppError,
-        campaigns::{self, Order, Selection},
+        campaigns::{self, CreateCampaign, Selection},
         status, time_args, update_requests,
     },
     campaign::{
-        admission::Documents,
-        model::{Delivery, Place, Software, Way},
+        model::{BroadcastTarget, Delivery, DeliveryMethod, Software},
+        verify::Documents,
     },
     cli::args::{
         campaign::{CampaignVerb, CreateArgs},
-        common::{FormArg, plain_http},
+        common::{OutputArgs, plain_http},
     },
     shell::{
         clock::Clock,
@@ -28,34 +28,35 @@ use crate::{
     },
 };
 
+/// Runs a command for campaigns.
 pub(super) async fn run(verb: CampaignVerb) -> Result<String, AppError> {
     let now = Clock.now().utc;
     match verb {
         CampaignVerb::Create(arguments) => create(*arguments).await,
-        CampaignVerb::Start { id, data, opens, closes, form } => {
+        CampaignVerb::Start { id, data, opens, closes, output } => {
             let window = (time_args::parse(&opens, now)?, time_args::parse(&closes, now)?);
             let store = data.open_store().await?;
             campaigns::start(&store, now, id, window, &mut random::<16>).await?;
-            show(&store, id, form).await
+            show(&store, id, output).await
         }
-        CampaignVerb::Stop { id, data, form } => {
+        CampaignVerb::Stop { id, data, output } => {
             let store = data.open_store().await?;
             campaigns::stop(&store, now, id).await?;
-            show(&store, id, form).await
+            show(&store, id, output).await
         }
-        CampaignVerb::OnRequest { id, choice, data, form } => {
+        CampaignVerb::UpdateRequests { id, policy, data, output } => {
             let store = data.open_store().await?;
-            update_requests::set_campaign(&store, now, id, choice).await?;
-            show(&store, id, form).await
+            update_requests::set_campaign(&store, now, id, policy).await?;
+            show(&store, id, output).await
         }
-        CampaignVerb::Status { id: Some(id), data, form } => {
+        CampaignVerb::Status { id: Some(id), data, output } => {
             let store = data.open_store().await?;
-            detail(&store, id, form).await
+            campaign_with_devices(&store, id, output).await
         }
-        CampaignVerb::Status { id: None, data, form } => {
+        CampaignVerb::Status { id: None, data, output } => {
             let views = status::campaigns(&data.open_store().await?).await?;
             let bodies: Vec<CampaignBody> = views.iter().map(CampaignBody::from).collect();
-            Ok(print(form, &bodies, || bodies.iter().map(campaign_lines).collect()))
+            Ok(print(output, &bodies, || bodies.iter().map(campaign_lines).collect()))
         }
     }
 }
@@ -63,7 +64,7 @@ pub(super) async fn run(verb: CampaignVerb) -> Result<String, AppError> {
 async fn create(arguments: CreateArgs) -> Result<String, AppError> {
     let store = arguments.data.open_store().await?;
     let plain_http = plain_http(arguments.insecure_http);
-    // Read it once, so that a wrong path shows here and not in the night.
+    // A wrong path is an error here, not when the campaign starts.
     read_token(&arguments.carousel_token_file)?;
     let mut plan_headers = BTreeMap::new();
     for (component, path) in &arguments.plan_header {
@@ -75,52 +76,52 @@ async fn create(arguments: CreateArgs) -> Result<String, AppError> {
         campaign: read_file(&arguments.campaign)?,
         plan_headers,
     };
-    let bundle_octets = match &arguments.package {
+    let bundle_bytes = match &arguments.package {
         None => 0,
         Some(path) => {
-            let (head, octets) = read_bundle(path)?;
+            let (head, bytes) = read_bundle(path)?;
             if head.manifest != documents.manifest || head.campaign != documents.campaign {
-                let text = format!("{} holds other documents", path.display());
+                let text = format!("{} has other documents", path.display());
                 return Err(AppError::Policy(text));
             }
-            octets
+            bytes
         }
     };
-    let ways = ways(arguments.way, &arguments.fallback)?;
+    let methods = methods(arguments.delivery, &arguments.fallback)?;
     let operation = arguments.operation;
     let software = arguments.component.map(|package| Software { package, operation });
-    let order = Order {
+    let request = CreateCampaign {
         documents,
-        place: Place {
+        target: BroadcastTarget {
             carousel_url: arguments.carousel,
             token_file: absolute(&arguments.carousel_token_file)?,
             group: arguments.group,
             port: arguments.port,
         },
         plain_http,
-        delivery: Delivery { ways, bundle_octets, ask_user: arguments.ask_user, software },
+        delivery: Delivery { methods, bundle_bytes, ask_user: arguments.ask_user, software },
         selection: selection(&arguments.devices)?,
         report_spread_seconds: arguments.report_spread,
-        on_request: arguments.on_request,
+        update_requests: arguments.update_requests,
     };
-    let id = campaigns::create(&store, Clock.now().utc, order, &mut random::<16>).await?;
+    let id = campaigns::create(&store, Clock.now().utc, request, &mut random::<16>).await?;
     if let Some(package) = &arguments.package {
-        arguments.data.open()?.keep_package(id, package)?;
+        arguments.data.open()?.store_package(id, package)?;
     }
-    show(&store, id, arguments.form).await
+    show(&store, id, arguments.output).await
 }
 
-/// The first way, and those that follow it.
-fn ways(first: Way, others: &[String]) -> Result<Vec<Way>, AppError> {
-    let mut ways = vec![first];
+/// Returns the first delivery method, followed by the fallbacks.
+fn methods(first: DeliveryMethod, others: &[String]) -> Result<Vec<DeliveryMethod>, AppError> {
+    let mut methods = vec![first];
     for word in others.iter().filter(|word| *word != "none") {
-        let way = word.parse()?;
-        if ways.contains(&way) {
-            return Err(AppError::Usage(format!("way {word} is there already")));
+        let method = word.parse()?;
+        if methods.contains(&method) {
+            return Err(AppError::Usage(format!("delivery method {word} is given twice")));
         }
-        ways.push(way);
+        methods.push(method);
     }
-    Ok(ways)
+    Ok(methods)
 }
 
 fn selection(text: &str) -> Result<Selection, AppError> {
@@ -135,9 +136,9 @@ fn selection(text: &str) -> Result<Selection, AppError> {
     Ok(Selection::Named(names.map(str::parse).collect::<Result<_, _>>()?))
 }
 
-async fn show(store: &SqliteStore, id: CampaignId, form: FormArg) -> Result<String, AppError> {
+async fn show(store: &SqliteStore, id: CampaignId, output: OutputArgs) -> Result<String, AppError> {
     let body = CampaignBody::from(&status::campaign(store, id).await?);
-    Ok(print(form, &body, || campaign_lines(&body)))
+    Ok(print(output, &body, || campaign_lines(&body)))
 }
 
 #[derive(Serialize)]
@@ -147,12 +148,16 @@ struct Detail {
     device_list: Vec<CampaignDeviceBody>,
 }
 
-async fn detail(store: &SqliteStore, id: CampaignId, form: FormArg) -> Result<String, AppError> {
+async fn campaign_with_devices(
+    store: &SqliteStore,
+    id: CampaignId,
+    output: OutputArgs,
+) -> Result<String, AppError> {
     let campaign = CampaignBody::from(&status::campaign(store, id).await?);
     let rows = status::devices_of(store, id).await?;
     let body = |(row, device): &(_, Option<_>)| CampaignDeviceBody::new(row, device.as_ref());
     let detail = Detail { campaign, device_list: rows.iter().map(body).collect() };
-    Ok(print(form, &detail, || {
+    Ok(print(output, &detail, || {
         format!("{}{}", campaign_lines(&detail.campaign), result_table(&detail.device_list))
     }))
 }

@@ -6,13 +6,20 @@ use proto::time::Utc;
 use serde::Serialize;
 
 use crate::{
-    api::{CampaignBody, CampaignDeviceBody, ComponentsBody, DeviceBody, PolicyOrderBody},
+    api::responses::{
+        CampaignBody, CampaignDeviceBody, ComponentsBody, DeviceBody, PolicySettingBody,
+    },
     app::time_args,
-    cli::args::common::FormArg,
+    cli::args::common::OutputArgs,
 };
 
-pub(super) fn print(form: FormArg, body: &impl Serialize, text: impl FnOnce() -> String) -> String {
-    if form.json {
+/// Returns the text of a body: JSON, or what `text` makes.
+pub(super) fn print(
+    output: OutputArgs,
+    body: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> String {
+    if output.json {
         let json = serde_json::to_string(body).expect("our own types have string keys");
         format!("{json}\n")
     } else {
@@ -20,6 +27,7 @@ pub(super) fn print(form: FormArg, body: &impl Serialize, text: impl FnOnce() ->
     }
 }
 
+/// Returns the lines of a campaign.
 pub(super) fn campaign_lines(body: &CampaignBody) -> String {
     let time = |seconds: Option<u64>| {
         seconds.map_or_else(|| "-".to_owned(), |s| time_args::format(Utc::from_seconds(s)))
@@ -36,31 +44,33 @@ pub(super) fn campaign_lines(body: &CampaignBody) -> String {
         body.port,
     );
     let counts: Vec<_> = body.devices.iter().map(|(phase, n)| format!("{n} {phase}")).collect();
-    add(&mut text, format_args!("  devices: {}\n", counts.join(", ")));
-    if let Some(problem) = &body.problem {
-        add(&mut text, format_args!("  problem: {problem}\n"));
+    push_line(&mut text, format_args!("  devices: {}\n", counts.join(", ")));
+    if let Some(error) = &body.last_error {
+        push_line(&mut text, format_args!("  last error: {error}\n"));
     }
     text
 }
 
+/// Returns the table of the devices of a campaign.
 pub(super) fn result_table(bodies: &[CampaignDeviceBody]) -> String {
     let mut text = format!(
-        "  {:<24} {:<10} {:<15} {:>6} {:<12} {}\n",
-        "DEVICE", "WAY", "PHASE", "RESULT", "RUNS", "WHY"
+        "  {:<24} {:<10} {:<16} {:>6} {:<12} {}\n",
+        "DEVICE", "DELIVERY", "PHASE", "RESULT", "RUNS", "REASON"
     );
     for body in bodies {
         let code = body.result_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
         let runs = body.firmware_version.as_deref().unwrap_or("-");
         let why = body.result_text.as_deref().unwrap_or_default();
-        let (id, way, phase) = (body.id.as_str(), &body.way, &body.phase);
-        add(
+        let (id, delivery, phase) = (body.id.as_str(), &body.delivery, &body.phase);
+        push_line(
             &mut text,
-            format_args!("  {id:<24} {way:<10} {phase:<15} {code:>6} {runs:<12} {why}\n"),
+            format_args!("  {id:<24} {delivery:<10} {phase:<16} {code:>6} {runs:<12} {why}\n"),
         );
     }
     text
 }
 
+/// Returns the table of devices.
 pub(super) fn device_table(bodies: &[DeviceBody]) -> String {
     let mut text = String::new();
     for body in bodies {
@@ -71,7 +81,7 @@ pub(super) fn device_table(bodies: &[DeviceBody]) -> String {
         let (id, maker, model) = (body.id.as_str(), &body.manufacturer, &body.model);
         let runs = body.firmware_version.as_deref().unwrap_or("-");
         let class = body.class_id;
-        add(
+        push_line(
             &mut text,
             format_args!("{id:<24} {maker} {model}  class {class}  runs {runs}  {seen}\n"),
         );
@@ -79,40 +89,43 @@ pub(super) fn device_table(bodies: &[DeviceBody]) -> String {
     text
 }
 
+/// Returns the lines of the policy of a device.
 pub(super) fn policy_lines(body: &DeviceBody) -> String {
     let mut text = String::new();
-    for (node, PolicyOrderBody { value, owed, answer, updated_utc }) in &body.policy {
-        let said = answer.map_or_else(|| "decided".to_owned(), |code| format!("answered {code}"));
+    for (node, PolicySettingBody { value, pending, status, updated_utc }) in &body.policy {
+        let state = status.map_or_else(|| "set".to_owned(), |code| format!("status {code}"));
         let at = time_args::format(Utc::from_seconds(*updated_utc));
-        let next = if *owed { ", waits for the next session" } else { "" };
-        add(&mut text, format_args!("  policy {node}={value}: {said} {at}{next}\n"));
+        let next = if *pending { ", pending for the next session" } else { "" };
+        push_line(&mut text, format_args!("  policy {node}={value}: {state} {at}{next}\n"));
     }
     text
 }
 
+/// Returns the lines of the components of a device.
 pub(super) fn component_lines(body: &ComponentsBody) -> String {
     let when = |seconds| time_args::format(Utc::from_seconds(seconds));
     let read =
         body.read_utc.map_or_else(|| "never read".to_owned(), |at| format!("read {}", when(at)));
     let mut text = format!("{}  components {read}\n", body.device.as_str());
     if let Some(reason) = &body.refused {
-        add(&mut text, format_args!("  not shown: {reason}\n"));
+        push_line(&mut text, format_args!("  inventory not read: {reason}\n"));
     }
-    for held in &body.held {
-        let state = held.state.as_deref().unwrap_or("-");
-        let version = held.version.as_deref().unwrap_or("-");
-        let name = held.name.as_deref().unwrap_or_default();
-        add(&mut text, format_args!("  {:<32} {state:<10} {version:<12} {name}\n", held.id));
+    for entry in &body.inventory {
+        let state = entry.state.as_deref().unwrap_or("-");
+        let version = entry.version.as_deref().unwrap_or("-");
+        let name = entry.name.as_deref().unwrap_or_default();
+        push_line(&mut text, format_args!("  {:<32} {state:<10} {version:<12} {name}\n", entry.id));
     }
-    for work in &body.operations {
-        let code = work.result_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
-        let why = work.result_text.as_deref().unwrap_or_default();
-        let (operation, id, phase) = (&work.operation, &work.id, &work.phase);
-        add(&mut text, format_args!("  {operation} {id}: {phase} {code} {why}\n"));
+    for item in &body.operations {
+        let code = item.result_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
+        let why = item.result_text.as_deref().unwrap_or_default();
+        let (operation, id, state) = (&item.operation, &item.id, &item.state);
+        push_line(&mut text, format_args!("  {operation} {id}: {state} {code} {why}\n"));
     }
     text
 }
 
-pub(super) fn add(text: &mut String, more: std::fmt::Arguments<'_>) {
+/// Appends formatted text.
+pub(super) fn push_line(text: &mut String, more: std::fmt::Arguments<'_>) {
     text.write_fmt(more).expect("a String takes any text");
 }

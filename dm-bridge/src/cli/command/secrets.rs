@@ -5,39 +5,40 @@ use serde::Serialize;
 use super::output::print;
 use crate::{
     app::AppError,
-    cli::args::common::{DataArg, FormArg},
+    cli::args::common::{DataDirArgs, OutputArgs},
     fleet::sealing::KeyId,
-    shell::store::sqlite::rotation::{NewKey, Reseal},
+    shell::store::sqlite::rotation::{RotateTo, Rotation},
 };
 
 #[derive(Serialize)]
-struct ResealedBody {
+struct RotationBody {
     key: String,
     sealed: u64,
     removed: Vec<String>,
 }
 
-pub(super) async fn reseal(
-    with_last: bool,
-    data: &DataArg,
-    form: FormArg,
+/// Rotates the key of the secrets.
+pub(super) async fn rotate(
+    use_last_key: bool,
+    data: &DataDirArgs,
+    output: OutputArgs,
 ) -> Result<String, AppError> {
     let store = data.open_store().await?;
-    let new = if with_last { NewKey::Last } else { NewKey::Made };
-    let mut work = Reseal::begin(&store, new).await?;
-    while work.step().await? {
-        let (sealed, devices) = (work.sealed, work.devices);
-        tracing::info!(sealed, devices, "sealing secrets anew");
+    let to = if use_last_key { RotateTo::LastKey } else { RotateTo::NewKey };
+    let mut rotation = Rotation::begin(&store, to).await?;
+    while rotation.step().await? {
+        let (sealed, devices) = (rotation.sealed, rotation.devices);
+        tracing::info!(sealed, devices, "rotating secrets");
     }
-    let done = work.end().await?;
-    let body = ResealedBody {
-        key: done.key.to_string(),
-        sealed: done.sealed,
-        removed: done.removed.iter().map(KeyId::to_string).collect(),
+    let report = rotation.finish().await?;
+    let body = RotationBody {
+        key: report.key.to_string(),
+        sealed: report.sealed,
+        removed: report.removed.iter().map(KeyId::to_string).collect(),
     };
-    Ok(print(form, &body, || {
+    Ok(print(output, &body, || {
         let removed =
             if body.removed.is_empty() { "none".to_owned() } else { body.removed.join(" ") };
-        format!("sealed {} device(s) with key {}; keys let go: {removed}\n", body.sealed, body.key)
+        format!("sealed {} device(s) with key {}; keys removed: {removed}\n", body.sealed, body.key)
     }))
 }

@@ -4,7 +4,7 @@ use std::{io::Write as _, time::Duration};
 
 use crate::{
     app::AppError,
-    campaign::rollout::Policy,
+    campaign::reconcile::ReconcilePolicy,
     cli::args::{ServeArgs, common::plain_http},
     shell::{
         dm_sessions::Admission,
@@ -13,6 +13,7 @@ use crate::{
     },
 };
 
+/// Runs the server until a signal.
 pub(super) async fn run(arguments: ServeArgs) -> Result<String, AppError> {
     let client_ca = arguments.client_ca;
     let tls = arguments.tls_cert.zip(arguments.tls_key).map(|(certificate, key)| TlsFiles {
@@ -26,7 +27,7 @@ pub(super) async fn run(arguments: ServeArgs) -> Result<String, AppError> {
         listen: arguments.listen,
         tls,
         plain_http: plain_http(arguments.insecure_http),
-        policy: Policy { silence: Duration::from_secs(arguments.silence) },
+        policy: ReconcilePolicy { silence_timeout: Duration::from_secs(arguments.silent_after) },
         admission: Admission::default(),
     };
     let running = server::start(settings).await?;

@@ -4,8 +4,8 @@ use proto::dm::scomo::{Branch, ComponentState, Operation, OperationResult, Resul
 
 use super::*;
 use crate::{
-    campaign::model::{Software, Way},
-    fleet::components::{ComponentWork, WorkPhase},
+    campaign::model::{DeliveryMethod, Software},
+    fleet::components::{ComponentOperation, OperationState},
 };
 
 /// A device with a delivered package and two components.
@@ -29,12 +29,12 @@ fn idle() -> DeviceContext {
     context
 }
 
-fn work(operation: Operation, id: &str) -> ComponentWork {
-    ComponentWork {
+fn work(operation: Operation, id: &str) -> ComponentOperation {
+    ComponentOperation {
         correlator: Correlator("w".to_owned()),
         operation,
         id: id.to_owned(),
-        phase: WorkPhase::Waiting,
+        state: OperationState::Waiting,
         result_code: None,
         reason: None,
         updated: Utc(1),
@@ -52,12 +52,12 @@ fn the_inventory_is_read_on_request_and_stored_with_its_time() {
     Device::new().run(&mut context);
     assert_eq!(context.device.components, Components::default(), "nobody asked");
     next_session(&mut context);
-    context.device.components.wanted = true;
+    context.device.components.refresh_requested = true;
     shelf().run(&mut context);
     let components = &context.device.components;
-    assert_eq!((components.read, components.wanted), (Some(NOW), false));
+    assert_eq!((components.read, components.refresh_requested), (Some(NOW), false));
     let held: Vec<_> = components
-        .held
+        .inventory
         .iter()
         .map(|it| (it.branch, it.id.as_str(), it.version.as_deref(), it.state))
         .collect();
@@ -74,19 +74,19 @@ fn the_inventory_is_read_on_request_and_stored_with_its_time() {
 #[test]
 fn a_missing_inventory_is_empty_and_a_hidden_one_is_unknown() {
     let mut context = idle();
-    context.device.components.wanted = true;
+    context.device.components.refresh_requested = true;
     shelf().run(&mut context);
-    let before = context.device.components.held.clone();
+    let before = context.device.components.inventory.clone();
     for (code, is_read) in [(425, false), (405, false), (404, true)] {
         next_session(&mut context);
-        context.device.components.wanted = true;
+        context.device.components.refresh_requested = true;
         let mut device = Device { missing: StatusCode(code), ..Device::new() };
         device.run(&mut context);
         let components = &context.device.components;
-        assert!(!components.wanted);
+        assert!(!components.refresh_requested);
         assert_eq!(components.refused.is_none(), is_read, "{code}");
-        assert_eq!(components.held.is_empty(), is_read, "{code}");
-        assert!(is_read || components.held == before, "{code}");
+        assert_eq!(components.inventory.is_empty(), is_read, "{code}");
+        assert!(is_read || components.inventory == before, "{code}");
     }
 }
 
@@ -103,7 +103,7 @@ fn an_operation_is_begun_by_an_exec_at_the_node_of_the_component() {
         (Operation::Activate, "unseen", "Deployed/unseen/Operations/Activate"),
     ] {
         let mut context = idle();
-        context.device.components.wanted = true;
+        context.device.components.refresh_requested = true;
         shelf().run(&mut context);
         next_session(&mut context);
         context.device.components.queue(work(operation, id)).unwrap();
@@ -115,25 +115,25 @@ fn an_operation_is_begun_by_an_exec_at_the_node_of_the_component() {
             panic!()
         };
         assert_eq!(exec.correlator, Some(Correlator("w".to_owned())));
-        assert_eq!(context.device.components.works[0].phase, WorkPhase::Accepted);
+        assert_eq!(context.device.components.operations[0].state, OperationState::Accepted);
     }
 }
 
 #[test]
 fn an_exec_with_retry_later_is_sent_again_and_a_rejected_one_is_not() {
     for (code, phase) in [
-        (202, WorkPhase::Accepted),
-        (417, WorkPhase::Waiting),
-        (503, WorkPhase::Waiting),
-        (404, WorkPhase::Failed),
-        (425, WorkPhase::Failed),
-        (500, WorkPhase::Failed),
+        (202, OperationState::Accepted),
+        (417, OperationState::Waiting),
+        (503, OperationState::Waiting),
+        (404, OperationState::Failed),
+        (425, OperationState::Failed),
+        (500, OperationState::Failed),
     ] {
         let mut context = idle();
         context.device.components.queue(work(Operation::Activate, "radio")).unwrap();
         let mut device = Device { exec: StatusCode(code), ..shelf() };
         device.run(&mut context);
-        assert_eq!(context.device.components.works[0].phase, phase, "{code}");
+        assert_eq!(context.device.components.operations[0].state, phase, "{code}");
         assert_eq!(device.written().len(), 1, "once a session");
     }
 }
@@ -158,9 +158,9 @@ fn a_result_is_counted_once_and_what_it_left_behind_is_read_in_the_same_session(
         let replies = device.run(&mut context);
         assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 200)));
         let components = &context.device.components;
-        let work = &components.works[0];
-        assert_eq!((work.phase, work.result_code), (WorkPhase::Done, Some(1200)));
-        assert_eq!(components.held[2].state, Some(ComponentState::Active), "read back");
+        let work = &components.operations[0];
+        assert_eq!((work.state, work.result_code), (OperationState::Done, Some(1200)));
+        assert_eq!(components.inventory[2].state, Some(ComponentState::Active), "read back");
     }
     next_session(&mut context);
     let mut device = shelf();
@@ -174,11 +174,11 @@ fn a_long_list_is_stored_up_to_its_limit_and_the_session_ends() {
     let names: Vec<_> = (0..500).map(|number| format!("n{number}")).collect();
     let list: &'static str = Box::leak(names.join("/").into_boxed_str());
     let mut context = idle();
-    context.device.components.wanted = true;
+    context.device.components.refresh_requested = true;
     let mut device = Device::new().with("Inventory/Deployed", list);
     device.run(&mut context);
-    let held = &context.device.components.held;
-    assert_eq!(held.len(), crate::fleet::components::MAX_HELD);
+    let held = &context.device.components.inventory;
+    assert_eq!(held.len(), crate::fleet::components::MAX_INVENTORY);
     assert_eq!((held[3].node.as_str(), held[3].id.as_str()), ("n3", "n3"));
 }
 
@@ -253,13 +253,13 @@ fn a_download_that_is_there_from_an_earlier_attempt_is_overwritten() {
     }
 }
 
-fn direct(ways: &[Way], operation: Operation, octets: usize) -> DeviceContext {
+fn direct(ways: &[DeliveryMethod], operation: Operation, octets: usize) -> DeviceContext {
     let mut context = campaign_desk(operation);
     let campaign = &mut context.campaigns[0];
-    campaign.delivery.ways = ways.to_vec();
-    campaign.delivery.bundle_octets = 10;
+    campaign.delivery.methods = ways.to_vec();
+    campaign.delivery.bundle_bytes = 10;
     context.packages.insert(campaign.id, vec![9; octets].into());
-    context.attempts[0].way = ways[0];
+    context.attempts[0].delivery_method = ways[0];
     context
 }
 
@@ -275,7 +275,7 @@ fn a_component_is_sent_inside_the_session_and_installed_from_delivered() {
         (Operation::DownloadInstall, "Install", "Active"),
         (Operation::DownloadInstallInactive, "InstallInactive", "Inactive"),
     ] {
-        let mut context = direct(&[Way::Direct], operation, 10);
+        let mut context = direct(&[DeliveryMethod::Direct], operation, 10);
         let mut device = Device::new();
         device.run(&mut context);
         let exec = format!("Exec x/Operations/{node}");
@@ -298,14 +298,14 @@ fn a_component_is_sent_inside_the_session_and_installed_from_delivered() {
 
 #[test]
 fn a_large_component_is_sent_in_chunks_and_one_without_space_is_not_installed() {
-    let mut context = direct(&[Way::Direct], Operation::DownloadInstall, 20_000);
+    let mut context = direct(&[DeliveryMethod::Direct], Operation::DownloadInstall, 20_000);
     let mut device = Device { limit: 4_096, ..Device::new().with("LrgObj", "true") };
     device.run(&mut context);
     let names = delivered(&device);
     let chunks = names.iter().filter(|name| *name == "x/Data").count();
     assert!(chunks > 5, "{names:?}");
     assert_eq!(names.last().unwrap(), "Exec x/Operations/Install");
-    let mut context = direct(&[Way::Direct], Operation::DownloadInstall, 10);
+    let mut context = direct(&[DeliveryMethod::Direct], Operation::DownloadInstall, 10);
     let refused = Some(("Data", StatusCode(420)));
     let mut device = Device { refused, ..Device::new() };
     device.run(&mut context);
@@ -315,20 +315,23 @@ fn a_large_component_is_sent_in_chunks_and_one_without_space_is_not_installed() 
 
 #[test]
 fn a_device_that_cannot_be_armed_for_a_component_gets_it_inside_the_session() {
-    let ways = [Way::Broadcast, Way::Direct];
+    let ways = [DeliveryMethod::Broadcast, DeliveryMethod::Direct];
     let mut context = direct(&ways, Operation::DownloadInstall, 10);
     let mut device = Device::new().without("Broadcast/Version");
     device.run(&mut context);
     assert_eq!(delivered(&device).last().unwrap(), "Exec x/Operations/Install");
-    assert_eq!((latest(&context).way, latest(&context).phase), (Way::Direct, ArmingPhase::Armed));
+    assert_eq!(
+        (latest(&context).delivery_method, latest(&context).phase),
+        (DeliveryMethod::Direct, ArmingPhase::Armed)
+    );
 }
 
 #[test]
 fn a_component_that_is_downloaded_by_url_needs_no_broadcast() {
     let mut context = campaign_desk(Operation::DownloadInstall);
-    context.campaigns[0].delivery.ways = vec![Way::Download];
-    context.campaigns[0].delivery.bundle_octets = 10;
-    context.attempts[0].way = Way::Download;
+    context.campaigns[0].delivery.methods = vec![DeliveryMethod::Download];
+    context.campaigns[0].delivery.bundle_bytes = 10;
+    context.attempts[0].delivery_method = DeliveryMethod::Download;
     let mut device = Device::new();
     device.run(&mut context);
     let expected = ["Add x", "Add x/PkgID", "Add x/PkgURL", "Exec x/Operations/DownloadInstall"];
@@ -353,7 +356,8 @@ fn a_parser_that_wants_data_in_every_add_gets_it() {
 // test: oma-002 7 (components by the same arming)
 #[test]
 fn a_component_is_confirmed_by_the_inventory_and_not_by_its_result() {
-    for (node, phase) in [("player", ArmingPhase::Confirmed), ("other", ArmingPhase::Contradicted)]
+    for (node, phase) in
+        [("player", ArmingPhase::Confirmed), ("other", ArmingPhase::VersionMismatch)]
     {
         let mut context = campaign_desk(Operation::DownloadInstall);
         Device::new().run(&mut context);

@@ -1,7 +1,7 @@
 //! Sequence and Atomic, and devices without them.
 
 use super::*;
-use crate::campaign::model::Way;
+use crate::campaign::model::DeliveryMethod;
 
 fn asking() -> DeviceContext {
     let mut context = device_context();
@@ -118,7 +118,7 @@ fn a_device_that_executes_nothing_stays_pending_with_the_reason() {
         let mut device = Device { exec: StatusCode(exec), ..Device::new() };
         device.run(&mut context);
         let row = latest(&context);
-        assert!(!row.armed() && row.result_code.is_none(), "{exec}: {row:?}");
+        assert!(!row.was_accepted() && row.result_code.is_none(), "{exec}: {row:?}");
         assert!(row.reason.is_some() || row.attempt > 1, "{exec}: {row:?}");
     }
 }
@@ -127,9 +127,9 @@ fn a_device_that_executes_nothing_stays_pending_with_the_reason() {
 #[test]
 fn after_a_no_neither_package_url_nor_exec_is_sent() {
     let mut context = asking();
-    context.campaigns[0].delivery.ways = vec![Way::Download];
-    context.attempts[0].way = Way::Download;
-    context.campaigns[0].delivery.bundle_octets = 10;
+    context.campaigns[0].delivery.methods = vec![DeliveryMethod::Download];
+    context.attempts[0].delivery_method = DeliveryMethod::Download;
+    context.campaigns[0].delivery.bundle_bytes = 10;
     let mut device = Device { user: StatusCode::NOT_MODIFIED, ..Device::new() };
     let replies = device.run(&mut context);
     let verbs: Vec<_> = flat(&replies[1]).iter().map(|command| command.verb()).collect();

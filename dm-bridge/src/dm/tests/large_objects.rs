@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn what_does_not_fit_one_message_goes_in_several() {
     let mut context = device_context();
-    let headers = &mut context.campaigns[0].papers.plan_headers;
+    let headers = &mut context.campaigns[0].documents.plan_headers;
     headers.extend((0..16).map(|id| (proto::ids::ComponentId(id), vec![id; 1_088])));
     let mut device = Device { limit: 4_096, ..Device::new() };
     let replies = device.run(&mut context);
@@ -49,7 +49,7 @@ fn an_object_that_does_not_fit_one_message_is_sent_in_chunks() {
         }
     }
     let header = joined.iter().find(|(uri, _)| uri.ends_with("Plan/0")).unwrap();
-    assert_eq!(header.1, context.campaigns[0].papers.plan_headers[&proto::ids::ComponentId(0)]);
+    assert_eq!(header.1, context.campaigns[0].documents.plan_headers[&proto::ids::ComponentId(0)]);
     assert_eq!(latest(&context).phase, ArmingPhase::Armed);
 }
 
@@ -58,7 +58,7 @@ fn an_object_that_does_not_fit_one_message_is_sent_in_chunks() {
 fn a_device_that_rejects_a_chunk_is_not_armed() {
     for chunk in [413, 406, 500] {
         let mut context = device_context();
-        context.campaigns[0].papers.manifest = vec![2; 1_300];
+        context.campaigns[0].documents.manifest = vec![2; 1_300];
         let device = Device::new().with("LrgObj", "true");
         let mut device = Device { limit: 1_700, chunk: StatusCode(chunk), ..device };
         in_pieces(&mut context, &mut device);

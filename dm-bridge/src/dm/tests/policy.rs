@@ -5,7 +5,7 @@ use super::*;
 fn ordered(texts: &[&str]) -> DeviceContext {
     let mut context = device_context();
     for text in texts {
-        context.device.policy.order(text.parse().unwrap(), Utc(1));
+        context.device.policy.set(text.parse().unwrap(), Utc(1));
     }
     context.attempts.clear();
     context
@@ -13,8 +13,8 @@ fn ordered(texts: &[&str]) -> DeviceContext {
 
 /// Returns the pending settings and the statuses.
 fn standing(context: &DeviceContext) -> (Vec<String>, Vec<Option<u16>>) {
-    let owed = context.device.policy.owed().map(|setting| setting.to_string()).collect();
-    (owed, context.device.policy.iter().map(|(_, order)| order.answer).collect())
+    let owed = context.device.policy.pending().map(|setting| setting.to_string()).collect();
+    (owed, context.device.policy.iter().map(|(_, order)| order.status).collect())
 }
 
 fn again(context: &mut DeviceContext) -> Vec<String> {
@@ -30,7 +30,7 @@ fn each_node_is_set_once_before_the_device_is_armed() {
         attempts: device_context().attempts,
         ..ordered(&["consent=both", "thermal=-5"])
     };
-    context.device.rest = Some(Rest::Resume);
+    context.device.pending_suspension = Some(SuspendCommand::Resume);
     let mut device = Device::new();
     device.run(&mut context);
     let written = device.written();
@@ -113,7 +113,7 @@ fn a_setting_changed_meanwhile_is_sent_in_the_same_session() {
     let mut context = ordered(&["call=ignore"]);
     let mut device = Device::new();
     let (mut session, reply) = begun(&mut context, &mut device);
-    context.device.policy.order("call=suspend".parse().unwrap(), Utc(2));
+    context.device.policy.set("call=suspend".parse().unwrap(), Utc(2));
     let next = device.answer(&reply).unwrap();
     let reply = session.handle(&mut context, received(&next), NOW, &mut || [9; 16]);
     assert_eq!(standing(&context), (vec!["call=suspend".to_owned()], vec![None]));

@@ -1,7 +1,7 @@
 //! Profiles of clients, and suspension.
 
 use super::*;
-use crate::campaign::model::Way;
+use crate::campaign::model::DeliveryMethod;
 
 /// Returns the octets that the server sends to a device of a profile, and the device.
 fn session(context: &mut DeviceContext, quirks: &[Quirk], mut device: Device) -> (String, Device) {
@@ -33,9 +33,9 @@ fn a_device_whose_large_objects_fail_gets_its_package_by_url() {
     let large = || {
         let mut context = device_context();
         let campaign = &mut context.campaigns[0];
-        campaign.delivery.ways = vec![Way::Direct, Way::Download];
-        campaign.delivery.bundle_octets = 5_000;
-        context.attempts[0].way = Way::Direct;
+        campaign.delivery.methods = vec![DeliveryMethod::Direct, DeliveryMethod::Download];
+        campaign.delivery.bundle_bytes = 5_000;
+        context.attempts[0].delivery_method = DeliveryMethod::Direct;
         context.packages.insert(campaign.id, vec![9; 5_000].into());
         context
     };
@@ -49,7 +49,10 @@ fn a_device_whose_large_objects_fail_gets_its_package_by_url() {
     let (quirky, device) = session(&mut context, &[Quirk::NoLargeObjects], device());
     assert!(quirky.contains("/descriptor"), "{quirky}");
     assert_eq!(device.written().last().unwrap(), "Exec DownloadAndUpdate");
-    assert_eq!((latest(&context).way, latest(&context).phase), (Way::Download, ArmingPhase::Armed));
+    assert_eq!(
+        (latest(&context).delivery_method, latest(&context).phase),
+        (DeliveryMethod::Download, ArmingPhase::Armed)
+    );
 }
 
 #[test]
@@ -57,7 +60,7 @@ fn a_client_that_wants_a_correlator_gets_one_in_every_exec() {
     for (quirks, expected) in [(&[][..], false), (&[Quirk::CorrelatorAlways], true)] {
         let mut context = device_context();
         context.attempts.clear();
-        context.device.rest = Some(Rest::Suspend);
+        context.device.pending_suspension = Some(SuspendCommand::Suspend);
         let (octets, _) = session(&mut context, quirks, Device::new());
         assert!(octets.contains("Ext/Broadcast/Suspend"));
         assert_eq!(octets.contains("<Correlator>"), expected);
@@ -66,17 +69,19 @@ fn a_client_that_wants_a_correlator_gets_one_in_every_exec() {
 
 #[test]
 fn suspend_and_resume_are_sent_once_in_the_next_session() {
-    for (command, node) in [(Rest::Suspend, "Exec Suspend"), (Rest::Resume, "Exec Resume")] {
+    for (command, node) in
+        [(SuspendCommand::Suspend, "Exec Suspend"), (SuspendCommand::Resume, "Exec Resume")]
+    {
         for (code, is_left) in
             [(200, false), (202, false), (404, false), (406, false), (500, true), (417, true)]
         {
             let mut context = device_context();
             context.attempts.clear();
-            context.device.rest = Some(command);
+            context.device.pending_suspension = Some(command);
             let mut device = Device { exec: StatusCode(code), ..Device::new() };
             device.run(&mut context);
             assert_eq!(device.written(), [node], "{code}");
-            assert_eq!(context.device.rest.is_some(), is_left, "{code}");
+            assert_eq!(context.device.pending_suspension.is_some(), is_left, "{code}");
             assert!(
                 context.notes.contains(&format!("{command} answered {code}")),
                 "{:?}",
@@ -89,7 +94,7 @@ fn suspend_and_resume_are_sent_once_in_the_next_session() {
 #[test]
 fn a_device_that_is_resumed_is_armed_in_the_same_session() {
     let mut context = device_context();
-    context.device.rest = Some(Rest::Resume);
+    context.device.pending_suspension = Some(SuspendCommand::Resume);
     let mut device = Device::new();
     device.run(&mut context);
     assert_eq!(device.written()[..2], ["Exec Resume", "Manifest"]);

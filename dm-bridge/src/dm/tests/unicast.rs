@@ -1,14 +1,14 @@
 //! Consent of the user, and unicast delivery.
 
 use super::*;
-use crate::campaign::model::Way;
+use crate::campaign::model::DeliveryMethod;
 
-fn context_with(ways: &[Way]) -> DeviceContext {
+fn context_with(ways: &[DeliveryMethod]) -> DeviceContext {
     let mut context = device_context();
     let campaign = &mut context.campaigns[0];
-    campaign.delivery.ways = ways.to_vec();
-    campaign.delivery.bundle_octets = 10;
-    context.attempts[0].way = ways[0];
+    campaign.delivery.methods = ways.to_vec();
+    campaign.delivery.bundle_bytes = 10;
+    context.attempts[0].delivery_method = ways[0];
     context.packages.insert(campaign.id, vec![9; 10].into());
     context
 }
@@ -22,12 +22,15 @@ fn asking() -> DeviceContext {
 // test: oma-001 8.1.2.10, oma-001 8.1.2.11, oma-000 8.2.3
 #[test]
 fn a_device_without_our_extension_gets_a_descriptor_in_the_same_session() {
-    let mut context = context_with(&[Way::Broadcast, Way::Download]);
+    let mut context = context_with(&[DeliveryMethod::Broadcast, DeliveryMethod::Download]);
     let mut device = Device::new().without("Broadcast/Version");
     device.run(&mut context);
     assert_eq!(device.written(), ["DownloadAndUpdate/PkgURL", "Exec DownloadAndUpdate"]);
     let row = latest(&context);
-    assert_eq!((row.way, row.phase, row.attempt), (Way::Download, ArmingPhase::Armed, 2));
+    assert_eq!(
+        (row.delivery_method, row.phase, row.attempt),
+        (DeliveryMethod::Download, ArmingPhase::Armed, 2)
+    );
     let Command::Replace(url) = &device.seen[device.seen.len() - 2] else { panic!() };
     let url = url.items[0].data_text().unwrap();
     let id = context.campaigns[0].id;
@@ -42,9 +45,9 @@ fn a_device_without_our_extension_gets_a_descriptor_in_the_same_session() {
 #[test]
 fn a_device_that_answers_bad_url_falls_back_as_far_as_the_campaign_allows() {
     for ways in [
-        &[Way::Broadcast][..],
-        &[Way::Broadcast, Way::Direct],
-        &[Way::Broadcast, Way::Download, Way::Direct],
+        &[DeliveryMethod::Broadcast][..],
+        &[DeliveryMethod::Broadcast, DeliveryMethod::Direct],
+        &[DeliveryMethod::Broadcast, DeliveryMethod::Download, DeliveryMethod::Direct],
     ] {
         let mut context = context_with(ways);
         let mut device = Device::new();
@@ -52,32 +55,35 @@ fn a_device_that_answers_bad_url_falls_back_as_far_as_the_campaign_allows() {
         device.run(&mut context);
         let row = latest(&context);
         let last = *ways.last().unwrap();
-        assert_eq!((row.way, row.phase), (last, ArmingPhase::UnicastNeeded), "{ways:?}");
+        assert_eq!((row.delivery_method, row.phase), (last, ArmingPhase::NeedsUnicast), "{ways:?}");
         assert_eq!(context.attempts.len(), ways.len(), "each way is an attempt of its own");
     }
 }
 
 #[test]
 fn a_result_411_of_an_earlier_session_leads_to_the_next_way() {
-    let mut context = context_with(&[Way::Broadcast, Way::Download]);
+    let mut context = context_with(&[DeliveryMethod::Broadcast, DeliveryMethod::Download]);
     context.attempts[0].phase = ArmingPhase::Armed;
     context.attempts[0].armed_revision = 1;
     let mut device = Device::new().alerting(411, "c1");
     device.run(&mut context);
     let row = latest(&context);
-    assert_eq!((row.way, row.phase, row.attempt), (Way::Download, ArmingPhase::Armed, 2));
+    assert_eq!(
+        (row.delivery_method, row.phase, row.attempt),
+        (DeliveryMethod::Download, ArmingPhase::Armed, 2)
+    );
     assert_ne!(row.correlator, context.attempts[0].correlator);
 }
 
 // test: oma-001 8.1.1.10, oma-001 8.1.1.11, oma-000 8.2.3
 #[test]
 fn a_package_is_sent_inside_the_session_and_installed_by_update() {
-    let mut context = context_with(&[Way::Direct]);
+    let mut context = context_with(&[DeliveryMethod::Direct]);
     let mut device = Device::new();
     device.run(&mut context);
     assert_eq!(device.written(), ["Update/PkgData", "Exec Update"]);
     assert_eq!(latest(&context).phase, ArmingPhase::Armed);
-    let mut context = context_with(&[Way::Direct]);
+    let mut context = context_with(&[DeliveryMethod::Direct]);
     context.packages.clear();
     let mut device = Device::new();
     device.run(&mut context);
@@ -101,7 +107,7 @@ fn the_remainder_of_a_package_is_sent_to_a_device_that_holds_its_front_and_all_o
         ("", "Update/PkgData", 10),
         ("4 and more", "Update/PkgData", 10),
     ] {
-        let mut context = context_with(&[Way::Direct]);
+        let mut context = context_with(&[DeliveryMethod::Direct]);
         let mut device = Device::new().with("Package/Held", shown);
         device.run(&mut context);
         assert_eq!(device.written(), [node, "Exec Update"], "{shown}");
@@ -116,7 +122,7 @@ fn the_remainder_of_a_package_is_sent_to_a_device_that_holds_its_front_and_all_o
 #[test]
 fn a_package_that_the_device_has_no_space_for_is_not_executed() {
     for code in [413, 420] {
-        let mut context = context_with(&[Way::Direct]);
+        let mut context = context_with(&[DeliveryMethod::Direct]);
         let mut device = Device::new();
         device.refused = Some(("PkgData", StatusCode(code)));
         device.run(&mut context);
@@ -154,7 +160,7 @@ fn a_user_who_declines_gets_nothing_and_that_is_the_result() {
         assert_eq!(device.written(), ["Alert 1101"], "{code}");
         let row = latest(&context);
         assert_eq!((row.phase, row.result_code), (phase, result), "{code}");
-        assert!(!row.armed());
+        assert!(!row.was_accepted());
     }
 }
 
@@ -172,9 +178,9 @@ fn a_later_minor_version_of_our_extension_is_armed_and_a_later_major_one_is_not(
     for (version, phase) in [
         ("1.0", ArmingPhase::Armed),
         ("1.7", ArmingPhase::Armed),
-        ("2.0", ArmingPhase::UnicastNeeded),
-        ("10.0", ArmingPhase::UnicastNeeded),
-        ("", ArmingPhase::UnicastNeeded),
+        ("2.0", ArmingPhase::NeedsUnicast),
+        ("10.0", ArmingPhase::NeedsUnicast),
+        ("", ArmingPhase::NeedsUnicast),
     ] {
         let mut context = device_context();
         Device::new().with("Broadcast/Version", version).run(&mut context);

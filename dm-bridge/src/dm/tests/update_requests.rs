@@ -6,7 +6,7 @@ use proto::dm::{
 };
 
 use super::*;
-use crate::campaign::on_request::OnRequest;
+use crate::campaign::update_requests::UpdateRequestPolicy;
 
 fn asking(asker: UpdateInitiator, object: Option<&str>) -> Device {
     let request =
@@ -48,7 +48,7 @@ fn a_selected_device_that_requests_an_update_is_armed_at_once_and_its_user_notif
 // test: oma-004 6.1.3 (the server looks for relevant updates)
 #[test]
 fn an_unselected_device_is_armed_by_the_policy_of_the_campaign_or_its_own() {
-    use OnRequest::{Later, Nothing, Now};
+    use UpdateRequestPolicy::{Later, Nothing, Now};
     for (campaign, own, code, armed, rows) in [
         (Now, None, 200, true, 1),
         (Later, None, 202, false, 1),
@@ -59,8 +59,8 @@ fn an_unselected_device_is_armed_by_the_policy_of_the_campaign_or_its_own() {
     ] {
         let mut context = device_context();
         context.attempts.clear();
-        context.campaigns[0].on_request = campaign;
-        context.device.on_request = own;
+        context.campaigns[0].update_requests = campaign;
+        context.device.update_requests = own;
         let (answered, notified, is_armed) =
             outcome(&mut context, asking(UpdateInitiator::User, None));
         let seen = (answered, is_armed, context.attempts.len());
@@ -88,7 +88,7 @@ fn what_does_not_fit_the_device_or_runs_on_it_already_is_no_update() {
     for change in changes {
         let mut context = device_context();
         context.attempts.clear();
-        context.campaigns[0].on_request = OnRequest::Now;
+        context.campaigns[0].update_requests = UpdateRequestPolicy::Now;
         change(&mut context);
         let (code, notified, armed) = outcome(&mut context, asking(UpdateInitiator::User, None));
         let text = "There is no update for this device at present.".to_owned();

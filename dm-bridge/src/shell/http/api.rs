@@ -10,7 +10,7 @@ use axum::{
     http::{StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
-    routing::{MethodRouter, get, post},
+    routing::{MethodRouter, get, post, put},
 };
 use proto::{
     crypto::{equal_in_constant_time, random, sha256},
@@ -20,16 +20,19 @@ use proto::{
 use super::{super::state::Shared, dm, download};
 use crate::{
     api::{
-        CampaignBody, CampaignDeviceBody, ComponentOrderBody, ComponentsBody, DeviceBody,
-        ErrorBody, OnRequestBody, PolicyBody, RestBody, StartBody,
+        requests::{
+            ComponentOperationRequest, PolicyRequest, StartRequest, SuspensionRequest,
+            UpdateRequestsRequest,
+        },
+        responses::{CampaignBody, CampaignDeviceBody, ComponentsBody, DeviceBody, ErrorBody},
     },
     app::{
         AppError, campaigns, components, devices,
         policy::{self, PolicyChanges},
         status, time_args, update_requests,
     },
-    campaign::on_request::OnRequest,
-    fleet::policy::Setting,
+    campaign::update_requests::UpdateRequestPolicy,
+    fleet::policy::NodeValue,
 };
 
 /// Access rule of a route.
@@ -43,7 +46,7 @@ pub enum Access {
 
 /// A route of the server.
 pub struct Route {
-    /// `GET` or `POST`.
+    /// `GET`, `POST` or `PUT`.
     pub method: &'static str,
     /// Its path.
     pub path: &'static str,
@@ -70,11 +73,11 @@ pub fn routes() -> Vec<Route> {
         operator("GET", "/api/v1/campaigns/{id}/devices", get(campaign_devices)),
         operator("POST", "/api/v1/campaigns/{id}/start", post(start_campaign)),
         operator("POST", "/api/v1/campaigns/{id}/stop", post(stop_campaign)),
-        operator("POST", "/api/v1/campaigns/{id}/on-request", post(campaign_on_request)),
+        operator("PUT", "/api/v1/campaigns/{id}/update-requests", put(set_campaign_requests)),
         operator("GET", "/api/v1/devices", get(list_devices)),
         operator("GET", "/api/v1/devices/{id}", get(show_device)),
-        operator("POST", "/api/v1/devices/{id}/on-request", post(device_on_request)),
-        operator("POST", "/api/v1/devices/{id}/rest", post(device_rest)),
+        operator("PUT", "/api/v1/devices/{id}/update-requests", put(set_device_requests)),
+        operator("PUT", "/api/v1/devices/{id}/suspension", put(set_suspension)),
         operator("POST", "/api/v1/devices/{id}/policy", post(device_policy)),
         operator("GET", "/api/v1/devices/{id}/components", get(device_components)),
         operator("POST", "/api/v1/devices/{id}/components", post(order_component)),
@@ -117,7 +120,7 @@ impl IntoResponse for AppError {
             Self::Usage(_) | Self::Argument(_) => StatusCode::BAD_REQUEST,
             Self::NotFound { .. } => StatusCode::NOT_FOUND,
             Self::Conflict(_) => StatusCode::CONFLICT,
-            Self::Policy(_) | Self::Admission(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Policy(_) | Self::Verification(_) => StatusCode::UNPROCESSABLE_ENTITY,
             Self::Network(_) => StatusCode::BAD_GATEWAY,
             Self::Configuration(_) | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
@@ -166,7 +169,7 @@ async fn start_campaign(
     body: Bytes,
 ) -> Result<Json<CampaignBody>, AppError> {
     let id: CampaignId = id.parse()?;
-    let body: StartBody = serde_json::from_slice(&body)
+    let body: StartRequest = serde_json::from_slice(&body)
         .map_err(|error| AppError::Usage(format!("the body is no window: {error}")))?;
     let now = shared.clock.now().utc;
     let window = (time_args::parse(&body.opens, now)?, time_args::parse(&body.closes, now)?);
@@ -185,46 +188,46 @@ async fn stop_campaign(
     Ok(Json((&status::campaign(&*shared.store, id).await?).into()))
 }
 
-fn on_request(body: &[u8]) -> Result<Option<OnRequest>, AppError> {
-    let body: OnRequestBody = serde_json::from_slice(body)
-        .map_err(|error| AppError::Usage(format!("the body is no choice: {error}")))?;
-    Ok(body.on_request.map(|word| word.parse()).transpose()?)
+fn update_request_policy(body: &[u8]) -> Result<Option<UpdateRequestPolicy>, AppError> {
+    let body: UpdateRequestsRequest = serde_json::from_slice(body)
+        .map_err(|error| AppError::Usage(format!("invalid body: {error}")))?;
+    Ok(body.update_requests.map(|word| word.parse()).transpose()?)
 }
 
-async fn campaign_on_request(
+async fn set_campaign_requests(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<CampaignBody>, AppError> {
     let id: CampaignId = id.parse()?;
-    let choice = on_request(&body)?.ok_or_else(|| {
+    let policy = update_request_policy(&body)?.ok_or_else(|| {
         AppError::Usage("the policy of a campaign is now, later or none".to_owned())
     })?;
-    update_requests::set_campaign(&*shared.store, shared.clock.now().utc, id, choice).await?;
+    update_requests::set_campaign(&*shared.store, shared.clock.now().utc, id, policy).await?;
     Ok(Json((&status::campaign(&*shared.store, id).await?).into()))
 }
 
-async fn device_on_request(
+async fn set_device_requests(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<DeviceBody>, AppError> {
     let id: DeviceId = id.parse()?;
-    let choice = on_request(&body)?;
-    update_requests::set_device(&*shared.store, shared.clock.now().utc, &id, choice).await?;
+    let policy = update_request_policy(&body)?;
+    update_requests::set_device(&*shared.store, shared.clock.now().utc, &id, policy).await?;
     Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
 }
 
-async fn device_rest(
+async fn set_suspension(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
     body: Bytes,
 ) -> Result<Json<DeviceBody>, AppError> {
     let id: DeviceId = id.parse()?;
-    let body: RestBody = serde_json::from_slice(&body)
-        .map_err(|error| AppError::Usage(format!("the body is no rest: {error}")))?;
-    let rest = body.rest.map(|word| word.parse()).transpose()?;
-    devices::set_rest(&*shared.store, shared.clock.now().utc, &id, rest).await?;
+    let body: SuspensionRequest = serde_json::from_slice(&body)
+        .map_err(|error| AppError::Usage(format!("invalid body: {error}")))?;
+    let command = body.suspension.map(|word| word.parse()).transpose()?;
+    devices::set_suspension(&*shared.store, shared.clock.now().utc, &id, command).await?;
     Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
 }
 
@@ -234,13 +237,13 @@ async fn device_policy(
     body: Bytes,
 ) -> Result<Json<DeviceBody>, AppError> {
     let id: DeviceId = id.parse()?;
-    let body: PolicyBody = serde_json::from_slice(&body)
+    let body: PolicyRequest = serde_json::from_slice(&body)
         .map_err(|error| AppError::Usage(format!("the body is no policy: {error}")))?;
     let mut changes = PolicyChanges::new();
     for (node, value) in &body.policy {
         let node = node.parse()?;
-        let setting = value.as_deref().map(|value| Setting::new(node, value)).transpose()?;
-        changes.insert(node, setting);
+        let value = value.as_deref().map(|value| NodeValue::new(node, value)).transpose()?;
+        changes.insert(node, value);
     }
     policy::set(&*shared.store, shared.clock.now().utc, &id, &changes).await?;
     Ok(Json((&devices::show(&*shared.store, &id).await?).into()))
@@ -260,7 +263,7 @@ async fn order_component(
     body: Bytes,
 ) -> Result<Json<ComponentsBody>, AppError> {
     let id: DeviceId = id.parse()?;
-    let body: ComponentOrderBody = serde_json::from_slice(&body)
+    let body: ComponentOperationRequest = serde_json::from_slice(&body)
         .map_err(|error| AppError::Usage(format!("the body is no order: {error}")))?;
     let (store, now) = (&*shared.store, shared.clock.now().utc);
     match (body.operation, body.id) {

@@ -21,7 +21,7 @@ use tower_http::services::ServeFile;
 use super::super::state::Shared;
 use crate::{
     app::{AppError, campaigns},
-    campaign::model::{Campaign, Way},
+    campaign::model::{Campaign, DeliveryMethod},
 };
 
 /// Size limit of an installation notification, in octets.
@@ -44,7 +44,7 @@ pub(super) async fn descriptor(
     let document = Descriptor {
         version: Some("1.0".to_owned()),
         types: vec![bundle::MEDIA_TYPE.to_owned()],
-        size: campaign.delivery.bundle_octets,
+        size: campaign.delivery.bundle_bytes,
         object_uri: format!("{base}/package"),
         install_notify_uri: Some(format!("{base}/notify")),
         name: Some(format!("Firmware {}", campaign.terms.firmware_version)),
@@ -96,9 +96,9 @@ pub(super) async fn notify(
 async fn offered(shared: &Shared, id: &str) -> Result<Campaign, AppError> {
     let id: CampaignId = id.parse()?;
     let campaign = campaigns::find(&*shared.store, id).await?;
-    let offers = campaign.delivery.ways.contains(&Way::Download);
-    let running = campaign.serves(shared.clock.now().utc).is_some();
-    if offers && running && campaign.delivery.bundle_octets > 0 {
+    let offers = campaign.delivery.methods.contains(&DeliveryMethod::Download);
+    let running = campaign.open_unicast_window(shared.clock.now().utc).is_some();
+    if offers && running && campaign.delivery.bundle_bytes > 0 {
         Ok(campaign)
     } else {
         Err(AppError::NotFound { what: "package of campaign", name: id.to_string() })

@@ -1,12 +1,12 @@
-//! Posts a notification: to the device itself, or to the webhook of a gateway.
+//! HTTP transport: to the device itself, or to the webhook of a gateway.
 
 use proto::dm::push::ShortMessage;
 use serde::Serialize;
 
-use super::{EIGHT_BIT, TIMEOUT, Undelivered};
-use crate::notify::target::Subscriber;
+use super::error::{EIGHT_BIT, NotifyError, TIMEOUT};
+use crate::notification::target::Subscriber;
 
-/// What the webhook of a gateway is posted: eight-bit data, in hex.
+/// The body of a request to the webhook of a gateway: eight-bit data, in hex.
 ///
 /// ```json
 /// {"to":"+4915112345678","user_data_header":"0605040b84c002","user_data":"010603c4af87…","data_coding":4}
@@ -30,15 +30,15 @@ pub(super) fn webhook_body(to: &Subscriber, message: &ShortMessage) -> Vec<u8> {
     serde_json::to_vec(&posted).expect("our own types have string keys")
 }
 
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Posts `body`; any status of success will do.
+/// Posts `body`; any 2xx status is a success.
 ///
 /// # Errors
 ///
-/// [`Undelivered`].
+/// [`NotifyError`].
 ///
 /// # Cancel safety
 ///
@@ -48,7 +48,7 @@ pub(super) async fn post(
     media_type: String,
     token: Option<String>,
     body: Vec<u8>,
-) -> Result<(), Undelivered> {
+) -> Result<(), NotifyError> {
     let posted = tokio::task::spawn_blocking(move || {
         let agent: ureq::Agent =
             ureq::Agent::config_builder().timeout_global(Some(TIMEOUT)).build().into();
@@ -59,7 +59,7 @@ pub(super) async fn post(
         request.send(&body).map(drop)
     });
     match posted.await {
-        Ok(sent) => sent.map_err(|error| Undelivered::Http(Box::new(error))),
-        Err(error) => Err(Undelivered::Io(std::io::Error::other(error))),
+        Ok(sent) => sent.map_err(|error| NotifyError::Http(Box::new(error))),
+        Err(error) => Err(NotifyError::Io(std::io::Error::other(error))),
     }
 }

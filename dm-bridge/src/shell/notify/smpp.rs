@@ -1,7 +1,6 @@
-//! Hands a short message to a message centre over SMPP.
+//! SMPP transport: a short message over a message centre.
 //!
-//! A connection for each: notifications are rare, and a bind that was left open would have to be
-//! kept alive.
+//! Each message has a connection of its own: notifications are rare, and an open bind needs keepalives.
 
 use std::str::FromStr as _;
 
@@ -17,25 +16,25 @@ use rusmpp::{
 use tokio::net::TcpStream;
 use tokio_util::codec::Framed;
 
-use super::{EIGHT_BIT, Undelivered};
-use crate::notify::target::Subscriber;
+use super::error::{EIGHT_BIT, NotifyError};
+use crate::notification::target::Subscriber;
 
 /// ESM class of a message whose data begin with a user data header. (The default of the library is
 /// a delivery acknowledgement.)
 const HEADER_LEADS: u8 = 0x40;
 
-/// Who this server is to the message centre.
+/// The account of this server at the message centre.
 #[derive(Clone, Copy)]
 pub(super) struct Account<'a> {
     pub(super) system_id: &'a str,
     pub(super) password: &'a str,
 }
 
-/// Binds, submits, unbinds.
+/// Submits a message: bind, submit, unbind.
 ///
 /// # Errors
 ///
-/// [`Undelivered`] when the message centre cannot be reached or refuses.
+/// [`NotifyError`] when the message centre cannot be reached or rejects it.
 ///
 /// # Cancel safety
 ///
@@ -45,7 +44,7 @@ pub(super) async fn submit(
     account: Account<'_>,
     to: &Subscriber,
     message: &ShortMessage,
-) -> Result<(), Undelivered> {
+) -> Result<(), NotifyError> {
     let stream = TcpStream::connect(address).await?;
     let mut connection = Framed::new(stream, CommandCodec::new());
     let bind = BindTransmitter::builder()
@@ -54,29 +53,29 @@ pub(super) async fn submit(
         .interface_version(InterfaceVersion::Smpp3_4)
         .build();
     exchange(&mut connection, 1, bind.into()).await?;
-    let octets = OctetString::from_vec(message.octets()).map_err(smpp)?;
+    let bytes = OctetString::from_vec(message.octets()).map_err(smpp)?;
     let short_message = SubmitSm::builder()
         .dest_addr_ton(Ton::International)
         .dest_addr_npi(Npi::Isdn)
         .destination_addr(text(to.digits())?)
         .esm_class(EsmClass::from(HEADER_LEADS))
         .data_coding(DataCoding::from(EIGHT_BIT))
-        .short_message(octets)
+        .short_message(bytes)
         .build();
     exchange(&mut connection, 2, short_message.into()).await?;
-    // The message is in; whether the farewell arrives changes nothing.
+    // The message is submitted; the unbind may fail.
     if let Err(error) = exchange(&mut connection, 3, Pdu::Unbind).await {
-        tracing::debug!(%error, "the message centre has gone");
+        tracing::debug!(%error, "the message centre closed the connection early");
     }
     Ok(())
 }
 
-/// Sends a request and waits for its answer; what else comes in between is not ours.
+/// Sends a request and waits for its response; other PDUs are ignored.
 async fn exchange(
     connection: &mut Framed<TcpStream, CommandCodec>,
     number: u32,
     pdu: Pdu,
-) -> Result<(), Undelivered> {
+) -> Result<(), NotifyError> {
     let command = Command::builder().status(CommandStatus::EsmeRok).sequence_number(number);
     connection.send(command.pdu(pdu)).await.map_err(smpp)?;
     while let Some(answer) = connection.next().await {
@@ -86,21 +85,21 @@ async fn exchange(
             return if status == CommandStatus::EsmeRok {
                 Ok(())
             } else {
-                Err(Undelivered::Smpp(format!("the message centre says {status:?}")))
+                Err(NotifyError::Smpp(format!("the message centre returned {status:?}")))
             };
         }
     }
-    Err(Undelivered::Smpp("the message centre has hung up".to_owned()))
+    Err(NotifyError::Smpp("the message centre closed the connection".to_owned()))
 }
 
 fn text<const MIN: usize, const MAX: usize>(
     text: &str,
-) -> Result<COctetString<MIN, MAX>, Undelivered> {
+) -> Result<COctetString<MIN, MAX>, NotifyError> {
     COctetString::from_str(text).map_err(smpp)
 }
 
-fn smpp(error: impl std::fmt::Display) -> Undelivered {
-    Undelivered::Smpp(error.to_string())
+fn smpp(error: impl std::fmt::Display) -> NotifyError {
+    NotifyError::Smpp(error.to_string())
 }
 
 #[cfg(test)]
@@ -112,7 +111,7 @@ mod tests {
     use tokio::net::TcpListener;
 
     use super::*;
-    use crate::notify::target::Target;
+    use crate::notification::target::Target;
 
     fn subscriber() -> Subscriber {
         match "sms:+4915112345678".parse() {
@@ -122,11 +121,11 @@ mod tests {
     }
 
     /// A message centre for one connection, which answers the submission with `status`; returns
-    /// what it was asked.
+    /// the requests.
     async fn message_centre(listener: TcpListener, status: CommandStatus) -> Vec<Command> {
         let (stream, _) = listener.accept().await.unwrap();
         let mut connection = Framed::new(stream, CommandCodec::new());
-        let mut asked = Vec::new();
+        let mut requests = Vec::new();
         while let Some(Ok(command)) = connection.next().await {
             let (status, pdu) = if command.id() == CommandId::BindTransmitter {
                 (CommandStatus::EsmeRok, BindTransmitterResp::default().into())
@@ -136,14 +135,14 @@ mod tests {
                 (CommandStatus::EsmeRok, Pdu::UnbindResp)
             };
             let number = command.sequence_number();
-            asked.push(command);
+            requests.push(command);
             let answer = Command::builder().status(status).sequence_number(number).pdu(pdu);
             connection.send(answer).await.unwrap();
         }
-        asked
+        requests
     }
 
-    async fn submitted(status: CommandStatus) -> (Result<(), Undelivered>, Vec<Command>) {
+    async fn submitted(status: CommandStatus) -> (Result<(), NotifyError>, Vec<Command>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
         let centre = tokio::spawn(message_centre(listener, status));
@@ -155,10 +154,10 @@ mod tests {
 
     // test: oma-dm 7.2
     #[tokio::test]
-    async fn a_message_centre_is_handed_the_push_as_eight_bit_data_with_a_header() {
-        let (sent, asked) = submitted(CommandStatus::EsmeRok).await;
+    async fn a_message_centre_receives_the_push_as_eight_bit_data_with_a_header() {
+        let (sent, requests) = submitted(CommandStatus::EsmeRok).await;
         sent.unwrap();
-        let [bind, submission, unbind] = asked.try_into().unwrap();
+        let [bind, submission, unbind] = requests.try_into().unwrap();
         let Some(Pdu::BindTransmitter(bind)) = bind.pdu() else { panic!("{bind:?}") };
         assert_eq!(
             (bind.system_id.to_string(), bind.password.to_string()),
@@ -168,13 +167,13 @@ mod tests {
         assert_eq!(short.destination_addr.to_string(), "4915112345678");
         assert_eq!(u8::from(short.esm_class), 0x40, "a header leads the data");
         assert_eq!(u8::from(short.data_coding), 4);
-        let octets = ShortMessage::new(b"digest and trigger").unwrap().octets();
-        assert_eq!(short.short_message().as_ref(), octets);
+        let bytes = ShortMessage::new(b"digest and trigger").unwrap().octets();
+        assert_eq!(short.short_message().as_ref(), bytes);
         assert_eq!(unbind.id(), CommandId::Unbind);
     }
 
     #[tokio::test]
-    async fn what_the_message_centre_refuses_was_not_sent() {
+    async fn a_message_that_the_message_centre_rejects_is_an_error() {
         let (sent, _) = submitted(CommandStatus::EsmeRthrottled).await;
         let error = sent.unwrap_err().to_string();
         assert!(error.contains("Throttled") || error.contains("throttled"), "{error}");

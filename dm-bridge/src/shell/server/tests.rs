@@ -22,15 +22,15 @@ use proto::{
 use self::device::{Answer, Device, send};
 use super::*;
 use crate::{
-    api::{CampaignBody, CampaignDeviceBody, PolicyOrderBody},
+    api::responses::{CampaignBody, CampaignDeviceBody, DeviceBody, PolicySettingBody},
     app::{
-        campaigns::{self, Order, Selection},
+        campaigns::{self, CreateCampaign, Selection},
         devices,
     },
     campaign::{
-        admission::tests::Kit,
-        model::{Delivery, Place},
-        on_request::OnRequest,
+        model::{BroadcastTarget, Delivery},
+        update_requests::UpdateRequestPolicy,
+        verify::tests::Kit,
     },
     fleet::store::FleetStore as _,
     shell::http::api::{Access, routes},
@@ -103,9 +103,9 @@ impl Bridge {
         let token_file = self.folder.path().join("carousel.token");
         std::fs::write(&token_file, "a-token-of-the-carousel\n").unwrap();
         test_log::collect_folder(self.folder.path());
-        let order = Order {
+        let order = CreateCampaign {
             documents: current(now).documents(),
-            place: Place {
+            target: BroadcastTarget {
                 carousel_url: carousel.to_owned(),
                 token_file: token_file.to_str().unwrap().to_owned(),
                 group: "232.1.2.3".parse().unwrap(),
@@ -115,7 +115,7 @@ impl Bridge {
             selection: Selection::All,
             delivery,
             report_spread_seconds: Some(0),
-            on_request: OnRequest::Nothing,
+            update_requests: UpdateRequestPolicy::Nothing,
         };
         let id = campaigns::create(&store, now, order, &mut random::<16>).await.unwrap();
         let window = (now, now + Duration::from_secs(3_600));
@@ -152,7 +152,7 @@ async fn run(folder: &Path, listen: SocketAddr, admission: Admission) -> Running
         listen,
         tls: None,
         plain_http: PlainHttp::LoopbackOnly,
-        policy: Policy::default(),
+        policy: ReconcilePolicy::default(),
         admission,
     };
     start(settings).await.unwrap()
@@ -275,7 +275,7 @@ async fn an_unreachable_image_server_is_named_and_arms_nobody() {
     let mut device = bridge.enrol("LAB-0001").await;
     let id = bridge.campaign("http://127.0.0.1:1").await;
     let named = |campaign: &CampaignBody| {
-        campaign.problem.as_ref().is_some_and(|problem| problem.contains("cannot be reached"))
+        campaign.last_error.as_ref().is_some_and(|error| error.contains("cannot be reached"))
     };
     bridge.wait_for(id, "hindered", named);
     device.run();
@@ -506,9 +506,8 @@ async fn operators_set_nodes_of_a_policy_and_see_what_the_device_answered() {
     assert_eq!(ask(r#"{"policy":{"consent":null}}"#).status, 200);
     device.run();
     let shown = bridge.get("/api/v1/devices/LAB-0001").body;
-    let shown: crate::api::DeviceBody = serde_json::from_slice(&shown).unwrap();
-    let summary =
-        |(node, order): (&PolicyNode, &PolicyOrderBody)| (*node, order.answer, order.owed);
+    let shown: DeviceBody = serde_json::from_slice(&shown).unwrap();
+    let summary = |(node, it): (&PolicyNode, &PolicySettingBody)| (*node, it.status, it.pending);
     let policy: Vec<_> = shown.policy.iter().map(summary).collect();
     assert_eq!(policy, [(PolicyNode::Install, Some(200), false)]);
     let log = bridge.store().await.audit_tail(100).await.unwrap();
@@ -526,7 +525,7 @@ async fn plain_http_beyond_this_machine_has_to_be_asked_for() {
         listen: "0.0.0.0:0".parse().unwrap(),
         tls: None,
         plain_http: PlainHttp::LoopbackOnly,
-        policy: Policy::default(),
+        policy: ReconcilePolicy::default(),
         admission: Admission::default(),
     };
     let refused = start(settings.clone()).await.map(|_| ()).unwrap_err();

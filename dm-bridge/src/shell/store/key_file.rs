@@ -1,11 +1,11 @@
-//! The file of the keys that seal the secrets of a fleet.
+//! The key file, whose keys seal the secrets of a fleet.
 //!
 //! ```text
 //! write FILE.new (0400), flush | rename it to FILE | flush the folder
 //! ```
 //!
-//! Whoever writes it holds the write lock of the database, so no two do at once; a power cut leaves
-//! the one or the other. A process that meets a key that it does not know reads the file again.
+//! A writer holds the write lock of the database, so there is one at a time; a power cut leaves the
+//! one file or the other. A process that meets an unknown key reads the file again.
 
 use std::{
     collections::BTreeSet,
@@ -28,41 +28,41 @@ use crate::fleet::{
     store::StoreError,
 };
 
-/// Name of the credential that a service manager hands over.
+/// Name of the credential that the service manager passes.
 pub const CREDENTIAL: &str = "dm-bridge.keys";
 
-/// Octets of the file that are read, at most.
+/// Largest file, in octets.
 const MAX_BYTES: usize = (MAX_KEYS + 1) * 65;
 
-/// A key file and what was read of it.
+/// A key file and the keys read from it.
 #[derive(Debug, Clone)]
 pub struct KeyFile {
     path: PathBuf,
-    keeper: Keeper,
+    source: KeySource,
     ring: Arc<RwLock<Arc<KeyRing>>>,
 }
 
-/// Who looks after the file.
+/// The source of the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Keeper {
-    /// This program: it makes the file, and no one but its user may read it.
+enum KeySource {
+    /// This program, which creates the file; only its user may read it.
     Own,
-    /// The service manager: it decides who reads the file, and nobody writes it.
+    /// The service manager, which sets the permissions; the file is never written.
     Service,
 }
 
 impl KeyFile {
-    /// Takes the file at `path`, which is made when it is missing and nothing is sealed yet.
+    /// Returns the key file at `path`; it is created when it is missing and nothing is sealed yet.
     #[must_use]
-    pub fn at(path: &Path) -> Self {
-        Self { path: path.to_owned(), keeper: Keeper::Own, ring: Arc::default() }
+    pub fn from_path(path: &Path) -> Self {
+        Self { path: path.to_owned(), source: KeySource::Own, ring: Arc::default() }
     }
 
-    /// Takes the file that the service manager hands over, if it does.
+    /// Returns the key file that the service manager passes as a credential, if any.
     #[must_use]
-    pub fn of_service() -> Option<Self> {
+    pub fn from_credential() -> Option<Self> {
         let path = PathBuf::from(env::var_os("CREDENTIALS_DIRECTORY")?).join(CREDENTIAL);
-        path.exists().then(|| Self { keeper: Keeper::Service, ..Self::at(&path) })
+        path.exists().then(|| Self { source: KeySource::Service, ..Self::from_path(&path) })
     }
 
     /// Returns the keys as they were read last.
@@ -71,7 +71,7 @@ impl KeyFile {
         Arc::clone(&self.ring.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Reads the file anew.
+    /// Reads the file again.
     ///
     /// # Errors
     ///
@@ -82,12 +82,12 @@ impl KeyFile {
         Ok(ring)
     }
 
-    /// Reads the file, or makes it with one key when there is none.
+    /// Reads the file, or creates it with one key when it is missing.
     ///
     /// # Errors
     ///
     /// As [`Self::load`], and when it cannot be written.
-    pub fn load_or_make(&self) -> Result<Arc<KeyRing>, StoreError> {
+    pub fn load_or_create(&self) -> Result<Arc<KeyRing>, StoreError> {
         if !self.path.exists() {
             let mut ring = KeyRing::default();
             ring.add(Zeroizing::new(random()));
@@ -96,36 +96,36 @@ impl KeyFile {
         self.load()
     }
 
-    /// Returns the keys with one of them, from the file when it has come since it was read.
+    /// Returns the keys, which include one of this id; reads the file again when it was added since.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Sealed`] when the file does not hold it.
+    /// [`StoreError::Sealed`] when the file lacks it.
     pub fn with(&self, id: KeyId) -> Result<Arc<KeyRing>, StoreError> {
-        let known = Some(self.ring()).filter(|ring| ring.holds(id));
+        let known = Some(self.ring()).filter(|ring| ring.contains(id));
         let ring = known.map_or_else(|| self.load(), Ok)?;
-        if ring.holds(id) { Ok(ring) } else { Err(self.missing(id)) }
+        if ring.contains(id) { Ok(ring) } else { Err(self.missing(id)) }
     }
 
     /// Opens a secret.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Sealed`] when the file does not hold its key, [`StoreError::Damaged`] when it
+    /// [`StoreError::Sealed`] when the file lacks its key, [`StoreError::Damaged`] when it
     /// is no secret of this device.
     pub fn open(&self, owner: Owner<'_>, sealed: &[u8]) -> Result<Secret, StoreError> {
-        let doubt = |error: SealError| {
+        let damaged = |error: SealError| {
             let found = format!("{error}, for device {}", owner.device.as_str());
             StoreError::Damaged { what: "secret", found }
         };
-        let ring = self.with(key_id(sealed).map_err(doubt)?)?;
-        ring.open(owner, sealed).map_err(doubt)
+        let ring = self.with(key_id(sealed).map_err(damaged)?)?;
+        ring.open(owner, sealed).map_err(damaged)
     }
 
     fn missing(&self, id: KeyId) -> StoreError {
         self.refused(&format!(
-            "it does not hold key {id}, with which secrets of this fleet are sealed; put back the \
-             file that holds it, or name it with --secrets-key"
+            "key {id} is missing, which secrets of this fleet are sealed with; restore the file that \
+             holds it, or name it with --secrets-key"
         ))
     }
 
@@ -137,20 +137,20 @@ impl KeyFile {
         move |error| self.refused(&format!("cannot {doing} it: {error}"))
     }
 
-    /// Reads the file as it is.
+    /// Reads and parses the file.
     fn read(&self) -> Result<KeyRing, StoreError> {
         let file = File::open(&self.path).map_err(|error| {
             if error.kind() != ErrorKind::NotFound {
                 return self.failed("open")(error);
             }
             self.refused(
-                "it is missing, and the secrets of this fleet do not open without it; put it back, \
-                 or name it with --secrets-key",
+                "it is missing, and the secrets of this fleet cannot be decrypted without it; restore \
+                 it, or name it with --secrets-key",
             )
         })?;
         let mode = file.metadata().map_err(self.failed("read"))?.permissions().mode() & 0o7777;
         // spec: security 7.4 (mode 0400)
-        if self.keeper == Keeper::Own && mode & !0o400 != 0 {
+        if self.source == KeySource::Own && mode & !0o400 != 0 {
             let path = self.path.display();
             let text = format!("it has mode {mode:04o}, wider than 0400: chmod 0400 {path}");
             return Err(self.refused(&text));
@@ -161,7 +161,7 @@ impl KeyFile {
         KeyRing::parse(&text).map_err(|error| self.refused(&error.to_string()))
     }
 
-    /// Adds a key, which seals from then on; returns its id.
+    /// Adds a key that seals from then on; returns its id.
     ///
     /// # Errors
     ///
@@ -176,28 +176,28 @@ impl KeyFile {
         self.load()?.last().ok_or_else(|| self.refused("it is empty"))
     }
 
-    /// Removes all keys but these; returns the ids of those that are gone, or that the service
-    /// manager may take out.
+    /// Removes all keys except `used`; returns the ids of those removed, or that an operator may
+    /// remove from the file of the service manager.
     ///
     /// # Errors
     ///
     /// [`StoreError::Sealed`] when the file cannot be written.
-    pub fn retain(&self, wanted: &BTreeSet<KeyId>) -> Result<Vec<KeyId>, StoreError> {
+    pub fn remove_unused(&self, used: &BTreeSet<KeyId>) -> Result<Vec<KeyId>, StoreError> {
         let mut ring = self.read()?;
-        let gone: BTreeSet<_> = ring.ids().filter(|id| !wanted.contains(id)).collect();
-        if !gone.is_empty() && self.keeper == Keeper::Own {
-            ring.remove(&gone);
+        let removed: BTreeSet<_> = ring.ids().filter(|id| !used.contains(id)).collect();
+        if !removed.is_empty() && self.source == KeySource::Own {
+            ring.remove(&removed);
             self.write(&ring)?;
             self.load()?;
         }
-        Ok(gone.into_iter().collect())
+        Ok(removed.into_iter().collect())
     }
 
     /// Writes the file in one step.
     fn write(&self, ring: &KeyRing) -> Result<(), StoreError> {
-        if self.keeper == Keeper::Service {
+        if self.source == KeySource::Service {
             return Err(self.refused(
-                "the service manager hands it over: add a line there, and use --with-last",
+                "the service manager passes it: add a line there, and use --use-last-key",
             ));
         }
         let mut name = self.path.clone().into_os_string();
@@ -232,26 +232,26 @@ mod tests {
     fn a_key_file_that_others_may_read_is_refused_with_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.keys");
-        let keys = KeyFile::at(&path);
-        let made = keys.load_or_make().unwrap().last();
+        let keys = KeyFile::from_path(&path);
+        let created = keys.load_or_create().unwrap().last();
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o400);
-        assert_eq!(keys.load_or_make().unwrap().last(), made, "it is made once");
+        assert_eq!(keys.load_or_create().unwrap().last(), created, "it is created once");
         for mode in [0o440, 0o404, 0o600] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
             let refused = keys.load().unwrap_err().to_string();
             assert!(refused.contains(&format!("chmod 0400 {}", path.display())), "{refused}");
         }
-        let service = KeyFile { keeper: Keeper::Service, ..KeyFile::at(&path) };
-        assert_eq!(service.load().unwrap().last(), made, "its manager decides");
+        let service = KeyFile { source: KeySource::Service, ..KeyFile::from_path(&path) };
+        assert_eq!(service.load().unwrap().last(), created, "the manager sets the permissions");
         assert!(service.write(&service.ring()).is_err());
     }
 
     #[test]
-    fn a_key_that_has_come_since_is_found_and_one_that_has_not_is_named() {
+    fn a_key_added_since_is_found_and_a_missing_one_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.keys");
-        let (one, other) = (KeyFile::at(&path), KeyFile::at(&path));
-        one.load_or_make().unwrap();
+        let (one, other) = (KeyFile::from_path(&path), KeyFile::from_path(&path));
+        one.load_or_create().unwrap();
         let mut ring = other.read().unwrap_or_default();
         ring.add(Zeroizing::new([7; 32]));
         let id = ring.last().unwrap();

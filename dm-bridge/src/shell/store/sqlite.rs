@@ -1,7 +1,7 @@
 //! The fleet in one SQLite file.
 //!
-//! Write-ahead logging lets the command line work beside a running server; every write takes the
-//! write lock at its beginning, so that a change is computed and made without another in between.
+//! With write-ahead logging the command line works beside a running server. Every write transaction
+//! takes the write lock first, so that no other change comes between reading and writing.
 //! `PRAGMA user_version` is the schema version; `schema` leads from each to the next.
 
 mod columns;
@@ -33,17 +33,17 @@ use sqlx::{
 use self::{
     columns::unavailable,
     reader::Reader,
-    rows::{BATCH, read_arming, read_campaign, read_device, read_line},
+    rows::{BATCH, read_attempt, read_campaign, read_device, read_line},
     writer::Writer,
 };
 use super::key_file::KeyFile;
 use crate::{
     campaign::model::Campaign,
     fleet::{
-        arming::Arming,
+        attempt::ArmingAttempt,
         audit::{Audit, AuditLine},
         device::Device,
-        store::{Change, FleetStore, StoreError, Tally},
+        store::{Change, FleetStore, PhaseCounts, StoreError},
     },
 };
 
@@ -53,7 +53,7 @@ pub const KEYS: &str = "fleet.keys";
 /// The folder of the packages, beside the database.
 pub const PACKAGES: &str = "packages";
 
-/// How long a writer waits for another one.
+/// Wait of a writer for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Connections of one process, beside those of the reader and the writer.
@@ -70,13 +70,13 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, makes it when it is missing, and brings its schema up to date; its secrets
-    /// are sealed with a key of `keys`.
+    /// Opens the file, creates it when it is missing, and migrates its schema; its secrets are sealed
+    /// with a key of `keys`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooNew`] for a file of a later version, [`StoreError::Sealed`] when `keys` does
-    /// not hold its keys, [`StoreError::Unavailable`] when it cannot be opened or is no database.
+    /// [`StoreError::TooNew`] for a file of a later version, [`StoreError::Sealed`] when `keys` lacks
+    /// one of its keys, [`StoreError::Unavailable`] when it cannot be opened or is no database.
     pub async fn open(path: &Path, keys: KeyFile) -> Result<Self, StoreError> {
         let url = "sqlite://";
         let options = SqliteConnectOptions::from_str(url)
@@ -87,14 +87,14 @@ impl SqliteStore {
             .synchronous(SqliteSynchronous::Full)
             .foreign_keys(true)
             .busy_timeout(BUSY_TIMEOUT)
-            // The rows of a batch do not wait for one another.
+            // Rows of a batch are buffered.
             .row_buffer_size(2 * BATCH)
-            // A fleet of some ten thousand devices is kept in memory, and its log goes to the file
-            // in large pieces: a power cut loses nothing by either.
+            // The cache holds a fleet of some ten thousand devices, and checkpoints are rare: a power
+            // cut loses nothing by either.
             .pragma("cache_size", "-65536")
             .pragma("wal_autocheckpoint", "8192")
             .disable_statement_logging();
-        // A file does not go away as a server does.
+        // A file needs no liveness test as a server does.
         let connections =
             |count| SqlitePoolOptions::new().max_connections(count).test_before_acquire(false);
         let pool = connections(MAX_CONNECTIONS)
@@ -103,7 +103,7 @@ impl SqliteStore {
             .map_err(unavailable("be opened"))?;
         schema::migrate(&pool, &keys).await?;
         let packages = path.parent().unwrap_or(Path::new(".")).join(PACKAGES);
-        // What another one wrote, a connection has to read anew, page by page: so one writes.
+        // A connection rereads the pages that another one wrote: one connection writes.
         let lone = || connections(1).connect_lazy_with(options.clone());
         let (reader, writer) =
             (Reader::start(lone(), keys.clone()), Writer::start(lone(), keys.clone()));
@@ -122,7 +122,7 @@ const SELECT_LATEST: &str = "SELECT * FROM arming AS a WHERE campaign = ? AND at
     (SELECT MAX(attempt) FROM arming AS b WHERE b.campaign = a.campaign AND b.device = a.device) \
     ORDER BY device";
 
-const SELECT_TALLY: &str = "SELECT phase, COUNT(*) AS devices FROM arming AS a \
+const SELECT_PHASE_COUNTS: &str = "SELECT phase, COUNT(*) AS devices FROM arming AS a \
     WHERE campaign = ? AND attempt = \
     (SELECT MAX(attempt) FROM arming AS b WHERE b.campaign = a.campaign AND b.device = a.device) \
     GROUP BY phase";
@@ -158,7 +158,7 @@ impl FleetStore for SqliteStore {
             .map_err(unavailable("read a campaign"))?;
         let Some(row) = row else { return Ok(None) };
         let mut campaign = read_campaign(&row)?;
-        self.add_papers(&mut campaign).await?;
+        self.add_documents(&mut campaign).await?;
         Ok(Some(campaign))
     }
 
@@ -169,31 +169,34 @@ impl FleetStore for SqliteStore {
             .map_err(unavailable("read the campaigns"))?;
         let mut campaigns = rows.iter().map(read_campaign).collect::<Result<Vec<_>, _>>()?;
         for campaign in &mut campaigns {
-            self.add_papers(campaign).await?;
+            self.add_documents(campaign).await?;
         }
         Ok(campaigns)
     }
 
-    async fn campaign_armings(&self, id: CampaignId) -> Result<Vec<Arming>, StoreError> {
+    async fn campaign_attempts(&self, id: CampaignId) -> Result<Vec<ArmingAttempt>, StoreError> {
         let rows = sqlx::query(SELECT_LATEST)
             .bind(id.to_string())
             .fetch_all(&self.pool)
             .await
-            .map_err(unavailable("read the armings of a campaign"))?;
-        rows.iter().map(read_arming).collect()
+            .map_err(unavailable("read the attempts of a campaign"))?;
+        rows.iter().map(read_attempt).collect()
     }
 
-    async fn device_armings(&self, id: &DeviceId) -> Result<Vec<Arming>, StoreError> {
+    async fn device_attempts(&self, id: &DeviceId) -> Result<Vec<ArmingAttempt>, StoreError> {
         let rows = sqlx::query("SELECT * FROM arming WHERE device = ? ORDER BY campaign, attempt")
             .bind(id.as_str())
             .fetch_all(&self.pool)
             .await
-            .map_err(unavailable("read the armings of a device"))?;
-        rows.iter().map(read_arming).collect()
+            .map_err(unavailable("read the attempts of a device"))?;
+        rows.iter().map(read_attempt).collect()
     }
 
-    async fn desk(&self, id: &DeviceId) -> Result<Option<(Device, Vec<Arming>)>, StoreError> {
-        self.reader.desk(id).await
+    async fn device_with_attempts(
+        &self,
+        id: &DeviceId,
+    ) -> Result<Option<(Device, Vec<ArmingAttempt>)>, StoreError> {
+        self.reader.device_with_attempts(id).await
     }
 
     async fn package(&self, id: CampaignId) -> Result<Option<Arc<[u8]>>, StoreError> {
@@ -206,21 +209,21 @@ impl FleetStore for SqliteStore {
         }
     }
 
-    async fn arming(&self, correlator: &Correlator) -> Result<Option<Arming>, StoreError> {
+    async fn attempt(&self, correlator: &Correlator) -> Result<Option<ArmingAttempt>, StoreError> {
         let row = sqlx::query("SELECT * FROM arming WHERE correlator = ?")
             .bind(&correlator.0)
             .fetch_optional(&self.pool)
             .await
-            .map_err(unavailable("read an arming"))?;
-        row.map(|row| read_arming(&row)).transpose()
+            .map_err(unavailable("read an attempt"))?;
+        row.map(|row| read_attempt(&row)).transpose()
     }
 
-    async fn tally(&self, id: CampaignId) -> Result<Tally, StoreError> {
-        let rows = sqlx::query(SELECT_TALLY)
+    async fn phase_counts(&self, id: CampaignId) -> Result<PhaseCounts, StoreError> {
+        let rows = sqlx::query(SELECT_PHASE_COUNTS)
             .bind(id.to_string())
             .fetch_all(&self.pool)
             .await
-            .map_err(unavailable("count the armings of a campaign"))?;
+            .map_err(unavailable("count the attempts of a campaign"))?;
         let entry = |row| Ok((columns::parsed(row, "phase")?, columns::unsigned(row, "devices")?));
         rows.iter().map(entry).collect()
     }
@@ -236,7 +239,7 @@ impl FleetStore for SqliteStore {
 }
 
 impl SqliteStore {
-    async fn add_papers(&self, campaign: &mut Campaign) -> Result<(), StoreError> {
+    async fn add_documents(&self, campaign: &mut Campaign) -> Result<(), StoreError> {
         let rows = sqlx::query("SELECT component, header FROM plan_header WHERE campaign = ?")
             .bind(campaign.id.to_string())
             .fetch_all(&self.pool)
@@ -246,16 +249,16 @@ impl SqliteStore {
             let component: u8 = columns::number(&row, "component")?;
             let header: Vec<u8> =
                 row.try_get("header").map_err(unavailable("read a plan header"))?;
-            campaign.papers.plan_headers.insert(ComponentId(component), header);
+            campaign.documents.plan_headers.insert(ComponentId(component), header);
         }
-        let rows = sqlx::query("SELECT version, envelope FROM root_paper WHERE campaign = ?")
+        let rows = sqlx::query("SELECT version, envelope FROM root_envelope WHERE campaign = ?")
             .bind(campaign.id.to_string())
             .fetch_all(&self.pool)
             .await
             .map_err(unavailable("read the roots"))?;
         for row in rows {
             let envelope = columns::get(&row, "envelope")?;
-            campaign.papers.roots.insert(columns::unsigned(&row, "version")?, envelope);
+            campaign.documents.roots.insert(columns::unsigned(&row, "version")?, envelope);
         }
         Ok(())
     }
@@ -264,17 +267,17 @@ impl SqliteStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::contract;
+    use crate::fleet::store_tests;
 
     async fn open(path: &Path) -> Result<SqliteStore, StoreError> {
-        SqliteStore::open(path, KeyFile::at(&path.with_file_name(KEYS))).await
+        SqliteStore::open(path, KeyFile::from_path(&path.with_file_name(KEYS))).await
     }
 
     #[tokio::test]
-    async fn the_sqlite_store_keeps_the_contract() {
+    async fn the_sqlite_store_passes_the_store_tests() {
         let folder = tempfile::tempdir().unwrap();
         let count = std::cell::Cell::new(0);
-        contract::run(|| {
+        store_tests::run(|| {
             count.set(count.get() + 1);
             let path = folder.path().join(format!("{}.db", count.get()));
             async move { open(&path).await.unwrap() }
@@ -283,7 +286,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_written_is_there_after_reopening() {
+    async fn rows_are_there_after_reopening() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
         let audit = Audit {
@@ -293,7 +296,7 @@ mod tests {
             detail: String::new(),
         };
         let store = open(&path).await.unwrap();
-        store.apply(Utc(1), audit, vec![contract::device("a").into()]).await.unwrap();
+        store.apply(Utc(1), audit, vec![store_tests::device("a").into()]).await.unwrap();
         store.close().await;
         let store = open(&path).await.unwrap();
         assert_eq!(store.devices().await.unwrap().len(), 1);
@@ -301,7 +304,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_of_a_later_version_is_left_alone() {
+    async fn a_file_of_a_later_version_is_rejected_unchanged() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
         let store = open(&path).await.unwrap();
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_file_that_is_no_database_is_refused() {
+    async fn a_file_that_is_no_database_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
         std::fs::write(&path, [b'x'; 5_000]).unwrap();
@@ -320,7 +323,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_change_that_conflicts_leaves_the_others_of_its_batch_alone() {
+    async fn a_conflict_does_not_affect_the_other_changes_of_its_batch() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder.path().join("fleet.db")).await.unwrap();
         let mut tasks = tokio::task::JoinSet::new();
@@ -333,10 +336,10 @@ mod tests {
                     subject: String::new(),
                     detail: String::new(),
                 };
-                // Each second one brings a row that is there, and one that must not stay.
+                // Each second one writes a row that exists, and one that must be rolled back.
                 let name = if number % 2 == 0 { format!("device-{number}") } else { "same".into() };
-                let beside = contract::device(&format!("beside-{number}"));
-                let rows = vec![beside.into(), contract::device(&name).into()];
+                let beside = store_tests::device(&format!("beside-{number}"));
+                let rows = vec![beside.into(), store_tests::device(&name).into()];
                 store.apply(Utc(1), audit, rows).await.is_ok()
             });
         }
@@ -347,7 +350,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_devices_that_change_together_only_the_stale_one_is_refused() {
+    async fn of_devices_that_change_together_only_the_stale_one_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
         let store = open(&folder.path().join("fleet.db")).await.unwrap();
         let apply = async |store: SqliteStore, row: Device| {
@@ -360,10 +363,10 @@ mod tests {
             store.apply(Utc(1), audit, vec![row.into()]).await.is_ok()
         };
         for name in ["a", "b", "c"] {
-            assert!(apply(store.clone(), contract::device(name)).await);
+            assert!(apply(store.clone(), store_tests::device(name)).await);
         }
         let change = |name: &str, version, model: &str| {
-            let row = contract::device(name);
+            let row = store_tests::device(name);
             Device { version, model: model.to_owned(), ..row }
         };
         let rows = [
@@ -378,19 +381,19 @@ mod tests {
         assert_eq!(made, 2, "a, and one of the two changes of c");
         let models: Vec<_> =
             store.devices().await.unwrap().into_iter().map(|it| it.model).collect();
-        assert_eq!(models[..2], ["a1".to_owned(), contract::device("b").model]);
+        assert_eq!(models[..2], ["a1".to_owned(), store_tests::device("b").model]);
         let log = store.audit_tail(9).await.unwrap();
         assert!(log.iter().any(|line| line.detail == models[2]), "the log names what was made");
         assert_eq!(log.len(), 5);
         for name in ["a", "b", "c", "d"] {
             let id: DeviceId = name.parse().unwrap();
-            let read = store.desk(&id).await.unwrap().map(|(device, _)| device);
+            let read = store.device_with_attempts(&id).await.unwrap().map(|(device, _)| device);
             assert_eq!(read, store.device(&id).await.unwrap(), "{name}");
         }
     }
 
     #[tokio::test]
-    async fn two_writers_at_once_both_get_through() {
+    async fn two_writers_at_once_both_succeed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
         let stores = [open(&path).await.unwrap(), open(&path).await.unwrap()];
@@ -404,7 +407,7 @@ mod tests {
                     subject: String::new(),
                     detail: String::new(),
                 };
-                let row = contract::device(&format!("device-{number}"));
+                let row = store_tests::device(&format!("device-{number}"));
                 store.apply(Utc(1), audit, vec![row.into()]).await.unwrap();
             });
         }
@@ -413,11 +416,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_log_that_another_process_has_gone_on_with_stays_one_chain() {
+    async fn a_log_that_two_processes_append_to_stays_one_chain() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
         let stores = [open(&path).await.unwrap(), open(&path).await.unwrap()];
-        // Each writer finds what it wrote itself, and then what the other one wrote.
+        // Each writer appends after its own line, and then after one of the other.
         for number in [0, 0, 1, 1, 0, 1] {
             let audit = Audit {
                 actor: crate::fleet::audit::Actor::Operator,

@@ -4,7 +4,7 @@ use proto::dm::descriptor::{self, Descriptor};
 use ureq::http::header;
 
 use super::*;
-use crate::campaign::model::Way;
+use crate::campaign::model::DeliveryMethod;
 
 fn get(url: &str, range: Option<&str>) -> (u16, String, Vec<u8>) {
     let agent = ureq::Agent::config_builder().http_status_as_error(false).build().new_agent();
@@ -26,15 +26,15 @@ async fn a_descriptor_leads_to_the_package_in_ranges_and_outcomes_are_counted() 
     bridge.enrol("LAB-0001").await;
     let octets: Vec<u8> = (0..5_000_u32).flat_map(u32::to_be_bytes).collect();
     let delivery = Delivery {
-        ways: vec![Way::Download],
-        bundle_octets: octets.len() as u64,
+        methods: vec![DeliveryMethod::Download],
+        bundle_bytes: octets.len() as u64,
         ask_user: None,
         software: None,
     };
     let id = bridge.campaign_by(&carousel, delivery).await;
     let file = bridge.folder.path().join("bundle");
     std::fs::write(&file, &octets).unwrap();
-    DataDir::open(bridge.folder.path(), None).unwrap().keep_package(id, &file).unwrap();
+    DataDir::open(bridge.folder.path(), None).unwrap().store_package(id, &file).unwrap();
 
     let (status, media_type, body) = get(&bridge.url(&format!("/download/{id}/descriptor")), None);
     assert_eq!((status, media_type.as_str()), (200, descriptor::MEDIA_TYPE));
@@ -61,7 +61,7 @@ async fn a_descriptor_leads_to_the_package_in_ranges_and_outcomes_are_counted() 
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
     let devices = bridge.devices(id);
-    assert_eq!((devices[0].way.as_str(), devices[0].phase.as_str()), ("download", "pending"));
+    assert_eq!((devices[0].delivery.as_str(), devices[0].phase.as_str()), ("download", "pending"));
 }
 
 #[tokio::test(flavor = "multi_thread")]

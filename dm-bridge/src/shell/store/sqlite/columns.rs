@@ -7,18 +7,19 @@ use sqlx::{Decode, Row as _, Sqlite, Type, sqlite::SqliteRow};
 
 use crate::fleet::{device::Nonce, store::StoreError};
 
-/// Wraps what the database said into what was attempted.
+/// Wraps an error of the database, with the attempted operation.
 pub(super) fn unavailable<E: Error + Send + Sync + 'static>(
     doing: &'static str,
 ) -> impl Fn(E) -> StoreError {
     move |source| StoreError::Unavailable { doing, source: Box::new(source) }
 }
 
-/// Returns a number as SQLite keeps it. Only moments beyond the year 292 million saturate.
+/// Returns a number as SQLite stores it. Only times beyond the year 292 million saturate.
 pub(super) fn int(value: u64) -> i64 {
     i64::try_from(value).unwrap_or(i64::MAX)
 }
 
+/// Reads a column.
 pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
     row: &'r SqliteRow,
     column: &'static str,
@@ -26,11 +27,12 @@ pub(super) fn get<'r, T: Decode<'r, Sqlite> + Type<Sqlite>>(
     row.try_get(column).map_err(unavailable(column))
 }
 
+/// Returns the error for an invalid value.
 pub(super) fn damaged(what: &'static str) -> impl Fn(String) -> StoreError {
     move |found| StoreError::Damaged { what, found }
 }
 
-/// Reads a whole number into the type that it has here.
+/// Reads an integer of the given type.
 pub(super) fn number<T: TryFrom<i64>>(
     row: &SqliteRow,
     column: &'static str,
@@ -39,6 +41,7 @@ pub(super) fn number<T: TryFrom<i64>>(
     T::try_from(found).map_err(|_| damaged(column)(found.to_string()))
 }
 
+/// Reads an integer that may be absent.
 pub(super) fn optional<T: TryFrom<i64>>(
     row: &SqliteRow,
     column: &'static str,
@@ -48,23 +51,24 @@ pub(super) fn optional<T: TryFrom<i64>>(
     found.map(read).transpose()
 }
 
-/// Reads a number that is not negative.
+/// Reads an integer that is not negative.
 pub(super) fn unsigned(row: &SqliteRow, column: &'static str) -> Result<u64, StoreError> {
     number(row, column)
 }
 
-pub(super) fn moment(row: &SqliteRow, column: &'static str) -> Result<Utc, StoreError> {
+/// Reads a time.
+pub(super) fn utc(row: &SqliteRow, column: &'static str) -> Result<Utc, StoreError> {
     unsigned(row, column).map(Utc)
 }
 
-/// Reads a text into the type that it is the text form of.
+/// Reads a text and parses it.
 pub(super) fn parsed<T: FromStr>(row: &SqliteRow, column: &'static str) -> Result<T, StoreError> {
     let text: String = get(row, column)?;
     text.parse().map_err(|_| damaged(column)(text))
 }
 
-/// The same where the text may be absent.
-pub(super) fn maybe<T: FromStr>(
+/// Reads a text that may be absent, and parses it.
+pub(super) fn optional_parsed<T: FromStr>(
     row: &SqliteRow,
     column: &'static str,
 ) -> Result<Option<T>, StoreError> {
@@ -72,6 +76,7 @@ pub(super) fn maybe<T: FromStr>(
     text.map(|text| text.parse().map_err(|_| damaged(column)(text))).transpose()
 }
 
+/// Reads a list of words and parses each.
 pub(super) fn list<T: FromStr>(
     row: &SqliteRow,
     column: &'static str,
@@ -81,38 +86,44 @@ pub(super) fn list<T: FromStr>(
     text.split_whitespace().map(read).collect()
 }
 
-/// Reads octets of a fixed count.
+/// Reads a fixed number of octets.
 pub(super) fn array<const N: usize>(
     row: &SqliteRow,
     column: &'static str,
 ) -> Result<[u8; N], StoreError> {
-    let octets: Vec<u8> = get(row, column)?;
-    octets.try_into().map_err(|_| damaged(column)("octets of another count".to_owned()))
+    let bytes: Vec<u8> = get(row, column)?;
+    bytes.try_into().map_err(|_| damaged(column)("another number of octets".to_owned()))
 }
 
+/// Reads a nonce that may be absent.
 pub(super) fn nonce(row: &SqliteRow, column: &'static str) -> Result<Option<Nonce>, StoreError> {
-    let octets: Option<Vec<u8>> = get(row, column)?;
-    let whole = |octets: Vec<u8>| {
-        octets.try_into().map(Nonce).map_err(|_| damaged(column)("another count".to_owned()))
+    let bytes: Option<Vec<u8>> = get(row, column)?;
+    let whole = |bytes: Vec<u8>| {
+        bytes
+            .try_into()
+            .map(Nonce)
+            .map_err(|_| damaged(column)("another number of octets".to_owned()))
     };
-    octets.map(whole).transpose()
+    bytes.map(whole).transpose()
 }
 
+/// Returns a list of words.
 pub(super) fn words<T: Display>(items: impl IntoIterator<Item = T>) -> String {
     items.into_iter().map(|item| item.to_string()).collect::<Vec<_>>().join(" ")
 }
 
-pub(super) fn written(
+/// Checks that a statement has changed one row.
+pub(super) fn check_one_row(
     result: &sqlx::sqlite::SqliteQueryResult,
     what: &'static str,
 ) -> Result<(), StoreError> {
     if result.rows_affected() == 1 { Ok(()) } else { Err(StoreError::Conflict(what)) }
 }
 
-/// Tells a row that is there already from a database that does not work.
-pub(super) fn refused(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
+/// Maps a unique violation to a conflict, and all else to an unavailable store.
+pub(super) fn map_write_error(what: &'static str) -> impl Fn(sqlx::Error) -> StoreError {
     move |error| {
-        let taken = error.as_database_error().is_some_and(|said| said.is_unique_violation());
+        let taken = error.as_database_error().is_some_and(|error| error.is_unique_violation());
         if taken { StoreError::Conflict(what) } else { unavailable("be written")(error) }
     }
 }

@@ -1,7 +1,7 @@
-//! One reader for the devices that speak: those that wait together are read together.
+//! One reader for DM messages: devices that wait together are read together.
 //!
-//! What a query costs is the way to the thread of its connection and back, and a message needs two
-//! of them.
+//! The cost of a query is the switch to the thread of its connection and back; a message needs two
+//! queries.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -11,20 +11,20 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     columns::{get, unavailable},
-    rows::{BATCH, read_arming, read_device},
+    rows::{BATCH, read_attempt, read_device},
 };
 use crate::{
-    fleet::{arming::Arming, device::Device, store::StoreError},
+    fleet::{attempt::ArmingAttempt, device::Device, store::StoreError},
     shell::store::key_file::KeyFile,
 };
 
 /// Devices that may wait.
 const QUEUE: usize = 1_024;
 
-/// A device and all attempts for it.
-pub(super) type Desk = Option<(Device, Vec<Arming>)>;
+/// A device with all attempts for it.
+pub(super) type Found = Option<(Device, Vec<ArmingAttempt>)>;
 
-/// Where devices are asked for.
+/// A handle to the reader.
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
     pool: SqlitePool,
@@ -34,7 +34,7 @@ pub(super) struct Reader {
 #[derive(Debug)]
 struct Job {
     id: DeviceId,
-    done: oneshot::Sender<Result<Desk, StoreError>>,
+    done: oneshot::Sender<Result<Found, StoreError>>,
 }
 
 impl Reader {
@@ -49,7 +49,7 @@ impl Reader {
         self.pool.close().await;
     }
 
-    pub(super) async fn desk(&self, id: &DeviceId) -> Result<Desk, StoreError> {
+    pub(super) async fn device_with_attempts(&self, id: &DeviceId) -> Result<Found, StoreError> {
         let (done, answer) = oneshot::channel();
         let gone = || unavailable("be read")(std::io::Error::other("the reader has ended"));
         self.jobs.send(Job { id: id.clone(), done }).await.map_err(|_| gone())?;
@@ -63,36 +63,36 @@ async fn serve(pool: SqlitePool, keys: KeyFile, mut queue: mpsc::Receiver<Job>) 
         let ids = jobs.iter().map(|job| job.id.as_str()).collect::<Vec<_>>();
         let read = read(&pool, &serde_json::json!(ids).to_string()).await.map_err(Arc::new);
         for Job { id, done } in jobs.drain(..) {
-            let desk = match &read {
-                Ok(rows) => rows.desk(&id, &keys),
+            let found = match &read {
+                Ok(rows) => rows.device_with_attempts(&id, &keys),
                 Err(error) => Err(unavailable("read a device")(Arc::clone(error))),
             };
-            if done.send(desk).is_err() {
-                tracing::debug!("who asked for a device has gone");
+            if done.send(found).is_err() {
+                tracing::debug!("the reader of a device has gone");
             }
         }
     }
 }
 
-/// The rows of a batch. Each is read for whom it concerns, so that a damaged one harms no other.
+/// The rows of a batch. Each is parsed for its own reader, so that a damaged one affects no other.
 struct Rows {
     devices: BTreeMap<String, SqliteRow>,
-    armings: BTreeMap<String, Vec<SqliteRow>>,
+    attempts: BTreeMap<String, Vec<SqliteRow>>,
 }
 
 impl Rows {
-    fn desk(&self, id: &DeviceId, keys: &KeyFile) -> Result<Desk, StoreError> {
+    fn device_with_attempts(&self, id: &DeviceId, keys: &KeyFile) -> Result<Found, StoreError> {
         let Some(device) = self.devices.get(id.as_str()) else { return Ok(None) };
-        let armings = self.armings.get(id.as_str()).into_iter().flatten().map(read_arming);
-        Ok(Some((read_device(device, keys)?, armings.collect::<Result<_, _>>()?)))
+        let attempts = self.attempts.get(id.as_str()).into_iter().flatten().map(read_attempt);
+        Ok(Some((read_device(device, keys)?, attempts.collect::<Result<_, _>>()?)))
     }
 }
 
 const SELECT_DEVICES: &str =
-    "SELECT device.* FROM json_each(?) AS asked JOIN device ON device.id = asked.value";
+    "SELECT device.* FROM json_each(?) AS wanted JOIN device ON device.id = wanted.value";
 
-const SELECT_ARMINGS: &str = "SELECT arming.* FROM json_each(?) AS asked \
-    JOIN arming ON arming.device = asked.value ORDER BY campaign, attempt";
+const SELECT_ATTEMPTS: &str = "SELECT arming.* FROM json_each(?) AS wanted \
+    JOIN arming ON arming.device = wanted.value ORDER BY campaign, attempt";
 
 async fn read(pool: &SqlitePool, ids: &str) -> Result<Rows, StoreError> {
     let mut connection = pool.acquire().await.map_err(unavailable("be read"))?;
@@ -106,9 +106,9 @@ async fn read(pool: &SqlitePool, ids: &str) -> Result<Rows, StoreError> {
         named.collect::<Result<Vec<_>, StoreError>>()
     };
     let devices = query(SELECT_DEVICES, "id").await?.into_iter().collect();
-    let mut armings: BTreeMap<String, Vec<SqliteRow>> = BTreeMap::new();
-    for (device, row) in query(SELECT_ARMINGS, "device").await? {
-        armings.entry(device).or_default().push(row);
+    let mut attempts: BTreeMap<String, Vec<SqliteRow>> = BTreeMap::new();
+    for (device, row) in query(SELECT_ATTEMPTS, "device").await? {
+        attempts.entry(device).or_default().push(row);
     }
-    Ok(Rows { devices, armings })
+    Ok(Rows { devices, attempts })
 }

@@ -1,12 +1,12 @@
-//! The secrets of devices, sealed anew with another key.
+//! Key rotation: seals the secrets of devices with another key.
 //!
 //! ```text
 //! key file (old, new) | row of the new key | devices, a batch at a time | row of the old key goes |
 //! key file (new)
 //! ```
 //!
-//! Each step is durable before the next, so whatever a power cut leaves opens, and what was begun is
-//! gone on with.
+//! Each step is durable before the next, so all secrets can be opened after a power cut, and the next
+//! rotation resumes the interrupted one.
 
 use std::collections::BTreeSet;
 
@@ -27,55 +27,55 @@ use crate::fleet::{
 /// Devices that are sealed in one transaction.
 const BATCH: i64 = 512;
 
-/// The key of a sealing anew.
+/// The key that a rotation seals with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NewKey {
-    /// One is made, unless a sealing anew was broken off: then that one's.
-    Made,
-    /// The last one of the key file.
-    Last,
+pub enum RotateTo {
+    /// A new key; that of an interrupted rotation, if there is one.
+    NewKey,
+    /// The last key of the key file.
+    LastKey,
 }
 
-/// Secrets on their way from one key to another.
+/// A rotation in progress.
 #[derive(Debug)]
-pub struct Reseal<'a> {
+pub struct Rotation<'a> {
     store: &'a SqliteStore,
     new: KeyId,
-    /// The last device that was looked at.
+    /// Last device that was processed.
     cursor: String,
-    /// Devices that were sealed anew.
+    /// Devices whose secrets were sealed again.
     pub sealed: u64,
-    /// Devices in all, as of its beginning.
+    /// Devices at the start.
     pub devices: u64,
 }
 
-/// What came of a sealing anew.
+/// The result of a rotation.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Resealed {
+pub struct RotationReport {
     /// The key that seals.
     pub key: KeyId,
-    /// Devices that were sealed anew.
+    /// Devices whose secrets were sealed again.
     pub sealed: u64,
-    /// Keys that nothing is sealed with.
+    /// Keys that are no longer used.
     pub removed: Vec<KeyId>,
 }
 
-impl<'a> Reseal<'a> {
-    /// Takes up the key.
+impl<'a> Rotation<'a> {
+    /// Begins a rotation, or resumes an interrupted one.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when it cannot be kept.
-    pub async fn begin(store: &'a SqliteStore, new: NewKey) -> Result<Self, StoreError> {
+    /// [`StoreError`] when the key cannot be stored.
+    pub async fn begin(store: &'a SqliteStore, to: RotateTo) -> Result<Self, StoreError> {
         // The write lock is held, so that no two processes write the key file.
         let mut writing = begin(&store.pool).await?;
         let ring = store.keys.load()?;
         let known = known(&mut writing).await?;
         let last = ring.last().ok_or_else(no_key)?;
         let is_begun = known.len() > 1 || known.last() != Some(&last);
-        let id = match new {
-            NewKey::Made if !is_begun => store.keys.add(random())?,
-            NewKey::Made | NewKey::Last => last,
+        let id = match to {
+            RotateTo::NewKey if !is_begun => store.keys.add(random())?,
+            RotateTo::NewKey | RotateTo::LastKey => last,
         };
         if !known.contains(&id) {
             insert(&mut writing, id).await?;
@@ -85,15 +85,15 @@ impl<'a> Reseal<'a> {
             .await
             .map_err(unavailable("count the devices"))?;
         let devices = unsigned(&devices, "devices")?;
-        writing.commit().await.map_err(unavailable("keep a key"))?;
+        writing.commit().await.map_err(unavailable("store a key"))?;
         Ok(Self { store, new: id, cursor: String::new(), sealed: 0, devices })
     }
 
-    /// Seals the next devices; tells whether there are more.
+    /// Seals the next devices; returns whether there are more.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when one does not open, or cannot be written.
+    /// [`StoreError`] when a secret cannot be opened or written.
     pub async fn step(&mut self) -> Result<bool, StoreError> {
         let mut writing = begin(&self.store.pool).await?;
         let rows = sqlx::query(
@@ -125,12 +125,12 @@ impl<'a> Reseal<'a> {
         Ok(!rows.is_empty())
     }
 
-    /// Lets go of the keys that nothing is sealed with, once [`Self::step`] has seen all devices.
+    /// Removes the keys that are no longer used, after [`Self::step`] has processed all devices.
     ///
     /// # Errors
     ///
     /// [`StoreError`] when they cannot be removed.
-    pub async fn end(self) -> Result<Resealed, StoreError> {
+    pub async fn finish(self) -> Result<RotationReport, StoreError> {
         let (pool, keys) = (&self.store.pool, &self.store.keys);
         let mut writing = begin(pool).await?;
         sqlx::query(
@@ -140,14 +140,14 @@ impl<'a> Reseal<'a> {
         )
         .execute(&mut *writing)
         .await
-        .map_err(unavailable("let go of a key"))?;
-        writing.commit().await.map_err(unavailable("let go of a key"))?;
-        // The database lets go first: the file holds each key that the database may name.
+        .map_err(unavailable("remove a key"))?;
+        writing.commit().await.map_err(unavailable("remove a key"))?;
+        // The database first: the file has each key that the database may name.
         let mut writing = begin(pool).await?;
         let known: BTreeSet<_> = known(&mut writing).await?.into_iter().collect();
-        let removed = keys.retain(&known)?;
-        writing.rollback().await.map_err(unavailable("let go of a key"))?;
-        Ok(Resealed { key: self.new, sealed: self.sealed, removed })
+        let removed = keys.remove_unused(&known)?;
+        writing.rollback().await.map_err(unavailable("remove a key"))?;
+        Ok(RotationReport { key: self.new, sealed: self.sealed, removed })
     }
 }
 

@@ -15,22 +15,25 @@ use sqlx::{
 
 use super::{
     columns::{
-        array, damaged, get, int, list, maybe, moment, nonce, number, optional, parsed, refused,
-        unsigned, words, written,
+        array, check_one_row, damaged, get, int, list, map_write_error, nonce, number, optional,
+        optional_parsed, parsed, unsigned, utc, words,
     },
     sealing::{self, Sealer},
 };
 use crate::{
     campaign::{
-        model::{Air, Campaign, Delivery, Papers, Place, Software, Terms, Window},
-        on_request::OnRequest,
+        model::{
+            BroadcastTarget, Campaign, Delivery, PreparedSession, SignedDocuments, SignedTerms,
+            Software, Window,
+        },
+        update_requests::UpdateRequestPolicy,
     },
     fleet::{
-        arming::Arming,
+        attempt::ArmingAttempt,
         audit::AuditLine,
         components::Components,
-        device::{Challenge, Device, DeviceAuth, DeviceNonce, Rest, ServerProof},
-        policy::PolicyOrders,
+        device::{Challenge, Device, DeviceAuth, DeviceNonce, ServerCredentials, SuspendCommand},
+        policy::DesiredPolicy,
         profile::Profile,
         store::StoreError,
     },
@@ -40,7 +43,7 @@ use crate::{
 /// Rows that one statement writes, at most.
 pub(super) const BATCH: usize = 128;
 
-/// What may change of a device.
+/// Columns of a device that may change.
 const DEVICE: [&str; 26] = [
     "manufacturer",
     "model",
@@ -62,18 +65,22 @@ const DEVICE: [&str; 26] = [
     "server_secret",
     "server_nonce",
     "auth",
-    "on_request",
+    "update_requests",
     "profile",
     "quirks",
-    "rest",
+    "pending_suspension",
     "components",
     "policy",
 ];
 
-type Bound<'q> = Query<'q, Sqlite, SqliteArguments<'q>>;
+type SqliteQuery<'q> = Query<'q, Sqlite, SqliteArguments<'q>>;
 
-/// Binds id, version and what may change.
-fn bind_device<'q>(query: Bound<'q>, row: &'q Device, sealer: Option<&Sealer>) -> Bound<'q> {
+/// Binds id, version and the columns that may change.
+fn bind_device<'q>(
+    query: SqliteQuery<'q>,
+    row: &'q Device,
+    sealer: Option<&Sealer>,
+) -> SqliteQuery<'q> {
     let (secret, server_secret) = sealing::seal(sealer, row);
     let challenge = row.auth.challenge.as_ref();
     let server = row.server.as_ref();
@@ -100,16 +107,16 @@ fn bind_device<'q>(query: Bound<'q>, row: &'q Device, sealer: Option<&Sealer>) -
         .bind(server_secret)
         .bind(server.map(|server| &server.nonce.0))
         .bind(row.auth.kind.as_str())
-        .bind(row.on_request.map(OnRequest::word))
+        .bind(row.update_requests.map(UpdateRequestPolicy::as_str))
         .bind(&row.profile.name)
         .bind(words(row.profile.quirks.iter()))
-        .bind(row.rest.map(Rest::word))
-        .bind(components(&row.components))
-        .bind(policy(&row.policy))
+        .bind(row.pending_suspension.map(SuspendCommand::as_str))
+        .bind(components_json(&row.components))
+        .bind(policy_json(&row.policy))
 }
 
-/// Most devices have none.
-fn components(components: &Components) -> Option<String> {
+/// Returns the JSON of the components; most devices have none.
+fn components_json(components: &Components) -> Option<String> {
     let is_known = *components != Components::default();
     is_known.then(|| serde_json::to_string(components).expect("our own types have string keys"))
 }
@@ -121,15 +128,15 @@ fn read_components(row: &SqliteRow) -> Result<Components, StoreError> {
     serde_json::from_str(&text).map_err(|error| damaged("components")(error.to_string()))
 }
 
-/// Most devices have none.
-fn policy(policy: &PolicyOrders) -> Option<String> {
+/// Returns the JSON of the desired policy; most devices have none.
+fn policy_json(policy: &DesiredPolicy) -> Option<String> {
     let is_set = !policy.is_empty();
     is_set.then(|| serde_json::to_string(policy).expect("nodes are string keys"))
 }
 
-fn read_policy(row: &SqliteRow) -> Result<PolicyOrders, StoreError> {
+fn read_policy(row: &SqliteRow) -> Result<DesiredPolicy, StoreError> {
     let Some(text) = get::<Option<String>>(row, "policy")? else {
-        return Ok(PolicyOrders::default());
+        return Ok(DesiredPolicy::default());
     };
     serde_json::from_str(&text).map_err(|error| damaged("policy")(error.to_string()))
 }
@@ -145,7 +152,7 @@ pub(super) async fn write_device(
         return if count == 1 { Ok(()) } else { Err(StoreError::Conflict("device")) };
     }
     let query = bind_device(sqlx::query(&INSERT_DEVICE), row, sealer);
-    written(&query.execute(connection).await.map_err(refused("device"))?, "device")
+    check_one_row(&query.execute(connection).await.map_err(map_write_error("device"))?, "device")
 }
 
 static INSERT_DEVICE: LazyLock<String> = LazyLock::new(|| {
@@ -159,11 +166,11 @@ static INSERT_DEVICE: LazyLock<String> = LazyLock::new(|| {
 static UPDATE_DEVICES: LazyLock<BatchTexts> = LazyLock::new(|| {
     // The columns of the values are named by their places, id and version first. A secret that is
     // not given stays as it is sealed.
-    let set = (3..).zip(DEVICE).map(|(place, column)| match column {
+    let set = (3..).zip(DEVICE).map(|(position, column)| match column {
         "secret" | "server_secret" => {
-            format!("{column} = COALESCE(new.column{place}, device.{column})")
+            format!("{column} = COALESCE(new.column{position}, device.{column})")
         }
-        _ => format!("{column} = new.column{place}"),
+        _ => format!("{column} = new.column{position}"),
     });
     let set = set.collect::<Vec<_>>().join(", ");
     BatchTexts::new(2 + DEVICE.len(), |values| {
@@ -174,8 +181,8 @@ static UPDATE_DEVICES: LazyLock<BatchTexts> = LazyLock::new(|| {
     })
 });
 
-/// Writes at most [`BATCH`] devices, each over the version that it was read at; returns how many
-/// of them had it still.
+/// Writes at most [`BATCH`] devices, each over the version that it was read at; returns the number
+/// of those that still had it.
 pub(super) async fn update_devices(
     connection: &mut SqliteConnection,
     rows: &[&Device],
@@ -183,12 +190,12 @@ pub(super) async fn update_devices(
 ) -> Result<u64, StoreError> {
     let query = sqlx::query(UPDATE_DEVICES.of(rows.len()));
     let query = rows.iter().fold(query, |query, row| bind_device(query, row, sealer));
-    let result = query.execute(connection).await.map_err(refused("device"))?;
+    let result = query.execute(connection).await.map_err(map_write_error("device"))?;
     Ok(result.rows_affected())
 }
 
-/// One statement for each power of two up to [`BATCH`]: few texts are prepared, once. The values
-/// that are left over are not bound, which makes them NULL.
+/// One statement for each power of two up to [`BATCH`], so that few are prepared, once. Excess
+/// values are not bound, which makes them NULL.
 struct BatchTexts(Vec<(usize, String)>);
 
 impl BatchTexts {
@@ -213,12 +220,12 @@ pub(super) fn read_device(row: &SqliteRow, keys: &KeyFile) -> Result<Device, Sto
         Some(nonce) => Some(Challenge {
             nonce,
             session: get(row, "challenge_session")?,
-            made: moment(row, "challenge_made")?,
+            made: utc(row, "challenge_made")?,
         }),
         None => None,
     };
     let server_nonce: Option<Vec<u8>> = get(row, "server_nonce")?;
-    let proof = |(secret, nonce)| ServerProof { secret, nonce: DeviceNonce(nonce) };
+    let credentials = |(secret, nonce)| ServerCredentials { secret, nonce: DeviceNonce(nonce) };
     Ok(Device {
         id,
         version: unsigned(row, "version")?,
@@ -235,52 +242,52 @@ pub(super) fn read_device(row: &SqliteRow, keys: &KeyFile) -> Result<Device, Sto
             next_nonce: nonce(row, "next_nonce")?,
             challenge,
             failures: number(row, "failures")?,
-            failing_since: moment(row, "failing_since")?,
+            failing_since: utc(row, "failing_since")?,
         },
-        server: server_secret.zip(server_nonce).map(proof),
-        on_request: maybe(row, "on_request")?,
+        server: server_secret.zip(server_nonce).map(credentials),
+        update_requests: optional_parsed(row, "update_requests")?,
         profile: Profile {
             name: get(row, "profile")?,
             quirks: list(row, "quirks")?.into_iter().collect(),
         },
-        rest: maybe(row, "rest")?,
+        pending_suspension: optional_parsed(row, "pending_suspension")?,
         policy: read_policy(row)?,
         components: read_components(row)?,
         firmware_version: get(row, "firmware_version")?,
-        enrolled: moment(row, "enrolled")?,
+        enrolled: utc(row, "enrolled")?,
         last_seen: optional(row, "last_seen")?.map(Utc),
     })
 }
 
 const INSERT_CAMPAIGN: &str = "INSERT INTO campaign (state, window_opens, window_closes, \
-    window_revision, air_source, air_tsi, air_revision, air_opened, problem, report_spread, \
-    on_request, version, id, digest, epoch, sequence, vendor, classes, firmware_version, not_before, \
-    latest_stop, sources, stored_bytes, largest_block, campaign_paper, manifest_paper, carousel_url, \
-    token_file, group_address, port, created, ways, bundle_octets, ask_user, software, software_operation) VALUES \
+    window_revision, prepared_source, prepared_tsi, prepared_revision, prepared_opened, last_error, report_spread, \
+    update_requests, version, id, digest, epoch, sequence, vendor, classes, firmware_version, not_before, \
+    latest_stop, sources, stored_bytes, largest_block, campaign_envelope, manifest_envelope, carousel_url, \
+    token_file, group_address, port, created, delivery_methods, bundle_bytes, ask_user, software, software_operation) VALUES \
     (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
 
 const UPDATE_CAMPAIGN: &str = "UPDATE campaign SET state = ?, window_opens = ?, \
-    window_closes = ?, window_revision = ?, air_source = ?, air_tsi = ?, air_revision = ?, \
-    air_opened = ?, problem = ?, report_spread = ?, on_request = ?, version = 1 + ? WHERE id = ? AND version = ?";
+    window_closes = ?, window_revision = ?, prepared_source = ?, prepared_tsi = ?, prepared_revision = ?, \
+    prepared_opened = ?, last_error = ?, report_spread = ?, update_requests = ?, version = 1 + ? WHERE id = ? AND version = ?";
 
-/// Writes a campaign over the version that it was read at. What was signed never changes.
+/// Writes a campaign over the version that it was read at. Signed content never changes.
 pub(super) async fn write_campaign(
     connection: &mut SqliteConnection,
     row: &Campaign,
 ) -> Result<(), StoreError> {
     let statement = if row.version == 0 { INSERT_CAMPAIGN } else { UPDATE_CAMPAIGN };
     let mut query = sqlx::query(statement)
-        .bind(row.state.word())
+        .bind(row.state.as_str())
         .bind(row.window.map(|window| int(window.opens.0)))
         .bind(row.window.map(|window| int(window.closes.0)))
         .bind(row.window.map(|window| window.revision))
-        .bind(row.air.map(|air| air.source.to_string()))
-        .bind(row.air.map(|air| int(air.tsi.0)))
-        .bind(row.air.map(|air| air.revision))
-        .bind(row.air.map(|air| air.opened))
-        .bind(&row.problem)
+        .bind(row.prepared.map(|session| session.source.to_string()))
+        .bind(row.prepared.map(|session| int(session.tsi.0)))
+        .bind(row.prepared.map(|session| session.revision))
+        .bind(row.prepared.map(|session| session.opened))
+        .bind(&row.last_error)
         .bind(row.report_spread_seconds)
-        .bind(row.on_request.word())
+        .bind(row.update_requests.as_str())
         .bind(int(row.version))
         .bind(row.id.to_string());
     query = if row.version > 0 {
@@ -298,100 +305,106 @@ pub(super) async fn write_campaign(
             .bind(words(&row.terms.sources))
             .bind(int(row.terms.stored_bytes))
             .bind(row.terms.largest_block)
-            .bind(&row.papers.campaign)
-            .bind(&row.papers.manifest)
-            .bind(&row.place.carousel_url)
-            .bind(&row.place.token_file)
-            .bind(row.place.group.to_string())
-            .bind(row.place.port)
+            .bind(&row.documents.campaign)
+            .bind(&row.documents.manifest)
+            .bind(&row.target.carousel_url)
+            .bind(&row.target.token_file)
+            .bind(row.target.group.to_string())
+            .bind(row.target.port)
             .bind(int(row.created.0))
-            .bind(words(&row.delivery.ways))
-            .bind(int(row.delivery.bundle_octets))
+            .bind(words(&row.delivery.methods))
+            .bind(int(row.delivery.bundle_bytes))
             .bind(&row.delivery.ask_user)
             .bind(row.delivery.software.as_ref().map(|software| software.package.to_string()))
             .bind(row.delivery.software.as_ref().map(|software| software.operation.as_str()))
     };
-    written(&query.execute(&mut *connection).await.map_err(refused("campaign"))?, "campaign")?;
+    check_one_row(
+        &query.execute(&mut *connection).await.map_err(map_write_error("campaign"))?,
+        "campaign",
+    )?;
     if row.version == 0 {
-        write_papers(connection, row).await?;
+        write_documents(connection, row).await?;
     }
     Ok(())
 }
 
-async fn write_papers(connection: &mut SqliteConnection, row: &Campaign) -> Result<(), StoreError> {
-    for (component, header) in &row.papers.plan_headers {
+async fn write_documents(
+    connection: &mut SqliteConnection,
+    row: &Campaign,
+) -> Result<(), StoreError> {
+    for (component, header) in &row.documents.plan_headers {
         sqlx::query("INSERT INTO plan_header (campaign, component, header) VALUES (?, ?, ?)")
             .bind(row.id.to_string())
             .bind(component.0)
             .bind(header)
             .execute(&mut *connection)
             .await
-            .map_err(refused("plan header"))?;
+            .map_err(map_write_error("plan header"))?;
     }
-    for (version, envelope) in &row.papers.roots {
-        sqlx::query("INSERT INTO root_paper (campaign, version, envelope) VALUES (?, ?, ?)")
+    for (version, envelope) in &row.documents.roots {
+        sqlx::query("INSERT INTO root_envelope (campaign, version, envelope) VALUES (?, ?, ?)")
             .bind(row.id.to_string())
             .bind(int(*version))
             .bind(envelope)
             .execute(&mut *connection)
             .await
-            .map_err(refused("root"))?;
+            .map_err(map_write_error("root"))?;
     }
     Ok(())
 }
 
-/// Reads a campaign, but for its plan headers and roots, which lie in tables of their own.
+/// Reads a campaign without its plan headers and roots, which are in tables of their own.
 pub(super) fn read_campaign(row: &SqliteRow) -> Result<Campaign, StoreError> {
     let window = match optional(row, "window_opens")? {
         Some(opens) => Some(Window {
             opens: Utc(opens),
-            closes: moment(row, "window_closes")?,
+            closes: utc(row, "window_closes")?,
             revision: number(row, "window_revision")?,
         }),
         None => None,
     };
-    let air = match optional(row, "air_tsi")? {
-        Some(tsi) => Some(Air {
-            source: parsed(row, "air_source")?,
+    let prepared = match optional(row, "prepared_tsi")? {
+        Some(tsi) => Some(PreparedSession {
+            source: parsed(row, "prepared_source")?,
             tsi: Tsi(tsi),
-            revision: number(row, "air_revision")?,
-            opened: get(row, "air_opened")?,
+            revision: number(row, "prepared_revision")?,
+            opened: get(row, "prepared_opened")?,
         }),
         None => None,
     };
     Ok(Campaign {
         id: parsed(row, "id")?,
         version: unsigned(row, "version")?,
-        terms: Terms {
+        terms: SignedTerms {
             digest: Digest(array(row, "digest")?),
             epoch: number(row, "epoch")?,
             sequence: parsed(row, "sequence")?,
             vendor: parsed(row, "vendor")?,
             classes: list(row, "classes")?,
             firmware_version: get(row, "firmware_version")?,
-            not_before: moment(row, "not_before")?,
-            latest_stop: moment(row, "latest_stop")?,
+            not_before: utc(row, "not_before")?,
+            latest_stop: utc(row, "latest_stop")?,
             sources: list(row, "sources")?,
             stored_bytes: unsigned(row, "stored_bytes")?,
             largest_block: number(row, "largest_block")?,
         },
-        papers: Papers {
-            campaign: get(row, "campaign_paper")?,
-            manifest: get(row, "manifest_paper")?,
+        documents: SignedDocuments {
+            campaign: get(row, "campaign_envelope")?,
+            manifest: get(row, "manifest_envelope")?,
             roots: std::collections::BTreeMap::new(),
             plan_headers: std::collections::BTreeMap::new(),
         },
-        place: Place {
+        target: BroadcastTarget {
             carousel_url: get(row, "carousel_url")?,
             token_file: get(row, "token_file")?,
             group: parsed(row, "group_address")?,
             port: number(row, "port")?,
         },
         delivery: Delivery {
-            ways: list(row, "ways")?,
-            bundle_octets: unsigned(row, "bundle_octets")?,
+            methods: list(row, "delivery_methods")?,
+            bundle_bytes: unsigned(row, "bundle_bytes")?,
             ask_user: get(row, "ask_user")?,
-            software: match maybe(row, "software")? {
+            software: match optional_parsed(row, "software")? {
                 Some(package) => {
                     Some(Software { package, operation: parsed(row, "software_operation")? })
                 }
@@ -399,33 +412,33 @@ pub(super) fn read_campaign(row: &SqliteRow) -> Result<Campaign, StoreError> {
             },
         },
         report_spread_seconds: number(row, "report_spread")?,
-        on_request: parsed(row, "on_request")?,
+        update_requests: parsed(row, "update_requests")?,
         state: parsed(row, "state")?,
         window,
-        air,
-        problem: get(row, "problem")?,
-        created: moment(row, "created")?,
+        prepared,
+        last_error: get(row, "last_error")?,
+        created: utc(row, "created")?,
     })
 }
 
-const INSERT_ARMING: &str = "INSERT INTO arming (correlator, way, phase, armed_revision, result_code, \
+const INSERT_ATTEMPT: &str = "INSERT INTO arming (correlator, delivery_method, phase, armed_revision, result_code, \
     reason, read_back, updated, version, device, campaign, attempt) \
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, 1 + ?, ?, ?, ?)";
 
-const UPDATE_ARMING: &str = "UPDATE arming SET correlator = ?, way = ?, phase = ?, armed_revision = ?, \
+const UPDATE_ATTEMPT: &str = "UPDATE arming SET correlator = ?, delivery_method = ?, phase = ?, armed_revision = ?, \
     result_code = ?, reason = ?, read_back = ?, updated = ?, version = 1 + ? \
     WHERE device = ? AND campaign = ? AND attempt = ? AND version = ?";
 
-/// Writes an arming over the version that it was read at.
-pub(super) async fn write_arming(
+/// Writes an attempt over the version that it was read at.
+pub(super) async fn write_attempt(
     connection: &mut SqliteConnection,
-    row: &Arming,
+    row: &ArmingAttempt,
 ) -> Result<(), StoreError> {
-    let statement = if row.version == 0 { INSERT_ARMING } else { UPDATE_ARMING };
+    let statement = if row.version == 0 { INSERT_ATTEMPT } else { UPDATE_ATTEMPT };
     let mut query = sqlx::query(statement)
         .bind(&row.correlator.0)
-        .bind(row.way.word())
-        .bind(row.phase.word())
+        .bind(row.delivery_method.as_str())
+        .bind(row.phase.as_str())
         .bind(row.armed_revision)
         .bind(row.result_code)
         .bind(&row.reason)
@@ -438,24 +451,24 @@ pub(super) async fn write_arming(
     if row.version > 0 {
         query = query.bind(int(row.version));
     }
-    written(&query.execute(connection).await.map_err(refused("arming"))?, "arming")
+    check_one_row(&query.execute(connection).await.map_err(map_write_error("attempt"))?, "attempt")
 }
 
-/// Reads an arming.
-pub(super) fn read_arming(row: &SqliteRow) -> Result<Arming, StoreError> {
-    Ok(Arming {
+/// Reads an attempt.
+pub(super) fn read_attempt(row: &SqliteRow) -> Result<ArmingAttempt, StoreError> {
+    Ok(ArmingAttempt {
         device: parsed(row, "device")?,
         campaign: parsed(row, "campaign")?,
         attempt: number(row, "attempt")?,
         version: unsigned(row, "version")?,
         correlator: Correlator(get(row, "correlator")?),
-        way: parsed(row, "way")?,
+        delivery_method: parsed(row, "delivery_method")?,
         phase: parsed(row, "phase")?,
         armed_revision: number(row, "armed_revision")?,
         result_code: optional(row, "result_code")?,
         reason: get(row, "reason")?,
         read_back: get(row, "read_back")?,
-        updated: moment(row, "updated")?,
+        updated: utc(row, "updated")?,
     })
 }
 
@@ -483,7 +496,7 @@ pub(super) async fn append(
             .bind(&line.detail)
             .bind(line.seal.0.as_slice())
     });
-    query.execute(connection).await.map_err(refused("log"))?;
+    query.execute(connection).await.map_err(map_write_error("log"))?;
     Ok(())
 }
 
@@ -491,7 +504,7 @@ pub(super) async fn append(
 pub(super) fn read_line(row: &SqliteRow) -> Result<AuditLine, StoreError> {
     Ok(AuditLine {
         number: unsigned(row, "number")?,
-        at: moment(row, "at")?,
+        at: utc(row, "at")?,
         actor: get(row, "actor")?,
         action: get(row, "action")?,
         subject: get(row, "subject")?,

@@ -6,7 +6,7 @@ use super::{columns::unavailable, sealing};
 use crate::{fleet::store::StoreError, shell::store::key_file::KeyFile};
 
 /// Each entry leads from the schema version of its index to the next.
-pub(super) const MIGRATIONS: [&str; 13] = [
+pub(super) const MIGRATIONS: [&str; 15] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -17,18 +17,21 @@ pub(super) const MIGRATIONS: [&str; 13] = [
     include_str!("schema_8.sql"),
     include_str!("schema_9.sql"),
     include_str!("schema_10.sql"),
-    // Was nothing but what `sealing::scrub` does, which is done last.
+    // Nothing but what `sealing::scrub` does.
     "",
     include_str!("schema_12.sql"),
     // Nothing but what `sealing::scrub` does.
+    "",
+    include_str!("schema_14.sql"),
+    // Nothing but what `sealing::scrub` does, which is done last.
     "",
 ];
 
 /// The schema version from which secrets are sealed.
 const SEALED: usize = 10;
 
-/// The schema version that lacks nothing but what `sealing::scrub` does: that may have to wait until
-/// nobody else uses the database.
+/// The schema version that lacks only `sealing::scrub`, which may have to wait until no other process
+/// uses the database.
 const UNCLEANED: usize = MIGRATIONS.len() - 1;
 
 /// Brings the schema of a database up to date.
@@ -38,7 +41,7 @@ pub(super) async fn migrate(pool: &SqlitePool, keys: &KeyFile) -> Result<(), Sto
     let found: i64 = sqlx::query_scalar("PRAGMA user_version")
         .fetch_one(&mut *writing)
         .await
-        .map_err(unavailable("tell its version"))?;
+        .map_err(unavailable("read its version"))?;
     let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
     if found > known {
         return Err(StoreError::TooNew { found, known });
@@ -65,7 +68,9 @@ pub(super) async fn migrate(pool: &SqlitePool, keys: &KeyFile) -> Result<(), Sto
         .map_err(unavailable("be migrated"))?;
     writing.commit().await.map_err(unavailable("be migrated"))?;
     if !sealing::scrub(pool).await? {
-        tracing::warn!("others use the database: what it held in the clear goes at the next start");
+        tracing::warn!(
+            "another process uses the database: secrets in the clear are removed at the next start"
+        );
         return Ok(());
     }
     sqlx::raw_sql(&format!("PRAGMA user_version = {}", MIGRATIONS.len()))
@@ -74,3 +79,6 @@ pub(super) async fn migrate(pool: &SqlitePool, keys: &KeyFile) -> Result<(), Sto
         .map_err(unavailable("be cleaned"))?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,9 +1,9 @@
 //! The secrets of devices, sealed as they are written.
 //!
-//! Whoever seals reads in its own transaction which key is the latest, so nothing is sealed with an
-//! old one once a sealing anew has looked at the last device. The database had the secrets in the
-//! clear up to version 9: those are sealed in the transaction that leads to version 10, and the
-//! latest version says that nothing of them is left in free pages or in the write-ahead log.
+//! A transaction that seals reads the id of the latest key first, so nothing is sealed with an old
+//! one after a rotation has passed the last device. Up to schema version 9 the secrets were not
+//! sealed; the migration to version 10 seals them, and the latest version is set when no free page
+//! and no write-ahead log has any of them.
 
 use std::sync::Arc;
 
@@ -14,24 +14,24 @@ use zeroize::Zeroizing;
 use super::columns::{get, parsed, unavailable};
 use crate::{
     fleet::{
-        device::{Device, Kept, SERVER_ID},
+        device::{Device, SERVER_ID, StoredSecret},
         sealing::{KeyId, KeyRing, Owner, Role},
         store::StoreError,
     },
     shell::store::key_file::KeyFile,
 };
 
-/// What seals, within one transaction.
+/// The key that seals within one transaction.
 pub(super) struct Sealer {
     ring: Arc<KeyRing>,
     id: KeyId,
 }
 
-/// The sealed secrets of a device; what the store holds already is absent.
+/// The sealed secrets of a device; secrets that the store has are absent.
 pub(super) type Sealed = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 impl Sealer {
-    /// Returns what seals as long as the transaction of this connection lasts.
+    /// Returns the sealer for the transaction of this connection.
     pub(super) async fn open(
         connection: &mut SqliteConnection,
         keys: &KeyFile,
@@ -39,7 +39,7 @@ impl Sealer {
         Self::with(keys, known(connection).await?.pop().ok_or_else(no_key)?)
     }
 
-    /// Returns what seals with this key.
+    /// Returns the sealer with this key.
     pub(super) fn with(keys: &KeyFile, id: KeyId) -> Result<Self, StoreError> {
         Ok(Self { ring: keys.with(id)?, id })
     }
@@ -51,20 +51,21 @@ impl Sealer {
     }
 }
 
+/// Returns the error for a database without a key.
 pub(super) fn no_key() -> StoreError {
     StoreError::Damaged { what: "sealing_key", found: "no key".to_owned() }
 }
 
-/// Tells whether a change of the device brings secrets that the store does not hold.
+/// Returns whether a device has secrets that the store lacks.
 pub(super) fn is_fresh(row: &Device) -> bool {
-    let fresh = |secret: &Kept| row.version == 0 || !secret.is_stored();
+    let fresh = |secret: &StoredSecret| row.version == 0 || !secret.is_stored();
     fresh(&row.auth.secret) || row.server.as_ref().is_some_and(|server| fresh(&server.secret))
 }
 
-/// Seals what the store does not hold; without a sealer it holds all.
+/// Seals the secrets that the store lacks; without a sealer there are none.
 // spec: security 7.4 (secrets at rest)
 pub(super) fn seal(sealer: Option<&Sealer>, row: &Device) -> Sealed {
-    let seal = |role, user, secret: &Kept| {
+    let seal = |role, user, secret: &StoredSecret| {
         let is_held = row.version > 0 && secret.is_stored();
         let sealer = sealer.filter(|_| !is_held)?;
         Some(sealer.seal(Owner { device: &row.id, role, user }, secret))
@@ -76,7 +77,7 @@ pub(super) fn seal(sealer: Option<&Sealer>, row: &Device) -> Sealed {
     )
 }
 
-/// The ids of the keys that secrets may be sealed with, the one that seals last.
+/// Returns the ids of the keys in use; the last one seals.
 pub(super) async fn known(connection: &mut SqliteConnection) -> Result<Vec<KeyId>, StoreError> {
     let rows: Vec<Vec<u8>> = sqlx::query_scalar("SELECT id FROM sealing_key ORDER BY number")
         .fetch_all(connection)
@@ -86,16 +87,17 @@ pub(super) async fn known(connection: &mut SqliteConnection) -> Result<Vec<KeyId
     rows.into_iter().map(read).collect()
 }
 
+/// Records a key.
 pub(super) async fn insert(connection: &mut SqliteConnection, id: KeyId) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO sealing_key (id) VALUES (?)")
         .bind(id.0.to_vec())
         .execute(connection)
         .await
-        .map_err(unavailable("keep a key"))?;
+        .map_err(unavailable("store a key"))?;
     Ok(())
 }
 
-/// Reads the key file, and refuses one that lacks a key of this database.
+/// Reads the key file and rejects one that lacks a key of this database.
 pub(super) async fn check(
     connection: &mut SqliteConnection,
     keys: &KeyFile,
@@ -112,7 +114,7 @@ pub(super) async fn seal_all(
     connection: &mut SqliteConnection,
     keys: &KeyFile,
 ) -> Result<(), StoreError> {
-    let id = keys.load_or_make()?.last().ok_or_else(no_key)?;
+    let id = keys.load_or_create()?.last().ok_or_else(no_key)?;
     insert(connection, id).await?;
     let sealer = Sealer::open(connection, keys).await?;
     let rows =
@@ -122,10 +124,10 @@ pub(super) async fn seal_all(
             .map_err(unavailable("read the devices"))?;
     for row in rows {
         let (device, user): (DeviceId, String) = (parsed(&row, "id")?, get(&row, "user")?);
-        let hash = |octets: Vec<u8>| {
-            let found = format!("{} octets", octets.len());
-            let octets = octets.try_into();
-            octets.map_err(|_| StoreError::Damaged { what: "secret", found })
+        let hash = |bytes: Vec<u8>| {
+            let found = format!("{} octets", bytes.len());
+            let bytes = bytes.try_into();
+            bytes.map_err(|_| StoreError::Damaged { what: "secret", found })
         };
         let secret = Secret::from_octets(hash(get(&row, "secret")?)?);
         let password: Option<String> = get(&row, "server_password")?;
@@ -133,7 +135,7 @@ pub(super) async fn seal_all(
             (Some(password), _) => {
                 Some(Secret::for_kind(parsed(&row, "auth")?, SERVER_ID, &password))
             }
-            (None, Some(octets)) => Some(Secret::from_octets(hash(octets)?)),
+            (None, Some(bytes)) => Some(Secret::from_octets(hash(bytes)?)),
             (None, None) => None,
         };
         let own = Owner { device: &device, role: Role::Device, user: &user };
@@ -148,6 +150,7 @@ pub(super) async fn seal_all(
     Ok(())
 }
 
+/// Writes the sealed secrets of a device.
 pub(super) async fn update(
     connection: &mut SqliteConnection,
     device: &DeviceId,
@@ -163,8 +166,8 @@ pub(super) async fn update(
     Ok(())
 }
 
-/// Takes away what is left of secrets in the clear: in free pages, and in the log; tells whether
-/// it could: others may use the database.
+/// Removes secrets in the clear from free pages and from the log. Returns `false` when another
+/// process uses the database.
 pub(super) async fn scrub(pool: &SqlitePool) -> Result<bool, StoreError> {
     let mut connection = pool.acquire().await.map_err(unavailable("be cleaned"))?;
     sqlx::raw_sql("VACUUM").execute(&mut *connection).await.map_err(unavailable("be cleaned"))?;
@@ -180,9 +183,9 @@ pub(super) fn open(
     keys: &KeyFile,
     row: &SqliteRow,
     (device, user): (&DeviceId, &str),
-) -> Result<(Kept, Option<Kept>), StoreError> {
+) -> Result<(StoredSecret, Option<StoredSecret>), StoreError> {
     let open = |role, user, sealed: &[u8]| {
-        keys.open(Owner { device, role, user }, sealed).map(Kept::stored)
+        keys.open(Owner { device, role, user }, sealed).map(StoredSecret::from_store)
     };
     let own = open(Role::Device, user, &get::<Vec<u8>>(row, "secret")?)?;
     let server: Option<Vec<u8>> = get(row, "server_secret")?;

@@ -1,8 +1,8 @@
-//! One writer for all: changes that wait together are made in one transaction.
+//! One writer for all changes: those that wait together are made in one transaction.
 //!
-//! A flush of the disk costs more than all else that a change does. Whoever asks is answered after
-//! the commit that holds its change, so nothing is told before it is durable. Each change stands or
-//! falls by itself: one that conflicts is undone and leaves the others of its batch alone.
+//! A flush of the disk costs more than the change itself. A change is acknowledged after the commit
+//! that holds it, so it is durable by then. A change that conflicts is rolled back by itself; the
+//! others of its batch are committed.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ use crate::{
 /// Changes that may wait.
 const QUEUE: usize = 1_024;
 
-/// Where changes are handed in.
+/// A handle to the writer.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
     pool: SqlitePool,
@@ -43,8 +43,8 @@ struct Job {
     done: oneshot::Sender<Result<(), StoreError>>,
 }
 
-/// Number and seal of the last line of the log, if there is one.
-type Last = Option<(u64, Digest)>;
+/// The number and seal of the last line of the log.
+type LastLine = Option<(u64, Digest)>;
 
 impl Writer {
     /// Starts the writer; it ends with the last handle to it.
@@ -85,33 +85,33 @@ async fn write(pool: SqlitePool, keys: KeyFile, mut queue: mpsc::Receiver<Job>) 
             answers.into_iter().zip(batch((&pool, &keys), &work, &mut last).await)
         {
             if answer.send(result).is_err() {
-                tracing::debug!("who asked for a change has gone");
+                tracing::debug!("the sender of a change has gone");
             }
         }
     }
 }
 
 /// The database, and the keys of its secrets.
-type Place<'a> = (&'a SqlitePool, &'a KeyFile);
+type Db<'a> = (&'a SqlitePool, &'a KeyFile);
 
 type Work = (Utc, Audit, Vec<Change>);
 
-/// What became of each change of a batch.
-type Results = Vec<Result<(), StoreError>>;
-
-/// Makes a batch; when it cannot be committed, none of its changes was made.
+/// Makes a batch; when the commit fails, none of its changes is made.
 ///
-/// Nobody else writes, as a rule: the log goes on after `last`, which this writer wrote, and
-/// devices are what they were when they were read. Where that is not so the batch is made again
-/// with care.
-async fn batch(store: Place<'_>, work: &[Work], last: &mut Option<Last>) -> Results {
+/// Usually there is no other writer: the log continues after `last`, which this writer wrote, and
+/// devices have the versions that were read. Otherwise the batch is made again with checks.
+async fn batch(
+    store: Db<'_>,
+    work: &[Work],
+    last: &mut Option<LastLine>,
+) -> Vec<Result<(), StoreError>> {
     let made = match last.take() {
-        Some(line) => match hopeful(store, work, line).await {
-            Ok(None) => careful(store, work).await,
+        Some(line) => match optimistic_batch(store, work, line).await {
+            Ok(None) => checked_batch(store, work).await,
             Ok(Some(made)) => Ok(made),
             Err(error) => Err(error),
         },
-        None => careful(store, work).await,
+        None => checked_batch(store, work).await,
     };
     match made {
         Ok((results, line)) => {
@@ -126,17 +126,17 @@ async fn batch(store: Place<'_>, work: &[Work], last: &mut Option<Last>) -> Resu
     }
 }
 
-/// Makes a batch with all its devices in one statement; `None` and no change when `last` is not
-/// the last line any more, or one of the devices is another.
-async fn hopeful(
-    (pool, keys): Place<'_>,
+/// Makes a batch with all its devices in one statement. Returns `None` without a change when `last`
+/// is no longer the last line, or a device has another version.
+async fn optimistic_batch(
+    (pool, keys): Db<'_>,
     work: &[Work],
-    last: Last,
-) -> Result<Option<(Results, Last)>, StoreError> {
+    last: LastLine,
+) -> Result<Option<(Vec<Result<(), StoreError>>, LastLine)>, StoreError> {
     let mut writing = begin(pool).await?;
     let sealer = sealer(&mut writing, keys, work).await?;
     let mut together = BTreeMap::new();
-    for row in work.iter().filter_map(|(.., changes)| alone(changes)) {
+    for row in work.iter().filter_map(|(.., changes)| single_device(changes)) {
         together.entry(&row.id).or_insert(row);
     }
     let rows: Vec<_> = together.values().copied().collect();
@@ -148,8 +148,8 @@ async fn hopeful(
     }
     let mut results = Vec::with_capacity(work.len());
     for (.., changes) in work {
-        results.push(match alone(changes) {
-            // Of two changes of one device the first is made; the other is to be made anew.
+        results.push(match single_device(changes) {
+            // Of two changes of one device the first is made; the other conflicts.
             Some(row) if together.remove(&row.id).is_some() => Ok(()),
             Some(_) => Err(StoreError::Conflict("device")),
             None => change(&mut writing, changes, sealer.as_ref()).await?,
@@ -161,8 +161,11 @@ async fn hopeful(
     }
 }
 
-/// Makes a batch after what the database holds, row by row.
-async fn careful((pool, keys): Place<'_>, work: &[Work]) -> Result<(Results, Last), StoreError> {
+/// Makes a batch row by row, after the last line in the database.
+async fn checked_batch(
+    (pool, keys): Db<'_>,
+    work: &[Work],
+) -> Result<(Vec<Result<(), StoreError>>, LastLine), StoreError> {
     let mut writing = begin(pool).await?;
     let sealer = sealer(&mut writing, keys, work).await?;
     let last = last_line(&mut writing).await?;
@@ -173,7 +176,7 @@ async fn careful((pool, keys): Place<'_>, work: &[Work]) -> Result<(Results, Las
     finish(writing, work, results, last).await
 }
 
-/// Returns what seals the secrets that a batch brings, if it brings any.
+/// Returns the sealer for a batch that has fresh secrets.
 async fn sealer(
     connection: &mut SqliteConnection,
     keys: &KeyFile,
@@ -181,7 +184,7 @@ async fn sealer(
 ) -> Result<Option<Sealer>, StoreError> {
     let is_fresh = |change: &Change| match change {
         Change::Device(row) => sealing::is_fresh(row),
-        Change::Campaign(_) | Change::Arming(_) => false,
+        Change::Campaign(_) | Change::Attempt(_) => false,
     };
     if work.iter().flat_map(|(.., changes)| changes).any(is_fresh) {
         Sealer::open(connection, keys).await.map(Some)
@@ -194,13 +197,13 @@ async fn begin(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreE
     pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))
 }
 
-/// Writes the lines of what was made after `last`, and commits.
+/// Writes the audit lines of the changes after `last`, and commits.
 async fn finish(
     mut writing: Transaction<'_, Sqlite>,
     work: &[Work],
-    results: Results,
-    mut last: Last,
-) -> Result<(Results, Last), StoreError> {
+    results: Vec<Result<(), StoreError>>,
+    mut last: LastLine,
+) -> Result<(Vec<Result<(), StoreError>>, LastLine), StoreError> {
     let mut lines = Vec::with_capacity(work.len());
     for ((at, audit, _), _) in work.iter().zip(&results).filter(|(_, made)| made.is_ok()) {
         let line = AuditLine::after(last, *at, audit.clone());
@@ -214,9 +217,9 @@ async fn finish(
     Ok((results, last))
 }
 
-/// Returns the device if it is all that changes, as with most messages: all of a batch are written by
-/// one statement.
-fn alone(changes: &[Change]) -> Option<&Device> {
+/// Returns the device when it is the only change, as with most messages; one statement writes all
+/// of a batch.
+fn single_device(changes: &[Change]) -> Option<&Device> {
     match changes {
         [Change::Device(row)] if row.version > 0 => Some(row),
         _ => None,
@@ -263,11 +266,11 @@ async fn make(
     match change {
         Change::Device(row) => rows::write_device(connection, row, sealer).await,
         Change::Campaign(row) => rows::write_campaign(connection, row).await,
-        Change::Arming(row) => rows::write_arming(connection, row).await,
+        Change::Attempt(row) => rows::write_attempt(connection, row).await,
     }
 }
 
-async fn last_line(connection: &mut SqliteConnection) -> Result<Last, StoreError> {
+async fn last_line(connection: &mut SqliteConnection) -> Result<LastLine, StoreError> {
     let last = sqlx::query("SELECT number, seal FROM audit ORDER BY number DESC LIMIT 1")
         .fetch_optional(connection)
         .await

@@ -10,9 +10,9 @@ use super::{super::schema::MIGRATIONS, *};
 use crate::{
     fleet::{
         audit::{Actor, Audit},
-        contract,
         device::Device,
         store::FleetStore as _,
+        store_tests,
     },
     shell::store::key_file::KeyFile,
 };
@@ -20,16 +20,17 @@ use crate::{
 const PASSWORD: &str = "the password of the server";
 
 async fn open(folder: &Path) -> Result<SqliteStore, StoreError> {
-    SqliteStore::open(&folder.join("fleet.db"), KeyFile::at(&folder.join("fleet.keys"))).await
+    SqliteStore::open(&folder.join("fleet.db"), KeyFile::from_path(&folder.join("fleet.keys")))
+        .await
 }
 
 /// Two devices: one that sends a digest, and one to which the password itself goes.
 fn devices() -> [Device; 2] {
-    let mut basic = contract::device("b");
+    let mut basic = store_tests::device("b");
     basic.auth.kind = AuthKind::Basic;
     let secret = Secret::for_kind(AuthKind::Basic, SERVER_ID, PASSWORD);
     basic.server.as_mut().unwrap().secret = secret.into();
-    [contract::device("a"), basic]
+    [store_tests::device("a"), basic]
 }
 
 fn audit() -> Audit {
@@ -77,6 +78,23 @@ fn nothing_is_in_the_clear(folder: &Path) {
     assert!(files >= 2);
 }
 
+/// Undoes the names of schema version 14.
+const BEFORE_14: &str = "
+    ALTER TABLE device RENAME COLUMN pending_suspension TO rest;
+    ALTER TABLE device RENAME COLUMN update_requests TO on_request;
+    ALTER TABLE campaign RENAME COLUMN update_requests TO on_request;
+    ALTER TABLE campaign RENAME COLUMN delivery_methods TO ways;
+    ALTER TABLE campaign RENAME COLUMN bundle_bytes TO bundle_octets;
+    ALTER TABLE campaign RENAME COLUMN campaign_envelope TO campaign_paper;
+    ALTER TABLE campaign RENAME COLUMN manifest_envelope TO manifest_paper;
+    ALTER TABLE campaign RENAME COLUMN prepared_source TO air_source;
+    ALTER TABLE campaign RENAME COLUMN prepared_tsi TO air_tsi;
+    ALTER TABLE campaign RENAME COLUMN prepared_revision TO air_revision;
+    ALTER TABLE campaign RENAME COLUMN prepared_opened TO air_opened;
+    ALTER TABLE campaign RENAME COLUMN last_error TO problem;
+    ALTER TABLE arming RENAME COLUMN delivery_method TO way;
+    ALTER TABLE root_envelope RENAME TO root_paper;";
+
 /// A database of schema version 9, which has its secrets in the clear, and in free pages those of
 /// devices that are gone.
 async fn plain(folder: &Path) {
@@ -119,7 +137,7 @@ async fn plain(folder: &Path) {
 
 // test: security 7.4 (secrets at rest)
 #[tokio::test]
-async fn a_stolen_database_tells_no_secret() {
+async fn a_stolen_database_reveals_no_secret() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await.unwrap();
     enrol(&store).await;
@@ -143,7 +161,7 @@ async fn a_database_with_its_secrets_in_the_clear_is_sealed_and_cleaned_when_it_
 }
 
 #[tokio::test]
-async fn cleaning_that_was_broken_off_is_done_at_the_next_start() {
+async fn an_interrupted_cleaning_is_done_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await.unwrap();
     enrol(&store).await;
@@ -151,17 +169,34 @@ async fn cleaning_that_was_broken_off_is_done_at_the_next_start() {
         sqlx::query_scalar("PRAGMA user_version").fetch_one(&store.pool).await.unwrap()
     };
     let latest = version(&store).await;
-    let late = format!("PRAGMA user_version = {}", latest - 1);
+    sqlx::raw_sql(&format!("PRAGMA user_version = {}", latest - 1))
+        .execute(&store.pool)
+        .await
+        .unwrap();
+    store.close().await;
+    let store = open(folder.path()).await.unwrap();
+    assert_eq!(version(&store).await, latest);
+    holds_all(&store).await;
+}
+
+#[tokio::test]
+async fn a_database_that_was_cleaned_before_it_had_all_columns_is_migrated() {
     // Versions 10 and 11 had their cleaning before they had all columns.
-    let older =
-        |version| format!("ALTER TABLE device DROP COLUMN policy; PRAGMA user_version = {version}");
-    let mut store = store;
-    for before in [late, older(11), older(10)] {
-        sqlx::raw_sql(&before).execute(&store.pool).await.unwrap();
+    for version in [10, 11] {
+        let folder = tempfile::tempdir().unwrap();
+        plain(folder.path()).await;
+        // Seals the secrets as the migration to version 10 does.
+        let store = open(folder.path()).await.unwrap();
+        sqlx::raw_sql(&format!("{BEFORE_14} ALTER TABLE device DROP COLUMN policy;"))
+            .execute(&store.pool)
+            .await
+            .unwrap();
+        sqlx::raw_sql(&format!("PRAGMA user_version = {version}"))
+            .execute(&store.pool)
+            .await
+            .unwrap();
         store.close().await;
-        store = open(folder.path()).await.unwrap();
-        assert_eq!(version(&store).await, latest, "{before}");
-        holds_all(&store).await;
+        holds_all(&open(folder.path()).await.unwrap()).await;
     }
 }
 
@@ -179,12 +214,12 @@ async fn the_sealed_secret_of_another_device_does_not_open() {
     let [a, b] = devices().map(|device| device.id);
     let refused = store.device(&a).await.unwrap_err();
     assert!(matches!(refused, StoreError::Damaged { what: "secret", .. }), "{refused}");
-    assert!(store.desk(&a).await.is_err());
-    assert!(store.desk(&b).await.is_ok());
+    assert!(store.device_with_attempts(&a).await.is_err());
+    assert!(store.device_with_attempts(&b).await.is_ok());
 }
 
 #[tokio::test]
-async fn another_key_file_is_refused_by_its_name_and_a_missing_one_is_not_made_anew() {
+async fn another_key_file_is_rejected_by_its_name_and_a_missing_one_is_not_created() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await.unwrap();
     enrol(&store).await;
@@ -194,14 +229,14 @@ async fn another_key_file_is_refused_by_its_name_and_a_missing_one_is_not_made_a
     let refused = open(folder.path()).await.unwrap_err().to_string();
     assert!(refused.contains("fleet.keys: it is missing"), "{refused}");
     assert!(!keys.exists());
-    KeyFile::at(&keys).load_or_make().unwrap();
+    KeyFile::from_path(&keys).load_or_create().unwrap();
     let refused = open(folder.path()).await.unwrap_err();
     assert!(matches!(refused, StoreError::Sealed(_)), "{refused}");
     assert!(refused.to_string().contains("--secrets-key"), "{refused}");
 }
 
 #[tokio::test]
-async fn a_secret_is_sealed_when_it_changes_and_not_else() {
+async fn a_secret_is_sealed_only_when_it_changes() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path()).await.unwrap();
     enrol(&store).await;
@@ -226,23 +261,23 @@ async fn a_secret_is_sealed_when_it_changes_and_not_else() {
     assert!(read.server.unwrap().secret.is_stored(), "the other one stays");
 }
 
-async fn reseal(store: &SqliteStore) -> Resealed {
-    let mut work = Reseal::begin(store, NewKey::Made).await.unwrap();
-    while work.step().await.unwrap() {}
-    work.end().await.unwrap()
+async fn rotate(store: &SqliteStore) -> RotationReport {
+    let mut rotation = Rotation::begin(store, RotateTo::NewKey).await.unwrap();
+    while rotation.step().await.unwrap() {}
+    rotation.finish().await.unwrap()
 }
 
 // test: security 7.4 (re-sealing)
 #[tokio::test]
-async fn sealing_anew_lets_the_old_key_go_and_a_running_server_finds_the_new_one() {
+async fn rotation_removes_the_old_key_and_a_running_server_finds_the_new_one() {
     let folder = tempfile::tempdir().unwrap();
     let server = open(folder.path()).await.unwrap();
     enrol(&server).await;
     let before = server.keys.ring().last().unwrap();
-    let desk = open(folder.path()).await.unwrap();
-    let done = reseal(&desk).await;
+    let operator = open(folder.path()).await.unwrap();
+    let done = rotate(&operator).await;
     assert_eq!((done.sealed, &done.removed), (2, &vec![before]));
-    assert_eq!(server.keys.ring().last(), Some(before), "it has not looked yet");
+    assert_eq!(server.keys.ring().last(), Some(before), "it has not read the file again yet");
     holds_all(&server).await;
     assert_eq!(server.keys.ring().ids().collect::<Vec<_>>(), [done.key]);
     let text = fs::read_to_string(folder.path().join("fleet.keys")).unwrap();
@@ -250,11 +285,11 @@ async fn sealing_anew_lets_the_old_key_go_and_a_running_server_finds_the_new_one
 }
 
 #[tokio::test]
-async fn a_server_with_an_old_key_in_mind_seals_with_the_new_one() {
+async fn a_server_that_has_read_the_old_key_alone_seals_with_the_new_one() {
     let folder = tempfile::tempdir().unwrap();
     let server = open(folder.path()).await.unwrap();
-    let desk = open(folder.path()).await.unwrap();
-    let done = reseal(&desk).await;
+    let operator = open(folder.path()).await.unwrap();
+    let done = rotate(&operator).await;
     enrol(&server).await;
     let sealed: Vec<u8> = sqlx::query_scalar("SELECT secret FROM device WHERE id = 'a'")
         .fetch_one(&server.pool)
@@ -265,7 +300,7 @@ async fn a_server_with_an_old_key_in_mind_seals_with_the_new_one() {
 
 // test: security 7.4 (re-sealing)
 #[tokio::test]
-async fn sealing_anew_that_was_broken_off_opens_and_is_gone_on_with() {
+async fn an_interrupted_rotation_leaves_readable_secrets_and_is_resumed() {
     // After the key file, after the row of the key, after a batch, before the file is cleaned.
     for steps in 0..4 {
         let folder = tempfile::tempdir().unwrap();
@@ -275,11 +310,11 @@ async fn sealing_anew_that_was_broken_off_opens_and_is_gone_on_with() {
         let key = match steps {
             0 => store.keys.add([9; 32]).unwrap(),
             _ => {
-                let mut work = Reseal::begin(&store, NewKey::Made).await.unwrap();
+                let mut rotation = Rotation::begin(&store, RotateTo::NewKey).await.unwrap();
                 if steps > 1 {
-                    while work.step().await.unwrap() {}
+                    while rotation.step().await.unwrap() {}
                 }
-                work.new
+                rotation.new
             }
         };
         if steps == 3 {
@@ -292,7 +327,7 @@ async fn sealing_anew_that_was_broken_off_opens_and_is_gone_on_with() {
         store.close().await;
         let store = open(folder.path()).await.unwrap();
         holds_all(&store).await;
-        let done = reseal(&store).await;
+        let done = rotate(&store).await;
         if steps < 3 {
             assert_eq!(done.key, key, "{steps}: no third key is made");
         }

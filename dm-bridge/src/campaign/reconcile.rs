@@ -1,51 +1,51 @@
-//! What to do next, as a pure function of stored state.
+//! The next steps of the reconciler, as a pure function of stored state.
 //!
-//! Every step is idempotent: it may be done again after a crash between doing and writing down.
+//! Every step is idempotent: it may be done again after a crash between the step and its record.
 
 use std::{fmt, time::Duration};
 
 use proto::{ids::CampaignId, time::Utc};
 
 use super::model::{Campaign, CampaignState};
-use crate::fleet::{arming::ArmingPhase, store::Tally};
+use crate::fleet::{attempt::ArmingPhase, store::PhaseCounts};
 
-/// What the desk has decided about all campaigns.
+/// The settings of the reconciler for all campaigns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Policy {
-    /// How long after window and report spread a silent device becomes unknown.
-    pub silence: Duration,
+pub struct ReconcilePolicy {
+    /// Time after window and report spread at which a silent device becomes unknown.
+    pub silence_timeout: Duration,
 }
 
-impl Default for Policy {
+impl Default for ReconcilePolicy {
     fn default() -> Self {
-        Self { silence: Duration::from_secs(6 * 3600) }
+        Self { silence_timeout: Duration::from_secs(6 * 3600) }
     }
 }
 
-/// A campaign and how many of its devices stand where.
+/// A campaign, with its devices by phase.
 #[derive(Debug, Clone)]
 pub struct CampaignView {
     /// The campaign.
     pub campaign: Campaign,
     /// Its devices by phase.
-    pub tally: Tally,
+    pub phase_counts: PhaseCounts,
 }
 
-/// What is to be done for one campaign.
+/// A step for one campaign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Have the image server prepare the campaign for its window.
+    /// Prepares the campaign on the image server for its window.
     Prepare(CampaignId),
-    /// Have the image server go on air in the window.
+    /// Opens the session on the image server for the window.
     Open(CampaignId),
-    /// Have the image server stop, then enter this state.
+    /// Stops the session on the image server, then enters this state.
     Stop(CampaignId, CampaignState),
-    /// Note that the window has closed; the image server goes off the air by itself.
+    /// Records that the window has closed; the image server goes off the air by itself.
     Close(CampaignId),
-    /// Settle the devices that were never armed.
-    SettlePending(CampaignId),
-    /// Settle the devices that never reported.
-    SettleSilent(CampaignId),
+    /// Closes the attempts that were never armed.
+    ExpirePending(CampaignId),
+    /// Closes the attempts that never reported.
+    ExpireSilent(CampaignId),
 }
 
 impl fmt::Display for Step {
@@ -54,52 +54,52 @@ impl fmt::Display for Step {
             Self::Prepare(id) => write!(formatter, "{id}: prepare the image server"),
             Self::Open(id) => write!(formatter, "{id}: open on the image server"),
             Self::Stop(id, then) => {
-                write!(formatter, "{id}: stop on the image server, then {}", then.word())
+                write!(formatter, "{id}: stop on the image server, then {}", then.as_str())
             }
             Self::Close(id) => write!(formatter, "{id}: close, the window is over"),
-            Self::SettlePending(id) => write!(formatter, "{id}: settle devices never armed"),
-            Self::SettleSilent(id) => write!(formatter, "{id}: settle devices that are silent"),
+            Self::ExpirePending(id) => write!(formatter, "{id}: expire devices never armed"),
+            Self::ExpireSilent(id) => write!(formatter, "{id}: expire devices that are silent"),
         }
     }
 }
 
-/// All that is due, and when to look again at the latest.
+/// The steps that are due, and the time of the next plan.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Rollout {
-    /// What is due, by campaign in the order of creation.
+pub struct ReconcilePlan {
+    /// Steps, by campaign in the order of creation.
     pub steps: Vec<Step>,
-    /// When something becomes due by itself.
+    /// Time at which a step becomes due by itself.
     pub next: Option<Utc>,
 }
 
-impl fmt::Display for Rollout {
+impl fmt::Display for ReconcilePlan {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for step in &self.steps {
             writeln!(formatter, "{step}")?;
         }
         match self.next {
-            Some(at) => writeln!(formatter, "then look again at {at}"),
+            Some(at) => writeln!(formatter, "then plan again at {at}"),
             None => writeln!(formatter, "then wait for a change"),
         }
     }
 }
 
-/// Decides what is due at `now`.
+/// Returns the steps that are due at `now`.
 #[must_use]
-pub fn rollout(policy: &Policy, fleet: &[CampaignView], now: Utc) -> Rollout {
-    let mut plan = Rollout::default();
+pub fn plan(policy: &ReconcilePolicy, fleet: &[CampaignView], now: Utc) -> ReconcilePlan {
+    let mut steps = ReconcilePlan::default();
     for view in fleet {
         let (step, next) = due(policy, view, now);
-        plan.steps.extend(step);
-        plan.next = match (plan.next, next) {
+        steps.steps.extend(step);
+        steps.next = match (steps.next, next) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
     }
-    plan
+    steps
 }
 
-fn due(policy: &Policy, view: &CampaignView, now: Utc) -> (Option<Step>, Option<Utc>) {
+fn due(policy: &ReconcilePolicy, view: &CampaignView, now: Utc) -> (Option<Step>, Option<Utc>) {
     match view.campaign.state {
         CampaignState::Created => (None, None),
         CampaignState::Running => due_while_running(view, now),
@@ -117,12 +117,12 @@ fn due_while_running(view: &CampaignView, now: Utc) -> (Option<Step>, Option<Utc
         return (Some(Step::Close(campaign.id)), None);
     }
     let next = Some(window.closes);
-    if count(view, ArmingPhase::needs_air) == 0 {
+    if count(view, ArmingPhase::needs_broadcast) == 0 {
         return (Some(Step::Stop(campaign.id, CampaignState::Closed)), next);
     }
-    let step = match campaign.air {
-        Some(air) if air.revision == window.revision => {
-            (!air.opened).then_some(Step::Open(campaign.id))
+    let step = match campaign.prepared {
+        Some(session) if session.revision == window.revision => {
+            (!session.opened).then_some(Step::Open(campaign.id))
         }
         Some(_) | None => Some(Step::Prepare(campaign.id)),
     };
@@ -130,46 +130,49 @@ fn due_while_running(view: &CampaignView, now: Utc) -> (Option<Step>, Option<Utc
 }
 
 fn due_after_the_window(
-    policy: &Policy,
+    policy: &ReconcilePolicy,
     view: &CampaignView,
     now: Utc,
 ) -> (Option<Step>, Option<Utc>) {
     let campaign = &view.campaign;
-    if view.tally.contains_key(&ArmingPhase::Pending) {
-        return (Some(Step::SettlePending(campaign.id)), None);
+    if view.phase_counts.contains_key(&ArmingPhase::Pending) {
+        return (Some(Step::ExpirePending(campaign.id)), None);
     }
     if count(view, ArmingPhase::is_open) == 0 {
         return (None, None);
     }
     let closes = campaign.window.map_or(now, |window| window.closes);
     let spread = Duration::from_secs(u64::from(campaign.report_spread_seconds));
-    let deadline = closes + spread + policy.silence;
+    let deadline = closes + spread + policy.silence_timeout;
     if now >= deadline {
-        (Some(Step::SettleSilent(campaign.id)), None)
+        (Some(Step::ExpireSilent(campaign.id)), None)
     } else {
         (None, Some(deadline))
     }
 }
 
-fn count(view: &CampaignView, wanted: fn(ArmingPhase) -> bool) -> u64 {
-    view.tally.iter().filter(|(phase, _)| wanted(**phase)).map(|(_, devices)| devices).sum()
+fn count(view: &CampaignView, counts: fn(ArmingPhase) -> bool) -> u64 {
+    view.phase_counts.iter().filter(|(phase, _)| counts(**phase)).map(|(_, devices)| devices).sum()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::campaign::model::{Air, Window, samples};
+    use crate::campaign::model::{PreparedSession, Window, samples};
 
-    const POLICY: Policy = Policy { silence: Duration::from_secs(100) };
+    const POLICY: ReconcilePolicy = ReconcilePolicy { silence_timeout: Duration::from_secs(100) };
 
-    fn view(change: impl FnOnce(&mut Campaign), tally: &[(ArmingPhase, u64)]) -> CampaignView {
+    fn view(
+        change: impl FnOnce(&mut Campaign),
+        phase_counts: &[(ArmingPhase, u64)],
+    ) -> CampaignView {
         let mut campaign = samples::running();
         change(&mut campaign);
-        CampaignView { campaign, tally: tally.iter().copied().collect() }
+        CampaignView { campaign, phase_counts: phase_counts.iter().copied().collect() }
     }
 
-    fn at(seconds: u64, view: CampaignView) -> Rollout {
-        rollout(&POLICY, &[view], Utc::from_seconds(seconds))
+    fn at(seconds: u64, view: CampaignView) -> ReconcilePlan {
+        plan(&POLICY, &[view], Utc::from_seconds(seconds))
     }
 
     fn id() -> CampaignId {
@@ -179,15 +182,16 @@ mod tests {
     const ARMED: &[(ArmingPhase, u64)] = &[(ArmingPhase::Armed, 3), (ArmingPhase::Confirmed, 1)];
 
     #[test]
-    fn a_started_campaign_is_prepared_then_opened_then_left_to_the_image_server() {
-        let fresh = view(|campaign| campaign.air = None, ARMED);
+    fn a_started_campaign_is_prepared_then_opened_then_on_the_image_server_alone() {
+        let fresh = view(|campaign| campaign.prepared = None, ARMED);
         assert_eq!(at(900, fresh).steps, [Step::Prepare(id())]);
         let close = |campaign: &mut Campaign| {
-            campaign.air = campaign.air.map(|air| Air { opened: false, ..air });
+            campaign.prepared =
+                campaign.prepared.map(|session| PreparedSession { opened: false, ..session });
         };
         assert_eq!(at(900, view(close, ARMED)).steps, [Step::Open(id())]);
         let plan = at(900, view(|_| {}, ARMED));
-        assert_eq!(plan, Rollout { steps: vec![], next: Some(Utc::from_seconds(2_000)) });
+        assert_eq!(plan, ReconcilePlan { steps: vec![], next: Some(Utc::from_seconds(2_000)) });
     }
 
     #[test]
@@ -221,15 +225,15 @@ mod tests {
         let closed = || view(|campaign| campaign.state = CampaignState::Closed, ARMED);
         // The window closes at 2,000; the spread is 60 s, the limit 100 s.
         let plan = at(2_159, closed());
-        assert_eq!(plan, Rollout { steps: vec![], next: Some(Utc::from_seconds(2_160)) });
-        assert_eq!(at(2_160, closed()).steps, [Step::SettleSilent(id())]);
+        assert_eq!(plan, ReconcilePlan { steps: vec![], next: Some(Utc::from_seconds(2_160)) });
+        assert_eq!(at(2_160, closed()).steps, [Step::ExpireSilent(id())]);
     }
 
     #[test]
-    fn devices_never_armed_are_settled_as_soon_as_the_window_is_over() {
+    fn devices_never_armed_expire_as_soon_as_the_window_is_over() {
         for state in [CampaignState::Closed, CampaignState::Stopped] {
             let waiting = view(|campaign| campaign.state = state, &[(ArmingPhase::Pending, 1)]);
-            assert_eq!(at(1_500, waiting).steps, [Step::SettlePending(id())]);
+            assert_eq!(at(1_500, waiting).steps, [Step::ExpirePending(id())]);
         }
     }
 
@@ -240,15 +244,15 @@ mod tests {
     }
 
     #[test]
-    fn a_campaign_that_was_not_started_asks_for_nothing() {
+    fn a_campaign_that_was_not_started_has_no_step() {
         let created = view(|campaign| campaign.state = CampaignState::Created, ARMED);
-        assert_eq!(at(9_000, created), Rollout::default());
+        assert_eq!(at(9_000, created), ReconcilePlan::default());
     }
 
     #[test]
-    fn a_rollout_can_be_read_before_it_runs() {
-        let plan = at(900, view(|campaign| campaign.air = None, ARMED));
-        let text = format!("{}: prepare the image server\nthen look again at 2000.000\n", id());
+    fn a_plan_can_be_read_before_it_runs() {
+        let plan = at(900, view(|campaign| campaign.prepared = None, ARMED));
+        let text = format!("{}: prepare the image server\nthen plan again at 2000.000\n", id());
         assert_eq!(plan.to_string(), text);
     }
 }

@@ -12,19 +12,20 @@ use proto::{
 };
 
 use super::{
-    arming::{Arming, ArmingPhase},
+    attempt::{ArmingAttempt, ArmingPhase},
     audit::{Actor, Audit},
-    components::{ComponentWork, Components, Held, WorkPhase},
+    components::{ComponentOperation, Components, InventoryEntry, OperationState},
     device::{
-        Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, Rest, ServerProof,
+        Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, ServerCredentials,
+        SuspendCommand,
     },
-    policy::PolicyOrders,
+    policy::DesiredPolicy,
     profile::{Profile, Quirk},
     store::{Change, FleetStore, StoreError},
 };
 use crate::campaign::{
-    model::{Air, CampaignState, Software, Window, samples},
-    on_request::OnRequest,
+    model::{CampaignState, PreparedSession, Software, Window, samples},
+    update_requests::UpdateRequestPolicy,
 };
 
 /// Runs the whole suite, each part on an empty store.
@@ -39,9 +40,9 @@ where
     a_batch_is_made_as_a_whole_or_not_at_all(&empty().await).await;
     every_change_leaves_one_sealed_line(&empty().await).await;
     no_two_attempts_share_a_correlator(&empty().await).await;
-    the_latest_attempt_speaks_for_the_device(&empty().await).await;
+    the_latest_attempt_of_a_device_counts(&empty().await).await;
     campaigns_come_in_the_order_of_creation(&empty().await).await;
-    what_is_not_there_is_none(&empty().await).await;
+    missing_rows_are_none(&empty().await).await;
 }
 
 /// Returns an enrolled device with every field set.
@@ -68,13 +69,13 @@ pub(crate) fn device(name: &str) -> Device {
             failures: 2,
             failing_since: Utc(1_200),
         },
-        server: Some(ServerProof {
+        server: Some(ServerCredentials {
             secret: Secret::new("fumocast", "server password").into(),
             nonce: DeviceNonce(vec![7; 16]),
         }),
-        on_request: Some(OnRequest::Later),
+        update_requests: Some(UpdateRequestPolicy::Later),
         profile: Profile { name: "own".to_owned(), quirks: Quirk::ALL.iter().copied().collect() },
-        rest: Some(Rest::Resume),
+        pending_suspension: Some(SuspendCommand::Resume),
         policy: policy(),
         components: components(),
         firmware_version: Some("1.0".to_owned()),
@@ -83,17 +84,17 @@ pub(crate) fn device(name: &str) -> Device {
     }
 }
 
-fn policy() -> PolicyOrders {
-    let mut policy = PolicyOrders::default();
+fn policy() -> DesiredPolicy {
+    let mut policy = DesiredPolicy::default();
     for text in ["thermal=\"-5\"", "install=on-command"] {
-        policy.order(text.parse().unwrap(), Utc(9));
+        policy.set(text.parse().unwrap(), Utc(9));
     }
-    policy.answered(&"thermal=\"-5\"".parse().unwrap(), StatusCode::BAD_REQUEST, Utc(10));
+    policy.record_status(&"thermal=\"-5\"".parse().unwrap(), StatusCode::BAD_REQUEST, Utc(10));
     policy
 }
 
 fn components() -> Components {
-    let held = |branch, id: &str, state| Held {
+    let entry = |branch, id: &str, state| InventoryEntry {
         branch,
         node: format!("node of {id}"),
         id: id.to_owned(),
@@ -103,20 +104,20 @@ fn components() -> Components {
         state,
     };
     Components {
-        wanted: true,
+        refresh_requested: true,
         read: Some(Utc(7)),
         refused: Some("425".to_owned()),
-        held: vec![
-            held(Branch::Delivered, "a", None),
-            held(Branch::Deployed, "b", Some(ComponentState::Inactive)),
+        inventory: vec![
+            entry(Branch::Delivered, "a", None),
+            entry(Branch::Deployed, "b", Some(ComponentState::Inactive)),
         ],
-        works: vec![ComponentWork {
+        operations: vec![ComponentOperation {
             correlator: Correlator("w-1".to_owned()),
             operation: Operation::Deactivate,
             id: "b".to_owned(),
-            phase: WorkPhase::Failed,
+            state: OperationState::Failed,
             result_code: Some(1410),
-            reason: Some("said so".to_owned()),
+            reason: Some("as reported".to_owned()),
             updated: Utc(8),
         }],
     }
@@ -130,9 +131,9 @@ fn audit() -> Audit {
     Audit { actor: Actor::Operator, action: "test.change", subject: "s".into(), detail: "d".into() }
 }
 
-fn attempt(name: &str, number: u32, correlator: &str) -> Arming {
+fn attempt(name: &str, number: u32, correlator: &str) -> ArmingAttempt {
     let campaign = samples::running().id;
-    Arming::pending(id(name), campaign, number, Correlator(correlator.to_owned()), Utc(5))
+    ArmingAttempt::pending(id(name), campaign, number, Correlator(correlator.to_owned()), Utc(5))
 }
 
 async fn put(store: &impl FleetStore, change: impl Into<Change>) {
@@ -143,10 +144,10 @@ async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
     let mut plain = device("plain");
     plain.auth.next_nonce = None;
     plain.auth.challenge = None;
-    plain.on_request = None;
+    plain.update_requests = None;
     plain.profile = Profile::default();
-    plain.rest = None;
-    plain.policy = PolicyOrders::default();
+    plain.pending_suspension = None;
+    plain.policy = DesiredPolicy::default();
     plain.components = Components::default();
     plain.firmware_version = None;
     plain.last_seen = None;
@@ -162,35 +163,37 @@ async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
         package: "org.example.player".parse().unwrap(),
         operation: Operation::DownloadInstallInactive,
     });
-    campaign.problem = Some("none".to_owned());
+    campaign.last_error = Some("none".to_owned());
     put(store, campaign.clone()).await;
     campaign.version = 1;
     assert_eq!(store.campaign(campaign.id).await.unwrap().unwrap(), campaign);
-    campaign.on_request = OnRequest::Now;
+    campaign.update_requests = UpdateRequestPolicy::Now;
     campaign.window = None;
-    campaign.air = None;
-    campaign.problem = None;
+    campaign.prepared = None;
+    campaign.last_error = None;
     campaign.state = CampaignState::Created;
     put(store, campaign.clone()).await;
     campaign.version = 2;
     assert_eq!(store.campaign(campaign.id).await.unwrap().unwrap(), campaign);
     let window = Window { opens: Utc(3), closes: Utc(9), revision: 4 };
     campaign.window = Some(window);
-    campaign.air = samples::running().air.map(|air| Air { opened: false, ..air });
+    campaign.prepared =
+        samples::running().prepared.map(|session| PreparedSession { opened: false, ..session });
     put(store, campaign.clone()).await;
     campaign.version = 3;
     assert_eq!(store.campaign(campaign.id).await.unwrap().unwrap(), campaign);
 
     for phase in ArmingPhase::ALL {
-        let mut row = attempt("full", 1 + u32::try_from(row_number(*phase)).unwrap(), phase.word());
-        row.phase = *phase;
+        let mut row =
+            attempt("full", 1 + u32::try_from(row_number(phase)).unwrap(), phase.as_str());
+        row.phase = phase;
         row.result_code = Some(599);
-        row.reason = Some("said so".to_owned());
+        row.reason = Some("as reported".to_owned());
         row.read_back = Some("2.0".to_owned());
         row.armed_revision = 3;
         put(store, row.clone()).await;
-        let stored = store.arming(&row.correlator).await.unwrap().unwrap();
-        assert_eq!(stored, Arming { version: 1, ..row });
+        let stored = store.attempt(&row.correlator).await.unwrap().unwrap();
+        assert_eq!(stored, ArmingAttempt { version: 1, ..row });
     }
 }
 
@@ -247,21 +250,21 @@ async fn no_two_attempts_share_a_correlator(store: &impl FleetStore) {
     assert!(matches!(second, Err(StoreError::Conflict(_))), "{second:?}");
 }
 
-async fn the_latest_attempt_speaks_for_the_device(store: &impl FleetStore) {
+async fn the_latest_attempt_of_a_device_counts(store: &impl FleetStore) {
     let campaign = samples::running().id;
-    let failed = Arming { phase: ArmingPhase::Failed, ..attempt("a", 1, "a1") };
+    let failed = ArmingAttempt { phase: ArmingPhase::Failed, ..attempt("a", 1, "a1") };
     put(store, failed).await;
     put(store, attempt("a", 2, "a2")).await;
     put(store, attempt("b", 1, "b1")).await;
-    let other = Arming { campaign: CampaignId([8; 16]), ..attempt("a", 1, "other") };
+    let other = ArmingAttempt { campaign: CampaignId([8; 16]), ..attempt("a", 1, "other") };
     put(store, other).await;
 
-    let latest = store.campaign_armings(campaign).await.unwrap();
+    let latest = store.campaign_attempts(campaign).await.unwrap();
     let seen: Vec<_> = latest.iter().map(|row| (row.device.as_str(), row.attempt)).collect();
     assert_eq!(seen, [("a", 2), ("b", 1)]);
-    let tally = store.tally(campaign).await.unwrap();
-    assert_eq!(tally.into_iter().collect::<Vec<_>>(), [(ArmingPhase::Pending, 2)]);
-    let of_a = store.device_armings(&id("a")).await.unwrap();
+    let phase_counts = store.phase_counts(campaign).await.unwrap();
+    assert_eq!(phase_counts.into_iter().collect::<Vec<_>>(), [(ArmingPhase::Pending, 2)]);
+    let of_a = store.device_attempts(&id("a")).await.unwrap();
     let seen: Vec<_> = of_a.iter().map(|row| row.correlator.0.as_str()).collect();
     assert_eq!(seen, ["a1", "a2", "other"]);
 }
@@ -277,11 +280,11 @@ async fn campaigns_come_in_the_order_of_creation(store: &impl FleetStore) {
     assert_eq!(order, [9, 3, 7]);
 }
 
-async fn what_is_not_there_is_none(store: &impl FleetStore) {
+async fn missing_rows_are_none(store: &impl FleetStore) {
     assert!(store.device(&id("a")).await.unwrap().is_none());
     assert!(store.devices().await.unwrap().is_empty());
     assert!(store.campaign(CampaignId([0; 16])).await.unwrap().is_none());
-    assert!(store.arming(&Correlator("none".to_owned())).await.unwrap().is_none());
-    assert!(store.tally(CampaignId([0; 16])).await.unwrap().is_empty());
+    assert!(store.attempt(&Correlator("none".to_owned())).await.unwrap().is_none());
+    assert!(store.phase_counts(CampaignId([0; 16])).await.unwrap().is_empty());
     assert!(store.audit_tail(10).await.unwrap().is_empty());
 }

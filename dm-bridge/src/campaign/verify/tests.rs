@@ -150,14 +150,14 @@ fn plan(image: &proto::crypto::Digest) -> (Vec<u8>, proto::crypto::Digest) {
 fn refusal(kit: &Kit, change: impl FnOnce(&mut Documents)) -> (u8, String) {
     let mut documents = kit.documents();
     change(&mut documents);
-    let error: crate::app::AppError = admit(documents, NOW).unwrap_err().into();
+    let error: crate::app::AppError = verify_documents(documents, NOW).unwrap_err().into();
     (error.exit_code(), error.to_string())
 }
 
 #[test]
-fn documents_that_hold_make_a_campaign() {
+fn valid_documents_make_a_campaign() {
     let kit = Kit::new();
-    let admitted = admit(kit.documents(), NOW).unwrap();
+    let admitted = verify_documents(kit.documents(), NOW).unwrap();
     assert_eq!(admitted.id, kit.campaign.id);
     assert_eq!((admitted.terms.sequence, admitted.terms.largest_block), (5, 2));
     assert_eq!(admitted.terms.digest, sha256(&[&kit.campaign.emit().unwrap()]));
@@ -171,15 +171,23 @@ fn each_octet_of_campaign_and_manifest_counts() {
         let mut documents = whole.clone();
         documents.campaign[index] ^= 1;
         // A key id is a hint, so a change in it may go unseen; what was signed may not change.
-        if let Ok(admitted) = admit(documents, NOW) {
-            assert_eq!(admitted.terms, admit(whole.clone(), NOW).unwrap().terms, "{index}");
+        if let Ok(admitted) = verify_documents(documents, NOW) {
+            assert_eq!(
+                admitted.terms,
+                verify_documents(whole.clone(), NOW).unwrap().terms,
+                "{index}"
+            );
         }
     }
     for index in 0..whole.manifest.len() {
         let mut documents = whole.clone();
         documents.manifest[index] ^= 1;
-        if let Ok(admitted) = admit(documents, NOW) {
-            assert_eq!(admitted.terms, admit(whole.clone(), NOW).unwrap().terms, "{index}");
+        if let Ok(admitted) = verify_documents(documents, NOW) {
+            assert_eq!(
+                admitted.terms,
+                verify_documents(whole.clone(), NOW).unwrap().terms,
+                "{index}"
+            );
         }
     }
 }
@@ -235,9 +243,9 @@ fn expired_documents_are_refused_one_second_after_their_date() {
         let mut kit = Kit::new();
         change(&mut kit);
         kit.tie();
-        assert!(admit(kit.documents(), NOW).is_ok());
-        let late = admit(kit.documents(), Utc::from_seconds(1_001)).unwrap_err();
-        assert!(matches!(late, AdmissionError::Expired { .. }), "{late}");
+        assert!(verify_documents(kit.documents(), NOW).is_ok());
+        let late = verify_documents(kit.documents(), Utc::from_seconds(1_001)).unwrap_err();
+        assert!(matches!(late, VerificationError::Expired { .. }), "{late}");
     }
 }
 
@@ -272,7 +280,7 @@ fn a_manifest_below_the_floor_is_refused() {
 
 #[test]
 fn a_campaign_is_newer_than_all_others_of_its_class() {
-    let terms = |epoch, sequence, digest| Terms {
+    let terms = |epoch, sequence, digest| SignedTerms {
         epoch,
         sequence,
         digest: proto::crypto::Digest([digest; 32]),
@@ -285,6 +293,6 @@ fn a_campaign_is_newer_than_all_others_of_its_class() {
     assert!(check_sequence(&terms(1, 4, 1), &known).is_err());
     assert!(check_sequence(&terms(1, 5, 9), &known).is_ok(), "it is the same document");
     assert!(check_sequence(&terms(2, 1, 1), &known).is_ok(), "an epoch restarts sequences");
-    let other = Terms { classes: vec![ClassId([3; 16])], ..terms(1, 1, 1) };
+    let other = SignedTerms { classes: vec![ClassId([3; 16])], ..terms(1, 1, 1) };
     assert!(check_sequence(&other, &known).is_ok());
 }

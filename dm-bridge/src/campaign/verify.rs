@@ -1,7 +1,7 @@
-//! Which signed documents make a campaign here.
+//! Verification of the signed documents of a campaign.
 //!
-//! Devices check all of this again for themselves; a campaign that they would refuse is better
-//! refused here, before anything is sent.
+//! Devices verify all of this again; a campaign that they would reject is rejected here, before
+//! anything is sent.
 
 use std::collections::BTreeMap;
 
@@ -13,12 +13,12 @@ use proto::{
 };
 use thiserror::Error;
 
-use super::model::{Campaign, Papers, Terms};
+use super::model::{Campaign, SignedDocuments, SignedTerms};
 
-/// The files that an operator hands in.
+/// The documents of a campaign, before their verification.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Documents {
-    /// Envelopes of the root that vouches for the others, and of those that lead to it.
+    /// Envelopes of the root that the others are signed under, and of the chain up to it.
     pub roots: Vec<Vec<u8>>,
     /// Envelope of the manifest.
     pub manifest: Vec<u8>,
@@ -28,79 +28,82 @@ pub struct Documents {
     pub plan_headers: BTreeMap<ComponentId, Vec<u8>>,
 }
 
-/// What was found in documents that hold.
+/// A campaign whose documents are verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Admitted {
+pub struct VerifiedCampaign {
     /// The campaign's id.
     pub id: CampaignId,
-    /// What the documents say.
-    pub terms: Terms,
+    /// Content of the documents.
+    pub terms: SignedTerms,
     /// The documents.
-    pub papers: Papers,
+    pub documents: SignedDocuments,
     /// Upper bound of the report spread in seconds.
     pub report_spread_max_seconds: u32,
 }
 
-/// Why documents make no campaign.
+/// A reason to reject the documents of a campaign.
 #[derive(Debug, Error)]
-pub enum AdmissionError {
+pub enum VerificationError {
     /// A document is malformed, or not signed as it must be.
     #[error("the {document} is not trusted: {source}")]
     Untrusted {
-        /// Which one.
+        /// Name of the document.
         document: &'static str,
-        /// What is wrong with it.
+        /// Cause.
         source: TrustError,
     },
     /// A document is out of date.
     #[error("the {document} expired at {at} (UTC seconds)")]
     Expired {
-        /// Which one.
+        /// Name of the document.
         document: &'static str,
-        /// When.
+        /// Time of expiry.
         at: u64,
     },
     /// A plan header is not the one that the campaign was signed for.
     #[error("the plan header of component {component} is not that of the campaign: {source}")]
     PlanHeader {
-        /// Which component.
+        /// Number of the component.
         component: u8,
-        /// What is wrong with it.
+        /// Cause.
         source: WireError,
     },
-    /// A plan header for a component that the campaign does not air.
+    /// A plan header names a component that the campaign does not broadcast.
     #[error("the campaign has no component {component}")]
     NoSuchComponent {
-        /// Which component.
+        /// Number of the component.
         component: u8,
     },
     /// A later campaign was created for one of the classes.
     #[error("sequence {found} is not above {newest} of campaign {campaign} for the same class")]
     OlderSequence {
-        /// In the document.
+        /// Sequence in the document.
         found: u64,
-        /// Of the newest campaign.
+        /// Sequence of the newest campaign.
         newest: u64,
         /// That campaign.
         campaign: CampaignId,
     },
-    /// The manifest lies below the floor of the root.
+    /// The sequence of the manifest is below the floor of the root.
     #[error("sequence {found} of the manifest is below the floor {floor} of the root")]
     BelowFloor {
-        /// In the document.
+        /// Sequence in the document.
         found: u64,
-        /// In the root.
+        /// Floor in the root.
         floor: u64,
     },
 }
 
-/// Checks documents at `now`.
+/// Verifies documents at `now`.
 ///
 /// # Errors
 ///
-/// [`AdmissionError`] in the order of the security facts 3.3.
-pub fn admit(documents: Documents, now: Utc) -> Result<Admitted, AdmissionError> {
-    let untrusted = |document| move |source| AdmissionError::Untrusted { document, source };
+/// [`VerificationError`] in the order of the security facts 3.3.
+pub fn verify_documents(
+    documents: Documents,
+    now: Utc,
+) -> Result<VerifiedCampaign, VerificationError> {
+    let untrusted = |document| move |source| VerificationError::Untrusted { document, source };
     let chain = RootChain::verify(documents.roots).map_err(untrusted("root"))?;
     let root = chain.newest().clone();
     check_expiry("root", root.expires, now)?;
@@ -109,16 +112,16 @@ pub fn admit(documents: Documents, now: Utc) -> Result<Admitted, AdmissionError>
     let manifest = Manifest::verify(&root, &documents.manifest).map_err(untrusted("manifest"))?;
     if manifest.sequence < root.sequence_floor {
         let (found, floor) = (manifest.sequence, root.sequence_floor);
-        return Err(AdmissionError::BelowFloor { found, floor });
+        return Err(VerificationError::BelowFloor { found, floor });
     }
     check_expiry("campaign", campaign.expires, now)?;
     check_expiry("manifest", manifest.expires, now)?;
     let objects = campaign.planned_objects(&manifest).map_err(untrusted("campaign"))?;
     check_plan_headers(&documents.plan_headers, &objects)?;
-    Ok(Admitted {
+    Ok(VerifiedCampaign {
         id: campaign.id,
         terms: terms(&campaign, &manifest, &objects),
-        papers: Papers {
+        documents: SignedDocuments {
             campaign: documents.campaign,
             manifest: documents.manifest,
             roots: chain.into_envelopes(),
@@ -132,20 +135,20 @@ pub fn admit(documents: Documents, now: Utc) -> Result<Admitted, AdmissionError>
 ///
 /// # Errors
 ///
-/// [`AdmissionError::OlderSequence`] when one was. The same document again is not older.
-pub fn check_sequence(terms: &Terms, known: &[Campaign]) -> Result<(), AdmissionError> {
-    let rival = known
+/// [`VerificationError::OlderSequence`] when one was. The same document again is not older.
+pub fn check_sequence(terms: &SignedTerms, known: &[Campaign]) -> Result<(), VerificationError> {
+    let newest = known
         .iter()
         .filter(|other| {
             let shared = other.terms.classes.iter().any(|class| terms.classes.contains(class));
             shared && other.terms.vendor == terms.vendor && other.terms.digest != terms.digest
         })
         .max_by_key(|other| (other.terms.epoch, other.terms.sequence));
-    match rival {
+    match newest {
         Some(other)
             if (other.terms.epoch, other.terms.sequence) >= (terms.epoch, terms.sequence) =>
         {
-            Err(AdmissionError::OlderSequence {
+            Err(VerificationError::OlderSequence {
                 found: terms.sequence,
                 newest: other.terms.sequence,
                 campaign: other.id,
@@ -155,9 +158,9 @@ pub fn check_sequence(terms: &Terms, known: &[Campaign]) -> Result<(), Admission
     }
 }
 
-fn check_expiry(document: &'static str, expires: Utc, now: Utc) -> Result<(), AdmissionError> {
+fn check_expiry(document: &'static str, expires: Utc, now: Utc) -> Result<(), VerificationError> {
     if now > expires {
-        Err(AdmissionError::Expired { document, at: expires.seconds() })
+        Err(VerificationError::Expired { document, at: expires.seconds() })
     } else {
         Ok(())
     }
@@ -166,15 +169,15 @@ fn check_expiry(document: &'static str, expires: Utc, now: Utc) -> Result<(), Ad
 fn check_plan_headers(
     headers: &BTreeMap<ComponentId, Vec<u8>>,
     objects: &[PlannedObject],
-) -> Result<(), AdmissionError> {
+) -> Result<(), VerificationError> {
     for (component, header) in headers {
         let component = component.0;
         let object = objects
             .iter()
             .find(|object| object.component.0 == component)
-            .ok_or(AdmissionError::NoSuchComponent { component })?;
+            .ok_or(VerificationError::NoSuchComponent { component })?;
         PlanHeader::parse(header, object)
-            .map_err(|source| AdmissionError::PlanHeader { component, source })?;
+            .map_err(|source| VerificationError::PlanHeader { component, source })?;
     }
     Ok(())
 }
@@ -183,9 +186,9 @@ fn terms(
     campaign: &Verified<trust::Campaign>,
     manifest: &Verified<Manifest>,
     objects: &[PlannedObject],
-) -> Terms {
+) -> SignedTerms {
     let blocks = objects.iter().map(|object| object.oti.partition().largest());
-    Terms {
+    SignedTerms {
         digest: campaign.digest(),
         epoch: campaign.epoch,
         sequence: campaign.sequence,

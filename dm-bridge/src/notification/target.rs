@@ -1,10 +1,10 @@
-//! Where a notification goes, and over which gateway a short message does.
+//! Addresses of devices for notifications, and gateways for short messages.
 
 use std::{fmt, net::SocketAddr, str::FromStr};
 
 use crate::app::{AppError, PlainHttp, check_url};
 
-/// Where a device takes notifications.
+/// The address at which a device receives notifications.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
     /// `ADDR:PORT` or `udp://ADDR:PORT`: one datagram.
@@ -64,12 +64,12 @@ impl FromStr for Target {
         let address = text.strip_prefix("udp://").unwrap_or(text);
         address.parse().map(Self::Udp).map_err(|_| {
             let forms = "ADDR:PORT, http(s)://… or sms:+NUMBER";
-            AppError::Usage(format!("{text:?} is not where a device can be: write {forms}"))
+            AppError::Usage(format!("{text:?} is no address of a device: write {forms}"))
         })
     }
 }
 
-/// What hands short messages to the radio network. Its secret comes from a file.
+/// A gateway for short messages. Its secret is read from a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gateway {
     /// `http://…` or `https://…`: a JSON object is posted.
@@ -77,7 +77,7 @@ pub enum Gateway {
     /// `smpp://SYSTEM_ID@HOST:PORT`: a message centre.
     #[cfg(feature = "smpp")]
     Smpp {
-        /// Who this server is to it.
+        /// System id of this server.
         system_id: String,
         /// Host and port.
         address: String,
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_way_to_a_device_is_told_by_its_form() {
+    fn the_form_of_an_address_names_the_transport() {
         let to = SocketAddr::from(([192, 0, 2, 1], 2948));
         for (text, target) in [
             ("192.0.2.1:2948", Target::Udp(to)),

@@ -1,0 +1,320 @@
+//! Bodies of responses.
+
+use std::collections::BTreeMap;
+
+use proto::{
+    dm::{policy::PolicyNode, scomo::Branch},
+    ids::{CampaignId, ClassId, DeviceId, VendorId},
+    time::Utc,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    campaign::reconcile::CampaignView,
+    fleet::{
+        attempt::{ArmingAttempt, ArmingPhase},
+        components::{ComponentOperation, Components, InventoryEntry},
+        device::Device,
+        policy::PolicySetting,
+        profile::{Profile, Quirk},
+    },
+};
+
+/// A campaign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CampaignBody {
+    /// Its id.
+    pub id: CampaignId,
+    /// Epoch of its sequence.
+    pub epoch: u32,
+    /// Its sequence.
+    pub sequence: u64,
+    /// Firmware version, or version of the component.
+    pub firmware_version: String,
+    /// Package of a software component; `null` for firmware.
+    pub component: Option<String>,
+    /// Operation on the component.
+    pub operation: Option<String>,
+    /// `created`, `running`, `stopping`, `stopped` or `closed`.
+    pub state: String,
+    /// Opening of the window.
+    pub opens_utc: Option<u64>,
+    /// Closing of the window.
+    pub closes_utc: Option<u64>,
+    /// Multicast group.
+    pub group: String,
+    /// UDP port.
+    pub port: u16,
+    /// Address that the image server sends from.
+    pub source: Option<String>,
+    /// FLUTE session.
+    pub tsi: Option<u64>,
+    /// Span over which devices spread their reports, in seconds.
+    pub report_spread_seconds: u32,
+    /// Policy for update requests: `now`, `later` or `none`.
+    pub update_requests: String,
+    /// Error that blocks the next step.
+    pub last_error: Option<String>,
+    /// Devices by phase.
+    pub devices: BTreeMap<String, u64>,
+    /// Time of its creation.
+    pub created_utc: u64,
+}
+
+impl From<&CampaignView> for CampaignBody {
+    fn from(view: &CampaignView) -> Self {
+        let campaign = &view.campaign;
+        let software = campaign.delivery.software.as_ref();
+        let count = |(phase, devices): (&ArmingPhase, &u64)| (phase.as_str().to_owned(), *devices);
+        Self {
+            id: campaign.id,
+            epoch: campaign.terms.epoch,
+            sequence: campaign.terms.sequence,
+            firmware_version: campaign.terms.firmware_version.clone(),
+            component: software.map(|software| software.package.to_string()),
+            operation: software.map(|software| software.operation.to_string()),
+            state: campaign.state.as_str().to_owned(),
+            opens_utc: campaign.window.map(|window| window.opens.seconds()),
+            closes_utc: campaign.window.map(|window| window.closes.seconds()),
+            group: campaign.target.group.to_string(),
+            port: campaign.target.port,
+            source: campaign.prepared.map(|session| session.source.to_string()),
+            tsi: campaign.prepared.map(|session| session.tsi.0),
+            report_spread_seconds: campaign.report_spread_seconds,
+            update_requests: campaign.update_requests.to_string(),
+            last_error: campaign.last_error.clone(),
+            devices: view.phase_counts.iter().map(count).collect(),
+            created_utc: campaign.created.seconds(),
+        }
+    }
+}
+
+/// A device of a campaign.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CampaignDeviceBody {
+    /// The device.
+    pub id: DeviceId,
+    /// Set when it accepted its latest attempt.
+    pub armed: bool,
+    /// Delivery method: `broadcast`, `download` or `direct`.
+    pub delivery: String,
+    /// Phase of the attempt: a phase of the device, or `pending`, `version-mismatch`,
+    /// `needs-unicast`, `unknown`.
+    pub phase: String,
+    /// Result code of its final alert.
+    pub result_code: Option<u16>,
+    /// Reason for the phase.
+    pub result_text: Option<String>,
+    /// Firmware version as last read from the device.
+    pub firmware_version: Option<String>,
+    /// Number of attempts.
+    pub attempts: u32,
+    /// Time of its last authenticated message.
+    pub last_seen_utc: Option<u64>,
+}
+
+impl CampaignDeviceBody {
+    /// Returns the body of an attempt and its device.
+    #[must_use]
+    pub fn new(row: &ArmingAttempt, device: Option<&Device>) -> Self {
+        Self {
+            id: row.device.clone(),
+            armed: row.was_accepted(),
+            delivery: row.delivery_method.as_str().to_owned(),
+            phase: row.phase.as_str().to_owned(),
+            result_code: row.result_code,
+            result_text: row.reason.clone(),
+            firmware_version: device.and_then(|device| device.firmware_version.clone()),
+            attempts: row.attempt,
+            last_seen_utc: device.and_then(|device| device.last_seen).map(Utc::seconds),
+        }
+    }
+}
+
+/// A device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DeviceBody {
+    /// Its id.
+    pub id: DeviceId,
+    /// Maker.
+    pub manufacturer: String,
+    /// Model.
+    pub model: String,
+    /// Vendor.
+    pub vendor_id: VendorId,
+    /// Class.
+    pub class_id: ClassId,
+    /// Root of its FUMO object.
+    pub object: String,
+    /// Policy for its update requests; takes precedence over those of campaigns.
+    pub update_requests: Option<String>,
+    /// Name of its profile.
+    pub profile: String,
+    /// Quirks of its client.
+    pub quirks: Vec<String>,
+    /// Command that its next DM session sends: `suspend` or `resume`.
+    pub pending_suspension: Option<String>,
+    /// Values of its policy with their statuses, by node.
+    pub policy: BTreeMap<PolicyNode, PolicySettingBody>,
+    /// Firmware version as last read.
+    pub firmware_version: Option<String>,
+    /// Time of its enrolment.
+    pub enrolled_utc: u64,
+    /// Time of its last authenticated message.
+    pub last_seen_utc: Option<u64>,
+}
+
+impl From<&Device> for DeviceBody {
+    fn from(device: &Device) -> Self {
+        Self {
+            id: device.id.clone(),
+            manufacturer: device.manufacturer.clone(),
+            model: device.model.clone(),
+            vendor_id: device.vendor,
+            class_id: device.class,
+            object: device.object.clone(),
+            update_requests: device.update_requests.map(|policy| policy.to_string()),
+            profile: device.profile.name.clone(),
+            quirks: device.profile.quirks.iter().map(ToString::to_string).collect(),
+            pending_suspension: device.pending_suspension.map(|command| command.to_string()),
+            policy: device.policy.iter().map(|(node, setting)| (node, setting.into())).collect(),
+            firmware_version: device.firmware_version.clone(),
+            enrolled_utc: device.enrolled.seconds(),
+            last_seen_utc: device.last_seen.map(Utc::seconds),
+        }
+    }
+}
+
+/// A value for a node of the policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicySettingBody {
+    /// Value.
+    pub value: String,
+    /// Set when the next DM session sends it.
+    pub pending: bool,
+    /// Status code that the device returned.
+    pub status: Option<u16>,
+    /// Time of the setting, or of its status.
+    pub updated_utc: u64,
+}
+
+impl From<&PolicySetting> for PolicySettingBody {
+    fn from(setting: &PolicySetting) -> Self {
+        Self {
+            value: setting.value.clone(),
+            pending: setting.is_pending(),
+            status: setting.status,
+            updated_utc: setting.updated.seconds(),
+        }
+    }
+}
+
+/// The software components of a device.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentsBody {
+    /// The device.
+    pub device: DeviceId,
+    /// Time of the last reading.
+    pub read_utc: Option<u64>,
+    /// Set when its next DM session reads the inventory.
+    pub refresh_pending: bool,
+    /// Reason for which the last reading failed.
+    pub refused: Option<String>,
+    /// Inventory as last read.
+    pub inventory: Vec<InventoryEntryBody>,
+    /// Operations on them, the oldest first.
+    pub operations: Vec<ComponentOperationBody>,
+}
+
+/// A delivered package, or an installed component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InventoryEntryBody {
+    /// Package or component.
+    pub id: String,
+    /// A name for people.
+    pub name: Option<String>,
+    /// Its version.
+    pub version: Option<String>,
+    /// `delivered`, `inactive` or `active`.
+    pub state: Option<String>,
+}
+
+/// An operation on a component.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ComponentOperationBody {
+    /// Operation.
+    pub operation: String,
+    /// Package or component.
+    pub id: String,
+    /// `waiting`, `accepted`, `done` or `failed`.
+    pub state: String,
+    /// Result code of the device's final alert.
+    pub result_code: Option<u16>,
+    /// Reason for the phase.
+    pub result_text: Option<String>,
+    /// Time of the last change.
+    pub updated_utc: u64,
+}
+
+impl ComponentsBody {
+    /// Returns the body of the components of a device.
+    #[must_use]
+    pub fn new(device: &DeviceId, components: &Components) -> Self {
+        let entry = |entry: &InventoryEntry| InventoryEntryBody {
+            id: entry.id.clone(),
+            name: entry.name.clone(),
+            version: entry.version.clone(),
+            state: match entry.branch {
+                Branch::Download | Branch::Delivered => Some("delivered".to_owned()),
+                Branch::Deployed => entry.state.map(|state| state.to_string()),
+            },
+        };
+        let operation = |it: &ComponentOperation| ComponentOperationBody {
+            operation: it.operation.to_string(),
+            id: it.id.clone(),
+            state: it.state.as_str().to_owned(),
+            result_code: it.result_code,
+            result_text: it.reason.clone(),
+            updated_utc: it.updated.seconds(),
+        };
+        Self {
+            device: device.clone(),
+            read_utc: components.read.map(Utc::seconds),
+            refresh_pending: components.refresh_requested,
+            refused: components.refused.clone(),
+            inventory: components.inventory.iter().map(entry).collect(),
+            operations: components.operations.iter().map(operation).collect(),
+        }
+    }
+}
+
+/// A profile of clients.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProfileBody {
+    /// Its name.
+    pub name: String,
+    /// Description.
+    pub about: String,
+    /// Quirks of its clients, with the reason for each.
+    pub quirks: BTreeMap<String, String>,
+}
+
+impl ProfileBody {
+    /// Returns the body of a profile.
+    #[must_use]
+    pub fn new(profile: &Profile, about: &str) -> Self {
+        let quirk = |quirk: &Quirk| (quirk.as_str().to_owned(), quirk.reason().to_owned());
+        Self {
+            name: profile.name.clone(),
+            about: about.to_owned(),
+            quirks: profile.quirks.iter().map(quirk).collect(),
+        }
+    }
+}
+
+/// An error response.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ErrorBody {
+    /// Text of the error.
+    pub error: String,
+}

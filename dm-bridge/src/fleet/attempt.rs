@@ -1,0 +1,161 @@
+//! One attempt to arm one device for one campaign, and its result.
+
+use proto::{
+    ids::{CampaignId, Correlator, DeviceId},
+    time::Utc,
+};
+
+use crate::campaign::model::DeliveryMethod;
+
+/// A row of the arming queue: one (device, campaign, attempt).
+///
+/// An attempt has one correlator until the device rejects it or reports a result, so an Exec whose
+/// status was lost is repeated with the same correlator and answered 202 again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ArmingAttempt {
+    /// The device.
+    pub device: DeviceId,
+    /// The campaign.
+    pub campaign: CampaignId,
+    /// Number of the attempt, from 1.
+    pub attempt: u32,
+    /// Row version for compare-and-set; 0 before it was stored.
+    pub version: u64,
+    /// Correlates the result; no two attempts share one.
+    pub correlator: Correlator,
+    /// Delivery method of the package.
+    pub delivery_method: DeliveryMethod,
+    /// Phase of the attempt.
+    pub phase: ArmingPhase,
+    /// Revision of the window that the device has accepted; 0 when it was never armed.
+    pub armed_revision: u32,
+    /// Result code of the device's final alert. It is set once.
+    pub result_code: Option<u16>,
+    /// Reason for the phase, as text.
+    pub reason: Option<String>,
+    /// Firmware version that was read back in or after the session that brought the result.
+    pub read_back: Option<String>,
+    /// Time of the last change.
+    pub updated: Utc,
+}
+
+impl ArmingAttempt {
+    /// Returns an attempt that waits for the device's next DM session.
+    #[must_use]
+    pub fn pending(
+        device: DeviceId,
+        campaign: CampaignId,
+        attempt: u32,
+        correlator: Correlator,
+        now: Utc,
+    ) -> Self {
+        Self {
+            device,
+            campaign,
+            attempt,
+            version: 0,
+            correlator,
+            delivery_method: DeliveryMethod::Broadcast,
+            phase: ArmingPhase::Pending,
+            armed_revision: 0,
+            result_code: None,
+            reason: None,
+            read_back: None,
+            updated: now,
+        }
+    }
+
+    /// Returns whether the device accepted this attempt: the status was 202 and no final alert
+    /// rejected it.
+    #[must_use]
+    pub const fn was_accepted(&self) -> bool {
+        let refused = matches!(self.phase, ArmingPhase::Refused | ArmingPhase::NeedsUnicast);
+        self.armed_revision > 0 && !refused
+    }
+}
+
+proto::words! {
+    /// The phase of an attempt: the phases of devices, and those that only the server knows.
+    pub enum ArmingPhase: "phase" {
+        /// Selected; waits for a session in which it can be armed.
+        Pending = "pending",
+        /// Accepted: the status of the Exec was 202.
+        Armed = "armed",
+        /// Tuned in.
+        Receiving = "receiving",
+        /// Reception is suspended.
+        Suspended = "suspended",
+        /// All symbols are decoded.
+        Assembled = "assembled",
+        /// The digest of the image is verified.
+        Verified = "verified",
+        /// Received and verified; the installation waits.
+        Deferred = "deferred",
+        /// Handed off to the installer.
+        HandedOver = "handed-over",
+        /// Reported success; the firmware version is not read back yet.
+        Reported = "reported",
+        /// Reported success, and the version read back is the expected one.
+        Confirmed = "confirmed",
+        /// Reported success, but runs another version.
+        VersionMismatch = "version-mismatch",
+        /// Reported a failure.
+        Failed = "failed",
+        /// Never tuned in.
+        Missed = "missed",
+        /// Tuned in, but received too few symbols.
+        Incomplete = "incomplete",
+        /// The time for it has passed.
+        Expired = "expired",
+        /// Disarmed, or superseded.
+        Disarmed = "disarmed",
+        /// Rejected, by the device or by this server.
+        Refused = "refused",
+        /// Cannot receive the broadcast.
+        NeedsUnicast = "needs-unicast",
+        /// Silent past every deadline; neither done nor failed.
+        Unknown = "unknown",
+    }
+}
+
+impl ArmingPhase {
+    /// Returns whether the device may still need the broadcast.
+    #[must_use]
+    pub const fn needs_broadcast(self) -> bool {
+        matches!(self, Self::Pending | Self::Armed | Self::Receiving | Self::Suspended)
+    }
+
+    /// Returns whether the attempt may still change.
+    #[must_use]
+    pub const fn is_open(self) -> bool {
+        self.needs_broadcast()
+            || matches!(self, Self::Assembled | Self::Verified | Self::HandedOver)
+    }
+
+    /// Returns whether the device has the package, so that no further attempt is needed.
+    #[must_use]
+    pub const fn is_done(self) -> bool {
+        matches!(self, Self::Confirmed | Self::Reported | Self::Deferred)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_phase_is_read_as_it_is_written() {
+        for phase in ArmingPhase::ALL {
+            assert_eq!(phase.as_str().parse::<ArmingPhase>().unwrap(), phase);
+        }
+        assert!("done".parse::<ArmingPhase>().is_err());
+    }
+
+    #[test]
+    fn a_phase_that_needs_the_broadcast_is_open_and_a_phase_that_is_done_is_not() {
+        for phase in ArmingPhase::ALL {
+            assert!(!phase.needs_broadcast() || phase.is_open(), "{phase}");
+            assert!(!(phase.is_done() && phase.is_open()), "{phase}");
+        }
+    }
+}
