@@ -10,7 +10,7 @@ use proto::{
     },
     ids::{Esi, Sbn},
 };
-use receiver::chance::Chance;
+use receiver::rng::SplitMix64;
 
 const RUNS: u64 = 1000;
 const SYMBOL_BYTES: u16 = 8;
@@ -48,9 +48,9 @@ fn distribution(source_symbols: u32) -> BTreeMap<u32, u64> {
         alignment: 8,
     })
     .expect("the parameters are valid");
-    let mut rng = Chance::new(u64::from(source_symbols));
+    let mut rng = SplitMix64::new(u64::from(source_symbols));
     let block: Vec<u8> =
-        (0..oti.parameters().transfer_length).map(|_| rng.number().to_be_bytes()[0]).collect();
+        (0..oti.parameters().transfer_length).map(|_| rng.next_u64().to_be_bytes()[0]).collect();
     let mut symbols = Vec::new();
     let sent = 0..source_symbols * 2;
     let encoder = Encoder::new(&oti, Sbn(0), &block).expect("the block has its length");
@@ -66,7 +66,7 @@ fn needed_beyond_k(
     oti: &RaptorQOti,
     block: &[u8],
     sent: &[(Esi, Vec<u8>)],
-    rng: &mut Chance,
+    rng: &mut SplitMix64,
 ) -> u32 {
     let mut decoder = Decoder::new(oti, Sbn(0)).expect("there is a block 0");
     let mut held = 0;

@@ -1,13 +1,13 @@
-//! The device as a whole: one core that composes session, object, tuner, DM client and installer.
+//! The device agent: one core that composes session, object, tuner, DM client and installer.
 //!
 //! ```text
 //! idle -> armed -> receiving -> assembled -> verified -> handed over -> confirmed | failed
 //!              \-> missed    \-> incomplete                                    \-> reported -> idle
 //! ```
 //!
-//! Every input is a `handle_*` call, every effect an [`Output`], in one order. What others can see
-//! (a join, a message, a hand-off) stands in the queue behind the journal write that it follows
-//! from, and the queue does not go on until that write is synced: persist, then report.
+//! Every input is a `handle_*` call, every effect an [`Output`], in one order. A visible effect (a
+//! join, a message, a hand-off) is queued behind the journal write that it follows from, and the
+//! queue stops until that write is synced: persist, then report.
 
 mod components;
 mod dm_interface;
@@ -35,7 +35,7 @@ use proto::{
 
 use self::{
     download::Fetcher, effects::EffectQueue, partial_package::PartialPackageStore,
-    session_schedule::SessionSchedule, suspension::Environment, update_request::UpdateRequestState,
+    session_schedule::SessionSchedule, update_request::UpdateRequestState,
     user_prompts::PromptQueue,
 };
 pub use self::{
@@ -47,48 +47,52 @@ pub use self::{
     user_prompts::ConsentGranted,
 };
 use crate::{
-    acceptance::{Accepted, Kind, Limits},
-    chance::Chance,
-    components::{Call, Deployed, Inventory},
-    decode::{DecodeJob, DecodeOutcome},
+    components::{Deployed, InstallerCall, InventoryAccess},
     dm::{
         self, ManagementBackend as _,
         client::{DmClient, HttpRequest, HttpResponse, TransportError},
         notification::{NotificationFilter, NotificationOutcome},
     },
-    installer::{InstallOutcome, InstallRequest},
-    object::Object,
-    stats::Stats,
-    suspension::SuspendReason,
-    symbols::{JournalWrite, LogOutput, ObjectLayout, Recovered, StorageError, Ticket},
-    tuner::Tuner,
+    flute::{
+        decode::{DecodeJob, DecodeOutcome},
+        object::Object,
+        stats::Stats,
+        tuner::Tuner,
+    },
+    rng::SplitMix64,
+    store::{JournalWrite, LogOutput, ObjectLayout, Recovered, StorageError, Ticket},
+    suspension::{Environment, SuspendReason},
+    update::{
+        acceptance::{Accepted, DeviceClass, Limits},
+        installer::{InstallOutcome, InstallRequest},
+    },
     user,
 };
 
-/// What the integrator and the enrolment say about this device.
+/// The configuration of this device by integrator and enrolment.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// Vendor and class.
-    pub device_class: Kind,
-    /// What the device can bear.
+    pub device_class: DeviceClass,
+    /// The capacity of the device.
     pub limits: Limits,
     /// The DM account and identity.
     pub dm: dm::Settings,
-    /// Time between DM sessions without a reason, at least.
+    /// The least time between DM sessions that nothing else triggers.
     pub check_in: std::time::Duration,
-    /// The nonce that came with the enrolment; used until the server gives another.
+    /// The nonce of the enrolment; used until the server sends another.
     pub first_nonce: Vec<u8>,
-    /// Who the user is asked by, and what for.
+    /// The user interface and the consent that is required.
     pub user: user::Settings,
-    /// Whether the device has software components, and who may see them.
-    pub components: Inventory,
+    /// Access to the inventory of software components.
+    pub components: InventoryAccess,
 }
 
 // spec: oma-002 3 (states and events, as the tests of the agent tabulate them)
-/// What the shell must do next, in this order.
+/// An effect that the shell executes, in this order.
 #[derive(Debug)]
 pub enum Output {
-    /// Recover the object's directory and reserve its room; answered by
+    /// Recover the object's directory and reserve its space; answered by
     /// [`Agent::handle_recovered`], then [`Agent::handle_reserved`], or
     /// [`Agent::handle_open_failed`].
     Open(ObjectLayout),
@@ -96,16 +100,16 @@ pub enum Output {
     Log(LogOutput),
     /// Write and sync a small file of this name.
     WriteFile(String, Vec<u8>),
-    /// Write and sync a small file that can be done without; answered by
+    /// Write and sync a small file that is not essential; answered by
     /// [`Agent::handle_optional_file_written`].
     WriteOptionalFile(String, Vec<u8>),
     /// Remove a small file.
     RemoveFile(String),
     /// Write and sync a copy of the journal; answered by [`Agent::handle_journal_written`].
     Journal(JournalWrite),
-    /// Solve a block; answered by [`Agent::handle_decoded`].
+    /// Decode a block; answered by [`Agent::handle_decoded`].
     Decode(DecodeJob),
-    /// Read the image back and compare; answered by [`Agent::handle_image_verified`].
+    /// Read the image back and compare its digest; answered by [`Agent::handle_image_verified`].
     VerifyImage(ObjectLayout),
     /// Remove the directories of all objects but this one.
     RemoveOtherObjects(Option<ObjectLayout>),
@@ -119,23 +123,24 @@ pub enum Output {
     Install(ObjectLayout, InstallRequest),
     /// Ask the installer about components; answered by [`Agent::handle_components`], and a change
     /// by [`Agent::handle_installed`].
-    Components(Call),
-    /// Fetch a piece of a package; answered by [`Agent::handle_fetched`].
+    Components(InstallerCall),
+    /// Fetch a range of a package; answered by [`Agent::handle_fetched`].
     Fetch(Fetch),
-    /// Write and sync octets of the image at this place; answered by [`Agent::handle_image_written`].
+    /// Write and sync octets of the image at this offset; answered by
+    /// [`Agent::handle_image_written`].
     WriteImage(ObjectLayout, u64, Vec<u8>),
     /// Post an installation notification; answered by [`Agent::handle_install_notified`].
     Notify(String, String),
-    /// Ask the user; answered by [`Agent::handle_user_reply`].
+    /// Prompt the user; answered by [`Agent::handle_user_reply`].
     PromptUser(user::Question),
     /// Send a DM message; answered by [`Agent::handle_response`] or
     /// [`Agent::handle_post_failure`].
     SendDmMessage(HttpRequest),
-    /// Stop: the storage cannot be relied on. The next start goes on from what is synced.
+    /// Stop: the storage cannot be relied on. The next start resumes from the synced state.
     Stop(StorageError),
 }
 
-/// What reading the image back came to, when it is not the image.
+/// The reason why the image that was read back is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VerifyError {
     /// It hashes to something else.
@@ -152,7 +157,7 @@ pub struct Agent {
     state: AgentState,
 }
 
-/// All but the DM client, which talks to it as to a [`dm::ManagementBackend`].
+/// The state of the agent but for the DM client, which uses it as a [`dm::ManagementBackend`].
 #[derive(Debug)]
 struct AgentState {
     config: Config,
@@ -165,51 +170,51 @@ struct AgentState {
     schedule: SessionSchedule,
     update_request: Option<UpdateRequestState>,
     environment: Environment,
-    /// Whether the installer runs: no DM session begins meanwhile.
+    /// Set while the installer runs: no DM session begins meanwhile.
     installing: bool,
     prompts: PromptQueue,
     fetcher: Fetcher,
     partial_package: PartialPackageStore,
-    rng: Chance,
+    rng: SplitMix64,
     firmware_version: Option<String>,
     stats: Stats,
     effects: EffectQueue,
-    /// Whether symbols came in since blocks were last looked at.
+    /// Set when symbols arrived since the last call of [`Self::poll_blocks`].
     blocks_dirty: bool,
-    /// The components that the installer has listed last, when it could.
+    /// The components that the installer has listed last; `None` when it failed.
     deployed: Option<Vec<Deployed>>,
-    /// Whether it was asked in this run.
+    /// Set once the installer has answered in this run.
     has_listed: bool,
 }
 
-/// What the device is armed with, while it is.
+/// The campaign that the device is armed with.
 #[derive(Debug)]
 struct Operation {
     accepted: Accepted,
-    /// Of the campaign and of the manifest, to judge them again under the next root.
+    /// Of the campaign and of the manifest, to verify them again under the next root.
     envelopes: [Vec<u8>; 2],
     layout: ObjectLayout,
-    /// The plan header that came with the arming.
+    /// The plan header of the arming.
     plan_header: Option<Vec<u8>>,
-    /// `None` until the object's directory was read.
+    /// `None` until the object's directory is read.
     object: Option<Object>,
-    /// Symbols found on disk when the directory was read.
+    /// Symbols found on disk at recovery.
     resumed: u64,
-    /// Whether any packet of the session was heard in this life.
+    /// Set when a packet of the FLUTE session was received in this run.
     session_received: bool,
-    /// Log files that are reserved.
+    /// Reserved log files.
     reserved: u32,
 }
 
 /// Effects that wait in the queue for the journal write in front of them.
 #[derive(Debug)]
 enum DeferredEffect {
-    /// The journal says that a block is solved: its slots are free.
+    /// The journal records that a block is decoded: its slots are free.
     BlockDone(Sbn),
 }
 
 impl Agent {
-    /// Takes a datagram that came on a channel; `source` is the address it came from.
+    /// Handles a datagram that came on a channel from the address `source`.
     pub fn handle_datagram(
         &mut self,
         now: Now,
@@ -220,7 +225,7 @@ impl Agent {
         self.state.handle_datagram(now, channel, source, datagram);
     }
 
-    /// Does what is due at this moment. Late and spurious calls are harmless.
+    /// Runs all timers that are due. Late and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Now) {
         self.state.handle_timeout(now);
         self.poll_prompts(now);
@@ -229,7 +234,7 @@ impl Agent {
         self.state.commit_if_dirty();
     }
 
-    /// Asks for a DM session at once.
+    /// Starts a DM session at once.
     pub fn check_in(&mut self, now: Now) {
         self.state.schedule.request_now(now.mono);
         self.start_due_session(now);
@@ -237,10 +242,10 @@ impl Agent {
     }
 
     // spec: oma-003 6.1.4.6, oma-003 6.1.4.7
-    /// Takes a notification of the server, or what claims to be one; during a voice call too.
+    /// Handles a notification message, authentic or not; during a voice call too.
     pub fn handle_notification(&mut self, now: Now, octets: &[u8]) {
         let verdict = self.notifications.check(now.mono, &self.state.server_nonce(), octets);
-        tracing::debug!(?verdict, "a notification");
+        tracing::debug!(?verdict, "notification received");
         if let NotificationOutcome::Begin { session_id, .. } = verdict {
             self.state.schedule.notified(now.mono, session_id);
             self.start_due_session(now);
@@ -248,7 +253,7 @@ impl Agent {
         self.state.commit_if_dirty();
     }
 
-    /// Adds a reason to rest.
+    /// Adds a suspend reason.
     pub fn handle_suspend(&mut self, now: Now, reason: SuspendReason) {
         if reason == SuspendReason::Call {
             self.set_in_call(true);
@@ -257,7 +262,7 @@ impl Agent {
         self.state.commit_if_dirty();
     }
 
-    /// Takes a reason to rest away.
+    /// Removes a suspend reason.
     pub fn handle_resume(&mut self, now: Now, reason: SuspendReason) {
         if reason == SuspendReason::Call {
             self.set_in_call(false);
@@ -266,20 +271,20 @@ impl Agent {
         self.state.commit_if_dirty();
     }
 
-    /// Syncs what was received, before the process ends.
+    /// Syncs all received symbols before the process ends.
     pub fn handle_shutdown(&mut self) {
         if let Some(object) = self.state.object_mut() {
             object.log_mut().flush();
         }
     }
 
-    /// Learns what the open object's directory holds.
+    /// Handles the content of the open object's directory.
     pub fn handle_recovered(&mut self, now: Now, recovered: &Recovered) {
         self.state.handle_recovered(now, recovered);
         self.state.commit_if_dirty();
     }
 
-    /// Learns that the first `files` logs are reserved.
+    /// Records that the first `files` logs are reserved.
     pub fn handle_reserved(&mut self, files: u32) {
         if let Some(operation) = &mut self.state.operation {
             operation.reserved = files;
@@ -289,13 +294,13 @@ impl Agent {
         }
     }
 
-    /// Learns that the object's directory cannot be opened or its room not be reserved.
+    /// Handles a failure to open the object's directory or to reserve its space.
     pub fn handle_open_failed(&mut self, now: Now, error: &StorageError) {
         self.state.handle_open_failed(now, error);
         self.state.commit_if_dirty();
     }
 
-    /// Learns that a flush has returned.
+    /// Handles the end of a flush.
     pub fn handle_flushed(&mut self, now: Now, ticket: Ticket) {
         if let Some(object) = self.state.object_mut() {
             object.log_mut().handle_flushed(ticket);
@@ -305,70 +310,69 @@ impl Agent {
         self.state.commit_if_dirty();
     }
 
-    /// Learns that a write to the log, or a flush, failed.
+    /// Handles a failed write to the log, or a failed flush.
     pub fn handle_log_failed(&mut self, now: Now, ticket: Ticket, error: &StorageError) {
         self.state.handle_log_failed(now, ticket, error);
         self.state.commit_if_dirty();
     }
 
-    /// Learns that the journal of this generation is synced.
+    /// Handles the sync of the journal of this generation.
     pub fn handle_journal_written(&mut self, now: Now, generation: u64) {
         self.state.effects.handle_journal_written(generation);
         self.state.poll_blocks(now);
         self.state.commit_if_dirty();
     }
 
-    /// Learns that a small file or the journal could not be written: nothing that would follow
-    /// from it happens.
+    /// Handles a failed write of a small file or the journal: no effect behind it is executed.
     pub fn handle_storage_failed(&mut self, error: StorageError) {
         self.state.effects.fail(error);
     }
 
-    /// Learns what an attempt to solve a block came to.
+    /// Handles the outcome of decoding a block.
     pub fn handle_decoded(&mut self, now: Now, sbn: Sbn, outcome: &DecodeOutcome) {
         self.state.handle_decoded(now, sbn, outcome);
         self.state.commit_if_dirty();
     }
 
-    /// Learns what reading the image back came to.
+    /// Handles the outcome of verifying the image.
     pub fn handle_image_verified(&mut self, now: Now, outcome: Result<(), VerifyError>) {
         self.state.handle_image_verified(now, outcome);
         self.state.commit_if_dirty();
     }
 
-    /// Learns how the installer ended.
+    /// Handles the outcome of the installer.
     pub fn handle_installed(&mut self, now: Now, outcome: InstallOutcome) {
         self.state.handle_installed(now, outcome);
         self.state.commit_if_dirty();
     }
 
-    /// Learns which version is installed; `None` when the installer did not say.
+    /// Handles the installed version; `None` when the installer printed none.
     pub fn handle_version(&mut self, now: Now, version: Option<String>) {
         self.state.handle_version(now, version);
         self.start_due_session(now);
         self.state.commit_if_dirty();
     }
 
-    /// Takes the server's answer to a DM message.
+    /// Handles the server's response to a DM message.
     pub fn handle_response<'a>(&mut self, now: Now, reply: impl Into<HttpResponse<'a>>) {
         let step = self.client.handle_response(now, &mut self.state, reply);
         self.handle_step(now, step);
     }
 
-    /// Learns that a DM message brought no answer.
+    /// Handles a DM message without a response.
     pub fn handle_post_failure(&mut self, now: Now, error: TransportError) {
         let step = self.client.handle_failure(error);
         self.handle_step(now, step);
     }
 
-    /// Returns the next thing to do; `None` while an answer is awaited or nothing is to do.
+    /// Returns the next effect; `None` while a completion is awaited or the queue is empty.
     pub fn poll_output(&mut self, now: Now) -> Option<Output> {
         self.state.poll_blocks(now);
         self.state.commit_if_dirty();
         self.state.poll_output()
     }
 
-    /// Returns when [`Self::handle_timeout`] has something to do.
+    /// Returns the time of the next [`Self::handle_timeout`].
     #[must_use]
     pub fn deadline(&self, now: Now) -> Option<Mono> {
         let log = self.state.object().and_then(|object| object.log().deadline());
@@ -379,7 +383,7 @@ impl Agent {
         [log, tuner, session, question, download].into_iter().flatten().min()
     }
 
-    /// Returns what people may want to know.
+    /// Returns the status for operators.
     #[must_use]
     pub fn status(&self) -> Status {
         self.state.status()
@@ -405,7 +409,7 @@ impl AgentState {
         self.persistent.phase
     }
 
-    /// Every change of phase is in the journal before anyone can see what follows from it.
+    /// Changes the phase. The change is in the journal before its effects are visible.
     fn set_phase(&mut self, phase: Phase) {
         if self.persistent.phase != phase {
             tracing::info!(%phase, "phase");
@@ -432,13 +436,13 @@ impl AgentState {
         }
     }
 
-    /// After every input: what changed in the books goes to the journal, seen by others or not.
+    /// Runs after every input: a changed state is written to the journal.
     fn commit_if_dirty(&mut self) {
         self.effects.commit_if_dirty();
     }
 }
 
-/// The results that make the operation's end a success in the books.
+/// Returns whether a result finishes its campaign.
 fn ends_well(result: ResultCode) -> bool {
     matches!(result, ResultCode::SUCCESS | ResultCode::DEFERRED | ResultCode::UP_TO_DATE)
 }

@@ -1,7 +1,7 @@
-//! Software components: what a server has announced, what is installed, and what is done to it.
+//! Software components: the announced and the installed ones, and the operations on them.
 //!
-//! What is installed is what the installer hook prints, never what a server or a package said. A
-//! component's identifier is that of the package which brought it.
+//! The list of installed components is the output of the installer hook, never a claim of a server
+//! or a package. A component's identifier is that of the package which installed it.
 
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
@@ -29,19 +29,19 @@ pub const MAX_TEXT: usize = 128;
 /// Octets of a URL.
 pub const MAX_URL: usize = 512;
 
-/// Whether the device manages components, and who may see which ones it has.
+/// The access of the server to the inventory of components.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Inventory {
-    /// It has no components.
+pub enum InventoryAccess {
+    /// The device has no components.
     #[default]
     Absent,
-    /// Its server sees them once the user has given leave.
+    /// The server sees them once the user has consented.
     Asked,
-    /// Its server sees them: the enrolment has granted it.
+    /// The server sees them: the enrolment has granted it.
     Granted,
 }
 
-impl FromStr for Inventory {
+impl FromStr for InventoryAccess {
     type Err = WireError;
 
     fn from_str(word: &str) -> Result<Self, WireError> {
@@ -54,9 +54,9 @@ impl FromStr for Inventory {
     }
 }
 
-/// What the user has said to the question whether the server may see the inventory.
+/// The user's consent to show the inventory to the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Leave {
+pub enum InventoryConsent {
     /// Nothing.
     #[default]
     Undecided,
@@ -66,8 +66,8 @@ pub enum Leave {
     Denied,
 }
 
-impl Leave {
-    /// Returns the number that the journal holds.
+impl InventoryConsent {
+    /// Returns the number in the journal.
     #[must_use]
     pub const fn number(self) -> u32 {
         match self {
@@ -77,7 +77,7 @@ impl Leave {
         }
     }
 
-    /// Returns what a number of the journal stands for; one that is unknown for nothing.
+    /// Returns the value of a number in the journal; undecided for an unknown one.
     #[must_use]
     pub const fn from_number(number: u32) -> Self {
         match number {
@@ -88,10 +88,10 @@ impl Leave {
     }
 }
 
-/// What an operation is about.
+/// The component and the operation on it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Subject {
-    /// What is done.
+pub struct ComponentTarget {
+    /// The operation.
     pub operation: Operation,
     /// The node whose operation it is, below its branch.
     pub node: String,
@@ -99,14 +99,14 @@ pub struct Subject {
     pub package: PackageId,
 }
 
-impl Subject {
+impl ComponentTarget {
     /// Returns the address of the operation.
     #[must_use]
     pub fn source(&self) -> String {
         self.operation.address(&object(), &self.node)
     }
 
-    /// Returns the address of what a success leads to, where something is left.
+    /// Returns the address of the result of a success, unless the component is removed.
     #[must_use]
     pub fn target(&self) -> Option<String> {
         let path = match ComponentState::after(self.operation)? {
@@ -150,7 +150,7 @@ pub struct Deployed {
     pub id: PackageId,
     /// Its version.
     pub version: String,
-    /// Whether it runs.
+    /// Set while it runs.
     pub active: bool,
     /// A name for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -196,7 +196,7 @@ pub fn read_deployed(output: &str) -> Result<Vec<Deployed>, WireError> {
     Ok(deployed)
 }
 
-/// What a server has written into the nodes that it adds, by branch and name.
+/// The leaves that a server has written into the nodes that it added, by branch and name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Announced {
     nodes: BTreeMap<(Branch, String), BTreeMap<&'static str, String>>,
@@ -225,7 +225,7 @@ fn leaf(branch: Branch, name: &str) -> Option<&'static str> {
 }
 
 impl Announced {
-    /// Returns all nodes with what was written into their leaves.
+    /// Returns all nodes with their leaves.
     pub fn nodes(
         &self,
     ) -> impl Iterator<Item = (Branch, &str, &BTreeMap<&'static str, String>)> + use<'_> {
@@ -238,7 +238,7 @@ impl Announced {
         self.nodes.contains_key(&(branch, name.to_owned()))
     }
 
-    /// Returns what was written into a leaf.
+    /// Returns the value of a leaf.
     #[must_use]
     pub fn text(&self, branch: Branch, name: &str, leaf: &str) -> Option<&str> {
         self.nodes.get(&(branch, name.to_owned()))?.get(leaf).map(String::as_str)
@@ -276,8 +276,8 @@ impl Announced {
         Ok(())
     }
 
-    /// Makes room for a node where there is none: one that nothing is done with goes. Servers do not
-    /// all delete what they have added.
+    /// Makes room for a node where there is none: an idle one is removed. Not all servers delete
+    /// the nodes that they added.
     pub fn make_room(&mut self, branch: Branch, name: &str, in_use: Option<&str>) {
         let others = self.nodes.keys().filter(|(other, _)| *other == branch);
         if self.has(branch, name) || others.clone().count() < MAX_NODES {
@@ -321,9 +321,9 @@ impl Announced {
         self.nodes.remove(&(branch, name.to_owned())).is_some()
     }
 
-    /// Notes that what a download announced is delivered; where there is no room, another delivered
-    /// package is forgotten: the device holds the data of one.
-    pub fn deliver(&mut self, name: &str) {
+    /// Moves an announced download to the delivered packages; where there is no room, another
+    /// delivered package is removed: the device stores the data of one.
+    pub fn mark_delivered(&mut self, name: &str) {
         let Some(leaves) = self.nodes.get(&(Branch::Download, name.to_owned())) else { return };
         let delivered = |(path, text): (&&'static str, &String)| {
             leaf(Branch::Delivered, path).map(|leaf| (leaf, text.clone()))
@@ -337,30 +337,30 @@ impl Announced {
     }
 }
 
-/// What the tree shows of the components.
+/// The view of the components for the management tree.
 #[derive(Debug, Clone, Default)]
 pub struct Software {
-    /// Whether the server may see the inventory.
+    /// Set when the server may see the inventory.
     pub is_shown: bool,
-    /// What the server has announced.
+    /// The announced components.
     pub announced: Announced,
-    /// What is installed.
+    /// The installed components.
     pub deployed: Vec<Deployed>,
-    /// The operation that goes on, and the number that its `Status` shows.
-    pub working: Option<(Subject, u16)>,
-    /// The node of the delivered package whose data the device holds.
+    /// The operation in progress, and the number in its `Status`.
+    pub working: Option<(ComponentTarget, u16)>,
+    /// The node of the delivered package whose data the device stores.
     pub held: Option<String>,
 }
 
 impl Software {
-    /// Returns whether the operation that goes on is one of this node.
+    /// Returns whether the operation in progress belongs to this node.
     #[must_use]
     pub fn is_working_on(&self, branch: Branch, name: &str) -> bool {
         let subject = self.working.as_ref().map(|(subject, _)| subject);
         subject.is_some_and(|it| it.operation.branch() == branch && it.node == name)
     }
 
-    /// Returns the node of a branch that the device works on, or whose data it holds.
+    /// Returns the node of a branch with an operation in progress, or with stored data.
     #[must_use]
     pub fn in_use(&self, branch: Branch) -> Option<String> {
         let held = self.held.clone().filter(|_| branch == Branch::Delivered);
@@ -377,21 +377,21 @@ impl Software {
     }
 }
 
-/// What the installer hook is asked about components.
+/// A call of the installer hook about components.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Call {
+pub enum InstallerCall {
     /// List them.
     Read,
     /// Run the verb on a component.
     Change(Verb, ChangeRequest),
 }
 
-/// What the hook does to a component that is installed.
+/// The verb of the hook for an installed component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verb {
-    /// Let it run.
+    /// Start it.
     Activate,
-    /// Let it run no more.
+    /// Stop it.
     Deactivate,
     /// Remove it.
     Remove,
@@ -431,10 +431,10 @@ impl fmt::Display for Verb {
     }
 }
 
-/// What the hook gets on its standard input with a [`Verb`].
+/// The standard input of the hook with a [`Verb`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeRequest {
-    /// [`CONTRACT_VERSION`](crate::installer::CONTRACT_VERSION).
+    /// [`CONTRACT_VERSION`](crate::update::installer::CONTRACT_VERSION).
     pub contract: u32,
     /// The component.
     pub id: PackageId,
@@ -444,8 +444,8 @@ pub struct ChangeRequest {
 mod tests {
     use super::*;
 
-    fn subject(operation: Operation) -> Subject {
-        Subject { operation, node: "x".to_owned(), package: "player".parse().unwrap() }
+    fn subject(operation: Operation) -> ComponentTarget {
+        ComponentTarget { operation, node: "x".to_owned(), package: "player".parse().unwrap() }
     }
 
     fn line(id: &str, version: &str, active: bool) -> String {
@@ -454,7 +454,7 @@ mod tests {
 
     // test: oma-dm 12.1 (read back)
     #[test]
-    fn what_is_installed_decides_whether_an_operation_is_done() {
+    fn the_installed_components_decide_whether_an_operation_is_done() {
         use Operation::{Activate, Deactivate, DownloadInstall, InstallInactive, Remove};
         let (active, inactive) = (line("player", "2", true), line("player", "2", false));
         let other = line("game", "2", true);
@@ -530,7 +530,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_downloaded_is_delivered_under_its_name() {
+    fn a_downloaded_package_is_delivered_under_its_name() {
         let mut announced = Announced::default();
         for name in ["a", "b", "c", "d"] {
             announced.add(Branch::Delivered, name).unwrap();
@@ -538,14 +538,14 @@ mod tests {
         announced.add(Branch::Download, "x").unwrap();
         announced.write(Branch::Download, "x", "PkgID", "player").unwrap();
         announced.write(Branch::Download, "x", "PkgURL", "http://h/p").unwrap();
-        announced.deliver("x");
+        announced.mark_delivered("x");
         assert_eq!(announced.package(Branch::Delivered, "x"), "player".parse().ok());
         assert_eq!(announced.text(Branch::Delivered, "x", "PkgURL"), None);
         assert_eq!(announced.nodes().filter(|(it, ..)| *it == Branch::Delivered).count(), 4);
     }
 
     #[test]
-    fn an_operation_names_where_it_comes_from_and_what_it_leads_to() {
+    fn an_operation_names_its_source_and_its_target() {
         for (operation, target) in [
             (Operation::Download, Some("./SCOMO/Inventory/Delivered/x")),
             (Operation::DownloadInstall, Some("./SCOMO/Inventory/Deployed/player")),

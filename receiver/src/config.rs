@@ -22,7 +22,7 @@ use proto::{
 use thiserror::Error;
 use toml::{Table, Value};
 
-use crate::{components::Inventory, user};
+use crate::{components::InventoryAccess, user};
 
 /// Configuration of a device.
 #[derive(Debug, Clone)]
@@ -114,7 +114,7 @@ pub struct Receiver {
     pub user: user::Settings,
     /// `receiver.components`: the server's access to the software inventory: `none` (by default),
     /// `ask` the user first, or `granted`.
-    pub components: Inventory,
+    pub components: InventoryAccess,
     /// `receiver.user_hook`: the command that prompts the user, with its arguments.
     pub user_hook: Option<Vec<String>>,
     /// `receiver.max_storage_bytes`: disk space of one reception; 4 GiB by default.
@@ -373,7 +373,7 @@ impl Receiver {
         }
         let (user, user_hook) = read_user(fields)?;
         let components = fields.parsed_or("receiver.components", "none")?;
-        if components == Inventory::Asked && user.front == user::Front::Absent {
+        if components == InventoryAccess::Asked && user.front == user::UserInterface::Absent {
             let problem = "requires `receiver.user_interface`";
             return Err(invalid("receiver.components", problem));
         }
@@ -408,12 +408,12 @@ fn read_user<E: Fn(&str) -> Option<String>>(
     let mut hook = None;
     let answer = fields.parsed_or("receiver.auto_answer", "no")?;
     let front = match fields.text_or("receiver.user_interface", "none")?.as_str() {
-        "none" => user::Front::Absent,
-        "policy" => user::Front::Policy(answer),
-        "terminal" => user::Front::Asked,
+        "none" => user::UserInterface::Absent,
+        "policy" => user::UserInterface::Automatic(answer),
+        "terminal" => user::UserInterface::Interactive,
         "hook" => {
             hook = Some(fields.list("receiver.user_hook")?);
-            user::Front::Asked
+            user::UserInterface::Interactive
         }
         _ => {
             return Err(invalid(
@@ -423,7 +423,7 @@ fn read_user<E: Fn(&str) -> Option<String>>(
         }
     };
     let consent = fields.parsed_or("receiver.consent", "none")?;
-    if front == user::Front::Absent && consent != user::Consent::None {
+    if front == user::UserInterface::Absent && consent != user::Consent::None {
         return Err(invalid("receiver.consent", "requires `receiver.user_interface`"));
     }
     let again = fields.parsed_or("receiver.prompt_retry_seconds", "3600")?;

@@ -35,8 +35,8 @@ use proto::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    components::{Announced, Software, Subject},
-    sensors::Policy,
+    components::{Announced, ComponentTarget, Software},
+    suspension::Policy,
 };
 
 mod account;
@@ -202,7 +202,7 @@ pub struct ArmRequest {
     /// Correlator for the final alert.
     pub correlator: Option<Correlator>,
     /// The software component; `None` for firmware.
-    pub subject: Option<Subject>,
+    pub subject: Option<ComponentTarget>,
 }
 
 /// A download by HTTP, as an Exec requests it.
@@ -217,7 +217,7 @@ pub struct DownloadRequest {
     /// Correlator for the final alert.
     pub correlator: Option<Correlator>,
     /// The software component; `None` for firmware.
-    pub subject: Option<Subject>,
+    pub subject: Option<ComponentTarget>,
 }
 
 /// Settings of a report.
@@ -304,7 +304,7 @@ pub struct FinalAlert {
     /// The campaign, if one was accepted; local state, not sent.
     pub campaign: Option<CampaignId>,
     /// The software component; `None` for firmware.
-    pub subject: Option<Subject>,
+    pub subject: Option<ComponentTarget>,
 }
 
 impl FinalAlert {
@@ -434,7 +434,12 @@ pub trait ManagementBackend {
     fn store_announced(&mut self, _announced: Announced) {}
 
     /// Stores the package of a component from a Replace of `Data`.
-    fn receive_component(&mut self, _now: Now, _subject: Subject, _package: &[u8]) -> StatusCode {
+    fn receive_component(
+        &mut self,
+        _now: Now,
+        _subject: ComponentTarget,
+        _package: &[u8],
+    ) -> StatusCode {
         StatusCode::NOT_SUPPORTED
     }
 
@@ -442,7 +447,7 @@ pub trait ManagementBackend {
     fn change_component(
         &mut self,
         _now: Now,
-        _subject: Subject,
+        _subject: ComponentTarget,
         _correlator: Option<Correlator>,
     ) -> StatusCode {
         StatusCode::NOT_ALLOWED

@@ -1,5 +1,15 @@
-//! Suspend and resume: the reasons to stop receiving while what was received is stored.
+//! Suspend and resume: reception stops while at least one reason is active, and what was received
+//! stays.
+//!
+//! User and server reasons are explicit; the others follow from the environment by the policy.
 
+mod environment;
+mod policy;
 mod reason;
 
-pub use self::reason::SuspendReason;
+pub(crate) use self::environment::Environment;
+pub use self::{
+    environment::{ExternalCondition, Readings},
+    policy::{HYSTERESIS, InstallPolicy, Policy, SuspendOn},
+    reason::SuspendReason,
+};

@@ -26,7 +26,7 @@ use proto::{
     tune_in::TuneIn,
 };
 
-use crate::acceptance::Kind;
+use crate::update::acceptance::DeviceClass;
 
 pub(crate) const SYMBOL_BYTES: u16 = 64;
 pub(crate) const TSI: Tsi = Tsi(7);
@@ -97,8 +97,8 @@ pub(crate) fn seal(kind: DocumentKind, payload: Vec<u8>, key: &SigningKey) -> Ve
     envelope.emit()
 }
 
-pub(crate) fn kind() -> Kind {
-    Kind { vendor: VendorId([1; 16]), class: ClassId([2; 16]) }
+pub(crate) fn device_class() -> DeviceClass {
+    DeviceClass { vendor: VendorId([1; 16]), class: ClassId([2; 16]) }
 }
 
 pub(crate) fn source() -> IpAddr {
@@ -272,8 +272,8 @@ fn manifest(digest: Digest, length: usize) -> Manifest {
     Manifest {
         sequence: 5,
         floor_after_commit: 2,
-        vendor: kind().vendor,
-        classes: vec![kind().class],
+        vendor: device_class().vendor,
+        classes: vec![device_class().class],
         firmware_version: "2.0".to_owned(),
         components: vec![Component {
             id: COMPONENT,

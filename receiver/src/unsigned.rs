@@ -60,8 +60,8 @@ use self::{
     waiting::Waiting,
 };
 use crate::{
-    decode::{DecodeJob, DecodeOutcome},
-    symbols::{LogOutput, ObjectLayout, Recovered, StorageError, Ticket, UnsignedIdentity},
+    flute::decode::{DecodeJob, DecodeOutcome},
+    store::{LogOutput, ObjectLayout, Recovered, StorageError, Ticket, UnsignedIdentity},
 };
 
 /// Limits on what an unauthenticated network may cost.
@@ -564,8 +564,8 @@ impl UnsignedReceiver {
         let parameters = if is_empty { Ok(None) } else { entry.parameters(early) };
         let contradiction = parameters.err().map(|error| error.to_string());
         let problem = contradiction.or_else(|| beyond(&self.limits, &layout, entry));
-        let kept: u64 = self.receiving().map(|object| object.layout().index_octets()).sum();
-        let has_room = kept + layout.index_octets() <= self.limits.index_bytes;
+        let kept: u64 = self.receiving().map(|object| object.layout().index_bytes()).sum();
+        let has_room = kept + layout.index_bytes() <= self.limits.index_bytes;
         if problem.is_none() && !record.complete && !has_room {
             return;
         }

@@ -1,11 +1,10 @@
-//! The device's user: who answers questions, what must be asked, and the contract of the front that
-//! asks.
+//! The device's user: the user interface, the required consent, and the contract of the user hook.
 //!
 //! | front | answers |
 //! | --- | --- |
-//! | [`Front::Absent`] | there is no user: every question is answered so |
-//! | [`Front::Policy`] | the configuration has decided |
-//! | [`Front::Asked`] | a person, through the terminal or a hook |
+//! | [`UserInterface::Absent`] | there is no user: every question is answered so |
+//! | [`UserInterface::Automatic`] | the configuration has decided |
+//! | [`UserInterface::Interactive`] | a person, through the terminal or a hook |
 //!
 //! The hook is a command of the integrator's. It is run with the verb `ask` or `tell`, gets a
 //! [`HookQuestion`] as JSON on its standard input, and prints a [`HookAnswer`] as JSON in one line:
@@ -31,56 +30,56 @@ use serde::{Deserialize, Serialize};
 /// Version of the hook's contract, in the JSON that it gets.
 pub const CONTRACT_VERSION: u32 = 1;
 
-/// How long a question stays at most, and how long it stays when it does not say. A DM session
-/// waits for it, and no server keeps a session for ever.
+/// The longest and the default time that a prompt is displayed. A DM session waits for it, and no
+/// server keeps a session for ever.
 pub const MAX_WAIT: Duration = Duration::from_secs(300);
 
-/// What the integrator says about the user.
+/// The settings of the integrator about the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// Who answers.
-    pub front: Front,
-    /// What is asked before it happens, whatever the server asks.
+    /// The user interface.
+    pub front: UserInterface,
+    /// The required consent, whatever the server requires.
     pub consent: Consent,
-    /// What the user has said for all updates, which goes before.
-    pub standing: Standing,
-    /// After which time a question that was put off comes again.
+    /// The standing consent to all updates, which takes precedence.
+    pub standing: StandingConsent,
+    /// The time after which a deferred prompt is displayed again.
     pub ask_again: Duration,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            front: Front::Absent,
+            front: UserInterface::Absent,
             consent: Consent::None,
-            standing: Standing::Open,
+            standing: StandingConsent::Open,
             ask_again: Duration::from_secs(3600),
         }
     }
 }
 
-/// Who answers.
+/// The user interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub enum Front {
+pub enum UserInterface {
     /// Nobody.
     #[default]
     Absent,
     /// The configuration.
-    Policy(Policy),
-    /// A person, later.
-    Asked,
+    Automatic(AutoAnswer),
+    /// A person.
+    Interactive,
 }
 
 /// The answer that the configuration gives.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Policy {
+pub enum AutoAnswer {
     /// Yes; of choices what is proposed, or the first; as text what is proposed.
     Yes,
     /// No; every other question is put away.
     No,
 }
 
-impl Policy {
+impl AutoAnswer {
     /// Returns the answer to a question.
     #[must_use]
     pub fn answer(self, prompt: &Prompt) -> Answer {
@@ -102,7 +101,7 @@ impl Policy {
     }
 }
 
-impl FromStr for Policy {
+impl FromStr for AutoAnswer {
     type Err = WireError;
 
     fn from_str(word: &str) -> Result<Self, WireError> {
@@ -114,7 +113,7 @@ impl FromStr for Policy {
     }
 }
 
-/// What the user is asked before it happens.
+/// The steps that require the user's consent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum Consent {
     /// Nothing.
@@ -143,7 +142,7 @@ impl Consent {
 }
 
 impl Consent {
-    /// Returns what is asked when both are.
+    /// Returns the union of both.
     #[must_use]
     pub const fn and(self, other: Self) -> Self {
         let download = self.covers_download() || other.covers_download();
@@ -182,9 +181,9 @@ impl FromStr for Consent {
     }
 }
 
-/// What the user has said for all updates.
+/// The user's consent to all updates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Standing {
+pub enum StandingConsent {
     /// Nothing.
     #[default]
     Open,
@@ -194,7 +193,7 @@ pub enum Standing {
     Refused(Consent),
 }
 
-impl Standing {
+impl StandingConsent {
     /// Returns the answer to a step, if there is one.
     #[must_use]
     pub fn answer(self, covers: impl Fn(Consent) -> bool) -> Option<bool> {
@@ -206,72 +205,72 @@ impl Standing {
     }
 }
 
-/// What a question is about.
+/// The purpose of a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum About {
-    /// The server asks in a DM session.
+pub enum PromptPurpose {
+    /// A prompt of the server in a DM session.
     Session,
-    /// A download is to begin.
+    /// Consent to a download.
     Download,
-    /// An installation is to begin.
+    /// Consent to an installation.
     Install,
-    /// The server wants to see which software components are installed.
+    /// Consent to show the inventory of software components.
     Inventory,
-    /// An operation has ended.
+    /// The result of an operation.
     Result,
-    /// The device is being given an account.
+    /// The bootstrap of an account.
     Account,
-    /// All updates, while the device is enrolled.
+    /// The standing consent, at enrolment.
     Enrolment,
 }
 
-/// A question on its way to the user.
+/// A prompt on its way to the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Question {
-    /// Tells its answer from a late one.
+    /// Distinguishes its answer from a late one.
     pub ticket: u64,
-    /// What it is about.
-    pub about: About,
-    /// What is asked.
+    /// The purpose.
+    pub about: PromptPurpose,
+    /// The prompt.
     pub prompt: Prompt,
-    /// How long it is waited for.
+    /// The time until it expires.
     pub wait: Duration,
 }
 
-/// What the user says.
+/// The reply of the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reply {
-    /// This.
+    /// An answer.
     Answer(Answer),
     /// Ask again later.
     Later,
 }
 
-/// What the hook gets on its standard input.
+/// The standard input of the hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HookQuestion {
     /// [`CONTRACT_VERSION`].
     pub contract: u32,
-    /// What it is about.
-    pub about: About,
-    /// What kind of answer is wanted.
+    /// The purpose.
+    pub about: PromptPurpose,
+    /// The kind of answer.
     pub ask: PromptKind,
-    /// What is shown.
+    /// The displayed text.
     pub text: String,
-    /// What can be chosen, numbered from 1.
+    /// The choices, numbered from 1.
     pub choices: Vec<String>,
-    /// How long it stays at least.
+    /// The least time for which it is displayed.
     pub min_seconds: u64,
-    /// After which time nobody waits for the answer any more.
+    /// The time after which the answer is ignored.
     pub max_seconds: u64,
-    /// What is proposed, as the server writes it.
+    /// The default, as the server writes it.
     pub default: Option<String>,
     /// Characters that a text may have.
     pub max_length: Option<usize>,
-    /// What a text may hold.
+    /// The input that a text accepts.
     pub input: Input,
-    /// Whether a text is seen.
+    /// The echo of a text.
     pub echo: Echo,
 }
 
@@ -295,7 +294,7 @@ impl From<&Question> for HookQuestion {
     }
 }
 
-/// What the hook prints.
+/// The output of the hook.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "kebab-case", deny_unknown_fields)]
 pub enum HookAnswer {
@@ -335,9 +334,9 @@ impl From<HookAnswer> for Reply {
     }
 }
 
-/// Reads a line that a person has typed; `None` when it is no answer to the question.
+/// Parses a typed line; `None` when it is no answer to the prompt.
 #[must_use]
-pub fn typed(prompt: &Prompt, line: &str) -> Option<Reply> {
+pub fn parse_answer(prompt: &Prompt, line: &str) -> Option<Reply> {
     let line = line.trim();
     let answer = match (prompt.kind, line) {
         (PromptKind::Display, _) => Answer::Shown,
@@ -361,10 +360,10 @@ pub fn typed(prompt: &Prompt, line: &str) -> Option<Reply> {
 
 /// Returns what a person at a terminal reads.
 #[must_use]
-pub fn shown(prompt: &Prompt) -> String {
-    let mut text = format!("{}\n", printable(&prompt.text));
+pub fn render(prompt: &Prompt) -> String {
+    let mut text = format!("{}\n", sanitize(&prompt.text));
     for (number, choice) in (1..).zip(&prompt.choices) {
-        text.push_str(&format!("  {number}. {}\n", printable(choice)));
+        text.push_str(&format!("  {number}. {}\n", sanitize(choice)));
     }
     text.push_str(match prompt.kind {
         PromptKind::Display => "",
@@ -377,7 +376,7 @@ pub fn shown(prompt: &Prompt) -> String {
 }
 
 /// A text from the network must not command the terminal.
-fn printable(text: &str) -> String {
+fn sanitize(text: &str) -> String {
     text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
@@ -408,14 +407,14 @@ mod tests {
             (PromptKind::MultipleChoice, "DR=1-2", Answer::Chosen(vec![1, 2]), Answer::Cancelled),
         ] {
             let prompt = prompt(kind, parameters);
-            assert_eq!(Policy::Yes.answer(&prompt), yes, "{kind:?}");
-            assert_eq!(Policy::No.answer(&prompt), no, "{kind:?}");
+            assert_eq!(AutoAnswer::Yes.answer(&prompt), yes, "{kind:?}");
+            assert_eq!(AutoAnswer::No.answer(&prompt), no, "{kind:?}");
             assert!(prompt.takes(&yes) && prompt.takes(&no), "{kind:?}");
         }
     }
 
     #[test]
-    fn what_a_person_types_is_an_answer_or_is_asked_again() {
+    fn a_typed_line_is_an_answer_or_prompts_again() {
         let reply = |answer| Some(Reply::Answer(answer));
         for (kind, line, expected) in [
             (PromptKind::Confirm, "yes\n", reply(Answer::Yes)),
@@ -432,16 +431,16 @@ mod tests {
             (PromptKind::MultipleChoice, "one", None),
             (PromptKind::Display, "", reply(Answer::Shown)),
         ] {
-            assert_eq!(typed(&prompt(kind, ""), line), expected, "{kind:?} {line}");
+            assert_eq!(parse_answer(&prompt(kind, ""), line), expected, "{kind:?} {line}");
         }
-        assert_eq!(typed(&prompt(PromptKind::Confirm, "DR=0"), ""), reply(Answer::No));
+        assert_eq!(parse_answer(&prompt(PromptKind::Confirm, "DR=0"), ""), reply(Answer::No));
     }
 
     #[test]
     fn a_text_of_the_network_does_not_command_the_terminal() {
         let mut prompt = prompt(PromptKind::SingleChoice, "");
         prompt.text = "red\u{1b}[31m".to_owned();
-        let text = shown(&prompt);
+        let text = render(&prompt);
         assert!(!text.contains('\u{1b}'), "{text:?}");
         assert!(text.contains("  2. b\n"), "{text}");
     }
@@ -450,7 +449,7 @@ mod tests {
     fn the_hooks_json_is_the_documented_one() {
         let question = Question {
             ticket: 1,
-            about: About::Install,
+            about: PromptPurpose::Install,
             prompt: Prompt::confirm("Now?"),
             wait: MAX_WAIT,
         };

@@ -10,7 +10,7 @@ use proto::{
     ids::Correlator,
     time::Now,
 };
-use receiver::components::{Announced, Software, Subject};
+use receiver::components::{Announced, ComponentTarget, Software};
 use receiver::dm::{
     ArmRequest, ChunkPosition, DeviceLimits, DeviceView, DownloadRequest, FinalAlert,
     ManagementBackend,
@@ -26,7 +26,7 @@ pub(crate) struct TestDevice {
     /// Its software components, if it has any.
     pub(crate) software: Option<Software>,
     /// The component operations that it was commanded to start.
-    pub(crate) changes: Vec<(Subject, Option<Correlator>)>,
+    pub(crate) changes: Vec<(ComponentTarget, Option<Correlator>)>,
     /// The download that it was commanded to start.
     pub(crate) download: Option<DownloadRequest>,
     /// The package that came in the session.
@@ -92,7 +92,7 @@ impl ManagementBackend for TestDevice {
             root_version: self.root,
             package_name: None,
             package_version: None,
-            policy: receiver::sensors::Policy::default(),
+            policy: receiver::suspension::Policy::default(),
             limits: DeviceLimits {
                 max_block_symbols: 8192,
                 max_memory_kib: 65_536,
@@ -158,7 +158,7 @@ impl ManagementBackend for TestDevice {
     fn change_component(
         &mut self,
         _now: Now,
-        subject: Subject,
+        subject: ComponentTarget,
         correlator: Option<Correlator>,
     ) -> StatusCode {
         self.changes.push((subject, correlator));

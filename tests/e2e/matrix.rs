@@ -40,7 +40,9 @@ use proto::{
     trust::DocumentKind,
     tune_in::Window,
 };
-use receiver::acceptance::{History, Kind, Limits, Offer, Refusal, Verdict, judge};
+use receiver::update::acceptance::{
+    Acceptance, AcceptanceHistory, CampaignOffer, DeviceClass, Limits, Refusal, evaluate,
+};
 
 mod sockets;
 
@@ -92,22 +94,22 @@ fn broadcast() -> Broadcast {
 
 fn at_the_device(attempt: &Attempt, case: &Device) -> Result<(), (u16, &'static str)> {
     let root = proto::trust::Root::from_factory(&attempt.root).unwrap();
-    let offer = Offer {
+    let offer = CampaignOffer {
         campaign: &attempt.campaign,
         manifest: &attempt.manifest,
         windows: vec![(case.tune_in.clone(), case.window)],
         carried: None,
     };
-    match judge(&root, case.kind, &case.history, &Limits::default(), &offer) {
-        Ok(Verdict::Accepted(_)) => Ok(()),
-        Ok(Verdict::AlreadyInstalled(_)) => panic!("nothing is installed"),
+    match evaluate(&root, case.kind, &case.history, &Limits::default(), &offer) {
+        Ok(Acceptance::Accepted(_)) => Ok(()),
+        Ok(Acceptance::AlreadyInstalled(_)) => panic!("nothing is installed"),
         Err(Refusal { result, reason, .. }) => Err((result.0, reason)),
     }
 }
 
 struct Device {
-    kind: Kind,
-    history: History,
+    kind: DeviceClass,
+    history: AcceptanceHistory,
     tune_in: proto::tune_in::TuneIn,
     window: Window,
 }
@@ -115,8 +117,8 @@ struct Device {
 impl Device {
     fn new(broadcast: &Broadcast) -> Self {
         Self {
-            kind: Kind { vendor: VENDOR, class: CLASS },
-            history: History::default(),
+            kind: DeviceClass { vendor: VENDOR, class: CLASS },
+            history: AcceptanceHistory::default(),
             tune_in: broadcast.tune_in().unwrap(),
             window: broadcast.window(),
         }

@@ -20,10 +20,7 @@ use fumocast_tests::lab::{
     schedule::Schedule,
 };
 use proto::{crypto::SigningKey, dm::encoding::Encoding};
-use receiver::{
-    journal_state::JournalState,
-    symbols::{CopyName, JournalImage},
-};
+use receiver::store::{CopyName, JournalImage, journal_state::JournalState};
 
 use crate::lab_program;
 

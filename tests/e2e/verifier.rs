@@ -15,22 +15,24 @@ use proto::{
     trust::plan::{PlanHeader, TableProof},
 };
 use receiver::{
-    authenticity::{Authenticity, HashPlan},
-    object::Object,
-    stats::Stats,
-    symbols::{Limits, LogOutput, ObjectLayout, Recovered, SymbolLog},
+    flute::{
+        object::Object,
+        packet_auth::{HashPlan, PacketAuth},
+        stats::Stats,
+    },
+    store::{Limits, LogOutput, ObjectLayout, Recovered, SymbolLog},
 };
 
 /// Accepts everything, as a receiver without authentication must.
 #[derive(Debug)]
 struct AcceptAll;
 
-impl Authenticity for AcceptAll {
-    fn admits_table(&self, _: &PlanHeader, _: &TableProof<'_>, _: Sbn, _: Esi, _: &[u8]) -> bool {
+impl PacketAuth for AcceptAll {
+    fn verify_table(&self, _: &PlanHeader, _: &TableProof<'_>, _: Sbn, _: Esi, _: &[u8]) -> bool {
         true
     }
 
-    fn admits_data(&self, _: &Hash16, _: &Hash16) -> bool {
+    fn verify_data(&self, _: &Hash16, _: &Hash16) -> bool {
         true
     }
 }
@@ -53,8 +55,8 @@ fn a_receiver_that_accepts_everything_is_ruined_by_the_same_flood() {
 
 /// Receives one pass, each true packet after the ten forged ones that the one before it set off, and
 /// solves every block from what was stored of it first.
-fn received(broadcast: &Broadcast, authenticity: impl Authenticity) -> (Vec<u8>, Stats) {
-    let mut object = Object::with_authenticity(broadcast.object, log(broadcast), authenticity);
+fn received(broadcast: &Broadcast, packet_auth: impl PacketAuth) -> (Vec<u8>, Stats) {
+    let mut object = Object::with_packet_auth(broadcast.object, log(broadcast), packet_auth);
     let mut forger = Forger::new(broadcast.object, 10.0, 1);
     let mut stats = Stats::default();
     let mut stored = BTreeMap::new();
@@ -72,11 +74,11 @@ fn received(broadcast: &Broadcast, authenticity: impl Authenticity) -> (Vec<u8>,
     (solve(broadcast, &stored), stats)
 }
 
-fn receive<A: Authenticity>(object: &mut Object<A>, datagram: &[u8], stats: &mut Stats) {
+fn receive<A: PacketAuth>(object: &mut Object<A>, datagram: &[u8], stats: &mut Stats) {
     let packet = Packet::parse(datagram).unwrap();
     assert_eq!(packet.header.tsi, TSI);
-    let carries = packet.header.toi.and_then(|toi| object.carries(toi)).unwrap();
-    object.handle_packet(Mono(0), carries, &packet, stats);
+    let kind = packet.header.toi.and_then(|toi| object.packet_kind(toi)).unwrap();
+    object.handle_packet(Mono(0), kind, &packet, stats);
 }
 
 fn log(broadcast: &Broadcast) -> SymbolLog {
@@ -89,7 +91,7 @@ fn log(broadcast: &Broadcast) -> SymbolLog {
 type Stored = BTreeMap<Sbn, BTreeMap<Esi, Vec<u8>>>;
 
 /// Plays a storage that writes and syncs at once, and keeps what was written.
-fn collect<A: Authenticity>(object: &mut Object<A>, stored: &mut Stored) {
+fn collect<A: PacketAuth>(object: &mut Object<A>, stored: &mut Stored) {
     let layout = object.log().layout().clone();
     while let Some(output) = object.log_mut().poll_output() {
         match output {

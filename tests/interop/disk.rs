@@ -7,8 +7,8 @@ use proto::{
     time::{Mono, Now},
 };
 use receiver::{
-    decode::BlockFiles,
-    symbols::{
+    flute::decode::BlockFiles,
+    store::{
         BlockPlace, Content, HeaderCheck, LogOutput, ObjectLayout, Recovered, Recovery, SlotAddress,
     },
     unsigned::{Filter, Found, Limits, Output, UnsignedReceiver},
@@ -104,17 +104,17 @@ impl OurReceiver {
     fn open(&mut self, layout: ObjectLayout) {
         let logs = (0..layout.files()).map(|file| {
             let mut log = layout.header(file);
-            log.resize(usize::try_from(layout.file_octets(file)).unwrap(), 0);
+            log.resize(usize::try_from(layout.file_bytes(file)).unwrap(), 0);
             log
         });
         let logs: Vec<_> = logs.collect();
         let mut recovery = Recovery::new(&layout);
         for (file, log) in (0..).zip(&logs) {
-            let header = &log[..ObjectLayout::HEADER_OCTETS];
+            let header = &log[..ObjectLayout::HEADER_BYTES];
             assert_eq!(recovery.header(file, header), HeaderCheck::Ours);
         }
         let recovered = Recovered { image_made: true, ..recovery.finish() };
-        let part = vec![0; usize::try_from(layout.image_octets()).unwrap()];
+        let part = vec![0; usize::try_from(layout.image_bytes()).unwrap()];
         let key = layout.object_key();
         self.objects.insert(key, Object { layout, logs, part });
         self.core.handle_recovered(self.now(), key, &recovered);

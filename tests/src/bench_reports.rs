@@ -22,8 +22,8 @@ use proto::{
     time::{Mono, Utc},
 };
 use receiver::{
-    chance::Chance,
     dm::{FinalAlert, ReportSettings, backoff::Backoff, report::ReportQueue},
+    rng::SplitMix64,
 };
 use serde::Serialize;
 
@@ -114,7 +114,7 @@ type Queue = BinaryHeap<Reverse<(Mono, Event, usize)>>;
 
 /// Runs the simulation until no event is left.
 pub fn run(load: &ReportLoad) -> Outcome {
-    let mut rng = Chance::new(load.seed);
+    let mut rng = SplitMix64::new(load.seed);
     let mut devices: Vec<Device> =
         (0..load.devices).map(|number| device(load, number, &mut rng)).collect();
     let mut server = Server::new(load);
@@ -145,7 +145,7 @@ fn latest(load: &ReportLoad, now: Utc) -> Utc {
     settings(load).send_after(now, u64::MAX)
 }
 
-fn device(load: &ReportLoad, number: u32, rng: &mut Chance) -> Device {
+fn device(load: &ReportLoad, number: u32, rng: &mut SplitMix64) -> Device {
     let id: DeviceId = format!("STORM-{number:07}").parse().expect("an identifier");
     let correlator = Correlator(format!("storm-{number}"));
     let settings = settings(load);
@@ -157,11 +157,11 @@ fn device(load: &ReportLoad, number: u32, rng: &mut Chance) -> Device {
         subject: None,
     };
     let mut reports = ReportQueue::default();
-    reports.push(alert.clone(), settings.send_after(END, rng.number()));
-    if rng.number() % 1000 < load.restarts_per_mille {
+    reports.push(alert.clone(), settings.send_after(END, rng.next_u64()));
+    if rng.next_u64() % 1000 < load.restarts_per_mille {
         // What ended is found again in the journal: the slot is the one first chosen.
         reports = ReportQueue::restore(reports.reports().to_vec());
-        reports.push(alert, settings.send_after(END, rng.number()));
+        reports.push(alert, settings.send_after(END, rng.next_u64()));
     }
     let mut arming = ArmingAttempt::pending(id.clone(), CampaignId([7; 16]), 1, correlator, END);
     (arming.phase, arming.armed_revision) = (ArmingPhase::Armed, 1);
@@ -193,7 +193,7 @@ impl<'a> Server<'a> {
         &mut self,
         now: Mono,
         device: &mut Device,
-        rng: &mut Chance,
+        rng: &mut SplitMix64,
     ) -> Option<(Mono, Event)> {
         let span = self.load.spread_seconds.max(1) * 1_000_000_000;
         let bin = u128::from(now.0) * u128::from(BINS) / u128::from(span);
@@ -203,7 +203,7 @@ impl<'a> Server<'a> {
         }
         if self.sessions.admit(&device.id, now).is_none() {
             self.outcome.turned_away += 1;
-            let wait = device.backoff.failed(Some(RETRY_AFTER), rng.number());
+            let wait = device.backoff.failed(Some(RETRY_AFTER), rng.next_u64());
             return Some((now + wait, Event::Arrives));
         }
         self.sessions.release(&device.id, now, SlotUpdate::SessionOpen);
@@ -217,7 +217,7 @@ impl<'a> Server<'a> {
         &mut self,
         now: Mono,
         device: &mut Device,
-        rng: &mut Chance,
+        rng: &mut SplitMix64,
     ) -> Option<(Mono, Event)> {
         let utc = END + Duration::from_nanos(now.0);
         let due = device.reports.due(utc, latest(self.load, utc));
@@ -231,8 +231,8 @@ impl<'a> Server<'a> {
         let inside = self.sessions.admit(&device.id, now);
         debug_assert!(inside.is_some(), "its session is open");
         self.sessions.release(&device.id, now, SlotUpdate::SessionClosed);
-        if rng.number() % 1000 < self.load.lost_per_mille {
-            let wait = device.backoff.failed(None, rng.number());
+        if rng.next_u64() % 1000 < self.load.lost_per_mille {
+            let wait = device.backoff.failed(None, rng.next_u64());
             return Some((now + wait, Event::Arrives));
         }
         device.backoff.succeeded();

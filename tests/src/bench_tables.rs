@@ -13,7 +13,7 @@ use carousel::{
     schedule::{Cursor, LCT_OCTETS, Record, Schedule},
 };
 use proto::{ids::Sbn, trust::plan::PlanShape};
-use receiver::pending::MAX_PENDING_BYTES;
+use receiver::flute::unverified::MAX_UNVERIFIED_BYTES;
 
 use crate::lab::rng::SeededRng;
 
@@ -178,7 +178,7 @@ impl Counter {
         }
         self.counts.waited += 1;
         let size = usize::from(self.shape.oti().parameters().symbol_size) + 96;
-        let room = u64::try_from(MAX_PENDING_BYTES / size).unwrap_or(u64::MAX);
+        let room = u64::try_from(MAX_UNVERIFIED_BYTES / size).unwrap_or(u64::MAX);
         while self.waiting.values().sum::<u64>() >= room {
             match self.order.front().copied() {
                 Some(oldest) if oldest != segment => self.forget(oldest),

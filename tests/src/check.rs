@@ -5,10 +5,9 @@ use std::{collections::BTreeSet, hint::black_box};
 use anyhow::{Context as _, ensure};
 use proto::{crypto::sha256, flute::alc::Packet, time::Mono};
 use receiver::{
-    object::Object,
+    flute::{object::Object, stats::Stats},
     shell::clock::Clock,
-    stats::Stats,
-    symbols::{Limits, ObjectLayout, Recovered, SymbolLog},
+    store::{Limits, ObjectLayout, Recovered, SymbolLog},
 };
 use serde_json::json;
 
@@ -72,13 +71,13 @@ pub fn run(times: usize) -> anyhow::Result<Cost> {
     let mut datagrams = Vec::new();
     for datagram in broadcast.pass()? {
         let packet = Packet::parse(&datagram)?;
-        let carries = packet.header.toi.and_then(|toi| object.carries(toi)).context("ours")?;
-        if carries == receiver::object::Carries::Data {
+        let kind = packet.header.toi.and_then(|toi| object.packet_kind(toi)).context("ours")?;
+        if kind == receiver::flute::object::PacketKind::Data {
             let mut forged = datagram.clone();
             *forged.last_mut().context("a symbol")? ^= 1;
             datagrams.push(forged);
         } else {
-            object.handle_packet(Mono(0), carries, &packet, &mut stats);
+            object.handle_packet(Mono(0), kind, &packet, &mut stats);
         }
     }
     let mut found = Vec::new();
@@ -102,10 +101,10 @@ fn check(object: &mut Object, datagrams: &[Vec<u8>], stats: &mut Stats) {
     for _ in 0..ROUNDS {
         for datagram in datagrams {
             let Ok(packet) = Packet::parse(black_box(datagram)) else { continue };
-            let Some(carries) = packet.header.toi.and_then(|toi| object.carries(toi)) else {
+            let Some(kind) = packet.header.toi.and_then(|toi| object.packet_kind(toi)) else {
                 continue;
             };
-            object.handle_packet(Mono(0), carries, &packet, stats);
+            object.handle_packet(Mono(0), kind, &packet, stats);
         }
     }
 }

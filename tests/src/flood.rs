@@ -12,9 +12,8 @@ use proto::{
     trust::{PlannedObject, plan::leaf},
 };
 use receiver::{
-    object::Object,
-    stats::Stats,
-    symbols::{Limits, LogOutput, ObjectLayout, Recovered, SymbolLog},
+    flute::{object::Object, stats::Stats},
+    store::{Limits, LogOutput, ObjectLayout, Recovered, SymbolLog},
 };
 use serde::Serialize;
 
@@ -118,7 +117,7 @@ fn receive_broadcast(broadcast: &Broadcast, flood: Flood) -> anyhow::Result<Pack
         device.receive(datagram)?;
         if !complete {
             counts.needed += 1;
-            complete = device.object.blocks().is_satisfied();
+            complete = device.object.blocks().has_enough();
             if complete {
                 device.sync(broadcast)?;
                 ensure!(device.solve()? == broadcast.image, "the image is not exact");
@@ -155,17 +154,17 @@ impl Device {
     /// Receives a packet; packets of other objects are ignored.
     pub(crate) fn receive(&mut self, datagram: &[u8]) -> anyhow::Result<()> {
         let packet = Packet::parse(datagram)?;
-        let carries = packet.header.toi.and_then(|toi| self.object.carries(toi));
-        let Some(carries) = carries else { return Ok(()) };
-        self.object.handle_packet(Mono(0), carries, &packet, &mut self.stats);
+        let kind = packet.header.toi.and_then(|toi| self.object.packet_kind(toi));
+        let Some(kind) = kind else { return Ok(()) };
+        self.object.handle_packet(Mono(0), kind, &packet, &mut self.stats);
         self.write()
     }
 
     /// Receives a packet and returns whether any part of it was stored.
     fn takes(&mut self, datagram: &[u8]) -> anyhow::Result<bool> {
-        let before = (self.stats.data_taken, self.stats.table_taken, self.stats.data_held);
+        let before = (self.stats.data_accepted, self.stats.table_accepted, self.stats.data_held);
         self.receive(datagram)?;
-        let after = (self.stats.data_taken, self.stats.table_taken, self.stats.data_held);
+        let after = (self.stats.data_accepted, self.stats.table_accepted, self.stats.data_held);
         Ok((before.0, before.1) != (after.0, after.1))
     }
 

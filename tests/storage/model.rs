@@ -115,10 +115,10 @@ impl Life {
         let log = Path::new(DATA).join("objects").join(layout.directory_name()).join("log.0");
         let Some(content) = self.device.disk.content(&log) else { return };
         let octet = content.len() as u64 * share / 1000;
-        let first = receiver::symbols::SlotAddress { file: 0, index: 0 };
+        let first = receiver::store::SlotAddress { file: 0, index: 0 };
         let Some(from) = octet.checked_sub(layout.offset(first)) else { return };
         let index = u32::try_from(from / layout.slot_size() as u64).unwrap();
-        let slot = receiver::symbols::SlotAddress { file: 0, index };
+        let slot = receiver::store::SlotAddress { file: 0, index };
         let start = usize::try_from(layout.offset(slot)).unwrap();
         let found = content.get(start..start + layout.slot_size());
         let name = found.and_then(|found| layout.parse_slot(found)).map(|it| (it.sbn, it.esi));

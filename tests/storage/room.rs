@@ -9,7 +9,7 @@ use fumocast_tests::{
     sim::disk::{Call, SimDisk},
     store::device::{DATA, Device},
 };
-use receiver::symbols::{ObjectLayout, journal::JOURNAL_OCTETS};
+use receiver::store::{ObjectLayout, journal::JOURNAL_BYTES};
 
 /// Room for two copies of the journal and a few documents.
 const SMALL_BYTES: u64 = 64 << 10;
@@ -39,17 +39,17 @@ fn all_room_is_held_before_the_window_with_or_without_help_of_the_file_system() 
         let layout = device.ledger.layout().unwrap().clone();
         let object = Path::new(DATA).join("objects").join(layout.directory_name());
         let octets = |name: &str| disk.content(&object.join(name)).unwrap().len() as u64;
-        assert_eq!(octets("image.part"), layout.image_octets());
+        assert_eq!(octets("image.part"), layout.image_bytes());
         let logs: u64 = (0..layout.files()).map(|file| octets(&format!("log.{file}"))).sum();
-        assert_eq!(logs + layout.image_octets(), layout.storage_octets());
+        assert_eq!(logs + layout.image_bytes(), layout.storage_bytes());
         let journal = ["journal.a", "journal.b"].map(|name| Path::new(DATA).join(name));
         let journal = journal.map(|path| disk.content(&path).unwrap().len());
-        assert_eq!(journal, [JOURNAL_OCTETS; 2]);
-        let reserved = layout.storage_octets() + 2 * JOURNAL_OCTETS as u64;
+        assert_eq!(journal, [JOURNAL_BYTES; 2]);
+        let reserved = layout.storage_bytes() + 2 * JOURNAL_BYTES as u64;
         let zeros = disk.written_bytes() > reserved;
         assert_eq!(zeros, !helps, "the image is written twice only where it must be");
         // Nothing but the journal grows from here.
-        disk.set_capacity(layout.storage_octets() + SMALL_BYTES);
+        disk.set_capacity(layout.storage_bytes() + SMALL_BYTES);
         receive(&mut device, &broadcast);
     }
 }
@@ -57,13 +57,13 @@ fn all_room_is_held_before_the_window_with_or_without_help_of_the_file_system() 
 #[test]
 fn a_lack_of_room_is_reported_before_the_window() {
     let layout = |device: &Device| device.ledger.layout().cloned();
-    let needed = layout(&armed(SimDisk::new(1)).0).map(|it| it.storage_octets()).unwrap();
+    let needed = layout(&armed(SimDisk::new(1)).0).map(|it| it.storage_bytes()).unwrap();
     for helps in [true, false] {
         let disk = SimDisk::new(1);
         if !helps {
             disk.cannot_allocate();
         }
-        disk.set_capacity(needed - ObjectLayout::HEADER_OCTETS as u64);
+        disk.set_capacity(needed - ObjectLayout::HEADER_BYTES as u64);
         let (mut device, _) = armed(disk);
         device.check_in();
         assert_eq!(device.server.results, ["501"]);
@@ -81,7 +81,7 @@ fn room_that_was_reserved_is_not_reserved_again() {
         device.start().unwrap();
     }
     let again = disk.written_bytes() - written;
-    assert!(again < ObjectLayout::HEADER_OCTETS as u64, "{again} octets");
+    assert!(again < ObjectLayout::HEADER_BYTES as u64, "{again} octets");
     assert!(disk.calls(Call::Sync) > syncs);
     receive(&mut device, &broadcast);
 }

@@ -17,7 +17,7 @@ use proto::{
     flute::alc::Packet,
     ids::{ComponentId, Toi},
 };
-use receiver::{shell::disk::Disk, stats::Stats};
+use receiver::{flute::stats::Stats, shell::disk::Disk};
 
 /// Symbols of the image, in two blocks; three segments.
 const SYMBOLS: u32 = 1100;
@@ -76,7 +76,7 @@ fn a_device_that_starts_again_in_the_middle_of_a_segment_loses_only_the_outage()
     for seed in 0..4 {
         let (received, stats) = Cut::new(seed).receive_data();
         assert!(received > 250, "{received}");
-        let lost = (stats.data_taken, stats.data_pending, stats.data_unproven);
+        let lost = (stats.data_accepted, stats.data_pending, stats.data_expired_unverified);
         assert_eq!(lost, (received, 0, 0), "seed {seed}");
     }
 }
@@ -89,13 +89,13 @@ fn tables_that_are_damaged_or_gone_cost_waiting_for_them() {
         cut.device.disk.flip_bit(&cut.tables(), 4096 + slot * 1280 + 40, 0);
     }
     let (received, stats) = cut.receive_data();
-    assert_eq!((stats.data_taken, stats.data_pending), (0, received));
+    assert_eq!((stats.data_accepted, stats.data_pending), (0, received));
 
     let mut cut = Cut::new(2);
     cut.device.disk.remove_file(&cut.tables()).unwrap();
     let (received, stats) = cut.receive_data();
     assert_eq!(
-        (stats.data_taken, stats.data_unproven),
+        (stats.data_accepted, stats.data_expired_unverified),
         (0, received),
         "the plan header is gone, too"
     );

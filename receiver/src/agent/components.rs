@@ -1,5 +1,5 @@
-//! Software components: the same course as firmware up to the hand-off, and its own end. What the
-//! installer lists afterwards decides whether an operation has succeeded, as the version does for
+//! Software components: processed like firmware up to the hand-off, with an end of their own. The
+//! list of the installer decides whether an operation has succeeded, as the version does for
 //! firmware.
 //!
 //! ```text
@@ -7,7 +7,7 @@
 //! Activate, Deactivate, Remove:                     handed over -> listed -> confirmed | failed
 //! ```
 //!
-//! One operation goes on at a time, on firmware or on a component.
+//! One operation is in progress at a time, on firmware or on a component.
 
 use proto::{
     dm::{
@@ -22,10 +22,17 @@ use proto::{
 
 use super::{Agent, AgentState, Output};
 use crate::{
-    acceptance::{History, Kind, Offer, Refusal, Verdict, judge},
-    components::{Call, ChangeRequest, Deployed, Inventory, Leave, Software, Subject, Verb},
+    components::{
+        ChangeRequest, ComponentTarget, Deployed, InstallerCall, InventoryAccess, InventoryConsent,
+        Software, Verb,
+    },
     dm::ReportSettings,
-    installer::{CONTRACT_VERSION, ComponentInstall},
+    update::{
+        acceptance::{
+            Acceptance, AcceptanceHistory, CampaignOffer, DeviceClass, Refusal, evaluate,
+        },
+        installer::{CONTRACT_VERSION, ComponentInstall},
+    },
 };
 
 /// Classes whose sequences are remembered: firmware, and components that came by package. None is
@@ -33,7 +40,7 @@ use crate::{
 const MAX_CLASSES: usize = 16;
 
 impl Agent {
-    /// Learns which components are installed; `None` when the installer did not say.
+    /// Handles the list of installed components; `None` when the installer printed none.
     pub fn handle_components(&mut self, now: Now, deployed: Option<Vec<Deployed>>) {
         self.state.handle_components(now, deployed);
         self.start_due_session(now);
@@ -43,25 +50,25 @@ impl Agent {
 
 impl AgentState {
     pub(super) fn list_components(&mut self) {
-        if self.config.components != Inventory::Absent {
-            self.effects.push(Output::Components(Call::Read));
+        if self.config.components != InventoryAccess::Absent {
+            self.effects.push(Output::Components(InstallerCall::Read));
         }
     }
 
-    /// Returns whether the installer has answered the questions of the start: an answer that is
-    /// still on its way would be taken for one after an installation.
+    /// Returns whether the installer has answered the requests of the start: a pending answer would
+    /// be mistaken for one after an installation.
     pub(super) fn knows_what_is_installed(&self) -> bool {
-        let has_listed = self.has_listed || self.config.components == Inventory::Absent;
+        let has_listed = self.has_listed || self.config.components == InventoryAccess::Absent;
         has_listed && self.firmware_version.is_some()
     }
 
-    /// Returns whether an operation goes on: there is one at a time.
+    /// Returns whether an operation is in progress: there is one at a time.
     pub(super) fn is_occupied(&self) -> bool {
         self.operation.is_some() || self.has_download() || self.phase() == Phase::HandedOver
     }
 
-    /// Returns whether the operation that goes on is about the same package in the same place.
-    pub(super) fn concerns(&self, other: Option<&Subject>) -> bool {
+    /// Returns whether the operation in progress concerns the same package and node.
+    pub(super) fn concerns(&self, other: Option<&ComponentTarget>) -> bool {
         match (&self.persistent.subject, other) {
             (Some(own), Some(other)) => own.node == other.node && own.package == other.package,
             (own, other) => own.is_none() && other.is_none(),
@@ -69,15 +76,16 @@ impl AgentState {
     }
 
     // spec: oma-002 7 (a component is signed for a class of its own)
-    /// Returns what the manifest of a package must be for.
-    pub(super) fn device_class_of(&self, subject: Option<&Subject>) -> Kind {
-        let Kind { vendor, class } = self.config.device_class;
+    /// Returns the device class that the manifest of a package must name.
+    pub(super) fn device_class_of(&self, subject: Option<&ComponentTarget>) -> DeviceClass {
+        let DeviceClass { vendor, class } = self.config.device_class;
         let class = subject.map_or(class, |subject| component_class(class, &subject.package));
-        Kind { vendor, class }
+        DeviceClass { vendor, class }
     }
 
-    /// A component that is gone may come back as it was, and not as it was before that.
-    fn history_of(&self, subject: Option<&Subject>) -> History {
+    /// Returns the acceptance history. A removed component may be installed again, but no older
+    /// version.
+    fn history_of(&self, subject: Option<&ComponentTarget>) -> AcceptanceHistory {
         let mut history = self.persistent.history(self.device_class_of(subject).class);
         let Some(subject) = subject else { return history };
         history.finished.clear();
@@ -90,23 +98,23 @@ impl AgentState {
         history
     }
 
-    /// Judges an offer for firmware, or for a component.
+    /// Evaluates an offer for firmware, or for a component.
     pub(super) fn evaluate_offer(
         &self,
-        subject: Option<&Subject>,
-        offer: &Offer<'_>,
-    ) -> Result<Verdict, Refusal> {
+        subject: Option<&ComponentTarget>,
+        offer: &CampaignOffer<'_>,
+    ) -> Result<Acceptance, Refusal> {
         let (kind, history) = (self.device_class_of(subject), self.history_of(subject));
         let known = &self.persistent.accepted;
         if !known.contains_key(&kind.class) && known.len() >= MAX_CLASSES {
-            let detail = "more components than the device can tell apart".to_owned();
+            let detail = "more components than the device can distinguish".to_owned();
             let result = ResultCode::REFUSED;
             return Err(Refusal { result, reason: "limits", detail });
         }
-        judge(&self.root, kind, &history, &self.config.limits, offer)
+        evaluate(&self.root, kind, &history, &self.config.limits, offer)
     }
 
-    /// Returns what the installer is told of the component that it gets.
+    /// Returns the component part of the install request.
     pub(super) fn component_install(&self) -> Option<ComponentInstall> {
         let subject = self.persistent.subject.as_ref()?;
         let leaf = proto::dm::nodes::scomo::INSTALL_PARAMETERS;
@@ -118,7 +126,8 @@ impl AgentState {
         })
     }
 
-    /// What is installed decides, not what the installer claimed.
+    /// Compares the installed components with the expected one; the installer's exit code is not
+    /// trusted.
     // spec: oma-dm 12.1 (read back)
     fn handle_components(&mut self, now: Now, deployed: Option<Vec<Deployed>>) {
         let is_first = !std::mem::replace(&mut self.has_listed, true);
@@ -142,12 +151,12 @@ impl AgentState {
         }
     }
 
-    /// Starts what an Exec in the inventory asks for.
+    /// Starts the operation of an Exec in the inventory.
     // spec: oma-002 scomo.activate, oma-002 scomo.install
     pub(super) fn begin_change(
         &mut self,
         now: Now,
-        subject: Subject,
+        subject: ComponentTarget,
         correlator: Option<Correlator>,
     ) -> StatusCode {
         if matches!(subject.operation, Operation::Install | Operation::InstallInactive) {
@@ -175,15 +184,15 @@ impl AgentState {
         self.installing = true;
         self.set_phase(Phase::HandedOver);
         self.effects.mark_dirty();
-        self.effects.push_after_commit(Output::Components(Call::Change(verb, request)));
+        self.effects.push_after_commit(Output::Components(InstallerCall::Change(verb, request)));
         StatusCode::ACCEPTED
     }
 
-    /// A package whose data the device does not hold is a node and nothing else.
+    /// Removes a package. Without its data a package is just a node.
     fn remove_package(
         &mut self,
         now: Now,
-        subject: Subject,
+        subject: ComponentTarget,
         correlator: Option<Correlator>,
     ) -> StatusCode {
         if self.persistent.awaiting_update_exec && self.concerns(Some(&subject)) {
@@ -196,12 +205,12 @@ impl AgentState {
         StatusCode::ACCEPTED
     }
 
-    /// Returns what the tree shows.
+    /// Returns the view of the components for the management tree.
     pub(super) fn software_view(&self) -> Option<Software> {
         let is_shown = match self.config.components {
-            Inventory::Absent => return None,
-            Inventory::Asked => self.persistent.inventory_consent == Leave::Given,
-            Inventory::Granted => true,
+            InventoryAccess::Absent => return None,
+            InventoryAccess::Asked => self.persistent.inventory_consent == InventoryConsent::Given,
+            InventoryAccess::Granted => true,
         };
         let subject = self.persistent.subject.as_ref().filter(|_| self.is_occupied());
         let status = self.phase().state(self.package_data()).number();

@@ -1,4 +1,4 @@
-//! What the DM session sees of the agent, and does to it.
+//! The interface of the agent to the DM session.
 
 use std::collections::BTreeMap;
 
@@ -25,17 +25,16 @@ use super::{
     restore::root_file,
 };
 use crate::{
-    acceptance::{Accepted, Offer, Refusal, Verdict, check_tune_in},
-    components::{Announced, Software, Subject},
+    components::{Announced, ComponentTarget, Software},
     dm::{
         AccountChange, ArmRequest, ChunkPosition, DeviceLimits, DeviceView, DownloadRequest,
         FinalAlert, ManagementBackend,
     },
-    sensors::Policy,
-    suspension::SuspendReason,
-    symbols::ObjectLayout,
-    tuner::Tuner,
-    user::{Consent, Front},
+    flute::tuner::Tuner,
+    store::ObjectLayout,
+    suspension::{Policy, SuspendReason},
+    update::acceptance::{Acceptance, Accepted, CampaignOffer, Refusal, check_tune_in},
+    user::{Consent, UserInterface},
 };
 
 /// Windows and image servers that one arming may name.
@@ -80,13 +79,13 @@ impl ManagementBackend for AgentState {
             subject: request.subject.clone(),
         };
         if self.is_unanswered_user() {
-            tracing::info!("the user asked and the server said nothing to the user");
+            tracing::info!("server did not notify the user who requested the update");
             return self.refuse(now, alert(ResultCode::POLICY, None));
         }
         let windows = match offered_windows(&request) {
             Ok(windows) => windows,
             Err(error) => {
-                tracing::info!(%error, "a tune-in was refused");
+                tracing::info!(%error, "tune-in refused");
                 return self.refuse(now, alert(ResultCode::BAD_URL, None));
             }
         };
@@ -94,16 +93,18 @@ impl ManagementBackend for AgentState {
             return self.move_windows(now, &request, &windows);
         }
         let (campaign, manifest) = (&request.campaign, &request.manifest);
-        let offer = Offer { campaign, manifest, windows, carried: None };
+        let offer = CampaignOffer { campaign, manifest, windows, carried: None };
         let verdict = self.evaluate_offer(request.subject.as_ref(), &offer);
         let windows = offer.windows;
         match verdict {
-            Ok(Verdict::AlreadyInstalled(id)) => {
+            Ok(Acceptance::AlreadyInstalled(id)) => {
                 self.refuse(now, alert(ResultCode::UP_TO_DATE, Some(id)));
             }
-            Ok(Verdict::Accepted(accepted)) => self.arm_campaign(now, request, windows, *accepted),
+            Ok(Acceptance::Accepted(accepted)) => {
+                self.arm_campaign(now, request, windows, *accepted)
+            }
             Err(Refusal { result, reason, detail }) => {
-                tracing::info!(%result, reason, detail, "a campaign was refused");
+                tracing::info!(%result, reason, detail, "campaign refused");
                 self.refuse(now, alert(result, None));
             }
         }
@@ -125,8 +126,8 @@ impl ManagementBackend for AgentState {
         self.partial_package.held()
     }
 
-    fn receive_remainder(&mut self, _now: Now, rest: &[u8]) -> StatusCode {
-        self.receive_remainder_of_package(rest)
+    fn receive_remainder(&mut self, _now: Now, remainder: &[u8]) -> StatusCode {
+        self.receive_remainder_of_package(remainder)
     }
 
     fn update(&mut self, now: Now, correlator: Option<Correlator>) -> StatusCode {
@@ -142,14 +143,19 @@ impl ManagementBackend for AgentState {
         self.effects.mark_dirty();
     }
 
-    fn receive_component(&mut self, _now: Now, subject: Subject, package: &[u8]) -> StatusCode {
+    fn receive_component(
+        &mut self,
+        _now: Now,
+        subject: ComponentTarget,
+        package: &[u8],
+    ) -> StatusCode {
         self.receive_package_data(Some(subject), package)
     }
 
     fn change_component(
         &mut self,
         now: Now,
-        subject: Subject,
+        subject: ComponentTarget,
         correlator: Option<Correlator>,
     ) -> StatusCode {
         self.begin_change(now, subject, correlator)
@@ -181,16 +187,16 @@ impl ManagementBackend for AgentState {
     fn set_policy(&mut self, now: Now, node: &str, value: &str) -> StatusCode {
         let mut policy = self.persistent.policy;
         if let Err(error) = policy.set(node, value) {
-            tracing::info!(%error, "a policy was refused");
+            tracing::info!(%error, "policy rejected");
             return StatusCode::BAD_REQUEST;
         }
         let own = self.config.user.consent;
         if node == broadcast::POLICY_CONSENT && policy.consent.and(own) != policy.consent {
-            tracing::info!(value, "the device itself wants more asked");
+            tracing::info!(value, "policy rejected: weaker than the device's own consent setting");
             return StatusCode::FORBIDDEN;
         }
-        if policy.consent != Consent::None && self.config.user.front == Front::Absent {
-            tracing::info!(value, "there is no user to be asked");
+        if policy.consent != Consent::None && self.config.user.front == UserInterface::Absent {
+            tracing::info!(value, "policy rejected: no user interface");
             return StatusCode::NOT_SUPPORTED;
         }
         self.persistent.policy = policy;
@@ -211,7 +217,7 @@ impl ManagementBackend for AgentState {
     }
 
     fn offer_root(&mut self, now: Now, envelope: &[u8]) -> StatusCode {
-        // An installation is not judged anew while it runs.
+        // A running installation is not verified again.
         if self.phase() == Phase::HandedOver {
             return StatusCode::FORBIDDEN;
         }
@@ -221,7 +227,7 @@ impl ManagementBackend for AgentState {
                 StatusCode::OK
             }
             Err(error) => {
-                tracing::info!(%error, "a root was refused");
+                tracing::info!(%error, "root refused");
                 StatusCode::FAILED
             }
         }
@@ -252,7 +258,7 @@ impl ManagementBackend for AgentState {
             return;
         }
         self.effects.mark_dirty();
-        // The server knows; the device is free again.
+        // The server has the result; the device is idle again.
         if self.persistent.reports.is_empty() && !self.is_occupied() {
             self.set_phase(Phase::Idle);
         }
@@ -297,7 +303,7 @@ impl ManagementBackend for AgentState {
     }
 
     fn store_account_change(&mut self, change: AccountChange) {
-        tracing::info!("the server has changed the account for later DM sessions");
+        tracing::info!("server changed the account for later DM sessions");
         self.persistent.account_change = change;
         self.effects.mark_dirty();
     }
@@ -305,7 +311,7 @@ impl ManagementBackend for AgentState {
     fn fresh_nonce(&mut self) -> [u8; 16] {
         // Two numbers of the sequence never repeat; the secret keeps others from guessing them.
         let secret = self.config.dm.account.secret.octets();
-        let numbers = [self.rng.number(), self.rng.number()].map(u64::to_be_bytes);
+        let numbers = [self.rng.next_u64(), self.rng.next_u64()].map(u64::to_be_bytes);
         let [first, second] = &numbers;
         let Digest(hash) = sha256(&[b"nonce", &secret, self.boot_id.as_bytes(), first, second]);
         let (nonce, _) = hash.split_first_chunk().expect("a hash is longer than a nonce");
@@ -314,9 +320,10 @@ impl ManagementBackend for AgentState {
 }
 
 impl AgentState {
-    /// The file is written whole before the journal names it, and both before the answer.
+    /// Installs a root. The file is written whole before the journal names it, and both before the
+    /// status.
     fn install_root(&mut self, now: Now, root: Verified<Root>, envelope: &[u8]) {
-        tracing::info!(version = root.version, epoch = root.epoch, "the next root is in force");
+        tracing::info!(version = root.version, epoch = root.epoch, "root installed");
         self.effects.write_before_commit(root_file(root.version), envelope.to_vec());
         self.persistent.enter_root(&root);
         self.root = root;
@@ -328,7 +335,7 @@ impl AgentState {
             .and_then(|_| Manifest::verify(&self.root, manifest));
         if let Err(error) = judged {
             let Refusal { result, reason, detail } = Refusal::from(error);
-            tracing::info!(%result, reason, detail, "the armed campaign is not believed any more");
+            tracing::info!(%result, reason, detail, "armed campaign revoked");
             self.complete(now, Phase::Refused, result);
         }
     }
@@ -342,7 +349,7 @@ impl AgentState {
             .try_for_each(|(tune_in, window)| check_tune_in(campaign, tune_in, *window));
         let result = match checked {
             Err(Refusal { result, reason, detail }) => {
-                tracing::info!(%result, reason, detail, "moved windows were refused");
+                tracing::info!(%result, reason, detail, "moved windows refused");
                 result
             }
             Ok(()) if self.persistent.correlator != request.correlator => ResultCode::WRONG_STATE,
@@ -452,7 +459,7 @@ impl AgentState {
         let longest = std::time::Duration::from_secs(accepted.campaign.report_spread_max_s.into());
         self.persistent.report.spread = self.persistent.report.spread.min(longest);
         self.persistent.result = None;
-        // Who has just said yes to the server is not asked the same again.
+        // A user who has just agreed to the server's prompt is not prompted again.
         self.persistent.consent =
             if self.prompts.agreed { ConsentGranted::Download } else { ConsentGranted::Nothing };
         self.persistent.progress.retain(|key, _| *key == object.object_key);

@@ -1,6 +1,6 @@
 //! Packages that come by unicast: over HTTP by a descriptor (the Download User Agent), inside a DM
-//! session, or from local media. All of them are bundles, and all go the way of a broadcast image
-//! once they are here: check, hand-off, result.
+//! session, or from local media. All of them are bundles, and all are processed like a broadcast
+//! image once they are stored: check, hand-off, result.
 //!
 //! ```text
 //! Exec -> descriptor -> head: documents, judged -> pieces, each synced -> assembled -> verified -> …
@@ -26,55 +26,55 @@ use super::{
     Agent, AgentState, ConsentGranted, Operation, Output, persistent_state::ArmedCampaign,
 };
 use crate::{
-    acceptance::{Accepted, Offer, Refusal, Verdict},
-    components::Subject,
+    components::ComponentTarget,
     dm::{DownloadRequest, FinalAlert},
-    sensors::Install,
-    symbols::{ObjectLayout, StorageError},
+    store::{ObjectLayout, StorageError},
+    suspension::InstallPolicy,
+    update::acceptance::{Acceptance, Accepted, CampaignOffer, Refusal},
 };
 
-/// Octets of the image that are asked for at once, and synced together.
+/// Octets of the image that are requested at once, and synced together.
 const CHUNK: u64 = 1 << 20;
-/// Attempts at one piece before the download is given up.
+/// Attempts at one range before the download is aborted.
 const MAX_FAILURES: u32 = 8;
 /// The longest wait between two attempts.
 const MAX_WAIT: Duration = Duration::from_secs(300);
-/// Attempts at an installation notification before it is given up.
+/// Attempts at an installation notification before it is dropped.
 const MAX_NOTIFICATION_ATTEMPTS: u32 = 5;
-/// Installation notifications that may wait.
+/// Installation notifications that are queued at most.
 const MAX_NOTIFICATIONS: usize = 2;
-/// What an import is fetched from; no URL of a server begins so.
+/// The URL scheme of an import; no URL of a server begins so.
 const FILE: &str = "file:";
 
-/// A package that comes by unicast, as the journal holds it.
+/// A unicast download, as the journal stores it.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Download {
-    /// What the server named: a descriptor, or the package. Empty when there is nothing to fetch.
+    /// URL of a descriptor, or of the package. Empty when there is nothing to fetch.
     pub url: String,
-    /// Where the package is, once that is known.
+    /// URL of the package, once that is known.
     pub object: Option<String>,
-    /// Where the outcome is sent.
+    /// URL that receives the outcome.
     pub notify: Option<String>,
     /// Octets of the package by its descriptor; 0 when there was none.
     pub size: u64,
-    /// Where in the package the image begins.
+    /// Offset of the image in the package.
     pub image_offset: u64,
     /// Octets of the image that are synced.
     pub fetched: u64,
 }
 
-/// An installation notification that waits.
+/// A queued installation notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InstallNotification {
-    /// Where it goes.
+    /// The destination.
     pub url: String,
-    /// What it says.
+    /// The status that it carries.
     pub status: InstallStatus,
     /// Attempts so far.
     pub tries: u32,
 }
 
-/// What is to be fetched: octets `from..to` of what is there.
+/// A range to fetch: octets `from..to` of the resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetch {
     /// `http:`, `https:`, or `file:` and a path.
@@ -85,10 +85,10 @@ pub struct Fetch {
     pub to: u64,
 }
 
-/// What was fetched.
+/// A fetched range.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetched {
-    /// Its media type; empty when nobody said.
+    /// Its media type; empty when unknown.
     pub media_type: String,
     /// Octets of the whole, when that is known.
     pub total: Option<u64>,
@@ -96,23 +96,23 @@ pub struct Fetched {
     pub octets: Vec<u8>,
 }
 
-/// Why nothing was fetched.
+/// The reason why a fetch failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FetchError {
-    /// The URL is none that this device follows.
+    /// The device does not follow this URL.
     Refused,
-    /// The server answered with this status.
+    /// The server's status code.
     Status(u16),
-    /// No connection, no answer in time, or no trust.
+    /// No connection, no response in time, or no trust.
     Network,
 }
 
-/// What goes on beside the books.
+/// The volatile state of a download.
 #[derive(Debug, Default)]
 pub(super) struct Fetcher {
-    /// Whether an answer of the network or the storage is awaited.
+    /// Set while a completion of the network or the storage is awaited.
     busy: bool,
-    /// Whether that answer is for an operation that is over.
+    /// Set when that completion belongs to an operation that has ended.
     stale: bool,
     failures: u32,
     retry: Option<Mono>,
@@ -120,15 +120,15 @@ pub(super) struct Fetcher {
     storing: u64,
     notifying: bool,
     next_notification: Option<Mono>,
-    /// Why the package in `PkgData`, or in the `Data` of a component, is no good: the result of its
-    /// Exec.
+    /// The reason why the package in `PkgData`, or in the `Data` of a component, is refused: the
+    /// result of its Exec.
     refusal: Option<(Option<PackageId>, ResultCode)>,
-    /// The outcome as DL 1.0 says it, where the result code does not tell.
+    /// The outcome as an OMA DL status, where the result code is ambiguous.
     status: Option<InstallStatus>,
 }
 
 impl Fetcher {
-    /// Forgets the operation before; an answer that is still on its way is dropped when it comes.
+    /// Resets the download; a completion that is still pending is dropped when it comes.
     fn begin_anew(&mut self) {
         let busy = self.busy;
         let (notifying, next_notification) = (self.notifying, self.next_notification);
@@ -137,7 +137,7 @@ impl Fetcher {
 }
 
 impl Agent {
-    /// Learns what a fetch came to.
+    /// Handles the outcome of a fetch.
     pub fn handle_fetched(&mut self, now: Now, fetched: Result<Fetched, FetchError>) {
         self.state.fetcher.busy = false;
         match (std::mem::take(&mut self.state.fetcher.stale), fetched) {
@@ -148,9 +148,9 @@ impl Agent {
         self.state.commit_if_dirty();
     }
 
-    /// Learns that octets of the image are synced, or not.
+    /// Handles the outcome of a write to the image.
     pub fn handle_image_written(&mut self, now: Now, outcome: Result<(), StorageError>) {
-        // What `PkgData` brought was not waited for.
+        // No completion is awaited for the image of `PkgData`.
         self.state.fetcher.busy = false;
         if std::mem::take(&mut self.state.fetcher.stale) {
             self.state.fetch_next(now);
@@ -160,14 +160,14 @@ impl Agent {
         self.state.commit_if_dirty();
     }
 
-    /// Learns whether an installation notification has arrived.
+    /// Handles the outcome of an installation notification.
     pub fn handle_install_notified(&mut self, now: Now, arrived: bool) {
         self.state.notified(now, arrived);
         self.state.commit_if_dirty();
     }
 
-    /// Takes a package from local media, whose front is `head`; the user has agreed. Returns the
-    /// version that it brings.
+    /// Imports a package from local media, whose front is `head`; the user has agreed. Returns its
+    /// version.
     ///
     /// # Errors
     ///
@@ -185,7 +185,7 @@ impl AgentState {
         self.persistent.download.is_some()
     }
 
-    /// Begins what an Exec with a URL of HTTP asks for.
+    /// Starts the download of an Exec with an HTTP URL.
     // spec: oma-001 8.1.2.12, oma-002 fumo.download, oma-002 fumo.both (Download User Agent)
     pub(super) fn begin_download(&mut self, now: Now, request: DownloadRequest) {
         if self.is_occupied() {
@@ -214,20 +214,20 @@ impl AgentState {
     /// Returns how much of the image is synced, per mille, while one is fetched.
     pub(super) fn download_progress(&self) -> Option<u16> {
         let download = self.persistent.download.as_ref()?;
-        let octets = self.operation.as_ref()?.layout.image_octets().max(1);
+        let octets = self.operation.as_ref()?.layout.image_bytes().max(1);
         u16::try_from(download.fetched.min(octets).saturating_mul(1000) / octets).ok()
     }
 
-    /// Asks for what is missing next, unless something stands in the way.
+    /// Requests the next missing range, unless the download is blocked.
     // spec: oma-001 8.1.2.13, oma-001 8.1.2.17, oma-001 8.1.2.18
     pub(super) fn fetch_next(&mut self, now: Now) {
         let Some(download) = &self.persistent.download else { return };
-        let rests = self.fetcher.busy || self.fetcher.retry.is_some_and(|at| at > now.mono);
+        let blocked = self.fetcher.busy || self.fetcher.retry.is_some_and(|at| at > now.mono);
         let may = self.phase() == Phase::Receiving && self.persistent.suspended.is_empty();
-        if rests || !may || (download.url.is_empty() && download.object.is_none()) {
+        if blocked || !may || (download.url.is_empty() && download.object.is_none()) {
             return;
         }
-        let image = self.operation.as_ref().map(|operation| operation.layout.image_octets());
+        let image = self.operation.as_ref().map(|operation| operation.layout.image_bytes());
         let fetch = match (&download.object, image) {
             (None, _) => {
                 let to = u64::try_from(bundle::MAX_HEAD).unwrap_or(u64::MAX);
@@ -272,7 +272,7 @@ impl AgentState {
         }
     }
 
-    /// What the server's URL names is a descriptor, or the package itself.
+    /// Handles the first response: a descriptor, or the package itself.
     // spec: oma-001 8.1.2.15 (the descriptor is checked before anything is fetched)
     fn on_descriptor(&mut self, now: Now, fetched: &Fetched) {
         let refused = |this: &mut Self, result, status| this.fail_download(now, result, status);
@@ -330,7 +330,7 @@ impl AgentState {
                 self.fetch_next(now);
             }
             Err(Refusal { result, reason, detail }) => {
-                tracing::info!(%result, reason, detail, "a package was refused");
+                tracing::info!(%result, reason, detail, "package refused");
                 let up_to_date = result == ResultCode::UP_TO_DATE;
                 let phase = if up_to_date { Phase::Idle } else { Phase::Refused };
                 self.complete(now, phase, result);
@@ -338,22 +338,23 @@ impl AgentState {
         }
     }
 
-    /// Judges the documents of a bundle like those of a campaign over DM; there is no window.
+    /// Evaluates the signed documents of a bundle like those of a campaign over DM; there is no
+    /// window.
     fn evaluate_bundle(
         &self,
         head: &BundleHead,
-        subject: Option<&Subject>,
+        subject: Option<&ComponentTarget>,
     ) -> Result<Accepted, Refusal> {
-        let offer = Offer {
+        let offer = CampaignOffer {
             campaign: &head.campaign,
             manifest: &head.manifest,
             windows: Vec::new(),
             carried: Some(head.component),
         };
         let accepted = match self.evaluate_offer(subject, &offer)? {
-            Verdict::Accepted(accepted) => *accepted,
-            Verdict::AlreadyInstalled(_) => {
-                let detail = "the very package is installed".to_owned();
+            Acceptance::Accepted(accepted) => *accepted,
+            Acceptance::AlreadyInstalled(_) => {
+                let detail = "this package is installed".to_owned();
                 return Err(Refusal {
                     result: ResultCode::UP_TO_DATE,
                     reason: "installed",
@@ -369,7 +370,8 @@ impl AgentState {
         Ok(accepted)
     }
 
-    /// Everything that a restart needs is in files before the journal names them.
+    /// Arms the device with a bundle. All files that a restart needs are written before the journal
+    /// names them.
     fn arm_bundle(&mut self, head: BundleHead, accepted: Accepted) {
         let object = accepted.object;
         let pinned = ArmedCampaign {
@@ -398,7 +400,7 @@ impl AgentState {
         self.effects.push_after_commit(Output::RemoveOtherObjects(Some(layout)));
     }
 
-    /// Nothing is claimed before it is synced: the place moves on after the storage has answered.
+    /// Advances the download. Nothing is reported before it is synced.
     fn on_image_written(&mut self, now: Now, outcome: Result<(), StorageError>) {
         match outcome {
             Ok(()) => {
@@ -413,7 +415,7 @@ impl AgentState {
                 self.complete(now, Phase::Failed, ResultCode::NO_ROOM_TO_DOWNLOAD);
             }
             Err(error @ StorageError::Io { .. }) => {
-                tracing::warn!(%error, "a package cannot be stored");
+                tracing::warn!(%error, "package not stored");
                 self.complete(now, Phase::Incomplete, ResultCode::CLIENT_ERROR);
             }
         }
@@ -424,7 +426,7 @@ impl AgentState {
         self.verify_image();
     }
 
-    /// Lets the image be read back and compared; what follows comes with the answer.
+    /// Requests the verification of the image.
     pub(super) fn verify_image(&mut self) {
         if let Some(operation) = &self.operation {
             self.effects.push_after_commit(Output::VerifyImage(operation.layout.clone()));
@@ -435,7 +437,7 @@ impl AgentState {
         if !self.has_download() {
             return;
         }
-        tracing::info!(?error, "nothing was fetched");
+        tracing::info!(?error, "fetch failed");
         let (result, status, lasting) = match error {
             FetchError::Refused | FetchError::Status(400 | 404 | 405 | 410) => {
                 (ResultCode::BAD_URL, InstallStatus::LOADER_ERROR, true)
@@ -468,7 +470,7 @@ impl AgentState {
         self.complete(now, Phase::Incomplete, result);
     }
 
-    /// After a restart: what was synced is there.
+    /// Resumes a download after a restart.
     pub(super) fn resume_download(&mut self, now: Now) {
         match self.phase() {
             Phase::Assembled | Phase::Verified | Phase::Deferred => self.verify_image(),
@@ -490,16 +492,16 @@ impl AgentState {
         }
     }
 
-    /// After the check of the image: what the Exec asked for, and no more.
+    /// Continues after the verification of the image: does what the Exec requests, and no more.
     // spec: oma-001 8.1.2.19, oma-001 8.1.1.12, oma-003 5.5.1.6.5 (hand-off)
     pub(super) fn after_verification(&mut self, now: Now) {
         if self.persistent.awaiting_update_exec {
             return;
         }
-        let waits = self.persistent.policy.install == Install::OnCommand;
+        let waits = self.persistent.policy.install == InstallPolicy::OnCommand;
         let held = match self.persistent.operation {
             Exec::Download => Some(ResultCode::SUCCESS),
-            // Who stands beside the device and has said yes is not kept waiting.
+            // A user who has agreed to the installation does not wait.
             Exec::DownloadAndUpdate
                 if waits && self.persistent.consent < ConsentGranted::Install =>
             {
@@ -513,7 +515,7 @@ impl AgentState {
             let correlator = self.persistent.correlator.take();
             let subject = self.persistent.subject.clone();
             if let Some(own) = &mut self.persistent.subject {
-                self.persistent.announced.deliver(&own.node);
+                self.persistent.announced.mark_delivered(&own.node);
                 own.operation = scomo::Operation::Install;
             }
             self.push_alert(now, correlator, operation, result, subject);
@@ -525,12 +527,12 @@ impl AgentState {
         self.install(now);
     }
 
-    /// Starts the installation of what is held.
+    /// Starts the installation of the stored package.
     // spec: oma-001 8.1.1.11, oma-002 fumo.update, oma-000 8.2.4.1 (Exec Update)
     pub(super) fn exec_update(
         &mut self,
         now: Now,
-        subject: Option<Subject>,
+        subject: Option<ComponentTarget>,
         correlator: Option<Correlator>,
     ) -> StatusCode {
         let holds = matches!(self.phase(), Phase::Verified | Phase::Deferred);
@@ -557,11 +559,11 @@ impl AgentState {
         }
     }
 
-    /// Takes the package that a Replace brought; no octets take the held one away.
+    /// Stores the package of a Replace; an empty value deletes the stored one.
     // spec: oma-001 8.1.1.10, oma-002 fumo.direct (the package by Replace)
     pub(super) fn receive_package_data(
         &mut self,
-        subject: Option<Subject>,
+        subject: Option<ComponentTarget>,
         octets: &[u8],
     ) -> StatusCode {
         let held = self.holds_package(subject.as_ref());
@@ -585,20 +587,24 @@ impl AgentState {
         }
         let package = subject.as_ref().map(|subject| subject.package.clone());
         if let Err(Refusal { result, reason, detail }) = self.hold_package(subject, octets) {
-            tracing::info!(%result, reason, detail, "a package was refused");
+            tracing::info!(%result, reason, detail, "package refused");
             self.fetcher.refusal = Some((package, result));
         }
         StatusCode::OK
     }
 
-    /// Returns whether a package waits for its Exec, which another may take the place of.
-    pub(super) fn holds_package(&self, subject: Option<&Subject>) -> bool {
+    /// Returns whether a package waits for its Exec; another may replace it.
+    pub(super) fn holds_package(&self, subject: Option<&ComponentTarget>) -> bool {
         let waits = self.persistent.awaiting_update_exec && self.phase() == Phase::Verified;
         waits && self.concerns(subject)
     }
 
-    /// The image is hashed here and stored before the journal says that it is held.
-    fn hold_package(&mut self, subject: Option<Subject>, octets: &[u8]) -> Result<(), Refusal> {
+    /// Stores a package. The image is hashed here and written before the journal records it.
+    fn hold_package(
+        &mut self,
+        subject: Option<ComponentTarget>,
+        octets: &[u8],
+    ) -> Result<(), Refusal> {
         let refusal =
             |result, detail: &str| Refusal { result, reason: "package", detail: detail.to_owned() };
         let head = BundleHead::parse(octets)
@@ -658,7 +664,7 @@ impl AgentState {
         self.persistent.report = crate::dm::ReportSettings::default();
         self.persistent.result = None;
         self.persistent.awaiting_update_exec = false;
-        // The user's consent is what the server's word is elsewhere.
+        // The user's consent takes the place of the server's command.
         self.persistent.consent = ConsentGranted::Install;
         let object = Some(format!("{FILE}{path}"));
         self.persistent.download = Some(Download { object, ..Download::default() });
@@ -675,7 +681,7 @@ impl AgentState {
         correlator: Option<Correlator>,
         operation: Exec,
         result: ResultCode,
-        subject: Option<Subject>,
+        subject: Option<ComponentTarget>,
     ) {
         let campaign = self.persistent.armed.as_ref().map(|pin| pin.id);
         let alert = FinalAlert { correlator, operation, result, campaign, subject };
@@ -683,8 +689,7 @@ impl AgentState {
         self.effects.mark_dirty();
     }
 
-    /// Takes the download out of the books at the operation's end; what it came to is sent to the
-    /// download server.
+    /// Removes the download at the operation's end and queues its outcome for the download server.
     // spec: oma-001 8.1.2.21, oma-001 8.1.2.23
     pub(super) fn end_download(&mut self, now: Now, result: ResultCode) {
         let Some(download) = self.persistent.download.take() else { return };
@@ -704,7 +709,7 @@ impl AgentState {
         }
     }
 
-    /// Sends the notification that has waited longest, when its time has come.
+    /// Sends the oldest installation notification when it is due.
     pub(super) fn send_install_notification(&mut self, now: Now) {
         let due = self.fetcher.next_notification.is_none_or(|at| at <= now.mono);
         let Some(notice) = self.persistent.install_notifications.first() else { return };

@@ -1,21 +1,18 @@
-//! The one ordered queue of effects, with the journal write as its gate.
+//! The ordered queue of effects, with the journal write as its gate.
 
 use std::collections::VecDeque;
 
 use super::{DeferredEffect, Output, PersistentState};
-use crate::{
-    journal_state::TuneInRecord,
-    symbols::{Journaler, StorageError},
-};
+use crate::store::{Journaler, StorageError, journal_state::TuneInRecord};
 
 /// Effects in the order in which they may happen.
 #[derive(Debug)]
 pub(super) struct EffectQueue {
     queue: VecDeque<QueuedEffect>,
     journaler: Journaler,
-    /// The generation whose write is awaited: nothing behind it happens until it is synced.
+    /// The generation whose write is awaited: the queue stops until it is synced.
     writing: Option<u64>,
-    /// Whether the books differ from what the last queued write will say.
+    /// Set when the state differs from the last queued write.
     dirty: bool,
     stopped: bool,
 }
@@ -24,11 +21,11 @@ pub(super) struct EffectQueue {
 enum QueuedEffect {
     Output(Output),
     DeferredEffect(DeferredEffect),
-    /// Write the journal, as the books are when this is reached.
+    /// Write the journal with the state at the time when this is reached.
     Commit,
 }
 
-/// What the queue has next.
+/// The next entry of the queue.
 pub(super) enum NextEffect {
     Output(Output),
     DeferredEffect(DeferredEffect),
@@ -40,45 +37,45 @@ impl EffectQueue {
         Self { queue: VecDeque::new(), journaler, writing: None, dirty: false, stopped: false }
     }
 
-    /// Notes that the books have changed.
+    /// Marks the state as changed.
     pub(super) const fn mark_dirty(&mut self) {
         self.dirty = true;
     }
 
-    /// Queues work that nobody outside the device can see.
+    /// Queues an effect that is invisible outside the device.
     pub(super) fn push(&mut self, output: Output) {
         self.queue.push_back(QueuedEffect::Output(output));
     }
 
-    /// Queues a file that the books name, or are about to. Each commit writes the books as they are
-    /// when it is reached, so the file goes in front of all that are yet to come.
+    /// Queues a file that the state names, or will name. Each commit writes the state at the time
+    /// when it is reached, so the file is queued before the first one.
     pub(super) fn write_before_commit(&mut self, name: String, octets: Vec<u8>) {
         let commit = self.queue.iter().position(|queued| matches!(queued, QueuedEffect::Commit));
         let at = commit.unwrap_or(self.queue.len());
         self.queue.insert(at, QueuedEffect::Output(Output::WriteFile(name, octets)));
     }
 
-    /// Queues an effect that others can see, behind the journal write that it follows from.
+    /// Queues a visible effect behind the journal write that it follows from.
     pub(super) fn push_after_commit(&mut self, output: Output) {
         self.commit_if_dirty();
         self.queue.push_back(QueuedEffect::Output(output));
     }
 
-    /// Queues an effect on ourselves, behind the journal write that it follows from.
+    /// Queues an internal effect behind the journal write that it follows from.
     pub(super) fn run_after_commit(&mut self, internal: DeferredEffect) {
         self.commit_if_dirty();
         self.queue.push_back(QueuedEffect::DeferredEffect(internal));
     }
 
-    /// Queues a journal write if the books have changed.
+    /// Queues a journal write if the state has changed.
     pub(super) fn commit_if_dirty(&mut self) {
         if std::mem::take(&mut self.dirty) {
             self.queue.push_back(QueuedEffect::Commit);
         }
     }
 
-    /// Returns what may happen next. A commit that is reached writes the books as they are: they
-    /// can only be further than when it was queued, and what they say is true already.
+    /// Returns the next entry. A commit that is reached writes the current state: it can only be
+    /// newer than when the commit was queued.
     pub(super) fn poll(
         &mut self,
         books: &PersistentState,
@@ -119,7 +116,7 @@ impl EffectQueue {
         }
     }
 
-    /// Nothing that is queued may happen any more; the process is to end.
+    /// Drops the queue and requests the end of the process.
     pub(super) fn fail(&mut self, error: StorageError) {
         if !self.stopped {
             self.stopped = true;

@@ -1,14 +1,15 @@
-//! A package that comes inside a DM session, as far as it has come: DM 1.2 begins anew when the
-//! session breaks, and this lets a server that knows the nodes `Ext/Package` go on instead.
+//! A package that is received inside a DM session, in chunks: DM 1.2 starts again when the session
+//! is interrupted, and with the nodes `Ext/Package` a server resumes instead.
 //!
 //! ```text
 //! files/0.piece   SHA-256 of the package up to the end of this piece, then its octets
 //! files/1.piece   …
 //! ```
 //!
-//! Each file is written whole, and synced before its piece is answered. What is held is the longest
-//! run of files from 0 on whose hashes agree: a power cut, or a piece of another package, ends it.
-//! A piece that finds no room is not kept, nor are those after it; the session does not mind.
+//! Each file is written whole, and synced before the status of its chunk is sent. The partial
+//! package is the longest run of files from 0 on whose hashes match: a power cut, or a chunk of
+//! another package, ends it. A chunk that does not fit is not stored, nor are those after it; the
+//! session continues.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -18,32 +19,32 @@ use proto::{
 };
 
 use super::{Agent, AgentState, Output};
-use crate::{dm::ChunkPosition, symbols::StorageError};
+use crate::{dm::ChunkPosition, store::StorageError};
 
-/// Files of one package: enough for the largest in messages of a few KiB.
+/// The most files of one package: enough for the largest in messages of a few KiB.
 const MAX_FILES: usize = 4096;
 
-/// What has come of a package.
+/// The received front of a package.
 #[derive(Debug, Default)]
 pub(super) struct PartialPackageStore {
-    /// All that was handed to the storage.
+    /// All octets that were passed to the storage.
     octets: Vec<u8>,
     hasher: Hasher,
     files: usize,
-    /// What is synced.
+    /// The synced part.
     held: Option<PackagePrefix>,
-    /// What will be, once the storage has answered, oldest first.
+    /// The parts that are synced once the storage has answered, oldest first.
     waiting: VecDeque<PackagePrefix>,
-    /// Answers that are about a package that is forgotten.
+    /// Pending completions of a package that was discarded.
     stale: usize,
-    /// Where the rest that is being sent begins.
+    /// The offset of the remainder that is being received.
     remainder_offset: Option<usize>,
-    /// Whether a piece was not kept, so that none fits behind it.
+    /// Set when a chunk was not stored, so that none fits behind it.
     has_gap: bool,
 }
 
 impl PartialPackageStore {
-    /// Puts together what the files hold.
+    /// Restores the package from its files.
     pub(super) fn recovered(files: &BTreeMap<String, Vec<u8>>) -> Self {
         let mut parcel = Self::default();
         for number in 0..MAX_FILES {
@@ -64,17 +65,17 @@ impl PartialPackageStore {
         parcel
     }
 
-    /// Returns the names of the files that are relied on.
+    /// Returns the names of the files in use.
     pub(super) fn files(&self) -> impl Iterator<Item = String> + use<> {
         (0..self.files).map(file_name)
     }
 
-    /// Returns what is held.
+    /// Returns the synced part.
     pub(super) const fn held(&self) -> Option<PackagePrefix> {
         self.held
     }
 
-    /// What an earlier session was sending is not sent on.
+    /// Forgets the remainder of an earlier session.
     pub(super) const fn begin_session(&mut self) {
         self.remainder_offset = None;
     }
@@ -84,7 +85,7 @@ impl PartialPackageStore {
         PackagePrefix { octets, sha256: self.hasher.clone().finish() }
     }
 
-    /// Takes a piece; returns the file that it goes into.
+    /// Appends a chunk; returns its file.
     fn push(&mut self, octets: &[u8]) -> (String, Vec<u8>) {
         self.octets.extend_from_slice(octets);
         self.hasher.update(octets);
@@ -104,25 +105,25 @@ impl PartialPackageStore {
         match outcome {
             Ok(()) => self.held = Some(kept),
             Err(error) => {
-                tracing::info!(%error, "a piece of a package was not kept");
+                tracing::info!(%error, "chunk of a package not stored");
                 self.go_back();
             }
         }
     }
 
-    /// Goes back to what is held: what was handed to the storage behind it is not believed.
+    /// Rolls back to the synced part: later writes are ignored.
     fn go_back(&mut self) {
         self.has_gap = true;
         self.files -= 1 + self.waiting.len();
         self.stale += self.waiting.len();
         self.waiting.clear();
-        let held = self.held_octets().len();
+        let held = self.stored_bytes().len();
         self.octets.truncate(held);
         self.hasher = Hasher::new();
         self.hasher.update(&self.octets);
     }
 
-    fn held_octets(&self) -> &[u8] {
+    fn stored_bytes(&self) -> &[u8] {
         let octets = self.held.map_or(0, |held| held.octets);
         usize::try_from(octets).ok().and_then(|end| self.octets.get(..end)).unwrap_or_default()
     }
@@ -133,7 +134,7 @@ fn file_name(number: usize) -> String {
 }
 
 impl Agent {
-    /// Learns that a piece of a package is synced, or not.
+    /// Handles the outcome of writing a chunk of a package.
     pub fn handle_optional_file_written(&mut self, outcome: &Result<(), StorageError>) {
         self.state.partial_package.handle_kept(outcome);
     }
@@ -141,7 +142,7 @@ impl Agent {
 
 impl AgentState {
     // spec: oma-dm 11.2
-    /// Keeps a piece, unless the package would not be taken, or none fits behind a gap.
+    /// Stores a chunk, unless the package would be refused, or there is a gap before it.
     pub(super) fn store_chunk_of_package(&mut self, piece: ChunkPosition, octets: &[u8]) {
         if self.is_occupied() && !self.holds_package(None) {
             self.partial_package.has_gap = true;
@@ -150,7 +151,7 @@ impl AgentState {
         match piece {
             ChunkPosition::First => self.discard_partial_package(),
             ChunkPosition::Remainder => {
-                let held = self.partial_package.held_octets().len();
+                let held = self.partial_package.stored_bytes().len();
                 self.partial_package.remainder_offset = Some(held);
                 self.partial_package.has_gap =
                     held == 0 || !self.partial_package.waiting.is_empty();
@@ -167,22 +168,22 @@ impl AgentState {
         }
         let (name, file) = self.partial_package.push(octets);
         self.effects.push(Output::WriteOptionalFile(name, file));
-        // The answer to the piece goes behind a write of the journal, and that behind this one.
+        // The status of the chunk follows a write of the journal, and that follows this one.
         self.effects.mark_dirty();
     }
 
-    /// Puts the rest behind what is held and takes it for the package.
-    pub(super) fn receive_remainder_of_package(&mut self, rest: &[u8]) -> StatusCode {
-        let held = self.partial_package.held_octets();
+    /// Appends the remainder to the synced part and stores the package.
+    pub(super) fn receive_remainder_of_package(&mut self, remainder: &[u8]) -> StatusCode {
+        let held = self.partial_package.stored_bytes();
         let from = self.partial_package.remainder_offset.unwrap_or(held.len());
         let Some(front) = held.get(..from).filter(|front| !front.is_empty()) else {
             return StatusCode::NOT_FOUND;
         };
-        let package = [front, rest].concat();
+        let package = [front, remainder].concat();
         self.receive_package_data(None, &package)
     }
 
-    /// Forgets what is held of a package; its files go behind what took their place.
+    /// Discards the partial package; its files are removed after their replacement is committed.
     pub(super) fn discard_partial_package(&mut self) {
         let before = std::mem::take(&mut self.partial_package);
         self.partial_package.stale = before.stale + before.waiting.len();

@@ -1,4 +1,4 @@
-//! What the device must not forget, as checked types; the journal holds the same as octets.
+//! The persistent state, as checked types; the journal stores the same as octets.
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -20,28 +20,29 @@ use proto::{
 
 use super::{ConsentGranted, Download, InstallNotification};
 use crate::{
-    acceptance::History,
-    components::{Announced, Leave, Subject},
+    components::{Announced, ComponentTarget, InventoryConsent},
     dm::{Account, AccountChange, FinalAlert, ReportSettings, report::ReportQueue},
-    journal_state::{
-        AcceptedCampaign, AnnouncedRecord, ArmedRecord, DownloadRecord, InstallNotificationRecord,
-        InstalledManifest, JournalState, ObjectProgress, PolicySetting, QueuedAlert, ReportSlot,
-        SubjectRecord, TuneInRecord,
+    store::{
+        SlotRun,
+        journal_state::{
+            AcceptedCampaign, AnnouncedRecord, ArmedRecord, DownloadRecord,
+            InstallNotificationRecord, InstalledManifest, JournalState, ObjectProgress,
+            PolicySetting, QueuedAlert, ReportSlot, SubjectRecord, TuneInRecord,
+        },
     },
-    sensors::Policy,
-    suspension::SuspendReason,
-    symbols::SlotRun,
+    suspension::{Policy, SuspendReason},
+    update::acceptance::AcceptanceHistory,
 };
 
 /// Octets of the mark of an account.
-const MARK_OCTETS: usize = 16;
+const MARK_BYTES: usize = 16;
 /// Campaigns that ended with success and are remembered.
 const MAX_FINISHED: usize = 64;
 
-/// What the device must not forget.
+/// The state that survives a power cut.
 #[derive(Debug, Clone)]
 pub struct PersistentState {
-    /// Where the operation stands.
+    /// The phase of the operation.
     pub phase: Phase,
     /// Version of the stored root.
     pub root_version: u64,
@@ -49,58 +50,58 @@ pub struct PersistentState {
     pub epoch: u32,
     /// Sequence and digest of the last campaign accepted, for each class.
     pub accepted: BTreeMap<ClassId, (u64, Digest)>,
-    /// What was confirmed last, for each class.
+    /// The manifest confirmed last, for each class.
     pub installed: BTreeMap<ClassId, Installed>,
     /// Campaigns that ended with success, oldest first.
     pub finished: VecDeque<CampaignId>,
-    /// What the device is armed with.
+    /// The campaign that the device is armed with.
     pub armed: Option<ArmedCampaign>,
     /// Ties the final alert to the Exec.
     pub correlator: Option<Correlator>,
-    /// What the Exec started.
+    /// The operation that the Exec started.
     pub operation: Operation,
-    /// Why reception rests.
+    /// The reasons to suspend reception.
     pub suspended: BTreeSet<SuspendReason>,
-    /// What makes it rest.
+    /// The suspend policy.
     pub policy: Policy,
-    /// When and whether to report.
+    /// The report settings.
     pub report: ReportSettings,
-    /// Results that the server does not have.
+    /// Results that the server has not acknowledged.
     pub reports: ReportQueue,
-    /// What is solved of the objects that are kept, by object key.
+    /// The decode progress of the stored objects, by object key.
     pub progress: BTreeMap<Hash16, DecodeProgress>,
     /// The lower bound of the time.
     pub clock_floor: Utc,
-    /// The nonce of the next credentials; empty when the server gave none yet.
+    /// The nonce of the next credentials; empty until the server sends one.
     pub nonce: Vec<u8>,
     /// Access control lists of the management tree that a server has changed.
     pub access_lists: String,
-    /// Marks the account that nonces and lists belong to; empty while it is not known.
+    /// The mark of the account that nonces and lists belong to; empty while it is not known.
     pub account: Vec<u8>,
-    /// What its server has changed of it.
+    /// The changes that its server has made to it.
     pub account_change: AccountChange,
-    /// The nonce of the server's next proof; empty while the enrolled one is good.
+    /// The nonce of the server's next credentials; empty while the enrolled one is valid.
     pub server_nonce: Vec<u8>,
-    /// The version that must be read back.
+    /// The version that the installer must print.
     pub expected_version: Option<String>,
-    /// The boot in which the installer asked for another boot.
+    /// The boot in which the installer requested a reboot.
     pub reboot_requested_in_boot: Option<String>,
-    /// What the user has agreed to.
+    /// The consent of the user.
     pub consent: ConsentGranted,
     /// The package that comes by unicast.
     pub download: Option<Download>,
-    /// Whether the image is held until the server says `Update`.
+    /// Set while the image is stored until the Exec of `Update`.
     pub awaiting_update_exec: bool,
-    /// Installation notifications that the download server does not have.
+    /// Installation notifications that the download server has not acknowledged.
     pub install_notifications: Vec<InstallNotification>,
     /// The last result.
     pub result: Option<ResultCode>,
     /// The software component that the operation is about; `None` when it is about firmware.
-    pub subject: Option<Subject>,
-    /// What the server has announced of components.
+    pub subject: Option<ComponentTarget>,
+    /// The components that the server has announced.
     pub announced: Announced,
-    /// Whether the server may see the inventory.
-    pub inventory_consent: Leave,
+    /// The user's consent to show the inventory to the server.
+    pub inventory_consent: InventoryConsent,
 }
 
 impl Default for PersistentState {
@@ -109,7 +110,7 @@ impl Default for PersistentState {
     }
 }
 
-/// What was confirmed last of a class.
+/// The manifest confirmed last of a class.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Installed {
     /// Sequence of its manifest.
@@ -120,7 +121,7 @@ pub struct Installed {
     pub manifest: Digest,
 }
 
-/// What the device is armed with; the envelopes lie in files named by their digests.
+/// The campaign that the device is armed with; the envelopes are in files named by their digests.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArmedCampaign {
     /// The campaign.
@@ -129,27 +130,27 @@ pub struct ArmedCampaign {
     pub campaign: Digest,
     /// H(document) of the manifest.
     pub manifest: Digest,
-    /// The component to take.
+    /// The component to receive.
     pub component: ComponentId,
     /// H("fcplan1" ‖ plan header), when the header is stored.
     pub plan_header: Option<Digest>,
 }
 
-/// What is solved of an object.
+/// The decode progress of an object.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct DecodeProgress {
     /// Blocks that are synced in the image.
     pub blocks: BTreeSet<Sbn>,
-    /// Whether the image was read back and is exact.
+    /// Set once the image was read back and its digest matched.
     pub verified: bool,
-    /// Slots of the logs that failed and are not believed.
+    /// Slots of the logs that failed and are ignored.
     pub bad: Vec<SlotRun>,
-    /// The image was wrong once already: the blocks are solved anew.
+    /// Set once the image was wrong: its blocks are decoded again.
     pub redecoded: bool,
 }
 
 impl PersistentState {
-    /// Returns the books of a device that remembers nothing.
+    /// Returns the state of a new device.
     #[must_use]
     pub fn new() -> Self {
         Self {
@@ -182,7 +183,7 @@ impl PersistentState {
             result: None,
             subject: None,
             announced: Announced::default(),
-            inventory_consent: Leave::Undecided,
+            inventory_consent: InventoryConsent::Undecided,
         }
     }
 
@@ -248,11 +249,11 @@ impl PersistentState {
         for node in &state.announced {
             read_announced(node, &mut persistent.announced)?;
         }
-        persistent.inventory_consent = Leave::from_number(state.inventory_consent);
+        persistent.inventory_consent = InventoryConsent::from_number(state.inventory_consent);
         Ok(persistent)
     }
 
-    /// Returns whether the blocks of an object were solved anew already.
+    /// Returns whether the blocks of an object were decoded again already.
     #[must_use]
     pub fn was_redecoded(&self, key: Hash16) -> bool {
         self.progress.get(&key).is_some_and(|solved| solved.redecoded)
@@ -306,11 +307,11 @@ impl PersistentState {
         }
     }
 
-    /// Returns what the acceptance of a campaign for a class needs to know.
+    /// Returns the history that the acceptance of a campaign for a class needs.
     #[must_use]
-    pub fn history(&self, class: ClassId) -> History {
+    pub fn history(&self, class: ClassId) -> AcceptanceHistory {
         let installed = self.installed.get(&class);
-        History {
+        AcceptanceHistory {
             accepted: self.accepted.get(&class).copied(),
             installed: installed.map(|installed| (installed.sequence, installed.manifest)),
             floor: installed.map_or(0, |installed| installed.floor),
@@ -338,7 +339,7 @@ impl PersistentState {
     pub fn enter_account(&mut self, account: &Account, first_nonce: &[u8]) {
         let parts =
             [account.server_id.as_bytes(), b"\0", account.user.as_bytes(), b"\0", first_nonce];
-        let mark = sha256(&parts).0.iter().copied().take(MARK_OCTETS).collect();
+        let mark = sha256(&parts).0.iter().copied().take(MARK_BYTES).collect();
         let former = std::mem::replace(&mut self.account, mark);
         if !former.is_empty() && former != self.account {
             self.nonce.clear();
@@ -429,15 +430,15 @@ fn write_alert(alert: &FinalAlert, due: Utc) -> QueuedAlert {
     }
 }
 
-fn read_subject(record: &SubjectRecord) -> Result<Subject, WireError> {
-    Ok(Subject {
+fn read_subject(record: &SubjectRecord) -> Result<ComponentTarget, WireError> {
+    Ok(ComponentTarget {
         operation: record.operation.parse()?,
         node: record.node.clone(),
         package: record.package.parse()?,
     })
 }
 
-fn write_subject(subject: &Subject) -> SubjectRecord {
+fn write_subject(subject: &ComponentTarget) -> SubjectRecord {
     SubjectRecord {
         operation: subject.operation.as_str().to_owned(),
         node: subject.node.clone(),
@@ -446,7 +447,7 @@ fn write_subject(subject: &Subject) -> SubjectRecord {
 }
 
 fn read_announced(record: &AnnouncedRecord, announced: &mut Announced) -> Result<(), WireError> {
-    let invalid = || WireError::invalid("announced node", &record.name, "what was written");
+    let invalid = || WireError::invalid("announced node", &record.name, "a node of this program");
     let branch = Branch::ALL.into_iter().find(|branch| branch.path() == record.branch);
     let branch = branch.ok_or_else(invalid)?;
     announced.add(branch, &record.name).map_err(|_| invalid())?;
@@ -566,8 +567,8 @@ mod tests {
         Installed { sequence, floor: sequence - 1, manifest: Digest([2; 32]) }
     }
 
-    fn subject() -> Subject {
-        Subject {
+    fn subject() -> ComponentTarget {
+        ComponentTarget {
             operation: proto::dm::scomo::Operation::Remove,
             node: "x".to_owned(),
             package: "player".parse().unwrap(),
@@ -585,7 +586,7 @@ mod tests {
                 (ClassId([3; 16]), installed(1)),
             ]),
             subject: Some(subject()),
-            inventory_consent: Leave::Given,
+            inventory_consent: InventoryConsent::Given,
             armed: Some(ArmedCampaign {
                 id: CampaignId([3; 16]),
                 campaign: Digest([4; 32]),
@@ -653,7 +654,7 @@ mod tests {
     }
 
     #[test]
-    fn books_are_read_as_they_were_written() {
+    fn a_persistent_state_is_read_as_it_was_written() {
         for persistent in [PersistentState::new(), full()] {
             let state = persistent.to_journal(&[]);
             let again = PersistentState::from_journal(&state).unwrap();

@@ -1,4 +1,4 @@
-//! From the open window to the end of the operation: hear, solve, check, hand off.
+//! Reception, from the open window to the end of the operation: receive, decode, verify, hand off.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -19,18 +19,21 @@ use super::{
     persistent_state::{DecodeProgress, Installed},
 };
 use crate::{
-    decode::DecodeOutcome,
     dm::FinalAlert,
-    installer::{CONTRACT_VERSION, InstallOutcome, InstallRequest},
-    object::{Carries, Object},
-    symbols::{Limits, Recovered, StorageError, SymbolLog, Ticket},
+    flute::{
+        decode::DecodeOutcome,
+        object::{Object, PacketKind},
+    },
+    store::{Limits, Recovered, StorageError, SymbolLog, Ticket},
+    update::installer::{CONTRACT_VERSION, InstallOutcome, InstallRequest},
 };
 
 /// Octets of a datagram that can be an ALC packet of ours.
 const DATAGRAM_BYTES: std::ops::RangeInclusive<usize> = 12..=1472;
 
 impl AgentState {
-    /// The order of checks is that of security facts 4.5: each step costs more than the one before.
+    /// Handles a datagram. The order of checks is that of security facts 4.5: each step costs more
+    /// than the one before.
     pub(super) fn handle_datagram(
         &mut self,
         now: Now,
@@ -58,23 +61,23 @@ impl AgentState {
             return;
         };
         if !on_channel.any(|joined| joined.source == source && joined.tsi == packet.header.tsi) {
-            self.stats.foreign += 1;
+            self.stats.wrong_session += 1;
             return;
         }
         let Some(object) = &mut operation.object else {
             self.stats.data_dropped += 1;
             return;
         };
-        let Some(carries) = packet.header.toi.and_then(|toi| object.carries(toi)) else {
+        let Some(packet_kind) = packet.header.toi.and_then(|toi| object.packet_kind(toi)) else {
             self.stats.other_object += 1;
             return;
         };
-        if fec_mismatch(&packet, carries, object.planned()) {
-            self.stats.contradicts += 1;
+        if fec_mismatch(&packet, packet_kind, object.planned()) {
+            self.stats.fec_mismatch += 1;
             return;
         }
         operation.session_received = true;
-        object.handle_packet(now.mono, carries, &packet, &mut self.stats);
+        object.handle_packet(now.mono, packet_kind, &packet, &mut self.stats);
         self.blocks_dirty = true;
     }
 
@@ -86,7 +89,7 @@ impl AgentState {
         self.end_windows(now);
     }
 
-    /// Looks whether symbols that came in, or got synced, finish a block or the whole.
+    /// Checks whether received or synced symbols complete a block or the object.
     pub(super) fn poll_blocks(&mut self, now: Now) {
         if !std::mem::take(&mut self.blocks_dirty) {
             return;
@@ -126,7 +129,7 @@ impl AgentState {
         let mut object = Object::new(planned, log);
         object.recover_tables(&recovered.tables);
         if let Some(header) = operation.plan_header.as_deref() {
-            object.offer_header(header, &mut self.stats);
+            object.receive_header(header, &mut self.stats);
         }
         operation.object = Some(object);
         self.blocks_dirty = true;
@@ -144,7 +147,7 @@ impl AgentState {
         if self.operation.is_none() {
             return;
         }
-        tracing::warn!(%error, "no room for the reception");
+        tracing::warn!(%error, "storage not opened");
         match error {
             StorageError::NoSpace { .. } => {
                 self.complete(now, Phase::Failed, ResultCode::NO_ROOM_TO_DOWNLOAD);
@@ -156,8 +159,8 @@ impl AgentState {
         }
     }
 
-    /// The journal remembers which slots failed; a storage that fails on and on ends the operation,
-    /// and what is synced stays.
+    /// Records the failed slots in the journal. A storage that fails repeatedly ends the operation;
+    /// synced symbols stay.
     pub(super) fn handle_log_failed(&mut self, now: Now, ticket: Ticket, error: &StorageError) {
         let Some(operation) = &mut self.operation else { return };
         let key = operation.layout.object_key();
@@ -178,7 +181,7 @@ impl AgentState {
 
     pub(super) fn handle_decoded(&mut self, now: Now, sbn: Sbn, outcome: &DecodeOutcome) {
         if let DecodeOutcome::Failed(error) = outcome {
-            tracing::warn!(%error, "a block could not be written");
+            tracing::warn!(%error, "block not written");
         }
         let Some(operation) = &mut self.operation else { return };
         let key = operation.layout.object_key();
@@ -212,15 +215,15 @@ impl AgentState {
                 }
                 self.after_verification(now);
             }
-            // What came by unicast is not solved: it is fetched again when the server says so.
+            // A unicast image is not decoded: it is fetched again when the server requests it.
             Err(VerifyError::WrongDigest) if by_unicast => {
                 self.complete(now, Phase::Failed, ResultCode::CORRUPTED);
             }
             Err(VerifyError::Storage(error)) if by_unicast => {
-                tracing::warn!(%error, "a package cannot be read back");
+                tracing::warn!(%error, "package not read back");
                 self.complete(now, Phase::Failed, ResultCode::CLIENT_ERROR);
             }
-            // Symbols are exact, so the blocks were damaged at rest: solve them once more.
+            // Symbols are exact, so the stored blocks were damaged: decode them once more.
             Err(VerifyError::WrongDigest) if !self.persistent.was_redecoded(key) => {
                 operation.object = None;
                 let layout = operation.layout.clone();
@@ -237,8 +240,8 @@ impl AgentState {
         }
     }
 
-    /// Hand-off happens at most once: the journal says that it began before it begins. A device
-    /// that is to rest keeps the image until it may go on.
+    /// Hands the image to the installer, at most once: the journal records the hand-off before it
+    /// begins. A suspended device stores the image until it resumes.
     pub(super) fn install(&mut self, now: Now) {
         if !self.persistent.suspended.is_empty() {
             return self.tune(now);
@@ -249,7 +252,7 @@ impl AgentState {
             return self.ask_for_consent(now);
         }
         let Some(operation) = &self.operation else { return };
-        // The answer to a question of the start would be taken for one after the installation.
+        // A pending answer from the start would be mistaken for one after the installation.
         if !self.knows_what_is_installed() {
             return;
         }
@@ -282,7 +285,7 @@ impl AgentState {
             InstallOutcome::Done if self.persistent.subject.is_some() => self.list_components(),
             InstallOutcome::Done => self.effects.push(Output::ReadVersion),
             InstallOutcome::RebootNeeded => {
-                tracing::info!("the installer waits for a reboot");
+                tracing::info!("installer requests a reboot");
                 self.persistent.reboot_requested_in_boot = Some(self.boot_id.clone());
                 self.effects.mark_dirty();
             }
@@ -296,7 +299,8 @@ impl AgentState {
     }
 
     // spec: oma-000 8.2.5.2, oma-003 5.5.1.4
-    /// What is installed decides, not what the installer claimed.
+    /// Compares the installed version with the expected one; the installer's exit code is not
+    /// trusted.
     pub(super) fn handle_version(&mut self, now: Now, version: Option<String>) {
         let is_first = self.firmware_version.replace(version.unwrap_or_default()).is_none();
         if is_first && matches!(self.phase(), Phase::Verified | Phase::Deferred) {
@@ -331,16 +335,17 @@ impl AgentState {
     }
 
     // spec: oma-001 8.1.2.22
-    /// Ends the operation with a result, which is reported in its slot.
+    /// Ends the operation with a result, which is scheduled for its report.
     pub(super) fn complete(&mut self, now: Now, phase: Phase, result: ResultCode) {
-        tracing::info!(%phase, %result, text = result.text(), "the operation has ended");
+        tracing::info!(%phase, %result, text = result.text(), "operation ended");
         self.notify_result(now, phase, result);
         let has_download = self.has_download();
         self.end_download(now, result);
         let campaign = self.persistent.armed.as_ref().map(|pin| pin.id);
         let subject = self.persistent.subject.take();
         match &subject {
-            // The image goes with the operation, and a component that was removed may come back.
+            // The image is removed with the operation, and a removed component may be installed
+            // again.
             Some(subject) => {
                 self.persistent.announced.remove(Branch::Delivered, &subject.node);
             }
@@ -356,8 +361,8 @@ impl AgentState {
             campaign,
             subject,
         };
-        if self.persistent.report.wants(&alert, self.rng.number()) {
-            let slot = self.persistent.report.send_after(now.utc, self.rng.number());
+        if self.persistent.report.wants(&alert, self.rng.next_u64()) {
+            let slot = self.persistent.report.send_after(now.utc, self.rng.next_u64());
             self.persistent.reports.push(alert, slot);
         }
         self.persistent.result = Some(result);
@@ -367,10 +372,10 @@ impl AgentState {
         self.persistent.suspended.clear();
         self.persistent.consent = ConsentGranted::Nothing;
         let had_image = has_download || self.operation.is_some();
-        // Symbols of an image that is not complete serve again when it is broadcast again.
+        // Symbols of an incomplete image are reused when it is broadcast again.
         let kept = self.operation.take().map(|operation| operation.layout);
         let kept = kept.filter(|_| matches!(phase, Phase::Incomplete | Phase::Missed));
-        self.tuner = crate::tuner::Tuner::default();
+        self.tuner = crate::flute::tuner::Tuner::default();
         self.set_phase(phase);
         self.effects.mark_dirty();
         self.tune(now);
@@ -381,7 +386,7 @@ impl AgentState {
         }
     }
 
-    /// Joins and leaves until the channels are those that are to be heard at this moment.
+    /// Joins and leaves channels until they are those that the open windows need.
     pub(super) fn tune(&mut self, now: Now) {
         let wanted: Vec<TuneIn> = if self.wants_packets() {
             self.tuner.wanted(now.mono).cloned().collect()
@@ -403,35 +408,35 @@ impl AgentState {
         }
     }
 
-    /// Goes on receiving, now that the user has agreed to it.
+    /// Resumes reception or download.
     pub(super) fn resume_reception(&mut self, now: Now) {
         self.tune(now);
         self.fetch_next(now);
     }
 
-    /// Returns whether the device wants to hear more of the object.
+    /// Returns whether the object needs more packets.
     fn wants_packets(&self) -> bool {
-        let wants = self.object().is_some_and(|object| !object.blocks().is_satisfied());
+        let wants = self.object().is_some_and(|object| !object.blocks().has_enough());
         wants
             && self.download_allowed()
             && self.persistent.suspended.is_empty()
             && matches!(self.phase(), Phase::Armed | Phase::Receiving)
     }
 
-    /// Returns whether blocks are still being collected or solved.
+    /// Returns whether blocks are still being received or decoded.
     fn is_receiving(&self) -> bool {
         matches!(self.phase(), Phase::Armed | Phase::Receiving | Phase::Suspended)
     }
 
-    /// After the last window there is nothing more to hope for, unless all that is needed is here.
+    /// Ends the operation after the last window, unless enough symbols are received.
     fn end_windows(&mut self, now: Now) {
         let Some(operation) = &mut self.operation else { return };
         let Some(object) = &mut operation.object else { return };
-        let heard = operation.session_received || object.log().synced_total() > 0;
-        let done = object.blocks().is_satisfied();
+        let received = operation.session_received || object.log().synced_total() > 0;
+        let done = object.blocks().has_enough();
         let over = self.tuner.is_over(now.mono);
         if over && !object.log().is_quiet() {
-            // What came last is to survive for another window: its flush leads here again.
+            // The last symbols are synced for another window; the flush leads here again.
             object.log_mut().flush();
             return;
         }
@@ -440,7 +445,7 @@ impl AgentState {
         }
         let (phase, result) = if self.phase() == Phase::Armed {
             (Phase::Missed, ResultCode::MISSED)
-        } else if heard {
+        } else if received {
             (Phase::Incomplete, ResultCode::INCOMPLETE)
         } else {
             (Phase::Incomplete, ResultCode::NOTHING_HEARD)
@@ -454,17 +459,17 @@ impl AgentState {
     }
 }
 
-/// An armed device takes its parameters from the campaign: a hint that says otherwise marks a
-/// packet that is not meant for it.
-fn fec_mismatch(packet: &Packet<'_>, carries: Carries, planned: &PlannedObject) -> bool {
-    let codepoint = match carries {
-        Carries::Data | Carries::Table => proto::fec::ENCODING_ID_RAPTORQ,
-        Carries::Header => proto::fec::ENCODING_ID_NO_CODE,
+/// Returns whether the FEC information of a packet differs from that of the campaign: such a packet
+/// is not meant for this device.
+fn fec_mismatch(packet: &Packet<'_>, packet_kind: PacketKind, planned: &PlannedObject) -> bool {
+    let codepoint = match packet_kind {
+        PacketKind::Data | PacketKind::Table => proto::fec::ENCODING_ID_RAPTORQ,
+        PacketKind::Header => proto::fec::ENCODING_ID_NO_CODE,
     };
     if packet.header.codepoint != codepoint {
         return true;
     }
-    carries == Carries::Data
+    packet_kind == PacketKind::Data
         && packet.extensions.find(ext::FTI).is_some()
         && !packet
             .extensions

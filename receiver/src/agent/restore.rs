@@ -13,19 +13,18 @@ use thiserror::Error;
 use super::{
     Agent, AgentState, Config, Operation, Output, PersistentState, download::Fetcher,
     effects::EffectQueue, partial_package::PartialPackageStore, persistent_state::ArmedCampaign,
-    session_schedule::SessionSchedule, suspension::Environment, user_prompts::PromptQueue,
+    session_schedule::SessionSchedule, user_prompts::PromptQueue,
 };
 use crate::{
-    acceptance::Accepted,
-    chance::Chance,
     dm::{
         client::{self, DmClient},
         notification::NotificationFilter,
     },
-    journal_state::JournalState,
-    stats::Stats,
-    symbols::{Journaler, ObjectLayout},
-    tuner::Tuner,
+    flute::{stats::Stats, tuner::Tuner},
+    rng::SplitMix64,
+    store::{Journaler, ObjectLayout, journal_state::JournalState},
+    suspension::Environment,
+    update::acceptance::Accepted,
 };
 
 /// Returns the name of the file that holds a root that came over DM. Each version has its own, so
@@ -120,7 +119,7 @@ impl Agent {
             prompts: PromptQueue::default(),
             fetcher: Fetcher::default(),
             partial_package: PartialPackageStore::recovered(&stored.files),
-            rng: Chance::new(stored.seed),
+            rng: SplitMix64::new(stored.seed),
             firmware_version: None,
             stats: Stats::default(),
             effects: EffectQueue::new(stored.journaler),
@@ -157,7 +156,7 @@ impl AgentState {
         self.send_install_notification(now);
         let lost = self.persistent.armed.is_some() && self.operation.is_none();
         if lost {
-            tracing::error!("the files of the armed campaign are damaged");
+            tracing::error!("files of the armed campaign damaged");
             self.complete(now, Phase::Failed, ResultCode::UNDEFINED);
         }
         match &self.operation {

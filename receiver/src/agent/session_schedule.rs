@@ -1,4 +1,4 @@
-//! When the next DM session takes place.
+//! The schedule of DM sessions.
 
 use std::time::Duration;
 
@@ -11,26 +11,26 @@ use crate::{
         backoff::Backoff,
         client::{SessionOutcome, Step, Trigger},
     },
-    user::About,
+    user::PromptPurpose,
 };
 
-/// When the device talks to the server next: asked for, due by the clock, or after a back-off.
+/// The time of the next DM session: requested, due by the clock, or after a back-off.
 #[derive(Debug)]
 pub(super) struct SessionSchedule {
     next: Mono,
     backoff: Backoff,
-    /// Whether a session was asked for while one was going on.
+    /// Set when a session was requested while one was in progress.
     again: bool,
-    /// The session that a notification asked for.
+    /// The session that a notification requested.
     notified: Option<u16>,
     /// The results that were due when the session began.
     reports_due: Vec<FinalAlert>,
-    /// Whether there is to be no other session in this run.
+    /// Set when no other session may begin in this run.
     closed: bool,
 }
 
 impl SessionSchedule {
-    /// The first session takes place at once.
+    /// Schedules the first session at once.
     pub(super) fn new(now: Mono) -> Self {
         Self {
             next: now,
@@ -46,25 +46,25 @@ impl SessionSchedule {
         self.next
     }
 
-    /// Returns whether the last session failed: a report that is due waits for the back-off then.
+    /// Returns whether the last session failed: due reports wait for the back-off then.
     pub(super) const fn is_backing_off(&self) -> bool {
         self.backoff.failures() > 0
     }
 
-    /// A person or the device itself wants one.
+    /// Requests a session for a person or the device itself.
     pub(super) fn request_now(&mut self, now: Mono) {
         self.next = now;
         self.again = true;
         self.backoff.succeeded();
     }
 
-    /// The server wants one, by a notification.
+    /// Requests the session of a notification.
     pub(super) fn notified(&mut self, now: Mono, session_id: u16) {
         self.request_now(now);
         self.notified = Some(session_id);
     }
 
-    /// Returns the number of the session that a notification asked for.
+    /// Starts a session; returns its number when a notification requested it.
     const fn started(&mut self) -> Option<u16> {
         self.again = false;
         self.next = Mono(u64::MAX);
@@ -76,7 +76,7 @@ impl SessionSchedule {
         self.next = if std::mem::take(&mut self.again) { now } else { now + check_in };
     }
 
-    /// The device broke it off: it is made up for as soon as the device can and may talk again.
+    /// Schedules another session in place of an aborted one, as soon as sessions are allowed.
     const fn aborted(&mut self, now: Mono) {
         self.next = now;
     }
@@ -88,8 +88,8 @@ impl SessionSchedule {
 }
 
 impl Agent {
-    /// Begins a DM session when one is due and none goes on. The firmware version is read first:
-    /// the tree shows it.
+    /// Starts a DM session when one is due and none is in progress. The firmware version is read
+    /// first: the tree shows it.
     pub(super) fn start_due_session(&mut self, now: Now) {
         let due = self.state.session_deadline(now).is_some_and(|due| due <= now.mono);
         if !due || self.client.is_busy() {
@@ -98,7 +98,7 @@ impl Agent {
         let (trigger, id) = match self.state.schedule.started() {
             Some(id) => (Trigger::Server, id),
             None => {
-                let id = u16::try_from(self.state.rng.number() & 0xffff).unwrap_or(1);
+                let id = u16::try_from(self.state.rng.next_u64() & 0xffff).unwrap_or(1);
                 (Trigger::Client, id)
             }
         };
@@ -107,22 +107,21 @@ impl Agent {
         self.state.effects.push_after_commit(Output::SendDmMessage(post));
     }
 
-    /// Tells the server that the session is over, if one goes on, before the process ends; no other
-    /// begins.
+    /// Aborts a DM session in progress before the process ends; no other begins.
     pub fn shut_down(&mut self, now: Now) {
         self.state.schedule.closed = true;
         self.abort(now);
         self.state.commit_if_dirty();
     }
 
-    /// Returns whether a DM session goes on.
+    /// Returns whether a DM session is in progress.
     #[must_use]
     pub const fn is_in_session(&self) -> bool {
         self.client.is_busy()
     }
 
-    /// Breaks off the session of a device that may not talk any more. One that waits for the user
-    /// costs nothing meanwhile, and what the user sees stays where it is.
+    /// Aborts the session of a device that went offline. A session that waits for the user needs no
+    /// network, and its prompt stays.
     pub(super) fn abort_if_offline(&mut self, now: Now) {
         if self.state.is_offline() && !self.client.is_waiting_for_user() {
             self.abort(now);
@@ -131,7 +130,7 @@ impl Agent {
 
     fn abort(&mut self, now: Now) {
         if let Some(post) = self.client.abort(now, &mut self.state) {
-            self.state.prompts.forget(About::Session);
+            self.state.prompts.forget(PromptPurpose::Session);
             self.state.effects.push_after_commit(Output::SendDmMessage(post));
         }
     }
@@ -150,7 +149,7 @@ impl Agent {
 }
 
 impl AgentState {
-    /// Returns when the next session is due: by the clock, or because a report is.
+    /// Returns the time of the next session: by the clock, or because a report is due.
     pub(super) fn session_deadline(&self, now: Now) -> Option<Mono> {
         if self.schedule.closed || !self.knows_what_is_installed() || !self.session_allowed() {
             return None;
@@ -187,22 +186,22 @@ impl AgentState {
             // A result that the server did not take is tried again later, not at once. One that came
             // up meanwhile may have found no message to go with.
             SessionOutcome::Complete if self.owes_still(now) => {
-                self.schedule.failed(now.mono, None, self.rng.number());
+                self.schedule.failed(now.mono, None, self.rng.next_u64());
             }
             SessionOutcome::Complete => {
                 self.schedule.succeeded(now.mono, self.config.check_in);
             }
             SessionOutcome::RetryLater { wait } => {
-                tracing::info!(?wait, "the server has no time");
-                self.schedule.failed(now.mono, *wait, self.rng.number());
+                tracing::info!(?wait, "server busy, retrying");
+                self.schedule.failed(now.mono, *wait, self.rng.next_u64());
             }
             SessionOutcome::Aborted => {
-                tracing::info!("the DM session was broken off");
+                tracing::info!("DM session aborted");
                 self.schedule.aborted(now.mono);
             }
             SessionOutcome::Failed(error) => {
-                tracing::warn!(%error, "a DM session failed");
-                self.schedule.failed(now.mono, None, self.rng.number());
+                tracing::warn!(%error, "DM session failed");
+                self.schedule.failed(now.mono, None, self.rng.next_u64());
             }
         }
     }

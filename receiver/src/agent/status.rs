@@ -1,47 +1,47 @@
-//! What people and the lab may want to know of the device.
+//! The status of the device, for operators and the lab.
 
 use proto::dm::fumo::{PackageData, Phase};
 use serde::Serialize;
 
 use super::{AgentState, update_request::RequestStatus};
-use crate::{components::Deployed, sensors::Readings, stats::Stats};
+use crate::{components::Deployed, flute::stats::Stats, suspension::Readings};
 
-/// What the device is doing. Symbols count once they are synced.
+/// The status of the device. Symbols count once they are synced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Status {
-    /// The true phase.
+    /// The phase of the operation.
     pub phase: Phase,
-    /// The FUMO state that goes with it.
+    /// The FUMO state of that phase.
     pub state: u16,
-    /// Why reception rests.
+    /// The active suspend reasons.
     pub reasons: Vec<String>,
     /// The campaign that the device is armed with, 32 hex digits.
     pub campaign: Option<String>,
     /// Channels that are joined, `group:port`.
     pub channels: Vec<String>,
-    /// Symbols synced, K for each solved block.
+    /// Symbols synced, K for each decoded block.
     pub symbols_synced: u64,
     /// Source symbols of the object.
     pub symbols_needed: u64,
     /// Symbols found on disk when this run began.
     pub symbols_resumed: u64,
-    /// Slots that hold synced symbols of unsolved blocks.
+    /// Slots that hold synced symbols of undecoded blocks.
     pub slots_held: u64,
-    /// Blocks solved.
+    /// Decoded blocks.
     pub blocks_done: u64,
     /// Blocks of the object.
     pub blocks: u64,
-    /// Log files that are reserved, of those that the object needs.
+    /// Reserved log files, and the number that the object needs.
     pub logs_reserved: Option<(u32, u32)>,
-    /// The version that the installer reads back.
+    /// The version that the installer prints.
     pub firmware_version: Option<String>,
     /// The last result.
     pub result: Option<u16>,
-    /// Results that the server does not have yet.
+    /// Results that the server has not acknowledged.
     pub reports_waiting: usize,
-    /// The last request for an update, and what became of it.
+    /// The last update request and its outcome.
     pub request: Option<RequestStatus>,
-    /// What the sensors show, once they were read.
+    /// The readings of the sensors, once they were read.
     pub readings: Option<Readings>,
     /// The software components that the installer lists, on a device that has any.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -54,9 +54,9 @@ impl AgentState {
     pub(super) fn status(&self) -> Status {
         let operation = self.operation.as_ref();
         let object = self.object();
-        let log = object.map(crate::object::Object::log);
+        let log = object.map(crate::flute::object::Object::log);
         let blocks = log.map_or(0, |log| log.layout().blocks());
-        let done = |log: &crate::symbols::SymbolLog| {
+        let done = |log: &crate::store::SymbolLog| {
             (0..blocks).filter(|sbn| log.is_done(proto::ids::Sbn(*sbn))).count()
         };
         Status {
@@ -65,11 +65,11 @@ impl AgentState {
             reasons: self.reasons(),
             campaign: self.persistent.armed.as_ref().map(|pin| pin.id.to_string()),
             channels: self.joined.iter().map(|tune_in| tune_in.channel.to_string()).collect(),
-            symbols_synced: log.map_or(0, crate::symbols::SymbolLog::synced_total),
+            symbols_synced: log.map_or(0, crate::store::SymbolLog::synced_total),
             symbols_needed: operation
                 .map_or(0, |operation| operation.layout.total_symbols().into()),
             symbols_resumed: operation.map_or(0, |operation| operation.resumed),
-            slots_held: log.map_or(0, crate::symbols::SymbolLog::slots_held),
+            slots_held: log.map_or(0, crate::store::SymbolLog::slots_held),
             blocks_done: log.map_or(0, |log| u64::try_from(done(log)).unwrap_or(u64::MAX)),
             blocks: blocks.into(),
             logs_reserved: operation

@@ -1,61 +1,37 @@
-//! When the device rests: reasons of sensors, of programs on the device, of user and server.
+//! Suspend and resume of the agent.
 //!
-//! Reasons of user and server come and go by their word and are kept in the journal. The others
-//! are a state of the world: what sensors and programs say counts at this moment, for whatever the
-//! device is armed with, and is judged again when any of it changes.
+//! User and server reasons are explicit and journaled; the others are derived from readings and
+//! conditions, and are evaluated again whenever one of them changes.
 
 use std::collections::BTreeSet;
 
 use proto::{dm::fumo::Phase, time::Now};
 
 use super::{Agent, AgentState};
-use crate::{
-    sensors::{Readings, Told},
-    suspension::SuspendReason,
-};
-
-/// What is known of the world around.
-#[derive(Debug, Default)]
-pub(super) struct Environment {
-    /// Absent until sensors were read: what the journal says stands until then.
-    readings: Option<Readings>,
-    told: BTreeSet<Told>,
-}
-
-impl Environment {
-    /// A call that the same boot of the machine has seen begin still goes on.
-    pub(super) fn recovered(suspended: &BTreeSet<SuspendReason>, same_boot: bool) -> Self {
-        let call = same_boot && suspended.contains(&SuspendReason::Call);
-        Self { readings: None, told: call.then_some(Told::Call).into_iter().collect() }
-    }
-
-    pub(super) const fn readings(&self) -> Option<Readings> {
-        self.readings
-    }
-}
+use crate::suspension::{Environment, ExternalCondition, Readings, SuspendReason};
 
 impl Agent {
-    /// Takes what the sensors show.
+    /// Stores the readings of the sensors.
     pub fn handle_readings(&mut self, now: Now, readings: Readings) {
         self.state.environment.readings = Some(readings);
         self.reevaluate(now);
     }
 
-    /// Takes the word of a program on the device that something began.
-    pub fn condition_began(&mut self, now: Now, told: Told) {
-        if told == Told::Call {
+    /// Handles the begin of a condition, as a program on the device reports it.
+    pub fn condition_began(&mut self, now: Now, condition: ExternalCondition) {
+        if condition == ExternalCondition::Call {
             self.set_in_call(true);
         }
-        self.state.environment.told.insert(told);
+        self.state.environment.conditions.insert(condition);
         self.reevaluate(now);
     }
 
-    /// Takes the word of a program on the device that it is over.
-    pub fn condition_ended(&mut self, now: Now, told: Told) {
-        if told == Told::Call {
+    /// Handles the end of a condition, as a program on the device reports it.
+    pub fn condition_ended(&mut self, now: Now, condition: ExternalCondition) {
+        if condition == ExternalCondition::Call {
             self.set_in_call(false);
         }
-        self.state.environment.told.remove(&told);
+        self.state.environment.conditions.remove(&condition);
         self.reevaluate(now);
     }
 
@@ -68,16 +44,17 @@ impl Agent {
 }
 
 impl AgentState {
-    /// Brings the reasons of the world in line with it; those of user and server are theirs.
+    /// Evaluates the reasons of the environment again; those of user and server are explicit.
     // spec: oma-002 2 (several reasons hold at once, resume needs none)
     pub(super) fn reevaluate(&mut self, now: Now) {
-        let Environment { readings, told } = &self.environment;
-        // Nobody has looked yet: what was true before the restart is taken to be true still.
-        if readings.is_none() && told.is_empty() && !self.persistent.suspended.is_empty() {
+        let Environment { readings, conditions } = &self.environment;
+        // No sensor was read yet: the reasons before the restart are still valid.
+        if readings.is_none() && conditions.is_empty() && !self.persistent.suspended.is_empty() {
             return;
         }
         let readings = readings.unwrap_or_default();
-        let holding = self.persistent.policy.reasons(&readings, told, &self.persistent.suspended);
+        let holding =
+            self.persistent.policy.reasons(&readings, conditions, &self.persistent.suspended);
         for reason in ENVIRONMENT_REASONS {
             if holding.contains(&reason) {
                 self.suspend_for(now, reason);
@@ -87,21 +64,21 @@ impl AgentState {
         }
     }
 
-    /// Whether the device can and may talk to its server: not in a call, not without a network.
+    /// Returns whether a DM session may begin: not in a call, not without a network.
     pub(super) fn session_allowed(&self) -> bool {
         !self.is_offline() && !self.installing
     }
 
-    /// Whether the world around keeps the device from talking.
+    /// Returns whether a call or a lost network prevents DM sessions.
     pub(super) fn is_offline(&self) -> bool {
-        let Environment { readings, told } = &self.environment;
+        let Environment { readings, conditions } = &self.environment;
         let lost = readings.is_some_and(|readings| readings.link_lost);
         let in_call = self
             .persistent
             .policy
-            .reasons(&Readings::default(), told, &BTreeSet::new())
+            .reasons(&Readings::default(), conditions, &BTreeSet::new())
             .contains(&SuspendReason::Call);
-        lost || in_call || told.contains(&Told::Network)
+        lost || in_call || conditions.contains(&ExternalCondition::Network)
     }
 
     pub(super) fn suspend_for(&mut self, now: Now, reason: SuspendReason) {
@@ -133,7 +110,7 @@ impl AgentState {
     }
 }
 
-/// The reasons that are judged by what the world is like.
+/// The reasons that are derived from the environment.
 const ENVIRONMENT_REASONS: [SuspendReason; 5] = [
     SuspendReason::Battery,
     SuspendReason::Memory,

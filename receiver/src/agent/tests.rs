@@ -12,11 +12,13 @@ use proto::{
 
 use super::*;
 use crate::{
-    decode::BlockFiles,
     dm::{ArmRequest, FinalAlert, Identity, ManagementBackend as _, ReportSettings},
-    journal_state::JournalState,
-    symbols::{BlockPlace, CopyName, JournalImage, Journaler, Recovered, Recovery, SlotAddress},
-    testing::{Broadcast, kind, source},
+    flute::decode::BlockFiles,
+    store::{
+        BlockPlace, CopyName, JournalImage, Journaler, Recovered, Recovery, SlotAddress,
+        journal_state::JournalState,
+    },
+    testing::{Broadcast, device_class, source},
 };
 
 mod components;
@@ -33,13 +35,13 @@ mod user_prompts;
 const OPENS: u64 = 2_000;
 const CLOSES: u64 = 3_000;
 
-/// What survives when the process dies.
+/// The state that survives the end of the process.
 #[derive(Debug, Clone, Default)]
 struct Disk {
-    /// What the integrator has set beside it.
+    /// The settings of the integrator.
     user: crate::user::Settings,
-    inventory: Inventory,
-    /// How often the machine itself has started again.
+    inventory: InventoryAccess,
+    /// The number of reboots of the machine.
     reboots: u32,
     journal: [Vec<u8>; 2],
     files: BTreeMap<String, Vec<u8>>,
@@ -47,16 +49,16 @@ struct Disk {
     logs: BTreeMap<u32, Vec<u8>>,
     tables: Vec<u8>,
     image: Vec<u8>,
-    /// What the installer has installed.
+    /// The installed components.
     deployed: Vec<Deployed>,
-    /// Whether the installer does nothing and says that it has.
+    /// Set when the installer does nothing and reports success.
     pretends: bool,
 }
 
 impl BlockFiles for Disk {
     fn read_slots(&mut self, first: SlotAddress, octets: &mut [u8]) -> io::Result<()> {
         let slot = octets.len().min(64 * 2);
-        let start = ObjectLayout::HEADER_OCTETS + usize::try_from(first.index).unwrap() * slot;
+        let start = ObjectLayout::HEADER_BYTES + usize::try_from(first.index).unwrap() * slot;
         octets.copy_from_slice(&self.logs[&first.file][start..start + octets.len()]);
         Ok(())
     }
@@ -79,17 +81,17 @@ struct Device {
     version: String,
     joined: Vec<TuneIn>,
     posts: usize,
-    /// Whether a server listens, and what it has been told last.
+    /// The last DM message, while a server is reachable.
     talks: bool,
     post: Option<dm::client::HttpRequest>,
-    /// What the user was asked.
+    /// The prompts of the user.
     asked: Vec<crate::user::Question>,
-    /// What is to be fetched.
+    /// The pending fetch.
     fetches: Vec<Fetch>,
     /// Installation notifications that were sent.
     notices: Vec<(String, String)>,
     notices_fail: bool,
-    /// How the installer ends.
+    /// The outcome of the installer.
     install_ends: InstallOutcome,
     stopped: bool,
     /// Outputs after which the power goes.
@@ -99,12 +101,12 @@ struct Device {
     /// Pieces of a package after which one finds no room.
     full_after: Option<usize>,
     boot: u64,
-    /// What the shell takes long for.
+    /// The effect that the shell delays.
     held: Held,
     waiting: Vec<Output>,
 }
 
-/// What the shell takes long for: it is done when it is released.
+/// A delayed effect: it is executed when it is released.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 enum Held {
     #[default]
@@ -129,7 +131,7 @@ fn config() -> Config {
     test_log::record_secret("password", SERVER_PASSWORD.as_bytes());
     let id = "LAB-0001".parse().unwrap();
     Config {
-        device_class: kind(),
+        device_class: device_class(),
         limits: Limits::default(),
         dm: dm::Settings {
             identity: Identity::new(id, "fumocast".to_owned(), "lab".to_owned()),
@@ -147,7 +149,7 @@ fn config() -> Config {
         check_in: Duration::from_secs(3600),
         first_nonce: vec![1; 16],
         user: crate::user::Settings::default(),
-        components: Inventory::Absent,
+        components: InventoryAccess::Absent,
     }
 }
 
@@ -224,19 +226,19 @@ impl Device {
         self.run();
     }
 
-    fn hear(&mut self, datagram: &[u8]) {
+    fn receive(&mut self, datagram: &[u8]) {
         let channel = self.broadcast.tune_in().channel;
         self.agent.handle_datagram(self.now, channel, source(), datagram);
         self.run();
     }
 
-    fn hear_pass(&mut self) {
-        self.broadcast.pass().iter().for_each(|datagram| self.hear(datagram));
+    fn receive_pass(&mut self) {
+        self.broadcast.pass().iter().for_each(|datagram| self.receive(datagram));
     }
 
-    /// Hears the first `count` packets of a pass.
-    fn hear_some(&mut self, count: usize) {
-        self.broadcast.pass().iter().take(count).for_each(|datagram| self.hear(datagram));
+    /// Receives the first `count` packets of a pass.
+    fn receive_some(&mut self, count: usize) {
+        self.broadcast.pass().iter().take(count).for_each(|datagram| self.receive(datagram));
     }
 
     fn phase(&self) -> Phase {
@@ -290,7 +292,7 @@ impl Device {
             Held::Finish => matches!(output, Output::VerifyImage(_)),
             Held::Install => matches!(output, Output::Install(..)),
             Held::Version => matches!(output, Output::ReadVersion),
-            Held::Components => matches!(output, Output::Components(Call::Change(..))),
+            Held::Components => matches!(output, Output::Components(InstallerCall::Change(..))),
         };
         if holds {
             return self.waiting.push(output);
@@ -396,7 +398,7 @@ impl Device {
         for file in 0..layout.files() {
             self.disk.logs.entry(file).or_insert_with(|| {
                 let mut log = layout.header(file);
-                log.resize(usize::try_from(layout.file_octets(file)).unwrap(), 0);
+                log.resize(usize::try_from(layout.file_bytes(file)).unwrap(), 0);
                 log
             });
         }
@@ -404,7 +406,7 @@ impl Device {
         for (file, log) in &self.disk.logs {
             recovery.header(*file, log);
             let first = SlotAddress { file: *file, index: 0 };
-            recovery.slots(first, &log[ObjectLayout::HEADER_OCTETS..]);
+            recovery.slots(first, &log[ObjectLayout::HEADER_BYTES..]);
         }
         let recovered = Recovered { tables: self.disk.tables.clone(), ..recovery.finish() };
         self.agent.handle_recovered(self.now, &recovered);

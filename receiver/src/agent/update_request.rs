@@ -1,4 +1,4 @@
-//! What the device or its user has asked the server for, and what the server made of it.
+//! Update requests of the device or its user, and their outcome.
 
 use proto::{
     dm::{
@@ -11,32 +11,33 @@ use serde::Serialize;
 
 use super::{Agent, AgentState};
 
-/// What became of a request.
+/// The outcome of an update request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum RequestOutcome {
-    /// No session has brought an answer.
+    /// No session has returned a status.
     QueuedPrompt,
     /// The server commands an update.
     Update,
-    /// The server has noted it and commands nothing at present.
+    /// The server has recorded it and commands nothing at present.
     Later,
-    /// A user asked and the server said nothing to the user: it does not support this device.
+    /// A user requested and the server notified the user of nothing: it does not support this
+    /// device.
     Unsupported,
-    /// The server does not take such requests.
+    /// The server rejects such requests.
     Refused,
 }
 
-/// A request as people see it.
+/// The status of an update request for operators.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RequestStatus {
     /// `device` or `user`.
     pub asker: String,
-    /// The firmware object that it is about; absent: all of the device.
+    /// The firmware object that it concerns; absent: the whole device.
     pub object: Option<String>,
-    /// What became of it.
+    /// The outcome.
     pub outcome: RequestOutcome,
-    /// What the server said to the user.
+    /// The text that the server displayed to the user.
     pub server_text: Option<String>,
 }
 
@@ -45,9 +46,9 @@ pub struct RequestStatus {
 pub(super) struct UpdateRequestState {
     request: UpdateRequest,
     outcome: RequestOutcome,
-    /// The server's status in the session that goes on.
+    /// The server's status in the current session.
     answer: Option<StatusCode>,
-    /// Whether the server has sent the user something in the session that goes on.
+    /// Set when the server has displayed something to the user in the current session.
     user_notified: bool,
     server_text: Option<String>,
 }
@@ -78,10 +79,10 @@ impl UpdateRequestState {
 }
 
 impl Agent {
-    /// Asks the server for an update in a session that begins at once. A session that goes on
-    /// is not it: the request goes out in the package 1 of the next.
+    /// Requests an update in a session that begins at once. A session in progress is not used: the
+    /// request is part of package 1 of the next.
     pub fn request_update(&mut self, now: Now, request: UpdateRequest) {
-        tracing::info!(initiator = %request.initiator, "an update is asked for");
+        tracing::info!(initiator = %request.initiator, "update requested");
         self.state.update_request = Some(UpdateRequestState::new(request));
         self.check_in(now);
     }
@@ -101,7 +102,7 @@ impl AgentState {
             .map(|asked| asked.request.clone())
     }
 
-    /// A session begins: what the last one left open is asked again.
+    /// Resets the request at the begin of a session: without a status it is sent again.
     pub(super) fn begin_request(&mut self) {
         if let Some(asked) = self.update_request.as_mut().filter(|asked| asked.waits()) {
             (asked.answer, asked.user_notified) = (None, false);
@@ -122,7 +123,8 @@ impl AgentState {
         }
     }
 
-    /// Returns whether a user asked in this session and was not spoken to: no update is processed.
+    /// Returns whether a user's request was answered in this session without a message to the user:
+    /// then no update is processed.
     // spec: oma-004 6.1 (no user interaction: the server does not support the device)
     pub(super) fn is_unanswered_user(&self) -> bool {
         self.update_request.as_ref().is_some_and(|asked| {
@@ -133,7 +135,8 @@ impl AgentState {
         })
     }
 
-    /// A session is over. Without a status the request stays and goes into the next one.
+    /// Concludes the request at the end of a session. Without a status it is sent again in the next
+    /// one.
     pub(super) fn conclude_request(&mut self) {
         let Some(asked) = self.update_request.as_mut().filter(|asked| asked.waits()) else {
             return;
@@ -147,9 +150,9 @@ impl AgentState {
             StatusCode::ACCEPTED => RequestOutcome::Later,
             _ => RequestOutcome::Refused,
         };
-        tracing::info!(outcome = ?asked.outcome, "the server has answered the request");
+        tracing::info!(outcome = ?asked.outcome, "update request answered");
     }
 }
 
-/// Characters of what the server says to the user that the status shows.
+/// Characters of the server's text that the status shows.
 const MAX_SERVER_TEXT: usize = 256;

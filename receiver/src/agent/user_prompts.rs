@@ -1,5 +1,5 @@
-//! Questions to the user: one at a time, never during a call, each with an end; and what may not
-//! happen before the user has said yes.
+//! Prompts to the user: one at a time, never during a call, each with a timeout; and the consent
+//! that operations require.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -13,25 +13,25 @@ use proto::{
 
 use super::{Agent, AgentState, Output};
 use crate::{
-    components::{Inventory, Leave},
-    sensors::Install,
-    user::{About, Consent, Front, MAX_WAIT, Question, Reply},
+    components::{InventoryAccess, InventoryConsent},
+    suspension::InstallPolicy,
+    user::{Consent, MAX_WAIT, PromptPurpose, Question, Reply, UserInterface},
 };
 
-/// Questions that wait behind the one that is shown; a notice that finds no place is dropped.
+/// Prompts that are queued behind the displayed one; a notice that does not fit is dropped.
 const MAX_WAITING: usize = 8;
 
-/// What the user is asked.
+/// The displayed prompt and the queue behind it.
 #[derive(Debug, Default)]
 pub(super) struct PromptQueue {
     shown: Option<QueuedPrompt>,
     waiting: VecDeque<QueuedPrompt>,
     tickets: u64,
-    /// Whether a voice call goes on: nothing is shown meanwhile.
+    /// Set during a voice call: nothing is displayed meanwhile.
     in_call: bool,
-    /// Whether the user has said yes to a question of this DM session.
+    /// Set once the user has agreed to a prompt of this DM session.
     pub(super) agreed: bool,
-    /// When consent that was put off is asked for again.
+    /// The time of the next prompt for deferred consent.
     again: Option<Mono>,
 }
 
@@ -41,7 +41,7 @@ struct QueuedPrompt {
     until: Mono,
 }
 
-/// What the user has agreed to, of the operation that goes on.
+/// The consent of the user to the operation in progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub enum ConsentGranted {
     /// Nothing.
@@ -54,7 +54,7 @@ pub enum ConsentGranted {
 }
 
 impl ConsentGranted {
-    /// Returns the number that the journal holds.
+    /// Returns the number in the journal.
     #[must_use]
     pub const fn number(self) -> u32 {
         match self {
@@ -64,7 +64,7 @@ impl ConsentGranted {
         }
     }
 
-    /// Returns what a number of the journal stands for; one that is unknown for the least.
+    /// Returns the value of a number in the journal; the least for an unknown one.
     #[must_use]
     pub const fn from_number(number: u32) -> Self {
         match number {
@@ -76,7 +76,7 @@ impl ConsentGranted {
 }
 
 impl PromptQueue {
-    fn push(&mut self, now: Mono, about: About, prompt: Prompt, longest: Duration) {
+    fn push(&mut self, now: Mono, about: PromptPurpose, prompt: Prompt, longest: Duration) {
         if self.waiting.len() >= MAX_WAITING {
             return;
         }
@@ -86,11 +86,11 @@ impl PromptQueue {
         self.waiting.push_back(QueuedPrompt { question, until: now + wait });
     }
 
-    fn is_asking(&self, about: About) -> bool {
+    fn is_asking(&self, about: PromptPurpose) -> bool {
         self.shown.iter().chain(&self.waiting).any(|waiting| waiting.question.about == about)
     }
 
-    /// Returns the question that is to be shown next, if one can be.
+    /// Returns the next prompt to display, unless one is displayed or a call is in progress.
     fn show_next(&mut self) -> Option<Question> {
         if self.in_call || self.shown.is_some() {
             return None;
@@ -101,7 +101,7 @@ impl PromptQueue {
         Some(question)
     }
 
-    /// Takes a question whose time is over. A notice has no end: it waits for the end of a call.
+    /// Removes an expired prompt. A notice does not expire: it waits for the end of a call.
     fn expired(&mut self, now: Mono) -> Option<Question> {
         let over = |waiting: &QueuedPrompt| waiting.until <= now;
         if self.shown.as_ref().is_some_and(over) {
@@ -110,18 +110,18 @@ impl PromptQueue {
         let place = self
             .waiting
             .iter()
-            .position(|waiting| over(waiting) && waiting.question.about != About::Result)?;
+            .position(|waiting| over(waiting) && waiting.question.about != PromptPurpose::Result)?;
         self.waiting.remove(place).map(|waiting| waiting.question)
     }
 
     fn deadline(&self) -> Option<Mono> {
-        let ends = |waiting: &QueuedPrompt| waiting.question.about != About::Result;
+        let ends = |waiting: &QueuedPrompt| waiting.question.about != PromptPurpose::Result;
         let waiting = self.waiting.iter().filter(|waiting| ends(waiting));
         let until = self.shown.iter().chain(waiting).map(|waiting| waiting.until).min();
         [until, self.again].into_iter().flatten().min()
     }
 
-    pub(super) fn forget(&mut self, about: About) {
+    pub(super) fn forget(&mut self, about: PromptPurpose) {
         self.waiting.retain(|waiting| waiting.question.about != about);
         self.shown.take_if(|waiting| waiting.question.about == about);
     }
@@ -129,7 +129,7 @@ impl PromptQueue {
 
 impl Agent {
     // spec: oma-001 8.1.1.8
-    /// Takes what the user says to the question with this ticket; a late answer is dropped.
+    /// Handles the user's answer to the prompt with this ticket; a late answer is dropped.
     pub fn handle_user_reply(&mut self, now: Now, ticket: u64, reply: Reply) {
         let is_shown = |waiting: &mut QueuedPrompt| waiting.question.ticket == ticket;
         if let Some(waiting) = self.state.prompts.shown.take_if(is_shown) {
@@ -139,15 +139,15 @@ impl Agent {
         self.state.commit_if_dirty();
     }
 
-    /// Notes that a voice call begins or ends: no question is shown meanwhile, and what is shown
-    /// stays where it is.
+    /// Records the begin or end of a voice call: no prompt is displayed meanwhile, and the
+    /// displayed one stays.
     pub(super) fn set_in_call(&mut self, in_call: bool) {
         // spec: oma-003 6.1.4.10, oma-003 6.1.4.11 (a call is never in the way of a question)
         self.state.prompts.in_call = in_call;
         self.state.show_next_prompt();
     }
 
-    /// Ends questions whose time is over, and asks again what was put off.
+    /// Expires prompts, and prompts again for deferred consent.
     pub(super) fn poll_prompts(&mut self, now: Now) {
         while let Some(question) = self.state.prompts.expired(now.mono) {
             self.on_user_answer(now, &question, Reply::Answer(Answer::TimedOut));
@@ -166,9 +166,9 @@ impl Agent {
             }
             reply @ (Reply::Answer(_) | Reply::Later) => reply,
         };
-        tracing::info!(about = ?question.about, "the user has answered");
+        tracing::info!(about = ?question.about, "user answered");
         match question.about {
-            About::Session => {
+            PromptPurpose::Session => {
                 let answer = match reply {
                     Reply::Answer(answer) => answer,
                     Reply::Later => Answer::Cancelled,
@@ -177,10 +177,10 @@ impl Agent {
                 let step = self.client.handle_user_answer(now, &mut self.state, &answer);
                 self.handle_step(now, step);
             }
-            About::Download => self.state.on_consent(now, ConsentGranted::Download, &reply),
-            About::Install => self.state.on_consent(now, ConsentGranted::Install, &reply),
-            About::Inventory => self.state.record_inventory_consent(&reply),
-            About::Result | About::Account | About::Enrolment => {}
+            PromptPurpose::Download => self.state.on_consent(now, ConsentGranted::Download, &reply),
+            PromptPurpose::Install => self.state.on_consent(now, ConsentGranted::Install, &reply),
+            PromptPurpose::Inventory => self.state.record_inventory_consent(&reply),
+            PromptPurpose::Result | PromptPurpose::Account | PromptPurpose::Enrolment => {}
         }
     }
 
@@ -191,34 +191,36 @@ impl Agent {
 
 impl AgentState {
     // spec: oma-001 8.1.1.7
-    /// Asks what the server wants to know; the answer comes later, or is the configuration's.
+    /// Prompts the user for the server; the answer comes later, or is that of the configuration.
     pub(super) fn ask(&mut self, now: Now, prompt: Prompt) -> Option<Answer> {
         match &self.config.user.front {
-            Front::Absent => Some(Answer::NoUser),
-            Front::Policy(policy) => {
+            UserInterface::Absent => Some(Answer::NoUser),
+            UserInterface::Automatic(policy) => {
                 let answer = policy.answer(&prompt);
                 self.prompts.agreed |= answer == Answer::Yes;
                 Some(answer)
             }
-            Front::Asked => {
-                self.prompts.push(now.mono, About::Session, prompt, MAX_WAIT);
+            UserInterface::Interactive => {
+                self.prompts.push(now.mono, PromptPurpose::Session, prompt, MAX_WAIT);
                 self.show_next_prompt();
                 None
             }
         }
     }
 
-    /// Returns what the user is asked: what the device's own settings want, and what a server does.
+    /// Returns the required consent: that of the device's own settings and of the server's policy.
     // spec: oma-003 6.1.4.14 (a server's policy adds questions and takes none away)
     pub(super) fn consent(&self) -> Consent {
         let user = &self.config.user;
-        // The user may have gone since the policy was set; nobody can be asked then.
-        let wanted = (user.front != Front::Absent).then_some(self.persistent.policy.consent);
+        // The user interface may have been removed since the policy was set; nobody can be prompted
+        // then.
+        let wanted =
+            (user.front != UserInterface::Absent).then_some(self.persistent.policy.consent);
         user.consent.and(wanted.unwrap_or_default())
     }
 
-    /// Returns whether the operation may receive: without the user's leave, where it is wanted, it
-    /// does not.
+    /// Returns whether the operation may receive: it needs the user's consent where that is
+    /// required.
     pub(super) fn download_allowed(&self) -> bool {
         let user = &self.config.user;
         let asked = || {
@@ -227,7 +229,7 @@ impl AgentState {
         user.standing.answer(Consent::covers_download).unwrap_or_else(asked)
     }
 
-    /// Returns whether the image may be handed over.
+    /// Returns whether the image may be installed.
     pub(super) fn install_allowed(&self) -> bool {
         let user = &self.config.user;
         let asked = || {
@@ -236,18 +238,18 @@ impl AgentState {
         user.standing.answer(Consent::covers_install).unwrap_or_else(asked)
     }
 
-    /// Goes on as the policy wants it after a change: what need not be asked any more holds nothing
-    /// up, and what must be is asked.
+    /// Applies a changed policy: drops prompts that are not required any more, and prompts for
+    /// consent that is.
     pub(super) fn apply_policy(&mut self, now: Now) {
         if self.download_allowed() {
-            self.prompts.forget(About::Download);
+            self.prompts.forget(PromptPurpose::Download);
         }
         if self.install_allowed() {
-            self.prompts.forget(About::Install);
+            self.prompts.forget(PromptPurpose::Install);
         }
         let is_held = self.persistent.awaiting_update_exec
             && self.persistent.result == Some(ResultCode::DEFERRED);
-        if is_held && self.persistent.policy.install == Install::AtOnce {
+        if is_held && self.persistent.policy.install == InstallPolicy::AtOnce {
             (self.persistent.awaiting_update_exec, self.persistent.result) = (false, None);
             self.effects.mark_dirty();
             self.verify_image();
@@ -259,8 +261,7 @@ impl AgentState {
         self.ask_for_consent(now);
     }
 
-    /// Asks the user what the operation cannot go on without. There is an operation only where
-    /// there is work to be done.
+    /// Prompts for the consent that the operation requires.
     // spec: oma-003 6.1.4.8, oma-003 6.1.4.14, oma-003 6.1.4.17, oma-003 5.5.1.6.4
     pub(super) fn ask_for_consent(&mut self, now: Now) {
         let Some(operation) = &self.operation else { return };
@@ -268,9 +269,9 @@ impl AgentState {
         let octets = operation.accepted.object.oti.parameters().transfer_length;
         let ready = matches!(self.phase(), Phase::Verified | Phase::Deferred);
         let (about, text) = if ready && !self.install_allowed() {
-            (About::Install, install_text(version))
+            (PromptPurpose::Install, install_text(version))
         } else if !ready && !self.download_allowed() {
-            (About::Download, download_text(version, octets))
+            (PromptPurpose::Download, download_text(version, octets))
         } else {
             return;
         };
@@ -284,12 +285,12 @@ impl AgentState {
             return;
         }
         match &self.config.user.front {
-            Front::Absent => {}
-            Front::Policy(policy) => {
+            UserInterface::Absent => {}
+            UserInterface::Automatic(policy) => {
                 let answer = policy.answer(&Prompt::confirm(text));
                 self.on_consent(now, given, &Reply::Answer(answer));
             }
-            Front::Asked => {
+            UserInterface::Interactive => {
                 let wait = self.config.user.ask_again;
                 self.prompts.push(now.mono, about, Prompt::confirm(text), wait);
                 self.show_next_prompt();
@@ -298,7 +299,7 @@ impl AgentState {
     }
 
     // spec: oma-001 8.1.2.16
-    /// Takes the user's decision. A no ends the operation; anything less puts it off.
+    /// Handles the user's decision. A no ends the operation; any other answer defers it.
     // spec: oma-003 5.5.1.5 (scheduling by the user)
     fn on_consent(&mut self, now: Now, given: ConsentGranted, reply: &Reply) {
         if self.operation.is_none() {
@@ -329,15 +330,17 @@ impl AgentState {
         }
     }
 
-    /// Tells the user how an operation has ended.
+    /// Notifies the user of the result of an operation.
     // spec: oma-003 6.1.4.13, oma-003 6.1.4.15, oma-003 5.5.1.6.6, oma-000 8.2.5.1
     pub(super) fn notify_result(&mut self, now: Now, phase: Phase, result: ResultCode) {
-        self.prompts.forget(About::Download);
-        self.prompts.forget(About::Install);
+        self.prompts.forget(PromptPurpose::Download);
+        self.prompts.forget(PromptPurpose::Install);
         self.prompts.again = None;
         let version = self.operation.as_ref().map(|it| &it.accepted.manifest.firmware_version);
         let version = version.map(|version| self.named(version));
-        let (Front::Asked, Some(version)) = (&self.config.user.front, version) else { return };
+        let (UserInterface::Interactive, Some(version)) = (&self.config.user.front, version) else {
+            return;
+        };
         let text = match phase {
             Phase::Confirmed => format!("Version {version} is installed."),
             Phase::Failed => {
@@ -359,11 +362,11 @@ impl AgentState {
             | Phase::Refused
             | Phase::Incomplete => return,
         };
-        self.prompts.push(now.mono, About::Result, Prompt::display(text), NOTICE_TIME);
+        self.prompts.push(now.mono, PromptPurpose::Result, Prompt::display(text), NOTICE_TIME);
         self.show_next_prompt();
     }
 
-    /// A component's version says nothing without its name.
+    /// Returns the version for display; that of a component follows its name.
     fn named(&self, version: &str) -> String {
         match &self.persistent.subject {
             Some(subject) => format!("{version} of {}", subject.package),
@@ -372,33 +375,34 @@ impl AgentState {
     }
 
     // spec: oma-003 6.1.4.16 (the user's leave)
-    /// Asks whether the server may see which components are installed, unless that is decided.
+    /// Prompts for the consent to show the inventory to the server, unless that is decided.
     pub(super) fn ask_for_inventory_consent(&mut self, now: Now) {
-        let is_open = self.persistent.inventory_consent == Leave::Undecided;
-        if self.config.components != Inventory::Asked || !is_open {
+        let is_open = self.persistent.inventory_consent == InventoryConsent::Undecided;
+        if self.config.components != InventoryAccess::Asked || !is_open {
             return;
         }
         let prompt = Prompt::confirm(INVENTORY_TEXT.to_owned());
         match &self.config.user.front {
-            Front::Absent => {}
-            Front::Policy(policy) => {
+            UserInterface::Absent => {}
+            UserInterface::Automatic(policy) => {
                 let answer = policy.answer(&prompt);
                 self.record_inventory_consent(&Reply::Answer(answer));
             }
-            Front::Asked if self.prompts.is_asking(About::Inventory) => {}
-            Front::Asked => {
+            UserInterface::Interactive if self.prompts.is_asking(PromptPurpose::Inventory) => {}
+            UserInterface::Interactive => {
                 let wait = self.config.user.ask_again;
-                self.prompts.push(now.mono, About::Inventory, prompt, wait);
+                self.prompts.push(now.mono, PromptPurpose::Inventory, prompt, wait);
                 self.show_next_prompt();
             }
         }
     }
 
-    /// What is neither yes nor no leaves it open: the server's next try asks again.
+    /// Records the decision. Neither yes nor no leaves it open: the server's next access prompts
+    /// again.
     fn record_inventory_consent(&mut self, reply: &Reply) {
         self.persistent.inventory_consent = match reply {
-            Reply::Answer(Answer::Yes) => Leave::Given,
-            Reply::Answer(Answer::No | Answer::Cancelled) => Leave::Denied,
+            Reply::Answer(Answer::Yes) => InventoryConsent::Given,
+            Reply::Answer(Answer::No | Answer::Cancelled) => InventoryConsent::Denied,
             Reply::Later
             | Reply::Answer(
                 Answer::TimedOut
@@ -423,7 +427,7 @@ const INVENTORY_TEXT: &str = "May the server see which software components are i
      device? It learns their names, versions and whether they run, and nothing about you. Without \
      your leave it can still bring you updates.";
 
-/// How long a notice stands in the way of the next question at most.
+/// The longest time that a notice is displayed before the next prompt.
 const NOTICE_TIME: Duration = Duration::from_secs(60);
 
 // spec: oma-003 6.1.4.9, oma-003 6.1.4.12 (what follows from a yes is said)

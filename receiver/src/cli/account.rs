@@ -163,7 +163,7 @@ fn exit_refused(error: BootstrapError) -> Failure {
     Failure { code, error: anyhow!("{error}; {hint}") }
 }
 
-fn storage(error: crate::symbols::StorageError) -> Failure {
+fn storage(error: crate::store::StorageError) -> Failure {
     Failure { code: exit::RESUMABLE, error: anyhow!(error).context("cannot store the account") }
 }
 

@@ -7,10 +7,10 @@ use serde_json::json;
 
 use super::{ConfigArgs, Failure, account, exit};
 use crate::{
-    consent::{Record, question},
     shell::{clock::Clock, consent, user::Prompter},
-    symbols::StorageError,
-    user::{self, About, Consent, MAX_WAIT, Question, Reply},
+    store::StorageError,
+    update::consent::{Record, question},
+    user::{self, Consent, MAX_WAIT, PromptPurpose, Question, Reply},
 };
 
 #[derive(Debug, Args)]
@@ -71,14 +71,19 @@ pub(super) fn run(arguments: &ConsentArgs) -> Result<u8, Failure> {
     Ok(if agreed { exit::DONE } else { exit::POLICY })
 }
 
-fn ask(interface: &user::Front, prompter: &Prompter, server_id: &str, about: Consent) -> Reply {
+fn ask(
+    interface: &user::UserInterface,
+    prompter: &Prompter,
+    server_id: &str,
+    about: Consent,
+) -> Reply {
     let prompt = question(server_id, about);
     match interface {
-        user::Front::Absent => Reply::Answer(Answer::NoUser),
-        user::Front::Policy(policy) => Reply::Answer(policy.answer(&prompt)),
-        user::Front::Asked => prompter.prompt(&Question {
+        user::UserInterface::Absent => Reply::Answer(Answer::NoUser),
+        user::UserInterface::Automatic(policy) => Reply::Answer(policy.answer(&prompt)),
+        user::UserInterface::Interactive => prompter.prompt(&Question {
             ticket: 1,
-            about: About::Enrolment,
+            about: PromptPurpose::Enrolment,
             prompt,
             wait: MAX_WAIT,
         }),

@@ -14,7 +14,7 @@ use proto::{
     time::{Mono, Now, Utc},
 };
 
-use crate::components::{Announced, Software, Subject};
+use crate::components::{Announced, ComponentTarget, Software};
 
 use super::{
     Account, AccountChange, ArmRequest, DeviceLimits, DeviceView, FinalAlert, Identity,
@@ -74,7 +74,7 @@ pub(super) struct FakeDevice {
     /// What the tree shows of the components; `None`: it has none.
     pub(super) software: Option<Software>,
     /// What was to be done to components.
-    pub(super) changes: Vec<Subject>,
+    pub(super) changes: Vec<ComponentTarget>,
 }
 
 impl Default for FakeDevice {
@@ -113,7 +113,7 @@ impl ManagementBackend for FakeDevice {
             root_version: 4,
             package_name: None,
             package_version: Some("2.0".to_owned()),
-            policy: crate::sensors::Policy::default(),
+            policy: crate::suspension::Policy::default(),
             limits: DeviceLimits {
                 max_block_symbols: 8192,
                 max_memory_kib: 65_536,
@@ -160,7 +160,12 @@ impl ManagementBackend for FakeDevice {
         }
     }
 
-    fn receive_component(&mut self, _now: Now, _subject: Subject, package: &[u8]) -> StatusCode {
+    fn receive_component(
+        &mut self,
+        _now: Now,
+        _subject: ComponentTarget,
+        package: &[u8],
+    ) -> StatusCode {
         self.package = package.to_vec();
         StatusCode::OK
     }
@@ -168,7 +173,7 @@ impl ManagementBackend for FakeDevice {
     fn change_component(
         &mut self,
         _now: Now,
-        subject: Subject,
+        subject: ComponentTarget,
         _correlator: Option<Correlator>,
     ) -> StatusCode {
         self.changes.push(subject);

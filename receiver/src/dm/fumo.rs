@@ -28,7 +28,7 @@ use super::{
 
 mod nodes;
 
-use crate::components::Subject;
+use crate::components::ComponentTarget;
 
 /// Octets of an envelope.
 const MAX_ENVELOPE: usize = 4096;
@@ -232,7 +232,7 @@ pub(super) struct ExecRequest {
     pub(super) url: Option<String>,
     pub(super) correlator: Option<Correlator>,
     /// The software component; `None` for firmware.
-    pub(super) subject: Option<Subject>,
+    pub(super) subject: Option<ComponentTarget>,
 }
 
 /// Returns the view of an object while the device works on another one.

@@ -208,7 +208,7 @@ mod tests {
         let mut seconds = vec![0_u64; usize::try_from(span).unwrap()];
         for device in 0..DEVICES {
             let send_after =
-                settings.send_after(Utc(0), crate::chance::Chance::new(device).number());
+                settings.send_after(Utc(0), crate::rng::SplitMix64::new(device).next_u64());
             seconds[usize::try_from(send_after.seconds()).unwrap()] += 1;
         }
         let mean = DEVICES / 20;

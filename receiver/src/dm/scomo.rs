@@ -27,7 +27,7 @@ use super::{
         management_object::{Leaf, ManagementObject},
     },
 };
-use crate::components::{Announced, Software, Subject};
+use crate::components::{Announced, ComponentTarget, Software};
 
 /// The SCOMO object; addresses here are paths below it.
 #[derive(Debug, Clone, Default)]
@@ -38,7 +38,7 @@ pub struct ScomoObject {
     /// The announced nodes before the first change since the last checkpoint.
     before: Option<Announced>,
     /// The delivered package that was received since then.
-    received: Option<Subject>,
+    received: Option<ComponentTarget>,
 }
 
 impl ScomoObject {
@@ -84,7 +84,7 @@ impl ScomoObject {
             return StatusCode::INCOMPLETE;
         };
         let operation = Operation::Install;
-        let subject = Subject { operation, node: name.to_owned(), package };
+        let subject = ComponentTarget { operation, node: name.to_owned(), package };
         match octets(item, usize::MAX) {
             Ok(octets) => {
                 let code = device.receive_component(now, subject.clone(), &octets);
@@ -103,7 +103,7 @@ impl ScomoObject {
         &mut self,
         now: Now,
         device: &mut dyn ManagementBackend,
-        subject: Subject,
+        subject: ComponentTarget,
         correlator: Option<Correlator>,
     ) -> StatusCode {
         let announced = device.software().unwrap_or_default().announced;
@@ -290,7 +290,7 @@ impl ManagementObject for ScomoObject {
             return StatusCode::NOT_ALLOWED;
         };
         let Some(package) = package(device, branch, name) else { return StatusCode::INCOMPLETE };
-        let subject = Subject { operation, node: name.to_owned(), package };
+        let subject = ComponentTarget { operation, node: name.to_owned(), package };
         match branch {
             Branch::Download => self.download(now, device, subject, correlator),
             Branch::Delivered | Branch::Deployed => {
@@ -326,7 +326,8 @@ impl ManagementObject for ScomoObject {
         if let Some(before) = self.before.take() {
             device.store_announced(before);
         }
-        let path = |it: Subject| format!("{}/{}", Branch::Delivered.node(&it.node), nodes::DATA);
+        let path =
+            |it: ComponentTarget| format!("{}/{}", Branch::Delivered.node(&it.node), nodes::DATA);
         stays.map(path).into_iter().collect()
     }
 }

@@ -27,8 +27,8 @@ use crate::{
         pin_question,
     },
     config::{Password, Receiver},
-    symbols::StorageError,
-    user::{self, About, MAX_WAIT, Question, Reply},
+    store::StorageError,
+    user::{self, MAX_WAIT, PromptPurpose, Question, Reply},
 };
 
 /// PINs that the user may try for one document.
@@ -130,10 +130,10 @@ fn read_card(path: &Path) -> Result<Option<BootstrapProposal>, String> {
 
 fn ask(settings: &Receiver, prompter: &Prompter, prompt: Prompt) -> Answer {
     match &settings.user.front {
-        user::Front::Absent => Answer::NoUser,
-        user::Front::Policy(policy) => policy.answer(&prompt),
-        user::Front::Asked => {
-            let about = About::Account;
+        user::UserInterface::Absent => Answer::NoUser,
+        user::UserInterface::Automatic(policy) => policy.answer(&prompt),
+        user::UserInterface::Interactive => {
+            let about = PromptPurpose::Account;
             match prompter.prompt(&Question { ticket: 0, about, prompt, wait: MAX_WAIT }) {
                 Reply::Answer(answer) => answer,
                 Reply::Later => Answer::Cancelled,

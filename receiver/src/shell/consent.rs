@@ -3,7 +3,7 @@
 use std::{io, path::Path};
 
 use super::data_dir::{DataDir, read_if_there};
-use crate::consent::Record;
+use crate::update::consent::Record;
 
 /// Reads what the user of a device with this data directory has said, if anything.
 ///

@@ -3,7 +3,7 @@
 //! ```text
 //! DATA/                    0700
 //!   lock                   held by the running receiver
-//!   journal.a journal.b    see crate::symbols::journal
+//!   journal.a journal.b    see crate::store::journal
 //!   files/NAME             small files (envelopes, pieces of a package), each written whole or not at
 //!                          all
 //!   objects/KEY/           see crate::symbols
@@ -23,7 +23,7 @@ use std::{
 use thiserror::Error;
 
 use super::disk::{DirectoryLock, Disk, OpenMode, RealDisk, SharedDisk};
-use crate::symbols::{CopyName, JournalWrite, ObjectLayout, StorageError, journal::JOURNAL_OCTETS};
+use crate::store::{CopyName, JournalWrite, ObjectLayout, StorageError, journal::JOURNAL_BYTES};
 
 /// The data directory, locked for this process.
 #[derive(Debug)]
@@ -191,7 +191,7 @@ impl DataDir {
             }
         }
         // What is only reserved holds nothing yet.
-        let read = read_limited(&*self.disk, path, JOURNAL_OCTETS)?;
+        let read = read_limited(&*self.disk, path, JOURNAL_BYTES)?;
         Ok(read.filter(|octets| octets.iter().any(|octet| *octet != 0)))
     }
 
@@ -202,7 +202,7 @@ impl DataDir {
     /// [`StorageError::NoSpace`] when there is none, or what else writing meets.
     pub fn reserve_journal(&self) -> Result<(), StorageError> {
         let attempt = || {
-            let whole = JOURNAL_OCTETS as u64;
+            let whole = JOURNAL_BYTES as u64;
             let mut has_grown = false;
             for copy in CopyName::BOTH {
                 let file = self.disk.open(&self.path.join(copy.file_name()), OpenMode::Create)?;
@@ -502,11 +502,11 @@ mod tests {
 
         data.reserve_journal().unwrap();
         let [a, b] = data.read_journal().unwrap();
-        assert_eq!((a.len(), b.len()), (0, JOURNAL_OCTETS));
+        assert_eq!((a.len(), b.len()), (0, JOURNAL_BYTES));
         assert!(b.starts_with(b"state\0"));
         for name in ["journal.a", "journal.b"] {
             let room = fs::metadata(home.path().join(name)).unwrap().len();
-            assert_eq!(room, JOURNAL_OCTETS as u64);
+            assert_eq!(room, JOURNAL_BYTES as u64);
         }
 
         let name = FileName::new("root.env").unwrap();

@@ -30,17 +30,19 @@ use super::{
     wiring::{self, Beside, Origin, RestoreError, Wiring},
 };
 use crate::{
-    acceptance::{Kind, Limits, Refusal},
     agent::{self, Agent, FetchError, Fetched},
-    components::{Call, Deployed},
+    components::{Deployed, InstallerCall},
     config::Config,
     dm::{
         self,
         client::{HttpRequest, TransportError},
     },
-    installer::{InstallOutcome, InstallRequest, MAX_VERSION_BYTES},
+    store::{ObjectLayout, StorageError},
     suspension::SuspendReason,
-    symbols::{ObjectLayout, StorageError},
+    update::{
+        acceptance::{DeviceClass, Limits, Refusal},
+        installer::{InstallOutcome, InstallRequest, MAX_VERSION_BYTES},
+    },
     user::{Question, Reply},
 };
 
@@ -549,11 +551,11 @@ impl Effects {
         self.beside(move || Event::Installed(hook.install(verb, &image, &request)));
     }
 
-    fn components(&self, call: Call) {
+    fn components(&self, call: InstallerCall) {
         let hook = self.hook.clone();
         match call {
-            Call::Read => self.beside(move || Event::Components(hook.components())),
-            Call::Change(verb, request) => {
+            InstallerCall::Read => self.beside(move || Event::Components(hook.components())),
+            InstallerCall::Change(verb, request) => {
                 let octets = serde_json::to_vec(&request).expect("the request is serialisable");
                 self.beside(move || {
                     Event::Installed(hook.change(verb.as_str(), request.id.as_str(), &octets))
@@ -597,7 +599,7 @@ fn settings(config: &Config) -> Result<agent::Config, StartError> {
         StartError::Field { field: "fumo.object", problem: error.to_string() }
     })?;
     Ok(agent::Config {
-        device_class: Kind { vendor: device.vendor, class: device.class },
+        device_class: DeviceClass { vendor: device.vendor, class: device.class },
         limits: Limits {
             max_block_symbols: config.receiver.max_block_symbols,
             max_memory_bytes: config.receiver.max_memory_bytes,

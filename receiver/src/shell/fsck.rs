@@ -14,8 +14,9 @@ use super::{
     disk::{Disk, OpenMode},
 };
 use crate::{
-    journal_state::JournalState,
-    symbols::{CopyName, JournalError, JournalImage, journal::JOURNAL_OCTETS},
+    store::{
+        CopyName, JournalError, JournalImage, journal::JOURNAL_BYTES, journal_state::JournalState,
+    },
     unsigned::record::Record,
 };
 
@@ -113,7 +114,7 @@ fn read_journal(
     let mut latest: Option<JournalImage<JournalState>> = None;
     let mut read = Vec::new();
     for copy in CopyName::BOTH {
-        let octets = read_some(disk, &path.join(copy.file_name()), JOURNAL_OCTETS)?;
+        let octets = read_some(disk, &path.join(copy.file_name()), JOURNAL_BYTES)?;
         // What is only reserved holds nothing yet.
         let octets = octets.filter(|octets| octets.iter().any(|octet| *octet != 0));
         let parsed = octets.as_deref().map(JournalImage::<JournalState>::parse);

@@ -35,7 +35,7 @@ use super::{
     storage::{Command, Completion, Storage},
 };
 use crate::{
-    symbols::StorageError,
+    store::StorageError,
     unsigned::{
         Filter, FinishProblem, Found, Limits, Output, UnsignedFile, UnsignedReceiver,
         UnsignedStats, record::Record,

@@ -18,8 +18,8 @@ use proto::{
 use self::tables::TablesFile;
 use super::disk::{Disk, DiskFile, OpenMode, SharedDisk};
 use crate::{
-    decode::BlockFiles,
-    symbols::{
+    flute::decode::BlockFiles,
+    store::{
         BlockPlace, Content, HeaderCheck, ObjectLayout, Recovered, Recovery, SlotAddress,
         StorageError, UnsignedContent,
     },
@@ -134,7 +134,7 @@ impl ObjectDirectory {
                 return Ok((false, None));
             }
             let image_made = !disk.exists(&image.part);
-            let reserved = reserve_image(&**disk, &image, layout.image_octets())?;
+            let reserved = reserve_image(&**disk, &image, layout.image_bytes())?;
             Ok((image_made, reserved))
         };
         let (image_made, image_reserved) =
@@ -195,10 +195,10 @@ impl ObjectDirectory {
             tracing::warn!(%error, number, "failed to sync a log before reading it");
         }
         file.drop_page_cache()?;
-        let mut header = vec![0; ObjectLayout::HEADER_OCTETS];
+        let mut header = vec![0; ObjectLayout::HEADER_BYTES];
         // All slots hang on it: a reading that fails once is no reason to drop them.
         let readable = (0..HEADER_READS).any(|_| file.read_exact_at(&mut header, 0).is_ok());
-        let whole = file.length()? == self.layout.file_octets(number);
+        let whole = file.length()? == self.layout.file_bytes(number);
         let offered = if readable && whole { header.as_slice() } else { &[] };
         match recovery.header(number, offered) {
             HeaderCheck::Ours => self.recover_slots(number, &*file, recovery),
@@ -273,7 +273,7 @@ impl ObjectDirectory {
 
     fn reserve_image_part(&mut self, at: u64) -> io::Result<Reserved> {
         let file = self.disk.open(&self.image.part, OpenMode::Write)?;
-        let whole = self.layout.image_octets();
+        let whole = self.layout.image_bytes();
         let end = (at + RESERVE_BYTES).min(whole);
         file.write_all_at(&zeros(at, end), at)?;
         file.sync_data()?;
@@ -286,7 +286,7 @@ impl ObjectDirectory {
         let at = self.reservation.octets;
         let how = if at == 0 { OpenMode::Empty } else { OpenMode::Create };
         let file = self.disk.open(&path, how)?;
-        let whole = self.layout.file_octets(number);
+        let whole = self.layout.file_bytes(number);
         let end = (at + RESERVE_BYTES).min(whole);
         file.write_all_at(&zeros(at, end), at)?;
         if end < whole {
@@ -376,7 +376,7 @@ impl DecodeFiles {
                 if let Some(objects) = self.path.parent() {
                     self.disk.sync_directory(objects)?;
                 }
-                reserve_image(&*self.disk, &self.image, self.layout.image_octets())?;
+                reserve_image(&*self.disk, &self.image, self.layout.image_bytes())?;
             }
             let image = self.disk.open(&self.image.part, OpenMode::Write)?;
             image.write_all_at(octets, offset)?;
@@ -401,7 +401,7 @@ impl DecodeFiles {
                 Content::File(file) => {
                     // spec: rfc6726 3.4.2 (a wrong digest is damage, a right one no proof)
                     let fits = file.encoded.is_some() || scanned.matches_layout(file);
-                    fits && scanned.octets == self.layout.image_octets()
+                    fits && scanned.octets == self.layout.image_bytes()
                 }
             };
             if !is_right {

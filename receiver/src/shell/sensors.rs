@@ -16,7 +16,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::sensors::Readings;
+use crate::suspension::Readings;
 
 /// Where to look.
 #[derive(Debug, Clone)]

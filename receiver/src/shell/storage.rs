@@ -3,7 +3,7 @@
 //! Commands are served in the order in which they were sent, so what the core emits as "write, sync,
 //! journal" happens as that. Reservations fill the time between them. Answers come back as
 //! [`Completion`]s. How many octets of symbols wait is bounded by the cores
-//! ([`crate::symbols::Limits::unsynced_octets`]), which drop symbols while the storage is behind.
+//! ([`crate::store::Limits::unsynced_bytes`]), which drop symbols while the storage is behind.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -25,8 +25,8 @@ use super::{
     objects::{DecodeFiles, FinishOutcome, ObjectDirectory, Reserved},
 };
 use crate::{
-    decode::{DecodeJob, DecodeOutcome},
-    symbols::{JournalWrite, LogOutput, ObjectLayout, Recovered, StorageError, Ticket},
+    flute::decode::{DecodeJob, DecodeOutcome},
+    store::{JournalWrite, LogOutput, ObjectLayout, Recovered, StorageError, Ticket},
 };
 
 /// What the storage is asked to do. Objects are named by their key.

@@ -13,7 +13,7 @@ use proto::dm::ui::{Answer, PromptKind};
 use super::installer::{Hook, HookExit};
 use crate::{
     config::Receiver,
-    user::{self, HookAnswer, HookQuestion, Question, Reply, shown, typed},
+    user::{self, HookAnswer, HookQuestion, Question, Reply, parse_answer, render},
 };
 
 /// Output device for prompts.
@@ -33,7 +33,9 @@ impl Prompter {
     pub fn open(settings: &Receiver) -> Self {
         match &settings.user_hook {
             Some(command) => Self::Hook(Hook::new(command.clone())),
-            None if settings.user.front == user::Front::Asked => Self::Terminal(Terminal::open()),
+            None if settings.user.front == user::UserInterface::Interactive => {
+                Self::Terminal(Terminal::open())
+            }
             None => Self::None,
         }
     }
@@ -89,7 +91,7 @@ impl Terminal {
 fn prompt_terminal(lines: &mpsc::Receiver<String>, question: &Question) -> Reply {
     loop {
         let mut out = io::stdout();
-        let printed = out.write_all(shown(&question.prompt).as_bytes()).and_then(|()| out.flush());
+        let printed = out.write_all(render(&question.prompt).as_bytes()).and_then(|()| out.flush());
         if printed.is_err() {
             return Reply::Answer(Answer::NotDisplayable);
         }
@@ -98,7 +100,7 @@ fn prompt_terminal(lines: &mpsc::Receiver<String>, question: &Question) -> Reply
         }
         match lines.recv_timeout(question.wait) {
             Ok(line) => {
-                if let Some(reply) = typed(&question.prompt, &line) {
+                if let Some(reply) = parse_answer(&question.prompt, &line) {
                     return reply;
                 }
             }
@@ -147,10 +149,10 @@ mod tests {
     use proto::dm::ui::Prompt;
 
     use super::*;
-    use crate::user::About;
+    use crate::user::PromptPurpose;
 
     fn question(prompt: Prompt) -> Question {
-        Question { ticket: 1, about: About::Install, prompt, wait: Duration::from_secs(20) }
+        Question { ticket: 1, about: PromptPurpose::Install, prompt, wait: Duration::from_secs(20) }
     }
 
     fn hook(script: &str) -> Prompter {

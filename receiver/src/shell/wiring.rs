@@ -11,11 +11,10 @@ use super::{
 };
 use crate::{
     agent::{self, Agent, Fetch, Output, StoredState, StoredStateError, VerifyError},
-    components::Call,
+    components::InstallerCall,
     dm::client::HttpRequest,
-    installer::InstallRequest,
-    journal_state::JournalState,
-    symbols::{JournalError, Journaler, ObjectLayout, StorageError},
+    store::{JournalError, Journaler, ObjectLayout, StorageError, journal_state::JournalState},
+    update::installer::InstallRequest,
     user::Question,
 };
 
@@ -85,7 +84,7 @@ pub enum Beside {
     /// Hand the image to the installer.
     Install(ObjectLayout, InstallRequest),
     /// Ask the installer about components.
-    Components(Call),
+    Components(InstallerCall),
     /// Fetch a piece of a package.
     Fetch(Fetch),
     /// Post an installation notification.

@@ -26,7 +26,7 @@ use proto::{
 };
 use serde::Serialize;
 
-use crate::symbols::UnsignedIdentity;
+use crate::store::UnsignedIdentity;
 
 /// Objects of a capture that are counted; a capture may hold packets of any sender.
 const MAX_OBJECTS: usize = 4096;

@@ -6,7 +6,7 @@ use proto::{
 };
 
 use super::Limits;
-use crate::symbols::{Encoded, ObjectLayout, UnsignedContent};
+use crate::store::{Encoded, ObjectLayout, UnsignedContent};
 
 /// Returns the FEC parameters under which an empty file is stored.
 pub(super) fn no_parameters() -> Oti {
@@ -58,7 +58,7 @@ pub(super) fn beyond(limits: &Limits, layout: &ObjectLayout, entry: &FileEntry) 
         ))
     } else if block > limits.block_bytes {
         Some(format!("its blocks have {block} octets, at most {} are decoded", limits.block_bytes))
-    } else if layout.index_octets() > limits.index_bytes {
+    } else if layout.index_bytes() > limits.index_bytes {
         let (symbols, blocks) = (layout.total_symbols(), layout.blocks());
         Some(format!("its {symbols} symbols in {blocks} blocks are too many to index"))
     } else {

@@ -12,9 +12,8 @@ use proto::{
 
 use super::{Output, UnsignedFile, record::Record};
 use crate::{
-    blocks::Blocks,
-    decode::DecodeOutcome,
-    symbols::{Content, Insert, Limits, ObjectLayout, Recovered, SymbolLog, Ticket},
+    flute::{blocks::Blocks, decode::DecodeOutcome},
+    store::{Content, InsertOutcome, Limits, ObjectLayout, Recovered, SymbolLog, Ticket},
 };
 
 /// Outcome of a packet.
@@ -82,9 +81,9 @@ impl UnsignedObject {
     ) -> Self {
         let unsynced = unsynced_bytes.clamp(1 << 20, 8 << 20).max(4 * layout.slot_size());
         let limits = Limits {
-            group_octets: (unsynced / 16).max(layout.slot_size()),
-            flush_octets: unsynced / 4,
-            unsynced_octets: unsynced,
+            group_bytes: (unsynced / 16).max(layout.slot_size()),
+            flush_bytes: unsynced / 4,
+            unsynced_bytes: unsynced,
             ..Limits::default()
         };
         let state = match problem {
@@ -134,12 +133,12 @@ impl UnsignedObject {
         // spec: rfc5775 2.3
         for (id, symbol) in payload.each(oti.symbol_size()) {
             outcome = match insert(blocks, now, id.sbn, id.esi, symbol) {
-                Insert::Stored => PacketOutcome::Stored,
-                Insert::Duplicate | Insert::BlockFull | Insert::BlockDone => {
+                InsertOutcome::Stored => PacketOutcome::Stored,
+                InsertOutcome::Duplicate | InsertOutcome::BlockFull | InsertOutcome::BlockDone => {
                     PacketOutcome::NotNeeded
                 }
-                Insert::Busy | Insert::NoRoom => PacketOutcome::Retry,
-                Insert::Invalid => PacketOutcome::Invalid,
+                InsertOutcome::Busy | InsertOutcome::NoRoom => PacketOutcome::Retry,
+                InsertOutcome::Invalid => PacketOutcome::Invalid,
             };
             match outcome {
                 PacketOutcome::Stored => {
@@ -382,7 +381,7 @@ impl UnsignedObject {
             source: self.record.identity.source,
             tsi: self.record.identity.tsi.0,
             toi: self.record.identity.toi.0.to_string(),
-            length: self.layout.image_octets(),
+            length: self.layout.image_bytes(),
             state,
             problem,
             content_encoding: self.entry.content_encoding.clone(),
@@ -414,7 +413,7 @@ impl UnsignedObject {
 }
 
 /// Stores a symbol; the last one of the object may arrive without its padding.
-fn insert(blocks: &mut Blocks, now: Mono, sbn: Sbn, esi: Esi, symbol: &[u8]) -> Insert {
+fn insert(blocks: &mut Blocks, now: Mono, sbn: Sbn, esi: Esi, symbol: &[u8]) -> InsertOutcome {
     let layout = blocks.log().layout();
     if symbol.len() == layout.symbol_size() {
         let tag = layout.tag(sbn, esi, symbol);
@@ -424,7 +423,7 @@ fn insert(blocks: &mut Blocks, now: Mono, sbn: Sbn, esi: Esi, symbol: &[u8]) -> 
     let is_last = sbn.0 + 1 == layout.blocks()
         && layout.block_symbols(sbn).is_some_and(|symbols| esi.0 + 1 == symbols);
     let size = u64::try_from(layout.symbol_size()).unwrap_or(u64::MAX);
-    let length = match layout.image_octets() % size {
+    let length = match layout.image_bytes() % size {
         0 => size,
         length => length,
     };
@@ -433,7 +432,7 @@ fn insert(blocks: &mut Blocks, now: Mono, sbn: Sbn, esi: Esi, symbol: &[u8]) -> 
         Oti::RaptorQ(oti) => oti.parameters().sub_blocks == 1,
     };
     if !is_last || !is_whole || u64::try_from(symbol.len()).ok() != Some(length) {
-        return Insert::Invalid;
+        return InsertOutcome::Invalid;
     }
     let mut padded = symbol.to_vec();
     padded.resize(layout.symbol_size(), 0);

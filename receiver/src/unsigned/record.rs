@@ -18,7 +18,7 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::symbols::UnsignedIdentity;
+use crate::store::UnsignedIdentity;
 
 /// The stored state of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -9,7 +9,7 @@ use proto::{
 use serde::Serialize;
 
 use super::names;
-use crate::symbols::UnsignedIdentity;
+use crate::store::UnsignedIdentity;
 
 /// A file as the user sees it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -22,8 +22,8 @@ use proto::{
 
 use super::{entry::MAX_GROWTH, *};
 use crate::{
-    decode::BlockFiles,
-    symbols::{BlockPlace, Content, HeaderCheck, Recovery, SlotAddress},
+    flute::decode::BlockFiles,
+    store::{BlockPlace, Content, HeaderCheck, Recovery, SlotAddress},
 };
 
 const SENDER: [u8; 4] = [192, 0, 2, 1];
@@ -134,14 +134,14 @@ impl Bench {
     }
 
     fn open(&mut self, layout: &ObjectLayout) {
-        let length = usize::try_from(layout.image_octets()).unwrap();
+        let length = usize::try_from(layout.image_bytes()).unwrap();
         let image_made = !self.disk.parts.contains_key(&name(layout));
         self.disk.parts.entry(name(layout)).or_insert_with(|| vec![0; length]);
         let mut recovery = Recovery::new(layout);
         for file in 0..layout.files() {
             let log = self.disk.logs.entry((layout.directory_name(), file)).or_insert_with(|| {
                 let mut log = layout.header(file);
-                log.resize(usize::try_from(layout.file_octets(file)).unwrap(), 0);
+                log.resize(usize::try_from(layout.file_bytes(file)).unwrap(), 0);
                 log
             });
             assert_eq!(recovery.header(file, &log[..4096]), HeaderCheck::Ours);
@@ -737,7 +737,7 @@ fn announced_sizes_cost_bounded_memory() {
     let mut opened = Vec::new();
     while let Some(output) = core.poll_output() {
         let Output::Open(layout) = output else { panic!("{output:?}") };
-        opened.push(layout.index_octets());
+        opened.push(layout.index_bytes());
     }
     assert_eq!(opened.len(), 3);
     assert!(opened.iter().sum::<u64>() <= Limits::default().index_bytes);

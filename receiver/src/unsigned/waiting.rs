@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use crate::symbols::UnsignedIdentity;
+use crate::store::UnsignedIdentity;
 
 /// Objects with waiting packets, at most.
 const MAX_OBJECTS: usize = 256;

@@ -13,8 +13,8 @@ use proto::{
     time::{Mono, Now, Utc},
 };
 use receiver::{
-    decode::BlockFiles,
-    symbols::{
+    flute::decode::BlockFiles,
+    store::{
         BlockPlace, Content, LogOutput, ObjectLayout, Recovered, SlotAddress, StorageError, Ticket,
     },
     unsigned::{Filter, FinishProblem, Found, Limits, Output, UnsignedReceiver},
@@ -252,7 +252,7 @@ impl Bench {
             Output::Finish(layout) => {
                 let key = layout.object_key();
                 let written: u64 = disk.parts.entry(key).or_default().values().sum();
-                assert_eq!(written, layout.image_octets(), "a file without all its blocks");
+                assert_eq!(written, layout.image_bytes(), "a file without all its blocks");
                 let outcome = match disk.fails(DIGESTS_DIFFER) {
                     true => Err(FinishProblem::WrongDigest),
                     false => Ok(sha256(&[])),
@@ -291,7 +291,7 @@ impl Bench {
 
 /// Checks that open objects keep the limits of the core, by which memory and disk are measured.
 fn check_layout(limits: &Limits, layout: &ObjectLayout) {
-    assert!(layout.image_octets() <= limits.file_bytes);
+    assert!(layout.image_bytes() <= limits.file_bytes);
     let largest = u64::from(layout.oti().partition().largest());
     assert!(largest * u64::from(layout.oti().symbol_size()) <= limits.block_bytes);
     match layout.content() {
@@ -328,7 +328,7 @@ impl BlockFiles for Files<'_> {
             return Err(io::Error::other("disk"));
         }
         assert_eq!(u64::try_from(octets.len()).ok(), Some(place.octets));
-        assert!(place.offset + place.octets <= self.layout.image_octets());
+        assert!(place.offset + place.octets <= self.layout.image_bytes());
         let part = self.disk.parts.entry(self.layout.object_key()).or_default();
         part.insert(place.offset, place.octets);
         Ok(())

@@ -144,7 +144,7 @@ impl Plan {
         let mut records = Octets(&self.records);
         let mut packet = Vec::new();
         let mut packets_of_each = 0;
-        while !device.object.blocks().is_satisfied() {
+        while !device.object.blocks().has_enough() {
             ensure!(packets_of_each < 10 * shape.leaves(), "ten passes do not suffice");
             packets_of_each += 1;
             for (session, channel) in &mut servers {
@@ -161,7 +161,7 @@ impl Plan {
         Ok(Completion {
             servers: airing.servers,
             packets_of_each,
-            symbols_taken: device.stats.data_taken,
+            symbols_taken: device.stats.data_accepted,
             symbols_twice: device.stats.data_held,
         })
     }

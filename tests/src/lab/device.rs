@@ -13,7 +13,7 @@ use receiver::{
         control::{self, Answer, Request},
         data_dir::DataDir,
     },
-    symbols::ObjectLayout,
+    store::ObjectLayout,
 };
 use serde::Deserialize;
 
@@ -124,7 +124,7 @@ struct Status {
 #[derive(Debug, Clone, Default, Deserialize)]
 struct Stats {
     #[serde(default)]
-    data_taken: u64,
+    data_accepted: u64,
     #[serde(default)]
     header_forged: u64,
     #[serde(default)]
@@ -368,7 +368,7 @@ impl Device {
     /// Per mille.
     pub fn taken_per_mille(&self) -> u64 {
         let view = self.view();
-        DeviceView { held: view.held.max(self.status.stats.data_taken), ..view }.per_mille()
+        DeviceView { held: view.held.max(self.status.stats.data_accepted), ..view }.per_mille()
     }
 
     /// Returns whether it has a result, reported or not.

@@ -10,9 +10,9 @@ use proto::{
     fec::{codec::BlockEncoder as _, oti::Oti, raptorq_crate::Encoder},
     ids::{Esi, Sbn},
 };
-use receiver::{
+use receiver::store::{
+    CopyName, HeaderCheck, Journaler, ObjectLayout, Recovery, SlotAddress,
     journal_state::JournalState,
-    symbols::{CopyName, HeaderCheck, Journaler, ObjectLayout, Recovery, SlotAddress},
 };
 
 /// Content of a device's folder.
@@ -57,7 +57,7 @@ pub fn read(data: &Path, layout: &ObjectLayout) -> io::Result<DeviceStorage> {
     for file in 0..layout.files() {
         let octets = read_if_there(&folder.join(format!("log.{file}")))?;
         let (header, slots) =
-            octets.split_at_checked(ObjectLayout::HEADER_OCTETS).unwrap_or_default();
+            octets.split_at_checked(ObjectLayout::HEADER_BYTES).unwrap_or_default();
         let mut recovery = Recovery::new(layout);
         if recovery.header(file, header) != HeaderCheck::Ours {
             continue;
@@ -194,7 +194,7 @@ mod tests {
 
     fn write_log(data: &Path, layout: &ObjectLayout, image: &[u8], slots: &[(u32, u32)]) {
         let mut log = layout.header(0);
-        log.resize(ObjectLayout::HEADER_OCTETS, 0);
+        log.resize(ObjectLayout::HEADER_BYTES, 0);
         for (sbn, esi) in slots {
             let (sbn, esi) = (Sbn(*sbn), Esi(*esi));
             let place = layout.block_place(sbn).unwrap();
@@ -212,7 +212,7 @@ mod tests {
     }
 
     fn write_journal(data: &Path, layout: &ObjectLayout, done: Sbn) {
-        let mut progress = receiver::journal_state::ObjectProgress {
+        let mut progress = receiver::store::journal_state::ObjectProgress {
             object_key: layout.object_key().0.to_vec(),
             ..Default::default()
         };

@@ -7,7 +7,7 @@ use proto::{
     ids::CampaignId,
     trust::{Campaign, Manifest, PlannedObject, Root},
 };
-use receiver::symbols::ObjectLayout;
+use receiver::store::ObjectLayout;
 
 /// Parameters of the one object of a package.
 #[derive(Debug, Clone)]

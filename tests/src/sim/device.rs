@@ -8,8 +8,7 @@ use std::collections::BTreeMap;
 use proto::{ids::DeviceId, tune_in::TuneIn};
 use receiver::{
     agent,
-    sensors::{Readings, Told},
-    suspension::SuspendReason,
+    suspension::{ExternalCondition, Readings, SuspendReason},
 };
 
 use self::life::Life;
@@ -130,7 +129,7 @@ impl Device {
         let now = self.machine.now(at);
         let Some(life) = &mut self.life else { return };
         life.agent.handle_readings(now, Readings::default());
-        life.agent.condition_ended(now, Told::Call);
+        life.agent.condition_ended(now, ExternalCondition::Call);
         for reason in SuspendReason::ALL {
             if self.suspended.contains_key(&reason) {
                 life.agent.handle_suspend(now, reason);

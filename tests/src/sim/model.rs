@@ -12,11 +12,13 @@ use proto::{
 };
 use receiver::{
     agent::Status,
-    decode::DecodeOutcome,
-    installer::InstallRequest,
-    journal_state::JournalState,
+    flute::decode::DecodeOutcome,
     shell::storage::{Command, Completion},
-    symbols::{CopyName, JournalImage, LogOutput, ObjectLayout, SlotAddress, Ticket},
+    store::{
+        CopyName, JournalImage, LogOutput, ObjectLayout, SlotAddress, Ticket,
+        journal_state::JournalState,
+    },
+    update::installer::InstallRequest,
 };
 
 use super::{disk::SimDisk, package::Package};
@@ -111,7 +113,7 @@ impl Model {
     fn written(&mut self, file: u32, offset: u64, octets: &[u8]) -> Vec<Claim> {
         let layout = &self.package.layout;
         let size = layout.slot_size();
-        let first = offset.saturating_sub(ObjectLayout::HEADER_OCTETS as u64) / size as u64;
+        let first = offset.saturating_sub(ObjectLayout::HEADER_BYTES as u64) / size as u64;
         let first = u32::try_from(first).unwrap_or(u32::MAX);
         let mut claims = Vec::new();
         for (index, record) in (first..).zip(octets.chunks(size)) {
@@ -145,7 +147,7 @@ impl Model {
     fn done_in(&self, state: &JournalState) -> BTreeSet<Sbn> {
         let key = self.package.object.object_key.0;
         let ours = state.objects.iter().find(|object| object.object_key == key);
-        ours.map(receiver::journal_state::ObjectProgress::done).unwrap_or_default()
+        ours.map(receiver::store::journal_state::ObjectProgress::done).unwrap_or_default()
     }
 
     /// Sees what the storage answers.
@@ -321,7 +323,7 @@ impl Model {
         for file in 0..layout.files() {
             let path = directory(&layout).join(format!("log.{file}"));
             let Some(content) = disk.content(&path) else { continue };
-            let slots = content.get(ObjectLayout::HEADER_OCTETS..).unwrap_or_default();
+            let slots = content.get(ObjectLayout::HEADER_BYTES..).unwrap_or_default();
             for (index, record) in (0..).zip(slots.chunks_exact(size)) {
                 let Some(found) = layout.parse_slot(record) else { continue };
                 if self.package.symbol(found.sbn, found.esi) != Some(found.symbol) {

@@ -21,7 +21,7 @@ use proto::{
         plan::{PlanParameters, PlanShape, object_key},
     },
 };
-use receiver::symbols::ObjectLayout;
+use receiver::store::ObjectLayout;
 
 use crate::{
     broadcast::seal,

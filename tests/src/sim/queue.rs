@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, net::SocketAddr};
 
 use proto::ids::CampaignId;
-use receiver::{dm::client::TransportError, installer::InstallOutcome, shell::storage::Completion};
+use receiver::{
+    dm::client::TransportError, shell::storage::Completion, update::installer::InstallOutcome,
+};
 
 use super::{fault::At, package::SOURCES};
 

@@ -21,16 +21,16 @@ use proto::{
     trust::plan::PlanShape,
 };
 use receiver::{
-    blocks::Blocks,
-    decode::DecodeOutcome,
-    journal_state::{JournalState, ObjectProgress},
+    flute::{blocks::Blocks, decode::DecodeOutcome, leaf_tables::kept_segments},
     shell::{
         data_dir::DataDir,
         objects::FinishOutcome,
         storage::{Command, Completion, DecodeWorker, Worker},
     },
-    symbols::{Journaler, Limits, LogOutput, ObjectLayout, SymbolLog, TableLog},
-    tables::kept_segments,
+    store::{
+        Journaler, Limits, LogOutput, ObjectLayout, SymbolLog, TableLog,
+        journal_state::{JournalState, ObjectProgress},
+    },
 };
 
 use crate::lab::rng::SeededRng;
@@ -129,7 +129,7 @@ fn measure(options: &Options, data: &Path) -> anyhow::Result<Cost> {
     pages += device.pages;
     let closed = written()?;
     Ok(Cost {
-        image: air.layout.image_octets(),
+        image: air.layout.image_bytes(),
         reservation: opened.since(before),
         reception: Written { synced: pages * PAGE_BYTES, ..closed.since(opened).since(lost) },
         over_the_cut,
@@ -227,7 +227,7 @@ impl Device {
         let objects = state.into_iter().flat_map(|state| state.objects);
         Ok(Self {
             layout: air.layout.clone(),
-            limits: Limits { flush_octets: options.flush_bytes, ..Limits::default() },
+            limits: Limits { flush_bytes: options.flush_bytes, ..Limits::default() },
             objects: directory.objects(),
             journaler,
             done: objects.flat_map(|object| object.done()).collect(),
@@ -265,7 +265,7 @@ impl Device {
         rng: &mut SeededRng,
     ) -> anyhow::Result<()> {
         for esi in rows.map(Esi) {
-            if blocks.is_satisfied() {
+            if blocks.has_enough() {
                 break;
             }
             let mut ended = true;
@@ -284,7 +284,7 @@ impl Device {
                 bail!("the repair symbols did not suffice");
             }
         }
-        if blocks.is_satisfied() {
+        if blocks.has_enough() {
             blocks.log_mut().flush();
             self.drain(blocks)?;
         }
@@ -299,9 +299,9 @@ impl Device {
         let segment = air.shape.segment_of(index).unwrap_or(Sbn(0));
         let symbol = vec![0x5a; usize::from(air.shape.parameters().table_symbol_bytes)];
         if index.is_multiple_of(every)
-            && let Some((offset, octets)) = self.tables.keep(segment, Esi(0), &symbol)
+            && let Some((offset, octets)) = self.tables.store(segment, Esi(0), &symbol)
         {
-            blocks.log_mut().keep_tables(offset, octets);
+            blocks.log_mut().store_tables(offset, octets);
         }
     }
 

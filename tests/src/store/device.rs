@@ -9,17 +9,20 @@ use proto::{
     tune_in::TuneIn,
 };
 use receiver::{
-    acceptance::{Kind, Limits},
     agent::{self, Agent},
     dm::{self, Identity},
-    installer::InstallOutcome,
-    journal_state::JournalState,
     shell::{
         data_dir::DataDir,
         storage::{Completion, DecodeWorker, Worker},
         wiring::{self, Beside, Origin, Wiring},
     },
-    symbols::{Journaler, ObjectLayout, Recovered, SlotAddress, SlotRun},
+    store::{
+        Journaler, ObjectLayout, Recovered, SlotAddress, SlotRun, journal_state::JournalState,
+    },
+    update::{
+        acceptance::{DeviceClass, Limits},
+        installer::InstallOutcome,
+    },
 };
 
 use super::{ledger::Ledger, server::Server};
@@ -327,7 +330,7 @@ impl Life {
 fn settings() -> anyhow::Result<agent::Config> {
     let id = "STORE-0001".parse()?;
     Ok(agent::Config {
-        device_class: Kind { vendor: VENDOR, class: CLASS },
+        device_class: DeviceClass { vendor: VENDOR, class: CLASS },
         limits: Limits::default(),
         dm: dm::Settings {
             identity: Identity::new(id, "fumocast".to_owned(), "store".to_owned()),
@@ -345,6 +348,6 @@ fn settings() -> anyhow::Result<agent::Config> {
         check_in: Duration::from_secs(24 * 3600),
         first_nonce: vec![1; 16],
         user: receiver::user::Settings::default(),
-        components: receiver::components::Inventory::Absent,
+        components: receiver::components::InventoryAccess::Absent,
     })
 }

@@ -33,13 +33,12 @@ use std::{
 use anyhow::{Context as _, ensure};
 use proto::ids::{Esi, Sbn};
 use receiver::{
-    journal_state::JournalState,
     shell::{
         data_dir::DataDir,
         disk::{Disk as _, OpenMode, RealDisk, SharedDisk},
         objects::ObjectDirectory,
     },
-    symbols::{Journaler, Recovered},
+    store::{Journaler, Recovered, journal_state::JournalState},
 };
 
 pub use self::{child::run as run_child, protocol::CHILD};

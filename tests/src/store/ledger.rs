@@ -7,10 +7,11 @@ use proto::{
     ids::{Esi, Sbn},
 };
 use receiver::{
-    decode::DecodeOutcome,
-    journal_state::JournalState,
+    flute::decode::DecodeOutcome,
     shell::storage::{Command, Completion},
-    symbols::{JournalImage, LogOutput, ObjectLayout, Recovered, Ticket},
+    store::{
+        JournalImage, LogOutput, ObjectLayout, Recovered, Ticket, journal_state::JournalState,
+    },
 };
 
 /// A symbol's name.

@@ -18,17 +18,18 @@ use proto::{
     tune_in::{TuneIn, Window},
 };
 use receiver::{
-    acceptance::{Kind, Limits, Offer, Verdict, judge},
     agent::{self, Agent, PersistentState, root_file},
     dm::{self, client::HttpRequest},
-    installer::InstallOutcome,
-    journal_state::JournalState,
     shell::{
         data_dir::DataDir,
         storage::{DecodeWorker, Worker},
         wiring::{Beside, Origin, Wiring, restore},
     },
-    symbols::Journaler,
+    store::{Journaler, journal_state::JournalState},
+    update::{
+        acceptance::{Acceptance, CampaignOffer, DeviceClass, Limits, evaluate},
+        installer::InstallOutcome,
+    },
 };
 
 use super::{Answer, Decision, Identity, State, scripted_server::ScriptedServer};
@@ -63,7 +64,7 @@ pub struct Device {
     decoder: DecodeWorker,
     wiring: Wiring,
     folder: PathBuf,
-    kind: Kind,
+    kind: DeviceClass,
     now: Now,
     posts: VecDeque<HttpRequest>,
     before: TrustedState,
@@ -103,7 +104,7 @@ impl Device {
         let read = |name: &str| fs::read(folder.join(name)).with_context(|| name.to_owned());
         let identity: Identity = serde_json::from_slice(&read("identity.json")?)?;
         let (vendor, class) = identity.kind()?;
-        let kind = Kind { vendor, class };
+        let kind = DeviceClass { vendor, class };
         let factory_root = read("root.env")?;
         let mono = Mono(0) + Duration::from_secs(now_utc.saturating_sub(BORN));
         let now = Now { mono, utc: Utc::from_seconds(now_utc) };
@@ -139,7 +140,7 @@ impl Device {
         let detail = judged.as_ref().err().map(ToString::to_string).unwrap_or_default();
         anyhow::ensure!(taken == judged.is_ok(), "agent and root chain disagree: {detail}");
         let reason = judged.err().map_or(String::new(), |error| {
-            receiver::acceptance::Refusal::from(error).reason.to_owned()
+            receiver::update::acceptance::Refusal::from(error).reason.to_owned()
         });
         self.answer(decision(taken), (reason, detail), None)
     }
@@ -186,16 +187,17 @@ impl Device {
             opens: Utc::from_seconds(arming.opens),
             closes: Utc::from_seconds(arming.closes),
         };
-        let offer = Offer {
+        let offer = CampaignOffer {
             campaign: &arming.campaign,
             manifest: &arming.manifest,
             windows: vec![(tune_in, window)],
             carried: None,
         };
         let TrustedState { root, books } = &self.before;
-        match judge(root, self.kind, &books.history(self.kind.class), &Limits::default(), &offer) {
-            Ok(Verdict::Accepted(_)) => (String::new(), String::new()),
-            Ok(Verdict::AlreadyInstalled(_)) => ("installed".to_owned(), String::new()),
+        match evaluate(root, self.kind, &books.history(self.kind.class), &Limits::default(), &offer)
+        {
+            Ok(Acceptance::Accepted(_)) => (String::new(), String::new()),
+            Ok(Acceptance::AlreadyInstalled(_)) => ("installed".to_owned(), String::new()),
             Err(refusal) => (refusal.reason.to_owned(), refusal.detail),
         }
     }
@@ -256,8 +258,11 @@ impl Device {
             version: fs::read_to_string(self.folder.join("version"))?,
             t_min: history.clock_floor.seconds(),
             symbols: status.symbols_synced,
-            forged: stats.forged() + stats.contradicts,
-            foreign: stats.foreign + stats.malformed + stats.not_tuned_in + stats.other_object,
+            forged: stats.forged() + stats.fec_mismatch,
+            foreign: stats.wrong_session
+                + stats.malformed
+                + stats.not_tuned_in
+                + stats.other_object,
         };
         let result = result.map(|result| result.0);
         Ok(Answer { answer, reason, detail, result, state })
@@ -338,7 +343,7 @@ const fn decision(taken: bool) -> Decision {
     if taken { Decision::Accepted } else { Decision::Refused }
 }
 
-fn config(kind: Kind) -> anyhow::Result<agent::Config> {
+fn config(kind: DeviceClass) -> anyhow::Result<agent::Config> {
     Ok(agent::Config {
         device_class: kind,
         limits: Limits::default(),
@@ -362,7 +367,7 @@ fn config(kind: Kind) -> anyhow::Result<agent::Config> {
         check_in: Duration::from_secs(3600),
         first_nonce: vec![1; 16],
         user: receiver::user::Settings::default(),
-        components: receiver::components::Inventory::Absent,
+        components: receiver::components::InventoryAccess::Absent,
     })
 }
 

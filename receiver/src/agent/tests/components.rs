@@ -17,29 +17,29 @@ use proto::{
 
 use super::*;
 use crate::{
-    components::{ChangeRequest, Software, Subject, Verb},
+    components::{ChangeRequest, ComponentTarget, Software, Verb},
     dm::DownloadRequest,
-    installer::ComponentInstall,
-    user::{About, Front, Reply, Settings},
+    update::installer::ComponentInstall,
+    user::{PromptPurpose, Reply, Settings, UserInterface},
 };
 
 mod session;
 
 const PACKAGE: &str = "http://127.0.0.1:1/package";
 
-/// What is on air is a component for the devices of the tests.
+/// The package on air is a component for the devices of the tests.
 fn component() -> Broadcast {
     let mut broadcast = Broadcast::new();
-    let class = component_class(kind().class, &"player".parse().unwrap());
+    let class = component_class(device_class().class, &"player".parse().unwrap());
     broadcast.manifest.classes = vec![class];
     broadcast.campaign.manifest_sha256 = sha256(&[&broadcast.manifest.emit().unwrap()]);
     broadcast
 }
 
-fn subject(operation: Operation) -> Subject {
+fn subject(operation: Operation) -> ComponentTarget {
     let branch = operation.branch();
     let node = if branch == Branch::Deployed { "player" } else { "x" };
-    Subject { operation, node: node.to_owned(), package: "player".parse().unwrap() }
+    ComponentTarget { operation, node: node.to_owned(), package: "player".parse().unwrap() }
 }
 
 fn player(active: bool) -> Deployed {
@@ -53,18 +53,18 @@ fn correlator(text: &str) -> Option<Correlator> {
 
 impl Device {
     fn managed() -> Self {
-        let inventory = Inventory::Granted;
+        let inventory = InventoryAccess::Granted;
         let mut device = Self::made(component(), Disk { inventory, ..Disk::default() });
         device.announce();
         device
     }
 
     fn that_has(active: bool) -> Self {
-        let (inventory, deployed) = (Inventory::Granted, vec![player(active)]);
+        let (inventory, deployed) = (InventoryAccess::Granted, vec![player(active)]);
         Self::made(component(), Disk { inventory, deployed, ..Disk::default() })
     }
 
-    /// What a server adds before it says `Operations/…`.
+    /// The nodes that a server adds before the Exec of `Operations/…`.
     fn announce(&mut self) {
         let mut announced = self.software().announced;
         announced.add(Branch::Download, "x").unwrap();
@@ -94,13 +94,13 @@ impl Device {
         self.disk.deployed.push(Deployed { id, version, active, name, description: None });
     }
 
-    pub(super) fn perform_call(&mut self, call: Call) {
+    pub(super) fn perform_call(&mut self, call: InstallerCall) {
         match call {
-            Call::Read => {
+            InstallerCall::Read => {
                 let deployed = Some(self.disk.deployed.clone());
                 self.agent.handle_components(self.now, deployed);
             }
-            Call::Change(verb, ChangeRequest { id, .. }) => {
+            InstallerCall::Change(verb, ChangeRequest { id, .. }) => {
                 assert_eq!(self.journal().phase, "handed-over", "the journal knows first");
                 let deployed = &mut self.disk.deployed;
                 match verb {
@@ -190,7 +190,7 @@ fn a_component_is_received_installed_and_read_back() {
     let mut device = Device::managed();
     device.arm_component(Operation::DownloadInstall);
     device.to(OPENS);
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!(device.phase(), Phase::Confirmed);
     assert_eq!(device.installed, [device.broadcast.image.clone()]);
     let installed = Deployed { name: Some("quiet".to_owned()), ..player(true) };
@@ -209,12 +209,13 @@ fn firmware_is_no_component_and_a_component_is_neither_firmware_nor_another_comp
     let mut device = Device::managed();
     device.arm();
     assert_eq!(device.result(), 403, "a component as firmware");
-    let disk = Disk { inventory: Inventory::Granted, ..Disk::default() };
+    let disk = Disk { inventory: InventoryAccess::Granted, ..Disk::default() };
     let mut device = Device::made(Broadcast::new(), disk);
     device.arm_component(Operation::DownloadInstall);
     assert_eq!(device.result(), 403, "firmware as a component");
     let mut device = Device::managed();
-    let other = Subject { package: "game".parse().unwrap(), ..subject(Operation::DownloadInstall) };
+    let other =
+        ComponentTarget { package: "game".parse().unwrap(), ..subject(Operation::DownloadInstall) };
     device.arm_with(ArmRequest { subject: Some(other), ..device.request() });
     assert_eq!(device.result(), 403, "as another component");
     assert!(device.installed.is_empty());
@@ -322,16 +323,16 @@ fn a_change_that_a_power_cut_broke_off_ends_by_what_is_installed() {
 }
 
 #[test]
-fn a_component_stays_one_over_restarts_and_the_reboot_that_its_installer_wants() {
+fn a_component_stays_one_over_restarts_and_the_reboot_that_its_installer_requests() {
     let mut device = Device::managed();
     device.install_ends = InstallOutcome::RebootNeeded;
     device.arm_component(Operation::DownloadInstallInactive);
     device.restart();
     device.to(OPENS);
-    device.hear_some(20);
+    device.receive_some(20);
     device.restart();
     device.to(OPENS + 1);
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!(device.phase(), Phase::HandedOver);
     device.restart();
     assert_eq!((device.phase(), device.results()), (Phase::HandedOver, Vec::new()));
@@ -341,7 +342,7 @@ fn a_component_stays_one_over_restarts_and_the_reboot_that_its_installer_wants()
                   ./SCOMO/Inventory/Deployed/player";
     assert_eq!(device.reported(), [result]);
     assert!(!device.software().deployed[0].active);
-    let class = component_class(kind().class, &"player".parse().unwrap());
+    let class = component_class(device_class().class, &"player".parse().unwrap());
     let installed = device.journal().installed;
     assert_eq!((installed.len(), &installed[0].class), (1, &class.0.to_vec()));
 }
@@ -414,8 +415,8 @@ fn a_component_that_was_removed_comes_back_and_an_older_one_does_not() {
 fn the_inventory_is_shown_once_the_user_has_given_leave() {
     for (answer, is_shown) in [(Answer::Yes, true), (Answer::No, false), (Answer::TimedOut, false)]
     {
-        let user = Settings { front: Front::Asked, ..Settings::default() };
-        let disk = Disk { user, inventory: Inventory::Asked, ..Disk::default() };
+        let user = Settings { front: UserInterface::Interactive, ..Settings::default() };
+        let disk = Disk { user, inventory: InventoryAccess::Asked, ..Disk::default() };
         let mut device = Device::made(component(), disk);
         assert!(!device.software().is_shown);
         let decided = answer != Answer::TimedOut;
@@ -423,7 +424,7 @@ fn the_inventory_is_shown_once_the_user_has_given_leave() {
         device.agent.state.on_inventory_denied(device.now);
         device.settle();
         let [question] = device.asked.as_slice() else { panic!("asked once") };
-        assert_eq!(question.about, About::Inventory);
+        assert_eq!(question.about, PromptPurpose::Inventory);
         let ticket = question.ticket;
         device.agent.handle_user_reply(device.now, ticket, Reply::Answer(answer));
         device.run();
@@ -433,7 +434,7 @@ fn the_inventory_is_shown_once_the_user_has_given_leave() {
         device.settle();
         assert_eq!(device.asked.len(), if decided { 1 } else { 2 }, "who has said is not asked");
     }
-    let disk = Disk { inventory: Inventory::Granted, ..Disk::default() };
+    let disk = Disk { inventory: InventoryAccess::Granted, ..Disk::default() };
     assert!(Device::made(component(), disk).software().is_shown, "the enrolment has granted it");
     assert!(Device::new().agent.state.software().is_none());
 }

@@ -13,14 +13,14 @@ use proto::{
 use super::*;
 use crate::{
     dm::DownloadRequest,
-    user::{About, Consent, Front, Reply, Settings},
+    user::{Consent, PromptPurpose, Reply, Settings, UserInterface},
 };
 
 const DESCRIPTOR: &str = "http://127.0.0.1:1/descriptor";
 const PACKAGE: &str = "http://127.0.0.1:1/package";
 const NOTIFY: &str = "http://127.0.0.1:1/notify";
 
-/// What an attacker does to a document.
+/// The change that an attacker makes to a document.
 type Change<T> = fn(&mut T);
 
 impl Device {
@@ -263,11 +263,14 @@ fn a_server_that_fails_is_tried_again_and_one_that_refuses_is_not() {
 #[test]
 fn the_user_decides_whether_the_download_begins() {
     for (answer, result) in [(Answer::Yes, 200), (Answer::No, 401)] {
-        let (front, consent) = (Front::Asked, Consent::Download);
+        let (front, consent) = (UserInterface::Interactive, Consent::Download);
         let mut device = Device::with_user(Settings { front, consent, ..Settings::default() });
         device.download(Exec::DownloadAndUpdate);
         device.serve();
-        assert_eq!(device.asked.last().map(|question| question.about), Some(About::Download));
+        assert_eq!(
+            device.asked.last().map(|question| question.about),
+            Some(PromptPurpose::Download)
+        );
         assert!(device.fetches.is_empty(), "nothing of the image is fetched before");
         let ticket = device.asked[0].ticket;
         device.agent.handle_user_reply(device.now, ticket, Reply::Answer(answer));
@@ -306,7 +309,7 @@ fn a_held_package_goes_when_an_empty_one_is_written() {
 
 // test: oma-001 8.1.1.10
 #[test]
-fn a_package_that_does_not_do_is_told_with_its_exec() {
+fn a_package_that_is_refused_is_reported_with_its_exec() {
     let cases: [(Change<Vec<u8>>, u16); 4] = [
         (|it| it.truncate(100), 405),
         (|it| it[600] ^= 1, 404),
@@ -356,7 +359,7 @@ fn a_download_alone_ends_with_its_own_result_and_waits_for_update() {
 #[test]
 fn a_kiosk_brings_a_package_with_the_users_consent_and_the_same_checks() {
     let mut device = Device::with_user(Settings {
-        front: Front::Asked,
+        front: UserInterface::Interactive,
         consent: Consent::Both,
         ..Settings::default()
     });
@@ -368,7 +371,7 @@ fn a_kiosk_brings_a_package_with_the_users_consent_and_the_same_checks() {
     device.serve();
     assert_eq!(device.phase(), Phase::Confirmed);
     assert_eq!(device.last(), (Exec::DownloadAndUpdate, 200, None));
-    let asked = device.asked.iter().filter(|question| question.about != About::Result);
+    let asked = device.asked.iter().filter(|question| question.about != PromptPurpose::Result);
     assert_eq!(asked.count(), 0, "who brings it has agreed");
     let again = device.agent.import(device.now, "/media/bundle", &octets).unwrap_err();
     assert_eq!(again.result, ResultCode::UP_TO_DATE);
@@ -394,12 +397,15 @@ fn a_notification_that_does_not_arrive_is_sent_again_and_survives_a_restart() {
 
 // test: oma-001 8.1.1.13, oma-001 8.1.2.20, oma-001 8.1.2.22
 #[test]
-fn the_version_counts_after_the_reboot_that_the_installer_asked_for() {
-    for (runs, results, told) in [
+fn the_version_counts_after_the_reboot_that_the_installer_requested() {
+    for (runs, results, text) in [
         ("2.0", [200], "Version 2.0 is installed."),
         ("1.0", [410], "was not installed: the installation failed. The device works as before."),
     ] {
-        let mut device = Device::with_user(Settings { front: Front::Asked, ..Settings::default() });
+        let mut device = Device::with_user(Settings {
+            front: UserInterface::Interactive,
+            ..Settings::default()
+        });
         device.install_ends = InstallOutcome::RebootNeeded;
         device.download(Exec::DownloadAndUpdate);
         device.serve();
@@ -411,12 +417,12 @@ fn the_version_counts_after_the_reboot_that_the_installer_asked_for() {
         device.restart();
         assert_eq!(device.results(), results);
         assert_eq!(device.installed.len(), 1, "handed over once");
-        assert!(device.asked.last().unwrap().prompt.text.ends_with(told));
+        assert!(device.asked.last().unwrap().prompt.text.ends_with(text));
     }
 }
 
 #[test]
-fn what_comes_for_a_download_that_is_over_is_not_taken_for_the_next_one() {
+fn a_response_for_a_download_that_has_ended_is_not_used_for_the_next_one() {
     let mut device = Device::new();
     device.download(Exec::DownloadAndUpdate);
     device.agent.state.disarm(device.now);

@@ -9,8 +9,8 @@ use proto::dm::{
 
 use super::*;
 use crate::{
-    sensors::Told,
-    user::{Front, Reply, Settings},
+    suspension::ExternalCondition,
+    user::{Reply, Settings, UserInterface},
 };
 
 impl Device {
@@ -55,7 +55,8 @@ fn question() -> Vec<Command> {
 }
 
 fn talking() -> Device {
-    let mut device = Device::with_user(Settings { front: Front::Asked, ..Settings::default() });
+    let mut device =
+        Device::with_user(Settings { front: UserInterface::Interactive, ..Settings::default() });
     device.talks = true;
     device.agent.check_in(device.now);
     device.run();
@@ -65,29 +66,29 @@ fn talking() -> Device {
 // test: oma-dm 1.1 (1223)
 #[test]
 fn a_call_breaks_the_session_off_and_another_follows_it() {
-    for told in [Told::Call, Told::Network] {
+    for condition in [ExternalCondition::Call, ExternalCondition::Network] {
         let mut device = talking();
-        device.agent.condition_began(device.now, told);
+        device.agent.condition_began(device.now, condition);
         device.run();
         assert!(!device.says_goodbye(), "the server has its turn");
         device.reply(question());
         assert!(device.says_goodbye() && device.asked.is_empty());
         device.reply(question());
-        assert!(device.post.is_none() && !device.agent.is_in_session(), "{told:?}");
-        device.agent.condition_ended(device.now, told);
+        assert!(device.post.is_none() && !device.agent.is_in_session(), "{condition:?}");
+        device.agent.condition_ended(device.now, condition);
         device.run();
         assert!(device.post.is_some(), "it is made up for");
     }
 }
 
 #[test]
-fn a_session_in_which_the_user_is_asked_waits_for_the_end_of_a_call() {
+fn a_session_that_prompts_the_user_waits_for_the_end_of_a_call() {
     let mut device = talking();
     device.reply(question());
-    device.agent.condition_began(device.now, Told::Call);
+    device.agent.condition_began(device.now, ExternalCondition::Call);
     device.run();
     assert!(device.post.is_none() && device.agent.is_in_session());
-    device.agent.condition_ended(device.now, Told::Call);
+    device.agent.condition_ended(device.now, ExternalCondition::Call);
     let ticket = device.asked[0].ticket;
     device.agent.handle_user_reply(device.now, ticket, Reply::Answer(Answer::Yes));
     device.run();
@@ -95,7 +96,7 @@ fn a_session_in_which_the_user_is_asked_waits_for_the_end_of_a_call() {
 }
 
 #[test]
-fn a_device_that_stops_takes_leave_and_begins_no_other_session() {
+fn a_device_that_stops_aborts_its_session_and_begins_no_other() {
     let mut device = talking();
     device.reply(question());
     device.agent.shut_down(device.now);

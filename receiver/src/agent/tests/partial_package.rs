@@ -12,7 +12,7 @@ use proto::{ids::ComponentId, trust::bundle::BundleHead};
 use super::*;
 
 const WHOLE: &str = "./FwUpdate/Main/Update/PkgData";
-const REST: &str = "./FwUpdate/Main/Ext/Package/Rest";
+const REMAINDER: &str = "./FwUpdate/Main/Ext/Package/Rest";
 /// Characters of base64 in a piece: no multiple of four.
 const PIECE: usize = 1_501;
 
@@ -89,7 +89,7 @@ fn known(pieces: usize) -> u64 {
 
 // test: oma-dm 11.2
 #[test]
-fn a_package_whose_session_breaks_after_any_piece_goes_on_behind_what_is_held() {
+fn a_package_whose_session_breaks_after_any_chunk_resumes_behind_the_synced_part() {
     let pieces = bundle(&Device::new()).len().div_ceil(3) * 4 / PIECE;
     assert!(pieces > 3, "{pieces}");
     for cut in 1..=pieces {
@@ -104,17 +104,21 @@ fn a_package_whose_session_breaks_after_any_piece_goes_on_behind_what_is_held() 
             }
             let held = device.held().unwrap();
             assert_eq!(held.octets, known(cut));
-            let rest = held.remainder_of(&package).expect("it is the front of the package");
-            // The rest breaks too, once.
+            let remainder = held.remainder_of(&package).expect("it is the front of the package");
+            // The remainder is interrupted too, once.
             device.begin_session();
-            let codes = device.send(REST, rest, 1);
+            let codes = device.send(REMAINDER, remainder, 1);
             if codes == [213] {
                 device.lose_session();
                 let held = device.held().unwrap();
                 assert!(held.octets > known(cut));
-                let rest = held.remainder_of(&package).unwrap().to_vec();
+                let remainder = held.remainder_of(&package).unwrap().to_vec();
                 device.begin_session();
-                assert_eq!(device.send(REST, &rest, usize::MAX).last(), Some(&200), "{cut}");
+                assert_eq!(
+                    device.send(REMAINDER, &remainder, usize::MAX).last(),
+                    Some(&200),
+                    "{cut}"
+                );
             }
             device.proves_whole();
         }
@@ -145,7 +149,7 @@ fn what_was_answered_is_held_wherever_the_power_goes() {
 }
 
 #[test]
-fn a_piece_is_answered_when_the_storage_has_it() {
+fn a_chunk_is_answered_once_it_is_synced() {
     let mut device = Device::new();
     device.begin_session();
     let mut piece = Item::octets(WHOLE, [7; 300]);
@@ -165,7 +169,7 @@ fn a_piece_is_answered_when_the_storage_has_it() {
 }
 
 #[test]
-fn a_piece_that_finds_no_room_costs_no_more_than_itself() {
+fn a_chunk_without_room_costs_no_more_than_itself() {
     let mut device = Device::new();
     let package = bundle(&device);
     device.full_after = Some(2);
@@ -173,14 +177,14 @@ fn a_piece_that_finds_no_room_costs_no_more_than_itself() {
     assert_eq!(device.send(WHOLE, &package, 4), [213; 4]);
     assert_eq!(device.held().unwrap().octets, known(2), "nothing fits behind a gap");
     device.lose_session();
-    let rest = device.held().unwrap().remainder_of(&package).unwrap().to_vec();
+    let remainder = device.held().unwrap().remainder_of(&package).unwrap().to_vec();
     device.begin_session();
-    assert_eq!(device.send(REST, &rest, 1), [213]);
+    assert_eq!(device.send(REMAINDER, &remainder, 1), [213]);
     assert!(device.held().unwrap().octets > known(2), "there is room again");
     device.restart();
-    let rest = device.held().unwrap().remainder_of(&package).unwrap().to_vec();
+    let remainder = device.held().unwrap().remainder_of(&package).unwrap().to_vec();
     device.begin_session();
-    assert_eq!(device.send(REST, &rest, usize::MAX).last(), Some(&200));
+    assert_eq!(device.send(REMAINDER, &remainder, usize::MAX).last(), Some(&200));
     device.proves_whole();
 
     let mut full = Device::new();
@@ -192,11 +196,11 @@ fn a_piece_that_finds_no_room_costs_no_more_than_itself() {
 }
 
 #[test]
-fn another_package_begins_anew_and_what_does_not_fit_is_not_believed() {
+fn another_package_starts_over_and_chunks_that_do_not_fit_are_rejected() {
     let package = bundle(&Device::new());
     let mut device = Device::new();
     device.begin_session();
-    assert_eq!(device.send(REST, &package, usize::MAX).last(), Some(&404), "nothing is held");
+    assert_eq!(device.send(REMAINDER, &package, usize::MAX).last(), Some(&404), "nothing is held");
     device.lose_session();
     device.begin_session();
     device.send(WHOLE, &package, 4);
@@ -216,14 +220,14 @@ fn another_package_begins_anew_and_what_does_not_fit_is_not_believed() {
     assert_eq!(device.held().unwrap().octets, known(1));
     assert!(!device.agent.files().contains(&"1.piece".to_owned()));
 
-    // The rest of another package is found out like any package that is not the signed one.
+    // The remainder of another package is refused like any package that is not the signed one.
     device.begin_session();
-    assert_eq!(device.send(REST, &package, usize::MAX).last(), Some(&200));
+    assert_eq!(device.send(REMAINDER, &package, usize::MAX).last(), Some(&200));
     assert_eq!((device.agent.status().state, device.held()), (10, None));
 }
 
 #[test]
-fn no_more_is_kept_than_a_package_may_have_and_nothing_while_the_device_is_busy() {
+fn no_more_is_stored_than_a_package_may_have_and_nothing_while_the_device_is_busy() {
     let package = bundle(&Device::new());
     let mut device = Device::new();
     device.agent.state.config.limits.max_package_bytes = known(2);

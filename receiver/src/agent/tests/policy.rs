@@ -1,9 +1,10 @@
-//! What a server sets of installation and consent: the nodes `Policy/Install` and `Policy/Consent`.
+//! The server's policy for installation and consent: the nodes `Policy/Install` and
+//! `Policy/Consent`.
 
 use proto::dm::{code::StatusCode, nodes::broadcast, ui::Answer};
 
 use super::*;
-use crate::user::{About, Consent, Front, Reply, Settings, Standing};
+use crate::user::{Consent, PromptPurpose, Reply, Settings, StandingConsent, UserInterface};
 
 impl Device {
     fn set(&mut self, node: &str, value: &str) -> StatusCode {
@@ -25,10 +26,10 @@ impl Device {
         device
     }
 
-    fn receive(&mut self) {
+    fn receive_in_window(&mut self) {
         self.arm();
         self.to(OPENS);
-        self.hear_pass();
+        self.receive_pass();
     }
 
     fn exec_update(&mut self) -> StatusCode {
@@ -45,13 +46,18 @@ impl Device {
         self.run();
     }
 
-    fn about(&self) -> Vec<About> {
+    fn about(&self) -> Vec<PromptPurpose> {
         self.asked.iter().map(|question| question.about).collect()
     }
 }
 
-fn with_user(consent: Consent, standing: Standing) -> Device {
-    Device::with_user(Settings { front: Front::Asked, consent, standing, ..Settings::default() })
+fn with_user(consent: Consent, standing: StandingConsent) -> Device {
+    Device::with_user(Settings {
+        front: UserInterface::Interactive,
+        consent,
+        standing,
+        ..Settings::default()
+    })
 }
 
 // test: oma-002 6 (policy of installation)
@@ -59,7 +65,7 @@ fn with_user(consent: Consent, standing: Standing) -> Device {
 fn an_image_is_held_until_the_server_commands_its_installation() {
     let mut device = Device::on_command();
     device.restart();
-    device.receive();
+    device.receive_in_window();
     assert_eq!((device.phase(), device.results()), (Phase::Verified, vec![250]));
     assert_eq!((device.agent.status().state, device.installed.len()), (50, 0));
     device.restart();
@@ -77,7 +83,7 @@ fn what_the_policy_holds_is_installed_when_it_changes_and_what_a_download_holds_
         let request = ArmRequest { operation, ..device.request() };
         device.arm_with(request);
         device.to(OPENS);
-        device.hear_pass();
+        device.receive_pass();
         assert!(device.installed.is_empty());
         device.restart();
         device.set(broadcast::POLICY_BATTERY, "1");
@@ -90,7 +96,7 @@ fn what_the_policy_holds_is_installed_when_it_changes_and_what_a_download_holds_
 
 // test: oma-003 6.1.4.14
 #[test]
-fn a_server_adds_questions_and_takes_none_away() {
+fn a_server_adds_prompts_and_removes_none() {
     use Consent::{Both, Install, None};
     for (own, value, code, counts) in [
         (None, "both", StatusCode::OK, Both),
@@ -103,12 +109,12 @@ fn a_server_adds_questions_and_takes_none_away() {
         (None, "always", StatusCode::BAD_REQUEST, None),
         (None, "", StatusCode::BAD_REQUEST, None),
     ] {
-        let mut device = with_user(own, Standing::Open);
+        let mut device = with_user(own, StandingConsent::Open);
         assert_eq!(device.set(broadcast::POLICY_CONSENT, value), code, "{own:?} {value}");
         device.restart();
         assert_eq!(device.shown(broadcast::POLICY_CONSENT), counts.as_str(), "{own:?} {value}");
-        device.receive();
-        assert_eq!(device.about().contains(&About::Download), counts.covers_download());
+        device.receive_in_window();
+        assert_eq!(device.about().contains(&PromptPurpose::Download), counts.covers_download());
         assert_eq!(device.installed.len(), usize::from(counts == None), "{own:?} {value}");
     }
     // The word of a server does not make a user appear.
@@ -116,30 +122,30 @@ fn a_server_adds_questions_and_takes_none_away() {
     assert_eq!(device.set(broadcast::POLICY_CONSENT, "both"), StatusCode::NOT_SUPPORTED);
     assert_eq!(device.set(broadcast::POLICY_INSTALL, "never"), StatusCode::BAD_REQUEST);
     assert_eq!(device.shown(broadcast::POLICY_INSTALL), "at-once");
-    device.receive();
+    device.receive_in_window();
     assert_eq!(device.phase(), Phase::Confirmed);
 }
 
 // test: oma-003 6.1.4.14
 #[test]
-fn a_policy_of_consent_counts_at_once_and_the_users_own_word_goes_before() {
-    let mut device = with_user(Consent::None, Standing::Open);
+fn a_policy_of_consent_counts_at_once_and_the_standing_consent_takes_precedence() {
+    let mut device = with_user(Consent::None, StandingConsent::Open);
     device.arm();
     device.to(OPENS);
-    device.hear_some(3);
+    device.receive_some(3);
     assert_eq!(device.joined.len(), 1);
     device.set(broadcast::POLICY_CONSENT, "both");
-    assert_eq!((device.about(), device.joined.len()), (vec![About::Download], 0));
+    assert_eq!((device.about(), device.joined.len()), (vec![PromptPurpose::Download], 0));
     device.agree();
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!((device.phase(), device.installed.len()), (Phase::Deferred, 0));
     device.set(broadcast::POLICY_CONSENT, "none");
     assert_eq!(device.phase(), Phase::Confirmed, "nobody wants it asked any more");
 
     for (standing, result) in [
-        (Standing::Given(Consent::Both), 200),
-        (Standing::Refused(Consent::Both), 401),
-        (Standing::Refused(Consent::Install), 401),
+        (StandingConsent::Given(Consent::Both), 200),
+        (StandingConsent::Refused(Consent::Both), 401),
+        (StandingConsent::Refused(Consent::Install), 401),
     ] {
         for value in ["none", "both"] {
             let mut device = with_user(Consent::None, standing);
@@ -149,9 +155,9 @@ fn a_policy_of_consent_counts_at_once_and_the_users_own_word_goes_before() {
             if !device.asked.is_empty() {
                 device.agree();
             }
-            device.hear_pass();
+            device.receive_pass();
             assert_eq!(device.results(), [result], "{standing:?} {value}");
-            assert!(!device.about().contains(&About::Install), "the user has decided that");
+            assert!(!device.about().contains(&PromptPurpose::Install), "the user has decided that");
         }
     }
 }

@@ -11,7 +11,7 @@ fn an_armed_device_receives_verifies_installs_and_reports() {
     assert_eq!(device.journal().phase, "armed");
     device.to(OPENS);
     assert_eq!(device.joined, [device.broadcast.tune_in()]);
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!(device.installed, [device.broadcast.image.clone()]);
     assert_eq!(device.phase(), Phase::Confirmed);
     assert_eq!(device.joined, []);
@@ -31,7 +31,11 @@ fn nothing_that_others_can_see_happens_before_the_journal_is_synced() {
     while let Some(output) = device.agent.poll_output(device.now) {
         seen.push(format!("{output:?}").split(['(', ' ']).next().unwrap().to_owned());
     }
-    assert_eq!(seen, ["WriteFile", "WriteFile", "Journal"], "the rest waits for the answer");
+    assert_eq!(
+        seen,
+        ["WriteFile", "WriteFile", "Journal"],
+        "later effects wait for the completion"
+    );
     let generation = device.journal_generation() + 1;
     device.agent.handle_journal_written(device.now, generation);
     assert!(matches!(device.agent.poll_output(device.now), Some(Output::RemoveOtherObjects(_))));
@@ -50,10 +54,10 @@ fn a_journal_that_cannot_be_written_stops_the_device() {
 }
 
 #[test]
-fn a_device_that_is_not_armed_takes_nothing() {
+fn a_device_that_is_not_armed_stores_nothing() {
     let mut device = Device::new();
     device.to(OPENS);
-    device.hear_pass();
+    device.receive_pass();
     let status = device.agent.status();
     assert_eq!((status.phase, status.slots_held), (Phase::Idle, 0));
     assert_eq!(status.stats.not_tuned_in, status.stats.datagrams);
@@ -65,17 +69,17 @@ fn a_device_stops_listening_once_it_has_enough() {
     let mut device = Device::new();
     device.arm();
     device.to(OPENS);
-    let mut heard = 0;
+    let mut received = 0;
     for datagram in device.broadcast.pass() {
-        device.hear(&datagram);
-        heard += 1;
+        device.receive(&datagram);
+        received += 1;
         if device.joined.is_empty() {
             break;
         }
     }
     // 40 source symbols, and in front of their segments the tables.
     let tables: usize = (0..3).map(|segment| device.broadcast.table_packets(segment).len()).sum();
-    assert!(heard <= 1 + tables + 40 + 4, "{heard}");
+    assert!(received <= 1 + tables + 40 + 4, "{received}");
 }
 
 /// The power goes after each output in turn; whatever was reached, the device ends where it would
@@ -89,7 +93,7 @@ fn a_power_cut_at_any_output_costs_only_what_was_not_synced() {
         device.power_left = Some(power);
         device.arm();
         device.to(OPENS);
-        device.hear_pass();
+        device.receive_pass();
         let cut = device.stopped;
         device.restart();
         if device.phase() == Phase::Idle && device.results().is_empty() {
@@ -97,7 +101,7 @@ fn a_power_cut_at_any_output_costs_only_what_was_not_synced() {
             device.arm();
         }
         device.to(OPENS + 1);
-        device.hear_pass();
+        device.receive_pass();
         let exact = device.installed.iter().all(|image| *image == device.broadcast.image);
         assert!(exact && device.installed.len() <= 1, "cut at {power}");
         let results = device.results();
@@ -133,16 +137,16 @@ fn a_power_cut_while_a_campaign_supersedes_leaves_one_of_the_two() {
 }
 
 #[test]
-fn the_version_of_the_start_says_nothing_of_the_installation() {
+fn the_version_of_the_start_does_not_confirm_the_installation() {
     let mut device = Device::new();
     device.arm();
     device.to(OPENS);
-    device.hear_some(45);
+    device.receive_some(45);
     device.to(OPENS + 2);
     device.held = Held::Version;
     device.restart();
     device.to(OPENS + 3);
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!((device.phase(), device.installed.len()), (Phase::Verified, 0));
     device.release();
     assert_eq!((device.results(), device.installed.len()), (vec![200], 1));
@@ -153,7 +157,7 @@ fn what_was_synced_is_there_after_a_kill() {
     let mut device = Device::new();
     device.arm();
     device.to(OPENS);
-    device.hear_some(45);
+    device.receive_some(45);
     device.to(OPENS + 2);
     let synced = device.agent.status().symbols_synced;
     assert!(synced > 10, "{synced}");
@@ -161,7 +165,7 @@ fn what_was_synced_is_there_after_a_kill() {
     let status = device.agent.status();
     assert_eq!((status.phase, status.symbols_resumed), (Phase::Receiving, synced));
     assert_eq!(device.joined.len(), 1, "it tunes in again unaided");
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!(device.results(), [200]);
 }
 
@@ -174,7 +178,7 @@ fn a_plan_header_that_came_with_the_arming_survives_a_kill() {
     device.to(OPENS);
     device.restart();
     let without_header = device.broadcast.pass().split_off(1);
-    without_header.iter().for_each(|datagram| device.hear(datagram));
+    without_header.iter().for_each(|datagram| device.receive(datagram));
     assert_eq!(device.results(), [200]);
 }
 
@@ -195,7 +199,7 @@ fn a_missed_window_and_an_incomplete_one_are_results_of_their_own() {
     let mut device = Device::new();
     device.arm();
     device.to(OPENS);
-    device.hear_some(45);
+    device.receive_some(45);
     device.to(CLOSES + 100);
     assert_eq!((device.phase(), device.results()), (Phase::Incomplete, vec![451]));
 }
@@ -205,7 +209,7 @@ fn what_an_incomplete_window_left_serves_in_the_next() {
     let mut device = Device::new();
     device.arm();
     device.to(OPENS);
-    device.hear_some(45);
+    device.receive_some(45);
     device.to(CLOSES + 100);
     let [alert] = &device.alerts()[..] else { panic!("one alert") };
     let alert = alert.clone();
@@ -220,22 +224,22 @@ fn what_an_incomplete_window_left_serves_in_the_next() {
     device.arm_with(next);
     assert!(device.agent.status().symbols_resumed > 10);
     device.to(5_000);
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!(device.results(), [200]);
 }
 
 #[test]
-fn suspend_keeps_what_is_held_and_needs_no_reason_left_to_go_on() {
+fn suspension_keeps_the_symbols_and_ends_with_the_last_reason() {
     let mut device = Device::new();
     device.arm();
     device.to(OPENS);
-    device.hear_some(45);
+    device.receive_some(45);
     device.agent.handle_suspend(device.now, SuspendReason::Battery);
     device.agent.handle_suspend(device.now, SuspendReason::User);
     device.run();
     assert_eq!((device.phase(), device.joined.len()), (Phase::Suspended, 0));
     let held = device.agent.status().symbols_synced;
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!(device.agent.status().symbols_synced, held, "a suspended device takes nothing");
     device.restart();
     assert_eq!((device.phase(), device.joined.len()), (Phase::Suspended, 0));
@@ -245,7 +249,7 @@ fn suspend_keeps_what_is_held_and_needs_no_reason_left_to_go_on() {
     device.agent.handle_resume(device.now, SuspendReason::Battery);
     device.run();
     assert_eq!((device.phase(), device.joined.len()), (Phase::Receiving, 1));
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!(device.results(), [200]);
 }
 
@@ -269,7 +273,7 @@ fn the_same_exec_again_moves_the_windows() {
     // Beyond the campaign's limits the windows stay as they are.
     device.arm_with(ArmRequest { closes: Some(Utc::from_seconds(200_000)), ..request });
     assert_eq!(device.results(), [455]);
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!(device.installed.len(), 1);
 }
 
@@ -292,7 +296,7 @@ fn another_campaign_waits_for_this_one_unless_it_is_newer() {
     device.arm_with(newer);
     assert_eq!(device.results(), [455, 453], "the first one is superseded");
     device.to(OPENS);
-    device.hear_pass();
+    device.receive_pass();
     let last = device.alerts().pop().unwrap();
     assert_eq!(last.correlator, Some(Correlator("c-3".to_owned())));
     assert_eq!(last.result, ResultCode::SUCCESS);
@@ -341,7 +345,7 @@ fn a_wrong_version_after_the_installation_is_a_failure() {
 }
 
 #[test]
-fn an_image_damaged_at_rest_is_solved_once_more_and_then_given_up() {
+fn an_image_damaged_on_disk_is_decoded_once_more_and_then_fails() {
     for damages in 1..=2 {
         let mut device = Device::new();
         device.arm();
@@ -364,7 +368,7 @@ fn an_image_damaged_at_rest_is_solved_once_more_and_then_given_up() {
 }
 
 #[test]
-fn an_image_is_solved_anew_once_also_over_a_restart() {
+fn an_image_is_decoded_again_once_also_over_a_restart() {
     let mut device = Device::new();
     device.arm();
     device.to(OPENS);
@@ -387,18 +391,18 @@ fn an_image_is_solved_anew_once_also_over_a_restart() {
 }
 
 #[test]
-fn a_flush_that_fails_is_written_again_and_remembered_over_a_restart() {
+fn a_failed_flush_is_written_again_and_its_slots_are_remembered_over_a_restart() {
     let mut device = Device::new();
     device.arm();
     device.to(OPENS);
     device.failing_flushes = 1;
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!((device.phase(), device.results()), (Phase::Confirmed, vec![200]));
 
     let mut device = Device::new();
     device.arm();
     device.to(OPENS);
-    device.hear_some(20);
+    device.receive_some(20);
     device.failing_flushes = 1;
     device.to(OPENS + 5);
     let bad = device.journal().objects[0].bad();
@@ -407,7 +411,7 @@ fn a_flush_that_fails_is_written_again_and_remembered_over_a_restart() {
     device.restart();
     assert_eq!(device.agent.status().symbols_synced, 0, "what is read back is not believed");
     device.to(OPENS + 10);
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!(device.results(), [200]);
 }
 
@@ -416,12 +420,12 @@ fn a_storage_that_fails_on_and_on_is_a_result_and_what_is_synced_stays() {
     let mut device = Device::new();
     device.arm();
     device.to(OPENS);
-    device.hear_some(20);
+    device.receive_some(20);
     device.to(OPENS + 5);
     let held = device.agent.status().symbols_synced;
     assert!(held > 0);
     device.failing_flushes = u32::MAX;
-    device.hear_some(30);
+    device.receive_some(30);
     for second in 6..20 {
         device.to(OPENS + second);
     }
@@ -454,12 +458,12 @@ fn foreign_sessions_and_hints_that_contradict_the_campaign_are_counted_and_dropp
     other_object[15] ^= 0x40;
     device.agent.handle_datagram(device.now, channel, source(), &other_object);
     let stats = device.agent.stats();
-    assert_eq!((stats.foreign, stats.not_tuned_in, stats.malformed), (2, 1, 2));
-    assert_eq!((stats.contradicts, stats.other_object), (1, 1));
+    assert_eq!((stats.wrong_session, stats.not_tuned_in, stats.malformed), (2, 1, 2));
+    assert_eq!((stats.fec_mismatch, stats.other_object), (1, 1));
 }
 
 #[test]
-fn a_damaged_envelope_is_not_believed_after_a_restart() {
+fn a_damaged_envelope_is_rejected_after_a_restart() {
     let mut device = Device::new();
     device.arm();
     device.disk.files.values_mut().for_each(|file| file[40] ^= 1);
@@ -468,7 +472,7 @@ fn a_damaged_envelope_is_not_believed_after_a_restart() {
 }
 
 #[test]
-fn another_signed_campaign_in_place_of_the_pinned_one_is_not_believed() {
+fn another_signed_campaign_in_place_of_the_armed_one_is_rejected() {
     let mut device = Device::new();
     device.arm();
     device.broadcast.campaign.report_spread_max_s += 1;

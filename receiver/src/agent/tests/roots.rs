@@ -34,7 +34,7 @@ impl Device {
 
 // test: security 2 (rotation of the root)
 #[test]
-fn a_device_goes_from_root_1_to_3_one_by_one_and_takes_neither_gaps_nor_strangers() {
+fn a_device_goes_from_root_1_to_3_one_by_one_and_accepts_neither_gaps_nor_strangers() {
     let mut device = Device::new();
     let (two, second) = Device::rotated(&device.broadcast.keys, 2);
     let (three, third) = Device::rotated(&two, 3);
@@ -116,7 +116,7 @@ fn a_root_without_the_key_of_the_armed_campaign_ends_it() {
 }
 
 #[test]
-fn a_root_that_keeps_the_keys_leaves_the_armed_campaign_alone() {
+fn a_root_with_the_same_keys_leaves_the_armed_campaign_alone() {
     let mut device = Device::new();
     device.arm();
     let keys = &device.broadcast.keys;

@@ -1,10 +1,10 @@
-//! What each state does on each event, as a table, before and after a restart; and the reasons to
-//! rest that the world gives.
+//! The transitions of each state on each event, as a table, before and after a restart; and the
+//! suspend reasons of the environment.
 
 use super::*;
-use crate::sensors::{Policy, Readings, Told};
+use crate::suspension::{ExternalCondition, Policy, Readings};
 
-/// Where a device stands when something happens to it.
+/// The state of a device before the event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Row {
     Idle,
@@ -17,7 +17,7 @@ enum Row {
     Reporting,
 }
 
-/// What happens.
+/// The event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Event {
     WindowOpens,
@@ -29,7 +29,7 @@ enum Event {
     Notification,
 }
 
-/// What comes of it: phase, joined channels, reasons that hold, results that wait.
+/// The result: phase, joined channels, active reasons, queued results.
 type Expected = (Phase, usize, usize, &'static [u16]);
 
 const EVENTS: [Event; 7] = [
@@ -96,7 +96,7 @@ const TABLE: [(Row, [Expected; 7]); 8] = [
         Row::Assembled,
         [
             (Phase::Confirmed, 0, 0, &[200]),
-            // The write is finished, then the device rests.
+            // The write is finished, then reception is suspended.
             (Phase::Verified, 0, 1, &[]),
             (Phase::Confirmed, 0, 0, &[200]),
             (Phase::Confirmed, 0, 0, &[455, 200]),
@@ -151,7 +151,7 @@ impl Device {
         let listen = |device: &mut Self| {
             device.arm();
             device.to(OPENS);
-            device.hear_some(45);
+            device.receive_some(45);
         };
         match row {
             Row::Idle => {}
@@ -165,7 +165,7 @@ impl Device {
             Row::Assembled | Row::HandedOver => {
                 device.held = if row == Row::Assembled { Held::Finish } else { Held::Install };
                 listen(&mut device);
-                device.hear_pass();
+                device.receive_pass();
                 let phase =
                     if row == Row::Assembled { Phase::Assembled } else { Phase::HandedOver };
                 assert_eq!(device.phase(), phase);
@@ -173,14 +173,14 @@ impl Device {
             Row::Verified => {
                 device.held = Held::Finish;
                 listen(&mut device);
-                device.hear_pass();
+                device.receive_pass();
                 device.agent.handle_suspend(device.now, SuspendReason::User);
                 device.release();
                 assert_eq!(device.phase(), Phase::Verified);
             }
             Row::Reporting => {
                 listen(&mut device);
-                device.hear_pass();
+                device.receive_pass();
                 assert_eq!(device.phase(), Phase::Confirmed);
             }
         }
@@ -219,7 +219,7 @@ impl Device {
 
 // test: oma-002 3 (every state and every event)
 #[test]
-fn every_state_does_on_every_event_what_the_table_says() {
+fn every_state_handles_every_event_as_in_the_table() {
     for (row, expected) in TABLE {
         for (event, (phase, joined, reasons, results)) in EVENTS.into_iter().zip(expected) {
             let mut device = Device::standing(row);
@@ -264,7 +264,7 @@ fn every_state_is_the_same_after_a_restart() {
 
 // test: oma-002 2 (resume needs no reason left)
 #[test]
-fn reasons_of_the_world_follow_it_and_those_of_people_their_word() {
+fn reasons_of_the_environment_follow_it_and_explicit_ones_are_resumed_explicitly() {
     let mut device = Device::standing(Row::Receiving);
     let readings = |device: &mut Device, readings| {
         device.agent.handle_readings(device.now, readings);
@@ -272,38 +272,38 @@ fn reasons_of_the_world_follow_it_and_those_of_people_their_word() {
     };
     let low = Readings { battery_percent: Some(3), ..Readings::default() };
     readings(&mut device, Readings { link_lost: true, ..low });
-    device.agent.condition_began(device.now, Told::Call);
+    device.agent.condition_began(device.now, ExternalCondition::Call);
     device.agent.handle_suspend(device.now, SuspendReason::User);
     device.run();
     assert_eq!(device.agent.status().reasons, ["user", "battery", "call", "network"]);
-    device.agent.condition_ended(device.now, Told::Call);
+    device.agent.condition_ended(device.now, ExternalCondition::Call);
     readings(&mut device, Readings { battery_percent: Some(90), ..Readings::default() });
     assert_eq!((device.phase(), device.agent.status().reasons.len()), (Phase::Suspended, 1));
     device.agent.handle_resume(device.now, SuspendReason::User);
     device.run();
     assert_eq!((device.phase(), device.joined.len()), (Phase::Receiving, 1));
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!(device.results(), [200]);
 }
 
 #[test]
 fn a_device_that_is_armed_in_a_call_or_with_a_low_battery_waits_for_their_end() {
     let mut device = Device::new();
-    device.agent.condition_began(device.now, Told::Call);
+    device.agent.condition_began(device.now, ExternalCondition::Call);
     let low = Readings { battery_percent: Some(3), ..Readings::default() };
     device.agent.handle_readings(device.now, low);
     device.arm();
     assert_eq!(device.agent.status().reasons, ["battery", "call"]);
     device.to(OPENS);
     assert_eq!((device.phase(), device.joined.len()), (Phase::Armed, 0));
-    device.agent.condition_ended(device.now, Told::Call);
+    device.agent.condition_ended(device.now, ExternalCondition::Call);
     device.agent.handle_readings(device.now, Readings::default());
     device.run();
     assert_eq!((device.phase(), device.joined.len()), (Phase::Receiving, 1));
 }
 
 #[test]
-fn a_reason_of_the_world_stands_over_a_restart_until_somebody_looks() {
+fn a_reason_of_the_environment_is_active_over_a_restart_until_sensors_are_read() {
     let mut device = Device::standing(Row::Receiving);
     let low = Readings { battery_percent: Some(3), ..Readings::default() };
     device.agent.handle_readings(device.now, low);
@@ -319,13 +319,13 @@ fn a_reason_of_the_world_stands_over_a_restart_until_somebody_looks() {
 fn there_is_no_session_in_a_call_or_without_a_link() {
     let mut device = Device::new();
     device.posts = 0;
-    device.agent.condition_began(device.now, Told::Call);
+    device.agent.condition_began(device.now, ExternalCondition::Call);
     device.agent.check_in(device.now);
     device.run();
     assert_eq!(device.posts, 0);
     let lost = Readings { link_lost: true, ..Readings::default() };
     device.agent.handle_readings(device.now, lost);
-    device.agent.condition_ended(device.now, Told::Call);
+    device.agent.condition_ended(device.now, ExternalCondition::Call);
     device.run();
     assert_eq!(device.posts, 0);
     device.agent.handle_readings(device.now, Readings::default());

@@ -47,7 +47,7 @@ fn a_request_ends_by_its_status_and_a_user_who_is_not_addressed_learns_that_ther
 }
 
 #[test]
-fn a_request_that_no_session_carried_is_asked_again() {
+fn a_request_that_no_session_carried_is_sent_again() {
     let mut device = asking(UpdateInitiator::User);
     device.agent.state.conclude_request();
     assert_eq!(outcome(&device), RequestOutcome::QueuedPrompt);
@@ -57,7 +57,7 @@ fn a_request_that_no_session_carried_is_asked_again() {
 
 // test: oma-004 6.1 (no update is processed)
 #[test]
-fn a_server_that_says_nothing_to_the_user_who_asked_does_not_update_the_device() {
+fn a_server_that_does_not_notify_the_requesting_user_does_not_update_the_device() {
     for addressed in [false, true] {
         let mut device = asking(UpdateInitiator::User);
         device.agent.state.on_request_status(device.now, StatusCode::OK);
@@ -71,7 +71,7 @@ fn a_server_that_says_nothing_to_the_user_who_asked_does_not_update_the_device()
 }
 
 #[test]
-fn a_result_that_came_up_in_a_session_goes_with_the_next_one_and_one_that_was_not_taken_waits() {
+fn a_result_of_a_session_goes_with_the_next_one_and_an_unacknowledged_one_waits() {
     for (comes_up_before, at_once) in [(false, true), (true, false)] {
         let mut device = Device::new();
         let now = device.now;

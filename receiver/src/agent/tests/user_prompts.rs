@@ -1,15 +1,22 @@
-//! What is not done before the user has said yes, and when the user is asked.
+//! The steps that require the user's consent, and the prompts for it.
 
 use proto::dm::ui::{Answer, Prompt, PromptKind};
 
 use super::*;
 use crate::{
-    sensors::Told,
-    user::{About, Consent, Front, MAX_WAIT, Policy, Reply, Settings, Standing},
+    suspension::ExternalCondition,
+    user::{
+        AutoAnswer, Consent, MAX_WAIT, PromptPurpose, Reply, Settings, StandingConsent,
+        UserInterface,
+    },
 };
 
 fn asking(consent: Consent) -> Device {
-    Device::with_user(Settings { front: Front::Asked, consent, ..Settings::default() })
+    Device::with_user(Settings {
+        front: UserInterface::Interactive,
+        consent,
+        ..Settings::default()
+    })
 }
 
 impl Device {
@@ -24,15 +31,15 @@ impl Device {
         self.say(Reply::Answer(Answer::Yes));
     }
 
-    fn questions(&self) -> Vec<About> {
+    fn questions(&self) -> Vec<PromptPurpose> {
         self.asked.iter().map(|question| question.about).collect()
     }
 
     fn call(&mut self, begins: bool) {
         if begins {
-            self.agent.condition_began(self.now, Told::Call);
+            self.agent.condition_began(self.now, ExternalCondition::Call);
         } else {
-            self.agent.condition_ended(self.now, Told::Call);
+            self.agent.condition_ended(self.now, ExternalCondition::Call);
         }
         self.run();
     }
@@ -40,34 +47,34 @@ impl Device {
 
 // test: oma-003 6.1.4.14, oma-003 6.1.4.15, oma-003 6.1.4.17, oma-003 6.1.4.13, oma-003 5.5.1.6.6, oma-003 5.5.1.6.4
 #[test]
-fn the_user_agrees_before_the_download_and_before_the_installation_and_is_told_the_end() {
+fn the_user_agrees_before_the_download_and_before_the_installation_and_is_notified_of_the_end() {
     let mut device = asking(Consent::Both);
     device.arm();
     device.to(OPENS);
-    assert_eq!((device.questions(), device.joined.len()), (vec![About::Download], 0));
+    assert_eq!((device.questions(), device.joined.len()), (vec![PromptPurpose::Download], 0));
     device.yes();
     assert_eq!(device.joined.len(), 1);
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!(device.phase(), Phase::Deferred);
     assert!(device.installed.is_empty());
-    assert_eq!(device.questions(), [About::Download, About::Install]);
+    assert_eq!(device.questions(), [PromptPurpose::Download, PromptPurpose::Install]);
     device.yes();
     assert_eq!(device.phase(), Phase::Confirmed);
     assert_eq!(device.installed.len(), 1);
-    let told = device.asked.last().unwrap();
-    assert_eq!((told.about, told.prompt.kind), (About::Result, PromptKind::Display));
-    assert_eq!(told.prompt.text, "Version 2.0 is installed.");
+    let notice = device.asked.last().unwrap();
+    assert_eq!((notice.about, notice.prompt.kind), (PromptPurpose::Result, PromptKind::Display));
+    assert_eq!(notice.prompt.text, "Version 2.0 is installed.");
 }
 
 #[test]
 fn a_no_ends_the_operation_and_is_reported_as_the_users() {
-    for (consent, hears) in [(Consent::Download, false), (Consent::Install, true)] {
+    for (consent, receives) in [(Consent::Download, false), (Consent::Install, true)] {
         for answer in [Answer::No, Answer::Cancelled] {
             let mut device = asking(consent);
             device.arm();
             device.to(OPENS);
-            if hears {
-                device.hear_pass();
+            if receives {
+                device.receive_pass();
             }
             device.say(Reply::Answer(answer));
             assert_eq!(device.results(), [401]);
@@ -85,34 +92,34 @@ fn a_user_learns_that_an_installation_failed_and_that_the_device_works() {
     device.yes();
     device.to(OPENS);
     device.install_ends = InstallOutcome::Failed;
-    device.hear_pass();
+    device.receive_pass();
     device.yes();
     assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![410]));
     assert_eq!(device.agent.status().state, 80);
-    let told = device.asked.last().unwrap();
-    assert_eq!(told.about, About::Result);
+    let notice = device.asked.last().unwrap();
+    assert_eq!(notice.about, PromptPurpose::Result);
     assert!(
-        told.prompt.text.starts_with("Version 2.0 was not installed: "),
+        notice.prompt.text.starts_with("Version 2.0 was not installed: "),
         "{}",
-        told.prompt.text
+        notice.prompt.text
     );
-    assert!(told.prompt.text.ends_with("The device works as before."));
+    assert!(notice.prompt.text.ends_with("The device works as before."));
 }
 
 #[test]
-fn what_the_user_said_at_enrolment_answers_for_each_update() {
+fn the_standing_consent_of_enrolment_answers_for_each_update() {
     for (standing, result) in [
-        (Standing::Given(Consent::Both), 200),
-        (Standing::Refused(Consent::Both), 401),
-        (Standing::Refused(Consent::Install), 401),
+        (StandingConsent::Given(Consent::Both), 200),
+        (StandingConsent::Refused(Consent::Both), 401),
+        (StandingConsent::Refused(Consent::Install), 401),
     ] {
         for consent in [Consent::None, Consent::Both] {
-            let front = Front::Policy(Policy::Yes);
+            let front = UserInterface::Automatic(AutoAnswer::Yes);
             let mut device =
                 Device::with_user(Settings { front, consent, standing, ..Settings::default() });
             device.arm();
             device.to(OPENS);
-            device.hear_pass();
+            device.receive_pass();
             assert_eq!(device.results(), [result], "{standing:?} {consent:?}");
             assert!(device.questions().is_empty());
             assert_eq!(device.installed.len(), usize::from(result == 200));
@@ -122,34 +129,34 @@ fn what_the_user_said_at_enrolment_answers_for_each_update() {
 
 // test: oma-003 5.5.1.5
 #[test]
-fn an_installation_that_the_user_puts_off_is_asked_for_again() {
+fn an_installation_that_the_user_defers_is_prompted_for_again() {
     let mut device = asking(Consent::Install);
     device.arm();
     device.to(OPENS);
-    device.hear_pass();
+    device.receive_pass();
     device.say(Reply::Later);
     assert_eq!(device.phase(), Phase::Deferred);
     device.to(OPENS + 3599);
     assert_eq!(device.asked.len(), 1);
     device.to(OPENS + 3600);
-    assert_eq!(device.questions(), [About::Install, About::Install]);
+    assert_eq!(device.questions(), [PromptPurpose::Install, PromptPurpose::Install]);
     device.yes();
     assert_eq!(device.phase(), Phase::Confirmed);
 }
 
 #[test]
-fn a_question_survives_a_restart_and_an_answer_too() {
+fn a_prompt_survives_a_restart_and_an_answer_too() {
     let mut device = asking(Consent::Both);
     device.arm();
     device.restart();
-    assert_eq!(device.questions(), [About::Download, About::Download]);
+    assert_eq!(device.questions(), [PromptPurpose::Download, PromptPurpose::Download]);
     device.yes();
     device.restart();
     device.to(OPENS);
-    device.hear_pass();
+    device.receive_pass();
     assert_eq!(device.phase(), Phase::Deferred);
     device.restart();
-    assert_eq!(device.asked.last().unwrap().about, About::Install);
+    assert_eq!(device.asked.last().unwrap().about, PromptPurpose::Install);
     assert_eq!(device.asked.len(), 4, "the download is not asked for again");
     device.yes();
     assert_eq!(device.phase(), Phase::Confirmed);
@@ -162,7 +169,7 @@ fn no_question_comes_during_a_call_and_it_comes_after_it() {
     let mut device = asking(Consent::Install);
     device.arm();
     device.to(OPENS);
-    device.hear_pass();
+    device.receive_pass();
     device.say(Reply::Later);
     device.call(true);
     device.to(OPENS + 3600);
@@ -178,7 +185,7 @@ fn a_package_that_is_installed_already_is_no_reason_to_ask() {
     device.arm();
     device.yes();
     device.to(OPENS);
-    device.hear_pass();
+    device.receive_pass();
     device.yes();
     let asked = device.asked.len();
     let mut request = device.request();
@@ -190,12 +197,12 @@ fn a_package_that_is_installed_already_is_no_reason_to_ask() {
 
 // test: oma-003 6.1.4.9, oma-003 6.1.4.12
 #[test]
-fn the_question_says_what_follows_from_a_yes() {
+fn the_prompt_names_the_consequences_of_a_yes() {
     let mut device = asking(Consent::Both);
     device.arm();
     device.yes();
     device.to(OPENS);
-    device.hear_pass();
+    device.receive_pass();
     let texts: Vec<_> = device.asked.iter().map(|question| question.prompt.text.clone()).collect();
     for (text, words) in [
         (&texts[0], ["2.0", "MiB", "nothing about you"]),
@@ -207,13 +214,13 @@ fn the_question_says_what_follows_from_a_yes() {
 
 #[test]
 fn a_policy_agrees_or_refuses_without_asking_anybody() {
-    for (policy, results) in [(Policy::Yes, 200), (Policy::No, 401)] {
-        let front = Front::Policy(policy);
+    for (policy, results) in [(AutoAnswer::Yes, 200), (AutoAnswer::No, 401)] {
+        let front = UserInterface::Automatic(policy);
         let settings = Settings { front, consent: Consent::Both, ..Settings::default() };
         let mut device = Device::with_user(settings);
         device.arm();
         device.to(OPENS);
-        device.hear_pass();
+        device.receive_pass();
         assert_eq!(device.results(), [results], "{policy:?}");
         assert!(device.asked.is_empty());
     }
@@ -239,16 +246,16 @@ fn a_question_of_a_session_has_an_end_and_a_late_answer_is_dropped() {
 
 // test: oma-001 8.1.1.7, oma-001 8.1.1.8
 #[test]
-fn who_has_said_yes_to_the_server_is_not_asked_the_same_by_the_device() {
+fn a_user_who_agreed_to_the_server_is_not_prompted_again_by_the_device() {
     let mut device = asking(Consent::Both);
     device.agent.state.ask(device.now, Prompt::confirm("Update?"));
     device.run();
     device.yes();
     device.arm();
     device.to(OPENS);
-    assert_eq!(device.questions(), [About::Session]);
-    device.hear_pass();
-    assert_eq!(device.questions(), [About::Session, About::Install]);
+    assert_eq!(device.questions(), [PromptPurpose::Session]);
+    device.receive_pass();
+    assert_eq!(device.questions(), [PromptPurpose::Session, PromptPurpose::Install]);
 }
 
 // test: oma-003 6.1.4.6, oma-003 6.1.4.7

@@ -196,7 +196,7 @@ fn changes_and_direct_delivery_go_to_the_device() {
     managed.add("Inventory/Delivered/z/PkgID", "player");
     assert_eq!(replace(&mut managed), StatusCode::OK);
     assert_eq!(managed.exec("Inventory/Delivered/z/Operations/Install"), StatusCode::OK);
-    let changes: Vec<_> = managed.device.changes.iter().map(Subject::source).collect();
+    let changes: Vec<_> = managed.device.changes.iter().map(ComponentTarget::source).collect();
     assert_eq!(
         changes,
         [

@@ -14,10 +14,10 @@ use serde::Serialize;
 
 use super::{OBJECTS, Report, list, read_some};
 use crate::{
-    journal_state::{JournalState, ObjectProgress},
     shell::disk::{Disk, DiskFile, OpenMode},
-    symbols::{
+    store::{
         Content, HeaderCheck, ObjectLayout, Recovered, Recovery, SlotAddress, SlotRun, SymbolLog,
+        journal_state::{JournalState, ObjectProgress},
     },
     unsigned::record::Record,
 };
@@ -170,7 +170,7 @@ fn read_object(
             continue;
         };
         let log = path.join(&entry);
-        let header = read_some(disk, &log, ObjectLayout::HEADER_OCTETS)?.unwrap_or_default();
+        let header = read_some(disk, &log, ObjectLayout::HEADER_BYTES)?.unwrap_or_default();
         let found = ObjectLayout::from_header(&header).map(|(layout, _)| layout);
         layout = layout.or(found.filter(|found| found.directory_name() == name));
         files.insert(number, (disk.open(&log, OpenMode::Read)?, header));
@@ -179,7 +179,7 @@ fn read_object(
         directory: name.to_owned(),
         object_key: layout.as_ref().map(|layout| layout.object_key().to_string()),
         is_known: false,
-        image_octets: layout.as_ref().map(ObjectLayout::image_octets),
+        image_octets: layout.as_ref().map(ObjectLayout::image_bytes),
         image: image_state(disk, path, layout.as_ref())?,
         logs: Vec::new(),
         tables_octets,
@@ -229,7 +229,7 @@ fn read_logs(layout: &ObjectLayout, files: &Files, object: &mut Object) -> io::R
     let mut recovery = Recovery::new(layout);
     for (number, (file, header)) in files {
         let octets = file.length()?;
-        let is_whole = octets == layout.file_octets(*number);
+        let is_whole = octets == layout.file_bytes(*number);
         let state = match recovery.header(*number, header) {
             HeaderCheck::Ours if is_whole => LogState::Ready,
             HeaderCheck::Damaged if header.iter().all(|octet| *octet == 0) => LogState::Unreserved,
@@ -253,7 +253,7 @@ fn read_logs(layout: &ObjectLayout, files: &Files, object: &mut Object) -> io::R
 
 /// Counts as the symbol log does when it goes on from there.
 fn fill(object: &mut Object, layout: ObjectLayout, recovered: &Recovered, known: &JournalFacts) {
-    let limits = crate::symbols::Limits::default();
+    let limits = crate::store::Limits::default();
     let all = Recovered { files_ready: layout.files(), ..recovered.clone() };
     let log = SymbolLog::recovered(layout, limits, &all, &known.done, &known.bad);
     let layout = log.layout();

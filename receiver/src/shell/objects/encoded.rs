@@ -17,7 +17,7 @@ use proto::flute::content_encoding::ContentDecodeError;
 use super::{DecodeFiles, FinishOutcome, ScannedImage};
 use crate::{
     shell::disk::{DiskFile, OpenMode},
-    symbols::{Encoded, UnsignedContent},
+    store::{Encoded, UnsignedContent},
 };
 
 impl DecodeFiles {

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     shell::disk::{DiskFile, OpenMode, SharedDisk},
-    symbols::table_log::TABLES_OCTETS,
+    store::table_log::TABLES_BYTES,
 };
 
 /// The file, opened when it is first written.
@@ -43,7 +43,7 @@ impl TablesFile {
         let attempt = || {
             let file = self.disk.open(&self.directory.join(NAME), OpenMode::Read)?;
             let length = usize::try_from(file.length()?).unwrap_or(usize::MAX);
-            let mut octets = vec![0; length.min(TABLES_OCTETS)];
+            let mut octets = vec![0; length.min(TABLES_BYTES)];
             file.read_exact_at(&mut octets, 0)?;
             io::Result::Ok(octets)
         };

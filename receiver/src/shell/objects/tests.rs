@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::{
     shell::{clock::Clock, disk::RealDisk},
-    symbols::{Encoded, UnsignedIdentity},
+    store::{Encoded, UnsignedIdentity},
 };
 
 #[test]

@@ -12,7 +12,7 @@ use proto::{
 };
 
 use super::*;
-use crate::symbols::{CopyName, Insert, Limits, SymbolLog};
+use crate::store::{CopyName, InsertOutcome, Limits, SymbolLog};
 
 #[test]
 fn an_image_is_received_decoded_and_verified_across_a_restart() {
@@ -172,7 +172,7 @@ impl Symbol {
     fn insert(self, log: &mut SymbolLog) {
         let tag = log.layout().tag(self.sbn, self.esi, &self.octets);
         let outcome = log.insert(Mono(0), self.sbn, self.esi, tag, &self.octets);
-        assert_eq!(outcome, Insert::Stored);
+        assert_eq!(outcome, InsertOutcome::Stored);
     }
 }
 

@@ -6,14 +6,13 @@ use proto::tune_in::TuneIn;
 use receiver::{
     agent::Agent,
     dm::client::{HttpRequest, TransportError},
-    installer::InstallOutcome,
-    journal_state::JournalState,
     shell::{
         data_dir::DataDir,
         storage::{Command, Completion, DecodeWorker, Job, Worker},
         wiring::{self, Beside, Origin, Wiring},
     },
-    symbols::{JournalImage, LogOutput},
+    store::{JournalImage, LogOutput, journal_state::JournalState},
+    update::installer::InstallOutcome,
 };
 
 use super::machine::{Context, Machine};

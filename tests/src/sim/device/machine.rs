@@ -8,8 +8,8 @@ use proto::{
     time::{Mono, Now, Utc},
 };
 use receiver::{
-    acceptance::{Kind, Limits},
     agent, dm,
+    update::acceptance::{DeviceClass, Limits},
 };
 
 use crate::{
@@ -110,7 +110,7 @@ impl Machine {
         let id = id(self.number);
         let user = id.as_str().to_owned();
         agent::Config {
-            device_class: Kind { vendor: VENDOR, class: CLASS },
+            device_class: DeviceClass { vendor: VENDOR, class: CLASS },
             limits: Limits { max_block_symbols: 8192, ..Limits::default() },
             dm: dm::Settings {
                 identity: dm::Identity::new(id, "Sim".to_owned(), "One".to_owned()),
@@ -128,7 +128,7 @@ impl Machine {
             check_in: std::time::Duration::from_secs(self.setup.check_in),
             first_nonce: bridge::NONCE.to_vec(),
             user: receiver::user::Settings::default(),
-            components: receiver::components::Inventory::Absent,
+            components: receiver::components::InventoryAccess::Absent,
         }
     }
 

@@ -8,15 +8,16 @@ use proto::{
     time::Mono,
 };
 use receiver::{
-    blocks::Blocks,
-    decode::DecodeOutcome,
-    journal_state::{JournalState, ObjectProgress},
+    flute::{blocks::Blocks, decode::DecodeOutcome},
     shell::{
         data_dir::DataDir,
         objects::FinishOutcome,
         storage::{Command, Completion, DecodeWorker, Worker},
     },
-    symbols::{Insert, Journaler, Limits, SymbolLog, TableLog},
+    store::{
+        InsertOutcome, Journaler, Limits, SymbolLog, TableLog,
+        journal_state::{JournalState, ObjectProgress},
+    },
 };
 
 use super::{
@@ -106,11 +107,11 @@ impl Child {
             let esi = Esi(u32::try_from(self.rng.below(u64::from(BLOCK_SYMBOLS) * 3))?);
             let symbol = self.truth.symbol(sbn, esi).context("a symbol")?;
             let tag = self.truth.layout().tag(sbn, esi, &symbol);
-            if blocks.log_mut().insert(Mono(0), sbn, esi, tag, &symbol) == Insert::Stored {
+            if blocks.log_mut().insert(Mono(0), sbn, esi, tag, &symbol) == InsertOutcome::Stored {
                 taken.push((sbn, esi));
             }
         }
-        self.keep_tables(blocks)?;
+        self.store_tables(blocks)?;
         blocks.log_mut().flush();
         let key = self.truth.layout().object_key();
         while let Some(output) = blocks.log_mut().poll_output() {
@@ -127,15 +128,15 @@ impl Child {
     }
 
     /// Keeps a few table symbols; their file grows until the ring is full.
-    fn keep_tables(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
+    fn store_tables(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
         let shape = *self.truth.shape();
         for _ in 0..self.rng.below(4) {
             let segment = Sbn(u32::try_from(self.rng.below(shape.segments().into()))?);
             let symbols = u64::from(shape.table_symbols_per_segment());
             let esi = Esi(u32::try_from(self.rng.below(symbols))?);
             let symbol = self.truth.table_symbol(segment, esi);
-            if let Some((offset, octets)) = self.tables.keep(segment, esi, &symbol) {
-                blocks.log_mut().keep_tables(offset, octets);
+            if let Some((offset, octets)) = self.tables.store(segment, esi, &symbol) {
+                blocks.log_mut().store_tables(offset, octets);
             }
         }
         Ok(())

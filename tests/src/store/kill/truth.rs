@@ -12,8 +12,8 @@ use proto::{
     trust::plan::{PlanParameters, PlanShape},
 };
 use receiver::{
-    symbols::{ObjectLayout, TableLog},
-    tables::kept_segments,
+    flute::leaf_tables::kept_segments,
+    store::{ObjectLayout, TableLog},
 };
 
 use crate::lab::rng::SeededRng;

@@ -11,7 +11,7 @@ use proto::{
 };
 use receiver::{
     shell::disk::{DirectoryLock, Disk, DiskFile, Entry, OpenMode, RealDisk},
-    symbols::ObjectLayout,
+    store::ObjectLayout,
 };
 
 use super::protocol::SLOT_HEAD;
@@ -191,7 +191,7 @@ impl DiskFile for JudgingFile {
     fn read_exact_at(&self, octets: &mut [u8], offset: u64) -> io::Result<()> {
         self.file.read_exact_at(octets, offset)?;
         let Some(layout) = &self.retagged else { return Ok(()) };
-        let header = ObjectLayout::HEADER_OCTETS as u64;
+        let header = ObjectLayout::HEADER_BYTES as u64;
         if offset >= header && (offset - header).is_multiple_of(layout.slot_size() as u64) {
             for slot in octets.chunks_exact_mut(layout.slot_size()) {
                 retag(layout, slot);

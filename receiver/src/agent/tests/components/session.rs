@@ -1,4 +1,4 @@
-//! What a server and a device say to one another about components, as a transcript.
+//! The messages of server and device about components, as a transcript.
 
 use proto::dm::{
     code::Format,
@@ -209,10 +209,10 @@ fn an_inventory_a_download_and_changes_go_over_dm_step_by_step() {
 }
 
 #[test]
-fn an_inventory_that_is_closed_is_asked_for_and_then_open() {
-    let user = Settings { front: Front::Asked, ..Settings::default() };
+fn an_inventory_is_closed_until_the_user_consents_and_then_open() {
+    let user = Settings { front: UserInterface::Interactive, ..Settings::default() };
     let deployed = vec![player(true)];
-    let disk = Disk { user, inventory: Inventory::Asked, deployed, ..Disk::default() };
+    let disk = Disk { user, inventory: InventoryAccess::Asked, deployed, ..Disk::default() };
     let mut device = Device::made(component(), disk);
     let look = || vec![vec![get("/Inventory/Deployed")]];
     let closed = talk(&mut device, look());

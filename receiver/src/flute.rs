@@ -1,0 +1,24 @@
+//! Reception of one signed object: from open windows to decoded blocks.
+//!
+//! ```text
+//! tuner -> object -> packet_auth, leaf_tables, unverified -> store -> blocks -> decode
+//! ```
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`tuner`] | windows to joined channels |
+//! | [`object`] | packets of the object to verified symbols |
+//! | [`leaf_tables`] | the hashes of the symbols, by segment |
+//! | [`unverified`] | symbols whose table is not known yet |
+//! | [`packet_auth`] | the authentication scheme |
+//! | [`blocks`], [`decode`] | the order of decoding; decoding, off the network path |
+//! | [`stats`] | counters of datagrams by outcome |
+
+pub mod blocks;
+pub mod decode;
+pub mod leaf_tables;
+pub mod object;
+pub mod packet_auth;
+pub mod stats;
+pub mod tuner;
+pub mod unverified;

@@ -1,0 +1,89 @@
+//! A log's header read without knowing whose log it is.
+
+use proto::{
+    crypto::{Digest, Hash16},
+    flute::ext::{Extensions, FTI},
+    wire::{Reader, WireError},
+};
+
+use super::layout::{Content, HEADER_MAGIC, HeaderCheck, ObjectLayout, UnsignedContent};
+
+impl ObjectLayout {
+    /// Reads from the header of any of an object's logs how the object is laid out, and which of
+    /// its logs that is; `None` when the header is damaged or of another format.
+    ///
+    /// An unsigned file's name is not in it.
+    #[must_use]
+    pub fn from_header(octets: &[u8]) -> Option<(Self, u32)> {
+        let (layout, file) = read(octets).ok().flatten()?;
+        (layout.check_header(file, octets) == HeaderCheck::Ours).then_some((layout, file))
+    }
+}
+
+fn read(octets: &[u8]) -> Result<Option<(ObjectLayout, u32)>, WireError> {
+    let mut input = Reader::new(octets);
+    let magic = input.take(HEADER_MAGIC.len(), "header magic")?;
+    let _version = input.u32("header version")?;
+    let object_key = Hash16(input.array("object key")?);
+    let stored_sha256 = Digest(input.array("stored digest")?);
+    let encoding_id = input.u8("FEC Encoding ID")?;
+    let information: [u8; 14] = input.array("FEC parameters")?;
+    let _zero = input.u8("zero")?;
+    let _slot_size = input.u32("slot size")?;
+    let file = input.u32("file number")?;
+    let extension = [&[FTI, 4], information.as_slice()].concat();
+    let oti = Extensions::new(&extension)?.fti(encoding_id)?;
+    let content = if stored_sha256 == Digest([0; 32]) {
+        Content::File(Box::new(UnsignedContent {
+            name: String::new(),
+            md5: None,
+            encoded: None,
+            is_empty: false,
+        }))
+    } else {
+        Content::Image(stored_sha256)
+    };
+    let layout = oti.and_then(|oti| ObjectLayout::checked(object_key, content, oti));
+    Ok(layout.filter(|_| magic == HEADER_MAGIC).map(|layout| (layout, file)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+
+    use proto::{
+        fec::oti::{NoCodeOti, Oti, RaptorQOti, RaptorQParameters},
+        ids::{Toi, Tsi},
+    };
+
+    use super::*;
+    use crate::store::UnsignedIdentity;
+
+    #[test]
+    fn a_header_describes_the_layout_of_its_object() {
+        let oti = RaptorQOti::new(RaptorQParameters {
+            transfer_length: 1408 * 30_000,
+            symbol_size: 1408,
+            source_blocks: 4,
+            sub_blocks: 1,
+            alignment: 8,
+        });
+        let image = ObjectLayout::new(Hash16([7; 16]), Digest([8; 32]), oti.unwrap());
+        let read = ObjectLayout::from_header(&image.header(2));
+        assert_eq!(read, Some((image.clone(), 2)));
+        let source = IpAddr::from([192, 0, 2, 1]);
+        let identity = UnsignedIdentity { source, tsi: Tsi(1), toi: Toi(2) };
+        let content =
+            UnsignedContent { name: String::new(), md5: None, encoded: None, is_empty: false };
+        let oti = Oti::NoCode(NoCodeOti::new(5000, 500, 4).unwrap());
+        let file = ObjectLayout::unsigned(&identity, oti, content).unwrap();
+        assert_eq!(ObjectLayout::from_header(&file.header(0)), Some((file, 0)));
+        for at in 0..ObjectLayout::HEADER_BYTES {
+            let mut damaged = image.header(2);
+            damaged[at] ^= 1;
+            assert_eq!(ObjectLayout::from_header(&damaged), None, "{at}");
+        }
+        assert_eq!(ObjectLayout::from_header(&image.header(0)[..4095]), None);
+        assert_eq!(ObjectLayout::from_header(&[]), None);
+    }
+}

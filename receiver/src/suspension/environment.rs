@@ -1,0 +1,95 @@
+//! The environment of the device: sensor readings and external conditions.
+
+use std::{collections::BTreeSet, str::FromStr};
+
+use proto::wire::WireError;
+use serde::Serialize;
+
+use super::reason::SuspendReason;
+
+/// The environment of the device: readings and conditions.
+#[derive(Debug, Default)]
+pub(crate) struct Environment {
+    /// Absent until sensors are read: the reasons in the journal are valid until then.
+    pub(crate) readings: Option<Readings>,
+    pub(crate) conditions: BTreeSet<ExternalCondition>,
+}
+
+impl Environment {
+    /// Restores the environment. A call that began in the same boot of the machine is still in
+    /// progress.
+    pub(crate) fn recovered(suspended: &BTreeSet<SuspendReason>, same_boot: bool) -> Self {
+        let call = same_boot && suspended.contains(&SuspendReason::Call);
+        Self {
+            readings: None,
+            conditions: call.then_some(ExternalCondition::Call).into_iter().collect(),
+        }
+    }
+
+    pub(crate) const fn readings(&self) -> Option<Readings> {
+        self.readings
+    }
+}
+
+/// The readings of the sensors; those that a device does not have, or cannot read, are absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Readings {
+    /// Charge of the battery, per cent.
+    pub battery_percent: Option<u8>,
+    /// Set when the device runs on mains.
+    pub on_mains: bool,
+    /// Memory that is in use, per cent.
+    pub memory_percent: Option<u8>,
+    /// Storage of the data directory that is in use, per cent.
+    pub storage_percent: Option<u8>,
+    /// Set when the link is lost.
+    pub link_lost: bool,
+    /// The hottest zone, degrees Celsius.
+    pub celsius: Option<i16>,
+}
+
+/// A condition that a program on the device reports and no sensor shows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ExternalCondition {
+    /// A voice call is in progress.
+    Call,
+    /// The network costs money.
+    Metered,
+    /// There is no network.
+    Network,
+    /// The battery is low.
+    Battery,
+    /// Memory or storage is short.
+    Memory,
+    /// The device is too hot.
+    Thermal,
+}
+
+impl ExternalCondition {
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Call, Self::Metered, Self::Network, Self::Battery, Self::Memory, Self::Thermal];
+
+    /// Returns its word.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Metered => "metered",
+            Self::Network => "network",
+            Self::Battery => "battery",
+            Self::Memory => "memory",
+            Self::Thermal => "thermal",
+        }
+    }
+}
+
+impl FromStr for ExternalCondition {
+    type Err = WireError;
+
+    fn from_str(word: &str) -> Result<Self, WireError> {
+        Self::ALL.into_iter().find(|condition| condition.as_str() == word).ok_or_else(|| {
+            WireError::invalid("reason", word, "user, call, metered, network, battery, …")
+        })
+    }
+}

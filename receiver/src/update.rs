@@ -1,0 +1,5 @@
+//! The update itself: which campaign is accepted, with whose consent, and how it is installed.
+
+pub mod acceptance;
+pub mod consent;
+pub mod installer;
