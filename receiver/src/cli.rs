@@ -28,16 +28,16 @@ use crate::{
         control::{self, Answer, ControlError, Request},
         data_dir::{DataDir, OpenError, read_text},
         event_loop::{self, ExitReason, Options, StartError},
+        storage_router::RestoreError,
         user::Prompter,
-        wiring::RestoreError,
     },
 };
 
 /// Receive broadcast updates, verify them, and hand them to the installer
 ///
-/// `dm-bridge device enrol` enrols a device and prints its configuration; add a section `[receiver]`
-/// with `data`, `trust_root`, `interface` and `installer_hook`. Every field can also be set in the
-/// environment: `server.url` as FUMOCAST_SERVER_URL.
+/// `dm-bridge device enrol` enrols a device and prints its configuration; add a section
+/// `[receiver]` with `data`, `trust_root`, `interface` and `installer_hook`. Every field can also
+/// be set in the environment: `server.url` as FUMOCAST_SERVER_URL.
 #[derive(Debug, Parser)]
 #[command(name = "receiver", version, after_long_help = EXAMPLES)]
 struct Cli {
@@ -66,9 +66,9 @@ enum Command {
     /// Start a DM session at once, or request an update
     ///
     /// With `--on-behalf-of` the session carries an update request, and the command waits for the
-    /// server's decision: an update begins, it may follow later, or the server does not support this
-    /// device. Exit codes: 0 update granted, now or later; 4 no decision yet (the agent repeats the
-    /// request); 8 rejected by the server or the agent.
+    /// server's decision: an update begins, it may follow later, or the server does not support
+    /// this device. Exit codes: 0 update granted, now or later; 4 no decision yet (the agent
+    /// repeats the request); 8 rejected by the server or the agent.
     CheckIn(check_in::CheckInArgs),
     /// Suspend reception: tune out and store the received symbols
     ///
@@ -83,21 +83,23 @@ enum Command {
     /// Set the device's account from a bootstrap document, while the agent is stopped
     ///
     /// `dm-bridge bootstrap` writes such documents. The account is stored in the data directory and
-    /// replaces `[server]` of the configuration. A document with a wrong proof changes nothing: exit
-    /// code 5. An agent that runs without an account accepts documents on its notification ports,
-    /// and prompts the user for the PIN.
+    /// replaces `[server]` of the configuration. A document with a wrong proof changes nothing:
+    /// exit code 5. An agent that runs without an account accepts documents on its notification
+    /// ports, and prompts the user for the PIN.
     Bootstrap(account::BootstrapArgs),
     /// Prompt the user once, at enrolment, for a standing consent to updates
     ///
     /// The prompt goes to `receiver.user_interface`, and the answer is stored in the data directory
     /// with the text of the question. It applies from the next start on, to the current server, and
     /// replaces the prompts before each update: after a yes there are none, after a no every update
-    /// is rejected and reported so (exit code 8). Without an answer nothing is stored: exit code 75.
+    /// is rejected and reported so (exit code 8). Without an answer nothing is stored: exit code
+    /// 75.
     Consent(consent::ConsentArgs),
     /// Install an update from local media, such as a USB stick at a kiosk
     ///
-    /// FILE is a bundle made by `carousel bundle`. It is verified like any update; your confirmation
-    /// replaces the command of the server. Exit code 8, with the reason, when the agent rejects it.
+    /// FILE is a bundle made by `carousel bundle`. It is verified like any update; your
+    /// confirmation replaces the command of the server. Exit code 8, with the reason, when the
+    /// agent rejects it.
     Import {
         #[command(flatten)]
         config: ConfigArgs,
@@ -109,8 +111,8 @@ enum Command {
     },
     /// Receive unsigned files of any FLUTE session, for labs
     ///
-    /// The sender of an unsigned file is not authenticated, and no device installs one. A session is
-    /// identified by sender and TSI; a file is NAME.part until it is complete and its digest is
+    /// The sender of an unsigned file is not authenticated, and no device installs one. A session
+    /// is identified by sender and TSI; a file is NAME.part until it is complete and its digest is
     /// verified. Names from the network are made safe: one component, and never that of a file of
     /// another session.
     Listen(listen::ListenArgs),

@@ -1,9 +1,9 @@
 //! The configuration of a device: file, environment and flags, each overriding the one before.
 //!
-//! `dm-bridge device enrol` prints the sections `device`, `server` and `fumo`; the integrator writes
-//! `receiver`. The variable `FUMOCAST_SERVER_URL` overrides the field `server.url`. The account from
-//! a bootstrap document (see [`bootstrap`](crate::bootstrap)) replaces the one in the file. This
-//! module does no I/O: the caller supplies the texts.
+//! `dm-bridge device enrol` prints the sections `device`, `server` and `fumo`; the integrator
+//! writes `receiver`. The variable `FUMOCAST_SERVER_URL` overrides the field `server.url`. The
+//! account from a bootstrap document (see [`bootstrap`](crate::bootstrap)) replaces the one in the
+//! file. This module does no I/O: the caller supplies the texts.
 
 use std::{
     collections::BTreeMap,

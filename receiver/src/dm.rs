@@ -1,4 +1,5 @@
-//! ManagementBackend management: the session with the server, the tree it sees, and the reports it gets.
+//! ManagementBackend management: the session with the server, the tree it sees, and the reports it
+//! gets.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -389,8 +390,8 @@ pub trait ManagementBackend {
     /// Returns the state for the tree.
     fn view(&self) -> DeviceView;
 
-    /// Evaluates a campaign and arms the device. The status is 202 in any case; a rejection is queued
-    /// as a [`FinalAlert`] that is due at once.
+    /// Evaluates a campaign and arms the device. The status is 202 in any case; a rejection is
+    /// queued as a [`FinalAlert`] that is due at once.
     fn arm(&mut self, now: Now, request: ArmRequest);
 
     /// Starts a download by HTTP. The status is 202 in any case; without a download user agent the
@@ -406,8 +407,8 @@ pub trait ManagementBackend {
         StatusCode::NOT_SUPPORTED
     }
 
-    /// Stores a chunk of a package, so that an aborted session costs no more than the data in flight.
-    /// The status of the chunk is sent once it is durable.
+    /// Stores a chunk of a package, so that an aborted session costs no more than the data in
+    /// flight. The status of the chunk is sent once it is durable.
     fn store_chunk(&mut self, _position: ChunkPosition, _octets: &[u8]) {}
 
     /// Returns the stored part of an incomplete package.

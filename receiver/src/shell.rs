@@ -1,22 +1,22 @@
-//! What touches the world: sockets, files, clocks, threads, other programs.
+//! The shell: sockets, files, clocks, threads, other programs.
 //!
 //! | module | does |
 //! | --- | --- |
 //! | [`capture`] | reads packet captures |
-//! | [`clock`] | the one place that asks for the time |
-//! | [`data_dir`], [`objects`], [`storage`] | the data directory, one object's files, the thread that serves them in order |
-//! | [`disk`] | the file system below these, as a seam |
-//! | [`fsck`] | says what a data directory holds |
+//! | [`clock`] | reads the clocks of the machine |
+//! | [`data_dir`], [`objects`], [`storage`] | the data directory, the files of one object, the storage threads |
+//! | [`disk`] | the interface of the file system |
+//! | [`fsck`] | checks a data directory |
 //! | [`multicast`] | joins channels and receives datagrams in batches |
-//! | [`http`], [`notifications`] | posts DM messages; takes notifications |
-//! | [`fetch`] | fetches packages, piece by piece |
+//! | [`http`], [`notifications`] | posts DM messages; receives notifications |
+//! | [`fetch`] | fetches packages in ranges |
 //! | [`installer`] | runs the installer hook |
-//! | [`sensors`] | reads battery, memory, storage, link and heat |
-//! | [`user`], [`consent`] | asks the user at the terminal or by a hook; keeps a standing consent |
-//! | [`control`] | the local control socket: both ends |
-//! | [`wiring`] | between agent and storage: outputs to commands, completions to inputs |
-//! | [`event_loop`] | drives the agent with all of these |
-//! | [`listen`] | drives the receiver of unsigned files |
+//! | [`sensors`] | reads battery, memory, storage, link and temperature |
+//! | [`user`], [`consent`] | prompts the user at the terminal or by a hook; loads a standing consent |
+//! | [`control`] | the control socket, both ends |
+//! | [`storage_router`] | routes outputs of the agent to the storage, and completions back |
+//! | [`event_loop`] | runs the agent with all of these |
+//! | [`listen`] | runs the receiver of unsigned files |
 
 pub mod bootstrap;
 pub mod capture;
@@ -36,5 +36,5 @@ pub mod notifications;
 pub mod objects;
 pub mod sensors;
 pub mod storage;
+pub mod storage_router;
 pub mod user;
-pub mod wiring;

@@ -11,20 +11,24 @@
 //! | [`object`] | the reception of one file |
 //! | [`entry`] | an FDT entry as content to receive, and the limits on it |
 //! | [`waiting`] | packets that wait for an entry, in bounded memory |
+//! | [`limits`], [`output`] | limits; effects for the shell |
 //! | [`names`] | file names made from a `Content-Location` |
 //! | [`record`] | the state of a file that survives a restart, beside its symbols |
 //! | [`status`] | files and counters as the user sees them |
 //! | [`dissect`] | the content of a capture, for people |
 //!
-//! A session is identified by sender and TSI, an object by its TOI within a session. The flags A and
-//! B are hints that anyone can forge: no packet is dropped because of them. The first description of
-//! a TOI counts; contradicting ones are counted and dropped. A file that does not match its
-//! description is received once more; after that it is rejected until it is described otherwise.
+//! A session is identified by sender and TSI, an object by its TOI within a session. The flags A
+//! and B are hints that anyone can forge: no packet is dropped because of them. The first
+//! description of a TOI counts; contradicting ones are counted and dropped. A file that does not
+//! match its description is received once more; after that it is rejected until it is described
+//! otherwise.
 
 pub mod dissect;
 pub mod entry;
+pub mod limits;
 pub mod names;
 pub mod object;
+pub mod output;
 pub mod record;
 pub mod status;
 #[cfg(test)]
@@ -50,7 +54,6 @@ use proto::{
     time::{Mono, Now, Utc},
 };
 
-pub use self::status::{UnsignedFile, UnsignedStats};
 use self::{
     entry::{beyond, content, no_parameters},
     names::Names,
@@ -59,47 +62,15 @@ use self::{
     status::unopened,
     waiting::Waiting,
 };
-use crate::{
-    flute::decode::{DecodeJob, DecodeOutcome},
-    store::{LogOutput, ObjectLayout, Recovered, StorageError, Ticket, UnsignedIdentity},
+pub use self::{
+    limits::Limits,
+    output::Output,
+    status::{UnsignedFile, UnsignedStats},
 };
-
-/// Limits on what an unauthenticated network may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Limits {
-    /// Sessions at a time.
-    pub sessions: usize,
-    /// Files in reception at a time.
-    pub objects: usize,
-    /// Octets of waiting packets.
-    pub waiting_bytes: usize,
-    /// Octets of a file.
-    pub file_bytes: u64,
-    /// Symbols of a RaptorQ block; bounds the memory of the decoder.
-    pub block_symbols: u32,
-    /// Octets of a block of any scheme.
-    pub block_bytes: u64,
-    /// Octets of all symbols that are not synced.
-    pub unsynced_bytes: usize,
-    /// Octets of the indexes of all files, which are allocated before the first symbol arrives:
-    /// they follow from sizes that anyone can announce.
-    pub index_bytes: u64,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            sessions: 32,
-            objects: 64,
-            waiting_bytes: 8 << 20,
-            file_bytes: 16 << 30,
-            block_symbols: 8192,
-            block_bytes: 32 << 20,
-            unsynced_bytes: 32 << 20,
-            index_bytes: 16 << 20,
-        }
-    }
-}
+use crate::{
+    flute::decode::DecodeOutcome,
+    store::{ObjectLayout, Recovered, StorageError, Ticket, UnsignedIdentity},
+};
 
 /// Selection of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -117,29 +88,6 @@ pub struct Found {
     pub records: Vec<Record>,
     /// Names of all files there.
     pub files: BTreeSet<String>,
-}
-
-/// Effect for the shell to carry out.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Output {
-    /// Open the object's directory; answered by [`UnsignedReceiver::handle_recovered`] and
-    /// [`UnsignedReceiver::handle_reserved`], or [`UnsignedReceiver::handle_open_failed`].
-    Open(ObjectLayout),
-    /// Write to or sync the object's logs.
-    Log(Hash16, LogOutput),
-    /// Write a record atomically; answered by [`UnsignedReceiver::handle_recorded`].
-    Keep(String, Vec<u8>),
-    /// Remove a record.
-    Forget(String),
-    /// Decode a block; answered by [`UnsignedReceiver::handle_decoded`].
-    Decode(DecodeJob),
-    /// Verify the file and give it its name; answered by
-    /// [`UnsignedReceiver::handle_finished`].
-    Finish(ObjectLayout),
-    /// Remove the object's symbols.
-    Drop(ObjectLayout),
-    /// Show the user that a file is complete: synced, and with its name.
-    Complete(UnsignedFile),
 }
 
 #[derive(Debug, Default)]
@@ -184,7 +132,7 @@ impl UnsignedReceiver {
         for record in records {
             if record.complete && !files.contains(&record.name) {
                 // The user removed the file: it may be received again.
-                outputs.push_back(Output::Forget(record.file_name()));
+                outputs.push_back(Output::RemoveRecord(record.file_name()));
                 continue;
             }
             let owner = (session_of(&record.identity), record.location.clone());
@@ -309,7 +257,7 @@ impl UnsignedReceiver {
         let key = object.layout().object_key();
         if object.handle_recorded() {
             let (layout, file) = (object.layout().clone(), object.report());
-            self.outputs.push_back(Output::Drop(layout));
+            self.outputs.push_back(Output::RemoveObject(layout));
             self.outputs.push_back(Output::Complete(file));
             self.begin_others(now.mono);
         }
@@ -613,8 +561,8 @@ impl UnsignedReceiver {
         let Some(object) = self.objects.get_mut(&of) else { return };
         object.refuse(format!("{why}; received twice, then rejected"));
         self.records.remove(&key);
-        self.outputs.push_back(Output::Forget(object.record().file_name()));
-        self.outputs.push_back(Output::Drop(object.layout().clone()));
+        self.outputs.push_back(Output::RemoveRecord(object.record().file_name()));
+        self.outputs.push_back(Output::RemoveObject(object.layout().clone()));
     }
 
     /// Removes what is stored of a file, to receive it again.
@@ -622,8 +570,8 @@ impl UnsignedReceiver {
         let Some(of) = self.keys.remove(&key) else { return };
         let Some(object) = self.objects.remove(&of) else { return };
         self.records.remove(&key);
-        self.outputs.push_back(Output::Forget(object.record().file_name()));
-        self.outputs.push_back(Output::Drop(object.layout().clone()));
+        self.outputs.push_back(Output::RemoveRecord(object.record().file_name()));
+        self.outputs.push_back(Output::RemoveObject(object.layout().clone()));
         self.begin(of);
     }
 

@@ -32,77 +32,77 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 #[test]
-fn a_running_device_answers_and_stops_when_told() {
+fn a_running_device_answers_and_stops_at_sigterm() {
     let device = Device::new();
     let mut running = device.start();
 
-    let status = device.ask(&["status", "--json"]);
+    let status = device.call(&["status", "--json"]);
     let status: serde_json::Value = serde_json::from_slice(&status.stdout).unwrap();
     assert_eq!(status["phase"], "idle");
-    let text = String::from_utf8(device.ask(&["status"]).stdout).unwrap();
+    let text = String::from_utf8(device.call(&["status"]).stdout).unwrap();
     assert!(text.starts_with("phase       idle\n"), "{text}");
     for verb in ["check-in", "suspend", "resume"] {
-        assert_eq!(device.ask(&[verb]).status.code(), Some(0), "{verb}");
+        assert_eq!(device.call(&[verb]).status.code(), Some(0), "{verb}");
     }
-    let second = device.ask(&["run"]);
+    let second = device.call(&["run"]);
     assert_eq!(second.status.code(), Some(7));
-    assert!(text_of(&second).contains("another receiver runs on"), "{second:?}");
+    assert!(text_of(&second).contains("another agent uses"), "{second:?}");
 
     signal(&running, Signal::TERM);
     assert_eq!(running.wait().unwrap().code(), Some(0));
-    let after = device.ask(&["status"]);
+    let after = device.call(&["status"]);
     assert_eq!(after.status.code(), Some(6));
     assert!(text_of(&after).contains("no agent runs on"), "{after:?}");
 }
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "how long the program takes is what is tested")]
-fn a_device_that_is_told_to_stop_tells_its_server_and_waits_for_no_silent_one() {
+fn a_stopping_device_aborts_its_session_and_does_not_wait_for_a_silent_server() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let device = Device::with_server(server.local_addr().unwrap());
     let mut running = device.start();
-    let (mut stream, mut said) = taken(&server);
+    let (mut stream, mut sent) = receive(&server);
     signal(&running, Signal::TERM);
     let stopping = Instant::now();
     // Whichever of signal and answer comes first: one of the next two messages is the last.
     for _ in 0..2 {
-        answer(&mut stream, &said, get("./DevDetail/FwV"));
-        (stream, said) = taken(&server);
-        if says_goodbye(&said) {
+        answer(&mut stream, &sent, get("./DevDetail/FwV"));
+        (stream, sent) = receive(&server);
+        if is_abort(&sent) {
             break;
         }
     }
-    assert!(says_goodbye(&said), "{said:?}");
-    // The server says nothing to that.
+    assert!(is_abort(&sent), "{sent:?}");
+    // The server does not respond.
     assert_eq!(running.wait().unwrap().code(), Some(0));
     assert!(stopping.elapsed() < Duration::from_secs(20), "{:?}", stopping.elapsed());
 }
 
 // test: oma-dm 11.2
 #[test]
-fn a_piece_of_a_package_that_was_answered_survives_a_kill() {
+fn an_acknowledged_chunk_of_a_package_survives_a_kill() {
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let device = Device::with_server(server.local_addr().unwrap());
     let mut running = device.start();
-    let (mut stream, said) = taken(&server);
+    let (mut stream, sent) = receive(&server);
     let mut piece = Item::octets("./FwUpdate/Main/Update/PkgData", [7; 300]);
     piece.meta.get_or_insert_default().size = Some(1_000);
     piece.more_data = true;
     let replace = Manage::new(CommandId(2), vec![piece]);
-    answer(&mut stream, &said, syncml::Command::Replace(replace));
-    let (stream, said) = taken(&server);
-    let codes: Vec<_> = said.statuses().map(|status| status.code).collect();
-    assert_eq!(codes.last(), Some(&StatusCode::CHUNK_ACCEPTED), "{said:?}");
+    answer(&mut stream, &sent, syncml::Command::Replace(replace));
+    let (stream, sent) = receive(&server);
+    let codes: Vec<_> = sent.statuses().map(|status| status.code).collect();
+    assert_eq!(codes.last(), Some(&StatusCode::CHUNK_ACCEPTED), "{sent:?}");
     signal(&running, Signal::KILL);
     running.wait().unwrap();
     drop(stream);
 
     let mut again = device.start();
-    let (mut stream, said) = taken(&server);
-    answer(&mut stream, &said, get("./FwUpdate/Main/Ext/Package/Held"));
-    let (_stream, said) = taken(&server);
+    let (mut stream, sent) = receive(&server);
+    answer(&mut stream, &sent, get("./FwUpdate/Main/Ext/Package/Held"));
+    let (_stream, sent) = receive(&server);
     let held = PackagePrefix { octets: 300, sha256: sha256(&[&[7; 300]]) }.to_string();
-    let shown = said.commands.iter().find_map(|command| {
+    let shown = sent.commands.iter().find_map(|command| {
         let syncml::Command::Results(results) = command else { return None };
         results.items[0].data_text()
     });
@@ -118,13 +118,13 @@ fn a_killed_device_starts_again() {
     signal(&running, Signal::KILL);
     assert_eq!(running.wait().unwrap().code(), None);
     let mut again = device.start();
-    assert_eq!(device.ask(&["status"]).status.code(), Some(0));
+    assert_eq!(device.call(&["status"]).status.code(), Some(0));
     signal(&again, Signal::INT);
     assert_eq!(again.wait().unwrap().code(), Some(130));
 }
 
 #[test]
-fn what_stands_in_the_way_of_a_start_is_named_with_its_exit_code() {
+fn each_obstacle_to_a_start_has_its_message_and_exit_code() {
     for (flag, value, code, text) in [
         ("--interface", "203.0.113.250", 3, "invalid `receiver.interface`"),
         ("--interface", "eth0", 3, "invalid `receiver.interface`"),
@@ -132,38 +132,38 @@ fn what_stands_in_the_way_of_a_start_is_named_with_its_exit_code() {
         ("--data", "/dev/null/data", 3, "cannot use /dev/null/data"),
     ] {
         let device = Device::new();
-        let outcome = device.ask(&["run", flag, value]);
+        let outcome = device.call(&["run", flag, value]);
         assert_eq!(outcome.status.code(), Some(code), "{flag} {value}: {outcome:?}");
         assert!(text_of(&outcome).contains(text), "{outcome:?}");
     }
 }
 
 #[test]
-fn a_root_that_does_not_vouch_for_itself_is_refused() {
+fn a_root_with_a_wrong_signature_is_rejected() {
     let device = Device::new();
     let root = device.home.path().join("root.env");
     let mut octets = fs::read(&root).unwrap();
     let middle = octets.len() / 2;
     octets[middle] ^= 1;
     fs::write(&root, octets).unwrap();
-    let outcome = device.ask(&["run"]);
+    let outcome = device.call(&["run"]);
     assert_eq!(outcome.status.code(), Some(5), "{outcome:?}");
 }
 
 #[test]
-fn a_damaged_journal_does_not_keep_the_device_from_starting() {
+fn a_device_starts_with_a_damaged_journal() {
     let device = Device::new();
     let data = device.home.path().join("data");
     fs::create_dir(&data).unwrap();
     fs::write(data.join("journal.a"), b"FCJN and then nonsense").unwrap();
     let mut running = device.start();
-    assert_eq!(device.ask(&["status"]).status.code(), Some(0));
+    assert_eq!(device.call(&["status"]).status.code(), Some(0));
     signal(&running, Signal::TERM);
     assert_eq!(running.wait().unwrap().code(), Some(0));
 }
 
 #[test]
-fn the_usage_is_taught() {
+fn the_help_names_commands_and_exit_codes() {
     let help = receiver(&["--help"]).output().unwrap();
     assert_eq!(help.status.code(), Some(0));
     let text = String::from_utf8(help.stdout).unwrap();
@@ -174,8 +174,8 @@ fn the_usage_is_taught() {
     assert_eq!(receiver(&["fly"]).output().unwrap().status.code(), Some(2));
 }
 
-/// Takes a message of the device; the connection waits for the answer.
-fn taken(server: &TcpListener) -> (TcpStream, Message) {
+/// Receives a message of the device; the connection waits for the response.
+fn receive(server: &TcpListener) -> (TcpStream, Message) {
     let (mut stream, _) = server.accept().unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut request = Vec::new();
@@ -195,17 +195,17 @@ fn taken(server: &TcpListener) -> (TcpStream, Message) {
     (stream, encoding.parse(&body, &encoding::Limits::default()).unwrap())
 }
 
-/// Takes what was said and wants this.
-fn answer(stream: &mut TcpStream, said: &Message, wanted: syncml::Command) {
-    let status = Status::for_header(CommandId(1), &said.header, StatusCode::AUTHENTICATED);
+/// Responds to a message with a status for its header and a command.
+fn answer(stream: &mut TcpStream, sent: &Message, command: syncml::Command) {
+    let status = Status::for_header(CommandId(1), &sent.header, StatusCode::AUTHENTICATED);
     let header = Header {
-        target: said.header.source.clone(),
-        source: said.header.target.clone(),
+        target: sent.header.source.clone(),
+        source: sent.header.target.clone(),
         credential: None,
         meta: None,
-        ..said.header.clone()
+        ..sent.header.clone()
     };
-    let commands = vec![syncml::Command::Status(status), wanted];
+    let commands = vec![syncml::Command::Status(status), command];
     let body = Encoding::Wbxml.emit(&Message { header, commands, is_final: true });
     let length = body.len();
     let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
@@ -216,9 +216,9 @@ fn get(uri: &str) -> syncml::Command {
     syncml::Command::Get(Manage::new(CommandId(2), vec![Item::target(uri)]))
 }
 
-fn says_goodbye(said: &Message) -> bool {
-    let is_goodbye = |it: &syncml::Command| matches!(it, syncml::Command::Alert(alert) if alert.code == AlertCode::SESSION_ABORT);
-    said.commands.iter().any(is_goodbye)
+fn is_abort(sent: &Message) -> bool {
+    let holds_abort = |it: &syncml::Command| matches!(it, syncml::Command::Alert(alert) if alert.code == AlertCode::SESSION_ABORT);
+    sent.commands.iter().any(holds_abort)
 }
 
 struct Device {
@@ -227,7 +227,7 @@ struct Device {
 }
 
 impl Device {
-    /// Makes a device whose server does not run.
+    /// Creates a device whose server is not running.
     fn new() -> Self {
         Self::with_server(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap())
     }
@@ -262,7 +262,7 @@ impl Device {
         Self { home, config }
     }
 
-    /// Starts the device and waits until it says that it is ready.
+    /// Starts the device and waits until it reports that it is ready.
     fn start(&self) -> Child {
         let path = self.home.path().join("notify");
         fs::remove_file(&path).ok();
@@ -280,7 +280,7 @@ impl Device {
         running
     }
 
-    fn ask(&self, arguments: &[&str]) -> Output {
+    fn call(&self, arguments: &[&str]) -> Output {
         test_log::run(&mut self.command(arguments))
     }
 

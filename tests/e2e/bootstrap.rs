@@ -45,7 +45,7 @@ fn a_device_comes_with_the_account_of_a_document_and_a_wrong_pin_changes_nothing
         let refused = bootstrap(&scene, &["--pin", "4712"]).output().unwrap();
         assert_eq!(refused.status.code(), Some(5), "{refused:?}");
         let said = String::from_utf8_lossy(&refused.stderr);
-        assert!(said.contains("the proof does not fit the PIN"), "{said}");
+        assert!(said.contains("its proof does not match the PIN"), "{said}");
         let without = bootstrap(&scene, &[]).output().unwrap();
         assert_eq!(without.status.code(), Some(2), "{without:?}");
         assert_eq!(scene.file("device/account.toml").exists(), profile == "dm");

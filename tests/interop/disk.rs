@@ -78,13 +78,13 @@ impl OurReceiver {
                 Output::Log(key, LogOutput::Flush(ticket)) => {
                     self.core.handle_flushed(self.now(), key, ticket);
                 }
-                Output::Keep(name, _) => self.core.handle_recorded(self.now(), &name),
+                Output::WriteRecord(name, _) => self.core.handle_recorded(self.now(), &name),
                 Output::Decode(job) => {
                     let key = job.layout.object_key();
                     let outcome = job.run(self.objects.get_mut(&key).unwrap());
                     self.core.handle_decoded(key, job.sbn, &outcome);
                 }
-                Output::Finish(layout) => {
+                Output::VerifyFile(layout) => {
                     let key = layout.object_key();
                     let digest = sha256(&[&self.objects[&key].part]);
                     self.core.handle_finished(key, Ok(digest));
@@ -96,7 +96,7 @@ impl OurReceiver {
                     self.files.insert(file.location, object.part.clone());
                 }
                 // The symbols stay: the file is taken from them when it is complete.
-                Output::Drop(_) | Output::Forget(_) => {}
+                Output::RemoveObject(_) | Output::RemoveRecord(_) => {}
             }
         }
     }

@@ -94,7 +94,7 @@ fn a_sound_directory_is_listed_block_by_block_and_left_as_it_is() {
     let object = &report["objects"][0];
     assert_eq!((&object["is_known"], &object["image"]), (&json!(true), &json!("partial")));
     assert_eq!(object["logs"][0]["state"], "ready");
-    assert!(object["tables_octets"].as_u64().unwrap() > 4096, "{object}");
+    assert!(object["tables_bytes"].as_u64().unwrap() > 4096, "{object}");
     let held: u64 =
         object["blocks"].as_array().unwrap().iter().map(|it| it["held"].as_u64().unwrap()).sum();
     assert!(held > 0 && object["held"] == json!(held), "{object}");

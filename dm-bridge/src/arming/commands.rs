@@ -211,7 +211,7 @@ pub fn unicast_commands(
             let (path, name, octets) = match (&campaign.delivery.software, remainder) {
                 (Some(_), _) => (scomo::DATA, "Data", package),
                 (None, Some(remainder)) => {
-                    (fumo::PACKAGE_REST, "the remainder of PkgData", remainder)
+                    (fumo::PACKAGE_REMAINDER, "the remainder of PkgData", remainder)
                 }
                 (None, None) => (fumo::PACKAGE_DATA, "PkgData", package),
             };

@@ -54,7 +54,7 @@ pub mod fumo {
     /// [`PackagePrefix`](crate::dm::fumo::PackagePrefix); empty when nothing is.
     pub const PACKAGE_HELD: &str = "Ext/Package/Held";
     /// The rest of that package.
-    pub const PACKAGE_REST: &str = "Ext/Package/Rest";
+    pub const PACKAGE_REMAINDER: &str = "Ext/Package/Rest";
 }
 
 /// Paths of the software components, below the place of the SCOMO object and below its children.

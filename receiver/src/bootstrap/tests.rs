@@ -87,7 +87,7 @@ fn a_wrong_or_missing_key_gives_nothing() {
         let wrong = open(&secrets(Some(IMSI), Some("4321")));
         assert_eq!(wrong, BootstrapError::NotProved("the PIN"));
         let missing = open(&secrets(Some(IMSI), None));
-        assert_eq!(missing.to_string(), "the PIN is needed to check the proof");
+        assert_eq!(missing.to_string(), "the PIN is needed to verify the proof");
         let mut changed = document.clone();
         *changed.last_mut().unwrap() ^= 1;
         assert!(BootstrapProposal::open(profile, &changed, &secrets(None, Some("1234"))).is_err());
@@ -129,7 +129,7 @@ fn an_account_that_the_device_cannot_use_says_why() {
     assert!(problem(|it| it.credentials[0].secret = None).contains("password"));
     assert!(problem(|it| it.credentials[0].data = Some("%".to_owned())).contains("nonce"));
     assert!(problem(|it| it.credentials[0].name = Some("a\nb".to_owned())).contains("plain text"));
-    assert!(problem(|it| it.credentials.clear()).contains("proves"));
+    assert!(problem(|it| it.credentials.clear()).contains("credentials"));
     let one_sided = open(|it| it.credentials.truncate(1)).unwrap();
     assert!(one_sided.account.server.is_none());
 }

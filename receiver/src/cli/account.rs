@@ -1,4 +1,5 @@
-//! `receiver bootstrap`: the account from a bootstrap document; and the account before `run` starts.
+//! `receiver bootstrap`: the account from a bootstrap document; and the account before `run`
+//! starts.
 
 use std::{
     fs::File,

@@ -14,7 +14,8 @@ use crate::shell::{
 #[derive(Debug, Args)]
 #[command(after_long_help = EXAMPLES)]
 pub(super) struct FsckArgs {
-    /// Data directory: `receiver.data` of a device, or `.listen` in the output directory of `listen`
+    /// Data directory: `receiver.data` of a device, or `.listen` in the output directory of
+    /// `listen`
     directory: PathBuf,
     /// Print one JSON object
     #[arg(long)]
@@ -81,7 +82,7 @@ fn object(object: &Object) -> Vec<String> {
         ImageState::Exact => "image exact",
         ImageState::Wrong => "image wrong",
     };
-    let octets = object.image_octets.map_or("?".to_owned(), |octets| octets.to_string());
+    let octets = object.image_bytes.map_or("?".to_owned(), |octets| octets.to_string());
     let mut lines = vec![format!("object {}: {octets} octets, {image}{known}", object.directory)];
     for log in &object.logs {
         let state = match log.state {
@@ -91,7 +92,7 @@ fn object(object: &Object) -> Vec<String> {
         };
         lines.push(format!("  log.{}: {} octets, {state}", log.file, log.octets));
     }
-    if let Some(octets) = object.tables_octets {
+    if let Some(octets) = object.tables_bytes {
         lines.push(format!("  tables of the segments in flight: {octets} octets"));
     }
     if !object.blocks.is_empty() {
@@ -142,10 +143,10 @@ mod tests {
                 directory: "00ff".to_owned(),
                 object_key: Some("00ff".to_owned()),
                 is_known: false,
-                image_octets: Some(5000),
+                image_bytes: Some(5000),
                 image: ImageState::Partial,
                 logs: vec![fsck::Log { file: 0, octets: 8192, state: LogState::Ready }],
-                tables_octets: Some(4224),
+                tables_bytes: Some(4224),
                 slots: 60,
                 held: 3,
                 free: 56,

@@ -13,8 +13,8 @@ use proto::{
 use super::{
     Account, AccountChange, ManagementBackend,
     tree::{
-        acl::Right,
         management_object::{Leaf, ManagementObject},
+        right::Right,
     },
 };
 

@@ -1,4 +1,5 @@
-//! Retry back-off: 30 s × 2ⁿ ± 50 %, at most 1 h, and never before the time that the server requests.
+//! Retry back-off: 30 s × 2ⁿ ± 50 %, at most 1 h, and never before the time that the server
+//! requests.
 
 use std::time::Duration;
 
@@ -20,8 +21,8 @@ pub struct Backoff {
 impl Backoff {
     /// Returns the time to wait after one more failure.
     ///
-    /// `wanted` is the wait that the server requests; the result is never shorter (but for the limit
-    /// of a day), and spread behind it so that devices do not retry all at once.
+    /// `wanted` is the wait that the server requests; the result is never shorter (but for the
+    /// limit of a day), and spread behind it so that devices do not retry all at once.
     ///
     /// # Units
     ///

@@ -8,7 +8,8 @@
 //! The shell posts each request, over TLS if the URL is `https:`, and returns the octets of the
 //! response or the error. It sends a message only after the state that the calls on
 //! [`ManagementBackend`] changed is durable. Where the server asks the user something that
-//! [`ManagementBackend::ask_user`] cannot answer at once, the session waits for `handle_user_answer`.
+//! [`ManagementBackend::ask_user`] cannot answer at once, the session waits for
+//! `handle_user_answer`.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -16,110 +17,36 @@
 //! | `auth` | authentication of the server |
 //! | `execution` | commands of a message, and a status for each |
 //! | `outbound` | commands to send |
+//! | `http` | requests and responses |
+//! | `outcome` | initiator and outcome of a session |
+//! | `limits` | limits of a session |
 //! | `address` | the origin of a RespURI |
 
-use std::{fmt, time::Duration};
-
 use proto::{
-    dm::{
-        auth::Mac,
-        code::StatusCode,
-        encoding::{self, Encoding, MessageError},
-        ui::Answer,
-    },
+    dm::{auth::Mac, encoding::Encoding, ui::Answer},
     time::Now,
 };
-use thiserror::Error;
 
-use super::{ManagementBackend, Settings, backoff::wait_in_reply_address, tree::Tree};
+use super::{ManagementBackend, Settings, tree::Tree};
 
 mod address;
 mod auth;
 mod execution;
+mod http;
+mod limits;
 mod outbound;
+mod outcome;
 mod session;
 
 #[cfg(test)]
 mod tests;
 
-use session::{Next, ServerMessage, Session};
-
-/// Limits of one DM session.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Messages that the client sends.
-    pub messages: u32,
-    /// Challenges that the client answers.
-    pub challenges: u8,
-    /// Times that a message is sent again after a network failure.
-    pub resends: u8,
-    /// Final alerts in one message.
-    pub alerts: usize,
-    /// Octets of an inbound large object: an envelope in base64, and room.
-    pub object_bytes: u64,
-    /// Characters of a RespURI.
-    pub reply_address: usize,
-    /// Limits of one response.
-    pub response: encoding::Limits,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            messages: 64,
-            challenges: 2,
-            resends: 1,
-            alerts: 16,
-            object_bytes: 16 * 1024,
-            reply_address: 1024,
-            response: encoding::Limits::default(),
-        }
-    }
-}
-
-/// Initiator of the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Trigger {
-    /// The device or its user.
-    Client,
-    /// The server, by a notification.
-    Server,
-}
-
-/// A DM message to post.
-#[derive(Clone, PartialEq, Eq)]
-pub struct HttpRequest {
-    /// Its URL.
-    pub url: String,
-    /// Encoding of the body and of the expected response.
-    pub encoding: Encoding,
-    /// The encoded message.
-    pub body: Vec<u8>,
-    /// The value of the header [`MAC_HEADER`](proto::dm::auth::MAC_HEADER), if any.
-    pub mac: Option<String>,
-}
-
-/// Leaves out the address, which may name the session, and the body, which holds credentials.
-impl fmt::Debug for HttpRequest {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(formatter, "HttpRequest({} octets)", self.body.len())
-    }
-}
-
-/// The response to a DM message.
-#[derive(Clone, Copy)]
-pub struct HttpResponse<'a> {
-    /// The body of the HTTP 200.
-    pub body: &'a [u8],
-    /// The value of its header [`MAC_HEADER`](proto::dm::auth::MAC_HEADER), if it has one.
-    pub mac: Option<&'a str>,
-}
-
-impl<'a, T: AsRef<[u8]> + ?Sized> From<&'a T> for HttpResponse<'a> {
-    fn from(body: &'a T) -> Self {
-        Self { body: body.as_ref(), mac: None }
-    }
-}
+use self::session::{Next, ServerMessage, Session};
+pub use self::{
+    http::{HttpRequest, HttpResponse, TransportError},
+    limits::Limits,
+    outcome::{SessionError, SessionOutcome, Trigger},
+};
 
 /// Next step of the shell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -130,75 +57,6 @@ pub enum Step {
     WaitForUser,
     /// The session is over.
     Done(SessionOutcome),
-}
-
-/// Outcome of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum SessionOutcome {
-    /// Both sides completed their packages.
-    Complete,
-    /// The server is busy.
-    RetryLater {
-        /// The time to wait that the server requested, if any.
-        wait: Option<Duration>,
-    },
-    /// Aborted by this side, with [`DmClient::abort`].
-    Aborted,
-    /// The session failed; retry after a back-off.
-    Failed(SessionError),
-}
-
-/// Error that ended a session.
-#[derive(Debug, Clone, PartialEq, Eq, Error)]
-pub enum SessionError {
-    /// The server was not reached, or did not respond.
-    #[error("no response from the server")]
-    Unreachable,
-    /// The server responded with an HTTP error.
-    #[error("HTTP status {0} from the server")]
-    Http(u16),
-    /// The response is not a DM message.
-    #[error("unreadable response: {0}")]
-    Unreadable(#[from] MessageError),
-    /// The response violates the protocol.
-    #[error("protocol violation: {0}")]
-    Protocol(&'static str),
-    /// The server rejects the credentials.
-    #[error("credentials rejected by the server")]
-    CredentialsRefused,
-    /// The server requires an authentication type that this device does not offer it.
-    #[error("unsupported authentication type required by the server")]
-    UnsupportedAuthentication,
-    /// The server is not authenticated.
-    #[error("server not authenticated")]
-    ServerNotProved,
-    /// The server rejected the message.
-    #[error("message rejected by the server with status {0}")]
-    Refused(StatusCode),
-    /// The server aborted the session.
-    #[error("session aborted by the server")]
-    AbortedByServer,
-    /// The session exceeded the limit of messages.
-    #[error("too many messages in the session")]
-    TooLong,
-    /// There is no open session.
-    #[error("no open session")]
-    NoSession,
-}
-
-/// Error between request and response.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TransportError {
-    /// No connection, no response in time, or an untrusted server.
-    Network,
-    /// An HTTP status other than 200.
-    Http {
-        /// The status.
-        status: u16,
-        /// The header `Retry-After`, parsed by
-        /// [`parse_retry_after`](super::backoff::parse_retry_after).
-        retry_after: Option<Duration>,
-    },
 }
 
 /// The DM client of a device.
@@ -270,7 +128,8 @@ impl DmClient {
         self.conclude(step)
     }
 
-    /// Handles the answer to the prompt that [`ManagementBackend::ask_user`] did not answer at once.
+    /// Handles the answer to the prompt that [`ManagementBackend::ask_user`] did not answer at
+    /// once.
     pub fn handle_user_answer(
         &mut self,
         now: Now,
@@ -286,9 +145,9 @@ impl DmClient {
 
     /// Aborts the session for an external reason.
     ///
-    /// Returns the abort message if it can be sent at once. Otherwise it replaces the response to the
-    /// server's next message, unless that message ends the session. Either way the session ends with
-    /// the response to the last message, or the lack of one.
+    /// Returns the abort message if it can be sent at once. Otherwise it replaces the response to
+    /// the server's next message, unless that message ends the session. Either way the session ends
+    /// with the response to the last message, or the lack of one.
     // spec: oma-dm 1.1 (1223)
     pub fn abort(&mut self, now: Now, device: &mut dyn ManagementBackend) -> Option<HttpRequest> {
         self.session.as_mut()?.abort(now, device, &mut self.tree)
@@ -325,10 +184,4 @@ impl DmClient {
             }),
         }
     }
-}
-
-/// Returns the outcome of a 417 or 503 for the header.
-fn retry_later(now: Now, reply_address: Option<&str>) -> SessionOutcome {
-    let wait = reply_address.and_then(|address| wait_in_reply_address(address, now.utc));
-    SessionOutcome::RetryLater { wait }
 }

@@ -1,4 +1,4 @@
-//! A device that writes down what the session does to it.
+//! A backend that records the calls of the session.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use super::{
     ManagementBackend, Settings,
 };
 
-/// Returns the moment `seconds` after the start of the test.
+/// Returns the time `seconds` after the start of the test.
 pub(super) fn at(seconds: u64) -> Now {
     Now {
         mono: Mono(0) + Duration::from_secs(seconds),
@@ -51,29 +51,29 @@ pub(super) fn settings() -> Settings {
 
 pub(super) struct FakeDevice {
     pub(super) armed: Vec<ArmRequest>,
-    /// What [`ManagementBackend::arm`] answers with, if it refuses.
+    /// Rejection by [`ManagementBackend::arm`], if any.
     pub(super) refusal: Option<FinalAlert>,
     pub(super) queue: Vec<FinalAlert>,
     pub(super) acknowledged: Vec<FinalAlert>,
     pub(super) roots: Vec<Vec<u8>>,
     pub(super) root_answer: StatusCode,
-    /// What the user was asked.
+    /// Prompts to the user.
     pub(super) asked: Vec<Prompt>,
-    /// What the user says at once; `None`: later.
+    /// Immediate answer of the user; `None`: later.
     pub(super) user_answer: Option<Answer>,
     pub(super) nonce: Vec<u8>,
     pub(super) server_nonce: Vec<u8>,
     pub(super) access_lists: String,
     pub(super) account_change: AccountChange,
-    /// The package that is held, and whether it goes again when it is told to.
+    /// The stored package.
     pub(super) package: Vec<u8>,
-    pub(super) keeps_package: bool,
-    /// Counts the nonces that were made.
+    pub(super) cannot_remove_package: bool,
+    /// Number of created nonces.
     pub(super) made: u8,
     pub(super) calls: Vec<&'static str>,
-    /// What the tree shows of the components; `None`: it has none.
+    /// The software components; `None` without any.
     pub(super) software: Option<Software>,
-    /// What was to be done to components.
+    /// Changes of components.
     pub(super) changes: Vec<ComponentTarget>,
 }
 
@@ -93,7 +93,7 @@ impl Default for FakeDevice {
             access_lists: String::new(),
             account_change: AccountChange::default(),
             package: Vec::new(),
-            keeps_package: false,
+            cannot_remove_package: false,
             made: 0,
             calls: Vec::new(),
             software: None,
@@ -133,7 +133,7 @@ impl ManagementBackend for FakeDevice {
     }
 
     fn receive_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
-        if package.is_empty() && self.keeps_package {
+        if package.is_empty() && self.cannot_remove_package {
             return StatusCode::FAILED;
         }
         self.package = package.to_vec();

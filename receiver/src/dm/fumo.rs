@@ -1,8 +1,8 @@
 //! The FUMO object with `Ext/Broadcast`: writes of the server are staged in memory, and the Exec
 //! passes them on as one [`ArmRequest`].
 //!
-//! Staging ends with the Exec, or with the next DM session: an Exec uses the writes of its own session
-//! only.
+//! Staging ends with the Exec, or with the next DM session: an Exec uses the writes of its own
+//! session only.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -21,8 +21,8 @@ use super::{
     ArmRequest, ChunkPosition, DeviceView, DownloadRequest, FinalAlert, ManagementBackend,
     ReportFilter, ReportSettings,
     tree::{
-        acl::Right,
         management_object::{Leaf, ManagementObject},
+        right::Right,
     },
 };
 
@@ -276,7 +276,7 @@ impl ManagementObject for FumoObject {
     fn chunk_position(&self, path: &str) -> Option<ChunkPosition> {
         match path {
             fumo::PACKAGE_DATA => Some(ChunkPosition::First),
-            fumo::PACKAGE_REST => Some(ChunkPosition::Remainder),
+            fumo::PACKAGE_REMAINDER => Some(ChunkPosition::Remainder),
             _ => None,
         }
     }
@@ -300,7 +300,7 @@ impl ManagementObject for FumoObject {
                 self.received_package |= code.is_success();
                 code
             })
-        } else if path == fumo::PACKAGE_REST {
+        } else if path == fumo::PACKAGE_REMAINDER {
             octets(item, usize::MAX).map(|remainder| device.receive_remainder(now, &remainder))
         } else if path == broadcast::ROOT {
             octets(item, MAX_ENVELOPE).map(|envelope| device.offer_root(now, &envelope))
@@ -339,7 +339,7 @@ impl ManagementObject for FumoObject {
 
     fn cannot_roll_back(&self, device: &dyn ManagementBackend, path: &str) -> bool {
         path == broadcast::ROOT
-            || path == fumo::PACKAGE_REST
+            || path == fumo::PACKAGE_REMAINDER
             || path.starts_with(broadcast::POLICY)
             // An overwritten package cannot be restored; the first one can be removed.
             || (path == fumo::PACKAGE_DATA && device.view().data != PackageData::Deleted)
@@ -436,7 +436,7 @@ mod tests {
         object.replace(at(0), &mut FakeDevice::default(), path, &Item::text(path, text))
     }
 
-    fn write_octets(object: &mut FumoObject, path: &str, octets: &[u8]) -> StatusCode {
+    fn write_bytes(object: &mut FumoObject, path: &str, octets: &[u8]) -> StatusCode {
         object.replace(at(0), &mut FakeDevice::default(), path, &Item::octets(path, octets))
     }
 
@@ -450,7 +450,7 @@ mod tests {
             (broadcast::MANIFEST, b"manifest"),
             ("Ext/Broadcast/Plan/15", b"plan"),
         ] {
-            assert_eq!(write_octets(&mut object, path, octets), StatusCode::OK, "{path}");
+            assert_eq!(write_bytes(&mut object, path, octets), StatusCode::OK, "{path}");
         }
         for (path, text) in [
             (broadcast::NOW, "1000"),
@@ -554,7 +554,7 @@ mod tests {
             (broadcast::ROOT, MAX_ENVELOPE),
             ("Ext/Broadcast/Plan/0", MAX_PLAN_HEADER),
         ] {
-            let mut write = |length| write_octets(&mut object, path, &vec![0; length]);
+            let mut write = |length| write_bytes(&mut object, path, &vec![0; length]);
             assert_eq!(write(limit - 1), StatusCode::OK, "{path}");
             assert_eq!(write(limit), StatusCode::OK, "{path}");
             assert_eq!(write(limit + 1), StatusCode::TOO_LARGE, "{path}");

@@ -33,8 +33,8 @@ impl ReportQueue {
         Self { reports }
     }
 
-    /// Queues a result. The same result again changes nothing, so that a step repeated after a power
-    /// cut reports once, at the time first chosen.
+    /// Queues a result. The same result again changes nothing, so that a step repeated after a
+    /// power cut reports once, at the time first chosen.
     pub fn push(&mut self, alert: FinalAlert, due: Utc) {
         if self.reports.iter().any(|queued| queued.alert == alert) {
             return;
@@ -47,8 +47,8 @@ impl ReportQueue {
 
     /// Returns the results that are due, oldest first.
     ///
-    /// `latest` is the latest time that could be chosen now: one beyond it was chosen while the clock
-    /// was wrong, and is due.
+    /// `latest` is the latest time that could be chosen now: one beyond it was chosen while the
+    /// clock was wrong, and is due.
     #[must_use]
     pub fn due(&self, now: Utc, latest: Utc) -> Vec<FinalAlert> {
         let is_due = |queued: &&QueuedReport| queued.due <= now || queued.due > latest;

@@ -23,8 +23,8 @@ use super::{
     ManagementBackend,
     fumo::{ExecRequest, FumoObject, PlainHttp, octets},
     tree::{
-        acl::Right,
         management_object::{Leaf, ManagementObject},
+        right::Right,
     },
 };
 use crate::components::{Announced, ComponentTarget, Software};

@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | `management_object` | the interface of a management object in the tree |
 //! | `permanent` | DevInfo and DevDetail |
-//! | `acl` | access control lists |
+//! | `acl`, `right` | access control lists, and the rights in them |
 //! | `query` | properties and lists |
 //! | `export` | subtrees as documents |
 //!
@@ -26,17 +26,18 @@ use proto::{
     time::Now,
 };
 
-pub(super) mod acl;
+mod acl;
 mod export;
 pub(super) mod management_object;
 mod permanent;
 mod query;
+pub(super) mod right;
 
 #[cfg(test)]
 mod tests;
 
-use acl::Right;
 use management_object::{Leaf, ManagementObject};
+use right::Right;
 
 use super::{
     Account, ChunkPosition, ManagementBackend, Settings,
@@ -107,7 +108,8 @@ impl Tree {
         permanent::info(&self.settings).map(item).to_vec()
     }
 
-    /// Reads a leaf's value, the names below a parent, a property of a node, or a list of a subtree.
+    /// Reads a leaf's value, the names below a parent, a property of a node, or a list of a
+    /// subtree.
     ///
     /// # Errors
     ///
@@ -182,8 +184,8 @@ impl Tree {
         }
     }
 
-    /// Returns the position of the first chunk of a large object that the server may write to a URI,
-    /// if its chunks are stored.
+    /// Returns the position of the first chunk of a large object that the server may write to a
+    /// URI, if its chunks are stored.
     pub(super) fn chunk_position(
         &self,
         device: &dyn ManagementBackend,

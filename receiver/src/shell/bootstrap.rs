@@ -1,5 +1,5 @@
-//! The account before the agent starts: the stored one, that of the smart card, and that of a pushed
-//! bootstrap document.
+//! The account before the agent starts: the stored one, that of the smart card, and that of a
+//! pushed bootstrap document.
 
 use std::{fs, io, path::Path};
 
@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{
     clock::Clock,
-    data_dir::{AccountKind, DataDir, read_if_there, read_text},
+    data_dir::{AccountKind, DataDir, read_optional, read_text},
     event_loop::notify,
     notifications::Notifications,
     user::Prompter,
@@ -57,7 +57,7 @@ pub enum AccountError {
 pub fn accounts(data: &Path) -> io::Result<Vec<String>> {
     let mut texts = Vec::new();
     for kind in AccountKind::ALL {
-        texts.extend(read_if_there(&DataDir::account_file(data, kind))?);
+        texts.extend(read_optional(&DataDir::account_file(data, kind))?);
     }
     Ok(texts)
 }

@@ -1,4 +1,4 @@
-//! Reads packet captures, one datagram at a time, however long they are.
+//! Packet captures, read one datagram at a time.
 
 use std::{
     fs::File,
@@ -14,7 +14,7 @@ use proto::{
 };
 use thiserror::Error;
 
-/// A capture that is being read.
+/// An open capture.
 #[derive(Debug)]
 pub struct Capture {
     file: BufReader<File>,
@@ -25,24 +25,24 @@ pub struct Capture {
 /// A datagram of a capture.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Captured<'a> {
-    /// When it was captured.
+    /// Time of the capture.
     pub at: Utc,
     /// Its sender.
     pub source: SocketAddrV4,
-    /// Where it was sent.
+    /// Its destination.
     pub destination: SocketAddrV4,
-    /// What it carries.
+    /// Its payload.
     pub payload: &'a [u8],
 }
 
-/// Why a capture cannot be read.
+/// Error of reading a capture.
 #[derive(Debug, Error)]
 pub enum CaptureError {
     /// The file cannot be read.
     #[error("cannot read the capture")]
     Io(#[from] io::Error),
-    /// It is no capture that is understood.
-    #[error("cannot understand the capture")]
+    /// The file is not a supported capture.
+    #[error("unsupported capture format")]
     Format(#[from] WireError),
 }
 
@@ -61,7 +61,7 @@ impl Capture {
 
     /// Returns the next UDP datagram; frames that hold none, or only a part of one, are skipped.
     ///
-    /// A capture that was cut off ends with its last whole frame.
+    /// A truncated capture ends with its last complete frame.
     ///
     /// # Errors
     ///
@@ -119,7 +119,7 @@ mod tests {
             let datagram = Datagram { source, destination, payload };
             emit_datagram(1_800_000_000_123_456_789, 1, &datagram, &mut octets).unwrap();
         }
-        // The last record is cut off.
+        // The last record is truncated.
         let whole = octets.len();
         octets.extend_from_within(24..70);
         std::fs::write(&path, &octets[..whole + 20]).unwrap();

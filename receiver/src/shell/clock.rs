@@ -1,4 +1,4 @@
-//! The one place that asks for the time.
+//! The clocks of the machine.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,7 @@ impl Clock {
         Now { mono, utc: Self::utc() }
     }
 
-    /// Returns a text that changes with every boot: moments of the monotonic clock count in it.
+    /// Returns an id of the current boot; times of the monotonic clock are relative to it.
     #[must_use]
     pub fn boot_id(self) -> String {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id");
@@ -29,12 +29,12 @@ impl Clock {
 
     /// Waits until `deadline`, or for ever without one.
     ///
-    /// May return early: the timers behind it stand still while the machine is suspended, so none
-    /// is longer than [`LONGEST_WAIT`].
+    /// May return early: its timers stop while the machine is suspended, so none is longer than
+    /// [`LONGEST_WAIT`].
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost by dropping it.
+    /// Dropping it has no effect.
     pub async fn sleep_until(self, deadline: Option<Mono>) {
         match deadline {
             Some(deadline) => {
@@ -45,7 +45,7 @@ impl Clock {
         }
     }
 
-    /// Waits; for commands that ask a running receiver again.
+    /// Waits; for commands that poll a running agent.
     #[expect(clippy::disallowed_methods, reason = "the shell's clock is the one exception")]
     pub fn pause(self, wait: Duration) {
         std::thread::sleep(wait);

@@ -2,17 +2,17 @@
 
 use std::{io, path::Path};
 
-use super::data_dir::{DataDir, read_if_there};
+use super::data_dir::{DataDir, read_optional};
 use crate::update::consent::Record;
 
-/// Reads what the user of a device with this data directory has said, if anything.
+/// Loads the standing consent of a data directory, if any.
 ///
 /// # Errors
 ///
-/// What reading meets; [`io::ErrorKind::InvalidData`] when it is no record.
+/// Any error of the read; [`io::ErrorKind::InvalidData`] for a malformed record.
 pub fn read(data: &Path) -> io::Result<Option<Record>> {
     let path = DataDir::consent_file(data);
-    let Some(text) = read_if_there(&path)? else { return Ok(None) };
+    let Some(text) = read_optional(&path)? else { return Ok(None) };
     Record::parse(&text).map(Some).map_err(|error| {
         let text = format!("{}: {error}", path.display());
         io::Error::new(io::ErrorKind::InvalidData, text)

@@ -121,7 +121,8 @@ pub enum ControlError {
 
 /// Listens on `path`; requests come out of the returned queue while the runtime runs.
 ///
-/// The caller holds the lock of the data directory, so an existing socket belongs to a dead process.
+/// The caller holds the lock of the data directory, so an existing socket belongs to a dead
+/// process.
 ///
 /// # Errors
 ///

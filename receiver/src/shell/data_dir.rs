@@ -1,16 +1,15 @@
-//! The data directory: one device's memory, held by one process at a time.
+//! The data directory: the stored state of one device, locked by one process at a time.
 //!
 //! ```text
 //! DATA/                    0700
-//!   lock                   held by the running receiver
+//!   lock                   locked by the running agent
 //!   journal.a journal.b    see crate::store::journal
-//!   files/NAME             small files (envelopes, pieces of a package), each written whole or not at
-//!                          all
-//!   objects/KEY/           see crate::symbols
-//!   account.toml card.toml the accounts that a bootstrap and the card gave, each written whole or
-//!                          not at all; see crate::bootstrap
-//!   consent.json           what the user said for all updates, written as these; crate::consent
-//!   control.sock           the local control socket, 0600
+//!   files/NAME             small files (envelopes, parts of a package), each written atomically
+//!   objects/KEY/           see crate::store
+//!   account.toml card.toml the accounts of a bootstrap document and of the card, each written
+//!                          atomically; see crate::bootstrap
+//!   consent.json           the standing consent, written atomically; see crate::update::consent
+//!   control.sock           the control socket, 0600
 //! ```
 
 use std::{
@@ -33,33 +32,33 @@ pub struct DataDir {
     _lock: Box<dyn DirectoryLock>,
 }
 
-/// Why the data directory cannot be used.
+/// Error of opening the data directory.
 #[derive(Debug, Error)]
 pub enum OpenError {
-    /// Another receiver runs on it.
-    #[error("another receiver runs on {0}")]
+    /// Another agent uses it.
+    #[error("another agent uses {0}")]
     Locked(PathBuf),
-    /// It cannot be made or opened.
+    /// It cannot be created or opened.
     #[error("cannot use {path} as data directory")]
     Io {
-        /// What was opened.
+        /// The path.
         path: PathBuf,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// A name of ours for a small file: letters, digits, `.`, `-`; no path, not hidden.
+/// Name of a small file: letters, digits, `.`, `-`; no path, not hidden.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FileName(String);
 
 impl FileName {
-    /// Takes a name; `None` when it could be a path, a hidden file or a half-written one.
+    /// Checks a name; `None` for a path, a hidden file or a temporary one.
     #[must_use]
     pub fn new(name: &str) -> Option<Self> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
         let fits = (1..=100).contains(&name.len()) && name.chars().all(allowed);
-        let plain = !name.starts_with('.') && !name.ends_with(HALF_WRITTEN);
+        let plain = !name.starts_with('.') && !name.ends_with(TEMPORARY);
         (fits && plain).then(|| Self(name.to_owned()))
     }
 
@@ -70,17 +69,17 @@ impl FileName {
     }
 }
 
-/// Which account it is.
+/// Kind of a stored account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountKind {
-    /// The one that a bootstrap gave.
+    /// That of a bootstrap document.
     Given,
-    /// The card's, which goes before the other.
+    /// That of the card, which takes precedence.
     Card,
 }
 
 impl AccountKind {
-    /// Both, the one that counts last.
+    /// Both kinds, in rising precedence.
     pub const ALL: [Self; 2] = [Self::Given, Self::Card];
 
     const fn file_name(self) -> &'static str {
@@ -92,16 +91,16 @@ impl AccountKind {
 }
 
 impl DataDir {
-    /// Opens the directory, makes it where it is missing, and locks it.
+    /// Opens the directory, creates it if it is missing, and locks it.
     ///
     /// # Errors
     ///
-    /// [`OpenError::Locked`] when another process holds it, [`OpenError::Io`] otherwise.
+    /// [`OpenError::Locked`] when another process has locked it, [`OpenError::Io`] otherwise.
     pub fn open(path: &Path) -> Result<Self, OpenError> {
         Self::open_on(Arc::new(RealDisk), path)
     }
 
-    /// Does so on another disk than the machine's.
+    /// Opens the directory on another disk than that of the machine.
     ///
     /// # Errors
     ///
@@ -116,7 +115,7 @@ impl DataDir {
             disk.make_directory(&path).map_err(failed(&path))?;
         }
         disk.sync_directory(path).map_err(failed(path))?;
-        // Each time: whoever made it may have failed before this. So may those above it be new.
+        // Each time: an earlier run may have failed before this. The parents may be new, too.
         let made = std::iter::once(path).chain(missing.into_iter().skip(1));
         for above in made.filter_map(Path::parent) {
             let above = if above.as_os_str().is_empty() { Path::new(".") } else { above };
@@ -132,13 +131,13 @@ impl DataDir {
         Ok(Self { disk, path: path.to_owned(), _lock: lock })
     }
 
-    /// Returns the disk that it lies on.
+    /// Returns its disk.
     #[must_use]
     pub fn disk(&self) -> SharedDisk {
         Arc::clone(&self.disk)
     }
 
-    /// Returns where the control socket of the device with this data directory lies.
+    /// Returns the path of the control socket for a data directory.
     #[must_use]
     pub fn control_socket(data: &Path) -> PathBuf {
         data.join("control.sock")
@@ -150,23 +149,23 @@ impl DataDir {
         &self.path
     }
 
-    /// Returns the directory that holds the objects' directories.
+    /// Returns the parent of the objects' directories.
     #[must_use]
     pub fn objects(&self) -> PathBuf {
         self.path.join(OBJECTS)
     }
 
-    /// Returns where the verified image of an object lies.
+    /// Returns the path of the verified image of an object.
     #[must_use]
     pub fn image_path(&self, layout: &ObjectLayout) -> PathBuf {
         self.objects().join(layout.directory_name()).join("image")
     }
 
-    /// Reads both copies of the journal; an absent one is empty. What it returns is durable.
+    /// Reads both copies of the journal; an absent one is empty. The returned content is durable.
     ///
     /// # Errors
     ///
-    /// What reading meets, other than an absent file.
+    /// Any error of the read, other than an absent file.
     pub fn read_journal(&self) -> Result<[Vec<u8>; 2], StorageError> {
         let [a, b] = CopyName::BOTH.map(|copy| {
             self.read_copy(&self.path.join(copy.file_name()))
@@ -176,9 +175,9 @@ impl DataDir {
         Ok([a?, b?])
     }
 
-    /// A copy that a killed process wrote is readable before it is durable, and one whose sync failed
-    /// stays so: taken for the latest state, it would send the next write over the only copy that
-    /// survives a power cut. So it is synced, and read from the medium.
+    /// Syncs and reads a copy from the medium. The copy of a killed process is readable before it
+    /// is durable, and one whose sync failed stays so: as the latest state it would direct the next
+    /// write over the only copy that survives a power cut.
     fn read_copy(&self, path: &Path) -> io::Result<Option<Vec<u8>>> {
         match self.disk.open(path, OpenMode::Write) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -190,23 +189,23 @@ impl DataDir {
                 file.drop_page_cache()?;
             }
         }
-        // What is only reserved holds nothing yet.
+        // A reserved copy of zeros is empty.
         let read = read_limited(&*self.disk, path, JOURNAL_BYTES)?;
         Ok(read.filter(|octets| octets.iter().any(|octet| *octet != 0)))
     }
 
-    /// Reserves the room of both copies of the journal, without touching what they hold.
+    /// Reserves the space of both copies of the journal, without changing their content.
     ///
     /// # Errors
     ///
-    /// [`StorageError::NoSpace`] when there is none, or what else writing meets.
+    /// [`StorageError::NoSpace`] when there is none, or any other error of the write.
     pub fn reserve_journal(&self) -> Result<(), StorageError> {
         let attempt = || {
             let whole = JOURNAL_BYTES as u64;
             let mut has_grown = false;
             for copy in CopyName::BOTH {
                 let file = self.disk.open(&self.path.join(copy.file_name()), OpenMode::Create)?;
-                // The page that the state ends in has its room, and is not written again.
+                // The last page of the state is allocated, and not written again.
                 let from = file.length()?.next_multiple_of(PAGE_BYTES).min(whole);
                 if from < whole {
                     let zeros = vec![0; usize::try_from(whole - from).unwrap_or_default()];
@@ -224,7 +223,7 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// What writing or syncing meets; the other copy is untouched.
+    /// Any error of the write or the sync; the other copy is untouched.
     pub fn write_journal(&self, write: &JournalWrite) -> Result<(), StorageError> {
         let name = write.copy.file_name();
         let path = self.path.join(name);
@@ -242,7 +241,7 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// What reading meets.
+    /// Any error of the read.
     pub fn read_file(&self, name: &FileName) -> Result<Option<Vec<u8>>, StorageError> {
         read_limited(&*self.disk, &self.path.join(FILES).join(&name.0), SMALL_FILE_BYTES)
             .map_err(StorageError::while_doing(format!("read {}", name.0)))
@@ -252,7 +251,7 @@ impl DataDir {
     ///
     /// # Errors
     ///
-    /// What reading meets.
+    /// Any error of the read.
     pub fn read_files(&self) -> Result<BTreeMap<String, Vec<u8>>, StorageError> {
         let attempt = || {
             let mut files = BTreeMap::new();
@@ -271,76 +270,81 @@ impl DataDir {
         attempt().map_err(StorageError::while_doing("read the small files"))
     }
 
-    /// Writes a small file whole or not at all, and syncs it.
+    /// Writes a small file atomically, and syncs it.
     ///
     /// # Errors
     ///
-    /// What writing, syncing or renaming meets; a file of that name is as it was then.
+    /// Any error of the write, the sync or the rename; a file of that name is unchanged then.
     pub fn write_file(&self, name: &FileName, octets: &[u8]) -> Result<(), StorageError> {
-        self.write_whole(&self.path.join(FILES), &name.0, octets)
+        self.write_atomically(&self.path.join(FILES), &name.0, octets)
     }
 
-    fn write_whole(&self, directory: &Path, name: &str, octets: &[u8]) -> Result<(), StorageError> {
-        let half = directory.join(format!("{name}{HALF_WRITTEN}"));
+    fn write_atomically(
+        &self,
+        directory: &Path,
+        name: &str,
+        octets: &[u8],
+    ) -> Result<(), StorageError> {
+        let temporary = directory.join(format!("{name}{TEMPORARY}"));
         let attempt = || {
-            let file = self.disk.open(&half, OpenMode::Empty)?;
+            let file = self.disk.open(&temporary, OpenMode::Empty)?;
             file.write_all_at(octets, 0)?;
             file.sync_all()?;
-            self.disk.rename(&half, &directory.join(name))?;
+            self.disk.rename(&temporary, &directory.join(name))?;
             self.disk.sync_directory(directory)
         };
         attempt().map_err(StorageError::while_doing(format!("write {name}")))
     }
 
-    /// Returns where an account of a device with this data directory lies.
+    /// Returns the path of an account for a data directory.
     #[must_use]
     pub fn account_file(data: &Path, kind: AccountKind) -> PathBuf {
         data.join(kind.file_name())
     }
 
-    /// Writes an account whole or not at all, and syncs it.
+    /// Writes an account atomically, and syncs it.
     ///
     /// # Errors
     ///
-    /// What writing, syncing or renaming meets; the account is as it was then.
+    /// Any error of the write, the sync or the rename; the account is unchanged then.
     pub fn write_account(&self, kind: AccountKind, text: &str) -> Result<(), StorageError> {
-        self.write_whole(&self.path, kind.file_name(), text.as_bytes())
+        self.write_atomically(&self.path, kind.file_name(), text.as_bytes())
     }
 
-    /// Removes an account; one that is not there is removed already.
+    /// Removes an account, if it exists.
     ///
     /// # Errors
     ///
-    /// What removing or syncing meets.
+    /// Any error of the removal or the sync.
     pub fn remove_account(&self, kind: AccountKind) -> Result<(), StorageError> {
-        self.remove_beside(kind.file_name())
+        self.remove_top_level(kind.file_name())
     }
 
-    /// Returns where the user's consent of a device with this data directory lies.
+    /// Returns the path of the standing consent for a data directory.
     #[must_use]
     pub fn consent_file(data: &Path) -> PathBuf {
         data.join(CONSENT)
     }
 
-    /// Writes the user's consent whole or not at all, and syncs it.
+    /// Writes the standing consent atomically, and syncs it.
     ///
     /// # Errors
     ///
-    /// What writing, syncing or renaming meets; the consent is as it was then.
+    /// Any error of the write, the sync or the rename; the consent is unchanged then.
     pub fn write_consent(&self, text: &str) -> Result<(), StorageError> {
-        self.write_whole(&self.path, CONSENT, text.as_bytes())
+        self.write_atomically(&self.path, CONSENT, text.as_bytes())
     }
 
-    /// Removes the user's consent; one that is not there is removed already.
+    /// Removes the standing consent, if it exists.
     ///
     /// # Errors
     ///
-    /// What removing or syncing meets.
+    /// Any error of the removal or the sync.
     pub fn remove_consent(&self) -> Result<(), StorageError> {
-        self.remove_beside(CONSENT)
+        self.remove_top_level(CONSENT)
     }
 
-    fn remove_beside(&self, name: &str) -> Result<(), StorageError> {
+    fn remove_top_level(&self, name: &str) -> Result<(), StorageError> {
         let attempt = || match self.disk.remove_file(&self.path.join(name)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             Ok(()) | Err(_) => self.disk.sync_directory(&self.path),
@@ -348,11 +352,11 @@ impl DataDir {
         attempt().map_err(StorageError::while_doing(format!("remove {name}")))
     }
 
-    /// Removes a small file; one that is not there is removed already.
+    /// Removes a small file, if it exists.
     ///
     /// # Errors
     ///
-    /// What removing meets.
+    /// Any error of the removal.
     pub fn remove_file(&self, name: &FileName) -> Result<(), StorageError> {
         match self.disk.remove_file(&self.path.join(FILES).join(&name.0)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -362,11 +366,11 @@ impl DataDir {
         }
     }
 
-    /// Removes the directory of an object; one that is not there is removed already.
+    /// Removes the directory of an object, if it exists.
     ///
     /// # Errors
     ///
-    /// What removing meets.
+    /// Any error of the removal.
     pub fn drop_object(&self, layout: &ObjectLayout) -> Result<(), StorageError> {
         match self.disk.remove_directory(&self.objects().join(layout.directory_name())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -376,11 +380,11 @@ impl DataDir {
         }
     }
 
-    /// Returns the names of the files beside the data directory: those of the output directory.
+    /// Returns the names of the files in the parent directory, the output directory.
     ///
     /// # Errors
     ///
-    /// What reading meets.
+    /// Any error of the read.
     pub fn names_beside(&self) -> Result<BTreeSet<String>, StorageError> {
         let attempt = || {
             let beside = self.path.parent().unwrap_or(&self.path);
@@ -390,11 +394,11 @@ impl DataDir {
         attempt().map_err(StorageError::while_doing("read the output directory"))
     }
 
-    /// Removes the directories of all objects but those in `keep`.
+    /// Removes the directories of all objects except those in `keep`.
     ///
     /// # Errors
     ///
-    /// What removing meets.
+    /// Any error of the removal.
     pub fn drop_objects_except(&self, keep: &[ObjectLayout]) -> Result<(), StorageError> {
         let keep: Vec<_> = keep.iter().map(ObjectLayout::directory_name).collect();
         let attempt = || {
@@ -408,17 +412,17 @@ impl DataDir {
             }
             self.disk.sync_directory(&self.objects())
         };
-        attempt().map_err(StorageError::while_doing("remove objects that are not wanted"))
+        attempt().map_err(StorageError::while_doing("remove other objects"))
     }
 }
 
-/// Reads a text file; `None` when it is not there, or nothing can be below its directory: what
-/// stands in the way of a start is found when the directory is opened.
+/// Reads a text file; `None` when it or its directory is missing. Opening the directory reports
+/// other problems.
 ///
 /// # Errors
 ///
-/// What reading meets.
-pub fn read_if_there(path: &Path) -> io::Result<Option<String>> {
+/// Any error of the read.
+pub fn read_optional(path: &Path) -> io::Result<Option<String>> {
     match read_text(path) {
         Ok(text) => Ok(Some(text)),
         Err(error)
@@ -434,12 +438,12 @@ pub fn read_if_there(path: &Path) -> io::Result<Option<String>> {
 ///
 /// # Errors
 ///
-/// What reading meets, text that is not UTF-8 included.
+/// Any error of the read, text that is not UTF-8 included.
 pub fn read_text(path: &Path) -> io::Result<String> {
     fs::read_to_string(path)
 }
 
-/// Makes a directory of mode 0700, with those above it, unless it is there.
+/// Creates a directory of mode 0700 and its missing parents.
 pub(super) fn make_directory(path: &Path) -> io::Result<()> {
     RealDisk.make_directory(path)
 }
@@ -460,9 +464,9 @@ pub(super) const CARD: &str = "card.toml";
 const FILES: &str = "files";
 const CONSENT: &str = "consent.json";
 const OBJECTS: &str = "objects";
-const HALF_WRITTEN: &str = ".new";
+const TEMPORARY: &str = ".new";
 const PAGE_BYTES: u64 = 4096;
-/// No small file is longer: envelopes and plan headers have at most 4 KiB.
+/// Octets of a small file, at most; envelopes and plan headers have at most 4 KiB.
 const SMALL_FILE_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
@@ -472,7 +476,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_could_be_a_path_is_refused() {
+    fn a_name_that_could_be_a_path_is_rejected() {
         let long = "x".repeat(101);
         for wrong in ["", ".", "..", ".x", "a/b", "../x", "a\0b", "A", "a b", "x.new", &long] {
             assert_eq!(FileName::new(wrong), None, "{wrong:?}");
@@ -481,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn one_process_holds_the_directory() {
+    fn one_process_locks_the_directory() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("data");
         let first = DataDir::open(&path).unwrap();
@@ -523,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_is_told_from_other_failures() {
+    fn a_full_disk_is_distinguished_from_other_failures() {
         let home = tempfile::tempdir().unwrap();
         let data = DataDir::open(home.path()).unwrap();
         std::os::unix::fs::symlink("/dev/full", home.path().join("journal.a")).unwrap();

@@ -1,13 +1,13 @@
-//! The seam to the file system: all that the storage asks of it, one method per call.
+//! Interface of the file system for the storage, one method per call.
 //!
-//! [`RealDisk`] is the machine's. A simulation brings another one that loses what was not synced,
-//! so that the storage is tested as it runs.
+//! [`RealDisk`] is that of the machine. A simulation has another one that loses unsynced writes, so
+//! that the tests run the real storage.
 //!
-//! What a caller may rely on after a power cut is what these calls promise and no more:
+//! Guarantees after a power cut:
 //!
 //! | call | survives |
 //! | --- | --- |
-//! | [`DiskFile::write_all_at`] | nothing, or any of it, until the file is synced |
+//! | [`DiskFile::write_all_at`] | any part of it, until the file is synced |
 //! | [`DiskFile::sync_data`] | octets and length, once it has returned |
 //! | [`Disk::open`] that makes a file, [`Disk::rename`], the removals | once the directory is synced |
 
@@ -23,7 +23,7 @@ use std::{
 
 use rustix::fs::{Advice, FallocateFlags, FlockOperation, OFlags, fadvise, fallocate, flock};
 
-/// A disk that the storage threads share.
+/// A disk shared by the storage threads.
 pub type SharedDisk = Arc<dyn Disk>;
 
 /// A file system, as far as the storage uses one. Paths are those of the data directory.
@@ -32,67 +32,66 @@ pub trait Disk: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::NotFound`] when it is missing and not to be made, or what opening meets.
+    /// [`io::ErrorKind::NotFound`] when it is missing and not to be made, or any error of the open.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn DiskFile>>;
 
-    /// Returns whether there is something of this name.
+    /// Returns whether the path exists.
     fn exists(&self, path: &Path) -> bool;
 
-    /// Makes a directory of mode 0700, with those above it, unless it is there.
+    /// Creates a directory of mode 0700 and its missing parents.
     ///
     /// # Errors
     ///
-    /// What making meets.
+    /// Any error of the creation.
     fn make_directory(&self, path: &Path) -> io::Result<()>;
 
     /// Makes the names in a directory durable.
     ///
     /// # Errors
     ///
-    /// What syncing meets.
+    /// Any error of the sync.
     fn sync_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Returns what lies in a directory, by name.
+    /// Lists a directory, by name.
     ///
     /// # Errors
     ///
-    /// What reading meets.
+    /// Any error of the read.
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>>;
 
-    /// Gives a file another name in the same directory; what had that name is gone.
+    /// Renames a file within its directory, replacing a file of the same name.
     ///
     /// # Errors
     ///
-    /// What renaming meets.
+    /// Any error of the rename.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes a file.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::NotFound`] when there is none, or what removing meets.
+    /// [`io::ErrorKind::NotFound`] when there is none, or any error of the removal.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 
-    /// Removes a directory with all that it holds.
+    /// Removes a directory with its content.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::NotFound`] when there is none, or what removing meets.
+    /// [`io::ErrorKind::NotFound`] when there is none, or any error of the removal.
     fn remove_directory(&self, path: &Path) -> io::Result<()>;
 
-    /// Reads a whole file around the page cache, piece by piece: what was not synced before may
-    /// not be seen.
+    /// Reads a whole file around the page cache, in blocks; unsynced writes may be missing.
     ///
     /// # Errors
     ///
-    /// What reading meets.
-    fn read_uncached(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()>;
+    /// Any error of the read.
+    fn read_uncached(&self, path: &Path, receive: &mut dyn FnMut(&[u8])) -> io::Result<()>;
 
-    /// Makes the file `path` and locks it for this process until the answer is dropped.
+    /// Creates the file `path` and locks it for this process until the lock is dropped.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::WouldBlock`] when another process holds it, or what opening meets.
+    /// [`io::ErrorKind::WouldBlock`] when another process holds it, or any error of the open.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn DirectoryLock>>;
 }
 
@@ -102,24 +101,24 @@ pub trait DiskFile: fmt::Debug + Send {
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::UnexpectedEof`] behind the end, or what reading meets.
+    /// [`io::ErrorKind::UnexpectedEof`] behind the end, or any error of the read.
     fn read_exact_at(&self, octets: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// Writes `octets` at `offset`.
     ///
     /// # Errors
     ///
-    /// What writing meets; some of it may be written then.
+    /// Any error of the write; a part may be written then.
     fn write_all_at(&self, octets: &[u8], offset: u64) -> io::Result<()>;
 
     /// Returns the file's length.
     ///
     /// # Errors
     ///
-    /// What asking meets.
+    /// Any error of the call.
     fn length(&self) -> io::Result<u64>;
 
-    /// Reserves room for `octets` octets and makes the file that long.
+    /// Reserves space for `octets` octets and sets the length of the file.
     ///
     /// # Errors
     ///
@@ -130,38 +129,38 @@ pub trait DiskFile: fmt::Debug + Send {
     ///
     /// # Errors
     ///
-    /// What syncing meets. What was written since the last sync may be lost then, although it is
-    /// read back: a second call may return well and has synced nothing.
+    /// Any error of the sync. Writes since the last sync may be lost then, although they can be
+    /// read back: a second call may succeed without a sync.
     fn sync_data(&self) -> io::Result<()>;
 
-    /// Makes all of the file durable, also what only its owner looks at.
+    /// Makes all of the file durable, with its metadata.
     ///
     /// # Errors
     ///
     /// As [`Self::sync_data`].
     fn sync_all(&self) -> io::Result<()>;
 
-    /// Drops what the page cache has of a synced file: later reads see the medium.
+    /// Drops a synced file from the page cache: later reads are from the medium.
     ///
     /// # Errors
     ///
-    /// What asking meets.
+    /// Any error of the call.
     fn drop_page_cache(&self) -> io::Result<()>;
 }
 
-/// A lock that ends when it is dropped.
+/// A lock that is released when dropped.
 pub trait DirectoryLock: fmt::Debug + Send + Sync {}
 
-/// How a file is opened.
+/// Mode of opening a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OpenMode {
-    /// To read it.
+    /// Read.
     Read,
-    /// To read and write it.
+    /// Read and write.
     Write,
-    /// To read and write it as it is; it is made where it is missing, with mode 0600.
+    /// Read and write; a missing file is created with mode 0600.
     Create,
-    /// To read and write it from nothing; it is made where it is missing, with mode 0600.
+    /// Read and write, truncated; a missing file is created with mode 0600.
     Empty,
 }
 
@@ -170,7 +169,7 @@ pub enum OpenMode {
 pub struct Entry {
     /// The name.
     pub name: OsString,
-    /// Whether it names a directory.
+    /// Set for a directory.
     pub is_directory: bool,
 }
 
@@ -222,13 +221,15 @@ impl Disk for RealDisk {
         fs::remove_dir_all(path)
     }
 
-    fn read_uncached(&self, path: &Path, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+    fn read_uncached(&self, path: &Path, receive: &mut dyn FnMut(&[u8])) -> io::Result<()> {
         let cached = File::open(path)?;
         fadvise(&cached, 0, None, Advice::DontNeed)?;
-        // Not every file system reads around the cache; where it does not, the advice must do.
-        match open_direct(path).and_then(|direct| read_through(direct, take)) {
-            // It shows at the first read, before `take` has seen an octet.
-            Err(error) if error.kind() == io::ErrorKind::InvalidInput => read_through(cached, take),
+        // Not every file system supports O_DIRECT; otherwise the advice has to suffice.
+        match open_direct(path).and_then(|direct| read_through(direct, receive)) {
+            // It fails at the first read, before the first call of `receive`.
+            Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
+                read_through(cached, receive)
+            }
             outcome => outcome,
         }
     }
@@ -283,18 +284,18 @@ fn open_direct(path: &Path) -> io::Result<File> {
     Ok(File::from(rustix::fs::open(path, flags, rustix::fs::Mode::empty())?))
 }
 
-fn read_through(mut file: File, take: &mut dyn FnMut(&[u8])) -> io::Result<()> {
+fn read_through(mut file: File, receive: &mut dyn FnMut(&[u8])) -> io::Result<()> {
     let mut buffer = vec![0; READ_BYTES + DIRECT_ALIGNMENT];
     let from = buffer.as_ptr().align_offset(DIRECT_ALIGNMENT).min(DIRECT_ALIGNMENT);
     let aligned = buffer.get_mut(from..from + READ_BYTES).unwrap_or_default();
-    // Behind the end the offset is no longer aligned, so the end is counted and not met.
+    // Behind the end the offset is not aligned, so the end is counted rather than read.
     let mut left = file.metadata()?.len();
     while left > 0 {
         let octets = file.read(aligned)?;
         if octets == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
-        take(aligned.get(..octets).unwrap_or_default());
+        receive(aligned.get(..octets).unwrap_or_default());
         left = left.saturating_sub(octets as u64);
     }
     Ok(())

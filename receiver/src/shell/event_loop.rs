@@ -26,8 +26,8 @@ use super::{
     notifications::Notifications,
     sensors::{Link, Sensors},
     storage::{Completion, Storage},
+    storage_router::{self, RestoreError, ShellCommand, StartParameters, StorageRouter},
     user::Prompter,
-    wiring::{self, Beside, Origin, RestoreError, Wiring},
 };
 use crate::{
     agent::{self, Agent, FetchError, Fetched},
@@ -175,7 +175,7 @@ async fn run_device(
     let effects = Effects {
         storage,
         objects,
-        wiring: Wiring::default(),
+        router: StorageRouter::default(),
         http,
         hook: Hook::new(config.receiver.installer_hook.clone()),
         prompter,
@@ -251,7 +251,7 @@ enum Event {
 struct Effects {
     storage: Storage,
     objects: PathBuf,
-    wiring: Wiring,
+    router: StorageRouter,
     http: Http,
     hook: Hook,
     prompter: Prompter,
@@ -285,7 +285,7 @@ impl Shell {
                 },
                 Some(completion) = inputs.completions.recv() => {
                     let now = self.clock.now();
-                    self.effects.wiring.complete(now, &mut self.agent, completion);
+                    self.effects.router.handle_completion(now, &mut self.agent, completion);
                 }
                 octets = inputs.notifications.receive() => {
                     self.agent.handle_notification(self.clock.now(), &octets);
@@ -306,10 +306,10 @@ impl Shell {
     /// Performs all pending outputs; returns the storage error that ends the run, if any.
     fn drain(&mut self) -> Option<StorageError> {
         while let Some(output) = self.agent.poll_output(self.clock.now()) {
-            match self.effects.wiring.command(output) {
+            match self.effects.router.command(output) {
                 Ok(command) => self.effects.storage.send(command),
-                Err(beside) => {
-                    let stop = self.effects.perform(*beside, &mut self.channels);
+                Err(command) => {
+                    let stop = self.effects.perform(*command, &mut self.channels);
                     if stop.is_some() {
                         return stop;
                     }
@@ -329,7 +329,7 @@ impl Shell {
             tokio::select! {
                 Some(completion) = inputs.completions.recv() => {
                     let now = self.clock.now();
-                    self.effects.wiring.complete(now, &mut self.agent, completion);
+                    self.effects.router.handle_completion(now, &mut self.agent, completion);
                 }
                 Some(event) = inputs.happened.recv() => self.handle_event(event),
                 () = self.clock.sleep_until(Some(until)) => return,
@@ -494,32 +494,33 @@ const MAX_REQUEST_DATA: usize = 256;
 
 impl Effects {
     /// Performs an output; returns the storage error that ends the run, if it is one.
-    fn perform(&mut self, beside: Beside, channels: &mut Channels) -> Option<StorageError> {
-        match beside {
-            Beside::Join(tune_in) => {
+    fn perform(&mut self, command: ShellCommand, channels: &mut Channels) -> Option<StorageError> {
+        match command {
+            ShellCommand::Join(tune_in) => {
                 self.tuned_in.insert(session(&tune_in));
                 self.join_wanted(channels);
             }
-            Beside::Leave(tune_in) => self.leave(&tune_in, channels),
-            Beside::ReadVersion => self.read_version(),
-            Beside::Install(layout, request) => self.install(&layout, &request),
-            Beside::Components(call) => self.components(call),
-            Beside::Fetch(fetch) => {
+            ShellCommand::Leave(tune_in) => self.leave(&tune_in, channels),
+            ShellCommand::ReadVersion => self.read_version(),
+            ShellCommand::Install(layout, request) => self.install(&layout, &request),
+            ShellCommand::Components(call) => self.components(call),
+            ShellCommand::Fetch(fetch) => {
                 let http = self.http.clone();
-                self.beside(move || Event::Fetched(http.fetch(&fetch)));
+                self.spawn(move || Event::Fetched(http.fetch(&fetch)));
             }
-            Beside::Notify(url, body) => {
+            ShellCommand::Notify(url, body) => {
                 let http = self.http.clone();
-                self.beside(move || Event::Notified(http.notify_download(&url, &body)));
+                self.spawn(move || Event::Notified(http.notify_download(&url, &body)));
             }
-            Beside::Ask(question) => self.ask(question),
-            Beside::Post(post) => self.post(post),
-            Beside::Stop(error) => return Some(error),
+            ShellCommand::Ask(question) => self.ask(question),
+            ShellCommand::Post(post) => self.post(post),
+            ShellCommand::Stop(error) => return Some(error),
         }
         None
     }
 
-    /// Joins the channels that are tuned in and not joined; failures are retried at the next timeout.
+    /// Joins the channels that are tuned in and not joined; failures are retried at the next
+    /// timeout.
     fn join_wanted(&self, channels: &mut Channels) {
         for (channel, _) in &self.tuned_in {
             if let Err(error) = channels.join(*channel) {
@@ -540,7 +541,7 @@ impl Effects {
 
     fn read_version(&self) {
         let hook = self.hook.clone();
-        self.beside(move || Event::Version(hook.version(MAX_VERSION_BYTES)));
+        self.spawn(move || Event::Version(hook.version(MAX_VERSION_BYTES)));
     }
 
     fn install(&self, layout: &ObjectLayout, request: &InstallRequest) {
@@ -548,16 +549,16 @@ impl Effects {
         let image = self.objects.join(layout.directory_name()).join("image");
         let verb = request.verb();
         let request = serde_json::to_vec(request).expect("the request is serialisable");
-        self.beside(move || Event::Installed(hook.install(verb, &image, &request)));
+        self.spawn(move || Event::Installed(hook.install(verb, &image, &request)));
     }
 
     fn components(&self, call: InstallerCall) {
         let hook = self.hook.clone();
         match call {
-            InstallerCall::Read => self.beside(move || Event::Components(hook.components())),
+            InstallerCall::Read => self.spawn(move || Event::Components(hook.components())),
             InstallerCall::Change(verb, request) => {
                 let octets = serde_json::to_vec(&request).expect("the request is serialisable");
-                self.beside(move || {
+                self.spawn(move || {
                     Event::Installed(hook.change(verb.as_str(), request.id.as_str(), &octets))
                 });
             }
@@ -566,15 +567,15 @@ impl Effects {
 
     fn ask(&self, question: Question) {
         let prompter = self.prompter.clone();
-        self.beside(move || Event::UserReplied(question.ticket, prompter.prompt(&question)));
+        self.spawn(move || Event::UserReplied(question.ticket, prompter.prompt(&question)));
     }
 
     fn post(&self, post: HttpRequest) {
         let http = self.http.clone();
-        self.beside(move || Event::Posted(http.post(&post)));
+        self.spawn(move || Event::Posted(http.post(&post)));
     }
 
-    fn beside(&self, work: impl FnOnce() -> Event + Send + 'static) {
+    fn spawn(&self, work: impl FnOnce() -> Event + Send + 'static) {
         let events = self.events.clone();
         tokio::task::spawn_blocking(move || {
             if events.send(work()).is_err() {
@@ -589,8 +590,8 @@ fn start_agent(config: &Config, directory: &DataDir) -> Result<Agent, StartError
     let factory_root = std::fs::read(path)
         .map_err(|source| StartError::RootFile { path: path.clone(), source })?;
     let (boot_id, seed) = (Clock.boot_id(), u64::from_be_bytes(crypto::random()));
-    let origin = Origin { factory_root, boot_id, seed };
-    Ok(wiring::restore(Clock.now(), settings(config)?, origin, directory)?)
+    let origin = StartParameters { factory_root, boot_id, seed };
+    Ok(storage_router::restore(Clock.now(), settings(config)?, origin, directory)?)
 }
 
 fn settings(config: &Config) -> Result<agent::Config, StartError> {

@@ -1,4 +1,4 @@
-//! Fetches pieces of packages: over HTTP in ranges, or from local media.
+//! Ranges of packages, fetched over HTTP or from local media.
 
 use std::{fs::File, io, os::unix::fs::FileExt as _};
 
@@ -8,8 +8,8 @@ use super::http::Http;
 use crate::agent::{Fetch, FetchError, Fetched};
 
 impl Http {
-    /// Fetches octets `from..to`; a server that knows no ranges sends the whole, of which the
-    /// front is skipped. Blocks until a limit is reached.
+    /// Fetches octets `from..to`; skips the front of the body if the server does not support
+    /// ranges. Blocks until a limit is reached.
     ///
     /// # Errors
     ///
@@ -18,7 +18,7 @@ impl Http {
     pub fn fetch(&self, fetch: &Fetch) -> Result<Fetched, FetchError> {
         if let Some(path) = fetch.url.strip_prefix("file:") {
             return read(path, fetch).map_err(|error| {
-                tracing::info!(%error, "local media cannot be read");
+                tracing::info!(%error, "local media unreadable");
                 FetchError::Network
             });
         }
@@ -30,7 +30,7 @@ impl Http {
             .header(header::RANGE, format!("bytes={}-{last}", fetch.from))
             .call()
             .map_err(|error| {
-                tracing::info!(%error, "a download server was not reached");
+                tracing::info!(%error, "download server not reached");
                 FetchError::Network
             })?;
         let status = response.status();
@@ -64,13 +64,13 @@ impl Http {
         io::copy(&mut io::Read::by_ref(&mut body).limited(skip), &mut io::sink())
             .and_then(|_| io::copy(&mut body.limited(wanted), &mut octets))
             .map_err(|error| {
-                tracing::info!(%error, "a download broke off");
+                tracing::info!(%error, "download failed");
                 FetchError::Network
             })?;
         Ok(Fetched { media_type, total, octets })
     }
 
-    /// Tells a download server the outcome; returns whether it has taken it.
+    /// Posts the outcome to a download server; returns whether it accepted it.
     // spec: oma-001 8.1.2.23
     #[must_use]
     pub fn notify_download(&self, url: &str, body: &str) -> bool {
@@ -81,14 +81,14 @@ impl Http {
         match sent {
             Ok(response) => response.status().is_success(),
             Err(error) => {
-                tracing::info!(%error, "an installation notification did not arrive");
+                tracing::info!(%error, "install notification failed");
                 false
             }
         }
     }
 }
 
-/// Reads so much and no more.
+/// Extension for bounded reads.
 trait ReadExt: io::Read + Sized {
     fn limited(self, octets: u64) -> io::Take<Self> {
         io::Read::take(self, octets)
@@ -106,7 +106,7 @@ fn read(path: &str, fetch: &Fetch) -> io::Result<Fetched> {
     Ok(Fetched { media_type: String::new(), total: Some(total), octets })
 }
 
-/// Reads `bytes FIRST-LAST/TOTAL`; the total may be `*`.
+/// Parses `bytes FIRST-LAST/TOTAL`; the total may be `*`.
 fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
     let (first, _) = range.split_once('-')?;
@@ -124,7 +124,7 @@ mod tests {
     use super::*;
     use crate::shell::http::PlainHttp;
 
-    /// Answers one request; returns what it was.
+    /// Serves one request and returns it.
     fn serve(answer: &'static str) -> (String, thread::JoinHandle<String>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/package", listener.local_addr().unwrap());
@@ -146,7 +146,7 @@ mod tests {
 
     // test: oma-001 8.1.2.13, oma-001 8.1.2.18
     #[test]
-    fn a_piece_is_asked_for_by_its_range_and_cut_out_of_a_whole_answer() {
+    fn a_range_is_requested_and_cut_out_of_a_whole_response() {
         let (fetched, request) = fetch(
             "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-4/7\r\nContent-Type: a/b\r\n\
              Content-Length: 3\r\n\r\ncde",
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_are_no_piece_are_errors() {
+    fn responses_without_the_range_are_errors() {
         for (answer, error) in [
             ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", FetchError::Status(404)),
             (
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn local_media_are_read_in_pieces() {
+    fn local_media_are_read_in_ranges() {
         let home = tempfile::tempdir().unwrap();
         let path = home.path().join("bundle");
         std::fs::write(&path, b"abcdefg").unwrap();

@@ -1,17 +1,18 @@
-//! What a data directory holds, without changing it: the journal, small files, objects.
+//! Check of a data directory, without changes: the journal, small files, objects.
 //!
-//! The receiver may be running: what it has not synced yet is shown as it is read.
+//! The agent may be running: its unsynced writes are shown as they are read.
 
+mod files;
 mod objects;
+mod report;
 
 use std::{collections::BTreeMap, io, path::Path};
 
-use serde::Serialize;
-
-pub use self::objects::{Block, ImageState, Log, LogState, Object};
+use self::files::{FILES, OBJECTS, SMALL_FILE_BYTES, hex, list, read_some};
+pub use self::report::{Block, Copy, CopyState, ImageState, Log, LogState, Object, Report};
 use super::{
     data_dir::{CARD, FileName, GIVEN},
-    disk::{Disk, OpenMode},
+    disk::Disk,
 };
 use crate::{
     store::{
@@ -20,62 +21,11 @@ use crate::{
     unsigned::record::Record,
 };
 
-/// What a data directory holds.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Report {
-    /// The copies of the journal, `journal.a` first.
-    pub journal: Vec<Copy>,
-    /// Phase of the operation, as the journal says; absent when there is no journal.
-    pub phase: Option<String>,
-    /// Campaign that the device is armed with, in hex digits.
-    pub campaign: Option<String>,
-    /// Results that the server has not acknowledged.
-    pub reports_waiting: usize,
-    /// Small files, with their octets.
-    pub files: BTreeMap<String, u64>,
-    /// What is there of each object.
-    pub objects: Vec<Object>,
-    /// What nobody put there, or nothing relies on.
-    pub foreign: Vec<String>,
-    /// Damage: what a sound directory does not have.
-    pub problems: Vec<String>,
-    /// Whether what is damaged can be had by receiving again; if not, state or a finished image is
-    /// lost.
-    pub is_repairable: bool,
-}
-
-/// A copy of the journal.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Copy {
-    /// Its file name.
-    pub name: &'static str,
-    /// What it is.
-    pub state: CopyState,
-    /// Counts the writes; absent unless the copy is whole.
-    pub generation: Option<u64>,
-}
-
-/// What a copy of the journal is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum CopyState {
-    /// The state that counts.
-    Latest,
-    /// The state before it.
-    Earlier,
-    /// There is none yet.
-    Absent,
-    /// Torn or damaged; the other copy serves.
-    Damaged,
-    /// Whole, and not for this program.
-    Foreign,
-}
-
-/// Looks through a data directory.
+/// Checks a data directory.
 ///
 /// # Errors
 ///
-/// [`io::ErrorKind::NotFound`] when there is none, or what reading meets.
+/// [`io::ErrorKind::NotFound`] when there is none, or any error of the read.
 pub fn inspect(disk: &dyn Disk, path: &Path) -> io::Result<Report> {
     let entries = disk.list(path)?;
     let mut report = Report {
@@ -105,7 +55,7 @@ pub fn inspect(disk: &dyn Disk, path: &Path) -> io::Result<Report> {
     Ok(report)
 }
 
-/// Reads the copies as the agent does: the whole one with the higher generation counts.
+/// Reads the copies as the agent does: the intact one with the higher generation is the latest.
 fn read_journal(
     disk: &dyn Disk,
     path: &Path,
@@ -115,7 +65,7 @@ fn read_journal(
     let mut read = Vec::new();
     for copy in CopyName::BOTH {
         let octets = read_some(disk, &path.join(copy.file_name()), JOURNAL_BYTES)?;
-        // What is only reserved holds nothing yet.
+        // A reserved copy of zeros is empty.
         let octets = octets.filter(|octets| octets.iter().any(|octet| *octet != 0));
         let parsed = octets.as_deref().map(JournalImage::<JournalState>::parse);
         if let Some(Ok(image)) = &parsed
@@ -176,31 +126,3 @@ fn read_small_files(disk: &dyn Disk, path: &Path, report: &mut Report) -> io::Re
     }
     Ok(records)
 }
-
-/// Lists a directory; one that is not there is empty.
-fn list(disk: &dyn Disk, path: &Path) -> io::Result<Vec<super::disk::Entry>> {
-    match disk.list(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-        listed => listed,
-    }
-}
-
-/// Reads the first octets of a file; `None` when there is none.
-fn read_some(disk: &dyn Disk, path: &Path, limit: usize) -> io::Result<Option<Vec<u8>>> {
-    let file = match disk.open(path, OpenMode::Read) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        opened => opened?,
-    };
-    let octets = usize::try_from(file.length()?).map_or(limit, |length| length.min(limit));
-    let mut content = vec![0; octets];
-    file.read_exact_at(&mut content, 0)?;
-    Ok(Some(content))
-}
-
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
-}
-
-const FILES: &str = "files";
-const OBJECTS: &str = "objects";
-const SMALL_FILE_BYTES: usize = 64 << 10;

@@ -1,4 +1,4 @@
-//! Posts DM messages.
+//! HTTP client of the DM session.
 
 use std::{
     fmt::Display,
@@ -18,49 +18,49 @@ use ureq::{
 
 use crate::dm::client::{HttpRequest, HttpResponse};
 
-/// Where plain HTTP may go.
+/// Permission of plain HTTP.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PlainHttp {
     /// To this machine only.
     #[default]
     Loopback,
-    /// Anywhere: the operator has said so.
+    /// To any host, as configured.
     Anywhere,
 }
 
-/// Why a message got no answer.
+/// Error of a request.
 #[derive(Debug, Error)]
 pub enum HttpError {
-    /// The URL is none, or plain HTTP to another machine.
+    /// The URL is malformed, or plain HTTP to another machine.
     #[error("{url} is refused: {reason}")]
     Refused {
         /// The URL.
         url: String,
-        /// Why.
+        /// The cause.
         reason: &'static str,
     },
-    /// The server answered with a status other than 200.
+    /// The server responded with a status other than 200.
     #[error("the server answered {code}")]
     Status {
         /// The HTTP status.
         code: u16,
-        /// How long the server asks to wait.
+        /// Time to wait that the server requests.
         retry_after: Option<Duration>,
     },
-    /// The answer is longer than a message may be.
-    #[error("the answer is longer than {MESSAGE_OCTETS} octets")]
+    /// The response exceeds the limit of a message.
+    #[error("the response is longer than {MAX_MESSAGE_BYTES} octets")]
     TooLarge,
-    /// The server was not reached, or stopped half-way.
+    /// The server was not reached, or the connection failed.
     #[error("the server was not reached")]
     Io(#[source] io::Error),
 }
 
-/// The answer to a message.
+/// The response to a message.
 #[derive(Debug)]
 pub struct Answered {
     /// The body.
     pub body: Vec<u8>,
-    /// The proof over it that came beside it.
+    /// Its HMAC, from the header.
     pub mac: Option<String>,
 }
 
@@ -70,7 +70,7 @@ impl<'a> From<&'a Answered> for HttpResponse<'a> {
     }
 }
 
-/// The way to the DM server. Connections are kept for the next message.
+/// HTTP client with persistent connections.
 #[derive(Debug, Clone)]
 pub struct Http {
     agent: Agent,
@@ -80,18 +80,18 @@ pub struct Http {
 /// Certificate files of the device.
 #[derive(Debug, Clone, Default)]
 pub struct Certificates {
-    /// Who vouches for the server, PEM; the well-known ones when there is none.
+    /// CA certificates, PEM; the well-known ones when `None`.
     pub ca: Option<PathBuf>,
-    /// What the device shows the server, and the key of it, PEM.
+    /// Client certificate and its key, PEM.
     pub own: Option<(PathBuf, PathBuf)>,
 }
 
 impl Certificates {
-    /// Reads the files.
+    /// Loads the files.
     ///
     /// # Errors
     ///
-    /// Names the file that cannot be read or holds something else.
+    /// An error that names an unreadable or malformed file.
     fn load(&self) -> io::Result<TlsConfig> {
         let mut config = TlsConfig::builder();
         if let Some(path) = &self.ca {
@@ -123,17 +123,17 @@ fn unfit(path: &Path, why: &dyn Display) -> io::Error {
 }
 
 impl Http {
-    /// Sets the limits: 30 s for a message, 64 KiB for an answer, no redirects.
+    /// Creates a client with limits: 30 s for a message, 64 KiB for a response, no redirects.
     #[must_use]
     pub fn new(plain: PlainHttp) -> Self {
         Self::over(plain, TlsConfig::default())
     }
 
-    /// The same, with certificates from files.
+    /// Creates a client with certificates from files.
     ///
     /// # Errors
     ///
-    /// When a file cannot be read or holds something else.
+    /// When a file is unreadable or malformed.
     // spec: security 7.2 (the server's certificate is mandatory)
     pub fn with(plain: PlainHttp, certificates: &Certificates) -> io::Result<Self> {
         certificates.load().map(|tls| Self::over(plain, tls))
@@ -152,7 +152,7 @@ impl Http {
         Self { agent, plain }
     }
 
-    /// Posts a DM message and returns the answer. Blocks until a limit is reached.
+    /// Posts a DM message and returns the response. Blocks until a limit is reached.
     ///
     /// # Errors
     ///
@@ -180,9 +180,9 @@ impl Http {
         }
         let mac = response.headers().get(MAC_HEADER);
         let mac = mac.and_then(|value| value.to_str().ok()).map(str::to_owned);
-        // The library also refuses a body that ends exactly at its limit.
-        match response.body_mut().with_config().limit(MESSAGE_OCTETS + 1).read_to_vec() {
-            Ok(body) if body.len() as u64 > MESSAGE_OCTETS => Err(HttpError::TooLarge),
+        // The library also rejects a body that ends exactly at its limit.
+        match response.body_mut().with_config().limit(MAX_MESSAGE_BYTES + 1).read_to_vec() {
+            Ok(body) if body.len() as u64 > MAX_MESSAGE_BYTES => Err(HttpError::TooLarge),
             Ok(body) => Ok(Answered { body, mac }),
             Err(ureq::Error::BodyExceedsLimit(_)) => Err(HttpError::TooLarge),
             Err(error) => Err(HttpError::Io(error.into_io())),
@@ -203,7 +203,7 @@ impl Http {
             (Some("http"), Some(_), PlainHttp::Loopback) => {
                 refused("plain HTTP leaves this machine only with `insecure_http = true`")
             }
-            _ => refused("an `https://` URL is wanted"),
+            _ => refused("expected an `https://` URL"),
         }
     }
 }
@@ -213,8 +213,8 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || bare.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Octets that an answer has at most.
-pub const MESSAGE_OCTETS: u64 = 64 << 10;
+/// Octets of a response, at most.
+pub const MAX_MESSAGE_BYTES: u64 = 64 << 10;
 const MESSAGE_TIME: Duration = Duration::from_secs(30);
 const CONNECT_TIME: Duration = Duration::from_secs(10);
 
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_64_kib_is_taken_and_one_octet_more_is_not() {
+    fn a_response_of_64_kib_is_accepted_and_one_octet_more_is_not() {
         for (length, fits) in [(65_536, true), (65_537, false)] {
             let body = "x".repeat(length);
             let (url, _server) =

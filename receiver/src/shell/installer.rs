@@ -1,4 +1,4 @@
-//! Runs the installer hook: the integrator's command, with a time limit and bounded output.
+//! Execution of the installer hook, with a time limit and bounded output.
 
 use std::{
     ffi::OsStr,
@@ -17,20 +17,20 @@ use thiserror::Error;
 
 use crate::components::{Deployed, read_deployed};
 
-/// How the hook ended.
+/// Exit of the hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HookExit {
     /// Exit code 0.
     Done,
-    /// Exit code 10: what is installed runs after a reboot.
+    /// Exit code 10: the installation needs a reboot.
     RebootNeeded,
     /// Any other exit code, or a signal (`None`).
     Failed(Option<i32>),
-    /// It ran too long and was killed, with everything it had started.
+    /// Killed at the time limit, with its children.
     TimedOut,
 }
 
-/// Why the hook cannot be run, or its answer cannot be used.
+/// Error of running the hook, or of its output.
 #[derive(Debug, Error)]
 pub enum HookError {
     /// There is no hook.
@@ -41,7 +41,7 @@ pub enum HookError {
     NotRun {
         /// The command.
         command: String,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
     /// `version` failed.
@@ -50,7 +50,7 @@ pub enum HookError {
     /// `components` failed.
     #[error("the installer hook listed no components: {0:?}")]
     NoList(HookExit),
-    /// What `components` printed is no list.
+    /// `components` printed a malformed list.
     #[error("the installer hook's list is none: {0}")]
     BadList(#[from] WireError),
 }
@@ -62,7 +62,7 @@ pub struct Hook {
 }
 
 impl Hook {
-    /// Takes the command and its leading arguments.
+    /// Creates a hook from a command and its leading arguments.
     #[must_use]
     pub const fn new(command: Vec<String>) -> Self {
         Self { command }
@@ -95,10 +95,10 @@ impl Hook {
     ///
     /// # Errors
     ///
-    /// [`HookError`] when it cannot be started, fails, or prints something else than a whole list.
+    /// [`HookError`] when it cannot be started, fails, or prints a malformed list.
     pub fn components(&self) -> Result<Vec<Deployed>, HookError> {
         let (exit, output) = self.run(&[OsStr::new("components")], b"{}\n", VERSION_TIME)?;
-        let is_whole = u64::try_from(output.len()).is_ok_and(|octets| octets < OUTPUT_OCTETS);
+        let is_whole = u64::try_from(output.len()).is_ok_and(|octets| octets < OUTPUT_BYTES);
         if exit != HookExit::Done || !is_whole {
             return Err(HookError::NoList(exit));
         }
@@ -137,30 +137,30 @@ impl Hook {
             .process_group(0)
             .spawn()
             .map_err(|source| HookError::NotRun { command: program.clone(), source })?;
-        // The request is shorter than a pipe holds, so this does not block on a hook that does not
-        // read; one that has closed its input does not want it.
+        // The request fits into the pipe, so this does not block on a hook that does not read. A
+        // hook may close its input.
         if let Some(mut stdin) = child.stdin.take()
             && let Err(error) = stdin.write_all(input)
         {
-            tracing::debug!(%error, "the installer hook does not read its input");
+            tracing::debug!(%error, "hook input closed");
         }
         let output = collect(child.stdout.take());
         let exit = wait(child, limit);
-        // Something that the hook left running may hold its output open for ever.
+        // A child of the hook may keep its output open.
         let text = output.recv_timeout(OUTPUT_TIME).unwrap_or_default();
         Ok((exit, text))
     }
 }
 
-/// Reads what the hook prints, and keeps the beginning.
+/// Reads the output of the hook, up to a limit.
 fn collect(stdout: Option<impl Read + Send + 'static>) -> mpsc::Receiver<Vec<u8>> {
     let (done, output) = mpsc::channel();
     thread::spawn(move || {
         let mut text = Vec::new();
         if let Some(mut stdout) = stdout {
-            let kept = stdout.by_ref().take(OUTPUT_OCTETS).read_to_end(&mut text);
-            let rest = kept.and_then(|_| io::copy(&mut stdout, &mut io::sink()));
-            tracing::trace!(?rest, "the installer hook has closed its output");
+            let read = stdout.by_ref().take(OUTPUT_BYTES).read_to_end(&mut text);
+            let drained = read.and_then(|_| io::copy(&mut stdout, &mut io::sink()));
+            tracing::trace!(?drained, "hook output closed");
         }
         done.send(text).ok()
     });
@@ -180,7 +180,7 @@ fn wait(mut child: Child, limit: Duration) -> HookExit {
         Ok(Err(_)) => HookExit::Failed(None),
         Err(_) => {
             let killed = group.map(|group| kill_process_group(group, Signal::KILL));
-            tracing::warn!(?killed, "the installer hook ran too long");
+            tracing::warn!(?killed, "hook killed at its time limit");
             HookExit::TimedOut
         }
     }
@@ -189,14 +189,14 @@ fn wait(mut child: Child, limit: Duration) -> HookExit {
 const INSTALL_TIME: Duration = Duration::from_secs(1800);
 const VERSION_TIME: Duration = Duration::from_secs(30);
 const OUTPUT_TIME: Duration = Duration::from_secs(1);
-const OUTPUT_OCTETS: u64 = 64 << 10;
+const OUTPUT_BYTES: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn exit_codes_say_done_reboot_and_failed() {
+    fn exit_codes_mean_done_reboot_and_failed() {
         for (code, exit) in [
             (0, HookExit::Done),
             (10, HookExit::RebootNeeded),

@@ -31,7 +31,7 @@ use super::{
     clock::Clock,
     data_dir::{DataDir, FileName, OpenError, make_directory},
     multicast::{Channel, Channels, JoinError},
-    objects::FinishOutcome,
+    objects::VerifyOutcome,
     storage::{Command, Completion, Storage},
 };
 use crate::{
@@ -365,11 +365,11 @@ impl Shell<'_> {
             self.storage.send(match output {
                 Output::Open(layout) => Command::Open(layout),
                 Output::Log(key, output) => Command::Log(key, output),
-                Output::Keep(of, octets) => Command::WriteFile(name(&of), octets),
-                Output::Forget(of) => Command::RemoveFile(name(&of)),
+                Output::WriteRecord(of, octets) => Command::WriteFile(name(&of), octets),
+                Output::RemoveRecord(of) => Command::RemoveFile(name(&of)),
                 Output::Decode(job) => Command::Decode(job),
-                Output::Finish(layout) => Command::Finish(layout),
-                Output::Drop(layout) => Command::Drop(layout),
+                Output::VerifyFile(layout) => Command::VerifyImage(layout),
+                Output::RemoveObject(layout) => Command::Drop(layout),
                 Output::Complete(file) => {
                     self.print_complete(&file);
                     self.complete.insert((file.source, file.tsi, file.toi));
@@ -399,13 +399,15 @@ impl Shell<'_> {
                 core.handle_record_failed(name.as_str(), &error);
             }
             Completion::Decoded(key, sbn, outcome) => core.handle_decoded(key, sbn, &outcome),
-            Completion::Finished(key, outcome) => finished(core, key, outcome),
-            Completion::Kept(Err(error)) => tracing::warn!(%error, "failed to clear up"),
-            Completion::Kept(Ok(()))
-            | Completion::Stored(..)
+            Completion::ImageVerified(key, outcome) => finished(core, key, outcome),
+            Completion::ObjectsRemoved(Err(error)) => {
+                tracing::warn!(%error, "failed to remove files")
+            }
+            Completion::ObjectsRemoved(Ok(()))
+            | Completion::ImageWritten(..)
             | Completion::JournalWritten(_)
             | Completion::JournalFailed(..)
-            | Completion::FileKept(_) => {}
+            | Completion::OptionalFileWritten(_) => {}
         }
     }
 
@@ -446,20 +448,20 @@ impl Shell<'_> {
     }
 }
 
-fn finished(core: &mut UnsignedReceiver, key: Hash16, outcome: FinishOutcome) {
+fn finished(core: &mut UnsignedReceiver, key: Hash16, outcome: VerifyOutcome) {
     core.handle_finished(
         key,
         match outcome {
-            FinishOutcome::Ready { sha256 } => Ok(sha256),
-            FinishOutcome::WrongDigest { found } => {
+            VerifyOutcome::Ready { sha256 } => Ok(sha256),
+            VerifyOutcome::WrongDigest { found } => {
                 tracing::debug!(%found, "file does not match its FDT entry");
                 Err(FinishProblem::WrongDigest)
             }
-            FinishOutcome::WrongContent { why } => {
+            VerifyOutcome::WrongContent { why } => {
                 tracing::debug!(why, "file does not match its FDT entry");
                 Err(FinishProblem::WrongContent(why))
             }
-            FinishOutcome::Failed(error) => Err(FinishProblem::Storage(error)),
+            VerifyOutcome::Failed(error) => Err(FinishProblem::Storage(error)),
         },
     );
 }

@@ -1,7 +1,7 @@
-//! Joins channels and receives their datagrams in batches.
+//! Multicast channels, received in batches.
 //!
-//! A socket is bound to its (group, port) and has `IP_MULTICAST_ALL` off, so that it hears what it
-//! joined and nothing that another program on this machine joined.
+//! A socket is bound to its (group, port) and has `IP_MULTICAST_ALL` off, so that it receives only
+//! the groups that it joined itself.
 
 use std::{
     array, io,
@@ -16,40 +16,40 @@ use socket2::{Domain, Protocol, Socket, Type};
 use thiserror::Error;
 use tokio::{io::Interest, net::UdpSocket};
 
-/// A channel as the device joins it.
+/// A channel to join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Channel {
     /// Group and port.
     pub group: SocketAddr,
-    /// The only sender to hear; `None`: any source.
+    /// The only sender to accept; `None`: any source.
     pub source: Option<IpAddr>,
 }
 
-/// Why a channel cannot be joined.
+/// Error of joining a channel.
 #[derive(Debug, Error)]
 pub enum JoinError {
     /// Channels are IPv4.
     #[error("{0} is no IPv4 address, and channels are IPv4")]
     NotIpv4(IpAddr),
-    /// The address is no group.
+    /// The address is not a multicast group.
     #[error("{0} is no multicast group")]
     NotMulticast(Ipv4Addr),
-    /// The system refused.
+    /// The system denied the call.
     #[error("cannot {attempted}")]
     Io {
-        /// What was attempted, on what.
+        /// The attempted operation.
         attempted: String,
-        /// Why it failed.
+        /// The cause.
         source: io::Error,
     },
 }
 
-/// The channels that are joined, and the buffers that their datagrams arrive in.
+/// The joined channels, and the buffers of their datagrams.
 #[derive(Debug)]
 pub struct Channels {
     interface: Ipv4Addr,
     joined: Vec<(Channel, ChannelSocket)>,
-    /// Whose turn it is to be asked first.
+    /// Index of the socket to poll first.
     turn: usize,
     buffers: Vec<u8>,
     meta: [RecvMeta; BATCH],
@@ -67,7 +67,7 @@ pub struct Batch<'a> {
 impl<'a> Batch<'a> {
     /// Returns the datagrams in the order of their arrival, each with its sender.
     pub fn datagrams(&self) -> impl Iterator<Item = (SocketAddr, &'a [u8])> + use<'a> {
-        self.meta.iter().zip(self.buffers.chunks_exact(BUFFER_OCTETS)).flat_map(|(meta, buffer)| {
+        self.meta.iter().zip(self.buffers.chunks_exact(BUFFER_BYTES)).flat_map(|(meta, buffer)| {
             let filled = buffer.get(..meta.len).unwrap_or_default();
             filled.chunks(meta.stride.max(1)).map(|datagram| (meta.addr, datagram))
         })
@@ -75,23 +75,23 @@ impl<'a> Batch<'a> {
 }
 
 impl Channels {
-    /// Starts without a channel; groups are joined on `interface`.
+    /// Creates an empty set; groups are joined on `interface`.
     #[must_use]
     pub fn new(interface: Ipv4Addr) -> Self {
         Self {
             interface,
             joined: Vec::new(),
             turn: 0,
-            buffers: vec![0; BATCH * BUFFER_OCTETS],
+            buffers: vec![0; BATCH * BUFFER_BYTES],
             meta: [RecvMeta::default(); BATCH],
         }
     }
 
-    /// Joins a channel; one that is joined already stays so.
+    /// Joins a channel, unless it is joined.
     ///
     /// # Errors
     ///
-    /// [`JoinError`], naming the address that does not do.
+    /// [`JoinError`], which names the address.
     pub fn join(&mut self, channel: Channel) -> Result<(), JoinError> {
         if !self.joined.iter().any(|(joined, _)| *joined == channel) {
             self.joined.push((channel, ChannelSocket::join(channel, self.interface)?));
@@ -99,7 +99,7 @@ impl Channels {
         Ok(())
     }
 
-    /// Leaves a channel; one that is not joined is left already.
+    /// Leaves a channel, if it is joined.
     pub fn leave(&mut self, channel: Channel) {
         self.joined.retain(|(joined, _)| *joined != channel);
     }
@@ -109,11 +109,11 @@ impl Channels {
         self.joined.iter().map(|(channel, _)| *channel)
     }
 
-    /// Waits for datagrams on any channel; for ever when none is joined.
+    /// Waits for datagrams on any channel; for ever without one.
     ///
     /// # Errors
     ///
-    /// What receiving meets; the channel stays joined.
+    /// Any error of the receive; the channel stays joined.
     ///
     /// # Cancel safety
     ///
@@ -133,7 +133,7 @@ impl Channels {
     }
 }
 
-/// Asks each socket once, beginning with `turn`: a busy channel does not starve the others.
+/// Polls each socket once, from `turn` on: a busy channel does not starve the others.
 fn poll_all(
     joined: &[(Channel, ChannelSocket)],
     turn: usize,
@@ -197,7 +197,7 @@ impl ChannelSocket {
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return Poll::Pending,
             }
-            let mut chunks = buffers.chunks_exact_mut(BUFFER_OCTETS);
+            let mut chunks = buffers.chunks_exact_mut(BUFFER_BYTES);
             let mut slices: [_; BATCH] =
                 array::from_fn(|_| IoSliceMut::new(chunks.next().unwrap_or_default()));
             let outcome = self.socket.try_io(Interest::READABLE, || {
@@ -216,9 +216,9 @@ fn bound(group: SocketAddrV4) -> io::Result<Socket> {
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.set_multicast_all_v4(false)?;
-    // Beyond the system's limit only the privileged may go; the others get as much as is allowed.
-    if set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_OCTETS).is_err() {
-        socket.set_recv_buffer_size(RECEIVE_BUFFER_OCTETS)?;
+    // Only a privileged process may exceed the system's limit.
+    if set_socket_recv_buffer_size_force(&socket, RECEIVE_BUFFER_BYTES).is_err() {
+        socket.set_recv_buffer_size(RECEIVE_BUFFER_BYTES)?;
     }
     socket.bind(&SocketAddr::V4(group).into())?;
     Ok(socket)
@@ -228,11 +228,11 @@ fn while_doing(attempted: String) -> impl FnOnce(io::Error) -> JoinError {
     |source| JoinError::Io { attempted, source }
 }
 
-/// Datagrams, or runs of datagrams that the kernel has joined, that are received at once.
+/// Datagrams, or coalesced runs of them, that are received at once.
 const BATCH: usize = 16;
-/// The longest run that the kernel joins.
-const BUFFER_OCTETS: usize = 64 << 10;
-const RECEIVE_BUFFER_OCTETS: usize = 16 << 20;
+/// The longest run that the kernel coalesces.
+const BUFFER_BYTES: usize = 64 << 10;
+const RECEIVE_BUFFER_BYTES: usize = 16 << 20;
 
 #[cfg(test)]
 mod tests {
@@ -246,7 +246,7 @@ mod tests {
 
     // test: rfc5775 5.1.2.4
     #[tokio::test]
-    async fn datagrams_of_the_source_are_heard_and_those_of_others_are_not() {
+    async fn datagrams_of_the_source_are_received_and_those_of_others_are_not() {
         let group = channel(Ipv4Addr::new(232, 77, 1, 1), Some(LOOPBACK));
         let elsewhere = channel(Ipv4Addr::new(232, 77, 1, 2), Some(Ipv4Addr::new(127, 0, 0, 9)));
         let Some((mut channels, sender)) = set_up(&[group, elsewhere]) else { return };
@@ -254,8 +254,8 @@ mod tests {
         for number in 0..40_u8 {
             sender.send_to(&[number; 1444], group.group).unwrap();
         }
-        let mut heard = Vec::new();
-        while heard.len() < 40 {
+        let mut received = Vec::new();
+        while received.len() < 40 {
             let Ok(batch) = timeout(Duration::from_secs(5), channels.receive()).await else {
                 break;
             };
@@ -264,26 +264,26 @@ mod tests {
             for (source, datagram) in batch.datagrams() {
                 assert_eq!(source, sender.local_addr().unwrap());
                 assert_eq!(datagram.len(), 1444);
-                heard.push(datagram[0]);
+                received.push(datagram[0]);
             }
         }
-        if heard.is_empty() {
+        if received.is_empty() {
             eprintln!("SKIPPED: multicast does not reach the loopback interface here");
             return;
         }
-        assert_eq!(heard, (0..40).collect::<Vec<_>>());
+        assert_eq!(received, (0..40).collect::<Vec<_>>());
         let more = timeout(Duration::from_millis(50), channels.receive()).await;
-        assert!(more.is_err(), "the other source is not heard");
+        assert!(more.is_err(), "the other source is not received");
         channels.leave(group);
         sender.send_to(b"after", group.group).unwrap();
         assert!(timeout(Duration::from_millis(50), channels.receive()).await.is_err());
     }
 
     #[tokio::test]
-    async fn another_group_on_the_same_port_is_not_heard() {
+    async fn another_group_on_the_same_port_is_not_received() {
         let group = channel(Ipv4Addr::new(239, 77, 1, 7), None);
         let Some((mut channels, sender)) = set_up(&[group]) else { return };
-        // Another program on this machine joined it, so that the system takes it in.
+        // Another program on this machine joined it, so that the system receives it.
         let other = Ipv4Addr::new(239, 77, 1, 8);
         let neighbour = StdSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
         neighbour.join_multicast_v4(&other, &LOOPBACK).unwrap();
@@ -294,8 +294,8 @@ mod tests {
             return;
         };
         let batch = batch.unwrap();
-        let heard: Vec<&[u8]> = batch.datagrams().map(|(_, datagram)| datagram).collect();
-        assert_eq!(heard, [b"ours"]);
+        let received: Vec<&[u8]> = batch.datagrams().map(|(_, datagram)| datagram).collect();
+        assert_eq!(received, [b"ours"]);
     }
 
     #[tokio::test]

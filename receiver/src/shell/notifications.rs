@@ -1,4 +1,4 @@
-//! Takes notifications: as datagrams, or posted over HTTP.
+//! Reception of notifications, as datagrams or by HTTP POST.
 
 use std::{future::pending, io, net::SocketAddr};
 
@@ -9,12 +9,12 @@ use tokio::{
 
 mod http;
 
-/// Octets that are read of a notification; it has fewer.
+/// Octets to read of a notification; it has fewer.
 const MAX_NOTIFICATION: usize = 2048;
-/// Posted notifications that wait for the agent; more are answered 503.
+/// Posted notifications that wait for the agent; further ones get status 503.
 const WAITING: usize = 4;
 
-/// Where notifications come in.
+/// Ports for notifications.
 #[derive(Debug)]
 pub struct Notifications {
     socket: Option<UdpSocket>,
@@ -26,11 +26,11 @@ impl Notifications {
     ///
     /// # Errors
     ///
-    /// When an address is taken, or none of this machine.
+    /// When an address is in use, or not of this machine.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is left open.
+    /// Closes all sockets.
     pub async fn open(datagrams: Option<SocketAddr>, http: Option<SocketAddr>) -> io::Result<Self> {
         let socket = match datagrams {
             Some(address) => Some(UdpSocket::bind(address).await?),
@@ -47,11 +47,11 @@ impl Notifications {
         Ok(Self { socket, posted })
     }
 
-    /// Returns the next notification; never when none can come.
+    /// Returns the next notification; never without a port.
     ///
     /// # Cancel safety
     ///
-    /// None is lost.
+    /// No notification is lost.
     pub async fn receive(&mut self) -> Vec<u8> {
         let Self { socket, posted } = self;
         tokio::select! {
@@ -90,13 +90,13 @@ mod tests {
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
     #[tokio::test]
-    async fn a_datagram_comes_as_it_was_sent() {
+    async fn a_datagram_is_received_as_sent() {
         let mut notifications = Notifications::open(Some(HERE), None).await.unwrap();
         let to = notifications.socket.as_ref().unwrap().local_addr().unwrap();
         let sender = UdpSocket::bind(HERE).await.unwrap();
         sender.send_to(b"notification", to).await.unwrap();
         assert_eq!(notifications.receive().await, b"notification");
-        let taken = Notifications::open(Some(to), None).await;
-        assert!(taken.is_err(), "the address is taken");
+        let second = Notifications::open(Some(to), None).await;
+        assert!(second.is_err(), "the address is in use");
     }
 }

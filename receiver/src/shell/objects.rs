@@ -36,12 +36,12 @@ pub struct ObjectDirectory {
     tables: TablesFile,
     reservation: Reservation,
     image: ImagePaths,
-    /// Octets of the image that have room, while there is none for the others.
+    /// Reserved octets of the image, until all are.
     image_reserved: Option<u64>,
     image_made: bool,
 }
 
-/// Where an object's image is written, and where it goes when it is whole.
+/// Paths of an object's image, while incomplete and when verified.
 #[derive(Debug)]
 struct ImagePaths {
     directory: PathBuf,
@@ -50,7 +50,8 @@ struct ImagePaths {
 }
 
 impl ImagePaths {
-    /// An unsigned file lies in the output directory, which holds the data directory with `objects`.
+    /// Returns the paths. An unsigned file is in the output directory, the parent of the data
+    /// directory.
     fn new(objects: &Path, layout: &ObjectLayout) -> Self {
         let (directory, name) = match layout.content() {
             Content::Image(_) => (objects.join(layout.directory_name()), IMAGE),
@@ -63,7 +64,7 @@ impl ImagePaths {
         Self { directory, part, image }
     }
 
-    /// Returns whether the image has its final name: then there is nothing to reserve.
+    /// Returns whether the image has its final name, so that nothing is to be reserved.
     fn is_whole(&self, disk: &dyn Disk, layout: &ObjectLayout) -> bool {
         match layout.content() {
             Content::Image(_) => disk.exists(&self.image),
@@ -73,40 +74,40 @@ impl ImagePaths {
     }
 }
 
-/// How far the logs are reserved.
+/// Progress of the reservation of the logs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 struct Reservation {
     file: u32,
     octets: u64,
 }
 
-/// What one step of a reservation came to.
+/// Outcome of one step of a reservation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reserved {
     /// Within a file.
     Partly,
     /// This many files from the first on are ready.
     Files(u32),
-    /// All files are ready; there is nothing left to do.
+    /// All files are ready.
     All,
 }
 
-/// What reading the image back came to.
+/// Outcome of the verification of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FinishOutcome {
-    /// The image is exact on the medium and has its final name.
+pub enum VerifyOutcome {
+    /// The image is verified on the medium and has its final name.
     Ready {
-        /// What it hashes to.
+        /// Its digest.
         sha256: Digest,
     },
-    /// The image hashes to something else.
+    /// The image has another digest.
     WrongDigest {
-        /// What it hashes to.
+        /// Its digest.
         found: Digest,
     },
-    /// The content encoding of an unsigned file cannot be undone, or makes something else of it.
+    /// The content encoding of an unsigned file cannot be decoded, or its decoded content is wrong.
     WrongContent {
-        /// What is wrong.
+        /// The problem.
         why: String,
     },
     /// It could not be read, synced or renamed.
@@ -114,12 +115,12 @@ pub enum FinishOutcome {
 }
 
 impl ObjectDirectory {
-    /// Opens the object's directory below `objects`, makes it where it is missing, and reserves the
-    /// image's room.
+    /// Opens the object's directory below `objects`, creates it if it is missing, and reserves the
+    /// space of the image.
     ///
     /// # Errors
     ///
-    /// What the file system answers; [`StorageError::NoSpace`] when the image has no room.
+    /// Any error of the file system; [`StorageError::NoSpace`] when the image has no room.
     pub fn open(
         disk: &SharedDisk,
         objects: &Path,
@@ -159,17 +160,17 @@ impl ObjectDirectory {
         &self.layout
     }
 
-    /// Reads all logs once and says what survived; what it says is synced.
+    /// Reads all logs and returns their surviving content, which is synced.
     ///
     /// A log of another object, and one whose header is damaged, is removed.
     ///
     /// # Errors
     ///
-    /// What opening, syncing or removing meets. A sector that cannot be read costs its slots.
+    /// Any error of an open, a sync or a removal. A sector that cannot be read costs its slots.
     pub fn recover(&mut self) -> Result<Recovered, StorageError> {
         let layout = self.layout.clone();
         let mut recovery = Recovery::new(&layout);
-        // The last sync of it may have failed, with the names of the logs.
+        // Its last sync, with the names of the logs, may have failed.
         self.disk
             .sync_directory(&self.path)
             .map_err(StorageError::while_doing("sync the object's directory"))?;
@@ -189,14 +190,14 @@ impl ObjectDirectory {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => opened?,
         };
-        // What a killed process wrote is readable before it is durable: sync, then believe what is
-        // read from the medium. Where this sync, or one before it, failed, the cache would lie.
+        // Writes of a killed process are readable before they are durable: sync, then read from the
+        // medium. After a failed sync the cache differs from it.
         if let Err(error) = file.sync_data() {
             tracing::warn!(%error, number, "failed to sync a log before reading it");
         }
         file.drop_page_cache()?;
         let mut header = vec![0; ObjectLayout::HEADER_BYTES];
-        // All slots hang on it: a reading that fails once is no reason to drop them.
+        // All slots depend on it: one failed read is no reason to drop them.
         let readable = (0..HEADER_READS).any(|_| file.read_exact_at(&mut header, 0).is_ok());
         let whole = file.length()? == self.layout.file_bytes(number);
         let offered = if readable && whole { header.as_slice() } else { &[] };
@@ -231,7 +232,7 @@ impl ObjectDirectory {
         }
     }
 
-    /// Reads each slot of a run alone: a bad sector costs the slots that lie on it.
+    /// Reads each slot of a run separately: a bad sector costs only its own slots.
     fn recover_slot_by_slot(
         &self,
         file: &dyn DiskFile,
@@ -248,12 +249,12 @@ impl ObjectDirectory {
         }
     }
 
-    /// Writes the next octets of the reservation: zeros first, then the header that says that the
-    /// file is whole.
+    /// Writes the next octets of the reservation: zeros first, then the header, which marks the
+    /// file as complete.
     ///
     /// # Errors
     ///
-    /// [`StorageError::NoSpace`] when the disk is full, or what else writing meets.
+    /// [`StorageError::NoSpace`] when the disk is full, or any other error of the write.
     pub fn reserve_step(&mut self) -> Result<Reserved, StorageError> {
         if let Some(at) = self.image_reserved {
             let step = self.reserve_image_part(at);
@@ -307,7 +308,7 @@ impl ObjectDirectory {
     ///
     /// # Errors
     ///
-    /// What writing meets; a log that is not reserved is refused.
+    /// Any error of the write; a log that is not reserved is an error.
     pub fn write(&mut self, number: u32, offset: u64, octets: &[u8]) -> Result<(), StorageError> {
         let attempt = || {
             let file = self.logs.get(&number).ok_or(io::ErrorKind::NotFound)?;
@@ -318,16 +319,16 @@ impl ObjectDirectory {
         Ok(())
     }
 
-    /// Writes into the file of table symbols; a failure costs these, and nothing else.
+    /// Writes to the file of table symbols; a failure costs only these.
     pub fn write_tables(&mut self, offset: u64, octets: &[u8]) {
         self.tables.write(offset, octets);
     }
 
-    /// Syncs every log that was written since the last time, and the table symbols.
+    /// Syncs every log written since the last flush, and the table symbols.
     ///
     /// # Errors
     ///
-    /// What syncing meets. It is not tried again: the next call syncs what is written after this.
+    /// Any error of the sync. It is not retried: the next call syncs later writes.
     pub fn flush(&mut self) -> Result<(), StorageError> {
         self.tables.sync();
         let mut outcome = Ok(());
@@ -344,7 +345,7 @@ impl ObjectDirectory {
     }
 }
 
-/// The files of one object as the decoder sees them.
+/// The files of one object for the decoder.
 #[derive(Debug)]
 pub struct DecodeFiles {
     disk: SharedDisk,
@@ -355,7 +356,7 @@ pub struct DecodeFiles {
 }
 
 impl DecodeFiles {
-    /// Names the object's files below `objects`; they are opened when they are needed.
+    /// Creates a handle of the object's files below `objects`; they are opened on use.
     #[must_use]
     pub fn new(disk: SharedDisk, objects: &Path, layout: ObjectLayout) -> Self {
         let image = ImagePaths::new(objects, &layout);
@@ -363,12 +364,12 @@ impl DecodeFiles {
         Self { disk, path, image, layout, logs: BTreeMap::new() }
     }
 
-    /// Writes octets of the image that come in their order, and syncs them; the first ones make the
-    /// directory and reserve the room.
+    /// Writes octets of the image in order, and syncs them; the first ones create the directory and
+    /// reserve the space.
     ///
     /// # Errors
     ///
-    /// What the file system answers; [`StorageError::NoSpace`] when the image has no room.
+    /// Any error of the file system; [`StorageError::NoSpace`] when the image has no room.
     pub fn store(&self, offset: u64, octets: &[u8]) -> Result<(), StorageError> {
         let attempt = || {
             if offset == 0 {
@@ -382,14 +383,14 @@ impl DecodeFiles {
             image.write_all_at(octets, offset)?;
             image.sync_data()
         };
-        attempt().map_err(StorageError::while_doing("store a piece of the image"))
+        attempt().map_err(StorageError::while_doing("store a part of the image"))
     }
 
-    /// Syncs the image, reads it back from the medium, compares its digest, gives it its name.
+    /// Syncs the image, verifies its digest from the medium, and gives it its name.
     ///
-    /// Harmless when it is done already.
+    /// Idempotent.
     #[must_use]
-    pub fn finish(&self) -> FinishOutcome {
+    pub fn finish(&self) -> VerifyOutcome {
         let attempt = || {
             let ImagePaths { directory, part, image } = &self.image;
             let is_renamed = !self.disk.exists(part) && self.disk.exists(image);
@@ -400,12 +401,12 @@ impl DecodeFiles {
                 Content::Image(digest) => found == *digest,
                 Content::File(file) => {
                     // spec: rfc6726 3.4.2 (a wrong digest is damage, a right one no proof)
-                    let fits = file.encoded.is_some() || scanned.matches_layout(file);
+                    let fits = file.encoded.is_some() || scanned.matches_digest(file);
                     fits && scanned.octets == self.layout.image_bytes()
                 }
             };
             if !is_right {
-                return Ok(FinishOutcome::WrongDigest { found });
+                return Ok(VerifyOutcome::WrongDigest { found });
             }
             if let Content::File(file) = self.layout.content()
                 && let Some(encoded) = &file.encoded
@@ -415,16 +416,16 @@ impl DecodeFiles {
             if !is_renamed {
                 self.disk.rename(part, image)?;
             }
-            // Also when the power went between the rename and this.
+            // Also after a power cut between the rename and this.
             self.disk.sync_directory(directory)?;
-            Ok(FinishOutcome::Ready { sha256: found })
+            Ok(VerifyOutcome::Ready { sha256: found })
         };
         attempt().unwrap_or_else(|error| {
-            FinishOutcome::Failed(StorageError::while_doing("read the image back")(error))
+            VerifyOutcome::Failed(StorageError::while_doing("read the image back")(error))
         })
     }
 
-    /// Syncs a file and reads it back: what is renamed must be durable before its name says so.
+    /// Syncs a file and reads it back: it must be durable before it is renamed.
     fn scan(&self, path: &Path) -> io::Result<ScannedImage> {
         self.disk.open(path, OpenMode::Write)?.sync_all()?;
         let wants_md5 = match self.layout.content() {
@@ -443,7 +444,7 @@ impl DecodeFiles {
     }
 }
 
-/// What a file on the medium is.
+/// Length and digests of a file on the medium.
 #[derive(Debug)]
 struct ScannedImage {
     octets: u64,
@@ -452,8 +453,8 @@ struct ScannedImage {
 }
 
 impl ScannedImage {
-    /// Returns whether it has the digest that was announced, if one was.
-    fn matches_layout(&self, file: &UnsignedContent) -> bool {
+    /// Returns whether it has the announced digest, if any.
+    fn matches_digest(&self, file: &UnsignedContent) -> bool {
         file.md5.is_none_or(|expected| expected == self.md5)
     }
 }
@@ -478,13 +479,13 @@ impl BlockFiles for DecodeFiles {
     }
 }
 
-/// Makes the unfinished image, or takes it as it is, and reserves its room; returns where zeros are
-/// to be written for it, where the file system cannot reserve without.
+/// Creates or opens the incomplete image and reserves its space; returns the offset from which
+/// zeros are to be written, if the file system cannot reserve without.
 ///
 /// Logs are reserved by zeros because each of their many syncs would have to convert unwritten
 /// extents. A block of the image is written once, by one write: reserving it without zeros costs
-/// one conversion a block, spares the flash a whole image, and holds the room also where files are
-/// never overwritten in place.
+/// one conversion per block, saves the flash a whole image, and holds the space also where files
+/// are never overwritten in place.
 fn reserve_image(disk: &dyn Disk, paths: &ImagePaths, octets: u64) -> io::Result<Option<u64>> {
     let how = if octets == 0 { OpenMode::Empty } else { OpenMode::Create };
     let image = disk.open(&paths.part, how)?;
@@ -505,7 +506,7 @@ fn zeros(from: u64, to: u64) -> Vec<u8> {
 const IMAGE: &str = "image";
 const READ_BYTES: usize = 1 << 20;
 const RESERVE_BYTES: u64 = 2 << 20;
-/// Times that a header is read before its log counts as damaged.
+/// Reads of a header before its log counts as damaged.
 const HEADER_READS: u32 = 3;
 
 #[cfg(test)]

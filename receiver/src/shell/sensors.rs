@@ -1,4 +1,4 @@
-//! Reads what Linux shows of battery, memory, storage, link and heat.
+//! Sensors of Linux: battery, memory, storage, link and temperature.
 //!
 //! | reading | file below the root |
 //! | --- | --- |
@@ -6,10 +6,10 @@
 //! | memory | `proc/meminfo`: `MemTotal`, `MemAvailable` |
 //! | storage | `statvfs` of the data directory |
 //! | link | `sys/class/net/*/operstate` |
-//! | heat | `sys/class/thermal/*/temp` |
+//! | temperature | `sys/class/thermal/*/temp` |
 //!
-//! What is not there is absent and no reason to rest. The root is `/`, or what the configuration
-//! says, so that a test or a lab can be a device with a battery.
+//! A missing sensor has no reading and causes no suspend reason. The root is `/` unless configured
+//! otherwise, so that a test or a lab can simulate a battery.
 
 use std::{
     fs,
@@ -18,7 +18,7 @@ use std::{
 
 use crate::suspension::Readings;
 
-/// Where to look.
+/// The sensors below a root.
 #[derive(Debug, Clone)]
 pub struct Sensors {
     root: PathBuf,
@@ -26,25 +26,25 @@ pub struct Sensors {
     link: Link,
 }
 
-/// Which interface has to be there.
+/// The interface whose link is watched.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Link {
     /// This one.
     Named(String),
     /// Any but the loopback.
     Any,
-    /// None: the device listens on its loopback.
+    /// None: the device receives on its loopback.
     Loopback,
 }
 
 impl Sensors {
-    /// Makes sensors below `root`; storage is that of `data`.
+    /// Creates sensors below `root`; the storage is that of `data`.
     #[must_use]
     pub const fn new(root: PathBuf, data: PathBuf, link: Link) -> Self {
         Self { root, data, link }
     }
 
-    /// Reads all of them.
+    /// Reads all sensors.
     #[must_use]
     pub fn read(&self) -> Readings {
         let supplies = folders(&self.root.join("sys/class/power_supply"));
@@ -71,7 +71,7 @@ impl Sensors {
         }
     }
 
-    /// An interface that says nothing of itself (`unknown`) is taken for up.
+    /// Returns whether the link is lost. An interface in state `unknown` counts as up.
     fn is_link_lost(&self) -> bool {
         let net = self.root.join("sys/class/net");
         let is_down = |path: &Path| {
@@ -109,14 +109,14 @@ fn number(path: &Path) -> Option<i64> {
 fn memory(path: &Path) -> Option<u8> {
     let text = fs::read_to_string(path).ok()?;
     let kibibytes = |name: &str| -> Option<u64> {
-        let rest = text.lines().find_map(|line| line.strip_prefix(name))?;
-        rest.trim_start_matches(':').split_whitespace().next()?.parse().ok()
+        let value = text.lines().find_map(|line| line.strip_prefix(name))?;
+        value.trim_start_matches(':').split_whitespace().next()?.parse().ok()
     };
     let (total, available) = (kibibytes("MemTotal")?, kibibytes("MemAvailable")?);
     percent(total.saturating_sub(available), total)
 }
 
-/// As `df` says it: of what those without privileges can use.
+/// Returns the used percentage as `df` shows it, of the space for unprivileged users.
 fn storage(path: &Path) -> Option<u8> {
     let found = rustix::fs::statvfs(path).ok()?;
     let used = found.f_blocks.saturating_sub(found.f_bfree);

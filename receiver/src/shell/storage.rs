@@ -1,9 +1,9 @@
-//! The storage threads: one that does everything in order, one that solves blocks beside it.
+//! The storage threads: one that serves all commands in order, one that decodes blocks.
 //!
-//! Commands are served in the order in which they were sent, so what the core emits as "write, sync,
-//! journal" happens as that. Reservations fill the time between them. Answers come back as
-//! [`Completion`]s. How many octets of symbols wait is bounded by the cores
-//! ([`crate::store::Limits::unsynced_bytes`]), which drop symbols while the storage is behind.
+//! Commands are served in order, so a core can emit "write, sync, journal". Reservations fill the
+//! time between them. Results are [`Completion`]s. The octets of waiting symbols are bounded by the
+//! cores ([`crate::store::Limits::unsynced_bytes`]), which drop symbols while the storage is
+//! behind.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -22,50 +22,50 @@ use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use super::{
     data_dir::{DataDir, FileName},
     disk::SharedDisk,
-    objects::{DecodeFiles, FinishOutcome, ObjectDirectory, Reserved},
+    objects::{DecodeFiles, ObjectDirectory, Reserved, VerifyOutcome},
 };
 use crate::{
     flute::decode::{DecodeJob, DecodeOutcome},
     store::{JournalWrite, LogOutput, ObjectLayout, Recovered, StorageError, Ticket},
 };
 
-/// What the storage is asked to do. Objects are named by their key.
+/// Command for the storage. An object is identified by its key.
 #[derive(Debug)]
 pub enum Command {
-    /// Recover what the object's directory holds, then reserve what is missing: one
+    /// Recover the object's directory, then reserve its logs: one
     /// [`Completion::Recovered`], then [`Completion::Reserved`] with each file until all are ready.
     Open(ObjectLayout),
     /// Write to or sync the logs of an object.
     Log(Hash16, LogOutput),
     /// Write and sync a copy of the journal.
     Journal(JournalWrite),
-    /// Write a small file whole or not at all.
+    /// Write a small file atomically.
     WriteFile(FileName, Vec<u8>),
-    /// The same with one that can be done without: one [`Completion::FileKept`], and nothing that
-    /// follows is held up when it fails.
-    KeepFile(FileName, Vec<u8>),
+    /// Write an optional small file: one [`Completion::OptionalFileWritten`], and a failure does not
+    /// affect later commands.
+    WriteOptionalFile(FileName, Vec<u8>),
     /// Remove a small file.
     RemoveFile(FileName),
-    /// Solve a source block.
+    /// Decode a source block.
     Decode(DecodeJob),
-    /// Read the image back, compare, give it its name.
-    Finish(ObjectLayout),
-    /// Write and sync octets of an image at this place: one [`Completion::Stored`].
-    Store(ObjectLayout, u64, Vec<u8>),
-    /// Forget an object and remove its directory; a file that has its own name stays.
+    /// Verify the image and give it its name.
+    VerifyImage(ObjectLayout),
+    /// Write and sync octets of an image at this offset: one [`Completion::ImageWritten`].
+    WriteImage(ObjectLayout, u64, Vec<u8>),
+    /// Remove an object's directory; a file with its final name stays.
     Drop(ObjectLayout),
-    /// Forget all objects but these, and remove their directories.
-    KeepOnly(Vec<ObjectLayout>),
+    /// Remove the directories of all other objects.
+    RemoveOtherObjects(Vec<ObjectLayout>),
 }
 
-/// What became of a command.
+/// Result of a command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Completion {
-    /// The object is open; this is what it holds.
+    /// The object is open, with this content.
     Recovered(Hash16, Recovered),
-    /// The first so many of its logs are reserved.
+    /// This number of its logs is reserved.
     Reserved(Hash16, u32),
-    /// It cannot be opened, or its room cannot be reserved.
+    /// The object cannot be opened, or its space cannot be reserved.
     OpenFailed(Hash16, StorageError),
     /// The flush has returned.
     Flushed(Hash16, Ticket),
@@ -73,25 +73,25 @@ pub enum Completion {
     LogFailed(Hash16, Ticket, StorageError),
     /// The journal of this generation is synced.
     JournalWritten(u64),
-    /// It is not; the copy before it is.
+    /// The journal of this generation is not synced; the copy before it is.
     JournalFailed(u64, StorageError),
     /// The small file is written, or removed.
     FileDone(FileName),
-    /// It is not.
+    /// The small file is not written, or not removed.
     FileFailed(FileName, StorageError),
-    /// A small file that can be done without is written, or not.
-    FileKept(Result<(), StorageError>),
-    /// An attempt to solve a block is over.
+    /// The optional small file is written, or not.
+    OptionalFileWritten(Result<(), StorageError>),
+    /// An attempt to decode a block ended.
     Decoded(Hash16, Sbn, DecodeOutcome),
-    /// The image was read back.
-    Finished(Hash16, FinishOutcome),
+    /// The image was verified, or not.
+    ImageVerified(Hash16, VerifyOutcome),
     /// Octets of the image are synced, or not.
-    Stored(Hash16, Result<(), StorageError>),
-    /// The objects that were not to be kept are gone, or not.
-    Kept(Result<(), StorageError>),
+    ImageWritten(Hash16, Result<(), StorageError>),
+    /// The other objects are removed, or not.
+    ObjectsRemoved(Result<(), StorageError>),
 }
 
-/// The way to the storage threads.
+/// Handle of the storage threads.
 #[derive(Debug)]
 pub struct Storage {
     commands: mpsc::Sender<Command>,
@@ -99,12 +99,12 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Starts the threads. Completions come in the order of the commands, except those of
+    /// Starts the threads. Completions have the order of the commands, except those of
     /// [`Command::Decode`] and [`Command::VerifyImage`].
     ///
     /// # Errors
     ///
-    /// When the system gives no thread.
+    /// When the system denies a thread.
     pub fn start(directory: DataDir) -> io::Result<(Self, UnboundedReceiver<Completion>)> {
         let (commands, receiver) = mpsc::channel();
         let (jobs, waiting) = mpsc::channel();
@@ -118,14 +118,14 @@ impl Storage {
         Ok((Self { commands, worker }, answers))
     }
 
-    /// Hands a command over.
+    /// Sends a command.
     pub fn send(&self, command: Command) {
         // The thread ends only when this sender is gone.
         self.commands.send(command).expect("the storage thread runs");
     }
 
-    /// Waits until every command was served, and returns the directory. A block that is being solved
-    /// is given up: its symbols stay in the logs.
+    /// Waits for all commands, and returns the directory. An unfinished block is dropped: its
+    /// symbols stay in the logs.
     ///
     /// # Panics
     ///
@@ -156,7 +156,7 @@ fn serve(
             Err(TryRecvError::Disconnected) => return worker.directory,
         }
         while let Some(job) = worker.poll_job() {
-            // The solver ends only when this sender is gone.
+            // The decode thread ends only when this sender is gone.
             jobs.send(job).expect("the decode thread runs");
         }
         while let Some(completion) = worker.poll_completion() {
@@ -165,24 +165,25 @@ fn serve(
     }
 }
 
-/// What the storage thread does, command by command.
+/// State of the storage thread.
 ///
-/// After each [`Self::handle`] and [`Self::reserve`], the caller takes the jobs to a [`DecodeWorker`] and
-/// the completions to the core. A thread does so in [`Storage`]; a simulation does it by hand.
+/// After each [`Self::handle`] and [`Self::reserve`], the caller passes the jobs to a
+/// [`DecodeWorker`] and the completions to the core. A thread does so in [`Storage`]; a simulation
+/// does it by hand.
 #[derive(Debug)]
 pub struct Worker {
     directory: DataDir,
     objects: BTreeMap<Hash16, ObjectDirectory>,
-    /// Objects whose logs are not all reserved, in the order in which they were opened.
+    /// Objects with unreserved logs, in the order of opening.
     reserving: Vec<Hash16>,
-    /// Why a small file was not written. The journal stands still from then on.
+    /// Error of a small file. No journal is written after it.
     missing: Option<StorageError>,
     jobs: VecDeque<Job>,
     completions: VecDeque<Completion>,
 }
 
 impl Worker {
-    /// Starts with no object open.
+    /// Creates a worker without open objects.
     #[must_use]
     pub const fn new(directory: DataDir) -> Self {
         Self {
@@ -195,13 +196,13 @@ impl Worker {
         }
     }
 
-    /// Returns whether [`Self::reserve`] has something to do.
+    /// Returns whether there is a reservation for [`Self::reserve`].
     #[must_use]
     pub const fn is_reserving(&self) -> bool {
         !self.reserving.is_empty()
     }
 
-    /// Returns the next answer.
+    /// Returns the next completion.
     pub fn poll_completion(&mut self) -> Option<Completion> {
         self.completions.pop_front()
     }
@@ -222,38 +223,40 @@ impl Worker {
                 self.missing = self.missing.take().or(outcome.clone().err());
                 self.answer_file(name, outcome);
             }
-            Command::KeepFile(name, octets) => {
+            Command::WriteOptionalFile(name, octets) => {
                 let outcome = self.directory.write_file(&name, &octets);
-                self.answer(Completion::FileKept(outcome));
+                self.answer(Completion::OptionalFileWritten(outcome));
             }
             Command::RemoveFile(name) => {
                 let outcome = self.directory.remove_file(&name);
                 self.answer_file(name, outcome);
             }
             Command::Decode(job) => self.jobs.push_back(Job::Decode(job)),
-            Command::Finish(layout) => self.jobs.push_back(Job::Finish(layout)),
-            Command::Store(layout, offset, octets) => {
+            Command::VerifyImage(layout) => self.jobs.push_back(Job::VerifyImage(layout)),
+            Command::WriteImage(layout, offset, octets) => {
                 let key = layout.object_key();
                 let files =
                     DecodeFiles::new(self.directory.disk(), &self.directory.objects(), layout);
-                self.answer(Completion::Stored(key, files.store(offset, &octets)));
+                self.answer(Completion::ImageWritten(key, files.store(offset, &octets)));
             }
             Command::Drop(layout) => {
                 let key = layout.object_key();
                 self.objects.remove(&key);
                 self.reserving.retain(|reserving| *reserving != key);
-                self.answer(Completion::Kept(self.directory.drop_object(&layout)));
+                self.answer(Completion::ObjectsRemoved(self.directory.drop_object(&layout)));
             }
-            Command::KeepOnly(layouts) => {
+            Command::RemoveOtherObjects(layouts) => {
                 let keys: Vec<_> = layouts.iter().map(ObjectLayout::object_key).collect();
                 self.objects.retain(|key, _| keys.contains(key));
                 self.reserving.retain(|key| keys.contains(key));
-                self.answer(Completion::Kept(self.directory.drop_objects_except(&layouts)));
+                self.answer(Completion::ObjectsRemoved(
+                    self.directory.drop_objects_except(&layouts),
+                ));
             }
         }
     }
 
-    /// Writes the journal, unless a file is missing that it may rely on.
+    /// Writes the journal, unless a file that it may refer to is missing.
     fn journal(&mut self, write: &JournalWrite) {
         let outcome = match &self.missing {
             None => self.directory.write_journal(write),
@@ -283,7 +286,7 @@ impl Worker {
 
     fn log(&mut self, key: Hash16, output: LogOutput) {
         let Some(object) = self.objects.get_mut(&key) else {
-            // The object was dropped while its last writes were on their way.
+            // The object was dropped before its last writes.
             return;
         };
         let answer = match output {
@@ -303,7 +306,7 @@ impl Worker {
         answer.into_iter().for_each(|answer| self.answer(answer));
     }
 
-    /// Does the next step of the oldest reservation.
+    /// Performs the next step of the oldest reservation.
     pub fn reserve(&mut self) {
         let Some(key) = self.reserving.first().copied() else { return };
         let step = self.objects.get_mut(&key).map(ObjectDirectory::reserve_step);
@@ -330,16 +333,16 @@ impl Worker {
     }
 }
 
-/// Work beside the storage thread.
+/// Job for the decode thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Job {
-    /// Solve a source block.
+    /// Decode a source block.
     Decode(DecodeJob),
-    /// Read the image back, compare, give it its name.
-    Finish(ObjectLayout),
+    /// Verify the image and give it its name.
+    VerifyImage(ObjectLayout),
 }
 
-/// What the decode thread does, job by job.
+/// Executor of jobs, in the decode thread.
 #[derive(Debug, Clone)]
 pub struct DecodeWorker {
     disk: SharedDisk,
@@ -347,13 +350,13 @@ pub struct DecodeWorker {
 }
 
 impl DecodeWorker {
-    /// Works in the same directory as the [`Worker`] that hands out the jobs.
+    /// Creates an executor for the directory of a [`Worker`].
     #[must_use]
     pub fn new(directory: &DataDir) -> Self {
         Self { disk: directory.disk(), objects: directory.objects() }
     }
 
-    /// Does a job.
+    /// Runs a job.
     #[must_use]
     pub fn run(&self, job: Job) -> Completion {
         let files = |layout| DecodeFiles::new(Arc::clone(&self.disk), &self.objects, layout);
@@ -362,9 +365,9 @@ impl DecodeWorker {
                 let outcome = job.run(&mut files(job.layout.clone()));
                 Completion::Decoded(job.layout.object_key(), job.sbn, outcome)
             }
-            Job::Finish(layout) => {
+            Job::VerifyImage(layout) => {
                 let key = layout.object_key();
-                Completion::Finished(key, files(layout).finish())
+                Completion::ImageVerified(key, files(layout).finish())
             }
         }
     }
@@ -372,7 +375,7 @@ impl DecodeWorker {
 
 fn answer(completions: &UnboundedSender<Completion>, completion: Completion) {
     if completions.send(completion).is_err() {
-        tracing::trace!("nobody waits for this completion: the receiver is stopping");
+        tracing::trace!("completion dropped: the agent is stopping");
     }
 }
 

@@ -1,7 +1,7 @@
 //! The content of a captured session: a line for each packet, a summary of each object.
 //!
-//! Symbols are counted, not decoded. The summary shows sent and missing symbols, also of FEC schemes
-//! that cannot be decoded here.
+//! Symbols are counted, not decoded. The summary shows sent and missing symbols, also of FEC
+//! schemes that cannot be decoded here.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -5,7 +5,7 @@ use proto::{
     flute::{content_encoding::ContentEncoding, fdt::FileEntry},
 };
 
-use super::Limits;
+use super::limits::Limits;
 use crate::store::{Encoded, ObjectLayout, UnsignedContent};
 
 /// Returns the FEC parameters under which an empty file is stored.

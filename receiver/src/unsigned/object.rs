@@ -10,7 +10,7 @@ use proto::{
     time::Mono,
 };
 
-use super::{Output, UnsignedFile, record::Record};
+use super::{output::Output, record::Record, status::UnsignedFile};
 use crate::{
     flute::{blocks::Blocks, decode::DecodeOutcome},
     store::{Content, InsertOutcome, Limits, ObjectLayout, Recovered, SymbolLog, Ticket},
@@ -269,12 +269,12 @@ impl UnsignedObject {
         match &mut self.state {
             State::Receiving(blocks) if blocks.is_assembled() => {
                 self.state = State::Checking;
-                outputs.push_back(Output::Finish(self.layout.clone()));
+                outputs.push_back(Output::VerifyFile(self.layout.clone()));
             }
             State::Receiving(blocks) => outputs.extend(blocks.next_decode().map(Output::Decode)),
             State::Empty => {
                 self.state = State::Checking;
-                outputs.push_back(Output::Finish(self.layout.clone()));
+                outputs.push_back(Output::VerifyFile(self.layout.clone()));
             }
             State::Opening
             | State::Checking
@@ -284,7 +284,7 @@ impl UnsignedObject {
             | State::Refused(_) => {}
         }
         if std::mem::take(&mut self.record_dirty) {
-            outputs.push_back(Output::Keep(self.record.file_name(), self.record.emit()));
+            outputs.push_back(Output::WriteRecord(self.record.file_name(), self.record.emit()));
         }
     }
 

@@ -23,7 +23,7 @@ use proto::{
 use super::{entry::MAX_GROWTH, *};
 use crate::{
     flute::decode::BlockFiles,
-    store::{BlockPlace, Content, HeaderCheck, Recovery, SlotAddress},
+    store::{BlockPlace, Content, HeaderCheck, LogOutput, Recovery, SlotAddress},
 };
 
 const SENDER: [u8; 4] = [192, 0, 2, 1];
@@ -100,17 +100,17 @@ impl Bench {
                 Output::Log(key, LogOutput::Flush(ticket)) => {
                     self.core.handle_flushed(now(), key, ticket);
                 }
-                Output::Keep(name, octets) => {
+                Output::WriteRecord(name, octets) => {
                     self.disk.records.insert(name.clone(), octets);
                     self.core.handle_recorded(now(), &name);
                 }
-                Output::Forget(name) => drop(self.disk.records.remove(&name)),
+                Output::RemoveRecord(name) => drop(self.disk.records.remove(&name)),
                 Output::Decode(job) => {
                     let mut files = DiskFiles { disk: &mut self.disk, layout: job.layout.clone() };
                     let outcome = job.run(&mut files);
                     self.core.handle_decoded(job.layout.object_key(), job.sbn, &outcome);
                 }
-                Output::Finish(layout) => {
+                Output::VerifyFile(layout) => {
                     let name = name(&layout);
                     let octets = self.disk.parts[&name].clone();
                     let Content::File(file) = layout.content() else { unreachable!() };
@@ -124,7 +124,7 @@ impl Bench {
                     };
                     self.core.handle_finished(layout.object_key(), outcome);
                 }
-                Output::Drop(layout) => {
+                Output::RemoveObject(layout) => {
                     let directory = layout.directory_name();
                     self.disk.logs.retain(|(of, _), _| *of != directory);
                 }
@@ -414,7 +414,7 @@ fn loss_order_and_duplicates_do_not_matter() {
         let oti = raptorq(900, blocks);
         let mut packets = SENT.data(&content, oti, 0..90);
         packets.push(SENT.fdt(oti, None));
-        // Each packet is sent twice; about every third is lost; the rest comes in any order.
+        // Each packet is sent twice; about every third is lost; the others arrive in any order.
         let mut received: Vec<_> = seed.iter().zip(packets.iter().chain(&packets).cycle()).collect();
         received.retain(|(number, packet)| *number % 3 != 0 || Packet::parse(packet).unwrap().header.toi == Some(Toi::FDT));
         received.push((&0, packets.last().unwrap()));

@@ -31,8 +31,9 @@ impl Waiting {
         Self { queues: BTreeMap::new(), bytes: 0, limit }
     }
 
-    /// Stores a packet; returns the number of packets that were dropped for it, itself included. The
-    /// oldest packets of the object with the most octets go first, so that a flood drops its own.
+    /// Stores a packet; returns the number of packets that were dropped for it, itself included.
+    /// The oldest packets of the object with the most octets go first, so that a flood drops its
+    /// own.
     // spec: rfc6726 3.2 (objects without an entry are stored within limits)
     pub fn push(&mut self, object: UnsignedIdentity, packet: &[u8]) -> u64 {
         let is_new = !self.queues.contains_key(&object);

@@ -235,7 +235,7 @@ impl Bench {
                     core.handle_flushed(now, key, Ticket(u64::MAX));
                 }
             }
-            Output::Keep(name, record) => {
+            Output::WriteRecord(name, record) => {
                 assert!(record.len() < 1 << 20, "a record is short");
                 if disk.fails(RECORDS_FAIL) {
                     core.handle_record_failed(&name, &broken());
@@ -243,13 +243,13 @@ impl Bench {
                     core.handle_recorded(now, &name);
                 }
             }
-            Output::Forget(_) => {}
+            Output::RemoveRecord(_) => {}
             Output::Decode(job) => {
                 let key = job.layout.object_key();
                 let outcome = job.run(&mut Files { disk, layout: &job.layout });
                 core.handle_decoded(key, job.sbn, &outcome);
             }
-            Output::Finish(layout) => {
+            Output::VerifyFile(layout) => {
                 let key = layout.object_key();
                 let written: u64 = disk.parts.entry(key).or_default().values().sum();
                 assert_eq!(written, layout.image_bytes(), "a file without all its blocks");
@@ -259,7 +259,7 @@ impl Bench {
                 };
                 core.handle_finished(key, outcome);
             }
-            Output::Drop(layout) => {
+            Output::RemoveObject(layout) => {
                 disk.slots.retain(|(key, _, _), _| *key != layout.object_key());
                 disk.parts.remove(&layout.object_key());
             }

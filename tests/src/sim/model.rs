@@ -98,14 +98,14 @@ impl Model {
             },
             Command::Log(_, LogOutput::Tables { .. })
             | Command::Open(_)
-            | Command::Store(..)
+            | Command::WriteImage(..)
             | Command::WriteFile(..)
-            | Command::KeepFile(..)
+            | Command::WriteOptionalFile(..)
             | Command::RemoveFile(_)
             | Command::Decode(_)
-            | Command::Finish(_)
+            | Command::VerifyImage(_)
             | Command::Drop(_)
-            | Command::KeepOnly(_) => {}
+            | Command::RemoveOtherObjects(_) => {}
         }
     }
 
@@ -185,18 +185,18 @@ impl Model {
             Completion::Decoded(_, _, DecodeOutcome::LostSlots(slots)) => {
                 self.claims.retain(|_, held| !slots.contains(held));
             }
-            Completion::Kept(_)
-            | Completion::Stored(..)
+            Completion::ObjectsRemoved(_)
+            | Completion::ImageWritten(..)
             | Completion::Reserved(..)
             | Completion::OpenFailed(..)
             | Completion::JournalFailed(..)
             | Completion::FileDone(_)
             | Completion::FileFailed(..)
-            | Completion::FileKept(_)
+            | Completion::OptionalFileWritten(_)
             | Completion::Decoded(_, _, DecodeOutcome::Done)
             | Completion::Decoded(_, _, DecodeOutcome::NeedsMore)
             | Completion::Decoded(_, _, DecodeOutcome::Failed(_))
-            | Completion::Finished(..) => {}
+            | Completion::ImageVerified(..) => {}
         }
     }
 

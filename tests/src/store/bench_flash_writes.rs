@@ -24,7 +24,7 @@ use receiver::{
     flute::{blocks::Blocks, decode::DecodeOutcome, leaf_tables::kept_segments},
     shell::{
         data_dir::DataDir,
-        objects::FinishOutcome,
+        objects::VerifyOutcome,
         storage::{Command, Completion, DecodeWorker, Worker},
     },
     store::{
@@ -373,8 +373,8 @@ impl Device {
     }
 
     fn finish(&mut self) -> anyhow::Result<()> {
-        let answer = self.ask(Command::Finish(self.layout.clone()))?;
-        let Completion::Finished(_, FinishOutcome::Ready { .. }) = answer else {
+        let answer = self.ask(Command::VerifyImage(self.layout.clone()))?;
+        let Completion::ImageVerified(_, VerifyOutcome::Ready { .. }) = answer else {
             bail!("{answer:?}")
         };
         Ok(())
@@ -386,16 +386,18 @@ impl Device {
                 let place = job.layout.block_place(job.sbn).context("a block")?;
                 pages(place.offset, place.octets).count() as u64
             }
-            Command::Store(_, offset, octets) => pages(*offset, octets.len() as u64).count() as u64,
+            Command::WriteImage(_, offset, octets) => {
+                pages(*offset, octets.len() as u64).count() as u64
+            }
             Command::Journal(write) => pages(0, write.octets.len() as u64).count() as u64,
             Command::Open(_)
             | Command::Log(..)
             | Command::WriteFile(..)
-            | Command::KeepFile(..)
+            | Command::WriteOptionalFile(..)
             | Command::RemoveFile(_)
-            | Command::Finish(_)
+            | Command::VerifyImage(_)
             | Command::Drop(_)
-            | Command::KeepOnly(_) => 0,
+            | Command::RemoveOtherObjects(_) => 0,
         };
         self.worker.handle(command);
         if let Some(job) = self.worker.poll_job() {

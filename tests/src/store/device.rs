@@ -14,7 +14,7 @@ use receiver::{
     shell::{
         data_dir::DataDir,
         storage::{Completion, DecodeWorker, Worker},
-        wiring::{self, Beside, Origin, Wiring},
+        storage_router::{self, ShellCommand, StartParameters, StorageRouter},
     },
     store::{
         Journaler, ObjectLayout, Recovered, SlotAddress, SlotRun, journal_state::JournalState,
@@ -60,7 +60,7 @@ pub struct Device {
 #[derive(Debug)]
 struct Life {
     agent: Agent,
-    wiring: Wiring,
+    router: StorageRouter,
     worker: Worker,
     decoder: DecodeWorker,
     joined: Vec<TuneIn>,
@@ -120,14 +120,14 @@ impl Device {
         let next = state.clone().map(|state| journaler.write(&state)).transpose()?;
         let found = next.zip(state).map(|(next, state)| (next.generation - 1, state));
         self.ledger.check_journal(found);
-        let origin = Origin {
+        let parameters = StartParameters {
             factory_root: self.broadcast.keys.root_envelope()?,
             boot_id: format!("boot-{}", self.boots),
             seed: self.boots,
         };
-        let agent = wiring::restore(self.now(), settings()?, origin, &directory)?;
+        let agent = storage_router::restore(self.now(), settings()?, parameters, &directory)?;
         let (decoder, worker) = (DecodeWorker::new(&directory), Worker::new(directory));
-        Ok(Life { agent, wiring: Wiring::default(), worker, decoder, joined: Vec::new() })
+        Ok(Life { agent, router: StorageRouter::default(), worker, decoder, joined: Vec::new() })
     }
 
     /// Ends the program without a warning. The disk keeps what the page cache has.
@@ -203,14 +203,14 @@ impl Device {
             let now = self.now();
             let Some(life) = &mut self.life else { return };
             let completions = match life.agent.poll_output(now) {
-                Some(output) => match life.wiring.command(output) {
+                Some(output) => match life.router.command(output) {
                     Ok(command) => {
                         self.ledger.command(&command);
                         life.worker.handle(command);
                         life.settle()
                     }
-                    Err(beside) => {
-                        self.perform(*beside);
+                    Err(command) => {
+                        self.perform(*command);
                         continue;
                     }
                 },
@@ -236,7 +236,7 @@ impl Device {
             self.check_recovered(recovered);
         }
         let Some(life) = &mut self.life else { return };
-        life.wiring.complete(now, &mut life.agent, completion);
+        life.router.handle_completion(now, &mut life.agent, completion);
     }
 
     /// Checks that recovered symbols are exact, and of this object.
@@ -288,14 +288,14 @@ impl Device {
         })
     }
 
-    fn perform(&mut self, beside: Beside) {
+    fn perform(&mut self, command: ShellCommand) {
         let now = self.now();
         let Some(life) = &mut self.life else { return };
-        match beside {
-            Beside::Join(tune_in) => life.joined.push(tune_in),
-            Beside::Leave(tune_in) => life.joined.retain(|joined| *joined != tune_in),
-            Beside::ReadVersion => life.agent.handle_version(now, Some(self.version.clone())),
-            Beside::Install(layout, _) => {
+        match command {
+            ShellCommand::Join(tune_in) => life.joined.push(tune_in),
+            ShellCommand::Leave(tune_in) => life.joined.retain(|joined| *joined != tune_in),
+            ShellCommand::ReadVersion => life.agent.handle_version(now, Some(self.version.clone())),
+            ShellCommand::Install(layout, _) => {
                 let object = Path::new(DATA).join("objects").join(layout.directory_name());
                 let image = self.disk.content(&object.join("image")).unwrap_or_default();
                 if image != self.broadcast.image {
@@ -305,12 +305,17 @@ impl Device {
                 self.version = self.broadcast.manifest.firmware_version.clone();
                 life.agent.handle_installed(now, InstallOutcome::Done);
             }
-            Beside::Ask(_) | Beside::Fetch(_) | Beside::Notify(..) | Beside::Components(_) => {}
-            Beside::Post(post) => match self.server.answer(&self.broadcast, now.utc, &post.body) {
-                Ok(answer) => life.agent.handle_response(now, &answer),
-                Err(error) => self.ledger.accuse(format!("a DM message: {error:#}")),
-            },
-            Beside::Stop(_) => self.life = None,
+            ShellCommand::Ask(_)
+            | ShellCommand::Fetch(_)
+            | ShellCommand::Notify(..)
+            | ShellCommand::Components(_) => {}
+            ShellCommand::Post(post) => {
+                match self.server.answer(&self.broadcast, now.utc, &post.body) {
+                    Ok(answer) => life.agent.handle_response(now, &answer),
+                    Err(error) => self.ledger.accuse(format!("a DM message: {error:#}")),
+                }
+            }
+            ShellCommand::Stop(_) => self.life = None,
         }
     }
 }

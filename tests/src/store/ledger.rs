@@ -109,7 +109,7 @@ impl Ledger {
                     self.states.insert(image.generation, image.body);
                 }
             }
-            Command::KeepOnly(layouts) => {
+            Command::RemoveOtherObjects(layouts) => {
                 let kept = layouts.iter().any(|layout| self.layout.as_ref() == Some(layout));
                 if !kept {
                     self.synced.clear();
@@ -117,12 +117,12 @@ impl Ledger {
             }
             Command::Drop(_) => self.synced.clear(),
             Command::Log(_, LogOutput::Flush(_) | LogOutput::Tables { .. })
-            | Command::Store(..)
+            | Command::WriteImage(..)
             | Command::WriteFile(..)
-            | Command::KeepFile(..)
+            | Command::WriteOptionalFile(..)
             | Command::RemoveFile(_)
             | Command::Decode(_)
-            | Command::Finish(_) => {}
+            | Command::VerifyImage(_) => {}
         }
     }
 
@@ -152,15 +152,15 @@ impl Ledger {
             }
             Completion::Recovered(_, recovered) => self.check_recovered(recovered),
             Completion::Decoded(..)
-            | Completion::Stored(..)
+            | Completion::ImageWritten(..)
             | Completion::Reserved(..)
             | Completion::OpenFailed(..)
             | Completion::JournalFailed(..)
             | Completion::FileDone(_)
             | Completion::FileFailed(..)
-            | Completion::FileKept(_)
-            | Completion::Finished(..)
-            | Completion::Kept(_) => {}
+            | Completion::OptionalFileWritten(_)
+            | Completion::ImageVerified(..)
+            | Completion::ObjectsRemoved(_) => {}
         }
     }
 

@@ -23,7 +23,7 @@ use receiver::{
     shell::{
         data_dir::DataDir,
         storage::{DecodeWorker, Worker},
-        wiring::{Beside, Origin, Wiring, restore},
+        storage_router::{ShellCommand, StartParameters, StorageRouter, restore},
     },
     store::{Journaler, journal_state::JournalState},
     update::{
@@ -62,7 +62,7 @@ pub struct Device {
     agent: Agent,
     worker: Worker,
     decoder: DecodeWorker,
-    wiring: Wiring,
+    router: StorageRouter,
     folder: PathBuf,
     kind: DeviceClass,
     now: Now,
@@ -110,14 +110,14 @@ impl Device {
         let now = Now { mono, utc: Utc::from_seconds(now_utc) };
         let directory = DataDir::open(&folder.join("data"))?;
         let before = trusted_state(&directory, &factory_root)?;
-        let origin = Origin { factory_root, boot_id: "boot".to_owned(), seed: 1 };
-        let agent = restore(now, config(kind)?, origin, &directory)?;
-        let (decoder, wiring) = (DecodeWorker::new(&directory), Wiring::default());
+        let parameters = StartParameters { factory_root, boot_id: "boot".to_owned(), seed: 1 };
+        let agent = restore(now, config(kind)?, parameters, &directory)?;
+        let (decoder, router) = (DecodeWorker::new(&directory), StorageRouter::default());
         let (worker, folder) = (Worker::new(directory), folder.to_owned());
         let posts = VecDeque::new();
         let reported = None;
         let mut device =
-            Self { agent, worker, decoder, wiring, folder, kind, now, posts, before, reported };
+            Self { agent, worker, decoder, router, folder, kind, now, posts, before, reported };
         device.settle(Reserve::No)?;
         // A device calls its server when it starts.
         let mut server = ScriptedServer::default();
@@ -289,9 +289,9 @@ impl Device {
     fn settle(&mut self, reserve: Reserve) -> anyhow::Result<()> {
         for _ in 0..STEPS {
             if let Some(output) = self.agent.poll_output(self.now) {
-                match self.wiring.command(output) {
+                match self.router.command(output) {
                     Ok(command) => self.worker.handle(command),
-                    Err(beside) => self.perform(*beside)?,
+                    Err(command) => self.perform(*command)?,
                 }
             } else if reserve == Reserve::Yes && self.worker.is_reserving() {
                 self.worker.reserve();
@@ -299,34 +299,34 @@ impl Device {
                 return Ok(());
             }
             while let Some(completion) = self.worker.poll_completion() {
-                self.wiring.complete(self.now, &mut self.agent, completion);
+                self.router.handle_completion(self.now, &mut self.agent, completion);
             }
             while let Some(job) = self.worker.poll_job() {
                 let completion = self.decoder.run(job);
-                self.wiring.complete(self.now, &mut self.agent, completion);
+                self.router.handle_completion(self.now, &mut self.agent, completion);
             }
         }
         anyhow::bail!("the device does not become idle")
     }
 
-    fn perform(&mut self, beside: Beside) -> anyhow::Result<()> {
+    fn perform(&mut self, command: ShellCommand) -> anyhow::Result<()> {
         let version = self.folder.join("version");
-        match beside {
-            Beside::Join(_)
-            | Beside::Leave(_)
-            | Beside::Ask(_)
-            | Beside::Fetch(_)
-            | Beside::Components(_)
-            | Beside::Notify(..) => {}
-            Beside::ReadVersion => {
+        match command {
+            ShellCommand::Join(_)
+            | ShellCommand::Leave(_)
+            | ShellCommand::Ask(_)
+            | ShellCommand::Fetch(_)
+            | ShellCommand::Components(_)
+            | ShellCommand::Notify(..) => {}
+            ShellCommand::ReadVersion => {
                 self.agent.handle_version(self.now, Some(fs::read_to_string(version)?));
             }
-            Beside::Install(_, request) => {
+            ShellCommand::Install(_, request) => {
                 fs::write(version, request.firmware_version)?;
                 self.agent.handle_installed(self.now, InstallOutcome::Done);
             }
-            Beside::Post(post) => self.posts.push_back(post),
-            Beside::Stop(error) => return Err(error.into()),
+            ShellCommand::Post(post) => self.posts.push_back(post),
+            ShellCommand::Stop(error) => return Err(error.into()),
         }
         Ok(())
     }

@@ -43,8 +43,8 @@ pub(super) enum AuthOutcome {
 }
 
 impl ServerAuth {
-    /// Returns the state for the server of an account; `None` when the account has no credentials of
-    /// the server.
+    /// Returns the state for the server of an account; `None` when the account has no credentials
+    /// of the server.
     pub(super) fn of(account: &Account) -> Option<Self> {
         let proof = account.server.as_ref()?;
         Some(Self {

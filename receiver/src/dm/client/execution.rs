@@ -291,7 +291,8 @@ impl Executor<'_> {
         self.record_status(code);
     }
 
-    /// Returns whether the answers from `first` on, and the status of the Atomic, fit into one message.
+    /// Returns whether the answers from `first` on, and the status of the Atomic, fit into one
+    /// message.
     // spec: oma-dm 2.5 (517)
     fn answers_fit(&self, first: usize) -> bool {
         let commands = |answer: &OutboundCommand| match answer {
@@ -324,8 +325,8 @@ impl Executor<'_> {
         }
     }
 
-    /// Returns a complete item, or the status of a chunk. A group must fit into one message, so that
-    /// it holds no chunks.
+    /// Returns a complete item, or the status of a chunk. A group must fit into one message, so
+    /// that it holds no chunks.
     fn assemble(&mut self, verb: Verb, item: &Item) -> Result<Item, StatusCode> {
         if let Some(lost) = self.joiner.interrupted_by(verb, Some(item)) {
             self.execution.answers.push(OutboundCommand::NoEndOfData(lost));

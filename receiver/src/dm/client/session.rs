@@ -18,12 +18,13 @@ use proto::{
 };
 
 use super::{
-    HttpRequest, Limits, SessionError, SessionOutcome, Trigger,
     address::Origin,
     auth::{AuthOutcome, ServerAuth},
     execution::{Execution, Executor, SpaceLeft},
+    http::HttpRequest,
+    limits::Limits,
     outbound::{MAX_STATUS_BYTES, OutboundCommand},
-    retry_later,
+    outcome::{SessionError, SessionOutcome, Trigger, retry_later},
 };
 use crate::dm::{FinalAlert, ManagementBackend, tree::Tree};
 
@@ -406,8 +407,8 @@ impl Session {
         Ok(self.pack_message())
     }
 
-    /// Returns whether credentials of a kind may be sent to this server: the password itself only if
-    /// configured, and over a private transport.
+    /// Returns whether credentials of a kind may be sent to this server: the password itself only
+    /// if configured, and over a private transport.
     // spec: security 7.2 (the password itself goes over TLS or stays on the machine)
     fn may_send_credentials(&self, kind: AuthKind) -> bool {
         kind != AuthKind::Basic

@@ -6,7 +6,8 @@ use proto::{
     dm::{
         alert::GenericAlert,
         auth::{AUTH_MD5, AuthKind, Secret},
-        code::{AlertCode, Format},
+        code::{AlertCode, Format, StatusCode},
+        encoding,
         fumo::{Operation, OperationResult, ResultCode},
         syncml::*,
         ui::{Answer, Prompt},
@@ -35,7 +36,7 @@ struct Talk {
     client: DmClient,
     device: FakeDevice,
     post: HttpRequest,
-    said: Message,
+    sent: Message,
     server_message: u32,
     now: Now,
 }
@@ -47,70 +48,70 @@ impl Talk {
 
     fn begin_with(mut client: DmClient, mut device: FakeDevice, now: Now) -> Self {
         let post = client.start(now, &mut device, Trigger::Client, 0x1f);
-        let said = read(&post);
-        Self { client, device, post, said, server_message: 0, now }
+        let sent = read(&post);
+        Self { client, device, post, sent, server_message: 0, now }
     }
 
-    /// Answers the header with `code`, all commands but statuses with 200, then sends `commands`.
+    /// Builds a message: `code` for the header, 200 for all commands but statuses, then `commands`.
     fn reply(&mut self, code: StatusCode, commands: Vec<Command>) -> Message {
         self.server_message += 1;
         let header = Header {
-            session_id: self.said.header.session_id.clone(),
+            session_id: self.sent.header.session_id.clone(),
             message_id: MessageId(self.server_message),
-            target: self.said.header.source.clone(),
-            source: self.said.header.target.clone(),
+            target: self.sent.header.source.clone(),
+            source: self.sent.header.target.clone(),
             respond_to: None,
             credential: None,
             meta: None,
         };
         let mut all =
-            vec![Command::Status(Status::for_header(CommandId(1), &self.said.header, code))];
-        let answered = self.said.commands.iter().filter(|command| command.wants_status());
+            vec![Command::Status(Status::for_header(CommandId(1), &self.sent.header, code))];
+        let answered = self.sent.commands.iter().filter(|command| command.wants_status());
         all.extend(answered.map(|command| {
             let answer = if code.is_success() { StatusCode::OK } else { code };
-            let (to, verb) = (self.said.header.message_id, command.verb());
+            let (to, verb) = (self.sent.header.message_id, command.verb());
             Command::Status(Status::new(CommandId(2), to, command.id(), verb, answer))
         }));
         all.extend(commands);
         Message { header, commands: all, is_final: true }
     }
 
-    fn hear(&mut self, message: &Message) -> Step {
-        self.hear_octets(&self.post.encoding.emit(message))
+    fn receive(&mut self, message: &Message) -> Step {
+        self.receive_bytes(&self.post.encoding.emit(message))
     }
 
-    fn hear_octets(&mut self, octets: &[u8]) -> Step {
+    fn receive_bytes(&mut self, octets: &[u8]) -> Step {
         let step = self.client.handle_response(self.now, &mut self.device, octets);
-        self.take(step)
+        self.record(step)
     }
 
-    fn take(&mut self, step: Step) -> Step {
+    fn record(&mut self, step: Step) -> Step {
         if let Step::Send(post) = &step {
             self.post = post.clone();
-            self.said = read(post);
+            self.sent = read(post);
         }
         step
     }
 
-    /// Expects that the session goes on.
-    fn hear_more(&mut self, message: &Message) {
-        match self.hear(message) {
+    /// Expects that the session continues.
+    fn receive_and_continue(&mut self, message: &Message) {
+        match self.receive(message) {
             Step::Send(_) => {}
             step @ (Step::WaitForUser | Step::Done(_)) => panic!("{step:?}"),
         }
     }
 
-    /// Expects that the session is over.
-    fn hear_last(&mut self, message: &Message) -> SessionOutcome {
-        match self.hear(message) {
-            Step::Send(_) | Step::WaitForUser => panic!("{:?}", self.said),
+    /// Expects that the session ends.
+    fn receive_and_end(&mut self, message: &Message) -> SessionOutcome {
+        match self.receive(message) {
+            Step::Send(_) | Step::WaitForUser => panic!("{:?}", self.sent),
             Step::Done(outcome) => outcome,
         }
     }
 
     fn statuses(&self) -> Vec<(Verb, u16)> {
         let mut found = Vec::new();
-        for command in &self.said.commands {
+        for command in &self.sent.commands {
             if let Command::Status(status) = command {
                 found.push((status.verb, status.code.0));
             }
@@ -120,7 +121,7 @@ impl Talk {
 
     fn alerts(&self, code: AlertCode) -> Vec<&Alert> {
         let mut found = Vec::new();
-        for command in &self.said.commands {
+        for command in &self.sent.commands {
             if let Command::Alert(alert) = command
                 && alert.code == code
             {
@@ -132,7 +133,7 @@ impl Talk {
 
     fn results(&self) -> Vec<(String, String)> {
         let mut found = Vec::new();
-        for command in &self.said.commands {
+        for command in &self.sent.commands {
             if let Command::Results(results) = command {
                 found.extend(results.items.iter().map(|item| {
                     (item.source_uri().unwrap().to_owned(), item.data_text().unwrap().to_owned())
@@ -207,37 +208,37 @@ fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
     let user_answer = Some(Answer::Yes);
     let mut talk = Talk::begin(FakeDevice { user_answer, nonce: vec![], ..FakeDevice::default() });
     assert_eq!(talk.post.url, "http://127.0.0.1:8080/dm");
-    assert_eq!(talk.said.header.session_id, "1F");
-    assert_eq!(talk.said.header.message_id, MessageId(1));
-    assert_eq!(talk.said.header.source, Location::named("LAB-0001", "LAB-0001"));
-    assert_eq!(talk.said.header.credential, None);
-    assert_eq!(talk.said.header.meta.as_ref().unwrap().max_message_size, Some(65_536));
+    assert_eq!(talk.sent.header.session_id, "1F");
+    assert_eq!(talk.sent.header.message_id, MessageId(1));
+    assert_eq!(talk.sent.header.source, Location::named("LAB-0001", "LAB-0001"));
+    assert_eq!(talk.sent.header.credential, None);
+    assert_eq!(talk.sent.header.meta.as_ref().unwrap().max_message_size, Some(65_536));
     assert_eq!(talk.alerts(AlertCode::CLIENT_INITIATED).len(), 1);
-    assert!(talk.said.is_final);
+    assert!(talk.sent.is_final);
 
     let mut demand = talk.reply(StatusCode::MISSING_CREDENTIALS, vec![]);
     challenge(&mut demand, b"fresh");
-    let first = talk.said.clone();
-    talk.hear_more(&demand);
-    assert_eq!(talk.said.commands, first.commands);
-    assert_eq!(talk.said.header.session_id, first.header.session_id);
-    assert_eq!(talk.said.header.message_id, MessageId(2));
+    let first = talk.sent.clone();
+    talk.receive_and_continue(&demand);
+    assert_eq!(talk.sent.commands, first.commands);
+    assert_eq!(talk.sent.header.session_id, first.header.session_id);
+    assert_eq!(talk.sent.header.message_id, MessageId(2));
     let secret = Secret::new("LAB-0001", "password");
-    assert!(secret.proves(talk.said.header.credential.as_ref().unwrap(), b"fresh"));
+    assert!(secret.proves(talk.sent.header.credential.as_ref().unwrap(), b"fresh"));
 
     let questions = vec![get(4, &["./DevDetail/FwV"]), get(5, &["./FwUpdate/Main/State"])];
     let mut accepted = talk.reply(StatusCode::AUTHENTICATED, questions);
     challenge(&mut accepted, b"next session");
-    talk.hear_more(&accepted);
+    talk.receive_and_continue(&accepted);
     assert_eq!(talk.device.nonce, b"next session");
-    assert_eq!(talk.said.header.credential, None);
+    assert_eq!(talk.sent.header.credential, None);
     assert_eq!(talk.statuses(), [(Verb::Header, 200), (Verb::Get, 200), (Verb::Get, 200)]);
     let results = talk.results();
     assert_eq!(results[0], ("./DevDetail/FwV".to_owned(), "1.2.3".to_owned()));
     assert_eq!(results[1], ("./FwUpdate/Main/State".to_owned(), "10".to_owned()));
 
     let arm = talk.reply(StatusCode::OK, vec![sequence(arming())]);
-    talk.hear_more(&arm);
+    talk.receive_and_continue(&arm);
     assert_eq!(
         talk.statuses(),
         [
@@ -251,11 +252,11 @@ fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
     assert_eq!(talk.device.armed.len(), 1);
     assert_eq!(talk.device.armed[0].correlator, Some(Correlator("c-1".to_owned())));
     let nothing = talk.reply(StatusCode::OK, vec![]);
-    assert_eq!(talk.hear_last(&nothing), SessionOutcome::Complete);
+    assert_eq!(talk.receive_and_end(&nothing), SessionOutcome::Complete);
 
     talk.device.queue.push(final_alert("c-1", ResultCode::SUCCESS));
     let mut talk = Talk::begin_with(talk.client, talk.device, at(600));
-    assert!(secret.proves(talk.said.header.credential.as_ref().unwrap(), b"next session"));
+    assert!(secret.proves(talk.sent.header.credential.as_ref().unwrap(), b"next session"));
     let reported: Vec<_> = talk.alerts(AlertCode::GENERIC).into_iter().map(carried).collect();
     assert_eq!(
         reported,
@@ -267,14 +268,14 @@ fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
         }]
     );
     let thanks = talk.reply(StatusCode::AUTHENTICATED, vec![]);
-    assert_eq!(talk.hear_last(&thanks), SessionOutcome::Complete);
+    assert_eq!(talk.receive_and_end(&thanks), SessionOutcome::Complete);
     assert!(talk.device.queue.is_empty());
     assert_eq!(talk.device.acknowledged, [final_alert("c-1", ResultCode::SUCCESS)]);
 }
 
 // test: oma-001 8.1.1.9
 #[test]
-fn a_users_no_keeps_the_rest_of_the_sequence_from_happening() {
+fn a_users_no_stops_the_remaining_commands_of_the_sequence() {
     for (answer, number) in [
         (Answer::No, 304),
         (Answer::Cancelled, 214),
@@ -285,7 +286,7 @@ fn a_users_no_keeps_the_rest_of_the_sequence_from_happening() {
         let mut talk =
             Talk::begin(FakeDevice { user_answer: Some(answer), ..FakeDevice::default() });
         let arm = talk.reply(StatusCode::AUTHENTICATED, vec![sequence(arming())]);
-        talk.hear_more(&arm);
+        talk.receive_and_continue(&arm);
         assert_eq!(
             talk.statuses()[1..],
             [(Verb::Sequence, 200), (Verb::Alert, number), (Verb::Replace, 215), (Verb::Exec, 215)]
@@ -299,8 +300,8 @@ fn a_users_no_keeps_the_rest_of_the_sequence_from_happening() {
 fn package_one_carries_the_device_info_and_the_credentials_of_the_stored_nonce() {
     let talk = Talk::begin(FakeDevice::default());
     let secret = Secret::new("LAB-0001", "password");
-    assert!(secret.proves(talk.said.header.credential.as_ref().unwrap(), b"first"));
-    let Command::Replace(info) = &talk.said.commands[1] else { panic!("{:?}", talk.said) };
+    assert!(secret.proves(talk.sent.header.credential.as_ref().unwrap(), b"first"));
+    let Command::Replace(info) = &talk.sent.commands[1] else { panic!("{:?}", talk.sent) };
     let sources: Vec<_> = info.items.iter().filter_map(Item::source_uri).collect();
     assert_eq!(
         sources,
@@ -309,13 +310,13 @@ fn package_one_carries_the_device_info_and_the_credentials_of_the_stored_nonce()
 }
 
 #[test]
-fn a_notified_session_says_so_and_takes_the_session_id_as_upper_case_hex() {
+fn a_notified_session_has_its_alert_and_the_session_id_in_upper_case_hex() {
     let mut client = DmClient::new(settings(), Limits::default());
     for (id, text) in [(0, "1"), (1, "1"), (0xbeef, "BEEF")] {
         let post = client.start(at(0), &mut FakeDevice::default(), Trigger::Server, id);
-        let said = read(&post);
-        assert_eq!(said.header.session_id, text);
-        let Command::Alert(reason) = &said.commands[0] else { panic!("{said:?}") };
+        let sent = read(&post);
+        assert_eq!(sent.header.session_id, text);
+        let Command::Alert(reason) = &sent.commands[0] else { panic!("{sent:?}") };
         assert_eq!(reason.code, AlertCode::SERVER_INITIATED);
     }
 }
@@ -326,24 +327,24 @@ fn a_stale_nonce_costs_one_challenge_and_the_fresh_one_is_not_stored() {
     let mut talk = Talk::begin(FakeDevice::default());
     let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
     challenge(&mut demand, b"fresh");
-    talk.hear_more(&demand);
+    talk.receive_and_continue(&demand);
     let secret = Secret::new("LAB-0001", "password");
-    assert!(secret.proves(talk.said.header.credential.as_ref().unwrap(), b"fresh"));
+    assert!(secret.proves(talk.sent.header.credential.as_ref().unwrap(), b"fresh"));
     assert_eq!(talk.device.nonce, b"first");
 }
 
 #[test]
-fn a_server_that_never_takes_the_credentials_ends_the_session() {
+fn a_server_that_never_accepts_the_credentials_ends_the_session() {
     let mut talk = Talk::begin(FakeDevice::default());
     for _ in 0..2 {
         let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
         challenge(&mut demand, b"fresh");
-        talk.hear_more(&demand);
+        talk.receive_and_continue(&demand);
     }
     let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
     challenge(&mut demand, b"fresh");
     let refused = SessionOutcome::Failed(SessionError::CredentialsRefused);
-    assert_eq!(talk.hear_last(&demand), refused);
+    assert_eq!(talk.receive_and_end(&demand), refused);
     assert!(!talk.client.is_busy());
 }
 
@@ -352,7 +353,7 @@ fn commands_beside_a_challenge_are_not_run() {
     let mut talk = Talk::begin(FakeDevice::default());
     let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, arming());
     challenge(&mut demand, b"fresh");
-    talk.hear_more(&demand);
+    talk.receive_and_continue(&demand);
     assert!(talk.device.armed.is_empty());
 }
 
@@ -364,7 +365,7 @@ fn a_demand_for_weaker_credentials_ends_the_session() {
     let Some(Command::Status(status)) = demand.commands.first_mut() else { panic!() };
     status.challenge.as_mut().unwrap().meta.kind = Some("syncml:auth-basic".to_owned());
     let refused = SessionOutcome::Failed(SessionError::UnsupportedAuthentication);
-    assert_eq!(talk.hear_last(&demand), refused);
+    assert_eq!(talk.receive_and_end(&demand), refused);
 }
 
 #[test]
@@ -372,8 +373,8 @@ fn a_server_that_trusts_each_message_alone_gets_credentials_in_each() {
     let mut talk = Talk::begin(FakeDevice::default());
     let mut question = talk.reply(StatusCode::OK, vec![get(4, &["./DevDetail/FwV"])]);
     challenge(&mut question, b"second");
-    talk.hear_more(&question);
-    let credential = talk.said.header.credential.as_ref().unwrap();
+    talk.receive_and_continue(&question);
+    let credential = talk.sent.header.credential.as_ref().unwrap();
     assert_eq!(credential.meta.kind.as_deref(), Some(AUTH_MD5));
     assert!(Secret::new("LAB-0001", "password").proves(credential, b"second"));
     assert_eq!(talk.device.nonce, b"second");
@@ -388,12 +389,12 @@ fn a_refused_exec_is_accepted_and_its_result_follows_in_the_same_session() {
         StatusCode::AUTHENTICATED,
         vec![replace(8, "DownloadAndUpdate/PkgURL", URL), exec(9, UPDATE, Some("c-1"))],
     );
-    talk.hear_more(&arm);
+    talk.receive_and_continue(&arm);
     assert_eq!(talk.statuses()[1..], [(Verb::Replace, 200), (Verb::Exec, 202)]);
     let alerts = talk.alerts(AlertCode::GENERIC);
     assert_eq!(carried(alerts[0]).result, ResultCode::REFUSED);
     let thanks = talk.reply(StatusCode::OK, vec![]);
-    assert_eq!(talk.hear_last(&thanks), SessionOutcome::Complete);
+    assert_eq!(talk.receive_and_end(&thanks), SessionOutcome::Complete);
     assert_eq!(talk.device.acknowledged, [refusal]);
 }
 
@@ -404,7 +405,7 @@ fn a_url_of_another_scheme_ends_with_a_bad_url_as_on_a_plain_client() {
         StatusCode::AUTHENTICATED,
         vec![replace(8, "DownloadAndUpdate/PkgURL", "https://x/y"), exec(9, UPDATE, None)],
     );
-    talk.hear_more(&arm);
+    talk.receive_and_continue(&arm);
     assert_eq!(talk.statuses()[1..], [(Verb::Replace, 200), (Verb::Exec, 202)]);
     let result = carried(talk.alerts(AlertCode::GENERIC)[0]);
     assert_eq!((result.result, result.correlator), (ResultCode::BAD_URL, None));
@@ -422,7 +423,7 @@ fn a_result_stays_until_it_is_acknowledged_and_goes_out_once_a_session() {
                 status.code = code;
             }
         }
-        talk.hear_more(&answer);
+        talk.receive_and_continue(&answer);
         assert!(talk.alerts(AlertCode::GENERIC).is_empty());
         assert_eq!(talk.device.queue, std::slice::from_ref(&result));
         let talk = Talk::begin_with(talk.client, talk.device, at(60));
@@ -438,12 +439,12 @@ fn a_status_for_another_command_acknowledges_nothing() {
     answer.commands.retain(
         |command| !matches!(command, Command::Status(status) if status.command_ref == CommandId(3)),
     );
-    assert_eq!(talk.hear_last(&answer), SessionOutcome::Complete);
+    assert_eq!(talk.receive_and_end(&answer), SessionOutcome::Complete);
     assert_eq!(talk.device.queue.len(), 1);
 }
 
 #[test]
-fn a_lost_answer_is_asked_for_again_with_the_same_octets() {
+fn a_lost_response_is_requested_again_with_the_same_bytes() {
     let mut talk = Talk::begin(FakeDevice::default());
     let first = talk.post.clone();
     assert_eq!(talk.client.handle_failure(TransportError::Network), Step::Send(first));
@@ -455,7 +456,7 @@ fn a_lost_answer_is_asked_for_again_with_the_same_octets() {
 }
 
 #[test]
-fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
+fn a_busy_server_gets_no_request_for_the_time_that_it_sets() {
     let wait = Some(Duration::from_secs(120));
     for status in [429, 503] {
         let mut talk = Talk::begin(FakeDevice::default());
@@ -468,7 +469,7 @@ fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
         let mut talk = Talk::begin(FakeDevice::default());
         let mut later = talk.reply(code, arming());
         later.header.respond_to = Some("http://x/dm?after=20270115T080200Z".to_owned());
-        assert_eq!(talk.hear_last(&later), SessionOutcome::RetryLater { wait });
+        assert_eq!(talk.receive_and_end(&later), SessionOutcome::RetryLater { wait });
         assert!(talk.device.armed.is_empty());
     }
     let mut talk = Talk::begin(FakeDevice::default());
@@ -478,7 +479,7 @@ fn a_busy_server_is_left_alone_for_as_long_as_it_says() {
 }
 
 #[test]
-fn a_reply_address_is_followed_as_long_as_it_leads_to_the_same_server() {
+fn a_respond_uri_is_followed_if_it_leads_to_the_same_server() {
     let question = |talk: &mut Talk, address: &str| {
         let mut question =
             talk.reply(StatusCode::AUTHENTICATED, vec![get(4, &["./DevDetail/FwV"])]);
@@ -487,14 +488,17 @@ fn a_reply_address_is_followed_as_long_as_it_leads_to_the_same_server() {
     };
     let mut talk = Talk::begin(FakeDevice::default());
     let message = question(&mut talk, "http://127.0.0.1:8080/dm?s=1");
-    talk.hear_more(&message);
+    talk.receive_and_continue(&message);
     assert_eq!(talk.post.url, "http://127.0.0.1:8080/dm?s=1");
     let mut secure = settings();
     secure.account.url = "https://server.example/dm".to_owned();
     let client = DmClient::new(secure, Limits::default());
     let mut talk = Talk::begin_with(client, FakeDevice::default(), at(0));
     let message = question(&mut talk, "http://server.example/dm");
-    assert!(matches!(talk.hear_last(&message), SessionOutcome::Failed(SessionError::Protocol(_))));
+    assert!(matches!(
+        talk.receive_and_end(&message),
+        SessionOutcome::Failed(SessionError::Protocol(_))
+    ));
     for address in [
         "file:///etc/passwd",
         "http://a b/",
@@ -505,18 +509,18 @@ fn a_reply_address_is_followed_as_long_as_it_leads_to_the_same_server() {
     ] {
         let mut talk = Talk::begin(FakeDevice::default());
         let message = question(&mut talk, address);
-        let outcome = talk.hear_last(&message);
+        let outcome = talk.receive_and_end(&message);
         assert!(matches!(outcome, SessionOutcome::Failed(SessionError::Protocol(_))), "{address}");
     }
 }
 
 #[test]
-fn a_challenge_with_a_reply_address_is_answered_there() {
+fn a_challenge_with_a_respond_uri_is_answered_there() {
     let mut talk = Talk::begin(FakeDevice::default());
     let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
     challenge(&mut demand, b"fresh");
     demand.header.respond_to = Some("http://127.0.0.1:8080/dm?s=1".to_owned());
-    talk.hear_more(&demand);
+    talk.receive_and_continue(&demand);
     assert_eq!(talk.post.url, "http://127.0.0.1:8080/dm?s=1");
 }
 
@@ -526,7 +530,7 @@ fn an_abort_ends_the_session_without_an_answer() {
     let mut commands = vec![alert(7, AlertCode::SESSION_ABORT)];
     commands.extend(arming());
     let abort = talk.reply(StatusCode::AUTHENTICATED, commands);
-    assert_eq!(talk.hear_last(&abort), SessionOutcome::Failed(SessionError::AbortedByServer));
+    assert_eq!(talk.receive_and_end(&abort), SessionOutcome::Failed(SessionError::AbortedByServer));
     assert!(talk.device.armed.is_empty());
 }
 
@@ -537,50 +541,50 @@ fn an_unfinished_package_of_the_server_is_answered_with_next_message_and_without
     let mut part =
         talk.reply(StatusCode::AUTHENTICATED, vec![replace(8, "DownloadAndUpdate/PkgURL", URL)]);
     part.is_final = false;
-    talk.hear_more(&part);
-    assert!(!talk.said.is_final);
+    talk.receive_and_continue(&part);
+    assert!(!talk.sent.is_final);
     assert_eq!(talk.alerts(AlertCode::NEXT_MESSAGE).len(), 1);
     assert_eq!(talk.statuses(), [(Verb::Header, 200), (Verb::Replace, 200)]);
-    let rest = talk.reply(StatusCode::OK, vec![exec(9, UPDATE, Some("c-1"))]);
-    talk.hear_more(&rest);
-    assert!(talk.said.is_final);
+    let second = talk.reply(StatusCode::OK, vec![exec(9, UPDATE, Some("c-1"))]);
+    talk.receive_and_continue(&second);
+    assert!(talk.sent.is_final);
     assert!(talk.alerts(AlertCode::NEXT_MESSAGE).is_empty());
     assert_eq!(talk.device.armed.len(), 1);
 }
 
 #[test]
-fn an_answer_that_the_server_cannot_take_at_once_goes_out_in_parts() {
+fn a_response_beyond_the_message_size_of_the_server_is_sent_in_parts() {
     let mut talk = Talk::begin(FakeDevice::default());
     let commands = (0..20).map(|id| get(10 + id, &["./DevInfo"])).collect();
     let mut questions = talk.reply(StatusCode::AUTHENTICATED, commands);
     questions.header.meta = Some(Meta { max_message_size: Some(3000), ..Meta::default() });
-    talk.hear_more(&questions);
+    talk.receive_and_continue(&questions);
     let (mut statuses, mut results, mut messages) = (0, 0, 1);
     loop {
         assert!(talk.post.body.len() <= 3000, "{}", talk.post.body.len());
         statuses += talk.statuses().iter().filter(|(verb, _)| *verb == Verb::Get).count();
         results += talk.results().len();
-        if talk.said.is_final {
+        if talk.sent.is_final {
             break;
         }
         messages += 1;
         let mut more = talk.reply(StatusCode::OK, vec![alert(2, AlertCode::NEXT_MESSAGE)]);
         more.is_final = false;
-        talk.hear_more(&more);
+        talk.receive_and_continue(&more);
     }
     assert_eq!((statuses, results), (20, 20));
     assert!(messages > 2, "{messages}");
     let nothing = talk.reply(StatusCode::OK, vec![]);
-    assert_eq!(talk.hear_last(&nothing), SessionOutcome::Complete);
+    assert_eq!(talk.receive_and_end(&nothing), SessionOutcome::Complete);
 }
 
 #[test]
-fn answers_that_do_not_belong_here_end_the_session() {
+fn unrelated_responses_end_the_session() {
     let broken = |change: fn(&mut Message)| {
         let mut talk = Talk::begin(FakeDevice::default());
         let mut message = talk.reply(StatusCode::AUTHENTICATED, arming());
         change(&mut message);
-        let outcome = talk.hear_last(&message);
+        let outcome = talk.receive_and_end(&message);
         assert!(talk.device.armed.is_empty());
         assert!(!talk.client.is_busy());
         outcome
@@ -607,10 +611,10 @@ fn answers_that_do_not_belong_here_end_the_session() {
 }
 
 #[test]
-fn octets_that_are_no_message_end_the_session() {
+fn bytes_that_are_no_message_end_the_session() {
     for octets in [b"".as_slice(), b"<html/>", &[0; 100], &vec![b' '; 64 * 1024 + 1]] {
         let mut talk = Talk::begin(FakeDevice::default());
-        let step = talk.hear_octets(octets);
+        let step = talk.receive_bytes(octets);
         let unreadable =
             matches!(&step, Step::Done(SessionOutcome::Failed(SessionError::Unreadable(_))));
         assert!(unreadable, "{step:?}");
@@ -621,43 +625,43 @@ fn octets_that_are_no_message_end_the_session() {
 }
 
 #[test]
-fn every_prefix_of_an_answer_is_refused() {
+fn every_prefix_of_a_response_is_rejected() {
     let mut talk = Talk::begin(FakeDevice::default());
     let octets = Encoding::Xml.emit(&talk.reply(StatusCode::AUTHENTICATED, arming()));
     for length in (0..octets.len()).step_by(7) {
         let mut talk = Talk::begin(FakeDevice::default());
-        let step = talk.hear_octets(&octets[..length]);
+        let step = talk.receive_bytes(&octets[..length]);
         assert!(matches!(step, Step::Done(SessionOutcome::Failed(_))), "{length}");
         assert!(talk.device.armed.is_empty());
     }
 }
 
 #[test]
-fn items_that_fare_differently_get_a_status_each() {
+fn items_with_different_outcomes_get_a_status_each() {
     let mut talk = Talk::begin(FakeDevice::default());
     let uris = ["./DevDetail/FwV", "./Nowhere"];
     let question = talk.reply(StatusCode::AUTHENTICATED, vec![get(4, &uris)]);
-    talk.hear_more(&question);
+    talk.receive_and_continue(&question);
     assert_eq!(talk.statuses()[1..], [(Verb::Get, 200), (Verb::Get, 404)]);
     assert_eq!(talk.results().len(), 1);
-    let Command::Status(status) = &talk.said.commands[2] else { panic!("{:?}", talk.said) };
+    let Command::Status(status) = &talk.sent.commands[2] else { panic!("{:?}", talk.sent) };
     assert_eq!(status.target_refs, ["./Nowhere"]);
 }
 
 #[test]
-fn a_get_that_asks_for_too_much_is_cut_short() {
+fn a_get_beyond_the_limit_of_results_is_rejected() {
     let mut talk = Talk::begin(FakeDevice::default());
     let line = "u".repeat(500);
     let sessions = replace(3, "Ext/Broadcast/Sessions", &vec![line; 16].join("\n"));
     let uris = ["./FwUpdate/Main/Ext/Broadcast/Sessions"; 5];
     let question = talk.reply(StatusCode::AUTHENTICATED, vec![sessions, get(4, &uris)]);
-    talk.hear_more(&question);
+    talk.receive_and_continue(&question);
     assert_eq!(talk.results().len(), 4);
     assert_eq!(talk.statuses().last(), Some(&(Verb::Get, 413)));
 }
 
 #[test]
-fn what_lacks_a_part_is_refused_and_what_nobody_knows_is_declined() {
+fn an_incomplete_command_and_an_unknown_one_have_their_statuses() {
     let mut talk = Talk::begin(FakeDevice::default());
     let mut item = Item::text("./FwUpdate/Main/DownloadAndUpdate/PkgURL", URL);
     item.more_data = true;
@@ -665,7 +669,7 @@ fn what_lacks_a_part_is_refused_and_what_nobody_knows_is_declined() {
     let copy = Command::Copy(Manage::new(CommandId(9), vec![Item::target("./DevInfo")]));
     let event = alert(10, AlertCode::CLIENT_EVENT);
     let message = talk.reply(StatusCode::AUTHENTICATED, vec![large, copy, event]);
-    talk.hear_more(&message);
+    talk.receive_and_continue(&message);
     assert_eq!(talk.statuses()[1..], [(Verb::Replace, 411), (Verb::Copy, 412), (Verb::Alert, 406)]);
 }
 
@@ -684,19 +688,19 @@ fn a_format_said_once_for_the_command_holds_for_its_items() {
             exec(10, UPDATE, None),
         ],
     );
-    talk.hear_more(&message);
+    talk.receive_and_continue(&message);
     assert_eq!(talk.device.armed[0].manifest, b"manifest");
 }
 
 #[test]
-fn what_one_session_staged_does_not_arm_in_the_next() {
+fn the_staged_writes_of_one_session_do_not_arm_in_the_next() {
     let mut talk = Talk::begin(FakeDevice::default());
     let write =
         talk.reply(StatusCode::AUTHENTICATED, vec![replace(8, "DownloadAndUpdate/PkgURL", URL)]);
-    talk.hear_more(&write);
+    talk.receive_and_continue(&write);
     let mut talk = Talk::begin_with(talk.client, talk.device, at(60));
     let start = talk.reply(StatusCode::AUTHENTICATED, vec![exec(9, UPDATE, None)]);
-    talk.hear_more(&start);
+    talk.receive_and_continue(&start);
     assert!(talk.device.armed.is_empty());
     assert_eq!(talk.device.queue[0].result, ResultCode::BAD_URL);
 }
@@ -704,32 +708,32 @@ fn what_one_session_staged_does_not_arm_in_the_next() {
 #[test]
 fn the_debug_form_of_client_and_post_hides_secrets() {
     let talk = Talk::begin(FakeDevice::default());
-    let digest = talk.said.header.credential.clone().unwrap().data;
+    let digest = talk.sent.header.credential.clone().unwrap().data;
     let shown = format!("{:?} {:?}", talk.post, settings().account);
     assert!(!shown.contains(&digest) && !shown.contains("LAB-0001"), "{shown}");
 }
 
 // test: oma-dm 5.1
 #[test]
-fn a_server_that_asks_for_it_gets_a_proof_over_each_message() {
+fn a_server_that_requires_it_gets_an_hmac_of_each_message() {
     let mut talk = Talk::begin(FakeDevice::default());
     assert_eq!(talk.post.mac, None);
     let mut demand = talk.reply(StatusCode::INVALID_CREDENTIALS, vec![]);
     let Some(Command::Status(status)) = demand.commands.first_mut() else { panic!() };
     status.challenge = Some(Challenge::new(AuthKind::Mac, b"fresh"));
-    talk.hear_more(&demand);
+    talk.receive_and_continue(&demand);
     let secret = Secret::new("LAB-0001", "password");
     let proves = |post: &HttpRequest, nonce: &[u8]| {
         let mac = proto::dm::auth::Mac::parse(post.mac.as_ref().unwrap()).unwrap();
         mac.user == "LAB-0001" && secret.proves_message(&mac, nonce, &post.body)
     };
     assert!(proves(&talk.post, b"fresh"));
-    assert_eq!(talk.said.header.credential, None);
+    assert_eq!(talk.sent.header.credential, None);
     for nonce in [b"second", b"third!"] {
         let mut next = talk.reply(StatusCode::OK, vec![get(4, &["./DevDetail/FwV"])]);
         let Some(Command::Status(status)) = next.commands.first_mut() else { panic!() };
         status.challenge = Some(Challenge::new(AuthKind::Mac, nonce));
-        talk.hear_more(&next);
+        talk.receive_and_continue(&next);
         assert!(proves(&talk.post, nonce));
     }
     assert_eq!(talk.device.nonce, b"third!");

@@ -1,4 +1,4 @@
-//! Which nodes the FUMO object has at this moment, and what they show.
+//! The current nodes of the FUMO object and their values.
 
 use proto::{
     dm::{
@@ -22,12 +22,12 @@ pub(super) fn leaves(arguments: &UsedArguments, view: &DeviceView) -> Vec<(Strin
     nodes.0
 }
 
-/// The nodes by which a package goes on that a session broke off.
+/// Returns the nodes of a partial package.
 pub(super) fn partial_package(held: Option<PackagePrefix>) -> [(String, Leaf); 2] {
     let held = held.map(|held| held.to_string()).unwrap_or_default();
     [
         (fumo::PACKAGE_HELD.to_owned(), Leaf::Read(Format::Chr, held)),
-        (fumo::PACKAGE_REST.to_owned(), Leaf::Write),
+        (fumo::PACKAGE_REMAINDER.to_owned(), Leaf::Write),
     ]
 }
 
@@ -55,7 +55,7 @@ impl Nodes {
     }
 }
 
-/// The nodes of plain FUMO.
+/// Returns the nodes of FUMO itself.
 fn package(nodes: &mut Nodes, arguments: &UsedArguments, view: &DeviceView) {
     if let Some(name) = &view.package_name {
         nodes.text(fumo::PACKAGE_NAME, name.clone());

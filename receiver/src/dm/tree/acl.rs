@@ -14,37 +14,13 @@ use proto::dm::{
     uri::{NodeUri, Query},
 };
 
-use super::{Leaf, Tree, find, parse};
+use super::{Leaf, Tree, find, parse, right::Right};
 use crate::dm::ManagementBackend;
 
 /// Nodes with a list of their own, at most.
 const MAX_LISTS: usize = 16;
 /// Octets of all lists together, at most.
 const MAX_BYTES: usize = 1_024;
-
-/// A right of a server to a node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::dm) enum Right {
-    Add,
-    Delete,
-    Exec,
-    Get,
-    Replace,
-}
-
-impl Right {
-    const ALL: [Self; 5] = [Self::Add, Self::Delete, Self::Exec, Self::Get, Self::Replace];
-
-    const fn as_str(self) -> &'static str {
-        match self {
-            Self::Add => "Add",
-            Self::Delete => "Delete",
-            Self::Exec => "Exec",
-            Self::Get => "Get",
-            Self::Replace => "Replace",
-        }
-    }
-}
 
 /// An access control list: for each right the servers that have it, `*` for all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

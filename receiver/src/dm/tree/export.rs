@@ -11,7 +11,7 @@ use proto::{
     time::Now,
 };
 
-use super::{Nodes, Tree, acl::Right, children, find, query::shape};
+use super::{Nodes, Tree, children, find, query::shape, right::Right};
 use crate::dm::ManagementBackend;
 
 /// Nodes that a document may have.

@@ -12,7 +12,7 @@ use proto::{
     time::Now,
 };
 
-use super::acl::Right;
+use super::right::Right;
 use crate::dm::{ChunkPosition, ManagementBackend};
 
 /// Kind of a node, which decides the commands that it allows.
@@ -113,8 +113,8 @@ pub(in crate::dm) trait ManagementObject: fmt::Debug + Send + Sync {
     /// [`Self::take_back`] is counted.
     fn checkpoint(&mut self) -> Box<dyn ManagementObject>;
 
-    /// Rolls the writes to the backend since the checkpoint back, and returns the paths for which that
-    /// failed. Staged writes need no roll-back: the checkpoint replaces this object.
+    /// Rolls the writes to the backend since the checkpoint back, and returns the paths for which
+    /// that failed. Staged writes need no roll-back: the checkpoint replaces this object.
     fn roll_back(&mut self, _now: Now, _device: &mut dyn ManagementBackend) -> Vec<String> {
         Vec::new()
     }

@@ -1,4 +1,4 @@
-//! What the tree shows of the device: DevInfo and DevDetail.
+//! The permanent nodes: DevInfo and DevDetail.
 
 use proto::dm::{
     code::Format,
@@ -9,7 +9,7 @@ use proto::dm::{
 use super::{Nodes, management_object::Leaf};
 use crate::dm::{DeviceView, Settings};
 
-/// Returns what DevInfo says.
+/// Returns the leaves of DevInfo.
 pub(super) fn info(settings: &Settings) -> [(&'static str, &str); 5] {
     let identity = &settings.identity;
     [

@@ -7,7 +7,7 @@ use proto::dm::{
     uri::NodeUri,
 };
 
-use super::{Leaf, Tree, acl::Right, children, find};
+use super::{Leaf, Tree, children, find, right::Right};
 use crate::dm::ManagementBackend;
 
 /// Nodes of a list, at most; the results of a Get are bounded, too.
@@ -47,8 +47,8 @@ impl Tree {
         Ok(Item::value(uri, Format::Chr, value))
     }
 
-    /// Lists the nodes from `node` down: `Struct` by name, `StructData` with their values, `TNDS` as
-    /// one document, without the nodes that the server may not read.
+    /// Lists the nodes from `node` down: `Struct` by name, `StructData` with their values, `TNDS`
+    /// as one document, without the nodes that the server may not read.
     pub(super) fn list(
         &self,
         device: &dyn ManagementBackend,

@@ -1,4 +1,4 @@
-//! What is there of each object: logs, blocks, image.
+//! State of each object: logs, blocks, image.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -6,13 +6,10 @@ use std::{
     path::Path,
 };
 
-use proto::{
-    crypto::{Digest, Hash16, Hasher},
-    ids::Sbn,
+use super::{
+    files::{OBJECTS, hex, list, read_some},
+    report::{Block, ImageState, Log, LogState, Object, Report},
 };
-use serde::Serialize;
-
-use super::{OBJECTS, Report, list, read_some};
 use crate::{
     shell::disk::{Disk, DiskFile, OpenMode},
     store::{
@@ -21,89 +18,12 @@ use crate::{
     },
     unsigned::record::Record,
 };
+use proto::{
+    crypto::{Digest, Hash16, Hasher},
+    ids::Sbn,
+};
 
-/// What is there of an object.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Object {
-    /// Its directory's name.
-    pub directory: String,
-    /// The object's key; absent when no log has a header.
-    pub object_key: Option<String>,
-    /// Whether the journal, or the record of an unsigned file, knows it.
-    pub is_known: bool,
-    /// Octets of the image.
-    pub image_octets: Option<u64>,
-    /// What is there of the image.
-    pub image: ImageState,
-    /// Its logs, by number.
-    pub logs: Vec<Log>,
-    /// Octets of the table symbols that are kept; absent when there are none.
-    pub tables_octets: Option<u64>,
-    /// Slots of all logs.
-    pub slots: u32,
-    /// Slots that hold a symbol.
-    pub held: u64,
-    /// Slots that can be written.
-    pub free: u64,
-    /// Slots with a record that is torn or damaged; they can be written, too.
-    pub damaged: u32,
-    /// Slots that failed once and are avoided.
-    pub bad: u64,
-    /// Its source blocks.
-    pub blocks: Vec<Block>,
-}
-
-/// A log file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Log {
-    /// Its number.
-    pub file: u32,
-    /// Octets of the file.
-    pub octets: u64,
-    /// What it is.
-    pub state: LogState,
-}
-
-/// What a log file is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum LogState {
-    /// It is reserved and takes symbols.
-    Ready,
-    /// It is not reserved to its end.
-    Unreserved,
-    /// Its header is damaged, or it belongs to another object or place.
-    Foreign,
-}
-
-/// What is there of the image.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ImageState {
-    /// None of it here: not begun, or an unsigned file, which lies elsewhere.
-    Absent,
-    /// Blocks are written to it as they are solved.
-    Partial,
-    /// It is exact.
-    Exact,
-    /// It has its final name, and is not what it should be.
-    Wrong,
-}
-
-/// A source block.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-pub struct Block {
-    /// Its number.
-    pub sbn: u32,
-    /// Its source symbols.
-    pub needed: u32,
-    /// Symbols of it that the logs hold and that are believed.
-    pub held: u32,
-    /// Whether it is solved and synced in the image.
-    pub done: bool,
-}
-
-/// What is known of an object besides its directory.
+/// Facts about an object from the journal or its record.
 #[derive(Default)]
 struct JournalFacts {
     done: BTreeSet<Sbn>,
@@ -130,11 +50,11 @@ pub(super) fn read(
         report.objects.push(object);
     }
     let missing = state.iter().flat_map(|state| &state.objects).filter(|object| {
-        let name = super::hex(&object.object_key).chars().take(16).collect::<String>();
+        let name = hex(&object.object_key).chars().take(16).collect::<String>();
         !object.done().is_empty() && !report.objects.iter().any(|found| found.directory == name)
     });
     let missing: Vec<_> =
-        missing.map(|object| format!("{} is gone", super::hex(&object.object_key))).collect();
+        missing.map(|object| format!("{} is gone", hex(&object.object_key))).collect();
     report.problems.extend(missing);
     Ok(())
 }
@@ -157,13 +77,13 @@ fn read_object(
 ) -> io::Result<Object> {
     let mut files = BTreeMap::new();
     let mut layout: Option<ObjectLayout> = None;
-    let mut tables_octets = None;
+    let mut tables_bytes = None;
     for entry in list(disk, path)? {
         let entry = entry.name.to_string_lossy().into_owned();
         let number = entry.strip_prefix("log.").and_then(|number| number.parse::<u32>().ok());
         let Some(number) = number else {
             if entry == "tables" {
-                tables_octets = Some(disk.open(&path.join(&entry), OpenMode::Read)?.length()?);
+                tables_bytes = Some(disk.open(&path.join(&entry), OpenMode::Read)?.length()?);
             } else if !["image", "image.part"].contains(&entry.as_str()) {
                 report.foreign.push(format!("{OBJECTS}/{name}/{entry}"));
             }
@@ -179,10 +99,10 @@ fn read_object(
         directory: name.to_owned(),
         object_key: layout.as_ref().map(|layout| layout.object_key().to_string()),
         is_known: false,
-        image_octets: layout.as_ref().map(ObjectLayout::image_bytes),
+        image_bytes: layout.as_ref().map(ObjectLayout::image_bytes),
         image: image_state(disk, path, layout.as_ref())?,
         logs: Vec::new(),
-        tables_octets,
+        tables_bytes,
         slots: layout.as_ref().map_or(0, ObjectLayout::slots),
         held: 0,
         free: 0,
@@ -191,7 +111,7 @@ fn read_object(
         blocks: Vec::new(),
     };
     if object.image == ImageState::Wrong {
-        report.problems.push(format!("{OBJECTS}/{name}/image is not what it should be"));
+        report.problems.push(format!("{OBJECTS}/{name}/image has a wrong digest"));
         report.is_repairable = false;
     }
     let Some(layout) = layout else {
@@ -219,7 +139,9 @@ fn read_object(
 fn attribute_damage(object: &Object, report: &mut Report) {
     let name = &object.directory;
     for log in object.logs.iter().filter(|log| log.state == LogState::Foreign) {
-        report.problems.push(format!("{OBJECTS}/{name}/log.{} is no log of it", log.file));
+        report
+            .problems
+            .push(format!("{OBJECTS}/{name}/log.{} is not a log of this object", log.file));
     }
 }
 
@@ -251,7 +173,7 @@ fn read_logs(layout: &ObjectLayout, files: &Files, object: &mut Object) -> io::R
     Ok(recovery.finish())
 }
 
-/// Counts as the symbol log does when it goes on from there.
+/// Counts slots and blocks as the symbol log does after a restart.
 fn fill(object: &mut Object, layout: ObjectLayout, recovered: &Recovered, known: &JournalFacts) {
     let limits = crate::store::Limits::default();
     let all = Recovered { files_ready: layout.files(), ..recovered.clone() };

@@ -1,4 +1,4 @@
-//! Takes what a push gateway posts (OTA over HTTP): one notification in a body.
+//! Notifications posted by a push gateway (OTA over HTTP), one in each body.
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
@@ -24,9 +24,9 @@ use tokio::{
 
 use super::MAX_NOTIFICATION;
 
-/// Connections at one time: a gateway needs one.
+/// Connections at a time; a gateway needs one.
 const CONNECTIONS: usize = 4;
-/// A connection ends after this, whatever it does.
+/// Timeout of a connection.
 const LIFETIME: Duration = Duration::from_secs(5);
 
 /// Serves while the runtime runs.
@@ -35,24 +35,24 @@ pub(super) async fn serve(listener: TcpListener, posted: mpsc::Sender<Vec<u8>>) 
     loop {
         let Ok(place) = places.clone().acquire_owned().await else { return };
         let Ok((stream, _)) = listener.accept().await else {
-            // Out of descriptors, most likely: let others go first.
+            // Out of descriptors, most likely: wait.
             tokio::time::sleep(Duration::from_millis(100)).await;
             continue;
         };
         let posted = posted.clone();
         tokio::spawn(async move {
-            if let Ok(Err(error)) = timeout(LIFETIME, converse(stream, &posted)).await {
-                tracing::debug!(%error, "a push connection broke");
+            if let Ok(Err(error)) = timeout(LIFETIME, serve_connection(stream, &posted)).await {
+                tracing::debug!(%error, "push connection failed");
             }
             drop(place);
         });
     }
 }
 
-async fn converse(stream: TcpStream, posted: &mpsc::Sender<Vec<u8>>) -> hyper::Result<()> {
+async fn serve_connection(stream: TcpStream, posted: &mpsc::Sender<Vec<u8>>) -> hyper::Result<()> {
     let service = service_fn(|request| async {
         let mut response = Response::new(Empty::<Bytes>::new());
-        *response.status_mut() = take(request, posted).await;
+        *response.status_mut() = handle(request, posted).await;
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
         Ok::<_, Infallible>(response)
     });
@@ -63,9 +63,9 @@ async fn converse(stream: TcpStream, posted: &mpsc::Sender<Vec<u8>>) -> hyper::R
         .await
 }
 
-/// Takes one request; 202 says that it came, not that it is believed.
+/// Handles one request; status 202 acknowledges reception, not authenticity.
 // spec: oma-dm 7.2 (a push over HTTP)
-async fn take(request: Request<Incoming>, posted: &mpsc::Sender<Vec<u8>>) -> StatusCode {
+async fn handle(request: Request<Incoming>, posted: &mpsc::Sender<Vec<u8>>) -> StatusCode {
     if request.method() != Method::POST {
         return StatusCode::METHOD_NOT_ALLOWED;
     }
@@ -79,14 +79,14 @@ async fn take(request: Request<Incoming>, posted: &mpsc::Sender<Vec<u8>>) -> Sta
     let Ok(body) = Limited::new(request.into_body(), MAX_NOTIFICATION).collect().await else {
         return StatusCode::PAYLOAD_TOO_LARGE;
     };
-    match posted.try_send(handed_on(&content_type, body.to_bytes().to_vec())) {
+    match posted.try_send(with_proof(&content_type, body.to_bytes().to_vec())) {
         Ok(()) => StatusCode::ACCEPTED,
         Err(_) => StatusCode::SERVICE_UNAVAILABLE,
     }
 }
 
-/// A bootstrap document has its proof beside it: the two go on together, as in a datagram.
-fn handed_on(content_type: &str, body: Vec<u8>) -> Vec<u8> {
+/// Returns a bootstrap document together with its proof from the header, as in a datagram.
+fn with_proof(content_type: &str, body: Vec<u8>) -> Vec<u8> {
     if let Ok(push) = Push::from_post(content_type, &body) {
         return push.emit();
     }
@@ -108,7 +108,7 @@ mod tests {
 
     // test: oma-dm 7.2
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_notification_is_taken_from_a_post_and_nothing_else_is() {
+    async fn only_a_notification_is_accepted_from_a_post() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("http://{}/push", listener.local_addr().unwrap());
         let (sender, mut posted) = mpsc::channel(1);
@@ -129,14 +129,14 @@ mod tests {
     }
 
     #[test]
-    fn a_posted_bootstrap_document_goes_on_with_its_proof() {
+    fn a_posted_bootstrap_document_is_returned_with_its_proof() {
         let key = proto::dm::bootstrap::SecKey::Pin("1234".to_owned());
         let push = Push::new(b"document".to_vec(), &key).unwrap();
-        let on = handed_on(&push.content_type(), push.document.clone());
+        let on = with_proof(&push.content_type(), push.document.clone());
         assert_eq!(on, push.emit());
         let content_type = "application/vnd.syncml.dm+wbxml; SEC=USERPIN; MAC=00".to_owned();
         let message = DmBootstrap { content_type, body: b"message".to_vec() };
-        assert_eq!(handed_on(&message.content_type, b"message".to_vec()), message.emit());
-        assert_eq!(handed_on(MEDIA_TYPE, b"notification".to_vec()), b"notification");
+        assert_eq!(with_proof(&message.content_type, b"message".to_vec()), message.emit());
+        assert_eq!(with_proof(MEDIA_TYPE, b"notification".to_vec()), b"notification");
     }
 }

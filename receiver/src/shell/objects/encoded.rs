@@ -1,11 +1,11 @@
-//! Unsigned files in a content encoding: undone into a file beside, which then gets the name.
+//! Unsigned files in a content encoding, decoded into a second file, which then gets the name.
 //!
 //! ```text
 //! NAME.part          as it was sent
-//! NAME.decoded.part  what comes out; renamed to NAME when it is right, and NAME.part goes
+//! NAME.decoded.part  decoded; renamed to NAME when verified, then NAME.part is removed
 //! ```
 //!
-//! A power cut leaves `NAME.part`, from which all can be done again, until NAME is there.
+//! After a power cut `NAME.part` is still there, to decode again, until NAME is.
 
 use std::{
     io::{self, Read},
@@ -14,20 +14,20 @@ use std::{
 
 use proto::flute::content_encoding::ContentDecodeError;
 
-use super::{DecodeFiles, FinishOutcome, ScannedImage};
+use super::{DecodeFiles, ScannedImage, VerifyOutcome};
 use crate::{
     shell::disk::{DiskFile, OpenMode},
     store::{Encoded, UnsignedContent},
 };
 
 impl DecodeFiles {
-    /// Undoes the encoding of a file that is whole as it was sent.
+    /// Decodes a complete file.
     pub(super) fn finish_encoded(
         &self,
         file: &UnsignedContent,
         encoded: &Encoded,
         sent: &ScannedImage,
-    ) -> io::Result<FinishOutcome> {
+    ) -> io::Result<VerifyOutcome> {
         let decoded = self.image.directory.join(format!("{}.decoded.part", file.name));
         let wrong = match self.undo(encoded, sent, &decoded) {
             Ok(octets) => {
@@ -41,18 +41,18 @@ impl DecodeFiles {
         };
         if let Some(why) = wrong {
             self.disk.remove_file(&decoded)?;
-            return Ok(FinishOutcome::WrongContent { why });
+            return Ok(VerifyOutcome::WrongContent { why });
         }
         let decoded_file = self.scan(&decoded)?;
         // spec: rfc6726 3.4.2 (senders differ in which form Content-MD5 is of)
-        if !sent.matches_layout(file) && !decoded_file.matches_layout(file) {
+        if !sent.matches_digest(file) && !decoded_file.matches_digest(file) {
             self.disk.remove_file(&decoded)?;
-            return Ok(FinishOutcome::WrongDigest { found: decoded_file.sha256 });
+            return Ok(VerifyOutcome::WrongDigest { found: decoded_file.sha256 });
         }
         self.disk.rename(&decoded, &self.image.image)?;
         self.disk.sync_directory(&self.image.directory)?;
         self.disk.remove_file(&self.image.part)?;
-        Ok(FinishOutcome::Ready { sha256: decoded_file.sha256 })
+        Ok(VerifyOutcome::Ready { sha256: decoded_file.sha256 })
     }
 
     fn undo(
@@ -77,7 +77,7 @@ impl DecodeFiles {
     }
 }
 
-/// Reads a file from its beginning to its end.
+/// Sequential reader of a file.
 struct PartReader {
     file: Box<dyn DiskFile>,
     at: u64,

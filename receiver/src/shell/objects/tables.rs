@@ -1,5 +1,5 @@
-//! The file of table symbols. Nothing relies on it, so that its failures stay here: after the first one
-//! nothing more is kept in this life.
+//! The file of table symbols. It is optional: after the first failure no more symbols are written
+//! until the next start.
 
 use std::{
     io,
@@ -11,13 +11,13 @@ use crate::{
     store::table_log::TABLES_BYTES,
 };
 
-/// The file, opened when it is first written.
+/// The file, opened at the first write.
 #[derive(Debug)]
 pub(super) struct TablesFile {
     disk: SharedDisk,
     directory: PathBuf,
     file: Option<Box<dyn DiskFile>>,
-    /// Whether it was made in this life, and its name may not be durable.
+    /// Set when this run created it, so that its name may not be durable.
     is_fresh: bool,
     is_dirty: bool,
     has_failed: bool,
@@ -38,7 +38,7 @@ impl TablesFile {
         }
     }
 
-    /// Returns what the file holds; what cannot be read was not kept.
+    /// Returns the content of the file; empty when it is unreadable.
     pub(super) fn read(&self) -> Vec<u8> {
         let attempt = || {
             let file = self.disk.open(&self.directory.join(NAME), OpenMode::Read)?;
@@ -59,7 +59,7 @@ impl TablesFile {
         self.note("write", written);
     }
 
-    /// Makes durable what was written since the last time. What fails is not tried again.
+    /// Syncs the writes since the last sync. A failure is not retried.
     pub(super) fn sync(&mut self) {
         if self.has_failed || !std::mem::take(&mut self.is_dirty) {
             return;
@@ -86,7 +86,7 @@ impl TablesFile {
 
     fn note(&mut self, attempted: &str, outcome: io::Result<()>) {
         if let Err(error) = outcome {
-            tracing::warn!(%error, attempted, "table symbols are not kept from here on");
+            tracing::warn!(%error, attempted, "table symbols are no longer stored");
             self.has_failed = true;
         }
     }

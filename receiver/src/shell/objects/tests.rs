@@ -75,7 +75,7 @@ fn the_logs_of_a_foreign_object_are_dropped() {
     reserve(&mut other);
     write_slot(&mut other, SlotAddress { file: 0, index: 0 }, 1);
     other.flush().unwrap();
-    // The same first 16 digits of the key, and all the rest different.
+    // The same first 16 digits of the key, and different ones after.
     fs::rename(&other.path, home.path().join(layout(1).directory_name())).unwrap();
     let mut ours = open(&home, 1);
     assert_eq!(ours.recover().unwrap(), Recovered::default());
@@ -105,11 +105,11 @@ fn an_exact_image_gets_its_name_once_and_again() {
     let home = home();
     let object = open(&home, 1);
     let mut files = DecodeFiles::new(disk(), home.path(), layout(1));
-    let place = BlockPlace { offset: 0, octets: IMAGE_OCTETS };
+    let place = BlockPlace { offset: 0, octets: IMAGE_BYTES };
     files.write_block(place, &image()).unwrap();
-    assert!(matches!(files.finish(), FinishOutcome::Ready { .. }));
+    assert!(matches!(files.finish(), VerifyOutcome::Ready { .. }));
     assert_eq!(fs::read(object.path.join(IMAGE)).unwrap(), image());
-    assert!(matches!(files.finish(), FinishOutcome::Ready { .. }));
+    assert!(matches!(files.finish(), VerifyOutcome::Ready { .. }));
     let _again = open(&home, 1);
     assert!(!object.path.join("image.part").exists(), "a finished image is not begun again");
 }
@@ -121,7 +121,7 @@ fn a_wrong_image_keeps_its_provisional_name() {
     let object = open(&home, 1);
     let files = DecodeFiles::new(disk(), home.path(), layout(1));
     let found = sha256(&[&vec![0; image().len()]]);
-    assert_eq!(files.finish(), FinishOutcome::WrongDigest { found });
+    assert_eq!(files.finish(), VerifyOutcome::WrongDigest { found });
     assert!(!object.path.join(IMAGE).exists());
 }
 
@@ -170,15 +170,15 @@ fn fifty_mebibytes_of_slots_are_recovered_in_well_under_a_second() {
     assert!(took.as_secs() < 5, "{took:?} even on a busy machine is too long");
 }
 
-const IMAGE_OCTETS: u64 = 1408 * 12_000 - 3;
+const IMAGE_BYTES: u64 = 1408 * 12_000 - 3;
 
 fn image() -> Vec<u8> {
-    (0_u32..).map(|i| (i >> 4).to_le_bytes()[0]).take(IMAGE_OCTETS.try_into().unwrap()).collect()
+    (0_u32..).map(|i| (i >> 4).to_le_bytes()[0]).take(IMAGE_BYTES.try_into().unwrap()).collect()
 }
 
 fn layout(key: u8) -> ObjectLayout {
     let oti = RaptorQOti::new(RaptorQParameters {
-        transfer_length: IMAGE_OCTETS,
+        transfer_length: IMAGE_BYTES,
         symbol_size: 1408,
         source_blocks: 2,
         sub_blocks: 1,
@@ -218,7 +218,7 @@ fn write_slot(object: &mut ObjectDirectory, slot: SlotAddress, esi: u32) {
     object.write(slot.file, offset, &record).unwrap();
 }
 
-/// An unsigned file of which `octets` were sent, in an output directory of its own.
+/// Returns an unsigned file with the sent `octets`, in its own output directory.
 fn sent(octets: &[u8], md5: Option<[u8; 16]>, length: Option<u64>) -> (TempDir, DecodeFiles) {
     let out = home();
     let objects = out.path().join(".listen/objects");
@@ -269,7 +269,7 @@ fn an_encoded_file_lies_there_without_its_encoding_and_either_digest_is_taken() 
     for md5 in [None, Some(md5_of(&content)), Some(md5_of(&GZIP))] {
         let (out, files) = sent(&GZIP, md5, Some(1000));
         let sha256 = sha256(&[&content]);
-        assert_eq!(files.finish(), FinishOutcome::Ready { sha256 });
+        assert_eq!(files.finish(), VerifyOutcome::Ready { sha256 });
         assert_eq!(fs::read(out.path().join("page.html")).unwrap(), content);
         assert_eq!(names(out.path()), [".listen", "page.html"]);
     }

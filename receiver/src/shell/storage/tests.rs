@@ -50,10 +50,12 @@ fn an_image_is_received_decoded_and_verified_across_a_restart() {
     log.block_done(Sbn(1));
     assert!(log.is_complete());
 
-    bench.storage.send(Command::Finish(bench.layout.clone()));
+    bench.storage.send(Command::VerifyImage(bench.layout.clone()));
     let key = bench.layout.object_key();
     let finished = bench.next();
-    assert!(matches!(finished, Completion::Finished(of, FinishOutcome::Ready { .. }) if of == key));
+    assert!(
+        matches!(finished, Completion::ImageVerified(of, VerifyOutcome::Ready { .. }) if of == key)
+    );
     let data = bench.storage.stop();
     assert_eq!(std::fs::read(data.image_path(&bench.layout)).unwrap(), bench.image);
 }
@@ -116,12 +118,14 @@ fn a_file_that_can_be_done_without_holds_nothing_up() {
     let mut bench = Bench::start(home.path());
     std::fs::create_dir(home.path().join("files/0.piece.new")).unwrap();
     for name in ["0.piece", "1.piece"] {
-        bench.storage.send(Command::KeepFile(FileName::new(name).unwrap(), b"piece".to_vec()));
+        bench
+            .storage
+            .send(Command::WriteOptionalFile(FileName::new(name).unwrap(), b"piece".to_vec()));
     }
     let write = JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec() };
     bench.storage.send(Command::Journal(write));
-    assert!(matches!(bench.next(), Completion::FileKept(Err(_))));
-    assert_eq!(bench.next(), Completion::FileKept(Ok(())));
+    assert!(matches!(bench.next(), Completion::OptionalFileWritten(Err(_))));
+    assert_eq!(bench.next(), Completion::OptionalFileWritten(Ok(())));
     assert_eq!(bench.next(), Completion::JournalWritten(1));
 }
 
@@ -130,11 +134,11 @@ fn objects_that_are_not_kept_leave_nothing_behind() {
     let home = tempfile::tempdir().unwrap();
     let mut bench = Bench::start(home.path());
     let mut log = bench.open(&BTreeSet::new());
-    bench.storage.send(Command::KeepOnly(vec![bench.layout.clone()]));
-    assert_eq!(bench.next(), Completion::Kept(Ok(())));
+    bench.storage.send(Command::RemoveOtherObjects(vec![bench.layout.clone()]));
+    assert_eq!(bench.next(), Completion::ObjectsRemoved(Ok(())));
     assert!(home.path().join("objects").join(bench.layout.directory_name()).exists());
-    bench.storage.send(Command::KeepOnly(vec![]));
-    assert_eq!(bench.next(), Completion::Kept(Ok(())));
+    bench.storage.send(Command::RemoveOtherObjects(vec![]));
+    assert_eq!(bench.next(), Completion::ObjectsRemoved(Ok(())));
     bench.symbols(0, 0..1).for_each(|symbol| symbol.insert(&mut log));
     log.flush();
     while let Some(output) = log.poll_output() {

@@ -1,4 +1,4 @@
-//! One life of the device's process: agent, wiring, storage.
+//! One life of the device's process: agent, router, storage.
 
 use std::collections::VecDeque;
 
@@ -9,7 +9,7 @@ use receiver::{
     shell::{
         data_dir::DataDir,
         storage::{Command, Completion, DecodeWorker, Job, Worker},
-        wiring::{self, Beside, Origin, Wiring},
+        storage_router::{self, ShellCommand, StartParameters, StorageRouter},
     },
     store::{JournalImage, LogOutput, journal_state::JournalState},
     update::installer::InstallOutcome,
@@ -28,7 +28,7 @@ use crate::sim::{
 pub(super) struct Life {
     pub(super) agent: Agent,
     number: u64,
-    wiring: Wiring,
+    router: StorageRouter,
     worker: Worker,
     decoder: DecodeWorker,
     commands: VecDeque<Command>,
@@ -44,16 +44,17 @@ pub(super) struct Life {
 impl Life {
     pub(super) fn begin(machine: &Machine, at: At, seed: u64) -> anyhow::Result<Self> {
         let directory = DataDir::open_on(machine.disk.shared(), Machine::data())?;
-        let origin = Origin {
+        let parameters = StartParameters {
             factory_root: machine.package.factory_root(),
             boot_id: format!("boot-{}", machine.boots),
             seed,
         };
-        let agent = wiring::restore(machine.now(at), machine.settings(), origin, &directory)?;
+        let agent =
+            storage_router::restore(machine.now(at), machine.settings(), parameters, &directory)?;
         Ok(Self {
             agent,
             number: machine.lives,
-            wiring: Wiring::default(),
+            router: StorageRouter::default(),
             decoder: DecodeWorker::new(&directory),
             worker: Worker::new(directory),
             commands: VecDeque::new(),
@@ -97,7 +98,7 @@ impl Life {
                 }
             }
             DeviceEvent::Complete(completion) => {
-                self.wiring.complete(now, &mut self.agent, completion);
+                self.router.handle_completion(now, &mut self.agent, completion);
             }
             DeviceEvent::Answer(Ok(body)) => self.agent.handle_response(now, &body),
             DeviceEvent::Answer(Err(failure)) => {
@@ -145,7 +146,7 @@ impl Life {
         self.serving = false;
         match self.commands.pop_front() {
             Some(command) => {
-                if let Command::KeepOnly(kept) = &command {
+                if let Command::RemoveOtherObjects(kept) = &command {
                     machine.model.handle_dropped(kept);
                 }
                 self.worker.handle(command);
@@ -175,10 +176,10 @@ impl Life {
     pub(super) fn drain(&mut self, machine: &mut Machine, around: &mut Context<'_>) -> bool {
         let now = machine.now(around.at);
         while let Some(output) = self.agent.poll_output(now) {
-            match self.wiring.command(output) {
+            match self.router.command(output) {
                 Ok(command) => self.command(machine, around, command),
-                Err(beside) => {
-                    if self.perform(machine, around, *beside) {
+                Err(command) => {
+                    if self.perform(machine, around, *command) {
                         return true;
                     }
                 }
@@ -221,10 +222,10 @@ impl Life {
                 self.answer(machine, around, completion);
                 return;
             }
-            (Command::Finish(layout), Some(InjectedBug::HandOffUnverified)) => {
+            (Command::VerifyImage(layout), Some(InjectedBug::HandOffUnverified)) => {
                 let sha256 = layout.stored_sha256();
-                let outcome = receiver::shell::objects::FinishOutcome::Ready { sha256 };
-                let completion = Completion::Finished(layout.object_key(), outcome);
+                let outcome = receiver::shell::objects::VerifyOutcome::Ready { sha256 };
+                let completion = Completion::ImageVerified(layout.object_key(), outcome);
                 self.answer(machine, around, completion);
                 return;
             }
@@ -240,17 +241,22 @@ impl Life {
         self.commands.push_back(command);
     }
 
-    fn perform(&mut self, machine: &mut Machine, around: &mut Context<'_>, beside: Beside) -> bool {
-        match beside {
-            Beside::Join(tune_in) => {
+    fn perform(
+        &mut self,
+        machine: &mut Machine,
+        around: &mut Context<'_>,
+        command: ShellCommand,
+    ) -> bool {
+        match command {
+            ShellCommand::Join(tune_in) => {
                 if !machine.setup.is_addressed {
                     machine.model.breach("a device that is not in the campaign joins".to_owned());
                 }
                 self.joined.push(tune_in);
             }
-            Beside::Leave(tune_in) => self.joined.retain(|joined| *joined != tune_in),
-            Beside::ReadVersion => self.later(machine, around, 20, DeviceEvent::Version),
-            Beside::Install(layout, request) => {
+            ShellCommand::Leave(tune_in) => self.joined.retain(|joined| *joined != tune_in),
+            ShellCommand::ReadVersion => self.later(machine, around, 20, DeviceEvent::Version),
+            ShellCommand::Install(layout, request) => {
                 if machine.bug == Some(InjectedBug::DeliverAnother) {
                     let image = crate::sim::model::directory(&layout).join("image");
                     machine.disk.flip_bit(&image, 5, 1);
@@ -261,7 +267,7 @@ impl Life {
                 machine.model.check_install(&machine.disk, &layout, &request);
                 self.later(machine, around, 200, DeviceEvent::Install);
             }
-            Beside::Post(_)
+            ShellCommand::Post(_)
                 if machine.bug == Some(InjectedBug::FallSilent) && machine.firmware == VERSION =>
             {
                 self.later(
@@ -272,14 +278,17 @@ impl Life {
                 );
             }
             // The devices of a world have no user and get nothing by unicast.
-            Beside::Ask(_) | Beside::Fetch(_) | Beside::Notify(..) | Beside::Components(_) => {}
-            Beside::Post(HttpRequest { url, body, .. }) => {
+            ShellCommand::Ask(_)
+            | ShellCommand::Fetch(_)
+            | ShellCommand::Notify(..)
+            | ShellCommand::Components(_) => {}
+            ShellCommand::Post(HttpRequest { url, body, .. }) => {
                 let message = Message { url, body };
                 let after = 5 + machine.rng.below(80);
                 let event = Event::Request(machine.number, self.number, message);
                 around.queue.at(At(around.at.0 + after), event);
             }
-            Beside::Stop(error) => {
+            ShellCommand::Stop(error) => {
                 around.trace.note(around.at, format_args!("{error}"));
                 return true;
             }
@@ -292,7 +301,7 @@ impl Life {
         self.agent.handle_shutdown();
         self.drain(machine, around);
         while let Some(command) = self.commands.pop_front() {
-            if let Command::KeepOnly(kept) = &command {
+            if let Command::RemoveOtherObjects(kept) = &command {
                 machine.model.handle_dropped(kept);
             }
             self.worker.handle(command);

@@ -11,7 +11,7 @@ use receiver::{
     flute::{blocks::Blocks, decode::DecodeOutcome},
     shell::{
         data_dir::DataDir,
-        objects::FinishOutcome,
+        objects::VerifyOutcome,
         storage::{Command, Completion, DecodeWorker, Worker},
     },
     store::{
@@ -81,7 +81,7 @@ impl Child {
     /// Opens the object, and nothing else is kept.
     fn open(&mut self) -> anyhow::Result<Blocks> {
         let layout = self.truth.layout().clone();
-        self.ask(Command::KeepOnly(vec![layout.clone()]))?;
+        self.ask(Command::RemoveOtherObjects(vec![layout.clone()]))?;
         let Completion::Recovered(_, recovered) = self.ask(Command::Open(layout.clone()))? else {
             bail!("the object is not open");
         };
@@ -167,8 +167,8 @@ impl Child {
     }
 
     fn finish(&mut self) -> anyhow::Result<()> {
-        let answer = self.ask(Command::Finish(self.truth.layout().clone()))?;
-        let Completion::Finished(_, FinishOutcome::Ready { .. }) = answer else {
+        let answer = self.ask(Command::VerifyImage(self.truth.layout().clone()))?;
+        let Completion::ImageVerified(_, VerifyOutcome::Ready { .. }) = answer else {
             bail!("{answer:?}")
         };
         report(FINISHED);

@@ -1,4 +1,4 @@
-//! Sequences and Atomics: what is run, what is taken back, and what is said of it.
+//! Sequences and Atomics: execution, roll-back and statuses.
 
 use super::*;
 
@@ -12,16 +12,16 @@ fn package(id: u32) -> Command {
     Command::Replace(Manage::new(CommandId(id), vec![Item::octets(PACKAGE, *b"package")]))
 }
 
-/// Says the commands in one message, and returns the statuses but that of the header.
+/// Sends the commands in one message, and returns the statuses but that of the header.
 fn run(talk: &mut Talk, commands: Vec<Command>) -> Vec<(Verb, u16)> {
     let message = talk.reply(StatusCode::AUTHENTICATED, commands);
-    talk.hear_more(&message);
+    talk.receive_and_continue(&message);
     talk.statuses().split_off(1)
 }
 
 // test: oma-dm 2.5
 #[test]
-fn a_failed_atomic_takes_back_what_it_staged() {
+fn a_failed_atomic_rolls_its_staged_writes_back() {
     let mut talk = Talk::begin(FakeDevice::default());
     let group = atomic(vec![
         replace(21, "DownloadAndUpdate/PkgURL", URL),
@@ -44,7 +44,7 @@ fn a_failed_atomic_takes_back_what_it_staged() {
 
 // test: oma-dm 2.5
 #[test]
-fn an_atomic_does_not_hold_what_cannot_be_taken_back() {
+fn an_atomic_rejects_commands_that_cannot_be_rolled_back() {
     let root = Item::octets("./FwUpdate/Main/Ext/Broadcast/Root", *b"root");
     let copy = Item {
         source: Some(Location::new("./DevInfo/Man")),
@@ -116,9 +116,9 @@ fn a_sequence_ends_with_an_atomic_that_failed() {
 
 // test: oma-dm 2.5
 #[test]
-fn a_package_goes_again_with_its_atomic_and_one_that_stays_is_told() {
-    for (keeps_package, code) in [(false, 216), (true, 516)] {
-        let mut talk = Talk::begin(FakeDevice { keeps_package, ..FakeDevice::default() });
+fn a_package_is_removed_with_its_atomic_and_a_remaining_one_is_reported() {
+    for (cannot_remove_package, code) in [(false, 216), (true, 516)] {
+        let mut talk = Talk::begin(FakeDevice { cannot_remove_package, ..FakeDevice::default() });
         let group = atomic(vec![
             replace(21, "Ext/Broadcast/Opens", "1"),
             package(22),
@@ -133,13 +133,13 @@ fn a_package_goes_again_with_its_atomic_and_one_that_stays_is_told() {
                 (Verb::Replace, 404)
             ]
         );
-        assert_eq!(talk.device.package.is_empty(), !keeps_package);
+        assert_eq!(talk.device.package.is_empty(), !cannot_remove_package);
     }
 }
 
 // test: oma-dm 2.5
 #[test]
-fn an_atomic_leaves_alone_a_package_that_came_before_it() {
+fn an_atomic_does_not_affect_an_earlier_package() {
     let mut talk = Talk::begin(FakeDevice::default());
     let fails = |id| atomic(vec![replace(id, "Nowhere", "x")]);
     run(&mut talk, vec![package(19), fails(21)]);
@@ -150,7 +150,7 @@ fn an_atomic_leaves_alone_a_package_that_came_before_it() {
 
 // test: oma-dm 2.5
 #[test]
-fn an_atomic_whose_answers_do_not_fit_one_message_is_taken_back() {
+fn an_atomic_whose_statuses_do_not_fit_one_message_is_rolled_back() {
     let opens = |count| {
         let writes = (0..count).map(|id| replace(100 + id, "Ext/Broadcast/Opens", "1"));
         atomic(writes.collect())
@@ -159,7 +159,7 @@ fn an_atomic_whose_answers_do_not_fit_one_message_is_taken_back() {
         let mut talk = Talk::begin(FakeDevice::default());
         let mut message = talk.reply(StatusCode::AUTHENTICATED, vec![opens(count)]);
         message.header.meta = Some(Meta { max_message_size: Some(4_096), ..Meta::default() });
-        talk.hear_more(&message);
+        talk.receive_and_continue(&message);
         assert_eq!(talk.statuses()[1], (Verb::Atomic, code));
         let member = if code == 200 { 200 } else { 216 };
         assert_eq!(talk.statuses()[2], (Verb::Replace, member));

@@ -1,11 +1,11 @@
-//! Servers that prove who they are, and others, with a scripted server.
+//! Authentication of the server, with a scripted server.
 
 use proto::dm::auth::Mac;
 
 use super::*;
 use crate::dm::ServerProof;
 
-/// Begins a session of a device that knows a server by a password.
+/// Starts a session of a device with credentials of the server.
 fn begin(kind: AuthKind) -> Talk {
     let mut settings = settings();
     settings.account.auth = kind;
@@ -20,9 +20,9 @@ fn secret(kind: AuthKind) -> Secret {
     Secret::for_kind(kind, "server", "server password")
 }
 
-/// The challenge on the header of what the client sent last.
+/// Returns the challenge for the header in the last message of the client.
 fn asked(talk: &Talk) -> Option<&Challenge> {
-    let Some(Command::Status(status)) = talk.said.commands.first() else { panic!() };
+    let Some(Command::Status(status)) = talk.sent.commands.first() else { panic!() };
     assert_eq!(status.verb, Verb::Header);
     status.challenge.as_ref()
 }
@@ -31,35 +31,35 @@ fn question(talk: &mut Talk) -> Message {
     talk.reply(StatusCode::AUTHENTICATED, vec![get(7, &["./DevDetail/FwV"])])
 }
 
-/// Sends a message with its proof beside it.
-fn hear_with_mac(talk: &mut Talk, message: &Message, user: &str, nonce: &[u8]) -> Step {
+/// Sends a message with its HMAC.
+fn receive_with_mac(talk: &mut Talk, message: &Message, user: &str, nonce: &[u8]) -> Step {
     let body = talk.post.encoding.emit(message);
     let mac = Mac { user: user.to_owned(), mac: secret(AuthKind::Mac).mac(nonce, &body) }.emit();
     let reply = HttpResponse { body: &body, mac: Some(&mac) };
     let step = talk.client.handle_response(talk.now, &mut talk.device, reply);
-    talk.take(step)
+    talk.record(step)
 }
 
 // test: oma-dm 5.2
 #[test]
-fn a_server_that_proves_itself_is_believed_for_the_session_and_given_the_next_nonce() {
+fn an_authenticated_server_is_valid_for_the_session_and_gets_the_next_nonce() {
     let mut talk = begin(AuthKind::Md5);
     let mut message = question(&mut talk);
     message.header.credential = Some(secret(AuthKind::Md5).credential(b"server first"));
-    talk.hear_more(&message);
+    talk.receive_and_continue(&message);
     assert_eq!(talk.statuses(), [(Verb::Header, 212), (Verb::Get, 200)]);
     let next = asked(&talk).unwrap();
     assert_eq!((next.kind(), next.nonce()), (Some(AuthKind::Md5), Ok(vec![1; 16])));
     assert_eq!(talk.device.server_nonce, [1; 16], "it is stored before it is sent");
     let message = question(&mut talk);
-    talk.hear_more(&message);
+    talk.receive_and_continue(&message);
     assert_eq!(talk.statuses(), [(Verb::Header, 212), (Verb::Get, 200)]);
     assert_eq!(asked(&talk), None);
 }
 
 // test: oma-dm 5.2
 #[test]
-fn nothing_is_done_for_a_server_that_does_not_prove_itself() {
+fn no_command_of_an_unauthenticated_server_is_run() {
     for kind in AuthKind::ALL {
         let mut talk = begin(kind);
         let report = final_alert("c-1", ResultCode::SUCCESS);
@@ -76,7 +76,7 @@ fn nothing_is_done_for_a_server_that_does_not_prove_itself() {
             }
             message.commands.push(sequence(vec![replace(40, "Ext/Broadcast/Disarm", "")]));
             message.header.credential = credential;
-            let refused = match talk.hear(&message) {
+            let refused = match talk.receive(&message) {
                 Step::Send(_) => talk.statuses(),
                 Step::WaitForUser => panic!("nobody is asked"),
                 Step::Done(outcome) => {
@@ -85,7 +85,7 @@ fn nothing_is_done_for_a_server_that_does_not_prove_itself() {
                 }
             };
             assert!(refused.len() > 5 && refused.iter().all(|(_, it)| *it == code), "{refused:?}");
-            assert_eq!(talk.said.commands.len(), refused.len(), "statuses alone");
+            assert_eq!(talk.sent.commands.len(), refused.len(), "statuses alone");
             assert_eq!(asked(&talk).unwrap().kind(), Some(kind));
         }
         assert!(!talk.client.is_busy(), "after two challenges it is over");
@@ -102,7 +102,7 @@ fn a_stale_nonce_of_the_server_costs_one_challenge() {
     let mut talk = begin(AuthKind::Md5);
     let mut message = question(&mut talk);
     message.header.credential = Some(secret(AuthKind::Md5).credential(b"of last year"));
-    talk.hear_more(&message);
+    talk.receive_and_continue(&message);
     let nonce = asked(&talk).unwrap().nonce().unwrap();
     assert_eq!(
         talk.device.server_nonce, b"server first",
@@ -110,74 +110,74 @@ fn a_stale_nonce_of_the_server_costs_one_challenge() {
     );
     let mut message = question(&mut talk);
     message.header.credential = Some(secret(AuthKind::Md5).credential(&nonce));
-    talk.hear_more(&message);
+    talk.receive_and_continue(&message);
     assert_eq!(talk.statuses(), [(Verb::Header, 212), (Verb::Get, 200)]);
     assert_eq!(talk.device.server_nonce, [2; 16]);
 }
 
 // test: security 7.2 (a nonce of the device is accepted once too)
 #[test]
-fn a_proof_of_the_server_is_good_once() {
+fn credentials_of_the_server_are_valid_once() {
     let mut talk = begin(AuthKind::Md5);
     let credential = secret(AuthKind::Md5).credential(b"server first");
     let mut message = question(&mut talk);
     message.header.credential = Some(credential.clone());
-    talk.hear_more(&message);
+    talk.receive_and_continue(&message);
     let device = std::mem::take(&mut talk.device);
     let mut again = begin(AuthKind::Md5);
     again.device = device;
     let mut message = question(&mut again);
     message.header.credential = Some(credential);
-    again.hear_more(&message);
+    again.receive_and_continue(&message);
     assert_eq!(again.statuses(), [(Verb::Header, 401), (Verb::Get, 401)]);
 }
 
 // test: oma-dm 5.1
 #[test]
-fn a_server_proves_each_message_to_a_device_that_wants_it_so() {
+fn a_server_authenticates_each_message_with_hmac() {
     let mut talk = begin(AuthKind::Mac);
     let message = question(&mut talk);
-    let step = hear_with_mac(&mut talk, &message, "somebody", b"server first");
+    let step = receive_with_mac(&mut talk, &message, "somebody", b"server first");
     assert!(matches!(step, Step::Send(_)));
     assert_eq!(talk.statuses(), [(Verb::Header, 401), (Verb::Get, 401)]);
     let mut nonce = asked(&talk).unwrap().nonce().unwrap();
     for _ in 0..3 {
         let message = question(&mut talk);
-        hear_with_mac(&mut talk, &message, "server", &nonce);
+        receive_with_mac(&mut talk, &message, "server", &nonce);
         assert_eq!(talk.statuses(), [(Verb::Header, 200), (Verb::Get, 200)]);
         nonce = asked(&talk).unwrap().nonce().unwrap();
         assert_eq!(talk.device.server_nonce, nonce);
     }
     let message = question(&mut talk);
-    talk.hear_more(&message);
+    talk.receive_and_continue(&message);
     assert_eq!(talk.statuses(), [(Verb::Header, 407), (Verb::Get, 407)], "each, to the end");
 }
 
 // test: oma-dm 5.1
 #[test]
-fn passwords_go_both_ways_where_nobody_can_listen() {
+fn passwords_are_sent_both_ways_over_a_private_transport() {
     let mut talk = begin(AuthKind::Basic);
-    let credential = talk.said.header.credential.clone().unwrap();
+    let credential = talk.sent.header.credential.clone().unwrap();
     assert!(Secret::new("LAB-0001", "password").proves_basic(&credential));
     let mut message = question(&mut talk);
     message.header.credential = secret(AuthKind::Basic).credential_of(AuthKind::Basic, b"");
-    talk.hear_more(&message);
+    talk.receive_and_continue(&message);
     assert_eq!(talk.statuses(), [(Verb::Header, 212), (Verb::Get, 200)]);
 }
 
 // test: security 7.2 (the password itself goes over TLS or stays on the machine)
 #[test]
-fn a_password_is_not_sent_where_others_can_listen() {
+fn a_password_is_not_sent_over_a_public_transport() {
     let mut settings = settings();
     settings.account.auth = AuthKind::Basic;
     settings.account.url = "http://server.example/dm".to_owned();
     settings.account.secret = Secret::for_kind(AuthKind::Basic, "LAB-0001", "password");
     let client = DmClient::new(settings, Limits::default());
     let mut talk = Talk::begin_with(client, FakeDevice::default(), at(0));
-    assert_eq!(talk.said.header.credential, None);
+    assert_eq!(talk.sent.header.credential, None);
     let mut demand = talk.reply(StatusCode::MISSING_CREDENTIALS, vec![]);
     let Some(Command::Status(status)) = demand.commands.first_mut() else { panic!() };
     status.challenge = Some(Challenge::new(AuthKind::Basic, b""));
     let refused = SessionOutcome::Failed(SessionError::UnsupportedAuthentication);
-    assert_eq!(talk.hear_last(&demand), refused);
+    assert_eq!(talk.receive_and_end(&demand), refused);
 }

@@ -1,12 +1,12 @@
-//! Between agent and storage: the start from what the storage holds, outputs as commands,
-//! completions as inputs. No thread, socket or clock, so that a simulation runs the same.
+//! Routing between agent and storage: the start from the stored state, outputs as commands,
+//! completions as inputs. No thread, socket or clock, so that a simulation runs the same code.
 
 use proto::{crypto::Hash16, time::Now, tune_in::TuneIn};
 use thiserror::Error;
 
 use super::{
     data_dir::{DataDir, FileName},
-    objects::FinishOutcome,
+    objects::VerifyOutcome,
     storage::{Command, Completion},
 };
 use crate::{
@@ -18,103 +18,103 @@ use crate::{
     user::Question,
 };
 
-/// Why the agent cannot start on a data directory.
+/// Error of starting the agent on a data directory.
 #[derive(Debug, Error)]
 pub enum RestoreError {
-    /// What the directory holds cannot be read.
+    /// The directory is unreadable.
     #[error("cannot read the data directory")]
     Storage(#[from] StorageError),
-    /// The journal is of a later program.
-    #[error("cannot go on from the journal")]
+    /// The journal is of a later format.
+    #[error("cannot resume from the journal")]
     Journal(#[from] JournalError),
-    /// The agent does not believe what it is given.
+    /// The agent rejects the stored state.
     #[error("cannot start the agent")]
     Boot(#[from] StoredStateError),
 }
 
-/// What a start needs besides the data directory.
+/// Parameters of a start besides the data directory.
 #[derive(Debug, Clone)]
-pub struct Origin {
-    /// The envelope of the root that the maker gave.
+pub struct StartParameters {
+    /// The envelope of the factory root.
     pub factory_root: Vec<u8>,
-    /// Names this boot of the machine.
+    /// Id of this boot of the machine.
     pub boot_id: String,
     /// A number from the system's generator.
     pub seed: u64,
 }
 
-/// Starts the agent from what the directory holds, and clears up what nothing relies on.
+/// Starts the agent from the stored state, and removes unused files.
 ///
 /// # Errors
 ///
-/// [`RestoreError`]; a device that cannot read its memory does not begin without it.
+/// [`RestoreError`]; a device with an unreadable state does not start without it.
 pub fn restore(
     now: Now,
     config: agent::Config,
-    origin: Origin,
+    parameters: StartParameters,
     directory: &DataDir,
 ) -> Result<Agent, RestoreError> {
     let [a, b] = directory.read_journal()?;
     let (journaler, state) = Journaler::recover::<JournalState>([&a, &b])?;
     if state.is_none() && !(a.is_empty() && b.is_empty()) {
-        tracing::error!("both copies of the journal are damaged: the device starts as idle");
+        tracing::error!("both copies of the journal are damaged: the device starts idle");
     }
     let files = directory.read_files()?;
     let names: Vec<_> = files.keys().filter_map(|name| FileName::new(name)).collect();
-    let Origin { factory_root, boot_id, seed } = origin;
+    let StartParameters { factory_root, boot_id, seed } = parameters;
     let boot = StoredState { journaler, state, files, factory_root, boot_id, seed };
     let agent = Agent::new(now, config, boot)?;
-    // A DM session may have left files that no journal came to rely on.
-    let relied_on = agent.files();
-    for name in names.iter().filter(|name| !relied_on.iter().any(|file| file == name.as_str())) {
+    // A DM session may have left files that no journal refers to.
+    let used = agent.files();
+    for name in names.iter().filter(|name| !used.iter().any(|file| file == name.as_str())) {
         directory.remove_file(name)?;
     }
     Ok(agent)
 }
 
-/// What the agent wants of others than the storage; see [`Output`].
+/// Output of the agent for the event loop rather than the storage; see [`Output`].
 #[derive(Debug)]
-pub enum Beside {
+pub enum ShellCommand {
     /// Join the channel.
     Join(TuneIn),
     /// Leave the channel.
     Leave(TuneIn),
-    /// Ask the installer which version is installed.
+    /// Read the installed version from the installer.
     ReadVersion,
-    /// Hand the image to the installer.
+    /// Pass the image to the installer.
     Install(ObjectLayout, InstallRequest),
-    /// Ask the installer about components.
+    /// InstallerCall the installer for components.
     Components(InstallerCall),
-    /// Fetch a piece of a package.
+    /// Fetch a range of a package.
     Fetch(Fetch),
     /// Post an installation notification.
     Notify(String, String),
-    /// Ask the user.
+    /// Prompt the user.
     Ask(Question),
     /// Send a DM message.
     Post(HttpRequest),
-    /// Stop: the storage cannot be relied on.
+    /// Stop: the storage failed.
     Stop(StorageError),
 }
 
-/// Carries what the agent wants to the storage, and back.
+/// Router between agent and storage.
 #[derive(Debug, Default)]
-pub struct Wiring {
-    /// The object that the agent has open: answers about others come too late.
+pub struct StorageRouter {
+    /// The open object of the agent; completions of others are too late.
     open: Option<Hash16>,
 }
 
-impl Wiring {
-    /// Returns the command that carries an output out.
+impl StorageRouter {
+    /// Returns the storage command of an output.
     ///
     /// # Errors
     ///
-    /// What is wanted instead, when it is nothing for the storage.
+    /// The output, when it is not for the storage.
     ///
     /// # Panics
     ///
     /// Never: the agent opens a log before it writes, and names files by its own digests.
-    pub fn command(&mut self, output: Output) -> Result<Command, Box<Beside>> {
+    pub fn command(&mut self, output: Output) -> Result<Command, Box<ShellCommand>> {
         Ok(match output {
             Output::Open(layout) => {
                 self.open = Some(layout.object_key());
@@ -130,7 +130,7 @@ impl Wiring {
             }
             Output::WriteOptionalFile(name, octets) => {
                 let name = FileName::new(&name).expect("the agent numbers these files");
-                Command::KeepFile(name, octets)
+                Command::WriteOptionalFile(name, octets)
             }
             Output::RemoveFile(name) => {
                 let name = FileName::new(&name).expect("the agent numbers these files");
@@ -140,35 +140,35 @@ impl Wiring {
             Output::Decode(job) => Command::Decode(job),
             Output::VerifyImage(layout) => {
                 self.open = Some(layout.object_key());
-                Command::Finish(layout)
+                Command::VerifyImage(layout)
             }
             Output::RemoveOtherObjects(layout) => {
                 if layout.is_none() {
                     self.open = None;
                 }
-                Command::KeepOnly(Vec::from_iter(layout))
+                Command::RemoveOtherObjects(Vec::from_iter(layout))
             }
-            Output::Join(tune_in) => return Err(Box::new(Beside::Join(tune_in))),
-            Output::Leave(tune_in) => return Err(Box::new(Beside::Leave(tune_in))),
-            Output::ReadVersion => return Err(Box::new(Beside::ReadVersion)),
+            Output::Join(tune_in) => return Err(Box::new(ShellCommand::Join(tune_in))),
+            Output::Leave(tune_in) => return Err(Box::new(ShellCommand::Leave(tune_in))),
+            Output::ReadVersion => return Err(Box::new(ShellCommand::ReadVersion)),
             Output::Install(layout, request) => {
-                return Err(Box::new(Beside::Install(layout, request)));
+                return Err(Box::new(ShellCommand::Install(layout, request)));
             }
-            Output::Components(call) => return Err(Box::new(Beside::Components(call))),
+            Output::Components(call) => return Err(Box::new(ShellCommand::Components(call))),
             Output::WriteImage(layout, offset, octets) => {
                 self.open = Some(layout.object_key());
-                Command::Store(layout, offset, octets)
+                Command::WriteImage(layout, offset, octets)
             }
-            Output::Fetch(fetch) => return Err(Box::new(Beside::Fetch(fetch))),
-            Output::Notify(url, body) => return Err(Box::new(Beside::Notify(url, body))),
-            Output::PromptUser(question) => return Err(Box::new(Beside::Ask(question))),
-            Output::SendDmMessage(post) => return Err(Box::new(Beside::Post(post))),
-            Output::Stop(error) => return Err(Box::new(Beside::Stop(error))),
+            Output::Fetch(fetch) => return Err(Box::new(ShellCommand::Fetch(fetch))),
+            Output::Notify(url, body) => return Err(Box::new(ShellCommand::Notify(url, body))),
+            Output::PromptUser(question) => return Err(Box::new(ShellCommand::Ask(question))),
+            Output::SendDmMessage(post) => return Err(Box::new(ShellCommand::Post(post))),
+            Output::Stop(error) => return Err(Box::new(ShellCommand::Stop(error))),
         })
     }
 
-    /// Tells the agent what became of a command.
-    pub fn complete(&self, now: Now, agent: &mut Agent, completion: Completion) {
+    /// Passes a completion to the agent.
+    pub fn handle_completion(&self, now: Now, agent: &mut Agent, completion: Completion) {
         let is_open = |key| self.open == Some(key);
         match completion {
             Completion::Recovered(key, recovered) if is_open(key) => {
@@ -178,7 +178,7 @@ impl Wiring {
             }
             Completion::Reserved(key, files) if is_open(key) => agent.handle_reserved(files),
             Completion::OpenFailed(key, error) if is_open(key) => {
-                tracing::error!(%error, "failed to make room for the image");
+                tracing::error!(%error, "failed to reserve space for the image");
                 agent.handle_open_failed(now, &error);
             }
             Completion::Flushed(key, ticket) if is_open(key) => agent.handle_flushed(now, ticket),
@@ -190,42 +190,46 @@ impl Wiring {
             Completion::JournalFailed(_, error) | Completion::FileFailed(_, error) => {
                 agent.handle_storage_failed(error);
             }
-            Completion::FileKept(outcome) => agent.handle_optional_file_written(&outcome),
+            Completion::OptionalFileWritten(outcome) => {
+                agent.handle_optional_file_written(&outcome)
+            }
             Completion::Decoded(key, sbn, outcome) if is_open(key) => {
                 agent.handle_decoded(now, sbn, &outcome);
             }
-            Completion::Finished(key, outcome) if is_open(key) => {
+            Completion::ImageVerified(key, outcome) if is_open(key) => {
                 agent.handle_image_verified(now, finished(outcome));
             }
-            Completion::Stored(key, outcome) if is_open(key) => {
+            Completion::ImageWritten(key, outcome) if is_open(key) => {
                 agent.handle_image_written(now, outcome)
             }
-            Completion::Kept(Err(error)) => tracing::warn!(%error, "failed to clear up"),
+            Completion::ObjectsRemoved(Err(error)) => {
+                tracing::warn!(%error, "failed to remove files")
+            }
             Completion::FileDone(_)
-            | Completion::Kept(Ok(()))
+            | Completion::ObjectsRemoved(Ok(()))
             | Completion::Recovered(..)
             | Completion::Reserved(..)
             | Completion::OpenFailed(..)
             | Completion::Flushed(..)
             | Completion::LogFailed(..)
             | Completion::Decoded(..)
-            | Completion::Finished(..)
-            | Completion::Stored(..) => {}
+            | Completion::ImageVerified(..)
+            | Completion::ImageWritten(..) => {}
         }
     }
 }
 
-fn finished(outcome: FinishOutcome) -> Result<(), VerifyError> {
+fn finished(outcome: VerifyOutcome) -> Result<(), VerifyError> {
     match outcome {
-        FinishOutcome::Ready { .. } => Ok(()),
-        FinishOutcome::WrongDigest { found } => {
-            tracing::error!(%found, "the image is not the signed one");
+        VerifyOutcome::Ready { .. } => Ok(()),
+        VerifyOutcome::WrongDigest { found } => {
+            tracing::error!(%found, "image does not match the signed digest");
             Err(VerifyError::WrongDigest)
         }
-        FinishOutcome::WrongContent { why } => {
-            tracing::error!(why, "an image has no content encoding");
+        VerifyOutcome::WrongContent { why } => {
+            tracing::error!(why, "unexpected content encoding of an image");
             Err(VerifyError::WrongDigest)
         }
-        FinishOutcome::Failed(error) => Err(VerifyError::Storage(error)),
+        VerifyOutcome::Failed(error) => Err(VerifyError::Storage(error)),
     }
 }

@@ -1,0 +1,32 @@
+//! Effects that the receiver requests from the shell.
+
+use proto::crypto::Hash16;
+
+use super::status::UnsignedFile;
+use crate::{
+    flute::decode::DecodeJob,
+    store::{LogOutput, ObjectLayout},
+};
+
+/// Effect for the shell to carry out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Open the object's directory; answered by [`UnsignedReceiver::handle_recovered`](super::UnsignedReceiver::handle_recovered) and
+    /// [`UnsignedReceiver::handle_reserved`](super::UnsignedReceiver::handle_reserved), or [`UnsignedReceiver::handle_open_failed`](super::UnsignedReceiver::handle_open_failed).
+    Open(ObjectLayout),
+    /// Write to or sync the object's logs.
+    Log(Hash16, LogOutput),
+    /// Write a record atomically; answered by [`UnsignedReceiver::handle_recorded`](super::UnsignedReceiver::handle_recorded).
+    WriteRecord(String, Vec<u8>),
+    /// Remove a record.
+    RemoveRecord(String),
+    /// Decode a block; answered by [`UnsignedReceiver::handle_decoded`](super::UnsignedReceiver::handle_decoded).
+    Decode(DecodeJob),
+    /// Verify the file and give it its name; answered by
+    /// [`UnsignedReceiver::handle_finished`](super::UnsignedReceiver::handle_finished).
+    VerifyFile(ObjectLayout),
+    /// Remove the object's symbols.
+    RemoveObject(ObjectLayout),
+    /// Show the user that a file is complete: synced, and with its name.
+    Complete(UnsignedFile),
+}
