@@ -3,7 +3,7 @@
 //! The list of installed components is the output of the installer hook, never a claim of a server
 //! or a package. A component's identifier is that of the package which installed it.
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::collections::BTreeMap;
 
 use proto::{
     dm::{
@@ -15,6 +15,7 @@ use proto::{
     },
     ids::PackageId,
     wire::WireError,
+    words,
 };
 use serde::{Deserialize, Serialize};
 
@@ -29,28 +30,17 @@ pub const MAX_TEXT: usize = 128;
 /// Octets of a URL.
 pub const MAX_URL: usize = 512;
 
-/// The access of the server to the inventory of components.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum InventoryAccess {
-    /// The device has no components.
-    #[default]
-    Absent,
-    /// The server sees them once the user has consented.
-    Asked,
-    /// The server sees them: the enrolment has granted it.
-    Granted,
-}
-
-impl FromStr for InventoryAccess {
-    type Err = WireError;
-
-    fn from_str(word: &str) -> Result<Self, WireError> {
-        match word {
-            "none" => Ok(Self::Absent),
-            "ask" => Ok(Self::Asked),
-            "granted" => Ok(Self::Granted),
-            _ => Err(WireError::invalid("components", word, "`none`, `ask` or `granted`")),
-        }
+words! {
+    /// The access of the server to the inventory of components.
+    #[derive(Default)]
+    pub enum InventoryAccess: "components" {
+        /// The device has no components.
+        #[default]
+        Absent = "none",
+        /// The server sees them once the user has consented.
+        Asked = "ask",
+        /// The server sees them: the enrolment has granted it.
+        Granted = "granted",
     }
 }
 
@@ -254,8 +244,8 @@ impl Announced {
     ///
     /// # Errors
     ///
-    /// The status that tells the server why not: 405 where the device itself adds, 400 and 414 for
-    /// the name, 418 and 420.
+    /// The status for the server: 405 where the device itself adds, 400 and 414 for the name, 418
+    /// and 420.
     pub fn add(&mut self, branch: Branch, name: &str) -> Result<(), StatusCode> {
         if branch == Branch::Deployed {
             return Err(StatusCode::NOT_ALLOWED);
@@ -293,7 +283,7 @@ impl Announced {
     ///
     /// # Errors
     ///
-    /// The status that tells the server why not: 404, 413, 400 for what is no text or no package.
+    /// The status for the server: 404, 413, 400 for an invalid text or package.
     pub fn write(
         &mut self,
         branch: Branch,
@@ -386,15 +376,16 @@ pub enum InstallerCall {
     Change(Verb, ChangeRequest),
 }
 
-/// The verb of the hook for an installed component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verb {
-    /// Start it.
-    Activate,
-    /// Stop it.
-    Deactivate,
-    /// Remove it.
-    Remove,
+words! {
+    /// The verb of the hook for an installed component.
+    pub enum Verb {
+        /// Start it.
+        Activate = "component-activate",
+        /// Stop it.
+        Deactivate = "component-deactivate",
+        /// Remove it.
+        Remove = "component-remove",
+    }
 }
 
 impl Verb {
@@ -412,22 +403,6 @@ impl Verb {
             | Operation::InstallInactive
             | Operation::RemovePackage => None,
         }
-    }
-
-    /// Returns the word that the hook gets.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Activate => "component-activate",
-            Self::Deactivate => "component-deactivate",
-            Self::Remove => "component-remove",
-        }
-    }
-}
-
-impl fmt::Display for Verb {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
     }
 }
 

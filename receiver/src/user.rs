@@ -19,11 +19,11 @@
 //! Answers are `shown`, `yes`, `no`, `later`, `cancel`, `text` with `"text"`, `chosen` with
 //! `"chosen":[1,3]`. A hook that fails, or prints something else, could not show the question.
 
-use std::{str::FromStr, time::Duration};
+use std::time::Duration;
 
 use proto::{
     dm::ui::{Answer, Echo, Input, Prompt, PromptKind},
-    wire::WireError,
+    words,
 };
 use serde::{Deserialize, Serialize};
 
@@ -70,13 +70,14 @@ pub enum UserInterface {
     Interactive,
 }
 
-/// The answer that the configuration gives.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AutoAnswer {
-    /// Yes; of choices what is proposed, or the first; as text what is proposed.
-    Yes,
-    /// No; every other question is put away.
-    No,
+words! {
+    /// The answer that the configuration gives.
+    pub enum AutoAnswer: "answer" {
+        /// Yes; of choices what is proposed, or the first; as text what is proposed.
+        Yes = "yes",
+        /// No; every other question is put away.
+        No = "no",
+    }
 }
 
 impl AutoAnswer {
@@ -101,40 +102,30 @@ impl AutoAnswer {
     }
 }
 
-impl FromStr for AutoAnswer {
-    type Err = WireError;
-
-    fn from_str(word: &str) -> Result<Self, WireError> {
-        match word {
-            "yes" => Ok(Self::Yes),
-            "no" => Ok(Self::No),
-            _ => Err(WireError::invalid("answer", word, "`yes` or `no`")),
-        }
+words! {
+    /// The steps that require the user's consent.
+    #[derive(Default)]
+    pub enum Consent: "consent" {
+        /// Nothing.
+        #[default]
+        None = "none",
+        /// The installation.
+        Install = "install",
+        /// The download.
+        Download = "download",
+        /// Both.
+        Both = "both",
     }
 }
 
-/// The steps that require the user's consent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
-pub enum Consent {
-    /// Nothing.
-    #[default]
-    None,
-    /// The installation.
-    Install,
-    /// The download.
-    Download,
-    /// Both.
-    Both,
-}
-
 impl Consent {
-    /// Returns whether the user is asked before the download.
+    /// Returns whether the download requires consent.
     #[must_use]
     pub const fn covers_download(self) -> bool {
         matches!(self, Self::Download | Self::Both)
     }
 
-    /// Returns whether the user is asked before the installation.
+    /// Returns whether the installation requires consent.
     #[must_use]
     pub const fn covers_install(self) -> bool {
         matches!(self, Self::Install | Self::Both)
@@ -152,31 +143,6 @@ impl Consent {
             (true, false) => Self::Download,
             (false, true) => Self::Install,
             (false, false) => Self::None,
-        }
-    }
-
-    /// Returns the word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "none",
-            Self::Install => "install",
-            Self::Download => "download",
-            Self::Both => "both",
-        }
-    }
-}
-
-impl FromStr for Consent {
-    type Err = WireError;
-
-    fn from_str(word: &str) -> Result<Self, WireError> {
-        match word {
-            "none" => Ok(Self::None),
-            "install" => Ok(Self::Install),
-            "download" => Ok(Self::Download),
-            "both" => Ok(Self::Both),
-            _ => Err(WireError::invalid("consent", word, "none, download, install or both")),
         }
     }
 }

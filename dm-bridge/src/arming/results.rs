@@ -168,7 +168,7 @@ fn phase_of(result: ResultCode) -> ArmingPhase {
         ResultCode::DEFERRED => ArmingPhase::Deferred,
         ResultCode::BAD_URL => ArmingPhase::NeedsUnicast,
         ResultCode::MISSED => ArmingPhase::Missed,
-        ResultCode::INCOMPLETE | ResultCode::NOTHING_HEARD | ResultCode::SESSION_ENDED => {
+        ResultCode::INCOMPLETE | ResultCode::NOTHING_RECEIVED | ResultCode::SESSION_ENDED => {
             ArmingPhase::Incomplete
         }
         ResultCode::DISARMED => ArmingPhase::Disarmed,

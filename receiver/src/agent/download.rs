@@ -3,8 +3,8 @@
 //! image once they are stored: check, hand-off, result.
 //!
 //! ```text
-//! Exec -> descriptor -> head: documents, judged -> pieces, each synced -> assembled -> verified -> …
-//!         (HTTP alone)  PkgData: all of it, in pieces that `partial_package` keeps ^
+//! Exec -> descriptor -> documents verified -> chunks, each synced -> assembled -> verified -> …
+//!         (HTTP alone)  PkgData: all of it, in chunks of `partial_package` ^
 //! ```
 
 use std::time::Duration;

@@ -2,7 +2,7 @@
 //! is interrupted, and with the nodes `Ext/Package` a server resumes instead.
 //!
 //! ```text
-//! files/0.piece   SHA-256 of the package up to the end of this piece, then its octets
+//! files/0.piece   SHA-256 of the package up to the end of this chunk, then its octets
 //! files/1.piece   …
 //! ```
 //!
@@ -143,12 +143,12 @@ impl Agent {
 impl AgentState {
     // spec: oma-dm 11.2
     /// Stores a chunk, unless the package would be refused, or there is a gap before it.
-    pub(super) fn store_chunk_of_package(&mut self, piece: ChunkPosition, octets: &[u8]) {
+    pub(super) fn store_chunk_of_package(&mut self, position: ChunkPosition, octets: &[u8]) {
         if self.is_occupied() && !self.holds_package(None) {
             self.partial_package.has_gap = true;
             return;
         }
-        match piece {
+        match position {
             ChunkPosition::First => self.discard_partial_package(),
             ChunkPosition::Remainder => {
                 let held = self.partial_package.stored_bytes().len();

@@ -212,7 +212,7 @@ impl PersistentState {
         persistent.suspended = state
             .suspend_reasons
             .iter()
-            .filter_map(|word| SuspendReason::from_word(word))
+            .filter_map(|word| word.parse::<SuspendReason>().ok())
             .collect();
         for setting in &state.policy {
             persistent.policy.set(&setting.node, &setting.value)?;

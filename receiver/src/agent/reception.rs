@@ -448,7 +448,7 @@ impl AgentState {
         } else if received {
             (Phase::Incomplete, ResultCode::INCOMPLETE)
         } else {
-            (Phase::Incomplete, ResultCode::NOTHING_HEARD)
+            (Phase::Incomplete, ResultCode::NOTHING_RECEIVED)
         };
         self.complete(now, phase, result);
     }

@@ -32,7 +32,7 @@ pub enum RequestOutcome {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RequestStatus {
     /// `device` or `user`.
-    pub asker: String,
+    pub initiator: String,
     /// The firmware object that it concerns; absent: the whole device.
     pub object: Option<String>,
     /// The outcome.
@@ -70,7 +70,7 @@ impl UpdateRequestState {
 
     pub(super) fn status(&self) -> RequestStatus {
         RequestStatus {
-            asker: self.request.initiator.to_string(),
+            initiator: self.request.initiator.to_string(),
             object: self.request.object.clone(),
             outcome: self.outcome,
             server_text: self.server_text.clone(),

@@ -48,7 +48,7 @@ enum Initiator {
 // spec: oma-004 FWUPDATE-C-001, oma-000 8.2.1.user, oma-003 5.5.1.5.2 (a client-initiated update)
 pub(super) fn run(arguments: &CheckInArgs) -> Result<u8, Failure> {
     let config = arguments.config.load()?;
-    let asker = match arguments.on_behalf_of {
+    let initiator = match arguments.on_behalf_of {
         Some(Initiator::Device) => "device",
         Some(Initiator::User) => "user",
         None if arguments.object.is_some() => {
@@ -58,7 +58,7 @@ pub(super) fn run(arguments: &CheckInArgs) -> Result<u8, Failure> {
         None => return ask(&config, &Request::CheckIn).map(|_| exit::DONE),
     };
     let request = Request::RequestUpdate {
-        asker: asker.to_owned(),
+        initiator: initiator.to_owned(),
         object: arguments.object.clone(),
         data: arguments.text.clone(),
     };

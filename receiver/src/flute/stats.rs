@@ -17,7 +17,7 @@ pub struct Stats {
     pub other_object: u64,
     /// With FEC information other than that of the campaign.
     pub fec_mismatch: u64,
-    /// Plan headers whose hash is not the pinned one.
+    /// Plan headers whose hash is not the signed one.
     pub header_forged: u64,
     /// Table symbols that do not lead to the cap.
     pub table_forged: u64,
@@ -38,7 +38,7 @@ pub struct Stats {
 }
 
 impl Stats {
-    /// Returns how many packets were dropped because they are not what the plan says.
+    /// Returns the number of packets that were dropped because they differ from the plan.
     #[must_use]
     pub const fn forged(&self) -> u64 {
         self.header_forged + self.table_forged + self.data_forged

@@ -10,7 +10,7 @@ pub const MAX_UNVERIFIED_BYTES: usize = 8 << 20;
 /// Candidates for one symbol: the true one and a forged one, whichever came first.
 const MAX_CANDIDATES: usize = 2;
 
-/// Octets that the book-keeping of one symbol takes, roughly.
+/// Octets of overhead of one symbol, roughly.
 const OVERHEAD_BYTES: usize = 96;
 
 /// The buffer of symbols that wait for the table of their segment.

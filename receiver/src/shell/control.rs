@@ -5,7 +5,7 @@
 //! {"request":"check-in"}    {"answer":"done"}
 //! {"request":"suspend","reason":"call"}   {"answer":"refused","reason":"…"}
 //! {"request":"resume","reason":"call"}
-//! {"request":"request-update","asker":"user","object":"./FwUpdate/Main","data":"menu"}
+//! {"request":"request-update","initiator":"user","object":"./FwUpdate/Main","data":"menu"}
 //! {"request":"deliver-notification","push":"<base64>"}
 //! {"request":"import","path":"/media/bundle"}   {"answer":"version","version":"2.0"}
 //! ```
@@ -55,7 +55,7 @@ pub enum Request {
     /// Request an update from the server, in a DM session that starts at once.
     RequestUpdate {
         /// `device` or `user`.
-        asker: String,
+        initiator: String,
         /// FUMO object of the request; absent: all of the device.
         object: Option<String>,
         /// Vendor-specific text.

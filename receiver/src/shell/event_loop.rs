@@ -427,8 +427,8 @@ impl Shell {
                 Err(_) => Answer::Refused { reason: "`push` is not base64".to_owned() },
             },
             Request::Import { path } => self.import(&path),
-            Request::RequestUpdate { asker, object, data } => {
-                self.request_update(&asker, object, data)
+            Request::RequestUpdate { initiator, object, data } => {
+                self.request_update(&initiator, object, data)
             }
             Request::Suspend { reason } => self.handle_reason(&reason, Edge::Begins),
             Request::Resume { reason } => self.handle_reason(&reason, Edge::Ends),
@@ -441,9 +441,9 @@ impl Shell {
 
 impl Shell {
     /// Requests an update. The device has one FUMO object, so a request names that one or none.
-    fn request_update(&mut self, asker: &str, object: Option<String>, data: String) -> Answer {
+    fn request_update(&mut self, initiator: &str, object: Option<String>, data: String) -> Answer {
         let refused = |reason: String| Answer::Refused { reason };
-        let initiator = match asker.parse() {
+        let initiator = match initiator.parse() {
             Ok(initiator) => initiator,
             Err(error) => return refused(format!("{error}")),
         };

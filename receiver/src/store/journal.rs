@@ -30,7 +30,7 @@ pub enum CopyName {
 }
 
 impl CopyName {
-    /// Both copies, in the order in which [`Journaler::recover`] takes them.
+    /// Both copies, in the order in which [`Journaler::recover`] reads them.
     pub const BOTH: [Self; 2] = [Self::A, Self::B];
 
     /// Returns the file name of this copy.
@@ -207,7 +207,7 @@ impl Journaler {
         Ok(JournalWrite { copy: self.next, generation, octets })
     }
 
-    /// Learns that the write of `generation` is synced.
+    /// Handles the sync of `generation`.
     pub fn handle_written(&mut self, generation: u64) {
         if generation == self.generation + 1 {
             self.generation = generation;
@@ -216,7 +216,7 @@ impl Journaler {
     }
 }
 
-/// Octets that a copy takes at most.
+/// Octets of a copy at most.
 pub const JOURNAL_BYTES: usize = 32 << 10;
 
 const MAGIC: &[u8] = b"FCJN";

@@ -441,7 +441,7 @@ mod tests {
                 };
                 16
             ],
-            // The agent keeps one object at a time.
+            // The agent stores one object at a time.
             objects: vec![
                 ObjectProgress {
                     object_key: id(),

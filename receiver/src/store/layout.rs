@@ -143,11 +143,11 @@ pub struct Slot<'a> {
 }
 
 impl ObjectLayout {
-    /// Octets of a log file at most, unless a single slot takes more.
+    /// Octets of a log file at most, unless a single slot needs more.
     pub const FILE_BYTES: u64 = 16 << 20;
     /// Octets in front of the first slot.
     pub const HEADER_BYTES: usize = 4096;
-    /// Symbols of a block that are kept beyond its source symbols.
+    /// Symbols of a block that are stored beyond its source symbols.
     pub const SPARE_PER_BLOCK: u32 = 16;
     /// Octets of slots beyond those: what one failed flush covered is written again there.
     pub const SLACK_BYTES: usize = 1 << 20;
@@ -266,7 +266,7 @@ impl ObjectLayout {
         self.slots
     }
 
-    /// Returns the octets that the object takes on disk: its logs and its image.
+    /// Returns the octets of the object on disk: its logs and its image.
     #[must_use]
     pub fn storage_bytes(&self) -> u64 {
         let logs: u64 = (0..self.files()).map(|file| self.file_bytes(file)).sum();
@@ -372,7 +372,7 @@ impl ObjectLayout {
         out
     }
 
-    /// Judges the first octets of log file `file`.
+    /// Checks the first octets of log file `file`.
     #[must_use]
     pub fn check_header(&self, file: u32, octets: &[u8]) -> HeaderCheck {
         let Some((text, hash)) = octets

@@ -217,7 +217,7 @@ impl SymbolLog {
         for found in &recovered.slots {
             let number = log.layout.number(found.slot).filter(|slot| !log.bad.contains(slot));
             let Some(slot) = number else { continue };
-            let Some(block) = log.blocks.get_mut(index(found.sbn)) else { continue };
+            let Some(block) = log.blocks.get_mut(index(found.sbn.0)) else { continue };
             if !block.done && block.held.set(found.esi) {
                 block.received += 1;
                 block.synced.push((found.esi, slot));
@@ -264,7 +264,7 @@ impl SymbolLog {
                 InsertOutcome::NoRoom
             };
         };
-        if let Some(block) = self.blocks.get_mut(index(sbn)) {
+        if let Some(block) = self.blocks.get_mut(index(sbn.0)) {
             block.held.set(esi);
             block.received += 1;
         }
@@ -346,7 +346,7 @@ impl SymbolLog {
     /// Handles a record that was read as damaged: its symbol is missing again.
     pub fn slot_lost(&mut self, sbn: Sbn, address: SlotAddress) {
         let Some(slot) = self.layout.number(address) else { return };
-        let Some(block) = self.blocks.get_mut(index(sbn)) else { return };
+        let Some(block) = self.blocks.get_mut(index(sbn.0)) else { return };
         if let Some(position) = block.synced.iter().position(|(_, held)| *held == slot) {
             let (esi, _) = block.synced.swap_remove(position);
             block.held.clear(esi);
@@ -357,7 +357,7 @@ impl SymbolLog {
 
     /// Marks a block as synced in the image and recorded in the journal: its slots are free.
     pub fn block_done(&mut self, sbn: Sbn) {
-        let Some(block) = self.blocks.get_mut(index(sbn)) else { return };
+        let Some(block) = self.blocks.get_mut(index(sbn.0)) else { return };
         block.done = true;
         block.held = Bitmap::default();
         for (_, slot) in std::mem::take(&mut block.synced) {
@@ -379,21 +379,21 @@ impl SymbolLog {
     /// Returns whether the symbol is held, or its block is decoded and needs none.
     #[must_use]
     pub fn holds(&self, sbn: Sbn, esi: Esi) -> bool {
-        self.blocks.get(index(sbn)).is_some_and(|block| block.done || block.held.get(esi))
+        self.blocks.get(index(sbn.0)).is_some_and(|block| block.done || block.held.get(esi))
     }
 
     /// Returns how many symbols of a block are held, synced or not; K when it is decoded.
     #[must_use]
     pub fn received(&self, sbn: Sbn) -> u32 {
         self.blocks
-            .get(index(sbn))
+            .get(index(sbn.0))
             .map_or(0, |block| if block.done { block.source_symbols } else { block.received })
     }
 
     /// Returns how many symbols of a block are synced; K when it is decoded.
     #[must_use]
     pub fn synced(&self, sbn: Sbn) -> u32 {
-        self.blocks.get(index(sbn)).map_or(0, Block::synced)
+        self.blocks.get(index(sbn.0)).map_or(0, Block::synced)
     }
 
     /// Returns how many symbols of the object are synced, at most K of each block: more of one
@@ -412,7 +412,7 @@ impl SymbolLog {
     /// Returns the addresses of the synced symbols of a block, in the order of the files.
     #[must_use]
     pub fn slots_of(&self, sbn: Sbn) -> Vec<SlotAddress> {
-        let synced = self.blocks.get(index(sbn)).map(|block| block.synced.as_slice());
+        let synced = self.blocks.get(index(sbn.0)).map(|block| block.synced.as_slice());
         let mut slots: Vec<_> =
             synced.unwrap_or_default().iter().map(|(_, slot)| self.layout.address(*slot)).collect();
         slots.sort_unstable();
@@ -422,7 +422,7 @@ impl SymbolLog {
     /// Returns whether a block is decoded.
     #[must_use]
     pub fn is_done(&self, sbn: Sbn) -> bool {
-        self.blocks.get(index(sbn)).is_some_and(|block| block.done)
+        self.blocks.get(index(sbn.0)).is_some_and(|block| block.done)
     }
 
     /// Returns whether all blocks are decoded.
@@ -465,7 +465,9 @@ impl SymbolLog {
     }
 
     fn refusal(&self, sbn: Sbn, esi: Esi, symbol: &[u8]) -> Option<InsertOutcome> {
-        let Some(block) = self.blocks.get(index(sbn)) else { return Some(InsertOutcome::Invalid) };
+        let Some(block) = self.blocks.get(index(sbn.0)) else {
+            return Some(InsertOutcome::Invalid);
+        };
         if symbol.len() != self.layout.symbol_size() || !self.layout.in_range(sbn, esi) {
             Some(InsertOutcome::Invalid)
         } else if block.done {
@@ -527,7 +529,7 @@ impl SymbolLog {
     /// Marks a record as synced.
     fn mark_synced(&mut self, record: Record) {
         self.unsynced -= self.layout.slot_size();
-        let Some(block) = self.blocks.get_mut(index(record.sbn)) else { return };
+        let Some(block) = self.blocks.get_mut(index(record.sbn.0)) else { return };
         if block.done {
             self.slots.release(record.slot);
         } else {
@@ -537,7 +539,8 @@ impl SymbolLog {
 
     /// Writes a lost record to another slot while there is one.
     fn rewrite(&mut self, now: Mono, record: Record, octets: Option<&[u8]>) {
-        let Some(block) = self.blocks.get_mut(index(record.sbn)).filter(|block| !block.done) else {
+        let Some(block) = self.blocks.get_mut(index(record.sbn.0)).filter(|block| !block.done)
+        else {
             return;
         };
         match octets.and_then(|octets| Some((self.slots.take()?, octets))) {
@@ -615,7 +618,7 @@ impl Bitmap {
 
     /// Page, word in it, bit in that.
     fn place(esi: Esi) -> (u32, usize, u64) {
-        (esi.0 / 512, index(Esi(esi.0 / 64 % 8)), 1 << (esi.0 % 64))
+        (esi.0 / 512, index(esi.0 / 64 % 8), 1 << (esi.0 % 64))
     }
 }
 
@@ -653,25 +656,9 @@ impl InFlight {
 /// Runs of bad slots in the journal at most; with more the log stores nothing any longer.
 pub const MAX_BAD_RUNS: usize = 64;
 
-/// An id as a place in a vector: any u32 is a usize on the machines that this runs on.
-trait Place {
-    fn place(self) -> u32;
-}
-
-impl Place for Sbn {
-    fn place(self) -> u32 {
-        self.0
-    }
-}
-
-impl Place for Esi {
-    fn place(self) -> u32 {
-        self.0
-    }
-}
-
-fn index(id: impl Place) -> usize {
-    usize::try_from(id.place()).unwrap_or(usize::MAX)
+/// Returns the index of an id in a vector: any u32 is a usize on the supported machines.
+fn index(id: u32) -> usize {
+    usize::try_from(id).unwrap_or(usize::MAX)
 }
 
 const PAGE_BYTES: u64 = 4096;

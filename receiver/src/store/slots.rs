@@ -34,7 +34,7 @@ impl SlotMap {
         self.usable < self.slots
     }
 
-    /// Takes a free slot: the one that follows the last one taken, wherever that is free.
+    /// Allocates a free slot: the one that follows the last one, wherever that is free.
     pub(super) fn take(&mut self) -> Option<u32> {
         if self.free == 0 {
             return None;

@@ -34,8 +34,8 @@ const SLOT_MAGIC: [u8; 4] = *b"TAB1";
 const HEADER_BYTES: u64 = 4096;
 const SLOT_HEAD_BYTES: usize = 36;
 
-/// Symbols that are written in one life, in units of those of the whole plan. Who replays old table
-/// packets makes tables come and go; the flash shall not wear out by it.
+/// Symbols that are written in one run, in units of those of the whole plan. Replayed table packets
+/// evict tables again and again; the limit protects the flash from wear.
 const PASSES: u64 = 4;
 
 /// The ring of stored table symbols.
@@ -45,7 +45,7 @@ pub struct TableLog {
     shape: PlanShape,
     slots: u64,
     slot_bytes: usize,
-    /// Counts the symbols over all lives; the latest are those that the ring holds.
+    /// Counts the symbols over all runs; the ring holds the latest.
     next: u64,
     /// Symbols that may be written yet.
     left: u64,
@@ -68,7 +68,7 @@ impl TableLog {
     pub fn new(plan_root: Digest, shape: PlanShape, segments: usize) -> Self {
         let symbol = usize::from(shape.parameters().table_symbol_bytes);
         let slot_bytes = (SLOT_HEAD_BYTES + symbol).next_multiple_of(64);
-        // A table takes Kseg symbols, seldom one or two more.
+        // A table needs Kseg symbols, seldom one or two more.
         let slots = segments * (usize::from(shape.table_source_symbols()) + 2);
         let header = usize::try_from(HEADER_BYTES).unwrap_or_default();
         let slots = slots.clamp(1, (TABLES_BYTES - header) / slot_bytes);
@@ -209,7 +209,7 @@ mod tests {
         assert_eq!(file.len(), 4096 + 4 * 128);
         let mut second = log(b"plan", 1);
         assert_eq!(second.recover(&file), (2..6).map(symbol).collect::<Vec<_>>());
-        // It goes on where the first has ended.
+        // It continues where the first has ended.
         store(&mut second, &mut file, &symbol(6));
         let third = log(b"plan", 1).recover(&file);
         assert_eq!(third, (3..7).map(symbol).collect::<Vec<_>>());

@@ -1,8 +1,8 @@
 //! The environment of the device: sensor readings and external conditions.
 
-use std::{collections::BTreeSet, str::FromStr};
+use std::collections::BTreeSet;
 
-use proto::wire::WireError;
+use proto::words;
 use serde::Serialize;
 
 use super::reason::SuspendReason;
@@ -48,48 +48,21 @@ pub struct Readings {
     pub celsius: Option<i16>,
 }
 
-/// A condition that a program on the device reports and no sensor shows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ExternalCondition {
-    /// A voice call is in progress.
-    Call,
-    /// The network costs money.
-    Metered,
-    /// There is no network.
-    Network,
-    /// The battery is low.
-    Battery,
-    /// Memory or storage is short.
-    Memory,
-    /// The device is too hot.
-    Thermal,
-}
-
-impl ExternalCondition {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Call, Self::Metered, Self::Network, Self::Battery, Self::Memory, Self::Thermal];
-
-    /// Returns its word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Call => "call",
-            Self::Metered => "metered",
-            Self::Network => "network",
-            Self::Battery => "battery",
-            Self::Memory => "memory",
-            Self::Thermal => "thermal",
-        }
-    }
-}
-
-impl FromStr for ExternalCondition {
-    type Err = WireError;
-
-    fn from_str(word: &str) -> Result<Self, WireError> {
-        Self::ALL.into_iter().find(|condition| condition.as_str() == word).ok_or_else(|| {
-            WireError::invalid("reason", word, "user, call, metered, network, battery, …")
-        })
+words! {
+    /// A condition that a program on the device reports and no sensor shows.
+    #[derive(Serialize)]
+    pub enum ExternalCondition: "reason", serde {
+        /// A voice call is in progress.
+        Call = "call",
+        /// The network costs money.
+        Metered = "metered",
+        /// There is no network.
+        Network = "network",
+        /// The battery is low.
+        Battery = "battery",
+        /// Memory or storage is short.
+        Memory = "memory",
+        /// The device is too hot.
+        Thermal = "thermal",
     }
 }

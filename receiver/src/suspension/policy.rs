@@ -3,9 +3,9 @@
 //! A core: the shell reads, this decides. A reason that began at its threshold ends only when the
 //! value is [`HYSTERESIS`] better, so that a device at the edge does not tune in and out all night.
 
-use std::{collections::BTreeSet, fmt, str::FromStr};
+use std::collections::BTreeSet;
 
-use proto::{dm::policy::PolicyNode, wire::WireError};
+use proto::{dm::policy::PolicyNode, wire::WireError, words};
 
 use super::{
     environment::{ExternalCondition, Readings},
@@ -16,64 +16,25 @@ use crate::user::Consent;
 /// The distance from its threshold that a value needs before its reason ends.
 pub const HYSTERESIS: u8 = 3;
 
-/// The effect of a condition on reception.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SuspendOn {
-    /// Reception is suspended.
-    Suspend,
-    /// Reception continues.
-    Ignore,
-}
-
-impl fmt::Display for SuspendOn {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Suspend => "suspend",
-            Self::Ignore => "ignore",
-        })
+words! {
+    /// The effect of a condition on reception.
+    pub enum SuspendOn: "effect" {
+        /// Reception is suspended.
+        Suspend = "suspend",
+        /// Reception continues.
+        Ignore = "ignore",
     }
 }
 
-impl FromStr for SuspendOn {
-    type Err = WireError;
-
-    fn from_str(word: &str) -> Result<Self, WireError> {
-        match word {
-            "suspend" => Ok(Self::Suspend),
-            "ignore" => Ok(Self::Ignore),
-            _ => Err(WireError::invalid("effect", word, "suspend or ignore")),
-        }
-    }
-}
-
-/// The time at which a verified image is handed to the installer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum InstallPolicy {
-    /// As soon as it is verified, where the Exec asked for the installation.
-    #[default]
-    AtOnce,
-    /// At the Exec of `Update`, or when the server sets [`Self::AtOnce`] again.
-    OnCommand,
-}
-
-impl fmt::Display for InstallPolicy {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::AtOnce => "at-once",
-            Self::OnCommand => "on-command",
-        })
-    }
-}
-
-impl FromStr for InstallPolicy {
-    type Err = WireError;
-
-    fn from_str(word: &str) -> Result<Self, WireError> {
-        match word {
-            "at-once" => Ok(Self::AtOnce),
-            "on-command" => Ok(Self::OnCommand),
-            _ => Err(WireError::invalid("install", word, "at-once or on-command")),
-        }
+words! {
+    /// The time at which a verified image is handed to the installer.
+    #[derive(Default)]
+    pub enum InstallPolicy: "install" {
+        /// As soon as it is verified, where the Exec requests the installation.
+        #[default]
+        AtOnce = "at-once",
+        /// At the Exec of `Update`, or when the server sets [`Self::AtOnce`] again.
+        OnCommand = "on-command",
     }
 }
 

@@ -39,7 +39,7 @@ named_codes! {
         NO_ROOM_TO_DOWNLOAD = 501, "no room for the download";
         NO_ROOM_TO_UPDATE = 502, "no room for the installation";
         NETWORK = 503, "the network failed during the download";
-        NOTHING_HEARD = 550, "tuned in, nothing heard";
+        NOTHING_RECEIVED = 550, "tuned in, nothing received";
         SESSION_ENDED = 551, "the image server ended the session";
     }
 }
