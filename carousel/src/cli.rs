@@ -1,4 +1,4 @@
-//! The command line: reads arguments, calls one function for each command, prints its answer.
+//! The command line: parses arguments, calls one function for each command, prints its result.
 
 mod args;
 mod bundle;
@@ -13,7 +13,7 @@ mod trust;
 use std::{
     ffi::OsString,
     io::{IsTerminal as _, stderr},
-    process::ExitCode,
+    process,
 };
 
 use clap::{Parser as _, error::ErrorKind};
@@ -21,42 +21,46 @@ use tracing_subscriber::EnvFilter;
 
 use self::args::{Arguments, CampaignCommand, Command, KeyCommand, TrustCommand};
 use crate::{
-    failure::{Exit, Failure},
+    error::{CliError, ExitCode},
     shell,
 };
 
-/// Runs the program with the given arguments, the program's name first; returns its exit code.
+/// Runs the program with these arguments, the program's name first; returns its exit code.
 ///
 /// May be called from another program: the only global state is the log subscriber, and one that
 /// is set already stays.
-pub fn run(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+pub fn run(arguments: impl IntoIterator<Item = OsString>) -> process::ExitCode {
     let in_environment = |name: &str| std::env::var_os(name).is_some();
     let arguments = match config::with_file(arguments.into_iter().collect(), in_environment) {
         Ok(arguments) => arguments,
-        Err(failure) => return fail(&failure),
+        Err(error) => return fail(&error),
     };
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
             let shown = error.print();
             let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
-            return if asked && shown.is_ok() { ExitCode::SUCCESS } else { code(Exit::Usage) };
+            return if asked && shown.is_ok() {
+                process::ExitCode::SUCCESS
+            } else {
+                code(ExitCode::Usage)
+            };
         }
     };
     start_log();
     match dispatch(arguments.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => fail(&failure),
+        Ok(()) => process::ExitCode::SUCCESS,
+        Err(error) => fail(&error),
     }
 }
 
-fn fail(failure: &Failure) -> ExitCode {
-    eprintln!("carousel: {failure}");
-    code(failure.exit())
+fn fail(error: &CliError) -> process::ExitCode {
+    eprintln!("carousel: {error}");
+    code(error.exit_code())
 }
 
-fn code(exit: Exit) -> ExitCode {
-    ExitCode::from(u8::from(exit))
+fn code(exit: ExitCode) -> process::ExitCode {
+    process::ExitCode::from(u8::from(exit))
 }
 
 /// Logs to standard error; `RUST_LOG` chooses what.
@@ -70,37 +74,37 @@ fn start_log() {
     subscriber.try_init().ok();
 }
 
-fn dispatch(command: Command) -> Result<(), Failure> {
+fn dispatch(command: Command) -> Result<(), CliError> {
     match command {
         Command::Trust { command } => trust(&command),
         Command::Key { command: KeyCommand::New { out, json } } => trust::new_key(&out, json),
         Command::Key { command: KeyCommand::Show { file, pem, json } } => {
             trust::show_key(&file, pem, json)
         }
-        Command::Package(order) => package::make(&order),
-        Command::Plan(order) => package::plan(&order),
-        Command::Bundle(order) => bundle::make(&order),
-        Command::Campaign { command: CampaignCommand::Build(order) } => campaign::build(&order),
-        Command::Campaign { command: CampaignCommand::Sign(order) } => campaign::sign(&order),
+        Command::Package(args) => package::make(&args),
+        Command::Plan(args) => package::plan(&args),
+        Command::Bundle(args) => bundle::make(&args),
+        Command::Campaign { command: CampaignCommand::Build(args) } => campaign::build(&args),
+        Command::Campaign { command: CampaignCommand::Sign(args) } => campaign::sign(&args),
         Command::Campaign { command: CampaignCommand::Inspect { file, json } } => {
             campaign::inspect(&file, json)
         }
-        Command::Air(order) => shell::air::run(&order),
-        Command::Send(order) => shell::send::run(&order),
-        Command::Announce(order) => shell::announce::run(&order),
-        Command::Serve(order) => shell::serve::run(order),
+        Command::Air(args) => shell::air::run(&args),
+        Command::Send(args) => shell::send::run(&args),
+        Command::Announce(args) => shell::announce::run(&args),
+        Command::Serve(args) => shell::serve::run(args),
     }
 }
 
-fn trust(command: &TrustCommand) -> Result<(), Failure> {
+fn trust(command: &TrustCommand) -> Result<(), CliError> {
     match command {
-        TrustCommand::Init(order) => trust::init(order),
-        TrustCommand::Create(order) => trust::create(order),
-        TrustCommand::Rotate(order) => trust::rotate(order),
-        TrustCommand::ToSign(order) => signing::to_sign(order),
-        TrustCommand::AddSignature(order) => signing::add_signature(order),
-        TrustCommand::Sign(order) => signing::sign(order),
-        TrustCommand::Inspect(order) => signing::inspect(order),
+        TrustCommand::Init(args) => trust::init(args),
+        TrustCommand::Create(args) => trust::create(args),
+        TrustCommand::Rotate(args) => trust::rotate(args),
+        TrustCommand::ToSign(args) => signing::to_sign(args),
+        TrustCommand::AddSignature(args) => signing::add_signature(args),
+        TrustCommand::Sign(args) => signing::sign(args),
+        TrustCommand::Inspect(args) => signing::inspect(args),
     }
 }
 

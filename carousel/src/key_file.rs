@@ -1,4 +1,4 @@
-//! Keys and signatures in the forms in which people and tokens hand them out.
+//! Keys and signatures in the forms that people and tokens use.
 //!
 //! | what | forms |
 //! | --- | --- |
@@ -9,7 +9,7 @@
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::crypto::{PublicKey, SigningKey};
 
-/// What stands before the 32 octets of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410 4).
+/// The octets before the 32 of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410 4).
 const SPKI_PREFIX: [u8; 12] =
     [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 
@@ -97,12 +97,12 @@ fn from_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     Some(octets)
 }
 
-/// Returns the label of a PEM file and what it wraps; `None` when it is none.
+/// Returns the label and the content of a PEM file; `None` when it is none.
 fn pem(octets: &[u8]) -> Option<(String, Result<Vec<u8>, String>)> {
     let text = text(octets)?;
     let start = text.find("-----BEGIN ")?;
-    let (label, rest) = text.get(start + "-----BEGIN ".len()..)?.split_once("-----")?;
-    let body = rest.split_once("-----END ").map_or(rest, |(body, _)| body);
+    let (label, tail) = text.get(start + "-----BEGIN ".len()..)?.split_once("-----")?;
+    let body = tail.split_once("-----END ").map_or(tail, |(body, _)| body);
     let joined: String = body.split_whitespace().collect();
     let der =
         BASE64_STANDARD.decode(joined).map_err(|_| format!("the PEM file of a {label} is cut"));
@@ -156,7 +156,7 @@ MCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=
     }
 
     #[test]
-    fn what_is_no_private_key_is_refused_for_its_reason() {
+    fn a_file_without_a_private_key_is_refused_for_its_reason() {
         let refused = |text: &str| private_key(text.as_bytes()).unwrap_err();
         let encrypted = "-----BEGIN ENCRYPTED PRIVATE KEY-----\nMC4=\n-----END";
         assert!(refused(encrypted).contains("encrypted"));

@@ -2,36 +2,27 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`package`] | choosing a plan's parameters; documents, made, signed, checked |
+//! | [`plan`] | parameters of a plan, the order of its records, their encoding, the plan file |
+//! | [`package`] | signed documents of a package: made, signed, checked; roots |
 //! | [`key_file`] | keys and signatures in the forms that tokens hand out |
-//! | [`schedule`] | which record is sent next, and where it lies in the plan file |
-//! | [`encode`] | image to plan: blocks, tables, paths, by a bounded number of threads |
-//! | [`plan_file`] | the head of a plan file |
-//! | [`session`], [`fdt`] | the sender core of one FLUTE session and its FDT instances |
-//! | [`life`] | start, announcements and end, which all sessions have alike |
-//! | [`pacing`] | token bucket on octets |
-//! | [`window`], [`place`] | when on air; what is kept over restarts |
-//! | [`plain`] | sessions without signatures, for labs and other receivers |
-//! | [`control`] | operations of the control API, and which session is on air when |
+//! | [`flute`] | the sender core of a FLUTE session: lifecycle, FDT instances, pacing |
+//! | [`control`] | operations of the control API, sessions on air, resume points |
+//! | [`window`] | windows, and moments as people write them |
+//! | [`unsigned`] | sessions without signatures, for labs and other receivers |
 //! | [`shell`] | files, sockets, clocks, threads, HTTP |
 //! | [`cli`] | the command line |
+//! | [`error`] | errors of commands, and their exit codes |
 //!
-//! Everything that goes on air was made, hashed and written in sending order before the window:
+//! Every packet of a package was made, hashed and written in sending order before the window:
 //! the sender copies records and computes nothing, and it holds no key.
 
 pub mod cli;
 pub mod control;
-pub mod encode;
-pub mod failure;
-pub mod fdt;
+pub mod error;
+pub mod flute;
 pub mod key_file;
-pub mod life;
-pub mod pacing;
 pub mod package;
-pub mod place;
-pub mod plain;
-pub mod plan_file;
-pub mod schedule;
-pub mod session;
+pub mod plan;
 pub mod shell;
+pub mod unsigned;
 pub mod window;

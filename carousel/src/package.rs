@@ -1,5 +1,4 @@
-//! Packages: what the planner chooses, and the documents that are made and signed.
+//! Packages: signed documents and roots.
 
-pub mod choose;
 pub mod documents;
 pub mod roots;

@@ -1,15 +1,15 @@
-//! Where the image server touches the machine: files, sockets, clocks, threads.
+//! The machine: files, sockets, clocks, threads.
 
 pub mod air;
 pub mod announce;
 pub mod answer;
 pub mod capture;
 pub mod clock;
-pub mod coders;
 pub mod control_http;
 pub mod files;
 pub mod package_dir;
 pub mod progress;
+pub mod repair_encoder;
 pub mod send;
 pub mod sender;
 pub mod serve;

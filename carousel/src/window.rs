@@ -1,11 +1,11 @@
-//! When a carousel is on air, and how people name moments.
+//! Windows, and moments as people write them.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
 use proto::{time::Utc, tune_in::Window};
 
-/// Where a moment lies with respect to a window.
+/// The position of a moment relative to a window.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Position {
     /// Before it opens.
@@ -16,7 +16,7 @@ pub enum Position {
     Passed,
 }
 
-/// Returns where `now` lies.
+/// Returns the position of `now`.
 #[must_use]
 pub fn position(now: Utc, window: Window) -> Position {
     if now >= window.closes {
@@ -32,7 +32,7 @@ pub fn position(now: Utc, window: Window) -> Position {
 ///
 /// # Errors
 ///
-/// What was expected instead.
+/// A text that says what was expected.
 pub fn moment(now: Utc, text: &str) -> Result<Utc, String> {
     let wrong = || format!("{text:?} is no moment: RFC 3339, now, +30s, +10m, +2h or +7d");
     if text == "now" {

@@ -13,9 +13,9 @@
 use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use carousel::{
-    control::{Control, Defaults, Offer as AirOffer},
-    failure::Exit,
-    pacing::Rate,
+    control::manager::{AirablePackage, Control, Defaults},
+    error::ExitCode,
+    flute::pacing::Rate,
     shell::package_dir::OpenPackage,
 };
 use dm_bridge::{
@@ -274,12 +274,12 @@ fn the_management_server_refuses_every_changed_octet() {
 
 // The image server.
 
-fn at_the_image_server(attempt: &Attempt, folder: &Path) -> Exit {
+fn at_the_image_server(attempt: &Attempt, folder: &Path) -> ExitCode {
     let root = proto::trust::Root::from_factory(&attempt.root).unwrap();
     std::fs::write(folder.join("manifest.env"), &attempt.manifest).unwrap();
     std::fs::write(folder.join("campaign.env"), &attempt.campaign).unwrap();
     // Documents are judged before the plan is looked for, which is not there.
-    OpenPackage::open(folder, Some(&root), NOW).unwrap_err().exit()
+    OpenPackage::open(folder, Some(&root), NOW).unwrap_err().exit_code()
 }
 
 #[test]
@@ -287,19 +287,23 @@ fn the_image_server_refuses_each_attack_for_its_reason() {
     let broadcast = broadcast();
     let folder = tempfile::tempdir().unwrap();
     let judged = |attempt: &Attempt| at_the_image_server(attempt, folder.path());
-    assert_eq!(judged(&Attempt::honest(&broadcast)), Exit::NotFound, "only the plan is missing");
-    assert_eq!(judged(&Attempt::by_a_stranger(&broadcast)), Exit::Refused);
+    assert_eq!(
+        judged(&Attempt::honest(&broadcast)),
+        ExitCode::NotFound,
+        "only the plan is missing"
+    );
+    assert_eq!(judged(&Attempt::by_a_stranger(&broadcast)), ExitCode::Refused);
 
     let mut floor = self::broadcast();
     floor.keys.sequence_floor = floor.campaign.sequence + 1;
-    assert_eq!(judged(&Attempt::honest(&floor)), Exit::Policy);
+    assert_eq!(judged(&Attempt::honest(&floor)), ExitCode::Policy);
 
     let now = Now { mono: Mono(0), utc: NOW };
     let prepare = |source: IpAddr, closes: Utc| {
         let rate = Rate::new(40_000_000).unwrap();
         let mut control = Control::new(Defaults { source, rate });
         let campaign = broadcast.campaign.clone();
-        let offer = AirOffer { campaign, plan_symbols: 1, pass_octets: 1 };
+        let offer = AirablePackage { campaign, plan_symbols: 1, pass_bytes: 1 };
         let request = PrepareRequest {
             campaign_id: broadcast.campaign.id.0.to_vec(),
             group: "232.1.2.3".to_owned(),
@@ -315,7 +319,10 @@ fn the_image_server_refuses_each_attack_for_its_reason() {
     assert_eq!(prepare(source, closes), Ok(()));
     let late = Utc::from_seconds(broadcast.campaign.latest_stop.seconds() + 1);
     for refused in [prepare(source, late), prepare(IpAddr::from([192, 0, 2, 9]), closes)] {
-        assert!(matches!(refused, Err(carousel::control::Refusal::Policy(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(carousel::control::manager::Refusal::Policy(_))),
+            "{refused:?}"
+        );
     }
 }
 
@@ -325,7 +332,7 @@ fn the_image_server_refuses_every_changed_octet() {
     let folder = tempfile::tempdir().unwrap();
     for attempt in Attempt::changed(&broadcast) {
         let exit = at_the_image_server(&attempt, folder.path());
-        let is_refused = exit == Exit::Refused;
+        let is_refused = exit == ExitCode::Refused;
         assert!(is_refused || only_a_hint_differs(&attempt, &broadcast), "{exit:?}");
     }
 }

@@ -3,10 +3,10 @@
 use std::{collections::BTreeMap, io, num::NonZeroUsize, sync::Mutex};
 
 use carousel::{
-    encode::{PlanJob, ReadAt, WriteAt, write_plan},
-    place::Place,
-    schedule::Schedule,
-    session::{AiredObject, FluteSession, Records, SessionSetup, Transmit},
+    control::resume_point::ResumePoint,
+    flute::session::{AiredObject, FluteSession, Records, SessionSetup, Transmit},
+    plan::encode::{PlanJob, ReadAt, WriteAt, write_plan},
+    plan::schedule::Schedule,
 };
 use proto::{
     crypto::{Hash16, sha256},
@@ -157,7 +157,7 @@ fn on_air(components: &[Component], passes: u64) -> Vec<Vec<u8>> {
         tsi: Tsi(0xdead_beef),
         campaign: CAMPAIGN,
         objects: components.iter().map(|component| component.aired.clone()).collect(),
-        place: Place::START,
+        resume_point: ResumePoint::START,
         passes: Some(passes),
     };
     let mut session = FluteSession::new(at(0), setup);

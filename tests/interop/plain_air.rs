@@ -1,4 +1,4 @@
-//! Plain sessions that the carousel's core puts on air, from files in memory.
+//! UnsignedSource sessions that the carousel's core puts on air, from files in memory.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -7,12 +7,12 @@ use std::{
 };
 
 use carousel::{
-    plain::{
-        PlainFile, PlainPlace, PlainSession, PlainSetup, Symbols,
-        schedule::{BlockName, PlainSchedule, SymbolName},
-        style::{FtiPlace, Profile},
+    flute::session::Transmit,
+    unsigned::{
+        Symbols, UnsignedFile, UnsignedResumePoint, UnsignedSession, UnsignedSetup,
+        schedule::{BlockName, SymbolName, UnsignedSchedule},
+        wire_profile::{FtiLocation, Profile},
     },
-    session::Transmit,
 };
 use proto::{
     fec::{codec::BlockEncoder, nocode, oti::Oti, raptorq_crate},
@@ -26,7 +26,7 @@ use crate::{air, peer::MOMENT};
 /// A session that is to be put on air.
 pub(crate) struct Broadcast {
     pub(crate) profile: Profile,
-    pub(crate) fti: FtiPlace,
+    pub(crate) fti: FtiLocation,
     /// Length and parameters of each file.
     pub(crate) files: Vec<Oti>,
     pub(crate) repair_percent: u32,
@@ -38,7 +38,7 @@ pub(crate) struct Broadcast {
 impl Broadcast {
     /// Returns the packets, one every 2 ms, and the files that must arrive.
     pub(crate) fn on_air(&self) -> (Vec<Vec<u8>>, BTreeMap<String, Vec<u8>>) {
-        let style = self.profile.style(self.fti);
+        let wire_profile = self.profile.wire_profile(self.fti);
         let (mut files, mut memory) = (Vec::new(), Vec::new());
         let mut expected = BTreeMap::new();
         for (number, oti) in (1..).zip(&self.files) {
@@ -47,18 +47,18 @@ impl Broadcast {
             let mut digest = ContentMd5::new();
             digest.update(&octets);
             let location = format!("files/{number}.bin");
-            let entry = style.entry(Toi(number.into()), &location, *oti, digest.finish());
-            files.push(PlainFile { entry, oti: *oti });
+            let entry = wire_profile.entry(Toi(number.into()), &location, *oti, digest.finish());
+            files.push(UnsignedFile { entry, oti: *oti });
             memory.push((octets.clone(), *oti));
             expected.insert(location, octets);
         }
-        let setup = PlainSetup {
+        let setup = UnsignedSetup {
             tsi: Tsi(0xbeef),
-            style,
+            wire_profile,
             files,
             empty: Vec::new(),
-            schedule: PlainSchedule::new(&self.files, self.repair_percent),
-            place: PlainPlace::default(),
+            schedule: UnsignedSchedule::new(&self.files, self.repair_percent),
+            resume_point: UnsignedResumePoint::default(),
             passes: Some(self.passes),
             announce_every: Duration::from_millis(100),
         };
@@ -66,12 +66,12 @@ impl Broadcast {
     }
 }
 
-fn packets(setup: PlainSetup, mut symbols: Memory) -> Vec<Vec<u8>> {
+fn packets(setup: UnsignedSetup, mut symbols: Memory) -> Vec<Vec<u8>> {
     let at = |packets: usize| {
         let nanos = u64::try_from(packets).unwrap() * 2_000_000;
         Now { mono: Mono(nanos), utc: MOMENT }
     };
-    let mut session = PlainSession::new(at(0), setup);
+    let mut session = UnsignedSession::new(at(0), setup);
     let mut packets = Vec::new();
     loop {
         let mut packet = Vec::new();

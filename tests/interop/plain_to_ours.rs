@@ -1,6 +1,6 @@
 //! Packets of the carousel's plain core, with random losses, into the receiver's plain core.
 
-use carousel::plain::style::{FtiPlace, Profile};
+use carousel::unsigned::wire_profile::{FtiLocation, Profile};
 use fumocast_tests::lab::rng::SeededRng;
 use proto::{
     fec::oti::{NoCodeOti, Oti, RaptorQOti, RaptorQParameters},
@@ -53,10 +53,10 @@ fn run(seed: u64) {
     let (profile, fti) = pick(
         &mut rng,
         &[
-            (Profile::Rfc6726, FtiPlace::Packet),
-            (Profile::Rfc6726, FtiPlace::Fdt),
-            (Profile::Rfc6726, FtiPlace::Both),
-            (Profile::Mbms, FtiPlace::Fdt),
+            (Profile::Rfc6726, FtiLocation::Packet),
+            (Profile::Rfc6726, FtiLocation::Fdt),
+            (Profile::Rfc6726, FtiLocation::Both),
+            (Profile::Mbms, FtiLocation::Fdt),
         ],
     );
     let case = format!("seed {seed}: {profile:?}, {fti:?}, loss {loss}, {files:?}");

@@ -1,8 +1,8 @@
-//! Plain sessions of both profiles, received by them and by `proto`.
+//! UnsignedSource sessions of both profiles, received by them and by `proto`.
 
 use std::collections::BTreeMap;
 
-use carousel::plain::style::{FecWishes, FtiPlace, Profile, Scheme, oti_for};
+use carousel::unsigned::wire_profile::{FecOptions, FtiLocation, Profile, Scheme, oti_for};
 use proto::{
     fec::oti::{Oti, RaptorQOti, RaptorQParameters},
     flute::alc::Packet,
@@ -13,27 +13,27 @@ use crate::{
     air, collector::Collector, disk::OurReceiver, peer::TheirReceiver, plain_air::Broadcast,
 };
 
-fn wishes(scheme: Scheme) -> FecWishes {
-    FecWishes { scheme, symbol_size: 1024, max_block_symbols: 64 }
+fn options(scheme: Scheme) -> FecOptions {
+    FecOptions { scheme, symbol_size: 1024, max_block_symbols: 64 }
 }
 
 /// Returns the packets of a session and what must arrive.
 fn on_air(
-    (profile, fti, scheme): (Profile, FtiPlace, Scheme),
+    (profile, fti, scheme): (Profile, FtiLocation, Scheme),
     lengths: &[u64],
     passes: u64,
 ) -> (Vec<Vec<u8>>, BTreeMap<String, Vec<u8>>) {
-    let style = profile.style(fti);
-    let oti = |length: &u64| oti_for(*length, wishes(scheme), &style).unwrap();
+    let wire_profile = profile.wire_profile(fti);
+    let oti = |length: &u64| oti_for(*length, options(scheme), &wire_profile).unwrap();
     let files = lengths.iter().map(oti).collect();
     Broadcast { profile, fti, files, repair_percent: 60, passes, seed: 0 }.on_air()
 }
 
-fn every_form() -> impl Iterator<Item = (Profile, FtiPlace, Scheme)> {
+fn every_form() -> impl Iterator<Item = (Profile, FtiLocation, Scheme)> {
     [Profile::Rfc6726, Profile::Mbms].into_iter().flat_map(|profile| {
-        [FtiPlace::Packet, FtiPlace::Fdt, FtiPlace::Both].into_iter().flat_map(move |fti| {
-            [Scheme::RaptorQ, Scheme::NoCode].map(|scheme| (profile, fti, scheme))
-        })
+        [FtiLocation::Packet, FtiLocation::Fdt, FtiLocation::Both].into_iter().flat_map(
+            move |fti| [Scheme::RaptorQ, Scheme::NoCode].map(|scheme| (profile, fti, scheme)),
+        )
     })
 }
 
@@ -107,7 +107,7 @@ fn sub_blocks_arrive_in_blocks_of_all_sizes() {
                 alignment: 4,
             });
             let files = vec![Oti::RaptorQ(oti.unwrap())];
-            let (profile, fti) = (Profile::Rfc6726, FtiPlace::Both);
+            let (profile, fti) = (Profile::Rfc6726, FtiLocation::Both);
             let session =
                 Broadcast { profile, fti, files, repair_percent: 40, passes: 1, seed: length };
             let (packets, expected) = session.on_air();

@@ -3,8 +3,8 @@
 use std::{fs, path::Path, process::Command};
 
 use carousel::{
-    fdt::FdtIssuer,
-    plain::style::{FecWishes, FtiPlace, Profile, Scheme, oti_for},
+    flute::fdt::FdtGenerator,
+    unsigned::wire_profile::{FecOptions, FtiLocation, Profile, Scheme, oti_for},
 };
 use fumocast_tests::tools;
 use proto::{
@@ -38,13 +38,13 @@ fn validate(folder: &Path, namespace: &str, document: &str) -> Result<(), String
     }
 }
 
-fn wishes(scheme: Scheme) -> FecWishes {
-    FecWishes { scheme, symbol_size: 1024, max_block_symbols: 64 }
+fn options(scheme: Scheme) -> FecOptions {
+    FecOptions { scheme, symbol_size: 1024, max_block_symbols: 64 }
 }
 
 fn oti(scheme: Scheme) -> Oti {
-    let style = Profile::Rfc6726.style(FtiPlace::Both);
-    oti_for(300_001, wishes(scheme), &style).unwrap()
+    let wire_profile = Profile::Rfc6726.wire_profile(FtiLocation::Both);
+    oti_for(300_001, options(scheme), &wire_profile).unwrap()
 }
 
 /// Returns an entry for each set of attributes that one can have.
@@ -102,14 +102,15 @@ fn the_tables_of_plain_sessions_are_valid_in_their_own_namespace_alone() {
     for ((profile, namespace), (_, other)) in
         namespaces.into_iter().zip(namespaces.into_iter().rev())
     {
-        for fti in [FtiPlace::Packet, FtiPlace::Fdt, FtiPlace::Both] {
-            let style = profile.style(fti);
+        for fti in [FtiLocation::Packet, FtiLocation::Fdt, FtiLocation::Both] {
+            let wire_profile = profile.wire_profile(fti);
             let entries = [Scheme::RaptorQ, Scheme::NoCode].into_iter().zip(1..);
             let entries = entries.map(|(scheme, toi)| {
-                let oti = oti_for(300_001, wishes(scheme), &style).unwrap();
-                style.entry(Toi(toi), "files/a%20b.bin", oti, [0xfb; 16])
+                let oti = oti_for(300_001, options(scheme), &wire_profile).unwrap();
+                wire_profile.entry(Toi(toi), "files/a%20b.bin", oti, [0xfb; 16])
             });
-            let issuer = FdtIssuer::in_style(MOMENT, Tsi(7), entries.collect(), 0, style.fdt);
+            let issuer =
+                FdtGenerator::with_profile(MOMENT, Tsi(7), entries.collect(), 0, wire_profile.fdt);
             let symbols = issuer.packets().iter().map(|packet| Packet::parse(packet).unwrap());
             let symbols = symbols.flat_map(|packet| packet.payload.unwrap().symbols);
             let document = String::from_utf8(symbols.copied().collect()).unwrap();

@@ -9,8 +9,8 @@ pub mod servers;
 use std::collections::{BTreeMap, VecDeque};
 
 use carousel::{
-    package::choose::{Wishes, shape_for},
-    schedule::{Cursor, LCT_OCTETS, Record, Schedule},
+    plan::parameters::{PlanOptions, shape_for},
+    plan::schedule::{Cursor, LCT_BYTES, Record, Schedule},
 };
 use proto::{ids::Sbn, trust::plan::PlanShape};
 use receiver::flute::unverified::MAX_UNVERIFIED_BYTES;
@@ -212,8 +212,12 @@ impl Counter {
 ///
 /// When it has no plan.
 pub fn shape(image_bytes: u64, loss_budget_percent: u8) -> anyhow::Result<PlanShape> {
-    let wishes =
-        Wishes { symbol_size: 1408, max_block_symbols: 8192, factor: 2.0, loss_budget_percent };
+    let wishes = PlanOptions {
+        symbol_size: 1408,
+        max_block_symbols: 8192,
+        factor: 2.0,
+        loss_budget_percent,
+    };
     shape_for(image_bytes, wishes).map_err(|failure| anyhow::anyhow!("{failure}"))
 }
 
@@ -291,9 +295,9 @@ pub fn share(shape: PlanShape) -> Share {
     const BELOW: u64 = 28;
     let schedule = Schedule::new(shape);
     let (data, tables) = (shape.leaves(), u64::from(shape.table_symbols()));
-    let of = |packets: u64, record: u64| packets * (record + LCT_OCTETS + BELOW);
-    let table_bytes = of(tables, schedule.table_octets());
-    let all = table_bytes + of(data, schedule.data_octets());
+    let of = |packets: u64, record: u64| packets * (record + LCT_BYTES + BELOW);
+    let table_bytes = of(tables, schedule.table_bytes());
+    let all = table_bytes + of(data, schedule.data_bytes());
     Share {
         packets_percent: tables as f64 * 100.0 / (tables + data) as f64,
         bytes_percent: table_bytes as f64 * 100.0 / all as f64,

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use anyhow::Context as _;
-use carousel::schedule::{Cursor, Record, Schedule};
+use carousel::plan::schedule::{Cursor, Record, Schedule};
 use proto::{
     crypto::{Hash16, SigningKey, sha256},
     fec::{
@@ -271,14 +271,14 @@ impl Broadcast {
     pub fn pass(&self) -> anyhow::Result<Vec<Vec<u8>>> {
         let shape = self.header.shape();
         let schedule = Schedule::new(*shape);
-        let introduction =
-            schedule.introduction(Sbn(0)).map(|(segment, esi)| Record::Table { segment, esi });
+        let session_preamble =
+            schedule.session_preamble(Sbn(0)).map(|(segment, esi)| Record::Table { segment, esi });
         let records = (0..u32::from(shape.segments())).flat_map(|segment| {
             let mut cursor = Cursor::start_of(Sbn(segment));
             std::iter::from_fn(move || schedule.next(&mut cursor))
         });
         let mut packets = vec![self.header_packet()?];
-        for record in introduction.chain(records) {
+        for record in session_preamble.chain(records) {
             packets.push(match record {
                 Record::Table { segment, esi } => {
                     self.table_packet(shape.table_index(segment, esi).context("a table symbol")?)?

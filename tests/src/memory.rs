@@ -5,7 +5,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-use carousel::encode::{ReadAt, WriteAt};
+use carousel::plan::encode::{ReadAt, WriteAt};
 
 /// Octets that are read and written at their places; their count stays.
 #[derive(Debug)]

@@ -1,4 +1,4 @@
-//! What the command line understands.
+//! The arguments of the command line.
 
 use std::{net::IpAddr, num::NonZeroUsize, path::PathBuf};
 
@@ -8,15 +8,15 @@ use proto::{
     trust::Role,
 };
 
-use crate::shell::{air::AirOrder, announce::AnnounceOrder, send::SendOrder, serve::ServeOrder};
+use crate::shell::{air::AirArgs, announce::AnnounceArgs, send::SendArgs, serve::ServeArgs};
 
-/// Puts signed firmware on the air: one transmission for a whole fleet.
+/// Broadcast signed firmware: one transmission for a whole fleet.
 ///
-/// A package is made once: `package` copies and signs the image, `plan` makes every symbol that
-/// will ever go on air, `campaign build` and `campaign sign` say on which devices it may be put and
-/// within which limits. `air` sends it by hand, `serve` when the management server says so.
+/// A package is made once: `package` copies and signs the image, `plan` encodes every symbol that
+/// will be sent, `campaign build` and `campaign sign` release it for devices within limits. `air`
+/// sends it by hand, `serve` as the management server orders.
 ///
-/// Exit codes: 0 ok, 2 usage, 3 configuration, 4 network, 5 signature or digest refused, 6 not
+/// ExitCode codes: 0 ok, 2 usage, 3 configuration, 4 network, 5 signature or digest refused, 6 not
 /// found, 7 conflict, 8 refused by policy, 75 incomplete but resumable, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "carousel", version)]
@@ -27,16 +27,16 @@ pub(super) struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Make and rotate the root that everything is checked against; sign with keys or tokens
+    /// Make and rotate the root of trust; sign with keys or tokens
     ///
     /// A root names the keys of three roles (root, release, campaign) and how many of each must
-    /// sign. Version N+1 is believed by those who hold N when the thresholds of both have signed.
+    /// sign. Devices with version N accept version N+1 when the thresholds of both have signed.
     ///
     /// A lab, with one key for each role:
     ///
     ///   carousel trust init --dir keys
     ///
-    /// A fleet: the public halves come from people with tokens, and signatures go back and forth:
+    /// A fleet: people with tokens hold the keys, and send public keys and signatures:
     ///
     ///   carousel trust create --add root=alice.pem --add root=bob.pem --add root=carol.pem \
     ///       --threshold root=2 --add release=HEX --add campaign=HEX --out 1.root.env
@@ -44,63 +44,63 @@ pub(super) enum Command {
     ///   pkcs11-tool --sign --mechanism EDDSA --input-file 1.root.octets --output-file alice.sig
     ///   carousel trust add-signature 1.root.env --public-key alice.pem --signature alice.sig
     ///
-    /// A key was stolen: take it out of the next root, which both sets of root keys sign:
+    /// A key was stolen: remove it from the next root, which both sets of root keys sign:
     ///
     ///   carousel trust rotate 1.root.env --remove campaign=KEYID --add campaign=new.pem \
     ///       --out 2.root.env
     ///   carousel trust sign 2.root.env --root 1.root.env --key alice.key --key bob.key
     ///   carousel trust inspect 2.root.env --root 1.root.env
     ///
-    /// Devices are brought the roots that they lack: `dm-bridge campaign create --root 2.root.env
+    /// Devices receive the roots that they lack: `dm-bridge campaign create --root 2.root.env
     /// --root 1.root.env`.
     #[command(verbatim_doc_comment)]
     Trust {
         #[command(subcommand)]
         command: TrustCommand,
     },
-    /// Make a signing key, or show whose a key is
+    /// Make a signing key, or show its id
     Key {
         #[command(subcommand)]
         command: KeyCommand,
     },
     /// Make a package of an image: copy it, sign its manifest
-    Package(PackageOrder),
-    /// Make every symbol of a package's images in sending order, and hash them
-    Plan(PlanOrder),
+    Package(PackageArgs),
+    /// Encode every symbol of a package's images in sending order, and hash them
+    Plan(PlanArgs),
     /// Put the documents and an image of a package into one file, for unicast and local media
     ///
     /// A tar of manifest.env, campaign.env and N.img: `dm-bridge campaign create --package` serves
-    /// it to devices that cannot hear the broadcast, `receiver import` takes it from a stick.
-    Bundle(BundleOrder),
+    /// it to devices that cannot receive the broadcast, `receiver import` reads it from a stick.
+    Bundle(BundleArgs),
     /// Make, sign and read campaigns
     Campaign {
         #[command(subcommand)]
         command: CampaignCommand,
     },
     /// Put a package on the air by hand
-    Air(AirOrder),
-    /// Send plain files to any FLUTE receiver: for labs, unsigned
+    Air(AirArgs),
+    /// Send unsigned files to any FLUTE receiver, for labs
     ///
-    /// Nothing proves to a receiver who sent a plain file; devices in the field take packages
+    /// Nothing authenticates the sender of these files; devices in the field use packages
     /// (`package`, `plan`, `campaign`, `air`). With RaptorQ the first pass sends the files, each
-    /// later one nothing but repair symbols that were never sent before, so that a receiver which
-    /// came late or lost packets gains from all that it hears.
+    /// later one only repair symbols that were never sent before, so that each of them is useful to
+    /// a receiver which joined late or lost packets.
     ///
     /// Order: rows of one symbol of each block of each file, so that a burst of losses costs all
-    /// blocks alike. Repair symbols are made ahead, block by block, as many as --memory holds; a
-    /// block is coded anew for each batch, so a high rate wants much memory or a fast machine.
+    /// blocks alike. Repair symbols are encoded ahead, block by block, as many as --memory holds; a
+    /// block is encoded anew for each batch, so a high rate needs much memory or a fast machine.
     ///
     /// Example, on one machine:
     ///
     ///   receiver listen --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --out /tmp/in --once
     ///   carousel send firmware.bin --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --passes 2
     #[command(verbatim_doc_comment)]
-    Send(SendOrder),
-    /// Print what a receiver must know to join a session, and announce it by SAP
+    Send(SendArgs),
+    /// Print the description of a session, and announce it by SAP
     ///
-    /// Takes the options that the session is sent with, and prints a session description (SDP) that
-    /// `receiver listen --sdp FILE` and other receivers take. With --sap it is also sent to the
-    /// group on which sessions are announced (224.2.127.254, for groups in 239/8 239.255.255.255,
+    /// Use the options that the session is sent with; the session description (SDP) is for `receiver
+    /// listen --sdp FILE` and other receivers. With --sap it is also sent to the group on which
+    /// sessions are announced (224.2.127.254, for groups in 239/8 239.255.255.255,
     /// port 9875), every 200 to 400 seconds as RFC 2974 has it, and withdrawn at the end.
     ///
     /// Example, for the session of the example of `send`:
@@ -109,87 +109,87 @@ pub(super) enum Command {
     ///   receiver listen --sdp lab.sdp --interface 127.0.0.1 --out /tmp/in --once
     ///   carousel send firmware.bin --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --tsi 7
     #[command(verbatim_doc_comment)]
-    Announce(AnnounceOrder),
-    /// Wait for the management server's orders and keep the windows it names
-    Serve(ServeOrder),
+    Announce(AnnounceArgs),
+    /// Serve the control API, and air packages in their windows
+    Serve(ServeArgs),
 }
 
 #[derive(Debug, Subcommand)]
 pub(super) enum TrustCommand {
     /// Make one key for each role and a root that names them, for a lab
-    Init(TrustInit),
-    /// Make root 1 of public keys; signed by the keys that are at hand
-    Create(TrustCreate),
-    /// Make the root that follows: other keys, thresholds, floor or epoch
-    Rotate(TrustRotate),
-    /// Print exactly the octets that a token must sign, and whose signatures are wanted
-    ToSign(ToSign),
-    /// Take a signature back that a token made; it is checked before it is added
-    AddSignature(AddSignature),
+    Init(TrustInitArgs),
+    /// Make root 1 of public keys, signed by the given keys
+    Create(TrustCreateArgs),
+    /// Make the next root: other keys, thresholds, floor or epoch
+    Rotate(TrustRotateArgs),
+    /// Print exactly the octets that a token must sign, and the required signers
+    ToSign(ToSignArgs),
+    /// Add a signature that a token made, after checking it
+    AddSignature(AddSignatureArgs),
     /// Sign a root, a manifest or a campaign with key files
-    Sign(TrustSign),
-    /// Show a document, who has signed it and who must; with --root, exit 5 unless it is enough
-    Inspect(Inspect),
+    Sign(TrustSignArgs),
+    /// Show a document and its signatures; with --root, exit 5 when signatures are missing
+    Inspect(InspectArgs),
 }
 
 #[derive(Debug, Args)]
-pub(super) struct BundleOrder {
+pub(super) struct BundleArgs {
     /// The package, with its signed campaign
     pub(super) dir: PathBuf,
-    /// Where the bundle goes
+    /// File for the bundle
     #[arg(long, value_name = "FILE")]
     pub(super) out: PathBuf,
-    /// Which component
+    /// Number of the component
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub(super) component: u8,
-    /// Answer with one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
-/// What a root says.
+/// The content of a root.
 #[derive(Debug, Args)]
-pub(super) struct RootTerms {
-    /// Key that a role gets: 64 hex digits or a file (PEM, DER); may be repeated
+pub(super) struct RootArgs {
+    /// Key to add to a role: 64 hex digits or a file (PEM, DER); may be repeated
     #[arg(long, value_name = "ROLE=KEY", value_parser = super::keys::of_role)]
     pub(super) add: Vec<(Role, String)>,
-    /// How many keys of a role must sign; may be repeated [default: unchanged, first 1]
+    /// Number of keys of a role that must sign; may be repeated [default: unchanged, first 1]
     #[arg(long, value_name = "ROLE=N", value_parser = super::keys::role_threshold)]
     pub(super) threshold: Vec<(Role, u32)>,
     /// Lowest sequence that devices accept; within an epoch it only rises
     #[arg(long)]
     pub(super) floor: Option<u64>,
-    /// When the next root must have been made: RFC 3339 or +3650d
+    /// Expiry, by which the next root must exist: RFC 3339 or +3650d
     #[arg(long, default_value = "+3650d")]
     pub(super) expires: String,
-    /// Root key that signs at once; may be repeated
+    /// Root key to sign with; may be repeated
     #[arg(long)]
     pub(super) key: Vec<PathBuf>,
-    /// Answer with one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct TrustCreate {
+pub(super) struct TrustCreateArgs {
     #[command(flatten)]
-    pub(super) terms: RootTerms,
+    pub(super) terms: RootArgs,
     /// File for the root; must not exist
     #[arg(long)]
     pub(super) out: PathBuf,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct TrustRotate {
+pub(super) struct TrustRotateArgs {
     /// The root in force
     pub(super) current: PathBuf,
     #[command(flatten)]
-    pub(super) terms: RootTerms,
-    /// Id of a key that a role loses; may be repeated
+    pub(super) terms: RootArgs,
+    /// Id of a key to remove from a role; may be repeated
     #[arg(long, value_name = "ROLE=KEYID", value_parser = super::keys::of_role)]
     pub(super) remove: Vec<(Role, String)>,
-    /// Void all that was signed before and count sequences anew: the answer to a stolen key that
-    /// signed the highest sequence
+    /// Void all earlier signatures and count sequences anew, after a stolen key signed the highest
+    /// sequence
     #[arg(long)]
     pub(super) new_epoch: bool,
     /// File for the next root; must not exist
@@ -198,22 +198,22 @@ pub(super) struct TrustRotate {
 }
 
 #[derive(Debug, Args)]
-pub(super) struct ToSign {
+pub(super) struct ToSignArgs {
     /// Root, manifest or campaign
     pub(super) file: PathBuf,
-    /// Root that says whose signatures are wanted; for a root, the one before it
+    /// Root that names the required signers; for a root, the one before it
     #[arg(long)]
     pub(super) root: Option<PathBuf>,
-    /// File for the octets, as they are; without it they are printed in base64
+    /// File for the octets, as they are [default: print them in base64]
     #[arg(long)]
     pub(super) out: Option<PathBuf>,
-    /// Answer with one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct AddSignature {
+pub(super) struct AddSignatureArgs {
     /// Root, manifest or campaign
     pub(super) file: PathBuf,
     /// Public key of the signer: 64 hex digits or a file (PEM, DER)
@@ -222,53 +222,53 @@ pub(super) struct AddSignature {
     /// File with the signature: 64 octets, in hex or base64
     #[arg(long, value_name = "FILE")]
     pub(super) signature: PathBuf,
-    /// Root that says who may sign; for a root, the one before it
+    /// Root that names the permitted signers; for a root, the one before it
     #[arg(long)]
     pub(super) root: Option<PathBuf>,
     /// File for the result [default: in place]
     #[arg(long)]
     pub(super) out: Option<PathBuf>,
-    /// Answer with one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct TrustSign {
+pub(super) struct TrustSignArgs {
     /// Root, manifest or campaign
     pub(super) file: PathBuf,
     /// Private key (PKCS#8, mode 0600 or 0400); may be repeated
     #[arg(long, required = true)]
     pub(super) key: Vec<PathBuf>,
-    /// Root that says who may sign; for a root, the one before it
+    /// Root that names the permitted signers; for a root, the one before it
     #[arg(long)]
     pub(super) root: Option<PathBuf>,
     /// File for the result [default: in place]
     #[arg(long)]
     pub(super) out: Option<PathBuf>,
-    /// Answer with one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct Inspect {
+pub(super) struct InspectArgs {
     /// Root, manifest or campaign
     pub(super) file: PathBuf,
-    /// Root that says who must sign; for a root, the one before it
+    /// Root that names the required signers; for a root, the one before it
     #[arg(long)]
     pub(super) root: Option<PathBuf>,
-    /// Answer with one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct TrustInit {
+pub(super) struct TrustInitArgs {
     /// Directory for root.key, release.key, campaign.key (mode 0600) and root.env
     #[arg(long)]
     pub(super) dir: PathBuf,
-    /// Answer with one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -280,7 +280,7 @@ pub(super) enum KeyCommand {
         /// File to write; must not exist
         #[arg(long)]
         out: PathBuf,
-        /// Answer with one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
@@ -291,14 +291,14 @@ pub(super) enum KeyCommand {
         /// Print the public key as PEM, as `openssl pkey -pubout` does
         #[arg(long, conflicts_with = "json")]
         pem: bool,
-        /// Answer with one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
 }
 
 #[derive(Debug, Args)]
-pub(super) struct PackageOrder {
+pub(super) struct PackageArgs {
     /// Firmware image
     #[arg(long)]
     pub(super) image: PathBuf,
@@ -308,26 +308,26 @@ pub(super) struct PackageOrder {
     /// Vendor id, 32 hex digits
     #[arg(long)]
     pub(super) vendor: VendorId,
-    /// Class of devices that may take it, 32 hex digits; may be repeated
+    /// Class of devices that may install it, 32 hex digits; may be repeated
     #[arg(long, required = true)]
     pub(super) class: Vec<ClassId>,
-    /// The image is a software component of this identifier, not firmware: the manifest names
+    /// Identifier of a software component, when the image is not firmware; the manifest then names
     /// classes derived from it and from `--class`
     #[arg(long, value_name = "PKGID")]
     pub(super) component: Option<PackageId>,
-    /// Counts up with every release of this class
+    /// Sequence number; rises with every release of this class
     #[arg(long)]
     pub(super) sequence: u64,
     /// Lowest sequence that devices accept once this release has confirmed itself
     #[arg(long, default_value_t = 0)]
     pub(super) floor: u64,
-    /// When the package may no longer be used: RFC 3339 or +365d
+    /// Expiry of the package: RFC 3339 or +365d
     #[arg(long, default_value = "+365d")]
     pub(super) expires: String,
-    /// Release key; repeated where the root wants several
+    /// Release key; repeated where the root requires several
     #[arg(long, required_unless_present = "unsigned")]
     pub(super) key: Vec<PathBuf>,
-    /// Leave the manifest to be signed by tokens: `trust to-sign` and `trust add-signature`
+    /// Leave the manifest unsigned, for tokens: `trust to-sign` and `trust add-signature`
     #[arg(long, conflicts_with = "key")]
     pub(super) unsigned: bool,
     /// Root document that names the release keys
@@ -336,13 +336,13 @@ pub(super) struct PackageOrder {
     /// Package directory to make
     #[arg(long)]
     pub(super) out: PathBuf,
-    /// Answer with one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct PlanOrder {
+pub(super) struct PlanArgs {
     /// Package directory
     pub(super) dir: PathBuf,
     /// Octets of a symbol
@@ -357,10 +357,10 @@ pub(super) struct PlanOrder {
     /// Loss in percent at which symbol tables still arrive
     #[arg(long, default_value_t = 30)]
     pub(super) loss_budget: u8,
-    /// Threads that code; each needs about four source blocks of memory [default: one a core, at most 4]
+    /// Encoder threads; each needs about four source blocks of memory [default: one a core, at most 4]
     #[arg(long)]
     pub(super) threads: Option<NonZeroUsize>,
-    /// Answer with one JSON array
+    /// Print one JSON array
     #[arg(long)]
     pub(super) json: bool,
 }
@@ -368,14 +368,14 @@ pub(super) struct PlanOrder {
 #[derive(Debug, Subcommand)]
 pub(super) enum CampaignCommand {
     /// Make a campaign of a planned package
-    Build(CampaignBuild),
+    Build(CampaignBuildArgs),
     /// Sign a campaign, or add a signature to a signed one
-    Sign(CampaignSign),
-    /// Show what a campaign says and who signed it
+    Sign(CampaignSignArgs),
+    /// Show a campaign and its signatures
     Inspect {
         /// Campaign, signed or not
         file: PathBuf,
-        /// Answer with one JSON object
+        /// Print one JSON object
         #[arg(long)]
         json: bool,
     },
@@ -383,10 +383,10 @@ pub(super) enum CampaignCommand {
 
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("result").required(true).multiple(true).args(["out", "key"])))]
-pub(super) struct CampaignBuild {
+pub(super) struct CampaignBuildArgs {
     /// Package directory, with its plans
     pub(super) dir: PathBuf,
-    /// Address that an image server sends from; may be repeated
+    /// Source address of an image server; may be repeated
     #[arg(long, required = true)]
     pub(super) source: Vec<IpAddr>,
     /// Earliest moment on air: RFC 3339, now, +10m, +2h
@@ -395,28 +395,28 @@ pub(super) struct CampaignBuild {
     /// Latest moment on air
     #[arg(long)]
     pub(super) latest_stop: String,
-    /// Counts up with every campaign of this class
+    /// Sequence number; rises with every campaign of this class
     #[arg(long)]
     pub(super) sequence: u64,
-    /// Seconds over which devices may be asked to spread their reports
+    /// Upper limit in seconds for the spread of reports
     #[arg(long, default_value_t = 3600)]
     pub(super) report_spread_max: u32,
     /// File for the unsigned campaign
     #[arg(long)]
     pub(super) out: Option<PathBuf>,
-    /// Campaign key: sign at once into DIR/campaign.env; repeated where the root wants several
+    /// Campaign key to sign with, into DIR/campaign.env; repeated where the root requires several
     #[arg(long)]
     pub(super) key: Vec<PathBuf>,
-    /// Root document, to check the key's role before it signs
+    /// Root document, to check the role of the key
     #[arg(long, requires = "key")]
     pub(super) root: Option<PathBuf>,
-    /// Answer with one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }
 
 #[derive(Debug, Args)]
-pub(super) struct CampaignSign {
+pub(super) struct CampaignSignArgs {
     /// Campaign, signed or not
     pub(super) file: PathBuf,
     /// Campaign key
@@ -428,7 +428,7 @@ pub(super) struct CampaignSign {
     /// File for the signed campaign
     #[arg(long)]
     pub(super) out: PathBuf,
-    /// Answer with one JSON object
+    /// Print one JSON object
     #[arg(long)]
     pub(super) json: bool,
 }

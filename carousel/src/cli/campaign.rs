@@ -11,29 +11,29 @@ use proto::{
 use serde_json::{Value, json};
 
 use super::{
-    args::{CampaignBuild, CampaignSign},
+    args::{CampaignBuildArgs, CampaignSignArgs},
     documents::{campaign_value, read_document},
 };
 use crate::{
-    failure::{Exit, Failure},
+    error::{CliError, ExitCode},
     package::documents::{self, YEAR},
     shell::{answer::answer, clock, files, package_dir},
     window,
 };
 
-pub(super) fn build(order: &CampaignBuild) -> Result<(), Failure> {
+pub(super) fn build(args: &CampaignBuildArgs) -> Result<(), CliError> {
     let now = clock::now().utc;
-    let campaign = compose(order, now)?;
-    let payload = campaign.emit().map_err(|error| Failure::trust("campaign", error))?;
+    let campaign = compose(args, now)?;
+    let payload = campaign.emit().map_err(|error| CliError::trust("campaign", error))?;
     let mut written = Vec::new();
-    if let Some(out) = &order.out {
+    if let Some(out) = &args.out {
         files::replace(out, &payload)?;
         written.push(out.display().to_string());
     }
-    if !order.key.is_empty() {
+    if !args.key.is_empty() {
         let keys: Vec<_> =
-            order.key.iter().map(|key| files::read_key(key)).collect::<Result<_, _>>()?;
-        let root = order.root.as_deref().map(|root| read_root(now, root)).transpose()?;
+            args.key.iter().map(|key| files::read_key(key)).collect::<Result<_, _>>()?;
+        let root = args.root.as_deref().map(|root| read_root(now, root)).transpose()?;
         if let Some(root) = &root {
             keys.iter()
                 .try_for_each(|key| documents::check_role(root, DocumentKind::Campaign, key))?;
@@ -41,9 +41,9 @@ pub(super) fn build(order: &CampaignBuild) -> Result<(), Failure> {
         let envelope = documents::signed(DocumentKind::Campaign, payload.clone(), &keys)?;
         if let Some(root) = &root {
             Campaign::verify(root, &envelope)
-                .map_err(|error| Failure::trust("campaign would not be believed", error))?;
+                .map_err(|error| CliError::trust("campaign would not be accepted", error))?;
         }
-        let path = package_dir::campaign_path(&order.dir);
+        let path = package_dir::campaign_path(&args.dir);
         files::replace(&path, &envelope)?;
         written.push(path.display().to_string());
     }
@@ -52,59 +52,59 @@ pub(super) fn build(order: &CampaignBuild) -> Result<(), Failure> {
         "campaign_sha256": sha256(&[&payload]).to_string(),
         "written": written.join(" "),
     });
-    answer(order.json, &value);
+    answer(args.json, &value);
     Ok(())
 }
 
-fn compose(order: &CampaignBuild, now: Utc) -> Result<Campaign, Failure> {
+fn compose(args: &CampaignBuildArgs, now: Utc) -> Result<Campaign, CliError> {
     let moment = |field: &str, text: &str| {
         let read = window::moment(now, text);
-        read.map_err(|error| Exit::Usage.because(format!("{field}: {error}")))
+        read.map_err(|error| ExitCode::Usage.with_message(format!("{field}: {error}")))
     };
     // To the second, as documents carry it.
-    let not_before = Utc::from_seconds(moment("--not-before", &order.not_before)?.seconds());
-    let latest_stop = Utc::from_seconds(moment("--latest-stop", &order.latest_stop)?.seconds());
+    let not_before = Utc::from_seconds(moment("--not-before", &args.not_before)?.seconds());
+    let latest_stop = Utc::from_seconds(moment("--latest-stop", &args.latest_stop)?.seconds());
     if latest_stop <= now {
-        return Err(Exit::Policy.because("--latest-stop lies in the past"));
+        return Err(ExitCode::Policy.with_message("--latest-stop lies in the past"));
     }
     if latest_stop <= not_before {
-        return Err(Exit::Policy.because("--latest-stop is not after --not-before"));
+        return Err(ExitCode::Policy.with_message("--latest-stop is not after --not-before"));
     }
-    let (manifest, payload) = package_dir::read_manifest(&order.dir)?;
+    let (manifest, payload) = package_dir::read_manifest(&args.dir)?;
     documents::check_expiry(now, DocumentKind::Manifest, manifest.expires)?;
     let objects = manifest
         .components
         .iter()
         .map(|component| {
-            let path = package_dir::component_path(&order.dir, component.id, "plan");
+            let path = package_dir::component_path(&args.dir, component.id, "plan");
             let (header, _) = package_dir::read_plan_head(&path)?;
             documents::object_of_plan(&manifest, component.id, &header)
         })
         .collect::<Result<_, _>>()?;
     Ok(Campaign {
         id: CampaignId(random()),
-        sequence: order.sequence,
+        sequence: args.sequence,
         manifest_sha256: sha256(&[&payload]),
         objects,
         not_before,
         latest_stop,
-        sources: order.source.clone(),
-        report_spread_max_s: order.report_spread_max,
+        sources: args.source.clone(),
+        report_spread_max_s: args.report_spread_max,
         expires: latest_stop + YEAR,
         epoch: manifest.epoch,
     })
 }
 
-fn read_root(now: Utc, path: &Path) -> Result<Verified<Root>, Failure> {
+fn read_root(now: Utc, path: &Path) -> Result<Verified<Root>, CliError> {
     documents::trusted_root(now, &package_dir::read_envelope(path)?)
 }
 
-pub(super) fn sign(order: &CampaignSign) -> Result<(), Failure> {
-    let root = read_root(clock::now().utc, &order.root)?;
-    let key = files::read_key(&order.key)?;
+pub(super) fn sign(args: &CampaignSignArgs) -> Result<(), CliError> {
+    let root = read_root(clock::now().utc, &args.root)?;
+    let key = files::read_key(&args.key)?;
     documents::check_role(&root, DocumentKind::Campaign, &key)?;
-    let mut envelope = read_campaign(&order.file)?;
-    let refused = |error| Failure::trust("campaign", error);
+    let mut envelope = read_campaign(&args.file)?;
+    let refused = |error| CliError::trust("campaign", error);
     envelope.sign(&key).map_err(refused)?;
     let octets = envelope.emit();
     let missing = match Campaign::verify(&root, &octets) {
@@ -114,30 +114,31 @@ pub(super) fn sign(order: &CampaignSign) -> Result<(), Failure> {
         }
         Err(error) => return Err(refused(error)),
     };
-    files::replace(&order.out, &octets)?;
+    files::replace(&args.out, &octets)?;
     let value = json!({
-        "signed": order.out.display().to_string(),
+        "signed": args.out.display().to_string(),
         "key_id": key.public().key_id(),
         "signatures_missing": missing,
     });
-    answer(order.json, &value);
+    answer(args.json, &value);
     Ok(())
 }
 
 /// Reads a campaign that is signed, or one that is not.
-fn read_campaign(path: &Path) -> Result<Envelope, Failure> {
+fn read_campaign(path: &Path) -> Result<Envelope, CliError> {
     let envelope = read_document(path)?;
     if envelope.kind() == DocumentKind::Campaign {
         return Ok(envelope);
     }
     let found = envelope.kind();
-    Err(Exit::Refused.because(format!("{}: a {found}, expected a campaign", path.display())))
+    Err(ExitCode::Refused
+        .with_message(format!("{}: a {found}, expected a campaign", path.display())))
 }
 
-pub(super) fn inspect(path: &Path, json: bool) -> Result<(), Failure> {
+pub(super) fn inspect(path: &Path, json: bool) -> Result<(), CliError> {
     let envelope = read_campaign(path)?;
     let campaign = Campaign::read(envelope.payload())
-        .map_err(|error| Failure::trust(path.display().to_string(), error))?;
+        .map_err(|error| CliError::trust(path.display().to_string(), error))?;
     let mut value = campaign_value(&campaign, envelope.payload());
     if let Value::Object(members) = &mut value {
         let key_ids: Vec<&str> = envelope.key_ids().collect();

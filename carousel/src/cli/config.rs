@@ -13,27 +13,28 @@ use std::{ffi::OsString, path::Path};
 use toml::{Table, Value};
 
 use crate::{
-    failure::{Exit, Failure},
+    error::{CliError, ExitCode},
     shell::files,
 };
 
 /// Octets of a configuration file at most.
-const MAX_CONFIGURATION_OCTETS: u64 = 64 * 1024;
+const MAX_CONFIGURATION_BYTES: u64 = 64 * 1024;
 
 /// Returns the arguments with those options added that the file of `--config` names and that
-/// neither the arguments nor the environment give.
+/// neither the arguments nor the environment set.
 ///
 /// # Errors
 ///
-/// [`Failure`] when the file cannot be read, is no TOML, or holds something else than options.
+/// [`CliError`] when the file cannot be read, is no TOML, or holds something else than options.
 pub(super) fn with_file(
     arguments: Vec<OsString>,
     in_environment: impl Fn(&str) -> bool,
-) -> Result<Vec<OsString>, Failure> {
+) -> Result<Vec<OsString>, CliError> {
     let Some(path) = config_path(&arguments) else { return Ok(arguments) };
     let path = Path::new(&path);
-    let wrong = |text: String| Exit::Configuration.because(format!("{}: {text}", path.display()));
-    let text = String::from_utf8(files::read(path, MAX_CONFIGURATION_OCTETS)?);
+    let wrong =
+        |text: String| ExitCode::Configuration.with_message(format!("{}: {text}", path.display()));
+    let text = String::from_utf8(files::read(path, MAX_CONFIGURATION_BYTES)?);
     let text = text.map_err(|error| wrong(error.to_string()))?;
     let table: Table = text.parse().map_err(|error: toml::de::Error| wrong(error.to_string()))?;
     let mut all = arguments;
@@ -55,17 +56,17 @@ pub(super) fn with_file(
     Ok(all)
 }
 
-/// Returns the variable that stands for an option.
+/// Returns the environment variable of an option.
 fn variable(option: &str) -> String {
     let name = option.trim_start_matches('-').replace('-', "_").to_uppercase();
     format!("CAROUSEL_{name}")
 }
 
 fn config_path(arguments: &[OsString]) -> Option<OsString> {
-    let mut rest = arguments.iter();
-    while let Some(argument) = rest.next() {
+    let mut remaining = arguments.iter();
+    while let Some(argument) = remaining.next() {
         if argument == "--config" {
-            return rest.next().cloned();
+            return remaining.next().cloned();
         }
         if let Some(path) = argument.to_str().and_then(|text| text.strip_prefix("--config=")) {
             return Some(path.into());
@@ -76,7 +77,7 @@ fn config_path(arguments: &[OsString]) -> Option<OsString> {
 
 fn is_given(arguments: &[OsString], option: &str) -> bool {
     arguments.iter().filter_map(|argument| argument.to_str()).any(|argument| {
-        argument.strip_prefix(option).is_some_and(|rest| rest.is_empty() || rest.starts_with('='))
+        argument.strip_prefix(option).is_some_and(|tail| tail.is_empty() || tail.starts_with('='))
     })
 }
 
@@ -86,7 +87,7 @@ mod tests {
 
     use super::*;
 
-    fn merged(file: &str, arguments: &str, variables: &[&str]) -> Result<String, Failure> {
+    fn merged(file: &str, arguments: &str, variables: &[&str]) -> Result<String, CliError> {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("carousel.toml");
         fs::write(&path, file).unwrap();
@@ -113,9 +114,13 @@ mod tests {
     #[test]
     fn a_file_that_is_no_configuration_is_refused() {
         for file in ["data =", "data = [1]", "[serve]\ndata = \"d\"", "ttl = 1.5"] {
-            assert_eq!(merged(file, "", &[]).unwrap_err().exit(), Exit::Configuration, "{file}");
+            assert_eq!(
+                merged(file, "", &[]).unwrap_err().exit_code(),
+                ExitCode::Configuration,
+                "{file}"
+            );
         }
         let missing = ["carousel", "--config=/none/x"].map(OsString::from).to_vec();
-        assert_eq!(with_file(missing, |_| false).unwrap_err().exit(), Exit::NotFound);
+        assert_eq!(with_file(missing, |_| false).unwrap_err().exit_code(), ExitCode::NotFound);
     }
 }

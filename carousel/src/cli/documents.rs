@@ -9,25 +9,25 @@ use proto::{
 use serde_json::{Value, json};
 
 use crate::{
-    failure::Failure,
+    error::CliError,
     package::roots::{Quorum, quorums},
     shell::{answer::answer, files, package_dir},
     window,
 };
 
 /// Reads a root, where one is named.
-pub(super) fn read_root(path: Option<&Path>) -> Result<Option<Root>, Failure> {
+pub(super) fn read_root(path: Option<&Path>) -> Result<Option<Root>, CliError> {
     let Some(path) = path else { return Ok(None) };
     let envelope = package_dir::read_envelope(path)?;
     let root = Root::from_factory(&envelope)
-        .map_err(|error| Failure::trust(path.display().to_string(), error))?;
+        .map_err(|error| CliError::trust(path.display().to_string(), error))?;
     Ok(Some((*root).clone()))
 }
 
 /// Reads a document in its envelope, or a campaign that `campaign build --out` wrote bare.
-pub(super) fn read_document(path: &Path) -> Result<Envelope, Failure> {
+pub(super) fn read_document(path: &Path) -> Result<Envelope, CliError> {
     let octets = files::read(path, u64::try_from(MAX_ENVELOPE_BYTES).expect("4096"))?;
-    let refused = |error| Failure::trust(path.display().to_string(), error);
+    let refused = |error| CliError::trust(path.display().to_string(), error);
     match Envelope::parse(&octets) {
         Ok(envelope) => Ok(envelope),
         Err(_) if Campaign::read(&octets).is_ok() => {
@@ -43,7 +43,7 @@ pub(super) fn report(
     envelope: &Envelope,
     root: Option<&Root>,
     json: bool,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let quorums = quorums(envelope, root)?;
     let missing: u32 = quorums.iter().map(Quorum::missing).sum();
     let value = json!({
@@ -57,9 +57,9 @@ pub(super) fn report(
 }
 
 /// Returns the contents of a document.
-pub(super) fn contents(envelope: &Envelope) -> Result<Value, Failure> {
+pub(super) fn contents(envelope: &Envelope) -> Result<Value, CliError> {
     let payload = envelope.payload();
-    let refused = |error| Failure::trust(envelope.kind().to_string(), error);
+    let refused = |error| CliError::trust(envelope.kind().to_string(), error);
     Ok(match envelope.kind() {
         DocumentKind::Root => root_value(&Root::read(payload).map_err(refused)?),
         DocumentKind::Manifest => manifest_value(&Manifest::read(payload).map_err(refused)?),
@@ -113,9 +113,9 @@ fn manifest_value(manifest: &Manifest) -> Value {
 }
 
 /// Returns the name of the document, so that nobody signs another one by mistake.
-pub(super) fn document_name(envelope: &Envelope) -> Result<String, Failure> {
+pub(super) fn document_name(envelope: &Envelope) -> Result<String, CliError> {
     let payload = envelope.payload();
-    let refused = |error| Failure::trust(envelope.kind().to_string(), error);
+    let refused = |error| CliError::trust(envelope.kind().to_string(), error);
     Ok(match envelope.kind() {
         DocumentKind::Root => {
             let root = Root::read(payload).map_err(refused)?;

@@ -4,10 +4,10 @@ use std::path::PathBuf;
 
 use proto::{crypto::PublicKey, trust::Role, wire::WireError};
 
-use crate::{failure::Failure, key_file, shell::files};
+use crate::{error::CliError, key_file, shell::files};
 
 /// Reads a public key: the text itself, or the file that holds it.
-pub(super) fn public_key(text: &str) -> Result<PublicKey, Failure> {
+pub(super) fn public_key(text: &str) -> Result<PublicKey, CliError> {
     if text.len() == 64
         && let Ok(key) = key_file::public_key(text.as_bytes())
     {

@@ -12,57 +12,56 @@ use proto::{
 };
 use serde_json::{Value, json};
 
-use super::args::{PackageOrder, PlanOrder};
+use super::args::{PackageArgs, PlanArgs};
 use crate::{
-    encode::{PlanJob, ReadAt, write_plan},
-    failure::{Exit, Failure},
-    package::{
-        choose::{Wishes, covered_loss_percent, shape_for},
-        documents,
+    error::{CliError, ExitCode},
+    package::documents,
+    plan::{
+        encode::{PlanJob, ReadAt, write_plan},
+        parameters::{PlanOptions, covered_loss_percent, shape_for},
+        schedule::Schedule,
     },
-    schedule::Schedule,
     shell::{
         answer::answer,
         clock, files, package_dir,
-        progress::{Meter, Show, Unit},
+        progress::{ProgressMeter, ProgressOutput, Unit},
     },
     window,
 };
 
-/// Threads at most unless the operator asks for more: each needs four source blocks of memory.
+/// Threads at most unless the operator sets more: each needs four source blocks of memory.
 const MAX_THREADS: usize = 4;
 
-fn show(json: bool) -> Show {
-    if json { Show::Nothing } else { Show::Progress }
+fn show(json: bool) -> ProgressOutput {
+    if json { ProgressOutput::Hidden } else { ProgressOutput::Shown }
 }
 
 // spec: oma-003 5.5.1.6.1
-pub(super) fn make(order: &PackageOrder) -> Result<(), Failure> {
+pub(super) fn make(args: &PackageArgs) -> Result<(), CliError> {
     let now = clock::now().utc;
-    let root = documents::trusted_root(now, &package_dir::read_envelope(&order.root)?)?;
-    let expires = window::moment(now, &order.expires)
-        .map_err(|text| Exit::Usage.because(format!("--expires: {text}")))?;
+    let root = documents::trusted_root(now, &package_dir::read_envelope(&args.root)?)?;
+    let expires = window::moment(now, &args.expires)
+        .map_err(|text| ExitCode::Usage.with_message(format!("--expires: {text}")))?;
     if expires <= now {
-        return Err(Exit::Policy.because("--expires lies in the past"));
+        return Err(ExitCode::Policy.with_message("--expires lies in the past"));
     }
-    let keys: Vec<_> =
-        order.key.iter().map(|key| files::read_key(key)).collect::<Result<_, _>>()?;
+    let keys: Vec<_> = args.key.iter().map(|key| files::read_key(key)).collect::<Result<_, _>>()?;
     keys.iter().try_for_each(|key| documents::check_role(&root, DocumentKind::Manifest, key))?;
-    let (image, length) = files::open_image(&order.image)?;
-    refuse_to_replace(&order.out)?;
-    files::make_directory(&order.out)?;
+    let (image, length) = files::open_image(&args.image)?;
+    refuse_to_replace(&args.out)?;
+    files::make_directory(&args.out)?;
     let component = ComponentId(0);
-    let target = package_dir::component_path(&order.out, component, "img");
+    let target = package_dir::component_path(&args.out, component, "img");
     let target = files::Temporary::create(&target)?;
-    let meter = Meter::new(show(order.json), "copying", length, Unit::Octets);
+    let meter = ProgressMeter::new(show(args.json), "copying", length, Unit::Octets);
     let digest = files::copy_and_hash(&image, length, Some(&target), &|step| meter.add(step))?;
     meter.finish();
     let manifest = Manifest {
-        sequence: order.sequence,
-        floor_after_commit: order.floor,
-        vendor: order.vendor,
-        classes: classes(order),
-        firmware_version: order.version.clone(),
+        sequence: args.sequence,
+        floor_after_commit: args.floor,
+        vendor: args.vendor,
+        classes: classes(args),
+        firmware_version: args.version.clone(),
         components: vec![Component {
             id: component,
             stored_len: length,
@@ -77,54 +76,54 @@ pub(super) fn make(order: &PackageOrder) -> Result<(), Failure> {
         root_version: root.version,
         epoch: root.epoch,
     };
-    let payload = manifest.emit().map_err(|error| Failure::trust("manifest", error))?;
+    let payload = manifest.emit().map_err(|error| CliError::trust("manifest", error))?;
     let manifest_sha256 = sha256(&[&payload]);
     let envelope = documents::signed(DocumentKind::Manifest, payload, &keys)?;
-    if !order.unsigned {
+    if !args.unsigned {
         Manifest::verify(&root, &envelope)
-            .map_err(|error| Failure::trust("manifest would not be believed", error))?;
+            .map_err(|error| CliError::trust("manifest would not be accepted", error))?;
     }
-    target.publish()?;
-    files::replace(&package_dir::manifest_path(&order.out), &envelope)?;
+    target.persist()?;
+    files::replace(&package_dir::manifest_path(&args.out), &envelope)?;
     let value = json!({
-        "package": order.out.display().to_string(),
-        "version": order.version,
-        "sequence": order.sequence,
+        "package": args.out.display().to_string(),
+        "version": args.version,
+        "sequence": args.sequence,
         "image_bytes": length,
         "image_sha256": digest.to_string(),
         "manifest_sha256": manifest_sha256.to_string(),
     });
-    answer(order.json, &value);
+    answer(args.json, &value);
     Ok(())
 }
 
-/// Devices take a component by a class of its own, so that it is never taken for firmware.
-fn classes(order: &PackageOrder) -> Vec<ClassId> {
-    let class = |class: &ClassId| match &order.component {
+/// A component has a class of its own, so that no device installs it as firmware.
+fn classes(args: &PackageArgs) -> Vec<ClassId> {
+    let class = |class: &ClassId| match &args.component {
         Some(component) => component_class(*class, component),
         None => *class,
     };
-    order.class.iter().map(class).collect()
+    args.class.iter().map(class).collect()
 }
 
-/// A campaign may have been signed for the package that lies there, and be on air.
-fn refuse_to_replace(out: &Path) -> Result<(), Failure> {
+/// A campaign may have been signed for the package in that directory, and be on air.
+fn refuse_to_replace(out: &Path) -> Result<(), CliError> {
     let manifest = package_dir::manifest_path(out);
     if !manifest.exists() {
         return Ok(());
     }
     let text = format!("--out: {} holds a package; name another directory", out.display());
-    Err(Exit::Conflict.because(text))
+    Err(ExitCode::Conflict.with_message(text))
 }
 
-pub(super) fn plan(order: &PlanOrder) -> Result<(), Failure> {
-    let (manifest, _) = package_dir::read_manifest(&order.dir)?;
+pub(super) fn plan(args: &PlanArgs) -> Result<(), CliError> {
+    let (manifest, _) = package_dir::read_manifest(&args.dir)?;
     let plans: Vec<Value> = manifest
         .components
         .iter()
-        .map(|component| plan_component(order, component))
+        .map(|component| plan_component(args, component))
         .collect::<Result<_, _>>()?;
-    if order.json {
+    if args.json {
         println!("{}", Value::Array(plans));
     } else {
         plans.iter().for_each(|plan| answer(false, plan));
@@ -132,43 +131,43 @@ pub(super) fn plan(order: &PlanOrder) -> Result<(), Failure> {
     Ok(())
 }
 
-fn plan_component(order: &PlanOrder, component: &Component) -> Result<Value, Failure> {
+fn plan_component(args: &PlanArgs, component: &Component) -> Result<Value, CliError> {
     let (image, length) =
-        files::open_image(&package_dir::component_path(&order.dir, component.id, "img"))?;
+        files::open_image(&package_dir::component_path(&args.dir, component.id, "img"))?;
     let what = format!("component {}", component.id.0);
     if length != component.stored_len {
         let expected = component.stored_len;
         let text = format!("{what}: the image has {length} octets, the manifest says {expected}");
-        return Err(Exit::Refused.because(text));
+        return Err(ExitCode::Refused.with_message(text));
     }
     let shape = shape_for(
         length,
-        Wishes {
-            symbol_size: order.symbol_size,
-            max_block_symbols: order.max_block_symbols,
-            factor: order.factor,
-            loss_budget_percent: order.loss_budget,
+        PlanOptions {
+            symbol_size: args.symbol_size,
+            max_block_symbols: args.max_block_symbols,
+            factor: args.factor,
+            loss_budget_percent: args.loss_budget,
         },
     )?;
-    let meter = Meter::new(show(order.json), "checking", length, Unit::Octets);
+    let meter = ProgressMeter::new(show(args.json), "checking", length, Unit::Octets);
     let digest = files::copy_and_hash(&image, length, None, &|step| meter.add(step))?;
     meter.finish();
     if digest != component.stored_sha256 {
         let text = format!("{what}: the image is not the one that the manifest was signed for");
-        return Err(Exit::Refused.because(text));
+        return Err(ExitCode::Refused.with_message(text));
     }
     let schedule = Schedule::new(shape);
-    let path = package_dir::component_path(&order.dir, component.id, "plan");
-    let header = write(order, &image, component, schedule, &path)?;
+    let path = package_dir::component_path(&args.dir, component.id, "plan");
+    let header = write(args, &image, component, schedule, &path)?;
     let octets = header.emit();
-    files::replace(&package_dir::component_path(&order.dir, component.id, "header"), &octets)?;
+    files::replace(&package_dir::component_path(&args.dir, component.id, "header"), &octets)?;
     let parameters = shape.oti().parameters();
     Ok(json!({
         "component": component.id.0,
         "plan": path.display().to_string(),
         "plan_root": header.root().to_string(),
-        "plan_bytes": schedule.file_octets(),
-        "bytes_per_pass": schedule.pass_octets(),
+        "plan_bytes": schedule.file_bytes(),
+        "bytes_per_pass": schedule.pass_bytes(),
         "symbol_bytes": parameters.symbol_size,
         "source_blocks": parameters.source_blocks,
         "block_symbols": shape.partition().largest(),
@@ -180,28 +179,28 @@ fn plan_component(order: &PlanOrder, component: &Component) -> Result<Value, Fai
 }
 
 fn write(
-    order: &PlanOrder,
+    args: &PlanArgs,
     image: &dyn ReadAt,
     component: &Component,
     schedule: Schedule,
     path: &Path,
-) -> Result<PlanHeader, Failure> {
+) -> Result<PlanHeader, CliError> {
     let shape = schedule.shape();
     let target = files::Temporary::create(path)?;
-    target.reserve(schedule.file_octets())?;
-    let meter = Meter::new(show(order.json), "coding", shape.leaves(), Unit::Symbols);
+    target.preallocate(schedule.file_bytes())?;
+    let meter = ProgressMeter::new(show(args.json), "coding", shape.leaves(), Unit::Symbols);
     let job = PlanJob {
         schedule,
         object_key: object_key(&component.stored_sha256, shape.oti()),
         image,
         plan: target.file(),
-        threads: order.threads.unwrap_or_else(default_threads),
+        threads: args.threads.unwrap_or_else(default_threads),
         progress: &|step| meter.add(step),
     };
     let header = write_plan(&job);
-    let header = header.map_err(|error| Failure::io(path.display().to_string(), error))?;
+    let header = header.map_err(|error| CliError::io(path.display().to_string(), error))?;
     meter.finish();
-    target.publish()?;
+    target.persist()?;
     Ok(header)
 }
 

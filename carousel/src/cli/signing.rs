@@ -1,6 +1,6 @@
 //! `trust to-sign`, `add-signature`, `sign` and `inspect`: the seam for keys that are not here.
 //!
-//! A token is given exactly the octets of [`Envelope::text_to_sign`] and answers 64 octets; no
+//! A token signs exactly the octets of [`Envelope::text_to_sign`] and returns 64 octets; no
 //! private key passes through this program.
 
 use std::path::Path;
@@ -13,7 +13,7 @@ use proto::{
 use serde_json::json;
 
 use super::{
-    args::{AddSignature, Inspect, ToSign, TrustSign},
+    args::{AddSignatureArgs, InspectArgs, ToSignArgs, TrustSignArgs},
     documents::{
         contents, describe, document_name, insert_member, read_document, read_root, report,
         required_signers,
@@ -21,64 +21,64 @@ use super::{
     keys,
 };
 use crate::{
-    failure::{Exit, Failure},
+    error::{CliError, ExitCode},
     key_file,
     package::roots::{check_signer, quorums},
     shell::{answer::answer, files},
 };
 
 /// Octets of a file that holds one signature, in whatever form.
-const MAX_SIGNATURE_OCTETS: u64 = 1024;
+const MAX_SIGNATURE_BYTES: u64 = 1024;
 
-pub(super) fn to_sign(order: &ToSign) -> Result<(), Failure> {
-    let envelope = read_document(&order.file)?;
-    let root = read_root(order.root.as_deref())?;
+pub(super) fn to_sign(args: &ToSignArgs) -> Result<(), CliError> {
+    let envelope = read_document(&args.file)?;
+    let root = read_root(args.root.as_deref())?;
     let text = envelope.text_to_sign();
     let mut value = json!({
         "document": document_name(&envelope)?,
         "document_sha256": sha256(&[envelope.payload()]).to_string(),
-        "octets": text.len(),
-        "octets_sha256": sha256(&[&text]).to_string(),
+        "bytes": text.len(),
+        "bytes_sha256": sha256(&[&text]).to_string(),
         "algorithm": "Ed25519 (RFC 8032, no prehash)",
         "wanted": required_signers(&quorums(&envelope, root.as_ref())?),
     });
-    match &order.out {
+    match &args.out {
         Some(out) => {
             files::replace(out, &text)?;
             insert_member(&mut value, "written", out.display().to_string().into());
         }
-        None => insert_member(&mut value, "octets_base64", BASE64_STANDARD.encode(&text).into()),
+        None => insert_member(&mut value, "bytes_base64", BASE64_STANDARD.encode(&text).into()),
     }
-    answer(order.json, &value);
+    answer(args.json, &value);
     Ok(())
 }
 
-pub(super) fn add_signature(order: &AddSignature) -> Result<(), Failure> {
-    let mut envelope = read_document(&order.file)?;
-    let root = read_root(order.root.as_deref())?;
-    let key = keys::public_key(&order.public_key)?;
+pub(super) fn add_signature(args: &AddSignatureArgs) -> Result<(), CliError> {
+    let mut envelope = read_document(&args.file)?;
+    let root = read_root(args.root.as_deref())?;
+    let key = keys::public_key(&args.public_key)?;
     check_signer(&quorums(&envelope, root.as_ref())?, &key)?;
-    let signature = files::read(&order.signature, MAX_SIGNATURE_OCTETS)?;
+    let signature = files::read(&args.signature, MAX_SIGNATURE_BYTES)?;
     let signature = key_file::signature(&signature).map_err(|text| {
-        Exit::Configuration.because(format!("{}: {text}", order.signature.display()))
+        ExitCode::Configuration.with_message(format!("{}: {text}", args.signature.display()))
     })?;
     envelope
         .add_signature(key, signature)
-        .map_err(|error| Failure::trust(order.file.display().to_string(), error))?;
-    write(&order.file, order.out.as_deref(), &envelope, root.as_ref(), order.json)
+        .map_err(|error| CliError::trust(args.file.display().to_string(), error))?;
+    write(&args.file, args.out.as_deref(), &envelope, root.as_ref(), args.json)
 }
 
-pub(super) fn sign(order: &TrustSign) -> Result<(), Failure> {
-    let mut envelope = read_document(&order.file)?;
-    let root = read_root(order.root.as_deref())?;
-    for path in &order.key {
+pub(super) fn sign(args: &TrustSignArgs) -> Result<(), CliError> {
+    let mut envelope = read_document(&args.file)?;
+    let root = read_root(args.root.as_deref())?;
+    for path in &args.key {
         let key = files::read_key(path)?;
         check_signer(&quorums(&envelope, root.as_ref())?, &key.public())?;
         envelope
             .sign(&key)
-            .map_err(|error| Failure::trust(order.file.display().to_string(), error))?;
+            .map_err(|error| CliError::trust(args.file.display().to_string(), error))?;
     }
-    write(&order.file, order.out.as_deref(), &envelope, root.as_ref(), order.json)
+    write(&args.file, args.out.as_deref(), &envelope, root.as_ref(), args.json)
 }
 
 fn write(
@@ -87,25 +87,25 @@ fn write(
     envelope: &Envelope,
     root: Option<&Root>,
     json: bool,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let out = out.unwrap_or(file);
     files::replace(out, &envelope.emit())?;
     report(out, envelope, root, json)
 }
 
-pub(super) fn inspect(order: &Inspect) -> Result<(), Failure> {
-    let envelope = read_document(&order.file)?;
-    let root = read_root(order.root.as_deref())?;
+pub(super) fn inspect(args: &InspectArgs) -> Result<(), CliError> {
+    let envelope = read_document(&args.file)?;
+    let root = read_root(args.root.as_deref())?;
     let mut value = contents(&envelope)?;
     let quorums = quorums(&envelope, root.as_ref())?;
     insert_member(&mut value, "document", document_name(&envelope)?.into());
     insert_member(&mut value, "key_ids", envelope.key_ids().collect::<Vec<_>>().into());
     insert_member(&mut value, "signatures", describe(&quorums));
-    answer(order.json, &value);
-    // With a root the question is whether to believe it.
+    answer(args.json, &value);
+    // With a root the exit code says whether it is trusted.
     if root.is_some() && quorums.iter().any(|quorum| quorum.missing() > 0) {
-        let what = order.file.display();
-        return Err(Exit::Refused.because(format!("{what}: signatures are missing")));
+        let what = args.file.display();
+        return Err(ExitCode::Refused.with_message(format!("{what}: signatures are missing")));
     }
     Ok(())
 }

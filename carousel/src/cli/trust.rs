@@ -10,12 +10,12 @@ use proto::{
 use serde_json::json;
 
 use super::{
-    args::{RootTerms, TrustCreate, TrustInit, TrustRotate},
+    args::{RootArgs, TrustCreateArgs, TrustInitArgs, TrustRotateArgs},
     documents::report,
     keys::public_key,
 };
 use crate::{
-    failure::{Exit, Failure},
+    error::{CliError, ExitCode},
     key_file,
     package::{
         documents::make_root,
@@ -25,15 +25,15 @@ use crate::{
     window,
 };
 
-pub(super) fn init(order: &TrustInit) -> Result<(), Failure> {
-    let root_path = order.dir.join("root.env");
-    let paths = ["root.key", "release.key", "campaign.key"].map(|name| order.dir.join(name));
+pub(super) fn init(args: &TrustInitArgs) -> Result<(), CliError> {
+    let root_path = args.dir.join("root.env");
+    let paths = ["root.key", "release.key", "campaign.key"].map(|name| args.dir.join(name));
     let there = paths.iter().chain([&root_path]).find(|path| files::exists(path));
     if let Some(path) = there {
         let text = format!("{}: is there already, and keys are not replaced", path.display());
-        return Err(Exit::Conflict.because(text));
+        return Err(ExitCode::Conflict.with_message(text));
     }
-    files::make_directory(&order.dir)?;
+    files::make_directory(&args.dir)?;
     let [root, release, campaign] = paths.each_ref().map(|path| make_key(path));
     let (root, release, campaign) = (root?, release?, campaign?);
     let now = clock::now().utc;
@@ -45,37 +45,37 @@ pub(super) fn init(order: &TrustInit) -> Result<(), Failure> {
         "release_key": release.public().key_id(),
         "campaign_key": campaign.public().key_id(),
     });
-    answer(order.json, &value);
+    answer(args.json, &value);
     Ok(())
 }
 
-pub(super) fn create(order: &TrustCreate) -> Result<(), Failure> {
-    let (expires, mut change) = read_terms(&order.terms)?;
+pub(super) fn create(args: &TrustCreateArgs) -> Result<(), CliError> {
+    let (expires, mut change) = read_terms(&args.terms)?;
     change.epoch = EpochChange::Keep;
     let root = first_root(expires, &change)?;
-    write_root(&root, None, &order.terms, &order.out)
+    write_root(&root, None, &args.terms, &args.out)
 }
 
-pub(super) fn rotate(order: &TrustRotate) -> Result<(), Failure> {
-    let envelope = package_dir::read_envelope(&order.current)?;
+pub(super) fn rotate(args: &TrustRotateArgs) -> Result<(), CliError> {
+    let envelope = package_dir::read_envelope(&args.current)?;
     // An expired root is followed by the next one; that is what its keys are still good for.
     let current = Root::from_factory(&envelope)
-        .map_err(|error| Failure::trust(order.current.display().to_string(), error))?;
-    let (expires, mut change) = read_terms(&order.terms)?;
-    if order.new_epoch {
+        .map_err(|error| CliError::trust(args.current.display().to_string(), error))?;
+    let (expires, mut change) = read_terms(&args.terms)?;
+    if args.new_epoch {
         change.epoch = EpochChange::Next;
     }
-    change.remove.clone_from(&order.remove);
+    change.remove.clone_from(&args.remove);
     let next = next_root(&current, expires, &change)?;
-    write_root(&next, Some(&current), &order.terms, &order.out)
+    write_root(&next, Some(&current), &args.terms, &args.out)
 }
 
-fn read_terms(terms: &RootTerms) -> Result<(Utc, RootChange), Failure> {
+fn read_terms(terms: &RootArgs) -> Result<(Utc, RootChange), CliError> {
     let now = clock::now().utc;
     let expires = window::moment(now, &terms.expires)
-        .map_err(|text| Exit::Usage.because(format!("--expires: {text}")))?;
+        .map_err(|text| ExitCode::Usage.with_message(format!("--expires: {text}")))?;
     if expires <= now {
-        return Err(Exit::Policy.because("--expires lies in the past"));
+        return Err(ExitCode::Policy.with_message("--expires lies in the past"));
     }
     let add = terms
         .add
@@ -88,18 +88,18 @@ fn read_terms(terms: &RootTerms) -> Result<(Utc, RootChange), Failure> {
     Ok((Utc::from_seconds(expires.seconds()), change))
 }
 
-/// Signs with the keys that are at hand and says who has still to sign.
+/// Signs with the keys of the arguments and prints the missing signatures.
 fn write_root(
     root: &Root,
     before: Option<&Root>,
-    terms: &RootTerms,
+    terms: &RootArgs,
     out: &Path,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     if files::exists(out) {
         let text = format!("--out: {} is there already", out.display());
-        return Err(Exit::Conflict.because(text));
+        return Err(ExitCode::Conflict.with_message(text));
     }
-    let refused = |error| Failure::trust("root", error);
+    let refused = |error| CliError::trust("root", error);
     let mut envelope =
         Envelope::new(DocumentKind::Root, root.emit().map_err(refused)?).map_err(refused)?;
     for path in &terms.key {
@@ -111,18 +111,18 @@ fn write_root(
     report(out, &envelope, before, terms.json)
 }
 
-fn make_key(path: &Path) -> Result<SigningKey, Failure> {
+fn make_key(path: &Path) -> Result<SigningKey, CliError> {
     let document = SigningKey::generate_pkcs8();
     files::write_secret(path, &document)?;
     Ok(SigningKey::from_pkcs8(&document).expect("it was just made"))
 }
 
-pub(super) fn new_key(path: &Path, json: bool) -> Result<(), Failure> {
+pub(super) fn new_key(path: &Path, json: bool) -> Result<(), CliError> {
     show(path, json, make_key(path)?.public());
     Ok(())
 }
 
-pub(super) fn show_key(path: &Path, pem: bool, json: bool) -> Result<(), Failure> {
+pub(super) fn show_key(path: &Path, pem: bool, json: bool) -> Result<(), CliError> {
     let key = files::read_public_key(path)?;
     if pem {
         print!("{}", key_file::public_pem(&key));

@@ -14,7 +14,7 @@ use proto::{
     wire::WireError,
 };
 
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, ExitCode};
 
 /// One year, for documents whose maker names no date.
 pub const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -23,13 +23,13 @@ pub const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
 ///
 /// # Errors
 ///
-/// [`Failure`] when the document would break its own limits.
+/// [`CliError`] when the document would break its own limits.
 pub fn make_root(
     now: Utc,
     root: &SigningKey,
     release: PublicKey,
     campaign: PublicKey,
-) -> Result<Vec<u8>, Failure> {
+) -> Result<Vec<u8>, CliError> {
     let one = |key| RoleKeys { threshold: 1, keys: vec![key] };
     let roles = BTreeMap::from([
         (Role::Root, one(root.public())),
@@ -38,7 +38,7 @@ pub fn make_root(
     ]);
     let document =
         Root { version: 1, expires: now + 10 * YEAR, roles, sequence_floor: 0, epoch: 1 };
-    let payload = document.emit().map_err(|error| Failure::trust("root", error))?;
+    let payload = document.emit().map_err(|error| CliError::trust("root", error))?;
     signed(DocumentKind::Root, payload, std::slice::from_ref(root))
 }
 
@@ -46,13 +46,13 @@ pub fn make_root(
 ///
 /// # Errors
 ///
-/// [`Failure`] when the document is too large or the keys are too many.
+/// [`CliError`] when the document is too large or the keys are too many.
 pub fn signed(
     kind: DocumentKind,
     payload: Vec<u8>,
     keys: &[SigningKey],
-) -> Result<Vec<u8>, Failure> {
-    let refused = |error| Failure::trust(kind.to_string(), error);
+) -> Result<Vec<u8>, CliError> {
+    let refused = |error| CliError::trust(kind.to_string(), error);
     let mut envelope = Envelope::new(kind, payload).map_err(refused)?;
     keys.iter().try_for_each(|key| envelope.sign(key)).map_err(refused)?;
     Ok(envelope.emit())
@@ -62,8 +62,8 @@ pub fn signed(
 ///
 /// # Errors
 ///
-/// [`Exit::Refused`] with the roles that the key has, if any.
-pub fn check_role(root: &Root, kind: DocumentKind, key: &SigningKey) -> Result<(), Failure> {
+/// [`ExitCode::Refused`] with the roles that the key has, if any.
+pub fn check_role(root: &Root, kind: DocumentKind, key: &SigningKey) -> Result<(), CliError> {
     let role = kind.role();
     let public = key.public();
     if root.keys(role).keys.contains(&public) {
@@ -77,69 +77,71 @@ pub fn check_role(root: &Root, kind: DocumentKind, key: &SigningKey) -> Result<(
         format!("a {} key", roles.join(" and "))
     };
     let id = public.key_id();
-    Err(Exit::Refused.because(format!("key {id} is {other}; a {kind} takes a {role} key")))
+    Err(ExitCode::Refused.with_message(format!("key {id} is {other}; a {kind} takes a {role} key")))
 }
 
 /// Refuses a document that has expired.
 ///
 /// # Errors
 ///
-/// [`Exit::Policy`].
-pub fn check_expiry(now: Utc, kind: DocumentKind, expires: Utc) -> Result<(), Failure> {
+/// [`ExitCode::Policy`].
+pub fn check_expiry(now: Utc, kind: DocumentKind, expires: Utc) -> Result<(), CliError> {
     if now <= expires {
         return Ok(());
     }
     let since = expires.seconds();
-    Err(Exit::Policy.because(format!("the {kind} expired at {since} (UTC seconds)")))
+    Err(ExitCode::Policy.with_message(format!("the {kind} expired at {since} (UTC seconds)")))
 }
 
 /// Refuses a document below the floor of the root: devices would refuse it as a rollback.
 ///
 /// # Errors
 ///
-/// [`Exit::Policy`].
-pub fn check_floor(root: &Root, kind: DocumentKind, sequence: u64) -> Result<(), Failure> {
+/// [`ExitCode::Policy`].
+pub fn check_floor(root: &Root, kind: DocumentKind, sequence: u64) -> Result<(), CliError> {
     let floor = root.sequence_floor;
     if sequence >= floor {
         return Ok(());
     }
-    Err(Exit::Policy.because(format!("sequence {sequence} of the {kind} is below {floor}")))
+    Err(ExitCode::Policy
+        .with_message(format!("sequence {sequence} of the {kind} is below {floor}")))
 }
 
 /// Reads the root that the operator trusts.
 ///
 /// # Errors
 ///
-/// [`Failure`] when it is tampered with, not signed by itself, or expired.
-pub fn trusted_root(now: Utc, envelope: &[u8]) -> Result<Verified<Root>, Failure> {
-    let root = Root::from_factory(envelope).map_err(|error| Failure::trust("root", error))?;
+/// [`CliError`] when it is tampered with, not signed by itself, or expired.
+pub fn trusted_root(now: Utc, envelope: &[u8]) -> Result<Verified<Root>, CliError> {
+    let root = Root::from_factory(envelope).map_err(|error| CliError::trust("root", error))?;
     check_expiry(now, DocumentKind::Root, root.expires)?;
     Ok(root)
 }
 
-/// Returns what `campaign` airs of the manifest whose payload is given: parameters in their range.
+/// Returns the objects that `campaign` airs of a manifest with this payload, parameters checked.
 ///
-/// Says nothing about signatures; for that the documents are verified before.
+/// Signatures are verified before.
 ///
 /// # Errors
 ///
-/// [`Exit::Refused`] that names what does not belong together.
+/// [`ExitCode::Refused`] that names the mismatch.
 pub fn planned_objects(
     campaign: &Campaign,
     manifest_payload: &[u8],
-) -> Result<Vec<PlannedObject>, Failure> {
+) -> Result<Vec<PlannedObject>, CliError> {
     if sha256(&[manifest_payload]) != campaign.manifest_sha256 {
-        return Err(Exit::Refused.because("the campaign was made for another manifest"));
+        return Err(ExitCode::Refused.with_message("the campaign was made for another manifest"));
     }
     let manifest =
-        Manifest::read(manifest_payload).map_err(|error| Failure::trust("manifest", error))?;
+        Manifest::read(manifest_payload).map_err(|error| CliError::trust("manifest", error))?;
     campaign.objects.iter().map(|object| planned_object(object, &manifest)).collect()
 }
 
-fn planned_object(object: &CampaignObject, manifest: &Manifest) -> Result<PlannedObject, Failure> {
+fn planned_object(object: &CampaignObject, manifest: &Manifest) -> Result<PlannedObject, CliError> {
     let id = object.component;
     let component = manifest.component(id).ok_or_else(|| {
-        Exit::Refused.because(format!("the manifest has no component {} of the campaign", id.0))
+        ExitCode::Refused
+            .with_message(format!("the manifest has no component {} of the campaign", id.0))
     })?;
     let parameters = RaptorQParameters {
         transfer_length: component.stored_len,
@@ -149,7 +151,7 @@ fn planned_object(object: &CampaignObject, manifest: &Manifest) -> Result<Planne
         alignment: object.alignment,
     };
     let oti = RaptorQOti::new(parameters)
-        .map_err(|error| Failure::wire(Exit::Refused, "campaign", WireError::from(error)))?;
+        .map_err(|error| CliError::wire(ExitCode::Refused, "campaign", WireError::from(error)))?;
     let (plan_root, stored_sha256) = (object.plan_root, component.stored_sha256);
     Ok(planned(id, oti, object.repair_per_block, plan_root, stored_sha256))
 }
@@ -165,33 +167,35 @@ fn planned(
     PlannedObject { component, oti, repair_per_block, plan_root, stored_sha256, object_key }
 }
 
-/// Returns what a campaign must say about a component whose plan header is given.
+/// Returns the campaign's entry for a component with this plan header.
 ///
 /// # Errors
 ///
-/// [`Exit::Refused`] when the header is not one of this component.
+/// [`ExitCode::Refused`] when the header is not one of this component.
 pub fn object_of_plan(
     manifest: &Manifest,
     component: ComponentId,
     header: &[u8],
-) -> Result<CampaignObject, Failure> {
+) -> Result<CampaignObject, CliError> {
     let what = format!("plan of component {}", component.0);
-    let stored = manifest
-        .component(component)
-        .ok_or_else(|| Exit::Refused.because(format!("{what}: the manifest has no such one")))?;
-    let cut = || Exit::Refused.because(format!("{what}: the header is cut off"));
+    let stored = manifest.component(component).ok_or_else(|| {
+        ExitCode::Refused.with_message(format!("{what}: the manifest has no such one"))
+    })?;
+    let cut = || ExitCode::Refused.with_message(format!("{what}: the header is cut off"));
     let oti = header.get(24..36).and_then(|octets| octets.try_into().ok()).ok_or_else(cut)?;
     let repair = header.get(36..40).and_then(|octets| octets.try_into().ok()).ok_or_else(cut)?;
     let oti = RaptorQOti::from_octets(oti)
-        .map_err(|error| Failure::wire(Exit::Refused, what.clone(), WireError::from(error)))?;
+        .map_err(|error| CliError::wire(ExitCode::Refused, what.clone(), WireError::from(error)))?;
     let root = plan::plan_root(header);
     let repair = u32::from_be_bytes(repair);
     let object = planned(component, oti, repair, root, stored.stored_sha256);
     plan::PlanHeader::read(header, &object)
-        .map_err(|error| Failure::wire(Exit::Refused, what.clone(), error))?;
+        .map_err(|error| CliError::wire(ExitCode::Refused, what.clone(), error))?;
     let parameters = oti.parameters();
     if parameters.transfer_length != stored.stored_len {
-        return Err(Exit::Refused.because(format!("{what}: made for an image of another length")));
+        return Err(
+            ExitCode::Refused.with_message(format!("{what}: made for an image of another length"))
+        );
     }
     Ok(CampaignObject {
         component,
@@ -211,7 +215,7 @@ pub(crate) mod tests {
     };
 
     use super::*;
-    use crate::encode::tests::{Sample, sample};
+    use crate::plan::encode::tests::{Sample, sample};
 
     pub(crate) const NOW: Utc = Utc::from_seconds(1_800_000_000);
 
@@ -277,26 +281,26 @@ pub(crate) mod tests {
         let envelope = make_root(NOW, &root, release.public(), operator.public()).unwrap();
         let trusted = trusted_root(NOW, &envelope).unwrap();
         assert!(check_role(&trusted, DocumentKind::Manifest, &release).is_ok());
-        let failure = check_role(&trusted, DocumentKind::Manifest, &operator).unwrap_err();
-        assert_eq!(failure.exit(), Exit::Refused);
-        assert!(failure.to_string().ends_with("is a campaign key; a manifest takes a release key"));
-        let failure = check_role(&trusted, DocumentKind::Campaign, &key()).unwrap_err();
-        assert!(failure.to_string().contains("stranger"), "{failure}");
+        let error = check_role(&trusted, DocumentKind::Manifest, &operator).unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::Refused);
+        assert!(error.to_string().ends_with("is a campaign key; a manifest takes a release key"));
+        let error = check_role(&trusted, DocumentKind::Campaign, &key()).unwrap_err();
+        assert!(error.to_string().contains("stranger"), "{error}");
     }
 
     #[test]
     fn a_tampered_or_expired_root_is_refused() {
         let root = key();
         let envelope = make_root(NOW, &root, root.public(), root.public()).unwrap();
-        let failure = trusted_root(NOW + 11 * YEAR, &envelope).unwrap_err();
-        assert_eq!(failure.exit(), Exit::Policy);
+        let error = trusted_root(NOW + 11 * YEAR, &envelope).unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::Policy);
         let mut tampered = envelope;
         tampered[40] ^= 1;
-        assert_eq!(trusted_root(NOW, &tampered).unwrap_err().exit(), Exit::Refused);
+        assert_eq!(trusted_root(NOW, &tampered).unwrap_err().exit_code(), ExitCode::Refused);
     }
 
     #[test]
-    fn a_campaign_airs_what_its_plan_and_manifest_say() {
+    fn a_campaign_airs_the_objects_of_its_plan_and_manifest() {
         let sample = sample();
         let manifest = manifest(&sample);
         let payload = manifest.emit().unwrap();
@@ -306,7 +310,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn what_does_not_belong_together_is_refused() {
+    fn documents_that_do_not_belong_together_are_refused() {
         let sample = sample();
         let mut manifest = manifest(&sample);
         let payload = manifest.emit().unwrap();

@@ -1,4 +1,4 @@
-//! Roots: the first one, those that follow, and who has signed a document and who must.
+//! Roots: the first one, those that follow, and the signatures that a document has and needs.
 
 use std::collections::BTreeMap;
 
@@ -8,39 +8,39 @@ use proto::{
     trust::{DocumentKind, Envelope, Role, RoleKeys, Root},
 };
 
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, ExitCode};
 
-/// What the holders of the keys want to be different in the next root.
+/// The changes of the next root.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct RootChange {
     /// Keys that a role gets.
     pub add: Vec<(Role, PublicKey)>,
     /// Ids of keys that a role loses: that is how a key is revoked.
     pub remove: Vec<(Role, String)>,
-    /// How many keys of a role must sign.
+    /// Number of keys of a role that must sign.
     pub threshold: Vec<(Role, u32)>,
     /// Devices refuse sequences below it; it never falls within an epoch.
     pub sequence_floor: Option<u64>,
-    /// Whether sequences begin anew.
+    /// Change of the epoch.
     pub epoch: EpochChange,
 }
 
-/// Whether sequences begin anew.
+/// The change of the epoch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum EpochChange {
-    /// Sequences go on.
+    /// The same epoch: sequences continue.
     #[default]
     Keep,
     /// Everything signed before is void, and sequences and floor count from the beginning.
     Next,
 }
 
-/// Returns root 1 with the keys of a change; a role whose threshold is not said takes one key.
+/// Returns root 1 with the keys of a change; the default threshold of a role is one.
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the role that the keys do not do for.
-pub fn first_root(expires: Utc, change: &RootChange) -> Result<Root, Failure> {
+/// [`CliError`] that names the role with too few keys.
+pub fn first_root(expires: Utc, change: &RootChange) -> Result<Root, CliError> {
     let none = || RoleKeys { threshold: 1, keys: Vec::new() };
     let roles = Role::ALL.into_iter().map(|role| (role, none())).collect();
     let empty = Root { version: 0, expires, roles, sequence_floor: 0, epoch: 1 };
@@ -51,8 +51,8 @@ pub fn first_root(expires: Utc, change: &RootChange) -> Result<Root, Failure> {
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the role or the key that the change does not do for.
-pub fn next_root(current: &Root, expires: Utc, change: &RootChange) -> Result<Root, Failure> {
+/// [`CliError`] that names the role or the key at fault.
+pub fn next_root(current: &Root, expires: Utc, change: &RootChange) -> Result<Root, CliError> {
     let mut roles = current.roles.clone();
     for (role, key_id) in &change.remove {
         remove_key(&mut roles, *role, key_id)?;
@@ -61,7 +61,7 @@ pub fn next_root(current: &Root, expires: Utc, change: &RootChange) -> Result<Ro
         let keys = &mut keys_of(&mut roles, *role).keys;
         if keys.contains(key) {
             let id = key.key_id();
-            return Err(Exit::Conflict.because(format!("{id} is a {role} key already")));
+            return Err(ExitCode::Conflict.with_message(format!("{id} is a {role} key already")));
         }
         keys.push(*key);
     }
@@ -76,11 +76,11 @@ pub fn next_root(current: &Root, expires: Utc, change: &RootChange) -> Result<Ro
         EpochChange::Keep => (Some(current.epoch), current.sequence_floor),
         EpochChange::Next => (current.epoch.checked_add(1), 0),
     };
-    let last = || Exit::Policy.because("there is no version or epoch after the last");
+    let last = || ExitCode::Policy.with_message("there is no version or epoch after the last");
     let sequence_floor = change.sequence_floor.unwrap_or(floor);
     if sequence_floor < floor {
         let text = format!("--floor {sequence_floor} is below {floor}; within an epoch it rises");
-        return Err(Exit::Policy.because(text));
+        return Err(ExitCode::Policy.with_message(text));
     }
     Ok(Root {
         version: version.ok_or_else(last)?,
@@ -99,24 +99,24 @@ fn remove_key(
     roles: &mut BTreeMap<Role, RoleKeys>,
     role: Role,
     key_id: &str,
-) -> Result<(), Failure> {
+) -> Result<(), CliError> {
     let keys = &mut keys_of(roles, role).keys;
     let before = keys.len();
     keys.retain(|key| key.key_id() != key_id);
     if keys.len() == before {
-        return Err(Exit::NotFound.because(format!("the root has no {role} key {key_id}")));
+        return Err(ExitCode::NotFound.with_message(format!("the root has no {role} key {key_id}")));
     }
     Ok(())
 }
 
-fn check_threshold(role: Role, keys: &RoleKeys) -> Result<(), Failure> {
+fn check_threshold(role: Role, keys: &RoleKeys) -> Result<(), CliError> {
     let (threshold, count) = (keys.threshold, keys.keys.len());
     if count == 0 {
-        return Err(Exit::Usage.because(format!("no {role} key: --add {role}=KEY")));
+        return Err(ExitCode::Usage.with_message(format!("no {role} key: --add {role}=KEY")));
     }
     if threshold == 0 || usize::try_from(threshold).map_or(true, |threshold| threshold > count) {
         let text = format!("--threshold {role}={threshold}, but the role has {count} keys");
-        return Err(Exit::Usage.because(text));
+        return Err(ExitCode::Usage.with_message(text));
     }
     Ok(())
 }
@@ -124,9 +124,9 @@ fn check_threshold(role: Role, keys: &RoleKeys) -> Result<(), Failure> {
 /// One set of keys of which enough must have signed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Quorum {
-    /// Whose keys: `root 3` or `campaign keys of root 3`.
+    /// Owner of the keys: `root 3` or `campaign keys of root 3`.
     pub of: String,
-    /// How many must sign.
+    /// Number of keys that must sign.
     pub needed: u32,
     /// Ids of those that have.
     pub signed: Vec<String>,
@@ -143,25 +143,25 @@ impl Quorum {
         Self { of, needed: keys.threshold, signed: ids(signed), unsigned: ids(unsigned) }
     }
 
-    /// Returns how many signatures are missing.
+    /// Returns the number of missing signatures.
     #[must_use]
     pub fn missing(&self) -> u32 {
         self.needed.saturating_sub(u32::try_from(self.signed.len()).unwrap_or(u32::MAX))
     }
 }
 
-/// Returns who must sign a document. A root is signed by its own keys and by those of the root
+/// Returns the sets of keys that must sign a document. A root is signed by its own keys and by those of the root
 /// before it; everything else by the keys that `root` has for it.
 ///
 /// # Errors
 ///
-/// [`Failure`] when the document is a root that cannot be read.
-pub fn quorums(envelope: &Envelope, root: Option<&Root>) -> Result<Vec<Quorum>, Failure> {
+/// [`CliError`] when the document is a root that cannot be read.
+pub fn quorums(envelope: &Envelope, root: Option<&Root>) -> Result<Vec<Quorum>, CliError> {
     let role = envelope.kind().role();
     let mut quorums = Vec::new();
     let mut version = None;
     if envelope.kind() == DocumentKind::Root {
-        let own = Root::read(envelope.payload()).map_err(|error| Failure::trust("root", error))?;
+        let own = Root::read(envelope.payload()).map_err(|error| CliError::trust("root", error))?;
         quorums.push(Quorum::new(format!("root {}", own.version), own.keys(role), envelope));
         version = Some(own.version);
     }
@@ -175,15 +175,15 @@ pub fn quorums(envelope: &Envelope, root: Option<&Root>) -> Result<Vec<Quorum>, 
     Ok(quorums)
 }
 
-/// Checks that somebody counts the signatures of this key.
+/// Checks that the signature of this key counts.
 ///
 /// # Errors
 ///
-/// [`Exit::Refused`] when nobody does.
-pub fn check_signer(quorums: &[Quorum], key: &PublicKey) -> Result<(), Failure> {
+/// [`ExitCode::Refused`] when it does not.
+pub fn check_signer(quorums: &[Quorum], key: &PublicKey) -> Result<(), CliError> {
     let id = key.key_id();
     let counts = |quorum: &Quorum| quorum.signed.contains(&id) || quorum.unsigned.contains(&id);
-    // Without a root nobody can tell who may sign a manifest or a campaign.
+    // Without a root the signers of a manifest or a campaign are unknown.
     if quorums.is_empty() || quorums.iter().any(counts) {
         return Ok(());
     }
@@ -192,7 +192,7 @@ pub fn check_signer(quorums: &[Quorum], key: &PublicKey) -> Result<(), Failure> 
         "key {id} is none of {}; if it belongs to another root, name that one with --root",
         of.join(" and ")
     );
-    Err(Exit::Refused.because(text))
+    Err(ExitCode::Refused.with_message(text))
 }
 
 #[cfg(test)]
@@ -256,21 +256,21 @@ mod tests {
         let (a, b) = (key(), key());
         let root = first(&[&a, &b], 1);
         let refused = |change: RootChange| {
-            let failure = next_root(&root, EXPIRES, &change).unwrap_err();
-            (failure.exit(), failure.to_string())
+            let error = next_root(&root, EXPIRES, &change).unwrap_err();
+            (error.exit_code(), error.to_string())
         };
         let ids = [&a, &b].map(|key| (Role::Root, key.public().key_id()));
         let none = RootChange { remove: ids.to_vec(), ..RootChange::default() };
-        assert_eq!(refused(none), (Exit::Usage, "no root key: --add root=KEY".to_owned()));
+        assert_eq!(refused(none), (ExitCode::Usage, "no root key: --add root=KEY".to_owned()));
         let unknown = vec![(Role::Release, "00".to_owned())];
         let unknown = RootChange { remove: unknown, ..RootChange::default() };
-        assert_eq!(refused(unknown).0, Exit::NotFound);
+        assert_eq!(refused(unknown).0, ExitCode::NotFound);
         let twice = RootChange { add: vec![(Role::Root, a.public())], ..RootChange::default() };
-        assert_eq!(refused(twice).0, Exit::Conflict);
+        assert_eq!(refused(twice).0, ExitCode::Conflict);
         for threshold in [0, 3, u32::MAX] {
             let threshold = vec![(Role::Root, threshold)];
             let high = RootChange { threshold, ..RootChange::default() };
-            assert_eq!(refused(high).0, Exit::Usage);
+            assert_eq!(refused(high).0, ExitCode::Usage);
         }
     }
 
@@ -284,6 +284,6 @@ mod tests {
         assert_eq!(with(None, EpochChange::Keep).unwrap(), (1, 5));
         assert_eq!(with(None, EpochChange::Next).unwrap(), (2, 0));
         assert_eq!(with(Some(3), EpochChange::Next).unwrap(), (2, 3));
-        assert_eq!(with(Some(4), EpochChange::Keep).unwrap_err().exit(), Exit::Policy);
+        assert_eq!(with(Some(4), EpochChange::Keep).unwrap_err().exit_code(), ExitCode::Policy);
     }
 }

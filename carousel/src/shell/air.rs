@@ -11,38 +11,37 @@ use super::{
     answer::answer,
     clock, package_dir,
     package_dir::OpenPackage,
-    progress::Show,
+    progress::ProgressOutput,
     sender::{OnAir, Planned, Progress},
-    udp::{self, GroupAndPort, Leaving},
-    watch::{self, Look},
+    udp::{self, GroupAndPort, SendOptions},
+    watch::{self, ProgressView},
 };
 use crate::{
-    failure::{Exit, Failure},
-    pacing::Rate,
+    control::resume_point::{ResumePoint, SavedState},
+    error::{CliError, ExitCode},
+    flute::{pacing::Rate, session::SessionSetup},
     package::documents,
-    place::{Kept, Place},
-    session::SessionSetup,
     window,
 };
 
-/// What to put on the air.
+/// The package to air, and the options of its session.
 #[derive(Debug, Clone, Args)]
-pub struct AirOrder {
+pub struct AirArgs {
     /// Package directory, with plans and campaign
     pub dir: PathBuf,
     #[command(flatten)]
-    /// Where to send.
+    /// The channel.
     pub to: GroupAndPort,
     #[command(flatten)]
-    /// How packets leave the machine.
-    pub leaving: Leaving,
-    /// Session identifier, 1 to 4294967295 [default: the one kept from before, else a random one]
+    /// Options of the sending socket.
+    pub send_options: SendOptions,
+    /// Session identifier, 1 to 4294967295 [default: the saved one, else a random one]
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub tsi: Option<u32>,
-    /// Bits of UDP payload in a second, e.g. 40M
+    /// Bits of UDP payload per second, e.g. 40M
     #[arg(long, default_value = "40M")]
     pub rate: Rate,
-    /// Send although the address is not among the campaign's sources; only receivers that take
+    /// Send although the address is not among the campaign's sources; only receivers that accept
     /// any source will listen
     #[arg(long)]
     pub any_source: bool,
@@ -52,10 +51,10 @@ pub struct AirOrder {
     /// Close after so many seconds
     #[arg(long)]
     pub seconds: Option<u64>,
-    /// Root document: refuse a package that is not signed under it
+    /// Root document; a package that is not signed under it is refused
     #[arg(long)]
     pub root: Option<PathBuf>,
-    /// Answer with one JSON object at the end
+    /// Print one JSON object at the end
     #[arg(long)]
     pub json: bool,
 }
@@ -64,75 +63,77 @@ pub struct AirOrder {
 ///
 /// # Errors
 ///
-/// [`Failure`] that names what was refused; [`Exit::Interrupted`] after a signal, when the place is
-/// kept as at any other end.
-pub fn run(order: &AirOrder) -> Result<(), Failure> {
+/// [`CliError`] that names what was refused; [`ExitCode::Interrupted`] after a signal, when the
+/// resume point is saved as at any other end.
+pub fn run(args: &AirArgs) -> Result<(), CliError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::io("asynchronous runtime", error))?;
-    runtime.block_on(air(order))
+    let runtime = runtime.map_err(|error| CliError::io("asynchronous runtime", error))?;
+    runtime.block_on(air(args))
 }
 
-async fn air(order: &AirOrder) -> Result<(), Failure> {
+async fn air(args: &AirArgs) -> Result<(), CliError> {
     let now = clock::now();
-    let root = order.root.as_deref().map(package_dir::read_envelope).transpose()?;
+    let root = args.root.as_deref().map(package_dir::read_envelope).transpose()?;
     let root = root.map(|root| documents::trusted_root(now.utc, &root)).transpose()?;
-    let package = OpenPackage::open(&order.dir, root.as_ref(), now.utc)?;
-    let channel = channel(order, &package)?;
-    let closes = closes(order, &package, now.utc)?;
+    let package = OpenPackage::open(&args.dir, root.as_ref(), now.utc)?;
+    let channel = channel(args, &package)?;
+    let closes = closes(args, &package, now.utc)?;
     let socket = udp::open(&channel)?;
-    let _lock = package_dir::lock(&order.dir)?;
-    let kept = package_dir::read_kept(&order.dir, package.campaign.id)?;
+    let _lock = package_dir::lock(&args.dir)?;
+    let saved = package_dir::read_saved(&args.dir, package.campaign.id)?;
     let tsi =
-        Tsi(order.tsi.map_or_else(|| kept.map_or_else(random_tsi, |kept| kept.tsi.0), u64::from));
+        Tsi(args.tsi.map_or_else(|| saved.map_or_else(random_tsi, |saved| saved.tsi.0), u64::from));
     // Another session may number its FDT instances from the start, but it need not.
-    let place = kept.map_or(Place::START, |kept| kept.place);
-    let keep = |place: Place| {
-        let place = place.with_reserve();
-        let session = kept.and_then(|kept| kept.session);
-        let version = Kept::VERSION;
-        let kept = Kept { version, campaign: package.campaign.id, tsi, place, session };
-        package_dir::keep(&order.dir, &kept)
+    let resume_point = saved.map_or(ResumePoint::START, |saved| saved.resume_point);
+    let save = |resume_point: ResumePoint| {
+        let resume_point = resume_point.with_reserve();
+        let session = saved.and_then(|saved| saved.session);
+        let version = SavedState::VERSION;
+        let saved =
+            SavedState { version, campaign: package.campaign.id, tsi, resume_point, session };
+        package_dir::save(&args.dir, &saved)
     };
-    keep(place)?;
-    announce(order, &package, &channel, tsi);
+    save(resume_point)?;
+    announce(args, &package, &channel, tsi);
     let setup = SessionSetup {
         tsi,
         campaign: package.campaign.id,
         objects: package.objects.clone(),
-        place,
-        passes: order.passes,
+        resume_point,
+        passes: args.passes,
     };
-    let on_air = OnAir::start(Planned::new(setup, package.records()?), socket, order.rate)?;
-    let look = |progress: &Progress| Look {
-        pass: progress.view.place.passes,
-        position: progress.view.symbol_place,
+    let on_air = OnAir::start(Planned::new(setup, package.records()?), socket, args.rate)?;
+    let view = |progress: &Progress| ProgressView {
+        pass: progress.view.resume_point.passes,
+        position: progress.view.symbol_index,
         length: package.plan_symbols(),
         unit: "symbols",
     };
-    let keep_view = |progress: &Progress| keep(progress.view.place);
-    let show = if order.json { Show::Nothing } else { Show::Progress };
-    let interrupted = watch::watch(&on_air, Some(closes), show, look, keep_view).await?;
+    let save_view = |progress: &Progress| save(progress.view.resume_point);
+    let output = if args.json { ProgressOutput::Hidden } else { ProgressOutput::Shown };
+    let interrupted =
+        watch::report_progress(&on_air, Some(closes), output, view, save_view).await?;
     on_air.stop();
     let progress = on_air.join()?;
-    keep(progress.view.place)?;
-    report(order, &package, tsi, &progress, clock::now().mono.since(now.mono), interrupted);
+    save(progress.view.resume_point)?;
+    report(args, &package, tsi, &progress, clock::now().mono.since(now.mono), interrupted);
     if interrupted {
-        return Err(Exit::Interrupted.because("interrupted; the place is kept"));
+        return Err(ExitCode::Interrupted.with_message("interrupted; the resume point is saved"));
     }
     Ok(())
 }
 
-fn channel(order: &AirOrder, package: &OpenPackage) -> Result<udp::Channel, Failure> {
-    let Leaving { interface, source, ttl, dscp } = order.leaving;
+fn channel(args: &AirArgs, package: &OpenPackage) -> Result<udp::Channel, CliError> {
+    let SendOptions { interface, source, ttl, dscp } = args.send_options;
     let source = source.unwrap_or(interface);
-    if !order.any_source && !package.campaign.admits_source(source) {
+    if !args.any_source && !package.campaign.admits_source(source) {
         let known: Vec<_> = package.campaign.sources.iter().map(ToString::to_string).collect();
-        return Err(Exit::Policy.because(format!(
+        return Err(ExitCode::Policy.with_message(format!(
             "source {source} is not among the campaign's: {}",
             known.join(", ")
         )));
     }
-    let group = order.to.channel();
+    let group = args.to.channel();
     udp::check_group(group)?;
     Ok(udp::Channel {
         group,
@@ -143,18 +144,22 @@ fn channel(order: &AirOrder, package: &OpenPackage) -> Result<udp::Channel, Fail
     })
 }
 
-/// Returns when the session ends: after the seconds asked for, and inside the campaign's limits.
-fn closes(order: &AirOrder, package: &OpenPackage, now: Utc) -> Result<Utc, Failure> {
+/// Returns the end of the session: after the given seconds, and within the campaign's limits.
+fn closes(args: &AirArgs, package: &OpenPackage, now: Utc) -> Result<Utc, CliError> {
     let campaign = &package.campaign;
     if now < campaign.not_before {
         let moment = window::rfc3339(campaign.not_before);
-        return Err(Exit::Policy.because(format!("the campaign does not begin before {moment}")));
+        return Err(
+            ExitCode::Policy.with_message(format!("the campaign does not begin before {moment}"))
+        );
     }
     if now >= campaign.latest_stop {
         let moment = window::rfc3339(campaign.latest_stop);
-        return Err(Exit::Policy.because(format!("the campaign's latest_stop was {moment}")));
+        return Err(
+            ExitCode::Policy.with_message(format!("the campaign's latest_stop was {moment}"))
+        );
     }
-    let asked = order.seconds.map(|seconds| now + Duration::from_secs(seconds));
+    let asked = args.seconds.map(|seconds| now + Duration::from_secs(seconds));
     Ok(asked.map_or(campaign.latest_stop, |asked| asked.min(campaign.latest_stop)))
 }
 
@@ -164,8 +169,8 @@ pub fn random_tsi() -> u64 {
     u64::from(u32::from_be_bytes(random())).max(1)
 }
 
-/// Prints what a receiver needs.
-fn announce(order: &AirOrder, package: &OpenPackage, channel: &udp::Channel, tsi: Tsi) {
+/// Prints the tune-in URL and the rate.
+fn announce(args: &AirArgs, package: &OpenPackage, channel: &udp::Channel, tsi: Tsi) {
     let tune_in = TuneIn {
         channel: channel.group,
         tsi,
@@ -174,14 +179,14 @@ fn announce(order: &AirOrder, package: &OpenPackage, channel: &udp::Channel, tsi
         campaign_digest: package.campaign_digest,
         component: None,
     };
-    if !order.json {
+    if !args.json {
         eprintln!("on air: {tune_in}");
-        eprintln!("{} bit/s, {} bytes in a pass", order.rate, package.pass_octets());
+        eprintln!("{} bit/s, {} bytes in a pass", args.rate, package.pass_bytes());
     }
 }
 
 fn report(
-    order: &AirOrder,
+    args: &AirArgs,
     package: &OpenPackage,
     tsi: Tsi,
     progress: &Progress,
@@ -196,9 +201,9 @@ fn report(
         "packets": sent.packets,
         "bytes": sent.octets,
         "symbols": sent.symbols,
-        "passes": progress.view.place.passes,
+        "passes": progress.view.resume_point.passes,
         "refused_by_network": progress.refused,
         "seconds": (span.as_secs_f64() * 1000.0).round() / 1000.0,
     });
-    answer(order.json, &value);
+    answer(args.json, &value);
 }

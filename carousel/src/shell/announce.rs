@@ -1,4 +1,4 @@
-//! `announce`: what a receiver must know to join a session, printed, and sent by SAP.
+//! `announce`: the description of a session, printed and sent by SAP.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -23,53 +23,53 @@ use tokio::{
 use super::{
     clock,
     session_options::{FecName, ProfileName},
-    udp::{self, GroupAndPort, Leaving},
+    udp::{self, GroupAndPort, SendOptions},
 };
 use crate::{
-    failure::{Exit, Failure},
-    pacing::Rate,
+    error::{CliError, ExitCode},
+    flute::pacing::Rate,
     window,
 };
 
 /// A session to describe, by the options that it is sent with.
 #[derive(Debug, Clone, Args)]
-pub struct AnnounceOrder {
+pub struct AnnounceArgs {
     #[command(flatten)]
-    /// Where it is sent.
+    /// Its channel.
     pub to: GroupAndPort,
     #[command(flatten)]
-    /// How its packets leave the machine.
-    pub leaving: Leaving,
-    /// Session identifier; name the same one when you send
+    /// Options of the sending socket.
+    pub send_options: SendOptions,
+    /// Session identifier, the same as for `send`
     #[arg(long)]
     pub tsi: u64,
-    /// Bits of UDP payload in a second, e.g. 20M
+    /// Bits of UDP payload per second, e.g. 20M
     #[arg(long, default_value = "20M")]
     pub rate: Rate,
-    /// What the session looks like on the wire
+    /// Form of the session on the wire
     #[arg(long, value_enum, default_value_t = ProfileName::Rfc6726)]
     pub profile: ProfileName,
     /// FEC scheme of the files [default: raptorq, with the profile mbms no-code]
     #[arg(long, value_enum)]
     pub fec: Option<FecName>,
-    /// When it begins: RFC 3339, now, +10m [default: it began]
+    /// Start of the session: RFC 3339, now, +10m [default: it began]
     #[arg(long)]
     pub opens: Option<String>,
-    /// When it ends: RFC 3339 or +2h [default: no end is planned]
+    /// End of the session: RFC 3339 or +2h [default: no end is planned]
     #[arg(long)]
     pub closes: Option<String>,
-    /// How to print it
+    /// Form of the output
     #[arg(long, value_enum, default_value_t = Format::Sdp)]
     pub format: Format,
-    /// Announce it by SAP until it closes or a signal comes, then withdraw it
+    /// Announce it by SAP until it closes or a signal arrives, then withdraw it
     #[arg(long)]
     pub sap: bool,
-    /// With --sap: end after so many seconds
+    /// End after so many seconds (with --sap)
     #[arg(long, requires = "sap")]
     pub seconds: Option<u64>,
 }
 
-/// How a session is printed.
+/// The form of a printed session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// Session description, for `receiver listen --sdp` and other receivers
@@ -78,9 +78,9 @@ pub enum Format {
     Json,
 }
 
-/// What a receiver must know to join.
+/// The parameters that a receiver needs to join.
 #[derive(Debug, Clone, Copy)]
-pub struct Described {
+pub struct SessionDescriptionParams {
     /// Group and port.
     pub group: SocketAddr,
     /// The sender.
@@ -93,19 +93,19 @@ pub struct Described {
     pub encoding_id: u8,
     /// Of UDP payload.
     pub rate: Rate,
-    /// When it begins and ends, where that is planned.
+    /// Planned start and end.
     pub times: (Option<Utc>, Option<Utc>),
     /// Higher in each later version.
     pub version: u64,
 }
 
-impl Described {
+impl SessionDescriptionParams {
     /// Writes the session description.
     ///
     /// # Errors
     ///
-    /// [`Failure`] that names what a description cannot hold.
-    pub fn sdp(&self) -> Result<String, Failure> {
+    /// [`CliError`] that names the field that a description cannot hold.
+    pub fn sdp(&self) -> Result<String, CliError> {
         let source = IpAddr::V4(self.source);
         let version = self.version;
         let encoding_id = self.encoding_id;
@@ -130,7 +130,7 @@ impl Described {
                 fec: Some(0),
             }],
         };
-        let wrong = |error| Failure::wire(Exit::Configuration, "session description", error);
+        let wrong = |error| CliError::wire(ExitCode::Configuration, "session description", error);
         description.emit().map_err(wrong)
     }
 
@@ -157,78 +157,80 @@ impl Described {
     }
 }
 
-/// Prints the session, and announces it if that is asked for.
+/// Prints the session, and announces it with `--sap`.
 ///
 /// # Errors
 ///
-/// [`Failure`] that names what was refused; [`Exit::Interrupted`] after a signal, when the
+/// [`CliError`] that names what was refused; [`ExitCode::Interrupted`] after a signal, when the
 /// announcement is withdrawn as at any other end.
-pub fn run(order: &AnnounceOrder) -> Result<(), Failure> {
-    let described = described(order, clock::now().utc)?;
-    let description = described.sdp()?;
-    match order.format {
+pub fn run(args: &AnnounceArgs) -> Result<(), CliError> {
+    let params = params(args, clock::now().utc)?;
+    let description = params.sdp()?;
+    match args.format {
         Format::Sdp => print!("{description}"),
-        Format::Json => println!("{}", described.json()),
+        Format::Json => println!("{}", params.json()),
     }
-    if !order.sap {
+    if !args.sap {
         return Ok(());
     }
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::io("asynchronous runtime", error))?;
-    runtime.block_on(announce(order, &described, &description))
+    let runtime = runtime.map_err(|error| CliError::io("asynchronous runtime", error))?;
+    runtime.block_on(announce(args, &params, &description))
 }
 
-fn described(order: &AnnounceOrder, now: Utc) -> Result<Described, Failure> {
-    let max = order.profile.profile().max_tsi();
-    if order.tsi == 0 || order.tsi > max.0 {
+fn params(args: &AnnounceArgs, now: Utc) -> Result<SessionDescriptionParams, CliError> {
+    let max = args.profile.profile().max_tsi();
+    if args.tsi == 0 || args.tsi > max.0 {
         let text = format!("--tsi: expected 1 to {} with this profile", max.0);
-        return Err(Exit::Usage.because(text));
+        return Err(ExitCode::Usage.with_message(text));
     }
     let moment = |option: &str, text: &Option<String>| {
         let moment = text.as_deref().map(|text| window::moment(now, text)).transpose();
-        moment.map_err(|why| Exit::Usage.because(format!("{option}: {why}")))
+        moment.map_err(|why| ExitCode::Usage.with_message(format!("{option}: {why}")))
     };
-    let group = order.to.channel();
+    let group = args.to.channel();
     udp::check_group(group)?;
-    let Leaving { interface, source, ttl, .. } = order.leaving;
-    Ok(Described {
+    let SendOptions { interface, source, ttl, .. } = args.send_options;
+    Ok(SessionDescriptionParams {
         group,
         source: udp::ipv4("source", source.unwrap_or(interface))?,
         hops: ttl,
-        tsi: Tsi(order.tsi),
-        encoding_id: order.profile.scheme(order.fec).encoding_id(),
-        rate: order.rate,
-        times: (moment("--opens", &order.opens)?, moment("--closes", &order.closes)?),
+        tsi: Tsi(args.tsi),
+        encoding_id: args.profile.scheme(args.fec).encoding_id(),
+        rate: args.rate,
+        times: (moment("--opens", &args.opens)?, moment("--closes", &args.closes)?),
         version: now.seconds(),
     })
 }
 
 /// Sends the announcement again and again, and at the end its withdrawal.
 async fn announce(
-    order: &AnnounceOrder,
-    described: &Described,
+    args: &AnnounceArgs,
+    params: &SessionDescriptionParams,
     description: &str,
-) -> Result<(), Failure> {
-    let IpAddr::V4(session) = described.group.ip() else {
-        return Err(Exit::Usage.because("group: IPv6 is not supported"));
+) -> Result<(), CliError> {
+    let IpAddr::V4(session) = params.group.ip() else {
+        return Err(ExitCode::Usage.with_message("group: IPv6 is not supported"));
     };
     let socket = udp::open(&udp::Channel {
         group: SocketAddr::from((sap::group(session), sap::PORT)),
-        interface: udp::ipv4("interface", order.leaving.interface)?,
-        source: described.source,
+        interface: udp::ipv4("interface", args.send_options.interface)?,
+        source: params.source,
         hops: sap::TTL,
-        dscp: order.leaving.dscp,
+        dscp: args.send_options.dscp,
     })?;
     let send = |message| {
-        let packet = packet(described, description, message)?;
-        socket.send(&packet).map_err(|error| Failure::network("sending an announcement", error))?;
+        let packet = packet(params, description, message)?;
+        socket
+            .send(&packet)
+            .map_err(|error| CliError::network("sending an announcement", error))?;
         Ok(packet.len())
     };
-    let signals = |kind| signal(kind).map_err(|error| Failure::io("signal handler", error));
+    let signals = |kind| signal(kind).map_err(|error| CliError::io("signal handler", error));
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut terminate = signals(SignalKind::terminate())?;
-    let left = described.times.1.map(|closes| closes.since(clock::now().utc));
-    let asked = order.seconds.map(Duration::from_secs);
+    let left = params.times.1.map(|closes| closes.since(clock::now().utc));
+    let asked = args.seconds.map(Duration::from_secs);
     let end = left.into_iter().chain(asked).min().unwrap_or(Duration::MAX);
     let end = time::sleep(end.min(LONGEST));
     tokio::pin!(end);
@@ -244,24 +246,32 @@ async fn announce(
     };
     // spec: rfc2974 4 (who announced a session withdraws it)
     send(Message::Delete)?;
-    if interrupted { Err(Exit::Interrupted.because("interrupted; withdrawn")) } else { Ok(()) }
+    if interrupted {
+        Err(ExitCode::Interrupted.with_message("interrupted; withdrawn"))
+    } else {
+        Ok(())
+    }
 }
 
-fn packet(described: &Described, description: &str, message: Message) -> Result<Vec<u8>, Failure> {
+fn packet(
+    params: &SessionDescriptionParams,
+    description: &str,
+    message: Message,
+) -> Result<Vec<u8>, CliError> {
     let packet = SapPacket {
         message,
         hash: sap::hash(description.as_bytes()),
-        origin: described.source.into(),
+        origin: params.source.into(),
         payload_type: sdp::MEDIA_TYPE,
         payload: description.as_bytes(),
     };
     let mut octets = Vec::new();
-    let wrong = |error| Failure::wire(Exit::Configuration, "announcement", error);
+    let wrong = |error| CliError::wire(ExitCode::Configuration, "announcement", error);
     packet.emit(&mut octets).map_err(wrong)?;
     Ok(octets)
 }
 
-/// As good as for ever, and not beyond what a timer takes.
+/// One year: practically unlimited, and within the range of a timer.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 3600);
 
 #[cfg(test)]
@@ -273,35 +283,35 @@ mod tests {
     #[derive(Parser)]
     struct Line {
         #[command(flatten)]
-        order: AnnounceOrder,
+        args: AnnounceArgs,
     }
 
-    fn order(more: &[&str]) -> AnnounceOrder {
+    fn args(more: &[&str]) -> AnnounceArgs {
         let line = ["announce", "--group=239.255.1.1", "--port=40100", "--interface=127.0.0.1"];
-        Line::parse_from([&line[..], more].concat()).order
+        Line::parse_from([&line[..], more].concat()).args
     }
 
     const NOW: Utc = Utc::from_seconds(1_800_000_000);
 
     #[test]
-    fn a_description_says_what_a_session_is_sent_with() {
-        let order = order(&["--tsi=7", "--profile=mbms", "--ttl=3", "--opens=now", "--closes=+1h"]);
-        let described = described(&order, NOW).unwrap();
-        let read = SessionDescription::parse(described.sdp().unwrap().as_bytes()).unwrap();
+    fn a_description_holds_the_parameters_of_its_session() {
+        let args = args(&["--tsi=7", "--profile=mbms", "--ttl=3", "--opens=now", "--closes=+1h"]);
+        let params = params(&args, NOW).unwrap();
+        let read = SessionDescription::parse(params.sdp().unwrap().as_bytes()).unwrap();
         let closes = NOW + Duration::from_secs(3600);
         assert_eq!((read.tsi, read.opens, read.closes), (Tsi(7), Some(NOW), Some(closes)));
         assert_eq!(read.declarations[0].encoding_id, 0);
         let channel = read.channels[0];
         assert_eq!((channel.ttl, channel.kilobits_per_second), (Some(3), Some(20_600)));
-        let json: serde_json::Value = serde_json::from_str(&described.json()).unwrap();
+        let json: serde_json::Value = serde_json::from_str(&params.json()).unwrap();
         assert_eq!((&json["tsi"], &json["port"]), (&json!(7), &json!(40_100)));
     }
 
     #[test]
     fn an_announcement_and_its_withdrawal_name_the_same_description() {
-        let described = described(&order(&["--tsi=7"]), NOW).unwrap();
-        let description = described.sdp().unwrap();
-        let octets = |message| packet(&described, &description, message).unwrap();
+        let params = params(&args(&["--tsi=7"]), NOW).unwrap();
+        let description = params.sdp().unwrap();
+        let octets = |message| packet(&params, &description, message).unwrap();
         let (announced, deleted) = (octets(Message::Announce), octets(Message::Delete));
         let (announced, deleted) =
             (SapPacket::parse(&announced).unwrap(), SapPacket::parse(&deleted).unwrap());
@@ -310,12 +320,12 @@ mod tests {
     }
 
     #[test]
-    fn what_no_session_can_be_is_refused() {
+    fn parameters_that_no_session_can_have_are_refused() {
         for more in
             [&["--tsi=0"][..], &["--tsi=65536", "--profile=mbms"], &["--tsi=7", "--closes=x"]]
         {
-            let failure = described(&order(more), NOW).unwrap_err();
-            assert_eq!(failure.exit(), Exit::Usage, "{failure}");
+            let error = params(&args(more), NOW).unwrap_err();
+            assert_eq!(error.exit_code(), ExitCode::Usage, "{error}");
         }
     }
 }

@@ -1,10 +1,10 @@
-//! How a command answers on standard output.
+//! The output of a command.
 
 use std::fmt::Write as _;
 
 use serde_json::Value;
 
-/// Prints an answer: one JSON object, or a line for each of its members.
+/// Prints a result: one JSON object, or a line for each of its members.
 pub fn answer(json: bool, value: &Value) {
     println!("{}", answer_text(json, value));
 }

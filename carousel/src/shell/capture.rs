@@ -1,4 +1,4 @@
-//! Records what a session sends as a packet capture.
+//! Packet captures of what a session sends.
 
 use std::{
     fs::File,
@@ -12,7 +12,7 @@ use proto::{
     time::Utc,
 };
 
-use crate::failure::Failure;
+use crate::error::CliError;
 
 /// A capture that is being written.
 #[derive(Debug)]
@@ -29,13 +29,13 @@ impl CaptureWriter {
     ///
     /// # Errors
     ///
-    /// [`Failure`] that names the file.
+    /// [`CliError`] that names the file.
     pub fn create(
         path: &Path,
         source: SocketAddr,
         destination: SocketAddr,
         hops: u8,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CliError> {
         let attempt = || {
             let mut file = BufWriter::new(File::create(path)?);
             file.write_all(&emit_file_header())?;
@@ -47,14 +47,14 @@ impl CaptureWriter {
                 record: Vec::new(),
             })
         };
-        attempt().map_err(|error| Failure::io(format!("capture {}", path.display()), error))
+        attempt().map_err(|error| CliError::io(format!("capture {}", path.display()), error))
     }
 
     /// Adds a datagram that is sent at `now`.
     ///
     /// # Errors
     ///
-    /// What writing answered.
+    /// Any error of writing.
     pub fn write(&mut self, now: Utc, payload: &[u8]) -> io::Result<()> {
         self.record.clear();
         let datagram = Datagram { source: self.source, destination: self.destination, payload };
@@ -63,11 +63,11 @@ impl CaptureWriter {
         self.file.write_all(&self.record)
     }
 
-    /// Writes what is still in memory.
+    /// Writes the buffered octets.
     ///
     /// # Errors
     ///
-    /// What writing answered.
+    /// Any error of writing.
     pub fn flush(&mut self) -> io::Result<()> {
         self.file.flush()
     }

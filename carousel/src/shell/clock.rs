@@ -25,8 +25,7 @@ fn utc() -> Utc {
     Utc(seconds.saturating_mul(1000).saturating_add(millis))
 }
 
-/// Sleeps until a moment; returns early when a signal arrives, which is harmless to callers that
-/// look at the clock again.
+/// Sleeps until a moment; returns early when a signal arrives: callers read the clock again.
 pub fn sleep_until(moment: Mono) {
     let seconds = i64::try_from(moment.0 / NANOS).unwrap_or(i64::MAX);
     let nanos = u32::try_from(moment.0 % NANOS).unwrap_or(0);

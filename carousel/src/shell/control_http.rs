@@ -21,15 +21,15 @@ use proto::{
 use tower_http::timeout::TimeoutLayer;
 
 use super::session_manager::{ControlError, SessionManager, SharedManager};
-use crate::{control::Refusal, failure::Exit};
+use crate::{control::manager::Refusal, error::ExitCode};
 
 /// Octets of a request body at most.
-const MAX_BODY_OCTETS: usize = 64 * 1024;
+const MAX_BODY_BYTES: usize = 64 * 1024;
 
-/// How long a request may take.
+/// The time limit of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Returns the routes; none of them answers without the token.
+/// Returns the routes, all of which require the token.
 pub fn router(shared: SharedManager, token: Vec<u8>) -> Router {
     let operations = Router::new()
         .route("/prepare", post(prepare))
@@ -39,20 +39,20 @@ pub fn router(shared: SharedManager, token: Vec<u8>) -> Router {
     Router::new()
         .nest(PATH, operations)
         .route("/metrics", get(metrics))
-        .layer(DefaultBodyLimit::max(MAX_BODY_OCTETS))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT))
         .layer(middleware::from_fn_with_state(Arc::new(token), admit))
         .with_state(shared)
 }
 
-/// Lets nobody pass who does not show the token.
+/// Rejects a request without the token.
 async fn admit(State(token): State<Arc<Vec<u8>>>, request: Request, next: Next) -> Response {
     let shown = request.headers().get(header::AUTHORIZATION);
     let shown = shown.and_then(|value| value.as_bytes().strip_prefix(b"Bearer "));
     if shown.is_some_and(|shown| equal_in_constant_time(shown, &token)) {
         next.run(request).await
     } else {
-        (StatusCode::UNAUTHORIZED, "a bearer token is wanted").into_response()
+        (StatusCode::UNAUTHORIZED, "a bearer token is required").into_response()
     }
 }
 
@@ -80,18 +80,18 @@ fn one_session(session: AirStatus) -> StatusReply {
     StatusReply { sessions: vec![session] }
 }
 
-fn operate<Asked: Message + Default, Answer: Message>(
+fn operate<Input: Message + Default, Reply: Message>(
     shared: &SharedManager,
     headers: &HeaderMap,
     body: &[u8],
-    operation: impl FnOnce(&mut SessionManager, Now, &Asked) -> Result<Answer, ControlError>,
+    operation: impl FnOnce(&mut SessionManager, Now, &Input) -> Result<Reply, ControlError>,
 ) -> Response {
     let kind = headers.get(header::CONTENT_TYPE).map(|value| value.as_bytes());
     if kind != Some(CONTENT_TYPE.as_bytes()) {
         let text = format!("content type: expected {CONTENT_TYPE}");
         return (StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response();
     }
-    let request = match Asked::decode(body) {
+    let request = match Input::decode(body) {
         Ok(request) => request,
         Err(error) => return (StatusCode::BAD_REQUEST, format!("body: {error}")).into_response(),
     };
@@ -106,11 +106,11 @@ fn operate<Asked: Message + Default, Answer: Message>(
 fn refuse(error: &ControlError) -> Response {
     let (status, text) = match error {
         ControlError::Refused(refusal) => (status_of(refusal), refusal.to_string()),
-        ControlError::Package(failure) if failure.exit() == Exit::NotFound => {
-            (StatusCode::NOT_FOUND, failure.to_string())
+        ControlError::Package(error) if error.exit_code() == ExitCode::NotFound => {
+            (StatusCode::NOT_FOUND, error.to_string())
         }
-        ControlError::Package(failure) => (StatusCode::UNPROCESSABLE_ENTITY, failure.to_string()),
-        ControlError::Storage(failure) => (StatusCode::INSUFFICIENT_STORAGE, failure.to_string()),
+        ControlError::Package(error) => (StatusCode::UNPROCESSABLE_ENTITY, error.to_string()),
+        ControlError::Storage(error) => (StatusCode::INSUFFICIENT_STORAGE, error.to_string()),
     };
     (status, text).into_response()
 }

@@ -11,14 +11,14 @@ use proto::crypto::{Digest, Hasher, PublicKey, SigningKey};
 use rustix::{fs::FallocateFlags, io::Errno};
 
 use crate::{
-    encode::{ReadAt, WriteAt},
-    failure::{Exit, Failure},
+    error::{CliError, ExitCode},
+    flute::session::Records,
     key_file,
-    session::Records,
+    plan::encode::{ReadAt, WriteAt},
 };
 
 /// Octets of a key or token file at most.
-const MAX_SECRET_OCTETS: u64 = 4096;
+const MAX_SECRET_BYTES: u64 = 4096;
 
 impl ReadAt for File {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
@@ -36,15 +36,17 @@ impl WriteAt for File {
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the file.
-pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
+/// [`CliError`] that names the file.
+pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, CliError> {
     let what = || path.display().to_string();
-    let file = File::open(path).map_err(|error| Failure::io(what(), error))?;
+    let file = File::open(path).map_err(|error| CliError::io(what(), error))?;
     let mut octets = Vec::new();
     let read = file.take(limit + 1).read_to_end(&mut octets);
-    let read = read.map_err(|error| Failure::io(what(), error))?;
+    let read = read.map_err(|error| CliError::io(what(), error))?;
     if u64::try_from(read).is_ok_and(|read| read > limit) {
-        return Err(Exit::Configuration.because(format!("{}: longer than {limit} octets", what())));
+        return Err(
+            ExitCode::Configuration.with_message(format!("{}: longer than {limit} octets", what()))
+        );
     }
     Ok(octets)
 }
@@ -53,43 +55,46 @@ pub fn read(path: &Path, limit: u64) -> Result<Vec<u8>, Failure> {
 ///
 /// # Errors
 ///
-/// [`Failure`] when it has another mode or is no regular file.
-pub fn read_secret(path: &Path) -> Result<Vec<u8>, Failure> {
+/// [`CliError`] when it has another mode or is no regular file.
+pub fn read_secret(path: &Path) -> Result<Vec<u8>, CliError> {
     let what = || path.display().to_string();
-    let metadata = fs::metadata(path).map_err(|error| Failure::io(what(), error))?;
+    let metadata = fs::metadata(path).map_err(|error| CliError::io(what(), error))?;
     if !metadata.is_file() {
-        return Err(Exit::Configuration.because(format!("{}: no regular file", what())));
+        return Err(ExitCode::Configuration.with_message(format!("{}: no regular file", what())));
     }
     let mode = metadata.mode() & 0o7777;
     if !matches!(mode, 0o600 | 0o400) {
         let text = format!("{}: mode {mode:04o}, expected 0600 or 0400; chmod 600 it", what());
-        return Err(Exit::Configuration.because(text));
+        return Err(ExitCode::Configuration.with_message(text));
     }
-    read(path, MAX_SECRET_OCTETS)
+    read(path, MAX_SECRET_BYTES)
 }
 
 /// Reads a signing key from a file that only its owner may read.
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the file.
-pub fn read_key(path: &Path) -> Result<SigningKey, Failure> {
+/// [`CliError`] that names the file.
+pub fn read_key(path: &Path) -> Result<SigningKey, CliError> {
     let octets = read_secret(path)?;
-    key_file::private_key(&octets)
-        .map_err(|error| Exit::Configuration.because(format!("{}: {error}", path.display())))
+    key_file::private_key(&octets).map_err(|error| {
+        ExitCode::Configuration.with_message(format!("{}: {error}", path.display()))
+    })
 }
 
 /// Reads a public key from a file, or from a private key that only its owner may read.
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the file.
-pub fn read_public_key(path: &Path) -> Result<PublicKey, Failure> {
-    let octets = read(path, MAX_SECRET_OCTETS)?;
+/// [`CliError`] that names the file.
+pub fn read_public_key(path: &Path) -> Result<PublicKey, CliError> {
+    let octets = read(path, MAX_SECRET_BYTES)?;
     match key_file::public_key(&octets) {
         Ok(key) => Ok(key),
         Err(_) if key_file::private_key(&octets).is_ok() => read_key(path).map(|key| key.public()),
-        Err(text) => Err(Exit::Configuration.because(format!("{}: {text}", path.display()))),
+        Err(text) => {
+            Err(ExitCode::Configuration.with_message(format!("{}: {text}", path.display())))
+        }
     }
 }
 
@@ -97,36 +102,36 @@ pub fn read_public_key(path: &Path) -> Result<PublicKey, Failure> {
 ///
 /// # Errors
 ///
-/// [`Exit::Conflict`] when it exists.
-pub fn write_secret(path: &Path, octets: &[u8]) -> Result<(), Failure> {
+/// [`ExitCode::Conflict`] when it exists.
+pub fn write_secret(path: &Path, octets: &[u8]) -> Result<(), CliError> {
     let write = || -> io::Result<()> {
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
         file.write_all(octets)?;
         file.sync_all()?;
         sync_directory(path)
     };
-    write().map_err(|error| Failure::io(path.display().to_string(), error))
+    write().map_err(|error| CliError::io(path.display().to_string(), error))
 }
 
-/// Puts a file in place as a whole: temporary name, sync, rename.
+/// Replaces a file as a whole: temporary name, sync, rename.
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the file; what was there before is unharmed.
-pub fn replace(path: &Path, octets: &[u8]) -> Result<(), Failure> {
+/// [`CliError`] that names the file; its former content is unharmed.
+pub fn replace(path: &Path, octets: &[u8]) -> Result<(), CliError> {
     let what = || path.display().to_string();
     let temporary = Temporary::create(path)?;
-    temporary.file.write_all_at(octets, 0).map_err(|error| Failure::io(what(), error))?;
-    temporary.publish()
+    temporary.file.write_all_at(octets, 0).map_err(|error| CliError::io(what(), error))?;
+    temporary.persist()
 }
 
 /// Makes a directory and those above it.
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the directory.
-pub fn make_directory(path: &Path) -> Result<(), Failure> {
-    fs::create_dir_all(path).map_err(|error| Failure::io(path.display().to_string(), error))
+/// [`CliError`] that names the directory.
+pub fn make_directory(path: &Path) -> Result<(), CliError> {
+    fs::create_dir_all(path).map_err(|error| CliError::io(path.display().to_string(), error))
 }
 
 /// Returns whether something has this name.
@@ -139,9 +144,9 @@ pub fn exists(path: &Path) -> bool {
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the directory.
-pub fn names(path: &Path) -> Result<Vec<String>, Failure> {
-    let failed = |error| Failure::io(path.display().to_string(), error);
+/// [`CliError`] that names the directory.
+pub fn names(path: &Path) -> Result<Vec<String>, CliError> {
+    let failed = |error| CliError::io(path.display().to_string(), error);
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(failed)? {
         names.extend(entry.map_err(failed)?.file_name().into_string().ok());
@@ -155,13 +160,13 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     File::open(parent.unwrap_or(Path::new(".")))?.sync_all()
 }
 
-/// A file under a temporary name; removed unless it is published.
+/// A file under a temporary name; removed unless it is persisted.
 #[derive(Debug)]
 pub struct Temporary {
     file: File,
     name: PathBuf,
     target: PathBuf,
-    published: bool,
+    persisted: bool,
 }
 
 impl Temporary {
@@ -169,14 +174,14 @@ impl Temporary {
     ///
     /// # Errors
     ///
-    /// [`Failure`] that names the target.
-    pub fn create(target: &Path) -> Result<Self, Failure> {
+    /// [`CliError`] that names the target.
+    pub fn create(target: &Path) -> Result<Self, CliError> {
         let mut name = target.file_name().unwrap_or_default().to_owned();
         name.push(".new");
         let name = target.with_file_name(name);
         let file = OpenOptions::new().write(true).create(true).truncate(true).open(&name);
-        let file = file.map_err(|error| Failure::io(target.display().to_string(), error))?;
-        Ok(Self { file, name, target: target.to_owned(), published: false })
+        let file = file.map_err(|error| CliError::io(target.display().to_string(), error))?;
+        Ok(Self { file, name, target: target.to_owned(), persisted: false })
     }
 
     /// Returns the file, to write into it.
@@ -185,42 +190,42 @@ impl Temporary {
         &self.file
     }
 
-    /// Reserves room, so that a full disk shows before the work begins. File systems that cannot
-    /// reserve are left alone.
+    /// Reserves space, so that a full disk shows before the work begins. On file systems that cannot
+    /// do it nothing happens.
     ///
     /// # Errors
     ///
-    /// [`Exit::Incomplete`] when there is no room.
-    pub fn reserve(&self, octets: u64) -> Result<(), Failure> {
+    /// [`ExitCode::Incomplete`] when there is not enough.
+    pub fn preallocate(&self, octets: u64) -> Result<(), CliError> {
         match rustix::fs::fallocate(&self.file, FallocateFlags::empty(), 0, octets) {
             Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
             Err(error) => {
                 let what = format!("{}: {octets} octets", self.target.display());
-                Err(Failure::io(what, error.into()))
+                Err(CliError::io(what, error.into()))
             }
         }
     }
 
-    /// Syncs it and gives it its name.
+    /// Syncs it and renames it to its target.
     ///
     /// # Errors
     ///
-    /// [`Failure`] that names the target; it is unharmed then.
-    pub fn publish(mut self) -> Result<(), Failure> {
-        let publish = || -> io::Result<()> {
+    /// [`CliError`] that names the target, which is unharmed.
+    pub fn persist(mut self) -> Result<(), CliError> {
+        let persist = || -> io::Result<()> {
             self.file.sync_all()?;
             fs::rename(&self.name, &self.target)?;
             sync_directory(&self.target)
         };
-        publish().map_err(|error| Failure::io(self.target.display().to_string(), error))?;
-        self.published = true;
+        persist().map_err(|error| CliError::io(self.target.display().to_string(), error))?;
+        self.persisted = true;
         Ok(())
     }
 }
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        if !self.published {
+        if !self.persisted {
             // It is only a left-over; the next run overwrites it.
             drop(fs::remove_file(&self.name));
         }
@@ -231,12 +236,12 @@ impl Drop for Temporary {
 ///
 /// # Errors
 ///
-/// [`Failure`] when it is missing, unreadable, no regular file or empty.
-pub fn open_image(path: &Path) -> Result<(File, u64), Failure> {
+/// [`CliError`] when it is missing, unreadable, no regular file or empty.
+pub fn open_image(path: &Path) -> Result<(File, u64), CliError> {
     let (file, length) = open_regular(path)?;
     if length == 0 {
         let what = path.display();
-        return Err(Exit::Configuration.because(format!("image {what}: it is empty")));
+        return Err(ExitCode::Configuration.with_message(format!("image {what}: it is empty")));
     }
     Ok((file, length))
 }
@@ -245,14 +250,14 @@ pub fn open_image(path: &Path) -> Result<(File, u64), Failure> {
 ///
 /// # Errors
 ///
-/// [`Failure`] when it is missing, unreadable or no regular file.
-pub fn open_regular(path: &Path) -> Result<(File, u64), Failure> {
+/// [`CliError`] when it is missing, unreadable or no regular file.
+pub fn open_regular(path: &Path) -> Result<(File, u64), CliError> {
     let what = || format!("image {}", path.display());
-    let failed = |error| Failure::io(what(), error);
+    let failed = |error| CliError::io(what(), error);
     let file = File::open(path).map_err(failed)?;
     let metadata = file.metadata().map_err(failed)?;
     if !metadata.is_file() {
-        return Err(Exit::Configuration.because(format!("{}: no regular file", what())));
+        return Err(ExitCode::Configuration.with_message(format!("{}: no regular file", what())));
     }
     Ok((file, metadata.len()))
 }
@@ -261,60 +266,60 @@ pub fn open_regular(path: &Path) -> Result<(File, u64), Failure> {
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the side that failed.
+/// [`CliError`] that names the side that failed.
 pub fn copy_and_hash(
     source: &File,
     length: u64,
     target: Option<&Temporary>,
     progress: &dyn Fn(u64),
-) -> Result<Digest, Failure> {
+) -> Result<Digest, CliError> {
     let mut hasher = Hasher::new();
-    for_each_piece(source, length, |offset, piece| {
-        hasher.update(piece);
+    for_each_chunk(source, length, |offset, chunk| {
+        hasher.update(chunk);
         if let Some(target) = target {
-            let written = target.file.write_all_at(piece, offset);
+            let written = target.file.write_all_at(chunk, offset);
             let what = || target.target.display().to_string();
-            written.map_err(|error| Failure::io(what(), error))?;
+            written.map_err(|error| CliError::io(what(), error))?;
         }
-        progress(u64::try_from(piece.len()).expect("at most 1 MiB"));
+        progress(u64::try_from(chunk.len()).expect("at most 1 MiB"));
         Ok(())
     })?;
     Ok(hasher.finish())
 }
 
-/// Reads `length` octets from the front and hands them on in pieces, each with its offset.
+/// Reads `length` octets from the start and calls `process` with each chunk and its offset.
 ///
 /// # Errors
 ///
-/// [`Failure`] when reading fails, or whatever `take` answers.
-pub fn for_each_piece(
+/// [`CliError`] when reading fails, or the error of `process`.
+pub fn for_each_chunk(
     source: &File,
     length: u64,
-    mut take: impl FnMut(u64, &[u8]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+    mut process: impl FnMut(u64, &[u8]) -> Result<(), CliError>,
+) -> Result<(), CliError> {
     let mut buffer = vec![0; 1 << 20];
     let mut offset = 0;
     while offset < length {
         let wanted = usize::try_from(length - offset).unwrap_or(usize::MAX).min(buffer.len());
-        let piece = buffer.get_mut(..wanted).expect("no longer than the buffer");
-        source.read_exact_at(piece, offset).map_err(|error| Failure::io("image", error))?;
-        take(offset, piece)?;
+        let chunk = buffer.get_mut(..wanted).expect("no longer than the buffer");
+        source.read_exact_at(chunk, offset).map_err(|error| CliError::io("image", error))?;
+        process(offset, chunk)?;
         offset += u64::try_from(wanted).expect("at most 1 MiB");
     }
     Ok(())
 }
 
 /// Octets that the sender reads at once.
-const READ_AHEAD_OCTETS: usize = 256 * 1024;
+const READ_AHEAD_BYTES: usize = 256 * 1024;
 
 /// Plan files, read ahead in sending order.
 #[derive(Debug)]
 pub struct PlanReader {
-    files: Vec<Ahead>,
+    files: Vec<ReadAhead>,
 }
 
 #[derive(Debug)]
-struct Ahead {
+struct ReadAhead {
     file: File,
     start: u64,
     buffer: Vec<u8>,
@@ -324,7 +329,7 @@ impl PlanReader {
     /// Reads from the plan files of a session, in the order of its objects.
     #[must_use]
     pub fn new(files: Vec<File>) -> Self {
-        let ahead = |file| Ahead { file, start: 0, buffer: Vec::new() };
+        let ahead = |file| ReadAhead { file, start: 0, buffer: Vec::new() };
         Self { files: files.into_iter().map(ahead).collect() }
     }
 }
@@ -332,28 +337,28 @@ impl PlanReader {
 impl Records for PlanReader {
     fn read(&mut self, object: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
         let ahead = self.files.get_mut(object).ok_or(io::ErrorKind::NotFound)?;
-        if ahead.held(offset, buffer.len()).is_none() {
-            ahead.fill(offset)?;
+        if ahead.buffered(offset, buffer.len()).is_none() {
+            ahead.refill(offset)?;
         }
-        let held = ahead.held(offset, buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
-        buffer.copy_from_slice(held);
+        let buffered = ahead.buffered(offset, buffer.len()).ok_or(io::ErrorKind::UnexpectedEof)?;
+        buffer.copy_from_slice(buffered);
         Ok(())
     }
 }
 
-impl Ahead {
-    fn held(&self, offset: u64, length: usize) -> Option<&[u8]> {
+impl ReadAhead {
+    fn buffered(&self, offset: u64, length: usize) -> Option<&[u8]> {
         let start = usize::try_from(offset.checked_sub(self.start)?).ok()?;
         self.buffer.get(start..start.checked_add(length)?)
     }
 
-    fn fill(&mut self, offset: u64) -> io::Result<()> {
-        self.buffer.resize(READ_AHEAD_OCTETS, 0);
+    fn refill(&mut self, offset: u64) -> io::Result<()> {
+        self.buffer.resize(READ_AHEAD_BYTES, 0);
         self.start = offset;
         let mut filled = 0;
-        while let Some(rest) = self.buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        while let Some(tail) = self.buffer.get_mut(filled..).filter(|tail| !tail.is_empty()) {
             let position = offset + u64::try_from(filled).expect("at most 256 KiB");
-            match std::os::unix::fs::FileExt::read_at(&self.file, rest, position) {
+            match std::os::unix::fs::FileExt::read_at(&self.file, tail, position) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -369,10 +374,10 @@ impl Ahead {
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the file.
-pub fn protect(path: &Path) -> Result<(), Failure> {
+/// [`CliError`] that names the file.
+pub fn protect(path: &Path) -> Result<(), CliError> {
     fs::set_permissions(path, fs::Permissions::from_mode(0o600))
-        .map_err(|error| Failure::io(path.display().to_string(), error))
+        .map_err(|error| CliError::io(path.display().to_string(), error))
 }
 
 #[cfg(test)]
@@ -387,15 +392,15 @@ mod tests {
         assert!(read_key(&path).is_ok());
         for mode in [0o640, 0o604, 0o660, 0o644, 0o601, 0o700, 0o200, 0o4600] {
             fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            let failure = read_key(&path).unwrap_err();
-            assert_eq!(failure.exit(), Exit::Configuration);
-            assert!(failure.to_string().contains("chmod 600"), "{failure}");
+            let error = read_key(&path).unwrap_err();
+            assert_eq!(error.exit_code(), ExitCode::Configuration);
+            assert!(error.to_string().contains("chmod 600"), "{error}");
         }
         fs::set_permissions(&path, fs::Permissions::from_mode(0o400)).unwrap();
         assert!(read_key(&path).is_ok());
         protect(&path).unwrap();
         assert!(read_key(&path).is_ok());
-        assert_eq!(write_secret(&path, b"x").unwrap_err().exit(), Exit::Conflict);
+        assert_eq!(write_secret(&path, b"x").unwrap_err().exit_code(), ExitCode::Conflict);
     }
 
     #[test]
@@ -405,12 +410,12 @@ mod tests {
         write_secret(&path, b"not a key").unwrap();
         assert!(read_key(&path).unwrap_err().to_string().contains("release.key"));
         let missing = directory.path().join("missing.key");
-        assert_eq!(read_key(&missing).unwrap_err().exit(), Exit::NotFound);
-        assert_eq!(read_key(directory.path()).unwrap_err().exit(), Exit::Configuration);
+        assert_eq!(read_key(&missing).unwrap_err().exit_code(), ExitCode::NotFound);
+        assert_eq!(read_key(directory.path()).unwrap_err().exit_code(), ExitCode::Configuration);
     }
 
     #[test]
-    fn a_temporary_file_leaves_nothing_unless_it_is_published() {
+    fn a_temporary_file_leaves_nothing_unless_it_is_persisted() {
         let directory = tempfile::tempdir().unwrap();
         let target = directory.path().join("0.plan");
         replace(&target, b"old").unwrap();
@@ -436,20 +441,20 @@ mod tests {
     fn images_that_are_missing_empty_or_no_files_are_refused() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("image");
-        assert_eq!(open_image(&path).unwrap_err().exit(), Exit::NotFound);
+        assert_eq!(open_image(&path).unwrap_err().exit_code(), ExitCode::NotFound);
         replace(&path, b"").unwrap();
         assert!(open_image(&path).unwrap_err().to_string().ends_with("it is empty"));
-        assert_eq!(open_image(directory.path()).unwrap_err().exit(), Exit::Configuration);
+        assert_eq!(open_image(directory.path()).unwrap_err().exit_code(), ExitCode::Configuration);
     }
 
     #[test]
-    fn a_full_disk_is_told_as_something_to_go_on_with() {
+    fn a_full_disk_is_reported_as_resumable() {
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         let error = WriteAt::write_at(&full, 0, b"x").unwrap_err();
-        assert_eq!(Failure::io("0.plan", error).exit(), Exit::Incomplete);
+        assert_eq!(CliError::io("0.plan", error).exit_code(), ExitCode::Incomplete);
         let directory = tempfile::tempdir().unwrap();
         let target = Temporary::create(&directory.path().join("0.plan")).unwrap();
-        assert_eq!(target.reserve(1 << 60).unwrap_err().exit(), Exit::Incomplete);
+        assert_eq!(target.preallocate(1 << 60).unwrap_err().exit_code(), ExitCode::Incomplete);
     }
 
     #[test]

@@ -1,10 +1,10 @@
-//! A package directory: what lies there, opened and compared.
+//! A package directory: its files, opened and compared.
 //!
 //! ```text
 //! manifest.env  campaign.env      signed documents
 //! N.img                           image of component N
-//! N.plan  N.header                its plan, and the plan header alone for the desk
-//! air.json                        session, place and window, kept over restarts
+//! N.plan  N.header                its plan, and the plan header alone for the operator
+//! air.json                        session, resume point and window, saved over restarts
 //! air.lock                        held while the package is on air
 //! ```
 
@@ -30,37 +30,35 @@ use rustix::{
 
 use super::files::{self, PlanReader};
 use crate::{
-    encode::ReadAt as _,
-    failure::{Exit, Failure},
+    control::resume_point::SavedState,
+    error::{CliError, ExitCode},
+    flute::session::AiredObject,
     package::documents,
-    place::Kept,
-    plan_file,
-    schedule::Schedule,
-    session::AiredObject,
+    plan::{encode::ReadAt as _, file, schedule::Schedule},
 };
 
 /// Octets of `air.json` at most.
-const MAX_KEPT_OCTETS: u64 = 64 * 1024;
+const MAX_SAVED_BYTES: u64 = 64 * 1024;
 
-/// Returns the place of the signed manifest.
+/// Returns the path of the signed manifest.
 #[must_use]
 pub fn manifest_path(directory: &Path) -> PathBuf {
     directory.join("manifest.env")
 }
 
-/// Returns the place of the signed campaign.
+/// Returns the path of the signed campaign.
 #[must_use]
 pub fn campaign_path(directory: &Path) -> PathBuf {
     directory.join("campaign.env")
 }
 
-/// Returns the place of a component's file of a kind: `img`, `plan` or `header`.
+/// Returns the path of a component's file of a kind: `img`, `plan` or `header`.
 #[must_use]
 pub fn component_path(directory: &Path, component: ComponentId, kind: &str) -> PathBuf {
     directory.join(format!("{}.{kind}", component.0))
 }
 
-fn kept_path(directory: &Path) -> PathBuf {
+fn saved_path(directory: &Path) -> PathBuf {
     directory.join("air.json")
 }
 
@@ -68,37 +66,39 @@ fn kept_path(directory: &Path) -> PathBuf {
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the file.
-pub fn read_envelope(path: &Path) -> Result<Vec<u8>, Failure> {
+/// [`CliError`] that names the file.
+pub fn read_envelope(path: &Path) -> Result<Vec<u8>, CliError> {
     files::read(path, u64::try_from(MAX_ENVELOPE_BYTES).expect("4096"))
 }
 
-/// Reads a document of a kind out of its envelope, without believing it.
+/// Reads a document of a kind from its envelope, without verifying it.
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the file.
-pub fn read_payload(path: &Path, kind: DocumentKind) -> Result<Vec<u8>, Failure> {
+/// [`CliError`] that names the file.
+pub fn read_payload(path: &Path, kind: DocumentKind) -> Result<Vec<u8>, CliError> {
     let what = || path.display().to_string();
     let octets = read_envelope(path)?;
-    let envelope = Envelope::parse(&octets).map_err(|error| Failure::trust(what(), error))?;
+    let envelope = Envelope::parse(&octets).map_err(|error| CliError::trust(what(), error))?;
     if envelope.kind() != kind {
         let found = envelope.kind();
-        return Err(Exit::Refused.because(format!("{}: a {found}, expected a {kind}", what())));
+        return Err(
+            ExitCode::Refused.with_message(format!("{}: a {found}, expected a {kind}", what()))
+        );
     }
     Ok(envelope.payload().to_vec())
 }
 
-/// Reads the manifest of a package with its payload, without believing it.
+/// Reads the manifest of a package with its payload, without verifying it.
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the file.
-pub fn read_manifest(directory: &Path) -> Result<(Manifest, Vec<u8>), Failure> {
+/// [`CliError`] that names the file.
+pub fn read_manifest(directory: &Path) -> Result<(Manifest, Vec<u8>), CliError> {
     let path = manifest_path(directory);
     let payload = read_payload(&path, DocumentKind::Manifest)?;
     let manifest = Manifest::read(&payload)
-        .map_err(|error| Failure::trust(path.display().to_string(), error))?;
+        .map_err(|error| CliError::trust(path.display().to_string(), error))?;
     Ok((manifest, payload))
 }
 
@@ -119,19 +119,19 @@ impl OpenPackage {
     ///
     /// # Errors
     ///
-    /// [`Failure`] that names the file, and what about it does not hold.
+    /// [`CliError`] that names the file and the fault.
     pub fn open(
         directory: &Path,
         root: Option<&Verified<Root>>,
         now: Utc,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CliError> {
         let (manifest, manifest_payload) = read_manifest(directory)?;
         let path = campaign_path(directory);
         let payload = read_payload(&path, DocumentKind::Campaign)?;
         if let Some(root) = root {
             let refused = |path: &Path| {
                 let what = path.display().to_string();
-                move |error| Failure::trust(what, error)
+                move |error| CliError::trust(what, error)
             };
             let signed = manifest_path(directory);
             Manifest::verify(root, &read_envelope(&signed)?).map_err(refused(&signed))?;
@@ -141,7 +141,7 @@ impl OpenPackage {
             documents::check_floor(root, DocumentKind::Campaign, campaign.sequence)?;
         }
         let campaign = Campaign::read(&payload)
-            .map_err(|error| Failure::trust(path.display().to_string(), error))?;
+            .map_err(|error| CliError::trust(path.display().to_string(), error))?;
         documents::check_expiry(now, DocumentKind::Manifest, manifest.expires)?;
         documents::check_expiry(now, DocumentKind::Campaign, campaign.expires)?;
         let planned = documents::planned_objects(&campaign, &manifest_payload)?;
@@ -159,10 +159,10 @@ impl OpenPackage {
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the machine has no file handle to give.
-    pub fn records(&self) -> Result<PlanReader, Failure> {
+    /// [`CliError`] when no file handle can be opened.
+    pub fn records(&self) -> Result<PlanReader, CliError> {
         let again = self.files.iter().map(File::try_clone).collect::<Result<_, _>>();
-        again.map(PlanReader::new).map_err(|error| Failure::io("plan file", error))
+        again.map(PlanReader::new).map_err(|error| CliError::io("plan file", error))
     }
 
     /// Returns the data symbols of one pass.
@@ -173,23 +173,24 @@ impl OpenPackage {
 
     /// Returns the UDP payload octets of one pass.
     #[must_use]
-    pub fn pass_octets(&self) -> u64 {
-        self.objects.iter().map(|aired| aired.schedule.pass_octets()).sum()
+    pub fn pass_bytes(&self) -> u64 {
+        self.objects.iter().map(|aired| aired.schedule.pass_bytes()).sum()
     }
 }
 
-/// Opens the plan of an object and compares it with what the campaign pins.
-fn open_plan(directory: &Path, object: PlannedObject) -> Result<(AiredObject, File), Failure> {
+/// Opens the plan of an object and compares it with the campaign.
+fn open_plan(directory: &Path, object: PlannedObject) -> Result<(AiredObject, File), CliError> {
     let path = component_path(directory, object.component, "plan");
     let (plan_header, file) = read_plan_head(&path)?;
     let header = PlanHeader::parse(&plan_header, &object)
-        .map_err(|error| Failure::wire(Exit::Refused, path.display().to_string(), error))?;
+        .map_err(|error| CliError::wire(ExitCode::Refused, path.display().to_string(), error))?;
     let schedule = Schedule::new(*header.shape());
-    let length = file.metadata().map_err(|error| Failure::io(path.display().to_string(), error))?;
-    if length.len() != schedule.file_octets() {
-        let (found, expected) = (length.len(), schedule.file_octets());
+    let length =
+        file.metadata().map_err(|error| CliError::io(path.display().to_string(), error))?;
+    if length.len() != schedule.file_bytes() {
+        let (found, expected) = (length.len(), schedule.file_bytes());
         let text = format!("{}: {found} octets, expected {expected}", path.display());
-        return Err(Exit::Refused.because(text));
+        return Err(ExitCode::Refused.with_message(text));
     }
     Ok((AiredObject { object, schedule, plan_header }, file))
 }
@@ -198,70 +199,73 @@ fn open_plan(directory: &Path, object: PlannedObject) -> Result<(AiredObject, Fi
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the file.
-pub fn read_plan_head(path: &Path) -> Result<(Vec<u8>, File), Failure> {
+/// [`CliError`] that names the file.
+pub fn read_plan_head(path: &Path) -> Result<(Vec<u8>, File), CliError> {
     let what = || path.display().to_string();
-    let file = File::open(path).map_err(|error| Failure::io(what(), error))?;
-    let mut head: plan_file::Head = [0; 4096];
-    file.read_at(0, &mut head).map_err(|error| Failure::io(what(), error))?;
-    let header = plan_file::parse_head(&head)
-        .map_err(|error| Failure::wire(Exit::Refused, what(), error))?;
+    let file = File::open(path).map_err(|error| CliError::io(what(), error))?;
+    let mut head: file::Head = [0; 4096];
+    file.read_at(0, &mut head).map_err(|error| CliError::io(what(), error))?;
+    let header = file::parse_head(&head)
+        .map_err(|error| CliError::wire(ExitCode::Refused, what(), error))?;
     Ok((header, file))
 }
 
-/// Holds a package for the one session that airs it; two would use the same ids.
+/// The lock on a package for the one session that airs it; two would use the same ids.
 #[derive(Debug)]
 pub struct AirLock {
     _file: File,
 }
 
-/// Takes the package for a session.
+/// Locks the package for a session.
 ///
 /// # Errors
 ///
-/// [`Exit::Conflict`] when it is on air already.
-pub fn lock(directory: &Path) -> Result<AirLock, Failure> {
+/// [`ExitCode::Conflict`] when it is on air already.
+pub fn lock(directory: &Path) -> Result<AirLock, CliError> {
     let path = directory.join("air.lock");
     let file = File::options().create(true).append(true).open(&path);
-    let file = file.map_err(|error| Failure::io(path.display().to_string(), error))?;
+    let file = file.map_err(|error| CliError::io(path.display().to_string(), error))?;
     match flock(&file, FlockOperation::NonBlockingLockExclusive) {
         Ok(()) => Ok(AirLock { _file: file }),
         Err(Errno::WOULDBLOCK) => {
             let package = directory.display();
-            Err(Exit::Conflict.because(format!("{package}: the package is on air already")))
+            Err(ExitCode::Conflict
+                .with_message(format!("{package}: the package is on air already")))
         }
-        Err(error) => Err(Failure::io(path.display().to_string(), error.into())),
+        Err(error) => Err(CliError::io(path.display().to_string(), error.into())),
     }
 }
 
-/// Reads what was kept for a campaign; what was kept for another one, or by a later version, is
-/// not used.
+/// Reads the saved state of a campaign; the state of another one, or of a later version, is not
+/// used.
 ///
 /// # Errors
 ///
-/// [`Failure`] when the file is there but damaged.
-pub fn read_kept(directory: &Path, campaign: CampaignId) -> Result<Option<Kept>, Failure> {
-    let path = kept_path(directory);
+/// [`CliError`] when the file is there but damaged.
+pub fn read_saved(directory: &Path, campaign: CampaignId) -> Result<Option<SavedState>, CliError> {
+    let path = saved_path(directory);
     if !files::exists(&path) {
         return Ok(None);
     }
-    let octets = files::read(&path, MAX_KEPT_OCTETS)?;
-    let kept: Kept = serde_json::from_slice(&octets)
-        .map_err(|error| Exit::Configuration.because(format!("{}: {error}", path.display())))?;
-    Ok(Some(kept).filter(|kept| kept.version == Kept::VERSION && kept.campaign == campaign))
+    let octets = files::read(&path, MAX_SAVED_BYTES)?;
+    let saved: SavedState = serde_json::from_slice(&octets).map_err(|error| {
+        ExitCode::Configuration.with_message(format!("{}: {error}", path.display()))
+    })?;
+    Ok(Some(saved)
+        .filter(|saved| saved.version == SavedState::VERSION && saved.campaign == campaign))
 }
 
-/// Keeps session, place and window.
+/// Saves session, resume point and window.
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the file.
+/// [`CliError`] that names the file.
 ///
 /// # Panics
 ///
 /// Never: the content is plain data.
-pub fn keep(directory: &Path, kept: &Kept) -> Result<(), Failure> {
-    let mut text = serde_json::to_vec_pretty(kept).expect("the content is plain data");
+pub fn save(directory: &Path, saved: &SavedState) -> Result<(), CliError> {
+    let mut text = serde_json::to_vec_pretty(saved).expect("the content is plain data");
     text.push(b'\n');
-    files::replace(&kept_path(directory), &text)
+    files::replace(&saved_path(directory), &text)
 }

@@ -8,7 +8,7 @@ use std::{
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// What a bar counts.
+/// The unit of a bar.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
     /// Octets.
@@ -17,9 +17,9 @@ pub enum Unit {
     Symbols,
 }
 
-/// The progress of one step; `Sync`, so that worker threads may move it.
+/// The progress of one step; `Sync`, so that worker threads may advance it.
 #[derive(Debug)]
-pub struct Meter {
+pub struct ProgressMeter {
     bar: Option<ProgressBar>,
     title: &'static str,
     length: u64,
@@ -27,24 +27,24 @@ pub struct Meter {
     silent: bool,
 }
 
-/// Whether progress is shown.
+/// The output of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Show {
+pub enum ProgressOutput {
     /// A bar or lines on standard error.
-    Progress,
-    /// Nothing; the answer is for a program.
-    Nothing,
+    Shown,
+    /// None; the result is for a program.
+    Hidden,
 }
 
-impl Meter {
+impl ProgressMeter {
     /// Starts a step of `length` units.
     ///
     /// # Panics
     ///
     /// Never: the templates are valid.
     #[must_use]
-    pub fn new(show: Show, title: &'static str, length: u64, unit: Unit) -> Self {
-        let on_terminal = show == Show::Progress && std::io::stderr().is_terminal();
+    pub fn new(output: ProgressOutput, title: &'static str, length: u64, unit: Unit) -> Self {
+        let on_terminal = output == ProgressOutput::Shown && std::io::stderr().is_terminal();
         let bar = on_terminal.then(|| {
             let template = match unit {
                 Unit::Octets => "{msg:<12} {bar:30} {bytes}/{total_bytes} {bytes_per_sec} {eta}",
@@ -55,11 +55,11 @@ impl Meter {
             bar.enable_steady_tick(Duration::from_millis(200));
             bar
         });
-        let silent = show == Show::Nothing;
+        let silent = output == ProgressOutput::Hidden;
         Self { bar, title, length, done: AtomicU64::new(0), silent }
     }
 
-    /// Moves on by `step` units.
+    /// Advances by `step` units.
     pub fn add(&self, step: u64) {
         if let Some(bar) = &self.bar {
             bar.inc(step);
@@ -72,7 +72,7 @@ impl Meter {
         }
     }
 
-    /// Ends the step and takes its bar away.
+    /// Ends the step and removes its bar.
     pub fn finish(&self) {
         if let Some(bar) = &self.bar {
             bar.finish_and_clear();

@@ -1,4 +1,4 @@
-//! `send`: plain files, unsigned, to any FLUTE receiver.
+//! `send`: unsigned files to any FLUTE receiver.
 
 use std::{
     collections::BTreeSet,
@@ -20,62 +20,63 @@ use serde_json::json;
 use tokio::runtime;
 
 use super::{
-    announce::Described,
+    announce::SessionDescriptionParams,
     answer::answer,
     capture::CaptureWriter,
-    clock,
-    coders::{FileSymbols, SentFile},
-    files,
-    progress::{Meter, Show, Unit},
+    clock, files,
+    progress::{ProgressMeter, ProgressOutput, Unit},
+    repair_encoder::{FileSymbols, SentFile},
     sender::{OnAir, Progress, Source},
     session_options::{FecName, FtiName, ProfileName},
-    udp::{self, GroupAndPort, Leaving},
-    watch::{self, Look},
+    udp::{self, GroupAndPort, SendOptions},
+    watch::{self, ProgressView},
 };
 use crate::{
-    failure::{Exit, Failure},
-    life::{Sent, Transmit},
-    pacing::Rate,
-    plain::{
-        PlainFile, PlainPlace, PlainSession, PlainSetup,
-        schedule::PlainSchedule,
-        style::{self, FecWishes, FtiPlace, Profile, Scheme, Style},
+    error::{CliError, ExitCode},
+    flute::{
+        lifecycle::{Sent, Transmit},
+        pacing::Rate,
+    },
+    unsigned::{
+        UnsignedFile, UnsignedResumePoint, UnsignedSession, UnsignedSetup,
+        schedule::UnsignedSchedule,
         toi_of,
+        wire_profile::{self, FecOptions, FtiLocation, Profile, Scheme, WireProfile},
     },
 };
 
 /// Files of one session at most: as many as fit into one FDT instance everywhere.
 const MAX_FILES: usize = 64;
 
-/// The FDT takes a tenth of the air at most.
+/// The FDT uses a tenth of the rate at most.
 const FDT_SHARE: u32 = 10;
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(900);
 
 /// FDT Instance IDs that are skipped at a restart.
 const FDT_RESERVE: u32 = 8;
 
-/// Octets of a kept place at most.
-const MAX_STATE_OCTETS: u64 = 4096;
+/// Octets of a state file at most.
+const MAX_STATE_BYTES: u64 = 4096;
 
-/// What to send.
+/// The files to send, and the options of their session.
 #[derive(Debug, Clone, Args)]
-pub struct SendOrder {
+pub struct SendArgs {
     /// Files to send; each is offered under its own name
     #[arg(required = true)]
     pub files: Vec<PathBuf>,
     #[command(flatten)]
-    /// Where to send.
+    /// The channel.
     pub to: GroupAndPort,
     #[command(flatten)]
-    /// How packets leave the machine.
-    pub leaving: Leaving,
+    /// Options of the sending socket.
+    pub send_options: SendOptions,
     /// Session identifier [default: the one in the state file, else a random one]
     #[arg(long)]
     pub tsi: Option<u64>,
-    /// Bits of UDP payload in a second, e.g. 20M
+    /// Bits of UDP payload per second, e.g. 20M
     #[arg(long, default_value = "20M")]
     pub rate: Rate,
-    /// What the session looks like on the wire
+    /// Form of the session on the wire
     #[arg(long, value_enum, default_value_t = ProfileName::Rfc6726)]
     pub profile: ProfileName,
     /// FEC scheme of the files [default: raptorq, with the profile mbms no-code]
@@ -95,33 +96,33 @@ pub struct SendOrder {
     /// Close after so many passes, or never: `endless`
     #[arg(long, value_name = "N|endless", default_value = "endless", value_parser = passes)]
     pub passes: Passes,
-    /// Where receivers find the FEC parameters [default: both, with the profile mbms fdt]
+    /// Location of the FEC parameters [default: both, with the profile mbms fdt]
     #[arg(long, value_enum)]
     pub fti: Option<FtiName>,
-    /// Memory for repair symbols in MiB; with more, the coder has less to do
+    /// Memory for repair symbols in MiB; with more, the encoder has less to do
     #[arg(long, value_name = "MIB", default_value_t = 256,
           value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub memory: u32,
     /// Write the session's description, for `receiver listen --sdp`
     #[arg(long, value_name = "FILE")]
     pub sdp: Option<PathBuf>,
-    /// Record all that is sent as a packet capture
+    /// Write a packet capture of all sent packets
     #[arg(long, value_name = "FILE")]
     pub pcap: Option<PathBuf>,
-    /// Keep TSI and place in this file, and go on from it
+    /// Store TSI and position in this file, and resume from it
     #[arg(long, value_name = "FILE")]
     pub state: Option<PathBuf>,
-    /// Answer with one JSON object at the end
+    /// Print one JSON object at the end
     #[arg(long)]
     pub json: bool,
 }
 
-/// When a session closes by itself.
+/// The number of passes after which a session closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Passes {
-    /// Never.
+    /// No limit.
     Endless,
-    /// After so many passes.
+    /// This many passes.
     Count(u64),
 }
 
@@ -133,7 +134,7 @@ fn passes(text: &str) -> Result<Passes, String> {
     count.map(Passes::Count).ok_or_else(|| "expected a positive number or `endless`".to_owned())
 }
 
-impl SendOrder {
+impl SendArgs {
     fn profile(&self) -> Profile {
         self.profile.profile()
     }
@@ -142,131 +143,131 @@ impl SendOrder {
         self.profile.scheme(self.fec)
     }
 
-    /// Returns the style, or why the options contradict one another.
-    fn style(&self) -> Result<Style, Failure> {
+    /// Returns the wire profile, or an error when the options contradict one another.
+    fn wire_profile(&self) -> Result<WireProfile, CliError> {
         let profile = self.profile();
         let fti = match self.fti {
-            None => profile.usual_fti(),
-            Some(FtiName::Packet) => FtiPlace::Packet,
-            Some(FtiName::Fdt) => FtiPlace::Fdt,
-            Some(FtiName::Both) => FtiPlace::Both,
+            None => profile.default_fti(),
+            Some(FtiName::Packet) => FtiLocation::Packet,
+            Some(FtiName::Fdt) => FtiLocation::Fdt,
+            Some(FtiName::Both) => FtiLocation::Both,
         };
-        if profile == Profile::Mbms && fti != FtiPlace::Fdt {
+        if profile == Profile::Mbms && fti != FtiLocation::Fdt {
             let text = "--fti: the profile mbms has FEC parameters in the FDT alone";
-            return Err(Exit::Usage.because(text));
+            return Err(ExitCode::Usage.with_message(text));
         }
         if self.scheme() == Scheme::NoCode && self.repair > 0 {
-            return Err(Exit::Usage.because("--repair: No-Code has no repair symbols"));
+            return Err(ExitCode::Usage.with_message("--repair: No-Code has no repair symbols"));
         }
-        Ok(profile.style(fti))
+        Ok(profile.wire_profile(fti))
     }
 }
 
-/// Sends files until the passes are through or the user ends it.
+/// Sends files until the passes are complete or the user ends it.
 ///
 /// # Errors
 ///
-/// [`Failure`] that names what was refused; [`Exit::Interrupted`] after a signal, when the place is
-/// kept as at any other end.
-pub fn run(order: &SendOrder) -> Result<(), Failure> {
+/// [`CliError`] that names what was refused; [`ExitCode::Interrupted`] after a signal, when the
+/// resume point is saved as at any other end.
+pub fn run(args: &SendArgs) -> Result<(), CliError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::io("asynchronous runtime", error))?;
-    runtime.block_on(send(order))
+    let runtime = runtime.map_err(|error| CliError::io("asynchronous runtime", error))?;
+    runtime.block_on(send(args))
 }
 
-async fn send(order: &SendOrder) -> Result<(), Failure> {
-    let style = order.style()?;
-    let channel = channel(order)?;
-    let Offered { sent, plain, empty } = read_files(order, &style)?;
+async fn send(args: &SendArgs) -> Result<(), CliError> {
+    let wire_profile = args.wire_profile()?;
+    let channel = channel(args)?;
+    let Offered { sent, files, empty } = read_files(args, &wire_profile)?;
     let started = clock::now();
-    let print = fingerprint(&channel, &style, order.repair, &plain, &empty);
-    let kept = Kept::choose(order, print, started)?;
-    let oti: Vec<_> = plain.iter().map(|file| file.oti).collect();
-    let schedule = PlainSchedule::new(&oti, order.repair);
-    let setup = PlainSetup {
-        tsi: kept.tsi,
-        style,
+    let print = fingerprint(&channel, &wire_profile, args.repair, &files, &empty);
+    let saved = SavedState::choose(args, print, started)?;
+    let oti: Vec<_> = files.iter().map(|file| file.oti).collect();
+    let schedule = UnsignedSchedule::new(&oti, args.repair);
+    let setup = UnsignedSetup {
+        tsi: saved.tsi,
+        wire_profile,
         schedule,
-        place: kept.place,
-        passes: match order.passes {
+        resume_point: saved.resume_point,
+        passes: match args.passes {
             Passes::Endless => None,
             Passes::Count(passes) => Some(passes),
         },
-        announce_every: announce_every(order.rate, order.files.len()),
-        files: plain,
+        announce_every: announce_every(args.rate, args.files.len()),
+        files,
         empty,
     };
     let socket = udp::open(&channel)?;
-    let capture = capture(order, &channel, &socket)?;
-    if let Some(path) = &order.sdp {
-        let described = Described {
+    let capture = capture(args, &channel, &socket)?;
+    if let Some(path) = &args.sdp {
+        let params = SessionDescriptionParams {
             group: channel.group,
             source: channel.source,
             hops: channel.hops,
-            tsi: kept.tsi,
-            encoding_id: order.scheme().encoding_id(),
-            rate: order.rate,
+            tsi: saved.tsi,
+            encoding_id: args.scheme().encoding_id(),
+            rate: args.rate,
             times: (None, None),
             version: started.utc.seconds(),
         };
-        files::replace(path, described.sdp()?.as_bytes())?;
+        files::replace(path, params.sdp()?.as_bytes())?;
     }
-    let session = PlainSession::new(started, setup);
-    let source = Plain {
+    let session = UnsignedSession::new(started, setup);
+    let source = UnsignedSource {
         session,
-        symbols: FileSymbols::start(sent, u64::from(order.memory) << 20)?,
+        symbols: FileSymbols::start(sent, u64::from(args.memory) << 20)?,
         capture,
     };
-    introduce(order, &channel, kept.tsi);
-    let keep = |progress: &Progress<PlainView>| kept.keep(order, progress.view.place);
-    kept.keep(order, kept.place)?;
-    let on_air = OnAir::start(source, socket, order.rate)?;
-    let look = |progress: &Progress<PlainView>| Look {
-        pass: progress.view.place.at.pass,
-        position: progress.view.place.at.row,
+    print_session(args, &channel, saved.tsi);
+    let save = |progress: &Progress<UnsignedView>| saved.save(args, progress.view.resume_point);
+    saved.save(args, saved.resume_point)?;
+    let on_air = OnAir::start(source, socket, args.rate)?;
+    let view = |progress: &Progress<UnsignedView>| ProgressView {
+        pass: progress.view.resume_point.at.pass,
+        position: progress.view.resume_point.at.row,
         length: progress.view.rows,
         unit: "rows",
     };
-    let show = if order.json { Show::Nothing } else { Show::Progress };
-    let interrupted = watch::watch(&on_air, None, show, look, keep).await?;
+    let output = if args.json { ProgressOutput::Hidden } else { ProgressOutput::Shown };
+    let interrupted = watch::report_progress(&on_air, None, output, view, save).await?;
     on_air.stop();
     let progress = on_air.join()?;
-    keep(&progress)?;
+    save(&progress)?;
     let span = clock::now().mono.since(started.mono);
-    report(order, &channel, kept.tsi, &progress, span, interrupted);
+    report(args, &channel, saved.tsi, &progress, span, interrupted);
     if interrupted {
-        return Err(Exit::Interrupted.because("interrupted"));
+        return Err(ExitCode::Interrupted.with_message("interrupted"));
     }
     Ok(())
 }
 
-/// A plain session with the files that it reads.
-struct Plain {
-    session: PlainSession,
+/// An unsigned session with the files that it reads.
+struct UnsignedSource {
+    session: UnsignedSession,
     symbols: FileSymbols,
     capture: Option<CaptureWriter>,
 }
 
-/// Where a plain session is.
+/// The state of an unsigned session.
 #[derive(Debug, Clone, Copy)]
-struct PlainView {
-    place: PlainPlace,
+struct UnsignedView {
+    resume_point: UnsignedResumePoint,
     rows: u64,
 }
 
-impl Source for Plain {
-    type View = PlainView;
+impl Source for UnsignedSource {
+    type View = UnsignedView;
 
-    fn poll_transmit(&mut self, now: Now, packet: &mut Vec<u8>) -> Result<Transmit, Failure> {
+    fn poll_transmit(&mut self, now: Now, packet: &mut Vec<u8>) -> Result<Transmit, CliError> {
         let made = self.session.poll_transmit(now, &mut self.symbols, packet);
-        let made = made.map_err(|error| Failure::io("a file that is being sent", error))?;
+        let made = made.map_err(|error| CliError::io("a file that is being sent", error))?;
         if let Some(capture) = &mut self.capture {
             let written = match made {
                 Transmit::Packet => capture.write(now.utc, packet),
                 Transmit::Wait(_) => Ok(()),
                 Transmit::Closed => capture.flush(),
             };
-            written.map_err(|error| Failure::io("capture", error))?;
+            written.map_err(|error| CliError::io("capture", error))?;
         }
         Ok(made)
     }
@@ -279,14 +280,17 @@ impl Source for Plain {
         self.session.sent()
     }
 
-    fn view(&self) -> PlainView {
-        PlainView { place: self.session.place(), rows: self.session.rows_of_pass() }
+    fn view(&self) -> UnsignedView {
+        UnsignedView {
+            resume_point: self.session.resume_point(),
+            rows: self.session.rows_of_pass(),
+        }
     }
 }
 
-fn channel(order: &SendOrder) -> Result<udp::Channel, Failure> {
-    let Leaving { interface, source, ttl, dscp } = order.leaving;
-    let group = order.to.channel();
+fn channel(args: &SendArgs) -> Result<udp::Channel, CliError> {
+    let SendOptions { interface, source, ttl, dscp } = args.send_options;
+    let group = args.to.channel();
     udp::check_group(group)?;
     Ok(udp::Channel {
         group,
@@ -298,13 +302,13 @@ fn channel(order: &SendOrder) -> Result<udp::Channel, Failure> {
 }
 
 fn capture(
-    order: &SendOrder,
+    args: &SendArgs,
     channel: &udp::Channel,
     socket: &udp::Sender,
-) -> Result<Option<CaptureWriter>, Failure> {
-    let Some(path) = &order.pcap else { return Ok(None) };
+) -> Result<Option<CaptureWriter>, CliError> {
+    let Some(path) = &args.pcap else { return Ok(None) };
     let source = socket.local_address();
-    let source = source.map_err(|error| Failure::network("address of the socket", error))?;
+    let source = source.map_err(|error| CliError::network("address of the socket", error))?;
     CaptureWriter::create(path, source, channel.group, channel.hops).map(Some)
 }
 
@@ -312,57 +316,59 @@ fn capture(
 #[derive(Default)]
 struct Offered {
     sent: Vec<SentFile>,
-    plain: Vec<PlainFile>,
+    files: Vec<UnsignedFile>,
     empty: Vec<FileEntry>,
 }
 
 /// Opens, measures and hashes the files.
-fn read_files(order: &SendOrder, style: &Style) -> Result<Offered, Failure> {
-    if order.files.len() > MAX_FILES {
-        let found = order.files.len();
-        return Err(Exit::Usage.because(format!("{found} files, at most {MAX_FILES} in a session")));
+fn read_files(args: &SendArgs, wire_profile: &WireProfile) -> Result<Offered, CliError> {
+    if args.files.len() > MAX_FILES {
+        let found = args.files.len();
+        return Err(ExitCode::Usage
+            .with_message(format!("{found} files, at most {MAX_FILES} in a session")));
     }
-    let wishes = FecWishes {
-        scheme: order.scheme(),
-        symbol_size: order.symbol_size,
-        max_block_symbols: order.max_block_symbols,
+    let options = FecOptions {
+        scheme: args.scheme(),
+        symbol_size: args.symbol_size,
+        max_block_symbols: args.max_block_symbols,
     };
-    let show = if order.json { Show::Nothing } else { Show::Progress };
+    let output = if args.json { ProgressOutput::Hidden } else { ProgressOutput::Shown };
     let mut offered = Offered::default();
     let mut names = BTreeSet::new();
-    for (index, path) in order.files.iter().enumerate() {
+    for (index, path) in args.files.iter().enumerate() {
         let location = location(path)?;
         if !names.insert(location.clone()) {
             let text = format!("{}: a file of that name is sent already", path.display());
-            return Err(Exit::Usage.because(text));
+            return Err(ExitCode::Usage.with_message(text));
         }
         let (file, length) = files::open_regular(path)?;
         if length == 0 {
-            offered.empty.push(style.empty_entry(toi_of(index), &location));
+            offered.empty.push(wire_profile.empty_entry(toi_of(index), &location));
             continue;
         }
-        let about =
-            |failure: Failure| failure.exit().because(format!("{}: {failure}", path.display()));
-        let oti = style::oti_for(length, wishes, style).map_err(about)?;
-        let meter = Meter::new(show, "hashing", length, Unit::Octets);
+        let about = |error: CliError| {
+            error.exit_code().with_message(format!("{}: {error}", path.display()))
+        };
+        let oti = wire_profile::oti_for(length, options, wire_profile).map_err(about)?;
+        let meter = ProgressMeter::new(output, "hashing", length, Unit::Octets);
         let mut hasher = ContentMd5::new();
-        files::for_each_piece(&file, length, |_, piece| {
+        files::for_each_chunk(&file, length, |_, piece| {
             hasher.update(piece);
             meter.add(u64::try_from(piece.len()).unwrap_or(u64::MAX));
             Ok(())
         })?;
         meter.finish();
-        let entry = style.entry(toi_of(index), &location, oti, hasher.finish());
-        offered.plain.push(PlainFile { entry, oti });
+        let entry = wire_profile.entry(toi_of(index), &location, oti, hasher.finish());
+        offered.files.push(UnsignedFile { entry, oti });
         offered.sent.push(SentFile { file, oti });
     }
     Ok(offered)
 }
 
 /// Returns the name under which a file is offered: its own, as a relative URI.
-fn location(path: &Path) -> Result<String, Failure> {
+fn location(path: &Path) -> Result<String, CliError> {
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
-        Exit::Usage.because(format!("{}: its name is no UTF-8 text", path.display()))
+        ExitCode::Usage.with_message(format!("{}: its name is no UTF-8 text", path.display()))
     })?;
     let mut location = String::new();
     for octet in name.bytes() {
@@ -375,7 +381,7 @@ fn location(path: &Path) -> Result<String, Failure> {
     Ok(location)
 }
 
-/// Returns how often the FDT goes: each 0.9 s, less often where it is long and the rate low.
+/// Returns the interval of the FDT: 0.9 s, longer where the FDT is long and the rate low.
 fn announce_every(rate: Rate, files: usize) -> Duration {
     // An entry has some 400 octets.
     let octets = u64::try_from(files).unwrap_or(u64::MAX).saturating_mul(400) + 400;
@@ -384,16 +390,16 @@ fn announce_every(rate: Rate, files: usize) -> Duration {
     ANNOUNCE_EVERY.max(span * FDT_SHARE)
 }
 
-/// Returns what a TSI stands for: files, parameters, and the order that places count in.
+/// Returns the hash of what a TSI identifies: files, parameters, and the order of rows.
 fn fingerprint(
     channel: &udp::Channel,
-    style: &Style,
+    wire_profile: &WireProfile,
     repair: u32,
-    files: &[PlainFile],
+    files: &[UnsignedFile],
     empty: &[FileEntry],
 ) -> Hash16 {
-    let mut text = format!("{:?} {:?} {repair}\n", channel.source, style);
-    for PlainFile { entry, oti } in files {
+    let mut text = format!("{:?} {} {repair}\n", channel.source, wire_profile.fingerprint());
+    for UnsignedFile { entry, oti } in files {
         let mut fti = Vec::new();
         ExtensionWriter::new(&mut fti).fti(oti);
         let md5 = entry.content_md5;
@@ -405,69 +411,71 @@ fn fingerprint(
     h16(&[b"fcsend2", text.as_bytes()])
 }
 
-/// What is kept over restarts.
+/// The content of a state file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Kept {
+struct SavedState {
     version: u32,
     tsi: Tsi,
-    /// What the TSI stands for.
+    /// Hash of what the TSI identifies.
     #[serde(with = "hex")]
     fingerprint: Hash16,
-    place: PlainPlace,
+    #[serde(rename = "place")]
+    resume_point: UnsignedResumePoint,
 }
 
-impl Kept {
+impl SavedState {
     const VERSION: u32 = 1;
 
-    /// Goes on with what the state file says, or begins.
-    fn choose(order: &SendOrder, fingerprint: Hash16, now: Now) -> Result<Self, Failure> {
-        let max = order.profile().max_tsi();
-        if order.tsi.is_some_and(|tsi| tsi == 0 || tsi > max.0) {
+    /// Resumes from the state file, or starts anew.
+    fn choose(args: &SendArgs, fingerprint: Hash16, now: Now) -> Result<Self, CliError> {
+        let max = args.profile().max_tsi();
+        if args.tsi.is_some_and(|tsi| tsi == 0 || tsi > max.0) {
             let text = format!("--tsi: expected 1 to {} with this profile", max.0);
-            return Err(Exit::Usage.because(text));
+            return Err(ExitCode::Usage.with_message(text));
         }
-        let kept = order.state.as_deref().filter(|path| files::exists(path));
-        let kept = kept.map(Self::read).transpose()?;
-        if let Some(kept) = kept.filter(|kept| order.tsi.is_none_or(|tsi| tsi == kept.tsi.0)) {
-            if kept.fingerprint == fingerprint {
-                return Ok(kept);
+        let saved = args.state.as_deref().filter(|path| files::exists(path));
+        let saved = saved.map(Self::read).transpose()?;
+        if let Some(saved) = saved.filter(|saved| args.tsi.is_none_or(|tsi| tsi == saved.tsi.0)) {
+            if saved.fingerprint == fingerprint {
+                return Ok(saved);
             }
-            // spec: rfc6726 3.3 (what a TOI stands for never changes within a session)
-            if order.tsi.is_some() {
+            // spec: rfc6726 3.3 (the object of a TOI never changes within a session)
+            if args.tsi.is_some() {
                 let text = "--tsi: the state file has this TSI for other files or options, and a \
                             TSI stands for one set of files; name another one";
-                return Err(Exit::Policy.because(text));
+                return Err(ExitCode::Policy.with_message(text));
             }
         }
         // spec: rfc5651 5.1 (a random TSI is not that of a session before)
-        let tsi = order.tsi.unwrap_or_else(|| super::air::random_tsi() % max.0 + 1);
-        // A TSI that comes again without a state must not bring back an FDT Instance ID of its
-        // last run: seconds do not, for twelve days.
+        let tsi = args.tsi.unwrap_or_else(|| super::air::random_tsi() % max.0 + 1);
+        // A TSI that is used again without a state must not repeat an FDT Instance ID of its last
+        // run: seconds do not, for twelve days.
         let seconds = u32::try_from(now.utc.seconds() % (1 << 20)).unwrap_or(0);
-        let fdt_instance = order.tsi.map_or(0, |_| seconds);
-        let place = PlainPlace { fdt_instance, ..PlainPlace::default() };
-        Ok(Self { version: Self::VERSION, tsi: Tsi(tsi), fingerprint, place })
+        let fdt_instance = args.tsi.map_or(0, |_| seconds);
+        let resume_point = UnsignedResumePoint { fdt_instance, ..UnsignedResumePoint::default() };
+        Ok(Self { version: Self::VERSION, tsi: Tsi(tsi), fingerprint, resume_point })
     }
 
-    fn read(path: &Path) -> Result<Self, Failure> {
-        let octets = files::read(path, MAX_STATE_OCTETS)?;
+    fn read(path: &Path) -> Result<Self, CliError> {
+        let octets = files::read(path, MAX_STATE_BYTES)?;
         let wrong = |text: String| {
-            Exit::Configuration.because(format!("state file {}: {text}", path.display()))
+            ExitCode::Configuration.with_message(format!("state file {}: {text}", path.display()))
         };
-        let kept: Self =
+        let saved: Self =
             serde_json::from_slice(&octets).map_err(|error| wrong(error.to_string()))?;
-        if kept.version == Self::VERSION {
-            Ok(kept)
+        if saved.version == Self::VERSION {
+            Ok(saved)
         } else {
-            Err(wrong(format!("version {}, expected {}", kept.version, Self::VERSION)))
+            Err(wrong(format!("version {}, expected {}", saved.version, Self::VERSION)))
         }
     }
 
-    fn keep(&self, order: &SendOrder, place: PlainPlace) -> Result<(), Failure> {
-        let Some(path) = &order.state else { return Ok(()) };
-        let fdt_instance = place.fdt_instance.wrapping_add(FDT_RESERVE);
-        let kept = Self { place: PlainPlace { fdt_instance, ..place }, ..*self };
-        files::replace(path, &serde_json::to_vec(&kept).expect("plain data"))
+    fn save(&self, args: &SendArgs, resume_point: UnsignedResumePoint) -> Result<(), CliError> {
+        let Some(path) = &args.state else { return Ok(()) };
+        let fdt_instance = resume_point.fdt_instance.wrapping_add(FDT_RESERVE);
+        let saved =
+            Self { resume_point: UnsignedResumePoint { fdt_instance, ..resume_point }, ..*self };
+        files::replace(path, &serde_json::to_vec(&saved).expect("plain data"))
     }
 }
 
@@ -486,14 +494,14 @@ mod hex {
     }
 }
 
-/// Says what a receiver needs, and what this is not.
-fn introduce(order: &SendOrder, channel: &udp::Channel, tsi: Tsi) {
-    if order.json {
+/// Prints the parameters of the session, and that it is unsigned.
+fn print_session(args: &SendArgs, channel: &udp::Channel, tsi: Tsi) {
+    if args.json {
         return;
     }
     let (group, source) = (channel.group, channel.source);
     eprintln!("unsigned: receivers cannot know who sent this; use packages for devices");
-    eprintln!("on air: group {group}, source {source}, TSI {}, {} bit/s", tsi.0, order.rate);
+    eprintln!("on air: group {group}, source {source}, TSI {}, {} bit/s", tsi.0, args.rate);
     let interface = "ADDRESS";
     eprintln!(
         "receive with: receiver listen --group {} --port {} --source {source} --tsi {} \
@@ -505,10 +513,10 @@ fn introduce(order: &SendOrder, channel: &udp::Channel, tsi: Tsi) {
 }
 
 fn report(
-    order: &SendOrder,
+    args: &SendArgs,
     channel: &udp::Channel,
     tsi: Tsi,
-    progress: &Progress<PlainView>,
+    progress: &Progress<UnsignedView>,
     span: Duration,
     interrupted: bool,
 ) {
@@ -520,16 +528,16 @@ fn report(
         "tsi": tsi.0,
         "source": source.to_string(),
         "group": channel.group.to_string(),
-        "files": order.files.len(),
+        "files": args.files.len(),
         "packets": sent.packets,
         "bytes": sent.octets,
         "symbols": sent.symbols,
-        "pass": progress.view.place.at.pass,
-        "row": progress.view.place.at.row,
+        "pass": progress.view.resume_point.at.pass,
+        "row": progress.view.resume_point.at.row,
         "refused_by_network": progress.refused,
         "seconds": (span.as_secs_f64() * 1000.0).round() / 1000.0,
     });
-    answer(order.json, &value);
+    answer(args.json, &value);
 }
 
 #[cfg(test)]

@@ -16,38 +16,40 @@ use rustix::thread::set_current_timer_slack;
 
 use super::{clock, files::PlanReader, udp};
 use crate::{
-    failure::{Exit, Failure},
-    life::{Sent, Transmit},
-    pacing::{Pacer, Rate},
-    place::Place,
-    session::{FluteSession, SessionSetup},
+    control::resume_point::ResumePoint,
+    error::{CliError, ExitCode},
+    flute::{
+        lifecycle::{Sent, Transmit},
+        pacing::{Pacer, Rate},
+        session::{FluteSession, SessionSetup},
+    },
 };
 
-/// Datagrams that the network may refuse in a row before the session gives up.
+/// Datagrams that the network may refuse in a row before the session ends with an error.
 const MAX_REFUSALS: u32 = 10_000;
 
-/// An order to stop is heard after this at the latest.
+/// Longest delay of a stop.
 const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
-/// A sender core together with what it reads from.
+/// A sender core together with its input.
 pub trait Source: Send + 'static {
-    /// What is seen of it from outside.
+    /// The state that it shows.
     type View: Copy + Send + 'static;
 
     /// Puts the next packet into `packet`, whose content is replaced.
     ///
     /// # Errors
     ///
-    /// What reading it answered.
-    fn poll_transmit(&mut self, now: Now, packet: &mut Vec<u8>) -> Result<Transmit, Failure>;
+    /// Any error of reading its content.
+    fn poll_transmit(&mut self, now: Now, packet: &mut Vec<u8>) -> Result<Transmit, CliError>;
 
-    /// Ends the session: what comes yet are the packets that close it.
+    /// Ends the session: only the packets that close it follow.
     fn close(&mut self);
 
-    /// Returns what was sent.
+    /// Returns the counters of sent packets.
     fn sent(&self) -> Sent;
 
-    /// Returns what is seen from outside.
+    /// Returns the state.
     fn view(&self) -> Self::View;
 }
 
@@ -58,13 +60,13 @@ pub struct Planned {
     records: PlanReader,
 }
 
-/// Where a planned session is.
+/// The state of a session that airs plans.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanView {
-    /// Where to go on after a restart.
-    pub place: Place,
+    /// The point to resume from after a restart.
+    pub resume_point: ResumePoint,
     /// Index of the next data symbol.
-    pub symbol_place: u64,
+    pub symbol_index: u64,
 }
 
 impl Planned {
@@ -78,9 +80,9 @@ impl Planned {
 impl Source for Planned {
     type View = PlanView;
 
-    fn poll_transmit(&mut self, now: Now, packet: &mut Vec<u8>) -> Result<Transmit, Failure> {
+    fn poll_transmit(&mut self, now: Now, packet: &mut Vec<u8>) -> Result<Transmit, CliError> {
         let made = self.session.poll_transmit(now, &mut self.records, packet);
-        made.map_err(|error| Failure::io("plan file", error))
+        made.map_err(|error| CliError::io("plan file", error))
     }
 
     fn close(&mut self) {
@@ -92,16 +94,19 @@ impl Source for Planned {
     }
 
     fn view(&self) -> PlanView {
-        PlanView { place: self.session.place(), symbol_place: self.session.symbol_place() }
+        PlanView {
+            resume_point: self.session.resume_point(),
+            symbol_index: self.session.symbol_index(),
+        }
     }
 }
 
-/// What a session has done, as seen from outside.
+/// The progress of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Progress<V = PlanView> {
-    /// Where it is.
+    /// Its state.
     pub view: V,
-    /// What was sent in this life.
+    /// Counters since the start of the sender.
     pub sent: Sent,
     /// Datagrams that the network refused.
     pub refused: u64,
@@ -112,7 +117,7 @@ pub struct Progress<V = PlanView> {
 pub struct OnAir<V = PlanView> {
     stop: Arc<AtomicBool>,
     progress: Arc<Mutex<Progress<V>>>,
-    thread: JoinHandle<Result<(), Failure>>,
+    thread: JoinHandle<Result<(), CliError>>,
 }
 
 impl<V: Copy + Send + 'static> OnAir<V> {
@@ -120,12 +125,12 @@ impl<V: Copy + Send + 'static> OnAir<V> {
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the machine has no thread to give.
+    /// [`CliError`] when no thread can be started.
     pub fn start(
         source: impl Source<View = V>,
         socket: udp::Sender,
         rate: Rate,
-    ) -> Result<Self, Failure> {
+    ) -> Result<Self, CliError> {
         let stop = Arc::new(AtomicBool::new(false));
         let progress = Arc::new(Mutex::new(observe(&source, 0)));
         let mut run = Run {
@@ -139,7 +144,7 @@ impl<V: Copy + Send + 'static> OnAir<V> {
         let thread = thread::Builder::new()
             .name("flute-sender".into())
             .spawn(move || run.send())
-            .map_err(|error| Failure::io("thread of the sender", error))?;
+            .map_err(|error| CliError::io("thread of the sender", error))?;
         Ok(Self { stop, progress, thread })
     }
 
@@ -154,7 +159,7 @@ impl<V: Copy + Send + 'static> OnAir<V> {
         self.thread.is_finished()
     }
 
-    /// Returns what it has done so far.
+    /// Returns the progress so far.
     #[must_use]
     pub fn progress(&self) -> Progress<V> {
         *self.progress.lock().unwrap_or_else(PoisonError::into_inner)
@@ -164,10 +169,12 @@ impl<V: Copy + Send + 'static> OnAir<V> {
     ///
     /// # Errors
     ///
-    /// What ended the session before its time.
-    pub fn join(self) -> Result<Progress<V>, Failure> {
+    /// The error that ended the session.
+    pub fn join(self) -> Result<Progress<V>, CliError> {
         let progress = self.progress;
-        self.thread.join().unwrap_or_else(|_| Err(Exit::Network.because("the sender panicked")))?;
+        self.thread
+            .join()
+            .unwrap_or_else(|_| Err(ExitCode::Network.with_message("the sender panicked")))?;
         let last = *progress.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(last)
     }
@@ -187,7 +194,7 @@ struct Run<S: Source> {
 }
 
 impl<S: Source> Run<S> {
-    fn send(&mut self) -> Result<(), Failure> {
+    fn send(&mut self) -> Result<(), CliError> {
         // Without this the kernel may end every sleep 50 microseconds late.
         set_current_timer_slack(NonZeroU64::new(1)).ok();
         let mut now = clock::now();
@@ -225,14 +232,14 @@ impl<S: Source> Run<S> {
         }
     }
 
-    /// A link that goes down for a moment does not end a session; one that never comes up does.
-    fn refused(&mut self, error: io::Error, refusals: u32) -> Result<u32, Failure> {
+    /// A link that is down for a moment does not end a session; one that is never up does.
+    fn refused(&mut self, error: io::Error, refusals: u32) -> Result<u32, CliError> {
         self.refused += 1;
         if refusals == 0 {
             tracing::warn!(%error, "the network refuses datagrams");
         }
         if refusals >= MAX_REFUSALS || self.source.sent().packets <= 1 {
-            return Err(Failure::network("sending to the group", error));
+            return Err(CliError::network("sending to the group", error));
         }
         Ok(refusals + 1)
     }

@@ -16,20 +16,20 @@ use tokio::{
 use super::{
     control_http, files,
     session_manager::{SessionManager, SharedManager},
-    udp::Leaving,
+    udp::SendOptions,
 };
 use crate::{
-    failure::{Exit, Failure},
-    pacing::Rate,
+    error::{CliError, ExitCode},
+    flute::pacing::Rate,
 };
 
 /// Characters of a token at least.
-const MIN_TOKEN_OCTETS: usize = 16;
+const MIN_TOKEN_BYTES: usize = 16;
 
-/// How to serve.
+/// Options of the image server.
 #[derive(Debug, Clone, Args)]
-pub struct ServeOrder {
-    /// TOML file with the options below; the environment and flags go before it
+pub struct ServeArgs {
+    /// TOML file with the options below; the environment and flags override it
     #[arg(long)]
     pub config: Option<PathBuf>,
     /// Directory with one package directory for each campaign, named by the campaign's id
@@ -41,16 +41,16 @@ pub struct ServeOrder {
     /// Root document that every package must be signed under
     #[arg(long, env = "CAROUSEL_ROOT")]
     pub root: PathBuf,
-    /// File with the token that callers must show (mode 0600, 16 characters or more)
+    /// File with the bearer token of callers (mode 0600, 16 characters or more)
     #[arg(long, env = "CAROUSEL_TOKEN_FILE")]
     pub token_file: PathBuf,
     #[command(flatten)]
-    /// How packets leave the machine.
-    pub leaving: Leaving,
-    /// Bits of UDP payload in a second, for sessions that are not told otherwise
+    /// Options of the sending socket.
+    pub send_options: SendOptions,
+    /// Bits of UDP payload per second of sessions without a rate of their own
     #[arg(long, default_value = "40M", env = "CAROUSEL_RATE")]
     pub rate: Rate,
-    /// Serve plain HTTP on other addresses than loopback, too
+    /// Allow plain HTTP on other addresses than loopback
     #[arg(long)]
     pub insecure_http: bool,
 }
@@ -59,38 +59,38 @@ pub struct ServeOrder {
 ///
 /// # Errors
 ///
-/// [`Failure`] that names what was refused.
-pub fn run(order: ServeOrder) -> Result<(), Failure> {
+/// [`CliError`] that names what was refused.
+pub fn run(args: ServeArgs) -> Result<(), CliError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build();
-    let runtime = runtime.map_err(|error| Failure::io("asynchronous runtime", error))?;
-    runtime.block_on(serve(order))
+    let runtime = runtime.map_err(|error| CliError::io("asynchronous runtime", error))?;
+    runtime.block_on(serve(args))
 }
 
-async fn serve(order: ServeOrder) -> Result<(), Failure> {
-    if !order.listen.ip().is_loopback() && !order.insecure_http {
-        let address = order.listen;
-        return Err(Exit::Policy.because(format!(
+async fn serve(args: ServeArgs) -> Result<(), CliError> {
+    if !args.listen.ip().is_loopback() && !args.insecure_http {
+        let address = args.listen;
+        return Err(ExitCode::Policy.with_message(format!(
             "listen {address}: plain HTTP is for loopback; --insecure-http overrides"
         )));
     }
-    let token = read_token(&order.token_file)?;
-    let ServeOrder { listen, data, root, leaving, rate, .. } = order;
-    let manager = SessionManager::new(data.clone(), &root, leaving, rate)?;
+    let token = read_token(&args.token_file)?;
+    let ServeArgs { listen, data, root, send_options, rate, .. } = args;
+    let manager = SessionManager::new(data.clone(), &root, send_options, rate)?;
     let listener = TcpListener::bind(listen).await;
     let what = format!("listen {listen}");
-    let listener = listener.map_err(|error| Failure::network(what, error))?;
-    let address = listener.local_addr().map_err(|error| Failure::network("listen", error))?;
+    let listener = listener.map_err(|error| CliError::network(what, error))?;
+    let address = listener.local_addr().map_err(|error| CliError::network("listen", error))?;
     let shared = SharedManager::new(manager);
-    let signals = |kind| signal(kind).map_err(|error| Failure::io("signal handler", error));
+    let signals = |kind| signal(kind).map_err(|error| CliError::io("signal handler", error));
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut terminate = signals(SignalKind::terminate())?;
     tracing::info!(%address, data = %data.display(), "control API");
-    // Without a service manager there is nobody to tell.
+    // Without a service manager nobody is notified.
     sd_notify::notify(false, &[NotifyState::Ready]).ok();
     let router = control_http::router(shared.clone(), token);
     let ended = tokio::select! {
         ended = std::future::IntoFuture::into_future(axum::serve(listener, router)) => {
-            ended.map_err(|error| Failure::network("control API", error))
+            ended.map_err(|error| CliError::network("control API", error))
         }
         () = shared.drive() => Ok(()),
         _ = interrupt.recv() => Ok(()),
@@ -100,12 +100,12 @@ async fn serve(order: ServeOrder) -> Result<(), Failure> {
     ended
 }
 
-fn read_token(path: &Path) -> Result<Vec<u8>, Failure> {
+fn read_token(path: &Path) -> Result<Vec<u8>, CliError> {
     let octets = files::read_secret(path)?;
     let token = octets.trim_ascii().to_vec();
-    if token.len() < MIN_TOKEN_OCTETS {
+    if token.len() < MIN_TOKEN_BYTES {
         let text = format!("{}: the token is shorter than 16 characters", path.display());
-        return Err(Exit::Configuration.because(text));
+        return Err(ExitCode::Configuration.with_message(text));
     }
     Ok(token)
 }

@@ -23,15 +23,18 @@ use super::{
     clock, files,
     package_dir::{self, AirLock, OpenPackage},
     sender::{OnAir, PlanView, Planned, Progress},
-    udp::{self, Leaving},
+    udp::{self, SendOptions},
 };
 use crate::{
-    control::{self, Control, Defaults, Live, Offer, Output, Refusal, Start},
-    failure::Failure,
-    pacing::Rate,
+    control::{
+        manager::{
+            self, AirablePackage, Control, Defaults, Output, Refusal, SessionProgress, StartSession,
+        },
+        resume_point::SavedState,
+    },
+    error::CliError,
+    flute::{pacing::Rate, session::SessionSetup},
     package::documents,
-    place::Kept,
-    session::SessionSetup,
 };
 
 /// The interval at which sessions on air are polled.
@@ -55,7 +58,7 @@ impl SharedManager {
         self.manager.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts and stops sessions as the control API and their windows want it; never returns.
+    /// Starts and stops sessions by the control API and their windows; never returns.
     pub async fn drive(&self) {
         loop {
             let deadline = self.lock().step(clock::now());
@@ -97,9 +100,9 @@ pub enum ControlError {
     /// A rule forbids it.
     Refused(Refusal),
     /// The package is missing or invalid.
-    Package(Failure),
+    Package(CliError),
     /// The state that it sets could not be saved.
-    Storage(Failure),
+    Storage(CliError),
 }
 
 impl From<Refusal> for ControlError {
@@ -117,7 +120,7 @@ pub struct SessionManager {
     pending: Vec<Output>,
     data: PathBuf,
     root: Verified<Root>,
-    leaving: Leaving,
+    send_options: SendOptions,
 }
 
 impl SessionManager {
@@ -126,20 +129,25 @@ impl SessionManager {
     ///
     /// # Errors
     ///
-    /// [`Failure`] that names what was refused. A package that cannot be aired is only logged.
-    pub fn new(data: PathBuf, root: &Path, leaving: Leaving, rate: Rate) -> Result<Self, Failure> {
+    /// [`CliError`] that names what was refused. A package that cannot be aired is only logged.
+    pub fn new(
+        data: PathBuf,
+        root: &Path,
+        send_options: SendOptions,
+        rate: Rate,
+    ) -> Result<Self, CliError> {
         let now = clock::now().utc;
         let root = documents::trusted_root(now, &package_dir::read_envelope(root)?)?;
-        let source = leaving.source.unwrap_or(leaving.interface);
-        udp::check_local("interface", leaving.interface)?;
+        let source = send_options.source.unwrap_or(send_options.interface);
+        udp::check_local("interface", send_options.interface)?;
         udp::check_local("source", source)?;
         let control = Control::new(Defaults { source, rate });
         let (on_air, pending) = (BTreeMap::new(), Vec::new());
-        let mut manager = Self { control, on_air, pending, data, root, leaving };
+        let mut manager = Self { control, on_air, pending, data, root, send_options };
         for name in files::names(&manager.data)? {
             let Ok(id) = name.parse::<CampaignId>() else { continue };
-            if let Err(failure) = manager.restore(id, now) {
-                tracing::warn!(campaign = %id, %failure, "an earlier session is not restored");
+            if let Err(error) = manager.restore(id, now) {
+                tracing::warn!(campaign = %id, %error, "an earlier session is not restored");
             }
         }
         Ok(manager)
@@ -149,13 +157,13 @@ impl SessionManager {
         self.data.join(id.to_string())
     }
 
-    fn restore(&mut self, id: CampaignId, now: Utc) -> Result<(), Failure> {
+    fn restore(&mut self, id: CampaignId, now: Utc) -> Result<(), CliError> {
         let directory = self.directory(id);
-        if let Some(kept) =
-            package_dir::read_kept(&directory, id)?.filter(|kept| kept.session.is_some())
+        if let Some(saved) =
+            package_dir::read_saved(&directory, id)?.filter(|saved| saved.session.is_some())
         {
             let package = OpenPackage::open(&directory, Some(&self.root), now)?;
-            self.control.restore(offer(&package), kept);
+            self.control.restore(airable(&package), saved);
         }
         Ok(())
     }
@@ -170,16 +178,16 @@ impl SessionManager {
         now: Now,
         request: &PrepareRequest,
     ) -> Result<PrepareReply, ControlError> {
-        let id = control::campaign_id(&request.campaign_id)?;
+        let id = manager::campaign_id(&request.campaign_id)?;
         let directory = self.directory(id);
         if !files::exists(&directory) {
             return Err(Refusal::NotFound(format!("campaign_id {id}: no package is here")).into());
         }
         let package = OpenPackage::open(&directory, Some(&self.root), now.utc);
         let package = package.map_err(ControlError::Package)?;
-        let earlier = package_dir::read_kept(&directory, id).map_err(ControlError::Package)?;
+        let earlier = package_dir::read_saved(&directory, id).map_err(ControlError::Package)?;
         let fresh = Tsi(random_tsi());
-        Ok(self.control.prepare(now, request, offer(&package), fresh, earlier)?)
+        Ok(self.control.prepare(now, request, airable(&package), fresh, earlier)?)
     }
 
     /// Opens a window.
@@ -224,9 +232,9 @@ impl SessionManager {
             match self.control.poll_output(now) {
                 Output::Wait(until) => return Some(until),
                 Output::Idle => return None,
-                Output::Keep(kept) => {
-                    if let Err(failure) = self.keep(&kept) {
-                        tracing::error!(%failure, "a resume point is not saved");
+                Output::Save(saved) => {
+                    if let Err(error) = self.save(&saved) {
+                        tracing::error!(%error, "a resume point is not saved");
                     }
                 }
                 output @ (Output::Start(..) | Output::Stop(_)) => self.act(now, output),
@@ -235,18 +243,18 @@ impl SessionManager {
     }
 
     /// Keeps what an operation changed, before it is answered.
-    fn save_changes(&mut self, now: Now) -> Result<(), Failure> {
+    fn save_changes(&mut self, now: Now) -> Result<(), CliError> {
         loop {
             match self.control.poll_output(now) {
-                Output::Keep(kept) => self.keep(&kept)?,
+                Output::Save(saved) => self.save(&saved)?,
                 output @ (Output::Start(..) | Output::Stop(_)) => self.pending.push(output),
                 Output::Wait(_) | Output::Idle => return Ok(()),
             }
         }
     }
 
-    fn keep(&self, kept: &Kept) -> Result<(), Failure> {
-        package_dir::keep(&self.directory(kept.campaign), kept)
+    fn save(&self, saved: &SavedState) -> Result<(), CliError> {
+        package_dir::save(&self.directory(saved.campaign), saved)
     }
 
     fn act(&mut self, now: Now, output: Output) {
@@ -256,8 +264,8 @@ impl SessionManager {
                     tracing::info!(campaign = %id, tsi = start.tsi.0, group = %start.channel, rate = %start.rate, "on air");
                     self.on_air.insert(id, on_air);
                 }
-                Err(failure) => {
-                    tracing::error!(campaign = %id, %failure, "not on air");
+                Err(error) => {
+                    tracing::error!(campaign = %id, %error, "not on air");
                     self.control.handle_ended(now, id);
                 }
             },
@@ -265,19 +273,27 @@ impl SessionManager {
                 Some((on_air, _)) => on_air.stop(),
                 None => self.control.handle_ended(now, id),
             },
-            Output::Keep(_) | Output::Wait(_) | Output::Idle => {}
+            Output::Save(_) | Output::Wait(_) | Output::Idle => {}
         }
     }
 
-    fn start(&self, now: Utc, id: CampaignId, start: Start) -> Result<(OnAir, AirLock), Failure> {
+    fn start(
+        &self,
+        now: Utc,
+        id: CampaignId,
+        start: StartSession,
+    ) -> Result<(OnAir, AirLock), CliError> {
         let directory = self.directory(id);
         let lock = package_dir::lock(&directory)?;
         let package = OpenPackage::open(&directory, Some(&self.root), now)?;
-        // The ids of FDT instances that this run will use are given up before the first packet.
-        if let Some(kept) = package_dir::read_kept(&directory, id)? {
-            package_dir::keep(&directory, &Kept { place: start.place.with_reserve(), ..kept })?;
+        // The FDT Instance IDs of this run are marked as used before the first packet.
+        if let Some(saved) = package_dir::read_saved(&directory, id)? {
+            package_dir::save(
+                &directory,
+                &SavedState { resume_point: start.resume_point.with_reserve(), ..saved },
+            )?;
         }
-        let Leaving { interface, source, ttl, dscp } = self.leaving;
+        let SendOptions { interface, source, ttl, dscp } = self.send_options;
         let channel = udp::Channel {
             group: start.channel,
             interface: udp::ipv4("interface", interface)?,
@@ -291,7 +307,7 @@ impl SessionManager {
             tsi: start.tsi,
             campaign: id,
             objects: package.objects,
-            place: start.place,
+            resume_point: start.resume_point,
             passes: None,
         };
         Ok((OnAir::start(Planned::new(setup, records), socket, start.rate)?, lock))
@@ -300,7 +316,7 @@ impl SessionManager {
     /// Updates the state by the progress of sessions on air, and ends those that are over.
     fn observe(&mut self, now: Now) {
         for (id, (on_air, _)) in &self.on_air {
-            self.control.handle_progress(now, *id, live(on_air.progress()));
+            self.control.handle_progress(now, *id, progress_of(on_air.progress()));
         }
         let ended: Vec<_> = self
             .on_air
@@ -312,11 +328,11 @@ impl SessionManager {
             if let Some((on_air, _lock)) = self.on_air.remove(&id) {
                 match on_air.join() {
                     Ok(progress) => {
-                        self.control.handle_progress(now, id, live(progress));
+                        self.control.handle_progress(now, id, progress_of(progress));
                         let sent = progress.sent;
                         tracing::info!(campaign = %id, packets = sent.packets, bytes = sent.octets, "off the air");
                     }
-                    Err(failure) => tracing::error!(campaign = %id, %failure, "off the air"),
+                    Err(error) => tracing::error!(campaign = %id, %error, "off the air"),
                 }
                 self.control.handle_ended(now, id);
             }
@@ -329,27 +345,27 @@ impl SessionManager {
         let now = clock::now();
         for (id, (on_air, _lock)) in std::mem::take(&mut self.on_air) {
             if let Ok(progress) = on_air.join() {
-                self.control.handle_progress(now, id, live(progress));
+                self.control.handle_progress(now, id, progress_of(progress));
             }
             self.control.handle_ended(now, id);
         }
-        if let Err(failure) = self.save_changes(now) {
-            tracing::error!(%failure, "a resume point is not saved");
+        if let Err(error) = self.save_changes(now) {
+            tracing::error!(%error, "a resume point is not saved");
         }
     }
 }
 
-fn offer(package: &OpenPackage) -> Offer {
-    Offer {
+fn airable(package: &OpenPackage) -> AirablePackage {
+    AirablePackage {
         campaign: package.campaign.clone(),
         plan_symbols: package.plan_symbols(),
-        pass_octets: package.pass_octets(),
+        pass_bytes: package.pass_bytes(),
     }
 }
 
-fn live(progress: Progress) -> Live {
-    let Progress { view: PlanView { place, symbol_place }, sent, .. } = progress;
-    Live { place, symbol_place, sent }
+fn progress_of(progress: Progress) -> SessionProgress {
+    let Progress { view: PlanView { resume_point, symbol_index }, sent, .. } = progress;
+    SessionProgress { resume_point, symbol_index, sent }
 }
 
 #[cfg(test)]

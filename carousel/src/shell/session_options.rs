@@ -1,8 +1,8 @@
-//! Options that both sending and announcing a session take.
+//! Options that `send` and `announce` share.
 
 use clap::ValueEnum;
 
-use crate::plain::style::{Profile, Scheme};
+use crate::unsigned::wire_profile::{Profile, Scheme};
 
 /// Profiles by their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -23,11 +23,11 @@ impl ProfileName {
         }
     }
 
-    /// Returns the scheme that is asked for, or the profile's usual one.
+    /// Returns the requested scheme, or the profile's default.
     #[must_use]
-    pub const fn scheme(self, asked: Option<FecName>) -> Scheme {
-        match asked {
-            None => self.profile().usual_scheme(),
+    pub const fn scheme(self, requested: Option<FecName>) -> Scheme {
+        match requested {
+            None => self.profile().default_scheme(),
             Some(FecName::RaptorQ) => Scheme::RaptorQ,
             Some(FecName::NoCode) => Scheme::NoCode,
         }
@@ -44,7 +44,7 @@ pub enum FecName {
     NoCode,
 }
 
-/// Places of FEC parameters by their names.
+/// Locations of FEC parameters by their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FtiName {
     /// EXT_FTI in each packet

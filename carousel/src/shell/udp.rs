@@ -8,16 +8,16 @@ use std::{
 use clap::Args;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use crate::failure::{Exit, Failure};
+use crate::error::{CliError, ExitCode};
 
-/// Where and how a session is sent.
+/// The channel of a session with the options of its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Channel {
     /// Multicast group and port.
     pub group: SocketAddr,
-    /// Address of the interface that packets leave by.
+    /// Address of the outgoing interface.
     pub interface: Ipv4Addr,
-    /// Address that packets come from; one of this machine.
+    /// Source address of packets; one of this machine.
     pub source: Ipv4Addr,
     /// Routers that packets may pass, 0 for none.
     pub hops: u8,
@@ -25,13 +25,13 @@ pub struct Channel {
     pub dscp: u8,
 }
 
-/// The arguments that say how packets leave the machine.
+/// The options of the sending socket.
 #[derive(Debug, Clone, Args)]
-pub struct Leaving {
-    /// Address of the interface that packets leave by
+pub struct SendOptions {
+    /// Address of the outgoing interface
     #[arg(long)]
     pub interface: IpAddr,
-    /// Address that packets come from [default: the interface's]
+    /// Source address of packets [default: the interface's]
     #[arg(long)]
     pub source: Option<IpAddr>,
     /// Routers that packets may pass
@@ -62,36 +62,38 @@ impl GroupAndPort {
 }
 
 /// Octets that the kernel may hold back; a few milliseconds at the fastest rate.
-const SEND_BUFFER_OCTETS: usize = 512 * 1024;
+const SEND_BUFFER_BYTES: usize = 512 * 1024;
 
 /// Checks a group and port without touching the network.
 ///
 /// # Errors
 ///
-/// [`Exit::Usage`] that names the field.
-pub fn check_group(group: SocketAddr) -> Result<(), Failure> {
+/// [`ExitCode::Usage`] that names the field.
+pub fn check_group(group: SocketAddr) -> Result<(), CliError> {
     let address = group.ip();
     if !address.is_multicast() {
-        return Err(Exit::Usage.because(format!("group {address} is no multicast address")));
+        return Err(
+            ExitCode::Usage.with_message(format!("group {address} is no multicast address"))
+        );
     }
     if address.is_ipv6() {
-        return Err(Exit::Usage.because(format!("group {address}: IPv6 is not supported")));
+        return Err(ExitCode::Usage.with_message(format!("group {address}: IPv6 is not supported")));
     }
     if group.port() == 0 {
-        return Err(Exit::Usage.because("port is 0, expected 1 to 65535"));
+        return Err(ExitCode::Usage.with_message("port is 0, expected 1 to 65535"));
     }
     Ok(())
 }
 
-/// Opens the socket of a channel. What is sent also reaches receivers on this machine.
+/// Opens the socket of a channel. Packets also reach receivers on this machine.
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the field which the machine refused.
-pub fn open(channel: &Channel) -> Result<Sender, Failure> {
+/// [`CliError`] that names the field which the machine refused.
+pub fn open(channel: &Channel) -> Result<Sender, CliError> {
     check_group(channel.group)?;
     let Channel { group, interface, source, hops, dscp } = *channel;
-    let step = |what: String| move |error: io::Error| Failure::network(what, error);
+    let step = |what: String| move |error: io::Error| CliError::network(what, error);
     let socket = Socket::new(Domain::IPV4, Type::DGRAM, Some(Protocol::UDP))
         .map_err(step("UDP socket".into()))?;
     socket
@@ -104,7 +106,7 @@ pub fn open(channel: &Channel) -> Result<Sender, Failure> {
     socket.set_multicast_loop_v4(true).map_err(step("multicast loop".into()))?;
     socket.set_tos_v4(u32::from(dscp) << 2).map_err(step(format!("DSCP {dscp}")))?;
     // A smaller buffer only makes the sender wait.
-    drop(socket.set_send_buffer_size(SEND_BUFFER_OCTETS));
+    drop(socket.set_send_buffer_size(SEND_BUFFER_BYTES));
     socket.connect(&group.into()).map_err(step(format!("group {group} cannot be reached")))?;
     Ok(Sender { socket })
 }
@@ -113,11 +115,11 @@ pub fn open(channel: &Channel) -> Result<Sender, Failure> {
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the field.
-pub fn check_local(field: &str, address: IpAddr) -> Result<(), Failure> {
+/// [`CliError`] that names the field.
+pub fn check_local(field: &str, address: IpAddr) -> Result<(), CliError> {
     let address = ipv4(field, address)?;
     UdpSocket::bind((address, 0)).map(drop).map_err(|error| {
-        Failure::network(format!("{field} {address} is no address of this machine"), error)
+        CliError::network(format!("{field} {address} is no address of this machine"), error)
     })
 }
 
@@ -125,12 +127,12 @@ pub fn check_local(field: &str, address: IpAddr) -> Result<(), Failure> {
 ///
 /// # Errors
 ///
-/// [`Exit::Usage`] for IPv6.
-pub fn ipv4(field: &str, address: IpAddr) -> Result<Ipv4Addr, Failure> {
+/// [`ExitCode::Usage`] for IPv6.
+pub fn ipv4(field: &str, address: IpAddr) -> Result<Ipv4Addr, CliError> {
     match address {
         IpAddr::V4(address) => Ok(address),
         IpAddr::V6(address) => {
-            Err(Exit::Usage.because(format!("{field} {address}: IPv6 is not supported")))
+            Err(ExitCode::Usage.with_message(format!("{field} {address}: IPv6 is not supported")))
         }
     }
 }
@@ -142,11 +144,11 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Returns the address and port that datagrams come from.
+    /// Returns the source address and port of datagrams.
     ///
     /// # Errors
     ///
-    /// What the system answered.
+    /// Any error of the system.
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         let address = self.socket.local_addr()?;
         address.as_socket().ok_or_else(|| io::Error::other("no address of IP"))
@@ -156,7 +158,7 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// What the network answered.
+    /// Any error of the network.
     pub fn send(&self, datagram: &[u8]) -> io::Result<()> {
         loop {
             match self.socket.send(datagram) {
@@ -183,25 +185,25 @@ mod tests {
     }
 
     #[test]
-    fn what_the_machine_or_the_format_refuses_is_named() {
+    fn a_field_that_the_machine_or_the_format_refuses_is_named() {
         for (channel, exit, word) in [
-            (channel("10.1.2.3:4000"), Exit::Usage, "group 10.1.2.3 is no multicast"),
-            (channel("232.1.2.3:0"), Exit::Usage, "port"),
-            (channel("[ff3e::1]:4000"), Exit::Usage, "IPv6"),
+            (channel("10.1.2.3:4000"), ExitCode::Usage, "group 10.1.2.3 is no multicast"),
+            (channel("232.1.2.3:0"), ExitCode::Usage, "port"),
+            (channel("[ff3e::1]:4000"), ExitCode::Usage, "IPv6"),
             (
                 Channel { source: Ipv4Addr::new(192, 0, 2, 77), ..channel("232.1.2.3:4000") },
-                Exit::Network,
+                ExitCode::Network,
                 "source 192.0.2.77",
             ),
             (
                 Channel { interface: Ipv4Addr::new(192, 0, 2, 77), ..channel("232.1.2.3:4000") },
-                Exit::Network,
+                ExitCode::Network,
                 "interface 192.0.2.77",
             ),
         ] {
-            let failure = open(&channel).unwrap_err();
-            assert_eq!(failure.exit(), exit, "{failure}");
-            assert!(failure.to_string().contains(word), "{failure}");
+            let error = open(&channel).unwrap_err();
+            assert_eq!(error.exit_code(), exit, "{error}");
+            assert!(error.to_string().contains(word), "{error}");
         }
     }
 

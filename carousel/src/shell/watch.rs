@@ -1,4 +1,4 @@
-//! Watches a session that is on air: shows it, keeps its place, ends it.
+//! A session on air: shows its progress, saves its resume point, ends it.
 
 use std::{io::IsTerminal as _, time::Duration};
 
@@ -11,48 +11,48 @@ use tokio::{
 
 use super::{
     clock,
-    progress::Show,
+    progress::ProgressOutput,
     sender::{OnAir, Progress},
 };
-use crate::failure::Failure;
+use crate::error::CliError;
 
-/// How often the bar moves and the end of the window is looked for.
+/// The interval at which the bar moves and the end of the window is checked.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How often the place is kept, and a line is printed where there is no terminal.
-const KEEP_EVERY_TICKS: u64 = 10;
+/// Ticks between two saved resume points, and between two lines where there is no terminal.
+const SAVE_EVERY_TICKS: u64 = 10;
 const LINE_EVERY_TICKS: u64 = 50;
 
-/// How far a session is.
+/// The progress of a session in its pass.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub struct ProgressView {
     /// Passes that are complete.
     pub pass: u64,
-    /// How far it is in this one.
+    /// Units of this pass that are sent.
     pub position: u64,
-    /// How long the pass is.
+    /// Units of the pass.
     pub length: u64,
-    /// What both count.
+    /// Name of the unit.
     pub unit: &'static str,
 }
 
-/// Shows and keeps the place until the session ends or `closes` is there; returns whether a signal
-/// ended it.
+/// Shows the progress and saves the resume point until the session ends or `closes` is reached;
+/// returns whether a signal ended it.
 ///
 /// # Errors
 ///
-/// [`Failure`] when the system has no signal handlers to give.
-pub async fn watch<V: Copy + Send + 'static>(
+/// [`CliError`] when no signal handler can be installed.
+pub async fn report_progress<V: Copy + Send + 'static>(
     on_air: &OnAir<V>,
     closes: Option<Utc>,
-    show: Show,
-    look: impl Fn(&Progress<V>) -> Look,
-    keep: impl Fn(&Progress<V>) -> Result<(), Failure>,
-) -> Result<bool, Failure> {
-    let signals = |kind| signal(kind).map_err(|error| Failure::io("signal handler", error));
+    output: ProgressOutput,
+    view: impl Fn(&Progress<V>) -> ProgressView,
+    save: impl Fn(&Progress<V>) -> Result<(), CliError>,
+) -> Result<bool, CliError> {
+    let signals = |kind| signal(kind).map_err(|error| CliError::io("signal handler", error));
     let mut interrupt = signals(SignalKind::interrupt())?;
     let mut terminate = signals(SignalKind::terminate())?;
-    let status = Status::new(show);
+    let status = Status::new(output);
     let mut ticks = time::interval(TICK);
     let mut count = 0;
     let interrupted = loop {
@@ -63,12 +63,12 @@ pub async fn watch<V: Copy + Send + 'static>(
         }
         count += 1;
         let progress = on_air.progress();
-        status.show(count, look(&progress), &progress);
-        if count % KEEP_EVERY_TICKS == 0
-            && let Err(failure) = keep(&progress)
+        status.show(count, view(&progress), &progress);
+        if count % SAVE_EVERY_TICKS == 0
+            && let Err(error) = save(&progress)
         {
-            // A place that is not kept costs at most a repeat of what was sent.
-            tracing::warn!(%failure, "the place is not kept");
+            // Without a saved resume point some packets are sent twice.
+            tracing::warn!(%error, "the resume point is not saved");
         }
         if on_air.is_finished() || closes.is_some_and(|closes| clock::now().utc >= closes) {
             break false;
@@ -78,15 +78,15 @@ pub async fn watch<V: Copy + Send + 'static>(
     Ok(interrupted)
 }
 
-/// The line that shows what is on air.
+/// The line that shows the session on air.
 struct Status {
     bar: Option<ProgressBar>,
     lines: bool,
 }
 
 impl Status {
-    fn new(show: Show) -> Self {
-        let shown = show == Show::Progress;
+    fn new(output: ProgressOutput) -> Self {
+        let shown = output == ProgressOutput::Shown;
         let on_terminal = shown && std::io::stderr().is_terminal();
         let bar = on_terminal.then(|| {
             let template = "pass {prefix} {bar:30} {pos}/{len} {msg}";
@@ -96,8 +96,8 @@ impl Status {
         Self { bar, lines: shown && !on_terminal }
     }
 
-    fn show<V>(&self, count: u64, look: Look, progress: &Progress<V>) {
-        let Look { pass, position, length, unit } = look;
+    fn show<V>(&self, count: u64, view: ProgressView, progress: &Progress<V>) {
+        let ProgressView { pass, position, length, unit } = view;
         let sent = progress.sent;
         let text = format!("{unit}, {} packets, {} bytes", sent.packets, sent.octets);
         if let Some(bar) = &self.bar {

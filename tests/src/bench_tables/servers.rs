@@ -5,11 +5,11 @@ use std::{io, num::NonZeroUsize};
 
 use anyhow::{Context as _, ensure};
 use carousel::{
-    encode::{PlanJob, write_plan},
-    life::Transmit,
-    place::Place,
-    schedule::Schedule,
-    session::{AiredObject, FluteSession, Records, SessionSetup},
+    control::resume_point::ResumePoint,
+    flute::lifecycle::Transmit,
+    flute::session::{AiredObject, FluteSession, Records, SessionSetup},
+    plan::encode::{PlanJob, write_plan},
+    plan::schedule::Schedule,
 };
 use proto::{
     crypto::sha256,
@@ -100,7 +100,7 @@ impl Plan {
         };
         let schedule = Schedule::new(PlanShape::new(oti, parameters)?);
         let key = object_key(&digest, &oti);
-        let plan = Memory::new(vec![0; usize::try_from(schedule.file_octets())?]);
+        let plan = Memory::new(vec![0; usize::try_from(schedule.file_bytes())?]);
         let source = Memory::new(image);
         let header = write_plan(&PlanJob {
             schedule,
@@ -171,7 +171,7 @@ impl Plan {
             tsi: Tsi((7 + number).into()),
             campaign: CampaignId([6; 16]),
             objects: vec![self.aired.clone()],
-            place: Place { segment: segment.0, ..Place::START },
+            resume_point: ResumePoint { segment: segment.0, ..ResumePoint::START },
             passes: None,
         };
         FluteSession::new(at(0), setup)

@@ -3,10 +3,12 @@
 use std::collections::BTreeMap;
 
 use carousel::{
-    control::{Control, Defaults, Live, Offer, Output, Refusal, campaign_id},
-    pacing::{Pacer, Rate},
-    place::Kept,
-    session::{FluteSession, SessionSetup, Transmit},
+    control::manager::{
+        AirablePackage, Control, Defaults, Output, Refusal, SessionProgress, campaign_id,
+    },
+    control::resume_point::SavedState,
+    flute::pacing::{Pacer, Rate},
+    flute::session::{FluteSession, SessionSetup, Transmit},
 };
 use proto::{
     control::{OpenRequest, PrepareReply, PrepareRequest, StopRequest},
@@ -33,7 +35,7 @@ pub struct ImageServer {
     bug: Option<InjectedBug>,
     control: Option<Control>,
     /// Durable state, by campaign.
-    kept: BTreeMap<CampaignId, Kept>,
+    kept: BTreeMap<CampaignId, SavedState>,
     on_air: BTreeMap<CampaignId, OnAir>,
     lives: u64,
     instances: BTreeMap<FdtKey, Vec<u8>>,
@@ -98,11 +100,11 @@ impl ImageServer {
         std::mem::take(&mut self.breaches)
     }
 
-    fn offer(&self, id: CampaignId) -> Option<Offer> {
-        Some(Offer {
+    fn offer(&self, id: CampaignId) -> Option<AirablePackage> {
+        Some(AirablePackage {
             campaign: self.package.issue(id)?.terms.clone(),
             plan_symbols: self.package.aired.schedule.shape().leaves(),
-            pass_octets: self.package.aired.schedule.pass_octets(),
+            pass_bytes: self.package.aired.schedule.pass_bytes(),
         })
     }
 
@@ -175,22 +177,22 @@ impl ImageServer {
         let mut timers = Timers::default();
         while let Some(control) = &mut self.control {
             match control.poll_output(now(at)) {
-                Output::Keep(kept)
+                Output::Save(kept)
                     if self.bug == Some(InjectedBug::ReuseInstances)
                         && self.on_air.contains_key(&kept.campaign) => {}
-                Output::Keep(kept) => drop(self.kept.insert(kept.campaign, kept)),
+                Output::Save(kept) => drop(self.kept.insert(kept.campaign, kept)),
                 Output::Start(id, start) => {
                     // The ids of FDT instances that this life will use are given up first.
                     if let Some(kept) = self.kept.get_mut(&id)
                         && self.bug != Some(InjectedBug::ReuseInstances)
                     {
-                        kept.place = start.place.with_reserve();
+                        kept.resume_point = start.resume_point.with_reserve();
                     }
                     let setup = SessionSetup {
                         tsi: start.tsi,
                         campaign: id,
                         objects: vec![self.package.aired.clone()],
-                        place: start.place,
+                        resume_point: start.resume_point,
                         passes: None,
                     };
                     let on_air = OnAir {
@@ -224,9 +226,9 @@ impl ImageServer {
         let now = now(moment);
         let mut octets = Vec::new();
         let made = on_air.session.poll_transmit(now, &mut PlanFile(self.package), &mut octets);
-        let live = Live {
-            place: on_air.session.place(),
-            symbol_place: on_air.session.symbol_place(),
+        let live = SessionProgress {
+            resume_point: on_air.session.resume_point(),
+            symbol_index: on_air.session.symbol_index(),
             sent: on_air.session.sent(),
         };
         match made {

@@ -5,9 +5,9 @@ use std::{collections::BTreeMap, io, net::IpAddr, num::NonZeroUsize, sync::OnceL
 
 use anyhow::Context as _;
 use carousel::{
-    encode::{PlanJob, write_plan},
-    schedule::Schedule,
-    session::{AiredObject, Records},
+    flute::session::{AiredObject, Records},
+    plan::encode::{PlanJob, write_plan},
+    plan::schedule::Schedule,
 };
 use proto::{
     crypto::{SigningKey, sha256},
@@ -148,7 +148,7 @@ impl Package {
         };
         let schedule = Schedule::new(PlanShape::new(oti, parameters)?);
         let key = object_key(&digest, &oti);
-        let plan = Memory::new(vec![0; usize::try_from(schedule.file_octets())?]);
+        let plan = Memory::new(vec![0; usize::try_from(schedule.file_bytes())?]);
         let job = PlanJob {
             schedule,
             object_key: key,
@@ -218,9 +218,9 @@ impl Package {
 
     /// Returns a symbol as the plan has it; `None` when it has none of that name.
     pub fn symbol(&self, sbn: Sbn, esi: Esi) -> Option<&[u8]> {
-        let record = carousel::schedule::Record::Data { sbn, esi };
+        let record = carousel::plan::schedule::Record::Data { sbn, esi };
         let offset = usize::try_from(self.aired.schedule.offset(record)?).ok()?;
-        let length = usize::try_from(self.aired.schedule.data_octets()).ok()?;
+        let length = usize::try_from(self.aired.schedule.data_bytes()).ok()?;
         // The payload id precedes the symbol.
         self.plan.get(offset + 4..offset + length)
     }

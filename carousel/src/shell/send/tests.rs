@@ -8,10 +8,10 @@ use super::*;
 #[derive(Parser)]
 struct Line {
     #[command(flatten)]
-    order: SendOrder,
+    args: SendArgs,
 }
 
-fn order(folder: &Path, more: &[&str]) -> SendOrder {
+fn args(folder: &Path, more: &[&str]) -> SendArgs {
     let file = folder.join("a file.bin");
     if !file.exists() {
         fs::write(&file, vec![7; 10_000]).unwrap();
@@ -24,14 +24,14 @@ fn order(folder: &Path, more: &[&str]) -> SendOrder {
             line.push(format!("{option}={value}"));
         }
     }
-    Line::parse_from(line).order
+    Line::parse_from(line).args
 }
 
 // test: rfc6726 3.4.2
 #[test]
 fn a_file_is_offered_under_its_own_name_and_no_path() {
     assert_eq!(location(Path::new("/a/b/c d%.bin")).unwrap(), "c%20d%25.bin");
-    assert_eq!(location(Path::new("..")).unwrap_err().exit(), Exit::Usage);
+    assert_eq!(location(Path::new("..")).unwrap_err().exit_code(), ExitCode::Usage);
 }
 
 #[test]
@@ -46,9 +46,9 @@ fn options_that_contradict_each_other_are_refused() {
         (&["--group=10.0.0.1"], "group"),
     ];
     for (more, word) in cases {
-        let failure = run(&order(folder.path(), more)).unwrap_err();
-        assert_eq!(failure.exit(), Exit::Usage, "{failure}");
-        assert!(failure.to_string().contains(word), "{failure}");
+        let error = run(&args(folder.path(), more)).unwrap_err();
+        assert_eq!(error.exit_code(), ExitCode::Usage, "{error}");
+        assert!(error.to_string().contains(word), "{error}");
     }
 }
 
@@ -58,45 +58,45 @@ fn a_state_goes_on_and_a_tsi_stands_for_one_set_of_files() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state.json");
     let option = format!("--state={}", state.display());
-    let order = order(folder.path(), &[&option]);
-    let style = order.style().unwrap();
-    let channel = channel(&order).unwrap();
-    let print = |order: &SendOrder| {
-        let offered = read_files(order, &style).unwrap();
-        fingerprint(&channel, &style, 0, &offered.plain, &offered.empty)
+    let args = args(folder.path(), &[&option]);
+    let wire_profile = args.wire_profile().unwrap();
+    let channel = channel(&args).unwrap();
+    let print = |args: &SendArgs| {
+        let offered = read_files(args, &wire_profile).unwrap();
+        fingerprint(&channel, &wire_profile, 0, &offered.files, &offered.empty)
     };
-    let first = Kept::choose(&order, print(&order), clock::now()).unwrap();
-    let mut place = first.place;
-    place.at.pass = 3;
-    place.at.row = 5;
-    first.keep(&order, place).unwrap();
-    let again = Kept::choose(&order, print(&order), clock::now()).unwrap();
-    assert_eq!((again.tsi, again.place.at), (first.tsi, place.at));
-    assert_eq!(again.place.fdt_instance, first.place.fdt_instance + FDT_RESERVE);
+    let first = SavedState::choose(&args, print(&args), clock::now()).unwrap();
+    let mut resume_point = first.resume_point;
+    resume_point.at.pass = 3;
+    resume_point.at.row = 5;
+    first.save(&args, resume_point).unwrap();
+    let again = SavedState::choose(&args, print(&args), clock::now()).unwrap();
+    assert_eq!((again.tsi, again.resume_point.at), (first.tsi, resume_point.at));
+    assert_eq!(again.resume_point.fdt_instance, first.resume_point.fdt_instance + FDT_RESERVE);
 
-    fs::write(&order.files[0], b"other").unwrap();
-    let other = Kept::choose(&order, print(&order), clock::now()).unwrap();
+    fs::write(&args.files[0], b"other").unwrap();
+    let other = SavedState::choose(&args, print(&args), clock::now()).unwrap();
     assert_ne!(other.tsi, first.tsi);
-    let fixed = SendOrder { tsi: Some(first.tsi.0), ..order.clone() };
-    let refused = Kept::choose(&fixed, print(&order), clock::now()).unwrap_err();
-    assert_eq!(refused.exit(), Exit::Policy);
+    let fixed = SendArgs { tsi: Some(first.tsi.0), ..args.clone() };
+    let refused = SavedState::choose(&fixed, print(&args), clock::now()).unwrap_err();
+    assert_eq!(refused.exit_code(), ExitCode::Policy);
     fs::write(&state, b"{}").unwrap();
     assert_eq!(
-        Kept::choose(&order, print(&order), clock::now()).unwrap_err().exit(),
-        Exit::Configuration
+        SavedState::choose(&args, print(&args), clock::now()).unwrap_err().exit_code(),
+        ExitCode::Configuration
     );
 }
 
 #[test]
 fn an_empty_file_is_described_and_not_sent() {
     let folder = tempfile::tempdir().unwrap();
-    let mut order = order(folder.path(), &[]);
+    let mut args = args(folder.path(), &[]);
     let empty = folder.path().join("empty");
     fs::write(&empty, b"").unwrap();
-    order.files.insert(0, empty);
-    let offered = read_files(&order, &order.style().unwrap()).unwrap();
-    assert_eq!((offered.sent.len(), offered.plain.len()), (1, 1));
-    assert_eq!(offered.plain[0].entry.toi, Toi(2));
+    args.files.insert(0, empty);
+    let offered = read_files(&args, &args.wire_profile().unwrap()).unwrap();
+    assert_eq!((offered.sent.len(), offered.files.len()), (1, 1));
+    assert_eq!(offered.files[0].entry.toi, Toi(2));
     assert_eq!((offered.empty[0].toi, offered.empty[0].content_length), (Toi(1), Some(0)));
 }
 
@@ -118,8 +118,8 @@ fn files_arrive_on_a_socket_of_this_machine() {
         return;
     }
     listener.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let order = order(folder.path(), &["--passes=2", "--tsi=9", "--json"]);
-    let sender = thread::spawn(move || run(&order).map_err(|failure| failure.to_string()));
+    let args = args(folder.path(), &["--passes=2", "--tsi=9", "--json"]);
+    let sender = thread::spawn(move || run(&args).map_err(|error| error.to_string()));
     let mut buffer = [0; 2048];
     let (mut symbols, mut fdts) = (0, 0);
     loop {

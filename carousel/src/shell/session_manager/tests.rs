@@ -22,11 +22,11 @@ use tokio::{net::TcpListener, runtime};
 
 use super::*;
 use crate::{
-    encode::tests::{Sample, sample},
     package::documents::{
         YEAR, make_root, object_of_plan, signed,
         tests::{campaign, manifest},
     },
+    plan::encode::tests::{Sample, sample},
     shell::control_http,
 };
 
@@ -66,9 +66,10 @@ fn data() -> TempDir {
 }
 
 fn open(directory: &Path) -> SessionManager {
-    let leaving = Leaving { interface: Ipv4Addr::LOCALHOST.into(), source: None, ttl: 1, dscp: 0 };
+    let send_options =
+        SendOptions { interface: Ipv4Addr::LOCALHOST.into(), source: None, ttl: 1, dscp: 0 };
     let root = directory.join("root.env");
-    SessionManager::new(directory.to_owned(), &root, leaving, "2M".parse().unwrap()).unwrap()
+    SessionManager::new(directory.to_owned(), &root, send_options, "2M".parse().unwrap()).unwrap()
 }
 
 /// A server in a thread of its own; ends with the value.
@@ -214,9 +215,10 @@ fn a_bridge_prepares_opens_and_stops_and_the_restart_goes_on() {
     let stop = StopRequest { campaign_id, tsi: reply.tsi };
     let _: StatusReply = server.call("stop", &stop).unwrap();
     server.wait_for(AirPhase::Stopped);
-    let kept = package_dir::read_kept(&directory.path().join(ID.to_string()), ID).unwrap().unwrap();
-    assert_eq!(kept.tsi, Tsi(reply.tsi.into()));
-    assert!(kept.place.fdt_instance > 0);
+    let saved =
+        package_dir::read_saved(&directory.path().join(ID.to_string()), ID).unwrap().unwrap();
+    assert_eq!(saved.tsi, Tsi(reply.tsi.into()));
+    assert!(saved.resume_point.fdt_instance > 0);
 }
 
 #[test]
@@ -275,7 +277,7 @@ fn an_order_that_cannot_be_kept_is_not_acknowledged() {
     let directory = data();
     let server = Server::start(directory.path());
     let package = directory.path().join(ID.to_string());
-    // A directory in the place of the temporary file: nothing can be kept.
+    // A directory in the place of the temporary file: nothing can be saved.
     fs::create_dir(package.join("air.json.new")).unwrap();
     let error = server.call::<PrepareReply>("prepare", &request(4000)).unwrap_err();
     assert_eq!(error.0, 507, "{}", error.1);

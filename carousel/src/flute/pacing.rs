@@ -1,8 +1,7 @@
-//! Token bucket on octets: open-loop pacing of what goes on air.
+//! Token bucket on octets: open-loop pacing of packets.
 //!
-//! The bucket is kept as one moment, the time at which it would be full of debt no more: a packet
-//! may go when that moment is not ahead of `now`, and moves it by the time that its octets take at
-//! the session's rate. Lateness of the sender is made good at once by at most a millisecond of the
+//! The bucket is one moment, the time at which its debt is paid: a packet may be sent when that
+//! moment is not ahead of `now`, and moves it by the time of its octets at the session's rate. Lateness of the sender is made good at once by at most a millisecond of the
 //! rate; what is lost beyond that on a busy machine is made good slowly, by sending a tenth faster.
 
 use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
@@ -12,20 +11,20 @@ use proto::time::Mono;
 /// Longest burst, as time at the session's rate; a tenth faster it fits into a millisecond.
 const BURST: Duration = Duration::from_micros(900);
 
-/// Most that is ever made good.
+/// Longest lateness that is made up for.
 const MAX_LOST: Duration = Duration::from_millis(200);
 
-/// What is made good with each packet, as a part of its time.
+/// Lateness made up for with each packet, as a part of its time.
 const CATCH_UP: u32 = 10;
 
 /// Slowest and fastest session.
 const RATES: std::ops::RangeInclusive<u64> = 64_000..=1_000_000_000;
 
-/// How fast a session sends.
+/// The rate of a session.
 ///
 /// # Units
 ///
-/// Bits of UDP payload in a second, 64,000..=1,000,000,000.
+/// Bits of UDP payload per second, 64,000..=1,000,000,000.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Rate(NonZeroU64);
 
@@ -45,7 +44,7 @@ impl Rate {
         self.0.get()
     }
 
-    /// Returns how long `octets` take.
+    /// Returns the time of `octets` at this rate.
     fn time_of(self, octets: usize) -> Duration {
         // At most 64 KiB: 5.2e14 nanobits.
         let nanobits = u64::try_from(octets).unwrap_or(u64::MAX).saturating_mul(8_000_000_000);
@@ -83,18 +82,18 @@ impl fmt::Display for Rate {
     }
 }
 
-/// Says when the next packet may go.
+/// The moment at which the next packet may be sent.
 #[derive(Debug, Clone)]
 pub struct Pacer {
     rate: Rate,
-    /// When what was sent so far has been paid for.
+    /// The moment at which the sent packets are paid for.
     paid: Mono,
     /// Time on the air that was lost to lateness beyond a burst.
     lost: Duration,
 }
 
 impl Pacer {
-    /// Starts with an empty bucket that owes nothing.
+    /// Starts with an empty bucket without debt.
     #[must_use]
     pub const fn new(now: Mono, rate: Rate) -> Self {
         Self { rate, paid: now, lost: Duration::ZERO }
@@ -110,7 +109,7 @@ impl Pacer {
     pub fn sent(&mut self, now: Mono, octets: usize) {
         let cost = self.rate.time_of(octets);
         // With the packet itself the burst is at most BURST long, or one packet. At slow rates half
-        // a packet of credit makes good for late wakes and still lets no second packet follow.
+        // a packet of credit makes up for late wakes and still allows no second packet.
         let credit = BURST.saturating_sub(cost).max(BURST.min(cost / 2));
         let credit = u64::try_from(credit.as_nanos()).unwrap_or(u64::MAX);
         let earliest = Mono(now.0.saturating_sub(credit));
@@ -146,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn the_mean_rate_is_the_asked_one() {
+    fn the_mean_rate_is_the_requested_one() {
         for bits in [64_000, 5_000_000, 40_000_000, 100_000_000, 200_000_000] {
             let mut pacer = Pacer::new(Mono(7), rate(bits));
             let step = Duration::from_micros(60);
@@ -174,7 +173,7 @@ mod tests {
     #[test]
     fn a_sender_that_is_often_late_still_reaches_the_mean_rate() {
         let mut pacer = Pacer::new(Mono(0), rate(100_000_000));
-        // Wakes come every 300 microseconds, every fiftieth one 1.5 ms late.
+        // A wake every 300 microseconds, every fiftieth one 1.5 ms late.
         let mut octets = 0;
         let mut now = Mono(0);
         for wake in 0.. {

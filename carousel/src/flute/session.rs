@@ -2,14 +2,13 @@
 //!
 //! ```text
 //! start, restart:  FDT | plan header three times | the table of the segment where it begins, and
-//!                  what travelled of the tables after it with the segments before
+//!                  the symbols of later tables that are interleaved with earlier segments
 //! then:            the records of the plan in their order, pass after pass
 //! every 0.9 s:     FDT | plan headers
 //! end:             the packet that closes the session, three times
 //! ```
 //!
-//! It decides what goes next and puts a header in front of it; pacing, reading and sending are the
-//! shell's.
+//! It chooses the next record and writes a header in front of it; the shell paces, reads and sends.
 
 use std::{io, time::Duration};
 
@@ -26,39 +25,41 @@ use proto::{
 };
 
 use crate::{
-    fdt::{self, FdtIssuer},
-    life::{Due, Life, Next, REPEATS},
-    place::Place,
-    schedule::{Cursor, LCT_OCTETS, Record, Schedule},
+    control::resume_point::ResumePoint,
+    flute::{
+        fdt::{self, FdtGenerator},
+        lifecycle::{Announcement, NextPacket, REPEATS, SessionLifecycle},
+    },
+    plan::schedule::{Cursor, LCT_BYTES, Record, Schedule},
 };
 
-pub use crate::life::{Sent, Transmit};
+pub use crate::flute::lifecycle::{Sent, Transmit};
 
 /// FDT and plan headers are repeated at least every second; this leaves room for pacing.
 const ANNOUNCE_EVERY: Duration = Duration::from_millis(900);
 
-/// Where the records come from.
+/// The source of the records.
 pub trait Records {
-    /// Fills `buffer` with the record of object number `object` that lies at `offset` of its plan.
+    /// Fills `buffer` with the record of object number `object` at `offset` of its plan.
     ///
     /// # Errors
     ///
-    /// Whatever the storage answers.
+    /// Any error of the storage.
     fn read(&mut self, object: usize, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 }
 
 /// One object of a session.
 #[derive(Debug, Clone)]
 pub struct AiredObject {
-    /// What the campaign says about it.
+    /// Its part of the campaign.
     pub object: PlannedObject,
-    /// Where its records lie.
+    /// The order and the offsets of its records.
     pub schedule: Schedule,
     /// Its plan header.
     pub plan_header: Vec<u8>,
 }
 
-/// What a session is made of.
+/// The parameters of a session.
 #[derive(Debug, Clone)]
 pub struct SessionSetup {
     /// Names the session together with its source.
@@ -67,13 +68,13 @@ pub struct SessionSetup {
     pub campaign: CampaignId,
     /// At least one.
     pub objects: Vec<AiredObject>,
-    /// Where it begins; rounded down to the segment, or to the first one if there is no such place.
-    pub place: Place,
+    /// The point to start from; the first segment if the plan does not have it.
+    pub resume_point: ResumePoint,
     /// Passes after which the session closes by itself.
     pub passes: Option<u64>,
 }
 
-/// Something to send before the next record.
+/// A packet to send before the next record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     Fdt(usize),
@@ -86,9 +87,9 @@ enum Step {
 #[derive(Debug, Clone)]
 pub struct FluteSession {
     tsi: Tsi,
-    objects: Vec<Prepared>,
-    fdt: FdtIssuer,
-    life: Life<Step>,
+    objects: Vec<PreparedObject>,
+    fdt: FdtGenerator,
+    lifecycle: SessionLifecycle<Step>,
     object: usize,
     cursor: Cursor,
     earlier_passes: u64,
@@ -103,26 +104,26 @@ impl FluteSession {
     /// When the setup has no object.
     #[must_use]
     pub fn new(now: Now, setup: SessionSetup) -> Self {
-        let SessionSetup { tsi, campaign, objects, place, passes } = setup;
+        let SessionSetup { tsi, campaign, objects, resume_point, passes } = setup;
         assert!(!objects.is_empty(), "a session has at least one object");
         let files = objects.iter().flat_map(|aired| {
             let tables = Oti::RaptorQ(*aired.schedule.shape().table_oti());
             fdt::entries(campaign, &aired.object, tables, &aired.plan_header)
         });
-        let fdt = FdtIssuer::new(now.utc, tsi, files.collect(), place.fdt_instance);
+        let fdt = FdtGenerator::new(now.utc, tsi, files.collect(), resume_point.fdt_instance);
         let start = objects.iter().position(|aired| {
             let segments = u32::from(aired.schedule.shape().segments());
-            aired.object.component == place.component && place.segment < segments
+            aired.object.component == resume_point.component && resume_point.segment < segments
         });
-        let segment = Sbn(start.map_or(0, |_| place.segment));
+        let segment = Sbn(start.map_or(0, |_| resume_point.segment));
         Self {
             tsi,
-            objects: objects.into_iter().map(|aired| Prepared::new(tsi, aired)).collect(),
+            objects: objects.into_iter().map(|aired| PreparedObject::new(tsi, aired)).collect(),
             fdt,
-            life: Life::new(now.mono, ANNOUNCE_EVERY, Step::Close),
+            lifecycle: SessionLifecycle::new(now.mono, ANNOUNCE_EVERY, Step::Close),
             object: start.unwrap_or(0),
             cursor: Cursor::start_of(segment),
-            earlier_passes: place.passes,
+            earlier_passes: resume_point.passes,
             passes,
         }
     }
@@ -131,7 +132,7 @@ impl FluteSession {
     ///
     /// # Errors
     ///
-    /// What reading the record answered; the place moves on all the same.
+    /// Any error of reading the record, which is skipped.
     pub fn poll_transmit(
         &mut self,
         now: Now,
@@ -139,41 +140,41 @@ impl FluteSession {
         packet: &mut Vec<u8>,
     ) -> io::Result<Transmit> {
         packet.clear();
-        let is_through = self.is_through();
-        match self.life.advance(now.mono, || is_through) {
-            Due::Start => {
-                self.life.queue((0..self.fdt.packets().len()).map(Step::Fdt));
-                self.introduce();
+        let is_complete = self.is_complete();
+        match self.lifecycle.advance(now.mono, || is_complete) {
+            Announcement::First => {
+                self.lifecycle.queue((0..self.fdt.packets().len()).map(Step::Fdt));
+                self.queue_preamble();
             }
-            Due::Announce => self.announce(now),
-            Due::Nothing => {}
+            Announcement::Repeated => self.announce(now),
+            Announcement::NotDue => {}
         }
-        match self.life.next() {
-            Next::Step(step) => self.emit_step(step, records, packet)?,
-            Next::Closed => return Ok(Transmit::Closed),
-            Next::Data => self.emit_record(records, packet)?,
+        match self.lifecycle.next() {
+            NextPacket::Step(step) => self.emit_step(step, records, packet)?,
+            NextPacket::Closed => return Ok(Transmit::Closed),
+            NextPacket::Data => self.emit_record(records, packet)?,
         }
-        self.life.count(packet);
+        self.lifecycle.count(packet);
         Ok(Transmit::Packet)
     }
 
-    /// Ends the session: what comes yet are the packets that close it.
+    /// Ends the session: only the packets that close it follow.
     pub fn close(&mut self) {
-        self.life.close();
+        self.lifecycle.close();
     }
 
-    /// Returns what was sent.
+    /// Returns the counters of sent packets.
     #[must_use]
     pub const fn sent(&self) -> Sent {
-        self.life.sent()
+        self.lifecycle.sent()
     }
 
-    /// Returns where to go on after a restart: a segment boundary, and an FDT Instance ID that was
-    /// not used.
+    /// Returns the point to resume from after a restart: a segment boundary, and an FDT Instance ID
+    /// that was not used.
     #[must_use]
-    pub fn place(&self) -> Place {
-        Place {
-            component: self.current().aired.object.component,
+    pub fn resume_point(&self) -> ResumePoint {
+        ResumePoint {
+            component: self.current_object().aired.object.component,
             segment: self.cursor.segment.0,
             passes: self.passes(),
             fdt_instance: self.fdt.next_instance_id(),
@@ -182,13 +183,13 @@ impl FluteSession {
 
     /// Returns the index of the next data symbol, counted over all objects of the session.
     #[must_use]
-    pub fn symbol_place(&self) -> u64 {
+    pub fn symbol_index(&self) -> u64 {
         let before = self.objects.iter().take(self.object);
         let before: u64 = before.map(|object| object.aired.schedule.shape().leaves()).sum();
-        before + self.current().aired.schedule.place(self.cursor)
+        before + self.current_object().aired.schedule.symbol_index(self.cursor)
     }
 
-    /// Returns how often all plans were gone through, over all lives of the session.
+    /// Returns the complete passes through all plans, over all runs of the session.
     #[must_use]
     pub fn passes(&self) -> u64 {
         self.earlier_passes + self.sent().symbols / self.pass_symbols()
@@ -200,28 +201,28 @@ impl FluteSession {
         self.objects.iter().map(|object| object.aired.schedule.shape().leaves()).sum()
     }
 
-    fn is_through(&self) -> bool {
+    fn is_complete(&self) -> bool {
         self.passes
             .is_some_and(|passes| self.sent().symbols >= passes.saturating_mul(self.pass_symbols()))
     }
 
-    fn current(&self) -> &Prepared {
+    fn current_object(&self) -> &PreparedObject {
         self.objects.get(self.object).expect("the object exists")
     }
 
     /// Queues header and tables of the segment at the cursor.
-    fn introduce(&mut self) {
+    fn queue_preamble(&mut self) {
         let object = self.object;
-        self.life.queue(std::iter::repeat_n(Step::Header(object), REPEATS));
-        let tables = self.current().aired.schedule.introduction(self.cursor.segment);
-        self.life.queue(tables.map(|(segment, esi)| Step::Table { object, segment, esi }));
+        self.lifecycle.queue(std::iter::repeat_n(Step::Header(object), REPEATS));
+        let tables = self.current_object().aired.schedule.session_preamble(self.cursor.segment);
+        self.lifecycle.queue(tables.map(|(segment, esi)| Step::Table { object, segment, esi }));
     }
 
-    /// Queues FDT and headers before whatever waits.
+    /// Queues FDT and headers before all other steps.
     fn announce(&mut self, now: Now) {
-        self.fdt.renew(now.utc);
+        self.fdt.reissue_if_due(now.utc);
         let headers = (0..self.objects.len()).map(Step::Header);
-        self.life.queue_first((0..self.fdt.packets().len()).map(Step::Fdt).chain(headers));
+        self.lifecycle.queue_first((0..self.fdt.packets().len()).map(Step::Fdt).chain(headers));
     }
 
     fn emit_step(
@@ -258,7 +259,7 @@ impl FluteSession {
 
     /// Emits the next record of the plan; from object to object, from pass to pass.
     fn emit_record(&mut self, records: &mut dyn Records, packet: &mut Vec<u8>) -> io::Result<()> {
-        let schedule = self.current().aired.schedule;
+        let schedule = self.current_object().aired.schedule;
         let record = loop {
             match schedule.next(&mut self.cursor) {
                 Some(record) => break record,
@@ -268,8 +269,8 @@ impl FluteSession {
                     if next == Sbn(0) && self.objects.len() > 1 {
                         // The next object was not announced by the records of this one.
                         self.object = (self.object + 1) % self.objects.len();
-                        self.introduce();
-                        let Next::Step(step) = self.life.next() else { continue };
+                        self.queue_preamble();
+                        let NextPacket::Step(step) = self.lifecycle.next() else { continue };
                         return self.emit_step(step, records, packet);
                     }
                 }
@@ -282,23 +283,23 @@ impl FluteSession {
             Record::Data { .. } | Record::Table { .. } => Information::Omitted,
         };
         if matches!(record, Record::Data { .. }) {
-            self.life.count_symbol();
+            self.lifecycle.count_symbol();
         }
         // spec: rfc5775 4.3 (records carry the proofs of what they precede)
-        self.current().emit(self.object, record, information, records, packet)
+        self.current_object().emit(self.object, record, information, records, packet)
     }
 }
 
-/// Whether a packet carries EXT_FTI.
+/// The presence of EXT_FTI in a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Information {
     Sent,
     Omitted,
 }
 
-/// An object with what precedes its records on the wire.
+/// An object with the headers of its packets.
 #[derive(Debug, Clone)]
-struct Prepared {
+struct PreparedObject {
     aired: AiredObject,
     header_packet: Vec<u8>,
     data: Vec<u8>,
@@ -307,12 +308,12 @@ struct Prepared {
     table_with_fti: Vec<u8>,
 }
 
-impl Prepared {
+impl PreparedObject {
     fn new(tsi: Tsi, aired: AiredObject) -> Self {
         let component = aired.object.component;
         let image = Oti::RaptorQ(aired.object.oti);
         let tables = Oti::RaptorQ(*aired.schedule.shape().table_oti());
-        let auth = usize::try_from(aired.schedule.auth_octets()).expect("at most 184 octets");
+        let auth = usize::try_from(aired.schedule.auth_bytes()).expect("at most 184 octets");
         let data = |information| prefix(tsi, Toi::object(component), &image, information, 0);
         let table = |information| prefix(tsi, Toi::tables(component), &tables, information, auth);
         Self {
@@ -335,42 +336,42 @@ impl Prepared {
     ) -> io::Result<()> {
         let schedule = &self.aired.schedule;
         let (prefix, octets) = match (record, information) {
-            (Record::Data { .. }, Information::Omitted) => (&self.data, schedule.data_octets()),
+            (Record::Data { .. }, Information::Omitted) => (&self.data, schedule.data_bytes()),
             (Record::Data { .. }, Information::Sent) => {
-                (&self.data_with_fti, schedule.data_octets())
+                (&self.data_with_fti, schedule.data_bytes())
             }
-            (Record::Table { .. }, Information::Omitted) => (&self.table, schedule.table_octets()),
+            (Record::Table { .. }, Information::Omitted) => (&self.table, schedule.table_bytes()),
             (Record::Table { .. }, Information::Sent) => {
-                (&self.table_with_fti, schedule.table_octets())
+                (&self.table_with_fti, schedule.table_bytes())
             }
         };
         let offset = schedule.offset(record).expect("the plan holds its own records");
         let length = prefix.len() + usize::try_from(octets).expect("a record is a packet long");
         packet.extend_from_slice(prefix);
         packet.resize(length, 0);
-        let rest = packet.get_mut(prefix.len()..).expect("it was just resized");
-        records.read(object, offset, rest)
+        let tail = packet.get_mut(prefix.len()..).expect("it was just resized");
+        records.read(object, offset, tail)
     }
 }
 
 /// Returns the LCT header of an object's packets, up to the EXT_AUTH that the record begins with.
-fn prefix(tsi: Tsi, toi: Toi, oti: &Oti, information: Information, auth_octets: usize) -> Vec<u8> {
+fn prefix(tsi: Tsi, toi: Toi, oti: &Oti, information: Information, auth_bytes: usize) -> Vec<u8> {
     let mut extensions = Vec::new();
     if information == Information::Sent {
         ExtensionWriter::new(&mut extensions).fti(oti);
     }
-    let kept = usize::try_from(LCT_OCTETS).expect("16") + extensions.len();
-    if auth_octets > 0 {
-        // The header's length covers the EXT_AUTH, whose octets come from the plan.
+    let saved = usize::try_from(LCT_BYTES).expect("16") + extensions.len();
+    if auth_bytes > 0 {
+        // The header's length covers the EXT_AUTH, whose octets are in the plan.
         ExtensionWriter::new(&mut extensions)
-            .variable(ext::AUTH, &vec![0; auth_octets - 2])
+            .variable(ext::AUTH, &vec![0; auth_bytes - 2])
             .expect("a path has at most 11 hashes");
     }
     let extensions = Extensions::new(&extensions).expect("they were just written");
     let mut out = Vec::new();
     let header = Header::wide(tsi, toi, oti.encoding_id());
     header.emit(extensions, &mut out).expect("TSI and TOI of this product have 32 bits");
-    out.truncate(kept);
+    out.truncate(saved);
     out
 }
 

@@ -1,4 +1,4 @@
-//! Why a command of the image server ends without success, and with which exit code.
+//! Errors of the commands of the image server, and their exit codes.
 
 use std::{error::Error, fmt, io};
 
@@ -6,39 +6,39 @@ use proto::{trust::TrustError, wire::WireError};
 
 /// The documented exit codes, besides 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Exit {
+pub enum ExitCode {
     /// The command line is wrong.
     Usage,
-    /// A file or an option does not hold what it should.
+    /// A file or an option is invalid.
     Configuration,
     /// The network refused.
     Network,
-    /// A signature or a digest is not what it should be.
+    /// A signature or a digest is wrong.
     Refused,
-    /// A file or a campaign is not there.
+    /// A file or a campaign does not exist.
     NotFound,
-    /// It contradicts what is there already.
+    /// It contradicts an existing file or session.
     Conflict,
-    /// A rule said no: a window, an address, an expiry date.
+    /// A rule forbids it: a window, an address, an expiry date.
     Policy,
-    /// What was begun can be gone on with after room was made.
+    /// Incomplete, resumable once there is space.
     Incomplete,
     /// Ended by the user.
     Interrupted,
 }
 
-/// Why a command failed: an exit code and a message that names the field.
+/// The error of a command: an exit code and a message that names the field.
 #[derive(Debug)]
-pub struct Failure {
-    exit: Exit,
+pub struct CliError {
+    exit: ExitCode,
     what: String,
     source: Option<Box<dyn Error + Send + Sync>>,
 }
 
-impl Failure {
+impl CliError {
     /// Returns the exit code.
     #[must_use]
-    pub const fn exit(&self) -> Exit {
+    pub const fn exit_code(&self) -> ExitCode {
         self.exit
     }
 
@@ -48,13 +48,13 @@ impl Failure {
         use io::ErrorKind as Kind;
         let kind = error.kind();
         let exit = if kind == Kind::NotFound {
-            Exit::NotFound
+            ExitCode::NotFound
         } else if matches!(kind, Kind::AlreadyExists | Kind::AddrInUse) {
-            Exit::Conflict
+            ExitCode::Conflict
         } else if matches!(kind, Kind::StorageFull | Kind::QuotaExceeded | Kind::FileTooLarge) {
-            Exit::Incomplete
+            ExitCode::Incomplete
         } else {
-            Exit::Configuration
+            ExitCode::Configuration
         };
         Self { exit, what: what.into(), source: Some(Box::new(error)) }
     }
@@ -63,49 +63,49 @@ impl Failure {
     #[must_use]
     pub fn network(what: impl Into<String>, error: io::Error) -> Self {
         let in_use = error.kind() == io::ErrorKind::AddrInUse;
-        let exit = if in_use { Exit::Conflict } else { Exit::Network };
+        let exit = if in_use { ExitCode::Conflict } else { ExitCode::Network };
         Self { exit, what: what.into(), source: Some(Box::new(error)) }
     }
 
-    /// Wraps the refusal of a document.
+    /// Wraps the rejection of a document.
     #[must_use]
     pub fn trust(what: impl Into<String>, error: TrustError) -> Self {
-        Self { exit: Exit::Refused, what: what.into(), source: Some(Box::new(error)) }
+        Self { exit: ExitCode::Refused, what: what.into(), source: Some(Box::new(error)) }
     }
 
-    /// Wraps the refusal of a field.
+    /// Wraps the rejection of a field.
     #[must_use]
-    pub fn wire(exit: Exit, what: impl Into<String>, error: WireError) -> Self {
+    pub fn wire(exit: ExitCode, what: impl Into<String>, error: WireError) -> Self {
         Self { exit, what: what.into(), source: Some(Box::new(error)) }
     }
 }
 
-impl From<Exit> for u8 {
-    fn from(exit: Exit) -> Self {
+impl From<ExitCode> for u8 {
+    fn from(exit: ExitCode) -> Self {
         match exit {
-            Exit::Usage => 2,
-            Exit::Configuration => 3,
-            Exit::Network => 4,
-            Exit::Refused => 5,
-            Exit::NotFound => 6,
-            Exit::Conflict => 7,
-            Exit::Policy => 8,
-            Exit::Incomplete => 75,
-            Exit::Interrupted => 130,
+            ExitCode::Usage => 2,
+            ExitCode::Configuration => 3,
+            ExitCode::Network => 4,
+            ExitCode::Refused => 5,
+            ExitCode::NotFound => 6,
+            ExitCode::Conflict => 7,
+            ExitCode::Policy => 8,
+            ExitCode::Incomplete => 75,
+            ExitCode::Interrupted => 130,
         }
     }
 }
 
-impl Exit {
-    /// Returns a failure with this exit code and a message.
+impl ExitCode {
+    /// Returns an error with this exit code and a message.
     #[must_use]
-    pub fn because(self, what: impl Into<String>) -> Failure {
-        Failure { exit: self, what: what.into(), source: None }
+    pub fn with_message(self, what: impl Into<String>) -> CliError {
+        CliError { exit: self, what: what.into(), source: None }
     }
 }
 
 /// The message with all its causes, as a person reads it after `carousel: `.
-impl fmt::Display for Failure {
+impl fmt::Display for CliError {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.what)?;
         let mut cause: Option<&(dyn Error + 'static)> =
@@ -125,23 +125,23 @@ mod tests {
     #[test]
     fn the_kind_of_an_io_error_chooses_the_exit_code() {
         for (kind, exit) in [
-            (io::ErrorKind::NotFound, Exit::NotFound),
-            (io::ErrorKind::StorageFull, Exit::Incomplete),
-            (io::ErrorKind::AddrInUse, Exit::Conflict),
-            (io::ErrorKind::PermissionDenied, Exit::Configuration),
+            (io::ErrorKind::NotFound, ExitCode::NotFound),
+            (io::ErrorKind::StorageFull, ExitCode::Incomplete),
+            (io::ErrorKind::AddrInUse, ExitCode::Conflict),
+            (io::ErrorKind::PermissionDenied, ExitCode::Configuration),
         ] {
-            assert_eq!(Failure::io("x", kind.into()).exit(), exit);
+            assert_eq!(CliError::io("x", kind.into()).exit_code(), exit);
         }
         assert_eq!(
-            Failure::network("x", io::ErrorKind::AddrNotAvailable.into()).exit(),
-            Exit::Network
+            CliError::network("x", io::ErrorKind::AddrNotAvailable.into()).exit_code(),
+            ExitCode::Network
         );
     }
 
     #[test]
     fn a_message_shows_every_cause() {
         let error = WireError::invalid("symbol_len", 63, "64 to 1408");
-        let failure = Failure::trust("campaign X", TrustError::Malformed(error));
-        assert_eq!(failure.to_string(), "campaign X: symbol_len is 63, expected 64 to 1408");
+        let error = CliError::trust("campaign X", TrustError::Malformed(error));
+        assert_eq!(error.to_string(), "campaign X: symbol_len is 63, expected 64 to 1408");
     }
 }

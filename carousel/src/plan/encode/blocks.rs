@@ -17,7 +17,7 @@ use proto::{
 };
 
 use super::{PlanJob, offset_of, payload_id};
-use crate::schedule::Record;
+use crate::plan::schedule::Record;
 
 /// Symbols between two calls of the progress function.
 const PROGRESS_STEP: u64 = 256;
@@ -54,7 +54,7 @@ pub(super) fn write_data(job: &PlanJob<'_>) -> io::Result<Vec<Hash16>> {
     Ok(leaves.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Puts the leaves of one block at their places of the plan: every `blocks`-th from `sbn` on.
+/// Stores the leaves of one block at their indexes in the plan: every `blocks`-th from `sbn` on.
 fn place_leaves(leaves: &mut [Hash16], sbn: Sbn, blocks: u32, made: Vec<Hash16>) {
     let as_index = |number: u32| usize::try_from(number).expect("blocks are at most 255");
     let places = leaves.iter_mut().skip(as_index(sbn.0)).step_by(as_index(blocks));

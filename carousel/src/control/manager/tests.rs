@@ -2,11 +2,11 @@ use proto::ids::ComponentId;
 
 use super::*;
 use crate::{
-    encode::tests::sample,
     package::documents::{
         object_of_plan,
         tests::{NOW, campaign, manifest},
     },
+    plan::encode::tests::sample,
 };
 
 const ID: [u8; 16] = [7; 16];
@@ -20,12 +20,12 @@ fn utc(seconds: u64) -> u64 {
     NOW.seconds() + seconds
 }
 
-fn offer() -> Offer {
+fn package() -> AirablePackage {
     let sample = sample();
     let manifest = manifest(&sample);
     let object = object_of_plan(&manifest, ComponentId(0), &sample.header.emit()).unwrap();
     let campaign = campaign(&manifest.emit().unwrap(), object);
-    Offer { campaign, plan_symbols: 160, pass_octets: 20_000 }
+    AirablePackage { campaign, plan_symbols: 160, pass_bytes: 20_000 }
 }
 
 fn control() -> Control {
@@ -45,7 +45,7 @@ fn request() -> PrepareRequest {
 }
 
 fn prepare(control: &mut Control, now: Now, request: &PrepareRequest) -> Result<u32, Refusal> {
-    control.prepare(now, request, offer(), Tsi(77), None).map(|reply| reply.tsi)
+    control.prepare(now, request, package(), Tsi(77), None).map(|reply| reply.tsi)
 }
 
 fn open(control: &mut Control, now: Now, from: u64, to: u64) -> Result<AirStatus, Refusal> {
@@ -61,12 +61,12 @@ fn phase(control: &Control, now: Now) -> AirPhase {
     control.status(now, &StatusRequest::default()).unwrap().sessions[0].phase()
 }
 
-/// Drains until nothing is to be done; returns what was asked for, without what is to be kept.
+/// Polls until nothing is to be done; returns the actions without those that save.
 fn drain(control: &mut Control, now: Now) -> Vec<Output> {
     let mut outputs = Vec::new();
     loop {
         match control.poll_output(now) {
-            Output::Keep(_) => {}
+            Output::Save(_) => {}
             output @ (Output::Wait(_) | Output::Idle) => {
                 outputs.push(output);
                 return outputs;
@@ -76,13 +76,17 @@ fn drain(control: &mut Control, now: Now) -> Vec<Output> {
     }
 }
 
-fn live(segment: u32) -> Live {
-    let place = Place { segment, ..Place::START };
-    Live { place, symbol_place: 9, sent: Sent { packets: 5, octets: 50, symbols: 4 } }
+fn progress(segment: u32) -> SessionProgress {
+    let resume_point = ResumePoint { segment, ..ResumePoint::START };
+    SessionProgress {
+        resume_point,
+        symbol_index: 9,
+        sent: Sent { packets: 5, octets: 50, symbols: 4 },
+    }
 }
 
 #[test]
-fn a_window_is_kept_from_its_first_to_its_last_second_without_further_orders() {
+fn a_session_is_on_air_from_the_first_to_the_last_second_of_its_window() {
     let mut control = control();
     assert_eq!(prepare(&mut control, at(0), &request()), Ok(77));
     assert_eq!(phase(&control, at(0)), AirPhase::Prepared);
@@ -93,12 +97,12 @@ fn a_window_is_kept_from_its_first_to_its_last_second_without_further_orders() {
     let outputs = drain(&mut control, at(10));
     let channel = "232.1.2.3:3400".parse().unwrap();
     let rate = Rate::new(40_000_000).unwrap();
-    let start = Start { tsi: Tsi(77), channel, rate, place: Place::START };
+    let start = StartSession { tsi: Tsi(77), channel, rate, resume_point: ResumePoint::START };
     assert_eq!(outputs[0], Output::Start(CampaignId(ID), start));
     assert_eq!(outputs[1], Output::Wait(NOW + Duration::from_secs(100)));
     assert_eq!(phase(&control, at(10)), AirPhase::OnAir);
     assert_eq!(drain(&mut control, at(100))[0], Output::Stop(CampaignId(ID)));
-    control.handle_progress(at(100), CampaignId(ID), live(3));
+    control.handle_progress(at(100), CampaignId(ID), progress(3));
     control.handle_ended(at(100), CampaignId(ID));
     assert_eq!(drain(&mut control, at(100)), [Output::Idle]);
     assert_eq!(phase(&control, at(100)), AirPhase::Closed);
@@ -107,22 +111,22 @@ fn a_window_is_kept_from_its_first_to_its_last_second_without_further_orders() {
 }
 
 #[test]
-fn what_was_ordered_is_kept_before_anything_else_happens() {
+fn an_operation_is_saved_before_anything_else_happens() {
     let mut control = control();
     prepare(&mut control, at(0), &request()).unwrap();
-    assert!(matches!(control.poll_output(at(0)), Output::Keep(kept) if kept.tsi == Tsi(77)));
+    assert!(matches!(control.poll_output(at(0)), Output::Save(saved) if saved.tsi == Tsi(77)));
     open(&mut control, at(50), 10, 100).unwrap();
-    let Output::Keep(kept) = control.poll_output(at(50)) else { panic!("not kept") };
-    assert_eq!(kept.session.unwrap().order, Order::Opened);
+    let Output::Save(saved) = control.poll_output(at(50)) else { panic!("not saved") };
+    assert_eq!(saved.session.unwrap().desired, DesiredState::Opened);
     assert!(matches!(control.poll_output(at(50)), Output::Start(..)));
 }
 
 #[test]
-fn the_same_campaign_keeps_its_tsi_and_moves_its_window() {
+fn the_same_campaign_has_the_same_tsi_and_another_window() {
     let mut control = control();
     assert_eq!(prepare(&mut control, at(0), &request()), Ok(77));
     let later = PrepareRequest { closes_utc: utc(200), ..request() };
-    let reply = control.prepare(at(0), &later, offer(), Tsi(99), None).unwrap();
+    let reply = control.prepare(at(0), &later, package(), Tsi(99), None).unwrap();
     assert_eq!((reply.tsi, reply.plan_symbols, reply.bytes_per_pass), (77, 160, 20_000));
     open(&mut control, at(0), 0, 50).unwrap();
     assert!(matches!(drain(&mut control, at(1))[0], Output::Start(..)));
@@ -133,12 +137,12 @@ fn the_same_campaign_keeps_its_tsi_and_moves_its_window() {
 }
 
 #[test]
-fn a_session_that_is_stopped_can_be_opened_again_at_its_place() {
+fn a_session_that_is_stopped_can_be_opened_again_at_its_resume_point() {
     let mut control = control();
     prepare(&mut control, at(0), &request()).unwrap();
     open(&mut control, at(0), 0, 100).unwrap();
     drain(&mut control, at(1));
-    control.handle_progress(at(20), CampaignId(ID), live(6));
+    control.handle_progress(at(20), CampaignId(ID), progress(6));
     assert_eq!(stop(&mut control, at(20)).unwrap().phase(), AirPhase::OnAir);
     assert_eq!(drain(&mut control, at(20))[0], Output::Stop(CampaignId(ID)));
     assert_eq!(phase(&control, at(20)), AirPhase::Stopped);
@@ -146,7 +150,7 @@ fn a_session_that_is_stopped_can_be_opened_again_at_its_place() {
     assert_eq!(stop(&mut control, at(21)).unwrap().phase(), AirPhase::Stopped);
     open(&mut control, at(22), 0, 100).unwrap();
     let outputs = drain(&mut control, at(22));
-    assert!(matches!(outputs[0], Output::Start(_, start) if start.place.segment == 6));
+    assert!(matches!(outputs[0], Output::Start(_, start) if start.resume_point.segment == 6));
 }
 
 #[test]
@@ -161,36 +165,37 @@ fn a_session_that_fails_is_put_on_air_again_after_a_pause() {
 }
 
 #[test]
-fn the_place_on_air_is_kept_once_a_second_with_spare_fdt_instances() {
+fn the_resume_point_on_air_is_saved_once_a_second_with_spare_fdt_instances() {
     let mut control = control();
     prepare(&mut control, at(0), &request()).unwrap();
     open(&mut control, at(0), 0, 100).unwrap();
     drain(&mut control, at(1));
-    control.handle_progress(at(1), CampaignId(ID), live(1));
+    control.handle_progress(at(1), CampaignId(ID), progress(1));
     assert!(matches!(control.poll_output(at(1)), Output::Wait(_)));
-    control.handle_progress(at(3), CampaignId(ID), live(2));
-    let Output::Keep(kept) = control.poll_output(at(3)) else { panic!("not kept") };
-    assert_eq!((kept.place.segment, kept.place.fdt_instance), (2, 8));
+    control.handle_progress(at(3), CampaignId(ID), progress(2));
+    let Output::Save(saved) = control.poll_output(at(3)) else { panic!("not saved") };
+    assert_eq!((saved.resume_point.segment, saved.resume_point.fdt_instance), (2, 8));
 }
 
 #[test]
-fn a_restart_goes_on_with_what_was_ordered() {
+fn a_restart_restores_the_sessions() {
     let mut control = control();
     prepare(&mut control, at(0), &request()).unwrap();
     open(&mut control, at(0), 0, 100).unwrap();
     control.poll_output(at(0));
-    let Output::Keep(kept) = control.poll_output(at(0)) else { panic!("not kept") };
-    let kept = Kept { place: Place { segment: 5, ..kept.place }, ..kept };
+    let Output::Save(saved) = control.poll_output(at(0)) else { panic!("not saved") };
+    let saved =
+        SavedState { resume_point: ResumePoint { segment: 5, ..saved.resume_point }, ..saved };
     let mut again = self::control();
-    again.restore(offer(), kept);
+    again.restore(package(), saved);
     let outputs = drain(&mut again, at(30));
-    assert!(matches!(outputs[0], Output::Start(_, start) if start.place.segment == 5));
-    again.restore(offer(), Kept { session: None, ..kept });
+    assert!(matches!(outputs[0], Output::Start(_, start) if start.resume_point.segment == 5));
+    again.restore(package(), SavedState { session: None, ..saved });
     assert_eq!(again.status(at(30), &StatusRequest::default()).unwrap().sessions.len(), 1);
 }
 
 #[test]
-fn what_the_campaign_does_not_allow_is_refused_by_name() {
+fn a_request_that_the_campaign_does_not_allow_is_refused_by_name() {
     let malformed = |text: &str| Refusal::Malformed(text.into());
     for (request, expected) in [
         (PrepareRequest { campaign_id: vec![7; 15], ..request() }, malformed("campaign_id has 15")),
@@ -222,7 +227,7 @@ fn what_the_campaign_does_not_allow_is_refused_by_name() {
 }
 
 #[test]
-fn orders_for_a_session_that_is_not_there_are_refused() {
+fn operations_on_a_session_that_does_not_exist_are_refused() {
     let mut control = control();
     assert!(matches!(open(&mut control, at(0), 0, 9), Err(Refusal::NotFound(_))));
     assert!(matches!(stop(&mut control, at(0)), Err(Refusal::NotFound(_))));
@@ -233,5 +238,5 @@ fn orders_for_a_session_that_is_not_there_are_refused() {
     let wrong = StopRequest { campaign_id: ID.to_vec(), tsi: 78 };
     assert!(matches!(control.stop(at(0), &wrong), Err(Refusal::Conflict(_))));
     control.handle_ended(at(0), CampaignId([1; 16]));
-    control.handle_progress(at(0), CampaignId([1; 16]), live(1));
+    control.handle_progress(at(0), CampaignId([1; 16]), progress(1));
 }

@@ -1,4 +1,4 @@
-//! What a plain session looks like on the wire: the profiles, and where FEC parameters stand.
+//! The form of an unsigned session on the wire: profiles, and the location of FEC parameters.
 
 use proto::{
     fec::oti::{NoCodeOti, Oti, RAPTORQ_MAX_BLOCK_SYMBOLS},
@@ -12,15 +12,15 @@ use proto::{
 };
 
 use crate::{
-    failure::{Exit, Failure},
-    fdt::FdtStyle,
-    package::choose,
+    error::{CliError, ExitCode},
+    flute::fdt::FdtProfile,
+    plan::parameters,
 };
 
 /// Octets of UDP payload that pass an Ethernet without fragments.
-pub const MAX_PAYLOAD_OCTETS: usize = 1472;
+pub const MAX_PAYLOAD_BYTES: usize = 1472;
 
-/// Media type of plain files: nothing is known of what they are.
+/// Media type of unsigned files: nothing is known of their content.
 const MEDIA_TYPE: &str = "application/octet-stream";
 
 /// A published use of FLUTE.
@@ -32,9 +32,9 @@ pub enum Profile {
     Mbms,
 }
 
-/// Where receivers find the FEC parameters of a file.
+/// The location of the FEC parameters of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FtiPlace {
+pub enum FtiLocation {
     /// EXT_FTI in each packet of the file.
     Packet,
     /// Attributes in the FDT.
@@ -63,49 +63,49 @@ impl Scheme {
     }
 }
 
-/// How a session says that it ends.
+/// The signal that ends a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// By a packet without data.
+    /// A packet without data.
     DataLess,
-    /// By the flag A on the last FDT packets.
+    /// The flag A on the last FDT packets.
     FlagOnFdt,
 }
 
-/// What a plain session looks like.
+/// The form of an unsigned session on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Style {
-    /// Of FDT instances; the files have the same widths.
-    pub fdt: FdtStyle,
-    /// Where FEC parameters stand.
-    pub fti: FtiPlace,
-    /// How it ends.
+pub struct WireProfile {
+    /// Profile of FDT instances; the files have the same widths.
+    pub fdt: FdtProfile,
+    /// Location of FEC parameters.
+    pub fti: FtiLocation,
+    /// The signal of its end.
     pub closing: Closing,
-    /// Whether an entry may have the attribute Transfer-Length.
+    /// Set when an entry may have the attribute Transfer-Length.
     pub writes_transfer_length: bool,
 }
 
 impl Profile {
-    /// Returns the profile's style.
+    /// Returns the form on the wire.
     #[must_use]
-    pub fn style(self, fti: FtiPlace) -> Style {
+    pub fn wire_profile(self, fti: FtiLocation) -> WireProfile {
         match self {
             // spec: rfc6726 11.1 (each version on its LCT)
-            Self::Rfc6726 => Style {
-                fdt: FdtStyle::default(),
+            Self::Rfc6726 => WireProfile {
+                fdt: FdtProfile::default(),
                 fti,
                 closing: Closing::DataLess,
                 writes_transfer_length: true,
             },
             // spec: ts26346-mbms 7.2 (version 1, 16 bits, FTI on the FDT, no Complete)
-            Self::Mbms => Style {
-                fdt: FdtStyle {
+            Self::Mbms => WireProfile {
+                fdt: FdtProfile {
                     version: 1,
                     namespace: NAMESPACE_MBMS,
                     widths: Widths::NARROW,
                     // spec: ts26346-mbms L.4
                     complete: false,
-                    ..FdtStyle::default()
+                    ..FdtProfile::default()
                 },
                 fti,
                 closing: Closing::FlagOnFdt,
@@ -114,19 +114,19 @@ impl Profile {
         }
     }
 
-    /// Returns where FEC parameters stand unless the user says otherwise.
+    /// Returns the default location of FEC parameters.
     #[must_use]
-    pub const fn usual_fti(self) -> FtiPlace {
+    pub const fn default_fti(self) -> FtiLocation {
         match self {
-            Self::Rfc6726 => FtiPlace::Both,
+            Self::Rfc6726 => FtiLocation::Both,
             // spec: ts26346-mbms 7.2.8
-            Self::Mbms => FtiPlace::Fdt,
+            Self::Mbms => FtiLocation::Fdt,
         }
     }
 
-    /// Returns the scheme unless the user says otherwise.
+    /// Returns the default scheme.
     #[must_use]
-    pub const fn usual_scheme(self) -> Scheme {
+    pub const fn default_scheme(self) -> Scheme {
         match self {
             Self::Rfc6726 => Scheme::RaptorQ,
             Self::Mbms => Scheme::NoCode,
@@ -143,14 +143,14 @@ impl Profile {
     }
 }
 
-impl Style {
+impl WireProfile {
     /// Returns the FDT's entry of a file.
     #[must_use]
     pub fn entry(&self, toi: Toi, location: &str, oti: Oti, md5: [u8; 16]) -> FileEntry {
         let entry = FileEntry::plain(toi, location, MEDIA_TYPE, oti);
         let oti = match self.fti {
-            FtiPlace::Packet => None,
-            FtiPlace::Fdt | FtiPlace::Both => entry.oti,
+            FtiLocation::Packet => None,
+            FtiLocation::Fdt | FtiLocation::Both => entry.oti,
         };
         // spec: ts26346-mbms 7.2.9
         FileEntry { content_md5: Some(md5), oti, ..entry }
@@ -173,13 +173,28 @@ impl Style {
         }
     }
 
+    /// Returns the text by which state files tell wire profiles apart. It is part of a format: it
+    /// does not follow the names in this program.
+    #[must_use]
+    pub fn fingerprint(&self) -> String {
+        let FdtProfile { version, namespace, widths, symbol_bytes, complete } = self.fdt;
+        let Widths { tsi_words, toi_words, half_word } = widths;
+        let Self { fti, closing, writes_transfer_length, .. } = self;
+        format!(
+            "Style {{ fdt: FdtStyle {{ version: {version}, namespace: {namespace:?}, widths: Widths \
+             {{ tsi_words: {tsi_words}, toi_words: {toi_words}, half_word: {half_word} }}, \
+             symbol_octets: {symbol_bytes}, complete: {complete} }}, fti: {fti:?}, \
+             closing: {closing:?}, writes_transfer_length: {writes_transfer_length} }}"
+        )
+    }
+
     /// Returns the octets of a packet of a file in front of its symbol.
     #[must_use]
-    pub fn header_octets(&self) -> usize {
+    pub fn header_bytes(&self) -> usize {
         let ids = if self.fdt.widths.half_word { 4 } else { 8 };
         let fti = match self.fti {
-            FtiPlace::Fdt => 0,
-            FtiPlace::Packet | FtiPlace::Both => 16,
+            FtiLocation::Fdt => 0,
+            FtiLocation::Packet | FtiLocation::Both => 16,
         };
         // spec: rfc5052 6.3
         // First word, CCI, TSI and TOI, EXT_FTI, FEC payload id.
@@ -187,9 +202,9 @@ impl Style {
     }
 }
 
-/// What the user asked of the FEC parameters.
+/// The options of the FEC parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FecWishes {
+pub struct FecOptions {
     /// The scheme.
     pub scheme: Scheme,
     /// Octets of a symbol.
@@ -202,27 +217,32 @@ pub struct FecWishes {
 ///
 /// # Errors
 ///
-/// [`Failure`] that names the wish that cannot be met.
-pub fn oti_for(length: u64, wishes: FecWishes, style: &Style) -> Result<Oti, Failure> {
-    let FecWishes { scheme, symbol_size, max_block_symbols } = wishes;
-    let room = MAX_PAYLOAD_OCTETS - style.header_octets();
+/// [`CliError`] that names the option that cannot be met.
+pub fn oti_for(
+    length: u64,
+    options: FecOptions,
+    wire_profile: &WireProfile,
+) -> Result<Oti, CliError> {
+    let FecOptions { scheme, symbol_size, max_block_symbols } = options;
+    let room = MAX_PAYLOAD_BYTES - wire_profile.header_bytes();
     if symbol_size == 0 || usize::from(symbol_size) > room {
         let text = format!("--symbol-size is {symbol_size}, expected 1 to {room}");
-        return Err(Exit::Usage.because(text));
+        return Err(ExitCode::Usage.with_message(text));
     }
     match scheme {
         Scheme::RaptorQ => {
-            choose::raptorq_oti(length, symbol_size, max_block_symbols).map(Oti::RaptorQ)
+            parameters::raptorq_oti(length, symbol_size, max_block_symbols).map(Oti::RaptorQ)
         }
         Scheme::NoCode => {
             let range = 1..=RAPTORQ_MAX_BLOCK_SYMBOLS;
             if !range.contains(&max_block_symbols) {
                 let found = max_block_symbols;
                 let text = format!("--max-block-symbols is {found}, expected 1 to {}", range.end());
-                return Err(Exit::Usage.because(text));
+                return Err(ExitCode::Usage.with_message(text));
             }
             let oti = NoCodeOti::new(length, symbol_size, max_block_symbols);
-            let refused = |error| Exit::Policy.because(format!("a file cannot be sent: {error}"));
+            let refused =
+                |error| ExitCode::Policy.with_message(format!("a file cannot be sent: {error}"));
             oti.map(Oti::NoCode).map_err(refused)
         }
     }
@@ -235,46 +255,65 @@ mod tests {
     // test: ts26346-mbms 7.2, ts26346-mbms 7.2.8
     #[test]
     fn the_mbms_profile_is_version_1_with_16_bits_and_no_fti_on_files() {
-        let style = Profile::Mbms.style(Profile::Mbms.usual_fti());
-        assert_eq!((style.fdt.version, style.fdt.widths), (1, Widths::NARROW));
-        assert_eq!((style.fti, style.fdt.complete), (FtiPlace::Fdt, false));
-        assert_eq!(style.header_octets(), 16);
+        let wire_profile = Profile::Mbms.wire_profile(Profile::Mbms.default_fti());
+        assert_eq!((wire_profile.fdt.version, wire_profile.fdt.widths), (1, Widths::NARROW));
+        assert_eq!((wire_profile.fti, wire_profile.fdt.complete), (FtiLocation::Fdt, false));
+        assert_eq!(wire_profile.header_bytes(), 16);
+    }
+
+    #[test]
+    fn the_fingerprint_is_that_of_earlier_state_files() {
+        let fingerprint = Profile::Rfc6726.wire_profile(FtiLocation::Both).fingerprint();
+        assert_eq!(
+            fingerprint,
+            "Style { fdt: FdtStyle { version: 2, namespace: \"urn:ietf:params:xml:ns:fdt\", widths: \
+             Widths { tsi_words: 1, toi_words: 1, half_word: false }, symbol_octets: 1408, complete: \
+             true }, fti: Both, closing: DataLess, writes_transfer_length: true }"
+        );
+        let fingerprint = Profile::Mbms.wire_profile(FtiLocation::Fdt).fingerprint();
+        assert!(fingerprint.contains("half_word: true }, symbol_octets: 1408, complete: false }"));
+        assert!(
+            fingerprint.ends_with("fti: Fdt, closing: FlagOnFdt, writes_transfer_length: false }")
+        );
     }
 
     // test: rfc5052 6.3
     #[test]
     fn a_packet_with_everything_fits_an_ethernet() {
-        let style = Profile::Rfc6726.style(FtiPlace::Both);
-        let wishes = |symbol_size| FecWishes {
+        let wire_profile = Profile::Rfc6726.wire_profile(FtiLocation::Both);
+        let options = |symbol_size| FecOptions {
             scheme: Scheme::RaptorQ,
             symbol_size,
             max_block_symbols: 8192,
         };
-        assert!(oti_for(10_000, wishes(1436), &style).is_ok());
-        let failure = oti_for(10_000, wishes(1437), &style).unwrap_err();
-        assert!(failure.to_string().contains("expected 1 to 1436"), "{failure}");
-        assert_eq!(oti_for(10_000, wishes(0), &style).unwrap_err().exit(), Exit::Usage);
+        assert!(oti_for(10_000, options(1436), &wire_profile).is_ok());
+        let error = oti_for(10_000, options(1437), &wire_profile).unwrap_err();
+        assert!(error.to_string().contains("expected 1 to 1436"), "{error}");
+        assert_eq!(
+            oti_for(10_000, options(0), &wire_profile).unwrap_err().exit_code(),
+            ExitCode::Usage
+        );
     }
 
     // test: ts26346-mbms 7.2
     #[test]
     fn a_file_is_one_block_when_it_fits() {
-        let style = Profile::Mbms.style(FtiPlace::Fdt);
-        let wishes =
-            FecWishes { scheme: Scheme::NoCode, symbol_size: 1000, max_block_symbols: 100 };
-        let blocks = |length| match oti_for(length, wishes, &style).unwrap() {
+        let wire_profile = Profile::Mbms.wire_profile(FtiLocation::Fdt);
+        let options =
+            FecOptions { scheme: Scheme::NoCode, symbol_size: 1000, max_block_symbols: 100 };
+        let blocks = |length| match oti_for(length, options, &wire_profile).unwrap() {
             Oti::NoCode(oti) => oti.partition().blocks(),
             Oti::RaptorQ(_) => unreachable!(),
         };
         assert_eq!((blocks(1), blocks(100_000), blocks(100_001)), (1, 1, 2));
-        let none = FecWishes { max_block_symbols: 0, ..wishes };
-        assert_eq!(oti_for(9, none, &style).unwrap_err().exit(), Exit::Usage);
+        let none = FecOptions { max_block_symbols: 0, ..options };
+        assert_eq!(oti_for(9, none, &wire_profile).unwrap_err().exit_code(), ExitCode::Usage);
     }
 
     #[test]
     fn an_empty_file_is_its_entry() {
         for (profile, transfer_length) in [(Profile::Rfc6726, Some(0)), (Profile::Mbms, None)] {
-            let entry = profile.style(FtiPlace::Fdt).empty_entry(Toi(3), "a");
+            let entry = profile.wire_profile(FtiLocation::Fdt).empty_entry(Toi(3), "a");
             assert_eq!((entry.content_length, entry.transfer_length), (Some(0), transfer_length));
             assert_eq!(entry.transferred(), Some(0));
         }
@@ -283,13 +322,14 @@ mod tests {
     // test: rfc6726 5
     #[test]
     fn an_entry_has_fec_parameters_unless_packets_alone_carry_them() {
-        let wishes = FecWishes { scheme: Scheme::RaptorQ, symbol_size: 64, max_block_symbols: 100 };
+        let options =
+            FecOptions { scheme: Scheme::RaptorQ, symbol_size: 64, max_block_symbols: 100 };
         for (fti, expected) in
-            [(FtiPlace::Packet, false), (FtiPlace::Fdt, true), (FtiPlace::Both, true)]
+            [(FtiLocation::Packet, false), (FtiLocation::Fdt, true), (FtiLocation::Both, true)]
         {
-            let style = Profile::Rfc6726.style(fti);
-            let oti = oti_for(1000, wishes, &style).unwrap();
-            let entry = style.entry(Toi(1), "a", oti, [7; 16]);
+            let wire_profile = Profile::Rfc6726.wire_profile(fti);
+            let oti = oti_for(1000, options, &wire_profile).unwrap();
+            let entry = wire_profile.entry(Toi(1), "a", oti, [7; 16]);
             assert_eq!(entry.oti.is_some(), expected);
             assert_eq!(entry.encoding_id, Some(6));
         }
@@ -297,11 +337,12 @@ mod tests {
 
     // test: ts26346-mbms 7.2.9
     #[test]
-    fn an_mbms_entry_says_all_that_its_receivers_need() {
-        let wishes = FecWishes { scheme: Scheme::NoCode, symbol_size: 64, max_block_symbols: 100 };
-        let style = Profile::Mbms.style(Profile::Mbms.usual_fti());
-        let oti = oti_for(1000, wishes, &style).unwrap();
-        let entry = style.entry(Toi(1), "a", oti, [7; 16]);
+    fn an_mbms_entry_holds_all_that_its_receivers_need() {
+        let options =
+            FecOptions { scheme: Scheme::NoCode, symbol_size: 64, max_block_symbols: 100 };
+        let wire_profile = Profile::Mbms.wire_profile(Profile::Mbms.default_fti());
+        let oti = oti_for(1000, options, &wire_profile).unwrap();
+        let entry = wire_profile.entry(Toi(1), "a", oti, [7; 16]);
         assert_eq!((entry.toi, &*entry.content_location), (Toi(1), "a"));
         assert_eq!((entry.content_length, entry.content_md5), (Some(1000), Some([7; 16])));
         assert_eq!(entry.content_type.as_deref(), Some("application/octet-stream"));

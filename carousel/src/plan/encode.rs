@@ -1,4 +1,4 @@
-//! Object to source blocks to symbols, made ahead of their time: writes a plan.
+//! Encoding of an object into a plan: source blocks, symbols, tables, paths.
 //!
 //! Each source block is read, coded, hashed and written at its computed places by one of a bounded
 //! number of threads; then the tables over the leaves; then the paths, for which all tables must
@@ -19,8 +19,8 @@ use proto::{
     trust::plan::{NodeTree, PlanHeader, TableProof, table_node, table_symbols},
 };
 
-use crate::{
-    plan_file,
+use crate::plan::{
+    file,
     schedule::{Record, Schedule},
 };
 
@@ -30,7 +30,7 @@ pub trait ReadAt: Sync {
     ///
     /// # Errors
     ///
-    /// Whatever the storage answers; an image that ends early is an error too.
+    /// Any error of the storage; an image that ends early is an error too.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()>;
 }
 
@@ -40,15 +40,15 @@ pub trait WriteAt: Sync {
     ///
     /// # Errors
     ///
-    /// Whatever the storage answers.
+    /// Any error of the storage.
     fn write_at(&self, offset: u64, octets: &[u8]) -> io::Result<()>;
 }
 
-/// What [`write_plan`] works on.
+/// The input of [`write_plan`].
 pub struct PlanJob<'a> {
-    /// Where every record goes.
+    /// The places of the records.
     pub schedule: Schedule,
-    /// What leaves and nodes are hashed with.
+    /// The key of the hashes of leaves and nodes.
     pub object_key: Hash16,
     /// The image.
     pub image: &'a dyn ReadAt,
@@ -56,7 +56,7 @@ pub struct PlanJob<'a> {
     pub plan: &'a dyn WriteAt,
     /// Threads that code blocks.
     pub threads: NonZeroUsize,
-    /// Told how many further symbols were written; called from several threads.
+    /// Called with the number of further symbols written, from several threads.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
 
@@ -76,7 +76,7 @@ pub fn write_plan(job: &PlanJob<'_>) -> io::Result<PlanHeader> {
     let tree = NodeTree::new(&shape, nodes).expect("one node was made for each table symbol");
     write_paths(job, &tree)?;
     let header = PlanHeader::new(shape, job.object_key, &tree).expect("the tree is of this shape");
-    job.plan.write_at(0, &plan_file::emit_head(&header.emit()))?;
+    job.plan.write_at(0, &file::emit_head(&header.emit()))?;
     Ok(header)
 }
 
@@ -97,7 +97,7 @@ fn write_tables(job: &PlanJob<'_>, leaves: &[Hash16]) -> io::Result<Vec<Hash16>>
             payload_id(segment, esi, &mut record);
             record.extend_from_slice(&symbol);
             let offset = offset_of(&job.schedule, Record::Table { segment, esi });
-            job.plan.write_at(offset + job.schedule.auth_octets(), &record)?;
+            job.plan.write_at(offset + job.schedule.auth_bytes(), &record)?;
         }
     }
     Ok(nodes)

@@ -16,7 +16,7 @@ use proto::{
 };
 
 use super::*;
-use crate::schedule::{Cursor, HEAD_OCTETS};
+use crate::plan::schedule::{Cursor, HEAD_BYTES};
 
 impl ReadAt for Vec<u8> {
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<()> {
@@ -102,8 +102,8 @@ pub(crate) fn sample() -> Sample {
 fn record(sample: &Sample, record: Record) -> &[u8] {
     let start = usize::try_from(sample.schedule.offset(record).unwrap()).unwrap();
     let octets = match record {
-        Record::Data { .. } => sample.schedule.data_octets(),
-        Record::Table { .. } => sample.schedule.table_octets(),
+        Record::Data { .. } => sample.schedule.data_bytes(),
+        Record::Table { .. } => sample.schedule.table_bytes(),
     };
     &sample.file[start..start + usize::try_from(octets).unwrap()]
 }
@@ -111,9 +111,9 @@ fn record(sample: &Sample, record: Record) -> &[u8] {
 #[test]
 fn the_head_holds_the_header_and_the_file_has_its_computed_length() {
     let sample = sample();
-    assert_eq!(u64::try_from(sample.file.len()).unwrap(), sample.schedule.file_octets());
-    let head = sample.file[..usize::try_from(HEAD_OCTETS).unwrap()].try_into().unwrap();
-    let octets = plan_file::parse_head(&head).unwrap();
+    assert_eq!(u64::try_from(sample.file.len()).unwrap(), sample.schedule.file_bytes());
+    let head = sample.file[..usize::try_from(HEAD_BYTES).unwrap()].try_into().unwrap();
+    let octets = file::parse_head(&head).unwrap();
     assert_eq!(PlanHeader::parse(&octets, &sample.object), Ok(sample.header));
 }
 
@@ -122,20 +122,20 @@ fn every_table_symbol_proves_itself_and_the_leaves_are_those_of_the_records() {
     let sample = sample();
     let shape = *sample.schedule.shape();
     assert!(shape.proof_depth() > 0, "the path is a real one");
-    let auth = usize::try_from(sample.schedule.auth_octets()).unwrap();
+    let auth = usize::try_from(sample.schedule.auth_bytes()).unwrap();
     for segment in (0..u32::from(shape.segments())).map(Sbn) {
         let mut decoder = Decoder::new(shape.table_oti(), segment).unwrap();
         for esi in (0..shape.table_symbols_per_segment()).map(Esi) {
             let octets = record(&sample, Record::Table { segment, esi });
-            let (extension, rest) = octets.split_at(auth);
+            let (extension, symbol_record) = octets.split_at(auth);
             let content = Extensions::new(extension).unwrap().auth().unwrap();
             let proof = TableProof::parse(content).unwrap();
             assert_eq!(Some(proof.index()), shape.table_index(segment, esi));
-            assert_eq!(rest[..4], (segment.0 << 24 | esi.0).to_be_bytes());
+            assert_eq!(symbol_record[..4], (segment.0 << 24 | esi.0).to_be_bytes());
             let key = sample.header.object_key();
-            assert!(proof.leads_to(sample.header.cap(), key, segment, esi, &rest[4..]));
+            assert!(proof.leads_to(sample.header.cap(), key, segment, esi, &symbol_record[4..]));
             // The source symbols alone need no more of the codec than itself.
-            decoder.push(esi, &rest[4..]);
+            decoder.push(esi, &symbol_record[4..]);
         }
         let table = decoder.decode().unwrap();
         for (index, expected) in shape.segment(segment).unwrap().zip(leaves_of_table(&table)) {

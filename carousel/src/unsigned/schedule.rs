@@ -1,4 +1,4 @@
-//! Which symbol of which block goes next in plain mode.
+//! The sending order of the symbols of an unsigned session.
 //!
 //! ```text
 //! No-Code, each pass      source rows of all blocks of all files
@@ -39,9 +39,9 @@ pub struct SymbolName {
     pub esi: Esi,
 }
 
-/// Where a session goes on: always the beginning of a row.
+/// The row at which a session resumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct RowPlace {
+pub struct RowPosition {
     /// Passes that are complete.
     pub pass: u64,
     /// Rows of this pass that are complete.
@@ -50,7 +50,7 @@ pub struct RowPlace {
 
 /// The sending order of one session.
 #[derive(Debug, Clone)]
-pub struct PlainSchedule {
+pub struct UnsignedSchedule {
     files: Vec<FileRows>,
 }
 
@@ -69,7 +69,7 @@ enum Phase {
     Repair,
 }
 
-impl PlainSchedule {
+impl UnsignedSchedule {
     /// Makes the order for files with these parameters: `repair_percent` of the source symbols are
     /// added to the first pass as repair symbols.
     #[must_use]
@@ -95,12 +95,12 @@ impl PlainSchedule {
     /// Returns the symbols of a row in sending order; none when the pass has no such row.
     #[must_use]
     // spec: rfc5445 3.4.2 (symbol after symbol, pass by pass)
-    pub fn row(&self, place: RowPlace) -> Vec<SymbolName> {
-        let Some((phase, row)) = self.phase_at(place) else { return Vec::new() };
-        let all = self.phase_rows(place.pass, phase);
+    pub fn row(&self, position: RowPosition) -> Vec<SymbolName> {
+        let Some((phase, row)) = self.phase_at(position) else { return Vec::new() };
+        let all = self.phase_rows(position.pass, phase);
         let mut symbols = Vec::new();
         for (number, file) in self.files.iter().enumerate() {
-            let count = file.rows(place.pass, phase);
+            let count = file.rows(position.pass, phase);
             // Of all rows this file has `count`, spread evenly.
             let own = file.own_row(row, count, all);
             if own >= count || own * all / count != row {
@@ -109,7 +109,7 @@ impl PlainSchedule {
             match phase {
                 Phase::Source => file.source_row(number, own, &mut symbols),
                 Phase::Repair => {
-                    let esi = file.repair_esi(place.pass, own);
+                    let esi = file.repair_esi(position.pass, own);
                     symbols.extend(file.blocks(number).map(|block| SymbolName { block, esi }));
                 }
             }
@@ -117,40 +117,40 @@ impl PlainSchedule {
         symbols
     }
 
-    /// Returns the place after a row.
+    /// Returns the position after a row.
     #[must_use]
-    pub fn after(&self, place: RowPlace) -> RowPlace {
-        if place.row + 1 < self.rows(place.pass) {
-            RowPlace { row: place.row + 1, ..place }
+    pub fn after(&self, position: RowPosition) -> RowPosition {
+        if position.row + 1 < self.rows(position.pass) {
+            RowPosition { row: position.row + 1, ..position }
         } else {
-            RowPlace { pass: place.pass + 1, row: 0 }
+            RowPosition { pass: position.pass + 1, row: 0 }
         }
     }
 
-    /// Returns the first repair symbol of each block that goes at a place or after it; the others
+    /// Returns the first repair symbol of each block at a position or after it; the others
     /// of the block follow in the order of their ids.
     #[must_use]
-    pub fn repair_from(&self, place: RowPlace) -> Vec<SymbolName> {
+    pub fn repair_from(&self, position: RowPosition) -> Vec<SymbolName> {
         let mut symbols = Vec::new();
         for (number, file) in self.files.iter().enumerate().filter(|(_, file)| file.rateless) {
-            let own = match self.phase_at(place) {
+            let own = match self.phase_at(position) {
                 Some((Phase::Repair, row)) => {
-                    let count = file.rows(place.pass, Phase::Repair);
-                    file.own_row(row, count, self.phase_rows(place.pass, Phase::Repair))
+                    let count = file.rows(position.pass, Phase::Repair);
+                    file.own_row(row, count, self.phase_rows(position.pass, Phase::Repair))
                 }
                 Some((Phase::Source, _)) | None => 0,
             };
-            let esi = file.repair_esi(place.pass, own);
+            let esi = file.repair_esi(position.pass, own);
             symbols.extend(file.blocks(number).map(|block| SymbolName { block, esi }));
         }
         symbols
     }
 
-    /// Returns the phase of a place and the row within it.
-    fn phase_at(&self, place: RowPlace) -> Option<(Phase, u64)> {
-        let mut row = place.row;
+    /// Returns the phase of a position and the row within it.
+    fn phase_at(&self, position: RowPosition) -> Option<(Phase, u64)> {
+        let mut row = position.row;
         PHASES.into_iter().find_map(|phase| {
-            let rows = self.phase_rows(place.pass, phase);
+            let rows = self.phase_rows(position.pass, phase);
             if row < rows {
                 return Some((phase, row));
             }
@@ -191,7 +191,7 @@ impl FileRows {
         symbols.extend(blocks.map(|block| SymbolName { block, esi }));
     }
 
-    /// Returns the id of repair row `row` of a pass; ids come again once all 2^24 were sent.
+    /// Returns the id of repair row `row` of a pass; ids repeat once all 2^24 were sent.
     fn repair_esi(&self, pass: u64, row: u64) -> Esi {
         let source = u64::from(self.partition.largest());
         let earlier = match pass.checked_sub(1) {
@@ -225,8 +225,8 @@ mod tests {
         Oti::RaptorQ(RaptorQOti::new(parameters).unwrap())
     }
 
-    fn pass(schedule: &PlainSchedule, pass: u64) -> Vec<SymbolName> {
-        (0..schedule.rows(pass)).flat_map(|row| schedule.row(RowPlace { pass, row })).collect()
+    fn pass(schedule: &UnsignedSchedule, pass: u64) -> Vec<SymbolName> {
+        (0..schedule.rows(pass)).flat_map(|row| schedule.row(RowPosition { pass, row })).collect()
     }
 
     fn ids(symbols: &[SymbolName]) -> Vec<(usize, u32, u32)> {
@@ -235,7 +235,7 @@ mod tests {
 
     #[test]
     fn a_pass_goes_row_by_row_over_all_blocks() {
-        let schedule = PlainSchedule::new(&[raptorq(5, 2)], 50);
+        let schedule = UnsignedSchedule::new(&[raptorq(5, 2)], 50);
         let first = [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (0, 3), (1, 3), (0, 4), (1, 4)]
             .map(|(b, e)| (0, b, e));
         assert_eq!(ids(&pass(&schedule, 0)), first);
@@ -247,7 +247,7 @@ mod tests {
     #[test]
     fn no_repair_symbol_is_sent_twice() {
         let files = [raptorq(40, 3), raptorq(7, 1), raptorq(90, 4)];
-        let schedule = PlainSchedule::new(&files, 30);
+        let schedule = UnsignedSchedule::new(&files, 30);
         let mut seen = BTreeSet::new();
         for number in 0..5 {
             let all = ids(&pass(&schedule, number));
@@ -261,45 +261,45 @@ mod tests {
 
     #[test]
     fn short_and_long_files_end_together() {
-        let schedule = PlainSchedule::new(&[raptorq(10, 1), raptorq(100, 1)], 0);
+        let schedule = UnsignedSchedule::new(&[raptorq(10, 1), raptorq(100, 1)], 0);
         let all = ids(&pass(&schedule, 0));
-        let places: Vec<_> =
+        let positions: Vec<_> =
             all.iter().enumerate().filter(|(_, id)| id.0 == 0).map(|(at, _)| at).collect();
-        assert_eq!(places.len(), 10);
-        assert!(places.windows(2).all(|pair| pair[1] - pair[0] == 11), "{places:?}");
+        assert_eq!(positions.len(), 10);
+        assert!(positions.windows(2).all(|pair| pair[1] - pair[0] == 11), "{positions:?}");
     }
 
     #[test]
     fn the_next_repair_symbols_are_known_at_every_place() {
         let files = [raptorq(40, 3), raptorq(7, 1), raptorq(90, 4)];
-        let schedule = PlainSchedule::new(&files, 30);
+        let schedule = UnsignedSchedule::new(&files, 30);
         for start in [(0, 0), (0, 22), (0, 23), (0, 29), (1, 0), (1, 1), (1, 17), (9, 5)] {
-            let start = RowPlace { pass: start.0, row: start.1 };
+            let start = RowPosition { pass: start.0, row: start.1 };
             let mut expected: BTreeMap<_, _> =
                 schedule.repair_from(start).iter().map(|name| (name.block, name.esi.0)).collect();
             assert_eq!(expected.len(), 8);
-            let mut place = start;
+            let mut position = start;
             for _ in 0..100 {
-                for name in schedule.row(place) {
+                for name in schedule.row(position) {
                     let next = expected.get_mut(&name.block).unwrap();
                     let largest = [14, 7, 23][name.block.file];
                     if name.esi.0 >= largest {
-                        assert_eq!(name.esi.0, *next, "{start:?} {place:?} {name:?}");
+                        assert_eq!(name.esi.0, *next, "{start:?} {position:?} {name:?}");
                         *next += 1;
                     }
                 }
-                place = schedule.after(place);
+                position = schedule.after(position);
             }
         }
     }
 
-    /// Returns what is sent until the last block has its K symbols, in units of all K.
-    fn cost(schedule: &PlainSchedule, k: u32, blocks: u32, lost: impl Fn(u64) -> bool) -> f64 {
+    /// Returns the symbols sent until the last block has its K, in units of all K.
+    fn cost(schedule: &UnsignedSchedule, k: u32, blocks: u32, lost: impl Fn(u64) -> bool) -> f64 {
         let mut missing = BTreeMap::from_iter((0..blocks).map(|sbn| (sbn, k)));
         let mut sent = 0;
-        let mut place = RowPlace::default();
+        let mut position = RowPosition::default();
         loop {
-            for name in schedule.row(place) {
+            for name in schedule.row(position) {
                 sent += 1;
                 if lost(sent) {
                     continue;
@@ -310,13 +310,13 @@ mod tests {
                     return f64::from(u32::try_from(sent).unwrap()) / f64::from(k * blocks);
                 }
             }
-            place = schedule.after(place);
+            position = schedule.after(position);
         }
     }
 
     #[test]
     fn losses_cost_little_more_than_what_is_lost() {
-        let schedule = PlainSchedule::new(&[raptorq(800 * 47, 47)], 0);
+        let schedule = UnsignedSchedule::new(&[raptorq(800 * 47, 47)], 0);
         let seed = 0x5eed_1234_u64;
         let random = |at: u64| {
             let mixed = (at ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -335,26 +335,26 @@ mod tests {
     #[test]
     fn without_code_each_pass_is_the_same() {
         let oti = Oti::NoCode(NoCodeOti::new(50, 8, 4).unwrap());
-        let schedule = PlainSchedule::new(&[oti], 50);
+        let schedule = UnsignedSchedule::new(&[oti], 50);
         let first = ids(&pass(&schedule, 0));
         assert_eq!(
             first,
             [(0, 0, 0), (0, 1, 0), (0, 0, 1), (0, 1, 1), (0, 0, 2), (0, 1, 2), (0, 0, 3)]
         );
         assert_eq!(ids(&pass(&schedule, 9)), first);
-        assert_eq!(schedule.repair_from(RowPlace::default()), []);
+        assert_eq!(schedule.repair_from(RowPosition::default()), []);
     }
 
     #[test]
     fn places_follow_each_other_from_pass_to_pass() {
-        let schedule = PlainSchedule::new(&[raptorq(3, 1)], 0);
-        let mut place = RowPlace::default();
+        let schedule = UnsignedSchedule::new(&[raptorq(3, 1)], 0);
+        let mut position = RowPosition::default();
         for expected in [(0, 1), (0, 2), (1, 0), (1, 1)] {
-            place = schedule.after(place);
-            assert_eq!((place.pass, place.row), expected);
+            position = schedule.after(position);
+            assert_eq!((position.pass, position.row), expected);
         }
-        assert_eq!(schedule.row(RowPlace { pass: 0, row: 3 }), []);
-        let far = schedule.row(RowPlace { pass: 1 << 40, row: 0 });
+        assert_eq!(schedule.row(RowPosition { pass: 0, row: 3 }), []);
+        let far = schedule.row(RowPosition { pass: 1 << 40, row: 0 });
         assert!(far[0].esi.0 >= 3 && far[0].esi.0 < RAPTORQ_ESI_LIMIT);
     }
 }

@@ -1,4 +1,4 @@
-//! Which record is sent next, and where it lies in the plan file.
+//! The sending order of the records of a plan, and their offsets in the plan file.
 //!
 //! ```text
 //! segment s:  S data symbols, and spread over all of them as many table symbols as a table has:
@@ -24,21 +24,21 @@ use proto::{
 };
 
 /// Octets before the first record of a plan file.
-pub const HEAD_OCTETS: u64 = 4096;
+pub const HEAD_BYTES: u64 = 4096;
 
-/// Data symbols over which a table travels at least, unless [`MOST_CARRIERS`] segments have fewer.
+/// Data symbols over which a table travels at least, unless [`MAX_HOST_SEGMENTS`] segments have fewer.
 const TABLE_SPAN_SYMBOLS: u32 = 4096;
 
-/// Segments that carry symbols of one table at most.
-const MOST_CARRIERS: u32 = 3;
+/// Segments that hold symbols of one table at most.
+const MAX_HOST_SEGMENTS: u32 = 3;
 
-/// Where the records of one plan lie.
+/// The sending order and the offsets of the records of one plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schedule {
     shape: PlanShape,
-    carriers: Carriers,
-    data_octets: u64,
-    table_octets: u64,
+    hosts: HostSegments,
+    data_bytes: u64,
+    table_bytes: u64,
 }
 
 /// One record of the plan.
@@ -63,21 +63,21 @@ pub enum Record {
 /// Which segments carry the symbols of a table: `count` in a row, the last of which is `ahead`
 /// segments before its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Carriers {
+struct HostSegments {
     count: u32,
     ahead: u32,
 }
 
-impl Carriers {
+impl HostSegments {
     fn of(shape: &PlanShape) -> Self {
         if shape.parameters().segment_symbols >= TABLE_SPAN_SYMBOLS {
             return Self { count: 1, ahead: 1 };
         }
-        Self { count: MOST_CARRIERS.min(shape.segments().into()), ahead: 0 }
+        Self { count: MAX_HOST_SEGMENTS.min(shape.segments().into()), ahead: 0 }
     }
 }
 
-/// A place within a pass: the next record in sending order.
+/// A position within a pass: the next record in sending order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Cursor {
     /// The segment that is being sent.
@@ -104,9 +104,9 @@ impl Schedule {
         let parameters = shape.parameters();
         Self {
             shape,
-            carriers: Carriers::of(&shape),
-            data_octets: id + u64::from(shape.oti().parameters().symbol_size),
-            table_octets: Self::auth_octets_of(&shape)
+            hosts: HostSegments::of(&shape),
+            data_bytes: id + u64::from(shape.oti().parameters().symbol_size),
+            table_bytes: Self::auth_bytes_of(&shape)
                 + id
                 + u64::from(parameters.table_symbol_bytes),
         }
@@ -120,32 +120,32 @@ impl Schedule {
 
     /// Returns the octets of a data record.
     #[must_use]
-    pub const fn data_octets(&self) -> u64 {
-        self.data_octets
+    pub const fn data_bytes(&self) -> u64 {
+        self.data_bytes
     }
 
     /// Returns the octets of a table record.
     #[must_use]
-    pub const fn table_octets(&self) -> u64 {
-        self.table_octets
+    pub const fn table_bytes(&self) -> u64 {
+        self.table_bytes
     }
 
     /// Returns the octets of the EXT_AUTH that a table record starts with.
     #[must_use]
-    pub fn auth_octets(&self) -> u64 {
-        Self::auth_octets_of(&self.shape)
+    pub fn auth_bytes(&self) -> u64 {
+        Self::auth_bytes_of(&self.shape)
     }
 
-    fn auth_octets_of(shape: &PlanShape) -> u64 {
+    fn auth_bytes_of(shape: &PlanShape) -> u64 {
         8 + 16 * u64::from(shape.proof_depth())
     }
 
     /// Returns the octets of a whole plan file.
     #[must_use]
-    pub fn file_octets(&self) -> u64 {
-        HEAD_OCTETS
-            + self.shape.leaves() * self.data_octets
-            + u64::from(self.shape.table_symbols()) * self.table_octets
+    pub fn file_bytes(&self) -> u64 {
+        HEAD_BYTES
+            + self.shape.leaves() * self.data_bytes
+            + u64::from(self.shape.table_symbols()) * self.table_bytes
     }
 
     /// Returns the number of data symbols of a segment; zero when there is no such segment.
@@ -170,42 +170,41 @@ impl Schedule {
         Sbn((segment + segments - distance % segments) % segments)
     }
 
-    /// Returns how many symbols of a table its carrier number `turn` takes; the last one is 0.
+    /// Returns the number of symbols of a table in its host number `turn`; the last one is 0.
     fn share_of(&self, turn: u32) -> u32 {
-        (self.shape.table_symbols_per_segment() + self.carriers.count - 1 - turn)
-            / self.carriers.count
+        (self.shape.table_symbols_per_segment() + self.hosts.count - 1 - turn) / self.hosts.count
     }
 
-    /// Returns how many symbols of a table go with the carriers before number `turn`.
-    fn carried_before(&self, turn: u32) -> u32 {
-        (turn + 1..self.carriers.count).map(|earlier| self.share_of(earlier)).sum()
+    /// Returns how many symbols of a table go with the hosts before number `turn`.
+    fn interleaved_before(&self, turn: u32) -> u32 {
+        (turn + 1..self.hosts.count).map(|earlier| self.share_of(earlier)).sum()
     }
 
-    /// Returns the table symbol that `segment` carries at `place` of its table symbols.
-    fn carried_at(&self, segment: Sbn, place: u32) -> Record {
-        let turn = place % self.carriers.count;
-        let esi = self.carried_before(turn) + place / self.carriers.count;
-        let segment = self.later(segment, self.carriers.ahead + turn);
+    /// Returns the table symbol that `segment` carries at `position` of its table symbols.
+    fn interleaved_at(&self, segment: Sbn, position: u32) -> Record {
+        let turn = position % self.hosts.count;
+        let esi = self.interleaved_before(turn) + position / self.hosts.count;
+        let segment = self.later(segment, self.hosts.ahead + turn);
         Record::Table { segment, esi: Esi(esi) }
     }
 
-    /// Returns the segment that carries a table symbol, and its place there.
-    fn carrier_of(&self, segment: Sbn, esi: Esi) -> Option<(Sbn, u32)> {
-        (0..self.carriers.count).find_map(|turn| {
-            let nth = esi.0.checked_sub(self.carried_before(turn))?;
-            let carrier = self.earlier(segment, self.carriers.ahead + turn);
-            Some((carrier, nth * self.carriers.count + turn))
+    /// Returns the segment that carries a table symbol, and its position there.
+    fn host_segment(&self, segment: Sbn, esi: Esi) -> Option<(Sbn, u32)> {
+        (0..self.hosts.count).find_map(|turn| {
+            let nth = esi.0.checked_sub(self.interleaved_before(turn))?;
+            let host = self.earlier(segment, self.hosts.ahead + turn);
+            Some((host, nth * self.hosts.count + turn))
         })
     }
 
     /// Returns what a session that begins with `segment` must send ahead of it: the whole table of
     /// it, and of those after it what was to travel with the segments that are left out.
-    pub fn introduction(&self, segment: Sbn) -> impl Iterator<Item = (Sbn, Esi)> + use<> {
+    pub fn session_preamble(&self, segment: Sbn) -> impl Iterator<Item = (Sbn, Esi)> + use<> {
         let first = (segment, self.shape.table_symbols_per_segment());
-        let Carriers { count, ahead } = self.carriers;
+        let HostSegments { count, ahead } = self.hosts;
         let partial = (0..count)
             .filter(|turn| ahead + turn > 0)
-            .map(|turn| (self.later(segment, ahead + turn), self.carried_before(turn)));
+            .map(|turn| (self.later(segment, ahead + turn), self.interleaved_before(turn)));
         let all: Vec<_> = std::iter::once(first).chain(partial).collect();
         all.into_iter()
             .flat_map(|(segment, symbols)| (0..symbols).map(move |esi| (segment, Esi(esi))))
@@ -230,10 +229,10 @@ impl Schedule {
     fn segment_offset(&self, segment: Sbn) -> u64 {
         let data = u64::from(segment.0) * u64::from(self.shape.parameters().segment_symbols);
         let tables = u64::from(segment.0) * u64::from(self.shape.table_symbols_per_segment());
-        HEAD_OCTETS + data * self.data_octets + tables * self.table_octets
+        HEAD_BYTES + data * self.data_bytes + tables * self.table_bytes
     }
 
-    /// Returns where a record lies in the plan file; `None` when the plan does not hold it.
+    /// Returns the offset of a record in the plan file; `None` when the plan does not hold it.
     #[must_use]
     pub fn offset(&self, record: Record) -> Option<u64> {
         match record {
@@ -246,50 +245,50 @@ impl Schedule {
             }
             Record::Table { segment, esi } => {
                 self.shape.table_index(segment, esi)?;
-                let (carrier, place) = self.carrier_of(segment, esi)?;
-                Some(self.within(carrier, self.data_before(carrier, place), place))
+                let (host, position) = self.host_segment(segment, esi)?;
+                Some(self.within(host, self.data_before(host, position), position))
             }
         }
     }
 
     fn within(&self, segment: Sbn, data: u32, tables: u32) -> u64 {
         self.segment_offset(segment)
-            + u64::from(data) * self.data_octets
-            + u64::from(tables) * self.table_octets
+            + u64::from(data) * self.data_bytes
+            + u64::from(tables) * self.table_bytes
     }
 
     /// Returns the record at a cursor and moves the cursor on; `None` at the end of the segment.
     pub fn next(&self, cursor: &mut Cursor) -> Option<Record> {
         if cursor.tables < self.tables_before(cursor.segment, cursor.data) {
-            let record = self.carried_at(cursor.segment, cursor.tables);
+            let record = self.interleaved_at(cursor.segment, cursor.tables);
             cursor.tables += 1;
             return Some(record);
         }
         if cursor.data >= self.segment_symbols(cursor.segment) {
             return None;
         }
-        let (sbn, esi) = self.shape.symbol_at(self.place(*cursor))?;
+        let (sbn, esi) = self.shape.symbol_at(self.symbol_index(*cursor))?;
         cursor.data += 1;
         Some(Record::Data { sbn, esi })
     }
 
     /// Returns the index of the next data symbol at a cursor.
     #[must_use]
-    pub fn place(&self, cursor: Cursor) -> u64 {
+    pub fn symbol_index(&self, cursor: Cursor) -> u64 {
         u64::from(cursor.segment.0) * u64::from(self.shape.parameters().segment_symbols)
             + u64::from(cursor.data)
     }
 
     /// Returns the UDP payload octets of one pass, without FDT and repeated headers.
     #[must_use]
-    pub fn pass_octets(&self) -> u64 {
+    pub fn pass_bytes(&self) -> u64 {
         let packets = self.shape.leaves() + u64::from(self.shape.table_symbols());
-        self.file_octets() - HEAD_OCTETS + packets * LCT_OCTETS
+        self.file_bytes() - HEAD_BYTES + packets * LCT_BYTES
     }
 }
 
 /// Octets of the LCT header with TSI and TOI of 32 bits, without extensions.
-pub const LCT_OCTETS: u64 = 16;
+pub const LCT_BYTES: u64 = 16;
 
 #[cfg(test)]
 mod tests {
@@ -329,17 +328,17 @@ mod tests {
             .collect()
     }
 
-    /// Every record lies where the one before it ends.
+    /// Every record begins at the end of the one before it.
     fn assert_dense(schedule: &Schedule) {
-        let mut offset = HEAD_OCTETS;
+        let mut offset = HEAD_BYTES;
         for record in pass(schedule) {
             assert_eq!(schedule.offset(record), Some(offset), "{record:?}");
             offset += match record {
-                Record::Data { .. } => schedule.data_octets(),
-                Record::Table { .. } => schedule.table_octets(),
+                Record::Data { .. } => schedule.data_bytes(),
+                Record::Table { .. } => schedule.table_bytes(),
             };
         }
-        assert_eq!(offset, schedule.file_octets());
+        assert_eq!(offset, schedule.file_bytes());
     }
 
     fn is_table(record: &Record) -> bool {
@@ -357,18 +356,18 @@ mod tests {
             }
             assert!(is_table(&segment[55]));
         }
-        let carriers = |of: u32| -> Vec<(usize, u32)> {
-            let carrier = |(at, record): (usize, &Record)| match record {
+        let hosts = |of: u32| -> Vec<(usize, u32)> {
+            let host = |(at, record): (usize, &Record)| match record {
                 Record::Table { segment, esi } if segment.0 == of => Some((at / 56, esi.0)),
                 Record::Table { .. } | Record::Data { .. } => None,
             };
-            records.iter().enumerate().filter_map(carrier).collect()
+            records.iter().enumerate().filter_map(host).collect()
         };
         let expected: Vec<_> =
             (0..16).map(|esi| (1 + usize::from(esi > 4) + usize::from(esi > 9), esi)).collect();
-        assert_eq!(carriers(3), expected);
+        assert_eq!(hosts(3), expected);
         // That of the first segment begins in the two last ones of the pass before.
-        let (own, before): (Vec<_>, Vec<_>) = carriers(0).into_iter().partition(|(at, _)| *at == 0);
+        let (own, before): (Vec<_>, Vec<_>) = hosts(0).into_iter().partition(|(at, _)| *at == 0);
         assert!(own.iter().map(|(_, esi)| *esi).eq(10..16));
         assert!(before.iter().map(|(_, esi)| *esi).eq(0..10));
     }
@@ -391,7 +390,7 @@ mod tests {
             let schedule = schedule(64 * length, 2, 50, segment_symbols, 6);
             let segments = u32::from(schedule.shape().segments());
             for from in (0..segments).map(Sbn) {
-                let mut sent: BTreeSet<_> = schedule.introduction(from).collect();
+                let mut sent: BTreeSet<_> = schedule.session_preamble(from).collect();
                 for segment in (from.0..from.0 + segments).map(|segment| Sbn(segment % segments)) {
                     let mut cursor = Cursor::start_of(segment);
                     while let Some(record) = schedule.next(&mut cursor) {

@@ -1,25 +1,25 @@
-//! Plain FLUTE sessions: files to any receiver, unsigned by nature.
+//! Unsigned FLUTE sessions: files to any receiver, unsigned by nature.
 //!
 //! ```text
 //! start, restart:  FDT
 //! then:            row by row, pass after pass (schedule)
-//! every so often:  FDT
-//! end:             what closes the session, three times
+//! at an interval:  FDT
+//! end:             the packet that closes the session, three times
 //! ```
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`schedule`] | which symbol goes next |
-//! | [`style`] | profiles, FEC parameters and where they stand |
+//! | [`schedule`] | the sending order of symbols |
+//! | [`wire_profile`] | profiles, FEC parameters and their location |
 //!
-//! In RaptorQ there is no end of fresh repair symbols: whatever a receiver holds from earlier
-//! passes, all that it hears is of use to it. Nothing here proves who sent a file; for devices in
-//! the field there are packages and campaigns.
+//! RaptorQ has practically unlimited repair symbols: whatever a receiver holds from earlier passes,
+//! each further symbol is useful. Nothing here authenticates the sender of a file; devices in the
+//! field use packages and campaigns.
 
 pub mod schedule;
-pub mod style;
 #[cfg(test)]
 mod tests;
+pub mod wire_profile;
 
 use std::{collections::VecDeque, io, time::Duration};
 
@@ -37,63 +37,63 @@ use proto::{
 use serde::{Deserialize, Serialize};
 
 use self::{
-    schedule::{PlainSchedule, RowPlace, SymbolName},
-    style::{Closing, FtiPlace, Style},
+    schedule::{RowPosition, SymbolName, UnsignedSchedule},
+    wire_profile::{Closing, FtiLocation, WireProfile},
 };
-use crate::{
-    fdt::FdtIssuer,
-    life::{Due, Life, Next, Sent, Transmit},
+use crate::flute::{
+    fdt::FdtGenerator,
+    lifecycle::{Announcement, NextPacket, Sent, SessionLifecycle, Transmit},
 };
 
-/// Where the symbols come from.
+/// The source of the symbols.
 pub trait Symbols {
-    /// Learns with which symbol of each block its repair symbols begin; they are read in the order
-    /// of their ids.
+    /// Sets the first repair symbol of each block; repair symbols are read in the order of their
+    /// ids.
     fn prepare(&mut self, first: &[SymbolName]);
 
     /// Fills `symbol`, which has the length of the file's symbols.
     ///
     /// # Errors
     ///
-    /// Whatever reading the file meets.
+    /// Any error of reading the file.
     fn read(&mut self, name: SymbolName, symbol: &mut [u8]) -> io::Result<()>;
 }
 
 /// One file of a session.
 #[derive(Debug, Clone)]
-pub struct PlainFile {
-    /// What the FDT says about it.
+pub struct UnsignedFile {
+    /// Its entry in the FDT.
     pub entry: FileEntry,
-    /// Its FEC parameters, whether or not the FDT gives them.
+    /// Its FEC parameters, also when the FDT does not hold them.
     pub oti: Oti,
 }
 
-/// What a session is made of.
+/// The parameters of a session.
 #[derive(Debug, Clone)]
-pub struct PlainSetup {
-    /// Names the session together with its source; fits the style's widths.
+pub struct UnsignedSetup {
+    /// Names the session together with its source; fits the widths of the wire profile.
     pub tsi: Tsi,
-    /// What it looks like on the wire.
-    pub style: Style,
-    /// What is sent.
-    pub files: Vec<PlainFile>,
+    /// Its form on the wire.
+    pub wire_profile: WireProfile,
+    /// The files to send.
+    pub files: Vec<UnsignedFile>,
     /// Entries of files without octets, of which nothing is sent; there is a file or one of these.
     pub empty: Vec<FileEntry>,
     /// The sending order of the files.
-    pub schedule: PlainSchedule,
-    /// Where it begins.
-    pub place: PlainPlace,
-    /// Passes after which the session closes by itself, counted from where it begins.
+    pub schedule: UnsignedSchedule,
+    /// The point to start from.
+    pub resume_point: UnsignedResumePoint,
+    /// Passes after which the session closes by itself, counted from its start.
     pub passes: Option<u64>,
-    /// How often the FDT is sent.
+    /// Interval of the FDT.
     pub announce_every: Duration,
 }
 
-/// What is kept over restarts.
+/// The state that survives a restart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-pub struct PlainPlace {
-    /// The row to go on with.
-    pub at: RowPlace,
+pub struct UnsignedResumePoint {
+    /// The row to resume at.
+    pub at: RowPosition,
     /// An FDT Instance ID that was not used yet.
     pub fdt_instance: u32,
 }
@@ -104,54 +104,68 @@ enum Step {
     Close,
 }
 
-/// The sender core of a plain session.
+/// The sender core of an unsigned session.
 #[derive(Debug, Clone)]
-pub struct PlainSession {
+pub struct UnsignedSession {
     tsi: Tsi,
-    style: Style,
-    files: Vec<Prepared>,
-    fdt: FdtIssuer,
-    schedule: PlainSchedule,
-    life: Life<Step>,
-    /// The row that `row` is the rest of.
-    place: RowPlace,
+    wire_profile: WireProfile,
+    files: Vec<PreparedFile>,
+    fdt: FdtGenerator,
+    schedule: UnsignedSchedule,
+    lifecycle: SessionLifecycle<Step>,
+    /// The row of which `row` holds the symbols still to send.
+    resume_point: RowPosition,
     row: VecDeque<SymbolName>,
     last_pass: Option<u64>,
-    /// In a session without symbols: the announcement that is waited for.
+    /// In a session without symbols: the moment of the next announcement.
     idle_until: Option<Mono>,
 }
 
-/// A file with what precedes its payload ids on the wire.
+/// A file with the header of its packets.
 #[derive(Debug, Clone)]
-struct Prepared {
+struct PreparedFile {
     oti: Oti,
     header: Vec<u8>,
 }
 
-impl PlainSession {
+impl UnsignedSession {
     /// Prepares a session; nothing is sent before the first [`Self::poll_transmit`].
     ///
     /// # Panics
     ///
-    /// When the setup has no file at all, or TSI or a TOI do not fit the style's widths.
+    /// When the setup has no file at all, or TSI or a TOI do not fit the widths of the wire profile.
     #[must_use]
-    pub fn new(now: Now, setup: PlainSetup) -> Self {
-        let PlainSetup { tsi, style, files, empty, schedule, place, passes, announce_every } =
-            setup;
+    pub fn new(now: Now, setup: UnsignedSetup) -> Self {
+        let UnsignedSetup {
+            tsi,
+            wire_profile,
+            files,
+            empty,
+            schedule,
+            resume_point,
+            passes,
+            announce_every,
+        } = setup;
         let mut entries: Vec<_> = files.iter().map(|file| file.entry.clone()).collect();
         entries.extend(empty);
         assert!(!entries.is_empty(), "a session has at least one file");
         entries.sort_by_key(|entry| entry.toi);
         Self {
             tsi,
-            style,
-            fdt: FdtIssuer::in_style(now.utc, tsi, entries, place.fdt_instance, style.fdt),
-            files: files.iter().map(|file| Prepared::new(tsi, file, &style)).collect(),
+            wire_profile,
+            fdt: FdtGenerator::with_profile(
+                now.utc,
+                tsi,
+                entries,
+                resume_point.fdt_instance,
+                wire_profile.fdt,
+            ),
+            files: files.iter().map(|file| PreparedFile::new(tsi, file, &wire_profile)).collect(),
             schedule,
-            life: Life::new(now.mono, announce_every, Step::Close),
-            place: place.at,
+            lifecycle: SessionLifecycle::new(now.mono, announce_every, Step::Close),
+            resume_point: resume_point.at,
             row: VecDeque::new(),
-            last_pass: passes.map(|passes| place.at.pass.saturating_add(passes)),
+            last_pass: passes.map(|passes| resume_point.at.pass.saturating_add(passes)),
             idle_until: None,
         }
     }
@@ -160,7 +174,7 @@ impl PlainSession {
     ///
     /// # Errors
     ///
-    /// What reading the symbol answered; the place moves on all the same.
+    /// Any error of reading the symbol, which is skipped.
     pub fn poll_transmit(
         &mut self,
         now: Now,
@@ -168,80 +182,80 @@ impl PlainSession {
         packet: &mut Vec<u8>,
     ) -> io::Result<Transmit> {
         packet.clear();
-        let is_through = self.is_through();
-        match self.life.advance(now.mono, || is_through) {
+        let is_complete = self.is_complete();
+        match self.lifecycle.advance(now.mono, || is_complete) {
             // spec: rfc6726 3.3 (the table goes ahead of the files)
-            Due::Start => {
+            Announcement::First => {
                 self.announce();
-                symbols.prepare(&self.schedule.repair_from(self.place));
-                self.enter(self.place);
+                symbols.prepare(&self.schedule.repair_from(self.resume_point));
+                self.enter(self.resume_point);
             }
-            Due::Announce => {
+            Announcement::Repeated => {
                 // spec: rfc6726 3.2, rfc6726 3.5 (no receiver is assumed to hold the table)
-                self.fdt.renew(now.utc);
+                self.fdt.reissue_if_due(now.utc);
                 self.announce();
             }
-            Due::Nothing => {}
+            Announcement::NotDue => {}
         }
-        match self.life.next() {
-            Next::Step(step) => self.emit_step(step, packet),
-            Next::Closed => return Ok(Transmit::Closed),
-            Next::Data if self.files.is_empty() => {
+        match self.lifecycle.next() {
+            NextPacket::Step(step) => self.emit_step(step, packet),
+            NextPacket::Closed => return Ok(Transmit::Closed),
+            NextPacket::Data if self.files.is_empty() => {
                 // The FDT is all that there is to send, and makes a pass.
-                let next = self.life.next_announcement();
+                let next = self.lifecycle.next_announcement();
                 if self.idle_until != Some(next) {
                     self.idle_until = Some(next);
-                    self.place.pass += 1;
+                    self.resume_point.pass += 1;
                 }
                 return Ok(Transmit::Wait(next));
             }
-            Next::Data => self.emit_symbol(symbols, packet)?,
+            NextPacket::Data => self.emit_symbol(symbols, packet)?,
         }
-        self.life.count(packet);
+        self.lifecycle.count(packet);
         Ok(Transmit::Packet)
     }
 
-    /// Ends the session: what comes yet are the packets that close it.
+    /// Ends the session: only the packets that close it follow.
     // spec: rfc5651 5.1 (after A nothing but A)
     pub fn close(&mut self) {
-        self.life.close();
+        self.lifecycle.close();
     }
 
-    /// Returns what was sent.
+    /// Returns the counters of sent packets.
     #[must_use]
     pub const fn sent(&self) -> Sent {
-        self.life.sent()
+        self.lifecycle.sent()
     }
 
-    /// Returns where to go on after a restart: the beginning of a row.
+    /// Returns the point to resume from after a restart: the beginning of a row.
     #[must_use]
-    pub const fn place(&self) -> PlainPlace {
-        PlainPlace { at: self.place, fdt_instance: self.fdt.next_instance_id() }
+    pub const fn resume_point(&self) -> UnsignedResumePoint {
+        UnsignedResumePoint { at: self.resume_point, fdt_instance: self.fdt.next_instance_id() }
     }
 
-    /// Returns how many rows the pass has that is being sent.
+    /// Returns the number of rows of the current pass.
     #[must_use]
     pub fn rows_of_pass(&self) -> u64 {
-        self.schedule.rows(self.place.pass)
+        self.schedule.rows(self.resume_point.pass)
     }
 
-    fn is_through(&self) -> bool {
-        self.last_pass.is_some_and(|last| self.place.pass >= last)
+    fn is_complete(&self) -> bool {
+        self.last_pass.is_some_and(|last| self.resume_point.pass >= last)
     }
 
-    /// Goes to the beginning of a row.
-    fn enter(&mut self, place: RowPlace) {
-        self.place = place;
-        self.row = self.schedule.row(place).into();
+    /// Moves to the beginning of a row.
+    fn enter(&mut self, resume_point: RowPosition) {
+        self.resume_point = resume_point;
+        self.row = self.schedule.row(resume_point).into();
     }
 
     fn announce(&mut self) {
-        self.life.queue((0..self.fdt.packets().len()).map(Step::Fdt));
+        self.lifecycle.queue((0..self.fdt.packets().len()).map(Step::Fdt));
     }
 
     fn emit_step(&self, step: Step, packet: &mut Vec<u8>) {
         let fdt = |index| self.fdt.packets().get(index).expect("an instance has such a packet");
-        match (step, self.style.closing) {
+        match (step, self.wire_profile.closing) {
             (Step::Fdt(index), _) => packet.extend_from_slice(fdt(index)),
             (Step::Close, Closing::DataLess) => {
                 Header::close(self.tsi).emit(Extensions::NONE, packet).expect("the TSI has 32 bits")
@@ -258,10 +272,10 @@ impl PlainSession {
         let name = loop {
             match self.row.pop_front() {
                 Some(name) => break name,
-                None => self.enter(self.schedule.after(self.place)),
+                None => self.enter(self.schedule.after(self.resume_point)),
             }
         };
-        self.life.count_symbol();
+        self.lifecycle.count_symbol();
         let file = self.files.get(name.block.file).expect("the file exists");
         packet.extend_from_slice(&file.header);
         PayloadId { sbn: name.block.sbn, esi: name.esi }
@@ -272,25 +286,25 @@ impl PlainSession {
         packet.resize(start + usize::from(file.oti.symbol_size()), 0);
         let read = symbols.read(name, packet.get_mut(start..).expect("it was just resized"));
         if self.row.is_empty() {
-            self.enter(self.schedule.after(self.place));
+            self.enter(self.schedule.after(self.resume_point));
         }
         read
     }
 }
 
-impl Prepared {
-    fn new(tsi: Tsi, file: &PlainFile, style: &Style) -> Self {
+impl PreparedFile {
+    fn new(tsi: Tsi, file: &UnsignedFile, wire_profile: &WireProfile) -> Self {
         let mut extensions = Vec::new();
-        match style.fti {
-            FtiPlace::Fdt => {}
+        match wire_profile.fti {
+            FtiLocation::Fdt => {}
             // spec: rfc6726 5 (in each packet, which is often enough)
-            FtiPlace::Packet | FtiPlace::Both => {
+            FtiLocation::Packet | FtiLocation::Both => {
                 ExtensionWriter::new(&mut extensions).fti(&file.oti);
             }
         }
         let extensions = Extensions::new(&extensions).expect("they were just written");
         let header = Header {
-            widths: style.fdt.widths,
+            widths: wire_profile.fdt.widths,
             ..Header::wide(tsi, file.entry.toi, file.oti.encoding_id())
         };
         let mut octets = Vec::new();

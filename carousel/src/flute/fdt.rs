@@ -15,9 +15,9 @@ use proto::{
     trust::PlannedObject,
 };
 
-/// How the instances of a session are written and sent.
+/// The form of the instances of a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FdtStyle {
+pub struct FdtProfile {
     /// FLUTE version in EXT_FDT.
     pub version: u8,
     /// Namespace of the document.
@@ -25,12 +25,12 @@ pub struct FdtStyle {
     /// Widths of TSI and TOI.
     pub widths: Widths,
     /// Octets of a symbol; with all headers a packet stays within 1,472 octets up to 1,408.
-    pub symbol_octets: u16,
-    /// Whether instances say that later ones add nothing.
+    pub symbol_bytes: u16,
+    /// Set when instances announce that later ones add nothing.
     pub complete: bool,
 }
 
-impl Default for FdtStyle {
+impl Default for FdtProfile {
     /// FLUTE version 2 with TSI and TOI of 32 bits.
     fn default() -> Self {
         Self {
@@ -38,13 +38,13 @@ impl Default for FdtStyle {
             version: FLUTE_VERSION,
             namespace: NAMESPACE,
             widths: Widths::WIDE,
-            symbol_octets: 1408,
+            symbol_bytes: 1408,
             complete: true,
         }
     }
 }
 
-/// How long an instance is valid.
+/// The validity of an instance.
 const LIFETIME: Duration = Duration::from_secs(24 * 3600);
 
 /// An instance is replaced when less than this is left of it.
@@ -91,19 +91,19 @@ pub fn entries(
     ]
 }
 
-/// Issues the instances of one session.
+/// The generator of the FDT instances of one session.
 #[derive(Debug, Clone)]
-pub struct FdtIssuer {
+pub struct FdtGenerator {
     tsi: Tsi,
-    style: FdtStyle,
+    profile: FdtProfile,
     files: Vec<FileEntry>,
     instance_id: u32,
     expires: Utc,
     packets: Vec<Vec<u8>>,
 }
 
-impl FdtIssuer {
-    /// Issues a first instance with the id `instance_id`, which no earlier one of the session had.
+impl FdtGenerator {
+    /// Generates a first instance with the id `instance_id`, which no earlier one of the session had.
     ///
     /// # Panics
     ///
@@ -111,35 +111,35 @@ impl FdtIssuer {
     /// most 48.
     #[must_use]
     pub fn new(now: Utc, tsi: Tsi, files: Vec<FileEntry>, instance_id: u32) -> Self {
-        Self::in_style(now, tsi, files, instance_id, FdtStyle::default())
+        Self::with_profile(now, tsi, files, instance_id, FdtProfile::default())
     }
 
-    /// Like [`Self::new`], in another style than this product's own.
+    /// Like [`Self::new`], in another profile than this product's own.
     ///
     /// # Panics
     ///
-    /// Like [`Self::new`], and when the TSI does not fit the style's widths.
+    /// Like [`Self::new`], and when the TSI does not fit the profile's widths.
     #[must_use]
-    pub fn in_style(
+    pub fn with_profile(
         now: Utc,
         tsi: Tsi,
         files: Vec<FileEntry>,
         instance_id: u32,
-        style: FdtStyle,
+        profile: FdtProfile,
     ) -> Self {
         let instance_id = instance_id % INSTANCE_IDS;
         let packets = Vec::new();
-        let mut issuer = Self { tsi, style, files, instance_id, expires: now, packets };
-        issuer.issue(now);
-        issuer
+        let mut generator = Self { tsi, profile, files, instance_id, expires: now, packets };
+        generator.generate(now);
+        generator
     }
 
-    /// Replaces the instance when it is soon to expire.
-    pub fn renew(&mut self, now: Utc) {
+    /// Generates a new instance when the current one is soon to expire.
+    pub fn reissue_if_due(&mut self, now: Utc) {
         if self.expires.since(now) < RENEWAL {
             // spec: rfc6726 3.4.1 (ids go up by one; a wrap meets ids that expired long ago)
             self.instance_id = (self.instance_id + 1) % INSTANCE_IDS;
-            self.issue(now);
+            self.generate(now);
         }
     }
 
@@ -155,29 +155,29 @@ impl FdtIssuer {
         &self.packets
     }
 
-    fn issue(&mut self, now: Utc) {
+    fn generate(&mut self, now: Utc) {
         // spec: rfc6726 3.3 (an instance expires in the future of its sender)
         self.expires = now + LIFETIME;
         // spec: rfc6726 3.2 (every file of the session has its entry)
         let document = FdtInstance {
             expires_ntp: self.expires.ntp_seconds(),
-            complete: self.style.complete,
+            complete: self.profile.complete,
             files: self.files.clone(),
             mbms: InstanceExtensions::default(),
         }
-        .to_xml_in(self.style.namespace);
+        .to_xml_in(self.profile.namespace);
         let length = u64::try_from(document.len()).expect("a document fits into memory");
-        let size = self.style.symbol_octets;
+        let size = self.profile.symbol_bytes;
         let symbols = u32::try_from(length.div_ceil(size.into())).expect("at most 64 KiB");
         let oti = NoCodeOti::new(length, size, symbols).expect("an FDT has at most 64 KiB");
         let mut extensions = Vec::new();
         // spec: rfc6726 3.4.1, rfc6726 3.4.3 (EXT_FDT in every packet, EXT_CENC in none)
         ExtensionWriter::new(&mut extensions)
-            .fdt(FdtHeader { version: self.style.version, instance_id: self.instance_id })
+            .fdt(FdtHeader { version: self.profile.version, instance_id: self.instance_id })
             .fti(&Oti::NoCode(oti));
         let extensions = Extensions::new(&extensions).expect("they were just written");
         let header = Header {
-            widths: self.style.widths,
+            widths: self.profile.widths,
             ..Header::wide(self.tsi, Toi::FDT, proto::fec::ENCODING_ID_NO_CODE)
         };
         let symbols = (0..).zip(document.as_bytes().chunks(size.into()));
@@ -203,7 +203,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::encode::tests::sample;
+    use crate::plan::encode::tests::sample;
 
     fn files(components: u8) -> Vec<FileEntry> {
         let sample = sample();
@@ -217,11 +217,11 @@ mod tests {
             .collect()
     }
 
-    fn read(issuer: &FdtIssuer) -> (u32, FdtInstance) {
-        let first = Packet::parse(&issuer.packets()[0]).unwrap();
+    fn read(generator: &FdtGenerator) -> (u32, FdtInstance) {
+        let first = Packet::parse(&generator.packets()[0]).unwrap();
         let Some(Oti::NoCode(oti)) = first.extensions.fti(0).unwrap() else { unreachable!() };
         let mut decoder = Decoder::new(&oti, Sbn(0)).unwrap();
-        for packet in issuer.packets() {
+        for packet in generator.packets() {
             assert!(packet.len() <= 1472, "{}", packet.len());
             let packet = Packet::parse(packet).unwrap();
             assert_eq!(packet.header.toi, Some(Toi::FDT));
@@ -239,9 +239,9 @@ mod tests {
     #[test]
     fn an_instance_lists_image_tables_and_header_of_every_component() {
         let now = Utc::from_seconds(1_800_000_000);
-        let issuer = FdtIssuer::new(now, Tsi(9), files(16), 5);
-        let (id, instance) = read(&issuer);
-        assert_eq!((id, issuer.next_instance_id()), (5, 6));
+        let generator = FdtGenerator::new(now, Tsi(9), files(16), 5);
+        let (id, instance) = read(&generator);
+        assert_eq!((id, generator.next_instance_id()), (5, 6));
         assert!(instance.complete);
         assert_eq!(instance.files.len(), 48);
         assert_eq!(instance.files[1].content_location, format!("{}/0.symtab", "ab".repeat(16)));
@@ -253,12 +253,12 @@ mod tests {
     #[test]
     fn an_instance_is_replaced_long_before_it_expires() {
         let now = Utc::from_seconds(1_800_000_000);
-        let mut issuer = FdtIssuer::new(now, Tsi(9), files(1), INSTANCE_IDS - 1);
-        let first = issuer.packets().to_vec();
-        issuer.renew(now + Duration::from_secs(12 * 3600));
-        assert_eq!(issuer.packets(), first);
-        issuer.renew(now + Duration::from_secs(12 * 3600 + 1));
-        let (id, instance) = read(&issuer);
+        let mut generator = FdtGenerator::new(now, Tsi(9), files(1), INSTANCE_IDS - 1);
+        let first = generator.packets().to_vec();
+        generator.reissue_if_due(now + Duration::from_secs(12 * 3600));
+        assert_eq!(generator.packets(), first);
+        generator.reissue_if_due(now + Duration::from_secs(12 * 3600 + 1));
+        let (id, instance) = read(&generator);
         assert_eq!(id, 0);
         let expires = now.from_ntp_near(instance.expires_ntp);
         assert_eq!(expires, now + Duration::from_secs(36 * 3600 + 1));

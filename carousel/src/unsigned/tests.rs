@@ -17,15 +17,15 @@ use proto::{
 
 use super::{
     schedule::BlockName,
-    style::{FecWishes, Profile, Scheme, oti_for},
+    wire_profile::{FecOptions, Profile, Scheme, oti_for},
     *,
 };
-use crate::fdt::FdtStyle;
+use crate::flute::fdt::FdtProfile;
 
 /// Files in memory.
 pub(crate) struct Memory {
     files: Vec<(Vec<u8>, Oti)>,
-    /// The repair symbol that comes next.
+    /// The next repair symbol.
     next: BTreeMap<BlockName, Esi>,
 }
 
@@ -76,7 +76,7 @@ fn now() -> Now {
     Now { mono: Mono(5), utc: Utc::from_seconds(1_991_011_200 - 24 * 3600) }
 }
 
-fn packets(session: &mut PlainSession, symbols: &mut Memory, limit: usize) -> Vec<Vec<u8>> {
+fn packets(session: &mut UnsignedSession, symbols: &mut Memory, limit: usize) -> Vec<Vec<u8>> {
     let mut all = Vec::new();
     let mut packet = Vec::new();
     while all.len() < limit
@@ -93,15 +93,19 @@ fn hex(text: &str) -> Vec<u8> {
     digits.chunks(2).map(octet).collect()
 }
 
-fn setup(style: Style, files: Vec<PlainFile>, repair_percent: u32) -> PlainSetup {
+fn setup(
+    wire_profile: WireProfile,
+    files: Vec<UnsignedFile>,
+    repair_percent: u32,
+) -> UnsignedSetup {
     let oti: Vec<_> = files.iter().map(|file| file.oti).collect();
-    PlainSetup {
+    UnsignedSetup {
         tsi: Tsi(7),
-        style,
+        wire_profile,
         files,
         empty: Vec::new(),
-        schedule: PlainSchedule::new(&oti, repair_percent),
-        place: PlainPlace::default(),
+        schedule: UnsignedSchedule::new(&oti, repair_percent),
+        resume_point: UnsignedResumePoint::default(),
         passes: Some(1),
         announce_every: Duration::from_secs(1),
     }
@@ -109,7 +113,7 @@ fn setup(style: Style, files: Vec<PlainFile>, repair_percent: u32) -> PlainSetup
 
 const GOLDEN: &[u8; 43] = b"fumocast golden vector, forty-three octets!";
 
-fn golden(fti: FtiPlace) -> (PlainSession, Memory) {
+fn golden(fti: FtiLocation) -> (UnsignedSession, Memory) {
     let parameters = RaptorQParameters {
         transfer_length: 43,
         symbol_size: 16,
@@ -118,10 +122,11 @@ fn golden(fti: FtiPlace) -> (PlainSession, Memory) {
         alignment: 4,
     };
     let oti = Oti::RaptorQ(RaptorQOti::new(parameters).unwrap());
-    let mut style = Profile::Rfc6726.style(fti);
-    style.fdt = FdtStyle { widths: Widths::NARROW, symbol_octets: 400, ..style.fdt };
+    let mut wire_profile = Profile::Rfc6726.wire_profile(fti);
+    wire_profile.fdt = FdtProfile { widths: Widths::NARROW, symbol_bytes: 400, ..wire_profile.fdt };
     let entry = FileEntry::plain(Toi(1), "file:///golden.bin", "application/octet-stream", oti);
-    let session = PlainSession::new(now(), setup(style, vec![PlainFile { entry, oti }], 100));
+    let session =
+        UnsignedSession::new(now(), setup(wire_profile, vec![UnsignedFile { entry, oti }], 100));
     (session, Memory::new(vec![(GOLDEN.to_vec(), oti)]))
 }
 
@@ -129,7 +134,7 @@ fn golden(fti: FtiPlace) -> (PlainSession, Memory) {
 // test: rfc6330 4.3
 #[test]
 fn the_golden_session_is_produced_octet_for_octet() {
-    let (mut session, mut symbols) = golden(FtiPlace::Fdt);
+    let (mut session, mut symbols) = golden(FtiLocation::Fdt);
     let packets = packets(&mut session, &mut symbols, 100);
     let head = "10100800 00000000 00070000 c0200000 40040000 0000018e 00000190 00000001 00000000";
     let document = concat!(
@@ -157,16 +162,16 @@ fn the_golden_session_is_produced_octet_for_octet() {
 
 #[test]
 fn the_golden_session_with_fti_in_packets_is_produced_octet_for_octet() {
-    let (mut session, mut symbols) = golden(FtiPlace::Both);
+    let (mut session, mut symbols) = golden(FtiLocation::Both);
     let expected = "10100706 00000000 00070001 40040000 00002b00 00100100 01040000 00000000
                     66756d6f6361737420676f6c64656e20";
     assert_eq!(packets(&mut session, &mut symbols, 2)[1], hex(expected));
 }
 
-/// Two files in the style of a profile.
-fn two_files(profile: Profile, scheme: Scheme) -> (PlainSetup, Memory) {
-    let style = profile.style(profile.usual_fti());
-    let wishes = FecWishes { scheme, symbol_size: 16, max_block_symbols: 12 };
+/// Two files in a profile.
+fn two_files(profile: Profile, scheme: Scheme) -> (UnsignedSetup, Memory) {
+    let wire_profile = profile.wire_profile(profile.default_fti());
+    let options = FecOptions { scheme, symbol_size: 16, max_block_symbols: 12 };
     let octets = |length: usize| -> Vec<u8> {
         (0..length).map(|at| at.to_le_bytes()[0].wrapping_mul(31)).collect()
     };
@@ -175,28 +180,28 @@ fn two_files(profile: Profile, scheme: Scheme) -> (PlainSetup, Memory) {
         .into_iter()
         .map(|octets| {
             let length = u64::try_from(octets.len()).unwrap();
-            (octets, oti_for(length, wishes, &style).unwrap())
+            (octets, oti_for(length, options, &wire_profile).unwrap())
         })
         .collect();
-    let plain = files.iter().enumerate().map(|(index, (_, oti))| PlainFile {
-        entry: style.entry(toi_of(index), &format!("file-{index}"), *oti, [0; 16]),
+    let listed = files.iter().enumerate().map(|(index, (_, oti))| UnsignedFile {
+        entry: wire_profile.entry(toi_of(index), &format!("file-{index}"), *oti, [0; 16]),
         oti: *oti,
     });
-    (setup(style, plain.collect(), 0), Memory::new(files))
+    (setup(wire_profile, listed.collect(), 0), Memory::new(files))
 }
 
 #[test]
 fn a_session_of_empty_files_sends_its_fdt_and_waits() {
-    let style = Profile::Rfc6726.style(FtiPlace::Both);
-    let empty = vec![style.empty_entry(Toi(1), "a"), style.empty_entry(Toi(2), "b")];
-    let setup = PlainSetup { empty, passes: Some(2), ..setup(style, Vec::new(), 0) };
-    let mut session = PlainSession::new(now(), setup);
+    let wire_profile = Profile::Rfc6726.wire_profile(FtiLocation::Both);
+    let empty = vec![wire_profile.empty_entry(Toi(1), "a"), wire_profile.empty_entry(Toi(2), "b")];
+    let setup = UnsignedSetup { empty, passes: Some(2), ..setup(wire_profile, Vec::new(), 0) };
+    let mut session = UnsignedSession::new(now(), setup);
     let mut symbols = Memory::new(Vec::new());
     let mut packet = Vec::new();
-    let (mut at, mut heard) = (now().mono, Vec::new());
+    let (mut at, mut received) = (now().mono, Vec::new());
     loop {
         match session.poll_transmit(Now { mono: at, ..now() }, &mut symbols, &mut packet).unwrap() {
-            Transmit::Packet => heard.push(Packet::parse(&packet).unwrap().header.toi),
+            Transmit::Packet => received.push(Packet::parse(&packet).unwrap().header.toi),
             Transmit::Wait(until) => {
                 assert!(until > at);
                 at = until;
@@ -205,7 +210,7 @@ fn a_session_of_empty_files_sends_its_fdt_and_waits() {
         }
     }
     let fdt = Some(Toi::FDT);
-    assert_eq!(heard, [fdt, fdt, None, None, None]);
+    assert_eq!(received, [fdt, fdt, None, None, None]);
 }
 
 // test: ts26346-mbms 7.2, rfc6726 11.1, rfc5651 5.1, rfc5775 4.3, ts26346-mbms 7.2.8
@@ -213,7 +218,7 @@ fn a_session_of_empty_files_sends_its_fdt_and_waits() {
 #[test]
 fn an_mbms_session_has_narrow_ids_version_1_and_ends_by_a_flag() {
     let (setup, mut symbols) = two_files(Profile::Mbms, Scheme::NoCode);
-    let mut session = PlainSession::new(now(), setup);
+    let mut session = UnsignedSession::new(now(), setup);
     let packets = packets(&mut session, &mut symbols, 1000);
     let parsed: Vec<_> = packets.iter().map(|packet| Packet::parse(packet).unwrap()).collect();
     assert!(parsed.iter().all(|packet| packet.header.widths == Widths::NARROW));
@@ -232,10 +237,10 @@ fn an_mbms_session_has_narrow_ids_version_1_and_ends_by_a_flag() {
 }
 
 #[test]
-fn every_pass_brings_symbols_that_were_not_heard_before() {
+fn every_pass_sends_symbols_that_were_not_sent_before() {
     let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
     let otis: Vec<_> = setup.files.iter().map(|file| file.oti).collect();
-    let mut session = PlainSession::new(now(), PlainSetup { passes: Some(4), ..setup });
+    let mut session = UnsignedSession::new(now(), UnsignedSetup { passes: Some(4), ..setup });
     let mut blocks: BTreeMap<_, Vec<(Esi, Vec<u8>)>> = BTreeMap::new();
     for packet in packets(&mut session, &mut symbols, 10_000) {
         let packet = Packet::parse(&packet).unwrap();
@@ -267,7 +272,7 @@ fn every_pass_brings_symbols_that_were_not_heard_before() {
 fn toi_of_files_begin_at_one() {
     assert_eq!((toi_of(0), toi_of(63)), (Toi(1), Toi(64)));
     let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
-    let mut session = PlainSession::new(now(), setup);
+    let mut session = UnsignedSession::new(now(), setup);
     let sent = packets(&mut session, &mut symbols, 10_000);
     let sent = sent.iter().map(|packet| Packet::parse(packet).unwrap());
     let named: BTreeSet<_> = sent.filter_map(|packet| packet.header.toi).collect();
@@ -279,8 +284,8 @@ fn toi_of_files_begin_at_one() {
 fn a_renewed_instance_is_not_mixed_with_the_last() {
     let (mut setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
     setup.passes = None;
-    setup.style.fdt.symbol_octets = 200;
-    let mut session = PlainSession::new(now(), setup);
+    setup.wire_profile.fdt.symbol_bytes = 200;
+    let mut session = UnsignedSession::new(now(), setup);
     let mut packet = Vec::new();
     let mut instances = Vec::new();
     // Fewer packets in an hour than the table has: some of it always waits.
@@ -301,14 +306,14 @@ fn a_renewed_instance_is_not_mixed_with_the_last() {
 #[test]
 fn a_restart_goes_on_with_other_symbols_and_another_fdt_instance() {
     let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
-    let endless = PlainSetup { passes: None, ..setup };
-    let mut whole = PlainSession::new(now(), endless.clone());
+    let endless = UnsignedSetup { passes: None, ..setup };
+    let mut whole = UnsignedSession::new(now(), endless.clone());
     let mut expected = packets(&mut whole, &mut symbols, 200);
-    let mut first = PlainSession::new(now(), endless.clone());
+    let mut first = UnsignedSession::new(now(), endless.clone());
     let mut all = packets(&mut first, &mut symbols, 90);
-    let place = first.place();
-    assert_eq!(place.fdt_instance, 1);
-    let mut second = PlainSession::new(now(), PlainSetup { place, ..endless });
+    let resume_point = first.resume_point();
+    assert_eq!(resume_point.fdt_instance, 1);
+    let mut second = UnsignedSession::new(now(), UnsignedSetup { resume_point, ..endless });
     all.extend(packets(&mut second, &mut symbols, 110));
     let is_data = |packet: &Vec<u8>| Packet::parse(packet).unwrap().header.toi != Some(Toi::FDT);
     all.retain(is_data);
@@ -324,7 +329,7 @@ fn a_restart_goes_on_with_other_symbols_and_another_fdt_instance() {
 #[test]
 fn the_fdt_comes_again_when_its_time_has_come() {
     let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
-    let mut session = PlainSession::new(now(), PlainSetup { passes: None, ..setup });
+    let mut session = UnsignedSession::new(now(), UnsignedSetup { passes: None, ..setup });
     let mut packet = Vec::new();
     let mut fdts = 0;
     for millisecond in 0..2_950_u64 {

@@ -1,4 +1,4 @@
-//! What an image server keeps over restarts: session identity, place in the plan, window.
+//! The state of a session that survives a restart: identity, position in the plan, window.
 
 use std::net::SocketAddr;
 
@@ -8,9 +8,9 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Where a session goes on: always a segment boundary.
+/// The segment at which a session resumes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Place {
+pub struct ResumePoint {
     /// The component that is being sent.
     pub component: ComponentId,
     /// The segment of its plan.
@@ -21,13 +21,13 @@ pub struct Place {
     pub fdt_instance: u32,
 }
 
-impl Place {
+impl ResumePoint {
     /// The beginning.
     pub const START: Self =
         Self { component: ComponentId(0), segment: 0, passes: 0, fdt_instance: 0 };
 
-    /// Returns the place to keep while a session is on air: some FDT Instance IDs ahead, so that
-    /// none is used twice even if the last state was not written.
+    /// Returns the resume point to save while a session is on air: some FDT Instance IDs ahead, so
+    /// that none is used twice even if the last state was not written.
     #[must_use]
     pub const fn with_reserve(self) -> Self {
         Self { fdt_instance: self.fdt_instance.wrapping_add(FDT_RESERVE), ..self }
@@ -40,47 +40,49 @@ const FDT_RESERVE: u32 = 8;
 proto::words! {
     /// The state that a session shall have.
     #[derive(Serialize, Deserialize)]
-    pub enum Order, serde {
-        /// It has a TSI and waits to be opened.
+    pub enum DesiredState, serde {
+        /// The session has a TSI and is not open.
         Prepared = "prepared",
-        /// It is on air from opens to closes.
+        /// On air from opens to closes.
         Opened = "opened",
-        /// It was taken off the air.
+        /// It was stopped.
         Stopped = "stopped",
     }
 }
 
-/// What `serve` was told about a session.
+/// The session as the control API ordered it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct KeptSession {
+pub struct SavedSession {
     /// Multicast group and port.
     pub channel: SocketAddr,
-    /// When the window opens.
+    /// Start of the window.
     pub opens: Utc,
-    /// When it closes.
+    /// End of the window.
     pub closes: Utc,
     /// Rate; `None` is the image server's own.
     pub bits_per_second: Option<u64>,
-    /// What is to be done.
-    pub order: Order,
+    /// The desired state.
+    #[serde(rename = "order")]
+    pub desired: DesiredState,
 }
 
 /// The content of `air.json` in a package directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
+pub struct SavedState {
     /// Format version, 1.
     pub version: u32,
-    /// The campaign; what is kept for another one is not used.
+    /// The campaign; the state of another one is not used.
     pub campaign: CampaignId,
     /// The session's identifier.
     pub tsi: Tsi,
-    /// Where it goes on.
-    pub place: Place,
+    /// The point to resume from.
+    #[serde(rename = "place")]
+    pub resume_point: ResumePoint,
     /// Absent when the session was only aired by hand.
-    pub session: Option<KeptSession>,
+    pub session: Option<SavedSession>,
 }
 
-impl Kept {
+impl SavedState {
     /// The version that this program writes.
     pub const VERSION: u32 = 1;
 }

@@ -8,7 +8,7 @@ use proto::{
 };
 
 use super::*;
-use crate::encode::tests::{Sample, sample};
+use crate::plan::encode::tests::{Sample, sample};
 
 struct Files(Vec<Vec<u8>>);
 
@@ -34,8 +34,12 @@ fn aired(sample: &Sample, component: u8) -> AiredObject {
     }
 }
 
-fn setup(objects: Vec<AiredObject>, place: Place, passes: Option<u64>) -> SessionSetup {
-    SessionSetup { tsi: TSI, campaign: CampaignId([1; 16]), objects, place, passes }
+fn setup(
+    objects: Vec<AiredObject>,
+    resume_point: ResumePoint,
+    passes: Option<u64>,
+) -> SessionSetup {
+    SessionSetup { tsi: TSI, campaign: CampaignId([1; 16]), objects, resume_point, passes }
 }
 
 /// Runs a session to its end, one packet every 100 microseconds.
@@ -56,7 +60,7 @@ fn run(setup: SessionSetup, files: &mut Files) -> Vec<Vec<u8>> {
     packets
 }
 
-/// What a packet is, in one letter: f, h, t, d, c, with its ids.
+/// The kind of a packet in one letter: f, h, t, d, c, with its ids.
 fn kinds(packets: &[Vec<u8>]) -> Vec<(char, u32, u32)> {
     packets
         .iter()
@@ -81,7 +85,7 @@ fn kinds(packets: &[Vec<u8>]) -> Vec<(char, u32, u32)> {
 fn a_session_introduces_itself_then_follows_the_plan_and_closes() {
     let sample = sample();
     let mut files = Files(vec![sample.file.clone()]);
-    let packets = run(setup(vec![aired(&sample, 0)], Place::START, Some(1)), &mut files);
+    let packets = run(setup(vec![aired(&sample, 0)], ResumePoint::START, Some(1)), &mut files);
     let kinds = kinds(&packets);
     let shape = sample.schedule.shape();
     let tables = shape.table_symbols_per_segment();
@@ -101,7 +105,7 @@ fn a_session_introduces_itself_then_follows_the_plan_and_closes() {
 fn packets_hold_the_symbols_of_the_image_and_proofs_that_hold() {
     let sample = sample();
     let mut files = Files(vec![sample.file.clone()]);
-    let packets = run(setup(vec![aired(&sample, 0)], Place::START, Some(1)), &mut files);
+    let packets = run(setup(vec![aired(&sample, 0)], ResumePoint::START, Some(1)), &mut files);
     for octets in &packets {
         let packet = Packet::parse(octets).unwrap();
         let Some(payload) = packet.payload else { continue };
@@ -129,7 +133,7 @@ fn packets_hold_the_symbols_of_the_image_and_proofs_that_hold() {
 fn parameters_travel_with_headers_tables_and_the_first_symbol_of_a_segment() {
     let sample = sample();
     let mut files = Files(vec![sample.file.clone()]);
-    let packets = run(setup(vec![aired(&sample, 0)], Place::START, Some(1)), &mut files);
+    let packets = run(setup(vec![aired(&sample, 0)], ResumePoint::START, Some(1)), &mut files);
     let mut with_parameters = HashMap::new();
     for octets in &packets {
         let packet = Packet::parse(octets).unwrap();
@@ -144,8 +148,8 @@ fn parameters_travel_with_headers_tables_and_the_first_symbol_of_a_segment() {
     assert_eq!(with_parameters[&(Toi(0x10), image)], segments);
     let tables = usize::try_from(shape.table_symbols_per_segment()).unwrap();
     let table_oti = Oti::RaptorQ(*shape.table_oti());
-    // Every table of the introduction, and the first symbol of a table on its way.
-    let introduced = sample.schedule.introduction(Sbn(0)).count();
+    // Every table of the session_preamble, and the first symbol of a table on its way.
+    let introduced = sample.schedule.session_preamble(Sbn(0)).count();
     assert!(introduced > tables);
     assert_eq!(with_parameters[&(Toi(0x4000), table_oti)], segments + introduced);
     assert_eq!(with_parameters.len(), 4, "one set of parameters for each object");
@@ -155,16 +159,18 @@ fn parameters_travel_with_headers_tables_and_the_first_symbol_of_a_segment() {
 fn a_restart_begins_at_the_boundary_of_the_kept_segment() {
     let sample = sample();
     let mut files = Files(vec![sample.file.clone()]);
-    let mut session = FluteSession::new(at(0), setup(vec![aired(&sample, 0)], Place::START, None));
+    let mut session =
+        FluteSession::new(at(0), setup(vec![aired(&sample, 0)], ResumePoint::START, None));
     let mut packet = Vec::new();
     while session.sent().symbols < 27 {
         session.poll_transmit(at(0), &mut files, &mut packet).unwrap();
     }
-    let place = session.place();
-    assert_eq!((place.segment, place.passes, place.fdt_instance), (2, 0, 1));
-    assert_eq!(session.symbol_place(), 27);
+    let resume_point = session.resume_point();
+    assert_eq!((resume_point.segment, resume_point.passes, resume_point.fdt_instance), (2, 0, 1));
+    assert_eq!(session.symbol_index(), 27);
 
-    let packets = run(setup(vec![aired(&sample, 0)], place.with_reserve(), Some(1)), &mut files);
+    let packets =
+        run(setup(vec![aired(&sample, 0)], resume_point.with_reserve(), Some(1)), &mut files);
     let kinds = kinds(&packets);
     assert_eq!(kinds[4], ('t', 2, 0));
     let data: Vec<_> = kinds.iter().filter(|(kind, ..)| *kind == 'd').collect();
@@ -179,9 +185,10 @@ fn a_restart_begins_at_the_boundary_of_the_kept_segment() {
 fn a_place_that_the_plan_does_not_have_is_its_beginning() {
     let sample = sample();
     for (component, segment) in [(0, 16), (0, u32::MAX), (3, 1)] {
-        let place = Place { component: ComponentId(component), segment, ..Place::START };
-        let session = FluteSession::new(at(0), setup(vec![aired(&sample, 0)], place, None));
-        assert_eq!(session.symbol_place(), 0);
+        let resume_point =
+            ResumePoint { component: ComponentId(component), segment, ..ResumePoint::START };
+        let session = FluteSession::new(at(0), setup(vec![aired(&sample, 0)], resume_point, None));
+        assert_eq!(session.symbol_index(), 0);
     }
 }
 
@@ -189,7 +196,8 @@ fn a_place_that_the_plan_does_not_have_is_its_beginning() {
 fn table_and_headers_are_repeated_within_every_second() {
     let sample = sample();
     let mut files = Files(vec![sample.file.clone()]);
-    let mut session = FluteSession::new(at(0), setup(vec![aired(&sample, 0)], Place::START, None));
+    let mut session =
+        FluteSession::new(at(0), setup(vec![aired(&sample, 0)], ResumePoint::START, None));
     let mut last = BTreeMap::new();
     let mut packet = Vec::new();
     for tick in 0..2_000 {
@@ -210,11 +218,11 @@ fn every_object_is_introduced_when_its_turn_comes() {
     let sample = sample();
     let mut files = Files(vec![sample.file.clone(), sample.file.clone()]);
     let objects = vec![aired(&sample, 0), aired(&sample, 1)];
-    let packets = run(setup(objects, Place::START, Some(1)), &mut files);
+    let packets = run(setup(objects, ResumePoint::START, Some(1)), &mut files);
     let tois: Vec<_> =
         packets.iter().filter_map(|packet| Packet::parse(packet).unwrap().header.toi).collect();
     let second = tois.iter().position(|toi| *toi == Toi(0x11)).unwrap();
-    let tables = sample.schedule.introduction(Sbn(0)).count();
+    let tables = sample.schedule.session_preamble(Sbn(0)).count();
     assert_eq!(tois[second - tables - 3..second - tables], [Toi(0x8001); 3]);
     assert!(tois[second - tables..second].iter().all(|toi| *toi == Toi(0x4001)));
     let data = tois.iter().filter(|toi| matches!(toi.0, 0x10 | 0x11)).count();
@@ -226,7 +234,8 @@ fn every_object_is_introduced_when_its_turn_comes() {
 fn a_session_that_is_closed_says_so_three_times_and_then_nothing() {
     let sample = sample();
     let mut files = Files(vec![sample.file.clone()]);
-    let mut session = FluteSession::new(at(0), setup(vec![aired(&sample, 0)], Place::START, None));
+    let mut session =
+        FluteSession::new(at(0), setup(vec![aired(&sample, 0)], ResumePoint::START, None));
     let mut packet = Vec::new();
     session.poll_transmit(at(0), &mut files, &mut packet).unwrap();
     session.close();

@@ -4,7 +4,7 @@
 //!    0  "FCPF"   4  version = 1   5  zero (3)   8  length of the plan header (2)   10  zero (6)
 //!   16  plan header, then zeros
 //! 4080  H16 over the octets before
-//! 4096  records, see `schedule`
+//! 4096  records, see `plan::schedule`
 //! ```
 //!
 //! It is written to a temporary name: records in any order, the head last, then synced and
@@ -17,15 +17,15 @@ use proto::{
     wire::{Reader, WireError, Writer},
 };
 
-use crate::schedule::HEAD_OCTETS;
+use crate::plan::schedule::HEAD_BYTES;
 
 const MAGIC: [u8; 8] = *b"FCPF\x01\0\0\0";
-const HASHED_OCTETS: usize = 4080;
+const HASHED_BYTES: usize = 4080;
 
 /// Octets of the head of a plan file.
 pub type Head = [u8; 4096];
 
-/// Returns the head of the file whose plan header is given.
+/// Returns the head of a file with this plan header.
 ///
 /// # Panics
 ///
@@ -35,11 +35,11 @@ pub fn emit_head(plan_header: &[u8]) -> Vec<u8> {
     let length = u16::try_from(plan_header.len()).expect("a plan header has at most 1,088 octets");
     let mut head = Vec::new();
     Writer::new(&mut head).bytes(&MAGIC).u16(length).zeros(6).bytes(plan_header);
-    debug_assert!(head.len() <= HASHED_OCTETS, "a plan header has at most 1,088 octets");
-    head.resize(HASHED_OCTETS, 0);
+    debug_assert!(head.len() <= HASHED_BYTES, "a plan header has at most 1,088 octets");
+    head.resize(HASHED_BYTES, 0);
     let check = h16(&[&head]);
     head.extend_from_slice(&check.0);
-    debug_assert_eq!(u64::try_from(head.len()), Ok(HEAD_OCTETS));
+    debug_assert_eq!(u64::try_from(head.len()), Ok(HEAD_BYTES));
     head
 }
 
@@ -61,7 +61,7 @@ pub fn parse_head(head: &Head) -> Result<Vec<u8>, WireError> {
     }
     input.take(6, "zero")?;
     let header = input.take(length, "plan header")?;
-    let (hashed, check) = head.split_at(HASHED_OCTETS);
+    let (hashed, check) = head.split_at(HASHED_BYTES);
     if h16(&[hashed]).0 != check {
         let stored = Hash16(check.try_into().expect("16 octets are left"));
         return Err(WireError::invalid("check of the plan file's head", stored, "its hash"));

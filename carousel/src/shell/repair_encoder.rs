@@ -1,18 +1,18 @@
-//! Symbols of plain files: source symbols from the file, repair symbols from a thread that makes
-//! them ahead of their time.
+//! Symbols of unsigned files: source symbols from the file, repair symbols from a thread that
+//! encodes them ahead of their time.
 //!
 //! ```text
 //! rows of the schedule ──►          one symbol of each block in a row
 //! block 0   ▇▇▇▇▇▇▇▇▇▇▁▁▁▁
-//! block 1   ▇▇▇▇▇▇▁▁▁▁▁▁▁▁          what is made and not sent yet
-//! block 2   ▇▇▁▁▁▁▁▁▁▁▁▁▁▁ ◄─ next  the block is read, coded, and yields a batch; the coder goes
+//! block 1   ▇▇▇▇▇▇▁▁▁▁▁▁▁▁          encoded and not sent yet
+//! block 2   ▇▇▁▁▁▁▁▁▁▁▁▁▁▁ ◄─ next  the block is read and encoded, and yields a batch
 //! ```
 //!
-//! To make a repair symbol takes the whole block and the solution of its equations, several times
-//! the block's octets. A session of many blocks cannot hold that of all of them, but it can hold
-//! some symbols of each. So one block at a time is coded, for a batch that is as long as memory
-//! allows. First batches differ in length, so that blocks run dry one after the other: the coder
-//! has steady work, and half of what a batch takes is in use on the average.
+//! A repair symbol needs the whole block and the solution of its equations, several times the
+//! block's octets. A session of many blocks cannot hold that of all of them, but it can hold some
+//! symbols of each. So one block at a time is encoded, for a batch that is as long as memory allows.
+//! First batches differ in length, so that buffers run empty one after the other: the encoder has
+//! steady work, and half of the memory of a batch is in use on average.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -33,31 +33,31 @@ use proto::{
 };
 
 use crate::{
-    failure::Failure,
-    plain::{
+    error::CliError,
+    unsigned::{
         Symbols,
         schedule::{BlockName, SymbolName},
     },
 };
 
-/// A block is coded in about this many times its octets.
-const CODER_BLOCKS: u64 = 5;
+/// Encoding a block needs about this many times its octets.
+const ENCODER_BLOCKS: u64 = 5;
 
 /// Symbols of a batch at least, however short memory is.
 const MIN_BATCH: u64 = 16;
 
-/// Symbols for which a small file's coder is worth its start.
+/// Symbols for which the start of an encoder for a small file pays off.
 const USEFUL_BATCH: u64 = 1024;
 
-/// Symbols that lie in memory together, and leave it together.
+/// Symbols that are allocated and freed together.
 const CHUNK: usize = 16;
 
 /// A file that is sent.
 #[derive(Debug)]
 pub struct SentFile {
-    /// Where its octets lie.
+    /// The open file.
     pub file: File,
-    /// How it is cut.
+    /// Its FEC parameters.
     pub oti: Oti,
 }
 
@@ -65,113 +65,117 @@ pub struct SentFile {
 #[derive(Debug)]
 pub struct FileSymbols {
     files: Arc<Vec<SentFile>>,
-    memory_octets: u64,
-    stocks: BTreeMap<BlockName, Stock>,
-    orders: mpsc::Sender<Order>,
-    made: mpsc::Receiver<(Order, io::Result<Made>)>,
+    memory_bytes: u64,
+    buffers: BTreeMap<BlockName, SymbolBuffer>,
+    requests: mpsc::Sender<BatchRequest>,
+    made: mpsc::Receiver<(BatchRequest, io::Result<EncodedBatch>)>,
 }
 
-/// Repair symbols of a block to make.
+/// A request for repair symbols of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Order {
+struct BatchRequest {
     block: BlockName,
     first: u32,
     count: u32,
 }
 
-/// Symbols in sending order, a few in each piece.
-type Made = VecDeque<Vec<u8>>;
+/// Symbols in sending order, a few in each chunk.
+type EncodedBatch = VecDeque<Vec<u8>>;
 
-/// What is there of one block.
+/// The encoded symbols of one block that wait for their rows.
 #[derive(Debug)]
-struct Stock {
+struct SymbolBuffer {
     symbol_size: usize,
-    /// Where ids begin again once all were sent.
+    /// The id after the last one.
     first_repair: u32,
     batch: u32,
-    /// A stock of so few symbols is filled up.
-    low: usize,
-    chunks: Made,
-    /// Id of the first symbol in `chunks`, and its place in the first of them.
+    /// At so few symbols the buffer is refilled.
+    refill_below: usize,
+    chunks: EncodedBatch,
+    /// Id of the first symbol in `chunks`, and its offset in the first of them.
     next: u32,
     at: usize,
-    held: usize,
-    ordered: Option<Order>,
+    buffered: usize,
+    requested: Option<BatchRequest>,
 }
 
 impl FileSymbols {
-    /// Starts the thread that makes repair symbols, within about `memory_octets`.
+    /// Starts the thread that encodes repair symbols, within about `memory_bytes`.
     ///
     /// # Errors
     ///
-    /// [`Failure`] when the machine has no thread to give.
-    pub fn start(files: Vec<SentFile>, memory_octets: u64) -> Result<Self, Failure> {
+    /// [`CliError`] when no thread can be started.
+    pub fn start(files: Vec<SentFile>, memory_bytes: u64) -> Result<Self, CliError> {
         let files = Arc::new(files);
-        let (orders, ordered) = mpsc::channel::<Order>();
-        // One batch may wait to be taken; the next is made when that was.
+        let (requests, requested) = mpsc::channel::<BatchRequest>();
+        // One batch may wait to be received; only then is the next encoded.
         let (finished, made) = mpsc::sync_channel(0);
         let source = Arc::clone(&files);
         let work = move || {
-            for order in ordered {
-                if finished.send((order, make(&source, order))).is_err() {
+            for request in requested {
+                if finished.send((request, make(&source, request))).is_err() {
                     return;
                 }
             }
         };
         thread::Builder::new()
-            .name("coder".into())
+            .name("encoder".into())
             .spawn(work)
-            .map_err(|error| Failure::io("thread of the coder", error))?;
-        Ok(Self { files, memory_octets, stocks: BTreeMap::new(), orders, made })
+            .map_err(|error| CliError::io("thread of the encoder", error))?;
+        Ok(Self { files, memory_bytes, buffers: BTreeMap::new(), requests, made })
     }
 
-    /// Takes a batch that was made.
-    fn take(&mut self, (order, made): (Order, io::Result<Made>)) -> io::Result<()> {
-        if let Some(stock) = self.stocks.get_mut(&order.block)
-            && stock.ordered == Some(order)
+    /// Adds an encoded batch to its buffer.
+    fn receive(
+        &mut self,
+        (request, made): (BatchRequest, io::Result<EncodedBatch>),
+    ) -> io::Result<()> {
+        if let Some(buffer) = self.buffers.get_mut(&request.block)
+            && buffer.requested == Some(request)
         {
-            stock.ordered = None;
-            stock.held += usize::try_from(order.count).unwrap_or_default();
-            stock.chunks.append(&mut made?);
+            buffer.requested = None;
+            buffer.buffered += usize::try_from(request.count).unwrap_or_default();
+            buffer.chunks.append(&mut made?);
         }
         Ok(())
     }
 
     fn repair(&mut self, name: SymbolName, symbol: &mut [u8]) -> io::Result<()> {
         loop {
-            let stock = self.stocks.get_mut(&name.block);
-            let stock = stock.ok_or_else(|| io::Error::other("no repair symbols were prepared"))?;
-            if stock.give(name.esi, symbol) {
-                self.fill(name.block);
+            let buffer = self.buffers.get_mut(&name.block);
+            let buffer =
+                buffer.ok_or_else(|| io::Error::other("no repair symbols were prepared"))?;
+            if buffer.read_symbol(name.esi, symbol) {
+                self.refill(name.block);
                 return Ok(());
             }
-            self.fill(name.block);
-            let made = self.made.recv().map_err(|_| io::Error::other("the coder has ended"))?;
-            self.take(made)?;
+            self.refill(name.block);
+            let made = self.made.recv().map_err(|_| io::Error::other("the encoder has ended"))?;
+            self.receive(made)?;
         }
     }
 
-    /// Orders more of a block that runs dry.
-    fn fill(&mut self, block: BlockName) {
-        let Some(stock) = self.stocks.get_mut(&block) else { return };
-        if stock.ordered.is_none() && stock.held <= stock.low {
-            let order = stock.order(block, stock.batch);
-            // Without the thread the next `recv` says what is wrong.
-            self.orders.send(order).ok();
+    /// Requests more of a block whose buffer runs empty.
+    fn refill(&mut self, block: BlockName) {
+        let Some(buffer) = self.buffers.get_mut(&block) else { return };
+        if buffer.requested.is_none() && buffer.buffered <= buffer.refill_below {
+            let request = buffer.request(block, buffer.batch);
+            // Without the thread the next `recv` fails.
+            self.requests.send(request).ok();
         }
     }
 
     /// Returns the part of a block that a batch has, so that all batches fit into memory.
-    fn share(&self, first: &[SymbolName]) -> Share {
+    fn slice(&self, first: &[SymbolName]) -> BatchSlice {
         let octets = |name: &SymbolName| self.block(name.block).map_or(0, |(_, octets)| octets);
         let largest = first.iter().map(octets).max().unwrap_or(0);
         let all: u64 = first.iter().map(octets).sum();
-        // A quarter is for the program, and for what lies unused between the batches.
-        let memory = self.memory_octets - self.memory_octets / 4;
-        let usable = memory.saturating_sub(CODER_BLOCKS * largest);
-        // Half of each batch on the average, an eighth more when it is filled up, and one batch
-        // that waits to be taken.
-        Share { usable, wanted: all / 2 + all / 8 + largest }
+        // A quarter is for the program, and for memory unused between the batches.
+        let memory = self.memory_bytes - self.memory_bytes / 4;
+        let usable = memory.saturating_sub(ENCODER_BLOCKS * largest);
+        // Half of each batch on average, an eighth more when it is refilled, and one batch that
+        // waits to be received.
+        BatchSlice { usable, needed: all / 2 + all / 8 + largest }
     }
 
     /// Returns the source symbols and the octets of a block.
@@ -182,29 +186,29 @@ impl FileSymbols {
     }
 }
 
-/// `usable` octets of `wanted` ones.
+/// `usable` octets of `needed` ones.
 #[derive(Debug, Clone, Copy)]
-struct Share {
+struct BatchSlice {
     usable: u64,
-    wanted: u64,
+    needed: u64,
 }
 
-impl Share {
+impl BatchSlice {
     /// Returns the symbols of a batch of a block of `symbols` ones.
     fn batch(self, symbols: u64) -> u64 {
-        let fits = u128::from(symbols) * u128::from(self.usable) / u128::from(self.wanted.max(1));
+        let fits = u128::from(symbols) * u128::from(self.usable) / u128::from(self.needed.max(1));
         let fits = u64::try_from(fits).unwrap_or(u64::MAX);
         fits.min(symbols.max(USEFUL_BATCH)).max(MIN_BATCH)
     }
 }
 
-impl Stock {
+impl SymbolBuffer {
     /// Copies a symbol out; returns whether it was there.
-    fn give(&mut self, Esi(esi): Esi, symbol: &mut [u8]) -> bool {
+    fn read_symbol(&mut self, Esi(esi): Esi, symbol: &mut [u8]) -> bool {
         if esi != self.next {
-            // Another place of the sequence: what is there, or on its way, is of no use.
+            // Another place of the sequence: buffered and requested symbols are of no use.
             self.chunks.clear();
-            (self.next, self.at, self.held, self.ordered) = (esi, 0, 0, None);
+            (self.next, self.at, self.buffered, self.requested) = (esi, 0, 0, None);
         }
         let Some(chunk) = self.chunks.front() else { return false };
         let Some(made) = chunk.get(self.at..self.at + self.symbol_size) else { return false };
@@ -214,19 +218,19 @@ impl Stock {
             self.chunks.pop_front();
             self.at = 0;
         }
-        self.held -= 1;
+        self.buffered -= 1;
         self.next = self.after(esi);
         true
     }
 
-    /// Notes what is ordered: the symbols behind those that are there, to the last id at most.
-    fn order(&mut self, block: BlockName, count: u32) -> Order {
-        let held = u32::try_from(self.held).unwrap_or(u32::MAX);
-        let end = self.next.saturating_add(held);
+    /// Records a request: the symbols after the buffered ones, to the last id at most.
+    fn request(&mut self, block: BlockName, count: u32) -> BatchRequest {
+        let buffered = u32::try_from(self.buffered).unwrap_or(u32::MAX);
+        let end = self.next.saturating_add(buffered);
         let first = if end >= RAPTORQ_ESI_LIMIT { self.first_repair } else { end };
-        let order = Order { block, first, count: count.min(RAPTORQ_ESI_LIMIT - first) };
-        self.ordered = Some(order);
-        order
+        let request = BatchRequest { block, first, count: count.min(RAPTORQ_ESI_LIMIT - first) };
+        self.requested = Some(request);
+        request
     }
 
     const fn after(&self, esi: u32) -> u32 {
@@ -236,37 +240,37 @@ impl Stock {
 
 impl Symbols for FileSymbols {
     fn prepare(&mut self, first: &[SymbolName]) {
-        self.stocks.clear();
-        let share = self.share(first);
+        self.buffers.clear();
+        let slice = self.slice(first);
         let all: u64 = first.iter().filter_map(|name| self.block(name.block)).map(|it| it.1).sum();
         let mut passed = 0;
         for name in first {
             let Some((symbols, octets)) = self.block(name.block) else { continue };
             passed += octets;
-            let batch = share.batch(symbols);
+            let batch = slice.batch(symbols);
             let begin = (batch * passed).div_ceil(all.max(1)).max(MIN_BATCH);
             let count = |symbols: u64| u32::try_from(symbols).unwrap_or(u32::MAX);
             let oti = self.files.get(name.block.file).map(|sent| &sent.oti);
-            let mut stock = Stock {
+            let mut buffer = SymbolBuffer {
                 symbol_size: oti.map_or(0, |oti| usize::from(oti.symbol_size())),
                 first_repair: oti.map_or(0, |oti| oti.partition().largest()),
                 batch: count(batch),
-                low: usize::try_from(batch / 8).unwrap_or_default(),
+                refill_below: usize::try_from(batch / 8).unwrap_or_default(),
                 chunks: VecDeque::new(),
                 next: name.esi.0,
                 at: 0,
-                held: 0,
-                ordered: None,
+                buffered: 0,
+                requested: None,
             };
-            self.orders.send(stock.order(name.block, count(begin))).ok();
-            self.stocks.insert(name.block, stock);
+            self.requests.send(buffer.request(name.block, count(begin))).ok();
+            self.buffers.insert(name.block, buffer);
         }
     }
 
     fn read(&mut self, name: SymbolName, symbol: &mut [u8]) -> io::Result<()> {
-        // The coder goes on to its next block as soon as a batch is taken off it.
+        // The encoder continues with its next block as soon as a batch is received.
         if let Ok(made) = self.made.try_recv() {
-            self.take(made)?;
+            self.receive(made)?;
         }
         let file = self.files.get(name.block.file).ok_or(io::ErrorKind::NotFound)?;
         let partition = file.oti.partition();
@@ -287,17 +291,17 @@ fn read_padded(file: &File, length: u64, offset: u64, octets: &mut [u8]) -> io::
     file.read_exact_at(data, offset)
 }
 
-fn make(files: &[SentFile], order: Order) -> io::Result<Made> {
-    let sent = files.get(order.block.file).ok_or(io::ErrorKind::NotFound)?;
+fn make(files: &[SentFile], request: BatchRequest) -> io::Result<EncodedBatch> {
+    let sent = files.get(request.block.file).ok_or(io::ErrorKind::NotFound)?;
     let Oti::RaptorQ(oti) = &sent.oti else {
         return Err(io::Error::other("only RaptorQ has repair symbols"));
     };
     let no_such_block = || io::Error::other("no such block");
-    let octets = read_block(&sent.file, oti, order.block)?;
-    let encoder = Encoder::new(oti, order.block.sbn, &octets).ok_or_else(no_such_block)?;
+    let octets = read_block(&sent.file, oti, request.block)?;
+    let encoder = Encoder::new(oti, request.block.sbn, &octets).ok_or_else(no_such_block)?;
     drop(octets);
-    let mut made = Made::new();
-    encoder.for_each_symbol(order.first..order.first + order.count, &mut |_, symbol| {
+    let mut made = EncodedBatch::new();
+    encoder.for_each_symbol(request.first..request.first + request.count, &mut |_, symbol| {
         let room = CHUNK * symbol.len();
         if made.back().is_none_or(|chunk| chunk.len() >= room) {
             made.push_back(Vec::with_capacity(room));
@@ -359,7 +363,7 @@ mod tests {
     fn symbols_are_those_of_the_codec() {
         let oti = raptorq();
         let (mut symbols, octets) = symbols(Oti::RaptorQ(oti));
-        symbols.memory_octets = 0;
+        symbols.memory_bytes = 0;
         symbols.prepare(&[name(1, 30), name(2, 21)]);
         let first = usize::try_from(oti.partition().first_symbol(Sbn(2)).unwrap()).unwrap() * 16;
         let encoder = Encoder::new(&oti, Sbn(2), &octets[first..]).unwrap();
@@ -392,17 +396,20 @@ mod tests {
     fn what_is_held_fits_into_memory() {
         let block = |sbn| name(sbn, 21);
         let (mut symbols, _) = symbols(Oti::RaptorQ(raptorq()));
-        // Three blocks of 21 symbols: the coder's five blocks, and a third of what is wanted.
-        symbols.memory_octets = (5 * 21 * 16 + (63 * 16 * 5 / 8 + 21 * 16) / 3) * 4 / 3;
-        let share = symbols.share(&[block(0), block(1), block(2)]);
-        assert!(share.usable * 3 <= share.wanted, "{share:?}");
-        assert_eq!(Share { usable: 100, wanted: 300 }.batch(9000), 3000);
-        assert_eq!(Share { usable: 900, wanted: 300 }.batch(9000), 9000);
-        assert_eq!(Share { usable: 900, wanted: 300 }.batch(9), 27);
-        assert_eq!(Share { usable: 0, wanted: 300 }.batch(9000), MIN_BATCH);
+        // Three blocks of 21 symbols: five blocks for the encoder, and a third of what is needed.
+        symbols.memory_bytes = (5 * 21 * 16 + (63 * 16 * 5 / 8 + 21 * 16) / 3) * 4 / 3;
+        let slice = symbols.slice(&[block(0), block(1), block(2)]);
+        assert!(slice.usable * 3 <= slice.needed, "{slice:?}");
+        assert_eq!(BatchSlice { usable: 100, needed: 300 }.batch(9000), 3000);
+        assert_eq!(BatchSlice { usable: 900, needed: 300 }.batch(9000), 9000);
+        assert_eq!(BatchSlice { usable: 900, needed: 300 }.batch(9), 27);
+        assert_eq!(BatchSlice { usable: 0, needed: 300 }.batch(9000), MIN_BATCH);
         symbols.prepare(&[block(0), block(1), block(2)]);
-        for stock in symbols.stocks.values() {
-            assert!(u64::from(stock.batch) <= MIN_BATCH && stock.ordered.is_some(), "{stock:?}");
+        for buffer in symbols.buffers.values() {
+            assert!(
+                u64::from(buffer.batch) <= MIN_BATCH && buffer.requested.is_some(),
+                "{buffer:?}"
+            );
         }
     }
 
