@@ -147,7 +147,7 @@ pub fn random<const N: usize>() -> [u8; N] {
     octets
 }
 
-/// Why a key or a signature was refused.
+/// The refusal of a key or a signature.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CryptoError {
     /// The octets are no Ed25519 private key in PKCS#8 form.

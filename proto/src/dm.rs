@@ -1,4 +1,4 @@
-//! What the management session says: SyncML messages and the management objects they talk about.
+//! OMA DM: SyncML messages and the management objects that they address.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! What goes on air: FLUTE (RFC 6726) over ALC (RFC 5775) over LCT (RFC 5651).
+//! Packets on air: FLUTE (RFC 6726) over ALC (RFC 5775) over LCT (RFC 5651).
 //!
 //! ```text
 //! IP | UDP | LCT header, header extensions included | FEC payload id | encoding symbols

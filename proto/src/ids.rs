@@ -265,8 +265,8 @@ pub(crate) fn parse_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
         b'a'..=b'f' => Some(c - b'a' + 10),
         _ => None,
     };
-    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
-    if pairs.len() != N || !rest.is_empty() {
+    let (pairs, remaining) = text.as_bytes().as_chunks::<2>();
+    if pairs.len() != N || !remaining.is_empty() {
         return None;
     }
     let mut octets = [0; N];

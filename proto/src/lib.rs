@@ -1,4 +1,4 @@
-//! What crosses a boundary, as types: bytes in, bytes out, no clock, no socket, no file.
+//! Data that crosses a boundary, as types: bytes in, bytes out, no clock, no socket, no file.
 //!
 //! | module | holds |
 //! | --- | --- |

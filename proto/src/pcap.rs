@@ -15,20 +15,20 @@ use std::net::SocketAddrV4;
 use crate::wire::{Reader, WireError, Writer};
 
 /// Octets of a file header.
-pub const FILE_HEADER_OCTETS: usize = 24;
+pub const FILE_HEADER_BYTES: usize = 24;
 /// Octets of a record's header.
-pub const RECORD_HEADER_OCTETS: usize = 16;
+pub const RECORD_HEADER_BYTES: usize = 16;
 /// Longest frame that is read: the largest snap length that capture programs use.
-pub const MAX_FRAME_OCTETS: u32 = 262_144;
+pub const MAX_FRAME_BYTES: u32 = 262_144;
 /// Longest payload that is written: an IPv4 datagram has at most 65,535 octets.
-pub const MAX_PAYLOAD_OCTETS: usize = 65_535 - 28;
+pub const MAX_PAYLOAD_BYTES: usize = 65_535 - 28;
 
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
-/// What pcapng begins with, in either order of octets.
+/// The first word of pcapng, in either order of octets.
 const NEXT_GENERATION: u32 = 0x0a0d_0d0a;
 
-/// What frames begin with.
+/// The link-layer header of frames.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LinkType {
     /// Ethernet; VLAN tags may follow the addresses.
@@ -41,7 +41,7 @@ pub enum LinkType {
     LinuxSll2,
 }
 
-/// How a capture is written, from its file header.
+/// The form of a capture, from its file header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Format {
     little_endian: bool,
@@ -54,7 +54,7 @@ pub struct Format {
 pub struct RecordHeader {
     /// When the frame was captured: nanoseconds since 1970-01-01T00:00:00Z.
     pub time_nanos: u64,
-    /// Octets of the frame that follow, at most [`MAX_FRAME_OCTETS`].
+    /// Octets of the frame that follow, at most [`MAX_FRAME_BYTES`].
     pub captured: u32,
     /// Octets that the frame had on the wire.
     pub original: u32,
@@ -65,18 +65,18 @@ pub struct RecordHeader {
 pub struct Record<'a> {
     /// When it was captured, and how much of it.
     pub header: RecordHeader,
-    /// What was captured.
+    /// The captured octets.
     pub frame: &'a [u8],
 }
 
 /// A UDP datagram over IPv4.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Datagram<'a> {
-    /// Where it came from.
+    /// Source address.
     pub source: SocketAddrV4,
-    /// Where it went.
+    /// Destination address.
     pub destination: SocketAddrV4,
-    /// What it carries.
+    /// Its payload.
     pub payload: &'a [u8],
 }
 
@@ -87,7 +87,7 @@ impl Format {
     ///
     /// [`WireError`] when it is no classic pcap file, or one of another version or of a link type
     /// that is not supported.
-    pub fn parse(header: &[u8; FILE_HEADER_OCTETS]) -> Result<Self, WireError> {
+    pub fn parse(header: &[u8; FILE_HEADER_BYTES]) -> Result<Self, WireError> {
         let mut input = Reader::new(header);
         let magic = input.u32("pcap magic")?;
         let (little_endian, nanoseconds) = match (magic, magic.swap_bytes()) {
@@ -138,17 +138,17 @@ impl Format {
     ///
     /// # Errors
     ///
-    /// [`WireError::TooLarge`] when its frame is longer than [`MAX_FRAME_OCTETS`]: the file is
+    /// [`WireError::TooLarge`] when its frame is longer than [`MAX_FRAME_BYTES`]: the file is
     /// damaged, and nothing behind this record can be found.
-    pub fn record(&self, header: &[u8; RECORD_HEADER_OCTETS]) -> Result<RecordHeader, WireError> {
+    pub fn record(&self, header: &[u8; RECORD_HEADER_BYTES]) -> Result<RecordHeader, WireError> {
         let mut input = Reader::new(header);
         let mut field = || {
             let value = input.u32("pcap record")?;
             Ok::<u32, WireError>(if self.little_endian { value.swap_bytes() } else { value })
         };
         let (seconds, fraction, captured, original) = (field()?, field()?, field()?, field()?);
-        if captured > MAX_FRAME_OCTETS {
-            let (found, limit) = (captured.into(), MAX_FRAME_OCTETS.into());
+        if captured > MAX_FRAME_BYTES {
+            let (found, limit) = (captured.into(), MAX_FRAME_BYTES.into());
             return Err(WireError::TooLarge { field: "captured frame", found, limit });
         }
         let unit = if self.nanoseconds { 1 } else { 1000 };
@@ -191,7 +191,7 @@ pub fn records(
             input.take(length, "captured frame").map(|frame| Record { header, frame })
         });
         if record.is_err() {
-            input.take_rest();
+            input.take_remaining();
         }
         Some(record)
     });
@@ -202,7 +202,7 @@ pub fn records(
 #[must_use]
 pub fn emit_file_header() -> Vec<u8> {
     let mut out = Vec::new();
-    Writer::new(&mut out).u32(NANOSECONDS).u16(2).u16(4).zeros(8).u32(MAX_FRAME_OCTETS).u32(101);
+    Writer::new(&mut out).u32(NANOSECONDS).u16(2).u16(4).zeros(8).u32(MAX_FRAME_BYTES).u32(101);
     out
 }
 
@@ -229,7 +229,7 @@ pub fn emit_datagram(
     let nanos = u32::try_from(time_nanos % 1_000_000_000).expect("below 10^9");
     let frame = frame::emit(ttl, datagram).ok_or_else(|| {
         let found = u64::try_from(datagram.payload.len()).unwrap_or(u64::MAX);
-        too_large("UDP payload", found, MAX_PAYLOAD_OCTETS as u64)
+        too_large("UDP payload", found, MAX_PAYLOAD_BYTES as u64)
     })?;
     let length = u32::try_from(frame.len()).expect("at most 65,535");
     Writer::new(out).u32(seconds).u32(nanos).u32(length).u32(length).bytes(&frame);

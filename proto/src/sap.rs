@@ -23,7 +23,7 @@ pub const PORT: u16 = 9875;
 pub const TTL: u8 = 255;
 
 /// Octets of a packet at most.
-pub const MAX_OCTETS: usize = 1024;
+pub const MAX_BYTES: usize = 1024;
 
 /// Bits in a second that all announcements of a scope may take together.
 const LIMIT_BITS_PER_SECOND: u64 = 4000;
@@ -31,7 +31,7 @@ const LIMIT_BITS_PER_SECOND: u64 = 4000;
 /// Seconds between two announcements at least.
 const LEAST_SECONDS: u64 = 300;
 
-/// What a packet says of its session.
+/// The message type of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
     /// It is described here.
@@ -47,11 +47,11 @@ pub enum Message {
 /// RFC 2974 §3.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SapPacket<'a> {
-    /// What it says.
+    /// Message type.
     pub message: Message,
     /// Tells descriptions of one origin apart, and versions of them.
     pub hash: NonZeroU16,
-    /// Who announces.
+    /// Originating source.
     pub origin: IpAddr,
     /// Media type of the payload.
     pub payload_type: &'a str,
@@ -92,7 +92,7 @@ impl<'a> SapPacket<'a> {
             IpAddr::from(input.array::<16>("SAP origin")?)
         };
         input.take(usize::from(auth_words) * 4, "SAP authentication data")?;
-        let (payload_type, payload) = split(input.take_rest())?;
+        let (payload_type, payload) = split(input.take_remaining())?;
         let message = if flags & DELETION == 0 { Message::Announce } else { Message::Delete };
         Ok(Self { message, hash, origin, payload_type, payload })
     }
@@ -101,7 +101,7 @@ impl<'a> SapPacket<'a> {
     ///
     /// # Errors
     ///
-    /// [`WireError::TooLarge`] beyond [`MAX_OCTETS`]; nothing is appended then.
+    /// [`WireError::TooLarge`] beyond [`MAX_BYTES`]; nothing is appended then.
     pub fn emit(&self, out: &mut Vec<u8>) -> Result<(), WireError> {
         let (family, origin) = match self.origin {
             IpAddr::V4(origin) => (0, origin.octets().to_vec()),
@@ -109,10 +109,10 @@ impl<'a> SapPacket<'a> {
         };
         let found = 4 + origin.len() + self.payload_type.len() + 1 + self.payload.len();
         // Small packets are not fragmented.
-        if found > MAX_OCTETS {
+        if found > MAX_BYTES {
             let wide = |size: usize| u64::try_from(size).unwrap_or(u64::MAX);
             let field = "SAP packet";
-            return Err(WireError::TooLarge { field, found: wide(found), limit: wide(MAX_OCTETS) });
+            return Err(WireError::TooLarge { field, found: wide(found), limit: wide(MAX_BYTES) });
         }
         let deletion = match self.message {
             Message::Announce => 0,
@@ -131,13 +131,13 @@ impl<'a> SapPacket<'a> {
 }
 
 /// Splits off the payload type. Descriptions may come without one, and begin with `v=0` then.
-fn split(rest: &[u8]) -> Result<(&str, &[u8]), WireError> {
-    if rest.starts_with(b"v=0") {
-        return Ok((MEDIA_TYPE, rest));
+fn split(tail: &[u8]) -> Result<(&str, &[u8]), WireError> {
+    if tail.starts_with(b"v=0") {
+        return Ok((MEDIA_TYPE, tail));
     }
-    let mut parts = rest.splitn(2, |octet| *octet == 0);
+    let mut parts = tail.splitn(2, |octet| *octet == 0);
     let (Some(kind), Some(payload)) = (parts.next(), parts.next()) else {
-        let (needed, left) = (rest.len() + 1, rest.len());
+        let (needed, left) = (tail.len() + 1, tail.len());
         return Err(WireError::Truncated { field: "SAP payload type", needed, left });
     };
     let kind = std::str::from_utf8(kind)
@@ -268,7 +268,7 @@ mod tests {
 
     #[test]
     fn a_packet_stays_small() {
-        let room = MAX_OCTETS - 8 - MEDIA_TYPE.len() - 1;
+        let room = MAX_BYTES - 8 - MEDIA_TYPE.len() - 1;
         for (size, fits) in [(room - 1, true), (room, true), (room + 1, false)] {
             let payload = vec![b'x'; size];
             let packet =

@@ -27,7 +27,7 @@ use crate::{ids::Tsi, time::Utc, wire::WireError};
 pub const MEDIA_TYPE: &str = "application/sdp";
 
 /// Largest description that is read, in octets.
-pub const MAX_OCTETS: usize = 16 * 1024;
+pub const MAX_BYTES: usize = 16 * 1024;
 /// Most lines.
 pub const MAX_LINES: usize = 256;
 /// Most channels of a session.
@@ -38,14 +38,14 @@ pub const MAX_DECLARATIONS: usize = 8;
 /// Seconds from the beginning of NTP to that of Unix; the seconds of SDP do not wrap.
 const NTP_TO_UNIX_SECONDS: u64 = 2_208_988_800;
 
-/// What a receiver must know to join a FLUTE session.
+/// The parameters that a receiver needs to join a FLUTE session.
 ///
 /// # Source
 ///
 /// 3GPP TS 26.346 clause 7.3, RFC 4566, RFC 4570.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionDescription {
-    /// Who made the description.
+    /// Origin of the description.
     pub origin: Origin,
     /// Name for people; one line, not empty.
     pub name: String,
@@ -63,7 +63,7 @@ pub struct SessionDescription {
     pub channels: Vec<Channel>,
 }
 
-/// Who made a description, and which version of it this is.
+/// The origin of a description, with its version.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Origin {
     /// User name without spaces, or `-`.
@@ -94,7 +94,7 @@ pub struct Channel {
 /// A FEC scheme.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FecDeclaration {
-    /// What channels refer to.
+    /// The number by which channels refer to it.
     pub reference: u32,
     /// FEC Encoding ID.
     pub encoding_id: u8,

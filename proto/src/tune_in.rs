@@ -28,7 +28,7 @@ pub const SCHEME: &str = "fumocast://";
 /// Octets of a URL at most; the longest that can be written has about 190.
 const MAX_URL_BYTES: usize = 256;
 
-/// Where to hear a campaign.
+/// The `fumocast:` URL of a campaign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TuneIn {
     /// Multicast group and UDP port.
@@ -63,10 +63,10 @@ impl FromStr for TuneIn {
             let found = u64::try_from(url.len()).unwrap_or(u64::MAX);
             return Err(WireError::TooLarge { field: "tune-in URL", found, limit: 256 });
         }
-        let rest = url
+        let tail = url
             .strip_prefix(SCHEME)
             .ok_or_else(|| WireError::invalid("tune-in URL", url, "fumocast://…"))?;
-        let (place, query) = rest
+        let (place, query) = tail
             .split_once('?')
             .ok_or_else(|| WireError::invalid("tune-in URL", url, "parameters s, c and h"))?;
         let (channel, tsi) = place
@@ -169,7 +169,7 @@ fn read_tsi(text: &str) -> Result<Tsi, WireError> {
 }
 
 fn read_address(text: &str) -> Result<IpAddr, WireError> {
-    let bracketed = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    let bracketed = text.strip_prefix('[').and_then(|tail| tail.strip_suffix(']'));
     match bracketed {
         Some(text) => text.parse::<Ipv6Addr>().ok().map(IpAddr::V6),
         None => text.parse().ok().map(IpAddr::V4),

@@ -4,7 +4,7 @@
 
 use thiserror::Error;
 
-/// Why octets from a peer were refused.
+/// The rejection of octets from a peer.
 ///
 /// A peer's mistake is a value: count it, drop the packet, keep the session.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -24,9 +24,9 @@ pub enum WireError {
     Invalid {
         /// The field that was read.
         field: &'static str,
-        /// What it held, shortened.
+        /// Its value, shortened.
         found: String,
-        /// What is allowed.
+        /// The permitted values.
         expected: &'static str,
     },
     /// The field holds a number that the format does not allow here; costs no allocation, for
@@ -37,13 +37,13 @@ pub enum WireError {
         field: &'static str,
         /// The number it held.
         found: u64,
-        /// What is allowed.
+        /// The permitted values.
         expected: &'static str,
     },
     /// Octets follow where the format ends.
     #[error("{count} octets follow {after}")]
     Trailing {
-        /// What should have been last.
+        /// The field that should have been last.
         after: &'static str,
         /// Octets that follow it.
         count: usize,
@@ -80,26 +80,26 @@ impl WireError {
 /// A cursor that names each field it reads.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
-    rest: &'a [u8],
+    remaining: &'a [u8],
 }
 
 impl<'a> Reader<'a> {
     /// Starts at the first octet of `input`.
     #[must_use]
     pub const fn new(input: &'a [u8]) -> Self {
-        Self { rest: input }
+        Self { remaining: input }
     }
 
     /// Returns the number of octets that are left.
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.rest.len()
+        self.remaining.len()
     }
 
     /// Returns whether nothing is left.
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        self.rest.is_empty()
+        self.remaining.is_empty()
     }
 
     /// Takes `count` octets.
@@ -108,18 +108,17 @@ impl<'a> Reader<'a> {
     ///
     /// [`WireError::Truncated`] when fewer are left; nothing is taken then.
     pub fn take(&mut self, count: usize, field: &'static str) -> Result<&'a [u8], WireError> {
-        let (head, rest) = self.rest.split_at_checked(count).ok_or(WireError::Truncated {
-            field,
-            needed: count,
-            left: self.rest.len(),
-        })?;
-        self.rest = rest;
+        let (head, remaining) = self
+            .remaining
+            .split_at_checked(count)
+            .ok_or(WireError::Truncated { field, needed: count, left: self.remaining.len() })?;
+        self.remaining = remaining;
         Ok(head)
     }
 
     /// Takes all octets that are left.
-    pub fn take_rest(&mut self) -> &'a [u8] {
-        std::mem::take(&mut self.rest)
+    pub fn take_remaining(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.remaining)
     }
 
     /// Takes `N` octets as an array.
@@ -128,12 +127,11 @@ impl<'a> Reader<'a> {
     ///
     /// [`WireError::Truncated`] when fewer are left.
     pub fn array<const N: usize>(&mut self, field: &'static str) -> Result<[u8; N], WireError> {
-        let (head, rest) = self.rest.split_first_chunk::<N>().ok_or(WireError::Truncated {
-            field,
-            needed: N,
-            left: self.rest.len(),
-        })?;
-        self.rest = rest;
+        let (head, remaining) = self
+            .remaining
+            .split_first_chunk::<N>()
+            .ok_or(WireError::Truncated { field, needed: N, left: self.remaining.len() })?;
+        self.remaining = remaining;
         Ok(*head)
     }
 
@@ -190,7 +188,7 @@ impl<'a> Reader<'a> {
     ///
     /// [`WireError::Trailing`] when octets are left.
     pub const fn finish(&self, after: &'static str) -> Result<(), WireError> {
-        match self.rest.len() {
+        match self.remaining.len() {
             0 => Ok(()),
             count => Err(WireError::Trailing { after, count }),
         }

@@ -184,7 +184,7 @@ pub fn object_of_plan(
     let cut = || ExitCode::Refused.with_message(format!("{what}: the header is cut off"));
     let oti = header.get(24..36).and_then(|octets| octets.try_into().ok()).ok_or_else(cut)?;
     let repair = header.get(36..40).and_then(|octets| octets.try_into().ok()).ok_or_else(cut)?;
-    let oti = RaptorQOti::from_octets(oti)
+    let oti = RaptorQOti::from_bytes(oti)
         .map_err(|error| CliError::wire(ExitCode::Refused, what.clone(), WireError::from(error)))?;
     let root = plan::plan_root(header);
     let repair = u32::from_be_bytes(repair);

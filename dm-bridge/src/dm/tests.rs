@@ -404,7 +404,7 @@ fn envelopes_travel_as_octets() {
     });
     let manifest = manifest.unwrap();
     assert_eq!(manifest.meta.as_ref().unwrap().format, Some(Format::Bin));
-    assert_eq!(manifest.to_octets().unwrap(), context.campaigns[0].documents.manifest);
+    assert_eq!(manifest.to_bytes().unwrap(), context.campaigns[0].documents.manifest);
 }
 
 #[test]

@@ -192,7 +192,7 @@ impl KeyRing {
         let (hash, password) =
             text.split_first_chunk::<HASH_LEN>().ok_or(SealError::DecryptionFailed)?;
         if password.is_empty() {
-            return Ok(Secret::from_octets(*hash));
+            return Ok(Secret::from_bytes(*hash));
         }
         let password = str::from_utf8(password).map_err(|_| SealError::DecryptionFailed)?;
         Ok(Secret::for_kind(AuthKind::Basic, owner.user, password))

@@ -93,7 +93,7 @@ impl Secret {
     /// Makes the secret of a user and its password.
     #[must_use]
     pub fn new(user: &str, password: &str) -> Self {
-        Self::from_octets(md5(&[user.as_bytes(), b":", password.as_bytes()]))
+        Self::from_bytes(md5(&[user.as_bytes(), b":", password.as_bytes()]))
     }
 
     /// Makes the secret that a kind of proof needs: the password is kept for auth-basic alone.
@@ -106,7 +106,7 @@ impl Secret {
 
     /// Takes a stored secret.
     #[must_use]
-    pub const fn from_octets(hash: [u8; 16]) -> Self {
+    pub const fn from_bytes(hash: [u8; 16]) -> Self {
         Self { hash, clear: None }
     }
 

@@ -1,5 +1,4 @@
-//! How a device gets its first account: the messages of both bootstrap profiles, and what proves
-//! them.
+//! Bootstrap of the first account: the messages of both profiles, and their proofs.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -29,7 +28,7 @@ pub mod dmacc;
 pub mod prov;
 pub mod w7;
 
-/// How a proof is made.
+/// The method of a proof: the parameter SEC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecMethod {
     /// With the subscriber's number: NETWPIN.
@@ -53,7 +52,7 @@ impl SecMethod {
     }
 }
 
-/// What the device may check a proof with.
+/// The secrets that the device shares with the sender.
 #[derive(Clone, Default)]
 pub struct SharedSecrets {
     /// The subscriber's number (IMSI).
@@ -88,7 +87,7 @@ impl SharedSecrets {
     }
 }
 
-/// What the proof is made with.
+/// The key of a proof.
 #[derive(Clone, PartialEq, Eq)]
 pub enum SecKey {
     /// The subscriber's number (IMSI), decimal.
@@ -243,7 +242,7 @@ impl Push {
         if reader.u8("end of the MAC")? != 0 {
             return Err(WireError::invalid("MAC", "longer", "40 hex digits"));
         }
-        Ok(Self { security: security & !SHORT, mac, document: reader.take_rest().to_vec() })
+        Ok(Self { security: security & !SHORT, mac, document: reader.take_remaining().to_vec() })
     }
 
     /// Writes the push.
@@ -417,7 +416,7 @@ impl DmBootstrap {
         let wrong =
             |found: &'static str| WireError::invalid("header", found, "Content-Type, SEC and MAC");
         let end = octets.windows(END_OF_HEADERS.len()).position(|it| it == END_OF_HEADERS);
-        let (head, rest) = end.and_then(|end| octets.split_at_checked(end)).unwrap_or_default();
+        let (head, tail) = end.and_then(|end| octets.split_at_checked(end)).unwrap_or_default();
         let head = std::str::from_utf8(head).map_err(|_| wrong("no text"))?;
         let is_name = |name: &&str| name.eq_ignore_ascii_case(HEADER_NAME);
         let content_type = head
@@ -429,7 +428,7 @@ impl DmBootstrap {
         if !content_type.starts_with(Encoding::Wbxml.media_type()) {
             return Err(wrong("another media type"));
         }
-        let body = rest.get(END_OF_HEADERS.len()..).unwrap_or_default().to_vec();
+        let body = tail.get(END_OF_HEADERS.len()..).unwrap_or_default().to_vec();
         Ok(Self { content_type: content_type.to_owned(), body })
     }
 

@@ -9,7 +9,7 @@ use crate::{dm::code::named_codes, wire::WireError};
 pub const MEDIA_TYPE: &str = "application/vnd.oma.dd+xml";
 
 /// Octets of a descriptor at most.
-pub const MAX_OCTETS: usize = 64 * 1024;
+pub const MAX_BYTES: usize = 64 * 1024;
 
 const NAMESPACE: &str = "http://www.openmobilealliance.org/xmlns/dd";
 const MAX_TEXT: usize = 1024;
@@ -17,7 +17,7 @@ const MAX_TEXT: usize = 1024;
 const MAX_URI: usize = 512;
 const MAX_TYPES: usize = 16;
 
-/// What a download brings.
+/// A download descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Descriptor {
     /// Version of the descriptor; `1.0` when it does not say.
@@ -26,9 +26,9 @@ pub struct Descriptor {
     pub types: Vec<String>,
     /// Octets of the object.
     pub size: u64,
-    /// Where the object is.
+    /// Address of the object.
     pub object_uri: String,
-    /// Where to send the outcome.
+    /// Address for the installation notification.
     pub install_notify_uri: Option<String>,
     /// For people.
     pub name: Option<String>,
@@ -46,7 +46,7 @@ impl Descriptor {
     /// [`WireError`] when it is no descriptor or lacks what it must have.
     // spec: oma-dm 14 (DL 1.0)
     pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
-        if octets.len() > MAX_OCTETS {
+        if octets.len() > MAX_BYTES {
             return Err(invalid(octets.len(), "at most 64 KiB"));
         }
         let mut found = Self::default();

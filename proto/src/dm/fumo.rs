@@ -65,9 +65,9 @@ impl Operation {
 pub struct OperationResult {
     /// The address of the FUMO object.
     pub object: Option<String>,
-    /// What ended.
+    /// The operation.
     pub operation: Operation,
-    /// How it ended.
+    /// Its result.
     pub result: ResultCode,
     /// The correlator of the Exec; absent if and only if the Exec had none.
     pub correlator: Option<Correlator>,

@@ -26,7 +26,7 @@ struct Open {
     first: Item,
     size: u64,
     data: Data,
-    /// How much of the data [`Reassembler::take_new`] has reported; all of it once it cannot be reported.
+    /// Length of the data that [`Reassembler::take_new`] has returned; `usize::MAX` once it cannot.
     reported: usize,
 }
 
@@ -96,7 +96,7 @@ impl Reassembler {
                 let to = to - left % 4;
                 let data = Some(Data::from(text.get(from..to)?));
                 let meta = open.first.meta.clone();
-                (Item { data, meta, ..Item::default() }.to_octets().ok()?, to)
+                (Item { data, meta, ..Item::default() }.to_bytes().ok()?, to)
             }
             Data::Octets(_) | Data::Text(_) => return None,
         };
@@ -309,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_of_an_object_is_told_once_and_as_far_as_it_is_known() {
+    fn new_octets_of_an_object_are_returned_once_and_as_far_as_they_are_known() {
         let octets: Vec<u8> = (0..=200).collect();
         for (encoding, exact) in [(Encoding::Wbxml, true), (Encoding::Xml, false)] {
             let mut chunker = Chunker::new(&Item::octets("./a", octets.as_slice()), encoding);
@@ -390,7 +390,7 @@ mod tests {
                 }
             }
             let whole = whole.unwrap();
-            prop_assert_eq!(whole.to_octets().unwrap(), text.as_bytes());
+            prop_assert_eq!(whole.to_bytes().unwrap(), text.as_bytes());
         }
     }
 }

@@ -46,9 +46,9 @@ pub enum MessageError {
     /// The octets are no well-formed XML or WBXML.
     #[error("the message is not well-formed at octet {offset}: {detail}")]
     Malformed {
-        /// Where the reader gave up.
+        /// Offset of the fault.
         offset: u64,
-        /// What it found.
+        /// The fault.
         detail: String,
     },
     /// A document type declaration, which could define entities.
@@ -77,9 +77,9 @@ pub enum MessageError {
     Version {
         /// `VerDTD` or `VerProto`.
         element: &'static str,
-        /// What it says.
+        /// Its text.
         found: String,
-        /// What we speak.
+        /// The supported version.
         expected: &'static str,
     },
     /// An element that must be there is not.
@@ -87,7 +87,7 @@ pub enum MessageError {
     Missing {
         /// The element that lacks it.
         parent: &'static str,
-        /// What it lacks.
+        /// The missing element.
         element: &'static str,
     },
     /// An element that may be there once is there twice.
@@ -95,7 +95,7 @@ pub enum MessageError {
     Repeated {
         /// The element around it.
         parent: &'static str,
-        /// What is repeated.
+        /// The repeated element.
         element: &'static str,
     },
     /// An element or text where none belongs.
@@ -103,7 +103,7 @@ pub enum MessageError {
     Unexpected {
         /// The element around it.
         parent: &'static str,
-        /// What was found, shortened.
+        /// The element or text that was found, shortened.
         found: String,
     },
     /// An element whose text is not what it should be.
@@ -113,7 +113,7 @@ pub enum MessageError {
         element: &'static str,
         /// Its text, shortened.
         found: String,
-        /// What it should be.
+        /// The expected text.
         expected: &'static str,
     },
     /// More commands than the limit.

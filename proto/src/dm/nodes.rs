@@ -18,7 +18,7 @@ pub mod device {
     pub const DETAIL: &str = "./DevDetail";
     /// The firmware version that the installer reads back.
     pub const FIRMWARE_VERSION: &str = "./DevDetail/FwV";
-    /// Whether the device takes large objects.
+    /// Support of large objects.
     pub const LARGE_OBJECTS: &str = "./DevDetail/LrgObj";
     /// Root of the accounts.
     pub const ACCOUNTS: &str = "./DMAcc";
@@ -36,7 +36,7 @@ pub mod fumo {
     pub const PACKAGE_VERSION: &str = "PkgVersion";
     /// Exec: download only.
     pub const DOWNLOAD: &str = "Download";
-    /// Where to download from.
+    /// The URL to download from.
     pub const DOWNLOAD_URL: &str = "Download/PkgURL";
     /// Exec: install what was downloaded.
     pub const UPDATE: &str = "Update";
@@ -44,16 +44,16 @@ pub mod fumo {
     pub const PACKAGE_DATA: &str = "Update/PkgData";
     /// Exec: download and install.
     pub const DOWNLOAD_AND_UPDATE: &str = "DownloadAndUpdate";
-    /// Where to download from.
+    /// The URL to download from.
     pub const DOWNLOAD_AND_UPDATE_URL: &str = "DownloadAndUpdate/PkgURL";
     /// The state, a number of [`State`](crate::dm::fumo::State).
     pub const STATE: &str = "State";
     /// Root of what vendors add.
     pub const EXT: &str = "Ext";
-    /// What is held of a package whose sending broke off, as a
+    /// The stored prefix of a package after an interrupted transfer, as a
     /// [`PackagePrefix`](crate::dm::fumo::PackagePrefix); empty when nothing is.
     pub const PACKAGE_HELD: &str = "Ext/Package/Held";
-    /// The rest of that package.
+    /// The remainder of that package.
     pub const PACKAGE_REMAINDER: &str = "Ext/Package/Rest";
 }
 
@@ -61,7 +61,7 @@ pub mod fumo {
 pub mod scomo {
     /// Identifier of the management object.
     pub const MO_IDENTIFIER: &str = "urn:oma:mo:oma-scomo:1.0";
-    /// Where the object is unless something else is configured.
+    /// Default address of the object.
     pub const ROOT: &str = "./SCOMO";
     /// Parent of the downloads, which a server adds.
     pub const DOWNLOAD: &str = "Download";
@@ -93,7 +93,7 @@ pub mod scomo {
     pub const PACKAGE_TYPE: &str = "PkgType";
     /// Of a delivered package: its octets, sent in the DM session.
     pub const DATA: &str = "Data";
-    /// How far the operation is, a number of [`State`](crate::dm::fumo::State).
+    /// State of the operation, a number of [`State`](crate::dm::fumo::State).
     pub const STATUS: &str = "Status";
     /// A word of [`ComponentState`](crate::dm::scomo::ComponentState).
     pub const STATE: &str = "State";
@@ -111,7 +111,7 @@ pub mod broadcast {
     pub const ROOT_NODE: &str = "Ext/Broadcast";
     /// Version of the object; absent on a device that cannot listen.
     pub const VERSION: &str = "Ext/Broadcast/Version";
-    /// What [`VERSION`] says.
+    /// The value of [`VERSION`].
     pub const VERSION_VALUE: &str = "1.0";
     /// Source symbols that a block may have.
     pub const MAX_BLOCK_SYMBOLS: &str = "Ext/Broadcast/Limits/MaxBlockSymbols";
@@ -129,7 +129,7 @@ pub mod broadcast {
     pub const MANIFEST: &str = "Ext/Broadcast/Manifest";
     /// Parent of the plan headers `0` to `15`.
     pub const PLAN: &str = "Ext/Broadcast/Plan";
-    /// Parent of what makes the device rest.
+    /// Parent of the settings that suspend reception.
     pub const POLICY: &str = "Ext/Broadcast/Policy/";
     /// Charge below which the device rests, per cent.
     pub const POLICY_BATTERY: &str = "Ext/Broadcast/Policy/Battery";
@@ -139,13 +139,13 @@ pub mod broadcast {
     pub const POLICY_STORAGE: &str = "Ext/Broadcast/Policy/Storage";
     /// Temperature above which it rests, degrees Celsius.
     pub const POLICY_THERMAL: &str = "Ext/Broadcast/Policy/Thermal";
-    /// What a metered network does: `suspend` or `ignore`.
+    /// Effect of a metered network: `suspend` or `ignore`.
     pub const POLICY_METERED: &str = "Ext/Broadcast/Policy/Metered";
-    /// What a voice call does: `suspend` or `ignore`.
+    /// Effect of a voice call: `suspend` or `ignore`.
     pub const POLICY_CALL: &str = "Ext/Broadcast/Policy/Call";
     /// When a verified image is installed: `at-once` or `on-command`.
     pub const POLICY_INSTALL: &str = "Ext/Broadcast/Policy/Install";
-    /// What the user is asked: `none`, `download`, `install` or `both`.
+    /// Questions to the user: `none`, `download`, `install` or `both`.
     pub const POLICY_CONSENT: &str = "Ext/Broadcast/Policy/Consent";
     /// The server's time in this DM session, decimal UTC seconds.
     pub const NOW: &str = "Ext/Broadcast/Now";
@@ -157,7 +157,7 @@ pub mod broadcast {
     pub const SESSIONS: &str = "Ext/Broadcast/Sessions";
     /// The true phase, a word of [`Phase`](crate::dm::fumo::Phase).
     pub const PHASE: &str = "Ext/Broadcast/Phase";
-    /// Why the device waits or refused, separated by commas.
+    /// Reasons of a suspension or a refusal, separated by commas.
     pub const REASONS: &str = "Ext/Broadcast/Reasons";
     /// Synced symbols per mille.
     pub const PROGRESS: &str = "Ext/Broadcast/Progress";

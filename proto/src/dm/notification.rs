@@ -9,7 +9,7 @@
 //! 21  16 bits           session id, not zero
 //! 23   8 bits           length of the server id
 //! 24                    server id
-//!     the rest          what the vendor adds
+//!     remaining octets  data of the vendor
 //! ```
 //!
 //! The trigger is all that follows the digest. Password and nonce are those of the *server's*
@@ -44,7 +44,7 @@ const MAX_LENGTH: usize = 1024;
 /// The only version there is: 1.1.
 const VERSION: u64 = 11;
 
-/// How much the user shall see of the session.
+/// The visibility of the session to the user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum UserMode {
     /// The device decides.
@@ -58,7 +58,7 @@ pub enum UserMode {
     Interactive,
 }
 
-/// Who wants the session.
+/// The initiator of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Initiator {
     /// The user, by way of the server.
@@ -67,18 +67,18 @@ pub enum Initiator {
     Server,
 }
 
-/// What a notification says.
+/// The content of a notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Notification {
-    /// How much the user shall see.
+    /// Visibility of the session to the user.
     pub user_mode: UserMode,
-    /// Who wants the session.
+    /// Initiator of the session.
     pub initiator: Initiator,
     /// The session that the device shall begin; not zero.
     pub session_id: u16,
-    /// Who asks.
+    /// Identifier of the server.
     pub server_id: String,
-    /// What the vendor adds.
+    /// Data of the vendor.
     pub vendor: Vec<u8>,
 }
 
@@ -87,7 +87,7 @@ pub struct Notification {
 pub struct Received {
     digest: [u8; DIGEST_LENGTH],
     trigger: Vec<u8>,
-    /// What it claims.
+    /// Its content, not authenticated.
     pub notification: Notification,
 }
 
@@ -110,7 +110,7 @@ impl Received {
         }
         let mut reader = Reader::new(octets);
         let digest = reader.array("notification digest")?;
-        let trigger = reader.clone().take_rest().to_vec();
+        let trigger = reader.clone().take_remaining().to_vec();
         Ok(Self { digest, trigger, notification: trigger_of(&mut reader)? })
     }
 
@@ -147,7 +147,7 @@ fn trigger_of(reader: &mut Reader<'_>) -> Result<Notification, WireError> {
     let server_id = std::str::from_utf8(reader.take(length, "server id")?)
         .map_err(|_| WireError::invalid("server id", "no UTF-8", "a text"))?
         .to_owned();
-    let vendor = reader.take_rest().to_vec();
+    let vendor = reader.take_remaining().to_vec();
     Ok(Notification { user_mode, initiator, session_id, server_id, vendor })
 }
 

@@ -38,7 +38,7 @@ const LENGTH_QUOTE: u8 = 0x1f;
 pub struct ShortMessage {
     /// The user data header, with its length.
     pub header: Vec<u8>,
-    /// What follows it.
+    /// The data after it.
     pub data: Vec<u8>,
 }
 
@@ -85,7 +85,7 @@ pub fn notification_in(octets: &[u8]) -> Result<&[u8], WireError> {
                 return Err(WireError::invalid("destination port", port, "2948"));
             }
             reader.u16("source port")?;
-            reader.take_rest()
+            reader.take_remaining()
         }
         None => octets,
     };
@@ -108,7 +108,7 @@ fn pushed(octets: &[u8]) -> Result<&[u8], WireError> {
     if !says_notification(headers)? {
         return Err(WireError::invalid("content type", "another type", MEDIA_TYPE));
     }
-    Ok(reader.take_rest())
+    Ok(reader.take_remaining())
 }
 
 /// Reads the media type, in any of its three forms.

@@ -83,7 +83,7 @@ pub struct OperationResult {
     pub source: Option<String>,
     /// The address of the node that it led to.
     pub target: Option<String>,
-    /// How it ended.
+    /// The result.
     pub result: ResultCode,
     /// The package, or for an operation on a component its identifier.
     pub identifier: Option<String>,

@@ -16,7 +16,7 @@ pub struct Message {
     pub header: Header,
     /// The commands in their order.
     pub commands: Vec<Command>,
-    /// Whether this message ends its package.
+    /// Set when this message ends its package.
     pub is_final: bool,
 }
 
@@ -46,11 +46,11 @@ pub struct Header {
     pub session_id: String,
     /// Counts the messages of each side.
     pub message_id: MessageId,
-    /// Who shall take the message.
+    /// The recipient.
     pub target: Location,
-    /// Who sends it; the name carries the user name of auth-md5.
+    /// The sender; the name carries the user name of auth-md5.
     pub source: Location,
-    /// Where the answer shall go instead of the address used so far.
+    /// Address for the response instead of the address used so far.
     pub respond_to: Option<String>,
     /// Proof of who sends.
     pub credential: Option<Credential>,
@@ -67,7 +67,7 @@ pub struct MessageId(pub u32);
 pub struct CommandId(pub u32);
 
 impl CommandId {
-    /// What a Status for the header refers to.
+    /// The reference of a Status for the header.
     pub const HEADER: Self = Self(0);
 }
 
@@ -118,11 +118,11 @@ pub struct Challenge {
 /// A `Meta` with the MetInf elements that DM uses.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Meta {
-    /// How the data is written.
+    /// Format of the data.
     pub format: Option<Format>,
-    /// What the data is: a media type, an authentication type or an alert type.
+    /// Type of the data: a media type, an authentication type or an alert type.
     pub kind: Option<String>,
-    /// How grave an alert is.
+    /// Importance of an alert.
     pub mark: Option<String>,
     /// Size of a large object's data as it stands in the messages.
     pub size: Option<u64>,
@@ -211,11 +211,11 @@ pub struct Item {
     pub target: Option<Location>,
     /// The node that data comes from.
     pub source: Option<Location>,
-    /// What the data is.
+    /// Description of the data.
     pub meta: Option<Meta>,
     /// The data; an empty text is data too.
     pub data: Option<Data>,
-    /// Whether the data goes on in the next message.
+    /// Set when the data continues in the next message.
     pub more_data: bool,
 }
 
@@ -276,7 +276,7 @@ impl Item {
     /// # Errors
     ///
     /// [`WireError::Invalid`] when the data should be base64 and is not.
-    pub fn to_octets(&self) -> Result<Vec<u8>, WireError> {
+    pub fn to_bytes(&self) -> Result<Vec<u8>, WireError> {
         let text = match &self.data {
             Some(Data::Octets(octets)) => return Ok(octets.clone()),
             Some(Data::Text(text)) => text.as_str(),
@@ -432,7 +432,7 @@ pub struct Status {
     pub challenge: Option<Challenge>,
     /// The answer.
     pub code: StatusCode,
-    /// What belongs to the answer, as a user's input.
+    /// Items of the answer, as a user's input.
     pub items: Vec<Item>,
 }
 
@@ -479,7 +479,7 @@ pub struct Results {
     pub message_ref: Option<MessageId>,
     /// The Get.
     pub command_ref: CommandId,
-    /// What holds for all items.
+    /// Description that applies to all items.
     pub meta: Option<Meta>,
     /// The values.
     pub items: Vec<Item>,
@@ -490,11 +490,11 @@ pub struct Results {
 pub struct Alert {
     /// Number of this command.
     pub id: CommandId,
-    /// What happened.
+    /// Type of the alert.
     pub code: AlertCode,
     /// Ties a final alert to its Exec.
     pub correlator: Option<Correlator>,
-    /// What belongs to it.
+    /// Its items.
     pub items: Vec<Item>,
 }
 
@@ -503,9 +503,9 @@ pub struct Alert {
 pub struct Exec {
     /// Number of this command.
     pub id: CommandId,
-    /// What the final alert will carry.
+    /// Correlator of the final alert.
     pub correlator: Option<Correlator>,
-    /// What holds for the item.
+    /// Description that applies to the item.
     pub meta: Option<Meta>,
     /// The node to start, and its argument.
     pub item: Item,
@@ -516,7 +516,7 @@ pub struct Exec {
 pub struct Manage {
     /// Number of this command.
     pub id: CommandId,
-    /// What holds for all items that do not say otherwise.
+    /// Description that applies to all items without one of their own.
     pub meta: Option<Meta>,
     /// The nodes.
     pub items: Vec<Item>,
@@ -535,7 +535,7 @@ impl Manage {
 pub struct Group {
     /// Number of this command.
     pub id: CommandId,
-    /// What holds for all commands.
+    /// Description that applies to all commands.
     pub meta: Option<Meta>,
     /// The commands in their order.
     pub commands: Vec<Command>,
@@ -549,15 +549,15 @@ mod tests {
     fn octets_are_what_they_were_made_of() {
         let item = Item::octets("./x", [0, 255, 10]);
         assert_eq!(item.data_text(), None);
-        assert_eq!(item.to_octets(), Ok(vec![0, 255, 10]));
+        assert_eq!(item.to_bytes(), Ok(vec![0, 255, 10]));
     }
 
     #[test]
     fn base64_that_a_peer_wrapped_is_read_and_junk_is_refused() {
         for format in [Format::B64, Format::Bin] {
             let item = |text: &str| Item::value("./x", format.clone(), text);
-            assert_eq!(item("AP\n 8K\n").to_octets(), Ok(vec![0, 255, 10]));
-            assert!(item("%").to_octets().is_err());
+            assert_eq!(item("AP\n 8K\n").to_bytes(), Ok(vec![0, 255, 10]));
+            assert!(item("%").to_bytes().is_err());
         }
     }
 

@@ -47,9 +47,9 @@ pub struct Node {
     pub name: String,
     /// Address of its parent.
     pub path: Option<String>,
-    /// What the document says about it.
+    /// Its properties, where the document holds them.
     pub properties: Option<Properties>,
-    /// What is below it.
+    /// The nodes below it.
     pub children: Vec<Self>,
     /// Its value, if it is a leaf.
     pub value: Option<Data>,
@@ -58,21 +58,21 @@ pub struct Node {
 /// Properties of a node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Properties {
-    /// Who may do what; empty means what its parent has.
+    /// Access control list; empty: that of its parent.
     pub acl: Option<String>,
-    /// How the value is written; `node` for one that has others below.
+    /// Format of the value; `node` for an interior node.
     pub format: Option<Format>,
     /// A title for people.
     pub title: Option<String>,
     /// When it was changed last.
     pub time_stamp: Option<String>,
-    /// What it is.
+    /// Its kind.
     pub kind: Option<NodeKind>,
-    /// How often it was changed.
+    /// Number of its changes.
     pub version: Option<String>,
 }
 
-/// What a node is.
+/// The kind of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeKind {
     /// A leaf of this media type.
@@ -321,7 +321,7 @@ mod tests {
 
     use super::*;
 
-    /// What libwbxml's `xml2wbxml -n` makes of a tree with one leaf.
+    /// The output of libwbxml's `xml2wbxml -n` for a tree with one leaf.
     const THEIRS: &[u8] = b"\x03\x00\x00\x6a\x1b-//OMA//DTD-DM-DDF 1.2//EN\0\
         \x00\x02\x60\x77\x031.2\0\x01\x64\x66\x03a\0\x01\x6f\x5c\x0b\x01\x75\x61\x03text/plain\0\
         \x01\x01\x01\x76\x03x\0\x01\x01\x01";

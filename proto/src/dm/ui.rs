@@ -19,20 +19,20 @@ pub const MAX_TEXT: usize = 2048;
 /// Choices that can be shown.
 pub const MAX_CHOICES: usize = 64;
 
-/// What the user is asked.
+/// A question to the user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prompt {
-    /// What kind of answer is wanted.
+    /// Kind of the answer.
     pub kind: PromptKind,
-    /// What is shown.
+    /// Text to show.
     pub text: String,
-    /// What can be chosen, numbered from 1; empty unless it is a choice.
+    /// Choices, numbered from 1; empty unless it is a choice.
     pub choices: Vec<String>,
-    /// How it is asked.
+    /// Its parameters.
     pub options: Options,
 }
 
-/// What kind of answer is wanted.
+/// The kind of answer to a prompt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum PromptKind {
@@ -65,7 +65,7 @@ pub struct Options {
     pub echo: Echo,
 }
 
-/// What a text input may hold.
+/// The permitted content of a text input.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -86,7 +86,7 @@ pub enum Input {
     Address,
 }
 
-/// Whether a text input is seen while it is written.
+/// The visibility of a text input while it is written.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Serialize, Deserialize,
 )]
@@ -99,7 +99,7 @@ pub enum Echo {
     Hidden,
 }
 
-/// What became of a question.
+/// The answer to a prompt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The text was shown.
@@ -196,8 +196,8 @@ impl Prompt {
     pub fn from_alert(alert: &Alert) -> Result<Self, StatusCode> {
         let kind = PromptKind::ALL.into_iter().find(|(_, code)| *code == alert.code);
         let (kind, _) = kind.ok_or(StatusCode::NOT_SUPPORTED)?;
-        let (parameters, rest) = alert.items.split_first().ok_or(StatusCode::INCOMPLETE)?;
-        let (text, choices) = rest.split_first().ok_or(StatusCode::INCOMPLETE)?;
+        let (parameters, remaining) = alert.items.split_first().ok_or(StatusCode::INCOMPLETE)?;
+        let (text, choices) = remaining.split_first().ok_or(StatusCode::INCOMPLETE)?;
         let shown = |item: &Item| item.data_text().map(str::to_owned).ok_or(StatusCode::INCOMPLETE);
         let choices = if kind.is_choice() {
             choices.iter().map(shown).collect::<Result<Vec<_>, _>>()?
@@ -364,20 +364,20 @@ impl Echo {
 /// Undoes percent-encoding; what is no encoding stands for itself.
 fn decoded(text: &str) -> String {
     let mut octets = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
+    let mut remaining = text.as_bytes();
+    while let Some((first, after)) = remaining.split_first() {
         let pair = after.get(..2).and_then(|pair| std::str::from_utf8(pair).ok());
         let code = pair.and_then(|pair| u8::from_str_radix(pair, 16).ok());
         match (first, code) {
             (b'%', Some(code)) => {
                 octets.push(code);
-                rest = after.get(2..).unwrap_or_default();
+                remaining = after.get(2..).unwrap_or_default();
                 continue;
             }
             (b'+', _) => octets.push(b' '),
             (octet, _) => octets.push(*octet),
         }
-        rest = after;
+        remaining = after;
     }
     String::from_utf8_lossy(&octets).into_owned()
 }

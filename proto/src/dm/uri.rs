@@ -46,7 +46,7 @@ impl NodeUri {
     /// Returns the path below `ancestor`, joined by `/`; empty when the two are the same node.
     #[must_use]
     pub fn below(&self, ancestor: &Self) -> Option<String> {
-        self.segments.strip_prefix(ancestor.segments.as_slice()).map(|rest| rest.join("/"))
+        self.segments.strip_prefix(ancestor.segments.as_slice()).map(|tail| tail.join("/"))
     }
 
     /// Returns the text of a node below this one, given its path (`Ext/Broadcast/Phase`).
@@ -96,16 +96,16 @@ impl fmt::Display for NodeUri {
     }
 }
 
-/// What a command addresses: a node, one of its properties, or an export of its subtree.
+/// The address of a command: a node, one of its properties, or an export of its subtree.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// The node.
     pub node: NodeUri,
-    /// What follows the `?`.
+    /// The part after the `?`.
     pub query: Option<Query>,
 }
 
-/// What follows the `?` of an address.
+/// The part of an address after the `?`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Query {
     /// `prop=NAME`.
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn properties_and_exports_are_told_apart() {
+    fn properties_and_exports_are_distinguished() {
         let address: Address = "./DevInfo?prop=ACL".parse().unwrap();
         assert_eq!(address.query, Some(Query::Property("ACL".to_owned())));
         let address: Address = "./DevInfo?list=Struct".parse().unwrap();

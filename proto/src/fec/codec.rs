@@ -1,4 +1,4 @@
-//! What every codec can do with one source block.
+//! The interface of every codec for one source block.
 
 use std::ops::Range;
 

@@ -33,11 +33,11 @@ pub struct UnsupportedOti {
     pub transfer_length: u64,
     /// Length of a symbol in octets.
     pub symbol_size: u16,
-    /// What is particular to the scheme.
+    /// The Scheme-Specific part.
     pub scheme_specific: SchemeSpecific,
 }
 
-/// What is particular to a scheme.
+/// The Scheme-Specific part of FEC parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum SchemeSpecific {
     /// Raptor.

@@ -25,7 +25,7 @@ pub const RAPTORQ_MAX_BLOCK_SYMBOLS: u32 = 56_403;
 /// RFC 6330 §3.2.
 pub const RAPTORQ_ESI_LIMIT: u32 = 1 << 24;
 
-/// Why parameters were refused.
+/// The rejection of FEC parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 #[error("{field} is {found}, expected {expected}")]
 pub struct OtiError {
@@ -33,7 +33,7 @@ pub struct OtiError {
     pub field: &'static str,
     /// Its value.
     pub found: u64,
-    /// What is allowed.
+    /// The permitted values.
     pub expected: &'static str,
 }
 
@@ -140,7 +140,7 @@ impl RaptorQOti {
     /// # Errors
     ///
     /// Like [`Self::new`].
-    pub fn from_octets(octets: [u8; 12]) -> Result<Self, OtiError> {
+    pub fn from_bytes(octets: [u8; 12]) -> Result<Self, OtiError> {
         let [f4, f3, f2, f1, f0, _, t1, t0, z, n1, n0, al] = octets;
         Self::new(RaptorQParameters {
             transfer_length: u64::from_be_bytes([0, 0, 0, f4, f3, f2, f1, f0]),
@@ -333,7 +333,7 @@ mod tests {
     fn the_encoded_form_is_that_of_the_vectors() {
         let oti = RaptorQOti::new(parameters(100, 8, 2, 2, 4)).unwrap();
         assert_eq!(oti.octets(), [0, 0, 0, 0, 100, 0, 0, 8, 2, 0, 2, 4]);
-        assert_eq!(RaptorQOti::from_octets(oti.octets()), Ok(oti));
+        assert_eq!(RaptorQOti::from_bytes(oti.octets()), Ok(oti));
         assert_eq!(oti.total_symbols(), 13);
         let golden = RaptorQOti::new(parameters(43, 16, 1, 1, 4)).unwrap();
         assert_eq!(golden.scheme_specific(), [1, 0, 1, 4]);
@@ -404,8 +404,8 @@ mod tests {
     proptest! {
         #[test]
         fn whatever_the_octets_the_answer_is_a_value(octets: [u8; 12]) {
-            if let Ok(oti) = RaptorQOti::from_octets(octets) {
-                let again = RaptorQOti::from_octets(oti.octets());
+            if let Ok(oti) = RaptorQOti::from_bytes(octets) {
+                let again = RaptorQOti::from_bytes(oti.octets());
                 prop_assert_eq!(again, Ok(oti));
                 prop_assert_eq!(oti.partition().total_symbols(), u64::from(oti.total_symbols()));
             }

@@ -1,4 +1,4 @@
-//! How the symbols of an object fall into source blocks.
+//! The partition of the symbols of an object into source blocks.
 
 use crate::ids::Sbn;
 
@@ -41,7 +41,7 @@ impl Partition {
         self.blocks
     }
 
-    /// Returns ZL, the number of blocks that have one symbol more than the rest; zero when all
+    /// Returns ZL, the number of blocks that have one symbol more than the others; zero when all
     /// blocks are alike.
     #[must_use]
     pub const fn larger_blocks(&self) -> u32 {

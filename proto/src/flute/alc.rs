@@ -69,7 +69,7 @@ impl PayloadId {
     }
 }
 
-/// What follows the LCT header.
+/// The part of a packet after the LCT header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payload<'a> {
     /// The first symbol.
@@ -101,7 +101,7 @@ pub struct Frame<'a> {
     /// Its extensions.
     pub extensions: Extensions<'a>,
     /// FEC payload id and symbols; empty in a packet without data.
-    pub rest: &'a [u8],
+    pub tail: &'a [u8],
 }
 
 impl<'a> Frame<'a> {
@@ -114,16 +114,16 @@ impl<'a> Frame<'a> {
         let mut input = Reader::new(datagram);
         // spec: rfc5651 6.2
         let (header, extensions) = Header::parse(&mut input)?;
-        let rest = input.take_rest();
+        let tail = input.take_remaining();
         // spec: rfc6726 3.1
-        if header.toi.is_none() && !rest.is_empty() {
+        if header.toi.is_none() && !tail.is_empty() {
             return Err(WireError::Unexpected {
                 field: "TOI width",
                 found: 0,
                 expected: "a TOI in every packet with data",
             });
         }
-        Ok(Self { header, extensions, rest })
+        Ok(Self { header, extensions, tail })
     }
 
     /// Reads what follows the header.
@@ -134,13 +134,13 @@ impl<'a> Frame<'a> {
     /// named then.
     pub fn payload(&self) -> Result<Option<Payload<'a>>, WireError> {
         // spec: rfc5775 4.1 (nothing after the header: a packet without data)
-        if self.rest.is_empty() {
+        if self.tail.is_empty() {
             return Ok(None);
         }
-        let mut input = Reader::new(self.rest);
+        let mut input = Reader::new(self.tail);
         // spec: rfc6726 3.3, rfc5775 2.3, rfc5052 6 (what is of an unknown scheme is not decoded)
         let id = PayloadId::parse(self.header.codepoint, &mut input)?;
-        Ok(Some(Payload { id, symbols: input.take_rest() }))
+        Ok(Some(Payload { id, symbols: input.take_remaining() }))
     }
 }
 

@@ -15,7 +15,7 @@ pub enum ContentEncoding {
     Deflate,
 }
 
-/// Why an encoding cannot be undone.
+/// An error of decoding a content encoding.
 #[derive(Debug, Error)]
 pub enum ContentDecodeError {
     /// The octets are not of this encoding, damaged, or end too early.
@@ -63,7 +63,7 @@ impl ContentEncoding {
         limit: u64,
         sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
     ) -> Result<u64, ContentDecodeError> {
-        let mut input = BufReader::with_capacity(BUFFER_OCTETS, input);
+        let mut input = BufReader::with_capacity(BUFFER_BYTES, input);
         match self {
             Self::Gzip => drain(MultiGzDecoder::new(input), limit, sink),
             Self::Deflate => {
@@ -89,7 +89,7 @@ fn drain(
     limit: u64,
     sink: &mut dyn FnMut(&[u8]) -> io::Result<()>,
 ) -> Result<u64, ContentDecodeError> {
-    let mut buffer = vec![0; BUFFER_OCTETS];
+    let mut buffer = vec![0; BUFFER_BYTES];
     let mut octets = 0_u64;
     loop {
         let count = decoder.read(&mut buffer).map_err(of_input)?;
@@ -114,7 +114,7 @@ fn of_input(error: io::Error) -> ContentDecodeError {
     }
 }
 
-const BUFFER_OCTETS: usize = 64 << 10;
+const BUFFER_BYTES: usize = 64 << 10;
 
 #[cfg(test)]
 mod tests {

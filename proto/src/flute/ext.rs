@@ -36,7 +36,7 @@ pub const FLUTE_VERSION: u8 = 2;
 pub struct Extension<'a> {
     /// HET.
     pub kind: u8,
-    /// What follows HET (and HEL, where there is one): 3 octets when `kind` is 128 or more, else
+    /// The octets after HET (and HEL, where there is one): 3 when `kind` is 128 or more, else
     /// 2 octets and whole words.
     pub content: &'a [u8],
 }
@@ -170,7 +170,7 @@ impl<'a> Extensions<'a> {
             }
             // spec: rfc6330 3.3.2
             ENCODING_ID_RAPTORQ => {
-                let oti = RaptorQOti::from_octets(input.array("EXT_FTI")?)?;
+                let oti = RaptorQOti::from_bytes(input.array("EXT_FTI")?)?;
                 Ok(Some(Oti::RaptorQ(oti)))
             }
             _ => Ok(None),

@@ -36,13 +36,13 @@ const NAMESPACE_SCHEMA_VERSION: &str = "urn:3gpp:metadata:2009:MBMS:schemaVersio
 const MBMS_SCHEMA_VERSION: u32 = 4;
 
 /// Largest FDT instance that is read, in octets.
-pub const MAX_OCTETS: usize = 64 * 1024;
+pub const MAX_BYTES: usize = 64 * 1024;
 /// Most files of an instance.
 pub const MAX_FILES: usize = 64;
 /// Deepest nesting of elements.
 pub const MAX_DEPTH: usize = 8;
 /// Longest attribute value, in octets as written.
-pub const MAX_ATTRIBUTE_OCTETS: usize = 1024;
+pub const MAX_ATTRIBUTE_BYTES: usize = 1024;
 /// Most attributes of one element.
 pub const MAX_ATTRIBUTES: usize = 64;
 
@@ -55,15 +55,15 @@ pub const MAX_ATTRIBUTES: usize = 64;
 pub struct FdtInstance {
     /// When this instance expires: the upper 32 bits of an NTP time.
     pub expires_ntp: u32,
-    /// Whether later instances add nothing.
+    /// Set when later instances add nothing.
     pub complete: bool,
     /// The files, in document order.
     pub files: Vec<FileEntry>,
-    /// What 3GPP adds; read, never written.
+    /// Extensions by 3GPP; read, never written.
     pub mbms: InstanceExtensions,
 }
 
-/// What the table says about one file.
+/// The entry of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileEntry {
     /// The object that carries the file; never 0.
@@ -84,7 +84,7 @@ pub struct FileEntry {
     pub encoding_id: Option<u8>,
     /// FEC parameters, where the entry gives them in full and the scheme is one of ours.
     pub oti: Option<Oti>,
-    /// What 3GPP adds; read, never written.
+    /// Extensions by 3GPP; read, never written.
     pub mbms: FileExtensions,
 }
 

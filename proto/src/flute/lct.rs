@@ -16,7 +16,7 @@ use crate::{
 /// The LCT version, which is also the ALC version.
 const VERSION: u8 = 1;
 
-/// How wide TSI and TOI are in a header; the value is what counts, not the width.
+/// The widths of TSI and TOI in a header; values are compared, not widths.
 ///
 /// # Source
 ///
@@ -39,11 +39,11 @@ impl Widths {
     /// A TSI of 32 bits and no TOI: the packet without data that closes a session.
     pub const CLOSE: Self = Self { tsi_words: 1, toi_words: 0, half_word: false };
 
-    fn tsi_octets(self) -> usize {
+    fn tsi_bytes(self) -> usize {
         usize::from(self.tsi_words & 1) * 4 + usize::from(self.half_word) * 2
     }
 
-    fn toi_octets(self) -> usize {
+    fn toi_bytes(self) -> usize {
         usize::from(self.toi_words & 3) * 4 + usize::from(self.half_word) * 2
     }
 }
@@ -121,13 +121,13 @@ impl Header {
             let found = u64::from(first >> 4);
             return Err(WireError::Unexpected { field: "LCT version", found, expected: "1" });
         }
-        let rest = usize::from(length) * 4;
-        let rest = rest.checked_sub(4).ok_or(WireError::Unexpected {
+        let remaining = usize::from(length) * 4;
+        let remaining = remaining.checked_sub(4).ok_or(WireError::Unexpected {
             field: "LCT header length",
             found: length.into(),
             expected: "at least 1 word",
         })?;
-        let mut fields = Reader::new(input.take(rest, "LCT header")?);
+        let mut fields = Reader::new(input.take(remaining, "LCT header")?);
         let congestion_words = (first >> 2) & 3;
         let widths = Widths {
             tsi_words: flags >> 7,
@@ -135,7 +135,7 @@ impl Header {
             half_word: flags & 0x10 != 0,
         };
         // spec: rfc5775 2.1, rfc5651 4.1, rfc5775 4.1 (a TSI is always there)
-        if widths.tsi_octets() == 0 {
+        if widths.tsi_bytes() == 0 {
             return Err(WireError::Unexpected {
                 field: "TSI width",
                 found: 0,
@@ -143,14 +143,14 @@ impl Header {
             });
         }
         let congestion = fields.uint((usize::from(congestion_words) + 1) * 4, "LCT CCI")?;
-        let tsi = fields.uint(widths.tsi_octets(), "LCT TSI")?;
+        let tsi = fields.uint(widths.tsi_bytes(), "LCT TSI")?;
         let tsi = Tsi(u64::try_from(tsi).expect("a TSI has at most 48 bits"));
-        let toi = match widths.toi_octets() {
+        let toi = match widths.toi_bytes() {
             0 => None,
             octets => Some(Toi(fields.uint(octets, "LCT TOI")?)),
         };
         let old_words = usize::from(flags & OLD_SCT != 0) + usize::from(flags & OLD_ERT != 0);
-        let extensions = behind_times(fields.take_rest(), old_words)?;
+        let extensions = behind_times(fields.take_remaining(), old_words)?;
         let header = Self {
             psi: first & 3,
             congestion_words,
@@ -172,13 +172,13 @@ impl Header {
     /// [`WireError::TooLarge`] when a value does not fit its width or the whole is longer than
     /// 255 words; nothing is appended then.
     pub fn emit(&self, extensions: Extensions<'_>, out: &mut Vec<u8>) -> Result<(), WireError> {
-        let congestion_octets = (usize::from(self.congestion_words & 3) + 1) * 4;
-        let (tsi_octets, toi_octets) = (self.widths.tsi_octets(), self.widths.toi_octets());
+        let congestion_bytes = (usize::from(self.congestion_words & 3) + 1) * 4;
+        let (tsi_bytes, toi_bytes) = (self.widths.tsi_bytes(), self.widths.toi_bytes());
         let toi = self.toi.unwrap_or(Toi::FDT).0;
-        fits(self.congestion, congestion_octets, "LCT CCI")?;
-        fits(self.tsi.0.into(), tsi_octets, "LCT TSI")?;
-        fits(toi, toi_octets, "LCT TOI")?;
-        let length = 4 + congestion_octets + tsi_octets + toi_octets + extensions.octets().len();
+        fits(self.congestion, congestion_bytes, "LCT CCI")?;
+        fits(self.tsi.0.into(), tsi_bytes, "LCT TSI")?;
+        fits(toi, toi_bytes, "LCT TOI")?;
+        let length = 4 + congestion_bytes + tsi_bytes + toi_bytes + extensions.octets().len();
         let words = u8::try_from(length / 4).map_err(|_| WireError::TooLarge {
             field: "LCT header",
             found: u64::try_from(length).unwrap_or(u64::MAX),
@@ -196,9 +196,9 @@ impl Header {
             .u8(flags)
             .u8(words)
             .u8(self.codepoint)
-            .uint(self.congestion, congestion_octets)
-            .uint(self.tsi.0.into(), tsi_octets)
-            .uint(toi, toi_octets)
+            .uint(self.congestion, congestion_bytes)
+            .uint(self.tsi.0.into(), tsi_bytes)
+            .uint(toi, toi_bytes)
             .bytes(extensions.octets());
         Ok(())
     }
@@ -257,7 +257,7 @@ mod tests {
             (1, 2, false, 0xc0, 5),
         ] {
             let widths = Widths { tsi_words: s, toi_words: o, half_word: h };
-            let toi = (widths.toi_octets() > 0).then_some(Toi(1));
+            let toi = (widths.toi_bytes() > 0).then_some(Toi(1));
             let header = Header { widths, toi, ..Header::wide(Tsi(7), Toi(1), 6) };
             let octets = emitted(&header);
             assert_eq!(octets[..4], [0x10, octet, words, 6]);

@@ -11,8 +11,8 @@ const PROTOCOL_UDP: u8 = 17;
 const VLAN_TAGS: [u16; 2] = [0x8100, 0x88a8];
 /// VLAN tags that are passed over.
 const MAX_VLAN_TAGS: usize = 2;
-const IPV4_HEADER_OCTETS: u16 = 20;
-const UDP_HEADER_OCTETS: u16 = 8;
+const IPV4_HEADER_BYTES: u16 = 20;
+const UDP_HEADER_BYTES: u16 = 8;
 
 /// Returns the UDP datagram in a frame.
 pub(super) fn datagram(link: LinkType, frame: &[u8]) -> Result<Option<Datagram<'_>>, WireError> {
@@ -59,7 +59,7 @@ fn ipv4<'a>(input: &mut Reader<'a>) -> Result<Option<Datagram<'a>>, WireError> {
     let short = |field, found: u16, expected| {
         Err(WireError::Unexpected { field, found: found.into(), expected })
     };
-    let Some(options) = header.checked_sub(IPV4_HEADER_OCTETS) else {
+    let Some(options) = header.checked_sub(IPV4_HEADER_BYTES) else {
         return short("IPv4 header length", header, "at least 20");
     };
     let Some(body) = total.checked_sub(header) else {
@@ -78,7 +78,7 @@ fn ipv4<'a>(input: &mut Reader<'a>) -> Result<Option<Datagram<'a>>, WireError> {
     let (from, to) = (udp.u16("UDP source port")?, udp.u16("UDP destination port")?);
     let length = udp.u16("UDP length")?;
     let _checksum = udp.u16("UDP checksum")?;
-    let Some(length) = length.checked_sub(UDP_HEADER_OCTETS) else {
+    let Some(length) = length.checked_sub(UDP_HEADER_BYTES) else {
         return short("UDP length", length, "at least 8");
     };
     Ok(Some(Datagram {
@@ -91,8 +91,8 @@ fn ipv4<'a>(input: &mut Reader<'a>) -> Result<Option<Datagram<'a>>, WireError> {
 /// Returns the IPv4 packet of a datagram; `None` when it would be too long.
 pub(super) fn emit(ttl: u8, datagram: &Datagram<'_>) -> Option<Vec<u8>> {
     let Datagram { source, destination, payload } = datagram;
-    let udp_length = u16::try_from(payload.len()).ok()?.checked_add(UDP_HEADER_OCTETS)?;
-    let total = udp_length.checked_add(IPV4_HEADER_OCTETS)?;
+    let udp_length = u16::try_from(payload.len()).ok()?.checked_add(UDP_HEADER_BYTES)?;
+    let total = udp_length.checked_add(IPV4_HEADER_BYTES)?;
     let (from, to) = (source.ip().octets(), destination.ip().octets());
     let header = |checksum: u16| {
         let mut out = Vec::with_capacity(total.into());
@@ -136,8 +136,8 @@ pub(super) fn emit(ttl: u8, datagram: &Datagram<'_>) -> Option<Vec<u8>> {
 
 /// Returns the Internet checksum.
 pub(super) fn checksum(octets: &[u8]) -> u16 {
-    let (words, rest) = octets.as_chunks::<2>();
-    let last = rest.first().map_or(0, |octet| u64::from(*octet) << 8);
+    let (words, tail) = octets.as_chunks::<2>();
+    let last = tail.first().map_or(0, |octet| u64::from(*octet) << 8);
     let sum: u64 = words.iter().map(|word| u64::from(u16::from_be_bytes(*word))).sum();
     let mut sum = sum + last;
     while sum > 0xffff {

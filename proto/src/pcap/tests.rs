@@ -17,7 +17,7 @@ fn packet() -> Vec<u8> {
     frame::emit(8, &golden()).unwrap()
 }
 
-fn file_header(magic: u32, major: u16, link: u32, little: bool) -> [u8; FILE_HEADER_OCTETS] {
+fn file_header(magic: u32, major: u16, link: u32, little: bool) -> [u8; FILE_HEADER_BYTES] {
     let mut out = Vec::new();
     let u16s = |value: u16| if little { value.swap_bytes() } else { value };
     let u32s = |value: u32| if little { value.swap_bytes() } else { value };
@@ -143,19 +143,19 @@ fn files_that_are_no_classic_capture_are_named() {
 #[test]
 fn every_limit_holds_at_its_edge() {
     let format = format_of(101);
-    for (captured, fits) in [(MAX_FRAME_OCTETS, true), (MAX_FRAME_OCTETS + 1, false)] {
+    for (captured, fits) in [(MAX_FRAME_BYTES, true), (MAX_FRAME_BYTES + 1, false)] {
         let mut record = vec![0; 8];
         Writer::new(&mut record).u32(captured.swap_bytes()).u32(0);
         assert_eq!(format.record(&record.try_into().unwrap()).is_ok(), fits, "{captured}");
     }
     let mut out = Vec::new();
-    for (length, fits) in [(MAX_PAYLOAD_OCTETS, true), (MAX_PAYLOAD_OCTETS + 1, false)] {
+    for (length, fits) in [(MAX_PAYLOAD_BYTES, true), (MAX_PAYLOAD_BYTES + 1, false)] {
         let payload = vec![7; length];
         let datagram = Datagram { payload: &payload, ..golden() };
         assert_eq!(emit_datagram(0, 1, &datagram, &mut out).is_ok(), fits, "{length}");
     }
     assert!(emit_datagram(4_294_967_296_000_000_000, 1, &golden(), &mut out).is_err());
-    assert_eq!(out.len(), RECORD_HEADER_OCTETS + 65_535);
+    assert_eq!(out.len(), RECORD_HEADER_BYTES + 65_535);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, str::FromStr};
 
 use super::{
-    Channel, FecDeclaration, MAX_CHANNELS, MAX_DECLARATIONS, MAX_LINES, MAX_OCTETS,
+    Channel, FecDeclaration, MAX_BYTES, MAX_CHANNELS, MAX_DECLARATIONS, MAX_LINES,
     NTP_TO_UNIX_SECONDS, Origin, SessionDescription,
 };
 use crate::{ids::Tsi, time::Utc, wire::WireError};
@@ -16,7 +16,7 @@ impl SessionDescription {
     /// [`WireError`] that names the line: not text, beyond a limit, no TSI, no FLUTE channel, two
     /// TSIs or sources that differ, or a line of ours that is not well-formed.
     pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
-        limit("session description", octets.len(), MAX_OCTETS)?;
+        limit("session description", octets.len(), MAX_BYTES)?;
         let text = std::str::from_utf8(octets)
             .map_err(|error| WireError::invalid("session description", error, "UTF-8"))?;
         let mut parser = Parser::default();
@@ -54,7 +54,7 @@ struct Parser {
     place: Place,
 }
 
-/// What the lines speak of.
+/// The part of a description that a line belongs to.
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
 enum Place {
     #[default]
@@ -210,12 +210,12 @@ fn connection(value: &str) -> Result<(IpAddr, Option<u8>), WireError> {
     let &["IN", kind, target] = words.as_slice() else {
         return Err(WireError::invalid("c=", value, "IN, IP4 or IP6, group"));
     };
-    let (address, rest) = match target.split_once('/') {
-        Some((address, rest)) => (address, Some(rest)),
+    let (address, tail) = match target.split_once('/') {
+        Some((address, tail)) => (address, Some(tail)),
         None => (target, None),
     };
     let group = address_of("c=", kind, address)?;
-    let ttl = match (group, rest) {
+    let ttl = match (group, tail) {
         (_, None) => None,
         (IpAddr::V4(_), Some(ttl)) => Some(number("c=", ttl)?),
         (IpAddr::V6(_), Some(_)) => return Err(WireError::invalid("c=", value, "one group")),
@@ -240,9 +240,9 @@ fn source(value: &str) -> Result<IpAddr, WireError> {
 fn declaration(value: &str) -> Result<FecDeclaration, WireError> {
     const FIELD: &str = "a=FEC-declaration";
     let invalid = || WireError::invalid(FIELD, value, "a reference and encoding-id=");
-    let (reference, rest) = value.split_once(' ').ok_or_else(invalid)?;
+    let (reference, tail) = value.split_once(' ').ok_or_else(invalid)?;
     let (mut encoding_id, mut instance_id) = (None, None);
-    for parameter in rest.split(';') {
+    for parameter in tail.split(';') {
         match parameter.trim().split_once('=') {
             Some(("encoding-id", id)) => encoding_id = Some(number(FIELD, id)?),
             Some(("instance-id", id)) => instance_id = Some(number(FIELD, id)?),

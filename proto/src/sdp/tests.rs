@@ -161,8 +161,8 @@ fn every_limit_holds_at_its_edge() {
     assert!(parse(&format!("{GOLDEN}{}", line.repeat(MAX_LINES - own))).is_ok());
     assert!(parse(&format!("{GOLDEN}{}", line.repeat(MAX_LINES - own + 1))).is_err());
     let padded = |length: usize| format!("{GOLDEN}i={}", "x".repeat(length - GOLDEN.len() - 2));
-    assert!(parse(&padded(MAX_OCTETS)).is_ok());
-    assert!(parse(&padded(MAX_OCTETS + 1)).is_err());
+    assert!(parse(&padded(MAX_BYTES)).is_ok());
+    assert!(parse(&padded(MAX_BYTES + 1)).is_err());
     let channels = |count| {
         format!(
             "{GOLDEN}{}",

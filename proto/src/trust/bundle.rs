@@ -22,7 +22,7 @@ const MANIFEST: &str = "manifest.env";
 const CAMPAIGN: &str = "campaign.env";
 const IMAGE_SUFFIX: &str = ".img";
 
-/// What stands before the image.
+/// The documents and headers before the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BundleHead {
     /// The manifest's envelope.
@@ -31,7 +31,7 @@ pub struct BundleHead {
     pub campaign: Vec<u8>,
     /// The component that the image is.
     pub component: ComponentId,
-    /// Where the image begins.
+    /// Offset of the image.
     pub image_offset: u64,
     /// Octets of the image.
     pub image_octets: u64,
@@ -48,7 +48,7 @@ impl BundleHead {
         let (mut manifest, mut campaign) = (None, None);
         let mut at = 0;
         loop {
-            let header = octets.get(at..).and_then(|rest| rest.first_chunk::<BLOCK>());
+            let header = octets.get(at..).and_then(|remaining| remaining.first_chunk::<BLOCK>());
             let header = header.ok_or_else(|| invalid("its end", "an image"))?;
             let (name, size) = read_header(header)?;
             at += BLOCK;

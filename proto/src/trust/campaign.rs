@@ -1,7 +1,7 @@
 //! The campaign: what may be put on which devices, and within which limits.
 //!
-//! It says neither when nor on which group, so that the desk can move windows without the key
-//! holder; [`Campaign::check_window`] and [`Campaign::admits_source`] hold the desk to its limits.
+//! It names neither time nor group, so that the operator can move windows without the key holder;
+//! [`Campaign::check_window`] and [`Campaign::admits_source`] enforce its limits.
 
 use std::net::IpAddr;
 
@@ -30,7 +30,7 @@ use crate::{
 /// Seconds over which devices may be asked to spread their reports, at most.
 pub const MAX_REPORT_SPREAD_SECONDS: u32 = 604_800;
 
-/// What may be put on these devices.
+/// The release of a package for a set of devices, within limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Campaign {
     /// Random.
@@ -55,7 +55,7 @@ pub struct Campaign {
     pub epoch: u32,
 }
 
-/// How one component is coded and which plan authenticates it, as the campaign says it.
+/// The campaign's entry of one component: FEC parameters and the plan that authenticates it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct CampaignObject {
     /// Id of the component in the manifest.

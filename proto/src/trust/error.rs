@@ -38,7 +38,7 @@ pub enum TrustError {
     /// Two documents do not belong together.
     #[error("{what} of the campaign does not belong to this manifest")]
     Mismatch {
-        /// What differs.
+        /// The difference.
         what: &'static str,
     },
     /// The document belongs to another generation of the root.

@@ -19,7 +19,7 @@ use crate::{
     wire::WireError,
 };
 
-/// How a component is stored on air.
+/// The encoding of a component on air.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ComponentEncoding {
     /// As it is installed.
@@ -37,7 +37,7 @@ pub struct Component {
     pub stored_len: u64,
     /// SHA-256 of what the broadcast carries.
     pub stored_sha256: Digest,
-    /// How `stored` becomes `decoded`.
+    /// Encoding that turns `stored` into `decoded`.
     pub encoding: ComponentEncoding,
     /// Octets that are installed.
     pub decoded_len: u64,
@@ -47,7 +47,7 @@ pub struct Component {
     pub memory_needed: u64,
 }
 
-/// What may exist.
+/// The description of a package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Manifest {
     /// Higher than any sequence that the device has confirmed in this epoch.

@@ -3,7 +3,7 @@
 
 use crate::wire::{Reader, WireError};
 
-/// What a message may hold.
+/// The fields that a message may hold.
 pub(super) struct MessageSchema {
     pub(super) name: &'static str,
     pub(super) fields: &'static [Field],
@@ -17,7 +17,7 @@ pub(super) struct Field {
     nested: Option<&'static MessageSchema>,
 }
 
-/// What to do with a field that the schema does not have.
+/// The treatment of a field that the schema does not have.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
     Refuse,

@@ -362,7 +362,7 @@ pub(super) fn octets(item: &Item, limit: usize) -> Result<Vec<u8>, StatusCode> {
         Some(Format::B64 | Format::Bin) => {}
         Some(_) | None => return Err(StatusCode::UNSUPPORTED_FORMAT),
     }
-    let octets = item.to_octets().map_err(|_| StatusCode::BAD_REQUEST)?;
+    let octets = item.to_bytes().map_err(|_| StatusCode::BAD_REQUEST)?;
     if octets.len() > limit { Err(StatusCode::TOO_LARGE) } else { Ok(octets) }
 }
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use proto::{
-    pcap::{FILE_HEADER_OCTETS, Format, RECORD_HEADER_OCTETS},
+    pcap::{FILE_HEADER_BYTES, Format, RECORD_HEADER_BYTES},
     time::Utc,
     wire::WireError,
 };
@@ -54,7 +54,7 @@ impl Capture {
     /// [`CaptureError`] when it cannot be read or is of another format.
     pub fn open(path: &Path) -> Result<Self, CaptureError> {
         let mut file = BufReader::with_capacity(256 << 10, File::open(path)?);
-        let mut header = [0; FILE_HEADER_OCTETS];
+        let mut header = [0; FILE_HEADER_BYTES];
         file.read_exact(&mut header)?;
         Ok(Self { file, format: Format::parse(&header)?, frame: Vec::new() })
     }
@@ -68,7 +68,7 @@ impl Capture {
     /// [`CaptureError`] when reading fails or a record is damaged.
     pub fn next_datagram(&mut self) -> Result<Option<Captured<'_>>, CaptureError> {
         loop {
-            let mut header = [0; RECORD_HEADER_OCTETS];
+            let mut header = [0; RECORD_HEADER_BYTES];
             if !self.fill(&mut header)? {
                 return Ok(None);
             }

@@ -17,7 +17,7 @@ pub fn run(datagram: &[u8]) {
         return;
     };
     walk(frame.extensions, frame.header.codepoint);
-    assert!(datagram.ends_with(frame.rest));
+    assert!(datagram.ends_with(frame.tail));
     let Ok(packet) = Packet::parse(datagram) else {
         assert!(frame.payload().is_err());
         return;

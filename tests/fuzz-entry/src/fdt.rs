@@ -1,7 +1,7 @@
 //! File delivery tables.
 
 use proto::{
-    flute::fdt::{FdtInstance, MAX_ATTRIBUTE_OCTETS, MAX_FILES, MAX_OCTETS, mbms},
+    flute::fdt::{FdtInstance, MAX_ATTRIBUTE_BYTES, MAX_BYTES, MAX_FILES, mbms},
     ids::Toi,
 };
 
@@ -10,7 +10,7 @@ use crate::golden;
 /// Reads a document; what is written of it reads back equal.
 pub fn run(document: &[u8]) {
     let Ok(instance) = FdtInstance::parse(document) else { return };
-    assert!(document.len() <= MAX_OCTETS);
+    assert!(document.len() <= MAX_BYTES);
     assert!(instance.files.len() <= MAX_FILES);
     for file in &instance.files {
         assert!(file.toi != Toi::FDT);
@@ -26,7 +26,7 @@ pub fn run(document: &[u8]) {
         // stood for themselves are written as entities: the limits may be passed by that.
         Err(error) => {
             let longest = written.split('"').map(str::len).max();
-            let grown = written.len() > MAX_OCTETS || longest > Some(MAX_ATTRIBUTE_OCTETS);
+            let grown = written.len() > MAX_BYTES || longest > Some(MAX_ATTRIBUTE_BYTES);
             assert!(grown, "{error}: {written}");
         }
     }

@@ -43,7 +43,7 @@ pub fn run(octets: &[u8]) {
             assert_eq!(again, Ok(oti));
         }
         Oti::RaptorQ(oti) => {
-            assert_eq!(RaptorQOti::from_octets(oti.octets()), Ok(oti));
+            assert_eq!(RaptorQOti::from_bytes(oti.octets()), Ok(oti));
             assert!(oti.partition().largest() <= RAPTORQ_MAX_BLOCK_SYMBOLS);
             assert_eq!(u64::from(oti.total_symbols()), oti.partition().total_symbols());
         }

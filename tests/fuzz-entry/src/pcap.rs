@@ -3,7 +3,7 @@
 use std::net::SocketAddrV4;
 
 use proto::pcap::{
-    Datagram, MAX_FRAME_OCTETS, MAX_PAYLOAD_OCTETS, emit_datagram, emit_file_header, records,
+    Datagram, MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES, emit_datagram, emit_file_header, records,
 };
 
 use crate::golden;
@@ -19,7 +19,7 @@ pub fn run(capture: &[u8]) {
             failed = true;
             continue;
         };
-        assert!(record.header.captured <= MAX_FRAME_OCTETS);
+        assert!(record.header.captured <= MAX_FRAME_BYTES);
         octets += record.frame.len();
         if let Ok(Some(datagram)) = format.datagram(record.frame) {
             write_again(&datagram);
@@ -31,7 +31,7 @@ pub fn run(capture: &[u8]) {
 fn write_again(datagram: &Datagram<'_>) {
     let mut written = emit_file_header();
     let emitted = emit_datagram(1, 8, datagram, &mut written);
-    assert_eq!(emitted.is_ok(), datagram.payload.len() <= MAX_PAYLOAD_OCTETS);
+    assert_eq!(emitted.is_ok(), datagram.payload.len() <= MAX_PAYLOAD_BYTES);
     if emitted.is_err() {
         return;
     }

@@ -4,7 +4,7 @@ use std::num::NonZeroU16;
 
 use proto::{
     ids::Tsi,
-    sap::{MAX_OCTETS, Message, SapPacket},
+    sap::{MAX_BYTES, Message, SapPacket},
     sdp::{MEDIA_TYPE, SessionDescription},
 };
 
@@ -19,7 +19,7 @@ pub fn run(octets: &[u8]) {
     }
     let mut written = Vec::new();
     if packet.emit(&mut written).is_ok() {
-        assert!(written.len() <= MAX_OCTETS);
+        assert!(written.len() <= MAX_BYTES);
         assert_eq!(SapPacket::parse(&written), Ok(packet));
     } else {
         assert!(written.is_empty(), "a part was written");

@@ -3,7 +3,7 @@
 use proto::{
     ids::Tsi,
     sdp::{
-        Channel, FecDeclaration, MAX_CHANNELS, MAX_DECLARATIONS, MAX_OCTETS, Origin,
+        Channel, FecDeclaration, MAX_BYTES, MAX_CHANNELS, MAX_DECLARATIONS, Origin,
         SessionDescription,
     },
     time::Utc,
@@ -12,7 +12,7 @@ use proto::{
 /// Reads a description; what can be written strictly reads back equal.
 pub fn run(octets: &[u8]) {
     let Ok(description) = SessionDescription::parse(octets) else { return };
-    assert!(octets.len() <= MAX_OCTETS);
+    assert!(octets.len() <= MAX_BYTES);
     assert!((1..=MAX_CHANNELS).contains(&description.channels.len()));
     assert!(description.declarations.len() <= MAX_DECLARATIONS);
     assert!(description.tsi.0 < 1 << 48);

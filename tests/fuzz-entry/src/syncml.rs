@@ -87,7 +87,7 @@ fn piece(verb: Verb, item: &Item, joiner: &mut Reassembler) {
     address(item.target_uri().unwrap_or_default());
     let _lost = joiner.interrupted_by(verb, Some(item));
     if let Ok(whole) = joiner.push(verb, item, LARGEST) {
-        let _bytes = whole.to_octets();
+        let _bytes = whole.to_bytes();
     }
 }
 

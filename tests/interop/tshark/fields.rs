@@ -131,7 +131,7 @@ fn header(datagram: &[u8]) -> Fields {
     set("rmt-lct.flags.ert_present", "0".into());
     set("rmt-lct.flags.close_session", digit(header.close_session));
     set("rmt-lct.flags.close_object", digit(header.close_object));
-    set("rmt-lct.hlen", (datagram.len() - frame.rest.len()).to_string());
+    set("rmt-lct.hlen", (datagram.len() - frame.tail.len()).to_string());
     set("rmt-lct.codepoint", header.codepoint.to_string());
     let congestion = header.congestion.to_be_bytes();
     let skipped = 16 - 4 * (usize::from(header.congestion_words) + 1);

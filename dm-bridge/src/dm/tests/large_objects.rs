@@ -45,7 +45,7 @@ fn an_object_that_does_not_fit_one_message_is_sent_in_chunks() {
         let Command::Replace(replace) = command else { continue };
         let item = &replace.items[0];
         if let Ok(item) = joiner.push(Verb::Replace, item, 10_000) {
-            joined.push((item.target_uri().unwrap().to_owned(), item.to_octets().unwrap()));
+            joined.push((item.target_uri().unwrap().to_owned(), item.to_bytes().unwrap()));
         }
     }
     let header = joined.iter().find(|(uri, _)| uri.ends_with("Plan/0")).unwrap();

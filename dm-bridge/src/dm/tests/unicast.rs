@@ -112,7 +112,7 @@ fn the_remainder_of_a_package_is_sent_to_a_device_that_holds_its_front_and_all_o
         device.run(&mut context);
         assert_eq!(device.written(), [node, "Exec Update"], "{shown}");
         let sent = device.seen.iter().find_map(|command| match command {
-            Command::Replace(replace) => replace.items[0].to_octets().ok(),
+            Command::Replace(replace) => replace.items[0].to_bytes().ok(),
             _ => None,
         });
         assert_eq!(sent, Some(vec![9; octets]), "{shown}");

@@ -16,7 +16,7 @@ pub const MAC_HEADER: &str = "x-syncml-hmac";
 /// Octets that the header may have.
 const MAX_HEADER_LENGTH: usize = 512;
 
-/// What the transport header says.
+/// The content of the transport header.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Mac {
     /// The user name, that of `Source/LocName`.
@@ -43,10 +43,10 @@ impl Mac {
             return Err(WireError::invalid(MAC_HEADER, "longer", "at most 512 octets"));
         }
         let (mut user, mut mac) = (None, None);
-        let mut rest = text;
-        while !rest.trim_matches([' ', '\t', ',']).is_empty() {
-            let (name, value, after) = parameter(rest)?;
-            rest = after;
+        let mut remaining = text;
+        while !remaining.trim_matches([' ', '\t', ',']).is_empty() {
+            let (name, value, after) = parameter(remaining)?;
+            remaining = after;
             match name.to_ascii_lowercase().as_str() {
                 "username" => user = Some(value),
                 "mac" => mac = Some(value),
@@ -75,13 +75,13 @@ impl Mac {
 fn parameter(text: &str) -> Result<(&str, String, &str), WireError> {
     let text = text.trim_start_matches([' ', '\t', ',']);
     let wrong = || WireError::invalid(MAC_HEADER, text, "name=value");
-    let (name, rest) = text.split_once('=').ok_or_else(wrong)?;
-    if let Some(quoted) = rest.strip_prefix('"') {
-        let (value, rest) = quoted.split_once('"').ok_or_else(wrong)?;
-        return Ok((name.trim(), value.to_owned(), rest));
+    let (name, remaining) = text.split_once('=').ok_or_else(wrong)?;
+    if let Some(quoted) = remaining.strip_prefix('"') {
+        let (value, remaining) = quoted.split_once('"').ok_or_else(wrong)?;
+        return Ok((name.trim(), value.to_owned(), remaining));
     }
-    let (value, rest) = rest.split_once(',').unwrap_or((rest, ""));
-    Ok((name.trim(), value.trim().to_owned(), rest))
+    let (value, remaining) = remaining.split_once(',').unwrap_or((remaining, ""));
+    Ok((name.trim(), value.trim().to_owned(), remaining))
 }
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What a smart card gives a device: the image of the card's bootstrap file, as whoever reads the
-//! card lays it down.
+//! Bootstrap by smart card: the image of the card's bootstrap file, as a reader of the card stores
+//! it.
 //!
 //! ```text
 //! 46 43 42 53   "FCBS"
@@ -23,20 +23,20 @@ const VERSION: u8 = 1;
 const CONFIRM: u8 = 1;
 /// Digits of a card's number.
 const MAX_NUMBER: usize = 20;
-const DIGEST_OCTETS: usize = 32;
+const DIGEST_BYTES: usize = 32;
 
-/// What a card says.
+/// The content of a card's file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Card {
     /// The card's number (ICCID), decimal.
     pub number: String,
-    /// Whether the user confirms.
+    /// The confirmation that the user must give.
     pub confirmation: Confirmation,
     /// The account.
     pub account: Account,
 }
 
-/// Whether the user confirms before what a card says is used.
+/// The confirmation by the user before the card's account is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
     /// The user is asked.
@@ -52,7 +52,7 @@ impl Card {
     ///
     /// [`WireError`] names the field at fault.
     pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
-        let length = octets.len().saturating_sub(DIGEST_OCTETS);
+        let length = octets.len().saturating_sub(DIGEST_BYTES);
         let (said, digest) = octets.split_at_checked(length).unwrap_or_default();
         let mut reader = Reader::new(said);
         if reader.array::<4>("magic number")? != MAGIC {
@@ -74,7 +74,7 @@ impl Card {
         if !(1..=MAX_NUMBER).contains(&length) || !number.bytes().all(|it| it.is_ascii_digit()) {
             return Err(WireError::invalid("card's number", "another", "1 to 20 digits"));
         }
-        let document = prov::parse(reader.take_rest()).map_err(|error| {
+        let document = prov::parse(reader.take_remaining()).map_err(|error| {
             WireError::invalid("provisioning document", error, "WBXML with an APPLICATION w7")
         })?;
         let confirm = flags & CONFIRM != 0;

@@ -174,7 +174,7 @@ mod tests {
     use super::{super::w7, *};
     use crate::dm::encoding::{Encoding, Limits};
 
-    /// What a management object says of one: not where the sessions begin, nor through whom.
+    /// An account with all that a management object can hold: no first session, no proxy.
     fn account() -> Account {
         Account { begin: false, proxies: Vec::new(), ..w7::tests::account() }
     }

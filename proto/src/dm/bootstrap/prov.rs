@@ -318,7 +318,7 @@ mod tests {
 
     use super::*;
 
-    /// What libwbxml's `xml2wbxml -n` makes of an account.
+    /// The output of libwbxml's `xml2wbxml -n` for an account.
     const THEIRS: &[u8] = b"\x03\x0b\x6a\x00\xc5\x46\x01\
         \xc6\x00\x01\x55\x01\x87\x36\x00\x00\x06\x03w7\0\x01\x87\x00\x01\x38\x00\x00\x06\x03srv\0\x01\
         \x87\x07\x06\x03Name\0\x01\x87\x05\x03INIT\0\x01\

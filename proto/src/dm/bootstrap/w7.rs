@@ -10,15 +10,15 @@ pub struct Account {
     pub server_id: String,
     /// A name for people.
     pub name: Option<String>,
-    /// Whether the device begins a session at once (`INIT`).
+    /// Set when the device begins a session at once (`INIT`).
     pub begin: bool,
     /// Proxies to go through.
     pub proxies: Vec<String>,
     /// Network accesses to use.
     pub accesses: Vec<String>,
-    /// Where the server is.
+    /// Addresses of the server.
     pub addresses: Vec<Address>,
-    /// Who proves what to whom.
+    /// Credentials of both sides.
     pub credentials: Vec<Credentials>,
 }
 
@@ -27,13 +27,13 @@ pub struct Account {
 pub struct Address {
     /// The address, usually a URI.
     pub address: String,
-    /// What kind of address it is.
+    /// Type of the address.
     pub kind: Option<String>,
     /// Ports.
     pub ports: Vec<String>,
 }
 
-/// Who proves what to whom.
+/// The credentials of one side.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Credentials {
     /// `APPSRV`: the device proves itself to the server; `CLIENT`: the other way round.

@@ -13,7 +13,7 @@ pub(in crate::dm) struct Element<'a> {
     pub(in crate::dm) children: Vec<Self>,
 }
 
-/// What an element holds besides other elements.
+/// The content of an element besides other elements.
 #[derive(Debug)]
 pub(in crate::dm) enum Content<'a> {
     /// Text, as all content of an XML message.
@@ -40,7 +40,7 @@ impl<'a> Content<'a> {
         }
     }
 
-    fn push_octets(&mut self, more: &'a [u8]) {
+    fn push_bytes(&mut self, more: &'a [u8]) {
         match self {
             Self::Text(text) if text.is_empty() => *self = Self::Octets(more.into()),
             Self::Text(text) => {
@@ -116,7 +116,7 @@ impl<'a> Builder<'a> {
     pub(in crate::dm) fn octets(&mut self, octets: &'a [u8]) -> Result<(), MessageError> {
         self.count(octets.len())?;
         if let Some(element) = self.open.last_mut() {
-            element.content.push_octets(octets);
+            element.content.push_bytes(octets);
         }
         Ok(())
     }

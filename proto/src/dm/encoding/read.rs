@@ -282,7 +282,7 @@ fn number<N: std::str::FromStr>(name: &'static str, element: &Element<'_>) -> Re
     })
 }
 
-/// What an element holds, taken out by name.
+/// The content of an element, removed by name.
 struct Parts<'a> {
     parent: &'static str,
     children: Vec<Element<'a>>,

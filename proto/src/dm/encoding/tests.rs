@@ -200,7 +200,7 @@ fn item_as_text(item: &mut Item) {
         let octets = octets.clone();
         item.data = Some(Data::Text(BASE64_STANDARD.encode(&octets)));
         item.meta.get_or_insert_default().format = Some(Format::B64);
-        assert_eq!(item.to_octets(), Ok(octets));
+        assert_eq!(item.to_bytes(), Ok(octets));
     }
 }
 

@@ -11,9 +11,9 @@ use crate::dm::{
 
 /// A form that elements are written in.
 pub(in crate::dm) trait Form {
-    /// What the format of octets is called in this form.
+    /// The name of the format of octets in this form.
     const OCTETS_FORMAT: Format;
-    /// What comes of it.
+    /// The finished document.
     type Document;
 
     /// Begins an element with content.
@@ -30,7 +30,7 @@ pub(in crate::dm) trait Form {
     fn finish(self) -> Self::Document;
 }
 
-/// What a form writes its octets to: a document, or only the count of its octets.
+/// The output of a form: a document, or only the count of its octets.
 pub(in crate::dm) trait Sink: Default {
     fn put(&mut self, octets: &[u8]);
 }

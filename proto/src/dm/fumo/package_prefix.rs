@@ -1,4 +1,4 @@
-//! What a device holds of a package whose sending broke off: the node `Ext/Package/Held`.
+//! The prefix of a package that a device stores after an interrupted transfer: `Ext/Package/Held`.
 
 use std::{fmt, str::FromStr};
 
@@ -7,23 +7,23 @@ use crate::{
     wire::WireError,
 };
 
-/// The front of a package, told by its length and its hash; as text `OCTETS SHA256`, the hash in
+/// A prefix of a package, by its length and its hash; as text `OCTETS SHA256`, the hash in
 /// lower-case hex.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PackagePrefix {
-    /// How many octets it has.
+    /// Its length in octets.
     pub octets: u64,
     /// Their hash.
     pub sha256: Digest,
 }
 
 impl PackagePrefix {
-    /// Returns the rest of `package`, when what is held is the front of it and some is missing.
+    /// Returns the remainder of `package`, when it begins with this prefix and is longer.
     #[must_use]
     pub fn remainder_of<'a>(&self, package: &'a [u8]) -> Option<&'a [u8]> {
         let at = usize::try_from(self.octets).ok().filter(|at| (1..package.len()).contains(at))?;
-        let (front, rest) = package.split_at_checked(at)?;
-        (sha256(&[front]) == self.sha256).then_some(rest)
+        let (front, tail) = package.split_at_checked(at)?;
+        (sha256(&[front]) == self.sha256).then_some(tail)
     }
 }
 
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rest_of_a_package_is_what_its_own_front_lacks() {
+    fn the_remainder_of_a_package_follows_its_own_prefix() {
         let package = b"a package";
         for at in 1..package.len() {
             let held = front(&package[..at]);

@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_codes_are_told_by_their_range() {
+    fn unknown_codes_are_described_by_their_range() {
         assert_eq!(ResultCode(260).text(), "successful, by a code of the vendor");
         assert_eq!(ResultCode(599).text(), "error of the image server, by a code of the vendor");
         assert!(ResultCode(299).is_success() && !ResultCode(300).is_success());

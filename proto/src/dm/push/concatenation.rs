@@ -63,7 +63,7 @@ impl ShortMessage {
     }
 }
 
-/// What tells the parts of one push from those of another.
+/// The identity of a push, by which its parts belong together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Message {
     reference: u16,
@@ -106,16 +106,16 @@ impl<'a> Part<'a> {
             }
         }
         let fits = of.is_none_or(|(message, number)| (1..=message.total).contains(&number));
-        (is_push && fits).then(|| Self { of, data: reader.take_rest() })
+        (is_push && fits).then(|| Self { of, data: reader.take_remaining() })
     }
 }
 
-/// What is kept of pushes that are not whole.
+/// Limits of incomplete pushes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Pushes at once.
     pub pushes: usize,
-    /// How long a push may take from its first part to its last.
+    /// Longest time from the first part of a push to its last.
     pub wait: Duration,
 }
 

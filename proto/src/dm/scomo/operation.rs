@@ -40,8 +40,8 @@ impl Branch {
     pub fn split(path: &str) -> Option<(Self, &str, &str)> {
         Self::ALL.into_iter().find_map(|branch| {
             let below = path.strip_prefix(branch.path())?.strip_prefix('/')?;
-            let (name, rest) = below.split_once('/').unwrap_or((below, ""));
-            (!name.is_empty()).then_some((branch, name, rest))
+            let (name, tail) = below.split_once('/').unwrap_or((below, ""));
+            (!name.is_empty()).then_some((branch, name, tail))
         })
     }
 }
@@ -134,7 +134,7 @@ impl Operation {
     #[must_use]
     pub fn at(object: &NodeUri, address: &str) -> Option<(Self, String)> {
         let path = address.parse::<NodeUri>().ok()?.below(object)?;
-        let (branch, name, rest) = Branch::split(&path)?;
-        Some((Self::from_node(branch, rest)?, name.to_owned()))
+        let (branch, name, tail) = Branch::split(&path)?;
+        Some((Self::from_node(branch, tail)?, name.to_owned()))
     }
 }

@@ -65,7 +65,7 @@ pub(in crate::dm) fn elements<'a>(
     }
 }
 
-/// What stops a reader; the place of the second kind is known further up.
+/// A fault that stops a reader; the offset of the second kind is known further up.
 pub(in crate::dm) enum Fault {
     Message(MessageError),
     Octets(WireError),
@@ -140,12 +140,12 @@ pub(in crate::dm) fn number(
 /// Reads a text that a zero ends.
 pub(in crate::dm) fn inline_string<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Fault> {
     let mut ahead = reader.clone();
-    let rest = ahead.take_rest();
-    let length = rest.iter().position(|octet| *octet == 0);
+    let remaining = ahead.take_remaining();
+    let length = remaining.iter().position(|octet| *octet == 0);
     let length = length.ok_or(WireError::Truncated {
         field: "the end of a text",
-        needed: rest.len().saturating_add(1),
-        left: rest.len(),
+        needed: remaining.len().saturating_add(1),
+        left: remaining.len(),
     })?;
     let text = reader.take(length, "text")?;
     reader.u8("the end of a text")?;
@@ -156,7 +156,7 @@ pub(in crate::dm) fn inline_string<'a>(reader: &mut Reader<'a>) -> Result<&'a st
 /// last one.
 pub(in crate::dm) fn table_string(strings: &[u8], place: u32) -> Result<&str, Fault> {
     let place = usize::try_from(place).unwrap_or(usize::MAX);
-    let from = strings.get(place..).filter(|rest| !rest.is_empty()).ok_or_else(|| {
+    let from = strings.get(place..).filter(|remaining| !remaining.is_empty()).ok_or_else(|| {
         WireError::invalid("place in the string table", place, "a place inside the table")
     })?;
     let text = from.split(|octet| *octet == 0).next().unwrap_or_default();

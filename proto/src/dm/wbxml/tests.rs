@@ -7,7 +7,7 @@ use crate::dm::{
     xml,
 };
 
-/// What libwbxml's `xml2wbxml -n` makes of a challenged Replace, its header left out.
+/// The output of libwbxml's `xml2wbxml -n` for a challenged Replace, its header left out.
 const BODY: &[u8] = b"\x6d\
     \x6c\x71\x031.2\0\x01\x72\x03DM/1.2\0\x01\x65\x031\0\x01\x5b\x031\0\x01\
     \x6e\x57\x03http://x/dm\0\x01\x01\x67\x57\x03a\0\x01\x56\x03a\0\x01\x01\

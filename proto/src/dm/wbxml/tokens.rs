@@ -9,7 +9,7 @@
 pub(in crate::dm) enum Page {
     /// The message.
     SyncMl,
-    /// What stands inside Meta.
+    /// Elements inside Meta.
     MetInf,
     /// Serialised management trees.
     Ddf,

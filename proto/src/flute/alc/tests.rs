@@ -290,9 +290,9 @@ proptest! {
             octets[place] = octet;
             let Ok(frame) = Frame::parse(&octets) else { continue };
             for codepoint in [frame.header.codepoint, 0, 1, 2, 5, 6, 128, 129] {
-                let told = frame.extensions.fti(codepoint).is_ok_and(|oti| oti.is_some());
+                let known = frame.extensions.fti(codepoint).is_ok_and(|oti| oti.is_some());
                 let foreign = frame.extensions.foreign_fti(codepoint);
-                prop_assert!(!told || foreign == Ok(None));
+                prop_assert!(!known || foreign == Ok(None));
             }
             let _time = frame.extensions.time();
             let _fdt = (frame.extensions.fdt(), frame.extensions.content_encoding());

@@ -4,10 +4,10 @@ use std::{borrow::Cow, io::Read};
 
 use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
 
-use super::MAX_OCTETS;
+use super::MAX_BYTES;
 use crate::wire::WireError;
 
-/// Undoes a content encoding; what comes out has at most [`MAX_OCTETS`] octets.
+/// Undoes a content encoding; what comes out has at most [`MAX_BYTES`] octets.
 ///
 /// # Source
 ///
@@ -27,7 +27,7 @@ pub(super) fn inflate(encoding: u8, octets: &[u8]) -> Result<Cow<'_, [u8]>, Wire
 }
 
 fn drain(decoder: impl Read) -> Result<Cow<'static, [u8]>, WireError> {
-    let limit = u64::try_from(MAX_OCTETS).expect("64 KiB");
+    let limit = u64::try_from(MAX_BYTES).expect("64 KiB");
     let mut out = Vec::new();
     decoder
         .take(limit + 1)
@@ -78,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_bomb_ends_at_the_limit() {
-        for (length, fits) in [(MAX_OCTETS, true), (MAX_OCTETS + 1, false), (10 << 20, false)] {
+        for (length, fits) in [(MAX_BYTES, true), (MAX_BYTES + 1, false), (10 << 20, false)] {
             let bomb = encoded(3, &vec![b' '; length]);
             assert_eq!(inflate(3, &bomb).is_ok(), fits, "{length}");
         }
@@ -90,7 +90,7 @@ mod tests {
             encoding in 0_u8..5, octets in prop::collection::vec(any::<u8>(), 0..200)
         ) {
             if let Ok(document) = inflate(encoding, &octets) {
-                prop_assert!(document.len() <= MAX_OCTETS);
+                prop_assert!(document.len() <= MAX_BYTES);
             }
         }
     }

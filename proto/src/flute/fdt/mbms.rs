@@ -1,4 +1,4 @@
-//! What 3GPP adds to the table: kept where a receiver can use it, skipped elsewhere.
+//! Extensions of the FDT by 3GPP: stored where a receiver can use them, skipped elsewhere.
 //!
 //! Each release defined its additions in a namespace of its own (2005, 2007, 2008, 2009, 2012,
 //! 2015, one for all from 2022), in letters that vary; senders also write them into the namespace
@@ -7,7 +7,7 @@
 /// Most values of one kind (groups, base URLs, alternative locations) on an instance or a file.
 pub const MAX_VALUES: usize = 16;
 
-/// What 3GPP adds to an instance.
+/// Extensions of an instance by 3GPP.
 ///
 /// # Source
 ///
@@ -18,11 +18,11 @@ pub struct InstanceExtensions {
     pub full: bool,
     /// Groups of all files.
     pub groups: Vec<String>,
-    /// What relative [`FileExtensions::alternative_locations`] are resolved against.
+    /// Base of relative [`FileExtensions::alternative_locations`].
     pub base_urls: Vec<String>,
 }
 
-/// What 3GPP adds to a file.
+/// Extensions of a file by 3GPP.
 ///
 /// # Source
 ///
@@ -31,11 +31,11 @@ pub struct InstanceExtensions {
 pub struct FileExtensions {
     /// Groups that the file belongs to.
     pub groups: Vec<String>,
-    /// How long the file may be kept.
+    /// Time for which the file may be cached.
     pub cache: Option<CacheControl>,
     /// `File-ETag`: names exactly this version.
     pub etag: Option<String>,
-    /// Where byte ranges of the file can be had, in order of preference.
+    /// Locations of byte ranges of the file, in order of preference.
     pub alternative_locations: Vec<String>,
     /// `FEC-Redundancy-Level`, percent.
     pub redundancy_percent: Option<u32>,
@@ -43,7 +43,7 @@ pub struct FileExtensions {
     pub key_uri: Option<String>,
 }
 
-/// How long a file may be kept.
+/// The time for which a file may be cached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CacheControl {
     /// Not at all.
@@ -54,14 +54,14 @@ pub enum CacheControl {
     Expires(u32),
 }
 
-/// Whether a namespace is one of those in which 3GPP extends the table.
+/// Returns whether a namespace is one of those in which 3GPP extends the table.
 pub(super) fn is_namespace(name: &[u8]) -> bool {
     let name = name.to_ascii_lowercase();
-    let rest = name.strip_prefix(b"urn:3gpp:metadata:".as_slice());
-    rest.is_some_and(|rest| rest.windows(9).any(|part| part == b"flute:fdt"))
+    let tail = name.strip_prefix(b"urn:3gpp:metadata:".as_slice());
+    tail.is_some_and(|tail| tail.windows(9).any(|part| part == b"flute:fdt"))
 }
 
-/// Whether an attribute is one of those that 3GPP defines.
+/// Returns whether an attribute is one of those that 3GPP defines.
 pub(super) fn is_attribute(local: &[u8]) -> bool {
     matches!(local, b"FullFDT" | b"File-ETag" | b"FEC-Redundancy-Level" | b"Decryption-KEY-URI")
 }

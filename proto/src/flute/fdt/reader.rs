@@ -11,7 +11,7 @@ use quick_xml::{
 };
 
 use super::{
-    FdtInstance, FileEntry, MAX_ATTRIBUTE_OCTETS, MAX_ATTRIBUTES, MAX_DEPTH, MAX_FILES, MAX_OCTETS,
+    FdtInstance, FileEntry, MAX_ATTRIBUTE_BYTES, MAX_ATTRIBUTES, MAX_BYTES, MAX_DEPTH, MAX_FILES,
     mbms::{self, CacheControl, FileExtensions, InstanceExtensions, MAX_VALUES},
     text,
 };
@@ -26,7 +26,7 @@ use crate::{
 
 impl FdtInstance {
     /// Reads an instance. The namespace of the root may be any (FLUTE 1 had several, some senders
-    /// have none); of elements and attributes of other namespaces those of 3GPP are read, the rest
+    /// have none); of elements and attributes of other namespaces those of 3GPP are read, all others
     /// is skipped, and so are unknown ones.
     ///
     /// # Errors
@@ -35,7 +35,7 @@ impl FdtInstance {
     /// own, breaks a limit, lacks what the schema requires, or names FEC parameters that are not
     /// valid.
     pub fn parse(document: &[u8]) -> Result<Self, WireError> {
-        limit("FDT instance", document.len(), MAX_OCTETS)?;
+        limit("FDT instance", document.len(), MAX_BYTES)?;
         Parser::new(&text::decode(document)?).run()
     }
 }
@@ -157,7 +157,7 @@ enum Node {
     Skipped,
 }
 
-/// What the text of an element says.
+/// The meaning of the text of an element.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Field {
     Group,
@@ -299,7 +299,7 @@ impl<'a> Parser<'a> {
         match self.open.last() {
             None => Err(WireError::invalid("FDT instance", "text", "one root element")),
             Some(Node::Text(_)) => {
-                limit("text", self.text.len() + text.len(), MAX_ATTRIBUTE_OCTETS)?;
+                limit("text", self.text.len() + text.len(), MAX_ATTRIBUTE_BYTES)?;
                 self.text.push_str(text);
                 Ok(())
             }
@@ -470,7 +470,7 @@ fn for_each_attribute(
         limit("number of attributes", index + 1, MAX_ATTRIBUTES)?;
         let attribute =
             attribute.map_err(|error| WireError::invalid("attribute", error, "well-formed XML"))?;
-        limit("attribute", attribute.value.len(), MAX_ATTRIBUTE_OCTETS)?;
+        limit("attribute", attribute.value.len(), MAX_ATTRIBUTE_BYTES)?;
         let value: Cow<'_, str> = attribute
             .unescape_value()
             .map_err(|error| WireError::invalid("attribute", error, "text"))?;

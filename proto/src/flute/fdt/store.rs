@@ -13,7 +13,7 @@ use crate::{flute::alc::Packet, ids::Toi, time::Utc, wire::WireError};
 
 use assembly::Assembly;
 
-/// What a store may hold.
+/// The limits of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// Instances; each has at most [`super::MAX_FILES`] files.
@@ -28,7 +28,7 @@ impl Default for Limits {
     }
 }
 
-/// What a packet of TOI 0 did.
+/// The effect of a packet of TOI 0.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FdtEvent {
     /// It had no symbol, or its instance is not complete yet.
@@ -62,7 +62,7 @@ pub struct HeldInstance {
     pub id: u32,
     /// When it expires.
     pub expires: Utc,
-    /// What it says.
+    /// Its content.
     pub instance: FdtInstance,
 }
 
@@ -210,14 +210,14 @@ impl FdtStore {
     }
 }
 
-/// Whether `id` is logically higher than `other`: ids have 20 bits and wrap.
+/// Returns whether `id` is logically higher than `other`: ids have 20 bits and wrap.
 // spec: rfc6726 3.4.1 (wrapped ids count as higher)
 const fn is_newer(id: u32, other: u32) -> bool {
     let distance = id.wrapping_sub(other) & 0x000f_ffff;
     distance != 0 && distance < 1 << 19
 }
 
-/// Whether two entries of one TOI cannot both be right.
+/// Returns whether two entries of one TOI contradict each other.
 fn contradict(one: &FileEntry, other: &FileEntry) -> bool {
     // spec: rfc6726 3.3 (later instances may repeat, leave out or add, and never change)
     fn differ<T: PartialEq>(one: Option<T>, other: Option<T>) -> bool {

@@ -156,8 +156,8 @@ fn values_of_3gpp_are_limited_in_number_and_length() {
     assert!(with("<Group>g</Group>".repeat(mbms::MAX_VALUES)).is_ok());
     assert!(with("<Group>g</Group>".repeat(mbms::MAX_VALUES + 1)).is_err());
     let long = |length: usize| format!("<Group>{}</Group>", "&#103;".repeat(length));
-    assert!(with(long(MAX_ATTRIBUTE_OCTETS)).is_ok());
-    assert!(with(long(MAX_ATTRIBUTE_OCTETS + 1)).is_err());
+    assert!(with(long(MAX_ATTRIBUTE_BYTES)).is_ok());
+    assert!(with(long(MAX_ATTRIBUTE_BYTES + 1)).is_err());
     assert!(with("<Group>&own;</Group>".to_owned()).is_err());
 }
 
@@ -288,8 +288,8 @@ fn every_limit_holds_at_its_edge() {
     assert!(parse(&files(MAX_FILES + 1)).is_err());
 
     let attribute = |length: usize| with_file(&format!("Content-Type=\"{}\"", "y".repeat(length)));
-    assert!(parse(&attribute(MAX_ATTRIBUTE_OCTETS)).is_ok());
-    assert!(parse(&attribute(MAX_ATTRIBUTE_OCTETS + 1)).is_err());
+    assert!(parse(&attribute(MAX_ATTRIBUTE_BYTES)).is_ok());
+    assert!(parse(&attribute(MAX_ATTRIBUTE_BYTES + 1)).is_err());
 
     let attributes = |count: usize| {
         with_file(&(2..count).map(|index| format!("a{index}=\"\" ")).collect::<String>())
@@ -311,8 +311,8 @@ fn every_limit_holds_at_its_edge() {
         let document = with_file("");
         format!("{document}{}", " ".repeat(length - document.len()))
     };
-    assert!(parse(&padded(MAX_OCTETS)).is_ok());
-    assert!(parse(&padded(MAX_OCTETS + 1)).is_err());
+    assert!(parse(&padded(MAX_BYTES)).is_ok());
+    assert!(parse(&padded(MAX_BYTES + 1)).is_err());
 }
 
 // test: ts26346-mbms 7.2.10

@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::MAX_OCTETS;
+use super::MAX_BYTES;
 use crate::wire::WireError;
 
 /// Returns the text of a document: UTF-8, or what its first octets or its declaration say.
@@ -12,11 +12,11 @@ use crate::wire::WireError;
 pub(super) fn decode(document: &[u8]) -> Result<Cow<'_, str>, WireError> {
     let refused = |found: &str| WireError::invalid("FDT instance", found, "UTF-8 or ISO 8859-1");
     match document {
-        [0xef, 0xbb, 0xbf, rest @ ..] => {
-            std::str::from_utf8(rest).map(Cow::Borrowed).map_err(|_| refused("broken UTF-8"))
+        [0xef, 0xbb, 0xbf, remaining @ ..] => {
+            std::str::from_utf8(remaining).map(Cow::Borrowed).map_err(|_| refused("broken UTF-8"))
         }
-        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
-        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        [0xfe, 0xff, remaining @ ..] => utf16(remaining, u16::from_be_bytes),
+        [0xff, 0xfe, remaining @ ..] => utf16(remaining, u16::from_le_bytes),
         [0, b'<', ..] => utf16(document, u16::from_be_bytes),
         [b'<', 0, ..] => utf16(document, u16::from_le_bytes),
         _ => match std::str::from_utf8(document) {
@@ -33,10 +33,10 @@ pub(super) fn decode(document: &[u8]) -> Result<Cow<'_, str>, WireError> {
 }
 
 fn utf16(octets: &[u8], unit: fn([u8; 2]) -> u16) -> Result<Cow<'_, str>, WireError> {
-    let (pairs, rest) = octets.as_chunks::<2>();
+    let (pairs, remaining) = octets.as_chunks::<2>();
     let text: Result<String, _> = char::decode_utf16(pairs.iter().copied().map(unit)).collect();
     match text {
-        Ok(text) if rest.is_empty() && text.len() <= MAX_OCTETS => Ok(Cow::Owned(text)),
+        Ok(text) if remaining.is_empty() && text.len() <= MAX_BYTES => Ok(Cow::Owned(text)),
         Ok(_) | Err(_) => Err(WireError::invalid("FDT instance", "broken UTF-16", "text")),
     }
 }

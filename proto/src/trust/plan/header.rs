@@ -98,8 +98,8 @@ impl PlanHeader {
         if (depth, cap_depth) != (shape.tree_depth(), shape.cap_depth()) {
             return Err(WireError::invalid("d and c", depth, "as M gives them"));
         }
-        let (cap, rest) = reader.take_rest().as_chunks::<16>();
-        if cap.len() != 1 << cap_depth || !rest.is_empty() {
+        let (cap, tail) = reader.take_remaining().as_chunks::<16>();
+        if cap.len() != 1 << cap_depth || !tail.is_empty() {
             return Err(WireError::invalid("cap", cap.len(), "2^c nodes"));
         }
         Ok(Self { shape, object_key, cap: cap.iter().map(|node| Hash16(*node)).collect() })

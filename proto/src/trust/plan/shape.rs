@@ -14,7 +14,7 @@ use crate::{
 /// Tt by default, octets: a table packet with its path stays below 1,452 octets.
 pub const TABLE_SYMBOL_BYTES: u16 = 1216;
 
-/// What the maker of a plan chooses.
+/// The parameters that the maker of a plan chooses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanParameters {
     /// R, repair symbols of each source block.
@@ -27,7 +27,7 @@ pub struct PlanParameters {
     pub table_symbol_bytes: u16,
 }
 
-/// Where each symbol of one object stands in its plan. A value that exists is consistent.
+/// The position of each symbol of one object in its plan. A value that exists is consistent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlanShape {
     oti: RaptorQOti,

@@ -49,7 +49,7 @@ impl NodeTree {
     }
 }
 
-/// What a table packet proves itself with: the content of its EXT_AUTH after HET and HEL.
+/// The proof of a table packet: the content of its EXT_AUTH after HET and HEL.
 ///
 /// ```text
 /// ASID = 1 (4 bits) type = 1 (4 bits) | depth | index m (4) | depth × 16 octets, lowest first
@@ -74,8 +74,8 @@ impl<'a> TableProof<'a> {
         }
         let depth = reader.u8("EXT_AUTH depth")?;
         let index = reader.u32("EXT_AUTH index")?;
-        let (path, rest) = reader.take_rest().as_chunks::<16>();
-        if path.len() != usize::from(depth) || !rest.is_empty() {
+        let (path, tail) = reader.take_remaining().as_chunks::<16>();
+        if path.len() != usize::from(depth) || !tail.is_empty() {
             return Err(WireError::invalid("EXT_AUTH depth", depth, "as many hashes as follow"));
         }
         Ok(Self { index, path })

@@ -7,7 +7,7 @@ use super::*;
 
 type Change = fn(&mut messages::Component, &mut messages::Object);
 
-/// What the signer wrote, and why it must not reach the codec.
+/// Changes by the signer that must not reach the codec, with the reason.
 const HOSTILE: [(&str, Change); 33] = [
     ("T = 0", |_, o| o.symbol_len = 0),
     ("T = 1", |_, o| o.symbol_len = 1),
@@ -54,7 +54,7 @@ fn length(component: &mut messages::Component, octets: u64) {
     (component.stored_len, component.decoded_len) = (octets, octets);
 }
 
-/// What the device does with it: the signatures hold, only the numbers can be at fault.
+/// Returns whether the device accepts it: signatures hold, only the numbers can be at fault.
 fn reaches_the_codec(change: Change) -> bool {
     let keys = Keys::new();
     let root = keys.root();

@@ -1,4 +1,4 @@
-//! What a thief can do with each key, and what not. Two release keys must sign, two of three root
+//! Stolen keys: the powers of a thief with each of them. Two release keys must sign, two of three root
 //! keys, one campaign key.
 
 use super::*;
@@ -28,7 +28,7 @@ fn takes_campaign(root: &Verified<Root>, keys: &[SigningKey]) -> bool {
     Campaign::verify(root, &seal(DocumentKind::Campaign, payload, keys)).is_ok()
 }
 
-/// Whether the thief's root, which gives every role to a key of his own, is taken.
+/// Returns whether the thief's root, which gives every role to a key of his own, is accepted.
 fn takes_root(root: &Verified<Root>, keys: &[SigningKey]) -> bool {
     let own = || RoleKeys { threshold: 1, keys: vec![keys[0].public()] };
     let roles = Role::ALL.into_iter().map(|role| (role, own())).collect();

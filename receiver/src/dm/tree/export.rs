@@ -144,7 +144,7 @@ impl Tree {
         let octets = match &item.data {
             Some(Data::Text(text)) if encoding == Some(Encoding::Xml) => text.as_bytes().to_vec(),
             Some(Data::Octets(octets)) => octets.clone(),
-            Some(Data::Text(_)) => item.to_octets().unwrap_or_default(),
+            Some(Data::Text(_)) => item.to_bytes().unwrap_or_default(),
             None => return StatusCode::INCOMPLETE,
         };
         let Some(encoding) = encoding else { return StatusCode::UNSUPPORTED_FORMAT };

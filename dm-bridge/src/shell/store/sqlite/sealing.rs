@@ -129,13 +129,13 @@ pub(super) async fn seal_all(
             let bytes = bytes.try_into();
             bytes.map_err(|_| StoreError::Damaged { what: "secret", found })
         };
-        let secret = Secret::from_octets(hash(get(&row, "secret")?)?);
+        let secret = Secret::from_bytes(hash(get(&row, "secret")?)?);
         let password: Option<String> = get(&row, "server_password")?;
         let server = match (password.map(Zeroizing::new), get(&row, "server_secret")?) {
             (Some(password), _) => {
                 Some(Secret::for_kind(parsed(&row, "auth")?, SERVER_ID, &password))
             }
-            (None, Some(bytes)) => Some(Secret::from_octets(hash(bytes)?)),
+            (None, Some(bytes)) => Some(Secret::from_bytes(hash(bytes)?)),
             (None, None) => None,
         };
         let own = Owner { device: &device, role: Role::Device, user: &user };

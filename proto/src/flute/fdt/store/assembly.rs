@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, btree_map::Entry};
 
-use super::super::{FdtInstance, MAX_OCTETS, inflate::inflate};
+use super::super::{FdtInstance, MAX_BYTES, inflate::inflate};
 use crate::{
     fec::{codec::BlockDecoder as _, nocode, oti::Oti, raptorq_crate},
     flute::alc::{Payload, PayloadId},
@@ -60,7 +60,7 @@ impl Assembly {
         }
         let Some(oti) = self.oti else {
             self.count(SPARE_SYMBOLS)?;
-            limit("symbol of the FDT instance", payload.symbols.len(), MAX_PACKET_OCTETS)?;
+            limit("symbol of the FDT instance", payload.symbols.len(), MAX_PACKET_BYTES)?;
             self.waiting.push((payload.id, payload.symbols.to_vec()));
             return Ok(None);
         };
@@ -77,7 +77,7 @@ impl Assembly {
         // spec: rfc6726 5 (receivers understand EXT_FTI on FDT packets)
         if self.oti.is_none_or(|known| known != oti) {
             let length = usize::try_from(oti.transfer_length()).unwrap_or(usize::MAX);
-            limit("FDT instance", length, MAX_OCTETS)?;
+            limit("FDT instance", length, MAX_BYTES)?;
             let symbols = oti.partition().total_symbols();
             if symbols > MAX_SYMBOLS {
                 let field = "number of symbols of the FDT instance";
@@ -158,7 +158,7 @@ impl Block {
 }
 
 /// Longest payload that is kept before the FEC parameters are known.
-const MAX_PACKET_OCTETS: usize = 9000;
+const MAX_PACKET_BYTES: usize = 9000;
 
 fn limit(field: &'static str, found: usize, limit: usize) -> Result<(), WireError> {
     if found <= limit {

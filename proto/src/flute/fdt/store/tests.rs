@@ -329,7 +329,7 @@ proptest! {
             let oti = if fec { raptorq } else { no_code };
             let sent = Sent { id, version, oti, content_encoding };
             let packet = sent.packet(if fec { 6 } else { 0 }, sbn, esi, &symbols);
-            let _told = push(&mut store, NOW, &packet);
+            let _events = push(&mut store, NOW, &packet);
             prop_assert!(store.held.len() <= 4 && store.assemblies.len() <= 4);
         }
     }
