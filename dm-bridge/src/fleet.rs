@@ -7,7 +7,7 @@
 //! | [`components`] | the software components of a device, and operations on them |
 //! | [`policy`] | the desired policy of a device |
 //! | [`attempt`] | one attempt to arm one device for one campaign |
-//! | [`sealing`] | secrets at rest |
+//! | [`sealing`] | stored secrets, sealed |
 //! | [`store`] | the interface of a store, and its changes |
 //! | [`audit`] | the chained log of changes |
 //! | [`memory`] | the store for tests and trials |

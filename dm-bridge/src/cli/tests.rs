@@ -76,7 +76,7 @@ fn policy_nodes_are_set_by_name_and_an_unknown_name_is_rejected() {
     exits(&["device", "show", "LAB-0001", "--data", data], 0);
     let arguments = ["dm-bridge", "device", "policy", "a", "colour=red", "--data", data];
     let refused = Cli::try_parse_from(arguments).unwrap_err().to_string();
-    assert!(refused.contains("battery, memory, storage"), "{refused}");
+    assert!(refused.contains("`battery`, `memory`, `storage`"), "{refused}");
 }
 
 #[test]

@@ -144,7 +144,7 @@ mod tests {
             assert!(wrong.parse::<NodeValue>().is_err(), "{wrong}");
         }
         let refused = "colour=red".parse::<NodeValue>().unwrap_err().to_string();
-        assert!(refused.contains("install or consent"), "{refused}");
+        assert!(refused.contains("`install` or `consent`"), "{refused}");
     }
 
     #[test]

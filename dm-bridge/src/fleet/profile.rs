@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn each_quirk_is_in_a_profile_and_names_are_told_apart() {
+    fn each_quirk_is_in_a_profile_and_names_are_unique() {
         let built_in = Profile::built_in();
         for quirk in Quirk::ALL {
             let by_itself = |(profile, _): &&(Profile, _)| profile.quirks.contains(&quirk);

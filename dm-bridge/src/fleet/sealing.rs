@@ -1,4 +1,4 @@
-//! Secrets at rest, sealed with a key from a file, each for its device.
+//! Stored secrets, sealed with a key from a file, each for its device.
 //!
 //! ```text
 //! sealed   format 1 (1) | key id (8) | nonce (12) | AES-256-GCM of the text | tag (16)
@@ -272,7 +272,7 @@ mod tests {
         name.parse().unwrap()
     }
 
-    // test: security 7.4 (secrets at rest)
+    // test: security 7.4 (stored secrets)
     #[test]
     fn a_secret_opens_for_its_device_and_role_alone() {
         let (ring, a, b) = (ring(&[1]), id("a"), id("b"));

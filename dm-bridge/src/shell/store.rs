@@ -1,4 +1,4 @@
-//! Where the fleet is kept.
+//! The store of the fleet on disk.
 
 pub mod key_file;
 pub mod sqlite;

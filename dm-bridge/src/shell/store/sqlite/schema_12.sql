@@ -1,2 +1,2 @@
--- What a device is to be told of its policy and what it answered, as JSON.
+-- The desired policy of a device, as JSON.
 ALTER TABLE device ADD COLUMN policy TEXT;

@@ -63,7 +63,7 @@ pub(super) fn is_fresh(row: &Device) -> bool {
 }
 
 /// Seals the secrets that the store lacks; without a sealer there are none.
-// spec: security 7.4 (secrets at rest)
+// spec: security 7.4 (stored secrets)
 pub(super) fn seal(sealer: Option<&Sealer>, row: &Device) -> Sealed {
     let seal = |role, user, secret: &StoredSecret| {
         let is_held = row.version > 0 && secret.is_stored();

@@ -135,7 +135,7 @@ async fn plain(folder: &Path) {
     connection.close().await.unwrap();
 }
 
-// test: security 7.4 (secrets at rest)
+// test: security 7.4 (stored secrets)
 #[tokio::test]
 async fn a_stolen_database_reveals_no_secret() {
     let folder = tempfile::tempdir().unwrap();

@@ -50,8 +50,8 @@ const ROWS_13: &str = r#"
     FROM latest.device WHERE id = 'full';
     INSERT INTO device (id, version, manufacturer, model, vendor, class, url, object, user, secret,
         failures, failing_since, enrolled, auth)
-    SELECT 'plain', 1, '', '', vendor, class, '', '', user, secret, 0, 0, 7, 'md5'
-    FROM latest.device WHERE id = 'full';
+    SELECT id, 1, '', '', vendor, class, '', '', user, secret, 0, 0, 7, 'md5'
+    FROM latest.device WHERE id = 'plain';
     INSERT INTO campaign (id, version, digest, epoch, sequence, vendor, classes, firmware_version,
         not_before, latest_stop, sources, stored_bytes, largest_block, campaign_paper,
         manifest_paper, carousel_url, token_file, group_address, port, report_spread, state,
@@ -84,7 +84,8 @@ async fn version_13(folder: &Path) -> AuditLine {
         subject: "full".to_owned(),
         detail: "suspend".to_owned(),
     };
-    let rows = vec![store_tests::device("full").into(), samples::running().into()];
+    let [full, plain] = ["full", "plain"].map(store_tests::device);
+    let rows = vec![full.into(), plain.into(), samples::running().into()];
     latest.apply(Utc(1), audit, rows).await.unwrap();
     let line = latest.audit_tail(1).await.unwrap().remove(0);
     let copy = format!("VACUUM INTO '{}'", folder.join("latest.db").display());
