@@ -35,7 +35,7 @@ use tempfile::TempDir;
 
 use crate::{device::TestDevice, harness};
 
-/// Somebody who vouches for others.
+/// A certificate authority.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     file: PathBuf,
@@ -63,7 +63,7 @@ impl Authority {
         Self { issuer: Issuer::new(params, key), file }
     }
 
-    /// Returns certificate and key of somebody that it vouches for.
+    /// Returns a certificate that it issues, and its key.
     fn vouch(&self, folder: &Path, name: &str, addresses: Vec<String>) -> (PathBuf, PathBuf) {
         let key = KeyPair::generate().expect("a key");
         let signed = named(name, addresses).signed_by(&key, &self.issuer).expect("a certificate");
@@ -163,7 +163,7 @@ async fn a_whole_session_runs_over_tls_and_a_stranger_gets_none() {
         }
     };
     assert_eq!(outcome, SessionOutcome::Complete);
-    // A server that nobody whom the device knows vouches for.
+    // A server whose issuer the device does not know.
     let stranger = Certificates { ca: Some(world.other.file.clone()), own: None };
     assert!(matches!(world.try_as(&stranger), Err(HttpError::Io(_))));
     assert!(matches!(world.try_as(&Certificates::default()), Err(HttpError::Io(_))));

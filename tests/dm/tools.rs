@@ -66,7 +66,7 @@ async fn messages() -> Vec<Message> {
     messages
 }
 
-/// Returns a message as XML can say it: octets are base64 there.
+/// Returns a message as XML carries it: octets are base64 there.
 fn in_text(message: &Message) -> Message {
     Encoding::Xml.parse(&Encoding::Xml.emit(message), &Limits::default()).unwrap()
 }

@@ -413,12 +413,12 @@ fn without_our_extension(message: &mut Message) {
 async fn a_server_of_fumo_1_0_sees_an_object_of_fumo_1_0() {
     let mut talk = Harness::new(Encoding::Xml).await;
     let post = talk.start_session(1);
-    let said = say_as_1_0(&mut talk, &post, |ids| {
+    let said = send_as_1_0(&mut talk, &post, |ids| {
         let get = |uri: &str| Command::Get(Manage::new(ids(), vec![Item::target(uri)]));
         ["./FwUpdate/Main", "./FwUpdate/Main/State", "./DevDetail/FwV"].map(get).to_vec()
     });
     let Step::Send(post) = said else { panic!("{said:?}") };
-    let said = say_as_1_0(&mut talk, &post, |ids| {
+    let said = send_as_1_0(&mut talk, &post, |ids| {
         let url = Item::text("./FwUpdate/Main/DownloadAndUpdate/PkgURL", "http://a.example/p.dd");
         let exec = Exec {
             id: ids(),
@@ -431,7 +431,7 @@ async fn a_server_of_fumo_1_0_sees_an_object_of_fumo_1_0() {
         vec![Command::Sequence(Group { id: ids(), meta: None, commands })]
     });
     let Step::Send(post) = said else { panic!("{said:?}") };
-    let said = say_as_1_0(&mut talk, &post, |_| Vec::new());
+    let said = send_as_1_0(&mut talk, &post, |_| Vec::new());
     assert_eq!(said, Step::Done(SessionOutcome::Complete));
     let request = talk.device.download.take().expect("a download is commanded");
     assert_eq!(request.correlator, Some(Correlator("1.0".to_owned())));
@@ -439,7 +439,7 @@ async fn a_server_of_fumo_1_0_sees_an_object_of_fumo_1_0() {
 }
 
 /// Answers a message as a server that knows nothing of us.
-fn say_as_1_0(
+fn send_as_1_0(
     talk: &mut Harness,
     post: &HttpRequest,
     commands: impl FnOnce(&mut dyn FnMut() -> CommandId) -> Vec<Command>,

@@ -12,7 +12,7 @@ use crate::{
 
 const PLAYER: &str = "org.example.player";
 
-/// Keeps its list in a file; the hook runs in the folder of whoever starts it, so that the image,
+/// Keeps its list in a file; the hook runs in the folder of its caller, so that the image,
 /// the list and all else lie beside the script.
 const VERBS: &str = r#"component-install) cp "$2" "${0%/*}/component"
     echo '{"id":"org.example.player","version":"2.0","active":true}' > "${0%/*}/list";;

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::processes::{Scene, role};
 
-/// A device with one component whose user says yes.
+/// A device with one component whose user consents.
 fn scene() -> Scene {
     let mut scene = Scene::new();
     let list = scene.at("list");

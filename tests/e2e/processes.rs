@@ -86,7 +86,7 @@ impl Scene {
         self.at(name)
     }
 
-    /// Settings for a user who says yes to all that is asked; the questions are kept in `asked`.
+    /// Settings of a user who consents to everything; the questions are stored in `asked`.
     pub(crate) fn yes_to_all(&self) -> String {
         let asked = self.at("asked");
         let text = format!("cat >> {asked}; echo >> {asked}; echo '{{\"answer\":\"yes\"}}'");

@@ -10,10 +10,10 @@ use std::{
 use clap::Parser as _;
 use fumocast_tests::lab::{
     addresses::Addresses,
-    device::{Arming, Device, Surroundings, Ways},
+    device::{Arming, Device, DeviceOptions, Surroundings},
     documents::Documents,
     folder::Folder,
-    headend::{CLASS, Headend, Package, Paths, Standing, VENDOR},
+    headend::{CLASS, CampaignDevice, Headend, Package, Paths, VENDOR},
     image,
     options::Options,
     process::{Role, use_program},
@@ -51,7 +51,7 @@ async fn two_rotations_arrive_in_order_and_the_new_keys_are_trusted() {
     let headend = Headend::start(paths, addresses, &options).await.unwrap();
     let enrolled = headend.enrol("LAB-0001", Encoding::Xml).await.unwrap();
     let place = folder.path().join("LAB-0001");
-    let ways = (&around, Ways::default());
+    let ways = (&around, DeviceOptions::default());
     let mut device = Device::new(&place, "LAB-0001", Arming::Armed, &enrolled, ways).unwrap();
     let schedule = Schedule::new(IMAGE_BYTES, 1, options.loss, options.rate);
     let devices = [device.id.clone()];
@@ -174,7 +174,7 @@ async fn until_on_air_is_prepared(headend: &Headend, package: &Package) {
     panic!("no session was prepared");
 }
 
-async fn settled(headend: &Headend, package: &Package, id: &str) -> Standing {
+async fn settled(headend: &Headend, package: &Package, id: &str) -> CampaignDevice {
     for _ in 0..STEPS {
         let results = headend.results(package).await.unwrap();
         if let Some(standing) = results.get(id).filter(|standing| standing.is_settled()) {

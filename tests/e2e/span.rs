@@ -7,7 +7,7 @@ use fumocast_tests::span::{Options, Report, Unavailable, run};
 
 use crate::lab_program;
 
-/// Measures, or says why that is not possible here.
+/// Measures, or prints why that is not possible here.
 fn measure(words: &[&str]) -> Option<Report> {
     let options = Options::parse_from([&["span"], words].concat());
     match run(Path::new(lab_program()), &options) {

@@ -12,7 +12,7 @@ pub(crate) fn image() -> Vec<u8> {
     (0..75_000_u32).flat_map(u32::to_be_bytes).collect()
 }
 
-/// A package with its bundle beside the bridge, and a device whose user says yes; with more
+/// A package with its bundle beside the bridge, and a device whose user consents; with more
 /// arguments for the package, more settings and more verbs of the device's hook.
 pub(crate) fn scene(package: &[&str], settings: &str, verbs: &str) -> Scene {
     let mut scene = Scene::new();

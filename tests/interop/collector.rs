@@ -19,7 +19,7 @@ use crate::peer::MOMENT;
 /// Collects the files of one session.
 #[derive(Default)]
 pub(crate) struct Collector {
-    /// Packets whose EXT_FDT says version 1, and 2.
+    /// Packets whose EXT_FDT has version 1, and 2.
     pub(crate) versions: [usize; 2],
     /// Data packets with EXT_FTI.
     pub(crate) with_parameters: usize,
@@ -69,7 +69,7 @@ impl Collector {
                 self.tables.handle_packet(MOMENT, &packet).expect("their FDT is valid")
             {
                 assert!(contradicted.is_empty());
-                self.learn();
+                self.update_parameters();
             }
         } else {
             self.with_parameters += usize::from(oti.is_some());
@@ -79,11 +79,11 @@ impl Collector {
         }
     }
 
-    fn learn(&mut self) {
+    fn update_parameters(&mut self) {
         let instances: Vec<_> = self.tables.instances(MOMENT).collect();
         for entry in instances.iter().rev().flat_map(|held| &held.instance.files) {
             if let Some(object) = self.objects.get_mut(&entry.toi) {
-                object.learn(entry.parameters(object.oti).expect("they agree"));
+                object.update_parameters(entry.parameters(object.oti).expect("they agree"));
             }
             self.entries.insert(entry.toi, entry.clone());
         }
@@ -93,10 +93,10 @@ impl Collector {
 impl Object {
     fn push(&mut self, oti: Option<Oti>, payload: Payload<'_>) {
         self.waiting.push((payload.id, payload.symbols.to_vec()));
-        self.learn(oti);
+        self.update_parameters(oti);
     }
 
-    fn learn(&mut self, oti: Option<Oti>) {
+    fn update_parameters(&mut self, oti: Option<Oti>) {
         if let (Some(known), Some(announced)) = (self.oti, oti) {
             assert_eq!(known, announced, "the parameters of an object do not change");
         }

@@ -47,7 +47,7 @@ impl OurReceiver {
         // Whatever waits for a timer is through after ten seconds of silence.
         self.packets += 10_000;
         self.core.handle_timeout(self.now());
-        self.settle();
+        self.run_commands();
         self.files
     }
 
@@ -59,10 +59,10 @@ impl OurReceiver {
         self.packets += 1;
         self.core.handle_datagram(self.now(), IpAddr::from(SENDER), datagram);
         self.core.handle_timeout(self.now());
-        self.settle();
+        self.run_commands();
     }
 
-    fn settle(&mut self) {
+    fn run_commands(&mut self) {
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Open(layout) => self.open(layout),

@@ -1,5 +1,5 @@
 //! At the wire, against the crate `flute`: an unrelated FLUTE sender and receiver;
-//! and against other judges of our packets.
+//! and our packets in other parsers.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -76,7 +76,7 @@ impl TheirReceiver {
 
 /// Returns all packets that their sender makes of one transfer of `files`, the close packet last.
 ///
-/// The FDT is sent without FEC; the files as `oti` says.
+/// The FDT is sent without FEC; the files by `oti`.
 pub(crate) fn their_packets(
     tsi: u64,
     config: &Config,

@@ -64,7 +64,7 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // An error says that it has ended already, which is what is wanted.
+        // An error means that it has ended already.
         drop(self.0.kill());
         drop(self.0.wait());
     }
@@ -79,7 +79,7 @@ struct Bench {
 }
 
 impl Bench {
-    /// Returns `None`, and says why, where there are no namespaces.
+    /// Returns `None`, and prints the reason, where there are no namespaces.
     fn new() -> Option<Self> {
         if !["unshare", "nsenter", "ip"].into_iter().all(tools::found) {
             return None;

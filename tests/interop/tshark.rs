@@ -1,5 +1,5 @@
-//! Our packets as an independent dissector reads them: `tshark` says field by field what our own
-//! parser says of the same packet.
+//! Our packets as an independent dissector reads them: `tshark` prints field by field what our own
+//! parser reads from the same packet.
 //!
 //! Weak spots of tshark 4.0.17, none of them our error:
 //!

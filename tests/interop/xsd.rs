@@ -1,4 +1,4 @@
-//! Our tables against the schema of RFC 6726, as `xmllint` judges them.
+//! Our tables against the schema of RFC 6726, by `xmllint`.
 
 use std::{fs, path::Path, process::Command};
 
@@ -20,7 +20,7 @@ use crate::peer::MOMENT;
 
 const SCHEMA: &str = include_str!("rfc6726.xsd");
 
-/// Asks `xmllint` about a document; says why it is not valid.
+/// Validates a document by `xmllint`; returns its message when it is not valid.
 fn validate(folder: &Path, namespace: &str, document: &str) -> Result<(), String> {
     let (schema, file) = (folder.join("schema.xsd"), folder.join("document.xml"));
     // FLUTE version 1 has the same elements and attributes in a namespace of its own.

@@ -61,7 +61,7 @@ pub struct Outcome {
     pub turned_away: u64,
     /// Results that were counted.
     pub counted: u64,
-    /// Results that came again and were not counted again.
+    /// Results that were repeated and not counted again.
     pub repeated: u64,
     /// Results that still wait on a device.
     pub waiting: u64,
@@ -212,7 +212,7 @@ impl<'a> Server<'a> {
         Some((now + lasts, Event::Leaves))
     }
 
-    /// The session ends; the server has stored what came before it answers.
+    /// The session ends; the server stores results before it answers.
     fn leaves(
         &mut self,
         now: Mono,

@@ -230,7 +230,7 @@ fn records(schedule: Schedule, from: Sbn, passes: u32) -> impl Iterator<Item = R
     })
 }
 
-/// Listens to `passes` passes in steady reception: what the first segments say is not counted.
+/// Listens to `passes` passes in steady reception: the first segments are not counted.
 #[must_use]
 pub fn steady(shape: PlanShape, loss: Loss, passes: u32, seed: u64) -> SymbolCounts {
     let schedule = Schedule::new(shape);

@@ -109,7 +109,7 @@ fn receive_broadcast(broadcast: &Broadcast, flood: Flood) -> anyhow::Result<Pack
         forger.handle_true(datagram, &mut |_, octets| forged.push(octets.to_vec()))?;
         for datagram in &forged {
             counts.forged += 1;
-            counts.forged_taken += u64::from(device.takes(datagram)?);
+            counts.forged_taken += u64::from(device.stores(datagram)?);
         }
         if lost(&mut rng, flood.loss_percent) {
             continue;
@@ -161,7 +161,7 @@ impl Device {
     }
 
     /// Receives a packet and returns whether any part of it was stored.
-    fn takes(&mut self, datagram: &[u8]) -> anyhow::Result<bool> {
+    fn stores(&mut self, datagram: &[u8]) -> anyhow::Result<bool> {
         let before = (self.stats.data_accepted, self.stats.table_accepted, self.stats.data_held);
         self.receive(datagram)?;
         let after = (self.stats.data_accepted, self.stats.table_accepted, self.stats.data_held);

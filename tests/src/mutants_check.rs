@@ -91,7 +91,7 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
         let outcome = if unhealthy.contains(&mutation.test) {
             Outcome::Error("the test fails without the patch".to_owned())
         } else {
-            scratch.try_out(mutation).await?
+            scratch.try_patch(mutation).await?
         };
         all_caught &= outcome == Outcome::Caught;
         let (row, patch, test) = (&*mutation.row, &*mutation.patch, &*mutation.test);
@@ -177,19 +177,19 @@ impl Scratch {
         Ok(failing)
     }
 
-    async fn try_out(&self, mutation: &Mutation) -> anyhow::Result<Outcome> {
+    async fn try_patch(&self, mutation: &Mutation) -> anyhow::Result<Outcome> {
         let applied = self.apply(mutation, &[]).await?;
         if !applied.status.success() {
             let said = String::from_utf8_lossy(&applied.stderr).trim().to_owned();
             return Ok(Outcome::Error(format!("the patch does not apply: {said}")));
         }
-        let outcome = self.judge(mutation).await;
+        let outcome = self.test_outcome(mutation).await;
         let back = self.apply(mutation, &["--reverse"]).await?;
         ensure!(back.status.success(), "{} cannot be taken back", mutation.patch);
         outcome
     }
 
-    async fn judge(&self, mutation: &Mutation) -> anyhow::Result<Outcome> {
+    async fn test_outcome(&self, mutation: &Mutation) -> anyhow::Result<Outcome> {
         let built = match self.build(&mutation.package, &mutation.program).await? {
             Ok(built) => built,
             Err(reason) => return Ok(Outcome::Error(format!("it does not compile: {reason}"))),

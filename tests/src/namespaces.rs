@@ -85,7 +85,7 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // An error says that it has ended already, which is what is wanted.
+        // An error means that it has ended already.
         drop(self.holder.kill());
         drop(self.holder.wait());
     }

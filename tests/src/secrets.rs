@@ -24,7 +24,7 @@ pub struct Secret {
     pub octets: Vec<u8>,
 }
 
-/// Reads the secrets of a file; the end of its name says what it is.
+/// Reads the secrets of a file; the extension of its name selects the parser.
 ///
 /// # Errors
 ///
@@ -71,7 +71,7 @@ fn of_pem(text: &[u8]) -> Option<Vec<u8>> {
     is_private.then(|| coding::STANDARD.decode(body).ok()).flatten()
 }
 
-/// Takes every text whose name says that it is a secret, and what the protocol makes of a password.
+/// Collects every text whose name marks it as a secret, and the hashes of passwords.
 fn of_table(place: &str, table: &toml::Table) -> Vec<Secret> {
     let mut found = Vec::new();
     let text = |name: &str| table.get(name).and_then(toml::Value::as_str);

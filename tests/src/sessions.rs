@@ -593,7 +593,7 @@ async fn start(
     Ok((server::start(settings).await?, keys.into()))
 }
 
-/// A server that reads a body and answers with as many octets as the query says.
+/// A server that reads a body and answers with the number of octets in the query.
 async fn start_bare() -> anyhow::Result<SocketAddr> {
     async fn answer(RawQuery(query): RawQuery, body: Bytes) -> Vec<u8> {
         let wanted = query.and_then(|text| text.parse().ok()).unwrap_or(0);

@@ -8,6 +8,7 @@
 //! | [`device`], [`model`] | a device with its real storage; what must be true of it |
 //! | [`bridge`], [`image_server`] | the management server and the image servers |
 //! | [`net`], [`attacker`] | what the network does to datagrams; what else is on the channel |
+//! | [`account`] | URL, nonce and passwords of the devices |
 //! | [`disk`] | a file system in memory that loses what was not synced |
 //! | [`package`] | keys, documents and plans that are the same in each run |
 //! | [`trace`] | what happened, as text and as a digest |
@@ -15,6 +16,7 @@
 //! | [`shrink`], [`command`] | a failing seed, made small; the program `sim` |
 //! | [`known`] | seeds that are known to fail, and how |
 
+pub mod account;
 pub mod attacker;
 pub mod bridge;
 pub mod command;

@@ -280,7 +280,7 @@ impl Program {
 
     /// Ends it as a power cut would.
     fn kill(&mut self) {
-        // An error says that it has ended already, which is what is wanted.
+        // An error means that it has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }

@@ -2,7 +2,7 @@
 
 use std::{env, path::Path};
 
-/// Returns whether a program is there; says so where it is not.
+/// Returns whether a program is installed; prints a skip when it is not.
 ///
 /// # Panics
 ///

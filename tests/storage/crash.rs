@@ -13,7 +13,7 @@ use fumocast_tests::{
 
 /// Symbols of the image, in two blocks.
 const SYMBOLS: u32 = 80;
-/// Packets of the pass after which time passes and what came is flushed.
+/// Packets of the pass after which time passes and received symbols are flushed.
 const STRETCH: usize = 1;
 /// Fates of what was not synced, for each crash point.
 const FATES: u64 = 3;
@@ -40,7 +40,7 @@ fn a_power_cut_at_every_storage_operation_costs_only_what_was_not_synced() {
             not_installed.extend((!installed).then_some(operation));
         }
     }
-    // Between the journal's word and the installer nobody knows: it is never handed off twice.
+    // Between the journal entry and the installer the outcome is unknown: it is never handed off twice.
     println!("not installed after a cut at {not_installed:?}");
     assert!(not_installed.iter().all(|operation| operation + 20 > operations));
 }

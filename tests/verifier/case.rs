@@ -1,4 +1,4 @@
-//! The tables of a case. Whatever is not said is as an honest maker would have it.
+//! The tables of a case. Defaults are those of an honest maker.
 
 use serde::Deserialize;
 

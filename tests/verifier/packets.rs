@@ -129,7 +129,7 @@ fn file_delivery_table(name: &str) -> String {
     )
 }
 
-/// EXT_FTI that says something else than the campaign, or nothing valid.
+/// EXT_FTI that contradicts the campaign, or is not valid.
 fn parameters(kind: &str, out: &mut Vec<u8>) {
     let oti = RaptorQOti::new(RaptorQParameters {
         transfer_length: 1 << 30,

@@ -5,7 +5,7 @@ use std::{path::Path, time::Duration};
 use clap::Parser as _;
 use fumocast_tests::lab::{
     addresses::Addresses,
-    device::{Arming, Device, Surroundings, Ways},
+    device::{Arming, Device, DeviceOptions, Surroundings},
     folder::Folder,
     headend::{self, Headend, Package, Paths},
     image,
@@ -106,8 +106,14 @@ impl Site {
         role.run(&folder.below("scratch").unwrap()).await.unwrap();
         let enrolled = self.headend.enrol("LAB-0001", Encoding::Xml).await.unwrap();
         let place = folder.path().join("LAB-0001");
-        Device::new(&place, "LAB-0001", Arming::Armed, &enrolled, (&self.around, Ways::default()))
-            .unwrap()
+        Device::new(
+            &place,
+            "LAB-0001",
+            Arming::Armed,
+            &enrolled,
+            (&self.around, DeviceOptions::default()),
+        )
+        .unwrap()
     }
 
     async fn wait_for_session(&self) {

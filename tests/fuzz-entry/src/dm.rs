@@ -1,4 +1,4 @@
-//! The smaller formats of device management. The first octet says which.
+//! The smaller formats of device management. The first octet selects one.
 
 use proto::dm::{
     auth::{Mac, Secret},

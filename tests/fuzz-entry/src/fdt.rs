@@ -22,7 +22,7 @@ pub fn run(document: &[u8]) {
     let written = plain.to_xml();
     match FdtInstance::parse(written.as_bytes()) {
         Ok(again) => assert_eq!(again, plain, "{written}"),
-        // What attributes of the instance said once is written at each file, and octets that
+        // Attributes of the instance are written at each file, and octets that
         // stood for themselves are written as entities: the limits may be passed by that.
         Err(error) => {
             let longest = written.split('"').map(str::len).max();

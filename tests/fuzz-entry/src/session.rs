@@ -48,7 +48,7 @@ pub fn run(octets: &[u8]) {
     let _files = completed(octets);
 }
 
-/// Does so, and returns how many files came out whole.
+/// Does so, and returns the number of complete files.
 #[must_use]
 pub fn completed(octets: &[u8]) -> usize {
     let mut script = Script::new(octets);
@@ -160,7 +160,7 @@ const RECORDS_FAIL: u8 = 8;
 const DIGESTS_DIFFER: u8 = 16;
 const SLOTS_ROT: u8 = 32;
 const BLOCKS_FAIL: u8 = 64;
-const ROOM_COMES_LATE: u8 = 128;
+const SPACE_IS_LATE: u8 = 128;
 
 impl Bench {
     fn new() -> Self {
@@ -178,17 +178,17 @@ impl Bench {
     fn receive(&mut self, source: IpAddr, datagram: &[u8]) {
         self.received += 1;
         self.core.handle_datagram(self.now, source, datagram);
-        self.settle();
+        self.run_commands();
     }
 
     fn later(&mut self, seconds: u64) {
         self.now.mono = self.now.mono + Duration::from_secs(seconds);
         self.now.utc = Utc::from_seconds(self.now.utc.seconds() + seconds);
         self.core.handle_timeout(self.now);
-        self.settle();
+        self.run_commands();
     }
 
-    fn settle(&mut self) {
+    fn run_commands(&mut self) {
         for _ in 0..OUTPUTS {
             let Some(output) = self.core.poll_output() else { return };
             self.answer(output);
@@ -208,7 +208,7 @@ impl Bench {
                 }
                 check_layout(&self.limits, &layout);
                 let files = layout.files();
-                let late = disk.trouble & ROOM_COMES_LATE != 0;
+                let late = disk.trouble & SPACE_IS_LATE != 0;
                 let files_ready = if late { 0 } else { files };
                 disk.layouts.insert(key, layout);
                 let image_made = !disk.parts.contains_key(&key);
@@ -280,7 +280,7 @@ impl Bench {
     fn finish(mut self) -> usize {
         self.disk.trouble = 0;
         self.core.handle_shutdown();
-        self.settle();
+        self.run_commands();
         self.check();
         assert!(self.core.files().count() <= self.limits.sessions * ENTRIES);
         // Whatever was received: with a disk that works nothing is left unanswered.

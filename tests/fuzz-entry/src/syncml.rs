@@ -1,4 +1,4 @@
-//! DM messages in both forms, the addresses in them, and what their alerts and pieces say.
+//! DM messages in both forms, the addresses in them, and the content of their alerts and chunks.
 
 use proto::dm::{
     alert::GenericAlert,
@@ -59,7 +59,7 @@ fn of_other_form(encoding: Encoding, message: &Message, limits: &Limits) {
     assert_eq!(there.commands.len(), message.commands.len());
 }
 
-/// Reads what a command says to either side.
+/// Parses the content of a command for either side.
 fn meant(command: &Command, joiner: &mut Reassembler) {
     match command {
         Command::Alert(alert) => spoken(alert),

@@ -32,7 +32,7 @@ use crate::{
 
 /// Parameters of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Airing {
+pub struct AirOptions {
     /// Image servers; number j of n begins at L·j/n.
     pub servers: u32,
     /// Of each server's packets, independent of the others.
@@ -131,7 +131,7 @@ impl Plan {
     /// # Errors
     ///
     /// When the image is not exact, or ten passes do not suffice.
-    pub fn air(&self, airing: Airing) -> anyhow::Result<Completion> {
+    pub fn air(&self, airing: AirOptions) -> anyhow::Result<Completion> {
         let mut device = Device::new(self.aired.object);
         let shape = *self.aired.schedule.shape();
         let mut servers = Vec::new();
@@ -203,7 +203,7 @@ mod tests {
         let plan = Plan::new().unwrap();
         for (percent, burst) in [(0.0, 1.0), (0.1, 1.0), (0.3, 32.0)] {
             let airing =
-                |servers| Airing { servers, loss: Loss { share: percent, burst }, seed: 3 };
+                |servers| AirOptions { servers, loss: Loss { share: percent, burst }, seed: 3 };
             let alone = plan.air(airing(1)).unwrap();
             for servers in 2..=4 {
                 let together = plan.air(airing(servers)).unwrap();

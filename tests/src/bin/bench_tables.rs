@@ -8,7 +8,7 @@ use clap::{Parser, Subcommand};
 use fumocast_tests::{
     bench_tables::{
         Loss, SymbolCounts, late,
-        servers::{Airing, Plan},
+        servers::{AirOptions, Plan},
         shape, share, steady,
     },
     check,
@@ -127,7 +127,7 @@ fn servers(options: &Options) -> anyhow::Result<()> {
         let loss = Loss { share: f64::from(percent) / 100.0, burst };
         let mut alone = None;
         for servers in 1..=4 {
-            let done = plan.air(Airing { servers, loss, seed: options.seed })?;
+            let done = plan.air(AirOptions { servers, loss, seed: options.seed })?;
             let alone = *alone.get_or_insert(done.packets_of_each);
             #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 packets")]
             let share = done.packets_of_each as f64 / alone as f64;

@@ -1,4 +1,4 @@
-//! Addresses of one run: free ports on loopback, and a group that nobody else is on.
+//! Addresses of one run: free ports on loopback, and a group of its own.
 
 use std::{
     io,

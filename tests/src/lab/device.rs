@@ -20,7 +20,7 @@ use serde::Deserialize;
 use crate::lab::{
     counters,
     device_storage::{self, DeviceStorage},
-    headend::Standing,
+    headend::CampaignDevice,
     hook, image,
     options::Percent,
     process::{Process, Role},
@@ -95,7 +95,7 @@ enum Suspension {
 
 /// Options of a device beside reception.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Ways {
+pub struct DeviceOptions {
     /// Address of its notifications.
     pub notify: Option<SocketAddr>,
     /// Set when it is suspended once.
@@ -150,7 +150,7 @@ impl Device {
         id: &str,
         arming: Arming,
         enrolled: &str,
-        (around, ways): (&Surroundings, Ways),
+        (around, ways): (&Surroundings, DeviceOptions),
     ) -> anyhow::Result<Self> {
         fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
         let hook = Role::new("hook")?.arg(folder).words();
@@ -390,7 +390,7 @@ impl Device {
         &self,
         layout: &ObjectLayout,
         image_bytes: &[u8],
-        standing: Option<&Standing>,
+        standing: Option<&CampaignDevice>,
     ) -> anyhow::Result<report::Device> {
         let stored = self.read_folder(layout)?;
         let counts = counters::read(&self.folder.join(COUNTERS))?;

@@ -20,7 +20,7 @@ use receiver::store::{
 pub struct DeviceStorage {
     /// Symbols of blocks that are not decoded, each once.
     pub symbols: BTreeMap<Sbn, BTreeMap<Esi, Vec<u8>>>,
-    /// Blocks that the journal says are decoded.
+    /// Blocks that are decoded, by the journal.
     pub blocks: BTreeSet<Sbn>,
 }
 

@@ -49,7 +49,7 @@ pub struct CommandFailed {
     pub command: String,
     /// Its exit code; `None` when a signal ended it.
     pub code: Option<u8>,
-    /// The end of what it said.
+    /// The end of its output.
     pub said: String,
 }
 

@@ -1,7 +1,7 @@
 //! Packets of an attacker on the channel: they look true and precede the true ones.
 //!
 //! The attacker receives the channel and knows the plan's shape, which is public: source address,
-//! TSI, TOI, payload id and length are right, and the symbols are those that nobody holds yet. What
+//! TSI, TOI, payload id and length are right, and the symbols are those that no device holds yet. What
 //! it cannot do is find octets that hash to a leaf.
 
 use proto::{
@@ -77,7 +77,7 @@ impl Forger {
         datagram: &[u8],
         send: &mut dyn FnMut(Kind, &[u8]),
     ) -> Result<(), WireError> {
-        self.learn(&Packet::parse(datagram)?);
+        self.record(&Packet::parse(datagram)?);
         let Some(shape) = self.shape else { return Ok(()) };
         self.owed += self.ratio;
         let mut out = Vec::new();
@@ -104,7 +104,7 @@ impl Forger {
         Ok(())
     }
 
-    fn learn(&mut self, packet: &Packet<'_>) {
+    fn record(&mut self, packet: &Packet<'_>) {
         let component = self.object.component;
         let (Some(payload), Some(toi)) = (packet.payload, packet.header.toi) else { return };
         self.tsi = packet.header.tsi;

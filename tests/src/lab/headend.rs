@@ -323,7 +323,7 @@ impl Headend {
         struct Row {
             id: String,
             #[serde(flatten)]
-            standing: Standing,
+            standing: CampaignDevice,
         }
         let path = format!("campaigns/{}/devices", package.documents.campaign);
         let answer = self.api(&path, None).await?.context("results are refused")?;
@@ -335,7 +335,7 @@ impl Headend {
 /// An answer, or why there is none.
 pub type Answer<T> = Result<T, Refused>;
 
-/// A server that says no.
+/// A refusal of a server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// HTTP status.
@@ -357,7 +357,7 @@ impl Headend {
     ///
     /// # Errors
     ///
-    /// When nobody answers.
+    /// When the server does not answer.
     pub async fn control(&self, operation: &str, body: Vec<u8>) -> anyhow::Result<Answer<Vec<u8>>> {
         let url = format!("http://{}/control/v1/{operation}", self.addresses.carousel);
         let token = fs::read_to_string(&self.paths.token)?;
@@ -377,7 +377,7 @@ impl Headend {
     ///
     /// # Errors
     ///
-    /// When nobody answers.
+    /// When the server does not answer.
     pub async fn api(&self, path: &str, body: Option<String>) -> anyhow::Result<Answer<String>> {
         let url = format!("http://{}/api/v1/{path}", self.addresses.bridge);
         let token = fs::read_to_string(self.paths.bridge.join("admin.token"))?;
@@ -439,18 +439,18 @@ const STEP: Duration = Duration::from_millis(20);
 const STEPS: u32 = 500;
 
 /// Phases of the devices of the campaign, by the management server's API.
-pub type Results = BTreeMap<String, Standing>;
+pub type Results = BTreeMap<String, CampaignDevice>;
 
 /// Phase of one device at the management server.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-pub struct Standing {
+pub struct CampaignDevice {
     /// Its phase; after a success `reported`, and `confirmed` once the version was read back.
     pub phase: String,
     /// Its result.
     pub result_code: Option<u16>,
 }
 
-impl Standing {
+impl CampaignDevice {
     /// Returns whether nothing more will come: a result, and for a success the version read back.
     #[must_use]
     pub fn is_settled(&self) -> bool {

@@ -75,7 +75,7 @@ impl Role {
         command
     }
 
-    /// Starts the role in the background; what it says is appended to `log`.
+    /// Starts the role in the background; its output is appended to `log`.
     ///
     /// # Errors
     ///
@@ -155,11 +155,11 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// When the system cannot say.
+    /// When the system does not know.
     ///
     /// # Cancel safety
     ///
-    /// The process goes on.
+    /// The process continues.
     pub async fn wait(&mut self) -> io::Result<Option<u8>> {
         loop {
             if let Some(status) = self.child.try_wait()? {
@@ -172,7 +172,7 @@ impl Process {
 
     /// Kills it (SIGKILL) and waits until it is gone.
     pub fn kill(&mut self) {
-        // An error says that it has ended already, which is what is wanted.
+        // An error means that it has ended already.
         drop(self.child.kill());
         drop(self.child.wait());
     }

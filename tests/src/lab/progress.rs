@@ -54,9 +54,9 @@ impl Progress {
     }
 
     /// Says one line.
-    pub fn say(&self, text: &str) {
+    pub fn print(&self, text: &str) {
         match self {
-            // A terminal that went away takes its text with it; the run goes on.
+            // A closed terminal loses the text; the run continues.
             Self::Bars(bars, _) => drop(bars.println(text)),
             Self::Lines { .. } => drop(writeln!(std::io::stderr(), "{text}")),
         }

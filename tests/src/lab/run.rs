@@ -16,7 +16,7 @@ use tokio::{
 
 use crate::lab::{
     addresses::Addresses,
-    device::{self, Arming, Device, Surroundings, Ways},
+    device::{self, Arming, Device, DeviceOptions, Surroundings},
     exit::{self, Exit},
     folder::Folder,
     headend::{self, Headend, Package, Paths, Results},
@@ -144,7 +144,7 @@ impl<'a> Run<'a> {
         let fleet = options.devices + options.unarmed;
         let schedule = Schedule::new(size, fleet, options.loss, options.rate);
 
-        progress.say(&format!("seed {seed}: keys, package, plan and campaign"));
+        progress.print(&format!("seed {seed}: keys, package, plan and campaign"));
         let package = headend::package(&paths, &image_file, options, schedule, &addresses).await?;
         let image = fs::read(&image_file)?;
         let around = Surroundings {
@@ -156,7 +156,7 @@ impl<'a> Run<'a> {
             logs: paths.logs().to_owned(),
         };
 
-        progress.say("image server, management server, enrolment");
+        progress.print("image server, management server, enrolment");
         let headend = Headend::start(paths, addresses, options).await?;
         let mut devices = enrol(&headend, folder, options, &around).await?;
         if options.notify {
@@ -195,7 +195,7 @@ impl<'a> Run<'a> {
                 device.start(&run.around)?;
             }
         }
-        run.progress.say(&format!(
+        run.progress.print(&format!(
             "{armed} devices are armed over OMA DM; the window opens {} s after the campaign's start",
             schedule.opens_after.as_secs(),
             armed = armed.len(),
@@ -277,7 +277,7 @@ impl<'a> Run<'a> {
             if due && held <= KILL_UNTIL {
                 self.kills.remove(&index);
                 device.kill(&self.around, &layout, &self.image)?;
-                self.progress.say(&format!("{}: killed at {} %", device.id, held / 10));
+                self.progress.print(&format!("{}: killed at {} %", device.id, held / 10));
             }
         }
         Ok(())
@@ -289,12 +289,12 @@ impl<'a> Run<'a> {
             Outage::Ahead if armed.clone().all(|device| device.view().held > 0) => {
                 self.headend.stop_bridge();
                 self.outage = Outage::Down;
-                self.progress.say("the management server is stopped");
+                self.progress.print("the management server is stopped");
             }
             Outage::Down if armed.all(Device::is_through) => {
                 self.headend.start_bridge().await?;
                 self.outage = Outage::Over;
-                self.progress.say("the management server is started again");
+                self.progress.print("the management server is started again");
             }
             Outage::NotWanted | Outage::Ahead | Outage::Down | Outage::Over => {}
         }
@@ -304,7 +304,7 @@ impl<'a> Run<'a> {
     fn is_over(&self) -> bool {
         let armed = self.devices.iter().filter(|device| device.arming == Arming::Armed);
         let settled = |device: &Device| {
-            self.results.get(&device.id).is_some_and(headend::Standing::is_settled)
+            self.results.get(&device.id).is_some_and(headend::CampaignDevice::is_settled)
         };
         let all = armed.into_iter().all(settled);
         // A device leaves the air a minute after the window and then reports what it lacks.
@@ -326,7 +326,7 @@ impl<'a> Run<'a> {
         }
         let image_sha256 = proto::crypto::sha256(&[&self.image]).to_string();
         Ok(Report {
-            outcome: verdict::judge(&image_sha256, &devices),
+            outcome: verdict::outcome_of(&image_sha256, &devices),
             seconds: self.started.elapsed().as_secs_f64(),
             bytes_on_air: air.map_or(0, |air| air.bytes_sent),
             image_bytes: u64::try_from(self.image.len())?,
@@ -362,7 +362,7 @@ async fn enrol(
         let armed = number <= options.devices;
         let arming = if armed { Arming::Armed } else { Arming::Unarmed };
         let enrolled = headend.enrol(&id, options.encoding).await?;
-        let ways = ways(options, arming)?;
+        let ways = device_options(options, arming)?;
         let device = Device::new(&place(&id), &id, arming, &enrolled, (around, ways))?;
         device.ask_consent().await?;
         devices.push(device);
@@ -370,12 +370,12 @@ async fn enrol(
     Ok(devices)
 }
 
-fn ways(options: &Options, arming: Arming) -> anyhow::Result<Ways> {
+fn device_options(options: &Options, arming: Arming) -> anyhow::Result<DeviceOptions> {
     if arming == Arming::Unarmed {
-        return Ok(Ways::default());
+        return Ok(DeviceOptions::default());
     }
     let place = || std::net::UdpSocket::bind("127.0.0.1:0").and_then(|it| it.local_addr());
-    Ok(Ways {
+    Ok(DeviceOptions {
         notify: options.notify.then(place).transpose().context("find a port")?,
         suspend: options.suspend,
         consent: options.consent,
@@ -395,7 +395,7 @@ fn kills(options: &Options, seed: u64) -> BTreeMap<usize, u64> {
     kills
 }
 
-/// Time between two looks at everybody.
+/// Interval of the status polls.
 const STEP: Duration = Duration::from_millis(50);
 /// Results change once for each device; to ask for them at each look would load the server.
 const STEPS_BETWEEN_RESULTS: u32 = 5;

@@ -12,7 +12,7 @@ const SUCCESS: u16 = 200;
 const CONFIRMED: &str = "confirmed";
 
 /// Returns the outcome of a run; `image_sha256` is the digest of the image that was sent.
-pub fn judge(image_sha256: &str, devices: &[Device]) -> Outcome {
+pub fn outcome_of(image_sha256: &str, devices: &[Device]) -> Outcome {
     if devices.iter().any(|device| breach(image_sha256, device).is_some()) {
         return Outcome::Breach;
     }
@@ -69,13 +69,13 @@ mod tests {
     fn all_armed_devices_with_the_image_and_200_are_complete() {
         let idle = Device::default();
         let devices = [armed(Some(200), Some("ab")), armed(Some(200), Some("ab")), idle];
-        assert_eq!(judge("ab", &devices), Outcome::Complete);
+        assert_eq!(outcome_of("ab", &devices), Outcome::Complete);
     }
 
     #[test]
     fn one_armed_device_without_a_result_is_partial() {
         for late in [armed(None, None), armed(Some(451), None), armed(None, Some("ab"))] {
-            assert_eq!(judge("ab", &[armed(Some(200), Some("ab")), late]), Outcome::Partial);
+            assert_eq!(outcome_of("ab", &[armed(Some(200), Some("ab")), late]), Outcome::Partial);
         }
     }
 
@@ -83,7 +83,7 @@ mod tests {
     fn a_success_that_the_version_contradicts_is_partial() {
         for phase in ["reported", "version-mismatch"] {
             let device = Device { phase: phase.into(), ..armed(Some(200), Some("ab")) };
-            assert_eq!(judge("ab", &[device]), Outcome::Partial, "{phase}");
+            assert_eq!(outcome_of("ab", &[device]), Outcome::Partial, "{phase}");
         }
     }
 
@@ -99,7 +99,7 @@ mod tests {
             Device { image_sha256: Some("ab".into()), ..unarmed },
         ];
         for device in broken {
-            assert_eq!(judge("ab", &[armed(Some(200), Some("ab")), device]), Outcome::Breach);
+            assert_eq!(outcome_of("ab", &[armed(Some(200), Some("ab")), device]), Outcome::Breach);
         }
     }
 }

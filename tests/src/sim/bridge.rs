@@ -44,6 +44,7 @@ use proto::{
 use receiver::dm::client::TransportError;
 
 use super::{
+    account::{NONCE, URL, secret},
     device::Device,
     fault::At,
     image_server::ImageServer,
@@ -52,24 +53,10 @@ use super::{
 };
 use crate::lab::rng::SeededRng;
 
-/// URL of the management server.
-pub const URL: &str = "http://127.0.0.1/dm";
-/// The nonce that every device is enrolled with.
-pub const NONCE: [u8; 16] = [3; 16];
 /// The channel.
 pub const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(232, 1, 2, 3));
 /// Its port.
 pub const PORT: u16 = 3400;
-
-/// Returns the password that a device was enrolled with.
-pub fn password(number: usize) -> String {
-    use base64::{Engine as _, prelude::BASE64_STANDARD};
-    BASE64_STANDARD.encode(secret(number))
-}
-
-fn secret(number: usize) -> [u8; 32] {
-    [u8::try_from(number).unwrap_or_default().wrapping_add(40); 32]
-}
 
 /// Setup of the management server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -241,7 +228,7 @@ impl Bridge {
         std::mem::take(&mut self.breaches)
     }
 
-    /// Opens a window; does nothing when nobody needs one.
+    /// Opens a window; does nothing when no device needs one.
     pub fn open_window(&mut self, at: At, opens: At, closes: At) -> Result<(), AppError> {
         let window = (whole(utc(opens)), whole(utc(closes)));
         let rng = &mut draw(&mut self.rng);
@@ -307,12 +294,12 @@ impl Bridge {
         Some(xml::emit(&syncml::Message { ..message }))
     }
 
-    /// Says something else to a device than was to be said, in the server's name.
+    /// Sends a device a changed answer in the server's name.
     ///
     /// # Errors
     ///
     /// A status of HTTP, which is a lie, too.
-    pub fn lie(&mut self, device: usize, truth: Vec<u8>) -> Result<Vec<u8>, TransportError> {
+    pub fn falsify(&mut self, device: usize, truth: Vec<u8>) -> Result<Vec<u8>, TransportError> {
         let refused = |status| TransportError::Http { status, retry_after: None };
         let before = self.said.insert(device, truth.clone());
         match self.rng.below(8) {
@@ -359,12 +346,12 @@ impl Bridge {
         }
     }
 
-    /// Somebody sends what was recorded again; answers go to that somebody.
+    /// An attacker replays recorded messages and receives the answers.
     pub fn replay(&mut self, at: At, device: usize) {
         let ours = self.recorded.iter().filter(|(whose, _)| *whose == device);
         let messages: Vec<_> = ours.map(|(_, message)| message.clone()).collect();
         for message in messages {
-            // Whatever is answered, nothing may come of it: the checks look at the store.
+            // No answer may have an effect: the checks compare the store.
             self.handle(at, &message).ok();
         }
     }
@@ -374,7 +361,7 @@ impl Bridge {
         now(self.store.device_attempts(id)).unwrap_or_default()
     }
 
-    /// A result is set once, and a device succeeds once with what one manifest says.
+    /// A result is set once, and a device succeeds once with one manifest.
     fn check(&mut self, id: &DeviceId) {
         let attempts = self.attempts(id);
         let name = id.as_str();
@@ -444,7 +431,7 @@ impl Bridge {
         }
     }
 
-    /// Returns what the bridge says of a device in the last campaign: the phase.
+    /// Returns the phase of a device in the last campaign.
     pub fn verdict(&self, id: &DeviceId) -> Option<ArmingPhase> {
         let attempts = self.attempts(id);
         attempts.iter().rfind(|row| row.campaign == self.current).map(|row| row.phase)
@@ -601,7 +588,7 @@ fn written(command: &Command) -> &[Item] {
     &replace.items
 }
 
-/// Names a session that nobody airs.
+/// Names a session that no image server airs.
 fn change_tune_in(item: &mut Item, rng: &mut SeededRng) -> bool {
     let Some(mut tune_in) = item.data_text().and_then(|text| text.parse::<TuneIn>().ok()) else {
         return false;

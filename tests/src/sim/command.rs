@@ -148,7 +148,7 @@ pub fn main(options: &Options) -> ExitCode {
         bar.inc(1);
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         if lines && done.is_multiple_of(500) {
-            say(&format!("{done} of {} worlds", options.count));
+            print_line(&format!("{done} of {} worlds", options.count));
         }
         if let Some(failing) = failing {
             bar.suspend(|| report(failing, options.json));
@@ -207,7 +207,7 @@ fn known_failures(options: &Options) -> ExitCode {
     let known = match KnownFailure::all() {
         Ok(known) => known,
         Err(error) => {
-            say(&format!("cannot read the list of known failures: {error}"));
+            print_line(&format!("cannot read the list of known failures: {error}"));
             return crate::lab::exit::Exit::Breach.into();
         }
     };
@@ -264,8 +264,8 @@ fn exit(well: bool) -> ExitCode {
     if well { ExitCode::SUCCESS } else { crate::lab::exit::Exit::Breach.into() }
 }
 
-/// A terminal that went away takes its text with it; the run goes on.
-fn say(text: &str) {
+/// A closed terminal loses the text; the run continues.
+fn print_line(text: &str) {
     drop(writeln!(std::io::stderr(), "{text}"));
 }
 

@@ -64,7 +64,7 @@ impl Device {
         self.machine.setup.is_addressed
     }
 
-    /// Returns whether a life is the one that goes on.
+    /// Returns whether a life is the current one.
     pub fn lives(&self, life: u64) -> bool {
         self.life.is_some() && self.machine.lives == life
     }
@@ -110,7 +110,7 @@ impl Device {
         match Life::begin(&self.machine, around.at, seed) {
             Ok(life) => {
                 self.life = Some(life);
-                self.tell_what_holds(around.at);
+                self.report_conditions(around.at);
                 self.drain(&mut around);
             }
             Err(error) => {
@@ -125,7 +125,7 @@ impl Device {
     }
 
     /// Sensors are read as soon as the process runs, and programs repeat the conditions that hold.
-    fn tell_what_holds(&mut self, at: At) {
+    fn report_conditions(&mut self, at: At) {
         let now = self.machine.now(at);
         let Some(life) = &mut self.life else { return };
         life.agent.handle_readings(now, Readings::default());
@@ -187,7 +187,7 @@ impl Device {
         }
     }
 
-    /// Does all that the agent wants, and looks whether the power is still there.
+    /// Executes the agent's outputs, and checks whether the power is still on.
     fn drain(&mut self, around: &mut Context<'_>) {
         if let Some(mut life) = self.life.take() {
             let stops = life.drain(&mut self.machine, around);

@@ -89,7 +89,7 @@ pub enum FaultKind {
         /// Of a thousand answers.
         replies: u64,
     },
-    /// The management server answers nobody and forgets its sessions.
+    /// The management server does not answer and loses its sessions.
     BridgeDown,
     /// Messages that were recorded come again.
     Replay,
@@ -156,7 +156,7 @@ pub enum FaultKind {
 pub enum ClockSurvival {
     /// It does.
     Kept,
-    /// It begins in 1970, until somebody sets it.
+    /// It begins in 1970, until it is set.
     Lost,
 }
 
@@ -166,7 +166,7 @@ impl FaultKind {
         matches!(self, Self::FlipBits { .. })
     }
 
-    /// Returns whether the storage may say no: then the device logs errors.
+    /// Returns whether the storage may refuse calls: then the device logs errors.
     pub const fn hinders_storage(self) -> bool {
         matches!(self, Self::FlipBits { .. } | Self::DiskFull | Self::DiskError { .. })
     }

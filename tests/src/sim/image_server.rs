@@ -85,7 +85,7 @@ impl ImageServer {
         server
     }
 
-    /// Returns whether a life is the one that goes on.
+    /// Returns whether a life is the current one.
     pub const fn lives(&self, life: u64) -> bool {
         self.control.is_some() && self.lives == life
     }
@@ -108,7 +108,7 @@ impl ImageServer {
         })
     }
 
-    /// Starts, and takes up the session of an earlier life.
+    /// Starts, and restores the session of an earlier life.
     pub fn start(&mut self) {
         let source = SOURCES.get(self.number).copied().expect("there are as many sources");
         let rate = Rate::new(64_000).expect("the slowest rate");

@@ -139,7 +139,7 @@ impl Model {
         self.done().contains(&sbn)
     }
 
-    /// Returns the blocks that the acknowledged journal says to be solved.
+    /// Returns the blocks that are decoded by the acknowledged journal.
     fn done(&self) -> BTreeSet<Sbn> {
         self.journal.as_ref().map(|(_, state)| self.done_in(state)).unwrap_or_default()
     }
@@ -245,7 +245,7 @@ impl Model {
         }
     }
 
-    /// The process has ended: nobody waits for answers any more.
+    /// The process has ended: pending answers are dropped.
     pub fn handle_ended(&mut self) {
         self.asked.clear();
         self.journals.clear();
@@ -342,7 +342,7 @@ impl Model {
         }
     }
 
-    /// A block that the journal says to be solved is in the image, under one of its names.
+    /// Checks that a block that is decoded by the journal is in the image, under one of its names.
     fn check_image(&mut self, disk: &SimDisk, done: &BTreeSet<Sbn>) {
         if done.is_empty() {
             return;

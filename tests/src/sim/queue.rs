@@ -44,7 +44,7 @@ pub enum OperatorAction {
         /// From its opening to its closing.
         length: u64,
     },
-    /// Looks whether all is done.
+    /// Checks whether all devices are done.
     CheckEnd,
 }
 
@@ -63,7 +63,7 @@ pub enum DeviceEvent {
     Complete(Completion),
     /// A DM message was answered, or not.
     Answer(Result<Vec<u8>, TransportError>),
-    /// The installer says which version is installed.
+    /// The installer reports the installed version.
     Version,
     /// The installer is done with the image.
     Install,

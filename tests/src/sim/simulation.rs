@@ -288,7 +288,7 @@ impl Simulation {
             self.queue.at(self.at, Event::Reconcile);
             match answer {
                 _ if unanswered => Err(TransportError::Network),
-                Ok(truth) if lies => self.bridge.lie(number, truth),
+                Ok(truth) if lies => self.bridge.falsify(number, truth),
                 Ok(truth) => {
                     self.bridge.answered(number, &truth);
                     Ok(truth)
@@ -382,7 +382,7 @@ impl Simulation {
         }
     }
 
-    /// Nothing goes wrong any more: whoever is not done is armed again, and then is done.
+    /// Arms the devices that are not done again, after all faults have ended.
     fn check_the_end(&mut self) -> bool {
         let undone: Vec<_> = self
             .devices

@@ -99,28 +99,28 @@ pub fn run(options: &Options) -> anyhow::Result<Cost> {
 }
 
 fn measure(options: &Options, data: &Path) -> anyhow::Result<Cost> {
-    let air = Air::new(options)?;
-    let mut device = Device::start(options, &air, data)?;
+    let broadcast = Broadcast::new(options)?;
+    let mut device = Device::start(options, &broadcast, data)?;
     let before = written()?;
     let mut blocks = device.open()?;
     device.commit(&blocks, None)?;
     let opened = written()?;
-    let rows = u32::from(air.rows);
+    let rows = u32::from(broadcast.rows);
     let mut rng = SeededRng::new(options.seed, "loss");
-    device.receive(&mut blocks, &air, 0..rows / 2, &mut rng)?;
+    device.receive(&mut blocks, &broadcast, 0..rows / 2, &mut rng)?;
     let held = blocks.log().synced_total();
     let mut pages = device.pages;
     let lost = device.lose_power()?;
-    let mut device = Device::start(options, &air, data)?;
+    let mut device = Device::start(options, &broadcast, data)?;
     blocks = device.open()?;
     let over_the_cut = (held, blocks.log().synced_total());
-    device.receive(&mut blocks, &air, rows / 2..u32::MAX, &mut rng)?;
+    device.receive(&mut blocks, &broadcast, rows / 2..u32::MAX, &mut rng)?;
     // A block is in the image, and the journal does not know it.
     let job = blocks.next_decode().context("a block that can be solved")?;
     device.ask(Command::Decode(job))?;
     pages += device.pages;
     drop(device);
-    let mut device = Device::start(options, &air, data)?;
+    let mut device = Device::start(options, &broadcast, data)?;
     blocks = device.open()?;
     while !blocks.is_assembled() {
         device.solve(&mut blocks)?;
@@ -129,7 +129,7 @@ fn measure(options: &Options, data: &Path) -> anyhow::Result<Cost> {
     pages += device.pages;
     let closed = written()?;
     Ok(Cost {
-        image: air.layout.image_bytes(),
+        image: broadcast.layout.image_bytes(),
         reservation: opened.since(before),
         reception: Written { synced: pages * PAGE_BYTES, ..closed.since(opened).since(lost) },
         over_the_cut,
@@ -137,7 +137,7 @@ fn measure(options: &Options, data: &Path) -> anyhow::Result<Cost> {
 }
 
 /// The object, and what is sent of it.
-struct Air {
+struct Broadcast {
     layout: ObjectLayout,
     shape: PlanShape,
     image: Vec<u8>,
@@ -148,7 +148,7 @@ struct Air {
     loss: u64,
 }
 
-impl Air {
+impl Broadcast {
     fn new(options: &Options) -> anyhow::Result<Self> {
         let length = u64::from(options.mebibytes) << 20;
         let mut image = vec![0; usize::try_from(length)?];
@@ -166,20 +166,20 @@ impl Air {
         let layout = ObjectLayout::new(h16(&[b"wear"]), sha256(&[&image]), oti);
         let shape = PlanShape::for_loss(oti, oti.partition().largest(), 30)?;
         let (repair, loss) = (Vec::new(), options.loss.into());
-        let mut air = Self { layout, shape, image, rows: 0, repair, loss };
-        for sbn in (0..air.layout.blocks()).map(Sbn) {
-            let needed = air.layout.block_symbols(sbn).context("a block")?;
-            air.rows = air.rows.max(u16::try_from(needed)?);
-            let encoder = Encoder::new(&oti, sbn, air.block(sbn)?).context("an encoder")?;
+        let mut broadcast = Self { layout, shape, image, rows: 0, repair, loss };
+        for sbn in (0..broadcast.layout.blocks()).map(Sbn) {
+            let needed = broadcast.layout.block_symbols(sbn).context("a block")?;
+            broadcast.rows = broadcast.rows.max(u16::try_from(needed)?);
+            let encoder = Encoder::new(&oti, sbn, broadcast.block(sbn)?).context("an encoder")?;
             // Twice what is lost, and some.
             let repair = needed * options.loss / 50 + 20;
             let mut symbols = Vec::new();
             encoder.for_each_symbol(needed..needed + repair, &mut |_, octets| {
                 symbols.push(octets.to_vec());
             });
-            air.repair.push(symbols);
+            broadcast.repair.push(symbols);
         }
-        Ok(air)
+        Ok(broadcast)
     }
 
     fn block(&self, sbn: Sbn) -> anyhow::Result<&[u8]> {
@@ -220,13 +220,13 @@ struct Device {
 }
 
 impl Device {
-    fn start(options: &Options, air: &Air, data: &Path) -> anyhow::Result<Self> {
+    fn start(options: &Options, broadcast: &Broadcast, data: &Path) -> anyhow::Result<Self> {
         let directory = DataDir::open(data)?;
         let [a, b] = directory.read_journal()?;
         let (journaler, state) = Journaler::recover::<JournalState>([&a, &b])?;
         let objects = state.into_iter().flat_map(|state| state.objects);
         Ok(Self {
-            layout: air.layout.clone(),
+            layout: broadcast.layout.clone(),
             limits: Limits { flush_bytes: options.flush_bytes, ..Limits::default() },
             objects: directory.objects(),
             journaler,
@@ -234,7 +234,11 @@ impl Device {
             decoder: DecodeWorker::new(&directory),
             worker: Worker::new(directory),
             unsynced: Vec::new(),
-            tables: TableLog::new(air.layout.stored_sha256(), air.shape, kept_segments(&air.shape)),
+            tables: TableLog::new(
+                broadcast.layout.stored_sha256(),
+                broadcast.shape,
+                kept_segments(&broadcast.shape),
+            ),
             pages: 0,
         })
     }
@@ -260,7 +264,7 @@ impl Device {
     fn receive(
         &mut self,
         blocks: &mut Blocks,
-        air: &Air,
+        broadcast: &Broadcast,
         rows: std::ops::Range<u32>,
         rng: &mut SeededRng,
     ) -> anyhow::Result<()> {
@@ -270,10 +274,10 @@ impl Device {
             }
             let mut ended = true;
             for sbn in (0..self.layout.blocks()).map(Sbn) {
-                let Some(symbol) = air.symbol(sbn, esi).unwrap_or_default() else { continue };
+                let Some(symbol) = broadcast.symbol(sbn, esi).unwrap_or_default() else { continue };
                 ended = false;
-                self.take_table(blocks, air, sbn, esi);
-                if rng.below(100) < air.loss {
+                self.take_table(blocks, broadcast, sbn, esi);
+                if rng.below(100) < broadcast.loss {
                     continue;
                 }
                 let tag = self.layout.tag(sbn, esi, &symbol);
@@ -292,12 +296,12 @@ impl Device {
     }
 
     /// A table takes Kseg symbols, which come evenly over the symbols of a segment.
-    fn take_table(&mut self, blocks: &mut Blocks, air: &Air, sbn: Sbn, esi: Esi) {
-        let Some(index) = air.shape.index_of(sbn, esi) else { return };
-        let source = u64::from(air.shape.table_source_symbols());
-        let every = u64::from(air.shape.parameters().segment_symbols) / source;
-        let segment = air.shape.segment_of(index).unwrap_or(Sbn(0));
-        let symbol = vec![0x5a; usize::from(air.shape.parameters().table_symbol_bytes)];
+    fn take_table(&mut self, blocks: &mut Blocks, broadcast: &Broadcast, sbn: Sbn, esi: Esi) {
+        let Some(index) = broadcast.shape.index_of(sbn, esi) else { return };
+        let source = u64::from(broadcast.shape.table_source_symbols());
+        let every = u64::from(broadcast.shape.parameters().segment_symbols) / source;
+        let segment = broadcast.shape.segment_of(index).unwrap_or(Sbn(0));
+        let symbol = vec![0x5a; usize::from(broadcast.shape.parameters().table_symbol_bytes)];
         if index.is_multiple_of(every)
             && let Some((offset, octets)) = self.tables.store(segment, Esi(0), &symbol)
         {

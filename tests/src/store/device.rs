@@ -89,7 +89,7 @@ impl Device {
         self.life.is_some()
     }
 
-    /// Returns what the program says of itself, while it runs.
+    /// Returns the status of the program, while it runs.
     #[must_use]
     pub fn status(&self) -> Option<agent::Status> {
         Some(self.life.as_ref()?.agent.status())
@@ -207,7 +207,7 @@ impl Device {
                     Ok(command) => {
                         self.ledger.command(&command);
                         life.worker.handle(command);
-                        life.settle()
+                        life.run_jobs()
                     }
                     Err(command) => {
                         self.perform(*command);
@@ -216,7 +216,7 @@ impl Device {
                 },
                 None if life.worker.is_reserving() => {
                     life.worker.reserve();
-                    life.settle()
+                    life.run_jobs()
                 }
                 None => return,
             };
@@ -250,7 +250,7 @@ impl Device {
             let log = usize::try_from(found.slot.file).ok().and_then(|file| logs.get(file));
             if !log.is_some_and(|log| self.is_exact(&layout, log, found.slot)) {
                 let breach = format!("P1: {:?} {:?} at {:?}", found.sbn, found.esi, found.slot);
-                self.ledger.accuse(breach);
+                self.ledger.add_breach(breach);
             }
         }
         let (done, (_, state)) = (self.ledger.done(), self.ledger.state());
@@ -268,7 +268,7 @@ impl Device {
         let lost: Vec<_> =
             self.ledger.owed().into_iter().filter(|name| !usable.contains(name)).collect();
         if !lost.is_empty() {
-            self.ledger.accuse(format!("P2: synced symbols are not believed: {lost:?}"));
+            self.ledger.add_breach(format!("P2: synced symbols are not believed: {lost:?}"));
         }
         self.ledger.rely_on(usable);
     }
@@ -299,7 +299,7 @@ impl Device {
                 let object = Path::new(DATA).join("objects").join(layout.directory_name());
                 let image = self.disk.content(&object.join("image")).unwrap_or_default();
                 if image != self.broadcast.image {
-                    self.ledger.accuse("an image that is not exact was handed off".to_owned());
+                    self.ledger.add_breach("an image that is not exact was handed off".to_owned());
                 }
                 self.installed.push(image);
                 self.version = self.broadcast.manifest.firmware_version.clone();
@@ -312,7 +312,7 @@ impl Device {
             ShellCommand::Post(post) => {
                 match self.server.answer(&self.broadcast, now.utc, &post.body) {
                     Ok(answer) => life.agent.handle_response(now, &answer),
-                    Err(error) => self.ledger.accuse(format!("a DM message: {error:#}")),
+                    Err(error) => self.ledger.add_breach(format!("a DM message: {error:#}")),
                 }
             }
             ShellCommand::Stop(_) => self.life = None,
@@ -322,7 +322,7 @@ impl Device {
 
 impl Life {
     /// Does the jobs that came up and returns all answers.
-    fn settle(&mut self) -> Vec<Completion> {
+    fn run_jobs(&mut self) -> Vec<Completion> {
         let mut completions: Vec<_> =
             std::iter::from_fn(|| self.worker.poll_completion()).collect();
         while let Some(job) = self.worker.poll_job() {

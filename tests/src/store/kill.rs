@@ -168,7 +168,7 @@ impl Test<'_> {
             return Ok(());
         }
         self.check()?;
-        self.unsynced.settle();
+        self.unsynced.mark_synced();
         Ok(())
     }
 

@@ -46,7 +46,7 @@ impl Ledger {
     }
 
     /// Adds a broken promise that was found elsewhere.
-    pub fn accuse(&mut self, breach: String) {
+    pub fn add_breach(&mut self, breach: String) {
         self.breaches.push(breach);
     }
 
@@ -183,7 +183,7 @@ impl Ledger {
         self.synced = names.into_iter().collect();
     }
 
-    /// Learns what the journal says after a start: the last acknowledged state, or the one that was
+    /// Records the journal after a start: the last acknowledged state, or the one that was
     /// being written.
     pub fn check_journal(&mut self, found: Option<(u64, JournalState)>) {
         let generation = found.as_ref().map_or(0, |(generation, _)| *generation);

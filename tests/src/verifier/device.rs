@@ -118,10 +118,10 @@ impl Device {
         let reported = None;
         let mut device =
             Self { agent, worker, decoder, router, folder, kind, now, posts, before, reported };
-        device.settle(Reserve::No)?;
+        device.run_agent(Reserve::No)?;
         // A device calls its server when it starts.
         let mut server = ScriptedServer::default();
-        device.talk(&mut server)?;
+        device.exchange_messages(&mut server)?;
         device.reported = server.results.last().map(|(_, result)| *result);
         Ok(device)
     }
@@ -135,7 +135,7 @@ impl Device {
         let judged = Root::successor(&self.before.root, envelope);
         let mut server = ScriptedServer::default();
         server.replace_bytes(broadcast::ROOT, envelope);
-        self.converse(&mut server)?;
+        self.run_session(&mut server)?;
         let taken = server.statuses.contains(&(Verb::Replace, StatusCode::OK));
         let detail = judged.as_ref().err().map(ToString::to_string).unwrap_or_default();
         anyhow::ensure!(taken == judged.is_ok(), "agent and root chain disagree: {detail}");
@@ -171,7 +171,7 @@ impl Device {
         // The Correlator names the campaign: the same again moves its windows.
         let correlator = arming.url.rsplit("h=").next().unwrap_or_default();
         server.exec("DownloadAndUpdate", correlator);
-        self.converse(&mut server)?;
+        self.run_session(&mut server)?;
         let result = server.result_of(correlator);
         let taken =
             server.statuses.contains(&(Verb::Exec, StatusCode::ACCEPTED)) && result.is_none();
@@ -208,22 +208,22 @@ impl Device {
     ///
     /// When the capture is damaged, or the storage breaks down.
     pub fn offer_packets(&mut self, capture: &[u8]) -> anyhow::Result<Answer> {
-        self.settle(Reserve::Yes)?;
+        self.run_agent(Reserve::Yes)?;
         self.agent.handle_timeout(self.now);
-        self.settle(Reserve::Yes)?;
+        self.run_agent(Reserve::Yes)?;
         let (format, records) = pcap::records(capture)?;
         for record in records {
             if let Some(datagram) = format.datagram(record?.frame)? {
                 let (source, channel) = (*datagram.source.ip(), datagram.destination);
                 let (source, channel) = (IpAddr::from(source), SocketAddr::from(channel));
                 self.agent.handle_datagram(self.now, channel, source, datagram.payload);
-                self.settle(Reserve::Yes)?;
+                self.run_agent(Reserve::Yes)?;
             }
         }
         self.agent.handle_shutdown();
-        self.settle(Reserve::Yes)?;
+        self.run_agent(Reserve::Yes)?;
         let mut server = ScriptedServer::default();
-        self.converse(&mut server)?;
+        self.run_session(&mut server)?;
         let result = server.results.last().map(|(_, result)| *result);
         let complete = result == Some(ResultCode::SUCCESS);
         self.answer(decision(complete), (String::new(), String::new()), result)
@@ -269,24 +269,24 @@ impl Device {
     }
 
     /// Holds one DM session.
-    fn converse(&mut self, server: &mut ScriptedServer) -> anyhow::Result<()> {
+    fn run_session(&mut self, server: &mut ScriptedServer) -> anyhow::Result<()> {
         self.agent.check_in(self.now);
-        self.settle(Reserve::No)?;
-        self.talk(server)
+        self.run_agent(Reserve::No)?;
+        self.exchange_messages(server)
     }
 
-    /// Answers the device until it has nothing more to say.
-    fn talk(&mut self, server: &mut ScriptedServer) -> anyhow::Result<()> {
+    /// Answers the device until its session ends.
+    fn exchange_messages(&mut self, server: &mut ScriptedServer) -> anyhow::Result<()> {
         while let Some(post) = self.posts.pop_front() {
             let answer = server.answer(&post.body)?;
             self.agent.handle_response(self.now, &answer);
-            self.settle(Reserve::No)?;
+            self.run_agent(Reserve::No)?;
         }
         Ok(())
     }
 
     /// Does what the agent wants until it wants nothing more.
-    fn settle(&mut self, reserve: Reserve) -> anyhow::Result<()> {
+    fn run_agent(&mut self, reserve: Reserve) -> anyhow::Result<()> {
         for _ in 0..STEPS {
             if let Some(output) = self.agent.poll_output(self.now) {
                 match self.router.command(output) {

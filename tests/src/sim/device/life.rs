@@ -113,7 +113,7 @@ impl Life {
         }
     }
 
-    /// The installer takes the image; the power may go before it says so.
+    /// The installer installs the image; the power may go before it reports.
     fn install(&mut self, machine: &mut Machine, around: &mut Context<'_>) {
         let outcome = if machine.failing_installs > 0 {
             InstallOutcome::Failed
@@ -211,7 +211,7 @@ impl Life {
     }
 
     fn command(&mut self, machine: &mut Machine, around: &mut Context<'_>, mut command: Command) {
-        spoil(&mut command, machine.bug);
+        corrupt_command(&mut command, machine.bug);
         machine.model.handle_command(&command);
         match (&command, machine.bug) {
             (
@@ -315,7 +315,7 @@ impl Life {
 }
 
 /// Makes the mistake that shows in what is asked of the storage.
-fn spoil(command: &mut Command, bug: Option<InjectedBug>) {
+fn corrupt_command(command: &mut Command, bug: Option<InjectedBug>) {
     if let Command::Log(_, LogOutput::Write { octets, .. }) = command
         && bug == Some(InjectedBug::StoreUnchecked)
         && let Some(octet) = std::sync::Arc::make_mut(octets).get_mut(60)

@@ -15,7 +15,7 @@ use receiver::{
 use crate::{
     lab::rng::SeededRng,
     sim::{
-        bridge,
+        account,
         disk::SimDisk,
         fault::At,
         injected_bugs::InjectedBug,
@@ -115,18 +115,18 @@ impl Machine {
             dm: dm::Settings {
                 identity: dm::Identity::new(id, "Sim".to_owned(), "One".to_owned()),
                 account: dm::Account {
-                    url: bridge::URL.to_owned(),
+                    url: account::URL.to_owned(),
                     server_id: "fumocast".to_owned(),
                     encoding: proto::dm::encoding::Encoding::Xml,
                     auth: proto::dm::auth::AuthKind::Md5,
                     server: None,
-                    secret: Secret::new(&user, &bridge::password(self.number)),
+                    secret: Secret::new(&user, &account::password(self.number)),
                     user,
                 },
                 object: "./FwUpdate/Main".parse().expect("a node"),
             },
             check_in: std::time::Duration::from_secs(self.setup.check_in),
-            first_nonce: bridge::NONCE.to_vec(),
+            first_nonce: account::NONCE.to_vec(),
             user: receiver::user::Settings::default(),
             components: receiver::components::InventoryAccess::Absent,
         }

@@ -46,7 +46,7 @@ impl Unsynced {
     }
 
     /// Learns that everything was synced: what lies there is what there is.
-    pub(super) fn settle(&mut self) {
+    pub(super) fn mark_synced(&mut self) {
         self.files.retain(|path, written| {
             let found = std::fs::metadata(path).map(|found| found.len());
             found.map(|octets| written.synced_bytes = octets).is_ok()
