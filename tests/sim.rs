@@ -46,8 +46,8 @@ fn every_injected_bug_is_found_for_what_it_is() {
             let outcome = simulation::run(Scenario::draw(*seed), Recording::Digest, Some(bug));
             outcome.breaches.iter().any(|breach| breach.contains(bug.breach()))
         });
-        println!("{}: {found:?}", bug.word());
-        assert!(found.is_some(), "{} is not found: {}", bug.word(), bug.breach());
+        println!("{}: {found:?}", bug.as_str());
+        assert!(found.is_some(), "{} is not found: {}", bug.as_str(), bug.breach());
     }
 }
 

@@ -36,7 +36,9 @@ use proto::{
 };
 use receiver::dm::{
     Account, Identity, ServerProof, Settings,
-    client::{self, DmClient, HttpRequest, HttpResponse, SessionOutcome, Step, Trigger},
+    client::{
+        self, DmClient, HttpRequest, HttpResponse, SessionError, SessionOutcome, Step, Trigger,
+    },
 };
 
 use crate::{device::TestDevice, message_text};
@@ -177,7 +179,7 @@ impl Harness {
                 Step::Send(next) => post = next,
                 Step::WaitForUser => panic!("the test's user answers at once"),
                 Step::Done(outcome) => {
-                    self.note(&format!("session: {outcome:?}\n"));
+                    self.note(&format!("session: {}\n", word(&outcome)));
                     return outcome;
                 }
             }
@@ -269,6 +271,17 @@ impl Harness {
         self.transcript.push_str(&message_text::message(who, &message));
         self.messages.push((encoding, octets.to_vec()));
         message
+    }
+}
+
+/// Returns the word of the snapshots for an outcome: it stays when a variant is renamed.
+fn word(outcome: &SessionOutcome) -> String {
+    match outcome {
+        SessionOutcome::Aborted => "BrokenOff".to_owned(),
+        SessionOutcome::Failed(SessionError::AbortedByServer) => "Failed(Aborted)".to_owned(),
+        SessionOutcome::Complete
+        | SessionOutcome::RetryLater { .. }
+        | SessionOutcome::Failed(_) => format!("{outcome:?}"),
     }
 }
 

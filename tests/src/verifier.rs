@@ -33,16 +33,17 @@ pub struct Answer {
     pub state: State,
 }
 
-/// The decision of the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Decision {
-    /// It did.
-    Accepted,
-    /// It did not.
-    Refused,
-    /// Nothing was offered.
-    None,
+proto::words! {
+    /// Decision of the device.
+    #[derive(Serialize)]
+    pub enum Decision, serde {
+        /// The offer was accepted.
+        Accepted = "accepted",
+        /// The offer was refused.
+        Refused = "refused",
+        /// Nothing was offered.
+        None = "none",
+    }
 }
 
 /// State of a device, as far as others may rely on it.

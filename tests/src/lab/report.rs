@@ -2,16 +2,17 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Outcome of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Outcome {
-    /// All armed devices report success and hold the image.
-    Complete,
-    /// At least one armed device did not finish.
-    Partial,
-    /// A promise was broken.
-    Breach,
+proto::words! {
+    /// Outcome of a run.
+    #[derive(Serialize, Deserialize)]
+    pub enum Outcome: "outcome", serde {
+        /// All armed devices report success and hold the image.
+        Complete = "complete",
+        /// At least one armed device did not finish.
+        Partial = "partial",
+        /// A promise was broken.
+        Breach = "breach",
+    }
 }
 
 /// One run. What does not apply is 0 or absent (`null`).

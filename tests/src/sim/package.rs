@@ -60,20 +60,16 @@ pub struct Issue {
     pub terms: Campaign,
 }
 
-/// Relation of an issue to the one before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Follows {
-    /// By a higher sequence, signed by the same keys.
-    BySequence,
-    /// The same, signed by keys of a root that takes those before away.
-    ByRotation,
-    /// In a new epoch, by the lowest sequence.
-    ByEpoch,
-}
-
-impl Follows {
-    /// All of them, by the number of their issue; the first issue follows none.
-    pub const ALL: [Self; 3] = [Self::BySequence, Self::ByRotation, Self::ByEpoch];
+proto::words! {
+    /// Relation of an issue to the one before; the number of an issue is that of its relation in `ALL`.
+    pub enum Follows {
+        /// By a higher sequence, signed by the same keys.
+        BySequence = "by-sequence",
+        /// The same, signed by keys of a root that revokes those before.
+        ByRotation = "by-rotation",
+        /// In a new epoch, by the lowest sequence.
+        ByEpoch = "by-epoch",
+    }
 }
 
 /// A package with all that was made of it.

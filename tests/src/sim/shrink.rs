@@ -50,7 +50,7 @@ pub fn replay_command(seed: u64, left_out: &[usize], bug: Option<InjectedBug>) -
         command += &format!(" --without {number}");
     }
     if let Some(bug) = bug {
-        command += &format!(" --inject {}", bug.word());
+        command += &format!(" --inject {}", bug.as_str());
     }
     command + " --trace"
 }

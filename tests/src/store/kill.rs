@@ -67,17 +67,18 @@ pub struct Options {
     #[arg(long)]
     pub folder: Option<PathBuf>,
     /// Inject a bug: the test must then fail
-    #[arg(long, value_enum)]
+    #[arg(long, value_name = "BUG")]
     pub inject: Option<InjectedBug>,
 }
 
-/// A fault that the test must find.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub enum InjectedBug {
-    /// Symbols are acknowledged before they are synced.
-    AcknowledgeBeforeSync,
-    /// Whatever looks like a record counts as one.
-    SkipTagComparison,
+proto::words! {
+    /// A bug that the test must find.
+    pub enum InjectedBug: "bug" {
+        /// Symbols are acknowledged before they are synced.
+        AcknowledgeBeforeSync = "acknowledge-before-sync",
+        /// Whatever looks like a record counts as one.
+        SkipTagComparison = "skip-tag-comparison",
+    }
 }
 
 /// Result of a test.

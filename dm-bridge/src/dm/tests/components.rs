@@ -183,7 +183,7 @@ fn a_long_list_is_stored_up_to_its_limit_and_the_session_ends() {
 }
 
 /// A device that is selected for a campaign of a component.
-fn campaign_desk(operation: Operation) -> DeviceContext {
+fn campaign_context(operation: Operation) -> DeviceContext {
     let mut context = device_context();
     let package = "player".parse().unwrap();
     context.campaigns[0].delivery.software = Some(Software { package, operation });
@@ -207,7 +207,7 @@ fn a_component_is_armed_like_firmware_below_a_download_of_its_own() {
         (Operation::DownloadInstallInactive, "DownloadInstallInactive"),
         (Operation::Download, "Download"),
     ] {
-        let mut context = campaign_desk(operation);
+        let mut context = campaign_context(operation);
         let mut device = Device::new();
         device.run(&mut context);
         let exec = format!("Exec x/Operations/{node}");
@@ -235,7 +235,7 @@ fn a_component_is_armed_like_firmware_below_a_download_of_its_own() {
 #[test]
 fn a_download_that_is_there_from_an_earlier_attempt_is_overwritten() {
     for node in ["Download/player", "Download/player/PkgID", "Download/player/PkgURL"] {
-        let mut context = campaign_desk(Operation::DownloadInstall);
+        let mut context = campaign_context(Operation::DownloadInstall);
         let refused = Some((node, StatusCode::ALREADY_EXISTS));
         let mut device = Device { refused, ..Device::new() };
         // A Replace of the same node is accepted.
@@ -254,7 +254,7 @@ fn a_download_that_is_there_from_an_earlier_attempt_is_overwritten() {
 }
 
 fn direct(ways: &[DeliveryMethod], operation: Operation, octets: usize) -> DeviceContext {
-    let mut context = campaign_desk(operation);
+    let mut context = campaign_context(operation);
     let campaign = &mut context.campaigns[0];
     campaign.delivery.methods = ways.to_vec();
     campaign.delivery.bundle_bytes = 10;
@@ -328,7 +328,7 @@ fn a_device_that_cannot_be_armed_for_a_component_gets_it_inside_the_session() {
 
 #[test]
 fn a_component_that_is_downloaded_by_url_needs_no_broadcast() {
-    let mut context = campaign_desk(Operation::DownloadInstall);
+    let mut context = campaign_context(Operation::DownloadInstall);
     context.campaigns[0].delivery.methods = vec![DeliveryMethod::Download];
     context.campaigns[0].delivery.bundle_bytes = 10;
     context.attempts[0].delivery_method = DeliveryMethod::Download;
@@ -341,7 +341,7 @@ fn a_component_that_is_downloaded_by_url_needs_no_broadcast() {
 #[test]
 fn a_parser_that_wants_data_in_every_add_gets_it() {
     for (quirks, expected) in [(&[][..], false), (&[Quirk::DataOnInteriorAdd], true)] {
-        let mut context = campaign_desk(Operation::DownloadInstall);
+        let mut context = campaign_context(Operation::DownloadInstall);
         context.device.profile.quirks = quirks.iter().copied().collect();
         let mut device = Device::new();
         let replies = device.run(&mut context);
@@ -359,7 +359,7 @@ fn a_component_is_confirmed_by_the_inventory_and_not_by_its_result() {
     for (node, phase) in
         [("player", ArmingPhase::Confirmed), ("other", ArmingPhase::VersionMismatch)]
     {
-        let mut context = campaign_desk(Operation::DownloadInstall);
+        let mut context = campaign_context(Operation::DownloadInstall);
         Device::new().run(&mut context);
         next_session(&mut context);
         let mut device = shelf().without("Deployed/x1/ID").with("Deployed/x1/ID", node);

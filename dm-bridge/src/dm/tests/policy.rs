@@ -98,7 +98,7 @@ fn a_setting_without_a_status_stays_pending() {
     let mut silent = device.answer(&reply).unwrap();
     silent.commands.truncate(1);
     let last = session.handle(&mut context, received(&silent), NOW, &mut || [9; 16]);
-    assert!(device.answer(&last).is_none(), "it is not said twice in one session: {last:?}");
+    assert!(device.answer(&last).is_none(), "it is not sent twice in one session: {last:?}");
     assert_eq!(standing(&context), (vec!["call=ignore".to_owned()], vec![None]));
     assert!(
         context.notes.contains(&"policy call=ignore not answered".to_owned()),

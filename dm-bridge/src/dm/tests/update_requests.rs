@@ -65,7 +65,7 @@ fn an_unselected_device_is_armed_by_the_policy_of_the_campaign_or_its_own() {
             outcome(&mut context, asking(UpdateInitiator::User, None));
         let seen = (answered, is_armed, context.attempts.len());
         assert_eq!(seen, (code, armed, rows), "{campaign} {own:?}");
-        assert!(notified.is_some(), "a user is told in any case");
+        assert!(notified.is_some(), "the user is notified in any case");
         if campaign == Later {
             // The next session brings what this one put off.
             context.device.auth.next_nonce = Some(Nonce([1; 16]));
