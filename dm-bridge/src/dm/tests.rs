@@ -33,7 +33,9 @@ use crate::{
     },
 };
 
+mod any_device;
 mod components;
+mod device_commands;
 mod groups;
 mod large_objects;
 mod policy;
@@ -754,43 +756,6 @@ fn an_unfinished_package_is_continued_by_next_message() {
     assert_eq!(alert.code, AlertCode::NEXT_MESSAGE);
 }
 
-// test: oma-dm 4 (generic alert)
-// test: oma-dm 1 (a client sends Replace, Results, Alert and Status alone)
-#[test]
-fn alerts_that_nobody_knows_and_commands_of_a_server_are_refused() {
-    let mut context = device_context();
-    let mut device = Device::new();
-    let mut unknown = final_alert(200, None);
-    unknown.items[0].meta.as_mut().unwrap().kind = Some("org.example".to_owned());
-    let mut untyped = unknown.clone();
-    untyped.items[0].meta = None;
-    let mut request = unknown.clone();
-    request.items[0].meta.as_mut().unwrap().kind =
-        Some("org.openmobilealliance.dm.firmwareupdate.userrequest".to_owned());
-    let mut words = final_alert(200, Some("c1"));
-    words.items[0].data = Some("fine".into());
-    device.alerts = vec![unknown, untyped, request, words];
-    let mut first = device.first([1; 16]);
-    first.commands.push(Command::Get(Manage::new(CommandId(20), vec![Item::target("./x")])));
-    let foreign = vec![Item::text("./FwUpdate/Main/State", "100")];
-    first.commands.push(Command::Replace(Manage::new(CommandId(21), foreign)));
-    let replies = device.run_from(&mut context, first, NOW);
-    let answered: Vec<_> = codes(&replies[0]).iter().skip(3).map(|(_, code)| *code).collect();
-    // The campaign is brought in this session.
-    assert_eq!(answered, [415, 412, 200, 412, 405, 405]);
-}
-
-#[test]
-fn a_dev_info_of_another_device_is_forbidden() {
-    let mut context = device_context();
-    let mut device = Device::new();
-    let mut first = device.first([1; 16]);
-    let item = Item::value("./DevInfo/DevId", Format::Chr, "b");
-    first.commands[1] = Command::Replace(Manage::new(CommandId(2), vec![item]));
-    let replies = device.run_from(&mut context, first, NOW);
-    assert!(codes(&replies[0]).contains(&(Verb::Replace, 403)));
-}
-
 #[test]
 fn only_changed_rows_are_stored() {
     let mut context = device_context();
@@ -799,47 +764,4 @@ fn only_changed_rows_are_stored() {
     Device::new().run(&mut context);
     assert_eq!(context.changes_since(&before).len(), 2);
     assert_eq!(context.attempts[0].campaign, CampaignId([7; 16]));
-}
-
-mod any_device {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(64))]
-
-        /// Whatever a device answers, its session ends, its answers stay within its limit, and a
-        /// result is never invented.
-        #[test]
-        fn a_session_ends_whatever_the_device_answers(
-            exec in 0_u16..600,
-            refused in prop::sample::select(vec!["Manifest", "Plan/0", "PkgURL", "Now", "nothing"]),
-            code in 0_u16..600,
-            missing in prop::sample::select(vec!["FwV", "Root", "Phase", "Version", "nothing"]),
-            limit in 600_u64..70_000,
-            sequence in prop::sample::select(vec![200, 215, 406, 500]),
-            atomic in prop::sample::select(vec![200, 406, 507]),
-            value in ".{0,200}",
-        ) {
-            let mut context = device_context();
-            let value: &'static str = Box::leak(value.into_boxed_str());
-            let mut device = Device {
-                exec: StatusCode(exec),
-                refused: Some((refused, StatusCode(code))),
-                limit,
-                sequence: StatusCode(sequence),
-                atomic: StatusCode(atomic),
-                ..Device::new().with("State", value).with("Phase", value).without(missing)
-            };
-            for reply in device.run(&mut context) {
-                let length = u64::try_from(Encoding::Xml.emit(&reply).len()).unwrap();
-                // The first one carries nothing that could be left out.
-                prop_assert!(length <= limit || reply.commands.len() <= 3, "{length} > {limit}");
-            }
-            prop_assert!(context.attempts.iter().all(|row| row.result_code.is_none()));
-            let armed = latest(&context).phase == ArmingPhase::Armed;
-            prop_assert!(!armed || (200..300).contains(&exec));
-        }
-    }
 }

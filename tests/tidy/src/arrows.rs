@@ -1,4 +1,4 @@
-//! Who may know whom.
+//! Permitted imports between packages and modules.
 //!
 //! ```text
 //! proto  <-  carousel | receiver | dm-bridge  <-  tests
@@ -40,7 +40,7 @@ const PROTO: [(&str, &[&str]); 15] = [
 const PROGRAMS: [(&str, &str); 3] =
     [("carousel", "carousel"), ("receiver", "receiver"), ("dm-bridge", "dm_bridge")];
 
-/// What touches the machine: runtimes, sockets, files, databases, HTTP, processes.
+/// Names that touch the machine: runtimes, sockets, files, databases, HTTP, processes.
 ///
 /// Threads are not among them: a scoped thread that computes leaves no trace outside its caller.
 const MACHINE: [&str; 13] = [
@@ -195,7 +195,7 @@ fn is_program(file: &SourceFile) -> bool {
     PROGRAMS.iter().any(|(folder, _)| *folder == file.package())
 }
 
-/// Whether a file is a shell, the command line or the configuration of a program.
+/// Returns whether a file is a shell, the command line or the configuration of a program.
 fn touches_machine(file: &SourceFile) -> bool {
     is_program(file) && matches!(file.top_module(), Some("shell" | "main" | "cli" | "config"))
 }
@@ -204,15 +204,15 @@ fn touches_machine(file: &SourceFile) -> bool {
 fn names_behind(text: &str, prefix: &str) -> Vec<(usize, String)> {
     let mut names = Vec::new();
     for (at, found) in text.match_indices(prefix) {
-        let (before, rest) = text.split_at(at);
+        let (before, tail) = text.split_at(at);
         if before.ends_with(|c: char| c.is_alphanumeric() || "_:".contains(c)) {
             continue;
         }
         let line = before.matches('\n').count() + 1;
-        let rest = rest.get(found.len()..).unwrap_or_default();
-        let found = match rest.strip_prefix('{') {
+        let tail = tail.get(found.len()..).unwrap_or_default();
+        let found = match tail.strip_prefix('{') {
             Some(list) => top_names(list),
-            None => leading_name(rest).into_iter().collect(),
+            None => leading_name(tail).into_iter().collect(),
         };
         names.extend(found.into_iter().map(|name| (line, name)));
     }
@@ -247,7 +247,7 @@ fn leading_name(text: &str) -> Option<String> {
     module.then_some(name)
 }
 
-/// Whether a line uses a crate: as the head of a path, or imported by name.
+/// Returns whether a line uses a crate: as the head of a path, or imported by name.
 fn uses_crate(code: &str, name: &str) -> bool {
     code.match_indices(name).any(|(at, _)| {
         let before = code.get(..at).unwrap_or_default();

@@ -171,7 +171,7 @@ fn carry_patch(revision: &str, moves: &Moves, patch: &Path) -> anyhow::Result<bo
     Ok(true)
 }
 
-/// Whether a patch has to be written anew although only its line numbers differ.
+/// Returns whether a patch has to be written anew although only its line numbers differ.
 fn mutations_apply(patch: &Path) -> anyhow::Result<bool> {
     let check = Command::new("git")
         .current_dir(workspace_dir())

@@ -3,7 +3,7 @@
 use crate::{Finding, SourceFile};
 
 /// Lines of a file at most.
-pub const MAX_LINES: usize = 1000;
+pub const MAX_LINES: usize = 800;
 
 /// Words that mark work as unfinished; spelled in halves so that this file passes its own rule.
 const UNFINISHED: [&str; 6] = [
@@ -69,7 +69,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_of_a_thousand_lines_passes_and_one_more_does_not() {
+    fn a_file_of_the_limit_passes_and_one_more_line_does_not() {
         assert_eq!(length(&file("proto/src/a.rs", &"x\n".repeat(MAX_LINES))), []);
         assert_eq!(length(&file("proto/src/a.rs", &"x\n".repeat(MAX_LINES + 1))).len(), 1);
     }

@@ -22,18 +22,18 @@ use crate::{Finding, SourceFile};
 pub struct Ledger {
     /// Name of the standard, for people.
     pub standard: String,
-    /// What it is about.
+    /// Subject.
     pub title: String,
-    /// How much the text demands, where it was read.
+    /// Number of demands of the text, where it was read.
     pub text: Option<Text>,
     /// The claims, by section.
     pub rule: Vec<Claim>,
-    /// What the standard asks for and this product does not do.
+    /// Demands of the standard that this product does not meet.
     #[serde(default)]
     pub exception: Vec<Exception>,
 }
 
-/// What the text of a standard demands, counted by its key words outside of their own paragraph.
+/// Demands of the text of a standard, counted by its key words outside of their own paragraph.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Text {
@@ -77,9 +77,9 @@ pub struct Exception {
     /// As in [`Claim::should`].
     #[serde(default)]
     pub should: usize,
-    /// What is not done.
+    /// Demand that is not met.
     pub rule: String,
-    /// Why.
+    /// Reason.
     pub reason: String,
 }
 
@@ -147,8 +147,8 @@ fn tested(lines: &[&str], index: usize) -> Option<String> {
     let mut is_test = false;
     for line in below {
         is_test |= line.contains("test]") || line.contains("test(");
-        if let Some((_, rest)) = line.split_once("fn ") {
-            let name = rest.chars().take_while(|c| c.is_alphanumeric() || *c == '_');
+        if let Some((_, tail)) = line.split_once("fn ") {
+            let name = tail.chars().take_while(|c| c.is_alphanumeric() || *c == '_');
             return is_test.then(|| name.collect());
         }
     }

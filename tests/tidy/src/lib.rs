@@ -1,13 +1,16 @@
-//! The rules of the house that a compiler does not check.
+//! The rules of the sources that a compiler does not check; `cargo tidy` checks them.
 //!
 //! | module | checks |
 //! | --- | --- |
 //! | [`source`] | finds the files; blanks comments, strings and test items, so that rules see code alone |
-//! | [`arrows`] | who may know whom |
+//! | [`arrows`] | permitted imports between packages and modules |
 //! | [`carry`] | no rule: carries what names sources over a change of them (`cargo carry`) |
+//! | [`circles`] | no files of a crate import from one another |
 //! | [`habits`] | file length, unwrap, unfinished work, module layout |
 //! | [`ledger`] | every claim of a standard has a rule, a test and a line in the ledger |
-//! | [`mutations`] | every threat has a patch that takes its defence out, and a test that notices |
+//! | [`mutations`] | every threat has a patch that removes its defence, and a test that fails then |
+//! | [`rules`] | all rules, each with the counts of what it has checked |
+//! | [`words`] | words that are not used, openings of doc comments |
 //! | [`readme`] | every path that the README names exists, every command that it shows is run |
 //!
 //! A rule takes files and returns [`Finding`]s, so that each can be shown a planted fault.
@@ -16,11 +19,14 @@ use std::fmt;
 
 pub mod arrows;
 pub mod carry;
+pub mod circles;
 pub mod habits;
 pub mod ledger;
 pub mod mutations;
 pub mod readme;
+pub mod rules;
 pub mod source;
+pub mod words;
 
 pub use source::{SourceFile, workspace_dir, workspace_sources};
 
@@ -31,7 +37,7 @@ pub struct Finding {
     pub path: String,
     /// Line, from 1; 0: the file as a whole.
     pub line: usize,
-    /// What is wrong, and what would be right.
+    /// The mistake, and the right form.
     pub what: String,
 }
 

@@ -11,7 +11,7 @@ use serde::Deserialize;
 
 use crate::{Finding, SourceFile, workspace_dir};
 
-/// What each threat is defended with, and how the defence is taken out.
+/// Defences against each threat, and the patches that remove them.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Table {
@@ -21,7 +21,7 @@ pub struct Table {
     pub mutation: Vec<Mutation>,
 }
 
-/// One defence taken out.
+/// Removal of one defence.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Mutation {
@@ -29,7 +29,7 @@ pub struct Mutation {
     pub row: String,
     /// Name of the patch, without `.patch`.
     pub patch: String,
-    /// What the product does once it is applied.
+    /// Behaviour of the product with the patch.
     pub says: String,
     /// The package whose test must notice.
     pub package: String,

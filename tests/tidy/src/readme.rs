@@ -14,6 +14,19 @@ pub const READMES: [&str; 6] = [
     "tests/README.md",
 ];
 
+/// Bytes that the front page has at most: it is read in two minutes.
+pub const MAX_FRONT_PAGE_BYTES: usize = 7_000;
+
+/// Checks the length of the front page in bytes.
+pub fn front_page(bytes: usize) -> Vec<Finding> {
+    if bytes <= MAX_FRONT_PAGE_BYTES {
+        return Vec::new();
+    }
+    let what =
+        format!("{bytes} bytes, {MAX_FRONT_PAGE_BYTES} at most: move it to a crate's README");
+    vec![Finding::new("README.md", 0, what)]
+}
+
 /// Returns the text of the ```` ```sh ```` blocks, in order: one shell script.
 pub fn script(text: &str) -> String {
     let mut script = String::new();
@@ -101,6 +114,12 @@ mod tests {
     fn the_script_is_that_of_the_shell_blocks() {
         let text = "```sh\n# hi\na b \\\n  c   # why\nd\n```\n```text\nno\n```\nno";
         assert_eq!(script(text), "# hi\na b \\\n  c   # why\nd\n");
+    }
+
+    #[test]
+    fn a_front_page_of_the_limit_passes_and_a_longer_one_does_not() {
+        assert_eq!(front_page(MAX_FRONT_PAGE_BYTES), []);
+        assert_eq!(front_page(MAX_FRONT_PAGE_BYTES + 1).len(), 1);
     }
 
     #[test]

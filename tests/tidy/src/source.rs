@@ -57,7 +57,7 @@ impl SourceFile {
     }
 }
 
-/// Whether a file is part of a product or of its tests.
+/// Membership of a file: part of a product or of its tests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// Built into a program or library.
@@ -108,8 +108,8 @@ pub fn classify(texts: &[(String, String)]) -> Vec<SourceFile> {
             .iter()
             .any(|module| stem == module || stem.starts_with(&format!("{module}/")));
         let binary = match path.split_once('/') {
-            Some(("tests", rest)) => !rest.starts_with("src/"),
-            Some((_, rest)) => rest.starts_with("tests/"),
+            Some(("tests", remaining)) => !remaining.starts_with("src/"),
+            Some((_, remaining)) => remaining.starts_with("tests/"),
             None => false,
         };
         if declared || binary { FileKind::Test } else { FileKind::Product }
@@ -134,7 +134,7 @@ fn collect(folder: &Path, paths: &mut Vec<PathBuf>) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Where the modules that a file declares lie, with a `/` at the end.
+/// Folder of the modules that a file declares, with a `/` at the end.
 fn child_folder(path: &str) -> String {
     let stem = path.strip_suffix(".rs").unwrap_or(path);
     match stem.rsplit_once('/') {
@@ -149,7 +149,8 @@ fn test_declarations(code: &str) -> Vec<String> {
     for (at, _) in code.match_indices(TEST_ATTRIBUTE) {
         let item = code.get(at + TEST_ATTRIBUTE.len()..).unwrap_or_default();
         let Some((declaration, _)) = item.split_once([';', '{']) else { continue };
-        let is_file = item.get(declaration.len()..).is_some_and(|rest| rest.starts_with(';'));
+        let is_file =
+            item.get(declaration.len()..).is_some_and(|remaining| remaining.starts_with(';'));
         let name = declaration.split_whitespace().skip_while(|word| *word != "mod").nth(1);
         if let (true, Some(name)) = (is_file, name) {
             names.push(name.to_owned());
@@ -163,15 +164,15 @@ const TEST_ATTRIBUTE: &str = "#[cfg(test)]";
 /// Blanks each item that follows `#[cfg(test)]`, up to its closing brace or semicolon.
 fn blank_test_items(code: &str) -> String {
     let mut out = String::with_capacity(code.len());
-    let mut rest = code;
-    while let Some((before, after)) = rest.split_once(TEST_ATTRIBUTE) {
+    let mut remaining = code;
+    while let Some((before, after)) = remaining.split_once(TEST_ATTRIBUTE) {
         out.push_str(before);
         let item = item_length(after);
         let (item, remainder) = after.split_at(item);
         out.extend(item.chars().filter(|c| *c == '\n'));
-        rest = remainder;
+        remaining = remainder;
     }
-    out.push_str(rest);
+    out.push_str(remaining);
     out
 }
 
@@ -193,28 +194,28 @@ fn item_length(code: &str) -> usize {
 /// Replaces comments and the insides of literals with spaces; line breaks stay.
 fn blank_comments_and_literals(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some(first) = rest.chars().next() {
-        let (blanked, length) = if rest.starts_with("//") {
-            (true, rest.find('\n').unwrap_or(rest.len()))
-        } else if rest.starts_with("/*") {
-            (true, block_comment_length(rest))
-        } else if let Some(length) = raw_string_length(rest, &out) {
+    let mut remaining = text;
+    while let Some(first) = remaining.chars().next() {
+        let (blanked, length) = if remaining.starts_with("//") {
+            (true, remaining.find('\n').unwrap_or(remaining.len()))
+        } else if remaining.starts_with("/*") {
+            (true, block_comment_length(remaining))
+        } else if let Some(length) = raw_string_length(remaining, &out) {
             (true, length)
         } else if first == '"' {
-            (true, string_length(rest))
+            (true, string_length(remaining))
         } else if first == '\'' {
-            (true, character_length(rest).unwrap_or(1))
+            (true, character_length(remaining).unwrap_or(1))
         } else {
             (false, first.len_utf8())
         };
-        let (token, remainder) = rest.split_at(length);
+        let (token, remainder) = remaining.split_at(length);
         if blanked {
             out.extend(token.chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
         } else {
             out.push_str(token);
         }
-        rest = remainder;
+        remaining = remainder;
     }
     out
 }
@@ -222,18 +223,18 @@ fn blank_comments_and_literals(text: &str) -> String {
 fn block_comment_length(text: &str) -> usize {
     let mut depth = 0_usize;
     let mut at = 0;
-    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty()) {
-        if rest.starts_with("/*") {
+    while let Some(remaining) = text.get(at..).filter(|remaining| !remaining.is_empty()) {
+        if remaining.starts_with("/*") {
             depth += 1;
             at += 2;
-        } else if rest.starts_with("*/") {
+        } else if remaining.starts_with("*/") {
             depth -= 1;
             at += 2;
             if depth == 0 {
                 return at;
             }
         } else {
-            at += rest.chars().next().map_or(1, char::len_utf8);
+            at += remaining.chars().next().map_or(1, char::len_utf8);
         }
     }
     text.len()

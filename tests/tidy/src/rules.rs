@@ -1,0 +1,179 @@
+//! The rules, each with the counts of what it has checked.
+
+use std::{fs, path::PathBuf};
+
+use anyhow::Context as _;
+
+use crate::{
+    Finding, SourceFile, arrows,
+    circles::{self, Graph},
+    habits, ledger, mutations, readme,
+    source::PACKAGES,
+    words, workspace_dir, workspace_sources,
+};
+
+/// The repository as the rules see it.
+#[derive(Debug)]
+pub struct Workspace {
+    /// Top of the repository.
+    pub top: PathBuf,
+    /// Rust files, generated ones left out.
+    pub sources: Vec<SourceFile>,
+}
+
+impl Workspace {
+    /// Reads the sources of the repository that this package is part of.
+    ///
+    /// # Errors
+    ///
+    /// When a file or folder cannot be read.
+    pub fn read() -> anyhow::Result<Self> {
+        Ok(Self { top: workspace_dir(), sources: workspace_sources()? })
+    }
+
+    /// Returns the READMEs that there are, with their paths.
+    fn readmes(&self) -> anyhow::Result<Vec<(&'static str, String)>> {
+        let mut readmes = Vec::new();
+        for path in readme::READMES.into_iter().filter(|path| self.top.join(path).exists()) {
+            let text = fs::read_to_string(self.top.join(path)).with_context(|| path.to_owned())?;
+            readmes.push((path, text));
+        }
+        Ok(readmes)
+    }
+}
+
+/// Result of one rule.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// Numbers of the things that were checked.
+    pub counts: String,
+    /// Places that break the rule.
+    pub findings: Vec<Finding>,
+}
+
+/// A rule: it checks the whole repository.
+///
+/// It fails when a file of the repository cannot be read.
+pub type Rule = fn(&Workspace) -> anyhow::Result<Checked>;
+
+/// All rules, by the sentences that they check.
+pub const RULES: [(&str, Rule); 14] = [
+    ("modules inside proto follow the arrows", modules_inside_proto_follow_the_arrows),
+    ("programs do not know one another", programs_do_not_know_one_another),
+    ("only shells touch the machine", only_shells_touch_the_machine),
+    ("cores do not reach up to their shells", cores_do_not_reach_up_to_their_shells),
+    ("flute and dm meet in arming and agent alone", flute_and_dm_meet_in_arming_and_agent_alone),
+    ("crates behind a door stay there", crates_behind_a_door_stay_there),
+    ("files do not import in circles", files_do_not_import_in_circles),
+    ("files are short and named after modules", files_are_short_and_named_after_modules),
+    ("nothing unwraps, nothing is left undone", nothing_unwraps_and_nothing_is_left_undone),
+    ("banned words are not used", banned_words_are_not_used),
+    ("doc comments begin with a noun or a verb", doc_comments_begin_with_a_noun_or_a_verb),
+    ("claims have a rule, a test and a line", claims_have_a_rule_a_test_and_a_line),
+    ("threats have a patch and a test", threats_have_a_patch_and_a_test),
+    ("readmes name what exists", readmes_name_what_exists),
+];
+
+fn modules_inside_proto_follow_the_arrows(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let files = workspace.sources.iter().filter(|file| file.package() == "proto").count();
+    let findings = arrows::inside_proto(&workspace.sources);
+    Ok(Checked { counts: format!("{files} files"), findings })
+}
+
+fn programs_do_not_know_one_another(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let mut findings = arrows::between_packages(&workspace.sources);
+    for package in PACKAGES {
+        let path = workspace.top.join(package).join("Cargo.toml");
+        let manifest = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+        findings.extend(arrows::dependencies(package, &manifest));
+    }
+    Ok(Checked { counts: format!("{} packages", PACKAGES.len()), findings })
+}
+
+fn only_shells_touch_the_machine(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let findings = arrows::machine(&workspace.sources);
+    Ok(Checked { counts: files(workspace), findings })
+}
+
+fn cores_do_not_reach_up_to_their_shells(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let findings = arrows::cores_below_shells(&workspace.sources);
+    Ok(Checked { counts: files(workspace), findings })
+}
+
+fn flute_and_dm_meet_in_arming_and_agent_alone(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let findings = arrows::flute_and_dm(&workspace.sources);
+    Ok(Checked { counts: files(workspace), findings })
+}
+
+fn crates_behind_a_door_stay_there(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let findings = arrows::fences(&workspace.sources);
+    Ok(Checked { counts: files(workspace), findings })
+}
+
+fn files_do_not_import_in_circles(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let graph = Graph::of(&workspace.sources);
+    let excepted: Vec<_> =
+        graph.circles().iter().filter_map(|circle| circles::excepted(circle)).collect();
+    let excepted = if excepted.is_empty() { "none".to_owned() } else { excepted.join(", ") };
+    let counts = format!("{} imports, circles excepted: {excepted}", graph.edges());
+    Ok(Checked { counts, findings: circles::circles(&graph) })
+}
+
+fn files_are_short_and_named_after_modules(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let mut findings = habits::length(&workspace.sources);
+    findings.extend(habits::layout(&workspace.sources));
+    let lengths = workspace.sources.iter().map(|file| file.text.lines().count());
+    let longest = lengths.max().unwrap_or_default();
+    Ok(Checked {
+        counts: format!("{}, the longest has {longest} lines", files(workspace)),
+        findings,
+    })
+}
+
+fn nothing_unwraps_and_nothing_is_left_undone(workspace: &Workspace) -> anyhow::Result<Checked> {
+    Ok(Checked { counts: files(workspace), findings: habits::finished(&workspace.sources) })
+}
+
+fn banned_words_are_not_used(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let texts = words::texts(&workspace.top)?;
+    let findings = words::banned(&texts, &words::EXCEPTIONS);
+    let counts = format!("{} texts, {} exceptions", texts.len(), words::EXCEPTIONS.len());
+    Ok(Checked { counts, findings })
+}
+
+fn doc_comments_begin_with_a_noun_or_a_verb(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let (count, findings) = words::openings(&workspace.sources);
+    Ok(Checked { counts: format!("{count} doc comments"), findings })
+}
+
+fn claims_have_a_rule_a_test_and_a_line(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let ledgers = ledger::ledgers(&workspace.top.join("tests/conformance"))?;
+    let mut findings = ledger::matched(&workspace.sources, &ledgers);
+    findings.extend(ledger::counted(&ledgers));
+    let claims: usize = ledgers.values().map(|ledger| ledger.rule.len()).sum();
+    Ok(Checked { counts: format!("{} standards, {claims} claims", ledgers.len()), findings })
+}
+
+fn threats_have_a_patch_and_a_test(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let table = mutations::table()?;
+    let counts = format!("{} threats, {} patches", table.rows.len(), table.mutation.len());
+    Ok(Checked { counts, findings: mutations::findings(&table, &workspace.sources)? })
+}
+
+fn readmes_name_what_exists(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let mut findings = Vec::new();
+    let readmes = workspace.readmes()?;
+    for (path, text) in &readmes {
+        findings.extend(readme::paths(path, text, &workspace.top));
+        findings.extend(readme::links(path, text, &workspace.top));
+        findings.extend(readme::invariants(path, text, &workspace.sources));
+    }
+    let front_page = readmes.first().map_or(0, |(_, text)| text.len());
+    findings.extend(readme::front_page(front_page));
+    let counts = format!("{} READMEs, front page {front_page} bytes", readmes.len());
+    Ok(Checked { counts, findings })
+}
+
+fn files(workspace: &Workspace) -> String {
+    format!("{} files", workspace.sources.len())
+}
