@@ -11,7 +11,7 @@
 //! environment and flags take precedence over both. The card's account takes precedence over any
 //! other stored one, and is removed with the card.
 
-use std::{fmt, str::FromStr};
+use std::fmt;
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::{
@@ -40,53 +40,25 @@ const MAX_PIN: usize = 20;
 /// originating port.
 const SHORT_MESSAGE: [u8; 5] = [0x06, 0x05, 0x04, 0x0b, 0x84];
 
-/// PromptKind of a bootstrap document.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Profile {
-    /// A provisioning document with its proof.
-    Cp,
-    /// A DM message with its proof.
-    Dm,
-    /// A document without a proof, from the manufacturer.
-    Factory,
-    /// The image of a card's file.
-    SmartCard,
+proto::words! {
+    /// Profile of a bootstrap document.
+    pub enum Profile: "profile" {
+        /// A provisioning document with its proof.
+        Cp = "cp",
+        /// A DM message with its proof.
+        Dm = "dm",
+        /// A document without a proof, from the manufacturer.
+        Factory = "factory",
+        /// The image of a card's file.
+        SmartCard = "smart-card",
+    }
 }
 
 impl Profile {
-    /// All profiles.
-    pub const ALL: [Self; 4] = [Self::Cp, Self::Dm, Self::Factory, Self::SmartCard];
-
-    /// Returns the word.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Cp => "cp",
-            Self::Dm => "dm",
-            Self::Factory => "factory",
-            Self::SmartCard => "smart-card",
-        }
-    }
-
     /// Returns the profile of a document that was received over the air: `Cp` or `Dm`.
     #[must_use]
     pub fn of_push(octets: &[u8]) -> Self {
         if DmBootstrap::parse(octets).is_ok() { Self::Dm } else { Self::Cp }
-    }
-}
-
-impl fmt::Display for Profile {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Profile {
-    type Err = WireError;
-
-    fn from_str(word: &str) -> Result<Self, WireError> {
-        let found = Self::ALL.into_iter().find(|it| it.as_str() == word);
-        found.ok_or_else(|| WireError::invalid("profile", word, "cp, dm, factory or smart-card"))
     }
 }
 
@@ -118,7 +90,7 @@ pub enum BootstrapError {
 /// The content of an authenticated bootstrap document.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BootstrapProposal {
-    /// PromptKind of a bootstrap document.
+    /// Kind of a bootstrap document.
     pub profile: Profile,
     /// The account.
     pub account: Account,

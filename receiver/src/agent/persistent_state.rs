@@ -575,6 +575,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::too_many_lines, reason = "one value for each field")]
     fn full() -> PersistentState {
         let mut persistent = PersistentState {
             phase: Phase::Receiving,

@@ -285,6 +285,7 @@ impl Device {
         self.run();
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each output")]
     fn perform(&mut self, output: Output) {
         let now = self.now;
         let holds = match self.held {

@@ -372,6 +372,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one value for each field")]
     fn the_largest_state_fits_in_a_copy() {
         let word = || "handed-over".to_owned();
         let name = || "x".repeat(64);

@@ -196,6 +196,7 @@ impl Bench {
         panic!("one input set off {OUTPUTS} outputs");
     }
 
+    #[expect(clippy::too_many_lines, reason = "one arm for each command")]
     fn answer(&mut self, output: Output) {
         let (core, disk, now) = (&mut self.core, &mut self.disk, self.now);
         let broken = || StorageError::while_doing("test")(io::Error::other("disk"));
