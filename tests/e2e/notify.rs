@@ -106,7 +106,7 @@ fn each_way_of_a_notification_brings_the_device() {
     let push = format!("http://{}/", posts);
     for (to, more) in [(&*datagrams, &[][..]), (&push, &[]), ("sms:+4915112345678", &by_gateway)] {
         let said = scene.bridge(&[&["device", "notify", "LAB-0001", "--to", to], more].concat());
-        assert!(said.starts_with("LAB-0001 came after "), "{to}: {said}");
+        assert!(said.starts_with("LAB-0001 connected after "), "{to}: {said}");
     }
     let mut junk = role(&["receiver", "deliver-notification", "--config"]);
     junk.arg(scene.file("device.toml")).arg(scene.file("no-such-file"));

@@ -156,7 +156,7 @@ impl AgentState {
         self.send_install_notification(now);
         let lost = self.persistent.armed.is_some() && self.operation.is_none();
         if lost {
-            tracing::error!("files of the armed campaign damaged");
+            tracing::error!("the files of the armed campaign are damaged");
             self.complete(now, Phase::Failed, ResultCode::UNDEFINED);
         }
         match &self.operation {

@@ -223,7 +223,7 @@ fn finished(outcome: VerifyOutcome) -> Result<(), VerifyError> {
     match outcome {
         VerifyOutcome::Ready { .. } => Ok(()),
         VerifyOutcome::WrongDigest { found } => {
-            tracing::error!(%found, "image does not match the signed digest");
+            tracing::error!(%found, "the image is not the signed one");
             Err(VerifyError::WrongDigest)
         }
         VerifyOutcome::WrongContent { why } => {
