@@ -10,7 +10,8 @@ use std::{
 
 use fumocast_tests::secrets::{self, Search, Secret};
 
-/// Environment variable that is set when all tests have run before; then [`SOURCES`] must have logs.
+/// Environment variable that is set when all tests have run before; then [`SOURCES`] must have
+/// logs.
 const WHOLE_SUITE: &str = "FUMOCAST_WHOLE_SUITE";
 /// Parts of the names of logs that the whole suite leaves.
 const SOURCES: [&str; 9] = [

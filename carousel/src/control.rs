@@ -1,4 +1,4 @@
-//! The control API: sessions on air by orders and windows, and the state that survives a restart.
+//! The control API: its operations, the windows of sessions, and the state that survives a restart.
 
 pub mod manager;
 pub mod resume_point;

@@ -11,13 +11,13 @@ pub enum ExitCode {
     Usage,
     /// A file or an option is invalid.
     Configuration,
-    /// The network refused.
+    /// The network failed.
     Network,
     /// A signature or a digest is wrong.
     Refused,
     /// A file or a campaign does not exist.
     NotFound,
-    /// It contradicts an existing file or session.
+    /// A conflict with an existing file or session.
     Conflict,
     /// A rule forbids it: a window, an address, an expiry date.
     Policy,

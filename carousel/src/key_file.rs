@@ -17,7 +17,7 @@ const SPKI_PREFIX: [u8; 12] =
 ///
 /// # Errors
 ///
-/// A text that says what was found in place of one.
+/// A text that names what was found instead.
 pub fn private_key(octets: &[u8]) -> Result<SigningKey, String> {
     let der = match pem(octets) {
         None => octets.to_vec(),
@@ -38,7 +38,7 @@ pub fn private_key(octets: &[u8]) -> Result<SigningKey, String> {
 ///
 /// # Errors
 ///
-/// A text that says what was found in place of one.
+/// A text that names what was found instead.
 pub fn public_key(octets: &[u8]) -> Result<PublicKey, String> {
     let der = match pem(octets) {
         None => octets.to_vec(),
@@ -59,7 +59,7 @@ pub fn public_key(octets: &[u8]) -> Result<PublicKey, String> {
 ///
 /// # Errors
 ///
-/// A text that says what was expected.
+/// A text that names the expected form.
 pub fn signature(octets: &[u8]) -> Result<[u8; 64], String> {
     if let Ok(raw) = octets.try_into() {
         return Ok(raw);

@@ -133,7 +133,8 @@ impl UnsignedSession {
     ///
     /// # Panics
     ///
-    /// When the setup has no file at all, or TSI or a TOI do not fit the widths of the wire profile.
+    /// When the setup has no file at all, or TSI or a TOI do not fit the widths of the wire
+    /// profile.
     #[must_use]
     pub fn new(now: Now, setup: UnsignedSetup) -> Self {
         let UnsignedSetup {

@@ -32,7 +32,7 @@ pub fn position(now: Utc, window: Window) -> Position {
 ///
 /// # Errors
 ///
-/// A text that says what was expected.
+/// A text that names the expected form.
 pub fn moment(now: Utc, text: &str) -> Result<Utc, String> {
     let wrong = || format!("{text:?} is no moment: RFC 3339, now, +30s, +10m, +2h or +7d");
     if text == "now" {

@@ -57,7 +57,7 @@ pub enum AppError {
         /// Its name.
         name: String,
     },
-    /// It exists already, or its state does not allow this.
+    /// A conflict: the thing exists already, or its state does not allow the operation.
     #[error("{0}")]
     Conflict(String),
     /// A rule forbids it.
@@ -69,7 +69,7 @@ pub enum AppError {
 }
 
 impl AppError {
-    /// Returns the exit code of the design page.
+    /// Returns the documented exit code.
     #[must_use]
     pub const fn exit_code(&self) -> u8 {
         match self {

@@ -37,7 +37,7 @@ async fn phase(talk: &Harness) -> ArmingPhase {
     talk.store.device_attempts(&id()).await.unwrap()[0].phase
 }
 
-/// A component comes by broadcast, is read back, is deactivated, and that is read back too.
+/// A component is broadcast, is read back, is deactivated, and that is read back too.
 pub(crate) async fn lived_through(encoding: Encoding) -> Harness {
     let mut talk = Harness::with_delivery(encoding, delivery(DeliveryMethod::Broadcast)).await;
     talk.device.software = Some(Software { is_shown: true, ..Software::default() });

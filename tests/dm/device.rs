@@ -29,7 +29,7 @@ pub(crate) struct TestDevice {
     pub(crate) changes: Vec<(ComponentTarget, Option<Correlator>)>,
     /// The download that it was commanded to start.
     pub(crate) download: Option<DownloadRequest>,
-    /// The package that came in the session.
+    /// The package that was received in the session.
     pub(crate) package: Vec<u8>,
     /// The stored part of one that arrives in chunks, and the offset at which the remainder starts.
     pub(crate) held: Vec<u8>,

@@ -68,7 +68,7 @@ impl Harness {
         Self::with(encoding, AuthKind::Md5).await
     }
 
-    /// The same, with another kind of proof.
+    /// The same, with another authentication type.
     pub(crate) async fn with(encoding: Encoding, auth: AuthKind) -> Self {
         test_log::capture();
         let now = Now { mono: Mono(0), utc: Utc::from_seconds(1_500) };

@@ -163,7 +163,7 @@ async fn a_whole_session_runs_over_tls_and_a_stranger_gets_none() {
         }
     };
     assert_eq!(outcome, SessionOutcome::Complete);
-    // A server whose issuer the device does not know.
+    // A server whose issuer the device does not trust.
     let stranger = Certificates { ca: Some(world.other.file.clone()), own: None };
     assert!(matches!(world.try_as(&stranger), Err(HttpError::Io(_))));
     assert!(matches!(world.try_as(&Certificates::default()), Err(HttpError::Io(_))));

@@ -285,7 +285,7 @@ fn capture(bodies: &[Vec<u8>]) -> Vec<u8> {
     out
 }
 
-/// A message with every element that the model knows.
+/// A message with every element of the model.
 fn everything() -> Message {
     let meta = Meta {
         format: Some(Format::Chr),

@@ -49,7 +49,7 @@ pub(crate) async fn armed_and_reported(encoding: Encoding) -> Harness {
     talk
 }
 
-/// The nonce of the device is one that the server does not know any more.
+/// The device uses a nonce that the server has dropped.
 pub(crate) async fn stale_nonce(encoding: Encoding) -> Harness {
     let mut talk = Harness::new(encoding).await;
     talk.device.nonce = b"of last year".to_vec();
@@ -118,7 +118,7 @@ pub(crate) async fn wrong_server_password(encoding: Encoding) -> Harness {
     talk
 }
 
-/// The server knows another password of the device.
+/// The server has another password of the device.
 pub(crate) async fn wrong_password(encoding: Encoding) -> Harness {
     let mut talk = Harness::new(encoding).await;
     talk.set_device_secret(Secret::new("LAB-0001", "another password"));
@@ -179,7 +179,8 @@ async fn a_large_object_goes_over_several_messages() {
     large_object(Encoding::Wbxml).await;
 }
 
-/// The device requests an update by itself; by the operator's setting it gets it in a later session.
+/// The device requests an update by itself; by the operator's setting it gets it in a later
+/// session.
 pub(crate) async fn device_request(encoding: Encoding) -> Harness {
     let mut talk = Harness::new(encoding).await;
     let later = Some(UpdateRequestPolicy::Later);
@@ -298,7 +299,7 @@ pub(crate) async fn scenario_2(encoding: Encoding) -> Harness {
     talk
 }
 
-/// The user does not want it: the address and the Exec are kept back.
+/// The user refuses: the address and the Exec are not sent.
 pub(crate) async fn user_says_no(encoding: Encoding) -> Harness {
     let mut talk = Harness::with_delivery(encoding, delivery(DeliveryMethod::Download)).await;
     talk.device.user_says = Answer::No;
@@ -407,7 +408,7 @@ fn without_our_extension(message: &mut Message) {
     }
 }
 
-/// A server of FUMO 1.0 asks our client for what it knows, and sends it to a download.
+/// A server of FUMO 1.0 reads the standard nodes of our client, and starts a download.
 // test: oma-002 8 (versions)
 #[tokio::test]
 async fn a_server_of_fumo_1_0_sees_an_object_of_fumo_1_0() {
@@ -438,7 +439,7 @@ async fn a_server_of_fumo_1_0_sees_an_object_of_fumo_1_0() {
     check("server_of_fumo_1_0.txt", &talk.transcript);
 }
 
-/// Answers a message as a server that knows nothing of us.
+/// Answers a message as a server without our extension.
 fn send_as_1_0(
     talk: &mut Harness,
     post: &HttpRequest,

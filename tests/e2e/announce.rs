@@ -54,7 +54,7 @@ fn announcements() -> Option<UdpSocket> {
         .ok()
 }
 
-/// Sends a file and an empty one to a listener that knows the description alone.
+/// Sends a file and an empty one to a listener that has only the description.
 fn receive(folder: &Path, sdp: &Path) {
     let out = folder.join("in");
     let mut listen = role(&["receiver", "listen", "--interface", "127.0.0.1", "--once", "--json"]);

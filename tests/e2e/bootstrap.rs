@@ -1,4 +1,4 @@
-//! Devices that are given their account: from a file, over the air, by a card.
+//! Bootstrap of device accounts: from a file, over the air, by a card.
 
 use std::{
     fs,
@@ -13,7 +13,7 @@ use crate::{
     processes::{Scene, role, run},
 };
 
-/// A device without an account; returns where it takes what is pushed to it over HTTP.
+/// A device without an account; returns its URL for pushes over HTTP.
 fn scene(local: &str) -> (Scene, String) {
     let scene = Scene::new();
     let posts = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();

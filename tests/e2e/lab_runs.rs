@@ -45,7 +45,8 @@ fn an_image_survives_loss_and_a_kill_and_an_unarmed_device_takes_nothing() {
     assert_eq!(unarmed.slots_held, 0);
 }
 
-/// WBXML, consent at enrolment, package 0, a suspension of each device, reports spread over seconds.
+/// WBXML, consent at enrolment, package 0, a suspension of each device, reports spread over
+/// seconds.
 #[test]
 fn all_that_device_management_offers_comes_together_in_one_run() {
     let report = complete(&[

@@ -6,17 +6,17 @@
 //! | [`matrix`] | attack x place: each refused for its reason |
 //! | [`verifier`] | what a flood does to a receiver that accepts everything |
 //! | [`secrets`] | that no secret of a run is in any log |
-//! | [`bad_input`] | what people get wrong, with the exit code of each |
-//! | [`bootstrap`] | devices that are given their account: from a file, over the air, by a card |
+//! | [`bad_input`] | mistakes of operators, with the exit code of each |
+//! | [`bootstrap`] | bootstrap of device accounts: from a file, over the air, by a card |
 //! | [`components`] | a software component: brought, deactivated, removed, each time read back |
-//! | [`notify`] | a device that is asked to come, each way a notification can go |
+//! | [`notify`] | notifications to a device over each transport |
 //! | [`announce`] | a session announced, joined by its description, received |
 //! | [`rotation`] | two rotations of the root over DM, and a campaign of the new keys |
 //! | [`policy`] | the policy of a device, set by the operator, and its answer |
 //! | [`processes`] | programs as processes |
-//! | [`readme`] | the commands of the README |
+//! | [`readme`] | the commands of the READMEs |
 //! | [`unicast`] | a package over HTTP, inside the DM session, from local media |
-//! | [`span`] | a plain file over a link between namespaces that loses packets |
+//! | [`span`] | an unsigned file over a link between namespaces that loses packets |
 
 #![expect(
     clippy::indexing_slicing,

@@ -4,7 +4,7 @@
 //! | --- | --- | --- | --- |
 //! | stranger's key | campaign is not trusted | refused (5) | 404 |
 //! | older sequence | older than the newest campaign | below the floor of the root (8) | 455 rollback |
-//! | other device class | device refused, never armed | does not know devices | 403 |
+//! | other device class | device refused, never armed | has no devices | 403 |
 //! | each octet of campaign and manifest changed | not trusted | refused (5) | 404, or 455 for another manifest |
 //! | window or source outside the limits | policy | policy | 455 limits |
 //!

@@ -1,4 +1,4 @@
-//! A device that is asked to come, each way a notification can go.
+//! Notifications to a device over each transport.
 
 use std::{
     fs,
@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::processes::{Scene, role};
 
-/// A device that has been there once and would not come again for an hour; returns where it takes
-/// datagrams and posts.
+/// A device that has connected once and polls an hour later; returns its addresses for datagrams
+/// and posts.
 fn scene() -> (Scene, String, String) {
     let mut scene = Scene::new();
     let datagrams = UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
@@ -25,7 +25,7 @@ fn scene() -> (Scene, String, String) {
     );
     scene.set_up(&scene.enrolled, &local);
     scene.start();
-    // Its first session is over when nothing more of it comes for a second.
+    // Its first session is over after a second without a message.
     let (mut seen, mut same) = (None, 0);
     scene.wait_for("the device comes and goes", || {
         let before = std::mem::replace(&mut seen, scene.last_seen());
@@ -84,7 +84,7 @@ fn short_message(body: &[u8]) -> Vec<u8> {
     short_message
 }
 
-/// The device's modem hands what has come to the receiver.
+/// The device's modem passes received messages to the receiver.
 fn over_the_modem(device: &Path, short_message: &[u8]) -> bool {
     let mut notified = role(&["receiver", "deliver-notification", "-", "--config"]);
     let notified = notified.arg(device).stdin(Stdio::piped()).spawn();

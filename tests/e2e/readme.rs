@@ -1,5 +1,5 @@
-//! The commands of the READMEs, executed as they stand there: the shell blocks of each, in order, as
-//! one script in a folder of its own.
+//! The commands of the READMEs, executed as they stand there: the shell blocks of each, in order,
+//! as one script in a folder of its own.
 
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, process::Command};
 

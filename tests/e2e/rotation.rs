@@ -1,5 +1,5 @@
-//! Two rotations of the root while a device is away: both come to it over DM, in their order, and
-//! then it takes a campaign that only keys of the last root have signed.
+//! Two rotations of the root while a device is off: it receives both over DM, in their order, and
+//! then accepts a campaign that only keys of the last root have signed.
 
 use std::{
     fs,
@@ -163,7 +163,7 @@ fn key_id(file: &Path) -> String {
     SigningKey::from_pkcs8(&fs::read(file).unwrap()).unwrap().public().key_id()
 }
 
-/// A device that comes before there is a session is armed in its next call, an hour later.
+/// A device that connects before there is a session is armed in its next DM session, an hour later.
 async fn until_on_air_is_prepared(headend: &Headend, package: &Package) {
     for _ in 0..STEPS {
         if headend.air(package).await.unwrap().is_some() {

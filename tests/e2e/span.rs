@@ -1,4 +1,4 @@
-//! A plain file between network namespaces, over a link that loses packets.
+//! An unsigned file between network namespaces, over a link that loses packets.
 
 use std::path::Path;
 

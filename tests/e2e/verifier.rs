@@ -53,8 +53,8 @@ fn a_receiver_that_accepts_everything_is_ruined_by_the_same_flood() {
     assert_eq!(stats.forged(), 0);
 }
 
-/// Receives one pass, each true packet after the ten forged ones that the one before it set off, and
-/// solves every block from what was stored of it first.
+/// Receives one pass, each true packet after the ten forged ones that the one before it set off,
+/// and decodes every block from what was stored of it first.
 fn received(broadcast: &Broadcast, packet_auth: impl PacketAuth) -> (Vec<u8>, Stats) {
     let mut object = Object::with_packet_auth(broadcast.object, log(broadcast), packet_auth);
     let mut forger = Forger::new(broadcast.object, 10.0, 1);
@@ -90,7 +90,7 @@ fn log(broadcast: &Broadcast) -> SymbolLog {
 
 type Stored = BTreeMap<Sbn, BTreeMap<Esi, Vec<u8>>>;
 
-/// Plays a storage that writes and syncs at once, and keeps what was written.
+/// Plays a storage in memory that writes and syncs at once.
 fn collect<A: PacketAuth>(object: &mut Object<A>, stored: &mut Stored) {
     let layout = object.log().layout().clone();
     while let Some(output) = object.log_mut().poll_output() {

@@ -1,4 +1,4 @@
-//! Our plain receiver on a disk in memory, which is as quick as it is honest.
+//! Our receiver of unsigned sessions, on a disk in memory without delays or faults.
 
 use std::{collections::BTreeMap, io, net::IpAddr};
 

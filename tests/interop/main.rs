@@ -4,8 +4,8 @@
 //! | module | holds |
 //! | --- | --- |
 //! | `ours_to_theirs` | a campaign that the carousel puts on air, received as plain files |
-//! | `plain_to_theirs` | plain sessions in both profiles |
-//! | `plain_to_ours` | any plain session, from the carousel's core to the receiver's |
+//! | `plain_to_theirs` | unsigned sessions in both profiles |
+//! | `plain_to_ours` | any unsigned session, from the carousel's core to the receiver's |
 //! | `theirs_to_ours` | what their sender puts on air, read by `proto::flute` and `proto::fec` |
 //! | `golden` | the golden session, octet for octet, through their receiver |
 //! | `sockets` | our programs and theirs on one wire, in network namespaces |
@@ -13,8 +13,8 @@
 //! | `xsd` | our tables against the schema of RFC 6726 |
 //! | `peer` | their receiver and sender, with our names |
 //! | `collector` | the least receiver that `proto` can make: no store, no trust |
-//! | `plain_air` | plain sessions of the carousel's core, from files in memory |
-//! | `disk` | the receiver's plain core on a disk in memory |
+//! | `plain_air` | unsigned sessions of the carousel's core, from files in memory |
+//! | `disk` | the receiver's core for unsigned sessions, on a disk in memory |
 //! | `air` | loss, reordering, duplicates, all seeded |
 //!
 //! The peer uses the crate `raptorq` as we do, so nothing here proves the codec; the vectors of an

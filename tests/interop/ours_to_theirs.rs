@@ -1,4 +1,4 @@
-//! The carousel's air, received as plain files by a receiver that knows nothing of plans.
+//! A campaign on air, received as plain files by a receiver without support for plans.
 
 use std::{collections::BTreeMap, io, num::NonZeroUsize, sync::Mutex};
 

@@ -16,7 +16,7 @@ use proto::time::Utc;
 /// The moment of every test: their sender repeats the FDT for each second that passes.
 pub(crate) const MOMENT: Utc = Utc(1_800_000_000_000);
 
-/// Returns [`MOMENT`] as they want it.
+/// Returns [`MOMENT`] in the type of the crate.
 pub(crate) fn moment() -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_millis(MOMENT.0)
 }

@@ -1,4 +1,4 @@
-//! UnsignedSource sessions that the carousel's core puts on air, from files in memory.
+//! Unsigned sessions that the carousel's core puts on air, from files in memory.
 
 use std::{
     collections::{BTreeMap, HashMap},

@@ -1,4 +1,4 @@
-//! Packets of the carousel's plain core, with random losses, into the receiver's plain core.
+//! Unsigned sessions from the carousel's core to the receiver's, with random losses.
 
 use carousel::unsigned::wire_profile::{FtiLocation, Profile};
 use fumocast_tests::lab::rng::SeededRng;

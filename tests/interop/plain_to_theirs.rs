@@ -1,4 +1,4 @@
-//! UnsignedSource sessions of both profiles, received by them and by `proto`.
+//! Unsigned sessions of both profiles, received by them and by `proto`.
 
 use std::collections::BTreeMap;
 
@@ -79,7 +79,7 @@ fn a_table_that_arrives_last_explains_what_they_received() {
     for form in every_form() {
         let (packets, expected) = on_air(form, &[1, 20_000], 1);
         let (table, data) = split(packets);
-        // What closes the session is left out: they forget it then.
+        // What closes the session is left out: their receiver drops its files then.
         let open = |packet: &Vec<u8>| !Packet::parse(packet).unwrap().header.close_session;
         let arrived: Vec<_> = data.into_iter().chain(table).filter(open).collect();
         assert!(TheirReceiver::new().receive(&arrived) == expected, "{form:?}");

@@ -1,9 +1,9 @@
 //! Report load: many devices finish their operation in the same second and report it.
 //!
-//! Deterministic, from one seed. Devices are the receiver's own report queue, slots and back-off;
-//! the server is the bridge's own session table, which admits so many sessions at once, and its way of
-//! counting results. Between them results travel as the alerts that they are. Some answers are
-//! lost, so that devices report again, and some devices restart while they wait for their slot.
+//! Deterministic, from one seed. Devices are the receiver's own report queue, delays and back-off;
+//! the server is the bridge's own session table, which admits so many sessions at once, and its way
+//! of counting results. Between them results travel as the alerts that they are. Some answers are
+//! lost, so that devices report again, and some devices restart while they wait to report.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
@@ -140,7 +140,7 @@ fn settings(load: &ReportLoad) -> ReportSettings {
     ReportSettings { spread, ..ReportSettings::default() }
 }
 
-/// The latest slot that could be chosen at this moment.
+/// The latest time of a report that could be chosen at this moment.
 fn latest(load: &ReportLoad, now: Utc) -> Utc {
     settings(load).send_after(now, u64::MAX)
 }
@@ -159,7 +159,7 @@ fn device(load: &ReportLoad, number: u32, rng: &mut SplitMix64) -> Device {
     let mut reports = ReportQueue::default();
     reports.push(alert.clone(), settings.send_after(END, rng.next_u64()));
     if rng.next_u64() % 1000 < load.restarts_per_mille {
-        // What ended is found again in the journal: the slot is the one first chosen.
+        // What ended is found again in the journal: the time to report is the one first chosen.
         reports = ReportQueue::restore(reports.reports().to_vec());
         reports.push(alert, settings.send_after(END, rng.next_u64()));
     }

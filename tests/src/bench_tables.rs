@@ -20,7 +20,7 @@ use crate::lab::rng::SeededRng;
 /// Segments whose tables a receiver keeps, however large they are.
 const KEPT: usize = 4;
 
-/// Symbols beyond Kseg with which a table is solved here; nearly always it takes none.
+/// Symbols beyond Kseg with which a table is decoded here; nearly always it takes none.
 const SPARE: u32 = 1;
 
 /// Loss model.
@@ -255,8 +255,8 @@ const WARM_UP: u64 = 4;
 /// Segments that a late device is listened to: after these it is in steady reception.
 const LISTENED: u64 = 8;
 
-/// Tunes in somewhere in the plan and returns how many of the symbols that it receives find no table
-/// before it is in steady reception, in segments.
+/// Tunes in somewhere in the plan and returns how many of the symbols that it receives find no
+/// table before it is in steady reception, in segments.
 #[must_use]
 #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 symbols")]
 pub fn late(shape: PlanShape, loss: Loss, seed: u64) -> f64 {

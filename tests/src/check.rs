@@ -54,8 +54,8 @@ impl Cost {
 
 /// Measures both in turn, `times` times.
 ///
-/// The packets are forged ones whose table is known: each takes the whole way of a true one up to the
-/// comparison, and none is stored, so that the storage is not measured.
+/// The packets are forged ones whose table is known: each takes the whole way of a true one up to
+/// the comparison, and none is stored, so that the storage is not measured.
 ///
 /// # Errors
 ///

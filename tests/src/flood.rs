@@ -44,7 +44,7 @@ pub struct Flood {
 pub struct Outcome {
     /// Forged packets received.
     pub forged: u64,
-    /// Of these, stored or taken into a table.
+    /// Of these, stored or accepted into a table.
     pub forged_taken: u64,
     /// True packets received until the image was complete, without and with the flood.
     pub true_packets_clean: u64,
@@ -135,7 +135,7 @@ fn lost(rng: &mut SeededRng, percent: u8) -> bool {
     u32::from(u16::from_be_bytes(octets)) * 100 < u32::from(percent) * 65_536
 }
 
-/// The receiver's core, and a storage that keeps what is written.
+/// The receiver's core, and a storage in memory.
 #[derive(Debug)]
 pub(crate) struct Device {
     pub(crate) object: Object,

@@ -18,7 +18,7 @@
 //! | [`hook`], [`user`] | the installer hook of a lab device; its user |
 //! | [`forgery`], [`attacker`] | what an attacker on the channel sends; the attacker as a process |
 //! | [`report`], [`verdict`] | the result of a run |
-//! | [`progress`] | what a person sees meanwhile |
+//! | [`progress`] | the progress display |
 //!
 //! The lab starts its own program again in hidden roles (`lab role …`), so that each device is a
 //! process that can be killed, and one build makes everything.

@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`lab`], [`span`], [`namespaces`] | the real programs on this machine; one file over a lossy link |
+//! | [`lab`], [`span`], [`namespaces`] | the real programs on this machine; a file over a lossy link |
 //! | [`sim`] | simulated worlds: the real cores on a simulated clock, network and disk |
 //! | [`store`] | power cuts and kills of the storage, octets written to flash |
 //! | [`verifier`] | a device as a command line, for attacks |

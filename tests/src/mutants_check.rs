@@ -1,4 +1,4 @@
-//! `cargo mutants-check`: does a test fail for each defence that is removed?
+//! `cargo mutants-check`: removes each defence and runs the test that must fail.
 
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -2,10 +2,10 @@
 //! messages of the same number and size.
 //!
 //! Both are axum in this process and reached over real HTTP on loopback by the same load: a few
-//! devices at once, each with a connection of its own for its session. A session is whole: credential
-//! (MD5, with the nonce that the device's last session ended with) and DevInfo in XML or WBXML, the
-//! server's questions, their answers, the end, with all that the server stores (SQLite) before it
-//! answers. Rounds alternate, so that what else the machine does falls on all of them.
+//! devices at once, each with a connection of its own for its session. A session is whole:
+//! credential (MD5, with the nonce that the device's last session ended with) and DevInfo in XML or
+//! WBXML, the server's questions, their answers, the end, with all that the server stores (SQLite)
+//! before it answers. Rounds alternate, so that what else the machine does falls on all of them.
 //!
 //! The load shares the processors with the servers, so it must cost the same for both: the first
 //! session of each row of devices is a client that reads what it is answered, and the others
@@ -155,7 +155,7 @@ fn figure(kind: &'static str, load: Load, rounds: &[Round]) -> Figure {
     }
 }
 
-/// Whom the load goes to.
+/// Target of the load.
 #[derive(Debug, Clone)]
 enum Target {
     Bridge { address: SocketAddr, encoding: Encoding },

@@ -3,7 +3,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`scenario`], [`fault`] | from a seed: who is in the world, and what goes wrong when |
+//! | [`scenario`], [`fault`] | from a seed: the parts of the world, and its faults |
 //! | [`simulation`], [`queue`] | events in their order, and what must be true after each |
 //! | [`device`], [`model`] | a device with its real storage; what must be true of it |
 //! | [`bridge`], [`image_server`] | the management server and the image servers |

@@ -6,8 +6,8 @@
 //! ```
 //!
 //! It measures the need of a listener: symbols received up to the last one that it stored, in units
-//! of all source symbols; memory; and what a kill in the middle costs. Plain files alone are sent, so
-//! nothing here has to do with campaigns or devices.
+//! of all source symbols; memory; and what a kill in the middle costs. Unsigned files alone are
+//! sent, so nothing here has to do with campaigns or devices.
 
 mod namespaces;
 
@@ -94,13 +94,13 @@ pub struct Run {
     /// Packets sent for those that were received, in units of all source symbols.
     pub sent_per_symbol_needed: f64,
     /// All packets sent until the listener ended, in the same unit: more by what went while it
-    /// solved the last blocks, read the file back, and was not there.
+    /// decoded the last blocks, read the file back, and was not there.
     pub sent_until_end: f64,
     /// The most memory that the listener held, in MiB.
     pub listener_peak_mib: f64,
     /// The most memory that the sender held, in MiB.
     pub sender_peak_mib: f64,
-    /// Datagrams that no socket buffer took.
+    /// Datagrams that a full socket buffer dropped.
     pub overruns: u64,
     /// From the first listener's start to the file.
     pub seconds: f64,

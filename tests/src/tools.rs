@@ -1,4 +1,4 @@
-//! Programs of the machine that tests ask: there, or a visible skip.
+//! Tools of this machine that tests run; a missing one is a visible skip.
 
 use std::{env, path::Path};
 
@@ -17,7 +17,7 @@ pub fn found(program: &str) -> bool {
     there
 }
 
-/// Says that a test shows nothing here, and why.
+/// Prints that a test is skipped, and the reason.
 pub fn skipped(why: &str) {
     eprintln!("skipped: {why}");
 }

@@ -1,16 +1,17 @@
 //! The device's verifier as a black box: one step in one process, over a data folder.
 //!
 //! ```text
-//! verifier init           --data DIR --root FILE          a device with the root that its maker gave
+//! verifier init           --data DIR --root FILE          a device with its factory root
 //! verifier offer-root     --data DIR FILE                 a root comes over DM
 //! verifier offer-campaign --data DIR --campaign FILE …    documents and a tune-in URL come over DM
-//! verifier offer-packets  --data DIR CAPTURE              datagrams come on the air, as a pcap file
+//! verifier offer-packets  --data DIR CAPTURE              datagrams on the air, as a pcap file
 //! verifier state          --data DIR                      what the device holds
 //! ```
 //!
 //! Everything that decides is the product's: the agent with its DM client, its journal and symbol
-//! store on real files. Only the management server is scripted ([`scripted_server`]); it does whatever it is
-//! commanded, as one that an attacker has taken over. Each command prints one line of JSON, [`Answer`].
+//! store on real files. Only the management server is scripted ([`scripted_server`]); it does
+//! whatever it is commanded, as one that an attacker has taken over. Each command prints one line
+//! of JSON, [`Answer`].
 
 pub mod device;
 pub mod scripted_server;

@@ -40,13 +40,14 @@ fn a_power_cut_at_every_storage_operation_costs_only_what_was_not_synced() {
             not_installed.extend((!installed).then_some(operation));
         }
     }
-    // Between the journal entry and the installer the outcome is unknown: it is never handed off twice.
+    // Between the journal entry and the installer the outcome is unknown: it is never handed off
+    // twice.
     println!("not installed after a cut at {not_installed:?}");
     assert!(not_installed.iter().all(|operation| operation + 20 > operations));
 }
 
-/// Cuts the power at an operation, and again at once after the start: the state that the start found must
-/// have been durable. Returns whether the image was installed in the end.
+/// Cuts the power at an operation, and again at once after the start: the state that the start
+/// found must have been durable. Returns whether the image was installed in the end.
 fn crash(world: &World, operation: u64, seed: u64) -> bool {
     let disk = SimDisk::new(seed);
     disk.cut_at(operation);

@@ -1,5 +1,5 @@
-//! Random lives: packets, kills, power cuts, failing calls and damage in any order, against what the
-//! storage has acknowledged.
+//! Random lives: packets, kills, power cuts, failing calls and damage in any order, against what
+//! the storage has acknowledged.
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
@@ -109,7 +109,7 @@ impl Life {
         self.revive();
     }
 
-    /// A damaged symbol is not one that was promised to survive: the ledger forgets it.
+    /// A damaged symbol is not one that was promised to survive: the ledger drops it.
     fn flip(&mut self, share: u64) {
         let Some(layout) = self.device.ledger.layout().cloned() else { return };
         let log = Path::new(DATA).join("objects").join(layout.directory_name()).join("log.0");

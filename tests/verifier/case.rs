@@ -19,7 +19,7 @@ pub(crate) struct Case {
     pub(crate) step: Vec<Step>,
 }
 
-/// Which device it is.
+/// Identity of the device.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct Device {

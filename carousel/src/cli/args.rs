@@ -14,10 +14,10 @@ use crate::shell::{air::AirArgs, announce::AnnounceArgs, send::SendArgs, serve::
 ///
 /// A package is made once: `package` copies and signs the image, `plan` encodes every symbol that
 /// will be sent, `campaign build` and `campaign sign` release it for devices within limits. `air`
-/// sends it by hand, `serve` as the management server orders.
+/// sends it by hand, `serve` in the windows that the management server requests.
 ///
-/// ExitCode codes: 0 ok, 2 usage, 3 configuration, 4 network, 5 signature or digest refused, 6 not
-/// found, 7 conflict, 8 refused by policy, 75 incomplete but resumable, 130 interrupted.
+/// Exit codes: 0 done, 2 usage, 3 configuration, 4 network, 5 signature or digest rejected, 6 not
+/// found, 7 conflict, 8 rejected by policy, 75 incomplete, resumable, 130 interrupted.
 #[derive(Debug, Parser)]
 #[command(name = "carousel", version)]
 pub(super) struct Arguments {
@@ -92,22 +92,22 @@ pub(super) enum Command {
     ///
     /// Example, on one machine:
     ///
-    ///   receiver listen --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --out /tmp/in --once
-    ///   carousel send firmware.bin --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --passes 2
+    ///   receiver listen --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --out in --once
+    ///   carousel send image.bin --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --passes 2
     #[command(verbatim_doc_comment)]
     Send(SendArgs),
     /// Print the description of a session, and announce it by SAP
     ///
-    /// Use the options that the session is sent with; the session description (SDP) is for `receiver
-    /// listen --sdp FILE` and other receivers. With --sap it is also sent to the group on which
-    /// sessions are announced (224.2.127.254, for groups in 239/8 239.255.255.255,
-    /// port 9875), every 200 to 400 seconds as RFC 2974 has it, and withdrawn at the end.
+    /// Use the options that the session is sent with; the session description (SDP) is for
+    /// `receiver listen --sdp FILE` and other receivers. With --sap it is also sent to the group on
+    /// which sessions are announced (224.2.127.254, for groups in 239/8 239.255.255.255, port
+    /// 9875), every 200 to 400 seconds as RFC 2974 has it, and withdrawn at the end.
     ///
     /// Example, for the session of the example of `send`:
     ///
     ///   carousel announce --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --tsi 7 > lab.sdp
-    ///   receiver listen --sdp lab.sdp --interface 127.0.0.1 --out /tmp/in --once
-    ///   carousel send firmware.bin --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --tsi 7
+    ///   receiver listen --sdp lab.sdp --interface 127.0.0.1 --out in --once
+    ///   carousel send image.bin --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --tsi 7
     #[command(verbatim_doc_comment)]
     Announce(AnnounceArgs),
     /// Serve the control API, and air packages in their windows
@@ -120,7 +120,7 @@ pub(super) enum TrustCommand {
     Init(TrustInitArgs),
     /// Make root 1 of public keys, signed by the given keys
     Create(TrustCreateArgs),
-    /// Make the next root: other keys, thresholds, floor or epoch
+    /// Make the next root, with other keys, thresholds, floor or epoch
     Rotate(TrustRotateArgs),
     /// Print exactly the octets that a token must sign, and the required signers
     ToSign(ToSignArgs),
@@ -357,7 +357,7 @@ pub(super) struct PlanArgs {
     /// Loss in percent at which symbol tables still arrive
     #[arg(long, default_value_t = 30)]
     pub(super) loss_budget: u8,
-    /// Encoder threads; each needs about four source blocks of memory [default: one a core, at most 4]
+    /// Encoder threads; each needs memory for four source blocks [default: one a core, at most 4]
     #[arg(long)]
     pub(super) threads: Option<NonZeroUsize>,
     /// Print one JSON array

@@ -102,7 +102,7 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<(), CliError> {
     insert_member(&mut value, "key_ids", envelope.key_ids().collect::<Vec<_>>().into());
     insert_member(&mut value, "signatures", describe(&quorums));
     answer(args.json, &value);
-    // With a root the exit code says whether it is trusted.
+    // With a root the exit code reports whether the document is trusted.
     if root.is_some() && quorums.iter().any(|quorum| quorum.missing() > 0) {
         let what = args.file.display();
         return Err(ExitCode::Refused.with_message(format!("{what}: signatures are missing")));

@@ -42,10 +42,10 @@ pub enum Refusal {
     /// A field is malformed.
     #[error("{0}")]
     Malformed(String),
-    /// There is no such campaign or session.
+    /// The campaign or session does not exist.
     #[error("{0}")]
     NotFound(String),
-    /// It contradicts an earlier operation.
+    /// The operation contradicts an earlier one.
     #[error("{0}")]
     Conflict(String),
     /// The signed campaign does not allow it.

@@ -50,7 +50,7 @@ proto::words! {
     }
 }
 
-/// The session as the control API ordered it.
+/// The session as requested by the control API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedSession {
     /// Multicast group and port.

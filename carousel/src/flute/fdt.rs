@@ -103,7 +103,8 @@ pub struct FdtGenerator {
 }
 
 impl FdtGenerator {
-    /// Generates a first instance with the id `instance_id`, which no earlier one of the session had.
+    /// Generates a first instance with the id `instance_id`, which no earlier one of the session
+    /// had.
     ///
     /// # Panics
     ///

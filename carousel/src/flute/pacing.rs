@@ -1,8 +1,9 @@
 //! Token bucket on octets: open-loop pacing of packets.
 //!
 //! The bucket is one moment, the time at which its debt is paid: a packet may be sent when that
-//! moment is not ahead of `now`, and moves it by the time of its octets at the session's rate. Lateness of the sender is made good at once by at most a millisecond of the
-//! rate; what is lost beyond that on a busy machine is made good slowly, by sending a tenth faster.
+//! moment is not ahead of `now`, and moves it by the time of its octets at the session's rate.
+//! Lateness of the sender is made good at once by at most a millisecond of the rate; what is lost
+//! beyond that on a busy machine is made good slowly, by sending a tenth faster.
 
 use std::{fmt, num::NonZeroU64, str::FromStr, time::Duration};
 

@@ -80,7 +80,7 @@ pub fn check_role(root: &Root, kind: DocumentKind, key: &SigningKey) -> Result<(
     Err(ExitCode::Refused.with_message(format!("key {id} is {other}; a {kind} takes a {role} key")))
 }
 
-/// Refuses a document that has expired.
+/// Rejects a document that has expired.
 ///
 /// # Errors
 ///
@@ -93,7 +93,7 @@ pub fn check_expiry(now: Utc, kind: DocumentKind, expires: Utc) -> Result<(), Cl
     Err(ExitCode::Policy.with_message(format!("the {kind} expired at {since} (UTC seconds)")))
 }
 
-/// Refuses a document below the floor of the root: devices would refuse it as a rollback.
+/// Rejects a document below the floor of the root: devices would reject it as a rollback.
 ///
 /// # Errors
 ///

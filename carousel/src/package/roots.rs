@@ -19,7 +19,7 @@ pub struct RootChange {
     pub remove: Vec<(Role, String)>,
     /// Number of keys of a role that must sign.
     pub threshold: Vec<(Role, u32)>,
-    /// Devices refuse sequences below it; it never falls within an epoch.
+    /// Devices reject sequences below it; it never falls within an epoch.
     pub sequence_floor: Option<u64>,
     /// Change of the epoch.
     pub epoch: EpochChange,
@@ -150,8 +150,8 @@ impl Quorum {
     }
 }
 
-/// Returns the sets of keys that must sign a document. A root is signed by its own keys and by those of the root
-/// before it; everything else by the keys that `root` has for it.
+/// Returns the sets of keys that must sign a document. A root is signed by its own keys and by
+/// those of the root before it; everything else by the keys that `root` has for it.
 ///
 /// # Errors
 ///

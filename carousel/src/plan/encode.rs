@@ -46,7 +46,7 @@ pub trait WriteAt: Sync {
 
 /// The input of [`write_plan`].
 pub struct PlanJob<'a> {
-    /// The places of the records.
+    /// The order and the offsets of the records.
     pub schedule: Schedule,
     /// The key of the hashes of leaves and nodes.
     pub object_key: Hash16,
@@ -56,7 +56,7 @@ pub struct PlanJob<'a> {
     pub plan: &'a dyn WriteAt,
     /// Threads that code blocks.
     pub threads: NonZeroUsize,
-    /// Called with the number of further symbols written, from several threads.
+    /// Progress function: receives the number of further symbols written, from several threads.
     pub progress: &'a (dyn Fn(u64) + Sync),
 }
 

@@ -12,10 +12,11 @@
 //! computes. Every offset follows from the plan's shape.
 //!
 //! A table travels over 4,096 packets or about as many, because loss comes in bursts: over a single
-//! segment of 1,490 symbols, at the budget of 30 % in bursts of 128 packets, 10 % of the symbols find
-//! no table, over three segments below 1 % (`cargo bench-tables`). Most of it goes before the first symbol
-//! of its own segment, so that few symbols wait; the last third comes with them, so that a device
-//! that tunes in late waits no longer for its first table than if it travelled over one segment.
+//! segment of 1,490 symbols, at the budget of 30 % in bursts of 128 packets, 10 % of the symbols
+//! find no table, over three segments below 1 % (`cargo bench-tables`). Most of it goes before the
+//! first symbol of its own segment, so that few symbols wait; the last third comes with them, so
+//! that a device that tunes in late waits no longer for its first table than if it travelled over
+//! one segment.
 
 use proto::{
     flute::alc::PayloadId,
@@ -26,7 +27,8 @@ use proto::{
 /// Octets before the first record of a plan file.
 pub const HEAD_BYTES: u64 = 4096;
 
-/// Data symbols over which a table travels at least, unless [`MAX_HOST_SEGMENTS`] segments have fewer.
+/// Data symbols over which a table travels at least, unless [`MAX_HOST_SEGMENTS`] segments have
+/// fewer.
 const TABLE_SPAN_SYMBOLS: u32 = 4096;
 
 /// Segments that hold symbols of one table at most.
@@ -60,7 +62,7 @@ pub enum Record {
     },
 }
 
-/// Which segments carry the symbols of a table: `count` in a row, the last of which is `ahead`
+/// The segments that carry the symbols of a table: `count` in a row, the last of which is `ahead`
 /// segments before its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct HostSegments {
@@ -175,7 +177,7 @@ impl Schedule {
         (self.shape.table_symbols_per_segment() + self.hosts.count - 1 - turn) / self.hosts.count
     }
 
-    /// Returns how many symbols of a table go with the hosts before number `turn`.
+    /// Returns the number of symbols of a table in the hosts before number `turn`.
     fn interleaved_before(&self, turn: u32) -> u32 {
         (turn + 1..self.hosts.count).map(|earlier| self.share_of(earlier)).sum()
     }
@@ -210,7 +212,7 @@ impl Schedule {
             .flat_map(|(segment, symbols)| (0..symbols).map(move |esi| (segment, Esi(esi))))
     }
 
-    /// Returns how many table symbols go before data symbol `data` of a segment.
+    /// Returns the number of table symbols before data symbol `data` of a segment.
     fn tables_before(&self, segment: Sbn, data: u32) -> u32 {
         let symbols = self.segment_symbols(segment).max(1);
         let tables = u64::from(self.shape.table_symbols_per_segment());
@@ -218,7 +220,7 @@ impl Schedule {
         u32::try_from(gone).expect("at most 8,192 table symbols")
     }
 
-    /// Returns how many data symbols of its segment go before table symbol `table`.
+    /// Returns the number of data symbols of its segment before table symbol `table`.
     fn data_before(&self, segment: Sbn, table: u32) -> u32 {
         let symbols = u64::from(self.segment_symbols(segment));
         let tables = u64::from(self.shape.table_symbols_per_segment());

@@ -51,7 +51,7 @@ pub struct AirArgs {
     /// Close after so many seconds
     #[arg(long)]
     pub seconds: Option<u64>,
-    /// Root document; a package that is not signed under it is refused
+    /// Root document; a package that is not signed under it is rejected
     #[arg(long)]
     pub root: Option<PathBuf>,
     /// Print one JSON object at the end

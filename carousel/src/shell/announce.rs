@@ -91,11 +91,11 @@ pub struct SessionDescriptionParams {
     pub tsi: Tsi,
     /// FEC scheme of the files.
     pub encoding_id: u8,
-    /// Of UDP payload.
+    /// Rate of UDP payload.
     pub rate: Rate,
     /// Planned start and end.
     pub times: (Option<Utc>, Option<Utc>),
-    /// Higher in each later version.
+    /// Version of the description; it rises with each change.
     pub version: u64,
 }
 

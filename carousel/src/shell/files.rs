@@ -190,8 +190,8 @@ impl Temporary {
         &self.file
     }
 
-    /// Reserves space, so that a full disk shows before the work begins. On file systems that cannot
-    /// do it nothing happens.
+    /// Reserves space, so that a full disk shows before the work begins. On file systems that
+    /// cannot do it nothing happens.
     ///
     /// # Errors
     ///

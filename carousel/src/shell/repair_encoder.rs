@@ -10,9 +10,9 @@
 //!
 //! A repair symbol needs the whole block and the solution of its equations, several times the
 //! block's octets. A session of many blocks cannot hold that of all of them, but it can hold some
-//! symbols of each. So one block at a time is encoded, for a batch that is as long as memory allows.
-//! First batches differ in length, so that buffers run empty one after the other: the encoder has
-//! steady work, and half of the memory of a batch is in use on average.
+//! symbols of each. So one block at a time is encoded, for a batch that is as long as memory
+//! allows. First batches differ in length, so that buffers run empty one after the other: the
+//! encoder has steady work, and half of the memory of a batch is in use on average.
 
 use std::{
     collections::{BTreeMap, VecDeque},

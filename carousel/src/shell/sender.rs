@@ -33,7 +33,7 @@ const LONGEST_SLEEP: Duration = Duration::from_millis(50);
 
 /// A sender core together with its input.
 pub trait Source: Send + 'static {
-    /// The state that it shows.
+    /// The state that a progress display reads.
     type View: Copy + Send + 'static;
 
     /// Puts the next packet into `packet`, whose content is replaced.

@@ -1,4 +1,4 @@
-//! The sessions of `serve`, by orders of the control API and by the clock.
+//! The sessions of `serve`, started and stopped by the control API and the clock.
 
 use std::{
     collections::BTreeMap,
@@ -242,7 +242,7 @@ impl SessionManager {
         }
     }
 
-    /// Keeps what an operation changed, before it is answered.
+    /// Saves the state that an operation changed, before its reply is sent.
     fn save_changes(&mut self, now: Now) -> Result<(), CliError> {
         loop {
             match self.control.poll_output(now) {

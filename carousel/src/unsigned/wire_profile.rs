@@ -173,7 +173,7 @@ impl WireProfile {
         }
     }
 
-    /// Returns the text by which state files tell wire profiles apart. It is part of a format: it
+    /// Returns the text by which state files distinguish wire profiles. It is part of a format: it
     /// does not follow the names in this program.
     #[must_use]
     pub fn fingerprint(&self) -> String {

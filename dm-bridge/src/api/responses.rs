@@ -136,7 +136,7 @@ impl CampaignDeviceBody {
 pub struct DeviceBody {
     /// Its id.
     pub id: DeviceId,
-    /// Maker.
+    /// Manufacturer.
     pub manufacturer: String,
     /// Model.
     pub model: String,

@@ -65,7 +65,8 @@ pub struct Document {
 /// # Errors
 ///
 /// [`AppError::NotFound`] when the device is not enrolled, [`AppError::Argument`] when a key or a
-/// card's number has a wrong form, [`AppError::Conflict`] when a DM session of the device changed it meanwhile.
+/// card's number has a wrong form, [`AppError::Conflict`] when a DM session of the device changed
+/// it meanwhile.
 pub async fn document(
     store: &dyn FleetStore,
     now: Utc,

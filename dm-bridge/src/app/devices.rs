@@ -31,7 +31,7 @@ use crate::notification::retry::NotificationAttempt;
 pub struct Enrolment {
     /// Its `./DevInfo/DevId`.
     pub id: DeviceId,
-    /// Maker.
+    /// Manufacturer.
     pub manufacturer: String,
     /// Model.
     pub model: String,
@@ -52,11 +52,11 @@ pub struct Enrolment {
 /// Random secrets for an enrolment.
 #[derive(Clone, Copy)]
 pub struct FreshSecrets {
-    /// Becomes its password.
+    /// Source of its password.
     pub password: [u8; 32],
     /// Nonce of its first session.
     pub nonce: [u8; 16],
-    /// Becomes this server's password for the device.
+    /// Source of this server's password for the device.
     pub server_password: [u8; 32],
     /// Nonce of this server's first credential.
     pub server_nonce: [u8; 16],

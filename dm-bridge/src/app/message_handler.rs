@@ -39,8 +39,8 @@ use crate::{
 /// Retries after a conflict with another writer.
 const MAX_RETRIES: u32 = 8;
 
-/// Lifetime of the cached device context; a stale row is caught by compare-and-set, a stale campaign
-/// is used for at most this time.
+/// Lifetime of the cached device context; a stale row is caught by compare-and-set, a stale
+/// campaign is used for at most this time.
 const CONTEXT_TTL: Duration = Duration::from_secs(1);
 
 /// State of one device between its messages: the open session, and the last reply, which is sent

@@ -1,5 +1,5 @@
-//! The commands that arm a device for a campaign. Only this file and [`crate::campaign`] know how a
-//! FLUTE session is named.
+//! The commands that arm a device for a campaign. Only this file and [`crate::campaign`] name a
+//! FLUTE session.
 
 use std::net::SocketAddr;
 
@@ -132,8 +132,8 @@ pub fn arming_commands(input: &ArmingInput<'_>, now: Utc) -> ArmingCommands {
     ArmingCommands { first, writes, address: Some(package_url(device, campaign, url)) }
 }
 
-/// Returns the URI of the management object of a campaign: the firmware, the download of a component,
-/// or a component delivered inside the DM session.
+/// Returns the URI of the management object of a campaign: the firmware, the download of a
+/// component, or a component delivered inside the DM session.
 fn object(device: &Device, campaign: &Campaign, way: DeliveryMethod) -> String {
     let Some(software) = &campaign.delivery.software else { return device.object.clone() };
     let branch = match way {
@@ -186,8 +186,9 @@ pub fn consent_prompt(campaign: CampaignId, text: &str) -> PlannedCommand {
     }
 }
 
-/// Returns the commands before the Exec of a unicast delivery method. `package` is the bundle, and the
-/// part of it that the device has received: only the remainder is sent when it is the same bundle.
+/// Returns the commands before the Exec of a unicast delivery method. `package` is the bundle, and
+/// the part of it that the device has received: only the remainder is sent when it is the same
+/// bundle.
 // spec: oma-001 8.1.1.10, oma-001 8.1.2.10, oma-000 8.1.s1, oma-000 8.1.s2, oma-dm 11.2
 #[must_use]
 pub fn unicast_commands(

@@ -1,5 +1,5 @@
-//! From a final alert to a result: recorded once, for the attempt that it names, and confirmed by the
-//! version that is read back.
+//! From a final alert to a result: recorded once, for the attempt that it names, and confirmed by
+//! the version that is read back.
 
 use proto::{
     dm::{

@@ -101,8 +101,8 @@ pub struct Software {
 }
 
 impl Delivery {
-    /// Returns the class that the manifest names for devices of a class. It differs between firmware
-    /// and each component, so neither is installed as the other.
+    /// Returns the class that the manifest names for devices of a class. It differs between
+    /// firmware and each component, so neither is installed as the other.
     #[must_use]
     pub fn class_of(&self, device: ClassId) -> ClassId {
         let software = self.software.as_ref();
@@ -197,7 +197,8 @@ pub struct Window {
     pub opens: Utc,
     /// Closing time.
     pub closes: Utc,
-    /// Number of this setting of the window, from 1; devices armed for an older one are armed again.
+    /// Number of this setting of the window, from 1; devices armed for an older one are armed
+    /// again.
     pub revision: u32,
 }
 

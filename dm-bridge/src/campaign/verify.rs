@@ -81,7 +81,7 @@ pub enum VerificationError {
         found: u64,
         /// Sequence of the newest campaign.
         newest: u64,
-        /// That campaign.
+        /// Id of that campaign.
         campaign: CampaignId,
     },
     /// The sequence of the manifest is below the floor of the root.

@@ -33,8 +33,8 @@ use self::{
 ///   dm-bridge campaign start ID --data DIR --opens +1m --closes +2h
 ///   dm-bridge campaign status ID --data DIR
 ///
-/// Exit codes: 0 done, 2 usage, 3 configuration, 4 network, 5 document refused, 6 not found,
-/// 7 conflict, 8 refused by policy.
+/// Exit codes: 0 done, 2 usage, 3 configuration, 4 network, 5 signed document rejected, 6 not
+/// found, 7 conflict, 8 rejected by policy.
 #[derive(Debug, Parser)]
 #[command(name = "dm-bridge", version, verbatim_doc_comment)]
 pub struct Cli {
@@ -70,7 +70,7 @@ pub enum Verb {
     /// working
     ///
     /// `receiver bootstrap` reads it from a file. A device that runs without an account receives it
-    /// like a notification, and asks its user for the PIN.
+    /// like a notification, and prompts its user for the PIN.
     Bootstrap(Box<BootstrapArgs>),
     /// Manage the keys that seal the secrets in fleet.db
     #[command(subcommand)]
@@ -122,8 +122,8 @@ pub enum SecretsVerb {
     /// The server may run meanwhile. After an interruption all secrets can still be read, and the
     /// next call resumes the rotation.
     Rotate {
-        /// Seal with the last key of the file instead of a new one: for a file passed by the service
-        /// manager, with a line of 64 hex digits added
+        /// Seal with the last key of the file instead of a new one: for a file passed by the
+        /// service manager, with a line of 64 hex digits added
         #[arg(long)]
         use_last_key: bool,
         /// Data directory.
@@ -150,8 +150,8 @@ pub struct ServeArgs {
     /// Key of the certificate, PEM
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub tls_key: Option<PathBuf>,
-    /// Accept DM messages only from devices with a certificate of this CA (PEM) whose common name is
-    /// the device id
+    /// Accept DM messages only from devices with a certificate of this CA (PEM) whose common name
+    /// is the device id
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub client_ca: Option<PathBuf>,
     /// Allow plain HTTP beyond loopback; for laboratories

@@ -157,7 +157,7 @@ fn grouped(kind: GroupKind, members: Vec<PlannedCommand>) -> Vec<PlannedCommand>
     if members.len() < 2 { members } else { vec![PlannedCommand::group(kind, members)] }
 }
 
-/// Returns whether a command was executed: some codes of the 2xx say that it was not.
+/// Returns whether a command was executed: some 2xx codes mean that it was not.
 pub(super) fn is_carried_out(code: StatusCode) -> bool {
     let skipped =
         [StatusCode::CANCELLED, StatusCode::NOT_EXECUTED, StatusCode::ROLLED_BACK].contains(&code);
@@ -391,7 +391,7 @@ impl DmSession {
             StatusCode::NOT_SUPPORTED | StatusCode::NOT_DISPLAYABLE => {
                 (ArmingPhase::Refused, format!("the device cannot ask its user: {code}"))
             }
-            // The next session asks again.
+            // The next session prompts the user again.
             _ => (ArmingPhase::Pending, format!("the user did not answer: {code}")),
         };
         let refused = code == StatusCode::NOT_MODIFIED || code == StatusCode::CANCELLED;

@@ -224,7 +224,7 @@ impl DmSession {
         }
     }
 
-    /// Returns the token of this session; further messages carry it, as `RespURI` says.
+    /// Returns the token of this session, which `RespURI` carries; further messages repeat it.
     #[must_use]
     pub fn token(&self) -> &str {
         &self.token
@@ -347,8 +347,8 @@ impl DmSession {
         reply.finish()
     }
 
-    /// Returns the reason to abort this session: its campaign was stopped meanwhile, or it has too many
-    /// messages.
+    /// Returns the reason to abort this session: its campaign was stopped meanwhile, or it has too
+    /// many messages.
     // spec: oma-dm 1.1 (1223)
     fn abort_reason(&self, context: &DeviceContext) -> Option<String> {
         if self.last_message.0 > self.limits.messages {

@@ -75,7 +75,7 @@ impl ArmingAttempt {
 }
 
 proto::words! {
-    /// The phase of an attempt: the phases of devices, and those that only the server knows.
+    /// The phase of an attempt: the phases of devices, and those of the server alone.
     pub enum ArmingPhase: "phase" {
         /// Selected; waits for a session in which it can be armed.
         Pending = "pending",

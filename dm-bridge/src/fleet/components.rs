@@ -43,7 +43,7 @@ pub struct InventoryEntry {
     pub name: Option<String>,
     /// Its version.
     pub version: Option<String>,
-    /// Delivered, inactive or active.
+    /// State of the package or component.
     pub state: Option<ComponentState>,
 }
 

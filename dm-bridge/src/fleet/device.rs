@@ -14,7 +14,7 @@ use crate::campaign::update_requests::UpdateRequestPolicy;
 /// The FUMO object of a device unless it was enrolled with another.
 pub const DEFAULT_FUMO_OBJECT: &str = "./FwUpdate/Main";
 
-/// Name of this server as devices know it.
+/// Server id of this server in DM messages.
 pub const SERVER_ID: &str = "fumocast";
 
 /// A device that was enrolled.
@@ -24,7 +24,7 @@ pub struct Device {
     pub id: DeviceId,
     /// Row version for compare-and-set; 0 before it was stored.
     pub version: u64,
-    /// Maker, as enrolled.
+    /// Manufacturer, as enrolled.
     pub manufacturer: String,
     /// Model, as enrolled.
     pub model: String,

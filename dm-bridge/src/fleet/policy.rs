@@ -75,7 +75,7 @@ pub struct PolicySetting {
 
 impl PolicySetting {
     /// Returns whether the next DM session sends it: until the device returns a status other than
-    /// one that asks to retry later.
+    /// one that requires a retry.
     #[must_use]
     pub fn is_pending(&self) -> bool {
         self.status.is_none_or(|code| StatusCode(code).is_retry_later())

@@ -1,6 +1,6 @@
 //! Profiles of clients: named sets of quirks.
 //!
-//! The session engine checks each quirk in one place. Deviations that cost nothing to accept are no
+//! The DM core checks each quirk in one place. Deviations that cost nothing to accept are no
 //! quirks: alert types are accepted with and without prefix, and elements in any order.
 
 use std::collections::BTreeSet;

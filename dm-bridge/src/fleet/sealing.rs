@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! sealed   format 1 (1) | key id (8) | nonce (12) | AES-256-GCM of the text | tag (16)
-//! text     MD5(user ":" password) (16) | the password, where the kind of proof needs it
+//! text     MD5(user ":" password) (16) | the password, where the authentication type needs it
 //! owner    "fumocast secret 1 " role " " device id; it is authenticated and not stored
 //! key file 64 hex digits a line, a key each; the last one seals, all of them open
 //! key id   the front of H("fumocast key id" | key)

@@ -22,7 +22,7 @@ pub struct AuthFailureLimiter(BTreeMap<IpAddr, Failures>);
 #[derive(Debug)]
 struct Failures {
     since: Mono,
-    /// By claimed device id.
+    /// Failures by claimed device id.
     by_claim: BTreeMap<String, u32>,
 }
 

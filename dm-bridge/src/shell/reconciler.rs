@@ -1,5 +1,5 @@
-//! Reconciles image servers with campaigns: loads the stored state, runs the steps that are due, and
-//! repeats. A wake-up only shortens the wait.
+//! Reconciles image servers with campaigns: loads the stored state, runs the steps that are due,
+//! and repeats. A wake-up only shortens the wait.
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
 

@@ -46,7 +46,8 @@ impl TlsFiles {
     ///
     /// # Errors
     ///
-    /// [`AppError::Configuration`] when one of them cannot be read, or key and certificate do not match.
+    /// [`AppError::Configuration`] when one of them cannot be read, or key and certificate do not
+    /// match.
     // spec: security 7.2 (TLS)
     pub fn load(&self) -> Result<TlsAcceptor, AppError> {
         let certificates = certificates(&self.certificate)?;
@@ -63,7 +64,8 @@ impl TlsFiles {
                 for certificate in self::certificates(path)? {
                     roots.add(certificate).map_err(|error| unfit(path, &error.to_string()))?;
                 }
-                // Operators authenticate with a token; a missing device certificate is rejected with its message.
+                // Operators authenticate with a token; a missing device certificate is rejected
+                // with its message.
                 let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                     .allow_unauthenticated()
                     .build()

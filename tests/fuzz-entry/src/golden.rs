@@ -1,4 +1,4 @@
-//! A valid session of plain files, made by the product's own writers: tables and data, in the order
+//! A valid unsigned session, made by the product's own writers: tables and data, in the order
 //! in which a sender would air them.
 
 use std::{io::Write as _, sync::LazyLock};

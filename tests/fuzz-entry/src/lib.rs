@@ -13,7 +13,7 @@
 //! | [`trust`], [`plan`] | signed documents; plan headers and table packets |
 //! | [`syncml`], [`dm`] | device management: messages in XML and WBXML, and its smaller formats |
 //! | [`tune_in`], [`control`] | the tune-in URL, the control API |
-//! | [`session`] | a whole receiver of plain sessions, with its disk |
+//! | [`session`] | a whole receiver of unsigned sessions, with its disk |
 //! | [`script`] | octets as a list of actions |
 //! | [`golden`] | a valid session, so that the octets get deep |
 

@@ -1,4 +1,4 @@
-//! A whole receiver of plain sessions: datagrams in, files out, with a disk that may fail.
+//! A whole receiver of unsigned sessions: datagrams in, files out, with a disk that may fail.
 
 use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
 

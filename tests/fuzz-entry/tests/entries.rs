@@ -15,8 +15,8 @@ fn the_golden_session_is_received_whole_whatever_the_order() {
     let seeds = session::seeds();
     let completed: Vec<usize> = seeds.iter().map(|seed| session::completed(seed)).collect();
     assert_eq!(completed[..3], [files; 3]);
-    // Also in parts, patched, and over a disk that is slow or rots. One whose digests are wrong twice
-    // gives the file up.
+    // Also in parts, patched, and over a disk that is slow or rots. One whose digests are wrong
+    // twice gives the file up.
     assert!(completed.iter().filter(|count| **count >= files).count() >= 7, "{completed:?}");
 }
 

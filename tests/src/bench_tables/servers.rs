@@ -1,5 +1,5 @@
-//! Several image servers on one plan: the sender's core at several places of it, one receiver's core
-//! that receives them all.
+//! Several image servers on one plan: the sender's core at several places of it, one receiver's
+//! core that receives them all.
 
 use std::{io, num::NonZeroUsize};
 
@@ -46,9 +46,9 @@ pub struct AirOptions {
 pub struct Completion {
     /// Image servers.
     pub servers: u32,
-    /// Packets that each of them sent until the device could solve every block.
+    /// Packets that each of them sent until the device could decode every block.
     pub packets_of_each: u64,
-    /// Data symbols that the device took in.
+    /// Data symbols that the device stored.
     pub symbols_taken: u64,
     /// Those that it received and held already.
     pub symbols_twice: u64,
@@ -125,8 +125,8 @@ impl Plan {
         })
     }
 
-    /// Airs the plan from several positions at one pace until a device that receives all of them can decode
-    /// every block; the image is compared.
+    /// Airs the plan from several positions at one pace until a device that receives all of them
+    /// can decode every block; the image is compared.
     ///
     /// # Errors
     ///

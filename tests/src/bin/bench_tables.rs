@@ -1,8 +1,8 @@
 //! Cost of symbol tables on air, symbols without a table, and cost of the receiver's check.
 //!
-//!   bench-tables              by size and loss: received symbols that find no table, share on air, late tune-in
+//!   bench-tables              symbols without a table, share of tables on air, late tune-in
 //!   bench-tables check        packets a second of the receiver's check, and of bare SHA-256
-//!   bench-tables servers      several image servers on one plan: packets until a device that receives all is done
+//!   bench-tables servers      packets until a device that receives several image servers is done
 
 use clap::{Parser, Subcommand};
 use fumocast_tests::{
@@ -41,7 +41,8 @@ struct Options {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
-    /// Measure the packets a second of the receiver's check, beside bare SHA-256 over the same octets
+    /// Measure the packets a second of the receiver's check, beside bare SHA-256 over the same
+    /// octets
     Check,
     /// Measure the packets that each of one to four image servers sends until a device is done
     Servers,

@@ -11,7 +11,7 @@ use fumocast_tests::verifier::{
 };
 
 /// Device under attack, one step in one process. Prints one line of JSON; exit 0:
-/// accepted, 5: signature or digest refused, 8: refused by another rule.
+/// accepted, 5: signature or digest rejected, 8: rejected by another rule.
 #[derive(Debug, Parser)]
 struct Cli {
     #[command(subcommand)]

@@ -343,7 +343,7 @@ impl Device {
 
     /// Returns the state for the progress display.
     pub fn view(&self) -> DeviceView {
-        // Once a package is handed off, the device forgets the object: it has taken all of it.
+        // Once a package is handed off, the device drops the object: all of it was received.
         let done = self.needed > 0 && self.status.symbols_needed == 0;
         DeviceView {
             id: self.id.clone(),
@@ -399,7 +399,7 @@ impl Device {
             true => Some(image::digest(&installed)?.to_string()),
             false => None,
         };
-        // A device of no campaign is unknown to the API's list; it is asked itself.
+        // A device of no campaign is unknown to the API's list; its own status is read.
         let phase = standing.map_or(&self.status.phase, |standing| &standing.phase);
         Ok(report::Device {
             id: self.id.clone(),

@@ -23,7 +23,7 @@ impl Documents {
     ///
     /// # Errors
     ///
-    /// When a file is missing, or is not signed as `root` wants.
+    /// When a file is missing, or is not signed as `root` requires.
     pub fn read(package: &Path, root: &Path) -> anyhow::Result<Self> {
         let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
         let root = Root::from_factory(&read(root)?)?;

@@ -72,7 +72,8 @@ impl Drop for Folder {
     fn drop(&mut self) {
         test_log::collect_folder(&self.path);
         if self.fate == Fate::Remove {
-            // The error has no reader left: the verdict is printed, and the next run has another folder.
+            // The error has no reader left: the verdict is printed, and the next run has another
+            // folder.
             drop(fs::remove_dir_all(&self.path));
         }
     }

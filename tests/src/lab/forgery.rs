@@ -1,8 +1,8 @@
 //! Packets of an attacker on the channel: they look true and precede the true ones.
 //!
 //! The attacker receives the channel and knows the plan's shape, which is public: source address,
-//! TSI, TOI, payload id and length are right, and the symbols are those that no device holds yet. What
-//! it cannot do is find octets that hash to a leaf.
+//! TSI, TOI, payload id and length are right, and the symbols are those that no device holds yet.
+//! What it cannot do is find octets that hash to a leaf.
 
 use proto::{
     flute::{

@@ -156,7 +156,7 @@ impl Headend {
     ///
     /// # Errors
     ///
-    /// When one does not come up.
+    /// When one does not start.
     pub async fn start(
         paths: Paths,
         addresses: Addresses,
@@ -186,7 +186,7 @@ impl Headend {
     ///
     /// # Errors
     ///
-    /// When it does not come up.
+    /// When it does not start.
     pub async fn start_bridge(&mut self) -> anyhow::Result<()> {
         let role = Role::new("dm-bridge")?
             .args(["serve", "--data"])
@@ -223,11 +223,11 @@ impl Headend {
         self.paths.run(role).await
     }
 
-    /// Asks a device to begin a session (package 0); returns how the command ended.
+    /// Notifies a device to start a session (package 0); returns how the command ended.
     ///
     /// # Errors
     ///
-    /// When the command cannot be run, or the device does not come.
+    /// When the command cannot be run, or the device does not connect.
     pub async fn notify(&self, id: &str, to: SocketAddr) -> anyhow::Result<String> {
         let role = Role::new("dm-bridge")?
             .args(["device", "notify", id, "--to", &to.to_string(), "--data"])
@@ -299,7 +299,8 @@ impl Headend {
         self.carousel.peak_rss_bytes().unwrap_or(0)
     }
 
-    /// Asks the image server how the campaign's session is; `None` before there is one.
+    /// Reads the status of the campaign's session from the image server; `None` before there is
+    /// one.
     ///
     /// # Errors
     ///
@@ -313,7 +314,7 @@ impl Headend {
         Ok(reply.sessions.into_iter().find(|session| session.campaign_id == campaign))
     }
 
-    /// Asks the management server's API where the devices of the campaign stand.
+    /// Reads the phases of the campaign's devices from the management server's API.
     ///
     /// # Errors
     ///

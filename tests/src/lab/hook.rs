@@ -1,6 +1,6 @@
 //! The installer hook of a lab device: `lab role hook FOLDER install FILE | version`.
 //!
-//! It keeps the image that it was given as `FOLDER/installed`, which stands for the flash of a
+//! It copies the image to `FOLDER/installed`, which stands for the flash of a
 //! device, and derives the version from what lies there.
 
 use std::{

@@ -20,7 +20,8 @@ pub struct LossyFilter {
 }
 
 impl LossyFilter {
-    /// Opens the filter; it adds to the counts in `counters`, and each life draws losses of its own.
+    /// Opens the filter; it adds to the counts in `counters`, and each life draws losses of its
+    /// own.
     ///
     /// # Errors
     ///

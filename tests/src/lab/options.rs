@@ -106,7 +106,7 @@ impl Options {
     }
 }
 
-/// The planner takes no more than this.
+/// Largest loss budget of the planner.
 const MAX_LOSS_BUDGET: u32 = 90;
 
 /// Octets.

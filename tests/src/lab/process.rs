@@ -30,7 +30,7 @@ impl Role {
     ///
     /// # Errors
     ///
-    /// When the lab does not know its own program file.
+    /// When the path of the lab's own program is unknown.
     pub fn new(name: &str) -> io::Result<Self> {
         let program = match PROGRAM.get() {
             Some(program) => program.clone(),

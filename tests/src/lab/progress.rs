@@ -38,7 +38,7 @@ pub enum Progress {
     Bars(MultiProgress, Vec<ProgressBar>),
     /// A line each second, on standard error.
     Lines {
-        /// When the next line is due, since the start of the run.
+        /// Time of the next line, since the start of the run.
         due: Duration,
     },
 }
@@ -53,7 +53,7 @@ impl Progress {
         }
     }
 
-    /// Says one line.
+    /// Prints one line.
     pub fn print(&self, text: &str) {
         match self {
             // A closed terminal loses the text; the run continues.

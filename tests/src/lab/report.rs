@@ -28,7 +28,7 @@ pub struct Report {
     pub image_bytes: u64,
     /// Digest of the image that was sent.
     pub image_sha256: String,
-    /// Repeats the run's chances.
+    /// Seed of the run.
     pub seed: u64,
     /// Most memory that the image server ever held.
     pub carousel_peak_rss_bytes: u64,
@@ -83,7 +83,8 @@ pub struct Device {
 }
 
 impl Device {
-    /// Returns the data packets received beyond those that a perfect code on a perfect channel would need.
+    /// Returns the data packets received beyond those that a perfect code on a perfect channel
+    /// would need.
     ///
     /// # Units
     ///

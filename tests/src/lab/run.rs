@@ -203,7 +203,7 @@ impl<'a> Run<'a> {
         Ok(run)
     }
 
-    /// Asks all armed devices to come; each command is one that a person would give.
+    /// Notifies all armed devices to connect; each command is one that a person would give.
     async fn notify_all(&mut self) -> anyhow::Result<()> {
         for device in self.devices.iter_mut().filter(|it| it.arming == Arming::Armed) {
             let Some(place) = device.notify_place() else { continue };
@@ -240,7 +240,7 @@ impl<'a> Run<'a> {
         Ok(Some(role.start(&self.around.logs.join("forger.log"))?))
     }
 
-    /// Looks at everybody once and does what is due.
+    /// Polls all devices once and executes what is due.
     async fn step(&mut self) -> anyhow::Result<()> {
         self.steps = self.steps.wrapping_add(1);
         self.headend.check_running()?;
@@ -397,7 +397,7 @@ fn kills(options: &Options, seed: u64) -> BTreeMap<usize, u64> {
 
 /// Interval of the status polls.
 const STEP: Duration = Duration::from_millis(50);
-/// Results change once for each device; to ask for them at each look would load the server.
+/// Results change once for each device; to read them at each poll would load the server.
 const STEPS_BETWEEN_RESULTS: u32 = 5;
 /// Twenty seconds of steps.
 const SESSION_STEPS: u32 = 400;

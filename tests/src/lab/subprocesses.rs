@@ -2,7 +2,7 @@
 //!
 //! `carousel`, `dm-bridge` and `receiver` are the programs themselves, with their own command
 //! lines. `device` is a receiver with a [`LossyFilter`], `forger` the attacker, `hook` the
-//! installer, `user` who is asked.
+//! installer, `user` the user who answers prompts.
 
 use std::{ffi::OsString, path::PathBuf, process::ExitCode};
 

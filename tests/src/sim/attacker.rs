@@ -44,7 +44,7 @@ impl Attacker {
         let mut send = |octets: &[u8]| {
             forged.push(Datagram { octets: octets.to_vec(), ..truth.clone() });
         };
-        // What is no FLUTE packet is none to learn from.
+        // Only FLUTE packets have the fields to forge.
         self.forger.handle_true(&truth.octets, &mut |_, octets| send(octets)).ok();
         self.owed += self.per_ten;
         while self.owed >= 20 {

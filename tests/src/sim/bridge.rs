@@ -1,4 +1,4 @@
-//! The management server: the real engine and operations on the fleet in memory.
+//! The management server: the real DM core and operations on the fleet in memory.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -209,7 +209,7 @@ impl Bridge {
         Ok(())
     }
 
-    /// Stops the campaign: devices are disarmed as they come.
+    /// Stops the campaign: each device is disarmed in its next session.
     ///
     /// # Errors
     ///
@@ -218,12 +218,12 @@ impl Bridge {
         now(campaigns::stop(&self.store, utc(at), self.current))
     }
 
-    /// Forgets what only lives in the process.
+    /// Drops the state that is in the process alone.
     pub fn restart(&mut self) {
         self.conversations.clear();
     }
 
-    /// Takes what turned out not to be true since the last time.
+    /// Removes and returns the breaches since the last call.
     pub fn take_breaches(&mut self) -> Vec<String> {
         std::mem::take(&mut self.breaches)
     }
@@ -273,7 +273,7 @@ impl Bridge {
         }
     }
 
-    /// The operator names the further image servers beside the one that arming knows.
+    /// Adds the further image servers of a campaign to the one that it was created with.
     fn add_sessions(&self, reply: &[u8]) -> Option<Vec<u8>> {
         let mut message = xml::parse(reply, &xml::Limits::default()).ok()?;
         let node = format!("/{}", fumo::DOWNLOAD_AND_UPDATE_URL);
@@ -334,7 +334,7 @@ impl Bridge {
         changed.then(|| xml::emit(&message))
     }
 
-    /// Keeps what a device was answered.
+    /// Stores the last answer to a device.
     pub fn answered(&mut self, device: usize, answer: &[u8]) {
         self.said.insert(device, answer.to_vec());
     }
@@ -437,7 +437,7 @@ impl Bridge {
         attempts.iter().rfind(|row| row.campaign == self.current).map(|row| row.phase)
     }
 
-    /// Does what is due; returns when to look again.
+    /// Executes the steps that are due; returns the time of the next.
     pub fn reconcile(&mut self, at: At, image_servers: &mut [ImageServer]) -> Option<At> {
         let soon = Some(At(at.0 + 1_000));
         for _ in 0..8 {
@@ -478,7 +478,7 @@ impl Bridge {
         }
     }
 
-    /// Every image server is prepared for the window; arming knows the first one.
+    /// Prepares every image server for the window; devices are armed for the first one.
     fn prepare(
         &mut self,
         at: At,

@@ -167,7 +167,7 @@ impl Device {
         self.power_lost(&mut around, 2_000);
     }
 
-    /// Something happens to the device.
+    /// Handles an event of the device.
     pub fn handle(&mut self, event: DeviceEvent, mut around: Context<'_>) {
         let Some(mut life) = self.life.take() else { return };
         if let DeviceEvent::Datagram(datagram) = &event {

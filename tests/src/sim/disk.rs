@@ -12,10 +12,10 @@
 //!
 //! | | while the power is on | after it went |
 //! | --- | --- | --- |
-//! | octets | read as written | of each 512-octet sector that was not synced: any content that it had since the last sync, or torn between two of them |
+//! | octets | read as written | of each 512-octet sector that was not synced: a content since the last sync, or torn |
 //! | length | as written | any that it had since the last sync |
-//! | names | as made, renamed, removed | any subset of what was done since the directory was synced |
-//! | a sync that fails | reads as written, and is taken for synced | what it should have synced is lost, unless its page was written again |
+//! | names | as made, renamed, removed | any subset of the changes since the directory was synced |
+//! | a failed sync | as written, marked as synced | lost, unless the page was written again |
 //!
 //! Everything is determined by the two seeds and the calls. Handles from before a power cut are
 //! dead.
@@ -67,7 +67,7 @@ impl SimDisk {
         self.state().operations
     }
 
-    /// Returns how often something was asked.
+    /// Returns the number of calls of a kind.
     #[must_use]
     pub fn calls(&self, call: Call) -> u64 {
         self.state().counts.get(&call).copied().unwrap_or_default()
@@ -158,12 +158,12 @@ impl SimDisk {
         self.state().file_mut(path).map(|file| file.break_sector(octet)).is_some()
     }
 
-    /// Starts to note what is asked.
+    /// Starts to record calls.
     pub fn record(&self) {
         self.state().history = Some(Vec::new());
     }
 
-    /// Returns what was asked since [`Self::record`].
+    /// Returns the calls since [`Self::record`].
     #[must_use]
     pub fn history(&self) -> History {
         self.state().history.clone().unwrap_or_default()

@@ -37,9 +37,9 @@ impl Span {
 /// A fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fault {
-    /// Which device, or which image server.
+    /// The device, or the image server.
     pub whose: usize,
-    /// When.
+    /// Its span.
     pub span: Span,
     /// Kind.
     pub kind: FaultKind,
@@ -124,7 +124,7 @@ pub enum FaultKind {
     DiskError {
         /// The kind of call.
         call: Call,
-        /// Which one from the beginning of the span.
+        /// Its number from the beginning of the span.
         nth: u64,
         /// Failure.
         how: DiskFault,
@@ -147,7 +147,7 @@ pub enum FaultKind {
     },
     /// The operator brings the image by another campaign, which supersedes the one before.
     Supersede(Follows),
-    /// The operator stops the campaign: devices are disarmed as they come.
+    /// The operator stops the campaign: each device is disarmed in its next session.
     Disarm,
 }
 

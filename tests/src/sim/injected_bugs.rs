@@ -11,7 +11,7 @@ proto::words! {
         HandOffUnverified = "hand-off-unverified",
         /// The management server counts every result twice.
         CountTwice = "count-twice",
-        /// Symbols are stored as they come, whatever their hash.
+        /// Symbols are stored unverified.
         StoreUnchecked = "store-unchecked",
         /// More is reported than was received.
         ClaimAhead = "claim-ahead",

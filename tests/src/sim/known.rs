@@ -1,6 +1,6 @@
 //! Worlds that are known to fail, of `tests/sim/known_failures.toml`.
 //!
-//! Until its fault is mended each fails in the same way: the order of random draws is fixed. One that
+//! Until its bug is fixed each fails in the same way: the order of random draws is fixed. One that
 //! ends otherwise shows a change of behaviour.
 
 use serde::{Deserialize, Serialize};

@@ -69,17 +69,17 @@ impl Model {
         }
     }
 
-    /// Takes what turned out not to be true since the last time.
+    /// Removes and returns the breaches since the last call.
     pub fn take_breaches(&mut self) -> Vec<String> {
         std::mem::take(&mut self.breaches)
     }
 
-    /// Notes what is not true.
+    /// Records a breach.
     pub fn breach(&mut self, text: String) {
         self.breaches.push(text);
     }
 
-    /// Sees what the storage is asked for.
+    /// Records a command to the storage.
     pub fn handle_command(&mut self, command: &Command) {
         match command {
             Command::Log(key, LogOutput::Write { ticket, file, offset, octets }) => {
@@ -150,7 +150,7 @@ impl Model {
         ours.map(receiver::store::journal_state::ObjectProgress::done).unwrap_or_default()
     }
 
-    /// Sees what the storage answers.
+    /// Records an answer of the storage.
     pub fn handle_completion(&mut self, completion: &Completion) {
         match completion {
             Completion::Flushed(_, ticket) => {
@@ -201,7 +201,7 @@ impl Model {
     }
 
     /// Checks that learned roots and campaigns are never rolled back, and no device is armed
-    /// by keys that it knows to be taken away.
+    /// by keys that one of its roots has revoked.
     fn check_persistent_state(&mut self, after: &JournalState) {
         let armed = matches!(&*after.phase, "armed" | "receiving" | "suspended");
         if let Some(campaign) = after.armed.as_ref().filter(|_| armed) {
@@ -236,7 +236,7 @@ impl Model {
         }
     }
 
-    /// Forgets the symbols of objects that were dropped.
+    /// Drops the symbols of objects that were dropped.
     pub fn handle_dropped(&mut self, kept: &[ObjectLayout]) {
         let key = self.package.object.object_key;
         if !kept.iter().any(|layout| layout.object_key() == key) {
@@ -252,7 +252,7 @@ impl Model {
     }
 
     /// Checks that reported progress would survive a power cut at this moment; where bits have
-    /// flipped it cannot know that until it reads them.
+    /// flipped that shows only when they are read.
     pub fn check_status(&mut self, status: &Status) {
         if status.symbols_needed == 0 || self.damaged {
             return;

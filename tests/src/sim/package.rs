@@ -61,7 +61,8 @@ pub struct Issue {
 }
 
 proto::words! {
-    /// Relation of an issue to the one before; the number of an issue is that of its relation in `ALL`.
+    /// Relation of an issue to the one before; the number of an issue is that of its relation in
+    /// `ALL`.
     pub enum Follows {
         /// By a higher sequence, signed by the same keys.
         BySequence = "by-sequence",
@@ -207,7 +208,7 @@ impl Package {
     pub fn is_trusted(&self, id: CampaignId, root_version: u64) -> bool {
         self.issue(id).is_some_and(|issue| {
             let latest = issue.roots.len() as u64;
-            // A root that follows takes the keys before it away.
+            // A later root revokes the keys of those before it.
             latest == root_version
         })
     }

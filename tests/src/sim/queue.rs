@@ -18,17 +18,17 @@ pub enum Event {
     End(usize),
     /// The process of a device is started.
     Start(usize),
-    /// The machine of a device boots anew, as the installer wants it.
+    /// The machine of a device boots again, as its installer requests.
     Reboot(usize),
     /// Something happens to a device, in one of its lives.
     Device(usize, u64, DeviceEvent),
     /// A DM message reaches the management server.
     Request(usize, u64, Message),
-    /// An image server looks what is to be done, in one of its lives.
+    /// An image server runs its due steps, in one of its lives.
     ImageServer(usize, u64),
     /// An image server sends the next packet of a campaign, in one of its lives.
     Transmit(usize, u64, CampaignId),
-    /// The management server looks what is to be done.
+    /// The management server runs its due steps.
     Reconcile,
     /// The operator does the next thing.
     Operator(OperatorAction),
@@ -53,11 +53,11 @@ pub enum OperatorAction {
 pub enum DeviceEvent {
     /// A deadline of the agent.
     Wake,
-    /// A datagram comes.
+    /// A datagram arrives.
     Datagram(Datagram),
     /// The storage serves the next command.
     Storage,
-    /// The solver does the next job.
+    /// The decoder does the next job.
     Solve,
     /// The storage has answered.
     Complete(Completion),
@@ -76,7 +76,7 @@ pub enum DeviceEvent {
 pub struct Datagram {
     /// Group and port.
     pub channel: SocketAddr,
-    /// Which of [`SOURCES`] it comes from.
+    /// Index of its source in [`SOURCES`].
     pub source: usize,
     /// Its octets.
     pub octets: Vec<u8>,

@@ -1,4 +1,4 @@
-//! From a seed to a world: who is in it, and what goes wrong when.
+//! From a seed to a world: its parts, and its faults.
 
 use receiver::suspension::SuspendReason;
 
@@ -13,11 +13,11 @@ use crate::lab::rng::SeededRng;
 /// A window that the operator opens while things go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// When it is ordered.
+    /// Time of the command.
     pub ordered: At,
-    /// When it opens.
+    /// Opening time.
     pub opens: At,
-    /// When it closes.
+    /// Closing time.
     pub closes: At,
 }
 
@@ -158,7 +158,7 @@ impl Draw<'_> {
         let from = match rng.below(8) {
             // Any time from the beginning on.
             0 => rng.below(self.calm.0),
-            // From the order of the window on.
+            // From the command for the window on.
             1 => window.ordered.0 + rng.below(window.opens.0 - window.ordered.0),
             // Around the end of the window.
             2 => window.closes.0 - 2_000 + rng.below(70_000),

@@ -51,11 +51,11 @@ struct Simulation {
     last_chances: u32,
 }
 
-/// A message or an answer that does not come is waited for so long.
+/// Wait for a message or an answer that is lost.
 const PATIENCE: u64 = 30_000;
 /// More events than any world has.
 const MOST_EVENTS: u64 = 3_000_000;
-/// From the order of each window after the calm to its opening: a device that backs off waits an
+/// From the command for each window after the calm to its opening: a device that backs off waits an
 /// hour at most.
 const LAST_AHEAD: [u64; 3] = [400_000, 4_500_000, 4_500_000];
 const LAST_LENGTH: u64 = 40_000;
@@ -262,7 +262,7 @@ impl Simulation {
         self.queue.at(self.at, Event::Operator(OperatorAction::OpenWindow { ahead, length }));
     }
 
-    /// A DM message comes, or is lost; so is its answer.
+    /// Delivers a DM message, or loses it; and so its answer.
     fn request(&mut self, number: usize, life: u64, message: &Message) {
         let mut lost = self.bridge_down > 0;
         let mut unanswered = false;

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! reserve ─► window: rows over all blocks, some lost, flushes ─► power cut at half ─► the second half
-//!            ─► solve a block, power cut before the journal knows ─► solve all ─► finish
+//!            ─► decode a block, power cut before the journal ─► decode all ─► finish
 //! ```
 
 use std::{collections::BTreeSet, path::Path};
@@ -115,7 +115,7 @@ fn measure(options: &Options, data: &Path) -> anyhow::Result<Cost> {
     blocks = device.open()?;
     let over_the_cut = (held, blocks.log().synced_total());
     device.receive(&mut blocks, &broadcast, rows / 2..u32::MAX, &mut rng)?;
-    // A block is in the image, and the journal does not know it.
+    // A block is in the image and not in the journal.
     let job = blocks.next_decode().context("a block that can be solved")?;
     device.ask(Command::Decode(job))?;
     pages += device.pages;
@@ -337,7 +337,8 @@ impl Device {
         Ok(())
     }
 
-    /// The power goes: what was not synced is zeros. Returns what that wrote, which no device would.
+    /// The power goes: what was not synced is zeros. Returns what that wrote, which no device
+    /// would.
     fn lose_power(self) -> anyhow::Result<Written> {
         use std::os::unix::fs::FileExt as _;
         let before = written()?;

@@ -193,7 +193,7 @@ impl Device {
         Now { mono: Mono(0) + Duration::from_millis(1_000_000 + self.at), utc }
     }
 
-    /// Does all that the agent wants, and reserves, until there is nothing more to do or the power
+    /// Executes all outputs of the agent, and reserves, until there are no more or the power
     /// is gone.
     fn run(&mut self) {
         loop {

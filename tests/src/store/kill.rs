@@ -88,7 +88,7 @@ pub struct Outcome {
     pub cycles: u64,
     /// Symbols that were acknowledged.
     pub acknowledged: u64,
-    /// Blocks that were acknowledged as solved.
+    /// Blocks that were acknowledged as decoded.
     pub solved: u64,
     /// Table symbols that were found again, over all cycles.
     pub tables: u64,

@@ -50,7 +50,7 @@ impl Ledger {
         self.breaches.push(breach);
     }
 
-    /// Returns the blocks that the journal knows to be solved.
+    /// Returns the blocks that are decoded by the journal.
     #[must_use]
     pub fn done(&self) -> BTreeSet<Sbn> {
         let key = self.layout.as_ref().map(ObjectLayout::object_key);
@@ -61,14 +61,14 @@ impl Ledger {
             .collect()
     }
 
-    /// Returns the symbols that must be there: synced, and of blocks that are not solved.
+    /// Returns the symbols that must be there: synced, and of blocks that are not decoded.
     #[must_use]
     pub fn owed(&self) -> BTreeSet<Name> {
         let done = self.done();
         self.synced.iter().filter(|(sbn, _)| !done.contains(sbn)).copied().collect()
     }
 
-    /// Returns the symbols that progress may count: K of each solved block, and at most K of the
+    /// Returns the symbols that progress may count: K of each decoded block, and at most K of the
     /// others.
     #[must_use]
     pub fn owed_progress(&self) -> u64 {
@@ -88,7 +88,7 @@ impl Ledger {
         (self.generation, self.state.as_ref())
     }
 
-    /// Learns what the storage is about to be asked.
+    /// Records a command to the storage.
     pub fn command(&mut self, command: &Command) {
         match command {
             Command::Open(layout) => {
@@ -126,7 +126,7 @@ impl Ledger {
         }
     }
 
-    /// Learns what the storage has answered.
+    /// Records an answer of the storage.
     pub fn completion(&mut self, completion: &Completion) {
         match completion {
             Completion::Flushed(_, ticket) => {

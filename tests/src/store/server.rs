@@ -24,7 +24,7 @@ pub struct Server {
     message: u32,
     /// Set when the device has answered 202 and no result followed.
     pub is_armed: bool,
-    /// Result codes in the order in which they came.
+    /// Result codes in the order of arrival.
     pub results: Vec<String>,
 }
 
@@ -69,7 +69,7 @@ impl Server {
         Ok(xml::emit(&Message { header, commands, is_final: true }))
     }
 
-    /// Takes note of a command; returns whether it begins a session.
+    /// Records a command; returns whether it begins a session.
     fn handle(&mut self, command: &Command) -> bool {
         if let Command::Status(status) = command
             && (status.verb, status.code) == (Verb::Exec, StatusCode::ACCEPTED)

@@ -285,7 +285,7 @@ impl Device {
         Ok(())
     }
 
-    /// Does what the agent wants until it wants nothing more.
+    /// Executes the outputs of the agent until there are no more.
     fn run_agent(&mut self, reserve: Reserve) -> anyhow::Result<()> {
         for _ in 0..STEPS {
             if let Some(output) = self.agent.poll_output(self.now) {

@@ -92,8 +92,8 @@ pub fn record_log(source: &str, octets: &[u8]) {
     file.and_then(|mut file| file.write_all(octets)).expect("the folder of logs can be written");
 }
 
-/// Stores a secret. The extension of its name selects the parser: `key` and `pem` for a private key,
-/// `toml` for settings; anything else is searched for as it is.
+/// Stores a secret. The extension of its name selects the parser: `key` and `pem` for a private
+/// key, `toml` for settings; anything else is searched for as it is.
 ///
 /// # Panics
 ///

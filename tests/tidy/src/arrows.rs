@@ -2,7 +2,9 @@
 //!
 //! ```text
 //! proto  <-  carousel | receiver | dm-bridge  <-  tests
-//! inside proto:  wire, time, ids, crypto  <-  fec  <-  flute ;   wire, words, ids, crypto, tune_in  <-  dm ;   fec, crypto  <-  trust
+//! inside proto:  wire, time, ids, crypto  <-  fec  <-  flute
+//!                wire, words, ids, crypto, tune_in  <-  dm
+//!                fec, crypto  <-  trust
 //! inside a program:  proto  <-  core modules  <-  shell  <-  main
 //! ```
 //!
@@ -92,7 +94,7 @@ pub fn inside_proto(files: &[SourceFile]) -> Vec<Finding> {
     findings
 }
 
-/// Checks that the programs do not know one another, nor `proto` a program.
+/// Checks that the programs do not import one another, nor `proto` a program.
 pub fn between_packages(files: &[SourceFile]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for file in files.iter().filter(|file| file.package() != "tests") {

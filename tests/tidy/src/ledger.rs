@@ -1,8 +1,8 @@
 //! Claims: `// spec: rfc6726 3.4.1` at the rule, `// test: rfc6726 3.4.1` at its test, and rows in
-//! `tests/conformance/rfc6726.toml` that say the rules of that section in our own words.
+//! `tests/conformance/rfc6726.toml` that state the rules of that section in our own words.
 //!
-//! A ledger whose text was read says how many statements it has, and each row and each exception
-//! how many of them it answers for: none is left over and none is counted twice.
+//! A ledger whose text was read has the number of its statements, and each row and each exception
+//! the number of those that it answers for: none is left over and none is counted twice.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -226,7 +226,7 @@ struct Claims<'a> {
     test: BTreeSet<&'a String>,
 }
 
-/// Checks what a ledger says on its own: every row names code and tests, every exception gives a
+/// Checks a ledger on its own: every row names code and tests, every exception gives a
 /// reason, and together they answer for all that the text demands.
 pub fn counted(ledgers: &BTreeMap<String, Ledger>) -> Vec<Finding> {
     let mut findings = Vec::new();

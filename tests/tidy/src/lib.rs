@@ -2,7 +2,7 @@
 //!
 //! | module | checks |
 //! | --- | --- |
-//! | [`source`] | finds the files; blanks comments, strings and test items, so that rules see code alone |
+//! | [`source`] | no rule: finds the files; blanks comments, strings and test items |
 //! | [`arrows`] | permitted imports between packages and modules |
 //! | [`carry`] | no rule: carries what names sources over a change of them (`cargo carry`) |
 //! | [`circles`] | no files of a crate import from one another |

@@ -19,7 +19,7 @@ impl Token {
         format!("{:?}", self.0.public())
     }
 
-    /// Signs what `to-sign` wrote for a document; lays the signature down beside it.
+    /// Signs the octets that `to-sign` wrote for a document; writes the signature beside them.
     fn sign(&self, lab: &Lab, file: &str, root: &str) -> Result<(), CliError> {
         lab.run(&format!("trust to-sign {file} {root} --out @/octets --json"))?;
         let octets = fs::read(lab.path("octets")).unwrap();

@@ -148,7 +148,7 @@ fn parameters_travel_with_headers_tables_and_the_first_symbol_of_a_segment() {
     assert_eq!(with_parameters[&(Toi(0x10), image)], segments);
     let tables = usize::try_from(shape.table_symbols_per_segment()).unwrap();
     let table_oti = Oti::RaptorQ(*shape.table_oti());
-    // Every table of the session_preamble, and the first symbol of a table on its way.
+    // Every table of the preamble, and the first symbol of a table on its way.
     let introduced = sample.schedule.session_preamble(Sbn(0)).count();
     assert!(introduced > tables);
     assert_eq!(with_parameters[&(Toi(0x4000), table_oti)], segments + introduced);

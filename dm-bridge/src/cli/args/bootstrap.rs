@@ -48,7 +48,8 @@ pub struct BootstrapArgs {
     /// short messages, cp alone)
     #[arg(long, value_name = "TARGET")]
     pub to: Option<Target>,
-    /// Gateway for short messages: http(s)://… (JSON) or smpp://SYSTEM_ID@HOST:PORT (message centre)
+    /// Gateway for short messages: http(s)://… (JSON) or smpp://SYSTEM_ID@HOST:PORT (message
+    /// centre)
     #[arg(long, value_name = "URL", requires = "to")]
     pub sms_gateway: Option<Gateway>,
     /// File with the gateway's token or password

@@ -37,7 +37,7 @@ pub enum DeviceVerb {
     /// NODE is battery, memory, storage, thermal (numbers), metered, call (suspend or ignore),
     /// install (at-once or on-command) or consent (none, download, install or both). The device
     /// validates the value; `device show` prints its status: 200 set, 400 invalid value, 403 weaker
-    /// than the device's own settings, 404 unknown node, 406 no user to ask.
+    /// than the device's own consent, 404 unknown node, 406 no user to prompt.
     Policy(PolicyArgs),
     /// Set the profile of one device
     Profile {
@@ -101,8 +101,8 @@ pub struct EnrolArgs {
     /// Encoding of the device's messages: xml or wbxml
     #[arg(long, default_value_t, value_name = "FORM")]
     pub encoding: Encoding,
-    /// Authentication type in both directions: md5 (a digest, once a session), hmac (a MAC over each
-    /// message) or basic (the password itself; only with an https:// URL or on this machine)
+    /// Authentication type in both directions: md5 (a digest, once a session), hmac (a MAC over
+    /// each message) or basic (the password itself; only with an https:// URL or on this machine)
     #[arg(long, default_value_t, value_name = "KIND")]
     pub auth: AuthKind,
     /// Vendor id, 32 hex digits
@@ -160,7 +160,8 @@ pub struct NotifyArgs {
     /// Address of the device: ADDR:PORT (UDP), http(s)://… or sms:+NUMBER
     #[arg(long, value_name = "TARGET")]
     pub to: Target,
-    /// Gateway for short messages: http(s)://… (JSON) or smpp://SYSTEM_ID@HOST:PORT (message centre)
+    /// Gateway for short messages: http(s)://… (JSON) or smpp://SYSTEM_ID@HOST:PORT (message
+    /// centre)
     #[arg(long, value_name = "URL")]
     pub sms_gateway: Option<Gateway>,
     /// File with the gateway's token or password

@@ -16,7 +16,8 @@ fn asking(asker: UpdateInitiator, object: Option<&str>) -> Device {
     device
 }
 
-/// Returns the status of the request, the text displayed to the user, and whether the device is armed.
+/// Returns the status of the request, the text displayed to the user, and whether the device is
+/// armed.
 fn outcome(context: &mut DeviceContext, mut device: Device) -> (u16, Option<String>, bool) {
     let replies = device.run(context);
     let (_, code) = codes(&replies[0])[3];

@@ -264,7 +264,7 @@ async fn order_component(
 ) -> Result<Json<ComponentsBody>, AppError> {
     let id: DeviceId = id.parse()?;
     let body: ComponentOperationRequest = serde_json::from_slice(&body)
-        .map_err(|error| AppError::Usage(format!("the body is no order: {error}")))?;
+        .map_err(|error| AppError::Usage(format!("the body is no component operation: {error}")))?;
     let (store, now) = (&*shared.store, shared.clock.now().utc);
     match (body.operation, body.id) {
         (None, None) => {
@@ -275,7 +275,7 @@ async fn order_component(
             components::queue_operation(store, now, &id, what, &mut random::<16>).await?;
         }
         (None, Some(_)) | (Some(_), None) => {
-            return Err(AppError::Usage("an operation has a component, and none has none".into()));
+            return Err(AppError::Usage("operation and id are required together".into()));
         }
     }
     device_components(State(shared), Path(id.into())).await

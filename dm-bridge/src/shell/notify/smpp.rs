@@ -1,6 +1,7 @@
 //! SMPP transport: a short message over a message centre.
 //!
-//! Each message has a connection of its own: notifications are rare, and an open bind needs keepalives.
+//! Each message has a connection of its own: notifications are rare, and an open bind needs
+//! keepalives.
 
 use std::str::FromStr as _;
 

@@ -96,7 +96,8 @@ impl KeyFile {
         self.load()
     }
 
-    /// Returns the keys, which include one of this id; reads the file again when it was added since.
+    /// Returns the keys, which include one of this id; reads the file again when it was added
+    /// since.
     ///
     /// # Errors
     ///

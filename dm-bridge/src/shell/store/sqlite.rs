@@ -70,13 +70,14 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens the file, creates it when it is missing, and migrates its schema; its secrets are sealed
-    /// with a key of `keys`.
+    /// Opens the file, creates it when it is missing, and migrates its schema; its secrets are
+    /// sealed with a key of `keys`.
     ///
     /// # Errors
     ///
-    /// [`StoreError::TooNew`] for a file of a later version, [`StoreError::Sealed`] when `keys` lacks
-    /// one of its keys, [`StoreError::Unavailable`] when it cannot be opened or is no database.
+    /// [`StoreError::TooNew`] for a file of a later version, [`StoreError::Sealed`] when `keys`
+    /// lacks one of its keys, [`StoreError::Unavailable`] when it cannot be opened or is no
+    /// database.
     pub async fn open(path: &Path, keys: KeyFile) -> Result<Self, StoreError> {
         let url = "sqlite://";
         let options = SqliteConnectOptions::from_str(url)
@@ -89,8 +90,8 @@ impl SqliteStore {
             .busy_timeout(BUSY_TIMEOUT)
             // Rows of a batch are buffered.
             .row_buffer_size(2 * BATCH)
-            // The cache holds a fleet of some ten thousand devices, and checkpoints are rare: a power
-            // cut loses nothing by either.
+            // The cache holds a fleet of some ten thousand devices, and checkpoints are rare: a
+            // power cut loses nothing by either.
             .pragma("cache_size", "-65536")
             .pragma("wal_autocheckpoint", "8192")
             .disable_statement_logging();

@@ -73,8 +73,8 @@ fn an_attacker_who_has_not_received_the_plan_is_silent() {
     assert!(forger.handle_true(b"no FLUTE at all", silent).is_err());
 }
 
-/// Returns the packets of an attacker that receives header, one table packet and `count` data packets, without those that
-/// the first two set off.
+/// Returns the packets of an attacker that receives header, one table packet and `count` data
+/// packets, without those that the first two set off.
 fn forged_over(plan: &Broadcast, ratio: f64, count: u64) -> Vec<(Kind, Vec<u8>)> {
     let mut forger = Forger::new(plan.object, 0.0, 1);
     let mut forged = Vec::new();

@@ -172,7 +172,7 @@ impl Life {
         around.queue.at(self.last_completion, event);
     }
 
-    /// Does what the agent wants; returns whether it wants to stop.
+    /// Executes the outputs of the agent; returns whether it has stopped.
     pub(super) fn drain(&mut self, machine: &mut Machine, around: &mut Context<'_>) -> bool {
         let now = machine.now(around.at);
         while let Some(output) = self.agent.poll_output(now) {

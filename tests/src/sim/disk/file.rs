@@ -29,7 +29,7 @@ pub(super) struct File {
     /// Contents of each sector since the last sync, oldest first.
     unsynced: BTreeMap<u64, Vec<Sector>>,
     lengths: Vec<u64>,
-    /// Sectors whose sync failed: the cache takes them for synced, and the medium lacks them.
+    /// Sectors whose sync failed: the cache marks them as synced, and the medium lacks them.
     lost: BTreeSet<u64>,
     broken: BTreeSet<u64>,
 }
@@ -141,7 +141,7 @@ impl File {
         unsynced.len() as u64 * SECTOR
     }
 
-    /// Fails to sync: some sectors are on the medium, the cache takes all of them for synced.
+    /// Fails to sync: some sectors are on the medium, the cache marks all of them as synced.
     pub(super) fn fail_sync(&mut self, rng: &mut SeededRng) {
         for (number, versions) in std::mem::take(&mut self.unsynced) {
             match versions.last() {

@@ -55,7 +55,7 @@ impl Step {
         self.fault.map_or(Ok(()), |fault| Err(fault.error()))
     }
 
-    /// Ends a call whose effect is there, though the caller may never learn of it.
+    /// Ends a call whose effect is there, though the caller may get no answer.
     pub(super) fn end(self, state: &mut State) -> io::Result<()> {
         if self.cut {
             state.off = true;

@@ -69,7 +69,7 @@ struct Child {
     decoder: DecodeWorker,
 }
 
-/// Returns what the journal knows of the object.
+/// Returns the object's state in the journal.
 fn progress(truth: &Truth, state: Option<JournalState>) -> ObjectProgress {
     let key = truth.layout().object_key().0.to_vec();
     let objects = state.into_iter().flat_map(|state| state.objects);
@@ -78,7 +78,7 @@ fn progress(truth: &Truth, state: Option<JournalState>) -> ObjectProgress {
 }
 
 impl Child {
-    /// Opens the object, and nothing else is kept.
+    /// Opens the object, and drops all others.
     fn open(&mut self) -> anyhow::Result<Blocks> {
         let layout = self.truth.layout().clone();
         self.ask(Command::RemoveOtherObjects(vec![layout.clone()]))?;
@@ -99,7 +99,7 @@ impl Child {
         Ok(Blocks::new(log))
     }
 
-    /// Takes a few symbols in, syncs them, and acknowledges them.
+    /// Stores a few symbols, syncs them, and acknowledges them.
     fn receive(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
         let mut taken = Vec::new();
         for _ in 0..=self.rng.below(12) {
@@ -127,7 +127,7 @@ impl Child {
         Ok(())
     }
 
-    /// Keeps a few table symbols; their file grows until the ring is full.
+    /// Stores a few table symbols; their file grows until the ring is full.
     fn store_tables(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
         let shape = *self.truth.shape();
         for _ in 0..self.rng.below(4) {
@@ -142,7 +142,7 @@ impl Child {
         Ok(())
     }
 
-    /// Solves a block if there is one to solve, and writes the journal.
+    /// Decodes a block if one has enough symbols, and writes the journal.
     fn solve(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
         let Some(job) = blocks.next_decode() else { return Ok(()) };
         let Completion::Decoded(_, sbn, outcome) = self.ask(Command::Decode(job))? else {
@@ -175,7 +175,7 @@ impl Child {
         Ok(())
     }
 
-    /// Has a command done, with its job, and returns the answer.
+    /// Executes a command, with its job, and returns the answer.
     fn ask(&mut self, command: Command) -> anyhow::Result<Completion> {
         self.worker.handle(command);
         if let Some(job) = self.worker.poll_job() {

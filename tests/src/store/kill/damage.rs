@@ -40,12 +40,12 @@ impl Unsynced {
         self.files.insert(path.to_owned(), Written { ranges, synced_bytes: octets });
     }
 
-    /// Forgets a file, or a directory with all that it holds.
+    /// Removes a file, or a directory with all that it holds.
     pub(super) fn forget(&mut self, path: &str) {
         self.files.retain(|name, _| !name.starts_with(path));
     }
 
-    /// Learns that everything was synced: what lies there is what there is.
+    /// Records that everything was synced.
     pub(super) fn mark_synced(&mut self) {
         self.files.retain(|path, written| {
             let found = std::fs::metadata(path).map(|found| found.len());

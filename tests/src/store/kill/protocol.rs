@@ -1,4 +1,4 @@
-//! The words between the test and its child.
+//! The protocol between the test and its child.
 
 /// First word of the arguments that make the program the child.
 pub const CHILD: &str = "child";

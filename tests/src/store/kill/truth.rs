@@ -70,7 +70,7 @@ impl Truth {
         &self.layout
     }
 
-    /// Returns where table symbols are kept.
+    /// Returns the place of the table symbols.
     pub(super) fn table_log(&self) -> TableLog {
         TableLog::new(self.layout.stored_sha256(), self.shape, kept_segments(&self.shape))
     }

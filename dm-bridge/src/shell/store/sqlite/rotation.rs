@@ -5,8 +5,8 @@
 //! key file (new)
 //! ```
 //!
-//! Each step is durable before the next, so all secrets can be opened after a power cut, and the next
-//! rotation resumes the interrupted one.
+//! Each step is durable before the next, so all secrets can be opened after a power cut, and the
+//! next rotation resumes the interrupted one.
 
 use std::collections::BTreeSet;
 

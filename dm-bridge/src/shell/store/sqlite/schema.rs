@@ -30,8 +30,8 @@ pub(super) const MIGRATIONS: [&str; 15] = [
 /// The schema version from which secrets are sealed.
 const SEALED: usize = 10;
 
-/// The schema version that lacks only `sealing::scrub`, which may have to wait until no other process
-/// uses the database.
+/// The schema version that lacks only `sealing::scrub`, which may have to wait until no other
+/// process uses the database.
 const UNCLEANED: usize = MIGRATIONS.len() - 1;
 
 /// Brings the schema of a database up to date.
