@@ -341,7 +341,7 @@ impl ManagedSession {
         let is_off = matches!(self.tx, TxState::Off { .. });
         if !is_off && self.session.channel != wanted.channel {
             let channel = self.session.channel;
-            return Err(Refusal::Conflict(format!("group and port: on tx at {channel}")));
+            return Err(Refusal::Conflict(format!("group and port: on air at {channel}")));
         }
         let passed = position(now.utc, self.window()) == Position::Passed;
         let desired = match self.session.desired {

@@ -27,7 +27,7 @@ pub async fn set_campaign(
 ) -> Result<(), AppError> {
     let mut campaign = campaigns::find(store, id).await?;
     campaign.update_requests = choice;
-    let audit = audit("campaign.on-request", id.to_string(), choice.as_str());
+    let audit = audit("campaign.update-requests", id.to_string(), choice.as_str());
     apply(store, now, audit, campaign.into()).await
 }
 
@@ -43,7 +43,7 @@ pub async fn set_device(
     choice: Option<UpdateRequestPolicy>,
 ) -> Result<(), AppError> {
     let word = choice.map_or("as the campaign says", UpdateRequestPolicy::as_str);
-    devices::change(store, now, ("device.on-request", word), id, |device| {
+    devices::change(store, now, ("device.update-requests", word), id, |device| {
         device.update_requests = choice;
     })
     .await
@@ -87,6 +87,9 @@ mod tests {
         assert_eq!(set_device(&store, Utc(4), &absent, None).await.unwrap_err().exit_code(), 6);
         let actions: Vec<_> =
             store.audit_tail(9).await.unwrap().into_iter().map(|line| line.action).collect();
-        assert_eq!(actions[1..], ["campaign.on-request", "device.on-request", "device.on-request"]);
+        assert_eq!(
+            actions[1..],
+            ["campaign.update-requests", "device.update-requests", "device.update-requests"]
+        );
     }
 }

@@ -182,7 +182,7 @@ impl DmSession {
                 let mut sequence = ArmingSequence::new((id, revision), commands, exec);
                 sequence.consent_prompt = self.consent_prompt(context, id);
                 self.arming = Some(sequence);
-                self.stage = Stage::ArmingAttempt;
+                self.stage = Stage::Arming;
             }
             Err((phase, reason)) => update_latest(context, id, now, |row| {
                 row.phase = phase.unwrap_or(row.phase);
@@ -271,7 +271,7 @@ impl DmSession {
             Ok(commands) => {
                 self.queue.extend(commands);
                 self.arming = Some(sequence);
-                self.stage = Stage::ArmingAttempt;
+                self.stage = Stage::Arming;
             }
             Err(reason) => {
                 context.audit_note(format!("not armed: {reason}"));

@@ -3,7 +3,7 @@
 //! ```text
 //! package 1  credential, DevInfo, alerts   ->  statuses, Gets                      Query
 //! package 3  values                        ->  the commands that arm, in as few messages as the
-//!                                              device accepts                      ArmingAttempt
+//!                                              device accepts                      Arming
 //! package 3  202, perhaps a final alert    ->  more commands, or none: the end     Schedule, Done
 //! ```
 
@@ -145,7 +145,7 @@ pub struct DmSession {
 pub(super) enum Stage {
     Query,
     Schedule,
-    ArmingAttempt,
+    Arming,
     Exec,
     Done,
 }
@@ -374,7 +374,7 @@ impl DmSession {
                 }
                 self.schedule(context, now, random);
             }
-            Stage::ArmingAttempt => self.next_arming_step(context, now),
+            Stage::Arming => self.next_arming_step(context, now),
             Stage::Done => {}
         }
     }

@@ -16,7 +16,7 @@ use super::{Agent, AgentState};
 #[serde(rename_all = "kebab-case")]
 pub enum RequestOutcome {
     /// No session has returned a status.
-    QueuedPrompt,
+    Waiting,
     /// The server commands an update.
     Update,
     /// The server has recorded it and commands nothing at present.
@@ -57,7 +57,7 @@ impl UpdateRequestState {
     fn new(request: UpdateRequest) -> Self {
         Self {
             request,
-            outcome: RequestOutcome::QueuedPrompt,
+            outcome: RequestOutcome::Waiting,
             answer: None,
             user_notified: false,
             server_text: None,
@@ -65,7 +65,7 @@ impl UpdateRequestState {
     }
 
     fn waits(&self) -> bool {
-        self.outcome == RequestOutcome::QueuedPrompt
+        self.outcome == RequestOutcome::Waiting
     }
 
     pub(super) fn status(&self) -> RequestStatus {

@@ -120,20 +120,25 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::agent::RequestOutcome;
 
     #[test]
     fn the_decision_on_a_request_is_shown_in_words_and_by_the_exit_code() {
-        for (outcome, code, word) in [
-            ("update", 0, "grants an update"),
-            ("later", 0, "may follow later"),
-            ("unsupported", 8, "the server does not support this device"),
-            ("refused", 8, "rejects"),
-            ("waiting", 4, "not decided"),
+        for (decision, word, code, text) in [
+            (RequestOutcome::Update, "update", 0, "grants an update"),
+            (RequestOutcome::Later, "later", 0, "may follow later"),
+            (RequestOutcome::Unsupported, "unsupported", 8, "does not support this device"),
+            (RequestOutcome::Refused, "refused", 8, "rejects"),
+            (RequestOutcome::Waiting, "waiting", 4, "not decided"),
         ] {
-            let request = json!({"outcome": outcome, "server_text": "hello"});
-            assert_eq!(exit_code(&request), code, "{outcome}");
-            let text = outcome_text(&request);
-            assert!(text.contains(word) && text.contains("message of the server: hello"), "{text}");
+            let request = json!({"outcome": decision, "server_text": "hello"});
+            assert_eq!(outcome(&request), word);
+            assert_eq!(exit_code(&request), code, "{word}");
+            let shown = outcome_text(&request);
+            assert!(
+                shown.contains(text) && shown.contains("message of the server: hello"),
+                "{shown}"
+            );
         }
         assert_eq!(exit_code(&Value::Null), 4);
     }

@@ -133,7 +133,8 @@ fn the_same_campaign_has_the_same_tsi_and_another_window() {
     prepare(&mut control, at(2), &PrepareRequest { opens_utc: utc(0), ..later.clone() }).unwrap();
     assert_eq!(drain(&mut control, at(60)), [Output::Wait(NOW + Duration::from_secs(200))]);
     let moved = PrepareRequest { port: 3401, ..later };
-    assert!(matches!(prepare(&mut control, at(3), &moved), Err(Refusal::Conflict(_))));
+    let refusal = Refusal::Conflict("group and port: on air at 232.1.2.3:3400".to_owned());
+    assert_eq!(prepare(&mut control, at(3), &moved), Err(refusal));
 }
 
 #[test]

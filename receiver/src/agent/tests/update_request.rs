@@ -50,7 +50,7 @@ fn a_request_ends_by_its_status_and_a_user_who_is_not_addressed_learns_that_ther
 fn a_request_that_no_session_carried_is_sent_again() {
     let mut device = asking(UpdateInitiator::User);
     device.agent.state.conclude_request();
-    assert_eq!(outcome(&device), RequestOutcome::QueuedPrompt);
+    assert_eq!(outcome(&device), RequestOutcome::Waiting);
     device.agent.state.begin_request();
     assert!(device.agent.state.update_request().is_some());
 }
