@@ -1,5 +1,5 @@
-//! SHA-256, HMAC-SHA1, Ed25519, AES-256-GCM, random numbers and constant-time comparison; the only user of
-//! `ring` besides TLS set-up.
+//! SHA-256, HMAC-SHA1, Ed25519, AES-256-GCM, random numbers and constant-time comparison; the only
+//! user of `ring` besides TLS set-up.
 
 use std::fmt;
 
@@ -66,7 +66,7 @@ impl Hasher {
         Self(digest::Context::new(&digest::SHA256))
     }
 
-    /// Adds `octets` to what is hashed.
+    /// Adds `octets` to the hash.
     pub fn update(&mut self, octets: &[u8]) -> &mut Self {
         self.0.update(octets);
         self
@@ -117,7 +117,7 @@ impl From<Digest> for Hash16 {
     }
 }
 
-/// Returns HMAC-SHA1 as RFC 2104 defines it: for bootstrap documents of OMA, which know no other.
+/// Returns HMAC-SHA1 as RFC 2104 defines it: for bootstrap documents of OMA, which define no other.
 #[must_use]
 pub fn hmac_sha1(key: &[u8], octets: &[u8]) -> [u8; 20] {
     let key = hmac::Key::new(hmac::HMAC_SHA1_FOR_LEGACY_USE_ONLY, key);
@@ -139,7 +139,7 @@ pub fn equal_in_constant_time(a: &[u8], b: &[u8]) -> bool {
 ///
 /// # Panics
 ///
-/// When the system has no randomness to give; nothing that needs a secret may go on then.
+/// When the system has no random numbers; nothing that needs a secret may continue then.
 #[must_use]
 pub fn random<const N: usize>() -> [u8; N] {
     let mut octets = [0; N];
@@ -147,7 +147,7 @@ pub fn random<const N: usize>() -> [u8; N] {
     octets
 }
 
-/// The refusal of a key or a signature.
+/// The rejection of a key, a signature or sealed data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum CryptoError {
     /// The octets are no Ed25519 private key in PKCS#8 form.
@@ -200,7 +200,7 @@ impl SigningKey {
     ///
     /// # Panics
     ///
-    /// When the system has no randomness to give.
+    /// When the system has no random numbers.
     #[must_use]
     pub fn generate_pkcs8() -> Vec<u8> {
         Ed25519KeyPair::generate_pkcs8(&rand::SystemRandom::new())
@@ -260,7 +260,7 @@ impl SealingKey {
     /// Octets of a nonce.
     pub const NONCE_LEN: usize = aead::NONCE_LEN;
 
-    /// Takes a key.
+    /// Creates the key from its octets.
     ///
     /// # Panics
     ///
@@ -271,8 +271,8 @@ impl SealingKey {
         Self(aead::LessSafeKey::new(key))
     }
 
-    /// Seals `text` for `owner`, for whom alone it opens. A nonce from the system's generator serves
-    /// once; one key seals 2^32 texts, not more.
+    /// Seals `text` for `owner`, for whom alone it opens. A nonce from the system's generator is
+    /// used once; one key seals 2^32 texts, not more.
     ///
     /// # Panics
     ///

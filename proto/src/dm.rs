@@ -4,19 +4,19 @@
 //! | --- | --- |
 //! | [`syncml`] | the model of one DM message: header, commands, items, meta |
 //! | [`code`] | status codes, alert codes, formats |
-//! | [`message`] | limits and errors of one message, whatever its form |
+//! | [`message`] | limits and errors of one message, in either form |
 //! | [`encoding`] | reading and writing in one of the two forms |
 //! | [`xml`], [`wbxml`] | the two forms |
 //! | [`large`] | one item over several messages |
 //! | [`auth`] | credentials, challenges, nonces |
 //! | [`tnds`] | management trees as documents |
-//! | [`bootstrap`] | the first account: documents and what proves them |
-//! | [`notification`], [`push`] | package 0: a server asks for a session; its short message |
+//! | [`bootstrap`] | the first account: documents and their proofs |
+//! | [`notification`], [`push`] | package 0, the notification; its short message |
 //! | [`alert`] | the items of a generic alert (1226) |
-//! | [`ui`] | questions to the user (1100 to 1104) and their answers |
+//! | [`ui`] | prompts to the user (alerts 1100 to 1104) and their answers |
 //! | [`uri`] | addresses of nodes in the management tree |
 //! | [`nodes`] | names of the nodes of DevInfo, DevDetail, DMAcc, FUMO, SCOMO and `Ext/Broadcast` |
-//! | [`policy`] | what a server may set of a device's policy |
+//! | [`policy`] | the nodes of a device's policy that a server may set |
 //! | [`descriptor`] | download descriptors (DL 1.0) and installation notifications |
 //! | [`fumo`] | operations, states, phases and result codes of firmware updates |
 //! | [`scomo`] | operations, states and result codes of software components |

@@ -3,9 +3,9 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`oti`] | the FEC Object Transmission Information of No-Code and RaptorQ |
-//! | [`other_schemes`] | that of schemes which are named and refused |
-//! | [`partition`] | how an object falls into source blocks |
-//! | [`codec`] | what every codec can do with one source block |
+//! | [`other_schemes`] | that of schemes which are named and rejected |
+//! | [`partition`] | the partition of an object into source blocks |
+//! | [`codec`] | the interface of every codec for one source block |
 //! | [`nocode`] | the codec of FEC Encoding ID 0: symbols as they are |
 //! | [`raptorq_crate`] | the codec of FEC Encoding ID 6, by the crate `raptorq` |
 //!

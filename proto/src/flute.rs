@@ -7,14 +7,14 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`lct`] | the header in all its widths |
-//! | [`ext`] | header extensions, walked lazily |
+//! | [`ext`] | header extensions, parsed lazily |
 //! | [`alc`] | one packet: header, extensions, payload id, symbols |
 //! | [`fdt`] | the file delivery table |
-//! | [`content_encoding`] | encodings of files, and how they are undone |
+//! | [`content_encoding`] | encodings of files, and their decoding |
 //! | [`content_md5`] | the digest that its entries may carry |
 //!
-//! Parsing a packet allocates nothing and believes nothing: what a field means for a device that
-//! is armed is decided by the signed campaign, not here.
+//! Parsing a packet allocates nothing and authenticates nothing: for an armed device the signed
+//! campaign decides which fields are valid.
 
 pub mod alc;
 pub mod content_encoding;

@@ -120,22 +120,22 @@ macro_rules! hex_id {
 }
 
 hex_id!(
-    /// Names a campaign: 16 random octets, written as 32 lower-case hex digits.
+    /// Identifier of a campaign: 16 random octets, written as 32 lower-case hex digits.
     CampaignId,
     "campaign id"
 );
 hex_id!(
-    /// Names a vendor: 16 octets, written as 32 lower-case hex digits.
+    /// Identifier of a vendor: 16 octets, written as 32 lower-case hex digits.
     VendorId,
     "vendor id"
 );
 hex_id!(
-    /// Names a class of devices that take the same firmware.
+    /// Identifier of a class of devices that run the same firmware.
     ClassId,
     "class id"
 );
 
-/// Names a device: its `./DevInfo/DevId`, as enrolled.
+/// Identifier of a device: its `./DevInfo/DevId`, as enrolled.
 ///
 /// # Units
 ///
@@ -186,7 +186,7 @@ impl fmt::Debug for DeviceId {
     }
 }
 
-/// Names a package of a software component, and with it the component: SCOMO's `PkgID`.
+/// Identifier of the package of a software component, and of the component: SCOMO's `PkgID`.
 ///
 /// # Units
 ///
@@ -236,7 +236,7 @@ impl fmt::Display for PackageId {
     }
 }
 
-/// Ties the final alert of an operation to the Exec that started it; unique for each attempt.
+/// Correlator of a final alert and the Exec that started its operation; unique for each attempt.
 ///
 /// # Units
 ///

@@ -1,17 +1,17 @@
-//! Data that crosses a boundary, as types: bytes in, bytes out, no clock, no socket, no file.
+//! Data that crosses a boundary, as types: octets in, octets out, no clock, no socket, no file.
 //!
 //! | module | holds |
 //! | --- | --- |
 //! | [`wire`] | the cursor over untrusted octets and its error |
-//! | [`words!`] | enums whose values have words |
-//! | [`ids`], [`time`] | identifiers and moments that cannot be mixed up |
-//! | [`crypto`] | SHA-256, Ed25519, random numbers, constant-time comparison |
+//! | [`words!`] | macro for enums with a text for each value |
+//! | [`ids`], [`time`] | identifiers, UTC and monotonic times, as distinct types |
+//! | [`crypto`] | SHA-256, Ed25519, AES-256-GCM, random numbers, constant-time comparison |
 //! | [`fec`] | FEC parameters, block partitioning, the codecs |
-//! | [`flute`] | LCT, ALC and FDT: what goes on air |
+//! | [`flute`] | LCT, ALC and FDT: the packets on air |
 //! | [`sap`] | announcements of sessions |
-//! | [`sdp`] | session descriptions: what a receiver must know to join |
+//! | [`sdp`] | session descriptions: the parameters for a receiver to join |
 //! | [`pcap`] | packet captures, and the datagrams in them |
-//! | [`dm`] | SyncML, FUMO, alerts: what the management session says |
+//! | [`dm`] | OMA DM: SyncML messages, authentication, alerts, bootstrap, FUMO, SCOMO |
 //! | [`trust`] | signed documents, and the hash plan that authenticates packets |
 //! | [`tune_in`] | the `fumocast:` URL and the window |
 //! | [`control`] | messages between dm-bridge and carousel |

@@ -5,8 +5,8 @@
 //! record 16 + n:  seconds 4 | micro- or nanoseconds 4 | captured octets 4 | octets on the wire 4
 //! ```
 //!
-//! The magic tells the order of octets and the unit of fractions. Files are as long as they like,
-//! so readers take the parts one by one; [`records`] walks a capture that is in memory.
+//! The magic defines the order of octets and the unit of fractions. Files may be of any length, so
+//! readers parse them part by part; [`records`] iterates over a capture in memory.
 
 mod frame;
 
@@ -52,7 +52,7 @@ pub struct Format {
 /// A record's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// When the frame was captured: nanoseconds since 1970-01-01T00:00:00Z.
+    /// Time of the capture of the frame: nanoseconds since 1970-01-01T00:00:00Z.
     pub time_nanos: u64,
     /// Octets of the frame that follow, at most [`MAX_FRAME_BYTES`].
     pub captured: u32,
@@ -63,7 +63,7 @@ pub struct RecordHeader {
 /// One captured frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Record<'a> {
-    /// When it was captured, and how much of it.
+    /// Its header: time and length of the capture.
     pub header: RecordHeader,
     /// The captured octets.
     pub frame: &'a [u8],
@@ -113,7 +113,7 @@ impl Format {
         input.take(14, "minor version, zone, accuracy, snap length")?;
         let number = input.u32("pcap link type")?;
         let number = if little_endian { number.swap_bytes() } else { number };
-        // The upper bits tell the length of a frame check sequence that may follow.
+        // The upper bits hold the length of a frame check sequence that may follow.
         let link = match number & 0x03ff_ffff {
             1 => LinkType::Ethernet,
             12 | 14 | 101 | 228 => LinkType::RawIp,
@@ -128,7 +128,7 @@ impl Format {
         Ok(Self { little_endian, nanoseconds, link })
     }
 
-    /// Returns what frames begin with.
+    /// Returns the link-layer header of frames.
     #[must_use]
     pub const fn link(&self) -> LinkType {
         self.link
@@ -172,7 +172,7 @@ impl Format {
 /// # Errors
 ///
 /// Those of [`Format::parse`]; an item is an error when its record is cut off or too long, and
-/// nothing comes after it.
+/// nothing follows it.
 pub fn records(
     capture: &[u8],
 ) -> Result<(Format, impl Iterator<Item = Result<Record<'_>, WireError>>), WireError> {

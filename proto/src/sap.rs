@@ -34,9 +34,9 @@ const LEAST_SECONDS: u64 = 300;
 /// The message type of a packet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
-    /// It is described here.
+    /// Announces a session, with its description.
     Announce,
-    /// It is over, or its description is withdrawn.
+    /// Withdraws a description, or the session is over.
     Delete,
 }
 
@@ -49,7 +49,7 @@ pub enum Message {
 pub struct SapPacket<'a> {
     /// Message type.
     pub message: Message,
-    /// Tells descriptions of one origin apart, and versions of them.
+    /// Distinguishes descriptions of one origin, and their versions.
     pub hash: NonZeroU16,
     /// Originating source.
     pub origin: IpAddr,
@@ -60,7 +60,7 @@ pub struct SapPacket<'a> {
 }
 
 impl<'a> SapPacket<'a> {
-    /// Reads a packet. Authentication data is skipped: nothing is believed because of it.
+    /// Reads a packet. Authentication data is skipped and not verified.
     ///
     /// # Errors
     ///

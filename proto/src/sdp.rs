@@ -1,4 +1,4 @@
-//! The session description of a FLUTE session: what a receiver must know to join.
+//! The session description of a FLUTE session: the parameters that a receiver needs to join.
 //!
 //! ```text
 //! v=0
@@ -49,11 +49,11 @@ pub struct SessionDescription {
     pub origin: Origin,
     /// Name for people; one line, not empty.
     pub name: String,
-    /// When the session begins; `None`: it began.
+    /// Begin of the session; `None`: it has begun.
     pub opens: Option<Utc>,
-    /// When it ends; `None`: no end is planned.
+    /// End of the session; `None`: no end is planned.
     pub closes: Option<Utc>,
-    /// The sender; `None` in descriptions of others that do not say it.
+    /// The sender; `None` in descriptions of others without one.
     pub source: Option<IpAddr>,
     /// TSI.
     pub tsi: Tsi,
@@ -68,7 +68,7 @@ pub struct SessionDescription {
 pub struct Origin {
     /// User name without spaces, or `-`.
     pub user: String,
-    /// Names the session together with the others.
+    /// Identifies the session together with the other fields.
     pub id: u64,
     /// Higher in each later version.
     pub version: u64,
@@ -87,7 +87,7 @@ pub struct Channel {
     pub ttl: Option<u8>,
     /// Most kilobits in any second, with IP, UDP and FLUTE headers.
     pub kilobits_per_second: Option<u64>,
-    /// The declaration that says the FEC scheme.
+    /// Number of the declaration of its FEC scheme.
     pub fec: Option<u32>,
 }
 

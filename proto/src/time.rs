@@ -1,4 +1,4 @@
-//! Moments as arguments: cores never ask for the time.
+//! Moments as arguments: cores never read a clock.
 
 use std::{fmt, ops::Add, time::Duration};
 

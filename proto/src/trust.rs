@@ -6,8 +6,8 @@
 //!                        symbols  <--leaves--  tables  <--cap--  plan header
 //! ```
 //!
-//! A document is believed only as a [`Verified`] value, and only the `verify` functions of its
-//! type make one.
+//! A document is authentic only as a [`Verified`] value, and only the `verify` functions of its
+//! type return one.
 
 pub mod bundle;
 pub mod campaign;

@@ -1,11 +1,11 @@
-//! The `fumocast:` URL and the window: what arming writes on a device.
+//! The `fumocast:` URL and the window that arm a device.
 //!
 //! ```text
 //! fumocast://GROUP:PORT/TSI?s=SOURCE&c=CAMPAIGN_ID&h=DIGEST[&o=COMPONENT]
 //! ```
 //!
-//! Neither is signed: both arrive in the authenticated DM session, and the signed campaign limits
-//! what they may say.
+//! Neither is signed: both arrive in the authenticated DM session, within the limits of the signed
+//! campaign.
 
 use std::{
     fmt,
@@ -41,7 +41,7 @@ pub struct TuneIn {
     pub campaign: CampaignId,
     /// H(document) of that campaign.
     pub campaign_digest: Digest,
-    /// The one component to take; absent: all.
+    /// The one component to receive; absent: all.
     pub component: Option<ComponentId>,
 }
 
@@ -57,7 +57,7 @@ pub struct Window {
 impl FromStr for TuneIn {
     type Err = WireError;
 
-    /// Reads a URL. Parameters come in any order, each once; unknown ones are refused.
+    /// Parses a URL. Parameters are in any order, each once; unknown ones are rejected.
     fn from_str(url: &str) -> Result<Self, WireError> {
         if url.len() > MAX_URL_BYTES {
             let found = u64::try_from(url.len()).unwrap_or(u64::MAX);

@@ -2,7 +2,8 @@
 
 /// Defines an enum from one list of variants and their words.
 ///
-/// It derives `Debug`, `Clone`, `Copy`, `PartialEq`, `Eq`, `PartialOrd`, `Ord` and `Hash`, and adds:
+/// It derives `Debug`, `Clone`, `Copy`, `PartialEq`, `Eq`, `PartialOrd`, `Ord` and `Hash`, and
+/// adds:
 ///
 /// - `ALL`: every value in the order of the list,
 /// - `as_str`: the word, and `Display` by it,
@@ -10,7 +11,7 @@
 ///
 /// Attributes pass through. `, serde` in the head gives each variant its word for a derived
 /// `Serialize` or `Deserialize`. A word after `|` is read as well and never written: it names a
-/// value in data of before.
+/// value in data of earlier versions.
 ///
 /// ```
 /// proto::words! {

@@ -1,4 +1,4 @@
-//! The device agent: one core that composes session, object, tuner, DM client and installer.
+//! The device agent: one core that composes tuner, object, DM client and installer.
 //!
 //! ```text
 //! idle -> armed -> receiving -> assembled -> verified -> handed over -> confirmed | failed
@@ -214,7 +214,7 @@ enum DeferredEffect {
 }
 
 impl Agent {
-    /// Handles a datagram that came on a channel from the address `source`.
+    /// Handles a datagram that arrived on a channel from the address `source`.
     pub fn handle_datagram(
         &mut self,
         now: Now,

@@ -114,7 +114,7 @@ impl ComponentTarget {
         ComponentState::after(self.operation) == Some(ComponentState::Active)
     }
 
-    /// Returns whether the operation has done what it should, going by what is installed.
+    /// Returns whether the operation has succeeded, by the list of installed components.
     #[must_use]
     pub fn is_done(&self, deployed: &[Deployed], version: Option<&str>) -> bool {
         let found = deployed.iter().find(|component| component.id == self.package);
@@ -151,19 +151,19 @@ pub struct Deployed {
 }
 
 impl Deployed {
-    /// Returns the state that the tree shows.
+    /// Returns its state in the tree.
     #[must_use]
     pub const fn state(&self) -> ComponentState {
         if self.active { ComponentState::Active } else { ComponentState::Inactive }
     }
 }
 
-/// Reads what the hook prints: a component in JSON a line.
+/// Parses the output of the hook: one component in JSON per line.
 ///
 /// # Errors
 ///
 /// [`WireError`] for a line that is none, a text that is too long, a component that is there twice,
-/// or too many: a list in part would deny what is installed.
+/// or too many: a partial list would omit installed components.
 pub fn read_deployed(output: &str) -> Result<Vec<Deployed>, WireError> {
     let mut deployed: Vec<Deployed> = Vec::new();
     for line in output.lines().map(str::trim).filter(|line| !line.is_empty()) {

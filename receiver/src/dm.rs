@@ -1,5 +1,4 @@
-//! ManagementBackend management: the session with the server, the tree it sees, and the reports it
-//! gets.
+//! OMA DM on the device: the session with the server, the management tree, and the reports.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! Random numbers that need not be secret, from a seed that the shell draws.
+//! Random numbers that need not be secret, from a seed of the shell.
 
 /// A pseudo-random generator that is determined by its seed.
 ///

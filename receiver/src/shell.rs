@@ -2,6 +2,7 @@
 //!
 //! | module | does |
 //! | --- | --- |
+//! | [`bootstrap`] | prepares the account before the agent starts |
 //! | [`capture`] | reads packet captures |
 //! | [`clock`] | reads the clocks of the machine |
 //! | [`data_dir`], [`objects`], [`storage`] | the data directory, the files of one object, the storage threads |

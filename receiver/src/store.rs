@@ -7,7 +7,7 @@
 //! objects/<first 16 hex digits of the object key>/
 //!   log.0 … log.k   16 MiB each, the last one as long as it must be; reserved with zeros before the
 //!                   window opens
-//!     0      header, 4,096 octets: whose log this is, and H16 over it
+//!     0      header, 4,096 octets: object and number of the log, and H16 over it
 //!     4,096  slots of one size, packed: SYM1 | SBN 4 | ESI 4 | flags 1 | zero 3 | tag 16 | symbol T
 //!            padded with zeros to a multiple of 64
 //!   tables          table symbols of the segments in flight, see [`table_log`]
@@ -19,7 +19,7 @@
 //! Slots are written in groups and count once `fdatasync` has returned. There is no index on disk:
 //! a slot is valid when its tag fits, and recovery is one sequential read.
 //!
-//! | the power goes | and leaves |
+//! | a power cut | leaves |
 //! | --- | --- |
 //! | while a log is reserved | no valid header: the file is reserved again |
 //! | between a write and its sync | any subset of its sectors; torn slots fail their tag and are free |

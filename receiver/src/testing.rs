@@ -1,4 +1,4 @@
-//! A small broadcast, made whole: keys, documents, plan, packets. For unit tests.
+//! A small complete broadcast: keys, documents, plan, packets. For unit tests.
 
 use std::{collections::BTreeMap, net::IpAddr};
 
@@ -105,7 +105,7 @@ pub(crate) fn source() -> IpAddr {
     "192.0.2.1".parse().unwrap()
 }
 
-/// Everything that is on air, and the documents that make it believable.
+/// All packets of a broadcast, and its signed documents.
 pub(crate) struct Broadcast {
     pub(crate) keys: Keys,
     pub(crate) image: Vec<u8>,

@@ -95,9 +95,9 @@ struct Session {
     // spec: rfc6726 3.2 (the table is local to the session)
     fdt: FdtStore,
     entries: BTreeMap<Toi, FileEntry>,
-    /// When the last instance that describes an object expires.
+    /// Expiry of the last instance that describes an object.
     described_until: BTreeMap<Toi, Utc>,
-    /// Parameters that came in EXT_FTI before their entry.
+    /// Parameters that arrived in EXT_FTI before their entry.
     early: BTreeMap<Toi, Oti>,
     last_received: Mono,
 }
@@ -346,7 +346,7 @@ impl UnsignedReceiver {
         described.peek().is_some() && described.all(is_settled)
     }
 
-    /// Returns whether the storage or the decoder still has work to answer.
+    /// Returns whether a completion of the storage or the decoder is outstanding.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         self.objects.values().any(UnsignedObject::is_busy)

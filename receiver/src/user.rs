@@ -1,12 +1,12 @@
 //! The device's user: the user interface, the required consent, and the contract of the user hook.
 //!
-//! | front | answers |
+//! | user interface | prompts |
 //! | --- | --- |
-//! | [`UserInterface::Absent`] | there is no user: every question is answered so |
-//! | [`UserInterface::Automatic`] | the configuration has decided |
-//! | [`UserInterface::Interactive`] | a person, through the terminal or a hook |
+//! | [`UserInterface::Absent`] | no user: no prompt can be displayed |
+//! | [`UserInterface::Automatic`] | answered by the configuration |
+//! | [`UserInterface::Interactive`] | answered by a person, through the terminal or a hook |
 //!
-//! The hook is a command of the integrator's. It is run with the verb `ask` or `tell`, gets a
+//! The hook is a command of the integrator's. It is run with the verb `ask` or `tell`, receives a
 //! [`HookQuestion`] as JSON on its standard input, and prints a [`HookAnswer`] as JSON in one line:
 //!
 //! ```text
@@ -17,7 +17,7 @@
 //! ```
 //!
 //! Answers are `shown`, `yes`, `no`, `later`, `cancel`, `text` with `"text"`, `chosen` with
-//! `"chosen":[1,3]`. A hook that fails, or prints something else, could not show the question.
+//! `"chosen":[1,3]`. A hook that fails, or prints something else, counts as "cannot be displayed".
 
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-/// Version of the hook's contract, in the JSON that it gets.
+/// Version of the hook's contract, in the JSON that it receives.
 pub const CONTRACT_VERSION: u32 = 1;
 
 /// The longest and the default time that a prompt is displayed. A DM session waits for it, and no
@@ -61,21 +61,21 @@ impl Default for Settings {
 /// The user interface.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum UserInterface {
-    /// Nobody.
+    /// There is no user.
     #[default]
     Absent,
-    /// The configuration.
+    /// The configuration answers.
     Automatic(AutoAnswer),
-    /// A person.
+    /// A person answers.
     Interactive,
 }
 
 words! {
     /// The answer that the configuration gives.
     pub enum AutoAnswer: "answer" {
-        /// Yes; of choices what is proposed, or the first; as text what is proposed.
+        /// Yes; of choices the proposed ones, or the first; as text the proposed one.
         Yes = "yes",
-        /// No; every other question is put away.
+        /// No; every other prompt is cancelled.
         No = "no",
     }
 }
@@ -272,7 +272,7 @@ pub enum HookAnswer {
     No,
     /// Ask again later.
     Later,
-    /// The user put the question away.
+    /// The user cancelled the prompt.
     Cancel,
     /// A text.
     Text {

@@ -81,7 +81,7 @@ impl AuthKind {
 }
 
 /// MD5(user ":" password): all that the protocol needs of a password, unless it goes over the
-/// wire itself. It is wiped when it goes.
+/// wire itself. It is wiped when it is dropped.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret {
     hash: [u8; 16],
@@ -96,7 +96,7 @@ impl Secret {
         Self::from_bytes(md5(&[user.as_bytes(), b":", password.as_bytes()]))
     }
 
-    /// Makes the secret that a kind of proof needs: the password is kept for auth-basic alone.
+    /// Makes the secret that a kind of proof needs: the password is stored for auth-basic alone.
     #[must_use]
     pub fn for_kind(kind: AuthKind, user: &str, password: &str) -> Self {
         let mut secret = Self::new(user, password);
@@ -104,7 +104,7 @@ impl Secret {
         secret
     }
 
-    /// Takes a stored secret.
+    /// Returns a secret from its stored octets.
     #[must_use]
     pub const fn from_bytes(hash: [u8; 16]) -> Self {
         Self { hash, clear: None }
@@ -218,7 +218,7 @@ impl Credential {
         Self { meta, data: BASE64_STANDARD.encode(format!("{user}:{password}")) }
     }
 
-    /// Returns the kind of the proof, if it is one that we know.
+    /// Returns the kind of the proof, if it is a supported one.
     #[must_use]
     pub fn kind(&self) -> Option<AuthKind> {
         AuthKind::of(&self.meta)
@@ -226,15 +226,15 @@ impl Credential {
 }
 
 impl Challenge {
-    /// Returns a challenge that asks for a kind of proof, with the nonce that it is made with;
-    /// auth-basic has none.
+    /// Returns a challenge that requires a kind of proof, with the nonce for it; auth-basic has
+    /// none.
     #[must_use]
     pub fn new(kind: AuthKind, nonce: &[u8]) -> Self {
         let nonce = (kind != AuthKind::Basic).then(|| BASE64_STANDARD.encode(nonce));
         Self { meta: auth_meta(kind, nonce) }
     }
 
-    /// Returns the kind of proof that is asked for, if it is one that we know.
+    /// Returns the required kind of proof, if it is a supported one.
     #[must_use]
     pub fn kind(&self) -> Option<AuthKind> {
         AuthKind::of(&self.meta)

@@ -7,9 +7,8 @@
 //! | [`dmacc`] | the account as a management object (DM profile) |
 //! | [`card`] | the image of a smart card's file |
 //!
-//! A device that has no account knows no server. The proof is therefore made with what the network
-//! and the user share with the sender: HMAC-SHA1 over the document with a key from the subscriber's
-//! number, a PIN, or both.
+//! A device without an account shares no secret with a server. The proof is an HMAC-SHA1 over the
+//! document, with a key from the subscriber's number, a PIN, or both.
 
 use std::fmt;
 
@@ -42,7 +41,7 @@ pub enum SecMethod {
 }
 
 impl SecMethod {
-    /// Tells whether the user's PIN is part of it.
+    /// Returns whether the user's PIN is part of it.
     #[must_use]
     pub const fn wants_pin(self) -> bool {
         match self {
@@ -61,7 +60,7 @@ pub struct SharedSecrets {
     pub pin: Option<String>,
 }
 
-/// Shows what is there.
+/// Shows which secrets are set.
 impl fmt::Debug for SharedSecrets {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (network, pin) = (self.network.is_some(), self.pin.is_some());
@@ -70,11 +69,11 @@ impl fmt::Debug for SharedSecrets {
 }
 
 impl SharedSecrets {
-    /// Returns the key that a method takes.
+    /// Returns the key of a method.
     ///
     /// # Errors
     ///
-    /// What is missing, in words for a person.
+    /// The name of the missing secret, for a person.
     pub fn key(&self, method: SecMethod) -> Result<SecKey, &'static str> {
         let network = || self.network.clone().ok_or("the subscriber's number");
         let pin = || self.pin.clone().ok_or("the PIN");
@@ -100,7 +99,7 @@ pub enum SecKey {
     PinMac(String),
 }
 
-/// Shows which kind it is.
+/// Shows its kind alone.
 impl fmt::Debug for SecKey {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.method())
@@ -108,7 +107,7 @@ impl fmt::Debug for SecKey {
 }
 
 impl SecKey {
-    /// Returns what the CP profile calls it.
+    /// Returns its name in the CP profile.
     #[must_use]
     pub const fn method(&self) -> &'static str {
         match self {
@@ -164,7 +163,7 @@ fn digits(text: &str) -> Result<&str, WireError> {
     }
 }
 
-/// A number as the card keeps it: the count's parity first, then the digits, two to an octet with
+/// A number as the card stores it: the count's parity first, then the digits, two to an octet with
 /// the first in the low half.
 fn semi_octets(number: &str) -> Result<Vec<u8>, WireError> {
     let digits = digits(number)?.bytes().map(|octet| octet - b'0');
@@ -193,10 +192,10 @@ fn mac(key: &[u8], document: &[u8]) -> String {
 /// ```
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Push {
-    /// Which key the proof was made with, as its number.
+    /// The number of the method of the proof.
     security: u8,
     mac: String,
-    /// The document. Nothing in it is believed before [`Push::is_proved_by`] says so.
+    /// The document, not authenticated before [`Push::is_proved_by`] returns true.
     pub document: Vec<u8>,
 }
 
@@ -263,7 +262,7 @@ impl Push {
         format!("{CONNECTIVITY}; SEC={}; MAC={}", self.security, self.mac)
     }
 
-    /// Takes a push over HTTP.
+    /// Parses a push over HTTP.
     ///
     /// # Errors
     ///
@@ -285,7 +284,7 @@ impl Push {
         Ok(Self { security, mac: mac.to_owned(), document: document.to_vec() })
     }
 
-    /// Returns how the proof was made, if it is one of the four ways.
+    /// Returns the method of the proof, if it is one of the four.
     #[must_use]
     pub const fn method(&self) -> Option<SecMethod> {
         match self.security {
@@ -297,7 +296,7 @@ impl Push {
         }
     }
 
-    /// Tells whether the holder of the key made it, in constant time.
+    /// Returns whether the holder of the key made it, in constant time.
     #[must_use]
     pub fn is_proved_by(&self, key: &SecKey) -> bool {
         let Ok(octets) = key.octets() else { return false };
@@ -321,7 +320,7 @@ impl Push {
 pub struct DmBootstrap {
     /// The media type with its parameters SEC and MAC.
     pub content_type: String,
-    /// The message. Nothing in it is believed before [`DmBootstrap::is_proved_by`] says so.
+    /// The message, not authenticated before [`DmBootstrap::is_proved_by`] returns true.
     pub body: Vec<u8>,
 }
 
@@ -407,7 +406,7 @@ impl DmBootstrap {
         Err(refusal)
     }
 
-    /// Reads the form that it has in a file.
+    /// Parses its form in a file.
     ///
     /// # Errors
     ///
@@ -439,7 +438,7 @@ impl DmBootstrap {
         [head.as_slice(), END_OF_HEADERS, &self.body].concat()
     }
 
-    /// Returns how the proof was made, if it is one of the ways that this profile has.
+    /// Returns the method of the proof, if this profile has it.
     #[must_use]
     pub fn method(&self) -> Option<SecMethod> {
         let text = self.content_type.to_ascii_uppercase();
@@ -452,7 +451,7 @@ impl DmBootstrap {
         }
     }
 
-    /// Tells whether the holder of the key made it.
+    /// Returns whether the holder of the key made it.
     #[must_use]
     pub fn is_proved_by(&self, key: &SecKey) -> bool {
         let spaceless = |text: &str| text.replace(' ', "").to_ascii_lowercase();

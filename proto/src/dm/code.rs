@@ -1,4 +1,4 @@
-//! Numbers and words that SyncML fixes: status codes, alert codes, formats.
+//! Numbers and texts that SyncML defines: status codes, alert codes, formats.
 
 use std::fmt;
 
@@ -66,7 +66,7 @@ impl StatusCode {
         AUTHENTICATED = 212;
         /// A part of a large object is buffered; send the next.
         CHUNK_ACCEPTED = 213;
-        /// The user put the question away.
+        /// The user cancelled the prompt.
         CANCELLED = 214;
         /// Not executed, because an earlier command of the group did not succeed.
         NOT_EXECUTED = 215;
@@ -76,21 +76,21 @@ impl StatusCode {
         NOT_MODIFIED = 304;
         /// The request is malformed.
         BAD_REQUEST = 400;
-        /// The credentials are wrong; a challenge comes along.
+        /// The credentials are wrong; a challenge is attached.
         INVALID_CREDENTIALS = 401;
         /// The target does not permit this at the moment.
         FORBIDDEN = 403;
         /// No such node.
         NOT_FOUND = 404;
-        /// The node does not take this command.
+        /// The node does not allow this command.
         NOT_ALLOWED = 405;
         /// An optional feature that this side lacks.
         NOT_SUPPORTED = 406;
-        /// Credentials are missing; a challenge comes along.
+        /// Credentials are missing; a challenge is attached.
         MISSING_CREDENTIALS = 407;
         /// The user did not answer in time.
         TIMED_OUT = 408;
-        /// A large object came without its size.
+        /// A large object has no size.
         SIZE_REQUIRED = 411;
         /// The command lacks a part.
         INCOMPLETE = 412;
@@ -98,11 +98,11 @@ impl StatusCode {
         TOO_LARGE = 413;
         /// The address is too long.
         URI_TOO_LONG = 414;
-        /// A media type, format or alert type that this side does not know.
+        /// An unknown media type, format or alert type.
         UNSUPPORTED_FORMAT = 415;
-        /// The question to the user cannot be shown.
+        /// The prompt to the user cannot be displayed.
         NOT_DISPLAYABLE = 416;
-        /// Come back later; the reply address may say when.
+        /// Retry later; the RespURI may hold the time.
         RETRY_LATER = 417;
         /// The node exists.
         ALREADY_EXISTS = 418;
@@ -114,9 +114,9 @@ impl StatusCode {
         PERMISSION_DENIED = 425;
         /// The command failed.
         FAILED = 500;
-        /// A command that this side does not know.
+        /// An unknown command.
         NOT_IMPLEMENTED = 501;
-        /// Overload or maintenance; the reply address may say when to come back.
+        /// Overload or maintenance; the RespURI may hold the time to retry.
         UNAVAILABLE = 503;
         /// Processing failed halfway.
         PROCESSING_ERROR = 506;
@@ -136,13 +136,13 @@ impl StatusCode {
         self.0 >= 200 && self.0 < 300
     }
 
-    /// Returns whether the code asks for (other) credentials.
+    /// Returns whether the code requires (other) credentials.
     #[must_use]
     pub const fn is_challenge(self) -> bool {
         matches!(self, Self::INVALID_CREDENTIALS | Self::MISSING_CREDENTIALS)
     }
 
-    /// Returns whether the code asks to come back later.
+    /// Returns whether the code requests a later retry.
     #[must_use]
     pub const fn is_retry_later(self) -> bool {
         matches!(self, Self::RETRY_LATER | Self::UNAVAILABLE)
@@ -171,13 +171,13 @@ impl AlertCode {
         SINGLE_CHOICE = 1103;
         /// Ask the user for some of several choices.
         MULTIPLE_CHOICE = 1104;
-        /// A DM session that a notification asked for.
+        /// A DM session that a notification requested.
         SERVER_INITIATED = 1200;
         /// A DM session that the client began by itself.
         CLIENT_INITIATED = 1201;
         /// The next message, please.
         NEXT_MESSAGE = 1222;
-        /// The DM session is broken off.
+        /// The DM session is aborted.
         SESSION_ABORT = 1223;
         /// An event of the client.
         CLIENT_EVENT = 1224;
@@ -187,7 +187,7 @@ impl AlertCode {
         GENERIC = 1226;
     }
 
-    /// Returns whether the alert asks the user something (1100..=1104).
+    /// Returns whether the alert is a user interaction (1100..=1104).
     #[must_use]
     pub const fn is_user_interaction(self) -> bool {
         self.0 >= Self::DISPLAY.0 && self.0 <= Self::MULTIPLE_CHOICE.0
@@ -249,7 +249,7 @@ impl Format {
         }
     }
 
-    /// Returns the word as it goes on the wire.
+    /// Returns the word on the wire.
     #[must_use]
     pub fn as_word(&self) -> &str {
         match self {

@@ -20,7 +20,7 @@ const MAX_TYPES: usize = 16;
 /// A download descriptor.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Descriptor {
-    /// Version of the descriptor; `1.0` when it does not say.
+    /// Version of the descriptor; absent: `1.0`.
     pub version: Option<String>,
     /// Media types of the object, at least one.
     pub types: Vec<String>,

@@ -1,8 +1,8 @@
 //! The two forms of a DM message on the wire, XML and WBXML.
 //!
-//! Reading goes in two steps, each with its limits: octets to a small tree of elements, which is
-//! the business of [`xml`] and [`wbxml`], and tree to [`Message`], which is the same for both.
-//! Writing goes through one writer that knows the order of the DTD.
+//! Reading has two steps, each with its limits: [`xml`] and [`wbxml`] parse octets to a small tree
+//! of elements; the second step, tree to [`Message`], is the same for both. One writer writes the
+//! elements in the order of the DTD.
 
 use super::{syncml::Message, wbxml, xml};
 
@@ -51,8 +51,8 @@ impl Encoding {
         }
     }
 
-    /// Returns the form that octets are in, for a transport that does not say it: WBXML begins with
-    /// the number of its version.
+    /// Returns the form of a message, for a transport without a media type: WBXML begins with the
+    /// number of its version.
     #[must_use]
     pub fn recognise(octets: &[u8]) -> Self {
         match octets.first() {

@@ -1,5 +1,5 @@
 //! Firmware updates by FUMO 1.0: operations, states, result codes, final alerts, and the finer
-//! phases of a device that listens to a broadcast.
+//! phases of a device that receives a broadcast.
 
 use serde::{Deserialize, Serialize};
 
@@ -118,17 +118,17 @@ impl OperationResult {
 #[serde(into = "u16", try_from = "u16")]
 #[repr(u16)]
 pub enum State {
-    /// Nothing goes on, or the device is armed.
+    /// No operation is in progress, or the device is armed.
     Idle = 10,
     /// The download failed.
     DownloadFailed = 20,
-    /// The download goes on.
+    /// The download is in progress.
     Downloading = 30,
     /// The download is complete.
     Downloaded = 40,
     /// The package is checked and may be installed.
     ReadyToUpdate = 50,
-    /// The installation goes on.
+    /// The installation is in progress.
     Updating = 60,
     /// The installation failed, the package is still there.
     UpdateFailedDataHeld = 70,
@@ -181,7 +181,7 @@ impl TryFrom<u16> for State {
 /// The state of a package's data on the device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PackageData {
-    /// The device holds it.
+    /// The device stores it.
     Stored,
     /// It was deleted.
     Deleted,
@@ -191,37 +191,37 @@ crate::words! {
     /// The phase of a device in an update, by the word of nodes, API and lab.
     #[derive(Serialize, Deserialize)]
     pub enum Phase: "phase", serde {
-        /// Nothing goes on.
+        /// No operation is in progress.
         Idle = "idle",
-        /// Pinned to a campaign; waits for its window.
+        /// Armed for a campaign; its window is not open yet.
         Armed = "armed",
         /// Tuned in.
         Receiving = "receiving",
-        /// Tuned out with a reason; goes on when the reason is gone.
+        /// Tuned out with a reason; reception resumes when the reason is gone.
         Suspended = "suspended",
         /// Enough symbols for the whole image.
         Assembled = "assembled",
         /// The image on the medium has the signed digest.
         Verified = "verified",
-        /// Verified; the installation waits for its moment.
+        /// Verified; the installation is deferred.
         Deferred = "deferred",
         /// The installer has the image.
         HandedOver = "handed-over",
-        /// The version read back is the wanted one.
+        /// The version read back is the expected one.
         Confirmed = "confirmed",
         /// The operation failed.
         Failed = "failed",
         /// The server has the result.
         Reported = "reported",
-        /// The window went by without the device.
+        /// The window passed without reception.
         Missed = "missed",
-        /// The arming ran out.
+        /// The arming expired.
         Expired = "expired",
-        /// The server took the arming back.
+        /// The server disarmed the device.
         Disarmed = "disarmed",
-        /// The campaign was refused.
+        /// The device rejected the campaign.
         Refused = "refused",
-        /// The last window and the repair left symbols missing.
+        /// Symbols are missing after the last window and the repair.
         Incomplete = "incomplete",
     }
 }

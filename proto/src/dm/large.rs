@@ -39,7 +39,7 @@ impl Reassembler {
 
     /// Drops an object whose end is not `item`; returns its item, whose addresses go into an
     /// Alert 1225. Call it before [`Self::push`], and with `None` when a message ends in which no
-    /// chunk came.
+    /// chunk arrived.
     // spec: oma-dm 2.1 (no end of data)
     pub fn interrupted_by(&mut self, verb: Verb, item: Option<&Item>) -> Option<Item> {
         let goes_on = |open: &Open| {
@@ -53,12 +53,12 @@ impl Reassembler {
         Some(Item { target: lost.first.target, source: lost.first.source, ..Item::default() })
     }
 
-    /// Takes an item and returns it when it is whole. An object of more than `limit` octets is
-    /// refused by the size that its first chunk announces.
+    /// Adds an item or a chunk of one; returns the item when it is complete. An object of more than
+    /// `limit` octets is rejected by the size that its first chunk announces.
     ///
     /// # Errors
     ///
-    /// What the item is answered with instead: 213 for a chunk that was put aside.
+    /// The status of the item instead: 213 for a stored chunk.
     // spec: oma-dm 2.1 (chunks, their size, and its mismatch)
     pub fn push(&mut self, verb: Verb, item: &Item, limit: u64) -> Result<Item, StatusCode> {
         let Some(mut open) = self.open.take() else { return self.begin(verb, item, limit) };
@@ -78,14 +78,13 @@ impl Reassembler {
         Ok(Item { data, more_data: false, ..open.first })
     }
 
-    /// Returns the octets of the open object that came since this was asked last, as far as its
-    /// form lets them be reported before its end: of base64, groups of four characters that nobody has
-    /// wrapped.
+    /// Returns the octets of the open object since the last call, as far as its format permits
+    /// before its end: of base64, groups of four characters without line breaks.
     pub fn take_new(&mut self) -> Option<Vec<u8>> {
         let open = self.open.as_mut()?;
         let format = open.first.meta.as_ref().and_then(|meta| meta.format.as_ref());
         let (from, to) = (open.reported, open.data.len());
-        // What cannot be reported once is not tried again with each chunk.
+        // Data that cannot be reported once is not tried again with each chunk.
         open.reported = usize::MAX;
         let left = to.checked_sub(from)?;
         let (octets, to) = match &open.data {
@@ -125,7 +124,7 @@ impl Reassembler {
 }
 
 impl Data {
-    /// A chunk of text that ends inside a character is octets until its other end comes.
+    /// Text whose last chunk ends inside a character is octets until the next chunk.
     fn append(&mut self, more: &Self) {
         match (&mut *self, more) {
             (Self::Text(text), Self::Text(more)) => text.push_str(more),
@@ -152,7 +151,7 @@ impl Data {
 /// Cuts an item into chunks.
 #[derive(Debug, Clone)]
 pub struct Chunker {
-    /// The item as its form says it, its data taken out.
+    /// The item without its data.
     item: Item,
     data: Data,
     offset: usize,
@@ -181,7 +180,7 @@ impl Chunker {
         self.offset >= self.data.len()
     }
 
-    /// Returns how many octets the whole has.
+    /// Returns the octets of the whole item.
     #[must_use]
     pub fn size(&self) -> u64 {
         u64::try_from(self.data.len()).unwrap_or(u64::MAX)

@@ -51,13 +51,13 @@ pub mod fumo {
     /// Root of what vendors add.
     pub const EXT: &str = "Ext";
     /// The stored prefix of a package after an interrupted transfer, as a
-    /// [`PackagePrefix`](crate::dm::fumo::PackagePrefix); empty when nothing is.
+    /// [`PackagePrefix`](crate::dm::fumo::PackagePrefix); empty when nothing is stored.
     pub const PACKAGE_HELD: &str = "Ext/Package/Held";
     /// The remainder of that package.
     pub const PACKAGE_REMAINDER: &str = "Ext/Package/Rest";
 }
 
-/// Paths of the software components, below the place of the SCOMO object and below its children.
+/// Paths of the software components, below the SCOMO object and below its children.
 pub mod scomo {
     /// Identifier of the management object.
     pub const MO_IDENTIFIER: &str = "urn:oma:mo:oma-scomo:1.0";
@@ -75,7 +75,7 @@ pub mod scomo {
     pub const PACKAGE_ID: &str = "PkgID";
     /// Of a component: its identifier.
     pub const ID: &str = "ID";
-    /// Of a component: the package that it came with.
+    /// Of a component: the package that installed it.
     pub const PACKAGE_ID_REF: &str = "PkgIDRef";
     /// A name for people.
     pub const NAME: &str = "Name";
@@ -83,9 +83,9 @@ pub mod scomo {
     pub const DESCRIPTION: &str = "Description";
     /// Of a component: its version.
     pub const VERSION: &str = "Version";
-    /// Of a download: where from.
+    /// Of a download: its URL.
     pub const PACKAGE_URL: &str = "PkgURL";
-    /// Of a download: what the installer is to know.
+    /// Of a download: parameters for the installer.
     pub const INSTALL_PARAMETERS: &str = "InstallParams";
     /// Of a download: the environment that the component needs.
     pub const ENVIRONMENT: &str = "EnvType";
@@ -109,7 +109,7 @@ pub mod broadcast {
     pub const MO_IDENTIFIER: &str = "org.fumocast/1.0/Broadcast";
     /// Root of the object.
     pub const ROOT_NODE: &str = "Ext/Broadcast";
-    /// Version of the object; absent on a device that cannot listen.
+    /// Version of the object; absent on a device without broadcast reception.
     pub const VERSION: &str = "Ext/Broadcast/Version";
     /// The value of [`VERSION`].
     pub const VERSION_VALUE: &str = "1.0";
@@ -119,7 +119,7 @@ pub mod broadcast {
     pub const MAX_MEMORY: &str = "Ext/Broadcast/Limits/MaxMemory";
     /// KiB of storage for one reception.
     pub const MAX_STORAGE: &str = "Ext/Broadcast/Limits/MaxStorage";
-    /// Encodings that the device undoes, separated by commas.
+    /// Content encodings that the device decodes, separated by commas.
     pub const ENCODINGS: &str = "Ext/Broadcast/Limits/Encodings";
     /// Get: version of the stored root. Replace: the envelope of the next root.
     pub const ROOT: &str = "Ext/Broadcast/Root";
@@ -131,19 +131,19 @@ pub mod broadcast {
     pub const PLAN: &str = "Ext/Broadcast/Plan";
     /// Parent of the settings that suspend reception.
     pub const POLICY: &str = "Ext/Broadcast/Policy/";
-    /// Charge below which the device rests, per cent.
+    /// Charge below which reception is suspended, per cent.
     pub const POLICY_BATTERY: &str = "Ext/Broadcast/Policy/Battery";
-    /// Share of memory in use above which it rests, per cent.
+    /// Share of memory in use above which reception is suspended, per cent.
     pub const POLICY_MEMORY: &str = "Ext/Broadcast/Policy/Memory";
-    /// Share of storage in use above which it rests, per cent.
+    /// Share of storage in use above which reception is suspended, per cent.
     pub const POLICY_STORAGE: &str = "Ext/Broadcast/Policy/Storage";
-    /// Temperature above which it rests, degrees Celsius.
+    /// Temperature above which reception is suspended, degrees Celsius.
     pub const POLICY_THERMAL: &str = "Ext/Broadcast/Policy/Thermal";
     /// Effect of a metered network: `suspend` or `ignore`.
     pub const POLICY_METERED: &str = "Ext/Broadcast/Policy/Metered";
     /// Effect of a voice call: `suspend` or `ignore`.
     pub const POLICY_CALL: &str = "Ext/Broadcast/Policy/Call";
-    /// When a verified image is installed: `at-once` or `on-command`.
+    /// Moment at which a verified image is installed: `at-once` or `on-command`.
     pub const POLICY_INSTALL: &str = "Ext/Broadcast/Policy/Install";
     /// Questions to the user: `none`, `download`, `install` or `both`.
     pub const POLICY_CONSENT: &str = "Ext/Broadcast/Policy/Consent";
@@ -155,7 +155,7 @@ pub mod broadcast {
     pub const CLOSES: &str = "Ext/Broadcast/Closes";
     /// Further windows, a line `URL opens closes` each.
     pub const SESSIONS: &str = "Ext/Broadcast/Sessions";
-    /// The true phase, a word of [`Phase`](crate::dm::fumo::Phase).
+    /// The true phase, a text of [`Phase`](crate::dm::fumo::Phase).
     pub const PHASE: &str = "Ext/Broadcast/Phase";
     /// Reasons of a suspension or a refusal, separated by commas.
     pub const REASONS: &str = "Ext/Broadcast/Reasons";
@@ -163,17 +163,17 @@ pub mod broadcast {
     pub const PROGRESS: &str = "Ext/Broadcast/Progress";
     /// Base URL of the repair.
     pub const REPAIR: &str = "Ext/Broadcast/Repair";
-    /// Exec: forget the campaign.
+    /// Exec: disarm the device.
     pub const DISARM: &str = "Ext/Broadcast/Disarm";
-    /// Exec: stop receiving, keep what is held.
+    /// Exec: suspend reception, with the received symbols stored.
     pub const SUSPEND: &str = "Ext/Broadcast/Suspend";
-    /// Exec: go on receiving.
+    /// Exec: clear the server's suspend reason.
     pub const RESUME: &str = "Ext/Broadcast/Resume";
     /// Seconds over which reports are spread.
     pub const REPORT_SPREAD: &str = "Ext/Broadcast/Report/Spread";
     /// No report before this moment, decimal UTC seconds.
     pub const REPORT_NOT_BEFORE: &str = "Ext/Broadcast/Report/NotBefore";
-    /// Which results are reported: `all`, `failures` or `sample N/M`.
+    /// Filter of reported results: `all`, `failures` or `sample N/M`.
     pub const REPORT_FILTER: &str = "Ext/Broadcast/Report/Filter";
 
     /// Number of plan-header nodes.

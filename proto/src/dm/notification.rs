@@ -1,10 +1,10 @@
-//! Package 0, the notification: a server asks a device to begin a DM session.
+//! Package 0, the notification: the request of a server to begin a DM session.
 //!
 //! ```text
 //!  0                16  digest  MD5(B64(MD5(server id ":" password)) ":" nonce ":" B64(MD5(trigger)))
 //! 16  10 bits           version, ten times 1.1
-//!      2 bits           how much the user sees of it
-//!      1 bit            who wants the session
+//!      2 bits           visibility of the session to the user
+//!      1 bit            initiator of the session
 //!     27 bits           zero
 //! 21  16 bits           session id, not zero
 //! 23   8 bits           length of the server id
@@ -28,18 +28,18 @@ use crate::{
 /// The media type where the transport has one.
 pub const MEDIA_TYPE: &str = "application/vnd.syncml.notification";
 
-/// The nonce with which a server begins anew when it is not sure which one a device has.
+/// The nonce of a server that does not know the nonce of a device.
 ///
 /// # Source
 ///
-/// OMA DM 1.2 Notification Initiated Session; the text does not say whether it means characters
-/// or octets. These are the characters, as libdmclient takes them.
+/// OMA DM 1.2 Notification Initiated Session; the text does not define whether it means
+/// characters or octets. These are the characters, as in libdmclient.
 pub const FALLBACK_NONCE: &[u8] = b"0x00000000";
 
 /// Octets of the digest.
 const DIGEST_LENGTH: usize = 16;
-/// Octets that a notification may have: one short message, less the headers of its transport, as
-/// the text wants it, is far below; UDP takes this.
+/// Octets that a notification may have: one short message less the headers of its transport is
+/// far below; UDP permits this.
 const MAX_LENGTH: usize = 1024;
 /// The only version there is: 1.1.
 const VERSION: u64 = 11;
@@ -54,7 +54,7 @@ pub enum UserMode {
     Background,
     /// A notice.
     Informative,
-    /// The user is asked first.
+    /// The user must confirm first.
     Interactive,
 }
 
@@ -82,7 +82,7 @@ pub struct Notification {
     pub vendor: Vec<u8>,
 }
 
-/// A notification as it came. Nothing in it is believed before [`Received::is_from`] says so.
+/// A received notification, not authenticated before [`Received::is_from`] returns true.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Received {
     digest: [u8; DIGEST_LENGTH],
@@ -114,7 +114,7 @@ impl Received {
         Ok(Self { digest, trigger, notification: trigger_of(&mut reader)? })
     }
 
-    /// Tells whether the holder of the server's secret sent it with this nonce.
+    /// Returns whether the holder of the server's secret sent it with this nonce.
     // spec: oma-dm 7 (digest of the notification)
     #[must_use]
     pub fn is_from(&self, secret: &Secret, nonce: &[u8]) -> bool {

@@ -9,7 +9,8 @@
 //! …                      the notification
 //! ```
 //!
-//! A push that is larger goes in several ([`parts`]). Over HTTP a push is the notification alone, with its media type.
+//! A larger push is split over several ([`concatenation`]). Over HTTP a push is the notification
+//! alone, with its media type.
 
 pub mod concatenation;
 
@@ -33,7 +34,7 @@ const MAX_SHORT_MESSAGE: usize = 140;
 /// A length that follows in a number of its own.
 const LENGTH_QUOTE: u8 = 0x1f;
 
-/// A short message of eight-bit data, as a gateway takes it.
+/// A short message of eight-bit data, as a gateway accepts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ShortMessage {
     /// The user data header, with its length.
@@ -69,8 +70,8 @@ impl ShortMessage {
     }
 }
 
-/// Returns the notification in what a device was handed: a short message, its data without the
-/// header, or the notification as it is. Nothing in it is believed yet.
+/// Returns the notification in the octets from a transport: a short message, its data without the
+/// header, or the notification itself. It is not authenticated yet.
 ///
 /// # Errors
 ///

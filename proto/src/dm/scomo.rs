@@ -6,7 +6,8 @@
 //! ./SCOMO/Inventory/Deployed/x   Operations/{Activate, Deactivate, Remove}
 //! ```
 //!
-//! How far an operation is, `Status` says in the numbers of FUMO's [`State`](super::fumo::State).
+//! The node `Status` holds the progress of an operation, a number of FUMO's
+//! [`State`](super::fumo::State).
 
 use std::str::FromStr;
 
@@ -31,7 +32,7 @@ pub const ALERT_TYPE: &str = "urn:oma:at:scomo:1.0:OperationComplete";
 /// The type that drafts of the standard gave it; it is read as well.
 pub const DRAFT_ALERT_TYPE: &str = "org.openmobilealliance.dm.softwarecomponent.OperationComplete";
 
-/// Octets of the data of a final alert that are looked at.
+/// Octets of the data of a final alert that are parsed.
 const MAX_DATA: usize = 1024;
 
 crate::words! {

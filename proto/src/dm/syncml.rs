@@ -1,6 +1,6 @@
-//! The model of one DM message: what both sides talk in, whatever its form on the wire.
+//! The model of one DM message, independent of its form on the wire.
 //!
-//! Order inside an element is the writer's business; the model only knows what is there.
+//! The writer determines the order inside an element; the model holds the content only.
 
 use std::fmt;
 
@@ -44,7 +44,7 @@ impl Message {
 pub struct Header {
     /// The same text in each message of a DM session, at most 32 characters.
     pub session_id: String,
-    /// Counts the messages of each side.
+    /// Number of the message, counted by each side.
     pub message_id: MessageId,
     /// The recipient.
     pub target: Location,
@@ -52,7 +52,7 @@ pub struct Header {
     pub source: Location,
     /// Address for the response instead of the address used so far.
     pub respond_to: Option<String>,
-    /// Proof of who sends.
+    /// Credentials of the sender.
     pub credential: Option<Credential>,
     /// `MaxMsgSize` and `MaxObjSize`.
     pub meta: Option<Meta>,
@@ -108,7 +108,7 @@ impl fmt::Debug for Credential {
     }
 }
 
-/// A `Chal`: which proof is wanted, and the nonce for it.
+/// A `Chal`: the required kind of proof, and the nonce for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Challenge {
     /// Type, format and `NextNonce`.
@@ -128,9 +128,9 @@ pub struct Meta {
     pub size: Option<u64>,
     /// The next nonce in base64.
     pub next_nonce: Option<String>,
-    /// Octets that the sender takes in one message.
+    /// Octets that the sender accepts in one message.
     pub max_message_size: Option<u64>,
-    /// Octets that the sender takes in one object.
+    /// Octets that the sender accepts in one object.
     pub max_object_size: Option<u64>,
 }
 
@@ -209,7 +209,7 @@ impl From<&str> for Data {
 pub struct Item {
     /// The node that is acted on.
     pub target: Option<Location>,
-    /// The node that data comes from.
+    /// The source node of the data.
     pub source: Option<Location>,
     /// Description of the data.
     pub meta: Option<Meta>,
@@ -271,7 +271,7 @@ impl Item {
         self.data.as_ref().and_then(Data::as_text)
     }
 
-    /// Returns the octets that the data stands for: base64 is undone when the format says so.
+    /// Returns the octets that the data stands for: base64 is decoded when it is the format.
     ///
     /// # Errors
     ///
@@ -337,11 +337,11 @@ impl Verb {
 pub enum Command {
     /// Answers a command of the other side.
     Status(Status),
-    /// Carries what a Get asked for.
+    /// Carries the values that a Get asked for.
     Results(Results),
-    /// Tells the other side that something happened.
+    /// Notifies the other side of an event.
     Alert(Alert),
-    /// Starts something.
+    /// Starts an operation.
     Exec(Box<Exec>),
     /// Reads nodes.
     Get(Manage),
@@ -395,7 +395,7 @@ impl Command {
         }
     }
 
-    /// Returns whether the other side owes a Status for this command.
+    /// Returns whether the other side must send a Status for this command.
     #[must_use]
     pub const fn wants_status(&self) -> bool {
         match self {
@@ -422,11 +422,11 @@ pub struct Status {
     pub message_ref: MessageId,
     /// The command that is answered; [`CommandId::HEADER`] for the header.
     pub command_ref: CommandId,
-    /// The name of what is answered.
+    /// The name of the command that is answered.
     pub verb: Verb,
-    /// Targets of what is answered.
+    /// Targets of the command that is answered.
     pub target_refs: Vec<String>,
-    /// Sources of what is answered.
+    /// Sources of the command that is answered.
     pub source_refs: Vec<String>,
     /// A demand for credentials, or the nonce for the next ones.
     pub challenge: Option<Challenge>,
@@ -492,7 +492,7 @@ pub struct Alert {
     pub id: CommandId,
     /// Type of the alert.
     pub code: AlertCode,
-    /// Ties a final alert to its Exec.
+    /// Correlator of a final alert, from its Exec.
     pub correlator: Option<Correlator>,
     /// Its items.
     pub items: Vec<Item>,

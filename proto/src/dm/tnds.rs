@@ -64,7 +64,7 @@ pub struct Properties {
     pub format: Option<Format>,
     /// A title for people.
     pub title: Option<String>,
-    /// When it was changed last.
+    /// Time of its last change.
     pub time_stamp: Option<String>,
     /// Its kind.
     pub kind: Option<NodeKind>,

@@ -1,4 +1,4 @@
-//! User interaction: what a server asks a device's user by the alerts 1100 to 1104, and the answers.
+//! User interaction: the alerts 1100 to 1104 to the user of a device, and the answers.
 //!
 //! ```text
 //! Alert 1101   Item 1: MINDT=10&MAXDT=60&DR=1   Item 2: "Update now?"      -> 200, 304, 214 or 408
@@ -51,17 +51,17 @@ pub enum PromptKind {
 /// The parameters of the first item.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Options {
-    /// MINDT: how long the text stays at least.
+    /// MINDT: the shortest display time of the text.
     pub min_display: Option<Duration>,
-    /// MAXDT: how long the user may think.
+    /// MAXDT: the longest time for the answer.
     pub max_wait: Option<Duration>,
-    /// DR: what is proposed. For a confirmation `1` or `0`, for choices numbers such as `2-3`.
+    /// DR: the proposed answer. For a confirmation `1` or `0`, for choices numbers such as `2-3`.
     pub default: Option<String>,
     /// MAXLEN: characters of a text input.
     pub max_length: Option<usize>,
-    /// IT: what a text input may hold.
+    /// IT: the permitted content of a text input.
     pub input: Input,
-    /// ET: whether a text input is seen.
+    /// ET: the visibility of a text input.
     pub echo: Echo,
 }
 
@@ -112,11 +112,11 @@ pub enum Answer {
     Text(String),
     /// These choices, by their numbers.
     Chosen(Vec<u32>),
-    /// The user put the question away.
+    /// The user cancelled the prompt.
     Cancelled,
     /// The user did not answer in time.
     TimedOut,
-    /// There is nowhere to show it.
+    /// The prompt cannot be displayed.
     NotDisplayable,
     /// There is no user.
     NoUser,
@@ -156,7 +156,7 @@ impl PromptKind {
         matches!(self, Self::SingleChoice | Self::MultipleChoice)
     }
 
-    /// Returns the alert that asks so.
+    /// Returns the code of its alert.
     #[must_use]
     pub const fn alert(self) -> AlertCode {
         match self {
@@ -176,7 +176,7 @@ impl Prompt {
         Self::plain(PromptKind::Confirm, text)
     }
 
-    /// Returns a text that wants no answer.
+    /// Returns a text that needs no answer.
     #[must_use]
     pub fn display(text: impl Into<String>) -> Self {
         Self::plain(PromptKind::Display, text)
@@ -190,7 +190,7 @@ impl Prompt {
     ///
     /// # Errors
     ///
-    /// What the alert is answered with: 406 for another code, 412 when a part is missing, 416 when
+    /// The status of the alert: 406 for another code, 412 when a part is missing, 416 when
     /// it is too much to show.
     // spec: oma-dm 4.1 (parameters, text, choices)
     pub fn from_alert(alert: &Alert) -> Result<Self, StatusCode> {
@@ -256,7 +256,7 @@ impl Prompt {
         numbers.iter().all(is_there) && numbers.is_sorted_by(|one, next| one < next)
     }
 
-    /// Returns the answer that the server proposes, if it proposes one that can be given.
+    /// Returns the default answer of the server, if it is a possible one.
     #[must_use]
     pub fn proposed(&self) -> Option<Answer> {
         let default = self.options.default.as_deref()?;
@@ -361,7 +361,7 @@ impl Echo {
     }
 }
 
-/// Undoes percent-encoding; what is no encoding stands for itself.
+/// Decodes percent-encoding; other characters stand for themselves.
 fn decoded(text: &str) -> String {
     let mut octets = Vec::with_capacity(text.len());
     let mut remaining = text.as_bytes();

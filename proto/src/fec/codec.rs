@@ -23,7 +23,7 @@ pub trait BlockDecoder {
     fn push(&mut self, esi: Esi, symbol: &[u8]);
 
     /// Returns the whole block (K times T octets, the padding of a short last symbol included),
-    /// or `None` when at least one more symbol is wanted.
+    /// or `None` when at least one more symbol is needed.
     ///
     /// An attempt may cost as much as a success: ask again only after another [`Self::push`]. The
     /// block is handed out once.

@@ -72,7 +72,7 @@ impl UnsupportedOti {
     ///
     /// # Errors
     ///
-    /// [`WireError::Truncated`] when it is shorter than its scheme wants.
+    /// [`WireError::Truncated`] when it is shorter than its scheme requires.
     ///
     /// # Source
     ///

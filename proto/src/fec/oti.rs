@@ -1,4 +1,4 @@
-//! FEC Object Transmission Information: what a receiver must know to decode an object.
+//! FEC Object Transmission Information: the parameters that a receiver needs to decode an object.
 
 use thiserror::Error;
 
@@ -37,7 +37,7 @@ pub struct OtiError {
     pub expected: &'static str,
 }
 
-/// Refuses `found` unless `holds`.
+/// Rejects `found` unless `holds`.
 fn require(
     holds: bool,
     field: &'static str,
@@ -199,7 +199,7 @@ impl NoCodeOti {
     ///
     /// # Errors
     ///
-    /// [`OtiError`] with the first parameter that is out of its range. An empty object is refused.
+    /// [`OtiError`] with the first parameter that is out of its range. An empty object is rejected.
     pub fn new(
         transfer_length: u64,
         symbol_size: u16,

@@ -73,10 +73,10 @@ impl BlockEncoder for Encoder {
     }
 }
 
-/// Collects symbols of one source block and solves for it.
+/// Collects symbols of one source block and decodes it.
 ///
-/// Symbols are passed on to the crate as they come, except those from the K-th on: the crate
-/// attempts to solve whenever it is given one of them, so they wait for [`BlockDecoder::decode`].
+/// Symbols are passed on to the crate at once, except those from the K-th on: the crate attempts
+/// to decode whenever it receives one of them, so they wait for [`BlockDecoder::decode`].
 #[derive(Debug, Clone)]
 pub struct Decoder {
     sbn: u8,

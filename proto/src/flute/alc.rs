@@ -7,7 +7,7 @@ use crate::{
     wire::{Reader, WireError, Writer},
 };
 
-/// FEC payload id: which symbol comes first in the packet.
+/// FEC payload id: the first symbol of the packet.
 ///
 /// # Source
 ///

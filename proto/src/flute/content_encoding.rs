@@ -1,11 +1,11 @@
-//! Content encodings of files: what they are called, and how they are undone in bounded room.
+//! Content encodings of files: their names, and decoding in bounded memory.
 
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::{DeflateDecoder, MultiGzDecoder, ZlibDecoder};
 use thiserror::Error;
 
-/// A content encoding that can be undone.
+/// A content encoding that can be decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ContentEncoding {
     /// gzip, RFC 1952.
@@ -21,10 +21,10 @@ pub enum ContentDecodeError {
     /// The octets are not of this encoding, damaged, or end too early.
     #[error("the content encoding cannot be undone: {0}")]
     Damaged(io::Error),
-    /// More comes out than may.
+    /// The decoded content exceeds its limit.
     #[error("more than {limit} octets come out of the content encoding")]
     TooLong {
-        /// The most that may come out.
+        /// The limit.
         limit: u64,
     },
     /// Reading or writing failed.
@@ -51,12 +51,12 @@ impl ContentEncoding {
         }
     }
 
-    /// Undoes the encoding of what `input` has, hands what comes out to `sink`, and returns how
-    /// many octets that were: `limit` at most.
+    /// Decodes `input`, passes the decoded octets to `sink`, and returns their number: at most
+    /// `limit`.
     ///
     /// # Errors
     ///
-    /// [`ContentDecodeError`]; what was handed out until then is of no use.
+    /// [`ContentDecodeError`]; the octets passed to `sink` until then are invalid.
     pub fn decode(
         self,
         input: impl Read,

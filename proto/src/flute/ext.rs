@@ -54,7 +54,7 @@ pub struct FdtHeader {
     pub instance_id: u32,
 }
 
-/// EXT_TIME; a hint for other receivers, never believed by an armed device.
+/// EXT_TIME; a hint for other receivers, ignored by an armed device.
 ///
 /// # Units
 ///
@@ -69,7 +69,7 @@ pub struct Time {
     pub sender_clock: Option<u32>,
     /// SCT-Low: its fraction.
     pub fraction: Option<u32>,
-    /// ERT: how long the object will still be sent.
+    /// ERT: the remaining time for which the object is sent.
     pub residual: Option<u32>,
     /// SLC: the last change of the session.
     pub last_change: Option<u32>,
@@ -182,7 +182,7 @@ impl<'a> Extensions<'a> {
     ///
     /// # Errors
     ///
-    /// [`WireError::Truncated`] when it is shorter than its scheme wants.
+    /// [`WireError::Truncated`] when it is shorter than its scheme requires.
     pub fn foreign_fti(&self, codepoint: u8) -> Result<Option<UnsupportedOti>, WireError> {
         self.find(FTI).map_or(Ok(None), |content| UnsupportedOti::parse(codepoint, content))
     }

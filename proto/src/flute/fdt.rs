@@ -1,7 +1,7 @@
-//! The file delivery table: which files a FLUTE session carries.
+//! The file delivery table: the files that a FLUTE session carries.
 //!
 //! Read with limits and written in one fixed order, so that repeats of an instance are identical.
-//! For an armed device it is a courtesy to others: nothing in it is believed.
+//! It is for other receivers: an armed device ignores it.
 
 use std::fmt::Write as _;
 
@@ -29,7 +29,7 @@ pub const NAMESPACE: &str = "urn:ietf:params:xml:ns:fdt";
 /// The namespace that MBMS and DVB profiles of FLUTE version 1 use.
 pub const NAMESPACE_MBMS: &str = "urn:IETF:metadata:2005:FLUTE:FDT";
 
-/// The namespace of the element that says which schema of MBMS an instance follows.
+/// The namespace of the element with the MBMS schema version of an instance.
 const NAMESPACE_SCHEMA_VERSION: &str = "urn:3gpp:metadata:2009:MBMS:schemaVersion";
 
 /// The schema of release 16.
@@ -53,7 +53,7 @@ pub const MAX_ATTRIBUTES: usize = 64;
 /// RFC 6726 §3.4.2.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FdtInstance {
-    /// When this instance expires: the upper 32 bits of an NTP time.
+    /// Expiry of this instance: the upper 32 bits of an NTP time.
     pub expires_ntp: u32,
     /// Set when later instances add nothing.
     pub complete: bool,
@@ -106,7 +106,7 @@ impl FileEntry {
         }
     }
 
-    /// Returns the length of the object that is transferred, where the entry tells it.
+    /// Returns the transfer length of the object, where the entry has it.
     #[must_use]
     pub fn transferred(&self) -> Option<u64> {
         // spec: rfc6726 3.4.2 (without content encoding the transfer length may be left out)

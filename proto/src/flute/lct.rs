@@ -32,7 +32,7 @@ pub struct Widths {
 }
 
 impl Widths {
-    /// TSI and TOI of 16 bits, as MBMS receivers want them.
+    /// TSI and TOI of 16 bits, as MBMS receivers require.
     pub const NARROW: Self = Self { tsi_words: 0, toi_words: 0, half_word: true };
     /// TSI and TOI of 32 bits.
     pub const WIDE: Self = Self { tsi_words: 1, toi_words: 1, half_word: false };
@@ -209,8 +209,8 @@ impl Header {
 const OLD_SCT: u8 = 8;
 const OLD_ERT: u8 = 4;
 
-/// Reads the extensions behind so many words of an old sender. A sender that knows the bits as
-/// reserved ones and sets them all the same has no such words.
+/// Reads the extensions behind so many words of an old sender. A sender that sets the bits
+/// as reserved ones has no such words.
 fn behind_times(octets: &[u8], words: usize) -> Result<Extensions<'_>, WireError> {
     // spec: rfc5651 5.1 (reserved bits are ignored)
     let behind = octets.get(words * 4..).map(Extensions::new);

@@ -22,7 +22,7 @@ pub struct Signature {
     #[prost(string, tag = "2")]
     pub keyid: ::prost::alloc::string::String,
 }
-/// Which keys may sign what.
+/// The keys of each role, and how many of them must sign.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Root {
     /// 1.
@@ -57,7 +57,7 @@ pub struct Role {
     #[prost(bytes = "vec", repeated, tag = "3")]
     pub keys: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
 }
-/// What may exist: a package and the devices that it is made for.
+/// The description of a package and the devices that it is made for.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Manifest {
     /// 1.
@@ -128,7 +128,7 @@ pub struct Component {
     #[prost(uint64, tag = "9")]
     pub memory_needed: u64,
 }
-/// What may be put on these devices, and within which limits.
+/// The release of a package for a set of devices, within limits.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Campaign {
     /// 1.
@@ -168,7 +168,7 @@ pub struct Campaign {
     #[prost(uint32, repeated, tag = "12")]
     pub critical: ::prost::alloc::vec::Vec<u32>,
 }
-/// How one component is coded and which plan authenticates it.
+/// FEC parameters of one component, and the plan that authenticates it.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Object {
     /// Id of the component in the manifest.

@@ -4,7 +4,7 @@
 //! manifest.env  campaign.env  N.img        ustar, in this order; N is the component
 //! ```
 //!
-//! A device reads the head, judges the documents, and only then takes the image; so the same file
+//! A device verifies the documents in the head before it stores the image. The same file
 //! serves as a package over DM, over HTTP in ranges, and from local media. `tar tf` lists it.
 
 use crate::{ids::ComponentId, wire::WireError};
@@ -38,7 +38,7 @@ pub struct BundleHead {
 }
 
 impl BundleHead {
-    /// Reads the front of a bundle; what follows the image's header is not looked at.
+    /// Parses the head of a bundle; the octets after the image's header are ignored.
     ///
     /// # Errors
     ///
@@ -141,7 +141,7 @@ fn checksum(block: &[u8; BLOCK]) -> u64 {
     block.iter().enumerate().map(octet).map(u64::from).sum()
 }
 
-/// A header is the one that this program would write, octet for octet.
+/// Checks that a header equals the one that this program writes, octet for octet.
 fn read_header(block: &[u8; BLOCK]) -> Result<(String, u64), WireError> {
     let text = |from: usize, length: usize| {
         let field = block.get(from..from + length).unwrap_or_default();

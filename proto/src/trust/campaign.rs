@@ -1,4 +1,4 @@
-//! The campaign: what may be put on which devices, and within which limits.
+//! The campaign: the release of a package for a set of devices, within limits.
 //!
 //! It names neither time nor group, so that the operator can move windows without the key holder;
 //! [`Campaign::check_window`] and [`Campaign::admits_source`] enforce its limits.
@@ -27,7 +27,7 @@ use crate::{
     wire::WireError,
 };
 
-/// Seconds over which devices may be asked to spread their reports, at most.
+/// Largest report spread, in seconds.
 pub const MAX_REPORT_SPREAD_SECONDS: u32 = 604_800;
 
 /// The release of a package for a set of devices, within limits.
@@ -72,8 +72,7 @@ pub struct CampaignObject {
     pub repair_per_block: u32,
 }
 
-/// A component of the manifest together with how the campaign airs it: parameters that a codec
-/// may be given.
+/// A component of the manifest with its campaign entry: parameters that are safe for a codec.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PlannedObject {
     /// Id of the component in the manifest.
@@ -86,7 +85,7 @@ pub struct PlannedObject {
     pub plan_root: Digest,
     /// SHA-256 of what the broadcast carries.
     pub stored_sha256: Digest,
-    /// Names object and parameters in leaves, tables and stores.
+    /// Key of object and parameters in leaves, tables and stores.
     pub object_key: Hash16,
 }
 
@@ -105,7 +104,7 @@ impl Campaign {
         Ok(campaign)
     }
 
-    /// Returns what this campaign airs of `manifest`.
+    /// Returns the components of `manifest` that this campaign sends.
     ///
     /// # Errors
     ///
@@ -188,7 +187,7 @@ impl Campaign {
         Ok(octets)
     }
 
-    /// Reads the fields without believing them; to show a document to people.
+    /// Parses the fields without verification, to show a document to people.
     ///
     /// # Errors
     ///

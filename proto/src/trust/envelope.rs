@@ -25,7 +25,7 @@ pub const MAX_PAYLOAD_BYTES: usize = 3072;
 /// Signatures of an envelope at most.
 pub const MAX_SIGNATURES: usize = 8;
 
-/// A document with its signatures, not yet believed.
+/// A document with its signatures, not verified yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Envelope {
     kind: DocumentKind,
@@ -33,7 +33,7 @@ pub struct Envelope {
     signatures: Vec<Signature>,
 }
 
-/// One signature and the hint that says whose it is.
+/// One signature and the hint at its key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Signature {
     octets: [u8; 64],
@@ -51,7 +51,7 @@ impl Envelope {
         Ok(Self { kind, payload, signatures: Vec::new() })
     }
 
-    /// Reads an envelope. The document inside is looked at only after its signatures.
+    /// Reads an envelope. The document inside is parsed only after its signatures are checked.
     ///
     /// # Errors
     ///
@@ -138,13 +138,13 @@ impl Envelope {
         self.kind
     }
 
-    /// Returns the document, not yet believed; to show it to people.
+    /// Returns the document without verification, to show it to people.
     #[must_use]
     pub fn payload(&self) -> &[u8] {
         &self.payload
     }
 
-    /// Returns the hints that say whose signatures these are.
+    /// Returns the key ids of the signatures, which are hints.
     pub fn key_ids(&self) -> impl Iterator<Item = &str> {
         self.signatures.iter().map(|signature| signature.key_id.as_str())
     }
@@ -167,7 +167,7 @@ impl Envelope {
         Ok(SignatureChecked { payload: &self.payload })
     }
 
-    /// A key counts once, however many signatures claim it; the key id is a hint, it decides nothing.
+    /// A key counts once, however many signatures claim it; the key id is only a hint.
     fn is_signed_by(&self, key: &PublicKey, text: &[u8]) -> bool {
         self.signatures.iter().any(|signature| key.verify(text, &signature.octets).is_ok())
     }
@@ -204,7 +204,7 @@ pub(super) struct SignatureChecked<'a> {
 }
 
 impl SignatureChecked<'_> {
-    /// Joins the reading of these very octets to the fact that they are authentic.
+    /// Parses the checked octets; the result is authentic.
     pub(super) fn into_verified<T>(
         self,
         read: impl FnOnce(&[u8]) -> Result<T, TrustError>,

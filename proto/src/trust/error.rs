@@ -32,7 +32,7 @@ pub enum TrustError {
     /// A signature was made by another key or over another document.
     #[error("the signature is not one of key {key_id} over this document")]
     ForeignSignature {
-        /// Whose it was said to be.
+        /// The key that it names.
         key_id: String,
     },
     /// Two documents do not belong together.

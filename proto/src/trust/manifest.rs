@@ -1,4 +1,4 @@
-//! The manifest: what may exist, and for which devices.
+//! The manifest: the description of a package and of its devices.
 
 use prost::Message as _;
 
@@ -22,7 +22,7 @@ use crate::{
 /// The encoding of a component on air.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ComponentEncoding {
-    /// As it is installed.
+    /// The component as it is installed.
     None,
     /// Compressed by Zstandard.
     Zstd,
@@ -54,17 +54,17 @@ pub struct Manifest {
     pub sequence: u64,
     /// Raises the device's floor after the firmware has confirmed itself; at most `sequence`.
     pub floor_after_commit: u64,
-    /// Whose devices.
+    /// Vendor of the devices.
     pub vendor: VendorId,
-    /// 1 to 16 classes that may take the package.
+    /// 1 to 16 classes of devices that the package fits.
     pub classes: Vec<ClassId>,
     /// 1 to 64 octets; shown and reported, never compared for safety.
     pub firmware_version: String,
     /// 1 to 16, ids unique.
     pub components: Vec<Component>,
-    /// The package is not to be used before.
+    /// Time before which the package is not valid.
     pub not_before: Utc,
-    /// The package is not to be used after.
+    /// Time after which the package is not valid.
     pub expires: Utc,
     /// The release keys stand in this root or a later one.
     pub root_version: u64,
@@ -127,7 +127,7 @@ impl Manifest {
         Ok(octets)
     }
 
-    /// Reads the fields without believing them; to show a document to people.
+    /// Parses the fields without verification, to show a document to people.
     ///
     /// # Errors
     ///

@@ -1,5 +1,4 @@
-//! The hash plan: every symbol that will go on air, in sending order, fixed and hashed before the
-//! window.
+//! The hash plan: all symbols of an object in sending order, hashed before the window.
 //!
 //! ```text
 //! symbols in plan order:  row by row over all source blocks, index i = e·Z + b
@@ -10,8 +9,8 @@
 //! ```
 //!
 //! This is format 1, and it is frozen: the vectors in the tests of this module hold its octets, and
-//! a change is another number in the plan header. In which order packets are sent, how long segments
-//! are and how many repair symbols there are is the maker's choice; receivers take any.
+//! a change is another number in the plan header. The order of sending, the length of segments and
+//! the number of repair symbols are the maker's choice; receivers accept any.
 //!
 //! Integers are big-endian. `H16` is the first 16 octets of SHA-256.
 

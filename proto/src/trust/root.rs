@@ -1,4 +1,4 @@
-//! The root document: which keys may sign what.
+//! The root document: the keys of each role.
 
 use std::collections::BTreeMap;
 
@@ -15,30 +15,30 @@ use super::{
 };
 use crate::{crypto::PublicKey, time::Utc, wire::WireError};
 
-/// Which keys may sign what.
+/// The keys of each role, and how many of them must sign.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Root {
     /// Counts up by one with each root.
     pub version: u64,
-    /// When operators must have made the next one.
+    /// Expiry, before which the next root must be installed.
     pub expires: Utc,
     /// Keys of every role.
     pub roles: BTreeMap<Role, RoleKeys>,
-    /// Documents of a lower sequence are refused.
+    /// Documents of a lower sequence are rejected.
     pub sequence_floor: u64,
     /// Sequences are compared within one epoch.
     pub epoch: u32,
 }
 
 impl Root {
-    /// Reads the root that a device or program is given by its maker: it vouches for itself.
+    /// Reads the factory root, which is signed by its own keys.
     ///
     /// # Errors
     ///
     /// [`TrustError`] when it is malformed or not signed by its own threshold.
     pub fn from_factory(envelope: &[u8]) -> Result<Verified<Self>, TrustError> {
         let envelope = Envelope::parse(envelope)?;
-        // Its keys are inside, so it is read before it is verified, and believed only afterwards.
+        // Its keys are inside, so it is parsed before it is verified, and used only afterwards.
         let claimed = Self::read(envelope.payload())?;
         envelope.verify(DocumentKind::Root, claimed.keys(Role::Root))?.into_verified(Self::read)
     }
@@ -109,7 +109,7 @@ impl Root {
         Ok(octets)
     }
 
-    /// Reads the fields without believing them; to show a document to people.
+    /// Parses the fields without verification, to show a document to people.
     ///
     /// # Errors
     ///
@@ -146,7 +146,7 @@ impl RootChain {
     /// Steps of a chain at most.
     pub const MAX_STEPS: usize = 64;
 
-    /// Verifies envelopes, in whatever order they come; the oldest vouches for itself.
+    /// Verifies envelopes, in any order; the oldest is signed by its own keys.
     ///
     /// # Errors
     ///
@@ -156,7 +156,7 @@ impl RootChain {
         check_count("roots", envelopes.len(), Self::MAX_STEPS)?;
         let mut by_version = BTreeMap::new();
         for envelope in envelopes {
-            // Only to sort them: what is believed is verified below.
+            // Only to sort them: the fields are verified below.
             let version = Root::read(Envelope::parse(&envelope)?.payload())?.version;
             if by_version.insert(version, envelope).is_some() {
                 return Err(WireError::invalid("roots", version, "each version once").into());

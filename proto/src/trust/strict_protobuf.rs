@@ -1,5 +1,5 @@
-//! A walk over a protobuf message that refuses what prost lets pass: a field that appears twice
-//! where it is not repeated, and, where asked for, a field that the schema does not have.
+//! A stricter check of a protobuf message than that of prost: rejects a field that appears twice
+//! where it is not repeated and, if requested, a field that the schema does not have.
 
 use crate::wire::{Reader, WireError};
 

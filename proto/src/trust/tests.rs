@@ -18,7 +18,7 @@ fn key() -> SigningKey {
     SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()).unwrap()
 }
 
-/// One key for each role, and more where a test asks for them.
+/// One key for each role, and more where a test needs them.
 struct Keys {
     root: Vec<SigningKey>,
     release: Vec<SigningKey>,

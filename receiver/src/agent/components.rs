@@ -35,8 +35,8 @@ use crate::{
     },
 };
 
-/// Classes whose sequences are remembered: firmware, and components that came by package. None is
-/// ever forgotten, or an old version could come back.
+/// Classes whose sequences are stored: firmware, and components that were installed by a package.
+/// None is ever removed, or an old version could be installed again.
 const MAX_CLASSES: usize = 16;
 
 impl Agent {

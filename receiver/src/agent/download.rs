@@ -1,6 +1,6 @@
-//! Packages that come by unicast: over HTTP by a descriptor (the Download User Agent), inside a DM
-//! session, or from local media. All of them are bundles, and all are processed like a broadcast
-//! image once they are stored: check, hand-off, result.
+//! Packages that are received by unicast: over HTTP by a descriptor (the Download User Agent),
+//! inside a DM session, or from local media. All of them are bundles, and all are processed like a
+//! broadcast image once they are stored: check, hand-off, result.
 //!
 //! ```text
 //! Exec -> descriptor -> documents verified -> chunks, each synced -> assembled -> verified -> …
@@ -128,7 +128,7 @@ pub(super) struct Fetcher {
 }
 
 impl Fetcher {
-    /// Resets the download; a completion that is still pending is dropped when it comes.
+    /// Resets the download; a completion that is still pending is dropped when it arrives.
     fn begin_anew(&mut self) {
         let busy = self.busy;
         let (notifying, next_notification) = (self.notifying, self.next_notification);
@@ -664,7 +664,7 @@ impl AgentState {
         self.persistent.report = crate::dm::ReportSettings::default();
         self.persistent.result = None;
         self.persistent.awaiting_update_exec = false;
-        // The user's consent takes the place of the server's command.
+        // The user's consent replaces the server's command.
         self.persistent.consent = ConsentGranted::Install;
         let object = Some(format!("{FILE}{path}"));
         self.persistent.download = Some(Download { object, ..Download::default() });

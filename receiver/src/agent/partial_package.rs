@@ -75,7 +75,7 @@ impl PartialPackageStore {
         self.held
     }
 
-    /// Forgets the remainder of an earlier session.
+    /// Drops the offset of the remainder of an earlier session.
     pub(super) const fn begin_session(&mut self) {
         self.remainder_offset = None;
     }

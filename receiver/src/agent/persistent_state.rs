@@ -36,7 +36,7 @@ use crate::{
 
 /// Octets of the mark of an account.
 const MARK_BYTES: usize = 16;
-/// Campaigns that ended with success and are remembered.
+/// Campaigns that ended with success and are stored, at most.
 const MAX_FINISHED: usize = 64;
 
 /// The state that survives a power cut.
@@ -56,7 +56,7 @@ pub struct PersistentState {
     pub finished: VecDeque<CampaignId>,
     /// The campaign that the device is armed with.
     pub armed: Option<ArmedCampaign>,
-    /// Ties the final alert to the Exec.
+    /// Correlator of the final alert, from the Exec.
     pub correlator: Option<Correlator>,
     /// The operation that the Exec started.
     pub operation: Operation,
@@ -88,7 +88,7 @@ pub struct PersistentState {
     pub reboot_requested_in_boot: Option<String>,
     /// The consent of the user.
     pub consent: ConsentGranted,
-    /// The package that comes by unicast.
+    /// The package that is received by unicast.
     pub download: Option<Download>,
     /// Set while the image is stored until the Exec of `Update`.
     pub awaiting_update_exec: bool,
@@ -320,8 +320,8 @@ impl PersistentState {
         }
     }
 
-    /// Notes the root in force. Sequences and floors are compared within its epoch: a new one counts
-    /// from the beginning, which is the way out when somebody has signed the highest number.
+    /// Records the root in force. Sequences and floors are compared within its epoch: a new one
+    /// starts at the beginning, which helps when somebody has signed the highest number.
     pub fn enter_root(&mut self, root: &Root) {
         self.root_version = root.version;
         if std::mem::replace(&mut self.epoch, root.epoch) == root.epoch {
@@ -334,8 +334,8 @@ impl PersistentState {
         }
     }
 
-    /// Notes the account that the device has. What was agreed on with the server of another one is
-    /// nothing to this one: its nonces, and who may do what.
+    /// Records the account of the device. Nonces, access control lists and changes of another
+    /// account are removed.
     pub fn enter_account(&mut self, account: &Account, first_nonce: &[u8]) {
         let parts =
             [account.server_id.as_bytes(), b"\0", account.user.as_bytes(), b"\0", first_nonce];
@@ -349,7 +349,7 @@ impl PersistentState {
         }
     }
 
-    /// Remembers a campaign that ended with success.
+    /// Records a campaign that ended with success.
     pub fn remember_finished(&mut self, id: CampaignId) {
         if !self.finished.contains(&id) {
             self.finished.push_back(id);

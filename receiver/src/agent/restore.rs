@@ -27,7 +27,7 @@ use crate::{
     update::acceptance::Accepted,
 };
 
-/// Returns the name of the file that holds a root that came over DM. Each version has its own, so
+/// Returns the name of the file that holds a root received over DM. Each version has its own, so
 /// that the journal always names one that was written whole.
 #[must_use]
 pub fn root_file(version: u64) -> String {
@@ -216,7 +216,7 @@ fn file_name(digest: &proto::crypto::Digest, kind: &str) -> String {
     format!("{name}.{kind}")
 }
 
-/// Returns the root that came last over DM, or the factory root when that is as new.
+/// Returns the root received last over DM, or the factory root when that is as new.
 fn newest_root(
     persistent: &PersistentState,
     stored: &StoredState,
@@ -233,7 +233,7 @@ fn newest_root(
         .ok_or(StoredStateError::RootLost { stored: version, factory: factory.version })
 }
 
-/// Returns the limits of the DM client. A package that comes inside a DM session is the largest
+/// Returns the limits of the DM client. A package received inside a DM session is the largest
 /// object that a server sends; in XML it is base64, and takes its share of messages.
 fn client_limits(config: &Config) -> client::Limits {
     let limits = client::Limits::default();

@@ -163,7 +163,7 @@ impl AgentState {
         [Some(self.schedule.next()), report].into_iter().flatten().min()
     }
 
-    /// Returns the results whose slot has come.
+    /// Returns the results whose send time has come.
     pub(super) fn due_reports(&self, now: Now) -> Vec<FinalAlert> {
         self.persistent.reports.due(now.utc, self.persistent.report.send_after(now.utc, u64::MAX))
     }
@@ -183,8 +183,8 @@ impl AgentState {
     pub(super) fn session_ended(&mut self, now: Now, outcome: &SessionOutcome) {
         self.conclude_request();
         match outcome {
-            // A result that the server did not take is tried again later, not at once. One that came
-            // up meanwhile may have found no message to go with.
+            // A result that the server did not accept is sent again later, not at once. One that
+            // fell due meanwhile may have missed the last message.
             SessionOutcome::Complete if self.owes_still(now) => {
                 self.schedule.failed(now.mono, None, self.rng.next_u64());
             }

@@ -263,7 +263,7 @@ impl Device {
         self.run();
     }
 
-    /// Does what the agent says until it has nothing more to say, or the power goes.
+    /// Executes the outputs of the agent until there are no more, or until the power cut.
     fn run(&mut self) {
         while !self.stopped {
             let Some(output) = self.agent.poll_output(self.now) else { return };

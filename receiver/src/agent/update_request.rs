@@ -17,7 +17,7 @@ use super::{Agent, AgentState};
 pub enum RequestOutcome {
     /// No session has returned a status.
     Waiting,
-    /// The server commands an update.
+    /// The server granted an update.
     Update,
     /// The server has recorded it and commands nothing at present.
     Later,

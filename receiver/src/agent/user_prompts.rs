@@ -191,7 +191,7 @@ impl Agent {
 
 impl AgentState {
     // spec: oma-001 8.1.1.7
-    /// Prompts the user for the server; the answer comes later, or is that of the configuration.
+    /// Prompts the user for the server; the answer follows later, or is that of the configuration.
     pub(super) fn ask(&mut self, now: Now, prompt: Prompt) -> Option<Answer> {
         match &self.config.user.front {
             UserInterface::Absent => Some(Answer::NoUser),

@@ -7,9 +7,8 @@
 //!
 //! The shell posts each request, over TLS if the URL is `https:`, and returns the octets of the
 //! response or the error. It sends a message only after the state that the calls on
-//! [`ManagementBackend`] changed is durable. Where the server asks the user something that
-//! [`ManagementBackend::ask_user`] cannot answer at once, the session waits for
-//! `handle_user_answer`.
+//! [`ManagementBackend`] changed is durable. While the user has not answered a prompt of
+//! the server, see [`ManagementBackend::ask_user`], the session waits for `handle_user_answer`.
 //!
 //! | module | holds |
 //! | --- | --- |

@@ -33,7 +33,7 @@ use crate::components::{Announced, ComponentTarget, Software};
 #[derive(Debug, Clone, Default)]
 pub struct ScomoObject {
     plain_http: PlainHttp,
-    /// PendingWrites writes below `Download/x/Ext`, by x.
+    /// Pending writes below `Download/x/Ext`, by x.
     staged: BTreeMap<String, FumoObject>,
     /// The announced nodes before the first change since the last checkpoint.
     before: Option<Announced>,

@@ -1,7 +1,7 @@
 //! The blocks of one object on their way from symbols to the image: which to decode, and when.
 //!
 //! ```text
-//! enough synced symbols -> being solved -> synced in the image -> known to the journal: done
+//! enough synced symbols -> being decoded -> synced in the image -> known to the journal: done
 //! ```
 
 use std::collections::BTreeMap;
@@ -111,7 +111,7 @@ impl Blocks {
         &self.log
     }
 
-    /// Returns the symbol log, to hand answers of the storage to it.
+    /// Returns the symbol log, for completions of the storage.
     pub const fn log_mut(&mut self) -> &mut SymbolLog {
         &mut self.log
     }

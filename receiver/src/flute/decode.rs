@@ -1,8 +1,8 @@
 //! Decoding one source block, off the network path.
 //!
-//! The job reads the block's records back from the logs, checks each tag again, solves, and writes
-//! the block to its place in the image. One block at a time; beside what the decoder needs there is
-//! one read buffer, and never a second copy of the block.
+//! The job reads the block's records back from the logs, checks each tag again, decodes, and writes
+//! the block to its offset in the image. One block at a time; besides the memory of the decoder it
+//! has one read buffer, and never a second copy of the block.
 
 use std::io;
 
@@ -19,14 +19,14 @@ pub trait BlockFiles {
     ///
     /// # Errors
     ///
-    /// Whatever reading meets, the end of the file included.
+    /// Any error of the read, the end of the file included.
     fn read_slots(&mut self, first: SlotAddress, octets: &mut [u8]) -> io::Result<()>;
 
     /// Writes a block to its place in the image and syncs it.
     ///
     /// # Errors
     ///
-    /// Whatever writing or syncing meets; nothing is tried again.
+    /// Any error of the write or the sync; nothing is retried.
     fn write_block(&mut self, place: BlockPlace, octets: &[u8]) -> io::Result<()>;
 }
 
@@ -44,9 +44,9 @@ pub struct DecodeJob {
 /// The outcome of an attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DecodeOutcome {
-    /// The block is synced in the image; the journal may say so.
+    /// The block is synced in the image; the journal may record it.
     Done,
-    /// At least one more symbol is wanted.
+    /// At least one more symbol is needed.
     NeedsMore,
     /// These records are damaged, and without them it is not enough.
     LostSlots(Vec<SlotAddress>),

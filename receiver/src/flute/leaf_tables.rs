@@ -44,7 +44,7 @@ enum Table {
 /// The outcome of an authentic table symbol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TableInsert {
-    /// More symbols are wanted.
+    /// More symbols are needed.
     Collecting,
     /// The leaves of the segment are known.
     Decoded,
@@ -137,7 +137,7 @@ impl Table {
         *slot = true;
         *held_symbols += 1;
         decoder.push(esi, symbol);
-        // With Kseg symbols one solve in a hundred fails; it is tried again with each further one.
+        // With Kseg symbols one decoding in a hundred fails; each further symbol triggers another.
         if *held_symbols < u32::from(shape.table_source_symbols()) {
             return None;
         }

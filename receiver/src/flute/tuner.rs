@@ -1,8 +1,8 @@
 //! Windows to joined channels.
 //!
-//! The management server names windows in its own time; the device stores their distance on the
-//! clock that runs on in suspend, and the same moments in wall time for the next boot. It opens
-//! early and closes late by a guard that grows with the age of that knowledge.
+//! Windows are in the time of the management server. The device stores their distance on the clock
+//! that also runs in suspend, and the same moments in wall time for the next boot. It opens early
+//! and closes late by a guard that grows with the time since the windows were received.
 
 use std::time::Duration;
 

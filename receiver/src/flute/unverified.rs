@@ -7,7 +7,7 @@ use proto::ids::Sbn;
 /// Octets of symbols that are buffered at most.
 pub const MAX_UNVERIFIED_BYTES: usize = 8 << 20;
 
-/// Candidates for one symbol: the true one and a forged one, whichever came first.
+/// Candidates for one symbol: the true one and a forged one, whichever arrived first.
 const MAX_CANDIDATES: usize = 2;
 
 /// Octets of overhead of one symbol, roughly.
@@ -17,7 +17,7 @@ const OVERHEAD_BYTES: usize = 96;
 #[derive(Debug)]
 pub struct UnverifiedSymbols {
     segments: BTreeMap<Sbn, Waiting>,
-    /// Segments in the order in which their first symbol came.
+    /// Segments in the order in which their first symbol arrived.
     order: VecDeque<Sbn>,
     octets: usize,
     limit: usize,

@@ -43,7 +43,7 @@ pub enum Request {
     },
     /// Clear that reason.
     Resume {
-        /// As above.
+        /// Suspend reason, as in `Suspend`.
         #[serde(default = "user")]
         reason: String,
     },

@@ -72,9 +72,9 @@ impl FileName {
 /// Kind of a stored account.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AccountKind {
-    /// That of a bootstrap document.
+    /// The account of a bootstrap document.
     Given,
-    /// That of the card, which takes precedence.
+    /// The account of the card, which takes precedence.
     Card,
 }
 

@@ -91,7 +91,7 @@ impl Hook {
         self.run(&arguments, request, INSTALL_TIME).map(|(exit, _)| exit)
     }
 
-    /// Runs `components`; returns what it lists.
+    /// Runs `components`; returns its list.
     ///
     /// # Errors
     ///
@@ -121,7 +121,7 @@ impl Hook {
         }
     }
 
-    /// Runs the command with further arguments; returns how it ended and what it printed.
+    /// Runs the command with further arguments; returns its exit and its output.
     pub(super) fn run(
         &self,
         arguments: &[&OsStr],

@@ -26,7 +26,7 @@ impl Notifications {
     ///
     /// # Errors
     ///
-    /// When an address is in use, or not of this machine.
+    /// Any error of the bind: an address is in use, or not of this machine.
     ///
     /// # Cancel safety
     ///

@@ -41,8 +41,8 @@ pub enum Command {
     Journal(JournalWrite),
     /// Write a small file atomically.
     WriteFile(FileName, Vec<u8>),
-    /// Write an optional small file: one [`Completion::OptionalFileWritten`], and a failure does not
-    /// affect later commands.
+    /// Write an optional small file: one [`Completion::OptionalFileWritten`], and a failure does
+    /// not affect later commands.
     WriteOptionalFile(FileName, Vec<u8>),
     /// Remove a small file.
     RemoveFile(FileName),

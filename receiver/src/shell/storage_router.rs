@@ -83,7 +83,7 @@ pub enum ShellCommand {
     ReadVersion,
     /// Pass the image to the installer.
     Install(ObjectLayout, InstallRequest),
-    /// InstallerCall the installer for components.
+    /// Call the installer hook about components.
     Components(InstallerCall),
     /// Fetch a range of a package.
     Fetch(Fetch),

@@ -24,7 +24,7 @@ pub enum StorageError {
 }
 
 impl StorageError {
-    /// Returns a converter for `map_err` that remembers what was attempted.
+    /// Returns a converter for `map_err` that adds the attempted operation.
     pub fn while_doing(attempted: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
         let attempted = attempted.into();
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];

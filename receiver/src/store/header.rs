@@ -1,4 +1,4 @@
-//! A log's header read without knowing whose log it is.
+//! The header of a log, read before its object is known.
 
 use proto::{
     crypto::{Digest, Hash16},
@@ -9,8 +9,8 @@ use proto::{
 use super::layout::{Content, HEADER_MAGIC, HeaderCheck, ObjectLayout, UnsignedContent};
 
 impl ObjectLayout {
-    /// Reads from the header of any of an object's logs how the object is laid out, and which of
-    /// its logs that is; `None` when the header is damaged or of another format.
+    /// Parses the header of any log of an object: the layout of the object, and the number of the
+    /// log; `None` when the header is damaged or of another format.
     ///
     /// An unsigned file's name is not in it.
     #[must_use]

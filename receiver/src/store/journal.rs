@@ -53,7 +53,7 @@ impl CopyName {
 /// A state with its generation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalImage<M> {
-    /// Counts the writes; the higher one is the later one.
+    /// Number of the write; the higher one is the later one.
     pub generation: u64,
     /// The state.
     pub body: M,
@@ -140,7 +140,7 @@ fn read_frame(octets: &[u8]) -> Result<Option<Frame<'_>>, WireError> {
     Ok(whole.then_some(Frame { version, generation, body }))
 }
 
-/// Decides which copy is written next.
+/// The writer of the two copies: chooses the next one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Journaler {
     /// Generation of the latest state that is known to be whole.
@@ -152,7 +152,7 @@ pub struct Journaler {
 /// One write of the journal: the whole copy, followed by a sync.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct JournalWrite {
-    /// Which copy.
+    /// The copy.
     pub copy: CopyName,
     /// Generation to hand to [`Journaler::handle_written`] once it is synced.
     pub generation: u64,
@@ -165,8 +165,8 @@ impl Journaler {
     ///
     /// # Errors
     ///
-    /// [`JournalError::Newer`] or [`JournalError::Body`] when a copy is whole but not for us:
-    /// starting afresh over it would forget what the device is bound to.
+    /// [`JournalError::Newer`] or [`JournalError::Body`] when an intact copy is not for this
+    /// program: a fresh start over it would lose the state that the device is bound to.
     pub fn recover<M: Message + Default>(
         copies: [&[u8]; 2],
     ) -> Result<(Self, Option<M>), JournalError> {

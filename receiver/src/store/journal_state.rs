@@ -16,7 +16,7 @@ pub struct JournalState {
     /// Phase of the operation, as its word (`idle`, `armed`, …).
     #[prost(string, tag = "1")]
     pub phase: String,
-    /// Version of the newest root that was accepted; its envelope lies in the file `root.env`.
+    /// Version of the newest root that was accepted; its envelope is the file `VERSION.root`.
     #[prost(uint64, tag = "2")]
     pub root_version: u64,
     /// Epoch of that root. No document of a lower one is accepted.
@@ -38,7 +38,7 @@ pub struct JournalState {
     /// Windows and their channels.
     #[prost(message, repeated, tag = "8")]
     pub tune_ins: Vec<TuneInRecord>,
-    /// Ties the final alert to the Exec; absent when the Exec had none.
+    /// Correlator of the final alert; absent when the Exec had none.
     #[prost(string, optional, tag = "9")]
     pub correlator: Option<String>,
     /// The operation that was started, as its word (`download`, `update`, `download-and-update`).
@@ -68,7 +68,7 @@ pub struct JournalState {
     /// Access control lists of the management tree that a server has changed.
     #[prost(string, tag = "41")]
     pub access_lists: String,
-    /// Marks the account that nonces and lists belong to; empty when an earlier program wrote it.
+    /// Mark of the account that nonces and lists belong to; empty when an earlier program wrote it.
     #[prost(bytes = "vec", tag = "60")]
     pub account: Vec<u8>,
     /// The URL to which that account's server has moved.
@@ -77,7 +77,7 @@ pub struct JournalState {
     /// The password that it has set.
     #[prost(string, optional, tag = "62")]
     pub account_password: Option<String>,
-    /// Version that the installer must answer after hand-off for the update to count.
+    /// Version that the installer must print after the hand-off for the update to succeed.
     #[prost(string, optional, tag = "17")]
     pub expected_version: Option<String>,
     /// Result code of the operation, once it has one.
@@ -92,7 +92,7 @@ pub struct JournalState {
     /// The consent of the user: 0 nothing, 1 the download, 2 the installation.
     #[prost(uint32, tag = "30")]
     pub consent: u32,
-    /// The package that comes by unicast.
+    /// The package that is received by unicast.
     #[prost(message, optional, tag = "31")]
     pub download: Option<DownloadRecord>,
     /// Set while the image is stored until the Exec of `Update`.
@@ -112,7 +112,7 @@ pub struct JournalState {
     pub inventory_consent: u32,
 }
 
-/// A software component and what is done to it.
+/// A software component and the operation on it.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct SubjectRecord {
     /// The operation, as its word (`component-remove`, …).
@@ -135,7 +135,7 @@ pub struct AnnouncedRecord {
     /// Its name.
     #[prost(string, tag = "2")]
     pub name: String,
-    /// The names of its leaves, each followed by what was written into it.
+    /// The names of its leaves, each followed by its value.
     #[prost(string, repeated, tag = "3")]
     pub leaves: Vec<String>,
 }
@@ -151,7 +151,7 @@ pub struct PolicySetting {
     pub value: String,
 }
 
-/// A package that comes by unicast.
+/// A package that is received by unicast.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct DownloadRecord {
     /// URL of a descriptor or package; empty when there is nothing to fetch.
@@ -235,7 +235,7 @@ pub struct ArmedRecord {
     /// The component to receive.
     #[prost(uint32, optional, tag = "4")]
     pub component: Option<u32>,
-    /// H("fcplan1" ‖ plan header), when the header came with the arming.
+    /// H("fcplan1" ‖ plan header), when the header was part of the arming.
     #[prost(bytes = "vec", optional, tag = "5")]
     pub plan_header_sha256: Option<Vec<u8>>,
 }
@@ -246,19 +246,19 @@ pub struct TuneInRecord {
     /// The `fumocast:` URL.
     #[prost(string, tag = "1")]
     pub url: String,
-    /// When the window opens, in UTC seconds.
+    /// Opening of the window, in UTC seconds.
     #[prost(uint64, tag = "2")]
     pub opens_utc: u64,
-    /// When it closes, in UTC seconds.
+    /// Closing of the window, in UTC seconds.
     #[prost(uint64, tag = "3")]
     pub closes_utc: u64,
     /// The boot in which the two moments below count.
     #[prost(string, tag = "4")]
     pub boot_id: String,
-    /// When the window opens, in milliseconds since that boot.
+    /// Opening of the window, in milliseconds since that boot.
     #[prost(uint64, tag = "5")]
     pub opens_boot_ms: u64,
-    /// When it closes, in milliseconds since that boot.
+    /// Closing of the window, in milliseconds since that boot.
     #[prost(uint64, tag = "6")]
     pub closes_boot_ms: u64,
 }
@@ -272,7 +272,7 @@ pub struct ReportSlot {
     /// Not before this moment, in UTC seconds.
     #[prost(uint64, optional, tag = "2")]
     pub not_before_utc: Option<u64>,
-    /// Which devices report: `all`, `failures` or `sample N/M`.
+    /// Filter of reported results: `all`, `failures` or `sample N/M`.
     #[prost(string, tag = "3")]
     pub filter: String,
 }
@@ -292,7 +292,7 @@ pub struct QueuedAlert {
     /// The campaign, 16 octets; empty when the result is not about one.
     #[prost(bytes = "vec", tag = "4")]
     pub campaign_id: Vec<u8>,
-    /// When it may be sent, in UTC seconds; 0: at once.
+    /// Earliest time at which it is sent, in UTC seconds; 0: at once.
     #[prost(uint64, tag = "5")]
     pub due_utc: u64,
     /// The software component that it is about; absent: it is about firmware.
@@ -340,7 +340,7 @@ impl ObjectProgress {
         .collect()
     }
 
-    /// Notes that a block is synced in the image.
+    /// Records that a block is synced in the image.
     pub fn mark_done(&mut self, sbn: Sbn) {
         let octet = usize::try_from(sbn.0 / 8).unwrap_or(usize::MAX);
         debug_assert!(octet < 32, "an object has at most 255 blocks");

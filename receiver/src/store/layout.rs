@@ -44,20 +44,20 @@ pub struct UnsignedContent {
     /// The digest of its `Content-MD5`, when it has one: as it was sent, or with its content
     /// encoding decoded.
     pub md5: Option<[u8; 16]>,
-    /// The content encoding to undo.
+    /// The content encoding to decode.
     pub encoded: Option<Encoded>,
-    /// Set when it is empty: then nothing is sent of it, and its parameters mean nothing.
+    /// Set when it is empty: then nothing is sent of it, and its parameters have no meaning.
     pub is_empty: bool,
 }
 
-/// A content encoding that is undone when all octets are there.
+/// A content encoding that is decoded when all octets are received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Encoded {
     /// The encoding.
     pub encoding: ContentEncoding,
-    /// Octets that come out, where that is known.
+    /// Decoded octets, where that is known.
     pub length: Option<u64>,
-    /// Octets that may come out.
+    /// Limit of the decoded octets.
     pub limit: u64,
 }
 
@@ -123,11 +123,11 @@ pub struct BlockPlace {
 /// The outcome of checking a log header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderCheck {
-    /// The file belongs to this object and stands where it should.
+    /// The file belongs to this object and has the right number.
     Ours,
     /// No valid header: the file was not reserved to its end, or is damaged.
     Damaged,
-    /// A valid header of another object, another place or another format version.
+    /// A valid header of another object, another number or another format version.
     Foreign,
 }
 
@@ -194,7 +194,7 @@ impl ObjectLayout {
         self.object_key
     }
 
-    /// Returns what the octets must be.
+    /// Returns the expected content.
     #[must_use]
     pub const fn content(&self) -> &Content {
         &self.content
@@ -313,7 +313,7 @@ impl ObjectLayout {
         self.partition.symbols_of(sbn)
     }
 
-    /// Returns where block `sbn` lies in the image, when there is such a block.
+    /// Returns the range of block `sbn` in the image, when there is such a block.
     #[must_use]
     pub fn block_place(&self, sbn: Sbn) -> Option<BlockPlace> {
         let symbol = u64::from(self.oti.symbol_size());

@@ -144,7 +144,8 @@ struct Block {
 }
 
 /// Numbers of the symbols that are held: pages of 512 bits, and only those with one set. Senders of
-/// unsigned files choose their ESIs as they like, and the highest must not cost more than the lowest.
+/// unsigned files choose their ESIs as they like, and the highest must not cost more than the
+/// lowest.
 #[derive(Debug, Default)]
 struct Bitmap(BTreeMap<u32, [u64; 8]>);
 
@@ -446,8 +447,8 @@ impl SymbolLog {
             || self.runs().count() > MAX_BAD_RUNS
     }
 
-    /// Returns the slots that failed, for the journal: at most [`MAX_BAD_RUNS`] runs, the first ones
-    /// when there are more.
+    /// Returns the slots that failed, for the journal: at most [`MAX_BAD_RUNS`] runs, the first
+    /// ones when there are more.
     #[must_use]
     pub fn bad_runs(&self) -> Vec<SlotRun> {
         self.runs().take(MAX_BAD_RUNS).collect()
@@ -616,7 +617,7 @@ impl Bitmap {
         }
     }
 
-    /// Page, word in it, bit in that.
+    /// Returns the page, the word in it, and the bit in that.
     fn place(esi: Esi) -> (u32, usize, u64) {
         (esi.0 / 512, index(esi.0 / 64 % 8), 1 << (esi.0 % 64))
     }

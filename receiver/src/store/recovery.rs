@@ -1,6 +1,6 @@
 //! Recovery: one sequential read of the logs returns the symbols that are whole.
 //!
-//! Feeding the same files twice gives the same answer; recovery only forgets.
+//! Reading the same files twice gives the same result; recovery only drops records.
 
 use proto::ids::{Esi, Sbn};
 
@@ -32,7 +32,7 @@ pub struct Recovered {
     pub tables: Vec<u8>,
 }
 
-/// Collects what the log files of one object hold.
+/// Collects the content of the log files of one object.
 #[derive(Debug)]
 pub struct Recovery<'a> {
     layout: &'a ObjectLayout,
@@ -75,7 +75,7 @@ impl<'a> Recovery<'a> {
         }
     }
 
-    /// Returns what was found.
+    /// Returns the result.
     #[must_use]
     pub fn finish(self) -> Recovered {
         self.found

@@ -1,4 +1,4 @@
-//! Which slots are free: a bitmap with a cursor, so that fresh logs are written front to back.
+//! The free slots: a bitmap with a cursor, so that fresh logs are written front to back.
 
 /// Slots in use, counted through all log files.
 #[derive(Debug, Clone)]

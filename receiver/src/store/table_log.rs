@@ -9,15 +9,16 @@
 //! check = H16(plan root ‖ segment ‖ ESI ‖ number ‖ symbol)
 //! ```
 //!
-//! Symbols rather than decoded tables, so that one of which only some symbols came is not lost
+//! Symbols rather than decoded tables, so that an incomplete table is not lost
 //! either, and at the same cost: Kseg of them make a table. They were verified when received.
-//! The check tells damage and another plan; it proves nothing against somebody who writes to this
-//! disk, who could change the symbols of the image as well. The plan header needs no check: it is
-//! held against the plan root, as one from the air.
+//! The check detects damage and another plan; it proves nothing against somebody who writes to
+//! this disk, who could change the symbols of the image as well. The plan header needs no check: it
+//! is compared with the plan root, as one from the air.
 //!
 //! The file is written in place and synced with the next flush of symbols. Nothing relies on it: a
-//! slot that is torn, or never got synced, costs waiting for the table, and a failed write or sync
-//! ends the keeping. It is not reserved, and never longer than [`TABLES_BYTES`].
+//! slot that is torn, or never got synced, costs waiting for the table, and no more symbols
+//! are stored after a failed write or sync. It is not reserved, and never longer than
+//! [`TABLES_BYTES`].
 
 use proto::{
     crypto::{Digest, Hash16, h16},

@@ -1,7 +1,8 @@
 //! The suspend policy: derives suspend reasons from readings and conditions.
 //!
-//! A core: the shell reads, this decides. A reason that began at its threshold ends only when the
-//! value is [`HYSTERESIS`] better, so that a device at the edge does not tune in and out all night.
+//! A core without I/O: the shell reads the sensors. A reason that began at its threshold ends only
+//! when the value is [`HYSTERESIS`] better, so that a device at the edge does not tune in and out
+//! all night.
 
 use std::collections::BTreeSet;
 
@@ -104,7 +105,7 @@ impl Policy {
     ///
     /// # Errors
     ///
-    /// [`WireError::Invalid`] for a node that there is not, or a value that it does not take.
+    /// [`WireError::Invalid`] for an unknown node, or an invalid value.
     pub fn set(&mut self, node: &str, value: &str) -> Result<(), WireError> {
         let percent = || {
             let parsed: Option<u8> = value.parse().ok().filter(|percent| *percent <= 100);

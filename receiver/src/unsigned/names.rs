@@ -7,7 +7,7 @@ use proto::crypto::Hash16;
 /// Longest file name, in octets; leaves room for `~HEX` and `.part`.
 const MAX_NAME_BYTES: usize = 120;
 
-/// Returns the file name that a `Content-Location` asks for.
+/// Returns the file name for a `Content-Location`.
 ///
 /// The name is one component of a path: the location's last one, `%XX` resolved, with everything
 /// but letters, digits and `-._+@= ` replaced. It is never empty, hidden, or one that an unfinished

@@ -70,7 +70,7 @@ pub struct UnsignedObject {
 }
 
 impl UnsignedObject {
-    /// Starts or resumes a reception as `record` says; `problem` is the reason why it cannot.
+    /// Starts or resumes the reception of `record`; `problem` is the reason why it cannot.
     #[must_use]
     pub fn new(
         layout: ObjectLayout,
@@ -186,7 +186,7 @@ impl UnsignedObject {
         self.with_log(|log| log.handle_failed(now, ticket));
     }
 
-    /// Handles the outcome of decoding a block. A decoded block is done once the record says so.
+    /// Handles the outcome of decoding a block. A decoded block is done once it is recorded.
     pub fn handle_decoded(&mut self, sbn: Sbn, outcome: &DecodeOutcome) {
         let State::Receiving(blocks) = &mut self.state else { return };
         blocks.handle_decoded(sbn, outcome);
@@ -303,7 +303,7 @@ impl UnsignedObject {
         }
     }
 
-    /// Returns whether an answer of the storage or of the decoder is outstanding.
+    /// Returns whether a completion of the storage or of the decoder is outstanding.
     #[must_use]
     pub fn is_busy(&self) -> bool {
         match &self.state {

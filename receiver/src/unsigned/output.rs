@@ -11,19 +11,23 @@ use crate::{
 /// Effect for the shell to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Open the object's directory; answered by [`UnsignedReceiver::handle_recovered`](super::UnsignedReceiver::handle_recovered) and
-    /// [`UnsignedReceiver::handle_reserved`](super::UnsignedReceiver::handle_reserved), or [`UnsignedReceiver::handle_open_failed`](super::UnsignedReceiver::handle_open_failed).
+    /// Open the object's directory; answered by
+    /// [`handle_recovered`](super::UnsignedReceiver::handle_recovered) and
+    /// [`handle_reserved`](super::UnsignedReceiver::handle_reserved), or
+    /// [`handle_open_failed`](super::UnsignedReceiver::handle_open_failed).
     Open(ObjectLayout),
     /// Write to or sync the object's logs.
     Log(Hash16, LogOutput),
-    /// Write a record atomically; answered by [`UnsignedReceiver::handle_recorded`](super::UnsignedReceiver::handle_recorded).
+    /// Write a record atomically; answered by
+    /// [`handle_recorded`](super::UnsignedReceiver::handle_recorded).
     WriteRecord(String, Vec<u8>),
     /// Remove a record.
     RemoveRecord(String),
-    /// Decode a block; answered by [`UnsignedReceiver::handle_decoded`](super::UnsignedReceiver::handle_decoded).
+    /// Decode a block; answered by
+    /// [`handle_decoded`](super::UnsignedReceiver::handle_decoded).
     Decode(DecodeJob),
     /// Verify the file and give it its name; answered by
-    /// [`UnsignedReceiver::handle_finished`](super::UnsignedReceiver::handle_finished).
+    /// [`handle_finished`](super::UnsignedReceiver::handle_finished).
     VerifyFile(ObjectLayout),
     /// Remove the object's symbols.
     RemoveObject(ObjectLayout),

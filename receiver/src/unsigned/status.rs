@@ -30,7 +30,7 @@ pub struct UnsignedFile {
     pub state: &'static str,
     /// Reason why it is not complete, other than missing symbols.
     pub problem: Option<String>,
-    /// Content encoding in which it was sent. The stored file is decoded, unless `problem` says
+    /// Content encoding in which it was sent. The stored file is decoded, unless `problem` states
     /// that the encoding is not known.
     pub content_encoding: Option<String>,
     /// SHA-256 of the stored file, once it is complete.

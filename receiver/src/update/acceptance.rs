@@ -38,7 +38,7 @@ pub struct Limits {
     pub max_storage_bytes: u64,
     /// Octets of an image.
     pub max_image_bytes: u64,
-    /// Octets of a package that comes inside a DM session; it is held in memory.
+    /// Octets of a package received inside a DM session; it is held in memory.
     pub max_package_bytes: u64,
 }
 
@@ -78,8 +78,8 @@ pub struct CampaignOffer<'a> {
     pub manifest: &'a [u8],
     /// Channels and their windows, at least one.
     pub windows: Vec<(TuneIn, Window)>,
-    /// The component, where the package does not come by broadcast: then there is no window, and
-    /// what a decoder would need does not matter.
+    /// The component, where the package is not received by broadcast: then there is no window, and
+    /// the limits of the decoder do not apply.
     pub carried: Option<ComponentId>,
 }
 
@@ -99,7 +99,7 @@ pub struct Accepted {
 pub enum Acceptance {
     /// The campaign is accepted.
     Accepted(Box<Accepted>),
-    /// The very package is installed already.
+    /// The same package is installed already.
     AlreadyInstalled(CampaignId),
 }
 
@@ -178,7 +178,7 @@ pub fn evaluate(
     Ok(Acceptance::Accepted(Box::new(Accepted { campaign, manifest, object })))
 }
 
-/// A campaign is newer than the last one, or it is the last one.
+/// Checks that a campaign is newer than the last one, or the same.
 fn check_sequence(
     root: &Root,
     history: &AcceptanceHistory,
@@ -209,7 +209,7 @@ fn check_expiry(
         let detail = format!("the {what} expired at {expires}, it is {clock_floor} at least");
         Err(Refusal::new(ResultCode::REFUSED, "freeze", detail))
     };
-    // An expired root is one whose successors somebody holds back.
+    // An expired root means that somebody withholds its successors.
     if clock_floor > root.expires {
         return expired("root", root.expires);
     }
@@ -245,7 +245,7 @@ fn check_rollback(
     }
 }
 
-/// One object at a time: the one that the tune-in names, or the only one that there is.
+/// Returns the one object to receive: that of the tune-in, or the only one that there is.
 fn chosen_object(
     objects: &[PlannedObject],
     offer: &CampaignOffer<'_>,

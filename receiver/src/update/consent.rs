@@ -1,8 +1,7 @@
-//! The user's standing consent: asked for once, when the device is enrolled, and kept with the very
-//! words of the question.
+//! The user's standing consent: one prompt at enrolment, stored with the text of the question.
 //!
-//! It stands in the place of the questions before each update (see [`Consent`]): a yes gives them
-//! all, a no refuses all updates that it is about. It is good for the server that it was given for.
+//! It replaces the prompts before each update (see [`Consent`]): a yes answers them all, a no
+//! rejects every update that it covers. It applies to the server that was current at enrolment.
 
 use std::str::FromStr;
 

@@ -1,19 +1,19 @@
-//! The hand-off contract, version 1: how a verified package reaches the firmware update client.
+//! The hand-off contract, version 1: the interface between agent and firmware update client.
 //!
-//! The hook is a command of the integrator's. It is run with a verb and gets JSON on its standard
-//! input:
+//! The hook is a command of the integrator's. It is run with a verb and receives JSON on its
+//! standard input:
 //!
 //! | verb | does | exit |
 //! | --- | --- | --- |
-//! | `install FILE` | takes the image; FILE lies on the agent's storage until it returns | 0 done, 10 reboot needed, else failed |
+//! | `install FILE` | installs the image FILE, which exists until the hook returns | 0 done, 10 reboot needed, else failed |
 //! | `version` | prints the version that is installed, derived from what is installed | 0 |
 //!
 //! On a device with software components (`receiver.components`) five more:
 //!
 //! | verb | does | exit |
 //! | --- | --- | --- |
-//! | `component-install FILE` | takes the package of the component that `software_component` names, and lets it run if `activate` says so | as `install` |
-//! | `component-activate ID`, `component-deactivate ID`, `component-remove ID` | does so | as `install` |
+//! | `component-install FILE` | installs the package of the component that `software_component` names, and starts it if `activate` is set | as `install` |
+//! | `component-activate ID`, `component-deactivate ID`, `component-remove ID` | changes an installed component | as `install` |
 //! | `components` | prints the components that are installed, one in JSON a line | 0 |
 //!
 //! ```text
@@ -21,15 +21,15 @@
 //! ```
 //!
 //! The `id` is that of the package; `name` and `description` may be left out. At most 64 components
-//! are listed, with texts of at most 128 octets; a list that is not whole is none.
+//! are listed, with texts of at most 128 octets; an incomplete list is rejected.
 //!
-//! `install` and `component-install` run at most once for each campaign and attempt. What `version`
-//! or `components` prints afterwards decides whether the operation has succeeded.
+//! `install` and `component-install` run at most once for each campaign and attempt. The output
+//! of `version` or `components` afterwards decides whether the operation has succeeded.
 
 use proto::ids::PackageId;
 use serde::{Deserialize, Serialize};
 
-/// Version of this contract, in the JSON that the hook gets.
+/// Version of this contract, in the JSON that the hook receives.
 pub const CONTRACT_VERSION: u32 = 1;
 
 /// The standard input of the hook with `install`.
@@ -75,11 +75,11 @@ impl InstallRequest {
 /// The outcome of the hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InstallOutcome {
-    /// The version may be read back at once.
+    /// Done: the version may be read back at once.
     Done,
-    /// The version may be read back after the next boot.
+    /// Reboot required: the version may be read back after the next boot.
     RebootNeeded,
-    /// The hook refused or failed.
+    /// The hook failed.
     Failed,
     /// The hook could not be run.
     NotRun,

@@ -10,7 +10,7 @@
 //! 32 octets     SHA-256 of all before
 //! ```
 //!
-//! The card itself is what vouches for it: whoever holds the card's keys wrote the file.
+//! The card authenticates the file: only a holder of the card's keys can write it.
 
 use super::{prov, w7::Account};
 use crate::{
@@ -39,9 +39,9 @@ pub struct Card {
 /// The confirmation by the user before the card's account is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
-    /// The user is asked.
+    /// The user must confirm.
     Wanted,
-    /// The user is not asked.
+    /// No confirmation is needed.
     NotWanted,
 }
 

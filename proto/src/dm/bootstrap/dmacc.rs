@@ -19,7 +19,7 @@ pub const IDENTIFIER: &str = "urn:oma:mo:oma-dm-dmacc:1.0";
 const LEVELS: [(&str, &str); 3] = [("APPSRV", "CLCRED"), ("CLIENT", "SRVCRED"), ("OBEX", "OBEX")];
 
 impl Account {
-    /// Returns the document that says it. What a device does at once (`INIT`) has no node: a
+    /// Returns the account as a document. The session at once (`INIT`) has no node: a
     /// bootstrap of the DM profile shows by the session that follows.
     // spec: oma-dm 9.2 (nodes of the account)
     #[must_use]

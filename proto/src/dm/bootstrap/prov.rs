@@ -283,7 +283,7 @@ impl Writer {
         self.out.push(END);
     }
 
-    /// Writes an attribute by the start that says most of it, on the page that is on if it can.
+    /// Writes an attribute by its longest start token, on the current page if possible.
     fn attribute(&mut self, name: &str, value: &str) {
         let here = self.page;
         let best = |whole: &str| {

@@ -36,7 +36,7 @@ pub struct Address {
 /// The credentials of one side.
 #[derive(Clone, PartialEq, Eq, Default)]
 pub struct Credentials {
-    /// `APPSRV`: the device proves itself to the server; `CLIENT`: the other way round.
+    /// `APPSRV`: the device authenticates to the server; `CLIENT`: the other way round.
     pub level: Option<String>,
     /// `BASIC`, `DIGEST` or `HMAC`, among others.
     pub kind: Option<String>,
@@ -121,7 +121,7 @@ impl Account {
         })
     }
 
-    /// Returns the characteristic that says it.
+    /// Returns the account as a characteristic.
     // spec: oma-dm 9.2 (parameters of w7)
     #[must_use]
     pub fn to_characteristic(&self) -> Characteristic {

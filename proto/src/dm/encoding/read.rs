@@ -158,7 +158,7 @@ fn correlator(parts: &mut Parts<'_>) -> Result<Option<Correlator>> {
     Ok(text.filter(|text| !text.is_empty()).map(Correlator))
 }
 
-/// Reads an item; `common` is what its command says of all items.
+/// Reads an item; `common` is the Meta that applies to all items of its command.
 fn item(element: Element<'_>, common: Option<&Meta>) -> Result<Item> {
     let mut parts = Parts::new("Item", element)?;
     let meta = parts.optional("Meta", meta)?;
@@ -338,7 +338,7 @@ impl<'a> Parts<'a> {
         Ok(items)
     }
 
-    /// Takes an element that says something by being there.
+    /// Removes an element without content; returns whether it was there.
     fn flag(&mut self, name: &'static str) -> Result<bool> {
         self.optional(name, |element| leaf(name, element)).map(|found| found.is_some())
     }
@@ -357,7 +357,7 @@ impl<'a> Parts<'a> {
         self.children.into_iter().map(read).collect()
     }
 
-    /// Names the first element that nobody took.
+    /// Rejects the first element that was not read.
     fn finish(mut self, ignored: &[&str]) -> Result<()> {
         self.ignore(ignored);
         match self.children.first() {

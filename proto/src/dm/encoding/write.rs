@@ -47,13 +47,13 @@ impl Sink for usize {
     }
 }
 
-/// In which order Format and Type stand in a Meta. Our readers take both.
+/// The order of Format and Type in a Meta. Our readers accept both.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum MetaOrder {
-    /// As the DTD lists them.
+    /// The order of the DTD.
     #[default]
     FormatFirst,
-    /// As the samples of the texts write them, for clients that expect no other.
+    /// The order of the samples in the standards, for clients that expect no other.
     TypeFirst,
 }
 

@@ -40,7 +40,7 @@ pub struct UpdateRequest {
 }
 
 impl UpdateRequest {
-    /// Returns the Alert 1226. No Exec came before it, so it has no correlator.
+    /// Returns the Alert 1226. Without a preceding Exec it has no correlator.
     // spec: oma-004 6.1.1, oma-004 6.1.3, oma-004 6.1.4 (generic alert, URI, data)
     // spec: oma-004 FWUPDATE-C-002, oma-004 FWUPDATE-C-004, oma-004 FWUPDATE-C-005 (the same)
     #[must_use]

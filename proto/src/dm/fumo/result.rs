@@ -51,7 +51,7 @@ impl ResultCode {
         self.0 >= 200 && self.0 < 300
     }
 
-    /// Returns what the code means, for people.
+    /// Returns the meaning of the code, for people.
     #[must_use]
     pub const fn text(self) -> &'static str {
         if let Some(text) = self.own_text() {

@@ -1,4 +1,4 @@
-//! A push in several short messages, and how they come together again.
+//! Concatenated short messages: a push in several parts, and their reassembly.
 //!
 //! ```text
 //! 0B                   length of the user data header
@@ -7,8 +7,8 @@
 //! …                    at most 128 octets of the push
 //! ```
 //!
-//! Parts come in any order, twice, or not at all. What lacks a part is dropped after a while, and
-//! when newer messages need the room. Nothing in it is believed: the proof is in the push.
+//! Parts arrive in any order, twice, or not at all. An incomplete push is dropped after a while,
+//! and when newer messages need the room. Parts are not authenticated: the proof is in the push.
 //!
 //! # Source
 //!
@@ -38,7 +38,7 @@ const ELEMENT: usize = 5;
 const MAX_DATA: usize = MAX_SHORT_MESSAGE - HEADER.len() - ELEMENT;
 
 impl ShortMessage {
-    /// Splits a push; `reference` tells its parts from those of another one to the same device.
+    /// Splits a push; `reference` distinguishes its parts from those of another push to the device.
     ///
     /// # Errors
     ///
@@ -125,7 +125,7 @@ impl Default for Limits {
     }
 }
 
-/// Puts pushes together.
+/// Reassembles pushes.
 #[derive(Debug, Default)]
 pub struct SmsReassembler {
     limits: Limits,
@@ -147,7 +147,7 @@ impl SmsReassembler {
         Self { limits, open: VecDeque::new() }
     }
 
-    /// Takes what has come; returns a push when it is whole, and what is no short message as it is.
+    /// Adds a received message; returns a complete push, or octets that are no short message.
     pub fn take(&mut self, now: Mono, octets: &[u8]) -> Option<Vec<u8>> {
         let Some(Part { of, data }) = Part::parse(octets) else { return Some(octets.to_vec()) };
         let Some((message, number)) = of else { return Some(data.to_vec()) };

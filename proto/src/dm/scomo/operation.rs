@@ -74,7 +74,7 @@ crate::words! {
 }
 
 impl Operation {
-    /// Returns what is left of it to do with a package that lies on the device already.
+    /// Returns the remaining operation for a package that the device stores already.
     #[must_use]
     pub const fn of_delivered(self) -> Option<Self> {
         match self {

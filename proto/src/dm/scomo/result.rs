@@ -34,8 +34,8 @@ named_codes! {
 }
 
 impl ResultCode {
-    /// Returns the code for what an operation came to in the words of firmware updates, which are
-    /// finer. The vendor's ranges are the same in both families, a thousand apart.
+    /// Returns the code for an outcome that is given as a FUMO result code, which is finer. The
+    /// vendor's ranges are the same in both families, a thousand apart.
     #[must_use]
     pub const fn of(operation: Operation, outcome: fumo::ResultCode) -> Self {
         use fumo::ResultCode as Firmware;
@@ -75,8 +75,8 @@ impl ResultCode {
         }
     }
 
-    /// Returns the code of firmware updates that says the same, or what it says in general: the
-    /// one in which a campaign counts results of either kind.
+    /// Returns the same result as a FUMO code, or the general one of its class. A campaign counts
+    /// results of either kind by it.
     #[must_use]
     pub const fn to_firmware(self) -> fumo::ResultCode {
         use fumo::ResultCode as Firmware;
@@ -116,7 +116,7 @@ impl ResultCode {
         if self.is_success() { Mark::Informational } else { Mark::Critical }
     }
 
-    /// Returns what the code means, for people.
+    /// Returns the meaning of the code, for people.
     #[must_use]
     pub const fn text(self) -> &'static str {
         if let Some(text) = self.own_text() {

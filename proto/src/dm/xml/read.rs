@@ -17,7 +17,7 @@ pub(super) fn syncml<'a>(octets: &'a [u8], limits: &Limits) -> Result<Element<'a
     elements(octets, limits, &check_syncml)
 }
 
-/// Judges the root element by its name and the namespace that it is in.
+/// A check of the root element, by its name and its namespace.
 type RootCheck<'a> = &'a dyn Fn(&str, Option<&str>) -> Result<(), MessageError>;
 
 /// Reads exactly one root element.

@@ -7,7 +7,7 @@ use flate2::read::{DeflateDecoder, GzDecoder, ZlibDecoder};
 use super::MAX_BYTES;
 use crate::wire::WireError;
 
-/// Undoes a content encoding; what comes out has at most [`MAX_BYTES`] octets.
+/// Decodes a content encoding to at most [`MAX_BYTES`] octets.
 ///
 /// # Source
 ///

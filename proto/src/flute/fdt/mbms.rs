@@ -14,7 +14,7 @@ pub const MAX_VALUES: usize = 16;
 /// 3GPP TS 26.346 clause 7.2.10.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct InstanceExtensions {
-    /// `FullFDT`: this instance describes every file whose packets may come until it expires.
+    /// `FullFDT`: this instance describes every file whose packets may be sent until it expires.
     pub full: bool,
     /// Groups of all files.
     pub groups: Vec<String>,
@@ -48,7 +48,7 @@ pub struct FileExtensions {
 pub enum CacheControl {
     /// Not at all.
     NoCache,
-    /// As long as one likes.
+    /// Without limit.
     MaxStale,
     /// Until then: the upper 32 bits of an NTP time.
     Expires(u32),

@@ -26,8 +26,8 @@ use crate::{
 
 impl FdtInstance {
     /// Reads an instance. The namespace of the root may be any (FLUTE 1 had several, some senders
-    /// have none); of elements and attributes of other namespaces those of 3GPP are read, all others
-    /// is skipped, and so are unknown ones.
+    /// have none); of elements and attributes of other namespaces those of 3GPP are read; all
+    /// others, and unknown ones, are skipped.
     ///
     /// # Errors
     ///
@@ -40,7 +40,7 @@ impl FdtInstance {
     }
 }
 
-/// Refuses a size beyond its limit.
+/// Rejects a size beyond its limit.
 fn limit(field: &'static str, found: usize, limit: usize) -> Result<(), WireError> {
     if found <= limit {
         return Ok(());
@@ -241,7 +241,7 @@ impl<'a> Parser<'a> {
         Ok(())
     }
 
-    /// Looks at the start of an element: the root, a file, a value of 3GPP, or something to skip.
+    /// Handles the start of an element: the root, a file, a value of 3GPP, or one to skip.
     fn enter(&mut self, namespace: &[u8], element: &BytesStart<'_>) -> Result<Node, WireError> {
         let local = element.local_name();
         let local = local.as_ref();

@@ -40,15 +40,15 @@ pub enum FdtEvent {
         /// FDT Instance ID.
         id: u32,
         /// Objects that this instance describes otherwise than an earlier one that is held: a
-        /// sender may not do that, so what was received of them is in doubt.
+        /// sender may not do that, so their received symbols may be wrong.
         contradicted: Vec<Toi>,
     },
-    /// It completed an instance that had expired; nothing is kept.
+    /// It completed an instance that had expired, which is dropped.
     Expired {
         /// FDT Instance ID.
         id: u32,
     },
-    /// It completed an instance that is older than all that there is room for; nothing is kept.
+    /// It completed an instance that is older than all stored ones, without room; it is dropped.
     Late {
         /// FDT Instance ID.
         id: u32,
@@ -60,7 +60,7 @@ pub enum FdtEvent {
 pub struct HeldInstance {
     /// FDT Instance ID.
     pub id: u32,
-    /// When it expires.
+    /// Its expiry.
     pub expires: Utc,
     /// Its content.
     pub instance: FdtInstance,
@@ -84,13 +84,13 @@ impl FdtStore {
         Self { limits, ..Self::default() }
     }
 
-    /// Takes a packet of TOI 0.
+    /// Handles a packet of TOI 0.
     ///
     /// # Errors
     ///
     /// [`WireError`] when it has no EXT_FDT or one of an unknown version, when its FEC parameters
     /// are not valid or beyond the limits, or when it completed an instance that cannot be read;
-    /// that instance may be collected anew.
+    /// that instance may be collected again.
     pub fn handle_packet(&mut self, now: Utc, packet: &Packet<'_>) -> Result<FdtEvent, WireError> {
         self.expire(now);
         let Some(payload) = packet.payload else { return Ok(FdtEvent::Collected) };
@@ -127,7 +127,7 @@ impl FdtStore {
         }
     }
 
-    /// Forgets what has expired.
+    /// Removes the expired instances.
     pub fn expire(&mut self, now: Utc) {
         // spec: rfc6726 3.3 (an expired instance says nothing about packets that come later)
         self.held.retain(|held| now < held.expires);
@@ -138,7 +138,7 @@ impl FdtStore {
         self.held.iter().filter(move |held| now < held.expires)
     }
 
-    /// Returns what the newest instance that knows an object says about it.
+    /// Returns the entry of an object in the newest instance that has one.
     #[must_use]
     pub fn entry(&self, now: Utc, toi: Toi) -> Option<&FileEntry> {
         self.entries(now).find(|entry| entry.toi == toi)
@@ -159,7 +159,7 @@ impl FdtStore {
         newest.is_some_and(|newest| newest.toi != toi)
     }
 
-    /// Returns whether no further file will come: an instance says `Complete`.
+    /// Returns whether no further file follows: an instance has `Complete`.
     #[must_use]
     pub fn is_complete(&self, now: Utc) -> bool {
         self.instances(now).any(|held| held.instance.complete)

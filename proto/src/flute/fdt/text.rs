@@ -1,11 +1,11 @@
-//! The character encodings that tables come in.
+//! The character encodings of file delivery tables.
 
 use std::borrow::Cow;
 
 use super::MAX_BYTES;
 use crate::wire::WireError;
 
-/// Returns the text of a document: UTF-8, or what its first octets or its declaration say.
+/// Returns the text of a document, in UTF-8 or the encoding of its first octets or declaration.
 ///
 /// A document that declares something else and is UTF-8 all the same is taken for UTF-8: senders
 /// that re-encode without changing the declaration are seen in the field.

@@ -53,7 +53,7 @@ impl PlanHeader {
         Self::read(octets, object)
     }
 
-    /// Reads the fields of a header that is not pinned yet, for the one who makes a campaign of it.
+    /// Reads the fields of a header that no campaign pins yet, for the maker of the campaign.
     ///
     /// # Errors
     ///
@@ -129,7 +129,7 @@ impl PlanHeader {
         plan_root(&self.emit())
     }
 
-    /// Returns where each symbol stands in the plan.
+    /// Returns the position of each symbol in the plan.
     #[must_use]
     pub const fn shape(&self) -> &PlanShape {
         &self.shape

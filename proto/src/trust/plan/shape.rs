@@ -1,4 +1,4 @@
-//! The numbers that follow from an object's parameters: where each symbol stands in the plan.
+//! The shape of a plan: the position of each symbol, computed from the object's parameters.
 
 use std::ops::Range;
 
@@ -84,8 +84,8 @@ impl PlanShape {
     }
 
     /// Chooses segments and table repair for a loss budget: within it a segment's table arrives
-    /// with a probability of 99.5 % or more when each packet is lost by itself, and when packets are
-    /// lost in long bursts as far as 3 % of all packets allow.
+    /// with a probability of 99.5 % or more when each packet is lost by itself, and when packets
+    /// are lost in long bursts as far as 3 % of all packets allow.
     ///
     /// # Units
     ///
@@ -129,13 +129,13 @@ impl PlanShape {
         &self.oti
     }
 
-    /// Returns how the object falls into source blocks.
+    /// Returns the partition of the object into source blocks.
     #[must_use]
     pub const fn partition(&self) -> &Partition {
         &self.partition
     }
 
-    /// Returns what the maker of the plan chose.
+    /// Returns the parameters that the maker of the plan chose.
     #[must_use]
     pub const fn parameters(&self) -> PlanParameters {
         self.parameters
@@ -261,7 +261,7 @@ pub(super) fn symbols_to_send(needed: u32, loss: f64) -> u32 {
         .unwrap_or(u32::from(MAX_TABLE_SYMBOLS))
 }
 
-/// Returns the smallest n of which `needed` arrive with 99.5 % when loss comes in bursts of 128
+/// Returns the smallest n of which `needed` arrive with 99.5 % when loss occurs in bursts of 128
 /// packets in the mean, by the normal approximation.
 ///
 /// A table travels over 4,096 packets or more. What is lost of N packets in bursts of B varies by

@@ -1,4 +1,4 @@
-//! Parameters that no codec may be given, signed by keys that the device believes: a signature says
+//! Parameters that no codec may be given, signed by keys that the device trusts: a signature says
 //! who is to blame, not that a number does no harm.
 
 use prost::Message as _;

@@ -1,5 +1,5 @@
-//! Stolen keys: the powers of a thief with each of them. Two release keys must sign, two of three root
-//! keys, one campaign key.
+//! Stolen keys: the powers of a thief with each of them. Two release keys must sign, two of three
+//! root keys, one campaign key.
 
 use super::*;
 

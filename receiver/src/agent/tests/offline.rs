@@ -24,7 +24,7 @@ impl Device {
         self.said().commands.iter().any(is_goodbye)
     }
 
-    /// The server takes what was said and wants this.
+    /// Delivers a response of the server with these commands, and runs the agent.
     pub(super) fn reply(&mut self, wanted: Vec<Command>) {
         self.hear_reply(wanted);
         self.run();

@@ -1,4 +1,4 @@
-//! ServerAuth authentication: only commands of the authenticated server are run.
+//! Authentication of the server: only commands of the authenticated server are run.
 //!
 //! ```text
 //! missing or wrong           401 or 407 on every command, with a fresh nonce; twice, then the end

@@ -291,7 +291,7 @@ impl Executor<'_> {
         self.record_status(code);
     }
 
-    /// Returns whether the answers from `first` on, and the status of the Atomic, fit into one
+    /// Returns whether the statuses from `first` on, and the status of the Atomic, fit into one
     /// message.
     // spec: oma-dm 2.5 (517)
     fn answers_fit(&self, first: usize) -> bool {

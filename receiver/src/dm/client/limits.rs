@@ -7,7 +7,7 @@ use proto::dm::encoding;
 pub struct Limits {
     /// Messages that the client sends.
     pub messages: u32,
-    /// Challenges that the client answers.
+    /// Challenges that the client responds to.
     pub challenges: u8,
     /// Times that a message is sent again after a network failure.
     pub resends: u8,

@@ -109,8 +109,8 @@ pub(in crate::dm) trait ManagementObject: fmt::Debug + Send + Sync {
         false
     }
 
-    /// Returns the place as it is, to be put back when an Atomic fails; from here on
-    /// [`Self::take_back`] is counted.
+    /// Returns a copy of this object, which replaces it when an Atomic fails; [`Self::roll_back`]
+    /// covers the writes from here on.
     fn checkpoint(&mut self) -> Box<dyn ManagementObject>;
 
     /// Rolls the writes to the backend since the checkpoint back, and returns the paths for which

@@ -47,7 +47,7 @@ impl Assembly {
         }
     }
 
-    /// Takes the symbols of a packet; returns the instance once it is whole.
+    /// Adds the symbols of a packet; returns the instance once it is complete.
     pub(super) fn push(
         &mut self,
         oti: Option<Oti>,
@@ -72,7 +72,7 @@ impl Assembly {
         FdtInstance::parse(&inflate(self.content_encoding, &octets)?).map(Some)
     }
 
-    /// Takes FEC parameters; those that differ from what is known begin the instance anew.
+    /// Sets the FEC parameters; different ones restart the instance.
     fn learn(&mut self, oti: Oti) -> Result<(), WireError> {
         // spec: rfc6726 5 (receivers understand EXT_FTI on FDT packets)
         if self.oti.is_none_or(|known| known != oti) {
