@@ -420,7 +420,8 @@ impl AgentState {
 
     fn poll_output(&mut self) -> Option<Output> {
         loop {
-            match self.effects.poll(&self.persistent, &self.tuner.records(&self.boot_id)) {
+            let state = || self.persistent.to_journal(&self.tuner.records(&self.boot_id));
+            match self.effects.poll(state) {
                 effects::NextEffect::Output(output) => return Some(output),
                 effects::NextEffect::DeferredEffect(DeferredEffect::BlockDone(sbn)) => {
                     if let Some(object) = self.object_mut() {

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use super::{DeferredEffect, Output, PersistentState};
-use crate::store::{Journaler, StorageError, journal_state::TuneInRecord};
+use super::{DeferredEffect, Output};
+use crate::store::{Journaler, StorageError, journal_state::JournalState};
 
 /// Effects in the order in which they may happen.
 #[derive(Debug)]
@@ -74,26 +74,22 @@ impl EffectQueue {
         }
     }
 
-    /// Returns the next entry. A commit that is reached writes the current state: it can only be
-    /// newer than when the commit was queued.
-    pub(super) fn poll(
-        &mut self,
-        books: &PersistentState,
-        tune_ins: &[TuneInRecord],
-    ) -> NextEffect {
+    /// Returns the next entry. A commit that is reached writes the current state, which `state`
+    /// returns: it can only be newer than when the commit was queued.
+    pub(super) fn poll(&mut self, state: impl FnOnce() -> JournalState) -> NextEffect {
         if self.writing.is_some() {
             return NextEffect::Nothing;
         }
         match self.queue.pop_front() {
             Some(QueuedEffect::Output(output)) => NextEffect::Output(output),
             Some(QueuedEffect::DeferredEffect(internal)) => NextEffect::DeferredEffect(internal),
-            Some(QueuedEffect::Commit) => self.commit(books, tune_ins),
+            Some(QueuedEffect::Commit) => self.commit(&state()),
             None => NextEffect::Nothing,
         }
     }
 
-    fn commit(&mut self, books: &PersistentState, tune_ins: &[TuneInRecord]) -> NextEffect {
-        match self.journaler.write(&books.to_journal(tune_ins)) {
+    fn commit(&mut self, state: &JournalState) -> NextEffect {
+        match self.journaler.write(state) {
             Ok(write) => {
                 self.writing = Some(write.generation);
                 NextEffect::Output(Output::Journal(write))
@@ -124,5 +120,39 @@ impl EffectQueue {
             self.writing = None;
             self.queue.push_back(QueuedEffect::Output(Output::Stop(error)));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn the_state_is_read_when_a_commit_is_reached_and_not_before() {
+        let (journaler, _) = Journaler::recover::<JournalState>([b"", b""]).unwrap();
+        let mut effects = EffectQueue::new(journaler);
+        let reads = Cell::new(0);
+        let poll = |effects: &mut EffectQueue| {
+            let next = effects.poll(|| {
+                reads.set(reads.get() + 1);
+                JournalState::default()
+            });
+            (next, reads.get())
+        };
+        assert!(matches!(poll(&mut effects), (NextEffect::Nothing, 0)));
+        effects.push(Output::ReadVersion);
+        effects.mark_dirty();
+        effects.push_after_commit(Output::RemoveOtherObjects(None));
+        assert!(matches!(poll(&mut effects), (NextEffect::Output(Output::ReadVersion), 0)));
+        let (written, 1) = poll(&mut effects) else { panic!("the commit reads the state once") };
+        let NextEffect::Output(Output::Journal(write)) = written else { panic!("no journal") };
+        assert!(matches!(poll(&mut effects), (NextEffect::Nothing, 1)), "it is not synced");
+        effects.handle_journal_written(write.generation);
+        assert!(matches!(
+            poll(&mut effects),
+            (NextEffect::Output(Output::RemoveOtherObjects(None)), 1)
+        ));
     }
 }
