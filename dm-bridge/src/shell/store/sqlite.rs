@@ -10,6 +10,7 @@ pub mod rotation;
 mod rows;
 mod schema;
 mod sealing;
+mod table;
 mod writer;
 
 use std::{
@@ -22,18 +23,19 @@ use std::{
 
 use async_trait::async_trait;
 use proto::{
-    ids::{CampaignId, ComponentId, Correlator, DeviceId},
+    ids::{CampaignId, Correlator, DeviceId},
     time::Utc,
 };
 use sqlx::{
-    ConnectOptions as _, Row as _, SqlitePool,
+    ConnectOptions as _, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
 use self::{
     columns::unavailable,
     reader::Reader,
-    rows::{BATCH, read_attempt, read_campaign, read_device, read_line},
+    rows::{attempt::read_attempt, audit::read_line, campaign::read_campaign, device::read_device},
+    table::BATCH,
     writer::Writer,
 };
 use super::key_file::KeyFile;
@@ -158,9 +160,7 @@ impl FleetStore for SqliteStore {
             .await
             .map_err(unavailable("read a campaign"))?;
         let Some(row) = row else { return Ok(None) };
-        let mut campaign = read_campaign(&row)?;
-        self.add_documents(&mut campaign).await?;
-        Ok(Some(campaign))
+        Ok(Some(read_campaign(&self.pool, &row).await?))
     }
 
     async fn campaigns(&self) -> Result<Vec<Campaign>, StoreError> {
@@ -168,9 +168,9 @@ impl FleetStore for SqliteStore {
             .fetch_all(&self.pool)
             .await
             .map_err(unavailable("read the campaigns"))?;
-        let mut campaigns = rows.iter().map(read_campaign).collect::<Result<Vec<_>, _>>()?;
-        for campaign in &mut campaigns {
-            self.add_documents(campaign).await?;
+        let mut campaigns = Vec::with_capacity(rows.len());
+        for row in &rows {
+            campaigns.push(read_campaign(&self.pool, row).await?);
         }
         Ok(campaigns)
     }
@@ -236,32 +236,6 @@ impl FleetStore for SqliteStore {
             .await
             .map_err(unavailable("read its log"))?;
         rows.iter().rev().map(read_line).collect()
-    }
-}
-
-impl SqliteStore {
-    async fn add_documents(&self, campaign: &mut Campaign) -> Result<(), StoreError> {
-        let rows = sqlx::query("SELECT component, header FROM plan_header WHERE campaign = ?")
-            .bind(campaign.id.to_string())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(unavailable("read the plan headers"))?;
-        for row in rows {
-            let component: u8 = columns::number(&row, "component")?;
-            let header: Vec<u8> =
-                row.try_get("header").map_err(unavailable("read a plan header"))?;
-            campaign.documents.plan_headers.insert(ComponentId(component), header);
-        }
-        let rows = sqlx::query("SELECT version, envelope FROM root_envelope WHERE campaign = ?")
-            .bind(campaign.id.to_string())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(unavailable("read the roots"))?;
-        for row in rows {
-            let envelope = columns::get(&row, "envelope")?;
-            campaign.documents.roots.insert(columns::unsigned(&row, "version")?, envelope);
-        }
-        Ok(())
     }
 }
 

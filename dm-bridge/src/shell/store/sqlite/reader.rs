@@ -11,7 +11,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     columns::{get, unavailable},
-    rows::{BATCH, read_attempt, read_device},
+    rows::{attempt::read_attempt, device::read_device},
+    table::BATCH,
 };
 use crate::{
     fleet::{attempt::ArmingAttempt, device::Device, store::StoreError},

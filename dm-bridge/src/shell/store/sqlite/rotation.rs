@@ -109,12 +109,13 @@ impl<'a> Rotation<'a> {
         for row in &rows {
             let (device, user): (DeviceId, String) = (parsed(row, "id")?, get(row, "user")?);
             self.cursor = device.as_str().to_owned();
-            let is_new = |sealed: Vec<u8>| key_id(&sealed) == Ok(self.new);
+            let is_new = |sealed: &Vec<u8>| key_id(sealed) == Ok(self.new);
+            let own: Vec<u8> = get(row, "secret")?;
             let server: Option<Vec<u8>> = get(row, "server_secret")?;
-            if is_new(get(row, "secret")?) && server.is_none_or(is_new) {
+            if is_new(&own) && server.as_ref().is_none_or(is_new) {
                 continue;
             }
-            let (own, server) = sealing::open(keys, row, (&device, &user))?;
+            let (own, server) = sealing::open(keys, (own, server), (&device, &user))?;
             let owner = Owner { device: &device, role: Role::Device, user: &user };
             let theirs = Owner { role: Role::Server, user: SERVER_ID, ..owner };
             let server = server.map(|secret| sealer.seal(theirs, &secret));

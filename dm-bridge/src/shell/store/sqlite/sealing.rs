@@ -8,7 +8,7 @@
 use std::sync::Arc;
 
 use proto::{crypto::random, dm::auth::Secret, ids::DeviceId};
-use sqlx::{SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{SqliteConnection, SqlitePool};
 use zeroize::Zeroizing;
 
 use super::columns::{get, parsed, unavailable};
@@ -178,17 +178,16 @@ pub(super) async fn scrub(pool: &SqlitePool) -> Result<bool, StoreError> {
     Ok(busy == 0)
 }
 
-/// Opens the secrets of a row.
+/// Opens the secrets of a device.
 pub(super) fn open(
     keys: &KeyFile,
-    row: &SqliteRow,
+    (own, server): (Vec<u8>, Option<Vec<u8>>),
     (device, user): (&DeviceId, &str),
 ) -> Result<(StoredSecret, Option<StoredSecret>), StoreError> {
     let open = |role, user, sealed: &[u8]| {
         keys.open(Owner { device, role, user }, sealed).map(StoredSecret::from_store)
     };
-    let own = open(Role::Device, user, &get::<Vec<u8>>(row, "secret")?)?;
-    let server: Option<Vec<u8>> = get(row, "server_secret")?;
+    let own = open(Role::Device, user, &own)?;
     let server = server.map(|sealed| open(Role::Server, SERVER_ID, &sealed)).transpose()?;
     Ok((own, server))
 }

@@ -12,8 +12,14 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::{
     columns::{self, unavailable},
-    rows::{self, BATCH},
+    rows::{
+        attempt::write_attempt,
+        audit::append,
+        campaign::write_campaign,
+        device::{update_devices, write_device},
+    },
     sealing::{self, Sealer},
+    table::BATCH,
 };
 use crate::{
     fleet::{
@@ -141,7 +147,7 @@ async fn optimistic_batch(
     }
     let rows: Vec<_> = together.values().copied().collect();
     if !rows.is_empty() {
-        let count = rows::update_devices(&mut writing, &rows, sealer.as_ref()).await?;
+        let count = update_devices(&mut writing, &rows, sealer.as_ref()).await?;
         if count != rows.len() as u64 {
             return Ok(None);
         }
@@ -211,7 +217,7 @@ async fn finish(
         lines.push(line);
     }
     if !lines.is_empty() {
-        rows::append(&mut writing, &lines).await?;
+        append(&mut writing, &lines).await?;
     }
     writing.commit().await.map_err(unavailable("commit a change"))?;
     Ok((results, last))
@@ -264,9 +270,9 @@ async fn make(
     sealer: Option<&Sealer>,
 ) -> Result<(), StoreError> {
     match change {
-        Change::Device(row) => rows::write_device(connection, row, sealer).await,
-        Change::Campaign(row) => rows::write_campaign(connection, row).await,
-        Change::Attempt(row) => rows::write_attempt(connection, row).await,
+        Change::Device(row) => write_device(connection, row, sealer).await,
+        Change::Campaign(row) => write_campaign(connection, row).await,
+        Change::Attempt(row) => write_attempt(connection, row).await,
     }
 }
 

@@ -1,0 +1,65 @@
+//! Attempts to arm a device.
+
+use std::sync::LazyLock;
+
+use proto::ids::Correlator;
+use sqlx::{SqliteConnection, sqlite::SqliteRow};
+
+use super::super::{
+    columns::{check_one_row, get, int, map_write_error, number, optional, parsed, unsigned, utc},
+    table::{SqliteQuery, Table, table},
+};
+use crate::fleet::{attempt::ArmingAttempt, store::StoreError};
+
+table! {
+    /// The arming queue.
+    const TABLE: "arming";
+    bind(row: &ArmingAttempt);
+    key {
+        device: parsed = row.device.as_str(),
+        campaign: parsed = row.campaign.to_string(),
+        attempt: number = row.attempt,
+        version: unsigned = int(row.version),
+    }
+    fixed {}
+    variable {
+        correlator: get = &row.correlator.0,
+        delivery_method: parsed = row.delivery_method.as_str(),
+        phase: parsed = row.phase.as_str(),
+        armed_revision: number = row.armed_revision,
+        result_code: optional = row.result_code,
+        reason: get = &row.reason,
+        read_back: get = &row.read_back,
+        updated: utc = int(row.updated.0),
+    }
+    pub(in crate::shell::store::sqlite) fn read_attempt() {
+        Ok(ArmingAttempt {
+            device: device()?,
+            campaign: campaign()?,
+            attempt: attempt()?,
+            version: version()?,
+            correlator: Correlator(correlator()?),
+            delivery_method: delivery_method()?,
+            phase: phase()?,
+            armed_revision: armed_revision()?,
+            result_code: result_code()?,
+            reason: reason()?,
+            read_back: read_back()?,
+            updated: updated()?,
+        })
+    }
+}
+
+static INSERT: LazyLock<String> = LazyLock::new(|| TABLE.insert());
+
+static UPDATE: LazyLock<String> = LazyLock::new(|| TABLE.update());
+
+/// Writes an attempt over the version that it was read at.
+pub(in crate::shell::store::sqlite) async fn write_attempt(
+    connection: &mut SqliteConnection,
+    row: &ArmingAttempt,
+) -> Result<(), StoreError> {
+    let statement = if row.version == 0 { &INSERT } else { &UPDATE };
+    let query = bind(sqlx::query(statement), row);
+    check_one_row(&query.execute(connection).await.map_err(map_write_error("attempt"))?, "attempt")
+}
