@@ -8,6 +8,7 @@
 //! | [`circles`] | no files of a crate import from one another |
 //! | [`habits`] | file length, unwrap, unfinished work, module layout |
 //! | [`ledger`] | every claim of a standard has a rule, a test and a line in the ledger |
+//! | [`owners`] | methods stand in the type's file, fields are few and touched there alone |
 //! | [`mutations`] | every threat has a patch that removes its defence, and a test that fails then |
 //! | [`rules`] | all rules, each with the counts of what it has checked |
 //! | [`words`] | words that are not used, openings of doc comments |
@@ -23,6 +24,7 @@ pub mod circles;
 pub mod habits;
 pub mod ledger;
 pub mod mutations;
+pub mod owners;
 pub mod readme;
 pub mod rules;
 pub mod source;

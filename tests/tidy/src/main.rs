@@ -11,6 +11,9 @@ fn main() -> anyhow::Result<ExitCode> {
         let checked = rule(&workspace)?;
         broken += checked.findings.len();
         println!("{name:46} {:>4} findings  {}", checked.findings.len(), checked.counts);
+        for counted in checked.counted {
+            println!("    . {counted}");
+        }
         for finding in checked.findings {
             println!("    {finding}");
         }

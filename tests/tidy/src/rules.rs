@@ -1,13 +1,15 @@
 //! The rules, each with the counts of what it has checked.
 
-use std::{fs, path::PathBuf};
+use std::{fmt::Write as _, fs, path::PathBuf};
 
 use anyhow::Context as _;
 
 use crate::{
     Finding, SourceFile, arrows,
     circles::{self, Graph},
-    habits, ledger, mutations, readme,
+    habits, ledger, mutations,
+    owners::{self, items::Items},
+    readme,
     source::PACKAGES,
     words, workspace_dir, workspace_sources,
 };
@@ -19,6 +21,8 @@ pub struct Workspace {
     pub top: PathBuf,
     /// Rust files, generated ones left out.
     pub sources: Vec<SourceFile>,
+    /// Declarations of the product.
+    pub items: Items,
 }
 
 impl Workspace {
@@ -26,9 +30,10 @@ impl Workspace {
     ///
     /// # Errors
     ///
-    /// When a file or folder cannot be read.
+    /// When a file or folder cannot be read, or a file is not valid Rust.
     pub fn read() -> anyhow::Result<Self> {
-        Ok(Self { top: workspace_dir(), sources: workspace_sources()? })
+        let sources = workspace_sources()?;
+        Ok(Self { top: workspace_dir(), items: Items::of(&sources)?, sources })
     }
 
     /// Returns the READMEs that there are, with their paths.
@@ -49,6 +54,8 @@ pub struct Checked {
     pub counts: String,
     /// Places that break the rule.
     pub findings: Vec<Finding>,
+    /// Places that the rule counts and permits.
+    pub counted: Vec<String>,
 }
 
 /// A rule: it checks the whole repository.
@@ -57,7 +64,7 @@ pub struct Checked {
 pub type Rule = fn(&Workspace) -> anyhow::Result<Checked>;
 
 /// All rules, by the sentences that they check.
-pub const RULES: [(&str, Rule); 14] = [
+pub const RULES: [(&str, Rule); 17] = [
     ("modules inside proto follow the arrows", modules_inside_proto_follow_the_arrows),
     ("programs do not know one another", programs_do_not_know_one_another),
     ("only shells touch the machine", only_shells_touch_the_machine),
@@ -65,6 +72,9 @@ pub const RULES: [(&str, Rule); 14] = [
     ("flute and dm meet in arming and agent alone", flute_and_dm_meet_in_arming_and_agent_alone),
     ("crates behind a door stay there", crates_behind_a_door_stay_there),
     ("files do not import in circles", files_do_not_import_in_circles),
+    ("an impl stands in its type's file", an_impl_stands_in_its_types_file),
+    ("structs have few fields", structs_have_few_fields),
+    ("fields are touched in their own file", fields_are_touched_in_their_own_file),
     ("files are short and named after modules", files_are_short_and_named_after_modules),
     ("nothing unwraps, nothing is left undone", nothing_unwraps_and_nothing_is_left_undone),
     ("banned words are not used", banned_words_are_not_used),
@@ -77,7 +87,7 @@ pub const RULES: [(&str, Rule); 14] = [
 fn modules_inside_proto_follow_the_arrows(workspace: &Workspace) -> anyhow::Result<Checked> {
     let files = workspace.sources.iter().filter(|file| file.package() == "proto").count();
     let findings = arrows::inside_proto(&workspace.sources);
-    Ok(Checked { counts: format!("{files} files"), findings })
+    Ok(Checked { counts: format!("{files} files"), findings, ..Checked::default() })
 }
 
 fn programs_do_not_know_one_another(workspace: &Workspace) -> anyhow::Result<Checked> {
@@ -87,27 +97,27 @@ fn programs_do_not_know_one_another(workspace: &Workspace) -> anyhow::Result<Che
         let manifest = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         findings.extend(arrows::dependencies(package, &manifest));
     }
-    Ok(Checked { counts: format!("{} packages", PACKAGES.len()), findings })
+    Ok(Checked { counts: format!("{} packages", PACKAGES.len()), findings, ..Checked::default() })
 }
 
 fn only_shells_touch_the_machine(workspace: &Workspace) -> anyhow::Result<Checked> {
     let findings = arrows::machine(&workspace.sources);
-    Ok(Checked { counts: files(workspace), findings })
+    Ok(Checked { counts: files(workspace), findings, ..Checked::default() })
 }
 
 fn cores_do_not_reach_up_to_their_shells(workspace: &Workspace) -> anyhow::Result<Checked> {
     let findings = arrows::cores_below_shells(&workspace.sources);
-    Ok(Checked { counts: files(workspace), findings })
+    Ok(Checked { counts: files(workspace), findings, ..Checked::default() })
 }
 
 fn flute_and_dm_meet_in_arming_and_agent_alone(workspace: &Workspace) -> anyhow::Result<Checked> {
     let findings = arrows::flute_and_dm(&workspace.sources);
-    Ok(Checked { counts: files(workspace), findings })
+    Ok(Checked { counts: files(workspace), findings, ..Checked::default() })
 }
 
 fn crates_behind_a_door_stay_there(workspace: &Workspace) -> anyhow::Result<Checked> {
     let findings = arrows::fences(&workspace.sources);
-    Ok(Checked { counts: files(workspace), findings })
+    Ok(Checked { counts: files(workspace), findings, ..Checked::default() })
 }
 
 fn files_do_not_import_in_circles(workspace: &Workspace) -> anyhow::Result<Checked> {
@@ -116,7 +126,46 @@ fn files_do_not_import_in_circles(workspace: &Workspace) -> anyhow::Result<Check
         graph.circles().iter().filter_map(|circle| circles::excepted(circle)).collect();
     let excepted = if excepted.is_empty() { "none".to_owned() } else { excepted.join(", ") };
     let counts = format!("{} imports, circles excepted: {excepted}", graph.edges());
-    Ok(Checked { counts, findings: circles::circles(&graph) })
+    Ok(Checked { counts, findings: circles::circles(&graph), ..Checked::default() })
+}
+
+fn an_impl_stands_in_its_types_file(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let items = &workspace.items;
+    let counts = format!("{} inherent impls", items.impls.len());
+    Ok(Checked { counts, ..at_most(owners::IMPLS_ELSEWHERE, owners::impls_elsewhere(items)) })
+}
+
+/// Returns findings that are counted while there are not more than `limit`.
+fn at_most(limit: usize, findings: Vec<Finding>) -> Checked {
+    if findings.len() > limit {
+        return Checked { findings, ..Checked::default() };
+    }
+    Checked { counted: findings.iter().map(ToString::to_string).collect(), ..Checked::default() }
+}
+
+fn structs_have_few_fields(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let items = &workspace.items;
+    let counts = format!(
+        "{} structs of the product, {} fields at most; plain rows with more: {}",
+        items.structs.len(),
+        owners::MAX_FIELDS,
+        owners::large_rows(items).join(", "),
+    );
+    Ok(Checked { counts, ..at_most(owners::LARGE_STRUCTS, owners::too_many_fields(items)) })
+}
+
+fn fields_are_touched_in_their_own_file(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let items = &workspace.items;
+    let pairs = owners::foreign_pairs(items);
+    let mut counts = format!("{} pairs, {} at most", pairs.len(), owners::MAX_FOREIGN_PAIRS);
+    let records = owners::record_reads(items);
+    write!(counts, "; {records} pairs read a record").ok();
+    let mut findings = Vec::new();
+    if pairs.len() > owners::MAX_FOREIGN_PAIRS {
+        findings.push(Finding::new("", 0, format!("{counts}: move the code to the owner")));
+    }
+    let counted = pairs.iter().map(ToString::to_string).collect();
+    Ok(Checked { counts, findings, counted })
 }
 
 fn files_are_short_and_named_after_modules(workspace: &Workspace) -> anyhow::Result<Checked> {
@@ -127,23 +176,28 @@ fn files_are_short_and_named_after_modules(workspace: &Workspace) -> anyhow::Res
     Ok(Checked {
         counts: format!("{}, the longest has {longest} lines", files(workspace)),
         findings,
+        ..Checked::default()
     })
 }
 
 fn nothing_unwraps_and_nothing_is_left_undone(workspace: &Workspace) -> anyhow::Result<Checked> {
-    Ok(Checked { counts: files(workspace), findings: habits::finished(&workspace.sources) })
+    Ok(Checked {
+        counts: files(workspace),
+        findings: habits::finished(&workspace.sources),
+        ..Checked::default()
+    })
 }
 
 fn banned_words_are_not_used(workspace: &Workspace) -> anyhow::Result<Checked> {
     let texts = words::texts(&workspace.top)?;
     let findings = words::banned(&texts, &words::EXCEPTIONS);
     let counts = format!("{} texts, {} exceptions", texts.len(), words::EXCEPTIONS.len());
-    Ok(Checked { counts, findings })
+    Ok(Checked { counts, findings, ..Checked::default() })
 }
 
 fn doc_comments_begin_with_a_noun_or_a_verb(workspace: &Workspace) -> anyhow::Result<Checked> {
     let (count, findings) = words::openings(&workspace.sources);
-    Ok(Checked { counts: format!("{count} doc comments"), findings })
+    Ok(Checked { counts: format!("{count} doc comments"), findings, ..Checked::default() })
 }
 
 fn claims_have_a_rule_a_test_and_a_line(workspace: &Workspace) -> anyhow::Result<Checked> {
@@ -151,13 +205,21 @@ fn claims_have_a_rule_a_test_and_a_line(workspace: &Workspace) -> anyhow::Result
     let mut findings = ledger::matched(&workspace.sources, &ledgers);
     findings.extend(ledger::counted(&ledgers));
     let claims: usize = ledgers.values().map(|ledger| ledger.rule.len()).sum();
-    Ok(Checked { counts: format!("{} standards, {claims} claims", ledgers.len()), findings })
+    Ok(Checked {
+        counts: format!("{} standards, {claims} claims", ledgers.len()),
+        findings,
+        ..Checked::default()
+    })
 }
 
 fn threats_have_a_patch_and_a_test(workspace: &Workspace) -> anyhow::Result<Checked> {
     let table = mutations::table()?;
     let counts = format!("{} threats, {} patches", table.rows.len(), table.mutation.len());
-    Ok(Checked { counts, findings: mutations::findings(&table, &workspace.sources)? })
+    Ok(Checked {
+        counts,
+        findings: mutations::findings(&table, &workspace.sources)?,
+        ..Checked::default()
+    })
 }
 
 fn readmes_name_what_exists(workspace: &Workspace) -> anyhow::Result<Checked> {
@@ -171,7 +233,7 @@ fn readmes_name_what_exists(workspace: &Workspace) -> anyhow::Result<Checked> {
     let front_page = readmes.first().map_or(0, |(_, text)| text.len());
     findings.extend(readme::front_page(front_page));
     let counts = format!("{} READMEs, front page {front_page} bytes", readmes.len());
-    Ok(Checked { counts, findings })
+    Ok(Checked { counts, findings, ..Checked::default() })
 }
 
 fn files(workspace: &Workspace) -> String {
