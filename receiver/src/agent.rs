@@ -49,7 +49,8 @@ pub use self::{
 use crate::{
     components::{Deployed, InstallerCall, InventoryAccess},
     dm::{
-        self, ManagementBackend as _,
+        self,
+        account::AccountState,
         client::{DmClient, HttpRequest, HttpResponse, TransportError},
         notification::{NotificationFilter, NotificationOutcome},
     },
@@ -163,6 +164,7 @@ struct AgentState {
     config: Config,
     boot_id: String,
     root: Verified<Root>,
+    account: AccountState,
     persistent: PersistentState,
     operation: Option<Operation>,
     tuner: Tuner,
@@ -244,7 +246,7 @@ impl Agent {
     // spec: oma-003 6.1.4.6, oma-003 6.1.4.7
     /// Handles a notification message, authentic or not; during a voice call too.
     pub fn handle_notification(&mut self, now: Now, octets: &[u8]) {
-        let verdict = self.notifications.check(now.mono, &self.state.server_nonce(), octets);
+        let verdict = self.notifications.check(now.mono, self.state.account.server_nonce(), octets);
         tracing::debug!(?verdict, "notification received");
         if let NotificationOutcome::Begin { session_id, .. } = verdict {
             self.state.schedule.notified(now.mono, session_id);
@@ -420,7 +422,11 @@ impl AgentState {
 
     fn poll_output(&mut self) -> Option<Output> {
         loop {
-            let state = || self.persistent.to_journal(&self.tuner.records(&self.boot_id));
+            let state = || {
+                let mut state = self.persistent.to_journal(&self.tuner.records(&self.boot_id));
+                self.account.write_journal(&mut state);
+                state
+            };
             match self.effects.poll(state) {
                 effects::NextEffect::Output(output) => return Some(output),
                 effects::NextEffect::DeferredEffect(DeferredEffect::BlockDone(sbn)) => {

@@ -39,7 +39,7 @@ use crate::{
     suspension::Policy,
 };
 
-mod account;
+pub(crate) mod account;
 pub mod backoff;
 pub mod client;
 pub mod fumo;

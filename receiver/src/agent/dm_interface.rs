@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use proto::{
-    crypto::{Digest, sha256},
     dm::{
         code::StatusCode,
         fumo::{PackagePrefix, Phase, ResultCode, UpdateRequest},
@@ -265,57 +264,44 @@ impl ManagementBackend for AgentState {
     }
 
     fn store_nonce(&mut self, next_nonce: &[u8]) {
-        self.persistent.nonce = next_nonce.to_vec();
+        self.account.store_nonce(next_nonce);
         self.effects.mark_dirty();
     }
 
     fn nonce(&self) -> Vec<u8> {
-        if self.persistent.nonce.is_empty() {
-            self.config.first_nonce.clone()
-        } else {
-            self.persistent.nonce.clone()
-        }
+        self.account.nonce().to_vec()
     }
 
     fn store_server_nonce(&mut self, next_nonce: &[u8]) {
-        self.persistent.server_nonce = next_nonce.to_vec();
+        self.account.store_server_nonce(next_nonce);
         self.effects.mark_dirty();
     }
 
     fn server_nonce(&self) -> Vec<u8> {
-        let first = self.config.dm.account.server.as_ref().map(|server| server.nonce.as_slice());
-        let stored =
-            Some(self.persistent.server_nonce.as_slice()).filter(|nonce| !nonce.is_empty());
-        stored.or(first).unwrap_or_default().to_vec()
+        self.account.server_nonce().to_vec()
     }
 
     fn access_lists(&self) -> String {
-        self.persistent.access_lists.clone()
+        self.account.access_lists().to_owned()
     }
 
     fn store_access_lists(&mut self, lists: &str) {
-        lists.clone_into(&mut self.persistent.access_lists);
+        self.account.store_access_lists(lists);
         self.effects.mark_dirty();
     }
 
     fn account_change(&self) -> AccountChange {
-        self.persistent.account_change.clone()
+        self.account.change().clone()
     }
 
     fn store_account_change(&mut self, change: AccountChange) {
-        tracing::info!("server changed the account for later DM sessions");
-        self.persistent.account_change = change;
+        self.account.store_change(change);
         self.effects.mark_dirty();
     }
 
     fn fresh_nonce(&mut self) -> [u8; 16] {
-        // Two numbers of the sequence never repeat; the secret keeps others from guessing them.
-        let secret = self.config.dm.account.secret.octets();
-        let numbers = [self.rng.next_u64(), self.rng.next_u64()].map(u64::to_be_bytes);
-        let [first, second] = &numbers;
-        let Digest(hash) = sha256(&[b"nonce", &secret, self.boot_id.as_bytes(), first, second]);
-        let (nonce, _) = hash.split_first_chunk().expect("a hash is longer than a nonce");
-        *nonce
+        let numbers = [self.rng.next_u64(), self.rng.next_u64()];
+        self.account.fresh_nonce(&self.boot_id, numbers)
     }
 }
 
@@ -448,8 +434,7 @@ impl AgentState {
         self.persistent.subject = request.subject;
         self.persistent.clock_floor = self.persistent.clock_floor.max(accepted.campaign.not_before);
         // spec: security 5 (the server's time counts over TLS)
-        let is_secure = self.config.dm.account.url.starts_with("https://");
-        if let Some(server_now) = request.server_now.filter(|_| is_secure) {
+        if let Some(server_now) = request.server_now.filter(|_| self.account.is_secure()) {
             self.persistent.clock_floor = self.persistent.clock_floor.max(server_now);
         }
         self.persistent.armed = Some(pinned);

@@ -6,7 +6,7 @@ use std::{
 };
 
 use proto::{
-    crypto::{Digest, Hash16, sha256},
+    crypto::{Digest, Hash16},
     dm::{
         descriptor::InstallStatus,
         fumo::{Operation, Phase, ResultCode},
@@ -21,7 +21,7 @@ use proto::{
 use super::{ConsentGranted, Download, InstallNotification};
 use crate::{
     components::{Announced, ComponentTarget, InventoryConsent},
-    dm::{Account, AccountChange, FinalAlert, ReportSettings, report::ReportQueue},
+    dm::{FinalAlert, ReportSettings, report::ReportQueue},
     store::{
         SlotRun,
         journal_state::{
@@ -34,8 +34,6 @@ use crate::{
     update::acceptance::AcceptanceHistory,
 };
 
-/// Octets of the mark of an account.
-const MARK_BYTES: usize = 16;
 /// Campaigns that ended with success and are stored, at most.
 const MAX_FINISHED: usize = 64;
 
@@ -72,16 +70,6 @@ pub struct PersistentState {
     pub progress: BTreeMap<Hash16, DecodeProgress>,
     /// The lower bound of the time.
     pub clock_floor: Utc,
-    /// The nonce of the next credentials; empty until the server sends one.
-    pub nonce: Vec<u8>,
-    /// Access control lists of the management tree that a server has changed.
-    pub access_lists: String,
-    /// The mark of the account that nonces and lists belong to; empty while it is not known.
-    pub account: Vec<u8>,
-    /// The changes that its server has made to it.
-    pub account_change: AccountChange,
-    /// The nonce of the server's next credentials; empty while the enrolled one is valid.
-    pub server_nonce: Vec<u8>,
     /// The version that the installer must print.
     pub expected_version: Option<String>,
     /// The boot in which the installer requested a reboot.
@@ -169,11 +157,6 @@ impl PersistentState {
             reports: ReportQueue::default(),
             progress: BTreeMap::new(),
             clock_floor: Utc::default(),
-            nonce: Vec::new(),
-            server_nonce: Vec::new(),
-            access_lists: String::new(),
-            account: Vec::new(),
-            account_change: AccountChange::default(),
             expected_version: None,
             reboot_requested_in_boot: None,
             consent: ConsentGranted::Nothing,
@@ -231,12 +214,6 @@ impl PersistentState {
             persistent.progress.insert(Hash16(fixed(&object.object_key)?), solved);
         }
         persistent.clock_floor = Utc::from_seconds(state.clock_floor);
-        persistent.nonce.clone_from(&state.dm_nonce);
-        persistent.server_nonce.clone_from(&state.dm_server_nonce);
-        persistent.access_lists.clone_from(&state.access_lists);
-        persistent.account.clone_from(&state.account);
-        let (url, password) = (state.account_url.clone(), state.account_password.clone());
-        persistent.account_change = AccountChange { url, password };
         persistent.expected_version.clone_from(&state.expected_version);
         persistent.reboot_requested_in_boot.clone_from(&state.reboot_requested_in_boot);
         persistent.consent = ConsentGranted::from_number(state.consent);
@@ -284,12 +261,6 @@ impl PersistentState {
                 .collect(),
             objects: self.progress.iter().map(write_progress).collect(),
             clock_floor: self.clock_floor.seconds(),
-            dm_nonce: self.nonce.clone(),
-            dm_server_nonce: self.server_nonce.clone(),
-            access_lists: self.access_lists.clone(),
-            account: self.account.clone(),
-            account_url: self.account_change.url.clone(),
-            account_password: self.account_change.password.clone(),
             expected_version: self.expected_version.clone(),
             result: self.result.map(|code| code.0.into()),
             reboot_requested_in_boot: self.reboot_requested_in_boot.clone(),
@@ -304,6 +275,7 @@ impl PersistentState {
             subject: self.subject.as_ref().map(write_subject),
             announced: self.announced.nodes().map(write_announced).collect(),
             inventory_consent: self.inventory_consent.number(),
+            ..JournalState::default()
         }
     }
 
@@ -331,21 +303,6 @@ impl PersistentState {
         self.accepted.clear();
         for installed in self.installed.values_mut() {
             (installed.sequence, installed.floor) = (0, 0);
-        }
-    }
-
-    /// Records the account of the device. Nonces, access control lists and changes of another
-    /// account are removed.
-    pub fn enter_account(&mut self, account: &Account, first_nonce: &[u8]) {
-        let parts =
-            [account.server_id.as_bytes(), b"\0", account.user.as_bytes(), b"\0", first_nonce];
-        let mark = sha256(&parts).0.iter().copied().take(MARK_BYTES).collect();
-        let former = std::mem::replace(&mut self.account, mark);
-        if !former.is_empty() && former != self.account {
-            self.nonce.clear();
-            self.server_nonce.clear();
-            self.access_lists.clear();
-            self.account_change = AccountChange::default();
         }
     }
 
@@ -551,11 +508,6 @@ fn campaign_id(octets: &[u8]) -> Result<CampaignId, WireError> {
 
 #[cfg(test)]
 mod tests {
-    use proto::dm::{
-        auth::{AuthKind, Secret},
-        encoding::Encoding,
-    };
-
     use super::*;
     use crate::dm::ReportFilter;
 
@@ -605,14 +557,6 @@ mod tests {
                 filter: ReportFilter::Sample { take: 1, of: 20 },
             },
             clock_floor: Utc::from_seconds(1000),
-            nonce: vec![1, 2, 3],
-            server_nonce: vec![4, 5, 6],
-            access_lists: "./a Get=*\n".to_owned(),
-            account: vec![7; 16],
-            account_change: AccountChange {
-                url: Some("https://moved.example/".to_owned()),
-                password: Some("changed".to_owned()),
-            },
             expected_version: Some("2.0".to_owned()),
             reboot_requested_in_boot: Some("boot".to_owned()),
             consent: ConsentGranted::Download,
@@ -690,36 +634,5 @@ mod tests {
         }
         assert_eq!(persistent.finished.len(), 64);
         assert_eq!(persistent.finished.front(), Some(&CampaignId([1; 16])));
-    }
-
-    #[test]
-    fn another_account_begins_with_nonces_and_lists_of_its_own() {
-        let account = |server: &str| Account {
-            url: "https://dm.example/".to_owned(),
-            server_id: server.to_owned(),
-            encoding: Encoding::Xml,
-            auth: AuthKind::Md5,
-            user: "LAB-0001".to_owned(),
-            secret: Secret::new("LAB-0001", "password"),
-            server: None,
-        };
-        let left = |first: Option<(&str, &[u8])>, (server, nonce): (&str, &[u8])| {
-            let mut persistent = PersistentState { account: Vec::new(), ..full() };
-            if let Some((server, nonce)) = first {
-                persistent.enter_account(&account(server), nonce);
-            }
-            persistent.enter_account(&account(server), nonce);
-            [
-                !persistent.nonce.is_empty(),
-                !persistent.server_nonce.is_empty(),
-                !persistent.access_lists.is_empty(),
-                persistent.account_change.url.is_some(),
-            ]
-        };
-        let (all, nothing) = ([true; 4], [false; 4]);
-        assert_eq!(left(None, ("a", b"1")), all, "written by an earlier program");
-        assert_eq!(left(Some(("a", b"1")), ("a", b"1")), all);
-        assert_eq!(left(Some(("a", b"1")), ("b", b"1")), nothing);
-        assert_eq!(left(Some(("a", b"1")), ("a", b"2")), nothing, "the same server, enrolled anew");
     }
 }

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     dm::{
+        account::AccountState,
         client::{self, DmClient},
         notification::NotificationFilter,
     },
@@ -84,7 +85,11 @@ impl Agent {
             Some(state) => PersistentState::from_journal(state)?,
             None => PersistentState::new(),
         };
-        persistent.enter_account(&config.dm.account, &config.first_nonce);
+        let account = AccountState::from_journal(
+            config.dm.account.clone(),
+            config.first_nonce.clone(),
+            stored.state.as_ref().unwrap_or(&JournalState::default()),
+        );
         let root = newest_root(&persistent, &stored)?;
         persistent.enter_root(&root);
         let tune_ins = stored.state.as_ref().map(|state| state.tune_ins.as_slice());
@@ -93,8 +98,8 @@ impl Agent {
         let operation =
             armed.as_ref().and_then(|armed| armed_operation(&root, armed, &stored.files));
         let client = DmClient::new(config.dm.clone(), client_limits(&config));
-        let account = &config.dm.account;
         let notifications = {
+            let account = &config.dm.account;
             let secret = account.server.as_ref().map(|server| server.secret.clone());
             NotificationFilter::new(account.server_id.clone(), secret)
         };
@@ -108,6 +113,7 @@ impl Agent {
             config,
             boot_id: stored.boot_id,
             root,
+            account,
             persistent,
             operation,
             tuner,

@@ -526,7 +526,9 @@ fn forged_tables_of_files_and_hints_of_other_receivers_change_nothing() {
 fn the_time_of_the_server_counts_over_tls_alone() {
     for (url, moves) in [("https://dm.example/dm", true), ("http://127.0.0.1:1/dm", false)] {
         let mut device = Device::new();
-        url.clone_into(&mut device.agent.state.config.dm.account.url);
+        let account = dm::Account { url: url.to_owned(), ..config().dm.account };
+        device.agent.state.account =
+            AccountState::from_journal(account, Vec::new(), &JournalState::default());
         let request = ArmRequest { server_now: Some(Utc::from_seconds(1_600)), ..device.request() };
         device.agent.state.arm(device.now, request);
         assert_eq!(
