@@ -53,6 +53,7 @@ use crate::{
         account::AccountState,
         client::{DmClient, HttpRequest, HttpResponse, TransportError},
         notification::{NotificationFilter, NotificationOutcome},
+        report::Reports,
     },
     flute::{
         decode::{DecodeJob, DecodeOutcome},
@@ -165,6 +166,7 @@ struct AgentState {
     boot_id: String,
     root: Verified<Root>,
     account: AccountState,
+    reports: Reports,
     persistent: PersistentState,
     operation: Option<Operation>,
     tuner: Tuner,
@@ -425,6 +427,7 @@ impl AgentState {
             let state = || {
                 let mut state = self.persistent.to_journal(&self.tuner.records(&self.boot_id));
                 self.account.write_journal(&mut state);
+                self.reports.write_journal(&mut state);
                 state
             };
             match self.effects.poll(state) {

@@ -19,6 +19,8 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
+use crate::store::journal_state::SubjectRecord;
+
 /// Downloads that a server may announce, and packages that it may deliver.
 pub const MAX_NODES: usize = 4;
 /// Components that the hook may list.
@@ -126,6 +128,28 @@ impl ComponentTarget {
                 found.state() == wanted && version.is_none_or(|version| found.version == version)
             }
         }
+    }
+}
+
+impl From<&ComponentTarget> for SubjectRecord {
+    fn from(subject: &ComponentTarget) -> Self {
+        Self {
+            operation: subject.operation.as_str().to_owned(),
+            node: subject.node.clone(),
+            package: subject.package.to_string(),
+        }
+    }
+}
+
+impl TryFrom<&SubjectRecord> for ComponentTarget {
+    type Error = WireError;
+
+    fn try_from(record: &SubjectRecord) -> Result<Self, WireError> {
+        Ok(Self {
+            operation: record.operation.parse()?,
+            node: record.node.clone(),
+            package: record.package.parse()?,
+        })
     }
 }
 

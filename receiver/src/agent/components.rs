@@ -178,7 +178,7 @@ impl AgentState {
         self.persistent.subject = Some(subject);
         self.persistent.correlator = correlator;
         self.persistent.operation = Exec::Update;
-        self.persistent.report = ReportSettings::default();
+        self.reports.begin(ReportSettings::default());
         self.persistent.result = None;
         self.persistent.expected_version = None;
         self.installing = true;

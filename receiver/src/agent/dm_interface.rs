@@ -27,7 +27,7 @@ use crate::{
     components::{Announced, ComponentTarget, Software},
     dm::{
         AccountChange, ArmRequest, ChunkPosition, DeviceLimits, DeviceView, DownloadRequest,
-        FinalAlert, ManagementBackend,
+        FinalAlert, ManagementBackend, ReportSettings,
     },
     flute::tuner::Tuner,
     store::ObjectLayout,
@@ -169,7 +169,7 @@ impl ManagementBackend for AgentState {
             self.persistent.result = Some(alert.result);
             self.set_phase(if alert.result.is_success() { Phase::Idle } else { Phase::Refused });
         }
-        self.persistent.reports.push(alert, now.utc);
+        self.reports.push(now.utc, alert);
         self.effects.mark_dirty();
     }
 
@@ -249,16 +249,16 @@ impl ManagementBackend for AgentState {
     }
 
     fn due_alerts(&self, now: Now) -> Vec<FinalAlert> {
-        self.due_reports(now)
+        self.reports.due(now.utc)
     }
 
     fn on_alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {
-        if !self.persistent.reports.acknowledge(alert) {
+        if !self.reports.acknowledge(alert) {
             return;
         }
         self.effects.mark_dirty();
         // The server has the result; the device is idle again.
-        if self.persistent.reports.is_empty() && !self.is_occupied() {
+        if self.reports.waiting() == 0 && !self.is_occupied() {
             self.set_phase(Phase::Idle);
         }
     }
@@ -395,7 +395,7 @@ impl AgentState {
             campaign: Some(accepted.campaign.id),
             subject: request.subject,
         };
-        self.persistent.reports.push(alert, now.utc);
+        self.reports.push(now.utc, alert);
         self.effects.mark_dirty();
     }
 
@@ -440,9 +440,9 @@ impl AgentState {
         self.persistent.armed = Some(pinned);
         self.persistent.correlator = request.correlator;
         self.persistent.operation = request.operation;
-        self.persistent.report = request.report;
         let longest = std::time::Duration::from_secs(accepted.campaign.report_spread_max_s.into());
-        self.persistent.report.spread = self.persistent.report.spread.min(longest);
+        let spread = request.report.spread.min(longest);
+        self.reports.begin(ReportSettings { spread, ..request.report });
         self.persistent.result = None;
         // A user who has just agreed to the server's prompt is not prompted again.
         self.persistent.consent =

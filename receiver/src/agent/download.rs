@@ -27,7 +27,7 @@ use super::{
 };
 use crate::{
     components::ComponentTarget,
-    dm::{DownloadRequest, FinalAlert},
+    dm::{DownloadRequest, FinalAlert, ReportSettings},
     store::{ObjectLayout, StorageError},
     suspension::InstallPolicy,
     update::acceptance::{Acceptance, Accepted, CampaignOffer, Refusal},
@@ -199,7 +199,7 @@ impl AgentState {
         self.persistent.subject = request.subject;
         self.persistent.correlator = request.correlator;
         self.persistent.operation = request.operation;
-        self.persistent.report = request.report;
+        self.reports.begin(request.report);
         self.persistent.result = None;
         self.persistent.awaiting_update_exec = false;
         self.persistent.consent =
@@ -661,7 +661,7 @@ impl AgentState {
         self.persistent.subject = None;
         self.persistent.correlator = None;
         self.persistent.operation = Exec::DownloadAndUpdate;
-        self.persistent.report = crate::dm::ReportSettings::default();
+        self.reports.begin(ReportSettings::default());
         self.persistent.result = None;
         self.persistent.awaiting_update_exec = false;
         // The user's consent replaces the server's command.
@@ -685,7 +685,7 @@ impl AgentState {
     ) {
         let campaign = self.persistent.armed.as_ref().map(|pin| pin.id);
         let alert = FinalAlert { correlator, operation, result, campaign, subject };
-        self.persistent.reports.push(alert, now.utc);
+        self.reports.push(now.utc, alert);
         self.effects.mark_dirty();
     }
 

@@ -1,9 +1,6 @@
 //! The persistent state, as checked types; the journal stores the same as octets.
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use proto::{
     crypto::{Digest, Hash16},
@@ -21,13 +18,12 @@ use proto::{
 use super::{ConsentGranted, Download, InstallNotification};
 use crate::{
     components::{Announced, ComponentTarget, InventoryConsent},
-    dm::{FinalAlert, ReportSettings, report::ReportQueue},
     store::{
         SlotRun,
         journal_state::{
             AcceptedCampaign, AnnouncedRecord, ArmedRecord, DownloadRecord,
             InstallNotificationRecord, InstalledManifest, JournalState, ObjectProgress,
-            PolicySetting, QueuedAlert, ReportSlot, SubjectRecord, TuneInRecord,
+            PolicySetting, SubjectRecord, TuneInRecord, fixed,
         },
     },
     suspension::{Policy, SuspendReason},
@@ -62,10 +58,6 @@ pub struct PersistentState {
     pub suspended: BTreeSet<SuspendReason>,
     /// The suspend policy.
     pub policy: Policy,
-    /// The report settings.
-    pub report: ReportSettings,
-    /// Results that the server has not acknowledged.
-    pub reports: ReportQueue,
     /// The decode progress of the stored objects, by object key.
     pub progress: BTreeMap<Hash16, DecodeProgress>,
     /// The lower bound of the time.
@@ -153,8 +145,6 @@ impl PersistentState {
             operation: Operation::DownloadAndUpdate,
             suspended: BTreeSet::new(),
             policy: Policy::default(),
-            report: ReportSettings::default(),
-            reports: ReportQueue::default(),
             progress: BTreeMap::new(),
             clock_floor: Utc::default(),
             expected_version: None,
@@ -200,10 +190,6 @@ impl PersistentState {
         for setting in &state.policy {
             persistent.policy.set(&setting.node, &setting.value)?;
         }
-        persistent.report = state.report.as_ref().map(read_report).transpose()?.unwrap_or_default();
-        for alert in &state.alerts {
-            persistent.reports.push(read_alert(alert)?, Utc::from_seconds(alert.due_utc));
-        }
         for object in &state.objects {
             let solved = DecodeProgress {
                 blocks: object.done(),
@@ -222,7 +208,7 @@ impl PersistentState {
         persistent.install_notifications =
             state.install_notifications.iter().map(read_install_notification).collect();
         persistent.result = state.result.and_then(|code| u16::try_from(code).ok()).map(ResultCode);
-        persistent.subject = state.subject.as_ref().map(read_subject).transpose()?;
+        persistent.subject = state.subject.as_ref().map(ComponentTarget::try_from).transpose()?;
         for node in &state.announced {
             read_announced(node, &mut persistent.announced)?;
         }
@@ -252,13 +238,6 @@ impl PersistentState {
             operation: self.operation.as_str().to_owned(),
             suspend_reasons: self.suspended.iter().map(ToString::to_string).collect(),
             policy: self.policy.nodes().map(write_policy).into(),
-            report: Some(write_report(&self.report)),
-            alerts: self
-                .reports
-                .reports()
-                .iter()
-                .map(|queued| write_alert(&queued.alert, queued.due))
-                .collect(),
             objects: self.progress.iter().map(write_progress).collect(),
             clock_floor: self.clock_floor.seconds(),
             expected_version: self.expected_version.clone(),
@@ -272,7 +251,7 @@ impl PersistentState {
                 .iter()
                 .map(write_install_notification)
                 .collect(),
-            subject: self.subject.as_ref().map(write_subject),
+            subject: self.subject.as_ref().map(SubjectRecord::from),
             announced: self.announced.nodes().map(write_announced).collect(),
             inventory_consent: self.inventory_consent.number(),
             ..JournalState::default()
@@ -343,64 +322,8 @@ fn write_armed(pin: &ArmedCampaign) -> ArmedRecord {
     }
 }
 
-fn read_report(slot: &ReportSlot) -> Result<ReportSettings, WireError> {
-    Ok(ReportSettings {
-        spread: Duration::from_secs(slot.spread_seconds.into()),
-        not_before: slot.not_before_utc.map(Utc::from_seconds),
-        filter: slot.filter.parse()?,
-    })
-}
-
-fn write_report(report: &ReportSettings) -> ReportSlot {
-    ReportSlot {
-        spread_seconds: u32::try_from(report.spread.as_secs()).unwrap_or(u32::MAX),
-        not_before_utc: report.not_before.map(Utc::seconds),
-        filter: report.filter.to_string(),
-    }
-}
-
 fn write_policy((node, value): (&'static str, String)) -> PolicySetting {
     PolicySetting { node: node.to_owned(), value }
-}
-
-fn read_alert(alert: &QueuedAlert) -> Result<FinalAlert, WireError> {
-    let campaign =
-        if alert.campaign_id.is_empty() { None } else { Some(campaign_id(&alert.campaign_id)?) };
-    Ok(FinalAlert {
-        correlator: alert.correlator.clone().map(Correlator),
-        operation: alert.operation.parse()?,
-        result: ResultCode(u16::try_from(alert.result).unwrap_or(ResultCode::UNDEFINED.0)),
-        campaign,
-        subject: alert.subject.as_ref().map(read_subject).transpose()?,
-    })
-}
-
-fn write_alert(alert: &FinalAlert, due: Utc) -> QueuedAlert {
-    QueuedAlert {
-        correlator: alert.correlator.as_ref().map(|correlator| correlator.0.clone()),
-        operation: alert.operation.as_str().to_owned(),
-        result: alert.result.0.into(),
-        campaign_id: alert.campaign.map(|id| id.0.to_vec()).unwrap_or_default(),
-        // Rounded up: a restart must not make a report early.
-        due_utc: due.0.div_ceil(1000),
-        subject: alert.subject.as_ref().map(write_subject),
-    }
-}
-
-fn read_subject(record: &SubjectRecord) -> Result<ComponentTarget, WireError> {
-    Ok(ComponentTarget {
-        operation: record.operation.parse()?,
-        node: record.node.clone(),
-        package: record.package.parse()?,
-    })
-}
-
-fn write_subject(subject: &ComponentTarget) -> SubjectRecord {
-    SubjectRecord {
-        operation: subject.operation.as_str().to_owned(),
-        node: subject.node.clone(),
-        package: subject.package.to_string(),
-    }
 }
 
 fn read_announced(record: &AnnouncedRecord, announced: &mut Announced) -> Result<(), WireError> {
@@ -488,12 +411,6 @@ fn write_install_notification(notice: &InstallNotification) -> InstallNotificati
     InstallNotificationRecord { url: url.clone(), status: status.0.into(), tries: *tries }
 }
 
-fn fixed<const N: usize>(octets: &[u8]) -> Result<[u8; N], WireError> {
-    octets.try_into().map_err(|_| {
-        WireError::invalid("journal field", format!("{} octets", octets.len()), "its fixed length")
-    })
-}
-
 fn digest(octets: &[u8]) -> Result<Digest, WireError> {
     fixed(octets).map(Digest)
 }
@@ -509,7 +426,6 @@ fn campaign_id(octets: &[u8]) -> Result<CampaignId, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dm::ReportFilter;
 
     fn firmware() -> ClassId {
         ClassId([2; 16])
@@ -551,11 +467,6 @@ mod tests {
             operation: Operation::Download,
             suspended: BTreeSet::from([SuspendReason::Battery, SuspendReason::User]),
             policy: Policy { battery_floor: 33, thermal_limit: -7, ..Policy::default() },
-            report: ReportSettings {
-                spread: Duration::from_secs(600),
-                not_before: Some(Utc::from_seconds(50)),
-                filter: ReportFilter::Sample { take: 1, of: 20 },
-            },
             clock_floor: Utc::from_seconds(1000),
             expected_version: Some("2.0".to_owned()),
             reboot_requested_in_boot: Some("boot".to_owned()),
@@ -585,16 +496,8 @@ mod tests {
             redecoded: true,
         };
         persistent.progress.insert(Hash16([9; 16]), solved);
-        let alert = FinalAlert {
-            correlator: None,
-            operation: Operation::Update,
-            result: ResultCode::SUCCESS,
-            campaign: Some(CampaignId([3; 16])),
-            subject: Some(subject()),
-        };
         persistent.announced.add(Branch::Download, "x").unwrap();
         persistent.announced.write(Branch::Download, "x", "PkgID", "player").unwrap();
-        persistent.reports.push(alert, Utc::from_seconds(2000));
         persistent
     }
 

@@ -361,10 +361,7 @@ impl AgentState {
             campaign,
             subject,
         };
-        if self.persistent.report.wants(&alert, self.rng.next_u64()) {
-            let slot = self.persistent.report.send_after(now.utc, self.rng.next_u64());
-            self.persistent.reports.push(alert, slot);
-        }
+        self.reports.schedule(now.utc, alert, &mut self.rng);
         self.persistent.result = Some(result);
         self.persistent.armed = None;
         self.persistent.expected_version = None;

@@ -20,6 +20,7 @@ use crate::{
         account::AccountState,
         client::{self, DmClient},
         notification::NotificationFilter,
+        report::Reports,
     },
     flute::{stats::Stats, tuner::Tuner},
     rng::SplitMix64,
@@ -85,11 +86,9 @@ impl Agent {
             Some(state) => PersistentState::from_journal(state)?,
             None => PersistentState::new(),
         };
-        let account = AccountState::from_journal(
-            config.dm.account.clone(),
-            config.first_nonce.clone(),
-            stored.state.as_ref().unwrap_or(&JournalState::default()),
-        );
+        let journal = stored.state.clone().unwrap_or_default();
+        let first_nonce = config.first_nonce.clone();
+        let account = AccountState::from_journal(config.dm.account.clone(), first_nonce, &journal);
         let root = newest_root(&persistent, &stored)?;
         persistent.enter_root(&root);
         let tune_ins = stored.state.as_ref().map(|state| state.tune_ins.as_slice());
@@ -114,6 +113,7 @@ impl Agent {
             boot_id: stored.boot_id,
             root,
             account,
+            reports: Reports::from_journal(&journal)?,
             persistent,
             operation,
             tuner,

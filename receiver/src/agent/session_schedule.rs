@@ -155,29 +155,23 @@ impl AgentState {
             return None;
         }
         let report = self
-            .persistent
             .reports
-            .next_due(now.utc, self.persistent.report.send_after(now.utc, u64::MAX))
+            .next_due(now.utc)
             .filter(|_| !self.schedule.is_backing_off())
             .map(|due| now.mono + due.since(now.utc));
         [Some(self.schedule.next()), report].into_iter().flatten().min()
     }
 
-    /// Returns the results whose send time has come.
-    pub(super) fn due_reports(&self, now: Now) -> Vec<FinalAlert> {
-        self.persistent.reports.due(now.utc, self.persistent.report.send_after(now.utc, u64::MAX))
-    }
-
     /// Returns whether a result is due that already was when the session began.
     fn owes_still(&self, now: Now) -> bool {
-        self.due_reports(now).iter().any(|due| self.schedule.reports_due.contains(due))
+        self.reports.due(now.utc).iter().any(|due| self.schedule.reports_due.contains(due))
     }
 
     pub(super) fn begin_session(&mut self, now: Now) {
         self.prompts.agreed = false;
         self.partial_package.begin_session();
         self.begin_request();
-        self.schedule.reports_due = self.due_reports(now);
+        self.schedule.reports_due = self.reports.due(now.utc);
     }
 
     pub(super) fn session_ended(&mut self, now: Now, outcome: &SessionOutcome) {

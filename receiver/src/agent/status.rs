@@ -76,7 +76,7 @@ impl AgentState {
                 .map(|operation| (operation.reserved, operation.layout.files())),
             firmware_version: self.firmware_version.clone(),
             result: self.persistent.result.map(|code| code.0),
-            reports_waiting: self.persistent.reports.reports().len(),
+            reports_waiting: self.reports.waiting(),
             request: self
                 .update_request
                 .as_ref()

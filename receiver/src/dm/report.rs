@@ -1,13 +1,135 @@
 //! The queue of final alerts: each gets a randomised send time once, which survives restarts, and
 //! stays until the server has acknowledged it.
 
-use proto::time::Utc;
+use std::time::Duration;
+
+use proto::{
+    dm::fumo::ResultCode,
+    ids::{CampaignId, Correlator},
+    time::Utc,
+    wire::WireError,
+};
 use serde::{Deserialize, Serialize};
 
 use super::{FinalAlert, ReportFilter, ReportSettings, backoff::share};
+use crate::{
+    components::ComponentTarget,
+    rng::SplitMix64,
+    store::journal_state::{JournalState, QueuedAlert, ReportSlot, SubjectRecord},
+};
 
 /// Queued results, at most; a further one drops the oldest.
 pub const MAX_QUEUED: usize = 16;
+
+/// The reports of the device: the settings of the operation in progress, and the queue.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Reports {
+    settings: ReportSettings,
+    queue: ReportQueue,
+}
+
+impl Reports {
+    /// Restores the reports.
+    pub(crate) fn from_journal(state: &JournalState) -> Result<Self, WireError> {
+        let settings = state.report.as_ref().map(read_settings).transpose()?.unwrap_or_default();
+        let mut queue = ReportQueue::default();
+        for alert in &state.alerts {
+            queue.push(read_alert(alert)?, Utc::from_seconds(alert.due_utc));
+        }
+        Ok(Self { settings, queue })
+    }
+
+    /// Writes the reports into the journal.
+    pub(crate) fn write_journal(&self, state: &mut JournalState) {
+        state.report = Some(write_settings(&self.settings));
+        state.alerts = self.queue.reports.iter().map(write_alert).collect();
+    }
+
+    /// Stores the settings of an operation that begins.
+    pub(crate) const fn begin(&mut self, settings: ReportSettings) {
+        self.settings = settings;
+    }
+
+    /// Queues the result of an operation by its settings, unless their filter drops it.
+    pub(crate) fn schedule(&mut self, now: Utc, alert: FinalAlert, rng: &mut SplitMix64) {
+        if self.settings.wants(&alert, rng.next_u64()) {
+            let due = self.settings.send_after(now, rng.next_u64());
+            self.queue.push(alert, due);
+        }
+    }
+
+    /// Queues a result that is due at once.
+    pub(crate) fn push(&mut self, now: Utc, alert: FinalAlert) {
+        self.queue.push(alert, now);
+    }
+
+    /// Returns the results that are due, oldest first.
+    pub(crate) fn due(&self, now: Utc) -> Vec<FinalAlert> {
+        self.queue.due(now, self.latest(now))
+    }
+
+    /// Returns the time at which the next result is due.
+    pub(crate) fn next_due(&self, now: Utc) -> Option<Utc> {
+        self.queue.next_due(now, self.latest(now))
+    }
+
+    /// Returns the latest time that could be chosen now.
+    fn latest(&self, now: Utc) -> Utc {
+        self.settings.send_after(now, u64::MAX)
+    }
+
+    /// Removes an acknowledged result; returns whether it was queued.
+    pub(crate) fn acknowledge(&mut self, alert: &FinalAlert) -> bool {
+        self.queue.acknowledge(alert)
+    }
+
+    /// Returns how many results the server has not acknowledged.
+    pub(crate) const fn waiting(&self) -> usize {
+        self.queue.reports.len()
+    }
+}
+
+fn read_settings(slot: &ReportSlot) -> Result<ReportSettings, WireError> {
+    Ok(ReportSettings {
+        spread: Duration::from_secs(slot.spread_seconds.into()),
+        not_before: slot.not_before_utc.map(Utc::from_seconds),
+        filter: slot.filter.parse()?,
+    })
+}
+
+fn write_settings(settings: &ReportSettings) -> ReportSlot {
+    ReportSlot {
+        spread_seconds: u32::try_from(settings.spread.as_secs()).unwrap_or(u32::MAX),
+        not_before_utc: settings.not_before.map(Utc::seconds),
+        filter: settings.filter.to_string(),
+    }
+}
+
+fn read_alert(record: &QueuedAlert) -> Result<FinalAlert, WireError> {
+    let campaign = match record.campaign_id.as_slice() {
+        [] => None,
+        octets => Some(CampaignId(crate::store::journal_state::fixed(octets)?)),
+    };
+    Ok(FinalAlert {
+        correlator: record.correlator.clone().map(Correlator),
+        operation: record.operation.parse()?,
+        result: ResultCode(u16::try_from(record.result).unwrap_or(ResultCode::UNDEFINED.0)),
+        campaign,
+        subject: record.subject.as_ref().map(ComponentTarget::try_from).transpose()?,
+    })
+}
+
+fn write_alert(QueuedReport { alert, due }: &QueuedReport) -> QueuedAlert {
+    QueuedAlert {
+        correlator: alert.correlator.as_ref().map(|correlator| correlator.0.clone()),
+        operation: alert.operation.as_str().to_owned(),
+        result: alert.result.0.into(),
+        campaign_id: alert.campaign.map(|id| id.0.to_vec()).unwrap_or_default(),
+        // Rounded up: a restart must not make a report early.
+        due_utc: due.0.div_ceil(1000),
+        subject: alert.subject.as_ref().map(SubjectRecord::from),
+    }
+}
 
 /// A result and its send time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,12 +236,7 @@ impl ReportSettings {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use proto::{
-        dm::fumo::{Operation, ResultCode},
-        ids::Correlator,
-    };
+    use proto::dm::fumo::Operation;
 
     use super::*;
 
@@ -158,6 +275,47 @@ mod tests {
         let latest = settings.send_after(Utc(500), u64::MAX);
         assert_eq!(queue.next_due(Utc(500), latest), Some(Utc(500)));
         assert_eq!(queue.due(Utc(500), latest), [alert("a")]);
+    }
+
+    #[test]
+    fn reports_are_read_as_they_were_written() {
+        let mut reports = Reports::default();
+        reports.begin(ReportSettings {
+            spread: Duration::from_secs(600),
+            not_before: Some(Utc::from_seconds(50)),
+            filter: ReportFilter::Sample { take: 1, of: 20 },
+        });
+        let subject = ComponentTarget {
+            operation: proto::dm::scomo::Operation::Remove,
+            node: "x".to_owned(),
+            package: "player".parse().unwrap(),
+        };
+        let campaign = Some(CampaignId([3; 16]));
+        let component =
+            FinalAlert { correlator: None, campaign, subject: Some(subject), ..alert("") };
+        reports.push(Utc::from_seconds(2000), component);
+        reports.push(Utc(2_000_001), alert("a"));
+        let write = |reports: &Reports| {
+            let mut state = JournalState::default();
+            reports.write_journal(&mut state);
+            state
+        };
+        let state = write(&reports);
+        assert_eq!(
+            state.alerts.iter().map(|alert| alert.due_utc).collect::<Vec<_>>(),
+            [2000, 2001]
+        );
+        assert_eq!(write(&Reports::from_journal(&state).unwrap()), state);
+        let with = |change: fn(&mut JournalState)| {
+            let mut state = state.clone();
+            change(&mut state);
+            Reports::from_journal(&state)
+        };
+        assert!(with(|state| state.alerts[0].campaign_id.truncate(15)).is_err());
+        assert!(with(|state| state.alerts[0].operation.clear()).is_err());
+        assert!(with(|state| state.report.as_mut().unwrap().filter.clear()).is_err());
+        let none = Reports::from_journal(&JournalState::default()).unwrap();
+        assert_eq!((none.settings, none.waiting()), (ReportSettings::default(), 0));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use prost::Message;
-use proto::ids::Sbn;
+use proto::{ids::Sbn, wire::WireError};
 
 use crate::store::SlotRun;
 
@@ -351,6 +351,13 @@ impl ObjectProgress {
             *bits |= 1 << (sbn.0 % 8);
         }
     }
+}
+
+/// Reads a field of a fixed length.
+pub(crate) fn fixed<const N: usize>(octets: &[u8]) -> Result<[u8; N], WireError> {
+    octets.try_into().map_err(|_| {
+        WireError::invalid("journal field", format!("{} octets", octets.len()), "its fixed length")
+    })
 }
 
 #[cfg(test)]

@@ -91,7 +91,7 @@ fn a_result_of_a_session_goes_with_the_next_one_and_an_unacknowledged_one_waits(
             core.refuse(now, alert);
         }
         core.session_ended(now, &SessionOutcome::Complete);
-        assert_eq!(core.due_reports(now).len(), 1);
+        assert_eq!(core.reports.due(now.utc).len(), 1);
         let due = core.session_deadline(now).is_some_and(|due| due <= now.mono);
         assert_eq!(due, at_once, "{comes_up_before}");
     }
