@@ -22,7 +22,7 @@ use crate::{
     campaign::model::{CampaignState, DeliveryMethod},
     dm::{
         Limits,
-        context::{DeviceContext, latest},
+        context::{Context, DeviceContext, latest},
         message_builder::refuse,
         session::{DmSession, OpenOutcome, ReceivedMessage},
         session_table::retry_uri,
@@ -197,13 +197,14 @@ impl DeviceSession {
             let processed = match running {
                 Some(session) => {
                     let mut session = Box::new(session.clone());
-                    let reply = session.handle(&mut context, inbound.as_received(), now, random);
+                    let ctx = &mut Context { stored: &mut context, now, random };
+                    let reply = session.handle(ctx, inbound.as_received());
                     let outbound = inbound.encode_with_mac(&session, &context, &reply);
                     ProcessedMessage::Session(session, outbound)
                 }
                 None => {
-                    match DmSession::open(&mut context, inbound.as_received(), now, limits, random)
-                    {
+                    let ctx = &mut Context { stored: &mut context, now, random };
+                    match DmSession::open(ctx, inbound.as_received(), limits) {
                         OpenOutcome::Accepted(session, reply) => {
                             let outbound = inbound.encode_with_mac(&session, &context, &reply);
                             ProcessedMessage::Session(session, outbound)

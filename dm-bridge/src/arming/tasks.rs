@@ -6,9 +6,9 @@ use proto::{ids::CampaignId, time::Utc};
 
 use crate::{
     campaign::model::{Campaign, CampaignState, DeliveryMethod, Window},
-    dm::context::{DeviceContext, latest},
+    dm::context::{Context, latest},
     fleet::attempt::{ArmingAttempt, ArmingPhase},
-    random::{RandomBytes, fresh_correlator},
+    random::fresh_correlator,
 };
 
 /// An arming task of one device.
@@ -67,30 +67,27 @@ fn wants_disarming(row: &ArmingAttempt, campaign: &Campaign) -> bool {
 
 /// Starts a new attempt by the next delivery method of a campaign, where the last one was not
 /// possible. Returns the campaigns with a new attempt.
-pub fn fall_back(
-    context: &mut DeviceContext,
-    now: Utc,
-    random: RandomBytes<'_>,
-) -> Vec<CampaignId> {
-    let stuck: Vec<_> = context
+pub fn fall_back(ctx: &mut Context<'_>) -> Vec<CampaignId> {
+    let stuck: Vec<_> = ctx
+        .stored
         .latest()
         .filter(|row| row.phase == ArmingPhase::NeedsUnicast)
         .filter_map(|row| {
-            let campaign = context.campaign(row.campaign)?;
-            campaign.open_unicast_window(now)?;
+            let campaign = ctx.stored.campaign(row.campaign)?;
+            campaign.open_unicast_window(ctx.now)?;
             Some((row.clone(), campaign.next_method(row.delivery_method)?))
         })
         .collect();
     let moved = stuck.iter().map(|(row, _)| row.campaign).collect();
     for (row, way) in stuck {
         let reason = row.reason.as_deref().unwrap_or_default();
-        context.notes.push(format!(
+        ctx.stored.notes.push(format!(
             "{}: {} not possible ({reason}), {way} is next",
             row.campaign, row.delivery_method
         ));
-        let (attempt, correlator) = (row.attempt + 1, fresh_correlator(random));
-        let next = ArmingAttempt::pending(row.device, row.campaign, attempt, correlator, now);
-        context.attempts.push(ArmingAttempt { delivery_method: way, ..next });
+        let (attempt, correlator) = (row.attempt + 1, fresh_correlator(ctx.random));
+        let next = ArmingAttempt::pending(row.device, row.campaign, attempt, correlator, ctx.now);
+        ctx.stored.attempts.push(ArmingAttempt { delivery_method: way, ..next });
     }
     moved
 }

@@ -21,13 +21,12 @@ use proto::{
         syncml::{CommandId, Message, MessageId, Verb},
     },
     ids::CampaignId,
-    time::Utc,
 };
 
 use super::{
     command::{GroupKind, PlannedCommand, Property, Requirement},
-    context::DeviceContext,
-    session::{DmSession, Stage, update_latest},
+    context::{Context, DeviceContext},
+    session::{DmSession, Stage},
 };
 use crate::{
     arming::commands::{self, ArmingCommands, ArmingInput},
@@ -165,41 +164,37 @@ pub(super) fn is_carried_out(code: StatusCode) -> bool {
 }
 
 impl DmSession {
-    pub(super) fn begin_arming(&mut self, context: &mut DeviceContext, id: CampaignId, now: Utc) {
+    pub(super) fn begin_arming(&mut self, ctx: &mut Context<'_>, id: CampaignId) {
         // One attempt per session, whatever its outcome.
         self.attempted.insert(id);
-        let Some(row) = context.latest().find(|row| row.campaign == id).cloned() else { return };
+        let Some(row) = ctx.stored.latest().find(|row| row.campaign == id).cloned() else { return };
         let commands = match row.delivery_method {
-            DeliveryMethod::Broadcast => self.broadcast_commands(context, id, now),
+            DeliveryMethod::Broadcast => self.broadcast_commands(ctx, id),
             DeliveryMethod::Download | DeliveryMethod::Direct => {
-                self.unicast_commands(context, (id, row.delivery_method), now)
+                self.unicast_commands(ctx, (id, row.delivery_method))
             }
         };
         match commands {
             Ok((revision, commands)) => {
-                let Some(campaign) = context.campaign(id) else { return };
-                let Some(exec) = commands::exec(campaign, &context.device, &row) else { return };
+                let Some(campaign) = ctx.stored.campaign(id) else { return };
+                let Some(exec) = commands::exec(campaign, &ctx.stored.device, &row) else { return };
                 let mut sequence = ArmingSequence::new((id, revision), commands, exec);
-                sequence.consent_prompt = self.consent_prompt(context, id);
+                sequence.consent_prompt = self.consent_prompt(ctx.stored, id);
                 self.arming = Some(sequence);
                 self.stage = Stage::Arming;
             }
-            Err((phase, reason)) => update_latest(context, id, now, |row| {
+            Err((phase, reason)) => ctx.update_latest(id, |row| {
                 row.phase = phase.unwrap_or(row.phase);
                 row.reason = Some(reason);
             }),
         }
     }
 
-    fn broadcast_commands(
-        &self,
-        context: &DeviceContext,
-        id: CampaignId,
-        now: Utc,
-    ) -> CommandsResult {
-        let found = context
+    fn broadcast_commands(&self, ctx: &Context<'_>, id: CampaignId) -> CommandsResult {
+        let found = ctx
+            .stored
             .campaign(id)
-            .and_then(|campaign| Some((campaign, campaign.open_broadcast_window(now)?)));
+            .and_then(|campaign| Some((campaign, campaign.open_broadcast_window(ctx.now)?)));
         let Some((campaign, (window, air))) = found else {
             return Err((None, "the campaign is not on air".to_owned()));
         };
@@ -214,8 +209,8 @@ impl DmSession {
             .map_err(|missing| {
                 (None, format!("the device lacks root {missing}, which was not handed in"))
             })?;
-        let preparation = ArmingInput { campaign, window, air, device: &context.device, roots };
-        Ok((window.revision, commands::arming_commands(&preparation, now)))
+        let preparation = ArmingInput { campaign, window, air, device: &ctx.stored.device, roots };
+        Ok((window.revision, commands::arming_commands(&preparation, ctx.now)))
     }
 
     /// Returns the question to the user, if the campaign has one and the device does not run the
@@ -257,7 +252,7 @@ impl DmSession {
     }
 
     /// Queues the next step of the sequence, or ends it.
-    pub(super) fn next_arming_step(&mut self, context: &mut DeviceContext, now: Utc) {
+    pub(super) fn next_arming_step(&mut self, ctx: &mut Context<'_>) {
         self.stage = Stage::Schedule;
         let Some(mut sequence) = self.arming.take().filter(|sequence| !sequence.is_over) else {
             return;
@@ -274,15 +269,15 @@ impl DmSession {
                 self.stage = Stage::Arming;
             }
             Err(reason) => {
-                context.audit_note(format!("not armed: {reason}"));
+                ctx.audit_note(format!("not armed: {reason}"));
                 // The attempt stays pending: no Exec was sent, so its correlator is unused.
-                update_latest(context, sequence.campaign, now, |row| row.reason = Some(reason));
+                ctx.update_latest(sequence.campaign, |row| row.reason = Some(reason));
             }
         }
     }
 
     /// Splits a group that does not fit into a message.
-    pub(super) fn regroup(&mut self, kind: GroupKind, context: &mut DeviceContext, now: Utc) {
+    pub(super) fn regroup(&mut self, kind: GroupKind, ctx: &mut Context<'_>) {
         match (kind, &mut self.arming) {
             (GroupKind::Sequence, Some(sequence)) if sequence.may_fit_message => {
                 sequence.may_fit_message = false
@@ -290,7 +285,7 @@ impl DmSession {
             (GroupKind::Sequence, _) => self.groups.sequence = false,
             (GroupKind::Atomic, _) => self.groups.atomic = false,
         }
-        self.next_arming_step(context, now);
+        self.next_arming_step(ctx);
     }
 
     /// Records the groups that a message rejects, wherever the statuses of their members are.
@@ -322,14 +317,14 @@ impl DmSession {
 
     pub(super) fn on_group_status(
         &mut self,
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         kind: GroupKind,
         code: StatusCode,
     ) {
         if code.is_success() {
             return;
         }
-        context.audit_note(format!("{kind} answered {code}"));
+        ctx.audit_note(format!("{kind} answered {code}"));
         match kind {
             GroupKind::Sequence => self.groups.sequence = false,
             GroupKind::Atomic => self.groups.atomic = false,
@@ -338,7 +333,7 @@ impl DmSession {
 
     pub(super) fn on_write_status(
         &mut self,
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         (planned, code): (&PlannedCommand, StatusCode),
         (need, name): (Requirement, &'static str),
     ) {
@@ -359,7 +354,7 @@ impl DmSession {
             }
             Requirement::Optional => {
                 sequence.mark_done(planned);
-                context.audit_note(reason);
+                ctx.audit_note(reason);
             }
         }
     }
@@ -368,15 +363,14 @@ impl DmSession {
     // spec: oma-001 8.1.1.9
     pub(super) fn on_consent_status(
         &mut self,
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         campaign: CampaignId,
         code: StatusCode,
-        now: Utc,
     ) {
         if code == StatusCode::NOT_EXECUTED {
             return;
         }
-        context.audit_note(format!("{campaign}: the user answered {code}"));
+        ctx.audit_note(format!("{campaign}: the user answered {code}"));
         let (phase, reason) = match code {
             StatusCode::OK => {
                 self.consented.insert(campaign);
@@ -395,7 +389,7 @@ impl DmSession {
             _ => (ArmingPhase::Pending, format!("the user did not answer: {code}")),
         };
         let refused = code == StatusCode::NOT_MODIFIED || code == StatusCode::CANCELLED;
-        update_latest(context, campaign, now, |row| {
+        ctx.update_latest(campaign, |row| {
             row.phase = phase;
             row.reason = Some(reason);
             row.result_code = refused.then_some(ResultCode::USER_CANCELLED.0);
@@ -417,18 +411,17 @@ type CommandsResult = Result<(u32, ArmingCommands), (Option<ArmingPhase>, String
 impl DmSession {
     fn unicast_commands(
         &self,
-        context: &DeviceContext,
+        ctx: &Context<'_>,
         (id, way): (CampaignId, DeliveryMethod),
-        now: Utc,
     ) -> CommandsResult {
-        let campaign = context.campaign(id);
-        let window = campaign.and_then(|campaign| campaign.open_unicast_window(now));
+        let campaign = ctx.stored.campaign(id);
+        let window = campaign.and_then(|campaign| campaign.open_unicast_window(ctx.now));
         // A value that does not parse is no partial package.
         let held =
             self.properties.get(&Property::PartialPackage).and_then(|text| text.parse().ok());
-        let package = context.packages.get(&id).map(|package| (&**package, held));
+        let package = ctx.stored.packages.get(&id).map(|package| (&**package, held));
         let prepared = campaign.and_then(|campaign| {
-            commands::unicast_commands(campaign, &context.device, way, package)
+            commands::unicast_commands(campaign, &ctx.stored.device, way, package)
         });
         let missing = || (None, "the package of the campaign is not here".to_owned());
         let (window, prepared) = window.zip(prepared).ok_or_else(missing)?;

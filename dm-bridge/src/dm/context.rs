@@ -2,12 +2,45 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use proto::ids::CampaignId;
+use proto::{ids::CampaignId, time::Utc};
 
 use crate::{
     campaign::model::Campaign,
     fleet::{attempt::ArmingAttempt, device::Device, store::Change},
+    random::RandomBytes,
 };
+
+/// The surroundings in which one message is handled.
+pub struct Context<'a> {
+    /// The stored rows of the device.
+    pub stored: &'a mut DeviceContext,
+    /// The time of the message.
+    pub now: Utc,
+    /// Random octets.
+    pub random: RandomBytes<'a>,
+}
+
+impl Context<'_> {
+    pub(super) fn audit_note(&mut self, text: impl Into<String>) {
+        self.stored.notes.push(text.into());
+    }
+
+    /// Changes the latest attempt for a campaign.
+    pub(super) fn update_latest(
+        &mut self,
+        campaign: CampaignId,
+        change: impl FnOnce(&mut ArmingAttempt),
+    ) {
+        let rows = self.stored.attempts.iter_mut().filter(|row| row.campaign == campaign);
+        if let Some(row) = rows.max_by_key(|row| row.attempt) {
+            let before = row.clone();
+            change(row);
+            if *row != before {
+                row.updated = self.now;
+            }
+        }
+    }
+}
 
 /// The stored rows that concern one device, as loaded for one message.
 ///
@@ -56,10 +89,6 @@ impl DeviceContext {
     /// Returns the latest attempt of each campaign.
     pub fn latest(&self) -> impl Iterator<Item = &ArmingAttempt> {
         latest(&self.attempts)
-    }
-
-    pub(super) fn audit_note(&mut self, text: impl Into<String>) {
-        self.notes.push(text.into());
     }
 }
 

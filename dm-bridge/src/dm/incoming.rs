@@ -11,16 +11,15 @@ use proto::{
         syncml::{Alert, Command, CommandId, Item, Message, MessageId, Results, Status, Verb},
     },
     ids::CampaignId,
-    time::Utc,
 };
 
 use super::{
     Limits,
     arming_sequence::is_carried_out,
     command::{PlannedCommand, Property, Purpose, Request},
-    context::DeviceContext,
+    context::Context,
     inventory::on_operation_status,
-    session::{DmSession, Stage, update_latest},
+    session::{DmSession, Stage},
 };
 use crate::{
     arming::results::{self, Receipt},
@@ -29,7 +28,7 @@ use crate::{
         device::SuspendCommand,
         policy::NodeValue,
     },
-    random::{RandomBytes, fresh_correlator},
+    random::fresh_correlator,
 };
 
 /// Length limit of a list of nodes of a device, in octets.
@@ -42,40 +41,36 @@ impl DmSession {
     /// Handles all commands of a message; returns the status code of each that requires a Status.
     pub(super) fn handle_commands<'m>(
         &mut self,
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         message: &'m Message,
-        now: Utc,
-        random: RandomBytes<'_>,
     ) -> Vec<(&'m Command, StatusCode)> {
         self.record_refused_groups(message);
         let mut answers = Vec::new();
         for command in &message.commands {
             let code = match command {
                 Command::Status(status) => {
-                    self.on_status(context, status, now, random);
+                    self.on_status(ctx, status);
                     continue;
                 }
                 Command::Results(results) => match self.reassemble(Verb::Results, &results.items) {
                     Ok(Cow::Borrowed(_)) => {
-                        self.on_results(context, results, message, now);
+                        self.on_results(ctx, results, message);
                         continue;
                     }
                     Ok(Cow::Owned(items)) => {
                         let results = Results { items, ..results.clone() };
-                        self.on_results(context, &results, message, now);
+                        self.on_results(ctx, &results, message);
                         continue;
                     }
                     Err(code) => code,
                 },
                 Command::Alert(alert) => match self.reassemble(Verb::Alert, &alert.items) {
-                    Ok(Cow::Borrowed(_)) => self.on_alert(context, alert, now, random),
-                    Ok(Cow::Owned(items)) => {
-                        self.on_alert(context, &Alert { items, ..alert.clone() }, now, random)
-                    }
+                    Ok(Cow::Borrowed(_)) => self.on_alert(ctx, alert),
+                    Ok(Cow::Owned(items)) => self.on_alert(ctx, &Alert { items, ..alert.clone() }),
                     Err(code) => code,
                 },
                 Command::Replace(manage) => match self.reassemble(Verb::Replace, &manage.items) {
-                    Ok(items) => on_dev_info(context, &items),
+                    Ok(items) => on_dev_info(ctx, &items),
                     Err(code) => code,
                 },
                 // spec: oma-dm 1 (a client sends Replace, Results, Alert and Status alone)
@@ -93,43 +88,35 @@ impl DmSession {
         answers
     }
 
-    fn on_status(
-        &mut self,
-        context: &mut DeviceContext,
-        status: &Status,
-        now: Utc,
-        random: RandomBytes<'_>,
-    ) {
+    fn on_status(&mut self, ctx: &mut Context<'_>, status: &Status) {
         if status.command_ref == CommandId::HEADER {
             if status.code.is_success() {
-                self.on_authenticated(&mut context.device, status);
+                self.on_authenticated(&mut ctx.stored.device, status);
             } else {
-                context.audit_note(format!("header answered {}", status.code));
+                ctx.audit_note(format!("header answered {}", status.code));
                 self.end();
             }
             return;
         }
         let key = (status.message_ref, status.command_ref);
         if let Some(planned) = self.on_chunk_status(key, status.code) {
-            self.on_command_status(context, &planned, status.code, now, random);
+            self.on_command_status(ctx, &planned, status.code);
             return;
         }
         if self.awaiting_status.remove(&key) {
-            self.on_sent_status(context, key, status.code, now, random);
+            self.on_sent_status(ctx, key, status.code);
         }
     }
 
     fn on_sent_status(
         &mut self,
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         key: (MessageId, CommandId),
         code: StatusCode,
-        now: Utc,
-        random: RandomBytes<'_>,
     ) {
         if let Some(sent) = self.sent.get(&key).cloned() {
             let code = self.code_in_group(sent.group.map(|group| (key.0, group)), code);
-            self.on_command_status(context, &sent.planned, code, now, random);
+            self.on_command_status(ctx, &sent.planned, code);
         }
     }
 
@@ -143,36 +130,24 @@ impl DmSession {
     }
 
     /// Aborts the object being sent: its chunk has no status.
-    pub(super) fn on_chunk_unanswered(
-        &mut self,
-        context: &mut DeviceContext,
-        now: Utc,
-        random: RandomBytes<'_>,
-    ) {
+    pub(super) fn on_chunk_unanswered(&mut self, ctx: &mut Context<'_>) {
         if let Some(planned) = self.abort_object() {
-            self.on_command_status(context, &planned, UNANSWERED, now, random);
+            self.on_command_status(ctx, &planned, UNANSWERED);
         }
     }
 
     /// Handles the end of a package: a command without a Status counts as not executed.
-    pub(super) fn on_status_missing(
-        &mut self,
-        context: &mut DeviceContext,
-        now: Utc,
-        random: RandomBytes<'_>,
-    ) {
+    pub(super) fn on_status_missing(&mut self, ctx: &mut Context<'_>) {
         for key in std::mem::take(&mut self.awaiting_status) {
-            self.on_sent_status(context, key, UNANSWERED, now, &mut *random);
+            self.on_sent_status(ctx, key, UNANSWERED);
         }
     }
 
     fn on_command_status(
         &mut self,
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         planned: &PlannedCommand,
         code: StatusCode,
-        now: Utc,
-        random: RandomBytes<'_>,
     ) {
         match &planned.purpose {
             Purpose::Read(fact) => {
@@ -182,27 +157,25 @@ impl DmSession {
             }
             Purpose::Inventory => self.on_inventory_status(planned, code),
             Purpose::Component(correlator) => {
-                context.audit_note(format!("operation on a component answered {code}"));
-                on_operation_status(&mut context.device.components, correlator, code, now);
+                ctx.audit_note(format!("operation on a component answered {code}"));
+                on_operation_status(&mut ctx.stored.device.components, correlator, code, ctx.now);
             }
-            Purpose::Write(need, name) => {
-                self.on_write_status(context, (planned, code), (*need, name))
-            }
+            Purpose::Write(need, name) => self.on_write_status(ctx, (planned, code), (*need, name)),
             Purpose::Arm(_) if code == StatusCode::NOT_EXECUTED => {}
             Purpose::Arm(campaign) => {
                 let revision = self.arming.as_ref().map_or(0, |sequence| sequence.revision);
-                on_exec_status(context, (*campaign, revision), code, now, self.limits, random);
+                on_exec_status(ctx, (*campaign, revision), code, self.limits);
                 self.end_arming();
             }
-            Purpose::Group(kind) => self.on_group_status(context, *kind, code),
-            Purpose::NotifyUser => context.audit_note(format!("display alert answered {code}")),
-            Purpose::AskUser(campaign) => self.on_consent_status(context, *campaign, code, now),
-            Purpose::Suspension(command) => on_suspend_status(context, *command, code),
-            Purpose::Policy(setting) => on_policy_status(context, setting, code, now),
+            Purpose::Group(kind) => self.on_group_status(ctx, *kind, code),
+            Purpose::NotifyUser => ctx.audit_note(format!("display alert answered {code}")),
+            Purpose::AskUser(campaign) => self.on_consent_status(ctx, *campaign, code),
+            Purpose::Suspension(command) => on_suspend_status(ctx, *command, code),
+            Purpose::Policy(setting) => on_policy_status(ctx, setting, code),
             Purpose::Disarm(campaign) => {
-                context.audit_note(format!("disarm answered {code}"));
+                ctx.audit_note(format!("disarm answered {code}"));
                 if is_carried_out(code) {
-                    update_latest(context, *campaign, now, |row| {
+                    ctx.update_latest(*campaign, |row| {
                         row.phase = ArmingPhase::Disarmed;
                         row.reason = Some("the campaign was stopped".to_owned());
                     });
@@ -211,13 +184,7 @@ impl DmSession {
         }
     }
 
-    fn on_results(
-        &mut self,
-        context: &mut DeviceContext,
-        results: &Results,
-        message: &Message,
-        now: Utc,
-    ) {
+    fn on_results(&mut self, ctx: &mut Context<'_>, results: &Results, message: &Message) {
         // A reply has the number of its request, so our last message is one before.
         let before = message.header.message_id.0.saturating_sub(1);
         let message_ref = results.message_ref.unwrap_or(MessageId(before));
@@ -231,8 +198,8 @@ impl DmSession {
         let text = clip(text, self.limits.text_bytes);
         self.properties.insert(fact, text.clone());
         match fact {
-            Property::Firmware => on_firmware_version(context, text, now),
-            Property::Phase => on_phase(context, &text, now),
+            Property::Firmware => on_firmware_version(ctx, text),
+            Property::Phase => on_phase(ctx, &text),
             Property::State
             | Property::BroadcastVersion
             | Property::MaxBlockSymbols
@@ -243,43 +210,31 @@ impl DmSession {
         }
     }
 
-    fn on_alert(
-        &mut self,
-        context: &mut DeviceContext,
-        alert: &Alert,
-        now: Utc,
-        random: RandomBytes<'_>,
-    ) -> StatusCode {
+    fn on_alert(&mut self, ctx: &mut Context<'_>, alert: &Alert) -> StatusCode {
         match alert.code {
             // spec: oma-dm 1.1 (1223)
             AlertCode::SESSION_ABORT => {
-                context.audit_note("session aborted by the device");
+                ctx.audit_note("session aborted by the device");
                 self.end();
                 StatusCode::OK
             }
-            AlertCode::GENERIC => self.on_generic_alert(context, alert, now, random),
+            AlertCode::GENERIC => self.on_generic_alert(ctx, alert),
             AlertCode::SERVER_INITIATED
             | AlertCode::CLIENT_INITIATED
             | AlertCode::NEXT_MESSAGE
             | AlertCode::CLIENT_EVENT => StatusCode::OK,
             AlertCode::NO_END_OF_DATA => {
-                self.on_chunk_unanswered(context, now, random);
+                self.on_chunk_unanswered(ctx);
                 StatusCode::OK
             }
             _ => StatusCode::NOT_SUPPORTED,
         }
     }
 
-    fn on_generic_alert(
-        &mut self,
-        context: &mut DeviceContext,
-        alert: &Alert,
-        now: Utc,
-        random: RandomBytes<'_>,
-    ) -> StatusCode {
+    fn on_generic_alert(&mut self, ctx: &mut Context<'_>, alert: &Alert) -> StatusCode {
         let mut code = StatusCode::INCOMPLETE;
         for item in &alert.items {
-            code = self.on_alert_item(context, (alert, item), now, &mut *random);
+            code = self.on_alert_item(ctx, (alert, item));
             if !code.is_success() {
                 return code;
             }
@@ -290,35 +245,28 @@ impl DmSession {
     // spec: oma-dm 4 (generic alert)
     fn on_alert_item(
         &mut self,
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         (alert, item): (&Alert, &Item),
-        now: Utc,
-        random: RandomBytes<'_>,
     ) -> StatusCode {
         let Ok(generic) = GenericAlert::from_item(item) else { return StatusCode::INCOMPLETE };
         match scomo::OperationResult::from_item(item, alert.correlator.as_ref()) {
-            Ok(Some(result)) => return self.on_component_result(context, &result, now),
+            Ok(Some(result)) => return self.on_component_result(ctx, &result),
             Ok(None) => {}
             Err(_) => return StatusCode::INCOMPLETE,
         }
         match OperationResult::from_alert(&generic, alert.correlator.as_ref()) {
-            Ok(Some(result)) => self.on_result(context, &result, now),
+            Ok(Some(result)) => self.on_result(ctx, &result),
             Ok(None) => match UpdateRequest::from_alert(&generic) {
-                Some(request) => self.on_update_request(context, &request, now, random),
+                Some(request) => self.on_update_request(ctx, &request),
                 None => StatusCode::UNSUPPORTED_FORMAT,
             },
             Err(_) => StatusCode::INCOMPLETE,
         }
     }
 
-    fn on_result(
-        &mut self,
-        context: &mut DeviceContext,
-        result: &OperationResult,
-        now: Utc,
-    ) -> StatusCode {
-        let receipt = results::record_result(&mut context.attempts, result, now);
-        context.audit_note(match receipt {
+    fn on_result(&mut self, ctx: &mut Context<'_>, result: &OperationResult) -> StatusCode {
+        let receipt = results::record_result(&mut ctx.stored.attempts, result, ctx.now);
+        ctx.audit_note(match receipt {
             Receipt::Recorded => format!("result {}", result.result),
             Receipt::Duplicate => format!("result {} again", result.result),
             Receipt::Unmatched => format!("result {} of no attempt, not counted", result.result),
@@ -342,7 +290,7 @@ impl DmSession {
     }
 }
 
-fn on_dev_info(context: &mut DeviceContext, items: &[Item]) -> StatusCode {
+fn on_dev_info(ctx: &mut Context<'_>, items: &[Item]) -> StatusCode {
     fn uri(item: &Item) -> &str {
         item.source_uri().or(item.target_uri()).unwrap_or_default()
     }
@@ -351,50 +299,50 @@ fn on_dev_info(context: &mut DeviceContext, items: &[Item]) -> StatusCode {
         return StatusCode::NOT_ALLOWED;
     }
     let mut ids = items.iter().filter(|item| uri(item).ends_with("DevInfo/DevId"));
-    if ids.any(|item| item.data_text().map(str::trim) != Some(context.device.id.as_str())) {
-        context.audit_note("DevInfo names another device");
+    if ids.any(|item| item.data_text().map(str::trim) != Some(ctx.stored.device.id.as_str())) {
+        ctx.audit_note("DevInfo names another device");
         return StatusCode::FORBIDDEN;
     }
     StatusCode::OK
 }
 
-fn on_firmware_version(context: &mut DeviceContext, firmware: String, now: Utc) {
-    for row in &mut context.attempts {
-        let campaign = context.campaigns.iter().find(|campaign| campaign.id == row.campaign);
+fn on_firmware_version(ctx: &mut Context<'_>, firmware: String) {
+    for row in &mut ctx.stored.attempts {
+        let campaign = ctx.stored.campaigns.iter().find(|campaign| campaign.id == row.campaign);
         if let Some(campaign) = campaign.filter(|it| it.delivery.software.is_none()) {
             let before = row.phase;
-            results::confirm_version(row, campaign, &firmware, now);
+            results::confirm_version(row, campaign, &firmware, ctx.now);
             if row.phase != before {
-                context.notes.push(format!("{} is {}", row.campaign, row.phase));
+                ctx.stored.notes.push(format!("{} is {}", row.campaign, row.phase));
             }
         }
     }
-    if context.device.firmware_version.as_ref() != Some(&firmware) {
-        context.notes.push(format!("runs {firmware}"));
-        context.device.firmware_version = Some(firmware);
+    if ctx.stored.device.firmware_version.as_ref() != Some(&firmware) {
+        ctx.stored.notes.push(format!("runs {firmware}"));
+        ctx.stored.device.firmware_version = Some(firmware);
     }
 }
 
 /// Applies the phase to the attempt in progress: the one accepted without a result.
-fn on_phase(context: &mut DeviceContext, word: &str, now: Utc) {
+fn on_phase(ctx: &mut Context<'_>, word: &str) {
     let Ok(phase) = word.trim().parse::<Phase>() else { return };
     let busy = |row: &&mut ArmingAttempt| {
         row.was_accepted()
             && row.result_code.is_none()
             && (row.phase.is_open() || row.phase == ArmingPhase::Unknown)
     };
-    if let Some(row) = context.attempts.iter_mut().filter(busy).max_by_key(|row| row.updated) {
+    if let Some(row) = ctx.stored.attempts.iter_mut().filter(busy).max_by_key(|row| row.updated) {
         let before = row.phase;
-        results::apply_phase(row, phase, now);
+        results::apply_phase(row, phase, ctx.now);
         if row.phase != before {
-            context.notes.push(format!("{} is {}", row.campaign, row.phase));
+            ctx.stored.notes.push(format!("{} is {}", row.campaign, row.phase));
         }
     }
 }
 
 /// Handles the status of Suspend or Resume. A missing node is final; any other rejection may pass.
-fn on_suspend_status(context: &mut DeviceContext, command: SuspendCommand, code: StatusCode) {
-    context.audit_note(format!("{command} answered {code}"));
+fn on_suspend_status(ctx: &mut Context<'_>, command: SuspendCommand, code: StatusCode) {
+    ctx.audit_note(format!("{command} answered {code}"));
     let never = [
         StatusCode::NOT_FOUND,
         StatusCode::NOT_ALLOWED,
@@ -403,35 +351,33 @@ fn on_suspend_status(context: &mut DeviceContext, command: SuspendCommand, code:
         StatusCode::PERMISSION_DENIED,
     ];
     // A later decision of the operator stays pending.
-    if context.device.pending_suspension == Some(command)
+    if ctx.stored.device.pending_suspension == Some(command)
         && (is_carried_out(code) || never.contains(&code))
     {
-        context.device.pending_suspension = None;
+        ctx.stored.device.pending_suspension = None;
     }
 }
 
 /// Handles the status of a policy setting; any status but "retry later" is final.
-fn on_policy_status(context: &mut DeviceContext, setting: &NodeValue, code: StatusCode, now: Utc) {
+fn on_policy_status(ctx: &mut Context<'_>, setting: &NodeValue, code: StatusCode) {
     if code == UNANSWERED {
-        context.audit_note(format!("policy {setting} not answered"));
+        ctx.audit_note(format!("policy {setting} not answered"));
         return;
     }
-    context.audit_note(format!("policy {setting} answered {code}"));
-    context.device.policy.record_status(setting, code, now);
+    ctx.audit_note(format!("policy {setting} answered {code}"));
+    ctx.stored.device.policy.record_status(setting, code, ctx.now);
 }
 
 /// Handles the status of the Exec that arms a device.
 fn on_exec_status(
-    context: &mut DeviceContext,
+    ctx: &mut Context<'_>,
     (campaign, revision): (CampaignId, u32),
     code: StatusCode,
-    now: Utc,
     limits: Limits,
-    random: RandomBytes<'_>,
 ) {
-    context.audit_note(format!("{campaign}: Exec answered {code}"));
+    ctx.audit_note(format!("{campaign}: Exec answered {code}"));
     let mut again = None;
-    update_latest(context, campaign, now, |row| match code {
+    ctx.update_latest(campaign, |row| match code {
         accepted if is_carried_out(accepted) => {
             row.armed_revision = revision;
             row.reason = None;
@@ -459,9 +405,9 @@ fn on_exec_status(
     if let Some((device, attempt, way)) = again
         && attempt <= limits.attempts
     {
-        let correlator = fresh_correlator(random);
-        let next = ArmingAttempt::pending(device, campaign, attempt, correlator, now);
-        context.attempts.push(ArmingAttempt { delivery_method: way, ..next });
+        let correlator = fresh_correlator(ctx.random);
+        let next = ArmingAttempt::pending(device, campaign, attempt, correlator, ctx.now);
+        ctx.stored.attempts.push(ArmingAttempt { delivery_method: way, ..next });
     }
 }
 

@@ -22,7 +22,7 @@ use proto::{
 use super::{
     arming_sequence::is_carried_out,
     command::{PlannedCommand, Purpose, Request},
-    context::DeviceContext,
+    context::{Context, DeviceContext},
     session::{DmSession, Stage},
 };
 use crate::{
@@ -80,9 +80,8 @@ const READ_BRANCHES: [Branch; 2] = [Branch::Delivered, Branch::Deployed];
 
 impl DmSession {
     /// Queues the next command for components; returns whether there is one.
-    pub(super) fn next_inventory_step(&mut self, context: &mut DeviceContext, now: Utc) -> bool {
-        let commands =
-            self.next_operation(context).or_else(|| self.next_inventory_read(context, now));
+    pub(super) fn next_inventory_step(&mut self, ctx: &mut Context<'_>) -> bool {
+        let commands = self.next_operation(ctx.stored).or_else(|| self.next_inventory_read(ctx));
         let Some(commands) = commands else { return false };
         self.queue.extend(commands);
         self.stage = Stage::Exec;
@@ -105,12 +104,8 @@ impl DmSession {
     }
 
     // spec: oma-dm 12.2 (the inventory is read)
-    fn next_inventory_read(
-        &mut self,
-        context: &mut DeviceContext,
-        now: Utc,
-    ) -> Option<Vec<PlannedCommand>> {
-        let components = &mut context.device.components;
+    fn next_inventory_read(&mut self, ctx: &mut Context<'_>) -> Option<Vec<PlannedCommand>> {
+        let components = &mut ctx.stored.device.components;
         match self.inventory.step {
             InventoryStep::NotYet if components.refresh_requested => {
                 self.inventory.step = InventoryStep::Names;
@@ -137,13 +132,13 @@ impl DmSession {
             Some(reason) => reason.clone(),
             None => {
                 components.inventory = self.inventory.entries();
-                components.read = Some(now);
+                components.read = Some(ctx.now);
                 let text = format!("holds {} packages and components", components.inventory.len());
-                confirm_attempts(context, now);
+                confirm_attempts(ctx);
                 text
             }
         };
-        context.audit_note(text);
+        ctx.audit_note(text);
         None
     }
 
@@ -164,18 +159,17 @@ impl DmSession {
     /// Handles the result of an operation on a component, of an operator or of a campaign.
     pub(super) fn on_component_result(
         &mut self,
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         result: &OperationResult,
-        now: Utc,
     ) -> StatusCode {
-        let receipt = match context.device.components.record_result(result, now) {
+        let receipt = match ctx.stored.device.components.record_result(result, ctx.now) {
             Some(true) => Receipt::Recorded,
             Some(false) => Receipt::Duplicate,
-            None => results::record_component_result(&mut context.attempts, result, now),
+            None => results::record_component_result(&mut ctx.stored.attempts, result, ctx.now),
         };
         // The inventory is read again: a result alone proves nothing.
-        context.device.components.refresh_requested |= receipt == Receipt::Recorded;
-        context.audit_note(match receipt {
+        ctx.stored.device.components.refresh_requested |= receipt == Receipt::Recorded;
+        ctx.audit_note(match receipt {
             Receipt::Recorded => format!("result {}", result.result),
             Receipt::Duplicate => format!("result {} again", result.result),
             Receipt::Unmatched => format!("result {} of no operation, not counted", result.result),
@@ -222,15 +216,15 @@ impl InventorySync {
 }
 
 /// Compares the inventory with the reported results of campaigns.
-fn confirm_attempts(context: &mut DeviceContext, now: Utc) {
-    for row in &mut context.attempts {
-        let campaign = context.campaigns.iter().find(|campaign| campaign.id == row.campaign);
+fn confirm_attempts(ctx: &mut Context<'_>) {
+    for row in &mut ctx.stored.attempts {
+        let campaign = ctx.stored.campaigns.iter().find(|campaign| campaign.id == row.campaign);
         let software = campaign.and_then(|campaign| campaign.delivery.software.as_ref());
         if let Some(software) = software {
             let before = row.phase;
-            results::confirm_components(row, software, &context.device.components, now);
+            results::confirm_components(row, software, &ctx.stored.device.components, ctx.now);
             if row.phase != before {
-                context.notes.push(format!("{} is {}", row.campaign, row.phase));
+                ctx.stored.notes.push(format!("{} is {}", row.campaign, row.phase));
             }
         }
     }

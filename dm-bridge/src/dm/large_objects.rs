@@ -2,19 +2,16 @@
 
 use std::borrow::Cow;
 
-use proto::{
-    dm::{
-        code::StatusCode,
-        encoding::Encoding,
-        large::Chunker,
-        syncml::{Command, CommandId, Item, Manage, MessageId, Verb},
-    },
-    time::Utc,
+use proto::dm::{
+    code::StatusCode,
+    encoding::Encoding,
+    large::Chunker,
+    syncml::{Command, CommandId, Item, Manage, MessageId, Verb},
 };
 
 use super::{
     command::{PlannedCommand, Property, Request},
-    context::DeviceContext,
+    context::Context,
     message_builder::{MessageBuilder, SentCommand},
     session::DmSession,
 };
@@ -90,8 +87,7 @@ impl DmSession {
         &mut self,
         reply: &mut MessageBuilder<'_>,
         encoding: Encoding,
-        context: &mut DeviceContext,
-        now: Utc,
+        ctx: &mut Context<'_>,
     ) {
         let Some(mut sending) = self.outbound_object.take() else { return };
         let command = |item: &Item| {
@@ -105,7 +101,7 @@ impl DmSession {
             reply.pop();
             fits
         });
-        let Some(chunk) = chunk else { return self.abort_oversized(context, now) };
+        let Some(chunk) = chunk else { return self.abort_oversized(ctx) };
         let id = reply.push(command(&chunk));
         let key = (reply.message.header.message_id, id);
         if sending.chunker.is_done() {

@@ -12,7 +12,7 @@ use proto::dm::{
     syncml::{Command, CommandId, Message, Status},
 };
 
-use super::{context::DeviceContext, message_builder::MessageBuilder, session::DmSession};
+use super::{context::Context, message_builder::MessageBuilder, session::DmSession};
 use crate::fleet::device::{Device, DeviceNonce, SERVER_ID};
 
 /// Challenges of a device that are answered per session.
@@ -72,17 +72,17 @@ impl DmSession {
     // spec: oma-dm 5.2 (a stale nonce of the server)
     pub(super) fn resend(
         &mut self,
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         mut reply: MessageBuilder<'_>,
         status: &Status,
     ) -> Message {
-        let kind = context.device.auth.kind;
+        let kind = ctx.stored.device.auth.kind;
         let asked = status.challenge.as_ref().filter(|asked| asked.kind() == Some(kind));
         let last_sent = self.server_auth.last_sent.take();
         let (Some(asked), Some(last_sent), Some(server), 0..MAX_CHALLENGES) =
-            (asked, last_sent, &mut context.device.server, self.server_auth.challenges)
+            (asked, last_sent, &mut ctx.stored.device.server, self.server_auth.challenges)
         else {
-            context.audit_note("server authentication rejected");
+            ctx.audit_note("server authentication rejected");
             self.end();
             return reply.message;
         };
@@ -100,7 +100,7 @@ impl DmSession {
         reply.message.commands.extend(commands);
         reply.message.is_final = last_sent.is_final;
         self.renumber(last_sent.header.message_id, reply.message.header.message_id);
-        self.add_credential(&context.device, &mut reply);
+        self.add_credential(&ctx.stored.device, &mut reply);
         reply.message
     }
 }

@@ -22,7 +22,6 @@ use proto::{
         syncml::{Challenge, CommandId, Header, Item, Message, MessageId},
     },
     ids::CampaignId,
-    time::Utc,
 };
 
 use super::{
@@ -30,7 +29,7 @@ use super::{
     arming_sequence::{ArmingSequence, GroupSupport},
     auth::{self, AuthOutcome, ClientCredentials},
     command::{PlannedCommand, Property},
-    context::DeviceContext,
+    context::{Context, DeviceContext},
     inventory::InventorySync,
     large_objects::OutboundObject,
     message_builder::{MessageBuilder, SentCommand, refuse},
@@ -48,7 +47,6 @@ use crate::{
         policy::NodeValue,
         profile::Quirk,
     },
-    random::RandomBytes,
 };
 
 /// A received message.
@@ -153,25 +151,27 @@ pub(super) enum Stage {
 impl DmSession {
     /// Handles a message that belongs to no session yet.
     pub fn open(
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         received: ReceivedMessage<'_>,
-        now: Utc,
         limits: Limits,
-        random: RandomBytes<'_>,
     ) -> OpenOutcome {
         let message = received.message;
-        let kind = context.device.auth.kind;
+        let kind = ctx.stored.device.auth.kind;
         let challenge = |nonce: &Nonce| Some(Challenge::new(kind, &nonce.0));
-        match auth::authenticate(&mut context.device, received.credentials(), now, Nonce(random()))
-        {
+        match auth::authenticate(
+            &mut ctx.stored.device,
+            received.credentials(),
+            ctx.now,
+            Nonce((ctx.random)()),
+        ) {
             AuthOutcome::Accepted(next) => {
-                context.audit_note("authenticated");
-                let quirks = &context.device.profile.quirks;
-                let mut session = Self::begin(&message.header, limits, random(), quirks);
+                ctx.audit_note("authenticated");
+                let quirks = &ctx.stored.device.profile.quirks;
+                let mut session = Self::begin(&message.header, limits, (ctx.random)(), quirks);
                 session.proof_per_message = kind == AuthKind::Mac;
                 // Basic authentication has no nonce.
                 let challenge = challenge(&next).filter(|_| kind != AuthKind::Basic);
-                let reply = session.respond(context, received, now, challenge, random);
+                let reply = session.respond(ctx, received, challenge);
                 OpenOutcome::Accepted(Box::new(session), reply)
             }
             AuthOutcome::AuthRequired(nonce) => OpenOutcome::AuthRequired(refuse(
@@ -180,7 +180,7 @@ impl DmSession {
                 challenge(&nonce),
             )),
             AuthOutcome::AuthFailed(nonce) => {
-                context.audit_note("credential refused");
+                ctx.audit_note("credential refused");
                 OpenOutcome::AuthFailed(refuse(
                     message,
                     StatusCode::INVALID_CREDENTIALS,
@@ -246,29 +246,25 @@ impl DmSession {
     }
 
     /// Handles a further message.
-    pub fn handle(
-        &mut self,
-        context: &mut DeviceContext,
-        received: ReceivedMessage<'_>,
-        now: Utc,
-        random: RandomBytes<'_>,
-    ) -> Message {
+    pub fn handle(&mut self, ctx: &mut Context<'_>, received: ReceivedMessage<'_>) -> Message {
         if !self.proof_per_message {
-            return self.respond(context, received, now, None, random);
+            return self.respond(ctx, received, None);
         }
         // spec: oma-dm 5.1 (proof over each message)
         let refusal = |code, challenge| refuse(received.message, code, challenge);
         let challenge = |next: &Nonce| Some(Challenge::new(AuthKind::Mac, &next.0));
-        match auth::authenticate(&mut context.device, received.credentials(), now, Nonce(random()))
-        {
-            AuthOutcome::Accepted(next) => {
-                self.respond(context, received, now, challenge(&next), random)
-            }
+        match auth::authenticate(
+            &mut ctx.stored.device,
+            received.credentials(),
+            ctx.now,
+            Nonce((ctx.random)()),
+        ) {
+            AuthOutcome::Accepted(next) => self.respond(ctx, received, challenge(&next)),
             AuthOutcome::AuthRequired(next) => {
                 refusal(StatusCode::MISSING_CREDENTIALS, challenge(&next))
             }
             AuthOutcome::AuthFailed(next) => {
-                context.audit_note("proof of a message refused");
+                ctx.audit_note("proof of a message refused");
                 refusal(StatusCode::INVALID_CREDENTIALS, challenge(&next))
             }
             AuthOutcome::LockedOut(_) => refusal(StatusCode::UNAVAILABLE, None),
@@ -277,24 +273,20 @@ impl DmSession {
 
     fn respond(
         &mut self,
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         received: ReceivedMessage<'_>,
-        now: Utc,
         challenge: Option<Challenge>,
-        random: RandomBytes<'_>,
     ) -> Message {
-        let reply = self.compose_reply(context, received, now, challenge, random);
+        let reply = self.compose_reply(ctx, received, challenge);
         self.record_sent(&reply);
         reply
     }
 
     fn compose_reply(
         &mut self,
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         ReceivedMessage { message, encoding, .. }: ReceivedMessage<'_>,
-        now: Utc,
         challenge: Option<Challenge>,
-        random: RandomBytes<'_>,
     ) -> Message {
         self.last_message = message.header.message_id;
         let announced = message.header.meta.as_ref().and_then(|meta| meta.max_message_size);
@@ -303,47 +295,47 @@ impl DmSession {
         }
         let largest = message.header.meta.as_ref().and_then(|meta| meta.max_object_size);
         self.object_bytes = largest.or(self.object_bytes);
-        let mut reply = MessageBuilder::new(message, self.reply_uri(&context.device.url));
+        let mut reply = MessageBuilder::new(message, self.reply_uri(&ctx.stored.device.url));
         // spec: oma-dm 5 (212 and the nonce of the next session)
         let code = if self.proof_per_message { StatusCode::OK } else { StatusCode::AUTHENTICATED };
         reply.header_status(code, challenge);
         if let Some(status) = challenge_of(message) {
-            return self.resend(context, reply, status);
+            return self.resend(ctx, reply, status);
         }
-        for (command, code) in self.handle_commands(context, message, now, random) {
+        for (command, code) in self.handle_commands(ctx, message) {
             reply.command_status(command, code);
         }
-        self.add_credential(&context.device, &mut reply);
+        self.add_credential(&ctx.stored.device, &mut reply);
         for item in std::mem::take(&mut self.aborted_objects) {
             reply.alert(AlertCode::NO_END_OF_DATA, vec![item]);
         }
         if self.stage == Stage::Done {
             return reply.finish();
         }
-        if let Some(reason) = self.abort_reason(context) {
-            context.audit_note(format!("session aborted: {reason}"));
+        if let Some(reason) = self.abort_reason(ctx.stored) {
+            ctx.audit_note(format!("session aborted: {reason}"));
             self.end();
             reply.alert(AlertCode::SESSION_ABORT, Vec::new());
             return reply.finish();
         }
         let is_our_turn = std::mem::take(&mut self.package_open) || message.is_final;
         if self.chunk_due() {
-            self.send_chunk(&mut reply, encoding, context, now);
+            self.send_chunk(&mut reply, encoding, ctx);
             return reply.finish();
         }
-        self.on_chunk_unanswered(context, now, random);
+        self.on_chunk_unanswered(ctx);
         if !is_our_turn {
             // spec: oma-dm 1 (next message)
             return reply.request_next_message();
         }
-        self.on_status_missing(context, now, random);
+        self.on_status_missing(ctx);
         if self.stage == Stage::Query && self.sent.is_empty() {
-            self.query_firmware(context);
+            self.query_firmware(ctx.stored);
         }
         while self.queue.is_empty() && self.stage != Stage::Done {
-            self.next_step(context, now, random);
+            self.next_step(ctx);
         }
-        self.pack_message(&mut reply, encoding, context, now);
+        self.pack_message(&mut reply, encoding, ctx);
         reply.finish()
     }
 
@@ -365,16 +357,16 @@ impl DmSession {
     }
 
     /// Selects the next stage after every sent command has a status.
-    fn next_step(&mut self, context: &mut DeviceContext, now: Utc, random: RandomBytes<'_>) {
+    fn next_step(&mut self, ctx: &mut Context<'_>) {
         match self.stage {
             Stage::Query | Stage::Exec => self.stage = Stage::Schedule,
             Stage::Schedule => {
-                for campaign in tasks::fall_back(context, now, random) {
+                for campaign in tasks::fall_back(ctx) {
                     self.attempted.remove(&campaign);
                 }
-                self.schedule(context, now, random);
+                self.schedule(ctx);
             }
-            Stage::Arming => self.next_arming_step(context, now),
+            Stage::Arming => self.next_arming_step(ctx),
             Stage::Done => {}
         }
     }
@@ -429,36 +421,42 @@ impl DmSession {
     }
 
     /// Queues the next task, by priority: policy, suspension, components, arming.
-    fn schedule(&mut self, context: &mut DeviceContext, now: Utc, random: RandomBytes<'_>) {
-        if self.send_policies(context) {
+    fn schedule(&mut self, ctx: &mut Context<'_>) {
+        if self.send_policies(ctx.stored) {
             self.stage = Stage::Exec;
             return;
         }
-        if let Some(command) = context
+        if let Some(command) = ctx
+            .stored
             .device
             .pending_suspension
             .filter(|_| !std::mem::replace(&mut self.suspend_sent, true))
         {
-            self.queue.push_back(commands::suspension(command, &context.device, random));
+            self.queue.push_back(commands::suspension(command, &ctx.stored.device, ctx.random));
             self.stage = Stage::Exec;
             return;
         }
-        if self.next_inventory_step(context, now) {
+        if self.next_inventory_step(ctx) {
             return;
         }
-        match tasks::next_task(&context.attempts, &context.campaigns, &self.attempted, now) {
+        match tasks::next_task(
+            &ctx.stored.attempts,
+            &ctx.stored.campaigns,
+            &self.attempted,
+            ctx.now,
+        ) {
             None => self.stage = Stage::Done,
             Some(ArmingTask::Disarm(campaign)) => {
                 self.attempted.insert(campaign);
-                self.queue.push_back(commands::disarm(campaign, &context.device, random));
+                self.queue.push_back(commands::disarm(campaign, &ctx.stored.device, ctx.random));
                 self.stage = Stage::Exec;
             }
             // The window opened during the session.
             Some(ArmingTask::Arm(_)) if !self.capabilities_queried => {
-                self.query_capabilities(context);
+                self.query_capabilities(ctx.stored);
                 self.stage = Stage::Query;
             }
-            Some(ArmingTask::Arm(campaign)) => self.begin_arming(context, campaign, now),
+            Some(ArmingTask::Arm(campaign)) => self.begin_arming(ctx, campaign),
         }
     }
 
@@ -467,8 +465,7 @@ impl DmSession {
         &mut self,
         reply: &mut MessageBuilder<'_>,
         encoding: Encoding,
-        context: &mut DeviceContext,
-        now: Utc,
+        ctx: &mut Context<'_>,
     ) {
         let message = reply.message.header.message_id;
         let mut sent = 0;
@@ -479,12 +476,12 @@ impl DmSession {
                 if sent > 0 {
                     self.queue.push_front(planned);
                 } else if let Some(kind) = planned.group_kind() {
-                    self.regroup(kind, context, now);
+                    self.regroup(kind, ctx);
                     continue;
                 } else if self.start_object(planned, encoding) {
-                    self.send_chunk(reply, encoding, context, now);
+                    self.send_chunk(reply, encoding, ctx);
                 } else {
-                    self.abort_oversized(context, now);
+                    self.abort_oversized(ctx);
                 }
                 return;
             }
@@ -516,14 +513,14 @@ impl DmSession {
 
     /// Ends the session: a command exceeds the message size of the device, and it supports no large
     /// objects.
-    pub(super) fn abort_oversized(&mut self, context: &mut DeviceContext, now: Utc) {
+    pub(super) fn abort_oversized(&mut self, ctx: &mut Context<'_>) {
         let reason = format!("a command does not fit into {} octets", self.message_bytes);
-        context.audit_note(&*reason);
+        ctx.audit_note(&*reason);
         if let Some(sequence) = self.arming.take() {
             // The next session uses the next delivery method, if there is one.
-            let campaign = context.campaign(sequence.campaign).cloned();
+            let campaign = ctx.stored.campaign(sequence.campaign).cloned();
             let next = |way| campaign.as_ref().and_then(|campaign| campaign.next_method(way));
-            update_latest(context, sequence.campaign, now, |row| {
+            ctx.update_latest(sequence.campaign, |row| {
                 row.reason = Some(reason);
                 if next(row.delivery_method).is_some() {
                     row.phase = ArmingPhase::NeedsUnicast;
@@ -533,22 +530,5 @@ impl DmSession {
         self.queue.clear();
         self.outbound_object = None;
         self.stage = Stage::Done;
-    }
-}
-
-/// Changes the latest attempt for a campaign.
-pub(super) fn update_latest(
-    context: &mut DeviceContext,
-    campaign: CampaignId,
-    now: Utc,
-    change: impl FnOnce(&mut ArmingAttempt),
-) {
-    let rows = context.attempts.iter_mut().filter(|row| row.campaign == campaign);
-    if let Some(row) = rows.max_by_key(|row| row.attempt) {
-        let before = row.clone();
-        change(row);
-        if *row != before {
-            row.updated = now;
-        }
     }
 }

@@ -18,7 +18,7 @@ use proto::{
 
 use super::{
     Limits,
-    context::DeviceContext,
+    context::{Context, DeviceContext},
     session::{DmSession, OpenOutcome, ReceivedMessage},
 };
 use crate::{
@@ -31,6 +31,7 @@ use crate::{
         profile::{Profile, Quirk},
         store_tests,
     },
+    random::RandomBytes,
 };
 
 mod any_device;
@@ -67,6 +68,26 @@ fn device_context() -> DeviceContext {
         packages: Default::default(),
         notes: vec![],
     }
+}
+
+fn open(
+    stored: &mut DeviceContext,
+    message: &Message,
+    now: Utc,
+    limits: Limits,
+    random: RandomBytes<'_>,
+) -> OpenOutcome {
+    DmSession::open(&mut Context { stored, now, random }, received(message), limits)
+}
+
+fn proceed(
+    session: &mut DmSession,
+    stored: &mut DeviceContext,
+    message: &Message,
+    now: Utc,
+    random: RandomBytes<'_>,
+) -> Message {
+    session.handle(&mut Context { stored, now, random }, received(message))
 }
 
 fn received(message: &Message) -> ReceivedMessage<'_> {
@@ -294,13 +315,12 @@ impl Device {
             count += 1;
             [count; 16]
         };
-        let opening =
-            DmSession::open(context, received(&first), now, Limits::default(), &mut random);
+        let opening = open(context, &first, now, Limits::default(), &mut random);
         let OpenOutcome::Accepted(mut session, reply) = opening else { panic!("{opening:?}") };
         let mut replies = vec![reply];
         while let Some(next) = self.answer(replies.last().unwrap()) {
             assert!(session.is_continued_by(&next, Some(session.token())));
-            replies.push(session.handle(context, received(&next), now, &mut random));
+            replies.push(proceed(&mut session, context, &next, now, &mut random));
             assert!(replies.len() < 60, "the session does not end");
         }
         assert!(session.is_finished());
@@ -424,12 +444,11 @@ fn a_window_that_opens_during_a_session_arms_a_device_that_was_not_queried_yet()
     let mut device = Device::new();
     let mut random = || [77; 16];
     let first = device.first([1; 16]);
-    let opening =
-        DmSession::open(&mut context, received(&first), NOW, Limits::default(), &mut random);
+    let opening = open(&mut context, &first, NOW, Limits::default(), &mut random);
     let OpenOutcome::Accepted(mut session, mut reply) = opening else { panic!("{opening:?}") };
     context.attempts = selected;
     while let Some(next) = device.answer(&reply) {
-        reply = session.handle(&mut context, received(&next), NOW, &mut random);
+        reply = proceed(&mut session, &mut context, &next, NOW, &mut random);
     }
     assert!(session.is_finished());
     let row = latest(&context);
@@ -569,12 +588,11 @@ fn an_exec_without_a_status_is_repeated_with_the_same_correlator() {
         [count; 16]
     };
     let first = device.first([1; 16]);
-    let opening =
-        DmSession::open(&mut context, received(&first), NOW, Limits::default(), &mut random);
+    let opening = open(&mut context, &first, NOW, Limits::default(), &mut random);
     let OpenOutcome::Accepted(mut session, mut reply) = opening else { panic!() };
     while !matches!(flat(&reply).last(), Some(Command::Exec(_))) {
         let next = device.answer(&reply).unwrap();
-        reply = session.handle(&mut context, received(&next), NOW, &mut random);
+        reply = proceed(&mut session, &mut context, &next, NOW, &mut random);
     }
     // The session ends here; the device connects again later.
     context.device.auth.next_nonce = Some(Nonce([1; 16]));
@@ -657,10 +675,7 @@ fn missing_and_wrong_credentials_get_a_challenge_and_no_command_is_executed() {
         let mut device = Device::new();
         let first = Command::Alert(final_alert(200, Some("c1")));
         let message = device.message(credential, vec![first]);
-        let opening =
-            DmSession::open(&mut context, received(&message), NOW, Limits::default(), &mut || {
-                [7; 16]
-            });
+        let opening = open(&mut context, &message, NOW, Limits::default(), &mut || [7; 16]);
         let (OpenOutcome::AuthRequired(reply) | OpenOutcome::AuthFailed(reply)) = opening else {
             panic!()
         };
@@ -678,8 +693,7 @@ fn a_message_continues_a_session_only_by_its_token_and_a_higher_number() {
     let mut context = device_context();
     let mut device = Device::new();
     let first = device.first([1; 16]);
-    let opening =
-        DmSession::open(&mut context, received(&first), NOW, Limits::default(), &mut || [7; 16]);
+    let opening = open(&mut context, &first, NOW, Limits::default(), &mut || [7; 16]);
     let OpenOutcome::Accepted(session, reply) = opening else { panic!() };
     let uri = reply.header.respond_to.clone().unwrap();
     let token = uri.strip_prefix("http://127.0.0.1:8080/dm?s=").unwrap();
@@ -719,14 +733,14 @@ fn a_session_whose_campaign_is_stopped_or_that_never_ends_is_aborted() {
         let limits = Limits { messages: 4, ..Limits::default() };
         let limits = if is_stopped { Limits::default() } else { limits };
         let first = device.first([1; 16]);
-        let opening = DmSession::open(&mut context, received(&first), NOW, limits, &mut || [7; 16]);
+        let opening = open(&mut context, &first, NOW, limits, &mut || [7; 16]);
         let OpenOutcome::Accepted(mut session, mut reply) = opening else { panic!("{opening:?}") };
         while !session.is_finished() {
             let next = device.answer(&reply).unwrap();
             if is_stopped && device.written().len() > 1 {
                 context.campaigns[0].state = CampaignState::Stopping;
             }
-            reply = session.handle(&mut context, received(&next), NOW, &mut || [8; 16]);
+            reply = proceed(&mut session, &mut context, &next, NOW, &mut || [8; 16]);
         }
         let Some(Command::Alert(alert)) = reply.commands.last() else { panic!("{reply:?}") };
         assert_eq!((alert.code, reply.is_final), (AlertCode::SESSION_ABORT, true));
@@ -748,8 +762,7 @@ fn an_unfinished_package_is_continued_by_next_message() {
     let mut device = Device::new();
     let mut first = device.first([1; 16]);
     first.is_final = false;
-    let opening =
-        DmSession::open(&mut context, received(&first), NOW, Limits::default(), &mut || [7; 16]);
+    let opening = open(&mut context, &first, NOW, Limits::default(), &mut || [7; 16]);
     let OpenOutcome::Accepted(_, reply) = opening else { panic!() };
     assert!(!reply.is_final);
     let Some(Command::Alert(alert)) = reply.commands.last() else { panic!() };

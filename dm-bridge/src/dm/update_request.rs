@@ -11,7 +11,7 @@ use proto::{
 
 use super::{
     command::PlannedCommand,
-    context::DeviceContext,
+    context::{Context, DeviceContext},
     session::{DmSession, Stage},
 };
 use crate::{
@@ -21,7 +21,7 @@ use crate::{
         update_requests::UpdateRequestPolicy,
     },
     fleet::attempt::ArmingAttempt,
-    random::{RandomBytes, fresh_correlator},
+    random::fresh_correlator,
 };
 
 /// Decision on an update request.
@@ -67,17 +67,15 @@ impl DmSession {
     /// Handles a request; a campaign that it selects is armed later in this session.
     pub(super) fn on_update_request(
         &mut self,
-        context: &mut DeviceContext,
+        ctx: &mut Context<'_>,
         request: &UpdateRequest,
-        now: Utc,
-        random: RandomBytes<'_>,
     ) -> StatusCode {
-        let decision = if names_firmware(context, request) {
-            self.decide(context, now, random)
+        let decision = if names_firmware(ctx.stored, request) {
+            self.decide(ctx)
         } else {
             Decision::UnknownObject
         };
-        context.audit_note(format!("update request of the {}: {decision:?}", request.initiator));
+        ctx.audit_note(format!("update request of the {}: {decision:?}", request.initiator));
         // spec: oma-004 6.1 (the user who asks is notified in the same session)
         if request.initiator == UpdateInitiator::User {
             self.queue
@@ -89,33 +87,35 @@ impl DmSession {
         decision.code()
     }
 
-    fn decide(
-        &mut self,
-        context: &mut DeviceContext,
-        now: Utc,
-        random: RandomBytes<'_>,
-    ) -> Decision {
-        if let Some(campaign) = newest_relevant(context, now) {
+    fn decide(&mut self, ctx: &mut Context<'_>) -> Decision {
+        if let Some(campaign) = newest_relevant(ctx.stored, ctx.now) {
             let (id, version) = (campaign.id, campaign.terms.firmware_version.clone());
-            let policy = context.device.update_requests.unwrap_or(campaign.update_requests);
-            let is_selected = context.latest().any(|row| row.campaign == id);
+            let policy = ctx.stored.device.update_requests.unwrap_or(campaign.update_requests);
+            let is_selected = ctx.stored.latest().any(|row| row.campaign == id);
             if !is_selected && policy != UpdateRequestPolicy::Nothing {
-                let correlator = fresh_correlator(random);
-                let device = context.device.id.clone();
-                context.attempts.push(ArmingAttempt::pending(device, id, 1, correlator, now));
+                let correlator = fresh_correlator(ctx.random);
+                let device = ctx.stored.device.id.clone();
+                ctx.stored
+                    .attempts
+                    .push(ArmingAttempt::pending(device, id, 1, correlator, ctx.now));
             }
-            if policy == UpdateRequestPolicy::Later && !is_in_progress(context, id) {
+            if policy == UpdateRequestPolicy::Later && !is_in_progress(ctx.stored, id) {
                 self.attempted.insert(id);
                 return Decision::Later(version);
             }
         }
-        match tasks::next_task(&context.attempts, &context.campaigns, &self.attempted, now) {
+        match tasks::next_task(
+            &ctx.stored.attempts,
+            &ctx.stored.campaigns,
+            &self.attempted,
+            ctx.now,
+        ) {
             Some(ArmingTask::Arm(id)) => {
                 let version =
-                    context.campaign(id).map(|found| found.terms.firmware_version.clone());
+                    ctx.stored.campaign(id).map(|found| found.terms.firmware_version.clone());
                 Decision::Granted(version.unwrap_or_default())
             }
-            Some(ArmingTask::Disarm(_)) | None => without_task(context),
+            Some(ArmingTask::Disarm(_)) | None => without_task(ctx.stored),
         }
     }
 }

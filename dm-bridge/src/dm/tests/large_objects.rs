@@ -97,24 +97,21 @@ fn chunked_values_of_a_device_are_reassembled_and_a_missing_end_is_reported() {
         let mut context = device_context();
         let mut device = Device::new();
         let first = device.first([1; 16]);
-        let opening =
-            DmSession::open(&mut context, received(&first), NOW, Limits::default(), &mut || {
-                [7; 16]
-            });
+        let opening = open(&mut context, &first, NOW, Limits::default(), &mut || [7; 16]);
         let OpenOutcome::Accepted(mut session, reply) = opening else { panic!("{opening:?}") };
         let (server, asked) = (reply.header.message_id, reply.commands.last().unwrap().id());
         let get = reply.commands.iter().find(|it| matches!(it, Command::Get(_))).unwrap().id();
         let begun = results(server, get, chunk("1.", Some(3), true));
         let mut message = device.message(None, vec![begun]);
         message.is_final = false;
-        let reply = session.handle(&mut context, received(&message), NOW, &mut || [8; 16]);
+        let reply = proceed(&mut session, &mut context, &message, NOW, &mut || [8; 16]);
         assert_eq!(codes(&reply), [(Verb::Header, 212), (Verb::Results, 213)]);
         assert!(!reply.is_final);
         let command = if interrupted { asked } else { get };
         let end = chunk("5", None, false);
         let end = if interrupted { Item { source: None, ..end } } else { end };
         let message = device.message(None, vec![results(server, command, end)]);
-        let reply = session.handle(&mut context, received(&message), NOW, &mut || [9; 16]);
+        let reply = proceed(&mut session, &mut context, &message, NOW, &mut || [9; 16]);
         let is_reported = reply.commands.iter().any(|command| match command {
             Command::Alert(alert) => alert.code == AlertCode::NO_END_OF_DATA,
             _ => false,

@@ -81,11 +81,10 @@ fn a_setting_that_is_to_be_retried_is_sent_in_the_next_session() {
 /// Opens a session up to the message that sets the policy.
 fn begun(context: &mut DeviceContext, device: &mut Device) -> (DmSession, Message) {
     let first = device.first([1; 16]);
-    let opening =
-        DmSession::open(context, received(&first), NOW, Limits::default(), &mut || [9; 16]);
+    let opening = open(context, &first, NOW, Limits::default(), &mut || [9; 16]);
     let OpenOutcome::Accepted(mut session, reply) = opening else { panic!("{opening:?}") };
     let next = device.answer(&reply).unwrap();
-    let reply = session.handle(context, received(&next), NOW, &mut || [9; 16]);
+    let reply = proceed(&mut session, context, &next, NOW, &mut || [9; 16]);
     assert!(reply.commands.iter().any(|command| command.verb() == Verb::Replace), "{reply:?}");
     (*session, reply)
 }
@@ -97,7 +96,7 @@ fn a_setting_without_a_status_stays_pending() {
     let (mut session, reply) = begun(&mut context, &mut device);
     let mut silent = device.answer(&reply).unwrap();
     silent.commands.truncate(1);
-    let last = session.handle(&mut context, received(&silent), NOW, &mut || [9; 16]);
+    let last = proceed(&mut session, &mut context, &silent, NOW, &mut || [9; 16]);
     assert!(device.answer(&last).is_none(), "it is not sent twice in one session: {last:?}");
     assert_eq!(standing(&context), (vec!["call=ignore".to_owned()], vec![None]));
     assert!(
@@ -115,10 +114,10 @@ fn a_setting_changed_meanwhile_is_sent_in_the_same_session() {
     let (mut session, reply) = begun(&mut context, &mut device);
     context.device.policy.set("call=suspend".parse().unwrap(), Utc(2));
     let next = device.answer(&reply).unwrap();
-    let reply = session.handle(&mut context, received(&next), NOW, &mut || [9; 16]);
+    let reply = proceed(&mut session, &mut context, &next, NOW, &mut || [9; 16]);
     assert_eq!(standing(&context), (vec!["call=suspend".to_owned()], vec![None]));
     let next = device.answer(&reply).unwrap();
-    session.handle(&mut context, received(&next), NOW, &mut || [9; 16]);
+    proceed(&mut session, &mut context, &next, NOW, &mut || [9; 16]);
     assert_eq!(standing(&context), (vec![], vec![Some(200)]));
     assert!(session.is_finished());
 }
