@@ -2,10 +2,8 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`tasks`] | the next thing to do with a device |
 //! | [`commands`] | the commands for it; the only place that names a FLUTE session to a device |
 //! | [`results`] | final alerts, and what is read back |
 
 pub mod commands;
 pub mod results;
-pub mod tasks;

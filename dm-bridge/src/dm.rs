@@ -5,12 +5,13 @@
 //! | [`context`] | the stored rows that concern one device |
 //! | [`session_table`] | the DM sessions that are open, and how many the server admits |
 //! | [`session`] | one authenticated DM session: package order, tasks, packing |
-//! | [`message_builder`] | a reply under construction |
 //! | [`auth`] | authentication of devices: credentials, nonces, failures |
 //! | `server_auth` | authentication of this server to the device |
 //! | [`command`] | commands for a device, before they are numbered |
-//! | [`incoming`] | statuses, results and alerts of a device |
-//! | [`large_objects`] | objects sent in chunks, both ways |
+//! | `incoming` | objects of a device that arrive in chunks; values and reports for its rows |
+//! | [`outbox`] | commands to a device: queued, packed, sent, awaiting their Status |
+//! | `capabilities` | capabilities of a device |
+//! | `tasks` | the tasks of a session, each once |
 //! | `arming_sequence` | the ordered commands that arm a device, and their groups |
 //! | `inventory` | software components: inventory and operations |
 //! | [`update_request`] | updates that a device or its user requests |
@@ -20,15 +21,16 @@
 
 mod arming_sequence;
 pub mod auth;
+mod capabilities;
 pub mod command;
 pub mod context;
 mod incoming;
 mod inventory;
-mod large_objects;
-pub mod message_builder;
+pub mod outbox;
 mod server_auth;
 pub mod session;
 pub mod session_table;
+mod tasks;
 mod update_request;
 
 /// Limits of the DM server.

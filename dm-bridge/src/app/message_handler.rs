@@ -23,7 +23,7 @@ use crate::{
     dm::{
         Limits,
         context::{Context, DeviceContext, latest},
-        message_builder::refuse,
+        outbox::refuse,
         session::{DmSession, OpenOutcome, ReceivedMessage},
         session_table::retry_uri,
     },

@@ -20,13 +20,7 @@ use proto::{
 use crate::{
     campaign::model::{Campaign, DeliveryMethod, PreparedSession, Window},
     dm::command::{PlannedCommand, Purpose, Request, Requirement},
-    fleet::{
-        attempt::ArmingAttempt,
-        device::{Device, SuspendCommand},
-        policy::NodeValue,
-        profile::Quirk,
-    },
-    random::{RandomBytes, fresh_correlator},
+    fleet::{attempt::ArmingAttempt, device::Device, profile::Quirk},
 };
 
 /// Returns the tune-in parameters of a campaign.
@@ -180,10 +174,7 @@ fn package_url(device: &Device, campaign: &Campaign, url: String) -> PlannedComm
 // spec: oma-001 8.1.1.6, oma-001 8.1.2.0, oma-000 8.2.2.note
 #[must_use]
 pub fn consent_prompt(campaign: CampaignId, text: &str) -> PlannedCommand {
-    PlannedCommand {
-        purpose: Purpose::AskUser(campaign),
-        request: Request::Prompt(Prompt::confirm(text)),
-    }
+    PlannedCommand::new(Purpose::AskUser(campaign), Request::Prompt(Prompt::confirm(text)))
 }
 
 /// Returns the commands before the Exec of a unicast delivery method. `package` is the bundle, and
@@ -250,53 +241,7 @@ pub fn exec(campaign: &Campaign, device: &Device, row: &ArmingAttempt) -> Option
     };
     let uri = format!("{}/{node}", object(device, campaign, row.delivery_method));
     let request = Request::Exec(uri, Some(row.correlator.clone()));
-    Some(PlannedCommand { purpose: Purpose::Arm(campaign.id), request })
-}
-
-/// Returns the Exec that disarms a device.
-pub fn disarm(campaign: CampaignId, device: &Device, random: RandomBytes<'_>) -> PlannedCommand {
-    device_exec(Purpose::Disarm(campaign), broadcast::DISARM, device, random)
-}
-
-/// Returns the Exec that suspends or resumes reception.
-pub fn suspension(
-    command: SuspendCommand,
-    device: &Device,
-    random: RandomBytes<'_>,
-) -> PlannedCommand {
-    let node = match command {
-        SuspendCommand::Suspend => broadcast::SUSPEND,
-        SuspendCommand::Resume => broadcast::RESUME,
-    };
-    device_exec(Purpose::Suspension(command), node, device, random)
-}
-
-/// Returns the Replace that sets a policy node.
-#[must_use]
-pub fn set_policy(setting: NodeValue, device: &Device) -> PlannedCommand {
-    let node = setting.node();
-    let uri = format!("{}/{}", device.object, node.path());
-    let item = Item {
-        meta: Some(Meta::format(node.format())),
-        data: Some(setting.value().into()),
-        ..Item::target(uri)
-    };
-    PlannedCommand { purpose: Purpose::Policy(setting), request: Request::Replace(Box::new(item)) }
-}
-
-/// Returns an Exec without a final alert. Sends a correlator only with quirk `correlator-always`.
-fn device_exec(
-    purpose: Purpose,
-    node: &str,
-    device: &Device,
-    random: RandomBytes<'_>,
-) -> PlannedCommand {
-    let is_wanted = device.profile.quirks.contains(&Quirk::CorrelatorAlways);
-    let correlator = is_wanted.then(|| fresh_correlator(random));
-    PlannedCommand {
-        purpose,
-        request: Request::Exec(format!("{}/{node}", device.object), correlator),
-    }
+    Some(PlannedCommand::new(Purpose::Arm(campaign.id), request))
 }
 
 #[cfg(test)]
@@ -327,7 +272,7 @@ mod tests {
             let device = &store_tests::device("a");
             let roots = campaign.documents.roots_after(device_root).unwrap();
             let input = ArmingInput { campaign: &campaign, window, air, device, roots };
-            let name = |planned: &PlannedCommand| match planned.purpose {
+            let name = |planned: &PlannedCommand| match *planned.purpose() {
                 Purpose::Write(_, name) => name,
                 Purpose::Read(_)
                 | Purpose::Arm(_)

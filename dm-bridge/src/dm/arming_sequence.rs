@@ -14,47 +14,32 @@
 use std::collections::BTreeSet;
 
 use proto::{
-    dm::{
-        code::StatusCode,
-        fumo::ResultCode,
-        nodes::broadcast,
-        syncml::{CommandId, Message, MessageId, Verb},
-    },
+    dm::{code::StatusCode, fumo::ResultCode, syncml::Verb},
     ids::CampaignId,
 };
 
 use super::{
-    command::{GroupKind, PlannedCommand, Property, Requirement},
+    Limits,
+    capabilities::Capabilities,
+    command::{GroupKind, GroupSupport, PlannedCommand, Requirement, UNANSWERED, is_carried_out},
     context::{Context, DeviceContext},
-    session::{DmSession, Stage},
 };
 use crate::{
     arming::commands::{self, ArmingCommands, ArmingInput},
     campaign::model::DeliveryMethod,
-    fleet::{attempt::ArmingPhase, profile::Quirk},
+    fleet::attempt::{ArmingAttempt, ArmingPhase},
+    random::fresh_correlator,
 };
 
-/// Groups that a device supports.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct GroupSupport {
-    pub(super) sequence: bool,
-    pub(super) atomic: bool,
-}
-
-impl GroupSupport {
-    /// Returns the assumption about a device that has not answered a group yet.
-    pub(super) fn of(quirks: &BTreeSet<Quirk>) -> Self {
-        let supports = |quirk| !quirks.contains(&quirk);
-        Self { sequence: supports(Quirk::NoSequence), atomic: supports(Quirk::NoAtomic) }
-    }
-}
+/// Status that a FUMO 1.0 client may return for an unknown URL scheme, instead of an alert.
+const BAD_URL: StatusCode = StatusCode(411);
 
 /// The remaining commands up to the Exec of one device.
 #[derive(Debug, Clone)]
 pub(super) struct ArmingSequence {
-    pub(super) campaign: CampaignId,
+    campaign: CampaignId,
     /// Revision of the window.
-    pub(super) revision: u32,
+    revision: u32,
     consent_prompt: Option<PlannedCommand>,
     /// Commands whose order matters: roots, which a device cannot roll back, and new nodes.
     first: Vec<PlannedCommand>,
@@ -70,23 +55,104 @@ pub(super) struct ArmingSequence {
     previous_step: Option<(Vec<PlannedCommand>, GroupSupport, bool)>,
 }
 
+/// Answer of the user to the question whether to update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Consent {
+    /// The user accepts.
+    Granted,
+    /// The user declines or does not answer.
+    Missing,
+}
+
+/// Commands with the revision of their window, or phase and reason of an attempt without any.
+type CommandsResult = Result<(u32, ArmingCommands), (Option<ArmingPhase>, String)>;
+
 impl ArmingSequence {
-    fn new(
-        (campaign, revision): (CampaignId, u32),
-        prepared: ArmingCommands,
-        exec: PlannedCommand,
-    ) -> Self {
-        Self {
-            campaign,
-            revision,
-            consent_prompt: None,
-            first: prepared.first,
-            writes: prepared.writes,
-            start: prepared.address.into_iter().chain([exec]).collect(),
-            blocked: None,
-            is_over: false,
-            may_fit_message: true,
-            previous_step: None,
+    /// Returns the sequence for a campaign; it asks the user unless the campaign is in `consented`.
+    /// Without a sequence, the attempt has the reason.
+    pub(super) fn begin(
+        ctx: &mut Context<'_>,
+        capabilities: &Capabilities,
+        id: CampaignId,
+        consented: &BTreeSet<CampaignId>,
+    ) -> Option<Self> {
+        let row = ctx.stored.latest().find(|row| row.campaign == id).cloned()?;
+        let commands = match row.delivery_method {
+            DeliveryMethod::Broadcast => broadcast_commands(ctx, capabilities, id),
+            DeliveryMethod::Download | DeliveryMethod::Direct => {
+                unicast_commands(ctx, capabilities, &row)
+            }
+        };
+        match commands {
+            Ok((revision, commands)) => {
+                let campaign = ctx.stored.campaign(id)?;
+                let exec = commands::exec(campaign, &ctx.stored.device, &row)?;
+                Some(Self {
+                    campaign: id,
+                    revision,
+                    consent_prompt: consent_prompt(ctx.stored, capabilities, id)
+                        .filter(|_| !consented.contains(&id)),
+                    first: commands.first,
+                    writes: commands.writes,
+                    start: commands.address.into_iter().chain([exec]).collect(),
+                    blocked: None,
+                    is_over: false,
+                    may_fit_message: true,
+                    previous_step: None,
+                })
+            }
+            Err((phase, reason)) => {
+                ctx.update_latest(id, |row| {
+                    row.phase = phase.unwrap_or(row.phase);
+                    row.reason = Some(reason);
+                });
+                None
+            }
+        }
+    }
+
+    /// Returns the campaign until the sequence is over.
+    pub(super) fn open_campaign(&self) -> Option<CampaignId> {
+        (!self.is_over).then_some(self.campaign)
+    }
+
+    pub(super) const fn campaign(&self) -> CampaignId {
+        self.campaign
+    }
+
+    pub(super) const fn revision(&self) -> u32 {
+        self.revision
+    }
+
+    pub(super) const fn is_over(&self) -> bool {
+        self.is_over
+    }
+
+    /// Ends the sequence, whatever its outcome.
+    pub(super) const fn end(&mut self) {
+        self.is_over = true;
+    }
+
+    /// Returns the commands of the next step; `None`, with the reason at the attempt, when the
+    /// device is not armed.
+    pub(super) fn next(
+        &mut self,
+        ctx: &mut Context<'_>,
+        groups: GroupSupport,
+    ) -> Option<Vec<PlannedCommand>> {
+        let stuck = || "the device does not execute its commands".to_owned();
+        let next = match self.blocked.take() {
+            Some(reason) => Err(reason),
+            None => self.next_step(groups).ok_or_else(stuck),
+        };
+        match next {
+            Ok(commands) => Some(commands),
+            Err(reason) => {
+                ctx.audit_note(format!("not armed: {reason}"));
+                // The attempt stays pending: no Exec was sent, so its correlator is unused.
+                ctx.update_latest(self.campaign, |row| row.reason = Some(reason));
+                None
+            }
         }
     }
 
@@ -99,7 +165,7 @@ impl ArmingSequence {
             return None;
         }
         // spec: oma-dm 4.2 (what gates an Exec is in its Sequence)
-        if groups.sequence && self.may_fit_message {
+        if groups.supports(GroupKind::Sequence) && self.may_fit_message {
             return Some(grouped(GroupKind::Sequence, left));
         }
         if let Some(ask) = &self.consent_prompt {
@@ -107,12 +173,12 @@ impl ArmingSequence {
         }
         if !self.first.is_empty() {
             let first = self.first.clone();
-            let one_by_one = groups.sequence;
+            let one_by_one = groups.supports(GroupKind::Sequence);
             return Some(if one_by_one { grouped(GroupKind::Sequence, first) } else { first });
         }
         let mut writes = self.writes.clone();
         let mut start = self.start.clone();
-        if !groups.sequence
+        if !groups.supports(GroupKind::Sequence)
             && let Some(exec) = start.pop()
         {
             writes.append(&mut start);
@@ -120,14 +186,55 @@ impl ArmingSequence {
         }
         if !writes.is_empty() {
             // spec: oma-dm 4.3 (what belongs together is written together)
-            let together = groups.atomic;
+            let together = groups.supports(GroupKind::Atomic);
             return Some(if together { grouped(GroupKind::Atomic, writes) } else { writes });
         }
         Some(grouped(GroupKind::Sequence, start))
     }
 
-    pub(super) const fn is_over(&self) -> bool {
-        self.is_over
+    /// Splits the sequence when it exceeds a message as a whole; returns whether it was whole.
+    pub(super) const fn split(&mut self, kind: GroupKind) -> bool {
+        match kind {
+            GroupKind::Sequence => std::mem::replace(&mut self.may_fit_message, false),
+            GroupKind::Atomic => false,
+        }
+    }
+
+    /// Handles the status of a write.
+    pub(super) fn on_write_status(
+        &mut self,
+        ctx: &mut Context<'_>,
+        planned: &PlannedCommand,
+        code: StatusCode,
+        (need, name): (Requirement, &'static str),
+    ) {
+        if is_carried_out(code) {
+            return self.mark_done(planned);
+        }
+        if code == StatusCode::NOT_EXECUTED || code == StatusCode::ROLLED_BACK {
+            return;
+        }
+        if code == StatusCode::ALREADY_EXISTS && planned.verb() == Verb::Add {
+            return self.overwrite(planned);
+        }
+        let reason = format!("{} of {name} answered {code}", planned.verb().as_str());
+        match need {
+            Requirement::Required => {
+                self.blocked.get_or_insert(reason);
+            }
+            Requirement::Optional => {
+                self.mark_done(planned);
+                ctx.audit_note(reason);
+            }
+        }
+    }
+
+    /// Handles the answer of the user.
+    pub(super) fn on_consent(&mut self, consent: Consent) {
+        match consent {
+            Consent::Granted => self.consent_prompt = None,
+            Consent::Missing => self.is_over = true,
+        }
     }
 
     /// Removes a command that need not be sent again.
@@ -156,275 +263,135 @@ fn grouped(kind: GroupKind, members: Vec<PlannedCommand>) -> Vec<PlannedCommand>
     if members.len() < 2 { members } else { vec![PlannedCommand::group(kind, members)] }
 }
 
-/// Returns whether a command was executed: some 2xx codes mean that it was not.
-pub(super) fn is_carried_out(code: StatusCode) -> bool {
-    let skipped =
-        [StatusCode::CANCELLED, StatusCode::NOT_EXECUTED, StatusCode::ROLLED_BACK].contains(&code);
-    code.is_success() && !skipped
+fn broadcast_commands(
+    ctx: &Context<'_>,
+    capabilities: &Capabilities,
+    id: CampaignId,
+) -> CommandsResult {
+    let found = ctx
+        .stored
+        .campaign(id)
+        .and_then(|campaign| Some((campaign, campaign.open_broadcast_window(ctx.now)?)));
+    let Some((campaign, (window, air))) = found else {
+        return Err((None, "the campaign is not on air".to_owned()));
+    };
+    if let Some(unfit) =
+        capabilities.unfit(campaign.terms.largest_block, campaign.terms.stored_bytes)
+    {
+        let (phase, reason) = unfit;
+        return Err((Some(phase), reason));
+    }
+    let held = capabilities.root();
+    let roots = held.map_or(Ok(Vec::new()), |held| campaign.documents.roots_after(held)).map_err(
+        |missing| (None, format!("the device lacks root {missing}, which was not handed in")),
+    )?;
+    let preparation = ArmingInput { campaign, window, air, device: &ctx.stored.device, roots };
+    Ok((window.revision, commands::arming_commands(&preparation, ctx.now)))
 }
 
-impl DmSession {
-    pub(super) fn begin_arming(&mut self, ctx: &mut Context<'_>, id: CampaignId) {
-        // One attempt per session, whatever its outcome.
-        self.attempted.insert(id);
-        let Some(row) = ctx.stored.latest().find(|row| row.campaign == id).cloned() else { return };
-        let commands = match row.delivery_method {
-            DeliveryMethod::Broadcast => self.broadcast_commands(ctx, id),
-            DeliveryMethod::Download | DeliveryMethod::Direct => {
-                self.unicast_commands(ctx, (id, row.delivery_method))
-            }
-        };
-        match commands {
-            Ok((revision, commands)) => {
-                let Some(campaign) = ctx.stored.campaign(id) else { return };
-                let Some(exec) = commands::exec(campaign, &ctx.stored.device, &row) else { return };
-                let mut sequence = ArmingSequence::new((id, revision), commands, exec);
-                sequence.consent_prompt = self.consent_prompt(ctx.stored, id);
-                self.arming = Some(sequence);
-                self.stage = Stage::Arming;
-            }
-            Err((phase, reason)) => ctx.update_latest(id, |row| {
-                row.phase = phase.unwrap_or(row.phase);
-                row.reason = Some(reason);
-            }),
-        }
-    }
-
-    fn broadcast_commands(&self, ctx: &Context<'_>, id: CampaignId) -> CommandsResult {
-        let found = ctx
-            .stored
-            .campaign(id)
-            .and_then(|campaign| Some((campaign, campaign.open_broadcast_window(ctx.now)?)));
-        let Some((campaign, (window, air))) = found else {
-            return Err((None, "the campaign is not on air".to_owned()));
-        };
-        if let Some(unfit) = self.unfit(campaign.terms.largest_block, campaign.terms.stored_bytes) {
-            let (phase, reason) = unfit;
-            return Err((Some(phase), reason));
-        }
-        // A device that does not report its root gets none.
-        let held = self.properties.get(&Property::Root).and_then(|text| text.trim().parse().ok());
-        let roots = held
-            .map_or(Ok(Vec::new()), |held| campaign.documents.roots_after(held))
-            .map_err(|missing| {
-                (None, format!("the device lacks root {missing}, which was not handed in"))
-            })?;
-        let preparation = ArmingInput { campaign, window, air, device: &ctx.stored.device, roots };
-        Ok((window.revision, commands::arming_commands(&preparation, ctx.now)))
-    }
-
-    /// Returns the question to the user, if the campaign has one and the device does not run the
-    /// version already.
-    // spec: oma-001 8.1.1.6 (the device's firmware is known: it needs the update)
-    fn consent_prompt(&self, context: &DeviceContext, id: CampaignId) -> Option<PlannedCommand> {
-        let campaign = context.campaign(id)?;
-        let text = campaign.delivery.ask_user.as_ref()?;
-        let runs = campaign.delivery.software.is_none()
-            && self.properties.get(&Property::Firmware) == Some(&campaign.terms.firmware_version);
-        (!runs && !self.consented.contains(&id)).then(|| commands::consent_prompt(id, text))
-    }
-
-    // spec: oma-002 8 (the version node distinguishes a plain 1.0 device)
-    /// Returns the reason why the device cannot receive a campaign, before anything is sent.
-    fn unfit(&self, largest_block: u32, stored_bytes: u64) -> Option<(ArmingPhase, String)> {
-        // A later 1.x adds optional nodes; another major version is incompatible.
-        let major = |version: &str| version.trim().split('.').next().map(str::to_owned);
-        let version =
-            self.properties.get(&Property::BroadcastVersion).and_then(|version| major(version));
-        if version != major(broadcast::VERSION_VALUE) {
-            let reason = "the device has no Ext/Broadcast of version 1.0".to_owned();
-            return Some((ArmingPhase::NeedsUnicast, reason));
-        }
-        let limit =
-            |fact| self.properties.get(&fact).and_then(|text| text.trim().parse::<u64>().ok());
-        let block = limit(Property::MaxBlockSymbols).filter(|limit| *limit < largest_block.into());
-        if let Some(limit) = block {
-            let reason =
-                format!("blocks have {largest_block} symbols, the device supports {limit}");
-            return Some((ArmingPhase::Refused, reason));
-        }
-        let room = limit(Property::MaxStorage).map(|kibibytes| kibibytes.saturating_mul(1024));
-        if let Some(room) = room.filter(|room| *room < stored_bytes) {
-            let reason = format!("the package has {stored_bytes} octets, the device holds {room}");
-            return Some((ArmingPhase::Refused, reason));
-        }
-        None
-    }
-
-    /// Queues the next step of the sequence, or ends it.
-    pub(super) fn next_arming_step(&mut self, ctx: &mut Context<'_>) {
-        self.stage = Stage::Schedule;
-        let Some(mut sequence) = self.arming.take().filter(|sequence| !sequence.is_over) else {
-            return;
-        };
-        let stuck = || "the device does not execute its commands".to_owned();
-        let next = match sequence.blocked.take() {
-            Some(reason) => Err(reason),
-            None => sequence.next_step(self.groups).ok_or_else(stuck),
-        };
-        match next {
-            Ok(commands) => {
-                self.queue.extend(commands);
-                self.arming = Some(sequence);
-                self.stage = Stage::Arming;
-            }
-            Err(reason) => {
-                ctx.audit_note(format!("not armed: {reason}"));
-                // The attempt stays pending: no Exec was sent, so its correlator is unused.
-                ctx.update_latest(sequence.campaign, |row| row.reason = Some(reason));
-            }
-        }
-    }
-
-    /// Splits a group that does not fit into a message.
-    pub(super) fn regroup(&mut self, kind: GroupKind, ctx: &mut Context<'_>) {
-        match (kind, &mut self.arming) {
-            (GroupKind::Sequence, Some(sequence)) if sequence.may_fit_message => {
-                sequence.may_fit_message = false
-            }
-            (GroupKind::Sequence, _) => self.groups.sequence = false,
-            (GroupKind::Atomic, _) => self.groups.atomic = false,
-        }
-        self.next_arming_step(ctx);
-    }
-
-    /// Records the groups that a message rejects, wherever the statuses of their members are.
-    pub(super) fn record_refused_groups(&mut self, message: &Message) {
-        let refused = message.statuses().filter(|status| !status.code.is_success());
-        let keys = refused.map(|status| (status.message_ref, status.command_ref));
-        self.refused_groups = keys.filter(|key| self.group_kind_of(*key).is_some()).collect();
-    }
-
-    fn group_kind_of(&self, key: (MessageId, CommandId)) -> Option<GroupKind> {
-        self.sent.get(&key).and_then(|sent| sent.planned.group_kind())
-    }
-
-    /// Returns the effective status of a member: one of a rejected group that was not executed all
-    /// the same is sent again without the group.
-    // spec: oma-dm 4.3 (406, 500, 507: the same without the group)
-    pub(super) fn code_in_group(
-        &self,
-        group: Option<(MessageId, CommandId)>,
-        code: StatusCode,
-    ) -> StatusCode {
-        let Some(key) = group.filter(|key| self.refused_groups.contains(key)) else { return code };
-        let was_asked = [StatusCode::NOT_MODIFIED, StatusCode::CANCELLED, StatusCode::TIMED_OUT]
-            .contains(&code);
-        let stands = self.group_kind_of(key) == Some(GroupKind::Sequence)
-            && (is_carried_out(code) || was_asked);
-        if stands { code } else { StatusCode::NOT_EXECUTED }
-    }
-
-    pub(super) fn on_group_status(
-        &mut self,
-        ctx: &mut Context<'_>,
-        kind: GroupKind,
-        code: StatusCode,
-    ) {
-        if code.is_success() {
-            return;
-        }
-        ctx.audit_note(format!("{kind} answered {code}"));
-        match kind {
-            GroupKind::Sequence => self.groups.sequence = false,
-            GroupKind::Atomic => self.groups.atomic = false,
-        }
-    }
-
-    pub(super) fn on_write_status(
-        &mut self,
-        ctx: &mut Context<'_>,
-        (planned, code): (&PlannedCommand, StatusCode),
-        (need, name): (Requirement, &'static str),
-    ) {
-        let Some(sequence) = &mut self.arming else { return };
-        if is_carried_out(code) {
-            return sequence.mark_done(planned);
-        }
-        if code == StatusCode::NOT_EXECUTED || code == StatusCode::ROLLED_BACK {
-            return;
-        }
-        if code == StatusCode::ALREADY_EXISTS && planned.verb() == Verb::Add {
-            return sequence.overwrite(planned);
-        }
-        let reason = format!("{} of {name} answered {code}", planned.verb().as_str());
-        match need {
-            Requirement::Required => {
-                sequence.blocked.get_or_insert(reason);
-            }
-            Requirement::Optional => {
-                sequence.mark_done(planned);
-                ctx.audit_note(reason);
-            }
-        }
-    }
-
-    /// Handles the answer of the user, which goes into the audit log.
-    // spec: oma-001 8.1.1.9
-    pub(super) fn on_consent_status(
-        &mut self,
-        ctx: &mut Context<'_>,
-        campaign: CampaignId,
-        code: StatusCode,
-    ) {
-        if code == StatusCode::NOT_EXECUTED {
-            return;
-        }
-        ctx.audit_note(format!("{campaign}: the user answered {code}"));
-        let (phase, reason) = match code {
-            StatusCode::OK => {
-                self.consented.insert(campaign);
-                if let Some(sequence) = &mut self.arming {
-                    sequence.consent_prompt = None;
-                }
-                return;
-            }
-            StatusCode::NOT_MODIFIED | StatusCode::CANCELLED => {
-                (ArmingPhase::Refused, "the user declined".to_owned())
-            }
-            StatusCode::NOT_SUPPORTED | StatusCode::NOT_DISPLAYABLE => {
-                (ArmingPhase::Refused, format!("the device cannot ask its user: {code}"))
-            }
-            // The next session prompts the user again.
-            _ => (ArmingPhase::Pending, format!("the user did not answer: {code}")),
-        };
-        let refused = code == StatusCode::NOT_MODIFIED || code == StatusCode::CANCELLED;
-        ctx.update_latest(campaign, |row| {
-            row.phase = phase;
-            row.reason = Some(reason);
-            row.result_code = refused.then_some(ResultCode::USER_CANCELLED.0);
-        });
-        self.end_arming();
-    }
-
-    /// Ends the sequence, whatever its outcome.
-    pub(super) fn end_arming(&mut self) {
-        if let Some(sequence) = &mut self.arming {
-            sequence.is_over = true;
-        }
-    }
+/// Returns the question to the user, if the campaign has one and the device does not run the
+/// version already.
+// spec: oma-001 8.1.1.6 (the device's firmware is known: it needs the update)
+fn consent_prompt(
+    stored: &DeviceContext,
+    capabilities: &Capabilities,
+    id: CampaignId,
+) -> Option<PlannedCommand> {
+    let campaign = stored.campaign(id)?;
+    let text = campaign.delivery.ask_user.as_ref()?;
+    let runs =
+        campaign.delivery.software.is_none() && capabilities.runs(&campaign.terms.firmware_version);
+    (!runs).then(|| commands::consent_prompt(id, text))
 }
 
-/// Commands with the revision of their window, or phase and reason of an attempt without any.
-type CommandsResult = Result<(u32, ArmingCommands), (Option<ArmingPhase>, String)>;
+fn unicast_commands(
+    ctx: &Context<'_>,
+    capabilities: &Capabilities,
+    row: &ArmingAttempt,
+) -> CommandsResult {
+    let campaign = ctx.stored.campaign(row.campaign);
+    let window = campaign.and_then(|campaign| campaign.open_unicast_window(ctx.now));
+    let held = capabilities.partial_package();
+    let package = ctx.stored.packages.get(&row.campaign).map(|package| (&**package, held));
+    let commands = campaign.and_then(|campaign| {
+        commands::unicast_commands(campaign, &ctx.stored.device, row.delivery_method, package)
+    });
+    let missing = || (None, "the package of the campaign is not here".to_owned());
+    let (window, commands) = window.zip(commands).ok_or_else(missing)?;
+    Ok((window.revision, commands))
+}
 
-impl DmSession {
-    fn unicast_commands(
-        &self,
-        ctx: &Context<'_>,
-        (id, way): (CampaignId, DeliveryMethod),
-    ) -> CommandsResult {
-        let campaign = ctx.stored.campaign(id);
-        let window = campaign.and_then(|campaign| campaign.open_unicast_window(ctx.now));
-        // A value that does not parse is no partial package.
-        let held =
-            self.properties.get(&Property::PartialPackage).and_then(|text| text.parse().ok());
-        let package = ctx.stored.packages.get(&id).map(|package| (&**package, held));
-        let prepared = campaign.and_then(|campaign| {
-            commands::unicast_commands(campaign, &ctx.stored.device, way, package)
-        });
-        let missing = || (None, "the package of the campaign is not here".to_owned());
-        let (window, prepared) = window.zip(prepared).ok_or_else(missing)?;
-        Ok((window.revision, prepared))
+/// Handles the answer of the user, which goes into the audit log; `None` when there was no
+/// question.
+// spec: oma-001 8.1.1.9
+pub(super) fn on_consent_status(
+    ctx: &mut Context<'_>,
+    campaign: CampaignId,
+    code: StatusCode,
+) -> Option<Consent> {
+    if code == StatusCode::NOT_EXECUTED {
+        return None;
+    }
+    ctx.audit_note(format!("{campaign}: the user answered {code}"));
+    let (phase, reason) = match code {
+        StatusCode::OK => return Some(Consent::Granted),
+        StatusCode::NOT_MODIFIED | StatusCode::CANCELLED => {
+            (ArmingPhase::Refused, "the user declined".to_owned())
+        }
+        StatusCode::NOT_SUPPORTED | StatusCode::NOT_DISPLAYABLE => {
+            (ArmingPhase::Refused, format!("the device cannot ask its user: {code}"))
+        }
+        // The next session prompts the user again.
+        _ => (ArmingPhase::Pending, format!("the user did not answer: {code}")),
+    };
+    let refused = code == StatusCode::NOT_MODIFIED || code == StatusCode::CANCELLED;
+    ctx.update_latest(campaign, |row| {
+        row.phase = phase;
+        row.reason = Some(reason);
+        row.result_code = refused.then_some(ResultCode::USER_CANCELLED.0);
+    });
+    Some(Consent::Missing)
+}
+
+/// Handles the status of the Exec that arms a device.
+pub(super) fn on_exec_status(
+    ctx: &mut Context<'_>,
+    (campaign, revision): (CampaignId, u32),
+    code: StatusCode,
+    limits: Limits,
+) {
+    ctx.audit_note(format!("{campaign}: Exec answered {code}"));
+    let mut again = None;
+    ctx.update_latest(campaign, |row| match code {
+        accepted if is_carried_out(accepted) => {
+            row.armed_revision = revision;
+            row.reason = None;
+            if matches!(row.phase, ArmingPhase::Pending | ArmingPhase::Unknown) {
+                row.phase = ArmingPhase::Armed;
+            }
+        }
+        // The next session sends the same correlator.
+        UNANSWERED => row.reason = Some("the Exec was not answered".to_owned()),
+        later if later.is_retry_later() => row.reason = Some(format!("Exec answered {later}")),
+        StatusCode::NOT_FOUND
+        | StatusCode::NOT_ALLOWED
+        | StatusCode::NOT_SUPPORTED
+        | StatusCode::NOT_IMPLEMENTED
+        | BAD_URL => {
+            row.phase = ArmingPhase::NeedsUnicast;
+            row.reason = Some(format!("Exec answered {code}"));
+        }
+        _ => {
+            row.phase = ArmingPhase::Failed;
+            row.reason = Some(format!("Exec answered {code}"));
+            again = Some((row.device.clone(), row.attempt + 1, row.delivery_method));
+        }
+    });
+    if let Some((device, attempt, way)) = again
+        && attempt <= limits.attempts
+    {
+        let correlator = fresh_correlator(ctx.random);
+        let next = ArmingAttempt::pending(device, campaign, attempt, correlator, ctx.now);
+        ctx.stored.attempts.push(ArmingAttempt { delivery_method: way, ..next });
     }
 }

@@ -1,17 +1,28 @@
 //! Commands for a device before they are numbered, and the purpose of each.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use proto::{
     dm::{
-        code::{AlertCode, Format},
+        code::{AlertCode, Format, StatusCode},
+        nodes::device,
         syncml::{Alert, Command, CommandId, Exec, Group, Item, Manage, Verb},
         ui::Prompt,
     },
     ids::{CampaignId, Correlator},
 };
 
-use crate::fleet::{device::SuspendCommand, policy::NodeValue};
+use crate::fleet::{device::SuspendCommand, policy::NodeValue, profile::Quirk};
+
+/// Stands for a missing Status.
+pub(super) const UNANSWERED: StatusCode = StatusCode(0);
+
+/// Returns whether a command was executed: some 2xx codes mean that it was not.
+pub(super) fn is_carried_out(code: StatusCode) -> bool {
+    let skipped =
+        [StatusCode::CANCELLED, StatusCode::NOT_EXECUTED, StatusCode::ROLLED_BACK].contains(&code);
+    code.is_success() && !skipped
+}
 
 /// A property of a device that is read with Get.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -69,6 +80,36 @@ impl fmt::Display for GroupKind {
     }
 }
 
+/// Groups that a device supports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GroupSupport {
+    sequence: bool,
+    atomic: bool,
+}
+
+impl GroupSupport {
+    /// Returns the assumption about a device that has not answered a group yet.
+    pub(super) fn assumed(quirks: &BTreeSet<Quirk>) -> Self {
+        let supports = |quirk| !quirks.contains(&quirk);
+        Self { sequence: supports(Quirk::NoSequence), atomic: supports(Quirk::NoAtomic) }
+    }
+
+    pub(super) const fn supports(self, kind: GroupKind) -> bool {
+        match kind {
+            GroupKind::Sequence => self.sequence,
+            GroupKind::Atomic => self.atomic,
+        }
+    }
+
+    /// Records that the device rejects groups of a kind.
+    pub(super) const fn remove(&mut self, kind: GroupKind) {
+        match kind {
+            GroupKind::Sequence => self.sequence = false,
+            GroupKind::Atomic => self.atomic = false,
+        }
+    }
+}
+
 /// Purpose of a command; it decides what its status means.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Purpose {
@@ -121,13 +162,35 @@ pub type CommandIds<'a> = &'a mut dyn FnMut(&PlannedCommand, Option<CommandId>) 
 /// A command that is planned or sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedCommand {
-    /// Its purpose.
-    pub purpose: Purpose,
-    /// Its contents.
-    pub request: Request,
+    purpose: Purpose,
+    request: Request,
 }
 
 impl PlannedCommand {
+    /// Returns a command.
+    #[must_use]
+    pub const fn new(purpose: Purpose, request: Request) -> Self {
+        Self { purpose, request }
+    }
+
+    /// Returns its purpose.
+    #[must_use]
+    pub const fn purpose(&self) -> &Purpose {
+        &self.purpose
+    }
+
+    /// Returns its contents.
+    #[must_use]
+    pub const fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Returns the Get of the firmware version.
+    #[must_use]
+    pub fn read_firmware() -> Self {
+        Self::read(Property::Firmware, device::FIRMWARE_VERSION.to_owned())
+    }
+
     /// Returns a Get of `uri`.
     #[must_use]
     pub const fn read(fact: Property, uri: String) -> Self {

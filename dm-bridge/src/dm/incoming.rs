@@ -1,25 +1,17 @@
-//! Commands of a device: Status, Results, Alert, and Replace of its DevInfo.
+//! Messages of the device: objects that arrive in chunks, and values and reports for its rows.
 
 use std::borrow::Cow;
 
-use proto::{
-    dm::{
-        alert::GenericAlert,
-        code::{AlertCode, StatusCode},
-        fumo::{OperationResult, Phase, UpdateRequest},
-        nodes, scomo,
-        syncml::{Alert, Command, CommandId, Item, Message, MessageId, Results, Status, Verb},
-    },
-    ids::CampaignId,
+use proto::dm::{
+    code::StatusCode,
+    fumo::{OperationResult, Phase},
+    large::Reassembler,
+    syncml::{Item, Verb},
 };
 
 use super::{
-    Limits,
-    arming_sequence::is_carried_out,
-    command::{PlannedCommand, Property, Purpose, Request},
+    command::{UNANSWERED, is_carried_out},
     context::Context,
-    inventory::on_operation_status,
-    session::{DmSession, Stage},
 };
 use crate::{
     arming::results::{self, Receipt},
@@ -28,269 +20,58 @@ use crate::{
         device::SuspendCommand,
         policy::NodeValue,
     },
-    random::fresh_correlator,
 };
 
-/// Length limit of a list of nodes of a device, in octets.
-const MAX_LIST_BYTES: usize = 4_096;
+/// Objects that the device sends in chunks, one at a time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct InboundObjects {
+    /// The object whose last chunk has not arrived.
+    open: Option<Reassembler>,
+    /// Set when the current message contains a chunk.
+    chunk_in_message: bool,
+    /// Objects that ended without their last chunk.
+    aborted: Vec<Item>,
+}
 
-/// Stands for a missing Status.
-const UNANSWERED: StatusCode = StatusCode(0);
-
-impl DmSession {
-    /// Handles all commands of a message; returns the status code of each that requires a Status.
-    pub(super) fn handle_commands<'m>(
+impl InboundObjects {
+    /// Returns the complete items, or the status code of a chunk.
+    pub(super) fn complete<'i>(
         &mut self,
-        ctx: &mut Context<'_>,
-        message: &'m Message,
-    ) -> Vec<(&'m Command, StatusCode)> {
-        self.record_refused_groups(message);
-        let mut answers = Vec::new();
-        for command in &message.commands {
-            let code = match command {
-                Command::Status(status) => {
-                    self.on_status(ctx, status);
-                    continue;
-                }
-                Command::Results(results) => match self.reassemble(Verb::Results, &results.items) {
-                    Ok(Cow::Borrowed(_)) => {
-                        self.on_results(ctx, results, message);
-                        continue;
-                    }
-                    Ok(Cow::Owned(items)) => {
-                        let results = Results { items, ..results.clone() };
-                        self.on_results(ctx, &results, message);
-                        continue;
-                    }
-                    Err(code) => code,
-                },
-                Command::Alert(alert) => match self.reassemble(Verb::Alert, &alert.items) {
-                    Ok(Cow::Borrowed(_)) => self.on_alert(ctx, alert),
-                    Ok(Cow::Owned(items)) => self.on_alert(ctx, &Alert { items, ..alert.clone() }),
-                    Err(code) => code,
-                },
-                Command::Replace(manage) => match self.reassemble(Verb::Replace, &manage.items) {
-                    Ok(items) => on_dev_info(ctx, &items),
-                    Err(code) => code,
-                },
-                // spec: oma-dm 1 (a client sends Replace, Results, Alert and Status alone)
-                Command::Exec(_)
-                | Command::Get(_)
-                | Command::Add(_)
-                | Command::Delete(_)
-                | Command::Copy(_)
-                | Command::Sequence(_)
-                | Command::Atomic(_) => StatusCode::NOT_ALLOWED,
-            };
-            answers.push((command, code));
+        verb: Verb,
+        items: &'i [Item],
+        limit: u64,
+    ) -> Result<Cow<'i, [Item]>, StatusCode> {
+        if self.open.is_none() && items.iter().all(|item| !item.more_data) {
+            return Ok(Cow::Borrowed(items));
         }
-        self.end_of_message();
-        answers
-    }
-
-    fn on_status(&mut self, ctx: &mut Context<'_>, status: &Status) {
-        if status.command_ref == CommandId::HEADER {
-            if status.code.is_success() {
-                self.on_authenticated(&mut ctx.stored.device, status);
-            } else {
-                ctx.audit_note(format!("header answered {}", status.code));
-                self.end();
-            }
-            return;
-        }
-        let key = (status.message_ref, status.command_ref);
-        if let Some(planned) = self.on_chunk_status(key, status.code) {
-            self.on_command_status(ctx, &planned, status.code);
-            return;
-        }
-        if self.awaiting_status.remove(&key) {
-            self.on_sent_status(ctx, key, status.code);
-        }
-    }
-
-    fn on_sent_status(
-        &mut self,
-        ctx: &mut Context<'_>,
-        key: (MessageId, CommandId),
-        code: StatusCode,
-    ) {
-        if let Some(sent) = self.sent.get(&key).cloned() {
-            let code = self.code_in_group(sent.group.map(|group| (key.0, group)), code);
-            self.on_command_status(ctx, &sent.planned, code);
-        }
-    }
-
-    /// Ends the session; whatever is planned is dropped.
-    pub(super) fn end(&mut self) {
-        self.queue.clear();
-        self.awaiting_status.clear();
-        self.outbound_object = None;
-        self.arming = None;
-        self.stage = Stage::Done;
-    }
-
-    /// Aborts the object being sent: its chunk has no status.
-    pub(super) fn on_chunk_unanswered(&mut self, ctx: &mut Context<'_>) {
-        if let Some(planned) = self.abort_object() {
-            self.on_command_status(ctx, &planned, UNANSWERED);
-        }
-    }
-
-    /// Handles the end of a package: a command without a Status counts as not executed.
-    pub(super) fn on_status_missing(&mut self, ctx: &mut Context<'_>) {
-        for key in std::mem::take(&mut self.awaiting_status) {
-            self.on_sent_status(ctx, key, UNANSWERED);
-        }
-    }
-
-    fn on_command_status(
-        &mut self,
-        ctx: &mut Context<'_>,
-        planned: &PlannedCommand,
-        code: StatusCode,
-    ) {
-        match &planned.purpose {
-            Purpose::Read(fact) => {
-                if !code.is_success() {
-                    self.properties.remove(fact);
-                }
-            }
-            Purpose::Inventory => self.on_inventory_status(planned, code),
-            Purpose::Component(correlator) => {
-                ctx.audit_note(format!("operation on a component answered {code}"));
-                on_operation_status(&mut ctx.stored.device.components, correlator, code, ctx.now);
-            }
-            Purpose::Write(need, name) => self.on_write_status(ctx, (planned, code), (*need, name)),
-            Purpose::Arm(_) if code == StatusCode::NOT_EXECUTED => {}
-            Purpose::Arm(campaign) => {
-                let revision = self.arming.as_ref().map_or(0, |sequence| sequence.revision);
-                on_exec_status(ctx, (*campaign, revision), code, self.limits);
-                self.end_arming();
-            }
-            Purpose::Group(kind) => self.on_group_status(ctx, *kind, code),
-            Purpose::NotifyUser => ctx.audit_note(format!("display alert answered {code}")),
-            Purpose::AskUser(campaign) => self.on_consent_status(ctx, *campaign, code),
-            Purpose::Suspension(command) => on_suspend_status(ctx, *command, code),
-            Purpose::Policy(setting) => on_policy_status(ctx, setting, code),
-            Purpose::Disarm(campaign) => {
-                ctx.audit_note(format!("disarm answered {code}"));
-                if is_carried_out(code) {
-                    ctx.update_latest(*campaign, |row| {
-                        row.phase = ArmingPhase::Disarmed;
-                        row.reason = Some("the campaign was stopped".to_owned());
-                    });
-                }
-            }
-        }
-    }
-
-    fn on_results(&mut self, ctx: &mut Context<'_>, results: &Results, message: &Message) {
-        // A reply has the number of its request, so our last message is one before.
-        let before = message.header.message_id.0.saturating_sub(1);
-        let message_ref = results.message_ref.unwrap_or(MessageId(before));
-        let key = (message_ref, results.command_ref);
-        let Some(planned) = self.sent.get(&key).map(|sent| sent.planned.clone()) else { return };
-        let Some(text) = results.items.first().and_then(Item::data_text) else { return };
-        if let (Purpose::Inventory, Request::Get(uri)) = (&planned.purpose, &planned.request) {
-            return self.on_inventory_value(uri, clip(text, MAX_LIST_BYTES));
-        }
-        let Purpose::Read(fact) = planned.purpose else { return };
-        let text = clip(text, self.limits.text_bytes);
-        self.properties.insert(fact, text.clone());
-        match fact {
-            Property::Firmware => on_firmware_version(ctx, text),
-            Property::Phase => on_phase(ctx, &text),
-            Property::State
-            | Property::BroadcastVersion
-            | Property::MaxBlockSymbols
-            | Property::MaxStorage
-            | Property::LargeObjects
-            | Property::PartialPackage
-            | Property::Root => {}
-        }
-    }
-
-    fn on_alert(&mut self, ctx: &mut Context<'_>, alert: &Alert) -> StatusCode {
-        match alert.code {
-            // spec: oma-dm 1.1 (1223)
-            AlertCode::SESSION_ABORT => {
-                ctx.audit_note("session aborted by the device");
-                self.end();
-                StatusCode::OK
-            }
-            AlertCode::GENERIC => self.on_generic_alert(ctx, alert),
-            AlertCode::SERVER_INITIATED
-            | AlertCode::CLIENT_INITIATED
-            | AlertCode::NEXT_MESSAGE
-            | AlertCode::CLIENT_EVENT => StatusCode::OK,
-            AlertCode::NO_END_OF_DATA => {
-                self.on_chunk_unanswered(ctx);
-                StatusCode::OK
-            }
-            _ => StatusCode::NOT_SUPPORTED,
-        }
-    }
-
-    fn on_generic_alert(&mut self, ctx: &mut Context<'_>, alert: &Alert) -> StatusCode {
-        let mut code = StatusCode::INCOMPLETE;
-        for item in &alert.items {
-            code = self.on_alert_item(ctx, (alert, item));
-            if !code.is_success() {
-                return code;
-            }
-        }
-        code
-    }
-
-    // spec: oma-dm 4 (generic alert)
-    fn on_alert_item(
-        &mut self,
-        ctx: &mut Context<'_>,
-        (alert, item): (&Alert, &Item),
-    ) -> StatusCode {
-        let Ok(generic) = GenericAlert::from_item(item) else { return StatusCode::INCOMPLETE };
-        match scomo::OperationResult::from_item(item, alert.correlator.as_ref()) {
-            Ok(Some(result)) => return self.on_component_result(ctx, &result),
-            Ok(None) => {}
-            Err(_) => return StatusCode::INCOMPLETE,
-        }
-        match OperationResult::from_alert(&generic, alert.correlator.as_ref()) {
-            Ok(Some(result)) => self.on_result(ctx, &result),
-            Ok(None) => match UpdateRequest::from_alert(&generic) {
-                Some(request) => self.on_update_request(ctx, &request),
-                None => StatusCode::UNSUPPORTED_FORMAT,
-            },
-            Err(_) => StatusCode::INCOMPLETE,
-        }
-    }
-
-    fn on_result(&mut self, ctx: &mut Context<'_>, result: &OperationResult) -> StatusCode {
-        let receipt = results::record_result(&mut ctx.stored.attempts, result, ctx.now);
-        ctx.audit_note(match receipt {
-            Receipt::Recorded => format!("result {}", result.result),
-            Receipt::Duplicate => format!("result {} again", result.result),
-            Receipt::Unmatched => format!("result {} of no attempt, not counted", result.result),
+        let mut open = self.open.take().unwrap_or_default();
+        let complete = items.iter().map(|item| {
+            self.aborted.extend(open.interrupted_by(verb, Some(item)));
+            self.chunk_in_message |= item.more_data;
+            open.push(verb, item, limit)
         });
-        match receipt {
-            Receipt::Recorded => {
-                // A version read before the result proves nothing.
-                if self.stage == Stage::Done {
-                    self.stage = Stage::Schedule;
-                }
-                if self.stage != Stage::Query {
-                    let uri = nodes::device::FIRMWARE_VERSION.to_owned();
-                    self.queue.push_back(PlannedCommand::read(Property::Firmware, uri));
-                }
-                StatusCode::OK
-            }
-            Receipt::Duplicate => StatusCode::OK,
-            // Accepted, so that the device does not send it for ever; it is in the audit log only.
-            Receipt::Unmatched => StatusCode::ACCEPTED,
+        let complete = complete.collect::<Result<_, _>>().map(Cow::Owned);
+        self.open = open.is_open().then_some(open);
+        complete
+    }
+
+    /// Ends a message; an object whose next chunk is missing is aborted.
+    pub(super) fn end_of_message(&mut self) {
+        if !std::mem::take(&mut self.chunk_in_message)
+            && let Some(mut open) = self.open.take()
+        {
+            self.aborted.extend(open.interrupted_by(Verb::Header, None));
         }
+    }
+
+    /// Removes and returns the aborted objects.
+    pub(super) fn take_aborted(&mut self) -> Vec<Item> {
+        std::mem::take(&mut self.aborted)
     }
 }
 
-fn on_dev_info(ctx: &mut Context<'_>, items: &[Item]) -> StatusCode {
+/// Handles the DevInfo of the device.
+pub(super) fn on_dev_info(ctx: &mut Context<'_>, items: &[Item]) -> StatusCode {
     fn uri(item: &Item) -> &str {
         item.source_uri().or(item.target_uri()).unwrap_or_default()
     }
@@ -306,7 +87,8 @@ fn on_dev_info(ctx: &mut Context<'_>, items: &[Item]) -> StatusCode {
     StatusCode::OK
 }
 
-fn on_firmware_version(ctx: &mut Context<'_>, firmware: String) {
+/// Handles the firmware version, which confirms or contradicts the attempts that report success.
+pub(super) fn on_firmware_version(ctx: &mut Context<'_>, firmware: String) {
     for row in &mut ctx.stored.attempts {
         let campaign = ctx.stored.campaigns.iter().find(|campaign| campaign.id == row.campaign);
         if let Some(campaign) = campaign.filter(|it| it.delivery.software.is_none()) {
@@ -324,7 +106,7 @@ fn on_firmware_version(ctx: &mut Context<'_>, firmware: String) {
 }
 
 /// Applies the phase to the attempt in progress: the one accepted without a result.
-fn on_phase(ctx: &mut Context<'_>, word: &str) {
+pub(super) fn on_phase(ctx: &mut Context<'_>, word: &str) {
     let Ok(phase) = word.trim().parse::<Phase>() else { return };
     let busy = |row: &&mut ArmingAttempt| {
         row.was_accepted()
@@ -341,7 +123,7 @@ fn on_phase(ctx: &mut Context<'_>, word: &str) {
 }
 
 /// Handles the status of Suspend or Resume. A missing node is final; any other rejection may pass.
-fn on_suspend_status(ctx: &mut Context<'_>, command: SuspendCommand, code: StatusCode) {
+pub(super) fn on_suspend_status(ctx: &mut Context<'_>, command: SuspendCommand, code: StatusCode) {
     ctx.audit_note(format!("{command} answered {code}"));
     let never = [
         StatusCode::NOT_FOUND,
@@ -359,7 +141,7 @@ fn on_suspend_status(ctx: &mut Context<'_>, command: SuspendCommand, code: Statu
 }
 
 /// Handles the status of a policy setting; any status but "retry later" is final.
-fn on_policy_status(ctx: &mut Context<'_>, setting: &NodeValue, code: StatusCode) {
+pub(super) fn on_policy_status(ctx: &mut Context<'_>, setting: &NodeValue, code: StatusCode) {
     if code == UNANSWERED {
         ctx.audit_note(format!("policy {setting} not answered"));
         return;
@@ -368,54 +150,19 @@ fn on_policy_status(ctx: &mut Context<'_>, setting: &NodeValue, code: StatusCode
     ctx.stored.device.policy.record_status(setting, code, ctx.now);
 }
 
-/// Handles the status of the Exec that arms a device.
-fn on_exec_status(
-    ctx: &mut Context<'_>,
-    (campaign, revision): (CampaignId, u32),
-    code: StatusCode,
-    limits: Limits,
-) {
-    ctx.audit_note(format!("{campaign}: Exec answered {code}"));
-    let mut again = None;
-    ctx.update_latest(campaign, |row| match code {
-        accepted if is_carried_out(accepted) => {
-            row.armed_revision = revision;
-            row.reason = None;
-            if matches!(row.phase, ArmingPhase::Pending | ArmingPhase::Unknown) {
-                row.phase = ArmingPhase::Armed;
-            }
-        }
-        // The next session sends the same correlator.
-        UNANSWERED => row.reason = Some("the Exec was not answered".to_owned()),
-        later if later.is_retry_later() => row.reason = Some(format!("Exec answered {later}")),
-        StatusCode::NOT_FOUND
-        | StatusCode::NOT_ALLOWED
-        | StatusCode::NOT_SUPPORTED
-        | StatusCode::NOT_IMPLEMENTED
-        | BAD_URL => {
-            row.phase = ArmingPhase::NeedsUnicast;
-            row.reason = Some(format!("Exec answered {code}"));
-        }
-        _ => {
-            row.phase = ArmingPhase::Failed;
-            row.reason = Some(format!("Exec answered {code}"));
-            again = Some((row.device.clone(), row.attempt + 1, row.delivery_method));
-        }
+/// Handles a final alert of an attempt.
+pub(super) fn on_result(ctx: &mut Context<'_>, result: &OperationResult) -> Receipt {
+    let receipt = results::record_result(&mut ctx.stored.attempts, result, ctx.now);
+    ctx.audit_note(match receipt {
+        Receipt::Recorded => format!("result {}", result.result),
+        Receipt::Duplicate => format!("result {} again", result.result),
+        Receipt::Unmatched => format!("result {} of no attempt, not counted", result.result),
     });
-    if let Some((device, attempt, way)) = again
-        && attempt <= limits.attempts
-    {
-        let correlator = fresh_correlator(ctx.random);
-        let next = ArmingAttempt::pending(device, campaign, attempt, correlator, ctx.now);
-        ctx.stored.attempts.push(ArmingAttempt { delivery_method: way, ..next });
-    }
+    receipt
 }
 
-/// Status that a FUMO 1.0 client may return for an unknown URL scheme, instead of an alert.
-const BAD_URL: StatusCode = StatusCode(411);
-
 /// Truncates a text of a device and removes control characters.
-fn clip(text: &str, limit: usize) -> String {
+pub(super) fn clip(text: &str, limit: usize) -> String {
     let mut clipped = String::new();
     for c in text.trim().chars().filter(|c| !c.is_control()) {
         if clipped.len() + c.len_utf8() > limit {

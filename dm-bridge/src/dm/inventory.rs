@@ -20,15 +20,16 @@ use proto::{
 };
 
 use super::{
-    arming_sequence::is_carried_out,
-    command::{PlannedCommand, Purpose, Request},
+    command::{PlannedCommand, Purpose, Request, is_carried_out},
     context::{Context, DeviceContext},
-    session::{DmSession, Stage},
 };
 use crate::{
     arming::results::{self, Receipt},
     fleet::components::{Components, InventoryEntry, MAX_INVENTORY, OperationState},
 };
+
+/// Length limit of a list of nodes of a device, in octets.
+pub(super) const MAX_LIST_BYTES: usize = 4_096;
 
 /// Progress with components in one session.
 #[derive(Debug, Clone, Default)]
@@ -57,7 +58,7 @@ fn address(path: &str) -> String {
 
 fn read(path: &str) -> PlannedCommand {
     let uri = address(path);
-    PlannedCommand { purpose: Purpose::Inventory, request: Request::Get(uri) }
+    PlannedCommand::new(Purpose::Inventory, Request::Get(uri))
 }
 
 /// The leaf that identifies the contents of a node.
@@ -78,14 +79,10 @@ const fn package(branch: Branch) -> &'static str {
 
 const READ_BRANCHES: [Branch; 2] = [Branch::Delivered, Branch::Deployed];
 
-impl DmSession {
-    /// Queues the next command for components; returns whether there is one.
-    pub(super) fn next_inventory_step(&mut self, ctx: &mut Context<'_>) -> bool {
-        let commands = self.next_operation(ctx.stored).or_else(|| self.next_inventory_read(ctx));
-        let Some(commands) = commands else { return false };
-        self.queue.extend(commands);
-        self.stage = Stage::Exec;
-        true
+impl InventorySync {
+    /// Returns the next commands for components, if there are any.
+    pub(super) fn next(&mut self, ctx: &mut Context<'_>) -> Option<Vec<PlannedCommand>> {
+        self.next_operation(ctx.stored).or_else(|| self.next_read(ctx))
     }
 
     // spec: oma-dm 12.2 (operations of operators)
@@ -93,28 +90,28 @@ impl DmSession {
         let components = &context.device.components;
         let waits = |state: OperationState| state == OperationState::Waiting;
         let mut works = components.operations.iter().filter(|work| waits(work.state));
-        let work = works.find(|work| !self.inventory.attempted.contains(&work.correlator))?;
-        self.inventory.attempted.insert(work.correlator.clone());
+        let work = works.find(|work| !self.attempted.contains(&work.correlator))?;
+        self.attempted.insert(work.correlator.clone());
         let object: NodeUri = nodes::ROOT.parse().ok()?;
         let node = components.node_of(work.operation.branch(), &work.id);
         let uri = work.operation.address(&object, &node);
         let request = Request::Exec(uri, Some(work.correlator.clone()));
         let purpose = Purpose::Component(work.correlator.clone());
-        Some(vec![PlannedCommand { purpose, request }])
+        Some(vec![PlannedCommand::new(purpose, request)])
     }
 
     // spec: oma-dm 12.2 (the inventory is read)
-    fn next_inventory_read(&mut self, ctx: &mut Context<'_>) -> Option<Vec<PlannedCommand>> {
+    fn next_read(&mut self, ctx: &mut Context<'_>) -> Option<Vec<PlannedCommand>> {
         let components = &mut ctx.stored.device.components;
-        match self.inventory.step {
+        match self.step {
             InventoryStep::NotYet if components.refresh_requested => {
-                self.inventory.step = InventoryStep::Names;
+                self.step = InventoryStep::Names;
                 return Some(READ_BRANCHES.map(|branch| read(branch.path())).to_vec());
             }
             InventoryStep::NotYet | InventoryStep::Done => return None,
             InventoryStep::Names => {
-                self.inventory.step = InventoryStep::Values;
-                let asked = self.inventory.nodes().flat_map(|(branch, node)| {
+                self.step = InventoryStep::Values;
+                let asked = self.nodes().flat_map(|(branch, node)| {
                     [identifier(branch), package(branch), nodes::NAME, nodes::VERSION, nodes::STATE]
                         .map(|leaf| read(&format!("{}/{leaf}", branch.node(&node))))
                 });
@@ -125,13 +122,13 @@ impl DmSession {
             }
             InventoryStep::Values => {}
         }
-        self.inventory.step = InventoryStep::Done;
+        self.step = InventoryStep::Done;
         components.refresh_requested = false;
-        components.refused = self.inventory.refused.take();
+        components.refused = self.refused.take();
         let text = match &components.refused {
             Some(reason) => reason.clone(),
             None => {
-                components.inventory = self.inventory.entries();
+                components.inventory = self.entries();
                 components.read = Some(ctx.now);
                 let text = format!("holds {} packages and components", components.inventory.len());
                 confirm_attempts(ctx);
@@ -143,48 +140,19 @@ impl DmSession {
     }
 
     /// Stores a value of the inventory.
-    pub(super) fn on_inventory_value(&mut self, uri: &str, text: String) {
-        self.inventory.values.insert(uri.to_owned(), text);
+    pub(super) fn on_value(&mut self, uri: &str, text: String) {
+        self.values.insert(uri.to_owned(), text);
     }
 
     /// Handles the status of a Get: a missing list is empty, a rejected one is unknown.
-    pub(super) fn on_inventory_status(&mut self, planned: &PlannedCommand, code: StatusCode) {
-        let Request::Get(uri) = &planned.request else { return };
+    pub(super) fn on_status(&mut self, planned: &PlannedCommand, code: StatusCode) {
+        let Request::Get(uri) = planned.request() else { return };
         let is_list = READ_BRANCHES.iter().any(|branch| address(branch.path()) == *uri);
         if is_list && !code.is_success() && code != StatusCode::NOT_FOUND {
-            self.inventory.refused = Some(format!("Get of {uri} answered {code}"));
+            self.refused = Some(format!("Get of {uri} answered {code}"));
         }
     }
 
-    /// Handles the result of an operation on a component, of an operator or of a campaign.
-    pub(super) fn on_component_result(
-        &mut self,
-        ctx: &mut Context<'_>,
-        result: &OperationResult,
-    ) -> StatusCode {
-        let receipt = match ctx.stored.device.components.record_result(result, ctx.now) {
-            Some(true) => Receipt::Recorded,
-            Some(false) => Receipt::Duplicate,
-            None => results::record_component_result(&mut ctx.stored.attempts, result, ctx.now),
-        };
-        // The inventory is read again: a result alone proves nothing.
-        ctx.stored.device.components.refresh_requested |= receipt == Receipt::Recorded;
-        ctx.audit_note(match receipt {
-            Receipt::Recorded => format!("result {}", result.result),
-            Receipt::Duplicate => format!("result {} again", result.result),
-            Receipt::Unmatched => format!("result {} of no operation, not counted", result.result),
-        });
-        if receipt == Receipt::Recorded && self.stage == Stage::Done {
-            self.stage = Stage::Schedule;
-        }
-        match receipt {
-            Receipt::Recorded | Receipt::Duplicate => StatusCode::OK,
-            Receipt::Unmatched => StatusCode::ACCEPTED,
-        }
-    }
-}
-
-impl InventorySync {
     /// Nodes that the device has listed, up to the limit.
     fn nodes(&self) -> impl Iterator<Item = (Branch, String)> {
         let names = |branch: Branch| {
@@ -213,6 +181,23 @@ impl InventorySync {
         };
         self.nodes().map(held).collect()
     }
+}
+
+/// Handles the result of an operation on a component, of an operator or of a campaign.
+pub(super) fn on_component_result(ctx: &mut Context<'_>, result: &OperationResult) -> Receipt {
+    let receipt = match ctx.stored.device.components.record_result(result, ctx.now) {
+        Some(true) => Receipt::Recorded,
+        Some(false) => Receipt::Duplicate,
+        None => results::record_component_result(&mut ctx.stored.attempts, result, ctx.now),
+    };
+    // The inventory is read again: a result alone proves nothing.
+    ctx.stored.device.components.refresh_requested |= receipt == Receipt::Recorded;
+    ctx.audit_note(match receipt {
+        Receipt::Recorded => format!("result {}", result.result),
+        Receipt::Duplicate => format!("result {} again", result.result),
+        Receipt::Unmatched => format!("result {} of no operation, not counted", result.result),
+    });
+    receipt
 }
 
 /// Compares the inventory with the reported results of campaigns.

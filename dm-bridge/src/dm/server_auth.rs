@@ -9,10 +9,10 @@
 use proto::dm::{
     auth::{AuthKind, Mac},
     code::StatusCode,
-    syncml::{Command, CommandId, Message, Status},
+    syncml::{CommandId, Message, MessageId, Status},
 };
 
-use super::{context::Context, message_builder::MessageBuilder, session::DmSession};
+use super::{context::Context, outbox::MessageBuilder};
 use crate::fleet::device::{Device, DeviceNonce, SERVER_ID};
 
 /// Challenges of a device that are answered per session.
@@ -28,35 +28,20 @@ pub(super) struct ServerAuth {
     last_sent: Option<Message>,
 }
 
-/// Returns the Status that challenges this server.
-pub(super) fn challenge_of(message: &Message) -> Option<&Status> {
-    message
-        .statuses()
-        .find(|status| status.command_ref == CommandId::HEADER && status.code.is_challenge())
-}
-
-impl DmSession {
+impl ServerAuth {
     /// Sets the credential of the header, for the authentication types that have one.
     // spec: oma-dm 5.2 (the server proves itself too)
     pub(super) fn add_credential(&self, device: &Device, reply: &mut MessageBuilder<'_>) {
-        let credentials = device.server.as_ref().filter(|_| !self.server_auth.authenticated);
-        reply.message.header.credential = credentials
-            .and_then(|server| server.secret.credential_of(device.auth.kind, &server.nonce.0));
-    }
-
-    /// Returns the HMAC that is sent beside a message.
-    #[must_use]
-    pub fn mac(&self, device: &Device, octets: &[u8]) -> Option<Mac> {
-        let server = device.server.as_ref().filter(|server| !server.nonce.0.is_empty())?;
-        (device.auth.kind == AuthKind::Mac).then(|| Mac {
-            user: SERVER_ID.to_owned(),
-            mac: server.secret.mac(&server.nonce.0, octets),
-        })
+        let credentials = device.server.as_ref().filter(|_| !self.authenticated);
+        reply.set_credential(
+            credentials
+                .and_then(|server| server.secret.credential_of(device.auth.kind, &server.nonce.0)),
+        );
     }
 
     /// Handles a successful header status, and stores the nonce for the next credential.
-    pub(super) fn on_authenticated(&mut self, device: &mut Device, status: &Status) {
-        self.server_auth.authenticated |= status.code == StatusCode::AUTHENTICATED;
+    pub(super) fn on_accepted(&mut self, device: &mut Device, status: &Status) {
+        self.authenticated |= status.code == StatusCode::AUTHENTICATED;
         if let (Some(server), Some(Ok(nonce))) =
             (&mut device.server, status.challenge.as_ref().map(|challenge| challenge.nonce()))
         {
@@ -65,42 +50,50 @@ impl DmSession {
     }
 
     pub(super) fn record_sent(&mut self, message: &Message) {
-        self.server_auth.last_sent = Some(message.clone());
+        self.last_sent = Some(message.clone());
     }
 
-    /// Sends the rejected message again, with the nonce of the challenge.
+    /// Makes the reply repeat the challenged message, with the nonce of the challenge; returns the
+    /// number under which its commands were sent, or `None` when the server gives up.
     // spec: oma-dm 5.2 (a stale nonce of the server)
     pub(super) fn resend(
         &mut self,
         ctx: &mut Context<'_>,
-        mut reply: MessageBuilder<'_>,
+        reply: &mut MessageBuilder<'_>,
         status: &Status,
-    ) -> Message {
-        let kind = ctx.stored.device.auth.kind;
+    ) -> Option<MessageId> {
+        let device = &mut ctx.stored.device;
+        let kind = device.auth.kind;
         let asked = status.challenge.as_ref().filter(|asked| asked.kind() == Some(kind));
-        let last_sent = self.server_auth.last_sent.take();
+        let last_sent = self.last_sent.take();
         let (Some(asked), Some(last_sent), Some(server), 0..MAX_CHALLENGES) =
-            (asked, last_sent, &mut ctx.stored.device.server, self.server_auth.challenges)
+            (asked, last_sent, &mut device.server, self.challenges)
         else {
-            ctx.audit_note("server authentication rejected");
-            self.end();
-            return reply.message;
+            return None;
         };
-        self.server_auth.challenges += 1;
+        self.challenges += 1;
         if let Ok(nonce) = asked.nonce() {
             server.nonce = DeviceNonce(nonce);
         }
-        let mut commands = last_sent.commands.into_iter();
-        if let (Some(Command::Status(first)), Some(Command::Status(header))) =
-            (commands.next(), reply.message.commands.first_mut())
-        {
-            // A device that sends a challenge has dropped this one.
-            header.challenge = header.challenge.take().or(first.challenge);
-        }
-        reply.message.commands.extend(commands);
-        reply.message.is_final = last_sent.is_final;
-        self.renumber(last_sent.header.message_id, reply.message.header.message_id);
-        self.add_credential(&ctx.stored.device, &mut reply);
-        reply.message
+        let sent_as = last_sent.header.message_id;
+        reply.repeat(last_sent);
+        self.add_credential(device, reply);
+        Some(sent_as)
     }
+}
+
+/// Returns the Status that challenges this server.
+pub(super) fn challenge_of(message: &Message) -> Option<&Status> {
+    message
+        .statuses()
+        .find(|status| status.command_ref == CommandId::HEADER && status.code.is_challenge())
+}
+
+/// Returns the HMAC of this server over a message to the device.
+pub(super) fn mac(device: &Device, octets: &[u8]) -> Option<Mac> {
+    let server = device.server.as_ref().filter(|server| !server.nonce.0.is_empty())?;
+    (device.auth.kind == AuthKind::Mac).then(|| Mac {
+        user: SERVER_ID.to_owned(),
+        mac: server.secret.mac(&server.nonce.0, octets),
+    })
 }

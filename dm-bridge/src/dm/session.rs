@@ -7,44 +7,44 @@
 //! package 3  202, perhaps a final alert    ->  more commands, or none: the end     Schedule, Done
 //! ```
 
-use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
-    time::Duration,
-};
+use std::{collections::BTreeSet, time::Duration};
 
 use proto::{
     dm::{
+        alert::GenericAlert,
         auth::{AuthKind, Mac},
         code::{AlertCode, StatusCode},
         encoding::Encoding,
-        large::Reassembler,
-        nodes::{broadcast, device, fumo},
-        syncml::{Challenge, CommandId, Header, Item, Message, MessageId},
+        fumo::{OperationResult, UpdateRequest},
+        scomo,
+        syncml::{
+            Alert, Challenge, Command, CommandId, Header, Item, Message, MessageId, Results,
+            Status, Verb,
+        },
     },
     ids::CampaignId,
 };
 
 use super::{
     Limits,
-    arming_sequence::{ArmingSequence, GroupSupport},
+    arming_sequence::{self, ArmingSequence, Consent},
     auth::{self, AuthOutcome, ClientCredentials},
-    command::{PlannedCommand, Property},
-    context::{Context, DeviceContext},
-    inventory::InventorySync,
-    large_objects::OutboundObject,
-    message_builder::{MessageBuilder, SentCommand, refuse},
-    server_auth::{ServerAuth, challenge_of},
+    capabilities::Capabilities,
+    command::{GroupKind, PlannedCommand, Property, Purpose, Request, UNANSWERED, is_carried_out},
+    context::Context,
+    incoming::{self, InboundObjects, clip},
+    inventory::{self, MAX_LIST_BYTES},
+    outbox::{MessageBuilder, Outbox, Packed, refuse},
+    server_auth::{self, ServerAuth},
+    tasks::{SessionTasks, Step},
+    update_request,
 };
 use crate::{
-    arming::{
-        commands,
-        tasks::{self, ArmingTask},
-    },
-    campaign::model::{CampaignState, DeliveryMethod},
+    arming::results::Receipt,
+    campaign::model::CampaignState,
     fleet::{
-        attempt::{ArmingAttempt, ArmingPhase},
-        device::Nonce,
-        policy::NodeValue,
+        attempt::ArmingPhase,
+        device::{Device, Nonce},
         profile::Quirk,
     },
 };
@@ -90,60 +90,23 @@ pub enum OpenOutcome {
 pub struct DmSession {
     id: String,
     token: String,
+    last_message: MessageId,
+    limits: Limits,
     /// Set when each message carries its own HMAC.
     proof_per_message: bool,
-    /// Authentication of this server to the device.
-    pub(super) server_auth: ServerAuth,
-    pub(super) limits: Limits,
-    /// Message size limit of the device, in octets.
-    pub(super) message_bytes: usize,
-    /// Object size limit of the device, in octets; `None` when it announces none.
-    pub(super) object_bytes: Option<u64>,
-    /// Large object that the device is sending.
-    pub(super) reassembler: Reassembler,
-    /// Set when the current message contains a chunk.
-    pub(super) chunk_in_message: bool,
-    /// Objects of the device that ended without their last chunk.
-    pub(super) aborted_objects: Vec<Item>,
-    /// Set while our package is open because a chunk was sent.
-    pub(super) package_open: bool,
-    /// Large object that is being sent to the device.
-    pub(super) outbound_object: Option<OutboundObject>,
-    pub(super) properties: BTreeMap<Property, String>,
-    pub(super) queue: VecDeque<PlannedCommand>,
-    /// All sent commands, for Results that arrive after their Status.
-    pub(super) sent: BTreeMap<(MessageId, CommandId), SentCommand>,
-    /// Sent commands without a Status.
-    pub(super) awaiting_status: BTreeSet<(MessageId, CommandId)>,
-    pub(super) stage: Stage,
-    /// Set once the capabilities were queried, which only a session with a task does.
-    capabilities_queried: bool,
-    /// Inventory and operations of software components.
-    pub(super) inventory: InventorySync,
-    /// Set once a pending Suspend or Resume was sent.
-    suspend_sent: bool,
-    /// Policy settings that were sent.
-    policies_sent: BTreeSet<NodeValue>,
-    /// Campaigns that are not attempted again in this session.
-    pub(super) attempted: BTreeSet<CampaignId>,
-    /// Campaigns that the user has accepted.
-    pub(super) consented: BTreeSet<CampaignId>,
-    /// Set when chunks may be sent to a device that supports large objects.
-    pub(super) chunking_allowed: bool,
-    /// Groups that the device supports, as far as known.
-    pub(super) groups: GroupSupport,
-    /// Groups that the current message rejects.
-    pub(super) refused_groups: BTreeSet<(MessageId, CommandId)>,
-    /// The campaign that is being armed.
-    pub(super) arming: Option<ArmingSequence>,
-    last_message: MessageId,
+    stage: Stage,
+    server_auth: ServerAuth,
+    capabilities: Capabilities,
+    inbound: InboundObjects,
+    outbox: Outbox,
+    tasks: SessionTasks,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+#[derive(Debug, Clone)]
+enum Stage {
     Query,
     Schedule,
-    Arming,
+    Arming(Box<ArmingSequence>),
     Exec,
     Done,
 }
@@ -195,32 +158,15 @@ impl DmSession {
         Self {
             id: header.session_id.clone(),
             token: format!("{:032x}", u128::from_be_bytes(token)),
-            proof_per_message: false,
-            server_auth: ServerAuth::default(),
-            limits,
-            message_bytes: limits.message_bytes,
-            object_bytes: None,
-            reassembler: Reassembler::default(),
-            chunk_in_message: false,
-            aborted_objects: Vec::new(),
-            package_open: false,
-            outbound_object: None,
-            properties: BTreeMap::new(),
-            queue: VecDeque::new(),
-            sent: BTreeMap::new(),
-            awaiting_status: BTreeSet::new(),
-            stage: Stage::Query,
-            capabilities_queried: false,
-            inventory: InventorySync::default(),
-            suspend_sent: false,
-            policies_sent: BTreeSet::new(),
-            attempted: BTreeSet::new(),
-            consented: BTreeSet::new(),
-            chunking_allowed: !quirks.contains(&Quirk::NoLargeObjects),
-            groups: GroupSupport::of(quirks),
-            refused_groups: BTreeSet::new(),
-            arming: None,
             last_message: MessageId(0),
+            limits,
+            proof_per_message: false,
+            stage: Stage::Query,
+            server_auth: ServerAuth::default(),
+            capabilities: Capabilities::new(quirks),
+            inbound: InboundObjects::default(),
+            outbox: Outbox::new(limits, quirks),
+            tasks: SessionTasks::default(),
         }
     }
 
@@ -241,8 +187,14 @@ impl DmSession {
 
     /// Returns whether the session has ended.
     #[must_use]
-    pub fn is_finished(&self) -> bool {
-        self.stage == Stage::Done
+    pub const fn is_finished(&self) -> bool {
+        matches!(self.stage, Stage::Done)
+    }
+
+    /// Returns the HMAC that is sent beside a message.
+    #[must_use]
+    pub fn mac(&self, device: &Device, octets: &[u8]) -> Option<Mac> {
+        server_auth::mac(device, octets)
     }
 
     /// Handles a further message.
@@ -278,7 +230,7 @@ impl DmSession {
         challenge: Option<Challenge>,
     ) -> Message {
         let reply = self.compose_reply(ctx, received, challenge);
-        self.record_sent(&reply);
+        self.server_auth.record_sent(&reply);
         reply
     }
 
@@ -289,38 +241,38 @@ impl DmSession {
         challenge: Option<Challenge>,
     ) -> Message {
         self.last_message = message.header.message_id;
-        let announced = message.header.meta.as_ref().and_then(|meta| meta.max_message_size);
-        if let Some(size) = announced.and_then(|size| usize::try_from(size).ok()) {
-            self.message_bytes = size.min(self.limits.message_bytes);
-        }
-        let largest = message.header.meta.as_ref().and_then(|meta| meta.max_object_size);
-        self.object_bytes = largest.or(self.object_bytes);
+        self.outbox.adopt_limits(message.header.meta.as_ref(), self.limits);
         let mut reply = MessageBuilder::new(message, self.reply_uri(&ctx.stored.device.url));
         // spec: oma-dm 5 (212 and the nonce of the next session)
         let code = if self.proof_per_message { StatusCode::OK } else { StatusCode::AUTHENTICATED };
         reply.header_status(code, challenge);
-        if let Some(status) = challenge_of(message) {
-            return self.resend(ctx, reply, status);
-        }
-        for (command, code) in self.handle_commands(ctx, message) {
-            reply.command_status(command, code);
-        }
-        self.add_credential(&ctx.stored.device, &mut reply);
-        for item in std::mem::take(&mut self.aborted_objects) {
-            reply.alert(AlertCode::NO_END_OF_DATA, vec![item]);
-        }
-        if self.stage == Stage::Done {
+        if let Some(status) = server_auth::challenge_of(message) {
+            match self.server_auth.resend(ctx, &mut reply, status) {
+                Some(sent_as) => self.outbox.renumber(sent_as, reply.id()),
+                None => {
+                    ctx.audit_note("server authentication rejected");
+                    self.end();
+                }
+            }
             return reply.finish();
         }
-        if let Some(reason) = self.abort_reason(ctx.stored) {
+        self.handle_commands(ctx, message, &mut reply);
+        self.server_auth.add_credential(&ctx.stored.device, &mut reply);
+        for item in self.inbound.take_aborted() {
+            reply.alert(AlertCode::NO_END_OF_DATA, vec![item]);
+        }
+        if self.is_finished() {
+            return reply.finish();
+        }
+        if let Some(reason) = self.abort_reason(ctx) {
             ctx.audit_note(format!("session aborted: {reason}"));
             self.end();
             reply.alert(AlertCode::SESSION_ABORT, Vec::new());
             return reply.finish();
         }
-        let is_our_turn = std::mem::take(&mut self.package_open) || message.is_final;
-        if self.chunk_due() {
-            self.send_chunk(&mut reply, encoding, ctx);
+        let is_our_turn = self.outbox.take_package_open() || message.is_final;
+        if self.outbox.chunk_due() {
+            self.send_chunk(ctx, &mut reply, encoding);
             return reply.finish();
         }
         self.on_chunk_unanswered(ctx);
@@ -328,26 +280,283 @@ impl DmSession {
             // spec: oma-dm 1 (next message)
             return reply.request_next_message();
         }
-        self.on_status_missing(ctx);
-        if self.stage == Stage::Query && self.sent.is_empty() {
-            self.query_firmware(ctx.stored);
-        }
-        while self.queue.is_empty() && self.stage != Stage::Done {
-            self.next_step(ctx);
-        }
-        self.pack_message(&mut reply, encoding, ctx);
+        self.next_package(ctx, &mut reply, encoding);
         reply.finish()
+    }
+
+    /// Handles all commands of a message; each that requires a Status gets one.
+    fn handle_commands(
+        &mut self,
+        ctx: &mut Context<'_>,
+        message: &Message,
+        reply: &mut MessageBuilder<'_>,
+    ) {
+        self.outbox.record_refused_groups(message);
+        let limit = self.limits.object_bytes;
+        for command in &message.commands {
+            let code = match command {
+                Command::Status(status) => {
+                    self.on_status(ctx, status);
+                    continue;
+                }
+                Command::Results(results) => {
+                    match self.inbound.complete(Verb::Results, &results.items, limit) {
+                        Ok(items) => {
+                            self.on_results(ctx, results, &items);
+                            continue;
+                        }
+                        Err(code) => code,
+                    }
+                }
+                Command::Alert(alert) => {
+                    match self.inbound.complete(Verb::Alert, &alert.items, limit) {
+                        Ok(items) => self.on_alert(ctx, alert, &items),
+                        Err(code) => code,
+                    }
+                }
+                Command::Replace(manage) => {
+                    match self.inbound.complete(Verb::Replace, &manage.items, limit) {
+                        Ok(items) => incoming::on_dev_info(ctx, &items),
+                        Err(code) => code,
+                    }
+                }
+                // spec: oma-dm 1 (a client sends Replace, Results, Alert and Status alone)
+                Command::Exec(_)
+                | Command::Get(_)
+                | Command::Add(_)
+                | Command::Delete(_)
+                | Command::Copy(_)
+                | Command::Sequence(_)
+                | Command::Atomic(_) => StatusCode::NOT_ALLOWED,
+            };
+            reply.command_status(command, code);
+        }
+        self.inbound.end_of_message();
+    }
+
+    fn on_status(&mut self, ctx: &mut Context<'_>, status: &Status) {
+        if status.command_ref == CommandId::HEADER {
+            if status.code.is_success() {
+                self.server_auth.on_accepted(&mut ctx.stored.device, status);
+            } else {
+                ctx.audit_note(format!("header answered {}", status.code));
+                self.end();
+            }
+        } else if let Some((planned, code)) = self.outbox.on_status(status) {
+            self.on_command_status(ctx, &planned, code);
+        }
+    }
+
+    /// Aborts the object being sent: its chunk has no status.
+    fn on_chunk_unanswered(&mut self, ctx: &mut Context<'_>) {
+        if let Some(planned) = self.outbox.abort_object() {
+            self.on_command_status(ctx, &planned, UNANSWERED);
+        }
+    }
+
+    /// Passes the status of a command to the owner of its purpose.
+    fn on_command_status(
+        &mut self,
+        ctx: &mut Context<'_>,
+        planned: &PlannedCommand,
+        code: StatusCode,
+    ) {
+        match planned.purpose() {
+            Purpose::Read(property) => {
+                if !code.is_success() {
+                    self.capabilities.remove(*property);
+                }
+            }
+            Purpose::Inventory => self.tasks.inventory().on_status(planned, code),
+            Purpose::Component(correlator) => {
+                ctx.audit_note(format!("operation on a component answered {code}"));
+                let components = &mut ctx.stored.device.components;
+                inventory::on_operation_status(components, correlator, code, ctx.now);
+            }
+            Purpose::Write(need, name) => {
+                if let Stage::Arming(sequence) = &mut self.stage {
+                    sequence.on_write_status(ctx, planned, code, (*need, name));
+                }
+            }
+            Purpose::Arm(_) if code == StatusCode::NOT_EXECUTED => {}
+            Purpose::Arm(campaign) => self.on_exec_status(ctx, *campaign, code),
+            Purpose::Group(kind) => {
+                if !code.is_success() {
+                    ctx.audit_note(format!("{kind} answered {code}"));
+                    self.outbox.remove_groups(*kind);
+                }
+            }
+            Purpose::NotifyUser => ctx.audit_note(format!("display alert answered {code}")),
+            Purpose::AskUser(campaign) => self.on_consent_status(ctx, *campaign, code),
+            Purpose::Suspension(command) => incoming::on_suspend_status(ctx, *command, code),
+            Purpose::Policy(setting) => incoming::on_policy_status(ctx, setting, code),
+            Purpose::Disarm(campaign) => {
+                ctx.audit_note(format!("disarm answered {code}"));
+                if is_carried_out(code) {
+                    ctx.update_latest(*campaign, |row| {
+                        row.phase = ArmingPhase::Disarmed;
+                        row.reason = Some("the campaign was stopped".to_owned());
+                    });
+                }
+            }
+        }
+    }
+
+    fn on_exec_status(&mut self, ctx: &mut Context<'_>, campaign: CampaignId, code: StatusCode) {
+        let revision = match &mut self.stage {
+            Stage::Arming(sequence) => {
+                sequence.end();
+                sequence.revision()
+            }
+            Stage::Query | Stage::Schedule | Stage::Exec | Stage::Done => 0,
+        };
+        arming_sequence::on_exec_status(ctx, (campaign, revision), code, self.limits);
+    }
+
+    fn on_consent_status(&mut self, ctx: &mut Context<'_>, campaign: CampaignId, code: StatusCode) {
+        let Some(consent) = arming_sequence::on_consent_status(ctx, campaign, code) else { return };
+        if consent == Consent::Granted {
+            self.tasks.record_consent(campaign);
+        }
+        if let Stage::Arming(sequence) = &mut self.stage {
+            sequence.on_consent(consent);
+        }
+    }
+
+    fn on_results(&mut self, ctx: &mut Context<'_>, results: &Results, items: &[Item]) {
+        // A reply has the number of its request, so our last message is one before.
+        let before = self.last_message.0.saturating_sub(1);
+        let message_ref = results.message_ref.unwrap_or(MessageId(before));
+        let Some(planned) = self.outbox.sent(message_ref, results.command_ref) else { return };
+        let Some(text) = items.first().and_then(Item::data_text) else { return };
+        if let (Purpose::Inventory, Request::Get(uri)) = (planned.purpose(), planned.request()) {
+            return self.tasks.inventory().on_value(uri, clip(text, MAX_LIST_BYTES));
+        }
+        let Purpose::Read(property) = *planned.purpose() else { return };
+        let text = clip(text, self.limits.text_bytes);
+        self.capabilities.record(property, text.clone());
+        match property {
+            Property::Firmware => incoming::on_firmware_version(ctx, text),
+            Property::Phase => incoming::on_phase(ctx, &text),
+            Property::State
+            | Property::BroadcastVersion
+            | Property::MaxBlockSymbols
+            | Property::MaxStorage
+            | Property::LargeObjects
+            | Property::PartialPackage
+            | Property::Root => {}
+        }
+    }
+
+    fn on_alert(&mut self, ctx: &mut Context<'_>, alert: &Alert, items: &[Item]) -> StatusCode {
+        match alert.code {
+            // spec: oma-dm 1.1 (1223)
+            AlertCode::SESSION_ABORT => {
+                ctx.audit_note("session aborted by the device");
+                self.end();
+                StatusCode::OK
+            }
+            AlertCode::GENERIC => self.on_generic_alert(ctx, alert, items),
+            AlertCode::SERVER_INITIATED
+            | AlertCode::CLIENT_INITIATED
+            | AlertCode::NEXT_MESSAGE
+            | AlertCode::CLIENT_EVENT => StatusCode::OK,
+            AlertCode::NO_END_OF_DATA => {
+                self.on_chunk_unanswered(ctx);
+                StatusCode::OK
+            }
+            _ => StatusCode::NOT_SUPPORTED,
+        }
+    }
+
+    fn on_generic_alert(
+        &mut self,
+        ctx: &mut Context<'_>,
+        alert: &Alert,
+        items: &[Item],
+    ) -> StatusCode {
+        let mut code = StatusCode::INCOMPLETE;
+        for item in items {
+            code = self.on_alert_item(ctx, alert, item);
+            if !code.is_success() {
+                return code;
+            }
+        }
+        code
+    }
+
+    // spec: oma-dm 4 (generic alert)
+    fn on_alert_item(&mut self, ctx: &mut Context<'_>, alert: &Alert, item: &Item) -> StatusCode {
+        let Ok(generic) = GenericAlert::from_item(item) else { return StatusCode::INCOMPLETE };
+        let correlator = alert.correlator.as_ref();
+        match scomo::OperationResult::from_item(item, correlator) {
+            Ok(Some(result)) => {
+                let receipt = inventory::on_component_result(ctx, &result);
+                return self.on_result(receipt);
+            }
+            Ok(None) => {}
+            Err(_) => return StatusCode::INCOMPLETE,
+        }
+        match OperationResult::from_alert(&generic, correlator) {
+            Ok(Some(result)) => {
+                let receipt = incoming::on_result(ctx, &result);
+                let code = self.on_result(receipt);
+                // A version read before the result proves nothing.
+                if receipt == Receipt::Recorded && !matches!(self.stage, Stage::Query) {
+                    self.outbox.push(PlannedCommand::read_firmware());
+                }
+                code
+            }
+            Ok(None) => match UpdateRequest::from_alert(&generic) {
+                Some(request) => {
+                    let (code, text) =
+                        update_request::on_update_request(ctx, &mut self.tasks, &request);
+                    self.outbox.extend(text);
+                    self.resume();
+                    code
+                }
+                None => StatusCode::UNSUPPORTED_FORMAT,
+            },
+            Err(_) => StatusCode::INCOMPLETE,
+        }
+    }
+
+    fn on_result(&mut self, receipt: Receipt) -> StatusCode {
+        match receipt {
+            Receipt::Recorded => {
+                self.resume();
+                StatusCode::OK
+            }
+            Receipt::Duplicate => StatusCode::OK,
+            // Accepted, so that the device does not send it for ever; it is in the audit log only.
+            Receipt::Unmatched => StatusCode::ACCEPTED,
+        }
+    }
+
+    /// Schedules again after the last task: there is a new one.
+    fn resume(&mut self) {
+        if self.is_finished() {
+            self.stage = Stage::Schedule;
+        }
+    }
+
+    /// Ends the session; whatever is planned is dropped.
+    fn end(&mut self) {
+        self.outbox.clear();
+        self.stage = Stage::Done;
     }
 
     /// Returns the reason to abort this session: its campaign was stopped meanwhile, or it has too
     /// many messages.
     // spec: oma-dm 1.1 (1223)
-    fn abort_reason(&self, context: &DeviceContext) -> Option<String> {
+    fn abort_reason(&self, ctx: &Context<'_>) -> Option<String> {
         if self.last_message.0 > self.limits.messages {
             return Some(format!("more than {} messages", self.limits.messages));
         }
-        let campaign = self.arming.as_ref().filter(|sequence| !sequence.is_over())?.campaign;
-        let runs = context.campaign(campaign).is_some_and(|it| it.state == CampaignState::Running);
+        let Stage::Arming(sequence) = &self.stage else { return None };
+        let campaign = sequence.open_campaign()?;
+        let found = ctx.stored.campaign(campaign);
+        let runs = found.is_some_and(|it| it.state == CampaignState::Running);
         (!runs).then(|| format!("campaign {campaign} was stopped"))
     }
 
@@ -356,179 +565,114 @@ impl DmSession {
         format!("{url}{joint}s={}", self.token)
     }
 
+    /// Fills our next package: every command that was sent is answered or counts as not executed.
+    fn next_package(
+        &mut self,
+        ctx: &mut Context<'_>,
+        reply: &mut MessageBuilder<'_>,
+        encoding: Encoding,
+    ) {
+        for (planned, code) in self.outbox.take_unanswered() {
+            self.on_command_status(ctx, &planned, code);
+        }
+        if matches!(self.stage, Stage::Query) && !self.outbox.has_sent() {
+            self.outbox.extend(self.capabilities.first_query(ctx.stored));
+        }
+        while self.outbox.is_empty() && !self.is_finished() {
+            self.next_step(ctx);
+        }
+        loop {
+            match self.outbox.pack(reply, encoding) {
+                Packed::Full => return,
+                Packed::GroupTooLarge(kind) => self.regroup(ctx, kind),
+                Packed::TooLarge(planned) => {
+                    if self.capabilities.accepts_large_objects()
+                        && self.outbox.start_object(planned, encoding)
+                    {
+                        self.send_chunk(ctx, reply, encoding);
+                    } else {
+                        self.abort_oversized(ctx);
+                    }
+                    return;
+                }
+            }
+        }
+    }
+
     /// Selects the next stage after every sent command has a status.
     fn next_step(&mut self, ctx: &mut Context<'_>) {
         match self.stage {
             Stage::Query | Stage::Exec => self.stage = Stage::Schedule,
-            Stage::Schedule => {
-                for campaign in tasks::fall_back(ctx) {
-                    self.attempted.remove(&campaign);
-                }
-                self.schedule(ctx);
-            }
-            Stage::Arming => self.next_arming_step(ctx),
+            Stage::Arming(_) => self.next_arming_step(ctx),
             Stage::Done => {}
+            Stage::Schedule => match self.tasks.next(ctx, &self.capabilities) {
+                Step::Send(commands) => {
+                    self.outbox.extend(commands);
+                    self.stage = Stage::Exec;
+                }
+                Step::Query => {
+                    self.outbox.extend(self.capabilities.query(ctx.stored));
+                    self.stage = Stage::Query;
+                }
+                Step::Arm(sequence) => self.stage = Stage::Arming(sequence),
+                Step::End => self.stage = Stage::Done,
+            },
         }
     }
 
-    /// Queries the firmware version, and the capabilities when the device has an open attempt.
-    fn query_firmware(&mut self, context: &DeviceContext) {
-        let firmware = device::FIRMWARE_VERSION.to_owned();
-        self.queue.push_back(PlannedCommand::read(Property::Firmware, firmware));
-        let waits = |row: &ArmingAttempt| {
-            row.result_code.is_none() && (row.phase.is_open() || row.phase == ArmingPhase::Unknown)
+    /// Queues the next step of the sequence, or ends it.
+    fn next_arming_step(&mut self, ctx: &mut Context<'_>) {
+        let commands = match &mut self.stage {
+            Stage::Arming(sequence) if !sequence.is_over() => {
+                sequence.next(ctx, self.outbox.groups())
+            }
+            Stage::Arming(_) | Stage::Query | Stage::Schedule | Stage::Exec | Stage::Done => None,
         };
-        if context.latest().any(waits) {
-            self.query_capabilities(context);
+        match commands {
+            Some(commands) => self.outbox.extend(commands),
+            None => self.stage = Stage::Schedule,
         }
     }
 
-    // spec: oma-001 8.1.1.4
-    fn query_capabilities(&mut self, context: &DeviceContext) {
-        let node = |path: &str| format!("{}/{path}", context.device.object);
-        self.capabilities_queried = true;
-        self.queue.extend([
-            PlannedCommand::read(Property::BroadcastVersion, node(broadcast::VERSION)),
-            PlannedCommand::read(Property::MaxBlockSymbols, node(broadcast::MAX_BLOCK_SYMBOLS)),
-            PlannedCommand::read(Property::MaxStorage, node(broadcast::MAX_STORAGE)),
-            PlannedCommand::read(Property::Root, node(broadcast::ROOT)),
-            PlannedCommand::read(Property::State, node(fumo::STATE)),
-            PlannedCommand::read(Property::Phase, node(broadcast::PHASE)),
-            PlannedCommand::read(Property::LargeObjects, device::LARGE_OBJECTS.to_owned()),
-        ]);
-        if context.latest().any(|row| {
-            row.delivery_method == DeliveryMethod::Direct && row.phase == ArmingPhase::Pending
-        }) {
-            self.queue.push_back(PlannedCommand::read(
-                Property::PartialPackage,
-                node(fumo::PACKAGE_HELD),
-            ));
+    /// Splits a group that exceeds a message.
+    fn regroup(&mut self, ctx: &mut Context<'_>, kind: GroupKind) {
+        let was_whole = match &mut self.stage {
+            Stage::Arming(sequence) => sequence.split(kind),
+            Stage::Query | Stage::Schedule | Stage::Exec | Stage::Done => false,
+        };
+        if !was_whole {
+            self.outbox.remove_groups(kind);
         }
+        self.next_arming_step(ctx);
     }
 
-    /// Sends the pending policy settings, each once; returns whether any was sent.
-    fn send_policies(&mut self, context: &DeviceContext) -> bool {
-        let pending: Vec<_> = context
-            .device
-            .policy
-            .pending()
-            .filter(|setting| self.policies_sent.insert(setting.clone()))
-            .collect();
-        let commands =
-            pending.into_iter().map(|setting| commands::set_policy(setting, &context.device));
-        self.queue.extend(commands);
-        !self.queue.is_empty()
-    }
-
-    /// Queues the next task, by priority: policy, suspension, components, arming.
-    fn schedule(&mut self, ctx: &mut Context<'_>) {
-        if self.send_policies(ctx.stored) {
-            self.stage = Stage::Exec;
-            return;
-        }
-        if let Some(command) = ctx
-            .stored
-            .device
-            .pending_suspension
-            .filter(|_| !std::mem::replace(&mut self.suspend_sent, true))
-        {
-            self.queue.push_back(commands::suspension(command, &ctx.stored.device, ctx.random));
-            self.stage = Stage::Exec;
-            return;
-        }
-        if self.next_inventory_step(ctx) {
-            return;
-        }
-        match tasks::next_task(
-            &ctx.stored.attempts,
-            &ctx.stored.campaigns,
-            &self.attempted,
-            ctx.now,
-        ) {
-            None => self.stage = Stage::Done,
-            Some(ArmingTask::Disarm(campaign)) => {
-                self.attempted.insert(campaign);
-                self.queue.push_back(commands::disarm(campaign, &ctx.stored.device, ctx.random));
-                self.stage = Stage::Exec;
-            }
-            // The window opened during the session.
-            Some(ArmingTask::Arm(_)) if !self.capabilities_queried => {
-                self.query_capabilities(ctx.stored);
-                self.stage = Stage::Query;
-            }
-            Some(ArmingTask::Arm(campaign)) => self.begin_arming(ctx, campaign),
-        }
-    }
-
-    /// Packs queued commands into the reply up to the device's message size.
-    fn pack_message(
+    fn send_chunk(
         &mut self,
+        ctx: &mut Context<'_>,
         reply: &mut MessageBuilder<'_>,
         encoding: Encoding,
-        ctx: &mut Context<'_>,
     ) {
-        let message = reply.message.header.message_id;
-        let mut sent = 0;
-        while let Some(planned) = self.queue.pop_front() {
-            let entries = reply.push_planned(&planned);
-            if reply.length(encoding) > self.message_bytes {
-                reply.pop();
-                if sent > 0 {
-                    self.queue.push_front(planned);
-                } else if let Some(kind) = planned.group_kind() {
-                    self.regroup(kind, ctx);
-                    continue;
-                } else if self.start_object(planned, encoding) {
-                    self.send_chunk(reply, encoding, ctx);
-                } else {
-                    self.abort_oversized(ctx);
-                }
-                return;
-            }
-            sent += 1;
-            for (id, entry) in entries {
-                self.awaiting_status.insert((message, id));
-                self.sent.insert((message, id), entry);
-            }
-        }
-    }
-}
-
-impl DmSession {
-    /// Renumbers sent commands after their message was sent again under another number.
-    pub(super) fn renumber(&mut self, from: MessageId, to: MessageId) {
-        let sent_before: Vec<_> = self.sent.keys().filter(|key| key.0 == from).copied().collect();
-        for key in sent_before {
-            if let Some(sent) = self.sent.remove(&key) {
-                self.sent.insert((to, key.1), sent);
-            }
-            if self.awaiting_status.remove(&key) {
-                self.awaiting_status.insert((to, key.1));
-            }
-        }
-        if let Some(sending) = &mut self.outbound_object {
-            sending.renumber(from, to);
+        if self.outbox.send_chunk(reply, encoding).is_err() {
+            self.abort_oversized(ctx);
         }
     }
 
     /// Ends the session: a command exceeds the message size of the device, and it supports no large
     /// objects.
-    pub(super) fn abort_oversized(&mut self, ctx: &mut Context<'_>) {
-        let reason = format!("a command does not fit into {} octets", self.message_bytes);
+    fn abort_oversized(&mut self, ctx: &mut Context<'_>) {
+        let reason = format!("a command does not fit into {} octets", self.outbox.max_message());
         ctx.audit_note(&*reason);
-        if let Some(sequence) = self.arming.take() {
+        if let Stage::Arming(sequence) = &self.stage {
             // The next session uses the next delivery method, if there is one.
-            let campaign = ctx.stored.campaign(sequence.campaign).cloned();
-            let next = |way| campaign.as_ref().and_then(|campaign| campaign.next_method(way));
-            ctx.update_latest(sequence.campaign, |row| {
+            let campaign = ctx.stored.campaign(sequence.campaign()).cloned();
+            let next = |method| campaign.as_ref().and_then(|campaign| campaign.next_method(method));
+            ctx.update_latest(sequence.campaign(), |row| {
                 row.reason = Some(reason);
                 if next(row.delivery_method).is_some() {
                     row.phase = ArmingPhase::NeedsUnicast;
                 }
             });
         }
-        self.queue.clear();
-        self.outbound_object = None;
-        self.stage = Stage::Done;
+        self.end();
     }
 }

@@ -12,10 +12,9 @@ use proto::{
 use super::{
     command::PlannedCommand,
     context::{Context, DeviceContext},
-    session::{DmSession, Stage},
+    tasks::{ArmingTask, SessionTasks},
 };
 use crate::{
-    arming::tasks::{self, ArmingTask},
     campaign::{
         model::{Campaign, CampaignState},
         update_requests::UpdateRequestPolicy,
@@ -63,60 +62,47 @@ impl Decision {
     }
 }
 
-impl DmSession {
-    /// Handles a request; a campaign that it selects is armed later in this session.
-    pub(super) fn on_update_request(
-        &mut self,
-        ctx: &mut Context<'_>,
-        request: &UpdateRequest,
-    ) -> StatusCode {
-        let decision = if names_firmware(ctx.stored, request) {
-            self.decide(ctx)
-        } else {
-            Decision::UnknownObject
-        };
-        ctx.audit_note(format!("update request of the {}: {decision:?}", request.initiator));
-        // spec: oma-004 6.1 (the user who asks is notified in the same session)
-        if request.initiator == UpdateInitiator::User {
-            self.queue
-                .push_back(PlannedCommand::display_alert(AlertCode::DISPLAY, &decision.text()));
-        }
-        if self.stage == Stage::Done {
-            self.stage = Stage::Schedule;
-        }
-        decision.code()
-    }
+/// Handles a request; a campaign that it selects is armed later in this session. Returns the status
+/// code, and the text to the user who asks.
+pub(super) fn on_update_request(
+    ctx: &mut Context<'_>,
+    tasks: &mut SessionTasks,
+    request: &UpdateRequest,
+) -> (StatusCode, Option<PlannedCommand>) {
+    let decision = if names_firmware(ctx.stored, request) {
+        decide(ctx, tasks)
+    } else {
+        Decision::UnknownObject
+    };
+    ctx.audit_note(format!("update request of the {}: {decision:?}", request.initiator));
+    // spec: oma-004 6.1 (the user who asks is notified in the same session)
+    let text = (request.initiator == UpdateInitiator::User)
+        .then(|| PlannedCommand::display_alert(AlertCode::DISPLAY, &decision.text()));
+    (decision.code(), text)
+}
 
-    fn decide(&mut self, ctx: &mut Context<'_>) -> Decision {
-        if let Some(campaign) = newest_relevant(ctx.stored, ctx.now) {
-            let (id, version) = (campaign.id, campaign.terms.firmware_version.clone());
-            let policy = ctx.stored.device.update_requests.unwrap_or(campaign.update_requests);
-            let is_selected = ctx.stored.latest().any(|row| row.campaign == id);
-            if !is_selected && policy != UpdateRequestPolicy::Nothing {
-                let correlator = fresh_correlator(ctx.random);
-                let device = ctx.stored.device.id.clone();
-                ctx.stored
-                    .attempts
-                    .push(ArmingAttempt::pending(device, id, 1, correlator, ctx.now));
-            }
-            if policy == UpdateRequestPolicy::Later && !is_in_progress(ctx.stored, id) {
-                self.attempted.insert(id);
-                return Decision::Later(version);
-            }
+fn decide(ctx: &mut Context<'_>, tasks: &mut SessionTasks) -> Decision {
+    if let Some(campaign) = newest_relevant(ctx.stored, ctx.now) {
+        let (id, version) = (campaign.id, campaign.terms.firmware_version.clone());
+        let policy = ctx.stored.device.update_requests.unwrap_or(campaign.update_requests);
+        let is_selected = ctx.stored.latest().any(|row| row.campaign == id);
+        if !is_selected && policy != UpdateRequestPolicy::Nothing {
+            let correlator = fresh_correlator(ctx.random);
+            let device = ctx.stored.device.id.clone();
+            ctx.stored.attempts.push(ArmingAttempt::pending(device, id, 1, correlator, ctx.now));
         }
-        match tasks::next_task(
-            &ctx.stored.attempts,
-            &ctx.stored.campaigns,
-            &self.attempted,
-            ctx.now,
-        ) {
-            Some(ArmingTask::Arm(id)) => {
-                let version =
-                    ctx.stored.campaign(id).map(|found| found.terms.firmware_version.clone());
-                Decision::Granted(version.unwrap_or_default())
-            }
-            Some(ArmingTask::Disarm(_)) | None => without_task(ctx.stored),
+        if policy == UpdateRequestPolicy::Later && !is_in_progress(ctx.stored, id) {
+            tasks.postpone(id);
+            return Decision::Later(version);
         }
+    }
+    match tasks.next_arming(ctx) {
+        Some(ArmingTask::Arm(id)) => {
+            let campaign = ctx.stored.campaign(id);
+            let version = campaign.map(|found| found.terms.firmware_version.clone());
+            Decision::Granted(version.unwrap_or_default())
+        }
+        Some(ArmingTask::Disarm(_)) | None => without_task(ctx.stored),
     }
 }
 

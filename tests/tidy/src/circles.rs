@@ -12,10 +12,8 @@ use std::{
 use crate::{Finding, SourceFile};
 
 /// Folders whose files may import from one another, each with the reason.
-const EXCEPTED: [(&str, &str); 2] = [
-    ("receiver/src/agent", "the agent's owners are not separated"),
-    ("dm-bridge/src/dm", "the owners of a DM session are not separated"),
-];
+const EXCEPTED: [(&str, &str); 1] =
+    [("receiver/src/agent", "the agent's owners are not separated")];
 
 /// The imports between the files of all crates.
 #[derive(Debug, Clone, Default)]

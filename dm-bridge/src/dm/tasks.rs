@@ -1,28 +1,142 @@
-//! The next arming task of a device.
+//! The tasks of one session with a device, each once: policy, suspension, components, arming.
 
 use std::collections::BTreeSet;
 
-use proto::{ids::CampaignId, time::Utc};
+use proto::{
+    dm::{
+        nodes::broadcast,
+        syncml::{Item, Meta},
+    },
+    ids::CampaignId,
+    time::Utc,
+};
 
+use super::{
+    arming_sequence::ArmingSequence,
+    capabilities::Capabilities,
+    command::{PlannedCommand, Purpose, Request},
+    context::{Context, latest},
+    inventory::InventorySync,
+};
 use crate::{
     campaign::model::{Campaign, CampaignState, DeliveryMethod, Window},
-    dm::context::{Context, latest},
-    fleet::attempt::{ArmingAttempt, ArmingPhase},
-    random::fresh_correlator,
+    fleet::{
+        attempt::{ArmingAttempt, ArmingPhase},
+        device::{Device, SuspendCommand},
+        policy::NodeValue,
+        profile::Quirk,
+    },
+    random::{RandomBytes, fresh_correlator},
 };
+
+/// The tasks of one session.
+#[derive(Debug, Clone, Default)]
+pub(super) struct SessionTasks {
+    /// Campaigns that are not attempted again in this session.
+    attempted: BTreeSet<CampaignId>,
+    /// Campaigns that the user has accepted.
+    consented: BTreeSet<CampaignId>,
+    /// Set once a pending Suspend or Resume was sent.
+    suspend_sent: bool,
+    /// Policy settings that were sent.
+    policies_sent: BTreeSet<NodeValue>,
+    inventory: InventorySync,
+}
+
+/// The next step of a session.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// Send these commands.
+    Send(Vec<PlannedCommand>),
+    /// Query the capabilities: the window opened during the session.
+    Query,
+    /// Arm the device.
+    Arm(Box<ArmingSequence>),
+    /// End the session.
+    End,
+}
 
 /// An arming task of one device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ArmingTask {
+pub(super) enum ArmingTask {
     /// Arm it for this campaign.
     Arm(CampaignId),
     /// Disarm it for this campaign.
     Disarm(CampaignId),
 }
 
+impl SessionTasks {
+    /// Returns the next task, by priority: policy, suspension, components, arming.
+    pub(super) fn next(&mut self, ctx: &mut Context<'_>, capabilities: &Capabilities) -> Step {
+        loop {
+            for campaign in fall_back(ctx) {
+                self.attempted.remove(&campaign);
+            }
+            let commands = self
+                .policies(&ctx.stored.device)
+                .or_else(|| self.suspension(ctx))
+                .or_else(|| self.inventory.next(ctx));
+            if let Some(commands) = commands {
+                return Step::Send(commands);
+            }
+            match self.next_arming(ctx) {
+                None => return Step::End,
+                Some(ArmingTask::Disarm(campaign)) => {
+                    self.attempted.insert(campaign);
+                    return Step::Send(vec![disarm(campaign, &ctx.stored.device, ctx.random)]);
+                }
+                Some(ArmingTask::Arm(_)) if !capabilities.are_queried() => return Step::Query,
+                Some(ArmingTask::Arm(campaign)) => {
+                    // One attempt per session, whatever its outcome.
+                    self.attempted.insert(campaign);
+                    let begun = ArmingSequence::begin(ctx, capabilities, campaign, &self.consented);
+                    if let Some(sequence) = begun {
+                        return Step::Arm(Box::new(sequence));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Returns the writes of the pending policy settings, each once.
+    fn policies(&mut self, device: &Device) -> Option<Vec<PlannedCommand>> {
+        let pending = device.policy.pending();
+        let unsent: Vec<_> =
+            pending.filter(|setting| self.policies_sent.insert(setting.clone())).collect();
+        let commands: Vec<_> =
+            unsent.into_iter().map(|setting| set_policy(setting, device)).collect();
+        (!commands.is_empty()).then_some(commands)
+    }
+
+    fn suspension(&mut self, ctx: &mut Context<'_>) -> Option<Vec<PlannedCommand>> {
+        let pending = ctx.stored.device.pending_suspension;
+        let command = pending.filter(|_| !std::mem::replace(&mut self.suspend_sent, true))?;
+        Some(vec![suspension(command, &ctx.stored.device, ctx.random)])
+    }
+
+    /// Returns the next arming task.
+    pub(super) fn next_arming(&self, ctx: &Context<'_>) -> Option<ArmingTask> {
+        next_task(&ctx.stored.attempts, &ctx.stored.campaigns, &self.attempted, ctx.now)
+    }
+
+    /// Leaves a campaign to a later session.
+    pub(super) fn postpone(&mut self, campaign: CampaignId) {
+        self.attempted.insert(campaign);
+    }
+
+    /// Records that the user has accepted a campaign.
+    pub(super) fn record_consent(&mut self, campaign: CampaignId) {
+        self.consented.insert(campaign);
+    }
+
+    /// Returns the reading of the inventory.
+    pub(super) const fn inventory(&mut self) -> &mut InventorySync {
+        &mut self.inventory
+    }
+}
+
 /// Returns the next task of one device, campaigns in `attempted` excepted.
-#[must_use]
-pub fn next_task(
+fn next_task(
     armings: &[ArmingAttempt],
     campaigns: &[Campaign],
     tried: &BTreeSet<CampaignId>,
@@ -67,7 +181,7 @@ fn wants_disarming(row: &ArmingAttempt, campaign: &Campaign) -> bool {
 
 /// Starts a new attempt by the next delivery method of a campaign, where the last one was not
 /// possible. Returns the campaigns with a new attempt.
-pub fn fall_back(ctx: &mut Context<'_>) -> Vec<CampaignId> {
+fn fall_back(ctx: &mut Context<'_>) -> Vec<CampaignId> {
     let stuck: Vec<_> = ctx
         .stored
         .latest()
@@ -90,6 +204,44 @@ pub fn fall_back(ctx: &mut Context<'_>) -> Vec<CampaignId> {
         ctx.stored.attempts.push(ArmingAttempt { delivery_method: way, ..next });
     }
     moved
+}
+
+/// Returns the Exec that disarms a device.
+fn disarm(campaign: CampaignId, device: &Device, random: RandomBytes<'_>) -> PlannedCommand {
+    device_exec(Purpose::Disarm(campaign), broadcast::DISARM, device, random)
+}
+
+/// Returns the Exec that suspends or resumes reception.
+fn suspension(command: SuspendCommand, device: &Device, random: RandomBytes<'_>) -> PlannedCommand {
+    let node = match command {
+        SuspendCommand::Suspend => broadcast::SUSPEND,
+        SuspendCommand::Resume => broadcast::RESUME,
+    };
+    device_exec(Purpose::Suspension(command), node, device, random)
+}
+
+/// Returns the Replace that sets a policy node.
+fn set_policy(setting: NodeValue, device: &Device) -> PlannedCommand {
+    let node = setting.node();
+    let uri = format!("{}/{}", device.object, node.path());
+    let item = Item {
+        meta: Some(Meta::format(node.format())),
+        data: Some(setting.value().into()),
+        ..Item::target(uri)
+    };
+    PlannedCommand::new(Purpose::Policy(setting), Request::Replace(Box::new(item)))
+}
+
+/// Returns an Exec without a final alert. Sends a correlator only with quirk `correlator-always`.
+fn device_exec(
+    purpose: Purpose,
+    node: &str,
+    device: &Device,
+    random: RandomBytes<'_>,
+) -> PlannedCommand {
+    let is_wanted = device.profile.quirks.contains(&Quirk::CorrelatorAlways);
+    let correlator = is_wanted.then(|| fresh_correlator(random));
+    PlannedCommand::new(purpose, Request::Exec(format!("{}/{node}", device.object), correlator))
 }
 
 #[cfg(test)]
