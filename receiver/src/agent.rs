@@ -29,7 +29,6 @@ use proto::{
     dm::fumo::{Phase, ResultCode},
     ids::Sbn,
     time::{Mono, Now},
-    trust::{Root, Verified},
     tune_in::TuneIn,
 };
 
@@ -41,7 +40,7 @@ use self::{
 pub use self::{
     download::{Download, Fetch, FetchError, Fetched, InstallNotification},
     persistent_state::PersistentState,
-    restore::{StoredState, StoredStateError, root_file},
+    restore::{StoredState, StoredStateError},
     status::Status,
     update_request::{RequestOutcome, RequestStatus},
     user_prompts::ConsentGranted,
@@ -64,6 +63,7 @@ use crate::{
     rng::SplitMix64,
     store::{JournalWrite, LogOutput, ObjectLayout, Recovered, StorageError, Ticket},
     suspension::{Environment, SuspendReason},
+    trust::Trust,
     update::{
         acceptance::{Accepted, DeviceClass, Limits},
         installer::{InstallOutcome, InstallRequest},
@@ -164,7 +164,7 @@ pub struct Agent {
 struct AgentState {
     config: Config,
     boot_id: String,
-    root: Verified<Root>,
+    trust: Trust,
     account: AccountState,
     reports: Reports,
     persistent: PersistentState,
@@ -426,6 +426,7 @@ impl AgentState {
         loop {
             let state = || {
                 let mut state = self.persistent.to_journal(&self.tuner.records(&self.boot_id));
+                self.trust.write_journal(&mut state);
                 self.account.write_journal(&mut state);
                 self.reports.write_journal(&mut state);
                 state

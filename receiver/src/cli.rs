@@ -265,9 +265,9 @@ fn run_device(config: &Config, prompter: Prompter, options: Options) -> Result<u
 fn start_code(error: &StartError) -> u8 {
     match error {
         StartError::Data(OpenError::Locked(_)) => exit::CONFLICT,
-        StartError::Restore(RestoreError::Boot(
-            StoredStateError::Root(_) | StoredStateError::RootLost { .. },
-        )) => exit::REFUSED_SIGNATURE,
+        StartError::Restore(RestoreError::Boot(StoredStateError::Root(_))) => {
+            exit::REFUSED_SIGNATURE
+        }
         StartError::Data(OpenError::Io { .. })
         | StartError::Restore(
             RestoreError::Storage(_)

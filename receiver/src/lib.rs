@@ -14,6 +14,7 @@
 //! | [`update`] | acceptance of campaigns, standing consent, the hand-off contract |
 //! | [`suspension`] | suspend reasons, the environment, the suspend policy |
 //! | [`user`] | prompts, their answers, and the contract of the user hook |
+//! | [`trust`] | the root in force and the history that documents are held against |
 //! | [`components`] | software components: announced, delivered, installed |
 //! | [`dm`] | the DM session, the management tree, reports |
 //! | [`bootstrap`] | the bootstrap of the DM account |
@@ -33,6 +34,7 @@ pub mod rng;
 pub mod shell;
 pub mod store;
 pub mod suspension;
+pub mod trust;
 pub mod unsigned;
 pub mod update;
 pub mod user;

@@ -27,17 +27,12 @@ use crate::{
         Software, Verb,
     },
     dm::ReportSettings,
+    trust::OfferTarget,
     update::{
-        acceptance::{
-            Acceptance, AcceptanceHistory, CampaignOffer, DeviceClass, Refusal, evaluate,
-        },
+        acceptance::{Acceptance, CampaignOffer, DeviceClass, Refusal},
         installer::{CONTRACT_VERSION, ComponentInstall},
     },
 };
-
-/// Classes whose sequences are stored: firmware, and components that were installed by a package.
-/// None is ever removed, or an old version could be installed again.
-const MAX_CLASSES: usize = 16;
 
 impl Agent {
     /// Handles the list of installed components; `None` when the installer printed none.
@@ -83,35 +78,22 @@ impl AgentState {
         DeviceClass { vendor, class }
     }
 
-    /// Returns the acceptance history. A removed component may be installed again, but no older
-    /// version.
-    fn history_of(&self, subject: Option<&ComponentTarget>) -> AcceptanceHistory {
-        let mut history = self.persistent.history(self.device_class_of(subject).class);
-        let Some(subject) = subject else { return history };
-        history.finished.clear();
-        let is_gone = |list: &Vec<Deployed>| list.iter().all(|it| it.id != subject.package);
-        if self.deployed.as_ref().is_some_and(is_gone)
-            && let Some((sequence, _)) = history.installed.take()
-        {
-            history.floor = history.floor.max(sequence);
-        }
-        history
-    }
-
     /// Evaluates an offer for firmware, or for a component.
     pub(super) fn evaluate_offer(
         &self,
         subject: Option<&ComponentTarget>,
         offer: &CampaignOffer<'_>,
     ) -> Result<Acceptance, Refusal> {
-        let (kind, history) = (self.device_class_of(subject), self.history_of(subject));
-        let known = &self.persistent.accepted;
-        if !known.contains_key(&kind.class) && known.len() >= MAX_CLASSES {
-            let detail = "more components than the device can distinguish".to_owned();
-            let result = ResultCode::REFUSED;
-            return Err(Refusal { result, reason: "limits", detail });
-        }
-        evaluate(&self.root, kind, &history, &self.config.limits, offer)
+        let is_listed = |subject: &ComponentTarget| {
+            let listed = self.deployed.as_ref();
+            listed.is_none_or(|list| list.iter().any(|component| component.id == subject.package))
+        };
+        let target = match subject {
+            None => OfferTarget::Firmware,
+            Some(subject) if is_listed(subject) => OfferTarget::Component,
+            Some(_) => OfferTarget::RemovedComponent,
+        };
+        self.trust.evaluate(self.device_class_of(subject), target, &self.config.limits, offer)
     }
 
     /// Returns the component part of the install request.

@@ -12,17 +12,14 @@ use proto::{
     ids::{ComponentId, Correlator},
     time::{Now, Utc},
     trust::{
-        Campaign, Manifest, Root, Verified,
+        Root, Verified,
         plan::{PlanHeader, plan_root},
     },
     tune_in::{TuneIn, Window},
     wire::WireError,
 };
 
-use super::{
-    AgentState, ConsentGranted, Operation, Output, persistent_state::ArmedCampaign,
-    restore::root_file,
-};
+use super::{AgentState, ConsentGranted, Operation, Output, persistent_state::ArmedCampaign};
 use crate::{
     components::{Announced, ComponentTarget, Software},
     dm::{
@@ -32,6 +29,7 @@ use crate::{
     flute::tuner::Tuner,
     store::ObjectLayout,
     suspension::{Policy, SuspendReason},
+    trust::root_file,
     update::acceptance::{Acceptance, Accepted, CampaignOffer, Refusal, check_tune_in},
     user::{Consent, UserInterface},
 };
@@ -56,7 +54,7 @@ impl ManagementBackend for AgentState {
             data: self.package_data(),
             reasons: self.reasons(),
             progress_per_mille: progress,
-            root_version: self.root.version,
+            root_version: self.trust.root_version(),
             package_name: self.persistent.armed.as_ref().map(|pin| pin.id.to_string()),
             package_version: manifest.map(|manifest| manifest.firmware_version.clone()),
             policy: Policy { consent: self.consent(), ..self.persistent.policy },
@@ -220,7 +218,7 @@ impl ManagementBackend for AgentState {
         if self.phase() == Phase::HandedOver {
             return StatusCode::FORBIDDEN;
         }
-        match Root::successor(&self.root, envelope) {
+        match self.trust.successor(envelope) {
             Ok(root) => {
                 self.install_root(now, root, envelope);
                 StatusCode::OK
@@ -309,17 +307,13 @@ impl AgentState {
     /// Installs a root. The file is written whole before the journal names it, and both before the
     /// status.
     fn install_root(&mut self, now: Now, root: Verified<Root>, envelope: &[u8]) {
-        tracing::info!(version = root.version, epoch = root.epoch, "root installed");
         self.effects.write_before_commit(root_file(root.version), envelope.to_vec());
-        self.persistent.enter_root(&root);
-        self.root = root;
+        self.trust.replace_root(root);
         self.effects.mark_dirty();
         // spec: security 2 (revocation)
         let Some(operation) = &self.operation else { return };
         let [campaign, manifest] = &operation.envelopes;
-        let judged = Campaign::verify(&self.root, campaign)
-            .and_then(|_| Manifest::verify(&self.root, manifest));
-        if let Err(error) = judged {
+        if let Err(error) = self.trust.verify(campaign, manifest) {
             let Refusal { result, reason, detail } = Refusal::from(error);
             tracing::info!(%result, reason, detail, "armed campaign revoked");
             self.complete(now, Phase::Refused, result);
@@ -429,13 +423,11 @@ impl AgentState {
         let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
         self.tuner = tuner(now, &request, &windows);
         let class = self.device_class_of(request.subject.as_ref()).class;
-        let campaign = (accepted.campaign.sequence, accepted.campaign.digest());
-        self.persistent.accepted.insert(class, campaign);
+        self.trust.record_accepted(class, &accepted.campaign);
         self.persistent.subject = request.subject;
-        self.persistent.clock_floor = self.persistent.clock_floor.max(accepted.campaign.not_before);
         // spec: security 5 (the server's time counts over TLS)
         if let Some(server_now) = request.server_now.filter(|_| self.account.is_secure()) {
-            self.persistent.clock_floor = self.persistent.clock_floor.max(server_now);
+            self.trust.raise_clock_floor(server_now);
         }
         self.persistent.armed = Some(pinned);
         self.persistent.correlator = request.correlator;

@@ -385,9 +385,7 @@ impl AgentState {
         self.effects.push(Output::WriteFile(pinned.campaign_file(), head.campaign.clone()));
         self.effects.push(Output::WriteFile(pinned.manifest_file(), head.manifest.clone()));
         let class = self.device_class_of(self.persistent.subject.as_ref()).class;
-        let campaign = (accepted.campaign.sequence, accepted.campaign.digest());
-        self.persistent.accepted.insert(class, campaign);
-        self.persistent.clock_floor = self.persistent.clock_floor.max(accepted.campaign.not_before);
+        self.trust.record_accepted(class, &accepted.campaign);
         self.persistent.armed = Some(pinned);
         self.persistent.progress.clear();
         if let Some(download) = &mut self.persistent.download {

@@ -1,6 +1,6 @@
 //! The persistent state, as checked types; the journal stores the same as octets.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
     crypto::{Digest, Hash16},
@@ -9,9 +9,7 @@ use proto::{
         fumo::{Operation, Phase, ResultCode},
         scomo::Branch,
     },
-    ids::{CampaignId, ClassId, ComponentId, Correlator, Sbn},
-    time::Utc,
-    trust::Root,
+    ids::{CampaignId, ComponentId, Correlator, Sbn},
     wire::WireError,
 };
 
@@ -21,33 +19,18 @@ use crate::{
     store::{
         SlotRun,
         journal_state::{
-            AcceptedCampaign, AnnouncedRecord, ArmedRecord, DownloadRecord,
-            InstallNotificationRecord, InstalledManifest, JournalState, ObjectProgress,
-            PolicySetting, SubjectRecord, TuneInRecord, fixed,
+            AnnouncedRecord, ArmedRecord, DownloadRecord, InstallNotificationRecord, JournalState,
+            ObjectProgress, PolicySetting, SubjectRecord, TuneInRecord, fixed,
         },
     },
     suspension::{Policy, SuspendReason},
-    update::acceptance::AcceptanceHistory,
 };
-
-/// Campaigns that ended with success and are stored, at most.
-const MAX_FINISHED: usize = 64;
 
 /// The state that survives a power cut.
 #[derive(Debug, Clone)]
 pub struct PersistentState {
     /// The phase of the operation.
     pub phase: Phase,
-    /// Version of the stored root.
-    pub root_version: u64,
-    /// Epoch of the stored root.
-    pub epoch: u32,
-    /// Sequence and digest of the last campaign accepted, for each class.
-    pub accepted: BTreeMap<ClassId, (u64, Digest)>,
-    /// The manifest confirmed last, for each class.
-    pub installed: BTreeMap<ClassId, Installed>,
-    /// Campaigns that ended with success, oldest first.
-    pub finished: VecDeque<CampaignId>,
     /// The campaign that the device is armed with.
     pub armed: Option<ArmedCampaign>,
     /// Correlator of the final alert, from the Exec.
@@ -60,8 +43,6 @@ pub struct PersistentState {
     pub policy: Policy,
     /// The decode progress of the stored objects, by object key.
     pub progress: BTreeMap<Hash16, DecodeProgress>,
-    /// The lower bound of the time.
-    pub clock_floor: Utc,
     /// The version that the installer must print.
     pub expected_version: Option<String>,
     /// The boot in which the installer requested a reboot.
@@ -88,17 +69,6 @@ impl Default for PersistentState {
     fn default() -> Self {
         Self::new()
     }
-}
-
-/// The manifest confirmed last of a class.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Installed {
-    /// Sequence of its manifest.
-    pub sequence: u64,
-    /// No manifest below this sequence.
-    pub floor: u64,
-    /// H(document) of its manifest.
-    pub manifest: Digest,
 }
 
 /// The campaign that the device is armed with; the envelopes are in files named by their digests.
@@ -135,18 +105,12 @@ impl PersistentState {
     pub fn new() -> Self {
         Self {
             phase: Phase::Idle,
-            root_version: 0,
-            epoch: 0,
-            accepted: BTreeMap::new(),
-            installed: BTreeMap::new(),
-            finished: VecDeque::new(),
             armed: None,
             correlator: None,
             operation: Operation::DownloadAndUpdate,
             suspended: BTreeSet::new(),
             policy: Policy::default(),
             progress: BTreeMap::new(),
-            clock_floor: Utc::default(),
             expected_version: None,
             reboot_requested_in_boot: None,
             consent: ConsentGranted::Nothing,
@@ -168,17 +132,6 @@ impl PersistentState {
     pub fn from_journal(state: &JournalState) -> Result<Self, WireError> {
         let mut persistent = Self::new();
         persistent.phase = state.phase.parse()?;
-        persistent.root_version = state.root_version;
-        persistent.epoch = state.epoch;
-        for entry in &state.accepted {
-            let campaign = digest(&entry.campaign_sha256)?;
-            persistent.accepted.insert(class(&entry.class)?, (entry.sequence, campaign));
-        }
-        for entry in &state.installed {
-            persistent.installed.insert(class(&entry.class)?, read_installed(entry)?);
-        }
-        persistent.finished =
-            state.finished.iter().map(|id| campaign_id(id)).collect::<Result<_, _>>()?;
         persistent.armed = state.armed.as_ref().map(read_armed).transpose()?;
         persistent.correlator = state.correlator.clone().map(Correlator);
         persistent.operation = state.operation.parse()?;
@@ -199,7 +152,6 @@ impl PersistentState {
             };
             persistent.progress.insert(Hash16(fixed(&object.object_key)?), solved);
         }
-        persistent.clock_floor = Utc::from_seconds(state.clock_floor);
         persistent.expected_version.clone_from(&state.expected_version);
         persistent.reboot_requested_in_boot.clone_from(&state.reboot_requested_in_boot);
         persistent.consent = ConsentGranted::from_number(state.consent);
@@ -227,11 +179,6 @@ impl PersistentState {
     pub fn to_journal(&self, tune_ins: &[TuneInRecord]) -> JournalState {
         JournalState {
             phase: self.phase.as_str().to_owned(),
-            root_version: self.root_version,
-            epoch: self.epoch,
-            accepted: self.accepted.iter().map(write_accepted).collect(),
-            finished: self.finished.iter().map(|id| id.0.to_vec()).collect(),
-            installed: self.installed.iter().map(write_installed).collect(),
             armed: self.armed.as_ref().map(write_armed),
             tune_ins: tune_ins.to_vec(),
             correlator: self.correlator.as_ref().map(|correlator| correlator.0.clone()),
@@ -239,7 +186,6 @@ impl PersistentState {
             suspend_reasons: self.suspended.iter().map(ToString::to_string).collect(),
             policy: self.policy.nodes().map(write_policy).into(),
             objects: self.progress.iter().map(write_progress).collect(),
-            clock_floor: self.clock_floor.seconds(),
             expected_version: self.expected_version.clone(),
             result: self.result.map(|code| code.0.into()),
             reboot_requested_in_boot: self.reboot_requested_in_boot.clone(),
@@ -257,48 +203,6 @@ impl PersistentState {
             ..JournalState::default()
         }
     }
-
-    /// Returns the history that the acceptance of a campaign for a class needs.
-    #[must_use]
-    pub fn history(&self, class: ClassId) -> AcceptanceHistory {
-        let installed = self.installed.get(&class);
-        AcceptanceHistory {
-            accepted: self.accepted.get(&class).copied(),
-            installed: installed.map(|installed| (installed.sequence, installed.manifest)),
-            floor: installed.map_or(0, |installed| installed.floor),
-            finished: self.finished.iter().copied().collect(),
-            clock_floor: self.clock_floor,
-        }
-    }
-
-    /// Records the root in force. Sequences and floors are compared within its epoch: a new one
-    /// starts at the beginning, which helps when somebody has signed the highest number.
-    pub fn enter_root(&mut self, root: &Root) {
-        self.root_version = root.version;
-        if std::mem::replace(&mut self.epoch, root.epoch) == root.epoch {
-            return;
-        }
-        // spec: security 2 (epoch)
-        self.accepted.clear();
-        for installed in self.installed.values_mut() {
-            (installed.sequence, installed.floor) = (0, 0);
-        }
-    }
-
-    /// Records a campaign that ended with success.
-    pub fn remember_finished(&mut self, id: CampaignId) {
-        if !self.finished.contains(&id) {
-            self.finished.push_back(id);
-        }
-        while self.finished.len() > MAX_FINISHED {
-            self.finished.pop_front();
-        }
-    }
-}
-
-fn read_installed(entry: &InstalledManifest) -> Result<Installed, WireError> {
-    let manifest = digest(&entry.manifest_sha256)?;
-    Ok(Installed { sequence: entry.sequence, floor: entry.floor, manifest })
 }
 
 fn read_armed(pin: &ArmedRecord) -> Result<ArmedCampaign, WireError> {
@@ -346,20 +250,6 @@ fn write_announced(
         branch: branch.path().to_owned(),
         name: name.to_owned(),
         leaves: leaves.iter().flat_map(|(leaf, text)| [(*leaf).to_owned(), text.clone()]).collect(),
-    }
-}
-
-fn write_accepted((class, (sequence, digest)): (&ClassId, &(u64, Digest))) -> AcceptedCampaign {
-    let (class, campaign_sha256) = (class.0.to_vec(), digest.0.to_vec());
-    AcceptedCampaign { class, sequence: *sequence, campaign_sha256 }
-}
-
-fn write_installed((class, installed): (&ClassId, &Installed)) -> InstalledManifest {
-    InstalledManifest {
-        class: class.0.to_vec(),
-        sequence: installed.sequence,
-        floor: installed.floor,
-        manifest_sha256: installed.manifest.0.to_vec(),
     }
 }
 
@@ -415,10 +305,6 @@ fn digest(octets: &[u8]) -> Result<Digest, WireError> {
     fixed(octets).map(Digest)
 }
 
-fn class(octets: &[u8]) -> Result<ClassId, WireError> {
-    fixed(octets).map(ClassId)
-}
-
 fn campaign_id(octets: &[u8]) -> Result<CampaignId, WireError> {
     fixed(octets).map(CampaignId)
 }
@@ -426,14 +312,6 @@ fn campaign_id(octets: &[u8]) -> Result<CampaignId, WireError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn firmware() -> ClassId {
-        ClassId([2; 16])
-    }
-
-    fn installed(sequence: u64) -> Installed {
-        Installed { sequence, floor: sequence - 1, manifest: Digest([2; 32]) }
-    }
 
     fn subject() -> ComponentTarget {
         ComponentTarget {
@@ -447,13 +325,6 @@ mod tests {
     fn full() -> PersistentState {
         let mut persistent = PersistentState {
             phase: Phase::Receiving,
-            root_version: 3,
-            epoch: 4,
-            accepted: BTreeMap::from([(firmware(), (9, Digest([1; 32])))]),
-            installed: BTreeMap::from([
-                (firmware(), installed(8)),
-                (ClassId([3; 16]), installed(1)),
-            ]),
             subject: Some(subject()),
             inventory_consent: InventoryConsent::Given,
             armed: Some(ArmedCampaign {
@@ -467,7 +338,6 @@ mod tests {
             operation: Operation::Download,
             suspended: BTreeSet::from([SuspendReason::Battery, SuspendReason::User]),
             policy: Policy { battery_floor: 33, thermal_limit: -7, ..Policy::default() },
-            clock_floor: Utc::from_seconds(1000),
             expected_version: Some("2.0".to_owned()),
             reboot_requested_in_boot: Some("boot".to_owned()),
             consent: ConsentGranted::Download,
@@ -488,7 +358,6 @@ mod tests {
             result: Some(ResultCode::MISSED),
             ..PersistentState::new()
         };
-        persistent.remember_finished(CampaignId([8; 16]));
         let solved = DecodeProgress {
             blocks: BTreeSet::from([Sbn(0), Sbn(9)]),
             verified: true,
@@ -521,21 +390,8 @@ mod tests {
         assert!(with(|_| ()).is_ok());
         assert!(with(|state| state.phase = "asleep".to_owned()).is_err());
         assert!(with(|state| state.operation.clear()).is_err());
-        assert!(with(|state| state.finished[0].truncate(15)).is_err());
         assert!(with(|state| state.objects[0].object_key.push(0)).is_err());
-        assert!(with(|state| state.installed[0].class.push(0)).is_err());
         assert!(with(|state| state.announced[0].branch.clear()).is_err());
         assert!(with(|state| state.subject.as_mut().unwrap().package.clear()).is_err());
-    }
-
-    #[test]
-    fn the_last_64_finished_campaigns_are_remembered() {
-        let mut persistent = PersistentState::new();
-        for number in 0..=64 {
-            persistent.remember_finished(CampaignId([number; 16]));
-            persistent.remember_finished(CampaignId([number; 16]));
-        }
-        assert_eq!(persistent.finished.len(), 64);
-        assert_eq!(persistent.finished.front(), Some(&CampaignId([1; 16])));
     }
 }

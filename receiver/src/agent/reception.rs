@@ -16,7 +16,7 @@ use proto::{
 
 use super::{
     AgentState, ConsentGranted, DeferredEffect, Output, VerifyError,
-    persistent_state::{DecodeProgress, Installed},
+    persistent_state::DecodeProgress,
 };
 use crate::{
     dm::FinalAlert,
@@ -323,15 +323,7 @@ impl AgentState {
     pub(super) fn remember_installed(&mut self) {
         let class = self.device_class_of(self.persistent.subject.as_ref()).class;
         let Some(operation) = &self.operation else { return };
-        let manifest = &operation.accepted.manifest;
-        let floor = self.persistent.installed.get(&class).map_or(0, |installed| installed.floor);
-        let installed = Installed {
-            sequence: manifest.sequence,
-            floor: floor.max(manifest.floor_after_commit),
-            manifest: manifest.digest(),
-        };
-        self.persistent.installed.insert(class, installed);
-        self.persistent.clock_floor = self.persistent.clock_floor.max(manifest.not_before);
+        self.trust.record_installed(class, &operation.accepted.manifest);
     }
 
     // spec: oma-001 8.1.2.22
@@ -351,7 +343,7 @@ impl AgentState {
             }
             None => {
                 let ended = campaign.filter(|_| super::ends_well(result));
-                ended.into_iter().for_each(|campaign| self.persistent.remember_finished(campaign));
+                ended.into_iter().for_each(|campaign| self.trust.record_finished(campaign));
             }
         }
         let alert = FinalAlert {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use proto::{
     dm::fumo::{Phase, ResultCode},
     time::Now,
-    trust::{Campaign, Manifest, Root, TrustError, Verified},
     wire::WireError,
 };
 use thiserror::Error;
@@ -26,15 +25,9 @@ use crate::{
     rng::SplitMix64,
     store::{Journaler, ObjectLayout, journal_state::JournalState},
     suspension::Environment,
+    trust::{DeviceHistory, RootError, Trust, newest_root, root_file},
     update::acceptance::Accepted,
 };
-
-/// Returns the name of the file that holds a root received over DM. Each version has its own, so
-/// that the journal always names one that was written whole.
-#[must_use]
-pub fn root_file(version: u64) -> String {
-    format!("{version}.root")
-}
 
 /// The content of the storage when the agent starts.
 #[derive(Debug)]
@@ -56,19 +49,9 @@ pub struct StoredState {
 /// A stored state from which the agent cannot start.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum StoredStateError {
-    /// No root is valid.
-    #[error("trust root rejected: {0}")]
-    Root(#[from] TrustError),
-    /// The newest root is missing. An older one would bring back keys that the newest revoked.
-    #[error(
-        "root {stored}, which the journal names, is missing; the factory root is version {factory}"
-    )]
-    RootLost {
-        /// Version that the journal names.
-        stored: u64,
-        /// Version of the factory root.
-        factory: u64,
-    },
+    /// There is no root to start with.
+    #[error(transparent)]
+    Root(#[from] RootError),
     /// The journal holds a value that this program cannot have written.
     #[error("invalid journal: {0}")]
     Journal(#[from] WireError),
@@ -82,20 +65,21 @@ impl Agent {
     /// [`StoredStateError`] when there is no valid root or the journal is invalid; nothing on disk
     /// is changed then.
     pub fn new(now: Now, config: Config, stored: StoredState) -> Result<Self, StoredStateError> {
-        let mut persistent = match &stored.state {
+        let persistent = match &stored.state {
             Some(state) => PersistentState::from_journal(state)?,
             None => PersistentState::new(),
         };
         let journal = stored.state.clone().unwrap_or_default();
         let first_nonce = config.first_nonce.clone();
         let account = AccountState::from_journal(config.dm.account.clone(), first_nonce, &journal);
-        let root = newest_root(&persistent, &stored)?;
-        persistent.enter_root(&root);
+        let history = DeviceHistory::from_journal(&journal)?;
+        let root = newest_root(journal.root_version, &stored.factory_root, &stored.files)?;
+        let trust = Trust::new(root, history, journal.epoch);
         let tune_ins = stored.state.as_ref().map(|state| state.tune_ins.as_slice());
         let tuner = Tuner::recovered(now, &stored.boot_id, tune_ins.unwrap_or_default());
         let armed = persistent.armed.clone();
         let operation =
-            armed.as_ref().and_then(|armed| armed_operation(&root, armed, &stored.files));
+            armed.as_ref().and_then(|armed| armed_operation(&trust, armed, &stored.files));
         let client = DmClient::new(config.dm.clone(), client_limits(&config));
         let notifications = {
             let account = &config.dm.account;
@@ -111,7 +95,7 @@ impl Agent {
         let mut state = AgentState {
             config,
             boot_id: stored.boot_id,
-            root,
+            trust,
             account,
             reports: Reports::from_journal(&journal)?,
             persistent,
@@ -145,7 +129,7 @@ impl Agent {
         let armed = self.state.persistent.armed.as_ref();
         let envelopes = armed.map(|armed| [armed.campaign_file(), armed.manifest_file()]);
         let plan_header = armed.and_then(ArmedCampaign::plan_header_file);
-        [root_file(self.state.persistent.root_version)]
+        [root_file(self.state.trust.root_version())]
             .into_iter()
             .chain(envelopes.into_iter().flatten())
             .chain(plan_header)
@@ -222,23 +206,6 @@ fn file_name(digest: &proto::crypto::Digest, kind: &str) -> String {
     format!("{name}.{kind}")
 }
 
-/// Returns the root received last over DM, or the factory root when that is as new.
-fn newest_root(
-    persistent: &PersistentState,
-    stored: &StoredState,
-) -> Result<Verified<Root>, StoredStateError> {
-    let factory = Root::from_factory(&stored.factory_root)?;
-    let version = persistent.root_version;
-    if factory.version >= version {
-        return Ok(factory);
-    }
-    let newest = stored.files.get(&root_file(version));
-    newest
-        .and_then(|envelope| Root::from_factory(envelope).ok())
-        .filter(|root| root.version == version)
-        .ok_or(StoredStateError::RootLost { stored: version, factory: factory.version })
-}
-
 /// Returns the limits of the DM client. A package received inside a DM session is the largest
 /// object that a server sends; in XML it is base64, and takes its share of messages.
 fn client_limits(config: &Config) -> client::Limits {
@@ -254,14 +221,13 @@ const MIN_PACKAGE_BYTES_PER_MESSAGE: u64 = 8 * 1024;
 
 /// Verifies the stored envelopes as if they had just been received.
 fn armed_operation(
-    root: &Verified<Root>,
+    trust: &Trust,
     armed: &ArmedCampaign,
     files: &BTreeMap<String, Vec<u8>>,
 ) -> Option<Operation> {
     let envelopes = [files.get(&armed.campaign_file())?, files.get(&armed.manifest_file())?];
     let [campaign, manifest] = envelopes;
-    let campaign = Campaign::verify(root, campaign).ok()?;
-    let manifest = Manifest::verify(root, manifest).ok()?;
+    let (campaign, manifest) = trust.verify(campaign, manifest).ok()?;
     if campaign.digest() != armed.campaign || manifest.digest() != armed.manifest {
         return None;
     }

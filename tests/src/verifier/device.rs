@@ -18,7 +18,7 @@ use proto::{
     tune_in::{TuneIn, Window},
 };
 use receiver::{
-    agent::{self, Agent, PersistentState, root_file},
+    agent::{self, Agent},
     dm::{self, client::HttpRequest},
     shell::{
         data_dir::DataDir,
@@ -26,6 +26,7 @@ use receiver::{
         storage_router::{ShellCommand, StartParameters, StorageRouter, restore},
     },
     store::{Journaler, journal_state::JournalState},
+    trust::{DeviceHistory, root_file},
     update::{
         acceptance::{Acceptance, CampaignOffer, DeviceClass, Limits, evaluate},
         installer::InstallOutcome,
@@ -76,7 +77,7 @@ pub struct Device {
 #[derive(Debug)]
 struct TrustedState {
     root: Verified<Root>,
-    books: PersistentState,
+    history: DeviceHistory,
 }
 
 /// Makes a data folder.
@@ -193,9 +194,9 @@ impl Device {
             windows: vec![(tune_in, window)],
             carried: None,
         };
-        let TrustedState { root, books } = &self.before;
-        match evaluate(root, self.kind, &books.history(self.kind.class), &Limits::default(), &offer)
-        {
+        let TrustedState { root, history } = &self.before;
+        let history = history.of(self.kind.class);
+        match evaluate(root, self.kind, &history, &Limits::default(), &offer) {
             Ok(Acceptance::Accepted(_)) => (String::new(), String::new()),
             Ok(Acceptance::AlreadyInstalled(_)) => ("installed".to_owned(), String::new()),
             Err(refusal) => (refusal.reason.to_owned(), refusal.detail),
@@ -246,13 +247,14 @@ impl Device {
     ) -> anyhow::Result<Answer> {
         let status = self.agent.status();
         let directory = self.folder.join("data");
-        let books = books(&read_copies(&directory)?)?;
-        let (stats, history) = (status.stats, books.history(self.kind.class));
+        let journal = journal(&read_copies(&directory)?)?;
+        let history = DeviceHistory::from_journal(&journal)?.of(self.kind.class);
+        let stats = status.stats;
         let state = State {
             phase: status.phase.to_string(),
             // Before its first journal write a device trusts the root of its maker.
-            root_version: books.root_version.max(self.before.root.version),
-            epoch: books.epoch.max(self.before.root.epoch),
+            root_version: journal.root_version.max(self.before.root.version),
+            epoch: journal.epoch.max(self.before.root.epoch),
             accepted_sequence: history.accepted.map_or(0, |(sequence, _)| sequence),
             installed_sequence: history.installed.map_or(0, |(sequence, _)| sequence),
             version: fs::read_to_string(self.folder.join("version"))?,
@@ -372,24 +374,21 @@ fn config(kind: DeviceClass) -> anyhow::Result<agent::Config> {
 }
 
 fn trusted_state(directory: &DataDir, factory: &[u8]) -> anyhow::Result<TrustedState> {
-    let books = books(&directory.read_journal()?)?;
+    let journal = journal(&directory.read_journal()?)?;
     let files = directory.read_files()?;
-    let stored = files.get(&root_file(books.root_version));
+    let stored = files.get(&root_file(journal.root_version));
     let stored = stored.and_then(|root| Root::from_factory(root).ok());
-    let root = match stored.filter(|root| root.version == books.root_version) {
+    let root = match stored.filter(|root| root.version == journal.root_version) {
         Some(root) => root,
         None => Root::from_factory(factory)?,
     };
-    Ok(TrustedState { root, books })
+    Ok(TrustedState { root, history: DeviceHistory::from_journal(&journal)? })
 }
 
-fn books(copies: &[Vec<u8>; 2]) -> anyhow::Result<PersistentState> {
+fn journal(copies: &[Vec<u8>; 2]) -> anyhow::Result<JournalState> {
     let [a, b] = copies;
     let (_, state) = Journaler::recover::<JournalState>([a, b])?;
-    Ok(match state {
-        Some(state) => PersistentState::from_journal(&state)?,
-        None => PersistentState::new(),
-    })
+    Ok(state.unwrap_or_default())
 }
 
 /// Reads the journal as it lies on disk while the device runs.

@@ -20,7 +20,7 @@ impl Device {
     }
 
     fn root_version(&self) -> u64 {
-        self.agent.state.root.version
+        self.agent.state.trust.root_version()
     }
 
     /// Returns other keys of the same operator, and the envelope of root `version` that brings them
@@ -92,7 +92,7 @@ fn a_device_whose_newest_root_is_gone_does_not_go_back_to_an_older_one() {
             Some(older) => disk.files.insert("2.root".to_owned(), older),
         };
         let lost = try_boot(factory.clone(), &disk, device.now, 9).unwrap_err();
-        assert_eq!(lost, StoredStateError::RootLost { stored: 2, factory: 1 });
+        assert_eq!(lost, crate::trust::RootError::Lost { stored: 2, factory: 1 }.into());
         let newer = two.root_after(&two, 2, |_| ());
         assert!(try_boot(newer, &disk, device.now, 9).is_ok(), "the maker gives one as new");
     }
