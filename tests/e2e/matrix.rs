@@ -25,7 +25,7 @@ use dm_bridge::{
         devices::{self, Enrolment, FreshSecrets},
     },
     campaign::{
-        model::BroadcastTarget,
+        model::{BroadcastTarget, CampaignParameters, Delivery},
         update_requests::UpdateRequestPolicy,
         verify::{Documents, VerificationError, verify_documents},
     },
@@ -188,17 +188,19 @@ fn documents(attempt: &Attempt, broadcast: &Broadcast) -> Documents {
 fn order(attempt: &Attempt, broadcast: &Broadcast) -> CreateCampaign {
     CreateCampaign {
         documents: documents(attempt, broadcast),
-        target: BroadcastTarget {
-            carousel_url: "http://127.0.0.1:9000".to_owned(),
-            token_file: "token".to_owned(),
-            group: IpAddr::from([232, 1, 2, 3]),
-            port: 3400,
+        parameters: CampaignParameters {
+            target: BroadcastTarget {
+                carousel_url: "http://127.0.0.1:9000".to_owned(),
+                token_file: "token".to_owned(),
+                group: IpAddr::from([232, 1, 2, 3]),
+                port: 3400,
+            },
+            delivery: Delivery::default(),
+            update_requests: UpdateRequestPolicy::Nothing,
         },
         plain_http: PlainHttp::LoopbackOnly,
         selection: Selection::All,
-        delivery: dm_bridge::campaign::model::Delivery::default(),
         report_spread_seconds: None,
-        update_requests: UpdateRequestPolicy::Nothing,
     }
 }
 

@@ -10,7 +10,7 @@ use proto::{
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    campaign::reconcile::CampaignView,
+    campaign::{model::Campaign, reconcile::CampaignView},
     fleet::{
         attempt::{ArmingAttempt, ArmingPhase},
         components::{ComponentOperation, Components, InventoryEntry},
@@ -63,28 +63,43 @@ pub struct CampaignBody {
 
 impl From<&CampaignView> for CampaignBody {
     fn from(view: &CampaignView) -> Self {
-        let campaign = &view.campaign;
-        let software = campaign.delivery.software.as_ref();
+        // A field of a campaign is part of the body, or is left out here.
+        let Campaign {
+            id,
+            version: _,
+            terms,
+            documents: _,
+            target,
+            delivery,
+            report_spread_seconds,
+            update_requests,
+            state,
+            window,
+            prepared,
+            last_error,
+            created,
+        } = &view.campaign;
+        let software = delivery.software.as_ref();
         let count = |(phase, devices): (&ArmingPhase, &u64)| (phase.as_str().to_owned(), *devices);
         Self {
-            id: campaign.id,
-            epoch: campaign.terms.epoch,
-            sequence: campaign.terms.sequence,
-            firmware_version: campaign.terms.firmware_version.clone(),
+            id: *id,
+            epoch: terms.epoch,
+            sequence: terms.sequence,
+            firmware_version: terms.firmware_version.clone(),
             component: software.map(|software| software.package.to_string()),
             operation: software.map(|software| software.operation.to_string()),
-            state: campaign.state.as_str().to_owned(),
-            opens_utc: campaign.window.map(|window| window.opens.seconds()),
-            closes_utc: campaign.window.map(|window| window.closes.seconds()),
-            group: campaign.target.group.to_string(),
-            port: campaign.target.port,
-            source: campaign.prepared.map(|session| session.source.to_string()),
-            tsi: campaign.prepared.map(|session| session.tsi.0),
-            report_spread_seconds: campaign.report_spread_seconds,
-            update_requests: campaign.update_requests.to_string(),
-            last_error: campaign.last_error.clone(),
+            state: state.as_str().to_owned(),
+            opens_utc: window.map(|window| window.opens.seconds()),
+            closes_utc: window.map(|window| window.closes.seconds()),
+            group: target.group.to_string(),
+            port: target.port,
+            source: prepared.map(|session| session.source.to_string()),
+            tsi: prepared.map(|session| session.tsi.0),
+            report_spread_seconds: *report_spread_seconds,
+            update_requests: update_requests.to_string(),
+            last_error: last_error.clone(),
             devices: view.phase_counts.iter().map(count).collect(),
-            created_utc: campaign.created.seconds(),
+            created_utc: created.seconds(),
         }
     }
 }

@@ -12,9 +12,9 @@ use super::{AppError, PlainHttp, check_url};
 use crate::{
     campaign::{
         model::{
-            BroadcastTarget, Campaign, CampaignState, Delivery, DeliveryMethod, SignedTerms, Window,
+            Campaign, CampaignParameters, CampaignState, Delivery, DeliveryMethod, SignedTerms,
+            Window,
         },
-        update_requests::UpdateRequestPolicy,
         verify::{self, Documents, VerifiedCampaign},
     },
     fleet::{
@@ -31,10 +31,8 @@ use crate::{
 pub struct CreateCampaign {
     /// The signed documents.
     pub documents: Documents,
-    /// Image server and channel.
-    pub target: BroadcastTarget,
-    /// Delivery methods.
-    pub delivery: Delivery,
+    /// Parameters that are stored with it.
+    pub parameters: CampaignParameters,
     /// Use of plain HTTP to the image server.
     pub plain_http: PlainHttp,
     /// Devices of the campaign.
@@ -46,8 +44,6 @@ pub struct CreateCampaign {
     ///
     /// Seconds.
     pub report_spread_seconds: Option<u32>,
-    /// Policy for update requests.
-    pub update_requests: UpdateRequestPolicy,
 }
 
 /// A selection of devices.
@@ -77,7 +73,7 @@ pub async fn create(
     check_target(&request)?;
     check_delivery(&request)?;
     let verified = verify::verify_documents(request.documents, now)?;
-    check_sources(&verified.terms, request.target.group)?;
+    check_sources(&verified.terms, request.parameters.target.group)?;
     let known = store.campaigns().await?;
     if known.iter().any(|campaign| campaign.id == verified.id) {
         return Err(AppError::Conflict(format!("campaign {} exists already", verified.id)));
@@ -85,22 +81,8 @@ pub async fn create(
     verify::check_sequence(&verified.terms, &known)?;
     let devices = select(store, request.selection).await?;
     let spread = report_spread(&verified, request.report_spread_seconds, devices.len())?;
-    let campaign = Campaign {
-        id: verified.id,
-        version: 0,
-        terms: verified.terms,
-        documents: verified.documents,
-        target: request.target,
-        delivery: request.delivery,
-        report_spread_seconds: spread,
-        update_requests: request.update_requests,
-        state: CampaignState::Created,
-        window: None,
-        prepared: None,
-        last_error: None,
-        created: now,
-    };
-    let id = campaign.id;
+    let (id, signed) = (verified.id, (verified.terms, verified.documents));
+    let campaign = Campaign::new(id, signed, request.parameters, spread, now);
     let rows = devices.iter().map(|device| enqueue(device, &campaign, now, random));
     let mut changes: Vec<_> = rows.map(Change::from).collect();
     changes.push(campaign.into());
@@ -215,7 +197,7 @@ fn audit(action: &'static str, id: CampaignId, detail: String) -> Audit {
 }
 
 fn check_target(request: &CreateCampaign) -> Result<(), AppError> {
-    let target = &request.target;
+    let target = &request.parameters.target;
     if !target.group.is_multicast() {
         let group = target.group;
         return Err(AppError::Usage(format!("group {group} is no multicast address")));
@@ -230,12 +212,12 @@ fn check_target(request: &CreateCampaign) -> Result<(), AppError> {
 const MAX_DIRECT: u64 = 16 << 20;
 
 fn check_delivery(request: &CreateCampaign) -> Result<(), AppError> {
-    let Delivery { methods, bundle_bytes, .. } = &request.delivery;
+    let Delivery { methods, bundle_bytes, .. } = &request.parameters.delivery;
     let unicast = methods.iter().any(|method| *method != DeliveryMethod::Broadcast);
     if methods.is_empty() || (unicast && *bundle_bytes == 0) {
         return Err(AppError::Usage("delivery by unicast needs --package".to_owned()));
     }
-    if let Some(software) = &request.delivery.software {
+    if let Some(software) = &request.parameters.delivery.software {
         if software.operation.branch() != Branch::Download {
             let text = format!("{} needs no package", software.operation);
             return Err(AppError::Usage(text));

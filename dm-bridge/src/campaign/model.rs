@@ -47,7 +47,45 @@ pub struct Campaign {
     pub created: Utc,
 }
 
+/// The parameters that an operator chooses for a campaign.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CampaignParameters {
+    /// Image server and channel.
+    pub target: BroadcastTarget,
+    /// Delivery methods.
+    pub delivery: Delivery,
+    /// Policy for update requests.
+    pub update_requests: UpdateRequestPolicy,
+}
+
 impl Campaign {
+    /// Returns a campaign that is not started.
+    #[must_use]
+    pub fn new(
+        id: CampaignId,
+        (terms, documents): (SignedTerms, SignedDocuments),
+        parameters: CampaignParameters,
+        report_spread_seconds: u32,
+        now: Utc,
+    ) -> Self {
+        let CampaignParameters { target, delivery, update_requests } = parameters;
+        Self {
+            id,
+            version: 0,
+            terms,
+            documents,
+            target,
+            delivery,
+            report_spread_seconds,
+            update_requests,
+            state: CampaignState::Created,
+            window: None,
+            prepared: None,
+            last_error: None,
+            created: now,
+        }
+    }
+
     /// Returns the window and the prepared session when devices can be armed for them at `now`.
     #[must_use]
     pub fn open_broadcast_window(&self, now: Utc) -> Option<(Window, PreparedSession)> {

@@ -17,7 +17,7 @@ use dm_bridge::{
         message_handler::{DeviceSession, InboundMessage, MessageOutcome, OutboundMessage},
     },
     campaign::{
-        model::{BroadcastTarget, CampaignState, Window},
+        model::{BroadcastTarget, CampaignParameters, CampaignState, Delivery, Window},
         reconcile::{ReconcilePlan, ReconcilePolicy, Step},
         update_requests::UpdateRequestPolicy,
         verify::Documents,
@@ -192,17 +192,19 @@ impl Bridge {
                 campaign: issue.campaign.clone(),
                 plan_headers: setup.hands_plan_header_out.then_some(header).into_iter().collect(),
             },
-            target: BroadcastTarget {
-                carousel_url: "http://127.0.0.1:1".to_owned(),
-                token_file: String::new(),
-                group: GROUP,
-                port: PORT,
+            parameters: CampaignParameters {
+                target: BroadcastTarget {
+                    carousel_url: "http://127.0.0.1:1".to_owned(),
+                    token_file: String::new(),
+                    group: GROUP,
+                    port: PORT,
+                },
+                delivery: Delivery::default(),
+                update_requests: UpdateRequestPolicy::Nothing,
             },
             plain_http: PlainHttp::LoopbackOnly,
             selection: Selection::Named(addressed),
-            delivery: dm_bridge::campaign::model::Delivery::default(),
             report_spread_seconds: Some(setup.report_spread),
-            update_requests: UpdateRequestPolicy::Nothing,
         };
         let rng = &mut draw(&mut self.rng);
         self.current = now(campaigns::create(&self.store, utc(at), order, rng))?;

@@ -6,7 +6,8 @@ use super::*;
 use crate::{
     app::devices::{self, Enrolment, tests as samples},
     campaign::{
-        model::Software,
+        model::{BroadcastTarget, Software},
+        update_requests::UpdateRequestPolicy,
         verify::tests::{Kit, NOW},
     },
     fleet::memory::MemoryStore,
@@ -24,17 +25,19 @@ fn counting() -> impl FnMut() -> [u8; 16] {
 fn order(kit: &Kit) -> CreateCampaign {
     CreateCampaign {
         documents: kit.documents(),
-        target: BroadcastTarget {
-            carousel_url: "http://127.0.0.1:9000".to_owned(),
-            token_file: "carousel.token".to_owned(),
-            group: IpAddr::from([232, 1, 2, 3]),
-            port: 3_400,
+        parameters: CampaignParameters {
+            target: BroadcastTarget {
+                carousel_url: "http://127.0.0.1:9000".to_owned(),
+                token_file: "carousel.token".to_owned(),
+                group: IpAddr::from([232, 1, 2, 3]),
+                port: 3_400,
+            },
+            delivery: Delivery::default(),
+            update_requests: UpdateRequestPolicy::Nothing,
         },
         plain_http: PlainHttp::LoopbackOnly,
         selection: Selection::All,
-        delivery: crate::campaign::model::Delivery::default(),
         report_spread_seconds: Some(10),
-        update_requests: UpdateRequestPolicy::Nothing,
     }
 }
 
@@ -86,9 +89,9 @@ async fn a_component_is_for_devices_whose_class_and_package_the_manifest_names()
     let order_of = |kit: &Kit, operation, ways: &[DeliveryMethod]| {
         let mut order = order(kit);
         let package = package.clone();
-        order.delivery.software = Some(Software { package, operation });
-        order.delivery.methods = ways.to_vec();
-        order.delivery.bundle_bytes = 10;
+        order.parameters.delivery.software = Some(Software { package, operation });
+        order.parameters.delivery.methods = ways.to_vec();
+        order.parameters.delivery.bundle_bytes = 10;
         order
     };
     for (is_component, phase) in [(true, ArmingPhase::Pending), (false, ArmingPhase::Refused)] {
@@ -119,18 +122,18 @@ async fn invalid_parameters_create_no_campaign() {
     let kit = Kit::new();
     let group = |group: [u8; 4]| {
         let mut order = order(&kit);
-        order.target.group = IpAddr::from(group);
+        order.parameters.target.group = IpAddr::from(group);
         order
     };
     assert_eq!(refused(&store, group([192, 0, 2, 1])).await.0, 2);
     let mut portless = order(&kit);
-    portless.target.port = 0;
+    portless.parameters.target.port = 0;
     assert_eq!(refused(&store, portless).await.0, 2);
     let mut family = order(&kit);
-    family.target.group = "ff3e::1".parse().unwrap();
+    family.parameters.target.group = "ff3e::1".parse().unwrap();
     assert_eq!(refused(&store, family).await.0, 8);
     let mut remote = order(&kit);
-    remote.target.carousel_url = "http://192.0.2.7".to_owned();
+    remote.parameters.target.carousel_url = "http://192.0.2.7".to_owned();
     assert_eq!(refused(&store, remote).await.0, 8);
     let nobody = CreateCampaign { selection: Selection::Named(vec![]), ..order(&kit) };
     assert_eq!(refused(&store, nobody).await.0, 2);

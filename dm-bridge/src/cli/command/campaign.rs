@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use proto::{crypto::random, ids::CampaignId};
+use proto::{crypto::random, ids::CampaignId, time::Utc};
 use serde::Serialize;
 
-use super::output::{campaign_lines, print, result_table};
+use super::output::{print, push_line};
 use crate::{
     api::responses::{CampaignBody, CampaignDeviceBody},
     app::{
@@ -14,7 +14,7 @@ use crate::{
         status, time_args, update_requests,
     },
     campaign::{
-        model::{BroadcastTarget, Delivery, DeliveryMethod, Software},
+        model::{BroadcastTarget, CampaignParameters, Delivery, DeliveryMethod, Software},
         verify::Documents,
     },
     cli::args::{
@@ -92,17 +92,19 @@ async fn create(arguments: CreateArgs) -> Result<String, AppError> {
     let software = arguments.component.map(|package| Software { package, operation });
     let request = CreateCampaign {
         documents,
-        target: BroadcastTarget {
-            carousel_url: arguments.carousel,
-            token_file: absolute(&arguments.carousel_token_file)?,
-            group: arguments.group,
-            port: arguments.port,
+        parameters: CampaignParameters {
+            target: BroadcastTarget {
+                carousel_url: arguments.carousel,
+                token_file: absolute(&arguments.carousel_token_file)?,
+                group: arguments.group,
+                port: arguments.port,
+            },
+            delivery: Delivery { methods, bundle_bytes, ask_user: arguments.ask_user, software },
+            update_requests: arguments.update_requests,
         },
         plain_http,
-        delivery: Delivery { methods, bundle_bytes, ask_user: arguments.ask_user, software },
         selection: selection(&arguments.devices)?,
         report_spread_seconds: arguments.report_spread,
-        update_requests: arguments.update_requests,
     };
     let id = campaigns::create(&store, Clock.now().utc, request, &mut random::<16>).await?;
     if let Some(package) = &arguments.package {
@@ -160,4 +162,62 @@ async fn campaign_with_devices(
     Ok(print(output, &detail, || {
         format!("{}{}", campaign_lines(&detail.campaign), result_table(&detail.device_list))
     }))
+}
+
+/// Returns the lines of a campaign.
+fn campaign_lines(body: &CampaignBody) -> String {
+    // A field of the body is shown here, or is left to `--json`.
+    let CampaignBody {
+        id,
+        epoch: _,
+        sequence,
+        firmware_version,
+        component: _,
+        operation: _,
+        state,
+        opens_utc,
+        closes_utc,
+        group,
+        port,
+        source: _,
+        tsi: _,
+        report_spread_seconds: _,
+        update_requests: _,
+        last_error,
+        devices,
+        created_utc: _,
+    } = body;
+    let time = |seconds: &Option<u64>| {
+        seconds.map_or_else(|| "-".to_owned(), |s| time_args::format(Utc::from_seconds(s)))
+    };
+    let (opens, closes) = (time(opens_utc), time(closes_utc));
+    let mut text = format!(
+        "{id}  {state}  version {firmware_version}  sequence {sequence}\n  \
+         window {opens} to {closes} on {group}:{port}\n",
+    );
+    let counts: Vec<_> = devices.iter().map(|(phase, n)| format!("{n} {phase}")).collect();
+    push_line(&mut text, format_args!("  devices: {}\n", counts.join(", ")));
+    if let Some(error) = last_error {
+        push_line(&mut text, format_args!("  last error: {error}\n"));
+    }
+    text
+}
+
+/// Returns the table of the devices of a campaign.
+fn result_table(bodies: &[CampaignDeviceBody]) -> String {
+    let mut text = format!(
+        "  {:<24} {:<10} {:<16} {:>6} {:<12} {}\n",
+        "DEVICE", "DELIVERY", "PHASE", "RESULT", "RUNS", "REASON"
+    );
+    for body in bodies {
+        let code = body.result_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
+        let runs = body.firmware_version.as_deref().unwrap_or("-");
+        let why = body.result_text.as_deref().unwrap_or_default();
+        let (id, delivery, phase) = (body.id.as_str(), &body.delivery, &body.phase);
+        push_line(
+            &mut text,
+            format_args!("  {id:<24} {delivery:<10} {phase:<16} {code:>6} {runs:<12} {why}\n"),
+        );
+    }
+    text
 }

@@ -6,9 +6,7 @@ use proto::time::Utc;
 use serde::Serialize;
 
 use crate::{
-    api::responses::{
-        CampaignBody, CampaignDeviceBody, ComponentsBody, DeviceBody, PolicySettingBody,
-    },
+    api::responses::{ComponentsBody, DeviceBody, PolicySettingBody},
     app::time_args,
     cli::args::common::OutputArgs,
 };
@@ -25,49 +23,6 @@ pub(super) fn print(
     } else {
         text()
     }
-}
-
-/// Returns the lines of a campaign.
-pub(super) fn campaign_lines(body: &CampaignBody) -> String {
-    let time = |seconds: Option<u64>| {
-        seconds.map_or_else(|| "-".to_owned(), |s| time_args::format(Utc::from_seconds(s)))
-    };
-    let mut text = format!(
-        "{}  {}  version {}  sequence {}\n  window {} to {} on {}:{}\n",
-        body.id,
-        body.state,
-        body.firmware_version,
-        body.sequence,
-        time(body.opens_utc),
-        time(body.closes_utc),
-        body.group,
-        body.port,
-    );
-    let counts: Vec<_> = body.devices.iter().map(|(phase, n)| format!("{n} {phase}")).collect();
-    push_line(&mut text, format_args!("  devices: {}\n", counts.join(", ")));
-    if let Some(error) = &body.last_error {
-        push_line(&mut text, format_args!("  last error: {error}\n"));
-    }
-    text
-}
-
-/// Returns the table of the devices of a campaign.
-pub(super) fn result_table(bodies: &[CampaignDeviceBody]) -> String {
-    let mut text = format!(
-        "  {:<24} {:<10} {:<16} {:>6} {:<12} {}\n",
-        "DEVICE", "DELIVERY", "PHASE", "RESULT", "RUNS", "REASON"
-    );
-    for body in bodies {
-        let code = body.result_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
-        let runs = body.firmware_version.as_deref().unwrap_or("-");
-        let why = body.result_text.as_deref().unwrap_or_default();
-        let (id, delivery, phase) = (body.id.as_str(), &body.delivery, &body.phase);
-        push_line(
-            &mut text,
-            format_args!("  {id:<24} {delivery:<10} {phase:<16} {code:>6} {runs:<12} {why}\n"),
-        );
-    }
-    text
 }
 
 /// Returns the table of devices.

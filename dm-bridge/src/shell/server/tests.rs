@@ -28,7 +28,7 @@ use crate::{
         devices,
     },
     campaign::{
-        model::{BroadcastTarget, Delivery},
+        model::{BroadcastTarget, CampaignParameters, Delivery},
         update_requests::UpdateRequestPolicy,
         verify::tests::Kit,
     },
@@ -105,17 +105,19 @@ impl Bridge {
         test_log::collect_folder(self.folder.path());
         let order = CreateCampaign {
             documents: current(now).documents(),
-            target: BroadcastTarget {
-                carousel_url: carousel.to_owned(),
-                token_file: token_file.to_str().unwrap().to_owned(),
-                group: "232.1.2.3".parse().unwrap(),
-                port: 3_400,
+            parameters: CampaignParameters {
+                target: BroadcastTarget {
+                    carousel_url: carousel.to_owned(),
+                    token_file: token_file.to_str().unwrap().to_owned(),
+                    group: "232.1.2.3".parse().unwrap(),
+                    port: 3_400,
+                },
+                delivery,
+                update_requests: UpdateRequestPolicy::Nothing,
             },
             plain_http: PlainHttp::LoopbackOnly,
             selection: Selection::All,
-            delivery,
             report_spread_seconds: Some(0),
-            update_requests: UpdateRequestPolicy::Nothing,
         };
         let id = campaigns::create(&store, now, order, &mut random::<16>).await.unwrap();
         let window = (now, now + Duration::from_secs(3_600));
