@@ -53,8 +53,8 @@ impl fmt::Display for ForeignPair {
 pub fn impls_elsewhere(items: &Items) -> Vec<Finding> {
     let mut findings = Vec::new();
     for block in &items.impls {
-        let Some(here) = items.files.get(block.file) else { continue };
-        let homes = items.declared.get(&block.type_name).into_iter().flatten();
+        let Some(here) = items.files.get(block.of.file) else { continue };
+        let homes = items.declared.get(&block.of.name).into_iter().flatten();
         let homes: BTreeSet<_> = homes
             .filter_map(|index| items.files.get(*index))
             .filter(|file| file.package == here.package)
@@ -62,7 +62,7 @@ pub fn impls_elsewhere(items: &Items) -> Vec<Finding> {
             .collect();
         if !homes.is_empty() && !homes.contains(here.path.as_str()) {
             let homes: Vec<_> = homes.into_iter().collect();
-            let what = format!("`impl {}` belongs into {}", block.type_name, homes.join(" or "));
+            let what = format!("`impl {}` belongs into {}", block.of.name, homes.join(" or "));
             findings.push(Finding::new(&here.path, block.line, what));
         }
     }
@@ -96,22 +96,12 @@ pub fn large_rows(items: &Items) -> Vec<&str> {
 
 /// Returns whether a function with a receiver is implemented for a struct.
 fn has_methods(items: &Items, found: &Struct) -> bool {
-    items.impls.iter().any(|block| {
-        let package = |file: usize| items.files.get(file).map(|file| &file.package);
-        block.has_methods
-            && block.type_name == found.name
-            && package(block.file) == package(found.file)
-    })
+    items.impls_of(found).any(|block| block.has_methods)
 }
 
 /// Returns whether a struct is a record: everybody sees all its fields, and no method changes it.
 fn is_record(items: &Items, found: &Struct) -> bool {
-    let changes = items.impls.iter().any(|block| {
-        let package = |file: usize| items.files.get(file).map(|file| &file.package);
-        block.has_changing_methods
-            && block.type_name == found.name
-            && package(block.file) == package(found.file)
-    });
+    let changes = items.impls_of(found).any(|block| block.has_changing_methods);
     found.public_fields == found.fields.len() && !changes
 }
 

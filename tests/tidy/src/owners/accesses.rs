@@ -320,7 +320,14 @@ impl Walk<'_> {
         self.items.variant(self.file, &of, &last).unwrap_or_default()
     }
 
+    /// Returns the type of a struct literal or pattern; none for a variant of an enum.
     fn path_type(&self, path: &syn::Path) -> Type {
+        let of_enum = path.segments.iter().rev().nth(1).is_some_and(|segment| {
+            segment.ident.to_string().starts_with(|first: char| first.is_ascii_uppercase())
+        });
+        if of_enum {
+            return Type::new("", Vec::new(), self.file);
+        }
         let name = path.segments.last().map(|last| last.ident.to_string()).unwrap_or_default();
         self.instead_of_self(&Type::new(&name, Vec::new(), self.file))
     }

@@ -14,6 +14,9 @@ use crate::SourceFile;
 /// Packages whose code is the product.
 const PRODUCT: [&str; 4] = ["proto", "carousel", "receiver", "dm-bridge"];
 
+/// The package that the others depend on.
+const LIBRARY: &str = "proto";
+
 /// Derived traits of the structs whose fields clap or prost reads.
 const FOREIGN_DERIVES: [&str; 4] = ["Args", "Parser", "Subcommand", "Message"];
 
@@ -73,11 +76,9 @@ pub struct Struct {
 /// An inherent `impl` of a type.
 #[derive(Debug, Clone)]
 pub struct Impl {
-    /// Name of the type.
-    pub type_name: String,
-    /// The file of the `impl`.
-    pub file: usize,
-    /// Its line.
+    /// The type, as the `impl` names it.
+    pub of: Type,
+    /// Line.
     pub line: usize,
     /// Set when a function in it has a receiver.
     pub has_methods: bool,
@@ -152,6 +153,17 @@ impl Items {
         self.nearest(found, candidates, home).copied()
     }
 
+    /// Returns the inherent `impl`s of a struct.
+    pub fn impls_of<'a>(&'a self, of: &'a Struct) -> impl Iterator<Item = &'a Impl> {
+        let is_same = |index: usize| {
+            let found = self.structs.get(index);
+            found.is_some_and(|found| found.file == of.file && found.name == of.name)
+        };
+        self.impls.iter().filter(move |block| {
+            block.of.name == of.name && self.struct_of(&block.of).is_some_and(is_same)
+        })
+    }
+
     /// Returns the return type of a method or constructor of a type.
     #[must_use]
     pub fn returned(&self, of: &Type, method: &str) -> Option<Type> {
@@ -219,14 +231,16 @@ impl Items {
                 return Some(imported);
             }
         }
-        let mut same_package = candidates
-            .iter()
-            .filter(|candidate| of_file(candidate).is_some_and(|f| f.package == here.package));
-        match (same_package.next(), same_package.next()) {
-            (Some(only), None) => Some(only),
-            (None, None) if candidates.len() == 1 => candidates.first(),
-            _ => None,
-        }
+        let of_package = |package: &str| {
+            let mut found = candidates
+                .iter()
+                .filter(|candidate| of_file(candidate).is_some_and(|file| file.package == package));
+            match (found.next(), found.next()) {
+                (Some(only), None) => Some(only),
+                _ => None,
+            }
+        };
+        of_package(&here.package).or_else(|| of_package(LIBRARY))
     }
 
     fn add_all(&mut self, file: usize, items: &[Item]) {
@@ -320,13 +334,7 @@ impl Items {
         }
         if block.trait_.is_none() {
             let line = block.impl_token.span.start().line;
-            self.impls.push(Impl {
-                type_name: of.name,
-                file,
-                line,
-                has_methods,
-                has_changing_methods,
-            });
+            self.impls.push(Impl { of, line, has_methods, has_changing_methods });
         }
     }
 
