@@ -12,15 +12,15 @@ use std::{
 
 use proto::{
     crypto::{Digest, Hasher},
-    flute::content_md5::ContentMd5,
+    flute::{content_encoding::ContentDecodeError, content_md5::ContentMd5},
 };
 
-use self::tables::TablesFile;
+use self::{encoded::decode_part, tables::TablesFile};
 use super::disk::{Disk, DiskFile, OpenMode, SharedDisk};
 use crate::{
     flute::decode::BlockFiles,
     store::{
-        BlockPlace, Content, HeaderCheck, ObjectLayout, Recovered, Recovery, SlotAddress,
+        BlockPlace, Content, Encoded, HeaderCheck, ObjectLayout, Recovered, Recovery, SlotAddress,
         StorageError, UnsignedContent,
     },
 };
@@ -423,6 +423,41 @@ impl DecodeFiles {
         attempt().unwrap_or_else(|error| {
             VerifyOutcome::Failed(StorageError::while_doing("read the image back")(error))
         })
+    }
+
+    /// Decodes a complete file.
+    fn finish_encoded(
+        &self,
+        file: &UnsignedContent,
+        encoded: &Encoded,
+        sent: &ScannedImage,
+    ) -> io::Result<VerifyOutcome> {
+        let decoded = self.image.directory.join(format!("{}.decoded.part", file.name));
+        let wrong = match decode_part(&*self.disk, encoded, &self.image.part, sent.octets, &decoded)
+        {
+            Ok(octets) => {
+                let other = encoded.length.filter(|length| *length != octets);
+                other.map(|length| format!("it has {octets} octets, {length} by its FDT"))
+            }
+            Err(ContentDecodeError::Io(error)) => return Err(error),
+            Err(error @ (ContentDecodeError::Damaged(_) | ContentDecodeError::TooLong { .. })) => {
+                Some(error.to_string())
+            }
+        };
+        if let Some(why) = wrong {
+            self.disk.remove_file(&decoded)?;
+            return Ok(VerifyOutcome::WrongContent { why });
+        }
+        let decoded_file = self.scan(&decoded)?;
+        // spec: rfc6726 3.4.2 (senders differ in which form Content-MD5 is of)
+        if !sent.matches_digest(file) && !decoded_file.matches_digest(file) {
+            self.disk.remove_file(&decoded)?;
+            return Ok(VerifyOutcome::WrongDigest { found: decoded_file.sha256 });
+        }
+        self.disk.rename(&decoded, &self.image.image)?;
+        self.disk.sync_directory(&self.image.directory)?;
+        self.disk.remove_file(&self.image.part)?;
+        Ok(VerifyOutcome::Ready { sha256: decoded_file.sha256 })
     }
 
     /// Syncs a file and reads it back: it must be durable before it is renamed.

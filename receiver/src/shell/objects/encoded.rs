@@ -9,72 +9,39 @@
 
 use std::{
     io::{self, Read},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use proto::flute::content_encoding::ContentDecodeError;
 
-use super::{DecodeFiles, ScannedImage, VerifyOutcome};
 use crate::{
-    shell::disk::{DiskFile, OpenMode},
-    store::{Encoded, UnsignedContent},
+    shell::disk::{Disk, DiskFile, OpenMode},
+    store::Encoded,
 };
 
-impl DecodeFiles {
-    /// Decodes a complete file.
-    pub(super) fn finish_encoded(
-        &self,
-        file: &UnsignedContent,
-        encoded: &Encoded,
-        sent: &ScannedImage,
-    ) -> io::Result<VerifyOutcome> {
-        let decoded = self.image.directory.join(format!("{}.decoded.part", file.name));
-        let wrong = match self.undo(encoded, sent, &decoded) {
-            Ok(octets) => {
-                let other = encoded.length.filter(|length| *length != octets);
-                other.map(|length| format!("it has {octets} octets, {length} by its FDT"))
-            }
-            Err(ContentDecodeError::Io(error)) => return Err(error),
-            Err(error @ (ContentDecodeError::Damaged(_) | ContentDecodeError::TooLong { .. })) => {
-                Some(error.to_string())
-            }
-        };
-        if let Some(why) = wrong {
-            self.disk.remove_file(&decoded)?;
-            return Ok(VerifyOutcome::WrongContent { why });
-        }
-        let decoded_file = self.scan(&decoded)?;
-        // spec: rfc6726 3.4.2 (senders differ in which form Content-MD5 is of)
-        if !sent.matches_digest(file) && !decoded_file.matches_digest(file) {
-            self.disk.remove_file(&decoded)?;
-            return Ok(VerifyOutcome::WrongDigest { found: decoded_file.sha256 });
-        }
-        self.disk.rename(&decoded, &self.image.image)?;
-        self.disk.sync_directory(&self.image.directory)?;
-        self.disk.remove_file(&self.image.part)?;
-        Ok(VerifyOutcome::Ready { sha256: decoded_file.sha256 })
-    }
-
-    fn undo(
-        &self,
-        encoded: &Encoded,
-        sent: &ScannedImage,
-        to: &Path,
-    ) -> Result<u64, ContentDecodeError> {
-        let open = |path: &PathBuf, how| self.disk.open(path, how).map_err(ContentDecodeError::Io);
-        let part = PartReader {
-            file: open(&self.image.part, OpenMode::Read)?,
-            at: 0,
-            length: sent.octets,
-        };
-        let out = open(&to.to_owned(), OpenMode::Empty)?;
-        let mut at = 0;
-        encoded.encoding.decode(part, encoded.limit, &mut |piece| {
-            out.write_all_at(piece, at)?;
-            at += piece.len() as u64;
-            Ok(())
-        })
-    }
+/// Decodes the first `part_bytes` octets of the file `part` into the file `to`, which is emptied
+/// first. Returns the octets of the decoded content.
+///
+/// # Errors
+///
+/// [`ContentDecodeError`]: an error of the file system, damage, or content over the limit of
+/// `encoded`.
+pub(super) fn decode_part(
+    disk: &dyn Disk,
+    encoded: &Encoded,
+    part: &Path,
+    part_bytes: u64,
+    to: &Path,
+) -> Result<u64, ContentDecodeError> {
+    let open = |path, how| disk.open(path, how).map_err(ContentDecodeError::Io);
+    let part = PartReader { file: open(part, OpenMode::Read)?, at: 0, length: part_bytes };
+    let out = open(to, OpenMode::Empty)?;
+    let mut at = 0;
+    encoded.encoding.decode(part, encoded.limit, &mut |piece| {
+        out.write_all_at(piece, at)?;
+        at += piece.len() as u64;
+        Ok(())
+    })
 }
 
 /// Sequential reader of a file.
