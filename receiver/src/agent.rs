@@ -17,16 +17,14 @@ mod partial_package;
 mod persistent_state;
 mod reception;
 mod restore;
-mod session_schedule;
 mod status;
 mod suspension;
 #[cfg(test)]
 mod tests;
-mod update_request;
 mod user_prompts;
 
 use proto::{
-    dm::fumo::{Phase, ResultCode},
+    dm::fumo::{Phase, ResultCode, UpdateRequest},
     ids::Sbn,
     time::{Mono, Now},
     tune_in::TuneIn,
@@ -34,7 +32,6 @@ use proto::{
 
 use self::{
     download::Fetcher, effects::EffectQueue, partial_package::PartialPackageStore,
-    session_schedule::SessionSchedule, update_request::UpdateRequestState,
     user_prompts::PromptQueue,
 };
 pub use self::{
@@ -42,7 +39,6 @@ pub use self::{
     persistent_state::PersistentState,
     restore::{StoredState, StoredStateError},
     status::Status,
-    update_request::{RequestOutcome, RequestStatus},
     user_prompts::ConsentGranted,
 };
 use crate::{
@@ -50,9 +46,13 @@ use crate::{
     dm::{
         self,
         account::AccountState,
-        client::{DmClient, HttpRequest, HttpResponse, TransportError},
+        client::{
+            DmClient, HttpRequest, HttpResponse, SessionOutcome, Step, TransportError, Trigger,
+        },
         notification::{NotificationFilter, NotificationOutcome},
         report::Reports,
+        schedule::SessionSchedule,
+        update_request::UpdateRequestState,
     },
     flute::{
         decode::{DecodeJob, DecodeOutcome},
@@ -172,7 +172,7 @@ struct AgentState {
     tuner: Tuner,
     joined: Vec<TuneIn>,
     schedule: SessionSchedule,
-    update_request: Option<UpdateRequestState>,
+    update_request: UpdateRequestState,
     environment: Environment,
     /// Set while the installer runs: no DM session begins meanwhile.
     installing: bool,
@@ -387,6 +387,78 @@ impl Agent {
         [log, tuner, session, question, download].into_iter().flatten().min()
     }
 
+    /// Requests an update in a session that begins at once. A session in progress is not used: the
+    /// request is part of package 1 of the next.
+    pub fn request_update(&mut self, now: Now, request: UpdateRequest) {
+        self.state.update_request.request(request);
+        self.check_in(now);
+    }
+
+    /// Returns the address of the device's firmware object.
+    #[must_use]
+    pub fn firmware_object(&self) -> String {
+        self.state.config.dm.object.to_string()
+    }
+
+    /// Starts a DM session when one is due and none is in progress. The firmware version is read
+    /// first: the tree shows it.
+    fn start_due_session(&mut self, now: Now) {
+        let due = self.state.session_deadline(now).is_some_and(|due| due <= now.mono);
+        if !due || self.client.is_busy() {
+            return;
+        }
+        let (trigger, id) = match self.state.schedule.started() {
+            Some(id) => (Trigger::Server, id),
+            None => {
+                let id = u16::try_from(self.state.rng.next_u64() & 0xffff).unwrap_or(1);
+                (Trigger::Client, id)
+            }
+        };
+        self.state.begin_session(now);
+        let post = self.client.start(now, &mut self.state, trigger, id);
+        self.state.effects.push_after_commit(Output::SendDmMessage(post));
+    }
+
+    /// Aborts a DM session in progress before the process ends; no other begins.
+    pub fn shut_down(&mut self, now: Now) {
+        self.state.schedule.close();
+        self.abort(now);
+        self.state.commit_if_dirty();
+    }
+
+    /// Returns whether a DM session is in progress.
+    #[must_use]
+    pub const fn is_in_session(&self) -> bool {
+        self.client.is_busy()
+    }
+
+    /// Aborts the session of a device that went offline. A session that waits for the user needs no
+    /// network, and its prompt stays.
+    fn abort_if_offline(&mut self, now: Now) {
+        if self.state.is_offline() && !self.client.is_waiting_for_user() {
+            self.abort(now);
+        }
+    }
+
+    fn abort(&mut self, now: Now) {
+        if let Some(post) = self.client.abort(now, &mut self.state) {
+            self.state.prompts.forget(user::PromptPurpose::Session);
+            self.state.effects.push_after_commit(Output::SendDmMessage(post));
+        }
+    }
+
+    fn handle_step(&mut self, now: Now, step: Step) {
+        match step {
+            Step::Send(post) => self.state.effects.push_after_commit(Output::SendDmMessage(post)),
+            Step::WaitForUser => {}
+            Step::Done(outcome) => {
+                self.state.session_ended(now, &outcome);
+                self.start_due_session(now);
+            }
+        }
+        self.state.commit_if_dirty();
+    }
+
     /// Returns the status for operators.
     #[must_use]
     pub fn status(&self) -> Status {
@@ -420,6 +492,25 @@ impl AgentState {
             self.persistent.phase = phase;
             self.effects.mark_dirty();
         }
+    }
+
+    /// Returns the time of the next DM session, if one may begin.
+    fn session_deadline(&self, now: Now) -> Option<Mono> {
+        let may = self.knows_what_is_installed() && self.session_allowed();
+        may.then(|| self.schedule.deadline(now, self.reports.next_due(now.utc)))?
+    }
+
+    fn begin_session(&mut self, now: Now) {
+        self.prompts.agreed = false;
+        self.partial_package.begin_session();
+        self.update_request.begin_session();
+        self.schedule.record_due(self.reports.due(now.utc));
+    }
+
+    fn session_ended(&mut self, now: Now, outcome: &SessionOutcome) {
+        self.update_request.conclude();
+        let due = self.reports.due(now.utc);
+        self.schedule.ended(now.mono, outcome, &due, &mut self.rng);
     }
 
     fn poll_output(&mut self) -> Option<Output> {

@@ -8,6 +8,8 @@
 //! | [`fumo`] | the FUMO object with `Ext/Broadcast`, staged until its Exec |
 //! | [`notification`] | the filter of notifications |
 //! | [`report`] | the queue of final alerts, each with its send time |
+//! | `account`, `schedule` | the stored state of the account; the time of the next session |
+//! | [`update_request`] | update requests of the device or its user |
 //! | [`backoff`] | the back-off after failures |
 //!
 //! The agent implements [`ManagementBackend`]; this module has no sockets, files or clocks.
@@ -45,8 +47,10 @@ pub mod client;
 pub mod fumo;
 pub mod notification;
 pub mod report;
+pub(crate) mod schedule;
 pub mod scomo;
 pub mod tree;
+pub mod update_request;
 
 #[cfg(test)]
 mod fake;

@@ -75,7 +75,7 @@ impl ManagementBackend for AgentState {
             campaign,
             subject: request.subject.clone(),
         };
-        if self.is_unanswered_user() {
+        if self.update_request.is_unanswered_user() {
             tracing::info!("server did not notify the user who requested the update");
             return self.refuse(now, alert(ResultCode::POLICY, None));
         }
@@ -231,15 +231,15 @@ impl ManagementBackend for AgentState {
     }
 
     fn on_user_message(&mut self, text: &str) {
-        self.record_user_notified(text);
+        self.update_request.record_user_notified(text);
     }
 
     fn update_request(&self) -> Option<UpdateRequest> {
-        self.waiting_request()
+        self.update_request.unanswered()
     }
 
     fn on_request_status(&mut self, _now: Now, code: StatusCode) {
-        self.record_request_status(code);
+        self.update_request.record_status(code);
     }
 
     fn ask_user(&mut self, now: Now, prompt: Prompt) -> Option<Answer> {

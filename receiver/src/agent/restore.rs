@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::{
     Agent, AgentState, Config, Operation, Output, PersistentState, download::Fetcher,
     effects::EffectQueue, partial_package::PartialPackageStore, persistent_state::ArmedCampaign,
-    session_schedule::SessionSchedule, user_prompts::PromptQueue,
+    user_prompts::PromptQueue,
 };
 use crate::{
     dm::{
@@ -20,6 +20,8 @@ use crate::{
         client::{self, DmClient},
         notification::NotificationFilter,
         report::Reports,
+        schedule::SessionSchedule,
+        update_request::UpdateRequestState,
     },
     flute::{stats::Stats, tuner::Tuner},
     rng::SplitMix64,
@@ -92,6 +94,7 @@ impl Agent {
             .and_then(|state| state.tune_ins.first())
             .is_some_and(|record| record.boot_id == stored.boot_id);
         let environment = Environment::recovered(&persistent.suspended, same_boot);
+        let schedule = SessionSchedule::new(now.mono, config.check_in);
         let mut state = AgentState {
             config,
             boot_id: stored.boot_id,
@@ -102,8 +105,8 @@ impl Agent {
             operation,
             tuner,
             joined: Vec::new(),
-            schedule: SessionSchedule::new(now.mono),
-            update_request: None,
+            schedule,
+            update_request: UpdateRequestState::default(),
             environment,
             installing: false,
             prompts: PromptQueue::default(),

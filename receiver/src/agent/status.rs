@@ -3,8 +3,11 @@
 use proto::dm::fumo::{PackageData, Phase};
 use serde::Serialize;
 
-use super::{AgentState, update_request::RequestStatus};
-use crate::{components::Deployed, flute::stats::Stats, suspension::Readings};
+use super::AgentState;
+use crate::{
+    components::Deployed, dm::update_request::RequestStatus, flute::stats::Stats,
+    suspension::Readings,
+};
 
 /// The status of the device. Symbols count once they are synced.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -77,10 +80,7 @@ impl AgentState {
             firmware_version: self.firmware_version.clone(),
             result: self.persistent.result.map(|code| code.0),
             reports_waiting: self.reports.waiting(),
-            request: self
-                .update_request
-                .as_ref()
-                .map(super::update_request::UpdateRequestState::status),
+            request: self.update_request.status(),
             readings: self.environment.readings(),
             components: self.deployed.clone(),
             stats: self.stats,

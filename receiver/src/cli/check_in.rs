@@ -120,7 +120,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::agent::RequestOutcome;
+    use crate::dm::update_request::RequestOutcome;
 
     #[test]
     fn the_decision_on_a_request_is_shown_in_words_and_by_the_exit_code() {

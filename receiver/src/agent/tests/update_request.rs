@@ -7,12 +7,13 @@ use proto::dm::{
 
 use super::*;
 use crate::dm::client::SessionOutcome;
+use crate::dm::update_request::RequestOutcome;
 
 fn asking(initiator: UpdateInitiator) -> Device {
     let mut device = Device::new();
     let request = UpdateRequest { initiator, object: None, data: String::new() };
     device.agent.request_update(device.now, request);
-    device.agent.state.begin_request();
+    device.agent.state.update_request.begin_session();
     device
 }
 
@@ -38,7 +39,7 @@ fn a_request_ends_by_its_status_and_a_user_who_is_not_addressed_learns_that_ther
         if let Some(text) = said {
             device.agent.state.on_user_message(text);
         }
-        device.agent.state.conclude_request();
+        device.agent.state.update_request.conclude();
         assert_eq!(outcome(&device), expected, "{initiator} {code}");
         let status = device.agent.status().request.unwrap();
         assert_eq!(status.server_text.as_deref(), said);
@@ -49,9 +50,9 @@ fn a_request_ends_by_its_status_and_a_user_who_is_not_addressed_learns_that_ther
 #[test]
 fn a_request_that_no_session_carried_is_sent_again() {
     let mut device = asking(UpdateInitiator::User);
-    device.agent.state.conclude_request();
+    device.agent.state.update_request.conclude();
     assert_eq!(outcome(&device), RequestOutcome::Waiting);
-    device.agent.state.begin_request();
+    device.agent.state.update_request.begin_session();
     assert!(device.agent.state.update_request().is_some());
 }
 

@@ -1,15 +1,10 @@
 //! Update requests of the device or its user, and their outcome.
 
-use proto::{
-    dm::{
-        code::StatusCode,
-        fumo::{UpdateInitiator, UpdateRequest},
-    },
-    time::Now,
+use proto::dm::{
+    code::StatusCode,
+    fumo::{UpdateInitiator, UpdateRequest},
 };
 use serde::Serialize;
-
-use super::{Agent, AgentState};
 
 /// The outcome of an update request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -41,9 +36,14 @@ pub struct RequestStatus {
     pub server_text: Option<String>,
 }
 
-/// The last request of this run.
+/// The last request of this run, until the server has answered it.
+#[derive(Debug, Default)]
+pub(crate) struct UpdateRequestState {
+    last: Option<LastRequest>,
+}
+
 #[derive(Debug)]
-pub(super) struct UpdateRequestState {
+struct LastRequest {
     request: UpdateRequest,
     outcome: RequestOutcome,
     /// The server's status in the current session.
@@ -54,69 +54,48 @@ pub(super) struct UpdateRequestState {
 }
 
 impl UpdateRequestState {
-    fn new(request: UpdateRequest) -> Self {
-        Self {
+    /// Stores a request for package 1 of the next session.
+    pub(crate) fn request(&mut self, request: UpdateRequest) {
+        tracing::info!(initiator = %request.initiator, "update requested");
+        self.last = Some(LastRequest {
             request,
             outcome: RequestOutcome::Waiting,
             answer: None,
             user_notified: false,
             server_text: None,
-        }
+        });
     }
 
-    fn waits(&self) -> bool {
-        self.outcome == RequestOutcome::Waiting
+    fn waiting(&self) -> Option<&LastRequest> {
+        self.last.as_ref().filter(|asked| asked.outcome == RequestOutcome::Waiting)
     }
 
-    pub(super) fn status(&self) -> RequestStatus {
-        RequestStatus {
-            initiator: self.request.initiator.to_string(),
-            object: self.request.object.clone(),
-            outcome: self.outcome,
-            server_text: self.server_text.clone(),
-        }
-    }
-}
-
-impl Agent {
-    /// Requests an update in a session that begins at once. A session in progress is not used: the
-    /// request is part of package 1 of the next.
-    pub fn request_update(&mut self, now: Now, request: UpdateRequest) {
-        tracing::info!(initiator = %request.initiator, "update requested");
-        self.state.update_request = Some(UpdateRequestState::new(request));
-        self.check_in(now);
+    fn waiting_mut(&mut self) -> Option<&mut LastRequest> {
+        self.last.as_mut().filter(|asked| asked.outcome == RequestOutcome::Waiting)
     }
 
-    /// Returns the address of the device's firmware object.
-    #[must_use]
-    pub fn firmware_object(&self) -> String {
-        self.state.config.dm.object.to_string()
-    }
-}
-
-impl AgentState {
-    pub(super) fn waiting_request(&self) -> Option<UpdateRequest> {
-        self.update_request
-            .as_ref()
-            .filter(|asked| asked.waits())
-            .map(|asked| asked.request.clone())
+    /// Returns the request that waits for its status.
+    pub(crate) fn unanswered(&self) -> Option<UpdateRequest> {
+        self.waiting().map(|asked| asked.request.clone())
     }
 
     /// Resets the request at the begin of a session: without a status it is sent again.
-    pub(super) fn begin_request(&mut self) {
-        if let Some(asked) = self.update_request.as_mut().filter(|asked| asked.waits()) {
+    pub(crate) fn begin_session(&mut self) {
+        if let Some(asked) = self.waiting_mut() {
             (asked.answer, asked.user_notified) = (None, false);
         }
     }
 
-    pub(super) fn record_request_status(&mut self, code: StatusCode) {
-        if let Some(asked) = self.update_request.as_mut().filter(|asked| asked.waits()) {
+    /// Records the server's status.
+    pub(crate) fn record_status(&mut self, code: StatusCode) {
+        if let Some(asked) = self.waiting_mut() {
             asked.answer = Some(code);
         }
     }
 
-    pub(super) fn record_user_notified(&mut self, text: &str) {
-        if let Some(asked) = self.update_request.as_mut().filter(|asked| asked.waits()) {
+    /// Records that the server has displayed a text to the user.
+    pub(crate) fn record_user_notified(&mut self, text: &str) {
+        if let Some(asked) = self.waiting_mut() {
             asked.user_notified = true;
             asked.server_text =
                 Some(text.chars().filter(|c| !c.is_control()).take(MAX_SERVER_TEXT).collect());
@@ -126,10 +105,9 @@ impl AgentState {
     /// Returns whether a user's request was answered in this session without a message to the user:
     /// then no update is processed.
     // spec: oma-004 6.1 (no user interaction: the server does not support the device)
-    pub(super) fn is_unanswered_user(&self) -> bool {
-        self.update_request.as_ref().is_some_and(|asked| {
-            asked.waits()
-                && asked.request.initiator == UpdateInitiator::User
+    pub(crate) fn is_unanswered_user(&self) -> bool {
+        self.waiting().is_some_and(|asked| {
+            asked.request.initiator == UpdateInitiator::User
                 && asked.answer.is_some()
                 && !asked.user_notified
         })
@@ -137,10 +115,8 @@ impl AgentState {
 
     /// Concludes the request at the end of a session. Without a status it is sent again in the next
     /// one.
-    pub(super) fn conclude_request(&mut self) {
-        let Some(asked) = self.update_request.as_mut().filter(|asked| asked.waits()) else {
-            return;
-        };
+    pub(crate) fn conclude(&mut self) {
+        let Some(asked) = self.waiting_mut() else { return };
         let Some(code) = asked.answer else { return };
         asked.outcome = match code {
             _ if asked.request.initiator == UpdateInitiator::User && !asked.user_notified => {
@@ -151,6 +127,16 @@ impl AgentState {
             _ => RequestOutcome::Refused,
         };
         tracing::info!(outcome = ?asked.outcome, "update request answered");
+    }
+
+    /// Returns the status for operators; `None` when nothing was requested in this run.
+    pub(crate) fn status(&self) -> Option<RequestStatus> {
+        self.last.as_ref().map(|asked| RequestStatus {
+            initiator: asked.request.initiator.to_string(),
+            object: asked.request.object.clone(),
+            outcome: asked.outcome,
+            server_text: asked.server_text.clone(),
+        })
     }
 }
 
