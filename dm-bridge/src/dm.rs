@@ -7,9 +7,9 @@
 //! | [`session`] | one authenticated DM session: package order, tasks, packing |
 //! | [`auth`] | authentication of devices: credentials, nonces, failures |
 //! | `server_auth` | authentication of this server to the device |
-//! | [`command`] | commands for a device, before they are numbered |
 //! | `incoming` | objects of a device that arrive in chunks; values and reports for its rows |
-//! | [`outbox`] | commands to a device: queued, packed, sent, awaiting their Status |
+//! | [`message`] | messages received and sent, and the outcome of each |
+//! | [`outbox`] | commands to a device: planned, packed, sent, awaiting their Status |
 //! | `capabilities` | capabilities of a device |
 //! | `tasks` | the tasks of a session, each once |
 //! | `arming_sequence` | the ordered commands that arm a device, and their groups |
@@ -22,10 +22,10 @@
 mod arming_sequence;
 pub mod auth;
 mod capabilities;
-pub mod command;
 pub mod context;
 mod incoming;
 mod inventory;
+pub mod message;
 pub mod outbox;
 mod server_auth;
 pub mod session;

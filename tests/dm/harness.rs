@@ -6,7 +6,7 @@ use dm_bridge::{
     app::{
         campaigns, components,
         devices::{self, Enrolment, FreshSecrets},
-        message_handler::{DeviceSession, InboundMessage, MessageOutcome, OutboundMessage},
+        message_handler::DeviceSession,
     },
     campaign::{
         model::{
@@ -15,7 +15,10 @@ use dm_bridge::{
         },
         update_requests::UpdateRequestPolicy,
     },
-    dm::Limits,
+    dm::{
+        Limits,
+        message::{InboundMessage, MessageOutcome, OutboundMessage},
+    },
     fleet::{
         attempt::ArmingAttempt,
         audit::{Actor, Audit},
@@ -233,20 +236,17 @@ impl Harness {
         let answer = answer.await.unwrap();
         self.chance = count;
         match answer {
-            MessageOutcome::Reply(spoken) | MessageOutcome::Replay(spoken) => self.spoken(spoken),
-            MessageOutcome::AuthRequired(octets)
-            | MessageOutcome::AuthFailed(octets)
-            | MessageOutcome::UnknownDevice(octets)
-            | MessageOutcome::Busy(octets) => {
-                self.spoken(OutboundMessage { bytes: octets, mac: None })
+            MessageOutcome::Reply(spoken)
+            | MessageOutcome::Replay(spoken)
+            | MessageOutcome::AuthRequired(spoken)
+            | MessageOutcome::AuthFailed(spoken)
+            | MessageOutcome::UnknownDevice(spoken)
+            | MessageOutcome::Busy(spoken) => {
+                self.record("server", &spoken.bytes);
+                spoken
             }
-            MessageOutcome::LockedOut(wait) => panic!("locked for {wait:?}"),
+            outcome => panic!("{outcome:?}"),
         }
-    }
-
-    fn spoken(&mut self, spoken: OutboundMessage) -> OutboundMessage {
-        self.record("server", &spoken.bytes);
-        spoken
     }
 
     pub(crate) fn receive(&mut self, spoken: &OutboundMessage) -> Step {

@@ -3,11 +3,12 @@
 use std::{fs, path::Path};
 
 use dm_bridge::{
-    app::{message_handler::OutboundMessage, update_requests},
+    app::update_requests,
     campaign::{
         model::{Delivery, DeliveryMethod},
         update_requests::UpdateRequestPolicy,
     },
+    dm::message::OutboundMessage,
     fleet::{attempt::ArmingPhase, store::FleetStore as _},
 };
 use proto::dm::{

@@ -19,7 +19,7 @@ use proto::{
 
 use crate::{
     campaign::model::{Campaign, DeliveryMethod, PreparedSession, Window},
-    dm::command::{PlannedCommand, Purpose, Request, Requirement},
+    dm::outbox::{PlannedCommand, Purpose, Request, Requirement},
     fleet::{attempt::ArmingAttempt, device::Device, profile::Quirk},
 };
 

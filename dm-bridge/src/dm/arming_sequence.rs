@@ -21,8 +21,8 @@ use proto::{
 use super::{
     Limits,
     capabilities::Capabilities,
-    command::{GroupKind, GroupSupport, PlannedCommand, Requirement, UNANSWERED, is_carried_out},
     context::{Context, DeviceContext},
+    outbox::{GroupKind, GroupSupport, PlannedCommand, Requirement, UNANSWERED, is_carried_out},
 };
 use crate::{
     arming::commands::{self, ArmingCommands, ArmingInput},

@@ -8,8 +8,8 @@ use proto::dm::{
 };
 
 use super::{
-    command::{PlannedCommand, Property},
     context::DeviceContext,
+    outbox::{PlannedCommand, Property},
 };
 use crate::{
     campaign::model::DeliveryMethod,

@@ -10,8 +10,8 @@ use proto::dm::{
 };
 
 use super::{
-    command::{UNANSWERED, is_carried_out},
     context::Context,
+    outbox::{UNANSWERED, is_carried_out},
 };
 use crate::{
     arming::results::{self, Receipt},

@@ -20,8 +20,8 @@ use proto::{
 };
 
 use super::{
-    command::{PlannedCommand, Purpose, Request, is_carried_out},
     context::{Context, DeviceContext},
+    outbox::{PlannedCommand, Purpose, Request, is_carried_out},
 };
 use crate::{
     arming::results::{self, Receipt},

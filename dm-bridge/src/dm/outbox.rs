@@ -1,25 +1,313 @@
-//! Commands to the device: queued, packed into a reply, sent, and awaiting their Status.
+//! Commands to the device: planned, queued, packed into a reply, sent, and awaiting their Status.
 //!
 //! A command that exceeds a message is sent in chunks, if it is a Replace and the device supports
 //! large objects.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    fmt,
+};
 
-use proto::dm::{
-    code::{AlertCode, StatusCode},
-    encoding::Encoding,
-    large::Chunker,
-    syncml::{
-        Alert, Challenge, Command, CommandId, Credential, Header, Item, Location, Manage, Message,
-        MessageId, Meta, Status,
+use proto::{
+    dm::{
+        code::{AlertCode, Format, StatusCode},
+        encoding::Encoding,
+        large::Chunker,
+        nodes::device,
+        syncml::{
+            Alert, Command, CommandId, Exec, Group, Item, Manage, Message, MessageId, Meta, Status,
+            Verb,
+        },
+        ui::Prompt,
     },
+    ids::{CampaignId, Correlator},
 };
 
-use super::{
-    Limits,
-    command::{GroupKind, GroupSupport, PlannedCommand, Request, UNANSWERED, is_carried_out},
-};
-use crate::fleet::{device::SERVER_ID, profile::Quirk};
+use super::{Limits, message::MessageBuilder};
+use crate::fleet::{device::SuspendCommand, policy::NodeValue, profile::Quirk};
+
+/// Stands for a missing Status.
+pub(super) const UNANSWERED: StatusCode = StatusCode(0);
+
+/// Returns whether a command was executed: some 2xx codes mean that it was not.
+pub(super) fn is_carried_out(code: StatusCode) -> bool {
+    let skipped =
+        [StatusCode::CANCELLED, StatusCode::NOT_EXECUTED, StatusCode::ROLLED_BACK].contains(&code);
+    code.is_success() && !skipped
+}
+
+/// A property of a device that is read with Get.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Property {
+    /// `./DevDetail/FwV`.
+    Firmware,
+    /// `State` of the FUMO object.
+    State,
+    /// Version of `Ext/Broadcast`; absent on a device without broadcast reception.
+    BroadcastVersion,
+    /// Phase of the device in `Ext/Broadcast`.
+    Phase,
+    /// Limit of source symbols in a block.
+    MaxBlockSymbols,
+    /// KiB of storage for one reception.
+    MaxStorage,
+    /// Version of the stored root.
+    Root,
+    /// Support for large objects.
+    LargeObjects,
+    /// Received part of a package whose transfer was interrupted.
+    PartialPackage,
+}
+
+/// Requirement on a write before the Exec.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Requirement {
+    /// The Exec is not sent without it.
+    Required,
+    /// The Exec is sent all the same.
+    Optional,
+}
+
+/// Kind of a group of commands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum GroupKind {
+    /// One after the other, as long as they succeed.
+    Sequence,
+    /// All or none.
+    Atomic,
+}
+
+impl GroupKind {
+    const fn verb(self) -> Verb {
+        match self {
+            Self::Sequence => Verb::Sequence,
+            Self::Atomic => Verb::Atomic,
+        }
+    }
+}
+
+impl fmt::Display for GroupKind {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.verb().as_str())
+    }
+}
+
+/// Groups that a device supports.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct GroupSupport {
+    sequence: bool,
+    atomic: bool,
+}
+
+impl GroupSupport {
+    /// Returns the assumption about a device that has not answered a group yet.
+    pub(super) fn assumed(quirks: &BTreeSet<Quirk>) -> Self {
+        let supports = |quirk| !quirks.contains(&quirk);
+        Self { sequence: supports(Quirk::NoSequence), atomic: supports(Quirk::NoAtomic) }
+    }
+
+    pub(super) const fn supports(self, kind: GroupKind) -> bool {
+        match kind {
+            GroupKind::Sequence => self.sequence,
+            GroupKind::Atomic => self.atomic,
+        }
+    }
+
+    /// Records that the device rejects groups of a kind.
+    pub(super) const fn remove(&mut self, kind: GroupKind) {
+        match kind {
+            GroupKind::Sequence => self.sequence = false,
+            GroupKind::Atomic => self.atomic = false,
+        }
+    }
+}
+
+/// Purpose of a command; it decides what its status means.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Purpose {
+    /// Reads a property.
+    Read(Property),
+    /// Writes a node that an Exec needs.
+    Write(Requirement, &'static str),
+    /// Arms the device.
+    Arm(CampaignId),
+    /// Reads the inventory of software components.
+    Inventory,
+    /// Starts an operation on a component.
+    Component(Correlator),
+    /// Suspends or resumes reception.
+    Suspension(SuspendCommand),
+    /// Sets a policy node.
+    Policy(NodeValue),
+    /// Disarms the device.
+    Disarm(CampaignId),
+    /// Notifies the user.
+    NotifyUser,
+    /// Asks the user for consent.
+    AskUser(CampaignId),
+    /// Groups other commands.
+    Group(GroupKind),
+}
+
+/// Contents of a command.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Reads a node.
+    Get(String),
+    /// Overwrites a node.
+    Replace(Box<Item>),
+    /// Creates a node.
+    Add(Box<Item>),
+    /// Starts an operation; the final alert returns the correlator.
+    Exec(String, Option<Correlator>),
+    /// Addresses the user: parameters, then the text.
+    Alert(AlertCode, Vec<Item>),
+    /// Asks the user.
+    Prompt(Prompt),
+    /// Groups several commands.
+    Group(GroupKind, Vec<PlannedCommand>),
+}
+
+/// Allocates the CmdID of a command; the argument is the group around it.
+pub type CommandIds<'a> = &'a mut dyn FnMut(&PlannedCommand, Option<CommandId>) -> CommandId;
+
+/// A command that is planned or sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedCommand {
+    purpose: Purpose,
+    request: Request,
+}
+
+impl PlannedCommand {
+    /// Returns a command.
+    #[must_use]
+    pub const fn new(purpose: Purpose, request: Request) -> Self {
+        Self { purpose, request }
+    }
+
+    /// Returns its purpose.
+    #[must_use]
+    pub const fn purpose(&self) -> &Purpose {
+        &self.purpose
+    }
+
+    /// Returns its contents.
+    #[must_use]
+    pub const fn request(&self) -> &Request {
+        &self.request
+    }
+
+    /// Returns the Get of the firmware version.
+    #[must_use]
+    pub fn read_firmware() -> Self {
+        Self::read(Property::Firmware, device::FIRMWARE_VERSION.to_owned())
+    }
+
+    /// Returns a Get of `uri`.
+    #[must_use]
+    pub const fn read(fact: Property, uri: String) -> Self {
+        Self { purpose: Purpose::Read(fact), request: Request::Get(uri) }
+    }
+
+    /// Returns a Replace; `name` names the node in messages.
+    #[must_use]
+    pub fn write(need: Requirement, name: &'static str, item: Item) -> Self {
+        Self { purpose: Purpose::Write(need, name), request: Request::Replace(Box::new(item)) }
+    }
+
+    /// Returns an Add; `name` names the node in messages.
+    #[must_use]
+    pub fn add(need: Requirement, name: &'static str, item: Item) -> Self {
+        Self { purpose: Purpose::Write(need, name), request: Request::Add(Box::new(item)) }
+    }
+
+    /// Returns the Replace that stands for an Add whose node exists; `None` for an interior node.
+    #[must_use]
+    pub fn overwriting(&self) -> Option<Self> {
+        let Request::Add(item) = &self.request else { return None };
+        let format = item.meta.as_ref().and_then(|meta| meta.format.as_ref());
+        let purpose = self.purpose.clone();
+        (format != Some(&Format::Node))
+            .then(|| Self { purpose, request: Request::Replace(item.clone()) })
+    }
+
+    /// Returns an alert that displays a text to the user.
+    #[must_use]
+    pub fn display_alert(code: AlertCode, text: &str) -> Self {
+        let item = |text: &str| Item { data: Some(text.into()), ..Item::default() };
+        let items = vec![item("MINDT=10"), item(text)];
+        Self { purpose: Purpose::NotifyUser, request: Request::Alert(code, items) }
+    }
+
+    /// Returns a group.
+    #[must_use]
+    pub const fn group(kind: GroupKind, members: Vec<Self>) -> Self {
+        Self { purpose: Purpose::Group(kind), request: Request::Group(kind, members) }
+    }
+
+    /// Returns the kind of a group.
+    #[must_use]
+    pub const fn group_kind(&self) -> Option<GroupKind> {
+        match &self.request {
+            Request::Group(kind, _) => Some(*kind),
+            Request::Get(_)
+            | Request::Replace(_)
+            | Request::Add(_)
+            | Request::Exec(..)
+            | Request::Alert(..)
+            | Request::Prompt(_) => None,
+        }
+    }
+
+    /// Returns the name of the command.
+    #[must_use]
+    pub const fn verb(&self) -> Verb {
+        match &self.request {
+            Request::Get(_) => Verb::Get,
+            Request::Replace(_) => Verb::Replace,
+            Request::Add(_) => Verb::Add,
+            Request::Exec(..) => Verb::Exec,
+            Request::Alert(..) | Request::Prompt(_) => Verb::Alert,
+            Request::Group(kind, _) => kind.verb(),
+        }
+    }
+
+    /// Returns the command for a message; its CmdID is below those of its members.
+    #[must_use]
+    pub fn command(&self, ids: CommandIds<'_>) -> Command {
+        self.within(None, ids)
+    }
+
+    fn within(&self, group: Option<CommandId>, ids: CommandIds<'_>) -> Command {
+        let id = ids(self, group);
+        match &self.request {
+            Request::Get(uri) => Command::Get(Manage::new(id, vec![Item::target(uri)])),
+            Request::Replace(item) => {
+                Command::Replace(Manage::new(id, vec![item.as_ref().clone()]))
+            }
+            Request::Add(item) => Command::Add(Manage::new(id, vec![item.as_ref().clone()])),
+            Request::Prompt(prompt) => Command::Alert(prompt.to_alert(id)),
+            Request::Exec(uri, correlator) => Command::Exec(Box::new(Exec {
+                id,
+                correlator: correlator.clone(),
+                meta: None,
+                item: Item::target(uri),
+            })),
+            Request::Alert(code, items) => {
+                Command::Alert(Alert { id, code: *code, correlator: None, items: items.clone() })
+            }
+            Request::Group(kind, members) => {
+                let commands =
+                    members.iter().map(|member| member.within(Some(id), &mut *ids)).collect();
+                let group = Group { id, meta: None, commands };
+                match kind {
+                    GroupKind::Sequence => Command::Sequence(group),
+                    GroupKind::Atomic => Command::Atomic(group),
+                }
+            }
+        }
+    }
+}
 
 /// Smallest chunk that is worth a message.
 const MIN_CHUNK_BYTES: usize = 256;
@@ -224,7 +512,14 @@ impl Outbox {
         let message = reply.id();
         let mut is_first = true;
         while let Some(planned) = self.queue.pop_front() {
-            let entries = reply.push_planned(&planned);
+            let mut entries = Vec::new();
+            reply.push_group(|next_id| {
+                planned.command(&mut |planned, group| {
+                    let id = next_id();
+                    entries.push((id, SentCommand { planned: planned.clone(), group }));
+                    id
+                })
+            });
             if reply.length(encoding) > self.max_message {
                 reply.pop();
                 if !is_first {
@@ -294,138 +589,5 @@ impl Outbox {
     /// Aborts the object being sent; returns its command.
     pub(super) fn abort_object(&mut self) -> Option<PlannedCommand> {
         self.object.take().map(|object| object.planned)
-    }
-}
-
-/// Returns a reply with one status code for the header and every command.
-#[must_use]
-pub fn refuse(message: &Message, code: StatusCode, challenge: Option<Challenge>) -> Message {
-    let mut reply = MessageBuilder::reply_to(message);
-    reply.header_status(code, challenge);
-    for command in message.commands.iter().filter(|command| command.wants_status()) {
-        reply.command_status(command, code);
-    }
-    reply.finish()
-}
-
-/// A reply under construction. Its message id is that of the request: both sides count from 1 and
-/// send in turn.
-pub(super) struct MessageBuilder<'m> {
-    message: Message,
-    request_header: &'m Header,
-    last_id: u32,
-}
-
-impl<'m> MessageBuilder<'m> {
-    fn reply_to(message: &'m Message) -> Self {
-        let request_header = &message.header;
-        let limit = u64::try_from(Limits::default().message_bytes).unwrap_or(u64::MAX);
-        let header = Header {
-            session_id: request_header.session_id.clone(),
-            message_id: request_header.message_id,
-            target: Location::new(request_header.source.uri.clone()),
-            source: Location::named(request_header.target.uri.clone(), SERVER_ID),
-            respond_to: None,
-            credential: None,
-            meta: Some(Meta {
-                max_message_size: Some(limit),
-                max_object_size: Some(Limits::default().object_bytes),
-                ..Meta::default()
-            }),
-        };
-        let message = Message { header, commands: Vec::new(), is_final: true };
-        Self { message, request_header, last_id: 0 }
-    }
-
-    pub(super) fn new(message: &'m Message, respond_to: String) -> Self {
-        let mut reply = Self::reply_to(message);
-        reply.message.header.respond_to = Some(respond_to);
-        reply
-    }
-
-    pub(super) const fn id(&self) -> MessageId {
-        self.message.header.message_id
-    }
-
-    fn push(&mut self, make: impl FnOnce(CommandId) -> Command) -> CommandId {
-        self.last_id += 1;
-        let id = CommandId(self.last_id);
-        self.message.commands.push(make(id));
-        id
-    }
-
-    /// Appends a planned command; returns it and its members with their ids.
-    fn push_planned(&mut self, planned: &PlannedCommand) -> Vec<(CommandId, SentCommand)> {
-        let mut entries = Vec::new();
-        let mut next = self.last_id;
-        let command = planned.command(&mut |planned, group| {
-            next += 1;
-            entries.push((CommandId(next), SentCommand { planned: planned.clone(), group }));
-            CommandId(next)
-        });
-        self.last_id = next;
-        self.message.commands.push(command);
-        entries
-    }
-
-    /// Removes the last command, with its members.
-    fn pop(&mut self) {
-        if let Some(command) = self.message.commands.pop() {
-            self.last_id = command.id().0 - 1;
-        }
-    }
-
-    pub(super) fn header_status(&mut self, code: StatusCode, challenge: Option<Challenge>) {
-        let request_header = self.request_header;
-        self.push(|id| {
-            Command::Status(Status { challenge, ..Status::for_header(id, request_header, code) })
-        });
-    }
-
-    pub(super) fn command_status(&mut self, command: &Command, code: StatusCode) {
-        let message = self.request_header.message_id;
-        self.push(|id| {
-            Command::Status(Status::new(id, message, command.id(), command.verb(), code))
-        });
-    }
-
-    pub(super) fn alert(&mut self, code: AlertCode, items: Vec<Item>) {
-        self.push(|id| Command::Alert(Alert { id, code, correlator: None, items }));
-    }
-
-    pub(super) fn set_credential(&mut self, credential: Option<Credential>) {
-        self.message.header.credential = credential;
-    }
-
-    /// Appends the commands of `last`, which the device has challenged, after the header status.
-    pub(super) fn repeat(&mut self, last: Message) {
-        let mut commands = last.commands.into_iter();
-        if let (Some(Command::Status(first)), Some(Command::Status(header))) =
-            (commands.next(), self.message.commands.first_mut())
-        {
-            // A device that sends a challenge has dropped this one.
-            header.challenge = header.challenge.take().or(first.challenge);
-        }
-        self.message.commands.extend(commands);
-        self.message.is_final = last.is_final;
-    }
-
-    /// Leaves the package open: another message of it follows.
-    const fn leave_open(&mut self) {
-        self.message.is_final = false;
-    }
-
-    pub(super) fn request_next_message(mut self) -> Message {
-        self.alert(AlertCode::NEXT_MESSAGE, Vec::new());
-        self.leave_open();
-        self.message
-    }
-
-    fn length(&self, encoding: Encoding) -> usize {
-        encoding.length(&self.message)
-    }
-
-    pub(super) fn finish(self) -> Message {
-        self.message
     }
 }

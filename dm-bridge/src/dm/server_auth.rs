@@ -12,7 +12,7 @@ use proto::dm::{
     syncml::{CommandId, Message, MessageId, Status},
 };
 
-use super::{context::Context, outbox::MessageBuilder};
+use super::{context::Context, message::MessageBuilder};
 use crate::fleet::device::{Device, DeviceNonce, SERVER_ID};
 
 /// Challenges of a device that are answered per session.

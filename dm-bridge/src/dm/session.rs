@@ -7,12 +7,12 @@
 //! package 3  202, perhaps a final alert    ->  more commands, or none: the end     Schedule, Done
 //! ```
 
-use std::{collections::BTreeSet, time::Duration};
+use std::collections::BTreeSet;
 
 use proto::{
     dm::{
         alert::GenericAlert,
-        auth::{AuthKind, Mac},
+        auth::AuthKind,
         code::{AlertCode, StatusCode},
         encoding::Encoding,
         fumo::{OperationResult, UpdateRequest},
@@ -30,11 +30,14 @@ use super::{
     arming_sequence::{self, ArmingSequence, Consent},
     auth::{self, AuthOutcome, ClientCredentials},
     capabilities::Capabilities,
-    command::{GroupKind, PlannedCommand, Property, Purpose, Request, UNANSWERED, is_carried_out},
     context::Context,
     incoming::{self, InboundObjects, clip},
     inventory::{self, MAX_LIST_BYTES},
-    outbox::{MessageBuilder, Outbox, Packed, refuse},
+    message::{InboundMessage, MessageBuilder, MessageOutcome, refuse},
+    outbox::{
+        GroupKind, Outbox, Packed, PlannedCommand, Property, Purpose, Request, UNANSWERED,
+        is_carried_out,
+    },
     server_auth::{self, ServerAuth},
     tasks::{SessionTasks, Step},
     update_request,
@@ -42,48 +45,8 @@ use super::{
 use crate::{
     arming::results::Receipt,
     campaign::model::CampaignState,
-    fleet::{
-        attempt::ArmingPhase,
-        device::{Device, Nonce},
-        profile::Quirk,
-    },
+    fleet::{attempt::ArmingPhase, device::Nonce, profile::Quirk},
 };
-
-/// A received message.
-#[derive(Debug, Clone, Copy)]
-pub struct ReceivedMessage<'a> {
-    /// Its contents.
-    pub message: &'a Message,
-    /// Its encoding, which the reply has too.
-    pub encoding: Encoding,
-    /// The HMAC beside it, and the octets that it covers.
-    pub mac: Option<(&'a Mac, &'a [u8])>,
-}
-
-impl ReceivedMessage<'_> {
-    fn credentials(&self) -> ClientCredentials<'_> {
-        let header = &self.message.header;
-        ClientCredentials {
-            credential: header.credential.as_ref(),
-            mac: self.mac,
-            user: header.source.name.as_deref(),
-            session: &header.session_id,
-        }
-    }
-}
-
-/// Outcome of the first message of a peer.
-#[derive(Debug, Clone)]
-pub enum OpenOutcome {
-    /// Authenticated: store the session, send the reply.
-    Accepted(Box<DmSession>, Message),
-    /// No credential: send the challenge, store no session.
-    AuthRequired(Message),
-    /// Wrong credential: send the challenge, store no session.
-    AuthFailed(Message),
-    /// Too many failures: retry after this time.
-    LockedOut(Duration),
-}
 
 /// A DM session with an authenticated device.
 #[derive(Debug, Clone)]
@@ -112,45 +75,87 @@ enum Stage {
 }
 
 impl DmSession {
-    /// Handles a message that belongs to no session yet.
-    pub fn open(
+    /// Handles a message: it continues `current`, or opens a session in its place. Returns the
+    /// session after it, too; a peer that is not authenticated has none.
+    pub fn receive(
+        current: Option<&Self>,
         ctx: &mut Context<'_>,
-        received: ReceivedMessage<'_>,
+        inbound: InboundMessage<'_>,
         limits: Limits,
-    ) -> OpenOutcome {
-        let message = received.message;
+    ) -> (MessageOutcome, Option<Box<Self>>) {
+        let running = current.filter(|it| it.is_continued_by(inbound.message, inbound.token));
+        let authenticated = match running {
+            Some(session) => Ok((Box::new(session.clone()), session.verify(ctx, inbound))),
+            None => Self::open(ctx, inbound, limits),
+        };
+        let (mut session, challenge) = match authenticated {
+            Ok(authenticated) => authenticated,
+            Err(outcome) => return (outcome, None),
+        };
+        let reply = match challenge {
+            Ok(challenge) => session.respond(ctx, inbound, challenge),
+            Err(refusal) => refusal,
+        };
+        let mut outbound = inbound.answer(&ctx.stored.device, &reply);
+        outbound.mac = server_auth::mac(&ctx.stored.device, &outbound.bytes);
+        (MessageOutcome::Reply(outbound), Some(session))
+    }
+
+    /// Opens a session with a device that authenticates itself; its reply carries the challenge.
+    fn open(
+        ctx: &mut Context<'_>,
+        inbound: InboundMessage<'_>,
+        limits: Limits,
+    ) -> Result<(Box<Self>, Verified), MessageOutcome> {
         let kind = ctx.stored.device.auth.kind;
         let challenge = |nonce: &Nonce| Some(Challenge::new(kind, &nonce.0));
-        match auth::authenticate(
-            &mut ctx.stored.device,
-            received.credentials(),
-            ctx.now,
-            Nonce((ctx.random)()),
-        ) {
+        let outcome = authenticate(ctx, inbound);
+        let refusal = |ctx: &Context<'_>, code, nonce: &Nonce| {
+            let refusal = refuse(inbound.message, code, challenge(nonce));
+            inbound.answer(&ctx.stored.device, &refusal)
+        };
+        match outcome {
             AuthOutcome::Accepted(next) => {
                 ctx.audit_note("authenticated");
                 let quirks = &ctx.stored.device.profile.quirks;
-                let mut session = Self::begin(&message.header, limits, (ctx.random)(), quirks);
+                let header = &inbound.message.header;
+                let mut session = Self::begin(header, limits, (ctx.random)(), quirks);
                 session.proof_per_message = kind == AuthKind::Mac;
                 // Basic authentication has no nonce.
                 let challenge = challenge(&next).filter(|_| kind != AuthKind::Basic);
-                let reply = session.respond(ctx, received, challenge);
-                OpenOutcome::Accepted(Box::new(session), reply)
+                Ok((Box::new(session), Ok(challenge)))
             }
-            AuthOutcome::AuthRequired(nonce) => OpenOutcome::AuthRequired(refuse(
-                message,
-                StatusCode::MISSING_CREDENTIALS,
-                challenge(&nonce),
-            )),
+            AuthOutcome::AuthRequired(nonce) => {
+                let code = StatusCode::MISSING_CREDENTIALS;
+                Err(MessageOutcome::AuthRequired(refusal(ctx, code, &nonce)))
+            }
             AuthOutcome::AuthFailed(nonce) => {
                 ctx.audit_note("credential refused");
-                OpenOutcome::AuthFailed(refuse(
-                    message,
-                    StatusCode::INVALID_CREDENTIALS,
-                    challenge(&nonce),
-                ))
+                let code = StatusCode::INVALID_CREDENTIALS;
+                Err(MessageOutcome::AuthFailed(refusal(ctx, code, &nonce)))
             }
-            AuthOutcome::LockedOut(wait) => OpenOutcome::LockedOut(wait),
+            AuthOutcome::LockedOut(wait) => Err(MessageOutcome::LockedOut(wait)),
+        }
+    }
+
+    /// Verifies the HMAC over a further message, when each message has one.
+    // spec: oma-dm 5.1 (proof over each message)
+    fn verify(&self, ctx: &mut Context<'_>, inbound: InboundMessage<'_>) -> Verified {
+        if !self.proof_per_message {
+            return Ok(None);
+        }
+        let refusal = |code, challenge| Err(refuse(inbound.message, code, challenge));
+        let challenge = |next: &Nonce| Some(Challenge::new(AuthKind::Mac, &next.0));
+        match authenticate(ctx, inbound) {
+            AuthOutcome::Accepted(next) => Ok(challenge(&next)),
+            AuthOutcome::AuthRequired(next) => {
+                refusal(StatusCode::MISSING_CREDENTIALS, challenge(&next))
+            }
+            AuthOutcome::AuthFailed(next) => {
+                ctx.audit_note("proof of a message refused");
+                refusal(StatusCode::INVALID_CREDENTIALS, challenge(&next))
+            }
+            AuthOutcome::LockedOut(_) => refusal(StatusCode::UNAVAILABLE, None),
         }
     }
 
@@ -171,14 +176,13 @@ impl DmSession {
     }
 
     /// Returns the token of this session, which `RespURI` carries; further messages repeat it.
-    #[must_use]
-    pub fn token(&self) -> &str {
+    #[cfg(test)]
+    pub(super) fn token(&self) -> &str {
         &self.token
     }
 
     /// Returns whether `message`, received with `token`, continues this session.
-    #[must_use]
-    pub fn is_continued_by(&self, message: &Message, token: Option<&str>) -> bool {
+    pub(super) fn is_continued_by(&self, message: &Message, token: Option<&str>) -> bool {
         let token = token.unwrap_or_default();
         message.header.session_id == self.id
             && message.header.message_id > self.last_message
@@ -191,45 +195,13 @@ impl DmSession {
         matches!(self.stage, Stage::Done)
     }
 
-    /// Returns the HMAC that is sent beside a message.
-    #[must_use]
-    pub fn mac(&self, device: &Device, octets: &[u8]) -> Option<Mac> {
-        server_auth::mac(device, octets)
-    }
-
-    /// Handles a further message.
-    pub fn handle(&mut self, ctx: &mut Context<'_>, received: ReceivedMessage<'_>) -> Message {
-        if !self.proof_per_message {
-            return self.respond(ctx, received, None);
-        }
-        // spec: oma-dm 5.1 (proof over each message)
-        let refusal = |code, challenge| refuse(received.message, code, challenge);
-        let challenge = |next: &Nonce| Some(Challenge::new(AuthKind::Mac, &next.0));
-        match auth::authenticate(
-            &mut ctx.stored.device,
-            received.credentials(),
-            ctx.now,
-            Nonce((ctx.random)()),
-        ) {
-            AuthOutcome::Accepted(next) => self.respond(ctx, received, challenge(&next)),
-            AuthOutcome::AuthRequired(next) => {
-                refusal(StatusCode::MISSING_CREDENTIALS, challenge(&next))
-            }
-            AuthOutcome::AuthFailed(next) => {
-                ctx.audit_note("proof of a message refused");
-                refusal(StatusCode::INVALID_CREDENTIALS, challenge(&next))
-            }
-            AuthOutcome::LockedOut(_) => refusal(StatusCode::UNAVAILABLE, None),
-        }
-    }
-
     fn respond(
         &mut self,
         ctx: &mut Context<'_>,
-        received: ReceivedMessage<'_>,
+        inbound: InboundMessage<'_>,
         challenge: Option<Challenge>,
     ) -> Message {
-        let reply = self.compose_reply(ctx, received, challenge);
+        let reply = self.compose_reply(ctx, inbound, challenge);
         self.server_auth.record_sent(&reply);
         reply
     }
@@ -237,9 +209,10 @@ impl DmSession {
     fn compose_reply(
         &mut self,
         ctx: &mut Context<'_>,
-        ReceivedMessage { message, encoding, .. }: ReceivedMessage<'_>,
+        inbound: InboundMessage<'_>,
         challenge: Option<Challenge>,
     ) -> Message {
+        let (message, encoding) = (inbound.message, inbound.encoding());
         self.last_message = message.header.message_id;
         self.outbox.adopt_limits(message.header.meta.as_ref(), self.limits);
         let mut reply = MessageBuilder::new(message, self.reply_uri(&ctx.stored.device.url));
@@ -675,4 +648,18 @@ impl DmSession {
         }
         self.end();
     }
+}
+
+/// Challenge for the reply to an authentic message, or the refusal of one that is not.
+type Verified = Result<Option<Challenge>, Message>;
+
+fn authenticate(ctx: &mut Context<'_>, inbound: InboundMessage<'_>) -> AuthOutcome {
+    let header = &inbound.message.header;
+    let credentials = ClientCredentials {
+        credential: header.credential.as_ref(),
+        mac: inbound.mac.map(|mac| (mac, inbound.bytes)),
+        user: header.source.name.as_deref(),
+        session: &header.session_id,
+    };
+    auth::authenticate(&mut ctx.stored.device, credentials, ctx.now, Nonce((ctx.random)()))
 }

@@ -14,9 +14,9 @@ use proto::{
 use super::{
     arming_sequence::ArmingSequence,
     capabilities::Capabilities,
-    command::{PlannedCommand, Purpose, Request},
     context::{Context, latest},
     inventory::InventorySync,
+    outbox::{PlannedCommand, Purpose, Request},
 };
 use crate::{
     campaign::model::{Campaign, CampaignState, DeliveryMethod, Window},

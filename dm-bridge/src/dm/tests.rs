@@ -5,7 +5,7 @@ use proto::{
     dm::{
         auth::Secret,
         code::{AlertCode, Format, StatusCode},
-        encoding::Encoding,
+        encoding::{self, Encoding},
         fumo::{Operation, OperationResult, ResultCode},
         syncml::{
             Alert, Command, CommandId, Credential, Header, Item, Location, Manage, Message,
@@ -19,7 +19,8 @@ use proto::{
 use super::{
     Limits,
     context::{Context, DeviceContext},
-    session::{DmSession, OpenOutcome, ReceivedMessage},
+    message::{InboundMessage, MessageOutcome, OutboundMessage},
+    session::DmSession,
 };
 use crate::{
     campaign::model::{CampaignState, samples},
@@ -35,6 +36,7 @@ use crate::{
 };
 
 mod any_device;
+mod authentication;
 mod components;
 mod device_commands;
 mod groups;
@@ -70,28 +72,57 @@ fn device_context() -> DeviceContext {
     }
 }
 
+/// Lets a message be received; returns the outcome, and the session after it.
+fn receive(
+    current: Option<&DmSession>,
+    stored: &mut DeviceContext,
+    message: &Message,
+    now: Utc,
+    limits: Limits,
+    random: RandomBytes<'_>,
+) -> (MessageOutcome, Option<Box<DmSession>>) {
+    let bytes = Encoding::Xml.emit(message);
+    let token = current.map(DmSession::token);
+    let inbound = InboundMessage { bytes: &bytes, message, token, mac: None };
+    DmSession::receive(current, &mut Context { stored, now, random }, inbound, limits)
+}
+
 fn open(
     stored: &mut DeviceContext,
     message: &Message,
     now: Utc,
     limits: Limits,
     random: RandomBytes<'_>,
-) -> OpenOutcome {
-    DmSession::open(&mut Context { stored, now, random }, received(message), limits)
+) -> (MessageOutcome, Option<Box<DmSession>>) {
+    receive(None, stored, message, now, limits, random)
 }
 
 fn proceed(
-    session: &mut DmSession,
+    session: &mut Box<DmSession>,
     stored: &mut DeviceContext,
     message: &Message,
     now: Utc,
     random: RandomBytes<'_>,
 ) -> Message {
-    session.handle(&mut Context { stored, now, random }, received(message))
+    assert!(session.is_continued_by(message, Some(session.token())));
+    let received = receive(Some(session), stored, message, now, Limits::default(), random);
+    let reply;
+    (*session, reply) = accepted(received);
+    reply
 }
 
-fn received(message: &Message) -> ReceivedMessage<'_> {
-    ReceivedMessage { message, encoding: Encoding::Xml, mac: None }
+/// Returns the session and the reply of a device that is authenticated.
+fn accepted(
+    (outcome, session): (MessageOutcome, Option<Box<DmSession>>),
+) -> (Box<DmSession>, Message) {
+    let MessageOutcome::Reply(reply) = outcome else { panic!("{outcome:?}") };
+    (session.unwrap(), decoded(&reply))
+}
+
+fn decoded(reply: &OutboundMessage) -> Message {
+    let limits =
+        encoding::Limits { message_bytes: 1 << 20, commands: 4_096, ..encoding::Limits::default() };
+    Encoding::recognise(&reply.bytes).parse(&reply.bytes, &limits).unwrap()
 }
 
 fn latest(context: &DeviceContext) -> &ArmingAttempt {
@@ -315,8 +346,8 @@ impl Device {
             count += 1;
             [count; 16]
         };
-        let opening = open(context, &first, now, Limits::default(), &mut random);
-        let OpenOutcome::Accepted(mut session, reply) = opening else { panic!("{opening:?}") };
+        let (mut session, reply) =
+            accepted(open(context, &first, now, Limits::default(), &mut random));
         let mut replies = vec![reply];
         while let Some(next) = self.answer(replies.last().unwrap()) {
             assert!(session.is_continued_by(&next, Some(session.token())));
@@ -425,7 +456,7 @@ fn envelopes_travel_as_octets() {
         _ => None,
     });
     let manifest = manifest.unwrap();
-    assert_eq!(manifest.meta.as_ref().unwrap().format, Some(Format::Bin));
+    assert_eq!(manifest.meta.as_ref().unwrap().format, Some(Format::B64));
     assert_eq!(manifest.to_bytes().unwrap(), context.campaigns[0].documents.manifest);
 }
 
@@ -444,8 +475,8 @@ fn a_window_that_opens_during_a_session_arms_a_device_that_was_not_queried_yet()
     let mut device = Device::new();
     let mut random = || [77; 16];
     let first = device.first([1; 16]);
-    let opening = open(&mut context, &first, NOW, Limits::default(), &mut random);
-    let OpenOutcome::Accepted(mut session, mut reply) = opening else { panic!("{opening:?}") };
+    let (mut session, mut reply) =
+        accepted(open(&mut context, &first, NOW, Limits::default(), &mut random));
     context.attempts = selected;
     while let Some(next) = device.answer(&reply) {
         reply = proceed(&mut session, &mut context, &next, NOW, &mut random);
@@ -588,8 +619,8 @@ fn an_exec_without_a_status_is_repeated_with_the_same_correlator() {
         [count; 16]
     };
     let first = device.first([1; 16]);
-    let opening = open(&mut context, &first, NOW, Limits::default(), &mut random);
-    let OpenOutcome::Accepted(mut session, mut reply) = opening else { panic!() };
+    let (mut session, mut reply) =
+        accepted(open(&mut context, &first, NOW, Limits::default(), &mut random));
     while !matches!(flat(&reply).last(), Some(Command::Exec(_))) {
         let next = device.answer(&reply).unwrap();
         reply = proceed(&mut session, &mut context, &next, NOW, &mut random);
@@ -664,49 +695,6 @@ fn a_stopped_campaign_is_disarmed_at_the_next_session() {
     assert_eq!(latest(&context).phase, ArmingPhase::Disarmed);
 }
 
-#[test]
-fn missing_and_wrong_credentials_get_a_challenge_and_no_command_is_executed() {
-    for (credential, code) in
-        [(None, 407), (Some(Secret::new("a", "wrong").credential(&[1; 16])), 401)]
-    {
-        let mut context = device_context();
-        Device::new().run(&mut context);
-        let before = context.attempts.clone();
-        let mut device = Device::new();
-        let first = Command::Alert(final_alert(200, Some("c1")));
-        let message = device.message(credential, vec![first]);
-        let opening = open(&mut context, &message, NOW, Limits::default(), &mut || [7; 16]);
-        let (OpenOutcome::AuthRequired(reply) | OpenOutcome::AuthFailed(reply)) = opening else {
-            panic!()
-        };
-        assert_eq!(codes(&reply), [(Verb::Header, code), (Verb::Alert, code)]);
-        assert!(reply.commands.iter().all(|command| !command.wants_status()));
-        let Command::Status(status) = &reply.commands[0] else { panic!() };
-        assert_eq!(status.challenge.as_ref().unwrap().nonce(), Ok(vec![7; 16]));
-        assert_eq!(context.attempts, before);
-        assert_eq!(context.device.auth.challenge.as_ref().unwrap().nonce, Nonce([7; 16]));
-    }
-}
-
-#[test]
-fn a_message_continues_a_session_only_by_its_token_and_a_higher_number() {
-    let mut context = device_context();
-    let mut device = Device::new();
-    let first = device.first([1; 16]);
-    let opening = open(&mut context, &first, NOW, Limits::default(), &mut || [7; 16]);
-    let OpenOutcome::Accepted(session, reply) = opening else { panic!() };
-    let uri = reply.header.respond_to.clone().unwrap();
-    let token = uri.strip_prefix("http://127.0.0.1:8080/dm?s=").unwrap();
-    let next = device.answer(&reply).unwrap();
-    assert!(session.is_continued_by(&next, Some(token)));
-    assert!(!session.is_continued_by(&next, None));
-    assert!(!session.is_continued_by(&next, Some("")));
-    assert!(!session.is_continued_by(&first, Some(token)), "its number was used");
-    let mut other = next;
-    other.header.session_id = "2".to_owned();
-    assert!(!session.is_continued_by(&other, Some(token)));
-}
-
 // test: oma-dm 1.1 (1223)
 #[test]
 fn an_abort_ends_the_session_without_further_commands() {
@@ -733,8 +721,8 @@ fn a_session_whose_campaign_is_stopped_or_that_never_ends_is_aborted() {
         let limits = Limits { messages: 4, ..Limits::default() };
         let limits = if is_stopped { Limits::default() } else { limits };
         let first = device.first([1; 16]);
-        let opening = open(&mut context, &first, NOW, limits, &mut || [7; 16]);
-        let OpenOutcome::Accepted(mut session, mut reply) = opening else { panic!("{opening:?}") };
+        let (mut session, mut reply) =
+            accepted(open(&mut context, &first, NOW, limits, &mut || [7; 16]));
         while !session.is_finished() {
             let next = device.answer(&reply).unwrap();
             if is_stopped && device.written().len() > 1 {
@@ -762,8 +750,7 @@ fn an_unfinished_package_is_continued_by_next_message() {
     let mut device = Device::new();
     let mut first = device.first([1; 16]);
     first.is_final = false;
-    let opening = open(&mut context, &first, NOW, Limits::default(), &mut || [7; 16]);
-    let OpenOutcome::Accepted(_, reply) = opening else { panic!() };
+    let (_, reply) = accepted(open(&mut context, &first, NOW, Limits::default(), &mut || [7; 16]));
     assert!(!reply.is_final);
     let Some(Command::Alert(alert)) = reply.commands.last() else { panic!() };
     assert_eq!(alert.code, AlertCode::NEXT_MESSAGE);

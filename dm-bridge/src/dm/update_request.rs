@@ -10,8 +10,8 @@ use proto::{
 };
 
 use super::{
-    command::PlannedCommand,
     context::{Context, DeviceContext},
+    outbox::PlannedCommand,
     tasks::{ArmingTask, SessionTasks},
 };
 use crate::{

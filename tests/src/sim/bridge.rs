@@ -14,7 +14,7 @@ use dm_bridge::{
         AppError, PlainHttp, campaign_transitions,
         campaigns::{self, CreateCampaign, Selection},
         devices::{self, Enrolment, FreshSecrets},
-        message_handler::{DeviceSession, InboundMessage, MessageOutcome, OutboundMessage},
+        message_handler::DeviceSession,
     },
     campaign::{
         model::{BroadcastTarget, CampaignParameters, CampaignState, Delivery, Window},
@@ -22,7 +22,10 @@ use dm_bridge::{
         update_requests::UpdateRequestPolicy,
         verify::Documents,
     },
-    dm::Limits,
+    dm::{
+        Limits,
+        message::{InboundMessage, MessageOutcome},
+    },
     fleet::{
         attempt::{ArmingAttempt, ArmingPhase},
         audit::{Actor, Audit},
@@ -261,17 +264,23 @@ impl Bridge {
         self.change_results(at, &id);
         self.check(&id);
         match answer.map_err(|_| refused(503))? {
-            MessageOutcome::Reply(OutboundMessage { bytes: reply, .. })
-            | MessageOutcome::Replay(OutboundMessage { bytes: reply, .. })
+            MessageOutcome::Reply(reply)
+            | MessageOutcome::Replay(reply)
             | MessageOutcome::AuthRequired(reply)
             | MessageOutcome::AuthFailed(reply)
             | MessageOutcome::UnknownDevice(reply)
             | MessageOutcome::Busy(reply) => {
-                Ok(self.add_sessions(&reply).unwrap_or_else(|| reply.into()))
+                Ok(self.add_sessions(&reply.bytes).unwrap_or_else(|| reply.bytes.into()))
             }
             MessageOutcome::LockedOut(wait) => {
                 Err(TransportError::Http { status: 503, retry_after: Some(wait) })
             }
+            MessageOutcome::Overloaded
+            | MessageOutcome::NotStored
+            | MessageOutcome::MediaType
+            | MessageOutcome::TooLarge(_)
+            | MessageOutcome::NotSyncMl(_)
+            | MessageOutcome::NoCertificate => unreachable!("an outcome of the shell"),
         }
     }
 

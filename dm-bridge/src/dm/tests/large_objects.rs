@@ -97,8 +97,8 @@ fn chunked_values_of_a_device_are_reassembled_and_a_missing_end_is_reported() {
         let mut context = device_context();
         let mut device = Device::new();
         let first = device.first([1; 16]);
-        let opening = open(&mut context, &first, NOW, Limits::default(), &mut || [7; 16]);
-        let OpenOutcome::Accepted(mut session, reply) = opening else { panic!("{opening:?}") };
+        let (mut session, reply) =
+            accepted(open(&mut context, &first, NOW, Limits::default(), &mut || [7; 16]));
         let (server, asked) = (reply.header.message_id, reply.commands.last().unwrap().id());
         let get = reply.commands.iter().find(|it| matches!(it, Command::Get(_))).unwrap().id();
         let begun = results(server, get, chunk("1.", Some(3), true));

@@ -79,14 +79,14 @@ fn a_setting_that_is_to_be_retried_is_sent_in_the_next_session() {
 }
 
 /// Opens a session up to the message that sets the policy.
-fn begun(context: &mut DeviceContext, device: &mut Device) -> (DmSession, Message) {
+fn begun(context: &mut DeviceContext, device: &mut Device) -> (Box<DmSession>, Message) {
     let first = device.first([1; 16]);
-    let opening = open(context, &first, NOW, Limits::default(), &mut || [9; 16]);
-    let OpenOutcome::Accepted(mut session, reply) = opening else { panic!("{opening:?}") };
+    let (mut session, reply) =
+        accepted(open(context, &first, NOW, Limits::default(), &mut || [9; 16]));
     let next = device.answer(&reply).unwrap();
     let reply = proceed(&mut session, context, &next, NOW, &mut || [9; 16]);
     assert!(reply.commands.iter().any(|command| command.verb() == Verb::Replace), "{reply:?}");
-    (*session, reply)
+    (session, reply)
 }
 
 #[test]

@@ -29,8 +29,10 @@ use super::super::{
     tls::{Peer, Transport},
 };
 use crate::{
-    app::message_handler::{self, InboundMessage, MessageOutcome, OutboundMessage},
-    dm::session_table::SlotUpdate,
+    dm::{
+        message::{InboundMessage, MessageOutcome, OutboundMessage},
+        session_table::SlotUpdate,
+    },
     fleet::store::StoreError,
 };
 
@@ -43,45 +45,53 @@ pub(super) async fn post(
     body: Body,
 ) -> Response {
     let parts = RequestParts { peer: &peer, headers: &headers, query: query.as_deref() };
-    let response = respond(&shared, parts, body).await;
-    shared.metrics.dm_message(response.outcome());
-    response.into_response(shared.admission.retry_after)
+    let outcome = receive(&shared, parts, body).await;
+    let (label, response) = response_to(outcome, shared.admission.retry_after);
+    shared.metrics.dm_message(label);
+    response
 }
 
-/// HTTP response to a DM message, with its label for the metrics.
-enum DmResponse {
-    /// A SyncML message.
-    SyncMl(&'static str, Encoding, OutboundMessage),
-    /// 503; retry after this time.
-    RetryLater(&'static str, Option<Duration>),
-    /// An HTTP error: the request carries no DM message that this server accepts.
-    Rejected(&'static str, StatusCode, String),
+/// Maps an outcome to its label in the metrics and its HTTP response.
+fn response_to(outcome: MessageOutcome, retry_after: Duration) -> (&'static str, Response) {
+    match outcome {
+        MessageOutcome::Reply(message) => ("reply", syncml(message)),
+        MessageOutcome::Replay(message) => ("replay", syncml(message)),
+        MessageOutcome::AuthRequired(message) => ("auth_required", syncml(message)),
+        MessageOutcome::AuthFailed(message) => ("auth_failed", syncml(message)),
+        MessageOutcome::UnknownDevice(message) => ("unknown_device", syncml(message)),
+        MessageOutcome::Busy(message) => ("busy", syncml(message)),
+        MessageOutcome::LockedOut(wait) => ("locked_out", retry_later(wait)),
+        MessageOutcome::Overloaded => ("overloaded", retry_later(retry_after)),
+        MessageOutcome::NotStored => ("store", retry_later(retry_after)),
+        MessageOutcome::MediaType => {
+            let (xml, wbxml) = (Encoding::Xml.media_type(), Encoding::Wbxml.media_type());
+            let text = format!("send {xml} or {wbxml}\n");
+            ("media_type", (StatusCode::UNSUPPORTED_MEDIA_TYPE, text).into_response())
+        }
+        MessageOutcome::TooLarge(limit) => {
+            let text = format!("a message has at most {limit} octets\n");
+            ("too_large", (StatusCode::PAYLOAD_TOO_LARGE, text).into_response())
+        }
+        MessageOutcome::NotSyncMl(error) => {
+            ("not_syncml", (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response())
+        }
+        MessageOutcome::NoCertificate => {
+            let text = "show a certificate whose common name is the device id\n";
+            ("certificate", (StatusCode::FORBIDDEN, text).into_response())
+        }
+    }
 }
 
-impl DmResponse {
-    const fn outcome(&self) -> &'static str {
-        match self {
-            Self::SyncMl(outcome, ..)
-            | Self::RetryLater(outcome, _)
-            | Self::Rejected(outcome, ..) => outcome,
-        }
-    }
+fn syncml(OutboundMessage { bytes, mac }: OutboundMessage) -> Response {
+    let content_type = (header::CONTENT_TYPE, Encoding::recognise(&bytes).media_type());
+    let headers = [content_type, (header::CACHE_CONTROL, "no-store")];
+    let mac = mac.map(|mac| [(MAC_HEADER, mac.emit())]);
+    (headers, mac, bytes).into_response()
+}
 
-    fn into_response(self, retry_after: Duration) -> Response {
-        match self {
-            Self::SyncMl(_, encoding, OutboundMessage { bytes, mac }) => {
-                let content_type = (header::CONTENT_TYPE, encoding.media_type());
-                let headers = [content_type, (header::CACHE_CONTROL, "no-store")];
-                let mac = mac.map(|mac| [(MAC_HEADER, mac.emit())]);
-                (headers, mac, bytes).into_response()
-            }
-            Self::RetryLater(_, wait) => {
-                let wait = wait.unwrap_or(retry_after).as_secs().max(1).to_string();
-                (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, wait)]).into_response()
-            }
-            Self::Rejected(_, status, text) => (status, text).into_response(),
-        }
-    }
+fn retry_later(wait: Duration) -> Response {
+    let seconds = wait.as_secs().max(1).to_string();
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds)]).into_response()
 }
 
 /// The parts of an HTTP request beside its body.
@@ -92,60 +102,41 @@ struct RequestParts<'a> {
     query: Option<&'a str>,
 }
 
-async fn respond(shared: &Shared, parts: RequestParts<'_>, body: Body) -> DmResponse {
+/// Decodes a message within the limits of the server, and passes it on.
+async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> MessageOutcome {
     let RequestParts { peer, headers, query } = parts;
     let now = shared.clock.now().mono;
-    let address = peer.address.ip();
-    if let Some(wait) = shared.auth_limiter().wait(now, address) {
-        return DmResponse::RetryLater("locked_out", Some(wait));
+    if let Some(wait) = shared.auth_limiter().wait(now, peer.address.ip()) {
+        return MessageOutcome::LockedOut(wait);
     }
-    let Ok(_permit) = shared.dm_permits.try_acquire() else {
-        return DmResponse::RetryLater("overloaded", None);
-    };
-    let Some(encoding) = encoding_of(headers) else {
-        let (xml, wbxml) = (Encoding::Xml.media_type(), Encoding::Wbxml.media_type());
-        let text = format!("send {xml} or {wbxml}\n");
-        return DmResponse::Rejected("media_type", StatusCode::UNSUPPORTED_MEDIA_TYPE, text);
-    };
+    let Ok(_permit) = shared.dm_permits.try_acquire() else { return MessageOutcome::Overloaded };
+    let Some(encoding) = encoding_of(headers) else { return MessageOutcome::MediaType };
     let limit = shared.limits.message_bytes;
-    let Ok(bytes) = to_bytes(body, limit).await else { return too_large(limit) };
+    let Ok(bytes) = to_bytes(body, limit).await else { return MessageOutcome::TooLarge(limit) };
     let limits = encoding::Limits { message_bytes: limit, ..encoding::Limits::default() };
     let message = match encoding.parse(&bytes, &limits) {
         Ok(message) => message,
-        Err(MessageError::TooLarge { .. }) => return too_large(limit),
-        Err(error) => {
-            return DmResponse::Rejected(
-                "not_syncml",
-                StatusCode::BAD_REQUEST,
-                format!("{error}\n"),
-            );
-        }
+        Err(MessageError::TooLarge { .. }) => return MessageOutcome::TooLarge(limit),
+        Err(error) => return MessageOutcome::NotSyncMl(error.to_string()),
     };
     let mac = match mac_of(headers) {
         Ok(mac) => mac,
-        Err(error) => {
-            return DmResponse::Rejected(
-                "not_syncml",
-                StatusCode::BAD_REQUEST,
-                format!("{error}\n"),
-            );
-        }
+        Err(error) => return MessageOutcome::NotSyncMl(error.to_string()),
     };
     let claim = message.header.source.uri.as_str();
     if shared.wants_certificate && !has_certificate(peer, claim) {
-        let text = "show a certificate whose common name is the device id\n".to_owned();
-        return DmResponse::Rejected("certificate", StatusCode::FORBIDDEN, text);
+        return MessageOutcome::NoCertificate;
     }
     let (token, mac) = (token_of(query), mac.as_ref());
     let inbound = InboundMessage { bytes: &bytes, message: &message, token, mac };
-    match handle_message(shared, inbound).await {
+    match handle(shared, inbound).await {
         Ok(outcome) => {
             shared.count_auth(peer, claim, &outcome);
-            DmResponse::of(outcome, encoding)
+            outcome
         }
         Err(error) => {
             tracing::warn!(%error, "DM message not stored");
-            DmResponse::RetryLater("store", None)
+            MessageOutcome::NotStored
         }
     }
 }
@@ -179,14 +170,15 @@ impl Shared {
             MessageOutcome::Replay(_)
             | MessageOutcome::AuthRequired(_)
             | MessageOutcome::Busy(_)
-            | MessageOutcome::LockedOut(_) => {}
+            | MessageOutcome::LockedOut(_)
+            | MessageOutcome::Overloaded
+            | MessageOutcome::NotStored
+            | MessageOutcome::MediaType
+            | MessageOutcome::TooLarge(_)
+            | MessageOutcome::NotSyncMl(_)
+            | MessageOutcome::NoCertificate => {}
         }
     }
-}
-
-fn too_large(limit: usize) -> DmResponse {
-    let text = format!("a message has at most {limit} octets\n");
-    DmResponse::Rejected("too_large", StatusCode::PAYLOAD_TOO_LARGE, text)
 }
 
 fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
@@ -205,17 +197,17 @@ fn token_of(query: Option<&str>) -> Option<&str> {
 }
 
 /// Passes a message to the session of its device, unless the session table is full.
-async fn handle_message(
+async fn handle(
     shared: &Shared,
     inbound: InboundMessage<'_>,
 ) -> Result<MessageOutcome, StoreError> {
     let Ok(id) = inbound.message.header.source.uri.parse::<DeviceId>() else {
-        return Ok(message_handler::unknown_device(inbound));
+        return Ok(MessageOutcome::unknown_device(inbound));
     };
     let now = shared.clock.now();
     let Some(mut slot_guard) = shared.sessions.admit(&id, now.mono) else {
         let after = now.utc + shared.admission.retry_after;
-        return Ok(message_handler::busy(inbound, after));
+        return Ok(MessageOutcome::busy(inbound, after));
     };
     // One message of a device at a time.
     let slot = Arc::clone(&slot_guard.slot);
@@ -227,23 +219,4 @@ async fn handle_message(
             if session.is_open() { SlotUpdate::SessionOpen } else { SlotUpdate::SessionClosed };
     }
     Ok(outcome)
-}
-
-impl DmResponse {
-    fn of(outcome: MessageOutcome, encoding: Encoding) -> Self {
-        let bare = |bytes| OutboundMessage { bytes, mac: None };
-        match outcome {
-            MessageOutcome::Reply(bytes) => Self::SyncMl("reply", encoding, bytes),
-            MessageOutcome::Replay(bytes) => Self::SyncMl("replay", encoding, bytes),
-            MessageOutcome::AuthFailed(bytes) => Self::SyncMl("auth_failed", encoding, bare(bytes)),
-            MessageOutcome::AuthRequired(bytes) => {
-                Self::SyncMl("auth_required", encoding, bare(bytes))
-            }
-            MessageOutcome::UnknownDevice(bytes) => {
-                Self::SyncMl("unknown_device", encoding, bare(bytes))
-            }
-            MessageOutcome::Busy(bytes) => Self::SyncMl("busy", encoding, bare(bytes)),
-            MessageOutcome::LockedOut(wait) => Self::RetryLater("locked_out", Some(wait)),
-        }
-    }
 }

@@ -1,0 +1,245 @@
+//! DM messages: received, under construction, sent, and the outcome of each.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use proto::{
+    dm::{
+        auth::Mac,
+        code::{AlertCode, StatusCode},
+        encoding::{Encoding, MetaOrder},
+        syncml::{
+            Alert, Challenge, Command, CommandId, Credential, Header, Item, Location, Message,
+            MessageId, Meta, Status,
+        },
+    },
+    time::Utc,
+};
+
+use super::{Limits, session_table::retry_uri};
+use crate::fleet::{
+    device::{Device, SERVER_ID},
+    profile::Quirk,
+};
+
+/// A message of a device, encoded and parsed.
+#[derive(Debug, Clone, Copy)]
+pub struct InboundMessage<'a> {
+    /// The encoded message.
+    pub bytes: &'a [u8],
+    /// The parsed message.
+    pub message: &'a Message,
+    /// The session token, from the request URI.
+    pub token: Option<&'a str>,
+    /// The HMAC over the encoded message, from its HTTP header.
+    pub mac: Option<&'a Mac>,
+}
+
+/// A message to a device, in the encoding of its request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OutboundMessage {
+    /// The encoded message.
+    pub bytes: Bytes,
+    /// The HMAC of this server over it.
+    pub mac: Option<Mac>,
+}
+
+/// Outcome of a message.
+#[derive(Debug)]
+pub enum MessageOutcome {
+    /// The reply of a session.
+    Reply(OutboundMessage),
+    /// The message is a repetition; this is the reply that it had.
+    Replay(OutboundMessage),
+    /// No credential; the reply carries a challenge.
+    AuthRequired(OutboundMessage),
+    /// Wrong credential; the reply carries a challenge.
+    AuthFailed(OutboundMessage),
+    /// The device is not enrolled.
+    UnknownDevice(OutboundMessage),
+    /// All session slots are active; the reply carries the time to retry.
+    Busy(OutboundMessage),
+    /// Too many failures; retry after this time.
+    LockedOut(Duration),
+    /// Too many messages in flight.
+    Overloaded,
+    /// The changes are not stored.
+    NotStored,
+    /// The media type is none of a DM message.
+    MediaType,
+    /// The message has more octets than this limit.
+    TooLarge(usize),
+    /// The body or its HMAC does not parse.
+    NotSyncMl(String),
+    /// The peer has no certificate of the device.
+    NoCertificate,
+}
+
+impl InboundMessage<'_> {
+    /// Returns the encoding of the message, which the reply has too.
+    pub(super) fn encoding(&self) -> Encoding {
+        Encoding::recognise(self.bytes)
+    }
+
+    /// Encodes a reply by the profile of the device.
+    pub(super) fn answer(&self, device: &Device, reply: &Message) -> OutboundMessage {
+        let order = match device.profile.quirks.contains(&Quirk::TypeFirst) {
+            true => MetaOrder::TypeFirst,
+            false => MetaOrder::FormatFirst,
+        };
+        OutboundMessage { bytes: self.encoding().emit_ordered(reply, order).into(), mac: None }
+    }
+
+    /// Encodes a refusal for a peer whose profile is not known.
+    fn refuse(&self, code: StatusCode, respond_to: Option<String>) -> OutboundMessage {
+        let mut refusal = refuse(self.message, code, None);
+        refusal.header.respond_to = respond_to;
+        OutboundMessage { bytes: self.encoding().emit(&refusal).into(), mac: None }
+    }
+}
+
+impl MessageOutcome {
+    /// Returns the outcome of a message of a device that is not enrolled.
+    #[must_use]
+    pub fn unknown_device(inbound: InboundMessage<'_>) -> Self {
+        Self::UnknownDevice(inbound.refuse(StatusCode::NOT_FOUND, None))
+    }
+
+    /// Returns the outcome of a message of a device that has to retry after `after`.
+    #[must_use]
+    pub fn busy(inbound: InboundMessage<'_>, after: Utc) -> Self {
+        let retry = retry_uri(&inbound.message.header.target.uri, after);
+        Self::Busy(inbound.refuse(StatusCode::RETRY_LATER, Some(retry)))
+    }
+}
+
+/// Returns a reply with one status code for the header and every command.
+pub(super) fn refuse(message: &Message, code: StatusCode, challenge: Option<Challenge>) -> Message {
+    let mut reply = MessageBuilder::reply_to(message);
+    reply.header_status(code, challenge);
+    for command in message.commands.iter().filter(|command| command.wants_status()) {
+        reply.command_status(command, code);
+    }
+    reply.finish()
+}
+
+/// A reply under construction. Its message id is that of the request: both sides count from 1 and
+/// send in turn.
+pub(super) struct MessageBuilder<'m> {
+    message: Message,
+    request_header: &'m Header,
+    last_id: u32,
+}
+
+impl<'m> MessageBuilder<'m> {
+    fn reply_to(message: &'m Message) -> Self {
+        let request_header = &message.header;
+        let limit = u64::try_from(Limits::default().message_bytes).unwrap_or(u64::MAX);
+        let header = Header {
+            session_id: request_header.session_id.clone(),
+            message_id: request_header.message_id,
+            target: Location::new(request_header.source.uri.clone()),
+            source: Location::named(request_header.target.uri.clone(), SERVER_ID),
+            respond_to: None,
+            credential: None,
+            meta: Some(Meta {
+                max_message_size: Some(limit),
+                max_object_size: Some(Limits::default().object_bytes),
+                ..Meta::default()
+            }),
+        };
+        let message = Message { header, commands: Vec::new(), is_final: true };
+        Self { message, request_header, last_id: 0 }
+    }
+
+    pub(super) fn new(message: &'m Message, respond_to: String) -> Self {
+        let mut reply = Self::reply_to(message);
+        reply.message.header.respond_to = Some(respond_to);
+        reply
+    }
+
+    pub(super) const fn id(&self) -> MessageId {
+        self.message.header.message_id
+    }
+
+    pub(super) fn push(&mut self, make: impl FnOnce(CommandId) -> Command) -> CommandId {
+        self.last_id += 1;
+        let id = CommandId(self.last_id);
+        self.message.commands.push(make(id));
+        id
+    }
+
+    /// Appends a command that contains others; `make` takes the ids of all.
+    pub(super) fn push_group(
+        &mut self,
+        make: impl FnOnce(&mut dyn FnMut() -> CommandId) -> Command,
+    ) {
+        let last_id = &mut self.last_id;
+        let command = make(&mut || {
+            *last_id += 1;
+            CommandId(*last_id)
+        });
+        self.message.commands.push(command);
+    }
+
+    /// Removes the last command, with its members.
+    pub(super) fn pop(&mut self) {
+        if let Some(command) = self.message.commands.pop() {
+            self.last_id = command.id().0 - 1;
+        }
+    }
+
+    pub(super) fn header_status(&mut self, code: StatusCode, challenge: Option<Challenge>) {
+        let request_header = self.request_header;
+        self.push(|id| {
+            Command::Status(Status { challenge, ..Status::for_header(id, request_header, code) })
+        });
+    }
+
+    pub(super) fn command_status(&mut self, command: &Command, code: StatusCode) {
+        let message = self.request_header.message_id;
+        self.push(|id| {
+            Command::Status(Status::new(id, message, command.id(), command.verb(), code))
+        });
+    }
+
+    pub(super) fn alert(&mut self, code: AlertCode, items: Vec<Item>) {
+        self.push(|id| Command::Alert(Alert { id, code, correlator: None, items }));
+    }
+
+    pub(super) fn set_credential(&mut self, credential: Option<Credential>) {
+        self.message.header.credential = credential;
+    }
+
+    /// Appends the commands of `last`, which the device has challenged, after the header status.
+    pub(super) fn repeat(&mut self, last: Message) {
+        let mut commands = last.commands.into_iter();
+        if let (Some(Command::Status(first)), Some(Command::Status(header))) =
+            (commands.next(), self.message.commands.first_mut())
+        {
+            // A device that sends a challenge has dropped this one.
+            header.challenge = header.challenge.take().or(first.challenge);
+        }
+        self.message.commands.extend(commands);
+        self.message.is_final = last.is_final;
+    }
+
+    /// Leaves the package open: another message of it follows.
+    pub(super) const fn leave_open(&mut self) {
+        self.message.is_final = false;
+    }
+
+    pub(super) fn request_next_message(mut self) -> Message {
+        self.alert(AlertCode::NEXT_MESSAGE, Vec::new());
+        self.leave_open();
+        self.message
+    }
+
+    pub(super) fn length(&self, encoding: Encoding) -> usize {
+        encoding.length(&self.message)
+    }
+
+    pub(super) fn finish(self) -> Message {
+        self.message
+    }
+}
