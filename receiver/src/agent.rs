@@ -56,9 +56,8 @@ use crate::{
     },
     flute::{
         decode::{DecodeJob, DecodeOutcome},
-        object::Object,
+        reception::Reception,
         stats::Stats,
-        tuner::Tuner,
     },
     rng::SplitMix64,
     store::{JournalWrite, LogOutput, ObjectLayout, Recovered, StorageError, Ticket},
@@ -169,8 +168,7 @@ struct AgentState {
     reports: Reports,
     persistent: PersistentState,
     operation: Option<Operation>,
-    tuner: Tuner,
-    joined: Vec<TuneIn>,
+    reception: Reception,
     schedule: SessionSchedule,
     update_request: UpdateRequestState,
     environment: Environment,
@@ -181,10 +179,7 @@ struct AgentState {
     partial_package: PartialPackageStore,
     rng: SplitMix64,
     firmware_version: Option<String>,
-    stats: Stats,
     effects: EffectQueue,
-    /// Set when symbols arrived since the last call of [`Self::poll_blocks`].
-    blocks_dirty: bool,
     /// The components that the installer has listed last; `None` when it failed.
     deployed: Option<Vec<Deployed>>,
     /// Set once the installer has answered in this run.
@@ -197,17 +192,6 @@ struct Operation {
     accepted: Accepted,
     /// Of the campaign and of the manifest, to verify them again under the next root.
     envelopes: [Vec<u8>; 2],
-    layout: ObjectLayout,
-    /// The plan header of the arming.
-    plan_header: Option<Vec<u8>>,
-    /// `None` until the object's directory is read.
-    object: Option<Object>,
-    /// Symbols found on disk at recovery.
-    resumed: u64,
-    /// Set when a packet of the FLUTE session was received in this run.
-    session_received: bool,
-    /// Reserved log files.
-    reserved: u32,
 }
 
 /// Effects that wait in the queue for the journal write in front of them.
@@ -226,7 +210,7 @@ impl Agent {
         source: std::net::IpAddr,
         datagram: &[u8],
     ) {
-        self.state.handle_datagram(now, channel, source, datagram);
+        self.state.reception.handle_datagram(now.mono, channel, source, datagram);
     }
 
     /// Runs all timers that are due. Late and spurious calls are harmless.
@@ -277,25 +261,18 @@ impl Agent {
 
     /// Syncs all received symbols before the process ends.
     pub fn handle_shutdown(&mut self) {
-        if let Some(object) = self.state.object_mut() {
-            object.log_mut().flush();
-        }
+        self.state.reception.flush();
     }
 
     /// Handles the content of the open object's directory.
     pub fn handle_recovered(&mut self, now: Now, recovered: &Recovered) {
         self.state.handle_recovered(now, recovered);
-        self.state.commit_if_dirty();
+        self.state.after_storage(now);
     }
 
     /// Records that the first `files` logs are reserved.
     pub fn handle_reserved(&mut self, files: u32) {
-        if let Some(operation) = &mut self.state.operation {
-            operation.reserved = files;
-            if let Some(object) = &mut operation.object {
-                object.log_mut().handle_reserved(files);
-            }
-        }
+        self.state.reception.handle_reserved(files);
     }
 
     /// Handles a failure to open the object's directory or to reserve its space.
@@ -306,24 +283,20 @@ impl Agent {
 
     /// Handles the end of a flush.
     pub fn handle_flushed(&mut self, now: Now, ticket: Ticket) {
-        if let Some(object) = self.state.object_mut() {
-            object.log_mut().handle_flushed(ticket);
-        }
-        self.state.blocks_dirty = true;
-        self.state.poll_blocks(now);
-        self.state.commit_if_dirty();
+        self.state.reception.handle_flushed(ticket);
+        self.state.after_storage(now);
     }
 
     /// Handles a failed write to the log, or a failed flush.
     pub fn handle_log_failed(&mut self, now: Now, ticket: Ticket, error: &StorageError) {
         self.state.handle_log_failed(now, ticket, error);
-        self.state.commit_if_dirty();
+        self.state.after_storage(now);
     }
 
     /// Handles the sync of the journal of this generation.
     pub fn handle_journal_written(&mut self, now: Now, generation: u64) {
         self.state.effects.handle_journal_written(generation);
-        self.state.poll_blocks(now);
+        self.state.poll_reception(now);
         self.state.commit_if_dirty();
     }
 
@@ -335,7 +308,7 @@ impl Agent {
     /// Handles the outcome of decoding a block.
     pub fn handle_decoded(&mut self, now: Now, sbn: Sbn, outcome: &DecodeOutcome) {
         self.state.handle_decoded(now, sbn, outcome);
-        self.state.commit_if_dirty();
+        self.state.after_storage(now);
     }
 
     /// Handles the outcome of verifying the image.
@@ -371,7 +344,7 @@ impl Agent {
 
     /// Returns the next effect; `None` while a completion is awaited or the queue is empty.
     pub fn poll_output(&mut self, now: Now) -> Option<Output> {
-        self.state.poll_blocks(now);
+        self.state.poll_reception(now);
         self.state.commit_if_dirty();
         self.state.poll_output()
     }
@@ -379,12 +352,11 @@ impl Agent {
     /// Returns the time of the next [`Self::handle_timeout`].
     #[must_use]
     pub fn deadline(&self, now: Now) -> Option<Mono> {
-        let log = self.state.object().and_then(|object| object.log().deadline());
-        let tuner = self.state.tuner_deadline(now.mono);
+        let reception = self.state.reception.deadline(now.mono);
         let session = if self.client.is_busy() { None } else { self.state.session_deadline(now) };
         let question = self.prompt_deadline();
         let download = self.state.download_deadline();
-        [log, tuner, session, question, download].into_iter().flatten().min()
+        [reception, session, question, download].into_iter().flatten().min()
     }
 
     /// Requests an update in a session that begins at once. A session in progress is not used: the
@@ -468,19 +440,11 @@ impl Agent {
     /// Returns the counters of this run.
     #[must_use]
     pub const fn stats(&self) -> &Stats {
-        &self.state.stats
+        self.state.reception.stats()
     }
 }
 
 impl AgentState {
-    fn object(&self) -> Option<&Object> {
-        self.operation.as_ref()?.object.as_ref()
-    }
-
-    fn object_mut(&mut self) -> Option<&mut Object> {
-        self.operation.as_mut()?.object.as_mut()
-    }
-
     fn phase(&self) -> Phase {
         self.persistent.phase
     }
@@ -516,7 +480,8 @@ impl AgentState {
     fn poll_output(&mut self) -> Option<Output> {
         loop {
             let state = || {
-                let mut state = self.persistent.to_journal(&self.tuner.records(&self.boot_id));
+                let mut state = self.persistent.to_journal();
+                self.reception.write_journal(&self.boot_id, &mut state);
                 self.trust.write_journal(&mut state);
                 self.account.write_journal(&mut state);
                 self.reports.write_journal(&mut state);
@@ -525,14 +490,10 @@ impl AgentState {
             match self.effects.poll(state) {
                 effects::NextEffect::Output(output) => return Some(output),
                 effects::NextEffect::DeferredEffect(DeferredEffect::BlockDone(sbn)) => {
-                    if let Some(object) = self.object_mut() {
-                        object.blocks_mut().handle_block_done(sbn);
-                        self.blocks_dirty = true;
-                    }
+                    self.reception.handle_block_done(sbn);
                 }
                 effects::NextEffect::Nothing => {
-                    let log = self.object_mut().and_then(|object| object.log_mut().poll_output());
-                    return log.map(Output::Log);
+                    return self.reception.poll_log().map(Output::Log);
                 }
             }
         }

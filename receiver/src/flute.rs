@@ -6,6 +6,7 @@
 //!
 //! | module | holds |
 //! | --- | --- |
+//! | [`reception`] | the armed object, its channels and its decode progress |
 //! | [`tuner`] | windows to joined channels |
 //! | [`object`] | packets of the object to verified symbols |
 //! | [`leaf_tables`] | the hashes of the symbols, by segment |
@@ -19,6 +20,7 @@ pub mod decode;
 pub mod leaf_tables;
 pub mod object;
 pub mod packet_auth;
+pub mod reception;
 pub mod stats;
 pub mod tuner;
 pub mod unverified;

@@ -77,8 +77,7 @@ fn received(broadcast: &Broadcast, packet_auth: impl PacketAuth) -> (Vec<u8>, St
 fn receive<A: PacketAuth>(object: &mut Object<A>, datagram: &[u8], stats: &mut Stats) {
     let packet = Packet::parse(datagram).unwrap();
     assert_eq!(packet.header.tsi, TSI);
-    let kind = packet.header.toi.and_then(|toi| object.packet_kind(toi)).unwrap();
-    object.handle_packet(Mono(0), kind, &packet, stats);
+    assert!(object.handle_packet(Mono(0), &packet, stats));
 }
 
 fn log(broadcast: &Broadcast) -> SymbolLog {

@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, hint::black_box};
 
 use anyhow::{Context as _, ensure};
-use proto::{crypto::sha256, flute::alc::Packet, time::Mono};
+use proto::{crypto::sha256, flute::alc::Packet, ids::Toi, time::Mono};
 use receiver::{
     flute::{object::Object, stats::Stats},
     shell::clock::Clock,
@@ -71,13 +71,12 @@ pub fn run(times: usize) -> anyhow::Result<Cost> {
     let mut datagrams = Vec::new();
     for datagram in broadcast.pass()? {
         let packet = Packet::parse(&datagram)?;
-        let kind = packet.header.toi.and_then(|toi| object.packet_kind(toi)).context("ours")?;
-        if kind == receiver::flute::object::PacketKind::Data {
+        if packet.header.toi == Some(Toi::object(planned.component)) {
             let mut forged = datagram.clone();
             *forged.last_mut().context("a symbol")? ^= 1;
             datagrams.push(forged);
         } else {
-            object.handle_packet(Mono(0), kind, &packet, &mut stats);
+            object.handle_packet(Mono(0), &packet, &mut stats);
         }
     }
     let mut found = Vec::new();
@@ -101,10 +100,7 @@ fn check(object: &mut Object, datagrams: &[Vec<u8>], stats: &mut Stats) {
     for _ in 0..ROUNDS {
         for datagram in datagrams {
             let Ok(packet) = Packet::parse(black_box(datagram)) else { continue };
-            let Some(kind) = packet.header.toi.and_then(|toi| object.packet_kind(toi)) else {
-                continue;
-            };
-            object.handle_packet(Mono(0), kind, &packet, stats);
+            object.handle_packet(Mono(0), &packet, stats);
         }
     }
 }

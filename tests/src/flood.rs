@@ -154,9 +154,7 @@ impl Device {
     /// Receives a packet; packets of other objects are ignored.
     pub(crate) fn receive(&mut self, datagram: &[u8]) -> anyhow::Result<()> {
         let packet = Packet::parse(datagram)?;
-        let kind = packet.header.toi.and_then(|toi| self.object.packet_kind(toi));
-        let Some(kind) = kind else { return Ok(()) };
-        self.object.handle_packet(Mono(0), kind, &packet, &mut self.stats);
+        self.object.handle_packet(Mono(0), &packet, &mut self.stats);
         self.write()
     }
 

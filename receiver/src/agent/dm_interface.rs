@@ -39,14 +39,9 @@ const MAX_WINDOWS: usize = 16;
 
 impl ManagementBackend for AgentState {
     fn view(&self) -> DeviceView {
-        let object = self.object();
-        let progress = object.map_or(0, |object| {
-            let needed = u64::from(object.log().layout().total_symbols()).max(1);
-            let held = object.log().synced_total().min(needed);
-            u16::try_from(held * 1000 / needed).unwrap_or(1000)
-        });
         let manifest = self.operation.as_ref().map(|operation| &operation.accepted.manifest);
-        let progress = self.download_progress().unwrap_or(progress);
+        let progress = self.download_progress();
+        let progress = progress.unwrap_or_else(|| self.reception.progress_per_mille());
         let limits = self.config.limits;
         DeviceView {
             firmware_version: self.firmware_version.clone().unwrap_or_default(),
@@ -334,7 +329,7 @@ impl AgentState {
             }
             Ok(()) if self.persistent.correlator != request.correlator => ResultCode::WRONG_STATE,
             Ok(()) => {
-                self.tuner = tuner(now, request, windows);
+                self.reception.move_windows(tuner(now, request, windows));
                 self.effects.mark_dirty();
                 return self.tune(now);
             }
@@ -363,7 +358,7 @@ impl AgentState {
             || !self.concerns(request.subject.as_ref());
         match (&self.operation, same) {
             (Some(_), true) if self.persistent.correlator == request.correlator => {
-                self.tuner = tuner(now, &request, &windows);
+                self.reception.move_windows(tuner(now, &request, &windows));
                 self.effects.mark_dirty();
                 self.tune(now);
             }
@@ -421,7 +416,7 @@ impl AgentState {
             }
         }
         let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
-        self.tuner = tuner(now, &request, &windows);
+        let tuner = tuner(now, &request, &windows);
         let class = self.device_class_of(request.subject.as_ref()).class;
         self.trust.record_accepted(class, &accepted.campaign);
         self.persistent.subject = request.subject;
@@ -439,9 +434,9 @@ impl AgentState {
         // A user who has just agreed to the server's prompt is not prompted again.
         self.persistent.consent =
             if self.prompts.agreed { ConsentGranted::Download } else { ConsentGranted::Nothing };
-        self.persistent.progress.retain(|key, _| *key == object.object_key);
+        self.reception.arm(object, tuner, plan_header);
         let envelopes = [request.campaign, request.manifest];
-        self.operation = Some(Operation::new(accepted, envelopes, layout.clone(), plan_header));
+        self.operation = Some(Operation { accepted, envelopes });
         self.set_phase(Phase::Armed);
         self.effects.mark_dirty();
         self.effects.push_after_commit(Output::RemoveOtherObjects(Some(layout.clone())));

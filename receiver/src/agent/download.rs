@@ -214,7 +214,7 @@ impl AgentState {
     /// Returns how much of the image is synced, per mille, while one is fetched.
     pub(super) fn download_progress(&self) -> Option<u16> {
         let download = self.persistent.download.as_ref()?;
-        let octets = self.operation.as_ref()?.layout.image_bytes().max(1);
+        let octets = self.reception.layout()?.image_bytes().max(1);
         u16::try_from(download.fetched.min(octets).saturating_mul(1000) / octets).ok()
     }
 
@@ -227,7 +227,7 @@ impl AgentState {
         if blocked || !may || (download.url.is_empty() && download.object.is_none()) {
             return;
         }
-        let image = self.operation.as_ref().map(|operation| operation.layout.image_bytes());
+        let image = self.reception.layout().map(ObjectLayout::image_bytes);
         let fetch = match (&download.object, image) {
             (None, _) => {
                 let to = u64::try_from(bundle::MAX_HEAD).unwrap_or(u64::MAX);
@@ -253,10 +253,10 @@ impl AgentState {
     fn on_fetched(&mut self, now: Now, fetched: Fetched) {
         self.fetcher.failures = 0;
         let Some(download) = &self.persistent.download else { return };
-        match (&download.object, &self.operation) {
+        match (&download.object, self.reception.layout()) {
             (None, _) => self.on_descriptor(now, &fetched),
             (Some(_), None) => self.on_bundle_head(now, &fetched),
-            (Some(_), Some(operation)) => {
+            (Some(_), Some(layout)) => {
                 if fetched.octets.is_empty() {
                     return self.fail_download(
                         now,
@@ -264,7 +264,7 @@ impl AgentState {
                         InstallStatus::ATTRIBUTE_MISMATCH,
                     );
                 }
-                let (layout, at) = (operation.layout.clone(), download.fetched);
+                let (layout, at) = (layout.clone(), download.fetched);
                 self.fetcher.busy = true;
                 self.fetcher.storing = u64::try_from(fetched.octets.len()).unwrap_or_default();
                 self.effects.push(Output::WriteImage(layout, at, fetched.octets));
@@ -387,13 +387,13 @@ impl AgentState {
         let class = self.device_class_of(self.persistent.subject.as_ref()).class;
         self.trust.record_accepted(class, &accepted.campaign);
         self.persistent.armed = Some(pinned);
-        self.persistent.progress.clear();
+        self.reception.arm_unicast(object);
         if let Some(download) = &mut self.persistent.download {
             download.image_offset = head.image_offset;
             download.fetched = 0;
         }
         let envelopes = [head.campaign, head.manifest];
-        self.operation = Some(Operation::new(accepted, envelopes, layout.clone(), None));
+        self.operation = Some(Operation { accepted, envelopes });
         self.effects.mark_dirty();
         self.effects.push_after_commit(Output::RemoveOtherObjects(Some(layout)));
     }
@@ -426,8 +426,8 @@ impl AgentState {
 
     /// Requests the verification of the image.
     pub(super) fn verify_image(&mut self) {
-        if let Some(operation) = &self.operation {
-            self.effects.push_after_commit(Output::VerifyImage(operation.layout.clone()));
+        if let Some(layout) = self.reception.layout() {
+            self.effects.push_after_commit(Output::VerifyImage(layout.clone()));
         }
     }
 
@@ -640,7 +640,8 @@ impl AgentState {
         self.persistent.armed = None;
         self.persistent.download = None;
         self.persistent.awaiting_update_exec = false;
-        self.persistent.progress.clear();
+        self.reception.disarm();
+        self.reception.forget_progress_except(None);
         self.set_phase(Phase::Idle);
         self.effects.mark_dirty();
         self.effects.push_after_commit(Output::RemoveOtherObjects(None));

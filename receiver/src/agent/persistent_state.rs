@@ -3,25 +3,22 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use proto::{
-    crypto::{Digest, Hash16},
+    crypto::Digest,
     dm::{
         descriptor::InstallStatus,
         fumo::{Operation, Phase, ResultCode},
         scomo::Branch,
     },
-    ids::{CampaignId, ComponentId, Correlator, Sbn},
+    ids::{CampaignId, ComponentId, Correlator},
     wire::WireError,
 };
 
 use super::{ConsentGranted, Download, InstallNotification};
 use crate::{
     components::{Announced, ComponentTarget, InventoryConsent},
-    store::{
-        SlotRun,
-        journal_state::{
-            AnnouncedRecord, ArmedRecord, DownloadRecord, InstallNotificationRecord, JournalState,
-            ObjectProgress, PolicySetting, SubjectRecord, TuneInRecord, fixed,
-        },
+    store::journal_state::{
+        AnnouncedRecord, ArmedRecord, DownloadRecord, InstallNotificationRecord, JournalState,
+        PolicySetting, SubjectRecord, fixed,
     },
     suspension::{Policy, SuspendReason},
 };
@@ -41,8 +38,6 @@ pub struct PersistentState {
     pub suspended: BTreeSet<SuspendReason>,
     /// The suspend policy.
     pub policy: Policy,
-    /// The decode progress of the stored objects, by object key.
-    pub progress: BTreeMap<Hash16, DecodeProgress>,
     /// The version that the installer must print.
     pub expected_version: Option<String>,
     /// The boot in which the installer requested a reboot.
@@ -86,19 +81,6 @@ pub struct ArmedCampaign {
     pub plan_header: Option<Digest>,
 }
 
-/// The decode progress of an object.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct DecodeProgress {
-    /// Blocks that are synced in the image.
-    pub blocks: BTreeSet<Sbn>,
-    /// Set once the image was read back and its digest matched.
-    pub verified: bool,
-    /// Slots of the logs that failed and are ignored.
-    pub bad: Vec<SlotRun>,
-    /// Set once the image was wrong: its blocks are decoded again.
-    pub redecoded: bool,
-}
-
 impl PersistentState {
     /// Returns the state of a new device.
     #[must_use]
@@ -110,7 +92,6 @@ impl PersistentState {
             operation: Operation::DownloadAndUpdate,
             suspended: BTreeSet::new(),
             policy: Policy::default(),
-            progress: BTreeMap::new(),
             expected_version: None,
             reboot_requested_in_boot: None,
             consent: ConsentGranted::Nothing,
@@ -143,15 +124,6 @@ impl PersistentState {
         for setting in &state.policy {
             persistent.policy.set(&setting.node, &setting.value)?;
         }
-        for object in &state.objects {
-            let solved = DecodeProgress {
-                blocks: object.done(),
-                verified: object.verified,
-                bad: object.bad(),
-                redecoded: object.redecoded,
-            };
-            persistent.progress.insert(Hash16(fixed(&object.object_key)?), solved);
-        }
         persistent.expected_version.clone_from(&state.expected_version);
         persistent.reboot_requested_in_boot.clone_from(&state.reboot_requested_in_boot);
         persistent.consent = ConsentGranted::from_number(state.consent);
@@ -168,24 +140,16 @@ impl PersistentState {
         Ok(persistent)
     }
 
-    /// Returns whether the blocks of an object were decoded again already.
+    /// Returns the journal's state, without the part of the reception.
     #[must_use]
-    pub fn was_redecoded(&self, key: Hash16) -> bool {
-        self.progress.get(&key).is_some_and(|solved| solved.redecoded)
-    }
-
-    /// Returns the journal's state.
-    #[must_use]
-    pub fn to_journal(&self, tune_ins: &[TuneInRecord]) -> JournalState {
+    pub fn to_journal(&self) -> JournalState {
         JournalState {
             phase: self.phase.as_str().to_owned(),
             armed: self.armed.as_ref().map(write_armed),
-            tune_ins: tune_ins.to_vec(),
             correlator: self.correlator.as_ref().map(|correlator| correlator.0.clone()),
             operation: self.operation.as_str().to_owned(),
             suspend_reasons: self.suspended.iter().map(ToString::to_string).collect(),
             policy: self.policy.nodes().map(write_policy).into(),
-            objects: self.progress.iter().map(write_progress).collect(),
             expected_version: self.expected_version.clone(),
             result: self.result.map(|code| code.0.into()),
             reboot_requested_in_boot: self.reboot_requested_in_boot.clone(),
@@ -251,18 +215,6 @@ fn write_announced(
         name: name.to_owned(),
         leaves: leaves.iter().flat_map(|(leaf, text)| [(*leaf).to_owned(), text.clone()]).collect(),
     }
-}
-
-fn write_progress((key, solved): (&Hash16, &DecodeProgress)) -> ObjectProgress {
-    let mut progress = ObjectProgress {
-        object_key: key.0.to_vec(),
-        blocks_done: Vec::new(),
-        verified: solved.verified,
-        bad_slots: solved.bad.iter().flat_map(|run| [run.first, run.count]).collect(),
-        redecoded: solved.redecoded,
-    };
-    solved.blocks.iter().for_each(|sbn| progress.mark_done(*sbn));
-    progress
 }
 
 fn read_download(record: &DownloadRecord) -> Download {
@@ -358,13 +310,6 @@ mod tests {
             result: Some(ResultCode::MISSED),
             ..PersistentState::new()
         };
-        let solved = DecodeProgress {
-            blocks: BTreeSet::from([Sbn(0), Sbn(9)]),
-            verified: true,
-            bad: vec![SlotRun { first: 3, count: 2 }, SlotRun { first: 9, count: 1 }],
-            redecoded: true,
-        };
-        persistent.progress.insert(Hash16([9; 16]), solved);
         persistent.announced.add(Branch::Download, "x").unwrap();
         persistent.announced.write(Branch::Download, "x", "PkgID", "player").unwrap();
         persistent
@@ -373,9 +318,9 @@ mod tests {
     #[test]
     fn a_persistent_state_is_read_as_it_was_written() {
         for persistent in [PersistentState::new(), full()] {
-            let state = persistent.to_journal(&[]);
+            let state = persistent.to_journal();
             let again = PersistentState::from_journal(&state).unwrap();
-            assert_eq!(again.to_journal(&[]), state);
+            assert_eq!(again.to_journal(), state);
             assert_eq!(format!("{again:?}"), format!("{persistent:?}"));
         }
     }
@@ -383,14 +328,13 @@ mod tests {
     #[test]
     fn a_state_that_this_program_cannot_have_written_is_refused() {
         let with = |change: fn(&mut JournalState)| {
-            let mut state = full().to_journal(&[]);
+            let mut state = full().to_journal();
             change(&mut state);
             PersistentState::from_journal(&state)
         };
         assert!(with(|_| ()).is_ok());
         assert!(with(|state| state.phase = "asleep".to_owned()).is_err());
         assert!(with(|state| state.operation.clear()).is_err());
-        assert!(with(|state| state.objects[0].object_key.push(0)).is_err());
         assert!(with(|state| state.announced[0].branch.clear()).is_err());
         assert!(with(|state| state.subject.as_mut().unwrap().package.clear()).is_err());
     }

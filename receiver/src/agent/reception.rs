@@ -1,141 +1,74 @@
 //! Reception, from the open window to the end of the operation: receive, decode, verify, hand off.
 
-use std::net::{IpAddr, SocketAddr};
-
 use proto::{
     dm::{
         fumo::{Phase, ResultCode},
         scomo::Branch,
     },
-    flute::{alc::Packet, ext},
     ids::Sbn,
-    time::{Mono, Now},
-    trust::PlannedObject,
-    tune_in::TuneIn,
+    time::Now,
 };
 
-use super::{
-    AgentState, ConsentGranted, DeferredEffect, Output, VerifyError,
-    persistent_state::DecodeProgress,
-};
+use super::{AgentState, ConsentGranted, DeferredEffect, Output, VerifyError};
 use crate::{
     dm::FinalAlert,
     flute::{
         decode::DecodeOutcome,
-        object::{Object, PacketKind},
+        reception::{Gate, ReceptionEvent},
     },
-    store::{Limits, Recovered, StorageError, SymbolLog, Ticket},
+    store::{Recovered, StorageError, Ticket},
     update::installer::{CONTRACT_VERSION, InstallOutcome, InstallRequest},
 };
 
-/// Octets of a datagram that can be an ALC packet of ours.
-const DATAGRAM_BYTES: std::ops::RangeInclusive<usize> = 12..=1472;
-
 impl AgentState {
-    /// Handles a datagram. The order of checks is that of security facts 4.5: each step costs more
-    /// than the one before.
-    pub(super) fn handle_datagram(
-        &mut self,
-        now: Now,
-        channel: SocketAddr,
-        source: IpAddr,
-        datagram: &[u8],
-    ) {
-        self.stats.datagrams += 1;
-        let Some(operation) = &mut self.operation else {
-            self.stats.not_tuned_in += 1;
-            return;
-        };
-        let mut on_channel =
-            self.joined.iter().filter(|tune_in| tune_in.channel == channel).peekable();
-        if on_channel.peek().is_none() {
-            self.stats.not_tuned_in += 1;
-            return;
-        }
-        if !DATAGRAM_BYTES.contains(&datagram.len()) {
-            self.stats.malformed += 1;
-            return;
-        }
-        let Ok(packet) = Packet::parse(datagram) else {
-            self.stats.malformed += 1;
-            return;
-        };
-        if !on_channel.any(|joined| joined.source == source && joined.tsi == packet.header.tsi) {
-            self.stats.wrong_session += 1;
-            return;
-        }
-        let Some(object) = &mut operation.object else {
-            self.stats.data_dropped += 1;
-            return;
-        };
-        let Some(packet_kind) = packet.header.toi.and_then(|toi| object.packet_kind(toi)) else {
-            self.stats.other_object += 1;
-            return;
-        };
-        if fec_mismatch(&packet, packet_kind, object.planned()) {
-            self.stats.fec_mismatch += 1;
-            return;
-        }
-        operation.session_received = true;
-        object.handle_packet(now.mono, packet_kind, &packet, &mut self.stats);
-        self.blocks_dirty = true;
-    }
-
     pub(super) fn handle_timeout(&mut self, now: Now) {
-        if let Some(object) = self.object_mut() {
-            object.log_mut().handle_timeout(now.mono);
-        }
+        self.reception.handle_timeout(now.mono);
         self.tune(now);
         self.end_windows(now);
     }
 
-    /// Checks whether received or synced symbols complete a block or the object.
-    pub(super) fn poll_blocks(&mut self, now: Now) {
-        if !std::mem::take(&mut self.blocks_dirty) {
-            return;
+    /// Routes what the blocks have come to.
+    pub(super) fn poll_reception(&mut self, now: Now) {
+        while let Some(event) = self.reception.poll(self.reception_gate()) {
+            self.handle_reception_event(now, event);
         }
-        let Some(object) = self.operation.as_mut().and_then(|operation| operation.object.as_mut())
-        else {
-            return;
-        };
-        object.blocks_mut().flush_complete_blocks();
-        let job = object.blocks_mut().next_decode();
-        let assembled = object.blocks().is_assembled();
-        if let Some(job) = job {
-            self.effects.push(Output::Decode(job));
+    }
+
+    fn handle_reception_event(&mut self, now: Now, event: ReceptionEvent) {
+        match event {
+            ReceptionEvent::Decodable(job) => self.effects.push(Output::Decode(job)),
+            ReceptionEvent::Assembled => {
+                self.set_phase(Phase::Assembled);
+                self.verify_image();
+            }
+            ReceptionEvent::Enough => self.tune(now),
+            ReceptionEvent::WindowsOver { received } => {
+                let (phase, result) = if self.phase() == Phase::Armed {
+                    (Phase::Missed, ResultCode::MISSED)
+                } else if received {
+                    (Phase::Incomplete, ResultCode::INCOMPLETE)
+                } else {
+                    (Phase::Incomplete, ResultCode::NOTHING_RECEIVED)
+                };
+                self.complete(now, phase, result);
+            }
         }
-        if assembled && self.is_receiving() {
-            self.set_phase(Phase::Assembled);
-            self.verify_image();
-        }
+    }
+
+    /// Goes on after a completion of the storage or the decoder.
+    pub(super) fn after_storage(&mut self, now: Now) {
+        self.commit_if_dirty();
+        self.poll_reception(now);
         self.tune(now);
         self.end_windows(now);
+        self.commit_if_dirty();
     }
 
     pub(super) fn handle_recovered(&mut self, now: Now, recovered: &Recovered) {
-        let Some(operation) = &mut self.operation else { return };
-        let planned = operation.accepted.object;
-        let solved = self.persistent.progress.entry(planned.object_key).or_default();
-        let log = SymbolLog::recovered(
-            operation.layout.clone(),
-            Limits::default(),
-            recovered,
-            &solved.blocks,
-            &solved.bad,
-        );
-        let verified = solved.verified;
-        operation.reserved = recovered.files_ready;
-        operation.resumed = log.synced_total();
-        let mut object = Object::new(planned, log);
-        object.recover_tables(&recovered.tables);
-        if let Some(header) = operation.plan_header.as_deref() {
-            object.receive_header(header, &mut self.stats);
-        }
-        operation.object = Some(object);
-        self.blocks_dirty = true;
+        let Some(is_verified) = self.reception.handle_recovered(recovered) else { return };
         if self.phase() == Phase::Assembled {
             self.verify_image();
-        } else if matches!(self.phase(), Phase::Verified | Phase::Deferred) && verified {
+        } else if matches!(self.phase(), Phase::Verified | Phase::Deferred) && is_verified {
             self.after_verification(now);
         } else {
             self.ask_for_consent(now);
@@ -162,15 +95,9 @@ impl AgentState {
     /// Records the failed slots in the journal. A storage that fails repeatedly ends the operation;
     /// synced symbols stay.
     pub(super) fn handle_log_failed(&mut self, now: Now, ticket: Ticket, error: &StorageError) {
-        let Some(operation) = &mut self.operation else { return };
-        let key = operation.layout.object_key();
-        let Some(object) = &mut operation.object else { return };
-        object.log_mut().handle_failed(now.mono, ticket);
-        let (bad, has_failed) = (object.log().bad_runs(), object.log().has_failed());
-        self.persistent.progress.entry(key).or_default().bad = bad;
+        let Some(has_failed) = self.reception.handle_log_failed(now.mono, ticket) else { return };
         self.effects.mark_dirty();
-        self.blocks_dirty = true;
-        if has_failed && self.is_receiving() {
+        if has_failed && self.reception_gate() != Gate::Closed {
             let result = match error {
                 StorageError::NoSpace { .. } => ResultCode::NO_ROOM_TO_DOWNLOAD,
                 StorageError::Io { .. } => ResultCode::CLIENT_ERROR,
@@ -183,14 +110,11 @@ impl AgentState {
         if let DecodeOutcome::Failed(error) = outcome {
             tracing::warn!(%error, "block not written");
         }
-        let Some(operation) = &mut self.operation else { return };
-        let key = operation.layout.object_key();
-        let Some(object) = &mut operation.object else { return };
-        object.blocks_mut().handle_decoded(sbn, outcome);
-        self.blocks_dirty = true;
+        if !self.reception.handle_decoded(sbn, outcome) {
+            return;
+        }
         match outcome {
             DecodeOutcome::Done => {
-                self.persistent.progress.entry(key).or_default().blocks.insert(sbn);
                 self.effects.mark_dirty();
                 self.effects.run_after_commit(DeferredEffect::BlockDone(sbn));
             }
@@ -205,11 +129,12 @@ impl AgentState {
 
     pub(super) fn handle_image_verified(&mut self, now: Now, outcome: Result<(), VerifyError>) {
         let by_unicast = self.has_download();
-        let Some(operation) = &mut self.operation else { return };
-        let key = operation.layout.object_key();
+        if self.operation.is_none() {
+            return;
+        }
         match outcome {
             Ok(()) => {
-                self.persistent.progress.entry(key).or_default().verified = true;
+                self.reception.mark_verified();
                 if self.phase() != Phase::Deferred {
                     self.set_phase(Phase::Verified);
                 }
@@ -223,19 +148,13 @@ impl AgentState {
                 tracing::warn!(%error, "package not read back");
                 self.complete(now, Phase::Failed, ResultCode::CLIENT_ERROR);
             }
-            // Symbols are exact, so the stored blocks were damaged: decode them once more.
-            Err(VerifyError::WrongDigest) if !self.persistent.was_redecoded(key) => {
-                operation.object = None;
-                let layout = operation.layout.clone();
-                let solved = self.persistent.progress.entry(key).or_default();
-                let bad = std::mem::take(&mut solved.bad);
-                *solved = DecodeProgress { bad, redecoded: true, ..DecodeProgress::default() };
-                self.set_phase(Phase::Receiving);
-                self.effects.push_after_commit(Output::Open(layout));
-            }
-            Err(VerifyError::WrongDigest) => {
-                self.complete(now, Phase::Failed, ResultCode::CORRUPTED);
-            }
+            Err(VerifyError::WrongDigest) => match self.reception.decode_again() {
+                Some(layout) => {
+                    self.set_phase(Phase::Receiving);
+                    self.effects.push_after_commit(Output::Open(layout));
+                }
+                None => self.complete(now, Phase::Failed, ResultCode::CORRUPTED),
+            },
             Err(VerifyError::Storage(error)) => self.effects.fail(error),
         }
     }
@@ -267,7 +186,7 @@ impl AgentState {
             sha256: object.stored_sha256.to_string(),
             software_component: self.component_install().map(Box::new),
         };
-        let layout = operation.layout.clone();
+        let Some(layout) = self.reception.layout().cloned() else { return };
         self.persistent.expected_version = Some(manifest.firmware_version.clone());
         self.tune(now);
         self.set_phase(Phase::HandedOver);
@@ -362,37 +281,26 @@ impl AgentState {
         self.persistent.consent = ConsentGranted::Nothing;
         let had_image = has_download || self.operation.is_some();
         // Symbols of an incomplete image are reused when it is broadcast again.
-        let kept = self.operation.take().map(|operation| operation.layout);
+        self.operation = None;
+        let kept = self.reception.disarm();
         let kept = kept.filter(|_| matches!(phase, Phase::Incomplete | Phase::Missed));
-        self.tuner = crate::flute::tuner::Tuner::default();
         self.set_phase(phase);
         self.effects.mark_dirty();
         self.tune(now);
         if had_image {
-            let keeps = |key| kept.as_ref().is_some_and(|layout| layout.object_key() == key);
-            self.persistent.progress.retain(|key, _| keeps(*key));
+            self.reception.forget_progress_except(kept.as_ref());
             self.effects.push_after_commit(Output::RemoveOtherObjects(kept));
         }
     }
 
     /// Joins and leaves channels until they are those that the open windows need.
     pub(super) fn tune(&mut self, now: Now) {
-        let wanted: Vec<TuneIn> = if self.wants_packets() {
-            self.tuner.wanted(now.mono).cloned().collect()
-        } else {
-            Vec::new()
-        };
-        if wanted == self.joined {
-            return;
-        }
-        if !wanted.is_empty() && self.phase() == Phase::Armed {
+        let Some(change) = self.reception.tune(now.mono, self.reception_gate()) else { return };
+        if change.is_tuned_in && self.phase() == Phase::Armed {
             self.set_phase(Phase::Receiving);
         }
-        let before = std::mem::replace(&mut self.joined, wanted.clone());
-        for left in before.iter().filter(|tune_in| !wanted.contains(tune_in)) {
-            self.effects.push(Output::Leave(left.clone()));
-        }
-        for joined in wanted.into_iter().filter(|tune_in| !before.contains(tune_in)) {
+        change.left.into_iter().for_each(|left| self.effects.push(Output::Leave(left)));
+        for joined in change.joined {
             self.effects.push_after_commit(Output::Join(joined));
         }
     }
@@ -403,65 +311,30 @@ impl AgentState {
         self.fetch_next(now);
     }
 
-    /// Returns whether the object needs more packets.
-    fn wants_packets(&self) -> bool {
-        let wants = self.object().is_some_and(|object| !object.blocks().has_enough());
-        wants
-            && self.download_allowed()
-            && self.persistent.suspended.is_empty()
-            && matches!(self.phase(), Phase::Armed | Phase::Receiving)
+    fn reception_gate(&self) -> Gate {
+        let is_open = || self.persistent.suspended.is_empty() && self.download_allowed();
+        match self.phase() {
+            Phase::Armed | Phase::Receiving if is_open() => Gate::Open,
+            Phase::Armed | Phase::Receiving | Phase::Suspended => Gate::Paused,
+            Phase::Idle
+            | Phase::Assembled
+            | Phase::Verified
+            | Phase::Deferred
+            | Phase::HandedOver
+            | Phase::Confirmed
+            | Phase::Failed
+            | Phase::Reported
+            | Phase::Missed
+            | Phase::Expired
+            | Phase::Disarmed
+            | Phase::Refused
+            | Phase::Incomplete => Gate::Closed,
+        }
     }
 
-    /// Returns whether blocks are still being received or decoded.
-    fn is_receiving(&self) -> bool {
-        matches!(self.phase(), Phase::Armed | Phase::Receiving | Phase::Suspended)
-    }
-
-    /// Ends the operation after the last window, unless enough symbols are received.
     fn end_windows(&mut self, now: Now) {
-        let Some(operation) = &mut self.operation else { return };
-        let Some(object) = &mut operation.object else { return };
-        let received = operation.session_received || object.log().synced_total() > 0;
-        let done = object.blocks().has_enough();
-        let over = self.tuner.is_over(now.mono);
-        if over && !object.log().is_quiet() {
-            // The last symbols are synced for another window; the flush leads here again.
-            object.log_mut().flush();
-            return;
+        if let Some(event) = self.reception.end_windows(now.mono, self.reception_gate()) {
+            self.handle_reception_event(now, event);
         }
-        if !over || done || !self.is_receiving() {
-            return;
-        }
-        let (phase, result) = if self.phase() == Phase::Armed {
-            (Phase::Missed, ResultCode::MISSED)
-        } else if received {
-            (Phase::Incomplete, ResultCode::INCOMPLETE)
-        } else {
-            (Phase::Incomplete, ResultCode::NOTHING_RECEIVED)
-        };
-        self.complete(now, phase, result);
     }
-
-    pub(super) fn tuner_deadline(&self, now: Mono) -> Option<Mono> {
-        self.operation.as_ref()?;
-        self.tuner.next_change(now)
-    }
-}
-
-/// Returns whether the FEC information of a packet differs from that of the campaign: such a packet
-/// is not meant for this device.
-fn fec_mismatch(packet: &Packet<'_>, packet_kind: PacketKind, planned: &PlannedObject) -> bool {
-    let codepoint = match packet_kind {
-        PacketKind::Data | PacketKind::Table => proto::fec::ENCODING_ID_RAPTORQ,
-        PacketKind::Header => proto::fec::ENCODING_ID_NO_CODE,
-    };
-    if packet.header.codepoint != codepoint {
-        return true;
-    }
-    packet_kind == PacketKind::Data
-        && packet.extensions.find(ext::FTI).is_some()
-        && !packet
-            .extensions
-            .fti(codepoint)
-            .is_ok_and(|found| found == Some(proto::fec::oti::Oti::RaptorQ(planned.oti)))
 }

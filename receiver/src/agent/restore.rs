@@ -23,9 +23,9 @@ use crate::{
         schedule::SessionSchedule,
         update_request::UpdateRequestState,
     },
-    flute::{stats::Stats, tuner::Tuner},
+    flute::reception::Reception,
     rng::SplitMix64,
-    store::{Journaler, ObjectLayout, journal_state::JournalState},
+    store::{Journaler, journal_state::JournalState},
     suspension::Environment,
     trust::{DeviceHistory, RootError, Trust, newest_root, root_file},
     update::acceptance::Accepted,
@@ -77,11 +77,15 @@ impl Agent {
         let history = DeviceHistory::from_journal(&journal)?;
         let root = newest_root(journal.root_version, &stored.factory_root, &stored.files)?;
         let trust = Trust::new(root, history, journal.epoch);
-        let tune_ins = stored.state.as_ref().map(|state| state.tune_ins.as_slice());
-        let tuner = Tuner::recovered(now, &stored.boot_id, tune_ins.unwrap_or_default());
+        let mut reception = Reception::from_journal(now, &stored.boot_id, &journal)?;
         let armed = persistent.armed.clone();
         let operation =
             armed.as_ref().and_then(|armed| armed_operation(&trust, armed, &stored.files));
+        if let Some(operation) = &operation {
+            let plan_header = armed.as_ref().and_then(ArmedCampaign::plan_header_file);
+            let plan_header = plan_header.and_then(|name| stored.files.get(&name)).cloned();
+            reception.restore_object(operation.accepted.object, plan_header);
+        }
         let client = DmClient::new(config.dm.clone(), client_limits(&config));
         let notifications = {
             let account = &config.dm.account;
@@ -103,8 +107,7 @@ impl Agent {
             reports: Reports::from_journal(&journal)?,
             persistent,
             operation,
-            tuner,
-            joined: Vec::new(),
+            reception,
             schedule,
             update_request: UpdateRequestState::default(),
             environment,
@@ -114,9 +117,7 @@ impl Agent {
             partial_package: PartialPackageStore::recovered(&stored.files),
             rng: SplitMix64::new(stored.seed),
             firmware_version: None,
-            stats: Stats::default(),
             effects: EffectQueue::new(stored.journaler),
-            blocks_dirty: false,
             deployed: None,
             has_listed: false,
         };
@@ -152,37 +153,17 @@ impl AgentState {
             tracing::error!("the files of the armed campaign are damaged");
             self.complete(now, Phase::Failed, ResultCode::UNDEFINED);
         }
-        match &self.operation {
+        match self.reception.layout() {
             // The answer to `ReadVersion` decides; the image stays until then.
             Some(_) if self.phase() == Phase::HandedOver => {}
             Some(_) if self.has_download() => self.resume_download(now),
-            Some(operation) => self.effects.push(Output::Open(operation.layout.clone())),
+            Some(layout) => self.effects.push(Output::Open(layout.clone())),
             // The power may have gone before the object's directory did.
             None if self.has_download() => self.fetch_next(now),
-            None if self.persistent.progress.is_empty() => {
+            None if !self.reception.has_data() => {
                 self.effects.push(Output::RemoveOtherObjects(None));
             }
             None => {}
-        }
-    }
-}
-
-impl Operation {
-    pub(super) fn new(
-        accepted: Accepted,
-        envelopes: [Vec<u8>; 2],
-        layout: ObjectLayout,
-        plan_header: Option<Vec<u8>>,
-    ) -> Self {
-        Self {
-            accepted,
-            envelopes,
-            layout,
-            plan_header,
-            object: None,
-            resumed: 0,
-            session_received: false,
-            reserved: 0,
         }
     }
 }
@@ -236,8 +217,6 @@ fn armed_operation(
     }
     let objects = campaign.planned_objects(&manifest).ok()?;
     let object = objects.into_iter().find(|object| object.component == armed.component)?;
-    let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
-    let plan_header = armed.plan_header_file().and_then(|name| files.get(&name)).cloned();
     let accepted = Accepted { campaign, manifest, object };
-    Some(Operation::new(accepted, envelopes.map(Clone::clone), layout, plan_header))
+    Some(Operation { accepted, envelopes: envelopes.map(Clone::clone) })
 }

@@ -55,35 +55,27 @@ pub struct Status {
 
 impl AgentState {
     pub(super) fn status(&self) -> Status {
-        let operation = self.operation.as_ref();
-        let object = self.object();
-        let log = object.map(crate::flute::object::Object::log);
-        let blocks = log.map_or(0, |log| log.layout().blocks());
-        let done = |log: &crate::store::SymbolLog| {
-            (0..blocks).filter(|sbn| log.is_done(proto::ids::Sbn(*sbn))).count()
-        };
+        let reception = self.reception.status();
         Status {
             phase: self.persistent.phase,
             state: self.persistent.phase.state(self.package_data()).number(),
             reasons: self.reasons(),
             campaign: self.persistent.armed.as_ref().map(|pin| pin.id.to_string()),
-            channels: self.joined.iter().map(|tune_in| tune_in.channel.to_string()).collect(),
-            symbols_synced: log.map_or(0, crate::store::SymbolLog::synced_total),
-            symbols_needed: operation
-                .map_or(0, |operation| operation.layout.total_symbols().into()),
-            symbols_resumed: operation.map_or(0, |operation| operation.resumed),
-            slots_held: log.map_or(0, crate::store::SymbolLog::slots_held),
-            blocks_done: log.map_or(0, |log| u64::try_from(done(log)).unwrap_or(u64::MAX)),
-            blocks: blocks.into(),
-            logs_reserved: operation
-                .map(|operation| (operation.reserved, operation.layout.files())),
+            channels: reception.channels,
+            symbols_synced: reception.symbols_synced,
+            symbols_needed: reception.symbols_needed,
+            symbols_resumed: reception.symbols_resumed,
+            slots_held: reception.slots_held,
+            blocks_done: reception.blocks_done,
+            blocks: reception.blocks,
+            logs_reserved: reception.logs_reserved,
             firmware_version: self.firmware_version.clone(),
             result: self.persistent.result.map(|code| code.0),
             reports_waiting: self.reports.waiting(),
             request: self.update_request.status(),
             readings: self.environment.readings(),
             components: self.deployed.clone(),
-            stats: self.stats,
+            stats: *self.reception.stats(),
         }
     }
 
@@ -92,10 +84,6 @@ impl AgentState {
     }
 
     pub(super) fn package_data(&self) -> PackageData {
-        if self.operation.is_some() || !self.persistent.progress.is_empty() {
-            PackageData::Stored
-        } else {
-            PackageData::Deleted
-        }
+        if self.reception.has_data() { PackageData::Stored } else { PackageData::Deleted }
     }
 }

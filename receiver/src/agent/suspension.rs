@@ -86,9 +86,7 @@ impl AgentState {
             return;
         }
         self.effects.mark_dirty();
-        if let Some(object) = self.object_mut() {
-            object.log_mut().flush();
-        }
+        self.reception.flush();
         if self.phase() == Phase::Receiving {
             self.set_phase(Phase::Suspended);
         }

@@ -8,7 +8,11 @@
 
 use proto::{
     crypto::Hash16,
-    flute::alc::{Packet, Payload},
+    fec::oti::Oti,
+    flute::{
+        alc::{Packet, Payload},
+        ext,
+    },
     ids::{Esi, Sbn, Toi},
     time::Mono,
     trust::{
@@ -47,7 +51,7 @@ struct Plan {
 
 /// The content of a packet of the object, by its TOI.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PacketKind {
+enum PacketKind {
     /// A symbol of the image.
     Data,
     /// A symbol of the tables.
@@ -69,19 +73,6 @@ impl<A: PacketAuth> Object<A> {
     #[must_use]
     pub const fn with_packet_auth(planned: PlannedObject, log: SymbolLog, packet_auth: A) -> Self {
         Self { planned, blocks: Blocks::new(log), plan: None, packet_auth }
-    }
-
-    /// Returns the kind of packets with this TOI; `None` for another object.
-    #[must_use]
-    pub fn packet_kind(&self, toi: Toi) -> Option<PacketKind> {
-        let component = self.planned.component;
-        [
-            (Toi::object(component), PacketKind::Data),
-            (Toi::tables(component), PacketKind::Table),
-            (Toi::plan_header(component), PacketKind::Header),
-        ]
-        .into_iter()
-        .find_map(|(ours, packet_kind)| (ours == toi).then_some(packet_kind))
     }
 
     /// Receives the plan header if it is the signed one; returns whether it was new.
@@ -128,22 +119,27 @@ impl<A: PacketAuth> Object<A> {
         });
     }
 
-    /// Handles a packet of the session that the device is tuned in to.
-    pub fn handle_packet(
-        &mut self,
-        now: Mono,
-        packet_kind: PacketKind,
-        packet: &Packet<'_>,
-        stats: &mut Stats,
-    ) {
-        let Some(payload) = packet.payload else { return };
-        match packet_kind {
-            PacketKind::Header => {
-                self.receive_header(payload.symbols, stats);
-            }
-            PacketKind::Table => self.handle_table(now, packet, payload, stats),
-            PacketKind::Data => self.handle_data(now, payload, stats),
+    /// Handles a packet of the session that the device is tuned in to. Returns whether it is one of
+    /// this object.
+    pub fn handle_packet(&mut self, now: Mono, packet: &Packet<'_>, stats: &mut Stats) -> bool {
+        let Some(kind) = packet.header.toi.and_then(|toi| self.packet_kind(toi)) else {
+            stats.other_object += 1;
+            return false;
+        };
+        if self.fec_mismatch(packet, kind) {
+            stats.fec_mismatch += 1;
+            return false;
         }
+        if let Some(payload) = packet.payload {
+            match kind {
+                PacketKind::Header => {
+                    self.receive_header(payload.symbols, stats);
+                }
+                PacketKind::Table => self.handle_table(now, packet, payload, stats),
+                PacketKind::Data => self.handle_data(now, payload, stats),
+            }
+        }
+        true
     }
 
     /// Returns the blocks, with the log of their symbols.
@@ -172,6 +168,35 @@ impl<A: PacketAuth> Object<A> {
     /// Returns the symbol log, for completions of the storage.
     pub const fn log_mut(&mut self) -> &mut SymbolLog {
         self.blocks.log_mut()
+    }
+
+    fn packet_kind(&self, toi: Toi) -> Option<PacketKind> {
+        let component = self.planned.component;
+        [
+            (Toi::object(component), PacketKind::Data),
+            (Toi::tables(component), PacketKind::Table),
+            (Toi::plan_header(component), PacketKind::Header),
+        ]
+        .into_iter()
+        .find_map(|(ours, kind)| (ours == toi).then_some(kind))
+    }
+
+    /// Returns whether the FEC information of a packet differs from that of the campaign: such a
+    /// packet is not meant for this device.
+    fn fec_mismatch(&self, packet: &Packet<'_>, kind: PacketKind) -> bool {
+        let codepoint = match kind {
+            PacketKind::Data | PacketKind::Table => proto::fec::ENCODING_ID_RAPTORQ,
+            PacketKind::Header => proto::fec::ENCODING_ID_NO_CODE,
+        };
+        if packet.header.codepoint != codepoint {
+            return true;
+        }
+        kind == PacketKind::Data
+            && packet.extensions.find(ext::FTI).is_some()
+            && !packet
+                .extensions
+                .fti(codepoint)
+                .is_ok_and(|found| found == Some(Oti::RaptorQ(self.planned.oti)))
     }
 
     fn handle_table(

@@ -510,16 +510,15 @@ impl SymbolLog {
     }
 
     fn close_group(&mut self) {
+        let Some(first) = self.group.records.first() else { return };
+        let address = self.layout.address(first.slot);
+        let (file, offset) = (address.file, self.layout.offset(address));
         let Group { mut octets, records } = std::mem::take(&mut self.group);
         octets.shrink_to_fit();
         let octets = Arc::new(octets);
-        if let Some(first) = records.first() {
-            let address = self.layout.address(first.slot);
-            let (file, offset) = (address.file, self.layout.offset(address));
-            let ticket = self.ticket();
-            self.in_flight.push_back(InFlight::Write(ticket, records, Arc::clone(&octets)));
-            self.outputs.push_back(LogOutput::Write { ticket, file, offset, octets });
-        }
+        let ticket = self.ticket();
+        self.in_flight.push_back(InFlight::Write(ticket, records, Arc::clone(&octets)));
+        self.outputs.push_back(LogOutput::Write { ticket, file, offset, octets });
     }
 
     fn ticket(&mut self) -> Ticket {

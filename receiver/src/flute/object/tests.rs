@@ -29,8 +29,7 @@ impl Case {
 
     fn receive(&mut self, datagram: &[u8]) {
         let packet = Packet::parse(datagram).unwrap();
-        let packet_kind = self.object.packet_kind(packet.header.toi.unwrap()).unwrap();
-        self.object.handle_packet(NOW, packet_kind, &packet, &mut self.stats);
+        assert!(self.object.handle_packet(NOW, &packet, &mut self.stats));
     }
 
     fn hear_tables(&mut self, segment: u32) {
