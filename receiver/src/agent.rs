@@ -27,7 +27,6 @@ use proto::{
     dm::fumo::{Phase, ResultCode, UpdateRequest},
     ids::Sbn,
     time::{Mono, Now},
-    tune_in::TuneIn,
 };
 
 use self::{
@@ -36,36 +35,31 @@ use self::{
 };
 pub use self::{
     download::{Download, Fetch, FetchError, Fetched, InstallNotification},
+    effects::{NetworkAnswer, NetworkRequest, Output},
     persistent_state::PersistentState,
     restore::{StoredState, StoredStateError},
     status::Status,
     user_prompts::ConsentGranted,
 };
 use crate::{
-    components::{Deployed, InstallerCall, InventoryAccess},
+    components::{Deployed, InventoryAccess},
     dm::{
         self,
         account::AccountState,
-        client::{
-            DmClient, HttpRequest, HttpResponse, SessionOutcome, Step, TransportError, Trigger,
-        },
+        client::{DmClient, HttpResponse, SessionOutcome, Step, TransportError, Trigger},
         notification::{NotificationFilter, NotificationOutcome},
         report::Reports,
         schedule::SessionSchedule,
         update_request::UpdateRequestState,
     },
-    flute::{
-        decode::{DecodeJob, DecodeOutcome},
-        reception::Reception,
-        stats::Stats,
-    },
+    flute::{reception::Reception, stats::Stats},
     rng::SplitMix64,
-    store::{JournalWrite, LogOutput, ObjectLayout, Recovered, StorageError, Ticket},
+    store::commands::Completion,
     suspension::{Environment, SuspendReason},
     trust::Trust,
     update::{
         acceptance::{Accepted, DeviceClass, Limits},
-        installer::{InstallOutcome, InstallRequest},
+        installer::InstallerAnswer,
     },
     user,
 };
@@ -90,66 +84,6 @@ pub struct Config {
 }
 
 // spec: oma-002 3 (states and events, as the tests of the agent tabulate them)
-/// An effect that the shell executes, in this order.
-#[derive(Debug)]
-pub enum Output {
-    /// Recover the object's directory and reserve its space; answered by
-    /// [`Agent::handle_recovered`], then [`Agent::handle_reserved`], or
-    /// [`Agent::handle_open_failed`].
-    Open(ObjectLayout),
-    /// Write to or sync the logs of the open object.
-    Log(LogOutput),
-    /// Write and sync a small file of this name.
-    WriteFile(String, Vec<u8>),
-    /// Write and sync a small file that is not essential; answered by
-    /// [`Agent::handle_optional_file_written`].
-    WriteOptionalFile(String, Vec<u8>),
-    /// Remove a small file.
-    RemoveFile(String),
-    /// Write and sync a copy of the journal; answered by [`Agent::handle_journal_written`].
-    Journal(JournalWrite),
-    /// Decode a block; answered by [`Agent::handle_decoded`].
-    Decode(DecodeJob),
-    /// Read the image back and compare its digest; answered by [`Agent::handle_image_verified`].
-    VerifyImage(ObjectLayout),
-    /// Remove the directories of all objects but this one.
-    RemoveOtherObjects(Option<ObjectLayout>),
-    /// Join the channel.
-    Join(TuneIn),
-    /// Leave the channel.
-    Leave(TuneIn),
-    /// Ask the installer which version is installed; answered by [`Agent::handle_version`].
-    ReadVersion,
-    /// Hand the image to the installer; answered by [`Agent::handle_installed`].
-    Install(ObjectLayout, InstallRequest),
-    /// Ask the installer about components; answered by [`Agent::handle_components`], and a change
-    /// by [`Agent::handle_installed`].
-    Components(InstallerCall),
-    /// Fetch a range of a package; answered by [`Agent::handle_fetched`].
-    Fetch(Fetch),
-    /// Write and sync octets of the image at this offset; answered by
-    /// [`Agent::handle_image_written`].
-    WriteImage(ObjectLayout, u64, Vec<u8>),
-    /// Post an installation notification; answered by [`Agent::handle_install_notified`].
-    Notify(String, String),
-    /// Prompt the user; answered by [`Agent::handle_user_reply`].
-    PromptUser(user::Question),
-    /// Send a DM message; answered by [`Agent::handle_response`] or
-    /// [`Agent::handle_post_failure`].
-    SendDmMessage(HttpRequest),
-    /// Stop: the storage cannot be relied on. The next start resumes from the synced state.
-    Stop(StorageError),
-}
-
-/// The reason why the image that was read back is rejected.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VerifyError {
-    /// It hashes to something else.
-    WrongDigest,
-    /// It cannot be read, synced or renamed.
-    Storage(StorageError),
-}
-
 /// The device agent.
 #[derive(Debug)]
 pub struct Agent {
@@ -264,69 +198,34 @@ impl Agent {
         self.state.reception.flush();
     }
 
-    /// Handles the content of the open object's directory.
-    pub fn handle_recovered(&mut self, now: Now, recovered: &Recovered) {
-        self.state.handle_recovered(now, recovered);
-        self.state.after_storage(now);
-    }
-
-    /// Records that the first `files` logs are reserved.
-    pub fn handle_reserved(&mut self, files: u32) {
-        self.state.reception.handle_reserved(files);
-    }
-
-    /// Handles a failure to open the object's directory or to reserve its space.
-    pub fn handle_open_failed(&mut self, now: Now, error: &StorageError) {
-        self.state.handle_open_failed(now, error);
+    /// Handles a completion of the storage.
+    pub fn handle_storage(&mut self, now: Now, completion: Completion) {
+        self.state.handle_storage(now, completion);
         self.state.commit_if_dirty();
     }
 
-    /// Handles the end of a flush.
-    pub fn handle_flushed(&mut self, now: Now, ticket: Ticket) {
-        self.state.reception.handle_flushed(ticket);
-        self.state.after_storage(now);
-    }
-
-    /// Handles a failed write to the log, or a failed flush.
-    pub fn handle_log_failed(&mut self, now: Now, ticket: Ticket, error: &StorageError) {
-        self.state.handle_log_failed(now, ticket, error);
-        self.state.after_storage(now);
-    }
-
-    /// Handles the sync of the journal of this generation.
-    pub fn handle_journal_written(&mut self, now: Now, generation: u64) {
-        self.state.effects.handle_journal_written(generation);
-        self.state.poll_reception(now);
+    /// Handles the answer of the network to a request other than a DM message.
+    pub fn handle_network(&mut self, now: Now, answer: NetworkAnswer) {
+        match answer {
+            NetworkAnswer::Fetched(fetched) => self.state.handle_fetched(now, fetched),
+            NetworkAnswer::Notified(arrived) => self.state.handle_install_notified(now, arrived),
+        }
         self.state.commit_if_dirty();
     }
 
-    /// Handles a failed write of a small file or the journal: no effect behind it is executed.
-    pub fn handle_storage_failed(&mut self, error: StorageError) {
-        self.state.effects.fail(error);
-    }
-
-    /// Handles the outcome of decoding a block.
-    pub fn handle_decoded(&mut self, now: Now, sbn: Sbn, outcome: &DecodeOutcome) {
-        self.state.handle_decoded(now, sbn, outcome);
-        self.state.after_storage(now);
-    }
-
-    /// Handles the outcome of verifying the image.
-    pub fn handle_image_verified(&mut self, now: Now, outcome: Result<(), VerifyError>) {
-        self.state.handle_image_verified(now, outcome);
-        self.state.commit_if_dirty();
-    }
-
-    /// Handles the outcome of the installer.
-    pub fn handle_installed(&mut self, now: Now, outcome: InstallOutcome) {
-        self.state.handle_installed(now, outcome);
-        self.state.commit_if_dirty();
-    }
-
-    /// Handles the installed version; `None` when the installer printed none.
-    pub fn handle_version(&mut self, now: Now, version: Option<String>) {
-        self.state.handle_version(now, version);
-        self.start_due_session(now);
+    /// Handles the answer of the installer.
+    pub fn handle_installer(&mut self, now: Now, answer: InstallerAnswer) {
+        match answer {
+            InstallerAnswer::Version(version) => {
+                self.state.handle_version(now, version);
+                self.start_due_session(now);
+            }
+            InstallerAnswer::Components(deployed) => {
+                self.state.handle_components(now, deployed);
+                self.start_due_session(now);
+            }
+            InstallerAnswer::Ended(outcome) => self.state.handle_installed(now, outcome),
+        }
         self.state.commit_if_dirty();
     }
 
@@ -388,7 +287,7 @@ impl Agent {
         };
         self.state.begin_session(now);
         let post = self.client.start(now, &mut self.state, trigger, id);
-        self.state.effects.push_after_commit(Output::SendDmMessage(post));
+        self.state.effects.push_after_commit(NetworkRequest::SendDmMessage(post));
     }
 
     /// Aborts a DM session in progress before the process ends; no other begins.
@@ -415,13 +314,15 @@ impl Agent {
     fn abort(&mut self, now: Now) {
         if let Some(post) = self.client.abort(now, &mut self.state) {
             self.state.prompts.forget(user::PromptPurpose::Session);
-            self.state.effects.push_after_commit(Output::SendDmMessage(post));
+            self.state.effects.push_after_commit(NetworkRequest::SendDmMessage(post));
         }
     }
 
     fn handle_step(&mut self, now: Now, step: Step) {
         match step {
-            Step::Send(post) => self.state.effects.push_after_commit(Output::SendDmMessage(post)),
+            Step::Send(post) => {
+                self.state.effects.push_after_commit(NetworkRequest::SendDmMessage(post))
+            }
             Step::WaitForUser => {}
             Step::Done(outcome) => {
                 self.state.session_ended(now, &outcome);
@@ -493,7 +394,7 @@ impl AgentState {
                     self.reception.handle_block_done(sbn);
                 }
                 effects::NextEffect::Nothing => {
-                    return self.reception.poll_log().map(Output::Log);
+                    return self.reception.poll_log().map(Output::Storage);
                 }
             }
         }

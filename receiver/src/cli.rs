@@ -28,7 +28,7 @@ use crate::{
         control::{self, Answer, ControlError, Request},
         data_dir::{DataDir, OpenError, read_text},
         event_loop::{self, ExitReason, Options, StartError},
-        storage_router::RestoreError,
+        restore::RestoreError,
         user::Prompter,
     },
 };

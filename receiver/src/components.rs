@@ -391,15 +391,6 @@ impl Software {
     }
 }
 
-/// A call of the installer hook about components.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum InstallerCall {
-    /// List them.
-    Read,
-    /// Run the verb on a component.
-    Change(Verb, ChangeRequest),
-}
-
 words! {
     /// The verb of the hook for an installed component.
     pub enum Verb {

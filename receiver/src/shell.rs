@@ -15,7 +15,7 @@
 //! | [`sensors`] | reads battery, memory, storage, link and temperature |
 //! | [`user`], [`consent`] | prompts the user at the terminal or by a hook; loads a standing consent |
 //! | [`control`] | the control socket, both ends |
-//! | [`storage_router`] | routes outputs of the agent to the storage, and completions back |
+//! | [`restore`] | starts the agent from the data directory |
 //! | [`event_loop`] | runs the agent with all of these |
 //! | [`listen`] | runs the receiver of unsigned files |
 
@@ -35,7 +35,7 @@ pub mod listen;
 pub mod multicast;
 pub mod notifications;
 pub mod objects;
+pub mod restore;
 pub mod sensors;
 pub mod storage;
-pub mod storage_router;
 pub mod user;

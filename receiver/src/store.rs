@@ -1,7 +1,8 @@
 //! The resumable symbol store: received symbols survive a power cut, as octets and decisions.
 //!
 //! Nothing here opens a file. [`SymbolLog`] requests writes and syncs, the shell executes them;
-//! [`Recovery`] reads the content of the files and returns the symbols that survived.
+//! [`Recovery`] reads the content of the files and returns the symbols that survived. The shell
+//! executes the [`commands`] in order.
 //!
 //! ```text
 //! objects/<first 16 hex digits of the object key>/
@@ -28,6 +29,7 @@
 //!
 //! A slot that holds the only copy of a synced symbol of an undecoded block is never written.
 
+pub mod commands;
 pub mod error;
 mod header;
 pub mod journal;

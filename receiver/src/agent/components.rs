@@ -20,11 +20,11 @@ use proto::{
     trust::component_class,
 };
 
-use super::{Agent, AgentState, Output};
+use super::AgentState;
+use crate::update::installer::InstallerCall;
 use crate::{
     components::{
-        ChangeRequest, ComponentTarget, Deployed, InstallerCall, InventoryAccess, InventoryConsent,
-        Software, Verb,
+        ChangeRequest, ComponentTarget, Deployed, InventoryAccess, InventoryConsent, Software, Verb,
     },
     dm::ReportSettings,
     trust::OfferTarget,
@@ -34,19 +34,10 @@ use crate::{
     },
 };
 
-impl Agent {
-    /// Handles the list of installed components; `None` when the installer printed none.
-    pub fn handle_components(&mut self, now: Now, deployed: Option<Vec<Deployed>>) {
-        self.state.handle_components(now, deployed);
-        self.start_due_session(now);
-        self.state.commit_if_dirty();
-    }
-}
-
 impl AgentState {
     pub(super) fn list_components(&mut self) {
         if self.config.components != InventoryAccess::Absent {
-            self.effects.push(Output::Components(InstallerCall::Read));
+            self.effects.push(InstallerCall::ReadComponents);
         }
     }
 
@@ -111,7 +102,8 @@ impl AgentState {
     /// Compares the installed components with the expected one; the installer's exit code is not
     /// trusted.
     // spec: oma-dm 12.1 (read back)
-    fn handle_components(&mut self, now: Now, deployed: Option<Vec<Deployed>>) {
+    /// Handles the list of installed components; `None` when the installer printed none.
+    pub(super) fn handle_components(&mut self, now: Now, deployed: Option<Vec<Deployed>>) {
         let is_first = !std::mem::replace(&mut self.has_listed, true);
         self.deployed = deployed;
         if is_first && matches!(self.phase(), Phase::Verified | Phase::Deferred) {
@@ -166,7 +158,7 @@ impl AgentState {
         self.installing = true;
         self.set_phase(Phase::HandedOver);
         self.effects.mark_dirty();
-        self.effects.push_after_commit(Output::Components(InstallerCall::Change(verb, request)));
+        self.effects.push_after_commit(InstallerCall::ChangeComponent(verb, request));
         StatusCode::ACCEPTED
     }
 

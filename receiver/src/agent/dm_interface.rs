@@ -19,7 +19,8 @@ use proto::{
     wire::WireError,
 };
 
-use super::{AgentState, ConsentGranted, Operation, Output, persistent_state::ArmedCampaign};
+use super::{AgentState, ConsentGranted, Operation, persistent_state::ArmedCampaign};
+use crate::store::commands::StorageCommand;
 use crate::{
     components::{Announced, ComponentTarget, Software},
     dm::{
@@ -439,8 +440,8 @@ impl AgentState {
         self.operation = Some(Operation { accepted, envelopes });
         self.set_phase(Phase::Armed);
         self.effects.mark_dirty();
-        self.effects.push_after_commit(Output::RemoveOtherObjects(Some(layout.clone())));
-        self.effects.push(Output::Open(layout));
+        self.effects.push_after_commit(StorageCommand::RemoveOtherObjects(vec![layout.clone()]));
+        self.effects.push(StorageCommand::Open(layout));
         self.reevaluate(now);
         self.ask_for_consent(now);
     }

@@ -23,8 +23,9 @@ use proto::{
 };
 
 use super::{
-    Agent, AgentState, ConsentGranted, Operation, Output, persistent_state::ArmedCampaign,
+    Agent, AgentState, ConsentGranted, NetworkRequest, Operation, persistent_state::ArmedCampaign,
 };
+use crate::store::commands::{FileName, StorageCommand};
 use crate::{
     components::ComponentTarget,
     dm::{DownloadRequest, FinalAlert, ReportSettings},
@@ -137,35 +138,6 @@ impl Fetcher {
 }
 
 impl Agent {
-    /// Handles the outcome of a fetch.
-    pub fn handle_fetched(&mut self, now: Now, fetched: Result<Fetched, FetchError>) {
-        self.state.fetcher.busy = false;
-        match (std::mem::take(&mut self.state.fetcher.stale), fetched) {
-            (true, _) => self.state.fetch_next(now),
-            (false, Ok(fetched)) => self.state.on_fetched(now, fetched),
-            (false, Err(error)) => self.state.on_fetch_failed(now, error),
-        }
-        self.state.commit_if_dirty();
-    }
-
-    /// Handles the outcome of a write to the image.
-    pub fn handle_image_written(&mut self, now: Now, outcome: Result<(), StorageError>) {
-        // No completion is awaited for the image of `PkgData`.
-        self.state.fetcher.busy = false;
-        if std::mem::take(&mut self.state.fetcher.stale) {
-            self.state.fetch_next(now);
-        } else {
-            self.state.on_image_written(now, outcome);
-        }
-        self.state.commit_if_dirty();
-    }
-
-    /// Handles the outcome of an installation notification.
-    pub fn handle_install_notified(&mut self, now: Now, arrived: bool) {
-        self.state.notified(now, arrived);
-        self.state.commit_if_dirty();
-    }
-
     /// Imports a package from local media, whose front is `head`; the user has agreed. Returns its
     /// version.
     ///
@@ -181,6 +153,35 @@ impl Agent {
 }
 
 impl AgentState {
+    /// Handles the outcome of a fetch.
+    pub(super) fn handle_fetched(&mut self, now: Now, fetched: Result<Fetched, FetchError>) {
+        self.fetcher.busy = false;
+        match (std::mem::take(&mut self.fetcher.stale), fetched) {
+            (true, _) => self.fetch_next(now),
+            (false, Ok(fetched)) => self.on_fetched(now, fetched),
+            (false, Err(error)) => self.on_fetch_failed(now, error),
+        }
+    }
+
+    /// Handles the outcome of a write to the image.
+    pub(super) fn handle_image_written(&mut self, now: Now, outcome: Result<(), StorageError>) {
+        // No completion is awaited for the image of `PkgData`.
+        self.fetcher.busy = false;
+        if std::mem::take(&mut self.fetcher.stale) {
+            self.fetch_next(now);
+        } else {
+            self.on_image_written(now, outcome);
+        }
+    }
+
+    /// Handles the end of a write to the image of an operation that has ended.
+    pub(super) fn handle_late_image_written(&mut self, now: Now) {
+        if self.fetcher.stale || !self.has_download() {
+            (self.fetcher.busy, self.fetcher.stale) = (false, false);
+            self.fetch_next(now);
+        }
+    }
+
     pub(super) fn has_download(&self) -> bool {
         self.persistent.download.is_some()
     }
@@ -247,7 +248,7 @@ impl AgentState {
         };
         self.fetcher.retry = None;
         self.fetcher.busy = true;
-        self.effects.push_after_commit(Output::Fetch(fetch));
+        self.effects.push_after_commit(NetworkRequest::Fetch(fetch));
     }
 
     fn on_fetched(&mut self, now: Now, fetched: Fetched) {
@@ -267,7 +268,7 @@ impl AgentState {
                 let (layout, at) = (layout.clone(), download.fetched);
                 self.fetcher.busy = true;
                 self.fetcher.storing = u64::try_from(fetched.octets.len()).unwrap_or_default();
-                self.effects.push(Output::WriteImage(layout, at, fetched.octets));
+                self.effects.push(StorageCommand::WriteImage(layout, at, fetched.octets));
             }
         }
     }
@@ -382,8 +383,14 @@ impl AgentState {
             plan_header: None,
         };
         let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
-        self.effects.push(Output::WriteFile(pinned.campaign_file(), head.campaign.clone()));
-        self.effects.push(Output::WriteFile(pinned.manifest_file(), head.manifest.clone()));
+        self.effects.push(StorageCommand::WriteFile(
+            FileName::ours(&pinned.campaign_file()),
+            head.campaign.clone(),
+        ));
+        self.effects.push(StorageCommand::WriteFile(
+            FileName::ours(&pinned.manifest_file()),
+            head.manifest.clone(),
+        ));
         let class = self.device_class_of(self.persistent.subject.as_ref()).class;
         self.trust.record_accepted(class, &accepted.campaign);
         self.persistent.armed = Some(pinned);
@@ -395,7 +402,7 @@ impl AgentState {
         let envelopes = [head.campaign, head.manifest];
         self.operation = Some(Operation { accepted, envelopes });
         self.effects.mark_dirty();
-        self.effects.push_after_commit(Output::RemoveOtherObjects(Some(layout)));
+        self.effects.push_after_commit(StorageCommand::RemoveOtherObjects(vec![layout]));
     }
 
     /// Advances the download. Nothing is reported before it is synced.
@@ -427,7 +434,7 @@ impl AgentState {
     /// Requests the verification of the image.
     pub(super) fn verify_image(&mut self) {
         if let Some(layout) = self.reception.layout() {
-            self.effects.push_after_commit(Output::VerifyImage(layout.clone()));
+            self.effects.push_after_commit(StorageCommand::VerifyImage(layout.clone()));
         }
     }
 
@@ -626,7 +633,7 @@ impl AgentState {
             if self.prompts.agreed { ConsentGranted::Download } else { ConsentGranted::Nothing };
         let (offset, object) = (head.image_offset, accepted.object);
         let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
-        self.effects.push(Output::WriteImage(layout, 0, image.to_vec()));
+        self.effects.push(StorageCommand::WriteImage(layout, 0, image.to_vec()));
         self.arm_bundle(head, accepted);
         self.persistent.download = Some(Download { image_offset: offset, ..whole });
         self.set_phase(Phase::Verified);
@@ -644,7 +651,7 @@ impl AgentState {
         self.reception.forget_progress_except(None);
         self.set_phase(Phase::Idle);
         self.effects.mark_dirty();
-        self.effects.push_after_commit(Output::RemoveOtherObjects(None));
+        self.effects.push_after_commit(StorageCommand::RemoveOtherObjects(Vec::new()));
     }
 
     fn import(&mut self, now: Now, path: &str, head: &[u8]) -> Result<String, Refusal> {
@@ -714,12 +721,15 @@ impl AgentState {
         let Some(notice) = self.persistent.install_notifications.first() else { return };
         if due && !self.fetcher.notifying {
             self.fetcher.notifying = true;
-            self.effects
-                .push_after_commit(Output::Notify(notice.url.clone(), notice.status.emit()));
+            self.effects.push_after_commit(NetworkRequest::Notify(
+                notice.url.clone(),
+                notice.status.emit(),
+            ));
         }
     }
 
-    fn notified(&mut self, now: Now, arrived: bool) {
+    /// Handles the outcome of an installation notification.
+    pub(super) fn handle_install_notified(&mut self, now: Now, arrived: bool) {
         self.fetcher.notifying = false;
         self.fetcher.next_notification = None;
         let Some(notice) = self.persistent.install_notifications.first_mut() else { return };

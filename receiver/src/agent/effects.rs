@@ -2,8 +2,77 @@
 
 use std::collections::VecDeque;
 
-use super::{DeferredEffect, Output};
-use crate::store::{Journaler, StorageError, journal_state::JournalState};
+use proto::tune_in::TuneIn;
+
+use super::{DeferredEffect, Fetch, FetchError, Fetched};
+use crate::{
+    dm::client::HttpRequest,
+    store::{
+        Journaler, StorageError,
+        commands::{FileName, StorageCommand},
+        journal_state::JournalState,
+    },
+    update::installer::InstallerCall,
+    user::Question,
+};
+
+/// An effect that the shell executes, in this order.
+#[derive(Debug)]
+pub enum Output {
+    /// A command for the storage; answered by [`Agent::handle_storage`](super::Agent).
+    Storage(StorageCommand),
+    /// A request to the network; answered by [`Agent::handle_network`](super::Agent).
+    Network(NetworkRequest),
+    /// A call of the installer; answered by [`Agent::handle_installer`](super::Agent).
+    Installer(InstallerCall),
+    /// A prompt for the user; answered by [`Agent::handle_user_reply`](super::Agent).
+    Prompt(Question),
+    /// Stop: the storage cannot be relied on. The next start resumes from the synced state.
+    Stop(StorageError),
+}
+
+/// A request to the network.
+#[derive(Debug, Clone)]
+pub enum NetworkRequest {
+    /// Join the channel.
+    Join(TuneIn),
+    /// Leave the channel.
+    Leave(TuneIn),
+    /// Fetch a range of a package.
+    Fetch(Fetch),
+    /// Post an installation notification: URL and body.
+    Notify(String, String),
+    /// Send a DM message; answered by [`Agent::handle_response`](super::Agent) or
+    /// [`Agent::handle_post_failure`](super::Agent).
+    SendDmMessage(HttpRequest),
+}
+
+/// The answer of the network to a request other than a DM message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NetworkAnswer {
+    /// A fetched range.
+    Fetched(Result<Fetched, FetchError>),
+    /// The arrival of an installation notification; `false` when it did not arrive.
+    Notified(bool),
+}
+
+impl From<StorageCommand> for Output {
+    fn from(command: StorageCommand) -> Self {
+        Self::Storage(command)
+    }
+}
+
+impl From<NetworkRequest> for Output {
+    fn from(request: NetworkRequest) -> Self {
+        Self::Network(request)
+    }
+}
+
+impl From<InstallerCall> for Output {
+    fn from(call: InstallerCall) -> Self {
+        Self::Installer(call)
+    }
+}
 
 /// Effects in the order in which they may happen.
 #[derive(Debug)]
@@ -43,8 +112,8 @@ impl EffectQueue {
     }
 
     /// Queues an effect that is invisible outside the device.
-    pub(super) fn push(&mut self, output: Output) {
-        self.queue.push_back(QueuedEffect::Output(output));
+    pub(super) fn push(&mut self, output: impl Into<Output>) {
+        self.queue.push_back(QueuedEffect::Output(output.into()));
     }
 
     /// Queues a file that the state names, or will name. Each commit writes the state at the time
@@ -52,13 +121,14 @@ impl EffectQueue {
     pub(super) fn write_before_commit(&mut self, name: String, octets: Vec<u8>) {
         let commit = self.queue.iter().position(|queued| matches!(queued, QueuedEffect::Commit));
         let at = commit.unwrap_or(self.queue.len());
-        self.queue.insert(at, QueuedEffect::Output(Output::WriteFile(name, octets)));
+        let command = StorageCommand::WriteFile(FileName::ours(&name), octets);
+        self.queue.insert(at, QueuedEffect::Output(command.into()));
     }
 
     /// Queues a visible effect behind the journal write that it follows from.
-    pub(super) fn push_after_commit(&mut self, output: Output) {
+    pub(super) fn push_after_commit(&mut self, output: impl Into<Output>) {
         self.commit_if_dirty();
-        self.queue.push_back(QueuedEffect::Output(output));
+        self.queue.push_back(QueuedEffect::Output(output.into()));
     }
 
     /// Queues an internal effect behind the journal write that it follows from.
@@ -92,7 +162,7 @@ impl EffectQueue {
         match self.journaler.write(state) {
             Ok(write) => {
                 self.writing = Some(write.generation);
-                NextEffect::Output(Output::Journal(write))
+                NextEffect::Output(StorageCommand::Journal(write).into())
             }
             Err(error) => {
                 let attempted = "write the journal".to_owned();
@@ -142,17 +212,22 @@ mod tests {
             (next, reads.get())
         };
         assert!(matches!(poll(&mut effects), (NextEffect::Nothing, 0)));
-        effects.push(Output::ReadVersion);
+        effects.push(InstallerCall::ReadVersion);
         effects.mark_dirty();
-        effects.push_after_commit(Output::RemoveOtherObjects(None));
-        assert!(matches!(poll(&mut effects), (NextEffect::Output(Output::ReadVersion), 0)));
+        effects.push_after_commit(StorageCommand::RemoveOtherObjects(Vec::new()));
+        assert!(matches!(
+            poll(&mut effects),
+            (NextEffect::Output(Output::Installer(InstallerCall::ReadVersion)), 0)
+        ));
         let (written, 1) = poll(&mut effects) else { panic!("the commit reads the state once") };
-        let NextEffect::Output(Output::Journal(write)) = written else { panic!("no journal") };
+        let NextEffect::Output(Output::Storage(StorageCommand::Journal(write))) = written else {
+            panic!("no journal")
+        };
         assert!(matches!(poll(&mut effects), (NextEffect::Nothing, 1)), "it is not synced");
         effects.handle_journal_written(write.generation);
         assert!(matches!(
             poll(&mut effects),
-            (NextEffect::Output(Output::RemoveOtherObjects(None)), 1)
+            (NextEffect::Output(Output::Storage(StorageCommand::RemoveOtherObjects(_))), 1)
         ));
     }
 }

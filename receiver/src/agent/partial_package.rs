@@ -18,7 +18,8 @@ use proto::{
     dm::{code::StatusCode, fumo::PackagePrefix},
 };
 
-use super::{Agent, AgentState, Output};
+use super::AgentState;
+use crate::store::commands::{FileName, StorageCommand};
 use crate::{dm::ChunkPosition, store::StorageError};
 
 /// The most files of one package: enough for the largest in messages of a few KiB.
@@ -96,7 +97,8 @@ impl PartialPackageStore {
         (name, [all.sha256.0.as_slice(), octets].concat())
     }
 
-    fn handle_kept(&mut self, outcome: &Result<(), StorageError>) {
+    /// Handles the outcome of writing a chunk of a package.
+    pub(super) fn handle_written(&mut self, outcome: &Result<(), StorageError>) {
         if let Some(stale) = self.stale.checked_sub(1) {
             self.stale = stale;
             return;
@@ -133,13 +135,6 @@ fn file_name(number: usize) -> String {
     format!("{number}.piece")
 }
 
-impl Agent {
-    /// Handles the outcome of writing a chunk of a package.
-    pub fn handle_optional_file_written(&mut self, outcome: &Result<(), StorageError>) {
-        self.state.partial_package.handle_kept(outcome);
-    }
-}
-
 impl AgentState {
     // spec: oma-dm 11.2
     /// Stores a chunk, unless the package would be refused, or there is a gap before it.
@@ -167,7 +162,7 @@ impl AgentState {
             return;
         }
         let (name, file) = self.partial_package.push(octets);
-        self.effects.push(Output::WriteOptionalFile(name, file));
+        self.effects.push(StorageCommand::WriteOptionalFile(FileName::ours(&name), file));
         // The status of the chunk follows a write of the journal, and that follows this one.
         self.effects.mark_dirty();
     }
@@ -188,7 +183,7 @@ impl AgentState {
         let before = std::mem::take(&mut self.partial_package);
         self.partial_package.stale = before.stale + before.waiting.len();
         for name in before.files() {
-            self.effects.push_after_commit(Output::RemoveFile(name));
+            self.effects.push_after_commit(StorageCommand::RemoveFile(FileName::ours(&name)));
         }
     }
 }

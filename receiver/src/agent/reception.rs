@@ -5,18 +5,16 @@ use proto::{
         fumo::{Phase, ResultCode},
         scomo::Branch,
     },
-    ids::Sbn,
     time::Now,
 };
 
-use super::{AgentState, ConsentGranted, DeferredEffect, Output, VerifyError};
+use super::{AgentState, ConsentGranted, DeferredEffect, NetworkRequest};
+use crate::store::commands::{Completion, StorageCommand, VerifyOutcome};
+use crate::update::installer::InstallerCall;
 use crate::{
     dm::FinalAlert,
-    flute::{
-        decode::DecodeOutcome,
-        reception::{Gate, ReceptionEvent},
-    },
-    store::{Recovered, StorageError, Ticket},
+    flute::reception::{Gate, ReceptionEvent},
+    store::StorageError,
     update::installer::{CONTRACT_VERSION, InstallOutcome, InstallRequest},
 };
 
@@ -34,14 +32,66 @@ impl AgentState {
         }
     }
 
+    /// Handles a completion of the storage.
+    pub(super) fn handle_storage(&mut self, now: Now, completion: Completion) {
+        match completion {
+            Completion::JournalWritten(generation) => {
+                self.effects.handle_journal_written(generation);
+                self.poll_reception(now);
+            }
+            // No effect behind a failed write is executed.
+            Completion::JournalFailed(_, error) | Completion::FileFailed(_, error) => {
+                self.effects.fail(error);
+            }
+            Completion::OptionalFileWritten(outcome) => {
+                self.partial_package.handle_written(&outcome);
+            }
+            Completion::ImageWritten(key, outcome) => {
+                if self.reception.is_armed(key) {
+                    self.handle_image_written(now, outcome);
+                } else {
+                    self.handle_late_image_written(now);
+                }
+            }
+            Completion::ObjectsRemoved(Err(error)) => {
+                tracing::warn!(%error, "failed to remove files");
+            }
+            Completion::FileDone(_) | Completion::ObjectsRemoved(Ok(())) => {}
+            Completion::Recovered(..)
+            | Completion::Reserved(..)
+            | Completion::OpenFailed(..)
+            | Completion::Flushed(..)
+            | Completion::LogFailed(..)
+            | Completion::Decoded(..)
+            | Completion::ImageVerified(..) => {
+                if let Some(event) = self.reception.handle_storage(now.mono, completion) {
+                    self.handle_reception_event(now, event);
+                }
+                self.after_storage(now);
+            }
+        }
+    }
+
+    /// Routes an event of the reception.
     fn handle_reception_event(&mut self, now: Now, event: ReceptionEvent) {
         match event {
-            ReceptionEvent::Decodable(job) => self.effects.push(Output::Decode(job)),
+            ReceptionEvent::Opened { is_verified } => self.handle_opened(now, is_verified),
+            ReceptionEvent::NotOpened(error) => self.handle_open_failed(now, &error),
+            ReceptionEvent::SlotsFailed(error) => self.handle_slots_failed(now, error),
+            ReceptionEvent::Decodable(job) => self.effects.push(StorageCommand::Decode(job)),
+            ReceptionEvent::BlockDecoded(sbn) => {
+                self.effects.mark_dirty();
+                self.effects.run_after_commit(DeferredEffect::BlockDone(sbn));
+            }
+            ReceptionEvent::NoRoom => {
+                self.complete(now, Phase::Failed, ResultCode::NO_ROOM_TO_DOWNLOAD);
+            }
+            ReceptionEvent::BlockNotDecoded | ReceptionEvent::Enough => self.tune(now),
             ReceptionEvent::Assembled => {
                 self.set_phase(Phase::Assembled);
                 self.verify_image();
             }
-            ReceptionEvent::Enough => self.tune(now),
+            ReceptionEvent::ImageVerified(outcome) => self.handle_image_verified(now, outcome),
             ReceptionEvent::WindowsOver { received } => {
                 let (phase, result) = if self.phase() == Phase::Armed {
                     (Phase::Missed, ResultCode::MISSED)
@@ -64,8 +114,7 @@ impl AgentState {
         self.commit_if_dirty();
     }
 
-    pub(super) fn handle_recovered(&mut self, now: Now, recovered: &Recovered) {
-        let Some(is_verified) = self.reception.handle_recovered(recovered) else { return };
+    fn handle_opened(&mut self, now: Now, is_verified: bool) {
         if self.phase() == Phase::Assembled {
             self.verify_image();
         } else if matches!(self.phase(), Phase::Verified | Phase::Deferred) && is_verified {
@@ -76,10 +125,7 @@ impl AgentState {
         }
     }
 
-    pub(super) fn handle_open_failed(&mut self, now: Now, error: &StorageError) {
-        if self.operation.is_none() {
-            return;
-        }
+    fn handle_open_failed(&mut self, now: Now, error: &StorageError) {
         tracing::warn!(%error, "storage not opened");
         match error {
             StorageError::NoSpace { .. } => {
@@ -94,68 +140,52 @@ impl AgentState {
 
     /// Records the failed slots in the journal. A storage that fails repeatedly ends the operation;
     /// synced symbols stay.
-    pub(super) fn handle_log_failed(&mut self, now: Now, ticket: Ticket, error: &StorageError) {
-        let Some(has_failed) = self.reception.handle_log_failed(now.mono, ticket) else { return };
+    fn handle_slots_failed(&mut self, now: Now, error: Option<StorageError>) {
         self.effects.mark_dirty();
-        if has_failed && self.reception_gate() != Gate::Closed {
-            let result = match error {
-                StorageError::NoSpace { .. } => ResultCode::NO_ROOM_TO_DOWNLOAD,
-                StorageError::Io { .. } => ResultCode::CLIENT_ERROR,
-            };
-            self.complete(now, Phase::Incomplete, result);
-        }
+        let result = match error.filter(|_| self.reception_gate() != Gate::Closed) {
+            Some(StorageError::NoSpace { .. }) => ResultCode::NO_ROOM_TO_DOWNLOAD,
+            Some(StorageError::Io { .. }) => ResultCode::CLIENT_ERROR,
+            None => return,
+        };
+        self.complete(now, Phase::Incomplete, result);
     }
 
-    pub(super) fn handle_decoded(&mut self, now: Now, sbn: Sbn, outcome: &DecodeOutcome) {
-        if let DecodeOutcome::Failed(error) = outcome {
-            tracing::warn!(%error, "block not written");
-        }
-        if !self.reception.handle_decoded(sbn, outcome) {
-            return;
-        }
-        match outcome {
-            DecodeOutcome::Done => {
-                self.effects.mark_dirty();
-                self.effects.run_after_commit(DeferredEffect::BlockDone(sbn));
-            }
-            DecodeOutcome::Failed(StorageError::NoSpace { .. }) => {
-                self.complete(now, Phase::Failed, ResultCode::NO_ROOM_TO_DOWNLOAD);
-            }
-            DecodeOutcome::NeedsMore
-            | DecodeOutcome::LostSlots(_)
-            | DecodeOutcome::Failed(StorageError::Io { .. }) => self.tune(now),
-        }
-    }
-
-    pub(super) fn handle_image_verified(&mut self, now: Now, outcome: Result<(), VerifyError>) {
+    fn handle_image_verified(&mut self, now: Now, outcome: VerifyOutcome) {
         let by_unicast = self.has_download();
-        if self.operation.is_none() {
-            return;
-        }
         match outcome {
-            Ok(()) => {
+            VerifyOutcome::Ready { .. } => {
                 self.reception.mark_verified();
                 if self.phase() != Phase::Deferred {
                     self.set_phase(Phase::Verified);
                 }
                 self.after_verification(now);
             }
-            // A unicast image is not decoded: it is fetched again when the server requests it.
-            Err(VerifyError::WrongDigest) if by_unicast => {
-                self.complete(now, Phase::Failed, ResultCode::CORRUPTED);
+            VerifyOutcome::WrongDigest { found } => {
+                tracing::error!(%found, "the image is not the signed one");
+                self.handle_wrong_image(now);
             }
-            Err(VerifyError::Storage(error)) if by_unicast => {
+            VerifyOutcome::WrongContent { why } => {
+                tracing::error!(why, "unexpected content encoding of an image");
+                self.handle_wrong_image(now);
+            }
+            VerifyOutcome::Failed(error) if by_unicast => {
                 tracing::warn!(%error, "package not read back");
                 self.complete(now, Phase::Failed, ResultCode::CLIENT_ERROR);
             }
-            Err(VerifyError::WrongDigest) => match self.reception.decode_again() {
-                Some(layout) => {
-                    self.set_phase(Phase::Receiving);
-                    self.effects.push_after_commit(Output::Open(layout));
-                }
-                None => self.complete(now, Phase::Failed, ResultCode::CORRUPTED),
-            },
-            Err(VerifyError::Storage(error)) => self.effects.fail(error),
+            VerifyOutcome::Failed(error) => self.effects.fail(error),
+        }
+    }
+
+    /// Decodes a wrong image once more. A unicast image is not decoded: it is fetched again when
+    /// the server requests it.
+    fn handle_wrong_image(&mut self, now: Now) {
+        let decodes = !self.has_download();
+        match decodes.then(|| self.reception.decode_again()).flatten() {
+            Some(layout) => {
+                self.set_phase(Phase::Receiving);
+                self.effects.push_after_commit(StorageCommand::Open(layout));
+            }
+            None => self.complete(now, Phase::Failed, ResultCode::CORRUPTED),
         }
     }
 
@@ -191,7 +221,7 @@ impl AgentState {
         self.tune(now);
         self.set_phase(Phase::HandedOver);
         self.installing = true;
-        self.effects.push_after_commit(Output::Install(layout, request));
+        self.effects.push_after_commit(InstallerCall::Install(layout, request));
     }
 
     // spec: oma-001 8.1.1.13, oma-001 8.1.2.20
@@ -202,7 +232,7 @@ impl AgentState {
         }
         match outcome {
             InstallOutcome::Done if self.persistent.subject.is_some() => self.list_components(),
-            InstallOutcome::Done => self.effects.push(Output::ReadVersion),
+            InstallOutcome::Done => self.effects.push(InstallerCall::ReadVersion),
             InstallOutcome::RebootNeeded => {
                 tracing::info!("installer requests a reboot");
                 self.persistent.reboot_requested_in_boot = Some(self.boot_id.clone());
@@ -289,7 +319,8 @@ impl AgentState {
         self.tune(now);
         if had_image {
             self.reception.forget_progress_except(kept.as_ref());
-            self.effects.push_after_commit(Output::RemoveOtherObjects(kept));
+            self.effects
+                .push_after_commit(StorageCommand::RemoveOtherObjects(Vec::from_iter(kept)));
         }
     }
 
@@ -299,9 +330,9 @@ impl AgentState {
         if change.is_tuned_in && self.phase() == Phase::Armed {
             self.set_phase(Phase::Receiving);
         }
-        change.left.into_iter().for_each(|left| self.effects.push(Output::Leave(left)));
+        change.left.into_iter().for_each(|left| self.effects.push(NetworkRequest::Leave(left)));
         for joined in change.joined {
-            self.effects.push_after_commit(Output::Join(joined));
+            self.effects.push_after_commit(NetworkRequest::Join(joined));
         }
     }
 

@@ -10,10 +10,12 @@ use proto::{
 use thiserror::Error;
 
 use super::{
-    Agent, AgentState, Config, Operation, Output, PersistentState, download::Fetcher,
-    effects::EffectQueue, partial_package::PartialPackageStore, persistent_state::ArmedCampaign,
+    Agent, AgentState, Config, Operation, PersistentState, download::Fetcher, effects::EffectQueue,
+    partial_package::PartialPackageStore, persistent_state::ArmedCampaign,
     user_prompts::PromptQueue,
 };
+use crate::store::commands::StorageCommand;
+use crate::update::installer::InstallerCall;
 use crate::{
     dm::{
         account::AccountState,
@@ -145,7 +147,7 @@ impl Agent {
 impl AgentState {
     /// Resumes the operation that the journal names; each step may run for the second time.
     fn resume(&mut self, now: Now) {
-        self.effects.push(Output::ReadVersion);
+        self.effects.push(InstallerCall::ReadVersion);
         self.list_components();
         self.send_install_notification(now);
         let lost = self.persistent.armed.is_some() && self.operation.is_none();
@@ -157,11 +159,11 @@ impl AgentState {
             // The answer to `ReadVersion` decides; the image stays until then.
             Some(_) if self.phase() == Phase::HandedOver => {}
             Some(_) if self.has_download() => self.resume_download(now),
-            Some(layout) => self.effects.push(Output::Open(layout.clone())),
+            Some(layout) => self.effects.push(StorageCommand::Open(layout.clone())),
             // The power may have gone before the object's directory did.
             None if self.has_download() => self.fetch_next(now),
             None if !self.reception.has_data() => {
-                self.effects.push(Output::RemoveOtherObjects(None));
+                self.effects.push(StorageCommand::RemoveOtherObjects(Vec::new()));
             }
             None => {}
         }

@@ -8,6 +8,7 @@ use proto::{
     dm::fumo::Operation as Exec,
     ids::{Correlator, Esi, Sbn, Toi},
     time::Utc,
+    tune_in::TuneIn,
 };
 
 use super::*;
@@ -15,10 +16,13 @@ use crate::{
     dm::{ArmRequest, FinalAlert, Identity, ManagementBackend as _, ReportSettings},
     flute::decode::BlockFiles,
     store::{
-        BlockPlace, CopyName, JournalImage, Journaler, Recovered, Recovery, SlotAddress,
+        BlockPlace, CopyName, JournalImage, Journaler, LogOutput, ObjectLayout, Recovered,
+        Recovery, SlotAddress, StorageError,
+        commands::{StorageCommand, VerifyOutcome},
         journal_state::JournalState,
     },
     testing::{Broadcast, device_class, source},
+    update::installer::{InstallOutcome, InstallerCall},
 };
 
 mod components;
@@ -285,116 +289,138 @@ impl Device {
         self.run();
     }
 
-    #[expect(clippy::too_many_lines, reason = "one arm for each output")]
     fn perform(&mut self, output: Output) {
-        let now = self.now;
         let holds = match self.held {
             Held::Nothing => false,
-            Held::Finish => matches!(output, Output::VerifyImage(_)),
-            Held::Install => matches!(output, Output::Install(..)),
-            Held::Version => matches!(output, Output::ReadVersion),
-            Held::Components => matches!(output, Output::Components(InstallerCall::Change(..))),
+            Held::Finish => matches!(output, Output::Storage(StorageCommand::VerifyImage(_))),
+            Held::Install => matches!(output, Output::Installer(InstallerCall::Install(..))),
+            Held::Version => matches!(output, Output::Installer(InstallerCall::ReadVersion)),
+            Held::Components => {
+                matches!(output, Output::Installer(InstallerCall::ChangeComponent(..)))
+            }
         };
         if holds {
             return self.waiting.push(output);
         }
         match output {
-            Output::Open(layout) => self.open(&layout),
-            Output::Log(LogOutput::Write { file, offset, octets, .. }) => {
-                let start = usize::try_from(offset).unwrap();
-                self.disk.logs.get_mut(&file).unwrap()[start..start + octets.len()]
-                    .copy_from_slice(&octets);
-            }
-            Output::Log(LogOutput::Tables { offset, octets }) => {
-                let start = usize::try_from(offset).unwrap();
-                let end = start + octets.len();
-                self.disk.tables.resize(self.disk.tables.len().max(end), 0);
-                self.disk.tables[start..end].copy_from_slice(&octets);
-            }
-            Output::Log(LogOutput::Flush(ticket)) if self.failing_flushes > 0 => {
-                self.failing_flushes -= 1;
-                let error = StorageError::while_doing("sync log.0")(io::Error::other("I/O error"));
-                self.agent.handle_log_failed(now, ticket, &error);
-            }
-            Output::Log(LogOutput::Flush(ticket)) => self.agent.handle_flushed(now, ticket),
-            Output::WriteFile(name, octets) => {
-                self.disk.files.insert(name, octets);
-            }
-            Output::WriteOptionalFile(_, _) if self.full_after == Some(0) => {
-                self.full_after = None;
-                let attempted = "write a piece".to_owned();
-                self.agent.handle_optional_file_written(&Err(StorageError::NoSpace { attempted }));
-            }
-            Output::WriteOptionalFile(name, octets) => {
-                self.full_after = self.full_after.map(|left| left - 1);
-                self.disk.files.insert(name, octets);
-                self.agent.handle_optional_file_written(&Ok(()));
-            }
-            Output::RemoveFile(name) => {
-                self.disk.files.remove(&name);
-            }
-            Output::Journal(write) => {
-                let copy = usize::from(write.copy == CopyName::B);
-                self.disk.journal[copy].clone_from(&write.octets);
-                self.agent.handle_journal_written(now, write.generation);
-            }
-            Output::Decode(job) => {
-                let outcome = job.run(&mut self.disk);
-                self.agent.handle_decoded(now, job.sbn, &outcome);
-            }
-            Output::VerifyImage(layout) => {
-                let exact = sha256(&[&self.disk.image]) == layout.stored_sha256();
-                let outcome = if exact { Ok(()) } else { Err(VerifyError::WrongDigest) };
-                self.agent.handle_image_verified(now, outcome);
-            }
-            Output::RemoveOtherObjects(kept) => {
-                let kept = kept.map(|layout| layout.object_key());
-                if self.disk.object != kept {
-                    (self.disk.object, self.disk.image) = (None, Vec::new());
-                    self.disk.logs.clear();
-                }
-            }
-            Output::Join(tune_in) => self.joined.push(tune_in),
-            Output::Leave(tune_in) => self.joined.retain(|joined| *joined != tune_in),
-            Output::ReadVersion => self.agent.handle_version(now, Some(self.version.clone())),
-            Output::Components(call) => self.perform_call(call),
-            Output::Install(_, request) => {
-                assert_eq!(self.journal().phase, "handed-over", "the journal knows first");
-                assert_eq!(request.sha256, sha256(&[&self.disk.image]).to_string());
-                self.installed.push(self.disk.image.clone());
-                match &request.software_component {
-                    _ if self.install_ends == InstallOutcome::Failed => {}
-                    Some(component) => self.deploy(component, &request.firmware_version),
-                    None => self.version = "2.0".to_owned(),
-                }
-                self.agent.handle_installed(now, self.install_ends);
-            }
-            Output::PromptUser(question) => self.asked.push(question),
-            Output::Fetch(fetch) => self.fetches.push(fetch),
-            Output::Notify(url, body) => {
-                self.notices.push((url, body));
-                self.agent.handle_install_notified(now, !self.notices_fail);
-            }
-            Output::WriteImage(layout, offset, octets) => {
-                self.disk.object = Some(layout.object_key());
-                let start = usize::try_from(offset).unwrap();
-                self.disk.image.resize(start, 0);
-                self.disk.image.extend(octets);
-                self.agent.handle_image_written(now, Ok(()));
-            }
-            Output::SendDmMessage(post) if self.talks => self.post = Some(post),
-            Output::SendDmMessage(_) => {
-                self.posts += 1;
-                self.agent.handle_post_failure(
-                    now,
-                    TransportError::Http { status: 500, retry_after: None },
-                );
-            }
+            Output::Storage(command) => self.execute_storage(command),
+            Output::Network(request) => self.execute_network(request),
+            Output::Installer(call) => self.perform_call(call),
+            Output::Prompt(question) => self.asked.push(question),
             Output::Stop(error) => panic!("stopped: {error}"),
         }
     }
 
-    fn open(&mut self, layout: &ObjectLayout) {
+    /// Plays the storage, which writes and syncs at once.
+    fn execute_storage(&mut self, command: StorageCommand) {
+        let completion = match command {
+            StorageCommand::Open(layout) => Some(self.open(&layout)),
+            StorageCommand::Log(key, output) => self.write_log(key, output),
+            StorageCommand::WriteFile(name, octets) => {
+                self.disk.files.insert(name.as_str().to_owned(), octets);
+                None
+            }
+            StorageCommand::WriteOptionalFile(..) if self.full_after == Some(0) => {
+                self.full_after = None;
+                let attempted = "write a piece".to_owned();
+                Some(Completion::OptionalFileWritten(Err(StorageError::NoSpace { attempted })))
+            }
+            StorageCommand::WriteOptionalFile(name, octets) => {
+                self.full_after = self.full_after.map(|left| left - 1);
+                self.disk.files.insert(name.as_str().to_owned(), octets);
+                Some(Completion::OptionalFileWritten(Ok(())))
+            }
+            StorageCommand::RemoveFile(name) => {
+                self.disk.files.remove(name.as_str());
+                None
+            }
+            StorageCommand::Journal(write) => {
+                let copy = usize::from(write.copy == CopyName::B);
+                self.disk.journal[copy].clone_from(&write.octets);
+                Some(Completion::JournalWritten(write.generation))
+            }
+            StorageCommand::Decode(job) => {
+                let outcome = job.run(&mut self.disk);
+                Some(Completion::Decoded(job.layout.object_key(), job.sbn, outcome))
+            }
+            StorageCommand::VerifyImage(layout) => {
+                let found = sha256(&[&self.disk.image]);
+                let outcome = if found == layout.stored_sha256() {
+                    VerifyOutcome::Ready { sha256: found }
+                } else {
+                    VerifyOutcome::WrongDigest { found }
+                };
+                Some(Completion::ImageVerified(layout.object_key(), outcome))
+            }
+            StorageCommand::WriteImage(layout, offset, octets) => {
+                self.disk.object = Some(layout.object_key());
+                let start = usize::try_from(offset).unwrap();
+                self.disk.image.resize(start, 0);
+                self.disk.image.extend(octets);
+                Some(Completion::ImageWritten(layout.object_key(), Ok(())))
+            }
+            StorageCommand::RemoveOtherObjects(kept) => {
+                let kept = kept.first().map(ObjectLayout::object_key);
+                if self.disk.object != kept {
+                    (self.disk.object, self.disk.image) = (None, Vec::new());
+                    self.disk.logs.clear();
+                }
+                None
+            }
+            StorageCommand::Drop(_) => None,
+        };
+        if let Some(completion) = completion {
+            self.agent.handle_storage(self.now, completion);
+        }
+    }
+
+    fn write_log(&mut self, key: Hash16, output: LogOutput) -> Option<Completion> {
+        match output {
+            LogOutput::Write { file, offset, octets, .. } => {
+                let start = usize::try_from(offset).unwrap();
+                self.disk.logs.get_mut(&file).unwrap()[start..start + octets.len()]
+                    .copy_from_slice(&octets);
+                None
+            }
+            LogOutput::Tables { offset, octets } => {
+                let start = usize::try_from(offset).unwrap();
+                let end = start + octets.len();
+                self.disk.tables.resize(self.disk.tables.len().max(end), 0);
+                self.disk.tables[start..end].copy_from_slice(&octets);
+                None
+            }
+            LogOutput::Flush(ticket) if self.failing_flushes > 0 => {
+                self.failing_flushes -= 1;
+                let error = StorageError::while_doing("sync log.0")(io::Error::other("I/O error"));
+                Some(Completion::LogFailed(key, ticket, error))
+            }
+            LogOutput::Flush(ticket) => Some(Completion::Flushed(key, ticket)),
+        }
+    }
+
+    /// Plays the network.
+    fn execute_network(&mut self, request: NetworkRequest) {
+        match request {
+            NetworkRequest::Join(tune_in) => self.joined.push(tune_in),
+            NetworkRequest::Leave(tune_in) => self.joined.retain(|joined| *joined != tune_in),
+            NetworkRequest::Fetch(fetch) => self.fetches.push(fetch),
+            NetworkRequest::Notify(url, body) => {
+                self.notices.push((url, body));
+                let answer = NetworkAnswer::Notified(!self.notices_fail);
+                self.agent.handle_network(self.now, answer);
+            }
+            NetworkRequest::SendDmMessage(post) if self.talks => self.post = Some(post),
+            NetworkRequest::SendDmMessage(_) => {
+                self.posts += 1;
+                self.agent.handle_post_failure(
+                    self.now,
+                    TransportError::Http { status: 500, retry_after: None },
+                );
+            }
+        }
+    }
+
+    fn open(&mut self, layout: &ObjectLayout) -> Completion {
         self.disk.object = Some(layout.object_key());
         for file in 0..layout.files() {
             self.disk.logs.entry(file).or_insert_with(|| {
@@ -410,7 +436,7 @@ impl Device {
             recovery.slots(first, &log[ObjectLayout::HEADER_BYTES..]);
         }
         let recovered = Recovered { tables: self.disk.tables.clone(), ..recovery.finish() };
-        self.agent.handle_recovered(self.now, &recovered);
+        Completion::Recovered(layout.object_key(), recovered)
     }
 
     fn journal(&self) -> JournalState {

@@ -418,7 +418,7 @@ impl AgentState {
 
     fn show_next_prompt(&mut self) {
         if let Some(question) = self.prompts.show_next() {
-            self.effects.push_after_commit(Output::PromptUser(question));
+            self.effects.push_after_commit(Output::Prompt(question));
         }
     }
 }

@@ -31,7 +31,8 @@ use crate::{
         tuner::Tuner,
     },
     store::{
-        Limits, LogOutput, ObjectLayout, Recovered, SlotRun, SymbolLog, Ticket,
+        Limits, ObjectLayout, Recovered, SlotRun, StorageError, SymbolLog, Ticket,
+        commands::{Completion, StorageCommand, VerifyOutcome},
         journal_state::{JournalState, ObjectProgress, fixed},
     },
 };
@@ -94,12 +95,29 @@ pub enum Gate {
 /// An event of the reception.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReceptionEvent {
+    /// The armed object is open; its image may be verified already.
+    Opened {
+        /// Set when the image was read back in an earlier run and is the signed one.
+        is_verified: bool,
+    },
+    /// The armed object cannot be opened, or its space cannot be reserved.
+    NotOpened(StorageError),
+    /// Slots of the logs failed. The error ends the reception: the storage fails repeatedly.
+    SlotsFailed(Option<StorageError>),
     /// A block has enough synced symbols.
     Decodable(DecodeJob),
+    /// A block is decoded and synced in the image.
+    BlockDecoded(Sbn),
+    /// A block needs more symbols.
+    BlockNotDecoded,
+    /// A block cannot be written to the image: there is no room.
+    NoRoom,
     /// Every block is decoded.
     Assembled,
     /// Enough symbols of every block are received: the channels are not needed any more.
     Enough,
+    /// The image was read back.
+    ImageVerified(VerifyOutcome),
     /// The last window is over, what was received is synced, and it is not enough.
     WindowsOver {
         /// Set when anything of the FLUTE session was received.
@@ -272,9 +290,63 @@ impl Reception {
         }
     }
 
-    /// Opens the armed object with the content of its directory. Returns whether its image is
-    /// verified; `None` when no object is armed.
-    pub fn handle_recovered(&mut self, recovered: &Recovered) -> Option<bool> {
+    /// Handles a completion of the storage. Answers about another object come too late.
+    pub fn handle_storage(&mut self, now: Mono, completion: Completion) -> Option<ReceptionEvent> {
+        match completion {
+            Completion::Recovered(key, recovered) if self.is_armed(key) => {
+                self.handle_recovered(&recovered)
+            }
+            Completion::Reserved(key, files) if self.is_armed(key) => {
+                self.handle_reserved(files);
+                None
+            }
+            Completion::OpenFailed(key, error) if self.is_armed(key) => {
+                tracing::error!(%error, "failed to reserve space for the image");
+                Some(ReceptionEvent::NotOpened(error))
+            }
+            Completion::Flushed(key, ticket) if self.is_armed(key) => {
+                if let Some(object) = self.object_mut() {
+                    object.log_mut().handle_flushed(ticket);
+                }
+                None
+            }
+            Completion::LogFailed(key, ticket, error) if self.is_armed(key) => {
+                tracing::error!(%error, "failed to store symbols");
+                self.handle_log_failed(now, ticket, error)
+            }
+            Completion::Decoded(key, sbn, outcome) if self.is_armed(key) => {
+                self.handle_decoded(sbn, outcome)
+            }
+            Completion::ImageVerified(key, outcome) if self.is_armed(key) => {
+                Some(ReceptionEvent::ImageVerified(outcome))
+            }
+            Completion::Recovered(..)
+            | Completion::Reserved(..)
+            | Completion::OpenFailed(..)
+            | Completion::Flushed(..)
+            | Completion::LogFailed(..)
+            | Completion::Decoded(..)
+            | Completion::ImageVerified(..)
+            | Completion::ImageWritten(..)
+            | Completion::JournalWritten(_)
+            | Completion::JournalFailed(..)
+            | Completion::FileDone(_)
+            | Completion::FileFailed(..)
+            | Completion::OptionalFileWritten(_)
+            | Completion::ObjectsRemoved(_) => None,
+        }
+    }
+
+    /// Returns whether the object of this key is armed.
+    #[must_use]
+    pub fn is_armed(&self, key: Hash16) -> bool {
+        self.layout().is_some_and(|layout| layout.object_key() == key)
+    }
+
+    /// Opens the armed object with the content of its directory.
+    fn handle_recovered(&mut self, recovered: &Recovered) -> Option<ReceptionEvent> {
+        let (symbols, damaged) = (recovered.slots.len(), recovered.damaged);
+        tracing::info!(symbols, damaged, "recovered");
         let armed = self.armed.as_mut()?;
         let progress = self.progress.entry(armed.planned.object_key).or_default();
         let log = SymbolLog::recovered(
@@ -292,11 +364,11 @@ impl Reception {
             object.receive_header(header, &mut self.stats);
         }
         armed.object = Some(object);
-        Some(progress.verified)
+        Some(ReceptionEvent::Opened { is_verified: progress.verified })
     }
 
     /// Records that the first `files` logs are reserved.
-    pub fn handle_reserved(&mut self, files: u32) {
+    fn handle_reserved(&mut self, files: u32) {
         if let Some(armed) = &mut self.armed {
             armed.reserved = files;
             if let Some(object) = &mut armed.object {
@@ -305,34 +377,40 @@ impl Reception {
         }
     }
 
-    /// Handles the end of a flush.
-    pub fn handle_flushed(&mut self, ticket: Ticket) {
-        if let Some(object) = self.object_mut() {
-            object.log_mut().handle_flushed(ticket);
-        }
-    }
-
-    /// Records the slots of a failed write or flush. Returns whether the storage has failed so
-    /// often that nothing more is stored; `None` when no object is open.
-    pub fn handle_log_failed(&mut self, now: Mono, ticket: Ticket) -> Option<bool> {
+    /// Records the slots of a failed write or flush.
+    fn handle_log_failed(
+        &mut self,
+        now: Mono,
+        ticket: Ticket,
+        error: StorageError,
+    ) -> Option<ReceptionEvent> {
         let armed = self.armed.as_mut()?;
         let log = armed.object.as_mut()?.log_mut();
         log.handle_failed(now, ticket);
         self.progress.entry(armed.layout.object_key()).or_default().bad = log.bad_runs();
-        Some(log.has_failed())
+        Some(ReceptionEvent::SlotsFailed(Some(error).filter(|_| log.has_failed())))
     }
 
-    /// Handles the outcome of decoding a block; one that is done is progress, and its slots are
-    /// free by [`Self::handle_block_done`] once the journal records that. Returns whether an object
-    /// is open.
-    pub fn handle_decoded(&mut self, sbn: Sbn, outcome: &DecodeOutcome) -> bool {
-        let Some(armed) = &mut self.armed else { return false };
-        let Some(object) = &mut armed.object else { return false };
-        object.blocks_mut().handle_decoded(sbn, outcome);
-        if *outcome == DecodeOutcome::Done {
-            self.progress.entry(armed.layout.object_key()).or_default().blocks.insert(sbn);
+    /// Handles the outcome of decoding a block. One that is done is progress, and its slots are
+    /// free by [`Self::handle_block_done`] once the journal records that.
+    fn handle_decoded(&mut self, sbn: Sbn, outcome: DecodeOutcome) -> Option<ReceptionEvent> {
+        if let DecodeOutcome::Failed(error) = &outcome {
+            tracing::warn!(%error, "block not written");
         }
-        true
+        let armed = self.armed.as_mut()?;
+        armed.object.as_mut()?.blocks_mut().handle_decoded(sbn, &outcome);
+        match outcome {
+            DecodeOutcome::Done => {
+                self.progress.entry(armed.layout.object_key()).or_default().blocks.insert(sbn);
+                Some(ReceptionEvent::BlockDecoded(sbn))
+            }
+            DecodeOutcome::Failed(StorageError::NoSpace { .. }) => Some(ReceptionEvent::NoRoom),
+            DecodeOutcome::NeedsMore
+            | DecodeOutcome::LostSlots(_)
+            | DecodeOutcome::Failed(StorageError::Io { .. }) => {
+                Some(ReceptionEvent::BlockNotDecoded)
+            }
+        }
     }
 
     /// Handles that the journal records a decoded block.
@@ -379,8 +457,10 @@ impl Reception {
     }
 
     /// Returns the next write or sync of the logs.
-    pub fn poll_log(&mut self) -> Option<LogOutput> {
-        self.object_mut()?.log_mut().poll_output()
+    pub fn poll_log(&mut self) -> Option<StorageCommand> {
+        let armed = self.armed.as_mut()?;
+        let output = armed.object.as_mut()?.log_mut().poll_output()?;
+        Some(StorageCommand::Log(armed.layout.object_key(), output))
     }
 
     /// Replaces the joined channels by those that the open windows and the object need. Returns

@@ -22,7 +22,11 @@ use std::{
 use thiserror::Error;
 
 use super::disk::{DirectoryLock, Disk, OpenMode, RealDisk, SharedDisk};
-use crate::store::{CopyName, JournalWrite, ObjectLayout, StorageError, journal::JOURNAL_BYTES};
+use crate::store::{
+    CopyName, JournalWrite, ObjectLayout, StorageError,
+    commands::{FileName, TEMPORARY},
+    journal::JOURNAL_BYTES,
+};
 
 /// The data directory, locked for this process.
 #[derive(Debug)]
@@ -46,27 +50,6 @@ pub enum OpenError {
         /// The cause.
         source: io::Error,
     },
-}
-
-/// Name of a small file: letters, digits, `.`, `-`; no path, not hidden.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FileName(String);
-
-impl FileName {
-    /// Checks a name; `None` for a path, a hidden file or a temporary one.
-    #[must_use]
-    pub fn new(name: &str) -> Option<Self> {
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || ".-".contains(c);
-        let fits = (1..=100).contains(&name.len()) && name.chars().all(allowed);
-        let plain = !name.starts_with('.') && !name.ends_with(TEMPORARY);
-        (fits && plain).then(|| Self(name.to_owned()))
-    }
-
-    /// Returns the name as text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
 }
 
 /// Kind of a stored account.
@@ -243,8 +226,8 @@ impl DataDir {
     ///
     /// Any error of the read.
     pub fn read_file(&self, name: &FileName) -> Result<Option<Vec<u8>>, StorageError> {
-        read_limited(&*self.disk, &self.path.join(FILES).join(&name.0), SMALL_FILE_BYTES)
-            .map_err(StorageError::while_doing(format!("read {}", name.0)))
+        read_limited(&*self.disk, &self.path.join(FILES).join(name.as_str()), SMALL_FILE_BYTES)
+            .map_err(StorageError::while_doing(format!("read {}", name.as_str())))
     }
 
     /// Reads all small files, by name.
@@ -276,7 +259,7 @@ impl DataDir {
     ///
     /// Any error of the write, the sync or the rename; a file of that name is unchanged then.
     pub fn write_file(&self, name: &FileName, octets: &[u8]) -> Result<(), StorageError> {
-        self.write_atomically(&self.path.join(FILES), &name.0, octets)
+        self.write_atomically(&self.path.join(FILES), name.as_str(), octets)
     }
 
     fn write_atomically(
@@ -358,9 +341,9 @@ impl DataDir {
     ///
     /// Any error of the removal.
     pub fn remove_file(&self, name: &FileName) -> Result<(), StorageError> {
-        match self.disk.remove_file(&self.path.join(FILES).join(&name.0)) {
+        match self.disk.remove_file(&self.path.join(FILES).join(name.as_str())) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(StorageError::while_doing(format!("remove {}", name.0))(error))
+                Err(StorageError::while_doing(format!("remove {}", name.as_str()))(error))
             }
             Ok(()) | Err(_) => Ok(()),
         }
@@ -464,7 +447,6 @@ pub(super) const CARD: &str = "card.toml";
 const FILES: &str = "files";
 const CONSENT: &str = "consent.json";
 const OBJECTS: &str = "objects";
-const TEMPORARY: &str = ".new";
 const PAGE_BYTES: u64 = 4096;
 /// Octets of a small file, at most; envelopes and plan headers have at most 4 KiB.
 const SMALL_FILE_BYTES: usize = 64 << 10;

@@ -1,6 +1,12 @@
 //! Event loop of the agent: one input, then all of its outputs, then the next input.
 
-use std::{collections::BTreeSet, io, net::UdpSocket, path::PathBuf, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    net::UdpSocket,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::{
@@ -24,24 +30,23 @@ use super::{
     installer::{Hook, HookError, HookExit},
     multicast::{Channel, Channels},
     notifications::Notifications,
+    restore::{RestoreError, StartParameters, restore},
     sensors::{Link, Sensors},
-    storage::{Completion, Storage},
-    storage_router::{self, RestoreError, ShellCommand, StartParameters, StorageRouter},
+    storage::Storage,
     user::Prompter,
 };
 use crate::{
-    agent::{self, Agent, FetchError, Fetched},
-    components::{Deployed, InstallerCall},
+    agent::{self, Agent, NetworkAnswer, NetworkRequest, Output},
     config::Config,
     dm::{
         self,
         client::{HttpRequest, TransportError},
     },
-    store::{ObjectLayout, StorageError},
+    store::{StorageError, commands::Completion},
     suspension::SuspendReason,
     update::{
         acceptance::{DeviceClass, Limits, Refusal},
-        installer::{InstallOutcome, InstallRequest, MAX_VERSION_BYTES},
+        installer::{InstallOutcome, InstallerAnswer, InstallerCall, MAX_VERSION_BYTES},
     },
     user::{Question, Reply},
 };
@@ -175,7 +180,6 @@ async fn run_device(
     let effects = Effects {
         storage,
         objects,
-        router: StorageRouter::default(),
         http,
         hook: Hook::new(config.receiver.installer_hook.clone()),
         prompter,
@@ -239,19 +243,15 @@ struct Inputs {
 /// Result of work that ran outside of the loop.
 enum Event {
     Posted(Result<Answered, HttpError>),
-    Installed(Result<HookExit, HookError>),
-    Version(Result<String, HookError>),
-    Components(Result<Vec<Deployed>, HookError>),
+    Installer(InstallerAnswer),
+    Network(NetworkAnswer),
     UserReplied(u64, Reply),
-    Fetched(Result<Fetched, FetchError>),
-    Notified(bool),
 }
 
 /// Resources that the outputs act on.
 struct Effects {
     storage: Storage,
     objects: PathBuf,
-    router: StorageRouter,
     http: Http,
     hook: Hook,
     prompter: Prompter,
@@ -285,7 +285,7 @@ impl Shell {
                 },
                 Some(completion) = inputs.completions.recv() => {
                     let now = self.clock.now();
-                    self.effects.router.handle_completion(now, &mut self.agent, completion);
+                    self.agent.handle_storage(now, completion);
                 }
                 octets = inputs.notifications.receive() => {
                     self.agent.handle_notification(self.clock.now(), &octets);
@@ -306,14 +306,12 @@ impl Shell {
     /// Performs all pending outputs; returns the storage error that ends the run, if any.
     fn drain(&mut self) -> Option<StorageError> {
         while let Some(output) = self.agent.poll_output(self.clock.now()) {
-            match self.effects.router.command(output) {
-                Ok(command) => self.effects.storage.send(command),
-                Err(command) => {
-                    let stop = self.effects.perform(*command, &mut self.channels);
-                    if stop.is_some() {
-                        return stop;
-                    }
-                }
+            match output {
+                Output::Storage(command) => self.effects.storage.send(command),
+                Output::Network(request) => self.effects.request(request, &mut self.channels),
+                Output::Installer(call) => self.effects.call_installer(call),
+                Output::Prompt(question) => self.effects.ask(question),
+                Output::Stop(error) => return Some(error),
             }
         }
         None
@@ -329,7 +327,7 @@ impl Shell {
             tokio::select! {
                 Some(completion) = inputs.completions.recv() => {
                     let now = self.clock.now();
-                    self.effects.router.handle_completion(now, &mut self.agent, completion);
+                    self.agent.handle_storage(now, completion);
                 }
                 Some(event) = inputs.happened.recv() => self.handle_event(event),
                 () = self.clock.sleep_until(Some(until)) => return,
@@ -365,24 +363,8 @@ impl Shell {
                 tracing::info!(error = &error as &dyn std::error::Error, "DM request failed");
                 self.agent.handle_post_failure(now, failure(&error));
             }
-            Event::Installed(outcome) => {
-                tracing::info!(?outcome, "installer hook ended");
-                self.agent.handle_installed(now, installed(&outcome));
-            }
-            Event::Version(version) => {
-                if let Err(error) = &version {
-                    tracing::warn!(%error, "installed version unknown");
-                }
-                self.agent.handle_version(now, version.ok());
-            }
-            Event::Components(deployed) => {
-                if let Err(error) = &deployed {
-                    tracing::warn!(%error, "installed components unknown");
-                }
-                self.agent.handle_components(now, deployed.ok());
-            }
-            Event::Fetched(fetched) => self.agent.handle_fetched(now, fetched),
-            Event::Notified(arrived) => self.agent.handle_install_notified(now, arrived),
+            Event::Installer(answer) => self.agent.handle_installer(now, answer),
+            Event::Network(answer) => self.agent.handle_network(now, answer),
             Event::UserReplied(ticket, reply) => {
                 self.agent.handle_user_reply(now, ticket, reply);
             }
@@ -493,30 +475,26 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_REQUEST_DATA: usize = 256;
 
 impl Effects {
-    /// Performs an output; returns the storage error that ends the run, if it is one.
-    fn perform(&mut self, command: ShellCommand, channels: &mut Channels) -> Option<StorageError> {
-        match command {
-            ShellCommand::Join(tune_in) => {
+    /// Executes a request to the network.
+    fn request(&mut self, request: NetworkRequest, channels: &mut Channels) {
+        match request {
+            NetworkRequest::Join(tune_in) => {
                 self.tuned_in.insert(session(&tune_in));
                 self.join_wanted(channels);
             }
-            ShellCommand::Leave(tune_in) => self.leave(&tune_in, channels),
-            ShellCommand::ReadVersion => self.read_version(),
-            ShellCommand::Install(layout, request) => self.install(&layout, &request),
-            ShellCommand::Components(call) => self.components(call),
-            ShellCommand::Fetch(fetch) => {
+            NetworkRequest::Leave(tune_in) => self.leave(&tune_in, channels),
+            NetworkRequest::Fetch(fetch) => {
                 let http = self.http.clone();
-                self.spawn(move || Event::Fetched(http.fetch(&fetch)));
+                self.spawn(move || Event::Network(NetworkAnswer::Fetched(http.fetch(&fetch))));
             }
-            ShellCommand::Notify(url, body) => {
+            NetworkRequest::Notify(url, body) => {
                 let http = self.http.clone();
-                self.spawn(move || Event::Notified(http.notify_download(&url, &body)));
+                self.spawn(move || {
+                    Event::Network(NetworkAnswer::Notified(http.notify_download(&url, &body)))
+                });
             }
-            ShellCommand::Ask(question) => self.ask(question),
-            ShellCommand::Post(post) => self.post(post),
-            ShellCommand::Stop(error) => return Some(error),
+            NetworkRequest::SendDmMessage(post) => self.post(post),
         }
-        None
     }
 
     /// Joins the channels that are tuned in and not joined; failures are retried at the next
@@ -539,30 +517,9 @@ impl Effects {
         }
     }
 
-    fn read_version(&self) {
-        let hook = self.hook.clone();
-        self.spawn(move || Event::Version(hook.version(MAX_VERSION_BYTES)));
-    }
-
-    fn install(&self, layout: &ObjectLayout, request: &InstallRequest) {
-        let hook = self.hook.clone();
-        let image = self.objects.join(layout.directory_name()).join("image");
-        let verb = request.verb();
-        let request = serde_json::to_vec(request).expect("the request is serialisable");
-        self.spawn(move || Event::Installed(hook.install(verb, &image, &request)));
-    }
-
-    fn components(&self, call: InstallerCall) {
-        let hook = self.hook.clone();
-        match call {
-            InstallerCall::Read => self.spawn(move || Event::Components(hook.components())),
-            InstallerCall::Change(verb, request) => {
-                let octets = serde_json::to_vec(&request).expect("the request is serialisable");
-                self.spawn(move || {
-                    Event::Installed(hook.change(verb.as_str(), request.id.as_str(), &octets))
-                });
-            }
-        }
+    fn call_installer(&self, call: InstallerCall) {
+        let (hook, objects) = (self.hook.clone(), self.objects.clone());
+        self.spawn(move || Event::Installer(answer_of(&hook, &objects, call)));
     }
 
     fn ask(&self, question: Question) {
@@ -591,7 +548,7 @@ fn start_agent(config: &Config, directory: &DataDir) -> Result<Agent, StartError
         .map_err(|source| StartError::RootFile { path: path.clone(), source })?;
     let (boot_id, seed) = (Clock.boot_id(), u64::from_be_bytes(crypto::random()));
     let origin = StartParameters { factory_root, boot_id, seed };
-    Ok(storage_router::restore(Clock.now(), settings(config)?, origin, directory)?)
+    Ok(restore(Clock.now(), settings(config)?, origin, directory)?)
 }
 
 fn settings(config: &Config) -> Result<agent::Config, StartError> {
@@ -668,12 +625,43 @@ fn failure(error: &HttpError) -> TransportError {
     }
 }
 
-fn installed(outcome: &Result<HookExit, HookError>) -> InstallOutcome {
-    match outcome {
+/// Runs the hook. Blocks until it has ended.
+fn answer_of(hook: &Hook, objects: &Path, call: InstallerCall) -> InstallerAnswer {
+    match call {
+        InstallerCall::ReadVersion => {
+            let version = hook.version(MAX_VERSION_BYTES);
+            if let Err(error) = &version {
+                tracing::warn!(%error, "installed version unknown");
+            }
+            InstallerAnswer::Version(version.ok())
+        }
+        InstallerCall::Install(layout, request) => {
+            let image = objects.join(layout.directory_name()).join("image");
+            let verb = request.verb();
+            let request = serde_json::to_vec(&request).expect("the request is serialisable");
+            ended(&hook.install(verb, &image, &request))
+        }
+        InstallerCall::ReadComponents => {
+            let deployed = hook.components();
+            if let Err(error) = &deployed {
+                tracing::warn!(%error, "installed components unknown");
+            }
+            InstallerAnswer::Components(deployed.ok())
+        }
+        InstallerCall::ChangeComponent(verb, request) => {
+            let octets = serde_json::to_vec(&request).expect("the request is serialisable");
+            ended(&hook.change(verb.as_str(), request.id.as_str(), &octets))
+        }
+    }
+}
+
+fn ended(outcome: &Result<HookExit, HookError>) -> InstallerAnswer {
+    tracing::info!(?outcome, "installer hook ended");
+    InstallerAnswer::Ended(match outcome {
         Ok(HookExit::Done) => InstallOutcome::Done,
         Ok(HookExit::RebootNeeded) => InstallOutcome::RebootNeeded,
         Ok(HookExit::Failed(_) | HookExit::TimedOut) | Err(_) => InstallOutcome::Failed,
-    }
+    })
 }
 
 fn handler(kind: SignalKind) -> Result<Signal, StartError> {

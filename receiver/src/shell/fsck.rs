@@ -11,12 +11,13 @@ use std::{collections::BTreeMap, io, path::Path};
 use self::files::{FILES, OBJECTS, SMALL_FILE_BYTES, hex, list, read_some};
 pub use self::report::{Block, Copy, CopyState, ImageState, Log, LogState, Object, Report};
 use super::{
-    data_dir::{CARD, FileName, GIVEN},
+    data_dir::{CARD, GIVEN},
     disk::Disk,
 };
 use crate::{
     store::{
-        CopyName, JournalError, JournalImage, journal::JOURNAL_BYTES, journal_state::JournalState,
+        CopyName, JournalError, JournalImage, commands::FileName, journal::JOURNAL_BYTES,
+        journal_state::JournalState,
     },
     unsigned::record::Record,
 };

@@ -29,13 +29,15 @@ use tokio::{
 use super::{
     capture::{Capture, CaptureError},
     clock::Clock,
-    data_dir::{DataDir, FileName, OpenError, make_directory},
+    data_dir::{DataDir, OpenError, make_directory},
     multicast::{Channel, Channels, JoinError},
-    objects::VerifyOutcome,
-    storage::{Command, Completion, Storage},
+    storage::Storage,
 };
 use crate::{
-    store::StorageError,
+    store::{
+        StorageError,
+        commands::{Completion, FileName, StorageCommand, VerifyOutcome},
+    },
     unsigned::{
         Filter, FinishProblem, Found, Limits, Output, UnsignedFile, UnsignedReceiver,
         UnsignedStats, record::Record,
@@ -363,13 +365,13 @@ impl Shell<'_> {
                 FileName::new(name).expect("records are named by hex digits of object keys")
             };
             self.storage.send(match output {
-                Output::Open(layout) => Command::Open(layout),
-                Output::Log(key, output) => Command::Log(key, output),
-                Output::WriteRecord(of, octets) => Command::WriteFile(name(&of), octets),
-                Output::RemoveRecord(of) => Command::RemoveFile(name(&of)),
-                Output::Decode(job) => Command::Decode(job),
-                Output::VerifyFile(layout) => Command::VerifyImage(layout),
-                Output::RemoveObject(layout) => Command::Drop(layout),
+                Output::Open(layout) => StorageCommand::Open(layout),
+                Output::Log(key, output) => StorageCommand::Log(key, output),
+                Output::WriteRecord(of, octets) => StorageCommand::WriteFile(name(&of), octets),
+                Output::RemoveRecord(of) => StorageCommand::RemoveFile(name(&of)),
+                Output::Decode(job) => StorageCommand::Decode(job),
+                Output::VerifyFile(layout) => StorageCommand::VerifyImage(layout),
+                Output::RemoveObject(layout) => StorageCommand::Drop(layout),
                 Output::Complete(file) => {
                     self.print_complete(&file);
                     self.complete.insert((file.source, file.tsi, file.toi));

@@ -21,7 +21,7 @@ use crate::{
     flute::decode::BlockFiles,
     store::{
         BlockPlace, Content, Encoded, HeaderCheck, ObjectLayout, Recovered, Recovery, SlotAddress,
-        StorageError, UnsignedContent,
+        StorageError, UnsignedContent, commands::VerifyOutcome,
     },
 };
 
@@ -90,28 +90,6 @@ pub enum Reserved {
     Files(u32),
     /// All files are ready.
     All,
-}
-
-/// Outcome of the verification of an image.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum VerifyOutcome {
-    /// The image is verified on the medium and has its final name.
-    Ready {
-        /// Its digest.
-        sha256: Digest,
-    },
-    /// The image has another digest.
-    WrongDigest {
-        /// Its digest.
-        found: Digest,
-    },
-    /// The content encoding of an unsigned file cannot be decoded, or its decoded content is wrong.
-    WrongContent {
-        /// The problem.
-        why: String,
-    },
-    /// It could not be read, synced or renamed.
-    Failed(StorageError),
 }
 
 impl ObjectDirectory {

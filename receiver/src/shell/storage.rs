@@ -16,91 +16,32 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use proto::{crypto::Hash16, ids::Sbn};
+use proto::crypto::Hash16;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 
 use super::{
-    data_dir::{DataDir, FileName},
+    data_dir::DataDir,
     disk::SharedDisk,
-    objects::{DecodeFiles, ObjectDirectory, Reserved, VerifyOutcome},
+    objects::{DecodeFiles, ObjectDirectory, Reserved},
 };
 use crate::{
-    flute::decode::{DecodeJob, DecodeOutcome},
-    store::{JournalWrite, LogOutput, ObjectLayout, Recovered, StorageError, Ticket},
+    flute::decode::DecodeJob,
+    store::{
+        JournalWrite, LogOutput, ObjectLayout, StorageError,
+        commands::{Completion, FileName, StorageCommand},
+    },
 };
-
-/// Command for the storage. An object is identified by its key.
-#[derive(Debug)]
-pub enum Command {
-    /// Recover the object's directory, then reserve its logs: one
-    /// [`Completion::Recovered`], then [`Completion::Reserved`] with each file until all are ready.
-    Open(ObjectLayout),
-    /// Write to or sync the logs of an object.
-    Log(Hash16, LogOutput),
-    /// Write and sync a copy of the journal.
-    Journal(JournalWrite),
-    /// Write a small file atomically.
-    WriteFile(FileName, Vec<u8>),
-    /// Write an optional small file: one [`Completion::OptionalFileWritten`], and a failure does
-    /// not affect later commands.
-    WriteOptionalFile(FileName, Vec<u8>),
-    /// Remove a small file.
-    RemoveFile(FileName),
-    /// Decode a source block.
-    Decode(DecodeJob),
-    /// Verify the image and give it its name.
-    VerifyImage(ObjectLayout),
-    /// Write and sync octets of an image at this offset: one [`Completion::ImageWritten`].
-    WriteImage(ObjectLayout, u64, Vec<u8>),
-    /// Remove an object's directory; a file with its final name stays.
-    Drop(ObjectLayout),
-    /// Remove the directories of all other objects.
-    RemoveOtherObjects(Vec<ObjectLayout>),
-}
-
-/// Result of a command.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Completion {
-    /// The object is open, with this content.
-    Recovered(Hash16, Recovered),
-    /// This number of its logs is reserved.
-    Reserved(Hash16, u32),
-    /// The object cannot be opened, or its space cannot be reserved.
-    OpenFailed(Hash16, StorageError),
-    /// The flush has returned.
-    Flushed(Hash16, Ticket),
-    /// The write or the flush failed.
-    LogFailed(Hash16, Ticket, StorageError),
-    /// The journal of this generation is synced.
-    JournalWritten(u64),
-    /// The journal of this generation is not synced; the copy before it is.
-    JournalFailed(u64, StorageError),
-    /// The small file is written, or removed.
-    FileDone(FileName),
-    /// The small file is not written, or not removed.
-    FileFailed(FileName, StorageError),
-    /// The optional small file is written, or not.
-    OptionalFileWritten(Result<(), StorageError>),
-    /// An attempt to decode a block ended.
-    Decoded(Hash16, Sbn, DecodeOutcome),
-    /// The image was verified, or not.
-    ImageVerified(Hash16, VerifyOutcome),
-    /// Octets of the image are synced, or not.
-    ImageWritten(Hash16, Result<(), StorageError>),
-    /// The other objects are removed, or not.
-    ObjectsRemoved(Result<(), StorageError>),
-}
 
 /// Handle of the storage threads.
 #[derive(Debug)]
 pub struct Storage {
-    commands: mpsc::Sender<Command>,
+    commands: mpsc::Sender<StorageCommand>,
     worker: JoinHandle<DataDir>,
 }
 
 impl Storage {
     /// Starts the threads. Completions have the order of the commands, except those of
-    /// [`Command::Decode`] and [`Command::VerifyImage`].
+    /// [`StorageCommand::Decode`] and [`StorageCommand::VerifyImage`].
     ///
     /// # Errors
     ///
@@ -119,7 +60,7 @@ impl Storage {
     }
 
     /// Sends a command.
-    pub fn send(&self, command: Command) {
+    pub fn send(&self, command: StorageCommand) {
         // The thread ends only when this sender is gone.
         self.commands.send(command).expect("the storage thread runs");
     }
@@ -140,7 +81,7 @@ impl Storage {
 /// The storage thread: serves commands, and reserves between them.
 fn serve(
     mut worker: Worker,
-    commands: &mpsc::Receiver<Command>,
+    commands: &mpsc::Receiver<StorageCommand>,
     jobs: &mpsc::Sender<Job>,
     completions: &UnboundedSender<Completion>,
 ) -> DataDir {
@@ -213,39 +154,39 @@ impl Worker {
     }
 
     /// Serves a command.
-    pub fn handle(&mut self, command: Command) {
+    pub fn handle(&mut self, command: StorageCommand) {
         match command {
-            Command::Open(layout) => self.open(layout),
-            Command::Log(key, output) => self.log(key, output),
-            Command::Journal(write) => self.journal(&write),
-            Command::WriteFile(name, octets) => {
+            StorageCommand::Open(layout) => self.open(layout),
+            StorageCommand::Log(key, output) => self.log(key, output),
+            StorageCommand::Journal(write) => self.journal(&write),
+            StorageCommand::WriteFile(name, octets) => {
                 let outcome = self.directory.write_file(&name, &octets);
                 self.missing = self.missing.take().or(outcome.clone().err());
                 self.answer_file(name, outcome);
             }
-            Command::WriteOptionalFile(name, octets) => {
+            StorageCommand::WriteOptionalFile(name, octets) => {
                 let outcome = self.directory.write_file(&name, &octets);
                 self.answer(Completion::OptionalFileWritten(outcome));
             }
-            Command::RemoveFile(name) => {
+            StorageCommand::RemoveFile(name) => {
                 let outcome = self.directory.remove_file(&name);
                 self.answer_file(name, outcome);
             }
-            Command::Decode(job) => self.jobs.push_back(Job::Decode(job)),
-            Command::VerifyImage(layout) => self.jobs.push_back(Job::VerifyImage(layout)),
-            Command::WriteImage(layout, offset, octets) => {
+            StorageCommand::Decode(job) => self.jobs.push_back(Job::Decode(job)),
+            StorageCommand::VerifyImage(layout) => self.jobs.push_back(Job::VerifyImage(layout)),
+            StorageCommand::WriteImage(layout, offset, octets) => {
                 let key = layout.object_key();
                 let files =
                     DecodeFiles::new(self.directory.disk(), &self.directory.objects(), layout);
                 self.answer(Completion::ImageWritten(key, files.store(offset, &octets)));
             }
-            Command::Drop(layout) => {
+            StorageCommand::Drop(layout) => {
                 let key = layout.object_key();
                 self.objects.remove(&key);
                 self.reserving.retain(|reserving| *reserving != key);
                 self.answer(Completion::ObjectsRemoved(self.directory.drop_object(&layout)));
             }
-            Command::RemoveOtherObjects(layouts) => {
+            StorageCommand::RemoveOtherObjects(layouts) => {
                 let keys: Vec<_> = layouts.iter().map(ObjectLayout::object_key).collect();
                 self.objects.retain(|key, _| keys.contains(key));
                 self.reserving.retain(|key| keys.contains(key));

@@ -29,6 +29,11 @@
 use proto::ids::PackageId;
 use serde::{Deserialize, Serialize};
 
+use crate::{
+    components::{ChangeRequest, Deployed, Verb},
+    store::ObjectLayout,
+};
+
 /// Version of this contract, in the JSON that the hook receives.
 pub const CONTRACT_VERSION: u32 = 1;
 
@@ -70,6 +75,30 @@ impl InstallRequest {
     pub const fn verb(&self) -> &'static str {
         if self.software_component.is_some() { "component-install" } else { "install" }
     }
+}
+
+/// A call of the hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstallerCall {
+    /// Read the installed version.
+    ReadVersion,
+    /// Install the image of the object.
+    Install(ObjectLayout, InstallRequest),
+    /// List the installed components.
+    ReadComponents,
+    /// Run the verb on a component.
+    ChangeComponent(Verb, ChangeRequest),
+}
+
+/// The answer to a call of the hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum InstallerAnswer {
+    /// The installed version; `None` when the hook printed none.
+    Version(Option<String>),
+    /// The installed components; `None` when the hook printed none.
+    Components(Option<Vec<Deployed>>),
+    /// The outcome of an installation or a change.
+    Ended(InstallOutcome),
 }
 
 /// The outcome of the hook.

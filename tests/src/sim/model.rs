@@ -13,9 +13,9 @@ use proto::{
 use receiver::{
     agent::Status,
     flute::decode::DecodeOutcome,
-    shell::storage::{Command, Completion},
     store::{
         CopyName, JournalImage, LogOutput, ObjectLayout, SlotAddress, Ticket,
+        commands::{Completion, StorageCommand},
         journal_state::JournalState,
     },
     update::installer::InstallRequest,
@@ -80,32 +80,34 @@ impl Model {
     }
 
     /// Records a command to the storage.
-    pub fn handle_command(&mut self, command: &Command) {
+    pub fn handle_command(&mut self, command: &StorageCommand) {
         match command {
-            Command::Log(key, LogOutput::Write { ticket, file, offset, octets }) => {
+            StorageCommand::Log(key, LogOutput::Write { ticket, file, offset, octets }) => {
                 if *key != self.package.object.object_key {
                     self.breach("a symbol of another object is stored".to_owned());
                 }
                 let claims = self.written(*file, *offset, octets);
                 self.asked.push_back((*ticket, claims));
             }
-            Command::Log(_, LogOutput::Flush(ticket)) => {
+            StorageCommand::Log(_, LogOutput::Flush(ticket)) => {
                 self.asked.push_back((*ticket, Vec::new()));
             }
-            Command::Journal(write) => match JournalImage::<JournalState>::parse(&write.octets) {
-                Ok(image) => drop(self.journals.insert(write.generation, image.body)),
-                Err(error) => self.breach(format!("a journal that cannot be read: {error}")),
-            },
-            Command::Log(_, LogOutput::Tables { .. })
-            | Command::Open(_)
-            | Command::WriteImage(..)
-            | Command::WriteFile(..)
-            | Command::WriteOptionalFile(..)
-            | Command::RemoveFile(_)
-            | Command::Decode(_)
-            | Command::VerifyImage(_)
-            | Command::Drop(_)
-            | Command::RemoveOtherObjects(_) => {}
+            StorageCommand::Journal(write) => {
+                match JournalImage::<JournalState>::parse(&write.octets) {
+                    Ok(image) => drop(self.journals.insert(write.generation, image.body)),
+                    Err(error) => self.breach(format!("a journal that cannot be read: {error}")),
+                }
+            }
+            StorageCommand::Log(_, LogOutput::Tables { .. })
+            | StorageCommand::Open(_)
+            | StorageCommand::WriteImage(..)
+            | StorageCommand::WriteFile(..)
+            | StorageCommand::WriteOptionalFile(..)
+            | StorageCommand::RemoveFile(_)
+            | StorageCommand::Decode(_)
+            | StorageCommand::VerifyImage(_)
+            | StorageCommand::Drop(_)
+            | StorageCommand::RemoveOtherObjects(_) => {}
         }
     }
 

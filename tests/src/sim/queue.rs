@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::SocketAddr};
 
 use proto::ids::CampaignId;
 use receiver::{
-    dm::client::TransportError, shell::storage::Completion, update::installer::InstallOutcome,
+    dm::client::TransportError, store::commands::Completion, update::installer::InstallOutcome,
 };
 
 use super::{fault::At, package::SOURCES};

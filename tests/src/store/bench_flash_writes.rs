@@ -24,11 +24,11 @@ use receiver::{
     flute::{blocks::Blocks, decode::DecodeOutcome, leaf_tables::kept_segments},
     shell::{
         data_dir::DataDir,
-        objects::VerifyOutcome,
-        storage::{Command, Completion, DecodeWorker, Worker},
+        storage::{DecodeWorker, Worker},
     },
     store::{
         Journaler, Limits, LogOutput, ObjectLayout, SymbolLog, TableLog,
+        commands::{Completion, StorageCommand, VerifyOutcome},
         journal_state::{JournalState, ObjectProgress},
     },
 };
@@ -117,7 +117,7 @@ fn measure(options: &Options, data: &Path) -> anyhow::Result<Cost> {
     device.receive(&mut blocks, &broadcast, rows / 2..u32::MAX, &mut rng)?;
     // A block is in the image and not in the journal.
     let job = blocks.next_decode().context("a block that can be solved")?;
-    device.ask(Command::Decode(job))?;
+    device.ask(StorageCommand::Decode(job))?;
     pages += device.pages;
     drop(device);
     let mut device = Device::start(options, &broadcast, data)?;
@@ -244,7 +244,7 @@ impl Device {
     }
 
     fn open(&mut self) -> anyhow::Result<Blocks> {
-        let opened = self.ask(Command::Open(self.layout.clone()))?;
+        let opened = self.ask(StorageCommand::Open(self.layout.clone()))?;
         let Completion::Recovered(_, recovered) = opened else { bail!("{opened:?}") };
         self.tables.recover(&recovered.tables);
         let (layout, limits) = (self.layout.clone(), self.limits);
@@ -320,7 +320,7 @@ impl Device {
                 }
                 LogOutput::Flush(_) => {}
             }
-            self.worker.handle(Command::Log(self.layout.object_key(), output));
+            self.worker.handle(StorageCommand::Log(self.layout.object_key(), output));
             match self.worker.poll_completion() {
                 Some(Completion::Flushed(_, ticket)) => {
                     blocks.log_mut().handle_flushed(ticket);
@@ -353,7 +353,7 @@ impl Device {
 
     fn solve(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
         let job = blocks.next_decode().context("a block that can be solved")?;
-        let answer = self.ask(Command::Decode(job))?;
+        let answer = self.ask(StorageCommand::Decode(job))?;
         let Completion::Decoded(_, sbn, outcome) = answer else { bail!("{answer:?}") };
         blocks.handle_decoded(sbn, &outcome);
         if outcome != DecodeOutcome::Done {
@@ -371,38 +371,38 @@ impl Device {
         self.done.iter().for_each(|sbn| progress.mark_done(*sbn));
         let state = JournalState { objects: vec![progress], ..JournalState::default() };
         let write = self.journaler.write(&state)?;
-        let answer = self.ask(Command::Journal(write))?;
+        let answer = self.ask(StorageCommand::Journal(write))?;
         let Completion::JournalWritten(generation) = answer else { bail!("{answer:?}") };
         self.journaler.handle_written(generation);
         Ok(())
     }
 
     fn finish(&mut self) -> anyhow::Result<()> {
-        let answer = self.ask(Command::VerifyImage(self.layout.clone()))?;
+        let answer = self.ask(StorageCommand::VerifyImage(self.layout.clone()))?;
         let Completion::ImageVerified(_, VerifyOutcome::Ready { .. }) = answer else {
             bail!("{answer:?}")
         };
         Ok(())
     }
 
-    fn ask(&mut self, command: Command) -> anyhow::Result<Completion> {
+    fn ask(&mut self, command: StorageCommand) -> anyhow::Result<Completion> {
         self.pages += match &command {
-            Command::Decode(job) => {
+            StorageCommand::Decode(job) => {
                 let place = job.layout.block_place(job.sbn).context("a block")?;
                 pages(place.offset, place.octets).count() as u64
             }
-            Command::WriteImage(_, offset, octets) => {
+            StorageCommand::WriteImage(_, offset, octets) => {
                 pages(*offset, octets.len() as u64).count() as u64
             }
-            Command::Journal(write) => pages(0, write.octets.len() as u64).count() as u64,
-            Command::Open(_)
-            | Command::Log(..)
-            | Command::WriteFile(..)
-            | Command::WriteOptionalFile(..)
-            | Command::RemoveFile(_)
-            | Command::VerifyImage(_)
-            | Command::Drop(_)
-            | Command::RemoveOtherObjects(_) => 0,
+            StorageCommand::Journal(write) => pages(0, write.octets.len() as u64).count() as u64,
+            StorageCommand::Open(_)
+            | StorageCommand::Log(..)
+            | StorageCommand::WriteFile(..)
+            | StorageCommand::WriteOptionalFile(..)
+            | StorageCommand::RemoveFile(_)
+            | StorageCommand::VerifyImage(_)
+            | StorageCommand::Drop(_)
+            | StorageCommand::RemoveOtherObjects(_) => 0,
         };
         self.worker.handle(command);
         if let Some(job) = self.worker.poll_job() {

@@ -9,19 +9,20 @@ use proto::{
     tune_in::TuneIn,
 };
 use receiver::{
-    agent::{self, Agent},
+    agent::{self, Agent, NetworkRequest, Output},
     dm::{self, Identity},
     shell::{
         data_dir::DataDir,
-        storage::{Completion, DecodeWorker, Worker},
-        storage_router::{self, ShellCommand, StartParameters, StorageRouter},
+        restore::{StartParameters, restore},
+        storage::{DecodeWorker, Worker},
     },
     store::{
-        Journaler, ObjectLayout, Recovered, SlotAddress, SlotRun, journal_state::JournalState,
+        Journaler, ObjectLayout, Recovered, SlotAddress, SlotRun, commands::Completion,
+        journal_state::JournalState,
     },
     update::{
         acceptance::{DeviceClass, Limits},
-        installer::InstallOutcome,
+        installer::{InstallOutcome, InstallerAnswer, InstallerCall},
     },
 };
 
@@ -60,7 +61,6 @@ pub struct Device {
 #[derive(Debug)]
 struct Life {
     agent: Agent,
-    router: StorageRouter,
     worker: Worker,
     decoder: DecodeWorker,
     joined: Vec<TuneIn>,
@@ -125,9 +125,9 @@ impl Device {
             boot_id: format!("boot-{}", self.boots),
             seed: self.boots,
         };
-        let agent = storage_router::restore(self.now(), settings()?, parameters, &directory)?;
+        let agent = restore(self.now(), settings()?, parameters, &directory)?;
         let (decoder, worker) = (DecodeWorker::new(&directory), Worker::new(directory));
-        Ok(Life { agent, router: StorageRouter::default(), worker, decoder, joined: Vec::new() })
+        Ok(Life { agent, worker, decoder, joined: Vec::new() })
     }
 
     /// Ends the program without a warning. The disk keeps what the page cache has.
@@ -203,17 +203,15 @@ impl Device {
             let now = self.now();
             let Some(life) = &mut self.life else { return };
             let completions = match life.agent.poll_output(now) {
-                Some(output) => match life.router.command(output) {
-                    Ok(command) => {
-                        self.ledger.command(&command);
-                        life.worker.handle(command);
-                        life.run_jobs()
-                    }
-                    Err(command) => {
-                        self.perform(*command);
-                        continue;
-                    }
-                },
+                Some(Output::Storage(command)) => {
+                    self.ledger.command(&command);
+                    life.worker.handle(command);
+                    life.run_jobs()
+                }
+                Some(output) => {
+                    self.perform(output);
+                    continue;
+                }
                 None if life.worker.is_reserving() => {
                     life.worker.reserve();
                     life.run_jobs()
@@ -236,7 +234,7 @@ impl Device {
             self.check_recovered(recovered);
         }
         let Some(life) = &mut self.life else { return };
-        life.router.handle_completion(now, &mut life.agent, completion);
+        life.agent.handle_storage(now, completion);
     }
 
     /// Checks that recovered symbols are exact, and of this object.
@@ -288,14 +286,19 @@ impl Device {
         })
     }
 
-    fn perform(&mut self, command: ShellCommand) {
+    fn perform(&mut self, output: Output) {
         let now = self.now();
         let Some(life) = &mut self.life else { return };
-        match command {
-            ShellCommand::Join(tune_in) => life.joined.push(tune_in),
-            ShellCommand::Leave(tune_in) => life.joined.retain(|joined| *joined != tune_in),
-            ShellCommand::ReadVersion => life.agent.handle_version(now, Some(self.version.clone())),
-            ShellCommand::Install(layout, _) => {
+        match output {
+            Output::Network(NetworkRequest::Join(tune_in)) => life.joined.push(tune_in),
+            Output::Network(NetworkRequest::Leave(tune_in)) => {
+                life.joined.retain(|joined| *joined != tune_in)
+            }
+            Output::Installer(InstallerCall::ReadVersion) => {
+                let answer = InstallerAnswer::Version(Some(self.version.clone()));
+                life.agent.handle_installer(now, answer);
+            }
+            Output::Installer(InstallerCall::Install(layout, _)) => {
                 let object = Path::new(DATA).join("objects").join(layout.directory_name());
                 let image = self.disk.content(&object.join("image")).unwrap_or_default();
                 if image != self.broadcast.image {
@@ -303,19 +306,21 @@ impl Device {
                 }
                 self.installed.push(image);
                 self.version = self.broadcast.manifest.firmware_version.clone();
-                life.agent.handle_installed(now, InstallOutcome::Done);
+                life.agent.handle_installer(now, InstallerAnswer::Ended(InstallOutcome::Done));
             }
-            ShellCommand::Ask(_)
-            | ShellCommand::Fetch(_)
-            | ShellCommand::Notify(..)
-            | ShellCommand::Components(_) => {}
-            ShellCommand::Post(post) => {
+            Output::Storage(_)
+            | Output::Prompt(_)
+            | Output::Network(NetworkRequest::Fetch(_) | NetworkRequest::Notify(..))
+            | Output::Installer(
+                InstallerCall::ReadComponents | InstallerCall::ChangeComponent(..),
+            ) => {}
+            Output::Network(NetworkRequest::SendDmMessage(post)) => {
                 match self.server.answer(&self.broadcast, now.utc, &post.body) {
                     Ok(answer) => life.agent.handle_response(now, &answer),
                     Err(error) => self.ledger.add_breach(format!("a DM message: {error:#}")),
                 }
             }
-            ShellCommand::Stop(_) => self.life = None,
+            Output::Stop(_) => self.life = None,
         }
     }
 }

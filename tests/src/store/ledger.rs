@@ -8,9 +8,10 @@ use proto::{
 };
 use receiver::{
     flute::decode::DecodeOutcome,
-    shell::storage::{Command, Completion},
     store::{
-        JournalImage, LogOutput, ObjectLayout, Recovered, Ticket, journal_state::JournalState,
+        JournalImage, LogOutput, ObjectLayout, Recovered, Ticket,
+        commands::{Completion, StorageCommand},
+        journal_state::JournalState,
     },
 };
 
@@ -89,40 +90,40 @@ impl Ledger {
     }
 
     /// Records a command to the storage.
-    pub fn command(&mut self, command: &Command) {
+    pub fn command(&mut self, command: &StorageCommand) {
         match command {
-            Command::Open(layout) => {
+            StorageCommand::Open(layout) => {
                 if self.layout.as_ref() != Some(layout) {
                     self.synced.clear();
                     self.layout = Some(layout.clone());
                 }
                 self.writes.clear();
             }
-            Command::Log(_, LogOutput::Write { ticket, octets, .. }) => {
+            StorageCommand::Log(_, LogOutput::Write { ticket, octets, .. }) => {
                 let Some(layout) = &self.layout else { return };
                 let slots = octets.chunks(layout.slot_size());
                 let names = slots.filter_map(|slot| layout.parse_slot(slot));
                 self.writes.insert(*ticket, names.map(|slot| (slot.sbn, slot.esi)).collect());
             }
-            Command::Journal(write) => {
+            StorageCommand::Journal(write) => {
                 if let Ok(image) = JournalImage::<JournalState>::parse(&write.octets) {
                     self.states.insert(image.generation, image.body);
                 }
             }
-            Command::RemoveOtherObjects(layouts) => {
+            StorageCommand::RemoveOtherObjects(layouts) => {
                 let kept = layouts.iter().any(|layout| self.layout.as_ref() == Some(layout));
                 if !kept {
                     self.synced.clear();
                 }
             }
-            Command::Drop(_) => self.synced.clear(),
-            Command::Log(_, LogOutput::Flush(_) | LogOutput::Tables { .. })
-            | Command::WriteImage(..)
-            | Command::WriteFile(..)
-            | Command::WriteOptionalFile(..)
-            | Command::RemoveFile(_)
-            | Command::Decode(_)
-            | Command::VerifyImage(_) => {}
+            StorageCommand::Drop(_) => self.synced.clear(),
+            StorageCommand::Log(_, LogOutput::Flush(_) | LogOutput::Tables { .. })
+            | StorageCommand::WriteImage(..)
+            | StorageCommand::WriteFile(..)
+            | StorageCommand::WriteOptionalFile(..)
+            | StorageCommand::RemoveFile(_)
+            | StorageCommand::Decode(_)
+            | StorageCommand::VerifyImage(_) => {}
         }
     }
 

@@ -18,18 +18,18 @@ use proto::{
     tune_in::{TuneIn, Window},
 };
 use receiver::{
-    agent::{self, Agent},
+    agent::{self, Agent, NetworkRequest, Output},
     dm::{self, client::HttpRequest},
     shell::{
         data_dir::DataDir,
+        restore::{StartParameters, restore},
         storage::{DecodeWorker, Worker},
-        storage_router::{ShellCommand, StartParameters, StorageRouter, restore},
     },
     store::{Journaler, journal_state::JournalState},
     trust::{DeviceHistory, root_file},
     update::{
         acceptance::{Acceptance, CampaignOffer, DeviceClass, Limits, evaluate},
-        installer::InstallOutcome,
+        installer::{InstallOutcome, InstallerAnswer, InstallerCall},
     },
 };
 
@@ -63,7 +63,6 @@ pub struct Device {
     agent: Agent,
     worker: Worker,
     decoder: DecodeWorker,
-    router: StorageRouter,
     folder: PathBuf,
     kind: DeviceClass,
     now: Now,
@@ -113,12 +112,12 @@ impl Device {
         let before = trusted_state(&directory, &factory_root)?;
         let parameters = StartParameters { factory_root, boot_id: "boot".to_owned(), seed: 1 };
         let agent = restore(now, config(kind)?, parameters, &directory)?;
-        let (decoder, router) = (DecodeWorker::new(&directory), StorageRouter::default());
+        let decoder = DecodeWorker::new(&directory);
         let (worker, folder) = (Worker::new(directory), folder.to_owned());
         let posts = VecDeque::new();
         let reported = None;
         let mut device =
-            Self { agent, worker, decoder, router, folder, kind, now, posts, before, reported };
+            Self { agent, worker, decoder, folder, kind, now, posts, before, reported };
         device.run_agent(Reserve::No)?;
         // A device calls its server when it starts.
         let mut server = ScriptedServer::default();
@@ -291,44 +290,48 @@ impl Device {
     fn run_agent(&mut self, reserve: Reserve) -> anyhow::Result<()> {
         for _ in 0..STEPS {
             if let Some(output) = self.agent.poll_output(self.now) {
-                match self.router.command(output) {
-                    Ok(command) => self.worker.handle(command),
-                    Err(command) => self.perform(*command)?,
-                }
+                self.perform(output)?;
             } else if reserve == Reserve::Yes && self.worker.is_reserving() {
                 self.worker.reserve();
             } else {
                 return Ok(());
             }
             while let Some(completion) = self.worker.poll_completion() {
-                self.router.handle_completion(self.now, &mut self.agent, completion);
+                self.agent.handle_storage(self.now, completion);
             }
             while let Some(job) = self.worker.poll_job() {
                 let completion = self.decoder.run(job);
-                self.router.handle_completion(self.now, &mut self.agent, completion);
+                self.agent.handle_storage(self.now, completion);
             }
         }
         anyhow::bail!("the device does not become idle")
     }
 
-    fn perform(&mut self, command: ShellCommand) -> anyhow::Result<()> {
+    fn perform(&mut self, output: Output) -> anyhow::Result<()> {
         let version = self.folder.join("version");
-        match command {
-            ShellCommand::Join(_)
-            | ShellCommand::Leave(_)
-            | ShellCommand::Ask(_)
-            | ShellCommand::Fetch(_)
-            | ShellCommand::Components(_)
-            | ShellCommand::Notify(..) => {}
-            ShellCommand::ReadVersion => {
-                self.agent.handle_version(self.now, Some(fs::read_to_string(version)?));
+        match output {
+            Output::Storage(command) => self.worker.handle(command),
+            Output::Network(NetworkRequest::SendDmMessage(post)) => self.posts.push_back(post),
+            Output::Network(
+                NetworkRequest::Join(_)
+                | NetworkRequest::Leave(_)
+                | NetworkRequest::Fetch(_)
+                | NetworkRequest::Notify(..),
+            )
+            | Output::Prompt(_)
+            | Output::Installer(
+                InstallerCall::ReadComponents | InstallerCall::ChangeComponent(..),
+            ) => {}
+            Output::Installer(InstallerCall::ReadVersion) => {
+                let answer = InstallerAnswer::Version(Some(fs::read_to_string(version)?));
+                self.agent.handle_installer(self.now, answer);
             }
-            ShellCommand::Install(_, request) => {
+            Output::Installer(InstallerCall::Install(_, request)) => {
                 fs::write(version, request.firmware_version)?;
-                self.agent.handle_installed(self.now, InstallOutcome::Done);
+                let answer = InstallerAnswer::Ended(InstallOutcome::Done);
+                self.agent.handle_installer(self.now, answer);
             }
-            ShellCommand::Post(post) => self.posts.push_back(post),
-            ShellCommand::Stop(error) => return Err(error.into()),
+            Output::Stop(error) => return Err(error.into()),
         }
         Ok(())
     }

@@ -96,11 +96,27 @@ impl Device {
 
     pub(super) fn perform_call(&mut self, call: InstallerCall) {
         match call {
-            InstallerCall::Read => {
-                let deployed = Some(self.disk.deployed.clone());
-                self.agent.handle_components(self.now, deployed);
+            InstallerCall::ReadVersion => {
+                let answer = InstallerAnswer::Version(Some(self.version.clone()));
+                self.agent.handle_installer(self.now, answer);
             }
-            InstallerCall::Change(verb, ChangeRequest { id, .. }) => {
+            InstallerCall::Install(_, request) => {
+                assert_eq!(self.journal().phase, "handed-over", "the journal knows first");
+                assert_eq!(request.sha256, sha256(&[&self.disk.image]).to_string());
+                self.installed.push(self.disk.image.clone());
+                match &request.software_component {
+                    _ if self.install_ends == InstallOutcome::Failed => {}
+                    Some(component) => self.deploy(component, &request.firmware_version),
+                    None => self.version = "2.0".to_owned(),
+                }
+                let answer = InstallerAnswer::Ended(self.install_ends);
+                self.agent.handle_installer(self.now, answer);
+            }
+            InstallerCall::ReadComponents => {
+                let answer = InstallerAnswer::Components(Some(self.disk.deployed.clone()));
+                self.agent.handle_installer(self.now, answer);
+            }
+            InstallerCall::ChangeComponent(verb, ChangeRequest { id, .. }) => {
                 assert_eq!(self.journal().phase, "handed-over", "the journal knows first");
                 let deployed = &mut self.disk.deployed;
                 match verb {
@@ -111,7 +127,7 @@ impl Device {
                         .filter(|component| component.id == id)
                         .for_each(|component| component.active = verb == Verb::Activate),
                 }
-                self.agent.handle_installed(self.now, InstallOutcome::Done);
+                self.agent.handle_installer(self.now, InstallerAnswer::Ended(InstallOutcome::Done));
             }
         }
     }
@@ -160,7 +176,7 @@ impl Device {
             let octets = whole[place(fetch.from)..place(fetch.to)].to_vec();
             let media_type = bundle::MEDIA_TYPE.to_owned();
             let fetched = Fetched { media_type, total: Some(whole.len() as u64), octets };
-            self.agent.handle_fetched(self.now, Ok(fetched));
+            self.agent.handle_network(self.now, NetworkAnswer::Fetched(Ok(fetched)));
             self.run();
         }
     }
@@ -446,8 +462,9 @@ fn a_device_that_waits_for_its_list_hands_nothing_over_and_talks_to_nobody() {
     device.held = Held::Nothing;
     device.agent = boot(&device.broadcast, &device.disk, device.now, 9);
     assert!(!device.agent.state.knows_what_is_installed());
-    device.agent.handle_version(device.now, Some("1.0".to_owned()));
+    let version = InstallerAnswer::Version(Some("1.0".to_owned()));
+    device.agent.handle_installer(device.now, version);
     assert!(!device.agent.state.knows_what_is_installed());
-    device.agent.handle_components(device.now, None);
+    device.agent.handle_installer(device.now, InstallerAnswer::Components(None));
     assert!(device.agent.state.knows_what_is_installed());
 }

@@ -82,7 +82,7 @@ impl Device {
     }
 
     fn answer(&mut self, fetched: Result<Fetched, FetchError>) {
-        self.agent.handle_fetched(self.now, fetched);
+        self.agent.handle_network(self.now, NetworkAnswer::Fetched(fetched));
         self.run();
     }
 

@@ -156,15 +156,25 @@ fn a_chunk_is_answered_once_it_is_synced() {
     piece.meta.get_or_insert_default().size = Some(1_000);
     piece.more_data = true;
     device.hear_reply(vec![Command::Replace(Manage::new(CommandId(2), vec![piece]))]);
-    let Some(Output::WriteOptionalFile(..)) = device.agent.poll_output(device.now) else {
+    let Some(Output::Storage(StorageCommand::WriteOptionalFile(..))) =
+        device.agent.poll_output(device.now)
+    else {
         panic!()
     };
-    let Some(Output::Journal(write)) = device.agent.poll_output(device.now) else { panic!() };
+    let Some(Output::Storage(StorageCommand::Journal(write))) =
+        device.agent.poll_output(device.now)
+    else {
+        panic!()
+    };
     assert!(device.agent.poll_output(device.now).is_none(), "the storage has not answered");
     assert_eq!(device.held(), None);
-    device.agent.handle_optional_file_written(&Ok(()));
-    device.agent.handle_journal_written(device.now, write.generation);
-    let Some(Output::SendDmMessage(_)) = device.agent.poll_output(device.now) else { panic!() };
+    device.agent.handle_storage(device.now, Completion::OptionalFileWritten(Ok(())));
+    device.agent.handle_storage(device.now, Completion::JournalWritten(write.generation));
+    let Some(Output::Network(NetworkRequest::SendDmMessage(_))) =
+        device.agent.poll_output(device.now)
+    else {
+        panic!()
+    };
     assert_eq!(device.held().map(|held| held.octets), Some(300));
 }
 

@@ -29,7 +29,7 @@ fn nothing_that_others_can_see_happens_before_the_journal_is_synced() {
     device.agent.check_in(device.now);
     let mut seen = Vec::new();
     while let Some(output) = device.agent.poll_output(device.now) {
-        seen.push(format!("{output:?}").split(['(', ' ']).next().unwrap().to_owned());
+        seen.push(format!("{output:?}").split(['(', ' ']).nth(1).unwrap().to_owned());
     }
     assert_eq!(
         seen,
@@ -37,8 +37,11 @@ fn nothing_that_others_can_see_happens_before_the_journal_is_synced() {
         "later effects wait for the completion"
     );
     let generation = device.journal_generation() + 1;
-    device.agent.handle_journal_written(device.now, generation);
-    assert!(matches!(device.agent.poll_output(device.now), Some(Output::RemoveOtherObjects(_))));
+    device.agent.handle_storage(device.now, Completion::JournalWritten(generation));
+    assert!(matches!(
+        device.agent.poll_output(device.now),
+        Some(Output::Storage(StorageCommand::RemoveOtherObjects(_)))
+    ));
 }
 
 #[test]
@@ -48,7 +51,7 @@ fn a_journal_that_cannot_be_written_stops_the_device() {
     device.agent.state.commit_if_dirty();
     while device.agent.poll_output(device.now).is_some() {}
     let full = StorageError::NoSpace { attempted: "write the journal".to_owned() };
-    device.agent.handle_storage_failed(full);
+    device.agent.handle_storage(device.now, Completion::JournalFailed(1, full));
     assert!(matches!(device.agent.poll_output(device.now), Some(Output::Stop(_))));
     assert!(device.agent.poll_output(device.now).is_none(), "nothing follows");
 }
@@ -321,9 +324,10 @@ fn a_full_disk_is_a_result_before_the_window() {
     device.agent.state.arm(device.now, device.request());
     device.agent.state.commit_if_dirty();
     while let Some(output) = device.agent.poll_output(device.now) {
-        if matches!(output, Output::Open(_)) {
+        if let Output::Storage(StorageCommand::Open(layout)) = output {
             let full = StorageError::NoSpace { attempted: "reserve log.0".to_owned() };
-            device.agent.handle_open_failed(device.now, &full);
+            let failed = Completion::OpenFailed(layout.object_key(), full);
+            device.agent.handle_storage(device.now, failed);
         } else {
             device.perform(output);
         }
@@ -339,7 +343,8 @@ fn a_wrong_version_after_the_installation_is_a_failure() {
     device.to(OPENS);
     device.agent.state.persistent.expected_version = Some("2.0".to_owned());
     device.agent.state.set_phase(Phase::HandedOver);
-    device.agent.handle_version(device.now, Some("1.9".to_owned()));
+    let answer = InstallerAnswer::Version(Some("1.9".to_owned()));
+    device.agent.handle_installer(device.now, answer);
     device.run();
     assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![410]));
 }
@@ -355,7 +360,7 @@ fn an_image_damaged_on_disk_is_decoded_once_more_and_then_fails() {
             let channel = device.broadcast.tune_in().channel;
             device.agent.handle_datagram(device.now, channel, source(), datagram);
             while let Some(output) = device.agent.poll_output(device.now) {
-                if matches!(output, Output::VerifyImage(_)) && left > 0 {
+                if matches!(output, Output::Storage(StorageCommand::VerifyImage(_))) && left > 0 {
                     left -= 1;
                     device.disk.image[0] ^= 1;
                 }
@@ -376,7 +381,7 @@ fn an_image_is_decoded_again_once_also_over_a_restart() {
     for datagram in device.broadcast.pass() {
         device.agent.handle_datagram(device.now, channel, source(), &datagram);
         while let Some(output) = device.agent.poll_output(device.now) {
-            if matches!(output, Output::VerifyImage(_)) {
+            if matches!(output, Output::Storage(StorageCommand::VerifyImage(_))) {
                 device.disk.image[0] ^= 1;
             }
             device.perform(output);
@@ -560,7 +565,7 @@ fn a_notification_begins_the_session_that_it_names_once() {
         device.agent.handle_notification(device.now, octets);
         let mut posts = Vec::new();
         while let Some(output) = device.agent.poll_output(device.now) {
-            if let Output::SendDmMessage(post) = output {
+            if let Output::Network(NetworkRequest::SendDmMessage(post)) = output {
                 posts.push(String::from_utf8(post.body).unwrap());
             }
         }

@@ -7,12 +7,15 @@ use proto::{
         oti::{RaptorQOti, RaptorQParameters},
         raptorq_crate::Encoder,
     },
-    ids::Esi,
+    ids::{Esi, Sbn},
     time::Mono,
 };
 
 use super::*;
-use crate::store::{CopyName, InsertOutcome, Limits, SymbolLog};
+use crate::{
+    flute::decode::DecodeOutcome,
+    store::{CopyName, InsertOutcome, Limits, SymbolLog, commands::VerifyOutcome},
+};
 
 #[test]
 fn an_image_is_received_decoded_and_verified_across_a_restart() {
@@ -50,7 +53,7 @@ fn an_image_is_received_decoded_and_verified_across_a_restart() {
     log.block_done(Sbn(1));
     assert!(log.is_complete());
 
-    bench.storage.send(Command::VerifyImage(bench.layout.clone()));
+    bench.storage.send(StorageCommand::VerifyImage(bench.layout.clone()));
     let key = bench.layout.object_key();
     let finished = bench.next();
     assert!(
@@ -85,10 +88,10 @@ fn the_journal_and_small_files_are_written_in_order_with_everything_else() {
     let home = tempfile::tempdir().unwrap();
     let mut bench = Bench::start(home.path());
     let name = FileName::new("campaign.env").unwrap();
-    bench.storage.send(Command::WriteFile(name.clone(), b"envelope".to_vec()));
+    bench.storage.send(StorageCommand::WriteFile(name.clone(), b"envelope".to_vec()));
     let write = JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec() };
-    bench.storage.send(Command::Journal(write));
-    bench.storage.send(Command::RemoveFile(name.clone()));
+    bench.storage.send(StorageCommand::Journal(write));
+    bench.storage.send(StorageCommand::RemoveFile(name.clone()));
     assert_eq!(bench.next(), Completion::FileDone(name.clone()));
     assert_eq!(bench.next(), Completion::JournalWritten(1));
     assert_eq!(bench.next(), Completion::FileDone(name.clone()));
@@ -103,9 +106,9 @@ fn the_journal_does_not_go_on_without_the_files_that_it_may_rely_on() {
     let mut bench = Bench::start(home.path());
     let name = FileName::new("campaign.env").unwrap();
     std::fs::create_dir(home.path().join("files/campaign.env.new")).unwrap();
-    bench.storage.send(Command::WriteFile(name.clone(), b"envelope".to_vec()));
+    bench.storage.send(StorageCommand::WriteFile(name.clone(), b"envelope".to_vec()));
     let write = JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec() };
-    bench.storage.send(Command::Journal(write));
+    bench.storage.send(StorageCommand::Journal(write));
     assert!(matches!(bench.next(), Completion::FileFailed(failed, _) if failed == name));
     assert!(matches!(bench.next(), Completion::JournalFailed(1, _)));
     let data = bench.storage.stop();
@@ -118,12 +121,13 @@ fn a_file_that_can_be_done_without_holds_nothing_up() {
     let mut bench = Bench::start(home.path());
     std::fs::create_dir(home.path().join("files/0.piece.new")).unwrap();
     for name in ["0.piece", "1.piece"] {
-        bench
-            .storage
-            .send(Command::WriteOptionalFile(FileName::new(name).unwrap(), b"piece".to_vec()));
+        bench.storage.send(StorageCommand::WriteOptionalFile(
+            FileName::new(name).unwrap(),
+            b"piece".to_vec(),
+        ));
     }
     let write = JournalWrite { copy: CopyName::A, generation: 1, octets: b"state".to_vec() };
-    bench.storage.send(Command::Journal(write));
+    bench.storage.send(StorageCommand::Journal(write));
     assert!(matches!(bench.next(), Completion::OptionalFileWritten(Err(_))));
     assert_eq!(bench.next(), Completion::OptionalFileWritten(Ok(())));
     assert_eq!(bench.next(), Completion::JournalWritten(1));
@@ -134,15 +138,15 @@ fn objects_that_are_not_kept_leave_nothing_behind() {
     let home = tempfile::tempdir().unwrap();
     let mut bench = Bench::start(home.path());
     let mut log = bench.open(&BTreeSet::new());
-    bench.storage.send(Command::RemoveOtherObjects(vec![bench.layout.clone()]));
+    bench.storage.send(StorageCommand::RemoveOtherObjects(vec![bench.layout.clone()]));
     assert_eq!(bench.next(), Completion::ObjectsRemoved(Ok(())));
     assert!(home.path().join("objects").join(bench.layout.directory_name()).exists());
-    bench.storage.send(Command::RemoveOtherObjects(vec![]));
+    bench.storage.send(StorageCommand::RemoveOtherObjects(vec![]));
     assert_eq!(bench.next(), Completion::ObjectsRemoved(Ok(())));
     bench.symbols(0, 0..1).for_each(|symbol| symbol.insert(&mut log));
     log.flush();
     while let Some(output) = log.poll_output() {
-        bench.storage.send(Command::Log(bench.layout.object_key(), output));
+        bench.storage.send(StorageCommand::Log(bench.layout.object_key(), output));
     }
     let data = bench.storage.stop();
     assert_eq!(std::fs::read_dir(data.objects()).unwrap().count(), 0);
@@ -154,7 +158,7 @@ fn a_directory_that_cannot_be_written_is_an_answer() {
     let mut bench = Bench::start(home.path());
     let blocked = home.path().join("objects").join(bench.layout.directory_name());
     std::fs::write(blocked, b"in the way").unwrap();
-    bench.storage.send(Command::Open(bench.layout.clone()));
+    bench.storage.send(StorageCommand::Open(bench.layout.clone()));
     let answer = bench.next();
     assert!(matches!(answer, Completion::OpenFailed(_, StorageError::Io { .. })), "{answer:?}");
 }
@@ -206,7 +210,7 @@ impl Bench {
     }
 
     fn open(&mut self, done: &BTreeSet<Sbn>) -> SymbolLog {
-        self.storage.send(Command::Open(self.layout.clone()));
+        self.storage.send(StorageCommand::Open(self.layout.clone()));
         let Completion::Recovered(_, recovered) = self.next() else { panic!("not recovered") };
         let mut log =
             SymbolLog::recovered(self.layout.clone(), Limits::default(), &recovered, done, &[]);
@@ -220,7 +224,7 @@ impl Bench {
     fn flush(&mut self, log: &mut SymbolLog) {
         log.flush();
         while let Some(output) = log.poll_output() {
-            self.storage.send(Command::Log(self.layout.object_key(), output));
+            self.storage.send(StorageCommand::Log(self.layout.object_key(), output));
         }
         let Completion::Flushed(_, ticket) = self.next() else { panic!("not flushed") };
         log.handle_flushed(ticket);
@@ -230,7 +234,7 @@ impl Bench {
     fn decode(&mut self, log: &SymbolLog, sbn: u32) -> DecodeOutcome {
         let sbn = Sbn(sbn);
         let job = DecodeJob { layout: self.layout.clone(), sbn, slots: log.slots_of(sbn) };
-        self.storage.send(Command::Decode(job));
+        self.storage.send(StorageCommand::Decode(job));
         let answer = self.next();
         let Completion::Decoded(_, of, outcome) = answer else { panic!("{answer:?}") };
         assert_eq!(of, sbn);

@@ -4,15 +4,19 @@ use std::collections::VecDeque;
 
 use proto::tune_in::TuneIn;
 use receiver::{
-    agent::Agent,
+    agent::{Agent, NetworkRequest, Output},
     dm::client::{HttpRequest, TransportError},
     shell::{
         data_dir::DataDir,
-        storage::{Command, Completion, DecodeWorker, Job, Worker},
-        storage_router::{self, ShellCommand, StartParameters, StorageRouter},
+        restore::{StartParameters, restore},
+        storage::{DecodeWorker, Job, Worker},
     },
-    store::{JournalImage, LogOutput, journal_state::JournalState},
-    update::installer::InstallOutcome,
+    store::{
+        JournalImage, LogOutput,
+        commands::{Completion, StorageCommand, VerifyOutcome},
+        journal_state::JournalState,
+    },
+    update::installer::{InstallOutcome, InstallerAnswer, InstallerCall},
 };
 
 use super::machine::{Context, Machine};
@@ -28,10 +32,9 @@ use crate::sim::{
 pub(super) struct Life {
     pub(super) agent: Agent,
     number: u64,
-    router: StorageRouter,
     worker: Worker,
     decoder: DecodeWorker,
-    commands: VecDeque<Command>,
+    commands: VecDeque<StorageCommand>,
     jobs: VecDeque<Job>,
     serving: bool,
     solving: bool,
@@ -49,12 +52,10 @@ impl Life {
             boot_id: format!("boot-{}", machine.boots),
             seed,
         };
-        let agent =
-            storage_router::restore(machine.now(at), machine.settings(), parameters, &directory)?;
+        let agent = restore(machine.now(at), machine.settings(), parameters, &directory)?;
         Ok(Self {
             agent,
             number: machine.lives,
-            router: StorageRouter::default(),
             decoder: DecodeWorker::new(&directory),
             worker: Worker::new(directory),
             commands: VecDeque::new(),
@@ -98,7 +99,7 @@ impl Life {
                 }
             }
             DeviceEvent::Complete(completion) => {
-                self.router.handle_completion(now, &mut self.agent, completion);
+                self.agent.handle_storage(now, completion);
             }
             DeviceEvent::Answer(Ok(body)) => self.agent.handle_response(now, &body),
             DeviceEvent::Answer(Err(failure)) => {
@@ -107,9 +108,14 @@ impl Life {
                 }
                 self.agent.handle_post_failure(now, failure);
             }
-            DeviceEvent::Version => self.agent.handle_version(now, Some(machine.firmware.clone())),
+            DeviceEvent::Version => {
+                let answer = InstallerAnswer::Version(Some(machine.firmware.clone()));
+                self.agent.handle_installer(now, answer);
+            }
             DeviceEvent::Install => self.install(machine, around),
-            DeviceEvent::Installed(outcome) => self.agent.handle_installed(now, outcome),
+            DeviceEvent::Installed(outcome) => {
+                self.agent.handle_installer(now, InstallerAnswer::Ended(outcome));
+            }
         }
     }
 
@@ -146,7 +152,7 @@ impl Life {
         self.serving = false;
         match self.commands.pop_front() {
             Some(command) => {
-                if let Command::RemoveOtherObjects(kept) = &command {
+                if let StorageCommand::RemoveOtherObjects(kept) = &command {
                     machine.model.handle_dropped(kept);
                 }
                 self.worker.handle(command);
@@ -176,13 +182,8 @@ impl Life {
     pub(super) fn drain(&mut self, machine: &mut Machine, around: &mut Context<'_>) -> bool {
         let now = machine.now(around.at);
         while let Some(output) = self.agent.poll_output(now) {
-            match self.router.command(output) {
-                Ok(command) => self.command(machine, around, command),
-                Err(command) => {
-                    if self.perform(machine, around, *command) {
-                        return true;
-                    }
-                }
+            if self.perform(machine, around, output) {
+                return true;
             }
         }
         self.schedule(machine, around);
@@ -210,26 +211,31 @@ impl Life {
         }
     }
 
-    fn command(&mut self, machine: &mut Machine, around: &mut Context<'_>, mut command: Command) {
+    fn command(
+        &mut self,
+        machine: &mut Machine,
+        around: &mut Context<'_>,
+        mut command: StorageCommand,
+    ) {
         corrupt_command(&mut command, machine.bug);
         machine.model.handle_command(&command);
         match (&command, machine.bug) {
             (
-                Command::Log(key, LogOutput::Flush(ticket)),
+                StorageCommand::Log(key, LogOutput::Flush(ticket)),
                 Some(InjectedBug::AcknowledgeBeforeSync),
             ) => {
                 let completion = Completion::Flushed(*key, *ticket);
                 self.answer(machine, around, completion);
                 return;
             }
-            (Command::VerifyImage(layout), Some(InjectedBug::HandOffUnverified)) => {
+            (StorageCommand::VerifyImage(layout), Some(InjectedBug::HandOffUnverified)) => {
                 let sha256 = layout.stored_sha256();
-                let outcome = receiver::shell::objects::VerifyOutcome::Ready { sha256 };
+                let outcome = VerifyOutcome::Ready { sha256 };
                 let completion = Completion::ImageVerified(layout.object_key(), outcome);
                 self.answer(machine, around, completion);
                 return;
             }
-            (Command::Journal(write), Some(InjectedBug::ForgetJournals))
+            (StorageCommand::Journal(write), Some(InjectedBug::ForgetJournals))
                 if write.generation % 3 == 0 =>
             {
                 let completion = Completion::JournalWritten(write.generation);
@@ -241,22 +247,22 @@ impl Life {
         self.commands.push_back(command);
     }
 
-    fn perform(
-        &mut self,
-        machine: &mut Machine,
-        around: &mut Context<'_>,
-        command: ShellCommand,
-    ) -> bool {
-        match command {
-            ShellCommand::Join(tune_in) => {
+    fn perform(&mut self, machine: &mut Machine, around: &mut Context<'_>, output: Output) -> bool {
+        match output {
+            Output::Storage(command) => self.command(machine, around, command),
+            Output::Network(NetworkRequest::Join(tune_in)) => {
                 if !machine.setup.is_addressed {
                     machine.model.breach("a device that is not in the campaign joins".to_owned());
                 }
                 self.joined.push(tune_in);
             }
-            ShellCommand::Leave(tune_in) => self.joined.retain(|joined| *joined != tune_in),
-            ShellCommand::ReadVersion => self.later(machine, around, 20, DeviceEvent::Version),
-            ShellCommand::Install(layout, request) => {
+            Output::Network(NetworkRequest::Leave(tune_in)) => {
+                self.joined.retain(|joined| *joined != tune_in);
+            }
+            Output::Installer(InstallerCall::ReadVersion) => {
+                self.later(machine, around, 20, DeviceEvent::Version);
+            }
+            Output::Installer(InstallerCall::Install(layout, request)) => {
                 if machine.bug == Some(InjectedBug::DeliverAnother) {
                     let image = crate::sim::model::directory(&layout).join("image");
                     machine.disk.flip_bit(&image, 5, 1);
@@ -267,7 +273,7 @@ impl Life {
                 machine.model.check_install(&machine.disk, &layout, &request);
                 self.later(machine, around, 200, DeviceEvent::Install);
             }
-            ShellCommand::Post(_)
+            Output::Network(NetworkRequest::SendDmMessage(_))
                 if machine.bug == Some(InjectedBug::FallSilent) && machine.firmware == VERSION =>
             {
                 self.later(
@@ -278,17 +284,18 @@ impl Life {
                 );
             }
             // The devices of a world have no user and get nothing by unicast.
-            ShellCommand::Ask(_)
-            | ShellCommand::Fetch(_)
-            | ShellCommand::Notify(..)
-            | ShellCommand::Components(_) => {}
-            ShellCommand::Post(HttpRequest { url, body, .. }) => {
+            Output::Prompt(_)
+            | Output::Network(NetworkRequest::Fetch(_) | NetworkRequest::Notify(..))
+            | Output::Installer(
+                InstallerCall::ReadComponents | InstallerCall::ChangeComponent(..),
+            ) => {}
+            Output::Network(NetworkRequest::SendDmMessage(HttpRequest { url, body, .. })) => {
                 let message = Message { url, body };
                 let after = 5 + machine.rng.below(80);
                 let event = Event::Request(machine.number, self.number, message);
                 around.queue.at(At(around.at.0 + after), event);
             }
-            ShellCommand::Stop(error) => {
+            Output::Stop(error) => {
                 around.trace.note(around.at, format_args!("{error}"));
                 return true;
             }
@@ -301,7 +308,7 @@ impl Life {
         self.agent.handle_shutdown();
         self.drain(machine, around);
         while let Some(command) = self.commands.pop_front() {
-            if let Command::RemoveOtherObjects(kept) = &command {
+            if let StorageCommand::RemoveOtherObjects(kept) = &command {
                 machine.model.handle_dropped(kept);
             }
             self.worker.handle(command);
@@ -315,14 +322,14 @@ impl Life {
 }
 
 /// Makes the mistake that shows in what is asked of the storage.
-fn corrupt_command(command: &mut Command, bug: Option<InjectedBug>) {
-    if let Command::Log(_, LogOutput::Write { octets, .. }) = command
+fn corrupt_command(command: &mut StorageCommand, bug: Option<InjectedBug>) {
+    if let StorageCommand::Log(_, LogOutput::Write { octets, .. }) = command
         && bug == Some(InjectedBug::StoreUnchecked)
         && let Some(octet) = std::sync::Arc::make_mut(octets).get_mut(60)
     {
         *octet ^= 1;
     }
-    if let Command::Journal(write) = command
+    if let StorageCommand::Journal(write) = command
         && bug == Some(InjectedBug::ForgetRoots)
         && write.generation.is_multiple_of(3)
         && let Ok(mut image) = JournalImage::<JournalState>::parse(&write.octets)

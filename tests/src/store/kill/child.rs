@@ -11,11 +11,11 @@ use receiver::{
     flute::{blocks::Blocks, decode::DecodeOutcome},
     shell::{
         data_dir::DataDir,
-        objects::VerifyOutcome,
-        storage::{Command, Completion, DecodeWorker, Worker},
+        storage::{DecodeWorker, Worker},
     },
     store::{
         InsertOutcome, Journaler, Limits, SymbolLog, TableLog,
+        commands::{Completion, StorageCommand, VerifyOutcome},
         journal_state::{JournalState, ObjectProgress},
     },
 };
@@ -81,8 +81,9 @@ impl Child {
     /// Opens the object, and drops all others.
     fn open(&mut self) -> anyhow::Result<Blocks> {
         let layout = self.truth.layout().clone();
-        self.ask(Command::RemoveOtherObjects(vec![layout.clone()]))?;
-        let Completion::Recovered(_, recovered) = self.ask(Command::Open(layout.clone()))? else {
+        self.ask(StorageCommand::RemoveOtherObjects(vec![layout.clone()]))?;
+        let Completion::Recovered(_, recovered) = self.ask(StorageCommand::Open(layout.clone()))?
+        else {
             bail!("the object is not open");
         };
         self.tables.recover(&recovered.tables);
@@ -115,7 +116,7 @@ impl Child {
         blocks.log_mut().flush();
         let key = self.truth.layout().object_key();
         while let Some(output) = blocks.log_mut().poll_output() {
-            self.worker.handle(Command::Log(key, output));
+            self.worker.handle(StorageCommand::Log(key, output));
             match self.worker.poll_completion() {
                 Some(Completion::Flushed(_, ticket)) => blocks.log_mut().handle_flushed(ticket),
                 Some(other) => bail!("{other:?}"),
@@ -145,7 +146,7 @@ impl Child {
     /// Decodes a block if one has enough symbols, and writes the journal.
     fn solve(&mut self, blocks: &mut Blocks) -> anyhow::Result<()> {
         let Some(job) = blocks.next_decode() else { return Ok(()) };
-        let Completion::Decoded(_, sbn, outcome) = self.ask(Command::Decode(job))? else {
+        let Completion::Decoded(_, sbn, outcome) = self.ask(StorageCommand::Decode(job))? else {
             bail!("the block is not solved");
         };
         blocks.handle_decoded(sbn, &outcome);
@@ -158,7 +159,7 @@ impl Child {
         let state =
             JournalState { objects: vec![self.progress.clone()], ..JournalState::default() };
         let write = self.journaler.write(&state)?;
-        let answer = self.ask(Command::Journal(write))?;
+        let answer = self.ask(StorageCommand::Journal(write))?;
         let Completion::JournalWritten(generation) = answer else { bail!("{answer:?}") };
         self.journaler.handle_written(generation);
         report(&format!("solved {}", sbn.0));
@@ -167,7 +168,7 @@ impl Child {
     }
 
     fn finish(&mut self) -> anyhow::Result<()> {
-        let answer = self.ask(Command::VerifyImage(self.truth.layout().clone()))?;
+        let answer = self.ask(StorageCommand::VerifyImage(self.truth.layout().clone()))?;
         let Completion::ImageVerified(_, VerifyOutcome::Ready { .. }) = answer else {
             bail!("{answer:?}")
         };
@@ -176,7 +177,7 @@ impl Child {
     }
 
     /// Executes a command, with its job, and returns the answer.
-    fn ask(&mut self, command: Command) -> anyhow::Result<Completion> {
+    fn ask(&mut self, command: StorageCommand) -> anyhow::Result<Completion> {
         self.worker.handle(command);
         if let Some(job) = self.worker.poll_job() {
             return Ok(self.decoder.run(job));
