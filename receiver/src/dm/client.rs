@@ -12,14 +12,16 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | `session` | the state of a session |
-//! | `auth` | authentication of the server |
-//! | `execution` | commands of a message, and a status for each |
-//! | `outbound` | commands to send |
+//! | `session` | the way of a message through a session |
+//! | `context` | the time and the device of one input |
+//! | `identity`, `address` | names and addresses of a session |
+//! | `client_auth`, `server_auth` | authentication of either side |
+//! | `inbound`, `execution` | the server's package: commands of a message, and a status for each |
+//! | `outbound`, `command` | our package: commands to send, and the statuses to come |
+//! | `abort` | the abort of a session by this side |
 //! | `http` | requests and responses |
 //! | `outcome` | initiator and outcome of a session |
 //! | `limits` | limits of a session |
-//! | `address` | the origin of a RespURI |
 
 use proto::{
     dm::{auth::Mac, encoding::Encoding, ui::Answer},
@@ -28,19 +30,28 @@ use proto::{
 
 use super::{ManagementBackend, Settings, tree::Tree};
 
+mod abort;
 mod address;
-mod auth;
+mod client_auth;
+mod command;
+mod context;
 mod execution;
 mod http;
+mod identity;
+mod inbound;
 mod limits;
 mod outbound;
 mod outcome;
+mod server_auth;
 mod session;
 
 #[cfg(test)]
 mod tests;
 
-use self::session::{Next, ServerMessage, Session};
+use self::{
+    context::Context,
+    session::{Next, ServerMessage, Session},
+};
 pub use self::{
     http::{HttpRequest, HttpResponse, TransportError},
     limits::Limits,
@@ -99,9 +110,10 @@ impl DmClient {
     ) -> HttpRequest {
         self.tree.begin_session(device);
         let mut session = Session::new(&self.tree, session_id, device.nonce(), self.limits);
-        let post = session.begin(now, device, trigger);
+        let mut context = Context { now, device, tree: &mut self.tree };
+        let request = session.begin(&mut context, trigger);
         self.session = Some(session);
-        post
+        request
     }
 
     /// Handles the response of an HTTP 200.
@@ -122,7 +134,8 @@ impl DmClient {
             .map_err(|error| SessionOutcome::Failed(error.into()))
             .and_then(|message| {
                 let received = ServerMessage { message: &message, bytes: body, mac: mac.as_ref() };
-                session.handle_message(now, device, &mut self.tree, received)
+                let mut context = Context { now, device, tree: &mut self.tree };
+                session.handle_message(&mut context, received)
             });
         self.conclude(step)
     }
@@ -138,7 +151,8 @@ impl DmClient {
         let Some(session) = self.session.as_mut() else {
             return Step::Done(SessionOutcome::Failed(SessionError::NoSession));
         };
-        let step = session.user_answered(now, device, &mut self.tree, answer);
+        let mut context = Context { now, device, tree: &mut self.tree };
+        let step = session.user_answered(&mut context, answer);
         self.conclude(step)
     }
 
@@ -149,7 +163,8 @@ impl DmClient {
     /// with the response to the last message, or the lack of one.
     // spec: oma-dm 1.1 (1223)
     pub fn abort(&mut self, now: Now, device: &mut dyn ManagementBackend) -> Option<HttpRequest> {
-        self.session.as_mut()?.abort(now, device, &mut self.tree)
+        let mut context = Context { now, device, tree: &mut self.tree };
+        self.session.as_mut()?.abort(&mut context)
     }
 
     /// Handles the failure of a request.
@@ -175,7 +190,7 @@ impl DmClient {
 
     fn conclude(&mut self, step: Result<Next, SessionOutcome>) -> Step {
         match step {
-            Ok(Next::Send(post)) => Step::Send(post),
+            Ok(Next::Send(request)) => Step::Send(request),
             Ok(Next::WaitForUser) => Step::WaitForUser,
             Err(outcome) => Step::Done(match self.session.take() {
                 Some(session) => session.end(outcome),

@@ -11,7 +11,7 @@ use proto::{
         encoding::Encoding,
         large::Reassembler,
         syncml::{
-            Alert, Command, CommandId, Data, Exec, Group, Item, Manage, Message, MessageId,
+            Alert, Command, CommandId, Data, Exec, Group, Header, Item, Manage, Message, MessageId,
             Results, Status, Verb,
         },
         ui::{Answer, Prompt},
@@ -20,7 +20,10 @@ use proto::{
     time::Now,
 };
 
-use super::outbound::{MAX_STATUS_BYTES, OutboundCommand};
+use super::{
+    command::{MAX_STATUS_BYTES, OutboundCommand},
+    context::Context,
+};
 use crate::dm::{
     ChunkPosition, ManagementBackend,
     scomo::is_inventory,
@@ -109,10 +112,19 @@ impl Execution {
         self.aborted
     }
 
+    /// Abandons the remaining commands; rolls open Atomics back.
+    pub(super) fn abandon(self, context: &mut Context<'_>) {
+        for frame in self.frames.into_iter().rev() {
+            if let GroupKind::Atomic { before, .. } = frame.group {
+                context.tree.roll_back(context.now, context.device, *before);
+            }
+        }
+    }
+
     /// Returns a status for every command that requests one; each Get's results follow its status.
-    pub(super) fn into_answers(mut self, joiner: &mut Reassembler) -> Vec<OutboundCommand> {
+    pub(super) fn into_answers(mut self, reassembler: &mut Reassembler) -> Vec<OutboundCommand> {
         if !self.received_chunk
-            && let Some(lost) = joiner.interrupted_by(Verb::Header, None)
+            && let Some(lost) = reassembler.interrupted_by(Verb::Header, None)
         {
             self.answers.push(OutboundCommand::NoEndOfData(lost));
         }
@@ -122,25 +134,30 @@ impl Execution {
 
 /// Executor of the commands of a message, in their order.
 pub(super) struct Executor<'a> {
-    pub(super) now: Now,
-    pub(super) device: &'a mut dyn ManagementBackend,
-    pub(super) tree: &'a mut Tree,
-    pub(super) joiner: &'a mut Reassembler,
-    pub(super) object_bytes: u64,
-    pub(super) space: SpaceLeft,
-    pub(super) execution: &'a mut Execution,
+    now: Now,
+    device: &'a mut dyn ManagementBackend,
+    tree: &'a mut Tree,
+    execution: &'a mut Execution,
+    reassembler: &'a mut Reassembler,
+    max_object_bytes: u64,
+    space: SpaceLeft,
 }
 
 /// Space in a message beside its header and the status of the server's header.
 #[derive(Debug)]
 pub(super) struct SpaceLeft {
-    pub(super) encoding: Encoding,
+    encoding: Encoding,
     /// A message without commands.
-    pub(super) empty: Message,
-    pub(super) bytes: usize,
+    empty: Message,
+    bytes: usize,
 }
 
 impl SpaceLeft {
+    /// Returns the space beside a header in a message of at most `bytes` octets.
+    pub(super) const fn new(encoding: Encoding, header: Header, bytes: usize) -> Self {
+        Self { encoding, empty: Message { header, commands: Vec::new(), is_final: true }, bytes }
+    }
+
     fn fits(&self, commands: Vec<Command>) -> bool {
         // The status of their group is added later.
         let message = Message { commands, ..self.empty.clone() };
@@ -148,7 +165,19 @@ impl SpaceLeft {
     }
 }
 
-impl Executor<'_> {
+impl<'a> Executor<'a> {
+    /// Creates the executor of the commands of `execution`.
+    pub(super) fn new(
+        context: &'a mut Context<'_>,
+        execution: &'a mut Execution,
+        reassembler: &'a mut Reassembler,
+        max_object_bytes: u64,
+        space: SpaceLeft,
+    ) -> Self {
+        let Context { now, device, tree } = context;
+        Self { now: *now, device: *device, tree, execution, reassembler, max_object_bytes, space }
+    }
+
     /// Runs commands until all are done or the user is prompted. No command runs after an abort.
     pub(super) fn run(&mut self) {
         while !self.execution.aborted
@@ -172,16 +201,6 @@ impl Executor<'_> {
             let code = self.user_status(alert, answer);
             self.record_status(code);
             self.run();
-        }
-    }
-
-    /// Abandons the remaining commands; rolls open Atomics back.
-    pub(super) fn abandon(&mut self) {
-        self.execution.asking = None;
-        while let Some(frame) = self.execution.frames.pop() {
-            if let GroupKind::Atomic { before, .. } = frame.group {
-                self.tree.roll_back(self.now, self.device, *before);
-            }
         }
     }
 
@@ -328,15 +347,15 @@ impl Executor<'_> {
     /// Returns a complete item, or the status of a chunk. A group must fit into one message, so
     /// that it holds no chunks.
     fn assemble(&mut self, verb: Verb, item: &Item) -> Result<Item, StatusCode> {
-        if let Some(lost) = self.joiner.interrupted_by(verb, Some(item)) {
+        if let Some(lost) = self.reassembler.interrupted_by(verb, Some(item)) {
             self.execution.answers.push(OutboundCommand::NoEndOfData(lost));
         }
         if item.more_data && self.execution.frames.len() > 1 {
             return Err(StatusCode::NOT_SUPPORTED);
         }
         self.execution.received_chunk |= item.more_data;
-        let is_next = self.joiner.is_open();
-        let item_or_status = self.joiner.push(verb, item, self.object_bytes);
+        let is_next = self.reassembler.is_open();
+        let item_or_status = self.reassembler.push(verb, item, self.max_object_bytes);
         if verb == Verb::Replace && item_or_status == Err(StatusCode::CHUNK_ACCEPTED) {
             self.store_chunk(item, is_next.then_some(ChunkPosition::Next));
         }
@@ -346,7 +365,7 @@ impl Executor<'_> {
     fn store_chunk(&mut self, item: &Item, next: Option<ChunkPosition>) {
         let first = item.target_uri().and_then(|uri| self.tree.chunk_position(self.device, uri));
         if let Some(first) = first
-            && let Some(octets) = self.joiner.take_new()
+            && let Some(octets) = self.reassembler.take_new()
         {
             self.device.store_chunk(next.unwrap_or(first), &octets);
         }

@@ -35,6 +35,12 @@ pub enum SessionOutcome {
     Failed(SessionError),
 }
 
+impl From<SessionError> for SessionOutcome {
+    fn from(error: SessionError) -> Self {
+        Self::Failed(error)
+    }
+}
+
 /// Error that ended a session.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum SessionError {
