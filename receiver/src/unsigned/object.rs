@@ -88,7 +88,7 @@ impl UnsignedObject {
         };
         let state = match problem {
             Some(problem) => State::Failed(problem),
-            None if record.complete => State::Complete,
+            None if record.is_complete() => State::Complete,
             None => State::Opening,
         };
         Self {
@@ -157,8 +157,7 @@ impl UnsignedObject {
     /// Handles the content of the object's directory.
     pub fn handle_recovered(&mut self, recovered: &Recovered) {
         if recovered.image_made {
-            // The file was missing: no block of it is decoded.
-            self.record.done.clear();
+            self.record.clear_blocks();
         }
         self.reserved = recovered.files_ready;
         if self.layout.is_empty() {
@@ -166,7 +165,7 @@ impl UnsignedObject {
             return;
         }
         let layout = self.layout.clone();
-        let log = SymbolLog::recovered(layout, self.limits, recovered, &self.record.done, &[]);
+        let log = SymbolLog::recovered(layout, self.limits, recovered, self.record.done(), &[]);
         self.state = State::Receiving(Box::new(Blocks::new(log)));
     }
 
@@ -192,7 +191,7 @@ impl UnsignedObject {
         blocks.handle_decoded(sbn, outcome);
         match outcome {
             DecodeOutcome::Done => {
-                self.record.done.insert(sbn);
+                self.record.add_block(sbn);
                 self.recording = Some(sbn);
                 self.record_dirty = true;
             }
@@ -225,7 +224,7 @@ impl UnsignedObject {
     pub fn handle_finished(&mut self, sha256: Digest) {
         if matches!(self.state, State::Checking) {
             self.sha256 = Some(sha256);
-            self.record.complete = true;
+            self.record.set_complete();
             self.record_dirty = true;
             self.state = State::Naming;
         }
@@ -354,7 +353,7 @@ impl UnsignedObject {
             false => (u64::from(self.layout.total_symbols()), self.layout.blocks()),
         };
         let all = (needed, blocks);
-        let recorded = u32::try_from(self.record.done.len()).unwrap_or(u32::MAX);
+        let recorded = u32::try_from(self.record.done().len()).unwrap_or(u32::MAX);
         let (state, (symbols_held, blocks_done)) = match &self.state {
             State::Opening => ("opening", (0, recorded)),
             State::Receiving(blocks) => {
@@ -376,11 +375,11 @@ impl UnsignedObject {
             | State::Complete => self.stays_encoded(),
         };
         UnsignedFile {
-            name: self.record.name.clone(),
-            location: self.record.location.clone(),
-            source: self.record.identity.source,
-            tsi: self.record.identity.tsi.0,
-            toi: self.record.identity.toi.0.to_string(),
+            name: self.record.name().to_owned(),
+            location: self.record.location().to_owned(),
+            source: self.record.identity().source,
+            tsi: self.record.identity().tsi.0,
+            toi: self.record.identity().toi.0.to_string(),
             length: self.layout.image_bytes(),
             state,
             problem,

@@ -23,18 +23,14 @@ use crate::store::UnsignedIdentity;
 /// The stored state of one file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Key of the object.
-    pub object_key: Hash16,
-    /// Sender, session and TOI.
-    pub identity: UnsignedIdentity,
-    /// Its name in the output directory.
-    pub name: String,
-    /// Its `Content-Location`.
-    pub location: String,
+    object_key: Hash16,
+    identity: UnsignedIdentity,
+    name: String,
+    location: String,
     /// Decoded and synced blocks.
-    pub done: BTreeSet<Sbn>,
+    done: BTreeSet<Sbn>,
     /// Set once the file has its final name.
-    pub complete: bool,
+    complete: bool,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -54,6 +50,68 @@ struct Line {
 const FORMAT: u32 = 1;
 
 impl Record {
+    /// Starts the record of an object that is stored as `name`.
+    #[must_use]
+    pub const fn new(
+        object_key: Hash16,
+        identity: UnsignedIdentity,
+        name: String,
+        location: String,
+    ) -> Self {
+        Self { object_key, identity, name, location, done: BTreeSet::new(), complete: false }
+    }
+
+    /// Returns the key of the object.
+    #[must_use]
+    pub const fn object_key(&self) -> Hash16 {
+        self.object_key
+    }
+
+    /// Returns sender, session and TOI.
+    #[must_use]
+    pub const fn identity(&self) -> &UnsignedIdentity {
+        &self.identity
+    }
+
+    /// Returns the name in the output directory.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns the `Content-Location`.
+    #[must_use]
+    pub fn location(&self) -> &str {
+        &self.location
+    }
+
+    /// Returns the decoded and synced blocks.
+    #[must_use]
+    pub const fn done(&self) -> &BTreeSet<Sbn> {
+        &self.done
+    }
+
+    /// Returns whether the file has its final name.
+    #[must_use]
+    pub const fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Records a decoded and synced block.
+    pub fn add_block(&mut self, sbn: Sbn) {
+        self.done.insert(sbn);
+    }
+
+    /// Records that the file was missing: no block of it is decoded.
+    pub fn clear_blocks(&mut self) {
+        self.done.clear();
+    }
+
+    /// Records that the file has its final name.
+    pub const fn set_complete(&mut self) {
+        self.complete = true;
+    }
+
     /// Returns the name of the record's own file.
     #[must_use]
     pub fn file_name(&self) -> String {

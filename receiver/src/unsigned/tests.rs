@@ -1,4 +1,4 @@
-use std::{io, time::Duration};
+use std::{collections::BTreeMap, io, time::Duration};
 
 use proptest::prelude::*;
 use proto::{
@@ -6,24 +6,27 @@ use proto::{
     fec::{
         codec::BlockEncoder as _,
         nocode,
-        oti::{NoCodeOti, RaptorQOti, RaptorQParameters},
+        oti::{NoCodeOti, Oti, RaptorQOti, RaptorQParameters},
         raptorq_crate,
     },
     flute::{
         alc::{Payload, PayloadId},
         content_md5::ContentMd5,
         ext::{ExtensionWriter, Extensions, FdtHeader},
-        fdt::FdtInstance,
+        fdt::{FdtInstance, FileEntry},
         lct::{Header, Widths},
     },
     ids::Esi,
     time::Utc,
 };
 
-use super::{entry::MAX_GROWTH, *};
+use super::{
+    entry::{MAX_GROWTH, beyond, content},
+    *,
+};
 use crate::{
     flute::decode::BlockFiles,
-    store::{BlockPlace, Content, HeaderCheck, LogOutput, Recovery, SlotAddress},
+    store::{BlockPlace, Content, HeaderCheck, LogOutput, ObjectLayout, Recovery, SlotAddress},
 };
 
 const SENDER: [u8; 4] = [192, 0, 2, 1];

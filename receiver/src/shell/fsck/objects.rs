@@ -62,9 +62,9 @@ pub(super) fn read(
 fn known(key: Hash16, state: Option<&JournalState>, records: &[Record]) -> Option<JournalFacts> {
     let ours = |object: &&ObjectProgress| object.object_key == key.0;
     let journal = state.and_then(|state| state.objects.iter().find(ours));
-    let record = records.iter().find(|record| record.object_key == key);
+    let record = records.iter().find(|record| record.object_key() == key);
     journal.map(|object| JournalFacts { done: object.done(), bad: object.bad() }).or_else(|| {
-        record.map(|record| JournalFacts { done: record.done.clone(), bad: Vec::new() })
+        record.map(|record| JournalFacts { done: record.done().clone(), bad: Vec::new() })
     })
 }
 
