@@ -55,7 +55,7 @@ use crate::{
     flute::{reception::Reception, stats::Stats},
     rng::SplitMix64,
     store::commands::Completion,
-    suspension::{Environment, SuspendReason},
+    suspension::{SuspendReason, Suspension},
     trust::Trust,
     update::{
         acceptance::{Accepted, DeviceClass, Limits},
@@ -105,7 +105,7 @@ struct AgentState {
     reception: Reception,
     schedule: SessionSchedule,
     update_request: UpdateRequestState,
-    environment: Environment,
+    suspension: Suspension,
     /// Set while the installer runs: no DM session begins meanwhile.
     installing: bool,
     prompts: PromptQueue,
@@ -306,7 +306,7 @@ impl Agent {
     /// Aborts the session of a device that went offline. A session that waits for the user needs no
     /// network, and its prompt stays.
     fn abort_if_offline(&mut self, now: Now) {
-        if self.state.is_offline() && !self.client.is_waiting_for_user() {
+        if self.state.suspension.is_offline() && !self.client.is_waiting_for_user() {
             self.abort(now);
         }
     }
@@ -384,6 +384,7 @@ impl AgentState {
                 let mut state = self.persistent.to_journal();
                 self.reception.write_journal(&self.boot_id, &mut state);
                 self.trust.write_journal(&mut state);
+                self.suspension.write_journal(&mut state);
                 self.account.write_journal(&mut state);
                 self.reports.write_journal(&mut state);
                 state

@@ -6,7 +6,6 @@ use proto::{
     dm::{
         code::StatusCode,
         fumo::{PackagePrefix, Phase, ResultCode, UpdateRequest},
-        nodes::broadcast,
         ui::{Answer, Prompt},
     },
     ids::{ComponentId, Correlator},
@@ -29,10 +28,9 @@ use crate::{
     },
     flute::tuner::Tuner,
     store::ObjectLayout,
-    suspension::{Policy, SuspendReason},
+    suspension::SuspendReason,
     trust::root_file,
     update::acceptance::{Acceptance, Accepted, CampaignOffer, Refusal, check_tune_in},
-    user::{Consent, UserInterface},
 };
 
 /// Windows and image servers that one arming may name.
@@ -48,12 +46,12 @@ impl ManagementBackend for AgentState {
             firmware_version: self.firmware_version.clone().unwrap_or_default(),
             phase: self.phase(),
             data: self.package_data(),
-            reasons: self.reasons(),
+            reasons: self.suspension.reasons(),
             progress_per_mille: progress,
             root_version: self.trust.root_version(),
             package_name: self.persistent.armed.as_ref().map(|pin| pin.id.to_string()),
             package_version: manifest.map(|manifest| manifest.firmware_version.clone()),
-            policy: Policy { consent: self.consent(), ..self.persistent.policy },
+            policy: self.suspension.policy().requiring(self.consent()),
             limits: DeviceLimits {
                 max_block_symbols: limits.max_block_symbols,
                 max_memory_kib: limits.max_memory_bytes / 1024,
@@ -178,21 +176,10 @@ impl ManagementBackend for AgentState {
     }
 
     fn set_policy(&mut self, now: Now, node: &str, value: &str) -> StatusCode {
-        let mut policy = self.persistent.policy;
-        if let Err(error) = policy.set(node, value) {
-            tracing::info!(%error, "policy rejected");
-            return StatusCode::BAD_REQUEST;
+        let user = &self.config.user;
+        if let Err(code) = self.suspension.set_policy(node, value, user.consent, &user.front) {
+            return code;
         }
-        let own = self.config.user.consent;
-        if node == broadcast::POLICY_CONSENT && policy.consent.and(own) != policy.consent {
-            tracing::info!(value, "policy rejected: weaker than the device's own consent setting");
-            return StatusCode::FORBIDDEN;
-        }
-        if policy.consent != Consent::None && self.config.user.front == UserInterface::Absent {
-            tracing::info!(value, "policy rejected: no user interface");
-            return StatusCode::NOT_SUPPORTED;
-        }
-        self.persistent.policy = policy;
         self.effects.mark_dirty();
         self.reevaluate(now);
         self.apply_policy(now);

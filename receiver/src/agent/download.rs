@@ -224,7 +224,7 @@ impl AgentState {
     pub(super) fn fetch_next(&mut self, now: Now) {
         let Some(download) = &self.persistent.download else { return };
         let blocked = self.fetcher.busy || self.fetcher.retry.is_some_and(|at| at > now.mono);
-        let may = self.phase() == Phase::Receiving && self.persistent.suspended.is_empty();
+        let may = self.phase() == Phase::Receiving && !self.suspension.is_active();
         if blocked || !may || (download.url.is_empty() && download.object.is_none()) {
             return;
         }
@@ -503,7 +503,7 @@ impl AgentState {
         if self.persistent.awaiting_update_exec {
             return;
         }
-        let waits = self.persistent.policy.install == InstallPolicy::OnCommand;
+        let waits = self.suspension.policy().install() == InstallPolicy::OnCommand;
         let held = match self.persistent.operation {
             Exec::Download => Some(ResultCode::SUCCESS),
             // A user who has agreed to the installation does not wait.

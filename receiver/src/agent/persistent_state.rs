@@ -1,6 +1,6 @@
 //! The persistent state, as checked types; the journal stores the same as octets.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use proto::{
     crypto::Digest,
@@ -18,9 +18,8 @@ use crate::{
     components::{Announced, ComponentTarget, InventoryConsent},
     store::journal_state::{
         AnnouncedRecord, ArmedRecord, DownloadRecord, InstallNotificationRecord, JournalState,
-        PolicySetting, SubjectRecord, fixed,
+        SubjectRecord, fixed,
     },
-    suspension::{Policy, SuspendReason},
 };
 
 /// The state that survives a power cut.
@@ -34,10 +33,6 @@ pub struct PersistentState {
     pub correlator: Option<Correlator>,
     /// The operation that the Exec started.
     pub operation: Operation,
-    /// The reasons to suspend reception.
-    pub suspended: BTreeSet<SuspendReason>,
-    /// The suspend policy.
-    pub policy: Policy,
     /// The version that the installer must print.
     pub expected_version: Option<String>,
     /// The boot in which the installer requested a reboot.
@@ -90,8 +85,6 @@ impl PersistentState {
             armed: None,
             correlator: None,
             operation: Operation::DownloadAndUpdate,
-            suspended: BTreeSet::new(),
-            policy: Policy::default(),
             expected_version: None,
             reboot_requested_in_boot: None,
             consent: ConsentGranted::Nothing,
@@ -116,14 +109,6 @@ impl PersistentState {
         persistent.armed = state.armed.as_ref().map(read_armed).transpose()?;
         persistent.correlator = state.correlator.clone().map(Correlator);
         persistent.operation = state.operation.parse()?;
-        persistent.suspended = state
-            .suspend_reasons
-            .iter()
-            .filter_map(|word| word.parse::<SuspendReason>().ok())
-            .collect();
-        for setting in &state.policy {
-            persistent.policy.set(&setting.node, &setting.value)?;
-        }
         persistent.expected_version.clone_from(&state.expected_version);
         persistent.reboot_requested_in_boot.clone_from(&state.reboot_requested_in_boot);
         persistent.consent = ConsentGranted::from_number(state.consent);
@@ -148,8 +133,6 @@ impl PersistentState {
             armed: self.armed.as_ref().map(write_armed),
             correlator: self.correlator.as_ref().map(|correlator| correlator.0.clone()),
             operation: self.operation.as_str().to_owned(),
-            suspend_reasons: self.suspended.iter().map(ToString::to_string).collect(),
-            policy: self.policy.nodes().map(write_policy).into(),
             expected_version: self.expected_version.clone(),
             result: self.result.map(|code| code.0.into()),
             reboot_requested_in_boot: self.reboot_requested_in_boot.clone(),
@@ -188,10 +171,6 @@ fn write_armed(pin: &ArmedCampaign) -> ArmedRecord {
         component: Some(pin.component.0.into()),
         plan_header_sha256: pin.plan_header.map(|digest| digest.0.to_vec()),
     }
-}
-
-fn write_policy((node, value): (&'static str, String)) -> PolicySetting {
-    PolicySetting { node: node.to_owned(), value }
 }
 
 fn read_announced(record: &AnnouncedRecord, announced: &mut Announced) -> Result<(), WireError> {
@@ -288,8 +267,6 @@ mod tests {
             }),
             correlator: Some(Correlator("c-1".to_owned())),
             operation: Operation::Download,
-            suspended: BTreeSet::from([SuspendReason::Battery, SuspendReason::User]),
-            policy: Policy { battery_floor: 33, thermal_limit: -7, ..Policy::default() },
             expected_version: Some("2.0".to_owned()),
             reboot_requested_in_boot: Some("boot".to_owned()),
             consent: ConsentGranted::Download,

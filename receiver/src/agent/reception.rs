@@ -192,7 +192,7 @@ impl AgentState {
     /// Hands the image to the installer, at most once: the journal records the hand-off before it
     /// begins. A suspended device stores the image until it resumes.
     pub(super) fn install(&mut self, now: Now) {
-        if !self.persistent.suspended.is_empty() {
+        if self.suspension.is_active() {
             return self.tune(now);
         }
         if !self.install_allowed() {
@@ -307,7 +307,7 @@ impl AgentState {
         self.persistent.armed = None;
         self.persistent.expected_version = None;
         self.persistent.reboot_requested_in_boot = None;
-        self.persistent.suspended.clear();
+        self.suspension.clear();
         self.persistent.consent = ConsentGranted::Nothing;
         let had_image = has_download || self.operation.is_some();
         // Symbols of an incomplete image are reused when it is broadcast again.
@@ -343,7 +343,7 @@ impl AgentState {
     }
 
     fn reception_gate(&self) -> Gate {
-        let is_open = || self.persistent.suspended.is_empty() && self.download_allowed();
+        let is_open = || !self.suspension.is_active() && self.download_allowed();
         match self.phase() {
             Phase::Armed | Phase::Receiving if is_open() => Gate::Open,
             Phase::Armed | Phase::Receiving | Phase::Suspended => Gate::Paused,

@@ -28,7 +28,7 @@ use crate::{
     flute::reception::Reception,
     rng::SplitMix64,
     store::{Journaler, journal_state::JournalState},
-    suspension::Environment,
+    suspension::Suspension,
     trust::{DeviceHistory, RootError, Trust, newest_root, root_file},
     update::acceptance::Accepted,
 };
@@ -94,12 +94,7 @@ impl Agent {
             let secret = account.server.as_ref().map(|server| server.secret.clone());
             NotificationFilter::new(account.server_id.clone(), secret)
         };
-        let same_boot = stored
-            .state
-            .as_ref()
-            .and_then(|state| state.tune_ins.first())
-            .is_some_and(|record| record.boot_id == stored.boot_id);
-        let environment = Environment::recovered(&persistent.suspended, same_boot);
+        let suspension = Suspension::from_journal(&journal, &stored.boot_id)?;
         let schedule = SessionSchedule::new(now.mono, config.check_in);
         let mut state = AgentState {
             config,
@@ -112,7 +107,7 @@ impl Agent {
             reception,
             schedule,
             update_request: UpdateRequestState::default(),
-            environment,
+            suspension,
             installing: false,
             prompts: PromptQueue::default(),
             fetcher: Fetcher::default(),

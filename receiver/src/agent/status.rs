@@ -59,7 +59,7 @@ impl AgentState {
         Status {
             phase: self.persistent.phase,
             state: self.persistent.phase.state(self.package_data()).number(),
-            reasons: self.reasons(),
+            reasons: self.suspension.reasons(),
             campaign: self.persistent.armed.as_ref().map(|pin| pin.id.to_string()),
             channels: reception.channels,
             symbols_synced: reception.symbols_synced,
@@ -73,14 +73,10 @@ impl AgentState {
             result: self.persistent.result.map(|code| code.0),
             reports_waiting: self.reports.waiting(),
             request: self.update_request.status(),
-            readings: self.environment.readings(),
+            readings: self.suspension.readings(),
             components: self.deployed.clone(),
             stats: *self.reception.stats(),
         }
-    }
-
-    pub(super) fn reasons(&self) -> Vec<String> {
-        self.persistent.suspended.iter().map(ToString::to_string).collect()
     }
 
     pub(super) fn package_data(&self) -> PackageData {

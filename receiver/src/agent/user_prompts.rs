@@ -215,7 +215,7 @@ impl AgentState {
         // The user interface may have been removed since the policy was set; nobody can be prompted
         // then.
         let wanted =
-            (user.front != UserInterface::Absent).then_some(self.persistent.policy.consent);
+            (user.front != UserInterface::Absent).then_some(self.suspension.policy().consent());
         user.consent.and(wanted.unwrap_or_default())
     }
 
@@ -249,7 +249,7 @@ impl AgentState {
         }
         let is_held = self.persistent.awaiting_update_exec
             && self.persistent.result == Some(ResultCode::DEFERRED);
-        if is_held && self.persistent.policy.install == InstallPolicy::AtOnce {
+        if is_held && self.suspension.policy().install() == InstallPolicy::AtOnce {
             (self.persistent.awaiting_update_exec, self.persistent.result) = (false, None);
             self.effects.mark_dirty();
             self.verify_image();

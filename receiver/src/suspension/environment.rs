@@ -1,35 +1,7 @@
 //! The environment of the device: sensor readings and external conditions.
 
-use std::collections::BTreeSet;
-
 use proto::words;
 use serde::Serialize;
-
-use super::reason::SuspendReason;
-
-/// The environment of the device: readings and conditions.
-#[derive(Debug, Default)]
-pub(crate) struct Environment {
-    /// Absent until sensors are read: the reasons in the journal are valid until then.
-    pub(crate) readings: Option<Readings>,
-    pub(crate) conditions: BTreeSet<ExternalCondition>,
-}
-
-impl Environment {
-    /// Restores the environment. A call that began in the same boot of the machine is still in
-    /// progress.
-    pub(crate) fn recovered(suspended: &BTreeSet<SuspendReason>, same_boot: bool) -> Self {
-        let call = same_boot && suspended.contains(&SuspendReason::Call);
-        Self {
-            readings: None,
-            conditions: call.then_some(ExternalCondition::Call).into_iter().collect(),
-        }
-    }
-
-    pub(crate) const fn readings(&self) -> Option<Readings> {
-        self.readings
-    }
-}
 
 /// The readings of the sensors; those that a device does not have, or cannot read, are absent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]

@@ -131,6 +131,24 @@ impl Policy {
         Ok(())
     }
 
+    /// Returns the required consent, in addition to that of the device's own settings.
+    #[must_use]
+    pub const fn consent(&self) -> Consent {
+        self.consent
+    }
+
+    /// Returns the policy with another required consent.
+    #[must_use]
+    pub const fn requiring(self, consent: Consent) -> Self {
+        Self { consent, ..self }
+    }
+
+    /// Returns when a verified image is installed.
+    #[must_use]
+    pub const fn install(&self) -> InstallPolicy {
+        self.install
+    }
+
     /// Returns the active suspend reasons, given those that were active before.
     // spec: oma-002 2 (memory above its threshold, battery low, voice call, network lost)
     #[must_use]

@@ -350,7 +350,7 @@ fn a_policy_that_the_server_sets_counts_at_once_and_after_a_restart() {
     assert_eq!(device.phase(), Phase::Suspended);
     assert_eq!(set(&mut device, "600"), StatusCode::BAD_REQUEST);
     device.restart();
-    let policy = device.agent.state.persistent.policy;
+    let policy = device.agent.state.suspension.policy();
     assert_eq!(policy, Policy { battery_floor: 60, ..Policy::default() });
     device.agent.handle_readings(device.now, half);
     assert_eq!(set(&mut device, "40"), StatusCode::OK);
