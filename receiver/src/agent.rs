@@ -29,17 +29,13 @@ use proto::{
     time::{Mono, Now},
 };
 
-use self::{
-    download::Fetcher, effects::EffectQueue, partial_package::PartialPackageStore,
-    user_prompts::PromptQueue,
-};
+use self::{download::Fetcher, effects::EffectQueue, partial_package::PartialPackageStore};
 pub use self::{
     download::{Download, Fetch, FetchError, Fetched, InstallNotification},
     effects::{NetworkAnswer, NetworkRequest, Output},
     persistent_state::PersistentState,
     restore::{StoredState, StoredStateError},
     status::Status,
-    user_prompts::ConsentGranted,
 };
 use crate::{
     components::{Deployed, InventoryAccess},
@@ -61,7 +57,7 @@ use crate::{
         acceptance::{Accepted, DeviceClass, Limits},
         installer::InstallerAnswer,
     },
-    user,
+    user::{self, prompts::Prompts},
 };
 
 /// The configuration of this device by integrator and enrolment.
@@ -108,7 +104,7 @@ struct AgentState {
     suspension: Suspension,
     /// Set while the installer runs: no DM session begins meanwhile.
     installing: bool,
-    prompts: PromptQueue,
+    prompts: Prompts,
     fetcher: Fetcher,
     partial_package: PartialPackageStore,
     rng: SplitMix64,
@@ -178,7 +174,7 @@ impl Agent {
     /// Adds a suspend reason.
     pub fn handle_suspend(&mut self, now: Now, reason: SuspendReason) {
         if reason == SuspendReason::Call {
-            self.set_in_call(true);
+            self.state.prompts.call_began();
         }
         self.state.suspend_for(now, reason);
         self.state.commit_if_dirty();
@@ -187,7 +183,8 @@ impl Agent {
     /// Removes a suspend reason.
     pub fn handle_resume(&mut self, now: Now, reason: SuspendReason) {
         if reason == SuspendReason::Call {
-            self.set_in_call(false);
+            self.state.prompts.call_ended();
+            self.state.show_next_prompt();
         }
         self.state.resume_from(now, reason);
         self.state.commit_if_dirty();
@@ -253,7 +250,7 @@ impl Agent {
     pub fn deadline(&self, now: Now) -> Option<Mono> {
         let reception = self.state.reception.deadline(now.mono);
         let session = if self.client.is_busy() { None } else { self.state.session_deadline(now) };
-        let question = self.prompt_deadline();
+        let question = self.state.prompts.deadline();
         let download = self.state.download_deadline();
         [reception, session, question, download].into_iter().flatten().min()
     }
@@ -366,7 +363,7 @@ impl AgentState {
     }
 
     fn begin_session(&mut self, now: Now) {
-        self.prompts.agreed = false;
+        self.prompts.begin_session();
         self.partial_package.begin_session();
         self.update_request.begin_session();
         self.schedule.record_due(self.reports.due(now.utc));
@@ -385,6 +382,7 @@ impl AgentState {
                 self.reception.write_journal(&self.boot_id, &mut state);
                 self.trust.write_journal(&mut state);
                 self.suspension.write_journal(&mut state);
+                self.prompts.write_journal(&mut state);
                 self.account.write_journal(&mut state);
                 self.reports.write_journal(&mut state);
                 state

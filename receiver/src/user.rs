@@ -19,6 +19,8 @@
 //! Answers are `shown`, `yes`, `no`, `later`, `cancel`, `text` with `"text"`, `chosen` with
 //! `"chosen":[1,3]`. A hook that fails, or prints something else, counts as "cannot be displayed".
 
+pub(crate) mod prompts;
+
 use std::time::Duration;
 
 use proto::{

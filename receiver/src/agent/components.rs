@@ -23,9 +23,7 @@ use proto::{
 use super::AgentState;
 use crate::update::installer::InstallerCall;
 use crate::{
-    components::{
-        ChangeRequest, ComponentTarget, Deployed, InventoryAccess, InventoryConsent, Software, Verb,
-    },
+    components::{ChangeRequest, ComponentTarget, Deployed, InventoryAccess, Software, Verb},
     dm::ReportSettings,
     trust::OfferTarget,
     update::{
@@ -181,11 +179,7 @@ impl AgentState {
 
     /// Returns the view of the components for the management tree.
     pub(super) fn software_view(&self) -> Option<Software> {
-        let is_shown = match self.config.components {
-            InventoryAccess::Absent => return None,
-            InventoryAccess::Asked => self.persistent.inventory_consent == InventoryConsent::Given,
-            InventoryAccess::Granted => true,
-        };
+        let is_shown = self.prompts.shows_inventory(self.config.components)?;
         let subject = self.persistent.subject.as_ref().filter(|_| self.is_occupied());
         let status = self.phase().state(self.package_data()).number();
         let is_held = self.persistent.awaiting_update_exec && self.phase() == Phase::Verified;

@@ -18,7 +18,7 @@ use proto::{
     wire::WireError,
 };
 
-use super::{AgentState, ConsentGranted, Operation, persistent_state::ArmedCampaign};
+use super::{AgentState, Operation, persistent_state::ArmedCampaign};
 use crate::store::commands::StorageCommand;
 use crate::{
     components::{Announced, ComponentTarget, Software},
@@ -51,7 +51,10 @@ impl ManagementBackend for AgentState {
             root_version: self.trust.root_version(),
             package_name: self.persistent.armed.as_ref().map(|pin| pin.id.to_string()),
             package_version: manifest.map(|manifest| manifest.firmware_version.clone()),
-            policy: self.suspension.policy().requiring(self.consent()),
+            policy: self
+                .suspension
+                .policy()
+                .requiring(self.prompts.required(self.suspension.policy().consent())),
             limits: DeviceLimits {
                 max_block_symbols: limits.max_block_symbols,
                 max_memory_kib: limits.max_memory_bytes / 1024,
@@ -153,7 +156,8 @@ impl ManagementBackend for AgentState {
     }
 
     fn on_inventory_denied(&mut self, now: Now) {
-        self.ask_for_inventory_consent(now);
+        let event = self.prompts.ask_for_inventory_consent(now.mono, self.config.components);
+        self.handle_prompt_event(now, event);
     }
 
     fn refuse(&mut self, now: Now, alert: FinalAlert) {
@@ -419,9 +423,7 @@ impl AgentState {
         let spread = request.report.spread.min(longest);
         self.reports.begin(ReportSettings { spread, ..request.report });
         self.persistent.result = None;
-        // A user who has just agreed to the server's prompt is not prompted again.
-        self.persistent.consent =
-            if self.prompts.agreed { ConsentGranted::Download } else { ConsentGranted::Nothing };
+        self.prompts.begin_operation();
         self.reception.arm(object, tuner, plan_header);
         let envelopes = [request.campaign, request.manifest];
         self.operation = Some(Operation { accepted, envelopes });

@@ -22,9 +22,7 @@ use proto::{
     trust::bundle::{self, BundleHead},
 };
 
-use super::{
-    Agent, AgentState, ConsentGranted, NetworkRequest, Operation, persistent_state::ArmedCampaign,
-};
+use super::{Agent, AgentState, NetworkRequest, Operation, persistent_state::ArmedCampaign};
 use crate::store::commands::{FileName, StorageCommand};
 use crate::{
     components::ComponentTarget,
@@ -203,8 +201,7 @@ impl AgentState {
         self.reports.begin(request.report);
         self.persistent.result = None;
         self.persistent.awaiting_update_exec = false;
-        self.persistent.consent =
-            if self.prompts.agreed { ConsentGranted::Download } else { ConsentGranted::Nothing };
+        self.prompts.begin_operation();
         self.persistent.download = Some(Download { url: request.url, ..Download::default() });
         self.fetcher.begin_anew();
         self.set_phase(Phase::Receiving);
@@ -507,9 +504,7 @@ impl AgentState {
         let held = match self.persistent.operation {
             Exec::Download => Some(ResultCode::SUCCESS),
             // A user who has agreed to the installation does not wait.
-            Exec::DownloadAndUpdate
-                if waits && self.persistent.consent < ConsentGranted::Install =>
-            {
+            Exec::DownloadAndUpdate if waits && !self.prompts.has_agreed_to_install() => {
                 self.persistent.result = Some(ResultCode::DEFERRED);
                 Some(ResultCode::DEFERRED)
             }
@@ -629,8 +624,7 @@ impl AgentState {
         self.persistent.operation = Exec::Update;
         self.persistent.result = None;
         self.persistent.awaiting_update_exec = true;
-        self.persistent.consent =
-            if self.prompts.agreed { ConsentGranted::Download } else { ConsentGranted::Nothing };
+        self.prompts.begin_operation();
         let (offset, object) = (head.image_offset, accepted.object);
         let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
         self.effects.push(StorageCommand::WriteImage(layout, 0, image.to_vec()));
@@ -670,8 +664,7 @@ impl AgentState {
         self.reports.begin(ReportSettings::default());
         self.persistent.result = None;
         self.persistent.awaiting_update_exec = false;
-        // The user's consent replaces the server's command.
-        self.persistent.consent = ConsentGranted::Install;
+        self.prompts.begin_user_operation();
         let object = Some(format!("{FILE}{path}"));
         self.persistent.download = Some(Download { object, ..Download::default() });
         self.fetcher.begin_anew();

@@ -13,9 +13,9 @@ use proto::{
     wire::WireError,
 };
 
-use super::{ConsentGranted, Download, InstallNotification};
+use super::{Download, InstallNotification};
 use crate::{
-    components::{Announced, ComponentTarget, InventoryConsent},
+    components::{Announced, ComponentTarget},
     store::journal_state::{
         AnnouncedRecord, ArmedRecord, DownloadRecord, InstallNotificationRecord, JournalState,
         SubjectRecord, fixed,
@@ -37,8 +37,6 @@ pub struct PersistentState {
     pub expected_version: Option<String>,
     /// The boot in which the installer requested a reboot.
     pub reboot_requested_in_boot: Option<String>,
-    /// The consent of the user.
-    pub consent: ConsentGranted,
     /// The package that is received by unicast.
     pub download: Option<Download>,
     /// Set while the image is stored until the Exec of `Update`.
@@ -51,8 +49,6 @@ pub struct PersistentState {
     pub subject: Option<ComponentTarget>,
     /// The components that the server has announced.
     pub announced: Announced,
-    /// The user's consent to show the inventory to the server.
-    pub inventory_consent: InventoryConsent,
 }
 
 impl Default for PersistentState {
@@ -87,14 +83,12 @@ impl PersistentState {
             operation: Operation::DownloadAndUpdate,
             expected_version: None,
             reboot_requested_in_boot: None,
-            consent: ConsentGranted::Nothing,
             download: None,
             awaiting_update_exec: false,
             install_notifications: Vec::new(),
             result: None,
             subject: None,
             announced: Announced::default(),
-            inventory_consent: InventoryConsent::Undecided,
         }
     }
 
@@ -111,7 +105,6 @@ impl PersistentState {
         persistent.operation = state.operation.parse()?;
         persistent.expected_version.clone_from(&state.expected_version);
         persistent.reboot_requested_in_boot.clone_from(&state.reboot_requested_in_boot);
-        persistent.consent = ConsentGranted::from_number(state.consent);
         persistent.download = state.download.as_ref().map(read_download);
         persistent.awaiting_update_exec = state.awaiting_update_exec;
         persistent.install_notifications =
@@ -121,7 +114,6 @@ impl PersistentState {
         for node in &state.announced {
             read_announced(node, &mut persistent.announced)?;
         }
-        persistent.inventory_consent = InventoryConsent::from_number(state.inventory_consent);
         Ok(persistent)
     }
 
@@ -136,7 +128,6 @@ impl PersistentState {
             expected_version: self.expected_version.clone(),
             result: self.result.map(|code| code.0.into()),
             reboot_requested_in_boot: self.reboot_requested_in_boot.clone(),
-            consent: self.consent.number(),
             download: self.download.as_ref().map(write_download),
             awaiting_update_exec: self.awaiting_update_exec,
             install_notifications: self
@@ -146,7 +137,6 @@ impl PersistentState {
                 .collect(),
             subject: self.subject.as_ref().map(SubjectRecord::from),
             announced: self.announced.nodes().map(write_announced).collect(),
-            inventory_consent: self.inventory_consent.number(),
             ..JournalState::default()
         }
     }
@@ -257,7 +247,6 @@ mod tests {
         let mut persistent = PersistentState {
             phase: Phase::Receiving,
             subject: Some(subject()),
-            inventory_consent: InventoryConsent::Given,
             armed: Some(ArmedCampaign {
                 id: CampaignId([3; 16]),
                 campaign: Digest([4; 32]),
@@ -269,7 +258,6 @@ mod tests {
             operation: Operation::Download,
             expected_version: Some("2.0".to_owned()),
             reboot_requested_in_boot: Some("boot".to_owned()),
-            consent: ConsentGranted::Download,
             download: Some(Download {
                 url: "http://x/d".to_owned(),
                 object: Some("http://x/o".to_owned()),

@@ -8,7 +8,7 @@ use proto::{
     time::Now,
 };
 
-use super::{AgentState, ConsentGranted, DeferredEffect, NetworkRequest};
+use super::{AgentState, DeferredEffect, NetworkRequest};
 use crate::store::commands::{Completion, StorageCommand, VerifyOutcome};
 use crate::update::installer::InstallerCall;
 use crate::{
@@ -308,7 +308,6 @@ impl AgentState {
         self.persistent.expected_version = None;
         self.persistent.reboot_requested_in_boot = None;
         self.suspension.clear();
-        self.persistent.consent = ConsentGranted::Nothing;
         let had_image = has_download || self.operation.is_some();
         // Symbols of an incomplete image are reused when it is broadcast again.
         self.operation = None;

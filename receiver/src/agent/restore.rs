@@ -12,7 +12,6 @@ use thiserror::Error;
 use super::{
     Agent, AgentState, Config, Operation, PersistentState, download::Fetcher, effects::EffectQueue,
     partial_package::PartialPackageStore, persistent_state::ArmedCampaign,
-    user_prompts::PromptQueue,
 };
 use crate::store::commands::StorageCommand;
 use crate::update::installer::InstallerCall;
@@ -31,6 +30,7 @@ use crate::{
     suspension::Suspension,
     trust::{DeviceHistory, RootError, Trust, newest_root, root_file},
     update::acceptance::Accepted,
+    user::prompts::Prompts,
 };
 
 /// The content of the storage when the agent starts.
@@ -95,6 +95,7 @@ impl Agent {
             NotificationFilter::new(account.server_id.clone(), secret)
         };
         let suspension = Suspension::from_journal(&journal, &stored.boot_id)?;
+        let user = config.user.clone();
         let schedule = SessionSchedule::new(now.mono, config.check_in);
         let mut state = AgentState {
             config,
@@ -109,7 +110,7 @@ impl Agent {
             update_request: UpdateRequestState::default(),
             suspension,
             installing: false,
-            prompts: PromptQueue::default(),
+            prompts: Prompts::from_journal(user, &journal),
             fetcher: Fetcher::default(),
             partial_package: PartialPackageStore::recovered(&stored.files),
             rng: SplitMix64::new(stored.seed),

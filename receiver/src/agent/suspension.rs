@@ -18,7 +18,7 @@ impl Agent {
     /// Handles the begin of a condition, as a program on the device reports it.
     pub fn condition_began(&mut self, now: Now, condition: ExternalCondition) {
         if condition == ExternalCondition::Call {
-            self.set_in_call(true);
+            self.state.prompts.call_began();
         }
         self.state.suspension.condition_began(condition);
         self.reevaluate(now);
@@ -27,7 +27,8 @@ impl Agent {
     /// Handles the end of a condition, as a program on the device reports it.
     pub fn condition_ended(&mut self, now: Now, condition: ExternalCondition) {
         if condition == ExternalCondition::Call {
-            self.set_in_call(false);
+            self.state.prompts.call_ended();
+            self.state.show_next_prompt();
         }
         self.state.suspension.condition_ended(condition);
         self.reevaluate(now);

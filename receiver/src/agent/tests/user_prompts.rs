@@ -237,7 +237,9 @@ fn a_question_of_a_session_has_an_end_and_a_late_answer_is_dropped() {
     assert!(device.agent.deadline(now).is_some_and(|deadline| deadline <= until));
     device.to(1_500 + MAX_WAIT.as_secs());
     device.say(Reply::Answer(Answer::Yes));
-    assert!(!device.agent.state.prompts.agreed);
+    device.agent.state.prompts.begin_operation();
+    let consent = |device: &Device| device.agent.state.prompts.download_allowed(Consent::Both);
+    assert!(!consent(&device), "it has agreed to nothing");
     // The next one is shown: nothing stands in its way.
     device.agent.state.ask(device.now, prompt);
     device.run();
