@@ -38,7 +38,7 @@ pub use self::{
     status::Status,
 };
 use crate::{
-    components::{Deployed, InventoryAccess},
+    components::{Announced, InventoryAccess},
     dm::{
         self,
         account::AccountState,
@@ -55,6 +55,7 @@ use crate::{
     trust::Trust,
     update::{
         acceptance::{Accepted, DeviceClass, Limits},
+        install::Installer,
         installer::InstallerAnswer,
     },
     user::{self, prompts::Prompts},
@@ -92,7 +93,6 @@ pub struct Agent {
 #[derive(Debug)]
 struct AgentState {
     config: Config,
-    boot_id: String,
     trust: Trust,
     account: AccountState,
     reports: Reports,
@@ -101,19 +101,14 @@ struct AgentState {
     reception: Reception,
     schedule: SessionSchedule,
     update_request: UpdateRequestState,
+    announced: Announced,
     suspension: Suspension,
-    /// Set while the installer runs: no DM session begins meanwhile.
-    installing: bool,
+    installer: Installer,
     prompts: Prompts,
     fetcher: Fetcher,
     partial_package: PartialPackageStore,
     rng: SplitMix64,
-    firmware_version: Option<String>,
     effects: EffectQueue,
-    /// The components that the installer has listed last; `None` when it failed.
-    deployed: Option<Vec<Deployed>>,
-    /// Set once the installer has answered in this run.
-    has_listed: bool,
 }
 
 /// The campaign that the device is armed with.
@@ -358,7 +353,7 @@ impl AgentState {
 
     /// Returns the time of the next DM session, if one may begin.
     fn session_deadline(&self, now: Now) -> Option<Mono> {
-        let may = self.knows_what_is_installed() && self.session_allowed();
+        let may = self.installer.knows_what_is_installed() && self.session_allowed();
         may.then(|| self.schedule.deadline(now, self.reports.next_due(now.utc)))?
     }
 
@@ -379,10 +374,12 @@ impl AgentState {
         loop {
             let state = || {
                 let mut state = self.persistent.to_journal();
-                self.reception.write_journal(&self.boot_id, &mut state);
+                self.reception.write_journal(self.installer.boot_id(), &mut state);
                 self.trust.write_journal(&mut state);
+                self.announced.write_journal(&mut state);
                 self.suspension.write_journal(&mut state);
                 self.prompts.write_journal(&mut state);
+                self.installer.write_journal(&mut state);
                 self.account.write_journal(&mut state);
                 self.reports.write_journal(&mut state);
                 state

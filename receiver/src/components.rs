@@ -19,7 +19,7 @@ use proto::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::store::journal_state::SubjectRecord;
+use crate::store::journal_state::{AnnouncedRecord, JournalState, SubjectRecord};
 
 /// Downloads that a server may announce, and packages that it may deliver.
 pub const MAX_NODES: usize = 4;
@@ -239,6 +239,33 @@ fn leaf(branch: Branch, name: &str) -> Option<&'static str> {
 }
 
 impl Announced {
+    /// Restores the nodes.
+    pub(crate) fn from_journal(state: &JournalState) -> Result<Self, WireError> {
+        let mut announced = Self::default();
+        for AnnouncedRecord { branch, name, leaves } in &state.announced {
+            let invalid = || WireError::invalid("announced node", name, "a node of this program");
+            let known = Branch::ALL.into_iter().find(|known| known.path() == branch);
+            let branch = known.ok_or_else(invalid)?;
+            announced.add(branch, name).map_err(|_| invalid())?;
+            for leaf in leaves.chunks_exact(2) {
+                if let [leaf, text] = leaf {
+                    announced.write(branch, name, leaf, text).map_err(|_| invalid())?;
+                }
+            }
+        }
+        Ok(announced)
+    }
+
+    /// Writes the nodes into the journal.
+    pub(crate) fn write_journal(&self, state: &mut JournalState) {
+        let text = |(leaf, text): (&&str, &String)| [(*leaf).to_owned(), text.clone()];
+        let record = |((branch, name), leaves): (&(Branch, String), &BTreeMap<_, _>)| {
+            let leaves = leaves.iter().flat_map(text).collect();
+            AnnouncedRecord { branch: branch.path().to_owned(), name: name.clone(), leaves }
+        };
+        state.announced = self.nodes.iter().map(record).collect();
+    }
+
     /// Returns all nodes with their leaves.
     pub fn nodes(
         &self,
@@ -433,6 +460,18 @@ pub struct ChangeRequest {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nodes_are_read_as_they_were_written_and_no_others_are_accepted() {
+        let mut announced = Announced::default();
+        announced.add(Branch::Download, "x").unwrap();
+        announced.write(Branch::Download, "x", "PkgID", "player").unwrap();
+        let mut state = JournalState::default();
+        announced.write_journal(&mut state);
+        assert_eq!(Announced::from_journal(&state), Ok(announced));
+        state.announced[0].branch.clear();
+        assert!(Announced::from_journal(&state).is_err());
+    }
 
     fn subject(operation: Operation) -> ComponentTarget {
         ComponentTarget { operation, node: "x".to_owned(), package: "player".parse().unwrap() }

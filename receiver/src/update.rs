@@ -2,4 +2,5 @@
 
 pub mod acceptance;
 pub mod consent;
+pub(crate) mod install;
 pub mod installer;

@@ -34,16 +34,9 @@ use crate::{
 
 impl AgentState {
     pub(super) fn list_components(&mut self) {
-        if self.config.components != InventoryAccess::Absent {
+        if self.installer.inventory_access() != InventoryAccess::Absent {
             self.effects.push(InstallerCall::ReadComponents);
         }
-    }
-
-    /// Returns whether the installer has answered the requests of the start: a pending answer would
-    /// be mistaken for one after an installation.
-    pub(super) fn knows_what_is_installed(&self) -> bool {
-        let has_listed = self.has_listed || self.config.components == InventoryAccess::Absent;
-        has_listed && self.firmware_version.is_some()
     }
 
     /// Returns whether an operation is in progress: there is one at a time.
@@ -73,14 +66,12 @@ impl AgentState {
         subject: Option<&ComponentTarget>,
         offer: &CampaignOffer<'_>,
     ) -> Result<Acceptance, Refusal> {
-        let is_listed = |subject: &ComponentTarget| {
-            let listed = self.deployed.as_ref();
-            listed.is_none_or(|list| list.iter().any(|component| component.id == subject.package))
-        };
         let target = match subject {
             None => OfferTarget::Firmware,
-            Some(subject) if is_listed(subject) => OfferTarget::Component,
-            Some(_) => OfferTarget::RemovedComponent,
+            Some(subject) if self.installer.has_removed(&subject.package) => {
+                OfferTarget::RemovedComponent
+            }
+            Some(_) => OfferTarget::Component,
         };
         self.trust.evaluate(self.device_class_of(subject), target, &self.config.limits, offer)
     }
@@ -89,7 +80,7 @@ impl AgentState {
     pub(super) fn component_install(&self) -> Option<ComponentInstall> {
         let subject = self.persistent.subject.as_ref()?;
         let leaf = proto::dm::nodes::scomo::INSTALL_PARAMETERS;
-        let parameters = self.persistent.announced.text(Branch::Download, &subject.node, leaf);
+        let parameters = self.announced.text(Branch::Download, &subject.node, leaf);
         Some(ComponentInstall {
             id: subject.package.clone(),
             activate: subject.activates(),
@@ -99,23 +90,17 @@ impl AgentState {
 
     /// Compares the installed components with the expected one; the installer's exit code is not
     /// trusted.
-    // spec: oma-dm 12.1 (read back)
-    /// Handles the list of installed components; `None` when the installer printed none.
     pub(super) fn handle_components(&mut self, now: Now, deployed: Option<Vec<Deployed>>) {
-        let is_first = !std::mem::replace(&mut self.has_listed, true);
-        self.deployed = deployed;
+        let is_first = self.installer.record_components(deployed);
         if is_first && matches!(self.phase(), Phase::Verified | Phase::Deferred) {
             return self.after_verification(now);
         }
-        let waits = self.installing
-            || self.persistent.reboot_requested_in_boot.as_ref() == Some(&self.boot_id);
+        let waits = self.installer.is_running() || self.installer.awaits_reboot();
         let Some(subject) = &self.persistent.subject else { return };
         if self.phase() != Phase::HandedOver || waits {
             return;
         }
-        let version = self.persistent.expected_version.as_deref();
-        let listed = self.deployed.as_deref();
-        if listed.is_some_and(|listed| subject.is_done(listed, version)) {
+        if self.installer.has_done(subject) {
             self.remember_installed();
             self.complete(now, Phase::Confirmed, ResultCode::SUCCESS);
         } else {
@@ -152,8 +137,7 @@ impl AgentState {
         self.persistent.operation = Exec::Update;
         self.reports.begin(ReportSettings::default());
         self.persistent.result = None;
-        self.persistent.expected_version = None;
-        self.installing = true;
+        self.installer.start(None);
         self.set_phase(Phase::HandedOver);
         self.effects.mark_dirty();
         self.effects.push_after_commit(InstallerCall::ChangeComponent(verb, request));
@@ -172,21 +156,21 @@ impl AgentState {
         } else if self.is_occupied() && self.concerns(Some(&subject)) {
             return StatusCode::FORBIDDEN;
         }
-        self.persistent.announced.remove(Branch::Delivered, &subject.node);
+        self.announced.remove(Branch::Delivered, &subject.node);
         self.push_alert(now, correlator, Exec::Update, ResultCode::SUCCESS, Some(subject));
         StatusCode::ACCEPTED
     }
 
     /// Returns the view of the components for the management tree.
     pub(super) fn software_view(&self) -> Option<Software> {
-        let is_shown = self.prompts.shows_inventory(self.config.components)?;
+        let is_shown = self.prompts.shows_inventory(self.installer.inventory_access())?;
         let subject = self.persistent.subject.as_ref().filter(|_| self.is_occupied());
         let status = self.phase().state(self.package_data()).number();
         let is_held = self.persistent.awaiting_update_exec && self.phase() == Phase::Verified;
         Some(Software {
             is_shown,
-            announced: self.persistent.announced.clone(),
-            deployed: self.deployed.clone().unwrap_or_default(),
+            announced: self.announced.clone(),
+            deployed: self.installer.deployed().unwrap_or_default().to_vec(),
             working: subject.map(|subject| (subject.clone(), status)),
             held: subject.filter(|_| is_held).map(|subject| subject.node.clone()),
         })

@@ -43,7 +43,7 @@ impl ManagementBackend for AgentState {
         let progress = progress.unwrap_or_else(|| self.reception.progress_per_mille());
         let limits = self.config.limits;
         DeviceView {
-            firmware_version: self.firmware_version.clone().unwrap_or_default(),
+            firmware_version: self.installer.firmware_version().unwrap_or_default().to_owned(),
             phase: self.phase(),
             data: self.package_data(),
             reasons: self.suspension.reasons(),
@@ -133,7 +133,7 @@ impl ManagementBackend for AgentState {
     }
 
     fn store_announced(&mut self, announced: Announced) {
-        self.persistent.announced = announced;
+        self.announced = announced;
         self.effects.mark_dirty();
     }
 
@@ -156,7 +156,8 @@ impl ManagementBackend for AgentState {
     }
 
     fn on_inventory_denied(&mut self, now: Now) {
-        let event = self.prompts.ask_for_inventory_consent(now.mono, self.config.components);
+        let access = self.installer.inventory_access();
+        let event = self.prompts.ask_for_inventory_consent(now.mono, access);
         self.handle_prompt_event(now, event);
     }
 
@@ -286,7 +287,7 @@ impl ManagementBackend for AgentState {
 
     fn fresh_nonce(&mut self) -> [u8; 16] {
         let numbers = [self.rng.next_u64(), self.rng.next_u64()];
-        self.account.fresh_nonce(&self.boot_id, numbers)
+        self.account.fresh_nonce(self.installer.boot_id(), numbers)
     }
 }
 

@@ -515,7 +515,7 @@ impl AgentState {
             let correlator = self.persistent.correlator.take();
             let subject = self.persistent.subject.clone();
             if let Some(own) = &mut self.persistent.subject {
-                self.persistent.announced.mark_delivered(&own.node);
+                self.announced.mark_delivered(&own.node);
                 own.operation = scomo::Operation::Install;
             }
             self.push_alert(now, correlator, operation, result, subject);

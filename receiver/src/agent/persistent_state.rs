@@ -1,13 +1,10 @@
 //! The persistent state, as checked types; the journal stores the same as octets.
 
-use std::collections::BTreeMap;
-
 use proto::{
     crypto::Digest,
     dm::{
         descriptor::InstallStatus,
         fumo::{Operation, Phase, ResultCode},
-        scomo::Branch,
     },
     ids::{CampaignId, ComponentId, Correlator},
     wire::WireError,
@@ -15,10 +12,9 @@ use proto::{
 
 use super::{Download, InstallNotification};
 use crate::{
-    components::{Announced, ComponentTarget},
+    components::ComponentTarget,
     store::journal_state::{
-        AnnouncedRecord, ArmedRecord, DownloadRecord, InstallNotificationRecord, JournalState,
-        SubjectRecord, fixed,
+        ArmedRecord, DownloadRecord, InstallNotificationRecord, JournalState, SubjectRecord, fixed,
     },
 };
 
@@ -33,10 +29,6 @@ pub struct PersistentState {
     pub correlator: Option<Correlator>,
     /// The operation that the Exec started.
     pub operation: Operation,
-    /// The version that the installer must print.
-    pub expected_version: Option<String>,
-    /// The boot in which the installer requested a reboot.
-    pub reboot_requested_in_boot: Option<String>,
     /// The package that is received by unicast.
     pub download: Option<Download>,
     /// Set while the image is stored until the Exec of `Update`.
@@ -47,8 +39,6 @@ pub struct PersistentState {
     pub result: Option<ResultCode>,
     /// The software component that the operation is about; `None` when it is about firmware.
     pub subject: Option<ComponentTarget>,
-    /// The components that the server has announced.
-    pub announced: Announced,
 }
 
 impl Default for PersistentState {
@@ -81,14 +71,11 @@ impl PersistentState {
             armed: None,
             correlator: None,
             operation: Operation::DownloadAndUpdate,
-            expected_version: None,
-            reboot_requested_in_boot: None,
             download: None,
             awaiting_update_exec: false,
             install_notifications: Vec::new(),
             result: None,
             subject: None,
-            announced: Announced::default(),
         }
     }
 
@@ -103,17 +90,12 @@ impl PersistentState {
         persistent.armed = state.armed.as_ref().map(read_armed).transpose()?;
         persistent.correlator = state.correlator.clone().map(Correlator);
         persistent.operation = state.operation.parse()?;
-        persistent.expected_version.clone_from(&state.expected_version);
-        persistent.reboot_requested_in_boot.clone_from(&state.reboot_requested_in_boot);
         persistent.download = state.download.as_ref().map(read_download);
         persistent.awaiting_update_exec = state.awaiting_update_exec;
         persistent.install_notifications =
             state.install_notifications.iter().map(read_install_notification).collect();
         persistent.result = state.result.and_then(|code| u16::try_from(code).ok()).map(ResultCode);
         persistent.subject = state.subject.as_ref().map(ComponentTarget::try_from).transpose()?;
-        for node in &state.announced {
-            read_announced(node, &mut persistent.announced)?;
-        }
         Ok(persistent)
     }
 
@@ -125,9 +107,7 @@ impl PersistentState {
             armed: self.armed.as_ref().map(write_armed),
             correlator: self.correlator.as_ref().map(|correlator| correlator.0.clone()),
             operation: self.operation.as_str().to_owned(),
-            expected_version: self.expected_version.clone(),
             result: self.result.map(|code| code.0.into()),
-            reboot_requested_in_boot: self.reboot_requested_in_boot.clone(),
             download: self.download.as_ref().map(write_download),
             awaiting_update_exec: self.awaiting_update_exec,
             install_notifications: self
@@ -136,7 +116,6 @@ impl PersistentState {
                 .map(write_install_notification)
                 .collect(),
             subject: self.subject.as_ref().map(SubjectRecord::from),
-            announced: self.announced.nodes().map(write_announced).collect(),
             ..JournalState::default()
         }
     }
@@ -160,29 +139,6 @@ fn write_armed(pin: &ArmedCampaign) -> ArmedRecord {
         manifest_sha256: pin.manifest.0.to_vec(),
         component: Some(pin.component.0.into()),
         plan_header_sha256: pin.plan_header.map(|digest| digest.0.to_vec()),
-    }
-}
-
-fn read_announced(record: &AnnouncedRecord, announced: &mut Announced) -> Result<(), WireError> {
-    let invalid = || WireError::invalid("announced node", &record.name, "a node of this program");
-    let branch = Branch::ALL.into_iter().find(|branch| branch.path() == record.branch);
-    let branch = branch.ok_or_else(invalid)?;
-    announced.add(branch, &record.name).map_err(|_| invalid())?;
-    for leaf in record.leaves.chunks_exact(2) {
-        if let [leaf, text] = leaf {
-            announced.write(branch, &record.name, leaf, text).map_err(|_| invalid())?;
-        }
-    }
-    Ok(())
-}
-
-fn write_announced(
-    (branch, name, leaves): (Branch, &str, &BTreeMap<&'static str, String>),
-) -> AnnouncedRecord {
-    AnnouncedRecord {
-        branch: branch.path().to_owned(),
-        name: name.to_owned(),
-        leaves: leaves.iter().flat_map(|(leaf, text)| [(*leaf).to_owned(), text.clone()]).collect(),
     }
 }
 
@@ -244,7 +200,7 @@ mod tests {
 
     #[expect(clippy::too_many_lines, reason = "one value for each field")]
     fn full() -> PersistentState {
-        let mut persistent = PersistentState {
+        PersistentState {
             phase: Phase::Receiving,
             subject: Some(subject()),
             armed: Some(ArmedCampaign {
@@ -256,8 +212,6 @@ mod tests {
             }),
             correlator: Some(Correlator("c-1".to_owned())),
             operation: Operation::Download,
-            expected_version: Some("2.0".to_owned()),
-            reboot_requested_in_boot: Some("boot".to_owned()),
             download: Some(Download {
                 url: "http://x/d".to_owned(),
                 object: Some("http://x/o".to_owned()),
@@ -274,10 +228,7 @@ mod tests {
             }],
             result: Some(ResultCode::MISSED),
             ..PersistentState::new()
-        };
-        persistent.announced.add(Branch::Download, "x").unwrap();
-        persistent.announced.write(Branch::Download, "x", "PkgID", "player").unwrap();
-        persistent
+        }
     }
 
     #[test]
@@ -300,7 +251,6 @@ mod tests {
         assert!(with(|_| ()).is_ok());
         assert!(with(|state| state.phase = "asleep".to_owned()).is_err());
         assert!(with(|state| state.operation.clear()).is_err());
-        assert!(with(|state| state.announced[0].branch.clear()).is_err());
         assert!(with(|state| state.subject.as_mut().unwrap().package.clear()).is_err());
     }
 }

@@ -202,7 +202,7 @@ impl AgentState {
         }
         let Some(operation) = &self.operation else { return };
         // A pending answer from the start would be mistaken for one after the installation.
-        if !self.knows_what_is_installed() {
+        if !self.installer.knows_what_is_installed() {
             return;
         }
         let manifest = &operation.accepted.manifest;
@@ -217,16 +217,16 @@ impl AgentState {
             software_component: self.component_install().map(Box::new),
         };
         let Some(layout) = self.reception.layout().cloned() else { return };
-        self.persistent.expected_version = Some(manifest.firmware_version.clone());
+        let version = manifest.firmware_version.clone();
         self.tune(now);
         self.set_phase(Phase::HandedOver);
-        self.installing = true;
+        self.installer.start(Some(version));
         self.effects.push_after_commit(InstallerCall::Install(layout, request));
     }
 
     // spec: oma-001 8.1.1.13, oma-001 8.1.2.20
     pub(super) fn handle_installed(&mut self, now: Now, outcome: InstallOutcome) {
-        self.installing = false;
+        self.installer.handle_ended();
         if self.phase() != Phase::HandedOver {
             return;
         }
@@ -234,8 +234,7 @@ impl AgentState {
             InstallOutcome::Done if self.persistent.subject.is_some() => self.list_components(),
             InstallOutcome::Done => self.effects.push(InstallerCall::ReadVersion),
             InstallOutcome::RebootNeeded => {
-                tracing::info!("installer requests a reboot");
-                self.persistent.reboot_requested_in_boot = Some(self.boot_id.clone());
+                self.installer.request_reboot();
                 self.effects.mark_dirty();
             }
             InstallOutcome::Failed => {
@@ -247,21 +246,18 @@ impl AgentState {
         }
     }
 
-    // spec: oma-000 8.2.5.2, oma-003 5.5.1.4
     /// Compares the installed version with the expected one; the installer's exit code is not
     /// trusted.
     pub(super) fn handle_version(&mut self, now: Now, version: Option<String>) {
-        let is_first = self.firmware_version.replace(version.unwrap_or_default()).is_none();
+        let is_first = self.installer.record_version(version);
         if is_first && matches!(self.phase(), Phase::Verified | Phase::Deferred) {
             return self.after_verification(now);
         }
-        let waits_for_boot =
-            self.persistent.reboot_requested_in_boot.as_ref() == Some(&self.boot_id);
         let is_firmware = self.persistent.subject.is_none();
-        if self.phase() != Phase::HandedOver || waits_for_boot || !is_firmware {
+        if self.phase() != Phase::HandedOver || self.installer.awaits_reboot() || !is_firmware {
             return;
         }
-        if self.firmware_version == self.persistent.expected_version {
+        if self.installer.has_expected_firmware() {
             self.remember_installed();
             self.complete(now, Phase::Confirmed, ResultCode::SUCCESS);
         } else {
@@ -288,7 +284,7 @@ impl AgentState {
             // The image is removed with the operation, and a removed component may be installed
             // again.
             Some(subject) => {
-                self.persistent.announced.remove(Branch::Delivered, &subject.node);
+                self.announced.remove(Branch::Delivered, &subject.node);
             }
             None => {
                 let ended = campaign.filter(|_| super::ends_well(result));
@@ -305,8 +301,7 @@ impl AgentState {
         self.reports.schedule(now.utc, alert, &mut self.rng);
         self.persistent.result = Some(result);
         self.persistent.armed = None;
-        self.persistent.expected_version = None;
-        self.persistent.reboot_requested_in_boot = None;
+        self.installer.end_operation();
         self.suspension.clear();
         let had_image = has_download || self.operation.is_some();
         // Symbols of an incomplete image are reused when it is broadcast again.

@@ -16,6 +16,7 @@ use super::{
 use crate::store::commands::StorageCommand;
 use crate::update::installer::InstallerCall;
 use crate::{
+    components::Announced,
     dm::{
         account::AccountState,
         client::{self, DmClient},
@@ -29,7 +30,7 @@ use crate::{
     store::{Journaler, journal_state::JournalState},
     suspension::Suspension,
     trust::{DeviceHistory, RootError, Trust, newest_root, root_file},
-    update::acceptance::Accepted,
+    update::{acceptance::Accepted, install::Installer},
     user::prompts::Prompts,
 };
 
@@ -95,11 +96,11 @@ impl Agent {
             NotificationFilter::new(account.server_id.clone(), secret)
         };
         let suspension = Suspension::from_journal(&journal, &stored.boot_id)?;
+        let installer = Installer::from_journal(stored.boot_id, config.components, &journal);
         let user = config.user.clone();
         let schedule = SessionSchedule::new(now.mono, config.check_in);
         let mut state = AgentState {
             config,
-            boot_id: stored.boot_id,
             trust,
             account,
             reports: Reports::from_journal(&journal)?,
@@ -108,16 +109,14 @@ impl Agent {
             reception,
             schedule,
             update_request: UpdateRequestState::default(),
+            announced: Announced::from_journal(&journal)?,
             suspension,
-            installing: false,
+            installer,
             prompts: Prompts::from_journal(user, &journal),
             fetcher: Fetcher::default(),
             partial_package: PartialPackageStore::recovered(&stored.files),
             rng: SplitMix64::new(stored.seed),
-            firmware_version: None,
             effects: EffectQueue::new(stored.journaler),
-            deployed: None,
-            has_listed: false,
         };
         state.resume(now);
         Ok(Self { client, notifications, state })

@@ -69,12 +69,12 @@ impl AgentState {
             blocks_done: reception.blocks_done,
             blocks: reception.blocks,
             logs_reserved: reception.logs_reserved,
-            firmware_version: self.firmware_version.clone(),
+            firmware_version: self.installer.firmware_version().map(str::to_owned),
             result: self.persistent.result.map(|code| code.0),
             reports_waiting: self.reports.waiting(),
             request: self.update_request.status(),
             readings: self.suspension.readings(),
-            components: self.deployed.clone(),
+            components: self.installer.deployed().map(<[Deployed]>::to_vec),
             stats: *self.reception.stats(),
         }
     }

@@ -55,7 +55,7 @@ impl AgentState {
 
     /// Returns whether a DM session may begin: not in a call, not without a network.
     pub(super) fn session_allowed(&self) -> bool {
-        !self.suspension.is_offline() && !self.installing
+        !self.suspension.is_offline() && !self.installer.is_running()
     }
 
     pub(super) fn suspend_for(&mut self, now: Now, reason: SuspendReason) {

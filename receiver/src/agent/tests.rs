@@ -12,6 +12,7 @@ use proto::{
 };
 
 use super::*;
+use crate::components::Deployed;
 use crate::{
     dm::{ArmRequest, FinalAlert, Identity, ManagementBackend as _, ReportSettings},
     flute::decode::BlockFiles,

@@ -461,10 +461,10 @@ fn a_device_that_waits_for_its_list_hands_nothing_over_and_talks_to_nobody() {
     device.download_component(Operation::Download);
     device.held = Held::Nothing;
     device.agent = boot(&device.broadcast, &device.disk, device.now, 9);
-    assert!(!device.agent.state.knows_what_is_installed());
+    assert!(!device.agent.state.installer.knows_what_is_installed());
     let version = InstallerAnswer::Version(Some("1.0".to_owned()));
     device.agent.handle_installer(device.now, version);
-    assert!(!device.agent.state.knows_what_is_installed());
+    assert!(!device.agent.state.installer.knows_what_is_installed());
     device.agent.handle_installer(device.now, InstallerAnswer::Components(None));
-    assert!(device.agent.state.knows_what_is_installed());
+    assert!(device.agent.state.installer.knows_what_is_installed());
 }

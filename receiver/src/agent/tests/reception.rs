@@ -341,7 +341,8 @@ fn a_wrong_version_after_the_installation_is_a_failure() {
     device.arm();
     device.broadcast.manifest.firmware_version = "2.1".to_owned();
     device.to(OPENS);
-    device.agent.state.persistent.expected_version = Some("2.0".to_owned());
+    device.agent.state.installer.start(Some("2.0".to_owned()));
+    device.agent.state.installer.handle_ended();
     device.agent.state.set_phase(Phase::HandedOver);
     let answer = InstallerAnswer::Version(Some("1.9".to_owned()));
     device.agent.handle_installer(device.now, answer);
