@@ -13,7 +13,6 @@ mod components;
 mod dm_interface;
 mod download;
 mod effects;
-mod partial_package;
 mod persistent_state;
 mod reception;
 mod restore;
@@ -29,9 +28,8 @@ use proto::{
     time::{Mono, Now},
 };
 
-use self::{download::Fetcher, effects::EffectQueue, partial_package::PartialPackageStore};
+use self::effects::EffectQueue;
 pub use self::{
-    download::{Download, Fetch, FetchError, Fetched, InstallNotification},
     effects::{NetworkAnswer, NetworkRequest, Output},
     persistent_state::PersistentState,
     restore::{StoredState, StoredStateError},
@@ -55,8 +53,10 @@ use crate::{
     trust::Trust,
     update::{
         acceptance::{Accepted, DeviceClass, Limits},
+        download::Download,
         install::Installer,
         installer::InstallerAnswer,
+        partial_package::PartialPackageStore,
     },
     user::{self, prompts::Prompts},
 };
@@ -105,7 +105,7 @@ struct AgentState {
     suspension: Suspension,
     installer: Installer,
     prompts: Prompts,
-    fetcher: Fetcher,
+    download: Download,
     partial_package: PartialPackageStore,
     rng: SplitMix64,
     effects: EffectQueue,
@@ -246,7 +246,7 @@ impl Agent {
         let reception = self.state.reception.deadline(now.mono);
         let session = if self.client.is_busy() { None } else { self.state.session_deadline(now) };
         let question = self.state.prompts.deadline();
-        let download = self.state.download_deadline();
+        let download = self.state.download.deadline();
         [reception, session, question, download].into_iter().flatten().min()
     }
 
@@ -380,6 +380,7 @@ impl AgentState {
                 self.suspension.write_journal(&mut state);
                 self.prompts.write_journal(&mut state);
                 self.installer.write_journal(&mut state);
+                self.download.write_journal(&mut state);
                 self.account.write_journal(&mut state);
                 self.reports.write_journal(&mut state);
                 state

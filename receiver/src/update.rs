@@ -2,5 +2,8 @@
 
 pub mod acceptance;
 pub mod consent;
+pub(crate) mod download;
+pub mod fetch;
 pub(crate) mod install;
 pub mod installer;
+pub(crate) mod partial_package;

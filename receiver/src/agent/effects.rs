@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use proto::tune_in::TuneIn;
 
-use super::{DeferredEffect, Fetch, FetchError, Fetched};
+use super::DeferredEffect;
 use crate::{
     dm::client::HttpRequest,
     store::{
@@ -12,7 +12,10 @@ use crate::{
         commands::{FileName, StorageCommand},
         journal_state::JournalState,
     },
-    update::installer::InstallerCall,
+    update::{
+        fetch::{Fetch, FetchError, Fetched},
+        installer::InstallerCall,
+    },
     user::Question,
 };
 

@@ -2,20 +2,14 @@
 
 use proto::{
     crypto::Digest,
-    dm::{
-        descriptor::InstallStatus,
-        fumo::{Operation, Phase, ResultCode},
-    },
+    dm::fumo::{Operation, Phase, ResultCode},
     ids::{CampaignId, ComponentId, Correlator},
     wire::WireError,
 };
 
-use super::{Download, InstallNotification};
 use crate::{
     components::ComponentTarget,
-    store::journal_state::{
-        ArmedRecord, DownloadRecord, InstallNotificationRecord, JournalState, SubjectRecord, fixed,
-    },
+    store::journal_state::{ArmedRecord, JournalState, SubjectRecord, fixed},
 };
 
 /// The state that survives a power cut.
@@ -29,12 +23,8 @@ pub struct PersistentState {
     pub correlator: Option<Correlator>,
     /// The operation that the Exec started.
     pub operation: Operation,
-    /// The package that is received by unicast.
-    pub download: Option<Download>,
     /// Set while the image is stored until the Exec of `Update`.
     pub awaiting_update_exec: bool,
-    /// Installation notifications that the download server has not acknowledged.
-    pub install_notifications: Vec<InstallNotification>,
     /// The last result.
     pub result: Option<ResultCode>,
     /// The software component that the operation is about; `None` when it is about firmware.
@@ -71,9 +61,7 @@ impl PersistentState {
             armed: None,
             correlator: None,
             operation: Operation::DownloadAndUpdate,
-            download: None,
             awaiting_update_exec: false,
-            install_notifications: Vec::new(),
             result: None,
             subject: None,
         }
@@ -90,10 +78,7 @@ impl PersistentState {
         persistent.armed = state.armed.as_ref().map(read_armed).transpose()?;
         persistent.correlator = state.correlator.clone().map(Correlator);
         persistent.operation = state.operation.parse()?;
-        persistent.download = state.download.as_ref().map(read_download);
         persistent.awaiting_update_exec = state.awaiting_update_exec;
-        persistent.install_notifications =
-            state.install_notifications.iter().map(read_install_notification).collect();
         persistent.result = state.result.and_then(|code| u16::try_from(code).ok()).map(ResultCode);
         persistent.subject = state.subject.as_ref().map(ComponentTarget::try_from).transpose()?;
         Ok(persistent)
@@ -108,13 +93,7 @@ impl PersistentState {
             correlator: self.correlator.as_ref().map(|correlator| correlator.0.clone()),
             operation: self.operation.as_str().to_owned(),
             result: self.result.map(|code| code.0.into()),
-            download: self.download.as_ref().map(write_download),
             awaiting_update_exec: self.awaiting_update_exec,
-            install_notifications: self
-                .install_notifications
-                .iter()
-                .map(write_install_notification)
-                .collect(),
             subject: self.subject.as_ref().map(SubjectRecord::from),
             ..JournalState::default()
         }
@@ -140,42 +119,6 @@ fn write_armed(pin: &ArmedCampaign) -> ArmedRecord {
         component: Some(pin.component.0.into()),
         plan_header_sha256: pin.plan_header.map(|digest| digest.0.to_vec()),
     }
-}
-
-fn read_download(record: &DownloadRecord) -> Download {
-    Download {
-        url: record.url.clone(),
-        object: record.object.clone(),
-        notify: record.notify.clone(),
-        size: record.size,
-        image_offset: record.image_offset,
-        fetched: record.fetched,
-    }
-}
-
-fn write_download(download: &Download) -> DownloadRecord {
-    DownloadRecord {
-        url: download.url.clone(),
-        object: download.object.clone(),
-        notify: download.notify.clone(),
-        size: download.size,
-        image_offset: download.image_offset,
-        fetched: download.fetched,
-    }
-}
-
-fn read_install_notification(record: &InstallNotificationRecord) -> InstallNotification {
-    let status = u16::try_from(record.status).unwrap_or(InstallStatus::LOADER_ERROR.0);
-    InstallNotification {
-        url: record.url.clone(),
-        status: InstallStatus(status),
-        tries: record.tries,
-    }
-}
-
-fn write_install_notification(notice: &InstallNotification) -> InstallNotificationRecord {
-    let InstallNotification { url, status, tries } = notice;
-    InstallNotificationRecord { url: url.clone(), status: status.0.into(), tries: *tries }
 }
 
 fn digest(octets: &[u8]) -> Result<Digest, WireError> {
@@ -212,20 +155,7 @@ mod tests {
             }),
             correlator: Some(Correlator("c-1".to_owned())),
             operation: Operation::Download,
-            download: Some(Download {
-                url: "http://x/d".to_owned(),
-                object: Some("http://x/o".to_owned()),
-                notify: Some("http://x/n".to_owned()),
-                size: 3,
-                image_offset: 2,
-                fetched: 1,
-            }),
             awaiting_update_exec: true,
-            install_notifications: vec![InstallNotification {
-                url: "http://x/n".to_owned(),
-                status: InstallStatus::SUCCESS,
-                tries: 2,
-            }],
             result: Some(ResultCode::MISSED),
             ..PersistentState::new()
         }

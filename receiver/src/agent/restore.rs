@@ -10,8 +10,8 @@ use proto::{
 use thiserror::Error;
 
 use super::{
-    Agent, AgentState, Config, Operation, PersistentState, download::Fetcher, effects::EffectQueue,
-    partial_package::PartialPackageStore, persistent_state::ArmedCampaign,
+    Agent, AgentState, Config, Operation, PersistentState, effects::EffectQueue,
+    persistent_state::ArmedCampaign,
 };
 use crate::store::commands::StorageCommand;
 use crate::update::installer::InstallerCall;
@@ -30,7 +30,10 @@ use crate::{
     store::{Journaler, journal_state::JournalState},
     suspension::Suspension,
     trust::{DeviceHistory, RootError, Trust, newest_root, root_file},
-    update::{acceptance::Accepted, install::Installer},
+    update::{
+        acceptance::Accepted, download::Download, install::Installer,
+        partial_package::PartialPackageStore,
+    },
     user::prompts::Prompts,
 };
 
@@ -113,7 +116,7 @@ impl Agent {
             suspension,
             installer,
             prompts: Prompts::from_journal(user, &journal),
-            fetcher: Fetcher::default(),
+            download: Download::from_journal(&journal),
             partial_package: PartialPackageStore::recovered(&stored.files),
             rng: SplitMix64::new(stored.seed),
             effects: EffectQueue::new(stored.journaler),

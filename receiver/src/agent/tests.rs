@@ -12,7 +12,10 @@ use proto::{
 };
 
 use super::*;
-use crate::components::Deployed;
+use crate::{
+    components::Deployed,
+    update::fetch::{Fetch, FetchError, Fetched},
+};
 use crate::{
     dm::{ArmRequest, FinalAlert, Identity, ManagementBackend as _, ReportSettings},
     flute::decode::BlockFiles,

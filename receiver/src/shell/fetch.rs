@@ -5,7 +5,7 @@ use std::{fs::File, io, os::unix::fs::FileExt as _};
 use ureq::http::{StatusCode, header};
 
 use super::http::Http;
-use crate::agent::{Fetch, FetchError, Fetched};
+use crate::update::fetch::{Fetch, FetchError, Fetched};
 
 impl Http {
     /// Fetches octets `from..to`; skips the front of the body if the server does not support

@@ -15,11 +15,9 @@ use std::collections::{BTreeMap, VecDeque};
 
 use proto::{
     crypto::{Digest, Hasher},
-    dm::{code::StatusCode, fumo::PackagePrefix},
+    dm::fumo::PackagePrefix,
 };
 
-use super::AgentState;
-use crate::store::commands::{FileName, StorageCommand};
 use crate::{dm::ChunkPosition, store::StorageError};
 
 /// The most files of one package: enough for the largest in messages of a few KiB.
@@ -27,7 +25,7 @@ const MAX_FILES: usize = 4096;
 
 /// The received front of a package.
 #[derive(Debug, Default)]
-pub(super) struct PartialPackageStore {
+pub(crate) struct PartialPackageStore {
     /// All octets that were passed to the storage.
     octets: Vec<u8>,
     hasher: Hasher,
@@ -44,9 +42,18 @@ pub(super) struct PartialPackageStore {
     has_gap: bool,
 }
 
+/// The files that a chunk changes.
+#[derive(Debug)]
+pub(crate) struct StoredChunk {
+    /// Files of the package before, to be removed.
+    pub(crate) removed: Vec<String>,
+    /// Name and content of the chunk's file; `None` when it is not stored.
+    pub(crate) written: Option<(String, Vec<u8>)>,
+}
+
 impl PartialPackageStore {
     /// Restores the package from its files.
-    pub(super) fn recovered(files: &BTreeMap<String, Vec<u8>>) -> Self {
+    pub(crate) fn recovered(files: &BTreeMap<String, Vec<u8>>) -> Self {
         let mut parcel = Self::default();
         for number in 0..MAX_FILES {
             let file = files.get(&file_name(number)).map(|file| file.split_first_chunk());
@@ -67,18 +74,62 @@ impl PartialPackageStore {
     }
 
     /// Returns the names of the files in use.
-    pub(super) fn files(&self) -> impl Iterator<Item = String> + use<> {
+    pub(crate) fn files(&self) -> impl Iterator<Item = String> + use<> {
         (0..self.files).map(file_name)
     }
 
     /// Returns the synced part.
-    pub(super) const fn held(&self) -> Option<PackagePrefix> {
+    pub(crate) const fn held(&self) -> Option<PackagePrefix> {
         self.held
     }
 
     /// Drops the offset of the remainder of an earlier session.
-    pub(super) const fn begin_session(&mut self) {
+    pub(crate) const fn begin_session(&mut self) {
         self.remainder_offset = None;
+    }
+
+    // spec: oma-dm 11.2
+    /// Stores a chunk, unless there is a gap before it or the package is longer than `limit`.
+    pub(crate) fn store_chunk(
+        &mut self,
+        position: ChunkPosition,
+        octets: &[u8],
+        limit: u64,
+    ) -> StoredChunk {
+        let removed = match position {
+            ChunkPosition::First => self.discard(),
+            ChunkPosition::Remainder => {
+                let held = self.stored_bytes().len();
+                self.remainder_offset = Some(held);
+                self.has_gap = held == 0 || !self.waiting.is_empty();
+                Vec::new()
+            }
+            ChunkPosition::Next => Vec::new(),
+        };
+        let length = u64::try_from(self.octets.len() + octets.len()).unwrap_or(u64::MAX);
+        self.has_gap |= length > limit || self.files >= MAX_FILES;
+        let is_stored = !octets.is_empty() && !self.has_gap;
+        StoredChunk { removed, written: is_stored.then(|| self.push(octets)) }
+    }
+
+    /// Drops a chunk: none fits behind it.
+    pub(crate) const fn drop_chunk(&mut self) {
+        self.has_gap = true;
+    }
+
+    /// Returns the synced part with the remainder behind it; `None` when nothing is stored.
+    pub(crate) fn with_remainder(&self, remainder: &[u8]) -> Option<Vec<u8>> {
+        let held = self.stored_bytes();
+        let from = self.remainder_offset.unwrap_or(held.len());
+        let front = held.get(..from).filter(|front| !front.is_empty())?;
+        Some([front, remainder].concat())
+    }
+
+    /// Discards the package; returns the files to remove after their replacement is committed.
+    pub(crate) fn discard(&mut self) -> Vec<String> {
+        let before = std::mem::take(self);
+        self.stale = before.stale + before.waiting.len();
+        before.files().collect()
     }
 
     fn all(&self) -> PackagePrefix {
@@ -97,8 +148,8 @@ impl PartialPackageStore {
         (name, [all.sha256.0.as_slice(), octets].concat())
     }
 
-    /// Handles the outcome of writing a chunk of a package.
-    pub(super) fn handle_written(&mut self, outcome: &Result<(), StorageError>) {
+    /// Handles the outcome of writing a chunk.
+    pub(crate) fn handle_written(&mut self, outcome: &Result<(), StorageError>) {
         if let Some(stale) = self.stale.checked_sub(1) {
             self.stale = stale;
             return;
@@ -133,57 +184,4 @@ impl PartialPackageStore {
 
 fn file_name(number: usize) -> String {
     format!("{number}.piece")
-}
-
-impl AgentState {
-    // spec: oma-dm 11.2
-    /// Stores a chunk, unless the package would be refused, or there is a gap before it.
-    pub(super) fn store_chunk_of_package(&mut self, position: ChunkPosition, octets: &[u8]) {
-        if self.is_occupied() && !self.holds_package(None) {
-            self.partial_package.has_gap = true;
-            return;
-        }
-        match position {
-            ChunkPosition::First => self.discard_partial_package(),
-            ChunkPosition::Remainder => {
-                let held = self.partial_package.stored_bytes().len();
-                self.partial_package.remainder_offset = Some(held);
-                self.partial_package.has_gap =
-                    held == 0 || !self.partial_package.waiting.is_empty();
-            }
-            ChunkPosition::Next => {}
-        }
-        let limits = &self.config.limits;
-        let limit = limits.max_package_bytes.min(limits.max_storage_bytes);
-        let length =
-            u64::try_from(self.partial_package.octets.len() + octets.len()).unwrap_or(u64::MAX);
-        self.partial_package.has_gap |= length > limit || self.partial_package.files >= MAX_FILES;
-        if octets.is_empty() || self.partial_package.has_gap {
-            return;
-        }
-        let (name, file) = self.partial_package.push(octets);
-        self.effects.push(StorageCommand::WriteOptionalFile(FileName::ours(&name), file));
-        // The status of the chunk follows a write of the journal, and that follows this one.
-        self.effects.mark_dirty();
-    }
-
-    /// Appends the remainder to the synced part and stores the package.
-    pub(super) fn receive_remainder_of_package(&mut self, remainder: &[u8]) -> StatusCode {
-        let held = self.partial_package.stored_bytes();
-        let from = self.partial_package.remainder_offset.unwrap_or(held.len());
-        let Some(front) = held.get(..from).filter(|front| !front.is_empty()) else {
-            return StatusCode::NOT_FOUND;
-        };
-        let package = [front, remainder].concat();
-        self.receive_package_data(None, &package)
-    }
-
-    /// Discards the partial package; its files are removed after their replacement is committed.
-    pub(super) fn discard_partial_package(&mut self) {
-        let before = std::mem::take(&mut self.partial_package);
-        self.partial_package.stale = before.stale + before.waiting.len();
-        for name in before.files() {
-            self.effects.push_after_commit(StorageCommand::RemoveFile(FileName::ours(&name)));
-        }
-    }
 }
