@@ -36,6 +36,7 @@ pub(super) mod right;
 #[cfg(test)]
 mod tests;
 
+use acl::Acl;
 use management_object::{Leaf, ManagementObject};
 use right::Right;
 
@@ -122,8 +123,10 @@ impl Tree {
         }
         match query {
             None => Ok(vec![self.read(device, uri, &node)?]),
-            Some(Query::Property(name)) => Ok(vec![self.property(device, uri, &node, &name)?]),
-            Some(Query::List(kind)) => self.list(device, uri, &node, &kind),
+            Some(Query::Property(name)) => {
+                Ok(vec![query::property(self, device, uri, &node, &name)?])
+            }
+            Some(Query::List(kind)) => query::list(self, device, uri, &node, &kind),
         }
     }
 
@@ -182,6 +185,66 @@ impl Tree {
             }
             Some(Leaf::Parent | Leaf::Read(..) | Leaf::Run) => StatusCode::NOT_ALLOWED,
         }
+    }
+
+    /// Overwrites all leaves with values in a document, or none.
+    // spec: oma-dm 2.3 (a subtree is replaced as a whole)
+    fn replace_document(
+        &mut self,
+        now: Now,
+        device: &mut dyn ManagementBackend,
+        node: &NodeUri,
+        item: &Item,
+    ) -> StatusCode {
+        let values = match export::leaves(node, item) {
+            Ok(values) => values,
+            Err(refusal) => return refusal,
+        };
+        if values.iter().any(|value| self.cannot_roll_back(device, value)) {
+            return StatusCode::NOT_ALLOWED;
+        }
+        let before = self.checkpoint(device);
+        for value in values {
+            let code = self.replace(now, device, &value);
+            if !code.is_success() {
+                let stay = self.roll_back(now, device, before);
+                return if stay.is_empty() { code } else { StatusCode::ROLL_BACK_FAILED };
+            }
+        }
+        StatusCode::OK
+    }
+
+    /// Overwrites a property; only the access control list can be.
+    fn replace_property(&self, device: &mut dyn ManagementBackend, item: &Item) -> StatusCode {
+        let address = match item.target_uri().ok_or(StatusCode::INCOMPLETE).and_then(parse) {
+            Ok(address) => address,
+            Err(refusal) => return refusal,
+        };
+        let Some(found) = find(&self.nodes(device), &address.node) else {
+            return StatusCode::NOT_FOUND;
+        };
+        match address.query {
+            Some(Query::Property(name)) if name == "ACL" => {}
+            Some(Query::Property(_)) => return StatusCode::NOT_ALLOWED,
+            Some(Query::List(_)) | None => return StatusCode::NOT_SUPPORTED,
+        }
+        // Who owns the parent of a leaf owns its list; an inner node can be owned by itself.
+        let is_inner = found == Leaf::Parent;
+        let is_owner = (is_inner && self.allows(device, &address.node, Right::Replace))
+            || address
+                .node
+                .parent()
+                .is_some_and(|parent| self.allows(device, &parent, Right::Replace));
+        if !is_owner {
+            return StatusCode::PERMISSION_DENIED;
+        }
+        let Some(acl) = item.data_text().and_then(Acl::parse) else {
+            return StatusCode::BAD_REQUEST;
+        };
+        if acl.is_empty() && address.node == NodeUri::root() {
+            return StatusCode::NOT_ALLOWED;
+        }
+        acl::store(device, &address.node, acl)
     }
 
     /// Returns the position of the first chunk of a large object that the server may write to a
@@ -357,6 +420,53 @@ impl Tree {
         stay
     }
 
+    /// Returns the own list of a node; empty if it inherits.
+    fn own_acl(&self, device: &dyn ManagementBackend, node: &NodeUri) -> Acl {
+        let mut stored = acl::read(&device.access_lists());
+        stored.remove(&node.to_string()).unwrap_or_else(|| self.factory_acl(node))
+    }
+
+    /// Returns the factory rights: any server may read and add, and the account's server has the
+    /// rights that each object offers.
+    fn factory_acl(&self, node: &NodeUri) -> Acl {
+        if *node == NodeUri::root() {
+            return Acl::parse("Add=*&Get=*").unwrap_or_default();
+        }
+        let Some((_, object)) = self.objects.iter().find(|(root, _)| root == node) else {
+            return Acl::default();
+        };
+        let server = &self.settings.account.server_id;
+        let own = object.rights().iter().map(|right| format!("{}={server}", right.as_str()));
+        let text = own.chain(["Get=*".to_owned()]).collect::<Vec<_>>().join("&");
+        // A server whose name cannot stand in a list has no rights of its own.
+        Acl::parse(&text).unwrap_or_default()
+    }
+
+    /// Returns whether the account's server has a right to a node.
+    // spec: oma-dm 2.2 (inheritance)
+    fn allows(&self, device: &dyn ManagementBackend, node: &NodeUri, right: Right) -> bool {
+        let stored = acl::read(&device.access_lists());
+        let mut at = Some(node.clone());
+        while let Some(here) = at {
+            let own = stored.get(&here.to_string()).cloned();
+            let acl = own.unwrap_or_else(|| self.factory_acl(&here));
+            if !acl.is_empty() {
+                return acl.allows(right, &self.settings.account.server_id);
+            }
+            at = here.parent();
+        }
+        false
+    }
+
+    /// Returns the identifier of the management object with this root; empty elsewhere.
+    fn object_identifier(&self, node: &NodeUri) -> &'static str {
+        match node.to_string().as_str() {
+            names::INFO => "urn:oma:mo:oma-dm-devinfo:1.0",
+            names::DETAIL => "urn:oma:mo:oma-dm-devdetail:1.0",
+            _ => self.object_of(node).map_or("", |(object, path)| object.identifier(&path)),
+        }
+    }
+
     /// Returns the management object of a node, and the path in it.
     fn object_of(&self, node: &NodeUri) -> Option<(&dyn ManagementObject, String)> {
         let mut objects = self.objects.iter();
@@ -408,6 +518,16 @@ fn target(item: &Item) -> Result<NodeUri, StatusCode> {
 fn find(nodes: &Nodes, node: &NodeUri) -> Option<Leaf> {
     let parent = || (!children(nodes, node).is_empty()).then_some(Leaf::Parent);
     nodes.get(&node.to_string()).cloned().or_else(parent)
+}
+
+/// Returns the format of a node, and its value if it may be read.
+fn shape(node: &Leaf) -> (Format, Option<&str>) {
+    match node {
+        Leaf::Read(format, value) | Leaf::ReadWrite(format, value) => (format.clone(), Some(value)),
+        Leaf::Write => (Format::Bin, None),
+        Leaf::Secret => (Format::Chr, None),
+        Leaf::Run | Leaf::Parent => (Format::Node, None),
+    }
 }
 
 fn children(nodes: &Nodes, node: &NodeUri) -> Vec<String> {

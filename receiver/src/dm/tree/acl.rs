@@ -8,13 +8,9 @@ use std::{
     fmt,
 };
 
-use proto::dm::{
-    code::StatusCode,
-    syncml::Item,
-    uri::{NodeUri, Query},
-};
+use proto::dm::{code::StatusCode, uri::NodeUri};
 
-use super::{Leaf, Tree, find, parse, right::Right};
+use super::right::Right;
 use crate::dm::ManagementBackend;
 
 /// Nodes with a list of their own, at most.
@@ -46,7 +42,13 @@ impl Acl {
         Some(acl)
     }
 
-    fn allows(&self, right: Right, server: &str) -> bool {
+    /// Returns whether it is empty: the node inherits the list of its parent.
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Returns whether a server has a right.
+    pub(super) fn allows(&self, right: Right, server: &str) -> bool {
         self.0.get(&right).is_some_and(|ids| ids.contains("*") || ids.contains(server))
     }
 }
@@ -63,7 +65,7 @@ impl fmt::Display for Acl {
 }
 
 /// Parses the stored lists, which only this module writes.
-fn read(text: &str) -> BTreeMap<String, Acl> {
+pub(super) fn read(text: &str) -> BTreeMap<String, Acl> {
     let line = |line: &str| {
         let (uri, acl) = line.split_once(' ')?;
         Some((uri.to_owned(), Acl::parse(acl)?))
@@ -87,99 +89,25 @@ pub(super) fn forget(device: &mut dyn ManagementBackend, node: &NodeUri) {
     }
 }
 
-impl Tree {
-    /// Returns the own list of a node; empty if it inherits.
-    pub(super) fn own_acl(&self, device: &dyn ManagementBackend, node: &NodeUri) -> Acl {
-        let mut stored = read(&device.access_lists());
-        stored.remove(&node.to_string()).unwrap_or_else(|| self.factory_acl(node))
+/// Stores the list of a node.
+pub(super) fn store(device: &mut dyn ManagementBackend, node: &NodeUri, acl: Acl) -> StatusCode {
+    let mut stored = read(&device.access_lists());
+    stored.insert(node.to_string(), acl);
+    let lines = write(&stored);
+    if stored.len() > MAX_LISTS || lines.len() > MAX_BYTES {
+        return StatusCode::DEVICE_FULL;
     }
-
-    /// Returns the factory rights: any server may read and add, and the account's server has the
-    /// rights that each object offers.
-    fn factory_acl(&self, node: &NodeUri) -> Acl {
-        if *node == NodeUri::root() {
-            return Acl::parse("Add=*&Get=*").unwrap_or_default();
-        }
-        let Some((_, object)) = self.objects.iter().find(|(root, _)| root == node) else {
-            return Acl::default();
-        };
-        let server = &self.settings.account.server_id;
-        let own = object.rights().iter().map(|right| format!("{}={server}", right.as_str()));
-        let text = own.chain(["Get=*".to_owned()]).collect::<Vec<_>>().join("&");
-        // A server whose name cannot stand in a list has no rights of its own.
-        Acl::parse(&text).unwrap_or_default()
-    }
-
-    /// Returns whether the account's server has a right to a node.
-    // spec: oma-dm 2.2 (inheritance)
-    pub(super) fn allows(
-        &self,
-        device: &dyn ManagementBackend,
-        node: &NodeUri,
-        right: Right,
-    ) -> bool {
-        let stored = read(&device.access_lists());
-        let mut at = Some(node.clone());
-        while let Some(here) = at {
-            let own = stored.get(&here.to_string()).cloned();
-            let acl = own.unwrap_or_else(|| self.factory_acl(&here));
-            if !acl.0.is_empty() {
-                return acl.allows(right, &self.settings.account.server_id);
-            }
-            at = here.parent();
-        }
-        false
-    }
-
-    /// Overwrites a property; only the access control list can be.
-    pub(super) fn replace_property(
-        &self,
-        device: &mut dyn ManagementBackend,
-        item: &Item,
-    ) -> StatusCode {
-        let address = match item.target_uri().ok_or(StatusCode::INCOMPLETE).and_then(parse) {
-            Ok(address) => address,
-            Err(refusal) => return refusal,
-        };
-        let Some(found) = find(&self.nodes(device), &address.node) else {
-            return StatusCode::NOT_FOUND;
-        };
-        match address.query {
-            Some(Query::Property(name)) if name == "ACL" => {}
-            Some(Query::Property(_)) => return StatusCode::NOT_ALLOWED,
-            Some(Query::List(_)) | None => return StatusCode::NOT_SUPPORTED,
-        }
-        // Who owns the parent of a leaf owns its list; an inner node can be owned by itself.
-        let is_inner = found == Leaf::Parent;
-        let is_owner = (is_inner && self.allows(device, &address.node, Right::Replace))
-            || address
-                .node
-                .parent()
-                .is_some_and(|parent| self.allows(device, &parent, Right::Replace));
-        if !is_owner {
-            return StatusCode::PERMISSION_DENIED;
-        }
-        let Some(acl) = item.data_text().and_then(Acl::parse) else {
-            return StatusCode::BAD_REQUEST;
-        };
-        if acl.0.is_empty() && address.node == NodeUri::root() {
-            return StatusCode::NOT_ALLOWED;
-        }
-        let mut stored = read(&device.access_lists());
-        stored.insert(address.node.to_string(), acl);
-        let lines = write(&stored);
-        if stored.len() > MAX_LISTS || lines.len() > MAX_BYTES {
-            return StatusCode::DEVICE_FULL;
-        }
-        device.store_access_lists(&lines);
-        StatusCode::OK
-    }
+    device.store_access_lists(&lines);
+    StatusCode::OK
 }
 
 #[cfg(test)]
 mod tests {
+    use proto::dm::syncml::Item;
+
     use super::*;
     use crate::dm::fake::{FakeDevice, at, settings};
+    use crate::dm::tree::Tree;
 
     const OBJECT: &str = "./FwUpdate/Main";
 

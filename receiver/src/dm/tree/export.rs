@@ -1,17 +1,14 @@
 //! Subtrees as documents (TNDS): `?list=TNDS`, and Replace of a subtree in one piece.
 
-use proto::{
-    dm::{
-        code::{Format, StatusCode},
-        encoding::{Encoding, Limits},
-        syncml::{Data, Item, Location, Meta},
-        tnds::{MgmtTree, Node as Document, NodeKind, Properties},
-        uri::NodeUri,
-    },
-    time::Now,
+use proto::dm::{
+    code::{Format, StatusCode},
+    encoding::{Encoding, Limits},
+    syncml::{Data, Item, Location, Meta},
+    tnds::{MgmtTree, Node as Document, NodeKind, Properties},
+    uri::NodeUri,
 };
 
-use super::{Nodes, Tree, children, find, query::shape, right::Right};
+use super::{Nodes, Tree, children, find, right::Right, shape};
 use crate::dm::ManagementBackend;
 
 /// Nodes that a document may have.
@@ -49,127 +46,111 @@ impl<'a> PropertySelection<'a> {
     }
 }
 
-impl Tree {
-    /// Returns a subtree as a document, without the nodes that the server may not read.
-    pub(super) fn document(
-        &self,
-        device: &dyn ManagementBackend,
-        uri: &str,
-        node: &NodeUri,
-        shown: &str,
-    ) -> Result<Vec<Item>, StatusCode> {
-        let mut left = MAX_NODES;
-        let nodes = self.nodes(device);
-        let mut root =
-            self.export_node(device, &nodes, node, PropertySelection::parse(shown)?, &mut left)?;
-        root.path = node.parent().map(|parent| parent.to_string());
-        let identity = &self.settings.identity;
-        let tree = MgmtTree {
-            manufacturer: Some(identity.manufacturer.clone()),
-            model: Some(identity.model.clone()),
-            nodes: vec![root],
-        };
-        let encoding = self.settings.account.encoding;
-        let octets = tree.emit(encoding);
-        let (format, data) = match encoding {
-            Encoding::Wbxml => (Format::Bin, Data::Octets(octets)),
-            Encoding::Xml => {
-                let text = String::from_utf8(octets).map_err(|_| StatusCode::FAILED)?;
-                (Format::Xml, Data::Text(text))
-            }
-        };
-        let kind = Some(MgmtTree::media_type(encoding).to_owned());
-        Ok(vec![Item {
-            source: Some(Location::new(uri)),
-            meta: Some(Meta { kind, ..Meta::format(format) }),
-            data: Some(data),
-            ..Item::default()
-        }])
-    }
+/// Returns a subtree as a document, without the nodes that the server may not read.
+pub(super) fn document(
+    tree: &Tree,
+    device: &dyn ManagementBackend,
+    uri: &str,
+    node: &NodeUri,
+    shown: &str,
+) -> Result<Vec<Item>, StatusCode> {
+    let mut left = MAX_NODES;
+    let nodes = tree.nodes(device);
+    let mut root =
+        export_node(tree, device, &nodes, node, PropertySelection::parse(shown)?, &mut left)?;
+    root.path = node.parent().map(|parent| parent.to_string());
+    let identity = &tree.settings().identity;
+    let document = MgmtTree {
+        manufacturer: Some(identity.manufacturer.clone()),
+        model: Some(identity.model.clone()),
+        nodes: vec![root],
+    };
+    let encoding = tree.settings().account.encoding;
+    let octets = document.emit(encoding);
+    let (format, data) = match encoding {
+        Encoding::Wbxml => (Format::Bin, Data::Octets(octets)),
+        Encoding::Xml => {
+            let text = String::from_utf8(octets).map_err(|_| StatusCode::FAILED)?;
+            (Format::Xml, Data::Text(text))
+        }
+    };
+    let kind = Some(MgmtTree::media_type(encoding).to_owned());
+    Ok(vec![Item {
+        source: Some(Location::new(uri)),
+        meta: Some(Meta { kind, ..Meta::format(format) }),
+        data: Some(data),
+        ..Item::default()
+    }])
+}
 
-    fn export_node(
-        &self,
-        device: &dyn ManagementBackend,
-        nodes: &Nodes,
-        node: &NodeUri,
-        shown: PropertySelection<'_>,
-        left: &mut usize,
-    ) -> Result<Document, StatusCode> {
-        *left = left.checked_sub(1).ok_or(StatusCode::TOO_LARGE)?;
-        let found = find(nodes, node).ok_or(StatusCode::NOT_FOUND)?;
-        let (format, value) = shape(&found);
-        let identifier = self.object_identifier(node);
-        let kind = if format != Format::Node {
-            Some(NodeKind::Mime("text/plain".to_owned()))
-        } else if identifier.is_empty() {
-            None
-        } else {
-            Some(NodeKind::Object(identifier.to_owned()))
-        };
-        let acl = self.own_acl(device, node).to_string();
-        let properties = Properties {
-            acl: Some(acl).filter(|acl| shown.has("ACL") && !acl.is_empty()),
-            format: Some(format).filter(|_| shown.has("Format")),
-            kind: kind.filter(|_| shown.has("Type")),
-            ..Properties::default()
-        };
-        let mut document = Document {
-            name: node.name().unwrap_or(".").to_owned(),
-            properties: Some(properties).filter(|it| *it != Properties::default()),
-            value: value.filter(|_| shown.has("Value")).map(Data::from),
-            ..Document::default()
-        };
-        for name in children(nodes, node) {
-            let below = node.join(&name).parse().map_err(|_| StatusCode::FAILED)?;
-            if self.allows(device, &below, Right::Get) {
-                document.children.push(self.export_node(device, nodes, &below, shown, left)?);
-            }
+fn export_node(
+    tree: &Tree,
+    device: &dyn ManagementBackend,
+    nodes: &Nodes,
+    node: &NodeUri,
+    shown: PropertySelection<'_>,
+    left: &mut usize,
+) -> Result<Document, StatusCode> {
+    *left = left.checked_sub(1).ok_or(StatusCode::TOO_LARGE)?;
+    let found = find(nodes, node).ok_or(StatusCode::NOT_FOUND)?;
+    let (format, value) = shape(&found);
+    let identifier = tree.object_identifier(node);
+    let kind = if format != Format::Node {
+        Some(NodeKind::Mime("text/plain".to_owned()))
+    } else if identifier.is_empty() {
+        None
+    } else {
+        Some(NodeKind::Object(identifier.to_owned()))
+    };
+    let acl = tree.own_acl(device, node).to_string();
+    let properties = Properties {
+        acl: Some(acl).filter(|acl| shown.has("ACL") && !acl.is_empty()),
+        format: Some(format).filter(|_| shown.has("Format")),
+        kind: kind.filter(|_| shown.has("Type")),
+        ..Properties::default()
+    };
+    let mut document = Document {
+        name: node.name().unwrap_or(".").to_owned(),
+        properties: Some(properties).filter(|it| *it != Properties::default()),
+        value: value.filter(|_| shown.has("Value")).map(Data::from),
+        ..Document::default()
+    };
+    for name in children(nodes, node) {
+        let below = node.join(&name).parse().map_err(|_| StatusCode::FAILED)?;
+        if tree.allows(device, &below, Right::Get) {
+            document.children.push(export_node(tree, device, nodes, &below, shown, left)?);
         }
-        Ok(document)
     }
+    Ok(document)
+}
 
-    /// Overwrites all leaves with values in a document, or none.
-    // spec: oma-dm 2.3 (a subtree is replaced as a whole)
-    pub(super) fn replace_document(
-        &mut self,
-        now: Now,
-        device: &mut dyn ManagementBackend,
-        node: &NodeUri,
-        item: &Item,
-    ) -> StatusCode {
-        let kind = item.meta.as_ref().and_then(|meta| meta.kind.as_deref()).unwrap_or_default();
-        let encoding = [Encoding::Xml, Encoding::Wbxml]
-            .into_iter()
-            .find(|encoding| MgmtTree::media_type(*encoding) == kind);
-        let octets = match &item.data {
-            Some(Data::Text(text)) if encoding == Some(Encoding::Xml) => text.as_bytes().to_vec(),
-            Some(Data::Octets(octets)) => octets.clone(),
-            Some(Data::Text(_)) => item.to_bytes().unwrap_or_default(),
-            None => return StatusCode::INCOMPLETE,
-        };
-        let Some(encoding) = encoding else { return StatusCode::UNSUPPORTED_FORMAT };
-        let Ok(tree) = MgmtTree::parse(&octets, encoding, &Limits::default()) else {
-            return StatusCode::BAD_REQUEST;
-        };
-        let [root] = tree.nodes.as_slice() else { return StatusCode::BAD_REQUEST };
-        if node.name() != Some(&root.name) && !root.name.is_empty() {
-            return StatusCode::BAD_REQUEST;
-        }
-        let mut values = Vec::new();
-        leaf_values(root, &node.to_string(), &mut values);
-        if values.iter().any(|value| self.cannot_roll_back(device, value)) {
-            return StatusCode::NOT_ALLOWED;
-        }
-        let before = self.checkpoint(device);
-        for value in values {
-            let code = self.replace(now, device, &value);
-            if !code.is_success() {
-                let stay = self.roll_back(now, device, before);
-                return if stay.is_empty() { code } else { StatusCode::ROLL_BACK_FAILED };
-            }
-        }
-        StatusCode::OK
+/// Returns the leaves with values in a document that replaces a subtree.
+///
+/// # Errors
+///
+/// The status code of the failed Replace.
+pub(super) fn leaves(node: &NodeUri, item: &Item) -> Result<Vec<Item>, StatusCode> {
+    let kind = item.meta.as_ref().and_then(|meta| meta.kind.as_deref()).unwrap_or_default();
+    let encoding = [Encoding::Xml, Encoding::Wbxml]
+        .into_iter()
+        .find(|encoding| MgmtTree::media_type(*encoding) == kind);
+    let octets = match &item.data {
+        Some(Data::Text(text)) if encoding == Some(Encoding::Xml) => text.as_bytes().to_vec(),
+        Some(Data::Octets(octets)) => octets.clone(),
+        Some(Data::Text(_)) => item.to_bytes().unwrap_or_default(),
+        None => return Err(StatusCode::INCOMPLETE),
+    };
+    let Some(encoding) = encoding else { return Err(StatusCode::UNSUPPORTED_FORMAT) };
+    let Ok(tree) = MgmtTree::parse(&octets, encoding, &Limits::default()) else {
+        return Err(StatusCode::BAD_REQUEST);
+    };
+    let [root] = tree.nodes.as_slice() else { return Err(StatusCode::BAD_REQUEST) };
+    if node.name() != Some(&root.name) && !root.name.is_empty() {
+        return Err(StatusCode::BAD_REQUEST);
     }
+    let mut values = Vec::new();
+    leaf_values(root, &node.to_string(), &mut values);
+    Ok(values)
 }
 
 /// Returns whether an item's data is a document.

@@ -2,114 +2,92 @@
 
 use proto::dm::{
     code::{Format, StatusCode},
-    nodes::device as names,
     syncml::Item,
     uri::NodeUri,
 };
 
-use super::{Leaf, Tree, children, find, right::Right};
+use super::{Leaf, Tree, children, export, find, right::Right, shape};
 use crate::dm::ManagementBackend;
 
 /// Nodes of a list, at most; the results of a Get are bounded, too.
 const MAX_LISTED: usize = 256;
 
-impl Tree {
-    /// Reads a property of a node. The optional ones are not supported: Title, TStamp, VerNo.
-    pub(super) fn property(
-        &self,
-        device: &dyn ManagementBackend,
-        uri: &str,
-        node: &NodeUri,
-        name: &str,
-    ) -> Result<Item, StatusCode> {
-        let nodes = self.nodes(device);
-        let found = find(&nodes, node).ok_or(StatusCode::NOT_FOUND)?;
-        // spec: oma-dm 2 (properties)
-        let value = match name {
-            "ACL" => self.own_acl(device, node).to_string(),
-            "Format" => shape(&found).0.as_word().to_owned(),
-            "Name" => node.name().unwrap_or(".").to_owned(),
-            "Size" => match &found {
-                Leaf::Read(_, value) | Leaf::ReadWrite(_, value) => value.len().to_string(),
-                // The size of a secret or of a write-only value is not revealed.
-                Leaf::Write | Leaf::Run | Leaf::Secret | Leaf::Parent => {
-                    return Err(StatusCode::NOT_ALLOWED);
-                }
-            },
-            "Type" => match found {
-                Leaf::Parent | Leaf::Run => self.object_identifier(node).to_owned(),
-                Leaf::Read(..) | Leaf::ReadWrite(..) | Leaf::Write | Leaf::Secret => {
-                    "text/plain".to_owned()
-                }
-            },
-            _ => return Err(StatusCode::NOT_SUPPORTED),
-        };
-        Ok(Item::value(uri, Format::Chr, value))
-    }
-
-    /// Lists the nodes from `node` down: `Struct` by name, `StructData` with their values, `TNDS`
-    /// as one document, without the nodes that the server may not read.
-    pub(super) fn list(
-        &self,
-        device: &dyn ManagementBackend,
-        uri: &str,
-        node: &NodeUri,
-        kind: &str,
-    ) -> Result<Vec<Item>, StatusCode> {
-        let with_data = match (kind, kind.strip_prefix("TNDS")) {
-            ("Struct", _) => false,
-            ("StructData", _) => true,
-            (_, Some(shown)) => return self.document(device, uri, node, shown),
-            (_, None) => return Err(StatusCode::NOT_SUPPORTED),
-        };
-        let nodes = self.nodes(device);
-        find(&nodes, node).ok_or(StatusCode::NOT_FOUND)?;
-        let prefix = uri.split('?').next().unwrap_or_default();
-        let mut items = Vec::new();
-        let mut open = vec![(prefix.to_owned(), node.clone())];
-        while let Some((address, node)) = open.pop() {
-            let found = find(&nodes, &node).ok_or(StatusCode::NOT_FOUND)?;
-            let (format, value) = shape(&found);
-            let mut item = Item::value(&address, format, value.unwrap_or_default());
-            if !with_data || value.is_none() {
-                item.data = None;
+/// Reads a property of a node. The optional ones are not supported: Title, TStamp, VerNo.
+pub(super) fn property(
+    tree: &Tree,
+    device: &dyn ManagementBackend,
+    uri: &str,
+    node: &NodeUri,
+    name: &str,
+) -> Result<Item, StatusCode> {
+    let nodes = tree.nodes(device);
+    let found = find(&nodes, node).ok_or(StatusCode::NOT_FOUND)?;
+    // spec: oma-dm 2 (properties)
+    let value = match name {
+        "ACL" => tree.own_acl(device, node).to_string(),
+        "Format" => shape(&found).0.as_word().to_owned(),
+        "Name" => node.name().unwrap_or(".").to_owned(),
+        "Size" => match &found {
+            Leaf::Read(_, value) | Leaf::ReadWrite(_, value) => value.len().to_string(),
+            // The size of a secret or of a write-only value is not revealed.
+            Leaf::Write | Leaf::Run | Leaf::Secret | Leaf::Parent => {
+                return Err(StatusCode::NOT_ALLOWED);
             }
-            let identifier = self.object_identifier(&node);
-            if let Some(meta) = item.meta.as_mut().filter(|_| !identifier.is_empty()) {
-                meta.kind = Some(identifier.to_owned());
+        },
+        "Type" => match found {
+            Leaf::Parent | Leaf::Run => tree.object_identifier(node).to_owned(),
+            Leaf::Read(..) | Leaf::ReadWrite(..) | Leaf::Write | Leaf::Secret => {
+                "text/plain".to_owned()
             }
-            items.push(item);
-            if items.len() > MAX_LISTED {
-                return Err(StatusCode::TOO_LARGE);
-            }
-            for name in children(&nodes, &node).into_iter().rev() {
-                let below: NodeUri = node.join(&name).parse().map_err(|_| StatusCode::FAILED)?;
-                if self.allows(device, &below, Right::Get) {
-                    open.push((format!("{address}/{name}"), below));
-                }
-            }
-        }
-        Ok(items)
-    }
-
-    /// Returns the identifier of the management object with this root; empty elsewhere.
-    pub(super) fn object_identifier(&self, node: &NodeUri) -> &'static str {
-        match node.to_string().as_str() {
-            names::INFO => "urn:oma:mo:oma-dm-devinfo:1.0",
-            names::DETAIL => "urn:oma:mo:oma-dm-devdetail:1.0",
-            _ => self.object_of(node).map_or("", |(object, path)| object.identifier(&path)),
-        }
-    }
+        },
+        _ => return Err(StatusCode::NOT_SUPPORTED),
+    };
+    Ok(Item::value(uri, Format::Chr, value))
 }
 
-/// Returns the format of a node, and its value if it may be read.
-pub(super) fn shape(node: &Leaf) -> (Format, Option<&str>) {
-    match node {
-        Leaf::Read(format, value) | Leaf::ReadWrite(format, value) => (format.clone(), Some(value)),
-        Leaf::Write => (Format::Bin, None),
-        Leaf::Secret => (Format::Chr, None),
-        Leaf::Run | Leaf::Parent => (Format::Node, None),
+/// Lists the nodes from `node` down: `Struct` by name, `StructData` with their values, `TNDS`
+/// as one document, without the nodes that the server may not read.
+pub(super) fn list(
+    tree: &Tree,
+    device: &dyn ManagementBackend,
+    uri: &str,
+    node: &NodeUri,
+    kind: &str,
+) -> Result<Vec<Item>, StatusCode> {
+    let with_data = match (kind, kind.strip_prefix("TNDS")) {
+        ("Struct", _) => false,
+        ("StructData", _) => true,
+        (_, Some(shown)) => return export::document(tree, device, uri, node, shown),
+        (_, None) => return Err(StatusCode::NOT_SUPPORTED),
+    };
+    let nodes = tree.nodes(device);
+    find(&nodes, node).ok_or(StatusCode::NOT_FOUND)?;
+    let prefix = uri.split('?').next().unwrap_or_default();
+    let mut items = Vec::new();
+    let mut open = vec![(prefix.to_owned(), node.clone())];
+    while let Some((address, node)) = open.pop() {
+        let found = find(&nodes, &node).ok_or(StatusCode::NOT_FOUND)?;
+        let (format, value) = shape(&found);
+        let mut item = Item::value(&address, format, value.unwrap_or_default());
+        if !with_data || value.is_none() {
+            item.data = None;
+        }
+        let identifier = tree.object_identifier(&node);
+        if let Some(meta) = item.meta.as_mut().filter(|_| !identifier.is_empty()) {
+            meta.kind = Some(identifier.to_owned());
+        }
+        items.push(item);
+        if items.len() > MAX_LISTED {
+            return Err(StatusCode::TOO_LARGE);
+        }
+        for name in children(&nodes, &node).into_iter().rev() {
+            let below: NodeUri = node.join(&name).parse().map_err(|_| StatusCode::FAILED)?;
+            if tree.allows(device, &below, Right::Get) {
+                open.push((format!("{address}/{name}"), below));
+            }
+        }
     }
+    Ok(items)
 }
 
 #[cfg(test)]
