@@ -31,7 +31,7 @@
 
 pub mod commands;
 pub mod error;
-mod header;
+pub(crate) mod header;
 pub mod journal;
 pub mod journal_state;
 pub mod layout;

@@ -8,16 +8,14 @@ use proto::{
 
 use super::layout::{Content, HEADER_MAGIC, HeaderCheck, ObjectLayout, UnsignedContent};
 
-impl ObjectLayout {
-    /// Parses the header of any log of an object: the layout of the object, and the number of the
-    /// log; `None` when the header is damaged or of another format.
-    ///
-    /// An unsigned file's name is not in it.
-    #[must_use]
-    pub fn from_header(octets: &[u8]) -> Option<(Self, u32)> {
-        let (layout, file) = read(octets).ok().flatten()?;
-        (layout.check_header(file, octets) == HeaderCheck::Ours).then_some((layout, file))
-    }
+/// Parses the header of any log of an object: the layout of the object, and the number of the
+/// log; `None` when the header is damaged or of another format.
+///
+/// An unsigned file's name is not in it.
+#[must_use]
+pub(crate) fn parse(octets: &[u8]) -> Option<(ObjectLayout, u32)> {
+    let (layout, file) = read(octets).ok().flatten()?;
+    (layout.check_header(file, octets) == HeaderCheck::Ours).then_some((layout, file))
 }
 
 fn read(octets: &[u8]) -> Result<Option<(ObjectLayout, u32)>, WireError> {
@@ -69,7 +67,7 @@ mod tests {
             alignment: 8,
         });
         let image = ObjectLayout::new(Hash16([7; 16]), Digest([8; 32]), oti.unwrap());
-        let read = ObjectLayout::from_header(&image.header(2));
+        let read = parse(&image.header(2));
         assert_eq!(read, Some((image.clone(), 2)));
         let source = IpAddr::from([192, 0, 2, 1]);
         let identity = UnsignedIdentity { source, tsi: Tsi(1), toi: Toi(2) };
@@ -77,13 +75,13 @@ mod tests {
             UnsignedContent { name: String::new(), md5: None, encoded: None, is_empty: false };
         let oti = Oti::NoCode(NoCodeOti::new(5000, 500, 4).unwrap());
         let file = ObjectLayout::unsigned(&identity, oti, content).unwrap();
-        assert_eq!(ObjectLayout::from_header(&file.header(0)), Some((file, 0)));
+        assert_eq!(parse(&file.header(0)), Some((file, 0)));
         for at in 0..ObjectLayout::HEADER_BYTES {
             let mut damaged = image.header(2);
             damaged[at] ^= 1;
-            assert_eq!(ObjectLayout::from_header(&damaged), None, "{at}");
+            assert_eq!(parse(&damaged), None, "{at}");
         }
-        assert_eq!(ObjectLayout::from_header(&image.header(0)[..4095]), None);
-        assert_eq!(ObjectLayout::from_header(&[]), None);
+        assert_eq!(parse(&image.header(0)[..4095]), None);
+        assert_eq!(parse(&[]), None);
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     shell::disk::{Disk, DiskFile, OpenMode},
     store::{
         Content, HeaderCheck, ObjectLayout, Recovered, Recovery, SlotAddress, SlotRun, SymbolLog,
+        header,
         journal_state::{JournalState, ObjectProgress},
     },
     unsigned::record::Record,
@@ -91,7 +92,7 @@ fn read_object(
         };
         let log = path.join(&entry);
         let header = read_some(disk, &log, ObjectLayout::HEADER_BYTES)?.unwrap_or_default();
-        let found = ObjectLayout::from_header(&header).map(|(layout, _)| layout);
+        let found = header::parse(&header).map(|(layout, _)| layout);
         layout = layout.or(found.filter(|found| found.directory_name() == name));
         files.insert(number, (disk.open(&log, OpenMode::Read)?, header));
     }
