@@ -2,7 +2,8 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`syncml`] | the model of one DM message: header, commands, items, meta |
+//! | [`syncml`] | the model of one DM message: header, commands, items |
+//! | [`meta`] | format, type and sizes of data |
 //! | [`code`] | status codes, alert codes, formats |
 //! | [`message`] | limits and errors of one message, in either form |
 //! | [`encoding`] | reading and writing in one of the two forms |
@@ -30,6 +31,7 @@ pub mod encoding;
 pub mod fumo;
 pub mod large;
 pub mod message;
+pub mod meta;
 pub mod nodes;
 pub mod notification;
 pub mod policy;

@@ -103,6 +103,16 @@ pub struct FecDeclaration {
 }
 
 impl SessionDescription {
+    /// Reads a description.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] that names the line: not text, beyond a limit, no TSI, no FLUTE channel, two
+    /// TSIs or sources that differ, or a line of ours that is not well-formed.
+    pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
+        reader::parse(octets)
+    }
+
     /// Writes the description, with CRLF line ends.
     ///
     /// # Errors

@@ -21,7 +21,7 @@ use proto::{
         bootstrap::{
             DmBootstrap, Push, SecMethod, SharedSecrets,
             card::{Card, Confirmation},
-            prov, w7,
+            dmacc, prov, w7,
         },
         encoding::{Encoding, Limits},
         tnds::MgmtTree,
@@ -293,7 +293,7 @@ fn factory(octets: &[u8]) -> Result<w7::Account, WireError> {
     let encoding =
         if octets.trim_ascii_start().starts_with(b"<") { Encoding::Xml } else { Encoding::Wbxml };
     match MgmtTree::parse(octets, encoding, &Limits::default()) {
-        Ok(tree) => w7::Account::from_tree(&tree),
+        Ok(tree) => dmacc::from_tree(&tree),
         Err(_) => provisioned(octets),
     }
 }

@@ -4,7 +4,11 @@ use std::{net::SocketAddr, time::Duration};
 
 use proto::{
     crypto::random,
-    dm::{bootstrap::CONNECTIVITY, notification::MEDIA_TYPE, push::ShortMessage},
+    dm::{
+        bootstrap::CONNECTIVITY,
+        notification::MEDIA_TYPE,
+        push::{ShortMessage, concatenation},
+    },
     ids::DeviceId,
 };
 use tokio::net::UdpSocket;
@@ -70,7 +74,7 @@ impl GatewayConnection {
     /// is retried.
     async fn submit_all(&self, push: &[u8]) -> Result<(), NotifyError> {
         let [reference] = random();
-        for message in ShortMessage::split(push, reference)? {
+        for message in concatenation::split(push, reference)? {
             let mut tries = 1;
             while let Err(error) = self.submit(&message).await {
                 if tries == TRIES {

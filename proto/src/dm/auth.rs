@@ -12,10 +12,7 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use md5::{Digest as _, Md5};
 use zeroize::Zeroize as _;
 
-use super::{
-    code::Format,
-    syncml::{Challenge, Credential, Meta},
-};
+use super::{code::Format, meta::Meta};
 use crate::{crypto::equal_in_constant_time, wire::WireError};
 
 mod mac;
@@ -210,6 +207,15 @@ impl fmt::Debug for Secret {
     }
 }
 
+/// A `Cred`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Credential {
+    /// Its type and format.
+    pub meta: Meta,
+    /// The proof.
+    pub data: String,
+}
+
 impl Credential {
     /// Returns a credential of the type auth-basic.
     #[must_use]
@@ -223,6 +229,20 @@ impl Credential {
     pub fn kind(&self) -> Option<AuthKind> {
         AuthKind::of(&self.meta)
     }
+}
+
+/// Shows the type and not the proof.
+impl fmt::Debug for Credential {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Credential").field("kind", &self.meta.kind).finish_non_exhaustive()
+    }
+}
+
+/// A `Chal`: the required kind of proof, and the nonce for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    /// Type, format and `NextNonce`.
+    pub meta: Meta,
 }
 
 impl Challenge {

@@ -343,7 +343,7 @@ impl DmBootstrap {
     /// Proves the message that gives a device an account.
     #[must_use]
     pub fn for_account(account: &w7::Account, device: &str, key: &SecKey) -> Self {
-        let document = account.to_tree().emit(Encoding::Wbxml);
+        let document = dmacc::to_tree(&account).emit(Encoding::Wbxml);
         let mut item = Item::octets(INBOX, document);
         item.meta.get_or_insert_default().kind =
             Some(MgmtTree::media_type(Encoding::Wbxml).to_owned());
@@ -398,7 +398,7 @@ impl DmBootstrap {
             };
             let tree = MgmtTree::parse(octets, encoding, &limits);
             let tree = tree.map_err(|error| unreadable(&error))?;
-            match w7::Account::from_tree(&tree) {
+            match dmacc::from_tree(&tree) {
                 Ok(account) => return Ok(account),
                 Err(error) => refusal = error,
             }

@@ -4,7 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    alert::{GenericAlert, Mark},
+    alert::GenericAlert,
     code::{AlertCode, Format},
     nodes,
     syncml::{Alert, CommandId},
@@ -255,17 +255,10 @@ impl Phase {
     }
 }
 
-impl ResultCode {
-    /// Returns the mark of the final alert: informational for success alone.
-    #[must_use]
-    pub const fn mark(self) -> Mark {
-        if self.is_success() { Mark::Informational } else { Mark::Critical }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dm::alert::Mark;
 
     fn result() -> OperationResult {
         OperationResult {

@@ -63,7 +63,7 @@ impl Reassembler {
     pub fn push(&mut self, verb: Verb, item: &Item, limit: u64) -> Result<Item, StatusCode> {
         let Some(mut open) = self.open.take() else { return self.begin(verb, item, limit) };
         if let Some(data) = &item.data {
-            open.data.append(data);
+            append(&mut open.data, data);
         }
         let length = u64::try_from(open.data.len()).unwrap_or(u64::MAX);
         if length > open.size || (!item.more_data && length < open.size) {
@@ -74,7 +74,7 @@ impl Reassembler {
             return Err(StatusCode::CHUNK_ACCEPTED);
         }
         let format = open.first.meta.as_ref().and_then(|meta| meta.format.clone());
-        let data = Some(open.data.of_format(format.as_ref()));
+        let data = Some(of_format(open.data, format.as_ref()));
         Ok(Item { data, more_data: false, ..open.first })
     }
 
@@ -123,28 +123,27 @@ impl Reassembler {
     }
 }
 
-impl Data {
-    /// Text whose last chunk ends inside a character is octets until the next chunk.
-    fn append(&mut self, more: &Self) {
-        match (&mut *self, more) {
-            (Self::Text(text), Self::Text(more)) => text.push_str(more),
-            (Self::Octets(octets), Self::Octets(more)) => octets.extend_from_slice(more),
-            (Self::Octets(octets), Self::Text(more)) => octets.extend_from_slice(more.as_bytes()),
-            (Self::Text(text), Self::Octets(more)) => {
-                let mut octets = std::mem::take(text).into_bytes();
-                octets.extend_from_slice(more);
-                *self = Self::Octets(octets);
-            }
+/// Appends a chunk. Text whose last chunk ends inside a character is octets until the next chunk.
+fn append(data: &mut Data, more: &Data) {
+    match (&mut *data, more) {
+        (Data::Text(text), Data::Text(more)) => text.push_str(more),
+        (Data::Octets(octets), Data::Octets(more)) => octets.extend_from_slice(more),
+        (Data::Octets(octets), Data::Text(more)) => octets.extend_from_slice(more.as_bytes()),
+        (Data::Text(text), Data::Octets(more)) => {
+            let mut octets = std::mem::take(text).into_bytes();
+            octets.extend_from_slice(more);
+            *data = Data::Octets(octets);
         }
     }
+}
 
-    fn of_format(self, format: Option<&Format>) -> Self {
-        match self {
-            Self::Octets(octets) if format != Some(&Format::Bin) => {
-                String::from_utf8(octets).map_or_else(|e| Self::Octets(e.into_bytes()), Self::Text)
-            }
-            data @ (Self::Text(_) | Self::Octets(_)) => data,
+/// Returns complete data as text, unless its format is that of octets.
+fn of_format(data: Data, format: Option<&Format>) -> Data {
+    match data {
+        Data::Octets(octets) if format != Some(&Format::Bin) => {
+            String::from_utf8(octets).map_or_else(|e| Data::Octets(e.into_bytes()), Data::Text)
         }
+        data @ (Data::Text(_) | Data::Octets(_)) => data,
     }
 }
 

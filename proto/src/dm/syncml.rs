@@ -2,11 +2,13 @@
 //!
 //! The writer determines the order inside an element; the model holds the content only.
 
-use std::fmt;
-
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use super::code::{AlertCode, Format, StatusCode};
+pub use super::{
+    auth::{Challenge, Credential},
+    meta::Meta,
+};
 use crate::{ids::Correlator, wire::WireError};
 
 /// One DM message.
@@ -89,71 +91,6 @@ impl Location {
     /// Returns a location with a name.
     pub fn named(uri: impl Into<String>, name: impl Into<String>) -> Self {
         Self { uri: uri.into(), name: Some(name.into()) }
-    }
-}
-
-/// A `Cred`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credential {
-    /// Its type and format.
-    pub meta: Meta,
-    /// The proof.
-    pub data: String,
-}
-
-/// Shows the type and not the proof.
-impl fmt::Debug for Credential {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Credential").field("kind", &self.meta.kind).finish_non_exhaustive()
-    }
-}
-
-/// A `Chal`: the required kind of proof, and the nonce for it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Challenge {
-    /// Type, format and `NextNonce`.
-    pub meta: Meta,
-}
-
-/// A `Meta` with the MetInf elements that DM uses.
-#[derive(Clone, PartialEq, Eq, Default)]
-pub struct Meta {
-    /// Format of the data.
-    pub format: Option<Format>,
-    /// Type of the data: a media type, an authentication type or an alert type.
-    pub kind: Option<String>,
-    /// Importance of an alert.
-    pub mark: Option<String>,
-    /// Size of a large object's data as it stands in the messages.
-    pub size: Option<u64>,
-    /// The next nonce in base64.
-    pub next_nonce: Option<String>,
-    /// Octets that the sender accepts in one message.
-    pub max_message_size: Option<u64>,
-    /// Octets that the sender accepts in one object.
-    pub max_object_size: Option<u64>,
-}
-
-impl Meta {
-    /// Returns a meta with a format alone.
-    #[must_use]
-    pub fn format(format: Format) -> Self {
-        Self { format: Some(format), ..Self::default() }
-    }
-}
-
-/// Leaves out the nonce.
-impl fmt::Debug for Meta {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter
-            .debug_struct("Meta")
-            .field("format", &self.format)
-            .field("kind", &self.kind)
-            .field("mark", &self.mark)
-            .field("size", &self.size)
-            .field("max_message_size", &self.max_message_size)
-            .field("max_object_size", &self.max_object_size)
-            .finish_non_exhaustive()
     }
 }
 

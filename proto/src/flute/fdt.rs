@@ -193,6 +193,19 @@ impl FdtInstance {
         now.from_ntp_near(self.expires_ntp)
     }
 
+    /// Reads an instance. The namespace of the root may be any (FLUTE 1 had several, some senders
+    /// have none); of elements and attributes of other namespaces those of 3GPP are read; all
+    /// others, and unknown ones, are skipped.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when the document is not well-formed, has a document type or entities of its
+    /// own, breaks a limit, lacks what the schema requires, or names FEC parameters that are not
+    /// valid.
+    pub fn parse(document: &[u8]) -> Result<Self, WireError> {
+        reader::parse(document)
+    }
+
     /// Writes the instance as XML, in the namespace of FLUTE version 2.
     #[must_use]
     pub fn to_xml(&self) -> String {

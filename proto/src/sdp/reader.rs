@@ -8,34 +8,27 @@ use super::{
 };
 use crate::{ids::Tsi, time::Utc, wire::WireError};
 
-impl SessionDescription {
-    /// Reads a description.
-    ///
-    /// # Errors
-    ///
-    /// [`WireError`] that names the line: not text, beyond a limit, no TSI, no FLUTE channel, two
-    /// TSIs or sources that differ, or a line of ours that is not well-formed.
-    pub fn parse(octets: &[u8]) -> Result<Self, WireError> {
-        limit("session description", octets.len(), MAX_BYTES)?;
-        let text = std::str::from_utf8(octets)
-            .map_err(|error| WireError::invalid("session description", error, "UTF-8"))?;
-        let mut parser = Parser::default();
-        for (index, line) in text.lines().enumerate() {
-            limit("lines of the session description", index + 1, MAX_LINES)?;
-            let line = line.trim_end();
-            if line.is_empty() {
-                continue;
-            }
-            let split = line.split_once('=');
-            let (kind, value) =
-                split.ok_or_else(|| WireError::invalid("line", line, "a letter, `=`, a value"))?;
-            if index == 0 && kind != "v" {
-                return Err(WireError::invalid("first line", line, "v=0"));
-            }
-            parser.line(kind, value.trim())?;
+/// Parses a description; see [`SessionDescription::parse`].
+pub(super) fn parse(octets: &[u8]) -> Result<SessionDescription, WireError> {
+    limit("session description", octets.len(), MAX_BYTES)?;
+    let text = std::str::from_utf8(octets)
+        .map_err(|error| WireError::invalid("session description", error, "UTF-8"))?;
+    let mut parser = Parser::default();
+    for (index, line) in text.lines().enumerate() {
+        limit("lines of the session description", index + 1, MAX_LINES)?;
+        let line = line.trim_end();
+        if line.is_empty() {
+            continue;
         }
-        parser.finish()
+        let split = line.split_once('=');
+        let (kind, value) =
+            split.ok_or_else(|| WireError::invalid("line", line, "a letter, `=`, a value"))?;
+        if index == 0 && kind != "v" {
+            return Err(WireError::invalid("first line", line, "v=0"));
+        }
+        parser.line(kind, value.trim())?;
     }
+    parser.finish()
 }
 
 #[derive(Default)]

@@ -61,8 +61,8 @@ fn every_profile_gives_the_account_to_who_holds_the_key() {
             .map(|key| (Profile::Dm, DmBootstrap::for_account(&account(), "LAB-0001", key).emit())),
     );
     documents.push((Profile::Factory, provisioning()));
-    documents.push((Profile::Factory, account().to_tree().emit(Encoding::Xml)));
-    documents.push((Profile::Factory, account().to_tree().emit(Encoding::Wbxml)));
+    documents.push((Profile::Factory, dmacc::to_tree(&account()).emit(Encoding::Xml)));
+    documents.push((Profile::Factory, dmacc::to_tree(&account()).emit(Encoding::Wbxml)));
     documents.push((Profile::SmartCard, card(Confirmation::NotWanted)));
     for (profile, document) in documents {
         let proposal = BootstrapProposal::open(profile, &document, &all).unwrap();

@@ -18,73 +18,71 @@ pub const IDENTIFIER: &str = "urn:oma:mo:oma-dm-dmacc:1.0";
 /// Levels in a provisioning document and in `AAuthLevel`.
 const LEVELS: [(&str, &str); 3] = [("APPSRV", "CLCRED"), ("CLIENT", "SRVCRED"), ("OBEX", "OBEX")];
 
-impl Account {
-    /// Returns the account as a document. The session at once (`INIT`) has no node: a
-    /// bootstrap of the DM profile shows by the session that follows.
-    // spec: oma-dm 9.2 (nodes of the account)
-    #[must_use]
-    pub fn to_tree(&self) -> MgmtTree {
-        let mut children = vec![leaf("AppID", "w7"), leaf("ServerID", &self.server_id)];
-        children.extend(self.name.as_deref().map(|name| leaf("Name", name)));
-        let references: Vec<&String> = self.proxies.iter().chain(&self.accesses).collect();
-        match references.as_slice() {
-            [] => {}
-            [one] => children.push(leaf("PrefConRef", one)),
-            several => {
-                let one = |reference: &&String| vec![leaf("ConRef", reference)];
-                children.push(numbered("ToConRef", several.iter().map(one)));
-            }
+/// Returns the account as a document. The session at once (`INIT`) has no node: a
+/// bootstrap of the DM profile shows by the session that follows.
+// spec: oma-dm 9.2 (nodes of the account)
+#[must_use]
+pub fn to_tree(account: &Account) -> MgmtTree {
+    let mut children = vec![leaf("AppID", "w7"), leaf("ServerID", &account.server_id)];
+    children.extend(account.name.as_deref().map(|name| leaf("Name", name)));
+    let references: Vec<&String> = account.proxies.iter().chain(&account.accesses).collect();
+    match references.as_slice() {
+        [] => {}
+        [one] => children.push(leaf("PrefConRef", one)),
+        several => {
+            let one = |reference: &&String| vec![leaf("ConRef", reference)];
+            children.push(numbered("ToConRef", several.iter().map(one)));
         }
-        children.push(numbered("AppAddr", self.addresses.iter().map(address)));
-        let preferred = self.credentials.iter().find_map(|it| it.kind.as_deref());
-        children.extend(preferred.map(|kind| leaf("AAuthPref", kind)));
-        children.push(numbered("AppAuth", self.credentials.iter().map(credentials)));
-        let mut root = parent(&self.server_id, children);
-        root.properties = Some(Properties {
-            format: Some(Format::Node),
-            kind: Some(NodeKind::Object(IDENTIFIER.to_owned())),
-            ..Properties::default()
-        });
-        MgmtTree { nodes: vec![root], ..MgmtTree::default() }
     }
+    children.push(numbered("AppAddr", account.addresses.iter().map(address)));
+    let preferred = account.credentials.iter().find_map(|it| it.kind.as_deref());
+    children.extend(preferred.map(|kind| leaf("AAuthPref", kind)));
+    children.push(numbered("AppAuth", account.credentials.iter().map(credentials)));
+    let mut root = parent(&account.server_id, children);
+    root.properties = Some(Properties {
+        format: Some(Format::Node),
+        kind: Some(NodeKind::Object(IDENTIFIER.to_owned())),
+        ..Properties::default()
+    });
+    MgmtTree { nodes: vec![root], ..MgmtTree::default() }
+}
 
-    /// Reads the first account of a document.
-    ///
-    /// # Errors
-    ///
-    /// [`WireError`] when there is none, it has no server or no address.
-    // spec: oma-dm 9.2 (nodes of the account)
-    pub fn from_tree(tree: &MgmtTree) -> Result<Self, WireError> {
-        let lacks = |what: &'static str| WireError::invalid("account", what, "a whole DMAcc");
-        let is_account = |node: &&Node| {
-            let kind = node.properties.as_ref().and_then(|it| it.kind.as_ref());
-            kind == Some(&NodeKind::Object(IDENTIFIER.to_owned()))
-                && text(node, "AppID").is_none_or(|id| id == "w7")
-        };
-        let root = tree.nodes.iter().find(is_account).ok_or_else(|| lacks("no DMAcc"))?;
-        let addresses: Vec<Address> = below(root, "AppAddr")
-            .filter_map(|node| {
-                Some(Address {
-                    address: text(node, "Addr")?,
-                    kind: text(node, "AddrType"),
-                    ports: below(node, "Port").filter_map(|port| text(port, "PortNbr")).collect(),
-                })
+/// Reads the first account of a document.
+///
+/// # Errors
+///
+/// [`WireError`] when there is none, it has no server or no address.
+// spec: oma-dm 9.2 (nodes of the account)
+pub fn from_tree(tree: &MgmtTree) -> Result<Account, WireError> {
+    let lacks = |what: &'static str| WireError::invalid("account", what, "a whole DMAcc");
+    let is_account = |node: &&Node| {
+        let kind = node.properties.as_ref().and_then(|it| it.kind.as_ref());
+        kind == Some(&NodeKind::Object(IDENTIFIER.to_owned()))
+            && text(node, "AppID").is_none_or(|id| id == "w7")
+    };
+    let root = tree.nodes.iter().find(is_account).ok_or_else(|| lacks("no DMAcc"))?;
+    let addresses: Vec<Address> = below(root, "AppAddr")
+        .filter_map(|node| {
+            Some(Address {
+                address: text(node, "Addr")?,
+                kind: text(node, "AddrType"),
+                ports: below(node, "Port").filter_map(|port| text(port, "PortNbr")).collect(),
             })
-            .collect();
-        if addresses.is_empty() {
-            return Err(lacks("no address"));
-        }
-        let several = below(root, "ToConRef").filter_map(|node| text(node, "ConRef"));
-        Ok(Self {
-            server_id: text(root, "ServerID").ok_or_else(|| lacks("no ServerID"))?,
-            name: text(root, "Name"),
-            begin: false,
-            proxies: Vec::new(),
-            accesses: text(root, "PrefConRef").into_iter().chain(several).collect(),
-            addresses,
-            credentials: below(root, "AppAuth").map(read_credentials).collect(),
         })
+        .collect();
+    if addresses.is_empty() {
+        return Err(lacks("no address"));
     }
+    let several = below(root, "ToConRef").filter_map(|node| text(node, "ConRef"));
+    Ok(Account {
+        server_id: text(root, "ServerID").ok_or_else(|| lacks("no ServerID"))?,
+        name: text(root, "Name"),
+        begin: false,
+        proxies: Vec::new(),
+        accesses: text(root, "PrefConRef").into_iter().chain(several).collect(),
+        addresses,
+        credentials: below(root, "AppAuth").map(read_credentials).collect(),
+    })
 }
 
 fn address(address: &Address) -> Vec<Node> {
@@ -186,9 +184,9 @@ mod tests {
             Account { accesses: vec!["INTERNET".to_owned(), "OTHER".to_owned()], ..account() };
         for account in [account(), several] {
             for encoding in [Encoding::Xml, Encoding::Wbxml] {
-                let octets = account.to_tree().emit(encoding);
+                let octets = to_tree(&account).emit(encoding);
                 let tree = MgmtTree::parse(&octets, encoding, &Limits::default()).unwrap();
-                assert_eq!(Account::from_tree(&tree).as_ref(), Ok(&account));
+                assert_eq!(from_tree(&tree).as_ref(), Ok(&account));
             }
         }
     }
@@ -197,14 +195,14 @@ mod tests {
     #[test]
     fn a_management_object_without_server_or_address_is_none() {
         let without = |name: &str| {
-            let mut tree = account().to_tree();
+            let mut tree = to_tree(&account());
             tree.nodes[0].children.retain(|child| child.name != name);
-            Account::from_tree(&tree)
+            from_tree(&tree)
         };
         assert!(without("ServerID").is_err() && without("AppAddr").is_err());
         assert!(without("Name").is_ok() && without("AppAuth").is_ok());
-        let mut other = account().to_tree();
+        let mut other = to_tree(&account());
         other.nodes[0].properties = None;
-        assert!(Account::from_tree(&other).is_err());
+        assert!(from_tree(&other).is_err());
     }
 }

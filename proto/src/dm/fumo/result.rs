@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dm::code::named_codes;
+use crate::dm::{alert::Mark, code::named_codes};
 
 /// The number in the `Data` of a final alert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -49,6 +49,12 @@ impl ResultCode {
     #[must_use]
     pub const fn is_success(self) -> bool {
         self.0 >= 200 && self.0 < 300
+    }
+
+    /// Returns the mark of the final alert: informational for success alone.
+    #[must_use]
+    pub const fn mark(self) -> Mark {
+        if self.is_success() { Mark::Informational } else { Mark::Critical }
     }
 
     /// Returns the meaning of the code, for people.

@@ -37,30 +37,28 @@ const PORTS: u8 = 0x05;
 const ELEMENT: usize = 5;
 const MAX_DATA: usize = MAX_SHORT_MESSAGE - HEADER.len() - ELEMENT;
 
-impl ShortMessage {
-    /// Splits a push; `reference` distinguishes its parts from those of another push to the device.
-    ///
-    /// # Errors
-    ///
-    /// [`WireError`] when it does not fit 255 short messages.
-    // spec: oma-dm 9 (a document in several short messages)
-    pub fn split(push: &[u8], reference: u8) -> Result<Vec<Self>, WireError> {
-        if HEADER.len() + push.len() <= MAX_SHORT_MESSAGE {
-            return Ok(vec![Self { header: HEADER.to_vec(), data: push.to_vec() }]);
-        }
-        let parts = push.chunks(MAX_DATA);
-        let total = u8::try_from(parts.len()).map_err(|_| {
-            WireError::invalid("push", push.len(), "at most 255 short messages of 128 octets")
-        })?;
-        let [_, ports @ ..] = HEADER;
-        let part = |(number, data): (u8, &[u8])| {
-            let mut header = vec![HEADER_LENGTH];
-            header.extend(ports);
-            header.extend([CONCATENATED, 3, reference, total, number]);
-            Self { header, data: data.to_vec() }
-        };
-        Ok((1..=total).zip(parts).map(part).collect())
+/// Splits a push; `reference` distinguishes its parts from those of another push to the device.
+///
+/// # Errors
+///
+/// [`WireError`] when it does not fit 255 short messages.
+// spec: oma-dm 9 (a document in several short messages)
+pub fn split(push: &[u8], reference: u8) -> Result<Vec<ShortMessage>, WireError> {
+    if HEADER.len() + push.len() <= MAX_SHORT_MESSAGE {
+        return Ok(vec![ShortMessage { header: HEADER.to_vec(), data: push.to_vec() }]);
     }
+    let parts = push.chunks(MAX_DATA);
+    let total = u8::try_from(parts.len()).map_err(|_| {
+        WireError::invalid("push", push.len(), "at most 255 short messages of 128 octets")
+    })?;
+    let [_, ports @ ..] = HEADER;
+    let part = |(number, data): (u8, &[u8])| {
+        let mut header = vec![HEADER_LENGTH];
+        header.extend(ports);
+        header.extend([CONCATENATED, 3, reference, total, number]);
+        ShortMessage { header, data: data.to_vec() }
+    };
+    Ok((1..=total).zip(parts).map(part).collect())
 }
 
 /// The identity of a push, by which its parts belong together.
@@ -192,8 +190,8 @@ mod tests {
     }
 
     fn parts(octets: usize, reference: u8) -> Vec<Vec<u8>> {
-        let split = ShortMessage::split(&push(octets), reference).unwrap();
-        split.iter().map(ShortMessage::octets).collect()
+        let parts = split(&push(octets), reference).unwrap();
+        parts.iter().map(ShortMessage::octets).collect()
     }
 
     // test: oma-dm 9 (a document in several short messages)
@@ -204,7 +202,7 @@ mod tests {
             assert_eq!(parts.len(), count, "{octets}");
             assert!(parts.iter().all(|part| part.len() <= 140));
         }
-        assert!(ShortMessage::split(&push(255 * 128 + 1), 7).is_err());
+        assert!(split(&push(255 * 128 + 1), 7).is_err());
         let second = &parts(200, 0xab)[1];
         let head = [0x0b, 0x05, 0x04, 0x0b, 0x84, 0xc0, 0x02, 0x00, 0x03, 0xab, 0x02, 0x02];
         assert_eq!(second[..12], head);

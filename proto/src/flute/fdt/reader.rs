@@ -24,20 +24,10 @@ use crate::{
     wire::WireError,
 };
 
-impl FdtInstance {
-    /// Reads an instance. The namespace of the root may be any (FLUTE 1 had several, some senders
-    /// have none); of elements and attributes of other namespaces those of 3GPP are read; all
-    /// others, and unknown ones, are skipped.
-    ///
-    /// # Errors
-    ///
-    /// [`WireError`] when the document is not well-formed, has a document type or entities of its
-    /// own, breaks a limit, lacks what the schema requires, or names FEC parameters that are not
-    /// valid.
-    pub fn parse(document: &[u8]) -> Result<Self, WireError> {
-        limit("FDT instance", document.len(), MAX_BYTES)?;
-        Parser::new(&text::decode(document)?).run()
-    }
+/// Parses an instance; see [`FdtInstance::parse`].
+pub(super) fn parse(document: &[u8]) -> Result<FdtInstance, WireError> {
+    limit("FDT instance", document.len(), MAX_BYTES)?;
+    Parser::new(&text::decode(document)?).run()
 }
 
 /// Rejects a size beyond its limit.
