@@ -3,11 +3,10 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`context`] | the stored rows that concern one device |
-//! | [`session_table`] | the DM sessions that are open, and how many the server admits |
 //! | [`session`] | one authenticated DM session: package order, tasks, packing |
 //! | [`auth`] | authentication of devices: credentials, nonces, failures |
 //! | `server_auth` | authentication of this server to the device |
-//! | `incoming` | objects of a device that arrive in chunks; values and reports for its rows |
+//! | `incoming` | values and reports of a device: their effect on its rows |
 //! | [`message`] | messages received and sent, and the outcome of each |
 //! | [`outbox`] | commands to a device: planned, packed, sent, awaiting their Status |
 //! | `capabilities` | capabilities of a device |
@@ -29,7 +28,6 @@ pub mod message;
 pub mod outbox;
 mod server_auth;
 pub mod session;
-pub mod session_table;
 mod tasks;
 mod update_request;
 

@@ -12,10 +12,9 @@ use dm_bridge::{
     },
     campaign::reconcile::ReconcilePolicy,
     shell::{
-        auth_limiter::MAX_ADDRESS_FAILURES,
         data_dir::DataDir,
-        dm_sessions::Admission,
         server::{self, RunningServer, Settings},
+        state::{Admission, MAX_ADDRESS_FAILURES},
         tls::TlsFiles,
     },
 };

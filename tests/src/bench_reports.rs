@@ -8,8 +8,8 @@
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
 use dm_bridge::{
+    app::message_handler::{SessionTable, SlotUpdate},
     arming::results::{self, Receipt},
-    dm::session_table::{SessionTable, SlotUpdate},
     fleet::attempt::{ArmingAttempt, ArmingPhase},
 };
 use proto::{

@@ -29,8 +29,8 @@ use dm_bridge::{
     },
     shell::{
         data_dir::DataDir,
-        dm_sessions::Admission,
         server::{self, RunningServer, Settings},
+        state::Admission,
     },
 };
 use memchr::memmem;

@@ -139,7 +139,7 @@ fn a_fleet_is_created_once_and_devices_are_enrolled_once() {
 
 /// A kit whose dates are right for the clock of this machine.
 fn current() -> Kit {
-    let now = crate::shell::clock::Clock.now().utc.seconds();
+    let now = crate::shell::state::Clock.now().utc.seconds();
     let at = |seconds| proto::time::Utc::from_seconds(now + seconds);
     let mut kit = Kit::new();
     kit.root.expires = at(90_000);

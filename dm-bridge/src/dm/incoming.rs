@@ -1,12 +1,9 @@
-//! Messages of the device: objects that arrive in chunks, and values and reports for its rows.
-
-use std::borrow::Cow;
+//! Values and reports of a device: their effect on its rows.
 
 use proto::dm::{
     code::StatusCode,
     fumo::{OperationResult, Phase},
-    large::Reassembler,
-    syncml::{Item, Verb},
+    syncml::Item,
 };
 
 use super::{
@@ -21,54 +18,6 @@ use crate::{
         policy::NodeValue,
     },
 };
-
-/// Objects that the device sends in chunks, one at a time.
-#[derive(Debug, Clone, Default)]
-pub(super) struct InboundObjects {
-    /// The object whose last chunk has not arrived.
-    open: Option<Reassembler>,
-    /// Set when the current message contains a chunk.
-    chunk_in_message: bool,
-    /// Objects that ended without their last chunk.
-    aborted: Vec<Item>,
-}
-
-impl InboundObjects {
-    /// Returns the complete items, or the status code of a chunk.
-    pub(super) fn complete<'i>(
-        &mut self,
-        verb: Verb,
-        items: &'i [Item],
-        limit: u64,
-    ) -> Result<Cow<'i, [Item]>, StatusCode> {
-        if self.open.is_none() && items.iter().all(|item| !item.more_data) {
-            return Ok(Cow::Borrowed(items));
-        }
-        let mut open = self.open.take().unwrap_or_default();
-        let complete = items.iter().map(|item| {
-            self.aborted.extend(open.interrupted_by(verb, Some(item)));
-            self.chunk_in_message |= item.more_data;
-            open.push(verb, item, limit)
-        });
-        let complete = complete.collect::<Result<_, _>>().map(Cow::Owned);
-        self.open = open.is_open().then_some(open);
-        complete
-    }
-
-    /// Ends a message; an object whose next chunk is missing is aborted.
-    pub(super) fn end_of_message(&mut self) {
-        if !std::mem::take(&mut self.chunk_in_message)
-            && let Some(mut open) = self.open.take()
-        {
-            self.aborted.extend(open.interrupted_by(Verb::Header, None));
-        }
-    }
-
-    /// Removes and returns the aborted objects.
-    pub(super) fn take_aborted(&mut self) -> Vec<Item> {
-        std::mem::take(&mut self.aborted)
-    }
-}
 
 /// Handles the DevInfo of the device.
 pub(super) fn on_dev_info(ctx: &mut Context<'_>, items: &[Item]) -> StatusCode {

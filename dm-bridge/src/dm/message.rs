@@ -1,6 +1,7 @@
-//! DM messages: received, under construction, sent, and the outcome of each.
+//! DM messages: received, under construction, sent, and the outcome of each; objects that arrive in
+//! chunks.
 
-use std::time::Duration;
+use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
 use proto::{
@@ -8,15 +9,16 @@ use proto::{
         auth::Mac,
         code::{AlertCode, StatusCode},
         encoding::{Encoding, MetaOrder},
+        large::Reassembler,
         syncml::{
             Alert, Challenge, Command, CommandId, Credential, Header, Item, Location, Message,
-            MessageId, Meta, Status,
+            MessageId, Meta, Status, Verb,
         },
     },
     time::Utc,
 };
 
-use super::{Limits, session_table::retry_uri};
+use super::Limits;
 use crate::fleet::{
     device::{Device, SERVER_ID},
     profile::Quirk,
@@ -111,6 +113,27 @@ impl MessageOutcome {
         let retry = retry_uri(&inbound.message.header.target.uri, after);
         Self::Busy(inbound.refuse(StatusCode::RETRY_LATER, Some(retry)))
     }
+}
+
+/// A time as in the `after` parameter of `RespURI`, `20000512T133000Z`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RetryAfter(pub Utc);
+
+impl fmt::Display for RetryAfter {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Rounded up: a retry must not be too early.
+        let seconds = i64::try_from(self.0.0.div_ceil(1000)).unwrap_or(i64::MAX);
+        let time = jiff::Timestamp::from_second(seconds).unwrap_or(jiff::Timestamp::MAX);
+        write!(formatter, "{}", time.strftime("%Y%m%dT%H%M%SZ"))
+    }
+}
+
+/// Returns the `RespURI` for a device that has to retry, with the time.
+// spec: oma-002 4 (417 with the time in the reply address)
+#[must_use]
+pub fn retry_uri(url: &str, after: Utc) -> String {
+    let joint = if url.contains('?') { '&' } else { '?' };
+    format!("{url}{joint}after={}", RetryAfter(after))
 }
 
 /// Returns a reply with one status code for the header and every command.
@@ -241,5 +264,67 @@ impl<'m> MessageBuilder<'m> {
 
     pub(super) fn finish(self) -> Message {
         self.message
+    }
+}
+
+/// Objects that the device sends in chunks, one at a time.
+#[derive(Debug, Clone, Default)]
+pub(super) struct InboundObjects {
+    /// The object whose last chunk has not arrived.
+    open: Option<Reassembler>,
+    /// Set when the current message contains a chunk.
+    chunk_in_message: bool,
+    /// Objects that ended without their last chunk.
+    aborted: Vec<Item>,
+}
+
+impl InboundObjects {
+    /// Returns the complete items, or the status code of a chunk.
+    pub(super) fn complete<'i>(
+        &mut self,
+        verb: Verb,
+        items: &'i [Item],
+        limit: u64,
+    ) -> Result<Cow<'i, [Item]>, StatusCode> {
+        if self.open.is_none() && items.iter().all(|item| !item.more_data) {
+            return Ok(Cow::Borrowed(items));
+        }
+        let mut open = self.open.take().unwrap_or_default();
+        let complete = items.iter().map(|item| {
+            self.aborted.extend(open.interrupted_by(verb, Some(item)));
+            self.chunk_in_message |= item.more_data;
+            open.push(verb, item, limit)
+        });
+        let complete = complete.collect::<Result<_, _>>().map(Cow::Owned);
+        self.open = open.is_open().then_some(open);
+        complete
+    }
+
+    /// Ends a message; an object whose next chunk is missing is aborted.
+    pub(super) fn end_of_message(&mut self) {
+        if !std::mem::take(&mut self.chunk_in_message)
+            && let Some(mut open) = self.open.take()
+        {
+            self.aborted.extend(open.interrupted_by(Verb::Header, None));
+        }
+    }
+
+    /// Removes and returns the aborted objects.
+    pub(super) fn take_aborted(&mut self) -> Vec<Item> {
+        std::mem::take(&mut self.aborted)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // test: oma-002 4 (the time in the reply address)
+    #[test]
+    fn a_retry_uri_carries_the_time() {
+        let after = Utc::from_seconds(958_138_200);
+        assert_eq!(retry_uri("http://s/dm", after), "http://s/dm?after=20000512T133000Z");
+        assert_eq!(retry_uri("http://s/dm?u=j", after), "http://s/dm?u=j&after=20000512T133000Z");
+        assert_eq!(RetryAfter(Utc(958_138_199_001)).to_string(), "20000512T133000Z");
     }
 }

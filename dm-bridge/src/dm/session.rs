@@ -31,9 +31,9 @@ use super::{
     auth::{self, AuthOutcome, ClientCredentials},
     capabilities::Capabilities,
     context::Context,
-    incoming::{self, InboundObjects, clip},
+    incoming::{self, clip},
     inventory::{self, MAX_LIST_BYTES},
-    message::{InboundMessage, MessageBuilder, MessageOutcome, refuse},
+    message::{InboundMessage, InboundObjects, MessageBuilder, MessageOutcome, refuse},
     outbox::{
         GroupKind, Outbox, Packed, PlannedCommand, Property, Purpose, Request, UNANSWERED,
         is_carried_out,

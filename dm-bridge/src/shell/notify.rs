@@ -16,7 +16,7 @@ use tokio::net::UdpSocket;
 use self::error::NotifyError;
 #[cfg(feature = "smpp")]
 use self::error::TIMEOUT;
-use super::clock::Clock;
+use super::state::Clock;
 use crate::{
     app::{AppError, bootstrap::Document, devices},
     fleet::store::FleetStore,

@@ -17,13 +17,9 @@ use tokio::{
 use tower_http::timeout::TimeoutLayer;
 
 use super::{
-    clock::Clock,
     data_dir::DataDir,
-    dm_sessions::{Admission, DmSessions},
-    http,
-    metrics::Metrics,
-    reconciler,
-    state::Shared,
+    http, reconciler,
+    state::{Admission, Clock, DmSessions, Metrics, Shared},
     store::sqlite::SqliteStore,
     tls::{Peer, PlainListener, TlsFiles, TlsListener},
 };

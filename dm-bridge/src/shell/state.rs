@@ -1,18 +1,28 @@
-//! State that the tasks of a server share.
+//! State that the tasks of a server share: the clock, DM sessions, failed authentications, counters.
 
-use std::sync::{Arc, Mutex};
-
-use proto::crypto::Digest;
-use tokio::sync::{Notify, Semaphore};
-
-use super::{
-    auth_limiter::AuthFailureLimiter,
-    clock::Clock,
-    data_dir::DataDir,
-    dm_sessions::{Admission, DmSessions},
-    metrics::Metrics,
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
-use crate::{campaign::reconcile::ReconcilePolicy, dm::Limits, fleet::store::FleetStore};
+
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+use proto::{
+    crypto::Digest,
+    ids::DeviceId,
+    time::{Mono, Now, Utc},
+};
+use rustix::time::{ClockId, clock_gettime};
+use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
+
+use super::data_dir::DataDir;
+use crate::{
+    app::message_handler::{DeviceSession, SessionTable, SlotUpdate},
+    campaign::reconcile::{CampaignView, ReconcilePolicy},
+    dm::{Limits, auth::FAILURE_SPAN},
+    fleet::store::FleetStore,
+};
 
 /// State that the tasks of a server share.
 pub struct Shared {
@@ -32,4 +42,292 @@ pub struct Shared {
     pub(super) metrics: Metrics,
     /// Wakes the reconciler.
     pub(super) wake: Notify,
+}
+
+/// The clocks of this machine; no other file reads the time.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Clock;
+
+impl Clock {
+    /// Returns both clocks; the monotonic one also counts time spent suspended.
+    #[must_use]
+    pub fn now(self) -> Now {
+        let boot = clock_gettime(ClockId::Boottime);
+        let seconds = u64::try_from(boot.tv_sec).unwrap_or_default();
+        let nanos = u64::try_from(boot.tv_nsec).unwrap_or_default();
+        let mono = Mono(seconds.saturating_mul(1_000_000_000).saturating_add(nanos));
+        Now { mono, utc: utc() }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shell's clock is the one exception")]
+fn utc() -> Utc {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Utc(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Limits on what the DM side of a server admits at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Admission {
+    /// Messages handled at once.
+    pub messages: usize,
+    /// Sessions open at once.
+    pub sessions: usize,
+    /// Time after which a rejected device may retry.
+    pub retry_after: Duration,
+}
+
+impl Default for Admission {
+    fn default() -> Self {
+        Self { messages: 256, sessions: 2_048, retry_after: Duration::from_secs(5) }
+    }
+}
+
+/// The DM sessions of this server, shared by its requests.
+#[derive(Debug)]
+pub struct DmSessions(Mutex<SessionTable<Arc<AsyncMutex<DeviceSession>>>>);
+
+impl DmSessions {
+    /// Returns an empty table for at most `limit` sessions.
+    #[must_use]
+    pub const fn new(limit: usize) -> Self {
+        Self(Mutex::new(SessionTable::new(limit)))
+    }
+
+    /// Returns the number of active sessions.
+    #[must_use]
+    pub fn active(&self) -> usize {
+        self.table().active()
+    }
+
+    fn table(&self) -> std::sync::MutexGuard<'_, SessionTable<Arc<AsyncMutex<DeviceSession>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns a guard over the slot of a device; `None` when all slots are active.
+    pub(super) fn admit(&self, id: &DeviceId, now: Mono) -> Option<SlotGuard<'_>> {
+        let slot = self.table().admit(id, now)?;
+        Some(SlotGuard { sessions: self, id: id.clone(), now, slot, update: SlotUpdate::NoSession })
+    }
+}
+
+/// A message in flight. Dropping it releases the slot, however the handling ends.
+pub(super) struct SlotGuard<'a> {
+    sessions: &'a DmSessions,
+    id: DeviceId,
+    now: Mono,
+    pub(super) slot: Arc<AsyncMutex<DeviceSession>>,
+    pub(super) update: SlotUpdate,
+}
+
+impl Drop for SlotGuard<'_> {
+    fn drop(&mut self) {
+        self.sessions.table().release(&self.id, self.now, self.update);
+    }
+}
+
+/// Failures of one address within [`FAILURE_SPAN`] that lock it out.
+pub const MAX_ADDRESS_FAILURES: u32 = 30;
+
+/// Addresses stored at once.
+const MAX_ADDRESSES: usize = 4_096;
+
+/// Counter of failed authentications by IP address, so that one host cannot try many device ids.
+///
+/// A success of the same device clears its failures (its nonce was stale); otherwise devices behind
+/// one address would lock each other out.
+#[derive(Debug, Default)]
+pub struct AuthFailureLimiter(BTreeMap<IpAddr, Failures>);
+
+#[derive(Debug)]
+struct Failures {
+    since: Mono,
+    /// Failures by claimed device id.
+    by_claim: BTreeMap<String, u32>,
+}
+
+impl Failures {
+    fn is_over(&self, now: Mono) -> bool {
+        now.since(self.since) >= FAILURE_SPAN
+    }
+
+    fn count(&self) -> u32 {
+        self.by_claim.values().sum()
+    }
+}
+
+impl AuthFailureLimiter {
+    /// Returns the remaining lockout of an address.
+    // spec: security 7.2 (failures are counted by address too)
+    #[must_use]
+    pub fn wait(&self, now: Mono, address: IpAddr) -> Option<Duration> {
+        let failures = self.0.get(&address).filter(|it| !it.is_over(now))?;
+        (failures.count() >= MAX_ADDRESS_FAILURES)
+            .then(|| FAILURE_SPAN.saturating_sub(now.since(failures.since)))
+    }
+
+    /// Counts one failure.
+    pub fn record_failure(&mut self, now: Mono, address: IpAddr, claim: &str) {
+        if self.0.len() >= MAX_ADDRESSES && !self.0.contains_key(&address) {
+            self.make_room(now);
+        }
+        let fresh = || Failures { since: now, by_claim: BTreeMap::new() };
+        let failures = self.0.entry(address).or_insert_with(fresh);
+        if failures.is_over(now) {
+            *failures = fresh();
+        }
+        if failures.count() < MAX_ADDRESS_FAILURES {
+            *failures.by_claim.entry(claim.to_owned()).or_default() += 1;
+        }
+    }
+
+    /// Clears the failures of a device that has authenticated.
+    pub fn clear(&mut self, address: IpAddr, claim: &str) {
+        if let Some(failures) = self.0.get_mut(&address) {
+            failures.by_claim.remove(claim);
+            if failures.by_claim.is_empty() {
+                self.0.remove(&address);
+            }
+        }
+    }
+
+    fn make_room(&mut self, now: Mono) {
+        self.0.retain(|_, failures| !failures.is_over(now));
+        if self.0.len() >= MAX_ADDRESSES {
+            let oldest = self.0.iter().min_by_key(|(_, failures)| failures.since);
+            if let Some(address) = oldest.map(|(address, _)| *address) {
+                self.0.remove(&address);
+            }
+        }
+    }
+}
+
+/// Counters in the text form of Prometheus. Each server has its own recorder, so that several can
+/// live in one process.
+pub struct Metrics {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+}
+
+impl Metrics {
+    /// Returns counters at zero.
+    #[must_use]
+    pub fn new() -> Self {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let handle = recorder.handle();
+        metrics::with_local_recorder(&recorder, || {
+            metrics::describe_counter!(DM_MESSAGES, "DM messages by outcome.");
+            metrics::describe_counter!(CONTROL_CALLS, "Calls to image servers by operation.");
+            metrics::describe_counter!(DOWNLOADS, "Responses of the download server by code.");
+            metrics::describe_gauge!(DEVICES, "Devices of a campaign by phase.");
+            metrics::describe_gauge!(DM_SESSIONS, "DM sessions that are open.");
+        });
+        Self { recorder, handle }
+    }
+
+    /// Counts one DM message.
+    pub fn dm_message(&self, outcome: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            metrics::counter!(DM_MESSAGES, "outcome" => outcome).increment(1);
+        });
+    }
+
+    /// Counts one response of the download server; of a notification, its code.
+    pub fn download(&self, what: &'static str, code: &str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            metrics::counter!(DOWNLOADS, "what" => what, "code" => code.to_owned()).increment(1);
+        });
+    }
+
+    /// Counts one call to an image server.
+    pub fn control_call(&self, operation: &'static str, outcome: &'static str) {
+        metrics::with_local_recorder(&self.recorder, || {
+            metrics::counter!(CONTROL_CALLS, "operation" => operation, "outcome" => outcome)
+                .increment(1);
+        });
+    }
+
+    /// Renders all metrics, with the current state of the fleet.
+    #[must_use]
+    pub fn render(&self, fleet: &[CampaignView], open_sessions: usize) -> String {
+        metrics::with_local_recorder(&self.recorder, || {
+            let sessions = u32::try_from(open_sessions).unwrap_or(u32::MAX);
+            metrics::gauge!(DM_SESSIONS).set(f64::from(sessions));
+            for view in fleet {
+                for phase in crate::fleet::attempt::ArmingPhase::ALL {
+                    let devices = view.phase_counts.get(&phase).copied().unwrap_or(0);
+                    let devices = f64::from(u32::try_from(devices).unwrap_or(u32::MAX));
+                    let campaign = view.campaign.id.to_string();
+                    metrics::gauge!(DEVICES, "campaign" => campaign, "phase" => phase.as_str())
+                        .set(devices);
+                }
+            }
+        });
+        self.handle.render()
+    }
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+const DM_MESSAGES: &str = "fumocast_bridge_dm_messages_total";
+const CONTROL_CALLS: &str = "fumocast_bridge_control_calls_total";
+const DOWNLOADS: &str = "fumocast_bridge_downloads_total";
+const DEVICES: &str = "fumocast_bridge_devices";
+const DM_SESSIONS: &str = "fumocast_bridge_dm_sessions";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    fn failing(claims: impl Iterator<Item = String>) -> AuthFailureLimiter {
+        let mut limiter = AuthFailureLimiter::default();
+        claims.for_each(|claim| limiter.record_failure(Mono(0), ADDRESS, &claim));
+        limiter
+    }
+
+    // test: security 7.2 (failures are counted by address too)
+    #[test]
+    fn an_address_that_tries_many_device_ids_is_locked_out() {
+        let claims = |count: u32| (0..count).map(|number| number.to_string());
+        let limiter = failing(claims(MAX_ADDRESS_FAILURES - 1));
+        assert_eq!(limiter.wait(Mono(0), ADDRESS), None);
+        let mut limiter = failing(claims(MAX_ADDRESS_FAILURES));
+        let later = Mono(0) + Duration::from_secs(100);
+        assert_eq!(limiter.wait(later, ADDRESS), Some(Duration::from_secs(500)));
+        assert_eq!(limiter.wait(later, IpAddr::from([192, 0, 2, 2])), None);
+        let after = Mono(0) + FAILURE_SPAN;
+        assert_eq!(limiter.wait(after, ADDRESS), None);
+        limiter.record_failure(after, ADDRESS, "x");
+        assert_eq!(limiter.wait(after, ADDRESS), None, "it counts anew");
+    }
+
+    #[test]
+    fn failures_that_a_success_follows_do_not_count() {
+        let mut limiter = AuthFailureLimiter::default();
+        for number in 0..10 * MAX_ADDRESS_FAILURES {
+            limiter.record_failure(Mono(0), ADDRESS, &number.to_string());
+            limiter.clear(ADDRESS, &number.to_string());
+        }
+        assert_eq!(limiter.wait(Mono(0), ADDRESS), None);
+        assert!(limiter.0.is_empty());
+    }
+
+    #[test]
+    fn only_so_many_addresses_and_claims_are_stored() {
+        let mut limiter = AuthFailureLimiter::default();
+        for number in 0..2 * u32::try_from(MAX_ADDRESSES).unwrap() {
+            let now = Mono(u64::from(number));
+            limiter.record_failure(now, IpAddr::V4(number.into()), "a");
+        }
+        assert_eq!(limiter.0.len(), MAX_ADDRESSES);
+        let limiter = failing((0..1000).map(|number| number.to_string()));
+        let [failures] = limiter.0.values().collect::<Vec<_>>()[..] else { panic!() };
+        assert!(failures.by_claim.len() <= 30);
+    }
 }

@@ -12,7 +12,7 @@ use proto::crypto::random;
 use crate::{
     app::{AppError, bootstrap, devices::FreshSecrets},
     cli::args::bootstrap::BootstrapArgs,
-    shell::{clock::Clock, data_dir::read_text, notify},
+    shell::{data_dir::read_text, notify, state::Clock},
 };
 
 /// Writes the document, pushes it, or both.

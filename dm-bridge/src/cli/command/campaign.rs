@@ -22,8 +22,8 @@ use crate::{
         common::{OutputArgs, plain_http},
     },
     shell::{
-        clock::Clock,
         data_dir::{absolute, read_bundle, read_file, read_text, read_token},
+        state::Clock,
         store::sqlite::SqliteStore,
     },
 };

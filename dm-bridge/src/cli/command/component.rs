@@ -10,7 +10,7 @@ use crate::{
         common::{DataDirArgs, OutputArgs},
         component::{ComponentVerb, OperationArgs},
     },
-    shell::{clock::Clock, store::sqlite::SqliteStore},
+    shell::{state::Clock, store::sqlite::SqliteStore},
 };
 
 /// Runs a command for the software components of a device.

@@ -16,7 +16,7 @@ use crate::{
     },
     fleet::{device::SuspendCommand, store::FleetStore as _},
     notification::{retry::Outcome, target::Target},
-    shell::{clock::Clock, data_dir::read_text, notify, store::sqlite::SqliteStore},
+    shell::{data_dir::read_text, notify, state::Clock, store::sqlite::SqliteStore},
 };
 
 /// Runs a command for devices.

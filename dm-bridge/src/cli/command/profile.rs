@@ -10,7 +10,7 @@ use crate::{
     app::{AppError, devices},
     cli::args::common::{DataDirArgs, OutputArgs},
     fleet::profile::Profile,
-    shell::{clock::Clock, data_dir::DataDir},
+    shell::{data_dir::DataDir, state::Clock},
 };
 
 /// Lists the profiles.

@@ -7,8 +7,8 @@ use crate::{
     campaign::reconcile::ReconcilePolicy,
     cli::args::{ServeArgs, common::plain_http},
     shell::{
-        dm_sessions::Admission,
         server::{self, Settings},
+        state::Admission,
         tls::TlsFiles,
     },
 };

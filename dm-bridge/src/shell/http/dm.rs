@@ -24,15 +24,12 @@ use proto::{
 };
 
 use super::super::{
-    auth_limiter::AuthFailureLimiter,
-    state::Shared,
+    state::{AuthFailureLimiter, Shared},
     tls::{Peer, Transport},
 };
 use crate::{
-    dm::{
-        message::{InboundMessage, MessageOutcome, OutboundMessage},
-        session_table::SlotUpdate,
-    },
+    app::message_handler::SlotUpdate,
+    dm::message::{InboundMessage, MessageOutcome, OutboundMessage},
     fleet::store::StoreError,
 };
 
@@ -106,7 +103,7 @@ struct RequestParts<'a> {
 async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> MessageOutcome {
     let RequestParts { peer, headers, query } = parts;
     let now = shared.clock.now().mono;
-    if let Some(wait) = shared.auth_limiter().wait(now, peer.address.ip()) {
+    if let Some(wait) = auth_limiter(shared).wait(now, peer.address.ip()) {
         return MessageOutcome::LockedOut(wait);
     }
     let Ok(_permit) = shared.dm_permits.try_acquire() else { return MessageOutcome::Overloaded };
@@ -131,7 +128,7 @@ async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> Messag
     let inbound = InboundMessage { bytes: &bytes, message: &message, token, mac };
     match handle(shared, inbound).await {
         Ok(outcome) => {
-            shared.count_auth(peer, claim, &outcome);
+            count_auth(shared, peer, claim, &outcome);
             outcome
         }
         Err(error) => {
@@ -150,37 +147,34 @@ fn has_certificate(peer: &Peer, claim: &str) -> bool {
     }
 }
 
-impl Shared {
-    fn auth_limiter(&self) -> std::sync::MutexGuard<'_, AuthFailureLimiter> {
-        self.auth_limiter.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Counts failed authentications by address. Behind a proxy on this machine all devices have
-    /// one address, so nothing is counted there.
-    fn count_auth(&self, peer: &Peer, claim: &str, outcome: &MessageOutcome) {
-        let address = peer.address.ip();
-        if peer.transport == Transport::Plain && address.is_loopback() {
-            return;
-        }
-        match outcome {
-            MessageOutcome::Reply(_) => self.auth_limiter().clear(address, claim),
-            MessageOutcome::AuthFailed(_) | MessageOutcome::UnknownDevice(_) => {
-                self.auth_limiter().record_failure(self.clock.now().mono, address, claim);
-            }
-            MessageOutcome::Replay(_)
-            | MessageOutcome::AuthRequired(_)
-            | MessageOutcome::Busy(_)
-            | MessageOutcome::LockedOut(_)
-            | MessageOutcome::Overloaded
-            | MessageOutcome::NotStored
-            | MessageOutcome::MediaType
-            | MessageOutcome::TooLarge(_)
-            | MessageOutcome::NotSyncMl(_)
-            | MessageOutcome::NoCertificate => {}
-        }
-    }
+fn auth_limiter(shared: &Shared) -> std::sync::MutexGuard<'_, AuthFailureLimiter> {
+    shared.auth_limiter.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Counts failed authentications by address. Behind a proxy on this machine all devices have
+/// one address, so nothing is counted there.
+fn count_auth(shared: &Shared, peer: &Peer, claim: &str, outcome: &MessageOutcome) {
+    let address = peer.address.ip();
+    if peer.transport == Transport::Plain && address.is_loopback() {
+        return;
+    }
+    match outcome {
+        MessageOutcome::Reply(_) => auth_limiter(shared).clear(address, claim),
+        MessageOutcome::AuthFailed(_) | MessageOutcome::UnknownDevice(_) => {
+            auth_limiter(shared).record_failure(shared.clock.now().mono, address, claim);
+        }
+        MessageOutcome::Replay(_)
+        | MessageOutcome::AuthRequired(_)
+        | MessageOutcome::Busy(_)
+        | MessageOutcome::LockedOut(_)
+        | MessageOutcome::Overloaded
+        | MessageOutcome::NotStored
+        | MessageOutcome::MediaType
+        | MessageOutcome::TooLarge(_)
+        | MessageOutcome::NotSyncMl(_)
+        | MessageOutcome::NoCertificate => {}
+    }
+}
 fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     Encoding::from_media_type(value?)
