@@ -6,7 +6,6 @@
 
 use super::{syncml::Message, wbxml, xml};
 
-pub(super) mod element;
 pub(super) mod read;
 pub(super) mod write;
 

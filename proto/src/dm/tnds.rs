@@ -14,12 +14,12 @@ use super::{
     code::Format,
     encoding::{
         Encoding,
-        element::{Content, Element},
-        write::Form,
+        read::{Content, Element, is_xml_char, shortened},
+        write::{Form, Page},
     },
-    message::{Limits, MessageError, is_xml_char, shortened},
+    message::{Limits, MessageError},
     syncml::Data,
-    wbxml::{self, read::DocumentType, tokens::Page},
+    wbxml::{self, DocumentType},
     xml,
 };
 
@@ -103,7 +103,7 @@ impl MgmtTree {
     pub fn parse(octets: &[u8], encoding: Encoding, limits: &Limits) -> Result<Self, MessageError> {
         let root = match encoding {
             Encoding::Xml => xml::read::elements(octets, limits, &check_root)?,
-            Encoding::Wbxml => wbxml::read::elements(octets, limits, &DOCUMENT)?,
+            Encoding::Wbxml => wbxml::elements(octets, limits, &DOCUMENT)?,
         };
         let mut tree = Self::default();
         for child in root.children {
@@ -131,7 +131,7 @@ impl MgmtTree {
     pub fn emit(&self, encoding: Encoding) -> Vec<u8> {
         match encoding {
             Encoding::Xml => self.write(xml::write::Text::new(Vec::new())),
-            Encoding::Wbxml => self.write(wbxml::write::Tokens::named(Vec::new(), DOCUMENT.name)),
+            Encoding::Wbxml => self.write(wbxml::Tokens::named(Vec::new(), DOCUMENT.name)),
         }
     }
 

@@ -12,18 +12,19 @@
 //! string table. Read are all of them. A string table lets few octets stand for many, so the
 //! limit on the message holds for the texts that it stands for as well.
 
+use std::borrow::Cow;
+
+use self::global::{ATTRIBUTES, CONTENT, END, ENTITY, LITERAL, OPAQUE, STR_I, STR_T, SWITCH_PAGE};
 use super::{
+    code::Format,
     encoding::{
-        read as tree,
-        write::{self as writer, MetaOrder},
+        read::{self as tree, Builder, Element, is_xml_char, shortened},
+        write::{self as writer, Form, MetaOrder, Page, Sink},
     },
     message::{Limits, MessageError},
     syncml::Message,
 };
-
-pub(in crate::dm) mod read;
-pub(in crate::dm) mod tokens;
-pub(in crate::dm) mod write;
+use crate::wire::{Reader, WireError};
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +36,7 @@ mod tests;
 /// [`MessageError`] names what is at fault. Whatever the octets are, there is no panic, and the
 /// work is linear in their number.
 pub fn parse(octets: &[u8], limits: &Limits) -> Result<Message, MessageError> {
-    tree::message(read::syncml(octets, limits)?, limits)
+    tree::message(syncml(octets, limits)?, limits)
 }
 
 /// Writes a message, elements in DTD order.
@@ -47,13 +48,347 @@ pub fn emit(message: &Message) -> Vec<u8> {
 }
 
 pub(super) fn emit_ordered(message: &Message, order: MetaOrder) -> Vec<u8> {
-    writer::message(message, write::Tokens::syncml(Vec::with_capacity(1024)), order)
+    writer::message(message, Tokens::syncml(Vec::with_capacity(1024)), order)
 }
 
 /// Returns how many octets [`emit`] makes of a message, without writing them.
 #[must_use]
 pub fn length(message: &Message) -> usize {
-    writer::message(message, write::Tokens::syncml(0), MetaOrder::default())
+    writer::message(message, Tokens::syncml(0), MetaOrder::default())
+}
+
+/// Names of a document type, as a number and as text.
+pub(in crate::dm) struct DocumentType {
+    /// The public identifier as a number, where there is one.
+    pub(in crate::dm) number: Option<u32>,
+    /// The public identifier as text.
+    pub(in crate::dm) name: &'static str,
+    /// The root element.
+    pub(in crate::dm) root: &'static str,
+}
+
+const SYNCML_TYPE: DocumentType =
+    DocumentType { number: Some(SYNCML_ID), name: "-//SYNCML//DTD SyncML 1.2//EN", root: "SyncML" };
+
+/// The public identifier of documents that name none.
+const UNKNOWN: u32 = 1;
+
+/// Reads exactly one root element, which must be SyncML 1.2.
+fn syncml<'a>(octets: &'a [u8], limits: &Limits) -> Result<Element<'a>, MessageError> {
+    elements(octets, limits, &SYNCML_TYPE)
+}
+
+/// Reads exactly one root element of a document type.
+pub(in crate::dm) fn elements<'a>(
+    octets: &'a [u8],
+    limits: &Limits,
+    wanted: &DocumentType,
+) -> Result<Element<'a>, MessageError> {
+    if octets.len() > limits.message_bytes {
+        return Err(MessageError::TooLarge { found: octets.len(), limit: limits.message_bytes });
+    }
+    let mut reader = Reader::new(octets);
+    let parsed = head(&mut reader, wanted).and_then(|strings| {
+        let mut body = Body { strings, page: Page::SyncMl, builder: Builder::new(*limits), wanted };
+        while !body.builder.is_complete() {
+            body.step(&mut reader)?;
+        }
+        reader.finish("the root element")?;
+        Ok(body.builder)
+    });
+    let malformed = |detail: &str| MessageError::Malformed {
+        offset: u64::try_from(octets.len() - reader.len()).unwrap_or(u64::MAX),
+        detail: shortened(detail),
+    };
+    match parsed {
+        Ok(builder) => builder.finish().ok_or_else(|| malformed("the end is missing")),
+        Err(Fault::Message(error)) => Err(error),
+        Err(Fault::Octets(error)) => Err(malformed(&error.to_string())),
+    }
+}
+
+/// A fault that stops a reader; the offset of the second kind is known further up.
+pub(in crate::dm) enum Fault {
+    Message(MessageError),
+    Octets(WireError),
+}
+
+impl From<MessageError> for Fault {
+    fn from(error: MessageError) -> Self {
+        Self::Message(error)
+    }
+}
+
+impl From<WireError> for Fault {
+    fn from(error: WireError) -> Self {
+        Self::Octets(error)
+    }
+}
+
+/// Reads what stands before the body; returns the string table.
+// spec: oma-dm 8 (three headers)
+pub(in crate::dm) fn head<'a>(
+    reader: &mut Reader<'a>,
+    wanted: &DocumentType,
+) -> Result<&'a [u8], Fault> {
+    let version = reader.u8("WBXML version")?;
+    if !(1..=3).contains(&version) {
+        let expected = "1 to 3, which is WBXML 1.1 to 1.3";
+        return Err(WireError::invalid("WBXML version", version, expected).into());
+    }
+    let public_id = number(reader, "public identifier")?;
+    let named_at = if public_id == 0 { Some(number(reader, "place of the name")?) } else { None };
+    let charset = number(reader, "charset")?;
+    if ![UTF_8, US_ASCII, UNKNOWN_CHARSET].contains(&charset) {
+        return Err(MessageError::NotUtf8.into());
+    }
+    let length = number(reader, "string table length")?;
+    let strings = reader.take(usize::try_from(length).unwrap_or(usize::MAX), "string table")?;
+    match named_at {
+        Some(place) => {
+            let name = table_string(strings, place)?;
+            if !name.eq_ignore_ascii_case(wanted.name) {
+                let found = format!("its public identifier is {}", shortened(name));
+                return Err(MessageError::NotSyncMl(found).into());
+            }
+        }
+        None if public_id == UNKNOWN || Some(public_id) == wanted.number => {}
+        None => {
+            let found = format!("its public identifier is {public_id:#06x}");
+            return Err(MessageError::NotSyncMl(found).into());
+        }
+    }
+    Ok(strings)
+}
+
+/// Reads a number of seven bits in each octet, the last of which has its first bit clear.
+pub(in crate::dm) fn number(
+    reader: &mut Reader<'_>,
+    field: &'static str,
+) -> Result<u32, WireError> {
+    let mut value: u32 = 0;
+    loop {
+        let octet = reader.u8(field)?;
+        if value.leading_zeros() < 7 {
+            return Err(WireError::invalid(field, "longer", "a number of 32 bits"));
+        }
+        value = value << 7 | u32::from(octet & 0x7f);
+        if octet & 0x80 == 0 {
+            return Ok(value);
+        }
+    }
+}
+
+/// Reads a text that a zero ends.
+pub(in crate::dm) fn inline_string<'a>(reader: &mut Reader<'a>) -> Result<&'a str, Fault> {
+    let mut ahead = reader.clone();
+    let remaining = ahead.take_remaining();
+    let length = remaining.iter().position(|octet| *octet == 0);
+    let length = length.ok_or(WireError::Truncated {
+        field: "the end of a text",
+        needed: remaining.len().saturating_add(1),
+        left: remaining.len(),
+    })?;
+    let text = reader.take(length, "text")?;
+    reader.u8("the end of a text")?;
+    Ok(std::str::from_utf8(text).map_err(|_| MessageError::NotUtf8)?)
+}
+
+/// Returns the text at a place of the string table. Some clients leave out the zero after the
+/// last one.
+pub(in crate::dm) fn table_string(strings: &[u8], place: u32) -> Result<&str, Fault> {
+    let place = usize::try_from(place).unwrap_or(usize::MAX);
+    let from = strings.get(place..).filter(|remaining| !remaining.is_empty()).ok_or_else(|| {
+        WireError::invalid("place in the string table", place, "a place inside the table")
+    })?;
+    let text = from.split(|octet| *octet == 0).next().unwrap_or_default();
+    Ok(std::str::from_utf8(text).map_err(|_| MessageError::NotUtf8)?)
+}
+
+struct Body<'a, 'w> {
+    strings: &'a [u8],
+    page: Page,
+    builder: Builder<'a>,
+    wanted: &'w DocumentType,
+}
+
+impl<'a> Body<'a, '_> {
+    /// Takes one token and what belongs to it.
+    fn step(&mut self, reader: &mut Reader<'a>) -> Result<(), Fault> {
+        let token = reader.u8("token")?;
+        match token {
+            SWITCH_PAGE => {
+                let number = reader.u8("code page")?;
+                self.page = page_of(number)
+                    .ok_or_else(|| WireError::invalid("code page", number, "0 to 2"))?;
+                Ok(())
+            }
+            END if self.builder.is_outside() => {
+                Err(WireError::invalid("token", "END", "the root element").into())
+            }
+            END => {
+                self.builder.close();
+                Ok(())
+            }
+            ENTITY => {
+                let code = number(reader, "entity")?;
+                let c = char::from_u32(code)
+                    .ok_or_else(|| WireError::invalid("entity", code, "a character"))?;
+                self.text(c.to_string().into())
+            }
+            STR_I => self.text(inline_string(reader)?.into()),
+            STR_T => {
+                let place = number(reader, "place in the string table")?;
+                self.text(table_string(self.strings, place)?.into())
+            }
+            OPAQUE => {
+                let length = number(reader, "opaque length")?;
+                let length = usize::try_from(length).unwrap_or(usize::MAX);
+                let octets = reader.take(length, "opaque data")?;
+                self.inside()?;
+                Ok(self.builder.octets(octets)?)
+            }
+            tag => self.tag(tag, reader),
+        }
+    }
+
+    fn tag(&mut self, tag: u8, reader: &mut Reader<'a>) -> Result<(), Fault> {
+        let token = tag & !(CONTENT | ATTRIBUTES);
+        if tag & ATTRIBUTES != 0 || token < LITERAL {
+            return Err(WireError::invalid("token", format!("{tag:#04x}"), "a tag").into());
+        }
+        let name = if token == LITERAL {
+            let place = number(reader, "place in the string table")?;
+            table_string(self.strings, place)?
+        } else {
+            let unknown = || WireError::invalid("tag", format!("{token:#04x}"), "one of its page");
+            tag_name(self.page, token).ok_or_else(unknown)?
+        };
+        if self.builder.is_outside() && name != self.wanted.root {
+            let found = format!("the root element is {}", shortened(name));
+            return Err(MessageError::NotSyncMl(found).into());
+        }
+        self.builder.open(name.into())?;
+        if tag & CONTENT == 0 {
+            self.builder.close();
+        }
+        Ok(())
+    }
+
+    fn text(&mut self, text: Cow<'a, str>) -> Result<(), Fault> {
+        self.inside()?;
+        if !text.chars().all(is_xml_char) {
+            let found = "a character that XML cannot carry";
+            return Err(WireError::invalid("text", found, "characters of XML").into());
+        }
+        Ok(self.builder.text(text)?)
+    }
+
+    fn inside(&self) -> Result<(), WireError> {
+        if self.builder.is_outside() {
+            return Err(WireError::invalid("token", "content", "the root element"));
+        }
+        Ok(())
+    }
+}
+
+/// WBXML 1.2.
+const VERSION: u8 = 2;
+/// SyncML 1.2.
+const SYNCML_ID: u32 = 0x1201;
+
+/// A document in the making.
+pub(in crate::dm) struct Tokens<S> {
+    out: S,
+    page: Page,
+}
+
+impl<S: Sink> Tokens<S> {
+    /// Begins a SyncML document.
+    fn syncml(mut out: S) -> Self {
+        out.put(&[VERSION]);
+        push_number(&mut out, SYNCML_ID);
+        push_number(&mut out, UTF_8);
+        push_number(&mut out, 0);
+        Self { out, page: Page::SyncMl }
+    }
+
+    /// Begins a document whose type has a name and no number.
+    pub(in crate::dm) fn named(mut out: S, public_id: &str) -> Self {
+        out.put(&[VERSION, 0, 0]);
+        push_number(&mut out, UTF_8);
+        let name = public_id.as_bytes();
+        push_number(&mut out, u32::try_from(name.len() + 1).unwrap_or(u32::MAX));
+        out.put(name);
+        out.put(&[0]);
+        Self { out, page: Page::SyncMl }
+    }
+
+    fn tag(&mut self, page: Page, name: &'static str, content: u8) {
+        if page != self.page {
+            self.out.put(&[SWITCH_PAGE, page_number(page)]);
+            self.page = page;
+        }
+        let token = tag_token(page, name).expect("the writer names tags of its pages");
+        self.out.put(&[token | content]);
+    }
+}
+
+/// Appends a number, seven bits in each octet.
+pub(in crate::dm) fn push_number(out: &mut impl Sink, number: u32) {
+    let groups = number.checked_ilog2().unwrap_or_default() / 7;
+    for group in (0..=groups).rev() {
+        let more = if group == 0 { 0 } else { 0x80 };
+        let [.., bits] = (number >> (7 * group)).to_be_bytes();
+        out.put(&[bits & 0x7f | more]);
+    }
+}
+
+/// Appends a text in place. It cannot hold what XML cannot carry, zero among it.
+pub(in crate::dm) fn push_inline(out: &mut impl Sink, text: &str) {
+    out.put(&[STR_I]);
+    if text.chars().all(is_xml_char) {
+        out.put(text.as_bytes());
+    } else {
+        let kept = |c| if is_xml_char(c) { c } else { char::REPLACEMENT_CHARACTER };
+        out.put(text.chars().map(kept).collect::<String>().as_bytes());
+    }
+    out.put(&[0]);
+}
+
+impl<S: Sink> Form for Tokens<S> {
+    type Document = S;
+
+    // spec: oma-dm 2 (binary values in both forms)
+    const OCTETS_FORMAT: Format = Format::Bin;
+
+    fn open(&mut self, page: Page, name: &'static str) {
+        self.tag(page, name, CONTENT);
+    }
+
+    fn close(&mut self, _name: &'static str) {
+        self.out.put(&[END]);
+    }
+
+    fn empty(&mut self, page: Page, name: &'static str) {
+        self.tag(page, name, 0);
+    }
+
+    fn text(&mut self, text: &str) {
+        if !text.is_empty() {
+            push_inline(&mut self.out, text);
+        }
+    }
+
+    fn octets(&mut self, octets: &[u8]) {
+        self.out.put(&[OPAQUE]);
+        push_number(&mut self.out, u32::try_from(octets.len()).unwrap_or(u32::MAX));
+        self.out.put(octets);
+    }
+
+    fn finish(self) -> S {
+        self.out
+    }
 }
 
 /// Tokens that are the same on every code page.
@@ -78,3 +413,75 @@ const UTF_8: u32 = 106;
 const US_ASCII: u32 = 3;
 /// A charset that the transport names, which is UTF-8 for all DM messages.
 const UNKNOWN_CHARSET: u32 = 0;
+
+/// Returns the code page of a number.
+const fn page_of(number: u8) -> Option<Page> {
+    match number {
+        0 => Some(Page::SyncMl),
+        1 => Some(Page::MetInf),
+        2 => Some(Page::Ddf),
+        _ => None,
+    }
+}
+
+/// Returns the number of a code page.
+const fn page_number(page: Page) -> u8 {
+    match page {
+        Page::SyncMl => 0,
+        Page::MetInf => 1,
+        Page::Ddf => 2,
+    }
+}
+
+/// The names of the tags from [`FIRST_TAG`] on.
+const fn names(page: Page) -> &'static [&'static str] {
+    match page {
+        Page::SyncMl => &SYNCML,
+        Page::MetInf => &METINF,
+        Page::Ddf => &DDF,
+    }
+}
+
+/// Returns the name of a tag, its content bit not set.
+fn tag_name(page: Page, token: u8) -> Option<&'static str> {
+    let place = token.checked_sub(FIRST_TAG)?;
+    names(page).get(usize::from(place)).copied().filter(|name| !name.is_empty())
+}
+
+/// Returns the tag of a name.
+fn tag_token(page: Page, name: &str) -> Option<u8> {
+    let place = names(page).iter().position(|known| *known == name)?;
+    u8::try_from(place).ok()?.checked_add(FIRST_TAG)
+}
+
+/// Tokens below this one are the same on every page.
+const FIRST_TAG: u8 = 5;
+
+// spec: oma-dm 8 (code pages)
+#[rustfmt::skip]
+const SYNCML: [&str; 56] = [
+    "Add", "Alert", "Archive", "Atomic", "Chal", "Cmd", "CmdID", "CmdRef",
+    "Copy", "Cred", "Data", "Delete", "Exec", "Final", "Get", "Item",
+    "Lang", "LocName", "LocURI", "Map", "MapItem", "Meta", "MsgID", "MsgRef",
+    "NoResp", "NoResults", "Put", "Replace", "RespURI", "Results", "Search", "Sequence",
+    "SessionID", "SftDel", "Source", "SourceRef", "Status", "Sync", "SyncBody", "SyncHdr",
+    "SyncML", "Target", "TargetRef", "", "VerDTD", "VerProto", "NumberOfChanges", "MoreData",
+    "Field", "Filter", "Record", "FilterType", "SourceParent", "TargetParent", "Move", "Correlator",
+];
+
+#[rustfmt::skip]
+const METINF: [&str; 18] = [
+    "Anchor", "EMI", "Format", "FreeID", "FreeMem", "Last", "Mark", "MaxMsgSize", "Mem",
+    "MetInf", "Next", "NextNonce", "SharedMem", "Size", "Type", "Version", "MaxObjSize",
+    "FieldLevel",
+];
+
+#[rustfmt::skip]
+const DDF: [&str; 56] = [
+    "AccessType", "ACL", "Add", "b64", "bin", "bool", "chr", "CaseSense", "CIS", "Copy", "CS",
+    "date", "DDFName", "DefaultValue", "Delete", "Description", "DFFormat", "DFProperties",
+    "DFTitle", "DFType", "Dynamic", "Exec", "float", "Format", "Get", "int", "Man", "MgmtTree",
+    "MIME", "Mod", "Name", "Node", "node", "NodeName", "null", "Occurrence", "One", "OneOrMore",
+    "OneOrN", "Path", "Permanent", "Replace", "RTProperties", "Scope", "Size", "time", "Title",
+    "TStamp", "Type", "Value", "VerDTD", "VerNo", "xml", "ZeroOrMore", "ZeroOrN", "ZeroOrOne",
+];

@@ -12,11 +12,12 @@
 
 use crate::{
     dm::{
-        message::{MessageError, is_xml_char},
+        encoding::read::is_xml_char,
+        message::MessageError,
         wbxml::{
+            self, DocumentType, Fault,
             global::{ATTRIBUTES, CONTENT, END, ENTITY, OPAQUE, STR_I, STR_T, SWITCH_PAGE},
-            read::{self, DocumentType, Fault},
-            write::{push_inline, push_number},
+            push_inline, push_number,
         },
     },
     wire::{Reader, WireError},
@@ -108,7 +109,7 @@ pub fn parse(octets: &[u8]) -> Result<Vec<Characteristic>, WireError> {
         return Err(WireError::invalid("provisioning document", found, "at most 4,096 octets"));
     }
     let mut reader = Reader::new(octets);
-    let strings = read::head(&mut reader, &DOCUMENT).map_err(plain)?;
+    let strings = wbxml::head(&mut reader, &DOCUMENT).map_err(plain)?;
     let mut parser = Parser { reader, strings, tag_page: 0, attribute_page: 0, elements: 0 };
     match parser.token()? {
         token if token & !(CONTENT | ATTRIBUTES) == ROOT => {
@@ -229,13 +230,13 @@ impl Parser<'_> {
 
     fn value(&mut self, token: u8) -> Result<String, WireError> {
         match token {
-            STR_I => read::inline_string(&mut self.reader).map(str::to_owned).map_err(plain),
+            STR_I => wbxml::inline_string(&mut self.reader).map(str::to_owned).map_err(plain),
             STR_T => {
-                let place = read::number(&mut self.reader, "place in the string table")?;
-                read::table_string(self.strings, place).map(str::to_owned).map_err(plain)
+                let place = wbxml::number(&mut self.reader, "place in the string table")?;
+                wbxml::table_string(self.strings, place).map(str::to_owned).map_err(plain)
             }
             ENTITY => {
-                let code = read::number(&mut self.reader, "entity")?;
+                let code = wbxml::number(&mut self.reader, "entity")?;
                 char::from_u32(code).map(String::from).ok_or_else(|| wrong("an odd entity"))
             }
             _ => {

@@ -6,8 +6,22 @@ use crate::dm::{
         Alert, Command, CommandId, Data, Exec, Group, Header, Item, Location, Manage, Message,
         Meta, Results, Status,
     },
-    wbxml::tokens::Page,
 };
+
+/// A code page of the SyncML document type.
+///
+/// # Source
+///
+/// OMA SyncML Representation Protocol 1.2, MetInf 1.2, DM DDF 1.2.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::dm) enum Page {
+    /// The message.
+    SyncMl,
+    /// Elements inside Meta.
+    MetInf,
+    /// Serialised management trees.
+    Ddf,
+}
 
 /// A form that elements are written in.
 pub(in crate::dm) trait Form {

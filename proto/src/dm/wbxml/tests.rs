@@ -202,9 +202,9 @@ fn numbers_have_seven_bits_in_an_octet() {
         (u32::MAX, &[0x8f, 0xff, 0xff, 0xff, 0x7f]),
     ] {
         let mut out = Vec::new();
-        write::push_number(&mut out, number);
+        push_number(&mut out, number);
         assert_eq!(out, octets);
-        assert_eq!(read::number(&mut crate::wire::Reader::new(octets), "it"), Ok(number));
+        assert_eq!(super::number(&mut crate::wire::Reader::new(octets), "it"), Ok(number));
     }
 }
 
@@ -227,4 +227,48 @@ fn what_is_written_is_the_plainest_form() {
     replace.items[0] = Item::text("./c", "a\0b");
     let Command::Replace(replace) = &read(&emit(&message)).unwrap().commands[0] else { panic!() };
     assert_eq!(replace.items[0].data_text(), Some("a\u{fffd}b"));
+}
+
+// test: oma-dm 8 (code pages)
+#[test]
+fn tags_have_the_numbers_of_the_code_pages() {
+    for (page, token, name) in [
+        (Page::SyncMl, 0x05, "Add"),
+        (Page::SyncMl, 0x1a, "Meta"),
+        (Page::SyncMl, 0x2d, "SyncML"),
+        (Page::SyncMl, 0x31, "VerDTD"),
+        (Page::SyncMl, 0x34, "MoreData"),
+        (Page::SyncMl, 0x3c, "Correlator"),
+        (Page::MetInf, 0x05, "Anchor"),
+        (Page::MetInf, 0x10, "NextNonce"),
+        (Page::MetInf, 0x15, "MaxObjSize"),
+        (Page::MetInf, 0x16, "FieldLevel"),
+        (Page::Ddf, 0x05, "AccessType"),
+        (Page::Ddf, 0x13, "Delete"),
+        (Page::Ddf, 0x20, "MgmtTree"),
+        (Page::Ddf, 0x25, "node"),
+        (Page::Ddf, 0x2f, "RTProperties"),
+        (Page::Ddf, 0x3c, "ZeroOrOne"),
+    ] {
+        assert_eq!(tag_token(page, name), Some(token), "{name}");
+        assert_eq!(tag_name(page, token), Some(name), "{token:#x}");
+    }
+}
+
+#[test]
+fn every_tag_reads_back_and_reserved_ones_are_unknown() {
+    for page in [Page::SyncMl, Page::MetInf, Page::Ddf] {
+        for name in names(page).iter().filter(|name| !name.is_empty()) {
+            let token = tag_token(page, name).unwrap();
+            assert!(token < 0x40, "{name}");
+            assert_eq!(tag_name(page, token), Some(*name));
+        }
+        assert_eq!(page_of(page_number(page)), Some(page));
+    }
+    assert_eq!(tag_name(Page::SyncMl, 0x30), None);
+    assert_eq!(tag_name(Page::SyncMl, 0x3d), None);
+    assert_eq!(tag_name(Page::MetInf, 0x17), None);
+    assert_eq!(tag_name(Page::SyncMl, 4), None);
+    assert_eq!(tag_token(Page::SyncMl, "SyncMl"), None);
+    assert_eq!(page_of(3), None);
 }

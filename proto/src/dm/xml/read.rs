@@ -8,8 +8,8 @@ use quick_xml::{
 };
 
 use crate::dm::{
-    encoding::element::{Builder, Element},
-    message::{Limits, MessageError, SYNCML_NAMESPACE, is_xml_char, shortened},
+    encoding::read::{Builder, Element, is_xml_char, shortened},
+    message::{Limits, MessageError, SYNCML_NAMESPACE},
 };
 
 /// Reads exactly one root element, which must be SyncML 1.2.

@@ -226,7 +226,7 @@ fn a_character_that_xml_cannot_carry_is_replaced_and_a_carriage_return_survives(
 fn names_and_texts_are_not_copied() {
     use std::borrow::Cow;
 
-    use crate::dm::encoding::element::{Content, Element};
+    use crate::dm::encoding::read::{Content, Element};
 
     fn check(element: &Element<'_>) {
         assert!(matches!(element.name, Cow::Borrowed(_)), "{}", element.name);

@@ -4,9 +4,11 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 
 use crate::dm::{
     code::Format,
-    encoding::write::{Form, Sink},
-    message::{METINF_NAMESPACE, SYNCML_NAMESPACE, is_xml_char},
-    wbxml::tokens::Page,
+    encoding::{
+        read::is_xml_char,
+        write::{Form, Page, Sink},
+    },
+    message::{METINF_NAMESPACE, SYNCML_NAMESPACE},
 };
 
 /// A document in the making.
