@@ -1,6 +1,6 @@
 //! An enrolled device: its identity, its credentials and what its next DM session sends.
 
-use std::{fmt, ops::Deref, time::Duration};
+use std::{fmt, ops::Deref, sync::Arc, time::Duration};
 
 use proto::{
     dm::auth::{AuthKind, Secret},
@@ -100,18 +100,19 @@ pub struct ServerCredentials {
     pub nonce: DeviceNonce,
 }
 
-/// A secret with a mark that the store holds it; a store seals each secret once.
+/// A secret with a mark that the store holds it; a store seals each secret once. Copies of a row share
+/// the secret, so that it is in memory once.
 #[derive(Debug, Clone)]
 pub struct StoredSecret {
-    secret: Secret,
+    secret: Arc<Secret>,
     is_stored: bool,
 }
 
 impl StoredSecret {
     /// Wraps a secret that was read from the store.
     #[must_use]
-    pub const fn from_store(secret: Secret) -> Self {
-        Self { secret, is_stored: true }
+    pub fn from_store(secret: Secret) -> Self {
+        Self { secret: Arc::new(secret), is_stored: true }
     }
 
     /// Returns whether the store holds it.
@@ -123,7 +124,7 @@ impl StoredSecret {
 
 impl From<Secret> for StoredSecret {
     fn from(secret: Secret) -> Self {
-        Self { secret, is_stored: false }
+        Self { secret: Arc::new(secret), is_stored: false }
     }
 }
 
