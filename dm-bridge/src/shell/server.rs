@@ -126,7 +126,7 @@ async fn serve_tls(listener: TlsListener, shared: Arc<Shared>, stopping: watch::
 fn router(shared: &Arc<Shared>) -> Router {
     let timeout =
         TimeoutLayer::with_status_code(axum::http::StatusCode::REQUEST_TIMEOUT, REQUEST_TIMEOUT);
-    http::api::router(shared).layer(timeout)
+    http::router(shared).layer(timeout)
 }
 
 async fn stop(mut stopping: watch::Receiver<bool>) {

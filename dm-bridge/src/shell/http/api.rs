@@ -1,4 +1,4 @@
-//! The route table, and the operators' API. Each handler parses its request, calls one function of
+//! The operators' API and its route table. Each handler parses its request, calls one function of
 //! [`crate::app`], and maps the result.
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use proto::{
     ids::{CampaignId, DeviceId},
 };
 
-use super::{super::state::Shared, dm, download};
+use super::super::state::Shared;
 use crate::{
     api::{
         requests::{
@@ -38,13 +38,13 @@ use crate::{
 /// Access rule of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Everybody; the handler is harmless, or authenticates by itself.
+    /// Everybody; the handler is harmless.
     Open,
     /// Requests with the operator token.
     Operator,
 }
 
-/// A route of the server.
+/// A route of operators.
 pub struct Route {
     /// `GET`, `POST` or `PUT`.
     pub method: &'static str,
@@ -55,17 +55,13 @@ pub struct Route {
     handler: MethodRouter<Arc<Shared>>,
 }
 
-/// Returns all routes; the router is built from this list alone.
+/// Returns the routes of operators; their router is built from this list alone.
 #[must_use]
 pub fn routes() -> Vec<Route> {
     let open = |method, path, handler| Route { method, path, access: Access::Open, handler };
     let operator =
         |method, path, handler| Route { method, path, access: Access::Operator, handler };
     vec![
-        open("POST", "/dm", post(dm::post)),
-        open("GET", "/download/{id}/descriptor", get(download::descriptor)),
-        open("GET", "/download/{id}/package", get(download::package)),
-        open("POST", "/download/{id}/notify", post(download::notify)),
         open("GET", "/healthz", get(healthz)),
         open("GET", "/metrics", get(metrics)),
         operator("GET", "/api/v1/campaigns", get(list_campaigns)),
@@ -84,8 +80,8 @@ pub fn routes() -> Vec<Route> {
     ]
 }
 
-/// Returns the router of a server.
-pub fn router(shared: &Arc<Shared>) -> Router {
+/// Returns the router of operators.
+pub(super) fn router(shared: &Arc<Shared>) -> Router {
     let mut router = Router::new();
     for route in routes() {
         let handler = match route.access {
