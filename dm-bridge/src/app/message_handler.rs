@@ -87,7 +87,7 @@ impl DeviceSession {
                 None => load(store, id).await?,
             };
             let Some(mut before) = loaded else {
-                return Ok(MessageOutcome::unknown_device(inbound));
+                return Ok(MessageOutcome::unknown_device(inbound, limits));
             };
             if asks_for_update(inbound.message) {
                 add_running_campaigns(store, &mut before).await?;

@@ -93,8 +93,13 @@ impl InboundMessage<'_> {
     }
 
     /// Encodes a refusal for a peer whose profile is not known.
-    fn refuse(&self, code: StatusCode, respond_to: Option<String>) -> OutboundMessage {
-        let mut refusal = refuse(self.message, code, None);
+    fn refuse(
+        &self,
+        limits: Limits,
+        code: StatusCode,
+        respond_to: Option<String>,
+    ) -> OutboundMessage {
+        let mut refusal = refuse(self.message, limits, code, None);
         refusal.header.respond_to = respond_to;
         OutboundMessage { bytes: self.encoding().emit(&refusal).into(), mac: None }
     }
@@ -103,15 +108,15 @@ impl InboundMessage<'_> {
 impl MessageOutcome {
     /// Returns the outcome of a message of a device that is not enrolled.
     #[must_use]
-    pub fn unknown_device(inbound: InboundMessage<'_>) -> Self {
-        Self::UnknownDevice(inbound.refuse(StatusCode::NOT_FOUND, None))
+    pub fn unknown_device(inbound: InboundMessage<'_>, limits: Limits) -> Self {
+        Self::UnknownDevice(inbound.refuse(limits, StatusCode::NOT_FOUND, None))
     }
 
     /// Returns the outcome of a message of a device that has to retry after `after`.
     #[must_use]
-    pub fn busy(inbound: InboundMessage<'_>, after: Utc) -> Self {
+    pub fn busy(inbound: InboundMessage<'_>, limits: Limits, after: Utc) -> Self {
         let retry = retry_uri(&inbound.message.header.target.uri, after);
-        Self::Busy(inbound.refuse(StatusCode::RETRY_LATER, Some(retry)))
+        Self::Busy(inbound.refuse(limits, StatusCode::RETRY_LATER, Some(retry)))
     }
 }
 
@@ -137,8 +142,13 @@ pub fn retry_uri(url: &str, after: Utc) -> String {
 }
 
 /// Returns a reply with one status code for the header and every command.
-pub(super) fn refuse(message: &Message, code: StatusCode, challenge: Option<Challenge>) -> Message {
-    let mut reply = MessageBuilder::reply_to(message);
+pub(super) fn refuse(
+    message: &Message,
+    limits: Limits,
+    code: StatusCode,
+    challenge: Option<Challenge>,
+) -> Message {
+    let mut reply = MessageBuilder::reply_to(message, limits);
     reply.header_status(code, challenge);
     for command in message.commands.iter().filter(|command| command.wants_status()) {
         reply.command_status(command, code);
@@ -155,9 +165,9 @@ pub(super) struct MessageBuilder<'m> {
 }
 
 impl<'m> MessageBuilder<'m> {
-    fn reply_to(message: &'m Message) -> Self {
+    fn reply_to(message: &'m Message, limits: Limits) -> Self {
         let request_header = &message.header;
-        let limit = u64::try_from(Limits::default().message_bytes).unwrap_or(u64::MAX);
+        let limit = u64::try_from(limits.message_bytes).unwrap_or(u64::MAX);
         let header = Header {
             session_id: request_header.session_id.clone(),
             message_id: request_header.message_id,
@@ -167,7 +177,7 @@ impl<'m> MessageBuilder<'m> {
             credential: None,
             meta: Some(Meta {
                 max_message_size: Some(limit),
-                max_object_size: Some(Limits::default().object_bytes),
+                max_object_size: Some(limits.object_bytes),
                 ..Meta::default()
             }),
         };
@@ -175,8 +185,8 @@ impl<'m> MessageBuilder<'m> {
         Self { message, request_header, last_id: 0 }
     }
 
-    pub(super) fn new(message: &'m Message, respond_to: String) -> Self {
-        let mut reply = Self::reply_to(message);
+    pub(super) fn new(message: &'m Message, limits: Limits, respond_to: String) -> Self {
+        let mut reply = Self::reply_to(message, limits);
         reply.message.header.respond_to = Some(respond_to);
         reply
     }

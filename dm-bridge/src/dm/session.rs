@@ -111,7 +111,7 @@ impl DmSession {
         let challenge = |nonce: &Nonce| Some(Challenge::new(kind, &nonce.0));
         let outcome = authenticate(ctx, inbound);
         let refusal = |ctx: &Context<'_>, code, nonce: &Nonce| {
-            let refusal = refuse(inbound.message, code, challenge(nonce));
+            let refusal = refuse(inbound.message, limits, code, challenge(nonce));
             inbound.answer(&ctx.stored.device, &refusal)
         };
         match outcome {
@@ -144,7 +144,7 @@ impl DmSession {
         if !self.proof_per_message {
             return Ok(None);
         }
-        let refusal = |code, challenge| Err(refuse(inbound.message, code, challenge));
+        let refusal = |code, challenge| Err(refuse(inbound.message, self.limits, code, challenge));
         let challenge = |next: &Nonce| Some(Challenge::new(AuthKind::Mac, &next.0));
         match authenticate(ctx, inbound) {
             AuthOutcome::Accepted(next) => Ok(challenge(&next)),
@@ -215,7 +215,8 @@ impl DmSession {
         let (message, encoding) = (inbound.message, inbound.encoding());
         self.last_message = message.header.message_id;
         self.outbox.adopt_limits(message.header.meta.as_ref(), self.limits);
-        let mut reply = MessageBuilder::new(message, self.reply_uri(&ctx.stored.device.url));
+        let uri = self.reply_uri(&ctx.stored.device.url);
+        let mut reply = MessageBuilder::new(message, self.limits, uri);
         // spec: oma-dm 5 (212 and the nonce of the next session)
         let code = if self.proof_per_message { StatusCode::OK } else { StatusCode::AUTHENTICATED };
         reply.header_status(code, challenge);

@@ -46,3 +46,21 @@ fn a_message_continues_a_session_only_by_its_token_and_a_higher_number() {
     other.header.session_id = "2".to_owned();
     assert!(!session.is_continued_by(&other, Some(token)));
 }
+
+#[test]
+fn a_reply_and_a_refusal_announce_the_limits_of_the_server() {
+    let limits = Limits { message_bytes: 10_000, object_bytes: 20_000, ..Limits::default() };
+    for is_authentic in [true, false] {
+        let mut context = device_context();
+        let mut first = Device::new().first([1; 16]);
+        if !is_authentic {
+            first.header.credential = None;
+        }
+        let (outcome, _) = open(&mut context, &first, NOW, limits, &mut || [7; 16]);
+        let (MessageOutcome::Reply(reply) | MessageOutcome::AuthRequired(reply)) = outcome else {
+            panic!("{outcome:?}")
+        };
+        let meta = decoded(&reply).header.meta.unwrap();
+        assert_eq!((meta.max_message_size, meta.max_object_size), (Some(10_000), Some(20_000)));
+    }
+}

@@ -196,12 +196,12 @@ async fn handle(
     inbound: InboundMessage<'_>,
 ) -> Result<MessageOutcome, StoreError> {
     let Ok(id) = inbound.message.header.source.uri.parse::<DeviceId>() else {
-        return Ok(MessageOutcome::unknown_device(inbound));
+        return Ok(MessageOutcome::unknown_device(inbound, shared.limits));
     };
     let now = shared.clock.now();
     let Some(mut slot_guard) = shared.sessions.admit(&id, now.mono) else {
         let after = now.utc + shared.admission.retry_after;
-        return Ok(MessageOutcome::busy(inbound, after));
+        return Ok(MessageOutcome::busy(inbound, shared.limits, after));
     };
     // One message of a device at a time.
     let slot = Arc::clone(&slot_guard.slot);
