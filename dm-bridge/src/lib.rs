@@ -12,6 +12,55 @@
 //! | [`api`], [`cli`] | the interfaces of operators |
 //! | [`shell`] | sockets, files, clocks and tasks |
 //!
+//! # The way of a DM message
+//!
+//! An ordinary message inside a session, in WBXML: it answers the writes of one step of arming and
+//! gets the commands of the next.
+//!
+//! 1. [`shell::http::dm::post`] receives the request
+//! 2. [`shell::state::AuthFailureLimiter::wait`] rejects an address that has failed too often
+//! 3. [`proto::dm::encoding::Encoding::parse`] parses the body within the limits
+//! 4. [`proto::dm::wbxml::parse`] reads the WBXML form
+//! 5. [`proto::wire::Reader::take`] bounds each token
+//! 6. `proto::dm::encoding::read::message` makes a message of the elements
+//! 7. [`proto::dm::syncml::Verb::from_name`] names the command that a Status answers
+//! 8. [`proto::ids::DeviceId::from_str`] validates the device id
+//! 9. [`app::message_handler::SessionTable::admit`] admits one more message
+//! 10. [`app::message_handler::DeviceSession::handle`] has the rows of the device and its session
+//! 11. [`proto::crypto::sha256`] recognises a repetition
+//! 12. [`proto::time::Utc::since`] expires the cached rows
+//! 13. [`dm::session::DmSession::receive`] verifies that the message continues the session
+//! 14. [`dm::session::DmSession::handle_commands`] routes each command to its owner
+//! 15. [`dm::server_auth::ServerAuth::on_accepted`] handles the Status of our header
+//! 16. [`dm::outbox::Outbox::on_status`] finds the command that a Status answers
+//! 17. [`dm::arming_sequence::ArmingSequence::on_write_status`] marks the write as done
+//! 18. [`dm::session::DmSession::next_package`] begins our next package
+//! 19. [`dm::arming_sequence::ArmingSequence::next`] returns the commands of the next step
+//! 20. [`dm::outbox::Outbox::pack`] packs them up to the device's message size
+//! 21. [`dm::message::MessageBuilder::push_group`] numbers them
+//! 22. [`dm::message::InboundMessage::answer`] encodes the reply
+//! 23. `proto::dm::encoding::write::message` writes its elements in the order of the DTD
+//! 24. [`proto::dm::code::Format::as_word`] names the format of a value
+//! 25. [`app::message_handler::store_changes`] stores what has changed
+//! 26. [`dm::context::DeviceContext::changes_since`] compares the rows
+//! 27. [`shell::http::dm::response_to`] maps the outcome to a response
+//!
+//! # The way of a change
+//!
+//! A message that changes a row or leaves an audit note is stored before it is answered.
+//!
+//! 1. [`shell::store::sqlite::SqliteStore::apply`] takes the changes and their audit line
+//! 2. [`shell::store::sqlite::writer::optimistic_batch`] writes all that wait in one transaction
+//! 3. [`shell::store::sqlite::sealing::is_fresh`] finds secrets that are to be sealed
+//! 4. [`fleet::device::StoredSecret::is_stored`] knows whether the store has one
+//! 5. [`shell::store::sqlite::rows::device::update_devices`] writes the devices
+//! 6. [`shell::store::sqlite::table::BatchTexts::of`] has the statement for their number
+//! 7. [`shell::store::sqlite::columns::int`] converts numbers
+//! 8. [`fleet::audit::AuditLine::after`] seals the line with the one before
+//! 9. [`shell::store::sqlite::rows::audit::append`] appends it, and the batch is committed
+//!
+//! # What it decides
+//!
 //! Signed documents decide what may be installed; this server decides which devices are armed, and
 //! when. It holds no key that could sign software.
 

@@ -11,6 +11,7 @@
 //! | [`owners`] | methods stand in the type's file, fields are few and touched there alone |
 //! | [`mutations`] | every threat has a patch that removes its defence, and a test that fails then |
 //! | [`rules`] | all rules, each with the counts of what it has checked |
+//! | [`ways`] | every step of a way is a function, and a way enters few files |
 //! | [`words`] | words that are not used, openings of doc comments |
 //! | [`readme`] | every path that the README names exists, every command that it shows is run |
 //!
@@ -28,6 +29,7 @@ pub mod owners;
 pub mod readme;
 pub mod rules;
 pub mod source;
+pub mod ways;
 pub mod words;
 
 pub use source::{SourceFile, workspace_dir, workspace_sources};

@@ -11,7 +11,7 @@ use crate::{
     owners::{self, items::Items},
     readme,
     source::PACKAGES,
-    words, workspace_dir, workspace_sources,
+    ways, words, workspace_dir, workspace_sources,
 };
 
 /// The repository as the rules see it.
@@ -64,7 +64,7 @@ pub struct Checked {
 pub type Rule = fn(&Workspace) -> anyhow::Result<Checked>;
 
 /// All rules, by the sentences that they check.
-pub const RULES: [(&str, Rule); 17] = [
+pub const RULES: [(&str, Rule); 18] = [
     ("modules inside proto follow the arrows", modules_inside_proto_follow_the_arrows),
     ("programs do not know one another", programs_do_not_know_one_another),
     ("only shells touch the machine", only_shells_touch_the_machine),
@@ -82,7 +82,19 @@ pub const RULES: [(&str, Rule); 17] = [
     ("claims have a rule, a test and a line", claims_have_a_rule_a_test_and_a_line),
     ("threats have a patch and a test", threats_have_a_patch_and_a_test),
     ("readmes name what exists", readmes_name_what_exists),
+    ("ways lead through few files", ways_lead_through_few_files),
 ];
+
+fn ways_lead_through_few_files(workspace: &Workspace) -> anyhow::Result<Checked> {
+    let mut checked = Checked::default();
+    let mut counts = Vec::new();
+    for way in ways::WAYS {
+        let (files, findings) = way.check(&workspace.sources);
+        counts.push(format!("{} through {files} files", way.heading.trim_start_matches("# ")));
+        checked.findings.extend(findings);
+    }
+    Ok(Checked { counts: counts.join(", "), ..checked })
+}
 
 fn modules_inside_proto_follow_the_arrows(workspace: &Workspace) -> anyhow::Result<Checked> {
     let files = workspace.sources.iter().filter(|file| file.package() == "proto").count();
