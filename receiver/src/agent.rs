@@ -13,7 +13,6 @@ mod components;
 mod dm_interface;
 mod download;
 mod effects;
-mod persistent_state;
 mod reception;
 mod restore;
 mod status;
@@ -31,7 +30,6 @@ use proto::{
 use self::effects::EffectQueue;
 pub use self::{
     effects::{NetworkAnswer, NetworkRequest, Output},
-    persistent_state::PersistentState,
     restore::{StoredState, StoredStateError},
     status::Status,
 };
@@ -48,14 +46,15 @@ use crate::{
     },
     flute::{reception::Reception, stats::Stats},
     rng::SplitMix64,
-    store::commands::Completion,
+    store::{commands::Completion, journal_state::JournalState},
     suspension::{SuspendReason, Suspension},
     trust::Trust,
     update::{
-        acceptance::{Accepted, DeviceClass, Limits},
+        acceptance::{DeviceClass, Limits},
         download::Download,
         install::Installer,
         installer::InstallerAnswer,
+        operation::Update,
         partial_package::PartialPackageStore,
     },
     user::{self, prompts::Prompts},
@@ -96,8 +95,7 @@ struct AgentState {
     trust: Trust,
     account: AccountState,
     reports: Reports,
-    persistent: PersistentState,
-    operation: Option<Operation>,
+    update: Update,
     reception: Reception,
     schedule: SessionSchedule,
     update_request: UpdateRequestState,
@@ -109,14 +107,6 @@ struct AgentState {
     partial_package: PartialPackageStore,
     rng: SplitMix64,
     effects: EffectQueue,
-}
-
-/// The campaign that the device is armed with.
-#[derive(Debug)]
-struct Operation {
-    accepted: Accepted,
-    /// Of the campaign and of the manifest, to verify them again under the next root.
-    envelopes: [Vec<u8>; 2],
 }
 
 /// Effects that wait in the queue for the journal write in front of them.
@@ -339,14 +329,12 @@ impl Agent {
 
 impl AgentState {
     fn phase(&self) -> Phase {
-        self.persistent.phase
+        self.update.phase()
     }
 
-    /// Changes the phase. The change is in the journal before its effects are visible.
-    fn set_phase(&mut self, phase: Phase) {
-        if self.persistent.phase != phase {
-            tracing::info!(%phase, "phase");
-            self.persistent.phase = phase;
+    /// Marks the journal's state as changed where the phase has changed.
+    fn mark_dirty_if(&mut self, changed: bool) {
+        if changed {
             self.effects.mark_dirty();
         }
     }
@@ -373,7 +361,8 @@ impl AgentState {
     fn poll_output(&mut self) -> Option<Output> {
         loop {
             let state = || {
-                let mut state = self.persistent.to_journal();
+                let mut state = JournalState::default();
+                self.update.write_journal(&mut state);
                 self.reception.write_journal(self.installer.boot_id(), &mut state);
                 self.trust.write_journal(&mut state);
                 self.announced.write_journal(&mut state);

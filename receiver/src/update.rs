@@ -6,4 +6,5 @@ pub(crate) mod download;
 pub mod fetch;
 pub(crate) mod install;
 pub mod installer;
+pub(crate) mod operation;
 pub(crate) mod partial_package;

@@ -12,7 +12,7 @@
 use proto::{
     dm::{
         code::StatusCode,
-        fumo::{Operation as Exec, Phase, ResultCode},
+        fumo::{Operation::Update, Phase, ResultCode},
         scomo::{Branch, Operation},
     },
     ids::Correlator,
@@ -29,6 +29,7 @@ use crate::{
     update::{
         acceptance::{Acceptance, CampaignOffer, DeviceClass, Refusal},
         installer::{CONTRACT_VERSION, ComponentInstall},
+        operation::Exec,
     },
 };
 
@@ -41,15 +42,8 @@ impl AgentState {
 
     /// Returns whether an operation is in progress: there is one at a time.
     pub(super) fn is_occupied(&self) -> bool {
-        self.operation.is_some() || self.has_download() || self.phase() == Phase::HandedOver
-    }
-
-    /// Returns whether the operation in progress concerns the same package and node.
-    pub(super) fn concerns(&self, other: Option<&ComponentTarget>) -> bool {
-        match (&self.persistent.subject, other) {
-            (Some(own), Some(other)) => own.node == other.node && own.package == other.package,
-            (own, other) => own.is_none() && other.is_none(),
-        }
+        let is_handed_over = self.phase() == Phase::HandedOver;
+        self.update.is_armed() || self.has_download() || is_handed_over
     }
 
     // spec: oma-002 7 (a component is signed for a class of its own)
@@ -78,7 +72,7 @@ impl AgentState {
 
     /// Returns the component part of the install request.
     pub(super) fn component_install(&self) -> Option<ComponentInstall> {
-        let subject = self.persistent.subject.as_ref()?;
+        let subject = self.update.subject()?;
         let leaf = proto::dm::nodes::scomo::INSTALL_PARAMETERS;
         let parameters = self.announced.text(Branch::Download, &subject.node, leaf);
         Some(ComponentInstall {
@@ -92,11 +86,11 @@ impl AgentState {
     /// trusted.
     pub(super) fn handle_components(&mut self, now: Now, deployed: Option<Vec<Deployed>>) {
         let is_first = self.installer.record_components(deployed);
-        if is_first && matches!(self.phase(), Phase::Verified | Phase::Deferred) {
+        if is_first && self.update.is_verified() {
             return self.after_verification(now);
         }
         let waits = self.installer.is_running() || self.installer.awaits_reboot();
-        let Some(subject) = &self.persistent.subject else { return };
+        let Some(subject) = self.update.subject() else { return };
         if self.phase() != Phase::HandedOver || waits {
             return;
         }
@@ -124,21 +118,18 @@ impl AgentState {
         }
         let Some(verb) = Verb::of(subject.operation) else { return StatusCode::NOT_ALLOWED };
         if self.is_occupied() {
-            let is_same = self.persistent.subject.as_ref() == Some(&subject);
-            if !(is_same && correlator.is_some() && self.persistent.correlator == correlator) {
-                let (wrong, subject) = (ResultCode::WRONG_STATE, Some(subject));
-                self.push_alert(now, correlator, Exec::Update, wrong, subject);
+            let is_same = self.update.subject() == Some(&subject);
+            if !(is_same && self.update.is_repeated_by(correlator.as_ref())) {
+                let exec = Exec { operation: Update, correlator, subject: Some(subject) };
+                self.push_alert(now, exec, ResultCode::WRONG_STATE);
             }
             return StatusCode::ACCEPTED;
         }
         let request = ChangeRequest { contract: CONTRACT_VERSION, id: subject.package.clone() };
-        self.persistent.subject = Some(subject);
-        self.persistent.correlator = correlator;
-        self.persistent.operation = Exec::Update;
+        self.update.begin(Exec { operation: Update, correlator, subject: Some(subject) });
         self.reports.begin(ReportSettings::default());
-        self.persistent.result = None;
         self.installer.start(None);
-        self.set_phase(Phase::HandedOver);
+        self.update.hand_over();
         self.effects.mark_dirty();
         self.effects.push_after_commit(InstallerCall::ChangeComponent(verb, request));
         StatusCode::ACCEPTED
@@ -151,22 +142,23 @@ impl AgentState {
         subject: ComponentTarget,
         correlator: Option<Correlator>,
     ) -> StatusCode {
-        if self.persistent.awaiting_update_exec && self.concerns(Some(&subject)) {
+        if self.update.awaits_exec() && self.update.concerns(Some(&subject)) {
             self.drop_package();
-        } else if self.is_occupied() && self.concerns(Some(&subject)) {
+        } else if self.is_occupied() && self.update.concerns(Some(&subject)) {
             return StatusCode::FORBIDDEN;
         }
         self.announced.remove(Branch::Delivered, &subject.node);
-        self.push_alert(now, correlator, Exec::Update, ResultCode::SUCCESS, Some(subject));
+        let exec = Exec { operation: Update, correlator, subject: Some(subject) };
+        self.push_alert(now, exec, ResultCode::SUCCESS);
         StatusCode::ACCEPTED
     }
 
     /// Returns the view of the components for the management tree.
     pub(super) fn software_view(&self) -> Option<Software> {
         let is_shown = self.prompts.shows_inventory(self.installer.inventory_access())?;
-        let subject = self.persistent.subject.as_ref().filter(|_| self.is_occupied());
+        let subject = self.update.subject().filter(|_| self.is_occupied());
         let status = self.phase().state(self.package_data()).number();
-        let is_held = self.persistent.awaiting_update_exec && self.phase() == Phase::Verified;
+        let is_held = self.update.is_held();
         Some(Software {
             is_shown,
             announced: self.announced.clone(),

@@ -18,7 +18,7 @@ use proto::{
     wire::WireError,
 };
 
-use super::{AgentState, Operation, persistent_state::ArmedCampaign};
+use super::AgentState;
 use crate::store::commands::StorageCommand;
 use crate::{
     components::{Announced, ComponentTarget, Software},
@@ -30,7 +30,10 @@ use crate::{
     store::ObjectLayout,
     suspension::SuspendReason,
     trust::root_file,
-    update::acceptance::{Acceptance, Accepted, CampaignOffer, Refusal, check_tune_in},
+    update::{
+        acceptance::{Acceptance, Accepted, CampaignOffer, Refusal, check_tune_in},
+        operation::{ArmedCampaign, Exec},
+    },
 };
 
 /// Windows and image servers that one arming may name.
@@ -38,7 +41,7 @@ const MAX_WINDOWS: usize = 16;
 
 impl ManagementBackend for AgentState {
     fn view(&self) -> DeviceView {
-        let manifest = self.operation.as_ref().map(|operation| &operation.accepted.manifest);
+        let manifest = self.update.accepted().map(|accepted| &accepted.manifest);
         let progress = self.download_progress();
         let progress = progress.unwrap_or_else(|| self.reception.progress_per_mille());
         let limits = self.config.limits;
@@ -49,7 +52,7 @@ impl ManagementBackend for AgentState {
             reasons: self.suspension.reasons(),
             progress_per_mille: progress,
             root_version: self.trust.root_version(),
-            package_name: self.persistent.armed.as_ref().map(|pin| pin.id.to_string()),
+            package_name: self.update.armed().map(|armed| armed.id().to_string()),
             package_version: manifest.map(|manifest| manifest.firmware_version.clone()),
             policy: self
                 .suspension
@@ -83,7 +86,7 @@ impl ManagementBackend for AgentState {
                 return self.refuse(now, alert(ResultCode::BAD_URL, None));
             }
         };
-        if request.campaign.is_empty() && self.operation.is_some() {
+        if request.campaign.is_empty() && self.update.is_armed() {
             return self.move_windows(now, &request, &windows);
         }
         let (campaign, manifest) = (&request.campaign, &request.manifest);
@@ -163,8 +166,7 @@ impl ManagementBackend for AgentState {
 
     fn refuse(&mut self, now: Now, alert: FinalAlert) {
         if !self.is_occupied() {
-            self.persistent.result = Some(alert.result);
-            self.set_phase(if alert.result.is_success() { Phase::Idle } else { Phase::Refused });
+            self.update.refuse(alert.result);
         }
         self.reports.push(now.utc, alert);
         self.effects.mark_dirty();
@@ -174,7 +176,7 @@ impl ManagementBackend for AgentState {
         if self.phase() == Phase::HandedOver {
             return StatusCode::FAILED;
         }
-        if self.operation.is_some() || self.has_download() {
+        if self.update.is_armed() || self.has_download() {
             self.complete(now, Phase::Disarmed, ResultCode::DISARMED);
         }
         StatusCode::OK
@@ -245,7 +247,7 @@ impl ManagementBackend for AgentState {
         self.effects.mark_dirty();
         // The server has the result; the device is idle again.
         if self.reports.waiting() == 0 && !self.is_occupied() {
-            self.set_phase(Phase::Idle);
+            self.update.acknowledge();
         }
     }
 
@@ -299,8 +301,7 @@ impl AgentState {
         self.trust.replace_root(root);
         self.effects.mark_dirty();
         // spec: security 2 (revocation)
-        let Some(operation) = &self.operation else { return };
-        let [campaign, manifest] = &operation.envelopes;
+        let Some([campaign, manifest]) = self.update.envelopes() else { return };
         if let Err(error) = self.trust.verify(campaign, manifest) {
             let Refusal { result, reason, detail } = Refusal::from(error);
             tracing::info!(%result, reason, detail, "armed campaign revoked");
@@ -310,8 +311,7 @@ impl AgentState {
 
     /// An Exec without documents moves the windows of the campaign that the device is armed with.
     fn move_windows(&mut self, now: Now, request: &ArmRequest, windows: &[(TuneIn, Window)]) {
-        let Some(operation) = &self.operation else { return };
-        let campaign = &operation.accepted.campaign;
+        let Some(Accepted { campaign, .. }) = self.update.accepted() else { return };
         let checked = windows
             .iter()
             .try_for_each(|(tune_in, window)| check_tune_in(campaign, tune_in, *window));
@@ -320,7 +320,7 @@ impl AgentState {
                 tracing::info!(%result, reason, detail, "moved windows refused");
                 result
             }
-            Ok(()) if self.persistent.correlator != request.correlator => ResultCode::WRONG_STATE,
+            Ok(()) if !self.update.is_of(request.correlator.as_ref()) => ResultCode::WRONG_STATE,
             Ok(()) => {
                 self.reception.move_windows(tuner(now, request, windows));
                 self.effects.mark_dirty();
@@ -345,18 +345,17 @@ impl AgentState {
         windows: Vec<(TuneIn, Window)>,
         accepted: Accepted,
     ) {
-        let pin = self.persistent.armed.clone();
-        let same = pin.as_ref().is_some_and(|pin| pin.campaign == accepted.campaign.digest());
+        let same = self.update.armed().is_some_and(|armed| armed.is(&accepted.campaign));
         let late = !matches!(self.phase(), Phase::Armed | Phase::Receiving | Phase::Suspended)
-            || !self.concerns(request.subject.as_ref());
-        match (&self.operation, same) {
-            (Some(_), true) if self.persistent.correlator == request.correlator => {
+            || !self.update.concerns(request.subject.as_ref());
+        match (self.update.accepted(), same) {
+            (Some(_), true) if self.update.is_of(request.correlator.as_ref()) => {
                 self.reception.move_windows(tuner(now, &request, &windows));
                 self.effects.mark_dirty();
                 self.tune(now);
             }
             (Some(running), _)
-                if late || running.accepted.campaign.sequence >= accepted.campaign.sequence =>
+                if late || running.campaign.sequence >= accepted.campaign.sequence =>
             {
                 self.refuse_second(now, request, &accepted);
             }
@@ -392,17 +391,11 @@ impl AgentState {
         let object = accepted.object;
         let plan_header = plan_header(request.plan_headers.clone(), object.component)
             .filter(|header| PlanHeader::parse(header, &object).is_ok());
-        let pinned = ArmedCampaign {
-            id: accepted.campaign.id,
-            campaign: accepted.campaign.digest(),
-            manifest: accepted.manifest.digest(),
-            component: object.component,
-            plan_header: plan_header.as_deref().map(plan_root),
-        };
+        let armed = ArmedCampaign::new(&accepted, plan_header.as_deref().map(plan_root));
         for (name, octets) in [
-            (Some(pinned.campaign_file()), Some(&request.campaign)),
-            (Some(pinned.manifest_file()), Some(&request.manifest)),
-            (pinned.plan_header_file(), plan_header.as_ref()),
+            (Some(armed.campaign_file()), Some(&request.campaign)),
+            (Some(armed.manifest_file()), Some(&request.manifest)),
+            (armed.plan_header_file(), plan_header.as_ref()),
         ] {
             if let (Some(name), Some(octets)) = (name, octets) {
                 self.effects.write_before_commit(name, octets.clone());
@@ -412,23 +405,20 @@ impl AgentState {
         let tuner = tuner(now, &request, &windows);
         let class = self.device_class_of(request.subject.as_ref()).class;
         self.trust.record_accepted(class, &accepted.campaign);
-        self.persistent.subject = request.subject;
         // spec: security 5 (the server's time counts over TLS)
         if let Some(server_now) = request.server_now.filter(|_| self.account.is_secure()) {
             self.trust.raise_clock_floor(server_now);
         }
-        self.persistent.armed = Some(pinned);
-        self.persistent.correlator = request.correlator;
-        self.persistent.operation = request.operation;
+        let ArmRequest { operation, correlator, subject, .. } = request;
+        self.update.begin(Exec { operation, correlator, subject });
         let longest = std::time::Duration::from_secs(accepted.campaign.report_spread_max_s.into());
         let spread = request.report.spread.min(longest);
         self.reports.begin(ReportSettings { spread, ..request.report });
-        self.persistent.result = None;
         self.prompts.begin_operation();
         self.reception.arm(object, tuner, plan_header);
         let envelopes = [request.campaign, request.manifest];
-        self.operation = Some(Operation { accepted, envelopes });
-        self.set_phase(Phase::Armed);
+        self.update.arm(armed, accepted, envelopes);
+        self.update.await_window();
         self.effects.mark_dirty();
         self.effects.push_after_commit(StorageCommand::RemoveOtherObjects(vec![layout.clone()]));
         self.effects.push(StorageCommand::Open(layout));

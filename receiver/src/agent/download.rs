@@ -4,25 +4,28 @@ use proto::{
     crypto::sha256,
     dm::{
         code::StatusCode,
-        fumo::{Operation as Exec, Phase, ResultCode},
-        scomo,
+        fumo::{
+            Operation::{self, Update},
+            Phase, ResultCode,
+        },
     },
     ids::Correlator,
     time::Now,
     trust::bundle::BundleHead,
 };
 
-use super::{Agent, AgentState, NetworkRequest, Operation, persistent_state::ArmedCampaign};
+use super::{Agent, AgentState, NetworkRequest};
 use crate::store::commands::{FileName, StorageCommand};
 use crate::{
     components::ComponentTarget,
-    dm::{ChunkPosition, DownloadRequest, FinalAlert, ReportSettings},
+    dm::{ChunkPosition, DownloadRequest, ReportSettings},
     store::{ObjectLayout, StorageError},
     suspension::InstallPolicy,
     update::{
         acceptance::{Acceptance, Accepted, CampaignOffer, Refusal},
         download::{DownloadEvent, DownloadStep, WantedImage},
         fetch::{FetchError, Fetched},
+        operation::{ArmedCampaign, Exec},
         partial_package::StoredChunk,
     },
 };
@@ -71,22 +74,19 @@ impl AgentState {
     // spec: oma-001 8.1.2.12, oma-002 fumo.download, oma-002 fumo.both (Download User Agent)
     pub(super) fn begin_download(&mut self, now: Now, request: DownloadRequest) {
         if self.is_occupied() {
-            if self.persistent.correlator == request.correlator && self.has_download() {
+            if self.update.is_of(request.correlator.as_ref()) && self.has_download() {
                 return;
             }
             let DownloadRequest { operation, correlator, subject, .. } = request;
-            let wrong = ResultCode::WRONG_STATE;
-            return self.push_alert(now, correlator, operation, wrong, subject);
+            let exec = Exec { operation, correlator, subject };
+            return self.push_alert(now, exec, ResultCode::WRONG_STATE);
         }
-        self.persistent.subject = request.subject;
-        self.persistent.correlator = request.correlator;
-        self.persistent.operation = request.operation;
+        let DownloadRequest { operation, correlator, subject, .. } = request;
+        self.update.begin_at_once(Exec { operation, correlator, subject });
         self.reports.begin(request.report);
-        self.persistent.result = None;
-        self.persistent.awaiting_update_exec = false;
         self.prompts.begin_operation();
         self.download.begin(request.url);
-        self.set_phase(Phase::Receiving);
+        self.update.receive();
         self.effects.mark_dirty();
         self.fetch_next(now);
     }
@@ -114,7 +114,8 @@ impl AgentState {
                 self.effects.push_after_commit(NetworkRequest::Fetch(fetch));
             }
             Some(DownloadStep::Complete) => {
-                self.set_phase(Phase::Assembled);
+                let changed = self.update.assemble();
+                self.mark_dirty_if(changed);
                 self.verify_image();
             }
             None => {}
@@ -147,10 +148,11 @@ impl AgentState {
     }
 
     fn handle_bundle_head(&mut self, now: Now, head: BundleHead) {
-        match self.evaluate_bundle(&head, self.persistent.subject.as_ref()) {
+        match self.evaluate_bundle(&head, self.update.subject()) {
             Ok(accepted) => {
                 self.arm_bundle(head, accepted);
-                self.set_phase(Phase::Receiving);
+                let changed = self.update.receive();
+                self.mark_dirty_if(changed);
                 self.ask_for_consent(now);
                 self.fetch_next(now);
             }
@@ -199,29 +201,22 @@ impl AgentState {
     /// names them.
     fn arm_bundle(&mut self, head: BundleHead, accepted: Accepted) {
         let object = accepted.object;
-        let pinned = ArmedCampaign {
-            id: accepted.campaign.id,
-            campaign: accepted.campaign.digest(),
-            manifest: accepted.manifest.digest(),
-            component: object.component,
-            plan_header: None,
-        };
+        let armed = ArmedCampaign::new(&accepted, None);
         let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
         self.effects.push(StorageCommand::WriteFile(
-            FileName::ours(&pinned.campaign_file()),
+            FileName::ours(&armed.campaign_file()),
             head.campaign.clone(),
         ));
         self.effects.push(StorageCommand::WriteFile(
-            FileName::ours(&pinned.manifest_file()),
+            FileName::ours(&armed.manifest_file()),
             head.manifest.clone(),
         ));
-        let class = self.device_class_of(self.persistent.subject.as_ref()).class;
+        let class = self.device_class_of(self.update.subject()).class;
         self.trust.record_accepted(class, &accepted.campaign);
-        self.persistent.armed = Some(pinned);
         self.reception.arm_unicast(object);
         self.download.record_head(head.image_offset);
         let envelopes = [head.campaign, head.manifest];
-        self.operation = Some(Operation { accepted, envelopes });
+        self.update.arm(armed, accepted, envelopes);
         self.effects.mark_dirty();
         self.effects.push_after_commit(StorageCommand::RemoveOtherObjects(vec![layout]));
     }
@@ -258,30 +253,18 @@ impl AgentState {
     /// Continues after the verification of the image: does what the Exec requests, and no more.
     // spec: oma-001 8.1.2.19, oma-001 8.1.1.12, oma-003 5.5.1.6.5 (hand-off)
     pub(super) fn after_verification(&mut self, now: Now) {
-        if self.persistent.awaiting_update_exec {
+        if self.update.awaits_exec() {
             return;
         }
-        let waits = self.suspension.policy().install() == InstallPolicy::OnCommand;
-        let held = match self.persistent.operation {
-            Exec::Download => Some(ResultCode::SUCCESS),
-            // A user who has agreed to the installation does not wait.
-            Exec::DownloadAndUpdate if waits && !self.prompts.has_agreed_to_install() => {
-                self.persistent.result = Some(ResultCode::DEFERRED);
-                Some(ResultCode::DEFERRED)
-            }
-            Exec::DownloadAndUpdate | Exec::Update => None,
-        };
-        if let Some(result) = held {
-            let operation = self.persistent.operation;
-            let correlator = self.persistent.correlator.take();
-            let subject = self.persistent.subject.clone();
-            if let Some(own) = &mut self.persistent.subject {
+        // A user who has agreed to the installation does not wait.
+        let waits = self.suspension.policy().install() == InstallPolicy::OnCommand
+            && !self.prompts.has_agreed_to_install();
+        if let Some(result) = self.update.held_result(waits) {
+            if let Some(own) = self.update.subject() {
                 self.announced.mark_delivered(&own.node);
-                own.operation = scomo::Operation::Install;
             }
-            self.push_alert(now, correlator, operation, result, subject);
-            self.persistent.operation = Exec::Update;
-            self.persistent.awaiting_update_exec = true;
+            let alert = self.update.hold(result);
+            self.reports.push(now.utc, alert);
             self.effects.mark_dirty();
             return;
         }
@@ -296,24 +279,21 @@ impl AgentState {
         subject: Option<ComponentTarget>,
         correlator: Option<Correlator>,
     ) -> StatusCode {
-        let holds = matches!(self.phase(), Phase::Verified | Phase::Deferred);
-        if holds && self.persistent.awaiting_update_exec && self.concerns(subject.as_ref()) {
-            self.persistent.subject = subject;
-            self.persistent.correlator = correlator;
-            self.persistent.operation = Exec::Update;
-            (self.persistent.awaiting_update_exec, self.persistent.result) = (false, None);
+        let is_held = self.update.is_verified() && self.update.awaits_exec();
+        if is_held && self.update.concerns(subject.as_ref()) {
+            self.update.begin_at_once(Exec { operation: Update, correlator, subject });
             self.effects.mark_dirty();
             self.verify_image();
             return StatusCode::ACCEPTED;
         }
-        if self.operation.is_some() && self.persistent.operation == Exec::Update {
-            let again = correlator.is_some() && self.persistent.correlator == correlator;
+        if self.update.is_update() {
+            let again = self.update.is_repeated_by(correlator.as_ref());
             return if again { StatusCode::ACCEPTED } else { StatusCode::FORBIDDEN };
         }
         let package = subject.as_ref().map(|subject| &subject.package);
         match self.download.take_refusal(package) {
             Some(result) => {
-                self.push_alert(now, correlator, Exec::Update, result, subject);
+                self.push_alert(now, Exec { operation: Update, correlator, subject }, result);
                 StatusCode::ACCEPTED
             }
             None => StatusCode::FORBIDDEN,
@@ -358,8 +338,7 @@ impl AgentState {
 
     /// Returns whether a package waits for its Exec; another may replace it.
     pub(super) fn holds_package(&self, subject: Option<&ComponentTarget>) -> bool {
-        let waits = self.persistent.awaiting_update_exec && self.phase() == Phase::Verified;
-        waits && self.concerns(subject)
+        self.update.is_held() && self.update.concerns(subject)
     }
 
     /// Stores a package. The image is hashed here and written before the journal records it.
@@ -380,11 +359,7 @@ impl AgentState {
         if sha256(&[image]) != accepted.object.stored_sha256 {
             return Err(refusal(ResultCode::CORRUPTED, "the image is not the signed one"));
         }
-        self.persistent.subject = subject;
-        self.persistent.correlator = None;
-        self.persistent.operation = Exec::Update;
-        self.persistent.result = None;
-        self.persistent.awaiting_update_exec = true;
+        self.update.begin_held(subject);
         self.prompts.begin_operation();
         let (image_offset, object) = (head.image_offset, accepted.object);
         let image_octets = head.image_octets;
@@ -392,20 +367,16 @@ impl AgentState {
         self.effects.push(StorageCommand::WriteImage(layout, 0, image.to_vec()));
         self.arm_bundle(head, accepted);
         self.download.hold(image_offset, image_octets);
-        self.set_phase(Phase::Verified);
+        let changed = self.update.verify();
+        self.mark_dirty_if(changed);
         Ok(())
     }
 
-    // spec: oma-dm 11.1, oma-000 8.2.4.2.end (50 to 10 by deletion of the package)
     pub(super) fn drop_package(&mut self) {
-        self.operation = None;
-        self.persistent.subject = None;
-        self.persistent.armed = None;
+        self.update.drop_package();
         self.download.drop_package();
-        self.persistent.awaiting_update_exec = false;
         self.reception.disarm();
         self.reception.forget_progress_except(None);
-        self.set_phase(Phase::Idle);
         self.effects.mark_dirty();
         self.effects.push_after_commit(StorageCommand::RemoveOtherObjects(Vec::new()));
     }
@@ -420,31 +391,20 @@ impl AgentState {
             .map_err(|error| refusal(ResultCode::NOT_ACCEPTABLE, "malformed", error.to_string()))?;
         let accepted = self.evaluate_bundle(&head, None)?;
         let version = accepted.manifest.firmware_version.clone();
-        self.persistent.subject = None;
-        self.persistent.correlator = None;
-        self.persistent.operation = Exec::DownloadAndUpdate;
+        let operation = Operation::DownloadAndUpdate;
+        self.update.begin_at_once(Exec { operation, correlator: None, subject: None });
         self.reports.begin(ReportSettings::default());
-        self.persistent.result = None;
-        self.persistent.awaiting_update_exec = false;
         self.prompts.begin_user_operation();
         self.download.begin_import(path);
         self.arm_bundle(head, accepted);
-        self.set_phase(Phase::Receiving);
+        let changed = self.update.receive();
+        self.mark_dirty_if(changed);
         self.fetch_next(now);
         Ok(version)
     }
 
-    pub(super) fn push_alert(
-        &mut self,
-        now: Now,
-        correlator: Option<Correlator>,
-        operation: Exec,
-        result: ResultCode,
-        subject: Option<ComponentTarget>,
-    ) {
-        let campaign = self.persistent.armed.as_ref().map(|pin| pin.id);
-        let alert = FinalAlert { correlator, operation, result, campaign, subject };
-        self.reports.push(now.utc, alert);
+    pub(super) fn push_alert(&mut self, now: Now, exec: Exec, result: ResultCode) {
+        self.reports.push(now.utc, self.update.alert(exec, result));
         self.effects.mark_dirty();
     }
 
@@ -453,7 +413,7 @@ impl AgentState {
         if !self.has_download() {
             return;
         }
-        self.persistent.awaiting_update_exec = false;
+        self.update.end_download();
         if self.download.end(result) {
             self.effects.mark_dirty();
             self.send_install_notification(now);

@@ -12,7 +12,6 @@ use super::{AgentState, DeferredEffect, NetworkRequest};
 use crate::store::commands::{Completion, StorageCommand, VerifyOutcome};
 use crate::update::installer::InstallerCall;
 use crate::{
-    dm::FinalAlert,
     flute::reception::{Gate, ReceptionEvent},
     store::StorageError,
     update::installer::{CONTRACT_VERSION, InstallOutcome, InstallRequest},
@@ -88,7 +87,8 @@ impl AgentState {
             }
             ReceptionEvent::BlockNotDecoded | ReceptionEvent::Enough => self.tune(now),
             ReceptionEvent::Assembled => {
-                self.set_phase(Phase::Assembled);
+                let changed = self.update.assemble();
+                self.mark_dirty_if(changed);
                 self.verify_image();
             }
             ReceptionEvent::ImageVerified(outcome) => self.handle_image_verified(now, outcome),
@@ -117,7 +117,7 @@ impl AgentState {
     fn handle_opened(&mut self, now: Now, is_verified: bool) {
         if self.phase() == Phase::Assembled {
             self.verify_image();
-        } else if matches!(self.phase(), Phase::Verified | Phase::Deferred) && is_verified {
+        } else if self.update.is_verified() && is_verified {
             self.after_verification(now);
         } else {
             self.ask_for_consent(now);
@@ -155,9 +155,8 @@ impl AgentState {
         match outcome {
             VerifyOutcome::Ready { .. } => {
                 self.reception.mark_verified();
-                if self.phase() != Phase::Deferred {
-                    self.set_phase(Phase::Verified);
-                }
+                let changed = self.update.verify();
+                self.mark_dirty_if(changed);
                 self.after_verification(now);
             }
             VerifyOutcome::WrongDigest { found } => {
@@ -182,7 +181,8 @@ impl AgentState {
         let decodes = !self.has_download();
         match decodes.then(|| self.reception.decode_again()).flatten() {
             Some(layout) => {
-                self.set_phase(Phase::Receiving);
+                let changed = self.update.receive();
+                self.mark_dirty_if(changed);
                 self.effects.push_after_commit(StorageCommand::Open(layout));
             }
             None => self.complete(now, Phase::Failed, ResultCode::CORRUPTED),
@@ -196,20 +196,21 @@ impl AgentState {
             return self.tune(now);
         }
         if !self.install_allowed() {
-            self.set_phase(Phase::Deferred);
+            let changed = self.update.defer();
+            self.mark_dirty_if(changed);
             self.tune(now);
             return self.ask_for_consent(now);
         }
-        let Some(operation) = &self.operation else { return };
+        let Some(accepted) = self.update.accepted() else { return };
         // A pending answer from the start would be mistaken for one after the installation.
         if !self.installer.knows_what_is_installed() {
             return;
         }
-        let manifest = &operation.accepted.manifest;
-        let object = operation.accepted.object;
+        let manifest = &accepted.manifest;
+        let object = accepted.object;
         let request = InstallRequest {
             contract: CONTRACT_VERSION,
-            campaign: operation.accepted.campaign.id.to_string(),
+            campaign: accepted.campaign.id.to_string(),
             firmware_version: manifest.firmware_version.clone(),
             component: object.component.0,
             length: object.oti.parameters().transfer_length,
@@ -219,7 +220,8 @@ impl AgentState {
         let Some(layout) = self.reception.layout().cloned() else { return };
         let version = manifest.firmware_version.clone();
         self.tune(now);
-        self.set_phase(Phase::HandedOver);
+        let changed = self.update.hand_over();
+        self.mark_dirty_if(changed);
         self.installer.start(Some(version));
         self.effects.push_after_commit(InstallerCall::Install(layout, request));
     }
@@ -231,7 +233,7 @@ impl AgentState {
             return;
         }
         match outcome {
-            InstallOutcome::Done if self.persistent.subject.is_some() => self.list_components(),
+            InstallOutcome::Done if self.update.subject().is_some() => self.list_components(),
             InstallOutcome::Done => self.effects.push(InstallerCall::ReadVersion),
             InstallOutcome::RebootNeeded => {
                 self.installer.request_reboot();
@@ -250,10 +252,10 @@ impl AgentState {
     /// trusted.
     pub(super) fn handle_version(&mut self, now: Now, version: Option<String>) {
         let is_first = self.installer.record_version(version);
-        if is_first && matches!(self.phase(), Phase::Verified | Phase::Deferred) {
+        if is_first && self.update.is_verified() {
             return self.after_verification(now);
         }
-        let is_firmware = self.persistent.subject.is_none();
+        let is_firmware = self.update.subject().is_none();
         if self.phase() != Phase::HandedOver || self.installer.awaits_reboot() || !is_firmware {
             return;
         }
@@ -266,9 +268,9 @@ impl AgentState {
     }
 
     pub(super) fn remember_installed(&mut self) {
-        let class = self.device_class_of(self.persistent.subject.as_ref()).class;
-        let Some(operation) = &self.operation else { return };
-        self.trust.record_installed(class, &operation.accepted.manifest);
+        let class = self.device_class_of(self.update.subject()).class;
+        let Some(accepted) = self.update.accepted() else { return };
+        self.trust.record_installed(class, &accepted.manifest);
     }
 
     // spec: oma-001 8.1.2.22
@@ -278,37 +280,25 @@ impl AgentState {
         self.notify_result(now, phase, result);
         let has_download = self.has_download();
         self.end_download(now, result);
-        let campaign = self.persistent.armed.as_ref().map(|pin| pin.id);
-        let subject = self.persistent.subject.take();
-        match &subject {
+        let had_image = has_download || self.update.is_armed();
+        let alert = self.update.end(phase, result);
+        match (&alert.subject, alert.campaign) {
             // The image is removed with the operation, and a removed component may be installed
             // again.
-            Some(subject) => {
+            (Some(subject), _) => {
                 self.announced.remove(Branch::Delivered, &subject.node);
             }
-            None => {
-                let ended = campaign.filter(|_| super::ends_well(result));
-                ended.into_iter().for_each(|campaign| self.trust.record_finished(campaign));
+            (None, Some(campaign)) if super::ends_well(result) => {
+                self.trust.record_finished(campaign);
             }
+            (None, _) => {}
         }
-        let alert = FinalAlert {
-            correlator: self.persistent.correlator.take(),
-            operation: self.persistent.operation,
-            result,
-            campaign,
-            subject,
-        };
         self.reports.schedule(now.utc, alert, &mut self.rng);
-        self.persistent.result = Some(result);
-        self.persistent.armed = None;
         self.installer.end_operation();
         self.suspension.clear();
-        let had_image = has_download || self.operation.is_some();
         // Symbols of an incomplete image are reused when it is broadcast again.
-        self.operation = None;
         let kept = self.reception.disarm();
         let kept = kept.filter(|_| matches!(phase, Phase::Incomplete | Phase::Missed));
-        self.set_phase(phase);
         self.effects.mark_dirty();
         self.tune(now);
         if had_image {
@@ -321,9 +311,8 @@ impl AgentState {
     /// Joins and leaves channels until they are those that the open windows need.
     pub(super) fn tune(&mut self, now: Now) {
         let Some(change) = self.reception.tune(now.mono, self.reception_gate()) else { return };
-        if change.is_tuned_in && self.phase() == Phase::Armed {
-            self.set_phase(Phase::Receiving);
-        }
+        let changed = change.is_tuned_in && self.update.tune_in();
+        self.mark_dirty_if(changed);
         change.left.into_iter().for_each(|left| self.effects.push(NetworkRequest::Leave(left)));
         for joined in change.joined {
             self.effects.push_after_commit(NetworkRequest::Join(joined));

@@ -9,10 +9,7 @@ use proto::{
 };
 use thiserror::Error;
 
-use super::{
-    Agent, AgentState, Config, Operation, PersistentState, effects::EffectQueue,
-    persistent_state::ArmedCampaign,
-};
+use super::{Agent, AgentState, Config, effects::EffectQueue};
 use crate::store::commands::StorageCommand;
 use crate::update::installer::InstallerCall;
 use crate::{
@@ -31,7 +28,10 @@ use crate::{
     suspension::Suspension,
     trust::{DeviceHistory, RootError, Trust, newest_root, root_file},
     update::{
-        acceptance::Accepted, download::Download, install::Installer,
+        acceptance::Accepted,
+        download::Download,
+        install::Installer,
+        operation::{ArmedCampaign, Update},
         partial_package::PartialPackageStore,
     },
     user::prompts::Prompts,
@@ -73,9 +73,9 @@ impl Agent {
     /// [`StoredStateError`] when there is no valid root or the journal is invalid; nothing on disk
     /// is changed then.
     pub fn new(now: Now, config: Config, stored: StoredState) -> Result<Self, StoredStateError> {
-        let persistent = match &stored.state {
-            Some(state) => PersistentState::from_journal(state)?,
-            None => PersistentState::new(),
+        let mut update = match &stored.state {
+            Some(state) => Update::from_journal(state)?,
+            None => Update::new(),
         };
         let journal = stored.state.clone().unwrap_or_default();
         let first_nonce = config.first_nonce.clone();
@@ -84,13 +84,11 @@ impl Agent {
         let root = newest_root(journal.root_version, &stored.factory_root, &stored.files)?;
         let trust = Trust::new(root, history, journal.epoch);
         let mut reception = Reception::from_journal(now, &stored.boot_id, &journal)?;
-        let armed = persistent.armed.clone();
-        let operation =
-            armed.as_ref().and_then(|armed| armed_operation(&trust, armed, &stored.files));
-        if let Some(operation) = &operation {
-            let plan_header = armed.as_ref().and_then(ArmedCampaign::plan_header_file);
+        let plan_header = update.armed().and_then(ArmedCampaign::plan_header_file);
+        if let Some((accepted, envelopes)) = armed_documents(&trust, &update, &stored.files) {
             let plan_header = plan_header.and_then(|name| stored.files.get(&name)).cloned();
-            reception.restore_object(operation.accepted.object, plan_header);
+            reception.restore_object(accepted.object, plan_header);
+            update.restore_documents(accepted, envelopes);
         }
         let client = DmClient::new(config.dm.clone(), client_limits(&config));
         let notifications = {
@@ -107,8 +105,7 @@ impl Agent {
             trust,
             account,
             reports: Reports::from_journal(&journal)?,
-            persistent,
-            operation,
+            update,
             reception,
             schedule,
             update_request: UpdateRequestState::default(),
@@ -130,13 +127,10 @@ impl Agent {
     /// Returns the names of the small files that are in use; the others can be removed.
     #[must_use]
     pub fn files(&self) -> Vec<String> {
-        let armed = self.state.persistent.armed.as_ref();
-        let envelopes = armed.map(|armed| [armed.campaign_file(), armed.manifest_file()]);
-        let plan_header = armed.and_then(ArmedCampaign::plan_header_file);
+        let armed = self.state.update.armed().map(ArmedCampaign::files);
         [root_file(self.state.trust.root_version())]
             .into_iter()
-            .chain(envelopes.into_iter().flatten())
-            .chain(plan_header)
+            .chain(armed.into_iter().flatten())
             .chain(self.state.partial_package.files())
             .collect()
     }
@@ -148,7 +142,7 @@ impl AgentState {
         self.effects.push(InstallerCall::ReadVersion);
         self.list_components();
         self.send_install_notification(now);
-        let lost = self.persistent.armed.is_some() && self.operation.is_none();
+        let lost = self.update.armed().is_some() && !self.update.is_armed();
         if lost {
             tracing::error!("the files of the armed campaign are damaged");
             self.complete(now, Phase::Failed, ResultCode::UNDEFINED);
@@ -168,28 +162,6 @@ impl AgentState {
     }
 }
 
-impl ArmedCampaign {
-    /// Returns the file of the campaign's envelope. Files are named by our own digests; a name from
-    /// the network is never one.
-    pub(super) fn campaign_file(&self) -> String {
-        file_name(&self.campaign, "campaign")
-    }
-
-    pub(super) fn manifest_file(&self) -> String {
-        file_name(&self.manifest, "manifest")
-    }
-
-    pub(super) fn plan_header_file(&self) -> Option<String> {
-        self.plan_header.as_ref().map(|digest| file_name(digest, "plan"))
-    }
-}
-
-fn file_name(digest: &proto::crypto::Digest, kind: &str) -> String {
-    let mut name = digest.to_string();
-    name.truncate(16);
-    format!("{name}.{kind}")
-}
-
 /// Returns the limits of the DM client. A package received inside a DM session is the largest
 /// object that a server sends; in XML it is base64, and takes its share of messages.
 fn client_limits(config: &Config) -> client::Limits {
@@ -204,19 +176,14 @@ fn client_limits(config: &Config) -> client::Limits {
 const MIN_PACKAGE_BYTES_PER_MESSAGE: u64 = 8 * 1024;
 
 /// Verifies the stored envelopes as if they had just been received.
-fn armed_operation(
+fn armed_documents(
     trust: &Trust,
-    armed: &ArmedCampaign,
+    update: &Update,
     files: &BTreeMap<String, Vec<u8>>,
-) -> Option<Operation> {
-    let envelopes = [files.get(&armed.campaign_file())?, files.get(&armed.manifest_file())?];
+) -> Option<(Accepted, [Vec<u8>; 2])> {
+    let armed = update.armed()?;
+    let envelopes = armed.envelopes(files)?;
     let [campaign, manifest] = envelopes;
     let (campaign, manifest) = trust.verify(campaign, manifest).ok()?;
-    if campaign.digest() != armed.campaign || manifest.digest() != armed.manifest {
-        return None;
-    }
-    let objects = campaign.planned_objects(&manifest).ok()?;
-    let object = objects.into_iter().find(|object| object.component == armed.component)?;
-    let accepted = Accepted { campaign, manifest, object };
-    Some(Operation { accepted, envelopes: envelopes.map(Clone::clone) })
+    Some((armed.accept(campaign, manifest)?, envelopes.map(Clone::clone)))
 }

@@ -57,10 +57,10 @@ impl AgentState {
     pub(super) fn status(&self) -> Status {
         let reception = self.reception.status();
         Status {
-            phase: self.persistent.phase,
-            state: self.persistent.phase.state(self.package_data()).number(),
+            phase: self.phase(),
+            state: self.phase().state(self.package_data()).number(),
             reasons: self.suspension.reasons(),
-            campaign: self.persistent.armed.as_ref().map(|pin| pin.id.to_string()),
+            campaign: self.update.armed().map(|armed| armed.id().to_string()),
             channels: reception.channels,
             symbols_synced: reception.symbols_synced,
             symbols_needed: reception.symbols_needed,
@@ -70,7 +70,7 @@ impl AgentState {
             blocks: reception.blocks,
             logs_reserved: reception.logs_reserved,
             firmware_version: self.installer.firmware_version().map(str::to_owned),
-            result: self.persistent.result.map(|code| code.0),
+            result: self.update.result().map(|code| code.0),
             reports_waiting: self.reports.waiting(),
             request: self.update_request.status(),
             readings: self.suspension.readings(),

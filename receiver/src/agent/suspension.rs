@@ -59,14 +59,12 @@ impl AgentState {
     }
 
     pub(super) fn suspend_for(&mut self, now: Now, reason: SuspendReason) {
-        if self.operation.is_none() || !self.suspension.add(reason) {
+        if !self.update.is_armed() || !self.suspension.add(reason) {
             return;
         }
         self.effects.mark_dirty();
         self.reception.flush();
-        if self.phase() == Phase::Receiving {
-            self.set_phase(Phase::Suspended);
-        }
+        self.update.suspend();
         self.tune(now);
     }
 
@@ -75,8 +73,8 @@ impl AgentState {
             return;
         }
         self.effects.mark_dirty();
-        if !self.suspension.is_active() && self.phase() == Phase::Suspended {
-            self.set_phase(Phase::Receiving);
+        if !self.suspension.is_active() {
+            self.update.resume();
         }
         self.resume_reception(now);
         if !self.suspension.is_active() && self.phase() == Phase::Verified {

@@ -87,10 +87,8 @@ impl AgentState {
         if self.install_allowed() {
             self.prompts.forget(PromptPurpose::Install);
         }
-        let is_held = self.persistent.awaiting_update_exec
-            && self.persistent.result == Some(ResultCode::DEFERRED);
-        if is_held && self.suspension.policy().install() == InstallPolicy::AtOnce {
-            (self.persistent.awaiting_update_exec, self.persistent.result) = (false, None);
+        let at_once = self.suspension.policy().install() == InstallPolicy::AtOnce;
+        if at_once && self.update.release_deferred() {
             self.effects.mark_dirty();
             self.verify_image();
         } else if self.phase() == Phase::Deferred && self.install_allowed() {
@@ -103,10 +101,10 @@ impl AgentState {
 
     /// Prompts for the consent that the operation requires.
     pub(super) fn ask_for_consent(&mut self, now: Now) {
-        let Some(operation) = &self.operation else { return };
-        let version = &self.named(&operation.accepted.manifest.firmware_version);
-        let octets = operation.accepted.object.oti.parameters().transfer_length;
-        let ready = matches!(self.phase(), Phase::Verified | Phase::Deferred);
+        let Some(accepted) = self.update.accepted() else { return };
+        let octets = accepted.object.oti.parameters().transfer_length;
+        let version = &self.update.displayed_version().unwrap_or_default();
+        let ready = self.update.is_verified();
         let (step, text) = if ready && !self.install_allowed() {
             (ConsentGranted::Install, install_text(version))
         } else if !ready && !self.download_allowed() {
@@ -120,7 +118,7 @@ impl AgentState {
 
     /// Handles the user's decision. A no ends the operation; any other answer defers it.
     fn on_consent(&mut self, now: Now, step: ConsentGranted, reply: &Reply) {
-        if self.operation.is_none() {
+        if !self.update.is_armed() {
             return;
         }
         match self.prompts.record_consent(now.mono, step, reply) {
@@ -142,18 +140,9 @@ impl AgentState {
     /// Withdraws the prompts of an operation that ends, and notifies the user of its result.
     pub(super) fn notify_result(&mut self, now: Now, phase: Phase, result: ResultCode) {
         self.prompts.end_operation();
-        let version = self.operation.as_ref().map(|it| &it.accepted.manifest.firmware_version);
-        if let Some(version) = version.map(|version| self.named(version)) {
+        if let Some(version) = self.update.displayed_version() {
             let event = self.prompts.notify_result(now.mono, &version, (phase, result));
             self.handle_prompt_event(now, event);
-        }
-    }
-
-    /// Returns the version for display; that of a component follows its name.
-    fn named(&self, version: &str) -> String {
-        match &self.persistent.subject {
-            Some(subject) => format!("{version} of {}", subject.package),
-            None => version.to_owned(),
         }
     }
 

@@ -314,7 +314,7 @@ fn disarming_is_a_result_and_an_install_is_never_interrupted() {
     device.agent.state.disarm(device.now);
     device.run();
     assert_eq!((device.phase(), device.results()), (Phase::Disarmed, vec![453]));
-    device.agent.state.persistent.phase = Phase::HandedOver;
+    device.agent.state.update.hand_over();
     assert_eq!(device.agent.state.disarm(device.now), proto::dm::code::StatusCode::FAILED);
 }
 
@@ -343,7 +343,7 @@ fn a_wrong_version_after_the_installation_is_a_failure() {
     device.to(OPENS);
     device.agent.state.installer.start(Some("2.0".to_owned()));
     device.agent.state.installer.handle_ended();
-    device.agent.state.set_phase(Phase::HandedOver);
+    device.agent.state.update.hand_over();
     let answer = InstallerAnswer::Version(Some("1.9".to_owned()));
     device.agent.handle_installer(device.now, answer);
     device.run();

@@ -158,7 +158,7 @@ fn a_new_epoch_is_the_way_out_when_the_highest_sequence_was_signed() {
 fn a_root_waits_until_the_installation_is_over() {
     let mut device = Device::new();
     device.arm();
-    device.agent.state.persistent.phase = Phase::HandedOver;
+    device.agent.state.update.hand_over();
     let (_, second) = Device::rotated(&device.broadcast.keys, 2);
     assert_eq!(device.offer_root(&second), StatusCode::FORBIDDEN);
     assert_eq!(device.root_version(), 1);
