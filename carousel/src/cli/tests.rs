@@ -141,7 +141,7 @@ fn packets_on_air_are_authentic_and_decode_to_the_image() {
         .unwrap();
     let packets = listener.join().unwrap();
     let package = OpenPackage::open(&lab.path("pkg"), None, clock::now().utc).unwrap();
-    let aired = &package.objects[0];
+    let aired = &package.objects()[0];
     let header = proto::trust::plan::PlanHeader::parse(&aired.plan_header, &aired.object).unwrap();
     let mut decoders = BTreeMap::new();
     let mut proven = 0;

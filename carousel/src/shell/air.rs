@@ -80,7 +80,7 @@ async fn air(args: &AirArgs) -> Result<(), CliError> {
     let closes = closes(args, &package, now.utc)?;
     let socket = udp::open(&channel)?;
     let _lock = package_dir::lock(&args.dir)?;
-    let saved = package_dir::read_saved(&args.dir, package.campaign.id)?;
+    let saved = package_dir::read_saved(&args.dir, package.campaign().id)?;
     let tsi =
         Tsi(args.tsi.map_or_else(|| saved.map_or_else(random_tsi, |saved| saved.tsi.0), u64::from));
     // Another session may number its FDT instances from the start, but it need not.
@@ -90,15 +90,15 @@ async fn air(args: &AirArgs) -> Result<(), CliError> {
         let session = saved.and_then(|saved| saved.session);
         let version = SavedState::VERSION;
         let saved =
-            SavedState { version, campaign: package.campaign.id, tsi, resume_point, session };
+            SavedState { version, campaign: package.campaign().id, tsi, resume_point, session };
         package_dir::save(&args.dir, &saved)
     };
     save(resume_point)?;
     announce(args, &package, &channel, tsi);
     let setup = SessionSetup {
         tsi,
-        campaign: package.campaign.id,
-        objects: package.objects.clone(),
+        campaign: package.campaign().id,
+        objects: package.objects().to_vec(),
         resume_point,
         passes: args.passes,
     };
@@ -126,8 +126,8 @@ async fn air(args: &AirArgs) -> Result<(), CliError> {
 fn channel(args: &AirArgs, package: &OpenPackage) -> Result<udp::Channel, CliError> {
     let SendOptions { interface, source, ttl, dscp } = args.send_options;
     let source = source.unwrap_or(interface);
-    if !args.any_source && !package.campaign.admits_source(source) {
-        let known: Vec<_> = package.campaign.sources.iter().map(ToString::to_string).collect();
+    if !args.any_source && !package.campaign().admits_source(source) {
+        let known: Vec<_> = package.campaign().sources.iter().map(ToString::to_string).collect();
         return Err(ExitCode::Policy.with_message(format!(
             "source {source} is not among the campaign's: {}",
             known.join(", ")
@@ -146,7 +146,7 @@ fn channel(args: &AirArgs, package: &OpenPackage) -> Result<udp::Channel, CliErr
 
 /// Returns the end of the session: after the given seconds, and within the campaign's limits.
 fn closes(args: &AirArgs, package: &OpenPackage, now: Utc) -> Result<Utc, CliError> {
-    let campaign = &package.campaign;
+    let campaign = package.campaign();
     if now < campaign.not_before {
         let moment = window::rfc3339(campaign.not_before);
         return Err(
@@ -175,8 +175,8 @@ fn announce(args: &AirArgs, package: &OpenPackage, channel: &udp::Channel, tsi: 
         channel: channel.group,
         tsi,
         source: channel.source.into(),
-        campaign: package.campaign.id,
-        campaign_digest: package.campaign_digest,
+        campaign: package.campaign().id,
+        campaign_digest: package.campaign_digest(),
         component: None,
     };
     if !args.json {
@@ -196,7 +196,7 @@ fn report(
     let sent = progress.sent;
     let value = json!({
         "outcome": if interrupted { "interrupted" } else { "closed" },
-        "campaign_id": package.campaign.id.to_string(),
+        "campaign_id": package.campaign().id.to_string(),
         "tsi": tsi.0,
         "packets": sent.packets,
         "bytes": sent.octets,

@@ -105,12 +105,10 @@ pub fn read_manifest(directory: &Path) -> Result<(Manifest, Vec<u8>), CliError> 
 /// A package that can be aired.
 #[derive(Debug)]
 pub struct OpenPackage {
-    /// Its campaign.
-    pub campaign: Campaign,
+    campaign: Campaign,
     /// H(document) of the campaign.
-    pub campaign_digest: Digest,
-    /// Its objects.
-    pub objects: Vec<AiredObject>,
+    campaign_digest: Digest,
+    objects: Vec<AiredObject>,
     files: Vec<File>,
 }
 
@@ -153,6 +151,24 @@ impl OpenPackage {
             files.push(file);
         }
         Ok(Self { campaign, campaign_digest: sha256(&[&payload]), objects, files })
+    }
+
+    /// Returns the campaign.
+    #[must_use]
+    pub const fn campaign(&self) -> &Campaign {
+        &self.campaign
+    }
+
+    /// Returns H(document) of the campaign.
+    #[must_use]
+    pub const fn campaign_digest(&self) -> Digest {
+        self.campaign_digest
+    }
+
+    /// Returns the objects.
+    #[must_use]
+    pub fn objects(&self) -> &[AiredObject] {
+        &self.objects
     }
 
     /// Returns what the sender reads from.

@@ -306,7 +306,7 @@ impl SessionManager {
         let setup = SessionSetup {
             tsi: start.tsi,
             campaign: id,
-            objects: package.objects,
+            objects: package.objects().to_vec(),
             resume_point: start.resume_point,
             passes: None,
         };
@@ -357,7 +357,7 @@ impl SessionManager {
 
 fn airable(package: &OpenPackage) -> AirablePackage {
     AirablePackage {
-        campaign: package.campaign.clone(),
+        campaign: package.campaign().clone(),
         plan_symbols: package.plan_symbols(),
         pass_bytes: package.pass_bytes(),
     }
