@@ -278,7 +278,7 @@ fn cp(octets: &[u8], secrets: &SharedSecrets) -> Result<w7::Account, BootstrapEr
     let unreadable = |source| BootstrapError::Unreadable { profile: Profile::Cp, source };
     let push = Push::parse(from_sms(octets)).map_err(unreadable)?;
     prove(push.method(), secrets, |key| push.is_proved_by(key))?;
-    provisioned(&push.document).map_err(unreadable)
+    provisioned(push.document()).map_err(unreadable)
 }
 
 fn provisioned(document: &[u8]) -> Result<w7::Account, WireError> {

@@ -151,7 +151,7 @@ fn write(
     Ok(match form {
         DocumentFormat::Cp(key) => {
             let push = Push::new(prov::emit(&[account.to_characteristic()]), key)?;
-            let post = Some((push.content_type(), push.document.clone()));
+            let post = Some((push.content_type(), push.document().to_vec()));
             Document { bytes: push.emit(), post }
         }
         DocumentFormat::Dm(key) => {
@@ -212,7 +212,7 @@ mod tests {
                 DocumentFormat::Cp(key) => {
                     let push = Push::parse(&document.bytes).unwrap();
                     assert!(push.is_proved_by(&key));
-                    w7::Account::find(&prov::parse(&push.document).unwrap()).unwrap()
+                    w7::Account::find(&prov::parse(push.document()).unwrap()).unwrap()
                 }
                 DocumentFormat::Dm(key) => {
                     let message = DmBootstrap::parse(&document.bytes).unwrap();

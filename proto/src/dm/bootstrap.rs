@@ -14,7 +14,7 @@ use std::fmt;
 
 use super::{
     encoding::{Encoding, Limits},
-    syncml::{Command, CommandId, Data, Header, Item, Location, Manage, Message, MessageId},
+    syncml::{Command, CommandId, Data, Header, Item, Location, Manage, Message, MessageId, Meta},
     tnds::MgmtTree,
 };
 use crate::{
@@ -195,8 +195,7 @@ pub struct Push {
     /// The number of the method of the proof.
     security: u8,
     mac: String,
-    /// The document, not authenticated before [`Push::is_proved_by`] returns true.
-    pub document: Vec<u8>,
+    document: Vec<u8>,
 }
 
 /// The media type of a provisioning document.
@@ -208,6 +207,12 @@ const MAC_PARAMETER: u8 = 0x92;
 const MAC_DIGITS: usize = 40;
 
 impl Push {
+    /// Returns the document, not authenticated before [`Self::is_proved_by`] returns true.
+    #[must_use]
+    pub fn document(&self) -> &[u8] {
+        &self.document
+    }
+
     /// Proves a document.
     ///
     /// # Errors
@@ -343,10 +348,11 @@ impl DmBootstrap {
     /// Proves the message that gives a device an account.
     #[must_use]
     pub fn for_account(account: &w7::Account, device: &str, key: &SecKey) -> Self {
-        let document = dmacc::to_tree(&account).emit(Encoding::Wbxml);
-        let mut item = Item::octets(INBOX, document);
-        item.meta.get_or_insert_default().kind =
-            Some(MgmtTree::media_type(Encoding::Wbxml).to_owned());
+        let document = dmacc::to_tree(account).emit(Encoding::Wbxml);
+        let item = Item::octets(INBOX, document);
+        let kind = Some(MgmtTree::media_type(Encoding::Wbxml).to_owned());
+        let meta = Some(Meta { kind, ..item.meta.unwrap_or_default() });
+        let item = Item { meta, ..item };
         let header = Header {
             session_id: "1".to_owned(),
             message_id: MessageId(1),

@@ -72,7 +72,7 @@ impl Descriptor {
                 Event::End(_) => {
                     if path.len() == 2 {
                         let name = path.last().map(String::as_str).unwrap_or_default();
-                        found.take(name, text.trim(), &mut size)?;
+                        store(&mut found, name, text.trim(), &mut size)?;
                     }
                     path.pop();
                     text.clear();
@@ -90,25 +90,6 @@ impl Descriptor {
             return Err(invalid("an incomplete descriptor", "type, size and objectURI"));
         }
         Ok(found)
-    }
-
-    fn take(&mut self, name: &str, text: &str, size: &mut Option<u64>) -> Result<(), WireError> {
-        let optional = (!text.is_empty()).then(|| text.to_owned());
-        match name {
-            "DDVersion" => self.version = optional,
-            "type" if self.types.len() < MAX_TYPES => self.types.extend(optional),
-            "size" => *size = Some(text.parse().map_err(|_| invalid(text, "a number of octets"))?),
-            "objectURI" | "installNotifyURI" if text.len() > MAX_URI => {
-                return Err(invalid("a long URI", "at most 512 characters"));
-            }
-            "objectURI" => text.clone_into(&mut self.object_uri),
-            "installNotifyURI" => self.install_notify_uri = optional,
-            "name" => self.name = optional,
-            "vendor" => self.vendor = optional,
-            "description" => self.description = optional,
-            _ => {}
-        }
-        Ok(())
     }
 
     /// Returns the document.
@@ -214,6 +195,31 @@ fn character(reference: &quick_xml::events::BytesRef<'_>) -> Result<char, WireEr
 
 fn invalid(found: impl ToString, expected: &'static str) -> WireError {
     WireError::invalid("descriptor", found.to_string(), expected)
+}
+
+/// Stores the text of an element; unknown ones are skipped.
+fn store(
+    found: &mut Descriptor,
+    name: &str,
+    text: &str,
+    size: &mut Option<u64>,
+) -> Result<(), WireError> {
+    let optional = (!text.is_empty()).then(|| text.to_owned());
+    match name {
+        "DDVersion" => found.version = optional,
+        "type" if found.types.len() < MAX_TYPES => found.types.extend(optional),
+        "size" => *size = Some(text.parse().map_err(|_| invalid(text, "a number of octets"))?),
+        "objectURI" | "installNotifyURI" if text.len() > MAX_URI => {
+            return Err(invalid("a long URI", "at most 512 characters"));
+        }
+        "objectURI" => text.clone_into(&mut found.object_uri),
+        "installNotifyURI" => found.install_notify_uri = optional,
+        "name" => found.name = optional,
+        "vendor" => found.vendor = optional,
+        "description" => found.description = optional,
+        _ => {}
+    }
+    Ok(())
 }
 
 #[cfg(test)]

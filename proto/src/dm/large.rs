@@ -160,17 +160,17 @@ impl Chunker {
     /// Takes an item apart for messages of a form.
     #[must_use]
     pub fn new(item: &Item, encoding: Encoding) -> Self {
-        let mut item = item.clone();
-        let data = match (item.data.take(), encoding) {
+        let item = item.clone();
+        let (meta, data) = match (item.data, encoding) {
             (Some(Data::Octets(octets)), Encoding::Xml) => {
-                item.meta.get_or_insert_default().format = Some(Format::B64);
-                Data::Text(crate::dm::auth::base64(&octets))
+                let meta = item.meta.unwrap_or_default();
+                let meta = Some(Meta { format: Some(Format::B64), ..meta });
+                (meta, Data::Text(crate::dm::auth::base64(&octets)))
             }
-            (Some(data), Encoding::Xml | Encoding::Wbxml) => data,
-            (None, _) => Data::Text(String::new()),
+            (Some(data), Encoding::Xml | Encoding::Wbxml) => (item.meta, data),
+            (None, _) => (item.meta, Data::Text(String::new())),
         };
-        item.more_data = false;
-        Self { item, data, offset: 0 }
+        Self { item: Item { meta, data: None, more_data: false, ..item }, data, offset: 0 }
     }
 
     /// Returns whether nothing is left.

@@ -87,8 +87,7 @@ pub struct Notification {
 pub struct Received {
     digest: [u8; DIGEST_LENGTH],
     trigger: Vec<u8>,
-    /// Its content, not authenticated.
-    pub notification: Notification,
+    notification: Notification,
 }
 
 impl fmt::Debug for Received {
@@ -112,6 +111,12 @@ impl Received {
         let digest = reader.array("notification digest")?;
         let trigger = reader.clone().take_remaining().to_vec();
         Ok(Self { digest, trigger, notification: trigger_of(&mut reader)? })
+    }
+
+    /// Returns its content, which is not authenticated.
+    #[must_use]
+    pub const fn notification(&self) -> &Notification {
+        &self.notification
     }
 
     /// Returns whether the holder of the server's secret sent it with this nonce.

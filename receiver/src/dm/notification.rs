@@ -64,7 +64,7 @@ impl NotificationFilter {
         };
         let proved =
             [nonce, FALLBACK_NONCE].into_iter().any(|nonce| received.is_from(secret, nonce));
-        let notification = received.notification;
+        let notification = received.notification();
         if !proved || notification.server_id != self.server_id {
             return NotificationOutcome::Ignored;
         }

@@ -226,7 +226,7 @@ impl BootstrapInbox {
                     if BootstrapProposal::wants_pin(octets) && attempt < PIN_ATTEMPTS =>
                 {
                     let answer = ask(&self.settings, &self.prompter, pin_question(attempt));
-                    secrets.pin = Some(pin_of(answer)?);
+                    secrets = SharedSecrets { pin: Some(pin_of(answer)?), ..secrets };
                     attempt += 1;
                 }
                 Err(error) => {

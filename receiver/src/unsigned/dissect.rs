@@ -12,7 +12,7 @@ use std::{
 use proto::{
     fec::oti::Oti,
     flute::{
-        alc::Packet,
+        alc::{Packet, PayloadId},
         ext::{AUTH, CENC, FDT, FTI, NOP, TIME},
         fdt::{
             FileEntry,
@@ -146,8 +146,8 @@ impl Dissector {
         let described = self.entries.get(&of).and_then(|entry| entry.oti);
         let size = seen.oti.or(described).map(|oti| usize::from(oti.symbol_size()));
         let count = size.map_or(1, |size| payload.symbols.len().div_ceil(size.max(1)));
-        let held = seen.held.entry(payload.id.sbn).or_default();
-        held.extend((payload.id.esi.0..).take(count));
+        let PayloadId { sbn, esi } = payload.id;
+        seen.held.entry(sbn).or_default().extend((esi.0..).take(count));
         if toi == Toi::FDT { self.handle_fdt(at, source, tsi, packet) } else { String::new() }
     }
 

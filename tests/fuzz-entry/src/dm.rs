@@ -55,9 +55,9 @@ fn notification(octets: &[u8]) {
         !received.is_from(&secret, b"another nonce") || received.is_from(&secret, b"another nonce")
     );
     let again =
-        received.notification.emit(&secret, b"nonce").expect("what was read can be written");
+        received.notification().emit(&secret, b"nonce").expect("what was read can be written");
     let again = Received::parse(&again).expect("what was written");
-    assert!(again.is_from(&secret, b"nonce") && again.notification == received.notification);
+    assert!(again.is_from(&secret, b"nonce") && again.notification() == received.notification());
 }
 
 fn bootstrap(octets: &[u8]) {
@@ -72,7 +72,7 @@ fn bootstrap(octets: &[u8]) {
     let Ok(push) = Push::parse(octets) else { return };
     assert_eq!(Push::parse(&push.emit()).as_ref(), Ok(&push));
     let _proved = push.is_proved_by(&SecKey::Pin("1234".to_owned()));
-    document(&push.document);
+    document(push.document());
 }
 
 fn document(octets: &[u8]) {

@@ -179,7 +179,7 @@ impl FdtStore {
     fn assembly(&mut self, id: u32) -> &mut Assembly {
         let full = self.assemblies.len() >= self.limits.assemblies.max(1);
         if full && !self.assemblies.contains_key(&id) {
-            let oldest = self.assemblies.iter().min_by_key(|(_, assembly)| assembly.number);
+            let oldest = self.assemblies.iter().min_by_key(|(_, assembly)| assembly.number());
             if let Some(oldest) = oldest.map(|(id, _)| *id) {
                 self.assemblies.remove(&oldest);
             }

@@ -12,7 +12,7 @@ use proto::{
         large::Reassembler,
         syncml::{
             Alert, Command, CommandId, Data, Exec, Group, Header, Item, Manage, Message, MessageId,
-            Results, Status, Verb,
+            Meta, Results, Status, Verb,
         },
         ui::{Answer, Prompt},
         uri::NodeUri,
@@ -569,10 +569,12 @@ fn targets(command: &Command) -> Vec<NodeUri> {
 
 /// Returns an item with the format of its command, unless it has its own.
 fn with_meta(item: &Item, manage: &Manage) -> Item {
-    let mut item = item.clone();
-    let lacks_format = item.meta.as_ref().is_none_or(|meta| meta.format.is_none());
-    if let (true, Some(common)) = (lacks_format, &manage.meta) {
-        item.meta.get_or_insert_default().format.clone_from(&common.format);
+    let own = item.meta.clone().unwrap_or_default();
+    match &manage.meta {
+        Some(common) if own.format.is_none() => {
+            let meta = Some(Meta { format: common.format.clone(), ..own });
+            Item { meta, ..item.clone() }
+        }
+        Some(_) | None => item.clone(),
     }
-    item
 }

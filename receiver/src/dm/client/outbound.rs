@@ -206,14 +206,16 @@ impl OutboundPackage {
 
     /// Builds a message from as many queued commands as fit.
     pub(super) fn pack(&mut self, header: Header, end: PackageEnd) -> Message {
-        let mut message = Message { header, commands: Vec::new(), is_final: true };
-        let mut room = self.max_message_bytes.saturating_sub(self.encoding.length(&message));
+        let empty = Message { header, commands: Vec::new(), is_final: true };
+        let mut room = self.max_message_bytes.saturating_sub(self.encoding.length(&empty));
+        let header = empty.header;
+        let mut commands = Vec::new();
         let mut packed = Vec::new();
         let mut number = 0;
         while let Some(outgoing) = self.queue.pop_front() {
             number += 1;
             let outgoing = if let OutboundCommand::Large(results, chunker) = outgoing {
-                match self.next_chunk(&message.header, (results, chunker), (number, room)) {
+                match self.next_chunk(&header, (results, chunker), (number, room)) {
                     Some(chunk) => chunk,
                     None => break,
                 }
@@ -221,8 +223,8 @@ impl OutboundPackage {
                 outgoing
             };
             let command = outgoing.to_command(CommandId(number), &self.object);
-            let size = self.size_of_command(&message.header, &command);
-            if size > room && self.split_results(&message.header, &outgoing, size) {
+            let size = self.size_of_command(&header, &command);
+            if size > room && self.split_results(&header, &outgoing, size) {
                 continue;
             }
             if size > room && !packed.is_empty() {
@@ -230,9 +232,9 @@ impl OutboundPackage {
                 break;
             }
             room = room.saturating_sub(size);
-            let key = (message.header.message_id, CommandId(number));
+            let key = (header.message_id, CommandId(number));
             self.awaiting.add(key, &outgoing);
-            message.commands.push(command);
+            commands.push(command);
             packed.push(outgoing);
             if self.awaiting.chunk == Some(key) {
                 // No command may precede the next chunk of the object.
@@ -240,14 +242,13 @@ impl OutboundPackage {
             }
         }
         // spec: oma-dm 1 (final)
-        message.is_final = match end {
+        self.was_final = match end {
             PackageEnd::NextMessage => true,
             PackageEnd::LastCommand => self.queue.is_empty(),
             PackageEnd::Later => false,
         };
-        self.was_final = message.is_final;
         self.last.commands = packed;
-        message
+        Message { header, commands, is_final: self.was_final }
     }
 
     /// Builds a message from as many of these commands as fit; the queued ones stay.

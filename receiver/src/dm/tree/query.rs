@@ -2,7 +2,7 @@
 
 use proto::dm::{
     code::{Format, StatusCode},
-    syncml::Item,
+    syncml::{Data, Item, Location, Meta},
     uri::NodeUri,
 };
 
@@ -68,15 +68,13 @@ pub(super) fn list(
     while let Some((address, node)) = open.pop() {
         let found = find(&nodes, &node).ok_or(StatusCode::NOT_FOUND)?;
         let (format, value) = shape(&found);
-        let mut item = Item::value(&address, format, value.unwrap_or_default());
-        if !with_data || value.is_none() {
-            item.data = None;
-        }
-        let identifier = tree.object_identifier(&node);
-        if let Some(meta) = item.meta.as_mut().filter(|_| !identifier.is_empty()) {
-            meta.kind = Some(identifier.to_owned());
-        }
-        items.push(item);
+        let kind = Some(tree.object_identifier(&node)).filter(|it| !it.is_empty());
+        items.push(Item {
+            source: Some(Location::new(&address)),
+            meta: Some(Meta { kind: kind.map(str::to_owned), ..Meta::format(format) }),
+            data: value.filter(|_| with_data).map(Data::from),
+            ..Item::default()
+        });
         if items.len() > MAX_LISTED {
             return Err(StatusCode::TOO_LARGE);
         }

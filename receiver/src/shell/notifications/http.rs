@@ -132,7 +132,7 @@ mod tests {
     fn a_posted_bootstrap_document_is_returned_with_its_proof() {
         let key = proto::dm::bootstrap::SecKey::Pin("1234".to_owned());
         let push = Push::new(b"document".to_vec(), &key).unwrap();
-        let on = with_proof(&push.content_type(), push.document.clone());
+        let on = with_proof(&push.content_type(), push.document().to_vec());
         assert_eq!(on, push.emit());
         let content_type = "application/vnd.syncml.dm+wbxml; SEC=USERPIN; MAC=00".to_owned();
         let message = DmBootstrap { content_type, body: b"message".to_vec() };

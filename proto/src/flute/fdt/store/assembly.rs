@@ -20,7 +20,7 @@ const SPARE_SYMBOLS: u64 = 64;
 #[derive(Debug, Clone)]
 pub(super) struct Assembly {
     /// Orders assemblies by their beginning.
-    pub(super) number: u64,
+    number: u64,
     content_encoding: u8,
     oti: Option<Oti>,
     waiting: Vec<(PayloadId, Vec<u8>)>,
@@ -45,6 +45,11 @@ impl Assembly {
             taken: 0,
             blocks: BTreeMap::new(),
         }
+    }
+
+    /// Returns its number in the order of their begin.
+    pub(super) const fn number(&self) -> u64 {
+        self.number
     }
 
     /// Adds the symbols of a packet; returns the instance once it is complete.
