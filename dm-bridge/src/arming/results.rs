@@ -289,24 +289,51 @@ mod tests {
 
     #[test]
     fn every_named_result_code_has_its_phase() {
-        for (code, phase) in [
-            (200, ArmingPhase::Reported),
-            (250, ArmingPhase::Deferred),
-            (251, ArmingPhase::Reported),
-            (402, ArmingPhase::Failed),
-            (403, ArmingPhase::Refused),
-            (404, ArmingPhase::Refused),
-            (411, ArmingPhase::NeedsUnicast),
-            (450, ArmingPhase::Missed),
-            (451, ArmingPhase::Incomplete),
-            (453, ArmingPhase::Disarmed),
-            (454, ArmingPhase::Expired),
-            (455, ArmingPhase::Refused),
-            (501, ArmingPhase::Failed),
-            (550, ArmingPhase::Incomplete),
-            (9, ArmingPhase::Failed),
-        ] {
+        use ArmingPhase::{
+            Deferred, Disarmed, Expired, Failed, Incomplete, Missed, NeedsUnicast, Refused,
+            Reported,
+        };
+        let expected = [
+            (200, Reported),
+            (250, Deferred),
+            (251, Reported),
+            (400, Failed),
+            (401, Refused),
+            (402, Failed),
+            (403, Refused),
+            (404, Refused),
+            (405, Refused),
+            (406, Failed),
+            (407, Failed),
+            (408, Failed),
+            (409, Failed),
+            (410, Failed),
+            (411, NeedsUnicast),
+            (412, Failed),
+            (450, Missed),
+            (451, Incomplete),
+            (452, Refused),
+            (453, Disarmed),
+            (454, Expired),
+            (455, Refused),
+            (456, Refused),
+            (457, Failed),
+            (500, Failed),
+            (501, Failed),
+            (502, Failed),
+            (503, Failed),
+            (550, Incomplete),
+            (551, Incomplete),
+        ];
+        assert_eq!(expected.map(|(code, _)| ResultCode(code)).as_slice(), ResultCode::NAMED);
+        for (code, phase) in expected {
             assert_eq!(phase_of(ResultCode(code)), phase, "{code}");
         }
+    }
+
+    #[test]
+    fn the_result_code_of_a_vendor_counts_by_its_range() {
+        assert_eq!(phase_of(ResultCode(260)), ArmingPhase::Reported);
+        assert_eq!(phase_of(ResultCode(9)), ArmingPhase::Failed);
     }
 }
