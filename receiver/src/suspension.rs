@@ -3,35 +3,24 @@
 //!
 //! User and server reasons are explicit; the others follow from the environment by the policy.
 
-mod environment;
 mod policy;
 mod reason;
 
 use std::collections::BTreeSet;
 
 use proto::{
-    dm::{code::StatusCode, nodes::broadcast},
+    dm::{code::StatusCode, policy::PolicyNode},
     wire::WireError,
 };
 
 pub use self::{
-    environment::{ExternalCondition, Readings},
-    policy::{HYSTERESIS, InstallPolicy, Policy, SuspendOn},
-    reason::SuspendReason,
+    policy::{HYSTERESIS, InstallPolicy, Policy, Readings, SuspendOn},
+    reason::{ExternalCondition, Source, SuspendReason},
 };
 use crate::{
     store::journal_state::{JournalState, PolicySetting},
     user::{Consent, UserInterface},
 };
-
-/// The reasons that are derived from the environment.
-const ENVIRONMENT_REASONS: [SuspendReason; 5] = [
-    SuspendReason::Battery,
-    SuspendReason::Memory,
-    SuspendReason::Call,
-    SuspendReason::Network,
-    SuspendReason::Thermal,
-];
 
 /// The active suspend reasons, and the environment and the policy from which some of them follow.
 #[derive(Debug)]
@@ -135,7 +124,8 @@ impl Suspension {
             let holds = holding.contains(&reason);
             if holds { SuspensionEvent::Holds(reason) } else { SuspensionEvent::Ended(reason) }
         };
-        ENVIRONMENT_REASONS.map(event).into()
+        let reasons = SuspendReason::ALL.into_iter();
+        reasons.filter(|reason| reason.source() == Source::Environment).map(event).collect()
     }
 
     /// Returns whether a call or a lost network prevents DM sessions.
@@ -172,7 +162,7 @@ impl Suspension {
             return Err(StatusCode::BAD_REQUEST);
         }
         let consent = policy.consent();
-        if node == broadcast::POLICY_CONSENT && consent.and(own) != consent {
+        if node == PolicyNode::Consent.path() && consent.and(own) != consent {
             tracing::info!(value, "policy rejected: weaker than the device's own consent setting");
             return Err(StatusCode::FORBIDDEN);
         }
@@ -196,8 +186,8 @@ mod tests {
         let set = |suspension: &mut Suspension, node, value| {
             suspension.set_policy(node, value, Consent::None, &UserInterface::Absent)
         };
-        assert_eq!(set(&mut suspension, broadcast::POLICY_BATTERY, "33"), Ok(()));
-        assert_eq!(set(&mut suspension, broadcast::POLICY_THERMAL, "-7"), Ok(()));
+        assert_eq!(set(&mut suspension, PolicyNode::Battery.path(), "33"), Ok(()));
+        assert_eq!(set(&mut suspension, PolicyNode::Thermal.path(), "-7"), Ok(()));
         let write = |suspension: &Suspension| {
             let mut state = JournalState::default();
             suspension.write_journal(&mut state);

@@ -131,22 +131,6 @@ pub mod broadcast {
     pub const PLAN: &str = "Ext/Broadcast/Plan";
     /// Parent of the settings that suspend reception.
     pub const POLICY: &str = "Ext/Broadcast/Policy/";
-    /// Charge below which reception is suspended, per cent.
-    pub const POLICY_BATTERY: &str = "Ext/Broadcast/Policy/Battery";
-    /// Share of memory in use above which reception is suspended, per cent.
-    pub const POLICY_MEMORY: &str = "Ext/Broadcast/Policy/Memory";
-    /// Share of storage in use above which reception is suspended, per cent.
-    pub const POLICY_STORAGE: &str = "Ext/Broadcast/Policy/Storage";
-    /// Temperature above which reception is suspended, degrees Celsius.
-    pub const POLICY_THERMAL: &str = "Ext/Broadcast/Policy/Thermal";
-    /// Effect of a metered network: `suspend` or `ignore`.
-    pub const POLICY_METERED: &str = "Ext/Broadcast/Policy/Metered";
-    /// Effect of a voice call: `suspend` or `ignore`.
-    pub const POLICY_CALL: &str = "Ext/Broadcast/Policy/Call";
-    /// Moment at which a verified image is installed: `at-once` or `on-command`.
-    pub const POLICY_INSTALL: &str = "Ext/Broadcast/Policy/Install";
-    /// Questions to the user: `none`, `download`, `install` or `both`.
-    pub const POLICY_CONSENT: &str = "Ext/Broadcast/Policy/Consent";
     /// The server's time in this DM session, decimal UTC seconds.
     pub const NOW: &str = "Ext/Broadcast/Now";
     /// Opening of the first window, decimal UTC seconds.

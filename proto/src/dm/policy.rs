@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{code::Format, nodes::broadcast};
+use super::code::Format;
 
 crate::words! {
     /// A node below `Ext/Broadcast/Policy`, by the word of operators.
@@ -32,14 +32,14 @@ impl PolicyNode {
     #[must_use]
     pub const fn path(self) -> &'static str {
         match self {
-            Self::Battery => broadcast::POLICY_BATTERY,
-            Self::Memory => broadcast::POLICY_MEMORY,
-            Self::Storage => broadcast::POLICY_STORAGE,
-            Self::Thermal => broadcast::POLICY_THERMAL,
-            Self::Metered => broadcast::POLICY_METERED,
-            Self::Call => broadcast::POLICY_CALL,
-            Self::Install => broadcast::POLICY_INSTALL,
-            Self::Consent => broadcast::POLICY_CONSENT,
+            Self::Battery => "Ext/Broadcast/Policy/Battery",
+            Self::Memory => "Ext/Broadcast/Policy/Memory",
+            Self::Storage => "Ext/Broadcast/Policy/Storage",
+            Self::Thermal => "Ext/Broadcast/Policy/Thermal",
+            Self::Metered => "Ext/Broadcast/Policy/Metered",
+            Self::Call => "Ext/Broadcast/Policy/Call",
+            Self::Install => "Ext/Broadcast/Policy/Install",
+            Self::Consent => "Ext/Broadcast/Policy/Consent",
         }
     }
 
@@ -47,6 +47,17 @@ impl PolicyNode {
     #[must_use]
     pub fn of_path(path: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|node| node.path() == path)
+    }
+
+    /// Returns the values that it takes, for people.
+    #[must_use]
+    pub const fn values(self) -> &'static str {
+        match self {
+            Self::Battery | Self::Memory | Self::Storage | Self::Thermal => "numbers",
+            Self::Metered | Self::Call => "suspend or ignore",
+            Self::Install => "at-once or on-command",
+            Self::Consent => "none, download, install or both",
+        }
     }
 
     /// Returns the format of its value.
@@ -62,6 +73,7 @@ impl PolicyNode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::dm::nodes::broadcast;
 
     #[test]
     fn each_node_has_its_own_word_and_path_and_an_unknown_word_is_rejected_with_all_of_them() {

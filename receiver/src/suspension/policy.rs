@@ -7,11 +7,9 @@
 use std::collections::BTreeSet;
 
 use proto::{dm::policy::PolicyNode, wire::WireError, words};
+use serde::Serialize;
 
-use super::{
-    environment::{ExternalCondition, Readings},
-    reason::SuspendReason,
-};
+use super::reason::{ExternalCondition, SuspendReason};
 use crate::user::Consent;
 
 /// The distance from its threshold that a value needs before its reason ends.
@@ -37,6 +35,23 @@ words! {
         /// At the Exec of `Update`, or when the server sets [`Self::AtOnce`] again.
         OnCommand = "on-command",
     }
+}
+
+/// The readings of the sensors; those that a device does not have, or cannot read, are absent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Readings {
+    /// Charge of the battery, per cent.
+    pub battery_percent: Option<u8>,
+    /// Set when the device runs on mains.
+    pub on_mains: bool,
+    /// Memory that is in use, per cent.
+    pub memory_percent: Option<u8>,
+    /// Storage of the data directory that is in use, per cent.
+    pub storage_percent: Option<u8>,
+    /// Set when the link is lost.
+    pub link_lost: bool,
+    /// The hottest zone, degrees Celsius.
+    pub celsius: Option<i16>,
 }
 
 /// Thresholds and choices that a server can set: the nodes below `Ext/Broadcast/Policy`.
@@ -158,47 +173,59 @@ impl Policy {
         conditions: &BTreeSet<ExternalCondition>,
         before: &BTreeSet<SuspendReason>,
     ) -> BTreeSet<SuspendReason> {
-        let reported = |condition| conditions.contains(&condition);
-        let margin = |reason| if before.contains(&reason) { HYSTERESIS } else { 0 };
-        let above = |value: Option<u8>, limit: u8| {
-            let limit_now = limit.saturating_sub(margin(SuspendReason::Memory));
-            limit < 100 && value.is_some_and(|value| value > limit_now)
+        let holds = |reason: &SuspendReason| {
+            let margin = if before.contains(reason) { HYSTERESIS } else { 0 };
+            self.suspends_for(*reason, margin, readings, conditions)
         };
-        let floor = self.battery_floor.saturating_add(margin(SuspendReason::Battery));
-        let low = self.battery_floor > 0
-            && !readings.on_mains
-            && readings.battery_percent.is_some_and(|percent| percent < floor);
-        let limit = self.thermal_limit - i16::from(margin(SuspendReason::Thermal));
-        let hot = readings.celsius.is_some_and(|celsius| celsius > limit);
-        let metered = reported(ExternalCondition::Metered) && self.metered == SuspendOn::Suspend;
-        [
-            (SuspendReason::Battery, low || reported(ExternalCondition::Battery)),
-            (
-                SuspendReason::Memory,
+        SuspendReason::ALL.into_iter().filter(holds).collect()
+    }
+
+    /// Returns whether a reason follows from the environment; a value has to be `margin` better
+    /// than its threshold to end it.
+    fn suspends_for(
+        &self,
+        reason: SuspendReason,
+        margin: u8,
+        readings: &Readings,
+        conditions: &BTreeSet<ExternalCondition>,
+    ) -> bool {
+        let reported = |condition| conditions.contains(&condition);
+        let above = |value: Option<u8>, limit: u8| {
+            limit < 100 && value.is_some_and(|value| value > limit.saturating_sub(margin))
+        };
+        match reason {
+            SuspendReason::User | SuspendReason::Server => false,
+            SuspendReason::Battery => {
+                let floor = self.battery_floor.saturating_add(margin);
+                let low = self.battery_floor > 0
+                    && !readings.on_mains
+                    && readings.battery_percent.is_some_and(|percent| percent < floor);
+                low || reported(ExternalCondition::Battery)
+            }
+            SuspendReason::Memory => {
                 above(readings.memory_percent, self.memory_limit)
                     || above(readings.storage_percent, self.storage_limit)
-                    || reported(ExternalCondition::Memory),
-            ),
-            (
-                SuspendReason::Call,
-                reported(ExternalCondition::Call) && self.call == SuspendOn::Suspend,
-            ),
-            (
-                SuspendReason::Network,
-                readings.link_lost || reported(ExternalCondition::Network) || metered,
-            ),
-            (SuspendReason::Thermal, hot || reported(ExternalCondition::Thermal)),
-        ]
-        .into_iter()
-        .filter_map(|(reason, holds)| holds.then_some(reason))
-        .collect()
+                    || reported(ExternalCondition::Memory)
+            }
+            SuspendReason::Call => {
+                reported(ExternalCondition::Call) && self.call == SuspendOn::Suspend
+            }
+            SuspendReason::Network => {
+                let metered =
+                    reported(ExternalCondition::Metered) && self.metered == SuspendOn::Suspend;
+                readings.link_lost || reported(ExternalCondition::Network) || metered
+            }
+            SuspendReason::Thermal => {
+                let limit = self.thermal_limit - i16::from(margin);
+                readings.celsius.is_some_and(|celsius| celsius > limit)
+                    || reported(ExternalCondition::Thermal)
+            }
+        }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use proto::dm::nodes::broadcast;
-
     use super::*;
 
     fn reasons(
@@ -262,21 +289,21 @@ mod tests {
     fn a_policy_is_read_as_it_is_written_and_accepts_nothing_else() {
         let mut policy = Policy::default();
         for (node, value) in [
-            (broadcast::POLICY_BATTERY, "30"),
-            (broadcast::POLICY_MEMORY, "80"),
-            (broadcast::POLICY_STORAGE, "90"),
-            (broadcast::POLICY_THERMAL, "-5"),
-            (broadcast::POLICY_METERED, "ignore"),
-            (broadcast::POLICY_CALL, "ignore"),
-            (broadcast::POLICY_INSTALL, "on-command"),
-            (broadcast::POLICY_CONSENT, "install"),
+            (PolicyNode::Battery.path(), "30"),
+            (PolicyNode::Memory.path(), "80"),
+            (PolicyNode::Storage.path(), "90"),
+            (PolicyNode::Thermal.path(), "-5"),
+            (PolicyNode::Metered.path(), "ignore"),
+            (PolicyNode::Call.path(), "ignore"),
+            (PolicyNode::Install.path(), "on-command"),
+            (PolicyNode::Consent.path(), "install"),
         ] {
             policy.set(node, value).unwrap();
             assert!(policy.nodes().contains(&(node, value.to_owned())), "{node}");
             assert!(policy.set(node, "much").is_err(), "{node}");
         }
-        assert!(policy.set(broadcast::POLICY_BATTERY, "101").is_err());
-        assert!(policy.set(broadcast::POLICY_THERMAL, "201").is_err());
+        assert!(policy.set(PolicyNode::Battery.path(), "101").is_err());
+        assert!(policy.set(PolicyNode::Thermal.path(), "201").is_err());
         assert!(policy.set("Ext/Broadcast/Policy/Other", "1").is_err());
         let conditions = BTreeSet::from([ExternalCondition::Call, ExternalCondition::Metered]);
         assert!(policy.reasons(&Readings::default(), &conditions, &BTreeSet::new()).is_empty());

@@ -1,10 +1,10 @@
 //! Arguments of `dm-bridge device`.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, sync::LazyLock};
 
 use clap::{Args, Subcommand};
 use proto::{
-    dm::{auth::AuthKind, encoding::Encoding},
+    dm::{auth::AuthKind, encoding::Encoding, policy::PolicyNode},
     ids::{ClassId, DeviceId, VendorId},
 };
 
@@ -33,11 +33,7 @@ pub enum DeviceVerb {
     /// Queue a resume command for the next DM session
     Resume(DeviceCommandArgs),
     /// Queue policy values for the next DM session (Ext/Broadcast/Policy)
-    ///
-    /// NODE is battery, memory, storage, thermal (numbers), metered, call (suspend or ignore),
-    /// install (at-once or on-command) or consent (none, download, install or both). The device
-    /// validates the value; `device show` prints its status: 200 set, 400 invalid value, 403 weaker
-    /// than the device's own consent, 404 unknown node, 406 no user to prompt.
+    #[command(long_about = POLICY_ABOUT.as_str())]
     Policy(PolicyArgs),
     /// Set the profile of one device
     Profile {
@@ -137,6 +133,30 @@ pub struct DeviceCommandArgs {
     #[command(flatten)]
     pub output: OutputArgs,
 }
+
+/// Help of `dm-bridge device policy`, which names each node of the policy.
+static POLICY_ABOUT: LazyLock<String> = LazyLock::new(|| {
+    let mut groups: Vec<(String, &str)> = Vec::new();
+    for node in PolicyNode::ALL {
+        match groups.last_mut() {
+            Some((nodes, values)) if *values == node.values() => {
+                nodes.push_str(", ");
+                nodes.push_str(node.as_str());
+            }
+            Some(_) | None => groups.push((node.to_string(), node.values())),
+        }
+    }
+    let groups = groups.iter().map(|(nodes, values)| format!("{nodes} ({values})"));
+    let mut nodes = groups.collect::<Vec<_>>();
+    let last = nodes.pop().unwrap_or_default();
+    format!(
+        "Queue policy values for the next DM session (Ext/Broadcast/Policy)\n\n\
+         NODE is {} or {last}. The device validates the value; `device show` prints its status: \
+         200 set, 400 invalid value, 403 weaker than the device's own consent, 404 unknown node, \
+         406 no user to prompt.",
+        nodes.join(", ")
+    )
+});
 
 /// Arguments of `dm-bridge device policy`.
 #[derive(Debug, Args)]

@@ -1,7 +1,7 @@
 //! The server's policy for installation and consent: the nodes `Policy/Install` and
 //! `Policy/Consent`.
 
-use proto::dm::{code::StatusCode, nodes::broadcast, ui::Answer};
+use proto::dm::{code::StatusCode, policy::PolicyNode, ui::Answer};
 
 use super::*;
 use crate::user::{Consent, PromptPurpose, Reply, Settings, StandingConsent, UserInterface};
@@ -22,7 +22,7 @@ impl Device {
 
     fn on_command() -> Self {
         let mut device = Self::new();
-        assert_eq!(device.set(broadcast::POLICY_INSTALL, "on-command"), StatusCode::OK);
+        assert_eq!(device.set(PolicyNode::Install.path(), "on-command"), StatusCode::OK);
         device
     }
 
@@ -86,9 +86,9 @@ fn what_the_policy_holds_is_installed_when_it_changes_and_what_a_download_holds_
         device.receive_pass();
         assert!(device.installed.is_empty());
         device.restart();
-        device.set(broadcast::POLICY_BATTERY, "1");
+        device.set(PolicyNode::Battery.path(), "1");
         assert!(device.installed.is_empty(), "another node");
-        device.set(broadcast::POLICY_INSTALL, "at-once");
+        device.set(PolicyNode::Install.path(), "at-once");
         assert_eq!(device.installed.len(), usize::from(installs), "{operation}");
         assert_eq!(device.results(), if installs { vec![250, 200] } else { vec![200] });
     }
@@ -110,18 +110,18 @@ fn a_server_adds_prompts_and_removes_none() {
         (None, "", StatusCode::BAD_REQUEST, None),
     ] {
         let mut device = with_user(own, StandingConsent::Open);
-        assert_eq!(device.set(broadcast::POLICY_CONSENT, value), code, "{own:?} {value}");
+        assert_eq!(device.set(PolicyNode::Consent.path(), value), code, "{own:?} {value}");
         device.restart();
-        assert_eq!(device.shown(broadcast::POLICY_CONSENT), counts.as_str(), "{own:?} {value}");
+        assert_eq!(device.shown(PolicyNode::Consent.path()), counts.as_str(), "{own:?} {value}");
         device.receive_in_window();
         assert_eq!(device.about().contains(&PromptPurpose::Download), counts.covers_download());
         assert_eq!(device.installed.len(), usize::from(counts == None), "{own:?} {value}");
     }
     // The word of a server does not make a user appear.
     let mut device = Device::new();
-    assert_eq!(device.set(broadcast::POLICY_CONSENT, "both"), StatusCode::NOT_SUPPORTED);
-    assert_eq!(device.set(broadcast::POLICY_INSTALL, "never"), StatusCode::BAD_REQUEST);
-    assert_eq!(device.shown(broadcast::POLICY_INSTALL), "at-once");
+    assert_eq!(device.set(PolicyNode::Consent.path(), "both"), StatusCode::NOT_SUPPORTED);
+    assert_eq!(device.set(PolicyNode::Install.path(), "never"), StatusCode::BAD_REQUEST);
+    assert_eq!(device.shown(PolicyNode::Install.path()), "at-once");
     device.receive_in_window();
     assert_eq!(device.phase(), Phase::Confirmed);
 }
@@ -134,12 +134,12 @@ fn a_policy_of_consent_counts_at_once_and_the_standing_consent_takes_precedence(
     device.to(OPENS);
     device.receive_some(3);
     assert_eq!(device.joined.len(), 1);
-    device.set(broadcast::POLICY_CONSENT, "both");
+    device.set(PolicyNode::Consent.path(), "both");
     assert_eq!((device.about(), device.joined.len()), (vec![PromptPurpose::Download], 0));
     device.agree();
     device.receive_pass();
     assert_eq!((device.phase(), device.installed.len()), (Phase::Deferred, 0));
-    device.set(broadcast::POLICY_CONSENT, "none");
+    device.set(PolicyNode::Consent.path(), "none");
     assert_eq!(device.phase(), Phase::Confirmed, "nobody wants it asked any more");
 
     for (standing, result) in [
@@ -149,7 +149,7 @@ fn a_policy_of_consent_counts_at_once_and_the_standing_consent_takes_precedence(
     ] {
         for value in ["none", "both"] {
             let mut device = with_user(Consent::None, standing);
-            assert_eq!(device.set(broadcast::POLICY_CONSENT, value), StatusCode::OK);
+            assert_eq!(device.set(PolicyNode::Consent.path(), value), StatusCode::OK);
             device.arm();
             device.to(OPENS);
             if !device.asked.is_empty() {

@@ -336,12 +336,12 @@ fn there_is_no_session_in_a_call_or_without_a_link() {
 // test: oma-002 2 (thresholds that a server sets)
 #[test]
 fn a_policy_that_the_server_sets_counts_at_once_and_after_a_restart() {
-    use proto::dm::{code::StatusCode, nodes::broadcast};
+    use proto::dm::{code::StatusCode, policy::PolicyNode};
     let mut device = Device::standing(Row::Receiving);
     let half = Readings { battery_percent: Some(50), ..Readings::default() };
     device.agent.handle_readings(device.now, half);
     let set = |device: &mut Device, value: &str| {
-        let code = device.agent.state.set_policy(device.now, broadcast::POLICY_BATTERY, value);
+        let code = device.agent.state.set_policy(device.now, PolicyNode::Battery.path(), value);
         device.agent.state.commit_if_dirty();
         device.run();
         code
