@@ -42,7 +42,7 @@
 //! 23. `proto::dm::encoding::write::message` writes its elements in the order of the DTD
 //! 24. [`proto::dm::code::Format::as_word`] names the format of a value
 //! 25. [`app::message_handler::store_changes`] stores what has changed
-//! 26. [`dm::context::DeviceContext::changes_since`] compares the rows
+//! 26. [`dm::context::changes_since`] compares the rows
 //! 27. [`shell::http::dm::response_to`] maps the outcome to a response
 //!
 //! # The way of a change

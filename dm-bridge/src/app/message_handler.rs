@@ -22,7 +22,7 @@ use crate::{
     campaign::model::{CampaignState, DeliveryMethod},
     dm::{
         Limits,
-        context::{Context, DeviceContext, latest},
+        context::{Context, DeviceContext, campaign_of, changes_since, latest, mark_stored},
         message::{InboundMessage, MessageOutcome, OutboundMessage},
         session::DmSession,
     },
@@ -99,7 +99,7 @@ impl DeviceSession {
             match store_changes(store, now, &before, &stored).await {
                 Ok(()) => {
                     if let (Some(session), MessageOutcome::Reply(reply)) = (session, &outcome) {
-                        stored.mark_stored(&before);
+                        mark_stored(&before, &mut stored);
                         self.context = (!session.is_finished()).then_some((now, stored));
                         self.session = Some(session);
                         self.last_reply = Some((digest, reply.clone()));
@@ -143,7 +143,7 @@ async fn add_running_campaigns(
     context: &mut DeviceContext,
 ) -> Result<(), StoreError> {
     for campaign in store.campaigns().await? {
-        let known = context.campaign(campaign.id).is_some();
+        let known = campaign_of(context, campaign.id).is_some();
         if campaign.state == CampaignState::Running && !known {
             context.campaigns.push(campaign);
         }
@@ -183,7 +183,7 @@ pub async fn store_changes(
     before: &DeviceContext,
     after: &DeviceContext,
 ) -> Result<(), StoreError> {
-    let changes = after.changes_since(before);
+    let changes = changes_since(before, after);
     if changes.is_empty() && after.notes.is_empty() {
         return Ok(());
     }

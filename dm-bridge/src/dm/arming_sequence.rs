@@ -21,7 +21,7 @@ use proto::{
 use super::{
     Limits,
     capabilities::Capabilities,
-    context::{Context, DeviceContext},
+    context::{Context, DeviceContext, audit_note, campaign_of, latest, update_latest},
     outbox::{GroupKind, GroupSupport, PlannedCommand, Requirement, UNANSWERED, is_carried_out},
 };
 use crate::{
@@ -76,7 +76,7 @@ impl ArmingSequence {
         id: CampaignId,
         consented: &BTreeSet<CampaignId>,
     ) -> Option<Self> {
-        let row = ctx.stored.latest().find(|row| row.campaign == id).cloned()?;
+        let row = latest(&ctx.stored.attempts).find(|row| row.campaign == id).cloned()?;
         let commands = match row.delivery_method {
             DeliveryMethod::Broadcast => broadcast_commands(ctx, capabilities, id),
             DeliveryMethod::Download | DeliveryMethod::Direct => {
@@ -85,7 +85,7 @@ impl ArmingSequence {
         };
         match commands {
             Ok((revision, commands)) => {
-                let campaign = ctx.stored.campaign(id)?;
+                let campaign = campaign_of(ctx.stored, id)?;
                 let exec = commands::exec(campaign, &ctx.stored.device, &row)?;
                 Some(Self {
                     campaign: id,
@@ -102,7 +102,7 @@ impl ArmingSequence {
                 })
             }
             Err((phase, reason)) => {
-                ctx.update_latest(id, |row| {
+                update_latest(ctx, id, |row| {
                     row.phase = phase.unwrap_or(row.phase);
                     row.reason = Some(reason);
                 });
@@ -148,9 +148,9 @@ impl ArmingSequence {
         match next {
             Ok(commands) => Some(commands),
             Err(reason) => {
-                ctx.audit_note(format!("not armed: {reason}"));
+                audit_note(ctx, format!("not armed: {reason}"));
                 // The attempt stays pending: no Exec was sent, so its correlator is unused.
-                ctx.update_latest(self.campaign, |row| row.reason = Some(reason));
+                update_latest(ctx, self.campaign, |row| row.reason = Some(reason));
                 None
             }
         }
@@ -224,7 +224,7 @@ impl ArmingSequence {
             }
             Requirement::Optional => {
                 self.mark_done(planned);
-                ctx.audit_note(reason);
+                audit_note(ctx, reason);
             }
         }
     }
@@ -268,9 +268,7 @@ fn broadcast_commands(
     capabilities: &Capabilities,
     id: CampaignId,
 ) -> CommandsResult {
-    let found = ctx
-        .stored
-        .campaign(id)
+    let found = campaign_of(ctx.stored, id)
         .and_then(|campaign| Some((campaign, campaign.open_broadcast_window(ctx.now)?)));
     let Some((campaign, (window, air))) = found else {
         return Err((None, "the campaign is not on air".to_owned()));
@@ -297,7 +295,7 @@ fn consent_prompt(
     capabilities: &Capabilities,
     id: CampaignId,
 ) -> Option<PlannedCommand> {
-    let campaign = stored.campaign(id)?;
+    let campaign = campaign_of(stored, id)?;
     let text = campaign.delivery.ask_user.as_ref()?;
     let runs =
         campaign.delivery.software.is_none() && capabilities.runs(&campaign.terms.firmware_version);
@@ -309,7 +307,7 @@ fn unicast_commands(
     capabilities: &Capabilities,
     row: &ArmingAttempt,
 ) -> CommandsResult {
-    let campaign = ctx.stored.campaign(row.campaign);
+    let campaign = campaign_of(ctx.stored, row.campaign);
     let window = campaign.and_then(|campaign| campaign.open_unicast_window(ctx.now));
     let held = capabilities.partial_package();
     let package = ctx.stored.packages.get(&row.campaign).map(|package| (&**package, held));
@@ -332,7 +330,7 @@ pub(super) fn on_consent_status(
     if code == StatusCode::NOT_EXECUTED {
         return None;
     }
-    ctx.audit_note(format!("{campaign}: the user answered {code}"));
+    audit_note(ctx, format!("{campaign}: the user answered {code}"));
     let (phase, reason) = match code {
         StatusCode::OK => return Some(Consent::Granted),
         StatusCode::NOT_MODIFIED | StatusCode::CANCELLED => {
@@ -345,7 +343,7 @@ pub(super) fn on_consent_status(
         _ => (ArmingPhase::Pending, format!("the user did not answer: {code}")),
     };
     let refused = code == StatusCode::NOT_MODIFIED || code == StatusCode::CANCELLED;
-    ctx.update_latest(campaign, |row| {
+    update_latest(ctx, campaign, |row| {
         row.phase = phase;
         row.reason = Some(reason);
         row.result_code = refused.then_some(ResultCode::USER_CANCELLED.0);
@@ -360,9 +358,9 @@ pub(super) fn on_exec_status(
     code: StatusCode,
     limits: Limits,
 ) {
-    ctx.audit_note(format!("{campaign}: Exec answered {code}"));
+    audit_note(ctx, format!("{campaign}: Exec answered {code}"));
     let mut again = None;
-    ctx.update_latest(campaign, |row| match code {
+    update_latest(ctx, campaign, |row| match code {
         accepted if is_carried_out(accepted) => {
             row.armed_revision = revision;
             row.reason = None;

@@ -8,7 +8,7 @@ use proto::dm::{
 };
 
 use super::{
-    context::DeviceContext,
+    context::{DeviceContext, latest},
     outbox::{PlannedCommand, Property},
 };
 use crate::{
@@ -49,7 +49,7 @@ impl Capabilities {
         let waits = |row: &ArmingAttempt| {
             row.result_code.is_none() && (row.phase.is_open() || row.phase == ArmingPhase::Unknown)
         };
-        if stored.latest().any(waits) {
+        if latest(&stored.attempts).any(waits) {
             commands.extend(self.query(stored));
         }
         commands
@@ -69,7 +69,7 @@ impl Capabilities {
             PlannedCommand::read(Property::Phase, node(broadcast::PHASE)),
             PlannedCommand::read(Property::LargeObjects, device::LARGE_OBJECTS.to_owned()),
         ];
-        if stored.latest().any(|row| {
+        if latest(&stored.attempts).any(|row| {
             row.delivery_method == DeliveryMethod::Direct && row.phase == ArmingPhase::Pending
         }) {
             let held = node(fumo::PACKAGE_HELD);

@@ -20,31 +20,9 @@ pub struct Context<'a> {
     pub random: RandomBytes<'a>,
 }
 
-impl Context<'_> {
-    pub(super) fn audit_note(&mut self, text: impl Into<String>) {
-        self.stored.notes.push(text.into());
-    }
-
-    /// Changes the latest attempt for a campaign.
-    pub(super) fn update_latest(
-        &mut self,
-        campaign: CampaignId,
-        change: impl FnOnce(&mut ArmingAttempt),
-    ) {
-        let rows = self.stored.attempts.iter_mut().filter(|row| row.campaign == campaign);
-        if let Some(row) = rows.max_by_key(|row| row.attempt) {
-            let before = row.clone();
-            change(row);
-            if *row != before {
-                row.updated = self.now;
-            }
-        }
-    }
-}
-
 /// The stored rows that concern one device, as loaded for one message.
 ///
-/// The DM server changes the rows; [`DeviceContext::changes_since`] returns what has to be stored
+/// The DM server changes the rows; [`changes_since`] returns what has to be stored
 /// before the reply is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceContext {
@@ -60,36 +38,50 @@ pub struct DeviceContext {
     pub notes: Vec<String>,
 }
 
-impl DeviceContext {
-    /// Returns the rows that differ from `previous_step`.
-    #[must_use]
-    pub fn changes_since(&self, before: &Self) -> Vec<Change> {
-        let device = (self.device != before.device).then(|| Change::from(self.device.clone()));
-        let armings = self.attempts.iter().filter(|row| !before.attempts.contains(row));
-        device.into_iter().chain(armings.cloned().map(Change::from)).collect()
-    }
+/// Returns the rows that differ from those before.
+#[must_use]
+pub fn changes_since(before: &DeviceContext, after: &DeviceContext) -> Vec<Change> {
+    let device = (after.device != before.device).then(|| Change::from(after.device.clone()));
+    let attempts = after.attempts.iter().filter(|row| !before.attempts.contains(row));
+    device.into_iter().chain(attempts.cloned().map(Change::from)).collect()
+}
 
-    /// Counts up the versions of the rows that differ from `before`, after they were stored.
-    pub fn mark_stored(&mut self, before: &Self) {
-        if self.device != before.device {
-            self.device.version += 1;
+/// Counts up the versions of the rows that differ from those before, after they were stored.
+pub fn mark_stored(before: &DeviceContext, after: &mut DeviceContext) {
+    if after.device != before.device {
+        after.device.version += 1;
+    }
+    for row in after.attempts.iter_mut().filter(|row| !before.attempts.contains(row)) {
+        row.version += 1;
+    }
+    after.notes.clear();
+}
+
+/// Adds a text for the audit log.
+pub(super) fn audit_note(ctx: &mut Context<'_>, text: impl Into<String>) {
+    ctx.stored.notes.push(text.into());
+}
+
+/// Changes the latest attempt for a campaign.
+pub(super) fn update_latest(
+    ctx: &mut Context<'_>,
+    campaign: CampaignId,
+    change: impl FnOnce(&mut ArmingAttempt),
+) {
+    let rows = ctx.stored.attempts.iter_mut().filter(|row| row.campaign == campaign);
+    if let Some(row) = rows.max_by_key(|row| row.attempt) {
+        let before = row.clone();
+        change(row);
+        if *row != before {
+            row.updated = ctx.now;
         }
-        for row in self.attempts.iter_mut().filter(|row| !before.attempts.contains(row)) {
-            row.version += 1;
-        }
-        self.notes.clear();
     }
+}
 
-    /// Returns the campaign `id`, if it was read.
-    #[must_use]
-    pub fn campaign(&self, id: CampaignId) -> Option<&Campaign> {
-        self.campaigns.iter().find(|campaign| campaign.id == id)
-    }
-
-    /// Returns the latest attempt of each campaign.
-    pub fn latest(&self) -> impl Iterator<Item = &ArmingAttempt> {
-        latest(&self.attempts)
-    }
+/// Returns the campaign `id`, if it was read.
+#[must_use]
+pub fn campaign_of(stored: &DeviceContext, id: CampaignId) -> Option<&Campaign> {
+    stored.campaigns.iter().find(|campaign| campaign.id == id)
 }
 
 /// Returns the latest attempt of each campaign out of all attempts for one device.

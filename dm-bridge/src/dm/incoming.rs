@@ -7,7 +7,7 @@ use proto::dm::{
 };
 
 use super::{
-    context::Context,
+    context::{Context, audit_note},
     outbox::{UNANSWERED, is_carried_out},
 };
 use crate::{
@@ -30,7 +30,7 @@ pub(super) fn on_dev_info(ctx: &mut Context<'_>, items: &[Item]) -> StatusCode {
     }
     let mut ids = items.iter().filter(|item| uri(item).ends_with("DevInfo/DevId"));
     if ids.any(|item| item.data_text().map(str::trim) != Some(ctx.stored.device.id.as_str())) {
-        ctx.audit_note("DevInfo names another device");
+        audit_note(ctx, "DevInfo names another device");
         return StatusCode::FORBIDDEN;
     }
     StatusCode::OK
@@ -73,7 +73,7 @@ pub(super) fn on_phase(ctx: &mut Context<'_>, word: &str) {
 
 /// Handles the status of Suspend or Resume. A missing node is final; any other rejection may pass.
 pub(super) fn on_suspend_status(ctx: &mut Context<'_>, command: SuspendCommand, code: StatusCode) {
-    ctx.audit_note(format!("{command} answered {code}"));
+    audit_note(ctx, format!("{command} answered {code}"));
     let never = [
         StatusCode::NOT_FOUND,
         StatusCode::NOT_ALLOWED,
@@ -92,21 +92,24 @@ pub(super) fn on_suspend_status(ctx: &mut Context<'_>, command: SuspendCommand, 
 /// Handles the status of a policy setting; any status but "retry later" is final.
 pub(super) fn on_policy_status(ctx: &mut Context<'_>, setting: &NodeValue, code: StatusCode) {
     if code == UNANSWERED {
-        ctx.audit_note(format!("policy {setting} not answered"));
+        audit_note(ctx, format!("policy {setting} not answered"));
         return;
     }
-    ctx.audit_note(format!("policy {setting} answered {code}"));
+    audit_note(ctx, format!("policy {setting} answered {code}"));
     ctx.stored.device.policy.record_status(setting, code, ctx.now);
 }
 
 /// Handles a final alert of an attempt.
 pub(super) fn on_result(ctx: &mut Context<'_>, result: &OperationResult) -> Receipt {
     let receipt = results::record_result(&mut ctx.stored.attempts, result, ctx.now);
-    ctx.audit_note(match receipt {
-        Receipt::Recorded => format!("result {}", result.result),
-        Receipt::Duplicate => format!("result {} again", result.result),
-        Receipt::Unmatched => format!("result {} of no attempt, not counted", result.result),
-    });
+    audit_note(
+        ctx,
+        match receipt {
+            Receipt::Recorded => format!("result {}", result.result),
+            Receipt::Duplicate => format!("result {} again", result.result),
+            Receipt::Unmatched => format!("result {} of no attempt, not counted", result.result),
+        },
+    );
     receipt
 }
 

@@ -20,7 +20,7 @@ use proto::{
 };
 
 use super::{
-    context::{Context, DeviceContext},
+    context::{Context, DeviceContext, audit_note},
     outbox::{PlannedCommand, Purpose, Request, is_carried_out},
 };
 use crate::{
@@ -135,7 +135,7 @@ impl InventorySync {
                 text
             }
         };
-        ctx.audit_note(text);
+        audit_note(ctx, text);
         None
     }
 
@@ -192,11 +192,14 @@ pub(super) fn on_component_result(ctx: &mut Context<'_>, result: &OperationResul
     };
     // The inventory is read again: a result alone proves nothing.
     ctx.stored.device.components.refresh_requested |= receipt == Receipt::Recorded;
-    ctx.audit_note(match receipt {
-        Receipt::Recorded => format!("result {}", result.result),
-        Receipt::Duplicate => format!("result {} again", result.result),
-        Receipt::Unmatched => format!("result {} of no operation, not counted", result.result),
-    });
+    audit_note(
+        ctx,
+        match receipt {
+            Receipt::Recorded => format!("result {}", result.result),
+            Receipt::Duplicate => format!("result {} again", result.result),
+            Receipt::Unmatched => format!("result {} of no operation, not counted", result.result),
+        },
+    );
     receipt
 }
 

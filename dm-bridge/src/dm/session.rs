@@ -30,7 +30,7 @@ use super::{
     arming_sequence::{self, ArmingSequence, Consent},
     auth::{self, AuthOutcome, ClientCredentials},
     capabilities::Capabilities,
-    context::Context,
+    context::{Context, audit_note, campaign_of, update_latest},
     incoming::{self, clip},
     inventory::{self, MAX_LIST_BYTES},
     message::{InboundMessage, InboundObjects, MessageBuilder, MessageOutcome, refuse},
@@ -116,7 +116,7 @@ impl DmSession {
         };
         match outcome {
             AuthOutcome::Accepted(next) => {
-                ctx.audit_note("authenticated");
+                audit_note(ctx, "authenticated");
                 let quirks = &ctx.stored.device.profile.quirks;
                 let header = &inbound.message.header;
                 let mut session = Self::begin(header, limits, (ctx.random)(), quirks);
@@ -130,7 +130,7 @@ impl DmSession {
                 Err(MessageOutcome::AuthRequired(refusal(ctx, code, &nonce)))
             }
             AuthOutcome::AuthFailed(nonce) => {
-                ctx.audit_note("credential refused");
+                audit_note(ctx, "credential refused");
                 let code = StatusCode::INVALID_CREDENTIALS;
                 Err(MessageOutcome::AuthFailed(refusal(ctx, code, &nonce)))
             }
@@ -152,7 +152,7 @@ impl DmSession {
                 refusal(StatusCode::MISSING_CREDENTIALS, challenge(&next))
             }
             AuthOutcome::AuthFailed(next) => {
-                ctx.audit_note("proof of a message refused");
+                audit_note(ctx, "proof of a message refused");
                 refusal(StatusCode::INVALID_CREDENTIALS, challenge(&next))
             }
             AuthOutcome::LockedOut(_) => refusal(StatusCode::UNAVAILABLE, None),
@@ -224,7 +224,7 @@ impl DmSession {
             match self.server_auth.resend(ctx, &mut reply, status) {
                 Some(sent_as) => self.outbox.renumber(sent_as, reply.id()),
                 None => {
-                    ctx.audit_note("server authentication rejected");
+                    audit_note(ctx, "server authentication rejected");
                     self.end();
                 }
             }
@@ -239,7 +239,7 @@ impl DmSession {
             return reply.finish();
         }
         if let Some(reason) = self.abort_reason(ctx) {
-            ctx.audit_note(format!("session aborted: {reason}"));
+            audit_note(ctx, format!("session aborted: {reason}"));
             self.end();
             reply.alert(AlertCode::SESSION_ABORT, Vec::new());
             return reply.finish();
@@ -313,7 +313,7 @@ impl DmSession {
             if status.code.is_success() {
                 self.server_auth.on_accepted(&mut ctx.stored.device, status);
             } else {
-                ctx.audit_note(format!("header answered {}", status.code));
+                audit_note(ctx, format!("header answered {}", status.code));
                 self.end();
             }
         } else if let Some((planned, code)) = self.outbox.on_status(status) {
@@ -343,7 +343,7 @@ impl DmSession {
             }
             Purpose::Inventory => self.tasks.inventory().on_status(planned, code),
             Purpose::Component(correlator) => {
-                ctx.audit_note(format!("operation on a component answered {code}"));
+                audit_note(ctx, format!("operation on a component answered {code}"));
                 let components = &mut ctx.stored.device.components;
                 inventory::on_operation_status(components, correlator, code, ctx.now);
             }
@@ -356,18 +356,18 @@ impl DmSession {
             Purpose::Arm(campaign) => self.on_exec_status(ctx, *campaign, code),
             Purpose::Group(kind) => {
                 if !code.is_success() {
-                    ctx.audit_note(format!("{kind} answered {code}"));
+                    audit_note(ctx, format!("{kind} answered {code}"));
                     self.outbox.remove_groups(*kind);
                 }
             }
-            Purpose::NotifyUser => ctx.audit_note(format!("display alert answered {code}")),
+            Purpose::NotifyUser => audit_note(ctx, format!("display alert answered {code}")),
             Purpose::AskUser(campaign) => self.on_consent_status(ctx, *campaign, code),
             Purpose::Suspension(command) => incoming::on_suspend_status(ctx, *command, code),
             Purpose::Policy(setting) => incoming::on_policy_status(ctx, setting, code),
             Purpose::Disarm(campaign) => {
-                ctx.audit_note(format!("disarm answered {code}"));
+                audit_note(ctx, format!("disarm answered {code}"));
                 if is_carried_out(code) {
-                    ctx.update_latest(*campaign, |row| {
+                    update_latest(ctx, *campaign, |row| {
                         row.phase = ArmingPhase::Disarmed;
                         row.reason = Some("the campaign was stopped".to_owned());
                     });
@@ -426,7 +426,7 @@ impl DmSession {
         match alert.code {
             // spec: oma-dm 1.1 (1223)
             AlertCode::SESSION_ABORT => {
-                ctx.audit_note("session aborted by the device");
+                audit_note(ctx, "session aborted by the device");
                 self.end();
                 StatusCode::OK
             }
@@ -529,7 +529,7 @@ impl DmSession {
         }
         let Stage::Arming(sequence) = &self.stage else { return None };
         let campaign = sequence.open_campaign()?;
-        let found = ctx.stored.campaign(campaign);
+        let found = campaign_of(ctx.stored, campaign);
         let runs = found.is_some_and(|it| it.state == CampaignState::Running);
         (!runs).then(|| format!("campaign {campaign} was stopped"))
     }
@@ -635,12 +635,12 @@ impl DmSession {
     /// objects.
     fn abort_oversized(&mut self, ctx: &mut Context<'_>) {
         let reason = format!("a command does not fit into {} octets", self.outbox.max_message());
-        ctx.audit_note(&*reason);
+        audit_note(ctx, &*reason);
         if let Stage::Arming(sequence) = &self.stage {
             // The next session uses the next delivery method, if there is one.
-            let campaign = ctx.stored.campaign(sequence.campaign()).cloned();
+            let campaign = campaign_of(ctx.stored, sequence.campaign()).cloned();
             let next = |method| campaign.as_ref().and_then(|campaign| campaign.next_method(method));
-            ctx.update_latest(sequence.campaign(), |row| {
+            update_latest(ctx, sequence.campaign(), |row| {
                 row.reason = Some(reason);
                 if next(row.delivery_method).is_some() {
                     row.phase = ArmingPhase::NeedsUnicast;

@@ -14,7 +14,7 @@ use proto::{
 use super::{
     arming_sequence::ArmingSequence,
     capabilities::Capabilities,
-    context::{Context, latest},
+    context::{Context, campaign_of, latest},
     inventory::InventorySync,
     outbox::{PlannedCommand, Purpose, Request},
 };
@@ -182,12 +182,10 @@ fn wants_disarming(row: &ArmingAttempt, campaign: &Campaign) -> bool {
 /// Starts a new attempt by the next delivery method of a campaign, where the last one was not
 /// possible. Returns the campaigns with a new attempt.
 fn fall_back(ctx: &mut Context<'_>) -> Vec<CampaignId> {
-    let stuck: Vec<_> = ctx
-        .stored
-        .latest()
+    let stuck: Vec<_> = latest(&ctx.stored.attempts)
         .filter(|row| row.phase == ArmingPhase::NeedsUnicast)
         .filter_map(|row| {
-            let campaign = ctx.stored.campaign(row.campaign)?;
+            let campaign = campaign_of(ctx.stored, row.campaign)?;
             campaign.open_unicast_window(ctx.now)?;
             Some((row.clone(), campaign.next_method(row.delivery_method)?))
         })

@@ -18,7 +18,7 @@ use proto::{
 
 use super::{
     Limits,
-    context::{Context, DeviceContext},
+    context::{self, Context, DeviceContext},
     message::{InboundMessage, MessageOutcome, OutboundMessage},
     session::DmSession,
 };
@@ -126,7 +126,7 @@ fn decoded(reply: &OutboundMessage) -> Message {
 }
 
 fn latest(context: &DeviceContext) -> &ArmingAttempt {
-    context.latest().next().unwrap()
+    context::latest(&context.attempts).next().unwrap()
 }
 
 /// A device whose answers are its fields.
@@ -760,8 +760,8 @@ fn an_unfinished_package_is_continued_by_next_message() {
 fn only_changed_rows_are_stored() {
     let mut context = device_context();
     let before = context.clone();
-    assert!(context.changes_since(&before).is_empty());
+    assert!(context::changes_since(&before, &context).is_empty());
     Device::new().run(&mut context);
-    assert_eq!(context.changes_since(&before).len(), 2);
+    assert_eq!(context::changes_since(&before, &context).len(), 2);
     assert_eq!(context.attempts[0].campaign, CampaignId([7; 16]));
 }

@@ -10,7 +10,7 @@ use proto::{
 };
 
 use super::{
-    context::{Context, DeviceContext},
+    context::{Context, DeviceContext, audit_note, campaign_of, latest},
     outbox::PlannedCommand,
     tasks::{ArmingTask, SessionTasks},
 };
@@ -74,7 +74,7 @@ pub(super) fn on_update_request(
     } else {
         Decision::UnknownObject
     };
-    ctx.audit_note(format!("update request of the {}: {decision:?}", request.initiator));
+    audit_note(ctx, format!("update request of the {}: {decision:?}", request.initiator));
     // spec: oma-004 6.1 (the user who asks is notified in the same session)
     let text = (request.initiator == UpdateInitiator::User)
         .then(|| PlannedCommand::display_alert(AlertCode::DISPLAY, &decision.text()));
@@ -85,7 +85,7 @@ fn decide(ctx: &mut Context<'_>, tasks: &mut SessionTasks) -> Decision {
     if let Some(campaign) = newest_relevant(ctx.stored, ctx.now) {
         let (id, version) = (campaign.id, campaign.terms.firmware_version.clone());
         let policy = ctx.stored.device.update_requests.unwrap_or(campaign.update_requests);
-        let is_selected = ctx.stored.latest().any(|row| row.campaign == id);
+        let is_selected = latest(&ctx.stored.attempts).any(|row| row.campaign == id);
         if !is_selected && policy != UpdateRequestPolicy::Nothing {
             let correlator = fresh_correlator(ctx.random);
             let device = ctx.stored.device.id.clone();
@@ -98,7 +98,7 @@ fn decide(ctx: &mut Context<'_>, tasks: &mut SessionTasks) -> Decision {
     }
     match tasks.next_arming(ctx) {
         Some(ArmingTask::Arm(id)) => {
-            let campaign = ctx.stored.campaign(id);
+            let campaign = campaign_of(ctx.stored, id);
             let version = campaign.map(|found| found.terms.firmware_version.clone());
             Decision::Granted(version.unwrap_or_default())
         }
@@ -108,20 +108,21 @@ fn decide(ctx: &mut Context<'_>, tasks: &mut SessionTasks) -> Decision {
 
 /// Returns the decision when there is no task at present.
 fn without_task(context: &DeviceContext) -> Decision {
-    let mut open = context.latest().filter(|row| row.result_code.is_none() && row.phase.is_open());
+    let mut open =
+        latest(&context.attempts).filter(|row| row.result_code.is_none() && row.phase.is_open());
     match open.next() {
         None => Decision::Nothing,
         Some(row) if row.was_accepted() => Decision::InProgress,
         Some(row) => {
             let version =
-                context.campaign(row.campaign).map(|it| it.terms.firmware_version.clone());
+                campaign_of(context, row.campaign).map(|it| it.terms.firmware_version.clone());
             Decision::Later(version.unwrap_or_default())
         }
     }
 }
 
 fn is_in_progress(context: &DeviceContext, id: CampaignId) -> bool {
-    context.latest().any(|row| row.campaign == id && row.was_accepted())
+    latest(&context.attempts).any(|row| row.campaign == id && row.was_accepted())
 }
 
 /// Returns whether a request is about the firmware: no object means all of them, and some clients
@@ -142,8 +143,8 @@ fn newest_relevant(context: &DeviceContext, now: Utc) -> Option<&Campaign> {
         let terms = &campaign.terms;
         let runs = context.device.firmware_version.as_ref() == Some(&terms.firmware_version);
         let open = campaign.window.is_some_and(|window| now < window.closes);
-        let ended =
-            context.latest().any(|row| row.campaign == campaign.id && !row.phase.needs_broadcast());
+        let ended = latest(&context.attempts)
+            .any(|row| row.campaign == campaign.id && !row.phase.needs_broadcast());
         campaign.state == CampaignState::Running
             && open
             && !runs
