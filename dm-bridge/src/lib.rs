@@ -22,7 +22,7 @@
 //! 3. [`proto::dm::encoding::Encoding::parse`] parses the body within the limits
 //! 4. [`proto::dm::wbxml::parse`] reads the WBXML form
 //! 5. [`proto::wire::Reader::take`] bounds each token
-//! 6. `proto::dm::encoding::read::message` makes a message of the elements
+//! 6. [`proto::dm::encoding::read::message`] makes a message of the elements
 //! 7. [`proto::dm::syncml::Verb::from_name`] names the command that a Status answers
 //! 8. [`proto::ids::DeviceId::from_str`] validates the device id
 //! 9. [`app::message_handler::SessionTable::admit`] admits one more message
@@ -39,7 +39,7 @@
 //! 20. [`dm::outbox::Outbox::pack`] packs them up to the device's message size
 //! 21. [`dm::message::MessageBuilder::push_group`] numbers them
 //! 22. [`dm::message::InboundMessage::answer`] encodes the reply
-//! 23. `proto::dm::encoding::write::message` writes its elements in the order of the DTD
+//! 23. [`proto::dm::encoding::write::message`] writes its elements in the order of the DTD
 //! 24. [`proto::dm::code::Format::as_word`] names the format of a value
 //! 25. [`app::message_handler::store_changes`] stores what has changed
 //! 26. [`dm::context::changes_since`] compares the rows
@@ -63,6 +63,23 @@
 //!
 //! Signed documents decide what may be installed; this server decides which devices are armed, and
 //! when. It holds no key that could sign software.
+//!
+//! [`dm::arming_sequence::ArmingSequence::next`]: dm/arming_sequence/struct.ArmingSequence.html#method.next
+//! [`dm::arming_sequence::ArmingSequence::on_write_status`]: dm/arming_sequence/struct.ArmingSequence.html#method.on_write_status
+//! [`dm::message::MessageBuilder::push_group`]: dm/message/struct.MessageBuilder.html#method.push_group
+//! [`dm::outbox::Outbox::on_status`]: dm/outbox/struct.Outbox.html#method.on_status
+//! [`dm::outbox::Outbox::pack`]: dm/outbox/struct.Outbox.html#method.pack
+//! [`dm::server_auth::ServerAuth::on_accepted`]: dm/server_auth/struct.ServerAuth.html#method.on_accepted
+//! [`proto::dm::encoding::read::message`]: ../proto/dm/encoding/read/fn.message.html
+//! [`proto::dm::encoding::write::message`]: ../proto/dm/encoding/write/fn.message.html
+//! [`shell::http::dm::post`]: shell/http/dm/fn.post.html
+//! [`shell::http::dm::response_to`]: shell/http/dm/fn.response_to.html
+//! [`shell::store::sqlite::columns::int`]: shell/store/sqlite/columns/fn.int.html
+//! [`shell::store::sqlite::rows::audit::append`]: shell/store/sqlite/rows/audit/fn.append.html
+//! [`shell::store::sqlite::rows::device::update_devices`]: shell/store/sqlite/rows/device/fn.update_devices.html
+//! [`shell::store::sqlite::sealing::is_fresh`]: shell/store/sqlite/sealing/fn.is_fresh.html
+//! [`shell::store::sqlite::table::BatchTexts::of`]: shell/store/sqlite/table/struct.BatchTexts.html#method.of
+//! [`shell::store::sqlite::writer::optimistic_batch`]: shell/store/sqlite/writer/fn.optimistic_batch.html
 
 pub mod api;
 pub mod app;
@@ -74,3 +91,9 @@ pub mod fleet;
 pub mod notification;
 pub mod random;
 pub mod shell;
+
+// Traits whose methods the docs above link to.
+#[cfg(doc)]
+use self::fleet::store::FleetStore as _;
+#[cfg(doc)]
+use std::str::FromStr as _;

@@ -7,8 +7,8 @@
 //! //! 2. [`proto::dm::encoding::Encoding::parse`] parses its body
 //! ```
 //!
-//! A step is the path of a function from the crate, or from `proto`; one in a private module of
-//! `proto` is no link. It resolves when the longest module of the path is a file, and that file has
+//! A step is the path of a function from the crate, or from `proto`. One that is not visible from the
+//! root has the address of its page below the list. A step resolves when the longest module of the path is a file, and that file has
 //! the function and the `impl` of its type.
 
 use std::collections::BTreeSet;
