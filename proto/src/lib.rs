@@ -15,11 +15,14 @@
 //! | [`trust`] | signed documents, and the hash plan that authenticates packets |
 //! | [`tune_in`] | the `fumocast:` URL and the window |
 //! | [`control`] | messages between dm-bridge and carousel |
+//! | `fixtures` | keys, documents and packets for tests, behind the feature `fixtures` |
 
 pub mod control;
 pub mod crypto;
 pub mod dm;
 pub mod fec;
+#[cfg(any(test, feature = "fixtures"))]
+pub mod fixtures;
 pub mod flute;
 pub mod ids;
 pub mod pcap;

@@ -38,6 +38,3 @@ pub mod trust;
 pub mod unsigned;
 pub mod update;
 pub mod user;
-
-#[cfg(test)]
-mod testing;

@@ -31,10 +31,13 @@ use dm_bridge::{
     },
     fleet::{attempt::ArmingPhase, memory::MemoryStore, store::FleetStore},
 };
-use fumocast_tests::broadcast::{Broadcast, CLASS, Keys, NOW, VENDOR, seal};
 use proto::{
     control::PrepareRequest,
     dm::encoding::Encoding,
+    fixtures::{
+        broadcast::{Broadcast, NOW},
+        documents::{CLASS, Keys, VENDOR, Validity, seal},
+    },
     ids::{ClassId, ComponentId, Tsi},
     time::{Mono, Now, Utc},
     trust::DocumentKind,
@@ -58,16 +61,16 @@ impl Attempt {
     /// Nothing is wrong with it.
     fn honest(broadcast: &Broadcast) -> Self {
         Self {
-            root: broadcast.keys.root_envelope().unwrap(),
-            campaign: broadcast.campaign_envelope().unwrap(),
-            manifest: broadcast.manifest_envelope().unwrap(),
+            root: broadcast.keys.root_envelope(),
+            campaign: broadcast.campaign_envelope(),
+            manifest: broadcast.manifest_envelope(),
         }
     }
 
     fn by_a_stranger(broadcast: &Broadcast) -> Self {
-        let stranger = Keys::new().unwrap();
+        let stranger = Keys::random(Validity::of_a_day(NOW));
         let campaign = broadcast.campaign.emit().unwrap();
-        let campaign = seal(DocumentKind::Campaign, campaign, &stranger.campaign).unwrap();
+        let campaign = seal(DocumentKind::Campaign, campaign, &stranger.campaign);
         Self { campaign, ..Self::honest(broadcast) }
     }
 
@@ -87,7 +90,7 @@ impl Attempt {
 }
 
 fn broadcast() -> Broadcast {
-    Broadcast::new(128, 1).unwrap()
+    Broadcast::new(128, 1)
 }
 
 // The device.
@@ -119,7 +122,7 @@ impl Device {
         Self {
             kind: DeviceClass { vendor: VENDOR, class: CLASS },
             history: AcceptanceHistory::default(),
-            tune_in: broadcast.tune_in().unwrap(),
+            tune_in: broadcast.tune_in(),
             window: broadcast.window(),
         }
     }
@@ -243,7 +246,7 @@ async fn the_management_server_refuses_each_attack_for_its_reason() {
 
     let id = campaigns::create(&store, NOW, honest.clone(), &mut chance).await.unwrap();
     let mut older = self::broadcast();
-    older.keys = Keys::new().unwrap();
+    older.keys = Keys::random(Validity::of_a_day(NOW));
     older.campaign.id.0[0] ^= 1;
     older.campaign.sequence -= 1;
     let older = order(&Attempt::honest(&older), &older);

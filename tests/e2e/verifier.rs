@@ -2,13 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fumocast_tests::{
-    broadcast::{Broadcast, TSI},
-    lab::forgery::Forger,
-};
+use fumocast_tests::lab::forgery::Forger;
 use proto::{
     crypto::Hash16,
     fec::{codec::BlockDecoder as _, raptorq_crate::Decoder},
+    fixtures::broadcast::{Broadcast, TSI},
     flute::alc::Packet,
     ids::{Esi, Sbn},
     time::Mono,
@@ -39,7 +37,7 @@ impl PacketAuth for AcceptAll {
 
 #[test]
 fn the_hash_plan_takes_the_exact_image_out_of_ten_forged_packets_for_each_true_one() {
-    let broadcast = Broadcast::new(512, 2).unwrap();
+    let broadcast = Broadcast::new(512, 2);
     let (image, stats) = received(&broadcast, HashPlan);
     assert!(image == broadcast.image);
     assert!(stats.data_forged > 1000 && stats.table_forged > 10, "{stats:?}");
@@ -47,7 +45,7 @@ fn the_hash_plan_takes_the_exact_image_out_of_ten_forged_packets_for_each_true_o
 
 #[test]
 fn a_receiver_that_accepts_everything_is_ruined_by_the_same_flood() {
-    let broadcast = Broadcast::new(512, 2).unwrap();
+    let broadcast = Broadcast::new(512, 2);
     let (image, stats) = received(&broadcast, AcceptAll);
     assert!(image != broadcast.image);
     assert_eq!(stats.forged(), 0);
@@ -60,7 +58,7 @@ fn received(broadcast: &Broadcast, packet_auth: impl PacketAuth) -> (Vec<u8>, St
     let mut forger = Forger::new(broadcast.object, 10.0, 1);
     let mut stats = Stats::default();
     let mut stored = BTreeMap::new();
-    for datagram in broadcast.pass().unwrap() {
+    for datagram in broadcast.pass() {
         receive(&mut object, &datagram, &mut stats);
         let mut forged = Vec::new();
         forger.handle_true(&datagram, &mut |_, octets| forged.push(octets.to_vec())).unwrap();

@@ -3,15 +3,15 @@
 use std::{collections::BTreeSet, hint::black_box};
 
 use anyhow::{Context as _, ensure};
-use proto::{crypto::sha256, flute::alc::Packet, ids::Toi, time::Mono};
+use proto::{
+    crypto::sha256, fixtures::broadcast::Broadcast, flute::alc::Packet, ids::Toi, time::Mono,
+};
 use receiver::{
     flute::{object::Object, stats::Stats},
     shell::clock::Clock,
     store::{Limits, ObjectLayout, Recovered, SymbolLog},
 };
 use serde_json::json;
-
-use crate::broadcast::Broadcast;
 
 /// Octets of a symbol, as devices receive them.
 const SYMBOL_BYTES: u16 = 1408;
@@ -61,7 +61,7 @@ impl Cost {
 ///
 /// When the packets do not take the way that is to be measured.
 pub fn run(times: usize) -> anyhow::Result<Cost> {
-    let broadcast = Broadcast::of_symbols(512, 1, SYMBOL_BYTES)?;
+    let broadcast = Broadcast::of_symbols(512, 1, SYMBOL_BYTES);
     let planned = broadcast.object;
     let layout = ObjectLayout::new(planned.object_key, planned.stored_sha256, planned.oti);
     let ready = Recovered { files_ready: layout.files(), ..Recovered::default() };
@@ -69,7 +69,7 @@ pub fn run(times: usize) -> anyhow::Result<Cost> {
     let mut object = Object::new(planned, log);
     let mut stats = Stats::default();
     let mut datagrams = Vec::new();
-    for datagram in broadcast.pass()? {
+    for datagram in broadcast.pass() {
         let packet = Packet::parse(&datagram)?;
         if packet.header.toi == Some(Toi::object(planned.component)) {
             let mut forged = datagram.clone();

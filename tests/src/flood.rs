@@ -6,6 +6,7 @@ use anyhow::{Context as _, ensure};
 use proto::{
     crypto::Hash16,
     fec::{codec::BlockDecoder as _, raptorq_crate::Decoder},
+    fixtures::broadcast::Broadcast,
     flute::alc::Packet,
     ids::{Esi, Sbn},
     time::Mono,
@@ -17,10 +18,7 @@ use receiver::{
 };
 use serde::Serialize;
 
-use crate::{
-    broadcast::Broadcast,
-    lab::{forgery::Forger, rng::SeededRng},
-};
+use crate::lab::{forgery::Forger, rng::SeededRng};
 
 /// Parameters of a flood.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -67,7 +65,7 @@ pub struct Outcome {
 ///
 /// When an image is not exact or a record in the storage is none of the plan.
 pub fn run(flood: Flood) -> anyhow::Result<Outcome> {
-    let broadcast = Broadcast::new(flood.symbols, flood.blocks)?;
+    let broadcast = Broadcast::new(flood.symbols, flood.blocks);
     let clean = receive_broadcast(&broadcast, Flood { ratio: 0.0, forged: 0, ..flood })?;
     let resident_before = resident()?;
     let flooded = receive_broadcast(&broadcast, flood)?;
@@ -96,7 +94,7 @@ fn receive_broadcast(broadcast: &Broadcast, flood: Flood) -> anyhow::Result<Pack
     let mut device = Device::new(broadcast.object);
     let mut forger = Forger::new(broadcast.object, flood.ratio, flood.seed);
     let mut rng = SeededRng::new(flood.seed, "loss");
-    let pass = broadcast.pass()?;
+    let pass = broadcast.pass();
     let mut counts = PacketCounts { needed: 0, forged: 0, forged_taken: 0, resident_complete: 0 };
     let mut complete = false;
     let mut number = 0_u64;

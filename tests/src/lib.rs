@@ -6,14 +6,13 @@
 //! | [`sim`] | simulated worlds: the real cores on a simulated clock, network and disk |
 //! | [`store`] | power cuts and kills of the storage, octets written to flash |
 //! | [`verifier`] | a device as a command line, for attacks |
-//! | [`broadcast`], [`memory`] | keys, documents, plan and packets of a package in memory |
 //! | [`bench_reports`], [`bench_tables`], [`check`], [`flood`], [`sessions`] | measurements |
 //! | [`mutants_check`] | defences removed one by one, and the tests that must fail |
 //! | [`schema`], [`secrets`], [`tools`] | generated types, the search for secrets, tools of others |
+//! | [`memory`] | a file in memory |
 
 pub mod bench_reports;
 pub mod bench_tables;
-pub mod broadcast;
 pub mod check;
 pub mod flood;
 pub mod lab;

@@ -3,10 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+use proto::fixtures::broadcast::Broadcast;
 use std::{rc::Rc, time::Duration};
 
 use fumocast_tests::{
-    broadcast::Broadcast,
     sim::disk::{Call, Fault, SimDisk},
     store::device::Device,
 };
@@ -125,8 +125,8 @@ fn fail(world: &World, call: Call, nth: u64, fault: Fault) {
 
 impl World {
     fn new() -> Self {
-        let broadcast = Rc::new(Broadcast::new(SYMBOLS, 2).unwrap());
-        let pass = broadcast.pass().unwrap();
+        let broadcast = Rc::new(Broadcast::new(SYMBOLS, 2));
+        let pass = broadcast.pass();
         Self { broadcast, pass }
     }
 

@@ -6,6 +6,7 @@
     reason = "a test fails where it unwraps or looks beside"
 )]
 
+use proto::fixtures::broadcast::Broadcast;
 use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
@@ -14,7 +15,6 @@ use std::{
 };
 
 use fumocast_tests::{
-    broadcast::Broadcast,
     sim::disk::SimDisk,
     store::device::{DATA, Device},
 };
@@ -29,8 +29,8 @@ struct Left {
 
 impl Left {
     fn new() -> Self {
-        let broadcast = Rc::new(Broadcast::new(60, 2).unwrap());
-        let pass = broadcast.pass().unwrap();
+        let broadcast = Rc::new(Broadcast::new(60, 2));
+        let pass = broadcast.pass();
         let mut device = Device::new(broadcast, SimDisk::new(1));
         device.start().unwrap();
         device.check_in();

@@ -3,10 +3,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+use proto::fixtures::broadcast::Broadcast;
 use std::{path::Path, rc::Rc, time::Duration};
 
 use fumocast_tests::{
-    broadcast::Broadcast,
     sim::disk::{Call, Fault, SimDisk},
     store::device::{DATA, Device},
 };
@@ -73,8 +73,8 @@ struct Life {
 
 impl Life {
     fn new(seed: u64) -> Self {
-        let broadcast = Rc::new(Broadcast::new(60, 2).unwrap());
-        let pass = broadcast.pass().unwrap();
+        let broadcast = Rc::new(Broadcast::new(60, 2));
+        let pass = broadcast.pass();
         let mut device = Device::new(broadcast, SimDisk::new(seed));
         device.start().unwrap();
         device.check_in();

@@ -2,10 +2,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails where it unwraps")]
 
+use proto::fixtures::broadcast::Broadcast;
 use std::{path::Path, rc::Rc};
 
 use fumocast_tests::{
-    broadcast::Broadcast,
     sim::disk::{Call, SimDisk},
     store::device::{DATA, Device},
 };
@@ -15,7 +15,7 @@ use receiver::store::{ObjectLayout, journal::JOURNAL_BYTES};
 const SMALL_BYTES: u64 = 64 << 10;
 
 fn armed(disk: SimDisk) -> (Device, Rc<Broadcast>) {
-    let broadcast = Rc::new(Broadcast::new(60, 2).unwrap());
+    let broadcast = Rc::new(Broadcast::new(60, 2));
     let mut device = Device::new(Rc::clone(&broadcast), disk);
     device.start().unwrap();
     device.check_in();
@@ -24,7 +24,7 @@ fn armed(disk: SimDisk) -> (Device, Rc<Broadcast>) {
 
 fn receive(device: &mut Device, broadcast: &Broadcast) {
     device.wait_for_window();
-    broadcast.pass().unwrap().iter().for_each(|packet| device.receive(packet));
+    broadcast.pass().iter().for_each(|packet| device.receive(packet));
     assert_eq!(device.installed, std::slice::from_ref(&broadcast.image));
 }
 

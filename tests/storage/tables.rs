@@ -9,11 +9,11 @@ use std::{
 };
 
 use fumocast_tests::{
-    broadcast::Broadcast,
     sim::disk::SimDisk,
     store::device::{DATA, Device},
 };
 use proto::{
+    fixtures::broadcast::Broadcast,
     flute::alc::Packet,
     ids::{ComponentId, Toi},
 };
@@ -34,8 +34,8 @@ struct Cut {
 impl Cut {
     /// Receives the beginning of a pass, and loses its power after a flush.
     fn new(seed: u64) -> Self {
-        let broadcast = Rc::new(Broadcast::new(SYMBOLS, 2).unwrap());
-        let pass = broadcast.pass().unwrap();
+        let broadcast = Rc::new(Broadcast::new(SYMBOLS, 2));
+        let pass = broadcast.pass();
         let mut device = Device::new(broadcast, SimDisk::new(seed));
         device.start().unwrap();
         device.check_in();

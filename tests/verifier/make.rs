@@ -4,9 +4,9 @@
 
 use std::{collections::BTreeMap, net::IpAddr, sync::LazyLock};
 
-use fumocast_tests::broadcast::Broadcast;
 use proto::{
     crypto::{Digest, SigningKey, sha256},
+    fixtures::{broadcast::Broadcast, documents::key_of},
     ids::{CampaignId, ClassId, ComponentId},
     time::Utc,
     trust::{
@@ -33,21 +33,18 @@ pub(crate) struct Documents {
 
 /// The broadcast that the documents are about.
 pub(crate) fn broadcast() -> &'static Broadcast {
-    static BROADCAST: LazyLock<Broadcast> = LazyLock::new(|| Broadcast::new(96, 2).unwrap());
+    static BROADCAST: LazyLock<Broadcast> = LazyLock::new(|| Broadcast::new(96, 2));
     &BROADCAST
 }
 
 /// One that is as good, of another image.
 pub(crate) fn other_broadcast() -> &'static Broadcast {
-    static BROADCAST: LazyLock<Broadcast> = LazyLock::new(|| Broadcast::new(64, 1).unwrap());
+    static BROADCAST: LazyLock<Broadcast> = LazyLock::new(|| Broadcast::new(64, 1));
     &BROADCAST
 }
 
 fn key(name: &str) -> SigningKey {
-    // PKCS#8 version 1 around a seed of Ed25519.
-    let mut pkcs8 = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
-    pkcs8.extend(sha256(&[b"fumocast test key ", name.as_bytes()]).0);
-    SigningKey::from_pkcs8(&pkcs8).unwrap()
+    key_of(&[b"fumocast test key ", name.as_bytes()])
 }
 
 fn role(names: Option<&Vec<String>>, default: &str, threshold: Option<u32>) -> RoleKeys {
@@ -162,7 +159,7 @@ fn url(change: &TuneInChange, id: CampaignId, digest: Digest) -> String {
     if let Some(url) = &change.url {
         return url.clone();
     }
-    let mut tune_in = broadcast().tune_in().unwrap();
+    let mut tune_in = broadcast().tune_in();
     tune_in.source = change.source.unwrap_or(tune_in.source);
     tune_in.campaign = change.campaign.as_ref().map_or(id, |id| id.parse().unwrap());
     tune_in.campaign_digest = if change.other_digest { sha256(&[]) } else { digest };

@@ -38,7 +38,7 @@ pub(crate) fn capture(runs: &[Packets]) -> Vec<u8> {
 fn made(run: &Packets) -> Vec<Vec<u8>> {
     let of = if run.other { other_broadcast() } else { broadcast() };
     let mut packets: Vec<_> =
-        of.pass().unwrap().into_iter().filter(|packet| belongs(packet, &run.send)).collect();
+        of.pass().into_iter().filter(|packet| belongs(packet, &run.send)).collect();
     if run.backwards {
         packets.reverse();
     }

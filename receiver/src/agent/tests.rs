@@ -6,6 +6,10 @@ use std::{collections::BTreeMap, io, time::Duration};
 use proto::{
     crypto::{Hash16, sha256},
     dm::fumo::Operation as Exec,
+    fixtures::{
+        broadcast::Broadcast,
+        documents::{CLASS, SOURCE, VENDOR},
+    },
     ids::{Correlator, Esi, Sbn, Toi},
     time::Utc,
     tune_in::TuneIn,
@@ -25,7 +29,6 @@ use crate::{
         commands::{StorageCommand, VerifyOutcome},
         journal_state::JournalState,
     },
-    testing::{Broadcast, device_class, source},
     update::installer::{InstallOutcome, InstallerCall},
 };
 
@@ -139,7 +142,7 @@ fn config() -> Config {
     test_log::record_secret("password", SERVER_PASSWORD.as_bytes());
     let id = "LAB-0001".parse().unwrap();
     Config {
-        device_class: device_class(),
+        device_class: DeviceClass { vendor: VENDOR, class: CLASS },
         limits: Limits::default(),
         dm: dm::Settings {
             identity: Identity::new(id, "fumocast".to_owned(), "lab".to_owned()),
@@ -167,7 +170,7 @@ impl Device {
     }
 
     fn with_user(user: crate::user::Settings) -> Self {
-        Self::made(Broadcast::new(), Disk { user, ..Disk::default() })
+        Self::made(Broadcast::small(), Disk { user, ..Disk::default() })
     }
 
     fn made(broadcast: Broadcast, disk: Disk) -> Self {
@@ -236,7 +239,7 @@ impl Device {
 
     fn receive(&mut self, datagram: &[u8]) {
         let channel = self.broadcast.tune_in().channel;
-        self.agent.handle_datagram(self.now, channel, source(), datagram);
+        self.agent.handle_datagram(self.now, channel, SOURCE, datagram);
         self.run();
     }
 

@@ -1,14 +1,13 @@
 //! LCT header, ALC packet, extensions, symbols.
 
 use proto::{
+    fixtures::unsigned,
     flute::{
         alc::{Frame, Packet},
         ext::{Extensions, MAX_EXTENSIONS},
     },
     ids::Toi,
 };
-
-use crate::golden;
 
 /// Reads a datagram, and writes it again.
 pub fn run(datagram: &[u8]) {
@@ -68,5 +67,5 @@ fn write_again(packet: &Packet<'_>) {
 /// Packets of every kind.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
-    golden::session().packets.clone()
+    unsigned::session().packets.clone()
 }

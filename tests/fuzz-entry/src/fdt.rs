@@ -1,11 +1,10 @@
 //! File delivery tables.
 
 use proto::{
+    fixtures::unsigned,
     flute::fdt::{FdtInstance, MAX_ATTRIBUTE_BYTES, MAX_BYTES, MAX_FILES, mbms},
     ids::Toi,
 };
-
-use crate::golden;
 
 /// Reads a document; what is written of it reads back equal.
 pub fn run(document: &[u8]) {
@@ -51,6 +50,6 @@ pub fn seeds() -> Vec<Vec<u8>> {
   <!-- a comment --><File TOI="340282366920938463463374607431768211455" Content-Location='b'
    Transfer-Length="77" Content-Encoding="gzip"/><Base-URL-1>x</Base-URL-1>
 </FDT-Instance>"#;
-    let ours = golden::session().documents.iter().map(|text| text.as_bytes().to_vec());
+    let ours = unsigned::session().documents.iter().map(|text| text.as_bytes().to_vec());
     ours.chain([mbms.as_bytes().to_vec()]).collect()
 }

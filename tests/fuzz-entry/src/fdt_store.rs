@@ -1,6 +1,7 @@
 //! The packets that carry tables, and what a session holds of them.
 
 use proto::{
+    fixtures::{packet::packet, unsigned},
     flute::{
         alc::{Packet, PayloadId},
         ext::{CENC, ExtensionWriter, FTI, FdtHeader},
@@ -14,10 +15,7 @@ use proto::{
     time::Utc,
 };
 
-use crate::{
-    golden,
-    script::{Script, datagram_action},
-};
+use crate::script::{Script, datagram_action};
 
 const RAW: u8 = 0;
 const GOLDEN: u8 = 1;
@@ -65,7 +63,7 @@ fn check(store: &FdtStore, limits: &Limits, now: Utc) {
 }
 
 fn golden_packet(script: &mut Script<'_>) -> Vec<u8> {
-    let tables = &golden::session().tables;
+    let tables = &unsigned::session().tables;
     let number = usize::from(script.u8());
     tables.iter().cycle().nth(number).cloned().unwrap_or_default()
 }
@@ -99,19 +97,19 @@ fn made(script: &mut Script<'_>) -> Vec<u8> {
     }
     let id = PayloadId { sbn: Sbn(script.u8().into()), esi: Esi(script.u16().into()) };
     let symbols = script.datagram();
-    golden::packet(Header::wide(golden::TSI, Toi::FDT, codepoint), &extensions, id, symbols)
+    packet(Header::wide(unsigned::TSI, Toi::FDT, codepoint), &extensions, id, symbols)
 }
 
 /// Each table alone, all of them, and a made one.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
-    let tables = &golden::session().tables;
+    let tables = &unsigned::session().tables;
     let whole: Vec<u8> = (0..u8::MAX).zip(tables).flat_map(|(at, _)| [GOLDEN, at]).collect();
     let mut later = whole.clone();
     later.extend([LATER, 0x10, 0, 0, 0]);
     later.extend(&whole);
     let raw = tables.iter().flat_map(|packet| datagram_action(RAW, packet)).collect();
-    let document = golden::session().documents.first().map_or(&[][..], |text| text.as_bytes());
+    let document = unsigned::session().documents.first().map_or(&[][..], |text| text.as_bytes());
     let length = u16::try_from(document.len()).unwrap_or(0);
     let mut made = vec![MADE, 0, 2 | 4, 5, 0, 0, 0, 0];
     made.extend(length.to_be_bytes());

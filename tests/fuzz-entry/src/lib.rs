@@ -15,14 +15,12 @@
 //! | [`tune_in`], [`control`] | the tune-in URL, the control API |
 //! | [`session`] | a whole receiver of unsigned sessions, with its disk |
 //! | [`script`] | octets as a list of actions |
-//! | [`golden`] | a valid session, so that the octets get deep |
 
 pub mod alc;
 pub mod control;
 pub mod dm;
 pub mod fdt;
 pub mod fdt_store;
-pub mod golden;
 pub mod oti;
 pub mod pcap;
 pub mod plan;

@@ -9,6 +9,7 @@ use proto::{
         partition::Partition,
         raptorq_crate,
     },
+    fixtures::packet::raptorq,
     flute::{
         alc::PayloadId,
         ext::{ExtensionWriter, Extensions},
@@ -17,7 +18,7 @@ use proto::{
     wire::Reader,
 };
 
-use crate::{golden, script::Script};
+use crate::script::Script;
 
 /// Largest block whose symbols are really decoded.
 const MAX_DECODED_SYMBOLS: u64 = 64;
@@ -142,7 +143,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
     let symbol = [0, 0, 0, 0, 1, 0, 0, 16].into_iter().chain([7; 16]);
     let with_symbols = |oti: Oti| written(oti).into_iter().chain(symbol.clone()).collect();
     let nocode = |f, t, b| Oti::NoCode(NoCodeOti::new(f, t, b).expect("valid parameters"));
-    let raptorq = |f, t, z, n, al| Oti::RaptorQ(golden::raptorq(f, t, z, n, al));
+    let raptorq = |f, t, z, n, al| Oti::RaptorQ(raptorq(f, t, z, n, al));
     let mut seeds: Vec<Vec<u8>> = vec![
         with_symbols(raptorq(43, 16, 1, 1, 4)),
         with_symbols(raptorq(400, 32, 3, 2, 4)),

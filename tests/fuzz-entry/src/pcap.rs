@@ -2,11 +2,12 @@
 
 use std::net::SocketAddrV4;
 
-use proto::pcap::{
-    Datagram, MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES, emit_datagram, emit_file_header, records,
+use proto::{
+    fixtures::unsigned,
+    pcap::{
+        Datagram, MAX_FRAME_BYTES, MAX_PAYLOAD_BYTES, emit_datagram, emit_file_header, records,
+    },
 };
-
-use crate::golden;
 
 /// Walks a capture; each datagram is written again and reads back equal.
 pub fn run(capture: &[u8]) {
@@ -49,7 +50,7 @@ fn write_again(datagram: &Datagram<'_>) {
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
     let mut ours = emit_file_header();
-    for payload in &golden::session().packets {
+    for payload in &unsigned::session().packets {
         let datagram = Datagram {
             source: SocketAddrV4::new([192, 0, 2, 1].into(), 3400),
             destination: SocketAddrV4::new([232, 1, 2, 3].into(), 3400),

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use proto::{
     crypto::sha256,
+    fixtures::packet::raptorq,
     ids::{ComponentId, Esi, Sbn},
     trust::{
         PlannedObject,
@@ -13,7 +14,7 @@ use proto::{
     },
 };
 
-use crate::{golden, script::Script};
+use crate::script::Script;
 
 const HEADER: u8 = 0;
 const TABLE: u8 = 1;
@@ -93,7 +94,7 @@ fn plan() -> &'static Plan {
 }
 
 fn make() -> Plan {
-    let oti = golden::raptorq(100 * 256, 256, 2, 1, 8);
+    let oti = raptorq(100 * 256, 256, 2, 1, 8);
     let parameters = PlanParameters {
         repair_per_block: 50,
         segment_symbols: 16,

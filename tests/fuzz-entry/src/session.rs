@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, io, net::IpAddr, time::Duration};
 
 use proto::{
     crypto::{Hash16, sha256},
+    fixtures::{packet::packet, unsigned},
     flute::{
         alc::PayloadId,
         ext::{ExtensionWriter, FTI, FdtHeader},
@@ -20,10 +21,7 @@ use receiver::{
     unsigned::{Filter, FinishProblem, Found, Limits, Output, UnsignedReceiver},
 };
 
-use crate::{
-    golden,
-    script::{Script, datagram_action},
-};
+use crate::script::{Script, datagram_action};
 
 const RAW: u8 = 0;
 const GOLDEN: u8 = 1;
@@ -73,7 +71,7 @@ pub fn completed(octets: &[u8]) -> usize {
             LATER => bench.later(script.u16().into()),
             TROUBLE => bench.disk.trouble = script.u8(),
             _ => {
-                let packets = &golden::session().packets;
+                let packets = &unsigned::session().packets;
                 packets.iter().for_each(|packet| bench.receive(source, packet));
             }
         }
@@ -83,7 +81,7 @@ pub fn completed(octets: &[u8]) -> usize {
 }
 
 fn golden_packet(script: &mut Script<'_>) -> Vec<u8> {
-    let packets = &golden::session().packets;
+    let packets = &unsigned::session().packets;
     let number = usize::from(script.u8());
     packets.iter().cycle().nth(number).cloned().unwrap_or_default()
 }
@@ -102,7 +100,7 @@ fn table(script: &mut Script<'_>) -> Vec<u8> {
     extensions.extend(length.to_be_bytes());
     extensions.extend([0, 0, 0, 1]);
     let id = PayloadId { sbn: Sbn(0), esi: Esi(0) };
-    golden::packet(Header::wide(tsi, Toi::FDT, 0), &extensions, id, document)
+    packet(Header::wide(tsi, Toi::FDT, 0), &extensions, id, document)
 }
 
 /// A data packet whose numbers the script has.
@@ -121,7 +119,7 @@ fn data(script: &mut Script<'_>) -> Vec<u8> {
     let esi = if flags & 1 == 0 { script.u32() & 0x00ff_ffff } else { script.u16().into() };
     let widths = if flags & 4 == 0 { Widths::WIDE } else { Widths::NARROW };
     let header = Header { widths, ..Header::wide(tsi, toi, codepoint) };
-    golden::packet(header, &extensions, PayloadId { sbn, esi: Esi(esi) }, script.datagram())
+    packet(header, &extensions, PayloadId { sbn, esi: Esi(esi) }, script.datagram())
 }
 
 struct Bench {
@@ -339,7 +337,7 @@ impl BlockFiles for Files<'_> {
 /// The session whole, in parts, with troubles, among made packets.
 #[must_use]
 pub fn seeds() -> Vec<Vec<u8>> {
-    let session = golden::session();
+    let session = unsigned::session();
     let one_by_one: Vec<u8> =
         (0..u8::MAX).zip(&session.packets).flat_map(|(at, _)| [GOLDEN, at]).collect();
     let backwards: Vec<u8> = one_by_one.chunks(2).rev().flatten().copied().collect();

@@ -3,6 +3,7 @@
 use proto::{
     crypto::{PublicKey, sha256},
     fec::oti::RaptorQOti,
+    fixtures::packet::raptorq,
     ids::{CampaignId, ClassId, ComponentId, VendorId},
     time::Utc,
     trust::{
@@ -75,7 +76,7 @@ pub fn seeds() -> Vec<Vec<u8>> {
 }
 
 fn golden_oti() -> RaptorQOti {
-    crate::golden::raptorq(4096, 256, 2, 1, 8)
+    raptorq(4096, 256, 2, 1, 8)
 }
 
 fn root() -> Root {

@@ -2,16 +2,17 @@
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests may panic")]
 
-use fuzz_entry::{ENTRIES, Entry, golden, session};
+use fuzz_entry::{ENTRIES, Entry, session};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
+use proto::fixtures::unsigned;
 
 /// The inputs get deep: the seeds of the session end with whole files.
 #[test]
 fn the_golden_session_is_received_whole_whatever_the_order() {
-    let files = golden::session().files.len();
+    let files = unsigned::session().files.len();
     let seeds = session::seeds();
     let completed: Vec<usize> = seeds.iter().map(|seed| session::completed(seed)).collect();
     assert_eq!(completed[..3], [files; 3]);

@@ -2,6 +2,7 @@
 
 use proto::{
     fec::oti::{Oti, RaptorQOti},
+    fixtures::documents::COMPONENT,
     flute::{
         alc::{Packet, Payload},
         ext::{ExtensionWriter, Extensions},
@@ -10,10 +11,7 @@ use proto::{
     ids::{Toi, Tsi},
 };
 
-use super::{
-    package::{COMPONENT, Package},
-    queue::Datagram,
-};
+use super::{package::Package, queue::Datagram};
 use crate::lab::{forgery::Forger, rng::SeededRng};
 
 /// An attacker that receives the channel and sends on it.

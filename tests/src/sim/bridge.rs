@@ -40,6 +40,7 @@ use proto::{
         syncml::{self, Command, CommandId, Data, Item, Manage},
         xml,
     },
+    fixtures::documents::{CLASS, COMPONENT, VENDOR, VERSION},
     ids::{CampaignId, Correlator, DeviceId, Tsi},
     time::Utc,
     tune_in::TuneIn,
@@ -52,7 +53,7 @@ use super::{
     fault::At,
     image_server::ImageServer,
     injected_bugs::InjectedBug,
-    package::{BEGIN, COMPONENT, Follows, Issue, Package, SOURCES, VERSION},
+    package::{BEGIN, Follows, Issue, Package, SOURCES},
 };
 use crate::lab::rng::SeededRng;
 
@@ -138,8 +139,8 @@ impl Bridge {
                 id: Device::id(device.machine.number),
                 manufacturer: "Sim".to_owned(),
                 model: "One".to_owned(),
-                vendor: super::package::VENDOR,
-                class: super::package::CLASS,
+                vendor: VENDOR,
+                class: CLASS,
                 url: URL.to_owned(),
                 encoding: proto::dm::encoding::Encoding::Xml,
                 auth: proto::dm::auth::AuthKind::Md5,

@@ -1,51 +1,40 @@
 //! Package of a world: keys that are the same in each run, signed documents, a plan as the image
 //! server makes it. A few packages are made once for a process and serve every seed.
 
-use std::{collections::BTreeMap, io, net::IpAddr, num::NonZeroUsize, sync::OnceLock};
+use std::{io, net::IpAddr, num::NonZeroUsize, sync::OnceLock};
 
-use anyhow::Context as _;
 use carousel::{
     flute::session::{AiredObject, Records},
     plan::encode::{PlanJob, write_plan},
     plan::schedule::Schedule,
 };
 use proto::{
-    crypto::{SigningKey, sha256},
-    fec::oti::{RaptorQOti, RaptorQParameters},
-    ids::{CampaignId, ClassId, ComponentId, Esi, Sbn, VendorId},
+    crypto::sha256,
+    fixtures::{
+        documents::{self, COMPONENT, Keys, Validity, key_of},
+        packet::raptorq,
+    },
+    ids::{CampaignId, Esi, Sbn},
     time::Utc,
     trust::{
-        Campaign, Component, ComponentEncoding, DocumentKind, Envelope, Manifest, PlannedObject,
-        Role, RoleKeys, Root,
-        campaign::CampaignObject,
+        Campaign, Manifest, PlannedObject,
         plan::{PlanParameters, PlanShape, object_key},
     },
 };
 use receiver::store::ObjectLayout;
 
 use crate::{
-    broadcast::seal,
     lab::rng::SeededRng,
     memory::{self, Memory},
 };
 
-/// Vendor of the devices.
-pub const VENDOR: VendorId = VendorId([1; 16]);
-/// Their class.
-pub const CLASS: ClassId = ClassId([2; 16]);
 /// The moment at which every world begins.
 pub const BEGIN: Utc = Utc::from_seconds(1_800_000_000);
-/// The version that the package brings.
-pub const VERSION: &str = "2.0";
-/// The component that is sent.
-pub const COMPONENT: ComponentId = ComponentId(0);
 /// The addresses that may send.
 pub const SOURCES: [IpAddr; 2] = [
     IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
     IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)),
 ];
-
-const DAY: u64 = 24 * 3600;
 
 /// Signed documents that bring the image; one issue supersedes those before it.
 #[derive(Debug)]
@@ -128,15 +117,7 @@ impl Package {
         let mut image = vec![0; octets];
         SeededRng::new(octets as u64, "image").fill_bytes(&mut image);
         let digest = sha256(&[&image]);
-        let oti = RaptorQOti::new(RaptorQParameters {
-            transfer_length: octets as u64,
-            symbol_size,
-            source_blocks: blocks,
-            sub_blocks: 1,
-            alignment: 8,
-        })
-        .ok()
-        .context("valid parameters")?;
+        let oti = raptorq(octets as u64, symbol_size, blocks, 1, 8);
         let parameters = PlanParameters {
             repair_per_block: repair,
             segment_symbols: segment,
@@ -165,10 +146,10 @@ impl Package {
         };
         Ok(Self {
             issues: [
-                first_issue(&image, &object)?,
-                following_issue(&image, &object, Follows::BySequence)?,
-                following_issue(&image, &object, Follows::ByRotation)?,
-                following_issue(&image, &object, Follows::ByEpoch)?,
+                first_issue(&image, &object),
+                following_issue(&image, &object, Follows::BySequence),
+                following_issue(&image, &object, Follows::ByRotation),
+                following_issue(&image, &object, Follows::ByEpoch),
             ],
             object,
             layout: ObjectLayout::new(key, digest, oti),
@@ -240,136 +221,49 @@ impl Records for PlanFile {
     }
 }
 
-/// Makes the key of a role from its name: PKCS#8, version 1, around 32 octets.
-fn key_of(role: &str) -> SigningKey {
-    const HEAD: [u8; 16] = [
-        0x30, 0x2e, 0x02, 0x01, 0x00, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x04, 0x22, 0x04,
-        0x20,
-    ];
-    let seed = sha256(&[b"simulated ", role.as_bytes()]);
-    SigningKey::from_pkcs8(&[&HEAD[..], &seed.0].concat()).expect("a key in its version 1")
-}
-
-/// The keys of a root's version: root, release, campaign.
-fn keys_of(version: u64) -> [SigningKey; 3] {
-    ["root", "release", "campaign"].map(|role| match version {
-        1 => key_of(role),
-        later => key_of(&format!("{role} {later}")),
+/// The keys of a root's version, which are the same in each run.
+fn keys_of(version: u64) -> Keys {
+    Keys::new(Validity::of_a_day(BEGIN), |role| match version {
+        1 => key_of(&[b"simulated ", role.as_bytes()]),
+        later => key_of(&[b"simulated ", format!("{role} {later}").as_bytes()]),
     })
 }
 
-fn first_issue(image: &[u8], object: &PlannedObject) -> anyhow::Result<Issue> {
-    let keys = keys_of(1);
-    let [root_key, ..] = &keys;
-    let factory = seal(DocumentKind::Root, root(1, 1, &keys).emit()?, root_key)?;
-    let manifest = manifest(image, 1)?;
-    issue(vec![factory], manifest, CampaignId([6; 16]), 5, object)
+fn first_issue(image: &[u8], object: &PlannedObject) -> Issue {
+    issue(vec![keys_of(1).root_envelope()], 1, (CampaignId([6; 16]), 5), image, object)
 }
 
-fn following_issue(
-    image: &[u8],
-    object: &PlannedObject,
-    follows: Follows,
-) -> anyhow::Result<Issue> {
-    let mut roots = first_issue(image, object)?.roots;
+fn following_issue(image: &[u8], object: &PlannedObject, follows: Follows) -> Issue {
     let (id, sequence, epoch, version) = match follows {
         Follows::BySequence => (7, 6, 1, 1),
         Follows::ByRotation => (8, 6, 1, 2),
         Follows::ByEpoch => (9, 1, 2, 2),
     };
+    let first = keys_of(1);
+    let mut roots = vec![first.root_envelope()];
     if version > 1 {
-        let (before, keys) = (keys_of(1), keys_of(version));
-        let mut envelope = Envelope::new(DocumentKind::Root, root(version, epoch, &keys).emit()?)?;
-        for [root_key, ..] in [&before, &keys] {
-            envelope.sign(root_key)?;
-        }
-        roots.push(envelope.emit());
+        roots.push(keys_of(version).root_after(&first, version, |root| root.epoch = epoch));
     }
-    issue(roots, manifest(image, epoch)?, CampaignId([id; 16]), sequence, object)
+    issue(roots, epoch, (CampaignId([id; 16]), sequence), image, object)
 }
 
 /// Signs manifest and campaign with the keys of the last root.
 fn issue(
     roots: Vec<Vec<u8>>,
-    manifest: Manifest,
-    id: CampaignId,
-    sequence: u64,
+    epoch: u32,
+    (id, sequence): (CampaignId, u64),
+    image: &[u8],
     object: &PlannedObject,
-) -> anyhow::Result<Issue> {
-    let [_, release_key, campaign_key] = keys_of(roots.len() as u64);
-    let epoch = manifest.epoch;
-    let manifest = manifest.emit()?;
-    let terms = Campaign { id, sequence, epoch, ..campaign(&manifest, object) };
-    Ok(Issue {
+) -> Issue {
+    let (keys, validity) = (keys_of(roots.len() as u64), Validity::of_a_day(BEGIN));
+    let manifest = Manifest { epoch, ..documents::manifest(image, validity) };
+    let sources = SOURCES.to_vec();
+    let campaign = documents::campaign(&manifest, object, validity);
+    let terms = Campaign { id, sequence, epoch, sources, ..campaign };
+    Issue {
         roots,
-        manifest: seal(DocumentKind::Manifest, manifest, &release_key)?,
-        campaign: seal(DocumentKind::Campaign, terms.emit()?, &campaign_key)?,
+        manifest: keys.manifest_envelope(&manifest),
+        campaign: keys.campaign_envelope(&terms),
         terms,
-    })
-}
-
-fn root(version: u64, epoch: u32, [root, release, campaign]: &[SigningKey; 3]) -> Root {
-    let role = |key: &SigningKey| RoleKeys { threshold: 1, keys: vec![key.public()] };
-    Root {
-        version,
-        expires: after(10 * DAY),
-        roles: BTreeMap::from([
-            (Role::Root, role(root)),
-            (Role::Release, role(release)),
-            (Role::Campaign, role(campaign)),
-        ]),
-        sequence_floor: 0,
-        epoch,
     }
-}
-
-fn manifest(image: &[u8], epoch: u32) -> anyhow::Result<Manifest> {
-    let (length, digest) = (u64::try_from(image.len())?, sha256(&[image]));
-    Ok(Manifest {
-        sequence: 5,
-        floor_after_commit: 2,
-        vendor: VENDOR,
-        classes: vec![CLASS],
-        firmware_version: VERSION.to_owned(),
-        components: vec![Component {
-            id: COMPONENT,
-            stored_len: length,
-            stored_sha256: digest,
-            encoding: ComponentEncoding::None,
-            decoded_len: length,
-            decoded_sha256: digest,
-            memory_needed: 0,
-        }],
-        not_before: BEGIN,
-        expires: after(5 * DAY),
-        root_version: 1,
-        epoch,
-    })
-}
-
-fn campaign(manifest: &[u8], object: &PlannedObject) -> Campaign {
-    let parameters = object.oti.parameters();
-    Campaign {
-        id: CampaignId([6; 16]),
-        sequence: 5,
-        manifest_sha256: sha256(&[manifest]),
-        objects: vec![CampaignObject {
-            component: object.component,
-            symbol_size: parameters.symbol_size,
-            source_blocks: parameters.source_blocks,
-            alignment: parameters.alignment,
-            plan_root: object.plan_root,
-            repair_per_block: object.repair_per_block,
-        }],
-        not_before: BEGIN,
-        latest_stop: after(DAY),
-        sources: SOURCES.to_vec(),
-        report_spread_max_s: 600,
-        expires: after(2 * DAY),
-        epoch: 1,
-    }
-}
-
-fn after(seconds: u64) -> Utc {
-    Utc::from_seconds(BEGIN.seconds() + seconds)
 }

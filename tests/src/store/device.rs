@@ -4,6 +4,10 @@ use std::{path::Path, rc::Rc, time::Duration};
 
 use proto::{
     dm::auth::Secret,
+    fixtures::{
+        broadcast::{Broadcast, NOW},
+        documents::{CLASS, VENDOR},
+    },
     time::{Mono, Now, Utc},
     trust::plan,
     tune_in::TuneIn,
@@ -27,10 +31,7 @@ use receiver::{
 };
 
 use super::{ledger::Ledger, server::Server};
-use crate::{
-    broadcast::{Broadcast, CLASS, NOW, VENDOR},
-    sim::disk::SimDisk,
-};
+use crate::sim::disk::SimDisk;
 
 /// Path of the data directory.
 pub const DATA: &str = "/data";
@@ -121,7 +122,7 @@ impl Device {
         let found = next.zip(state).map(|(next, state)| (next.generation - 1, state));
         self.ledger.check_journal(found);
         let parameters = StartParameters {
-            factory_root: self.broadcast.keys.root_envelope()?,
+            factory_root: self.broadcast.keys.root_envelope(),
             boot_id: format!("boot-{}", self.boots),
             seed: self.boots,
         };

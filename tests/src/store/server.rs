@@ -12,11 +12,10 @@ use proto::{
         },
         xml,
     },
+    fixtures::broadcast::Broadcast,
     ids::Correlator,
     time::Utc,
 };
-
-use crate::broadcast::Broadcast;
 
 /// The server's side of one device.
 #[derive(Debug, Clone, Default)]
@@ -93,12 +92,12 @@ impl Server {
         let seconds = |path: &str, at: Utc| text(path, at.seconds().to_string());
         let window = broadcast.window();
         let items = [
-            Item::octets(node(nodes::MANIFEST), broadcast.manifest_envelope()?),
-            Item::octets(node(nodes::CAMPAIGN), broadcast.campaign_envelope()?),
+            Item::octets(node(nodes::MANIFEST), broadcast.manifest_envelope()),
+            Item::octets(node(nodes::CAMPAIGN), broadcast.campaign_envelope()),
             seconds(nodes::NOW, now),
             seconds(nodes::OPENS, window.opens),
             seconds(nodes::CLOSES, window.closes),
-            text(fumo::DOWNLOAD_AND_UPDATE_URL, broadcast.tune_in()?.to_string()),
+            text(fumo::DOWNLOAD_AND_UPDATE_URL, broadcast.tune_in().to_string()),
         ];
         let mut commands: Vec<_> = (10..)
             .zip(items)

@@ -20,7 +20,7 @@ use crate::{Finding, SourceFile};
 ///
 /// `wire`, `time`, `ids` and `crypto` are the floor: they may use one another. `generated` holds
 /// the prost types of `schema/*.proto`, which only the two modules that wrap them see.
-const PROTO: [(&str, &[&str]); 15] = [
+const PROTO: [(&str, &[&str]); 16] = [
     ("lib", &[]),
     ("wire", &["time", "ids", "crypto"]),
     ("words", &["wire"]),
@@ -36,6 +36,8 @@ const PROTO: [(&str, &[&str]); 15] = [
     ("dm", &["wire", "words", "time", "ids", "crypto", "tune_in"]),
     ("trust", &["wire", "words", "time", "ids", "crypto", "fec", "generated"]),
     ("control", &["wire", "time", "ids", "crypto", "generated"]),
+    // Fixtures of tests, behind a feature.
+    ("fixtures", &["time", "ids", "crypto", "fec", "flute", "tune_in", "dm", "trust"]),
 ];
 
 /// The programs, by folder and by crate name.

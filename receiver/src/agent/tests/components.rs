@@ -29,8 +29,8 @@ const PACKAGE: &str = "http://127.0.0.1:1/package";
 
 /// The package on air is a component for the devices of the tests.
 fn component() -> Broadcast {
-    let mut broadcast = Broadcast::new();
-    let class = component_class(device_class().class, &"player".parse().unwrap());
+    let mut broadcast = Broadcast::small();
+    let class = component_class(CLASS, &"player".parse().unwrap());
     broadcast.manifest.classes = vec![class];
     broadcast.campaign.manifest_sha256 = sha256(&[&broadcast.manifest.emit().unwrap()]);
     broadcast
@@ -226,7 +226,7 @@ fn firmware_is_no_component_and_a_component_is_neither_firmware_nor_another_comp
     device.arm();
     assert_eq!(device.result(), 403, "a component as firmware");
     let disk = Disk { inventory: InventoryAccess::Granted, ..Disk::default() };
-    let mut device = Device::made(Broadcast::new(), disk);
+    let mut device = Device::made(Broadcast::small(), disk);
     device.arm_component(Operation::DownloadInstall);
     assert_eq!(device.result(), 403, "firmware as a component");
     let mut device = Device::managed();
@@ -358,7 +358,7 @@ fn a_component_stays_one_over_restarts_and_the_reboot_that_its_installer_request
                   ./SCOMO/Inventory/Deployed/player";
     assert_eq!(device.reported(), [result]);
     assert!(!device.software().deployed[0].active);
-    let class = component_class(device_class().class, &"player".parse().unwrap());
+    let class = component_class(CLASS, &"player".parse().unwrap());
     let installed = device.journal().installed;
     assert_eq!((installed.len(), &installed[0].class), (1, &class.0.to_vec()));
 }

@@ -1,5 +1,7 @@
 //! An armed device from its Exec to its report: what survives, what ends it, what is refused.
 
+use proto::fixtures::{broadcast::packet, documents::COMPONENT};
+
 use super::*;
 
 // test: oma-002 1, oma-003 5.5.1.4, oma-003 5.5.1.6.5 (prepared, tuned in by itself, from the sender that was named)
@@ -359,7 +361,7 @@ fn an_image_damaged_on_disk_is_decoded_once_more_and_then_fails() {
         let mut left = damages;
         for datagram in device.broadcast.pass().iter().chain(&device.broadcast.pass()) {
             let channel = device.broadcast.tune_in().channel;
-            device.agent.handle_datagram(device.now, channel, source(), datagram);
+            device.agent.handle_datagram(device.now, channel, SOURCE, datagram);
             while let Some(output) = device.agent.poll_output(device.now) {
                 if matches!(output, Output::Storage(StorageCommand::VerifyImage(_))) && left > 0 {
                     left -= 1;
@@ -380,7 +382,7 @@ fn an_image_is_decoded_again_once_also_over_a_restart() {
     device.to(OPENS);
     let channel = device.broadcast.tune_in().channel;
     for datagram in device.broadcast.pass() {
-        device.agent.handle_datagram(device.now, channel, source(), &datagram);
+        device.agent.handle_datagram(device.now, channel, SOURCE, &datagram);
         while let Some(output) = device.agent.poll_output(device.now) {
             if matches!(output, Output::Storage(StorageCommand::VerifyImage(_))) {
                 device.disk.image[0] ^= 1;
@@ -452,17 +454,17 @@ fn foreign_sessions_and_hints_that_contradict_the_campaign_are_counted_and_dropp
     device.agent.handle_datagram(device.now, channel, stranger, &datagram);
     let mut other_session = datagram.clone();
     other_session[11] ^= 1;
-    device.agent.handle_datagram(device.now, channel, source(), &other_session);
+    device.agent.handle_datagram(device.now, channel, SOURCE, &other_session);
     let other_channel = "232.1.2.3:3401".parse().unwrap();
-    device.agent.handle_datagram(device.now, other_channel, source(), &datagram);
-    device.agent.handle_datagram(device.now, channel, source(), &datagram[..11]);
-    device.agent.handle_datagram(device.now, channel, source(), &[0x10; 1473]);
+    device.agent.handle_datagram(device.now, other_channel, SOURCE, &datagram);
+    device.agent.handle_datagram(device.now, channel, SOURCE, &datagram[..11]);
+    device.agent.handle_datagram(device.now, channel, SOURCE, &[0x10; 1473]);
     let mut no_code = datagram.clone();
     no_code[3] = 0;
-    device.agent.handle_datagram(device.now, channel, source(), &no_code);
+    device.agent.handle_datagram(device.now, channel, SOURCE, &no_code);
     let mut other_object = datagram;
     other_object[15] ^= 0x40;
-    device.agent.handle_datagram(device.now, channel, source(), &other_object);
+    device.agent.handle_datagram(device.now, channel, SOURCE, &other_object);
     let stats = device.agent.stats();
     assert_eq!((stats.wrong_session, stats.not_tuned_in, stats.malformed), (2, 1, 2));
     assert_eq!((stats.fec_mismatch, stats.other_object), (1, 1));
@@ -495,12 +497,11 @@ fn forged_tables_of_files_and_hints_of_other_receivers_change_nothing() {
     device.arm();
     device.to(OPENS);
     let hinted = |extension: &[u8], symbol: u8| {
-        crate::testing::packet(
-            Toi::object(crate::testing::COMPONENT),
+        packet(
+            Toi::object(COMPONENT),
             proto::fec::ENCODING_ID_RAPTORQ,
             extension,
-            Sbn(0),
-            Esi(0),
+            (Sbn(0), Esi(0)),
             &[symbol; 64],
         )
     };
@@ -508,7 +509,7 @@ fn forged_tables_of_files_and_hints_of_other_receivers_change_nothing() {
         b"<FDT-Instance Expires=\"0\"><File TOI=\"16\" Content-Location=\"x\"/></FDT-Instance>";
     let forged = [
         // A file table of its own, that ends at once.
-        crate::testing::packet(Toi(0), 0, &[192, 0x20, 0, 1], Sbn(0), Esi(0), fdt),
+        packet(Toi(0), 0, &[192, 0x20, 0, 1], (Sbn(0), Esi(0)), fdt),
         // EXT_FTI of another object, and EXT_CENC.
         hinted(&[64, 4, 0, 0, 0, 0, 9, 0, 0, 64, 1, 0, 1, 8, 0, 0], 1),
         hinted(&[193, 3, 0, 0], 2),
@@ -516,11 +517,11 @@ fn forged_tables_of_files_and_hints_of_other_receivers_change_nothing() {
     let channel = device.broadcast.tune_in().channel;
     for mut datagram in device.broadcast.pass() {
         for forged in &forged {
-            device.agent.handle_datagram(device.now, channel, source(), forged);
+            device.agent.handle_datagram(device.now, channel, SOURCE, forged);
         }
         // The session ends, the object ends.
         datagram[1] |= 3;
-        device.agent.handle_datagram(device.now, channel, source(), &datagram);
+        device.agent.handle_datagram(device.now, channel, SOURCE, &datagram);
         device.run();
     }
     assert_eq!((device.results(), device.installed.len()), (vec![200], 1));

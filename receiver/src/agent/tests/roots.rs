@@ -2,11 +2,14 @@
 
 use proto::{
     dm::code::StatusCode,
+    fixtures::{
+        broadcast::EARLY,
+        documents::{Keys, random_key, seal},
+    },
     trust::{DocumentKind, Root},
 };
 
 use super::*;
-use crate::testing::{Keys, key, seal};
 
 const OK: StatusCode = StatusCode::OK;
 const REFUSED: StatusCode = StatusCode::FAILED;
@@ -26,7 +29,7 @@ impl Device {
     /// Returns other keys of the same operator, and the envelope of root `version` that brings them
     /// after those that `before` holds.
     fn rotated(before: &Keys, version: u64) -> (Keys, Vec<u8>) {
-        let keys = Keys::new();
+        let keys = Keys::random(EARLY);
         let envelope = keys.root_after(before, version, |_| ());
         (keys, envelope)
     }
@@ -104,7 +107,7 @@ fn a_root_without_the_key_of_the_armed_campaign_ends_it() {
     let mut device = Device::new();
     device.arm();
     assert_eq!(device.phase(), Phase::Armed);
-    let stolen = std::mem::replace(&mut device.broadcast.keys.campaign, key());
+    let stolen = std::mem::replace(&mut device.broadcast.keys.campaign, random_key());
     let next = device.broadcast.keys.root_after(&device.broadcast.keys, 2, |_| ());
     device.broadcast.keys.campaign = stolen;
     assert_eq!(device.offer_root(&next), OK);

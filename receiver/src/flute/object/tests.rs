@@ -1,13 +1,13 @@
 use crate::flute::decode::DecodeOutcome;
 use std::collections::BTreeSet;
 
-use proto::ids::{Esi, Sbn};
+use proto::{
+    fixtures::broadcast::{Broadcast, packet},
+    ids::{Esi, Sbn},
+};
 
 use super::*;
-use crate::{
-    store::{Limits, LogOutput, ObjectLayout, Recovered},
-    testing::{Broadcast, packet},
-};
+use crate::store::{Limits, LogOutput, ObjectLayout, Recovered};
 
 const NOW: Mono = Mono(0);
 
@@ -19,7 +19,7 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        Self::of(Broadcast::new())
+        Self::of(Broadcast::small())
     }
 
     fn of(broadcast: Broadcast) -> Self {
@@ -142,7 +142,7 @@ fn another_objects_table_does_not_count() {
     let mut case = Case::new();
     case.receive(&case.broadcast.header_packet());
     // Another plan of the same shape: its object key differs.
-    let mut other = Broadcast::new();
+    let mut other = Broadcast::small();
     other.image[0] ^= 1;
     let other = Broadcast::of_image(other.image);
     for packet in other.table_packets(0) {
@@ -175,13 +175,13 @@ fn symbols_outside_the_plan_or_of_another_size_are_refused_before_any_hash() {
     for (sbn, esi, size) in
         [(2, 0, 64), (255, 0, 64), (0, 40, 64), (0, 0xff_ffff, 64), (0, 0, 63), (0, 0, 128)]
     {
-        case.receive(&packet(toi, 6, &[], Sbn(sbn), Esi(esi), &vec![0; size]));
+        case.receive(&packet(toi, 6, &[], (Sbn(sbn), Esi(esi)), &vec![0; size]));
     }
     assert_eq!((case.stats.data_forged, case.stats.data_pending), (6, 0));
     // Where the table is not known yet, nothing but the length speaks against them.
     let (sbn, esi) = case.broadcast.header.shape().symbol_at(16).unwrap();
     for size in [0, 63, 65, 128] {
-        case.receive(&packet(toi, 6, &[], sbn, esi, &vec![0; size]));
+        case.receive(&packet(toi, 6, &[], (sbn, esi), &vec![0; size]));
     }
     assert_eq!((case.stats.data_forged, case.stats.data_pending), (10, 0));
 }
@@ -194,7 +194,7 @@ fn a_flood_of_symbols_without_table_stays_within_its_memory() {
         for index in 0..case.broadcast.header.shape().leaves() {
             let (sbn, esi) = case.broadcast.header.shape().symbol_at(index).unwrap();
             let toi = Toi::object(case.broadcast.object.component);
-            case.receive(&packet(toi, 6, &[], sbn, esi, &[round; 64]));
+            case.receive(&packet(toi, 6, &[], (sbn, esi), &[round; 64]));
         }
     }
     let plan = case.object.plan.as_ref().unwrap();
@@ -312,7 +312,7 @@ fn stored_tables_of_another_plan_verify_nothing() {
     other.receive(&other.broadcast.header_packet());
     other.hear_tables(0);
     let file = tables_file(&mut other);
-    let mut case = life_after(Broadcast::new(), &file);
+    let mut case = life_after(Broadcast::small(), &file);
     case.receive(&case.broadcast.data_packet(0));
     assert_eq!(case.stats.data_expired_unverified, 1, "the header is not the pinned one");
     case.receive(&case.broadcast.header_packet());

@@ -1,7 +1,12 @@
-use proto::trust::DocumentKind;
+use proto::{
+    fixtures::{
+        broadcast::{Broadcast, EARLY},
+        documents::{CLASS, VENDOR, random_key, seal},
+    },
+    trust::DocumentKind,
+};
 
 use super::*;
-use crate::testing::{Broadcast, device_class, key, seal};
 
 fn window() -> Window {
     Window { opens: Utc::from_seconds(2_000), closes: Utc::from_seconds(3_000) }
@@ -19,7 +24,7 @@ struct Case {
 
 impl Case {
     fn new() -> Self {
-        Self::of(Broadcast::new())
+        Self::of(Broadcast::small())
     }
 
     fn of(broadcast: Broadcast) -> Self {
@@ -29,7 +34,7 @@ impl Case {
             windows: vec![(broadcast.tune_in(), window())],
             history: AcceptanceHistory::default(),
             limits: Limits::default(),
-            kind: device_class(),
+            kind: DeviceClass { vendor: VENDOR, class: CLASS },
             broadcast,
         }
     }
@@ -41,7 +46,13 @@ impl Case {
             windows: self.windows.clone(),
             carried: None,
         };
-        evaluate(&self.broadcast.keys.root(), self.kind, &self.history, &self.limits, &offer)
+        evaluate(
+            &self.broadcast.keys.verified_root(),
+            self.kind,
+            &self.history,
+            &self.limits,
+            &offer,
+        )
     }
 
     fn refused(&self) -> (u16, &'static str) {
@@ -61,7 +72,7 @@ fn a_campaign_for_this_device_is_accepted() {
 fn signatures_of_strangers_and_of_other_roles_are_404() {
     let mut case = Case::new();
     let campaign = case.broadcast.campaign.emit().unwrap();
-    case.campaign = seal(DocumentKind::Campaign, campaign.clone(), &key());
+    case.campaign = seal(DocumentKind::Campaign, campaign.clone(), &random_key());
     assert_eq!(case.refused(), (404, "signature"));
     case.campaign = seal(DocumentKind::Campaign, campaign, &case.broadcast.keys.release);
     assert_eq!(case.refused(), (404, "signature"));
@@ -193,7 +204,7 @@ fn a_tune_in_outside_the_limits_is_455() {
 fn every_changed_octet_of_the_documents_is_refused() {
     let case = Case::new();
     let keys = &case.broadcast.keys;
-    let root = keys.root();
+    let root = keys.verified_root();
     let judged = |campaign: &[u8], manifest: &[u8]| {
         let offer =
             CampaignOffer { campaign, manifest, windows: case.windows.clone(), carried: None };
@@ -220,7 +231,7 @@ fn every_changed_octet_of_the_documents_is_refused() {
 
 #[test]
 fn a_compressed_component_is_refused_before_anything_is_unpacked() {
-    let mut broadcast = Broadcast::new();
+    let mut broadcast = Broadcast::small();
     let component = &mut broadcast.manifest.components[0];
     component.encoding = ComponentEncoding::Zstd;
     component.decoded_len = u64::MAX;
@@ -236,7 +247,7 @@ fn an_expired_root_arms_nothing() {
     let mut case = Case::new();
     case.history.clock_floor = case.broadcast.campaign.expires;
     assert!(case.evaluate().is_ok());
-    let expires = Utc::from_seconds(crate::testing::LATEST_STOP - 1);
+    let expires = Utc::from_seconds(EARLY.latest_stop.seconds() - 1);
     let keys = &case.broadcast.keys;
     let root = keys.root_after(keys, 1, |root| root.expires = expires);
     let root = Root::from_factory(&root).unwrap();

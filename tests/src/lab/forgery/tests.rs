@@ -1,7 +1,9 @@
-use proto::trust::plan::leaf;
+use proto::{
+    fixtures::broadcast::{Broadcast, SYMBOL_BYTES, TSI},
+    trust::plan::leaf,
+};
 
 use super::*;
-use crate::broadcast::{Broadcast, SYMBOL_BYTES, TSI};
 
 #[test]
 fn each_true_packet_sets_off_as_many_forged_ones_as_the_ratio_says_a_third_of_each_kind() {
@@ -48,12 +50,12 @@ fn forged_packets_look_true_and_lead_to_nothing() {
 fn forged_symbols_run_ahead_of_the_true_ones() {
     let plan = plan();
     let mut forger = Forger::new(plan.object, 3.0, 1);
-    forger.handle_true(&plan.header_packet().unwrap(), &mut |_, _| ()).unwrap();
+    forger.handle_true(&plan.header_packet(), &mut |_, _| ()).unwrap();
     for place in 0..plan.leaves.len() - 1 {
         let mut places = Vec::new();
         let place = u64::try_from(place).unwrap();
         forger
-            .handle_true(&plan.data_packet(place).unwrap(), &mut |kind, datagram| {
+            .handle_true(&plan.data_packet(place), &mut |kind, datagram| {
                 let id = Packet::parse(datagram).unwrap().payload.unwrap().id;
                 if kind == Kind::Data {
                     places.push(plan.header.shape().index_of(id.sbn, id.esi).unwrap());
@@ -69,7 +71,7 @@ fn an_attacker_who_has_not_received_the_plan_is_silent() {
     let plan = plan();
     let mut forger = Forger::new(plan.object, 10.0, 1);
     let silent = &mut |_: Kind, _: &[u8]| panic!("sent");
-    forger.handle_true(&plan.data_packet(0).unwrap(), silent).unwrap();
+    forger.handle_true(&plan.data_packet(0), silent).unwrap();
     assert!(forger.handle_true(b"no FLUTE at all", silent).is_err());
 }
 
@@ -78,12 +80,12 @@ fn an_attacker_who_has_not_received_the_plan_is_silent() {
 fn forged_over(plan: &Broadcast, ratio: f64, count: u64) -> Vec<(Kind, Vec<u8>)> {
     let mut forger = Forger::new(plan.object, 0.0, 1);
     let mut forged = Vec::new();
-    forger.handle_true(&plan.header_packet().unwrap(), &mut |_, _| ()).unwrap();
-    forger.handle_true(&plan.table_packet(0).unwrap(), &mut |_, _| ()).unwrap();
+    forger.handle_true(&plan.header_packet(), &mut |_, _| ()).unwrap();
+    forger.handle_true(&plan.table_packet(0), &mut |_, _| ()).unwrap();
     forger.ratio = ratio;
     for place in 0..count {
         forger
-            .handle_true(&plan.data_packet(place).unwrap(), &mut |kind, datagram| {
+            .handle_true(&plan.data_packet(place), &mut |kind, datagram| {
                 forged.push((kind, datagram.to_vec()));
             })
             .unwrap();
@@ -92,5 +94,5 @@ fn forged_over(plan: &Broadcast, ratio: f64, count: u64) -> Vec<(Kind, Vec<u8>)>
 }
 
 fn plan() -> Broadcast {
-    Broadcast::new(2048, 1).unwrap()
+    Broadcast::new(2048, 1)
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use proto::tune_in::TuneIn;
+use proto::{fixtures::documents::VERSION, tune_in::TuneIn};
 use receiver::{
     agent::{Agent, NetworkRequest, Output},
     dm::client::{HttpRequest, TransportError},
@@ -23,7 +23,6 @@ use super::machine::{Context, Machine};
 use crate::sim::{
     fault::At,
     injected_bugs::InjectedBug,
-    package::VERSION,
     queue::{DeviceEvent, Event, Message},
 };
 

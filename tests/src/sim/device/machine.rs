@@ -4,6 +4,7 @@ use std::path::Path;
 
 use proto::{
     dm::auth::Secret,
+    fixtures::documents::{CLASS, VENDOR},
     ids::DeviceId,
     time::{Mono, Now, Utc},
 };
@@ -20,7 +21,7 @@ use crate::{
         fault::At,
         injected_bugs::InjectedBug,
         model::{DATA, Model},
-        package::{BEGIN, CLASS, Package, VENDOR},
+        package::{BEGIN, Package},
         queue::Queue,
         trace::Trace,
     },
