@@ -74,20 +74,21 @@ impl Tables {
 
     fn make(&mut self, change: Change) {
         match change {
-            Change::Device(mut row) => {
-                row.version += 1;
-                self.devices.insert(row.id.clone(), *row);
+            Change::Device(row) => {
+                let row = Device { version: row.version + 1, ..*row };
+                self.devices.insert(row.id.clone(), row);
             }
-            Change::Campaign(mut row) => {
-                row.version += 1;
-                if self.campaigns.insert(row.id, (*row).clone()).is_none() {
-                    self.created.push(row.id);
+            Change::Campaign(row) => {
+                let row = Campaign { version: row.version + 1, ..*row };
+                let id = row.id;
+                if self.campaigns.insert(id, row).is_none() {
+                    self.created.push(id);
                 }
             }
-            Change::Attempt(mut row) => {
-                row.version += 1;
+            Change::Attempt(row) => {
+                let row = ArmingAttempt { version: row.version + 1, ..*row };
                 self.correlators.insert(row.correlator.clone(), key(&row));
-                self.armings.insert(key(&row), *row);
+                self.armings.insert(key(&row), row);
             }
         }
     }

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::LazyLock};
 
 use proto::{
     crypto::Digest,
-    ids::{ComponentId, Tsi},
+    ids::{CampaignId, ComponentId, Tsi},
     time::Utc,
 };
 use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
@@ -70,7 +70,7 @@ table! {
         prepared_opened: get = row.prepared.map(|session| session.opened),
         last_error: get = &row.last_error,
     }
-    fn read() {
+    fn read(documents: StoredDocuments) {
         let window = match window_opens()? {
             Some(opens) => Some(Window {
                 opens: Utc(opens),
@@ -107,8 +107,8 @@ table! {
             documents: SignedDocuments {
                 campaign: campaign_envelope()?,
                 manifest: manifest_envelope()?,
-                roots: BTreeMap::new(),
-                plan_headers: BTreeMap::new(),
+                roots: documents.roots,
+                plan_headers: documents.plan_headers,
             },
             target: BroadcastTarget {
                 carousel_url: carousel_url()?,
@@ -134,6 +134,12 @@ table! {
             created: created()?,
         })
     }
+}
+
+/// The documents of a campaign that are in tables of their own.
+struct StoredDocuments {
+    roots: BTreeMap<u64, Vec<u8>>,
+    plan_headers: BTreeMap<ComponentId, Vec<u8>>,
 }
 
 static INSERT: LazyLock<String> = LazyLock::new(|| TABLE.insert());
@@ -187,24 +193,25 @@ pub(in crate::shell::store::sqlite) async fn read_campaign(
     pool: &SqlitePool,
     row: &SqliteRow,
 ) -> Result<Campaign, StoreError> {
-    let mut campaign = read(row)?;
+    let id: CampaignId = parsed(row, "id")?;
+    let (mut roots, mut plan_headers) = (BTreeMap::new(), BTreeMap::new());
     let rows = sqlx::query("SELECT component, header FROM plan_header WHERE campaign = ?")
-        .bind(campaign.id.to_string())
+        .bind(id.to_string())
         .fetch_all(pool)
         .await
         .map_err(unavailable("read the plan headers"))?;
     for row in rows {
         let component = ComponentId(number(&row, "component")?);
         let header = row.try_get("header").map_err(unavailable("read a plan header"))?;
-        campaign.documents.plan_headers.insert(component, header);
+        plan_headers.insert(component, header);
     }
     let rows = sqlx::query("SELECT version, envelope FROM root_envelope WHERE campaign = ?")
-        .bind(campaign.id.to_string())
+        .bind(id.to_string())
         .fetch_all(pool)
         .await
         .map_err(unavailable("read the roots"))?;
     for row in rows {
-        campaign.documents.roots.insert(unsigned(&row, "version")?, get(&row, "envelope")?);
+        roots.insert(unsigned(&row, "version")?, get(&row, "envelope")?);
     }
-    Ok(campaign)
+    read(row, StoredDocuments { roots, plan_headers })
 }
