@@ -9,8 +9,10 @@
 //! | [`broadcast`] | a signed broadcast: image, plan, packets |
 //! | [`unsigned`] | an unsigned FLUTE session |
 //! | [`packet`] | packets and the symbols in them |
+//! | [`device`] | a scripted DM client |
 
 pub mod broadcast;
+pub mod device;
 pub mod documents;
 pub mod packet;
 pub mod unsigned;

@@ -38,13 +38,10 @@ use proto::{
     crypto::random,
     dm::{
         auth::{AuthKind, Secret},
-        code::{AlertCode, Format, StatusCode},
         encoding::{self, Encoding},
-        syncml::{
-            Alert, Command, CommandId, Header, Item, Location, Manage, Message, MessageId, Meta,
-            Results, Status,
-        },
+        syncml::Command,
     },
+    fixtures::device::{Client, ScriptedDevice},
     ids::{ClassId, VendorId},
     time::Utc,
 };
@@ -226,15 +223,15 @@ async fn session(
     keys: &mut Keys,
     encoding: Encoding,
 ) -> anyhow::Result<Script> {
-    let mut device = Device { id: id(number), session: session_id(), message: 0, encoding };
+    let mut device = scripted(number, keys);
     let mut words = vec![
-        (Word::Id, device.id.clone()),
-        (Word::Session, device.session.clone()),
+        (Word::Id, device.client.id.clone()),
+        (Word::Session, device.client.session.clone()),
         (Word::Digest, keys.digest()),
     ];
     let mut said = Vec::new();
     let mut path = "/dm".to_owned();
-    let mut message = device.first(Some(keys.secret.credential(&keys.nonce)));
+    let mut message = device.first_with(&keys.nonce);
     for _ in 0..MOST_MESSAGES {
         let octets = encoding.emit(&message);
         let answered = http.post(&path, encoding.media_type(), &octets).await?;
@@ -418,79 +415,25 @@ fn session_id() -> String {
     format!("{:X}", u16::from_be_bytes([high, low]) | 0xF000)
 }
 
-struct Device {
-    id: String,
-    session: String,
-    message: u32,
-    encoding: Encoding,
-}
-
-impl Device {
-    fn message(
-        &mut self,
-        credential: Option<proto::dm::syncml::Credential>,
-        commands: Vec<Command>,
-    ) -> Message {
-        self.message += 1;
-        Message {
-            header: Header {
-                session_id: self.session.clone(),
-                message_id: MessageId(self.message),
-                target: Location::new(URL),
-                source: Location::named(&self.id, &self.id),
-                respond_to: None,
-                credential,
-                meta: Some(Meta { max_message_size: Some(65_536), ..Meta::default() }),
-            },
-            commands,
-            is_final: true,
-        }
-    }
-
-    fn first(&mut self, credential: Option<proto::dm::syncml::Credential>) -> Message {
-        let info = [
-            ("./DevInfo/DevId", self.id.clone()),
-            ("./DevInfo/Man", "fumocast".to_owned()),
-            ("./DevInfo/Mod", "load".to_owned()),
-            ("./DevInfo/DmV", "1.2".to_owned()),
-            ("./DevInfo/Lang", "en".to_owned()),
-        ];
-        let items = info.into_iter().map(|(node, value)| Item::value(node, Format::Chr, value));
-        let commands = vec![
-            Command::Alert(Alert {
-                id: CommandId(1),
-                code: AlertCode::CLIENT_INITIATED,
-                correlator: None,
-                items: Vec::new(),
-            }),
-            Command::Replace(Manage::new(CommandId(2), items.collect())),
-        ];
-        self.message(credential, commands)
-    }
-
-    /// Answers each question with a version; `None` when there is none.
-    fn answer(&mut self, said: &Message) -> Option<Message> {
-        debug_assert_eq!(Encoding::recognise(&self.encoding.emit(said)), self.encoding);
-        let server = said.header.message_id;
-        let header = Status::for_header(CommandId(1), &said.header, StatusCode::OK);
-        let mut commands = vec![Command::Status(header)];
-        for asked in said.commands.iter().filter(|command| command.wants_status()) {
-            let id = u32::try_from(commands.len()).unwrap_or(u32::MAX);
-            let status =
-                Status::new(CommandId(id + 1), server, asked.id(), asked.verb(), StatusCode::OK);
-            commands.push(Command::Status(status));
-            if let Command::Get(get) = asked {
-                let uri = get.items.first().and_then(Item::target_uri).unwrap_or_default();
-                commands.push(Command::Results(Results {
-                    id: CommandId(id + 2),
-                    message_ref: Some(server),
-                    command_ref: get.id,
-                    meta: None,
-                    items: vec![Item::value(uri, Format::Chr, "1.0")],
-                }));
-            }
-        }
-        (commands.len() > 1).then(|| self.message(None, commands))
+/// Returns a device that answers each question with a version.
+fn scripted(number: u32, keys: &Keys) -> ScriptedDevice {
+    let info = [
+        ("./DevInfo/Man", "fumocast"),
+        ("./DevInfo/Mod", "load"),
+        ("./DevInfo/DmV", "1.2"),
+        ("./DevInfo/Lang", "en"),
+    ];
+    ScriptedDevice {
+        client: Client {
+            id: id(number),
+            secret: keys.secret.clone(),
+            url: URL.to_owned(),
+            info: info.map(|(node, value)| (node, value.to_owned())).to_vec(),
+            session: session_id(),
+            message: 0,
+        },
+        values: vec![(String::new(), "1.0".to_owned())],
+        ..ScriptedDevice::new("", "")
     }
 }
 

@@ -6,12 +6,11 @@ use proto::{
         auth::Secret,
         code::{AlertCode, Format, StatusCode},
         encoding::{self, Encoding},
-        fumo::{Operation, OperationResult, ResultCode},
         syncml::{
-            Alert, Command, CommandId, Credential, Header, Item, Location, Manage, Message,
-            MessageId, Meta, Results, Status, Verb,
+            Alert, Command, CommandId, Item, Manage, Message, MessageId, Meta, Results, Verb,
         },
     },
+    fixtures::device::{ScriptedDevice, final_alert},
     ids::{CampaignId, Correlator},
     time::Utc,
 };
@@ -129,214 +128,26 @@ fn latest(context: &DeviceContext) -> &ArmingAttempt {
     context::latest(&context.attempts).next().unwrap()
 }
 
-/// A device whose answers are its fields.
-struct Device {
-    values: Vec<(&'static str, &'static str)>,
-    exec: StatusCode,
-    /// Status of the question to the user.
-    user: StatusCode,
-    refused: Option<(&'static str, StatusCode)>,
-    /// Set when `refused` applies to Add and not to Replace.
-    refuses_adds_alone: bool,
-    limit: u64,
-    /// Status of a Get of a node without a value.
-    missing: StatusCode,
-    /// Status of a chunk of a large object.
-    chunk: StatusCode,
-    /// Status of a Sequence; anything but 200 is that of the members too.
-    sequence: StatusCode,
-    atomic: StatusCode,
-    /// Groups received.
-    groups: Vec<Verb>,
-    seen: Vec<Command>,
-    alerts: Vec<Alert>,
-    message: u32,
+/// Returns the device of [`device_context`].
+fn scripted() -> ScriptedDevice {
+    ScriptedDevice::new("a", "password")
 }
 
-impl Device {
-    fn new() -> Self {
-        Self {
-            values: vec![
-                ("FwV", "1.0"),
-                ("Broadcast/Version", "1.0"),
-                ("MaxBlockSymbols", "8192"),
-                ("MaxStorage", "4194304"),
-                ("Broadcast/Root", "2"),
-                ("State", "10"),
-                ("Phase", "idle"),
-            ],
-            exec: StatusCode::ACCEPTED,
-            user: StatusCode::OK,
-            refused: None,
-            refuses_adds_alone: false,
-            limit: 65_536,
-            missing: StatusCode::NOT_FOUND,
-            chunk: StatusCode::CHUNK_ACCEPTED,
-            sequence: StatusCode::OK,
-            atomic: StatusCode::OK,
-            groups: vec![],
-            seen: vec![],
-            alerts: vec![],
-            message: 0,
-        }
-    }
-
-    fn without(mut self, node: &str) -> Self {
-        self.values.retain(|(name, _)| *name != node);
-        self
-    }
-
-    fn with(mut self, node: &'static str, value: &'static str) -> Self {
-        self = self.without(node);
-        self.values.push((node, value));
-        self
-    }
-
-    fn alerting(mut self, code: u16, correlator: &str) -> Self {
-        self.alerts.push(final_alert(code, Some(correlator)));
-        self
-    }
-
-    fn message(&mut self, credential: Option<Credential>, commands: Vec<Command>) -> Message {
-        self.message += 1;
-        Message {
-            header: Header {
-                session_id: "1".to_owned(),
-                message_id: MessageId(self.message),
-                target: Location::new("http://127.0.0.1:8080/dm"),
-                source: Location::named("a", "a"),
-                respond_to: None,
-                credential,
-                meta: Some(Meta { max_message_size: Some(self.limit), ..Meta::default() }),
-            },
-            commands,
-            is_final: true,
-        }
-    }
-
-    fn first(&mut self, nonce: [u8; 16]) -> Message {
-        let mut commands = vec![
-            Command::Alert(Alert {
-                id: CommandId(1),
-                code: AlertCode::CLIENT_INITIATED,
-                correlator: None,
-                items: vec![],
-            }),
-            Command::Replace(Manage::new(
-                CommandId(2),
-                vec![Item::value("./DevInfo/DevId", Format::Chr, "a")],
-            )),
-        ];
-        commands.extend(self.alerts.drain(..).map(Command::Alert));
-        self.message(Some(Secret::new("a", "password").credential(&nonce)), commands)
-    }
-
-    /// Answers every command of the server; `None` when there is none, so the session is over.
-    fn answer(&mut self, reply: &Message) -> Option<Message> {
-        let server = reply.header.message_id;
-        let wanted: Vec<_> = reply.commands.iter().filter(|c| c.wants_status()).cloned().collect();
-        if wanted.is_empty() {
-            return None;
-        }
-        let header = Status::for_header(CommandId(1), &reply.header, StatusCode::OK);
-        let mut commands = vec![Command::Status(header)];
-        let is_final = reply.is_final;
-        for command in wanted {
-            self.execute(&command, server, &mut commands);
-        }
-        if !is_final {
-            commands.push(Command::Alert(Alert {
-                id: CommandId(99),
-                code: AlertCode::NEXT_MESSAGE,
-                correlator: None,
-                items: vec![],
-            }));
-        }
-        Some(Message { is_final, ..self.message(None, commands) })
-    }
-
-    /// Executes a command with its members, and appends a Status of each.
-    fn execute(&mut self, command: &Command, server: MessageId, sent: &mut Vec<Command>) {
-        let (code, members) = match command {
-            Command::Sequence(group) => (self.sequence, &group.commands),
-            Command::Atomic(group) => (self.atomic, &group.commands),
-            _ => {
-                let (code, value) = self.respond(command);
-                push_status(sent, server, command, code);
-                if let Some(value) = value {
-                    sent.push(Command::Results(Results {
-                        id: CommandId(u32::try_from(sent.len()).unwrap() + 1),
-                        message_ref: Some(server),
-                        command_ref: command.id(),
-                        meta: None,
-                        items: vec![Item::value("./x", Format::Chr, value)],
-                    }));
-                }
-                self.seen.push(command.clone());
-                return;
-            }
-        };
-        self.groups.push(command.verb());
-        let first = sent.len();
-        push_status(sent, server, command, code);
-        let mut may_continue = code == StatusCode::OK;
-        for member in members {
-            if !may_continue {
-                push_status(sent, server, member, StatusCode::NOT_EXECUTED);
-                continue;
-            }
-            self.execute(member, server, sent);
-            let Some(Command::Status(status)) = sent.last() else { panic!("{member:?}") };
-            may_continue = status.code.is_success() && status.code != StatusCode::CANCELLED;
-        }
-        if code == StatusCode::OK && !may_continue && command.verb() == Verb::Atomic {
-            for sent in &mut sent[first..] {
-                let Command::Status(status) = sent else { panic!("{sent:?}") };
-                match status.verb {
-                    Verb::Atomic => status.code = StatusCode::ATOMIC_FAILED,
-                    _ if status.code == StatusCode::OK => status.code = StatusCode::ROLLED_BACK,
-                    _ => {}
-                }
-            }
-        }
-    }
-
-    fn respond(&self, command: &Command) -> (StatusCode, Option<&'static str>) {
-        match command {
-            Command::Get(get) => {
-                let uri = get.items[0].target_uri().unwrap();
-                match self.values.iter().find(|(name, _)| uri.ends_with(name)) {
-                    Some((_, value)) => (StatusCode::OK, Some(value)),
-                    None => (self.missing, None),
-                }
-            }
-            Command::Replace(replace) => {
-                let uri = replace.items[0].target_uri().unwrap();
-                if replace.items[0].more_data {
-                    return (self.chunk, None);
-                }
-                match self.refused.filter(|_| !self.refuses_adds_alone) {
-                    Some((node, code)) if uri.ends_with(node) => (code, None),
-                    Some(_) | None => (StatusCode::OK, None),
-                }
-            }
-            Command::Add(add) => {
-                let uri = add.items[0].target_uri().unwrap();
-                match self.refused {
-                    Some((node, code)) if uri.ends_with(node) => (code, None),
-                    Some(_) | None => (StatusCode::OK, None),
-                }
-            }
-            Command::Exec(_) => (self.exec, None),
-            Command::Alert(alert) if alert.code == AlertCode::DISPLAY => (StatusCode::OK, None),
-            Command::Alert(alert) if alert.code.is_user_interaction() => (self.user, None),
-            other => panic!("the server sent {other:?}"),
-        }
-    }
-
+/// Sessions of a scripted device with this server.
+trait Sessions {
     /// Runs a session from the enrolled nonce to its end; returns the replies.
+    fn run(&mut self, context: &mut DeviceContext) -> Vec<Message>;
+
+    /// Runs a session that begins with a message.
+    fn run_from(&mut self, context: &mut DeviceContext, first: Message, now: Utc) -> Vec<Message>;
+
+    /// Returns the commands that changed the device, shortened.
+    fn written(&self) -> Vec<String>;
+}
+
+impl Sessions for ScriptedDevice {
     fn run(&mut self, context: &mut DeviceContext) -> Vec<Message> {
-        let first = self.first([1; 16]);
+        let first = self.first_with(&[1; 16]);
         self.run_from(context, first, NOW)
     }
 
@@ -371,11 +182,6 @@ impl Device {
     }
 }
 
-fn push_status(sent: &mut Vec<Command>, server: MessageId, command: &Command, code: StatusCode) {
-    let id = CommandId(u32::try_from(sent.len()).unwrap() + 1);
-    sent.push(Command::Status(Status::new(id, server, command.id(), command.verb(), code)));
-}
-
 /// Returns the commands of a message, and those inside of groups.
 fn flat(message: &Message) -> Vec<&Command> {
     let mut all = Vec::new();
@@ -387,16 +193,6 @@ fn flat(message: &Message) -> Vec<&Command> {
         }
     }
     all
-}
-
-fn final_alert(code: u16, correlator: Option<&str>) -> Alert {
-    OperationResult {
-        object: Some("./FwUpdate/Main".to_owned()),
-        operation: Operation::DownloadAndUpdate,
-        result: ResultCode(code),
-        correlator: correlator.map(|text| Correlator(text.to_owned())),
-    }
-    .to_alert(CommandId(9))
 }
 
 fn codes(message: &Message) -> Vec<(Verb, u16)> {
@@ -411,7 +207,7 @@ fn codes(message: &Message) -> Vec<(Verb, u16)> {
 #[test]
 fn a_pending_device_is_queried_written_to_and_armed() {
     let mut context = device_context();
-    let mut device = Device::new();
+    let mut device = scripted();
     let replies = device.run(&mut context);
     assert_eq!(codes(&replies[0]), [(Verb::Header, 212), (Verb::Alert, 200), (Verb::Replace, 200)]);
     assert_eq!(
@@ -438,7 +234,7 @@ fn a_pending_device_is_queried_written_to_and_armed() {
 #[test]
 fn the_answer_carries_a_fresh_nonce_that_the_row_knows() {
     let mut context = device_context();
-    let replies = Device::new().run(&mut context);
+    let replies = scripted().run(&mut context);
     let Command::Status(status) = &replies[0].commands[0] else { panic!() };
     let sent = status.challenge.as_ref().unwrap().nonce().unwrap();
     assert_eq!(context.device.auth.next_nonce.unwrap().0.to_vec(), sent);
@@ -447,7 +243,7 @@ fn the_answer_carries_a_fresh_nonce_that_the_row_knows() {
 #[test]
 fn envelopes_travel_as_octets() {
     let mut context = device_context();
-    let mut device = Device::new();
+    let mut device = scripted();
     device.run(&mut context);
     let manifest = device.seen.iter().find_map(|command| match command {
         Command::Replace(replace) if replace.items[0].target_uri()?.ends_with("Manifest") => {
@@ -463,7 +259,7 @@ fn envelopes_travel_as_octets() {
 #[test]
 fn a_device_with_an_older_root_gets_the_next_one_first() {
     let mut context = device_context();
-    let mut device = Device::new().with("Broadcast/Root", "1");
+    let mut device = scripted().with("Broadcast/Root", "1");
     device.run(&mut context);
     assert_eq!(device.written()[..2], ["Root", "Manifest"]);
 }
@@ -472,9 +268,9 @@ fn a_device_with_an_older_root_gets_the_next_one_first() {
 fn a_window_that_opens_during_a_session_arms_a_device_that_was_not_queried_yet() {
     let mut context = device_context();
     let selected = std::mem::take(&mut context.attempts);
-    let mut device = Device::new();
+    let mut device = scripted();
     let mut random = || [77; 16];
-    let first = device.first([1; 16]);
+    let first = device.first_with(&[1; 16]);
     let (mut session, mut reply) =
         accepted(open(&mut context, &first, NOW, Limits::default(), &mut random));
     context.attempts = selected;
@@ -491,14 +287,14 @@ fn a_device_two_roots_behind_gets_both_in_order_and_no_exec_when_one_is_refused(
     let chain = || [(2, vec![2; 300]), (3, vec![3; 300])].into();
     let mut context = device_context();
     context.campaigns[0].documents.roots = chain();
-    let mut device = Device::new().with("Broadcast/Root", "1");
+    let mut device = scripted().with("Broadcast/Root", "1");
     device.run(&mut context);
     assert_eq!(device.written()[..3], ["Root", "Root", "Manifest"]);
     assert_eq!(latest(&context).phase, ArmingPhase::Armed);
 
     let mut context = device_context();
     context.campaigns[0].documents.roots = chain();
-    let mut device = Device::new().with("Broadcast/Root", "1");
+    let mut device = scripted().with("Broadcast/Root", "1");
     device.refused = Some(("Root", StatusCode::FAILED));
     device.run(&mut context);
     assert_eq!(latest(&context).phase, ArmingPhase::Pending);
@@ -513,7 +309,7 @@ fn a_device_two_roots_behind_gets_both_in_order_and_no_exec_when_one_is_refused(
 fn a_device_that_lacks_an_unknown_root_stays_pending_with_the_reason() {
     let mut context = device_context();
     context.campaigns[0].documents.roots = [(3, vec![3; 300])].into();
-    let mut device = Device::new().with("Broadcast/Root", "1");
+    let mut device = scripted().with("Broadcast/Root", "1");
     device.run(&mut context);
     assert_eq!(device.written(), [""; 0]);
     let row = latest(&context);
@@ -524,9 +320,9 @@ fn a_device_that_lacks_an_unknown_root_stays_pending_with_the_reason() {
 #[test]
 fn an_armed_device_is_not_armed_again() {
     let mut context = device_context();
-    Device::new().run(&mut context);
+    scripted().run(&mut context);
     context.device.auth.next_nonce = Some(Nonce([1; 16]));
-    let mut device = Device::new().with("Phase", "receiving");
+    let mut device = scripted().with("Phase", "receiving");
     device.run(&mut context);
     assert_eq!(device.written(), [""; 0]);
     assert_eq!(latest(&context).phase, ArmingPhase::Receiving);
@@ -536,7 +332,7 @@ fn an_armed_device_is_not_armed_again() {
 #[test]
 fn a_device_without_the_extension_needs_unicast() {
     let mut context = device_context();
-    let mut device = Device::new().without("Broadcast/Version");
+    let mut device = scripted().without("Broadcast/Version");
     device.run(&mut context);
     assert_eq!(device.written(), [""; 0]);
     assert_eq!(latest(&context).phase, ArmingPhase::NeedsUnicast);
@@ -546,14 +342,14 @@ fn a_device_without_the_extension_needs_unicast() {
 fn a_device_that_does_not_know_the_url_needs_unicast() {
     for answer in [411, 404, 405, 406] {
         let mut context = device_context();
-        let mut device = Device { exec: StatusCode(answer), ..Device::new() };
+        let mut device = ScriptedDevice { exec: StatusCode(answer), ..scripted() };
         device.run(&mut context);
         assert_eq!(latest(&context).phase, ArmingPhase::NeedsUnicast, "{answer}");
     }
     let mut context = device_context();
-    Device::new().run(&mut context);
+    scripted().run(&mut context);
     context.device.auth.next_nonce = Some(Nonce([1; 16]));
-    Device::new().alerting(411, "c1").run(&mut context);
+    scripted().alerting(411, "c1").run(&mut context);
     assert_eq!(latest(&context).phase, ArmingPhase::NeedsUnicast);
 }
 
@@ -561,14 +357,14 @@ fn a_device_that_does_not_know_the_url_needs_unicast() {
 fn limits_of_a_device_are_respected_before_anything_is_sent() {
     for (node, value) in [("MaxBlockSymbols", "744"), ("MaxStorage", "1023")] {
         let mut context = device_context();
-        let mut device = Device::new().with(node, value);
+        let mut device = scripted().with(node, value);
         device.run(&mut context);
         assert_eq!(device.written(), [""; 0]);
         assert_eq!(latest(&context).phase, ArmingPhase::Refused, "{node}");
     }
     for (node, value) in [("MaxBlockSymbols", "745"), ("MaxStorage", "1024")] {
         let mut context = device_context();
-        Device::new().with(node, value).run(&mut context);
+        scripted().with(node, value).run(&mut context);
         assert_eq!(latest(&context).phase, ArmingPhase::Armed, "{node}");
     }
 }
@@ -577,7 +373,7 @@ fn limits_of_a_device_are_respected_before_anything_is_sent() {
 fn no_exec_follows_a_replace_that_failed() {
     let mut context = device_context();
     let refused = Some(("Manifest", StatusCode::TOO_LARGE));
-    let mut device = Device { refused, ..Device::new() };
+    let mut device = ScriptedDevice { refused, ..scripted() };
     device.run(&mut context);
     assert!(!device.written().iter().any(|name| name.starts_with("Exec")));
     let row = latest(&context);
@@ -589,7 +385,7 @@ fn no_exec_follows_a_replace_that_failed() {
 fn a_device_without_a_node_for_the_plan_is_armed_all_the_same() {
     let mut context = device_context();
     let refused = Some(("Plan/0", StatusCode::NOT_FOUND));
-    Device { refused, ..Device::new() }.run(&mut context);
+    ScriptedDevice { refused, ..scripted() }.run(&mut context);
     assert_eq!(latest(&context).phase, ArmingPhase::Armed);
 }
 
@@ -600,7 +396,7 @@ fn a_rejected_exec_is_retried_with_another_correlator_and_not_for_ever() {
         context.device.auth.next_nonce = Some(Nonce([1; 16]));
         let row = latest(&context);
         assert_eq!((row.phase, row.attempt), (ArmingPhase::Pending, attempt));
-        Device { exec: StatusCode::FAILED, ..Device::new() }.run(&mut context);
+        ScriptedDevice { exec: StatusCode::FAILED, ..scripted() }.run(&mut context);
     }
     assert_eq!(latest(&context).phase, ArmingPhase::Failed);
     let mut correlators: Vec<_> =
@@ -612,13 +408,13 @@ fn a_rejected_exec_is_retried_with_another_correlator_and_not_for_ever() {
 #[test]
 fn an_exec_without_a_status_is_repeated_with_the_same_correlator() {
     let mut context = device_context();
-    let mut device = Device::new();
+    let mut device = scripted();
     let mut count = 50;
     let mut random = || {
         count += 1;
         [count; 16]
     };
-    let first = device.first([1; 16]);
+    let first = device.first_with(&[1; 16]);
     let (mut session, mut reply) =
         accepted(open(&mut context, &first, NOW, Limits::default(), &mut random));
     while !matches!(flat(&reply).last(), Some(Command::Exec(_))) {
@@ -627,7 +423,7 @@ fn an_exec_without_a_status_is_repeated_with_the_same_correlator() {
     }
     // The session ends here; the device connects again later.
     context.device.auth.next_nonce = Some(Nonce([1; 16]));
-    let mut device = Device::new();
+    let mut device = scripted();
     device.run(&mut context);
     let Command::Exec(exec) = device.seen.last().unwrap() else { panic!() };
     assert_eq!(exec.correlator, Some(Correlator("c1".to_owned())));
@@ -637,7 +433,7 @@ fn an_exec_without_a_status_is_repeated_with_the_same_correlator() {
 #[test]
 fn a_device_with_tiny_messages_does_not_busy_the_server() {
     let mut context = device_context();
-    let mut device = Device { limit: 300, ..Device::new() };
+    let mut device = ScriptedDevice { limit: 300, ..scripted() };
     let replies = device.run(&mut context);
     assert_eq!(replies.len(), 1);
     assert_eq!(latest(&context).phase, ArmingPhase::Pending);
@@ -649,9 +445,9 @@ fn a_result_is_confirmed_by_the_version_read_back_in_the_same_session() {
         [("2.0", ArmingPhase::Confirmed), ("1.0", ArmingPhase::VersionMismatch)]
     {
         let mut context = device_context();
-        Device::new().run(&mut context);
+        scripted().run(&mut context);
         context.device.auth.next_nonce = Some(Nonce([1; 16]));
-        let replies = Device::new().with("FwV", firmware).alerting(200, "c1").run(&mut context);
+        let replies = scripted().with("FwV", firmware).alerting(200, "c1").run(&mut context);
         assert!(codes(&replies[0]).contains(&(Verb::Alert, 200)));
         let row = latest(&context);
         assert_eq!((row.phase, row.result_code), (phase, Some(200)));
@@ -663,10 +459,10 @@ fn a_result_is_confirmed_by_the_version_read_back_in_the_same_session() {
 #[test]
 fn a_repeated_result_is_answered_alike_and_counted_once() {
     let mut context = device_context();
-    Device::new().run(&mut context);
+    scripted().run(&mut context);
     for code in [410, 410, 200] {
         context.device.auth.next_nonce = Some(Nonce([1; 16]));
-        let replies = Device::new().alerting(code, "c1").run(&mut context);
+        let replies = scripted().alerting(code, "c1").run(&mut context);
         assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 200)));
         assert_eq!(latest(&context).result_code, Some(410));
     }
@@ -675,9 +471,9 @@ fn a_repeated_result_is_answered_alike_and_counted_once() {
 #[test]
 fn a_result_of_an_attempt_of_another_device_is_not_counted() {
     let mut context = device_context();
-    Device::new().run(&mut context);
+    scripted().run(&mut context);
     context.device.auth.next_nonce = Some(Nonce([1; 16]));
-    let replies = Device::new().alerting(200, "c2").run(&mut context);
+    let replies = scripted().alerting(200, "c2").run(&mut context);
     assert_eq!(codes(&replies[0]).last(), Some(&(Verb::Alert, 202)));
     assert_eq!(latest(&context).result_code, None);
     assert!(context.notes.iter().any(|note| note.contains("not counted")), "{:?}", context.notes);
@@ -686,10 +482,10 @@ fn a_result_of_an_attempt_of_another_device_is_not_counted() {
 #[test]
 fn a_stopped_campaign_is_disarmed_at_the_next_session() {
     let mut context = device_context();
-    Device::new().run(&mut context);
+    scripted().run(&mut context);
     context.campaigns[0].state = CampaignState::Stopped;
     context.device.auth.next_nonce = Some(Nonce([1; 16]));
-    let mut device = Device { exec: StatusCode::OK, ..Device::new() };
+    let mut device = ScriptedDevice { exec: StatusCode::OK, ..scripted() };
     device.run(&mut context);
     assert_eq!(device.written(), ["Exec Disarm"]);
     assert_eq!(latest(&context).phase, ArmingPhase::Disarmed);
@@ -699,7 +495,7 @@ fn a_stopped_campaign_is_disarmed_at_the_next_session() {
 #[test]
 fn an_abort_ends_the_session_without_further_commands() {
     let mut context = device_context();
-    let mut device = Device::new();
+    let mut device = scripted();
     device.alerts.push(Alert {
         id: CommandId(3),
         code: AlertCode::SESSION_ABORT,
@@ -717,10 +513,10 @@ fn an_abort_ends_the_session_without_further_commands() {
 fn a_session_whose_campaign_is_stopped_or_that_never_ends_is_aborted() {
     for is_stopped in [true, false] {
         let mut context = device_context();
-        let mut device = Device { limit: 1_700, ..Device::new().with("LrgObj", "true") };
+        let mut device = ScriptedDevice { limit: 1_700, ..scripted().with("LrgObj", "true") };
         let limits = Limits { messages: 4, ..Limits::default() };
         let limits = if is_stopped { Limits::default() } else { limits };
-        let first = device.first([1; 16]);
+        let first = device.first_with(&[1; 16]);
         let (mut session, mut reply) =
             accepted(open(&mut context, &first, NOW, limits, &mut || [7; 16]));
         while !session.is_finished() {
@@ -747,8 +543,8 @@ fn a_session_whose_campaign_is_stopped_or_that_never_ends_is_aborted() {
 #[test]
 fn an_unfinished_package_is_continued_by_next_message() {
     let mut context = device_context();
-    let mut device = Device::new();
-    let mut first = device.first([1; 16]);
+    let mut device = scripted();
+    let mut first = device.first_with(&[1; 16]);
     first.is_final = false;
     let (_, reply) = accepted(open(&mut context, &first, NOW, Limits::default(), &mut || [7; 16]));
     assert!(!reply.is_final);
@@ -761,7 +557,7 @@ fn only_changed_rows_are_stored() {
     let mut context = device_context();
     let before = context.clone();
     assert!(context::changes_since(&before, &context).is_empty());
-    Device::new().run(&mut context);
+    scripted().run(&mut context);
     assert_eq!(context::changes_since(&before, &context).len(), 2);
     assert_eq!(context.attempts[0].campaign, CampaignId([7; 16]));
 }

@@ -22,13 +22,13 @@ proptest! {
     ) {
         let mut context = device_context();
         let value: &'static str = Box::leak(value.into_boxed_str());
-        let mut device = Device {
+        let mut device = ScriptedDevice {
             exec: StatusCode(exec),
             refused: Some((refused, StatusCode(code))),
             limit,
             sequence: StatusCode(sequence),
             atomic: StatusCode(atomic),
-            ..Device::new().with("State", value).with("Phase", value).without(missing)
+            ..scripted().with("State", value).with("Phase", value).without(missing)
         };
         for reply in device.run(&mut context) {
             let length = u64::try_from(Encoding::Xml.emit(&reply).len()).unwrap();

@@ -8,9 +8,9 @@ fn missing_and_wrong_credentials_get_a_challenge_and_no_command_is_executed() {
         [(None, 407), (Some(Secret::new("a", "wrong").credential(&[1; 16])), 401)]
     {
         let mut context = device_context();
-        Device::new().run(&mut context);
+        scripted().run(&mut context);
         let before = context.attempts.clone();
-        let mut device = Device::new();
+        let mut device = scripted();
         let first = Command::Alert(final_alert(200, Some("c1")));
         let message = device.message(credential, vec![first]);
         let (outcome, _) = open(&mut context, &message, NOW, Limits::default(), &mut || [7; 16]);
@@ -31,8 +31,8 @@ fn missing_and_wrong_credentials_get_a_challenge_and_no_command_is_executed() {
 #[test]
 fn a_message_continues_a_session_only_by_its_token_and_a_higher_number() {
     let mut context = device_context();
-    let mut device = Device::new();
-    let first = device.first([1; 16]);
+    let mut device = scripted();
+    let first = device.first_with(&[1; 16]);
     let (session, reply) =
         accepted(open(&mut context, &first, NOW, Limits::default(), &mut || [7; 16]));
     let uri = reply.header.respond_to.clone().unwrap();
@@ -52,7 +52,7 @@ fn a_reply_and_a_refusal_announce_the_limits_of_the_server() {
     let limits = Limits { message_bytes: 10_000, object_bytes: 20_000, ..Limits::default() };
     for is_authentic in [true, false] {
         let mut context = device_context();
-        let mut first = Device::new().first([1; 16]);
+        let mut first = scripted().first_with(&[1; 16]);
         if !is_authentic {
             first.header.credential = None;
         }

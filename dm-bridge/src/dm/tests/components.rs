@@ -9,8 +9,8 @@ use crate::{
 };
 
 /// A device with a delivered package and two components.
-fn shelf() -> Device {
-    Device::new()
+fn shelf() -> ScriptedDevice {
+    scripted()
         .without("State")
         .with("Inventory/Delivered", "d1")
         .with("Inventory/Deployed", "x1/x2")
@@ -49,7 +49,7 @@ fn next_session(context: &mut DeviceContext) {
 #[test]
 fn the_inventory_is_read_on_request_and_stored_with_its_time() {
     let mut context = idle();
-    Device::new().run(&mut context);
+    scripted().run(&mut context);
     assert_eq!(context.device.components, Components::default(), "nobody asked");
     next_session(&mut context);
     context.device.components.refresh_requested = true;
@@ -80,7 +80,7 @@ fn a_missing_inventory_is_empty_and_a_hidden_one_is_unknown() {
     for (code, is_read) in [(425, false), (405, false), (404, true)] {
         next_session(&mut context);
         context.device.components.refresh_requested = true;
-        let mut device = Device { missing: StatusCode(code), ..Device::new() };
+        let mut device = ScriptedDevice { missing: StatusCode(code), ..scripted() };
         device.run(&mut context);
         let components = &context.device.components;
         assert!(!components.refresh_requested);
@@ -131,7 +131,7 @@ fn an_exec_with_retry_later_is_sent_again_and_a_rejected_one_is_not() {
     ] {
         let mut context = idle();
         context.device.components.queue(work(Operation::Activate, "radio")).unwrap();
-        let mut device = Device { exec: StatusCode(code), ..shelf() };
+        let mut device = ScriptedDevice { exec: StatusCode(code), ..shelf() };
         device.run(&mut context);
         assert_eq!(context.device.components.operations[0].state, phase, "{code}");
         assert_eq!(device.written().len(), 1, "once a session");
@@ -175,7 +175,7 @@ fn a_long_list_is_stored_up_to_its_limit_and_the_session_ends() {
     let list: &'static str = Box::leak(names.join("/").into_boxed_str());
     let mut context = idle();
     context.device.components.refresh_requested = true;
-    let mut device = Device::new().with("Inventory/Deployed", list);
+    let mut device = scripted().with("Inventory/Deployed", list);
     device.run(&mut context);
     let held = &context.device.components.inventory;
     assert_eq!(held.len(), crate::fleet::components::MAX_INVENTORY);
@@ -190,12 +190,12 @@ fn campaign_context(operation: Operation) -> DeviceContext {
     context
 }
 
-fn short(device: &Device) -> Vec<String> {
+fn short(device: &ScriptedDevice) -> Vec<String> {
     below(device, "./SCOMO/Download/player")
 }
 
 /// Returns the writes, with `x` for a node.
-fn below(device: &Device, node: &str) -> Vec<String> {
+fn below(device: &ScriptedDevice, node: &str) -> Vec<String> {
     device.written().into_iter().map(|name| name.replace(node, "x")).collect()
 }
 
@@ -208,7 +208,7 @@ fn a_component_is_armed_like_firmware_below_a_download_of_its_own() {
         (Operation::Download, "Download"),
     ] {
         let mut context = campaign_context(operation);
-        let mut device = Device::new();
+        let mut device = scripted();
         device.run(&mut context);
         let exec = format!("Exec x/Operations/{node}");
         assert_eq!(
@@ -237,7 +237,7 @@ fn a_download_that_is_there_from_an_earlier_attempt_is_overwritten() {
     for node in ["Download/player", "Download/player/PkgID", "Download/player/PkgURL"] {
         let mut context = campaign_context(Operation::DownloadInstall);
         let refused = Some((node, StatusCode::ALREADY_EXISTS));
-        let mut device = Device { refused, ..Device::new() };
+        let mut device = ScriptedDevice { refused, ..scripted() };
         // A Replace of the same node is accepted.
         device.refuses_adds_alone = true;
         device.run(&mut context);
@@ -264,7 +264,7 @@ fn direct(ways: &[DeliveryMethod], operation: Operation, octets: usize) -> Devic
 }
 
 /// Returns the writes below the delivered package.
-fn delivered(device: &Device) -> Vec<String> {
+fn delivered(device: &ScriptedDevice) -> Vec<String> {
     below(device, "./SCOMO/Inventory/Delivered/player")
 }
 
@@ -276,7 +276,7 @@ fn a_component_is_sent_inside_the_session_and_installed_from_delivered() {
         (Operation::DownloadInstallInactive, "InstallInactive", "Inactive"),
     ] {
         let mut context = direct(&[DeliveryMethod::Direct], operation, 10);
-        let mut device = Device::new();
+        let mut device = scripted();
         device.run(&mut context);
         let exec = format!("Exec x/Operations/{node}");
         assert_eq!(delivered(&device), ["Add x", "Add x/PkgID", "x/Data", exec.as_str()]);
@@ -299,7 +299,7 @@ fn a_component_is_sent_inside_the_session_and_installed_from_delivered() {
 #[test]
 fn a_large_component_is_sent_in_chunks_and_one_without_space_is_not_installed() {
     let mut context = direct(&[DeliveryMethod::Direct], Operation::DownloadInstall, 20_000);
-    let mut device = Device { limit: 4_096, ..Device::new().with("LrgObj", "true") };
+    let mut device = ScriptedDevice { limit: 4_096, ..scripted().with("LrgObj", "true") };
     device.run(&mut context);
     let names = delivered(&device);
     let chunks = names.iter().filter(|name| *name == "x/Data").count();
@@ -307,7 +307,7 @@ fn a_large_component_is_sent_in_chunks_and_one_without_space_is_not_installed() 
     assert_eq!(names.last().unwrap(), "Exec x/Operations/Install");
     let mut context = direct(&[DeliveryMethod::Direct], Operation::DownloadInstall, 10);
     let refused = Some(("Data", StatusCode(420)));
-    let mut device = Device { refused, ..Device::new() };
+    let mut device = ScriptedDevice { refused, ..scripted() };
     device.run(&mut context);
     assert_eq!(delivered(&device).last().unwrap(), "x/Data");
     assert_eq!(latest(&context).reason.as_deref(), Some("Replace of Data answered 420"));
@@ -317,7 +317,7 @@ fn a_large_component_is_sent_in_chunks_and_one_without_space_is_not_installed() 
 fn a_device_that_cannot_be_armed_for_a_component_gets_it_inside_the_session() {
     let ways = [DeliveryMethod::Broadcast, DeliveryMethod::Direct];
     let mut context = direct(&ways, Operation::DownloadInstall, 10);
-    let mut device = Device::new().without("Broadcast/Version");
+    let mut device = scripted().without("Broadcast/Version");
     device.run(&mut context);
     assert_eq!(delivered(&device).last().unwrap(), "Exec x/Operations/Install");
     assert_eq!(
@@ -332,7 +332,7 @@ fn a_component_that_is_downloaded_by_url_needs_no_broadcast() {
     context.campaigns[0].delivery.methods = vec![DeliveryMethod::Download];
     context.campaigns[0].delivery.bundle_bytes = 10;
     context.attempts[0].delivery_method = DeliveryMethod::Download;
-    let mut device = Device::new();
+    let mut device = scripted();
     device.run(&mut context);
     let expected = ["Add x", "Add x/PkgID", "Add x/PkgURL", "Exec x/Operations/DownloadInstall"];
     assert_eq!(short(&device), expected);
@@ -343,7 +343,7 @@ fn a_parser_that_wants_data_in_every_add_gets_it() {
     for (quirks, expected) in [(&[][..], false), (&[Quirk::DataOnInteriorAdd], true)] {
         let mut context = campaign_context(Operation::DownloadInstall);
         context.device.profile.quirks = quirks.iter().copied().collect();
-        let mut device = Device::new();
+        let mut device = scripted();
         let replies = device.run(&mut context);
         let octets: Vec<u8> = replies.iter().flat_map(|it| Encoding::Xml.emit(it)).collect();
         let text = String::from_utf8(octets).unwrap();
@@ -360,7 +360,7 @@ fn a_component_is_confirmed_by_the_inventory_and_not_by_its_result() {
         [("player", ArmingPhase::Confirmed), ("other", ArmingPhase::VersionMismatch)]
     {
         let mut context = campaign_context(Operation::DownloadInstall);
-        Device::new().run(&mut context);
+        scripted().run(&mut context);
         next_session(&mut context);
         let mut device = shelf().without("Deployed/x1/ID").with("Deployed/x1/ID", node);
         let result = OperationResult {

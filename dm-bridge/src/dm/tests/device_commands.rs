@@ -7,7 +7,7 @@ use super::*;
 #[test]
 fn alerts_that_nobody_knows_and_commands_of_a_server_are_refused() {
     let mut context = device_context();
-    let mut device = Device::new();
+    let mut device = scripted();
     let mut unknown = final_alert(200, None);
     unknown.items[0].meta.as_mut().unwrap().kind = Some("org.example".to_owned());
     let mut untyped = unknown.clone();
@@ -18,7 +18,7 @@ fn alerts_that_nobody_knows_and_commands_of_a_server_are_refused() {
     let mut words = final_alert(200, Some("c1"));
     words.items[0].data = Some("fine".into());
     device.alerts = vec![unknown, untyped, request, words];
-    let mut first = device.first([1; 16]);
+    let mut first = device.first_with(&[1; 16]);
     first.commands.push(Command::Get(Manage::new(CommandId(20), vec![Item::target("./x")])));
     let foreign = vec![Item::text("./FwUpdate/Main/State", "100")];
     first.commands.push(Command::Replace(Manage::new(CommandId(21), foreign)));
@@ -31,8 +31,8 @@ fn alerts_that_nobody_knows_and_commands_of_a_server_are_refused() {
 #[test]
 fn a_dev_info_of_another_device_is_forbidden() {
     let mut context = device_context();
-    let mut device = Device::new();
-    let mut first = device.first([1; 16]);
+    let mut device = scripted();
+    let mut first = device.first_with(&[1; 16]);
     let item = Item::value("./DevInfo/DevId", Format::Chr, "b");
     first.commands[1] = Command::Replace(Manage::new(CommandId(2), vec![item]));
     let replies = device.run_from(&mut context, first, NOW);

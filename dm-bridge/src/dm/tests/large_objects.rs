@@ -9,7 +9,7 @@ fn what_does_not_fit_one_message_goes_in_several() {
     let mut context = device_context();
     let headers = &mut context.campaigns[0].documents.plan_headers;
     headers.extend((0..16).map(|id| (proto::ids::ComponentId(id), vec![id; 1_088])));
-    let mut device = Device { limit: 4_096, ..Device::new() };
+    let mut device = ScriptedDevice { limit: 4_096, ..scripted() };
     let replies = device.run(&mut context);
     assert!(replies.len() > 8, "{}", replies.len());
     for reply in &replies {
@@ -20,7 +20,7 @@ fn what_does_not_fit_one_message_goes_in_several() {
 }
 
 /// Runs a session in which the plan header does not fit into a message.
-fn in_pieces(context: &mut DeviceContext, device: &mut Device) -> Vec<Message> {
+fn in_pieces(context: &mut DeviceContext, device: &mut ScriptedDevice) -> Vec<Message> {
     let replies = device.run(context);
     for reply in &replies {
         assert!(Encoding::Xml.emit(reply).len() <= 1_700);
@@ -37,7 +37,7 @@ fn in_pieces(context: &mut DeviceContext, device: &mut Device) -> Vec<Message> {
 #[test]
 fn an_object_that_does_not_fit_one_message_is_sent_in_chunks() {
     let mut context = device_context();
-    let mut device = Device { limit: 1_700, ..Device::new().with("LrgObj", "true") };
+    let mut device = ScriptedDevice { limit: 1_700, ..scripted().with("LrgObj", "true") };
     in_pieces(&mut context, &mut device);
     let mut joiner = Reassembler::default();
     let mut joined = Vec::new();
@@ -59,8 +59,8 @@ fn a_device_that_rejects_a_chunk_is_not_armed() {
     for chunk in [413, 406, 500] {
         let mut context = device_context();
         context.campaigns[0].documents.manifest = vec![2; 1_300];
-        let device = Device::new().with("LrgObj", "true");
-        let mut device = Device { limit: 1_700, chunk: StatusCode(chunk), ..device };
+        let device = scripted().with("LrgObj", "true");
+        let mut device = ScriptedDevice { limit: 1_700, chunk: StatusCode(chunk), ..device };
         in_pieces(&mut context, &mut device);
         let row = latest(&context);
         assert_eq!(row.phase, ArmingPhase::Pending);
@@ -72,7 +72,7 @@ fn a_device_that_rejects_a_chunk_is_not_armed() {
 #[test]
 fn a_device_without_large_objects_gets_none() {
     let mut context = device_context();
-    let mut device = Device { limit: 1_700, ..Device::new() };
+    let mut device = ScriptedDevice { limit: 1_700, ..scripted() };
     in_pieces(&mut context, &mut device);
     assert!(latest(&context).reason.as_deref().unwrap().contains("does not fit"));
 }
@@ -95,8 +95,8 @@ fn chunked_values_of_a_device_are_reassembled_and_a_missing_end_is_reported() {
     };
     for interrupted in [false, true] {
         let mut context = device_context();
-        let mut device = Device::new();
-        let first = device.first([1; 16]);
+        let mut device = scripted();
+        let first = device.first_with(&[1; 16]);
         let (mut session, reply) =
             accepted(open(&mut context, &first, NOW, Limits::default(), &mut || [7; 16]));
         let (server, asked) = (reply.header.message_id, reply.commands.last().unwrap().id());

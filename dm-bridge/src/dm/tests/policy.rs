@@ -19,7 +19,7 @@ fn standing(context: &DeviceContext) -> (Vec<String>, Vec<Option<u16>>) {
 
 fn again(context: &mut DeviceContext) -> Vec<String> {
     context.device.auth.next_nonce = Some(Nonce([1; 16]));
-    let mut device = Device::new();
+    let mut device = scripted();
     device.run(context);
     device.written()
 }
@@ -31,7 +31,7 @@ fn each_node_is_set_once_before_the_device_is_armed() {
         ..ordered(&["consent=both", "thermal=-5"])
     };
     context.device.pending_suspension = Some(SuspendCommand::Resume);
-    let mut device = Device::new();
+    let mut device = scripted();
     device.run(&mut context);
     let written = device.written();
     let first = ["Policy/Thermal", "Policy/Consent", "Exec Resume", "Manifest"];
@@ -54,7 +54,7 @@ fn a_rejected_setting_is_recorded_and_not_sent_again_and_the_others_are_set() {
     for code in [400, 403, 404, 405, 406, 500] {
         let mut context = ordered(&["consent=both", "install=on-command"]);
         let refused = Some(("Policy/Consent", StatusCode(code)));
-        Device { refused, ..Device::new() }.run(&mut context);
+        ScriptedDevice { refused, ..scripted() }.run(&mut context);
         assert_eq!(standing(&context), (vec![], vec![Some(200), Some(code)]));
         for note in [
             format!("policy consent=both answered {code}"),
@@ -70,7 +70,7 @@ fn a_rejected_setting_is_recorded_and_not_sent_again_and_the_others_are_set() {
 fn a_setting_that_is_to_be_retried_is_sent_in_the_next_session() {
     let mut context = ordered(&["call=ignore"]);
     let refused = Some(("Policy/Call", StatusCode::UNAVAILABLE));
-    let mut device = Device { refused, ..Device::new() };
+    let mut device = ScriptedDevice { refused, ..scripted() };
     device.run(&mut context);
     assert_eq!(device.written(), ["Policy/Call"]);
     assert_eq!(standing(&context), (vec!["call=ignore".to_owned()], vec![Some(503)]));
@@ -79,8 +79,8 @@ fn a_setting_that_is_to_be_retried_is_sent_in_the_next_session() {
 }
 
 /// Opens a session up to the message that sets the policy.
-fn begun(context: &mut DeviceContext, device: &mut Device) -> (Box<DmSession>, Message) {
-    let first = device.first([1; 16]);
+fn begun(context: &mut DeviceContext, device: &mut ScriptedDevice) -> (Box<DmSession>, Message) {
+    let first = device.first_with(&[1; 16]);
     let (mut session, reply) =
         accepted(open(context, &first, NOW, Limits::default(), &mut || [9; 16]));
     let next = device.answer(&reply).unwrap();
@@ -92,7 +92,7 @@ fn begun(context: &mut DeviceContext, device: &mut Device) -> (Box<DmSession>, M
 #[test]
 fn a_setting_without_a_status_stays_pending() {
     let mut context = ordered(&["call=ignore"]);
-    let mut device = Device::new();
+    let mut device = scripted();
     let (mut session, reply) = begun(&mut context, &mut device);
     let mut silent = device.answer(&reply).unwrap();
     silent.commands.truncate(1);
@@ -110,7 +110,7 @@ fn a_setting_without_a_status_stays_pending() {
 #[test]
 fn a_setting_changed_meanwhile_is_sent_in_the_same_session() {
     let mut context = ordered(&["call=ignore"]);
-    let mut device = Device::new();
+    let mut device = scripted();
     let (mut session, reply) = begun(&mut context, &mut device);
     context.device.policy.set("call=suspend".parse().unwrap(), Utc(2));
     let next = device.answer(&reply).unwrap();

@@ -4,7 +4,11 @@ use super::*;
 use crate::campaign::model::DeliveryMethod;
 
 /// Returns the octets that the server sends to a device of a profile, and the device.
-fn session(context: &mut DeviceContext, quirks: &[Quirk], mut device: Device) -> (String, Device) {
+fn session(
+    context: &mut DeviceContext,
+    quirks: &[Quirk],
+    mut device: ScriptedDevice,
+) -> (String, ScriptedDevice) {
     context.device.profile.quirks = quirks.iter().copied().collect();
     let replies = device.run(context);
     let octets = replies.iter().flat_map(|reply| Encoding::Xml.emit(reply)).collect();
@@ -13,8 +17,8 @@ fn session(context: &mut DeviceContext, quirks: &[Quirk], mut device: Device) ->
 
 #[test]
 fn without_a_sequence_each_step_has_its_message() {
-    let (plain, _) = session(&mut device_context(), &[], Device::new());
-    let (quirky, device) = session(&mut device_context(), &[Quirk::NoSequence], Device::new());
+    let (plain, _) = session(&mut device_context(), &[], scripted());
+    let (quirky, device) = session(&mut device_context(), &[Quirk::NoSequence], scripted());
     assert!(plain.contains("<Sequence>") && !quirky.contains("<Sequence>"));
     assert!(quirky.contains("<Atomic>"));
     assert!(device.written().contains(&"Exec DownloadAndUpdate".to_owned()));
@@ -23,7 +27,7 @@ fn without_a_sequence_each_step_has_its_message() {
 #[test]
 fn without_an_atomic_what_is_staged_comes_one_by_one() {
     let quirks = [Quirk::NoSequence, Quirk::NoAtomic];
-    let (quirky, device) = session(&mut device_context(), &quirks, Device::new());
+    let (quirky, device) = session(&mut device_context(), &quirks, scripted());
     assert!(!quirky.contains("<Sequence>") && !quirky.contains("<Atomic>"));
     assert!(device.written().contains(&"Exec DownloadAndUpdate".to_owned()));
 }
@@ -39,7 +43,7 @@ fn a_device_whose_large_objects_fail_gets_its_package_by_url() {
         context.packages.insert(campaign.id, vec![9; 5_000].into());
         context
     };
-    let device = || Device { limit: 4_096, ..Device::new().with("LrgObj", "true") };
+    let device = || ScriptedDevice { limit: 4_096, ..scripted().with("LrgObj", "true") };
     let (plain, _) = session(&mut large(), &[], device());
     assert!(plain.contains("<MoreData"));
     let mut context = large();
@@ -61,7 +65,7 @@ fn a_client_that_wants_a_correlator_gets_one_in_every_exec() {
         let mut context = device_context();
         context.attempts.clear();
         context.device.pending_suspension = Some(SuspendCommand::Suspend);
-        let (octets, _) = session(&mut context, quirks, Device::new());
+        let (octets, _) = session(&mut context, quirks, scripted());
         assert!(octets.contains("Ext/Broadcast/Suspend"));
         assert_eq!(octets.contains("<Correlator>"), expected);
     }
@@ -78,7 +82,7 @@ fn suspend_and_resume_are_sent_once_in_the_next_session() {
             let mut context = device_context();
             context.attempts.clear();
             context.device.pending_suspension = Some(command);
-            let mut device = Device { exec: StatusCode(code), ..Device::new() };
+            let mut device = ScriptedDevice { exec: StatusCode(code), ..scripted() };
             device.run(&mut context);
             assert_eq!(device.written(), [node], "{code}");
             assert_eq!(context.device.pending_suspension.is_some(), is_left, "{code}");
@@ -95,7 +99,7 @@ fn suspend_and_resume_are_sent_once_in_the_next_session() {
 fn a_device_that_is_resumed_is_armed_in_the_same_session() {
     let mut context = device_context();
     context.device.pending_suspension = Some(SuspendCommand::Resume);
-    let mut device = Device::new();
+    let mut device = scripted();
     device.run(&mut context);
     assert_eq!(device.written()[..2], ["Exec Resume", "Manifest"]);
     assert_eq!(latest(&context).phase, ArmingPhase::Armed);

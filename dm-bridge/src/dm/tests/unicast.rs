@@ -23,7 +23,7 @@ fn asking() -> DeviceContext {
 #[test]
 fn a_device_without_our_extension_gets_a_descriptor_in_the_same_session() {
     let mut context = context_with(&[DeliveryMethod::Broadcast, DeliveryMethod::Download]);
-    let mut device = Device::new().without("Broadcast/Version");
+    let mut device = scripted().without("Broadcast/Version");
     device.run(&mut context);
     assert_eq!(device.written(), ["DownloadAndUpdate/PkgURL", "Exec DownloadAndUpdate"]);
     let row = latest(&context);
@@ -50,7 +50,7 @@ fn a_device_that_answers_bad_url_falls_back_as_far_as_the_campaign_allows() {
         &[DeliveryMethod::Broadcast, DeliveryMethod::Download, DeliveryMethod::Direct],
     ] {
         let mut context = context_with(ways);
-        let mut device = Device::new();
+        let mut device = scripted();
         device.exec = StatusCode(411);
         device.run(&mut context);
         let row = latest(&context);
@@ -65,7 +65,7 @@ fn a_result_411_of_an_earlier_session_leads_to_the_next_way() {
     let mut context = context_with(&[DeliveryMethod::Broadcast, DeliveryMethod::Download]);
     context.attempts[0].phase = ArmingPhase::Armed;
     context.attempts[0].armed_revision = 1;
-    let mut device = Device::new().alerting(411, "c1");
+    let mut device = scripted().alerting(411, "c1");
     device.run(&mut context);
     let row = latest(&context);
     assert_eq!(
@@ -79,13 +79,13 @@ fn a_result_411_of_an_earlier_session_leads_to_the_next_way() {
 #[test]
 fn a_package_is_sent_inside_the_session_and_installed_by_update() {
     let mut context = context_with(&[DeliveryMethod::Direct]);
-    let mut device = Device::new();
+    let mut device = scripted();
     device.run(&mut context);
     assert_eq!(device.written(), ["Update/PkgData", "Exec Update"]);
     assert_eq!(latest(&context).phase, ArmingPhase::Armed);
     let mut context = context_with(&[DeliveryMethod::Direct]);
     context.packages.clear();
-    let mut device = Device::new();
+    let mut device = scripted();
     device.run(&mut context);
     assert!(device.written().is_empty());
     assert!(latest(&context).reason.as_ref().unwrap().contains("not here"));
@@ -108,7 +108,7 @@ fn the_remainder_of_a_package_is_sent_to_a_device_that_holds_its_front_and_all_o
         ("4 and more", "Update/PkgData", 10),
     ] {
         let mut context = context_with(&[DeliveryMethod::Direct]);
-        let mut device = Device::new().with("Package/Held", shown);
+        let mut device = scripted().with("Package/Held", shown);
         device.run(&mut context);
         assert_eq!(device.written(), [node, "Exec Update"], "{shown}");
         let sent = device.seen.iter().find_map(|command| match command {
@@ -123,7 +123,7 @@ fn the_remainder_of_a_package_is_sent_to_a_device_that_holds_its_front_and_all_o
 fn a_package_that_the_device_has_no_space_for_is_not_executed() {
     for code in [413, 420] {
         let mut context = context_with(&[DeliveryMethod::Direct]);
-        let mut device = Device::new();
+        let mut device = scripted();
         device.refused = Some(("PkgData", StatusCode(code)));
         device.run(&mut context);
         assert_eq!(device.written(), ["Update/PkgData"]);
@@ -136,7 +136,7 @@ fn a_package_that_the_device_has_no_space_for_is_not_executed() {
 #[test]
 fn the_user_is_asked_before_anything_is_written() {
     let mut context = asking();
-    let mut device = Device::new();
+    let mut device = scripted();
     device.run(&mut context);
     assert_eq!(device.written()[..2], ["Alert 1101", "Manifest"]);
     assert_eq!(latest(&context).phase, ArmingPhase::Armed);
@@ -154,7 +154,7 @@ fn a_user_who_declines_gets_nothing_and_that_is_the_result() {
         (416, ArmingPhase::Refused, None),
     ] {
         let mut context = asking();
-        let mut device = Device::new();
+        let mut device = scripted();
         device.user = StatusCode(code);
         device.run(&mut context);
         assert_eq!(device.written(), ["Alert 1101"], "{code}");
@@ -168,7 +168,7 @@ fn a_user_who_declines_gets_nothing_and_that_is_the_result() {
 #[test]
 fn the_user_of_a_device_that_runs_the_version_is_not_asked() {
     let mut context = asking();
-    let mut device = Device::new().with("FwV", "2.0");
+    let mut device = scripted().with("FwV", "2.0");
     device.run(&mut context);
     assert!(!device.written().contains(&"Alert 1101".to_owned()));
 }
@@ -183,7 +183,7 @@ fn a_later_minor_version_of_our_extension_is_armed_and_a_later_major_one_is_not(
         ("", ArmingPhase::NeedsUnicast),
     ] {
         let mut context = device_context();
-        Device::new().with("Broadcast/Version", version).run(&mut context);
+        scripted().with("Broadcast/Version", version).run(&mut context);
         assert_eq!(latest(&context).phase, phase, "{version}");
     }
 }
@@ -192,7 +192,7 @@ fn a_later_minor_version_of_our_extension_is_armed_and_a_later_major_one_is_not(
 #[test]
 fn a_client_that_lacks_an_optional_node_is_armed_all_the_same() {
     let mut context = device_context();
-    let mut device = Device::new();
+    let mut device = scripted();
     device.refused = Some(("Report/Spread", StatusCode::NOT_FOUND));
     device.run(&mut context);
     assert_eq!(latest(&context).phase, ArmingPhase::Armed);

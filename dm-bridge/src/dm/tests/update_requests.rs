@@ -8,17 +8,17 @@ use proto::dm::{
 use super::*;
 use crate::campaign::update_requests::UpdateRequestPolicy;
 
-fn asking(asker: UpdateInitiator, object: Option<&str>) -> Device {
+fn asking(asker: UpdateInitiator, object: Option<&str>) -> ScriptedDevice {
     let request =
         UpdateRequest { initiator: asker, object: object.map(str::to_owned), data: String::new() };
-    let mut device = Device::new();
+    let mut device = scripted();
     device.alerts.push(request.to_alert(CommandId(9)));
     device
 }
 
 /// Returns the status of the request, the text displayed to the user, and whether the device is
 /// armed.
-fn outcome(context: &mut DeviceContext, mut device: Device) -> (u16, Option<String>, bool) {
+fn outcome(context: &mut DeviceContext, mut device: ScriptedDevice) -> (u16, Option<String>, bool) {
     let replies = device.run(context);
     let (_, code) = codes(&replies[0])[3];
     let displayed = |command: &Command| match command {
@@ -70,7 +70,7 @@ fn an_unselected_device_is_armed_by_the_policy_of_the_campaign_or_its_own() {
         if campaign == Later {
             // The next session brings what this one put off.
             context.device.auth.next_nonce = Some(Nonce([1; 16]));
-            let mut device = Device::new();
+            let mut device = scripted();
             device.run(&mut context);
             assert_eq!(latest(&context).phase, ArmingPhase::Armed);
         }

@@ -227,7 +227,7 @@ async fn challenged_armed_and_confirmed(encoding: Encoding) {
     let first = device.first(None);
     let answer = device.post(&first);
     assert_eq!(answer.header_code(), 407);
-    let credential = device.secret.credential(&answer.nonce());
+    let credential = device.script.client.secret.credential(&answer.nonce());
     let second = device.first(Some(credential));
     let answer = device.post(&second);
     assert_eq!(answer.header_code(), 212);
@@ -237,7 +237,7 @@ async fn challenged_armed_and_confirmed(encoding: Encoding) {
     assert_eq!((rows[0].armed, rows[0].phase.as_str()), (true, "armed"));
     assert_eq!(rows[0].firmware_version.as_deref(), Some("1.0"));
 
-    device.firmware = "2.0".to_owned();
+    device.script.set("FwV", "2.0");
     device.report(200);
     device.run();
     let rows = bridge.devices(id);
@@ -259,7 +259,7 @@ async fn a_restarted_bridge_continues_and_counts_a_result_once() {
     bridge.stop().await;
 
     bridge.start_again().await;
-    device.firmware = "2.0".to_owned();
+    device.script.set("FwV", "2.0");
     for _ in 0..3 {
         device.report(200);
         device.run();
@@ -294,7 +294,7 @@ async fn a_replayed_nonce_opens_nothing() {
     let replayed = device.first(Some(used));
     let answer = device.post(&replayed);
     assert_eq!(answer.header_code(), 401);
-    let credential = device.secret.credential(&answer.nonce());
+    let credential = device.script.client.secret.credential(&answer.nonce());
     let again = device.first(Some(credential));
     assert_eq!(device.post(&again).header_code(), 212);
 }
@@ -323,16 +323,16 @@ async fn a_wrong_password_is_rejected_and_soon_locked_out() {
     let bridge = Bridge::start().await;
     let mut device = bridge.enrol("LAB-0001").await;
     let mut nonce = device.nonce.clone();
-    device.secret = Secret::new("LAB-0001", "guess");
+    device.script.client.secret = Secret::new("LAB-0001", "guess");
     device.next_session();
     for _ in 0..5 {
-        let credential = device.secret.credential(&nonce);
+        let credential = device.script.client.secret.credential(&nonce);
         let guess = device.first(Some(credential));
         let answer = device.post(&guess);
         assert_eq!(answer.header_code(), 401);
         nonce = answer.nonce();
     }
-    let credential = device.secret.credential(&nonce);
+    let credential = device.script.client.secret.credential(&nonce);
     let guess = device.first(Some(credential));
     let answer = device.post(&guess);
     assert_eq!(answer.status, 503);
@@ -398,7 +398,7 @@ async fn what_is_no_message_of_an_enrolled_device_changes_nothing() {
         assert_eq!(answer.status, status, "{content_type} {}", body.len());
     }
     for unknown in ["LAB-0002", "not an id"] {
-        unknown.clone_into(&mut device.id);
+        unknown.clone_into(&mut device.script.client.id);
         let credential = device.credential();
         let first = device.first(Some(credential));
         assert_eq!(device.post(&first).header_code(), 404);

@@ -1,16 +1,12 @@
 //! A scripted device that speaks OMA DM over real sockets.
 
-use proto::dm::{
-    auth::Secret,
-    code::{AlertCode, Format, StatusCode},
-    encoding::{Encoding, Limits},
-    fumo::{Operation, OperationResult, ResultCode},
-    syncml::{
-        Alert, Command, CommandId, Credential, Header, Item, Location, Manage, Message, MessageId,
-        Meta, Results, Status,
+use proto::{
+    dm::{
+        encoding::{Encoding, Limits},
+        syncml::{Command, Credential, Message, Meta},
     },
+    fixtures::device::{ScriptedDevice, final_alert},
 };
-use proto::ids::Correlator;
 
 /// An HTTP answer.
 pub(super) struct Answer {
@@ -84,20 +80,12 @@ pub(super) fn send(
     }
 }
 
-/// A device with its credentials and what it would answer.
+/// A scripted device over real sockets.
 pub(super) struct Device {
-    pub(super) id: String,
-    pub(super) url: String,
+    pub(super) script: ScriptedDevice,
     pub(super) encoding: Encoding,
-    pub(super) secret: Secret,
     pub(super) nonce: Vec<u8>,
-    pub(super) firmware: String,
-    pub(super) phase: String,
-    pub(super) alerts: Vec<Alert>,
-    /// Correlator of the last Exec.
-    pub(super) correlator: Option<Correlator>,
-    pub(super) session: u32,
-    message: u32,
+    session: u32,
 }
 
 impl Device {
@@ -109,77 +97,33 @@ impl Device {
         let challenge = proto::dm::syncml::Challenge {
             meta: Meta { next_nonce: Some(text("nonce").to_owned()), ..Meta::default() },
         };
-        Self {
-            id: text("user").to_owned(),
-            url,
-            encoding: Encoding::Xml,
-            secret: Secret::new(text("user"), text("password")),
-            nonce: challenge.nonce().unwrap(),
-            firmware: "1.0".to_owned(),
-            phase: "idle".to_owned(),
-            alerts: Vec::new(),
-            correlator: None,
-            session: 0,
-            message: 0,
-        }
+        let mut script = ScriptedDevice::new(text("user"), text("password"));
+        script.client.url = url;
+        script.set("Broadcast/Root", "1");
+        Self { script, encoding: Encoding::Xml, nonce: challenge.nonce().unwrap(), session: 0 }
     }
 
     pub(super) fn report(&mut self, code: u16) {
-        let result = OperationResult {
-            object: Some("./FwUpdate/Main".to_owned()),
-            operation: Operation::DownloadAndUpdate,
-            result: ResultCode(code),
-            correlator: self.correlator.clone(),
-        };
-        self.alerts.push(result.to_alert(CommandId(3)));
+        let correlator = self.script.correlator().map(|correlator| correlator.0.clone());
+        self.script.alerts.push(final_alert(code, correlator.as_deref()));
     }
 
     pub(super) fn next_session(&mut self) {
         self.session += 1;
-        self.message = 0;
+        self.script.begin_session(format!("{:X}", self.session));
     }
 
     /// Makes package 1.
     pub(super) fn first(&mut self, credential: Option<Credential>) -> Vec<u8> {
-        let mut commands = vec![
-            Command::Alert(Alert {
-                id: CommandId(1),
-                code: AlertCode::CLIENT_INITIATED,
-                correlator: None,
-                items: vec![],
-            }),
-            Command::Replace(Manage::new(
-                CommandId(2),
-                vec![Item::value("./DevInfo/DevId", Format::Chr, self.id.as_str())],
-            )),
-        ];
-        commands.extend(self.alerts.iter().cloned().map(Command::Alert));
-        self.message(credential, commands)
+        self.encoding.emit(&self.script.first(credential))
     }
 
     pub(super) fn credential(&self) -> Credential {
-        self.secret.credential(&self.nonce)
-    }
-
-    fn message(&mut self, credential: Option<Credential>, commands: Vec<Command>) -> Vec<u8> {
-        self.message += 1;
-        self.encoding.emit(&Message {
-            header: Header {
-                session_id: format!("{:X}", self.session),
-                message_id: MessageId(self.message),
-                target: Location::new(&self.url),
-                source: Location::named(&self.id, &self.id),
-                respond_to: None,
-                credential,
-                meta: None,
-            },
-            commands,
-            is_final: true,
-        })
+        self.script.client.secret.credential(&self.nonce)
     }
 
     pub(super) fn post(&self, body: &[u8]) -> Answer {
-        post(&self.url, self.encoding.media_type(), body)
+        post(&self.script.client.url, self.encoding.media_type(), body)
     }
 
     /// Runs a whole session with the nonce that it holds.
@@ -190,7 +134,6 @@ impl Device {
         let answer = self.post(&first);
         assert_eq!(answer.header_code(), 212);
         self.nonce = answer.nonce();
-        self.alerts.clear();
         self.go_on(answer);
     }
 
@@ -204,65 +147,7 @@ impl Device {
 
     /// Returns where the answer to a message goes, and the answer.
     pub(super) fn reply(&mut self, message: &Message) -> Option<(String, Vec<u8>)> {
-        let mut wanted = Vec::new();
-        for command in message.commands.iter().filter(|command| command.wants_status()) {
-            wanted.push(command.clone());
-            if let Command::Sequence(group) | Command::Atomic(group) = command {
-                wanted.extend(group.commands.iter().cloned());
-            }
-        }
-        if wanted.is_empty() {
-            return None;
-        }
-        let server = message.header.message_id;
-        let mut commands = vec![Command::Status(Status::for_header(
-            CommandId(1),
-            &message.header,
-            StatusCode::OK,
-        ))];
-        for command in wanted {
-            let id = CommandId(u32::try_from(commands.len()).unwrap() + 1);
-            let (code, value) = self.respond(&command);
-            commands.push(Command::Status(Status::new(
-                id,
-                server,
-                command.id(),
-                command.verb(),
-                code,
-            )));
-            if let Some(value) = value {
-                commands.push(Command::Results(Results {
-                    id: CommandId(id.0 + 1),
-                    message_ref: Some(server),
-                    command_ref: command.id(),
-                    meta: None,
-                    items: vec![Item::value("./x", Format::Chr, value)],
-                }));
-            }
-        }
-        let url = message.header.respond_to.clone().unwrap();
-        Some((url, self.message(None, commands)))
-    }
-
-    fn respond(&mut self, command: &Command) -> (StatusCode, Option<String>) {
-        match command {
-            Command::Get(get) => {
-                let uri = get.items[0].target_uri().unwrap();
-                let value = match uri.rsplit('/').next().unwrap() {
-                    "FwV" => &self.firmware,
-                    "Phase" => &self.phase,
-                    "Version" => "1.0",
-                    "Root" => "1",
-                    "State" => "10",
-                    _ => "8192",
-                };
-                (StatusCode::OK, Some(value.to_owned()))
-            }
-            Command::Exec(exec) => {
-                self.correlator = exec.correlator.clone();
-                (StatusCode::ACCEPTED, None)
-            }
-            _ => (StatusCode::OK, None),
-        }
+        let answer = self.script.answer(message)?;
+        Some((message.header.respond_to.clone().unwrap(), self.encoding.emit(&answer)))
     }
 }
