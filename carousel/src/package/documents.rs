@@ -209,6 +209,7 @@ pub fn object_of_plan(
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use proto::fixtures::documents::random_key;
     use proto::{
         ids::{CampaignId, ClassId, VendorId},
         trust::{Component, ComponentEncoding},
@@ -218,10 +219,6 @@ pub(crate) mod tests {
     use crate::plan::encode::tests::{Sample, sample};
 
     pub(crate) const NOW: Utc = Utc::from_seconds(1_800_000_000);
-
-    fn key() -> SigningKey {
-        SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()).unwrap()
-    }
 
     pub(crate) fn manifest(sample: &Sample) -> Manifest {
         let stored_len = u64::try_from(sample.image.len()).unwrap();
@@ -265,7 +262,7 @@ pub(crate) mod tests {
 
     #[test]
     fn a_root_made_for_a_lab_verifies_what_its_keys_sign() {
-        let (root, release, operator) = (key(), key(), key());
+        let (root, release, operator) = (random_key(), random_key(), random_key());
         let envelope = make_root(NOW, &root, release.public(), operator.public()).unwrap();
         let trusted = trusted_root(NOW, &envelope).unwrap();
         let payload = manifest(&sample()).emit().unwrap();
@@ -277,20 +274,20 @@ pub(crate) mod tests {
 
     #[test]
     fn a_key_of_the_wrong_role_is_refused_with_the_role_it_has() {
-        let (root, release, operator) = (key(), key(), key());
+        let (root, release, operator) = (random_key(), random_key(), random_key());
         let envelope = make_root(NOW, &root, release.public(), operator.public()).unwrap();
         let trusted = trusted_root(NOW, &envelope).unwrap();
         assert!(check_role(&trusted, DocumentKind::Manifest, &release).is_ok());
         let error = check_role(&trusted, DocumentKind::Manifest, &operator).unwrap_err();
         assert_eq!(error.exit_code(), ExitCode::Refused);
         assert!(error.to_string().ends_with("is a campaign key; a manifest takes a release key"));
-        let error = check_role(&trusted, DocumentKind::Campaign, &key()).unwrap_err();
+        let error = check_role(&trusted, DocumentKind::Campaign, &random_key()).unwrap_err();
         assert!(error.to_string().contains("stranger"), "{error}");
     }
 
     #[test]
     fn a_tampered_or_expired_root_is_refused() {
-        let root = key();
+        let root = random_key();
         let envelope = make_root(NOW, &root, root.public(), root.public()).unwrap();
         let error = trusted_root(NOW + 11 * YEAR, &envelope).unwrap_err();
         assert_eq!(error.exit_code(), ExitCode::Policy);

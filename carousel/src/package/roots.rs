@@ -198,14 +198,11 @@ pub fn check_signer(quorums: &[Quorum], key: &PublicKey) -> Result<(), CliError>
 #[cfg(test)]
 mod tests {
     use proto::crypto::SigningKey;
+    use proto::fixtures::documents::random_key;
 
     use super::*;
 
     const EXPIRES: Utc = Utc::from_seconds(2_000_000_000);
-
-    fn key() -> SigningKey {
-        SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()).unwrap()
-    }
 
     fn sealed(root: &Root, keys: &[&SigningKey]) -> Envelope {
         let mut envelope = Envelope::new(DocumentKind::Root, root.emit().unwrap()).unwrap();
@@ -214,7 +211,7 @@ mod tests {
     }
 
     fn first(root: &[&SigningKey], threshold: u32) -> Root {
-        let others = key().public();
+        let others = random_key().public();
         let add = root.iter().map(|key| (Role::Root, key.public()));
         let change = RootChange {
             add: add.chain([(Role::Release, others), (Role::Campaign, others)]).collect(),
@@ -226,7 +223,7 @@ mod tests {
 
     #[test]
     fn a_root_is_rotated_by_the_thresholds_of_both() {
-        let (a, b, c) = (key(), key(), key());
+        let (a, b, c) = (random_key(), random_key(), random_key());
         let one = first(&[&a, &b], 2);
         assert_eq!((one.version, one.epoch), (1, 1));
         let trusted = Root::from_factory(&sealed(&one, &[&a, &b]).emit()).unwrap();
@@ -248,12 +245,12 @@ mod tests {
         assert!(Root::successor(&trusted, &all.emit()).is_ok());
         assert!(check_signer(&of(&all), &a.public()).is_ok());
         assert!(check_signer(&quorums(&all, None).unwrap(), &a.public()).is_err());
-        assert!(check_signer(&of(&all), &key().public()).is_err());
+        assert!(check_signer(&of(&all), &random_key().public()).is_err());
     }
 
     #[test]
     fn a_change_that_makes_no_root_is_refused_for_its_reason() {
-        let (a, b) = (key(), key());
+        let (a, b) = (random_key(), random_key());
         let root = first(&[&a, &b], 1);
         let refused = |change: RootChange| {
             let error = next_root(&root, EXPIRES, &change).unwrap_err();
@@ -276,7 +273,7 @@ mod tests {
 
     #[test]
     fn a_floor_falls_in_a_new_epoch_alone() {
-        let root = Root { sequence_floor: 5, ..first(&[&key()], 1) };
+        let root = Root { sequence_floor: 5, ..first(&[&random_key()], 1) };
         let with = |floor, epoch| {
             let change = RootChange { sequence_floor: floor, epoch, ..RootChange::default() };
             next_root(&root, EXPIRES, &change).map(|root| (root.epoch, root.sequence_floor))

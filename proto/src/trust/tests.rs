@@ -7,16 +7,13 @@ use super::{
 };
 use crate::{
     crypto::{Digest, SigningKey, sha256},
+    fixtures::documents::random_key,
     ids::{CampaignId, ClassId, ComponentId, VendorId},
     time::Utc,
 };
 
 mod hostile;
 mod theft;
-
-fn key() -> SigningKey {
-    SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()).unwrap()
-}
 
 /// One key for each role, and more where a test needs them.
 struct Keys {
@@ -27,7 +24,11 @@ struct Keys {
 
 impl Keys {
     fn new() -> Self {
-        Self { root: vec![key()], release: vec![key(), key()], campaign: vec![key()] }
+        Self {
+            root: vec![random_key()],
+            release: vec![random_key(), random_key()],
+            campaign: vec![random_key()],
+        }
     }
 
     fn root_document(&self) -> Root {
@@ -402,9 +403,9 @@ fn envelopes_beyond_the_limits_are_refused_before_any_signature() {
     assert!(Envelope::parse(&vec![0; MAX_ENVELOPE_BYTES + 1]).is_err());
     let mut envelope = Envelope::new(DocumentKind::Root, vec![1]).unwrap();
     for _ in 0..MAX_SIGNATURES {
-        envelope.sign(&key()).unwrap();
+        envelope.sign(&random_key()).unwrap();
     }
-    assert!(envelope.sign(&key()).is_err());
+    assert!(envelope.sign(&random_key()).is_err());
     let with = |change: fn(&mut messages::Envelope)| {
         let mut message: messages::Envelope =
             prost::Message::decode(envelope.emit().as_slice()).unwrap();

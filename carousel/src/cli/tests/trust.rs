@@ -2,13 +2,14 @@
 
 use super::*;
 use crate::key_file;
+use proto::fixtures::documents::random_key;
 
 /// A token: it signs octets.
 struct Token(SigningKey);
 
 impl Token {
     fn new() -> Self {
-        Self(SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()).unwrap())
+        Self(random_key())
     }
 
     fn id(&self) -> String {

@@ -12,7 +12,7 @@ use std::{
 use prost::Message;
 use proto::{
     control::{AirPhase, CONTENT_TYPE, PATH},
-    crypto::SigningKey,
+    fixtures::documents::random_key,
     flute::alc::Packet,
     ids::ComponentId,
     trust::{DocumentKind, Envelope},
@@ -33,15 +33,11 @@ use crate::{
 const TOKEN: &str = "0123456789abcdef";
 const ID: CampaignId = CampaignId([7; 16]);
 
-fn key() -> SigningKey {
-    SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()).unwrap()
-}
-
 /// Writes a data directory with one package whose campaign runs for the next hour.
 fn data() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     let now = Utc::from_seconds(clock::now().utc.seconds());
-    let (root, release, operator) = (key(), key(), key());
+    let (root, release, operator) = (random_key(), random_key(), random_key());
     let envelope = make_root(now, &root, release.public(), operator.public()).unwrap();
     fs::write(directory.path().join("root.env"), envelope).unwrap();
     let package = directory.path().join(ID.to_string());

@@ -5,10 +5,11 @@ use std::{collections::BTreeMap, net::IpAddr};
 use proto::{
     crypto::{SigningKey, sha256},
     fec::oti::{RaptorQOti, RaptorQParameters},
+    fixtures::documents::{random_key, seal},
     ids::{CampaignId, ClassId, ComponentId, VendorId},
     time::Utc,
     trust::{
-        self, Component, ComponentEncoding, DocumentKind, Envelope, Manifest, Role, RoleKeys, Root,
+        self, Component, ComponentEncoding, DocumentKind, Manifest, Role, RoleKeys, Root,
         campaign::CampaignObject,
         plan::{self, NodeTree, PlanHeader, PlanParameters, PlanShape},
     },
@@ -30,20 +31,10 @@ pub(crate) struct Kit {
     pub(crate) header: Vec<u8>,
 }
 
-fn key() -> SigningKey {
-    SigningKey::from_pkcs8(&SigningKey::generate_pkcs8()).unwrap()
-}
-
-fn signed(kind: DocumentKind, payload: Vec<u8>, key: &SigningKey) -> Vec<u8> {
-    let mut envelope = Envelope::new(kind, payload).unwrap();
-    envelope.sign(key).unwrap();
-    envelope.emit()
-}
-
 impl Kit {
     /// Returns a kit for devices of vendor 1 and class 2.
     pub(crate) fn new() -> Self {
-        let (root_key, release_key, campaign_key) = (key(), key(), key());
+        let (root_key, release_key, campaign_key) = (random_key(), random_key(), random_key());
         let keys = |key: &SigningKey| RoleKeys { threshold: 1, keys: vec![key.public()] };
         let root = Root {
             version: 1,
@@ -103,13 +94,13 @@ impl Kit {
     /// Signs everything with the keys that it takes.
     pub(crate) fn documents(&self) -> Documents {
         Documents {
-            roots: vec![signed(DocumentKind::Root, self.root.emit().unwrap(), &self.root_key)],
-            manifest: signed(
+            roots: vec![seal(DocumentKind::Root, self.root.emit().unwrap(), &self.root_key)],
+            manifest: seal(
                 DocumentKind::Manifest,
                 self.manifest.emit().unwrap(),
                 &self.release_key,
             ),
-            campaign: signed(
+            campaign: seal(
                 DocumentKind::Campaign,
                 self.campaign.emit().unwrap(),
                 &self.campaign_key,
@@ -212,12 +203,12 @@ fn a_key_of_another_role_signs_nothing() {
     let kit = Kit::new();
     let (code, text) = refusal(&kit, |documents| {
         documents.campaign =
-            signed(DocumentKind::Campaign, kit.campaign.emit().unwrap(), &kit.release_key);
+            seal(DocumentKind::Campaign, kit.campaign.emit().unwrap(), &kit.release_key);
     });
     assert!(code == 5 && text.contains("0 of 1"), "{text}");
     let (code, _) = refusal(&kit, |documents| {
         documents.manifest =
-            signed(DocumentKind::Manifest, kit.manifest.emit().unwrap(), &kit.campaign_key);
+            seal(DocumentKind::Manifest, kit.manifest.emit().unwrap(), &kit.campaign_key);
     });
     assert_eq!(code, 5);
 }

@@ -4,7 +4,11 @@
 use super::*;
 
 fn victim() -> Keys {
-    Keys { root: vec![key(), key(), key()], release: vec![key(), key()], campaign: vec![key()] }
+    Keys {
+        root: vec![random_key(), random_key(), random_key()],
+        release: vec![random_key(), random_key()],
+        campaign: vec![random_key()],
+    }
 }
 
 fn root_of(keys: &Keys) -> Root {
@@ -76,7 +80,7 @@ fn the_next_root_takes_a_stolen_key_out_of_use() {
     for role in [Role::Release, Role::Campaign] {
         let mut next = Root { version: 2, ..root_of(&keys) };
         let held = next.roles.get_mut(&role).unwrap();
-        held.keys = vec![key().public()];
+        held.keys = vec![random_key().public()];
         held.threshold = 1;
         let next = seal(DocumentKind::Root, next.emit().unwrap(), &keys.root);
         let next = Root::successor(&root, &next).unwrap();
