@@ -36,11 +36,3 @@ pub struct Stats {
     /// Verified data symbols dropped because the storage is behind or has no room.
     pub data_dropped: u64,
 }
-
-impl Stats {
-    /// Returns the number of packets that were dropped because they differ from the plan.
-    #[must_use]
-    pub const fn forged(&self) -> u64 {
-        self.header_forged + self.table_forged + self.data_forged
-    }
-}

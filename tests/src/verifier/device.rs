@@ -259,7 +259,10 @@ impl Device {
             version: fs::read_to_string(self.folder.join("version"))?,
             t_min: history.clock_floor.seconds(),
             symbols: status.symbols_synced,
-            forged: stats.forged() + stats.fec_mismatch,
+            forged: stats.header_forged
+                + stats.table_forged
+                + stats.data_forged
+                + stats.fec_mismatch,
             foreign: stats.wrong_session
                 + stats.malformed
                 + stats.not_tuned_in
