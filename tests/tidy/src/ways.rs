@@ -27,9 +27,10 @@ pub struct Way {
 }
 
 /// The ways that are listed.
-pub const WAYS: [Way; 2] = [
+pub const WAYS: [Way; 3] = [
     Way { path: "dm-bridge/src/lib.rs", heading: "# The way of a DM message", max_files: 20 },
     Way { path: "dm-bridge/src/lib.rs", heading: "# The way of a change", max_files: 9 },
+    Way { path: "receiver/src/lib.rs", heading: "# The way of a data packet", max_files: 14 },
 ];
 
 impl Way {
