@@ -8,76 +8,69 @@
 //! Every input is a `handle_*` call, every effect an [`Output`], in one order. A visible effect (a
 //! join, a message, a hand-off) is queued behind the journal write that it follows from, and the
 //! queue stops until that write is synced: persist, then report.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | `owners` | who owns which state |
+//! | `operations` | the way of an operation, between the owners |
+//! | `inputs` | what storage, network, installer and clock bring |
+//! | `arming`, `packages` | what a DM session starts: by broadcast, by unicast |
+//! | `backend` | the device as the DM session sees it |
+//! | `effects` | the queue of effects |
+//! | `restore`, `config`, `status` | the start, its settings, the view of operators |
 
-mod components;
-mod dm_interface;
-mod download;
+mod arming;
+mod backend;
+mod config;
 mod effects;
-mod reception;
+mod inputs;
+mod operations;
+mod owners;
+mod packages;
 mod restore;
 mod status;
-mod suspension;
 #[cfg(test)]
 mod tests;
-mod user_prompts;
 
 use proto::{
-    dm::fumo::{Phase, ResultCode, UpdateRequest},
-    ids::Sbn,
+    dm::{fumo::UpdateRequest, ui::Answer},
     time::{Mono, Now},
 };
 
-use self::effects::EffectQueue;
 pub use self::{
+    config::Config,
     effects::{NetworkAnswer, NetworkRequest, Output},
     restore::{StoredState, StoredStateError},
     status::Status,
 };
+use self::{
+    effects::{DeferredEffect, NextEffect},
+    inputs::{
+        download_timeout, handle_components, handle_fetched, handle_install_notified,
+        handle_installed, handle_storage, handle_timeout, handle_version, poll_reception, resume,
+    },
+    operations::{
+        ask_for_consent, handle_prompt_event, reevaluate, resume_from, session_allowed,
+        show_next_prompt, suspend_for,
+    },
+    owners::Owners,
+    packages::import,
+    restore::{client_limits, restore},
+    status::status,
+};
 use crate::{
-    components::{Announced, InventoryAccess},
     dm::{
-        self,
-        account::AccountState,
         client::{DmClient, HttpResponse, SessionOutcome, Step, TransportError, Trigger},
         notification::{NotificationFilter, NotificationOutcome},
-        report::Reports,
         schedule::SessionSchedule,
-        update_request::UpdateRequestState,
     },
-    flute::{reception::Reception, stats::Stats},
-    rng::SplitMix64,
+    flute::stats::Stats,
     store::{commands::Completion, journal_state::JournalState},
-    suspension::{SuspendReason, Suspension},
-    trust::Trust,
-    update::{
-        acceptance::{DeviceClass, Limits},
-        download::Download,
-        install::Installer,
-        installer::InstallerAnswer,
-        operation::Update,
-        partial_package::PartialPackageStore,
-    },
-    user::{self, prompts::Prompts},
+    suspension::{ExternalCondition, Readings, SuspendReason},
+    trust::root_file,
+    update::{acceptance::Refusal, installer::InstallerAnswer, operation::ArmedCampaign},
+    user::{PromptPurpose, Question, Reply, prompts::PromptEvent},
 };
-
-/// The configuration of this device by integrator and enrolment.
-#[derive(Debug, Clone)]
-pub struct Config {
-    /// Vendor and class.
-    pub device_class: DeviceClass,
-    /// The capacity of the device.
-    pub limits: Limits,
-    /// The DM account and identity.
-    pub dm: dm::Settings,
-    /// The least time between DM sessions that nothing else triggers.
-    pub check_in: std::time::Duration,
-    /// The nonce of the enrolment; used until the server sends another.
-    pub first_nonce: Vec<u8>,
-    /// The user interface and the consent that is required.
-    pub user: user::Settings,
-    /// Access to the inventory of software components.
-    pub components: InventoryAccess,
-}
 
 // spec: oma-002 3 (states and events, as the tests of the agent tabulate them)
 /// The device agent.
@@ -85,38 +78,28 @@ pub struct Config {
 pub struct Agent {
     client: DmClient,
     notifications: NotificationFilter,
-    state: AgentState,
-}
-
-/// The state of the agent but for the DM client, which uses it as a [`dm::ManagementBackend`].
-#[derive(Debug)]
-struct AgentState {
-    config: Config,
-    trust: Trust,
-    account: AccountState,
-    reports: Reports,
-    update: Update,
-    reception: Reception,
     schedule: SessionSchedule,
-    update_request: UpdateRequestState,
-    announced: Announced,
-    suspension: Suspension,
-    installer: Installer,
-    prompts: Prompts,
-    download: Download,
-    partial_package: PartialPackageStore,
-    rng: SplitMix64,
-    effects: EffectQueue,
-}
-
-/// Effects that wait in the queue for the journal write in front of them.
-#[derive(Debug)]
-enum DeferredEffect {
-    /// The journal records that a block is decoded: its slots are free.
-    BlockDone(Sbn),
+    owners: Owners,
 }
 
 impl Agent {
+    /// Restores the agent from the storage.
+    ///
+    /// # Errors
+    ///
+    /// [`StoredStateError`] when there is no valid root or the journal is invalid; nothing on disk
+    /// is changed then.
+    pub fn new(now: Now, config: Config, stored: StoredState) -> Result<Self, StoredStateError> {
+        let client = DmClient::new(config.dm.clone(), client_limits(&config));
+        let account = &config.dm.account;
+        let secret = account.server.as_ref().map(|server| server.secret.clone());
+        let notifications = NotificationFilter::new(account.server_id.clone(), secret);
+        let schedule = SessionSchedule::new(now.mono, config.check_in);
+        let mut owners = restore(now, config, stored)?;
+        resume(&mut owners, now);
+        Ok(Self { client, notifications, schedule, owners })
+    }
+
     /// Handles a datagram that arrived on a channel from the address `source`.
     pub fn handle_datagram(
         &mut self,
@@ -125,95 +108,98 @@ impl Agent {
         source: std::net::IpAddr,
         datagram: &[u8],
     ) {
-        self.state.reception.handle_datagram(now.mono, channel, source, datagram);
+        self.owners.reception.handle_datagram(now.mono, channel, source, datagram);
     }
 
     /// Runs all timers that are due. Late and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Now) {
-        self.state.handle_timeout(now);
+        handle_timeout(&mut self.owners, now);
         self.poll_prompts(now);
-        self.state.download_timeout(now);
+        download_timeout(&mut self.owners, now);
         self.start_due_session(now);
-        self.state.commit_if_dirty();
+        self.commit_if_dirty();
     }
 
     /// Starts a DM session at once.
     pub fn check_in(&mut self, now: Now) {
-        self.state.schedule.request_now(now.mono);
+        self.schedule.request_now(now.mono);
         self.start_due_session(now);
-        self.state.commit_if_dirty();
+        self.commit_if_dirty();
     }
 
     // spec: oma-003 6.1.4.6, oma-003 6.1.4.7
     /// Handles a notification message, authentic or not; during a voice call too.
     pub fn handle_notification(&mut self, now: Now, octets: &[u8]) {
-        let verdict = self.notifications.check(now.mono, self.state.account.server_nonce(), octets);
+        let verdict =
+            self.notifications.check(now.mono, self.owners.dm.account.server_nonce(), octets);
         tracing::debug!(?verdict, "notification received");
         if let NotificationOutcome::Begin { session_id, .. } = verdict {
-            self.state.schedule.notified(now.mono, session_id);
+            self.schedule.notified(now.mono, session_id);
             self.start_due_session(now);
         }
-        self.state.commit_if_dirty();
+        self.commit_if_dirty();
     }
 
     /// Adds a suspend reason.
     pub fn handle_suspend(&mut self, now: Now, reason: SuspendReason) {
         if reason == SuspendReason::Call {
-            self.state.prompts.call_began();
+            self.owners.prompts.call_began();
         }
-        self.state.suspend_for(now, reason);
-        self.state.commit_if_dirty();
+        suspend_for(&mut self.owners, now, reason);
+        self.commit_if_dirty();
     }
 
     /// Removes a suspend reason.
     pub fn handle_resume(&mut self, now: Now, reason: SuspendReason) {
         if reason == SuspendReason::Call {
-            self.state.prompts.call_ended();
-            self.state.show_next_prompt();
+            self.owners.prompts.call_ended();
+            show_next_prompt(&mut self.owners);
         }
-        self.state.resume_from(now, reason);
-        self.state.commit_if_dirty();
+        resume_from(&mut self.owners, now, reason);
+        self.commit_if_dirty();
     }
 
     /// Syncs all received symbols before the process ends.
     pub fn handle_shutdown(&mut self) {
-        self.state.reception.flush();
+        self.owners.reception.flush();
     }
 
     /// Handles a completion of the storage.
     pub fn handle_storage(&mut self, now: Now, completion: Completion) {
-        self.state.handle_storage(now, completion);
-        self.state.commit_if_dirty();
+        handle_storage(&mut self.owners, now, completion);
+        self.commit_if_dirty();
     }
 
     /// Handles the answer of the network to a request other than a DM message.
     pub fn handle_network(&mut self, now: Now, answer: NetworkAnswer) {
         match answer {
-            NetworkAnswer::Fetched(fetched) => self.state.handle_fetched(now, fetched),
-            NetworkAnswer::Notified(arrived) => self.state.handle_install_notified(now, arrived),
+            NetworkAnswer::Fetched(fetched) => handle_fetched(&mut self.owners, now, fetched),
+            NetworkAnswer::Notified(arrived) => {
+                handle_install_notified(&mut self.owners, now, arrived)
+            }
         }
-        self.state.commit_if_dirty();
+        self.commit_if_dirty();
     }
 
     /// Handles the answer of the installer.
     pub fn handle_installer(&mut self, now: Now, answer: InstallerAnswer) {
         match answer {
             InstallerAnswer::Version(version) => {
-                self.state.handle_version(now, version);
+                handle_version(&mut self.owners, now, version);
                 self.start_due_session(now);
             }
             InstallerAnswer::Components(deployed) => {
-                self.state.handle_components(now, deployed);
+                handle_components(&mut self.owners, now, deployed);
                 self.start_due_session(now);
             }
-            InstallerAnswer::Ended(outcome) => self.state.handle_installed(now, outcome),
+            InstallerAnswer::Ended(outcome) => handle_installed(&mut self.owners, now, outcome),
         }
-        self.state.commit_if_dirty();
+        self.commit_if_dirty();
     }
 
     /// Handles the server's response to a DM message.
     pub fn handle_response<'a>(&mut self, now: Now, reply: impl Into<HttpResponse<'a>>) {
-        let step = self.client.handle_response(now, &mut self.state, reply);
+        let step = self.client.handle_response(now, &mut self.owners, reply);
         self.handle_step(now, step);
     }
 
@@ -225,58 +211,82 @@ impl Agent {
 
     /// Returns the next effect; `None` while a completion is awaited or the queue is empty.
     pub fn poll_output(&mut self, now: Now) -> Option<Output> {
-        self.state.poll_reception(now);
-        self.state.commit_if_dirty();
-        self.state.poll_output()
+        poll_reception(&mut self.owners, now);
+        self.commit_if_dirty();
+        loop {
+            let state = || {
+                let mut state = JournalState::default();
+                self.owners.update.write_journal(&mut state);
+                self.owners.reception.write_journal(self.owners.installer.boot_id(), &mut state);
+                self.owners.trust.write_journal(&mut state);
+                self.owners.announced.write_journal(&mut state);
+                self.owners.suspension.write_journal(&mut state);
+                self.owners.prompts.write_journal(&mut state);
+                self.owners.installer.write_journal(&mut state);
+                self.owners.download.write_journal(&mut state);
+                self.owners.dm.account.write_journal(&mut state);
+                self.owners.dm.reports.write_journal(&mut state);
+                state
+            };
+            match self.owners.effects.poll(state) {
+                NextEffect::Output(output) => return Some(output),
+                NextEffect::DeferredEffect(DeferredEffect::BlockDone(sbn)) => {
+                    self.owners.reception.handle_block_done(sbn);
+                }
+                NextEffect::Nothing => {
+                    return self.owners.reception.poll_log().map(Output::Storage);
+                }
+            }
+        }
     }
 
     /// Returns the time of the next [`Self::handle_timeout`].
     #[must_use]
     pub fn deadline(&self, now: Now) -> Option<Mono> {
-        let reception = self.state.reception.deadline(now.mono);
-        let session = if self.client.is_busy() { None } else { self.state.session_deadline(now) };
-        let question = self.state.prompts.deadline();
-        let download = self.state.download.deadline();
+        let reception = self.owners.reception.deadline(now.mono);
+        let session = if self.client.is_busy() { None } else { self.session_deadline(now) };
+        let question = self.owners.prompts.deadline();
+        let download = self.owners.download.deadline();
         [reception, session, question, download].into_iter().flatten().min()
     }
 
     /// Requests an update in a session that begins at once. A session in progress is not used: the
     /// request is part of package 1 of the next.
     pub fn request_update(&mut self, now: Now, request: UpdateRequest) {
-        self.state.update_request.request(request);
+        self.owners.dm.update_request.request(request);
         self.check_in(now);
     }
 
     /// Returns the address of the device's firmware object.
     #[must_use]
     pub fn firmware_object(&self) -> String {
-        self.state.config.dm.object.to_string()
+        self.owners.config.dm.object.to_string()
     }
 
     /// Starts a DM session when one is due and none is in progress. The firmware version is read
     /// first: the tree shows it.
     fn start_due_session(&mut self, now: Now) {
-        let due = self.state.session_deadline(now).is_some_and(|due| due <= now.mono);
+        let due = self.session_deadline(now).is_some_and(|due| due <= now.mono);
         if !due || self.client.is_busy() {
             return;
         }
-        let (trigger, id) = match self.state.schedule.started() {
+        let (trigger, id) = match self.schedule.started() {
             Some(id) => (Trigger::Server, id),
             None => {
-                let id = u16::try_from(self.state.rng.next_u64() & 0xffff).unwrap_or(1);
+                let id = u16::try_from(self.owners.rng.next_u64() & 0xffff).unwrap_or(1);
                 (Trigger::Client, id)
             }
         };
-        self.state.begin_session(now);
-        let post = self.client.start(now, &mut self.state, trigger, id);
-        self.state.effects.push_after_commit(NetworkRequest::SendDmMessage(post));
+        self.begin_session(now);
+        let post = self.client.start(now, &mut self.owners, trigger, id);
+        self.owners.effects.push_after_commit(NetworkRequest::SendDmMessage(post));
     }
 
     /// Aborts a DM session in progress before the process ends; no other begins.
     pub fn shut_down(&mut self, now: Now) {
-        self.state.schedule.close();
+        self.schedule.close();
         self.abort(now);
-        self.state.commit_if_dirty();
+        self.commit_if_dirty();
     }
 
     /// Returns whether a DM session is in progress.
@@ -288,111 +298,151 @@ impl Agent {
     /// Aborts the session of a device that went offline. A session that waits for the user needs no
     /// network, and its prompt stays.
     fn abort_if_offline(&mut self, now: Now) {
-        if self.state.suspension.is_offline() && !self.client.is_waiting_for_user() {
+        if self.owners.suspension.is_offline() && !self.client.is_waiting_for_user() {
             self.abort(now);
         }
     }
 
     fn abort(&mut self, now: Now) {
-        if let Some(post) = self.client.abort(now, &mut self.state) {
-            self.state.prompts.forget(user::PromptPurpose::Session);
-            self.state.effects.push_after_commit(NetworkRequest::SendDmMessage(post));
+        if let Some(post) = self.client.abort(now, &mut self.owners) {
+            self.owners.prompts.forget(PromptPurpose::Session);
+            self.owners.effects.push_after_commit(NetworkRequest::SendDmMessage(post));
         }
     }
 
     fn handle_step(&mut self, now: Now, step: Step) {
         match step {
             Step::Send(post) => {
-                self.state.effects.push_after_commit(NetworkRequest::SendDmMessage(post))
+                self.owners.effects.push_after_commit(NetworkRequest::SendDmMessage(post))
             }
             Step::WaitForUser => {}
             Step::Done(outcome) => {
-                self.state.session_ended(now, &outcome);
+                self.session_ended(now, &outcome);
                 self.start_due_session(now);
             }
         }
-        self.state.commit_if_dirty();
+        self.commit_if_dirty();
     }
 
     /// Returns the status for operators.
     #[must_use]
     pub fn status(&self) -> Status {
-        self.state.status()
+        status(&self.owners)
     }
 
     /// Returns the counters of this run.
     #[must_use]
     pub const fn stats(&self) -> &Stats {
-        self.state.reception.stats()
-    }
-}
-
-impl AgentState {
-    fn phase(&self) -> Phase {
-        self.update.phase()
+        self.owners.reception.stats()
     }
 
-    /// Marks the journal's state as changed where the phase has changed.
-    fn mark_dirty_if(&mut self, changed: bool) {
-        if changed {
-            self.effects.mark_dirty();
+    /// Imports a package from local media, whose front is `head`; the user has agreed. Returns its
+    /// version.
+    ///
+    /// # Errors
+    ///
+    /// [`Refusal`] by the same rules as for a campaign over DM.
+    // spec: oma-003 5.5.1.5.1 (a kiosk)
+    pub fn import(&mut self, now: Now, path: &str, head: &[u8]) -> Result<String, Refusal> {
+        let outcome = import(&mut self.owners, now, path, head);
+        self.commit_if_dirty();
+        outcome
+    }
+
+    /// Returns the names of the small files that are in use; the others can be removed.
+    #[must_use]
+    pub fn files(&self) -> Vec<String> {
+        let armed = self.owners.update.armed().map(ArmedCampaign::files);
+        [root_file(self.owners.trust.root_version())]
+            .into_iter()
+            .chain(armed.into_iter().flatten())
+            .chain(self.owners.partial_package.files())
+            .collect()
+    }
+
+    /// Stores the readings of the sensors.
+    pub fn handle_readings(&mut self, now: Now, readings: Readings) {
+        self.owners.suspension.handle_readings(readings);
+        self.reevaluate(now);
+    }
+
+    /// Handles the begin of a condition, as a program on the device reports it.
+    pub fn condition_began(&mut self, now: Now, condition: ExternalCondition) {
+        if condition == ExternalCondition::Call {
+            self.owners.prompts.call_began();
+        }
+        self.owners.suspension.condition_began(condition);
+        self.reevaluate(now);
+    }
+
+    /// Handles the end of a condition, as a program on the device reports it.
+    pub fn condition_ended(&mut self, now: Now, condition: ExternalCondition) {
+        if condition == ExternalCondition::Call {
+            self.owners.prompts.call_ended();
+            show_next_prompt(&mut self.owners);
+        }
+        self.owners.suspension.condition_ended(condition);
+        self.reevaluate(now);
+    }
+
+    fn reevaluate(&mut self, now: Now) {
+        reevaluate(&mut self.owners, now);
+        self.abort_if_offline(now);
+        self.start_due_session(now);
+        self.commit_if_dirty();
+    }
+
+    /// Handles the user's answer to the prompt with this ticket; a late answer is dropped.
+    pub fn handle_user_reply(&mut self, now: Now, ticket: u64, reply: Reply) {
+        if let Some(question) = self.owners.prompts.take_shown(ticket) {
+            self.on_user_answer(now, &question, reply);
+        }
+        show_next_prompt(&mut self.owners);
+        self.commit_if_dirty();
+    }
+
+    /// Expires prompts, and prompts again for deferred consent.
+    fn poll_prompts(&mut self, now: Now) {
+        while let Some(question) = self.owners.prompts.expired(now.mono) {
+            self.on_user_answer(now, &question, Reply::Answer(Answer::TimedOut));
+        }
+        if self.owners.prompts.asks_again(now.mono) {
+            ask_for_consent(&mut self.owners, now);
+        }
+        show_next_prompt(&mut self.owners);
+    }
+
+    fn on_user_answer(&mut self, now: Now, question: &Question, reply: Reply) {
+        match self.owners.prompts.handle_reply(question, reply) {
+            PromptEvent::Session(answer) => {
+                let step = self.client.handle_user_answer(now, &mut self.owners, &answer);
+                self.handle_step(now, step);
+            }
+            event => handle_prompt_event(&mut self.owners, now, event),
         }
     }
 
     /// Returns the time of the next DM session, if one may begin.
     fn session_deadline(&self, now: Now) -> Option<Mono> {
-        let may = self.installer.knows_what_is_installed() && self.session_allowed();
-        may.then(|| self.schedule.deadline(now, self.reports.next_due(now.utc)))?
+        let may = self.owners.installer.knows_what_is_installed() && session_allowed(&self.owners);
+        may.then(|| self.schedule.deadline(now, self.owners.dm.reports.next_due(now.utc)))?
     }
 
     fn begin_session(&mut self, now: Now) {
-        self.prompts.begin_session();
-        self.partial_package.begin_session();
-        self.update_request.begin_session();
-        self.schedule.record_due(self.reports.due(now.utc));
+        self.owners.prompts.begin_session();
+        self.owners.partial_package.begin_session();
+        self.owners.dm.update_request.begin_session();
+        self.schedule.record_due(self.owners.dm.reports.due(now.utc));
     }
 
     fn session_ended(&mut self, now: Now, outcome: &SessionOutcome) {
-        self.update_request.conclude();
-        let due = self.reports.due(now.utc);
-        self.schedule.ended(now.mono, outcome, &due, &mut self.rng);
-    }
-
-    fn poll_output(&mut self) -> Option<Output> {
-        loop {
-            let state = || {
-                let mut state = JournalState::default();
-                self.update.write_journal(&mut state);
-                self.reception.write_journal(self.installer.boot_id(), &mut state);
-                self.trust.write_journal(&mut state);
-                self.announced.write_journal(&mut state);
-                self.suspension.write_journal(&mut state);
-                self.prompts.write_journal(&mut state);
-                self.installer.write_journal(&mut state);
-                self.download.write_journal(&mut state);
-                self.account.write_journal(&mut state);
-                self.reports.write_journal(&mut state);
-                state
-            };
-            match self.effects.poll(state) {
-                effects::NextEffect::Output(output) => return Some(output),
-                effects::NextEffect::DeferredEffect(DeferredEffect::BlockDone(sbn)) => {
-                    self.reception.handle_block_done(sbn);
-                }
-                effects::NextEffect::Nothing => {
-                    return self.reception.poll_log().map(Output::Storage);
-                }
-            }
-        }
+        self.owners.dm.update_request.conclude();
+        let due = self.owners.dm.reports.due(now.utc);
+        self.schedule.ended(now.mono, outcome, &due, &mut self.owners.rng);
     }
 
     /// Runs after every input: a changed state is written to the journal.
     fn commit_if_dirty(&mut self) {
-        self.effects.commit_if_dirty();
+        self.owners.effects.commit_if_dirty();
     }
-}
-
-/// Returns whether a result finishes its campaign.
-fn ends_well(result: ResultCode) -> bool {
-    matches!(result, ResultCode::SUCCESS | ResultCode::DEFERRED | ResultCode::UP_TO_DATE)
 }

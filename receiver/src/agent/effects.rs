@@ -2,9 +2,8 @@
 
 use std::collections::VecDeque;
 
-use proto::tune_in::TuneIn;
+use proto::{ids::Sbn, tune_in::TuneIn};
 
-use super::DeferredEffect;
 use crate::{
     dm::client::HttpRequest,
     store::{
@@ -95,6 +94,13 @@ enum QueuedEffect {
     DeferredEffect(DeferredEffect),
     /// Write the journal with the state at the time when this is reached.
     Commit,
+}
+
+/// Effects that wait in the queue for the journal write in front of them.
+#[derive(Debug)]
+pub(super) enum DeferredEffect {
+    /// The journal records that a block is decoded: its slots are free.
+    BlockDone(Sbn),
 }
 
 /// The next entry of the queue.

@@ -1,9 +1,9 @@
 //! The status of the device, for operators and the lab.
 
-use proto::dm::fumo::{PackageData, Phase};
+use proto::dm::fumo::Phase;
 use serde::Serialize;
 
-use super::AgentState;
+use super::{operations::package_data, owners::Owners};
 use crate::{
     components::Deployed, dm::update_request::RequestStatus, flute::stats::Stats,
     suspension::Readings,
@@ -53,33 +53,27 @@ pub struct Status {
     pub stats: Stats,
 }
 
-impl AgentState {
-    pub(super) fn status(&self) -> Status {
-        let reception = self.reception.status();
-        Status {
-            phase: self.phase(),
-            state: self.phase().state(self.package_data()).number(),
-            reasons: self.suspension.reasons(),
-            campaign: self.update.armed().map(|armed| armed.id().to_string()),
-            channels: reception.channels,
-            symbols_synced: reception.symbols_synced,
-            symbols_needed: reception.symbols_needed,
-            symbols_resumed: reception.symbols_resumed,
-            slots_held: reception.slots_held,
-            blocks_done: reception.blocks_done,
-            blocks: reception.blocks,
-            logs_reserved: reception.logs_reserved,
-            firmware_version: self.installer.firmware_version().map(str::to_owned),
-            result: self.update.result().map(|code| code.0),
-            reports_waiting: self.reports.waiting(),
-            request: self.update_request.status(),
-            readings: self.suspension.readings(),
-            components: self.installer.deployed().map(<[Deployed]>::to_vec),
-            stats: *self.reception.stats(),
-        }
-    }
-
-    pub(super) fn package_data(&self) -> PackageData {
-        if self.reception.has_data() { PackageData::Stored } else { PackageData::Deleted }
+pub(super) fn status(owners: &Owners) -> Status {
+    let reception = owners.reception.status();
+    Status {
+        phase: owners.update.phase(),
+        state: owners.update.phase().state(package_data(owners)).number(),
+        reasons: owners.suspension.reasons(),
+        campaign: owners.update.armed().map(|armed| armed.id().to_string()),
+        channels: reception.channels,
+        symbols_synced: reception.symbols_synced,
+        symbols_needed: reception.symbols_needed,
+        symbols_resumed: reception.symbols_resumed,
+        slots_held: reception.slots_held,
+        blocks_done: reception.blocks_done,
+        blocks: reception.blocks,
+        logs_reserved: reception.logs_reserved,
+        firmware_version: owners.installer.firmware_version().map(str::to_owned),
+        result: owners.update.result().map(|code| code.0),
+        reports_waiting: owners.dm.reports.waiting(),
+        request: owners.dm.update_request.status(),
+        readings: owners.suspension.readings(),
+        components: owners.installer.deployed().map(<[Deployed]>::to_vec),
+        stats: *owners.reception.stats(),
     }
 }

@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, io, time::Duration};
 
 use proto::{
     crypto::{Hash16, sha256},
-    dm::fumo::Operation as Exec,
+    dm::fumo::{Operation as Exec, Phase, ResultCode},
     fixtures::{
         broadcast::Broadcast,
         documents::{CLASS, SOURCE, VENDOR},
@@ -17,19 +17,22 @@ use proto::{
 
 use super::*;
 use crate::{
-    components::Deployed,
-    update::fetch::{Fetch, FetchError, Fetched},
-};
-use crate::{
-    dm::{ArmRequest, FinalAlert, Identity, ManagementBackend as _, ReportSettings},
+    components::{Deployed, InventoryAccess},
+    dm::{
+        self, ArmRequest, FinalAlert, Identity, ManagementBackend as _, ReportSettings,
+        account::AccountState,
+    },
     flute::decode::BlockFiles,
     store::{
         BlockPlace, CopyName, JournalImage, Journaler, LogOutput, ObjectLayout, Recovered,
         Recovery, SlotAddress, StorageError,
         commands::{StorageCommand, VerifyOutcome},
-        journal_state::JournalState,
     },
-    update::installer::{InstallOutcome, InstallerCall},
+    update::{
+        acceptance::{DeviceClass, Limits},
+        fetch::{Fetch, FetchError, Fetched},
+        installer::{InstallOutcome, InstallerCall},
+    },
 };
 
 mod components;
@@ -226,8 +229,8 @@ impl Device {
     }
 
     fn arm_with(&mut self, request: ArmRequest) {
-        self.agent.state.arm(self.now, request);
-        self.agent.state.commit_if_dirty();
+        self.agent.owners.arm(self.now, request);
+        self.agent.owners.effects.commit_if_dirty();
         self.run();
     }
 
@@ -257,7 +260,7 @@ impl Device {
     }
 
     fn alerts(&self) -> Vec<FinalAlert> {
-        self.agent.state.due_alerts(at(1_000_000))
+        self.agent.owners.due_alerts(at(1_000_000))
     }
 
     fn results(&self) -> Vec<u16> {

@@ -17,6 +17,7 @@ use proto::{
 
 use super::*;
 use crate::{
+    agent::operations::is_occupied,
     components::{ChangeRequest, ComponentTarget, Software, Verb},
     dm::DownloadRequest,
     update::installer::ComponentInstall,
@@ -71,17 +72,17 @@ impl Device {
         for (leaf, text) in [(nodes::PACKAGE_ID, "player"), (nodes::INSTALL_PARAMETERS, "quiet")] {
             announced.write(Branch::Download, "x", leaf, text).unwrap();
         }
-        self.agent.state.store_announced(announced);
+        self.agent.owners.store_announced(announced);
         self.settle();
     }
 
     fn settle(&mut self) {
-        self.agent.state.commit_if_dirty();
+        self.agent.owners.effects.commit_if_dirty();
         self.run();
     }
 
     fn software(&self) -> Software {
-        self.agent.state.software().expect("a device with components")
+        self.agent.owners.software().expect("a device with components")
     }
 
     pub(super) fn deploy(&mut self, component: &ComponentInstall, version: &str) {
@@ -134,7 +135,7 @@ impl Device {
 
     fn change(&mut self, operation: Operation) -> StatusCode {
         let (subject, correlator) = (subject(operation), correlator("c-2"));
-        let code = self.agent.state.change_component(self.now, subject, correlator);
+        let code = self.agent.owners.change_component(self.now, subject, correlator);
         self.settle();
         code
     }
@@ -162,7 +163,7 @@ impl Device {
             correlator: correlator("c-1"),
             subject: Some(subject(operation)),
         };
-        self.agent.state.download(self.now, request);
+        self.agent.owners.download(self.now, request);
         self.settle();
         self.serve_component();
     }
@@ -278,16 +279,16 @@ fn a_package_that_a_replace_brings_is_installed_by_its_exec() {
     let mut device = Device::managed();
     let bundle = device.bundle_of_component();
     let delivered = subject(Operation::Install);
-    let code = device.agent.state.receive_component(device.now, delivered.clone(), &bundle);
+    let code = device.agent.owners.receive_component(device.now, delivered.clone(), &bundle);
     device.settle();
     assert_eq!((code, device.phase()), (StatusCode::OK, Phase::Verified));
-    let firmware = device.agent.state.update(device.now, None);
+    let firmware = device.agent.owners.update(device.now, None);
     assert_eq!(firmware, StatusCode::FORBIDDEN, "it is no firmware");
     assert_eq!(device.change(Operation::Install), StatusCode::ACCEPTED);
     assert!(device.software().deployed[0].active);
 
     let mut device = Device::managed();
-    let code = device.agent.state.receive_component(device.now, delivered, b"no bundle");
+    let code = device.agent.owners.receive_component(device.now, delivered, b"no bundle");
     assert_eq!((code, device.change(Operation::Install)), (StatusCode::OK, StatusCode::ACCEPTED));
     assert_eq!(
         device.reported(),
@@ -334,7 +335,7 @@ fn a_change_that_a_power_cut_broke_off_ends_by_what_is_installed() {
             (true, false) => &[410],
         };
         assert_eq!(device.results(), expected, "after {outputs} outputs");
-        assert!(!device.agent.state.is_occupied());
+        assert!(!is_occupied(&device.agent.owners));
     }
 }
 
@@ -374,7 +375,7 @@ fn one_operation_goes_on_at_a_time() {
     device.change(Operation::Remove);
     device.arm_component(Operation::DownloadInstall);
     let bundle = device.bundle_of_component();
-    let firmware = device.agent.state.receive_package(device.now, &bundle);
+    let firmware = device.agent.owners.receive_package(device.now, &bundle);
     assert_eq!((device.results(), firmware), (vec![452, 452], StatusCode::FORBIDDEN));
     device.release();
     assert_eq!(device.results(), [452, 452, 200]);
@@ -391,7 +392,7 @@ fn firmware_shows_nothing_of_a_component_and_disarms_it() {
     device.arm_component(Operation::DownloadInstall);
     let tree = crate::dm::tree::Tree::new(config().dm);
     let get = |device: &Device, uri: &str| {
-        let items = tree.get(&device.agent.state, uri).unwrap();
+        let items = tree.get(&device.agent.owners, uri).unwrap();
         items[0].data_text().unwrap_or_default().to_owned()
     };
     assert_eq!(get(&device, "./FwUpdate/Main/Ext/Broadcast/Phase"), "idle");
@@ -399,7 +400,7 @@ fn firmware_shows_nothing_of_a_component_and_disarms_it() {
     let uri = "./FwUpdate/Main/Ext/Broadcast/Disarm";
     let item = proto::dm::syncml::Item::target(uri);
     let mut tree = crate::dm::tree::Tree::new(config().dm);
-    let code = tree.exec(device.now, &mut device.agent.state, &item, None);
+    let code = tree.exec(device.now, &mut device.agent.owners, &item, None);
     device.settle();
     assert_eq!((code, device.results()), (StatusCode::OK, vec![453]));
     assert!(device.reported()[0].starts_with("1453 ./SCOMO/Download/x/"));
@@ -436,8 +437,8 @@ fn the_inventory_is_shown_once_the_user_has_given_leave() {
         let mut device = Device::made(component(), disk);
         assert!(!device.software().is_shown);
         let decided = answer != Answer::TimedOut;
-        device.agent.state.on_inventory_denied(device.now);
-        device.agent.state.on_inventory_denied(device.now);
+        device.agent.owners.on_inventory_denied(device.now);
+        device.agent.owners.on_inventory_denied(device.now);
         device.settle();
         let [question] = device.asked.as_slice() else { panic!("asked once") };
         assert_eq!(question.about, PromptPurpose::Inventory);
@@ -446,13 +447,13 @@ fn the_inventory_is_shown_once_the_user_has_given_leave() {
         device.run();
         device.restart();
         assert_eq!(device.software().is_shown, is_shown);
-        device.agent.state.on_inventory_denied(device.now);
+        device.agent.owners.on_inventory_denied(device.now);
         device.settle();
         assert_eq!(device.asked.len(), if decided { 1 } else { 2 }, "who has said is not asked");
     }
     let disk = Disk { inventory: InventoryAccess::Granted, ..Disk::default() };
     assert!(Device::made(component(), disk).software().is_shown, "the enrolment has granted it");
-    assert!(Device::new().agent.state.software().is_none());
+    assert!(Device::new().agent.owners.software().is_none());
 }
 
 #[test]
@@ -461,10 +462,10 @@ fn a_device_that_waits_for_its_list_hands_nothing_over_and_talks_to_nobody() {
     device.download_component(Operation::Download);
     device.held = Held::Nothing;
     device.agent = boot(&device.broadcast, &device.disk, device.now, 9);
-    assert!(!device.agent.state.installer.knows_what_is_installed());
+    assert!(!device.agent.owners.installer.knows_what_is_installed());
     let version = InstallerAnswer::Version(Some("1.0".to_owned()));
     device.agent.handle_installer(device.now, version);
-    assert!(!device.agent.state.installer.knows_what_is_installed());
+    assert!(!device.agent.owners.installer.knows_what_is_installed());
     device.agent.handle_installer(device.now, InstallerAnswer::Components(None));
-    assert!(device.agent.state.installer.knows_what_is_installed());
+    assert!(device.agent.owners.installer.knows_what_is_installed());
 }

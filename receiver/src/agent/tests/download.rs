@@ -53,8 +53,8 @@ impl Device {
             correlator: Some(Correlator("c-1".to_owned())),
             subject: None,
         };
-        self.agent.state.download(self.now, request);
-        self.agent.state.commit_if_dirty();
+        self.agent.owners.download(self.now, request);
+        self.agent.owners.effects.commit_if_dirty();
         self.run();
     }
 
@@ -94,16 +94,16 @@ impl Device {
     }
 
     fn replace_package(&mut self, octets: &[u8]) -> StatusCode {
-        let code = self.agent.state.receive_package(self.now, octets);
-        self.agent.state.commit_if_dirty();
+        let code = self.agent.owners.receive_package(self.now, octets);
+        self.agent.owners.effects.commit_if_dirty();
         self.run();
         code
     }
 
     fn update(&mut self, correlator: &str) -> StatusCode {
         let correlator = Some(Correlator(correlator.to_owned()));
-        let code = self.agent.state.update(self.now, correlator);
-        self.agent.state.commit_if_dirty();
+        let code = self.agent.owners.update(self.now, correlator);
+        self.agent.owners.effects.commit_if_dirty();
         self.run();
         code
     }
@@ -332,7 +332,7 @@ fn a_package_that_is_refused_is_reported_with_its_exec() {
 fn a_package_beyond_the_limits_is_refused_at_once() {
     let mut device = Device::new();
     let octets = device.bundle();
-    let limits = &mut device.agent.state.config.limits;
+    let limits = &mut device.agent.owners.config.limits;
     limits.max_package_bytes = octets.len() as u64;
     limits.max_storage_bytes = octets.len() as u64 - 1;
     assert_eq!(device.replace_package(&octets), StatusCode::DEVICE_FULL);
@@ -425,7 +425,7 @@ fn the_version_counts_after_the_reboot_that_the_installer_requested() {
 fn a_response_for_a_download_that_has_ended_is_not_used_for_the_next_one() {
     let mut device = Device::new();
     device.download(Exec::DownloadAndUpdate);
-    device.agent.state.disarm(device.now);
+    device.agent.owners.disarm(device.now);
     device.run();
     device.download(Exec::DownloadAndUpdate);
     assert_eq!(device.fetches.len(), 1, "the answer to the first is awaited");

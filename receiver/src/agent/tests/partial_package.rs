@@ -52,7 +52,7 @@ impl Device {
     }
 
     fn held(&self) -> Option<PackagePrefix> {
-        self.agent.state.partial_package()
+        self.agent.owners.partial_package()
     }
 
     /// The session is lost: its last message never brings an answer.
@@ -73,8 +73,8 @@ impl Device {
         assert_eq!((self.agent.status().state, self.held()), (50, None));
         self.lose_session();
         let correlator = Some(Correlator("c-9".to_owned()));
-        assert_eq!(self.agent.state.update(self.now, correlator), StatusCode::ACCEPTED);
-        self.agent.state.commit_if_dirty();
+        assert_eq!(self.agent.owners.update(self.now, correlator), StatusCode::ACCEPTED);
+        self.agent.owners.effects.commit_if_dirty();
         self.run();
         let image = std::slice::from_ref(&self.broadcast.image);
         assert_eq!(self.installed, image);
@@ -240,7 +240,7 @@ fn another_package_starts_over_and_chunks_that_do_not_fit_are_rejected() {
 fn no_more_is_stored_than_a_package_may_have_and_nothing_while_the_device_is_busy() {
     let package = bundle(&Device::new());
     let mut device = Device::new();
-    device.agent.state.config.limits.max_package_bytes = known(2);
+    device.agent.owners.config.limits.max_package_bytes = known(2);
     device.begin_session();
     assert_eq!(device.send(WHOLE, &package, 4), [213; 4]);
     assert_eq!(device.held().unwrap().octets, known(2));

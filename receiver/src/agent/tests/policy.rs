@@ -8,15 +8,15 @@ use crate::user::{Consent, PromptPurpose, Reply, Settings, StandingConsent, User
 
 impl Device {
     fn set(&mut self, node: &str, value: &str) -> StatusCode {
-        let code = self.agent.state.set_policy(self.now, node, value);
-        self.agent.state.commit_if_dirty();
+        let code = self.agent.owners.set_policy(self.now, node, value);
+        self.agent.owners.effects.commit_if_dirty();
         self.run();
         code
     }
 
     /// Returns what the node shows.
     fn shown(&self, node: &str) -> String {
-        let nodes = self.agent.state.view().policy.nodes();
+        let nodes = self.agent.owners.view().policy.nodes();
         nodes.into_iter().find(|(path, _)| *path == node).expect("it is there").1
     }
 
@@ -34,8 +34,8 @@ impl Device {
 
     fn exec_update(&mut self) -> StatusCode {
         let correlator = Some(Correlator("c-2".to_owned()));
-        let code = self.agent.state.update(self.now, correlator);
-        self.agent.state.commit_if_dirty();
+        let code = self.agent.owners.update(self.now, correlator);
+        self.agent.owners.effects.commit_if_dirty();
         self.run();
         code
     }

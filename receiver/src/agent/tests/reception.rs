@@ -26,8 +26,8 @@ fn an_armed_device_receives_verifies_installs_and_reports() {
 #[test]
 fn nothing_that_others_can_see_happens_before_the_journal_is_synced() {
     let mut device = Device::new();
-    device.agent.state.arm(device.now, device.request());
-    device.agent.state.commit_if_dirty();
+    device.agent.owners.arm(device.now, device.request());
+    device.agent.owners.effects.commit_if_dirty();
     device.agent.check_in(device.now);
     let mut seen = Vec::new();
     while let Some(output) = device.agent.poll_output(device.now) {
@@ -49,8 +49,8 @@ fn nothing_that_others_can_see_happens_before_the_journal_is_synced() {
 #[test]
 fn a_journal_that_cannot_be_written_stops_the_device() {
     let mut device = Device::new();
-    device.agent.state.arm(device.now, device.request());
-    device.agent.state.commit_if_dirty();
+    device.agent.owners.arm(device.now, device.request());
+    device.agent.owners.effects.commit_if_dirty();
     while device.agent.poll_output(device.now).is_some() {}
     let full = StorageError::NoSpace { attempted: "write the journal".to_owned() };
     device.agent.handle_storage(device.now, Completion::JournalFailed(1, full));
@@ -218,7 +218,7 @@ fn what_an_incomplete_window_left_serves_in_the_next() {
     device.to(CLOSES + 100);
     let [alert] = &device.alerts()[..] else { panic!("one alert") };
     let alert = alert.clone();
-    device.agent.state.on_alert_acknowledged(device.now, &alert);
+    device.agent.owners.on_alert_acknowledged(device.now, &alert);
     assert_eq!(device.phase(), Phase::Idle);
     let next = ArmRequest {
         opens: Some(Utc::from_seconds(5_000)),
@@ -310,21 +310,21 @@ fn another_campaign_waits_for_this_one_unless_it_is_newer() {
 #[test]
 fn disarming_is_a_result_and_an_install_is_never_interrupted() {
     let mut device = Device::new();
-    assert_eq!(device.agent.state.disarm(device.now), proto::dm::code::StatusCode::OK);
+    assert_eq!(device.agent.owners.disarm(device.now), proto::dm::code::StatusCode::OK);
     assert_eq!(device.results(), Vec::<u16>::new());
     device.arm();
-    device.agent.state.disarm(device.now);
+    device.agent.owners.disarm(device.now);
     device.run();
     assert_eq!((device.phase(), device.results()), (Phase::Disarmed, vec![453]));
-    device.agent.state.update.hand_over();
-    assert_eq!(device.agent.state.disarm(device.now), proto::dm::code::StatusCode::FAILED);
+    device.agent.owners.update.hand_over();
+    assert_eq!(device.agent.owners.disarm(device.now), proto::dm::code::StatusCode::FAILED);
 }
 
 #[test]
 fn a_full_disk_is_a_result_before_the_window() {
     let mut device = Device::new();
-    device.agent.state.arm(device.now, device.request());
-    device.agent.state.commit_if_dirty();
+    device.agent.owners.arm(device.now, device.request());
+    device.agent.owners.effects.commit_if_dirty();
     while let Some(output) = device.agent.poll_output(device.now) {
         if let Output::Storage(StorageCommand::Open(layout)) = output {
             let full = StorageError::NoSpace { attempted: "reserve log.0".to_owned() };
@@ -343,9 +343,9 @@ fn a_wrong_version_after_the_installation_is_a_failure() {
     device.arm();
     device.broadcast.manifest.firmware_version = "2.1".to_owned();
     device.to(OPENS);
-    device.agent.state.installer.start(Some("2.0".to_owned()));
-    device.agent.state.installer.handle_ended();
-    device.agent.state.update.hand_over();
+    device.agent.owners.installer.start(Some("2.0".to_owned()));
+    device.agent.owners.installer.handle_ended();
+    device.agent.owners.update.hand_over();
     let answer = InstallerAnswer::Version(Some("1.9".to_owned()));
     device.agent.handle_installer(device.now, answer);
     device.run();
@@ -534,12 +534,12 @@ fn the_time_of_the_server_counts_over_tls_alone() {
     for (url, moves) in [("https://dm.example/dm", true), ("http://127.0.0.1:1/dm", false)] {
         let mut device = Device::new();
         let account = dm::Account { url: url.to_owned(), ..config().dm.account };
-        device.agent.state.account =
+        device.agent.owners.dm.account =
             AccountState::from_journal(account, Vec::new(), &JournalState::default());
         let request = ArmRequest { server_now: Some(Utc::from_seconds(1_600)), ..device.request() };
-        device.agent.state.arm(device.now, request);
+        device.agent.owners.arm(device.now, request);
         let mut journal = JournalState::default();
-        device.agent.state.trust.write_journal(&mut journal);
+        device.agent.owners.trust.write_journal(&mut journal);
         assert_eq!(journal.clock_floor == 1_600, moves, "{url}");
     }
 }

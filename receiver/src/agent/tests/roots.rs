@@ -16,14 +16,14 @@ const REFUSED: StatusCode = StatusCode::FAILED;
 
 impl Device {
     fn offer_root(&mut self, envelope: &[u8]) -> StatusCode {
-        let status = self.agent.state.offer_root(self.now, envelope);
-        self.agent.state.effects.commit_if_dirty();
+        let status = self.agent.owners.offer_root(self.now, envelope);
+        self.agent.owners.effects.commit_if_dirty();
         self.run();
         status
     }
 
     fn root_version(&self) -> u64 {
-        self.agent.state.trust.root_version()
+        self.agent.owners.trust.root_version()
     }
 
     /// Returns other keys of the same operator, and the envelope of root `version` that brings them
@@ -135,7 +135,7 @@ fn a_new_epoch_is_the_way_out_when_the_highest_sequence_was_signed() {
     let mut device = Device::new();
     device.broadcast.campaign.sequence = u64::MAX;
     device.arm();
-    device.agent.state.disarm(device.now);
+    device.agent.owners.disarm(device.now);
     device.run();
     device.broadcast.campaign.sequence = 1;
     device.broadcast.campaign.id.0[0] ^= 1;
@@ -161,7 +161,7 @@ fn a_new_epoch_is_the_way_out_when_the_highest_sequence_was_signed() {
 fn a_root_waits_until_the_installation_is_over() {
     let mut device = Device::new();
     device.arm();
-    device.agent.state.update.hand_over();
+    device.agent.owners.update.hand_over();
     let (_, second) = Device::rotated(&device.broadcast.keys, 2);
     assert_eq!(device.offer_root(&second), StatusCode::FORBIDDEN);
     assert_eq!(device.root_version(), 1);

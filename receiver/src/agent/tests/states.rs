@@ -203,8 +203,8 @@ impl Device {
                 self.arm_with(request);
             }
             Event::Disarm => {
-                self.agent.state.disarm(self.now);
-                self.agent.state.commit_if_dirty();
+                self.agent.owners.disarm(self.now);
+                self.agent.owners.effects.commit_if_dirty();
             }
             Event::Notification => self.agent.check_in(self.now),
         }
@@ -341,8 +341,8 @@ fn a_policy_that_the_server_sets_counts_at_once_and_after_a_restart() {
     let half = Readings { battery_percent: Some(50), ..Readings::default() };
     device.agent.handle_readings(device.now, half);
     let set = |device: &mut Device, value: &str| {
-        let code = device.agent.state.set_policy(device.now, PolicyNode::Battery.path(), value);
-        device.agent.state.commit_if_dirty();
+        let code = device.agent.owners.set_policy(device.now, PolicyNode::Battery.path(), value);
+        device.agent.owners.effects.commit_if_dirty();
         device.run();
         code
     };
@@ -350,7 +350,7 @@ fn a_policy_that_the_server_sets_counts_at_once_and_after_a_restart() {
     assert_eq!(device.phase(), Phase::Suspended);
     assert_eq!(set(&mut device, "600"), StatusCode::BAD_REQUEST);
     device.restart();
-    let policy = device.agent.state.suspension.policy();
+    let policy = device.agent.owners.suspension.policy();
     assert_eq!(policy, Policy { battery_floor: 60, ..Policy::default() });
     device.agent.handle_readings(device.now, half);
     assert_eq!(set(&mut device, "40"), StatusCode::OK);

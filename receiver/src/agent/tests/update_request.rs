@@ -13,7 +13,7 @@ fn asking(initiator: UpdateInitiator) -> Device {
     let mut device = Device::new();
     let request = UpdateRequest { initiator, object: None, data: String::new() };
     device.agent.request_update(device.now, request);
-    device.agent.state.update_request.begin_session();
+    device.agent.owners.dm.update_request.begin_session();
     device
 }
 
@@ -34,26 +34,26 @@ fn a_request_ends_by_its_status_and_a_user_who_is_not_addressed_learns_that_ther
         (UpdateInitiator::User, None, StatusCode::ACCEPTED, RequestOutcome::Unsupported),
     ] {
         let mut device = asking(initiator);
-        assert!(device.agent.state.update_request().is_some());
-        device.agent.state.on_request_status(device.now, code);
+        assert!(device.agent.owners.update_request().is_some());
+        device.agent.owners.on_request_status(device.now, code);
         if let Some(text) = said {
-            device.agent.state.on_user_message(text);
+            device.agent.owners.on_user_message(text);
         }
-        device.agent.state.update_request.conclude();
+        device.agent.owners.dm.update_request.conclude();
         assert_eq!(outcome(&device), expected, "{initiator} {code}");
         let status = device.agent.status().request.unwrap();
         assert_eq!(status.server_text.as_deref(), said);
-        assert!(device.agent.state.update_request().is_none(), "it is not asked again");
+        assert!(device.agent.owners.update_request().is_none(), "it is not asked again");
     }
 }
 
 #[test]
 fn a_request_that_no_session_carried_is_sent_again() {
     let mut device = asking(UpdateInitiator::User);
-    device.agent.state.update_request.conclude();
+    device.agent.owners.dm.update_request.conclude();
     assert_eq!(outcome(&device), RequestOutcome::Waiting);
-    device.agent.state.update_request.begin_session();
-    assert!(device.agent.state.update_request().is_some());
+    device.agent.owners.dm.update_request.begin_session();
+    assert!(device.agent.owners.update_request().is_some());
 }
 
 // test: oma-004 6.1 (no update is processed)
@@ -61,9 +61,9 @@ fn a_request_that_no_session_carried_is_sent_again() {
 fn a_server_that_does_not_notify_the_requesting_user_does_not_update_the_device() {
     for addressed in [false, true] {
         let mut device = asking(UpdateInitiator::User);
-        device.agent.state.on_request_status(device.now, StatusCode::OK);
+        device.agent.owners.on_request_status(device.now, StatusCode::OK);
         if addressed {
-            device.agent.state.on_user_message("it begins");
+            device.agent.owners.on_user_message("it begins");
         }
         device.arm();
         let refused = device.results() == [ResultCode::POLICY.0];
@@ -76,7 +76,7 @@ fn a_result_of_a_session_goes_with_the_next_one_and_an_unacknowledged_one_waits(
     for (comes_up_before, at_once) in [(false, true), (true, false)] {
         let mut device = Device::new();
         let now = device.now;
-        let core = &mut device.agent.state;
+        let agent = &mut device.agent;
         let alert = FinalAlert {
             correlator: None,
             operation: Exec::Download,
@@ -85,15 +85,15 @@ fn a_result_of_a_session_goes_with_the_next_one_and_an_unacknowledged_one_waits(
             subject: None,
         };
         if comes_up_before {
-            core.refuse(now, alert.clone());
+            agent.owners.refuse(now, alert.clone());
         }
-        core.begin_session(now);
+        agent.begin_session(now);
         if !comes_up_before {
-            core.refuse(now, alert);
+            agent.owners.refuse(now, alert);
         }
-        core.session_ended(now, &SessionOutcome::Complete);
-        assert_eq!(core.reports.due(now.utc).len(), 1);
-        let due = core.session_deadline(now).is_some_and(|due| due <= now.mono);
+        agent.session_ended(now, &SessionOutcome::Complete);
+        assert_eq!(agent.owners.dm.reports.due(now.utc).len(), 1);
+        let due = agent.session_deadline(now).is_some_and(|due| due <= now.mono);
         assert_eq!(due, at_once, "{comes_up_before}");
     }
 }

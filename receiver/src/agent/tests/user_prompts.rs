@@ -4,6 +4,7 @@ use proto::dm::ui::{Answer, Prompt, PromptKind};
 
 use super::*;
 use crate::{
+    agent::operations::ask,
     suspension::ExternalCondition,
     user::{
         AutoAnswer, Consent, MAX_WAIT, PromptPurpose, Reply, Settings, StandingConsent,
@@ -230,18 +231,18 @@ fn a_policy_agrees_or_refuses_without_asking_anybody() {
 fn a_question_of_a_session_has_an_end_and_a_late_answer_is_dropped() {
     let mut device = asking(Consent::None);
     let (now, prompt) = (device.now, Prompt::confirm("Update?"));
-    assert_eq!(device.agent.state.ask(now, prompt.clone()), None);
+    assert_eq!(ask(&mut device.agent.owners, now, prompt.clone()), None);
     device.run();
     assert_eq!(device.asked[0].wait, MAX_WAIT);
     let until = now.mono + MAX_WAIT;
     assert!(device.agent.deadline(now).is_some_and(|deadline| deadline <= until));
     device.to(1_500 + MAX_WAIT.as_secs());
     device.say(Reply::Answer(Answer::Yes));
-    device.agent.state.prompts.begin_operation();
-    let consent = |device: &Device| device.agent.state.prompts.download_allowed(Consent::Both);
+    device.agent.owners.prompts.begin_operation();
+    let consent = |device: &Device| device.agent.owners.prompts.download_allowed(Consent::Both);
     assert!(!consent(&device), "it has agreed to nothing");
     // The next one is shown: nothing stands in its way.
-    device.agent.state.ask(device.now, prompt);
+    ask(&mut device.agent.owners, device.now, prompt);
     device.run();
     assert_eq!(device.asked.len(), 2);
 }
@@ -250,7 +251,7 @@ fn a_question_of_a_session_has_an_end_and_a_late_answer_is_dropped() {
 #[test]
 fn a_user_who_agreed_to_the_server_is_not_prompted_again_by_the_device() {
     let mut device = asking(Consent::Both);
-    device.agent.state.ask(device.now, Prompt::confirm("Update?"));
+    ask(&mut device.agent.owners, device.now, Prompt::confirm("Update?"));
     device.run();
     device.yes();
     device.arm();

@@ -167,7 +167,7 @@ fn sequence(commands: Vec<Command>) -> Command {
 #[test]
 fn an_inventory_a_download_and_changes_go_over_dm_step_by_step() {
     let mut device = Device::managed();
-    device.agent.state.store_announced(crate::components::Announced::default());
+    device.agent.owners.store_announced(crate::components::Announced::default());
     device.settle();
     let mut paper = talk(
         &mut device,
