@@ -11,10 +11,6 @@ use std::{
 
 use crate::{Finding, SourceFile};
 
-/// Folders whose files may import from one another, each with the reason.
-const EXCEPTED: [(&str, &str); 1] =
-    [("receiver/src/agent", "the agent's owners are not separated")];
-
 /// The imports between the files of all crates.
 #[derive(Debug, Clone, Default)]
 pub struct Graph {
@@ -118,26 +114,14 @@ impl Graph {
     }
 }
 
-/// Checks that there is no circle but the excepted ones.
+/// Checks that there is no circle.
 #[must_use]
 pub fn circles(graph: &Graph) -> Vec<Finding> {
-    let circles = graph.circles().into_iter().filter(|circle| excepted(circle).is_none());
-    circles
-        .map(|circle| {
-            let what = format!("{} files import in a circle:{}", circle.len(), graph.ties(&circle));
-            Finding::new(circle.first().unwrap_or(&""), 0, what)
-        })
-        .collect()
-}
-
-/// Returns the folder that excepts a circle, if all its files lie there.
-#[must_use]
-pub fn excepted(circle: &[&str]) -> Option<&'static str> {
-    let inside = |folder: &str, file: &str| {
-        file.strip_prefix(folder).is_some_and(|below| below.starts_with(['/', '.']))
+    let finding = |circle: Vec<&str>| {
+        let what = format!("{} files import in a circle:{}", circle.len(), graph.ties(&circle));
+        Finding::new(circle.first().unwrap_or(&""), 0, what)
     };
-    let folders = EXCEPTED.iter().map(|(folder, _)| *folder);
-    folders.into_iter().find(|folder| circle.iter().all(|file| inside(folder, file)))
+    graph.circles().into_iter().map(finding).collect()
 }
 
 /// Turns an imported path into one from the crate's root; `None` for a path to another crate.
@@ -272,12 +256,5 @@ mod tests {
         ]));
         assert_eq!(graph.circles(), Vec::<Vec<&str>>::new());
         assert_eq!(graph.edges(), 1);
-    }
-
-    #[test]
-    fn a_circle_is_excepted_only_when_all_of_it_lies_in_the_folder() {
-        let (agent, inside) = ("receiver/src/agent.rs", "receiver/src/agent/status.rs");
-        assert!(excepted(&[agent, inside]).is_some());
-        assert_eq!(excepted(&[agent, "receiver/src/agents.rs"]), None);
     }
 }
