@@ -389,7 +389,12 @@ pub enum ChunkPosition {
 ///
 /// A call changes the device's state at once; the shell sends the message that a
 /// [`Step::Send`](client::Step::Send) holds only after that state is durable.
-pub trait ManagementBackend {
+pub trait ManagementBackend: FirmwareBackend + SoftwareBackend + UserPrompt + AccountStore {}
+
+impl<T: FirmwareBackend + SoftwareBackend + UserPrompt + AccountStore> ManagementBackend for T {}
+
+/// Firmware and its operations, for the FUMO object. A call changes the device at once.
+pub trait FirmwareBackend: AlertQueue {
     /// Returns the state for the tree.
     fn view(&self) -> DeviceView;
 
@@ -429,6 +434,26 @@ pub trait ManagementBackend {
         StatusCode::NOT_ALLOWED
     }
 
+    /// Disarms the device.
+    fn disarm(&mut self, now: Now) -> StatusCode;
+
+    /// Sets a node of the suspend policy, durably.
+    fn set_policy(&mut self, _now: Now, _node: &str, _value: &str) -> StatusCode {
+        StatusCode::NOT_SUPPORTED
+    }
+
+    /// Suspends reception.
+    fn suspend(&mut self, now: Now) -> StatusCode;
+
+    /// Clears the server's suspend reason.
+    fn resume(&mut self, now: Now) -> StatusCode;
+
+    /// Verifies and stores the envelope of the next root.
+    fn offer_root(&mut self, now: Now, envelope: &[u8]) -> StatusCode;
+}
+
+/// Software components and the operations on them, for the SCOMO object.
+pub trait SoftwareBackend {
     /// Returns the software components for the tree; `None` on a device without.
     fn software(&self) -> Option<Software> {
         None
@@ -459,36 +484,12 @@ pub trait ManagementBackend {
 
     /// Handles a denied access of the server to the inventory.
     fn on_inventory_denied(&mut self, _now: Now) {}
+}
 
+/// The alerts that a DM session sends: results, and the update request.
+pub trait AlertQueue {
     /// Queues the result of an Exec that never became an operation; it is due at once.
     fn refuse(&mut self, now: Now, alert: FinalAlert);
-
-    /// Disarms the device.
-    fn disarm(&mut self, now: Now) -> StatusCode;
-
-    /// Sets a node of the suspend policy, durably.
-    fn set_policy(&mut self, _now: Now, _node: &str, _value: &str) -> StatusCode {
-        StatusCode::NOT_SUPPORTED
-    }
-
-    /// Suspends reception.
-    fn suspend(&mut self, now: Now) -> StatusCode;
-
-    /// Clears the server's suspend reason.
-    fn resume(&mut self, now: Now) -> StatusCode;
-
-    /// Verifies and stores the envelope of the next root.
-    fn offer_root(&mut self, now: Now, envelope: &[u8]) -> StatusCode;
-
-    /// Prompts the user; `None` when the answer follows later, by
-    /// [`DmClient::handle_user_answer`](client::DmClient::handle_user_answer). A device without a
-    /// user answers so, and the gated commands are not run.
-    fn ask_user(&mut self, _now: Now, _prompt: Prompt) -> Option<Answer> {
-        Some(Answer::NoUser)
-    }
-
-    /// Handles a message of the server to the user.
-    fn on_user_message(&mut self, _text: &str) {}
 
     /// Returns the update request of the device or its user, for package 1.
     fn update_request(&self) -> Option<UpdateRequest> {
@@ -503,7 +504,23 @@ pub trait ManagementBackend {
 
     /// Handles the acknowledgement of a result.
     fn on_alert_acknowledged(&mut self, now: Now, alert: &FinalAlert);
+}
 
+/// The user, for the commands that prompt and notify.
+pub trait UserPrompt {
+    /// Prompts the user; `None` when the answer follows later, by
+    /// [`DmClient::handle_user_answer`](client::DmClient::handle_user_answer). A device without a
+    /// user answers so, and the gated commands are not run.
+    fn ask_user(&mut self, _now: Now, _prompt: Prompt) -> Option<Answer> {
+        Some(Answer::NoUser)
+    }
+
+    /// Handles a message of the server to the user.
+    fn on_user_message(&mut self, _text: &str) {}
+}
+
+/// The stored state of the account: nonces, access control lists, and changes by its server.
+pub trait AccountStore {
     /// Stores the nonce for the next credentials.
     fn store_nonce(&mut self, next_nonce: &[u8]);
 

@@ -12,8 +12,8 @@ use proto::{
 };
 use receiver::components::{Announced, ComponentTarget, Software};
 use receiver::dm::{
-    ArmRequest, ChunkPosition, DeviceLimits, DeviceView, DownloadRequest, FinalAlert,
-    ManagementBackend,
+    AccountStore, AlertQueue, ArmRequest, ChunkPosition, DeviceLimits, DeviceView, DownloadRequest,
+    FinalAlert, FirmwareBackend, SoftwareBackend, UserPrompt,
 };
 
 pub(crate) struct TestDevice {
@@ -77,7 +77,7 @@ impl TestDevice {
     }
 }
 
-impl ManagementBackend for TestDevice {
+impl FirmwareBackend for TestDevice {
     fn view(&self) -> DeviceView {
         DeviceView {
             firmware_version: self.firmware.clone(),
@@ -141,10 +141,25 @@ impl ManagementBackend for TestDevice {
         StatusCode::ACCEPTED
     }
 
-    fn refuse(&mut self, _now: Now, alert: FinalAlert) {
-        self.queue.push(alert);
+    fn disarm(&mut self, _now: Now) -> StatusCode {
+        self.armed = None;
+        StatusCode::OK
     }
 
+    fn suspend(&mut self, _now: Now) -> StatusCode {
+        StatusCode::OK
+    }
+
+    fn resume(&mut self, _now: Now) -> StatusCode {
+        StatusCode::OK
+    }
+
+    fn offer_root(&mut self, _now: Now, _envelope: &[u8]) -> StatusCode {
+        StatusCode::OK
+    }
+}
+
+impl SoftwareBackend for TestDevice {
     fn software(&self) -> Option<Software> {
         self.software.clone()
     }
@@ -164,27 +179,11 @@ impl ManagementBackend for TestDevice {
         self.changes.push((subject, correlator));
         StatusCode::ACCEPTED
     }
+}
 
-    fn disarm(&mut self, _now: Now) -> StatusCode {
-        self.armed = None;
-        StatusCode::OK
-    }
-
-    fn suspend(&mut self, _now: Now) -> StatusCode {
-        StatusCode::OK
-    }
-
-    fn resume(&mut self, _now: Now) -> StatusCode {
-        StatusCode::OK
-    }
-
-    fn offer_root(&mut self, _now: Now, _envelope: &[u8]) -> StatusCode {
-        StatusCode::OK
-    }
-
-    fn ask_user(&mut self, _now: Now, prompt: Prompt) -> Option<Answer> {
-        self.asked.push(prompt);
-        Some(self.user_says.clone())
+impl AlertQueue for TestDevice {
+    fn refuse(&mut self, _now: Now, alert: FinalAlert) {
+        self.queue.push(alert);
     }
 
     fn update_request(&self) -> Option<UpdateRequest> {
@@ -203,7 +202,16 @@ impl ManagementBackend for TestDevice {
     fn on_alert_acknowledged(&mut self, _now: Now, alert: &FinalAlert) {
         self.queue.retain(|queued| queued != alert);
     }
+}
 
+impl UserPrompt for TestDevice {
+    fn ask_user(&mut self, _now: Now, prompt: Prompt) -> Option<Answer> {
+        self.asked.push(prompt);
+        Some(self.user_says.clone())
+    }
+}
+
+impl AccountStore for TestDevice {
     fn store_nonce(&mut self, next_nonce: &[u8]) {
         self.nonce = next_nonce.to_vec();
     }

@@ -25,13 +25,13 @@ use super::{
 use crate::{
     components::{Announced, ComponentTarget, Software},
     dm::{
-        AccountChange, ArmRequest, ChunkPosition, DeviceLimits, DeviceView, DownloadRequest,
-        FinalAlert, ManagementBackend,
+        AccountChange, AccountStore, AlertQueue, ArmRequest, ChunkPosition, DeviceLimits,
+        DeviceView, DownloadRequest, FinalAlert, FirmwareBackend, SoftwareBackend, UserPrompt,
     },
     suspension::SuspendReason,
 };
 
-impl ManagementBackend for Owners {
+impl FirmwareBackend for Owners {
     fn view(&self) -> DeviceView {
         let manifest = self.update.accepted().map(|accepted| &accepted.manifest);
         let progress = download_progress(self);
@@ -87,43 +87,6 @@ impl ManagementBackend for Owners {
         exec_update(self, now, None, correlator)
     }
 
-    fn software(&self) -> Option<Software> {
-        software_view(self)
-    }
-
-    fn store_announced(&mut self, announced: Announced) {
-        self.announced = announced;
-        self.effects.mark_dirty();
-    }
-
-    fn receive_component(
-        &mut self,
-        _now: Now,
-        subject: ComponentTarget,
-        package: &[u8],
-    ) -> StatusCode {
-        receive_package_data(self, Some(subject), package)
-    }
-
-    fn change_component(
-        &mut self,
-        now: Now,
-        subject: ComponentTarget,
-        correlator: Option<Correlator>,
-    ) -> StatusCode {
-        begin_change(self, now, subject, correlator)
-    }
-
-    fn on_inventory_denied(&mut self, now: Now) {
-        let access = self.installer.inventory_access();
-        let event = self.prompts.ask_for_inventory_consent(now.mono, access);
-        handle_prompt_event(self, now, event);
-    }
-
-    fn refuse(&mut self, now: Now, alert: FinalAlert) {
-        refuse(self, now, alert);
-    }
-
     fn disarm(&mut self, now: Now) -> StatusCode {
         if self.update.phase() == Phase::HandedOver {
             return StatusCode::FAILED;
@@ -171,9 +134,46 @@ impl ManagementBackend for Owners {
             }
         }
     }
+}
 
-    fn on_user_message(&mut self, text: &str) {
-        self.dm.update_request.record_user_notified(text);
+impl SoftwareBackend for Owners {
+    fn software(&self) -> Option<Software> {
+        software_view(self)
+    }
+
+    fn store_announced(&mut self, announced: Announced) {
+        self.announced = announced;
+        self.effects.mark_dirty();
+    }
+
+    fn receive_component(
+        &mut self,
+        _now: Now,
+        subject: ComponentTarget,
+        package: &[u8],
+    ) -> StatusCode {
+        receive_package_data(self, Some(subject), package)
+    }
+
+    fn change_component(
+        &mut self,
+        now: Now,
+        subject: ComponentTarget,
+        correlator: Option<Correlator>,
+    ) -> StatusCode {
+        begin_change(self, now, subject, correlator)
+    }
+
+    fn on_inventory_denied(&mut self, now: Now) {
+        let access = self.installer.inventory_access();
+        let event = self.prompts.ask_for_inventory_consent(now.mono, access);
+        handle_prompt_event(self, now, event);
+    }
+}
+
+impl AlertQueue for Owners {
+    fn refuse(&mut self, now: Now, alert: FinalAlert) {
+        refuse(self, now, alert);
     }
 
     fn update_request(&self) -> Option<UpdateRequest> {
@@ -182,10 +182,6 @@ impl ManagementBackend for Owners {
 
     fn on_request_status(&mut self, _now: Now, code: StatusCode) {
         self.dm.update_request.record_status(code);
-    }
-
-    fn ask_user(&mut self, now: Now, prompt: Prompt) -> Option<Answer> {
-        ask(self, now, prompt)
     }
 
     fn due_alerts(&self, now: Now) -> Vec<FinalAlert> {
@@ -202,7 +198,19 @@ impl ManagementBackend for Owners {
             self.update.acknowledge();
         }
     }
+}
 
+impl UserPrompt for Owners {
+    fn on_user_message(&mut self, text: &str) {
+        self.dm.update_request.record_user_notified(text);
+    }
+
+    fn ask_user(&mut self, now: Now, prompt: Prompt) -> Option<Answer> {
+        ask(self, now, prompt)
+    }
+}
+
+impl AccountStore for Owners {
     fn store_nonce(&mut self, next_nonce: &[u8]) {
         self.dm.account.store_nonce(next_nonce);
         self.effects.mark_dirty();

@@ -19,8 +19,8 @@ use super::*;
 use crate::{
     components::{Deployed, InventoryAccess},
     dm::{
-        self, ArmRequest, FinalAlert, Identity, ManagementBackend as _, ReportSettings,
-        account::AccountState,
+        self, AlertQueue as _, ArmRequest, FinalAlert, FirmwareBackend as _, Identity,
+        ReportSettings, SoftwareBackend as _, UserPrompt as _, account::AccountState,
     },
     flute::decode::BlockFiles,
     store::{

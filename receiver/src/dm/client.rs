@@ -7,8 +7,9 @@
 //!
 //! The shell posts each request, over TLS if the URL is `https:`, and returns the octets of the
 //! response or the error. It sends a message only after the state that the calls on
-//! [`ManagementBackend`] changed is durable. While the user has not answered a prompt of
-//! the server, see [`ManagementBackend::ask_user`], the session waits for `handle_user_answer`.
+//! [`ManagementBackend`] changed is durable. While the user has not answered a prompt of the server,
+//! see [`UserPrompt::ask_user`](super::UserPrompt::ask_user), the session waits for
+//! `handle_user_answer`.
 //!
 //! | module | holds |
 //! | --- | --- |
@@ -140,8 +141,8 @@ impl DmClient {
         self.conclude(step)
     }
 
-    /// Handles the answer to the prompt that [`ManagementBackend::ask_user`] did not answer at
-    /// once.
+    /// Handles the answer to the prompt that
+    /// [`UserPrompt::ask_user`](super::UserPrompt::ask_user) did not answer at once.
     pub fn handle_user_answer(
         &mut self,
         now: Now,

@@ -17,8 +17,8 @@ use proto::{
 use crate::components::{Announced, ComponentTarget, Software};
 
 use super::{
-    Account, AccountChange, ArmRequest, DeviceLimits, DeviceView, FinalAlert, Identity,
-    ManagementBackend, Settings,
+    Account, AccountChange, AccountStore, AlertQueue, ArmRequest, DeviceLimits, DeviceView,
+    FinalAlert, FirmwareBackend, Identity, Settings, SoftwareBackend, UserPrompt,
 };
 
 /// Returns the time `seconds` after the start of the test.
@@ -51,7 +51,7 @@ pub(super) fn settings() -> Settings {
 
 pub(super) struct FakeDevice {
     pub(super) armed: Vec<ArmRequest>,
-    /// Rejection by [`ManagementBackend::arm`], if any.
+    /// Rejection by [`FirmwareBackend::arm`], if any.
     pub(super) refusal: Option<FinalAlert>,
     pub(super) queue: Vec<FinalAlert>,
     pub(super) acknowledged: Vec<FinalAlert>,
@@ -102,7 +102,7 @@ impl Default for FakeDevice {
     }
 }
 
-impl ManagementBackend for FakeDevice {
+impl FirmwareBackend for FakeDevice {
     fn view(&self) -> DeviceView {
         DeviceView {
             firmware_version: "1.2.3".to_owned(),
@@ -128,10 +128,6 @@ impl ManagementBackend for FakeDevice {
         self.queue.extend(self.refusal.take());
     }
 
-    fn refuse(&mut self, _now: Now, alert: FinalAlert) {
-        self.queue.push(alert);
-    }
-
     fn receive_package(&mut self, _now: Now, package: &[u8]) -> StatusCode {
         if package.is_empty() && self.cannot_remove_package {
             return StatusCode::FAILED;
@@ -150,6 +146,18 @@ impl ManagementBackend for FakeDevice {
         StatusCode::OK
     }
 
+    fn resume(&mut self, _now: Now) -> StatusCode {
+        self.calls.push("resume");
+        StatusCode::OK
+    }
+
+    fn offer_root(&mut self, _now: Now, envelope: &[u8]) -> StatusCode {
+        self.roots.push(envelope.to_vec());
+        self.root_answer
+    }
+}
+
+impl SoftwareBackend for FakeDevice {
     fn software(&self) -> Option<Software> {
         self.software.clone()
     }
@@ -179,20 +187,11 @@ impl ManagementBackend for FakeDevice {
         self.changes.push(subject);
         StatusCode::OK
     }
+}
 
-    fn resume(&mut self, _now: Now) -> StatusCode {
-        self.calls.push("resume");
-        StatusCode::OK
-    }
-
-    fn offer_root(&mut self, _now: Now, envelope: &[u8]) -> StatusCode {
-        self.roots.push(envelope.to_vec());
-        self.root_answer
-    }
-
-    fn ask_user(&mut self, _now: Now, prompt: Prompt) -> Option<Answer> {
-        self.asked.push(prompt);
-        self.user_answer.clone()
+impl AlertQueue for FakeDevice {
+    fn refuse(&mut self, _now: Now, alert: FinalAlert) {
+        self.queue.push(alert);
     }
 
     fn due_alerts(&self, _now: Now) -> Vec<FinalAlert> {
@@ -203,7 +202,16 @@ impl ManagementBackend for FakeDevice {
         self.queue.retain(|queued| queued != alert);
         self.acknowledged.push(alert.clone());
     }
+}
 
+impl UserPrompt for FakeDevice {
+    fn ask_user(&mut self, _now: Now, prompt: Prompt) -> Option<Answer> {
+        self.asked.push(prompt);
+        self.user_answer.clone()
+    }
+}
+
+impl AccountStore for FakeDevice {
     fn store_nonce(&mut self, next_nonce: &[u8]) {
         self.nonce = next_nonce.to_vec();
     }

@@ -20,7 +20,7 @@ use proto::{
 };
 
 use super::{
-    ManagementBackend,
+    ManagementBackend, SoftwareBackend,
     fumo::{ExecRequest, FumoObject, PlainHttp, octets},
     tree::{
         management_object::{Leaf, ManagementObject},
@@ -127,7 +127,7 @@ impl ScomoObject {
 }
 
 /// Returns the package that a node names.
-fn package(device: &dyn ManagementBackend, branch: Branch, name: &str) -> Option<PackageId> {
+fn package(device: &dyn SoftwareBackend, branch: Branch, name: &str) -> Option<PackageId> {
     let software = device.software()?;
     match branch {
         Branch::Download | Branch::Delivered => software.announced.package(branch, name),

@@ -11,7 +11,7 @@ use std::{
 use proto::dm::{code::StatusCode, uri::NodeUri};
 
 use super::right::Right;
-use crate::dm::ManagementBackend;
+use crate::dm::AccountStore;
 
 /// Nodes with a list of their own, at most.
 const MAX_LISTS: usize = 16;
@@ -79,7 +79,7 @@ fn write(lists: &BTreeMap<String, Acl>) -> String {
 
 /// Drops the lists of a removed node and of all below it: a later node with the same URI is another
 /// one.
-pub(super) fn forget(device: &mut dyn ManagementBackend, node: &NodeUri) {
+pub(super) fn forget(device: &mut dyn AccountStore, node: &NodeUri) {
     let mut stored = read(&device.access_lists());
     let count = stored.len();
     let below = |uri: &str| uri.parse::<NodeUri>().is_ok_and(|uri| uri.below(node).is_some());
@@ -90,7 +90,7 @@ pub(super) fn forget(device: &mut dyn ManagementBackend, node: &NodeUri) {
 }
 
 /// Stores the list of a node.
-pub(super) fn store(device: &mut dyn ManagementBackend, node: &NodeUri, acl: Acl) -> StatusCode {
+pub(super) fn store(device: &mut dyn AccountStore, node: &NodeUri, acl: Acl) -> StatusCode {
     let mut stored = read(&device.access_lists());
     stored.insert(node.to_string(), acl);
     let lines = write(&stored);
