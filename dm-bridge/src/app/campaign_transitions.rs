@@ -53,7 +53,7 @@ pub async fn mark_prepared(
     revision: u32,
     (source, tsi): (IpAddr, Tsi),
 ) -> Result<(), AppError> {
-    let mut campaign = find(store, id).await?;
+    let campaign = find(store, id).await?;
     if !campaign.terms.sources.contains(&source) {
         return Err(AppError::Policy(format!(
             "the image server would send from {source}, which the campaign does not list"
@@ -62,8 +62,8 @@ pub async fn mark_prepared(
     if !(1..=u64::from(u32::MAX)).contains(&tsi.0) {
         return Err(AppError::Policy(format!("the image server answered TSI {}", tsi.0)));
     }
-    campaign.prepared = Some(PreparedSession { source, tsi, revision, opened: false });
-    campaign.last_error = None;
+    let session = PreparedSession { source, tsi, revision, opened: false };
+    let campaign = campaign.with_session(session);
     store_campaign(store, now, "campaign.prepared", campaign).await
 }
 
@@ -78,10 +78,7 @@ pub async fn mark_opened(
     id: CampaignId,
     revision: u32,
 ) -> Result<(), AppError> {
-    let mut campaign = find(store, id).await?;
-    campaign.prepared =
-        campaign.prepared.map(|air| PreparedSession { opened: air.revision == revision, ..air });
-    campaign.last_error = None;
+    let campaign = find(store, id).await?.opened(revision);
     store_campaign(store, now, "campaign.opened", campaign).await
 }
 
@@ -96,10 +93,7 @@ pub async fn mark_stopped(
     id: CampaignId,
     then: CampaignState,
 ) -> Result<(), AppError> {
-    let mut campaign = find(store, id).await?;
-    campaign.state = then;
-    campaign.last_error = None;
-    campaign.prepared = campaign.prepared.map(|air| PreparedSession { opened: false, ..air });
+    let campaign = find(store, id).await?.off_air(then);
     store_campaign(store, now, "campaign.off-air", campaign).await
 }
 
@@ -109,9 +103,7 @@ pub async fn mark_stopped(
 ///
 /// [`AppError::Store`] when it cannot be stored.
 pub async fn mark_closed(store: &dyn FleetStore, now: Utc, id: CampaignId) -> Result<(), AppError> {
-    let mut campaign = find(store, id).await?;
-    campaign.state = CampaignState::Closed;
-    campaign.prepared = campaign.prepared.map(|air| PreparedSession { opened: false, ..air });
+    let campaign = find(store, id).await?.closed();
     store_campaign(store, now, "campaign.closed", campaign).await
 }
 
@@ -126,12 +118,11 @@ pub async fn record_problem(
     id: CampaignId,
     problem: String,
 ) -> Result<(), AppError> {
-    let mut campaign = find(store, id).await?;
+    let campaign = find(store, id).await?;
     if campaign.last_error.as_ref() == Some(&problem) {
         return Ok(());
     }
-    campaign.last_error = Some(problem);
-    store_campaign(store, now, "campaign.hindered", campaign).await
+    store_campaign(store, now, "campaign.hindered", campaign.delayed(problem)).await
 }
 
 async fn store_campaign(

@@ -13,7 +13,6 @@ use crate::{
     campaign::{
         model::{
             Campaign, CampaignParameters, CampaignState, Delivery, DeliveryMethod, SignedTerms,
-            Window,
         },
         verify::{self, Documents, VerifiedCampaign},
     },
@@ -125,7 +124,7 @@ async fn try_start(
     (opens, closes): (Utc, Utc),
     random: RandomBytes<'_>,
 ) -> Result<Campaign, AppError> {
-    let mut campaign = find(store, id).await?;
+    let campaign = find(store, id).await?;
     if campaign.state == CampaignState::Stopping {
         return Err(AppError::Conflict(format!("campaign {id} is still being stopped")));
     }
@@ -142,12 +141,8 @@ async fn try_start(
             "no device of campaign {id} is left to arm: each has the package or was refused"
         )));
     }
-    let revision = campaign.window.map_or(1, |window| window.revision + 1);
-    campaign.window = Some(Window { opens, closes, revision });
-    campaign.state = CampaignState::Running;
-    campaign.last_error = None;
     let detail = format!("opens {} closes {}", opens.seconds(), closes.seconds());
-    changes.push(campaign.into());
+    changes.push(campaign.started(opens, closes).into());
     store.apply(now, audit("campaign.start", id, detail), changes).await?;
     find(store, id).await
 }
@@ -169,7 +164,7 @@ pub async fn stop(store: &dyn FleetStore, now: Utc, id: CampaignId) -> Result<()
 }
 
 async fn try_stop(store: &dyn FleetStore, now: Utc, id: CampaignId) -> Result<(), AppError> {
-    let mut campaign = find(store, id).await?;
+    let campaign = find(store, id).await?;
     match campaign.state {
         CampaignState::Stopping | CampaignState::Stopped => return Ok(()),
         CampaignState::Running => {}
@@ -177,9 +172,8 @@ async fn try_stop(store: &dyn FleetStore, now: Utc, id: CampaignId) -> Result<()
             return Err(AppError::Conflict(format!("campaign {id} is {}", state.as_str())));
         }
     }
-    campaign.state = CampaignState::Stopping;
     let audit = audit("campaign.stop", id, String::new());
-    Ok(store.apply(now, audit, vec![campaign.into()]).await?)
+    Ok(store.apply(now, audit, vec![campaign.stopping().into()]).await?)
 }
 
 /// Returns a campaign.

@@ -25,8 +25,7 @@ pub async fn set_campaign(
     id: CampaignId,
     choice: UpdateRequestPolicy,
 ) -> Result<(), AppError> {
-    let mut campaign = campaigns::find(store, id).await?;
-    campaign.update_requests = choice;
+    let campaign = campaigns::find(store, id).await?.with_update_requests(choice);
     let audit = audit("campaign.update-requests", id.to_string(), choice.as_str());
     apply(store, now, audit, campaign.into()).await
 }

@@ -104,6 +104,63 @@ impl Campaign {
         (self.state == CampaignState::Running && now < window.closes).then_some(window)
     }
 
+    /// Returns the campaign running in a new window, which has the next revision.
+    #[must_use]
+    pub fn started(self, opens: Utc, closes: Utc) -> Self {
+        let revision = self.window.map_or(1, |window| window.revision + 1);
+        let window = Some(Window { opens, closes, revision });
+        Self { window, state: CampaignState::Running, last_error: None, ..self }
+    }
+
+    /// Returns the campaign with the FLUTE session that its image server has prepared.
+    #[must_use]
+    pub fn with_session(self, prepared: PreparedSession) -> Self {
+        Self { prepared: Some(prepared), last_error: None, ..self }
+    }
+
+    /// Returns the campaign whose image server has accepted `open` for a revision of the window.
+    #[must_use]
+    pub fn opened(self, revision: u32) -> Self {
+        let prepared =
+            self.prepared.map(|air| PreparedSession { opened: air.revision == revision, ..air });
+        Self { prepared, last_error: None, ..self }
+    }
+
+    /// Returns the campaign that an operator stops, until its image server has confirmed it.
+    #[must_use]
+    pub fn stopping(self) -> Self {
+        Self { state: CampaignState::Stopping, ..self }
+    }
+
+    /// Returns the campaign that its image server has stopped.
+    #[must_use]
+    pub fn off_air(self, state: CampaignState) -> Self {
+        Self { last_error: None, ..self.ended(state) }
+    }
+
+    /// Returns the campaign whose window has closed.
+    #[must_use]
+    pub fn closed(self) -> Self {
+        self.ended(CampaignState::Closed)
+    }
+
+    fn ended(self, state: CampaignState) -> Self {
+        let prepared = self.prepared.map(|air| PreparedSession { opened: false, ..air });
+        Self { state, prepared, ..self }
+    }
+
+    /// Returns the campaign with the error that blocks its next step.
+    #[must_use]
+    pub fn delayed(self, error: String) -> Self {
+        Self { last_error: Some(error), ..self }
+    }
+
+    /// Returns the campaign with another policy for update requests.
+    #[must_use]
+    pub fn with_update_requests(self, update_requests: UpdateRequestPolicy) -> Self {
+        Self { update_requests, ..self }
+    }
+
     /// Returns the method to try after `method` has failed.
     #[must_use]
     pub fn next_method(&self, method: DeliveryMethod) -> Option<DeliveryMethod> {
