@@ -99,25 +99,24 @@ fn has_methods(items: &Items, found: &Struct) -> bool {
     items.impls_of(found).any(|block| block.has_methods)
 }
 
-/// Returns whether a struct is a record: everybody sees all its fields, and no method changes it.
-fn is_record(items: &Items, found: &Struct) -> bool {
-    let changes = items.impls_of(found).any(|block| block.has_changing_methods);
-    found.public_fields == found.fields.len() && !changes
+/// Returns whether a struct is a record: its fields are its interface, and everybody sees them all.
+fn is_record(found: &Struct) -> bool {
+    found.public_fields == found.fields.len()
 }
 
 /// Returns the pairs of a struct with methods and another file that touches its fields. Of a
 /// record, whose fields are its interface, the files that change a field count.
 #[must_use]
 pub fn foreign_pairs(items: &Items) -> Vec<ForeignPair> {
-    pairs(items, |found, is_write| is_write || !is_record(items, found))
+    pairs(items, |found, is_write| is_write || !is_record(found))
 }
 
 /// Returns how many pairs of a record with methods and another file there are that read its fields
 /// and do not change them.
 #[must_use]
 pub fn record_reads(items: &Items) -> usize {
-    pairs(items, |found, _| is_record(items, found)).len()
-        - pairs(items, |found, is_write| is_write && is_record(items, found)).len()
+    pairs(items, |found, _| is_record(found)).len()
+        - pairs(items, |found, is_write| is_write && is_record(found)).len()
 }
 
 fn pairs(items: &Items, counts: impl Fn(&Struct, bool) -> bool) -> Vec<ForeignPair> {
@@ -235,8 +234,7 @@ mod tests {
 
     #[test]
     fn a_record_may_be_read_and_made_but_not_changed_elsewhere() {
-        let record =
-            "pub struct Record { pub id: u32 } impl Record { pub fn is(&self) -> bool {} }";
+        let record = "pub struct Record { pub id: u32 } impl Record { pub fn set(&mut self) {} }";
         let pairs = |text| {
             let found = items(&[("proto/src/r.rs", record), ("proto/src/s.rs", text)]);
             foreign_pairs(&found).len()

@@ -82,8 +82,6 @@ pub struct Impl {
     pub line: usize,
     /// Set when a function in it has a receiver.
     pub has_methods: bool,
-    /// Set when a function in it has the receiver `&mut self`.
-    pub has_changing_methods: bool,
 }
 
 /// A parsed product file.
@@ -321,20 +319,16 @@ impl Items {
 
     fn add_impl(&mut self, file: usize, block: &ItemImpl) {
         let of = type_of(file, &block.self_ty);
-        let (mut has_methods, mut has_changing_methods) = (false, false);
+        let mut has_methods = false;
         for item in &block.items {
             if let ImplItem::Fn(function) = item {
-                let receiver = function.sig.receiver().filter(|_| !is_test(&function.attrs));
-                has_methods |= receiver.is_some();
-                has_changing_methods |= receiver.is_some_and(|receiver| {
-                    receiver.reference.is_some() && receiver.mutability.is_some()
-                });
+                has_methods |= function.sig.receiver().is_some() && !is_test(&function.attrs);
                 self.add_return(file, &of.name, &function.sig);
             }
         }
         if block.trait_.is_none() {
             let line = block.impl_token.span.start().line;
-            self.impls.push(Impl { of, line, has_methods, has_changing_methods });
+            self.impls.push(Impl { of, line, has_methods });
         }
     }
 
