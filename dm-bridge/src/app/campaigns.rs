@@ -307,11 +307,11 @@ fn enqueue(
     random: RandomBytes<'_>,
 ) -> ArmingAttempt {
     let correlator = fresh_correlator(random);
-    let mut row = ArmingAttempt::pending(device.id.clone(), campaign.id, 1, correlator, now);
-    row.delivery_method = campaign.delivery.methods.first().copied().unwrap_or_default();
+    let pending = ArmingAttempt::pending(device.id.clone(), campaign.id, 1, correlator, now);
+    let delivery_method = campaign.delivery.methods.first().copied().unwrap_or_default();
+    let mut row = ArmingAttempt { delivery_method, ..pending };
     if let Some(reason) = mismatch(device, campaign) {
-        row.phase = ArmingPhase::Refused;
-        row.reason = Some(reason);
+        row.enter(ArmingPhase::Refused, reason);
     }
     row
 }

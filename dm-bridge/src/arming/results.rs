@@ -37,10 +37,7 @@ pub enum Receipt {
 pub fn record_result(armings: &mut [ArmingAttempt], result: &OperationResult, now: Utc) -> Receipt {
     let code = result.result;
     record(armings, result.correlator.as_ref(), |row| {
-        row.result_code = Some(code.0);
-        row.reason = Some(code.text().to_owned());
-        row.phase = phase_of(code);
-        row.updated = now;
+        row.record_result(code.0, phase_of(code), code.text(), now)
     })
 }
 
@@ -54,26 +51,18 @@ pub fn record_component_result(
 ) -> Receipt {
     let code = result.result;
     record(armings, result.correlator.as_ref(), |row| {
-        row.result_code = Some(code.0);
-        row.reason = Some(code.text().to_owned());
-        row.phase = phase_of(code.to_firmware());
-        row.updated = now;
+        row.record_result(code.0, phase_of(code.to_firmware()), code.text(), now)
     })
 }
 
 fn record(
     armings: &mut [ArmingAttempt],
     correlator: Option<&Correlator>,
-    apply: impl FnOnce(&mut ArmingAttempt),
+    apply: impl FnOnce(&mut ArmingAttempt) -> bool,
 ) -> Receipt {
     let named = |row: &&mut ArmingAttempt| Some(&row.correlator) == correlator;
     let Some(row) = armings.iter_mut().find(named) else { return Receipt::Unmatched };
-    // spec: oma-dm 15.4 (a result is counted once)
-    if row.result_code.is_some() {
-        return Receipt::Duplicate;
-    }
-    apply(row);
-    Receipt::Recorded
+    if apply(row) { Receipt::Recorded } else { Receipt::Duplicate }
 }
 
 /// Confirms or contradicts a reported success by the firmware version that was read back.
@@ -105,11 +94,9 @@ pub fn confirm_version(row: &mut ArmingAttempt, campaign: &Campaign, firmware: &
     };
     if phase == ArmingPhase::VersionMismatch {
         let wanted = &campaign.terms.firmware_version;
-        row.reason = Some(format!("reported success, but runs {firmware} and not {wanted}"));
+        row.postpone(format!("reported success, but runs {firmware} and not {wanted}"));
     }
-    row.phase = phase;
-    row.read_back = Some(firmware.to_owned());
-    row.updated = now;
+    row.read_back(phase, firmware, now);
 }
 
 /// Confirms or contradicts a reported success by the inventory that was read.
@@ -125,15 +112,14 @@ pub fn confirm_components(
     let (operation, package) = (software.operation, &software.package);
     let shown = components.shows(operation, package.as_str());
     match (row.phase, shown) {
-        (_, true) => row.phase = ArmingPhase::Confirmed,
+        (_, true) => row.show(ArmingPhase::Confirmed, now),
         // The installation is still deferred.
-        (ArmingPhase::Deferred, false) => return,
+        (ArmingPhase::Deferred, false) => {}
         (_, false) => {
-            row.phase = ArmingPhase::VersionMismatch;
-            row.reason = Some(format!("reported success, but does not show {package}"));
+            row.show(ArmingPhase::VersionMismatch, now);
+            row.postpone(format!("reported success, but does not show {package}"));
         }
     }
-    row.updated = now;
 }
 
 /// Applies the phase that a device reports to an attempt without a result.
@@ -157,10 +143,7 @@ pub fn apply_phase(row: &mut ArmingAttempt, phase: Phase, now: Utc) {
         | Phase::Refused
         | Phase::Incomplete => return,
     };
-    if row.phase != shown {
-        row.phase = shown;
-        row.updated = now;
-    }
+    row.show(shown, now);
 }
 
 fn phase_of(result: ResultCode) -> ArmingPhase {

@@ -102,10 +102,7 @@ impl ArmingSequence {
                 })
             }
             Err((phase, reason)) => {
-                update_latest(ctx, id, |row| {
-                    row.phase = phase.unwrap_or(row.phase);
-                    row.reason = Some(reason);
-                });
+                update_latest(ctx, id, |row| row.enter(phase.unwrap_or(row.phase), reason));
                 None
             }
         }
@@ -150,7 +147,7 @@ impl ArmingSequence {
             Err(reason) => {
                 audit_note(ctx, format!("not armed: {reason}"));
                 // The attempt stays pending: no Exec was sent, so its correlator is unused.
-                update_latest(ctx, self.campaign, |row| row.reason = Some(reason));
+                update_latest(ctx, self.campaign, |row| row.postpone(reason));
                 None
             }
         }
@@ -343,11 +340,8 @@ pub(super) fn on_consent_status(
         _ => (ArmingPhase::Pending, format!("the user did not answer: {code}")),
     };
     let refused = code == StatusCode::NOT_MODIFIED || code == StatusCode::CANCELLED;
-    update_latest(ctx, campaign, |row| {
-        row.phase = phase;
-        row.reason = Some(reason);
-        row.result_code = refused.then_some(ResultCode::USER_CANCELLED.0);
-    });
+    let declined = refused.then_some(ResultCode::USER_CANCELLED);
+    update_latest(ctx, campaign, |row| row.record_consent(phase, reason, declined));
     Some(Consent::Missing)
 }
 
@@ -361,27 +355,17 @@ pub(super) fn on_exec_status(
     audit_note(ctx, format!("{campaign}: Exec answered {code}"));
     let mut again = None;
     update_latest(ctx, campaign, |row| match code {
-        accepted if is_carried_out(accepted) => {
-            row.armed_revision = revision;
-            row.reason = None;
-            if matches!(row.phase, ArmingPhase::Pending | ArmingPhase::Unknown) {
-                row.phase = ArmingPhase::Armed;
-            }
-        }
+        accepted if is_carried_out(accepted) => row.accept(revision),
         // The next session sends the same correlator.
-        UNANSWERED => row.reason = Some("the Exec was not answered".to_owned()),
-        later if later.is_retry_later() => row.reason = Some(format!("Exec answered {later}")),
+        UNANSWERED => row.postpone("the Exec was not answered".to_owned()),
+        later if later.is_retry_later() => row.postpone(format!("Exec answered {later}")),
         StatusCode::NOT_FOUND
         | StatusCode::NOT_ALLOWED
         | StatusCode::NOT_SUPPORTED
         | StatusCode::NOT_IMPLEMENTED
-        | BAD_URL => {
-            row.phase = ArmingPhase::NeedsUnicast;
-            row.reason = Some(format!("Exec answered {code}"));
-        }
+        | BAD_URL => row.enter(ArmingPhase::NeedsUnicast, format!("Exec answered {code}")),
         _ => {
-            row.phase = ArmingPhase::Failed;
-            row.reason = Some(format!("Exec answered {code}"));
+            row.enter(ArmingPhase::Failed, format!("Exec answered {code}"));
             again = Some((row.device.clone(), row.attempt + 1, row.delivery_method));
         }
     });

@@ -52,7 +52,7 @@ pub fn mark_stored(before: &DeviceContext, after: &mut DeviceContext) {
         after.device.version += 1;
     }
     for row in after.attempts.iter_mut().filter(|row| !before.attempts.contains(row)) {
-        row.version += 1;
+        row.mark_stored();
     }
     after.notes.clear();
 }
@@ -73,7 +73,7 @@ pub(super) fn update_latest(
         let before = row.clone();
         change(row);
         if *row != before {
-            row.updated = ctx.now;
+            row.mark_changed(ctx.now);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! One attempt to arm one device for one campaign, and its result.
 
 use proto::{
+    dm::fumo::ResultCode,
     ids::{CampaignId, Correlator, DeviceId},
     time::Utc,
 };
@@ -63,6 +64,75 @@ impl ArmingAttempt {
             read_back: None,
             updated: now,
         }
+    }
+
+    /// Records that the device has accepted the Exec for a revision of the window.
+    pub fn accept(&mut self, revision: u32) {
+        self.armed_revision = revision;
+        self.reason = None;
+        if matches!(self.phase, ArmingPhase::Pending | ArmingPhase::Unknown) {
+            self.phase = ArmingPhase::Armed;
+        }
+    }
+
+    /// Records the reason for which the attempt stays in its phase.
+    pub fn postpone(&mut self, reason: String) {
+        self.reason = Some(reason);
+    }
+
+    /// Enters a phase, with its reason.
+    pub fn enter(&mut self, phase: ArmingPhase, reason: String) {
+        self.phase = phase;
+        self.reason = Some(reason);
+    }
+
+    /// Enters the phase that the device shows.
+    pub fn show(&mut self, phase: ArmingPhase, now: Utc) {
+        if self.phase != phase {
+            self.phase = phase;
+            self.updated = now;
+        }
+    }
+
+    /// Records a result of the device, unless it has one; returns whether it is the first one.
+    // spec: oma-dm 15.4 (a result is counted once)
+    pub fn record_result(&mut self, code: u16, phase: ArmingPhase, text: &str, now: Utc) -> bool {
+        let is_first = self.result_code.is_none();
+        if is_first {
+            self.result_code = Some(code);
+            self.enter(phase, text.to_owned());
+            self.updated = now;
+        }
+        is_first
+    }
+
+    /// Records the answer of the user, with the result code when he has declined.
+    pub fn record_consent(
+        &mut self,
+        phase: ArmingPhase,
+        reason: String,
+        declined: Option<ResultCode>,
+    ) {
+        self.enter(phase, reason);
+        self.result_code = declined.map(|code| code.0);
+    }
+
+    /// Records the firmware version that was read back after a reported success, and the phase
+    /// that follows.
+    pub fn read_back(&mut self, phase: ArmingPhase, firmware: &str, now: Utc) {
+        self.phase = phase;
+        self.read_back = Some(firmware.to_owned());
+        self.updated = now;
+    }
+
+    /// Records the time of a change.
+    pub const fn mark_changed(&mut self, now: Utc) {
+        self.updated = now;
+    }
+
+    /// Counts up the row version, after the row was stored.
+    pub const fn mark_stored(&mut self) {
+        self.version += 1;
     }
 
     /// Returns whether the device accepted this attempt: the status was 202 and no final alert
