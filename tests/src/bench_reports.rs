@@ -22,7 +22,11 @@ use proto::{
     time::{Mono, Utc},
 };
 use receiver::{
-    dm::{FinalAlert, ReportSettings, backoff::Backoff, report::ReportQueue},
+    dm::{
+        FinalAlert, ReportSettings,
+        backoff::Backoff,
+        report::{ReportQueue, send_after},
+    },
     rng::SplitMix64,
 };
 use serde::Serialize;
@@ -142,7 +146,7 @@ fn settings(load: &ReportLoad) -> ReportSettings {
 
 /// The latest time of a report that could be chosen at this moment.
 fn latest(load: &ReportLoad, now: Utc) -> Utc {
-    settings(load).send_after(now, u64::MAX)
+    send_after(&settings(load), now, u64::MAX)
 }
 
 fn device(load: &ReportLoad, number: u32, rng: &mut SplitMix64) -> Device {
@@ -157,11 +161,11 @@ fn device(load: &ReportLoad, number: u32, rng: &mut SplitMix64) -> Device {
         subject: None,
     };
     let mut reports = ReportQueue::default();
-    reports.push(alert.clone(), settings.send_after(END, rng.next_u64()));
+    reports.push(alert.clone(), send_after(&settings, END, rng.next_u64()));
     if rng.next_u64() % 1000 < load.restarts_per_mille {
         // What ended is found again in the journal: the time to report is the one first chosen.
         reports = ReportQueue::restore(reports.reports().to_vec());
-        reports.push(alert, settings.send_after(END, rng.next_u64()));
+        reports.push(alert, send_after(&settings, END, rng.next_u64()));
     }
     let mut arming = ArmingAttempt::pending(id.clone(), CampaignId([7; 16]), 1, correlator, END);
     (arming.phase, arming.armed_revision) = (ArmingPhase::Armed, 1);

@@ -52,8 +52,8 @@ impl Reports {
 
     /// Queues the result of an operation by its settings, unless their filter drops it.
     pub(crate) fn schedule(&mut self, now: Utc, alert: FinalAlert, rng: &mut SplitMix64) {
-        if self.settings.wants(&alert, rng.next_u64()) {
-            let due = self.settings.send_after(now, rng.next_u64());
+        if wants(self.settings.filter, &alert, rng.next_u64()) {
+            let due = send_after(&self.settings, now, rng.next_u64());
             self.queue.push(alert, due);
         }
     }
@@ -75,7 +75,7 @@ impl Reports {
 
     /// Returns the latest time that could be chosen now.
     fn latest(&self, now: Utc) -> Utc {
-        self.settings.send_after(now, u64::MAX)
+        send_after(&self.settings, now, u64::MAX)
     }
 
     /// Removes an acknowledged result; returns whether it was queued.
@@ -205,31 +205,22 @@ impl ReportQueue {
 }
 
 // spec: oma-002 4 (spread, not before, filters)
-impl ReportSettings {
-    /// Chooses the send time of a result: uniform over the spread, not before the set time.
-    ///
-    /// # Units
-    ///
-    /// `chance` is uniform over all 64-bit numbers.
-    #[must_use]
-    pub fn send_after(&self, now: Utc, chance: u64) -> Utc {
-        let from = self.not_before.map_or(now, |not_before| not_before.max(now));
-        from + share(self.spread, chance)
-    }
+/// Chooses the send time of a result: uniform over the spread, not before the set time. `chance` is
+/// uniform over all 64-bit numbers.
+#[must_use]
+pub fn send_after(settings: &ReportSettings, now: Utc, chance: u64) -> Utc {
+    let from = settings.not_before.map_or(now, |not_before| not_before.max(now));
+    from + share(settings.spread, chance)
+}
 
-    /// Returns whether the filter reports a result. Failures always are.
-    ///
-    /// # Units
-    ///
-    /// `lot` is uniform over all 64-bit numbers.
-    #[must_use]
-    pub const fn wants(&self, alert: &FinalAlert, lot: u64) -> bool {
-        match self.filter {
-            ReportFilter::All => true,
-            ReportFilter::Failures => !alert.result.is_success(),
-            ReportFilter::Sample { take, of } => {
-                !alert.result.is_success() || of == 0 || lot % (of as u64) < take as u64
-            }
+/// Returns whether a filter reports a result. Failures always are. `lot` is uniform over all 64-bit
+/// numbers.
+const fn wants(filter: ReportFilter, alert: &FinalAlert, lot: u64) -> bool {
+    match filter {
+        ReportFilter::All => true,
+        ReportFilter::Failures => !alert.result.is_success(),
+        ReportFilter::Sample { take, of } => {
+            !alert.result.is_success() || of == 0 || lot % (of as u64) < take as u64
         }
     }
 }
@@ -271,8 +262,8 @@ mod tests {
         let decade = 315_360_000_000;
         let settings = ReportSettings::default();
         let mut queue = ReportQueue::default();
-        queue.push(alert("a"), settings.send_after(Utc(decade), 0));
-        let latest = settings.send_after(Utc(500), u64::MAX);
+        queue.push(alert("a"), send_after(&settings, Utc(decade), 0));
+        let latest = send_after(&settings, Utc(500), u64::MAX);
         assert_eq!(queue.next_due(Utc(500), latest), Some(Utc(500)));
         assert_eq!(queue.due(Utc(500), latest), [alert("a")]);
     }
@@ -346,12 +337,11 @@ mod tests {
             not_before: Some(Utc::from_seconds(1000)),
             filter: ReportFilter::All,
         };
-        let send_after =
-            |now, chance| settings.send_after(Utc::from_seconds(now), chance).seconds();
-        assert_eq!(send_after(0, 0), 1000);
-        assert_eq!(send_after(0, u64::MAX / 2), 1049);
-        assert_eq!(send_after(0, u64::MAX), 1099);
-        assert_eq!(send_after(5000, 0), 5000);
+        let seconds = |now, chance| send_after(&settings, Utc::from_seconds(now), chance).seconds();
+        assert_eq!(seconds(0, 0), 1000);
+        assert_eq!(seconds(0, u64::MAX / 2), 1049);
+        assert_eq!(seconds(0, u64::MAX), 1099);
+        assert_eq!(seconds(5000, 0), 5000);
     }
 
     /// A hundred thousand devices whose window closed at one moment, and a server that takes fifty
@@ -365,9 +355,9 @@ mod tests {
             ReportSettings { spread: Duration::from_secs(span), ..ReportSettings::default() };
         let mut seconds = vec![0_u64; usize::try_from(span).unwrap()];
         for device in 0..DEVICES {
-            let send_after =
-                settings.send_after(Utc(0), crate::rng::SplitMix64::new(device).next_u64());
-            seconds[usize::try_from(send_after.seconds()).unwrap()] += 1;
+            let chance = crate::rng::SplitMix64::new(device).next_u64();
+            let due = send_after(&settings, Utc(0), chance);
+            seconds[usize::try_from(due.seconds()).unwrap()] += 1;
         }
         let mean = DEVICES / 20;
         for (bin, arrivals) in seconds.chunks(seconds.len() / 20).enumerate() {
@@ -388,7 +378,7 @@ mod tests {
             ReportFilter::Sample { take: 0, of: 0 },
         ] {
             let settings = ReportSettings { filter, ..ReportSettings::default() };
-            assert!(settings.wants(&failure, 5), "{filter:?}");
+            assert!(wants(settings.filter, &failure, 5), "{filter:?}");
         }
     }
 
@@ -397,9 +387,9 @@ mod tests {
     fn a_sample_reports_its_share_of_the_successes() {
         let filter = ReportFilter::Sample { take: 3, of: 10 };
         let settings = ReportSettings { filter, ..ReportSettings::default() };
-        let reported = (0..1000).filter(|lot| settings.wants(&alert("a"), *lot)).count();
+        let reported = (0..1000).filter(|lot| wants(settings.filter, &alert("a"), *lot)).count();
         assert_eq!(reported, 300);
         let settings = ReportSettings { filter: ReportFilter::Failures, ..settings };
-        assert!(!settings.wants(&alert("a"), 0));
+        assert!(!wants(settings.filter, &alert("a"), 0));
     }
 }

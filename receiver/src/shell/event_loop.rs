@@ -26,6 +26,7 @@ use super::{
     clock::Clock,
     control::{self, Answer, PendingRequest, Request},
     data_dir::{DataDir, OpenError},
+    fetch::{fetch, notify_download},
     http::{Answered, Certificates, Http, HttpError, PlainHttp},
     installer::{Hook, HookError, HookExit},
     multicast::{Channel, Channels},
@@ -483,14 +484,14 @@ impl Effects {
                 self.join_wanted(channels);
             }
             NetworkRequest::Leave(tune_in) => self.leave(&tune_in, channels),
-            NetworkRequest::Fetch(fetch) => {
+            NetworkRequest::Fetch(range) => {
                 let http = self.http.clone();
-                self.spawn(move || Event::Network(NetworkAnswer::Fetched(http.fetch(&fetch))));
+                self.spawn(move || Event::Network(NetworkAnswer::Fetched(fetch(&http, &range))));
             }
             NetworkRequest::Notify(url, body) => {
                 let http = self.http.clone();
                 self.spawn(move || {
-                    Event::Network(NetworkAnswer::Notified(http.notify_download(&url, &body)))
+                    Event::Network(NetworkAnswer::Notified(notify_download(&http, &url, &body)))
                 });
             }
             NetworkRequest::SendDmMessage(post) => self.post(post),

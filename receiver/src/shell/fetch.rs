@@ -7,83 +7,81 @@ use ureq::http::{StatusCode, header};
 use super::http::Http;
 use crate::update::fetch::{Fetch, FetchError, Fetched};
 
-impl Http {
-    /// Fetches octets `from..to`; skips the front of the body if the server does not support
-    /// ranges. Blocks until a limit is reached.
-    ///
-    /// # Errors
-    ///
-    /// [`FetchError`].
-    // spec: oma-001 8.1.2.13, oma-001 8.1.2.18
-    pub fn fetch(&self, fetch: &Fetch) -> Result<Fetched, FetchError> {
-        if let Some(path) = fetch.url.strip_prefix("file:") {
-            return read(path, fetch).map_err(|error| {
-                tracing::info!(%error, "local media unreadable");
-                FetchError::Network
-            });
-        }
-        self.check(&fetch.url).map_err(|_| FetchError::Refused)?;
-        let last = fetch.to.saturating_sub(1);
-        let mut response = self
-            .agent()
-            .get(&fetch.url)
-            .header(header::RANGE, format!("bytes={}-{last}", fetch.from))
-            .call()
-            .map_err(|error| {
-                tracing::info!(%error, "download server not reached");
-                FetchError::Network
-            })?;
-        let status = response.status();
-        let named = |name| {
-            let value = response.headers().get(name)?;
-            value.to_str().ok().map(str::to_owned)
-        };
-        let media_type = named(header::CONTENT_TYPE).unwrap_or_default();
-        let (skip, total) = match status {
-            StatusCode::PARTIAL_CONTENT => {
-                let range = named(header::CONTENT_RANGE).unwrap_or_default();
-                let (first, total) = content_range(&range).ok_or(FetchError::Status(500))?;
-                if first != fetch.from {
-                    return Err(FetchError::Status(500));
-                }
-                (0, total)
-            }
-            StatusCode::OK => {
-                let length = named(header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
-                (fetch.from, length)
-            }
-            // Beyond the end.
-            StatusCode::RANGE_NOT_SATISFIABLE => {
-                return Ok(Fetched { media_type, total: None, octets: Vec::new() });
-            }
-            other => return Err(FetchError::Status(other.as_u16())),
-        };
-        let mut body = response.body_mut().as_reader();
-        let wanted = fetch.to.saturating_sub(fetch.from);
-        let mut octets = Vec::new();
-        io::copy(&mut io::Read::by_ref(&mut body).limited(skip), &mut io::sink())
-            .and_then(|_| io::copy(&mut body.limited(wanted), &mut octets))
-            .map_err(|error| {
-                tracing::info!(%error, "download failed");
-                FetchError::Network
-            })?;
-        Ok(Fetched { media_type, total, octets })
+/// Fetches octets `from..to`; skips the front of the body if the server does not support
+/// ranges. Blocks until a limit is reached.
+///
+/// # Errors
+///
+/// [`FetchError`].
+// spec: oma-001 8.1.2.13, oma-001 8.1.2.18
+pub fn fetch(http: &Http, fetch: &Fetch) -> Result<Fetched, FetchError> {
+    if let Some(path) = fetch.url.strip_prefix("file:") {
+        return read(path, fetch).map_err(|error| {
+            tracing::info!(%error, "local media unreadable");
+            FetchError::Network
+        });
     }
-
-    /// Posts the outcome to a download server; returns whether it accepted it.
-    // spec: oma-001 8.1.2.23
-    #[must_use]
-    pub fn notify_download(&self, url: &str, body: &str) -> bool {
-        if self.check(url).is_err() {
-            return false;
-        }
-        let sent = self.agent().post(url).header(header::CONTENT_TYPE, "text/plain").send(body);
-        match sent {
-            Ok(response) => response.status().is_success(),
-            Err(error) => {
-                tracing::info!(%error, "install notification failed");
-                false
+    http.check(&fetch.url).map_err(|_| FetchError::Refused)?;
+    let last = fetch.to.saturating_sub(1);
+    let mut response = http
+        .agent()
+        .get(&fetch.url)
+        .header(header::RANGE, format!("bytes={}-{last}", fetch.from))
+        .call()
+        .map_err(|error| {
+            tracing::info!(%error, "download server not reached");
+            FetchError::Network
+        })?;
+    let status = response.status();
+    let named = |name| {
+        let value = response.headers().get(name)?;
+        value.to_str().ok().map(str::to_owned)
+    };
+    let media_type = named(header::CONTENT_TYPE).unwrap_or_default();
+    let (skip, total) = match status {
+        StatusCode::PARTIAL_CONTENT => {
+            let range = named(header::CONTENT_RANGE).unwrap_or_default();
+            let (first, total) = content_range(&range).ok_or(FetchError::Status(500))?;
+            if first != fetch.from {
+                return Err(FetchError::Status(500));
             }
+            (0, total)
+        }
+        StatusCode::OK => {
+            let length = named(header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
+            (fetch.from, length)
+        }
+        // Beyond the end.
+        StatusCode::RANGE_NOT_SATISFIABLE => {
+            return Ok(Fetched { media_type, total: None, octets: Vec::new() });
+        }
+        other => return Err(FetchError::Status(other.as_u16())),
+    };
+    let mut body = response.body_mut().as_reader();
+    let wanted = fetch.to.saturating_sub(fetch.from);
+    let mut octets = Vec::new();
+    io::copy(&mut io::Read::by_ref(&mut body).limited(skip), &mut io::sink())
+        .and_then(|_| io::copy(&mut body.limited(wanted), &mut octets))
+        .map_err(|error| {
+            tracing::info!(%error, "download failed");
+            FetchError::Network
+        })?;
+    Ok(Fetched { media_type, total, octets })
+}
+
+/// Posts the outcome to a download server; returns whether it accepted it.
+// spec: oma-001 8.1.2.23
+#[must_use]
+pub fn notify_download(http: &Http, url: &str, body: &str) -> bool {
+    if http.check(url).is_err() {
+        return false;
+    }
+    let sent = http.agent().post(url).header(header::CONTENT_TYPE, "text/plain").send(body);
+    match sent {
+        Ok(response) => response.status().is_success(),
+        Err(error) => {
+            tracing::info!(%error, "install notification failed");
+            false
         }
     }
 }
@@ -141,7 +139,7 @@ mod tests {
     fn fetch(answer: &'static str) -> (Result<Fetched, FetchError>, String) {
         let (url, server) = serve(answer);
         let fetch = Fetch { url, from: 2, to: 5 };
-        (Http::new(PlainHttp::Loopback).fetch(&fetch), server.join().unwrap())
+        (super::fetch(&Http::new(PlainHttp::Loopback), &fetch), server.join().unwrap())
     }
 
     // test: oma-001 8.1.2.13, oma-001 8.1.2.18
@@ -176,7 +174,7 @@ mod tests {
         let http = Http::new(PlainHttp::Loopback);
         for url in ["ftp://x/", "http://192.0.2.1/x", "x"] {
             let fetch = Fetch { url: url.to_owned(), from: 0, to: 1 };
-            assert_eq!(http.fetch(&fetch), Err(FetchError::Refused), "{url}");
+            assert_eq!(super::fetch(&http, &fetch), Err(FetchError::Refused), "{url}");
         }
     }
 
@@ -184,10 +182,10 @@ mod tests {
     #[test]
     fn an_outcome_is_posted_as_text() {
         let (url, server) = serve("HTTP/1.1 204 No Content\r\n\r\n");
-        assert!(Http::new(PlainHttp::Loopback).notify_download(&url, "900 Success\r\n"));
+        assert!(notify_download(&Http::new(PlainHttp::Loopback), &url, "900 Success\r\n"));
         let request = server.join().unwrap();
         assert!(request.starts_with("POST /package HTTP/1.1\r\n"), "{request}");
-        assert!(!Http::new(PlainHttp::Loopback).notify_download("http://192.0.2.1/", "x"));
+        assert!(!notify_download(&Http::new(PlainHttp::Loopback), "http://192.0.2.1/", "x"));
     }
 
     #[test]
@@ -197,10 +195,11 @@ mod tests {
         std::fs::write(&path, b"abcdefg").unwrap();
         let url = format!("file:{}", path.display());
         let http = Http::new(PlainHttp::Loopback);
-        let piece = |from, to| http.fetch(&Fetch { url: url.clone(), from, to }).unwrap().octets;
+        let piece =
+            |from, to| super::fetch(&http, &Fetch { url: url.clone(), from, to }).unwrap().octets;
         assert_eq!((piece(0, 3), piece(5, 99)), (b"abc".to_vec(), b"fg".to_vec()));
         assert_eq!(piece(9, 12), b"");
         let gone = Fetch { url: "file:/nonexistent".to_owned(), from: 0, to: 1 };
-        assert_eq!(http.fetch(&gone), Err(FetchError::Network));
+        assert_eq!(super::fetch(&http, &gone), Err(FetchError::Network));
     }
 }
