@@ -17,15 +17,8 @@ use crate::Finding;
 /// Fields of a struct at most.
 pub const MAX_FIELDS: usize = 14;
 
-/// Inherent `impl`s that stand in another file than their type, at most. The count falls to 0.
-pub const IMPLS_ELSEWHERE: usize = 50;
-
-/// Structs that have more fields, at most. The count falls to 0.
-pub const LARGE_STRUCTS: usize = 5;
-
-/// Pairs of a struct with methods and another file that touches its fields, at most. The count
-/// falls to 60.
-pub const MAX_FOREIGN_PAIRS: usize = 150;
+/// Pairs of a struct with methods and another file that touches its fields, at most.
+pub const MAX_FOREIGN_PAIRS: usize = 20;
 
 /// A struct with methods and another file that reads or writes its fields.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
