@@ -418,7 +418,10 @@ impl Agent {
                 let step = self.client.handle_user_answer(now, &mut self.owners, &answer);
                 self.handle_step(now, step);
             }
-            event => handle_prompt_event(&mut self.owners, now, event),
+            event @ (PromptEvent::Queued
+            | PromptEvent::Consent(..)
+            | PromptEvent::InventoryDecided
+            | PromptEvent::Nothing) => handle_prompt_event(&mut self.owners, now, event),
         }
     }
 

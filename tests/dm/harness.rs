@@ -245,7 +245,13 @@ impl Harness {
                 self.record("server", &spoken.bytes);
                 spoken
             }
-            outcome => panic!("{outcome:?}"),
+            outcome @ (MessageOutcome::LockedOut(_)
+            | MessageOutcome::Overloaded
+            | MessageOutcome::NotStored
+            | MessageOutcome::MediaType
+            | MessageOutcome::TooLarge(_)
+            | MessageOutcome::NotSyncMl(_)
+            | MessageOutcome::NoCertificate) => panic!("{outcome:?}"),
         }
     }
 

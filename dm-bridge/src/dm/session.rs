@@ -94,7 +94,7 @@ impl DmSession {
         };
         let reply = match challenge {
             Ok(challenge) => session.respond(ctx, inbound, challenge),
-            Err(refusal) => refusal,
+            Err(refusal) => *refusal,
         };
         let mut outbound = inbound.answer(&ctx.stored.device, &reply);
         outbound.mac = server_auth::mac(&ctx.stored.device, &outbound.bytes);
@@ -144,7 +144,8 @@ impl DmSession {
         if !self.proof_per_message {
             return Ok(None);
         }
-        let refusal = |code, challenge| Err(refuse(inbound.message, self.limits, code, challenge));
+        let refusal =
+            |code, challenge| Err(Box::new(refuse(inbound.message, self.limits, code, challenge)));
         let challenge = |next: &Nonce| Some(Challenge::new(AuthKind::Mac, &next.0));
         match authenticate(ctx, inbound) {
             AuthOutcome::Accepted(next) => Ok(challenge(&next)),
@@ -652,7 +653,7 @@ impl DmSession {
 }
 
 /// Challenge for the reply to an authentic message, or the refusal of one that is not.
-type Verified = Result<Option<Challenge>, Message>;
+type Verified = Result<Option<Challenge>, Box<Message>>;
 
 fn authenticate(ctx: &mut Context<'_>, inbound: InboundMessage<'_>) -> AuthOutcome {
     let header = &inbound.message.header;

@@ -1,5 +1,4 @@
 //! The whole server over real sockets: devices, operators, an image server.
-#![expect(clippy::wildcard_enum_match_arm, reason = "a test names the commands it is about")]
 
 mod device;
 mod download;
