@@ -229,7 +229,12 @@ impl Agent {
                 state
             };
             match self.owners.effects.poll(state) {
-                NextEffect::Output(output) => return Some(output),
+                NextEffect::Output(output) => {
+                    if let Output::Storage(command) = &output {
+                        self.owners.reception.handle_command(command);
+                    }
+                    return Some(output);
+                }
                 NextEffect::DeferredEffect(DeferredEffect::BlockDone(sbn)) => {
                     self.owners.reception.handle_block_done(sbn);
                 }

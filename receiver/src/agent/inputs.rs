@@ -103,7 +103,7 @@ pub(super) fn handle_storage(owners: &mut Owners, now: Now, completion: Completi
             owners.partial_package.handle_written(&outcome);
         }
         Completion::ImageWritten(key, outcome) => {
-            if owners.reception.is_armed(key) {
+            if owners.reception.is_open(key) {
                 handle_image_written(owners, now, outcome);
             } else {
                 handle_late_image_written(owners, now);

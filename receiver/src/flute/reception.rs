@@ -46,6 +46,8 @@ pub struct Reception {
     tuner: Tuner,
     joined: Vec<TuneIn>,
     armed: Option<ArmedObject>,
+    /// The object that the storage has open, after the commands so far.
+    open: Option<Hash16>,
     /// The decode progress of the stored objects, by object key.
     progress: BTreeMap<Hash16, DecodeProgress>,
     stats: Stats,
@@ -290,34 +292,34 @@ impl Reception {
         }
     }
 
-    /// Handles a completion of the storage. Answers about another object come too late.
+    /// Handles a completion of the storage. Answers about an object that is not open come too late.
     pub fn handle_storage(&mut self, now: Mono, completion: Completion) -> Option<ReceptionEvent> {
         match completion {
-            Completion::Recovered(key, recovered) if self.is_armed(key) => {
+            Completion::Recovered(key, recovered) if self.is_open(key) => {
                 self.handle_recovered(&recovered)
             }
-            Completion::Reserved(key, files) if self.is_armed(key) => {
+            Completion::Reserved(key, files) if self.is_open(key) => {
                 self.handle_reserved(files);
                 None
             }
-            Completion::OpenFailed(key, error) if self.is_armed(key) => {
+            Completion::OpenFailed(key, error) if self.is_open(key) => {
                 tracing::error!(%error, "failed to reserve space for the image");
                 Some(ReceptionEvent::NotOpened(error))
             }
-            Completion::Flushed(key, ticket) if self.is_armed(key) => {
+            Completion::Flushed(key, ticket) if self.is_open(key) => {
                 if let Some(object) = self.object_mut() {
                     object.log_mut().handle_flushed(ticket);
                 }
                 None
             }
-            Completion::LogFailed(key, ticket, error) if self.is_armed(key) => {
+            Completion::LogFailed(key, ticket, error) if self.is_open(key) => {
                 tracing::error!(%error, "failed to store symbols");
                 self.handle_log_failed(now, ticket, error)
             }
-            Completion::Decoded(key, sbn, outcome) if self.is_armed(key) => {
+            Completion::Decoded(key, sbn, outcome) if self.is_open(key) => {
                 self.handle_decoded(sbn, outcome)
             }
-            Completion::ImageVerified(key, outcome) if self.is_armed(key) => {
+            Completion::ImageVerified(key, outcome) if self.is_open(key) => {
                 Some(ReceptionEvent::ImageVerified(outcome))
             }
             Completion::Recovered(..)
@@ -337,10 +339,29 @@ impl Reception {
         }
     }
 
-    /// Returns whether the object of this key is armed.
+    /// Records a command that the storage executes next.
+    pub fn handle_command(&mut self, command: &StorageCommand) {
+        match command {
+            StorageCommand::Open(layout)
+            | StorageCommand::VerifyImage(layout)
+            | StorageCommand::WriteImage(layout, ..) => self.open = Some(layout.object_key()),
+            StorageCommand::RemoveOtherObjects(kept) if kept.is_empty() => self.open = None,
+            StorageCommand::RemoveOtherObjects(_)
+            | StorageCommand::Log(..)
+            | StorageCommand::Journal(_)
+            | StorageCommand::WriteFile(..)
+            | StorageCommand::WriteOptionalFile(..)
+            | StorageCommand::RemoveFile(_)
+            | StorageCommand::Decode(_)
+            | StorageCommand::Drop(_) => {}
+        }
+    }
+
+    /// Returns whether the object of this key is armed, and the storage was not asked to remove it
+    /// since it was opened: other answers come too late.
     #[must_use]
-    pub fn is_armed(&self, key: Hash16) -> bool {
-        self.layout().is_some_and(|layout| layout.object_key() == key)
+    pub fn is_open(&self, key: Hash16) -> bool {
+        self.open == Some(key) && self.layout().is_some_and(|layout| layout.object_key() == key)
     }
 
     /// Opens the armed object with the content of its directory.
@@ -569,7 +590,28 @@ impl DecodeProgress {
 
 #[cfg(test)]
 mod tests {
+    use proto::fixtures::broadcast::Broadcast;
+
     use super::*;
+
+    #[test]
+    fn an_answer_about_an_object_that_was_removed_since_comes_too_late() {
+        let planned = Broadcast::small().object;
+        let mut reception = Reception::default();
+        reception.arm(planned, Tuner::default(), None);
+        let layout = reception.layout().cloned().unwrap();
+        let verified = || {
+            let outcome = VerifyOutcome::Ready { sha256: planned.stored_sha256 };
+            Completion::ImageVerified(planned.object_key, outcome)
+        };
+        reception.handle_command(&StorageCommand::VerifyImage(layout.clone()));
+        reception.disarm();
+        reception.handle_command(&StorageCommand::RemoveOtherObjects(Vec::new()));
+        reception.arm(planned, Tuner::default(), None);
+        assert_eq!(reception.handle_storage(Mono(0), verified()), None);
+        reception.handle_command(&StorageCommand::Open(layout));
+        assert!(reception.handle_storage(Mono(0), verified()).is_some());
+    }
 
     fn full() -> Reception {
         let progress = DecodeProgress {
