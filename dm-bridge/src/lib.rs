@@ -15,7 +15,8 @@
 //! # The way of a DM message
 //!
 //! An ordinary message inside a session, in WBXML: it answers the writes of one step of arming and
-//! gets the commands of the next.
+//! gets the commands of the next. It changes no row; functions of 19 files run. With an audit note
+//! to store they are 25, with the row of a device and the begin of arming 38.
 //!
 //! 1. [`shell::http::dm::post`] receives the request
 //! 2. [`shell::state::AuthFailureLimiter::wait`] rejects an address that has failed too often

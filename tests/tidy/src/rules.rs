@@ -82,15 +82,15 @@ pub const RULES: [(&str, Rule); 18] = [
     ("claims have a rule, a test and a line", claims_have_a_rule_a_test_and_a_line),
     ("threats have a patch and a test", threats_have_a_patch_and_a_test),
     ("readmes name what exists", readmes_name_what_exists),
-    ("ways lead through few files", ways_lead_through_few_files),
+    ("the steps of a way lie in few files", the_steps_of_a_way_lie_in_few_files),
 ];
 
-fn ways_lead_through_few_files(workspace: &Workspace) -> anyhow::Result<Checked> {
+fn the_steps_of_a_way_lie_in_few_files(workspace: &Workspace) -> anyhow::Result<Checked> {
     let mut checked = Checked::default();
     let mut counts = Vec::new();
     for way in ways::WAYS {
         let (files, findings) = way.check(&workspace.sources);
-        counts.push(format!("{} through {files} files", way.heading.trim_start_matches("# ")));
+        counts.push(format!("{}: {files} files listed", way.heading.trim_start_matches("# ")));
         checked.findings.extend(findings);
     }
     Ok(Checked { counts: counts.join(", "), ..checked })
