@@ -16,6 +16,7 @@ use std::{
 };
 
 use proto::{
+    fixtures::golden,
     ids::Tsi,
     pcap::{Datagram, emit_datagram, emit_file_header},
     sdp::{Channel, Origin, SessionDescription},
@@ -23,14 +24,13 @@ use proto::{
 use socket2::{Domain, Socket, Type};
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
-const CONTENT: &[u8] = b"fumocast golden vector, forty-three octets!";
 
 #[test]
 fn a_killed_run_resumes_from_its_stored_symbols() {
     let folder = tempfile::tempdir().unwrap();
     let out = folder.path().join("in");
     let Some((sender, group)) = sender(1) else { return };
-    let packets = golden();
+    let packets = golden::packets();
     let send = |numbers: &[usize]| {
         for packet in numbers.iter().filter_map(|number| packets.get(*number)) {
             sender.send_to(packet, group).unwrap();
@@ -63,7 +63,7 @@ fn a_killed_run_resumes_from_its_stored_symbols() {
     }));
     let answer = second.wait_with_output().unwrap();
     assert_eq!(answer.status.code(), Some(0), "{answer:?}");
-    assert_eq!(fs::read(done).unwrap(), CONTENT);
+    assert_eq!(fs::read(done).unwrap(), golden::FILE);
     assert!(!part.exists());
     let report: serde_json::Value = serde_json::from_slice(&answer.stdout).unwrap();
     let of = |name: &str| report.pointer(name).cloned().unwrap_or_default();
@@ -113,7 +113,7 @@ fn a_capture_is_received_by_its_description_and_dissected() {
     ];
     let answer = receiver().args(line).arg(&out).output().unwrap();
     assert_eq!(answer.status.code(), Some(0), "{answer:?}");
-    assert_eq!(fs::read(out.join("golden.bin")).unwrap(), CONTENT);
+    assert_eq!(fs::read(out.join("golden.bin")).unwrap(), golden::FILE);
 
     let text = |answer: Output| String::from_utf8(answer.stdout).unwrap();
     let dissected = text(receiver().args(["dissect", capture]).output().unwrap());
@@ -220,7 +220,7 @@ fn sender(number: u8) -> Option<(UdpSocket, SocketAddrV4)> {
 fn pcap(destination: SocketAddrV4) -> Vec<u8> {
     let source = SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 1), 5_000);
     let mut octets = emit_file_header();
-    for payload in golden() {
+    for payload in golden::packets() {
         let datagram = Datagram { source, destination, payload: &payload };
         emit_datagram(1_800_000_000_000_000_000, 1, &datagram, &mut octets).unwrap();
     }
@@ -247,37 +247,4 @@ fn sdp(group: SocketAddrV4) -> String {
     }
     .emit()
     .unwrap()
-}
-
-/// The golden session: its table, symbols 0 to 5, the packet that closes it.
-fn golden() -> Vec<Vec<u8>> {
-    let head = "10100800 00000000 00070000 c0200000 40040000 0000018e 00000190 00000001 00000000";
-    let document = concat!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n",
-        "<FDT-Instance xmlns=\"urn:ietf:params:xml:ns:fdt\" Expires=\"4200000000\" ",
-        "Complete=\"true\"><File TOI=\"1\" Content-Location=\"file:///golden.bin\" ",
-        "Content-Length=\"43\" Content-Type=\"application/octet-stream\" ",
-        "FEC-OTI-FEC-Encoding-ID=\"6\" FEC-OTI-Encoding-Symbol-Length=\"16\" ",
-        "FEC-OTI-Maximum-Source-Block-Length=\"3\" ",
-        "FEC-OTI-Scheme-Specific-Info=\"AQABBA==\"/></FDT-Instance>\n",
-    );
-    let mut packets = vec![[hex(head), document.into()].concat()];
-    for symbol in [
-        "00000000 66756d6f6361737420676f6c64656e20",
-        "00000001 766563746f722c20666f7274792d7468",
-        "00000002 726565206f6374657473210000000000",
-        "00000003 985424c1af2aaf763b452fcff0e3cd85",
-        "00000004 81226d53ca0a161a1e2bf1342c73b375",
-        "00000005 19d52f5c997bba79518a93c43b718d9a",
-    ] {
-        packets.push([hex("10100306 00000000 00070001"), hex(symbol)].concat());
-    }
-    packets.push(hex("10820300 00000000 00000007"));
-    packets
-}
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text.bytes().filter(|octet| !octet.is_ascii_whitespace()).collect();
-    let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    digits.chunks(2).map(octet).collect()
 }

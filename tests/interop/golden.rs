@@ -6,6 +6,7 @@ use proto::{
         oti::{NoCodeOti, Oti, RaptorQOti, RaptorQParameters},
         raptorq_crate::Encoder,
     },
+    fixtures::golden::{self, FILE, WITH_FTI, hex},
     flute::{
         alc::{Packet, Payload, PayloadId},
         ext::{ExtensionWriter, Extensions, FdtHeader},
@@ -17,24 +18,11 @@ use proto::{
 
 use crate::{collector::Collector, peer::TheirReceiver};
 
-const FILE: &[u8] = b"fumocast golden vector, forty-three octets!";
 const NAME: &str = "file:///golden.bin";
 
-const DATA: [&str; 6] = [
-    "10100306 00000000 00070001 00000000 66756d6f6361737420676f6c64656e20",
-    "10100306 00000000 00070001 00000001 766563746f722c20666f7274792d7468",
-    "10100306 00000000 00070001 00000002 726565206f6374657473210000000000",
-    "10100306 00000000 00070001 00000003 985424c1af2aaf763b452fcff0e3cd85",
-    "10100306 00000000 00070001 00000004 81226d53ca0a161a1e2bf1342c73b375",
-    "10100306 00000000 00070001 00000005 19d52f5c997bba79518a93c43b718d9a",
-];
-const WITH_PARAMETERS: &str = "10100706 00000000 00070001 40040000 00002b00 00100100 01040000 \
-                               00000000 66756d6f6361737420676f6c64656e20";
-const CLOSE: &str = "10820300 00000000 00000007";
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
-    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
+/// Returns the golden packets with encoding symbols 0 to 5.
+fn data() -> Vec<Vec<u8>> {
+    golden::packets()[golden::FIRST_SYMBOL..][..6].to_vec()
 }
 
 fn oti() -> RaptorQOti {
@@ -84,19 +72,17 @@ fn the_golden_session_is_made_octet_for_octet() {
     encoder.for_each_symbol(0..6, &mut |esi, symbol| {
         made.push(packet(Toi(1), 6, &[], esi.0, symbol));
     });
-    assert_eq!(made, DATA.map(hex));
+    assert_eq!(made, data());
     let mut extensions = Vec::new();
     ExtensionWriter::new(&mut extensions).fti(&Oti::RaptorQ(oti()));
-    assert_eq!(packet(Toi(1), 6, &extensions, 0, &FILE[..16]), hex(WITH_PARAMETERS));
-    let head = "10100800 00000000 00070000 c0200000 40040000 0000018e 00000190 00000001 00000000";
+    assert_eq!(packet(Toi(1), 6, &extensions, 0, &FILE[..16]), hex(WITH_FTI));
     let [table] = &fdt(2, 400)[..] else { panic!("one symbol holds the table") };
-    assert_eq!(table[..36], hex(head));
-    assert_eq!(table.len(), 36 + 398);
+    assert_eq!(*table, golden::packets()[0]);
 }
 
 #[test]
 fn they_decode_the_golden_session_in_every_form() {
-    let data = DATA.map(hex);
+    let data = data();
     for chosen in [[0, 1, 2], [0, 2, 3], [3, 4, 5]] {
         for (version, symbol_size) in [(1, 400), (2, 400), (2, 100)] {
             for table_last in [false, true] {
@@ -104,9 +90,9 @@ fn they_decode_the_golden_session_in_every_form() {
                 let symbols = chosen.map(|esi: usize| data[esi].clone());
                 let at = if table_last { 0 } else { packets.len() };
                 packets.splice(at..at, symbols);
-                packets.push(hex(CLOSE));
+                packets.extend(golden::packets().pop());
                 let received = TheirReceiver::new().receive(&packets);
-                assert_eq!(received.get(NAME).map(Vec::as_slice), Some(FILE), "{chosen:?}");
+                assert_eq!(received.get(NAME).map(Vec::as_slice), Some(&FILE[..]), "{chosen:?}");
                 let ours = Collector::receive(&packets);
                 assert_eq!(ours.files(), received);
                 assert!(ours.closed);
@@ -117,8 +103,8 @@ fn they_decode_the_golden_session_in_every_form() {
 
 #[test]
 fn they_decode_a_short_last_symbol_and_parameters_in_the_packet() {
-    let [_, one, two, ..] = DATA.map(hex);
-    let packets = [vec![hex(WITH_PARAMETERS), one, two[..27].to_vec()], fdt(2, 400)].concat();
-    assert_eq!(TheirReceiver::new().receive(&packets)[NAME], FILE);
-    assert_eq!(Collector::receive(&packets).files()[NAME], FILE);
+    let [_, one, two, ..] = &data()[..] else { panic!("six packets") };
+    let packets = [vec![hex(WITH_FTI), one.clone(), two[..27].to_vec()], fdt(2, 400)].concat();
+    assert_eq!(TheirReceiver::new().receive(&packets)[NAME], *FILE);
+    assert_eq!(Collector::receive(&packets).files()[NAME], *FILE);
 }

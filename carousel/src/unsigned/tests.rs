@@ -10,6 +10,7 @@ use proto::{
         oti::{RaptorQOti, RaptorQParameters},
         raptorq_crate::{Decoder, Encoder},
     },
+    fixtures::golden,
     flute::{alc::Packet, fdt::NAMESPACE_MBMS, lct::Widths},
     ids::{Esi, Sbn},
     time::Utc,
@@ -87,12 +88,6 @@ fn packets(session: &mut UnsignedSession, symbols: &mut Memory, limit: usize) ->
     all
 }
 
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text.bytes().filter(|octet| !octet.is_ascii_whitespace()).collect();
-    let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    digits.chunks(2).map(octet).collect()
-}
-
 fn setup(
     wire_profile: WireProfile,
     files: Vec<UnsignedFile>,
@@ -111,9 +106,7 @@ fn setup(
     }
 }
 
-const GOLDEN: &[u8; 43] = b"fumocast golden vector, forty-three octets!";
-
-fn golden(fti: FtiLocation) -> (UnsignedSession, Memory) {
+fn golden_session(fti: FtiLocation) -> (UnsignedSession, Memory) {
     let parameters = RaptorQParameters {
         transfer_length: 43,
         symbol_size: 16,
@@ -127,45 +120,25 @@ fn golden(fti: FtiLocation) -> (UnsignedSession, Memory) {
     let entry = FileEntry::plain(Toi(1), "file:///golden.bin", "application/octet-stream", oti);
     let session =
         UnsignedSession::new(now(), setup(wire_profile, vec![UnsignedFile { entry, oti }], 100));
-    (session, Memory::new(vec![(GOLDEN.to_vec(), oti)]))
+    (session, Memory::new(vec![(golden::FILE.to_vec(), oti)]))
 }
 
 // test: rfc6726 3.4.1, rfc6726 3.1, rfc6726 3.3, rfc6726 3.4.3, rfc5651 5.1, rfc5775 4.3
 // test: rfc6330 4.3
 #[test]
 fn the_golden_session_is_produced_octet_for_octet() {
-    let (mut session, mut symbols) = golden(FtiLocation::Fdt);
+    let (mut session, mut symbols) = golden_session(FtiLocation::Fdt);
     let packets = packets(&mut session, &mut symbols, 100);
-    let head = "10100800 00000000 00070000 c0200000 40040000 0000018e 00000190 00000001 00000000";
-    let document = concat!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n",
-        "<FDT-Instance xmlns=\"urn:ietf:params:xml:ns:fdt\" Expires=\"4200000000\" ",
-        "Complete=\"true\"><File TOI=\"1\" Content-Location=\"file:///golden.bin\" ",
-        "Content-Length=\"43\" Content-Type=\"application/octet-stream\" ",
-        "FEC-OTI-FEC-Encoding-ID=\"6\" FEC-OTI-Encoding-Symbol-Length=\"16\" ",
-        "FEC-OTI-Maximum-Source-Block-Length=\"3\" ",
-        "FEC-OTI-Scheme-Specific-Info=\"AQABBA==\"/></FDT-Instance>\n",
-    );
-    assert_eq!(packets[0], [hex(head), document.into()].concat());
-    for (packet, symbol) in packets[1..7].iter().zip([
-        "00000000 66756d6f6361737420676f6c64656e20",
-        "00000001 766563746f722c20666f7274792d7468",
-        "00000002 726565206f6374657473210000000000",
-        "00000003 985424c1af2aaf763b452fcff0e3cd85",
-        "00000004 81226d53ca0a161a1e2bf1342c73b375",
-        "00000005 19d52f5c997bba79518a93c43b718d9a",
-    ]) {
-        assert_eq!(*packet, [hex("10100306 00000000 00070001"), hex(symbol)].concat());
-    }
-    assert_eq!(packets[7..], [(); 3].map(|()| hex("10820300 00000000 00000007")));
+    let expected = golden::packets();
+    let (close, before) = expected.split_last().unwrap();
+    assert_eq!(packets[..before.len()], *before);
+    assert_eq!(packets[before.len()..], [close, close, close].map(Clone::clone));
 }
 
 #[test]
 fn the_golden_session_with_fti_in_packets_is_produced_octet_for_octet() {
-    let (mut session, mut symbols) = golden(FtiLocation::Both);
-    let expected = "10100706 00000000 00070001 40040000 00002b00 00100100 01040000 00000000
-                    66756d6f6361737420676f6c64656e20";
-    assert_eq!(packets(&mut session, &mut symbols, 2)[1], hex(expected));
+    let (mut session, mut symbols) = golden_session(FtiLocation::Both);
+    assert_eq!(packets(&mut session, &mut symbols, 2)[1], golden::hex(golden::WITH_FTI));
 }
 
 /// Two files in a profile.

@@ -9,6 +9,7 @@ use proto::{
         oti::{NoCodeOti, Oti, RaptorQOti, RaptorQParameters},
         raptorq_crate,
     },
+    fixtures::golden,
     flute::{
         alc::{Payload, PayloadId},
         content_md5::ContentMd5,
@@ -318,41 +319,9 @@ impl Sent {
     }
 }
 
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<_> = text.bytes().filter(|octet| !octet.is_ascii_whitespace()).collect();
-    let octet = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
-    digits.chunks(2).map(octet).collect()
-}
-
-/// The golden session: the FDT, symbols 0 to 5, the packet that closes the session.
-fn golden() -> Vec<Vec<u8>> {
-    let head = "10100800 00000000 00070000 c0200000 40040000 0000018e 00000190 00000001 00000000";
-    let document = concat!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n",
-        "<FDT-Instance xmlns=\"urn:ietf:params:xml:ns:fdt\" Expires=\"4200000000\" ",
-        "Complete=\"true\"><File TOI=\"1\" Content-Location=\"file:///golden.bin\" ",
-        "Content-Length=\"43\" Content-Type=\"application/octet-stream\" ",
-        "FEC-OTI-FEC-Encoding-ID=\"6\" FEC-OTI-Encoding-Symbol-Length=\"16\" ",
-        "FEC-OTI-Maximum-Source-Block-Length=\"3\" ",
-        "FEC-OTI-Scheme-Specific-Info=\"AQABBA==\"/></FDT-Instance>\n",
-    );
-    let symbols = [
-        "00000000 66756d6f6361737420676f6c64656e20",
-        "00000001 766563746f722c20666f7274792d7468",
-        "00000002 726565206f6374657473210000000000",
-        "00000003 985424c1af2aaf763b452fcff0e3cd85",
-        "00000004 81226d53ca0a161a1e2bf1342c73b375",
-        "00000005 19d52f5c997bba79518a93c43b718d9a",
-    ];
-    let mut packets = vec![[hex(head), document.into()].concat()];
-    packets.extend(symbols.map(|symbol| [hex("10100306 00000000 00070001"), hex(symbol)].concat()));
-    packets.push(hex("10820300 00000000 00000007"));
-    packets
-}
-
 #[test]
 fn the_golden_session_is_decoded_from_any_three_symbols() {
-    let golden = golden();
+    let golden = golden::packets();
     for order in [
         vec![0, 1, 2, 3],
         vec![0, 1, 3, 4],
@@ -364,7 +333,7 @@ fn the_golden_session_is_decoded_from_any_three_symbols() {
         order.iter().for_each(|at| bench.receive(&golden[*at]));
         bench.sync();
         let content = bench.file("golden.bin").unwrap_or_else(|| panic!("{order:?}"));
-        assert_eq!(content, b"fumocast golden vector, forty-three octets!");
+        assert_eq!(content, golden::FILE);
         assert_eq!(bench.complete.len(), 1);
         assert!(bench.core.is_all_complete());
     }
@@ -373,7 +342,7 @@ fn the_golden_session_is_decoded_from_any_three_symbols() {
 // test: rfc6330 4.4.2
 #[test]
 fn a_golden_last_symbol_may_come_cut() {
-    let mut golden = golden();
+    let mut golden = golden::packets();
     golden[3].truncate(16 + 11);
     let mut bench = Bench::new();
     golden[..4].iter().for_each(|packet| bench.receive(packet));
@@ -770,7 +739,7 @@ fn no_datagram_harms_the_core() {
 
 #[test]
 fn a_dissected_session_shows_missing_symbols() {
-    let golden = golden();
+    let golden = golden::packets();
     let mut dissector = dissect::Dissector::new();
     let mut dissect =
         |packet: &Vec<u8>| dissector.handle_datagram(now().utc, SENDER.into(), packet);

@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::fixtures::golden;
 
 fn oti(f: u64, t: u16, z: u8, n: u16, al: u8) -> RaptorQOti {
     RaptorQOti::new(RaptorQParameters {
@@ -87,7 +88,7 @@ fn blocks_and_sub_blocks_are_cut_as_the_standard_says() {
 // test: rfc6330 4.4.1.2
 #[test]
 fn a_block_of_three_symbols_is_that_of_the_golden_session() {
-    let data = b"fumocast golden vector, forty-three octets!";
+    let data = golden::FILE;
     let oti = oti(43, 16, 1, 1, 4);
     let encoder = Encoder::new(&oti, Sbn(0), data).unwrap();
     assert_eq!(symbol(&encoder, 2), "726565206f6374657473210000000000");
@@ -109,7 +110,7 @@ fn a_block_of_three_symbols_is_that_of_the_golden_session() {
 #[test]
 fn the_last_source_symbol_may_come_cut_and_no_other() {
     let oti = oti(43, 16, 1, 1, 4);
-    let data = b"fumocast golden vector, forty-three octets!";
+    let data = golden::FILE;
     let mut decoder = Decoder::new(&oti, Sbn(0)).unwrap();
     decoder.push(Esi(0), &data[..11]);
     decoder.push(Esi(1), &data[16..33]);

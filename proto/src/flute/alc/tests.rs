@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     fec::oti::{NoCodeOti, Oti, RaptorQOti, RaptorQParameters},
+    fixtures::golden::hex,
     flute::{
         ext::{ExtensionWriter, FdtHeader},
         fdt::{self, FdtInstance},
@@ -12,11 +13,6 @@ use crate::{
     },
     ids::{Toi, Tsi},
 };
-
-fn hex(text: &str) -> Vec<u8> {
-    let digits: Vec<u32> = text.chars().filter_map(|digit| digit.to_digit(16)).collect();
-    digits.chunks(2).map(|pair| u8::try_from(pair[0] * 16 + pair[1]).unwrap()).collect()
-}
 
 fn narrow(toi: u128, codepoint: u8) -> Header {
     Header { widths: Widths::NARROW, ..Header::wide(Tsi(7), Toi(toi), codepoint) }
