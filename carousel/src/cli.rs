@@ -17,6 +17,7 @@ use std::{
 };
 
 use clap::{Parser as _, error::ErrorKind};
+use proto_cli::output;
 use tracing_subscriber::EnvFilter;
 
 use self::args::{Arguments, CampaignCommand, Command, KeyCommand, TrustCommand};
@@ -38,7 +39,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> process::ExitCode {
     let arguments = match Arguments::try_parse_from(arguments) {
         Ok(arguments) => arguments,
         Err(error) => {
-            let shown = error.print();
+            let shown = output::without_reader(error.print());
             let asked = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
             return if asked && shown.is_ok() {
                 process::ExitCode::SUCCESS
@@ -55,7 +56,7 @@ pub fn run(arguments: impl IntoIterator<Item = OsString>) -> process::ExitCode {
 }
 
 fn fail(error: &CliError) -> process::ExitCode {
-    eprintln!("carousel: {error}");
+    proto_cli::note!("carousel: {error}");
     code(error.exit_code())
 }
 
@@ -69,6 +70,7 @@ fn start_log() {
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(stderr().is_terminal())
+        .log_internal_errors(false)
         .with_writer(stderr);
     // A program that embeds this one may have set its own.
     subscriber.try_init().ok();

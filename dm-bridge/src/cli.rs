@@ -3,9 +3,10 @@
 pub mod args;
 mod command;
 
-use std::{ffi::OsString, io::Write as _, process::ExitCode};
+use std::{ffi::OsString, process::ExitCode};
 
 use clap::Parser as _;
+use proto_cli::output;
 
 use self::args::Cli;
 use crate::app::AppError;
@@ -16,17 +17,20 @@ pub fn run(arguments: impl IntoIterator<Item = impl Into<OsString> + Clone>) -> 
         Ok(cli) => cli,
         Err(error) => {
             let code = u8::try_from(error.exit_code()).unwrap_or(2);
-            return if error.print().is_ok() { ExitCode::from(code) } else { ExitCode::from(2) };
+            let shown = output::without_reader(error.print());
+            return if shown.is_ok() { ExitCode::from(code) } else { ExitCode::from(2) };
         }
     };
     match command::run(cli.verb) {
-        Ok(text) => match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(text) => match output::print(text) {
             Ok(()) => ExitCode::SUCCESS,
-            // The reader has gone away.
-            Err(_) => ExitCode::from(4),
+            Err(error) => {
+                proto_cli::note!("dm-bridge: cannot write to standard output: {error}");
+                ExitCode::from(4)
+            }
         },
         Err(error) => {
-            eprintln!("dm-bridge: {}", explain(&error));
+            proto_cli::note!("dm-bridge: {}", explain(&error));
             ExitCode::from(error.exit_code())
         }
     }

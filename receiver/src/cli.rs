@@ -11,12 +11,17 @@ mod import;
 mod listen;
 
 use std::{
-    collections::BTreeMap, ffi::OsString, fmt::Write as _, io::IsTerminal as _, path::PathBuf,
+    collections::BTreeMap,
+    ffi::OsString,
+    fmt::{Display, Write as _},
+    io::IsTerminal as _,
+    path::PathBuf,
     process::ExitCode,
 };
 
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use proto_cli::output;
 use serde_json::Value;
 use tracing_subscriber::EnvFilter;
 
@@ -183,7 +188,7 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>, options: Options)
         Ok(cli) => cli,
         Err(error) => {
             // clap prints help to standard output with exit code 0.
-            return match error.print() {
+            return match output::without_reader(error.print()) {
                 Ok(()) if error.exit_code() == 0 => ExitCode::SUCCESS,
                 Ok(()) | Err(_) => exit::USAGE.into(),
             };
@@ -192,7 +197,7 @@ pub fn run_with(arguments: impl IntoIterator<Item = OsString>, options: Options)
     match execute(cli.command, options) {
         Ok(code) => code.into(),
         Err(failure) => {
-            eprintln!("receiver: {:#}", failure.error);
+            proto_cli::note!("receiver: {:#}", failure.error);
             failure.code.into()
         }
     }
@@ -282,11 +287,19 @@ fn start_code(error: &StartError) -> u8 {
 
 fn status(config: &Config, json: bool) -> Result<u8, Failure> {
     match ask(config, &Request::Status)? {
-        Answer::Status { status } if json => println!("{status}"),
-        Answer::Status { status } => print!("{}", status_text(&status)),
+        Answer::Status { status } if json => print(format_args!("{status}\n"))?,
+        Answer::Status { status } => print(status_text(&status))?,
         Answer::Done | Answer::Version { .. } | Answer::Refused { .. } => {}
     }
     Ok(exit::DONE)
+}
+
+/// Prints text to standard output. Without a reader the text is dropped.
+fn print(text: impl Display) -> Result<(), Failure> {
+    output::print(text).map_err(|error| Failure {
+        code: exit::RESUMABLE,
+        error: anyhow!(error).context("cannot write to standard output"),
+    })
 }
 
 fn ask(config: &Config, request: &Request) -> Result<Answer, Failure> {
@@ -403,7 +416,8 @@ fn start_log(format: LogFormat) {
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false);
     let outcome = match format {
         LogFormat::Text => builder.try_init(),
         LogFormat::Json => builder.json().try_init(),

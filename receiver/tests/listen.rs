@@ -1,5 +1,10 @@
 //! `listen` and `dissect` as programs: real sockets, files, exit codes.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "the output of a test is for the person who runs it"
+)]
 #![expect(clippy::unwrap_used, reason = "helpers of tests may fail as tests do")]
 #![expect(
     clippy::disallowed_methods,

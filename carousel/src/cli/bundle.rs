@@ -55,8 +55,7 @@ pub(super) fn make(args: &BundleArgs) -> Result<(), CliError> {
         "bytes": at,
         "version": manifest.firmware_version,
     });
-    answer(args.json, &value);
-    Ok(())
+    answer(args.json, &value)
 }
 
 const PIECE: usize = 1 << 20;

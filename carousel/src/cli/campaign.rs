@@ -52,8 +52,7 @@ pub(super) fn build(args: &CampaignBuildArgs) -> Result<(), CliError> {
         "campaign_sha256": sha256(&[&payload]).to_string(),
         "written": written.join(" "),
     });
-    answer(args.json, &value);
-    Ok(())
+    answer(args.json, &value)
 }
 
 fn compose(args: &CampaignBuildArgs, now: Utc) -> Result<Campaign, CliError> {
@@ -120,8 +119,7 @@ pub(super) fn sign(args: &CampaignSignArgs) -> Result<(), CliError> {
         "key_id": key.public().key_id(),
         "signatures_missing": missing,
     });
-    answer(args.json, &value);
-    Ok(())
+    answer(args.json, &value)
 }
 
 /// Reads a campaign that is signed, or one that is not.
@@ -144,6 +142,5 @@ pub(super) fn inspect(path: &Path, json: bool) -> Result<(), CliError> {
         let key_ids: Vec<&str> = envelope.key_ids().collect();
         members.insert("key_ids".to_owned(), key_ids.into());
     }
-    answer(json, &value);
-    Ok(())
+    answer(json, &value)
 }

@@ -52,8 +52,7 @@ pub(super) fn report(
         "signatures": describe(&quorums),
         "signatures_missing": missing,
     });
-    answer(json, &value);
-    Ok(())
+    answer(json, &value)
 }
 
 /// Returns the contents of a document.

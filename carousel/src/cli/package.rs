@@ -22,7 +22,7 @@ use crate::{
         schedule::Schedule,
     },
     shell::{
-        answer::answer,
+        answer::{answer, print},
         clock, files, package_dir,
         progress::{ProgressMeter, ProgressOutput, Unit},
     },
@@ -93,8 +93,7 @@ pub(super) fn make(args: &PackageArgs) -> Result<(), CliError> {
         "image_sha256": digest.to_string(),
         "manifest_sha256": manifest_sha256.to_string(),
     });
-    answer(args.json, &value);
-    Ok(())
+    answer(args.json, &value)
 }
 
 /// A component has a class of its own, so that no device installs it as firmware.
@@ -124,11 +123,10 @@ pub(super) fn plan(args: &PlanArgs) -> Result<(), CliError> {
         .map(|component| plan_component(args, component))
         .collect::<Result<_, _>>()?;
     if args.json {
-        println!("{}", Value::Array(plans));
+        print(format_args!("{}\n", Value::Array(plans)))
     } else {
-        plans.iter().for_each(|plan| answer(false, plan));
+        plans.iter().try_for_each(|plan| answer(false, plan))
     }
-    Ok(())
 }
 
 fn plan_component(args: &PlanArgs, component: &Component) -> Result<Value, CliError> {

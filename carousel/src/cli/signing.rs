@@ -49,8 +49,7 @@ pub(super) fn to_sign(args: &ToSignArgs) -> Result<(), CliError> {
         }
         None => insert_member(&mut value, "bytes_base64", BASE64_STANDARD.encode(&text).into()),
     }
-    answer(args.json, &value);
-    Ok(())
+    answer(args.json, &value)
 }
 
 pub(super) fn add_signature(args: &AddSignatureArgs) -> Result<(), CliError> {
@@ -101,7 +100,7 @@ pub(super) fn inspect(args: &InspectArgs) -> Result<(), CliError> {
     insert_member(&mut value, "document", document_name(&envelope)?.into());
     insert_member(&mut value, "key_ids", envelope.key_ids().collect::<Vec<_>>().into());
     insert_member(&mut value, "signatures", describe(&quorums));
-    answer(args.json, &value);
+    answer(args.json, &value)?;
     // With a root the exit code reports whether the document is trusted.
     if root.is_some() && quorums.iter().any(|quorum| quorum.missing() > 0) {
         let what = args.file.display();

@@ -21,7 +21,10 @@ use crate::{
         documents::make_root,
         roots::{EpochChange, RootChange, check_signer, first_root, next_root, quorums},
     },
-    shell::{answer::answer, clock, files, package_dir},
+    shell::{
+        answer::{answer, print},
+        clock, files, package_dir,
+    },
     window,
 };
 
@@ -45,8 +48,7 @@ pub(super) fn init(args: &TrustInitArgs) -> Result<(), CliError> {
         "release_key": release.public().key_id(),
         "campaign_key": campaign.public().key_id(),
     });
-    answer(args.json, &value);
-    Ok(())
+    answer(args.json, &value)
 }
 
 pub(super) fn create(args: &TrustCreateArgs) -> Result<(), CliError> {
@@ -118,25 +120,22 @@ fn make_key(path: &Path) -> Result<SigningKey, CliError> {
 }
 
 pub(super) fn new_key(path: &Path, json: bool) -> Result<(), CliError> {
-    show(path, json, make_key(path)?.public());
-    Ok(())
+    show(path, json, make_key(path)?.public())
 }
 
 pub(super) fn show_key(path: &Path, pem: bool, json: bool) -> Result<(), CliError> {
     let key = files::read_public_key(path)?;
     if pem {
-        print!("{}", key_file::public_pem(&key));
-        return Ok(());
+        return print(key_file::public_pem(&key));
     }
-    show(path, json, key);
-    Ok(())
+    show(path, json, key)
 }
 
-fn show(path: &Path, json: bool, key: PublicKey) {
+fn show(path: &Path, json: bool, key: PublicKey) -> Result<(), CliError> {
     let value = json!({
         "file": path.display().to_string(),
         "key_id": key.key_id(),
         "public_key": format!("{key:?}"),
     });
-    answer(json, &value);
+    answer(json, &value)
 }

@@ -116,7 +116,7 @@ async fn air(args: &AirArgs) -> Result<(), CliError> {
     on_air.stop();
     let progress = on_air.join()?;
     save(progress.view.resume_point)?;
-    report(args, &package, tsi, &progress, clock::now().mono.since(now.mono), interrupted);
+    report(args, &package, tsi, &progress, clock::now().mono.since(now.mono), interrupted)?;
     if interrupted {
         return Err(ExitCode::Interrupted.with_message("interrupted; the resume point is saved"));
     }
@@ -180,8 +180,8 @@ fn announce(args: &AirArgs, package: &OpenPackage, channel: &udp::Channel, tsi: 
         component: None,
     };
     if !args.json {
-        eprintln!("on air: {tune_in}");
-        eprintln!("{} bit/s, {} bytes in a pass", args.rate, package.pass_bytes());
+        proto_cli::note!("on air: {tune_in}");
+        proto_cli::note!("{} bit/s, {} bytes in a pass", args.rate, package.pass_bytes());
     }
 }
 
@@ -192,7 +192,7 @@ fn report(
     progress: &Progress,
     span: Duration,
     interrupted: bool,
-) {
+) -> Result<(), CliError> {
     let sent = progress.sent;
     let value = json!({
         "outcome": if interrupted { "interrupted" } else { "closed" },
@@ -205,5 +205,5 @@ fn report(
         "refused_by_network": progress.refused,
         "seconds": (span.as_secs_f64() * 1000.0).round() / 1000.0,
     });
-    answer(args.json, &value);
+    answer(args.json, &value)
 }

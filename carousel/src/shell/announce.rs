@@ -21,6 +21,7 @@ use tokio::{
 };
 
 use super::{
+    answer::print,
     clock,
     session_options::{FecName, ProfileName},
     udp::{self, GroupAndPort, SendOptions},
@@ -167,8 +168,8 @@ pub fn run(args: &AnnounceArgs) -> Result<(), CliError> {
     let params = params(args, clock::now().utc)?;
     let description = params.sdp()?;
     match args.format {
-        Format::Sdp => print!("{description}"),
-        Format::Json => println!("{}", params.json()),
+        Format::Sdp => print(&description)?,
+        Format::Json => print(format_args!("{}\n", params.json()))?,
     }
     if !args.sap {
         return Ok(());

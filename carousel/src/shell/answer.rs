@@ -1,12 +1,28 @@
 //! The output of a command.
 
-use std::fmt::Write as _;
+use std::fmt::{Display, Write as _};
 
+use proto_cli::output;
 use serde_json::Value;
 
+use crate::error::CliError;
+
 /// Prints a result: one JSON object, or a line for each of its members.
-pub fn answer(json: bool, value: &Value) {
-    println!("{}", answer_text(json, value));
+///
+/// # Errors
+///
+/// As [`print()`].
+pub fn answer(json: bool, value: &Value) -> Result<(), CliError> {
+    print(format_args!("{}\n", answer_text(json, value)))
+}
+
+/// Prints text to standard output. Without a reader the text is dropped.
+///
+/// # Errors
+///
+/// [`CliError`] when standard output fails otherwise, such as a full disk.
+pub fn print(text: impl Display) -> Result<(), CliError> {
+    output::print(text).map_err(|error| CliError::io("standard output", error))
 }
 
 fn answer_text(json: bool, value: &Value) -> String {

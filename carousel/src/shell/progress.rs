@@ -68,7 +68,7 @@ impl ProgressMeter {
         let tenth = |done: u64| done.saturating_mul(10) / self.length.max(1);
         let lines = self.bar.is_none() && !self.silent;
         if lines && tenth(before) != tenth(before + step) {
-            eprintln!("{} {} %", self.title, tenth(before + step) * 10);
+            proto_cli::note!("{} {} %", self.title, tenth(before + step) * 10);
         }
     }
 

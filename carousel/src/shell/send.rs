@@ -234,7 +234,7 @@ async fn send(args: &SendArgs) -> Result<(), CliError> {
     let progress = on_air.join()?;
     save(&progress)?;
     let span = clock::now().mono.since(started.mono);
-    report(args, &channel, saved.tsi, &progress, span, interrupted);
+    report(args, &channel, saved.tsi, &progress, span, interrupted)?;
     if interrupted {
         return Err(ExitCode::Interrupted.with_message("interrupted"));
     }
@@ -500,10 +500,10 @@ fn print_session(args: &SendArgs, channel: &udp::Channel, tsi: Tsi) {
         return;
     }
     let (group, source) = (channel.group, channel.source);
-    eprintln!("unsigned: receivers cannot know who sent this; use packages for devices");
-    eprintln!("on air: group {group}, source {source}, TSI {}, {} bit/s", tsi.0, args.rate);
+    proto_cli::note!("unsigned: receivers cannot know who sent this; use packages for devices");
+    proto_cli::note!("on air: group {group}, source {source}, TSI {}, {} bit/s", tsi.0, args.rate);
     let interface = "ADDRESS";
-    eprintln!(
+    proto_cli::note!(
         "receive with: receiver listen --group {} --port {} --source {source} --tsi {} \
          --interface {interface} --out DIR",
         group.ip(),
@@ -519,7 +519,7 @@ fn report(
     progress: &Progress<UnsignedView>,
     span: Duration,
     interrupted: bool,
-) {
+) -> Result<(), CliError> {
     let sent = progress.sent;
     let source: IpAddr = channel.source.into();
     let value = json!({
@@ -537,7 +537,7 @@ fn report(
         "refused_by_network": progress.refused,
         "seconds": (span.as_secs_f64() * 1000.0).round() / 1000.0,
     });
-    answer(args.json, &value);
+    answer(args.json, &value)
 }
 
 #[cfg(test)]

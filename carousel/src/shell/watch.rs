@@ -106,7 +106,7 @@ impl Status {
             bar.set_position(position);
             bar.set_message(text);
         } else if self.lines && count.is_multiple_of(LINE_EVERY_TICKS) {
-            eprintln!("pass {}: {position}/{length} {text}", pass + 1);
+            proto_cli::note!("pass {}: {position}/{length} {text}", pass + 1);
         }
     }
 

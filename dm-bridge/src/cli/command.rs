@@ -40,7 +40,10 @@ pub(super) fn run(verb: Verb) -> Result<String, AppError> {
 /// Logs to standard error, unless logs are set up in this process already.
 fn start_logging() {
     let filter = EnvFilter::try_from_env("FUMOCAST_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false);
     if logs.try_init().is_err() {
         tracing::debug!("logs are set up already");
     }

@@ -12,7 +12,7 @@ use clap::Args;
 use proto::dm::bootstrap::{SharedSecrets, card::Confirmation};
 use serde_json::json;
 
-use super::{ConfigArgs, Failure, exit, start_code};
+use super::{ConfigArgs, Failure, exit, print, start_code};
 use crate::{
     bootstrap::{BootstrapError, BootstrapProposal, Profile},
     config::{self, ConfigError, Password},
@@ -57,7 +57,7 @@ pub(super) fn run(arguments: &BootstrapArgs) -> Result<u8, Failure> {
     let before = current(&arguments.config);
     let Some(document) = &arguments.document else {
         directory.remove_account(AccountKind::Card).map_err(storage)?;
-        return Ok(print_result(arguments, None, before.as_deref()));
+        return print_result(arguments, None, before.as_deref());
     };
     let octets = read(document).map_err(|error| Failure { code: exit::NOT_FOUND, error })?;
     let configured = settings.imsi.as_ref().map(Password::reveal).map(str::to_owned);
@@ -71,7 +71,7 @@ pub(super) fn run(arguments: &BootstrapArgs) -> Result<u8, Failure> {
         return Err(Failure { code: exit::POLICY, error });
     }
     bootstrap::store(&directory, &proposal).map_err(storage)?;
-    Ok(print_result(arguments, Some(&proposal), before.as_deref()))
+    print_result(arguments, Some(&proposal), before.as_deref())
 }
 
 // spec: oma-003 6.1.4.3 (the device goes to the server of the card by itself)
@@ -124,7 +124,7 @@ fn print_result(
     arguments: &BootstrapArgs,
     proposal: Option<&BootstrapProposal>,
     before: Option<&str>,
-) -> u8 {
+) -> Result<u8, Failure> {
     let now = current(&arguments.config);
     if arguments.json {
         let answer = json!({
@@ -133,15 +133,15 @@ fn print_result(
             "profile": proposal.map(|proposal| proposal.profile.as_str()),
             "auth": proposal.map(|proposal| proposal.account.auth.as_str()),
         });
-        println!("{answer}");
-        return exit::DONE;
+        print(format_args!("{answer}\n"))?;
+        return Ok(exit::DONE);
     }
-    println!("account   {}", now.as_deref().unwrap_or("-"));
-    println!("before    {}", before.unwrap_or("-"));
+    let (now, before) = (now.as_deref(), before.unwrap_or("-"));
+    print(format_args!("account   {}\nbefore    {before}\n", now.unwrap_or("-")))?;
     if now.is_none() {
-        println!("The configuration is incomplete; `receiver run` names the missing field.");
+        print("The configuration is incomplete; `receiver run` names the missing field.\n")?;
     }
-    exit::DONE
+    Ok(exit::DONE)
 }
 
 fn exit_refused(error: BootstrapError) -> Failure {

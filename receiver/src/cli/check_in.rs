@@ -6,7 +6,7 @@ use anyhow::anyhow;
 use clap::{Args, ValueEnum};
 use serde_json::Value;
 
-use super::{ConfigArgs, Failure, ask, exit};
+use super::{ConfigArgs, Failure, ask, exit, print};
 use crate::{
     config::Config,
     shell::{
@@ -65,9 +65,9 @@ pub(super) fn run(arguments: &CheckInArgs) -> Result<u8, Failure> {
     ask(&config, &request)?;
     let outcome = wait_for_outcome(&config, Duration::from_secs(arguments.wait))?;
     if arguments.json {
-        println!("{outcome}");
+        print(format_args!("{outcome}\n"))?;
     } else {
-        print!("{}", outcome_text(&outcome));
+        print(outcome_text(&outcome))?;
     }
     Ok(exit_code(&outcome))
 }

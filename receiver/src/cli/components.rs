@@ -3,7 +3,7 @@
 use anyhow::anyhow;
 use serde_json::Value;
 
-use super::{ConfigArgs, Failure, ask, exit};
+use super::{ConfigArgs, Failure, ask, exit, print};
 use crate::shell::control::{Answer, Request};
 
 pub(super) fn run(config: &ConfigArgs, json: bool) -> Result<u8, Failure> {
@@ -17,15 +17,13 @@ pub(super) fn run(config: &ConfigArgs, json: bool) -> Result<u8, Failure> {
         return Err(Failure { code: exit::NOT_FOUND, error });
     };
     if json {
-        println!("{}", Value::from(components.clone()));
+        print(format_args!("{}\n", Value::from(components.clone())))?;
         return Ok(exit::DONE);
     }
-    for component in components {
-        println!("{}", line(component));
-    }
     if components.is_empty() {
-        println!("no components are installed");
+        print("no components are installed\n")?;
     }
+    print(components.iter().map(|component| line(component) + "\n").collect::<String>())?;
     Ok(exit::DONE)
 }
 

@@ -5,7 +5,7 @@ use clap::Args;
 use proto::dm::ui::Answer;
 use serde_json::json;
 
-use super::{ConfigArgs, Failure, account, exit};
+use super::{ConfigArgs, Failure, account, exit, print};
 use crate::{
     shell::{clock::Clock, consent, user::Prompter},
     store::StorageError,
@@ -41,12 +41,12 @@ pub(super) fn run(arguments: &ConsentArgs) -> Result<u8, Failure> {
         let stored = consent::read(&config.receiver.data);
         let record =
             stored.map_err(|error| Failure { code: exit::CONFIGURATION, error: anyhow!(error) })?;
-        return Ok(print_result(arguments.json, record.as_ref()));
+        return print_result(arguments.json, record.as_ref());
     }
     let directory = account::open(&config.receiver)?;
     if arguments.withdraw {
         directory.remove_consent().map_err(storage)?;
-        return Ok(print_result(arguments.json, None));
+        return print_result(arguments.json, None);
     }
     let server_id = &config.server.server_id;
     let reply = ask(
@@ -67,7 +67,7 @@ pub(super) fn run(arguments: &ConsentArgs) -> Result<u8, Failure> {
     };
     let record = Record::new(server_id, arguments.about, agreed, Clock.now().utc);
     directory.write_consent(&record.emit()).map_err(storage)?;
-    print_result(arguments.json, Some(&record));
+    print_result(arguments.json, Some(&record))?;
     Ok(if agreed { exit::DONE } else { exit::POLICY })
 }
 
@@ -90,20 +90,20 @@ fn ask(
     }
 }
 
-fn print_result(as_json: bool, record: Option<&Record>) -> u8 {
+fn print_result(as_json: bool, record: Option<&Record>) -> Result<u8, Failure> {
     if as_json {
-        println!("{}", json!({ "consent": record }));
-        return exit::DONE;
+        print(format_args!("{}\n", json!({ "consent": record })))?;
+        return Ok(exit::DONE);
     }
     match record {
-        None => println!("no standing consent is stored"),
+        None => print("no standing consent is stored\n")?,
         Some(record) => {
+            let Record { server_id, about, question, .. } = record;
             let answer = if record.agreed { "yes" } else { "no" };
-            println!("server    {}", record.server_id);
-            println!("about     {}", record.about);
-            println!("answer    {answer}");
-            println!("asked     {}", record.question);
+            print(format_args!(
+                "server    {server_id}\nabout     {about}\nanswer    {answer}\nasked     {question}\n"
+            ))?;
         }
     }
-    exit::DONE
+    Ok(exit::DONE)
 }

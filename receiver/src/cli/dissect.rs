@@ -34,7 +34,7 @@ pub(super) struct DissectArgs {
 pub(super) fn run(arguments: &DissectArgs) -> Result<u8, Failure> {
     match print(arguments) {
         Ok(()) => Ok(exit::DONE),
-        // The reader of the lines may have closed the pipe.
+        // Without a reader there is nothing left to do.
         Err(CaptureError::Io(error)) if error.kind() == io::ErrorKind::BrokenPipe => Ok(exit::DONE),
         Err(error) => {
             let missing = matches!(

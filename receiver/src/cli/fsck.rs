@@ -5,7 +5,7 @@ use std::{fmt::Write as _, io, path::PathBuf};
 use anyhow::anyhow;
 use clap::Args;
 
-use super::{Failure, exit};
+use super::{Failure, exit, print};
 use crate::shell::{
     disk::RealDisk,
     fsck::{self, CopyState, ImageState, LogState, Object, Report},
@@ -31,9 +31,9 @@ pub(super) fn run(arguments: &FsckArgs) -> Result<u8, Failure> {
     })?;
     if arguments.json {
         let text = serde_json::to_string(&report).expect("the report is serialisable");
-        println!("{text}");
+        print(format_args!("{text}\n"))?;
     } else {
-        print!("{}", text(&report));
+        print(text(&report))?;
     }
     Ok(if report.problems.is_empty() {
         exit::DONE

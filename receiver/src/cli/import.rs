@@ -12,7 +12,7 @@ use proto::trust::{
     bundle::{BundleHead, MAX_HEAD},
 };
 
-use super::{Failure, ask, exit};
+use super::{Failure, ask, exit, print};
 use crate::{
     config::Config,
     shell::control::{Answer, Request},
@@ -30,7 +30,9 @@ pub(super) fn run(config: &Config, file: &Path, yes: bool) -> Result<u8, Failure
     }
     let path = path.to_str().ok_or_else(|| not_found(anyhow!("the path is not UTF-8")))?.to_owned();
     if let Answer::Version { version } = ask(config, &Request::Import { path })? {
-        println!("installing version {version}; `receiver status` shows the progress");
+        print(format_args!(
+            "installing version {version}; `receiver status` shows the progress\n"
+        ))?;
     }
     Ok(exit::DONE)
 }

@@ -10,7 +10,7 @@ use anyhow::anyhow;
 use clap::Args;
 use proto::{ids::Tsi, sdp::SessionDescription};
 
-use super::{Failure, exit};
+use super::{Failure, exit, print};
 use crate::{
     shell::{
         capture::CaptureError,
@@ -125,9 +125,9 @@ pub(super) fn run(arguments: &ListenArgs) -> Result<u8, Failure> {
         .map_err(|error| Failure { code: code(&error), error: anyhow!(error) })?;
     if arguments.json {
         let json = serde_json::to_string(&report).expect("a report is plain data");
-        println!("{json}");
+        print(format_args!("{json}\n"))?;
     } else {
-        print!("{}", text(&report));
+        print(text(&report))?;
     }
     Ok(match report.outcome {
         Outcome::Complete => exit::DONE,

@@ -417,7 +417,7 @@ impl Shell<'_> {
         if self.options.progress == ProgressOutput::Lines {
             let UnsignedFile { name, length, source, tsi, .. } = file;
             let digest = file.sha256.as_deref().map_or(String::new(), |sha| format!(", {sha}"));
-            eprintln!("complete: {name}, {length} octets, from {source} TSI {tsi}{digest}");
+            proto_cli::note!("complete: {name}, {length} octets, from {source} TSI {tsi}{digest}");
         }
     }
 
@@ -429,7 +429,9 @@ impl Shell<'_> {
         for file in self.core.files().filter(|file| file.state != "complete") {
             let UnsignedFile { name, state, symbols_held, symbols_needed, .. } = &file;
             let problem = file.problem.as_deref().map_or(String::new(), |why| format!(", {why}"));
-            eprintln!("{state}: {name}, {symbols_held} of {symbols_needed} symbols{problem}");
+            proto_cli::note!(
+                "{state}: {name}, {symbols_held} of {symbols_needed} symbols{problem}"
+            );
         }
     }
 

@@ -1,7 +1,7 @@
 //! Permitted imports between packages and modules.
 //!
 //! ```text
-//! proto  <-  carousel | receiver | dm-bridge  <-  tests
+//! proto  <-  proto/cli  <-  carousel | receiver | dm-bridge  <-  tests
 //! inside proto:  wire, time, ids, crypto  <-  fec  <-  flute
 //!                wire, words, ids, crypto, tune_in  <-  dm
 //!                fec, crypto  <-  trust
@@ -10,11 +10,12 @@
 //!
 //! Three places of a program touch the machine: `shell/`, `main.rs`, and the command line (`cli`,
 //! with `config`). The last two read and write the files that a person names on the command line;
-//! to send these through `shell/` would add a layer that only forwards.
+//! to send these through `shell/` would add a layer that only forwards. They alone use `proto/cli`,
+//! which holds what the shells of the programs share.
 
 use std::collections::BTreeSet;
 
-use crate::{Finding, SourceFile};
+use crate::{Finding, SourceFile, source::SHARED_SHELL};
 
 /// The modules of `proto` and what each may use besides itself.
 ///
@@ -70,10 +71,24 @@ struct Fence {
     doors: &'static [&'static str],
 }
 
-const FENCES: [Fence; 3] = [
+const FENCES: [Fence; 4] = [
     Fence { crate_name: "raptorq", doors: &["proto/src/fec/raptorq_crate", "tests/"] },
     Fence { crate_name: "ring", doors: &["proto/src/crypto.rs"] },
     Fence { crate_name: "md5", doors: &["proto/src/dm/auth", "proto/src/flute/content_md5"] },
+    Fence { crate_name: "proto_cli", doors: &SHELLS },
+];
+
+/// Places that touch the machine.
+const SHELLS: [&str; 9] = [
+    "carousel/src/cli",
+    "carousel/src/shell",
+    "carousel/src/main.rs",
+    "receiver/src/cli",
+    "receiver/src/shell",
+    "receiver/src/main.rs",
+    "dm-bridge/src/cli",
+    "dm-bridge/src/shell",
+    "tests/",
 ];
 
 /// Checks the modules inside `proto`.
@@ -201,7 +216,8 @@ fn is_program(file: &SourceFile) -> bool {
 
 /// Returns whether a file is a shell, the command line or the configuration of a program.
 fn touches_machine(file: &SourceFile) -> bool {
-    is_program(file) && matches!(file.top_module(), Some("shell" | "main" | "cli" | "config"))
+    let is_shell = matches!(file.top_module(), Some("shell" | "main" | "cli" | "config"));
+    is_program(file) && is_shell || file.package() == SHARED_SHELL
 }
 
 /// Modules that a text names behind a prefix, also in `use crate::{a, b::c}`, with their lines.
@@ -311,6 +327,7 @@ mod tests {
         for text in ["use tokio::net;", "use std::fs;", "use std::{fs, io};", "x: UdpSocket,"] {
             assert_eq!(machine(&file("receiver/src/agent.rs", text)).len(), 1, "{text}");
             assert_eq!(machine(&file("receiver/src/shell/udp.rs", text)), [], "{text}");
+            assert_eq!(machine(&file("proto/cli/src/output.rs", text)), [], "{text}");
         }
         assert_eq!(machine(&file("receiver/src/agent.rs", "// use std::fs;\nstd::fmt::x")), []);
     }
@@ -335,10 +352,13 @@ mod tests {
             ("carousel/src/plan/encode.rs", "use raptorq::Encoder;"),
             ("receiver/src/verify.rs", "ring::digest::digest(x)"),
             ("dm-bridge/src/dm/auth.rs", "use md5::{Digest as _, Md5};"),
+            ("receiver/src/agent.rs", "use proto_cli::output;"),
+            ("proto/src/wire.rs", "use proto_cli::output;"),
         ] {
             assert_eq!(fences(&file(path, text)).len(), 1, "{path}");
         }
         assert_eq!(fences(&file("proto/src/fec/raptorq_crate.rs", "use raptorq::Decoder;")), []);
+        assert_eq!(fences(&file("receiver/src/cli/listen.rs", "use proto_cli::output;")), []);
         assert_eq!(fences(&file("proto/src/x.rs", "let string::x = spring::y;")), []);
     }
 }

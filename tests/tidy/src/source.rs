@@ -9,7 +9,11 @@ use std::{
 use anyhow::Context as _;
 
 /// The packages of the workspace, by folder.
-pub const PACKAGES: [&str; 5] = ["proto", "carousel", "receiver", "dm-bridge", "tests"];
+pub const PACKAGES: [&str; 6] =
+    ["proto", SHARED_SHELL, "carousel", "receiver", "dm-bridge", "tests"];
+
+/// The package that the shells of the programs share; its folder lies inside that of `proto`.
+pub const SHARED_SHELL: &str = "proto/cli";
 
 /// One Rust file.
 #[derive(Debug, Clone)]
@@ -37,6 +41,9 @@ impl SourceFile {
 
     /// The folder of the package that the file belongs to.
     pub fn package(&self) -> &str {
+        if self.path.starts_with("proto/cli/") {
+            return SHARED_SHELL;
+        }
         self.path.split('/').next().unwrap_or_default()
     }
 
@@ -80,7 +87,7 @@ pub fn workspace_dir() -> PathBuf {
 pub fn workspace_sources() -> anyhow::Result<Vec<SourceFile>> {
     let top = workspace_dir();
     let mut paths = Vec::new();
-    for package in PACKAGES {
+    for package in PACKAGES.into_iter().filter(|package| *package != SHARED_SHELL) {
         collect(&top.join(package), &mut paths)?;
     }
     let mut texts = Vec::new();

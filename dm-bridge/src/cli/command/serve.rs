@@ -1,6 +1,8 @@
 //! `dm-bridge serve`.
 
-use std::{io::Write as _, time::Duration};
+use std::time::Duration;
+
+use proto_cli::output;
 
 use crate::{
     app::AppError,
@@ -31,10 +33,7 @@ pub(super) async fn run(arguments: ServeArgs) -> Result<String, AppError> {
         admission: Admission::default(),
     };
     let running = server::start(settings).await?;
-    let line = format!("dm-bridge listens on {scheme}://{}\n", running.address);
-    let mut out = std::io::stdout();
-    out.write_all(line.as_bytes())
-        .and_then(|()| out.flush())
+    output::print(format_args!("dm-bridge listens on {scheme}://{}\n", running.address))
         .map_err(|error| AppError::Network(format!("cannot print the address: {error}")))?;
     running.until_signal().await?;
     Ok(String::new())

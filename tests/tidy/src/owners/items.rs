@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use syn::{Attribute, Fields, ImplItem, Item, ItemImpl, ItemStruct, Visibility};
 
-use crate::SourceFile;
+use crate::{SourceFile, source::SHARED_SHELL};
 
 /// Packages whose code is the product.
-const PRODUCT: [&str; 4] = ["proto", "carousel", "receiver", "dm-bridge"];
+const PRODUCT: [&str; 5] = ["proto", SHARED_SHELL, "carousel", "receiver", "dm-bridge"];
 
 /// The package that the others depend on.
 const LIBRARY: &str = "proto";
@@ -217,7 +217,9 @@ impl Items {
                     let folder = found.path.rsplit('/').nth(1).unwrap_or_default();
                     let crate_name = path.first().map_or("", String::as_str);
                     let foreign = ["proto", "carousel", "receiver", "dm_bridge"];
-                    let package = if foreign.contains(&crate_name) {
+                    let package = if crate_name == "proto_cli" {
+                        SHARED_SHELL.to_owned()
+                    } else if foreign.contains(&crate_name) {
                         crate_name.replace('_', "-")
                     } else {
                         here.package.clone()

@@ -1,0 +1,7 @@
+//! Parts that the shells and command lines of the programs share; no core uses them.
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | [`output`] | text for the user on standard output and standard error |
+
+pub mod output;
