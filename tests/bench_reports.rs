@@ -1,5 +1,11 @@
 //! A hundred thousand devices that end in the same second, and their server.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "the output of a test is for the person who runs it"
+)]
+
 use fumocast_tests::bench_reports::{self, ReportLoad};
 
 const LOAD: ReportLoad = ReportLoad {

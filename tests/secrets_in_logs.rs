@@ -1,6 +1,11 @@
 //! Search of all logs and printed output of the tests of all packages for every secret that they
 //! have used. It runs last, and removes what it has searched.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "the output of a test is for the person who runs it"
+)]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics, helpers included")]
 
 use std::{

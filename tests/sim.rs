@@ -1,5 +1,11 @@
 //! Simulated worlds: many seeds, injected bugs that must be found, and seeds that have found bugs.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "the output of a test is for the person who runs it"
+)]
+
 use std::path::Path;
 
 use fumocast_tests::sim::{

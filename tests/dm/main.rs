@@ -11,6 +11,12 @@
 //! | `message_text` | messages as text for people |
 //! | `tls` | certificates, over real sockets |
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "the output of a test is for the person who runs it"
+)]
+
 #[cfg(test)]
 mod components;
 #[cfg(test)]

@@ -12,12 +12,18 @@
 //! | [`notify`] | notifications to a device over each transport |
 //! | [`announce`] | a session announced, joined by its description, received |
 //! | [`rotation`] | two rotations of the root over DM, and a campaign of the new keys |
+//! | [`output`] | pipes whose reader is gone |
 //! | [`policy`] | the policy of a device, set by the operator, and its answer |
 //! | [`processes`] | programs as processes |
 //! | [`readme`] | the commands of the READMEs |
 //! | [`unicast`] | a package over HTTP, inside the DM session, from local media |
 //! | [`span`] | an unsigned file over a link between namespaces that loses packets |
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "the output of a test is for the person who runs it"
+)]
 #![expect(
     clippy::indexing_slicing,
     clippy::unwrap_used,
@@ -32,6 +38,7 @@ mod inventory;
 mod lab_runs;
 mod matrix;
 mod notify;
+mod output;
 mod policy;
 mod processes;
 mod readme;

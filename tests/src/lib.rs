@@ -11,6 +11,13 @@
 //! | [`schema`], [`secrets`], [`tools`] | generated types, the search for secrets, tools of others |
 //! | [`memory`] | a file in memory |
 
+/// Prints a formatted line on standard output. A reader that is gone, or a full disk, loses it.
+#[macro_export]
+macro_rules! print_line {
+    () => { $crate::print_line!("") };
+    ($($text:tt)+) => { drop(proto_cli::output::print_line(format_args!($($text)+))) };
+}
+
 pub mod bench_reports;
 pub mod bench_tables;
 pub mod check;

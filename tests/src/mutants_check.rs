@@ -79,7 +79,9 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
     let mutations: Vec<_> = table()?.mutation.into_iter().filter(wanted).collect();
     ensure!(!mutations.is_empty(), "no row and no patch has such a name");
     if options.list {
-        mutations.iter().for_each(|it| println!("{:36}  {:36}  {}", it.row, it.patch, it.test));
+        mutations
+            .iter()
+            .for_each(|it| crate::print_line!("{:36}  {:36}  {}", it.row, it.patch, it.test));
         return Ok(true);
     }
     let scratch = Scratch::new(options.scratch.as_deref())?;
@@ -87,7 +89,7 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
     let unhealthy = scratch.baseline(&mutations).await?;
     let mut all_caught = true;
     for (number, mutation) in (1..).zip(&mutations) {
-        eprintln!("{number}/{}  {}: {}", mutations.len(), mutation.patch, mutation.says);
+        proto_cli::note!("{number}/{}  {}: {}", mutations.len(), mutation.patch, mutation.says);
         let outcome = if unhealthy.contains(&mutation.test) {
             Outcome::Error("the test fails without the patch".to_owned())
         } else {
@@ -102,7 +104,7 @@ pub async fn run(options: &Options) -> anyhow::Result<bool> {
 
 fn print(line: &Line<'_>, json: bool) -> anyhow::Result<()> {
     if json {
-        println!("{}", serde_json::to_string(line)?);
+        crate::print_line!("{}", serde_json::to_string(line)?);
         return Ok(());
     }
     let outcome = match &line.outcome {
@@ -110,7 +112,7 @@ fn print(line: &Line<'_>, json: bool) -> anyhow::Result<()> {
         Outcome::Missed => "MISSED".to_owned(),
         Outcome::Error(reason) => format!("ERROR {reason}"),
     };
-    println!("{:36}  {:36}  {outcome}", line.row, line.patch);
+    crate::print_line!("{:36}  {:36}  {outcome}", line.row, line.patch);
     Ok(())
 }
 
@@ -163,7 +165,7 @@ impl Scratch {
         }
         let mut failing = BTreeSet::new();
         for ((package, program), tests) in programs {
-            eprintln!("building {package} {program}");
+            proto_cli::note!("building {package} {program}");
             let built = match self.build(package, program).await? {
                 Ok(built) => built,
                 Err(reason) => bail!("{package} does not build: {reason}"),

@@ -121,7 +121,7 @@ pub fn run(program: &Path, options: &Options) -> anyhow::Result<Report> {
     let outcome = bench.measure();
     if outcome.is_err() {
         folder.keep();
-        eprintln!("files and logs: {}", folder.path().display());
+        proto_cli::note!("files and logs: {}", folder.path().display());
     }
     outcome
 }

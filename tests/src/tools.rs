@@ -19,7 +19,7 @@ pub fn found(program: &str) -> bool {
 
 /// Prints that a test is skipped, and the reason.
 pub fn skipped(why: &str) {
-    eprintln!("skipped: {why}");
+    proto_cli::note!("skipped: {why}");
 }
 
 fn is_ci() -> bool {

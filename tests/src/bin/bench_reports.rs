@@ -52,23 +52,40 @@ fn main() -> ExitCode {
     let outcome = bench_reports::run(&load);
     let broken = outcome.broken(&load);
     if options.json {
-        println!("{}", json!({"load": load, "outcome": outcome, "broken": broken}));
+        fumocast_tests::print_line!(
+            "{}",
+            json!({"load": load, "outcome": outcome, "broken": broken})
+        );
     } else {
-        println!("{} devices over {} s, seed {}", load.devices, load.spread_seconds, load.seed);
-        println!("arrivals in {} bins: {:?}", bench_reports::BINS, outcome.arrivals);
-        println!(
+        fumocast_tests::print_line!(
+            "{} devices over {} s, seed {}",
+            load.devices,
+            load.spread_seconds,
+            load.seed
+        );
+        fumocast_tests::print_line!(
+            "arrivals in {} bins: {:?}",
+            bench_reports::BINS,
+            outcome.arrivals
+        );
+        fumocast_tests::print_line!(
             "furthest from the mean: {:.1} %; later than the spread: {}",
-            outcome.deviation_percent, outcome.late
+            outcome.deviation_percent,
+            outcome.late
         );
-        println!(
+        fumocast_tests::print_line!(
             "sessions at once: at most {} of {}; turned away: {}",
-            outcome.most_sessions, load.sessions, outcome.turned_away
+            outcome.most_sessions,
+            load.sessions,
+            outcome.turned_away
         );
-        println!(
+        fumocast_tests::print_line!(
             "recorded: {}; duplicates, not recorded again: {}; not reported: {}",
-            outcome.counted, outcome.repeated, outcome.waiting
+            outcome.counted,
+            outcome.repeated,
+            outcome.waiting
         );
-        broken.iter().for_each(|words| println!("breach: {words}"));
+        broken.iter().for_each(|words| fumocast_tests::print_line!("breach: {words}"));
     }
     if broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(70) }
 }

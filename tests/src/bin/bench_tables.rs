@@ -55,7 +55,10 @@ fn main() -> anyhow::Result<()> {
     match options.verb {
         Some(Verb::Check) => {
             let result = check::run(9)?;
-            println!("{}", if options.json { result.json() } else { result.text() });
+            fumocast_tests::print_line!(
+                "{}",
+                if options.json { result.json() } else { result.text() }
+            );
             Ok(())
         }
         Some(Verb::Servers) => servers(&options),
@@ -68,12 +71,12 @@ fn size(options: &Options, mebibytes: u64) -> anyhow::Result<()> {
     let share = share(shape);
     let (packets, octets) = (share.packets_percent, share.bytes_percent);
     if options.json {
-        println!(
+        fumocast_tests::print_line!(
             "{}",
             json!({ "mebibytes": mebibytes, "packets_percent": packets, "bytes_percent": octets })
         );
     } else {
-        println!(
+        fumocast_tests::print_line!(
             "{mebibytes} MiB: tables are {packets:.2} % of packets, {octets:.2} % of octets\n\n\
              loss     received data symbols that find no table (that waited for one), by mean burst\n\
              \x20              even              8             32            128   late tune-in"
@@ -83,7 +86,7 @@ fn size(options: &Options, mebibytes: u64) -> anyhow::Result<()> {
         line(options, mebibytes, shape, percent);
     }
     if !options.json {
-        println!();
+        fumocast_tests::print_line!();
     }
     Ok(())
 }
@@ -102,7 +105,7 @@ fn line(options: &Options, mebibytes: u64, shape: PlanShape, percent: u8) {
     #[expect(clippy::cast_precision_loss, reason = "few runs")]
     let missed = missed / late_runs as f64;
     if options.json {
-        println!(
+        fumocast_tests::print_line!(
             "{}",
             json!({
                 "mebibytes": mebibytes, "loss_percent": percent, "bursts": BURSTS,
@@ -111,18 +114,21 @@ fn line(options: &Options, mebibytes: u64, shape: PlanShape, percent: u8) {
             })
         );
     } else {
-        print!("{percent:3} % ");
-        for (unproven, waited) in unproven.into_iter().zip(waited) {
-            print!("{unproven:6.2} % ({waited:3.0})");
-        }
-        println!("{missed:6.2} segments");
+        let shown: String = unproven
+            .into_iter()
+            .zip(waited)
+            .map(|(unproven, waited)| format!("{unproven:6.2} % ({waited:3.0})"))
+            .collect();
+        fumocast_tests::print_line!("{percent:3} % {shown}{missed:6.2} segments");
     }
 }
 
 fn servers(options: &Options) -> anyhow::Result<()> {
     let plan = Plan::new()?;
     if !options.json {
-        println!("loss, burst   servers   packets of each   of one alone   received twice");
+        fumocast_tests::print_line!(
+            "loss, burst   servers   packets of each   of one alone   received twice"
+        );
     }
     for (percent, burst) in [(0_u8, 1.0), (10, 1.0), (30, 1.0), (30, 32.0)] {
         let loss = Loss { share: f64::from(percent) / 100.0, burst };
@@ -133,7 +139,7 @@ fn servers(options: &Options) -> anyhow::Result<()> {
             #[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 packets")]
             let share = done.packets_of_each as f64 / alone as f64;
             if options.json {
-                println!(
+                fumocast_tests::print_line!(
                     "{}",
                     json!({
                         "loss_percent": percent, "burst": burst, "share_of_one_alone": share,
@@ -141,9 +147,10 @@ fn servers(options: &Options) -> anyhow::Result<()> {
                     })
                 );
             } else {
-                println!(
+                fumocast_tests::print_line!(
                     "{percent:3} % {burst:5} {servers:11} {:17} {share:14.3} {:13}",
-                    done.packets_of_each, done.symbols_twice
+                    done.packets_of_each,
+                    done.symbols_twice
                 );
             }
         }

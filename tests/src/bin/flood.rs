@@ -44,7 +44,7 @@ fn main() -> anyhow::Result<ExitCode> {
         loss_percent: options.loss,
         seed: options.seed,
     })?;
-    println!("{}", serde_json::to_string_pretty(&outcome)?);
+    fumocast_tests::print_line!("{}", serde_json::to_string_pretty(&outcome)?);
     let kept = outcome.forged_taken == 0 && outcome.completion <= 1.05;
     Ok(if kept { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

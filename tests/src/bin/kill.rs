@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("kill: {error:#}");
+            proto_cli::note!("kill: {error:#}");
             Exit::Configuration.into()
         }
     }
@@ -28,7 +28,7 @@ fn run() -> anyhow::Result<ExitCode> {
     }
     let options = Options::parse();
     let outcome = kill::run(&std::env::current_exe()?, &options)?;
-    println!(
+    fumocast_tests::print_line!(
         "{} kills, {} symbols and {} blocks acknowledged, {} table symbols found, {} images finished, \
          {} sectors damaged, {} files cut off",
         outcome.cycles,
@@ -39,6 +39,6 @@ fn run() -> anyhow::Result<ExitCode> {
         outcome.damaged,
         outcome.truncated,
     );
-    outcome.breaches.iter().for_each(|breach| println!("breach: {breach}"));
+    outcome.breaches.iter().for_each(|breach| fumocast_tests::print_line!("breach: {breach}"));
     Ok(if outcome.breaches.is_empty() { ExitCode::SUCCESS } else { Exit::Breach.into() })
 }

@@ -14,7 +14,7 @@ fn main() -> ExitCode {
     if words.first().is_some_and(|word| word == "role") {
         let role = words.get(1..).and_then(subprocesses::run);
         return role.unwrap_or_else(|| {
-            eprintln!("lab: no such role");
+            proto_cli::note!("lab: no such role");
             Exit::Usage.into()
         });
     }
@@ -23,7 +23,7 @@ fn main() -> ExitCode {
     }
     let options = Options::parse();
     if let Err(problem) = options.check() {
-        eprintln!("lab: {problem}");
+        proto_cli::note!("lab: {problem}");
         return Exit::Usage.into();
     }
     run::run(options).into()
@@ -36,11 +36,14 @@ fn measure(options: &span::Options) -> ExitCode {
         .and_then(|program| span::run(&program, options));
     match measured {
         Ok(report) => {
-            println!("{}", serde_json::to_string_pretty(&report).expect("plain data is JSON"));
+            fumocast_tests::print_line!(
+                "{}",
+                serde_json::to_string_pretty(&report).expect("plain data is JSON")
+            );
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("lab span: {error:#}");
+            proto_cli::note!("lab span: {error:#}");
             Exit::Configuration.into()
         }
     }

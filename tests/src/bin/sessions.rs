@@ -45,26 +45,34 @@ fn main() -> ExitCode {
     let outcome = match outcome {
         Ok(outcome) => outcome,
         Err(error) => {
-            eprintln!("sessions: {error:#}");
+            proto_cli::note!("sessions: {error:#}");
             return ExitCode::from(4);
         }
     };
     if options.json {
-        println!("{}", json!({"load": load, "outcome": outcome}));
+        fumocast_tests::print_line!("{}", json!({"load": load, "outcome": outcome}));
     } else {
-        println!(
+        fumocast_tests::print_line!(
             "{} devices, {} messages a session, {} connections, {} rounds, {} processors shared \
              with the load",
-            load.devices, outcome.messages, load.connections, load.rounds, outcome.processors
+            load.devices,
+            outcome.messages,
+            load.connections,
+            load.rounds,
+            outcome.processors
         );
         for figure in &outcome.figures {
-            println!(
+            fumocast_tests::print_line!(
                 "{:<12}{:>8.0} sessions a second{:>8.0} for each second of processor time",
-                figure.kind, figure.sessions_per_second, figure.sessions_per_cpu_second
+                figure.kind,
+                figure.sessions_per_second,
+                figure.sessions_per_cpu_second
             );
         }
         let [xml, wbxml] = outcome.ratios;
-        println!("ratio to the bare server: {xml:.2} with XML, {wbxml:.2} with WBXML");
+        fumocast_tests::print_line!(
+            "ratio to the bare server: {xml:.2} with XML, {wbxml:.2} with WBXML"
+        );
     }
     let is_enough = outcome.ratios.iter().all(|ratio| *ratio >= LEAST_RATIO);
     if is_enough { ExitCode::SUCCESS } else { ExitCode::from(9) }

@@ -92,7 +92,7 @@ fn main() -> ExitCode {
     match run(Cli::parse().command) {
         Ok(answer) => match serde_json::to_string(&answer) {
             Ok(line) => {
-                println!("{line}");
+                fumocast_tests::print_line!("{line}");
                 exit_code(&answer).into()
             }
             Err(error) => failed(&error.into()),
@@ -102,7 +102,7 @@ fn main() -> ExitCode {
 }
 
 fn failed(error: &anyhow::Error) -> ExitCode {
-    eprintln!("failed to take the step: {error:#}");
+    proto_cli::note!("failed to take the step: {error:#}");
     ExitCode::from(3)
 }
 

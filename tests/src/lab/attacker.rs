@@ -60,10 +60,10 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> anyhow::Result<()> {
             failed = mouth.send_to(forged, SocketAddr::V4(channel)).err();
         });
         if let Err(error) = handled {
-            eprintln!("forger: not FLUTE: {error}");
+            proto_cli::note!("forger: not FLUTE: {error}");
         }
         if let Some(error) = failed {
-            eprintln!("forger: {error}");
+            proto_cli::note!("forger: {error}");
         }
     }
 }

@@ -28,7 +28,7 @@ pub fn run(words: &[String]) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("hook: {error}");
+            proto_cli::note!("hook: {error}");
             ExitCode::FAILURE
         }
     }

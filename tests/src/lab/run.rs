@@ -3,7 +3,6 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -39,7 +38,7 @@ pub fn run(options: Options) -> Exit {
         Err(error) => Err(error.into()),
     };
     outcome.unwrap_or_else(|error| {
-        eprintln!("lab: {error:#}");
+        proto_cli::note!("lab: {error:#}");
         exit::exit_of(&error)
     })
 }
@@ -61,7 +60,7 @@ async fn run_in_folder(options: Options) -> anyhow::Result<Exit> {
     let is_complete = report.as_ref().is_ok_and(|report| report.outcome == Outcome::Complete);
     if !is_complete {
         folder.keep();
-        eprintln!("lab: logs and folders are kept in {}", folder.path().display());
+        proto_cli::note!("lab: logs and folders are kept in {}", folder.path().display());
     }
     let report = report?;
     print(&report, &options)?;
@@ -84,9 +83,7 @@ fn print(report: &Report, options: &Options) -> anyhow::Result<()> {
         text.push_str(&serde_json::to_string(report)?);
         text.push('\n');
     }
-    // Who has stopped reading, as in `lab | head`, still gets the exit code.
-    drop(std::io::stdout().write_all(text.as_bytes()));
-    Ok(())
+    proto_cli::output::print(text).context("print the report")
 }
 
 /// A run that is under way.

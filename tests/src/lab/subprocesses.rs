@@ -22,7 +22,7 @@ pub fn run(words: &[OsString]) -> Option<ExitCode> {
     let background = |run: &dyn Fn() -> anyhow::Result<ExitCode>| {
         let outcome = die_with_parent().context("die with the lab").and_then(|()| run());
         outcome.unwrap_or_else(|error| {
-            eprintln!("lab role: {error:#}");
+            proto_cli::note!("lab role: {error:#}");
             ExitCode::FAILURE
         })
     };

@@ -29,7 +29,7 @@ pub fn run(words: &[String]) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("user: {error}");
+            proto_cli::note!("user: {error}");
             ExitCode::FAILURE
         }
     }

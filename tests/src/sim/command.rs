@@ -156,10 +156,10 @@ pub fn main(options: &Options) -> ExitCode {
     });
     bar.finish_and_clear();
     if options.json {
-        println!("{}", serde_json::to_string(&summary).unwrap_or_default());
+        crate::print_line!("{}", serde_json::to_string(&summary).unwrap_or_default());
     } else {
         let Summary { worlds, events, failing } = &summary;
-        println!("{worlds} worlds, {events} events, {} failing", failing.len());
+        crate::print_line!("{worlds} worlds, {events} events, {} failing", failing.len());
     }
     exit(summary.failing.is_empty())
 }
@@ -169,23 +169,25 @@ fn one(options: &Options, bug: Option<InjectedBug>) -> ExitCode {
     let keep = if options.trace { Recording::Lines } else { Recording::Digest };
     let scenario = Scenario::draw(options.seed);
     if options.trace {
-        println!("{} devices: {:?}", scenario.devices.len(), scenario.devices);
-        println!("{} image servers, {:?}", scenario.servers, scenario.bridge);
-        println!("object: {:?}", scenario.package.object.oti.parameters());
+        crate::print_line!("{} devices: {:?}", scenario.devices.len(), scenario.devices);
+        crate::print_line!("{} image servers, {:?}", scenario.servers, scenario.bridge);
+        crate::print_line!("object: {:?}", scenario.package.object.oti.parameters());
         for window in &scenario.windows {
-            println!(
+            crate::print_line!(
                 "window from {} to {}, ordered {}",
-                window.opens, window.closes, window.ordered
+                window.opens,
+                window.closes,
+                window.ordered
             );
         }
-        println!("calm from {}", scenario.calm);
+        crate::print_line!("calm from {}", scenario.calm);
         for (number, fault) in scenario.faults.iter().enumerate() {
             let left_out = if options.without.contains(&number) { " (left out)" } else { "" };
-            println!("fault {number}: {fault}{left_out}");
+            crate::print_line!("fault {number}: {fault}{left_out}");
         }
     }
     let outcome = simulation::run(scenario.without(&options.without), keep, bug);
-    outcome.lines.iter().for_each(|line| println!("{line}"));
+    outcome.lines.iter().for_each(|line| crate::print_line!("{line}"));
     if options.json {
         let shown = serde_json::json!({
             "seed": options.seed,
@@ -193,11 +195,15 @@ fn one(options: &Options, bug: Option<InjectedBug>) -> ExitCode {
             "digest": outcome.digest.to_string(),
             "events": outcome.events,
         });
-        println!("{shown}");
+        crate::print_line!("{shown}");
     } else {
         let (seed, digest) = (options.seed, outcome.digest);
-        println!("seed {seed}: {} events until {}, digest {digest}", outcome.events, outcome.at);
-        outcome.breaches.iter().for_each(|breach| println!("BREACH: {breach}"));
+        crate::print_line!(
+            "seed {seed}: {} events until {}, digest {digest}",
+            outcome.events,
+            outcome.at
+        );
+        outcome.breaches.iter().for_each(|breach| crate::print_line!("BREACH: {breach}"));
     }
     exit(outcome.breaches.is_empty())
 }
@@ -229,7 +235,7 @@ fn known_failures(options: &Options) -> ExitCode {
     });
     let changed = changed.into_inner();
     if !options.json {
-        println!("{} worlds are known to fail, {changed} differ", known.len());
+        crate::print_line!("{} worlds are known to fail, {changed} differ", known.len());
     }
     exit(changed == 0)
 }
@@ -238,26 +244,29 @@ fn show_known(known: &KnownFailure, difference: Option<&Outcome>, json: bool) {
     let KnownFailure { seed, events, breaches } = known;
     if json {
         let now = difference.map(|now| serde_json::json!([now.events, now.breaches]));
-        println!("{}", serde_json::json!({ "seed": seed, "differs": now }));
+        crate::print_line!("{}", serde_json::json!({ "seed": seed, "differs": now }));
         return;
     }
     match difference {
-        None => println!("seed {seed} fails as before: {}", breaches.join("; ")),
+        None => crate::print_line!("seed {seed} fails as before: {}", breaches.join("; ")),
         Some(now) => {
-            println!("seed {seed} differs, expected {events} events: {}", breaches.join("; "));
-            println!("  got {} events: {}", now.events, now.breaches.join("; "));
+            crate::print_line!(
+                "seed {seed} differs, expected {events} events: {}",
+                breaches.join("; ")
+            );
+            crate::print_line!("  got {} events: {}", now.events, now.breaches.join("; "));
         }
     }
 }
 
 fn report(failing: &Failing, json: bool) {
     if json {
-        println!("{}", serde_json::to_string(failing).unwrap_or_default());
+        crate::print_line!("{}", serde_json::to_string(failing).unwrap_or_default());
         return;
     }
-    println!("seed {} fails: {}", failing.seed, failing.breaches.join("; "));
-    failing.faults.iter().for_each(|fault| println!("  {fault}"));
-    println!("  {}", failing.replay);
+    crate::print_line!("seed {} fails: {}", failing.seed, failing.breaches.join("; "));
+    failing.faults.iter().for_each(|fault| crate::print_line!("  {fault}"));
+    crate::print_line!("  {}", failing.replay);
 }
 
 fn exit(well: bool) -> ExitCode {

@@ -1,5 +1,11 @@
 //! The repository keeps its rules; `cargo tidy` prints what each has checked.
 
+#![allow(
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "the output of a test is for the person who runs it"
+)]
+
 use tidy::{
     assert_clean,
     rules::{RULES, Workspace},

@@ -1,12 +1,17 @@
 //! Writes the first inputs of every fuzz target: `fuzz-seeds DIR` fills `DIR/<target>/`.
 
-use std::{fs, path::PathBuf, process::ExitCode};
+use std::{
+    fs,
+    io::{self, Write as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 use fuzz_entry::ENTRIES;
 
 fn main() -> ExitCode {
     let Some(top) = std::env::args_os().nth(1).map(PathBuf::from) else {
-        eprintln!("usage: fuzz-seeds DIR");
+        writeln!(io::stderr(), "usage: fuzz-seeds DIR").ok();
         return ExitCode::from(2);
     };
     for entry in ENTRIES {
@@ -18,7 +23,8 @@ fn main() -> ExitCode {
             })
         });
         if let Err(error) = written {
-            eprintln!("failed to write seeds to {}: {error}", folder.display());
+            let folder = folder.display();
+            writeln!(io::stderr(), "failed to write seeds to {folder}: {error}").ok();
             return ExitCode::FAILURE;
         }
     }
