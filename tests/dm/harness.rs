@@ -250,6 +250,7 @@ impl Harness {
             | MessageOutcome::NotStored
             | MessageOutcome::MediaType
             | MessageOutcome::TooLarge(_)
+            | MessageOutcome::BodyTimeout
             | MessageOutcome::NotSyncMl(_)
             | MessageOutcome::NoCertificate) => panic!("{outcome:?}"),
         }

@@ -71,6 +71,8 @@ pub enum MessageOutcome {
     MediaType,
     /// The message has more octets than this limit.
     TooLarge(usize),
+    /// The body has not come in time.
+    BodyTimeout,
     /// The body or its HMAC does not parse.
     NotSyncMl(String),
     /// The peer has no certificate of the device.

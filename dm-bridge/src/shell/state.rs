@@ -69,17 +69,24 @@ fn utc() -> Utc {
 /// Limits on what the DM side of a server admits at once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Admission {
-    /// Messages handled at once.
+    /// Messages handled at once, from the end of their bodies.
     pub messages: usize,
     /// Sessions open at once.
     pub sessions: usize,
+    /// Time limit of the body of a message.
+    pub body_timeout: Duration,
     /// Time after which a rejected device may retry.
     pub retry_after: Duration,
 }
 
 impl Default for Admission {
     fn default() -> Self {
-        Self { messages: 256, sessions: 2_048, retry_after: Duration::from_secs(5) }
+        Self {
+            messages: 256,
+            sessions: 2_048,
+            body_timeout: Duration::from_secs(10),
+            retry_after: Duration::from_secs(5),
+        }
     }
 }
 

@@ -280,6 +280,7 @@ impl Bridge {
             | MessageOutcome::NotStored
             | MessageOutcome::MediaType
             | MessageOutcome::TooLarge(_)
+            | MessageOutcome::BodyTimeout
             | MessageOutcome::NotSyncMl(_)
             | MessageOutcome::NoCertificate => unreachable!("an outcome of the shell"),
         }

@@ -22,6 +22,7 @@ use proto::{
     ids::DeviceId,
     wire::WireError,
 };
+use tokio::time::timeout;
 
 use super::super::{
     state::{AuthFailureLimiter, Shared},
@@ -69,6 +70,10 @@ fn response_to(outcome: MessageOutcome, retry_after: Duration) -> (&'static str,
             let text = format!("a message has at most {limit} octets\n");
             ("too_large", (StatusCode::PAYLOAD_TOO_LARGE, text).into_response())
         }
+        MessageOutcome::BodyTimeout => {
+            let text = "the body has not come in time\n";
+            ("body_timeout", (StatusCode::REQUEST_TIMEOUT, text).into_response())
+        }
         MessageOutcome::NotSyncMl(error) => {
             ("not_syncml", (StatusCode::BAD_REQUEST, format!("{error}\n")).into_response())
         }
@@ -106,10 +111,15 @@ async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> Messag
     if let Some(wait) = auth_limiter(shared).wait(now, peer.address.ip()) {
         return MessageOutcome::LockedOut(wait);
     }
-    let Ok(_permit) = shared.dm_permits.try_acquire() else { return MessageOutcome::Overloaded };
     let Some(encoding) = encoding_of(headers) else { return MessageOutcome::MediaType };
     let limit = shared.limits.message_bytes;
-    let Ok(bytes) = to_bytes(body, limit).await else { return MessageOutcome::TooLarge(limit) };
+    let bytes = match timeout(shared.admission.body_timeout, to_bytes(body, limit)).await {
+        Ok(Ok(bytes)) => bytes,
+        Ok(Err(_)) => return MessageOutcome::TooLarge(limit),
+        Err(_) => return MessageOutcome::BodyTimeout,
+    };
+    // spec: security 7.2 (stalled bodies)
+    let Ok(_permit) = shared.dm_permits.try_acquire() else { return MessageOutcome::Overloaded };
     let limits = encoding::Limits { message_bytes: limit, ..encoding::Limits::default() };
     let message = match encoding.parse(&bytes, &limits) {
         Ok(message) => message,
@@ -171,6 +181,7 @@ fn count_auth(shared: &Shared, peer: &Peer, claim: &str, outcome: &MessageOutcom
         | MessageOutcome::NotStored
         | MessageOutcome::MediaType
         | MessageOutcome::TooLarge(_)
+        | MessageOutcome::BodyTimeout
         | MessageOutcome::NotSyncMl(_)
         | MessageOutcome::NoCertificate => {}
     }

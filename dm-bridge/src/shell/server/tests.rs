@@ -2,6 +2,7 @@
 
 mod device;
 mod download;
+mod strangers;
 
 use std::{
     path::Path,
