@@ -1,4 +1,4 @@
-//! SHA-256, HMAC-SHA1, Ed25519, AES-256-GCM, random numbers and constant-time comparison; the only
+//! SHA-256, HMAC of SHA-1 and SHA-256, Ed25519, AES-256-GCM, random numbers and constant-time comparison; the only
 //! user of `ring` besides TLS set-up.
 
 use std::fmt;
@@ -124,6 +124,16 @@ pub fn hmac_sha1(key: &[u8], octets: &[u8]) -> [u8; 20] {
     let mut tag = [0; 20];
     tag.copy_from_slice(hmac::sign(&key, octets).as_ref());
     tag
+}
+
+/// Returns HMAC-SHA-256 of the concatenation of `parts`.
+#[must_use]
+pub fn hmac_sha256(key: &[u8; 32], parts: &[&[u8]]) -> Digest {
+    let mut context = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, key));
+    parts.iter().for_each(|part| context.update(part));
+    let mut tag = [0; Digest::LEN];
+    tag.copy_from_slice(context.sign().as_ref());
+    Digest(tag)
 }
 
 /// Compares two secrets in a time that depends on their lengths alone.
@@ -389,6 +399,18 @@ mod tests {
         assert!(equal_in_constant_time(b"abc", b"abc"));
         assert!(!equal_in_constant_time(b"abc", b"abd"));
         assert!(!equal_in_constant_time(b"abc", b"abcd"));
+    }
+
+    /// Test case 4 of RFC 4231 has a key of 25 octets; a key is padded with zeros to the block.
+    #[test]
+    fn hmac_sha256_is_that_of_rfc_4231() {
+        let mut key = [0; 32];
+        key.iter_mut().zip(1..=25).for_each(|(octet, value)| *octet = value);
+        let tag = hmac_sha256(&key, &[&[0xcd; 20], &[0xcd; 30]]);
+        assert_eq!(
+            tag.to_string(),
+            "82558a389a443c0ea4cc819899f2083a85f0faa3e578f8077a2e3ff46729665b"
+        );
     }
 
     #[test]
