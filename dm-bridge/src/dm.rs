@@ -4,9 +4,11 @@
 //! | --- | --- |
 //! | [`context`] | the stored rows that concern one device |
 //! | [`session`] | one authenticated DM session: package order, tasks, packing |
-//! | [`auth`] | authentication of devices: credentials, nonces, failures |
+//! | [`auth`] | authentication of devices: credentials and nonces |
+//! | [`proof`] | the proof of a message, or a refusal with a challenge |
 //! | `server_auth` | authentication of this server to the device |
 //! | `incoming` | values and reports of a device: their effect on its rows |
+//! | [`limiter`] | wrong proofs, counted by address and claimed device, and by address |
 //! | [`message`] | messages received and sent, and the outcome of each |
 //! | [`outbox`] | commands to a device: planned, packed, sent, awaiting their Status |
 //! | `capabilities` | capabilities of a device |
@@ -15,8 +17,9 @@
 //! | `inventory` | software components: inventory and operations |
 //! | [`update_request`] | updates that a device or its user requests |
 //!
-//! A peer that is not authenticated has no session: its challenge lives in the device's row, and a
-//! [`session::DmSession`] begins with the credential that was accepted.
+//! A peer that is not authenticated has no session, and leaves nothing in the store: its challenge is
+//! computed ([`challenge`](crate::fleet::challenge)), and a [`session::DmSession`] begins with the
+//! credential that was accepted.
 
 mod arming_sequence;
 pub mod auth;
@@ -24,8 +27,10 @@ mod capabilities;
 pub mod context;
 mod incoming;
 mod inventory;
+pub mod limiter;
 pub mod message;
 pub mod outbox;
+pub mod proof;
 mod server_auth;
 pub mod session;
 mod tasks;

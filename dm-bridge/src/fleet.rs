@@ -3,6 +3,8 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`device`] | a device, its credentials and nonces |
+//! | [`address`] | addresses of peers, and those that a device has proved itself from |
+//! | [`challenge`] | nonces of challenges, computed and not stored |
 //! | [`profile`] | quirks of the clients of a class |
 //! | [`components`] | the software components of a device, and operations on them |
 //! | [`policy`] | the desired policy of a device |
@@ -12,8 +14,10 @@
 //! | [`audit`] | the chained log of changes |
 //! | [`memory`] | the store for tests and trials |
 
+pub mod address;
 pub mod attempt;
 pub mod audit;
+pub mod challenge;
 pub mod components;
 pub mod device;
 pub mod memory;

@@ -15,22 +15,22 @@
 //! # The way of a DM message
 //!
 //! An ordinary message inside a session, in WBXML: it answers the writes of one step of arming and
-//! gets the commands of the next. It changes no row; functions of 19 files run. With an audit note
-//! to store they are 25, with the row of a device and the begin of arming 38.
+//! gets the commands of the next. It changes no row; functions of 18 files run. With an audit note
+//! to store they are 24, with the row of a device and the begin of arming 37.
 //!
 //! 1. [`shell::http::dm::post`] receives the request
-//! 2. [`shell::state::AuthFailureLimiter::wait`] rejects an address that has failed too often
-//! 3. [`proto::dm::encoding::Encoding::parse`] parses the body within the limits
-//! 4. [`proto::dm::wbxml::parse`] reads the WBXML form
-//! 5. [`proto::wire::Reader::take`] bounds each token
-//! 6. [`proto::dm::encoding::read::message`] makes a message of the elements
-//! 7. [`proto::dm::syncml::Verb::from_name`] names the command that a Status answers
-//! 8. [`proto::ids::DeviceId::from_str`] validates the device id
-//! 9. [`app::message_handler::SessionTable::admit`] admits one more message
-//! 10. [`app::message_handler::DeviceSession::handle`] has the rows of the device and its session
-//! 11. [`proto::crypto::sha256`] recognises a repetition
-//! 12. [`proto::time::Utc::since`] expires the cached rows
-//! 13. [`dm::session::DmSession::receive`] verifies that the message continues the session
+//! 2. [`proto::dm::encoding::Encoding::parse`] parses the body within the limits
+//! 3. [`proto::dm::wbxml::parse`] reads the WBXML form
+//! 4. [`proto::wire::Reader::take`] bounds each token
+//! 5. [`proto::dm::encoding::read::message`] makes a message of the elements
+//! 6. [`proto::dm::syncml::Verb::from_name`] names the command that a Status answers
+//! 7. [`proto::ids::DeviceId::from_str`] validates the device id
+//! 8. [`app::message_handler::SessionTable::admit`] admits one more message
+//! 9. [`app::message_handler::DeviceSession::handle`] has the rows of the device and its session
+//! 10. [`proto::crypto::sha256`] recognises a repetition
+//! 11. [`proto::time::Utc::since`] expires the cached rows
+//! 12. [`dm::session::DmSession::proceed`] verifies that the message continues the session
+//! 13. [`dm::session::AuthenticatedMessage::respond`] makes the reply
 //! 14. [`dm::session::DmSession::handle_commands`] routes each command to its owner
 //! 15. [`dm::server_auth::ServerAuth::on_accepted`] handles the Status of our header
 //! 16. [`dm::outbox::Outbox::on_status`] finds the command that a Status answers
@@ -39,7 +39,7 @@
 //! 19. [`dm::arming_sequence::ArmingSequence::next`] returns the commands of the next step
 //! 20. [`dm::outbox::Outbox::pack`] packs them up to the device's message size
 //! 21. [`dm::message::MessageBuilder::push_group`] numbers them
-//! 22. [`dm::message::InboundMessage::answer`] encodes the reply
+//! 22. [`dm::message::InboundMessage::encode`] encodes the reply
 //! 23. [`proto::dm::encoding::write::message`] writes its elements in the order of the DTD
 //! 24. [`proto::dm::code::Format::as_word`] names the format of a value
 //! 25. [`app::message_handler::store_changes`] stores what has changed
@@ -68,6 +68,7 @@
 //! [`dm::arming_sequence::ArmingSequence::next`]: dm/arming_sequence/struct.ArmingSequence.html#method.next
 //! [`dm::arming_sequence::ArmingSequence::on_write_status`]: dm/arming_sequence/struct.ArmingSequence.html#method.on_write_status
 //! [`dm::message::MessageBuilder::push_group`]: dm/message/struct.MessageBuilder.html#method.push_group
+//! [`dm::message::InboundMessage::encode`]: dm/message/struct.InboundMessage.html#method.encode
 //! [`dm::outbox::Outbox::on_status`]: dm/outbox/struct.Outbox.html#method.on_status
 //! [`dm::outbox::Outbox::pack`]: dm/outbox/struct.Outbox.html#method.pack
 //! [`dm::server_auth::ServerAuth::on_accepted`]: dm/server_auth/struct.ServerAuth.html#method.on_accepted

@@ -224,7 +224,8 @@ impl Harness {
         let token = post.url.split_once("s=").map(|(_, token)| token);
         let mac = post.mac.as_deref().map(|text| Mac::parse(text).unwrap());
         let mac = mac.as_ref();
-        let received = InboundMessage { bytes: &post.body, message: &message, token, mac };
+        let received =
+            InboundMessage { bytes: &post.body, message: &message, token, mac, network: None };
         let mut count = self.chance;
         let mut chance = || {
             count += 1;
@@ -239,6 +240,7 @@ impl Harness {
             MessageOutcome::Reply(spoken)
             | MessageOutcome::Replay(spoken)
             | MessageOutcome::AuthRequired(spoken)
+            | MessageOutcome::AuthStale(spoken)
             | MessageOutcome::AuthFailed(spoken)
             | MessageOutcome::UnknownDevice(spoken)
             | MessageOutcome::Busy(spoken) => {

@@ -11,10 +11,11 @@ use dm_bridge::{
         devices::{self, Enrolment, FreshSecrets},
     },
     campaign::reconcile::ReconcilePolicy,
+    dm::limiter::MAX_ADDRESS_FAILURES,
     shell::{
         data_dir::DataDir,
         server::{self, RunningServer, Settings},
-        state::{Admission, MAX_ADDRESS_FAILURES},
+        state::Admission,
         tls::TlsFiles,
     },
 };
@@ -99,6 +100,7 @@ impl World {
             plain_http: ListenPlain::LoopbackOnly,
             policy: ReconcilePolicy::default(),
             admission: Admission::default(),
+            trusted_proxies: Vec::new(),
         };
         let running = server::start(settings).await.unwrap();
         let enrolment = Enrolment {

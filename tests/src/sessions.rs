@@ -532,6 +532,7 @@ async fn start(
         plain_http: PlainHttp::LoopbackOnly,
         policy: ReconcilePolicy::default(),
         admission: Admission::default(),
+        trusted_proxies: Vec::new(),
     };
     Ok((server::start(settings).await?, keys.into()))
 }

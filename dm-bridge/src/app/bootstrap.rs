@@ -19,6 +19,7 @@ use super::{
     devices::{self, FreshSecrets},
 };
 use crate::fleet::{
+    address::ProvedFrom,
     audit::{Actor, Audit},
     device::{Device, DeviceAuth, DeviceNonce, Nonce, SERVER_ID, ServerCredentials},
     store::{FleetStore, StoreError},
@@ -103,9 +104,8 @@ fn rotate_credentials(device: &mut Device, secrets: FreshSecrets) -> w7::Account
         secret: Secret::new(&user, &password).into(),
         user: user.clone(),
         next_nonce: Some(Nonce(secrets.nonce)),
-        challenge: None,
-        failures: 0,
-        failing_since: Utc(0),
+        challenge_count: 0,
+        proved_from: ProvedFrom::default(),
     };
     device.server = Some(ServerCredentials {
         secret: Secret::for_kind(kind, SERVER_ID, &server_password).into(),

@@ -14,6 +14,7 @@ use serde::Serialize;
 
 use super::{AppError, PlainHttp, check_url};
 use crate::fleet::{
+    address::ProvedFrom,
     audit::{Actor, Audit},
     components::Components,
     device::{
@@ -98,9 +99,8 @@ pub async fn enrol(
             secret: Secret::new(&user, &password).into(),
             user,
             next_nonce: Some(Nonce(secrets.nonce)),
-            challenge: None,
-            failures: 0,
-            failing_since: Utc(0),
+            challenge_count: 0,
+            proved_from: ProvedFrom::default(),
         },
         server: Some(ServerCredentials {
             secret: Secret::for_kind(enrolment.auth, SERVER_ID, &server_password).into(),

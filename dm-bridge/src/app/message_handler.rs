@@ -1,5 +1,5 @@
-//! One DM message in, one out: stored rows are loaded before it is handled, and stored before the
-//! reply is sent. Between messages, a bounded table has the sessions of all devices.
+//! One DM message in, one out: the device's row is loaded to authenticate it and the other rows to
+//! handle it; changes are stored before the reply is sent. Between messages, a bounded table has the sessions of all devices.
 //!
 //! A slot is active from the admission of a message until a message leaves with no session open, so
 //! the limit holds also while many first messages are in flight. The state of a closed session is
@@ -19,16 +19,21 @@ use proto::{
 };
 
 use crate::{
-    campaign::model::{CampaignState, DeliveryMethod},
+    campaign::model::CampaignState,
     dm::{
         Limits,
-        context::{Context, DeviceContext, campaign_of, changes_since, latest, mark_stored},
+        context::{
+            AuthContext, Context, DeviceContext, campaign_of, changes_since, latest, mark_stored,
+        },
         message::{InboundMessage, MessageOutcome, OutboundMessage},
-        session::DmSession,
+        proof::unknown_device,
+        session::{AuthenticatedMessage, DmSession},
     },
     fleet::{
         attempt::{ArmingAttempt, ArmingPhase},
         audit::{Actor, Audit},
+        challenge::{ChallengeKeys, Period},
+        device::Device,
         store::{FleetStore, StoreError},
     },
     random::RandomBytes,
@@ -58,8 +63,10 @@ impl DeviceSession {
         self.session.as_ref().is_some_and(|session| !session.is_finished())
     }
 
-    /// Handles a message that claims to come from `id`: loads its rows, lets the session reply, and
-    /// stores the changes. Retries when another writer has changed a row.
+    /// Handles a message that claims to come from `id`: loads its row, authenticates the message,
+    /// loads the other rows, lets the session reply, and stores the changes. For a peer without
+    /// proof only the row is loaded, and nothing is stored. Retries when another writer has changed
+    /// a row.
     ///
     /// # Errors
     ///
@@ -82,58 +89,142 @@ impl DeviceSession {
         let mut cached = self.context.take().filter(|(read, _)| is_fresh(*read));
         let mut retries = 0;
         loop {
-            let loaded = match cached.take() {
-                Some((_, stored)) => Some(stored),
-                None => load(store, id).await?,
+            // spec: security 7.2 (work before proof)
+            let found = match &cached {
+                Some((_, stored)) => Some(stored.device.clone()),
+                None => store.device(id).await?,
             };
-            let Some(mut before) = loaded else {
-                return Ok(MessageOutcome::unknown_device(inbound, limits));
+            let Some(row) = found else {
+                return handle_unknown(store, (now, limits), inbound, random).await;
+            };
+            let mut device = row.clone();
+            let at = (now, limits);
+            let message =
+                match self.authenticate(store, at, &mut device, inbound, &mut *random).await? {
+                    Ok(message) => message,
+                    Err(refused) => {
+                        self.context = cached;
+                        return Ok(refused);
+                    }
+                };
+            let mut before = match cached.take() {
+                Some((_, stored)) => stored,
+                None => load(store, row).await?,
             };
             if asks_for_update(inbound.message) {
                 add_running_campaigns(store, &mut before).await?;
             }
-            let mut stored = before.clone();
-            let ctx = &mut Context { stored: &mut stored, now, random };
-            let (outcome, session) =
-                DmSession::receive(self.session.as_deref(), ctx, inbound, limits);
+            let mut stored = DeviceContext { device, ..before.clone() };
+            let (reply, session) =
+                respond(store, &message, &mut stored, inbound, (now, &mut *random)).await?;
             match store_changes(store, now, &before, &stored).await {
                 Ok(()) => {
-                    if let (Some(session), MessageOutcome::Reply(reply)) = (session, &outcome) {
-                        mark_stored(&before, &mut stored);
-                        self.context = (!session.is_finished()).then_some((now, stored));
-                        self.session = Some(session);
-                        self.last_reply = Some((digest, reply.clone()));
-                    }
-                    return Ok(outcome);
+                    mark_stored(&before, &mut stored);
+                    stored.packages.clear();
+                    self.context = (!session.is_finished()).then_some((now, stored));
+                    self.session = Some(session);
+                    self.last_reply = Some((digest, reply.clone()));
+                    return Ok(MessageOutcome::Reply(reply));
                 }
                 Err(StoreError::Conflict(_)) if retries < MAX_RETRIES => retries += 1,
                 Err(error) => return Err(error),
             }
         }
     }
+
+    /// Authenticates a message, unless it continues the session without a proof of its own.
+    async fn authenticate(
+        &self,
+        store: &dyn FleetStore,
+        (now, limits): (Utc, Limits),
+        device: &mut Device,
+        inbound: InboundMessage<'_>,
+        random: RandomBytes<'_>,
+    ) -> Result<Result<AuthenticatedMessage, MessageOutcome>, StoreError> {
+        let current = self.session.as_deref();
+        if let Some(message) = current.and_then(|session| session.proceed(inbound)) {
+            return Ok(Ok(message));
+        }
+        let challenges = &challenge_keys(store, now).await?;
+        let ctx = &mut AuthContext { device, challenges, now, random };
+        Ok(DmSession::authenticate(current, ctx, inbound, limits))
+    }
 }
 
-/// Loads the context of a device; `None` when it is not enrolled.
+/// Returns the outcome of a message of a device that is not enrolled.
+///
+/// # Errors
+///
+/// [`StoreError`] when the keys of challenges cannot be loaded.
+pub async fn handle_unknown(
+    store: &dyn FleetStore,
+    (now, limits): (Utc, Limits),
+    inbound: InboundMessage<'_>,
+    random: RandomBytes<'_>,
+) -> Result<MessageOutcome, StoreError> {
+    let challenges = challenge_keys(store, now).await?;
+    Ok(unknown_device(inbound, &challenges, limits, random))
+}
+
+/// Loads the challenge keys of this period and the one before.
+///
+/// # Errors
+///
+/// [`StoreError`] when they cannot be loaded.
+pub async fn challenge_keys(store: &dyn FleetStore, now: Utc) -> Result<ChallengeKeys, StoreError> {
+    let period = Period::of(now);
+    let current = (period, store.challenge_key(period.day()).await?);
+    let before = match period.before() {
+        Some(before) if before.day() == period.day() => Some((before, current.1.clone())),
+        Some(before) => Some((before, store.challenge_key(before.day()).await?)),
+        None => None,
+    };
+    Ok(ChallengeKeys::new(current, before))
+}
+
+/// Loads the context of an enrolled device.
 ///
 /// # Errors
 ///
 /// [`StoreError`] when it cannot be loaded.
-pub async fn load(
-    store: &dyn FleetStore,
-    id: &DeviceId,
-) -> Result<Option<DeviceContext>, StoreError> {
-    let Some((device, attempts)) = store.device_with_attempts(id).await? else { return Ok(None) };
+pub async fn load(store: &dyn FleetStore, device: Device) -> Result<DeviceContext, StoreError> {
+    let attempts = store.device_attempts(&device.id).await?;
     let mut campaigns = Vec::new();
     for row in latest(&attempts).filter(|row| is_unsettled(row)) {
         campaigns.extend(store.campaign(row.campaign).await?);
     }
-    let mut packages = BTreeMap::new();
-    for campaign in
-        campaigns.iter().filter(|it| it.delivery.methods.contains(&DeliveryMethod::Direct))
-    {
-        packages.extend(store.package(campaign.id).await?.map(|package| (campaign.id, package)));
+    Ok(DeviceContext {
+        device,
+        attempts,
+        campaigns,
+        packages: BTreeMap::new(),
+        wanted_package: None,
+        notes: Vec::new(),
+    })
+}
+
+/// Handles an authenticated message; a bundle is read when the reply begins to send it, and the
+/// message is handled again with it.
+async fn respond(
+    store: &dyn FleetStore,
+    message: &AuthenticatedMessage,
+    stored: &mut DeviceContext,
+    inbound: InboundMessage<'_>,
+    (now, random): (Utc, RandomBytes<'_>),
+) -> Result<(OutboundMessage, Box<DmSession>), StoreError> {
+    loop {
+        let mut handled = stored.clone();
+        let ctx = &mut Context { stored: &mut handled, now, random: &mut *random };
+        let (reply, session) = message.clone().respond(ctx, inbound);
+        if let Some(id) = handled.wanted_package.take()
+            && let Some(package) = store.package(id).await?
+        {
+            stored.packages.insert(id, package);
+            continue;
+        }
+        *stored = handled;
+        return Ok((reply, session));
     }
-    Ok(Some(DeviceContext { device, attempts, campaigns, packages, notes: Vec::new() }))
 }
 
 /// Adds all running campaigns: a device that requests an update may get one that did not select it.
@@ -314,78 +405,4 @@ pub enum SlotUpdate {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn id(name: &str) -> DeviceId {
-        name.parse().unwrap()
-    }
-
-    fn table(limit: usize) -> SessionTable<u8> {
-        SessionTable::new(limit)
-    }
-
-    // test: oma-002 4 (admission limit)
-    #[test]
-    fn only_so_many_sessions_are_open_at_once() {
-        let mut table = table(2);
-        for name in ["a", "b"] {
-            assert!(table.admit(&id(name), Mono(0)).is_some());
-            table.release(&id(name), Mono(0), SlotUpdate::SessionOpen);
-        }
-        assert!(table.admit(&id("c"), Mono(0)).is_none());
-        assert!(table.admit(&id("a"), Mono(0)).is_some(), "an open session continues");
-        table.release(&id("a"), Mono(0), SlotUpdate::SessionClosed);
-        assert!(table.admit(&id("c"), Mono(0)).is_some());
-        table.release(&id("c"), Mono(0), SlotUpdate::SessionOpen);
-        assert!(table.admit(&id("a"), Mono(0)).is_none(), "its slot was given away");
-        assert_eq!(table.active(), 2);
-    }
-
-    #[test]
-    fn first_messages_in_flight_are_active_too() {
-        let mut table = table(1);
-        assert!(table.admit(&id("a"), Mono(0)).is_some());
-        assert!(table.admit(&id("b"), Mono(0)).is_none());
-        assert!(table.admit(&id("a"), Mono(0)).is_some(), "the same device again");
-        table.release(&id("a"), Mono(0), SlotUpdate::NoSession);
-        assert!(table.admit(&id("b"), Mono(0)).is_none());
-        table.release(&id("a"), Mono(0), SlotUpdate::NoSession);
-        assert!(table.admit(&id("b"), Mono(0)).is_some());
-        assert_eq!(table.active(), 1);
-    }
-
-    #[test]
-    fn a_device_without_a_session_is_not_stored() {
-        let mut table = table(4);
-        for number in 0..1_000 {
-            let unknown = id(&format!("unknown-{number}"));
-            assert!(table.admit(&unknown, Mono(0)).is_some());
-            table.release(&unknown, Mono(0), SlotUpdate::NoSession);
-        }
-        assert!(table.slots.is_empty() && table.active() == 0);
-    }
-
-    #[test]
-    fn an_idle_session_is_released() {
-        let mut table = table(1);
-        table.admit(&id("a"), Mono(0)).unwrap();
-        table.release(&id("a"), Mono(0), SlotUpdate::SessionOpen);
-        let just_before = Mono(0) + (SESSION_IDLE - Duration::from_millis(1));
-        assert!(table.admit(&id("b"), just_before).is_none());
-        assert!(table.admit(&id("b"), Mono(0) + SESSION_IDLE).is_some());
-        assert_eq!(table.active(), 1);
-    }
-
-    #[test]
-    fn a_closed_session_is_stored_for_a_while() {
-        let mut table: SessionTable<std::sync::Arc<()>> = SessionTable::new(1);
-        let first = table.admit(&id("a"), Mono(0)).unwrap();
-        table.release(&id("a"), Mono(0), SlotUpdate::SessionClosed);
-        let again = table.admit(&id("a"), Mono(0) + REPLY_RETENTION / 2).unwrap();
-        assert!(std::sync::Arc::ptr_eq(&first, &again));
-        table.release(&id("a"), Mono(0), SlotUpdate::SessionClosed);
-        let later = table.admit(&id("a"), Mono(0) + REPLY_RETENTION).unwrap();
-        assert!(!std::sync::Arc::ptr_eq(&first, &later));
-    }
-}
+mod tests;

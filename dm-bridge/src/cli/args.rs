@@ -9,6 +9,7 @@ pub mod device;
 use std::{net::SocketAddr, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand};
+use ipnet::IpNet;
 use proto::ids::ClassId;
 
 use self::{
@@ -154,6 +155,10 @@ pub struct ServeArgs {
     /// is the device id
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     pub client_ca: Option<PathBuf>,
+    /// Take the address of a client from the header Forwarded, or else X-Forwarded-For, of a proxy
+    /// in this network; repeatable. Wrong passwords are counted by address
+    #[arg(long, value_name = "CIDR")]
+    pub trusted_proxy: Vec<IpNet>,
     /// Allow plain HTTP beyond loopback; for laboratories
     #[arg(long)]
     pub insecure_http: bool,

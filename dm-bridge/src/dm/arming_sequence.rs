@@ -300,10 +300,14 @@ fn consent_prompt(
 }
 
 fn unicast_commands(
-    ctx: &Context<'_>,
+    ctx: &mut Context<'_>,
     capabilities: &Capabilities,
     row: &ArmingAttempt,
 ) -> CommandsResult {
+    let is_direct = row.delivery_method == DeliveryMethod::Direct;
+    if is_direct && !ctx.stored.packages.contains_key(&row.campaign) {
+        ctx.stored.wanted_package = Some(row.campaign);
+    }
     let campaign = campaign_of(ctx.stored, row.campaign);
     let window = campaign.and_then(|campaign| campaign.open_unicast_window(ctx.now));
     let held = capabilities.partial_package();

@@ -6,9 +6,21 @@ use proto::{ids::CampaignId, time::Utc};
 
 use crate::{
     campaign::model::Campaign,
-    fleet::{attempt::ArmingAttempt, device::Device, store::Change},
+    fleet::{attempt::ArmingAttempt, challenge::ChallengeKeys, device::Device, store::Change},
     random::RandomBytes,
 };
+
+/// The surroundings in which one message is authenticated: the row of its device alone.
+pub struct AuthContext<'a> {
+    /// The row of the device; changed when the device has proved itself.
+    pub device: &'a mut Device,
+    /// The keys of challenges.
+    pub challenges: &'a ChallengeKeys,
+    /// The time of the message.
+    pub now: Utc,
+    /// Random octets.
+    pub random: RandomBytes<'a>,
+}
 
 /// The surroundings in which one message is handled.
 pub struct Context<'a> {
@@ -32,8 +44,11 @@ pub struct DeviceContext {
     pub attempts: Vec<ArmingAttempt>,
     /// The campaigns of the open attempts; all running ones when the device requests an update.
     pub campaigns: Vec<Campaign>,
-    /// Bundles of the campaigns whose package may go inside the DM session.
+    /// Bundles that were read because a message had to send one.
     pub packages: BTreeMap<CampaignId, Arc<[u8]>>,
+    /// Campaign whose bundle was missing when a message had to send it: the caller reads it and
+    /// handles the message again.
+    pub wanted_package: Option<CampaignId>,
     /// Texts for the audit log.
     pub notes: Vec<String>,
 }

@@ -20,8 +20,9 @@ use proto::{
 
 use super::Limits;
 use crate::fleet::{
-    device::{Device, SERVER_ID},
-    profile::Quirk,
+    address::PeerNetwork,
+    device::SERVER_ID,
+    profile::{Profile, Quirk},
 };
 
 /// A message of a device, encoded and parsed.
@@ -35,6 +36,8 @@ pub struct InboundMessage<'a> {
     pub token: Option<&'a str>,
     /// The HMAC over the encoded message, from its HTTP header.
     pub mac: Option<&'a Mac>,
+    /// The network that its proof comes from, if it has a proof.
+    pub network: Option<PeerNetwork>,
 }
 
 /// A message to a device, in the encoding of its request.
@@ -55,9 +58,12 @@ pub enum MessageOutcome {
     Replay(OutboundMessage),
     /// No credential; the reply carries a challenge.
     AuthRequired(OutboundMessage),
+    /// A credential for a challenge that was answered already, which is not counted as wrong; the
+    /// reply carries a challenge.
+    AuthStale(OutboundMessage),
     /// Wrong credential; the reply carries a challenge.
     AuthFailed(OutboundMessage),
-    /// The device is not enrolled.
+    /// The device is not enrolled; the reply carries a challenge.
     UnknownDevice(OutboundMessage),
     /// All session slots are active; the reply carries the time to retry.
     Busy(OutboundMessage),
@@ -85,40 +91,41 @@ impl InboundMessage<'_> {
         Encoding::recognise(self.bytes)
     }
 
-    /// Encodes a reply by the profile of the device.
-    pub(super) fn answer(&self, device: &Device, reply: &Message) -> OutboundMessage {
-        let order = match device.profile.quirks.contains(&Quirk::TypeFirst) {
-            true => MetaOrder::TypeFirst,
-            false => MetaOrder::FormatFirst,
-        };
-        OutboundMessage { bytes: self.encoding().emit_ordered(reply, order).into(), mac: None }
+    /// Returns the name by which its row is looked up: the user of the HMAC, or the source.
+    // spec: security 7.2 (the name of a challenge)
+    #[must_use]
+    pub fn claim(&self) -> &str {
+        self.mac.map_or(&*self.message.header.source.uri, |mac| &mac.user)
     }
 
-    /// Encodes a refusal for a peer whose profile is not known.
-    fn refuse(
-        &self,
-        limits: Limits,
-        code: StatusCode,
-        respond_to: Option<String>,
-    ) -> OutboundMessage {
-        let mut refusal = refuse(self.message, limits, code, None);
-        refusal.header.respond_to = respond_to;
-        OutboundMessage { bytes: self.encoding().emit(&refusal).into(), mac: None }
+    /// Returns whether the message shows a proof, right or wrong.
+    #[must_use]
+    pub const fn shows_proof(&self) -> bool {
+        self.mac.is_some() || self.message.header.credential.is_some()
+    }
+
+    /// Encodes a reply.
+    pub(super) fn encode(&self, order: MetaOrder, reply: &Message) -> OutboundMessage {
+        OutboundMessage { bytes: self.encoding().emit_ordered(reply, order).into(), mac: None }
+    }
+}
+
+/// Returns the order of elements that the client of a profile reads.
+pub(super) fn meta_order(profile: &Profile) -> MetaOrder {
+    match profile.quirks.contains(&Quirk::TypeFirst) {
+        true => MetaOrder::TypeFirst,
+        false => MetaOrder::FormatFirst,
     }
 }
 
 impl MessageOutcome {
-    /// Returns the outcome of a message of a device that is not enrolled.
-    #[must_use]
-    pub fn unknown_device(inbound: InboundMessage<'_>, limits: Limits) -> Self {
-        Self::UnknownDevice(inbound.refuse(limits, StatusCode::NOT_FOUND, None))
-    }
-
     /// Returns the outcome of a message of a device that has to retry after `after`.
     #[must_use]
     pub fn busy(inbound: InboundMessage<'_>, limits: Limits, after: Utc) -> Self {
         let retry = retry_uri(&inbound.message.header.target.uri, after);
-        Self::Busy(inbound.refuse(limits, StatusCode::RETRY_LATER, Some(retry)))
+        let mut refusal = refuse(inbound.message, limits, StatusCode::RETRY_LATER, None);
+        refusal.header.respond_to = Some(retry);
+        Self::Busy(inbound.encode(MetaOrder::FormatFirst, &refusal))
     }
 }
 

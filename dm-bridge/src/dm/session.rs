@@ -28,16 +28,18 @@ use proto::{
 use super::{
     Limits,
     arming_sequence::{self, ArmingSequence, Consent},
-    auth::{self, AuthOutcome, ClientCredentials},
     capabilities::Capabilities,
-    context::{Context, audit_note, campaign_of, update_latest},
+    context::{AuthContext, Context, audit_note, campaign_of, update_latest},
     incoming::{self, clip},
     inventory::{self, MAX_LIST_BYTES},
-    message::{InboundMessage, InboundObjects, MessageBuilder, MessageOutcome, refuse},
+    message::{
+        InboundMessage, InboundObjects, MessageBuilder, MessageOutcome, OutboundMessage, meta_order,
+    },
     outbox::{
         GroupKind, Outbox, Packed, PlannedCommand, Property, Purpose, Request, UNANSWERED,
         is_carried_out,
     },
+    proof::verify,
     server_auth::{self, ServerAuth},
     tasks::{SessionTasks, Step},
     update_request,
@@ -45,7 +47,7 @@ use super::{
 use crate::{
     arming::results::Receipt,
     campaign::model::CampaignState,
-    fleet::{attempt::ArmingPhase, device::Nonce, profile::Quirk},
+    fleet::{attempt::ArmingPhase, profile::Quirk},
 };
 
 /// A DM session with an authenticated device.
@@ -75,89 +77,48 @@ enum Stage {
 }
 
 impl DmSession {
-    /// Handles a message: it continues `current`, or opens a session in its place. Returns the
-    /// session after it, too; a peer that is not authenticated has none.
-    pub fn receive(
-        current: Option<&Self>,
-        ctx: &mut Context<'_>,
-        inbound: InboundMessage<'_>,
-        limits: Limits,
-    ) -> (MessageOutcome, Option<Box<Self>>) {
-        let running = current.filter(|it| it.is_continued_by(inbound.message, inbound.token));
-        let authenticated = match running {
-            Some(session) => Ok((Box::new(session.clone()), session.verify(ctx, inbound))),
-            None => Self::open(ctx, inbound, limits),
-        };
-        let (mut session, challenge) = match authenticated {
-            Ok(authenticated) => authenticated,
-            Err(outcome) => return (outcome, None),
-        };
-        let reply = match challenge {
-            Ok(challenge) => session.respond(ctx, inbound, challenge),
-            Err(refusal) => *refusal,
-        };
-        let mut outbound = inbound.answer(&ctx.stored.device, &reply);
-        outbound.mac = server_auth::mac(&ctx.stored.device, &outbound.bytes);
-        (MessageOutcome::Reply(outbound), Some(session))
+    /// Returns a message that continues this session without a proof of its own; `None` for any
+    /// other, which is [authenticated](Self::authenticate).
+    #[must_use]
+    pub fn proceed(&self, inbound: InboundMessage<'_>) -> Option<AuthenticatedMessage> {
+        let continues = self.is_continued_by(inbound.message, inbound.token);
+        (continues && !self.proof_per_message).then(|| AuthenticatedMessage {
+            session: Box::new(self.clone()),
+            challenge: None,
+            is_first: false,
+        })
     }
 
-    /// Opens a session with a device that authenticates itself; its reply carries the challenge.
-    fn open(
-        ctx: &mut Context<'_>,
+    /// Authenticates a message by the row of its device: the message continues `current`, or opens
+    /// a session in its place.
+    ///
+    /// # Errors
+    ///
+    /// The outcome for a peer that has not proved itself; the row and the session are as before.
+    pub fn authenticate(
+        current: Option<&Self>,
+        ctx: &mut AuthContext<'_>,
         inbound: InboundMessage<'_>,
         limits: Limits,
-    ) -> Result<(Box<Self>, Verified), MessageOutcome> {
-        let kind = ctx.stored.device.auth.kind;
-        let challenge = |nonce: &Nonce| Some(Challenge::new(kind, &nonce.0));
-        let outcome = authenticate(ctx, inbound);
-        let refusal = |ctx: &Context<'_>, code, nonce: &Nonce| {
-            let refusal = refuse(inbound.message, limits, code, challenge(nonce));
-            inbound.answer(&ctx.stored.device, &refusal)
-        };
-        match outcome {
-            AuthOutcome::Accepted(next) => {
-                audit_note(ctx, "authenticated");
-                let quirks = &ctx.stored.device.profile.quirks;
+    ) -> Result<AuthenticatedMessage, MessageOutcome> {
+        // spec: oma-dm 5.1 (proof over each message)
+        let next = verify(ctx, inbound, limits)?;
+        let kind = ctx.device.auth.kind;
+        // Basic authentication has no nonce.
+        let challenge = (kind != AuthKind::Basic).then(|| Challenge::new(kind, &next.0));
+        let running = current.filter(|it| it.is_continued_by(inbound.message, inbound.token));
+        let session = running.map_or_else(
+            || {
+                let quirks = &ctx.device.profile.quirks;
                 let header = &inbound.message.header;
                 let mut session = Self::begin(header, limits, (ctx.random)(), quirks);
                 session.proof_per_message = kind == AuthKind::Mac;
-                // Basic authentication has no nonce.
-                let challenge = challenge(&next).filter(|_| kind != AuthKind::Basic);
-                Ok((Box::new(session), Ok(challenge)))
-            }
-            AuthOutcome::AuthRequired(nonce) => {
-                let code = StatusCode::MISSING_CREDENTIALS;
-                Err(MessageOutcome::AuthRequired(refusal(ctx, code, &nonce)))
-            }
-            AuthOutcome::AuthFailed(nonce) => {
-                audit_note(ctx, "credential refused");
-                let code = StatusCode::INVALID_CREDENTIALS;
-                Err(MessageOutcome::AuthFailed(refusal(ctx, code, &nonce)))
-            }
-            AuthOutcome::LockedOut(wait) => Err(MessageOutcome::LockedOut(wait)),
-        }
-    }
-
-    /// Verifies the HMAC over a further message, when each message has one.
-    // spec: oma-dm 5.1 (proof over each message)
-    fn verify(&self, ctx: &mut Context<'_>, inbound: InboundMessage<'_>) -> Verified {
-        if !self.proof_per_message {
-            return Ok(None);
-        }
-        let refusal =
-            |code, challenge| Err(Box::new(refuse(inbound.message, self.limits, code, challenge)));
-        let challenge = |next: &Nonce| Some(Challenge::new(AuthKind::Mac, &next.0));
-        match authenticate(ctx, inbound) {
-            AuthOutcome::Accepted(next) => Ok(challenge(&next)),
-            AuthOutcome::AuthRequired(next) => {
-                refusal(StatusCode::MISSING_CREDENTIALS, challenge(&next))
-            }
-            AuthOutcome::AuthFailed(next) => {
-                audit_note(ctx, "proof of a message refused");
-                refusal(StatusCode::INVALID_CREDENTIALS, challenge(&next))
-            }
-            AuthOutcome::LockedOut(_) => refusal(StatusCode::UNAVAILABLE, None),
-        }
+                session
+            },
+            Self::clone,
+        );
+        let (session, is_first) = (Box::new(session), running.is_none());
+        Ok(AuthenticatedMessage { session, challenge, is_first })
     }
 
     fn begin(header: &Header, limits: Limits, token: [u8; 16], quirks: &BTreeSet<Quirk>) -> Self {
@@ -652,16 +613,30 @@ impl DmSession {
     }
 }
 
-/// Challenge for the reply to an authentic message, or the refusal of one that is not.
-type Verified = Result<Option<Challenge>, Box<Message>>;
+/// A message whose sender has proved itself.
+#[derive(Debug, Clone)]
+pub struct AuthenticatedMessage {
+    session: Box<DmSession>,
+    /// The nonce of the next credential.
+    challenge: Option<Challenge>,
+    /// Set when the message opens the session.
+    is_first: bool,
+}
 
-fn authenticate(ctx: &mut Context<'_>, inbound: InboundMessage<'_>) -> AuthOutcome {
-    let header = &inbound.message.header;
-    let credentials = ClientCredentials {
-        credential: header.credential.as_ref(),
-        mac: inbound.mac.map(|mac| (mac, inbound.bytes)),
-        user: header.source.name.as_deref(),
-        session: &header.session_id,
-    };
-    auth::authenticate(&mut ctx.stored.device, credentials, ctx.now, Nonce((ctx.random)()))
+impl AuthenticatedMessage {
+    /// Handles the message; returns the reply, and the session after it.
+    pub fn respond(
+        self,
+        ctx: &mut Context<'_>,
+        inbound: InboundMessage<'_>,
+    ) -> (OutboundMessage, Box<DmSession>) {
+        let Self { mut session, challenge, is_first } = self;
+        if is_first {
+            audit_note(ctx, "authenticated");
+        }
+        let reply = session.respond(ctx, inbound, challenge);
+        let mut outbound = inbound.encode(meta_order(&ctx.stored.device.profile), &reply);
+        outbound.mac = server_auth::mac(&ctx.stored.device, &outbound.bytes);
+        (outbound, session)
+    }
 }

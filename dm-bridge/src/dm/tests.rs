@@ -17,14 +17,16 @@ use proto::{
 
 use super::{
     Limits,
-    context::{self, Context, DeviceContext},
+    context::{self, AuthContext, Context, DeviceContext},
     message::{InboundMessage, MessageOutcome, OutboundMessage},
     session::DmSession,
 };
 use crate::{
     campaign::model::{CampaignState, samples},
     fleet::{
+        address::ProvedFrom,
         attempt::{ArmingAttempt, ArmingPhase},
+        challenge::tests::keys,
         components::Components,
         device::{Nonce, SuspendCommand},
         policy::DesiredPolicy,
@@ -52,8 +54,8 @@ fn device_context() -> DeviceContext {
     let mut device = store_tests::device("a");
     device.auth.secret = Secret::new("a", "password").into();
     device.auth.next_nonce = Some(Nonce([1; 16]));
-    device.auth.challenge = None;
-    device.auth.failures = 0;
+    device.auth.challenge_count = 0;
+    device.auth.proved_from = ProvedFrom::default();
     device.update_requests = None;
     device.profile = Profile::default();
     device.pending_suspension = None;
@@ -67,6 +69,7 @@ fn device_context() -> DeviceContext {
         attempts: vec![arming],
         campaigns: vec![campaign],
         packages: Default::default(),
+        wanted_package: None,
         notes: vec![],
     }
 }
@@ -82,8 +85,21 @@ fn receive(
 ) -> (MessageOutcome, Option<Box<DmSession>>) {
     let bytes = Encoding::Xml.emit(message);
     let token = current.map(DmSession::token);
-    let inbound = InboundMessage { bytes: &bytes, message, token, mac: None };
-    DmSession::receive(current, &mut Context { stored, now, random }, inbound, limits)
+    let inbound = InboundMessage { bytes: &bytes, message, token, mac: None, network: None };
+    let (mut device, challenges) = (stored.device.clone(), &keys(now));
+    let ctx = &mut AuthContext { device: &mut device, challenges, now, random };
+    let proceeds = current.and_then(|session| session.proceed(inbound));
+    match proceeds.map_or_else(|| DmSession::authenticate(current, ctx, inbound, limits), Ok) {
+        Ok(message) => {
+            stored.device = device;
+            let (reply, session) = message.respond(&mut Context { stored, now, random }, inbound);
+            (MessageOutcome::Reply(reply), Some(session))
+        }
+        Err(refused) => {
+            assert_eq!(device, stored.device, "a peer without proof changes nothing");
+            (refused, None)
+        }
+    }
 }
 
 fn open(

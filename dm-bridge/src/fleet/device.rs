@@ -1,6 +1,6 @@
 //! An enrolled device: its identity, its credentials and what its next DM session sends.
 
-use std::{fmt, ops::Deref, sync::Arc, time::Duration};
+use std::{fmt, ops::Deref, sync::Arc};
 
 use proto::{
     dm::auth::{AuthKind, Secret},
@@ -8,7 +8,7 @@ use proto::{
     time::Utc,
 };
 
-use super::{components::Components, policy::DesiredPolicy, profile::Profile};
+use super::{address::ProvedFrom, components::Components, policy::DesiredPolicy, profile::Profile};
 use crate::campaign::update_requests::UpdateRequestPolicy;
 
 /// The FUMO object of a device unless it was enrolled with another.
@@ -83,12 +83,24 @@ pub struct DeviceAuth {
     pub secret: StoredSecret,
     /// Nonce sent for the next session; valid until it is used.
     pub next_nonce: Option<Nonce>,
-    /// Nonce of the latest challenge; void after [`CHALLENGE_LIFETIME`].
-    pub challenge: Option<Challenge>,
-    /// Failures since `failing_since`.
-    pub failures: u32,
-    /// Time of the first of those failures.
-    pub failing_since: Utc,
+    /// Challenges that it has answered; part of the nonce of the next one.
+    pub challenge_count: u64,
+    /// Networks from which it has proved itself in the last day.
+    pub proved_from: ProvedFrom,
+}
+
+/// Returns the credentials of a device that is not enrolled: of the default authentication type, and
+/// right for nobody, since `octets` are random.
+#[must_use]
+pub fn auth_of_nobody(name: &str, octets: [u8; 16]) -> DeviceAuth {
+    DeviceAuth {
+        kind: AuthKind::default(),
+        user: name.to_owned(),
+        secret: Secret::from_bytes(octets).into(),
+        next_nonce: Some(Nonce(octets)),
+        challenge_count: 0,
+        proved_from: ProvedFrom::default(),
+    }
 }
 
 /// Credentials of this server for one device; no two devices share them.
@@ -143,20 +155,6 @@ impl PartialEq for StoredSecret {
 }
 
 impl Eq for StoredSecret {}
-
-/// Lifetime of a challenge.
-pub const CHALLENGE_LIFETIME: Duration = Duration::from_secs(600);
-
-/// A nonce that was sent in a challenge.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Challenge {
-    /// The nonce.
-    pub nonce: Nonce,
-    /// DM session that it belongs to.
-    pub session: String,
-    /// Time of the challenge.
-    pub made: Utc,
-}
 
 /// A nonce that a device gave this server, of a length that the device chose. It has no text form.
 #[derive(Clone, PartialEq, Eq)]

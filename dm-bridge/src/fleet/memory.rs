@@ -7,13 +7,16 @@ use std::{
 
 use async_trait::async_trait;
 use proto::{
+    crypto::sha256,
     ids::{CampaignId, Correlator, DeviceId},
     time::Utc,
 };
 
 use super::{
+    address::ProvedFrom,
     attempt::ArmingAttempt,
     audit::{Audit, AuditLine},
+    challenge::ChallengeKey,
     device::Device,
     store::{Change, FleetStore, PhaseCounts, StoreError},
 };
@@ -140,6 +143,18 @@ impl FleetStore for MemoryStore {
     async fn device_attempts(&self, id: &DeviceId) -> Result<Vec<ArmingAttempt>, StoreError> {
         let tables = self.tables();
         Ok(tables.armings.values().filter(|row| row.device == *id).cloned().collect())
+    }
+
+    async fn proved_from(&self, id: &DeviceId) -> Result<ProvedFrom, StoreError> {
+        let tables = self.tables();
+        let device = tables.devices.get(id);
+        Ok(device.map(|device| device.auth.proved_from.clone()).unwrap_or_default())
+    }
+
+    /// The key is a function of the day: nothing in a test is random.
+    async fn challenge_key(&self, day: u64) -> Result<ChallengeKey, StoreError> {
+        let key = sha256(&[b"challenge key of a store in memory", &day.to_be_bytes()]);
+        Ok(ChallengeKey::new(key.0))
     }
 
     async fn package(&self, id: CampaignId) -> Result<Option<Arc<[u8]>>, StoreError> {

@@ -10,8 +10,10 @@ use proto::{
 use thiserror::Error;
 
 use super::{
+    address::ProvedFrom,
     attempt::{ArmingAttempt, ArmingPhase},
     audit::{Audit, AuditLine},
+    challenge::ChallengeKey,
     device::Device,
 };
 use crate::campaign::model::Campaign;
@@ -77,14 +79,17 @@ pub trait FleetStore: Send + Sync {
     /// Returns all attempts for a device, by campaign and attempt.
     async fn device_attempts(&self, id: &DeviceId) -> Result<Vec<ArmingAttempt>, StoreError>;
 
-    /// Returns a device with all attempts for it.
-    async fn device_with_attempts(
-        &self,
-        id: &DeviceId,
-    ) -> Result<Option<(Device, Vec<ArmingAttempt>)>, StoreError> {
-        let Some(device) = self.device(id).await? else { return Ok(None) };
-        Ok(Some((device, self.device_attempts(id).await?)))
-    }
+    /// Returns the networks from which a device has proved itself, and reads nothing else of its
+    /// row; none for a device that is not enrolled.
+    async fn proved_from(&self, id: &DeviceId) -> Result<ProvedFrom, StoreError>;
+
+    /// Returns the challenge key of a day, the same for all that share the store. The first to ask
+    /// for it makes it.
+    ///
+    /// # Units
+    ///
+    /// Days since 1970.
+    async fn challenge_key(&self, day: u64) -> Result<ChallengeKey, StoreError>;
 
     /// Returns the bundle of a campaign, for delivery inside the DM session.
     async fn package(&self, id: CampaignId) -> Result<Option<Arc<[u8]>>, StoreError>;

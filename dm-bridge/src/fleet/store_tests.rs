@@ -12,11 +12,12 @@ use proto::{
 };
 
 use super::{
+    address::{PeerNetwork, ProvedFrom},
     attempt::{ArmingAttempt, ArmingPhase},
     audit::{Actor, Audit},
     components::{ComponentOperation, Components, InventoryEntry, OperationState},
     device::{
-        Challenge, DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, ServerCredentials,
+        DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, ServerCredentials,
         SuspendCommand,
     },
     policy::DesiredPolicy,
@@ -43,6 +44,7 @@ where
     the_latest_attempt_of_a_device_counts(&empty().await).await;
     campaigns_come_in_the_order_of_creation(&empty().await).await;
     missing_rows_are_none(&empty().await).await;
+    a_day_has_one_challenge_key(&empty().await).await;
 }
 
 /// Returns an enrolled device with every field set.
@@ -61,13 +63,8 @@ pub(crate) fn device(name: &str) -> Device {
             user: name.to_owned(),
             secret: Secret::new(name, "password").into(),
             next_nonce: Some(Nonce([5; 16])),
-            challenge: Some(Challenge {
-                nonce: Nonce([6; 16]),
-                session: "1A".to_owned(),
-                made: Utc(1_234),
-            }),
-            failures: 2,
-            failing_since: Utc(1_200),
+            challenge_count: 2,
+            proved_from: proved_from(1, Utc(1_234)),
         },
         server: Some(ServerCredentials {
             secret: Secret::new("fumocast", "server password").into(),
@@ -82,6 +79,13 @@ pub(crate) fn device(name: &str) -> Device {
         enrolled: Utc(1_000),
         last_seen: Some(Utc(1_234)),
     }
+}
+
+/// Returns the networks of a device that has proved itself from one address.
+pub(crate) fn proved_from(last: u8, at: Utc) -> ProvedFrom {
+    let mut proved = ProvedFrom::default();
+    proved.record(PeerNetwork::of([192, 0, 2, last].into()), at);
+    proved
 }
 
 fn policy() -> DesiredPolicy {
@@ -143,7 +147,8 @@ async fn put(store: &impl FleetStore, change: impl Into<Change>) {
 async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
     let mut plain = device("plain");
     plain.auth.next_nonce = None;
-    plain.auth.challenge = None;
+    plain.auth.challenge_count = 0;
+    plain.auth.proved_from = ProvedFrom::default();
     plain.update_requests = None;
     plain.profile = Profile::default();
     plain.pending_suspension = None;
@@ -154,6 +159,7 @@ async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
     for row in [device("full"), plain] {
         put(store, row.clone()).await;
         let stored = store.device(&row.id).await.unwrap().unwrap();
+        assert_eq!(store.proved_from(&row.id).await.unwrap(), row.auth.proved_from);
         assert_eq!(stored, Device { version: 1, ..row });
     }
 
@@ -283,8 +289,19 @@ async fn campaigns_come_in_the_order_of_creation(store: &impl FleetStore) {
 async fn missing_rows_are_none(store: &impl FleetStore) {
     assert!(store.device(&id("a")).await.unwrap().is_none());
     assert!(store.devices().await.unwrap().is_empty());
+    assert_eq!(store.proved_from(&id("a")).await.unwrap(), ProvedFrom::default());
     assert!(store.campaign(CampaignId([0; 16])).await.unwrap().is_none());
     assert!(store.attempt(&Correlator("none".to_owned())).await.unwrap().is_none());
     assert!(store.phase_counts(CampaignId([0; 16])).await.unwrap().is_empty());
+    assert!(store.audit_tail(10).await.unwrap().is_empty());
+}
+
+async fn a_day_has_one_challenge_key(store: &impl FleetStore) {
+    let first = store.challenge_key(20_000).await.unwrap();
+    assert_eq!(store.challenge_key(20_000).await.unwrap(), first);
+    let next = store.challenge_key(20_001).await.unwrap();
+    assert_ne!(next, first);
+    assert_eq!(store.challenge_key(20_000).await.unwrap(), first, "a period of the day before");
+    assert_eq!(store.challenge_key(20_001).await.unwrap(), next);
     assert!(store.audit_tail(10).await.unwrap().is_empty());
 }

@@ -3,21 +3,26 @@
 //! | module | holds |
 //! | --- | --- |
 //! | [`api`] | the operators' API and its route table |
+//! | `client_address` | the address of a client behind proxies |
 //! | [`dm`] | `POST /dm`: DM messages of devices |
 //! | `download` | descriptors and packages for unicast delivery |
 
 pub mod api;
+mod client_address;
 pub mod dm;
 mod download;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     routing::{get, post},
 };
 
+use proto::crypto::random;
+
 use super::state::Shared;
+use crate::random::spread;
 
 /// Returns the router of a server.
 pub(super) fn router(shared: &Arc<Shared>) -> Router {
@@ -31,4 +36,13 @@ fn devices() -> Router<Arc<Shared>> {
         .route("/download/{id}/descriptor", get(download::descriptor))
         .route("/download/{id}/package", get(download::package))
         .route("/download/{id}/notify", post(download::notify))
+}
+
+/// Returns the value of `Retry-After` for a wait, spread and rounded up.
+///
+/// # Units
+///
+/// Seconds, at least 1.
+fn retry_after(wait: Duration) -> String {
+    spread(wait, &mut random::<16>).as_millis().div_ceil(1000).max(1).to_string()
 }

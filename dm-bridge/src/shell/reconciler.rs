@@ -14,7 +14,7 @@ use super::{
     state::Shared,
 };
 use crate::{
-    app::{AppError, campaign_transitions, campaigns::find},
+    app::{AppError, campaign_transitions, campaigns::find, message_handler::challenge_keys},
     campaign::{
         model::CampaignState,
         reconcile::{ReconcilePlan, Step},
@@ -27,6 +27,8 @@ const IDLE_WAIT: Duration = Duration::from_secs(1);
 const BUSY_WAIT: Duration = Duration::from_millis(200);
 /// Wait after a completed step.
 const STEP_WAIT: Duration = Duration::from_millis(10);
+/// Time before which the key of the next day is made.
+const CHALLENGE_KEYS_AHEAD: Duration = Duration::from_secs(3_600);
 /// Longest wait before a failed step is retried.
 const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 
@@ -34,6 +36,7 @@ const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
     let mut back_off = BackOff::default();
     while !*stop.borrow() {
+        make_challenge_keys(&shared).await;
         let wait = match reconcile_once(&shared, &mut back_off).await {
             Ok(wait) => wait,
             Err(error) => {
@@ -46,6 +49,14 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
             () = shared.wake.notified() => {}
             changed = stop.changed() => if changed.is_err() { return },
         }
+    }
+}
+
+/// Makes the key of the next day before it begins, so that no peer makes the server write one.
+async fn make_challenge_keys(shared: &Shared) {
+    let soon = shared.clock.now().utc + CHALLENGE_KEYS_AHEAD;
+    if let Err(error) = challenge_keys(&*shared.store, soon).await {
+        tracing::warn!(%error, "challenge key not made");
     }
 }
 

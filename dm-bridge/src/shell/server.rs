@@ -7,6 +7,7 @@ use std::{
 };
 
 use axum::Router;
+use ipnet::IpNet;
 use proto::crypto::sha256;
 use tokio::{
     net::TcpListener,
@@ -24,7 +25,7 @@ use super::{
     tls::{Peer, PlainListener, TlsFiles, TlsListener},
 };
 use crate::{
-    app::{AppError, PlainHttp},
+    app::{AppError, PlainHttp, message_handler::challenge_keys},
     campaign::reconcile::ReconcilePolicy,
     dm::Limits,
 };
@@ -50,6 +51,8 @@ pub struct Settings {
     pub policy: ReconcilePolicy,
     /// Limits on DM sessions and messages.
     pub admission: Admission,
+    /// Proxies whose word on the address of a client counts.
+    pub trusted_proxies: Vec<IpNet>,
 }
 
 /// A running server.
@@ -68,35 +71,21 @@ pub struct RunningServer {
 /// [`AppError::Policy`] for plain HTTP beyond loopback, [`AppError::Conflict`] or
 /// [`AppError::Network`] when the address cannot be bound.
 pub async fn start(settings: Settings) -> Result<RunningServer, AppError> {
-    let Settings { data, listen, tls, plain_http, policy, admission } = settings;
-    let is_open = plain_http == PlainHttp::Anywhere || listen.ip().is_loopback();
-    if tls.is_none() && !is_open {
+    let listen = settings.listen;
+    let is_open = settings.plain_http == PlainHttp::Anywhere || listen.ip().is_loopback();
+    if settings.tls.is_none() && !is_open {
         return Err(AppError::Policy(format!(
             "plain HTTP on {listen} would carry secrets in the clear; listen on a loopback \
              address behind a TLS proxy, give --tls-cert and --tls-key, or use --insecure-http"
         )));
     }
-    let acceptor = tls.as_ref().map(TlsFiles::load).transpose()?;
-    let token_hash = sha256(&[data.token()?.as_bytes()]);
-    let store = data.store().await?;
+    let acceptor = settings.tls.as_ref().map(TlsFiles::load).transpose()?;
+    let store = settings.data.store().await?;
+    let shared = shared(&store, settings)?;
+    challenge_keys(&store, shared.clock.now().utc).await?;
     let listener =
         TcpListener::bind(listen).await.map_err(|error| cannot_listen(listen, &error))?;
     let address = listener.local_addr().map_err(|error| cannot_listen(listen, &error))?;
-    let shared = Arc::new(Shared {
-        store: Arc::new(store.clone()),
-        clock: Clock,
-        data,
-        token_hash,
-        policy,
-        limits: Limits::default(),
-        admission,
-        dm_permits: Semaphore::new(admission.messages),
-        sessions: DmSessions::new(admission.sessions),
-        auth_limiter: Mutex::default(),
-        wants_certificate: tls.is_some_and(|files| files.client_ca.is_some()),
-        metrics: Metrics::new(),
-        wake: Notify::new(),
-    });
     let (stop, stopping) = watch::channel(false);
     let listening = match acceptor {
         Some(acceptor) => {
@@ -108,6 +97,28 @@ pub async fn start(settings: Settings) -> Result<RunningServer, AppError> {
     };
     let tasks = [listening, tokio::spawn(reconciler::run(shared, stopping))];
     Ok(RunningServer { address, stop, tasks, store })
+}
+
+/// Returns the state of a server on its store.
+fn shared(store: &SqliteStore, settings: Settings) -> Result<Arc<Shared>, AppError> {
+    let Settings { data, tls, policy, admission, trusted_proxies, .. } = settings;
+    let token_hash = sha256(&[data.token()?.as_bytes()]);
+    Ok(Arc::new(Shared {
+        store: Arc::new(store.clone()),
+        clock: Clock,
+        data,
+        token_hash,
+        policy,
+        limits: Limits::default(),
+        admission,
+        dm_permits: Semaphore::new(admission.messages),
+        sessions: DmSessions::new(admission.sessions),
+        limiter: Mutex::default(),
+        trusted_proxies,
+        wants_certificate: tls.is_some_and(|files| files.client_ca.is_some()),
+        metrics: Metrics::new(),
+        wake: Notify::new(),
+    }))
 }
 
 async fn serve_plain(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {

@@ -258,7 +258,13 @@ impl Bridge {
             &self.store,
             (utc(at), limits),
             &id,
-            InboundMessage { bytes: &message.body, message: &received, token, mac: None },
+            InboundMessage {
+                bytes: &message.body,
+                message: &received,
+                token,
+                mac: None,
+                network: None,
+            },
             &mut draw(&mut self.rng),
         ));
         self.count_twice(at, &id);
@@ -268,6 +274,7 @@ impl Bridge {
             MessageOutcome::Reply(reply)
             | MessageOutcome::Replay(reply)
             | MessageOutcome::AuthRequired(reply)
+            | MessageOutcome::AuthStale(reply)
             | MessageOutcome::AuthFailed(reply)
             | MessageOutcome::UnknownDevice(reply)
             | MessageOutcome::Busy(reply) => {

@@ -31,6 +31,7 @@ pub(super) async fn run(arguments: ServeArgs) -> Result<String, AppError> {
         plain_http: plain_http(arguments.insecure_http),
         policy: ReconcilePolicy { silence_timeout: Duration::from_secs(arguments.silent_after) },
         admission: Admission::default(),
+        trusted_proxies: arguments.trusted_proxy,
     };
     let running = server::start(settings).await?;
     output::print(format_args!("dm-bridge listens on {scheme}://{}\n", running.address))

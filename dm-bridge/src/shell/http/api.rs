@@ -1,7 +1,7 @@
 //! The operators' API and its route table. Each handler parses its request, calls one function of
 //! [`crate::app`], and maps the result.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Json, Router,
@@ -17,7 +17,7 @@ use proto::{
     ids::{CampaignId, DeviceId},
 };
 
-use super::super::state::Shared;
+use super::{super::state::Shared, retry_after};
 use crate::{
     api::{
         requests::{
@@ -34,6 +34,9 @@ use crate::{
     campaign::update_requests::UpdateRequestPolicy,
     fleet::policy::NodeValue,
 };
+
+/// Time after which a request may be repeated that the server could not serve.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Access rule of a route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,7 +123,9 @@ impl IntoResponse for AppError {
             Self::Network(_) => StatusCode::BAD_GATEWAY,
             Self::Configuration(_) | Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
         };
-        (status, Json(ErrorBody { error: self.to_string() })).into_response()
+        let retry = (status == StatusCode::SERVICE_UNAVAILABLE)
+            .then(|| [(header::RETRY_AFTER, retry_after(RETRY_AFTER))]);
+        (status, retry, Json(ErrorBody { error: self.to_string() })).into_response()
     }
 }
 

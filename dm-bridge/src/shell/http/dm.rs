@@ -24,14 +24,22 @@ use proto::{
 };
 use tokio::time::timeout;
 
-use super::super::{
-    state::{AuthFailureLimiter, Shared},
-    tls::{Peer, Transport},
+use super::{
+    super::{
+        state::Shared,
+        tls::{Peer, Transport},
+    },
+    client_address::client_address,
+    retry_after,
 };
 use crate::{
-    app::message_handler::SlotUpdate,
-    dm::message::{InboundMessage, MessageOutcome, OutboundMessage},
-    fleet::store::StoreError,
+    app::message_handler::{SlotUpdate, handle_unknown},
+    dm::{
+        limiter::{FailureLimiter, Standing},
+        message::{InboundMessage, MessageOutcome, OutboundMessage},
+    },
+    fleet::{address::PeerNetwork, store::StoreError},
+    random::spread,
 };
 
 /// Handles one message.
@@ -50,17 +58,18 @@ pub(super) async fn post(
 }
 
 /// Maps an outcome to its label in the metrics and its HTTP response.
-fn response_to(outcome: MessageOutcome, retry_after: Duration) -> (&'static str, Response) {
+fn response_to(outcome: MessageOutcome, retry: Duration) -> (&'static str, Response) {
     match outcome {
         MessageOutcome::Reply(message) => ("reply", syncml(message)),
         MessageOutcome::Replay(message) => ("replay", syncml(message)),
         MessageOutcome::AuthRequired(message) => ("auth_required", syncml(message)),
+        MessageOutcome::AuthStale(message) => ("auth_stale", syncml(message)),
         MessageOutcome::AuthFailed(message) => ("auth_failed", syncml(message)),
-        MessageOutcome::UnknownDevice(message) => ("unknown_device", syncml(message)),
+        MessageOutcome::UnknownDevice(message) => ("unknown-device", syncml(message)),
         MessageOutcome::Busy(message) => ("busy", syncml(message)),
         MessageOutcome::LockedOut(wait) => ("locked_out", retry_later(wait)),
-        MessageOutcome::Overloaded => ("overloaded", retry_later(retry_after)),
-        MessageOutcome::NotStored => ("store", retry_later(retry_after)),
+        MessageOutcome::Overloaded => ("overloaded", retry_later(retry)),
+        MessageOutcome::NotStored => ("store", retry_later(retry)),
         MessageOutcome::MediaType => {
             let (xml, wbxml) = (Encoding::Xml.media_type(), Encoding::Wbxml.media_type());
             let text = format!("send {xml} or {wbxml}\n");
@@ -92,8 +101,7 @@ fn syncml(OutboundMessage { bytes, mac }: OutboundMessage) -> Response {
 }
 
 fn retry_later(wait: Duration) -> Response {
-    let seconds = wait.as_secs().max(1).to_string();
-    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, seconds)]).into_response()
+    (StatusCode::SERVICE_UNAVAILABLE, [(header::RETRY_AFTER, retry_after(wait))]).into_response()
 }
 
 /// The parts of an HTTP request beside its body.
@@ -107,10 +115,6 @@ struct RequestParts<'a> {
 /// Decodes a message within the limits of the server, and passes it on.
 async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> MessageOutcome {
     let RequestParts { peer, headers, query } = parts;
-    let now = shared.clock.now().mono;
-    if let Some(wait) = auth_limiter(shared).wait(now, peer.address.ip()) {
-        return MessageOutcome::LockedOut(wait);
-    }
     let Some(encoding) = encoding_of(headers) else { return MessageOutcome::MediaType };
     let limit = shared.limits.message_bytes;
     let bytes = match timeout(shared.admission.body_timeout, to_bytes(body, limit)).await {
@@ -130,17 +134,19 @@ async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> Messag
         Ok(mac) => mac,
         Err(error) => return MessageOutcome::NotSyncMl(error.to_string()),
     };
-    let claim = message.header.source.uri.as_str();
-    if shared.wants_certificate && !has_certificate(peer, claim) {
+    let (token, mac) = (token_of(query), mac.as_ref());
+    let mut inbound =
+        InboundMessage { bytes: &bytes, message: &message, token, mac, network: None };
+    if inbound.shows_proof() {
+        let address = client_address(peer.address.ip(), headers, &shared.trusted_proxies);
+        inbound.network = Some(PeerNetwork::of(address));
+    }
+    let certificate = certificate_of(peer, inbound.claim());
+    if shared.wants_certificate && certificate == Certificate::Missing {
         return MessageOutcome::NoCertificate;
     }
-    let (token, mac) = (token_of(query), mac.as_ref());
-    let inbound = InboundMessage { bytes: &bytes, message: &message, token, mac };
-    match handle(shared, inbound).await {
-        Ok(outcome) => {
-            count_auth(shared, peer, claim, &outcome);
-            outcome
-        }
+    match handle(shared, inbound, certificate).await {
+        Ok(outcome) => outcome,
         Err(error) => {
             tracing::warn!(%error, "DM message not stored");
             MessageOutcome::NotStored
@@ -148,44 +154,21 @@ async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> Messag
     }
 }
 
-/// Returns whether a peer has presented a certificate of the device that it claims to be.
+/// A verified certificate of the device that a peer claims to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Certificate {
+    Shown,
+    Missing,
+}
+
 // spec: security 7.2 (a certificate of the device names it)
-fn has_certificate(peer: &Peer, claim: &str) -> bool {
+fn certificate_of(peer: &Peer, claim: &str) -> Certificate {
     match &peer.transport {
-        Transport::Tls { subject } => subject.as_deref() == Some(claim),
-        Transport::Plain => false,
+        Transport::Tls { subject } if subject.as_deref() == Some(claim) => Certificate::Shown,
+        Transport::Tls { .. } | Transport::Plain => Certificate::Missing,
     }
 }
 
-fn auth_limiter(shared: &Shared) -> std::sync::MutexGuard<'_, AuthFailureLimiter> {
-    shared.auth_limiter.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Counts failed authentications by address. Behind a proxy on this machine all devices have
-/// one address, so nothing is counted there.
-fn count_auth(shared: &Shared, peer: &Peer, claim: &str, outcome: &MessageOutcome) {
-    let address = peer.address.ip();
-    if peer.transport == Transport::Plain && address.is_loopback() {
-        return;
-    }
-    match outcome {
-        MessageOutcome::Reply(_) => auth_limiter(shared).clear(address, claim),
-        MessageOutcome::AuthFailed(_) | MessageOutcome::UnknownDevice(_) => {
-            auth_limiter(shared).record_failure(shared.clock.now().mono, address, claim);
-        }
-        MessageOutcome::Replay(_)
-        | MessageOutcome::AuthRequired(_)
-        | MessageOutcome::Busy(_)
-        | MessageOutcome::LockedOut(_)
-        | MessageOutcome::Overloaded
-        | MessageOutcome::NotStored
-        | MessageOutcome::MediaType
-        | MessageOutcome::TooLarge(_)
-        | MessageOutcome::BodyTimeout
-        | MessageOutcome::NotSyncMl(_)
-        | MessageOutcome::NoCertificate => {}
-    }
-}
 fn encoding_of(headers: &HeaderMap) -> Option<Encoding> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok());
     Encoding::from_media_type(value?)
@@ -201,24 +184,104 @@ fn token_of(query: Option<&str>) -> Option<&str> {
     query?.split('&').find_map(|pair| pair.strip_prefix("s="))
 }
 
-/// Passes a message to the session of its device, unless the session table is full.
+/// Admits a proof, passes the message on, and counts its outcome.
 async fn handle(
     shared: &Shared,
     inbound: InboundMessage<'_>,
+    certificate: Certificate,
 ) -> Result<MessageOutcome, StoreError> {
-    let Ok(id) = inbound.message.header.source.uri.parse::<DeviceId>() else {
-        return Ok(MessageOutcome::unknown_device(inbound, shared.limits));
+    let id = inbound.claim().parse::<DeviceId>().ok();
+    let proof = inbound.network;
+    if let Some(network) = proof
+        && let Err(wait) = admit_proof(shared, (network, id.as_ref()), certificate).await?
+    {
+        return Ok(MessageOutcome::LockedOut(wait));
+    }
+    let outcome = match &id {
+        Some(id) => converse(shared, id, inbound).await?,
+        None => {
+            let at = (shared.clock.now().utc, shared.limits);
+            handle_unknown(&*shared.store, at, inbound, &mut random::<16>).await?
+        }
     };
+    if let Some(network) = proof {
+        count_proof(shared, (network, id.as_ref()), &outcome);
+    }
+    Ok(outcome)
+}
+
+/// The address of a peer, and the device that it claims to be; none when the claim is no device id.
+type Claimant<'a> = (PeerNetwork, Option<&'a DeviceId>);
+
+/// Admits a proof to be evaluated, or returns the time to wait. Only beyond a limit anything is read
+/// from the store: the addresses of the device.
+async fn admit_proof(
+    shared: &Shared,
+    (network, id): Claimant<'_>,
+    certificate: Certificate,
+) -> Result<Result<(), Duration>, StoreError> {
     let now = shared.clock.now();
-    let Some(mut slot_guard) = shared.sessions.admit(&id, now.mono) else {
-        let after = now.utc + shared.admission.retry_after;
+    if !limiter(shared).is_over(now.mono, network, id) {
+        return Ok(Ok(()));
+    }
+    let is_familiar = match (certificate, id) {
+        (Certificate::Shown, _) => true,
+        (Certificate::Missing, Some(id)) => {
+            shared.store.proved_from(id).await?.has(network, now.utc)
+        }
+        (Certificate::Missing, None) => false,
+    };
+    let standing = if is_familiar { Standing::Familiar } else { Standing::Stranger };
+    Ok(limiter(shared).admit(now.mono, network, id, standing))
+}
+
+/// Counts a wrong proof, and clears the count of a device that has proved itself.
+fn count_proof(shared: &Shared, (network, id): Claimant<'_>, outcome: &MessageOutcome) {
+    let now = shared.clock.now().mono;
+    match outcome {
+        MessageOutcome::Reply(_) => {
+            if let Some(id) = id {
+                limiter(shared).record_success(now, network, id);
+            }
+        }
+        MessageOutcome::AuthFailed(_) | MessageOutcome::UnknownDevice(_) => {
+            limiter(shared).record_failure(now, network, id);
+        }
+        MessageOutcome::Replay(_)
+        | MessageOutcome::AuthRequired(_)
+        | MessageOutcome::AuthStale(_)
+        | MessageOutcome::Busy(_)
+        | MessageOutcome::LockedOut(_)
+        | MessageOutcome::Overloaded
+        | MessageOutcome::NotStored
+        | MessageOutcome::MediaType
+        | MessageOutcome::TooLarge(_)
+        | MessageOutcome::BodyTimeout
+        | MessageOutcome::NotSyncMl(_)
+        | MessageOutcome::NoCertificate => {}
+    }
+}
+
+fn limiter(shared: &Shared) -> std::sync::MutexGuard<'_, FailureLimiter> {
+    shared.limiter.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Passes a message to the session of its device, unless the session table is full.
+async fn converse(
+    shared: &Shared,
+    id: &DeviceId,
+    inbound: InboundMessage<'_>,
+) -> Result<MessageOutcome, StoreError> {
+    let now = shared.clock.now();
+    let Some(mut slot_guard) = shared.sessions.admit(id, now.mono) else {
+        let after = now.utc + spread(shared.admission.retry_after, &mut random::<16>);
         return Ok(MessageOutcome::busy(inbound, shared.limits, after));
     };
     // One message of a device at a time.
     let slot = Arc::clone(&slot_guard.slot);
     let mut session = slot.lock().await;
     let (store, at) = (&*shared.store, (now.utc, shared.limits));
-    let outcome = session.handle(store, at, &id, inbound, &mut random::<16>).await?;
+    let outcome = session.handle(store, at, id, inbound, &mut random::<16>).await?;
     if matches!(outcome, MessageOutcome::Reply(_)) {
         slot_guard.update =
             if session.is_open() { SlotUpdate::SessionOpen } else { SlotUpdate::SessionClosed };

@@ -4,6 +4,7 @@
 //! takes the write lock first, so that no other change comes between reading and writing.
 //! `PRAGMA user_version` is the schema version; `schema` leads from each to the next.
 
+mod challenge_keys;
 mod columns;
 mod reader;
 pub mod rotation;
@@ -32,9 +33,15 @@ use sqlx::{
 };
 
 use self::{
+    challenge_keys::KeyOfDay,
     columns::unavailable,
     reader::Reader,
-    rows::{attempt::read_attempt, audit::read_line, campaign::read_campaign, device::read_device},
+    rows::{
+        attempt::read_attempt,
+        audit::read_line,
+        campaign::read_campaign,
+        device::{json, read_device},
+    },
     table::BATCH,
     writer::Writer,
 };
@@ -42,8 +49,10 @@ use super::key_file::KeyFile;
 use crate::{
     campaign::model::Campaign,
     fleet::{
+        address::ProvedFrom,
         attempt::ArmingAttempt,
         audit::{Audit, AuditLine},
+        challenge::ChallengeKey,
         device::Device,
         store::{Change, FleetStore, PhaseCounts, StoreError},
     },
@@ -58,7 +67,7 @@ pub const PACKAGES: &str = "packages";
 /// Wait of a writer for another one.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connections of one process, beside those of the reader and the writer.
+/// Connections of one process, beside those of the readers and the writer.
 const MAX_CONNECTIONS: u32 = 4;
 
 /// The fleet in one SQLite file.
@@ -67,6 +76,7 @@ pub struct SqliteStore {
     pool: SqlitePool,
     reader: Reader,
     writer: Writer,
+    challenge_keys: KeyOfDay,
     packages: PathBuf,
     keys: KeyFile,
 }
@@ -108,9 +118,10 @@ impl SqliteStore {
         let packages = path.parent().unwrap_or(Path::new(".")).join(PACKAGES);
         // A connection rereads the pages that another one wrote: one connection writes.
         let lone = || connections(1).connect_lazy_with(options.clone());
-        let (reader, writer) =
-            (Reader::start(lone(), keys.clone()), Writer::start(lone(), keys.clone()));
-        Ok(Self { pool, reader, writer, packages, keys })
+        let reader = Reader::start([lone(), lone()], keys.clone());
+        let writer = Writer::start(lone(), keys.clone());
+        let challenge_keys = KeyOfDay::new(pool.clone());
+        Ok(Self { pool, reader, writer, challenge_keys, packages, keys })
     }
 
     /// Closes all connections.
@@ -137,12 +148,7 @@ impl FleetStore for SqliteStore {
     }
 
     async fn device(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
-        let row = sqlx::query("SELECT * FROM device WHERE id = ?")
-            .bind(id.as_str())
-            .fetch_optional(&self.pool)
-            .await
-            .map_err(unavailable("read a device"))?;
-        row.map(|row| read_device(&row, &self.keys)).transpose()
+        self.reader.device(id).await
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {
@@ -185,19 +191,20 @@ impl FleetStore for SqliteStore {
     }
 
     async fn device_attempts(&self, id: &DeviceId) -> Result<Vec<ArmingAttempt>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM arming WHERE device = ? ORDER BY campaign, attempt")
-            .bind(id.as_str())
-            .fetch_all(&self.pool)
-            .await
-            .map_err(unavailable("read the attempts of a device"))?;
-        rows.iter().map(read_attempt).collect()
+        self.reader.attempts(id).await
     }
 
-    async fn device_with_attempts(
-        &self,
-        id: &DeviceId,
-    ) -> Result<Option<(Device, Vec<ArmingAttempt>)>, StoreError> {
-        self.reader.device_with_attempts(id).await
+    async fn proved_from(&self, id: &DeviceId) -> Result<ProvedFrom, StoreError> {
+        let row = sqlx::query("SELECT proved_from FROM device WHERE id = ?")
+            .bind(id.as_str())
+            .fetch_optional(&self.pool)
+            .await
+            .map_err(unavailable("read the addresses of a device"))?;
+        row.map_or(Ok(ProvedFrom::default()), |row| json(&row, "proved_from"))
+    }
+
+    async fn challenge_key(&self, day: u64) -> Result<ChallengeKey, StoreError> {
+        self.challenge_keys.of(day).await
     }
 
     async fn package(&self, id: CampaignId) -> Result<Option<Arc<[u8]>>, StoreError> {
@@ -362,8 +369,8 @@ mod tests {
         assert_eq!(log.len(), 5);
         for name in ["a", "b", "c", "d"] {
             let id: DeviceId = name.parse().unwrap();
-            let read = store.device_with_attempts(&id).await.unwrap().map(|(device, _)| device);
-            assert_eq!(read, store.device(&id).await.unwrap(), "{name}");
+            let listed = store.devices().await.unwrap().into_iter().find(|row| row.id == id);
+            assert_eq!(store.device(&id).await.unwrap(), listed, "{name}");
         }
     }
 

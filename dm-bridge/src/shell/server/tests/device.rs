@@ -11,7 +11,6 @@ use proto::{
 /// An HTTP answer.
 pub(super) struct Answer {
     pub(super) status: u16,
-    pub(super) retry_after: Option<String>,
     pub(super) content_type: Option<String>,
     pub(super) body: Vec<u8>,
 }
@@ -25,9 +24,7 @@ impl Answer {
     }
 
     pub(super) fn header_code(&self) -> u16 {
-        let message = self.message();
-        let Command::Status(status) = &message.commands[0] else { panic!() };
-        status.code.0
+        status_of_header(&self.message())
     }
 
     pub(super) fn reply_address(&self) -> Option<String> {
@@ -39,6 +36,12 @@ impl Answer {
         let Command::Status(status) = &message.commands[0] else { panic!() };
         status.challenge.as_ref().unwrap().nonce().unwrap()
     }
+}
+
+/// Returns the code of the header of an answer.
+pub(super) fn status_of_header(message: &Message) -> u16 {
+    let Command::Status(status) = &message.commands[0] else { panic!() };
+    status.code.0
 }
 
 pub(super) fn post(url: &str, content_type: &str, body: &[u8]) -> Answer {
@@ -74,7 +77,6 @@ pub(super) fn send(
         |name: &str| response.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
     Answer {
         status: response.status().as_u16(),
-        retry_after: header("retry-after"),
         content_type: header("content-type"),
         body: response.body_mut().read_to_vec().unwrap(),
     }

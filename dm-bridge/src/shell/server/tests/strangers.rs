@@ -5,7 +5,22 @@ use std::{
     net::TcpStream,
 };
 
+use axum::{
+    body::{Body, to_bytes},
+    extract::{ConnectInfo, Request},
+};
+use proto::{
+    dm::{
+        auth::Secret,
+        syncml::{Command, Credential, Message},
+    },
+    fixtures::device::ScriptedDevice,
+};
+
+use tower::ServiceExt as _;
+
 use super::*;
+use crate::shell::tls::Transport;
 
 /// Begins a message whose body does not come; returns when the server waits for it.
 fn stall(bridge: &Bridge) -> TcpStream {
@@ -43,4 +58,218 @@ async fn a_body_that_does_not_come_is_waited_for_so_long() {
     stream.read_to_end(&mut answer).unwrap();
     let answer = String::from_utf8_lossy(&answer);
     assert!(answer.contains("408 Request Timeout"), "{answer}");
+}
+
+/// Returns package 1 of a device.
+fn first(bridge: &Bridge, name: &str, credential: Option<Credential>) -> Message {
+    let mut script = ScriptedDevice::new(name, "guess");
+    script.client.url = bridge.url("/dm");
+    script.first(credential)
+}
+
+fn post(bridge: &Bridge, message: &Message) -> Answer {
+    device::post(&bridge.url("/dm"), Encoding::Xml.media_type(), &Encoding::Xml.emit(message))
+}
+
+// test: security 7.2 (unknown devices)
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_device_id_is_challenged_as_an_enrolled_one() {
+    let bridge = Bridge::start().await;
+    bridge.enrol("LAB-0001").await;
+    let wrong = || Some(Secret::new("x", "guess").credential(b"nonce"));
+    for (credential, code) in [(None, 407), (wrong(), 401)] {
+        let shape = |name: &str| {
+            let answer = post(&bridge, &first(&bridge, name, credential.clone()));
+            assert_eq!(answer.header_code(), code, "{name}");
+            let nonce = answer.nonce();
+            assert_eq!((nonce.len(), answer.nonce()), (16, nonce.clone()));
+            let mut message = answer.message();
+            for command in &mut message.commands {
+                if let Command::Status(status) = command
+                    && let Some(challenge) = &mut status.challenge
+                {
+                    challenge.meta.next_nonce = None;
+                }
+            }
+            let text = String::from_utf8(Encoding::Xml.emit(&message)).unwrap();
+            (text.replace(name, "ID"), nonce)
+        };
+        let (known, unknown) = (shape("LAB-0001"), shape("LAB-0002"));
+        assert_eq!(known.0, unknown.0);
+        assert_ne!(known.1, unknown.1);
+    }
+    let metrics = String::from_utf8(bridge.get("/metrics").body).unwrap();
+    let unknown = "fumocast_bridge_dm_messages_total{outcome=\"unknown-device\"} 2";
+    assert!(metrics.contains(unknown), "{metrics}");
+}
+
+// test: security 7.2 (work before proof)
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_without_proof_leave_nothing_in_the_store_and_the_owner_passes() {
+    let bridge = Bridge::start().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let store = bridge.store().await;
+    // The nonce of a challenge, which strangers cannot void.
+    let asked = post(&bridge, &first(&bridge, "LAB-0001", None));
+    let before = (store.devices().await.unwrap(), store.audit_tail(100).await.unwrap());
+    for _ in 0..20 {
+        assert_eq!(post(&bridge, &first(&bridge, "LAB-0001", None)).header_code(), 407);
+    }
+    let wrong = Secret::new("LAB-0001", "guess").credential(&asked.nonce());
+    assert_eq!(post(&bridge, &first(&bridge, "LAB-0001", Some(wrong))).header_code(), 401);
+    let after = (store.devices().await.unwrap(), store.audit_tail(100).await.unwrap());
+    assert_eq!(before, after);
+    let right = device.script.client.secret.credential(&asked.nonce());
+    device.next_session();
+    let message = device.first(Some(right));
+    assert_eq!(device.post(&message).header_code(), 212);
+}
+
+// test: security 7.2 (challenges without stored state)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_bridge_on_the_same_store_accepts_the_challenge_of_the_first() {
+    let bridge = Bridge::start().await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let second =
+        run(bridge.folder.path(), "127.0.0.1:0".parse().unwrap(), Admission::default()).await;
+    let asked = post(&bridge, &first(&bridge, "LAB-0001", None));
+    let right = device.script.client.secret.credential(&asked.nonce());
+    device.next_session();
+    let message = device.first(Some(right));
+    let other = format!("http://{}/dm", second.address);
+    let answer = device::post(&other, Encoding::Xml.media_type(), &message);
+    assert_eq!(answer.header_code(), 212);
+    // The same proof at the first one: challenged again.
+    let answer = device.post(&message);
+    assert_eq!(answer.header_code(), 401);
+    let metrics = String::from_utf8(bridge.get("/metrics").body).unwrap();
+    assert!(metrics.contains("outcome=\"auth_stale\"} 1"), "{metrics}");
+    second.stop().await;
+}
+
+/// Returns the router of a bridge, with the state behind it.
+async fn router_of(bridge: &Bridge, trusted_proxies: Vec<IpNet>) -> (Router, Arc<Shared>) {
+    let data = DataDir::open(bridge.folder.path(), None).unwrap();
+    let store = data.store().await.unwrap();
+    let settings = settings(bridge.folder.path(), bridge.address, Admission::default());
+    let shared = shared(&store, Settings { trusted_proxies, ..settings }).unwrap();
+    (http::router(&shared), shared)
+}
+
+/// Sends a message from an address, with a header of a proxy if there is one; returns status, the
+/// `Retry-After` and the code of the header.
+async fn send_from(
+    router: &Router,
+    address: [u8; 4],
+    forwarded: Option<&str>,
+    message: &Message,
+) -> (u16, Option<u64>, u16) {
+    let peer = Peer { address: (address, 4_711).into(), transport: Transport::Plain };
+    let mut request = Request::post("/dm")
+        .header("content-type", Encoding::Xml.media_type())
+        .extension(ConnectInfo(peer));
+    if let Some(forwarded) = forwarded {
+        request = request.header("forwarded", forwarded);
+    }
+    let body = Body::from(Encoding::Xml.emit(message));
+    let response = router.clone().oneshot(request.body(body).unwrap()).await.unwrap();
+    let status = response.status().as_u16();
+    let retry = response.headers().get("retry-after");
+    let retry = retry.map(|value| value.to_str().unwrap().parse().unwrap());
+    let body = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    let code = match status {
+        200 => device::status_of_header(&Encoding::Xml.parse(&body, &Default::default()).unwrap()),
+        _ => 0,
+    };
+    (status, retry, code)
+}
+
+// test: security 7.2 (wrong proofs are counted by address and claimed device, and by address)
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_passes_while_strangers_send_wrong_proofs_and_ask_for_challenges() {
+    let bridge = Bridge::start().await;
+    let device = bridge.enrol("LAB-0001").await;
+    let (router, _) = router_of(&bridge, Vec::new()).await;
+    let wrong = Secret::new("LAB-0001", "guess").credential(b"nonce");
+    let wrong = first(&bridge, "LAB-0001", Some(wrong));
+    let nothing = first(&bridge, "LAB-0001", None);
+    let before = bridge.store().await.audit_tail(100).await.unwrap();
+    let (mut challenged, mut refused, mut rejected) = (0, 0, 0);
+    for number in 0..10_000_u32 {
+        let address = [198, 51, 100, u8::try_from(number % 250).unwrap()];
+        let message = if number % 500 < 250 { &wrong } else { &nothing };
+        match send_from(&router, address, None, message).await {
+            (200, None, 407) => challenged += 1,
+            (200, None, 401) => refused += 1,
+            (503, Some(1..=660), _) => rejected += 1,
+            other => panic!("{other:?}"),
+        }
+    }
+    // Five of each address are evaluated.
+    assert_eq!((challenged, refused, rejected), (5_000, 5 * 250, 5_000 - 5 * 250));
+    assert_eq!(bridge.store().await.audit_tail(100).await.unwrap(), before);
+    let owner = first(&bridge, "LAB-0001", Some(device.credential()));
+    assert_eq!(send_from(&router, [192, 0, 2, 1], None, &owner).await, (200, None, 212));
+}
+
+// test: security 7.2 (familiar addresses)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_device_that_proved_itself_passes_the_address_that_others_shut() {
+    let bridge = Bridge::start().await;
+    let mut familiar = bridge.enrol("LAB-0001").await;
+    let other = bridge.enrol("LAB-0002").await;
+    let home = [192, 0, 2, 1];
+    let (router, _) = router_of(&bridge, Vec::new()).await;
+    let message = first(&bridge, "LAB-0001", Some(familiar.credential()));
+    assert_eq!(send_from(&router, home, None, &message).await.2, 212);
+    let asked = first(&bridge, "LAB-0001", None);
+    // Another process on the same store knows the address.
+    let (router, shared) = router_of(&bridge, Vec::new()).await;
+    let wrong = Secret::new("x", "guess").credential(b"nonce");
+    for number in 0..30 {
+        let guess = first(&bridge, &format!("GUESS-{number}"), Some(wrong.clone()));
+        assert_eq!(send_from(&router, home, None, &guess).await.2, 401);
+    }
+    let right = first(&bridge, "LAB-0002", Some(other.credential()));
+    assert_eq!(send_from(&router, home, None, &right).await.0, 503, "it was never here");
+    assert_eq!(send_from(&router, [192, 0, 2, 2], None, &right).await.2, 212);
+    assert_eq!(send_from(&router, home, None, &asked).await.2, 407, "no proof to evaluate");
+    let now = shared.clock.now().utc;
+    let keys = crate::app::message_handler::challenge_keys(&*shared.store, now).await.unwrap();
+    familiar.nonce = keys.nonce("LAB-0001", 0).0.to_vec();
+    let message = first(&bridge, "LAB-0001", Some(familiar.credential()));
+    assert_eq!(send_from(&router, home, None, &message).await.2, 212);
+}
+
+// test: security 7.2 (the address behind a proxy)
+#[tokio::test(flavor = "multi_thread")]
+async fn behind_a_trusted_proxy_failures_count_for_the_client_that_it_names() {
+    let bridge = Bridge::start().await;
+    let device = bridge.enrol("LAB-0001").await;
+    let wrong = Secret::new("LAB-0001", "guess").credential(b"nonce");
+    let wrong = first(&bridge, "LAB-0001", Some(wrong));
+    let right = first(&bridge, "LAB-0001", Some(device.credential()));
+    let (guesser, owner) = (Some("for=198.51.100.1"), Some("for=198.51.100.1, for=192.0.2.1"));
+    let proxy = [10, 0, 0, 1];
+    for (trusted, expected) in [(vec![], 0), (vec!["10.0.0.0/8".parse().unwrap()], 212)] {
+        let (router, _) = router_of(&bridge, trusted).await;
+        for _ in 0..5 {
+            assert_eq!(send_from(&router, proxy, guesser, &wrong).await.2, 401);
+        }
+        assert_eq!(send_from(&router, proxy, guesser, &wrong).await.0, 503);
+        assert_eq!(send_from(&router, proxy, owner, &right).await.2, expected);
+    }
+}
+
+// test: security 7.2 (work before proof)
+#[tokio::test(flavor = "multi_thread")]
+async fn the_key_of_challenges_is_there_before_a_peer_needs_it() {
+    let bridge = Bridge::start().await;
+    let url = format!("sqlite://{}", bridge.folder.path().join("fleet.db").display());
+    let pool = sqlx::SqlitePool::connect(&url).await.unwrap();
+    let count = async || -> i64 {
+        let count = sqlx::query_scalar("SELECT COUNT(*) FROM challenge_key");
+        count.fetch_one(&pool).await.unwrap()
+    };
+    assert!(count().await > 0);
 }

@@ -1,7 +1,6 @@
-//! One reader for DM messages: devices that wait together are read together.
+//! Readers for DM messages: devices that wait together are read together.
 //!
-//! The cost of a query is the switch to the thread of its connection and back; a message needs two
-//! queries.
+//! The cost of a query is the switch to the thread of its connection and back.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,50 +21,83 @@ use crate::{
 /// Devices that may wait.
 const QUEUE: usize = 1_024;
 
-/// A device with all attempts for it.
-pub(super) type Found = Option<(Device, Vec<ArmingAttempt>)>;
-
-/// A handle to the reader.
+/// A handle to the readers.
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
-    pool: SqlitePool,
-    jobs: mpsc::Sender<Job>,
+    pools: [SqlitePool; 2],
+    devices: mpsc::Sender<Job<Option<Device>>>,
+    attempts: mpsc::Sender<Job<Vec<ArmingAttempt>>>,
 }
 
 #[derive(Debug)]
-struct Job {
+struct Job<T> {
     id: DeviceId,
-    done: oneshot::Sender<Result<Found, StoreError>>,
+    done: oneshot::Sender<Result<T, StoreError>>,
 }
 
+/// One statement for the rows of a batch, and the column of its device ids.
+type Statement = (&'static str, &'static str);
+
+const SELECT_DEVICES: Statement =
+    ("SELECT device.* FROM json_each(?) AS wanted JOIN device ON device.id = wanted.value", "id");
+
+const SELECT_ATTEMPTS: Statement = (
+    "SELECT arming.* FROM json_each(?) AS wanted \
+     JOIN arming ON arming.device = wanted.value ORDER BY campaign, attempt",
+    "device",
+);
+
 impl Reader {
-    /// Starts the reader; it ends with the last handle to it.
-    pub(super) fn start(pool: SqlitePool, keys: KeyFile) -> Self {
-        let (jobs, queue) = mpsc::channel(QUEUE);
-        tokio::spawn(serve(pool.clone(), keys, queue));
-        Self { pool, jobs }
+    /// Starts the readers; they end with the last handle to them.
+    pub(super) fn start(pools: [SqlitePool; 2], keys: KeyFile) -> Self {
+        let (devices, queue) = mpsc::channel(QUEUE);
+        let read =
+            move |rows: &[SqliteRow]| rows.first().map(|row| read_device(row, &keys)).transpose();
+        tokio::spawn(serve(pools[0].clone(), SELECT_DEVICES, read, queue));
+        let (attempts, queue) = mpsc::channel(QUEUE);
+        let read = |rows: &[SqliteRow]| rows.iter().map(read_attempt).collect();
+        tokio::spawn(serve(pools[1].clone(), SELECT_ATTEMPTS, read, queue));
+        Self { pools, devices, attempts }
     }
 
     pub(super) async fn close(&self) {
-        self.pool.close().await;
+        for pool in &self.pools {
+            pool.close().await;
+        }
     }
 
-    pub(super) async fn device_with_attempts(&self, id: &DeviceId) -> Result<Found, StoreError> {
-        let (done, answer) = oneshot::channel();
-        let gone = || unavailable("be read")(std::io::Error::other("the reader has ended"));
-        self.jobs.send(Job { id: id.clone(), done }).await.map_err(|_| gone())?;
-        answer.await.unwrap_or_else(|_| Err(gone()))
+    pub(super) async fn device(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
+        ask(&self.devices, id).await
+    }
+
+    pub(super) async fn attempts(&self, id: &DeviceId) -> Result<Vec<ArmingAttempt>, StoreError> {
+        ask(&self.attempts, id).await
     }
 }
 
-async fn serve(pool: SqlitePool, keys: KeyFile, mut queue: mpsc::Receiver<Job>) {
+async fn ask<T>(jobs: &mpsc::Sender<Job<T>>, id: &DeviceId) -> Result<T, StoreError> {
+    let (done, answer) = oneshot::channel();
+    let gone = || unavailable("be read")(std::io::Error::other("the reader has ended"));
+    jobs.send(Job { id: id.clone(), done }).await.map_err(|_| gone())?;
+    answer.await.unwrap_or_else(|_| Err(gone()))
+}
+
+/// Reads what waits, a batch at a time. Each device is parsed for its own reader, so that a damaged
+/// one affects no other.
+async fn serve<T>(
+    pool: SqlitePool,
+    statement: Statement,
+    parse: impl Fn(&[SqliteRow]) -> Result<T, StoreError>,
+    mut queue: mpsc::Receiver<Job<T>>,
+) {
     let mut jobs = Vec::new();
     while queue.recv_many(&mut jobs, BATCH).await > 0 {
         let ids = jobs.iter().map(|job| job.id.as_str()).collect::<Vec<_>>();
-        let read = read(&pool, &serde_json::json!(ids).to_string()).await.map_err(Arc::new);
+        let ids = serde_json::json!(ids).to_string();
+        let read = read(&pool, statement, &ids).await.map_err(Arc::new);
         for Job { id, done } in jobs.drain(..) {
             let found = match &read {
-                Ok(rows) => rows.device_with_attempts(&id, &keys),
+                Ok(rows) => parse(rows.get(id.as_str()).map_or(&[][..], Vec::as_slice)),
                 Err(error) => Err(unavailable("read a device")(Arc::clone(error))),
             };
             if done.send(found).is_err() {
@@ -75,41 +107,17 @@ async fn serve(pool: SqlitePool, keys: KeyFile, mut queue: mpsc::Receiver<Job>) 
     }
 }
 
-/// The rows of a batch. Each is parsed for its own reader, so that a damaged one affects no other.
-struct Rows {
-    devices: BTreeMap<String, SqliteRow>,
-    attempts: BTreeMap<String, Vec<SqliteRow>>,
-}
-
-impl Rows {
-    fn device_with_attempts(&self, id: &DeviceId, keys: &KeyFile) -> Result<Found, StoreError> {
-        let Some(device) = self.devices.get(id.as_str()) else { return Ok(None) };
-        let attempts = self.attempts.get(id.as_str()).into_iter().flatten().map(read_attempt);
-        Ok(Some((read_device(device, keys)?, attempts.collect::<Result<_, _>>()?)))
+/// Returns the rows of a batch by device.
+async fn read(
+    pool: &SqlitePool,
+    (text, column): Statement,
+    ids: &str,
+) -> Result<BTreeMap<String, Vec<SqliteRow>>, StoreError> {
+    let rows =
+        sqlx::query(text).bind(ids).fetch_all(pool).await.map_err(unavailable("read devices"))?;
+    let mut by_device: BTreeMap<String, Vec<SqliteRow>> = BTreeMap::new();
+    for row in rows {
+        by_device.entry(get(&row, column)?).or_default().push(row);
     }
-}
-
-const SELECT_DEVICES: &str =
-    "SELECT device.* FROM json_each(?) AS wanted JOIN device ON device.id = wanted.value";
-
-const SELECT_ATTEMPTS: &str = "SELECT arming.* FROM json_each(?) AS wanted \
-    JOIN arming ON arming.device = wanted.value ORDER BY campaign, attempt";
-
-async fn read(pool: &SqlitePool, ids: &str) -> Result<Rows, StoreError> {
-    let mut connection = pool.acquire().await.map_err(unavailable("be read"))?;
-    let mut query = async |text: &'static str, column: &'static str| {
-        let rows = sqlx::query(text)
-            .bind(ids)
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(unavailable("read devices"))?;
-        let named = rows.into_iter().map(|row| Ok((get::<String>(&row, column)?, row)));
-        named.collect::<Result<Vec<_>, StoreError>>()
-    };
-    let devices = query(SELECT_DEVICES, "id").await?.into_iter().collect();
-    let mut attempts: BTreeMap<String, Vec<SqliteRow>> = BTreeMap::new();
-    for (device, row) in query(SELECT_ATTEMPTS, "device").await? {
-        attempts.entry(device).or_default().push(row);
-    }
-    Ok(Rows { devices, attempts })
+    Ok(by_device)
 }

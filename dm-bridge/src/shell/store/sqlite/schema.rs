@@ -6,7 +6,7 @@ use super::{columns::unavailable, sealing};
 use crate::{fleet::store::StoreError, shell::store::key_file::KeyFile};
 
 /// Each entry leads from the schema version of its index to the next.
-pub(super) const MIGRATIONS: [&str; 15] = [
+pub(super) const MIGRATIONS: [&str; 17] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -23,6 +23,9 @@ pub(super) const MIGRATIONS: [&str; 15] = [
     // Nothing but what `sealing::scrub` does.
     "",
     include_str!("schema_14.sql"),
+    // Nothing but what `sealing::scrub` does.
+    "",
+    include_str!("schema_16.sql"),
     // Nothing but what `sealing::scrub` does, which is done last.
     "",
 ];

@@ -8,8 +8,8 @@ use sqlx::{SqliteConnection, sqlite::SqliteRow};
 
 use super::super::{
     columns::{
-        check_one_row, damaged, get, int, list, map_write_error, nonce, number, optional,
-        optional_parsed, parsed, unsigned, utc, words,
+        check_one_row, damaged, get, int, list, map_write_error, nonce, optional, optional_parsed,
+        parsed, unsigned, utc, words,
     },
     sealing::{self, Sealed, Sealer},
     table::{BatchTexts, SqliteQuery, Table, table},
@@ -17,7 +17,7 @@ use super::super::{
 use crate::{
     campaign::update_requests::UpdateRequestPolicy,
     fleet::{
-        device::{Challenge, Device, DeviceAuth, DeviceNonce, ServerCredentials, SuspendCommand},
+        device::{Device, DeviceAuth, DeviceNonce, ServerCredentials, SuspendCommand},
         profile::Profile,
         store::StoreError,
     },
@@ -43,11 +43,8 @@ table! {
         user: get = &row.auth.user,
         secret: get = sealed.0,
         next_nonce: nonce = row.auth.next_nonce.as_ref().map(|nonce| nonce.0.as_slice()),
-        challenge_nonce: nonce = row.auth.challenge.as_ref().map(|it| it.nonce.0.as_slice()),
-        challenge_session: get = row.auth.challenge.as_ref().map(|it| &it.session),
-        challenge_made: utc = row.auth.challenge.as_ref().map(|it| int(it.made.0)),
-        failures: number = row.auth.failures,
-        failing_since: utc = int(row.auth.failing_since.0),
+        challenge_count: unsigned = int(row.auth.challenge_count),
+        proved_from: json = to_json(&row.auth.proved_from),
         firmware_version: get = &row.firmware_version,
         enrolled: utc = int(row.enrolled.0),
         last_seen: optional = row.last_seen.map(|seen| int(seen.0)),
@@ -65,14 +62,6 @@ table! {
         let (id, user): (DeviceId, String) = (id()?, user()?);
         let sealed = (secret()?, server_secret()?);
         let (secret, server_secret) = sealing::open(keys, sealed, (&id, &user))?;
-        let challenge = match challenge_nonce()? {
-            Some(nonce) => Some(Challenge {
-                nonce,
-                session: challenge_session()?,
-                made: challenge_made()?,
-            }),
-            None => None,
-        };
         let server_nonce: Option<Vec<u8>> = server_nonce()?;
         let credentials = |(secret, nonce)| ServerCredentials { secret, nonce: DeviceNonce(nonce) };
         Ok(Device {
@@ -89,9 +78,8 @@ table! {
                 user,
                 secret,
                 next_nonce: next_nonce()?,
-                challenge,
-                failures: failures()?,
-                failing_since: failing_since()?,
+                challenge_count: challenge_count()?,
+                proved_from: proved_from()?,
             },
             server: server_secret.zip(server_nonce).map(credentials),
             update_requests: update_requests()?,
@@ -112,7 +100,7 @@ fn to_json<T: Serialize + Default + PartialEq>(value: &T) -> Option<String> {
     is_set.then(|| serde_json::to_string(value).expect("our own types have string keys"))
 }
 
-fn json<T: DeserializeOwned + Default>(
+pub(in crate::shell::store::sqlite) fn json<T: DeserializeOwned + Default>(
     row: &SqliteRow,
     column: &'static str,
 ) -> Result<T, StoreError> {

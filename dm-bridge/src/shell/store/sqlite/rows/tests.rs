@@ -27,9 +27,7 @@ use crate::{
         attempt::{ArmingAttempt, ArmingPhase},
         audit::{Actor, Audit},
         components::Components,
-        device::{
-            Challenge, Device, DeviceAuth, DeviceNonce, Nonce, ServerCredentials, SuspendCommand,
-        },
+        device::{Device, DeviceAuth, DeviceNonce, Nonce, ServerCredentials, SuspendCommand},
         policy::DesiredPolicy,
         profile::Profile,
         store::{Change, FleetStore as _},
@@ -201,13 +199,8 @@ fn other_device(row: &Device) -> Device {
             user: "another user".to_owned(),
             secret: Secret::new("another user", "secret").into(),
             next_nonce: Some(Nonce([35; 16])),
-            challenge: Some(Challenge {
-                nonce: Nonce([36; 16]),
-                session: "1B".to_owned(),
-                made: Utc(2_002),
-            }),
-            failures: 3,
-            failing_since: Utc(2_003),
+            challenge_count: 3,
+            proved_from: store_tests::proved_from(2, Utc(2_002)),
         },
         server: Some(ServerCredentials {
             secret: Secret::new("fumocast", "another secret").into(),

@@ -21,7 +21,7 @@ use crate::{
         attempt::ArmingPhase,
         audit::{Actor, Audit, AuditLine},
         components::OperationState,
-        device::{Device, SuspendCommand},
+        device::{Device, Nonce, SuspendCommand},
         store::FleetStore as _,
         store_tests,
     },
@@ -42,9 +42,11 @@ async fn connect(folder: &Path) -> SqliteConnection {
 const ROWS_13: &str = r#"
     INSERT INTO sealing_key (id) SELECT id FROM latest.sealing_key;
     INSERT INTO device (id, version, manufacturer, model, vendor, class, url, object, user, secret,
-        failures, failing_since, enrolled, auth, on_request, profile, quirks, rest, components, policy)
+        next_nonce, challenge_nonce, challenge_session, challenge_made, failures, failing_since,
+        enrolled, auth, on_request, profile, quirks, rest, components, policy)
     SELECT id, 3, 'maker', 'model', vendor, class, 'http://127.0.0.1/dm', './FwUpdate/Main', user,
-        secret, 0, 0, 7, 'md5', 'later', 'minimal', 'no-atomic', 'suspend',
+        secret, x'05050505050505050505050505050505', x'06060606060606060606060606060606', '1A', 6,
+        5, 6, 7, 'md5', 'later', 'minimal', 'no-atomic', 'suspend',
         '{"wanted":true,"read":7,"refused":"425","held":[{"branch":"deployed","node":"n","id":"b","package":"pkg","name":"player \"2\"","version":null,"state":"inactive"}],"works":[{"correlator":"w-1","operation":"deactivate","id":"b","phase":"failed","result_code":1410,"reason":"r","updated":8},{"correlator":"w-2","operation":"remove","id":"c","phase":"waiting","result_code":null,"reason":null,"updated":9}]}',
         '{"install":{"value":"on-command","answer":200,"updated":8},"call":{"value":"ignore","answer":null,"updated":9}}'
     FROM latest.device WHERE id = 'full';
@@ -150,6 +152,8 @@ async fn a_database_of_version_13_is_migrated_with_all_rows() {
 
 fn check_device(device: &Device) {
     assert_eq!(device.auth.secret, store_tests::device("full").auth.secret);
+    // A device that was locked out, with the nonce for its next session.
+    assert_eq!((&device.auth.next_nonce, device.auth.challenge_count), (&Some(Nonce([5; 16])), 0));
     assert_eq!(device.pending_suspension, Some(SuspendCommand::Suspend));
     assert_eq!(device.update_requests, Some(UpdateRequestPolicy::Later));
     let policy: Vec<_> = device.policy.iter().map(|(node, it)| (node, it.status)).collect();
