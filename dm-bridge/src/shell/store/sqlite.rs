@@ -331,6 +331,41 @@ mod tests {
         assert_eq!(store.audit_tail(100).await.unwrap().len(), 21);
     }
 
+    /// The writer has a connection of its own, to which alone this applies.
+    async fn limit_pages(store: &SqliteStore, pages: u32) {
+        store.writer.run(&format!("PRAGMA max_page_count = {pages}")).await;
+    }
+
+    #[tokio::test]
+    async fn a_full_database_refuses_what_does_not_fit_and_is_written_again_once_there_is_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder.path().join("fleet.db")).await.unwrap();
+        let apply = async |name: &str, changes: Vec<Change>| {
+            let audit = Audit {
+                actor: crate::fleet::audit::Actor::Operator,
+                action: "test.change",
+                subject: String::new(),
+                detail: name.repeat(2_000),
+            };
+            store.apply(Utc(1), audit, changes).await
+        };
+        apply("a", vec![store_tests::device("a").into()]).await.unwrap();
+        limit_pages(&store, 1).await;
+        for name in ["b", "c"] {
+            let refused = apply(name, vec![store_tests::device(name).into()]).await;
+            assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
+            limit_pages(&store, 1).await;
+        }
+        limit_pages(&store, 1_000_000).await;
+        apply("d", vec![store_tests::device("d").into()]).await.unwrap();
+        let devices = store.devices().await.unwrap();
+        let names: Vec<_> = devices.iter().map(|device| device.id.as_str()).collect();
+        assert_eq!(names, ["a", "d"]);
+        let log = store.audit_tail(9).await.unwrap();
+        assert_eq!(log.len(), 2);
+        assert!(log[1].follows(&log[0].seal));
+    }
+
     #[tokio::test]
     async fn of_devices_that_change_together_only_the_stale_one_is_rejected() {
         let folder = tempfile::tempdir().unwrap();

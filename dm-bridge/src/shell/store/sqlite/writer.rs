@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use proto::{crypto::Digest, time::Utc};
-use sqlx::{Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -64,6 +64,13 @@ impl Writer {
         self.pool.close().await;
     }
 
+    /// Runs a statement on the connection of the writer.
+    #[cfg(test)]
+    pub(super) async fn run(&self, statement: &str) {
+        let mut connection = self.pool.acquire().await.unwrap();
+        sqlx::raw_sql(statement).execute(&mut *connection).await.unwrap();
+    }
+
     pub(super) async fn apply(
         &self,
         at: Utc,
@@ -97,8 +104,8 @@ async fn write(pool: SqlitePool, keys: KeyFile, mut queue: mpsc::Receiver<Job>) 
     }
 }
 
-/// The database, and the keys of its secrets.
-type Db<'a> = (&'a SqlitePool, &'a KeyFile);
+/// A connection to the database, and the keys of its secrets.
+type Db<'a> = (&'a mut SqliteConnection, &'a KeyFile);
 
 type Work = (Utc, Audit, Vec<Change>);
 
@@ -107,19 +114,11 @@ type Work = (Utc, Audit, Vec<Change>);
 /// Usually there is no other writer: the log continues after `last`, which this writer wrote, and
 /// devices have the versions that were read. Otherwise the batch is made again with checks.
 async fn batch(
-    store: Db<'_>,
+    (pool, keys): (&SqlitePool, &KeyFile),
     work: &[Work],
     last: &mut Option<LastLine>,
 ) -> Vec<Result<(), StoreError>> {
-    let made = match last.take() {
-        Some(line) => match optimistic_batch(store, work, line).await {
-            Ok(None) => checked_batch(store, work).await,
-            Ok(Some(made)) => Ok(made),
-            Err(error) => Err(error),
-        },
-        None => checked_batch(store, work).await,
-    };
-    match made {
+    match batch_on_connection(pool, keys, work, last.take()).await {
         Ok((results, line)) => {
             *last = Some(line);
             results
@@ -132,14 +131,39 @@ async fn batch(
     }
 }
 
+/// Makes a batch on the connection of the writer. After an error the connection is closed: its effect
+/// is unknown, and where SQLite has rolled back by itself, `sqlx` still counts a transaction.
+async fn batch_on_connection(
+    pool: &SqlitePool,
+    keys: &KeyFile,
+    work: &[Work],
+    last: Option<LastLine>,
+) -> Result<(Vec<Result<(), StoreError>>, LastLine), StoreError> {
+    let mut connection = pool.acquire().await.map_err(unavailable("be written"))?;
+    let made = match last {
+        Some(line) => match optimistic_batch((&mut connection, keys), work, line).await {
+            Ok(None) => checked_batch((&mut connection, keys), work).await,
+            Ok(Some(made)) => Ok(made),
+            Err(error) => Err(error),
+        },
+        None => checked_batch((&mut connection, keys), work).await,
+    };
+    if made.is_err()
+        && let Err(error) = connection.detach().close_hard().await
+    {
+        tracing::debug!(%error, "connection of the writer not closed");
+    }
+    made
+}
+
 /// Makes a batch with all its devices in one statement. Returns `None` without a change when `last`
 /// is no longer the last line, or a device has another version.
 async fn optimistic_batch(
-    (pool, keys): Db<'_>,
+    (connection, keys): Db<'_>,
     work: &[Work],
     last: LastLine,
 ) -> Result<Option<(Vec<Result<(), StoreError>>, LastLine)>, StoreError> {
-    let mut writing = begin(pool).await?;
+    let mut writing = begin(connection).await?;
     let sealer = sealer(&mut writing, keys, work).await?;
     let mut together = BTreeMap::new();
     for row in work.iter().filter_map(|(.., changes)| single_device(changes)) {
@@ -149,7 +173,7 @@ async fn optimistic_batch(
     if !rows.is_empty() {
         let count = update_devices(&mut writing, &rows, sealer.as_ref()).await?;
         if count != rows.len() as u64 {
-            return Ok(None);
+            return rolled_back(writing).await;
         }
     }
     let mut results = Vec::with_capacity(work.len());
@@ -161,25 +185,35 @@ async fn optimistic_batch(
             None => change(&mut writing, changes, sealer.as_ref()).await?,
         });
     }
-    match finish(writing, work, results, last).await {
-        Err(StoreError::Conflict(_)) => Ok(None),
-        made => made.map(Some),
+    let lines = audit_lines(work, &results, last);
+    match append_lines(&mut writing, &lines).await {
+        Err(StoreError::Conflict(_)) => rolled_back(writing).await,
+        Err(error) => Err(error),
+        Ok(()) => Ok(Some((results, commit(writing, &lines, last).await?))),
     }
+}
+
+/// Ends a transaction of which nothing is to stay.
+async fn rolled_back<T>(writing: Transaction<'_, Sqlite>) -> Result<Option<T>, StoreError> {
+    writing.rollback().await.map_err(unavailable("be written"))?;
+    Ok(None)
 }
 
 /// Makes a batch row by row, after the last line in the database.
 async fn checked_batch(
-    (pool, keys): Db<'_>,
+    (connection, keys): Db<'_>,
     work: &[Work],
 ) -> Result<(Vec<Result<(), StoreError>>, LastLine), StoreError> {
-    let mut writing = begin(pool).await?;
+    let mut writing = begin(connection).await?;
     let sealer = sealer(&mut writing, keys, work).await?;
     let last = last_line(&mut writing).await?;
     let mut results = Vec::with_capacity(work.len());
     for (.., changes) in work {
         results.push(change(&mut writing, changes, sealer.as_ref()).await?);
     }
-    finish(writing, work, results, last).await
+    let lines = audit_lines(work, &results, last);
+    append_lines(&mut writing, &lines).await?;
+    Ok((results, commit(writing, &lines, last).await?))
 }
 
 /// Returns the sealer for a batch that has fresh secrets.
@@ -199,28 +233,40 @@ async fn sealer(
     }
 }
 
-async fn begin(pool: &SqlitePool) -> Result<Transaction<'static, Sqlite>, StoreError> {
-    pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))
+async fn begin(connection: &mut SqliteConnection) -> Result<Transaction<'_, Sqlite>, StoreError> {
+    connection.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))
 }
 
-/// Writes the audit lines of the changes after `last`, and commits.
-async fn finish(
-    mut writing: Transaction<'_, Sqlite>,
+/// Returns the audit lines of the changes that were made, after `last`.
+fn audit_lines(
     work: &[Work],
-    results: Vec<Result<(), StoreError>>,
+    results: &[Result<(), StoreError>],
     mut last: LastLine,
-) -> Result<(Vec<Result<(), StoreError>>, LastLine), StoreError> {
-    let mut lines = Vec::with_capacity(work.len());
-    for ((at, audit, _), _) in work.iter().zip(&results).filter(|(_, made)| made.is_ok()) {
+) -> Vec<AuditLine> {
+    let made = work.iter().zip(results).filter(|(_, made)| made.is_ok());
+    made.map(|((at, audit, _), _)| {
         let line = AuditLine::after(last, *at, audit.clone());
         last = Some((line.number, line.seal));
-        lines.push(line);
-    }
-    if !lines.is_empty() {
-        append(&mut writing, &lines).await?;
-    }
+        line
+    })
+    .collect()
+}
+
+async fn append_lines(
+    connection: &mut SqliteConnection,
+    lines: &[AuditLine],
+) -> Result<(), StoreError> {
+    if lines.is_empty() { Ok(()) } else { append(connection, lines).await }
+}
+
+/// Commits; returns the last line of the log, which was `last` before.
+async fn commit(
+    writing: Transaction<'_, Sqlite>,
+    lines: &[AuditLine],
+    last: LastLine,
+) -> Result<LastLine, StoreError> {
     writing.commit().await.map_err(unavailable("commit a change"))?;
-    Ok((results, last))
+    Ok(lines.last().map(|line| (line.number, line.seal)).or(last))
 }
 
 /// Returns the device when it is the only change, as with most messages; one statement writes all
@@ -246,6 +292,10 @@ async fn change(
     }
     for row in changes {
         if let Err(error) = make(writing, row, sealer).await {
+            // The database may have rolled all of the batch back.
+            if matches!(error, StoreError::Unavailable { .. }) {
+                return Err(error);
+            }
             if is_divisible {
                 run(writing, "ROLLBACK TO change").await?;
                 run(writing, "RELEASE change").await?;
