@@ -26,7 +26,7 @@ use super::{
     clock::Clock,
     control::{self, Answer, PendingRequest, Request},
     data_dir::{DataDir, OpenError},
-    fetch::{fetch, notify_download},
+    fetch::{Downloads, notify_download},
     http::{Answered, Certificates, Http, HttpError, PlainHttp},
     installer::{Hook, HookError, HookExit},
     multicast::{Channel, Channels},
@@ -181,6 +181,7 @@ async fn run_device(
     let effects = Effects {
         storage,
         objects,
+        downloads: Downloads::new(http.clone()),
         http,
         hook: Hook::new(config.receiver.installer_hook.clone()),
         prompter,
@@ -254,6 +255,7 @@ struct Effects {
     storage: Storage,
     objects: PathBuf,
     http: Http,
+    downloads: Downloads,
     hook: Hook,
     prompter: Prompter,
     tuned_in: BTreeSet<FluteSession>,
@@ -485,8 +487,8 @@ impl Effects {
             }
             NetworkRequest::Leave(tune_in) => self.leave(&tune_in, channels),
             NetworkRequest::Fetch(range) => {
-                let http = self.http.clone();
-                self.spawn(move || Event::Network(NetworkAnswer::Fetched(fetch(&http, &range))));
+                let downloads = self.downloads.clone();
+                self.spawn(move || Event::Network(NetworkAnswer::Fetched(downloads.fetch(&range))));
             }
             NetworkRequest::Notify(url, body) => {
                 let http = self.http.clone();

@@ -1,72 +1,203 @@
 //! Ranges of packages, fetched over HTTP or from local media.
+//!
+//! What came is kept when a connection ends, and the next request goes on behind it. A server that
+//! ignores ranges sends the whole: its body stays open between the ranges, so that it sends it once.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _};
+use std::{
+    fmt,
+    fs::File,
+    io::{self, Read as _},
+    os::unix::fs::FileExt as _,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use ureq::http::{StatusCode, header};
+use ureq::{
+    Body, BodyReader,
+    http::{HeaderMap, Response, StatusCode, Uri, header},
+};
 
-use super::http::Http;
+use super::{clock::Clock, http::Http};
 use crate::update::fetch::{Fetch, FetchError, Fetched};
 
-/// Fetches octets `from..to`; skips the front of the body if the server does not support
-/// ranges. Blocks until a limit is reached.
-///
-/// # Errors
-///
-/// [`FetchError`].
-// spec: oma-001 8.1.2.13, oma-001 8.1.2.18
-pub fn fetch(http: &Http, fetch: &Fetch) -> Result<Fetched, FetchError> {
-    if let Some(path) = fetch.url.strip_prefix("file:") {
-        return read(path, fetch).map_err(|error| {
-            tracing::info!(%error, "local media unreadable");
-            FetchError::Network
-        });
+/// Time after which a range is returned as far as it came.
+const PIECE_TIME: Duration = Duration::from_secs(30);
+/// Redirects that are followed.
+const MAX_REDIRECTS: usize = 5;
+/// Octets that are read at once.
+const READ_BYTES: usize = 16 << 10;
+
+/// The downloads of a device, one at a time.
+#[derive(Debug, Clone)]
+pub struct Downloads {
+    http: Http,
+    /// The body of a server that ignores ranges, behind what was read of it.
+    open: Arc<Mutex<Option<OpenBody>>>,
+}
+
+/// A response whose body is being read.
+struct OpenBody {
+    url: String,
+    media_type: String,
+    /// Octets of the whole.
+    total: Option<u64>,
+    /// Offset of the next octet.
+    at: u64,
+    /// The body ends here; `None` where only its end shows.
+    end: Option<u64>,
+    reader: BodyReader<'static>,
+}
+
+impl fmt::Debug for OpenBody {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("OpenBody").field("at", &self.at).finish_non_exhaustive()
     }
-    http.check(&fetch.url).map_err(|_| FetchError::Refused)?;
-    let last = fetch.to.saturating_sub(1);
-    let mut response = http
-        .agent()
-        .get(&fetch.url)
-        .header(header::RANGE, format!("bytes={}-{last}", fetch.from))
-        .call()
-        .map_err(|error| {
-            tracing::info!(%error, "download server not reached");
-            FetchError::Network
-        })?;
-    let status = response.status();
-    let named = |name| {
-        let value = response.headers().get(name)?;
-        value.to_str().ok().map(str::to_owned)
-    };
-    let media_type = named(header::CONTENT_TYPE).unwrap_or_default();
-    let (skip, total) = match status {
-        StatusCode::PARTIAL_CONTENT => {
-            let range = named(header::CONTENT_RANGE).unwrap_or_default();
-            let (first, total) = content_range(&range).ok_or(FetchError::Status(500))?;
-            if first != fetch.from {
-                return Err(FetchError::Status(500));
+}
+
+impl Downloads {
+    /// Creates the downloads over a client.
+    #[must_use]
+    pub fn new(http: Http) -> Self {
+        Self { http, open: Arc::default() }
+    }
+
+    /// Fetches octets `from..to`, or as many of them as came. Blocks until a limit is reached.
+    ///
+    /// # Errors
+    ///
+    /// [`FetchError`] when none came.
+    // spec: oma-001 8.1.2.13, oma-001 8.1.2.18
+    pub fn fetch(&self, fetch: &Fetch) -> Result<Fetched, FetchError> {
+        if let Some(path) = fetch.url.strip_prefix("file:") {
+            return read_file(path, fetch).map_err(|error| {
+                tracing::info!(%error, "local media unreadable");
+                FetchError::Network
+            });
+        }
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let held = open.take().filter(|body| body.url == fetch.url && body.at <= fetch.from);
+        let mut body = match held {
+            Some(body) => body,
+            None => match self.request(fetch)? {
+                Some(body) => body,
+                // Beyond the end.
+                None => return Ok(Fetched::default()),
+            },
+        };
+        let fetched = body.read(fetch)?;
+        if body.end.is_none() && !fetched.is_cut {
+            *open = Some(body);
+        }
+        Ok(fetched)
+    }
+
+    /// Requests a range and follows redirects; `None` when it begins behind the end.
+    fn request(&self, fetch: &Fetch) -> Result<Option<OpenBody>, FetchError> {
+        let mut url = fetch.url.clone();
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.get(&url, fetch)?;
+            let status = response.status();
+            let headers = response.headers();
+            match status {
+                StatusCode::MOVED_PERMANENTLY
+                | StatusCode::FOUND
+                | StatusCode::SEE_OTHER
+                | StatusCode::TEMPORARY_REDIRECT
+                | StatusCode::PERMANENT_REDIRECT => {
+                    url = redirected(&url, headers).ok_or(FetchError::Refused)?;
+                }
+                StatusCode::RANGE_NOT_SATISFIABLE => return Ok(None),
+                StatusCode::OK | StatusCode::PARTIAL_CONTENT => {
+                    return OpenBody::of(fetch, response).map(Some);
+                }
+                other => {
+                    let retry_after = retry_after(headers);
+                    return Err(FetchError::Status { code: other.as_u16(), retry_after });
+                }
             }
-            (0, total)
         }
-        StatusCode::OK => {
-            let length = named(header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
-            (fetch.from, length)
-        }
-        // Beyond the end.
-        StatusCode::RANGE_NOT_SATISFIABLE => {
-            return Ok(Fetched { media_type, total: None, octets: Vec::new() });
-        }
-        other => return Err(FetchError::Status(other.as_u16())),
-    };
-    let mut body = response.body_mut().as_reader();
-    let wanted = fetch.to.saturating_sub(fetch.from);
-    let mut octets = Vec::new();
-    io::copy(&mut io::Read::by_ref(&mut body).limited(skip), &mut io::sink())
-        .and_then(|_| io::copy(&mut body.limited(wanted), &mut octets))
-        .map_err(|error| {
-            tracing::info!(%error, "download failed");
-            FetchError::Network
+        Err(FetchError::Refused)
+    }
+
+    fn get(&self, url: &str, fetch: &Fetch) -> Result<Response<Body>, FetchError> {
+        self.http.check(url).map_err(|error| {
+            tracing::info!(%error, "URL not followed");
+            FetchError::Refused
         })?;
-    Ok(Fetched { media_type, total, octets })
+        let last = fetch.to.saturating_sub(1);
+        self.http
+            .downloads()
+            .get(url)
+            .header(header::RANGE, format!("bytes={}-{last}", fetch.from))
+            .header(header::ACCEPT_ENCODING, "identity")
+            .call()
+            .map_err(|error| {
+                tracing::info!(%error, "download server not reached");
+                FetchError::Network
+            })
+    }
+}
+
+impl OpenBody {
+    /// Returns the body of a response with what it holds of the resource.
+    fn of(fetch: &Fetch, response: Response<Body>) -> Result<Self, FetchError> {
+        let headers = response.headers();
+        let media_type = text(headers, header::CONTENT_TYPE).unwrap_or_default().to_owned();
+        let (at, end, total) = if response.status() == StatusCode::PARTIAL_CONTENT {
+            let range = text(headers, header::CONTENT_RANGE).and_then(content_range);
+            let fits = range.filter(|range| (range.first..=range.last).contains(&fetch.from));
+            let ContentRange { first, last, total } = fits.ok_or(FetchError::OtherRange)?;
+            (first, Some(last.saturating_add(1)), total)
+        } else {
+            let length = text(headers, header::CONTENT_LENGTH);
+            (0, None, length.and_then(|text| text.parse().ok()))
+        };
+        let reader = response.into_body().into_reader();
+        Ok(Self { url: fetch.url.clone(), media_type, total, at, end, reader })
+    }
+
+    /// Reads a range, or as much of it as comes.
+    fn read(&mut self, fetch: &Fetch) -> Result<Fetched, FetchError> {
+        let to = self.end.map_or(fetch.to, |end| end.min(fetch.to));
+        let until = Clock.now().mono + PIECE_TIME;
+        let mut octets = Vec::new();
+        let mut buffer = vec![0; READ_BYTES];
+        let ended = loop {
+            let wanted = if self.at < fetch.from { fetch.from } else { to } - self.at;
+            let room = usize::try_from(wanted).unwrap_or(READ_BYTES).min(READ_BYTES);
+            if room == 0 {
+                break Ok(false);
+            }
+            let into = buffer.get_mut(..room).unwrap_or_default();
+            let count = match self.reader.read(into) {
+                Ok(count) => count,
+                Err(error) => break Err(error),
+            };
+            if count == 0 {
+                // The end of the whole, or of a body that was to be longer.
+                break Ok(self.end.or(self.total).is_some_and(|end| self.at < end));
+            }
+            if self.at >= fetch.from {
+                octets.extend_from_slice(into.get(..count).unwrap_or_default());
+            }
+            self.at += u64::try_from(count).unwrap_or_default();
+            if !octets.is_empty() && Clock.now().mono > until {
+                break Ok(true);
+            }
+        };
+        let is_cut = match ended {
+            Ok(is_cut) => is_cut,
+            Err(error) => {
+                tracing::info!(%error, "download interrupted");
+                true
+            }
+        };
+        if is_cut && octets.is_empty() {
+            return Err(FetchError::Network);
+        }
+        let (media_type, total) = (self.media_type.clone(), self.total);
+        Ok(Fetched { media_type, total, octets, is_cut })
+    }
 }
 
 /// Posts the outcome to a download server; returns whether it accepted it.
@@ -86,29 +217,63 @@ pub fn notify_download(http: &Http, url: &str, body: &str) -> bool {
     }
 }
 
-/// Extension for bounded reads.
-trait ReadExt: io::Read + Sized {
-    fn limited(self, octets: u64) -> io::Take<Self> {
-        io::Read::take(self, octets)
-    }
-}
-
-impl<R: io::Read> ReadExt for R {}
-
-fn read(path: &str, fetch: &Fetch) -> io::Result<Fetched> {
+fn read_file(path: &str, fetch: &Fetch) -> io::Result<Fetched> {
     let file = File::open(path)?;
     let total = file.metadata()?.len();
     let length = total.min(fetch.to).saturating_sub(fetch.from);
     let mut octets = vec![0; usize::try_from(length).unwrap_or_default()];
     file.read_exact_at(&mut octets, fetch.from)?;
-    Ok(Fetched { media_type: String::new(), total: Some(total), octets })
+    Ok(Fetched { total: Some(total), octets, ..Fetched::default() })
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name)?.to_str().ok()
+}
+
+/// Returns the URL that a redirect leads to.
+fn redirected(url: &str, headers: &HeaderMap) -> Option<String> {
+    let location = text(headers, header::LOCATION)?;
+    let base: Uri = url.parse().ok()?;
+    match location.parse::<Uri>() {
+        Ok(target) if target.scheme().is_some() => Some(location.to_owned()),
+        Ok(_) if location.starts_with("//") => Some(format!("{}:{location}", base.scheme_str()?)),
+        Ok(_) if location.starts_with('/') => {
+            Some(format!("{}://{}{location}", base.scheme_str()?, base.authority()?))
+        }
+        Ok(_) | Err(_) => {
+            let (folder, _) = url.split('?').next()?.rsplit_once('/')?;
+            Some(format!("{folder}/{location}"))
+        }
+    }
+}
+
+/// Returns how long the server asks to wait: seconds, or a date by its own clock.
+// spec: rfc9110 10.2.3
+fn retry_after(headers: &HeaderMap) -> Option<Duration> {
+    let value = text(headers, header::RETRY_AFTER)?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = |text| httpdate::parse_http_date(text).ok();
+    date(value)?.duration_since(date(text(headers, header::DATE)?)?).ok()
+}
+
+/// A parsed `Content-Range`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct ContentRange {
+    first: u64,
+    last: u64,
+    total: Option<u64>,
 }
 
 /// Parses `bytes FIRST-LAST/TOTAL`; the total may be `*`.
-fn content_range(text: &str) -> Option<(u64, Option<u64>)> {
+fn content_range(text: &str) -> Option<ContentRange> {
     let (range, total) = text.trim().strip_prefix("bytes ")?.split_once('/')?;
-    let (first, _) = range.split_once('-')?;
-    Some((first.trim().parse().ok()?, total.trim().parse().ok()))
+    let (first, last) = range.split_once('-')?;
+    let number = |text: &str| text.trim().parse().ok();
+    let (first, last, total) = (number(first)?, number(last)?, number(total));
+    let is_range = first <= last && total.is_none_or(|total| last < total);
+    is_range.then_some(ContentRange { first, last, total })
 }
 
 #[cfg(test)]
@@ -122,69 +287,167 @@ mod tests {
     use super::*;
     use crate::shell::http::PlainHttp;
 
-    /// Serves one request and returns it.
-    fn serve(answer: &'static str) -> (String, thread::JoinHandle<String>) {
+    /// Serves one response for each connection, and returns the requests.
+    fn serve(answers: &[&'static str]) -> (String, thread::JoinHandle<Vec<String>>) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/package", listener.local_addr().unwrap());
+        let answers = answers.to_vec();
         let server = thread::spawn(move || {
-            let (mut stream, _) = listener.accept().unwrap();
-            let mut request = vec![0; 4096];
-            let length = stream.read(&mut request).unwrap();
-            stream.write_all(answer.as_bytes()).unwrap();
-            String::from_utf8_lossy(&request[..length]).into_owned()
+            let mut requests = Vec::new();
+            for answer in answers {
+                let (mut stream, _) = listener.accept().unwrap();
+                let mut request = vec![0; 4096];
+                let length = stream.read(&mut request).unwrap();
+                stream.write_all(answer.as_bytes()).unwrap();
+                requests.push(String::from_utf8_lossy(&request[..length]).to_ascii_lowercase());
+            }
+            requests
         });
         (url, server)
     }
 
-    fn fetch(answer: &'static str) -> (Result<Fetched, FetchError>, String) {
-        let (url, server) = serve(answer);
-        let fetch = Fetch { url, from: 2, to: 5 };
-        (super::fetch(&Http::new(PlainHttp::Loopback), &fetch), server.join().unwrap())
+    fn downloads() -> Downloads {
+        Downloads::new(Http::new(PlainHttp::Loopback))
+    }
+
+    fn fetch(answers: &[&'static str]) -> (Result<Fetched, FetchError>, Vec<String>) {
+        let (url, server) = serve(answers);
+        let fetched = downloads().fetch(&Fetch { url, from: 2, to: 5 });
+        (fetched, server.join().unwrap())
+    }
+
+    const END: &str = "Connection: close\r\nContent-Length: 0\r\n\r\n";
+
+    fn status(line: &str) -> String {
+        format!("HTTP/1.1 {line}\r\n{END}")
     }
 
     // test: oma-001 8.1.2.13, oma-001 8.1.2.18
     #[test]
     fn a_range_is_requested_and_cut_out_of_a_whole_response() {
-        let (fetched, request) = fetch(
+        let (fetched, requests) = fetch(&[
             "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-4/7\r\nContent-Type: a/b\r\n\
              Content-Length: 3\r\n\r\ncde",
-        );
-        assert!(request.to_ascii_lowercase().contains("range: bytes=2-4"), "{request}");
+        ]);
+        assert!(requests[0].contains("range: bytes=2-4"), "{requests:?}");
         let octets = b"cde".to_vec();
-        let expected = Fetched { media_type: "a/b".to_owned(), total: Some(7), octets };
+        let media_type = "a/b".to_owned();
+        let expected = Fetched { media_type, total: Some(7), octets, is_cut: false };
         assert_eq!(fetched, Ok(expected));
-        let (whole, _) = fetch("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabcdefg");
+        let (whole, _) = fetch(&["HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabcdefg"]);
         assert_eq!(whole.unwrap().octets, b"cde");
+    }
+
+    #[test]
+    fn what_a_partial_response_holds_counts_and_not_what_was_requested() {
+        for (range, body, expected) in [
+            ("0-4/7", "abcde", Ok(&b"cde"[..])),
+            ("2-3/7", "cd", Ok(b"cd")),
+            ("1-9/*", "bcdefghij", Ok(b"cde")),
+            ("3-4/7", "de", Err(FetchError::OtherRange)),
+            ("0-1/7", "ab", Err(FetchError::OtherRange)),
+            ("4-2/7", "abc", Err(FetchError::OtherRange)),
+            ("2-7/7", "cdefgh", Err(FetchError::OtherRange)),
+        ] {
+            let answer = format!(
+                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes {range}\r\n\
+                 Content-Length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            let fetched = fetch(&[answer.leak()]).0.map(|fetched| fetched.octets);
+            assert_eq!(fetched, expected.map(<[u8]>::to_vec), "{range}");
+        }
+    }
+
+    #[test]
+    fn a_server_without_ranges_sends_the_whole_once() {
+        let answer = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabcdefg";
+        let (url, server) = serve(&[answer]);
+        let downloads = downloads();
+        let piece = |from, to| {
+            let fetched = downloads.fetch(&Fetch { url: url.clone(), from, to });
+            fetched.map(|fetched| fetched.octets)
+        };
+        let pieces = [piece(0, 2), piece(2, 5), piece(5, 7)];
+        assert_eq!(pieces, [b"ab".to_vec(), b"cde".to_vec(), b"fg".to_vec()].map(Ok));
+        assert_eq!(server.join().unwrap().len(), 1);
+    }
+
+    #[test]
+    fn what_came_before_a_connection_ended_is_kept() {
+        let answer = "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 2-4/7\r\n\
+            Content-Length: 3\r\nConnection: close\r\n\r\ncd";
+        let fetched = fetch(&[answer]).0.unwrap();
+        assert_eq!((fetched.octets.as_slice(), fetched.is_cut), (&b"cd"[..], true));
+    }
+
+    #[test]
+    fn redirects_are_followed_under_the_same_rules() {
+        let found = "HTTP/1.1 302 Found\r\nLocation: /other\r\nConnection: close\r\n\
+            Content-Length: 0\r\n\r\n";
+        let whole = "HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabcdefg";
+        let (fetched, requests) = fetch(&[found, whole]);
+        assert_eq!(fetched.unwrap().octets, b"cde");
+        assert!(requests[1].starts_with("get /other "), "{requests:?}");
+        let away = "HTTP/1.1 307 Temporary Redirect\r\nLocation: http://192.0.2.1/x\r\n\
+            Content-Length: 0\r\n\r\n";
+        assert_eq!(fetch(&[away]).0, Err(FetchError::Refused));
+        assert_eq!(fetch(&[found; 6]).0, Err(FetchError::Refused), "for ever");
+        for (location, expected) in [
+            ("//h/b", "http://h/b"),
+            ("b?c", "http://g:1/a/b?c"),
+            ("/b", "http://g:1/b"),
+            ("https://h/b", "https://h/b"),
+        ] {
+            let headers = HeaderMap::from_iter([(header::LOCATION, location.parse().unwrap())]);
+            let url = redirected("http://g:1/a/x?y=/z", &headers);
+            assert_eq!(url.as_deref(), Some(expected), "{location}");
+        }
+    }
+
+    // test: rfc9110 10.2.3
+    #[test]
+    fn a_server_says_how_long_to_wait_in_seconds_or_by_its_own_clock() {
+        for (head, seconds) in [
+            ("429 Too Many Requests\r\nRetry-After: 17", Some(17)),
+            (
+                "503 Busy\r\nDate: Tue, 01 Dec 2026 10:00:00 GMT\r\n\
+                 Retry-After: Tue, 01 Dec 2026 10:02:00 GMT",
+                Some(120),
+            ),
+            ("503 Busy\r\nRetry-After: soon", None),
+            ("500 Error", None),
+        ] {
+            let code = head[..3].parse().unwrap();
+            let retry_after = seconds.map(Duration::from_secs);
+            let fetched = fetch(&[status(head).leak()]).0;
+            assert_eq!(fetched, Err(FetchError::Status { code, retry_after }), "{head}");
+        }
     }
 
     #[test]
     fn responses_without_the_range_are_errors() {
         for (answer, error) in [
-            ("HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n", FetchError::Status(404)),
-            (
-                "HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 0-2/7\r\n\
-                 Content-Length: 3\r\n\r\nabc",
-                FetchError::Status(500),
-            ),
-            ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nabc", FetchError::Network),
-            ("", FetchError::Network),
+            (status("404 Not Found"), FetchError::Status { code: 404, retry_after: None }),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\na".to_owned(), FetchError::Network),
+            (String::new(), FetchError::Network),
         ] {
-            assert_eq!(fetch(answer).0, Err(error), "{answer}");
+            assert_eq!(fetch(&[answer.leak()]).0, Err(error));
         }
-        let http = Http::new(PlainHttp::Loopback);
+        assert_eq!(fetch(&[status("416 Beyond").leak()]).0, Ok(Fetched::default()));
         for url in ["ftp://x/", "http://192.0.2.1/x", "x"] {
             let fetch = Fetch { url: url.to_owned(), from: 0, to: 1 };
-            assert_eq!(super::fetch(&http, &fetch), Err(FetchError::Refused), "{url}");
+            assert_eq!(downloads().fetch(&fetch), Err(FetchError::Refused), "{url}");
         }
     }
 
     // test: oma-001 8.1.2.23
     #[test]
     fn an_outcome_is_posted_as_text() {
-        let (url, server) = serve("HTTP/1.1 204 No Content\r\n\r\n");
+        let (url, server) = serve(&["HTTP/1.1 204 No Content\r\n\r\n"]);
         assert!(notify_download(&Http::new(PlainHttp::Loopback), &url, "900 Success\r\n"));
-        let request = server.join().unwrap();
-        assert!(request.starts_with("POST /package HTTP/1.1\r\n"), "{request}");
+        let requests = server.join().unwrap();
+        assert!(requests[0].starts_with("post /package http/1.1\r\n"), "{requests:?}");
         assert!(!notify_download(&Http::new(PlainHttp::Loopback), "http://192.0.2.1/", "x"));
     }
 
@@ -194,12 +457,12 @@ mod tests {
         let path = home.path().join("bundle");
         std::fs::write(&path, b"abcdefg").unwrap();
         let url = format!("file:{}", path.display());
-        let http = Http::new(PlainHttp::Loopback);
+        let downloads = downloads();
         let piece =
-            |from, to| super::fetch(&http, &Fetch { url: url.clone(), from, to }).unwrap().octets;
+            |from, to| downloads.fetch(&Fetch { url: url.clone(), from, to }).unwrap().octets;
         assert_eq!((piece(0, 3), piece(5, 99)), (b"abc".to_vec(), b"fg".to_vec()));
         assert_eq!(piece(9, 12), b"");
         let gone = Fetch { url: "file:/nonexistent".to_owned(), from: 0, to: 1 };
-        assert_eq!(super::fetch(&http, &gone), Err(FetchError::Network));
+        assert_eq!(downloads.fetch(&gone), Err(FetchError::Network));
     }
 }

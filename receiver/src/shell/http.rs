@@ -74,6 +74,7 @@ impl<'a> From<&'a Answered> for HttpResponse<'a> {
 #[derive(Debug, Clone)]
 pub struct Http {
     agent: Agent,
+    downloads: Agent,
     plain: PlainHttp,
 }
 
@@ -140,16 +141,21 @@ impl Http {
     }
 
     fn over(plain: PlainHttp, tls: TlsConfig) -> Self {
-        let agent = Agent::config_builder()
-            .tls_config(tls)
-            .timeout_global(Some(MESSAGE_TIME))
-            .timeout_connect(Some(CONNECT_TIME))
-            .http_status_as_error(false)
-            .max_redirects(0)
-            .user_agent(concat!("fumocast/", env!("CARGO_PKG_VERSION")))
+        let settings = || {
+            Agent::config_builder()
+                .tls_config(tls.clone())
+                .timeout_connect(Some(CONNECT_TIME))
+                .http_status_as_error(false)
+                .max_redirects(0)
+                .user_agent(concat!("fumocast/", env!("CARGO_PKG_VERSION")))
+        };
+        let agent = settings().timeout_global(Some(MESSAGE_TIME)).build().new_agent();
+        let downloads = settings()
+            .timeout_recv_response(Some(IDLE_TIME))
+            .timeout_per_read(Some(IDLE_TIME))
             .build()
             .new_agent();
-        Self { agent, plain }
+        Self { agent, downloads, plain }
     }
 
     /// Posts a DM message and returns the response. Blocks until a limit is reached.
@@ -194,6 +200,11 @@ impl Http {
         &self.agent
     }
 
+    /// Returns the client for downloads: a body may last, as long as octets come.
+    pub(super) const fn downloads(&self) -> &Agent {
+        &self.downloads
+    }
+
     pub(super) fn check(&self, url: &str) -> Result<(), HttpError> {
         let refused = |reason| Err(HttpError::Refused { url: url.to_owned(), reason });
         let Ok(uri) = url.parse::<Uri>() else { return refused("not a URL") };
@@ -217,6 +228,8 @@ fn is_loopback(host: &str) -> bool {
 pub const MAX_MESSAGE_BYTES: u64 = 64 << 10;
 const MESSAGE_TIME: Duration = Duration::from_secs(30);
 const CONNECT_TIME: Duration = Duration::from_secs(10);
+/// The longest wait for the next octets of a download.
+const IDLE_TIME: Duration = Duration::from_secs(30);
 
 #[cfg(test)]
 mod tests {

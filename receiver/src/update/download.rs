@@ -29,10 +29,12 @@ use crate::store::{
 
 /// Octets of the image that are requested at once, and synced together.
 const CHUNK: u64 = 1 << 20;
-/// Attempts at one range before the download is aborted.
-const MAX_FAILURES: u32 = 8;
-/// The longest wait between two attempts.
+/// Time without an octet after which the download is aborted.
+const PATIENCE: Duration = Duration::from_secs(24 * 60 * 60);
+/// The longest wait between two attempts, unless the server requests a longer one.
 const MAX_WAIT: Duration = Duration::from_secs(300);
+/// The longest wait that a server may request.
+const MAX_RETRY_AFTER: Duration = Duration::from_secs(6 * 60 * 60);
 /// Attempts at an installation notification before it is dropped.
 const MAX_NOTIFICATION_ATTEMPTS: u32 = 5;
 /// Installation notifications that are queued at most.
@@ -50,7 +52,10 @@ pub(crate) struct Download {
     busy: bool,
     /// Set when that completion belongs to an operation that has ended.
     stale: bool,
+    /// Attempts without an octet since the last one that came.
     failures: u32,
+    /// Time of the first of them.
+    failing_since: Option<Mono>,
     retry: Option<Mono>,
     /// Octets that are being stored.
     storing: u64,
@@ -254,7 +259,12 @@ impl Download {
             Ok(fetched) => fetched,
             Err(error) => return self.handle_fetch_failed(now, error),
         };
-        self.failures = 0;
+        let is_image = matches!(image, WantedImage::Bytes(_) | WantedImage::AwaitsConsent);
+        if fetched.is_cut && !is_image {
+            // A descriptor and the front of a package are parsed as a whole.
+            return self.handle_fetch_failed(now, FetchError::Network);
+        }
+        (self.failures, self.failing_since) = (0, None);
         let Some(package) = &self.package else { return DownloadEvent::Nothing };
         match (&package.object, image) {
             (None, _) => self.handle_descriptor(&fetched, max_image_bytes),
@@ -318,31 +328,18 @@ impl Download {
             return DownloadEvent::Nothing;
         }
         tracing::info!(?error, "fetch failed");
-        let (result, status, lasting) = match error {
-            FetchError::Refused | FetchError::Status(400 | 404 | 405 | 410) => {
-                (ResultCode::BAD_URL, InstallStatus::LOADER_ERROR, true)
-            }
-            FetchError::Status(401 | 403 | 407) => {
-                (ResultCode::DOWNLOAD_AUTHENTICATION, InstallStatus::LOADER_ERROR, true)
-            }
-            FetchError::Status(408 | 504) => {
-                (ResultCode::DOWNLOAD_TIMEOUT, InstallStatus::LOSS_OF_SERVICE, false)
-            }
-            FetchError::Status(503) => {
-                (ResultCode::DOWNLOAD_UNAVAILABLE, InstallStatus::LOSS_OF_SERVICE, false)
-            }
-            FetchError::Status(500..) => {
-                (ResultCode::DOWNLOAD_SERVER_ERROR, InstallStatus::LOSS_OF_SERVICE, false)
-            }
-            FetchError::Status(_) => (ResultCode::BAD_URL, InstallStatus::LOADER_ERROR, true),
-            FetchError::Network => (ResultCode::NETWORK, InstallStatus::LOSS_OF_SERVICE, false),
-        };
+        let (result, status, lasting) = outcome_of(error);
+        let since = *self.failing_since.get_or_insert(now);
         self.failures += 1;
-        if lasting || self.failures >= MAX_FAILURES {
+        if lasting || now.since(since) >= PATIENCE {
             return self.fail(result, status);
         }
-        let wait = Duration::from_secs(1 << self.failures.min(8)).min(MAX_WAIT);
-        self.retry = Some(now + wait);
+        let wait = Duration::from_secs(1 << self.failures.min(9)).min(MAX_WAIT);
+        let requested = match error {
+            FetchError::Status { retry_after, .. } => retry_after.unwrap_or_default(),
+            FetchError::Refused | FetchError::OtherRange | FetchError::Network => Duration::ZERO,
+        };
+        self.retry = Some(now + wait.max(requested.min(MAX_RETRY_AFTER)));
         DownloadEvent::Nothing
     }
 
@@ -433,6 +430,30 @@ impl Download {
         let notice = self.next_notification.filter(|_| !self.notifications.is_empty());
         let retry = self.retry.filter(|_| self.is_active());
         [retry, notice].into_iter().flatten().min()
+    }
+}
+
+/// Returns what a failed fetch means as the result of the download, and whether it is its end: the
+/// server would answer the same request in the same way.
+// spec: rfc9110 15, rfc6585 4
+const fn outcome_of(error: FetchError) -> (ResultCode, InstallStatus, bool) {
+    match error {
+        FetchError::Refused => (ResultCode::BAD_URL, InstallStatus::LOADER_ERROR, true),
+        FetchError::Network => (ResultCode::NETWORK, InstallStatus::LOSS_OF_SERVICE, false),
+        FetchError::OtherRange => {
+            (ResultCode::DOWNLOAD_SERVER_ERROR, InstallStatus::LOSS_OF_SERVICE, false)
+        }
+        FetchError::Status { code, .. } => match code {
+            401 | 403 | 407 => {
+                (ResultCode::DOWNLOAD_AUTHENTICATION, InstallStatus::LOADER_ERROR, true)
+            }
+            408 | 504 => (ResultCode::DOWNLOAD_TIMEOUT, InstallStatus::LOSS_OF_SERVICE, false),
+            425 | 429 | 503 => {
+                (ResultCode::DOWNLOAD_UNAVAILABLE, InstallStatus::LOSS_OF_SERVICE, false)
+            }
+            500.. => (ResultCode::DOWNLOAD_SERVER_ERROR, InstallStatus::LOSS_OF_SERVICE, false),
+            _ => (ResultCode::BAD_URL, InstallStatus::LOADER_ERROR, true),
+        },
     }
 }
 

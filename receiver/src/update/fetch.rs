@@ -1,5 +1,7 @@
 //! Requests for ranges of a resource, and their outcome.
 
+use std::time::Duration;
+
 /// A range to fetch: octets `from..to` of the resource.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fetch {
@@ -12,14 +14,16 @@ pub struct Fetch {
 }
 
 /// A fetched range.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fetched {
     /// Its media type; empty when unknown.
     pub media_type: String,
     /// Octets of the whole, when that is known.
     pub total: Option<u64>,
-    /// The octets, from `from` on; fewer when the whole is shorter.
+    /// The octets, from `from` on; fewer when the whole is shorter, or the range is cut.
     pub octets: Vec<u8>,
+    /// Set when the connection ended, or its time did, before the range was whole.
+    pub is_cut: bool,
 }
 
 /// The reason why a fetch failed.
@@ -27,8 +31,15 @@ pub struct Fetched {
 pub enum FetchError {
     /// The device does not follow this URL.
     Refused,
-    /// The server's status code.
-    Status(u16),
+    /// The server answered with another status than the content.
+    Status {
+        /// The HTTP status.
+        code: u16,
+        /// Time to wait that the server requests.
+        retry_after: Option<Duration>,
+    },
+    /// The server sent another range than the requested one.
+    OtherRange,
     /// No connection, no response in time, or no trust.
     Network,
 }

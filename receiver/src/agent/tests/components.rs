@@ -134,7 +134,8 @@ impl Device {
     }
 
     fn change(&mut self, operation: Operation) -> StatusCode {
-        let (subject, correlator) = (subject(operation), correlator("c-2"));
+        let (subject, correlator) =
+            (subject(operation), correlator(&format!("c-{}", self.alerts().len() + 2)));
         let code = self.agent.owners.change_component(self.now, subject, correlator);
         self.settle();
         code
@@ -160,7 +161,7 @@ impl Device {
             operation: course,
             url: PACKAGE.to_owned(),
             report: ReportSettings::default(),
-            correlator: correlator("c-1"),
+            correlator: correlator(&format!("c-{}", self.alerts().len() + 1)),
             subject: Some(subject(operation)),
         };
         self.agent.owners.download(self.now, request);
@@ -176,7 +177,8 @@ impl Device {
             let place = |at: u64| usize::try_from(at).unwrap().min(whole.len());
             let octets = whole[place(fetch.from)..place(fetch.to)].to_vec();
             let media_type = bundle::MEDIA_TYPE.to_owned();
-            let fetched = Fetched { media_type, total: Some(whole.len() as u64), octets };
+            let total = Some(whole.len() as u64);
+            let fetched = Fetched { media_type, total, octets, is_cut: false };
             self.agent.handle_network(self.now, NetworkAnswer::Fetched(Ok(fetched)));
             self.run();
         }

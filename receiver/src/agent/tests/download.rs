@@ -50,7 +50,7 @@ impl Device {
             operation,
             url: DESCRIPTOR.to_owned(),
             report: ReportSettings::default(),
-            correlator: Some(Correlator("c-1".to_owned())),
+            correlator: Some(Correlator(format!("c-{}", self.alerts().len() + 1))),
             subject: None,
         };
         self.agent.owners.download(self.now, request);
@@ -77,8 +77,21 @@ impl Device {
         let place = |at: u64| usize::try_from(at).unwrap().min(whole.len());
         let octets = whole[place(fetch.from)..place(fetch.to)].to_vec();
         let total = Some(whole.len() as u64);
-        self.answer(Ok(Fetched { media_type: media_type.to_owned(), total, octets }));
+        self.answer(Ok(Fetched {
+            media_type: media_type.to_owned(),
+            total,
+            octets,
+            is_cut: false,
+        }));
         true
+    }
+
+    /// Lets the time pass until the next timer.
+    fn wait(&mut self) {
+        let wait = self.agent.deadline(self.now).expect("it waits");
+        self.now = Now { mono: wait, ..self.now };
+        self.agent.handle_timeout(self.now);
+        self.run();
     }
 
     fn answer(&mut self, fetched: Result<Fetched, FetchError>) {
@@ -90,7 +103,7 @@ impl Device {
         self.fetches.remove(0);
         let octets = descriptor.emit().into_bytes();
         let media_type = descriptor::MEDIA_TYPE.to_owned();
-        self.answer(Ok(Fetched { media_type, total: None, octets }));
+        self.answer(Ok(Fetched { media_type, octets, ..Fetched::default() }));
     }
 
     fn replace_package(&mut self, octets: &[u8]) -> StatusCode {
@@ -190,7 +203,7 @@ fn a_descriptor_that_does_not_do_is_refused_with_its_codes() {
     let mut device = Device::new();
     device.download(Exec::DownloadAndUpdate);
     let media_type = descriptor::MEDIA_TYPE.to_owned();
-    device.answer(Ok(Fetched { media_type, total: None, octets: b"<media/>".to_vec() }));
+    device.answer(Ok(Fetched { media_type, octets: b"<media/>".to_vec(), ..Fetched::default() }));
     assert_eq!(device.results(), [409]);
 }
 
@@ -220,7 +233,7 @@ fn a_package_that_is_not_what_was_signed_or_announced_is_never_installed() {
             let place = |at: u64| usize::try_from(at).unwrap().min(octets.len());
             let piece = octets[place(fetch.from)..place(fetch.to)].to_vec();
             let media_type = bundle::MEDIA_TYPE.to_owned();
-            device.answer(Ok(Fetched { media_type, total: None, octets: piece }));
+            device.answer(Ok(Fetched { media_type, octets: piece, ..Fetched::default() }));
         }
         assert_eq!(device.results(), [result]);
         assert!(device.notices[0].1.starts_with(notice), "{:?}", device.notices);
@@ -230,9 +243,14 @@ fn a_package_that_is_not_what_was_signed_or_announced_is_never_installed() {
 
 #[test]
 fn a_server_that_fails_is_tried_again_and_one_that_refuses_is_not() {
-    for (error, result) in
-        [(FetchError::Refused, 411), (FetchError::Status(404), 411), (FetchError::Status(401), 406)]
-    {
+    let status = |code| FetchError::Status { code, retry_after: None };
+    for (error, result) in [
+        (FetchError::Refused, 411),
+        (status(404), 411),
+        (status(410), 411),
+        (status(401), 406),
+        (status(403), 406),
+    ] {
         let mut device = Device::new();
         device.download(Exec::DownloadAndUpdate);
         device.answer(Err(error));
@@ -240,23 +258,71 @@ fn a_server_that_fails_is_tried_again_and_one_that_refuses_is_not() {
     }
     for (error, result) in [
         (FetchError::Network, 503),
-        (FetchError::Status(503), 412),
-        (FetchError::Status(504), 407),
-        (FetchError::Status(500), 500),
+        (FetchError::OtherRange, 500),
+        (status(408), 407),
+        (status(425), 412),
+        (status(429), 412),
+        (status(503), 412),
+        (status(504), 407),
+        (status(500), 500),
     ] {
         let mut device = Device::new();
         device.download(Exec::DownloadAndUpdate);
+        let begun = device.now.mono;
         let mut tries = 0;
         while device.results().is_empty() {
             device.answer(Err(error));
             tries += 1;
-            let wait = device.agent.deadline(device.now).expect("it waits");
-            device.now = Now { mono: wait, ..device.now };
-            device.agent.handle_timeout(device.now);
-            device.run();
+            device.wait();
         }
-        assert_eq!((device.results(), tries), (vec![result], 8), "{error:?}");
+        assert_eq!(device.results(), [result], "{error:?}");
+        let lasted = device.now.mono.since(begun);
+        assert!(lasted >= Duration::from_secs(24 * 3600) && tries > 250, "{lasted:?}, {tries}");
     }
+}
+
+#[test]
+fn a_server_that_names_a_time_is_not_asked_before() {
+    let mut device = Device::new();
+    device.download(Exec::DownloadAndUpdate);
+    let begun = device.now.mono;
+    let retry_after = Some(Duration::from_secs(1_000));
+    device.answer(Err(FetchError::Status { code: 429, retry_after }));
+    while device.fetches.len() < 2 {
+        device.wait();
+    }
+    assert_eq!(device.now.mono.since(begun), Duration::from_secs(1_000));
+}
+
+#[test]
+fn a_package_comes_in_as_many_pieces_as_the_network_makes_of_it() {
+    let mut device = Device::new();
+    device.download(Exec::DownloadAndUpdate);
+    let mut cuts = 0;
+    while !device.fetches.is_empty() {
+        let fetch = device.fetches[0].clone();
+        let is_image = fetch.from > 0;
+        if !is_image {
+            // Half a document is none.
+            let octets = b"<media".to_vec();
+            device.fetches.remove(0);
+            device.answer(Ok(Fetched { octets, is_cut: true, ..Fetched::default() }));
+            device.wait();
+            assert_eq!(device.fetches[0], fetch);
+            assert!(device.serve_one());
+            continue;
+        }
+        device.fetches.remove(0);
+        let bundle = device.bundle();
+        let place = |at: u64| usize::try_from(at).unwrap().min(bundle.len());
+        let (from, to) = (place(fetch.from), place(fetch.to));
+        let octets = bundle[from..to.min(from + 700)].to_vec();
+        let is_cut = from + 700 < to;
+        cuts += u32::from(is_cut);
+        device.answer(Ok(Fetched { octets, is_cut, ..Fetched::default() }));
+    }
+    assert_eq!((device.results(), device.installed.len()), (vec![200], 1));
+    assert!(cuts > 1, "{cuts}");
 }
 
 // test: oma-001 8.1.2.16
@@ -429,7 +495,7 @@ fn a_response_for_a_download_that_has_ended_is_not_used_for_the_next_one() {
     device.run();
     device.download(Exec::DownloadAndUpdate);
     assert_eq!(device.fetches.len(), 1, "the answer to the first is awaited");
-    let junk = Fetched { media_type: String::new(), total: None, octets: b"old".to_vec() };
+    let junk = Fetched { octets: b"old".to_vec(), ..Fetched::default() };
     device.fetches.clear();
     device.answer(Ok(junk));
     assert_eq!(device.fetches.len(), 1);
