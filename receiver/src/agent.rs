@@ -68,7 +68,7 @@ use crate::{
     store::{commands::Completion, journal_state::JournalState},
     suspension::{ExternalCondition, Readings, SuspendReason},
     trust::root_file,
-    update::{acceptance::Refusal, installer::InstallerAnswer, operation::ArmedCampaign},
+    update::{acceptance::Refusal, installer::InstallerAnswer},
     user::{PromptPurpose, Question, Reply, prompts::PromptEvent},
 };
 
@@ -357,10 +357,9 @@ impl Agent {
     /// Returns the names of the small files that are in use; the others can be removed.
     #[must_use]
     pub fn files(&self) -> Vec<String> {
-        let armed = self.owners.update.armed().map(ArmedCampaign::files);
         [root_file(self.owners.trust.root_version())]
             .into_iter()
-            .chain(armed.into_iter().flatten())
+            .chain(self.owners.update.files())
             .chain(self.owners.partial_package.files())
             .collect()
     }

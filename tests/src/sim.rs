@@ -25,7 +25,6 @@ pub mod disk;
 pub mod fault;
 pub mod image_server;
 pub mod injected_bugs;
-pub mod known;
 pub mod model;
 pub mod net;
 pub mod package;

@@ -43,6 +43,11 @@ pub(super) fn arm(owners: &mut Owners, now: Now, request: ArmRequest) {
         campaign,
         subject: request.subject.clone(),
     };
+    let (correlator, subject) = (request.correlator.as_ref(), request.subject.as_ref());
+    let is_running = owners.update.is_armed() && owners.update.is_of(correlator);
+    if !is_running && owners.dm.reports.holds(request.operation, correlator, subject) {
+        return tracing::info!("the Exec is repeated before its result is acknowledged");
+    }
     if owners.dm.update_request.is_unanswered_user() {
         tracing::info!("server did not notify the user who requested the update");
         return refuse(owners, now, alert(ResultCode::POLICY, None));
@@ -116,14 +121,10 @@ pub(super) fn pin(
     let plan_header = plan_header(request.plan_headers.clone(), object.component)
         .filter(|header| PlanHeader::parse(header, &object).is_ok());
     let armed = ArmedCampaign::new(&accepted, plan_header.as_deref().map(plan_root));
-    for (name, octets) in [
-        (Some(armed.campaign_file()), Some(&request.campaign)),
-        (Some(armed.manifest_file()), Some(&request.manifest)),
-        (armed.plan_header_file(), plan_header.as_ref()),
-    ] {
-        if let (Some(name), Some(octets)) = (name, octets) {
-            owners.effects.write_before_commit(name, octets.clone());
-        }
+    let envelopes = [request.campaign.clone(), request.manifest.clone()];
+    let files = armed.envelope_files(&envelopes).into_iter().zip(&envelopes);
+    for (name, octets) in files.chain(armed.plan_header_file().zip(plan_header.as_ref())) {
+        owners.effects.write_before_commit(name, octets.clone());
     }
     let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
     let tuner = tuner(now, &request, &windows);
@@ -140,7 +141,6 @@ pub(super) fn pin(
     owners.dm.reports.begin(ReportSettings { spread, ..request.report });
     owners.prompts.begin_operation();
     owners.reception.arm(object, tuner, plan_header);
-    let envelopes = [request.campaign, request.manifest];
     owners.update.arm(armed, accepted, envelopes);
     owners.update.await_window();
     owners.effects.mark_dirty();

@@ -83,6 +83,10 @@ pub(super) struct EffectQueue {
     journaler: Journaler,
     /// The generation whose write is awaited: the queue stops until it is synced.
     writing: Option<u64>,
+    /// Jobs of the decoder that have not ended.
+    jobs: u32,
+    /// Removals and openings of objects that wait until no job uses their files.
+    deferred: VecDeque<StorageCommand>,
     /// Set when the state differs from the last queued write.
     dirty: bool,
     stopped: bool,
@@ -94,6 +98,60 @@ enum QueuedEffect {
     DeferredEffect(DeferredEffect),
     /// Write the journal with the state at the time when this is reached.
     Commit,
+}
+
+impl QueuedEffect {
+    /// Returns whether it acts on the object of the operation that queued it.
+    const fn is_object_work(&self) -> bool {
+        match self {
+            Self::Output(Output::Storage(command)) => is_object_work(command),
+            Self::Output(Output::Installer(call)) => match call {
+                InstallerCall::Install(..) => true,
+                InstallerCall::ReadVersion
+                | InstallerCall::ReadComponents
+                | InstallerCall::ChangeComponent(..) => false,
+            },
+            Self::DeferredEffect(DeferredEffect::BlockDone(_)) => true,
+            Self::Output(Output::Network(_) | Output::Prompt(_) | Output::Stop(_))
+            | Self::Commit => false,
+        }
+    }
+
+    const fn writes_image(&self) -> bool {
+        matches!(self, Self::Output(Output::Storage(StorageCommand::WriteImage(..))))
+    }
+
+    /// Returns whether it removes or makes files that a job may use.
+    const fn removes_or_opens(&self) -> bool {
+        matches!(
+            self,
+            Self::Output(Output::Storage(
+                StorageCommand::Open(_)
+                    | StorageCommand::Drop(_)
+                    | StorageCommand::RemoveOtherObjects(_)
+            ))
+        )
+    }
+}
+
+const fn is_object_work(command: &StorageCommand) -> bool {
+    match command {
+        StorageCommand::Open(_)
+        | StorageCommand::Log(..)
+        | StorageCommand::Decode(_)
+        | StorageCommand::VerifyImage(_)
+        | StorageCommand::WriteImage(..) => true,
+        StorageCommand::Journal(_)
+        | StorageCommand::WriteFile(..)
+        | StorageCommand::WriteOptionalFile(..)
+        | StorageCommand::RemoveFile(_)
+        | StorageCommand::Drop(_)
+        | StorageCommand::RemoveOtherObjects(_) => false,
+    }
+}
+
+const fn is_job(output: &Output) -> bool {
+    matches!(output, Output::Storage(StorageCommand::Decode(_) | StorageCommand::VerifyImage(_)))
 }
 
 /// Effects that wait in the queue for the journal write in front of them.
@@ -112,7 +170,15 @@ pub(super) enum NextEffect {
 
 impl EffectQueue {
     pub(super) const fn new(journaler: Journaler) -> Self {
-        Self { queue: VecDeque::new(), journaler, writing: None, dirty: false, stopped: false }
+        Self {
+            queue: VecDeque::new(),
+            journaler,
+            writing: None,
+            jobs: 0,
+            deferred: VecDeque::new(),
+            dirty: false,
+            stopped: false,
+        }
     }
 
     /// Marks the state as changed.
@@ -153,14 +219,43 @@ impl EffectQueue {
         }
     }
 
+    /// Drops the queued work on an object whose operation ends: it would be done, and answered, in
+    /// the next operation. What the storage and the decoder have begun ends as it would. The download
+    /// waits for its writes, and drops their answers itself.
+    pub(super) fn drop_object_work(&mut self) {
+        self.queue.retain(|queued| !queued.is_object_work() || queued.writes_image());
+        self.deferred.retain(|command| !is_object_work(command));
+    }
+
     /// Returns the next entry. A commit that is reached writes the current state, which `state`
     /// returns: it can only be newer than when the commit was queued.
+    ///
+    /// An object is removed or opened when no job uses its files any more; other effects do not wait
+    /// for that, except for those on objects.
     pub(super) fn poll(&mut self, state: impl FnOnce() -> JournalState) -> NextEffect {
+        if self.jobs == 0
+            && let Some(command) = self.deferred.pop_front()
+        {
+            return NextEffect::Output(command.into());
+        }
         if self.writing.is_some() {
             return NextEffect::Nothing;
         }
+        while self.jobs > 0
+            && self.queue.front().is_some_and(QueuedEffect::removes_or_opens)
+            && let Some(QueuedEffect::Output(Output::Storage(command))) = self.queue.pop_front()
+        {
+            self.deferred.push_back(command);
+        }
+        let waits = !self.deferred.is_empty();
+        if waits && self.queue.front().is_some_and(QueuedEffect::is_object_work) {
+            return NextEffect::Nothing;
+        }
         match self.queue.pop_front() {
-            Some(QueuedEffect::Output(output)) => NextEffect::Output(output),
+            Some(QueuedEffect::Output(output)) => {
+                self.jobs += u32::from(is_job(&output));
+                NextEffect::Output(output)
+            }
             Some(QueuedEffect::DeferredEffect(internal)) => NextEffect::DeferredEffect(internal),
             Some(QueuedEffect::Commit) => self.commit(&state()),
             None => NextEffect::Nothing,
@@ -191,11 +286,17 @@ impl EffectQueue {
         }
     }
 
+    /// Handles the end of a job of the decoder.
+    pub(super) const fn handle_job_ended(&mut self) {
+        self.jobs = self.jobs.saturating_sub(1);
+    }
+
     /// Drops the queue and requests the end of the process.
     pub(super) fn fail(&mut self, error: StorageError) {
         if !self.stopped {
             self.stopped = true;
             self.queue.clear();
+            self.deferred.clear();
             self.writing = None;
             self.queue.push_back(QueuedEffect::Output(Output::Stop(error)));
         }
@@ -206,7 +307,13 @@ impl EffectQueue {
 mod tests {
     use std::cell::Cell;
 
+    use proto::{
+        crypto::{Digest, Hash16},
+        fec::oti::{RaptorQOti, RaptorQParameters},
+    };
+
     use super::*;
+    use crate::store::ObjectLayout;
 
     #[test]
     fn the_state_is_read_when_a_commit_is_reached_and_not_before() {
@@ -238,5 +345,59 @@ mod tests {
             poll(&mut effects),
             (NextEffect::Output(Output::Storage(StorageCommand::RemoveOtherObjects(_))), 1)
         ));
+    }
+
+    fn layout() -> ObjectLayout {
+        let parameters = RaptorQParameters {
+            transfer_length: 1,
+            symbol_size: 64,
+            source_blocks: 1,
+            sub_blocks: 1,
+            alignment: 8,
+        };
+        let oti = RaptorQOti::new(parameters).unwrap();
+        ObjectLayout::new(Hash16([1; 16]), Digest([2; 32]), oti)
+    }
+
+    fn next(effects: &mut EffectQueue) -> Option<StorageCommand> {
+        match effects.poll(JournalState::default) {
+            NextEffect::Output(Output::Storage(command)) => Some(command),
+            NextEffect::Output(_) | NextEffect::DeferredEffect(_) => panic!("not of the storage"),
+            NextEffect::Nothing => None,
+        }
+    }
+
+    #[test]
+    fn files_are_removed_when_no_job_uses_them_and_other_effects_do_not_wait() {
+        let (journaler, _) = Journaler::recover::<JournalState>([b"", b""]).unwrap();
+        let mut effects = EffectQueue::new(journaler);
+        let remove = || StorageCommand::RemoveOtherObjects(Vec::new());
+        let file = || StorageCommand::RemoveFile(FileName::ours("a"));
+        let image = || StorageCommand::WriteImage(layout(), 0, Vec::new());
+        effects.push(StorageCommand::VerifyImage(layout()));
+        effects.push(remove());
+        effects.push(StorageCommand::Open(layout()));
+        effects.push(file());
+        effects.push(image());
+        assert_eq!(next(&mut effects), Some(StorageCommand::VerifyImage(layout())));
+        assert_eq!(next(&mut effects), Some(file()));
+        assert_eq!(next(&mut effects), None);
+        effects.handle_job_ended();
+        assert_eq!(next(&mut effects), Some(remove()));
+        assert_eq!(next(&mut effects), Some(StorageCommand::Open(layout())));
+        assert_eq!(next(&mut effects), Some(image()));
+    }
+
+    #[test]
+    fn work_on_an_object_ends_with_its_operation() {
+        let (journaler, _) = Journaler::recover::<JournalState>([b"", b""]).unwrap();
+        let mut effects = EffectQueue::new(journaler);
+        effects.push(StorageCommand::Open(layout()));
+        effects.push(StorageCommand::VerifyImage(layout()));
+        effects.run_after_commit(DeferredEffect::BlockDone(Sbn(0)));
+        effects.push(StorageCommand::RemoveOtherObjects(Vec::new()));
+        effects.drop_object_work();
+        assert_eq!(next(&mut effects), Some(StorageCommand::RemoveOtherObjects(Vec::new())));
+        assert_eq!(next(&mut effects), None);
     }
 }

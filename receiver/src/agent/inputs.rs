@@ -90,6 +90,9 @@ pub(super) fn end_windows(owners: &mut Owners, now: Now) {
 
 /// Handles a completion of the storage.
 pub(super) fn handle_storage(owners: &mut Owners, now: Now, completion: Completion) {
+    if matches!(completion, Completion::Decoded(..) | Completion::ImageVerified(..)) {
+        owners.effects.handle_job_ended();
+    }
     match completion {
         Completion::JournalWritten(generation) => {
             owners.effects.handle_journal_written(generation);
@@ -102,17 +105,20 @@ pub(super) fn handle_storage(owners: &mut Owners, now: Now, completion: Completi
         Completion::OptionalFileWritten(outcome) => {
             owners.partial_package.handle_written(&outcome);
         }
-        Completion::ImageWritten(key, outcome) => {
-            if owners.reception.is_open(key) {
+        Completion::ImageWritten(_, outcome) => {
+            if owners.reception.handle_image_written() {
                 handle_image_written(owners, now, outcome);
             } else {
                 handle_late_image_written(owners, now);
             }
         }
-        Completion::ObjectsRemoved(Err(error)) => {
-            tracing::warn!(%error, "failed to remove files");
+        Completion::ObjectsRemoved(outcome) => {
+            owners.reception.handle_objects_removed();
+            if let Err(error) = outcome {
+                tracing::warn!(%error, "failed to remove files");
+            }
         }
-        Completion::FileDone(_) | Completion::ObjectsRemoved(Ok(())) => {}
+        Completion::FileDone(_) => {}
         Completion::Recovered(..)
         | Completion::Reserved(..)
         | Completion::OpenFailed(..)

@@ -20,10 +20,7 @@ use super::{
 use crate::{
     components::{ComponentTarget, InventoryAccess},
     flute::reception::Gate,
-    store::{
-        ObjectLayout,
-        commands::{FileName, StorageCommand},
-    },
+    store::{ObjectLayout, commands::StorageCommand},
     suspension::{InstallPolicy, SuspendReason, SuspensionEvent},
     trust::OfferTarget,
     update::{
@@ -278,6 +275,7 @@ pub(super) fn complete(owners: &mut Owners, now: Now, phase: Phase, result: Resu
     owners.dm.reports.schedule(now.utc, alert, &mut owners.rng);
     owners.installer.end_operation();
     owners.suspension.clear();
+    owners.effects.drop_object_work();
     // Symbols of an incomplete image are reused when it is broadcast again.
     let kept = owners.reception.disarm();
     let kept = kept.filter(|_| matches!(phase, Phase::Incomplete | Phase::Missed));
@@ -463,19 +461,14 @@ pub(super) fn arm_bundle(owners: &mut Owners, head: BundleHead, accepted: Accept
     let object = accepted.object;
     let armed = ArmedCampaign::new(&accepted, None);
     let layout = ObjectLayout::new(object.object_key, object.stored_sha256, object.oti);
-    owners.effects.push(StorageCommand::WriteFile(
-        FileName::ours(&armed.campaign_file()),
-        head.campaign.clone(),
-    ));
-    owners.effects.push(StorageCommand::WriteFile(
-        FileName::ours(&armed.manifest_file()),
-        head.manifest.clone(),
-    ));
+    let envelopes = [head.campaign, head.manifest];
+    for (name, octets) in armed.envelope_files(&envelopes).into_iter().zip(&envelopes) {
+        owners.effects.write_before_commit(name, octets.clone());
+    }
     let class = device_class_of(owners, owners.update.subject()).class;
     owners.trust.record_accepted(class, &accepted.campaign);
     owners.reception.arm_unicast(object);
     owners.download.record_head(head.image_offset);
-    let envelopes = [head.campaign, head.manifest];
     owners.update.arm(armed, accepted, envelopes);
     owners.effects.mark_dirty();
     owners.effects.push_after_commit(StorageCommand::RemoveOtherObjects(vec![layout]));

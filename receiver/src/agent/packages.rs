@@ -49,6 +49,9 @@ pub(super) fn begin_download(owners: &mut Owners, now: Now, request: DownloadReq
         return push_alert(owners, now, exec, ResultCode::WRONG_STATE);
     }
     let DownloadRequest { operation, correlator, subject, .. } = request;
+    if owners.dm.reports.holds(operation, correlator.as_ref(), subject.as_ref()) {
+        return tracing::info!("the Exec is repeated before its result is acknowledged");
+    }
     owners.update.begin_at_once(Exec { operation, correlator, subject });
     owners.dm.reports.begin(request.report);
     owners.prompts.begin_operation();
@@ -71,6 +74,9 @@ pub(super) fn exec_update(
     subject: Option<ComponentTarget>,
     correlator: Option<Correlator>,
 ) -> StatusCode {
+    if owners.dm.reports.holds(Update, correlator.as_ref(), subject.as_ref()) {
+        return StatusCode::ACCEPTED;
+    }
     let is_held = owners.update.is_verified() && owners.update.awaits_exec();
     if is_held && owners.update.concerns(subject.as_ref()) {
         owners.update.begin_at_once(Exec { operation: Update, correlator, subject });
@@ -113,6 +119,9 @@ pub(super) fn begin_change(
             let exec = Exec { operation: Update, correlator, subject: Some(subject) };
             push_alert(owners, now, exec, ResultCode::WRONG_STATE);
         }
+        return StatusCode::ACCEPTED;
+    }
+    if owners.dm.reports.holds(Update, correlator.as_ref(), Some(&subject)) {
         return StatusCode::ACCEPTED;
     }
     let request = ChangeRequest { contract: CONTRACT_VERSION, id: subject.package.clone() };
@@ -218,6 +227,7 @@ pub(super) fn hold_package(
 pub(super) fn drop_package(owners: &mut Owners) {
     owners.update.drop_package();
     owners.download.drop_package();
+    owners.effects.drop_object_work();
     owners.reception.disarm();
     owners.reception.forget_progress_except(None);
     owners.effects.mark_dirty();

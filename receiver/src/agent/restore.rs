@@ -117,15 +117,17 @@ pub(super) fn client_limits(config: &Config) -> client::Limits {
 /// Octets of a package that a message carries, at least.
 const MIN_PACKAGE_BYTES_PER_MESSAGE: u64 = 8 * 1024;
 
-/// Verifies the stored envelopes as if they had just been received.
-fn armed_documents(
+/// Verifies the stored envelopes as if they had just been received. A power cut may leave those of
+/// the next campaign beside them.
+fn armed_documents<'f>(
     trust: &Trust,
     update: &Update,
-    files: &BTreeMap<String, Vec<u8>>,
-) -> Option<(Accepted, [Vec<u8>; 2])> {
+    files: &'f BTreeMap<String, Vec<u8>>,
+) -> Option<(Accepted, [(&'f String, &'f Vec<u8>); 2])> {
     let armed = update.armed()?;
-    let envelopes = armed.envelopes(files)?;
-    let [campaign, manifest] = envelopes;
-    let (campaign, manifest) = trust.verify(campaign, manifest).ok()?;
-    Some((armed.accept(campaign, manifest)?, envelopes.map(Clone::clone)))
+    armed.stored_envelopes(files).find_map(|stored| {
+        let [campaign, manifest] = stored.map(|(_, envelope)| envelope);
+        let (campaign, manifest) = trust.verify(campaign, manifest).ok()?;
+        Some((armed.accept(campaign, manifest)?, stored))
+    })
 }

@@ -375,9 +375,9 @@ impl Device {
                     (self.disk.object, self.disk.image) = (None, Vec::new());
                     self.disk.logs.clear();
                 }
-                None
+                Some(Completion::ObjectsRemoved(Ok(())))
             }
-            StorageCommand::Drop(_) => None,
+            StorageCommand::Drop(_) => Some(Completion::ObjectsRemoved(Ok(()))),
         };
         if let Some(completion) = completion {
             self.agent.handle_storage(self.now, completion);

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use proto::{
-    dm::fumo::ResultCode,
+    dm::fumo::{Operation, ResultCode},
     ids::{CampaignId, Correlator},
     time::Utc,
     wire::WireError,
@@ -81,6 +81,22 @@ impl Reports {
     /// Removes an acknowledged result; returns whether it was queued.
     pub(crate) fn acknowledge(&mut self, alert: &FinalAlert) -> bool {
         self.queue.acknowledge(alert)
+    }
+
+    /// Returns whether the result of an Exec waits for its acknowledgement: the same Exec again, by
+    /// its correlator, is no other operation.
+    pub(crate) fn holds(
+        &self,
+        operation: Operation,
+        correlator: Option<&Correlator>,
+        subject: Option<&ComponentTarget>,
+    ) -> bool {
+        let is_of = |alert: &FinalAlert| {
+            alert.correlator.as_ref() == correlator
+                && alert.operation == operation
+                && alert.subject.as_ref() == subject
+        };
+        correlator.is_some() && self.queue.reports.iter().any(|queued| is_of(&queued.alert))
     }
 
     /// Returns how many results the server has not acknowledged.
@@ -227,8 +243,6 @@ const fn wants(filter: ReportFilter, alert: &FinalAlert, lot: u64) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use proto::dm::fumo::Operation;
-
     use super::*;
 
     fn alert(name: &str) -> FinalAlert {

@@ -46,8 +46,13 @@ pub struct Reception {
     tuner: Tuner,
     joined: Vec<TuneIn>,
     armed: Option<ArmedObject>,
-    /// The object that the storage has open, after the commands so far.
+    /// The object that the storage has open for this arming, after the commands so far.
     open: Option<Hash16>,
+    /// Removals that the storage has not answered: its answers before are about objects before.
+    removals: u32,
+    /// Writes to the image of this arming that the storage has not answered, and those before them.
+    image_writes: u32,
+    late_image_writes: u32,
     /// The decode progress of the stored objects, by object key.
     progress: BTreeMap<Hash16, DecodeProgress>,
     stats: Stats,
@@ -180,6 +185,7 @@ impl Reception {
     /// Restores the object that was armed in an earlier run.
     pub fn restore_object(&mut self, planned: PlannedObject, plan_header: Option<Vec<u8>>) {
         let layout = ObjectLayout::new(planned.object_key, planned.stored_sha256, planned.oti);
+        self.close();
         self.armed = Some(ArmedObject {
             planned,
             layout,
@@ -212,7 +218,15 @@ impl Reception {
     /// Disarms: no window is left. Returns the layout of the object that was armed.
     pub fn disarm(&mut self) -> Option<ObjectLayout> {
         self.tuner = Tuner::default();
+        self.close();
         self.armed.take().map(|armed| armed.layout)
+    }
+
+    /// Ends an arming for the storage: answers that are still to come are not about the next.
+    const fn close(&mut self) {
+        self.open = None;
+        self.late_image_writes += self.image_writes;
+        self.image_writes = 0;
     }
 
     /// Forgets the decode progress of all objects but this one.
@@ -342,26 +356,40 @@ impl Reception {
     /// Records a command that the storage executes next.
     pub fn handle_command(&mut self, command: &StorageCommand) {
         match command {
-            StorageCommand::Open(layout)
-            | StorageCommand::VerifyImage(layout)
-            | StorageCommand::WriteImage(layout, ..) => self.open = Some(layout.object_key()),
-            StorageCommand::RemoveOtherObjects(kept) if kept.is_empty() => self.open = None,
-            StorageCommand::RemoveOtherObjects(_)
-            | StorageCommand::Log(..)
+            StorageCommand::Open(layout) | StorageCommand::VerifyImage(layout) => {
+                self.open = Some(layout.object_key());
+            }
+            StorageCommand::WriteImage(..) => self.image_writes += 1,
+            StorageCommand::RemoveOtherObjects(_) | StorageCommand::Drop(_) => self.removals += 1,
+            StorageCommand::Log(..)
             | StorageCommand::Journal(_)
             | StorageCommand::WriteFile(..)
             | StorageCommand::WriteOptionalFile(..)
             | StorageCommand::RemoveFile(_)
-            | StorageCommand::Decode(_)
-            | StorageCommand::Drop(_) => {}
+            | StorageCommand::Decode(_) => {}
         }
     }
 
-    /// Returns whether the object of this key is armed, and the storage was not asked to remove it
-    /// since it was opened: other answers come too late.
-    #[must_use]
-    pub fn is_open(&self, key: Hash16) -> bool {
-        self.open == Some(key) && self.layout().is_some_and(|layout| layout.object_key() == key)
+    /// Handles that the storage has removed objects, or has failed to.
+    pub const fn handle_objects_removed(&mut self) {
+        self.removals = self.removals.saturating_sub(1);
+    }
+
+    /// Handles that the storage has answered a write to an image, in order. Returns whether it is
+    /// that of this arming.
+    pub const fn handle_image_written(&mut self) -> bool {
+        let is_late = self.late_image_writes > 0;
+        let answered = if is_late { &mut self.late_image_writes } else { &mut self.image_writes };
+        *answered = answered.saturating_sub(1);
+        !is_late
+    }
+
+    /// Returns whether an answer about the object of this key is about this arming of it: the
+    /// object may have been armed, and opened, before.
+    fn is_open(&self, key: Hash16) -> bool {
+        self.removals == 0
+            && self.open == Some(key)
+            && self.layout().is_some_and(|layout| layout.object_key() == key)
     }
 
     /// Opens the armed object with the content of its directory.
@@ -610,7 +638,23 @@ mod tests {
         reception.arm(planned, Tuner::default(), None);
         assert_eq!(reception.handle_storage(Mono(0), verified()), None);
         reception.handle_command(&StorageCommand::Open(layout));
+        assert_eq!(reception.handle_storage(Mono(0), verified()), None);
+        reception.handle_objects_removed();
         assert!(reception.handle_storage(Mono(0), verified()).is_some());
+    }
+
+    #[test]
+    fn a_write_to_the_image_of_the_arming_before_is_answered_before_those_of_this_one() {
+        let planned = Broadcast::small().object;
+        let mut reception = Reception::default();
+        reception.arm_unicast(planned);
+        let layout = reception.layout().cloned().unwrap();
+        let write = StorageCommand::WriteImage(layout, 0, Vec::new());
+        reception.handle_command(&write);
+        reception.disarm();
+        reception.arm_unicast(planned);
+        reception.handle_command(&write);
+        assert_eq!([(); 2].map(|()| reception.handle_image_written()), [false, true]);
     }
 
     fn full() -> Reception {

@@ -485,8 +485,15 @@ impl BlockFiles for DecodeFiles {
         Ok(())
     }
 
+    /// Writes a block to the incomplete image. A complete one that is decoded again, because the
+    /// journal has forgotten that it was verified, becomes incomplete.
     fn write_block(&mut self, place: BlockPlace, octets: &[u8]) -> io::Result<()> {
-        let image = self.disk.open(&self.image.part, OpenMode::Write)?;
+        let ImagePaths { directory, part, image } = &self.image;
+        if matches!(self.layout.content(), Content::Image(_)) && !self.disk.exists(part) {
+            self.disk.rename(image, part)?;
+            self.disk.sync_directory(directory)?;
+        }
+        let image = self.disk.open(part, OpenMode::Write)?;
         image.write_all_at(octets, place.offset)?;
         image.sync_data()
     }

@@ -11,7 +11,7 @@
 use std::collections::BTreeMap;
 
 use proto::{
-    crypto::Digest,
+    crypto::{Digest, sha256},
     dm::{
         fumo::{Operation, Phase, ResultCode},
         scomo,
@@ -48,7 +48,8 @@ pub(crate) struct Update {
     result: Option<ResultCode>,
 }
 
-/// The campaign that the device is armed with; the envelopes are in files named by their digests.
+/// The campaign that the device is armed with. Its envelopes are in files whose names begin with
+/// the digest of the document: the same document may come again with other signatures.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct ArmedCampaign {
     id: CampaignId,
@@ -67,6 +68,8 @@ struct Documents {
     accepted: Accepted,
     /// Of the campaign and of the manifest, to verify them again under the next root.
     envelopes: [Vec<u8>; 2],
+    /// Their files.
+    files: [String; 2],
 }
 
 /// The Exec that starts an operation.
@@ -121,8 +124,14 @@ impl Update {
     }
 
     /// Stores the documents of the armed campaign, which were verified again.
-    pub(crate) fn restore_documents(&mut self, accepted: Accepted, envelopes: [Vec<u8>; 2]) {
-        self.documents = Some(Documents { accepted, envelopes });
+    pub(crate) fn restore_documents(
+        &mut self,
+        accepted: Accepted,
+        stored: [(&String, &Vec<u8>); 2],
+    ) {
+        let (files, envelopes) =
+            (stored.map(|(name, _)| name.clone()), stored.map(|(_, it)| it.clone()));
+        self.documents = Some(Documents { accepted, envelopes, files });
     }
 
     /// Returns the phase.
@@ -148,6 +157,12 @@ impl Update {
     /// Returns the envelopes of campaign and manifest.
     pub(crate) fn envelopes(&self) -> Option<[&[u8]; 2]> {
         self.documents.as_ref().map(|documents| documents.envelopes.each_ref().map(Vec::as_slice))
+    }
+
+    /// Returns the files that a restart needs.
+    pub(crate) fn files(&self) -> impl Iterator<Item = String> {
+        let envelopes = self.documents.iter().flat_map(|documents| documents.files.clone());
+        envelopes.chain(self.armed.as_ref().and_then(ArmedCampaign::plan_header_file))
     }
 
     /// Returns whether the documents of a campaign are held: its object is received or stored.
@@ -243,8 +258,9 @@ impl Update {
         accepted: Accepted,
         envelopes: [Vec<u8>; 2],
     ) {
+        let files = armed.envelope_files(&envelopes);
         self.armed = Some(armed);
-        self.documents = Some(Documents { accepted, envelopes });
+        self.documents = Some(Documents { accepted, envelopes, files });
     }
 
     /// Waits for the window of the armed campaign.
@@ -414,41 +430,48 @@ impl ArmedCampaign {
         Some(Accepted { campaign, manifest, object })
     }
 
-    /// Returns the files of the armed campaign, campaign and manifest first. Files are named by our
-    /// own digests; a name from the network is never one.
-    pub(crate) fn files(&self) -> impl Iterator<Item = String> + use<> {
-        let envelopes = [self.campaign_file(), self.manifest_file()];
-        envelopes.into_iter().chain(self.plan_header_file())
-    }
-
-    /// Returns the file of the campaign's envelope.
-    pub(crate) fn campaign_file(&self) -> String {
-        file_name(&self.campaign, "campaign")
-    }
-
-    /// Returns the file of the manifest's envelope.
-    pub(crate) fn manifest_file(&self) -> String {
-        file_name(&self.manifest, "manifest")
+    /// Returns the files of the envelopes of campaign and manifest. Files are named by our own
+    /// digests; a name from the network is never one.
+    pub(crate) fn envelope_files(&self, [campaign, manifest]: &[Vec<u8>; 2]) -> [String; 2] {
+        let name = |document, envelope: &[u8], kind| {
+            format!("{}.{}.{kind}", front(document, 16), front(&sha256(&[envelope]), 8))
+        };
+        [
+            name(&self.campaign, campaign, CAMPAIGN_FILE),
+            name(&self.manifest, manifest, MANIFEST_FILE),
+        ]
     }
 
     /// Returns the file of the plan header, when that is stored.
     pub(crate) fn plan_header_file(&self) -> Option<String> {
-        self.plan_header.as_ref().map(|digest| file_name(digest, "plan"))
+        self.plan_header.as_ref().map(|digest| format!("{}.plan", front(digest, 16)))
     }
 
-    /// Returns the envelopes of campaign and manifest among the stored files.
-    pub(crate) fn envelopes<'a>(
+    /// Returns the stored files that may hold the envelopes of campaign and manifest, with their
+    /// content: one document may have been stored with several sets of signatures.
+    pub(crate) fn stored_envelopes<'f>(
         &self,
-        files: &'a BTreeMap<String, Vec<u8>>,
-    ) -> Option<[&'a Vec<u8>; 2]> {
-        Some([files.get(&self.campaign_file())?, files.get(&self.manifest_file())?])
+        files: &'f BTreeMap<String, Vec<u8>>,
+    ) -> impl Iterator<Item = [(&'f String, &'f Vec<u8>); 2]> {
+        let stored = move |document, kind: &'static str| {
+            let begin = format!("{}.", front(document, 16));
+            files.iter().filter(move |(name, _)| name.starts_with(&begin) && name.ends_with(kind))
+        };
+        let manifests: Vec<_> = stored(&self.manifest, MANIFEST_FILE).collect();
+        stored(&self.campaign, CAMPAIGN_FILE)
+            .flat_map(move |campaign| manifests.clone().into_iter().map(move |it| [campaign, it]))
     }
 }
 
-fn file_name(digest: &Digest, kind: &str) -> String {
-    let mut name = digest.to_string();
-    name.truncate(16);
-    format!("{name}.{kind}")
+/// Ends of the names of the files of envelopes.
+const CAMPAIGN_FILE: &str = "campaign";
+const MANIFEST_FILE: &str = "manifest";
+
+/// Returns the first hex digits of a digest.
+fn front(digest: &Digest, digits: usize) -> String {
+    let mut text = digest.to_string();
+    text.truncate(digits);
+    text
 }
 
 impl TryFrom<&ArmedRecord> for ArmedCampaign {

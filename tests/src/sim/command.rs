@@ -16,7 +16,6 @@ use serde::Serialize;
 
 use super::{
     injected_bugs::InjectedBug,
-    known::KnownFailure,
     scenario::Scenario,
     shrink::{replay_command, shrink},
     simulation::{self, Outcome},
@@ -46,9 +45,6 @@ pub struct Options {
     /// Leave a fault out, by its number in the list that `--trace` prints
     #[arg(long, value_name = "N")]
     pub without: Vec<usize>,
-    /// Run the worlds that are known to fail, and check that each fails as before
-    #[arg(long, conflicts_with_all = ["seed", "count", "without", "inject", "trace"])]
-    pub known_failures: bool,
     /// Inject a bug, to test that it is found
     #[arg(long, value_name = "BUG")]
     pub inject: Option<InjectedBug>,
@@ -134,9 +130,6 @@ fn try_seed(seed: u64, bug: Option<InjectedBug>) -> (u64, Option<Failing>) {
 
 /// Runs the program.
 pub fn main(options: &Options) -> ExitCode {
-    if options.known_failures {
-        return known_failures(options);
-    }
     let bug = options.inject;
     if options.count == 1 {
         return one(options, bug);
@@ -206,57 +199,6 @@ fn one(options: &Options, bug: Option<InjectedBug>) -> ExitCode {
         outcome.breaches.iter().for_each(|breach| crate::print_line!("BREACH: {breach}"));
     }
     exit(outcome.breaches.is_empty())
-}
-
-/// Runs the worlds that are known to fail; a difference is a breach, too.
-fn known_failures(options: &Options) -> ExitCode {
-    let known = match KnownFailure::all() {
-        Ok(known) => known,
-        Err(error) => {
-            print_line(&format!("cannot read the list of known failures: {error}"));
-            return crate::lab::exit::Exit::Breach.into();
-        }
-    };
-    let next = AtomicU64::new(0);
-    let changed = AtomicU64::new(0);
-    thread::scope(|scope| {
-        for _ in 0..options.jobs.max(1) {
-            scope.spawn(|| {
-                while let Some(world) = usize::try_from(next.fetch_add(1, Ordering::Relaxed))
-                    .ok()
-                    .and_then(|number| known.get(number))
-                {
-                    let difference = world.difference();
-                    changed.fetch_add(u64::from(difference.is_some()), Ordering::Relaxed);
-                    show_known(world, difference.as_ref(), options.json);
-                }
-            });
-        }
-    });
-    let changed = changed.into_inner();
-    if !options.json {
-        crate::print_line!("{} worlds are known to fail, {changed} differ", known.len());
-    }
-    exit(changed == 0)
-}
-
-fn show_known(known: &KnownFailure, difference: Option<&Outcome>, json: bool) {
-    let KnownFailure { seed, events, breaches } = known;
-    if json {
-        let now = difference.map(|now| serde_json::json!([now.events, now.breaches]));
-        crate::print_line!("{}", serde_json::json!({ "seed": seed, "differs": now }));
-        return;
-    }
-    match difference {
-        None => crate::print_line!("seed {seed} fails as before: {}", breaches.join("; ")),
-        Some(now) => {
-            crate::print_line!(
-                "seed {seed} differs, expected {events} events: {}",
-                breaches.join("; ")
-            );
-            crate::print_line!("  got {} events: {}", now.events, now.breaches.join("; "));
-        }
-    }
 }
 
 fn report(failing: &Failing, json: bool) {

@@ -36,8 +36,11 @@ pub struct Model {
     claims: BTreeMap<(Sbn, Esi), SlotAddress>,
     /// Journals that were asked for, by generation.
     journals: BTreeMap<u64, JournalState>,
-    /// The journal that the storage has acknowledged.
-    journal: Option<(u64, JournalState)>,
+    /// Generation of the last journal that the storage has acknowledged.
+    acknowledged: u64,
+    /// The journal that the storage has acknowledged, or that a start finds: that may be one whose
+    /// sync failed, and go again with the power.
+    journal: Option<JournalState>,
     /// The last one that was acknowledged: what a start finds beyond it may go again.
     known: Option<JournalState>,
     /// Hand-offs that were begun.
@@ -61,6 +64,7 @@ impl Model {
             asked: VecDeque::new(),
             claims: BTreeMap::new(),
             journals: BTreeMap::new(),
+            acknowledged: 0,
             journal: None,
             known: None,
             installs: 0,
@@ -143,7 +147,7 @@ impl Model {
 
     /// Returns the blocks that are decoded by the acknowledged journal.
     fn done(&self) -> BTreeSet<Sbn> {
-        self.journal.as_ref().map(|(_, state)| self.done_in(state)).unwrap_or_default()
+        self.journal.as_ref().map(|state| self.done_in(state)).unwrap_or_default()
     }
 
     fn done_in(&self, state: &JournalState) -> BTreeSet<Sbn> {
@@ -173,7 +177,8 @@ impl Model {
                     self.known = Some(state.clone());
                     let done = self.done_in(&state);
                     self.claims.retain(|(sbn, _), _| !done.contains(sbn));
-                    self.journal = Some((*generation, state));
+                    self.acknowledged = *generation;
+                    self.journal = Some(state);
                 }
             }
             // What is there after a start is what there is; `check_disk` has compared it with what
@@ -300,7 +305,7 @@ impl Model {
             JournalImage::<JournalState>::parse(&octets.unwrap_or_default()).ok()
         });
         let found = copies.into_iter().flatten().max_by_key(|image| image.generation);
-        let acknowledged = self.journal.as_ref().map_or(0, |(generation, _)| *generation);
+        let acknowledged = self.acknowledged;
         let generation = found.as_ref().map_or(0, |image| image.generation);
         if generation < acknowledged {
             self.breach(format!("the journal fell from {acknowledged} back to {generation}"));
@@ -309,7 +314,7 @@ impl Model {
             self.check_persistent_state(&image.body);
         }
         // A write that was never acknowledged may have survived.
-        self.journal = found.map(|image| (image.generation, image.body));
+        self.journal = found.map(|image| image.body);
         let done = self.done();
         self.claims.retain(|(sbn, _), _| !done.contains(sbn));
         self.check_logs(disk);

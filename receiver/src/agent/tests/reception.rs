@@ -283,6 +283,26 @@ fn the_same_exec_again_moves_the_windows() {
 }
 
 #[test]
+fn the_same_exec_again_after_its_end_begins_nothing_before_its_result_is_acknowledged() {
+    let mut device = Device::new();
+    device.install_ends = InstallOutcome::Failed;
+    device.arm();
+    device.to(OPENS);
+    device.receive_pass();
+    assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![410]));
+    device.arm();
+    device.restart();
+    device.arm();
+    assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![410]));
+    device.receive_pass();
+    assert_eq!(device.installed.len(), 1, "handed off once");
+    let alert = device.alerts().remove(0);
+    assert!(device.agent.owners.dm.reports.acknowledge(&alert));
+    device.arm();
+    assert_eq!(device.phase(), Phase::Receiving, "the server knows the result");
+}
+
+#[test]
 fn another_campaign_waits_for_this_one_unless_it_is_newer() {
     let mut device = Device::new();
     device.arm();

@@ -22,6 +22,11 @@ impl Device {
         status
     }
 
+    fn arm_as(&mut self, correlator: &str) {
+        let correlator = Some(Correlator(correlator.to_owned()));
+        self.arm_with(ArmRequest { correlator, ..self.request() });
+    }
+
     fn root_version(&self) -> u64 {
         self.agent.owners.trust.root_version()
     }
@@ -114,8 +119,66 @@ fn a_root_without_the_key_of_the_armed_campaign_ends_it() {
     assert_eq!((device.phase(), device.results()), (Phase::Refused, vec![404]));
     device.restart();
     assert_eq!(device.results(), [404]);
-    device.arm();
+    device.arm_as("c-2");
     assert_eq!(device.results(), [404, 404], "and the revoked key arms nothing");
+}
+
+/// A device whose whole image is being verified while a root revokes the campaign, and the same
+/// image is armed again by the next keys.
+fn revoked_while_verifying() -> Device {
+    let mut device = Device::new();
+    device.arm();
+    device.to(OPENS);
+    device.held = Held::Finish;
+    device.receive_pass();
+    assert_eq!(device.phase(), Phase::Assembled);
+    let (keys, next) = Device::rotated(&device.broadcast.keys, 2);
+    device.broadcast.keys = keys;
+    device.broadcast.campaign.sequence += 1;
+    device.broadcast.campaign.id.0[0] ^= 1;
+    assert_eq!(device.offer_root(&next), OK);
+    device.arm_as("c-2");
+    assert_eq!((device.phase(), device.results()), (Phase::Armed, vec![404]));
+    device
+}
+
+#[test]
+fn a_verification_of_the_operation_before_does_not_count_in_the_next() {
+    let mut device = revoked_while_verifying();
+    device.release();
+    assert_eq!(device.phase(), Phase::Receiving, "the window is open");
+    assert_eq!(device.installed.len(), 0);
+    device.receive_pass();
+    assert_eq!(device.phase(), Phase::Confirmed);
+}
+
+#[test]
+fn what_is_stored_is_removed_after_the_verification_that_reads_it() {
+    let mut device = revoked_while_verifying();
+    assert_eq!(device.disk.object, Some(device.broadcast.object.object_key));
+    assert!(!device.disk.image.is_empty(), "the decoder reads it");
+    device.release();
+    assert!(device.disk.image.is_empty());
+}
+
+#[test]
+fn a_power_cut_while_a_document_is_stored_with_other_signatures_leaves_one_of_the_two() {
+    for power_left in 0.. {
+        let mut device = Device::new();
+        device.arm();
+        let factory = device.broadcast.keys.root_envelope();
+        let (keys, next) = Device::rotated(&device.broadcast.keys, 2);
+        device.broadcast.keys = keys;
+        device.broadcast.campaign.sequence += 1;
+        device.power_left = Some(power_left);
+        assert_eq!(device.agent.owners.offer_root(device.now, &next), OK);
+        device.arm_as("c-2");
+        let again = try_boot(factory, &device.disk, device.now, 1).unwrap();
+        assert_eq!(again.status().phase, Phase::Armed, "cut at {power_left}");
+        if !device.stopped {
+            return;
+        }
+    }
 }
 
 #[test]
@@ -134,24 +197,24 @@ fn a_root_with_the_same_keys_leaves_the_armed_campaign_alone() {
 fn a_new_epoch_is_the_way_out_when_the_highest_sequence_was_signed() {
     let mut device = Device::new();
     device.broadcast.campaign.sequence = u64::MAX;
-    device.arm();
+    device.arm_as("c-1");
     device.agent.owners.disarm(device.now);
     device.run();
     device.broadcast.campaign.sequence = 1;
     device.broadcast.campaign.id.0[0] ^= 1;
-    device.arm();
+    device.arm_as("c-2");
     assert_eq!(device.results(), [453, 455], "nothing is above the highest sequence");
 
     let keys = &device.broadcast.keys;
     let next = keys.root_after(keys, 2, |root| root.epoch = 2);
     assert_eq!(device.offer_root(&next), OK);
-    device.arm();
+    device.arm_as("c-3");
     assert_eq!(device.phase(), Phase::Refused, "documents of the epoch before");
     device.broadcast.campaign.epoch = 2;
     device.broadcast.manifest.epoch = 2;
     device.broadcast.campaign.manifest_sha256 =
         sha256(&[&device.broadcast.manifest.emit().unwrap()]);
-    device.arm();
+    device.arm_as("c-4");
     assert_eq!(device.phase(), Phase::Armed);
     device.restart();
     assert_eq!(device.phase(), Phase::Armed);

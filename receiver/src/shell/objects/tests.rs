@@ -115,6 +115,24 @@ fn an_exact_image_gets_its_name_once_and_again() {
 }
 
 // test: rfc6726 3.4.2, rfc5775 5
+// The journal may have forgotten that it was verified, while its removal failed.
+#[test]
+fn a_whole_image_that_is_decoded_again_becomes_incomplete() {
+    let home = home();
+    let mut object = open(&home, 1);
+    reserve(&mut object);
+    fs::write(&object.image.part, image()).unwrap();
+    let mut files = DecodeFiles::new(disk(), home.path(), layout(1));
+    let ready = VerifyOutcome::Ready { sha256: sha256(&[&image()]) };
+    assert_eq!(files.finish(), ready);
+    assert_eq!(open(&home, 1).recover().unwrap().files_ready, 2);
+    let place = layout(1).block_place(Sbn(1)).unwrap();
+    let from = usize::try_from(place.offset).unwrap();
+    files.write_block(place, &image()[from..]).unwrap();
+    assert!(!object.image.image.exists());
+    assert_eq!(files.finish(), ready);
+}
+
 #[test]
 fn a_wrong_image_keeps_its_provisional_name() {
     let home = home();
