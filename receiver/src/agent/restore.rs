@@ -22,7 +22,7 @@ use crate::{
         acceptance::Accepted,
         download::Download,
         install::Installer,
-        operation::{ArmedCampaign, Update},
+        operation::{ArmedCampaign, StoredFile, Update},
         partial_package::PartialPackageStore,
     },
     user::prompts::Prompts,
@@ -123,7 +123,7 @@ fn armed_documents<'f>(
     trust: &Trust,
     update: &Update,
     files: &'f BTreeMap<String, Vec<u8>>,
-) -> Option<(Accepted, [(&'f String, &'f Vec<u8>); 2])> {
+) -> Option<(Accepted, [StoredFile<'f>; 2])> {
     let armed = update.armed()?;
     armed.stored_envelopes(files).find_map(|stored| {
         let [campaign, manifest] = stored.map(|(_, envelope)| envelope);

@@ -72,6 +72,9 @@ struct Documents {
     files: [String; 2],
 }
 
+/// Name and content of a small file.
+pub(crate) type StoredFile<'f> = (&'f String, &'f Vec<u8>);
+
 /// The Exec that starts an operation.
 #[derive(Debug)]
 pub(crate) struct Exec {
@@ -124,11 +127,7 @@ impl Update {
     }
 
     /// Stores the documents of the armed campaign, which were verified again.
-    pub(crate) fn restore_documents(
-        &mut self,
-        accepted: Accepted,
-        stored: [(&String, &Vec<u8>); 2],
-    ) {
+    pub(crate) fn restore_documents(&mut self, accepted: Accepted, stored: [StoredFile<'_>; 2]) {
         let (files, envelopes) =
             (stored.map(|(name, _)| name.clone()), stored.map(|(_, it)| it.clone()));
         self.documents = Some(Documents { accepted, envelopes, files });
@@ -452,7 +451,7 @@ impl ArmedCampaign {
     pub(crate) fn stored_envelopes<'f>(
         &self,
         files: &'f BTreeMap<String, Vec<u8>>,
-    ) -> impl Iterator<Item = [(&'f String, &'f Vec<u8>); 2]> {
+    ) -> impl Iterator<Item = [StoredFile<'f>; 2]> {
         let stored = move |document, kind: &'static str| {
             let begin = format!("{}.", front(document, 16));
             files.iter().filter(move |(name, _)| name.starts_with(&begin) && name.ends_with(kind))
