@@ -86,7 +86,7 @@ impl Blocks {
     #[must_use]
     pub fn has_enough(&self) -> bool {
         self.all().all(|sbn| {
-            let symbols = self.source_symbols(sbn);
+            let symbols = self.log.source_symbols(sbn);
             let failed_at = self.failed_with.get(&sbn).copied().unwrap_or_default();
             let enough = (symbols + DECODE_OVERHEAD_SYMBOLS).max(failed_at + 1);
             self.log.is_done(sbn) || self.log.received(sbn) >= enough
@@ -117,17 +117,13 @@ impl Blocks {
     }
 
     fn all(&self) -> impl Iterator<Item = Sbn> + use<> {
-        (0..self.log.layout().blocks()).map(Sbn)
-    }
-
-    fn source_symbols(&self, sbn: Sbn) -> u32 {
-        self.log.layout().block_symbols(sbn).unwrap_or_default()
+        (0..self.log.blocks()).map(Sbn)
     }
 
     /// Returns how many synced symbols the next attempt needs.
     fn wanted(&self, sbn: Sbn) -> u32 {
         let after_failure = self.failed_with.get(&sbn).map_or(0, |symbols| symbols + 1);
-        self.source_symbols(sbn).max(after_failure)
+        self.log.source_symbols(sbn).max(after_failure)
     }
 
     fn waits_for_sync(&self, sbn: Sbn) -> bool {

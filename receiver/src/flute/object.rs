@@ -17,7 +17,7 @@ use proto::{
     time::Mono,
     trust::{
         PlannedObject,
-        plan::{self, PlanHeader, TableProof},
+        plan::{self, PlanHeader, PlanShape, TableProof},
     },
 };
 
@@ -35,14 +35,24 @@ use crate::{
 #[derive(Debug)]
 pub struct Object<A = HashPlan> {
     planned: PlannedObject,
+    tois: ObjectTois,
     blocks: Blocks,
     plan: Option<Plan>,
     packet_auth: A,
 }
 
+/// The TOIs of the packets of an object.
+#[derive(Debug, Clone, Copy)]
+struct ObjectTois {
+    data: Toi,
+    tables: Toi,
+    header: Toi,
+}
+
 #[derive(Debug)]
 struct Plan {
     header: PlanHeader,
+    shape: PlanShape,
     tables: LeafTables,
     pending: UnverifiedSymbols,
     kept: TableLog,
@@ -70,8 +80,14 @@ impl Object {
 impl<A: PacketAuth> Object<A> {
     /// Resumes with the symbols of `log` and another authentication scheme. For tests.
     #[must_use]
-    pub const fn with_packet_auth(planned: PlannedObject, log: SymbolLog, packet_auth: A) -> Self {
-        Self { planned, blocks: Blocks::new(log), plan: None, packet_auth }
+    pub fn with_packet_auth(planned: PlannedObject, log: SymbolLog, packet_auth: A) -> Self {
+        let component = planned.component;
+        let tois = ObjectTois {
+            data: Toi::object(component),
+            tables: Toi::tables(component),
+            header: Toi::plan_header(component),
+        };
+        Self { planned, tois, blocks: Blocks::new(log), plan: None, packet_auth }
     }
 
     /// Receives the plan header if it is the signed one; returns whether it was new.
@@ -112,6 +128,7 @@ impl<A: PacketAuth> Object<A> {
         let shape = *header.shape();
         self.plan = Some(Plan {
             header,
+            shape,
             tables: LeafTables::new(shape),
             pending: UnverifiedSymbols::new(MAX_UNVERIFIED_BYTES),
             kept: TableLog::new(self.planned.plan_root, shape, kept_segments(&shape)),
@@ -170,14 +187,10 @@ impl<A: PacketAuth> Object<A> {
     }
 
     fn packet_kind(&self, toi: Toi) -> Option<PacketKind> {
-        let component = self.planned.component;
-        [
-            (Toi::object(component), PacketKind::Data),
-            (Toi::tables(component), PacketKind::Table),
-            (Toi::plan_header(component), PacketKind::Header),
-        ]
-        .into_iter()
-        .find_map(|(ours, kind)| (ours == toi).then_some(kind))
+        let ObjectTois { data, tables, header } = self.tois;
+        [(data, PacketKind::Data), (tables, PacketKind::Table), (header, PacketKind::Header)]
+            .into_iter()
+            .find_map(|(ours, kind)| (ours == toi).then_some(kind))
     }
 
     /// Returns whether the FEC information of a packet differs from that of the campaign: such a
@@ -206,7 +219,7 @@ impl<A: PacketAuth> Object<A> {
         stats: &mut Stats,
     ) {
         let Some(plan) = &mut self.plan else { return };
-        let shape = plan.header.shape();
+        let shape = &plan.shape;
         let (segment, esi) = (payload.id.sbn, payload.id.esi);
         let Some(index) = shape.table_index(segment, esi) else {
             stats.table_forged += 1;
@@ -244,8 +257,8 @@ impl<A: PacketAuth> Object<A> {
             stats.data_expired_unverified += 1;
             return;
         };
-        let shape = plan.header.shape();
-        let sized = payload.symbols.len() == usize::from(shape.oti().parameters().symbol_size);
+        let shape = &plan.shape;
+        let sized = payload.symbols.len() == shape.symbol_bytes();
         let place = shape.index_of(sbn, esi).filter(|_| sized);
         let Some((index, segment)) = place.and_then(|at| Some((at, shape.segment_of(at)?))) else {
             stats.data_forged += 1;
@@ -270,7 +283,7 @@ impl<A: PacketAuth> Object<A> {
 
     fn settle_pending(&mut self, now: Mono, segment: Sbn, stats: &mut Stats) {
         let Some(plan) = &mut self.plan else { return };
-        let shape = *plan.header.shape();
+        let shape = plan.shape;
         for (index, symbol) in plan.pending.take(segment) {
             let Some((sbn, esi)) = shape.symbol_at(index) else { continue };
             if self.blocks.log().holds(sbn, esi) {

@@ -34,6 +34,7 @@ pub struct ObjectDirectory {
     logs: BTreeMap<u32, Box<dyn DiskFile>>,
     dirty: BTreeSet<u32>,
     tables: TablesFile,
+    tables_dirty: bool,
     reservation: Reservation,
     image: ImagePaths,
     /// Reserved octets of the image, until all are.
@@ -121,6 +122,7 @@ impl ObjectDirectory {
         Ok(Self {
             disk: Arc::clone(disk),
             tables: TablesFile::new(Arc::clone(disk), &path),
+            tables_dirty: false,
             path,
             layout,
             logs: BTreeMap::new(),
@@ -292,7 +294,11 @@ impl ObjectDirectory {
             let file = self.logs.get(&number).ok_or(io::ErrorKind::NotFound)?;
             file.write_all_at(octets, offset)
         };
-        attempt().map_err(StorageError::while_doing(format!("write to log.{number}")))?;
+        let while_doing = |error| {
+            let attempted = format!("write to log.{number}");
+            StorageError::while_doing(attempted)(error)
+        };
+        attempt().map_err(while_doing)?;
         self.dirty.insert(number);
         Ok(())
     }
@@ -300,6 +306,7 @@ impl ObjectDirectory {
     /// Writes to the file of table symbols; a failure costs only these.
     pub fn write_tables(&mut self, offset: u64, octets: &[u8]) {
         self.tables.write(offset, octets);
+        self.tables_dirty = true;
     }
 
     /// Syncs every log written since the last flush, and the table symbols.
@@ -308,12 +315,15 @@ impl ObjectDirectory {
     ///
     /// Any error of the sync. It is not retried: the next call syncs later writes.
     pub fn flush(&mut self) -> Result<(), StorageError> {
-        self.tables.sync();
+        if std::mem::take(&mut self.tables_dirty) {
+            self.tables.sync();
+        }
         let mut outcome = Ok(());
         for number in std::mem::take(&mut self.dirty) {
             let Some(file) = self.logs.get(&number) else { continue };
-            let attempted = format!("sync log.{number}");
-            outcome = outcome.and(file.sync_data().map_err(StorageError::while_doing(attempted)));
+            let while_doing =
+                |error| StorageError::while_doing(format!("sync log.{number}"))(error);
+            outcome = outcome.and(file.sync_data().map_err(while_doing));
         }
         outcome
     }

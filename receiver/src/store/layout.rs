@@ -21,6 +21,10 @@ pub struct ObjectLayout {
     content: Content,
     oti: Oti,
     partition: Partition,
+    /// Octets of a symbol.
+    symbol_size: usize,
+    /// Octets of a slot: a record, padded.
+    slot_size: usize,
     /// Slots of a full file.
     slots_per_file: u32,
     /// Slots of all files.
@@ -179,13 +183,24 @@ impl ObjectLayout {
             Oti::NoCode(_) => 0,
             Oti::RaptorQ(_) => Self::SPARE_PER_BLOCK,
         };
-        let slot_size = slot_size(&oti);
+        let symbol_size = usize::from(oti.symbol_size());
+        let slot_size = (SLOT_HEAD + symbol_size).next_multiple_of(SLOT_ALIGNMENT);
         let file_bytes = usize::try_from(Self::FILE_BYTES).ok()?;
         let wanted = partition.total_symbols() + u64::from(partition.blocks()) * u64::from(spare);
         let slack = u64::try_from(Self::SLACK_BYTES / slot_size).ok()?.min(wanted);
         let slots = u32::try_from(wanted + slack).ok().filter(|slots| *slots < 1 << 31)?;
         let full = u32::try_from((file_bytes - Self::HEADER_BYTES) / slot_size).ok()?;
-        Some(Self { object_key, content, oti, partition, slots_per_file: full.min(slots), slots })
+        let slots_per_file = full.min(slots);
+        Some(Self {
+            object_key,
+            content,
+            oti,
+            partition,
+            symbol_size,
+            slot_size,
+            slots_per_file,
+            slots,
+        })
     }
 
     /// Returns the key that ties every record to this object.
@@ -225,8 +240,8 @@ impl ObjectLayout {
 
     /// Returns the octets of a symbol.
     #[must_use]
-    pub fn symbol_size(&self) -> usize {
-        usize::from(self.oti.symbol_size())
+    pub const fn symbol_size(&self) -> usize {
+        self.symbol_size
     }
 
     /// Returns the octets of log file `file`: whole pages, 16 MiB of them unless it is the last.
@@ -238,8 +253,8 @@ impl ObjectLayout {
 
     /// Returns the octets of a slot.
     #[must_use]
-    pub fn slot_size(&self) -> usize {
-        slot_size(&self.oti)
+    pub const fn slot_size(&self) -> usize {
+        self.slot_size
     }
 
     /// Returns how many slots log file `file` holds.
@@ -424,17 +439,17 @@ impl ObjectLayout {
     }
 
     /// Returns whether the object can have such a symbol.
-    pub(super) fn in_range(&self, sbn: Sbn, esi: Esi) -> bool {
+    fn in_range(&self, sbn: Sbn, esi: Esi) -> bool {
+        self.block_symbols(sbn).is_some_and(|symbols| self.has_esi(symbols, esi))
+    }
+
+    /// Returns whether a block of `source_symbols` source symbols can have such a symbol.
+    pub(super) const fn has_esi(&self, source_symbols: u32, esi: Esi) -> bool {
         match self.oti {
-            Oti::NoCode(_) => self.block_symbols(sbn).is_some_and(|symbols| esi.0 < symbols),
-            Oti::RaptorQ(_) => sbn.0 < self.blocks() && esi.0 < RAPTORQ_ESI_LIMIT,
+            Oti::NoCode(_) => esi.0 < source_symbols,
+            Oti::RaptorQ(_) => esi.0 < RAPTORQ_ESI_LIMIT,
         }
     }
-}
-
-/// Returns the octets of a slot: a record, padded.
-fn slot_size(oti: &Oti) -> usize {
-    (SLOT_HEAD + usize::from(oti.symbol_size())).next_multiple_of(SLOT_ALIGNMENT)
 }
 
 pub(super) const HEADER_MAGIC: &[u8] = b"FCLG";

@@ -420,6 +420,18 @@ impl SymbolLog {
         slots
     }
 
+    /// Returns the number of blocks.
+    #[must_use]
+    pub fn blocks(&self) -> u32 {
+        u32::try_from(self.blocks.len()).expect("the layout counts blocks as u32")
+    }
+
+    /// Returns the number of source symbols of a block.
+    #[must_use]
+    pub fn source_symbols(&self, sbn: Sbn) -> u32 {
+        self.blocks.get(index(sbn.0)).map_or(0, |block| block.source_symbols)
+    }
+
     /// Returns whether a block is decoded.
     #[must_use]
     pub fn is_done(&self, sbn: Sbn) -> bool {
@@ -469,7 +481,8 @@ impl SymbolLog {
         let Some(block) = self.blocks.get(index(sbn.0)) else {
             return Some(InsertOutcome::Invalid);
         };
-        if symbol.len() != self.layout.symbol_size() || !self.layout.in_range(sbn, esi) {
+        let is_sized = symbol.len() == self.layout.symbol_size();
+        if !is_sized || !self.layout.has_esi(block.source_symbols, esi) {
             Some(InsertOutcome::Invalid)
         } else if block.done {
             Some(InsertOutcome::BlockDone)

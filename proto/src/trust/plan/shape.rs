@@ -33,6 +33,10 @@ pub struct PlanShape {
     oti: RaptorQOti,
     partition: Partition,
     parameters: PlanParameters,
+    /// Source blocks.
+    blocks: u64,
+    /// Octets of a data symbol.
+    symbol_bytes: usize,
     leaves: u64,
     segments: u8,
     table_source: u16,
@@ -76,7 +80,18 @@ impl PlanShape {
             alignment: 8,
         })
         .map_err(|_| WireError::invalid("Tt", size, "a multiple of 8"))?;
-        let shape = Self { oti, partition, parameters, leaves, segments, table_source, table_oti };
+        let symbol_bytes = usize::from(oti.parameters().symbol_size);
+        let shape = Self {
+            oti,
+            partition,
+            parameters,
+            blocks,
+            symbol_bytes,
+            leaves,
+            segments,
+            table_source,
+            table_oti,
+        };
         if shape.proof_depth() > MAX_PROOF_DEPTH {
             return Err(WireError::invalid("d - c", shape.proof_depth(), "at most 11"));
         }
@@ -139,6 +154,12 @@ impl PlanShape {
     #[must_use]
     pub const fn parameters(&self) -> PlanParameters {
         self.parameters
+    }
+
+    /// Returns the octets of a data symbol.
+    #[must_use]
+    pub const fn symbol_bytes(&self) -> usize {
+        self.symbol_bytes
     }
 
     /// Returns L, the number of data symbols of a pass.
@@ -205,12 +226,9 @@ impl PlanShape {
     /// Returns the place of a symbol in the plan; `None` when the plan does not hold it.
     #[must_use]
     pub fn index_of(&self, sbn: Sbn, esi: Esi) -> Option<u64> {
-        let symbols = self.partition.symbols_of(sbn)?;
-        if esi.0 >= symbols + self.parameters.repair_per_block {
-            return None;
-        }
-        let blocks = u64::from(self.oti.parameters().source_blocks);
-        Some(u64::from(esi.0) * blocks + u64::from(sbn.0))
+        // The larger blocks are the first ones, so their last symbols are the last row.
+        let index = u64::from(esi.0) * self.blocks + u64::from(sbn.0);
+        (u64::from(sbn.0) < self.blocks && index < self.leaves).then_some(index)
     }
 
     /// Returns the symbol at a place of the plan; `None` beyond its end.
@@ -219,9 +237,8 @@ impl PlanShape {
         if index >= self.leaves {
             return None;
         }
-        let blocks = u64::from(self.oti.parameters().source_blocks);
-        let sbn = u32::try_from(index % blocks).ok()?;
-        let esi = u32::try_from(index / blocks).ok()?;
+        let sbn = u32::try_from(index % self.blocks).ok()?;
+        let esi = u32::try_from(index / self.blocks).ok()?;
         Some((Sbn(sbn), Esi(esi)))
     }
 

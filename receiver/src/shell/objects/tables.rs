@@ -19,7 +19,6 @@ pub(super) struct TablesFile {
     file: Option<Box<dyn DiskFile>>,
     /// Set when this run created it, so that its name may not be durable.
     is_fresh: bool,
-    is_dirty: bool,
     has_failed: bool,
 }
 
@@ -33,7 +32,6 @@ impl TablesFile {
             directory: directory.to_owned(),
             file: None,
             is_fresh: false,
-            is_dirty: false,
             has_failed: false,
         }
     }
@@ -55,13 +53,12 @@ impl TablesFile {
             return;
         }
         let written = self.open().and_then(|file| file.write_all_at(octets, offset));
-        self.is_dirty = true;
         self.note("write", written);
     }
 
-    /// Syncs the writes since the last sync. A failure is not retried.
+    /// Syncs the writes. A failure is not retried.
     pub(super) fn sync(&mut self) {
-        if self.has_failed || !std::mem::take(&mut self.is_dirty) {
+        if self.has_failed {
             return;
         }
         let synced = self.file.as_ref().map_or(Ok(()), |file| file.sync_data());
