@@ -27,9 +27,9 @@ use proto::{
     fec::oti::Oti,
     flute::{
         alc::PayloadId,
-        ext::{ExtensionWriter, Extensions},
+        ext::ExtensionWriter,
         fdt::FileEntry,
-        lct::Header,
+        lct::{Extensions, Header},
     },
     ids::{Toi, Tsi},
     time::{Mono, Now},

@@ -6,8 +6,8 @@
 //!
 //! | module | holds |
 //! | --- | --- |
-//! | [`lct`] | the header in all its widths |
-//! | [`ext`] | header extensions, parsed lazily |
+//! | [`lct`] | the header in all its widths, with its extensions |
+//! | [`ext`] | the contents of header extensions, parsed on demand |
 //! | [`alc`] | one packet: header, extensions, payload id, symbols |
 //! | [`fdt`] | the file delivery table |
 //! | [`content_encoding`] | encodings of files, and their decoding |

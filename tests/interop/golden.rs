@@ -9,9 +9,9 @@ use proto::{
     fixtures::golden::{self, FILE, WITH_FTI, hex},
     flute::{
         alc::{Packet, Payload, PayloadId},
-        ext::{ExtensionWriter, Extensions, FdtHeader},
+        ext::{ExtensionWriter, FdtHeader},
         fdt::{FdtInstance, FileEntry, mbms::InstanceExtensions},
-        lct::{Header, Widths},
+        lct::{Extensions, Header, Widths},
     },
     ids::{Esi, Sbn, Toi, Tsi},
 };

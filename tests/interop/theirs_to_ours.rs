@@ -10,7 +10,8 @@ use proto::{
     fec::oti::{NoCodeOti, Oti as OurOti},
     flute::{
         alc::{Packet, Payload},
-        ext::{ExtensionWriter, Extensions},
+        ext::ExtensionWriter,
+        lct::Extensions,
     },
     ids::Toi,
 };

@@ -7,7 +7,8 @@ use proto::{
     fec::oti::{Oti, RaptorQOti, RaptorQParameters},
     flute::{
         alc::Packet,
-        ext::{ExtensionWriter, Extensions, FdtHeader},
+        ext::{ExtensionWriter, FdtHeader},
+        lct::Extensions,
     },
     ids::{ComponentId, Toi, Tsi},
     pcap::{Datagram, emit_datagram, emit_file_header},

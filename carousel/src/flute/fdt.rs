@@ -6,9 +6,9 @@ use proto::{
     fec::oti::{NoCodeOti, Oti},
     flute::{
         alc::{Packet, Payload, PayloadId},
-        ext::{ExtensionWriter, Extensions, FLUTE_VERSION, FdtHeader},
+        ext::{ExtensionWriter, FLUTE_VERSION, FdtHeader},
         fdt::{FdtInstance, FileEntry, NAMESPACE, mbms::InstanceExtensions},
-        lct::{Header, Widths},
+        lct::{Extensions, Header, Widths},
     },
     ids::{CampaignId, Esi, Sbn, Toi, Tsi},
     time::Utc,

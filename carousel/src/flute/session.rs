@@ -16,8 +16,8 @@ use proto::{
     fec::oti::Oti,
     flute::{
         alc::{Packet, Payload, PayloadId},
-        ext::{self, ExtensionWriter, Extensions},
-        lct::Header,
+        ext::{self, ExtensionWriter},
+        lct::{Extensions, Header},
     },
     ids::{CampaignId, Esi, Sbn, Toi, Tsi},
     time::Now,

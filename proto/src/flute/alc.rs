@@ -1,6 +1,6 @@
 //! One ALC packet.
 
-use super::{ext::Extensions, lct::Header};
+use super::lct::{Extensions, Header};
 use crate::{
     fec::{self, ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ},
     ids::{Esi, Sbn},

@@ -1,19 +1,12 @@
-//! LCT header extensions.
-//!
-//! Two shapes: `HET < 128` is `HET(8) HEL(8) content`, HEL in words; `HET >= 128` is one word,
-//! `HET(8) content(24)`. Unknown extensions are skipped by their length, never guessed.
+//! The contents of LCT header extensions; the header has their octets.
 
 use crate::{
     fec::{
         ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ,
-        other_schemes::UnsupportedOti,
         oti::{NoCodeOti, Oti, OtiError, RaptorQOti},
     },
     wire::{Reader, WireError, Writer},
 };
-
-/// Extensions in one packet; more than any sender needs.
-pub const MAX_EXTENSIONS: usize = 8;
 
 /// HET of EXT_NOP: padding.
 pub const NOP: u8 = 0;
@@ -31,16 +24,6 @@ pub const CENC: u8 = 193;
 /// The FLUTE version that this product sends.
 pub const FLUTE_VERSION: u8 = 2;
 
-/// One extension as it lies in the header.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Extension<'a> {
-    /// HET.
-    pub kind: u8,
-    /// The octets after HET (and HEL, where there is one): 3 when `kind` is 128 or more, else
-    /// 2 octets and whole words.
-    pub content: &'a [u8],
-}
-
 /// EXT_FDT.
 ///
 /// # Source
@@ -52,6 +35,16 @@ pub struct FdtHeader {
     pub version: u8,
     /// FDT Instance ID, 20 bits.
     pub instance_id: u32,
+}
+
+impl FdtHeader {
+    /// Parses the content of EXT_FDT; `None` when it is too short.
+    #[must_use]
+    pub fn parse(content: &[u8]) -> Option<Self> {
+        let [high, middle, low] = *content.first_chunk::<3>()?;
+        let instance_id = u32::from_be_bytes([0, high & 0x0f, middle, low]);
+        Some(Self { version: high >> 4, instance_id })
+    }
 }
 
 /// EXT_TIME; a hint for other receivers, ignored by an armed device.
@@ -75,135 +68,51 @@ pub struct Time {
     pub last_change: Option<u32>,
 }
 
-/// The extensions of one header: octets that are known to be well-formed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Extensions<'a> {
-    octets: &'a [u8],
-}
-
-impl<'a> Extensions<'a> {
-    /// No extension.
-    pub const NONE: Self = Self { octets: &[] };
-
-    /// Checks that `octets` are extensions end to end.
-    ///
-    /// # Errors
-    ///
-    /// [`WireError`] when one has the length 0, leaves the header, or there are more than
-    /// [`MAX_EXTENSIONS`].
-    pub fn new(octets: &'a [u8]) -> Result<Self, WireError> {
-        let mut input = Reader::new(octets);
-        let mut count = 0;
-        while !input.is_empty() {
-            count += 1;
-            if count > MAX_EXTENSIONS {
-                return Err(WireError::TooLarge {
-                    field: "number of header extensions",
-                    found: MAX_EXTENSIONS as u64 + 1,
-                    limit: MAX_EXTENSIONS as u64,
-                });
-            }
-            next(&mut input)?;
-        }
-        Ok(Self { octets })
-    }
-
-    /// Returns the extensions as they lie in the header.
-    #[must_use]
-    pub const fn octets(&self) -> &'a [u8] {
-        self.octets
-    }
-
-    /// Walks the extensions in their order.
-    pub fn iter(&self) -> impl Iterator<Item = Extension<'a>> + use<'a> {
-        let mut input = Reader::new(self.octets);
-        std::iter::from_fn(move || next(&mut input).ok())
-    }
-
-    /// Returns the content of the first extension of a kind.
-    #[must_use]
-    pub fn find(&self, kind: u8) -> Option<&'a [u8]> {
-        self.iter().find(|extension| extension.kind == kind).map(|extension| extension.content)
-    }
-
-    /// Returns EXT_AUTH as it is; its format is agreed out of band.
-    #[must_use]
-    pub fn auth(&self) -> Option<&'a [u8]> {
-        self.find(AUTH)
-    }
-
-    /// Returns EXT_FDT.
-    #[must_use]
-    pub fn fdt(&self) -> Option<FdtHeader> {
-        let content = self.find(FDT)?.first_chunk::<3>()?;
-        let word = u32::from_be_bytes([0, content[0], content[1], content[2]]);
-        let [_, first, _, _] = word.to_be_bytes();
-        Some(FdtHeader { version: first >> 4, instance_id: word & 0x000f_ffff })
-    }
-
-    /// Returns the content encoding of EXT_CENC: 0 none, 1 zlib, 2 deflate, 3 gzip.
-    #[must_use]
-    pub fn content_encoding(&self) -> Option<u8> {
-        self.find(CENC)?.first().copied()
-    }
-
-    /// Returns the FEC parameters of EXT_FTI, in the layout that `codepoint` names.
-    ///
-    /// `Ok(None)` when there is no EXT_FTI or its scheme is not one of ours.
-    ///
-    /// # Errors
-    ///
-    /// [`WireError`] when it is too short or its parameters are not valid.
-    pub fn fti(&self, codepoint: u8) -> Result<Option<Oti>, WireError> {
-        let Some(content) = self.find(FTI) else { return Ok(None) };
-        let mut input = Reader::new(content);
-        match codepoint {
-            // spec: rfc5445 3.2.2.2
-            ENCODING_ID_NO_CODE => {
-                let [high, low] = input.array("EXT_FTI transfer length")?.map(u64::from);
-                let length = high << 40 | low << 32 | u64::from(input.u32("EXT_FTI L")?);
-                let _reserved = input.u16("EXT_FTI reserved")?;
-                let symbol_size = input.u16("EXT_FTI E")?;
-                let block = input.u32("EXT_FTI B")?;
-                let oti = NoCodeOti::new(length, symbol_size, block)?;
-                Ok(Some(Oti::NoCode(oti)))
-            }
-            // spec: rfc6330 3.3.2
-            ENCODING_ID_RAPTORQ => {
-                let oti = RaptorQOti::from_bytes(input.array("EXT_FTI")?)?;
-                Ok(Some(Oti::RaptorQ(oti)))
-            }
-            _ => Ok(None),
-        }
-    }
-
-    /// Returns the FEC parameters of EXT_FTI when their scheme is known and not one of ours, for
-    /// reports.
-    ///
-    /// # Errors
-    ///
-    /// [`WireError::Truncated`] when it is shorter than its scheme requires.
-    pub fn foreign_fti(&self, codepoint: u8) -> Result<Option<UnsupportedOti>, WireError> {
-        self.find(FTI).map_or(Ok(None), |content| UnsupportedOti::parse(codepoint, content))
-    }
-
-    /// Returns the times of EXT_TIME.
+impl Time {
+    /// Parses the content of EXT_TIME.
     ///
     /// # Errors
     ///
     /// [`WireError::Truncated`] when a time that its flags announce is not there.
-    pub fn time(&self) -> Result<Option<Time>, WireError> {
-        let Some(content) = self.find(TIME) else { return Ok(None) };
+    pub fn parse(content: &[u8]) -> Result<Self, WireError> {
         let mut input = Reader::new(content);
         let flags = input.u16("EXT_TIME use")?;
         let mut word = |flag: u16| (flags & flag != 0).then(|| input.u32("EXT_TIME")).transpose();
         // spec: rfc5651 5.2.2
-        Ok(Some(Time {
+        Ok(Self {
             sender_clock: word(0x8000)?,
             fraction: word(0x4000)?,
             residual: word(0x2000)?,
             last_change: word(0x1000)?,
-        }))
+        })
+    }
+}
+
+/// Parses the content of EXT_FTI in the layout that `codepoint` names; `None` when its scheme is
+/// not one of ours.
+///
+/// # Errors
+///
+/// [`WireError`] when it is too short or its parameters are not valid.
+pub fn parse_fti(codepoint: u8, content: &[u8]) -> Result<Option<Oti>, WireError> {
+    let mut input = Reader::new(content);
+    match codepoint {
+        // spec: rfc5445 3.2.2.2
+        ENCODING_ID_NO_CODE => {
+            let [high, low] = input.array("EXT_FTI transfer length")?.map(u64::from);
+            let length = high << 40 | low << 32 | u64::from(input.u32("EXT_FTI L")?);
+            let _reserved = input.u16("EXT_FTI reserved")?;
+            let symbol_size = input.u16("EXT_FTI E")?;
+            let block = input.u32("EXT_FTI B")?;
+            let oti = NoCodeOti::new(length, symbol_size, block)?;
+            Ok(Some(Oti::NoCode(oti)))
+        }
+        // spec: rfc6330 3.3.2
+        ENCODING_ID_RAPTORQ => {
+            let oti = RaptorQOti::from_bytes(input.array("EXT_FTI")?)?;
+            Ok(Some(Oti::RaptorQ(oti)))
+        }
+        _ => Ok(None),
     }
 }
 
@@ -213,23 +122,7 @@ impl From<OtiError> for WireError {
     }
 }
 
-/// Takes one extension.
-fn next<'a>(input: &mut Reader<'a>) -> Result<Extension<'a>, WireError> {
-    let kind = input.u8("header extension")?;
-    // spec: rfc5651 5.2.1
-    if kind >= 128 {
-        return Ok(Extension { kind, content: input.take(3, "header extension")? });
-    }
-    let words = input.u8("header extension length")?;
-    let octets = (usize::from(words) * 4).checked_sub(2).ok_or(WireError::Unexpected {
-        field: "header extension length",
-        found: 0,
-        expected: "at least 1 word",
-    })?;
-    Ok(Extension { kind, content: input.take(octets, "header extension")? })
-}
-
-/// Appends extensions to a buffer, for [`Extensions::new`].
+/// Appends extensions to a buffer, for [`Extensions::new`](super::lct::Extensions::new).
 #[derive(Debug)]
 pub struct ExtensionWriter<'a> {
     out: Writer<'a>,
@@ -293,7 +186,7 @@ impl<'a> ExtensionWriter<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fec::oti::RaptorQParameters;
+    use crate::{fec::oti::RaptorQParameters, flute::lct::Extensions};
 
     // test: rfc6726 3.4.1
     #[test]
@@ -365,36 +258,6 @@ mod tests {
         let time = [TIME, 2, 0x2f, 0xff, 0, 0, 0, 9];
         let time = Extensions::new(&time).unwrap().time().unwrap();
         assert_eq!(time, Some(Time { residual: Some(9), ..Time::default() }));
-    }
-
-    // test: rfc5651 5.2.1
-    #[test]
-    fn unknown_extensions_are_skipped_by_their_length() {
-        let octets = [77, 2, 0, 0, 0, 0, 0, 0, 250, 1, 2, 3, NOP, 1, 9, 9, AUTH, 1, 5, 6];
-        let extensions = Extensions::new(&octets).unwrap();
-        assert_eq!(extensions.auth(), Some([5, 6].as_slice()));
-        let kinds: Vec<u8> = extensions.iter().map(|extension| extension.kind).collect();
-        assert_eq!(kinds, [77, 250, NOP, AUTH]);
-    }
-
-    // test: rfc5651 5.2.1
-    #[test]
-    fn an_extension_without_length_or_beyond_the_header_is_refused() {
-        assert!(Extensions::new(&[1, 0, 0, 0]).is_err());
-        assert!(Extensions::new(&[1, 2, 0, 0]).is_err());
-        assert!(Extensions::new(&[200, 2, 0]).is_err());
-        for hel in 64..=255 {
-            let mut octets = vec![0; 252];
-            octets[..2].copy_from_slice(&[1, hel]);
-            assert!(Extensions::new(&octets).is_err(), "{hel}");
-        }
-    }
-
-    #[test]
-    fn the_number_of_extensions_is_limited() {
-        let nops = [NOP, 1, 0, 0].repeat(MAX_EXTENSIONS + 1);
-        assert!(Extensions::new(&nops[..MAX_EXTENSIONS * 4]).is_ok());
-        assert!(Extensions::new(&nops).is_err());
     }
 
     // test: rfc5651 5.2.1

@@ -1,4 +1,4 @@
-//! The LCT header.
+//! The LCT header with its extensions.
 //!
 //! ```text
 //!  0                   1                   2                   3
@@ -6,15 +6,23 @@
 //!     V    |  C  | PSI | S |  O  | H | Res | A | B | HDR_LEN |   CP
 //! CCI: 32 (C + 1) bits | TSI: 32 S + 16 H bits | TOI: 32 O + 16 H bits | extensions
 //! ```
+//!
+//! Extensions have two shapes: `HET < 128` is `HET(8) HEL(8) content`, HEL in words; `HET >= 128` is
+//! one word, `HET(8) content(24)`. Unknown ones are skipped by their length, never guessed. Their
+//! contents are parsed on demand.
 
-use super::ext::Extensions;
+use super::ext::{AUTH, CENC, FDT, FTI, FdtHeader, TIME, Time, parse_fti};
 use crate::{
+    fec::{other_schemes::UnsupportedOti, oti::Oti},
     ids::{Toi, Tsi},
     wire::{Reader, WireError, Writer},
 };
 
 /// The LCT version, which is also the ALC version.
 const VERSION: u8 = 1;
+
+/// Extensions in one packet; more than any sender needs.
+pub const MAX_EXTENSIONS: usize = 8;
 
 /// The widths of TSI and TOI in a header; values are compared, not widths.
 ///
@@ -228,11 +236,138 @@ fn fits(value: u128, octets: usize, field: &'static str) -> Result<(), WireError
     Err(WireError::TooLarge { field, found: shown(value), limit })
 }
 
+/// One extension as it lies in the header.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extension<'a> {
+    /// HET.
+    pub kind: u8,
+    /// The octets after HET (and HEL, where there is one): 3 when `kind` is 128 or more, else
+    /// 2 octets and whole words.
+    pub content: &'a [u8],
+}
+
+/// The extensions of one header: octets that are known to be well-formed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Extensions<'a> {
+    octets: &'a [u8],
+}
+
+impl<'a> Extensions<'a> {
+    /// No extension.
+    pub const NONE: Self = Self { octets: &[] };
+
+    /// Checks that `octets` are extensions end to end.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when one has the length 0, leaves the header, or there are more than
+    /// [`MAX_EXTENSIONS`].
+    pub fn new(octets: &'a [u8]) -> Result<Self, WireError> {
+        let mut input = Reader::new(octets);
+        let mut count = 0;
+        while !input.is_empty() {
+            count += 1;
+            if count > MAX_EXTENSIONS {
+                return Err(WireError::TooLarge {
+                    field: "number of header extensions",
+                    found: MAX_EXTENSIONS as u64 + 1,
+                    limit: MAX_EXTENSIONS as u64,
+                });
+            }
+            next(&mut input)?;
+        }
+        Ok(Self { octets })
+    }
+
+    /// Returns the extensions as they lie in the header.
+    #[must_use]
+    pub const fn octets(&self) -> &'a [u8] {
+        self.octets
+    }
+
+    /// Walks the extensions in their order.
+    pub fn iter(&self) -> impl Iterator<Item = Extension<'a>> + use<'a> {
+        let mut input = Reader::new(self.octets);
+        std::iter::from_fn(move || next(&mut input).ok())
+    }
+
+    /// Returns the content of the first extension of a kind.
+    #[must_use]
+    pub fn find(&self, kind: u8) -> Option<&'a [u8]> {
+        self.iter().find(|extension| extension.kind == kind).map(|extension| extension.content)
+    }
+
+    /// Returns EXT_AUTH as it is; its format is agreed out of band.
+    #[must_use]
+    pub fn auth(&self) -> Option<&'a [u8]> {
+        self.find(AUTH)
+    }
+
+    /// Returns EXT_FDT.
+    #[must_use]
+    pub fn fdt(&self) -> Option<FdtHeader> {
+        self.find(FDT).and_then(FdtHeader::parse)
+    }
+
+    /// Returns the content encoding of EXT_CENC: 0 none, 1 zlib, 2 deflate, 3 gzip.
+    #[must_use]
+    pub fn content_encoding(&self) -> Option<u8> {
+        self.find(CENC)?.first().copied()
+    }
+
+    /// Returns the FEC parameters of EXT_FTI, in the layout that `codepoint` names.
+    ///
+    /// `Ok(None)` when there is no EXT_FTI or its scheme is not one of ours.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError`] when it is too short or its parameters are not valid.
+    pub fn fti(&self, codepoint: u8) -> Result<Option<Oti>, WireError> {
+        self.find(FTI).map_or(Ok(None), |content| parse_fti(codepoint, content))
+    }
+
+    /// Returns the FEC parameters of EXT_FTI when their scheme is known and not one of ours, for
+    /// reports.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Truncated`] when it is shorter than its scheme requires.
+    pub fn foreign_fti(&self, codepoint: u8) -> Result<Option<UnsupportedOti>, WireError> {
+        self.find(FTI).map_or(Ok(None), |content| UnsupportedOti::parse(codepoint, content))
+    }
+
+    /// Returns the times of EXT_TIME.
+    ///
+    /// # Errors
+    ///
+    /// [`WireError::Truncated`] when a time that its flags announce is not there.
+    pub fn time(&self) -> Result<Option<Time>, WireError> {
+        self.find(TIME).map(Time::parse).transpose()
+    }
+}
+
+/// Takes one extension.
+fn next<'a>(input: &mut Reader<'a>) -> Result<Extension<'a>, WireError> {
+    let kind = input.u8("header extension")?;
+    // spec: rfc5651 5.2.1
+    if kind >= 128 {
+        return Ok(Extension { kind, content: input.take(3, "header extension")? });
+    }
+    let words = input.u8("header extension length")?;
+    let octets = (usize::from(words) * 4).checked_sub(2).ok_or(WireError::Unexpected {
+        field: "header extension length",
+        found: 0,
+        expected: "at least 1 word",
+    })?;
+    Ok(Extension { kind, content: input.take(octets, "header extension")? })
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::flute::ext::NOP;
 
     fn emitted(header: &Header) -> Vec<u8> {
         let mut out = Vec::new();
@@ -367,5 +502,35 @@ mod tests {
                 }
             }
         }
+    }
+
+    // test: rfc5651 5.2.1
+    #[test]
+    fn unknown_extensions_are_skipped_by_their_length() {
+        let octets = [77, 2, 0, 0, 0, 0, 0, 0, 250, 1, 2, 3, NOP, 1, 9, 9, AUTH, 1, 5, 6];
+        let extensions = Extensions::new(&octets).unwrap();
+        assert_eq!(extensions.auth(), Some([5, 6].as_slice()));
+        let kinds: Vec<u8> = extensions.iter().map(|extension| extension.kind).collect();
+        assert_eq!(kinds, [77, 250, NOP, AUTH]);
+    }
+
+    // test: rfc5651 5.2.1
+    #[test]
+    fn an_extension_without_length_or_beyond_the_header_is_refused() {
+        assert!(Extensions::new(&[1, 0, 0, 0]).is_err());
+        assert!(Extensions::new(&[1, 2, 0, 0]).is_err());
+        assert!(Extensions::new(&[200, 2, 0]).is_err());
+        for hel in 64..=255 {
+            let mut octets = vec![0; 252];
+            octets[..2].copy_from_slice(&[1, hel]);
+            assert!(Extensions::new(&octets).is_err(), "{hel}");
+        }
+    }
+
+    #[test]
+    fn the_number_of_extensions_is_limited() {
+        let nops = [NOP, 1, 0, 0].repeat(MAX_EXTENSIONS + 1);
+        assert!(Extensions::new(&nops[..MAX_EXTENSIONS * 4]).is_ok());
+        assert!(Extensions::new(&nops).is_err());
     }
 }

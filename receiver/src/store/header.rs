@@ -2,7 +2,7 @@
 
 use proto::{
     crypto::{Digest, Hash16},
-    flute::ext::{Extensions, FTI},
+    flute::{ext::FTI, lct::Extensions},
     wire::{Reader, WireError},
 };
 

@@ -13,9 +13,9 @@ use proto::{
     flute::{
         alc::{Payload, PayloadId},
         content_md5::ContentMd5,
-        ext::{ExtensionWriter, Extensions, FdtHeader},
+        ext::{ExtensionWriter, FdtHeader},
         fdt::{FdtInstance, FileEntry},
-        lct::{Header, Widths},
+        lct::{Extensions, Header, Widths},
     },
     ids::Esi,
     time::Utc,

@@ -4,7 +4,7 @@ use proto::{
     fixtures::unsigned,
     flute::{
         alc::{Frame, Packet},
-        ext::{Extensions, MAX_EXTENSIONS},
+        lct::{Extensions, MAX_EXTENSIONS},
     },
     ids::Toi,
 };

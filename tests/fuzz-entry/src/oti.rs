@@ -10,10 +10,7 @@ use proto::{
         raptorq_crate,
     },
     fixtures::packet::raptorq,
-    flute::{
-        alc::PayloadId,
-        ext::{ExtensionWriter, Extensions},
-    },
+    flute::{alc::PayloadId, ext::ExtensionWriter, lct::Extensions},
     ids::{Esi, Sbn},
     wire::Reader,
 };

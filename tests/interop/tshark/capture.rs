@@ -11,8 +11,8 @@ use proto::{
     fec::oti::{NoCodeOti, Oti, RaptorQOti, RaptorQParameters},
     flute::{
         alc::{Packet, Payload, PayloadId},
-        ext::{self, ExtensionWriter, Extensions, FdtHeader},
-        lct::{Header, Widths},
+        ext::{self, ExtensionWriter, FdtHeader},
+        lct::{Extensions, Header, Widths},
     },
     ids::{Esi, Sbn, Toi, Tsi},
     pcap::{Datagram, emit_datagram, emit_file_header},

@@ -7,8 +7,8 @@
 use proto::{
     flute::{
         alc::{Packet, Payload, PayloadId},
-        ext::{self, Extensions},
-        lct::Header,
+        ext,
+        lct::{Extensions, Header},
     },
     ids::{Esi, Sbn, Toi, Tsi},
     trust::{

@@ -64,8 +64,7 @@ mod tests {
     use proto::{
         flute::{
             alc::{Payload, PayloadId},
-            ext::Extensions,
-            lct::Header,
+            lct::{Extensions, Header},
         },
         ids::{ComponentId, Esi, Sbn, Toi, Tsi},
     };

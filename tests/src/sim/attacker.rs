@@ -5,8 +5,8 @@ use proto::{
     fixtures::documents::COMPONENT,
     flute::{
         alc::{Packet, Payload},
-        ext::{ExtensionWriter, Extensions},
-        lct::Header,
+        ext::ExtensionWriter,
+        lct::{Extensions, Header},
     },
     ids::{Toi, Tsi},
 };

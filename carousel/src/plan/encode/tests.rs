@@ -7,7 +7,7 @@ use proto::{
         oti::{RaptorQOti, RaptorQParameters},
         raptorq_crate::Decoder,
     },
-    flute::ext::Extensions,
+    flute::lct::Extensions,
     ids::ComponentId,
     trust::{
         PlannedObject,

@@ -12,9 +12,9 @@ use crate::{
     },
     flute::{
         alc::{Payload, PayloadId},
-        ext::{ExtensionWriter, Extensions, FdtHeader},
+        ext::{ExtensionWriter, FdtHeader},
         fdt::mbms::InstanceExtensions,
-        lct::Header,
+        lct::{Extensions, Header},
     },
     ids::{Esi, Sbn, Tsi},
 };
