@@ -12,14 +12,14 @@ use base64::{Engine as _, prelude::BASE64_STANDARD};
 use proto::{
     crypto,
     dm::{auth::Secret, fumo::UpdateRequest},
-    time::Mono,
+    time::{Mono, Now},
     trust::bundle::MAX_HEAD,
     tune_in::TuneIn,
 };
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, unbounded_channel},
+    sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, channel, unbounded_channel},
 };
 
 use super::{
@@ -189,10 +189,12 @@ async fn run_device(
         listen: options.listen,
         events,
     };
-    let notifications =
+    let ports =
         Notifications::open(config.receiver.notification_udp, config.receiver.notification_http)
             .await
             .map_err(system("listen for notifications"))?;
+    let (agent_queue, notifications) = channel(1);
+    tokio::spawn(ports.forward(agent_queue));
     let mut inputs =
         Inputs { completions, happened, requests, notifications, terminate, interrupt };
     notify(&[sd_notify::NotifyState::Ready]);
@@ -237,7 +239,7 @@ struct Inputs {
     completions: UnboundedReceiver<Completion>,
     happened: UnboundedReceiver<Event>,
     requests: Receiver<PendingRequest>,
-    notifications: Notifications,
+    notifications: Receiver<Vec<u8>>,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -269,10 +271,11 @@ type FluteSession = (Channel, proto::ids::Tsi);
 impl Shell {
     async fn drive(&mut self, inputs: &mut Inputs) -> ExitReason {
         loop {
-            if let Some(error) = self.drain() {
+            let now = self.clock.now();
+            if let Some(error) = self.drain(now) {
                 return ExitReason::Storage(error);
             }
-            let deadline = self.agent.deadline(self.clock.now());
+            let deadline = self.agent.deadline(now);
             tokio::select! {
                 batch = self.channels.receive() => match batch {
                     Ok(batch) => {
@@ -290,7 +293,7 @@ impl Shell {
                     let now = self.clock.now();
                     self.agent.handle_storage(now, completion);
                 }
-                octets = inputs.notifications.receive() => {
+                Some(octets) = inputs.notifications.recv() => {
                     self.agent.handle_notification(self.clock.now(), &octets);
                 }
                 () = self.clock.sleep_until(Some(self.sensor_poll.next)) => self.poll_sensors(),
@@ -307,8 +310,8 @@ impl Shell {
     }
 
     /// Performs all pending outputs; returns the storage error that ends the run, if any.
-    fn drain(&mut self) -> Option<StorageError> {
-        while let Some(output) = self.agent.poll_output(self.clock.now()) {
+    fn drain(&mut self, now: Now) -> Option<StorageError> {
+        while let Some(output) = self.agent.poll_output(now) {
             match output {
                 Output::Storage(command) => self.effects.storage.send(command),
                 Output::Network(request) => self.effects.request(request, &mut self.channels),
@@ -326,7 +329,7 @@ impl Shell {
         let now = self.clock.now();
         self.agent.shut_down(now);
         let until = now.mono + SHUTDOWN_TIMEOUT;
-        while self.agent.is_in_session() && self.drain().is_none() {
+        while self.agent.is_in_session() && self.drain(self.clock.now()).is_none() {
             tokio::select! {
                 Some(completion) = inputs.completions.recv() => {
                     let now = self.clock.now();
@@ -343,7 +346,7 @@ impl Shell {
     /// Syncs the received symbols and waits for the storage.
     fn stop(mut self) {
         self.agent.handle_shutdown();
-        if let Some(error) = self.drain() {
+        if let Some(error) = self.drain(self.clock.now()) {
             tracing::error!(%error, "failed to store the last symbols");
         }
         drop(self.effects.storage.stop());

@@ -47,6 +47,20 @@ impl Notifications {
         Ok(Self { socket, posted })
     }
 
+    /// Sends each notification to `agent`, until its receiver is gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Loses a notification that waits for the agent.
+    pub async fn forward(mut self, agent: mpsc::Sender<Vec<u8>>) {
+        loop {
+            let octets = self.receive().await;
+            if agent.send(octets).await.is_err() {
+                return;
+            }
+        }
+    }
+
     /// Returns the next notification; never without a port.
     ///
     /// # Cancel safety
@@ -91,12 +105,19 @@ mod tests {
 
     #[tokio::test]
     async fn a_datagram_is_received_as_sent() {
-        let mut notifications = Notifications::open(Some(HERE), None).await.unwrap();
+        let notifications = Notifications::open(Some(HERE), None).await.unwrap();
         let to = notifications.socket.as_ref().unwrap().local_addr().unwrap();
+        let (agent, mut received) = mpsc::channel(1);
+        let forwarding = tokio::spawn(notifications.forward(agent));
         let sender = UdpSocket::bind(HERE).await.unwrap();
-        sender.send_to(b"notification", to).await.unwrap();
-        assert_eq!(notifications.receive().await, b"notification");
+        for octets in [b"first", b"other"] {
+            sender.send_to(octets, to).await.unwrap();
+            assert_eq!(received.recv().await.unwrap(), octets);
+        }
         let second = Notifications::open(Some(to), None).await;
         assert!(second.is_err(), "the address is in use");
+        drop(received);
+        sender.send_to(b"late", to).await.unwrap();
+        forwarding.await.unwrap();
     }
 }
