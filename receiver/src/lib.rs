@@ -26,8 +26,8 @@
 //! # The way of a data packet
 //!
 //! A packet of the armed object whose table is known, until its symbol is synced. The steps lie in
-//! 14 files. Functions of 38 files run meanwhile: each turn of the loop also asks every timer for
-//! the next deadline (9 files), and values, slots, the disk and the clock are not listed.
+//! 14 files. Functions of others run meanwhile: each turn of the loop also asks every timer for the
+//! next deadline (9 files), and values, slots, the disk and the clock are not listed.
 //!
 //! 1. [`shell::multicast::Channels::receive`] receives a batch of datagrams
 //! 2. [`shell::event_loop::Shell::drive`] hands each datagram to the agent
