@@ -34,7 +34,7 @@ mod tests;
 
 use proto::{
     dm::{fumo::UpdateRequest, ui::Answer},
-    time::{Mono, Now},
+    time::{Mono, Now, Utc},
 };
 
 pub use self::{
@@ -46,12 +46,13 @@ pub use self::{
 use self::{
     effects::{DeferredEffect, NextEffect},
     inputs::{
-        download_timeout, handle_components, handle_fetched, handle_install_notified,
-        handle_installed, handle_storage, handle_timeout, handle_version, poll_reception, resume,
+        after_storage, download_timeout, handle_components, handle_fetched,
+        handle_install_notified, handle_installed, handle_reception_events, handle_storage,
+        handle_version, resume, window_timeout,
     },
     operations::{
-        ask_for_consent, handle_prompt_event, reevaluate, resume_from, session_allowed,
-        show_next_prompt, suspend_for,
+        ask_for_consent, handle_prompt_event, reception_gate, reevaluate, resume_from,
+        session_allowed, show_next_prompt, suspend_for,
     },
     owners::Owners,
     packages::import,
@@ -80,6 +81,36 @@ pub struct Agent {
     notifications: NotificationFilter,
     schedule: SessionSchedule,
     owners: Owners,
+    timers: Timers,
+}
+
+/// The next moment of every timer but that of unsynced symbols. Packets and syncs do not move it,
+/// so it is kept from one other input to the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Timers {
+    mono: Option<Mono>,
+    /// The next report, which follows the wall clock.
+    report: Option<Utc>,
+    /// The wall clock when they were read: once it is set back they are read again.
+    read: Utc,
+}
+
+impl Timers {
+    fn next(&self, now: Now) -> Option<Mono> {
+        let report = self.report.map(|due| now.mono + due.since(now.utc));
+        [self.mono, report].into_iter().flatten().min()
+    }
+
+    /// Returns whether a timer is due, or the wall clock was set back.
+    fn is_due(&self, now: Now) -> bool {
+        now.utc < self.read || self.next(now).is_some_and(|next| next <= now.mono)
+    }
+
+    /// Returns whether these are no later than `others`. Early ones lead to a spurious timeout.
+    fn cover(&self, others: &Self, now: Now) -> bool {
+        let is_covered = |other| self.next(now).is_some_and(|next| next <= now.mono.max(other));
+        others.next(now).is_none_or(is_covered)
+    }
 }
 
 impl Agent {
@@ -97,7 +128,10 @@ impl Agent {
         let schedule = SessionSchedule::new(now.mono, config.check_in);
         let mut owners = restore(now, config, stored)?;
         resume(&mut owners, now);
-        Ok(Self { client, notifications, schedule, owners })
+        let timers = Timers::default();
+        let mut agent = Self { client, notifications, schedule, owners, timers };
+        agent.settle(now);
+        Ok(agent)
     }
 
     /// Handles a datagram that arrived on a channel from the address `source`.
@@ -113,18 +147,22 @@ impl Agent {
 
     /// Runs all timers that are due. Late and spurious calls are harmless.
     pub fn handle_timeout(&mut self, now: Now) {
-        handle_timeout(&mut self.owners, now);
+        self.owners.reception.handle_timeout(now.mono);
+        if !self.timers.is_due(now) {
+            return;
+        }
+        window_timeout(&mut self.owners, now);
         self.poll_prompts(now);
         download_timeout(&mut self.owners, now);
         self.start_due_session(now);
-        self.commit_if_dirty();
+        self.settle(now);
     }
 
     /// Starts a DM session at once.
     pub fn check_in(&mut self, now: Now) {
         self.schedule.request_now(now.mono);
         self.start_due_session(now);
-        self.commit_if_dirty();
+        self.settle(now);
     }
 
     // spec: oma-003 6.1.4.6, oma-003 6.1.4.7
@@ -137,7 +175,7 @@ impl Agent {
             self.schedule.notified(now.mono, session_id);
             self.start_due_session(now);
         }
-        self.commit_if_dirty();
+        self.settle(now);
     }
 
     /// Adds a suspend reason.
@@ -146,7 +184,7 @@ impl Agent {
             self.owners.prompts.call_began();
         }
         suspend_for(&mut self.owners, now, reason);
-        self.commit_if_dirty();
+        self.settle(now);
     }
 
     /// Removes a suspend reason.
@@ -156,7 +194,7 @@ impl Agent {
             show_next_prompt(&mut self.owners);
         }
         resume_from(&mut self.owners, now, reason);
-        self.commit_if_dirty();
+        self.settle(now);
     }
 
     /// Syncs all received symbols before the process ends.
@@ -166,8 +204,16 @@ impl Agent {
 
     /// Handles a completion of the storage.
     pub fn handle_storage(&mut self, now: Now, completion: Completion) {
-        handle_storage(&mut self.owners, now, completion);
-        self.commit_if_dirty();
+        if let Completion::Flushed(key, ticket) = completion {
+            // The blocks are polled with the outputs. After the last window it may be the end.
+            if !self.owners.reception.handle_flushed(key, ticket) {
+                return;
+            }
+            after_storage(&mut self.owners, now);
+        } else {
+            handle_storage(&mut self.owners, now, completion);
+        }
+        self.settle(now);
     }
 
     /// Handles the answer of the network to a request other than a DM message.
@@ -178,7 +224,7 @@ impl Agent {
                 handle_install_notified(&mut self.owners, now, arrived)
             }
         }
-        self.commit_if_dirty();
+        self.settle(now);
     }
 
     /// Handles the answer of the installer.
@@ -194,7 +240,7 @@ impl Agent {
             }
             InstallerAnswer::Ended(outcome) => handle_installed(&mut self.owners, now, outcome),
         }
-        self.commit_if_dirty();
+        self.settle(now);
     }
 
     /// Handles the server's response to a DM message.
@@ -211,8 +257,17 @@ impl Agent {
 
     /// Returns the next effect; `None` while a completion is awaited or the queue is empty.
     pub fn poll_output(&mut self, now: Now) -> Option<Output> {
-        poll_reception(&mut self.owners, now);
-        self.commit_if_dirty();
+        if now.utc < self.timers.read {
+            self.settle(now);
+        }
+        debug_assert!(
+            self.is_settled(now),
+            "an input moved the gate or a timer and did not settle"
+        );
+        if let Some(event) = self.owners.reception.poll() {
+            handle_reception_events(&mut self.owners, now, event);
+            self.settle(now);
+        }
         loop {
             let state = || {
                 let mut state = JournalState::default();
@@ -248,11 +303,7 @@ impl Agent {
     /// Returns the time of the next [`Self::handle_timeout`].
     #[must_use]
     pub fn deadline(&self, now: Now) -> Option<Mono> {
-        let reception = self.owners.reception.deadline(now.mono);
-        let session = if self.client.is_busy() { None } else { self.session_deadline(now) };
-        let question = self.owners.prompts.deadline();
-        let download = self.owners.download.deadline();
-        [reception, session, question, download].into_iter().flatten().min()
+        [self.owners.reception.flush_deadline(), self.timers.next(now)].into_iter().flatten().min()
     }
 
     /// Requests an update in a session that begins at once. A session in progress is not used: the
@@ -271,8 +322,7 @@ impl Agent {
     /// Starts a DM session when one is due and none is in progress. The firmware version is read
     /// first: the tree shows it.
     fn start_due_session(&mut self, now: Now) {
-        let due = self.session_deadline(now).is_some_and(|due| due <= now.mono);
-        if !due || self.client.is_busy() {
+        if self.session_timers(now).next(now).is_none_or(|due| due > now.mono) {
             return;
         }
         let (trigger, id) = match self.schedule.started() {
@@ -291,7 +341,7 @@ impl Agent {
     pub fn shut_down(&mut self, now: Now) {
         self.schedule.close();
         self.abort(now);
-        self.commit_if_dirty();
+        self.settle(now);
     }
 
     /// Returns whether a DM session is in progress.
@@ -326,7 +376,7 @@ impl Agent {
                 self.start_due_session(now);
             }
         }
-        self.commit_if_dirty();
+        self.settle(now);
     }
 
     /// Returns the status for operators.
@@ -350,7 +400,7 @@ impl Agent {
     // spec: oma-003 5.5.1.5.1 (a kiosk)
     pub fn import(&mut self, now: Now, path: &str, head: &[u8]) -> Result<String, Refusal> {
         let outcome = import(&mut self.owners, now, path, head);
-        self.commit_if_dirty();
+        self.settle(now);
         outcome
     }
 
@@ -393,7 +443,7 @@ impl Agent {
         reevaluate(&mut self.owners, now);
         self.abort_if_offline(now);
         self.start_due_session(now);
-        self.commit_if_dirty();
+        self.settle(now);
     }
 
     /// Handles the user's answer to the prompt with this ticket; a late answer is dropped.
@@ -402,7 +452,7 @@ impl Agent {
             self.on_user_answer(now, &question, reply);
         }
         show_next_prompt(&mut self.owners);
-        self.commit_if_dirty();
+        self.settle(now);
     }
 
     /// Expires prompts, and prompts again for deferred consent.
@@ -429,10 +479,25 @@ impl Agent {
         }
     }
 
-    /// Returns the time of the next DM session, if one may begin.
-    fn session_deadline(&self, now: Now) -> Option<Mono> {
+    /// Returns the timers of the next DM session, if one may begin.
+    fn session_timers(&self, now: Now) -> Timers {
         let may = self.owners.installer.knows_what_is_installed() && session_allowed(&self.owners);
-        may.then(|| self.schedule.deadline(now, self.owners.dm.reports.next_due(now.utc)))?
+        if !may || self.client.is_busy() || self.schedule.is_closed() {
+            return Timers::default();
+        }
+        let report = self.owners.dm.reports.next_due(now.utc);
+        let report = report.filter(|_| self.schedule.allows_reports());
+        Timers { mono: Some(self.schedule.next()), report, read: now.utc }
+    }
+
+    /// Asks every owner of a timer.
+    fn timers(&self, now: Now) -> Timers {
+        let session = self.session_timers(now);
+        let window = self.owners.reception.next_window_change(now.mono);
+        let (question, download) =
+            (self.owners.prompts.deadline(), self.owners.download.deadline());
+        let mono = [session.mono, window, question, download].into_iter().flatten().min();
+        Timers { mono, report: session.report, read: now.utc }
     }
 
     fn begin_session(&mut self, now: Now) {
@@ -448,8 +513,20 @@ impl Agent {
         self.schedule.ended(now.mono, outcome, &due, &mut self.owners.rng);
     }
 
-    /// Runs after every input: a changed state is written to the journal.
-    fn commit_if_dirty(&mut self) {
+    /// Runs after every input but packets and syncs: a changed state is written to the journal, and
+    /// the gate of the reception and the timers follow from it.
+    fn settle(&mut self, now: Now) {
         self.owners.effects.commit_if_dirty();
+        let gate = reception_gate(&self.owners);
+        self.owners.reception.renew(now.mono, gate);
+        self.timers = self.timers(now);
+    }
+
+    /// Returns whether a timeout is due, or [`Self::settle`] would change nothing.
+    fn is_settled(&self, now: Now) -> bool {
+        let gate = reception_gate(&self.owners);
+        self.timers.is_due(now)
+            || self.owners.reception.is_renewed(now.mono, gate)
+                && self.timers.cover(&self.timers(now), now)
     }
 }

@@ -30,8 +30,8 @@ use crate::{
     },
 };
 
-pub(super) fn handle_timeout(owners: &mut Owners, now: Now) {
-    owners.reception.handle_timeout(now.mono);
+/// Opens and closes windows.
+pub(super) fn window_timeout(owners: &mut Owners, now: Now) {
     tune(owners, now);
     end_windows(owners, now);
 }
@@ -43,8 +43,18 @@ pub(super) fn download_timeout(owners: &mut Owners, now: Now) {
 
 /// Routes what the blocks have come to.
 pub(super) fn poll_reception(owners: &mut Owners, now: Now) {
-    while let Some(event) = owners.reception.poll(reception_gate(owners)) {
+    if let Some(event) = owners.reception.poll() {
+        handle_reception_events(owners, now, event);
+    }
+}
+
+/// Routes an event of the blocks and those that follow from it.
+pub(super) fn handle_reception_events(owners: &mut Owners, now: Now, first: ReceptionEvent) {
+    let mut next = Some(first);
+    while let Some(event) = next {
         handle_reception_event(owners, now, event);
+        owners.reception.set_gate(reception_gate(owners));
+        next = owners.reception.poll();
     }
 }
 
@@ -83,7 +93,8 @@ pub(super) fn handle_reception_event(owners: &mut Owners, now: Now, event: Recep
 }
 
 pub(super) fn end_windows(owners: &mut Owners, now: Now) {
-    if let Some(event) = owners.reception.end_windows(now.mono, reception_gate(owners)) {
+    owners.reception.set_gate(reception_gate(owners));
+    if let Some(event) = owners.reception.end_windows(now.mono) {
         handle_reception_event(owners, now, event);
     }
 }
@@ -137,6 +148,7 @@ pub(super) fn handle_storage(owners: &mut Owners, now: Now, completion: Completi
 /// Goes on after a completion of the storage or the decoder.
 pub(super) fn after_storage(owners: &mut Owners, now: Now) {
     owners.effects.commit_if_dirty();
+    owners.reception.set_gate(reception_gate(owners));
     poll_reception(owners, now);
     tune(owners, now);
     end_windows(owners, now);

@@ -120,7 +120,8 @@ pub(super) fn reception_gate(owners: &Owners) -> Gate {
 
 /// Joins and leaves channels until they are those that the open windows need.
 pub(super) fn tune(owners: &mut Owners, now: Now) {
-    let Some(change) = owners.reception.tune(now.mono, reception_gate(owners)) else { return };
+    owners.reception.set_gate(reception_gate(owners));
+    let Some(change) = owners.reception.tune(now.mono) else { return };
     let changed = change.is_tuned_in && owners.update.tune_in();
     mark_dirty_if(owners, changed);
     change.left.into_iter().for_each(|left| owners.effects.push(NetworkRequest::Leave(left)));

@@ -43,6 +43,7 @@ mod policy;
 mod reception;
 mod roots;
 mod states;
+mod timers;
 mod update_request;
 mod user_prompts;
 
@@ -230,7 +231,7 @@ impl Device {
 
     fn arm_with(&mut self, request: ArmRequest) {
         self.agent.owners.arm(self.now, request);
-        self.agent.owners.effects.commit_if_dirty();
+        self.agent.settle(self.now);
         self.run();
     }
 

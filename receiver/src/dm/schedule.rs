@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use proto::time::{Mono, Now, Utc};
+use proto::time::Mono;
 
 use super::{FinalAlert, backoff::Backoff, client::SessionOutcome};
 use crate::rng::SplitMix64;
@@ -38,16 +38,19 @@ impl SessionSchedule {
         }
     }
 
-    /// Returns the time of the next session: by the clock, or because a report is due. After a
-    /// failure a due report waits for the back-off.
-    pub(crate) fn deadline(&self, now: Now, report: Option<Utc>) -> Option<Mono> {
-        if self.closed {
-            return None;
-        }
-        let report = report
-            .filter(|_| self.backoff.failures() == 0)
-            .map(|due| now.mono + due.since(now.utc));
-        [Some(self.next), report].into_iter().flatten().min()
+    /// Returns the time of the next session that no report triggers.
+    pub(crate) const fn next(&self) -> Mono {
+        self.next
+    }
+
+    /// Returns whether a due report triggers a session. After a failure it waits for the back-off.
+    pub(crate) const fn allows_reports(&self) -> bool {
+        self.backoff.failures() == 0
+    }
+
+    /// Returns whether no other session may begin in this run.
+    pub(crate) const fn is_closed(&self) -> bool {
+        self.closed
     }
 
     /// Requests a session for a person or the device itself.

@@ -56,6 +56,9 @@ pub struct Reception {
     /// The decode progress of the stored objects, by object key.
     progress: BTreeMap<Hash16, DecodeProgress>,
     stats: Stats,
+    gate: Gate,
+    /// Set when the last window was over at the last [`Self::renew`].
+    is_over: bool,
 }
 
 /// The object of the armed campaign.
@@ -89,9 +92,10 @@ struct DecodeProgress {
 }
 
 /// The permission to receive, by the phase of the operation, the suspend reasons and the user.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Gate {
     /// The operation has not begun to receive, or has assembled its image.
+    #[default]
     Closed,
     /// Blocks are decoded, and no channel is joined.
     Paused,
@@ -290,13 +294,34 @@ impl Reception {
         }
     }
 
-    /// Returns the time of the next [`Self::handle_timeout`], [`Self::tune`] or
-    /// [`Self::end_windows`].
+    /// Returns the time of the next [`Self::handle_timeout`].
     #[must_use]
-    pub fn deadline(&self, now: Mono) -> Option<Mono> {
-        let armed = self.armed.as_ref()?;
-        let flush = armed.object.as_ref().and_then(|object| object.log().deadline());
-        [flush, self.tuner.next_change(now)].into_iter().flatten().min()
+    pub fn flush_deadline(&self) -> Option<Mono> {
+        self.object()?.log().deadline()
+    }
+
+    /// Returns the time of the next [`Self::tune`] or [`Self::end_windows`].
+    #[must_use]
+    pub fn next_window_change(&self, now: Mono) -> Option<Mono> {
+        self.armed.as_ref()?;
+        self.tuner.next_change(now)
+    }
+
+    /// Sets the gate.
+    pub const fn set_gate(&mut self, gate: Gate) {
+        self.gate = gate;
+    }
+
+    /// Sets the gate, and records whether the last window of the armed object is over.
+    pub fn renew(&mut self, now: Mono, gate: Gate) {
+        self.set_gate(gate);
+        self.is_over = self.has_no_window_left(now);
+    }
+
+    /// Returns whether [`Self::renew`] would change nothing.
+    #[must_use]
+    pub fn is_renewed(&self, now: Mono, gate: Gate) -> bool {
+        self.gate == gate && self.is_over == self.has_no_window_left(now)
     }
 
     /// Syncs all received symbols: at suspend, and before the process ends.
@@ -319,12 +344,6 @@ impl Reception {
             Completion::OpenFailed(key, error) if self.is_open(key) => {
                 tracing::error!(%error, "failed to reserve space for the image");
                 Some(ReceptionEvent::NotOpened(error))
-            }
-            Completion::Flushed(key, ticket) if self.is_open(key) => {
-                if let Some(object) = self.object_mut() {
-                    object.log_mut().handle_flushed(ticket);
-                }
-                None
             }
             Completion::LogFailed(key, ticket, error) if self.is_open(key) => {
                 tracing::error!(%error, "failed to store symbols");
@@ -351,6 +370,17 @@ impl Reception {
             | Completion::OptionalFileWritten(_)
             | Completion::ObjectsRemoved(_) => None,
         }
+    }
+
+    /// Handles the end of a flush. Returns whether the last window is over: then it leads to
+    /// [`Self::end_windows`].
+    pub fn handle_flushed(&mut self, key: Hash16, ticket: Ticket) -> bool {
+        if self.is_open(key)
+            && let Some(object) = self.object_mut()
+        {
+            object.log_mut().handle_flushed(ticket);
+        }
+        self.is_over
     }
 
     /// Records a command that the storage executes next.
@@ -492,14 +522,14 @@ impl Reception {
 
     /// Returns the next event of the blocks. Symbols of a block that has enough of them are
     /// flushed, instead of waiting for the timer.
-    pub fn poll(&mut self, gate: Gate) -> Option<ReceptionEvent> {
+    pub fn poll(&mut self) -> Option<ReceptionEvent> {
         let object = self.armed.as_mut()?.object.as_mut()?;
         let blocks = object.blocks_mut();
         blocks.flush_complete_blocks();
         if let Some(job) = blocks.next_decode() {
             return Some(ReceptionEvent::Decodable(job));
         }
-        if gate != Gate::Closed && blocks.is_assembled() {
+        if self.gate != Gate::Closed && blocks.is_assembled() {
             return Some(ReceptionEvent::Assembled);
         }
         (!self.joined.is_empty() && blocks.has_enough()).then_some(ReceptionEvent::Enough)
@@ -514,9 +544,9 @@ impl Reception {
 
     /// Replaces the joined channels by those that the open windows and the object need. Returns
     /// `None` when they are the same.
-    pub fn tune(&mut self, now: Mono, gate: Gate) -> Option<ChannelChange> {
-        let wants_packets =
-            gate == Gate::Open && self.object().is_some_and(|object| !object.blocks().has_enough());
+    pub fn tune(&mut self, now: Mono) -> Option<ChannelChange> {
+        let lacks_symbols = || self.object().is_some_and(|object| !object.blocks().has_enough());
+        let wants_packets = self.gate == Gate::Open && lacks_symbols();
         let wanted = || self.tuner.wanted(now).filter(|_| wants_packets);
         if wanted().eq(&self.joined) {
             return None;
@@ -531,7 +561,7 @@ impl Reception {
 
     /// Ends the reception after the last window, unless enough symbols are received. The last
     /// symbols are synced first, for another window: their flush leads here again.
-    pub fn end_windows(&mut self, now: Mono, gate: Gate) -> Option<ReceptionEvent> {
+    pub fn end_windows(&mut self, now: Mono) -> Option<ReceptionEvent> {
         let armed = self.armed.as_mut()?;
         let object = armed.object.as_mut()?;
         if !self.tuner.is_over(now) {
@@ -541,7 +571,7 @@ impl Reception {
             object.log_mut().flush();
             return None;
         }
-        if gate == Gate::Closed || object.blocks().has_enough() {
+        if self.gate == Gate::Closed || object.blocks().has_enough() {
             return None;
         }
         let received = armed.session_received || object.log().synced_total() > 0;
@@ -581,6 +611,10 @@ impl Reception {
     #[must_use]
     pub const fn stats(&self) -> &Stats {
         &self.stats
+    }
+
+    fn has_no_window_left(&self, now: Mono) -> bool {
+        self.armed.is_some() && self.tuner.is_over(now)
     }
 
     fn object(&self) -> Option<&Object> {

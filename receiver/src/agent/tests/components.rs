@@ -77,7 +77,7 @@ impl Device {
     }
 
     fn settle(&mut self) {
-        self.agent.owners.effects.commit_if_dirty();
+        self.agent.settle(self.now);
         self.run();
     }
 

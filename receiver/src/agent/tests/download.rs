@@ -54,7 +54,7 @@ impl Device {
             subject: None,
         };
         self.agent.owners.download(self.now, request);
-        self.agent.owners.effects.commit_if_dirty();
+        self.agent.settle(self.now);
         self.run();
     }
 
@@ -108,7 +108,7 @@ impl Device {
 
     fn replace_package(&mut self, octets: &[u8]) -> StatusCode {
         let code = self.agent.owners.receive_package(self.now, octets);
-        self.agent.owners.effects.commit_if_dirty();
+        self.agent.settle(self.now);
         self.run();
         code
     }
@@ -116,7 +116,7 @@ impl Device {
     fn update(&mut self, correlator: &str) -> StatusCode {
         let correlator = Some(Correlator(correlator.to_owned()));
         let code = self.agent.owners.update(self.now, correlator);
-        self.agent.owners.effects.commit_if_dirty();
+        self.agent.settle(self.now);
         self.run();
         code
     }

@@ -74,7 +74,7 @@ impl Device {
         self.lose_session();
         let correlator = Some(Correlator("c-9".to_owned()));
         assert_eq!(self.agent.owners.update(self.now, correlator), StatusCode::ACCEPTED);
-        self.agent.owners.effects.commit_if_dirty();
+        self.agent.settle(self.now);
         self.run();
         let image = std::slice::from_ref(&self.broadcast.image);
         assert_eq!(self.installed, image);

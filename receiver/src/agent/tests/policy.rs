@@ -9,7 +9,7 @@ use crate::user::{Consent, PromptPurpose, Reply, Settings, StandingConsent, User
 impl Device {
     fn set(&mut self, node: &str, value: &str) -> StatusCode {
         let code = self.agent.owners.set_policy(self.now, node, value);
-        self.agent.owners.effects.commit_if_dirty();
+        self.agent.settle(self.now);
         self.run();
         code
     }
@@ -35,7 +35,7 @@ impl Device {
     fn exec_update(&mut self) -> StatusCode {
         let correlator = Some(Correlator("c-2".to_owned()));
         let code = self.agent.owners.update(self.now, correlator);
-        self.agent.owners.effects.commit_if_dirty();
+        self.agent.settle(self.now);
         self.run();
         code
     }

@@ -27,7 +27,7 @@ fn an_armed_device_receives_verifies_installs_and_reports() {
 fn nothing_that_others_can_see_happens_before_the_journal_is_synced() {
     let mut device = Device::new();
     device.agent.owners.arm(device.now, device.request());
-    device.agent.owners.effects.commit_if_dirty();
+    device.agent.settle(device.now);
     device.agent.check_in(device.now);
     let mut seen = Vec::new();
     while let Some(output) = device.agent.poll_output(device.now) {
@@ -50,7 +50,7 @@ fn nothing_that_others_can_see_happens_before_the_journal_is_synced() {
 fn a_journal_that_cannot_be_written_stops_the_device() {
     let mut device = Device::new();
     device.agent.owners.arm(device.now, device.request());
-    device.agent.owners.effects.commit_if_dirty();
+    device.agent.settle(device.now);
     while device.agent.poll_output(device.now).is_some() {}
     let full = StorageError::NoSpace { attempted: "write the journal".to_owned() };
     device.agent.handle_storage(device.now, Completion::JournalFailed(1, full));
@@ -344,7 +344,7 @@ fn disarming_is_a_result_and_an_install_is_never_interrupted() {
 fn a_full_disk_is_a_result_before_the_window() {
     let mut device = Device::new();
     device.agent.owners.arm(device.now, device.request());
-    device.agent.owners.effects.commit_if_dirty();
+    device.agent.settle(device.now);
     while let Some(output) = device.agent.poll_output(device.now) {
         if let Output::Storage(StorageCommand::Open(layout)) = output {
             let full = StorageError::NoSpace { attempted: "reserve log.0".to_owned() };

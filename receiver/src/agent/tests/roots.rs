@@ -17,7 +17,7 @@ const REFUSED: StatusCode = StatusCode::FAILED;
 impl Device {
     fn offer_root(&mut self, envelope: &[u8]) -> StatusCode {
         let status = self.agent.owners.offer_root(self.now, envelope);
-        self.agent.owners.effects.commit_if_dirty();
+        self.agent.settle(self.now);
         self.run();
         status
     }

@@ -205,7 +205,7 @@ impl Device {
             }
             Event::Disarm => {
                 self.agent.owners.disarm(self.now);
-                self.agent.owners.effects.commit_if_dirty();
+                self.agent.settle(self.now);
             }
             Event::Notification => self.agent.check_in(self.now),
         }
@@ -343,7 +343,7 @@ fn a_policy_that_the_server_sets_counts_at_once_and_after_a_restart() {
     device.agent.handle_readings(device.now, half);
     let set = |device: &mut Device, value: &str| {
         let code = device.agent.owners.set_policy(device.now, PolicyNode::Battery.path(), value);
-        device.agent.owners.effects.commit_if_dirty();
+        device.agent.settle(device.now);
         device.run();
         code
     };

@@ -93,7 +93,7 @@ fn a_result_of_a_session_goes_with_the_next_one_and_an_unacknowledged_one_waits(
         }
         agent.session_ended(now, &SessionOutcome::Complete);
         assert_eq!(agent.owners.dm.reports.due(now.utc).len(), 1);
-        let due = agent.session_deadline(now).is_some_and(|due| due <= now.mono);
+        let due = agent.session_timers(now).next(now).is_some_and(|due| due <= now.mono);
         assert_eq!(due, at_once, "{comes_up_before}");
     }
 }
