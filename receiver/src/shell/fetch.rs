@@ -247,8 +247,7 @@ fn redirected(url: &str, headers: &HeaderMap) -> Option<String> {
     }
 }
 
-/// Returns how long the server asks to wait: seconds, or a date by its own clock.
-// spec: rfc9110 10.2.3
+/// Returns how long the server asks to wait: seconds, or a date by its own clock (RFC 9110 10.2.3).
 fn retry_after(headers: &HeaderMap) -> Option<Duration> {
     let value = text(headers, header::RETRY_AFTER)?.trim();
     if let Ok(seconds) = value.parse() {
@@ -405,7 +404,6 @@ mod tests {
         }
     }
 
-    // test: rfc9110 10.2.3
     #[test]
     fn a_server_says_how_long_to_wait_in_seconds_or_by_its_own_clock() {
         for (head, seconds) in [

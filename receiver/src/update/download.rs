@@ -434,8 +434,7 @@ impl Download {
 }
 
 /// Returns what a failed fetch means as the result of the download, and whether it is its end: the
-/// server would answer the same request in the same way.
-// spec: rfc9110 15, rfc6585 4
+/// server would answer the same request in the same way (RFC 9110 15, RFC 6585 4).
 const fn outcome_of(error: FetchError) -> (ResultCode, InstallStatus, bool) {
     match error {
         FetchError::Refused => (ResultCode::BAD_URL, InstallStatus::LOADER_ERROR, true),

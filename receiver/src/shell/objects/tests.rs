@@ -114,7 +114,6 @@ fn an_exact_image_gets_its_name_once_and_again() {
     assert!(!object.path.join("image.part").exists(), "a finished image is not begun again");
 }
 
-// test: rfc6726 3.4.2, rfc5775 5
 // The journal may have forgotten that it was verified, while its removal failed.
 #[test]
 fn a_whole_image_that_is_decoded_again_becomes_incomplete() {
@@ -133,6 +132,7 @@ fn a_whole_image_that_is_decoded_again_becomes_incomplete() {
     assert_eq!(files.finish(), ready);
 }
 
+// test: rfc6726 3.4.2, rfc5775 5
 #[test]
 fn a_wrong_image_keeps_its_provisional_name() {
     let home = home();
