@@ -322,7 +322,7 @@ pub(super) fn install(owners: &mut Owners, now: Now) {
     let changed = owners.update.hand_over();
     mark_dirty_if(owners, changed);
     owners.installer.start(Some(version));
-    owners.effects.push_after_commit(InstallerCall::Install(layout, request));
+    owners.effects.push_after_commit(InstallerCall::Install(layout, Box::new(request)));
 }
 
 /// Continues after the verification of the image: does what the Exec requests, and no more.

@@ -83,7 +83,7 @@ pub enum InstallerCall {
     /// Read the installed version.
     ReadVersion,
     /// Install the image of the object.
-    Install(ObjectLayout, InstallRequest),
+    Install(ObjectLayout, Box<InstallRequest>),
     /// List the installed components.
     ReadComponents,
     /// Run the verb on a component.
