@@ -18,7 +18,7 @@ use super::{
     injected_bugs::InjectedBug,
     scenario::Scenario,
     shrink::{replay_command, shrink},
-    simulation::{self, Outcome},
+    simulation,
     trace::Recording,
 };
 
