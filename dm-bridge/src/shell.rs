@@ -13,6 +13,7 @@
 
 pub mod control_client;
 pub mod data_dir;
+pub mod health;
 pub mod http;
 pub(crate) mod notify;
 pub mod reconciler;

@@ -33,12 +33,33 @@ pub async fn plan(
     policy: &ReconcilePolicy,
     now: Utc,
 ) -> Result<ReconcilePlan, AppError> {
+    Ok(reconcile::plan(policy, &read_fleet(store, &[]).await?, now))
+}
+
+/// Returns all campaigns in the order of creation. A settled one of `before` is not counted again:
+/// no attempt of it changes any more.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when they cannot be loaded.
+pub async fn read_fleet(
+    store: &dyn FleetStore,
+    before: &[CampaignView],
+) -> Result<Vec<CampaignView>, AppError> {
     let mut fleet = Vec::new();
     for campaign in store.campaigns().await? {
-        let phase_counts = store.phase_counts(campaign.id).await?;
+        let known = before.iter().find(|view| {
+            let is_same =
+                (view.campaign.id, view.campaign.version) == (campaign.id, campaign.version);
+            is_same && view.is_settled()
+        });
+        let phase_counts = match known {
+            Some(view) => view.phase_counts.clone(),
+            None => store.phase_counts(campaign.id).await?,
+        };
         fleet.push(CampaignView { campaign, phase_counts });
     }
-    Ok(reconcile::plan(policy, &fleet, now))
+    Ok(fleet)
 }
 
 /// Stores the reply of the image server to `prepare` for a revision of the window.

@@ -31,6 +31,17 @@ pub struct CampaignView {
     pub phase_counts: PhaseCounts,
 }
 
+impl CampaignView {
+    /// Returns whether the campaign has ended and no attempt of it is pending or open: nothing of it
+    /// changes by itself.
+    #[must_use]
+    pub fn is_settled(&self) -> bool {
+        matches!(self.campaign.state, CampaignState::Stopped | CampaignState::Closed)
+            && !self.phase_counts.contains_key(&ArmingPhase::Pending)
+            && count(self, ArmingPhase::is_open) == 0
+    }
+}
+
 /// A step for one campaign.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {

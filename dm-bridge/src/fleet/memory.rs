@@ -176,6 +176,10 @@ impl FleetStore for MemoryStore {
         Ok(phase_counts)
     }
 
+    async fn probe(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
         let tables = self.tables();
         let skipped = tables.audit.len().saturating_sub(usize::try_from(limit).unwrap_or(0));

@@ -100,6 +100,13 @@ pub trait FleetStore: Send + Sync {
     /// Counts the latest attempts of a campaign by phase.
     async fn phase_counts(&self, id: CampaignId) -> Result<PhaseCounts, StoreError>;
 
+    /// Writes to the store as a change would, without a lasting effect.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Unavailable`] when it cannot be written.
+    async fn probe(&self) -> Result<(), StoreError>;
+
     /// Returns the last `limit` lines of the log, oldest first.
     async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError>;
 }

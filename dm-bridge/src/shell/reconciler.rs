@@ -1,7 +1,12 @@
 //! Reconciles image servers with campaigns: loads the stored state, runs the steps that are due,
 //! and repeats. A wake-up only shortens the wait.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use proto::{
     ids::{CampaignId, Tsi},
@@ -17,7 +22,7 @@ use crate::{
     app::{AppError, campaign_transitions, campaigns::find, message_handler::challenge_keys},
     campaign::{
         model::CampaignState,
-        reconcile::{ReconcilePlan, Step},
+        reconcile::{self, CampaignView, ReconcilePlan, Step},
     },
 };
 
@@ -40,7 +45,8 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         let wait = match reconcile_once(&shared, &mut back_off).await {
             Ok(wait) => wait,
             Err(error) => {
-                tracing::warn!(%error, "stored state not readable");
+                let error = &error as &dyn std::error::Error;
+                tracing::warn!(error, "stored state not readable");
                 IDLE_WAIT
             }
         };
@@ -56,15 +62,16 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
 async fn make_challenge_keys(shared: &Shared) {
     let soon = shared.clock.now().utc + CHALLENGE_KEYS_AHEAD;
     if let Err(error) = challenge_keys(&*shared.store, soon).await {
-        tracing::warn!(%error, "challenge key not made");
+        let error = &error as &dyn std::error::Error;
+        tracing::warn!(error, "challenge key not made");
     }
 }
 
 /// Runs the steps that are due; returns the time to wait.
 async fn reconcile_once(shared: &Shared, back_off: &mut BackOff) -> Result<Duration, AppError> {
     let now = shared.clock.now();
-    let ReconcilePlan { steps, next } =
-        campaign_transitions::plan(&*shared.store, &shared.policy, now.utc).await?;
+    let fleet = read_fleet(shared).await?;
+    let ReconcilePlan { steps, next } = reconcile::plan(&shared.policy, &fleet, now.utc);
     if steps.is_empty() {
         let until = next.map_or(IDLE_WAIT, |next| next.since(now.utc));
         return Ok(until.clamp(STEP_WAIT, IDLE_WAIT));
@@ -88,6 +95,14 @@ async fn reconcile_once(shared: &Shared, back_off: &mut BackOff) -> Result<Durat
         }
     }
     Ok(wait)
+}
+
+/// Reads the campaigns, and keeps what was read for the metrics.
+async fn read_fleet(shared: &Shared) -> Result<Arc<Vec<CampaignView>>, AppError> {
+    let before = shared.fleet();
+    let fleet = Arc::new(campaign_transitions::read_fleet(&*shared.store, &before).await?);
+    *shared.status.fleet.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fleet);
+    Ok(fleet)
 }
 
 async fn record_failure(shared: &Shared, id: CampaignId, problem: AppError) {
@@ -176,7 +191,7 @@ fn count<T>(
         Err(ControlError::Unreachable { .. } | ControlError::Token(_)) => "unreachable",
         Err(ControlError::Refused { .. } | ControlError::InvalidReply(_)) => "refused",
     };
-    shared.metrics.control_call(operation, outcome);
+    shared.status.metrics.control_call(operation, outcome);
     result.map_err(|error| AppError::Network(error.to_string()))
 }
 

@@ -19,8 +19,9 @@ use tower_http::timeout::TimeoutLayer;
 
 use super::{
     data_dir::DataDir,
+    health::PROBE_INTERVAL,
     http, reconciler,
-    state::{Admission, Clock, DmSessions, Metrics, Shared},
+    state::{Admission, Clock, DmSessions, ServerStatus, Shared},
     store::sqlite::SqliteStore,
     tls::{Peer, PlainListener, TlsFiles, TlsListener},
 };
@@ -60,7 +61,7 @@ pub struct RunningServer {
     /// Listening address.
     pub address: SocketAddr,
     stop: watch::Sender<bool>,
-    tasks: [JoinHandle<()>; 2],
+    tasks: [JoinHandle<()>; 3],
     store: SqliteStore,
 }
 
@@ -95,7 +96,11 @@ pub async fn start(settings: Settings) -> Result<RunningServer, AppError> {
         }
         None => tokio::spawn(serve_plain(listener, Arc::clone(&shared), stopping.clone())),
     };
-    let tasks = [listening, tokio::spawn(reconciler::run(shared, stopping))];
+    let tasks = [
+        listening,
+        tokio::spawn(probe_store(Arc::clone(&shared), stopping.clone())),
+        tokio::spawn(reconciler::run(shared, stopping)),
+    ];
     Ok(RunningServer { address, stop, tasks, store })
 }
 
@@ -116,9 +121,21 @@ fn shared(store: &SqliteStore, settings: Settings) -> Result<Arc<Shared>, AppErr
         limiter: Mutex::default(),
         trusted_proxies,
         wants_certificate: tls.is_some_and(|files| files.client_ca.is_some()),
-        metrics: Metrics::new(),
+        status: ServerStatus::default(),
         wake: Notify::new(),
     }))
+}
+
+/// Probes the store until `stop` is set.
+async fn probe_store(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
+    while !*stop.borrow() {
+        let probed = shared.store.probe().await;
+        shared.status.health.record(shared.clock.now().mono, &probed);
+        tokio::select! {
+            () = tokio::time::sleep(PROBE_INTERVAL) => {}
+            changed = stop.changed() => if changed.is_err() { return },
+        }
+    }
 }
 
 async fn serve_plain(listener: TcpListener, shared: Arc<Shared>, stopping: watch::Receiver<bool>) {
@@ -157,7 +174,7 @@ impl RunningServer {
     /// Waits for requests in flight, then stops.
     pub async fn stop(self) {
         if self.stop.send(true).is_err() {
-            tracing::debug!("both tasks have ended already");
+            tracing::debug!("all tasks have ended already");
         }
         for mut task in self.tasks {
             if tokio::time::timeout(GRACE, &mut task).await.is_err() {

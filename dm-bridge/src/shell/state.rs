@@ -15,7 +15,7 @@ use proto::{
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::{Mutex as AsyncMutex, Notify, Semaphore};
 
-use super::data_dir::DataDir;
+use super::{data_dir::DataDir, health::Health};
 use crate::{
     app::message_handler::{DeviceSession, SessionTable, SlotUpdate},
     campaign::reconcile::{CampaignView, ReconcilePolicy},
@@ -40,9 +40,25 @@ pub struct Shared {
     pub(super) trusted_proxies: Vec<IpNet>,
     /// Set when devices have to show a certificate.
     pub(super) wants_certificate: bool,
-    pub(super) metrics: Metrics,
+    pub(super) status: ServerStatus,
     /// Wakes the reconciler.
     pub(super) wake: Notify,
+}
+
+/// The state of a server as its clients see it.
+#[derive(Default)]
+pub(super) struct ServerStatus {
+    pub(super) metrics: Metrics,
+    pub(super) health: Health,
+    /// The campaigns as the reconciler has read them last.
+    pub(super) fleet: Mutex<Arc<Vec<CampaignView>>>,
+}
+
+impl Shared {
+    /// Returns the campaigns as the reconciler has read them last.
+    pub(super) fn fleet(&self) -> Arc<Vec<CampaignView>> {
+        Arc::clone(&self.status.fleet.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The clocks of this machine; no other file reads the time.

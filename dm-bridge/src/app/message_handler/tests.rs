@@ -182,6 +182,10 @@ impl FleetStore for CountingStore {
         self.store.phase_counts(id).await
     }
 
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.store.probe().await
+    }
+
     async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
         count(&self.others);
         self.store.audit_tail(limit).await

@@ -53,7 +53,7 @@ pub(super) async fn post(
     let parts = RequestParts { peer: &peer, headers: &headers, query: query.as_deref() };
     let outcome = receive(&shared, parts, body).await;
     let (label, response) = response_to(outcome, shared.admission.retry_after);
-    shared.metrics.dm_message(label);
+    shared.status.metrics.dm_message(label);
     response
 }
 
@@ -148,7 +148,7 @@ async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> Messag
     match handle(shared, inbound, certificate).await {
         Ok(outcome) => outcome,
         Err(error) => {
-            tracing::warn!(%error, "DM message not stored");
+            tracing::warn!(error = &error as &dyn std::error::Error, "DM message not stored");
             MessageOutcome::NotStored
         }
     }

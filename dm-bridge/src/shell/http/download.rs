@@ -51,7 +51,7 @@ pub(super) async fn descriptor(
         vendor: None,
         description: None,
     };
-    shared.metrics.download("descriptor", "200");
+    shared.status.metrics.download("descriptor", "200");
     let media_type = (header::CONTENT_TYPE, descriptor::MEDIA_TYPE);
     Ok(([media_type, (header::CACHE_CONTROL, "no-store")], document.emit()).into_response())
 }
@@ -68,7 +68,7 @@ pub(super) async fn package(
     let mut response = served
         .map_err(|error| AppError::Configuration(format!("the package cannot be read: {error}")))?
         .into_response();
-    shared.metrics.download("package", response.status().as_str());
+    shared.status.metrics.download("package", response.status().as_str());
     if response.status().is_success() {
         let media_type = header::HeaderValue::from_static(bundle::MEDIA_TYPE);
         response.headers_mut().insert(header::CONTENT_TYPE, media_type);
@@ -89,7 +89,7 @@ pub(super) async fn notify(
     }
     let status = InstallStatus::parse(&String::from_utf8_lossy(&body))?;
     tracing::info!(campaign = %campaign.id, status = status.0, text = status.text(), "installation notification received");
-    shared.metrics.download("notify", &status.0.to_string());
+    shared.status.metrics.download("notify", &status.0.to_string());
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -129,6 +129,17 @@ impl Bridge {
         send(&self.url(path), "GET", Some(&self.token), None)
     }
 
+    /// Waits until something holds.
+    async fn until(&self, holds: impl Fn() -> bool, what: &str) {
+        for _ in 0..200 {
+            if holds() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("not within 10 s: {what}");
+    }
+
     fn show(&self, id: CampaignId) -> CampaignBody {
         serde_json::from_slice(&self.get(&format!("/api/v1/campaigns/{id}")).body).unwrap()
     }
@@ -428,10 +439,23 @@ async fn a_request_without_a_token_gets_nothing_from_any_route_of_operators() {
             }
         }
     }
-    assert_eq!(refused, 13 * 3, "every route under /api is an operator's");
+    assert_eq!(refused, 14 * 3, "every other route is an operator's");
     let open = routes().into_iter().filter(|route| route.access == Access::Open);
     let open: Vec<_> = open.map(|route| route.path).collect();
-    assert_eq!(open, ["/healthz", "/metrics"]);
+    assert_eq!(open, ["/healthz", "/readyz"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn health_says_when_the_store_cannot_be_written_and_when_it_can_again() {
+    let bridge = Bridge::start().await;
+    for (pages, status) in [(1, 503), (1_000_000, 200)] {
+        bridge.running.as_ref().unwrap().store.limit_pages(pages).await;
+        for path in ["/healthz", "/readyz"] {
+            let says = || send(&bridge.url(path), "GET", None, None).status == status;
+            bridge.until(says, path).await;
+        }
+    }
+    bridge.enrol("LAB-0001").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -457,10 +481,10 @@ async fn operators_see_the_fleet_and_move_windows() {
     let (carousel, _) = image_server().await;
     bridge.enrol("LAB-0001").await;
     let id = bridge.campaign(&carousel).await;
-    assert_eq!(bridge.get("/healthz").body, b"ok\n");
-    let metrics = String::from_utf8(bridge.get("/metrics").body).unwrap();
+    bridge.until(|| bridge.get("/healthz").body == b"ok\n", "the store is probed").await;
     let gauge = format!("fumocast_bridge_devices{{campaign=\"{id}\",phase=\"pending\"}} 1");
-    assert!(metrics.contains(&gauge), "{metrics}");
+    let counted = || String::from_utf8(bridge.get("/metrics").body).unwrap().contains(&gauge);
+    bridge.until(counted, "the reconciler has read the campaign").await;
     let devices = String::from_utf8(bridge.get("/api/v1/devices").body).unwrap();
     assert!(devices.contains("\"LAB-0001\"") && !devices.contains("secret"), "{devices}");
     assert_eq!(bridge.get("/api/v1/devices/LAB-0002").status, 404);

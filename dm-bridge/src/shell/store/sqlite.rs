@@ -124,6 +124,12 @@ impl SqliteStore {
         Ok(Self { pool, reader, writer, challenge_keys, packages, keys })
     }
 
+    /// Limits the pages that the writer may use; the file stays as large as it is.
+    #[cfg(test)]
+    pub(in crate::shell) async fn limit_pages(&self, pages: u32) {
+        self.writer.run(&format!("PRAGMA max_page_count = {pages}")).await;
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         self.reader.close().await;
@@ -236,6 +242,10 @@ impl FleetStore for SqliteStore {
         rows.iter().map(entry).collect()
     }
 
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.writer.probe().await
+    }
+
     async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
         let rows = sqlx::query("SELECT * FROM audit ORDER BY number DESC LIMIT ?")
             .bind(limit)
@@ -331,11 +341,6 @@ mod tests {
         assert_eq!(store.audit_tail(100).await.unwrap().len(), 21);
     }
 
-    /// The writer has a connection of its own, to which alone this applies.
-    async fn limit_pages(store: &SqliteStore, pages: u32) {
-        store.writer.run(&format!("PRAGMA max_page_count = {pages}")).await;
-    }
-
     #[tokio::test]
     async fn a_full_database_refuses_what_does_not_fit_and_is_written_again_once_there_is_room() {
         let folder = tempfile::tempdir().unwrap();
@@ -350,13 +355,16 @@ mod tests {
             store.apply(Utc(1), audit, changes).await
         };
         apply("a", vec![store_tests::device("a").into()]).await.unwrap();
-        limit_pages(&store, 1).await;
+        store.limit_pages(1).await;
         for name in ["b", "c"] {
             let refused = apply(name, vec![store_tests::device(name).into()]).await;
             assert!(matches!(refused, Err(StoreError::Unavailable { .. })), "{refused:?}");
-            limit_pages(&store, 1).await;
+            store.limit_pages(1).await;
+            assert!(store.probe().await.is_err());
+            store.limit_pages(1).await;
         }
-        limit_pages(&store, 1_000_000).await;
+        store.limit_pages(1_000_000).await;
+        store.probe().await.unwrap();
         apply("d", vec![store_tests::device("d").into()]).await.unwrap();
         let devices = store.devices().await.unwrap();
         let names: Vec<_> = devices.iter().map(|device| device.id.as_str()).collect();

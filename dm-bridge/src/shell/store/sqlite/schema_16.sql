@@ -13,3 +13,8 @@ CREATE TABLE challenge_key (
     day INTEGER PRIMARY KEY,
     key BLOB NOT NULL
 ) STRICT;
+
+-- Written and emptied again to see whether the database can be written.
+CREATE TABLE probe (
+    filler BLOB NOT NULL
+) STRICT;

@@ -7,7 +7,9 @@
 use std::collections::BTreeMap;
 
 use proto::{crypto::Digest, time::Utc};
-use sqlx::{Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction};
+use sqlx::{
+    Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction, pool::PoolConnection,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -29,6 +31,10 @@ use crate::{
     },
     shell::store::key_file::KeyFile,
 };
+
+/// A write as that of a change: it needs a page, which it then frees.
+const PROBE: [&str; 2] =
+    ["INSERT INTO probe (filler) VALUES (randomblob(4096))", "DELETE FROM probe"];
 
 /// Changes that may wait.
 const QUEUE: usize = 1_024;
@@ -62,6 +68,22 @@ impl Writer {
 
     pub(super) async fn close(&self) {
         self.pool.close().await;
+    }
+
+    /// Inserts a row of more than a page, and removes it again.
+    pub(super) async fn probe(&self) -> Result<(), StoreError> {
+        let attempt = async |connection: &mut SqliteConnection| {
+            for statement in PROBE {
+                sqlx::query(statement).execute(&mut *connection).await?;
+            }
+            Ok::<_, sqlx::Error>(())
+        };
+        let mut connection = self.pool.acquire().await.map_err(unavailable("be written"))?;
+        let probed = attempt(&mut connection).await;
+        if probed.is_err() {
+            close(connection).await;
+        }
+        probed.map_err(unavailable("be written"))
     }
 
     /// Runs a statement on the connection of the writer.
@@ -148,12 +170,17 @@ async fn batch_on_connection(
         },
         None => checked_batch((&mut connection, keys), work).await,
     };
-    if made.is_err()
-        && let Err(error) = connection.detach().close_hard().await
-    {
-        tracing::debug!(%error, "connection of the writer not closed");
+    if made.is_err() {
+        close(connection).await;
     }
     made
+}
+
+/// Closes a connection after an error of unknown effect; the next one is new.
+async fn close(connection: PoolConnection<Sqlite>) {
+    if let Err(error) = connection.detach().close_hard().await {
+        tracing::debug!(%error, "connection of the writer not closed");
+    }
 }
 
 /// Makes a batch with all its devices in one statement. Returns `None` without a change when `last`

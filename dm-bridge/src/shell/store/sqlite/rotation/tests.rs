@@ -80,7 +80,7 @@ fn nothing_is_in_the_clear(folder: &Path) {
 
 /// Undoes schema version 16, and the names of version 14.
 const BEFORE_14: &str = "
-    DROP TABLE challenge_key;
+    DROP TABLE challenge_key; DROP TABLE probe;
     ALTER TABLE device DROP COLUMN challenge_count;
     ALTER TABLE device DROP COLUMN proved_from;
     ALTER TABLE device ADD COLUMN challenge_nonce BLOB;
