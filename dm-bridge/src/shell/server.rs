@@ -11,7 +11,7 @@ use ipnet::IpNet;
 use proto::crypto::sha256;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{Notify, Semaphore, watch},
     task::JoinHandle,
 };
@@ -170,6 +170,30 @@ fn ended(served: std::io::Result<()>) {
     }
 }
 
+/// Handlers of SIGTERM and SIGINT, installed before a server listens: who reaches it can stop it.
+#[derive(Debug)]
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Installs the handlers.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Configuration`] when they cannot be installed.
+    pub fn install() -> Result<Self, AppError> {
+        let handler = |kind| {
+            let failed =
+                |error| AppError::Configuration(format!("cannot install signal handlers: {error}"));
+            signal(kind).map_err(failed)
+        };
+        let (terminate, interrupt) = (SignalKind::terminate(), SignalKind::interrupt());
+        Ok(Self { terminate: handler(terminate)?, interrupt: handler(interrupt)? })
+    }
+}
+
 impl RunningServer {
     /// Waits for requests in flight, then stops.
     pub async fn stop(self) {
@@ -184,24 +208,15 @@ impl RunningServer {
         self.store.close().await;
     }
 
-    /// Runs until SIGTERM or SIGINT.
-    ///
-    /// # Errors
-    ///
-    /// [`AppError::Configuration`] when signal handlers cannot be installed.
-    pub async fn until_signal(self) -> Result<(), AppError> {
-        let failed =
-            |error| AppError::Configuration(format!("cannot install signal handlers: {error}"));
-        let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    /// Runs until a stop signal.
+    pub async fn until(self, mut signals: StopSignals) {
         notify(&[sd_notify::NotifyState::Ready]);
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = signals.terminate.recv() => {}
+            _ = signals.interrupt.recv() => {}
         }
         notify(&[sd_notify::NotifyState::Stopping]);
         self.stop().await;
-        Ok(())
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     campaign::reconcile::ReconcilePolicy,
     cli::args::{ServeArgs, common::plain_http},
     shell::{
-        server::{self, Settings},
+        server::{self, Settings, StopSignals},
         state::Admission,
         tls::TlsFiles,
     },
@@ -33,9 +33,10 @@ pub(super) async fn run(arguments: ServeArgs) -> Result<String, AppError> {
         admission: Admission::default(),
         trusted_proxies: arguments.trusted_proxy,
     };
+    let signals = StopSignals::install()?;
     let running = server::start(settings).await?;
     output::print(format_args!("dm-bridge listens on {scheme}://{}\n", running.address))
         .map_err(|error| AppError::Network(format!("cannot print the address: {error}")))?;
-    running.until_signal().await?;
+    running.until(signals).await;
     Ok(String::new())
 }
