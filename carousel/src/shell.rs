@@ -8,6 +8,7 @@ pub mod clock;
 pub mod control_http;
 pub mod files;
 pub mod package_dir;
+pub mod plan_checks;
 pub mod progress;
 pub mod repair_encoder;
 pub mod send;

@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, net::IpAddr, path::Path};
 
 use carousel::{
     control::manager::{AirablePackage, Control, Defaults},
+    control::plan_check::PlanCheck,
     error::ExitCode,
     flute::pacing::Rate,
     shell::package_dir::OpenPackage,
@@ -308,7 +309,8 @@ fn the_image_server_refuses_each_attack_for_its_reason() {
         let rate = Rate::new(40_000_000).unwrap();
         let mut control = Control::new(Defaults { source, rate });
         let campaign = broadcast.campaign.clone();
-        let offer = AirablePackage { campaign, plan_symbols: 1, pass_bytes: 1 };
+        let offer =
+            AirablePackage { campaign, plan_symbols: 1, pass_bytes: 1, check: PlanCheck::Passed };
         let request = PrepareRequest {
             campaign_id: broadcast.campaign.id.0.to_vec(),
             group: "232.1.2.3".to_owned(),

@@ -22,7 +22,10 @@ use proto::{
 use thiserror::Error;
 
 use crate::{
-    control::resume_point::{DesiredState, ResumePoint, SavedSession, SavedState},
+    control::{
+        plan_check::PlanCheck,
+        resume_point::{DesiredState, ResumePoint, SavedSession, SavedState},
+    },
     flute::{pacing::Rate, session::Sent},
     window::{Position, position},
 };
@@ -71,6 +74,8 @@ pub struct AirablePackage {
     pub plan_symbols: u64,
     /// UDP payload octets of one pass.
     pub pass_bytes: u64,
+    /// Comparison of its plans with the campaign.
+    pub check: PlanCheck,
 }
 
 /// The progress of a session on air.
@@ -82,6 +87,8 @@ pub struct SessionProgress {
     pub symbol_index: u64,
     /// Counters since it was put on air.
     pub sent: Sent,
+    /// Runs of 64 KiB of the plan that were found changed since.
+    pub damaged_runs: u64,
 }
 
 /// The parameters of a session that is put on air.
@@ -130,6 +137,8 @@ struct ManagedSession {
     saved_at: Mono,
     earlier: Sent,
     current: Sent,
+    /// Runs of the plan that were found changed since it was compared.
+    damaged_runs: u64,
 }
 
 /// All sessions of an image server.
@@ -168,6 +177,9 @@ impl Control {
         earlier: Option<SavedState>,
     ) -> Result<PrepareReply, Refusal> {
         let id = campaign_id(&request.campaign_id)?;
+        if let PlanCheck::Failed(problem) = &package.check {
+            return Err(Refusal::Policy(problem.clone()));
+        }
         if package.campaign.id != id {
             return Err(Refusal::Policy("campaign_id is not that of the package".into()));
         }
@@ -200,18 +212,23 @@ impl Control {
             port: channel.port().into(),
             plan_symbols: managed.package.plan_symbols,
             bytes_per_pass: managed.package.pass_bytes,
+            checking: managed.package.check != PlanCheck::Passed,
+            checked_percent: managed.package.check.percent(),
         };
         self.outputs.push_back(Output::Save(managed.saved_state(id)));
         Ok(reply)
     }
 
-    /// Puts a session on air from opens to closes.
+    /// Puts a session on air from opens to closes, once its plans are compared.
     ///
     /// # Errors
     ///
     /// [`Refusal`] that names the field.
     pub fn open(&mut self, now: Now, request: &OpenRequest) -> Result<AirStatus, Refusal> {
         let (id, managed) = self.managed(&request.campaign_id, request.tsi)?;
+        if let PlanCheck::Failed(problem) = &managed.package.check {
+            return Err(Refusal::Policy(problem.clone()));
+        }
         let (opens, closes) = (request.opens_utc, request.closes_utc);
         let window = checked_window(now, &managed.package.campaign, opens, closes)?;
         managed.session.opens = window.opens;
@@ -251,11 +268,21 @@ impl Control {
         Ok(StatusReply { sessions: vec![managed.status(now, id)] })
     }
 
+    /// Updates the comparison of a campaign's plans.
+    pub fn handle_check(&mut self, id: CampaignId, check: PlanCheck) {
+        let Some(managed) = self.sessions.get_mut(&id) else { return };
+        if check == PlanCheck::Passed && managed.package.check != PlanCheck::Passed {
+            managed.damaged_runs = 0;
+        }
+        managed.package.check = check;
+    }
+
     /// Updates the progress of a session on air.
     pub fn handle_progress(&mut self, now: Now, id: CampaignId, progress: SessionProgress) {
         let Some(managed) = self.sessions.get_mut(&id) else { return };
         managed.current = progress.sent;
         managed.symbol_index = progress.symbol_index;
+        managed.damaged_runs = managed.damaged_runs.max(progress.damaged_runs);
         let moved = managed.resume_point != progress.resume_point;
         managed.resume_point = progress.resume_point;
         if moved && now.mono.since(managed.saved_at) >= SAVE_INTERVAL {
@@ -324,6 +351,7 @@ impl ManagedSession {
             saved_at: Mono(0),
             earlier: Sent::default(),
             current: Sent::default(),
+            damaged_runs: 0,
         }
     }
 
@@ -373,7 +401,9 @@ impl ManagedSession {
     fn act(&mut self, now: Now, id: CampaignId, default: Rate) -> Option<Output> {
         let wanted = self.is_wanted(now);
         match self.tx {
-            TxState::Off { not_before } if wanted && now.mono >= not_before => {
+            TxState::Off { not_before }
+                if wanted && self.package.check == PlanCheck::Passed && now.mono >= not_before =>
+            {
                 self.tx = TxState::On;
                 self.saved_at = now.mono;
                 let rate = self.session.bits_per_second.and_then(Rate::new).unwrap_or(default);
@@ -397,6 +427,8 @@ impl ManagedSession {
         match position(now.utc, self.window()) {
             Position::Ahead => Some(self.session.opens),
             Position::Open => match self.tx {
+                // The end of the comparison is the next input.
+                TxState::Off { .. } if self.package.check != PlanCheck::Passed => None,
                 TxState::Off { not_before } => Some(now.utc + not_before.since(now.mono)),
                 TxState::On | TxState::Stopping => Some(self.session.closes),
             },
@@ -405,7 +437,19 @@ impl ManagedSession {
     }
 
     fn status(&self, now: Now, id: CampaignId) -> AirStatus {
+        let is_over = position(now.utc, self.window()) == Position::Passed;
+        let is_kept_off = self.tx != TxState::On && !is_over;
         let phase = match (self.session.desired, self.tx) {
+            (DesiredState::Prepared | DesiredState::Opened, _) if is_kept_off => {
+                match self.package.check {
+                    PlanCheck::Pending(_) => AirPhase::Checking,
+                    PlanCheck::Failed(_) => AirPhase::Damaged,
+                    PlanCheck::Passed if self.session.desired == DesiredState::Prepared => {
+                        AirPhase::Prepared
+                    }
+                    PlanCheck::Passed => AirPhase::Waiting,
+                }
+            }
             (_, TxState::On) => AirPhase::OnAir,
             (DesiredState::Prepared, _) => AirPhase::Prepared,
             (DesiredState::Stopped, _) => AirPhase::Stopped,
@@ -422,6 +466,21 @@ impl ManagedSession {
             passes: self.resume_point.passes,
             packets_sent: self.earlier.packets + self.current.packets,
             bytes_sent: self.earlier.octets + self.current.octets,
+            checked_percent: self.package.check.percent(),
+            damaged_runs: self.damaged_runs,
+            problem: self.problem(),
+        }
+    }
+
+    /// Returns the problem that a person has to solve, or nothing.
+    fn problem(&self) -> String {
+        match (&self.package.check, self.damaged_runs) {
+            (PlanCheck::Failed(problem), _) => problem.clone(),
+            (PlanCheck::Pending(_) | PlanCheck::Passed, 0) => String::new(),
+            (PlanCheck::Pending(_) | PlanCheck::Passed, runs) => format!(
+                "{runs} runs of 64 KiB of the plan have changed since it was compared with the \
+                 campaign; devices reject their symbols: copy the package again"
+            ),
         }
     }
 }

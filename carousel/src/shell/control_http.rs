@@ -135,10 +135,11 @@ async fn metrics(State(shared): State<SharedManager>) -> Response {
 fn exposition(reply: &StatusReply) -> String {
     let mut text = String::new();
     type Read = fn(&AirStatus) -> u64;
-    let families: [(&str, &str, Read); 4] = [
+    let families: [(&str, &str, Read); 5] = [
         ("carousel_packets_total", "counter", |session| session.packets_sent),
         ("carousel_bytes_total", "counter", |session| session.bytes_sent),
         ("carousel_passes_total", "counter", |session| session.passes),
+        ("carousel_damaged_runs", "gauge", |session| session.damaged_runs),
         ("carousel_on_air", "gauge", |session| u64::from(session.phase() == AirPhase::OnAir)),
     ];
     for (name, kind, value) in families {

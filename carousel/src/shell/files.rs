@@ -1,20 +1,24 @@
 //! Files: whole ones with limits, keys with modes, large ones by offset.
 
 use std::{
+    collections::BTreeSet,
     fs::{self, File, OpenOptions},
     io::{self, Read as _, Write as _},
     os::unix::fs::{FileExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
-use proto::crypto::{Digest, Hasher, PublicKey, SigningKey};
+use proto::crypto::{Digest, Hash16, Hasher, PublicKey, SigningKey, h16};
 use rustix::{fs::FallocateFlags, io::Errno};
 
 use crate::{
     error::{CliError, ExitCode},
     flute::session::Records,
     key_file,
-    plan::encode::{ReadAt, WriteAt},
+    plan::{
+        encode::{ReadAt, WriteAt},
+        runs::RUN_BYTES,
+    },
 };
 
 /// Octets of a key or token file at most.
@@ -123,6 +127,20 @@ pub fn replace(path: &Path, octets: &[u8]) -> Result<(), CliError> {
     let temporary = Temporary::create(path)?;
     temporary.file.write_all_at(octets, 0).map_err(|error| CliError::io(what(), error))?;
     temporary.persist()
+}
+
+/// Removes a file, if there is one.
+///
+/// # Errors
+///
+/// [`CliError`] that names the file.
+pub fn remove(path: &Path) -> Result<(), CliError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(CliError::io(path.display().to_string(), error))
+        }
+        Ok(()) | Err(_) => Ok(()),
+    }
 }
 
 /// Makes a directory and those above it.
@@ -312,7 +330,7 @@ pub fn for_each_chunk(
 /// Octets that the sender reads at once.
 const READ_AHEAD_BYTES: usize = 256 * 1024;
 
-/// Plan files, read ahead in sending order.
+/// Plan files, read ahead in sending order. Each run that is read is compared with its hash.
 #[derive(Debug)]
 pub struct PlanReader {
     files: Vec<ReadAhead>,
@@ -323,14 +341,30 @@ struct ReadAhead {
     file: File,
     start: u64,
     buffer: Vec<u8>,
+    /// Hashes of all runs; none when they are not known.
+    runs: Vec<Hash16>,
+    /// Runs that differ from their hash.
+    damaged: BTreeSet<usize>,
 }
 
 impl PlanReader {
-    /// Reads from the plan files of a session, in the order of its objects.
+    /// Reads from the plan files of a session, in the order of its objects, each with the hashes of
+    /// its runs; without hashes nothing is compared.
     #[must_use]
-    pub fn new(files: Vec<File>) -> Self {
-        let ahead = |file| ReadAhead { file, start: 0, buffer: Vec::new() };
+    pub fn new(files: Vec<(File, Vec<Hash16>)>) -> Self {
+        let ahead = |(file, runs)| {
+            let (buffer, damaged) = (Vec::new(), BTreeSet::new());
+            ReadAhead { file, start: 0, buffer, runs, damaged }
+        };
         Self { files: files.into_iter().map(ahead).collect() }
+    }
+
+    /// Returns the number of runs that differ from their hash. They are sent all the same: devices
+    /// reject each changed symbol, and the others of the run are good.
+    #[must_use]
+    pub fn damaged_runs(&self) -> u64 {
+        let count: usize = self.files.iter().map(|ahead| ahead.damaged.len()).sum();
+        u64::try_from(count).unwrap_or(u64::MAX)
     }
 }
 
@@ -354,10 +388,11 @@ impl ReadAhead {
 
     fn refill(&mut self, offset: u64) -> io::Result<()> {
         self.buffer.resize(READ_AHEAD_BYTES, 0);
-        self.start = offset;
+        self.start = offset - offset % RUN_BYTES;
+        let start = self.start;
         let mut filled = 0;
         while let Some(tail) = self.buffer.get_mut(filled..).filter(|tail| !tail.is_empty()) {
-            let position = offset + u64::try_from(filled).expect("at most 256 KiB");
+            let position = start + u64::try_from(filled).expect("at most 256 KiB");
             match std::os::unix::fs::FileExt::read_at(&self.file, tail, position) {
                 Ok(0) => break,
                 Ok(count) => filled += count,
@@ -366,7 +401,19 @@ impl ReadAhead {
             }
         }
         self.buffer.truncate(filled);
+        self.compare();
         Ok(())
+    }
+
+    /// Compares the runs in the buffer with their hashes.
+    fn compare(&mut self) {
+        let size = usize::try_from(RUN_BYTES).expect("64 KiB");
+        let first = usize::try_from(self.start / RUN_BYTES).unwrap_or(usize::MAX);
+        for (index, run) in (first..).zip(self.buffer.chunks(size)) {
+            if self.runs.get(index).is_some_and(|expected| h16(&[run]) != *expected) {
+                self.damaged.insert(index);
+            }
+        }
     }
 }
 
@@ -463,7 +510,7 @@ mod tests {
         let path = directory.path().join("plan");
         let content: Vec<u8> = (0..700_000_u32).map(|i| (i % 251).to_le_bytes()[0]).collect();
         replace(&path, &content).unwrap();
-        let mut reader = PlanReader::new(vec![File::open(&path).unwrap()]);
+        let mut reader = PlanReader::new(vec![(File::open(&path).unwrap(), Vec::new())]);
         for offset in [0, 1400, 262_000, 699_000, 5] {
             let mut record = [0; 1000];
             reader.read(0, offset, &mut record).unwrap();
@@ -472,5 +519,23 @@ mod tests {
         }
         assert!(reader.read(0, 699_001, &mut [0; 1000]).is_err());
         assert!(reader.read(1, 0, &mut [0; 1]).is_err());
+    }
+
+    #[test]
+    fn a_run_that_was_changed_after_it_was_hashed_is_counted_once() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("plan");
+        let mut content = vec![7; 700_000];
+        let size = usize::try_from(RUN_BYTES).unwrap();
+        let runs: Vec<_> = content.chunks(size).map(|run| h16(&[run])).collect();
+        content[3 * size] ^= 1;
+        replace(&path, &content).unwrap();
+        let mut reader = PlanReader::new(vec![(File::open(&path).unwrap(), runs)]);
+        let mut record = [0; 1000];
+        for _ in 0..2 {
+            reader.read(0, 0, &mut record).unwrap();
+            reader.read(0, 690_000, &mut record).unwrap();
+        }
+        assert_eq!(reader.damaged_runs(), 1);
     }
 }

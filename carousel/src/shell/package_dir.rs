@@ -4,17 +4,20 @@
 //! manifest.env  campaign.env      signed documents
 //! N.img                           image of component N
 //! N.plan  N.header                its plan, and the plan header alone for the operator
+//! N.runs                          hashes of the plan's runs, once it was compared with the campaign
 //! air.json                        session, resume point and window, saved over restarts
+//! air.json.damaged-M              a damaged one, set aside
 //! air.lock                        held while the package is on air
 //! ```
 
 use std::{
-    fs::File,
+    fs::{self, File},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
 use proto::{
-    crypto::{Digest, sha256},
+    crypto::{Digest, Hash16, sha256},
     ids::{CampaignId, ComponentId},
     time::Utc,
     trust::{
@@ -34,7 +37,13 @@ use crate::{
     error::{CliError, ExitCode},
     flute::session::AiredObject,
     package::documents,
-    plan::{encode::ReadAt as _, file, schedule::Schedule},
+    plan::{
+        check::{self, CheckJob},
+        encode::ReadAt as _,
+        file,
+        runs::{self, Fingerprint},
+        schedule::Schedule,
+    },
 };
 
 /// Octets of `air.json` at most.
@@ -110,6 +119,84 @@ pub struct OpenPackage {
     campaign_digest: Digest,
     objects: Vec<AiredObject>,
     files: Vec<File>,
+    directory: PathBuf,
+}
+
+/// The plan file of an object.
+#[derive(Debug)]
+pub struct PlanFile {
+    aired: AiredObject,
+    path: PathBuf,
+    runs_path: PathBuf,
+    file: File,
+}
+
+impl PlanFile {
+    /// Returns the hashes of its runs, if it was compared and has not changed since.
+    ///
+    /// # Errors
+    ///
+    /// [`CliError`] when the state of the file cannot be queried.
+    pub fn runs(&self) -> Result<Option<Vec<Hash16>>, CliError> {
+        let fingerprint = self.fingerprint()?;
+        let octets = files::read(&self.runs_path, runs::MAX_FILE_BYTES).unwrap_or_default();
+        Ok(runs::parse(&octets, &fingerprint, &self.aired.object.plan_root))
+    }
+
+    /// Returns the properties by which a change of the file is known.
+    ///
+    /// # Errors
+    ///
+    /// [`CliError`] when they cannot be queried.
+    pub fn fingerprint(&self) -> Result<Fingerprint, CliError> {
+        let metadata = self.file.metadata();
+        let metadata =
+            metadata.map_err(|error| CliError::io(self.path.display().to_string(), error))?;
+        let seconds = u64::try_from(metadata.mtime()).unwrap_or_default();
+        let nanoseconds = u64::try_from(metadata.mtime_nsec()).unwrap_or_default();
+        Ok(Fingerprint {
+            size: metadata.len(),
+            changed_ns: seconds.wrapping_mul(1_000_000_000).wrapping_add(nanoseconds),
+            inode: metadata.ino(),
+        })
+    }
+
+    /// Returns the octets of the file.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.aired.schedule.file_bytes()
+    }
+
+    /// Compares the file with the campaign and stores the hashes of its runs.
+    ///
+    /// # Errors
+    ///
+    /// [`CliError`] that names the file.
+    pub fn check(&self, progress: &dyn Fn(u64) -> check::Progress) -> Result<(), CliError> {
+        // A change during the comparison makes its result that of another file.
+        let fingerprint = self.fingerprint()?;
+        let runs = check::check_plan(&CheckJob {
+            schedule: self.aired.schedule,
+            object_key: self.aired.object.object_key,
+            plan_header: &self.aired.plan_header,
+            plan: &self.file,
+            progress,
+        });
+        let named =
+            |error| ExitCode::Refused.with_message(format!("{}: {error}", self.path.display()));
+        let runs = runs.map_err(named)?;
+        let octets = runs::emit(&fingerprint, &self.aired.object.plan_root, &runs);
+        files::replace(&self.runs_path, &octets)
+    }
+
+    /// Removes the hashes of its runs, so that it is compared anew.
+    ///
+    /// # Errors
+    ///
+    /// [`CliError`] that names the file.
+    pub fn forget_check(&self) -> Result<(), CliError> {
+        files::remove(&self.runs_path)
+    }
 }
 
 impl OpenPackage {
@@ -150,7 +237,8 @@ impl OpenPackage {
             objects.push(aired);
             files.push(file);
         }
-        Ok(Self { campaign, campaign_digest: sha256(&[&payload]), objects, files })
+        let (campaign_digest, directory) = (sha256(&[&payload]), directory.to_owned());
+        Ok(Self { campaign, campaign_digest, objects, files, directory })
     }
 
     /// Returns the campaign.
@@ -177,8 +265,30 @@ impl OpenPackage {
     ///
     /// [`CliError`] when no file handle can be opened.
     pub fn records(&self) -> Result<PlanReader, CliError> {
-        let again = self.files.iter().map(File::try_clone).collect::<Result<_, _>>();
-        again.map(PlanReader::new).map_err(|error| CliError::io("plan file", error))
+        let mut plans = Vec::new();
+        for plan in self.plans()? {
+            let runs = plan.runs()?.unwrap_or_default();
+            plans.push((plan.file, runs));
+        }
+        Ok(PlanReader::new(plans))
+    }
+
+    /// Returns the plan files, with what they are compared with.
+    ///
+    /// # Errors
+    ///
+    /// [`CliError`] when no file handle can be opened.
+    pub fn plans(&self) -> Result<Vec<PlanFile>, CliError> {
+        let all = self.objects.iter().zip(&self.files);
+        let plan = |(aired, file): (&AiredObject, &File)| {
+            let component = aired.object.component;
+            let path = component_path(&self.directory, component, "plan");
+            let runs_path = component_path(&self.directory, component, "runs");
+            let file = file.try_clone();
+            let file = file.map_err(|error| CliError::io(path.display().to_string(), error))?;
+            Ok(PlanFile { aired: aired.clone(), path, runs_path, file })
+        };
+        all.map(plan).collect()
     }
 
     /// Returns the data symbols of one pass.
@@ -253,22 +363,60 @@ pub fn lock(directory: &Path) -> Result<AirLock, CliError> {
 }
 
 /// Reads the saved state of a campaign; the state of another one, or of a later version, is not
-/// used.
+/// used. A damaged one is set aside: its session begins afresh, with another TSI.
 ///
 /// # Errors
 ///
-/// [`CliError`] when the file is there but damaged.
+/// [`CliError`] when the file cannot be read or set aside.
 pub fn read_saved(directory: &Path, campaign: CampaignId) -> Result<Option<SavedState>, CliError> {
     let path = saved_path(directory);
     if !files::exists(&path) {
         return Ok(None);
     }
     let octets = files::read(&path, MAX_SAVED_BYTES)?;
-    let saved: SavedState = serde_json::from_slice(&octets).map_err(|error| {
-        ExitCode::Configuration.with_message(format!("{}: {error}", path.display()))
-    })?;
+    let saved: SavedState = match serde_json::from_slice(&octets) {
+        Ok(saved) => saved,
+        Err(error) => {
+            let aside = set_aside(&path)?;
+            let (file, aside) = (path.display(), aside.display());
+            tracing::error!(%file, %error, kept_as = %aside, "damaged; the session begins afresh");
+            return Ok(None);
+        }
+    };
     Ok(Some(saved)
         .filter(|saved| saved.version == SavedState::VERSION && saved.campaign == campaign))
+}
+
+/// Damaged files that are kept of one name.
+const MAX_ASIDE: u32 = 100;
+
+/// Gives a damaged file another name; returns it.
+fn set_aside(path: &Path) -> Result<PathBuf, CliError> {
+    let name = |number: u32| {
+        let mut name = path.file_name().unwrap_or_default().to_owned();
+        name.push(format!(".damaged-{number}"));
+        path.with_file_name(name)
+    };
+    let aside = (1..MAX_ASIDE).map(name).find(|name| !files::exists(name));
+    let aside = aside.unwrap_or_else(|| name(MAX_ASIDE));
+    fs::rename(path, &aside).map_err(|error| CliError::io(path.display().to_string(), error))?;
+    Ok(aside)
+}
+
+/// Removes the temporary files that the image server left in a package directory when it was
+/// killed.
+///
+/// # Errors
+///
+/// [`CliError`] that names the file or the directory.
+pub fn remove_temporary(directory: &Path) -> Result<(), CliError> {
+    for name in files::names(directory)? {
+        // The others are those of commands, which may be at work.
+        if name == "air.json.new" || name.ends_with(".runs.new") {
+            files::remove(&directory.join(name))?;
+        }
+    }
+    Ok(())
 }
 
 /// Saves session, resume point and window.

@@ -67,6 +67,8 @@ pub struct PlanView {
     pub resume_point: ResumePoint,
     /// Index of the next data symbol.
     pub symbol_index: u64,
+    /// Runs of the plan that differ from what was compared with the campaign.
+    pub damaged_runs: u64,
 }
 
 impl Planned {
@@ -97,6 +99,7 @@ impl Source for Planned {
         PlanView {
             resume_point: self.session.resume_point(),
             symbol_index: self.session.symbol_index(),
+            damaged_runs: self.records.damaged_runs(),
         }
     }
 }

@@ -22,6 +22,7 @@ use super::{
     air::random_tsi,
     clock, files,
     package_dir::{self, AirLock, OpenPackage},
+    plan_checks::PlanChecks,
     sender::{OnAir, PlanView, Planned, Progress},
     udp::{self, SendOptions},
 };
@@ -30,9 +31,10 @@ use crate::{
         manager::{
             self, AirablePackage, Control, Defaults, Output, Refusal, SessionProgress, StartSession,
         },
+        plan_check::PlanCheck,
         resume_point::SavedState,
     },
-    error::CliError,
+    error::{CliError, ExitCode},
     flute::{pacing::Rate, session::SessionSetup},
     package::documents,
 };
@@ -118,6 +120,7 @@ pub struct SessionManager {
     on_air: BTreeMap<CampaignId, (OnAir, AirLock)>,
     /// Outputs that an operation made and that are still to be executed.
     pending: Vec<Output>,
+    checks: PlanChecks,
     data: PathBuf,
     root: Verified<Root>,
     send_options: SendOptions,
@@ -142,8 +145,8 @@ impl SessionManager {
         udp::check_local("interface", send_options.interface)?;
         udp::check_local("source", source)?;
         let control = Control::new(Defaults { source, rate });
-        let (on_air, pending) = (BTreeMap::new(), Vec::new());
-        let mut manager = Self { control, on_air, pending, data, root, send_options };
+        let (on_air, pending, checks) = (BTreeMap::new(), Vec::new(), PlanChecks::default());
+        let mut manager = Self { control, on_air, pending, checks, data, root, send_options };
         for name in files::names(&manager.data)? {
             let Ok(id) = name.parse::<CampaignId>() else { continue };
             if let Err(error) = manager.restore(id, now) {
@@ -159,11 +162,13 @@ impl SessionManager {
 
     fn restore(&mut self, id: CampaignId, now: Utc) -> Result<(), CliError> {
         let directory = self.directory(id);
+        package_dir::remove_temporary(&directory)?;
         if let Some(saved) =
             package_dir::read_saved(&directory, id)?.filter(|saved| saved.session.is_some())
         {
             let package = OpenPackage::open(&directory, Some(&self.root), now)?;
-            self.control.restore(airable(&package), saved);
+            let check = self.checks.check(id, &package)?;
+            self.control.restore(airable(&package, check), saved);
         }
         Ok(())
     }
@@ -187,7 +192,9 @@ impl SessionManager {
         let package = package.map_err(ControlError::Package)?;
         let earlier = package_dir::read_saved(&directory, id).map_err(ControlError::Package)?;
         let fresh = Tsi(random_tsi());
-        Ok(self.control.prepare(now, request, airable(&package), fresh, earlier)?)
+        self.observe(now);
+        let check = self.checks.check(id, &package).map_err(ControlError::Package)?;
+        Ok(self.control.prepare(now, request, airable(&package, check), fresh, earlier)?)
     }
 
     /// Opens a window.
@@ -278,7 +285,7 @@ impl SessionManager {
     }
 
     fn start(
-        &self,
+        &mut self,
         now: Utc,
         id: CampaignId,
         start: StartSession,
@@ -302,6 +309,13 @@ impl SessionManager {
             dscp,
         };
         let socket = udp::open(&channel)?;
+        let check = self.checks.check(id, &package)?;
+        if check != PlanCheck::Passed {
+            self.control.handle_check(id, check);
+            let text =
+                format!("{}: the plan has changed, it is compared again", directory.display());
+            return Err(ExitCode::Refused.with_message(text));
+        }
         let records = package.records()?;
         let setup = SessionSetup {
             tsi: start.tsi,
@@ -315,6 +329,9 @@ impl SessionManager {
 
     /// Updates the state by the progress of sessions on air, and ends those that are over.
     fn observe(&mut self, now: Now) {
+        for (id, check) in self.checks.poll() {
+            self.control.handle_check(id, check);
+        }
         for (id, (on_air, _)) in &self.on_air {
             self.control.handle_progress(now, *id, progress_of(on_air.progress()));
         }
@@ -330,6 +347,7 @@ impl SessionManager {
                     Ok(progress) => {
                         self.control.handle_progress(now, id, progress_of(progress));
                         let sent = progress.sent;
+                        self.compare_damaged(now.utc, id, progress.view.damaged_runs);
                         tracing::info!(campaign = %id, packets = sent.packets, bytes = sent.octets, "off the air");
                     }
                     Err(error) => tracing::error!(campaign = %id, %error, "off the air"),
@@ -337,6 +355,21 @@ impl SessionManager {
                 self.control.handle_ended(now, id);
             }
         }
+    }
+
+    /// Has a plan compared again that was found changed on air.
+    fn compare_damaged(&mut self, now: Utc, id: CampaignId, damaged_runs: u64) {
+        if damaged_runs == 0 {
+            return;
+        }
+        tracing::error!(campaign = %id, damaged_runs, "the plan has changed on the disk");
+        let package = OpenPackage::open(&self.directory(id), Some(&self.root), now);
+        let check = package.and_then(|package| {
+            self.checks.forget(&package)?;
+            self.checks.check(id, &package)
+        });
+        let check = check.unwrap_or_else(|error| PlanCheck::Failed(error.to_string()));
+        self.control.handle_check(id, check);
     }
 
     /// Takes all sessions off the air and saves their resume points, for a later run.
@@ -355,8 +388,9 @@ impl SessionManager {
     }
 }
 
-fn airable(package: &OpenPackage) -> AirablePackage {
+fn airable(package: &OpenPackage, check: PlanCheck) -> AirablePackage {
     AirablePackage {
+        check,
         campaign: package.campaign().clone(),
         plan_symbols: package.plan_symbols(),
         pass_bytes: package.pass_bytes(),
@@ -364,8 +398,9 @@ fn airable(package: &OpenPackage) -> AirablePackage {
 }
 
 fn progress_of(progress: Progress) -> SessionProgress {
-    let Progress { view: PlanView { resume_point, symbol_index }, sent, .. } = progress;
-    SessionProgress { resume_point, symbol_index, sent }
+    let Progress { view: PlanView { resume_point, symbol_index, damaged_runs }, sent, .. } =
+        progress;
+    SessionProgress { resume_point, symbol_index, sent, damaged_runs }
 }
 
 #[cfg(test)]

@@ -37,6 +37,12 @@ pub enum ControlError {
         /// Text of the response.
         text: String,
     },
+    /// It still compares the plan with the campaign; the call is repeated.
+    #[error("the image server compares the plan with the campaign: {percent} % are done")]
+    Checking {
+        /// Part that is done.
+        percent: u32,
+    },
     /// A response that does not parse.
     #[error("invalid response of the image server: {0}")]
     InvalidReply(String),
@@ -60,8 +66,12 @@ pub async fn prepare(campaign: &Campaign, window: Window) -> Result<PrepareReply
         bits_per_second: 0,
     };
     let response = call(&campaign.target, "prepare", request.encode_to_vec()).await?;
-    PrepareReply::decode(response.as_slice())
-        .map_err(|error| ControlError::InvalidReply(error.to_string()))
+    let reply = PrepareReply::decode(response.as_slice())
+        .map_err(|error| ControlError::InvalidReply(error.to_string()))?;
+    match reply.checking {
+        true => Err(ControlError::Checking { percent: reply.checked_percent }),
+        false => Ok(reply),
+    }
 }
 
 /// Schedules the image server to go on air in a window.

@@ -189,6 +189,7 @@ fn count<T>(
     let outcome = match &result {
         Ok(_) => "done",
         Err(ControlError::Unreachable { .. } | ControlError::Token(_)) => "unreachable",
+        Err(ControlError::Checking { .. }) => "checking",
         Err(ControlError::Refused { .. } | ControlError::InvalidReply(_)) => "refused",
     };
     shared.status.metrics.control_call(operation, outcome);

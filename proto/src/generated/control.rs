@@ -42,6 +42,12 @@ pub struct PrepareReply {
     /// UDP payload octets of one pass through the plan.
     #[prost(uint64, tag = "6")]
     pub bytes_per_pass: u64,
+    /// The plan is still compared with the signed campaign: ask again before devices are armed.
+    #[prost(bool, tag = "7")]
+    pub checking: bool,
+    /// Part of the plan that is compared, 0 to 100.
+    #[prost(uint32, tag = "8")]
+    pub checked_percent: u32,
 }
 /// Puts a prepared session on air from opens to closes, without further requests.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -107,6 +113,15 @@ pub struct AirStatus {
     /// UDP payload octets sent.
     #[prost(uint64, tag = "7")]
     pub bytes_sent: u64,
+    /// Part of the plan that is compared with the signed campaign, 0 to 100.
+    #[prost(uint32, tag = "8")]
+    pub checked_percent: u32,
+    /// Runs of 64 KiB of the plan that were found changed on air since it was compared.
+    #[prost(uint64, tag = "9")]
+    pub damaged_runs: u64,
+    /// Problem that a person has to solve, empty if there is none.
+    #[prost(string, tag = "10")]
+    pub problem: ::prost::alloc::string::String,
 }
 /// The life of a session at the image server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, ::prost::Enumeration)]
@@ -124,6 +139,10 @@ pub enum AirPhase {
     Stopped = 4,
     /// The window has passed.
     Closed = 5,
+    /// The plan is compared with the signed campaign; an open session goes on air afterwards.
+    Checking = 6,
+    /// The plan is not the signed one; the session does not go on air.
+    Damaged = 7,
 }
 impl AirPhase {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -138,6 +157,8 @@ impl AirPhase {
             Self::OnAir => "AIR_PHASE_ON_AIR",
             Self::Stopped => "AIR_PHASE_STOPPED",
             Self::Closed => "AIR_PHASE_CLOSED",
+            Self::Checking => "AIR_PHASE_CHECKING",
+            Self::Damaged => "AIR_PHASE_DAMAGED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -149,6 +170,8 @@ impl AirPhase {
             "AIR_PHASE_ON_AIR" => Some(Self::OnAir),
             "AIR_PHASE_STOPPED" => Some(Self::Stopped),
             "AIR_PHASE_CLOSED" => Some(Self::Closed),
+            "AIR_PHASE_CHECKING" => Some(Self::Checking),
+            "AIR_PHASE_DAMAGED" => Some(Self::Damaged),
             _ => None,
         }
     }

@@ -41,6 +41,8 @@ pub fn seeds() -> Vec<Vec<u8>> {
         port: prepare.port,
         plan_symbols: 1 << 20,
         bytes_per_pass: 1 << 30,
+        checking: true,
+        checked_percent: 37,
     };
     let campaign_id = || prepare.campaign_id.clone();
     let (opens_utc, closes_utc) = (prepare.opens_utc, prepare.closes_utc);
@@ -55,6 +57,9 @@ pub fn seeds() -> Vec<Vec<u8>> {
         passes: 3,
         packets_sent: 1 << 33,
         bytes_sent: 1 << 43,
+        checked_percent: 100,
+        damaged_runs: 1,
+        problem: "copy the package again".to_owned(),
     };
     let all = StatusReply { sessions: vec![status.clone(), AirStatus::default()] };
     vec![

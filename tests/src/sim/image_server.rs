@@ -6,6 +6,7 @@ use carousel::{
     control::manager::{
         AirablePackage, Control, Defaults, Output, Refusal, SessionProgress, campaign_id,
     },
+    control::plan_check::PlanCheck,
     control::resume_point::SavedState,
     flute::pacing::{Pacer, Rate},
     flute::session::{FluteSession, SessionSetup, Transmit},
@@ -105,6 +106,7 @@ impl ImageServer {
             campaign: self.package.issue(id)?.terms.clone(),
             plan_symbols: self.package.aired.schedule.shape().leaves(),
             pass_bytes: self.package.aired.schedule.pass_bytes(),
+            check: PlanCheck::Passed,
         })
     }
 
@@ -230,6 +232,7 @@ impl ImageServer {
             resume_point: on_air.session.resume_point(),
             symbol_index: on_air.session.symbol_index(),
             sent: on_air.session.sent(),
+            damaged_runs: 0,
         };
         match made {
             Ok(Transmit::Packet) => {

@@ -25,7 +25,7 @@ fn package() -> AirablePackage {
     let manifest = manifest(&sample);
     let object = object_of_plan(&manifest, ComponentId(0), &sample.header.emit()).unwrap();
     let campaign = campaign(&manifest.emit().unwrap(), object);
-    AirablePackage { campaign, plan_symbols: 160, pass_bytes: 20_000 }
+    AirablePackage { campaign, plan_symbols: 160, pass_bytes: 20_000, check: PlanCheck::Passed }
 }
 
 fn control() -> Control {
@@ -82,6 +82,7 @@ fn progress(segment: u32) -> SessionProgress {
         resume_point,
         symbol_index: 9,
         sent: Sent { packets: 5, octets: 50, symbols: 4 },
+        damaged_runs: 0,
     }
 }
 
@@ -240,4 +241,61 @@ fn operations_on_a_session_that_does_not_exist_are_refused() {
     assert!(matches!(control.stop(at(0), &wrong), Err(Refusal::Conflict(_))));
     control.handle_ended(at(0), CampaignId([1; 16]));
     control.handle_progress(at(0), CampaignId([1; 16]), progress(1));
+}
+
+#[test]
+fn an_open_session_goes_on_air_once_its_plan_is_compared() {
+    let mut control = control();
+    let pending = AirablePackage { check: PlanCheck::Pending(0), ..package() };
+    let reply = control.prepare(at(0), &request(), pending, Tsi(77), None).unwrap();
+    assert!(reply.checking);
+    assert_eq!(phase(&control, at(0)), AirPhase::Checking);
+    let status = open(&mut control, at(1), 10, 100).unwrap();
+    assert_eq!(status.phase(), AirPhase::Checking);
+    control.handle_check(CampaignId(ID), PlanCheck::Pending(40));
+    assert_eq!(drain(&mut control, at(20)), [Output::Idle]);
+    let status = control.status(at(20), &StatusRequest::default()).unwrap();
+    assert_eq!(
+        (status.sessions[0].phase(), status.sessions[0].checked_percent),
+        (AirPhase::Checking, 40)
+    );
+    control.handle_check(CampaignId(ID), PlanCheck::Passed);
+    assert!(matches!(drain(&mut control, at(20))[0], Output::Start(..)));
+    assert_eq!(phase(&control, at(20)), AirPhase::OnAir);
+    assert!(!control.prepare(at(20), &request(), package(), Tsi(77), None).unwrap().checking);
+}
+
+#[test]
+fn a_plan_that_is_not_the_signed_one_is_named_and_not_aired() {
+    let mut control = control();
+    prepare(&mut control, at(0), &request()).unwrap();
+    open(&mut control, at(0), 10, 100).unwrap();
+    control.handle_check(CampaignId(ID), PlanCheck::Failed("0.plan: changed".to_owned()));
+    assert_eq!(drain(&mut control, at(20)), [Output::Idle]);
+    let status = control.status(at(20), &StatusRequest::default()).unwrap();
+    let session = &status.sessions[0];
+    assert_eq!((session.phase(), session.problem.as_str()), (AirPhase::Damaged, "0.plan: changed"));
+    let refusal = Refusal::Policy("0.plan: changed".to_owned());
+    assert_eq!(open(&mut control, at(20), 10, 100), Err(refusal.clone()));
+    let failed = AirablePackage { check: PlanCheck::Failed("0.plan: changed".into()), ..package() };
+    let again = control.prepare(at(20), &request(), failed, Tsi(77), None);
+    assert_eq!(again, Err(refusal));
+}
+
+#[test]
+fn the_status_says_when_a_plan_changes_on_air() {
+    let mut control = control();
+    prepare(&mut control, at(0), &request()).unwrap();
+    open(&mut control, at(0), 0, 100).unwrap();
+    drain(&mut control, at(1));
+    let id = CampaignId(ID);
+    control.handle_progress(at(2), id, SessionProgress { damaged_runs: 3, ..progress(0) });
+    let session = control.status(at(2), &StatusRequest::default()).unwrap().sessions[0].clone();
+    assert_eq!((session.phase(), session.damaged_runs), (AirPhase::OnAir, 3));
+    assert!(session.problem.starts_with("3 runs of 64 KiB"), "{}", session.problem);
+    // A copy that was compared is sound again.
+    control.handle_check(id, PlanCheck::Pending(0));
+    control.handle_check(id, PlanCheck::Passed);
+    let session = control.status(at(3), &StatusRequest::default()).unwrap().sessions[0].clone();
+    assert_eq!((session.damaged_runs, session.problem.as_str()), (0, ""));
 }

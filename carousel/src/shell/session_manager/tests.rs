@@ -184,9 +184,9 @@ fn a_bridge_prepares_opens_and_stops_and_the_restart_goes_on() {
     let server = Server::start(directory.path());
     let reply: PrepareReply = server.call("prepare", &prepare).unwrap();
     assert_eq!((reply.source.as_str(), reply.plan_symbols), ("127.0.0.1", 160));
+    server.wait_for(AirPhase::Prepared);
     let again: PrepareReply = server.call("prepare", &prepare).unwrap();
-    assert_eq!(again, reply);
-    assert_eq!(server.phase(), AirPhase::Prepared);
+    assert_eq!(again, PrepareReply { checking: false, checked_percent: 100, ..reply.clone() });
     let PrepareRequest { campaign_id, opens_utc, closes_utc, .. } = prepare;
     let open =
         OpenRequest { campaign_id: campaign_id.clone(), tsi: reply.tsi, opens_utc, closes_utc };
@@ -284,10 +284,98 @@ fn an_order_that_cannot_be_kept_is_not_acknowledged() {
 #[test]
 fn a_damaged_earlier_session_does_not_keep_the_server_from_starting() {
     let directory = data();
-    fs::write(directory.path().join(ID.to_string()).join("air.json"), b"{").unwrap();
+    let package = directory.path().join(ID.to_string());
     fs::create_dir(directory.path().join("lost+found")).unwrap();
-    let manager = Mutex::new(open(directory.path()));
-    let now = clock::now();
-    let reply = manager.lock().unwrap().status(now, &StatusRequest::default()).unwrap();
-    assert!(reply.sessions.is_empty());
+    for number in 1..3 {
+        fs::write(package.join("air.json"), b"{").unwrap();
+        let manager = Mutex::new(open(directory.path()));
+        let now = clock::now();
+        let reply = manager.lock().unwrap().status(now, &StatusRequest::default()).unwrap();
+        assert!(reply.sessions.is_empty());
+        // The damaged file is kept, and the session begins afresh.
+        let aside = fs::read(package.join(format!("air.json.damaged-{number}"))).unwrap();
+        assert_eq!(aside, b"{");
+        assert!(!package.join("air.json").exists());
+    }
+    let server = Server::start(directory.path());
+    assert!(server.call::<PrepareReply>("prepare", &request(4000)).is_ok());
+}
+
+#[test]
+fn a_plan_is_compared_once_and_again_after_a_change() {
+    let directory = data();
+    let package = directory.path().join(ID.to_string());
+    let plan = fs::read(package.join("0.plan")).unwrap();
+    let server = Server::start(directory.path());
+    let reply: PrepareReply = server.call("prepare", &request(4000)).unwrap();
+    assert!(reply.checking, "the first answer does not wait for the comparison");
+    server.wait_for(AirPhase::Prepared);
+    drop(server);
+    // A restart relies on the comparison before it.
+    let server = Server::start(directory.path());
+    assert_eq!(server.phase(), AirPhase::Prepared);
+    drop(server);
+
+    let mut changed = plan.clone();
+    let last = changed.len() - 1;
+    changed[last] ^= 1;
+    fs::write(package.join("0.plan"), changed).unwrap();
+    let server = Server::start(directory.path());
+    server.wait_for(AirPhase::Damaged);
+    let (status, text) = server.call::<PrepareReply>("prepare", &request(4000)).unwrap_err();
+    assert!(status == 422 && text.contains("0.plan"), "{status} {text}");
+    fs::write(package.join("0.plan"), plan).unwrap();
+    assert!(server.call::<PrepareReply>("prepare", &request(4000)).unwrap().checking);
+    server.wait_for(AirPhase::Prepared);
+}
+
+#[test]
+fn the_status_says_when_a_plan_changes_under_a_session_on_air() {
+    let directory = data();
+    let package = directory.path().join(ID.to_string());
+    let server = Server::start(directory.path());
+    let prepare = request(4000);
+    let PrepareReply { tsi, .. } = server.call("prepare", &prepare).unwrap();
+    server.wait_for(AirPhase::Prepared);
+    let PrepareRequest { campaign_id, opens_utc, closes_utc, .. } = prepare;
+    let open = OpenRequest { campaign_id: campaign_id.clone(), tsi, opens_utc, closes_utc };
+    // The same size, time and inode: as when the medium fails.
+    let path = package.join("0.plan");
+    let before = fs::metadata(&path).unwrap().modified().unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, b"bad", 9000).unwrap();
+    file.set_modified(before).unwrap();
+    drop(file);
+    let _: StatusReply = server.call("open", &open).unwrap();
+    server.wait_for(AirPhase::OnAir);
+    let patience = clock::now().mono + Duration::from_secs(10);
+    let session = loop {
+        let reply: StatusReply = server.call("status", &StatusRequest::default()).unwrap();
+        if reply.sessions[0].damaged_runs > 0 || clock::now().mono > patience {
+            break reply.sessions[0].clone();
+        }
+        clock::sleep_until(clock::now().mono + Duration::from_millis(20));
+    };
+    assert_eq!((session.phase(), session.damaged_runs), (AirPhase::OnAir, 1));
+    assert!(session.problem.contains("copy the package again"), "{}", session.problem);
+    let _: StatusReply = server.call("stop", &StopRequest { campaign_id, tsi }).unwrap();
+    let refused = || server.call::<PrepareReply>("prepare", &request(4000)).is_err();
+    let patience = clock::now().mono + Duration::from_secs(10);
+    while !refused() {
+        assert!(clock::now().mono < patience, "a changed plan is prepared again");
+        clock::sleep_until(clock::now().mono + Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn temporary_files_of_a_killed_server_are_removed_at_the_start() {
+    let directory = data();
+    let package = directory.path().join(ID.to_string());
+    for name in ["air.json.new", "0.runs.new", "0.plan.new"] {
+        fs::write(package.join(name), b"x").unwrap();
+    }
+    drop(open(directory.path()));
+    let names = files::names(&package).unwrap();
+    let left: Vec<_> = names.iter().filter(|name| name.ends_with(".new")).collect();
+    assert_eq!(left, ["0.plan.new"], "a command may be writing the plan");
 }

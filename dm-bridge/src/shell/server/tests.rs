@@ -191,6 +191,11 @@ type Asked = Arc<Mutex<Vec<String>>>;
 
 /// An image server that accepts every call.
 async fn image_server() -> (String, Asked) {
+    image_server_that_compares(0).await
+}
+
+/// An image server whose first answers are that it still compares the plan, this many.
+async fn image_server_that_compares(comparing: usize) -> (String, Asked) {
     let asked = Asked::default();
     let note = |asked: &Asked, text: String| asked.lock().unwrap().push(text);
     let prepare = move |State(asked): State<Asked>, body: Bytes| async move {
@@ -203,6 +208,8 @@ async fn image_server() -> (String, Asked) {
             port: request.port,
             plan_symbols: 4,
             bytes_per_pass: 6_000,
+            checking: asked.lock().unwrap().len() <= comparing,
+            checked_percent: 50,
         };
         reply.encode_to_vec()
     };
@@ -284,6 +291,22 @@ async fn a_restarted_bridge_continues_and_counts_a_result_once() {
     assert_eq!(campaign.devices.get("armed"), Some(&1), "{campaign:?}");
     assert_eq!(campaign.state, "running");
     assert_eq!(*asked.lock().unwrap(), ["prepare", "open 77"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_plan_that_is_still_compared_arms_nobody_and_is_asked_for_again() {
+    let bridge = Bridge::start().await;
+    let (carousel, asked) = image_server_that_compares(2).await;
+    let mut device = bridge.enrol("LAB-0001").await;
+    let id = bridge.campaign(&carousel).await;
+    let named = |campaign: &CampaignBody| {
+        campaign.last_error.as_ref().is_some_and(|error| error.contains("50 % are done"))
+    };
+    bridge.wait_for(id, "compared", named);
+    device.run();
+    bridge.wait_for(id, "on air", |campaign| campaign.tsi == Some(77));
+    assert_eq!(*asked.lock().unwrap(), ["prepare", "prepare", "prepare", "open 77"]);
+    assert_eq!(bridge.show(id).last_error, None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
