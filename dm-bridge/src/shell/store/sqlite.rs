@@ -374,6 +374,33 @@ mod tests {
         assert!(log[1].follows(&log[0].seal));
     }
 
+    /// On some errors SQLite rolls a whole transaction back by itself, and `sqlx` counts it on.
+    #[tokio::test]
+    async fn a_transaction_that_the_database_has_rolled_back_itself_ends_no_writing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder.path().join("fleet.db")).await.unwrap();
+        let apply = async |names: &[&str]| {
+            let audit = Audit {
+                actor: crate::fleet::audit::Actor::Operator,
+                action: "test.change",
+                subject: String::new(),
+                detail: String::new(),
+            };
+            let changes = names.iter().map(|name| store_tests::device(name).into()).collect();
+            store.apply(Utc(1), audit, changes).await
+        };
+        let trigger = "CREATE TRIGGER rolls_back BEFORE INSERT ON device WHEN NEW.id = 'b' \
+            BEGIN SELECT RAISE(ROLLBACK, 'as if the disk were full'); END";
+        sqlx::raw_sql(trigger).execute(&store.pool).await.unwrap();
+        assert!(apply(&["a", "b", "c"]).await.is_err());
+        sqlx::raw_sql("DROP TRIGGER rolls_back").execute(&store.pool).await.unwrap();
+        apply(&["d"]).await.unwrap();
+        apply(&["b"]).await.unwrap();
+        let devices = store.devices().await.unwrap();
+        let names: Vec<_> = devices.iter().map(|device| device.id.as_str()).collect();
+        assert_eq!(names, ["b", "d"], "nothing of the failed change is there");
+    }
+
     #[tokio::test]
     async fn of_devices_that_change_together_only_the_stale_one_is_rejected() {
         let folder = tempfile::tempdir().unwrap();
