@@ -314,6 +314,22 @@ impl Headend {
         Ok(reply.sessions.into_iter().find(|session| session.campaign_id == campaign))
     }
 
+    /// Returns whether the management server has prepared the session, so that devices are armed with
+    /// it: the image server has compared the plan by then.
+    ///
+    /// # Errors
+    ///
+    /// When it does not answer.
+    pub async fn is_prepared(&self, package: &Package) -> anyhow::Result<bool> {
+        #[derive(Deserialize)]
+        struct Campaign {
+            tsi: Option<u64>,
+        }
+        let path = format!("campaigns/{}", package.documents.campaign);
+        let answer = self.api(&path, None).await?.context("the campaign is refused")?;
+        Ok(serde_json::from_str::<Campaign>(&answer)?.tsi.is_some())
+    }
+
     /// Reads the phases of the campaign's devices from the management server's API.
     ///
     /// # Errors

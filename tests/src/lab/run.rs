@@ -210,11 +210,11 @@ impl<'a> Run<'a> {
         Ok(())
     }
 
-    /// Waits until the image server has a session, so that devices can be armed with it.
+    /// Waits until the session is prepared, so that devices can be armed with it.
     async fn wait_for_session(&mut self) -> anyhow::Result<()> {
         for _ in 0..SESSION_STEPS {
             self.headend.check_running()?;
-            if self.headend.air(&self.package).await?.is_some() {
+            if self.headend.is_prepared(&self.package).await? {
                 return Ok(());
             }
             tokio::time::sleep(STEP).await;
