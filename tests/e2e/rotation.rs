@@ -166,7 +166,7 @@ fn key_id(file: &Path) -> String {
 /// A device that connects before there is a session is armed in its next DM session, an hour later.
 async fn until_on_air_is_prepared(headend: &Headend, package: &Package) {
     for _ in 0..STEPS {
-        if headend.air(package).await.unwrap().is_some() {
+        if headend.is_prepared(package).await.unwrap() {
             return;
         }
         tokio::time::sleep(STEP).await;

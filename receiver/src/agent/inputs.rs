@@ -129,8 +129,7 @@ pub(super) fn handle_storage(owners: &mut Owners, now: Now, completion: Completi
                 tracing::warn!(%error, "failed to remove files");
             }
         }
-        // The second is of unsigned files alone.
-        Completion::FileDone(_) | Completion::Discarded(..) => {}
+        Completion::FileDone(_) => {}
         Completion::Recovered(..)
         | Completion::Reserved(..)
         | Completion::OpenFailed(..)

@@ -368,7 +368,6 @@ impl Reception {
             | Completion::FileDone(_)
             | Completion::FileFailed(..)
             | Completion::OptionalFileWritten(_)
-            | Completion::Discarded(..)
             | Completion::ObjectsRemoved(_) => None,
         }
     }
@@ -397,9 +396,7 @@ impl Reception {
             | StorageCommand::WriteFile(..)
             | StorageCommand::WriteOptionalFile(..)
             | StorageCommand::RemoveFile(_)
-            | StorageCommand::Decode(_)
-            | StorageCommand::Reserve(..)
-            | StorageCommand::Discard(_) => {}
+            | StorageCommand::Decode(_) => {}
         }
     }
 

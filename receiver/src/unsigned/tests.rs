@@ -23,7 +23,6 @@ use proto::{
 
 use super::{
     entry::{MAX_GROWTH, beyond, content},
-    record::Record,
     *,
 };
 use crate::{
@@ -45,10 +44,6 @@ struct Bench {
     core: UnsignedReceiver,
     disk: Disk,
     complete: Vec<UnsignedFile>,
-    /// Time since the beginning.
-    elapsed: Duration,
-    /// Set while reservations fail.
-    is_full: bool,
 }
 
 #[derive(Default)]
@@ -57,7 +52,6 @@ struct Disk {
     parts: BTreeMap<String, Vec<u8>>,
     files: BTreeMap<String, Vec<u8>>,
     records: BTreeMap<String, Vec<u8>>,
-    layouts: BTreeMap<Hash16, ObjectLayout>,
 }
 
 impl Bench {
@@ -66,21 +60,12 @@ impl Bench {
     }
 
     fn on(disk: Disk) -> Self {
-        Self::with(Limits::default(), disk)
-    }
-
-    fn with(limits: Limits, disk: Disk) -> Self {
         let found = Found {
             records: disk.records.values().filter_map(|octets| Record::parse(octets)).collect(),
             files: disk.files.keys().cloned().collect(),
-            stored: disk.logs.keys().map(|(name, _)| name.clone()).collect(),
         };
-        let core = UnsignedReceiver::new(limits, Filter::default(), found);
-        Self { core, disk, complete: Vec::new(), elapsed: Duration::ZERO, is_full: false }
-    }
-
-    fn now(&self) -> Now {
-        Now { mono: now().mono + self.elapsed, ..now() }
+        let core = UnsignedReceiver::new(Limits::default(), Filter::default(), found);
+        Self { core, disk, complete: Vec::new() }
     }
 
     /// Restarts the core on the same disk.
@@ -93,14 +78,13 @@ impl Bench {
     }
 
     fn receive_from(&mut self, source: IpAddr, packet: &[u8]) {
-        let now = self.now();
-        self.core.handle_datagram(now, source, packet);
+        self.core.handle_datagram(now(), source, packet);
         self.settle();
     }
 
     fn sync(&mut self) {
-        let mono = self.now().mono + Duration::from_secs(5);
-        self.core.handle_timeout(Now { mono, ..self.now() });
+        let mono = now().mono + Duration::from_secs(5);
+        self.core.handle_timeout(Now { mono, ..now() });
         self.settle();
     }
 
@@ -108,22 +92,6 @@ impl Bench {
         while let Some(output) = self.core.poll_output() {
             match output {
                 Output::Open(layout) => self.open(&layout),
-                Output::Reserve(key, _) if self.is_full => {
-                    let error =
-                        StorageError::while_doing("reserve")(io::ErrorKind::StorageFull.into());
-                    self.core.handle_open_failed(self.now(), key, &error);
-                }
-                Output::Reserve(key, files) => {
-                    self.disk.reserve(key, files);
-                    self.core.handle_reserved(self.now(), key, files);
-                }
-                Output::DiscardObject(layout) => {
-                    let directory = layout.directory_name();
-                    self.disk.logs.retain(|(of, _), _| *of != directory);
-                    self.disk.parts.remove(&name(&layout));
-                    self.disk.layouts.remove(&layout.object_key());
-                    self.core.handle_discarded(self.now(), layout.object_key());
-                }
                 Output::Log(key, LogOutput::Write { file, offset, octets, .. }) => {
                     let name = self.disk.name_of(key);
                     let log = self.disk.logs.get_mut(&(name, file)).unwrap();
@@ -134,22 +102,17 @@ impl Bench {
                     panic!("an unsigned file has no tables")
                 }
                 Output::Log(key, LogOutput::Flush(ticket)) => {
-                    self.core.handle_flushed(self.now(), key, ticket);
+                    self.core.handle_flushed(now(), key, ticket);
                 }
                 Output::WriteRecord(name, octets) => {
                     self.disk.records.insert(name.clone(), octets);
-                    self.core.handle_recorded(self.now(), &name);
+                    self.core.handle_recorded(now(), &name);
                 }
                 Output::RemoveRecord(name) => drop(self.disk.records.remove(&name)),
                 Output::Decode(job) => {
                     let mut files = DiskFiles { disk: &mut self.disk, layout: job.layout.clone() };
                     let outcome = job.run(&mut files);
-                    self.core.handle_decoded(
-                        self.now(),
-                        job.layout.object_key(),
-                        job.sbn,
-                        &outcome,
-                    );
+                    self.core.handle_decoded(job.layout.object_key(), job.sbn, &outcome);
                 }
                 Output::VerifyFile(layout) => {
                     let name = name(&layout);
@@ -163,7 +126,7 @@ impl Bench {
                     } else {
                         Err(FinishProblem::WrongDigest)
                     };
-                    self.core.handle_finished(self.now(), layout.object_key(), outcome);
+                    self.core.handle_finished(layout.object_key(), outcome);
                 }
                 Output::RemoveObject(layout) => {
                     let directory = layout.directory_name();
@@ -175,17 +138,21 @@ impl Bench {
     }
 
     fn open(&mut self, layout: &ObjectLayout) {
+        let length = usize::try_from(layout.image_bytes()).unwrap();
         let image_made = !self.disk.parts.contains_key(&name(layout));
-        self.disk.parts.entry(name(layout)).or_default();
-        self.disk.layouts.insert(layout.object_key(), layout.clone());
+        self.disk.parts.entry(name(layout)).or_insert_with(|| vec![0; length]);
         let mut recovery = Recovery::new(layout);
         for file in 0..layout.files() {
-            let Some(log) = self.disk.logs.get(&(layout.directory_name(), file)) else { break };
+            let log = self.disk.logs.entry((layout.directory_name(), file)).or_insert_with(|| {
+                let mut log = layout.header(file);
+                log.resize(usize::try_from(layout.file_bytes(file)).unwrap(), 0);
+                log
+            });
             assert_eq!(recovery.header(file, &log[..4096]), HeaderCheck::Ours);
             recovery.slots(SlotAddress { file, index: 0 }, &log[4096..]);
         }
         let recovered = Recovered { image_made, ..recovery.finish() };
-        self.core.handle_recovered(self.now(), layout.object_key(), &recovered);
+        self.core.handle_recovered(now(), layout.object_key(), &recovered);
     }
 
     fn file(&self, name: &str) -> Option<&[u8]> {
@@ -196,29 +163,6 @@ impl Bench {
 impl Disk {
     fn name_of(&self, key: Hash16) -> String {
         key.to_string()[..16].to_owned()
-    }
-
-    fn reserve(&mut self, key: Hash16, files: u32) {
-        let layout = &self.layouts[&key];
-        for file in 0..files {
-            self.logs.entry((layout.directory_name(), file)).or_insert_with(|| {
-                // Nothing is written behind the first MiB of the large files of these tests.
-                let length = layout.file_bytes(file).min(1 << 20);
-                let mut log = vec![0; usize::try_from(length).unwrap()];
-                log[..ObjectLayout::HEADER_BYTES].copy_from_slice(&layout.header(file));
-                log
-            });
-        }
-    }
-
-    fn bytes(&self) -> u64 {
-        let files = self.parts.values().chain(self.files.values());
-        let logs = self.layouts.values().flat_map(|layout| {
-            let name = layout.directory_name();
-            let is_reserved = move |file: &u32| self.logs.contains_key(&(name.clone(), *file));
-            (0..layout.files()).filter(is_reserved).map(|file| layout.file_bytes(file))
-        });
-        files.map(|octets| octets.len() as u64).chain(logs).sum()
     }
 }
 
@@ -245,7 +189,6 @@ impl BlockFiles for DiskFiles<'_> {
     fn write_block(&mut self, place: BlockPlace, octets: &[u8]) -> io::Result<()> {
         let part = self.disk.parts.get_mut(&name(&self.layout)).unwrap();
         let at = usize::try_from(place.offset).unwrap();
-        part.resize(part.len().max(at + octets.len()), 0);
         part[at..at + octets.len()].copy_from_slice(octets);
         Ok(())
     }
@@ -730,6 +673,48 @@ fn names_from_the_network_stay_in_the_directory() {
     assert!(bench.disk.files.keys().all(|name| !name.contains('/') && !name.starts_with('.')));
 }
 
+#[test]
+fn a_file_beyond_the_limits_is_named_and_not_received() {
+    let mut bench = Bench::new();
+    let large = RaptorQParameters {
+        transfer_length: 9000 * 16,
+        symbol_size: 16,
+        source_blocks: 1,
+        sub_blocks: 1,
+        alignment: 4,
+    };
+    bench.receive(&SENT.fdt(Oti::RaptorQ(RaptorQOti::new(large).unwrap()), None));
+    let file = bench.core.files().next().unwrap();
+    assert_eq!(file.state, "failed");
+    assert!(file.problem.unwrap().contains("9000 symbols"));
+    assert!(bench.disk.logs.is_empty());
+}
+
+#[test]
+fn announced_sizes_cost_bounded_memory() {
+    let now = now();
+    let mut core = UnsignedReceiver::new(Limits::default(), Filter::default(), Found::default());
+    let announce = |core: &mut UnsignedReceiver, toi, oti| {
+        let sent = Sent { tsi: u64::try_from(toi).unwrap(), toi, ..SENT };
+        core.handle_datagram(now, SENDER.into(), &sent.fdt(Oti::NoCode(oti), None));
+    };
+    // One bit for each of 2^31 symbols would be 256 MiB.
+    announce(&mut core, 1, NoCodeOti::new(1 << 30, 1, 65_536).unwrap());
+    let file = core.files().next().unwrap();
+    assert!(file.problem.unwrap().contains("too many to index"));
+    assert_eq!(core.poll_output(), None);
+    // Each of these is fine alone: 64 octets for each of 65,536 blocks.
+    let blocks = NoCodeOti::new(65_536 * 8, 1, 8).unwrap();
+    (2..30).for_each(|toi| announce(&mut core, toi, blocks));
+    let mut opened = Vec::new();
+    while let Some(output) = core.poll_output() {
+        let Output::Open(layout) = output else { panic!("{output:?}") };
+        opened.push(layout.index_bytes());
+    }
+    assert_eq!(opened.len(), 3);
+    assert!(opened.iter().sum::<u64>() <= Limits::default().index_bytes);
+}
+
 // test: rfc5651 6.2, rfc5775 4.4
 #[test]
 fn no_datagram_harms_the_core() {
@@ -776,5 +761,3 @@ fn a_dissected_session_shows_missing_symbols() {
     dissector.handle_datagram(now().utc, SENDER.into(), &golden[6]);
     assert!(dissector.objects()[1].complete);
 }
-
-mod hostile;

@@ -305,6 +305,7 @@ async fn a_plan_that_is_still_compared_arms_nobody_and_is_asked_for_again() {
     bridge.wait_for(id, "compared", named);
     device.run();
     bridge.wait_for(id, "on air", |campaign| campaign.tsi == Some(77));
+    bridge.until(|| asked.lock().unwrap().len() == 4, "the session is opened").await;
     assert_eq!(*asked.lock().unwrap(), ["prepare", "prepare", "prepare", "open 77"]);
     assert_eq!(bridge.show(id).last_error, None);
 }

@@ -138,13 +138,6 @@ impl FdtStore {
         self.held.iter().filter(move |held| now < held.expires)
     }
 
-    /// Returns about how many octets of memory the tables take.
-    #[must_use]
-    pub fn bytes(&self) -> usize {
-        let held = self.held.iter().flat_map(|held| &held.instance.files).map(FileEntry::bytes);
-        held.chain(self.assemblies.values().map(Assembly::octets_taken)).sum()
-    }
-
     /// Returns the entry of an object in the newest instance that has one.
     #[must_use]
     pub fn entry(&self, now: Utc, toi: Toi) -> Option<&FileEntry> {
