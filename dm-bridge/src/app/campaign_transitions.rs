@@ -235,7 +235,10 @@ async fn expire(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{campaign::model::samples, fleet::memory::MemoryStore};
+    use crate::{
+        campaign::model::samples,
+        fleet::{memory::MemoryStore, store::PhaseCounts},
+    };
 
     const NOW: Utc = Utc::from_seconds(1_500);
 
@@ -263,6 +266,26 @@ mod tests {
 
     async fn phases(store: &MemoryStore, id: CampaignId) -> Vec<ArmingPhase> {
         store.campaign_attempts(id).await.unwrap().iter().map(|row| row.phase).collect()
+    }
+
+    #[tokio::test]
+    async fn a_settled_campaign_is_counted_once_and_any_other_each_time() {
+        let (store, id) = store(&[ArmingPhase::Confirmed]).await;
+        let counted = PhaseCounts::from([(ArmingPhase::Confirmed, 1)]);
+        let kept = PhaseCounts::from([(ArmingPhase::Confirmed, 9)]);
+        let again = async |change: fn(&mut CampaignView)| {
+            let [mut view] = <[_; 1]>::try_from(read_fleet(&store, &[]).await.unwrap()).unwrap();
+            assert_eq!(view.phase_counts, counted);
+            view.phase_counts.clone_from(&kept);
+            change(&mut view);
+            read_fleet(&store, &[view]).await.unwrap().remove(0).phase_counts
+        };
+        assert_eq!(again(|_| ()).await, counted, "it is running");
+        mark_closed(&store, NOW, id).await.unwrap();
+        assert_eq!(again(|_| ()).await, kept);
+        assert_eq!(again(|view| view.campaign.version += 1).await, counted, "its row is another");
+        let open = |view: &mut CampaignView| drop(view.phase_counts.insert(ArmingPhase::Armed, 1));
+        assert_eq!(again(open).await, counted, "an attempt may still change");
     }
 
     #[tokio::test]
