@@ -225,8 +225,14 @@ impl<'a> Sequential<'a> {
 
 #[cfg(test)]
 mod tests {
+    use std::{num::NonZeroUsize, sync::Mutex};
+
     use super::*;
-    use crate::plan::encode::tests::{Sample, sample};
+    use crate::plan::encode::{
+        PlanJob,
+        tests::{Sample, sample},
+        write_plan,
+    };
 
     fn check(sample: &Sample) -> Result<Vec<Hash16>, CheckError> {
         check_plan(&CheckJob {
@@ -258,6 +264,26 @@ mod tests {
         }
         sample.file.pop();
         assert!(matches!(check(&sample), Err(CheckError::Io(_))));
+    }
+
+    #[test]
+    fn other_symbols_with_tables_of_their_own_behind_the_signed_head_are_found() {
+        let mut sample = sample();
+        sample.image[0] ^= 1;
+        let plan = Mutex::new(Vec::new());
+        write_plan(&PlanJob {
+            schedule: sample.schedule,
+            object_key: sample.object.object_key,
+            image: &sample.image,
+            plan: &plan,
+            threads: NonZeroUsize::MIN,
+            progress: &|_| {},
+        })
+        .unwrap();
+        let head = usize::try_from(HEAD_BYTES).unwrap();
+        let other = plan.into_inner().unwrap();
+        sample.file.splice(head.., other[head..].iter().copied());
+        assert!(matches!(check(&sample), Err(CheckError::Damaged(_))));
     }
 
     #[test]

@@ -284,8 +284,10 @@ mod tests {
         mark_closed(&store, NOW, id).await.unwrap();
         assert_eq!(again(|_| ()).await, kept);
         assert_eq!(again(|view| view.campaign.version += 1).await, counted, "its row is another");
-        let open = |view: &mut CampaignView| drop(view.phase_counts.insert(ArmingPhase::Armed, 1));
-        assert_eq!(again(open).await, counted, "an attempt may still change");
+        let opened = |view: &mut CampaignView| {
+            view.phase_counts.insert(ArmingPhase::Armed, 1);
+        };
+        assert_eq!(again(opened).await, counted, "an attempt may still change");
     }
 
     #[tokio::test]

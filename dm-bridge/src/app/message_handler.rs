@@ -1,5 +1,6 @@
 //! One DM message in, one out: the device's row is loaded to authenticate it and the other rows to
-//! handle it; changes are stored before the reply is sent. Between messages, a bounded table has the sessions of all devices.
+//! handle it; changes are stored before the reply is sent. Between messages, a bounded table has the
+//! sessions of all devices.
 //!
 //! A slot is active from the admission of a message until a message leaves with no session open, so
 //! the limit holds also while many first messages are in flight. The state of a closed session is

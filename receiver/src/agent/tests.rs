@@ -168,6 +168,17 @@ fn config() -> Config {
     }
 }
 
+/// The result of an Exec whose URL is not one to follow.
+fn bad_url() -> FinalAlert {
+    FinalAlert {
+        correlator: None,
+        operation: Exec::Download,
+        result: ResultCode::BAD_URL,
+        campaign: None,
+        subject: None,
+    }
+}
+
 impl Device {
     fn new() -> Self {
         Self::with_user(crate::user::Settings::default())

@@ -245,6 +245,7 @@ fn count_proof(shared: &Shared, (network, id): Claimant<'_>, outcome: &MessageOu
             }
         }
         MessageOutcome::AuthFailed(_) | MessageOutcome::UnknownDevice(_) => {
+            tracing::debug!(?network, device = id.map(DeviceId::as_str), "proof refused");
             limiter(shared).record_failure(now, network, id);
         }
         MessageOutcome::Replay(_)

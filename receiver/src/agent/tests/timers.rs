@@ -13,14 +13,7 @@ fn reporting() -> Device {
     agent.session_ended(now, &SessionOutcome::Complete);
     let settings = ReportSettings { spread: SPREAD, ..ReportSettings::default() };
     agent.owners.dm.reports.begin(settings);
-    let alert = FinalAlert {
-        correlator: None,
-        operation: Exec::Download,
-        result: ResultCode::BAD_URL,
-        campaign: None,
-        subject: None,
-    };
-    agent.owners.dm.reports.schedule(now.utc, alert, &mut agent.owners.rng);
+    agent.owners.dm.reports.schedule(now.utc, bad_url(), &mut agent.owners.rng);
     agent.settle(now);
     device
 }

@@ -77,13 +77,7 @@ fn a_result_of_a_session_goes_with_the_next_one_and_an_unacknowledged_one_waits(
         let mut device = Device::new();
         let now = device.now;
         let agent = &mut device.agent;
-        let alert = FinalAlert {
-            correlator: None,
-            operation: Exec::Download,
-            result: ResultCode::BAD_URL,
-            campaign: None,
-            subject: None,
-        };
+        let alert = bad_url();
         if comes_up_before {
             agent.owners.refuse(now, alert.clone());
         }
