@@ -6,8 +6,10 @@
 //! | [`verify`] | verification of signed documents |
 //! | [`update_requests`] | the policy for devices that request an update |
 //! | [`reconcile`] | the next steps, as a pure function of stored state |
+//! | [`step_scheduler`] | the order in which they run: one at a time for each image server |
 
 pub mod model;
 pub mod reconcile;
+pub mod step_scheduler;
 pub mod update_requests;
 pub mod verify;

@@ -59,6 +59,21 @@ pub enum Step {
     ExpireSilent(CampaignId),
 }
 
+impl Step {
+    /// Returns its campaign.
+    #[must_use]
+    pub const fn campaign(self) -> CampaignId {
+        match self {
+            Self::Prepare(id)
+            | Self::Open(id)
+            | Self::Stop(id, _)
+            | Self::Close(id)
+            | Self::ExpirePending(id)
+            | Self::ExpireSilent(id) => id,
+        }
+    }
+}
+
 impl fmt::Display for Step {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -110,7 +125,9 @@ pub fn plan(policy: &ReconcilePolicy, fleet: &[CampaignView], now: Utc) -> Recon
     steps
 }
 
-fn due(policy: &ReconcilePolicy, view: &CampaignView, now: Utc) -> (Option<Step>, Option<Utc>) {
+/// Returns the step of a campaign that is due, and the time at which one becomes due by itself.
+#[must_use]
+pub fn due(policy: &ReconcilePolicy, view: &CampaignView, now: Utc) -> (Option<Step>, Option<Utc>) {
     match view.campaign.state {
         CampaignState::Created => (None, None),
         CampaignState::Running => due_while_running(view, now),

@@ -14,6 +14,8 @@ use crate::campaign::model::{BroadcastTarget, Campaign, Window};
 
 /// Time limit of a call.
 const TIMEOUT: Duration = Duration::from_secs(10);
+/// Time limit of the connection that a call begins with.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Size limit of a response, in octets.
 const MAX_RESPONSE_BYTES: u64 = 64 * 1024;
@@ -133,6 +135,7 @@ fn post(url: &str, token: &str, body: &[u8]) -> Result<(u16, Vec<u8>), ureq::Err
     // Proxy variables of the environment must not apply between the two servers.
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .timeout_global(Some(TIMEOUT))
+        .timeout_connect(Some(CONNECT_TIMEOUT))
         .http_status_as_error(false)
         .max_redirects(0)
         .proxy(None)

@@ -1,5 +1,6 @@
-//! Reconciles image servers with campaigns: loads the stored state, runs the steps that are due,
-//! and repeats. A wake-up only shortens the wait.
+//! Reconciles image servers with campaigns: loads the stored state, starts the steps that are due,
+//! and repeats. A wake-up or the end of a step only shortens the wait. Steps of different image
+//! servers run side by side, each after a look at the state of its campaign.
 
 use std::{
     collections::BTreeMap,
@@ -8,41 +9,36 @@ use std::{
     time::Duration,
 };
 
-use proto::{
-    ids::{CampaignId, Tsi},
-    time::Mono,
-};
-use tokio::sync::watch;
+use proto::ids::{CampaignId, Tsi};
+use tokio::{sync::watch, task::JoinSet};
 
 use super::{
     control_client::{self, ControlError},
     state::Shared,
 };
 use crate::{
-    app::{AppError, campaign_transitions, campaigns::find, message_handler::challenge_keys},
+    app::{AppError, campaign_transitions, message_handler::challenge_keys, status},
     campaign::{
-        model::CampaignState,
+        model::{Campaign, CampaignState},
         reconcile::{self, CampaignView, ReconcilePlan, Step},
+        step_scheduler::{StepOutcome, StepScheduler},
     },
 };
 
 /// Wait while nothing is due; the command line writes to the same store.
 const IDLE_WAIT: Duration = Duration::from_secs(1);
-/// Wait while a step is due.
-const BUSY_WAIT: Duration = Duration::from_millis(200);
-/// Wait after a completed step.
-const STEP_WAIT: Duration = Duration::from_millis(10);
+/// Shortest wait, when a clock or a back-off is about to make a step due.
+const SHORTEST_WAIT: Duration = Duration::from_millis(10);
 /// Time before which the key of the next day is made.
 const CHALLENGE_KEYS_AHEAD: Duration = Duration::from_secs(3_600);
-/// Longest wait before a failed step is retried.
-const LONGEST_BACK_OFF: Duration = Duration::from_secs(5);
 
 /// Runs until `stop` is set.
 pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
-    let mut back_off = BackOff::default();
+    let mut scheduler = StepScheduler::default();
+    let mut running = RunningSteps::default();
     while !*stop.borrow() {
         make_challenge_keys(&shared).await;
-        let wait = match reconcile_once(&shared, &mut back_off).await {
+        let wait = match start_steps(&shared, &mut scheduler, &mut running).await {
             Ok(wait) => wait,
             Err(error) => {
                 let error = &error as &dyn std::error::Error;
@@ -53,7 +49,45 @@ pub async fn run(shared: Arc<Shared>, mut stop: watch::Receiver<bool>) {
         tokio::select! {
             () = tokio::time::sleep(wait) => {}
             () = shared.wake.notified() => {}
+            (step, outcome) = running.next() => {
+                scheduler.handle_end(shared.clock.now().mono, step, outcome);
+            }
             changed = stop.changed() => if changed.is_err() { return },
+        }
+    }
+}
+
+/// Tasks of steps, each of which ends on its own.
+#[derive(Default)]
+struct RunningSteps {
+    tasks: JoinSet<StepOutcome>,
+    steps: BTreeMap<tokio::task::Id, Step>,
+}
+
+impl RunningSteps {
+    fn start(&mut self, shared: &Arc<Shared>, step: Step) {
+        let task = self.tasks.spawn(run_step(Arc::clone(shared), step));
+        self.steps.insert(task.id(), step);
+    }
+
+    /// Returns the next step that ends; waits while none runs.
+    ///
+    /// # Cancel safety
+    ///
+    /// No end is lost.
+    async fn next(&mut self) -> (Step, StepOutcome) {
+        loop {
+            let (id, outcome) = match self.tasks.join_next_with_id().await {
+                Some(Ok((id, outcome))) => (id, outcome),
+                Some(Err(error)) => {
+                    tracing::error!(%error, "step ended by an error of the program");
+                    (error.id(), StepOutcome::Failed)
+                }
+                None => std::future::pending().await,
+            };
+            if let Some(step) = self.steps.remove(&id) {
+                return (step, outcome);
+            }
         }
     }
 }
@@ -67,34 +101,23 @@ async fn make_challenge_keys(shared: &Shared) {
     }
 }
 
-/// Runs the steps that are due; returns the time to wait.
-async fn reconcile_once(shared: &Shared, back_off: &mut BackOff) -> Result<Duration, AppError> {
+/// Starts the steps that are due and may run; returns the time to wait.
+async fn start_steps(
+    shared: &Arc<Shared>,
+    scheduler: &mut StepScheduler,
+    running: &mut RunningSteps,
+) -> Result<Duration, AppError> {
     let now = shared.clock.now();
     let fleet = read_fleet(shared).await?;
     let ReconcilePlan { steps, next } = reconcile::plan(&shared.policy, &fleet, now.utc);
-    if steps.is_empty() {
-        let until = next.map_or(IDLE_WAIT, |next| next.since(now.utc));
-        return Ok(until.clamp(STEP_WAIT, IDLE_WAIT));
+    scheduler.handle_plan(&fleet, &steps);
+    while let Some(step) = scheduler.poll_step(now.mono) {
+        running.start(shared, step);
     }
-    let mut wait = BUSY_WAIT;
-    for step in steps {
-        let id = campaign_of(step);
-        if back_off.is_backing_off(id, shared.clock.now().mono) {
-            continue;
-        }
-        match run_step(shared, step).await {
-            Ok(()) => {
-                tracing::info!(%step, "step done");
-                back_off.clear(id);
-                wait = STEP_WAIT;
-            }
-            Err(problem) => {
-                back_off.failed(id, shared.clock.now().mono);
-                record_failure(shared, id, problem).await;
-            }
-        }
-    }
-    Ok(wait)
+    let due_again = scheduler.deadline().map(|at| at.since(now.mono));
+    let due = next.map(|next| next.since(now.utc));
+    let wait = [due_again, due].into_iter().flatten().min().unwrap_or(IDLE_WAIT);
+    Ok(wait.clamp(SHORTEST_WAIT, IDLE_WAIT))
 }
 
 /// Reads the campaigns, and keeps what was read for the metrics.
@@ -103,6 +126,16 @@ async fn read_fleet(shared: &Shared) -> Result<Arc<Vec<CampaignView>>, AppError>
     let fleet = Arc::new(campaign_transitions::read_fleet(&*shared.store, &before).await?);
     *shared.status.fleet.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&fleet);
     Ok(fleet)
+}
+
+async fn run_step(shared: Arc<Shared>, step: Step) -> StepOutcome {
+    match run_due_step(&shared, step).await {
+        Ok(()) => StepOutcome::Done,
+        Err(problem) => {
+            record_failure(&shared, step.campaign(), problem).await;
+            StepOutcome::Failed
+        }
+    }
 }
 
 async fn record_failure(shared: &Shared, id: CampaignId, problem: AppError) {
@@ -120,34 +153,30 @@ async fn record_failure(shared: &Shared, id: CampaignId, problem: AppError) {
     }
 }
 
-const fn campaign_of(step: Step) -> CampaignId {
-    match step {
-        Step::Prepare(id)
-        | Step::Open(id)
-        | Step::Stop(id, _)
-        | Step::Close(id)
-        | Step::ExpirePending(id)
-        | Step::ExpireSilent(id) => id,
-    }
-}
-
-async fn run_step(shared: &Shared, step: Step) -> Result<(), AppError> {
+/// Runs a step if it is still due: the plan may be older than the last change of its campaign.
+pub(super) async fn run_due_step(shared: &Shared, step: Step) -> Result<(), AppError> {
     let store = &*shared.store;
+    let view = status::campaign(store, step.campaign()).await?;
     let now = shared.clock.now().utc;
+    if reconcile::due(&shared.policy, &view, now).0 != Some(step) {
+        tracing::debug!(%step, "step no more due");
+        return Ok(());
+    }
     match step {
-        Step::Prepare(id) => prepare(shared, id).await,
-        Step::Open(id) => open(shared, id).await,
-        Step::Stop(id, then) => stop(shared, id, then).await,
+        Step::Prepare(_) => prepare(shared, &view.campaign).await,
+        Step::Open(_) => open(shared, &view.campaign).await,
+        Step::Stop(_, then) => stop(shared, &view.campaign, then).await,
         Step::Close(id) => campaign_transitions::mark_closed(store, now, id).await,
         Step::ExpirePending(id) => campaign_transitions::expire_pending(store, now, id).await,
         Step::ExpireSilent(id) => campaign_transitions::expire_silent(store, now, id).await,
-    }
+    }?;
+    tracing::info!(%step, "step done");
+    Ok(())
 }
 
-async fn prepare(shared: &Shared, id: CampaignId) -> Result<(), AppError> {
-    let campaign = find(&*shared.store, id).await?;
+async fn prepare(shared: &Shared, campaign: &Campaign) -> Result<(), AppError> {
     let Some(window) = campaign.window else { return Ok(()) };
-    let reply = count(shared, "prepare", control_client::prepare(&campaign, window).await)?;
+    let reply = count(shared, "prepare", control_client::prepare(campaign, window).await)?;
     let source: IpAddr = reply.source.parse().map_err(|_| {
         AppError::Network(format!("the image server answers the source {:?}", reply.source))
     })?;
@@ -159,26 +188,25 @@ async fn prepare(shared: &Shared, id: CampaignId) -> Result<(), AppError> {
     }
     let now = shared.clock.now().utc;
     let air = (source, Tsi(u64::from(reply.tsi)));
-    campaign_transitions::mark_prepared(&*shared.store, now, id, window.revision, air).await
+    let (store, id) = (&*shared.store, campaign.id);
+    campaign_transitions::mark_prepared(store, now, id, window.revision, air).await
 }
 
-async fn open(shared: &Shared, id: CampaignId) -> Result<(), AppError> {
-    let campaign = find(&*shared.store, id).await?;
+async fn open(shared: &Shared, campaign: &Campaign) -> Result<(), AppError> {
     let (Some(window), Some(air)) = (campaign.window, campaign.prepared) else { return Ok(()) };
-    count(shared, "open", control_client::open(&campaign, air.tsi, window).await)?;
-    campaign_transitions::mark_opened(&*shared.store, shared.clock.now().utc, id, window.revision)
-        .await
+    count(shared, "open", control_client::open(campaign, air.tsi, window).await)?;
+    let (now, id) = (shared.clock.now().utc, campaign.id);
+    campaign_transitions::mark_opened(&*shared.store, now, id, window.revision).await
 }
 
-async fn stop(shared: &Shared, id: CampaignId, then: CampaignState) -> Result<(), AppError> {
-    let campaign = find(&*shared.store, id).await?;
+async fn stop(shared: &Shared, campaign: &Campaign, then: CampaignState) -> Result<(), AppError> {
     let now = shared.clock.now().utc;
     // After the window the image server is off air by itself.
     let on_air = campaign.window.is_some_and(|window| now < window.closes);
     if let (Some(air), true) = (campaign.prepared, on_air) {
-        count(shared, "stop", control_client::stop(&campaign, air.tsi).await)?;
+        count(shared, "stop", control_client::stop(campaign, air.tsi).await)?;
     }
-    campaign_transitions::mark_stopped(&*shared.store, now, id, then).await
+    campaign_transitions::mark_stopped(&*shared.store, now, campaign.id, then).await
 }
 
 fn count<T>(
@@ -194,48 +222,4 @@ fn count<T>(
     };
     shared.status.metrics.control_call(operation, outcome);
     result.map_err(|error| AppError::Network(error.to_string()))
-}
-
-/// Campaigns whose last step failed: failures in a row, and the time of the next try.
-#[derive(Debug, Default)]
-struct BackOff(BTreeMap<CampaignId, (u32, Mono)>);
-
-impl BackOff {
-    fn is_backing_off(&self, id: CampaignId, now: Mono) -> bool {
-        self.0.get(&id).is_some_and(|(_, until)| now < *until)
-    }
-
-    fn failed(&mut self, id: CampaignId, now: Mono) {
-        let (failures, until) = self.0.entry(id).or_insert((0, now));
-        let wait = BUSY_WAIT.saturating_mul(1 << (*failures).min(10)).min(LONGEST_BACK_OFF);
-        *failures = failures.saturating_add(1);
-        *until = now + wait;
-    }
-
-    fn clear(&mut self, id: CampaignId) {
-        self.0.remove(&id);
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_failing_step_is_retried_with_a_bounded_back_off() {
-        let mut back_off = BackOff::default();
-        let id = CampaignId([1; 16]);
-        let mut now = Mono(0);
-        let mut waits = Vec::new();
-        for _ in 0..7 {
-            back_off.failed(id, now);
-            let (_, until) = back_off.0[&id];
-            waits.push(until.since(now).as_millis());
-            assert!(back_off.is_backing_off(id, now) && !back_off.is_backing_off(id, until));
-            now = until;
-        }
-        assert_eq!(waits, [200, 400, 800, 1_600, 3_200, 5_000, 5_000]);
-        back_off.clear(id);
-        assert!(!back_off.is_backing_off(id, now));
-    }
 }

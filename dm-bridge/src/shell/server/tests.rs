@@ -2,6 +2,7 @@
 
 mod device;
 mod download;
+mod image_servers;
 mod strangers;
 
 use std::{
@@ -98,13 +99,17 @@ impl Bridge {
     }
 
     async fn campaign_by(&self, carousel: &str, delivery: Delivery) -> CampaignId {
+        self.campaign_of(&current(Clock.now().utc), carousel, delivery).await
+    }
+
+    async fn campaign_of(&self, kit: &Kit, carousel: &str, delivery: Delivery) -> CampaignId {
         let store = self.store().await;
         let now = Clock.now().utc;
         let token_file = self.folder.path().join("carousel.token");
         std::fs::write(&token_file, "a-token-of-the-carousel\n").unwrap();
         test_log::collect_folder(self.folder.path());
         let order = CreateCampaign {
-            documents: current(now).documents(),
+            documents: kit.documents(),
             parameters: CampaignParameters {
                 target: BroadcastTarget {
                     carousel_url: carousel.to_owned(),
