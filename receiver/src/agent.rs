@@ -48,7 +48,7 @@ use self::{
     inputs::{
         after_storage, download_timeout, handle_components, handle_fetched,
         handle_install_notified, handle_installed, handle_reception_events, handle_storage,
-        handle_version, resume, window_timeout,
+        handle_version, installer_timeout, resume, window_timeout,
     },
     operations::{
         ask_for_consent, handle_prompt_event, reception_gate, reevaluate, resume_from,
@@ -154,6 +154,7 @@ impl Agent {
         window_timeout(&mut self.owners, now);
         self.poll_prompts(now);
         download_timeout(&mut self.owners, now);
+        installer_timeout(&mut self.owners, now);
         self.start_due_session(now);
         self.settle(now);
     }
@@ -496,7 +497,9 @@ impl Agent {
         let window = self.owners.reception.next_window_change(now.mono);
         let (question, download) =
             (self.owners.prompts.deadline(), self.owners.download.deadline());
-        let mono = [session.mono, window, question, download].into_iter().flatten().min();
+        let installer = self.owners.installer.deadline();
+        let mono = [session.mono, window, question, download, installer];
+        let mono = mono.into_iter().flatten().min();
         Timers { mono, report: session.report, read: now.utc }
     }
 

@@ -65,8 +65,12 @@ fn record(
     if apply(row) { Receipt::Recorded } else { Receipt::Duplicate }
 }
 
-/// Confirms or contradicts a reported success by the firmware version that was read back.
+/// Confirms or contradicts a reported success by the firmware version that was read back; an empty
+/// one is unknown to the device and decides nothing.
 pub fn confirm_version(row: &mut ArmingAttempt, campaign: &Campaign, firmware: &str, now: Utc) {
+    if firmware.is_empty() {
+        return;
+    }
     let agrees = firmware == campaign.terms.firmware_version;
     let phase = match row.phase {
         ArmingPhase::Reported if agrees => ArmingPhase::Confirmed,
@@ -222,15 +226,18 @@ mod tests {
 
     #[test]
     fn success_is_done_only_when_the_version_agrees() {
-        for (firmware, phase) in
-            [("2.0", ArmingPhase::Confirmed), ("1.0", ArmingPhase::VersionMismatch)]
-        {
+        for (firmware, phase) in [
+            ("2.0", ArmingPhase::Confirmed),
+            ("1.0", ArmingPhase::VersionMismatch),
+            ("", ArmingPhase::Reported),
+        ] {
             let mut rows = [row("one")];
             record_result(&mut rows, &alert(ResultCode::SUCCESS, Some("one")), Utc(2));
             assert_eq!(rows[0].phase, ArmingPhase::Reported);
             confirm_version(&mut rows[0], &samples::running(), firmware, Utc(3));
             assert_eq!(rows[0].phase, phase);
-            assert_eq!(rows[0].read_back.as_deref(), Some(firmware));
+            let known = Some(firmware).filter(|known| !known.is_empty());
+            assert_eq!(rows[0].read_back.as_deref(), known);
         }
     }
 

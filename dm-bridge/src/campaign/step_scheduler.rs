@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn stops_go_first_and_the_rest_in_the_order_of_the_plan() {
+    fn stops_go_first_and_the_others_in_the_order_of_the_plan() {
         let mut scheduler = StepScheduler::default();
         let one = &fleet([1, 1, 1]);
         scheduler.handle_plan(one, &[Step::Prepare(ID[0]), Step::Open(ID[1]), stop(ID[2])]);

@@ -41,6 +41,14 @@ pub(super) fn download_timeout(owners: &mut Owners, now: Now) {
     send_install_notification(owners, now);
 }
 
+/// Reads again what the installer did not print.
+pub(super) fn installer_timeout(owners: &mut Owners, now: Now) {
+    if owners.installer.begin_reread(now.mono) {
+        owners.effects.push(InstallerCall::ReadVersion);
+        list_components(owners);
+    }
+}
+
 /// Routes what the blocks have come to.
 pub(super) fn poll_reception(owners: &mut Owners, now: Now) {
     if let Some(event) = owners.reception.poll() {
@@ -300,15 +308,17 @@ pub(super) fn handle_install_notified(owners: &mut Owners, now: Now, arrived: bo
 /// Compares the installed version with the expected one; the installer's exit code is not
 /// trusted.
 pub(super) fn handle_version(owners: &mut Owners, now: Now, version: Option<String>) {
-    let is_first = owners.installer.record_version(version);
-    if is_first && owners.update.is_verified() {
+    let is_known = version.is_some();
+    let was_awaited = owners.installer.record_version(now.mono, version);
+    if was_awaited && owners.update.is_verified() {
         return after_verification(owners, now);
     }
+    let waits = owners.installer.is_running() || owners.installer.awaits_reboot();
     let is_firmware = owners.update.subject().is_none();
-    if owners.update.phase() != Phase::HandedOver
-        || owners.installer.awaits_reboot()
-        || !is_firmware
-    {
+    if owners.update.phase() != Phase::HandedOver || waits || !is_firmware {
+        return;
+    }
+    if !is_known && owners.installer.is_undecided() {
         return;
     }
     if owners.installer.has_expected_firmware() {
@@ -322,13 +332,17 @@ pub(super) fn handle_version(owners: &mut Owners, now: Now, version: Option<Stri
 /// Compares the installed components with the expected one; the installer's exit code is not
 /// trusted.
 pub(super) fn handle_components(owners: &mut Owners, now: Now, deployed: Option<Vec<Deployed>>) {
-    let is_first = owners.installer.record_components(deployed);
-    if is_first && owners.update.is_verified() {
+    let is_known = deployed.is_some();
+    let was_awaited = owners.installer.record_components(now.mono, deployed);
+    if was_awaited && owners.update.is_verified() {
         return after_verification(owners, now);
     }
     let waits = owners.installer.is_running() || owners.installer.awaits_reboot();
     let Some(subject) = owners.update.subject() else { return };
     if owners.update.phase() != Phase::HandedOver || waits {
+        return;
+    }
+    if !is_known && owners.installer.is_undecided() {
         return;
     }
     if owners.installer.has_done(subject) {

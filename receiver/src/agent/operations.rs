@@ -301,8 +301,8 @@ pub(super) fn install(owners: &mut Owners, now: Now) {
         return ask_for_consent(owners, now);
     }
     let Some(accepted) = owners.update.accepted() else { return };
-    // A pending answer from the start would be mistaken for one after the installation.
-    if !owners.installer.knows_what_is_installed() {
+    // A pending answer would be mistaken for one after the installation.
+    if !owners.installer.may_install() {
         return;
     }
     let manifest = &accepted.manifest;

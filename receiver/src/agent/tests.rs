@@ -37,6 +37,7 @@ use crate::{
 
 mod components;
 mod download;
+mod installer;
 mod offline;
 mod partial_package;
 mod policy;
@@ -94,6 +95,8 @@ struct Device {
     now: Now,
     installed: Vec<Vec<u8>>,
     version: String,
+    /// Set while the installer does not print the version.
+    is_silent: bool,
     joined: Vec<TuneIn>,
     posts: usize,
     /// The last DM message, while a server is reachable.
@@ -197,6 +200,7 @@ impl Device {
             now: at(1_500),
             installed: Vec::new(),
             version: "1.0".to_owned(),
+            is_silent: false,
             joined: Vec::new(),
             posts: 0,
             talks: false,

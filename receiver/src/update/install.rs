@@ -1,11 +1,20 @@
 //! The installer, as the agent knows it: what is installed, and the hand-off in progress.
 
-use proto::ids::PackageId;
+use std::time::Duration;
+
+use proto::{ids::PackageId, time::Mono};
 
 use crate::{
     components::{ComponentTarget, Deployed, InventoryAccess},
     store::journal_state::JournalState,
 };
+
+/// Wait before what the installer did not print is read again; it doubles with each failure.
+const FIRST_REREAD: Duration = Duration::from_secs(10);
+/// Longest wait before it is read again.
+const LONGEST_REREAD: Duration = Duration::from_secs(3_600);
+/// Failures in a row after which an installation whose version is not printed has failed.
+const MAX_FAILURES_AFTER_HAND_OFF: u32 = 5;
 
 /// The installed firmware and components by the installer's answers, and the hand-off.
 #[derive(Debug)]
@@ -20,10 +29,21 @@ pub(crate) struct Installer {
     deployed: Option<Vec<Deployed>>,
     /// Set once the installer has listed them in this run.
     has_listed: bool,
+    rereads: Rereads,
     /// The version that the installer must print.
     expected_version: Option<String>,
     /// The boot in which the installer requested a reboot.
     reboot_requested_in_boot: Option<String>,
+}
+
+/// Further reads of what the installer did not print.
+#[derive(Debug, Default)]
+struct Rereads {
+    /// Failures in a row.
+    failures: u32,
+    due: Option<Mono>,
+    /// Further reads without an answer yet.
+    outstanding: u32,
 }
 
 impl Installer {
@@ -40,6 +60,7 @@ impl Installer {
             firmware_version: None,
             deployed: None,
             has_listed: false,
+            rereads: Rereads::default(),
             expected_version: state.expected_version.clone(),
             reboot_requested_in_boot: state.reboot_requested_in_boot.clone(),
         }
@@ -61,8 +82,13 @@ impl Installer {
         self.access
     }
 
-    /// Returns whether the installer has answered the requests of the start: a pending answer would
-    /// be mistaken for one after an installation.
+    /// Returns whether no answer of the installer is pending: it would be mistaken for one after an
+    /// installation.
+    pub(crate) fn may_install(&self) -> bool {
+        self.knows_what_is_installed() && self.rereads.outstanding == 0
+    }
+
+    /// Returns whether the installer has answered the requests of the start.
     pub(crate) fn knows_what_is_installed(&self) -> bool {
         let has_listed = self.has_listed || self.access == InventoryAccess::Absent;
         has_listed && self.firmware_version.is_some()
@@ -92,6 +118,7 @@ impl Installer {
     /// Records that the installer runs; `expected` is the version that it must print afterwards.
     pub(crate) fn start(&mut self, expected: Option<String>) {
         self.is_running = true;
+        self.rereads.failures = 0;
         self.expected_version = expected;
     }
 
@@ -112,15 +139,61 @@ impl Installer {
         self.reboot_requested_in_boot = None;
     }
 
-    /// Records the installed version; returns whether it is the first of this run.
-    pub(crate) fn record_version(&mut self, version: Option<String>) -> bool {
-        self.firmware_version.replace(version.unwrap_or_default()).is_none()
+    /// Records the installed version; returns whether an installation had to wait for the answer.
+    pub(crate) fn record_version(&mut self, now: Mono, version: Option<String>) -> bool {
+        let waited = !self.may_install();
+        let is_known = version.is_some();
+        self.firmware_version = Some(version.unwrap_or_default());
+        self.handle_answer(now, is_known);
+        waited && self.may_install()
     }
 
-    /// Records the list of components; returns whether it is the first of this run.
-    pub(crate) fn record_components(&mut self, deployed: Option<Vec<Deployed>>) -> bool {
+    /// Records the list of components; returns whether an installation had to wait for the answer.
+    pub(crate) fn record_components(&mut self, now: Mono, deployed: Option<Vec<Deployed>>) -> bool {
+        let waited = !self.may_install();
+        let is_known = deployed.is_some();
         self.deployed = deployed;
-        !std::mem::replace(&mut self.has_listed, true)
+        self.has_listed = true;
+        self.handle_answer(now, is_known);
+        waited && self.may_install()
+    }
+
+    fn handle_answer(&mut self, now: Mono, is_known: bool) {
+        self.rereads.outstanding = self.rereads.outstanding.saturating_sub(1);
+        if !is_known {
+            let doubled = FIRST_REREAD.saturating_mul(1 << self.rereads.failures.min(10));
+            self.rereads.failures = self.rereads.failures.saturating_add(1);
+            self.rereads.due = Some(now + doubled.min(LONGEST_REREAD));
+        } else if self.knows_all() {
+            self.rereads = Rereads { outstanding: self.rereads.outstanding, ..Rereads::default() };
+        }
+    }
+
+    fn knows_all(&self) -> bool {
+        let knows_version = self.firmware_version.as_ref().is_some_and(|known| !known.is_empty());
+        knows_version && (self.access == InventoryAccess::Absent || self.deployed.is_some())
+    }
+
+    /// Returns the time at which what the installer did not print is read again.
+    pub(crate) fn deadline(&self) -> Option<Mono> {
+        self.rereads.due.filter(|_| !self.is_running)
+    }
+
+    /// Begins to read again if that is due; returns whether it is.
+    pub(crate) fn begin_reread(&mut self, now: Mono) -> bool {
+        let is_due = self.deadline().is_some_and(|due| due <= now);
+        if is_due {
+            let reads = if self.access == InventoryAccess::Absent { 1 } else { 2 };
+            self.rereads.due = None;
+            self.rereads.outstanding += reads;
+        }
+        is_due
+    }
+
+    /// Returns whether what is installed after a hand-off is unknown and will be read again.
+    pub(crate) const fn is_undecided(&self) -> bool {
+        let failures = self.rereads.failures;
+        0 < failures && failures < MAX_FAILURES_AFTER_HAND_OFF
     }
 
     /// Returns whether the answers of this boot are those before the installation.

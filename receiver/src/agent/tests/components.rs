@@ -98,7 +98,8 @@ impl Device {
     pub(super) fn perform_call(&mut self, call: InstallerCall) {
         match call {
             InstallerCall::ReadVersion => {
-                let answer = InstallerAnswer::Version(Some(self.version.clone()));
+                let version = Some(self.version.clone()).filter(|_| !self.is_silent);
+                let answer = InstallerAnswer::Version(version);
                 self.agent.handle_installer(self.now, answer);
             }
             InstallerCall::Install(_, request) => {
