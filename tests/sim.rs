@@ -9,10 +9,10 @@
 use std::path::Path;
 
 use fumocast_tests::sim::{
-    command::survey,
+    command::{Summary, survey, survey_superseding},
     disk::SimDisk,
     injected_bugs::InjectedBug,
-    scenario::Scenario,
+    scenario::{FIRST_SEED_WITH_HANGING_PEERS, Scenario},
     simulation::{self, Outcome},
     trace::Recording,
 };
@@ -20,6 +20,10 @@ use receiver::shell::data_dir::DataDir;
 
 /// Seeds of each run of the tests.
 const SEEDS: u64 = 1_000;
+/// Seeds of worlds in which image servers, gateways and installers hang.
+const SEEDS_WITH_HANGING_PEERS: u64 = 300;
+/// Seeds whose worlds are superseded at every step of their devices.
+const SEEDS_OF_SUPERSEDING: (u64, u64) = (2, 1);
 /// Seeds among which every injected bug must be found.
 const SEEDS_FOR_A_BUG: u64 = 60;
 
@@ -31,6 +35,24 @@ fn run(seed: u64) -> Outcome {
 fn a_thousand_worlds_keep_every_promise() {
     let summary = survey((1, SEEDS), 2, None, &|_| ());
     assert_eq!(summary.worlds, SEEDS);
+    assert_none_fails(&summary);
+}
+
+#[test]
+fn worlds_whose_image_servers_gateways_and_installers_hang_keep_every_promise() {
+    let seeds = (FIRST_SEED_WITH_HANGING_PEERS, SEEDS_WITH_HANGING_PEERS);
+    assert_none_fails(&survey(seeds, 2, None, &|_| ()));
+}
+
+#[test]
+fn a_campaign_may_supersede_another_at_every_step_of_a_device() {
+    let summary = survey_superseding(SEEDS_OF_SUPERSEDING, 2, None, &|_| ());
+    println!("{} worlds, {} events", summary.worlds, summary.events);
+    assert!(summary.worlds > 100, "{} steps", summary.worlds);
+    assert_none_fails(&summary);
+}
+
+fn assert_none_fails(summary: &Summary) {
     let failing: Vec<_> = summary.failing.iter().map(|it| format!("{it:#?}")).collect();
     assert!(failing.is_empty(), "{}", failing.join("\n"));
 }

@@ -1,24 +1,17 @@
 //! The management server: the real DM core and operations on the fleet in memory.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    future::Future,
-    net::IpAddr,
-    pin::pin,
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use dm_bridge::{
     app::{
-        AppError, PlainHttp, campaign_transitions,
+        AppError, PlainHttp,
         campaigns::{self, CreateCampaign, Selection},
         devices::{self, Enrolment, FreshSecrets},
         message_handler::DeviceSession,
     },
     campaign::{
-        model::{BroadcastTarget, CampaignParameters, CampaignState, Delivery, Window},
-        reconcile::{ReconcilePlan, ReconcilePolicy, Step},
+        model::{BroadcastTarget, CampaignParameters, Delivery},
+        reconcile::Step,
         update_requests::UpdateRequestPolicy,
         verify::Documents,
     },
@@ -32,11 +25,12 @@ use dm_bridge::{
         memory::MemoryStore,
         store::FleetStore as _,
     },
+    notification::retry::NotificationAttempt,
 };
 use proto::{
-    control::{OpenRequest, PrepareRequest, StopRequest},
     dm::{
         nodes::{broadcast, fumo},
+        notification::UserMode,
         syncml::{self, Command, CommandId, Data, Item, Manage},
         xml,
     },
@@ -48,19 +42,16 @@ use proto::{
 use receiver::dm::client::TransportError;
 
 use super::{
-    account::{NONCE, URL, secret},
+    account::{NONCE, SERVER_SECRET, URL, secret},
     device::Device,
     fault::At,
     image_server::ImageServer,
     injected_bugs::InjectedBug,
-    package::{BEGIN, Follows, Issue, Package, SOURCES},
+    package::{BEGIN, Follows, GROUP, Issue, PORT, Package, SOURCES},
+    ready::now,
+    reconciler::{Reconciled, Reconciler},
 };
 use crate::lab::rng::SeededRng;
-
-/// The channel.
-pub const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(232, 1, 2, 3));
-/// Its port.
-pub const PORT: u16 = 3400;
 
 /// Setup of the management server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,7 +81,7 @@ pub struct Bridge {
     conversations: BTreeMap<DeviceId, DeviceSession>,
     rng: SeededRng,
     bug: Option<InjectedBug>,
-    policy: ReconcilePolicy,
+    reconciler: Reconciler,
     /// Messages of each device, for replay.
     recorded: Vec<(usize, super::queue::Message)>,
     /// The result of each attempt: it never changes.
@@ -98,25 +89,9 @@ pub struct Bridge {
     /// The campaign that brings the image: the last one.
     current: CampaignId,
     plain: Plain,
-    /// The windows that further image servers are open in, and their sessions, by campaign.
-    further: BTreeMap<CampaignId, Vec<(TuneIn, Window)>>,
-    /// The sessions of image servers, by campaign.
-    sessions: BTreeMap<(usize, CampaignId), u32>,
     /// The last answer to each device.
     said: BTreeMap<usize, Vec<u8>>,
     breaches: Vec<String>,
-}
-
-/// Runs what never waits.
-fn now<T>(future: impl Future<Output = T>) -> T {
-    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => value,
-        Poll::Pending => unreachable!("a fleet in memory answers at once"),
-    }
-}
-
-fn utc(at: At) -> Utc {
-    Utc(BEGIN.0 + at.0)
 }
 
 impl Bridge {
@@ -149,7 +124,7 @@ impl Bridge {
             let secrets = FreshSecrets {
                 password: secret(device.machine.number),
                 nonce: NONCE,
-                server_password: [33; 32],
+                server_password: SERVER_SECRET,
                 server_nonce: NONCE,
             };
             let printed = now(devices::enrol(&store, BEGIN, enrolment, secrets))?;
@@ -163,13 +138,11 @@ impl Bridge {
             conversations: BTreeMap::new(),
             rng,
             bug,
-            policy: ReconcilePolicy { silence_timeout: Duration::from_secs(6 * 3600) },
+            reconciler: Reconciler::default(),
             recorded: Vec::new(),
             results: BTreeMap::new(),
             current: package.first().terms.id,
             plain: Plain { setup, addressed },
-            further: BTreeMap::new(),
-            sessions: BTreeMap::new(),
             said: BTreeMap::new(),
             breaches: Vec::new(),
         };
@@ -211,7 +184,7 @@ impl Bridge {
             report_spread_seconds: Some(setup.report_spread),
         };
         let rng = &mut draw(&mut self.rng);
-        self.current = now(campaigns::create(&self.store, utc(at), order, rng))?;
+        self.current = now(campaigns::create(&self.store, at.utc(), order, rng))?;
         Ok(())
     }
 
@@ -221,12 +194,13 @@ impl Bridge {
     ///
     /// When it does not run.
     pub fn disarm(&mut self, at: At) -> Result<(), AppError> {
-        now(campaigns::stop(&self.store, utc(at), self.current))
+        now(campaigns::stop(&self.store, at.utc(), self.current))
     }
 
     /// Drops the state that is in the process alone.
     pub fn restart(&mut self) {
         self.conversations.clear();
+        self.reconciler.restart();
     }
 
     /// Removes and returns the breaches since the last call.
@@ -236,9 +210,9 @@ impl Bridge {
 
     /// Opens a window; does nothing when no device needs one.
     pub fn open_window(&mut self, at: At, opens: At, closes: At) -> Result<(), AppError> {
-        let window = (whole(utc(opens)), whole(utc(closes)));
+        let window = (whole(opens.utc()), whole(closes.utc()));
         let rng = &mut draw(&mut self.rng);
-        now(campaigns::start(&self.store, utc(at), self.current, window, rng)).map(drop)
+        now(campaigns::start(&self.store, at.utc(), self.current, window, rng)).map(drop)
     }
 
     /// Answers a DM message.
@@ -256,7 +230,7 @@ impl Bridge {
         let conversation = self.conversations.entry(id.clone()).or_default();
         let answer = now(conversation.handle(
             &self.store,
-            (utc(at), limits),
+            (at.utc(), limits),
             &id,
             InboundMessage {
                 bytes: &message.body,
@@ -300,7 +274,7 @@ impl Bridge {
         let mut items = message.commands.iter().flat_map(written);
         let url = items.find(|item| item.target_uri().is_some_and(|uri| uri.ends_with(&node)))?;
         let first: TuneIn = url.data_text()?.parse().ok()?;
-        let further = self.further.get(&first.campaign).filter(|further| !further.is_empty())?;
+        let further = self.reconciler.further(first.campaign)?;
         let lines = further.iter().map(|(tune_in, window)| {
             format!("{tune_in} {} {}", window.opens.seconds(), window.closes.seconds())
         });
@@ -376,6 +350,17 @@ impl Bridge {
         }
     }
 
+    /// Returns the time of a device's last message.
+    pub fn last_seen(&self, number: usize) -> Option<Utc> {
+        now(devices::show(&self.store, &Device::id(number))).ok()?.last_seen
+    }
+
+    /// Returns the notification of a device.
+    pub fn notification(&self, number: usize, session_id: u16) -> Option<NotificationAttempt> {
+        let (id, mode) = (Device::id(number), UserMode::Background);
+        now(devices::build_notification(&self.store, &id, mode, session_id)).ok()
+    }
+
     /// Returns all attempts for a device.
     pub fn attempts(&self, id: &DeviceId) -> Vec<ArmingAttempt> {
         now(self.store.device_attempts(id)).unwrap_or_default()
@@ -429,7 +414,7 @@ impl Bridge {
                 subject: String::new(),
                 detail: String::new(),
             };
-            now(self.store.apply(utc(at), audit, vec![twice.into()])).ok();
+            now(self.store.apply(at.utc(), audit, vec![twice.into()])).ok();
         }
     }
 
@@ -447,7 +432,7 @@ impl Bridge {
                 subject: String::new(),
                 detail: String::new(),
             };
-            now(self.store.apply(utc(at), audit, vec![changed.into()])).ok();
+            now(self.store.apply(at.utc(), audit, vec![changed.into()])).ok();
         }
     }
 
@@ -457,128 +442,14 @@ impl Bridge {
         attempts.iter().rfind(|row| row.campaign == self.current).map(|row| row.phase)
     }
 
-    /// Executes the steps that are due; returns the time of the next.
-    pub fn reconcile(&mut self, at: At, image_servers: &mut [ImageServer]) -> Option<At> {
-        let soon = Some(At(at.0 + 1_000));
-        for _ in 0..8 {
-            let plan = now(campaign_transitions::plan(&self.store, &self.policy, utc(at)));
-            let Ok(ReconcilePlan { steps, next }) = plan else { return soon };
-            if steps.is_empty() {
-                return next.map(|next| At(next.0.saturating_sub(BEGIN.0).max(at.0 + 1)));
-            }
-            for step in steps {
-                let id = campaign_of(step);
-                if let Err(problem) = self.take(at, step, image_servers) {
-                    let text = problem.to_string();
-                    now(campaign_transitions::record_problem(&self.store, utc(at), id, text)).ok();
-                    return soon;
-                }
-            }
-        }
-        soon
+    /// Starts the steps that are due.
+    pub fn reconcile(&mut self, at: At, image_servers: &mut [ImageServer]) -> Reconciled {
+        self.reconciler.run(at, &self.store, &mut self.rng, image_servers)
     }
 
-    fn take(
-        &mut self,
-        at: At,
-        step: Step,
-        image_servers: &mut [ImageServer],
-    ) -> Result<(), AppError> {
-        match step {
-            Step::Prepare(id) => self.prepare(at, id, image_servers),
-            Step::Open(id) => self.open(at, id, image_servers),
-            Step::Stop(id, then) => self.stop(at, id, then, image_servers),
-            Step::Close(id) => now(campaign_transitions::mark_closed(&self.store, utc(at), id)),
-            Step::ExpirePending(id) => {
-                now(campaign_transitions::expire_pending(&self.store, utc(at), id))
-            }
-            Step::ExpireSilent(id) => {
-                now(campaign_transitions::expire_silent(&self.store, utc(at), id))
-            }
-        }
-    }
-
-    /// Prepares every image server for the window; devices are armed for the first one.
-    fn prepare(
-        &mut self,
-        at: At,
-        id: CampaignId,
-        image_servers: &mut [ImageServer],
-    ) -> Result<(), AppError> {
-        let campaign = now(campaigns::find(&self.store, id))?;
-        let Some(window) = campaign.window else { return Ok(()) };
-        let request = PrepareRequest {
-            campaign_id: id.0.to_vec(),
-            group: GROUP.to_string(),
-            port: PORT.into(),
-            opens_utc: window.opens.seconds(),
-            closes_utc: window.closes.seconds(),
-            bits_per_second: 0,
-        };
-        let mut further = Vec::new();
-        let mut first = None;
-        for (number, server) in image_servers.iter_mut().enumerate() {
-            let fresh = Tsi(1 + self.rng.below(u64::from(u32::MAX) - 1));
-            let reply = server.prepare(at, &request, fresh).map_err(AppError::Network)?;
-            let tsi = Tsi(reply.tsi.into());
-            let source = SOURCES.get(number).copied().unwrap_or(GROUP);
-            if number == 0 {
-                first = Some((source, tsi));
-            } else {
-                let tune_in = TuneIn {
-                    channel: (GROUP, PORT).into(),
-                    tsi,
-                    source,
-                    campaign: id,
-                    campaign_digest: campaign.terms.digest,
-                    component: None,
-                };
-                further.push((tune_in, window));
-            }
-            self.sessions.insert((number, id), reply.tsi);
-        }
-        self.further.insert(id, further);
-        let Some(air) = first else { return Ok(()) };
-        now(campaign_transitions::mark_prepared(&self.store, utc(at), id, window.revision, air))
-    }
-
-    fn open(
-        &mut self,
-        at: At,
-        id: CampaignId,
-        image_servers: &mut [ImageServer],
-    ) -> Result<(), AppError> {
-        let campaign = now(campaigns::find(&self.store, id))?;
-        let Some(window) = campaign.window else { return Ok(()) };
-        for (number, server) in image_servers.iter_mut().enumerate() {
-            let request = OpenRequest {
-                campaign_id: id.0.to_vec(),
-                tsi: self.sessions.get(&(number, id)).copied().unwrap_or_default(),
-                opens_utc: window.opens.seconds(),
-                closes_utc: window.closes.seconds(),
-            };
-            server.open(at, &request).map_err(AppError::Network)?;
-        }
-        now(campaign_transitions::mark_opened(&self.store, utc(at), id, window.revision))
-    }
-
-    fn stop(
-        &mut self,
-        at: At,
-        id: CampaignId,
-        then: CampaignState,
-        image_servers: &mut [ImageServer],
-    ) -> Result<(), AppError> {
-        let campaign = now(campaigns::find(&self.store, id))?;
-        let on_air = campaign.window.is_some_and(|window| utc(at) < window.closes);
-        if campaign.prepared.is_some() && on_air {
-            for (number, server) in image_servers.iter_mut().enumerate() {
-                let tsi = self.sessions.get(&(number, id)).copied().unwrap_or_default();
-                let request = StopRequest { campaign_id: id.0.to_vec(), tsi };
-                server.stop(at, &request).map_err(AppError::Network)?;
-            }
-        }
-        now(campaign_transitions::mark_stopped(&self.store, utc(at), id, then))
+    /// A call to an image server is given up, if it was made in this life.
+    pub fn give_up(&mut self, at: At, life: u64, step: Step) {
+        self.reconciler.give_up(at, &self.store, life, step);
     }
 
     /// A success that is counted must be one.
@@ -588,17 +459,6 @@ impl Bridge {
             let name = id.as_str();
             self.breaches.push(format!("{name} has succeeded and runs {firmware}"));
         }
-    }
-}
-
-const fn campaign_of(step: Step) -> CampaignId {
-    match step {
-        Step::Prepare(id)
-        | Step::Open(id)
-        | Step::Stop(id, _)
-        | Step::Close(id)
-        | Step::ExpirePending(id)
-        | Step::ExpireSilent(id) => id,
     }
 }
 

@@ -18,7 +18,7 @@ use super::{
     injected_bugs::InjectedBug,
     scenario::Scenario,
     shrink::{replay_command, shrink},
-    simulation,
+    simulation, superseding,
     trace::Recording,
 };
 
@@ -42,6 +42,12 @@ pub struct Options {
     /// Number of threads
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub jobs: usize,
+    /// Run the worlds of each seed in which a campaign supersedes another at each step of a device
+    #[arg(long)]
+    pub superseding: bool,
+    /// Run one of these worlds of a seed, by its number
+    #[arg(long, value_name = "N", conflicts_with_all = ["superseding", "count"])]
+    pub superseding_world: Option<usize>,
     /// Leave a fault out, by its number in the list that `--trace` prints
     #[arg(long, value_name = "N")]
     pub without: Vec<usize>,
@@ -61,6 +67,8 @@ pub struct Options {
 pub struct Failing {
     /// Its seed.
     pub seed: u64,
+    /// Its number among the superseding worlds of the seed.
+    pub superseding_world: Option<usize>,
     /// Invariants that did not hold.
     pub breaches: Vec<String>,
     /// The faults that matter, in words.
@@ -87,6 +95,45 @@ pub fn survey(
     bug: Option<InjectedBug>,
     seen: &(dyn Fn(Option<&Failing>) + Sync),
 ) -> Summary {
+    let world = |number: u64| {
+        let seed = first.wrapping_add(number);
+        ((seed, None), Scenario::draw(seed))
+    };
+    survey_worlds((count, &world), jobs, bug, seen)
+}
+
+/// Runs the superseding worlds of the seeds from `first` on, as [`survey`] does.
+pub fn survey_superseding(
+    (first, count): (u64, u64),
+    jobs: usize,
+    bug: Option<InjectedBug>,
+    seen: &(dyn Fn(Option<&Failing>) + Sync),
+) -> Summary {
+    let mut total = Summary { worlds: 0, events: 0, failing: Vec::new() };
+    for seed in (0..count).map(|number| first.wrapping_add(number)) {
+        let worlds = superseding::worlds(seed);
+        let world = |number: u64| {
+            let number = usize::try_from(number).unwrap_or_default();
+            let scenario = worlds.get(number).cloned().unwrap_or_else(|| Scenario::draw(seed));
+            ((seed, Some(number)), scenario)
+        };
+        let summary = survey_worlds((worlds.len() as u64, &world), jobs, bug, seen);
+        total.worlds += summary.worlds;
+        total.events += summary.events;
+        total.failing.extend(summary.failing);
+    }
+    total
+}
+
+/// Seed of a world, and its number among the superseding worlds of this seed.
+type Name = (u64, Option<usize>);
+
+fn survey_worlds(
+    (count, world): (u64, &(dyn Fn(u64) -> (Name, Scenario) + Sync)),
+    jobs: usize,
+    bug: Option<InjectedBug>,
+    seen: &(dyn Fn(Option<&Failing>) + Sync),
+) -> Summary {
     let next = AtomicU64::new(0);
     let events = AtomicU64::new(0);
     let failing = Mutex::new(Vec::new());
@@ -98,7 +145,8 @@ pub fn survey(
                     if number >= count {
                         return;
                     }
-                    let (had, failed) = try_seed(first.wrapping_add(number), bug);
+                    let (name, scenario) = world(number);
+                    let (had, failed) = try_world(name, &scenario, bug);
                     events.fetch_add(had, Ordering::Relaxed);
                     seen(failed.as_ref());
                     failing.lock().unwrap_or_else(PoisonError::into_inner).extend(failed);
@@ -107,23 +155,25 @@ pub fn survey(
         }
     });
     let mut failing = failing.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failing.sort_by_key(|failing: &Failing| failing.seed);
+    failing.sort_by_key(|failing: &Failing| (failing.seed, failing.superseding_world));
     Summary { worlds: count, events: events.into_inner(), failing }
 }
 
-fn try_seed(seed: u64, bug: Option<InjectedBug>) -> (u64, Option<Failing>) {
-    let outcome = simulation::run(Scenario::draw(seed), Recording::Digest, bug);
+fn try_world(name: Name, world: &Scenario, bug: Option<InjectedBug>) -> (u64, Option<Failing>) {
+    let outcome = simulation::run(world.clone(), Recording::Digest, bug);
     let events = outcome.events;
     if outcome.breaches.is_empty() {
         return (events, None);
     }
-    let shrunk = shrink(seed, bug, outcome);
-    let faults = Scenario::draw(seed).without(&shrunk.left_out).faults;
+    let shrunk = shrink(world, bug, outcome);
+    let faults = world.clone().without(&shrunk.left_out).faults;
+    let (seed, superseding_world) = name;
     let failing = Failing {
         seed,
+        superseding_world,
         breaches: shrunk.outcome.breaches,
         faults: faults.iter().map(ToString::to_string).collect(),
-        replay: replay_command(seed, &shrunk.left_out, bug),
+        replay: replay_command(name, &shrunk.left_out, bug),
     };
     (events, Some(failing))
 }
@@ -131,17 +181,22 @@ fn try_seed(seed: u64, bug: Option<InjectedBug>) -> (u64, Option<Failing>) {
 /// Runs the program.
 pub fn main(options: &Options) -> ExitCode {
     let bug = options.inject;
-    if options.count == 1 {
+    if options.count == 1 && !options.superseding {
         return one(options, bug);
     }
-    let bar = ProgressBar::new(options.count).with_style(style());
+    let bar = if options.superseding {
+        ProgressBar::new_spinner()
+    } else {
+        ProgressBar::new(options.count).with_style(style())
+    };
+    let run = if options.superseding { survey_superseding } else { survey };
     let lines = !std::io::stderr().is_terminal();
     let done = AtomicU64::new(0);
-    let summary = survey((options.seed, options.count), options.jobs, bug, &|failing| {
+    let summary = run((options.seed, options.count), options.jobs, bug, &|failing| {
         bar.inc(1);
         let done = done.fetch_add(1, Ordering::Relaxed) + 1;
         if lines && done.is_multiple_of(500) {
-            print_line(&format!("{done} of {} worlds", options.count));
+            print_line(&format!("{done} worlds of {} seeds", options.count));
         }
         if let Some(failing) = failing {
             bar.suspend(|| report(failing, options.json));
@@ -160,7 +215,16 @@ pub fn main(options: &Options) -> ExitCode {
 /// Runs one world, with what was left out, and shows it.
 fn one(options: &Options, bug: Option<InjectedBug>) -> ExitCode {
     let keep = if options.trace { Recording::Lines } else { Recording::Digest };
-    let scenario = Scenario::draw(options.seed);
+    let scenario = match options.superseding_world {
+        None => Scenario::draw(options.seed),
+        Some(number) => match superseding::worlds(options.seed).into_iter().nth(number) {
+            Some(scenario) => scenario,
+            None => {
+                print_line(&format!("seed {} has no superseding world {number}", options.seed));
+                return crate::lab::exit::Exit::Usage.into();
+            }
+        },
+    };
     if options.trace {
         crate::print_line!("{} devices: {:?}", scenario.devices.len(), scenario.devices);
         crate::print_line!("{} image servers, {:?}", scenario.servers, scenario.bridge);

@@ -253,6 +253,8 @@ impl Device {
             FaultKind::FlipBits { count } => self.flip_bits(count),
             FaultKind::SlowDisk => self.machine.slow = true,
             FaultKind::InstallFails => self.machine.failing_installs += 1,
+            FaultKind::InstallHangs(effect) => self.machine.hanging_installs = Some(effect),
+            FaultKind::VersionHangs => self.machine.is_version_hanging = true,
             FaultKind::Loss { .. }
             | FaultKind::Bursts { .. }
             | FaultKind::Reorder { .. }
@@ -266,6 +268,8 @@ impl Device {
             | FaultKind::Lies { .. }
             | FaultKind::Supersede(_)
             | FaultKind::Disarm
+            | FaultKind::ServerHangs(_)
+            | FaultKind::GatewayHangs(_)
             | FaultKind::ServerDown => {}
         }
         self.hindered |= fault.kind.hinders_storage();
@@ -307,6 +311,8 @@ impl Device {
             FaultKind::DiskFull => self.machine.disk.set_capacity(u64::MAX),
             FaultKind::DiskError { .. } => self.machine.disk.heal(),
             FaultKind::SlowDisk => self.machine.slow = false,
+            FaultKind::InstallHangs(_) => self.machine.hanging_installs = None,
+            FaultKind::VersionHangs => self.machine.is_version_hanging = false,
             FaultKind::InstallFails => {
                 self.machine.failing_installs = self.machine.failing_installs.saturating_sub(1)
             }
@@ -324,6 +330,8 @@ impl Device {
             | FaultKind::Lies { .. }
             | FaultKind::Supersede(_)
             | FaultKind::Disarm
+            | FaultKind::ServerHangs(_)
+            | FaultKind::GatewayHangs(_)
             | FaultKind::ServerDown => {}
         }
         self.drain(&mut around);
@@ -339,12 +347,14 @@ const fn name(event: &DeviceEvent) -> &'static str {
     match event {
         DeviceEvent::Wake => "wakes",
         DeviceEvent::Datagram(_) => "receives",
+        DeviceEvent::Notification(_) => "is notified",
         DeviceEvent::Storage => "serves a command",
         DeviceEvent::Solve => "does a job",
         DeviceEvent::Complete(_) => "gets an answer of its storage",
         DeviceEvent::Answer(Ok(_)) => "gets a DM answer",
         DeviceEvent::Answer(Err(_)) => "gets no DM answer",
         DeviceEvent::Version => "reads its version",
+        DeviceEvent::VersionTimeout => "gets no version",
         DeviceEvent::Install => "installs",
         DeviceEvent::Installed(_) => "has installed",
     }

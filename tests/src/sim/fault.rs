@@ -3,11 +3,12 @@
 
 use std::fmt;
 
+use proto::time::Utc;
 use receiver::suspension::SuspendReason;
 
 use super::{
     disk::{Call, Fault as DiskFault},
-    package::Follows,
+    package::{BEGIN, Follows},
 };
 
 /// A moment of the world.
@@ -17,6 +18,13 @@ use super::{
 /// Milliseconds since its beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct At(pub u64);
+
+impl At {
+    /// Returns the wall clock of the servers at this moment.
+    pub const fn utc(self) -> Utc {
+        Utc(BEGIN.0 + self.0)
+    }
+}
 
 /// A span of the world's time; `to` is outside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,6 +148,14 @@ pub enum FaultKind {
     InstallFails,
     /// The image server ends and is started again.
     ServerDown,
+    /// Calls to the image server are not answered.
+    ServerHangs(Effect),
+    /// The gateway does not answer for a notification.
+    GatewayHangs(Effect),
+    /// The installer does not end before it is killed.
+    InstallHangs(Effect),
+    /// The installer does not tell the version before it is killed.
+    VersionHangs,
     /// Answers in the management server's name are replaced.
     Lies {
         /// Of a thousand answers.
@@ -149,6 +165,22 @@ pub enum FaultKind {
     Supersede(Follows),
     /// The operator stops the campaign: each device is disarmed in its next session.
     Disarm,
+}
+
+/// Effect of a call that is not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// It has it at once.
+    AtOnce,
+    /// It has it when the fault ends, whatever came after the call.
+    Later,
+    /// It has none.
+    Never,
+}
+
+impl Effect {
+    /// All effects.
+    pub const ALL: [Self; 3] = [Self::AtOnce, Self::Later, Self::Never];
 }
 
 /// State of a clock after a power cut.
@@ -184,7 +216,7 @@ impl FaultKind {
 
     /// Returns whether `whose` is an image server.
     pub const fn is_of_a_server(self) -> bool {
-        matches!(self, Self::ServerDown)
+        matches!(self, Self::ServerDown | Self::ServerHangs(_))
     }
 }
 

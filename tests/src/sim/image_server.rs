@@ -19,7 +19,7 @@ use proto::{
 };
 
 use super::{
-    fault::At,
+    fault::{At, Effect},
     injected_bugs::InjectedBug,
     package::{BEGIN, Package, PlanFile, SOURCES},
     queue::Datagram,
@@ -39,6 +39,10 @@ pub struct ImageServer {
     kept: BTreeMap<CampaignId, SavedState>,
     on_air: BTreeMap<CampaignId, OnAir>,
     lives: u64,
+    /// Set while calls are not answered.
+    hang: Option<Effect>,
+    /// Calls that have their effect later.
+    waiting: Vec<Call>,
     instances: BTreeMap<FdtKey, Vec<u8>>,
     breaches: Vec<String>,
 }
@@ -49,6 +53,26 @@ struct OnAir {
     pacer: Pacer,
     channel: std::net::SocketAddr,
     observed: At,
+}
+
+/// A call of the management server.
+#[derive(Debug, Clone)]
+pub enum Call {
+    /// Prepares a session, of this TSI if it is a new one.
+    Prepare(PrepareRequest, Tsi),
+    /// Opens a window.
+    Open(OpenRequest),
+    /// Stops a session.
+    Stop(StopRequest),
+}
+
+/// Failure of a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CallFailure {
+    /// It was refused, or nobody is there.
+    Refused(String),
+    /// There is no answer until the caller gives up.
+    Hangs,
 }
 
 /// Next timers of an image server.
@@ -79,6 +103,8 @@ impl ImageServer {
             kept: BTreeMap::new(),
             on_air: BTreeMap::new(),
             lives: 0,
+            hang: None,
+            waiting: Vec::new(),
             instances: BTreeMap::new(),
             breaches: Vec::new(),
         };
@@ -127,51 +153,60 @@ impl ImageServer {
     /// Ends at once; what was kept stays.
     pub fn end(&mut self) {
         self.control = None;
+        self.waiting.clear();
         self.on_air.clear();
         self.lives += 1;
     }
 
-    fn operate<T>(
-        &mut self,
-        operation: impl FnOnce(&mut Control) -> Result<T, Refusal>,
-    ) -> Result<T, String> {
-        let control = self.control.as_mut().ok_or("the image server is not reached")?;
-        operation(control).map_err(|refusal| refusal.to_string())
+    /// Begins or ends a time in which calls are not answered.
+    pub fn set_hang(&mut self, at: At, hang: Option<Effect>) {
+        self.hang = hang;
+        if hang.is_none() {
+            for call in std::mem::take(&mut self.waiting) {
+                // The caller has given up: nobody receives the reply.
+                self.execute(at, &call).ok();
+            }
+        }
     }
 
-    /// Prepares a session.
+    /// Answers a call: the reply to `prepare`, nothing to the others.
     ///
     /// # Errors
     ///
-    /// When the core refuses, with its reason.
-    pub fn prepare(
-        &mut self,
-        at: At,
-        request: &PrepareRequest,
-        fresh: Tsi,
-    ) -> Result<PrepareReply, String> {
-        let id = campaign_id(&request.campaign_id).map_err(|refusal| refusal.to_string())?;
-        let offer = self.offer(id).ok_or("there is no such package")?;
-        let kept = self.kept.get(&id).copied();
-        self.operate(|control| control.prepare(now(at), request, offer, fresh, kept))
+    /// When the core refuses, with its reason; when there is no answer.
+    pub fn call(&mut self, at: At, call: &Call) -> Result<Option<PrepareReply>, CallFailure> {
+        match self.hang.filter(|_| self.control.is_some()) {
+            None => return self.execute(at, call).map_err(CallFailure::Refused),
+            Some(Effect::AtOnce) => drop(self.execute(at, call)),
+            Some(Effect::Later) => self.waiting.push(call.clone()),
+            Some(Effect::Never) => {}
+        }
+        Err(CallFailure::Hangs)
     }
 
-    /// Opens a window.
-    ///
-    /// # Errors
-    ///
-    /// When the core refuses, with its reason.
-    pub fn open(&mut self, at: At, request: &OpenRequest) -> Result<(), String> {
-        self.operate(|control| control.open(now(at), request)).map(drop)
+    fn execute(&mut self, at: At, call: &Call) -> Result<Option<PrepareReply>, String> {
+        let text = |refusal: Refusal| refusal.to_string();
+        match call {
+            Call::Prepare(request, fresh) => {
+                let id = campaign_id(&request.campaign_id).map_err(text)?;
+                let offer = self.offer(id).ok_or("there is no such package")?;
+                let kept = self.kept.get(&id).copied();
+                let reply = self.control()?.prepare(now(at), request, offer, *fresh, kept);
+                reply.map(Some).map_err(text)
+            }
+            Call::Open(request) => {
+                self.control()?.open(now(at), request).map_err(text)?;
+                Ok(None)
+            }
+            Call::Stop(request) => {
+                self.control()?.stop(now(at), request).map_err(text)?;
+                Ok(None)
+            }
+        }
     }
 
-    /// Stops a session.
-    ///
-    /// # Errors
-    ///
-    /// When the core refuses, with its reason.
-    pub fn stop(&mut self, at: At, request: &StopRequest) -> Result<(), String> {
-        self.operate(|control| control.stop(now(at), request)).map(drop)
+    fn control(&mut self) -> Result<&mut Control, String> {
+        self.control.as_mut().ok_or_else(|| "the image server is not reached".to_owned())
     }
 
     /// Runs the control core at this moment.

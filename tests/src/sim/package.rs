@@ -35,6 +35,10 @@ pub const SOURCES: [IpAddr; 2] = [
     IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)),
     IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2)),
 ];
+/// The channel.
+pub const GROUP: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(232, 1, 2, 3));
+/// Its port.
+pub const PORT: u16 = 3400;
 
 /// Signed documents that bring the image; one issue supersedes those before it.
 #[derive(Debug)]

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use dm_bridge::campaign::reconcile::Step;
 use proto::ids::CampaignId;
 use receiver::{
     dm::client::TransportError, store::commands::Completion, update::installer::InstallOutcome,
@@ -30,6 +31,10 @@ pub enum Event {
     Transmit(usize, u64, CampaignId),
     /// The management server runs its due steps.
     Reconcile,
+    /// A call to an image server is given up, in one of the lives of the management server.
+    CallTimeout(u64, Step),
+    /// The notification of a device by this number goes on.
+    Notify(usize),
     /// The operator does the next thing.
     Operator(OperatorAction),
 }
@@ -55,6 +60,8 @@ pub enum DeviceEvent {
     Wake,
     /// A datagram arrives.
     Datagram(Datagram),
+    /// A notification arrives.
+    Notification(Vec<u8>),
     /// The storage serves the next command.
     Storage,
     /// The decoder does the next job.
@@ -65,6 +72,8 @@ pub enum DeviceEvent {
     Answer(Result<Vec<u8>, TransportError>),
     /// The installer reports the installed version.
     Version,
+    /// The installer is killed, as it does not tell the version.
+    VersionTimeout,
     /// The installer is done with the image.
     Install,
     /// The installer has ended.

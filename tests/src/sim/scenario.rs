@@ -5,10 +5,14 @@ use receiver::suspension::SuspendReason;
 use super::{
     bridge, device,
     disk::{Call, Fault as DiskFault},
-    fault::{At, ClockSurvival, Fault, FaultKind, Span},
+    fault::{At, ClockSurvival, Effect, Fault, FaultKind, Span},
     package::{Follows, Package, package},
 };
 use crate::lab::rng::SeededRng;
+
+/// Seeds below it were noted before image servers, gateways and installers could hang: they keep
+/// their worlds.
+pub const FIRST_SEED_WITH_HANGING_PEERS: u64 = 10_000_000;
 
 /// A window that the operator opens while things go wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +23,19 @@ pub struct Window {
     pub opens: At,
     /// Closing time.
     pub closes: At,
+}
+
+/// Times of notifications.
+///
+/// # Units
+///
+/// Milliseconds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct NotificationTimes {
+    /// Longest time from the command for a window until a device is notified.
+    pub sent_within: u64,
+    /// Longest time that a notification is on its way.
+    pub on_its_way: u64,
 }
 
 /// All that a seed decides before a world begins.
@@ -38,6 +55,8 @@ pub struct Scenario {
     pub windows: Vec<Window>,
     /// Faults by number, so that each can be left out.
     pub faults: Vec<Fault>,
+    /// Set when the operator has devices notified of each window.
+    pub notifications: Option<NotificationTimes>,
     /// Nothing goes wrong from here on.
     pub calm: At,
 }
@@ -47,7 +66,8 @@ impl Scenario {
     pub fn draw(seed: u64) -> Self {
         let mut rng = SeededRng::new(seed, "scenario");
         let package = package(rng.next_u64());
-        let devices = draw_devices(&mut rng);
+        let has_peers = seed >= FIRST_SEED_WITH_HANGING_PEERS;
+        let devices = draw_devices(&mut rng, has_peers);
         let servers = if rng.below(3) == 0 { 2 } else { 1 };
         let bridge = bridge::Setup {
             report_spread: one_of(&mut rng, [0, 5, 60]),
@@ -65,7 +85,12 @@ impl Scenario {
         let mut faults: Vec<_> = (0..count).map(|_| draw.fault(&mut rng)).collect();
         // The name of the stream decides what is drawn: it stays as it was when seeds were noted.
         faults.extend(draw.operator_faults(&mut SeededRng::new(seed, "desk")));
-        Self { seed, package, devices, servers, bridge, windows, faults, calm }
+        if has_peers {
+            faults.extend(draw.hanging_peers(&mut SeededRng::new(seed, "peers")));
+        }
+        let usual = NotificationTimes { sent_within: 20_000, on_its_way: 3_000 };
+        let notifications = has_peers.then_some(usual);
+        Self { seed, package, devices, servers, bridge, windows, faults, notifications, calm }
     }
 
     /// Leaves faults out, by number.
@@ -80,12 +105,13 @@ impl Scenario {
     }
 }
 
-fn draw_devices(rng: &mut SeededRng) -> Vec<device::Setup> {
+fn draw_devices(rng: &mut SeededRng, is_notified: bool) -> Vec<device::Setup> {
     let count = 1 + rng.below(3);
     (0..count)
         .map(|number| device::Setup {
             check_in: one_of(rng, [60, 120, 300]),
             reboots: rng.below(3) == 0,
+            is_notified,
             is_addressed: number == 0 || rng.below(6) > 0,
         })
         .collect()
@@ -148,6 +174,28 @@ impl Draw<'_> {
         faults.into_iter().map(fault).collect()
     }
 
+    /// Draws image servers, gateways and installers that do not answer.
+    fn hanging_peers(&self, rng: &mut SeededRng) -> Vec<Fault> {
+        let mut kinds = Vec::new();
+        for _ in 0..rng.below(3) {
+            kinds.push(FaultKind::ServerHangs(one_of(rng, Effect::ALL)));
+        }
+        if rng.below(2) == 0 {
+            kinds.push(FaultKind::GatewayHangs(one_of(rng, Effect::ALL)));
+        }
+        if rng.below(3) == 0 {
+            kinds.push(FaultKind::InstallHangs(one_of(rng, Effect::ALL)));
+        }
+        if rng.below(3) == 0 {
+            kinds.push(FaultKind::VersionHangs);
+        }
+        let fault = |kind: FaultKind| {
+            let among = if kind.is_of_a_server() { self.servers } else { self.devices };
+            Fault { whose: below(rng, among as u64), span: self.span(rng, kind), kind }
+        };
+        kinds.into_iter().map(fault).collect()
+    }
+
     /// Most of what goes wrong goes wrong around a window.
     fn span(&self, rng: &mut SeededRng, kind: FaultKind) -> Span {
         let window = self.windows.get(below(rng, self.windows.len() as u64));
@@ -190,6 +238,8 @@ impl FaultKind {
             Self::FlipBits { .. } => 1,
             Self::InstallFails => 60_000,
             Self::ServerDown => 6_000,
+            Self::ServerHangs(_) | Self::GatewayHangs(_) => 60_000,
+            Self::InstallHangs(_) | Self::VersionHangs => 90_000,
         }
     }
 }

@@ -17,8 +17,8 @@ pub struct Shrunk {
 }
 
 /// Leaves out all faults that do not matter.
-pub fn shrink(seed: u64, bug: Option<InjectedBug>, outcome: Outcome) -> Shrunk {
-    let faults = Scenario::draw(seed).faults.len();
+pub fn shrink(world: &Scenario, bug: Option<InjectedBug>, outcome: Outcome) -> Shrunk {
+    let faults = world.faults.len();
     let mut left = Shrunk { left_out: Vec::new(), outcome };
     // A fault that matters beside another may not matter without it.
     for _ in 0..3 {
@@ -29,7 +29,7 @@ pub fn shrink(seed: u64, bug: Option<InjectedBug>, outcome: Outcome) -> Shrunk {
             }
             let mut left_out = left.left_out.clone();
             left_out.push(number);
-            let scenario = Scenario::draw(seed).without(&left_out);
+            let scenario = world.clone().without(&left_out);
             let outcome = simulation::run(scenario, Recording::Digest, bug);
             if !outcome.breaches.is_empty() {
                 left = Shrunk { left_out, outcome };
@@ -43,9 +43,16 @@ pub fn shrink(seed: u64, bug: Option<InjectedBug>, outcome: Outcome) -> Shrunk {
     left
 }
 
-/// Returns the command that replays a world.
-pub fn replay_command(seed: u64, left_out: &[usize], bug: Option<InjectedBug>) -> String {
+/// Returns the command that replays the world of a seed, or one of its superseding worlds.
+pub fn replay_command(
+    (seed, superseding): (u64, Option<usize>),
+    left_out: &[usize],
+    bug: Option<InjectedBug>,
+) -> String {
     let mut command = format!("cargo run -p tests --bin sim -- --seed {seed}");
+    if let Some(number) = superseding {
+        command += &format!(" --superseding-world {number}");
+    }
     for number in left_out {
         command += &format!(" --without {number}");
     }

@@ -4,12 +4,14 @@ use super::{
     attacker::Attacker,
     bridge::Bridge,
     device::{Context, Device},
-    fault::{At, Fault, FaultKind},
+    fault::{At, Effect, Fault, FaultKind, Span},
+    gateway::{Gateway, Progress},
     image_server::{ImageServer, Timers},
     injected_bugs::InjectedBug,
     net::Link,
     package::Follows,
     queue::{Datagram, DeviceEvent, Event, Message, OperatorAction, Queue},
+    reconciler::Reconciled,
     scenario::Scenario,
     trace::{Recording, Trace},
 };
@@ -31,6 +33,8 @@ pub struct Outcome {
     pub lines: Vec<String>,
     /// Events.
     pub events: u64,
+    /// Moments at which a device did something but receive a datagram, each once.
+    pub device_steps: Vec<At>,
 }
 
 /// The simulation of a world.
@@ -44,11 +48,14 @@ struct Simulation {
     bridge: Bridge,
     bridge_down: u32,
     image_servers: Vec<ImageServer>,
+    gateway: Option<Gateway>,
     trace: Trace,
     rng: SeededRng,
     breaches: Vec<String>,
     /// Windows that were opened after all had calmed down.
     last_chances: u32,
+    /// Moments of the steps of devices, each once.
+    device_steps: Vec<At>,
 }
 
 /// Wait for a message or an answer that is lost.
@@ -72,6 +79,7 @@ pub fn run(scenario: Scenario, keep: Recording, bug: Option<InjectedBug>) -> Out
             digest: proto::crypto::sha256(&[]),
             lines: Vec::new(),
             events: 0,
+            device_steps: Vec::new(),
         },
     })
 }
@@ -100,6 +108,8 @@ impl Simulation {
             image_servers: (0..scenario.servers)
                 .map(|number| ImageServer::new(number, package, bug))
                 .collect(),
+            gateway: scenario.notifications.map(|times| Gateway::new(seed, times)),
+            device_steps: Vec::new(),
             trace: Trace::new(keep),
             rng: SeededRng::new(seed, "world"),
             breaches: Vec::new(),
@@ -152,6 +162,7 @@ impl Simulation {
             digest: self.trace.digest(),
             lines: self.trace.lines().to_vec(),
             events,
+            device_steps: self.device_steps,
         }
     }
 
@@ -190,6 +201,11 @@ impl Simulation {
             Event::ImageServer(number, life) => self.poll(number, life),
             Event::Transmit(number, life, id) => self.transmit(number, life, id),
             Event::Reconcile => self.reconcile(),
+            Event::CallTimeout(life, step) => {
+                self.bridge.give_up(self.at, life, step);
+                self.reconcile();
+            }
+            Event::Notify(number) => self.notify(number),
             Event::Operator(order) => return self.operate(order),
         }
         false
@@ -210,7 +226,14 @@ impl Simulation {
             // Nothing is there to receive it.
             Some(_) if matches!(event, DeviceEvent::Datagram(_)) => {}
             Some(until) => self.queue.at(until, Event::Device(number, life, event)),
-            None => self.with_device(number, |device, around| device.handle(event, around)),
+            None => {
+                if !matches!(event, DeviceEvent::Datagram(_))
+                    && self.device_steps.last() != Some(&self.at)
+                {
+                    self.device_steps.push(self.at);
+                }
+                self.with_device(number, |device, around| device.handle(event, around));
+            }
         }
     }
 
@@ -244,6 +267,13 @@ impl Simulation {
                     let life = server.life();
                     self.queue.at(self.at, Event::ImageServer(fault.whose, life));
                     self.queue.at(self.at, Event::Reconcile);
+                }
+            }
+            (FaultKind::ServerHangs(effect), _) => {
+                if let Some(server) = self.image_servers.get_mut(fault.whose) {
+                    server.set_hang(self.at, begins.then_some(effect));
+                    let life = server.life();
+                    self.queue.at(self.at, Event::ImageServer(fault.whose, life));
                 }
             }
             (_, true) => self.with_device(fault.whose, |it, around| it.begin(&fault, around)),
@@ -360,12 +390,38 @@ impl Simulation {
         if self.bridge_down > 0 {
             return;
         }
-        if let Some(at) = self.bridge.reconcile(self.at, &mut self.image_servers) {
+        let Reconciled { next, unanswered } =
+            self.bridge.reconcile(self.at, &mut self.image_servers);
+        if let Some(at) = next {
             self.queue.at(at, Event::Reconcile);
+        }
+        for (at, life, step) in unanswered {
+            self.trace.note(self.at, format_args!("no answer: {step}"));
+            self.queue.at(at, Event::CallTimeout(life, step));
         }
         for number in 0..self.image_servers.len() {
             let life = self.image_servers.get(number).map_or(0, ImageServer::life);
             self.queue.at(self.at, Event::ImageServer(number, life));
+        }
+    }
+
+    /// Goes on with the attempt to notify a device.
+    fn notify(&mut self, number: usize) {
+        let hang = |fault: &Fault| -> Option<(Effect, Span)> {
+            let FaultKind::GatewayHangs(effect) = fault.kind else { return None };
+            (fault.whose == number && fault.span.holds(self.at)).then_some((effect, fault.span))
+        };
+        let hang = self.scenario.faults.iter().find_map(hang);
+        let seen = self.bridge.last_seen(number);
+        let begin = |session_id| self.bridge.notification(number, session_id);
+        let Some(gateway) = &mut self.gateway else { return };
+        let Progress { next, arrives } = gateway.step(self.at, number, (seen, hang), begin);
+        if let Some(at) = next {
+            self.queue.at(at, Event::Notify(number));
+        }
+        if let (Some((at, octets)), Some(device)) = (arrives, self.devices.get(number)) {
+            let event = DeviceEvent::Notification(octets);
+            self.queue.at(at, Event::Device(number, device.machine.life(), event));
         }
     }
 
@@ -376,6 +432,12 @@ impl Simulation {
                 let opened = self.bridge.open_window(self.at, opens, At(opens.0 + length));
                 self.trace.note(self.at, format_args!("a window is ordered: {opened:?}"));
                 self.queue.at(self.at, Event::Reconcile);
+                for number in 0..self.devices.len() {
+                    if let Some(gateway) = &mut self.gateway {
+                        let at = gateway.draw_start(self.at);
+                        self.queue.at(at, Event::Notify(number));
+                    }
+                }
                 false
             }
             OperatorAction::CheckEnd => self.check_the_end(),
@@ -427,6 +489,8 @@ fn whose(event: &Event) -> Option<usize> {
         | Event::ImageServer(..)
         | Event::Transmit(..)
         | Event::Reconcile
+        | Event::CallTimeout(..)
+        | Event::Notify(_)
         | Event::Operator(_) => None,
     }
 }

@@ -21,10 +21,15 @@ use receiver::{
 
 use super::machine::{Context, Machine};
 use crate::sim::{
-    fault::At,
+    fault::{At, Effect},
     injected_bugs::InjectedBug,
     queue::{DeviceEvent, Event, Message},
 };
+
+/// Time after which an installer that does not end is killed, and has failed.
+const INSTALL_TIME: u64 = 1_800_000;
+/// Time after which an installer that does not tell the version is killed.
+const VERSION_TIME: u64 = 30_000;
 
 /// A running process.
 #[derive(Debug)]
@@ -107,6 +112,14 @@ impl Life {
                 }
                 self.agent.handle_post_failure(now, failure);
             }
+            DeviceEvent::Notification(octets) => self.agent.handle_notification(now, &octets),
+            DeviceEvent::VersionTimeout => {
+                self.agent.handle_installer(now, InstallerAnswer::Version(None));
+            }
+            DeviceEvent::Version if machine.is_version_hanging => {
+                let event = Event::Device(machine.number, self.number, DeviceEvent::VersionTimeout);
+                around.queue.at(At(around.at.0 + VERSION_TIME), event);
+            }
             DeviceEvent::Version => {
                 let answer = InstallerAnswer::Version(Some(machine.firmware.clone()));
                 self.agent.handle_installer(now, answer);
@@ -120,6 +133,15 @@ impl Life {
 
     /// The installer installs the image; the power may go before it reports.
     fn install(&mut self, machine: &mut Machine, around: &mut Context<'_>) {
+        if let Some(effect) = machine.hanging_installs {
+            if effect != Effect::Never {
+                VERSION.clone_into(&mut machine.firmware);
+            }
+            let event = DeviceEvent::Installed(InstallOutcome::Failed);
+            let event = Event::Device(machine.number, self.number, event);
+            around.queue.at(At(around.at.0 + INSTALL_TIME), event);
+            return;
+        }
         let outcome = if machine.failing_installs > 0 {
             InstallOutcome::Failed
         } else if machine.setup.reboots {

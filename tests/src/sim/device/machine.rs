@@ -18,7 +18,7 @@ use crate::{
     sim::{
         account,
         disk::SimDisk,
-        fault::At,
+        fault::{At, Effect},
         injected_bugs::InjectedBug,
         model::{DATA, Model},
         package::{BEGIN, Package},
@@ -38,6 +38,8 @@ pub struct Setup {
     pub check_in: u64,
     /// Set when the installer needs a boot.
     pub reboots: bool,
+    /// Set when the management server proves itself to it, and so can notify it.
+    pub is_notified: bool,
     /// Set when the campaign addresses it; a device that is not addressed receives everything, too.
     pub is_addressed: bool,
 }
@@ -67,6 +69,10 @@ pub struct Machine {
     pub(super) slow: bool,
     /// Installations that are to fail.
     pub(super) failing_installs: u32,
+    /// Set while the installer does not end.
+    pub(super) hanging_installs: Option<Effect>,
+    /// Set while the installer does not tell its version.
+    pub(super) is_version_hanging: bool,
 }
 
 impl Machine {
@@ -93,7 +99,14 @@ impl Machine {
             staged: None,
             slow: false,
             failing_installs: 0,
+            hanging_installs: None,
+            is_version_hanging: false,
         }
+    }
+
+    /// Returns the number of its current life.
+    pub const fn life(&self) -> u64 {
+        self.lives
     }
 
     pub(super) fn now(&self, at: At) -> Now {
@@ -120,7 +133,10 @@ impl Machine {
                     server_id: "fumocast".to_owned(),
                     encoding: proto::dm::encoding::Encoding::Xml,
                     auth: proto::dm::auth::AuthKind::Md5,
-                    server: None,
+                    server: self.setup.is_notified.then(|| dm::ServerProof {
+                        secret: Secret::new("fumocast", &account::server_password()),
+                        nonce: account::NONCE.to_vec(),
+                    }),
                     secret: Secret::new(&user, &account::password(self.number)),
                     user,
                 },
