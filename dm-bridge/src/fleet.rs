@@ -9,6 +9,7 @@
 //! | [`components`] | the software components of a device, and operations on them |
 //! | [`policy`] | the desired policy of a device |
 //! | [`attempt`] | one attempt to arm one device for one campaign |
+//! | [`package_secret`] | the secret in the URLs of the package of an attempt |
 //! | [`sealing`] | stored secrets, sealed |
 //! | [`store`] | the interface of a store, and its changes |
 //! | [`audit`] | the chained log of changes |
@@ -21,6 +22,7 @@ pub mod challenge;
 pub mod components;
 pub mod device;
 pub mod memory;
+pub mod package_secret;
 pub mod policy;
 pub mod profile;
 pub mod sealing;

@@ -54,7 +54,35 @@ pub enum Selection {
     Named(Vec<DeviceId>),
 }
 
-/// Creates a campaign and queues its devices for arming.
+/// The place where packages are kept for unicast.
+pub trait PackageKeeper: Sync {
+    /// Returns whether the package of a campaign is there.
+    fn has(&self, id: CampaignId) -> bool;
+
+    /// Keeps the package of a campaign, durably, in place of one that is there.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Configuration`] when it cannot be kept.
+    fn keep(&self, id: CampaignId) -> Result<(), AppError>;
+}
+
+/// Creates a campaign without a package, as [`create_with_package`].
+///
+/// # Errors
+///
+/// As [`create_with_package`].
+pub async fn create(
+    store: &dyn FleetStore,
+    now: Utc,
+    request: CreateCampaign,
+    random: RandomBytes<'_>,
+) -> Result<CampaignId, AppError> {
+    create_with_package(store, now, request, random, None).await
+}
+
+/// Creates a campaign and queues its devices for arming. The package is kept before the campaign is
+/// stored, and a campaign that lacks its package gets it when it is created again.
 ///
 /// A device of another vendor or class is rejected here with the reason; nothing is sent to it.
 ///
@@ -63,31 +91,59 @@ pub enum Selection {
 /// [`AppError::Verification`] when the documents are not valid, [`AppError::NotFound`] for a device
 /// that is not enrolled, [`AppError::Conflict`] when the campaign exists.
 // spec: oma-003 5.5.1.6.2
-pub async fn create(
+pub async fn create_with_package(
     store: &dyn FleetStore,
     now: Utc,
     request: CreateCampaign,
     random: RandomBytes<'_>,
+    package: Option<&dyn PackageKeeper>,
 ) -> Result<CampaignId, AppError> {
     check_target(&request)?;
     check_delivery(&request)?;
     let verified = verify::verify_documents(request.documents, now)?;
     check_sources(&verified.terms, request.parameters.target.group)?;
-    let known = store.campaigns().await?;
-    if known.iter().any(|campaign| campaign.id == verified.id) {
-        return Err(AppError::Conflict(format!("campaign {} exists already", verified.id)));
-    }
-    verify::check_sequence(&verified.terms, &known)?;
     let devices = select(store, request.selection).await?;
     let spread = report_spread(&verified, request.report_spread_seconds, devices.len())?;
-    let (id, signed) = (verified.id, (verified.terms, verified.documents));
-    let campaign = Campaign::new(id, signed, request.parameters, spread, now);
-    let rows = devices.iter().map(|device| enqueue(device, &campaign, now, random));
-    let mut changes: Vec<_> = rows.map(Change::from).collect();
-    changes.push(campaign.into());
-    let audit = audit("campaign.create", id, format!("{} devices", devices.len()));
-    store.apply(now, audit, changes).await?;
-    Ok(id)
+    let id = verified.id;
+    let mut tries = 0;
+    loop {
+        let known = store.campaigns().await?;
+        if let Some(found) = known.iter().find(|campaign| campaign.id == id) {
+            return complete(found, &verified, &request.parameters.delivery, package);
+        }
+        verify::check_sequence(&verified.terms, &known)?;
+        if let Some(package) = package
+            && tries == 0
+        {
+            package.keep(id)?;
+        }
+        let signed = (verified.terms.clone(), verified.documents.clone());
+        let campaign = Campaign::new(id, signed, request.parameters.clone(), spread, now);
+        let rows = devices.iter().map(|device| enqueue(device, &campaign, now, &mut *random));
+        // Of two that are created at once, the second is checked against the first.
+        let mut changes = vec![Change::LastCampaign(known.last().map(|last| last.id))];
+        changes.extend(rows.map(Change::from));
+        changes.push(campaign.into());
+        let audit = audit("campaign.create", id, format!("{} devices", devices.len()));
+        match store.apply(now, audit, changes).await {
+            Err(StoreError::Conflict(_)) if tries < MAX_TRIES => tries += 1,
+            done => return Ok(done.map(|()| id)?),
+        }
+    }
+}
+
+/// Keeps the package of a campaign that was stored without it, by an interrupted command.
+fn complete(
+    found: &Campaign,
+    verified: &VerifiedCampaign,
+    delivery: &Delivery,
+    package: Option<&dyn PackageKeeper>,
+) -> Result<CampaignId, AppError> {
+    let is_same = found.terms.digest == verified.terms.digest && found.delivery == *delivery;
+    match package.filter(|package| is_same && !package.has(found.id)) {
+        Some(package) => package.keep(found.id).map(|()| found.id),
+        None => Err(AppError::Conflict(format!("campaign {} exists already", found.id))),
+    }
 }
 
 // spec: oma-001 8.1.1.0
@@ -142,9 +198,11 @@ async fn try_start(
         )));
     }
     let detail = format!("opens {} closes {}", opens.seconds(), closes.seconds());
-    changes.push(campaign.started(opens, closes).into());
+    let started = campaign.started(opens, closes);
+    changes.push(started.clone().into());
     store.apply(now, audit("campaign.start", id, detail), changes).await?;
-    find(store, id).await
+    // Not read again: what is done is not answered with an error.
+    Ok(Campaign { version: started.version + 1, ..started })
 }
 
 /// Stops a campaign: the reconciler takes it off the air, and each device is disarmed in its next

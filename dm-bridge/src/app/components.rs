@@ -25,14 +25,14 @@ pub async fn request_inventory(
     now: Utc,
     id: &DeviceId,
 ) -> Result<Components, AppError> {
-    let device = devices::show(store, id).await?;
+    let mut device = devices::show(store, id).await?;
     if !device.components.refresh_requested {
-        devices::change(store, now, ("device.components", "to be read"), id, |device| {
+        device = devices::change(store, now, ("device.components", "to be read"), id, |device| {
             device.components.refresh_requested = true;
         })
         .await?;
     }
-    Ok(devices::show(store, id).await?.components)
+    Ok(device.components)
 }
 
 /// Queues an operation for the next DM session of a device; returns its correlator.

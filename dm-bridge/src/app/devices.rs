@@ -158,6 +158,7 @@ pub async fn set_profile(
         device.profile = profile.clone();
     })
     .await
+    .map(drop)
 }
 
 /// Sets the profile of all devices of a class; returns their number.
@@ -174,7 +175,10 @@ pub async fn set_class_profile(
     let devices = store.devices().await?.into_iter().filter(|device| device.class == class);
     let mut count = 0;
     for device in devices {
-        set_profile(store, now, &device.id, profile).await?;
+        // One that has it already: an earlier call was interrupted.
+        if device.profile != *profile {
+            set_profile(store, now, &device.id, profile).await?;
+        }
         count += 1;
     }
     Ok(count)
@@ -196,28 +200,30 @@ pub async fn set_suspension(
         device.pending_suspension = command;
     })
     .await
+    .map(drop)
 }
 
 /// Tries at a row that DM sessions change too.
 const MAX_TRIES: u32 = 8;
 
-/// Changes the settings of a device.
+/// Changes the settings of a device; returns it as it is stored.
 pub(super) async fn change(
     store: &dyn FleetStore,
     now: Utc,
     (action, detail): (&'static str, &str),
     id: &DeviceId,
     make: impl Fn(&mut Device) + Send + Sync,
-) -> Result<(), AppError> {
+) -> Result<Device, AppError> {
     let mut tries = 0;
     loop {
         let mut device = show(store, id).await?;
         make(&mut device);
         let (subject, detail) = (id.as_str().to_owned(), detail.to_owned());
         let audit = Audit { actor: Actor::Operator, action, subject, detail };
-        match store.apply(now, audit, vec![device.into()]).await {
+        match store.apply(now, audit, vec![device.clone().into()]).await {
             Err(StoreError::Conflict(_)) if tries < MAX_TRIES => tries += 1,
-            done => return Ok(done?),
+            Err(error) => return Err(error.into()),
+            Ok(()) => return Ok(Device { version: device.version + 1, ..device }),
         }
     }
 }

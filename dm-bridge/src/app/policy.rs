@@ -54,4 +54,5 @@ pub async fn set(
         }
     })
     .await
+    .map(drop)
 }

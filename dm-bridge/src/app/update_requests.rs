@@ -46,6 +46,7 @@ pub async fn set_device(
         device.update_requests = choice;
     })
     .await
+    .map(drop)
 }
 
 fn audit(action: &'static str, subject: String, word: &str) -> Audit {

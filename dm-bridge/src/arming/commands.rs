@@ -20,7 +20,9 @@ use proto::{
 use crate::{
     campaign::model::{Campaign, DeliveryMethod, PreparedSession, Window},
     dm::outbox::{PlannedCommand, Purpose, Request, Requirement},
-    fleet::{attempt::ArmingAttempt, device::Device, profile::Quirk},
+    fleet::{
+        attempt::ArmingAttempt, device::Device, package_secret::PackageSecret, profile::Quirk,
+    },
 };
 
 /// Returns the tune-in parameters of a campaign.
@@ -177,27 +179,34 @@ pub fn consent_prompt(campaign: CampaignId, text: &str) -> PlannedCommand {
     PlannedCommand::new(Purpose::AskUser(campaign), Request::Prompt(Prompt::confirm(text)))
 }
 
-/// Returns the commands before the Exec of a unicast delivery method. `package` is the bundle, and
-/// the part of it that the device has received: only the remainder is sent when it is the same
-/// bundle.
+/// The package of a unicast delivery method.
+#[derive(Debug, Clone, Copy)]
+pub enum UnicastPackage<'a> {
+    /// The secret in the URLs at which it is downloaded.
+    Download(&'a PackageSecret),
+    /// The bundle, and the part of it that the device has received: only the remainder is sent when
+    /// it is the same bundle.
+    Direct(&'a [u8], Option<PackagePrefix>),
+}
+
+/// Returns the commands before the Exec of a unicast delivery method.
 // spec: oma-001 8.1.1.10, oma-001 8.1.2.10, oma-000 8.1.s1, oma-000 8.1.s2, oma-dm 11.2
 #[must_use]
 pub fn unicast_commands(
     campaign: &Campaign,
     device: &Device,
-    way: DeliveryMethod,
-    package: Option<(&[u8], Option<PackagePrefix>)>,
-) -> Option<ArmingCommands> {
-    let first = component_nodes(device, campaign, way);
-    match way {
-        DeliveryMethod::Broadcast => None,
-        DeliveryMethod::Download => {
-            let url = descriptor_url(&device.url, campaign.id);
+    package: UnicastPackage<'_>,
+) -> ArmingCommands {
+    match package {
+        UnicastPackage::Download(secret) => {
+            let first = component_nodes(device, campaign, DeliveryMethod::Download);
+            let url = format!("{}/descriptor", download_url(&device.url, campaign.id, secret));
             let address = Some(package_url(device, campaign, url));
-            Some(ArmingCommands { first, address, writes: Vec::new() })
+            ArmingCommands { first, address, writes: Vec::new() }
         }
-        DeliveryMethod::Direct => {
-            let (package, held) = package?;
+        UnicastPackage::Direct(package, held) => {
+            let way = DeliveryMethod::Direct;
+            let first = component_nodes(device, campaign, way);
             let held = held.filter(|_| campaign.delivery.software.is_none());
             let remainder = held.and_then(|held| held.remainder_of(package));
             let (path, name, octets) = match (&campaign.delivery.software, remainder) {
@@ -209,20 +218,21 @@ pub fn unicast_commands(
             };
             let item = Item::octets(format!("{}/{path}", object(device, campaign, way)), octets);
             let writes = vec![PlannedCommand::write(Requirement::Required, name, item)];
-            Some(ArmingCommands { first, writes, address: None })
+            ArmingCommands { first, writes, address: None }
         }
     }
 }
 
-/// Returns the URL of a campaign's download descriptor, for a device that reaches this server at
-/// `url`.
+/// Returns the URL below which an attempt finds descriptor and package, for a device that reaches
+/// this server at `url`. The secret is in no log: what has it gets the package.
+// spec: security 7.3 (packages need a secret)
 #[must_use]
-pub fn descriptor_url(url: &str, campaign: CampaignId) -> String {
+pub fn download_url(url: &str, campaign: CampaignId, secret: &PackageSecret) -> String {
     let scheme = url.find("://").map_or(0, |at| at + 3);
     let authority = url.get(scheme..).unwrap_or_default();
     let end = authority.find(['/', '?']).map_or(url.len(), |at| scheme + at);
     let origin = url.get(..end).unwrap_or(url);
-    format!("{origin}/download/{campaign}/descriptor")
+    format!("{origin}/download/{campaign}/{}", secret.as_url_part())
 }
 
 /// Returns the Exec that starts the update; `None` when the operation has no unicast form.
@@ -252,14 +262,15 @@ mod tests {
     const NOW: Utc = Utc::from_seconds(1_500);
 
     #[test]
-    fn the_descriptor_has_the_origin_of_the_device_url() {
-        let id = CampaignId([7; 16]);
+    fn a_download_has_the_origin_of_the_device_url_and_the_secret_of_its_attempt() {
+        let (id, secret) = (CampaignId([7; 16]), PackageSecret::new([0; 16]));
         for (url, origin) in [
             ("http://127.0.0.1:8080/dm", "http://127.0.0.1:8080"),
             ("https://dm.example.org/a/b?x=/", "https://dm.example.org"),
             ("https://dm.example.org", "https://dm.example.org"),
         ] {
-            assert_eq!(descriptor_url(url, id), format!("{origin}/download/{id}/descriptor"));
+            let expected = format!("{origin}/download/{id}/AAAAAAAAAAAAAAAAAAAAAA");
+            assert_eq!(download_url(url, id, &secret), expected);
         }
     }
 

@@ -25,9 +25,12 @@ use super::{
     outbox::{GroupKind, GroupSupport, PlannedCommand, Requirement, UNANSWERED, is_carried_out},
 };
 use crate::{
-    arming::commands::{self, ArmingCommands, ArmingInput},
+    arming::commands::{self, ArmingCommands, ArmingInput, UnicastPackage},
     campaign::model::DeliveryMethod,
-    fleet::attempt::{ArmingAttempt, ArmingPhase},
+    fleet::{
+        attempt::{ArmingAttempt, ArmingPhase},
+        package_secret::PackageSecret,
+    },
     random::fresh_correlator,
 };
 
@@ -308,16 +311,34 @@ fn unicast_commands(
     if is_direct && !ctx.stored.packages.contains_key(&row.campaign) {
         ctx.stored.wanted_package = Some(row.campaign);
     }
+    let secret = package_secret(ctx, row);
     let campaign = campaign_of(ctx.stored, row.campaign);
     let window = campaign.and_then(|campaign| campaign.open_unicast_window(ctx.now));
     let held = capabilities.partial_package();
-    let package = ctx.stored.packages.get(&row.campaign).map(|package| (&**package, held));
-    let commands = campaign.and_then(|campaign| {
-        commands::unicast_commands(campaign, &ctx.stored.device, row.delivery_method, package)
+    let package = match row.delivery_method {
+        DeliveryMethod::Broadcast => None,
+        DeliveryMethod::Download => secret.as_ref().map(UnicastPackage::Download),
+        DeliveryMethod::Direct => {
+            let package = ctx.stored.packages.get(&row.campaign);
+            package.map(|package| UnicastPackage::Direct(package, held))
+        }
+    };
+    let commands = campaign.zip(package).map(|(campaign, package)| {
+        commands::unicast_commands(campaign, &ctx.stored.device, package)
     });
     let missing = || (None, "the package of the campaign is not here".to_owned());
     let (window, commands) = window.zip(commands).ok_or_else(missing)?;
     Ok((window.revision, commands))
+}
+
+/// Returns the secret in the URLs of a download, which is made for the first of them.
+fn package_secret(ctx: &mut Context<'_>, row: &ArmingAttempt) -> Option<PackageSecret> {
+    if row.delivery_method != DeliveryMethod::Download || row.package_secret.is_some() {
+        return row.package_secret.clone();
+    }
+    let secret = PackageSecret::new((ctx.random)());
+    update_latest(ctx, row.campaign, |latest| latest.set_package_secret(secret.clone()));
+    Some(secret)
 }
 
 /// Handles the answer of the user, which goes into the audit log; `None` when there was no

@@ -6,6 +6,7 @@ use proto::{
     time::Utc,
 };
 
+use super::package_secret::PackageSecret;
 use crate::campaign::model::DeliveryMethod;
 
 /// A row of the arming queue: one (device, campaign, attempt).
@@ -26,6 +27,8 @@ pub struct ArmingAttempt {
     pub correlator: Correlator,
     /// Delivery method of the package.
     pub delivery_method: DeliveryMethod,
+    /// Secret in the URLs of its package; absent until one is sent.
+    pub package_secret: Option<PackageSecret>,
     /// Phase of the attempt.
     pub phase: ArmingPhase,
     /// Revision of the window that the device has accepted; 0 when it was never armed.
@@ -57,6 +60,7 @@ impl ArmingAttempt {
             version: 0,
             correlator,
             delivery_method: DeliveryMethod::Broadcast,
+            package_secret: None,
             phase: ArmingPhase::Pending,
             armed_revision: 0,
             result_code: None,
@@ -123,6 +127,11 @@ impl ArmingAttempt {
         self.phase = phase;
         self.read_back = Some(firmware.to_owned());
         self.updated = now;
+    }
+
+    /// Sets the secret in the URLs of its package.
+    pub fn set_package_secret(&mut self, secret: PackageSecret) {
+        self.package_secret = Some(secret);
     }
 
     /// Records the time of a change.

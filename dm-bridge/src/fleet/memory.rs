@@ -18,6 +18,7 @@ use super::{
     audit::{Audit, AuditLine},
     challenge::ChallengeKey,
     device::Device,
+    package_secret::PackageSecret,
     store::{Change, FleetStore, PhaseCounts, StoreError},
 };
 use crate::campaign::model::Campaign;
@@ -71,6 +72,8 @@ impl Tables {
                 }
                 ("arming", self.armings.get(&key(row)).map(|found| found.version), row.version)
             }
+            Change::LastCampaign(id) if self.created.last() == id.as_ref() => return Ok(()),
+            Change::LastCampaign(_) => return Err(StoreError::Conflict("last campaign")),
         };
         if stored.unwrap_or(0) == carried { Ok(()) } else { Err(StoreError::Conflict(what)) }
     }
@@ -93,6 +96,7 @@ impl Tables {
                 self.correlators.insert(row.correlator.clone(), key(&row));
                 self.armings.insert(key(&row), row);
             }
+            Change::LastCampaign(_) => {}
         }
     }
 
@@ -165,6 +169,15 @@ impl FleetStore for MemoryStore {
         let tables = self.tables();
         let key = tables.correlators.get(correlator);
         Ok(key.and_then(|key| tables.armings.get(key)).cloned())
+    }
+
+    async fn attempt_of_package(
+        &self,
+        secret: &PackageSecret,
+    ) -> Result<Option<ArmingAttempt>, StoreError> {
+        let tables = self.tables();
+        let mut rows = tables.armings.values();
+        Ok(rows.find(|row| row.package_secret.as_ref() == Some(secret)).cloned())
     }
 
     async fn phase_counts(&self, id: CampaignId) -> Result<PhaseCounts, StoreError> {

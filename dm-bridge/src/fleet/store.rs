@@ -15,6 +15,7 @@ use super::{
     audit::{Audit, AuditLine},
     challenge::ChallengeKey,
     device::Device,
+    package_secret::PackageSecret,
 };
 use crate::campaign::model::Campaign;
 
@@ -28,6 +29,9 @@ pub enum Change {
     Campaign(Box<Campaign>),
     /// A row of the arming queue; version 0 adds it.
     Attempt(Box<ArmingAttempt>),
+    /// Changes nothing; a [`StoreError::Conflict`] unless this campaign is the last that was created:
+    /// what was checked against all campaigns holds in the transaction.
+    LastCampaign(Option<CampaignId>),
 }
 
 impl From<Device> for Change {
@@ -97,7 +101,13 @@ pub trait FleetStore: Send + Sync {
     /// Returns the attempt with this correlator.
     async fn attempt(&self, correlator: &Correlator) -> Result<Option<ArmingAttempt>, StoreError>;
 
-    /// Counts the latest attempts of a campaign by phase.
+    /// Returns the attempt whose package has this secret in its URLs.
+    async fn attempt_of_package(
+        &self,
+        secret: &PackageSecret,
+    ) -> Result<Option<ArmingAttempt>, StoreError>;
+
+    /// Returns how many latest attempts of a campaign are in each phase; the store keeps the counts.
     async fn phase_counts(&self, id: CampaignId) -> Result<PhaseCounts, StoreError>;
 
     /// Writes to the store as a change would, without a lasting effect.

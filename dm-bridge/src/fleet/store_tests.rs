@@ -20,6 +20,7 @@ use super::{
         DEFAULT_FUMO_OBJECT, Device, DeviceAuth, DeviceNonce, Nonce, ServerCredentials,
         SuspendCommand,
     },
+    package_secret::PackageSecret,
     policy::DesiredPolicy,
     profile::{Profile, Quirk},
     store::{Change, FleetStore, StoreError},
@@ -43,6 +44,7 @@ where
     no_two_attempts_share_a_correlator(&empty().await).await;
     the_latest_attempt_of_a_device_counts(&empty().await).await;
     campaigns_come_in_the_order_of_creation(&empty().await).await;
+    a_campaign_is_added_after_the_last_one_that_was_read(&empty().await).await;
     missing_rows_are_none(&empty().await).await;
     a_day_has_one_challenge_key(&empty().await).await;
 }
@@ -197,8 +199,12 @@ async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
         row.reason = Some("as reported".to_owned());
         row.read_back = Some("2.0".to_owned());
         row.armed_revision = 3;
+        let secret = PackageSecret::new([u8::try_from(row_number(phase)).unwrap(); 16]);
+        assert_eq!(store.attempt_of_package(&secret).await.unwrap(), None);
+        row.package_secret = Some(secret.clone());
         put(store, row.clone()).await;
         let stored = store.attempt(&row.correlator).await.unwrap().unwrap();
+        assert_eq!(store.attempt_of_package(&secret).await.unwrap().as_ref(), Some(&stored));
         assert_eq!(stored, ArmingAttempt { version: 1, ..row });
     }
 }
@@ -284,6 +290,22 @@ async fn campaigns_come_in_the_order_of_creation(store: &impl FleetStore) {
     }
     let order: Vec<_> = store.campaigns().await.unwrap().iter().map(|row| row.id.0[0]).collect();
     assert_eq!(order, [9, 3, 7]);
+}
+
+async fn a_campaign_is_added_after_the_last_one_that_was_read(store: &impl FleetStore) {
+    let add = async |octet, last: Option<u8>| {
+        let mut campaign = samples::running();
+        campaign.id = CampaignId([octet; 16]);
+        let last = Change::LastCampaign(last.map(|octet| CampaignId([octet; 16])));
+        store.apply(Utc(1), audit(), vec![last, campaign.into()]).await
+    };
+    add(9, None).await.unwrap();
+    for last in [None, Some(8)] {
+        let refused = add(7, last).await;
+        assert!(matches!(refused, Err(StoreError::Conflict("last campaign"))), "{refused:?}");
+    }
+    add(7, Some(9)).await.unwrap();
+    assert_eq!(store.campaigns().await.unwrap().len(), 2);
 }
 
 async fn missing_rows_are_none(store: &impl FleetStore) {

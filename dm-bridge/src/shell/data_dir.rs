@@ -3,9 +3,9 @@
 //! ```text
 //! DIR/             0700
 //!   admin.token    0600, the operator's bearer token
-//!   packages/ID.bundle   packages for unicast
+//!   packages/ID.bundle   packages for unicast; ID.RANDOM.part is being written
 //!   profiles/NAME.toml   custom profiles
-//!   classes.toml   the profiles of device classes
+//!   classes.toml   the profiles of device classes; classes.lock is held by whoever changes them
 //!   fleet.db       0600, SQLite; its -wal and -shm files take the same mode
 //!   fleet.keys     0400, the keys that the secrets in it are sealed with
 //! ```
@@ -13,12 +13,13 @@
 use std::{
     collections::BTreeMap,
     fs::{self, DirBuilder, File, OpenOptions},
-    io::{ErrorKind, Read as _, Write as _},
+    io::{self, ErrorKind, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
 
 use proto::{
+    crypto::random,
     ids::{CampaignId, ClassId},
     trust::bundle::{BundleHead, MAX_HEAD},
 };
@@ -30,7 +31,7 @@ use super::store::{
     sqlite::{KEYS, PACKAGES, SqliteStore},
 };
 use crate::{
-    app::AppError,
+    app::{AppError, campaigns::PackageKeeper},
     fleet::profile::{Profile, is_name},
 };
 
@@ -130,7 +131,7 @@ impl DataDir {
         self.path.join(PACKAGES).join(format!("{id}.bundle"))
     }
 
-    /// Stores a copy of a bundle; it gets its name when it is complete.
+    /// Stores a copy of a bundle; it gets its name when it is complete and durable.
     ///
     /// # Errors
     ///
@@ -142,12 +143,29 @@ impl DataDir {
             .mode(0o700)
             .create(&folder)
             .map_err(failed("create", &folder))?;
-        let part = folder.join(format!("{id}.part"));
-        fs::copy(from, &part).map_err(failed("copy", from))?;
-        File::open(&part).and_then(|file| file.sync_all()).map_err(failed("write", &part))?;
-        let path = self.package_path(id);
-        fs::rename(&part, &path).map_err(failed("rename", &part))?;
-        File::open(&folder).and_then(|folder| folder.sync_all()).map_err(failed("write", &folder))
+        let mut source = File::open(from).map_err(failed("open", from))?;
+        replace(&self.package_path(id), |part| io::copy(&mut source, part).map(drop))
+    }
+
+    /// Removes what interrupted commands have left behind; files that are being written stay.
+    ///
+    /// # Errors
+    ///
+    /// [`AppError::Configuration`] when a folder cannot be read.
+    pub fn remove_parts(&self) -> Result<(), AppError> {
+        for folder in [self.path.clone(), self.path.join(PACKAGES)] {
+            let entries = match fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                Err(error) => return Err(failed("read", &folder)(error)),
+            };
+            for path in entries.filter_map(|entry| Some(entry.ok()?.path())) {
+                if path.extension().is_some_and(|end| end == PART) {
+                    remove_part(&path);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Returns all profiles with a line about each: built-in ones, then custom ones.
@@ -211,18 +229,16 @@ impl DataDir {
     ///
     /// [`AppError::Configuration`] when it cannot be written.
     pub fn set_class_profile(&self, class: ClassId, name: &str) -> Result<(), AppError> {
+        // Another command reads and writes before or after this one.
+        let lock_path = self.path.join("classes.lock");
+        let lock = OpenOptions::new().write(true).create(true).truncate(false).open(&lock_path);
+        let lock = lock.map_err(failed("create", &lock_path))?;
+        lock.lock().map_err(failed("lock", &lock_path))?;
         let mut classes = self.classes()?;
         classes.insert(class.to_string(), name.to_owned());
         let text = toml::to_string(&classes)
             .map_err(|error| AppError::Configuration(format!("cannot write classes: {error}")))?;
-        let (part, path) = (self.path.join("classes.part"), self.path.join(CLASSES));
-        let mut file = File::create(&part).map_err(failed("create", &part))?;
-        file.write_all(text.as_bytes()).map_err(failed("write", &part))?;
-        file.sync_all().map_err(failed("write", &part))?;
-        fs::rename(&part, &path).map_err(failed("rename", &part))?;
-        File::open(&self.path)
-            .and_then(|folder| folder.sync_all())
-            .map_err(failed("write", &self.path))
+        replace(&self.path.join(CLASSES), |part| part.write_all(text.as_bytes()))
     }
 
     fn classes(&self) -> Result<BTreeMap<String, String>, AppError> {
@@ -347,6 +363,56 @@ pub fn absolute(path: &Path) -> Result<String, AppError> {
         .map_err(|_| AppError::Configuration(format!("{} is no UTF-8 path", path.display())))
 }
 
+/// A bundle to be kept for a campaign.
+#[derive(Debug, Clone)]
+pub struct BundleFile {
+    /// The directory that keeps it.
+    pub data: DataDir,
+    /// The file that an operator has named.
+    pub from: PathBuf,
+}
+
+impl PackageKeeper for BundleFile {
+    fn has(&self, id: CampaignId) -> bool {
+        self.data.package_path(id).is_file()
+    }
+
+    fn keep(&self, id: CampaignId) -> Result<(), AppError> {
+        self.data.store_package(id, &self.from)
+    }
+}
+
+/// Extension of a file that is being written; it is locked meanwhile.
+const PART: &str = "part";
+
+/// Writes a file aside, under a name of its own, syncs it, gives it its name and syncs the folder.
+fn replace(
+    path: &Path,
+    write: impl FnOnce(&mut File) -> std::io::Result<()>,
+) -> Result<(), AppError> {
+    let part = path.with_extension(format!("{:032x}.{PART}", u128::from_be_bytes(random())));
+    let mut file = create(&part).map_err(failed("create", &part))?;
+    let written = file.lock().and_then(|()| write(&mut file)).and_then(|()| file.sync_all());
+    let named = written.and_then(|()| fs::rename(&part, path));
+    if named.is_err() {
+        remove_part(&part);
+    }
+    named.map_err(failed("write", path))?;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed("write", folder))
+}
+
+/// Removes a file that was being written, unless a process still writes it.
+fn remove_part(path: &Path) {
+    let removed = File::open(path).and_then(|file| match file.try_lock() {
+        Ok(()) => fs::remove_file(path),
+        Err(_) => Ok(()),
+    });
+    if let Err(error) = removed {
+        tracing::debug!(%error, path = %path.display(), "unfinished file not removed");
+    }
+}
+
 fn create(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
@@ -361,6 +427,9 @@ fn failed(doing: &'static str, path: &Path) -> impl Fn(std::io::Error) -> AppErr
         }
     }
 }
+
+#[cfg(test)]
+mod package_tests;
 
 #[cfg(test)]
 mod tests {

@@ -33,9 +33,9 @@ pub(super) fn router(shared: &Arc<Shared>) -> Router {
 fn devices() -> Router<Arc<Shared>> {
     Router::new()
         .route("/dm", post(dm::post))
-        .route("/download/{id}/descriptor", get(download::descriptor))
-        .route("/download/{id}/package", get(download::package))
-        .route("/download/{id}/notify", post(download::notify))
+        .route("/download/{id}/{secret}/descriptor", get(download::descriptor))
+        .route("/download/{id}/{secret}/package", get(download::package))
+        .route("/download/{id}/{secret}/notify", post(download::notify))
 }
 
 /// Returns the value of `Retry-After` for a wait, spread and rounded up.

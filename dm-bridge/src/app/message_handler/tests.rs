@@ -21,6 +21,7 @@ use crate::{
         challenge::ChallengeKey,
         device::Nonce,
         memory::MemoryStore,
+        package_secret::PackageSecret,
         profile::Profile,
         store::{Change, PhaseCounts},
         store_tests,
@@ -175,6 +176,14 @@ impl FleetStore for CountingStore {
     async fn attempt(&self, correlator: &Correlator) -> Result<Option<ArmingAttempt>, StoreError> {
         count(&self.others);
         self.store.attempt(correlator).await
+    }
+
+    async fn attempt_of_package(
+        &self,
+        secret: &PackageSecret,
+    ) -> Result<Option<ArmingAttempt>, StoreError> {
+        count(&self.others);
+        self.store.attempt_of_package(secret).await
     }
 
     async fn phase_counts(&self, id: CampaignId) -> Result<PhaseCounts, StoreError> {

@@ -10,7 +10,7 @@ use crate::{
     api::responses::{CampaignBody, CampaignDeviceBody},
     app::{
         AppError,
-        campaigns::{self, CreateCampaign, Selection},
+        campaigns::{self, CreateCampaign, PackageKeeper, Selection},
         status, time_args, update_requests,
     },
     campaign::{
@@ -22,7 +22,7 @@ use crate::{
         common::{OutputArgs, plain_http},
     },
     shell::{
-        data_dir::{absolute, read_bundle, read_file, read_text, read_token},
+        data_dir::{BundleFile, absolute, read_bundle, read_file, read_text, read_token},
         state::Clock,
         store::sqlite::SqliteStore,
     },
@@ -106,10 +106,13 @@ async fn create(arguments: CreateArgs) -> Result<String, AppError> {
         selection: selection(&arguments.devices)?,
         report_spread_seconds: arguments.report_spread,
     };
-    let id = campaigns::create(&store, Clock.now().utc, request, &mut random::<16>).await?;
-    if let Some(package) = &arguments.package {
-        arguments.data.open()?.store_package(id, package)?;
-    }
+    let package = match &arguments.package {
+        Some(from) => Some(BundleFile { data: arguments.data.open()?, from: from.clone() }),
+        None => None,
+    };
+    let package = package.as_ref().map(|package| package as &dyn PackageKeeper);
+    let (now, random) = (Clock.now().utc, &mut random::<16>);
+    let id = campaigns::create_with_package(&store, now, request, random, package).await?;
     show(&store, id, arguments.output).await
 }
 

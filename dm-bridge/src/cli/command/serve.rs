@@ -24,8 +24,10 @@ pub(super) async fn run(arguments: ServeArgs) -> Result<String, AppError> {
         client_ca,
     });
     let scheme = if tls.is_some() { "https" } else { "http" };
+    let data = arguments.data.open()?;
+    data.remove_parts()?;
     let settings = Settings {
-        data: arguments.data.open()?,
+        data,
         listen: arguments.listen,
         tls,
         plain_http: plain_http(arguments.insecure_http),

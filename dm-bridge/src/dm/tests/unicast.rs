@@ -34,7 +34,8 @@ fn a_device_without_our_extension_gets_a_descriptor_in_the_same_session() {
     let Command::Replace(url) = &device.seen[device.seen.len() - 2] else { panic!() };
     let url = url.items[0].data_text().unwrap();
     let id = context.campaigns[0].id;
-    assert!(url.ends_with(&format!("/download/{id}/descriptor")), "{url}");
+    let secret = row.package_secret.as_ref().unwrap().as_url_part();
+    assert!(url.ends_with(&format!("/download/{id}/{secret}/descriptor")), "{url}");
     assert!(
         context.notes.iter().any(|note| note.contains("download is next")),
         "{:?}",

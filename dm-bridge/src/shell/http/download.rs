@@ -1,6 +1,7 @@
 //! The download server: descriptors, packages in ranges, and installation notifications.
 //!
-//! No authentication: a package is signed, and a device verifies it by that alone.
+//! A package is signed, and a device verifies it by that alone. Its URLs have a secret of the attempt
+//! for which they were sent; without it, or after the end of the attempt, there is no such path.
 
 use std::sync::Arc;
 
@@ -20,27 +21,27 @@ use tower_http::services::ServeFile;
 
 use super::super::state::Shared;
 use crate::{
-    app::{AppError, campaigns},
+    app::AppError,
+    arming::commands::download_url,
     campaign::model::{Campaign, DeliveryMethod},
+    fleet::attempt::ArmingAttempt,
 };
 
 /// Size limit of an installation notification, in octets.
 const MAX_NOTIFICATION_BYTES: usize = 1024;
 
-/// Serves the download descriptor of a campaign's package.
+/// Serves the download descriptor of a campaign's package. Its URLs have the origin at which the
+/// device was enrolled, whatever the request says of itself.
 // spec: oma-001 8.1.2.14
 pub(super) async fn descriptor(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-    request: Request,
+    Path((id, secret)): Path<(String, String)>,
 ) -> Result<Response, AppError> {
-    let campaign = offered(&shared, &id).await?;
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.ok_or_else(|| AppError::Usage("the request has no Host header".to_owned()))?;
-    // A TLS proxy in front of this server passes the scheme in this header.
-    let forwarded = request.headers().get("x-forwarded-proto");
-    let scheme = if forwarded.is_some_and(|it| it == "https") { "https" } else { "http" };
-    let base = format!("{scheme}://{host}/download/{}", campaign.id);
+    let Some((attempt, campaign)) = offered(&shared, &id, &secret).await? else { return absent() };
+    let Some(device) = shared.store.device(&attempt.device).await? else { return absent() };
+    let secret = attempt.package_secret.as_ref();
+    let Some(secret) = secret else { return absent() };
+    let base = download_url(&device.url, campaign.id, secret);
     let document = Descriptor {
         version: Some("1.0".to_owned()),
         types: vec![bundle::MEDIA_TYPE.to_owned()],
@@ -56,14 +57,19 @@ pub(super) async fn descriptor(
     Ok(([media_type, (header::CACHE_CONTROL, "no-store")], document.emit()).into_response())
 }
 
+/// Returns the response to an unknown path.
+fn absent() -> Result<Response, AppError> {
+    Ok(StatusCode::NOT_FOUND.into_response())
+}
+
 /// Serves the package, or a range of it.
 // spec: oma-001 8.1.2.18
 pub(super) async fn package(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
+    Path((id, secret)): Path<(String, String)>,
     request: Request,
 ) -> Result<Response, AppError> {
-    let campaign = offered(&shared, &id).await?;
+    let Some((_, campaign)) = offered(&shared, &id, &secret).await? else { return absent() };
     let served = ServeFile::new(shared.data.package_path(campaign.id)).oneshot(request).await;
     let mut response = served
         .map_err(|error| AppError::Configuration(format!("the package cannot be read: {error}")))?
@@ -80,27 +86,42 @@ pub(super) async fn package(
 // spec: oma-001 8.1.2.23
 pub(super) async fn notify(
     State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
+    Path((id, secret)): Path<(String, String)>,
     body: Bytes,
-) -> Result<StatusCode, AppError> {
-    let campaign = offered(&shared, &id).await?;
+) -> Result<Response, AppError> {
+    let Some(attempt) = attempt_of(&shared, &id, &secret).await? else { return absent() };
     if body.len() > MAX_NOTIFICATION_BYTES {
         return Err(AppError::Usage("the notification is too long".to_owned()));
     }
     let status = InstallStatus::parse(&String::from_utf8_lossy(&body))?;
-    tracing::info!(campaign = %campaign.id, status = status.0, text = status.text(), "installation notification received");
+    tracing::info!(campaign = %attempt.campaign, status = status.0, text = status.text(), "installation notification received");
     shared.status.metrics.download("notify", &status.0.to_string());
-    Ok(StatusCode::NO_CONTENT)
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-async fn offered(shared: &Shared, id: &str) -> Result<Campaign, AppError> {
-    let id: CampaignId = id.parse()?;
-    let campaign = campaigns::find(&*shared.store, id).await?;
+/// Returns the attempt of these URLs and its campaign, while the attempt is open and the campaign
+/// offers the package; a stranger cannot tell why there is nothing.
+// spec: security 7.3 (packages need a secret)
+async fn offered(
+    shared: &Shared,
+    id: &str,
+    secret: &str,
+) -> Result<Option<(ArmingAttempt, Campaign)>, AppError> {
+    let Some(attempt) = attempt_of(shared, id, secret).await? else { return Ok(None) };
+    let Some(campaign) = shared.store.campaign(attempt.campaign).await? else { return Ok(None) };
     let offers = campaign.delivery.methods.contains(&DeliveryMethod::Download);
-    let running = campaign.open_unicast_window(shared.clock.now().utc).is_some();
-    if offers && running && campaign.delivery.bundle_bytes > 0 {
-        Ok(campaign)
-    } else {
-        Err(AppError::NotFound { what: "package of campaign", name: id.to_string() })
-    }
+    let is_running = campaign.open_unicast_window(shared.clock.now().utc).is_some();
+    let is_offered =
+        offers && is_running && attempt.phase.is_open() && campaign.delivery.bundle_bytes > 0;
+    Ok(is_offered.then_some((attempt, campaign)))
+}
+
+async fn attempt_of(
+    shared: &Shared,
+    id: &str,
+    secret: &str,
+) -> Result<Option<ArmingAttempt>, AppError> {
+    let (Ok(id), Ok(secret)) = (id.parse::<CampaignId>(), secret.parse()) else { return Ok(None) };
+    let attempt = shared.store.attempt_of_package(&secret).await?;
+    Ok(attempt.filter(|attempt| attempt.campaign == id))
 }

@@ -492,9 +492,9 @@ async fn the_routes_of_devices_are_no_routes_of_operators() {
     let bridge = Bridge::start().await;
     for (method, path, status) in [
         ("POST", "/dm", 415),
-        ("GET", "/download/x/descriptor", 400),
-        ("GET", "/download/x/package", 400),
-        ("POST", "/download/x/notify", 400),
+        ("GET", "/download/x/y/descriptor", 404),
+        ("GET", "/download/x/y/package", 404),
+        ("POST", "/download/x/y/notify", 404),
     ] {
         assert_eq!(send(&bridge.url(path), method, None, None).status, status, "{path}");
         let top = path.split('/').nth(1).unwrap();

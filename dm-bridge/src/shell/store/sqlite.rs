@@ -6,6 +6,9 @@
 
 mod challenge_keys;
 mod columns;
+mod connection;
+#[cfg(test)]
+pub(in crate::shell) mod faults;
 mod reader;
 pub mod rotation;
 mod rows;
@@ -28,13 +31,14 @@ use proto::{
     time::Utc,
 };
 use sqlx::{
-    ConnectOptions as _, SqlitePool,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    ConnectOptions as _,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 
 use self::{
     challenge_keys::KeyOfDay,
     columns::unavailable,
+    connection::{Pool, PoolOptions},
     reader::Reader,
     rows::{
         attempt::read_attempt,
@@ -54,6 +58,7 @@ use crate::{
         audit::{Audit, AuditLine},
         challenge::ChallengeKey,
         device::Device,
+        package_secret::PackageSecret,
         store::{Change, FleetStore, PhaseCounts, StoreError},
     },
 };
@@ -73,7 +78,7 @@ const MAX_CONNECTIONS: u32 = 4;
 /// The fleet in one SQLite file.
 #[derive(Debug, Clone)]
 pub struct SqliteStore {
-    pool: SqlitePool,
+    pool: Pool,
     reader: Reader,
     writer: Writer,
     challenge_keys: KeyOfDay,
@@ -91,33 +96,37 @@ impl SqliteStore {
     /// lacks one of its keys, [`StoreError::Unavailable`] when it cannot be opened or is no
     /// database.
     pub async fn open(path: &Path, keys: KeyFile) -> Result<Self, StoreError> {
-        let url = "sqlite://";
-        let options = SqliteConnectOptions::from_str(url)
-            .map_err(unavailable("be named"))?
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .foreign_keys(true)
-            .busy_timeout(BUSY_TIMEOUT)
-            // Rows of a batch are buffered.
-            .row_buffer_size(2 * BATCH)
-            // The cache holds a fleet of some ten thousand devices, and checkpoints are rare: a
-            // power cut loses nothing by either.
-            .pragma("cache_size", "-65536")
-            .pragma("wal_autocheckpoint", "8192")
-            .disable_statement_logging();
-        // A file needs no liveness test as a server does.
-        let connections =
-            |count| SqlitePoolOptions::new().max_connections(count).test_before_acquire(false);
-        let pool = connections(MAX_CONNECTIONS)
-            .connect_with(options.clone())
-            .await
-            .map_err(unavailable("be opened"))?;
+        let options = PoolOptions {
+            connect: connect_options(path)?,
+            #[cfg(test)]
+            faults: faults::Faults::default(),
+        };
+        Self::open_with(path, &options, keys).await
+    }
+
+    /// Opens a database whose statements fail as `faults` says.
+    #[cfg(test)]
+    pub(in crate::shell) async fn open_with_faults(
+        path: &Path,
+        keys: KeyFile,
+        faults: &faults::Faults,
+    ) -> Result<Self, StoreError> {
+        // Nothing here is about power cuts, and there are many transactions.
+        let connect = connect_options(path)?.synchronous(SqliteSynchronous::Off);
+        let options = PoolOptions { connect, faults: faults.clone() };
+        Self::open_with(path, &options, keys).await
+    }
+
+    async fn open_with(
+        path: &Path,
+        options: &PoolOptions,
+        keys: KeyFile,
+    ) -> Result<Self, StoreError> {
+        let pool = Pool::new(MAX_CONNECTIONS, options);
         schema::migrate(&pool, &keys).await?;
         let packages = path.parent().unwrap_or(Path::new(".")).join(PACKAGES);
         // A connection rereads the pages that another one wrote: one connection writes.
-        let lone = || connections(1).connect_lazy_with(options.clone());
+        let lone = || Pool::new(1, options);
         let reader = Reader::start([lone(), lone()], keys.clone());
         let writer = Writer::start(lone(), keys.clone());
         let challenge_keys = KeyOfDay::new(pool.clone());
@@ -138,14 +147,30 @@ impl SqliteStore {
     }
 }
 
+fn connect_options(path: &Path) -> Result<SqliteConnectOptions, StoreError> {
+    Ok(SqliteConnectOptions::from_str("sqlite://")
+        .map_err(unavailable("be named"))?
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        // Rows of a batch are buffered.
+        .row_buffer_size(2 * BATCH)
+        // The cache holds a fleet of some ten thousand devices, and checkpoints are rare: a
+        // power cut loses nothing by either.
+        .pragma("cache_size", "-65536")
+        .pragma("wal_autocheckpoint", "8192")
+        .disable_statement_logging())
+}
+
 const SELECT_LATEST: &str = "SELECT * FROM arming AS a WHERE campaign = ? AND attempt = \
     (SELECT MAX(attempt) FROM arming AS b WHERE b.campaign = a.campaign AND b.device = a.device) \
     ORDER BY device";
 
-const SELECT_PHASE_COUNTS: &str = "SELECT phase, COUNT(*) AS devices FROM arming AS a \
-    WHERE campaign = ? AND attempt = \
-    (SELECT MAX(attempt) FROM arming AS b WHERE b.campaign = a.campaign AND b.device = a.device) \
-    GROUP BY phase";
+const SELECT_PHASE_COUNTS: &str =
+    "SELECT phase, devices FROM phase_count WHERE campaign = ? AND devices > 0";
 
 #[async_trait]
 impl FleetStore for SqliteStore {
@@ -158,17 +183,18 @@ impl FleetStore for SqliteStore {
     }
 
     async fn devices(&self) -> Result<Vec<Device>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM device ORDER BY id")
-            .fetch_all(&self.pool)
+        let rows = self
+            .pool
+            .fetch_all(sqlx::query("SELECT * FROM device ORDER BY id"))
             .await
             .map_err(unavailable("read the devices"))?;
         rows.iter().map(|row| read_device(row, &self.keys)).collect()
     }
 
     async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, StoreError> {
-        let row = sqlx::query("SELECT * FROM campaign WHERE id = ?")
-            .bind(id.to_string())
-            .fetch_optional(&self.pool)
+        let row = self
+            .pool
+            .fetch_optional(sqlx::query("SELECT * FROM campaign WHERE id = ?").bind(id.to_string()))
             .await
             .map_err(unavailable("read a campaign"))?;
         let Some(row) = row else { return Ok(None) };
@@ -176,8 +202,9 @@ impl FleetStore for SqliteStore {
     }
 
     async fn campaigns(&self) -> Result<Vec<Campaign>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM campaign ORDER BY number")
-            .fetch_all(&self.pool)
+        let rows = self
+            .pool
+            .fetch_all(sqlx::query("SELECT * FROM campaign ORDER BY number"))
             .await
             .map_err(unavailable("read the campaigns"))?;
         let mut campaigns = Vec::with_capacity(rows.len());
@@ -188,9 +215,9 @@ impl FleetStore for SqliteStore {
     }
 
     async fn campaign_attempts(&self, id: CampaignId) -> Result<Vec<ArmingAttempt>, StoreError> {
-        let rows = sqlx::query(SELECT_LATEST)
-            .bind(id.to_string())
-            .fetch_all(&self.pool)
+        let rows = self
+            .pool
+            .fetch_all(sqlx::query(SELECT_LATEST).bind(id.to_string()))
             .await
             .map_err(unavailable("read the attempts of a campaign"))?;
         rows.iter().map(read_attempt).collect()
@@ -201,9 +228,11 @@ impl FleetStore for SqliteStore {
     }
 
     async fn proved_from(&self, id: &DeviceId) -> Result<ProvedFrom, StoreError> {
-        let row = sqlx::query("SELECT proved_from FROM device WHERE id = ?")
-            .bind(id.as_str())
-            .fetch_optional(&self.pool)
+        let row = self
+            .pool
+            .fetch_optional(
+                sqlx::query("SELECT proved_from FROM device WHERE id = ?").bind(id.as_str()),
+            )
             .await
             .map_err(unavailable("read the addresses of a device"))?;
         row.map_or(Ok(ProvedFrom::default()), |row| json(&row, "proved_from"))
@@ -224,20 +253,35 @@ impl FleetStore for SqliteStore {
     }
 
     async fn attempt(&self, correlator: &Correlator) -> Result<Option<ArmingAttempt>, StoreError> {
-        let row = sqlx::query("SELECT * FROM arming WHERE correlator = ?")
-            .bind(&correlator.0)
-            .fetch_optional(&self.pool)
+        let row = self
+            .pool
+            .fetch_optional(
+                sqlx::query("SELECT * FROM arming WHERE correlator = ?").bind(&correlator.0),
+            )
+            .await
+            .map_err(unavailable("read an attempt"))?;
+        row.map(|row| read_attempt(&row)).transpose()
+    }
+
+    async fn attempt_of_package(
+        &self,
+        secret: &PackageSecret,
+    ) -> Result<Option<ArmingAttempt>, StoreError> {
+        let query = sqlx::query("SELECT * FROM arming WHERE package_secret = ?");
+        let row = self
+            .pool
+            .fetch_optional(query.bind(secret.as_url_part()))
             .await
             .map_err(unavailable("read an attempt"))?;
         row.map(|row| read_attempt(&row)).transpose()
     }
 
     async fn phase_counts(&self, id: CampaignId) -> Result<PhaseCounts, StoreError> {
-        let rows = sqlx::query(SELECT_PHASE_COUNTS)
-            .bind(id.to_string())
-            .fetch_all(&self.pool)
+        let rows = self
+            .pool
+            .fetch_all(sqlx::query(SELECT_PHASE_COUNTS).bind(id.to_string()))
             .await
-            .map_err(unavailable("count the attempts of a campaign"))?;
+            .map_err(unavailable("read the counts of a campaign"))?;
         let entry = |row| Ok((columns::parsed(row, "phase")?, columns::unsigned(row, "devices")?));
         rows.iter().map(entry).collect()
     }
@@ -247,9 +291,9 @@ impl FleetStore for SqliteStore {
     }
 
     async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
-        let rows = sqlx::query("SELECT * FROM audit ORDER BY number DESC LIMIT ?")
-            .bind(limit)
-            .fetch_all(&self.pool)
+        let rows = self
+            .pool
+            .fetch_all(sqlx::query("SELECT * FROM audit ORDER BY number DESC LIMIT ?").bind(limit))
             .await
             .map_err(unavailable("read its log"))?;
         rows.iter().rev().map(read_line).collect()
@@ -259,7 +303,7 @@ impl FleetStore for SqliteStore {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fleet::store_tests;
+    use crate::fleet::{attempt::ArmingPhase, store_tests};
 
     async fn open(path: &Path) -> Result<SqliteStore, StoreError> {
         SqliteStore::open(path, KeyFile::from_path(&path.with_file_name(KEYS))).await
@@ -300,7 +344,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("fleet.db");
         let store = open(&path).await.unwrap();
-        sqlx::raw_sql("PRAGMA user_version = 99").execute(&store.pool).await.unwrap();
+        store.pool.run("PRAGMA user_version = 99").await.unwrap();
         store.close().await;
         let refused = open(&path).await.unwrap_err();
         assert!(matches!(refused, StoreError::TooNew { found: 99, .. }), "{refused}");
@@ -391,9 +435,9 @@ mod tests {
         };
         let trigger = "CREATE TRIGGER rolls_back BEFORE INSERT ON device WHEN NEW.id = 'b' \
             BEGIN SELECT RAISE(ROLLBACK, 'as if the disk were full'); END";
-        sqlx::raw_sql(trigger).execute(&store.pool).await.unwrap();
+        store.pool.run(trigger).await.unwrap();
         assert!(apply(&["a", "b", "c"]).await.is_err());
-        sqlx::raw_sql("DROP TRIGGER rolls_back").execute(&store.pool).await.unwrap();
+        store.pool.run("DROP TRIGGER rolls_back").await.unwrap();
         apply(&["d"]).await.unwrap();
         apply(&["b"]).await.unwrap();
         let devices = store.devices().await.unwrap();
@@ -442,6 +486,70 @@ mod tests {
             let listed = store.devices().await.unwrap().into_iter().find(|row| row.id == id);
             assert_eq!(store.device(&id).await.unwrap(), listed, "{name}");
         }
+    }
+
+    /// Counts the latest attempts of a campaign by phase, as they stand in the rows.
+    async fn counted(store: &SqliteStore, id: CampaignId) -> PhaseCounts {
+        let mut counts = PhaseCounts::new();
+        for row in store.campaign_attempts(id).await.unwrap() {
+            *counts.entry(row.phase).or_default() += 1;
+        }
+        counts
+    }
+
+    #[tokio::test]
+    async fn the_counts_that_are_kept_are_those_of_the_rows_after_any_walk() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = open(&folder.path().join("fleet.db")).await.unwrap();
+        let campaigns = [CampaignId([1; 16]), CampaignId([2; 16])];
+        // An xorshift generator with a fixed seed.
+        let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+        let mut draw = |limit: usize| {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            usize::try_from(state % limit as u64).unwrap()
+        };
+        for step in 0..300 {
+            let mut changes = Vec::new();
+            let campaign = campaigns[draw(2)];
+            let device: DeviceId = format!("device-{}", draw(6)).parse().unwrap();
+            let rows = store.device_attempts(&device).await.unwrap();
+            let mut rows: Vec<_> =
+                rows.into_iter().filter(|row| row.campaign == campaign).collect();
+            let phase = ArmingPhase::ALL[draw(ArmingPhase::ALL.len())];
+            match draw(3) {
+                // Any attempt changes, the latest or one before.
+                0 | 1 if !rows.is_empty() => {
+                    let row = rows.swap_remove(draw(rows.len()));
+                    changes.push(ArmingAttempt { phase, ..row }.into());
+                }
+                _ => {
+                    let number = u32::try_from(rows.len()).unwrap() + 1;
+                    let correlator = format!("c-{step}");
+                    let correlator = Correlator(correlator);
+                    let row = ArmingAttempt::pending(device, campaign, number, correlator, Utc(1));
+                    changes.push(ArmingAttempt { phase, ..row }.into());
+                }
+            }
+            // Every fifth change is rolled back.
+            let fails = draw(5) == 0;
+            if fails {
+                changes.push(Device { version: 7, ..store_tests::device("none") }.into());
+            }
+            let audit = Audit {
+                actor: crate::fleet::audit::Actor::Operator,
+                action: "test.change",
+                subject: String::new(),
+                detail: String::new(),
+            };
+            assert_eq!(store.apply(Utc(1), audit, changes).await.is_err(), fails);
+            for id in campaigns {
+                let kept = store.phase_counts(id).await.unwrap();
+                assert_eq!(kept, counted(&store, id).await, "step {step}");
+            }
+        }
+        assert!(counted(&store, campaigns[0]).await.len() > 2);
     }
 
     #[tokio::test]

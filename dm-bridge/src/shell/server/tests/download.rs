@@ -1,6 +1,9 @@
 //! The download server over real sockets.
 
-use proto::dm::descriptor::{self, Descriptor};
+use proto::dm::{
+    descriptor::{self, Descriptor},
+    syncml::Command,
+};
 use ureq::http::header;
 
 use super::*;
@@ -18,13 +21,10 @@ fn get(url: &str, range: Option<&str>) -> (u16, String, Vec<u8>) {
     (response.status().as_u16(), media_type, response.body_mut().read_to_vec().unwrap())
 }
 
-// test: oma-001 8.1.2.14, oma-001 8.1.2.18, oma-001 8.1.2.23
-#[tokio::test(flavor = "multi_thread")]
-async fn a_descriptor_leads_to_the_package_in_ranges_and_outcomes_are_counted() {
-    let bridge = Bridge::start().await;
+/// A campaign by download of these octets, and the device that was sent the URL of its descriptor.
+async fn armed(bridge: &Bridge, octets: &[u8]) -> (CampaignId, Device, String) {
     let (carousel, _) = image_server().await;
-    bridge.enrol("LAB-0001").await;
-    let octets: Vec<u8> = (0..5_000_u32).flat_map(u32::to_be_bytes).collect();
+    let mut device = bridge.enrol("LAB-0001").await;
     let delivery = Delivery {
         methods: vec![DeliveryMethod::Download],
         bundle_bytes: octets.len() as u64,
@@ -33,10 +33,30 @@ async fn a_descriptor_leads_to_the_package_in_ranges_and_outcomes_are_counted() 
     };
     let id = bridge.campaign_by(&carousel, delivery).await;
     let file = bridge.folder.path().join("bundle");
-    std::fs::write(&file, &octets).unwrap();
+    std::fs::write(&file, octets).unwrap();
     DataDir::open(bridge.folder.path(), None).unwrap().store_package(id, &file).unwrap();
+    device.run();
+    assert_eq!(bridge.devices(id)[0].phase, "armed");
+    let url = device.script.seen.iter().find_map(|command| {
+        let Command::Replace(write) = command else { return None };
+        let is_url = write.items[0].target_uri()?.ends_with("/PkgURL");
+        is_url.then(|| write.items[0].data_text().map(str::to_owned))?
+    });
+    let url = url.unwrap();
+    let secret = url.split('/').rev().nth(1).unwrap();
+    assert_eq!(secret.len(), 22, "128 bits in base64url");
+    test_log::record_secret("package", secret.as_bytes());
+    (id, device, url)
+}
 
-    let (status, media_type, body) = get(&bridge.url(&format!("/download/{id}/descriptor")), None);
+// test: oma-001 8.1.2.14, oma-001 8.1.2.18, oma-001 8.1.2.23
+#[tokio::test(flavor = "multi_thread")]
+async fn a_descriptor_leads_to_the_package_in_ranges_and_outcomes_are_counted() {
+    let bridge = Bridge::start().await;
+    let octets: Vec<u8> = (0..5_000_u32).flat_map(u32::to_be_bytes).collect();
+    let (id, _, url) = armed(&bridge, &octets).await;
+
+    let (status, media_type, body) = get(&url, None);
     assert_eq!((status, media_type.as_str()), (200, descriptor::MEDIA_TYPE));
     let descriptor = Descriptor::parse(&body).unwrap();
     assert_eq!(descriptor.size, octets.len() as u64);
@@ -61,17 +81,104 @@ async fn a_descriptor_leads_to_the_package_in_ranges_and_outcomes_are_counted() 
         assert!(metrics.contains(line), "{line} in {metrics}");
     }
     let devices = bridge.devices(id);
-    assert_eq!((devices[0].delivery.as_str(), devices[0].phase.as_str()), ("download", "pending"));
+    assert_eq!((devices[0].delivery.as_str(), devices[0].phase.as_str()), ("download", "armed"));
+}
+
+// test: security 7.3 (packages need a secret)
+#[tokio::test(flavor = "multi_thread")]
+async fn a_package_is_there_for_the_secret_of_an_attempt_until_that_ends() {
+    let bridge = Bridge::start().await;
+    let (id, mut device, url) = armed(&bridge, &[7; 5_000]).await;
+    let package = url.replace("/descriptor", "/package");
+    let secret = url.split('/').rev().nth(1).unwrap();
+    let unknown = send(&bridge.url("/download/nothing/of/this"), "GET", None, None);
+    let is_unknown = |url: &str| {
+        let answer = send(url, "GET", None, None);
+        assert_eq!((answer.status, &answer.body), (404, &unknown.body), "{url}");
+        assert_eq!(answer.content_type, unknown.content_type, "{url}");
+    };
+    assert_eq!(unknown.status, 404);
+    assert_eq!((get(&url, None).0, get(&package, None).0), (200, 200));
+    let other = CampaignId([9; 16]).to_string();
+    for part in ["descriptor", "package"] {
+        is_unknown(&bridge.url(&format!("/download/{id}/{part}")));
+        is_unknown(&bridge.url(&format!("/download/{id}/AAAAAAAAAAAAAAAAAAAAAA/{part}")));
+        is_unknown(&bridge.url(&format!("/download/{id}/{}/{part}", &secret[1..])));
+        is_unknown(&bridge.url(&format!("/download/{other}/{secret}/{part}")));
+    }
+    is_unknown(&bridge.url("/download/..%2f..%2ffleet.db/x/package"));
+    // The same attempt has the same URL.
+    device.run();
+    assert_eq!(get(&url, None).0, 200);
+
+    device.script.set("FwV", "2.0");
+    device.report(200);
+    device.run();
+    assert_eq!(bridge.devices(id)[0].phase, "confirmed");
+    is_unknown(&url);
+    is_unknown(&package);
+    let notify = url.replace("/descriptor", "/notify");
+    let late = send(&notify, "POST", None, Some(("text/plain", b"900 Success\r\n")));
+    assert_eq!(late.status, 204, "what the device has done is still counted");
+}
+
+// test: security 7.2 (the URL of enrolment)
+#[tokio::test(flavor = "multi_thread")]
+async fn urls_have_the_origin_of_enrolment_whatever_a_request_says() {
+    let bridge = Bridge::start().await;
+    let (_, _, url) = armed(&bridge, &[7; 5_000]).await;
+    assert!(url.starts_with(&bridge.url("/download/")), "{url}");
+    let body = ureq::get(&url)
+        .header("Host", "evil.example")
+        .header("X-Forwarded-Proto", "https")
+        .header("X-Forwarded-Host", "evil.example")
+        .header("Forwarded", "host=evil.example;proto=https")
+        .call()
+        .unwrap()
+        .body_mut()
+        .read_to_vec()
+        .unwrap();
+    let descriptor = Descriptor::parse(&body).unwrap();
+    let base = url.strip_suffix("/descriptor").unwrap();
+    assert_eq!(descriptor.object_uri, format!("{base}/package"));
+    assert_eq!(descriptor.install_notify_uri.unwrap(), format!("{base}/notify"));
+}
+
+/// Returns the anonymous memory of this process.
+fn anonymous_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+    1_024 * line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_a_large_package_a_range_alone_is_read() {
+    let bridge = Bridge::start().await;
+    let (id, _, url) = armed(&bridge, &[7; 5_000]).await;
+    let package = url.replace("/descriptor", "/package");
+    let path = DataDir::open(bridge.folder.path(), None).unwrap().package_path(id);
+    // A file with a hole.
+    let length = 4_u64 << 30;
+    std::fs::File::options().write(true).open(path).unwrap().set_len(length).unwrap();
+    let before = anonymous_bytes();
+    for start in [0, length / 2, length - 100] {
+        let (status, _, octets) = get(&package, Some(&format!("bytes={start}-{}", start + 99)));
+        assert_eq!((status, octets.len()), (206, 100));
+    }
+    let more = anonymous_bytes().saturating_sub(before);
+    assert!(more < 64 << 20, "{more}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_campaign_that_offers_no_download_serves_none() {
     let bridge = Bridge::start().await;
-    let (carousel, _) = image_server().await;
-    bridge.enrol("LAB-0001").await;
-    let id = bridge.campaign(&carousel).await;
-    for path in ["descriptor", "package"] {
-        assert_eq!(get(&bridge.url(&format!("/download/{id}/{path}")), None).0, 404, "{path}");
+    let (_, _, url) = armed(&bridge, &[7; 100]).await;
+    let package = url.replace("/descriptor", "/package");
+    let id: CampaignId = url.split('/').rev().nth(2).unwrap().parse().unwrap();
+    assert_eq!(get(&package, None).0, 200);
+    let store = bridge.store().await;
+    campaigns::stop(&store, Clock.now().utc, id).await.unwrap();
+    for url in [url, package] {
+        assert_eq!(get(&url, None).0, 404, "{url}");
     }
-    assert_eq!(get(&bridge.url("/download/..%2f..%2ffleet.db/package"), None).0, 400);
 }

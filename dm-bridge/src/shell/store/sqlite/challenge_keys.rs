@@ -9,9 +9,11 @@ use std::{
 };
 
 use proto::crypto::random;
-use sqlx::SqlitePool;
 
-use super::columns::{array, int, unavailable};
+use super::{
+    columns::{array, int, unavailable},
+    connection::Pool,
+};
 use crate::fleet::{challenge::ChallengeKey, store::StoreError};
 
 /// Keys in memory, at most.
@@ -23,12 +25,12 @@ const DAYS_STORED: u64 = 2;
 /// The challenge keys of a database.
 #[derive(Debug, Clone)]
 pub(super) struct KeyOfDay {
-    pool: SqlitePool,
+    pool: Pool,
     cache: Arc<Mutex<BTreeMap<u64, ChallengeKey>>>,
 }
 
 impl KeyOfDay {
-    pub(super) fn new(pool: SqlitePool) -> Self {
+    pub(super) fn new(pool: Pool) -> Self {
         Self { pool, cache: Arc::default() }
     }
 
@@ -55,9 +57,11 @@ impl KeyOfDay {
     }
 
     async fn read(&self, day: u64) -> Result<Option<ChallengeKey>, StoreError> {
-        let row = sqlx::query("SELECT key FROM challenge_key WHERE day = ?")
-            .bind(int(day))
-            .fetch_optional(&self.pool)
+        let row = self
+            .pool
+            .fetch_optional(
+                sqlx::query("SELECT key FROM challenge_key WHERE day = ?").bind(int(day)),
+            )
             .await
             .map_err(unavailable("read a challenge key"))?;
         row.map(|row| array(&row, "key").map(ChallengeKey::new)).transpose()
@@ -66,16 +70,20 @@ impl KeyOfDay {
     /// Makes the key of a day, unless another process was faster, and removes those of long ago.
     async fn make(&self, day: u64) -> Result<ChallengeKey, StoreError> {
         let failed = || unavailable("store a challenge key");
-        let mut writing = self.pool.begin_with("BEGIN IMMEDIATE").await.map_err(failed())?;
-        sqlx::query("INSERT OR IGNORE INTO challenge_key (day, key) VALUES (?, ?)")
-            .bind(int(day))
-            .bind(random::<{ ChallengeKey::LEN }>().to_vec())
-            .execute(&mut *writing)
+        let mut writing = self.pool.begin().await.map_err(failed())?;
+        writing
+            .execute(
+                sqlx::query("INSERT OR IGNORE INTO challenge_key (day, key) VALUES (?, ?)")
+                    .bind(int(day))
+                    .bind(random::<{ ChallengeKey::LEN }>().to_vec()),
+            )
             .await
             .map_err(failed())?;
-        sqlx::query("DELETE FROM challenge_key WHERE day < ?")
-            .bind(int(day.saturating_sub(DAYS_STORED)))
-            .execute(&mut *writing)
+        writing
+            .execute(
+                sqlx::query("DELETE FROM challenge_key WHERE day < ?")
+                    .bind(int(day.saturating_sub(DAYS_STORED))),
+            )
             .await
             .map_err(failed())?;
         writing.commit().await.map_err(failed())?;
@@ -120,10 +128,14 @@ mod tests {
         for day in 20_000..20_010 {
             store.challenge_key(day).await.unwrap();
         }
-        let days: Vec<i64> = sqlx::query_scalar("SELECT day FROM challenge_key ORDER BY day")
-            .fetch_all(&store.pool)
+        let days: Vec<i64> = store
+            .pool
+            .fetch_all(sqlx::query("SELECT day FROM challenge_key ORDER BY day"))
             .await
-            .unwrap();
+            .unwrap()
+            .iter()
+            .map(|row| super::super::columns::get(row, "day").unwrap())
+            .collect();
         assert_eq!(days, [20_007, 20_008, 20_009]);
         assert!(store.challenge_keys.cache().len() <= super::CACHED);
         // The clock of another server is far behind: it gets a key, and the others keep theirs.

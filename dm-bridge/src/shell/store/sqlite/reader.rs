@@ -5,11 +5,12 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use proto::ids::DeviceId;
-use sqlx::{SqlitePool, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
     columns::{get, unavailable},
+    connection::Pool,
     rows::{attempt::read_attempt, device::read_device},
     table::BATCH,
 };
@@ -24,7 +25,7 @@ const QUEUE: usize = 1_024;
 /// A handle to the readers.
 #[derive(Debug, Clone)]
 pub(super) struct Reader {
-    pools: [SqlitePool; 2],
+    pools: [Pool; 2],
     devices: mpsc::Sender<Job<Option<Device>>>,
     attempts: mpsc::Sender<Job<Vec<ArmingAttempt>>>,
 }
@@ -49,7 +50,7 @@ const SELECT_ATTEMPTS: Statement = (
 
 impl Reader {
     /// Starts the readers; they end with the last handle to them.
-    pub(super) fn start(pools: [SqlitePool; 2], keys: KeyFile) -> Self {
+    pub(super) fn start(pools: [Pool; 2], keys: KeyFile) -> Self {
         let (devices, queue) = mpsc::channel(QUEUE);
         let read =
             move |rows: &[SqliteRow]| rows.first().map(|row| read_device(row, &keys)).transpose();
@@ -85,7 +86,7 @@ async fn ask<T>(jobs: &mpsc::Sender<Job<T>>, id: &DeviceId) -> Result<T, StoreEr
 /// Reads what waits, a batch at a time. Each device is parsed for its own reader, so that a damaged
 /// one affects no other.
 async fn serve<T>(
-    pool: SqlitePool,
+    pool: Pool,
     statement: Statement,
     parse: impl Fn(&[SqliteRow]) -> Result<T, StoreError>,
     mut queue: mpsc::Receiver<Job<T>>,
@@ -109,12 +110,12 @@ async fn serve<T>(
 
 /// Returns the rows of a batch by device.
 async fn read(
-    pool: &SqlitePool,
+    pool: &Pool,
     (text, column): Statement,
     ids: &str,
 ) -> Result<BTreeMap<String, Vec<SqliteRow>>, StoreError> {
     let rows =
-        sqlx::query(text).bind(ids).fetch_all(pool).await.map_err(unavailable("read devices"))?;
+        pool.fetch_all(sqlx::query(text).bind(ids)).await.map_err(unavailable("read devices"))?;
     let mut by_device: BTreeMap<String, Vec<SqliteRow>> = BTreeMap::new();
     for row in rows {
         by_device.entry(get(&row, column)?).or_default().push(row);

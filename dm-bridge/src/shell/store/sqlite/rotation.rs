@@ -11,11 +11,11 @@
 use std::collections::BTreeSet;
 
 use proto::{crypto::random, ids::DeviceId};
-use sqlx::SqlitePool;
 
 use super::{
     SqliteStore,
     columns::{get, parsed, unavailable, unsigned},
+    connection::{Pool, Writing},
     sealing::{self, Sealer, insert, known, no_key, update},
 };
 use crate::fleet::{
@@ -80,8 +80,8 @@ impl<'a> Rotation<'a> {
         if !known.contains(&id) {
             insert(&mut writing, id).await?;
         }
-        let devices = sqlx::query("SELECT COUNT(*) AS devices FROM device")
-            .fetch_one(&mut *writing)
+        let devices = writing
+            .fetch_one(sqlx::query("SELECT COUNT(*) AS devices FROM device"))
             .await
             .map_err(unavailable("count the devices"))?;
         let devices = unsigned(&devices, "devices")?;
@@ -96,12 +96,11 @@ impl<'a> Rotation<'a> {
     /// [`StoreError`] when a secret cannot be opened or written.
     pub async fn step(&mut self) -> Result<bool, StoreError> {
         let mut writing = begin(&self.store.pool).await?;
-        let rows = sqlx::query(
+        let rows = writing.fetch_all(sqlx::query(
             "SELECT id, user, secret, server_secret FROM device WHERE id > ? ORDER BY id LIMIT ?",
         )
         .bind(&self.cursor)
-        .bind(BATCH)
-        .fetch_all(&mut *writing)
+        .bind(BATCH))
         .await
         .map_err(unavailable("read the devices"))?;
         let keys = &self.store.keys;
@@ -132,28 +131,26 @@ impl<'a> Rotation<'a> {
     ///
     /// [`StoreError`] when they cannot be removed.
     pub async fn finish(self) -> Result<RotationReport, StoreError> {
-        let (pool, keys) = (&self.store.pool, &self.store.keys);
-        let mut writing = begin(pool).await?;
-        sqlx::query(
+        let mut writing = begin(&self.store.pool).await?;
+        writing.execute(sqlx::query(
             "DELETE FROM sealing_key WHERE id <> (SELECT id FROM sealing_key ORDER BY number DESC LIMIT 1) \
              AND NOT EXISTS (SELECT 1 FROM device WHERE substr(secret, 2, 8) = sealing_key.id \
              OR substr(server_secret, 2, 8) = sealing_key.id)",
-        )
-        .execute(&mut *writing)
+        ))
         .await
         .map_err(unavailable("remove a key"))?;
         writing.commit().await.map_err(unavailable("remove a key"))?;
         // The database first: the file has each key that the database may name.
-        let mut writing = begin(pool).await?;
+        let mut writing = begin(&self.store.pool).await?;
         let known: BTreeSet<_> = known(&mut writing).await?.into_iter().collect();
-        let removed = keys.remove_unused(&known)?;
+        let removed = self.store.keys.remove_unused(&known)?;
         writing.rollback().await.map_err(unavailable("remove a key"))?;
         Ok(RotationReport { key: self.new, sealed: self.sealed, removed })
     }
 }
 
-async fn begin(pool: &SqlitePool) -> Result<sqlx::Transaction<'static, sqlx::Sqlite>, StoreError> {
-    pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))
+async fn begin(pool: &Pool) -> Result<Writing, StoreError> {
+    pool.begin().await.map_err(unavailable("be written"))
 }
 
 #[cfg(test)]

@@ -1,12 +1,14 @@
 //! The schema: one migration from each version to the next.
 
-use sqlx::SqlitePool;
-
-use super::{columns::unavailable, sealing};
+use super::{
+    columns::{get, unavailable},
+    connection::Pool,
+    sealing,
+};
 use crate::{fleet::store::StoreError, shell::store::key_file::KeyFile};
 
 /// Each entry leads from the schema version of its index to the next.
-pub(super) const MIGRATIONS: [&str; 17] = [
+pub(super) const MIGRATIONS: [&str; 19] = [
     include_str!("schema_1.sql"),
     include_str!("schema_2.sql"),
     include_str!("schema_3.sql"),
@@ -26,6 +28,9 @@ pub(super) const MIGRATIONS: [&str; 17] = [
     // Nothing but what `sealing::scrub` does.
     "",
     include_str!("schema_16.sql"),
+    // Nothing but what `sealing::scrub` does.
+    "",
+    include_str!("schema_18.sql"),
     // Nothing but what `sealing::scrub` does, which is done last.
     "",
 ];
@@ -38,13 +43,13 @@ const SEALED: usize = 10;
 const UNCLEANED: usize = MIGRATIONS.len() - 1;
 
 /// Brings the schema of a database up to date.
-pub(super) async fn migrate(pool: &SqlitePool, keys: &KeyFile) -> Result<(), StoreError> {
-    let mut writing =
-        pool.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))?;
-    let found: i64 = sqlx::query_scalar("PRAGMA user_version")
-        .fetch_one(&mut *writing)
+pub(super) async fn migrate(pool: &Pool, keys: &KeyFile) -> Result<(), StoreError> {
+    let mut writing = pool.begin().await.map_err(unavailable("be written"))?;
+    let version = writing
+        .fetch_one(sqlx::query("PRAGMA user_version"))
         .await
         .map_err(unavailable("read its version"))?;
+    let found: i64 = get(&version, "user_version")?;
     let known = i64::try_from(MIGRATIONS.len()).expect("there are few migrations");
     if found > known {
         return Err(StoreError::TooNew { found, known });
@@ -54,19 +59,16 @@ pub(super) async fn migrate(pool: &SqlitePool, keys: &KeyFile) -> Result<(), Sto
         sealing::check(&mut writing, keys).await?;
     }
     if done == MIGRATIONS.len() {
-        return Ok(());
+        return writing.rollback().await.map_err(unavailable("be opened"));
     }
     for (version, migration) in (1..=UNCLEANED).zip(MIGRATIONS).skip(done) {
-        sqlx::raw_sql(migration)
-            .execute(&mut *writing)
-            .await
-            .map_err(unavailable("be migrated"))?;
+        writing.run(migration).await.map_err(unavailable("be migrated"))?;
         if version == SEALED {
             sealing::seal_all(&mut writing, keys).await?;
         }
     }
-    sqlx::raw_sql(&format!("PRAGMA user_version = {UNCLEANED}"))
-        .execute(&mut *writing)
+    writing
+        .run(&format!("PRAGMA user_version = {UNCLEANED}"))
         .await
         .map_err(unavailable("be migrated"))?;
     writing.commit().await.map_err(unavailable("be migrated"))?;
@@ -76,8 +78,7 @@ pub(super) async fn migrate(pool: &SqlitePool, keys: &KeyFile) -> Result<(), Sto
         );
         return Ok(());
     }
-    sqlx::raw_sql(&format!("PRAGMA user_version = {}", MIGRATIONS.len()))
-        .execute(pool)
+    pool.run(&format!("PRAGMA user_version = {}", MIGRATIONS.len()))
         .await
         .map_err(unavailable("be cleaned"))?;
     Ok(())

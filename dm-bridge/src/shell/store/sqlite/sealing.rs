@@ -8,10 +8,12 @@
 use std::sync::Arc;
 
 use proto::{crypto::random, dm::auth::Secret, ids::DeviceId};
-use sqlx::{SqliteConnection, SqlitePool};
 use zeroize::Zeroizing;
 
-use super::columns::{get, parsed, unavailable};
+use super::{
+    columns::{array, get, parsed, unavailable},
+    connection::{Connection, Pool},
+};
 use crate::{
     fleet::{
         device::{Device, SERVER_ID, StoredSecret},
@@ -33,7 +35,7 @@ pub(super) type Sealed = (Option<Vec<u8>>, Option<Vec<u8>>);
 impl Sealer {
     /// Returns the sealer for the transaction of this connection.
     pub(super) async fn open(
-        connection: &mut SqliteConnection,
+        connection: &mut Connection,
         keys: &KeyFile,
     ) -> Result<Self, StoreError> {
         Self::with(keys, known(connection).await?.pop().ok_or_else(no_key)?)
@@ -78,30 +80,25 @@ pub(super) fn seal(sealer: Option<&Sealer>, row: &Device) -> Sealed {
 }
 
 /// Returns the ids of the keys in use; the last one seals.
-pub(super) async fn known(connection: &mut SqliteConnection) -> Result<Vec<KeyId>, StoreError> {
-    let rows: Vec<Vec<u8>> = sqlx::query_scalar("SELECT id FROM sealing_key ORDER BY number")
-        .fetch_all(connection)
+pub(super) async fn known(connection: &mut Connection) -> Result<Vec<KeyId>, StoreError> {
+    let rows = connection
+        .fetch_all(sqlx::query("SELECT id FROM sealing_key ORDER BY number"))
         .await
         .map_err(unavailable("read its keys"))?;
-    let read = |id: Vec<u8>| id.try_into().map(KeyId).map_err(|_| no_key());
-    rows.into_iter().map(read).collect()
+    rows.iter().map(|row| array(row, "id").map(KeyId)).collect()
 }
 
 /// Records a key.
-pub(super) async fn insert(connection: &mut SqliteConnection, id: KeyId) -> Result<(), StoreError> {
-    sqlx::query("INSERT INTO sealing_key (id) VALUES (?)")
-        .bind(id.0.to_vec())
-        .execute(connection)
+pub(super) async fn insert(connection: &mut Connection, id: KeyId) -> Result<(), StoreError> {
+    connection
+        .execute(sqlx::query("INSERT INTO sealing_key (id) VALUES (?)").bind(id.0.to_vec()))
         .await
         .map_err(unavailable("store a key"))?;
     Ok(())
 }
 
 /// Reads the key file and rejects one that lacks a key of this database.
-pub(super) async fn check(
-    connection: &mut SqliteConnection,
-    keys: &KeyFile,
-) -> Result<(), StoreError> {
+pub(super) async fn check(connection: &mut Connection, keys: &KeyFile) -> Result<(), StoreError> {
     keys.load()?;
     for id in known(connection).await? {
         keys.with(id)?;
@@ -111,17 +108,18 @@ pub(super) async fn check(
 
 /// Seals the secrets of a database that has them in the clear.
 pub(super) async fn seal_all(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     keys: &KeyFile,
 ) -> Result<(), StoreError> {
     let id = keys.load_or_create()?.last().ok_or_else(no_key)?;
     insert(connection, id).await?;
     let sealer = Sealer::open(connection, keys).await?;
-    let rows =
-        sqlx::query("SELECT id, user, auth, secret, server_secret, server_password FROM device")
-            .fetch_all(&mut *connection)
-            .await
-            .map_err(unavailable("read the devices"))?;
+    let rows = connection
+        .fetch_all(sqlx::query(
+            "SELECT id, user, auth, secret, server_secret, server_password FROM device",
+        ))
+        .await
+        .map_err(unavailable("read the devices"))?;
     for row in rows {
         let (device, user): (DeviceId, String) = (parsed(&row, "id")?, get(&row, "user")?);
         let hash = |bytes: Vec<u8>| {
@@ -143,8 +141,8 @@ pub(super) async fn seal_all(
         let sealed = (sealer.seal(own, &secret), server.map(|it| sealer.seal(theirs, &it)));
         update(connection, &device, sealed).await?;
     }
-    sqlx::raw_sql("ALTER TABLE device DROP COLUMN server_password")
-        .execute(connection)
+    connection
+        .run("ALTER TABLE device DROP COLUMN server_password")
         .await
         .map_err(unavailable("be migrated"))?;
     Ok(())
@@ -152,15 +150,17 @@ pub(super) async fn seal_all(
 
 /// Writes the sealed secrets of a device.
 pub(super) async fn update(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     device: &DeviceId,
     (own, server): (Vec<u8>, Option<Vec<u8>>),
 ) -> Result<(), StoreError> {
-    sqlx::query("UPDATE device SET secret = ?, server_secret = ? WHERE id = ?")
-        .bind(own)
-        .bind(server)
-        .bind(device.as_str())
-        .execute(connection)
+    connection
+        .execute(
+            sqlx::query("UPDATE device SET secret = ?, server_secret = ? WHERE id = ?")
+                .bind(own)
+                .bind(server)
+                .bind(device.as_str()),
+        )
         .await
         .map_err(unavailable("seal a secret"))?;
     Ok(())
@@ -168,14 +168,14 @@ pub(super) async fn update(
 
 /// Removes secrets in the clear from free pages and from the log. Returns `false` when another
 /// process uses the database.
-pub(super) async fn scrub(pool: &SqlitePool) -> Result<bool, StoreError> {
+pub(super) async fn scrub(pool: &Pool) -> Result<bool, StoreError> {
     let mut connection = pool.acquire().await.map_err(unavailable("be cleaned"))?;
-    sqlx::raw_sql("VACUUM").execute(&mut *connection).await.map_err(unavailable("be cleaned"))?;
-    let busy: i64 = sqlx::query_scalar("PRAGMA wal_checkpoint(TRUNCATE)")
-        .fetch_one(&mut *connection)
+    connection.run("VACUUM").await.map_err(unavailable("be cleaned"))?;
+    let row = connection
+        .fetch_one(sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)"))
         .await
         .map_err(unavailable("be cleaned"))?;
-    Ok(busy == 0)
+    Ok(get::<i64>(&row, "busy")? == 0)
 }
 
 /// Opens the secrets of a device.

@@ -7,17 +7,15 @@
 use std::collections::BTreeMap;
 
 use proto::{crypto::Digest, time::Utc};
-use sqlx::{
-    Connection as _, Sqlite, SqliteConnection, SqlitePool, Transaction, pool::PoolConnection,
-};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
-    columns::{self, unavailable},
+    columns::{self, int, unavailable},
+    connection::{Connection, Pool, Writing},
     rows::{
         attempt::write_attempt,
         audit::append,
-        campaign::write_campaign,
+        campaign::{check_last_campaign, write_campaign},
         device::{update_devices, write_device},
     },
     sealing::{self, Sealer},
@@ -42,7 +40,7 @@ const QUEUE: usize = 1_024;
 /// A handle to the writer.
 #[derive(Debug, Clone)]
 pub(super) struct Writer {
-    pool: SqlitePool,
+    pool: Pool,
     jobs: mpsc::Sender<Job>,
 }
 
@@ -60,7 +58,7 @@ type LastLine = Option<(u64, Digest)>;
 
 impl Writer {
     /// Starts the writer; it ends with the last handle to it.
-    pub(super) fn start(pool: SqlitePool, keys: KeyFile) -> Self {
+    pub(super) fn start(pool: Pool, keys: KeyFile) -> Self {
         let (jobs, queue) = mpsc::channel(QUEUE);
         tokio::spawn(write(pool.clone(), keys, queue));
         Self { pool, jobs }
@@ -72,25 +70,19 @@ impl Writer {
 
     /// Inserts a row of more than a page, and removes it again.
     pub(super) async fn probe(&self) -> Result<(), StoreError> {
-        let attempt = async |connection: &mut SqliteConnection| {
-            for statement in PROBE {
-                sqlx::query(statement).execute(&mut *connection).await?;
-            }
-            Ok::<_, sqlx::Error>(())
-        };
         let mut connection = self.pool.acquire().await.map_err(unavailable("be written"))?;
-        let probed = attempt(&mut connection).await;
-        if probed.is_err() {
-            close(connection).await;
+        for statement in PROBE {
+            let query = sqlx::query(statement);
+            connection.execute(query).await.map_err(unavailable("be written"))?;
         }
-        probed.map_err(unavailable("be written"))
+        Ok(())
     }
 
     /// Runs a statement on the connection of the writer.
     #[cfg(test)]
     pub(super) async fn run(&self, statement: &str) {
         let mut connection = self.pool.acquire().await.unwrap();
-        sqlx::raw_sql(statement).execute(&mut *connection).await.unwrap();
+        connection.run(statement).await.unwrap();
     }
 
     pub(super) async fn apply(
@@ -109,7 +101,7 @@ impl Writer {
     }
 }
 
-async fn write(pool: SqlitePool, keys: KeyFile, mut queue: mpsc::Receiver<Job>) {
+async fn write(pool: Pool, keys: KeyFile, mut queue: mpsc::Receiver<Job>) {
     let mut jobs = Vec::new();
     let mut last = None;
     while queue.recv_many(&mut jobs, BATCH).await > 0 {
@@ -126,8 +118,8 @@ async fn write(pool: SqlitePool, keys: KeyFile, mut queue: mpsc::Receiver<Job>) 
     }
 }
 
-/// A connection to the database, and the keys of its secrets.
-type Db<'a> = (&'a mut SqliteConnection, &'a KeyFile);
+/// The database, and the keys of its secrets.
+type Db<'a> = (&'a Pool, &'a KeyFile);
 
 type Work = (Utc, Audit, Vec<Change>);
 
@@ -136,7 +128,7 @@ type Work = (Utc, Audit, Vec<Change>);
 /// Usually there is no other writer: the log continues after `last`, which this writer wrote, and
 /// devices have the versions that were read. Otherwise the batch is made again with checks.
 async fn batch(
-    (pool, keys): (&SqlitePool, &KeyFile),
+    (pool, keys): Db<'_>,
     work: &[Work],
     last: &mut Option<LastLine>,
 ) -> Vec<Result<(), StoreError>> {
@@ -153,44 +145,62 @@ async fn batch(
     }
 }
 
-/// Makes a batch on the connection of the writer. After an error the connection is closed: its effect
-/// is unknown, and where SQLite has rolled back by itself, `sqlx` still counts a transaction.
+/// A batch that was made and is not committed.
+struct Made {
+    results: Vec<Result<(), StoreError>>,
+    lines: Vec<AuditLine>,
+    /// The last line before those of the batch.
+    before: LastLine,
+}
+
+/// Makes a batch on the connection of the writer, and commits it.
 async fn batch_on_connection(
-    pool: &SqlitePool,
+    pool: &Pool,
     keys: &KeyFile,
     work: &[Work],
     last: Option<LastLine>,
 ) -> Result<(Vec<Result<(), StoreError>>, LastLine), StoreError> {
-    let mut connection = pool.acquire().await.map_err(unavailable("be written"))?;
     let made = match last {
-        Some(line) => match optimistic_batch((&mut connection, keys), work, line).await {
-            Ok(None) => checked_batch((&mut connection, keys), work).await,
-            Ok(Some(made)) => Ok(made),
-            Err(error) => Err(error),
-        },
-        None => checked_batch((&mut connection, keys), work).await,
+        Some(line) => optimistic_batch((pool, keys), work, line).await?,
+        None => None,
     };
-    if made.is_err() {
-        close(connection).await;
+    let (writing, made) = match made {
+        Some(made) => made,
+        None => checked_batch((pool, keys), work).await?,
+    };
+    if let Err(error) = writing.commit().await {
+        if !is_committed(pool, &made.lines).await {
+            return Err(unavailable("commit a change")(error));
+        }
+        tracing::info!(%error, "commit failed after its effect");
     }
-    made
+    let last = made.lines.last().map(|line| (line.number, line.seal)).or(made.before);
+    Ok((made.results, last))
 }
 
-/// Closes a connection after an error of unknown effect; the next one is new.
-async fn close(connection: PoolConnection<Sqlite>) {
-    if let Err(error) = connection.detach().close_hard().await {
-        tracing::debug!(%error, "connection of the writer not closed");
+/// Returns whether a commit that failed has taken effect: then the log has the lines of the batch.
+async fn is_committed(pool: &Pool, lines: &[AuditLine]) -> bool {
+    let Some(line) = lines.last() else { return false };
+    let query = sqlx::query("SELECT seal FROM audit WHERE number = ?").bind(int(line.number));
+    match pool.fetch_optional(query).await {
+        Ok(row) => row.is_some_and(|row| {
+            columns::array(&row, "seal").is_ok_and(|seal| Digest(seal) == line.seal)
+        }),
+        Err(error) => {
+            tracing::debug!(%error, "effect of a commit not known");
+            false
+        }
     }
 }
 
 /// Makes a batch with all its devices in one statement. Returns `None` without a change when `last`
 /// is no longer the last line, or a device has another version.
 async fn optimistic_batch(
-    (connection, keys): Db<'_>,
+    (pool, keys): Db<'_>,
     work: &[Work],
     last: LastLine,
-) -> Result<Option<(Vec<Result<(), StoreError>>, LastLine)>, StoreError> {
-    let mut writing = begin(connection).await?;
+) -> Result<Option<(Writing, Made)>, StoreError> {
+    let mut writing = begin(pool).await?;
     let sealer = sealer(&mut writing, keys, work).await?;
     let mut together = BTreeMap::new();
     for row in work.iter().filter_map(|(.., changes)| single_device(changes)) {
@@ -216,22 +226,19 @@ async fn optimistic_batch(
     match append_lines(&mut writing, &lines).await {
         Err(StoreError::Conflict(_)) => rolled_back(writing).await,
         Err(error) => Err(error),
-        Ok(()) => Ok(Some((results, commit(writing, &lines, last).await?))),
+        Ok(()) => Ok(Some((writing, Made { results, lines, before: last }))),
     }
 }
 
 /// Ends a transaction of which nothing is to stay.
-async fn rolled_back<T>(writing: Transaction<'_, Sqlite>) -> Result<Option<T>, StoreError> {
+async fn rolled_back<T>(writing: Writing) -> Result<Option<T>, StoreError> {
     writing.rollback().await.map_err(unavailable("be written"))?;
     Ok(None)
 }
 
 /// Makes a batch row by row, after the last line in the database.
-async fn checked_batch(
-    (connection, keys): Db<'_>,
-    work: &[Work],
-) -> Result<(Vec<Result<(), StoreError>>, LastLine), StoreError> {
-    let mut writing = begin(connection).await?;
+async fn checked_batch((pool, keys): Db<'_>, work: &[Work]) -> Result<(Writing, Made), StoreError> {
+    let mut writing = begin(pool).await?;
     let sealer = sealer(&mut writing, keys, work).await?;
     let last = last_line(&mut writing).await?;
     let mut results = Vec::with_capacity(work.len());
@@ -240,18 +247,18 @@ async fn checked_batch(
     }
     let lines = audit_lines(work, &results, last);
     append_lines(&mut writing, &lines).await?;
-    Ok((results, commit(writing, &lines, last).await?))
+    Ok((writing, Made { results, lines, before: last }))
 }
 
 /// Returns the sealer for a batch that has fresh secrets.
 async fn sealer(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     keys: &KeyFile,
     work: &[Work],
 ) -> Result<Option<Sealer>, StoreError> {
     let is_fresh = |change: &Change| match change {
         Change::Device(row) => sealing::is_fresh(row),
-        Change::Campaign(_) | Change::Attempt(_) => false,
+        Change::Campaign(_) | Change::Attempt(_) | Change::LastCampaign(_) => false,
     };
     if work.iter().flat_map(|(.., changes)| changes).any(is_fresh) {
         Sealer::open(connection, keys).await.map(Some)
@@ -260,8 +267,8 @@ async fn sealer(
     }
 }
 
-async fn begin(connection: &mut SqliteConnection) -> Result<Transaction<'_, Sqlite>, StoreError> {
-    connection.begin_with("BEGIN IMMEDIATE").await.map_err(unavailable("be written"))
+async fn begin(pool: &Pool) -> Result<Writing, StoreError> {
+    pool.begin().await.map_err(unavailable("be written"))
 }
 
 /// Returns the audit lines of the changes that were made, after `last`.
@@ -279,21 +286,8 @@ fn audit_lines(
     .collect()
 }
 
-async fn append_lines(
-    connection: &mut SqliteConnection,
-    lines: &[AuditLine],
-) -> Result<(), StoreError> {
+async fn append_lines(connection: &mut Connection, lines: &[AuditLine]) -> Result<(), StoreError> {
     if lines.is_empty() { Ok(()) } else { append(connection, lines).await }
-}
-
-/// Commits; returns the last line of the log, which was `last` before.
-async fn commit(
-    writing: Transaction<'_, Sqlite>,
-    lines: &[AuditLine],
-    last: LastLine,
-) -> Result<LastLine, StoreError> {
-    writing.commit().await.map_err(unavailable("commit a change"))?;
-    Ok(lines.last().map(|line| (line.number, line.seal)).or(last))
 }
 
 /// Returns the device when it is the only change, as with most messages; one statement writes all
@@ -307,7 +301,7 @@ fn single_device(changes: &[Change]) -> Option<&Device> {
 
 /// Makes one change; the outer error is the database's, the inner one the change's own.
 async fn change(
-    writing: &mut Transaction<'_, Sqlite>,
+    writing: &mut Writing,
     changes: &[Change],
     sealer: Option<&Sealer>,
 ) -> Result<Result<(), StoreError>, StoreError> {
@@ -336,13 +330,13 @@ async fn change(
     Ok(Ok(()))
 }
 
-async fn run(connection: &mut SqliteConnection, statement: &'static str) -> Result<(), StoreError> {
-    sqlx::query(statement).execute(connection).await.map_err(unavailable("be written"))?;
+async fn run(connection: &mut Connection, statement: &'static str) -> Result<(), StoreError> {
+    connection.execute(sqlx::query(statement)).await.map_err(unavailable("be written"))?;
     Ok(())
 }
 
 async fn make(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     change: &Change,
     sealer: Option<&Sealer>,
 ) -> Result<(), StoreError> {
@@ -350,12 +344,13 @@ async fn make(
         Change::Device(row) => write_device(connection, row, sealer).await,
         Change::Campaign(row) => write_campaign(connection, row).await,
         Change::Attempt(row) => write_attempt(connection, row).await,
+        Change::LastCampaign(id) => check_last_campaign(connection, *id).await,
     }
 }
 
-async fn last_line(connection: &mut SqliteConnection) -> Result<LastLine, StoreError> {
-    let last = sqlx::query("SELECT number, seal FROM audit ORDER BY number DESC LIMIT 1")
-        .fetch_optional(connection)
+async fn last_line(connection: &mut Connection) -> Result<LastLine, StoreError> {
+    let last = connection
+        .fetch_optional(sqlx::query("SELECT number, seal FROM audit ORDER BY number DESC LIMIT 1"))
         .await
         .map_err(unavailable("read its log"))?;
     match last {

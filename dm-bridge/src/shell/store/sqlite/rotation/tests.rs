@@ -78,8 +78,11 @@ fn nothing_is_in_the_clear(folder: &Path) {
     assert!(files >= 2);
 }
 
-/// Undoes schema version 16, and the names of version 14.
+/// Undoes schema versions 18 and 16, and the names of version 14.
 const BEFORE_14: &str = "
+    DROP TRIGGER latest_attempt_added; DROP TRIGGER latest_attempt_changed;
+    DROP TABLE phase_count; DROP INDEX arming_by_package_secret;
+    ALTER TABLE arming DROP COLUMN package_secret;
     DROP TABLE challenge_key; DROP TABLE probe;
     ALTER TABLE device DROP COLUMN challenge_count;
     ALTER TABLE device DROP COLUMN proved_from;
@@ -174,11 +177,11 @@ async fn an_interrupted_cleaning_is_done_at_the_next_start() {
     let store = open(folder.path()).await.unwrap();
     enrol(&store).await;
     let version = async |store: &SqliteStore| -> i64 {
-        sqlx::query_scalar("PRAGMA user_version").fetch_one(&store.pool).await.unwrap()
+        sqlx::query_scalar("PRAGMA user_version").fetch_one(store.pool.raw()).await.unwrap()
     };
     let latest = version(&store).await;
     sqlx::raw_sql(&format!("PRAGMA user_version = {}", latest - 1))
-        .execute(&store.pool)
+        .execute(store.pool.raw())
         .await
         .unwrap();
     store.close().await;
@@ -196,11 +199,11 @@ async fn a_database_that_was_cleaned_before_it_had_all_columns_is_migrated() {
         // Seals the secrets as the migration to version 10 does.
         let store = open(folder.path()).await.unwrap();
         sqlx::raw_sql(&format!("{BEFORE_14} ALTER TABLE device DROP COLUMN policy;"))
-            .execute(&store.pool)
+            .execute(store.pool.raw())
             .await
             .unwrap();
         sqlx::raw_sql(&format!("PRAGMA user_version = {version}"))
-            .execute(&store.pool)
+            .execute(store.pool.raw())
             .await
             .unwrap();
         store.close().await;
@@ -216,7 +219,7 @@ async fn the_sealed_secret_of_another_device_does_not_open() {
     sqlx::raw_sql(
         "UPDATE device SET secret = (SELECT secret FROM device WHERE id = 'b') WHERE id = 'a'",
     )
-    .execute(&store.pool)
+    .execute(store.pool.raw())
     .await
     .unwrap();
     let [a, b] = devices().map(|device| device.id);
@@ -249,7 +252,7 @@ async fn a_secret_is_sealed_only_when_it_changes() {
     enrol(&store).await;
     let sealed = async || -> Vec<u8> {
         sqlx::query_scalar("SELECT secret FROM device WHERE id = 'a'")
-            .fetch_one(&store.pool)
+            .fetch_one(store.pool.raw())
             .await
             .unwrap()
     };
@@ -299,7 +302,7 @@ async fn a_server_that_has_read_the_old_key_alone_seals_with_the_new_one() {
     let done = rotate(&operator).await;
     enrol(&server).await;
     let sealed: Vec<u8> = sqlx::query_scalar("SELECT secret FROM device WHERE id = 'a'")
-        .fetch_one(&server.pool)
+        .fetch_one(server.pool.raw())
         .await
         .unwrap();
     assert_eq!(key_id(&sealed).unwrap(), done.key);
@@ -327,7 +330,7 @@ async fn an_interrupted_rotation_leaves_readable_secrets_and_is_resumed() {
         if steps == 3 {
             sqlx::query("DELETE FROM sealing_key WHERE id = ?")
                 .bind(old.0.to_vec())
-                .execute(&store.pool)
+                .execute(store.pool.raw())
                 .await
                 .unwrap();
         }

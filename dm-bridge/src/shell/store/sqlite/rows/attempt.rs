@@ -3,10 +3,14 @@
 use std::sync::LazyLock;
 
 use proto::ids::Correlator;
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 
 use super::super::{
-    columns::{check_one_row, get, int, map_write_error, number, optional, parsed, unsigned, utc},
+    columns::{
+        check_one_row, get, int, map_write_error, number, optional, optional_parsed, parsed,
+        unsigned, utc,
+    },
+    connection::Connection,
     table::{SqliteQuery, Table, table},
 };
 use crate::fleet::{attempt::ArmingAttempt, store::StoreError};
@@ -25,6 +29,7 @@ table! {
     variable {
         correlator: get = &row.correlator.0,
         delivery_method: parsed = row.delivery_method.as_str(),
+        package_secret: optional_parsed = row.package_secret.as_ref().map(|it| it.as_url_part()),
         phase: parsed = row.phase.as_str(),
         armed_revision: number = row.armed_revision,
         result_code: optional = row.result_code,
@@ -40,6 +45,7 @@ table! {
             version: version()?,
             correlator: Correlator(correlator()?),
             delivery_method: delivery_method()?,
+            package_secret: package_secret()?,
             phase: phase()?,
             armed_revision: armed_revision()?,
             result_code: result_code()?,
@@ -56,10 +62,10 @@ static UPDATE: LazyLock<String> = LazyLock::new(|| TABLE.update());
 
 /// Writes an attempt over the version that it was read at.
 pub(in crate::shell::store::sqlite) async fn write_attempt(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     row: &ArmingAttempt,
 ) -> Result<(), StoreError> {
     let statement = if row.version == 0 { &INSERT } else { &UPDATE };
-    let query = bind(sqlx::query(statement), row);
-    check_one_row(&query.execute(connection).await.map_err(map_write_error("attempt"))?, "attempt")
+    let written = connection.execute(bind(sqlx::query(statement), row)).await;
+    check_one_row(&written.map_err(map_write_error("attempt"))?, "attempt")
 }

@@ -3,10 +3,11 @@
 use std::sync::LazyLock;
 
 use proto::crypto::Digest;
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 
 use super::super::{
     columns::{array, get, int, map_write_error, unsigned, utc},
+    connection::Connection,
     table::{BatchTexts, SqliteQuery, Table, table},
 };
 use crate::fleet::{audit::AuditLine, store::StoreError};
@@ -49,10 +50,10 @@ static APPEND: LazyLock<BatchTexts> = LazyLock::new(|| {
 
 /// Appends at most [`BATCH`](super::super::table::BATCH) lines to the log.
 pub(in crate::shell::store::sqlite) async fn append(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     lines: &[AuditLine],
 ) -> Result<(), StoreError> {
     let query = lines.iter().fold(sqlx::query(APPEND.of(lines.len())), bind);
-    query.execute(connection).await.map_err(map_write_error("log"))?;
+    connection.execute(query).await.map_err(map_write_error("log"))?;
     Ok(())
 }

@@ -7,13 +7,14 @@ use proto::{
     ids::{CampaignId, ComponentId, Tsi},
     time::Utc,
 };
-use sqlx::{Row as _, SqliteConnection, SqlitePool, sqlite::SqliteRow};
+use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::super::{
     columns::{
         array, check_one_row, get, int, list, map_write_error, number, optional, optional_parsed,
         parsed, unavailable, unsigned, utc, words,
     },
+    connection::{Connection, Pool},
     table::{SqliteQuery, Table, table},
 };
 use crate::{
@@ -148,40 +149,55 @@ static UPDATE: LazyLock<String> = LazyLock::new(|| TABLE.update());
 
 /// Writes a campaign over the version that it was read at.
 pub(in crate::shell::store::sqlite) async fn write_campaign(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     row: &Campaign,
 ) -> Result<(), StoreError> {
     let statement = if row.version == 0 { &INSERT } else { &UPDATE };
-    let query = bind(sqlx::query(statement), row);
-    check_one_row(
-        &query.execute(&mut *connection).await.map_err(map_write_error("campaign"))?,
-        "campaign",
-    )?;
+    let written = connection.execute(bind(sqlx::query(statement), row)).await;
+    check_one_row(&written.map_err(map_write_error("campaign"))?, "campaign")?;
     if row.version == 0 {
         write_documents(connection, row).await?;
     }
     Ok(())
 }
 
-async fn write_documents(
-    connection: &mut SqliteConnection,
-    row: &Campaign,
+/// Checks that no campaign was created after `last`.
+pub(in crate::shell::store::sqlite) async fn check_last_campaign(
+    connection: &mut Connection,
+    last: Option<CampaignId>,
 ) -> Result<(), StoreError> {
+    let row = connection
+        .fetch_optional(sqlx::query("SELECT id FROM campaign ORDER BY number DESC LIMIT 1"))
+        .await
+        .map_err(unavailable("read the campaigns"))?;
+    let found = row.map(|row| parsed(&row, "id")).transpose()?;
+    if found == last { Ok(()) } else { Err(StoreError::Conflict("last campaign")) }
+}
+
+async fn write_documents(connection: &mut Connection, row: &Campaign) -> Result<(), StoreError> {
     for (component, header) in &row.documents.plan_headers {
-        sqlx::query("INSERT INTO plan_header (campaign, component, header) VALUES (?, ?, ?)")
-            .bind(row.id.to_string())
-            .bind(component.0)
-            .bind(header)
-            .execute(&mut *connection)
+        connection
+            .execute(
+                sqlx::query(
+                    "INSERT INTO plan_header (campaign, component, header) VALUES (?, ?, ?)",
+                )
+                .bind(row.id.to_string())
+                .bind(component.0)
+                .bind(header),
+            )
             .await
             .map_err(map_write_error("plan header"))?;
     }
     for (version, envelope) in &row.documents.roots {
-        sqlx::query("INSERT INTO root_envelope (campaign, version, envelope) VALUES (?, ?, ?)")
-            .bind(row.id.to_string())
-            .bind(int(*version))
-            .bind(envelope)
-            .execute(&mut *connection)
+        connection
+            .execute(
+                sqlx::query(
+                    "INSERT INTO root_envelope (campaign, version, envelope) VALUES (?, ?, ?)",
+                )
+                .bind(row.id.to_string())
+                .bind(int(*version))
+                .bind(envelope),
+            )
             .await
             .map_err(map_write_error("root"))?;
     }
@@ -190,14 +206,16 @@ async fn write_documents(
 
 /// Reads a campaign with its documents.
 pub(in crate::shell::store::sqlite) async fn read_campaign(
-    pool: &SqlitePool,
+    pool: &Pool,
     row: &SqliteRow,
 ) -> Result<Campaign, StoreError> {
     let id: CampaignId = parsed(row, "id")?;
     let (mut roots, mut plan_headers) = (BTreeMap::new(), BTreeMap::new());
-    let rows = sqlx::query("SELECT component, header FROM plan_header WHERE campaign = ?")
-        .bind(id.to_string())
-        .fetch_all(pool)
+    let rows = pool
+        .fetch_all(
+            sqlx::query("SELECT component, header FROM plan_header WHERE campaign = ?")
+                .bind(id.to_string()),
+        )
         .await
         .map_err(unavailable("read the plan headers"))?;
     for row in rows {
@@ -205,9 +223,11 @@ pub(in crate::shell::store::sqlite) async fn read_campaign(
         let header = row.try_get("header").map_err(unavailable("read a plan header"))?;
         plan_headers.insert(component, header);
     }
-    let rows = sqlx::query("SELECT version, envelope FROM root_envelope WHERE campaign = ?")
-        .bind(id.to_string())
-        .fetch_all(pool)
+    let rows = pool
+        .fetch_all(
+            sqlx::query("SELECT version, envelope FROM root_envelope WHERE campaign = ?")
+                .bind(id.to_string()),
+        )
         .await
         .map_err(unavailable("read the roots"))?;
     for row in rows {

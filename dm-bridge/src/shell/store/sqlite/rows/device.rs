@@ -4,13 +4,14 @@ use std::sync::LazyLock;
 
 use proto::{ids::DeviceId, time::Utc};
 use serde::{Serialize, de::DeserializeOwned};
-use sqlx::{SqliteConnection, sqlite::SqliteRow};
+use sqlx::sqlite::SqliteRow;
 
 use super::super::{
     columns::{
         check_one_row, damaged, get, int, list, map_write_error, nonce, optional, optional_parsed,
         parsed, unsigned, utc, words,
     },
+    connection::Connection,
     sealing::{self, Sealed, Sealer},
     table::{BatchTexts, SqliteQuery, Table, table},
 };
@@ -118,7 +119,7 @@ fn bind_sealed<'q>(
 
 /// Writes a device over the version that it was read at.
 pub(in crate::shell::store::sqlite) async fn write_device(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     row: &Device,
     sealer: Option<&Sealer>,
 ) -> Result<(), StoreError> {
@@ -126,8 +127,8 @@ pub(in crate::shell::store::sqlite) async fn write_device(
         let count = update_devices(connection, &[row], sealer).await?;
         return if count == 1 { Ok(()) } else { Err(StoreError::Conflict("device")) };
     }
-    let query = bind_sealed(sqlx::query(&INSERT), row, sealer);
-    check_one_row(&query.execute(connection).await.map_err(map_write_error("device"))?, "device")
+    let written = connection.execute(bind_sealed(sqlx::query(&INSERT), row, sealer)).await;
+    check_one_row(&written.map_err(map_write_error("device"))?, "device")
 }
 
 static INSERT: LazyLock<String> = LazyLock::new(|| TABLE.insert());
@@ -153,12 +154,12 @@ static UPDATE: LazyLock<BatchTexts> = LazyLock::new(|| {
 /// Writes at most [`BATCH`](super::super::table::BATCH) devices, each over the version that it was
 /// read at; returns the number of those that still had it.
 pub(in crate::shell::store::sqlite) async fn update_devices(
-    connection: &mut SqliteConnection,
+    connection: &mut Connection,
     rows: &[&Device],
     sealer: Option<&Sealer>,
 ) -> Result<u64, StoreError> {
     let query = sqlx::query(UPDATE.of(rows.len()));
     let query = rows.iter().fold(query, |query, row| bind_sealed(query, row, sealer));
-    let result = query.execute(connection).await.map_err(map_write_error("device"))?;
+    let result = connection.execute(query).await.map_err(map_write_error("device"))?;
     Ok(result.rows_affected())
 }

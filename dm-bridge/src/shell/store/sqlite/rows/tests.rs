@@ -28,6 +28,7 @@ use crate::{
         audit::{Actor, Audit},
         components::Components,
         device::{Device, DeviceAuth, DeviceNonce, Nonce, ServerCredentials, SuspendCommand},
+        package_secret::PackageSecret,
         policy::DesiredPolicy,
         profile::Profile,
         store::{Change, FleetStore as _},
@@ -52,12 +53,12 @@ async fn assert_distinct(store: &SqliteStore, table: &str) {
     let columns: Vec<String> =
         sqlx::query_scalar("SELECT name FROM pragma_table_info(?) WHERE name <> 'number'")
             .bind(table)
-            .fetch_all(&store.pool)
+            .fetch_all(store.pool.raw())
             .await
             .unwrap();
     let quoted: Vec<_> = columns.iter().map(|column| format!("quote({column})")).collect();
     let select = format!("SELECT {} FROM {table}", quoted.join(", "));
-    let row = sqlx::query(&select).fetch_one(&store.pool).await.unwrap();
+    let row = sqlx::query(&select).fetch_one(store.pool.raw()).await.unwrap();
     let mut found = BTreeMap::new();
     for (at, column) in columns.iter().enumerate() {
         let value: String = row.get(at);
@@ -133,6 +134,7 @@ async fn each_column_of_an_attempt_is_read_as_it_was_written() {
     let (device, campaign) = ("a".parse().unwrap(), samples::running().id);
     let mut row = ArmingAttempt {
         delivery_method: DeliveryMethod::Download,
+        package_secret: Some(PackageSecret::new([1; 16])),
         phase: ArmingPhase::Failed,
         armed_revision: 3,
         result_code: Some(599),
@@ -148,6 +150,7 @@ async fn each_column_of_an_attempt_is_read_as_it_was_written() {
     row = ArmingAttempt {
         correlator: Correlator("c-2".to_owned()),
         delivery_method: DeliveryMethod::Direct,
+        package_secret: Some(PackageSecret::new([2; 16])),
         phase: ArmingPhase::Missed,
         armed_revision: 8,
         result_code: Some(598),

@@ -91,7 +91,7 @@ async fn version_13(folder: &Path) -> AuditLine {
     latest.apply(Utc(1), audit, rows).await.unwrap();
     let line = latest.audit_tail(1).await.unwrap().remove(0);
     let copy = format!("VACUUM INTO '{}'", folder.join("latest.db").display());
-    raw_sql(&copy).execute(&latest.pool).await.unwrap();
+    raw_sql(&copy).execute(latest.pool.raw()).await.unwrap();
     std::fs::copy(other.path().join("fleet.keys"), folder.join("fleet.keys")).unwrap();
     let mut connection = connect(folder).await;
     for migration in &MIGRATIONS[..13] {
