@@ -9,9 +9,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use proto::{
-    crypto::{Digest, sha256},
+    crypto::Digest,
     dm::{
         alert::GenericAlert,
+        auth::Mac,
         fumo::UpdateRequest,
         syncml::{Command, Message},
     },
@@ -23,11 +24,12 @@ use crate::{
     campaign::model::CampaignState,
     dm::{
         Limits,
+        auth::{self, MacVerdict},
         context::{
             AuthContext, Context, DeviceContext, campaign_of, changes_since, latest, mark_stored,
         },
         message::{InboundMessage, MessageOutcome, OutboundMessage},
-        proof::unknown_device,
+        proof::{self, unknown_device},
         session::{AuthenticatedMessage, DmSession},
     },
     fleet::{
@@ -64,6 +66,14 @@ impl DeviceSession {
         self.session.as_ref().is_some_and(|session| !session.is_finished())
     }
 
+    /// Returns the outcome of a repetition of the last message that was accepted, by the digest of
+    /// its octets and proofs; `None` for any other message.
+    #[must_use]
+    pub fn repeated(&self, digest: &Digest) -> Option<MessageOutcome> {
+        let (answered, reply) = self.last_reply.as_ref()?;
+        (answered == digest).then(|| MessageOutcome::Replay(reply.clone()))
+    }
+
     /// Handles a message that claims to come from `id`: loads its row, authenticates the message,
     /// loads the other rows, lets the session reply, and stores the changes. For a peer without
     /// proof only the row is loaded, and nothing is stored. Retries when another writer has changed
@@ -80,11 +90,9 @@ impl DeviceSession {
         inbound: InboundMessage<'_>,
         random: RandomBytes<'_>,
     ) -> Result<MessageOutcome, StoreError> {
-        let digest = sha256(&[inbound.bytes]);
-        if let Some((answered, reply)) = &self.last_reply
-            && *answered == digest
-        {
-            return Ok(MessageOutcome::Replay(reply.clone()));
+        let digest = inbound.raw().digest();
+        if let Some(reply) = self.repeated(&digest) {
+            return Ok(reply);
         }
         let is_fresh = |read: Utc| read <= now && now.since(read) < CONTEXT_TTL;
         let mut cached = self.context.take().filter(|(read, _)| is_fresh(*read));
@@ -150,6 +158,41 @@ impl DeviceSession {
         let ctx = &mut AuthContext { device, challenges, now, random };
         Ok(DmSession::authenticate(current, ctx, inbound, limits))
     }
+}
+
+/// Verifies the HMAC of a message before it is parsed; returns the verdict with the device, `None` for
+/// one that is not enrolled. Nothing but its row is read.
+///
+/// # Errors
+///
+/// [`StoreError`] when the row or the keys of challenges cannot be loaded.
+// spec: security 7.2 (parse only if the MAC is right)
+pub async fn verify_mac(
+    store: &dyn FleetStore,
+    now: Utc,
+    id: &DeviceId,
+    (mac, bytes): (&Mac, &[u8]),
+) -> Result<Option<(MacVerdict, Device)>, StoreError> {
+    let challenges = challenge_keys(store, now).await?;
+    let Some(device) = store.device(id).await? else { return Ok(None) };
+    let verdict = auth::verify_mac(&device.auth, id.as_str(), (mac, bytes), &challenges);
+    Ok(Some((verdict, device)))
+}
+
+/// Returns the challenge of a device whose message has a wrong HMAC; of the message the header alone
+/// was parsed.
+///
+/// # Errors
+///
+/// [`StoreError`] when the keys of challenges cannot be loaded.
+pub async fn refuse_mac(
+    store: &dyn FleetStore,
+    (now, limits): (Utc, Limits),
+    (verdict, device): (MacVerdict, &Device),
+    inbound: InboundMessage<'_>,
+) -> Result<MessageOutcome, StoreError> {
+    let challenges = challenge_keys(store, now).await?;
+    Ok(proof::refuse_mac(device, verdict, inbound, &challenges, limits))
 }
 
 /// Returns the outcome of a message of a device that is not enrolled.
@@ -355,6 +398,12 @@ impl<T: Clone + Default> SessionTable<T> {
         slot.in_flight += 1;
         self.active += usize::from(!is_active);
         Some(slot.state.clone())
+    }
+
+    /// Returns the state of the session of a device, if it has a slot.
+    #[must_use]
+    pub fn find(&self, id: &DeviceId) -> Option<T> {
+        self.slots.get(id).map(|slot| slot.state.clone())
     }
 
     /// Releases a message of a device that was replied to.

@@ -84,6 +84,40 @@ pub fn authenticate(
     AuthOutcome::Accepted(fresh)
 }
 
+/// The HMAC of a message, verified over its octets before they are parsed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MacVerdict {
+    /// It is right.
+    Right,
+    /// It is right for a challenge that was answered already.
+    Stale,
+    /// It is wrong, or made with a used or void nonce.
+    Wrong,
+    /// The device proves itself otherwise.
+    NotUsed,
+}
+
+/// Verifies the HMAC of a message of the device `name`.
+// spec: security 7.2 (parse only if the MAC is right)
+#[must_use]
+pub fn verify_mac(
+    auth: &DeviceAuth,
+    name: &str,
+    mac: (&Mac, &[u8]),
+    challenges: &ChallengeKeys,
+) -> MacVerdict {
+    if auth.kind != AuthKind::Mac {
+        return MacVerdict::NotUsed;
+    }
+    let credentials =
+        ClientCredentials { credential: None, mac: Some(mac), user: None, source: name };
+    match made_with(auth, name, credentials, challenges) {
+        Some(MadeWith::NoNonce | MadeWith::Stored | MadeWith::Challenge) => MacVerdict::Right,
+        Some(MadeWith::AnsweredChallenge) => MacVerdict::Stale,
+        None => MacVerdict::Wrong,
+    }
+}
+
 /// Verifies the credentials of a peer without a row, at the cost of one with a row; `octets` are
 /// random.
 // spec: security 7.2 (unknown devices)

@@ -5,6 +5,7 @@ use std::{borrow::Cow, fmt, time::Duration};
 
 use bytes::Bytes;
 use proto::{
+    crypto::{Digest, sha256},
     dm::{
         auth::Mac,
         code::{AlertCode, StatusCode},
@@ -38,6 +39,31 @@ pub struct InboundMessage<'a> {
     pub mac: Option<&'a Mac>,
     /// The network that its proof comes from, if it has a proof.
     pub network: Option<PeerNetwork>,
+}
+
+/// The octets of a message with the proofs beside them.
+#[derive(Debug, Clone, Copy)]
+pub struct RawMessage<'a> {
+    /// The encoded message.
+    pub bytes: &'a [u8],
+    /// The session token, from the request URI.
+    pub token: Option<&'a str>,
+    /// The HMAC over the encoded message, from its HTTP header.
+    pub mac: Option<&'a Mac>,
+}
+
+impl RawMessage<'_> {
+    /// Returns the digest by which a repetition is recognised. It covers every proof that the message
+    /// was accepted by: a credential in its octets, the session token that later messages carry in
+    /// their place, and an HMAC.
+    // spec: security 7.2 (a reply is repeated for the same proof)
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        let part = |text: &str| sha256(&[text.as_bytes()]).0;
+        let token = self.token.map_or([0; 32], part);
+        let mac = self.mac.map_or([0; 32], |mac| part(&mac.emit()));
+        sha256(&[b"fumocast repetition 1", &token, &mac, self.bytes])
+    }
 }
 
 /// A message to a device, in the encoding of its request.
@@ -85,7 +111,13 @@ pub enum MessageOutcome {
     NoCertificate,
 }
 
-impl InboundMessage<'_> {
+impl<'a> InboundMessage<'a> {
+    /// Returns the octets of the message with the proofs beside them.
+    #[must_use]
+    pub const fn raw(&self) -> RawMessage<'a> {
+        RawMessage { bytes: self.bytes, token: self.token, mac: self.mac }
+    }
+
     /// Returns the encoding of the message, which the reply has too.
     pub(super) fn encoding(&self) -> Encoding {
         Encoding::recognise(self.bytes)

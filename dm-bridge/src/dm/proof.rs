@@ -4,12 +4,15 @@ use proto::dm::{auth::AuthKind, code::StatusCode, encoding::MetaOrder, syncml::C
 
 use super::{
     Limits,
-    auth::{self, AuthOutcome, ClientCredentials},
+    auth::{self, AuthOutcome, ClientCredentials, MacVerdict},
     context::AuthContext,
     message::{InboundMessage, MessageOutcome, meta_order, refuse},
 };
 use crate::{
-    fleet::{challenge::ChallengeKeys, device::Nonce},
+    fleet::{
+        challenge::ChallengeKeys,
+        device::{Device, Nonce},
+    },
     random::RandomBytes,
 };
 
@@ -48,6 +51,28 @@ pub(super) fn verify(
         }
         AuthOutcome::AuthFailed(nonce) => {
             Err(MessageOutcome::AuthFailed(refusal(StatusCode::INVALID_CREDENTIALS, &nonce)))
+        }
+    }
+}
+
+/// Returns the outcome of a message whose HMAC is wrong, of which the header alone was parsed.
+#[must_use]
+pub fn refuse_mac(
+    device: &Device,
+    verdict: MacVerdict,
+    inbound: InboundMessage<'_>,
+    challenges: &ChallengeKeys,
+    limits: Limits,
+) -> MessageOutcome {
+    let nonce = challenges.nonce(device.id.as_str(), device.auth.challenge_count);
+    let challenge = Challenge::new(device.auth.kind, &nonce.0);
+    let code = StatusCode::INVALID_CREDENTIALS;
+    let refusal = refuse(inbound.message, limits, code, Some(challenge));
+    let refusal = inbound.encode(meta_order(&device.profile), &refusal);
+    match verdict {
+        MacVerdict::Stale => MessageOutcome::AuthStale(refusal),
+        MacVerdict::Right | MacVerdict::Wrong | MacVerdict::NotUsed => {
+            MessageOutcome::AuthFailed(refusal)
         }
     }
 }

@@ -128,6 +128,11 @@ impl DmSessions {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Returns the state of the session of a device, if it has a slot.
+    pub(super) fn find(&self, id: &DeviceId) -> Option<Arc<AsyncMutex<DeviceSession>>> {
+        self.table().find(id)
+    }
+
     /// Returns a guard over the slot of a device; `None` when all slots are active.
     pub(super) fn admit(&self, id: &DeviceId, now: Mono) -> Option<SlotGuard<'_>> {
         let slot = self.table().admit(id, now)?;

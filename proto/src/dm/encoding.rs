@@ -73,6 +73,20 @@ impl Encoding {
         }
     }
 
+    /// Reads the header of a message, and nothing after it; the message has no commands. It is for
+    /// the challenge of a peer whose proof over the message is wrong.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::parse`].
+    // spec: security 7.2 (parse only if the MAC is right)
+    pub fn parse_header(self, octets: &[u8], limits: &Limits) -> Result<Message, MessageError> {
+        match self {
+            Self::Xml => xml::parse_header(octets, limits),
+            Self::Wbxml => wbxml::parse_header(octets, limits),
+        }
+    }
+
     /// Writes a message, elements in DTD order.
     ///
     /// Characters that XML cannot carry become U+FFFD.

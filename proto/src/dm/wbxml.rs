@@ -39,6 +39,11 @@ pub fn parse(octets: &[u8], limits: &Limits) -> Result<Message, MessageError> {
     tree::message(syncml(octets, limits)?, limits)
 }
 
+/// Reads the header of a message, and nothing after it.
+pub(super) fn parse_header(octets: &[u8], limits: &Limits) -> Result<Message, MessageError> {
+    tree::header_alone(build(octets, limits, &SYNCML_TYPE, Builder::of_header(*limits))?)
+}
+
 /// Writes a message, elements in DTD order.
 ///
 /// Characters that XML cannot carry become U+FFFD, as in the XML form.
@@ -84,16 +89,27 @@ pub(in crate::dm) fn elements<'a>(
     limits: &Limits,
     wanted: &DocumentType,
 ) -> Result<Element<'a>, MessageError> {
+    build(octets, limits, wanted, Builder::new(*limits))
+}
+
+fn build<'a>(
+    octets: &'a [u8],
+    limits: &Limits,
+    wanted: &DocumentType,
+    builder: Builder<'a>,
+) -> Result<Element<'a>, MessageError> {
     if octets.len() > limits.message_bytes {
         return Err(MessageError::TooLarge { found: octets.len(), limit: limits.message_bytes });
     }
     let mut reader = Reader::new(octets);
     let parsed = head(&mut reader, wanted).and_then(|strings| {
-        let mut body = Body { strings, page: Page::SyncMl, builder: Builder::new(*limits), wanted };
+        let mut body = Body { strings, page: Page::SyncMl, builder, wanted };
         while !body.builder.is_complete() {
             body.step(&mut reader)?;
         }
-        reader.finish("the root element")?;
+        if !body.builder.is_cut_short() {
+            reader.finish("the root element")?;
+        }
         Ok(body.builder)
     });
     let malformed = |detail: &str| MessageError::Malformed {

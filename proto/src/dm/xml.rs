@@ -28,6 +28,11 @@ pub fn parse(octets: &[u8], limits: &Limits) -> Result<Message, MessageError> {
     tree::message(read::syncml(octets, limits)?, limits)
 }
 
+/// Reads the header of a message, and nothing after it.
+pub(super) fn parse_header(octets: &[u8], limits: &Limits) -> Result<Message, MessageError> {
+    tree::header_alone(read::syncml_header(octets, limits)?)
+}
+
 /// Writes a message, elements in DTD order.
 ///
 /// Characters that XML cannot carry become U+FFFD.

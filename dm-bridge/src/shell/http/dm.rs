@@ -33,12 +33,13 @@ use super::{
     retry_after,
 };
 use crate::{
-    app::message_handler::{SlotUpdate, handle_unknown},
+    app::message_handler::{SlotUpdate, handle_unknown, refuse_mac, verify_mac},
     dm::{
+        auth::MacVerdict,
         limiter::{FailureLimiter, Standing},
-        message::{InboundMessage, MessageOutcome, OutboundMessage},
+        message::{InboundMessage, MessageOutcome, OutboundMessage, RawMessage},
     },
-    fleet::{address::PeerNetwork, store::StoreError},
+    fleet::{address::PeerNetwork, device::Device, store::StoreError},
     random::spread,
 };
 
@@ -114,7 +115,7 @@ struct RequestParts<'a> {
 
 /// Decodes a message within the limits of the server, and passes it on.
 async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> MessageOutcome {
-    let RequestParts { peer, headers, query } = parts;
+    let RequestParts { headers, query, .. } = parts;
     let Some(encoding) = encoding_of(headers) else { return MessageOutcome::MediaType };
     let limit = shared.limits.message_bytes;
     let bytes = match timeout(shared.admission.body_timeout, to_bytes(body, limit)).await {
@@ -124,34 +125,131 @@ async fn receive(shared: &Shared, parts: RequestParts<'_>, body: Body) -> Messag
     };
     // spec: security 7.2 (stalled bodies)
     let Ok(_permit) = shared.dm_permits.try_acquire() else { return MessageOutcome::Overloaded };
-    let limits = encoding::Limits { message_bytes: limit, ..encoding::Limits::default() };
-    let message = match encoding.parse(&bytes, &limits) {
-        Ok(message) => message,
-        Err(MessageError::TooLarge { .. }) => return MessageOutcome::TooLarge(limit),
-        Err(error) => return MessageOutcome::NotSyncMl(error.to_string()),
-    };
     let mac = match mac_of(headers) {
         Ok(mac) => mac,
         Err(error) => return MessageOutcome::NotSyncMl(error.to_string()),
     };
-    let (token, mac) = (token_of(query), mac.as_ref());
-    let mut inbound =
-        InboundMessage { bytes: &bytes, message: &message, token, mac, network: None };
-    if inbound.shows_proof() {
-        let address = client_address(peer.address.ip(), headers, &shared.trusted_proxies);
-        inbound.network = Some(PeerNetwork::of(address));
-    }
-    let certificate = certificate_of(peer, inbound.claim());
-    if shared.wants_certificate && certificate == Certificate::Missing {
-        return MessageOutcome::NoCertificate;
-    }
-    match handle(shared, inbound, certificate).await {
+    let raw = RawMessage { bytes: &bytes, token: token_of(query), mac: mac.as_ref() };
+    match respond(shared, parts, encoding, raw).await {
         Ok(outcome) => outcome,
         Err(error) => {
             tracing::warn!(error = &error as &dyn std::error::Error, "DM message not stored");
             MessageOutcome::NotStored
         }
     }
+}
+
+/// Parses a message and passes it on. One with an HMAC is parsed only if that is right; otherwise the
+/// header alone, which the challenge answers.
+// spec: security 7.2 (parse only if the MAC is right)
+async fn respond(
+    shared: &Shared,
+    parts: RequestParts<'_>,
+    encoding: Encoding,
+    raw: RawMessage<'_>,
+) -> Result<MessageOutcome, StoreError> {
+    let RequestParts { peer, headers, .. } = parts;
+    let address = || client_address(peer.address.ip(), headers, &shared.trusted_proxies);
+    let check = match raw.mac {
+        Some(mac) => {
+            let certificate = certificate_of(peer, &mac.user);
+            if shared.wants_certificate && certificate == Certificate::Missing {
+                return Ok(MessageOutcome::NoCertificate);
+            }
+            check_mac(shared, (PeerNetwork::of(address()), mac), certificate, raw).await?
+        }
+        None => Ok(MacCheck::Passed(Admitted::No)),
+    };
+    let check = match check {
+        Ok(check) => check,
+        Err(outcome) => return Ok(outcome),
+    };
+    let limit = shared.limits.message_bytes;
+    let limits = encoding::Limits { message_bytes: limit, ..encoding::Limits::default() };
+    let parsed = match &check {
+        MacCheck::Passed(_) => encoding.parse(raw.bytes, &limits),
+        MacCheck::Refused(_) => encoding.parse_header(raw.bytes, &limits),
+    };
+    let message = match parsed {
+        Ok(message) => message,
+        Err(MessageError::TooLarge { .. }) => return Ok(MessageOutcome::TooLarge(limit)),
+        Err(error) => return Ok(MessageOutcome::NotSyncMl(error.to_string())),
+    };
+    let RawMessage { bytes, token, mac } = raw;
+    let mut inbound = InboundMessage { bytes, message: &message, token, mac, network: None };
+    if inbound.shows_proof() {
+        inbound.network = Some(PeerNetwork::of(address()));
+    }
+    match check {
+        MacCheck::Refused(found) => refuse(shared, found, inbound).await,
+        MacCheck::Passed(admitted) => {
+            let certificate = certificate_of(peer, inbound.claim());
+            if shared.wants_certificate && certificate == Certificate::Missing {
+                return Ok(MessageOutcome::NoCertificate);
+            }
+            handle(shared, inbound, certificate, admitted).await
+        }
+    }
+}
+
+/// State of the admission of the proof of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Admitted {
+    Yes,
+    No,
+}
+
+/// The next step for a message with an HMAC.
+enum MacCheck {
+    Passed(Admitted),
+    /// The header is parsed for the challenge; of an enrolled device, with the verdict.
+    Refused(Option<(MacVerdict, Box<Device>)>),
+}
+
+/// Admits the HMAC of a message and verifies it over the octets; returns the outcome of a message that
+/// needs not be parsed.
+async fn check_mac(
+    shared: &Shared,
+    (network, mac): (PeerNetwork, &Mac),
+    certificate: Certificate,
+    raw: RawMessage<'_>,
+) -> Result<Result<MacCheck, MessageOutcome>, StoreError> {
+    let id = mac.user.parse::<DeviceId>().ok();
+    if let Err(wait) = admit_proof(shared, (network, id.as_ref()), certificate).await? {
+        return Ok(Err(MessageOutcome::LockedOut(wait)));
+    }
+    let Some(id) = id else { return Ok(Ok(MacCheck::Refused(None))) };
+    if let Some(slot) = shared.sessions.find(&id)
+        && let Some(reply) = slot.lock().await.repeated(&raw.digest())
+    {
+        return Ok(Err(reply));
+    }
+    let now = shared.clock.now().utc;
+    Ok(Ok(match verify_mac(&*shared.store, now, &id, (mac, raw.bytes)).await? {
+        Some((MacVerdict::Right | MacVerdict::NotUsed, _)) => MacCheck::Passed(Admitted::Yes),
+        Some((verdict, device)) => MacCheck::Refused(Some((verdict, Box::new(device)))),
+        None => MacCheck::Refused(None),
+    }))
+}
+
+/// Challenges a peer whose HMAC is wrong, and counts it.
+async fn refuse(
+    shared: &Shared,
+    found: Option<(MacVerdict, Box<Device>)>,
+    inbound: InboundMessage<'_>,
+) -> Result<MessageOutcome, StoreError> {
+    let at = (shared.clock.now().utc, shared.limits);
+    let outcome = match &found {
+        Some((verdict, device)) => {
+            refuse_mac(&*shared.store, at, (*verdict, device), inbound).await?
+        }
+        None => handle_unknown(&*shared.store, at, inbound, &mut random::<16>).await?,
+    };
+    let id = inbound.claim().parse::<DeviceId>().ok();
+    if let Some(network) = inbound.network {
+        count_proof(shared, (network, id.as_ref()), &outcome);
+    }
+    Ok(outcome)
 }
 
 /// A verified certificate of the device that a peer claims to be.
@@ -189,10 +287,12 @@ async fn handle(
     shared: &Shared,
     inbound: InboundMessage<'_>,
     certificate: Certificate,
+    admitted: Admitted,
 ) -> Result<MessageOutcome, StoreError> {
     let id = inbound.claim().parse::<DeviceId>().ok();
     let proof = inbound.network;
     if let Some(network) = proof
+        && admitted == Admitted::No
         && let Err(wait) = admit_proof(shared, (network, id.as_ref()), certificate).await?
     {
         return Ok(MessageOutcome::LockedOut(wait));

@@ -3,6 +3,7 @@
 mod device;
 mod download;
 mod image_servers;
+mod proofs;
 mod strangers;
 
 use std::{

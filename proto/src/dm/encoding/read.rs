@@ -17,6 +17,8 @@ use crate::{
     ids::Correlator,
 };
 
+const HEADER: &str = "SyncHdr";
+
 const SESSION_ID_LENGTH: usize = 32;
 const CORRELATOR_LENGTH: usize = 64;
 
@@ -28,7 +30,7 @@ type Result<T> = std::result::Result<T, MessageError>;
 
 pub(in crate::dm) fn message(root: Element<'_>, limits: &Limits) -> Result<Message> {
     let mut parts = Parts::new("SyncML", root)?;
-    let header = header(parts.required("SyncHdr")?)?;
+    let header = header(parts.required(HEADER)?)?;
     let mut body = Parts::new("SyncBody", parts.required("SyncBody")?)?;
     parts.finish(&[])?;
     let is_final = body.flag("Final")?;
@@ -37,8 +39,15 @@ pub(in crate::dm) fn message(root: Element<'_>, limits: &Limits) -> Result<Messa
     Ok(Message { header, commands, is_final })
 }
 
+/// Returns the message of a tree that ends with its header.
+pub(in crate::dm) fn header_alone(root: Element<'_>) -> Result<Message> {
+    let mut parts = Parts::new("SyncML", root)?;
+    let header = header(parts.required(HEADER)?)?;
+    Ok(Message { header, commands: Vec::new(), is_final: true })
+}
+
 fn header(element: Element<'_>) -> Result<Header> {
-    let mut parts = Parts::new("SyncHdr", element)?;
+    let mut parts = Parts::new(HEADER, element)?;
     version("VerDTD", "1.2", &parts.required("VerDTD")?)?;
     version("VerProto", "DM/1.2", &parts.required("VerProto")?)?;
     let header = Header {
@@ -430,6 +439,8 @@ impl<'a> Content<'a> {
 /// Builds one tree.
 pub(in crate::dm) struct Builder<'a> {
     limits: Limits,
+    /// The child of the root after which nothing is read.
+    last: Option<&'static str>,
     open: Vec<Element<'a>>,
     root: Option<Element<'a>>,
     elements: usize,
@@ -438,7 +449,19 @@ pub(in crate::dm) struct Builder<'a> {
 
 impl<'a> Builder<'a> {
     pub(in crate::dm) const fn new(limits: Limits) -> Self {
-        Self { limits, open: Vec::new(), root: None, elements: 0, content_bytes: 0 }
+        Self { limits, last: None, open: Vec::new(), root: None, elements: 0, content_bytes: 0 }
+    }
+
+    /// Returns a builder that is complete when the header of a message is.
+    pub(in crate::dm) const fn of_header(limits: Limits) -> Self {
+        let mut builder = Self::new(limits);
+        builder.last = Some(HEADER);
+        builder
+    }
+
+    /// Returns whether the remaining octets are not read.
+    pub(in crate::dm) const fn is_cut_short(&self) -> bool {
+        self.last.is_some() && self.root.is_some()
     }
 
     /// Returns whether no element is open.
@@ -466,9 +489,13 @@ impl<'a> Builder<'a> {
     /// Closes the innermost open element; there must be one.
     pub(in crate::dm) fn close(&mut self) {
         let Some(closed) = self.open.pop() else { return };
+        let is_last = self.open.len() == 1 && self.last.is_some_and(|last| closed.name == last);
         match self.open.last_mut() {
             Some(parent) => parent.children.push(closed),
             None => self.root = Some(closed),
+        }
+        if is_last {
+            self.root = self.open.pop();
         }
     }
 

@@ -206,6 +206,17 @@ fn item_as_text(item: &mut Item) {
 
 const BOTH: [Encoding; 2] = [Encoding::Xml, Encoding::Wbxml];
 
+/// Reads the header of a message whose end is another, with octets behind it that are no message.
+fn check_header_alone(encoding: Encoding, message: &Message, header: &Header, more: usize) {
+    let mut written = encoding.emit(message);
+    written.truncate(written.len() - 1);
+    written.extend(std::iter::repeat_n(b'<', more));
+    assert!(encoding.parse(&written, &Limits::default()).is_err());
+    let read = encoding.parse_header(&written, &Limits::default()).unwrap();
+    assert_eq!(read.header, *header);
+    assert!(read.commands.is_empty() && read.is_final);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
@@ -222,6 +233,13 @@ proptest! {
             prop_assert_eq!(read.as_ref(), Ok(&expected));
             prop_assert_eq!(encoding.emit(&read.unwrap()), written);
         }
+    }
+
+    // test: security 7.2 (parse only if the MAC is right)
+    #[test]
+    fn of_a_header_alone_nothing_after_it_is_read(message in message(), more in 1..40_usize) {
+        check_header_alone(Encoding::Wbxml, &message, &message.header, more);
+        check_header_alone(Encoding::Xml, &message, &as_text(&message).header, more);
     }
 
     #[test]

@@ -17,6 +17,14 @@ pub(super) fn syncml<'a>(octets: &'a [u8], limits: &Limits) -> Result<Element<'a
     elements(octets, limits, &check_syncml)
 }
 
+/// Reads the root element up to the end of the header.
+pub(super) fn syncml_header<'a>(
+    octets: &'a [u8],
+    limits: &Limits,
+) -> Result<Element<'a>, MessageError> {
+    build(octets, limits, &check_syncml, Builder::of_header(*limits))
+}
+
 /// A check of the root element, by its name and its namespace.
 type RootCheck<'a> = &'a dyn Fn(&str, Option<&str>) -> Result<(), MessageError>;
 
@@ -26,14 +34,23 @@ pub(in crate::dm) fn elements<'a>(
     limits: &Limits,
     check_root: RootCheck<'_>,
 ) -> Result<Element<'a>, MessageError> {
+    build(octets, limits, check_root, Builder::new(*limits))
+}
+
+fn build<'a>(
+    octets: &'a [u8],
+    limits: &Limits,
+    check_root: RootCheck<'_>,
+    builder: Builder<'a>,
+) -> Result<Element<'a>, MessageError> {
     if octets.len() > limits.message_bytes {
         return Err(MessageError::TooLarge { found: octets.len(), limit: limits.message_bytes });
     }
     let text = std::str::from_utf8(octets).map_err(|_| MessageError::NotUtf8)?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader = Reader::from_str(text);
-    let mut events = EventReader { source: text, builder: Builder::new(*limits), check_root };
-    loop {
+    let mut events = EventReader { source: text, builder, check_root };
+    while !events.builder.is_cut_short() {
         let event = reader.read_event().map_err(|error| malformed(&reader, error))?;
         if matches!(event, Event::Eof) {
             break;
