@@ -21,7 +21,7 @@ pub mod schedule;
 mod tests;
 pub mod wire_profile;
 
-use std::{collections::VecDeque, io, time::Duration};
+use std::{collections::VecDeque, io, num::NonZeroU32, time::Duration};
 
 use proto::{
     fec::oti::Oti,
@@ -51,7 +51,8 @@ pub trait Symbols {
     /// ids.
     fn prepare(&mut self, first: &[SymbolName]);
 
-    /// Fills `symbol`, which has the length of the file's symbols.
+    /// Fills `symbol`, which has the length of the file's symbols; of the last one it may have the
+    /// front alone.
     ///
     /// # Errors
     ///
@@ -284,7 +285,8 @@ impl UnsignedSession {
             .expect("checked parameters have ids that fit");
         let start = packet.len();
         // spec: rfc6330 4.3 (one symbol in a packet)
-        packet.resize(start + usize::from(file.oti.symbol_size()), 0);
+        let length = file.oti.sent_bytes(name.block.sbn, name.esi);
+        packet.resize(start + usize::from(length), 0);
         let read = symbols.read(name, packet.get_mut(start..).expect("it was just resized"));
         if self.row.is_empty() {
             self.enter(self.schedule.after(self.resume_point));
@@ -314,15 +316,16 @@ impl PreparedFile {
     }
 }
 
-/// Returns the TOI of file number `index`.
+/// Returns the TOI of file number `index` of a session whose first file has the TOI `first`.
 ///
 /// # Panics
 ///
 /// Never: a number of files fits into 112 bits.
 #[must_use]
 // spec: rfc6726 3.1, rfc5651 6.1, rfc5775 2.1 (each file has a TOI above 0)
-pub fn toi_of(index: usize) -> Toi {
-    Toi(u128::try_from(index).expect("a usize has at most 64 bits") + 1)
+pub fn toi_of(first: NonZeroU32, index: usize) -> Toi {
+    let index = u128::try_from(index).expect("a usize has at most 64 bits");
+    Toi(u128::from(first.get()) + index)
 }
 
 /// The flag A in the second octet of an LCT header.

@@ -57,7 +57,11 @@ impl Broadcast {
             wire_profile,
             files,
             empty: Vec::new(),
-            schedule: UnsignedSchedule::new(&self.files, self.repair_percent),
+            schedule: UnsignedSchedule::new(
+                &self.files,
+                self.repair_percent,
+                self.profile.default_order(),
+            ),
             resume_point: UnsignedResumePoint::default(),
             passes: Some(self.passes),
             announce_every: Duration::from_millis(100),
@@ -116,7 +120,7 @@ impl Symbols for Memory {
         }
         let range = name.esi.0..name.esi.0 + 1;
         self.coders[&name.block].for_each_symbol(range, &mut |_, octets| {
-            symbol.copy_from_slice(octets);
+            symbol.copy_from_slice(&octets[..symbol.len()]);
         });
         Ok(())
     }

@@ -4,6 +4,7 @@ use std::{
     collections::BTreeSet,
     fmt::Write as _,
     net::IpAddr,
+    num::NonZeroU32,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -27,7 +28,7 @@ use super::{
     progress::{ProgressMeter, ProgressOutput, Unit},
     repair_encoder::{FileSymbols, SentFile},
     sender::{OnAir, Progress, Source},
-    session_options::{FecName, FtiName, ProfileName},
+    session_options::{FecName, FtiName, OrderName, ProfileName},
     udp::{self, GroupAndPort, SendOptions},
     watch::{self, ProgressView},
 };
@@ -39,7 +40,7 @@ use crate::{
     },
     unsigned::{
         UnsignedFile, UnsignedResumePoint, UnsignedSession, UnsignedSetup,
-        schedule::UnsignedSchedule,
+        schedule::{SendOrder, UnsignedSchedule},
         toi_of,
         wire_profile::{self, FecOptions, FtiLocation, Profile, Scheme, WireProfile},
     },
@@ -93,6 +94,9 @@ pub struct SendArgs {
     #[arg(long, value_name = "PERCENT", default_value_t = 0,
           value_parser = clap::value_parser!(u32).range(..=1000))]
     pub repair: u32,
+    /// Order of the symbols in a pass [default: rows, with the profile mbms blocks]
+    #[arg(long, value_enum)]
+    pub order: Option<OrderName>,
     /// Close after so many passes, or never: `endless`
     #[arg(long, value_name = "N|endless", default_value = "endless", value_parser = passes)]
     pub passes: Passes,
@@ -139,6 +143,14 @@ impl SendArgs {
         self.profile.profile()
     }
 
+    fn order(&self) -> SendOrder {
+        match self.order {
+            None => self.profile().default_order(),
+            Some(OrderName::Rows) => SendOrder::Rows,
+            Some(OrderName::Blocks) => SendOrder::Blocks,
+        }
+    }
+
     fn scheme(&self) -> Scheme {
         self.profile.scheme(self.fec)
     }
@@ -178,12 +190,15 @@ pub fn run(args: &SendArgs) -> Result<(), CliError> {
 async fn send(args: &SendArgs) -> Result<(), CliError> {
     let wire_profile = args.wire_profile()?;
     let channel = channel(args)?;
-    let Offered { sent, files, empty } = read_files(args, &wire_profile)?;
     let started = clock::now();
-    let print = fingerprint(&channel, &wire_profile, args.repair, &files, &empty);
-    let saved = SavedState::choose(args, print, started)?;
+    let state = SavedState::load(args)?;
+    let first_toi = state.map_or_else(|| first_toi(args, started), |state| state.first_toi);
+    let Offered { sent, files, empty } = read_files(args, &wire_profile, first_toi)?;
+    let print = fingerprint(&channel, &wire_profile, args, &files, &empty);
+    let fresh = |tsi| SavedState::new(args, tsi, print, first_toi, started);
+    let saved = SavedState::choose(args, state, print, fresh)?;
     let oti: Vec<_> = files.iter().map(|file| file.oti).collect();
-    let schedule = UnsignedSchedule::new(&oti, args.repair);
+    let schedule = UnsignedSchedule::new(&oti, args.repair, args.order());
     let setup = UnsignedSetup {
         tsi: saved.tsi,
         wire_profile,
@@ -321,7 +336,11 @@ struct Offered {
 }
 
 /// Opens, measures and hashes the files.
-fn read_files(args: &SendArgs, wire_profile: &WireProfile) -> Result<Offered, CliError> {
+fn read_files(
+    args: &SendArgs,
+    wire_profile: &WireProfile,
+    first_toi: NonZeroU32,
+) -> Result<Offered, CliError> {
     if args.files.len() > MAX_FILES {
         let found = args.files.len();
         return Err(ExitCode::Usage
@@ -343,7 +362,7 @@ fn read_files(args: &SendArgs, wire_profile: &WireProfile) -> Result<Offered, Cl
         }
         let (file, length) = files::open_regular(path)?;
         if length == 0 {
-            offered.empty.push(wire_profile.empty_entry(toi_of(index), &location));
+            offered.empty.push(wire_profile.empty_entry(toi_of(first_toi, index), &location));
             continue;
         }
         let about = |error: CliError| {
@@ -358,7 +377,7 @@ fn read_files(args: &SendArgs, wire_profile: &WireProfile) -> Result<Offered, Cl
             Ok(())
         })?;
         meter.finish();
-        let entry = wire_profile.entry(toi_of(index), &location, oti, hasher.finish());
+        let entry = wire_profile.entry(toi_of(first_toi, index), &location, oti, hasher.finish());
         offered.files.push(UnsignedFile { entry, oti });
         offered.sent.push(SentFile { file, oti });
     }
@@ -394,11 +413,17 @@ fn announce_every(rate: Rate, files: usize) -> Duration {
 fn fingerprint(
     channel: &udp::Channel,
     wire_profile: &WireProfile,
-    repair: u32,
+    args: &SendArgs,
     files: &[UnsignedFile],
     empty: &[FileEntry],
 ) -> Hash16 {
-    let mut text = format!("{:?} {} {repair}\n", channel.source, wire_profile.fingerprint());
+    let order = match args.order() {
+        // As it was written before there were two orders.
+        SendOrder::Rows => "",
+        SendOrder::Blocks => " blocks",
+    };
+    let (source, repair) = (channel.source, args.repair);
+    let mut text = format!("{source:?} {} {repair}{order}\n", wire_profile.fingerprint());
     for UnsignedFile { entry, oti } in files {
         let mut fti = Vec::new();
         ExtensionWriter::new(&mut fti).fti(oti);
@@ -419,22 +444,48 @@ struct SavedState {
     /// Hash of what the TSI identifies.
     #[serde(with = "hex")]
     fingerprint: Hash16,
+    /// TOI of the first file.
+    #[serde(default = "one")]
+    first_toi: NonZeroU32,
     #[serde(rename = "place")]
     resume_point: UnsignedResumePoint,
+}
+
+const fn one() -> NonZeroU32 {
+    NonZeroU32::MIN
+}
+
+/// Returns the TOI of the first file of a session that begins. A TSI that is used again without a
+/// state must not repeat a TOI of its last run for other content: the TOIs of a second are its own,
+/// for two years, with 16 bits for 17 minutes.
+// spec: rfc6726 3.3
+fn first_toi(args: &SendArgs, now: Now) -> NonZeroU32 {
+    let room = u64::try_from(MAX_FILES).unwrap_or(u64::MAX);
+    let max = args.profile().max_tsi().0 - room;
+    let first = args.tsi.map_or(0, |_| now.utc.seconds().wrapping_mul(room) % max);
+    NonZeroU32::MIN.saturating_add(u32::try_from(first).unwrap_or_default())
 }
 
 impl SavedState {
     const VERSION: u32 = 1;
 
-    /// Resumes from the state file, or starts anew.
-    fn choose(args: &SendArgs, fingerprint: Hash16, now: Now) -> Result<Self, CliError> {
+    /// Returns the content of the state file, if there is one.
+    fn load(args: &SendArgs) -> Result<Option<Self>, CliError> {
         let max = args.profile().max_tsi();
         if args.tsi.is_some_and(|tsi| tsi == 0 || tsi > max.0) {
             let text = format!("--tsi: expected 1 to {} with this profile", max.0);
             return Err(ExitCode::Usage.with_message(text));
         }
-        let saved = args.state.as_deref().filter(|path| files::exists(path));
-        let saved = saved.map(Self::read).transpose()?;
+        args.state.as_deref().filter(|path| files::exists(path)).map(Self::read).transpose()
+    }
+
+    /// Resumes from the state file, or starts with what `fresh` makes of the TSI.
+    fn choose(
+        args: &SendArgs,
+        saved: Option<Self>,
+        fingerprint: Hash16,
+        fresh: impl FnOnce(Tsi) -> Self,
+    ) -> Result<Self, CliError> {
         if let Some(saved) = saved.filter(|saved| args.tsi.is_none_or(|tsi| tsi == saved.tsi.0)) {
             if saved.fingerprint == fingerprint {
                 return Ok(saved);
@@ -446,14 +497,25 @@ impl SavedState {
                 return Err(ExitCode::Policy.with_message(text));
             }
         }
+        let max = args.profile().max_tsi();
         // spec: rfc5651 5.1 (a random TSI is not that of a session before)
         let tsi = args.tsi.unwrap_or_else(|| super::air::random_tsi() % max.0 + 1);
+        Ok(fresh(Tsi(tsi)))
+    }
+
+    fn new(
+        args: &SendArgs,
+        tsi: Tsi,
+        fingerprint: Hash16,
+        first_toi: NonZeroU32,
+        now: Now,
+    ) -> Self {
         // A TSI that is used again without a state must not repeat an FDT Instance ID of its last
         // run: seconds do not, for twelve days.
         let seconds = u32::try_from(now.utc.seconds() % (1 << 20)).unwrap_or(0);
         let fdt_instance = args.tsi.map_or(0, |_| seconds);
         let resume_point = UnsignedResumePoint { fdt_instance, ..UnsignedResumePoint::default() };
-        Ok(Self { version: Self::VERSION, tsi: Tsi(tsi), fingerprint, resume_point })
+        Self { version: Self::VERSION, tsi, fingerprint, first_toi, resume_point }
     }
 
     fn read(path: &Path) -> Result<Self, CliError> {

@@ -44,6 +44,15 @@ pub enum FecName {
     NoCode,
 }
 
+/// Sending orders by their names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum OrderName {
+    /// One symbol of each block, then the next of each: a burst of losses costs all blocks alike
+    Rows,
+    /// Block after block: for receivers that write blocks in order
+    Blocks,
+}
+
 /// Locations of FEC parameters by their names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum FtiName {

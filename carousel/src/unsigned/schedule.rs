@@ -6,11 +6,15 @@
 //!          later passes   as many repair rows; none is ever sent twice
 //! ```
 //!
-//! A row has at most one symbol of each block, in the order of files and blocks. Files of unequal
+//! In the order of rows, a row has at most one symbol of each block, in the order of files and blocks. Files of unequal
 //! length go at unequal speed, so that a pass begins and ends with all of them: a burst of losses
 //! costs all blocks alike, and a receiver completes all of them at about the same time. The order
 //! does not depend on memory: what makes repair symbols works ahead of it, block by block, each
 //! time for many rows.
+//!
+//! In the order of blocks, a row has all symbols of one block in a pass, source symbols first; files
+//! and blocks follow one another. It is for receivers that write blocks in order and hold few of
+//! them.
 
 use proto::{
     fec::{
@@ -48,10 +52,20 @@ pub struct RowPosition {
     pub row: u64,
 }
 
+/// The order of symbols within a pass.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SendOrder {
+    /// One symbol of each block, then the next of each.
+    Rows,
+    /// All symbols of a block, then those of the next.
+    Blocks,
+}
+
 /// The sending order of one session.
 #[derive(Debug, Clone)]
 pub struct UnsignedSchedule {
     files: Vec<FileRows>,
+    order: SendOrder,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -73,7 +87,7 @@ impl UnsignedSchedule {
     /// Makes the order for files with these parameters: `repair_percent` of the source symbols are
     /// added to the first pass as repair symbols.
     #[must_use]
-    pub fn new(files: &[Oti], repair_percent: u32) -> Self {
+    pub fn new(files: &[Oti], repair_percent: u32, order: SendOrder) -> Self {
         let files = files.iter().map(|oti| {
             let partition = oti.partition();
             let rateless = match oti {
@@ -83,19 +97,53 @@ impl UnsignedSchedule {
             let share = u64::from(partition.largest()) * u64::from(repair_percent);
             FileRows { partition, rateless, repair: if rateless { share.div_ceil(100) } else { 0 } }
         });
-        Self { files: files.collect() }
+        Self { files: files.collect(), order }
     }
 
     /// Returns how many rows a pass has.
     #[must_use]
     pub fn rows(&self, pass: u64) -> u64 {
-        PHASES.map(|phase| self.phase_rows(pass, phase)).iter().sum()
+        match self.order {
+            SendOrder::Rows => PHASES.map(|phase| self.phase_rows(pass, phase)).iter().sum(),
+            SendOrder::Blocks => {
+                self.files.iter().map(|file| u64::from(file.partition.blocks())).sum()
+            }
+        }
     }
 
     /// Returns the symbols of a row in sending order; none when the pass has no such row.
     #[must_use]
     // spec: rfc5445 3.4.2 (symbol after symbol, pass by pass)
     pub fn row(&self, position: RowPosition) -> Vec<SymbolName> {
+        match self.order {
+            SendOrder::Rows => self.row_of_all_blocks(position),
+            SendOrder::Blocks => self.row_of_a_block(position),
+        }
+    }
+
+    fn row_of_a_block(&self, RowPosition { pass, row }: RowPosition) -> Vec<SymbolName> {
+        let mut earlier = 0;
+        for (number, file) in self.files.iter().enumerate() {
+            let blocks = u64::from(file.partition.blocks());
+            if let Some(sbn) = row.checked_sub(earlier).filter(|sbn| *sbn < blocks) {
+                let sbn = Sbn(u32::try_from(sbn).unwrap_or(u32::MAX));
+                let block = BlockName { file: number, sbn };
+                let source = if file.rows(pass, Phase::Source) > 0 {
+                    file.partition.symbols_of(sbn).unwrap_or_default()
+                } else {
+                    0
+                };
+                let repair =
+                    (0..file.rows(pass, Phase::Repair)).map(|own| file.repair_esi(pass, own));
+                let symbols = (0..source).map(Esi).chain(repair);
+                return symbols.map(|esi| SymbolName { block, esi }).collect();
+            }
+            earlier += blocks;
+        }
+        Vec::new()
+    }
+
+    fn row_of_all_blocks(&self, position: RowPosition) -> Vec<SymbolName> {
         let Some((phase, row)) = self.phase_at(position) else { return Vec::new() };
         let all = self.phase_rows(position.pass, phase);
         let mut symbols = Vec::new();
@@ -131,6 +179,9 @@ impl UnsignedSchedule {
     /// of the block follow in the order of their ids.
     #[must_use]
     pub fn repair_from(&self, position: RowPosition) -> Vec<SymbolName> {
+        if self.order == SendOrder::Blocks {
+            return self.repair_of_blocks_from(position);
+        }
         let mut symbols = Vec::new();
         for (number, file) in self.files.iter().enumerate().filter(|(_, file)| file.rateless) {
             let own = match self.phase_at(position) {
@@ -144,6 +195,21 @@ impl UnsignedSchedule {
             symbols.extend(file.blocks(number).map(|block| SymbolName { block, esi }));
         }
         symbols
+    }
+
+    fn repair_of_blocks_from(&self, RowPosition { pass, row }: RowPosition) -> Vec<SymbolName> {
+        let numbered = self.files.iter().enumerate();
+        let blocks =
+            numbered.flat_map(|(number, file)| file.blocks(number).map(move |block| (file, block)));
+        (0..)
+            .zip(blocks)
+            .filter(|(_, (file, _))| file.rateless)
+            .map(|(at, (file, block))| {
+                // Blocks before this row come again in the next pass.
+                let next = if at < row { pass + 1 } else { pass };
+                SymbolName { block, esi: file.repair_esi(next, 0) }
+            })
+            .collect()
     }
 
     /// Returns the phase of a position and the row within it.
@@ -235,7 +301,7 @@ mod tests {
 
     #[test]
     fn a_pass_goes_row_by_row_over_all_blocks() {
-        let schedule = UnsignedSchedule::new(&[raptorq(5, 2)], 50);
+        let schedule = UnsignedSchedule::new(&[raptorq(5, 2)], 50, SendOrder::Rows);
         let first = [(0, 0), (1, 0), (0, 1), (1, 1), (0, 2), (0, 3), (1, 3), (0, 4), (1, 4)]
             .map(|(b, e)| (0, b, e));
         assert_eq!(ids(&pass(&schedule, 0)), first);
@@ -247,7 +313,7 @@ mod tests {
     #[test]
     fn no_repair_symbol_is_sent_twice() {
         let files = [raptorq(40, 3), raptorq(7, 1), raptorq(90, 4)];
-        let schedule = UnsignedSchedule::new(&files, 30);
+        let schedule = UnsignedSchedule::new(&files, 30, SendOrder::Rows);
         let mut seen = BTreeSet::new();
         for number in 0..5 {
             let all = ids(&pass(&schedule, number));
@@ -261,7 +327,8 @@ mod tests {
 
     #[test]
     fn short_and_long_files_end_together() {
-        let schedule = UnsignedSchedule::new(&[raptorq(10, 1), raptorq(100, 1)], 0);
+        let schedule =
+            UnsignedSchedule::new(&[raptorq(10, 1), raptorq(100, 1)], 0, SendOrder::Rows);
         let all = ids(&pass(&schedule, 0));
         let positions: Vec<_> =
             all.iter().enumerate().filter(|(_, id)| id.0 == 0).map(|(at, _)| at).collect();
@@ -272,7 +339,7 @@ mod tests {
     #[test]
     fn the_next_repair_symbols_are_known_at_every_place() {
         let files = [raptorq(40, 3), raptorq(7, 1), raptorq(90, 4)];
-        let schedule = UnsignedSchedule::new(&files, 30);
+        let schedule = UnsignedSchedule::new(&files, 30, SendOrder::Rows);
         for start in [(0, 0), (0, 22), (0, 23), (0, 29), (1, 0), (1, 1), (1, 17), (9, 5)] {
             let start = RowPosition { pass: start.0, row: start.1 };
             let mut expected: BTreeMap<_, _> =
@@ -316,7 +383,7 @@ mod tests {
 
     #[test]
     fn losses_cost_little_more_than_what_is_lost() {
-        let schedule = UnsignedSchedule::new(&[raptorq(800 * 47, 47)], 0);
+        let schedule = UnsignedSchedule::new(&[raptorq(800 * 47, 47)], 0, SendOrder::Rows);
         let seed = 0x5eed_1234_u64;
         let random = |at: u64| {
             let mixed = (at ^ seed).wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -335,7 +402,7 @@ mod tests {
     #[test]
     fn without_code_each_pass_is_the_same() {
         let oti = Oti::NoCode(NoCodeOti::new(50, 8, 4).unwrap());
-        let schedule = UnsignedSchedule::new(&[oti], 50);
+        let schedule = UnsignedSchedule::new(&[oti], 50, SendOrder::Rows);
         let first = ids(&pass(&schedule, 0));
         assert_eq!(
             first,
@@ -347,7 +414,7 @@ mod tests {
 
     #[test]
     fn places_follow_each_other_from_pass_to_pass() {
-        let schedule = UnsignedSchedule::new(&[raptorq(3, 1)], 0);
+        let schedule = UnsignedSchedule::new(&[raptorq(3, 1)], 0, SendOrder::Rows);
         let mut position = RowPosition::default();
         for expected in [(0, 1), (0, 2), (1, 0), (1, 1)] {
             position = schedule.after(position);
@@ -356,5 +423,51 @@ mod tests {
         assert_eq!(schedule.row(RowPosition { pass: 0, row: 3 }), []);
         let far = schedule.row(RowPosition { pass: 1 << 40, row: 0 });
         assert!(far[0].esi.0 >= 3 && far[0].esi.0 < RAPTORQ_ESI_LIMIT);
+    }
+
+    fn pass_of(schedule: &UnsignedSchedule, pass: u64) -> Vec<SymbolName> {
+        let rows = 0..schedule.rows(pass);
+        rows.flat_map(|row| schedule.row(RowPosition { pass, row })).collect()
+    }
+
+    #[test]
+    fn in_the_order_of_blocks_a_pass_has_the_same_symbols_block_after_block() {
+        let no_code = Oti::NoCode(NoCodeOti::new(10_000, 100, 32).unwrap());
+        let files = [raptorq(50, 3), no_code, raptorq(7, 1)];
+        let rows = UnsignedSchedule::new(&files, 30, SendOrder::Rows);
+        let blocks = UnsignedSchedule::new(&files, 30, SendOrder::Blocks);
+        for pass in 0..3 {
+            let sent = pass_of(&blocks, pass);
+            let key = |name: &SymbolName| (name.block, name.esi.0);
+            let mut expected = pass_of(&rows, pass);
+            expected.sort_by_key(key);
+            assert_eq!(sent, expected, "pass {pass}");
+        }
+        assert_eq!(blocks.row(RowPosition { pass: 0, row: blocks.rows(0) }), []);
+    }
+
+    #[test]
+    fn in_the_order_of_blocks_repair_symbols_are_announced_as_they_come() {
+        let schedule =
+            UnsignedSchedule::new(&[raptorq(50, 3), raptorq(7, 1)], 30, SendOrder::Blocks);
+        for (pass, row) in [(0, 0), (0, 2), (1, 0), (1, 3), (2, 1)] {
+            let mut next: BTreeMap<_, _> = schedule
+                .repair_from(RowPosition { pass, row })
+                .into_iter()
+                .map(|name| (name.block, name.esi.0))
+                .collect();
+            let mut position = RowPosition { pass, row };
+            for _ in 0..9 {
+                for name in schedule.row(position) {
+                    let file = &schedule.files[name.block.file];
+                    if name.esi.0 >= file.partition.largest() {
+                        let next = next.get_mut(&name.block).unwrap();
+                        assert_eq!(name.esi.0, *next, "{position:?} {name:?}");
+                        *next += 1;
+                    }
+                }
+                position = schedule.after(position);
+            }
+        }
     }
 }

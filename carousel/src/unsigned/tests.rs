@@ -7,7 +7,7 @@ use proto::{
     fec::{
         codec::{BlockDecoder as _, BlockEncoder as _},
         nocode,
-        oti::{RaptorQOti, RaptorQParameters},
+        oti::{NoCodeOti, RaptorQOti, RaptorQParameters},
         raptorq_crate::{Decoder, Encoder},
     },
     fixtures::golden,
@@ -17,7 +17,7 @@ use proto::{
 };
 
 use super::{
-    schedule::BlockName,
+    schedule::{BlockName, SendOrder},
     wire_profile::{FecOptions, Profile, Scheme, oti_for},
     *,
 };
@@ -53,7 +53,7 @@ impl Symbols for Memory {
     fn read(&mut self, name: SymbolName, symbol: &mut [u8]) -> io::Result<()> {
         let (oti, block) = self.block(name.block);
         let Esi(esi) = name.esi;
-        let mut take = |_: Esi, octets: &[u8]| symbol.copy_from_slice(octets);
+        let mut take = |_: Esi, octets: &[u8]| symbol.copy_from_slice(&octets[..symbol.len()]);
         match oti {
             Oti::NoCode(oti) => nocode::Encoder::new(oti, name.block.sbn, &block)
                 .unwrap()
@@ -99,7 +99,7 @@ fn setup(
         wire_profile,
         files,
         empty: Vec::new(),
-        schedule: UnsignedSchedule::new(&oti, repair_percent),
+        schedule: UnsignedSchedule::new(&oti, repair_percent, SendOrder::Rows),
         resume_point: UnsignedResumePoint::default(),
         passes: Some(1),
         announce_every: Duration::from_secs(1),
@@ -157,7 +157,12 @@ fn two_files(profile: Profile, scheme: Scheme) -> (UnsignedSetup, Memory) {
         })
         .collect();
     let listed = files.iter().enumerate().map(|(index, (_, oti))| UnsignedFile {
-        entry: wire_profile.entry(toi_of(index), &format!("file-{index}"), *oti, [0; 16]),
+        entry: wire_profile.entry(
+            toi_of(NonZeroU32::MIN, index),
+            &format!("file-{index}"),
+            *oti,
+            [0; 16],
+        ),
         oti: *oti,
     });
     (setup(wire_profile, listed.collect(), 0), Memory::new(files))
@@ -243,7 +248,7 @@ fn every_pass_sends_symbols_that_were_not_sent_before() {
 // test: rfc6726 3.1, rfc5651 6.1, rfc5775 2.1, rfc5775 4.3
 #[test]
 fn toi_of_files_begin_at_one() {
-    assert_eq!((toi_of(0), toi_of(63)), (Toi(1), Toi(64)));
+    assert_eq!((toi_of(NonZeroU32::MIN, 0), toi_of(NonZeroU32::MIN, 63)), (Toi(1), Toi(64)));
     let (setup, mut symbols) = two_files(Profile::Rfc6726, Scheme::RaptorQ);
     let mut session = UnsignedSession::new(now(), setup);
     let sent = packets(&mut session, &mut symbols, 10_000);
@@ -311,4 +316,24 @@ fn the_fdt_comes_again_when_its_time_has_come() {
         fdts += u32::from(Packet::parse(&packet).unwrap().header.toi == Some(Toi::FDT));
     }
     assert_eq!(fdts, 3);
+}
+
+// test: rfc5445 3.2.2.2
+#[test]
+fn the_last_symbol_of_a_no_code_file_is_sent_without_padding() {
+    let oti = Oti::NoCode(NoCodeOti::new(250, 100, 2).unwrap());
+    let wire_profile = Profile::Mbms.wire_profile(FtiLocation::Fdt);
+    let file = UnsignedFile { entry: wire_profile.entry(Toi(1), "file", oti, [0; 16]), oti };
+    let octets: Vec<_> = (0..250).map(|at| u8::try_from(at).unwrap()).collect();
+    let mut memory = Memory { files: vec![(octets.clone(), oti)], next: BTreeMap::new() };
+    let mut session = UnsignedSession::new(now(), setup(wire_profile, vec![file], 0));
+    let sent = packets(&mut session, &mut memory, 100);
+    let symbols = sent.iter().filter_map(|packet| {
+        let packet = Packet::parse(packet).unwrap();
+        (packet.header.toi == Some(Toi(1))).then(|| packet.payload.unwrap().symbols.to_vec())
+    });
+    let mut symbols: Vec<_> = symbols.collect();
+    symbols.sort();
+    assert_eq!(symbols.concat(), octets);
+    assert_eq!(symbols.iter().map(Vec::len).collect::<Vec<_>>(), [100, 100, 50]);
 }

@@ -11,6 +11,7 @@ use proto::{
     ids::{Toi, Tsi},
 };
 
+use super::schedule::SendOrder;
 use crate::{
     error::{CliError, ExitCode},
     flute::fdt::FdtProfile,
@@ -121,6 +122,16 @@ impl Profile {
             Self::Rfc6726 => FtiLocation::Both,
             // spec: ts26346-mbms 7.2.8
             Self::Mbms => FtiLocation::Fdt,
+        }
+    }
+
+    /// Returns the default sending order.
+    #[must_use]
+    pub const fn default_order(self) -> SendOrder {
+        match self {
+            Self::Rfc6726 => SendOrder::Rows,
+            // Its receivers write blocks in order.
+            Self::Mbms => SendOrder::Blocks,
         }
     }
 

@@ -3,6 +3,7 @@
 use thiserror::Error;
 
 use super::{ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ, partition::Partition};
+use crate::ids::{Esi, Sbn};
 
 /// The longest object that RaptorQ can carry, in octets.
 ///
@@ -300,6 +301,22 @@ impl Oti {
             Self::NoCode(oti) => oti.symbol_size,
             Self::RaptorQ(oti) => oti.0.symbol_size,
         }
+    }
+
+    /// Returns the octets of a symbol as it is sent: the last source symbol of a No-Code object is
+    /// sent without padding, every other one is whole.
+    ///
+    /// # Source
+    ///
+    /// RFC 5445 §3.2.2.2, RFC 6330 §4.4.2.
+    // spec: rfc5445 3.2.2.2
+    #[must_use]
+    pub fn sent_bytes(&self, sbn: Sbn, esi: Esi) -> u16 {
+        let Self::NoCode(oti) = self else { return self.symbol_size() };
+        let first = oti.partition().first_symbol(sbn).unwrap_or_default();
+        let before = (first + u64::from(esi.0)) * u64::from(oti.symbol_size);
+        let left = oti.transfer_length.saturating_sub(before);
+        u16::try_from(left).map_or(oti.symbol_size, |left| left.min(oti.symbol_size))
     }
 
     /// Returns the block structure.

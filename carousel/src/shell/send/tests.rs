@@ -61,30 +61,55 @@ fn a_state_goes_on_and_a_tsi_stands_for_one_set_of_files() {
     let args = args(folder.path(), &[&option]);
     let wire_profile = args.wire_profile().unwrap();
     let channel = channel(&args).unwrap();
-    let print = |args: &SendArgs| {
-        let offered = read_files(args, &wire_profile).unwrap();
-        fingerprint(&channel, &wire_profile, 0, &offered.files, &offered.empty)
+    let choose = |args: &SendArgs| {
+        let offered = read_files(args, &wire_profile, one()).unwrap();
+        let print = fingerprint(&channel, &wire_profile, args, &offered.files, &offered.empty);
+        let fresh = |tsi| SavedState::new(args, tsi, print, one(), clock::now());
+        SavedState::choose(args, SavedState::load(args)?, print, fresh)
     };
-    let first = SavedState::choose(&args, print(&args), clock::now()).unwrap();
+    let first = choose(&args).unwrap();
     let mut resume_point = first.resume_point;
     resume_point.at.pass = 3;
     resume_point.at.row = 5;
     first.save(&args, resume_point).unwrap();
-    let again = SavedState::choose(&args, print(&args), clock::now()).unwrap();
+    let again = choose(&args).unwrap();
     assert_eq!((again.tsi, again.resume_point.at), (first.tsi, resume_point.at));
     assert_eq!(again.resume_point.fdt_instance, first.resume_point.fdt_instance + FDT_RESERVE);
 
     fs::write(&args.files[0], b"other").unwrap();
-    let other = SavedState::choose(&args, print(&args), clock::now()).unwrap();
+    let other = choose(&args).unwrap();
     assert_ne!(other.tsi, first.tsi);
+    fs::write(&args.files[0], vec![7; 10_000]).unwrap();
+    let by_blocks = SendArgs { order: Some(OrderName::Blocks), ..args.clone() };
+    assert_ne!(choose(&by_blocks).unwrap().tsi, first.tsi, "its rows are others");
+    fs::write(&args.files[0], b"other").unwrap();
     let fixed = SendArgs { tsi: Some(first.tsi.0), ..args.clone() };
-    let refused = SavedState::choose(&fixed, print(&args), clock::now()).unwrap_err();
+    let refused = choose(&fixed).unwrap_err();
     assert_eq!(refused.exit_code(), ExitCode::Policy);
     fs::write(&state, b"{}").unwrap();
-    assert_eq!(
-        SavedState::choose(&args, print(&args), clock::now()).unwrap_err().exit_code(),
-        ExitCode::Configuration
-    );
+    assert_eq!(choose(&args).unwrap_err().exit_code(), ExitCode::Configuration);
+}
+
+// test: rfc6726 3.3
+#[test]
+fn a_tsi_that_is_used_again_without_a_state_has_other_tois() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |seconds| Now { utc: proto::time::Utc::from_seconds(seconds), ..clock::now() };
+    for (profile, span) in [("rfc6726", (1 << 26) - 8), ("mbms", 1_000)] {
+        let given = args(folder.path(), &["--tsi=9", &format!("--profile={profile}")]);
+        let max = given.profile().max_tsi().0;
+        for begun in [0, 1_000, 1_780_000_000] {
+            let first = first_toi(&given, at(begun)).get();
+            for later in [1, 2, 17, span - 1] {
+                let again = first_toi(&given, at(begun + later)).get();
+                let apart = again.abs_diff(first) as usize;
+                assert!(apart >= MAX_FILES, "{profile}: {first}, after {later} s {again}");
+                assert!(u64::from(again) + MAX_FILES as u64 - 1 <= max, "{again}");
+            }
+        }
+        let random = SendArgs { tsi: None, ..given };
+        assert_eq!(first_toi(&random, at(77)), one());
+    }
 }
 
 #[test]
@@ -94,7 +119,7 @@ fn an_empty_file_is_described_and_not_sent() {
     let empty = folder.path().join("empty");
     fs::write(&empty, b"").unwrap();
     args.files.insert(0, empty);
-    let offered = read_files(&args, &args.wire_profile().unwrap()).unwrap();
+    let offered = read_files(&args, &args.wire_profile().unwrap(), one()).unwrap();
     assert_eq!((offered.sent.len(), offered.files.len()), (1, 1));
     assert_eq!(offered.files[0].entry.toi, Toi(2));
     assert_eq!((offered.empty[0].toi, offered.empty[0].content_length), (Toi(1), Some(0)));
@@ -122,6 +147,7 @@ fn files_arrive_on_a_socket_of_this_machine() {
     let sender = thread::spawn(move || run(&args).map_err(|error| error.to_string()));
     let mut buffer = [0; 2048];
     let (mut symbols, mut fdts) = (0, 0);
+    let mut tois = BTreeSet::new();
     loop {
         let (length, _) = listener.recv_from(&mut buffer).unwrap();
         let packet = Packet::parse(&buffer[..length]).unwrap();
@@ -130,8 +156,9 @@ fn files_arrive_on_a_socket_of_this_machine() {
             break;
         }
         fdts += i32::from(packet.header.toi == Some(Toi::FDT));
-        symbols += i32::from(packet.header.toi == Some(Toi(1)));
+        symbols += i32::from(packet.header.toi != Some(Toi::FDT));
+        tois.insert(packet.header.toi);
     }
-    assert_eq!((symbols, fdts > 0), (16, true));
+    assert_eq!((symbols, fdts > 0, tois.len()), (16, true, 2));
     sender.join().unwrap().unwrap();
 }
