@@ -34,9 +34,17 @@ pub(crate) struct TheirReceiver {
 impl TheirReceiver {
     /// Starts with its default limits but one: blocks that are sent interleaved may fill 64 MiB.
     pub(crate) fn new() -> Self {
-        let files = Rc::new(ObjectWriterBufferBuilder::new(true));
         let object_max_cache_size = Some(64 << 20);
-        let config = receiver::Config { object_max_cache_size, ..receiver::Config::default() };
+        Self::start(receiver::Config { object_max_cache_size, ..receiver::Config::default() })
+    }
+
+    /// Starts with its default limits: 10 MiB that are ahead of the block it writes.
+    pub(crate) fn with_default_limits() -> Self {
+        Self::start(receiver::Config::default())
+    }
+
+    fn start(config: receiver::Config) -> Self {
+        let files = Rc::new(ObjectWriterBufferBuilder::new(true));
         let receiver = MultiReceiver::new(files.clone(), Some(config), false);
         Self { files, receiver }
     }

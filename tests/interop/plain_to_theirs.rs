@@ -74,6 +74,19 @@ fn both_profiles_survive_loss_disorder_and_a_late_join() {
     }
 }
 
+/// A receiver that writes blocks in order holds what is ahead of them, up to a limit.
+#[test]
+fn a_file_beyond_their_cache_arrives_block_after_block() {
+    let options = FecOptions { scheme: Scheme::NoCode, symbol_size: 1408, max_block_symbols: 64 };
+    let (profile, fti) = (Profile::Mbms, FtiLocation::Fdt);
+    let oti = oti_for(12_000_001, options, &profile.wire_profile(fti)).unwrap();
+    let session =
+        Broadcast { profile, fti, files: vec![oti], repair_percent: 0, passes: 1, seed: 9 };
+    let (packets, expected) = session.on_air();
+    assert!(TheirReceiver::with_default_limits().receive(&packets) == expected, "they");
+    assert!(OurReceiver::new().receive(&packets) == expected, "we");
+}
+
 #[test]
 fn a_table_that_arrives_last_explains_what_they_received() {
     for form in every_form() {
