@@ -149,6 +149,11 @@ fn a_whole_image_that_was_not_removed_is_decoded_into_again() {
 }
 
 #[test]
+fn a_version_that_a_hanging_hook_did_not_print_is_read_again() {
+    pass(&[10_000_747, 10_001_664, 10_004_436, 10_005_291, 10_005_407]);
+}
+
+#[test]
 fn a_data_directory_that_was_just_made_survives_a_power_cut() {
     for seed in 0..20 {
         let disk = SimDisk::new(seed);

@@ -182,6 +182,9 @@ fn node(element: Element<'_>) -> Result<Node, MessageError> {
             found.value = Some(Data::from(text));
         }
     }
+    if is_binary(&found) && found.value == Some(Data::Text(String::new())) {
+        found.value = Some(Data::Octets(Vec::new()));
+    }
     Ok(found)
 }
 

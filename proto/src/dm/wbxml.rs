@@ -317,6 +317,9 @@ const SYNCML_ID: u32 = 0x1201;
 pub(in crate::dm) struct Tokens<S> {
     out: S,
     page: Page,
+    /// The element that was opened last, until it is known whether it has content: deployed parsers
+    /// fail at content of no octets.
+    opened: Option<(Page, &'static str)>,
 }
 
 impl<S: Sink> Tokens<S> {
@@ -326,7 +329,7 @@ impl<S: Sink> Tokens<S> {
         push_number(&mut out, SYNCML_ID);
         push_number(&mut out, UTF_8);
         push_number(&mut out, 0);
-        Self { out, page: Page::SyncMl }
+        Self { out, page: Page::SyncMl, opened: None }
     }
 
     /// Begins a document whose type has a name and no number.
@@ -337,7 +340,14 @@ impl<S: Sink> Tokens<S> {
         push_number(&mut out, u32::try_from(name.len() + 1).unwrap_or(u32::MAX));
         out.put(name);
         out.put(&[0]);
-        Self { out, page: Page::SyncMl }
+        Self { out, page: Page::SyncMl, opened: None }
+    }
+
+    /// Writes the tag of the element that was opened last: it has content.
+    fn begin_content(&mut self) {
+        if let Some((page, name)) = self.opened.take() {
+            self.tag(page, name, CONTENT);
+        }
     }
 
     fn tag(&mut self, page: Page, name: &'static str, content: u8) {
@@ -379,24 +389,34 @@ impl<S: Sink> Form for Tokens<S> {
     const OCTETS_FORMAT: Format = Format::Bin;
 
     fn open(&mut self, page: Page, name: &'static str) {
-        self.tag(page, name, CONTENT);
+        self.begin_content();
+        self.opened = Some((page, name));
     }
 
     fn close(&mut self, _name: &'static str) {
-        self.out.put(&[END]);
+        match self.opened.take() {
+            Some((page, name)) => self.tag(page, name, 0),
+            None => self.out.put(&[END]),
+        }
     }
 
     fn empty(&mut self, page: Page, name: &'static str) {
+        self.begin_content();
         self.tag(page, name, 0);
     }
 
     fn text(&mut self, text: &str) {
         if !text.is_empty() {
+            self.begin_content();
             push_inline(&mut self.out, text);
         }
     }
 
     fn octets(&mut self, octets: &[u8]) {
+        if octets.is_empty() {
+            return;
+        }
+        self.begin_content();
         self.out.put(&[OPAQUE]);
         push_number(&mut self.out, u32::try_from(octets.len()).unwrap_or(u32::MAX));
         self.out.put(octets);

@@ -229,6 +229,28 @@ fn what_is_written_is_the_plainest_form() {
     assert_eq!(replace.items[0].data_text(), Some("a\u{fffd}b"));
 }
 
+/// Returns the tags of a document that have the content bit and no content.
+fn hollow(octets: &[u8]) -> Vec<usize> {
+    // No text and no length of these documents has this pair.
+    let pairs = octets.windows(2).enumerate();
+    pairs.filter(|(_, pair)| pair[0] & 0x40 != 0 && pair[1] == END).map(|(at, _)| at).collect()
+}
+
+#[test]
+fn an_element_without_content_is_written_without_the_content_bit() {
+    let mut message = expected();
+    let empty = [Item::text("./a", ""), Item::octets("./b", [])];
+    message.commands = vec![Command::Replace(Manage::new(CommandId(7), empty.to_vec()))];
+    let written = emit(&message);
+    let commands = &written[written.windows(2).position(|pair| pair == b"\x6b\x60").unwrap()..];
+    assert_eq!(commands.iter().filter(|octet| **octet == 0x0f).count(), 2, "{commands:x?}");
+    assert_eq!(hollow(commands), [], "{commands:x?}");
+    assert_eq!(super::length(&message), written.len());
+    let Command::Replace(replace) = &read(&written).unwrap().commands[0] else { panic!() };
+    let texts: Vec<_> = replace.items.iter().map(|item| item.data_text()).collect();
+    assert_eq!(texts[0], Some(""));
+}
+
 // test: oma-dm 8 (code pages)
 #[test]
 fn tags_have_the_numbers_of_the_code_pages() {
