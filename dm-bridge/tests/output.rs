@@ -25,6 +25,46 @@ const COMMANDS: [(&str, i32); 5] = [
     ("--help", 0),
 ];
 
+/// Runs a command; returns what it printed.
+fn printed(folder: &Path, line: &str) -> String {
+    let output = bridge(folder, line).output().unwrap();
+    assert!(output.status.success(), "{line}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn a_list_is_printed_as_a_whole_or_in_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    printed(folder.path(), "init --data b");
+    assert_eq!(printed(folder.path(), "device list --data b --json"), "[]\n");
+    for number in 1..=3 {
+        let enrol = format!(
+            "device enrol LAB-{number} --data b --url http://127.0.0.1:9/dm --vendor {} --class {}",
+            "01".repeat(16),
+            "02".repeat(16),
+        );
+        printed(folder.path(), &enrol);
+    }
+    let ids = |text: &str| {
+        let parts = text.split("\"id\":\"").skip(1);
+        parts.map(|part| part.split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    let all = printed(folder.path(), "device list --data b --json");
+    assert!(all.starts_with("[{") && all.ends_with("}]\n"), "{all}");
+    assert_eq!(ids(&all), ["LAB-1", "LAB-2", "LAB-3"]);
+    let after = printed(folder.path(), "device list --data b --json --after LAB-2");
+    assert_eq!(ids(&after), ["LAB-3"]);
+    let page = printed(folder.path(), "device list --data b --json --limit 2");
+    assert!(page.ends_with(",\"damaged\":[],\"next\":\"LAB-2\"}\n"), "{page}");
+    assert_eq!(ids(&page), ["LAB-1", "LAB-2"]);
+    let lines = printed(folder.path(), "device list --data b --limit 2");
+    assert_eq!(lines.lines().count(), 3);
+    assert!(lines.ends_with("more: --after LAB-2\n"), "{lines}");
+    let audit = printed(folder.path(), "audit list --data b");
+    assert_eq!(audit.lines().count(), 3);
+    assert!(audit.contains("device.enrol LAB-2"), "{audit}");
+}
+
 #[test]
 fn a_reader_that_is_gone_changes_neither_the_work_nor_the_exit_code() {
     let folder = tempfile::tempdir().unwrap();

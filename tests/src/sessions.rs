@@ -512,7 +512,8 @@ async fn start(
     let (mut rows, mut keys): (Vec<Change>, Vec<_>) = Default::default();
     for mut device in store.devices().await? {
         let nonce = nonces.remove(&device.id).context("a nonce")?;
-        keys.push(Mutex::new(Keys { secret: Secret::clone(&device.auth.secret), nonce }));
+        let secret = device.auth.secret.opened().context("a secret")?.clone();
+        keys.push(Mutex::new(Keys { secret, nonce }));
         device.version = 0;
         rows.push(device.into());
     }

@@ -12,13 +12,87 @@ use serde::{Deserialize, Serialize};
 use crate::{
     campaign::{model::Campaign, reconcile::CampaignView},
     fleet::{
-        attempt::{ArmingAttempt, ArmingPhase},
+        attempt::ArmingPhase,
+        audit::AuditLine,
         components::{ComponentOperation, Components, InventoryEntry},
         device::Device,
         policy::PolicySetting,
         profile::{Profile, Quirk},
+        store::{CampaignDevice, Listed},
     },
 };
+
+/// A page of a list.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PageBody<T> {
+    /// The rows.
+    pub items: Vec<T>,
+    /// Damaged rows of the page.
+    pub damaged: Vec<DamagedBody>,
+    /// Value of `after` for the next page; `null` when there is none.
+    pub next: Option<String>,
+}
+
+/// A damaged row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DamagedBody {
+    /// Its id, or its number.
+    pub id: String,
+    /// The value that is damaged.
+    pub damaged: String,
+}
+
+impl<T> PageBody<T> {
+    /// Returns the body of a page of at most `limit` rows.
+    pub fn new<R>(rows: Vec<Listed<R>>, limit: u32) -> Self
+    where
+        T: for<'r> From<&'r R>,
+    {
+        let is_full = u32::try_from(rows.len()).is_ok_and(|length| length == limit);
+        let next = rows.last().filter(|_| is_full).map(|last| last.key.clone());
+        let (mut items, mut damaged) = (Vec::new(), Vec::new());
+        for Listed { key, row } in rows {
+            match row {
+                Ok(row) => items.push(T::from(&row)),
+                Err(error) => damaged.push(DamagedBody { id: key, damaged: error }),
+            }
+        }
+        Self { items, damaged, next }
+    }
+}
+
+/// A line of the audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AuditBody {
+    /// Its number.
+    pub number: u64,
+    /// Time of the change.
+    pub at_utc: u64,
+    /// `operator`, `reconciler` or `device`.
+    pub actor: String,
+    /// Kind of the change.
+    pub action: String,
+    /// The device or campaign that was changed.
+    pub subject: String,
+    /// Details.
+    pub detail: String,
+    /// Seal of the chain, in hex.
+    pub seal: String,
+}
+
+impl From<&AuditLine> for AuditBody {
+    fn from(line: &AuditLine) -> Self {
+        Self {
+            number: line.number,
+            at_utc: line.at.seconds(),
+            actor: line.actor.clone(),
+            action: line.action.clone(),
+            subject: line.subject.clone(),
+            detail: line.detail.clone(),
+            seal: line.seal.0.iter().map(|octet| format!("{octet:02x}")).collect(),
+        }
+    }
+}
 
 /// A campaign.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -128,20 +202,19 @@ pub struct CampaignDeviceBody {
     pub last_seen_utc: Option<u64>,
 }
 
-impl CampaignDeviceBody {
-    /// Returns the body of an attempt and its device.
-    #[must_use]
-    pub fn new(row: &ArmingAttempt, device: Option<&Device>) -> Self {
+impl From<&CampaignDevice> for CampaignDeviceBody {
+    fn from(device: &CampaignDevice) -> Self {
+        let CampaignDevice { attempt, firmware_version, last_seen } = device;
         Self {
-            id: row.device.clone(),
-            armed: row.was_accepted(),
-            delivery: row.delivery_method.as_str().to_owned(),
-            phase: row.phase.as_str().to_owned(),
-            result_code: row.result_code,
-            result_text: row.reason.clone(),
-            firmware_version: device.and_then(|device| device.firmware_version.clone()),
-            attempts: row.attempt,
-            last_seen_utc: device.and_then(|device| device.last_seen).map(Utc::seconds),
+            id: attempt.device.clone(),
+            armed: attempt.was_accepted(),
+            delivery: attempt.delivery_method.as_str().to_owned(),
+            phase: attempt.phase.as_str().to_owned(),
+            result_code: attempt.result_code,
+            result_text: attempt.reason.clone(),
+            firmware_version: firmware_version.clone(),
+            attempts: attempt.attempt,
+            last_seen_utc: last_seen.map(Utc::seconds),
         }
     }
 }

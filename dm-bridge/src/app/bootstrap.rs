@@ -224,10 +224,13 @@ mod tests {
             let device = devices::show(&store, &id).await.unwrap();
             let [own, server] = &account.credentials[..] else { panic!("{account:?}") };
             let password = own.secret.as_deref().unwrap();
-            assert_eq!(*device.auth.secret, Secret::new("LAB-0001", password));
+            assert_eq!(*device.auth.secret.opened().unwrap(), Secret::new("LAB-0001", password));
             assert_ne!(device.auth.secret, before.auth.secret);
             let stored = device.server.unwrap().secret;
-            assert_eq!(*stored, Secret::new(SERVER_ID, server.secret.as_deref().unwrap()));
+            assert_eq!(
+                *stored.opened().unwrap(),
+                Secret::new(SERVER_ID, server.secret.as_deref().unwrap())
+            );
             assert_eq!(account.addresses[0].address, device.url);
             let log = format!("{:?}", store.audit_tail(9).await.unwrap());
             assert!(log.contains("device.bootstrap") && !log.contains(password), "{log}");

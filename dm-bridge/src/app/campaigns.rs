@@ -107,6 +107,7 @@ pub async fn create_with_package(
     let id = verified.id;
     let mut tries = 0;
     loop {
+        let last = store.last_campaign().await?;
         let known = store.campaigns().await?;
         if let Some(found) = known.iter().find(|campaign| campaign.id == id) {
             return complete(found, &verified, &request.parameters.delivery, package);
@@ -121,7 +122,7 @@ pub async fn create_with_package(
         let campaign = Campaign::new(id, signed, request.parameters.clone(), spread, now);
         let rows = devices.iter().map(|device| enqueue(device, &campaign, now, &mut *random));
         // Of two that are created at once, the second is checked against the first.
-        let mut changes = vec![Change::LastCampaign(known.last().map(|last| last.id))];
+        let mut changes = vec![Change::LastCampaign(last)];
         changes.extend(rows.map(Change::from));
         changes.push(campaign.into());
         let audit = audit("campaign.create", id, format!("{} devices", devices.len()));

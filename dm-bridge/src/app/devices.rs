@@ -241,8 +241,12 @@ pub async fn build_notification(
     user_mode: UserMode,
     session_id: u16,
 ) -> Result<NotificationAttempt, AppError> {
-    let device = show(store, id).await?;
-    let Some(server) = &device.server else {
+    let missing = || AppError::NotFound { what: "device", name: id.as_str().to_owned() };
+    let device = store.device_with_secrets(id).await?.ok_or_else(missing)?;
+    let credentials = device.server.as_ref();
+    let Some((secret, nonce)) =
+        credentials.and_then(|server| Some((server.secret.opened()?, &server.nonce.0)))
+    else {
         let text = format!("{} has no password of this server: enrol it again", id.as_str());
         return Err(AppError::Conflict(text));
     };
@@ -254,11 +258,9 @@ pub async fn build_notification(
         vendor: Vec::new(),
     };
     let emit = |nonce: &[u8]| {
-        notification
-            .emit(&server.secret, nonce)
-            .map_err(|error| AppError::Configuration(error.to_string()))
+        notification.emit(secret, nonce).map_err(|error| AppError::Configuration(error.to_string()))
     };
-    let (usual, fallback) = (emit(&server.nonce.0)?, emit(FALLBACK_NONCE)?);
+    let (usual, fallback) = (emit(nonce)?, emit(FALLBACK_NONCE)?);
     Ok(NotificationAttempt::new(usual, fallback, device.last_seen))
 }
 
@@ -362,7 +364,7 @@ pub(crate) mod tests {
         let server = settings["server"].as_table().unwrap();
         let password = server["password"].as_str().unwrap();
         let device = show(&store, &"LAB-0001".parse().unwrap()).await.unwrap();
-        assert_eq!(*device.auth.secret, Secret::new("LAB-0001", password));
+        assert_eq!(*device.auth.secret.opened().unwrap(), Secret::new("LAB-0001", password));
         assert_eq!(server["nonce"].as_str().unwrap(), BASE64_STANDARD.encode([4; 16]));
         assert_eq!(settings["device"]["vendor_id"].as_str().unwrap(), "01".repeat(16));
         assert_eq!(settings["fumo"]["object"].as_str().unwrap(), "./FwUpdate/Main");
@@ -386,8 +388,12 @@ pub(crate) mod tests {
                 let device = show(&store, &"a".parse().unwrap()).await.unwrap();
                 let server = device.server.unwrap();
                 let password = BASE64_STANDARD.encode(SECRETS.server_password);
-                assert_eq!(server.secret.password(), Some(password.as_str()));
-                assert_eq!(device.auth.secret.password(), None, "nobody needs it");
+                assert_eq!(server.secret.opened().unwrap().password(), Some(password.as_str()));
+                assert_eq!(
+                    device.auth.secret.opened().unwrap().password(),
+                    None,
+                    "nobody needs it"
+                );
             }
         }
     }

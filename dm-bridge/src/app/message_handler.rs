@@ -101,7 +101,7 @@ impl DeviceSession {
             // spec: security 7.2 (work before proof)
             let found = match &cached {
                 Some((_, stored)) => Some(stored.device.clone()),
-                None => store.device(id).await?,
+                None => store.device_with_secrets(id).await?,
             };
             let Some(row) = found else {
                 return handle_unknown(store, (now, limits), inbound, random).await;
@@ -174,7 +174,7 @@ pub async fn verify_mac(
     (mac, bytes): (&Mac, &[u8]),
 ) -> Result<Option<(MacVerdict, Device)>, StoreError> {
     let challenges = challenge_keys(store, now).await?;
-    let Some(device) = store.device(id).await? else { return Ok(None) };
+    let Some(device) = store.device_with_secrets(id).await? else { return Ok(None) };
     let verdict = auth::verify_mac(&device.auth, id.as_str(), (mac, bytes), &challenges);
     Ok(Some((verdict, device)))
 }

@@ -1,28 +1,12 @@
 //! Status of campaigns and devices.
 
-use std::collections::BTreeMap;
-
-use proto::ids::{CampaignId, DeviceId};
+use proto::ids::CampaignId;
 
 use super::{AppError, campaigns::find};
 use crate::{
     campaign::reconcile::CampaignView,
-    fleet::{attempt::ArmingAttempt, device::Device, store::FleetStore},
+    fleet::store::{CampaignDevice, FleetStore, Listed},
 };
-
-/// Returns all campaigns in the order of creation.
-///
-/// # Errors
-///
-/// [`AppError::Store`] when they cannot be read.
-pub async fn campaigns(store: &dyn FleetStore) -> Result<Vec<CampaignView>, AppError> {
-    let mut views = Vec::new();
-    for campaign in store.campaigns().await? {
-        let phase_counts = store.phase_counts(campaign.id).await?;
-        views.push(CampaignView { campaign, phase_counts });
-    }
-    Ok(views)
-}
 
 /// Returns one campaign.
 ///
@@ -34,7 +18,7 @@ pub async fn campaign(store: &dyn FleetStore, id: CampaignId) -> Result<Campaign
     Ok(CampaignView { campaign, phase_counts: store.phase_counts(id).await? })
 }
 
-/// Returns the devices of a campaign with their latest attempts, by device id.
+/// Returns a page of the devices of a campaign with their latest attempts, by device id.
 ///
 /// # Errors
 ///
@@ -42,15 +26,44 @@ pub async fn campaign(store: &dyn FleetStore, id: CampaignId) -> Result<Campaign
 pub async fn devices_of(
     store: &dyn FleetStore,
     id: CampaignId,
-) -> Result<Vec<(ArmingAttempt, Option<Device>)>, AppError> {
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Vec<Listed<CampaignDevice>>, AppError> {
     find(store, id).await?;
-    let rows = store.campaign_attempts(id).await?;
-    let devices = store.devices().await?;
-    let mut devices: BTreeMap<DeviceId, Device> =
-        devices.into_iter().map(|device| (device.id.clone(), device)).collect();
-    let pair = |row: ArmingAttempt| {
-        let device = devices.remove(&row.device);
-        (row, device)
-    };
-    Ok(rows.into_iter().map(pair).collect())
+    Ok(store.campaign_devices(id, after, limit).await?)
+}
+
+/// Returns a page of the campaigns in the order of creation.
+///
+/// # Errors
+///
+/// [`AppError::Store`] when they cannot be read.
+pub async fn campaign_page(
+    store: &dyn FleetStore,
+    after: Option<&str>,
+    limit: u32,
+) -> Result<Vec<Listed<CampaignView>>, AppError> {
+    let mut views = Vec::new();
+    for Listed { key, row } in store.campaign_page(after, limit).await? {
+        let row = match row {
+            Ok(campaign) => {
+                let phase_counts = store.phase_counts(campaign.id).await?;
+                Ok(CampaignView { campaign, phase_counts })
+            }
+            Err(error) => Err(error),
+        };
+        views.push(Listed { key, row });
+    }
+    Ok(views)
+}
+
+/// Parses the place in the audit log after which a page begins: a number of a line.
+///
+/// # Errors
+///
+/// [`AppError::Usage`] when it is none.
+pub fn audit_cursor(after: Option<&str>) -> Result<u64, AppError> {
+    let Some(text) = after else { return Ok(0) };
+    let wrong = |_| AppError::Usage(format!("after {text:?}: expected the number of a line"));
+    text.parse().map_err(wrong)
 }

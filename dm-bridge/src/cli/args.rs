@@ -1,5 +1,6 @@
 //! Arguments of the command line.
 
+pub mod audit;
 pub mod bootstrap;
 pub mod campaign;
 pub mod common;
@@ -13,6 +14,7 @@ use ipnet::IpNet;
 use proto::ids::ClassId;
 
 use self::{
+    audit::AuditVerb,
     bootstrap::BootstrapArgs,
     campaign::CampaignVerb,
     common::{DataDirArgs, OutputArgs},
@@ -73,6 +75,9 @@ pub enum Verb {
     /// `receiver bootstrap` reads it from a file. A device that runs without an account receives it
     /// like a notification, and prompts its user for the PIN.
     Bootstrap(Box<BootstrapArgs>),
+    /// Show the audit log
+    #[command(subcommand)]
+    Audit(AuditVerb),
     /// Manage the keys that seal the secrets in fleet.db
     #[command(subcommand)]
     Secrets(SecretsVerb),

@@ -1,9 +1,11 @@
 //! Commands: each parses its arguments, calls one function of [`crate::app`] and prints the result.
 
+mod audit;
 mod bootstrap;
 mod campaign;
 mod component;
 mod device;
+mod list;
 mod output;
 mod profile;
 mod secrets;
@@ -59,6 +61,7 @@ async fn execute(verb: Verb) -> Result<String, AppError> {
         Verb::Class(ClassVerb::SetProfile { id, profile, data }) => {
             profile::set_class_profile(id, &profile, &data).await
         }
+        Verb::Audit(verb) => audit::run(verb).await,
         Verb::Bootstrap(arguments) => bootstrap::run(*arguments).await,
         Verb::Secrets(SecretsVerb::Rotate { use_last_key, data, output }) => {
             secrets::rotate(use_last_key, &data, output).await

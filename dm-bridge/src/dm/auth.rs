@@ -149,16 +149,18 @@ fn made_with(
         return None;
     }
     let shown = |proves: &dyn Fn(&Credential) -> bool| credentials.credential.is_some_and(proves);
+    // Without the secret nothing proves it.
+    let secret = auth.secret.opened()?;
     let proves = |nonce: &Nonce| match auth.kind {
         AuthKind::Basic => false,
-        AuthKind::Md5 => shown(&|it| auth.secret.proves(it, &nonce.0)),
+        AuthKind::Md5 => shown(&|it| secret.proves(it, &nonce.0)),
         AuthKind::Mac => credentials.mac.is_some_and(|(mac, body)| {
-            mac.user == auth.user && auth.secret.proves_message(mac, &nonce.0, body)
+            mac.user == auth.user && secret.proves_message(mac, &nonce.0, body)
         }),
     };
     // spec: oma-dm 5.1 (the kind that was agreed on and no weaker one)
     if auth.kind == AuthKind::Basic {
-        return shown(&|it| auth.secret.proves_basic(it)).then_some(MadeWith::NoNonce);
+        return shown(&|it| secret.proves_basic(it)).then_some(MadeWith::NoNonce);
     }
     // spec: security 7.2 (a nonce is accepted once)
     if auth.next_nonce.as_ref().is_some_and(proves) {
@@ -321,7 +323,10 @@ mod tests {
         let nothing = ClientCredentials { credential: None, mac: None, user: None, source: "a" };
         let outcome = |credentials| refuse_unknown("a", credentials, &keys(NOW), octets);
         assert_eq!(outcome(nothing), AuthOutcome::AuthRequired(good.clone()));
-        let guessed = [nobody.secret.credential(&good.0), nobody.secret.credential(&octets)];
+        let guessed = [
+            nobody.secret.opened().unwrap().credential(&good.0),
+            nobody.secret.opened().unwrap().credential(&octets),
+        ];
         for credential in &guessed {
             let credential = Some(credential);
             let credentials =

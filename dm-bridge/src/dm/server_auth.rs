@@ -35,7 +35,8 @@ impl ServerAuth {
         let credentials = device.server.as_ref().filter(|_| !self.authenticated);
         reply.set_credential(
             credentials
-                .and_then(|server| server.secret.credential_of(device.auth.kind, &server.nonce.0)),
+                .and_then(|server| Some((server.secret.opened()?, &server.nonce.0)))
+                .and_then(|(secret, nonce)| secret.credential_of(device.auth.kind, nonce)),
         );
     }
 
@@ -92,8 +93,6 @@ pub(super) fn challenge_of(message: &Message) -> Option<&Status> {
 /// Returns the HMAC of this server over a message to the device.
 pub(super) fn mac(device: &Device, octets: &[u8]) -> Option<Mac> {
     let server = device.server.as_ref().filter(|server| !server.nonce.0.is_empty())?;
-    (device.auth.kind == AuthKind::Mac).then(|| Mac {
-        user: SERVER_ID.to_owned(),
-        mac: server.secret.mac(&server.nonce.0, octets),
-    })
+    let secret = server.secret.opened().filter(|_| device.auth.kind == AuthKind::Mac)?;
+    Some(Mac { user: SERVER_ID.to_owned(), mac: secret.mac(&server.nonce.0, octets) })
 }

@@ -1,6 +1,6 @@
 //! An enrolled device: its identity, its credentials and what its next DM session sends.
 
-use std::{fmt, ops::Deref, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use proto::{
     dm::auth::{AuthKind, Secret},
@@ -113,10 +113,10 @@ pub struct ServerCredentials {
 }
 
 /// A secret with a mark that the store holds it; a store seals each secret once. Copies of a row share
-/// the secret, so that it is in memory once.
+/// the secret, so that it is in memory once; a row that was read for something else lacks it.
 #[derive(Debug, Clone)]
 pub struct StoredSecret {
-    secret: Arc<Secret>,
+    secret: Option<Arc<Secret>>,
     is_stored: bool,
 }
 
@@ -124,7 +124,19 @@ impl StoredSecret {
     /// Wraps a secret that was read from the store.
     #[must_use]
     pub fn from_store(secret: Secret) -> Self {
-        Self { secret: Arc::new(secret), is_stored: true }
+        Self { secret: Some(Arc::new(secret)), is_stored: true }
+    }
+
+    /// Returns the mark of a secret that stays sealed in the store.
+    #[must_use]
+    pub const fn sealed() -> Self {
+        Self { secret: None, is_stored: true }
+    }
+
+    /// Returns the secret; `None` when its row was read without secrets.
+    #[must_use]
+    pub fn opened(&self) -> Option<&Secret> {
+        self.secret.as_deref()
     }
 
     /// Returns whether the store holds it.
@@ -136,15 +148,7 @@ impl StoredSecret {
 
 impl From<Secret> for StoredSecret {
     fn from(secret: Secret) -> Self {
-        Self { secret: Arc::new(secret), is_stored: false }
-    }
-}
-
-impl Deref for StoredSecret {
-    type Target = Secret;
-
-    fn deref(&self) -> &Secret {
-        &self.secret
+        Self { secret: Some(Arc::new(secret)), is_stored: false }
     }
 }
 

@@ -19,7 +19,7 @@ use super::{
     challenge::ChallengeKey,
     device::Device,
     package_secret::PackageSecret,
-    store::{Change, FleetStore, PhaseCounts, StoreError},
+    store::{CampaignDevice, Change, FleetStore, Listed, PhaseCounts, StoreError},
 };
 use crate::campaign::model::Campaign;
 
@@ -52,6 +52,11 @@ impl MemoryStore {
     }
 }
 
+fn page<T>(rows: impl Iterator<Item = (String, T)>, limit: u32) -> Vec<Listed<T>> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    rows.take(limit).map(|(key, row)| Listed { key, row: Ok(row) }).collect()
+}
+
 fn key(arming: &ArmingAttempt) -> ArmingKey {
     (arming.device.clone(), arming.campaign, arming.attempt)
 }
@@ -72,7 +77,7 @@ impl Tables {
                 }
                 ("arming", self.armings.get(&key(row)).map(|found| found.version), row.version)
             }
-            Change::LastCampaign(id) if self.created.last() == id.as_ref() => return Ok(()),
+            Change::LastCampaign(id) if self.last_campaign() == *id => return Ok(()),
             Change::LastCampaign(_) => return Err(StoreError::Conflict("last campaign")),
         };
         if stored.unwrap_or(0) == carried { Ok(()) } else { Err(StoreError::Conflict(what)) }
@@ -98,6 +103,10 @@ impl Tables {
             }
             Change::LastCampaign(_) => {}
         }
+    }
+
+    fn last_campaign(&self) -> Option<String> {
+        self.created.last().map(CampaignId::to_string)
     }
 
     fn latest(&self, id: CampaignId) -> BTreeMap<&DeviceId, &ArmingAttempt> {
@@ -127,21 +136,59 @@ impl FleetStore for MemoryStore {
         Ok(self.tables().devices.get(id).cloned())
     }
 
-    async fn devices(&self) -> Result<Vec<Device>, StoreError> {
-        Ok(self.tables().devices.values().cloned().collect())
+    async fn device_with_secrets(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
+        self.device(id).await
+    }
+
+    async fn device_page(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Listed<Device>>, StoreError> {
+        let tables = self.tables();
+        let rows = tables.devices.iter().map(|(id, row)| (id.as_str().to_owned(), row.clone()));
+        Ok(page(rows.skip_while(|(id, _)| after.is_some_and(|after| id.as_str() <= after)), limit))
     }
 
     async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, StoreError> {
         Ok(self.tables().campaigns.get(&id).cloned())
     }
 
-    async fn campaigns(&self) -> Result<Vec<Campaign>, StoreError> {
+    async fn campaign_page(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Listed<Campaign>>, StoreError> {
         let tables = self.tables();
-        Ok(tables.created.iter().filter_map(|id| tables.campaigns.get(id)).cloned().collect())
+        let rows = tables.created.iter().filter_map(|id| tables.campaigns.get(id));
+        let mut rows = rows.map(|row| (row.id.to_string(), row.clone()));
+        if let Some(after) = after {
+            rows.find(|(id, _)| id == after);
+        }
+        Ok(page(rows, limit))
     }
 
-    async fn campaign_attempts(&self, id: CampaignId) -> Result<Vec<ArmingAttempt>, StoreError> {
-        Ok(self.tables().latest(id).into_values().cloned().collect())
+    async fn last_campaign(&self) -> Result<Option<String>, StoreError> {
+        Ok(self.tables().last_campaign())
+    }
+
+    async fn campaign_devices(
+        &self,
+        id: CampaignId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Listed<CampaignDevice>>, StoreError> {
+        let tables = self.tables();
+        let rows = tables.latest(id).into_values().map(|attempt| {
+            let device = tables.devices.get(&attempt.device);
+            let row = CampaignDevice {
+                attempt: attempt.clone(),
+                firmware_version: device.and_then(|device| device.firmware_version.clone()),
+                last_seen: device.and_then(|device| device.last_seen),
+            };
+            (attempt.device.as_str().to_owned(), row)
+        });
+        Ok(page(rows.skip_while(|(id, _)| after.is_some_and(|after| id.as_str() <= after)), limit))
     }
 
     async fn device_attempts(&self, id: &DeviceId) -> Result<Vec<ArmingAttempt>, StoreError> {
@@ -191,6 +238,16 @@ impl FleetStore for MemoryStore {
 
     async fn probe(&self) -> Result<(), StoreError> {
         Ok(())
+    }
+
+    async fn audit_page(
+        &self,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Listed<AuditLine>>, StoreError> {
+        let tables = self.tables();
+        let lines = tables.audit.iter().filter(|line| line.number > after);
+        Ok(page(lines.map(|line| (line.number.to_string(), line.clone())), limit))
     }
 
     async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError> {

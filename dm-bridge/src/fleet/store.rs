@@ -31,7 +31,7 @@ pub enum Change {
     Attempt(Box<ArmingAttempt>),
     /// Changes nothing; a [`StoreError::Conflict`] unless this campaign is the last that was created:
     /// what was checked against all campaigns holds in the transaction.
-    LastCampaign(Option<CampaignId>),
+    LastCampaign(Option<String>),
 }
 
 impl From<Device> for Change {
@@ -52,6 +52,42 @@ impl From<ArmingAttempt> for Change {
     }
 }
 
+/// A row of a list. A damaged one is marked, and the others are as they are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listed<T> {
+    /// Its place in the list: the page after it begins there.
+    pub key: String,
+    /// The row, or what is wrong with it.
+    pub row: Result<T, String>,
+}
+
+impl<T> Listed<T> {
+    /// Returns the row; a damaged one is left out, with a warning.
+    pub fn sound(self, what: &'static str) -> Option<T> {
+        match self.row {
+            Ok(row) => Some(row),
+            Err(error) => {
+                tracing::warn!(what, key = self.key, error, "damaged row left out");
+                None
+            }
+        }
+    }
+}
+
+/// A device of a campaign: its latest attempt, and what its own row says of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CampaignDevice {
+    /// The latest attempt.
+    pub attempt: ArmingAttempt,
+    /// Firmware version as last read.
+    pub firmware_version: Option<String>,
+    /// Time of its last authenticated message.
+    pub last_seen: Option<Utc>,
+}
+
+/// Rows of a page where all are read.
+const ALL_PAGE: u32 = 500;
+
 /// The devices of a campaign by the phase of their latest attempt.
 pub type PhaseCounts = BTreeMap<ArmingPhase, u64>;
 
@@ -65,20 +101,74 @@ pub trait FleetStore: Send + Sync {
     /// [`StoreError::Conflict`] when a row is not what the change was computed from.
     async fn apply(&self, at: Utc, audit: Audit, changes: Vec<Change>) -> Result<(), StoreError>;
 
-    /// Returns a device.
+    /// Returns a device; its secrets may stay sealed.
     async fn device(&self, id: &DeviceId) -> Result<Option<Device>, StoreError>;
 
-    /// Returns all devices by id.
-    async fn devices(&self) -> Result<Vec<Device>, StoreError>;
+    /// Returns a device with its secrets, for its DM sessions and notifications.
+    async fn device_with_secrets(&self, id: &DeviceId) -> Result<Option<Device>, StoreError>;
+
+    /// Returns the devices after an id, by id, at most `limit`; their secrets may stay sealed.
+    async fn device_page(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Listed<Device>>, StoreError>;
+
+    /// Returns all devices by id, without damaged ones.
+    async fn devices(&self) -> Result<Vec<Device>, StoreError> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.device_page(after.as_deref(), ALL_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after = Some(last.key.clone());
+            all.extend(page.into_iter().filter_map(|listed| listed.sound("device")));
+        }
+    }
 
     /// Returns a campaign.
     async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, StoreError>;
 
-    /// Returns all campaigns in the order in which they were created.
-    async fn campaigns(&self) -> Result<Vec<Campaign>, StoreError>;
+    /// Returns the campaigns after one, in the order in which they were created, at most `limit`;
+    /// none after one that does not exist.
+    async fn campaign_page(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Listed<Campaign>>, StoreError>;
 
-    /// Returns the latest attempt for each device of a campaign, by device.
-    async fn campaign_attempts(&self, id: CampaignId) -> Result<Vec<ArmingAttempt>, StoreError>;
+    /// Returns all campaigns in the order in which they were created, without damaged ones.
+    async fn campaigns(&self) -> Result<Vec<Campaign>, StoreError> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.campaign_page(after.as_deref(), ALL_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after = Some(last.key.clone());
+            all.extend(page.into_iter().filter_map(|listed| listed.sound("campaign")));
+        }
+    }
+
+    /// Returns the id of the last campaign that was created, as it is stored.
+    async fn last_campaign(&self) -> Result<Option<String>, StoreError>;
+
+    /// Returns the devices of a campaign after an id, by id, at most `limit`.
+    async fn campaign_devices(
+        &self,
+        id: CampaignId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Listed<CampaignDevice>>, StoreError>;
+
+    /// Returns the latest attempt for each device of a campaign, by device, without damaged ones.
+    async fn campaign_attempts(&self, id: CampaignId) -> Result<Vec<ArmingAttempt>, StoreError> {
+        let (mut all, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self.campaign_devices(id, after.as_deref(), ALL_PAGE).await?;
+            let Some(last) = page.last() else { return Ok(all) };
+            after = Some(last.key.clone());
+            let sound = page.into_iter().filter_map(|listed| listed.sound("attempt"));
+            all.extend(sound.map(|device| device.attempt));
+        }
+    }
 
     /// Returns all attempts for a device, by campaign and attempt.
     async fn device_attempts(&self, id: &DeviceId) -> Result<Vec<ArmingAttempt>, StoreError>;
@@ -116,6 +206,13 @@ pub trait FleetStore: Send + Sync {
     ///
     /// [`StoreError::Unavailable`] when it cannot be written.
     async fn probe(&self) -> Result<(), StoreError>;
+
+    /// Returns the lines of the log after a number, oldest first, at most `limit`.
+    async fn audit_page(
+        &self,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Listed<AuditLine>>, StoreError>;
 
     /// Returns the last `limit` lines of the log, oldest first.
     async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError>;

@@ -26,7 +26,7 @@ use super::{
     store::{Change, FleetStore, StoreError},
 };
 use crate::campaign::{
-    model::{CampaignState, PreparedSession, Software, Window, samples},
+    model::{Campaign, CampaignState, PreparedSession, Software, Window, samples},
     update_requests::UpdateRequestPolicy,
 };
 
@@ -45,6 +45,7 @@ where
     the_latest_attempt_of_a_device_counts(&empty().await).await;
     campaigns_come_in_the_order_of_creation(&empty().await).await;
     a_campaign_is_added_after_the_last_one_that_was_read(&empty().await).await;
+    lists_come_in_pages(&empty().await).await;
     missing_rows_are_none(&empty().await).await;
     a_day_has_one_challenge_key(&empty().await).await;
 }
@@ -160,7 +161,7 @@ async fn rows_are_read_as_they_were_written(store: &impl FleetStore) {
     plain.last_seen = None;
     for row in [device("full"), plain] {
         put(store, row.clone()).await;
-        let stored = store.device(&row.id).await.unwrap().unwrap();
+        let stored = store.device_with_secrets(&row.id).await.unwrap().unwrap();
         assert_eq!(store.proved_from(&row.id).await.unwrap(), row.auth.proved_from);
         assert_eq!(stored, Device { version: 1, ..row });
     }
@@ -296,7 +297,7 @@ async fn a_campaign_is_added_after_the_last_one_that_was_read(store: &impl Fleet
     let add = async |octet, last: Option<u8>| {
         let mut campaign = samples::running();
         campaign.id = CampaignId([octet; 16]);
-        let last = Change::LastCampaign(last.map(|octet| CampaignId([octet; 16])));
+        let last = Change::LastCampaign(last.map(|octet| CampaignId([octet; 16]).to_string()));
         store.apply(Utc(1), audit(), vec![last, campaign.into()]).await
     };
     add(9, None).await.unwrap();
@@ -306,6 +307,52 @@ async fn a_campaign_is_added_after_the_last_one_that_was_read(store: &impl Fleet
     }
     add(7, Some(9)).await.unwrap();
     assert_eq!(store.campaigns().await.unwrap().len(), 2);
+}
+
+async fn lists_come_in_pages(store: &impl FleetStore) {
+    let first = samples::running().id;
+    for octet in [9, 3, 7] {
+        put(store, Campaign { id: CampaignId([octet; 16]), ..samples::running() }).await;
+    }
+    for name in ["b", "a", "d", "c", "e"] {
+        put(store, device(name)).await;
+        put(store, attempt(name, 1, name)).await;
+    }
+    put(store, attempt("c", 2, "c2")).await;
+    let keys = |rows: Vec<(String, bool)>| {
+        assert!(rows.iter().all(|(_, is_sound)| *is_sound));
+        rows.into_iter().map(|(key, _)| key).collect::<Vec<_>>()
+    };
+    let devices = async |after: Option<&str>, limit| {
+        let rows = store.device_page(after, limit).await.unwrap();
+        keys(rows.into_iter().map(|row| (row.key, row.row.is_ok())).collect())
+    };
+    assert_eq!(devices(None, 2).await, ["a", "b"]);
+    assert_eq!(devices(Some("b"), 2).await, ["c", "d"]);
+    // The device after which a page begins may be gone.
+    assert_eq!(devices(Some("cc"), 9).await, ["d", "e"]);
+    assert!(devices(Some("e"), 2).await.is_empty());
+    let of_campaign = async |after: Option<&str>, limit| {
+        let rows = store.campaign_devices(first, after, limit).await.unwrap();
+        rows.into_iter().map(|row| row.row.unwrap().attempt).collect::<Vec<_>>()
+    };
+    let page = of_campaign(Some("b"), 2).await;
+    assert_eq!(
+        page.iter().map(|it| (it.device.as_str(), it.attempt)).collect::<Vec<_>>(),
+        [("c", 2), ("d", 1)]
+    );
+    assert_eq!(of_campaign(None, 9).await.len(), 5);
+    let campaigns = async |after: Option<u8>, limit| {
+        let after = after.map(|octet| CampaignId([octet; 16]).to_string());
+        let rows = store.campaign_page(after.as_deref(), limit).await.unwrap();
+        rows.into_iter().map(|row| row.row.unwrap().id.0[0]).collect::<Vec<_>>()
+    };
+    assert_eq!(campaigns(None, 2).await, [9, 3]);
+    assert_eq!(campaigns(Some(3), 2).await, [7]);
+    assert!(campaigns(Some(1), 2).await.is_empty(), "there is no such campaign");
+    let lines = store.audit_page(3, 2).await.unwrap();
+    let numbers: Vec<_> = lines.into_iter().map(|line| line.row.unwrap().number).collect();
+    assert_eq!(numbers, [4, 5]);
 }
 
 async fn missing_rows_are_none(store: &impl FleetStore) {

@@ -23,7 +23,7 @@ use crate::{
         memory::MemoryStore,
         package_secret::PackageSecret,
         profile::Profile,
-        store::{Change, PhaseCounts},
+        store::{CampaignDevice, Change, Listed, PhaseCounts},
         store_tests,
     },
 };
@@ -134,9 +134,18 @@ impl FleetStore for CountingStore {
         self.store.device(id).await
     }
 
-    async fn devices(&self) -> Result<Vec<Device>, StoreError> {
+    async fn device_with_secrets(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
+        count(&self.devices);
+        self.store.device_with_secrets(id).await
+    }
+
+    async fn device_page(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Listed<Device>>, StoreError> {
         count(&self.others);
-        self.store.devices().await
+        self.store.device_page(after, limit).await
     }
 
     async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, StoreError> {
@@ -144,14 +153,36 @@ impl FleetStore for CountingStore {
         self.store.campaign(id).await
     }
 
-    async fn campaigns(&self) -> Result<Vec<Campaign>, StoreError> {
+    async fn campaign_page(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Listed<Campaign>>, StoreError> {
         count(&self.others);
-        self.store.campaigns().await
+        self.store.campaign_page(after, limit).await
     }
 
-    async fn campaign_attempts(&self, id: CampaignId) -> Result<Vec<ArmingAttempt>, StoreError> {
+    async fn last_campaign(&self) -> Result<Option<String>, StoreError> {
+        self.store.last_campaign().await
+    }
+
+    async fn campaign_devices(
+        &self,
+        id: CampaignId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Listed<CampaignDevice>>, StoreError> {
         count(&self.others);
-        self.store.campaign_attempts(id).await
+        self.store.campaign_devices(id, after, limit).await
+    }
+
+    async fn audit_page(
+        &self,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Listed<AuditLine>>, StoreError> {
+        count(&self.others);
+        self.store.audit_page(after, limit).await
     }
 
     async fn device_attempts(&self, id: &DeviceId) -> Result<Vec<ArmingAttempt>, StoreError> {

@@ -8,7 +8,7 @@ use proto::{
     ids::{CampaignId, ComponentId, PackageId},
 };
 
-use super::common::{DataDirArgs, OutputArgs};
+use super::common::{DataDirArgs, OutputArgs, PageArgs};
 use crate::campaign::{model::DeliveryMethod, update_requests::UpdateRequestPolicy};
 
 /// Commands for campaigns.
@@ -68,6 +68,9 @@ pub enum CampaignVerb {
         /// Data directory.
         #[command(flatten)]
         data: DataDirArgs,
+        /// Part of the list of devices, or of campaigns.
+        #[command(flatten)]
+        page: PageArgs,
         /// Output options.
         #[command(flatten)]
         output: OutputArgs,

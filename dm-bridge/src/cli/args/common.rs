@@ -49,6 +49,17 @@ pub struct OutputArgs {
     pub json: bool,
 }
 
+/// The part of a list.
+#[derive(Debug, Clone, Default, Args)]
+pub struct PageArgs {
+    /// Print at most this many rows, and where the next page begins; default: the whole list
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub limit: Option<u32>,
+    /// Begin after the row with this id or number
+    #[arg(long, value_name = "ID")]
+    pub after: Option<String>,
+}
+
 /// Returns the use of plain HTTP for the flag `--insecure-http`.
 pub(crate) const fn plain_http(insecure: bool) -> PlainHttp {
     if insecure { PlainHttp::Anywhere } else { PlainHttp::LoopbackOnly }

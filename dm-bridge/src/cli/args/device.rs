@@ -8,7 +8,7 @@ use proto::{
     ids::{ClassId, DeviceId, VendorId},
 };
 
-use super::common::{DataDirArgs, OutputArgs};
+use super::common::{DataDirArgs, OutputArgs, PageArgs};
 use crate::{
     campaign::update_requests::UpdateRequestPolicy,
     fleet::policy::NodeValue,
@@ -66,6 +66,9 @@ pub enum DeviceVerb {
         /// Data directory.
         #[command(flatten)]
         data: DataDirArgs,
+        /// Part of the list.
+        #[command(flatten)]
+        page: PageArgs,
         /// Output options.
         #[command(flatten)]
         output: OutputArgs,

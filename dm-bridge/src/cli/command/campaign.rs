@@ -3,11 +3,13 @@
 use std::{collections::BTreeMap, path::Path};
 
 use proto::{crypto::random, ids::CampaignId, time::Utc};
-use serde::Serialize;
 
-use super::output::{print, push_line};
+use super::{
+    list::print_pages,
+    output::{print, push_line},
+};
 use crate::{
-    api::responses::{CampaignBody, CampaignDeviceBody},
+    api::responses::{CampaignBody, CampaignDeviceBody, PageBody},
     app::{
         AppError,
         campaigns::{self, CreateCampaign, PackageKeeper, Selection},
@@ -19,7 +21,7 @@ use crate::{
     },
     cli::args::{
         campaign::{CampaignVerb, CreateArgs},
-        common::{OutputArgs, plain_http},
+        common::{OutputArgs, PageArgs, plain_http},
     },
     shell::{
         data_dir::{BundleFile, absolute, read_bundle, read_file, read_text, read_token},
@@ -49,14 +51,18 @@ pub(super) async fn run(verb: CampaignVerb) -> Result<String, AppError> {
             update_requests::set_campaign(&store, now, id, policy).await?;
             show(&store, id, output).await
         }
-        CampaignVerb::Status { id: Some(id), data, output } => {
+        CampaignVerb::Status { id: Some(id), data, page, output } => {
             let store = data.open_store().await?;
-            campaign_with_devices(&store, id, output).await
+            campaign_with_devices(&store, id, &page, output).await
         }
-        CampaignVerb::Status { id: None, data, output } => {
-            let views = status::campaigns(&data.open_store().await?).await?;
-            let bodies: Vec<CampaignBody> = views.iter().map(CampaignBody::from).collect();
-            Ok(print(output, &bodies, || bodies.iter().map(campaign_lines).collect()))
+        CampaignVerb::Status { id: None, data, page, output } => {
+            let store = &data.open_store().await?;
+            let fetch = async |after: Option<&str>, limit: u32| {
+                let rows = status::campaign_page(store, after, limit).await?;
+                Ok(PageBody::<CampaignBody>::new(rows, limit))
+            };
+            let lines = |bodies: &[CampaignBody]| bodies.iter().map(campaign_lines).collect();
+            print_pages(&page, output, ("", ""), fetch, lines).await
         }
     }
 }
@@ -146,25 +152,25 @@ async fn show(store: &SqliteStore, id: CampaignId, output: OutputArgs) -> Result
     Ok(print(output, &body, || campaign_lines(&body)))
 }
 
-#[derive(Serialize)]
-struct Detail {
-    #[serde(flatten)]
-    campaign: CampaignBody,
-    device_list: Vec<CampaignDeviceBody>,
-}
-
+/// Prints a campaign with its devices, which are a field of it in JSON.
 async fn campaign_with_devices(
     store: &SqliteStore,
     id: CampaignId,
+    page: &PageArgs,
     output: OutputArgs,
 ) -> Result<String, AppError> {
     let campaign = CampaignBody::from(&status::campaign(store, id).await?);
-    let rows = status::devices_of(store, id).await?;
-    let body = |(row, device): &(_, Option<_>)| CampaignDeviceBody::new(row, device.as_ref());
-    let detail = Detail { campaign, device_list: rows.iter().map(body).collect() };
-    Ok(print(output, &detail, || {
-        format!("{}{}", campaign_lines(&detail.campaign), result_table(&detail.device_list))
-    }))
+    let json = serde_json::to_string(&campaign).expect("our own types have string keys");
+    let fields = json.strip_suffix('}').unwrap_or(&json);
+    let around = match output.json {
+        true => (format!("{fields},\"device_list\":"), "}"),
+        false => (campaign_lines(&campaign) + &result_heading(), ""),
+    };
+    let fetch = async |after: Option<&str>, limit: u32| {
+        let rows = status::devices_of(store, id, after, limit).await?;
+        Ok(PageBody::<CampaignDeviceBody>::new(rows, limit))
+    };
+    print_pages(page, output, (&around.0, around.1), fetch, result_table).await
 }
 
 /// Returns the lines of a campaign.
@@ -206,12 +212,16 @@ fn campaign_lines(body: &CampaignBody) -> String {
     text
 }
 
-/// Returns the table of the devices of a campaign.
-fn result_table(bodies: &[CampaignDeviceBody]) -> String {
-    let mut text = format!(
+fn result_heading() -> String {
+    format!(
         "  {:<24} {:<10} {:<16} {:>6} {:<12} {}\n",
         "DEVICE", "DELIVERY", "PHASE", "RESULT", "RUNS", "REASON"
-    );
+    )
+}
+
+/// Returns the table of the devices of a campaign.
+fn result_table(bodies: &[CampaignDeviceBody]) -> String {
+    let mut text = String::new();
     for body in bodies {
         let code = body.result_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
         let runs = body.firmware_version.as_deref().unwrap_or("-");

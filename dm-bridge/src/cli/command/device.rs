@@ -2,9 +2,12 @@
 
 use proto::{crypto::random, dm::notification::UserMode, ids::DeviceId};
 
-use super::output::{device_table, policy_lines, print};
+use super::{
+    list::print_pages,
+    output::{device_table, policy_lines, print},
+};
 use crate::{
-    api::responses::DeviceBody,
+    api::responses::{DeviceBody, PageBody},
     app::{
         AppError,
         devices::{self, Enrolment, FreshSecrets},
@@ -38,10 +41,13 @@ pub(super) async fn run(verb: DeviceVerb) -> Result<String, AppError> {
             update_requests::set_device(&store, Clock.now().utc, &id, policy).await?;
             show_device(&store, &id, output).await
         }
-        DeviceVerb::List { data, output } => {
-            let bodies: Vec<DeviceBody> =
-                data.open_store().await?.devices().await?.iter().map(DeviceBody::from).collect();
-            Ok(print(output, &bodies, || device_table(&bodies)))
+        DeviceVerb::List { data, page, output } => {
+            let store = &data.open_store().await?;
+            let fetch = async |after: Option<&str>, limit: u32| {
+                let rows = store.device_page(after, limit).await?;
+                Ok(PageBody::<DeviceBody>::new(rows, limit))
+            };
+            print_pages(&page, output, ("", ""), fetch, device_table).await
         }
         DeviceVerb::Show { id, data, output } => {
             show_device(&data.open_store().await?, &id, output).await

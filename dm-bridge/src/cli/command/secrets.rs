@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::output::print;
+use super::output::{print, push_line};
 use crate::{
     app::AppError,
     cli::args::common::{DataDirArgs, OutputArgs},
@@ -15,6 +15,7 @@ struct RotationBody {
     key: String,
     sealed: u64,
     removed: Vec<String>,
+    damaged: Vec<String>,
 }
 
 /// Rotates the key of the secrets.
@@ -35,10 +36,18 @@ pub(super) async fn rotate(
         key: report.key.to_string(),
         sealed: report.sealed,
         removed: report.removed.iter().map(KeyId::to_string).collect(),
+        damaged: report.damaged,
     };
     Ok(print(output, &body, || {
         let removed =
             if body.removed.is_empty() { "none".to_owned() } else { body.removed.join(" ") };
-        format!("sealed {} device(s) with key {}; keys removed: {removed}\n", body.sealed, body.key)
+        let mut text = format!(
+            "sealed {} device(s) with key {}; keys removed: {removed}\n",
+            body.sealed, body.key
+        );
+        for device in &body.damaged {
+            push_line(&mut text, format_args!("{device}: damaged, not sealed again\n"));
+        }
+        text
     }))
 }

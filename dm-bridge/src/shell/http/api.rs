@@ -6,7 +6,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, Request, State},
+    extract::{Path, Query, Request, State},
     http::{StatusCode, header},
     middleware::{Next, from_fn_with_state},
     response::{IntoResponse, Response},
@@ -16,6 +16,7 @@ use proto::{
     crypto::{equal_in_constant_time, random, sha256},
     ids::{CampaignId, DeviceId},
 };
+use serde::Deserialize;
 
 use super::{super::state::Shared, retry_after};
 use crate::{
@@ -24,16 +25,26 @@ use crate::{
             ComponentOperationRequest, PolicyRequest, StartRequest, SuspensionRequest,
             UpdateRequestsRequest,
         },
-        responses::{CampaignBody, CampaignDeviceBody, ComponentsBody, DeviceBody, ErrorBody},
+        responses::{
+            AuditBody, CampaignBody, CampaignDeviceBody, ComponentsBody, DeviceBody, ErrorBody,
+            PageBody,
+        },
     },
     app::{
         AppError, campaigns, components, devices,
         policy::{self, PolicyChanges},
-        status, time_args, update_requests,
+        status::{self, audit_cursor},
+        time_args, update_requests,
     },
     campaign::update_requests::UpdateRequestPolicy,
     fleet::policy::NodeValue,
 };
+
+/// Rows of a page of a list, unless the request says how many.
+const DEFAULT_PAGE: u32 = 100;
+
+/// Rows of a page, at most.
+const MAX_PAGE: u32 = 1_000;
 
 /// Time after which a request may be repeated that the server could not serve.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
@@ -74,6 +85,7 @@ pub fn routes() -> Vec<Route> {
         operator("POST", "/api/v1/campaigns/{id}/start", post(start_campaign)),
         operator("POST", "/api/v1/campaigns/{id}/stop", post(stop_campaign)),
         operator("PUT", "/api/v1/campaigns/{id}/update-requests", put(set_campaign_requests)),
+        operator("GET", "/api/v1/audit", get(list_audit)),
         operator("GET", "/api/v1/devices", get(list_devices)),
         operator("GET", "/api/v1/devices/{id}", get(show_device)),
         operator("PUT", "/api/v1/devices/{id}/update-requests", put(set_device_requests)),
@@ -144,11 +156,32 @@ async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response()
 }
 
+/// The query of a list.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PageQuery {
+    after: Option<String>,
+    limit: Option<u32>,
+}
+
+impl PageQuery {
+    fn limit(&self) -> Result<u32, AppError> {
+        match self.limit.unwrap_or(DEFAULT_PAGE) {
+            limit @ 1..=MAX_PAGE => Ok(limit),
+            limit => Err(AppError::Usage(format!(
+                "limit {limit}: expected a number from 1 to {MAX_PAGE}"
+            ))),
+        }
+    }
+}
+
 async fn list_campaigns(
     State(shared): State<Arc<Shared>>,
-) -> Result<Json<Vec<CampaignBody>>, AppError> {
-    let views = status::campaigns(&*shared.store).await?;
-    Ok(Json(views.iter().map(CampaignBody::from).collect()))
+    Query(query): Query<PageQuery>,
+) -> Result<Json<PageBody<CampaignBody>>, AppError> {
+    let limit = query.limit()?;
+    let rows = status::campaign_page(&*shared.store, query.after.as_deref(), limit).await?;
+    Ok(Json(PageBody::new(rows, limit)))
 }
 
 async fn show_campaign(
@@ -162,10 +195,20 @@ async fn show_campaign(
 async fn campaign_devices(
     State(shared): State<Arc<Shared>>,
     Path(id): Path<String>,
-) -> Result<Json<Vec<CampaignDeviceBody>>, AppError> {
-    let rows = status::devices_of(&*shared.store, id.parse()?).await?;
-    let body = |(row, device): &(_, Option<_>)| CampaignDeviceBody::new(row, device.as_ref());
-    Ok(Json(rows.iter().map(body).collect()))
+    Query(query): Query<PageQuery>,
+) -> Result<Json<PageBody<CampaignDeviceBody>>, AppError> {
+    let (limit, after) = (query.limit()?, query.after.as_deref());
+    let rows = status::devices_of(&*shared.store, id.parse()?, after, limit).await?;
+    Ok(Json(PageBody::new(rows, limit)))
+}
+
+async fn list_audit(
+    State(shared): State<Arc<Shared>>,
+    Query(query): Query<PageQuery>,
+) -> Result<Json<PageBody<AuditBody>>, AppError> {
+    let limit = query.limit()?;
+    let after = audit_cursor(query.after.as_deref())?;
+    Ok(Json(PageBody::new(shared.store.audit_page(after, limit).await?, limit)))
 }
 
 async fn start_campaign(
@@ -288,9 +331,11 @@ async fn order_component(
 
 async fn list_devices(
     State(shared): State<Arc<Shared>>,
-) -> Result<Json<Vec<DeviceBody>>, AppError> {
-    let devices = shared.store.devices().await?;
-    Ok(Json(devices.iter().map(DeviceBody::from).collect()))
+    Query(query): Query<PageQuery>,
+) -> Result<Json<PageBody<DeviceBody>>, AppError> {
+    let limit = query.limit()?;
+    let rows = shared.store.device_page(query.after.as_deref(), limit).await?;
+    Ok(Json(PageBody::new(rows, limit)))
 }
 
 async fn show_device(

@@ -24,7 +24,7 @@ use proto::{
 use self::device::{Answer, Device, send};
 use super::*;
 use crate::{
-    api::responses::{CampaignBody, CampaignDeviceBody, DeviceBody, PolicySettingBody},
+    api::responses::{CampaignBody, CampaignDeviceBody, DeviceBody, PageBody, PolicySettingBody},
     app::{
         campaigns::{self, CreateCampaign, Selection},
         devices,
@@ -152,7 +152,7 @@ impl Bridge {
 
     fn devices(&self, id: CampaignId) -> Vec<CampaignDeviceBody> {
         let answer = self.get(&format!("/api/v1/campaigns/{id}/devices"));
-        serde_json::from_slice(&answer.body).unwrap()
+        serde_json::from_slice::<PageBody<_>>(&answer.body).unwrap().items
     }
 
     fn wait_for(&self, id: CampaignId, what: &str, reached: impl Fn(&CampaignBody) -> bool) {
@@ -469,7 +469,7 @@ async fn a_request_without_a_token_gets_nothing_from_any_route_of_operators() {
             }
         }
     }
-    assert_eq!(refused, 14 * 3, "every other route is an operator's");
+    assert_eq!(refused, 15 * 3, "every other route is an operator's");
     let open = routes().into_iter().filter(|route| route.access == Access::Open);
     let open: Vec<_> = open.map(|route| route.path).collect();
     assert_eq!(open, ["/healthz", "/readyz"]);
@@ -531,6 +531,43 @@ async fn operators_see_the_fleet_and_move_windows() {
     bridge.wait_for(id, "stopped", |campaign| campaign.state == "stopped");
     let disarmed = |campaign: &CampaignBody| campaign.devices.contains_key("disarmed");
     bridge.wait_for(id, "disarmed", disarmed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lists_come_in_pages_of_a_bounded_size() {
+    let bridge = Bridge::start().await;
+    let (carousel, _) = image_server().await;
+    for number in 1..=5 {
+        bridge.enrol(&format!("LAB-000{number}")).await;
+    }
+    let id = bridge.campaign(&carousel).await;
+    let page = |path: &str| -> PageBody<serde_json::Value> {
+        let answer = bridge.get(path);
+        assert_eq!(answer.status, 200, "{path}");
+        serde_json::from_slice(&answer.body).unwrap()
+    };
+    let of_campaign = format!("/api/v1/campaigns/{id}/devices");
+    for path in ["/api/v1/devices", of_campaign.as_str()] {
+        let (mut seen, mut next) = (Vec::new(), Some("LAB".to_owned()));
+        while let Some(after) = next {
+            let page = page(&format!("{path}?limit=2&after={after}"));
+            assert!(page.items.len() <= 2 && page.damaged.is_empty());
+            seen.extend(page.items.iter().map(|item| item["id"].as_str().unwrap().to_owned()));
+            next = page.next;
+        }
+        assert_eq!(seen, [1, 2, 3, 4, 5].map(|number| format!("LAB-000{number}")), "{path}");
+    }
+    let all = page("/api/v1/devices");
+    assert_eq!((all.items.len(), all.next), (5, None));
+    assert_eq!(page("/api/v1/campaigns?limit=1").next, Some(id.to_string()));
+    assert!(page(&format!("/api/v1/campaigns?after={id}")).items.is_empty());
+    let audit = page("/api/v1/audit?after=1&limit=3");
+    assert_eq!(audit.items[0]["number"], 2);
+    assert_eq!(audit.next.as_deref(), Some("4"));
+    for wrong in ["limit=0", "limit=1001", "limit=x", "from=1"] {
+        assert_eq!(bridge.get(&format!("/api/v1/devices?{wrong}")).status, 400, "{wrong}");
+    }
+    assert_eq!(bridge.get("/api/v1/audit?after=x").status, 400);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -32,7 +32,7 @@ use proto::{
 };
 use sqlx::{
     ConnectOptions as _,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
 
 use self::{
@@ -46,6 +46,7 @@ use self::{
         campaign::read_campaign,
         device::{json, read_device},
     },
+    sealing::Secrets,
     table::BATCH,
     writer::Writer,
 };
@@ -59,7 +60,7 @@ use crate::{
         challenge::ChallengeKey,
         device::Device,
         package_secret::PackageSecret,
-        store::{Change, FleetStore, PhaseCounts, StoreError},
+        store::{CampaignDevice, Change, FleetStore, Listed, PhaseCounts, StoreError},
     },
 };
 
@@ -165,9 +166,32 @@ fn connect_options(path: &Path) -> Result<SqliteConnectOptions, StoreError> {
         .disable_statement_logging())
 }
 
-const SELECT_LATEST: &str = "SELECT * FROM arming AS a WHERE campaign = ? AND attempt = \
+/// After none all; after one that does not exist none.
+const SELECT_CAMPAIGNS: &str = "SELECT * FROM campaign WHERE ?1 IS NULL \
+    OR number > (SELECT number FROM campaign WHERE id = ?1) ORDER BY number LIMIT ?2";
+
+const SELECT_CAMPAIGN_DEVICES: &str = "SELECT a.*, device.firmware_version AS runs, \
+    device.last_seen AS seen FROM arming AS a LEFT JOIN device ON device.id = a.device \
+    WHERE campaign = ? AND device > ? AND attempt = \
     (SELECT MAX(attempt) FROM arming AS b WHERE b.campaign = a.campaign AND b.device = a.device) \
-    ORDER BY device";
+    ORDER BY device LIMIT ?";
+
+/// Marks a row that is damaged.
+fn listed<T>(
+    row: &SqliteRow,
+    key: &'static str,
+    read: Result<T, StoreError>,
+) -> Result<Listed<T>, StoreError> {
+    Ok(Listed { key: columns::get(row, key)?, row: read.map_err(|error| error.to_string()) })
+}
+
+fn read_campaign_device(row: &SqliteRow) -> Result<CampaignDevice, StoreError> {
+    Ok(CampaignDevice {
+        attempt: read_attempt(row)?,
+        firmware_version: columns::get(row, "runs")?,
+        last_seen: columns::optional(row, "seen")?.map(Utc),
+    })
+}
 
 const SELECT_PHASE_COUNTS: &str =
     "SELECT phase, devices FROM phase_count WHERE campaign = ? AND devices > 0";
@@ -179,16 +203,27 @@ impl FleetStore for SqliteStore {
     }
 
     async fn device(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
+        let query = sqlx::query("SELECT * FROM device WHERE id = ?").bind(id.as_str());
+        let row = self.pool.fetch_optional(query).await.map_err(unavailable("read a device"))?;
+        row.map(|row| read_device(&row, Secrets::Sealed)).transpose()
+    }
+
+    async fn device_with_secrets(&self, id: &DeviceId) -> Result<Option<Device>, StoreError> {
         self.reader.device(id).await
     }
 
-    async fn devices(&self) -> Result<Vec<Device>, StoreError> {
+    async fn device_page(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Listed<Device>>, StoreError> {
+        let query = sqlx::query("SELECT * FROM device WHERE id > ? ORDER BY id LIMIT ?");
         let rows = self
             .pool
-            .fetch_all(sqlx::query("SELECT * FROM device ORDER BY id"))
+            .fetch_all(query.bind(after.unwrap_or_default()).bind(limit))
             .await
             .map_err(unavailable("read the devices"))?;
-        rows.iter().map(|row| read_device(row, &self.keys)).collect()
+        rows.iter().map(|row| listed(row, "id", read_device(row, Secrets::Sealed))).collect()
     }
 
     async fn campaign(&self, id: CampaignId) -> Result<Option<Campaign>, StoreError> {
@@ -201,26 +236,45 @@ impl FleetStore for SqliteStore {
         Ok(Some(read_campaign(&self.pool, &row).await?))
     }
 
-    async fn campaigns(&self) -> Result<Vec<Campaign>, StoreError> {
-        let rows = self
-            .pool
-            .fetch_all(sqlx::query("SELECT * FROM campaign ORDER BY number"))
-            .await
-            .map_err(unavailable("read the campaigns"))?;
+    async fn campaign_page(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Listed<Campaign>>, StoreError> {
+        let query = sqlx::query(SELECT_CAMPAIGNS).bind(after).bind(limit);
+        let rows = self.pool.fetch_all(query).await.map_err(unavailable("read the campaigns"))?;
         let mut campaigns = Vec::with_capacity(rows.len());
         for row in &rows {
-            campaigns.push(read_campaign(&self.pool, row).await?);
+            let read = match read_campaign(&self.pool, row).await {
+                // The database fails, and not the row.
+                Err(error @ StoreError::Unavailable { .. }) => return Err(error),
+                read => read,
+            };
+            campaigns.push(listed(row, "id", read)?);
         }
         Ok(campaigns)
     }
 
-    async fn campaign_attempts(&self, id: CampaignId) -> Result<Vec<ArmingAttempt>, StoreError> {
+    async fn last_campaign(&self) -> Result<Option<String>, StoreError> {
+        let query = sqlx::query("SELECT id FROM campaign ORDER BY number DESC LIMIT 1");
+        let row =
+            self.pool.fetch_optional(query).await.map_err(unavailable("read the campaigns"))?;
+        row.map(|row| columns::get(&row, "id")).transpose()
+    }
+
+    async fn campaign_devices(
+        &self,
+        id: CampaignId,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<Listed<CampaignDevice>>, StoreError> {
+        let query = sqlx::query(SELECT_CAMPAIGN_DEVICES).bind(id.to_string());
         let rows = self
             .pool
-            .fetch_all(sqlx::query(SELECT_LATEST).bind(id.to_string()))
+            .fetch_all(query.bind(after.unwrap_or_default()).bind(limit))
             .await
-            .map_err(unavailable("read the attempts of a campaign"))?;
-        rows.iter().map(read_attempt).collect()
+            .map_err(unavailable("read the devices of a campaign"))?;
+        rows.iter().map(|row| listed(row, "device", read_campaign_device(row))).collect()
     }
 
     async fn device_attempts(&self, id: &DeviceId) -> Result<Vec<ArmingAttempt>, StoreError> {
@@ -283,11 +337,34 @@ impl FleetStore for SqliteStore {
             .await
             .map_err(unavailable("read the counts of a campaign"))?;
         let entry = |row| Ok((columns::parsed(row, "phase")?, columns::unsigned(row, "devices")?));
-        rows.iter().map(entry).collect()
+        let sound = |entry: Result<_, StoreError>| match entry {
+            Ok(entry) => Some(entry),
+            Err(error) => {
+                tracing::warn!(%error, campaign = %id, "damaged count left out");
+                None
+            }
+        };
+        Ok(rows.iter().map(entry).filter_map(sound).collect())
     }
 
     async fn probe(&self) -> Result<(), StoreError> {
         self.writer.probe().await
+    }
+
+    async fn audit_page(
+        &self,
+        after: u64,
+        limit: u32,
+    ) -> Result<Vec<Listed<AuditLine>>, StoreError> {
+        let query = sqlx::query(
+            "SELECT *, CAST(number AS TEXT) AS key FROM audit WHERE number > ? ORDER BY number LIMIT ?",
+        );
+        let rows = self
+            .pool
+            .fetch_all(query.bind(columns::int(after)).bind(limit))
+            .await
+            .map_err(unavailable("read its log"))?;
+        rows.iter().map(|row| listed(row, "key", read_line(row))).collect()
     }
 
     async fn audit_tail(&self, limit: u32) -> Result<Vec<AuditLine>, StoreError> {
@@ -299,6 +376,9 @@ impl FleetStore for SqliteStore {
         rows.iter().rev().map(read_line).collect()
     }
 }
+
+#[cfg(test)]
+mod damage_tests;
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ use super::{
     columns::{get, unavailable},
     connection::Pool,
     rows::{attempt::read_attempt, device::read_device},
+    sealing::Secrets,
     table::BATCH,
 };
 use crate::{
@@ -52,8 +53,9 @@ impl Reader {
     /// Starts the readers; they end with the last handle to them.
     pub(super) fn start(pools: [Pool; 2], keys: KeyFile) -> Self {
         let (devices, queue) = mpsc::channel(QUEUE);
-        let read =
-            move |rows: &[SqliteRow]| rows.first().map(|row| read_device(row, &keys)).transpose();
+        let read = move |rows: &[SqliteRow]| {
+            rows.first().map(|row| read_device(row, Secrets::Opened(&keys))).transpose()
+        };
         tokio::spawn(serve(pools[0].clone(), SELECT_DEVICES, read, queue));
         let (attempts, queue) = mpsc::channel(QUEUE);
         let read = |rows: &[SqliteRow]| rows.iter().map(read_attempt).collect();

@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 
 use proto::{crypto::random, ids::DeviceId};
+use sqlx::sqlite::SqliteRow;
 
 use super::{
     SqliteStore,
@@ -18,10 +19,13 @@ use super::{
     connection::{Pool, Writing},
     sealing::{self, Sealer, insert, known, no_key, update},
 };
-use crate::fleet::{
-    device::SERVER_ID,
-    sealing::{KeyId, Owner, Role, key_id},
-    store::StoreError,
+use crate::{
+    fleet::{
+        device::SERVER_ID,
+        sealing::{KeyId, Owner, Role, key_id},
+        store::StoreError,
+    },
+    shell::store::key_file::KeyFile,
 };
 
 /// Devices that are sealed in one transaction.
@@ -47,6 +51,7 @@ pub struct Rotation<'a> {
     pub sealed: u64,
     /// Devices at the start.
     pub devices: u64,
+    damaged: Vec<String>,
 }
 
 /// The result of a rotation.
@@ -58,6 +63,8 @@ pub struct RotationReport {
     pub sealed: u64,
     /// Keys that are no longer used.
     pub removed: Vec<KeyId>,
+    /// Devices whose secrets cannot be opened; they are as they were.
+    pub damaged: Vec<String>,
 }
 
 impl<'a> Rotation<'a> {
@@ -86,14 +93,14 @@ impl<'a> Rotation<'a> {
             .map_err(unavailable("count the devices"))?;
         let devices = unsigned(&devices, "devices")?;
         writing.commit().await.map_err(unavailable("store a key"))?;
-        Ok(Self { store, new: id, cursor: String::new(), sealed: 0, devices })
+        Ok(Self { store, new: id, cursor: String::new(), sealed: 0, devices, damaged: Vec::new() })
     }
 
     /// Seals the next devices; returns whether there are more.
     ///
     /// # Errors
     ///
-    /// [`StoreError`] when a secret cannot be opened or written.
+    /// [`StoreError`] when the secrets cannot be read or written.
     pub async fn step(&mut self) -> Result<bool, StoreError> {
         let mut writing = begin(&self.store.pool).await?;
         let rows = writing.fetch_all(sqlx::query(
@@ -105,24 +112,28 @@ impl<'a> Rotation<'a> {
         .map_err(unavailable("read the devices"))?;
         let keys = &self.store.keys;
         let sealer = Sealer::with(keys, self.new)?;
+        let (mut sealed, mut damaged, mut last) = (0, Vec::new(), None);
         for row in &rows {
-            let (device, user): (DeviceId, String) = (parsed(row, "id")?, get(row, "user")?);
-            self.cursor = device.as_str().to_owned();
-            let is_new = |sealed: &Vec<u8>| key_id(sealed) == Ok(self.new);
-            let own: Vec<u8> = get(row, "secret")?;
-            let server: Option<Vec<u8>> = get(row, "server_secret")?;
-            if is_new(&own) && server.as_ref().is_none_or(is_new) {
-                continue;
+            let key: String = get(row, "id")?;
+            match reseal(row, keys, &sealer, self.new) {
+                Ok(Some((device, secrets))) => {
+                    update(&mut writing, &device, secrets).await?;
+                    sealed += 1;
+                }
+                Ok(None) => {}
+                // The others go on; the key that the row may need stays.
+                Err(error) => {
+                    tracing::warn!(%error, device = key, "secrets not sealed again");
+                    damaged.push(key.clone());
+                }
             }
-            let (own, server) = sealing::open(keys, (own, server), (&device, &user))?;
-            let owner = Owner { device: &device, role: Role::Device, user: &user };
-            let theirs = Owner { role: Role::Server, user: SERVER_ID, ..owner };
-            let server = server.map(|secret| sealer.seal(theirs, &secret));
-            update(&mut writing, &device, (sealer.seal(owner, &own), server)).await?;
-            self.sealed += 1;
+            last = Some(key);
         }
         writing.commit().await.map_err(unavailable("seal secrets"))?;
-        Ok(!rows.is_empty())
+        self.sealed += sealed;
+        self.damaged.append(&mut damaged);
+        self.cursor = last.clone().unwrap_or_default();
+        Ok(last.is_some())
     }
 
     /// Removes the keys that are no longer used, after [`Self::step`] has processed all devices.
@@ -145,8 +156,33 @@ impl<'a> Rotation<'a> {
         let known: BTreeSet<_> = known(&mut writing).await?.into_iter().collect();
         let removed = self.store.keys.remove_unused(&known)?;
         writing.rollback().await.map_err(unavailable("remove a key"))?;
-        Ok(RotationReport { key: self.new, sealed: self.sealed, removed })
+        let Self { new: key, sealed, damaged, .. } = self;
+        Ok(RotationReport { key, sealed, removed, damaged })
     }
+}
+
+/// The sealed secrets of a device.
+type SealedPair = (Vec<u8>, Option<Vec<u8>>);
+
+/// Seals the secrets of a row with the new key; returns `None` for one that has them so.
+fn reseal(
+    row: &SqliteRow,
+    keys: &KeyFile,
+    sealer: &Sealer,
+    new: KeyId,
+) -> Result<Option<(DeviceId, SealedPair)>, StoreError> {
+    let (device, user): (DeviceId, String) = (parsed(row, "id")?, get(row, "user")?);
+    let is_new = |sealed: &Vec<u8>| key_id(sealed) == Ok(new);
+    let own: Vec<u8> = get(row, "secret")?;
+    let server: Option<Vec<u8>> = get(row, "server_secret")?;
+    if is_new(&own) && server.as_ref().is_none_or(is_new) {
+        return Ok(None);
+    }
+    let (own, server) = sealing::open_sealed(keys, (own, server), (&device, &user))?;
+    let owner = Owner { device: &device, role: Role::Device, user: &user };
+    let theirs = Owner { role: Role::Server, user: SERVER_ID, ..owner };
+    let sealed = (sealer.seal(owner, &own), server.map(|secret| sealer.seal(theirs, &secret)));
+    Ok(Some((device, sealed)))
 }
 
 async fn begin(pool: &Pool) -> Result<Writing, StoreError> {

@@ -70,7 +70,7 @@ pub(super) fn seal(sealer: Option<&Sealer>, row: &Device) -> Sealed {
     let seal = |role, user, secret: &StoredSecret| {
         let is_held = row.version > 0 && secret.is_stored();
         let sealer = sealer.filter(|_| !is_held)?;
-        Some(sealer.seal(Owner { device: &row.id, role, user }, secret))
+        Some(sealer.seal(Owner { device: &row.id, role, user }, secret.opened()?))
     };
     let server = row.server.as_ref();
     (
@@ -178,16 +178,43 @@ pub(super) async fn scrub(pool: &Pool) -> Result<bool, StoreError> {
     Ok(get::<i64>(&row, "busy")? == 0)
 }
 
+/// Use of the secrets of a row that is read.
+#[derive(Clone, Copy)]
+pub(super) enum Secrets<'a> {
+    /// They are opened.
+    Opened(&'a KeyFile),
+    /// They stay sealed: whatever is wrong with them does no harm.
+    Sealed,
+}
+
+/// Returns the secrets of a device.
+pub(super) fn read(
+    secrets: Secrets<'_>,
+    sealed: (Vec<u8>, Option<Vec<u8>>),
+    owner: (&DeviceId, &str),
+) -> Result<(StoredSecret, Option<StoredSecret>), StoreError> {
+    match secrets {
+        Secrets::Opened(keys) => open(keys, sealed, owner),
+        Secrets::Sealed => Ok((StoredSecret::sealed(), sealed.1.map(|_| StoredSecret::sealed()))),
+    }
+}
+
+fn open(
+    keys: &KeyFile,
+    sealed: (Vec<u8>, Option<Vec<u8>>),
+    owner: (&DeviceId, &str),
+) -> Result<(StoredSecret, Option<StoredSecret>), StoreError> {
+    let (own, server) = open_sealed(keys, sealed, owner)?;
+    Ok((StoredSecret::from_store(own), server.map(StoredSecret::from_store)))
+}
+
 /// Opens the secrets of a device.
-pub(super) fn open(
+pub(super) fn open_sealed(
     keys: &KeyFile,
     (own, server): (Vec<u8>, Option<Vec<u8>>),
     (device, user): (&DeviceId, &str),
-) -> Result<(StoredSecret, Option<StoredSecret>), StoreError> {
-    let open = |role, user, sealed: &[u8]| {
-        keys.open(Owner { device, role, user }, sealed).map(StoredSecret::from_store)
-    };
-    let own = open(Role::Device, user, &own)?;
-    let server = server.map(|sealed| open(Role::Server, SERVER_ID, &sealed)).transpose()?;
-    Ok((own, server))
+) -> Result<(Secret, Option<Secret>), StoreError> {
+    let own = keys.open(Owner { device, role: Role::Device, user }, &own)?;
+    let theirs = Owner { device, role: Role::Server, user: SERVER_ID };
+    Ok((own, server.map(|sealed| keys.open(theirs, &sealed)).transpose()?))
 }

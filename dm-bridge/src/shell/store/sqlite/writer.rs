@@ -6,7 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use proto::{crypto::Digest, time::Utc};
+use proto::{
+    crypto::{Digest, sha256},
+    time::Utc,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{
@@ -344,7 +347,7 @@ async fn make(
         Change::Device(row) => write_device(connection, row, sealer).await,
         Change::Campaign(row) => write_campaign(connection, row).await,
         Change::Attempt(row) => write_attempt(connection, row).await,
-        Change::LastCampaign(id) => check_last_campaign(connection, *id).await,
+        Change::LastCampaign(id) => check_last_campaign(connection, id.as_deref()).await,
     }
 }
 
@@ -355,7 +358,17 @@ async fn last_line(connection: &mut Connection) -> Result<LastLine, StoreError> 
         .map_err(unavailable("read its log"))?;
     match last {
         Some(row) => {
-            Ok(Some((columns::unsigned(&row, "number")?, Digest(columns::array(&row, "seal")?))))
+            let number = columns::unsigned(&row, "number")?;
+            let seal: Vec<u8> = columns::get(&row, "seal")?;
+            // After a damaged seal the log goes on, and the break in its chain shows.
+            let seal = match <[u8; 32]>::try_from(seal.as_slice()) {
+                Ok(seal) => Digest(seal),
+                Err(_) => {
+                    tracing::warn!(number, "the seal of the last line of the log is damaged");
+                    sha256(&[&seal])
+                }
+            };
+            Ok(Some((number, seal)))
         }
         None => Ok(None),
     }

@@ -51,6 +51,8 @@ async fn enrol(store: &SqliteStore) {
 async fn holds_all(store: &SqliteStore) {
     let read = store.devices().await.unwrap();
     for (row, made) in read.iter().zip(devices()) {
+        assert!(row.auth.secret.opened().is_none(), "a list opens no secrets");
+        let row = store.device_with_secrets(&row.id).await.unwrap().unwrap();
         assert_eq!(row.auth.secret, made.auth.secret);
         assert_eq!(row.server.as_ref().unwrap().secret, made.server.unwrap().secret);
         assert!(row.auth.secret.is_stored());
@@ -68,7 +70,7 @@ fn nothing_is_in_the_clear(folder: &Path) {
         let holds = |secret: &[u8]| octets.windows(secret.len()).any(|window| window == secret);
         for device in devices() {
             let server = device.server.unwrap().secret;
-            for secret in [device.auth.secret.octets(), server.octets()] {
+            for secret in [&device.auth.secret, &server].map(|it| it.opened().unwrap().octets()) {
                 assert!(!holds(&secret), "{}", path.display());
             }
         }
@@ -129,11 +131,11 @@ async fn plain(folder: &Path) {
         .bind(row.vendor.to_string())
         .bind(row.class.to_string())
         .bind(row.auth.user)
-        .bind(row.auth.secret.octets().to_vec())
-        .bind(server.secret.octets().to_vec())
+        .bind(row.auth.secret.opened().unwrap().octets().to_vec())
+        .bind(server.secret.opened().unwrap().octets().to_vec())
         .bind(server.nonce.0)
         .bind(row.auth.kind.as_str())
-        .bind(server.secret.password())
+        .bind(server.secret.opened().unwrap().password())
         .execute(&mut connection)
         .await
         .unwrap();
@@ -223,9 +225,10 @@ async fn the_sealed_secret_of_another_device_does_not_open() {
     .await
     .unwrap();
     let [a, b] = devices().map(|device| device.id);
-    let refused = store.device(&a).await.unwrap_err();
+    let refused = store.device_with_secrets(&a).await.unwrap_err();
     assert!(matches!(refused, StoreError::Damaged { what: "secret", .. }), "{refused}");
-    assert!(store.device(&b).await.is_ok());
+    assert!(store.device(&a).await.is_ok(), "its secret is not needed for this");
+    assert!(store.device_with_secrets(&b).await.is_ok());
 }
 
 #[tokio::test]
@@ -266,8 +269,8 @@ async fn a_secret_is_sealed_only_when_it_changes() {
     device.auth.secret = Secret::new("a", "another").into();
     store.apply(Utc(3), audit(), vec![device.into()]).await.unwrap();
     assert_ne!(sealed().await, first);
-    let read = store.device(&id).await.unwrap().unwrap();
-    assert_eq!(*read.auth.secret, Secret::new("a", "another"));
+    let read = store.device_with_secrets(&id).await.unwrap().unwrap();
+    assert_eq!(*read.auth.secret.opened().unwrap(), Secret::new("a", "another"));
     assert!(read.server.unwrap().secret.is_stored(), "the other one stays");
 }
 
@@ -346,4 +349,23 @@ async fn an_interrupted_rotation_leaves_readable_secrets_and_is_resumed() {
         store.close().await;
         holds_all(&open(folder.path()).await.unwrap()).await;
     }
+}
+
+// test: security 7.4 (re-sealing)
+#[tokio::test]
+async fn a_damaged_secret_stops_no_rotation_and_keeps_its_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path()).await.unwrap();
+    enrol(&store).await;
+    let old = store.keys.ring().last().unwrap();
+    let damage =
+        "UPDATE device SET secret = CAST(substr(secret, 1, 30) || x'00' AS BLOB) WHERE id = 'a'";
+    sqlx::raw_sql(damage).execute(store.pool.raw()).await.unwrap();
+    let done = rotate(&store).await;
+    assert_eq!((done.sealed, done.damaged), (1, vec!["a".to_owned()]));
+    assert!(!done.removed.contains(&old), "the damaged one may still be mended");
+    let [a, b] = devices().map(|device| device.id);
+    assert!(store.device_with_secrets(&a).await.is_err());
+    let sound = store.device_with_secrets(&b).await.unwrap().unwrap();
+    assert_eq!(sound.auth.secret, devices()[1].auth.secret);
 }

@@ -164,14 +164,14 @@ pub(in crate::shell::store::sqlite) async fn write_campaign(
 /// Checks that no campaign was created after `last`.
 pub(in crate::shell::store::sqlite) async fn check_last_campaign(
     connection: &mut Connection,
-    last: Option<CampaignId>,
+    last: Option<&str>,
 ) -> Result<(), StoreError> {
     let row = connection
         .fetch_optional(sqlx::query("SELECT id FROM campaign ORDER BY number DESC LIMIT 1"))
         .await
         .map_err(unavailable("read the campaigns"))?;
-    let found = row.map(|row| parsed(&row, "id")).transpose()?;
-    if found == last { Ok(()) } else { Err(StoreError::Conflict("last campaign")) }
+    let found: Option<String> = row.map(|row| get(&row, "id")).transpose()?;
+    if found.as_deref() == last { Ok(()) } else { Err(StoreError::Conflict("last campaign")) }
 }
 
 async fn write_documents(connection: &mut Connection, row: &Campaign) -> Result<(), StoreError> {

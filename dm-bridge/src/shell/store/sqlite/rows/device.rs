@@ -12,7 +12,7 @@ use super::super::{
         parsed, unsigned, utc, words,
     },
     connection::Connection,
-    sealing::{self, Sealed, Sealer},
+    sealing::{self, Sealed, Sealer, Secrets},
     table::{BatchTexts, SqliteQuery, Table, table},
 };
 use crate::{
@@ -22,7 +22,6 @@ use crate::{
         profile::Profile,
         store::StoreError,
     },
-    shell::store::key_file::KeyFile,
 };
 
 table! {
@@ -59,10 +58,10 @@ table! {
         components: json = to_json(&row.components),
         policy: json = to_json(&row.policy),
     }
-    pub(in crate::shell::store::sqlite) fn read_device(keys: &KeyFile) {
+    pub(in crate::shell::store::sqlite) fn read_device(secrets: Secrets<'_>) {
         let (id, user): (DeviceId, String) = (id()?, user()?);
         let sealed = (secret()?, server_secret()?);
-        let (secret, server_secret) = sealing::open(keys, sealed, (&id, &user))?;
+        let (secret, server_secret) = sealing::read(secrets, sealed, (&id, &user))?;
         let server_nonce: Option<Vec<u8>> = server_nonce()?;
         let credentials = |(secret, nonce)| ServerCredentials { secret, nonce: DeviceNonce(nonce) };
         Ok(Device {

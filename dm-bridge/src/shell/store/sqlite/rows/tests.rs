@@ -175,13 +175,13 @@ async fn each_column_of_a_device_is_read_as_it_was_written() {
     put(&store, row.clone()).await;
     row.version = 1;
     assert_distinct(&store, "device").await;
-    assert_eq!(store.device(&row.id).await.unwrap().unwrap(), row);
+    assert_eq!(store.device_with_secrets(&row.id).await.unwrap().unwrap(), row);
 
     row = other_device(&row);
     put(&store, row.clone()).await;
     row.version = 2;
     assert_distinct(&store, "device").await;
-    assert_eq!(store.device(&row.id).await.unwrap().unwrap(), row);
+    assert_eq!(store.device_with_secrets(&row.id).await.unwrap().unwrap(), row);
 }
 
 /// Returns the stored device with every field but its id changed.

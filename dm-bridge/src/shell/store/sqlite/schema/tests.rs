@@ -117,7 +117,7 @@ async fn a_database_of_version_13_is_migrated_with_all_rows() {
         let store = open(folder.path()).await;
         let devices = store.devices().await.unwrap();
         let [full, plain] = &devices[..] else { panic!("{devices:?}") };
-        check_device(full);
+        check_device(&store.device_with_secrets(&full.id).await.unwrap().unwrap());
         assert_eq!((plain.pending_suspension, plain.update_requests), (None, None));
         assert!(plain.policy.is_empty() && plain.components.operations.is_empty());
 

@@ -1,0 +1,119 @@
+//! Damaged rows: each is marked, and the others go on.
+
+use proto::time::Utc;
+
+use super::*;
+use crate::{
+    app::{
+        campaign_transitions::read_fleet,
+        devices::{self, tests::SECRETS},
+        status,
+    },
+    campaign::model::samples,
+    fleet::{attempt::ArmingPhase, audit::Actor, profile::Profile, store_tests},
+};
+
+fn audit() -> Audit {
+    Audit {
+        actor: Actor::Operator,
+        action: "test.change",
+        subject: String::new(),
+        detail: String::new(),
+    }
+}
+
+/// Three devices in one of two campaigns; the database is damaged, and opened again.
+async fn damaged(folder: &Path, damage: &str) -> SqliteStore {
+    let open = async || {
+        SqliteStore::open(&folder.join("fleet.db"), KeyFile::from_path(&folder.join(KEYS))).await
+    };
+    let store = open().await.unwrap();
+    let mut second = samples::running();
+    second.id = CampaignId([9; 16]);
+    let mut changes = vec![samples::running().into(), second.into()];
+    for name in ["a", "b", "c"] {
+        changes.push(store_tests::device(name).into());
+        let correlator = Correlator(name.to_owned());
+        let id = samples::running().id;
+        changes
+            .push(ArmingAttempt::pending(name.parse().unwrap(), id, 1, correlator, Utc(1)).into());
+    }
+    store.apply(Utc(1), audit(), changes).await.unwrap();
+    store.apply(Utc(2), audit(), Vec::new()).await.unwrap();
+    sqlx::raw_sql(damage).execute(store.pool.raw()).await.unwrap();
+    store.close().await;
+    open().await.unwrap()
+}
+
+fn keys<T>(rows: &[Listed<T>]) -> Vec<(&str, bool)> {
+    rows.iter().map(|row| (row.key.as_str(), row.row.is_ok())).collect()
+}
+
+#[tokio::test]
+async fn a_damaged_device_is_marked_and_the_others_go_on() {
+    for damage in ["class = 'nonsense'", "policy = '{'", "auth = 'none'", "last_seen = -5"] {
+        let folder = tempfile::tempdir().unwrap();
+        let damage = format!("UPDATE device SET {damage} WHERE id = 'b'");
+        let store = damaged(folder.path(), &damage).await;
+        let page = store.device_page(None, 10).await.unwrap();
+        assert_eq!(keys(&page), [("a", true), ("b", false), ("c", true)], "{damage}");
+        let error = page[1].row.as_ref().unwrap_err();
+        assert!(error.contains("damaged"), "{error}");
+        assert_eq!(store.devices().await.unwrap().len(), 2);
+        assert!(store.device(&"b".parse().unwrap()).await.is_err());
+        let (profile, _) = Profile::built_in().remove(2);
+        let class = store_tests::device("a").class;
+        assert_eq!(devices::set_class_profile(&store, Utc(5), class, &profile).await.unwrap(), 2);
+        let id = samples::running().id;
+        let rows = status::devices_of(&store, id, None, 10).await.unwrap();
+        assert_eq!(rows.len(), 3, "{damage}");
+        assert_eq!(keys(&rows)[2], ("c", true));
+        devices::enrol(&store, Utc(6), devices::tests::enrolment("d"), SECRETS).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_damaged_attempt_stops_no_other_of_its_campaign() {
+    let folder = tempfile::tempdir().unwrap();
+    let damage = "UPDATE arming SET phase = 'nonsense' WHERE device = 'b'";
+    let store = damaged(folder.path(), damage).await;
+    let id = samples::running().id;
+    let rows = status::devices_of(&store, id, None, 10).await.unwrap();
+    assert_eq!(keys(&rows), [("a", true), ("b", false), ("c", true)]);
+    assert_eq!(store.campaign_attempts(id).await.unwrap().len(), 2);
+    let view = status::campaign(&store, id).await.unwrap();
+    assert_eq!(view.phase_counts, PhaseCounts::from([(ArmingPhase::Pending, 2)]));
+    assert_eq!(store.device_attempts(&"a".parse().unwrap()).await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_damaged_campaign_stops_no_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let damage = "UPDATE campaign SET state = 'nonsense' WHERE id LIKE '0909%'";
+    let store = damaged(folder.path(), damage).await;
+    let (first, second) = (samples::running().id.to_string(), CampaignId([9; 16]).to_string());
+    let page = store.campaign_page(None, 10).await.unwrap();
+    assert_eq!(keys(&page), [(first.as_str(), true), (second.as_str(), false)]);
+    assert_eq!(read_fleet(&store, &[]).await.unwrap().len(), 1);
+    // One more is created after the damaged one.
+    let mut third = samples::running();
+    third.id = CampaignId([5; 16]);
+    let changes = vec![Change::LastCampaign(Some(second)), third.into()];
+    store.apply(Utc(5), audit(), changes).await.unwrap();
+    assert_eq!(read_fleet(&store, &[]).await.unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_damaged_line_of_the_log_is_marked_and_the_log_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = damaged(folder.path(), "UPDATE audit SET seal = x'00' WHERE number = 2").await;
+    let page = store.audit_page(0, 10).await.unwrap();
+    assert_eq!(keys(&page), [("1", true), ("2", false)]);
+    for _ in 0..2 {
+        store.apply(Utc(5), audit(), Vec::new()).await.unwrap();
+    }
+    let page = store.audit_page(2, 10).await.unwrap();
+    assert_eq!(keys(&page), [("3", true), ("4", true)]);
+    let [third, fourth] = [&page[0], &page[1]].map(|row| row.row.as_ref().unwrap());
+    assert!(fourth.follows(&third.seal), "from there on it is a chain again");
+}
