@@ -50,6 +50,33 @@ impl ServerAuth {
         }
     }
 
+    /// Returns the Status that challenges the last message of this session.
+    pub(super) fn challenge_of<'a>(&self, message: &'a Message) -> Option<&'a Status> {
+        let is_challenge = |status: &&Status| {
+            status.command_ref == CommandId::HEADER && status.code.is_challenge()
+        };
+        message.statuses().filter(is_challenge).find(|status| self.is_answered_by(status))
+    }
+
+    /// Returns whether a header status is about the last message of this session. One about an
+    /// earlier message, as the challenge before the session, says nothing about this server.
+    pub(super) fn is_answered_by(&self, status: &Status) -> bool {
+        let last = self.last_sent.as_ref().map(|sent| sent.header.message_id);
+        last == Some(status.message_ref)
+    }
+
+    /// Takes the nonce of a challenge, and nothing else of its status.
+    // spec: oma-dm 5 (both sides may challenge each other in one exchange)
+    pub(super) fn take_nonce(device: &mut Device, status: &Status) {
+        let kind = device.auth.kind;
+        let asked = status.challenge.as_ref().filter(|asked| asked.kind() == Some(kind));
+        if let (Some(server), Some(Ok(nonce))) =
+            (&mut device.server, asked.map(|asked| asked.nonce()))
+        {
+            server.nonce = DeviceNonce(nonce);
+        }
+    }
+
     pub(super) fn record_sent(&mut self, message: &Message) {
         self.last_sent = Some(message.clone());
     }
@@ -81,13 +108,6 @@ impl ServerAuth {
         self.add_credential(device, reply);
         Some(sent_as)
     }
-}
-
-/// Returns the Status that challenges this server.
-pub(super) fn challenge_of(message: &Message) -> Option<&Status> {
-    message
-        .statuses()
-        .find(|status| status.command_ref == CommandId::HEADER && status.code.is_challenge())
 }
 
 /// Returns the HMAC of this server over a message to the device.

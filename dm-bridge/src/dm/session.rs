@@ -182,7 +182,7 @@ impl DmSession {
         // spec: oma-dm 5 (212 and the nonce of the next session)
         let code = if self.proof_per_message { StatusCode::OK } else { StatusCode::AUTHENTICATED };
         reply.header_status(code, challenge);
-        if let Some(status) = server_auth::challenge_of(message) {
+        if let Some(status) = self.server_auth.challenge_of(message) {
             match self.server_auth.resend(ctx, &mut reply, status) {
                 Some(sent_as) => self.outbox.renumber(sent_as, reply.id()),
                 None => {
@@ -272,8 +272,13 @@ impl DmSession {
 
     fn on_status(&mut self, ctx: &mut Context<'_>, status: &Status) {
         if status.command_ref == CommandId::HEADER {
-            if status.code.is_success() {
+            if !self.server_auth.is_answered_by(status) {
+                ServerAuth::take_nonce(&mut ctx.stored.device, status);
+            } else if status.code.is_success() {
                 self.server_auth.on_accepted(&mut ctx.stored.device, status);
+            } else if status.code == StatusCode(0) {
+                // No code of the standard: some devices write it for success.
+                audit_note(ctx, "header answered 0");
             } else {
                 audit_note(ctx, format!("header answered {}", status.code));
                 self.end();

@@ -8,7 +8,7 @@ impl Device {
     }
 
     /// Moves to the next time at which the installer is asked again; returns the wait.
-    fn to_next_read(&mut self) -> Duration {
+    fn read_again(&mut self) -> Duration {
         let due = self.agent.owners.installer.deadline().unwrap();
         let wait = due.since(self.now.mono);
         self.now = Now { mono: due, utc: self.now.utc + wait };
@@ -37,10 +37,10 @@ fn a_version_that_is_not_printed_is_read_again_until_it_is() {
     device.is_silent = true;
     device.restart();
     assert_eq!(device.known_version(), Some(""));
-    let waits: Vec<_> = (0..11).map(|_| device.to_next_read().as_secs()).collect();
+    let waits: Vec<_> = (0..11).map(|_| device.read_again().as_secs()).collect();
     assert_eq!(waits, [10, 20, 40, 80, 160, 320, 640, 1_280, 2_560, 3_600, 3_600]);
     device.is_silent = false;
-    device.to_next_read();
+    device.read_again();
     assert_eq!(device.known_version(), Some("1.0"));
     assert_eq!(device.agent.owners.installer.deadline(), None);
 }
@@ -48,10 +48,10 @@ fn a_version_that_is_not_printed_is_read_again_until_it_is() {
 #[test]
 fn an_installation_whose_version_is_printed_late_has_succeeded() {
     let mut device = Device::silent_after_installation();
-    device.to_next_read();
+    device.read_again();
     assert_eq!((device.phase(), device.results()), (Phase::HandedOver, vec![]));
     device.is_silent = false;
-    device.to_next_read();
+    device.read_again();
     assert_eq!((device.phase(), device.results()), (Phase::Confirmed, vec![200]));
 }
 
@@ -60,7 +60,7 @@ fn an_installation_whose_version_is_never_printed_has_failed_after_some_reads() 
     let mut device = Device::silent_after_installation();
     let mut waited = Duration::ZERO;
     while device.phase() == Phase::HandedOver {
-        waited += device.to_next_read();
+        waited += device.read_again();
     }
     assert_eq!((device.phase(), device.results()), (Phase::Failed, vec![410]));
     assert_eq!(waited, Duration::from_secs(10 + 20 + 40 + 80));
@@ -74,7 +74,7 @@ fn an_image_is_not_handed_over_while_the_version_is_read_again() {
     device.arm();
     device.to(OPENS);
     device.held = Held::Version;
-    device.to_next_read();
+    device.read_again();
     device.receive_pass();
     assert_eq!((device.phase(), device.installed.len()), (Phase::Verified, 0));
     device.is_silent = false;

@@ -30,6 +30,8 @@ pub(super) struct OutboundPackage {
     object: String,
     /// Commands that did not fit into the last message.
     queue: VecDeque<OutboundCommand>,
+    /// Status of the header of a challenge, for the next message alone.
+    challenge_status: Option<Status>,
     last: LastMessage,
     /// Set when the last message ended the package.
     was_final: bool,
@@ -84,6 +86,7 @@ impl OutboundPackage {
             max_message_bytes,
             object,
             queue: VecDeque::new(),
+            challenge_status: None,
             last: LastMessage::default(),
             was_final: true,
             awaiting: AwaitingStatus::default(),
@@ -113,8 +116,11 @@ impl OutboundPackage {
         self.queue.push_front(OutboundCommand::Status(header));
     }
 
-    /// Puts the commands of the last message before the remaining ones.
-    pub(super) fn requeue_last(&mut self) {
+    /// Puts the commands of the last message before the remaining ones, to be sent with the status
+    /// of the header of the challenge to it.
+    // spec: oma-dm 5 (the message after a challenge)
+    pub(super) fn requeue_last(&mut self, challenge_status: Status) {
+        self.challenge_status = Some(challenge_status);
         for command in std::mem::take(&mut self.last.commands).into_iter().rev() {
             self.queue.push_front(command);
         }
@@ -212,6 +218,12 @@ impl OutboundPackage {
         let mut commands = Vec::new();
         let mut packed = Vec::new();
         let mut number = 0;
+        if let Some(status) = self.challenge_status.take() {
+            number += 1;
+            let command = Command::Status(Status { id: CommandId(number), ..status });
+            room = room.saturating_sub(self.size_of_command(&header, &command));
+            commands.push(command);
+        }
         while let Some(outgoing) = self.queue.pop_front() {
             number += 1;
             let outgoing = if let OutboundCommand::Large(results, chunker) = outgoing {

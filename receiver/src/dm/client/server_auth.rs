@@ -1,7 +1,8 @@
 //! Authentication of the server: only commands of the authenticated server are run.
 //!
 //! ```text
-//! missing or wrong           401 or 407 on every command, with a fresh nonce; twice, then the end
+//! wrong                      401 on every command, with a fresh nonce; once, then the end
+//! missing, with commands     407 on every command and Alert 1223: no challenge, and the end
 //! right, basic or md5        212 and the nonce of the next session; valid for this session
 //! right, hmac                200 and the nonce of the next message
 //! ```
@@ -17,7 +18,7 @@ use proto::dm::{
 use crate::dm::{Account, ManagementBackend};
 
 /// Challenges of the server in one session.
-const MAX_CHALLENGES: u8 = 2;
+const MAX_CHALLENGES: u8 = 1;
 
 /// Authentication state of the server in one session.
 pub(super) struct ServerAuth {
@@ -36,8 +37,10 @@ pub(super) struct ServerAuth {
 pub(super) enum AuthOutcome {
     /// The message is authentic.
     Authenticated(StatusCode, Option<Challenge>),
-    /// The credentials are missing or wrong.
+    /// The credentials are wrong.
     Challenge(StatusCode, Challenge),
+    /// There are none.
+    Missing,
     /// The limit of challenges is reached.
     Failed,
 }
@@ -76,16 +79,17 @@ impl ServerAuth {
         if nonces.into_iter().flatten().any(matches) {
             return self.accept(device);
         }
+        if message.header.credential.is_none() && mac.is_none() {
+            return AuthOutcome::Missing;
+        }
         if self.challenges >= MAX_CHALLENGES {
             return AuthOutcome::Failed;
         }
         self.challenges += 1;
         let nonce = device.fresh_nonce();
         self.challenge_nonce = Some(nonce);
-        let tried = message.header.credential.is_some() || mac.is_some();
-        let code =
-            if tried { StatusCode::INVALID_CREDENTIALS } else { StatusCode::MISSING_CREDENTIALS };
-        AuthOutcome::Challenge(code, Challenge::new(self.kind, &nonce))
+        let challenge = Challenge::new(self.kind, &nonce);
+        AuthOutcome::Challenge(StatusCode::INVALID_CREDENTIALS, challenge)
     }
 
     fn accept(&mut self, device: &mut dyn ManagementBackend) -> AuthOutcome {

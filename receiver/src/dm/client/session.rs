@@ -50,6 +50,8 @@ enum AuthStep {
     Authenticated(Box<Status>),
     /// A message to send instead of a response.
     Send(HttpRequest),
+    /// The message that aborts the session.
+    Abort(HttpRequest),
 }
 
 /// One session.
@@ -108,11 +110,16 @@ impl Session {
         received: ServerMessage<'_>,
     ) -> Result<Next, SessionOutcome> {
         let message = received.message;
+        let was_aborted = matches!(self.abort, AbortState::Sent(_));
         match (self.authenticate(context, received)?, &self.abort) {
-            (_, AbortState::Sent(_)) | (AuthStep::Send(_), AbortState::Requested) => {
+            (AuthStep::Abort(request), _) if !was_aborted => Ok(Next::Send(request)),
+            (_, AbortState::Sent(_))
+            | (AuthStep::Send(_) | AuthStep::Abort(_), AbortState::Requested) => {
                 Err(SessionOutcome::Aborted)
             }
-            (AuthStep::Send(request), AbortState::None) => Ok(Next::Send(request)),
+            (AuthStep::Send(request) | AuthStep::Abort(request), AbortState::None) => {
+                Ok(Next::Send(request))
+            }
             (AuthStep::Authenticated(header), AbortState::Requested) if !self.is_last(message) => {
                 Ok(Next::Send(self.abort_message(header, Vec::new(), SessionOutcome::Aborted)))
             }
@@ -131,17 +138,12 @@ impl Session {
         let message = received.message;
         let status = self.check_header(context.now, message)?;
         if status.code.is_challenge() {
-            return self.on_challenge(status).map(AuthStep::Send);
+            return self.on_challenge(context, received, status).map(AuthStep::Send);
         }
         if !status.code.is_success() {
             return Err(SessionError::Refused(status.code).into());
         }
-        let outcome = match &mut self.server_auth {
-            None => AuthOutcome::Authenticated(StatusCode::OK, None),
-            Some(server) => {
-                server.authenticate(context.device, message, received.bytes, received.mac)
-            }
-        };
+        let outcome = self.authenticate_server(context, received);
         let nonce = self.client_auth.on_header_status(status);
         let (code, challenge) = match outcome {
             AuthOutcome::Authenticated(code, challenge) => (code, challenge),
@@ -149,7 +151,13 @@ impl Session {
             AuthOutcome::Challenge(code, challenge) => {
                 return self.refuse(message, code, challenge).map(AuthStep::Send);
             }
-            AuthOutcome::Failed => return Err(SessionError::ServerNotProved.into()),
+            AuthOutcome::Missing if !is_statuses(message) => {
+                return Ok(AuthStep::Abort(self.abort_unproved(message)));
+            }
+            // What only answers is no package 2: nothing of it counts, and nothing is to be said.
+            AuthOutcome::Missing | AuthOutcome::Failed => {
+                return Err(SessionError::ServerNotProved.into());
+            }
         };
         if let Some(nonce) = nonce {
             context.device.store_nonce(nonce);
@@ -161,6 +169,17 @@ impl Session {
         self.on_statuses(context.now, context.device, message);
         let header = Status::for_header(CommandId(0), &message.header, code);
         Ok(AuthStep::Authenticated(Box::new(Status { challenge, ..header })))
+    }
+
+    fn authenticate_server(
+        &mut self,
+        context: &mut Context<'_>,
+        ServerMessage { message, bytes, mac }: ServerMessage<'_>,
+    ) -> AuthOutcome {
+        match &mut self.server_auth {
+            None => AuthOutcome::Authenticated(StatusCode::OK, None),
+            Some(server) => server.authenticate(context.device, message, bytes, mac),
+        }
     }
 
     /// Checks that a message responds to our last one; returns the status of our header.
@@ -191,10 +210,23 @@ impl Session {
     }
 
     /// Repeats the content of the last message with other credentials.
-    fn on_challenge(&mut self, status: &Status) -> Result<HttpRequest, SessionOutcome> {
+    fn on_challenge(
+        &mut self,
+        context: &mut Context<'_>,
+        received: ServerMessage<'_>,
+        status: &Status,
+    ) -> Result<HttpRequest, SessionOutcome> {
         let origin = self.identity.origin();
         self.client_auth.on_challenge(status, origin, self.limits.challenges)?;
-        self.outbound.requeue_last();
+        let (code, challenge) = match self.authenticate_server(context, received) {
+            AuthOutcome::Authenticated(code, challenge) => (code, challenge),
+            // Each side may challenge the other in one exchange.
+            AuthOutcome::Challenge(code, challenge) => (code, Some(challenge)),
+            AuthOutcome::Missing => (StatusCode::OK, None),
+            AuthOutcome::Failed => return Err(SessionError::ServerNotProved.into()),
+        };
+        let header = Status::for_header(CommandId(0), &received.message.header, code);
+        self.outbound.requeue_last(Status { challenge, ..header });
         self.check_length()?;
         Ok(self.pack_message())
     }
@@ -208,10 +240,23 @@ impl Session {
         challenge: Challenge,
     ) -> Result<HttpRequest, SessionOutcome> {
         self.check_length()?;
-        let statuses = refusals(message, code, challenge);
+        let mut statuses = refusals(message, code);
+        if let Some(OutboundCommand::Status(header)) = statuses.first_mut() {
+            header.challenge = Some(challenge);
+        }
         let header = self.next_header();
         let message = self.outbound.pack_alone(statuses.into(), header, self.package_end());
         Ok(self.encode(&message))
+    }
+
+    /// Ends the session with a server that sends commands and no credentials.
+    // spec: oma-dm 5.2 (no challenge by a Status for the header alone)
+    fn abort_unproved(&mut self, message: &Message) -> HttpRequest {
+        let code = StatusCode::MISSING_CREDENTIALS;
+        let header = Status::for_header(CommandId(0), &message.header, code);
+        let statuses = refusals(message, code).split_off(1);
+        let outcome = SessionOutcome::Failed(SessionError::ServerNotProved);
+        self.abort_message(Box::new(header), statuses, outcome)
     }
 
     /// Handles the statuses of our commands.
@@ -227,8 +272,7 @@ impl Session {
 
     /// Returns whether a message ends the session by itself.
     fn is_last(&self, message: &Message) -> bool {
-        let only_statuses = message.commands.iter().all(|it| matches!(it, Command::Status(_)));
-        only_statuses && message.is_final && self.outbound.is_empty()
+        is_statuses(message) && message.is_final && self.outbound.is_empty()
     }
 
     fn execute(
@@ -383,10 +427,14 @@ impl Session {
     }
 }
 
-/// Returns the statuses of a message of which no command is run.
-fn refusals(message: &Message, code: StatusCode, challenge: Challenge) -> Vec<OutboundCommand> {
+/// Returns whether a message has statuses alone.
+fn is_statuses(message: &Message) -> bool {
+    message.commands.iter().all(|command| matches!(command, Command::Status(_)))
+}
+
+/// Returns the statuses of a message of which no command is run, that of its header first.
+fn refusals(message: &Message, code: StatusCode) -> Vec<OutboundCommand> {
     let header = Status::for_header(CommandId(0), &message.header, code);
-    let header = Status { challenge: Some(challenge), ..header };
     let mut statuses = vec![OutboundCommand::Status(header)];
     let mut open: Vec<&Command> = message.commands.iter().rev().collect();
     while let Some(command) = open.pop() {

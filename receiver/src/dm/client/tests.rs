@@ -119,6 +119,23 @@ impl Talk {
         found
     }
 
+    /// Returns the commands of the last message without the status of the challenge to the one
+    /// before, numbered from 1.
+    fn repeated(&self) -> Vec<Command> {
+        let mut repeated = self.sent.clone();
+        let Command::Status(status) = repeated.commands.remove(0) else { panic!("{repeated:?}") };
+        let challenged = MessageId(self.server_message);
+        assert_eq!((status.verb, status.message_ref), (Verb::Header, challenged));
+        for (id, command) in (1..).zip(&mut repeated.commands) {
+            if let Command::Alert(alert) = command {
+                alert.id = CommandId(id);
+            } else if let Command::Replace(replace) = command {
+                replace.id = CommandId(id);
+            }
+        }
+        repeated.commands
+    }
+
     fn alerts(&self, code: AlertCode) -> Vec<&Alert> {
         let mut found = Vec::new();
         for command in &self.sent.commands {
@@ -220,7 +237,8 @@ fn a_device_is_armed_with_the_users_consent_and_reports_in_a_later_session() {
     challenge(&mut demand, b"fresh");
     let first = talk.sent.clone();
     talk.receive_and_continue(&demand);
-    assert_eq!(talk.sent.commands, first.commands);
+    assert_eq!(talk.statuses(), [(Verb::Header, 200)]);
+    assert_eq!(talk.repeated(), first.commands);
     assert_eq!(talk.sent.header.session_id, first.header.session_id);
     assert_eq!(talk.sent.header.message_id, MessageId(2));
     let secret = Secret::new("LAB-0001", "password");

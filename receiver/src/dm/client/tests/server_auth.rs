@@ -65,11 +65,10 @@ fn no_command_of_an_unauthenticated_server_is_run() {
         let report = final_alert("c-1", ResultCode::SUCCESS);
         talk.device.queue.push(report);
         let credentials = [
-            None,
             Some(secret(AuthKind::Md5).credential(b"another nonce")),
             Some(Secret::new("server", "guess").credential(b"server first")),
         ];
-        for (credential, code) in credentials.into_iter().zip([407, 401, 401]) {
+        for credential in credentials {
             let mut message = talk.reply(StatusCode::AUTHENTICATED, arming());
             if let Some(Command::Status(status)) = message.commands.first_mut() {
                 status.challenge = Some(Challenge::new(kind, b"of a stranger"));
@@ -84,15 +83,76 @@ fn no_command_of_an_unauthenticated_server_is_run() {
                     break;
                 }
             };
-            assert!(refused.len() > 5 && refused.iter().all(|(_, it)| *it == code), "{refused:?}");
+            assert!(refused.len() > 5 && refused.iter().all(|(_, it)| *it == 401), "{refused:?}");
             assert_eq!(talk.sent.commands.len(), refused.len(), "statuses alone");
             assert_eq!(asked(&talk).unwrap().kind(), Some(kind));
         }
-        assert!(!talk.client.is_busy(), "after two challenges it is over");
+        assert!(!talk.client.is_busy(), "after one challenge it is over");
         assert!(talk.device.armed.is_empty() && talk.device.calls.is_empty());
         assert_eq!(talk.device.queue.len(), 1, "nobody in particular has the result");
         assert_eq!(talk.device.nonce, b"first", "nor gives a nonce to keep");
         assert_eq!(talk.device.server_nonce, b"server first");
+    }
+}
+
+// test: oma-dm 5.2
+#[test]
+fn commands_without_credentials_end_the_session_with_an_alert_and_no_challenge() {
+    for kind in AuthKind::ALL {
+        let mut talk = begin(kind);
+        talk.device.queue.push(final_alert("c-1", ResultCode::SUCCESS));
+        let message = talk.reply(StatusCode::AUTHENTICATED, arming());
+        talk.receive_and_continue(&message);
+        let refused = talk.statuses();
+        assert!(refused.len() > 3 && refused.iter().all(|(_, it)| *it == 407), "{refused:?}");
+        assert_eq!(asked(&talk), None);
+        assert_eq!(talk.alerts(AlertCode::SESSION_ABORT).len(), 1);
+        assert_eq!(talk.sent.commands.len(), refused.len() + 1);
+        assert!(talk.sent.is_final);
+        let outcome = SessionOutcome::Failed(SessionError::ServerNotProved);
+        let thanks = talk.reply(StatusCode::OK, vec![]);
+        assert_eq!(talk.receive_and_end(&thanks), outcome);
+        assert!(talk.device.armed.is_empty() && talk.device.calls.is_empty());
+        assert_eq!(talk.device.queue.len(), 1, "nobody in particular has the result");
+        assert_eq!(talk.device.nonce, b"first");
+    }
+}
+
+// test: oma-dm 5.2
+#[test]
+fn statuses_without_credentials_need_none_and_count_for_nothing() {
+    let mut talk = begin(AuthKind::Md5);
+    talk.device.queue.push(final_alert("c-1", ResultCode::SUCCESS));
+    let thanks = talk.reply(StatusCode::AUTHENTICATED, vec![]);
+    let outcome = SessionOutcome::Failed(SessionError::ServerNotProved);
+    assert_eq!(talk.receive_and_end(&thanks), outcome);
+    assert_eq!(talk.device.queue.len(), 1);
+}
+
+// test: oma-dm 5.2
+#[test]
+fn each_side_may_challenge_the_other_in_one_exchange() {
+    let credentials = [
+        (None, 200),
+        (Some(secret(AuthKind::Md5).credential(b"of last year")), 401),
+        (Some(secret(AuthKind::Md5).credential(b"server first")), 212),
+    ];
+    for (credential, code) in credentials {
+        let mut talk = begin(AuthKind::Md5);
+        let first = talk.sent.commands.clone();
+        let mut demand = talk.reply(StatusCode::MISSING_CREDENTIALS, vec![]);
+        challenge(&mut demand, b"fresh");
+        demand.header.credential = credential;
+        talk.receive_and_continue(&demand);
+        assert_eq!(talk.statuses(), [(Verb::Header, code)]);
+        let nonce = asked(&talk).map(|asked| asked.nonce().unwrap());
+        assert_eq!(nonce.is_some(), code != 200, "{code}");
+        assert_eq!(talk.repeated(), first);
+        let mut message = question(&mut talk);
+        let nonce = nonce.unwrap_or_else(|| b"server first".to_vec());
+        message.header.credential = Some(secret(AuthKind::Md5).credential(&nonce));
+        talk.receive_and_continue(&message);
+        assert_eq!(talk.statuses(), [(Verb::Header, 212), (Verb::Get, 200)]);
     }
 }
 
@@ -151,6 +211,7 @@ fn a_server_authenticates_each_message_with_hmac() {
     let message = question(&mut talk);
     talk.receive_and_continue(&message);
     assert_eq!(talk.statuses(), [(Verb::Header, 407), (Verb::Get, 407)], "each, to the end");
+    assert_eq!(talk.alerts(AlertCode::SESSION_ABORT).len(), 1);
 }
 
 // test: oma-dm 5.1
