@@ -265,6 +265,7 @@ impl<A: PacketAuth> Object<A> {
             return;
         };
         if self.blocks.log().holds(sbn, esi) {
+            self.blocks.handle_unneeded(sbn);
             stats.data_held += 1;
             return;
         }
@@ -315,7 +316,8 @@ impl<A: PacketAuth> Object<A> {
         match self.log_mut().insert(now, sbn, esi, tag, symbol) {
             InsertOutcome::Stored => stats.data_accepted += 1,
             InsertOutcome::Duplicate | InsertOutcome::BlockFull | InsertOutcome::BlockDone => {
-                stats.data_held += 1
+                self.blocks.handle_unneeded(sbn);
+                stats.data_held += 1;
             }
             InsertOutcome::Busy | InsertOutcome::NoRoom | InsertOutcome::Invalid => {
                 stats.data_dropped += 1

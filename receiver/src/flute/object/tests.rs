@@ -230,6 +230,53 @@ fn one_block_is_decoded_at_a_time_and_a_failed_attempt_waits_for_one_more_symbol
     assert_eq!(case.object.blocks_mut().next_decode().unwrap().slots.len(), 21);
 }
 
+/// K symbols fail to determine a block once in a hundred times. If all that a block may hold had
+/// arrived during that attempt, and counted as tried, no further one would ever follow.
+#[test]
+fn symbols_that_arrive_during_an_attempt_are_decoded_by_the_next_one() {
+    let mut case = Case::new();
+    case.receive(&case.broadcast.header_packet());
+    (0..5).for_each(|segment| case.hear_tables(segment));
+    let per_block = |case: &mut Case, symbols: std::ops::Range<u64>| {
+        for index in symbols {
+            case.receive(&case.broadcast.data_packet(2 * index));
+        }
+        case.object.blocks_mut().flush_complete_blocks();
+        case.object.log_mut().flush();
+        case.sync();
+    };
+    per_block(&mut case, 0..20);
+    let job = case.object.blocks_mut().next_decode().unwrap();
+    assert_eq!((job.sbn, job.slots.len()), (Sbn(0), 20));
+    per_block(&mut case, 20..40);
+    assert_eq!(case.object.log().synced(Sbn(0)), 36, "more are not stored");
+    case.object.blocks_mut().handle_decoded(Sbn(0), &DecodeOutcome::NeedsMore);
+    assert_eq!(case.object.blocks_mut().next_decode().unwrap().slots.len(), 36);
+}
+
+/// The storage may refuse the image of a block that holds all symbols that it may.
+#[test]
+fn a_full_block_is_attempted_again_after_as_many_symbols_as_it_has() {
+    let mut case = Case::new();
+    case.receive(&case.broadcast.header_packet());
+    (0..5).for_each(|segment| case.hear_tables(segment));
+    for index in 0..36 {
+        case.receive(&case.broadcast.data_packet(2 * index));
+    }
+    case.object.log_mut().flush();
+    case.sync();
+    assert_eq!(case.object.blocks_mut().next_decode().unwrap().slots.len(), 36);
+    let broken = crate::store::StorageError::while_doing("write")(std::io::Error::other("disk"));
+    case.object.blocks_mut().handle_decoded(Sbn(0), &DecodeOutcome::Failed(broken));
+    for count in 0..64 {
+        assert_eq!(case.object.blocks_mut().next_decode(), None, "{count}");
+        assert!(!case.object.blocks().is_due_again());
+        case.receive(&case.broadcast.data_packet(2 * (count % 36)));
+    }
+    assert!(case.object.blocks().is_due_again());
+    assert_eq!(case.object.blocks_mut().next_decode().unwrap().slots.len(), 36);
+}
+
 #[test]
 fn a_lost_slot_is_missing_again() {
     let mut case = Case::new();
