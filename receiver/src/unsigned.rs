@@ -11,6 +11,8 @@
 //! | [`object`] | the reception of one file |
 //! | `session` | sessions, and the files that their FDT instances describe |
 //! | `object_table` | the files in reception, and their names and records |
+//! | `eviction` | the choice of the session that makes room for another |
+//! | `room` | the disk space of a file, reserved as its symbols come |
 //! | [`entry`] | an FDT entry as content to receive, and the limits on it |
 //! | [`waiting`] | packets that wait for an entry, in bounded memory |
 //! | [`limits`], [`output`] | limits; effects for the shell |
@@ -24,25 +26,30 @@
 //! description of a TOI counts; contradicting ones are counted and dropped. A file that does not
 //! match its description is received once more; after that it is rejected until it is described
 //! otherwise.
+//!
+//! Nobody is authenticated, so all that a sender may use is bounded, and anybody's place can be
+//! taken: a description reserves nothing, disk space is reserved log by log as symbols come, and
+//! where a limit is reached the session that brings no symbols makes room, then the one that fills
+//! least of what it reserves, then the one that holds most. A file that the storage failed is tried
+//! again after a while.
 
 pub mod dissect;
 pub mod entry;
+mod eviction;
 pub mod limits;
 pub mod names;
 pub mod object;
 mod object_table;
 pub mod output;
 pub mod record;
+mod room;
 mod session;
 pub mod status;
 #[cfg(test)]
 mod tests;
 pub mod waiting;
 
-use std::{
-    collections::{BTreeSet, VecDeque},
-    net::IpAddr,
-};
+use std::{collections::VecDeque, net::IpAddr, time::Duration};
 
 use proto::{
     crypto::{Digest, Hash16},
@@ -54,13 +61,13 @@ use proto::{
 pub use self::{
     limits::Limits,
     output::Output,
+    record::Found,
     status::{UnsignedFile, UnsignedStats},
 };
 use self::{
     object::{PacketOutcome, UnsignedObject},
     object_table::ObjectTable,
-    record::Record,
-    session::{DescriptionChanges, SessionName, Sessions},
+    session::{DescriptionChanges, SessionName, Sessions, session_of},
     status::unopened,
     waiting::Waiting,
 };
@@ -78,19 +85,12 @@ pub struct Filter {
     pub tsi: Option<Tsi>,
 }
 
-/// Content of the output directory at the start.
-#[derive(Debug, Clone, Default)]
-pub struct Found {
-    /// Records of earlier runs.
-    pub records: Vec<Record>,
-    /// Names of all files there.
-    pub files: BTreeSet<String>,
-}
-
 /// The receiver core of unsigned sessions.
 #[derive(Debug)]
 pub struct UnsignedReceiver {
     filter: Filter,
+    /// Time after which a file that the storage failed is received again.
+    retry_after: Duration,
     sessions: Sessions,
     objects: ObjectTable,
     waiting: Waiting,
@@ -105,8 +105,9 @@ impl UnsignedReceiver {
         let mut outputs = VecDeque::new();
         Self {
             filter,
-            sessions: Sessions::new(limits.sessions),
-            objects: ObjectTable::new(limits, found.records, found.files, &mut outputs),
+            retry_after: limits.retry_after,
+            sessions: Sessions::new(limits.sessions, limits.table_bytes),
+            objects: ObjectTable::new(limits, found, &mut outputs),
             waiting: Waiting::new(limits.waiting_bytes),
             outputs,
             stats: UnsignedStats::default(),
@@ -129,9 +130,8 @@ impl UnsignedReceiver {
             self.stats.wrong_session += 1;
             return;
         }
-        if !self.sessions.admit(now.mono, (source, tsi)) {
-            self.stats.sessions_refused += 1;
-            return;
+        if let Some(evicted) = self.sessions.admit(now.mono, (source, tsi)) {
+            self.forget(&evicted);
         }
         let (Some(toi), Some(_)) = (packet.header.toi, packet.payload) else {
             // spec: rfc5651 5.1 (A and B are hints: nothing is dropped because of them)
@@ -152,11 +152,27 @@ impl UnsignedReceiver {
         }
     }
 
+    /// Forgets a session that makes room for others.
+    fn forget(&mut self, session: &SessionName) {
+        self.stats.sessions_evicted += 1;
+        self.objects.forget_session(session, &mut self.outputs);
+    }
+
     fn handle_fdt(&mut self, now: Now, (source, tsi): SessionName, packet: &Packet<'_>) {
         self.stats.fdt += 1;
         let Some(session) = self.sessions.get_mut((source, tsi)) else { return };
-        match session.handle_fdt(now.utc, packet) {
-            Ok(FdtEvent::Collected | FdtEvent::Repeated | FdtEvent::Late { .. }) => {}
+        let event = session.handle_fdt(now.utc, packet);
+        while let Some(evicted) = self.sessions.evict_for_tables(&(source, tsi)) {
+            self.forget(&evicted);
+        }
+        let Some(session) = self.sessions.get_mut((source, tsi)) else { return };
+        match event {
+            Ok(FdtEvent::Collected | FdtEvent::Repeated) => {}
+            // Each instance describes its objects until it expires, also beside many newer ones.
+            Ok(FdtEvent::Late(instance)) => {
+                let changes = session.store_instance(*instance, |_| false);
+                self.on_descriptions(now.mono, (source, tsi), changes);
+            }
             Ok(FdtEvent::Expired { .. }) => self.stats.fdt_expired += 1,
             Ok(FdtEvent::Instance { id, contradicted }) => {
                 let count = u64::try_from(contradicted.len()).unwrap_or(u64::MAX);
@@ -165,7 +181,8 @@ impl UnsignedReceiver {
                     let object = self.objects.get(&UnsignedIdentity { source, tsi, toi });
                     object.is_some_and(UnsignedObject::is_refused)
                 };
-                let changes = session.store_instance(now.utc, id, is_refused);
+                let Some(instance) = session.held(now.utc, id) else { return };
+                let changes = session.store_instance(instance, is_refused);
                 self.on_descriptions(now.mono, (source, tsi), changes);
             }
             Err(_) => self.stats.fdt_refused += 1,
@@ -182,8 +199,11 @@ impl UnsignedReceiver {
         for toi in changes.replaced {
             self.objects.forget(&UnsignedIdentity { source, tsi, toi });
         }
+        while let Some(evicted) = self.sessions.evict_for_tables(&(source, tsi)) {
+            self.forget(&evicted);
+        }
         for toi in changes.described {
-            self.open(now, UnsignedIdentity { source, tsi, toi });
+            self.open_described(now, UnsignedIdentity { source, tsi, toi });
         }
     }
 
@@ -202,29 +222,51 @@ impl UnsignedReceiver {
                 return;
             }
         };
-        if let (Some(oti), None) = (fti, self.objects.get(&of)) {
-            self.sessions.store_early_parameters(&of, oti);
-            self.open_if_described(of);
+        self.objects.retry_failed(now, &of);
+        if self.objects.get(&of).is_none() {
+            if self.sessions.contradicts(&of, packet.header.codepoint, fti) {
+                self.stats.contradicting += 1;
+                return;
+            }
+            if let Some(oti) = fti {
+                self.sessions.store_early_parameters(&of, oti);
+            }
+            self.open_for_symbol(now, of, packet);
         }
+        self.objects.reserve(now, &of, &mut self.outputs);
         let Some(object) = self.objects.get_mut(&of) else {
             self.stats.dropped += self.waiting.push(of, datagram);
             return;
         };
         match object.handle_packet(now, packet, fti) {
-            PacketOutcome::Stored => self.stats.accepted += 1,
-            PacketOutcome::NotNeeded => self.stats.held += 1,
+            PacketOutcome::Stored => {
+                self.stats.accepted += 1;
+                self.sessions.touch(now, &session_of(&of));
+            }
+            PacketOutcome::NotNeeded => {
+                self.stats.held += 1;
+                if object.is_complete() {
+                    self.sessions.touch(now, &session_of(&of));
+                }
+            }
             PacketOutcome::Retry => self.stats.dropped += self.waiting.push(of, datagram),
             PacketOutcome::Invalid => self.stats.invalid += 1,
             PacketOutcome::FecMismatch => self.stats.contradicting += 1,
             PacketOutcome::Rejected => self.stats.refused += 1,
         }
         object.drain_log(&mut self.outputs);
+        if object.is_due_again() {
+            object.drain(&mut self.outputs);
+        }
     }
 
     /// Handles the content of an object's directory.
     pub fn handle_recovered(&mut self, now: Now, key: Hash16, recovered: &Recovered) {
         let Some(object) = self.objects.with_key_mut(key) else { return };
         object.handle_recovered(recovered);
+        if let Some(of) = self.objects.with_key(key) {
+            self.objects.reserve(now.mono, &of, &mut self.outputs);
+        }
         self.proceed(key);
         self.retry(now.mono, key);
     }
@@ -236,10 +278,19 @@ impl UnsignedReceiver {
         self.retry(now.mono, key);
     }
 
-    /// Handles the lack of room, or of a directory, for an object.
-    pub fn handle_open_failed(&mut self, key: Hash16, error: &StorageError) {
+    /// Handles the lack of room, or of a directory, for an object. It is tried again after a
+    /// while.
+    pub fn handle_open_failed(&mut self, now: Now, key: Hash16, error: &StorageError) {
+        let pause = self.retry_after;
         if let Some(object) = self.objects.with_key_mut(key) {
-            object.fail(format!("failed to {error}"));
+            object.handle_open_failed(now.mono, pause, format!("failed to {error}"));
+        }
+    }
+
+    /// Handles the removal of an object that made room for others, or whose content was wrong.
+    pub fn handle_discarded(&mut self, now: Now, key: Hash16) {
+        if let Some(of) = self.objects.handle_discarded(key) {
+            self.open_described(now.mono, of);
         }
     }
 
@@ -254,26 +305,28 @@ impl UnsignedReceiver {
     /// Handles a failed write or flush.
     pub fn handle_log_failed(&mut self, now: Now, key: Hash16, ticket: Ticket) {
         if let Some(object) = self.objects.with_key_mut(key) {
-            object.handle_log_failed(now.mono, ticket);
+            object.handle_log_failed(now.mono, ticket, self.retry_after);
         }
         self.proceed(key);
     }
 
     /// Handles the outcome of decoding a block.
-    pub fn handle_decoded(&mut self, key: Hash16, sbn: Sbn, outcome: &DecodeOutcome) {
+    pub fn handle_decoded(&mut self, now: Now, key: Hash16, sbn: Sbn, outcome: &DecodeOutcome) {
         if let Some(object) = self.objects.with_key_mut(key) {
-            object.handle_decoded(sbn, outcome);
+            object.handle_decoded(now.mono, sbn, outcome, self.retry_after);
         }
         self.proceed(key);
     }
 
     /// Handles the sync of the record with this name.
     pub fn handle_recorded(&mut self, now: Now, name: &str) {
+        let pause = self.retry_after;
         let Some(object) = self.objects.with_record(name) else { return };
         let key = object.layout().object_key();
-        if object.handle_recorded() {
+        if object.handle_recorded(now.mono, pause) {
             let (layout, file) = (object.layout().clone(), object.report());
             self.outputs.push_back(Output::RemoveObject(layout));
+            self.objects.count_complete(file.length);
             self.outputs.push_back(Output::Complete(file));
             self.open_others(now.mono);
         }
@@ -281,22 +334,31 @@ impl UnsignedReceiver {
     }
 
     /// Handles a failed write of a record.
-    pub fn handle_record_failed(&mut self, name: &str, error: &StorageError) {
+    pub fn handle_record_failed(&mut self, now: Now, name: &str, error: &StorageError) {
+        let pause = self.retry_after;
         if let Some(object) = self.objects.with_record(name) {
-            object.fail(format!("failed to {error}"));
+            object.fail(now.mono, pause, format!("failed to {error}"));
         }
     }
 
     /// Handles the verification of a file: its SHA-256 when it matches its description.
-    pub fn handle_finished(&mut self, key: Hash16, outcome: Result<Digest, FinishProblem>) {
+    pub fn handle_finished(
+        &mut self,
+        now: Now,
+        key: Hash16,
+        outcome: Result<Digest, FinishProblem>,
+    ) {
+        let pause = self.retry_after;
         let Some(object) = self.objects.with_key_mut(key) else { return };
         match outcome {
             Ok(sha256) => object.handle_finished(sha256),
-            Err(FinishProblem::Storage(error)) => object.fail(format!("failed to {error}")),
-            Err(FinishProblem::WrongDigest) => {
-                return self.discard(key, "its digest does not match its Content-MD5");
+            Err(FinishProblem::Storage(error)) => {
+                object.fail(now.mono, pause, format!("failed to {error}"));
             }
-            Err(FinishProblem::WrongContent(why)) => return self.discard(key, &why),
+            Err(FinishProblem::WrongDigest) => {
+                return self.discard(now.mono, key, "its digest does not match its Content-MD5");
+            }
+            Err(FinishProblem::WrongContent(why)) => return self.discard(now.mono, key, &why),
         }
         self.proceed(key);
     }
@@ -368,33 +430,48 @@ impl UnsignedReceiver {
     /// Returns the counters.
     #[must_use]
     pub const fn stats(&self) -> UnsignedStats {
-        self.stats
+        UnsignedStats { evicted: self.objects.evicted(), ..self.stats }
     }
 
-    /// Opens an object, if it is described and may be received, and handles its waiting packets.
-    fn open(&mut self, now: Mono, of: UnsignedIdentity) {
-        self.open_if_described(of);
+    /// Returns the octets on disk of all files of this run: reserved, or complete.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        self.objects.disk_bytes()
+    }
+
+    /// Opens an object that is described and needs no symbol for that; handles the packets that
+    /// waited for the description.
+    fn open_described(&mut self, now: Mono, of: UnsignedIdentity) {
+        if let Some(description) = self.sessions.description(&of)
+            && self.objects.opens_at_once(&of, &description)
+        {
+            self.objects.open(now, of, &description, &mut self.outputs);
+        }
         self.retry_object(now, of);
     }
 
-    fn open_if_described(&mut self, of: UnsignedIdentity) {
-        if let Some(description) = self.sessions.description(&of) {
-            self.objects.open(of, &description, &mut self.outputs);
+    /// Opens an object that is described, for a packet with one of its symbols.
+    fn open_for_symbol(&mut self, now: Mono, of: UnsignedIdentity, packet: &Packet<'_>) {
+        let Some(payload) = packet.payload else { return };
+        if let Some(description) = self.sessions.description(&of)
+            && ObjectTable::has_block(&description, packet.header.codepoint, payload.id.sbn)
+        {
+            self.objects.open(now, of, &description, &mut self.outputs);
         }
     }
 
     /// Opens objects that waited for others to complete.
     fn open_others(&mut self, now: Mono) {
-        let described = self.sessions.described().map(|(of, _)| of);
-        let missing: Vec<_> = described.filter(|of| self.objects.get(of).is_none()).collect();
-        missing.into_iter().for_each(|of| self.open(now, of));
+        let mut missing = self.objects.take_deferred();
+        missing.extend(self.waiting.objects());
+        missing.into_iter().for_each(|of| self.open_described(now, of));
     }
 
     /// Discards what was received of a file: it is received once more, and then rejected.
-    fn discard(&mut self, key: Hash16, why: &str) {
+    fn discard(&mut self, now: Mono, key: Hash16, why: &str) {
         self.stats.wrong_digest += 1;
         if let Some(of) = self.objects.discard(key, why, &mut self.outputs) {
-            self.open_if_described(of);
+            self.open_described(now, of);
         }
     }
 

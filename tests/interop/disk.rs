@@ -82,12 +82,12 @@ impl OurReceiver {
                 Output::Decode(job) => {
                     let key = job.layout.object_key();
                     let outcome = job.run(self.objects.get_mut(&key).unwrap());
-                    self.core.handle_decoded(key, job.sbn, &outcome);
+                    self.core.handle_decoded(self.now(), key, job.sbn, &outcome);
                 }
                 Output::VerifyFile(layout) => {
                     let key = layout.object_key();
                     let digest = sha256(&[&self.objects[&key].part]);
-                    self.core.handle_finished(key, Ok(digest));
+                    self.core.handle_finished(self.now(), key, Ok(digest));
                 }
                 Output::Complete(file) => {
                     let objects = self.objects.values();
@@ -97,6 +97,10 @@ impl OurReceiver {
                 }
                 // The symbols stay: the file is taken from them when it is complete.
                 Output::RemoveObject(_) | Output::RemoveRecord(_) => {}
+                Output::Reserve(key, files) => self.core.handle_reserved(self.now(), key, files),
+                Output::DiscardObject(layout) => {
+                    self.core.handle_discarded(self.now(), layout.object_key());
+                }
             }
         }
     }

@@ -106,6 +106,13 @@ impl FileEntry {
         }
     }
 
+    /// Returns about how many octets of memory the entry takes, its 3GPP extensions left out.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let texts = [&self.content_type, &self.content_encoding].into_iter().flatten();
+        size_of::<Self>() + self.content_location.len() + texts.map(String::len).sum::<usize>()
+    }
+
     /// Returns the transfer length of the object, where the entry has it.
     #[must_use]
     pub fn transferred(&self) -> Option<u64> {

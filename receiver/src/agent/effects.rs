@@ -146,6 +146,8 @@ const fn is_object_work(command: &StorageCommand) -> bool {
         | StorageCommand::WriteOptionalFile(..)
         | StorageCommand::RemoveFile(_)
         | StorageCommand::Drop(_)
+        | StorageCommand::Reserve(..)
+        | StorageCommand::Discard(_)
         | StorageCommand::RemoveOtherObjects(_) => false,
     }
 }

@@ -137,7 +137,8 @@ pub(super) fn handle_storage(owners: &mut Owners, now: Now, completion: Completi
                 tracing::warn!(%error, "failed to remove files");
             }
         }
-        Completion::FileDone(_) => {}
+        // The second is of unsigned files alone.
+        Completion::FileDone(_) | Completion::Discarded(..) => {}
         Completion::Recovered(..)
         | Completion::Reserved(..)
         | Completion::OpenFailed(..)

@@ -394,6 +394,7 @@ impl Device {
                 Some(Completion::ObjectsRemoved(Ok(())))
             }
             StorageCommand::Drop(_) => Some(Completion::ObjectsRemoved(Ok(()))),
+            StorageCommand::Discard(_) | StorageCommand::Reserve(..) => None,
         };
         if let Some(completion) = completion {
             self.agent.handle_storage(self.now, completion);

@@ -63,6 +63,10 @@ pub(super) struct ListenArgs {
     #[arg(long, value_name = "K", default_value_t = 8192,
           value_parser = clap::value_parser!(u32).range(1..=56_403))]
     max_block_symbols: u32,
+    /// Use at most this much of the disk for the files of this run [default: three quarters of what
+    /// is free]
+    #[arg(long, value_name = "OCTETS")]
+    max_disk: Option<u64>,
     /// Print one JSON object at the end
     #[arg(long)]
     json: bool,
@@ -96,6 +100,7 @@ impl ListenArgs {
             },
             timeout: self.timeout.map(Duration::from_secs),
             limits,
+            disk_bytes: self.max_disk,
             progress: if self.json { ProgressOutput::Nothing } else { ProgressOutput::Lines },
         })
     }

@@ -368,6 +368,7 @@ impl Reception {
             | Completion::FileDone(_)
             | Completion::FileFailed(..)
             | Completion::OptionalFileWritten(_)
+            | Completion::Discarded(..)
             | Completion::ObjectsRemoved(_) => None,
         }
     }
@@ -396,7 +397,9 @@ impl Reception {
             | StorageCommand::WriteFile(..)
             | StorageCommand::WriteOptionalFile(..)
             | StorageCommand::RemoveFile(_)
-            | StorageCommand::Decode(_) => {}
+            | StorageCommand::Decode(_)
+            | StorageCommand::Reserve(..)
+            | StorageCommand::Discard(_) => {}
         }
     }
 

@@ -377,6 +377,28 @@ impl DataDir {
         attempt().map_err(StorageError::while_doing("read the output directory"))
     }
 
+    /// Returns the names of the objects' directories.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the read.
+    pub fn object_names(&self) -> Result<BTreeSet<String>, StorageError> {
+        let found = self.disk.list(&self.objects());
+        let found = found.map_err(StorageError::while_doing("read the objects"))?;
+        let directories = found.into_iter().filter(|entry| entry.is_directory);
+        Ok(directories.filter_map(|entry| entry.name.into_string().ok()).collect())
+    }
+
+    /// Returns the octets that the disk has free for this user.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the query.
+    pub fn free_bytes(&self) -> Result<u64, StorageError> {
+        let free = rustix::fs::statvfs(&self.path).map(|found| found.f_bavail * found.f_frsize);
+        free.map_err(|error| StorageError::while_doing("query the free space")(error.into()))
+    }
+
     /// Removes the directories of all objects except those in `keep`.
     ///
     /// # Errors

@@ -57,8 +57,10 @@ pub struct ListenOptions {
     pub stop_when: StopWhen,
     /// Time after which it ends regardless.
     pub timeout: Option<Duration>,
-    /// Limits on what an unauthenticated network may cost.
+    /// Limits on what an unauthenticated network may cost; that of the disk is the next field.
     pub limits: Limits,
+    /// Octets on disk of the files of this run; `None` is three quarters of what is free.
+    pub disk_bytes: Option<u64>,
     /// Output of progress.
     pub progress: ProgressOutput,
 }
@@ -200,9 +202,14 @@ async fn listen(options: &ListenOptions) -> Result<Report, ListenError> {
     make_directory(&options.out).map_err(system(format!("make the directory {shown}")))?;
     let directory = DataDir::open(&options.out.join(DATA))?;
     let found = found(&directory)?;
+    let disk_bytes = match options.disk_bytes {
+        Some(octets) => octets,
+        None => directory.free_bytes()? / 4 * 3,
+    };
+    let limits = Limits { disk_bytes, ..options.limits };
     let (storage, completions) =
         Storage::start(directory).map_err(system("start the storage thread"))?;
-    let core = UnsignedReceiver::new(options.limits, options.filter, found);
+    let core = UnsignedReceiver::new(limits, options.filter, found);
     let now = Clock.now().mono;
     let mut shell = Shell {
         core,
@@ -233,7 +240,7 @@ enum OpenSource {
 fn found(directory: &DataDir) -> Result<Found, ListenError> {
     let records = directory.read_files()?;
     let records = records.values().filter_map(|octets| Record::parse(octets)).collect();
-    Ok(Found { records, files: directory.names_beside()? })
+    Ok(Found { records, files: directory.names_beside()?, stored: directory.object_names()? })
 }
 
 struct Shell<'a> {
@@ -366,6 +373,8 @@ impl Shell<'_> {
             };
             self.storage.send(match output {
                 Output::Open(layout) => StorageCommand::Open(layout),
+                Output::Reserve(key, files) => StorageCommand::Reserve(key, files),
+                Output::DiscardObject(layout) => StorageCommand::Discard(layout),
                 Output::Log(key, output) => StorageCommand::Log(key, output),
                 Output::WriteRecord(of, octets) => StorageCommand::WriteFile(name(&of), octets),
                 Output::RemoveRecord(of) => StorageCommand::RemoveFile(name(&of)),
@@ -373,8 +382,10 @@ impl Shell<'_> {
                 Output::VerifyFile(layout) => StorageCommand::VerifyImage(layout),
                 Output::RemoveObject(layout) => StorageCommand::Drop(layout),
                 Output::Complete(file) => {
-                    self.print_complete(&file);
-                    self.complete.insert((file.source, file.tsi, file.toi));
+                    // A session that was evicted meanwhile describes its complete files again.
+                    if self.complete.insert((file.source, file.tsi, file.toi.clone())) {
+                        self.print_complete(&file);
+                    }
                     continue;
                 }
             });
@@ -387,8 +398,8 @@ impl Shell<'_> {
             Completion::Recovered(key, recovered) => core.handle_recovered(now, key, &recovered),
             Completion::Reserved(key, files) => core.handle_reserved(now, key, files),
             Completion::OpenFailed(key, error) => {
-                tracing::error!(%error, "failed to reserve space for a file");
-                core.handle_open_failed(key, &error);
+                tracing::warn!(%error, "failed to reserve space for a file");
+                core.handle_open_failed(now, key, &error);
             }
             Completion::Flushed(key, ticket) => core.handle_flushed(now, key, ticket),
             Completion::LogFailed(key, ticket, error) => {
@@ -398,10 +409,16 @@ impl Shell<'_> {
             Completion::FileDone(name) => core.handle_recorded(now, name.as_str()),
             Completion::FileFailed(name, error) => {
                 tracing::error!(%error, "failed to write a record");
-                core.handle_record_failed(name.as_str(), &error);
+                core.handle_record_failed(now, name.as_str(), &error);
             }
-            Completion::Decoded(key, sbn, outcome) => core.handle_decoded(key, sbn, &outcome),
-            Completion::ImageVerified(key, outcome) => finished(core, key, outcome),
+            Completion::Decoded(key, sbn, outcome) => core.handle_decoded(now, key, sbn, &outcome),
+            Completion::ImageVerified(key, outcome) => finished(core, now, key, outcome),
+            Completion::Discarded(key, outcome) => {
+                if let Err(error) = outcome {
+                    tracing::warn!(%error, "failed to remove a file");
+                }
+                core.handle_discarded(now, key);
+            }
             Completion::ObjectsRemoved(Err(error)) => {
                 tracing::warn!(%error, "failed to remove files")
             }
@@ -452,8 +469,9 @@ impl Shell<'_> {
     }
 }
 
-fn finished(core: &mut UnsignedReceiver, key: Hash16, outcome: VerifyOutcome) {
+fn finished(core: &mut UnsignedReceiver, now: Now, key: Hash16, outcome: VerifyOutcome) {
     core.handle_finished(
+        now,
         key,
         match outcome {
             VerifyOutcome::Ready { sha256 } => Ok(sha256),

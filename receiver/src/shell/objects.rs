@@ -37,6 +37,8 @@ pub struct ObjectDirectory {
     tables_dirty: bool,
     reservation: Reservation,
     image: ImagePaths,
+    /// Logs to reserve.
+    wanted_logs: u32,
     /// Reserved octets of the image, until all are.
     image_reserved: Option<u64>,
     image_made: bool,
@@ -95,7 +97,8 @@ pub enum Reserved {
 
 impl ObjectDirectory {
     /// Opens the object's directory below `objects`, creates it if it is missing, and reserves the
-    /// space of the image.
+    /// space of a signed image. The size of an unsigned file is anybody's claim: it is written as
+    /// its blocks are decoded, and its logs wait for [`Self::reserve_up_to`].
     ///
     /// # Errors
     ///
@@ -114,11 +117,22 @@ impl ObjectDirectory {
                 return Ok((false, None));
             }
             let image_made = !disk.exists(&image.part);
-            let reserved = reserve_image(&**disk, &image, layout.image_bytes())?;
+            let at_once = match layout.content() {
+                Content::Image(_) => layout.image_bytes(),
+                Content::File(_) => 0,
+            };
+            let reserved = match layout.content() {
+                Content::File(file) if !image_made && !file.is_empty => None,
+                Content::Image(_) | Content::File(_) => reserve_image(&**disk, &image, at_once)?,
+            };
             Ok((image_made, reserved))
         };
         let (image_made, image_reserved) =
             attempt().map_err(StorageError::while_doing("reserve the image"))?;
+        let wanted_logs = match layout.content() {
+            Content::Image(_) => layout.files(),
+            Content::File(_) => 0,
+        };
         Ok(Self {
             disk: Arc::clone(disk),
             tables: TablesFile::new(Arc::clone(disk), &path),
@@ -131,6 +145,7 @@ impl ObjectDirectory {
             image,
             image_reserved,
             image_made,
+            wanted_logs,
         })
     }
 
@@ -229,6 +244,11 @@ impl ObjectDirectory {
         }
     }
 
+    /// Sets how many logs [`Self::reserve_step`] reserves.
+    pub const fn reserve_up_to(&mut self, files: u32) {
+        self.wanted_logs = files;
+    }
+
     /// Writes the next octets of the reservation: zeros first, then the header, which marks the
     /// file as complete.
     ///
@@ -241,7 +261,7 @@ impl ObjectDirectory {
             return step.map_err(StorageError::while_doing("reserve the image"));
         }
         let number = self.reservation.file;
-        if number >= self.layout.files() {
+        if number >= self.wanted_logs.min(self.layout.files()) {
             return Ok(Reserved::All);
         }
         if self.reservation.octets == 0 && self.logs.contains_key(&number) {
@@ -372,6 +392,20 @@ impl DecodeFiles {
             image.sync_data()
         };
         attempt().map_err(StorageError::while_doing("store a part of the image"))
+    }
+
+    /// Removes the incomplete image.
+    ///
+    /// # Errors
+    ///
+    /// Any error of the removal.
+    pub fn remove_part(&self) -> Result<(), StorageError> {
+        match self.disk.remove_file(&self.image.part) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(StorageError::while_doing("remove an incomplete file")(error))
+            }
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// Syncs the image, verifies its digest from the medium, and gives it its name.

@@ -180,6 +180,22 @@ impl Worker {
                     DecodeFiles::new(self.directory.disk(), &self.directory.objects(), layout);
                 self.answer(Completion::ImageWritten(key, files.store(offset, &octets)));
             }
+            StorageCommand::Reserve(key, files) => {
+                if let Some(object) = self.objects.get_mut(&key) {
+                    object.reserve_up_to(files);
+                    self.reserving.retain(|reserving| *reserving != key);
+                    self.reserving.push(key);
+                }
+            }
+            StorageCommand::Discard(layout) => {
+                let key = layout.object_key();
+                self.objects.remove(&key);
+                self.reserving.retain(|reserving| *reserving != key);
+                let dropped = self.directory.drop_object(&layout);
+                let files =
+                    DecodeFiles::new(self.directory.disk(), &self.directory.objects(), layout);
+                self.answer(Completion::Discarded(key, dropped.and(files.remove_part())));
+            }
             StorageCommand::Drop(layout) => {
                 let key = layout.object_key();
                 self.objects.remove(&key);

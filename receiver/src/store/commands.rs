@@ -16,7 +16,11 @@ use crate::{
 pub enum StorageCommand {
     /// Recover the object's directory, then reserve its logs: one
     /// [`Completion::Recovered`], then [`Completion::Reserved`] with each file until all are ready.
+    /// Of an unsigned file nothing is reserved before [`Self::Reserve`].
     Open(ObjectLayout),
+    /// Reserve the first logs of an open unsigned file, this many: one [`Completion::Reserved`]
+    /// with each.
+    Reserve(Hash16, u32),
     /// Write to or sync the logs of an object.
     Log(Hash16, LogOutput),
     /// Write and sync a copy of the journal.
@@ -36,6 +40,8 @@ pub enum StorageCommand {
     WriteImage(ObjectLayout, u64, Vec<u8>),
     /// Remove an object's directory; a file with its final name stays.
     Drop(ObjectLayout),
+    /// Remove an object's directory and its incomplete file: one [`Completion::Discarded`].
+    Discard(ObjectLayout),
     /// Remove the directories of all other objects.
     RemoveOtherObjects(Vec<ObjectLayout>),
 }
@@ -69,6 +75,8 @@ pub enum Completion {
     ImageVerified(Hash16, VerifyOutcome),
     /// Octets of the image are synced, or not.
     ImageWritten(Hash16, Result<(), StorageError>),
+    /// The object and its incomplete file are removed, or not.
+    Discarded(Hash16, Result<(), StorageError>),
     /// The other objects are removed, or not.
     ObjectsRemoved(Result<(), StorageError>),
 }

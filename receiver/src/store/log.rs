@@ -229,6 +229,12 @@ impl SymbolLog {
         log
     }
 
+    /// Returns how many slots of the reserved logs are free.
+    #[must_use]
+    pub const fn free_slots(&self) -> u32 {
+        self.slots.free()
+    }
+
     /// Returns the layout of the object.
     #[must_use]
     pub const fn layout(&self) -> &ObjectLayout {

@@ -29,6 +29,11 @@ impl SlotMap {
         self.usable = slots;
     }
 
+    /// Returns how many slots can be taken.
+    pub(super) const fn free(&self) -> u32 {
+        self.free
+    }
+
     /// Returns whether more slots become usable later.
     pub(super) const fn is_waiting(&self) -> bool {
         self.usable < self.slots

@@ -169,7 +169,7 @@ impl Dissector {
                 format!(" -> FDT instance {id}: {}", names.join(", "))
             }
             Ok(FdtEvent::Expired { id }) => format!(" -> FDT instance {id} had expired"),
-            Ok(FdtEvent::Collected | FdtEvent::Repeated | FdtEvent::Late { .. }) => String::new(),
+            Ok(FdtEvent::Collected | FdtEvent::Repeated | FdtEvent::Late(_)) => String::new(),
             Err(error) => format!(" -> FDT not usable: {error}"),
         }
     }

@@ -1,12 +1,24 @@
 //! Limits of the receiver.
 
+use std::time::Duration;
+
 /// Limits on what an unauthenticated network may cost.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Sessions at a time.
+    /// Sessions at a time; at most half of them may be without a stored symbol once all are used.
     pub sessions: usize,
     /// Files in reception at a time.
     pub objects: usize,
+    /// Files that become complete in a run; each has a name in memory.
+    pub complete_files: u64,
+    /// Octets on disk of all files of a run, complete or not.
+    pub disk_bytes: u64,
+    /// Octets of the tables and entries of all sessions.
+    pub table_bytes: usize,
+    /// Time without a stored symbol after which a session makes room for any other.
+    pub idle_after: Duration,
+    /// Time after which a file that the storage failed is received again.
+    pub retry_after: Duration,
     /// Octets of waiting packets.
     pub waiting_bytes: usize,
     /// Octets of a file.
@@ -25,8 +37,13 @@ pub struct Limits {
 impl Default for Limits {
     fn default() -> Self {
         Self {
-            sessions: 32,
+            sessions: 256,
             objects: 64,
+            complete_files: 65_536,
+            disk_bytes: 64 << 30,
+            table_bytes: 16 << 20,
+            idle_after: Duration::from_secs(30),
+            retry_after: Duration::from_secs(10),
             waiting_bytes: 8 << 20,
             file_bytes: 16 << 30,
             block_symbols: 8192,

@@ -94,6 +94,11 @@ impl<O: PartialEq> Names<O> {
         self.owners.insert(name.clone(), owner);
         name
     }
+
+    /// Gives up a name whose file was discarded.
+    pub fn release(&mut self, name: &str) {
+        self.owners.remove(name);
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Reception of one unsigned file: symbols in, blocks decoded, a name at the end.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, time::Duration};
 
 use proto::{
     crypto::{Digest, Hash16},
@@ -10,7 +10,7 @@ use proto::{
     time::Mono,
 };
 
-use super::{output::Output, record::Record, status::UnsignedFile};
+use super::{output::Output, record::Record, room::Room, status::UnsignedFile};
 use crate::{
     flute::{blocks::Blocks, decode::DecodeOutcome},
     store::{Content, InsertOutcome, Limits, ObjectLayout, Recovered, SymbolLog, Ticket},
@@ -58,8 +58,7 @@ pub struct UnsignedObject {
     entry: FileEntry,
     limits: Limits,
     state: State,
-    /// Reserved log files.
-    reserved: u32,
+    room: Room,
     /// The block that the record being written names and its predecessor did not.
     recording: Option<Sbn>,
     /// Set when the record is to be written.
@@ -73,6 +72,7 @@ impl UnsignedObject {
     /// Starts or resumes the reception of `record`; `problem` is the reason why it cannot.
     #[must_use]
     pub fn new(
+        now: Mono,
         layout: ObjectLayout,
         record: Record,
         entry: FileEntry,
@@ -97,7 +97,7 @@ impl UnsignedObject {
             entry,
             limits,
             state,
-            reserved: 0,
+            room: Room::new(now),
             recording: None,
             record_dirty: false,
             sha256: None,
@@ -142,10 +142,14 @@ impl UnsignedObject {
             };
             match outcome {
                 PacketOutcome::Stored => {
+                    self.room.touch(now);
                     self.received += 1;
                     self.received_until_last_needed = self.received;
                 }
-                PacketOutcome::NotNeeded => self.received += 1,
+                PacketOutcome::NotNeeded => {
+                    blocks.handle_unneeded(id.sbn);
+                    self.received += 1;
+                }
                 PacketOutcome::Retry => break,
                 PacketOutcome::Invalid | PacketOutcome::FecMismatch | PacketOutcome::Rejected => {}
             }
@@ -159,7 +163,8 @@ impl UnsignedObject {
         if recovered.image_made {
             self.record.clear_blocks();
         }
-        self.reserved = recovered.files_ready;
+        let done = self.record.done().iter().copied();
+        self.room.handle_recovered(&self.layout, recovered.files_ready, done);
         if self.layout.is_empty() {
             self.state = State::Empty;
             return;
@@ -171,8 +176,98 @@ impl UnsignedObject {
 
     /// Handles the reservation of the first `files` logs.
     pub fn handle_reserved(&mut self, files: u32) {
-        self.reserved = files;
+        self.room.handle_reserved(files);
         self.with_log(|log| log.handle_reserved(files));
+    }
+
+    /// Handles a failed opening or reservation. What is stored stays, and after `pause` the file is
+    /// opened, or the log reserved, again.
+    pub fn handle_open_failed(&mut self, now: Mono, pause: Duration, problem: String) {
+        match &self.state {
+            State::Opening => self.fail(now, pause, problem),
+            State::Receiving(_)
+            | State::Empty
+            | State::Checking
+            | State::Naming
+            | State::Complete
+            | State::Failed(_)
+            | State::Refused(_) => self.room.handle_failed(now + pause, problem),
+        }
+    }
+
+    /// Returns the octets that the next log takes on disk, when it is to be requested.
+    #[must_use]
+    pub fn wanted_bytes(&self, now: Mono) -> Option<u64> {
+        let State::Receiving(blocks) = &self.state else { return None };
+        let wants = self.room.wants_log(now, blocks.log());
+        wants.then(|| self.room.next_bytes(&self.layout))
+    }
+
+    /// Requests the reservation of the next log.
+    pub fn request_log(&mut self, outputs: &mut VecDeque<Output>) {
+        outputs.push_back(Output::Reserve(self.layout.object_key(), self.room.request()));
+    }
+
+    /// Records that `limit` leaves no room for the next log.
+    pub fn refuse_log(&mut self, limit: u64) {
+        self.room.refuse(limit);
+    }
+
+    /// Returns the octets that it takes on disk.
+    #[must_use]
+    pub fn disk_bytes(&self) -> u64 {
+        match self.state {
+            State::Complete => self.layout.image_bytes(),
+            State::Opening
+            | State::Receiving(_)
+            | State::Empty
+            | State::Checking
+            | State::Naming
+            | State::Failed(_)
+            | State::Refused(_) => self.room.bytes(&self.layout),
+        }
+    }
+
+    /// Returns the octets on disk that hold stored symbols or decoded blocks.
+    #[must_use]
+    pub fn filled_bytes(&self) -> u64 {
+        let held = match &self.state {
+            State::Receiving(blocks) => blocks.log().slots_held(),
+            State::Opening
+            | State::Empty
+            | State::Checking
+            | State::Naming
+            | State::Complete
+            | State::Failed(_)
+            | State::Refused(_) => 0,
+        };
+        self.room.filled_bytes(&self.layout, held)
+    }
+
+    /// Returns the time of its last stored symbol, or of its opening.
+    #[must_use]
+    pub const fn stored_at(&self) -> Mono {
+        self.room.stored_at()
+    }
+
+    /// Returns whether it can make room for others: nothing reads or writes its blocks.
+    #[must_use]
+    pub const fn is_evictable(&self) -> bool {
+        match &self.state {
+            State::Receiving(blocks) => !blocks.is_decoding(),
+            State::Opening | State::Failed(_) => true,
+            State::Empty
+            | State::Checking
+            | State::Naming
+            | State::Complete
+            | State::Refused(_) => false,
+        }
+    }
+
+    /// Returns whether the storage failed it, and it may be tried again.
+    #[must_use]
+    pub fn may_retry(&self, now: Mono) -> bool {
+        matches!(self.state, State::Failed(_)) && self.room.may_retry(now)
     }
 
     /// Handles the end of a flush.
@@ -180,31 +275,55 @@ impl UnsignedObject {
         self.with_log(|log| log.handle_flushed(ticket));
     }
 
-    /// Handles a failed write or flush.
-    pub fn handle_log_failed(&mut self, now: Mono, ticket: Ticket) {
+    /// Handles a failed write or flush. After the last of many, the file is tried again after
+    /// `pause`.
+    pub fn handle_log_failed(&mut self, now: Mono, ticket: Ticket, pause: Duration) {
         self.with_log(|log| log.handle_failed(now, ticket));
+        self.fail_with_log(now, pause);
+    }
+
+    /// Fails the file if its log stores nothing more, once no block is being decoded.
+    fn fail_with_log(&mut self, now: Mono, pause: Duration) {
+        if let State::Receiving(blocks) = &self.state
+            && blocks.log().has_failed()
+            && !blocks.is_decoding()
+        {
+            self.fail(now, pause, "failed to store its symbols".to_owned());
+        }
     }
 
     /// Handles the outcome of decoding a block. A decoded block is done once it is recorded.
-    pub fn handle_decoded(&mut self, sbn: Sbn, outcome: &DecodeOutcome) {
+    pub fn handle_decoded(
+        &mut self,
+        now: Mono,
+        sbn: Sbn,
+        outcome: &DecodeOutcome,
+        pause: Duration,
+    ) {
         let State::Receiving(blocks) = &mut self.state else { return };
         blocks.handle_decoded(sbn, outcome);
         match outcome {
             DecodeOutcome::Done => {
                 self.record.add_block(sbn);
+                self.room.handle_decoded(&self.layout, sbn);
                 self.recording = Some(sbn);
                 self.record_dirty = true;
             }
-            DecodeOutcome::Failed(error) => self.fail(format!("failed to {error}")),
-            DecodeOutcome::NeedsMore | DecodeOutcome::LostSlots(_) => {}
+            DecodeOutcome::Failed(error) => self.fail(now, pause, format!("failed to {error}")),
+            DecodeOutcome::NeedsMore | DecodeOutcome::LostSlots(_) => {
+                self.fail_with_log(now, pause);
+            }
         }
     }
 
     /// Handles the sync of the record; returns whether it completes the file.
-    pub fn handle_recorded(&mut self) -> bool {
+    pub fn handle_recorded(&mut self, now: Mono, pause: Duration) -> bool {
         match &mut self.state {
             State::Receiving(blocks) => {
                 self.recording.take().into_iter().for_each(|sbn| blocks.handle_block_done(sbn));
+                if !blocks.is_assembled() {
+                    self.fail_with_log(now, pause);
+                }
                 false
             }
             State::Naming => {
@@ -230,8 +349,9 @@ impl UnsignedObject {
         }
     }
 
-    /// Fails the file; synced symbols stay.
-    pub fn fail(&mut self, problem: String) {
+    /// Fails the file until `pause` is over; synced symbols stay.
+    pub fn fail(&mut self, now: Mono, pause: Duration, problem: String) {
+        self.room.retry_after(now, pause);
         self.state = State::Failed(problem);
     }
 
@@ -250,6 +370,12 @@ impl UnsignedObject {
     /// Syncs the received symbols.
     pub fn flush(&mut self) {
         self.with_log(SymbolLog::flush);
+    }
+
+    /// Returns whether a block is due whose last attempt failed.
+    #[must_use]
+    pub fn is_due_again(&self) -> bool {
+        matches!(&self.state, State::Receiving(blocks) if blocks.is_due_again())
     }
 
     /// Queues pending log writes.
@@ -308,8 +434,7 @@ impl UnsignedObject {
         match &self.state {
             State::Opening | State::Empty | State::Checking | State::Naming => true,
             State::Receiving(blocks) => {
-                let is_reserving = self.reserved < self.layout.files();
-                is_reserving || blocks.is_decoding() || !blocks.log().is_quiet()
+                self.room.is_reserving() || blocks.is_decoding() || !blocks.log().is_quiet()
             }
             State::Complete | State::Failed(_) | State::Refused(_) => false,
         }
@@ -345,6 +470,21 @@ impl UnsignedObject {
         matches!(self.state, State::Refused(_))
     }
 
+    /// Describes its blocks for a person.
+    #[cfg(test)]
+    pub(super) fn dump(&self) -> String {
+        match &self.state {
+            State::Receiving(blocks) => format!("{}\n{:?}", blocks.dump(), self.room),
+            State::Opening
+            | State::Empty
+            | State::Checking
+            | State::Naming
+            | State::Complete
+            | State::Failed(_)
+            | State::Refused(_) => format!("{:?}", self.state),
+        }
+    }
+
     /// Returns the progress.
     #[must_use]
     pub fn report(&self) -> UnsignedFile {
@@ -367,12 +507,10 @@ impl UnsignedObject {
         };
         let problem = match &self.state {
             State::Failed(problem) | State::Refused(problem) => Some(problem.clone()),
-            State::Opening
-            | State::Receiving(_)
-            | State::Empty
-            | State::Checking
-            | State::Naming
-            | State::Complete => self.stays_encoded(),
+            State::Receiving(_) => self.room.problem().cloned().or_else(|| self.stays_encoded()),
+            State::Opening | State::Empty | State::Checking | State::Naming | State::Complete => {
+                self.stays_encoded()
+            }
         };
         UnsignedFile {
             name: self.record.name().to_owned(),

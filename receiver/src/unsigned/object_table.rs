@@ -2,18 +2,52 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use proto::{crypto::Hash16, time::Mono};
+use proto::{
+    crypto::Hash16,
+    ids::{Sbn, Toi},
+    time::Mono,
+};
 
 use super::{
     entry::{beyond, content, no_parameters},
+    eviction::{Usage, victim},
     limits::Limits,
     names::Names,
     object::UnsignedObject,
     output::Output,
-    record::Record,
+    record::{Found, Record},
     session::{Description, SessionName, session_of},
 };
 use crate::store::{ObjectLayout, UnsignedIdentity};
+
+/// Files whose opening waits for room, at most.
+const MAX_DEFERRED: usize = 256;
+
+/// Octets on disk of a file besides its content: its record and its entry in the directory.
+const FILE_BYTES: u64 = 8192;
+
+/// A resource that all files share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resource {
+    /// Files in reception.
+    Objects,
+    /// Octets of their indexes.
+    Index,
+    /// Octets on disk.
+    Disk,
+}
+
+impl Resource {
+    /// Returns the amount that a file holds which is not complete.
+    fn amount(self, object: &UnsignedObject) -> u64 {
+        match self {
+            Self::Objects => u64::from(!object.has_failed()),
+            Self::Index if object.has_failed() => 0,
+            Self::Index => object.layout().index_bytes(),
+            Self::Disk => object.disk_bytes() + FILE_BYTES,
+        }
+    }
+}
 
 /// The files in reception, by identity and by key.
 #[derive(Debug)]
@@ -23,18 +57,23 @@ pub(super) struct ObjectTable {
     keys: BTreeMap<Hash16, UnsignedIdentity>,
     names: Names<(SessionName, String)>,
     records: BTreeMap<Hash16, Record>,
+    /// Directories that earlier runs left.
+    stored: BTreeSet<String>,
     /// Files in their second reception, after a failed verification.
     again: BTreeSet<UnsignedIdentity>,
+    /// Objects whose removal is not confirmed: they are not opened before.
+    removing: BTreeMap<Hash16, UnsignedIdentity>,
+    /// Described files that wait for room and of which no packet may come.
+    deferred: BTreeSet<UnsignedIdentity>,
+    /// Files that this run completed, and their octets on disk.
+    complete: (u64, u64),
+    evicted: u64,
 }
 
 impl ObjectTable {
     /// Starts from what earlier runs stored.
-    pub(super) fn new(
-        limits: Limits,
-        records: Vec<Record>,
-        files: BTreeSet<String>,
-        outputs: &mut VecDeque<Output>,
-    ) -> Self {
+    pub(super) fn new(limits: Limits, found: Found, outputs: &mut VecDeque<Output>) -> Self {
+        let Found { records, files, stored } = found;
         let mut names = Names::new(files.clone());
         let mut known = BTreeMap::new();
         for record in records {
@@ -53,13 +92,45 @@ impl ObjectTable {
             keys: BTreeMap::new(),
             names,
             records: known,
+            stored,
             again: BTreeSet::new(),
+            removing: BTreeMap::new(),
+            deferred: BTreeSet::new(),
+            complete: (0, 0),
+            evicted: 0,
         }
     }
 
-    /// Opens an object once its parameters are known and there is room.
+    /// Returns whether an object is opened as soon as it is described: it needs no packet, or an
+    /// earlier run stored symbols of it. Any other is opened with its first symbol: a description
+    /// costs its sender nothing.
+    pub(super) fn opens_at_once(
+        &self,
+        of: &UnsignedIdentity,
+        description: &Description<'_>,
+    ) -> bool {
+        let entry = description.entry;
+        if entry.transferred() == Some(0) {
+            return true;
+        }
+        let Some(oti) = description.early.or(entry.oti) else { return false };
+        let key = of.object_key(&oti);
+        self.records.contains_key(&key) || self.stored.contains(&directory(&key))
+    }
+
+    /// Returns whether a block with this number exists in the described object.
+    pub(super) fn has_block(description: &Description<'_>, codepoint: u8, sbn: Sbn) -> bool {
+        let oti = description.early.or(description.entry.oti);
+        oti.is_some_and(|oti| {
+            oti.encoding_id() == codepoint && oti.partition().symbols_of(sbn).is_some()
+        })
+    }
+
+    /// Opens an object once its parameters are known and there is room, which others may have to
+    /// make.
     pub(super) fn open(
         &mut self,
+        now: Mono,
         of: UnsignedIdentity,
         description: &Description<'_>,
         outputs: &mut VecDeque<Output>,
@@ -72,10 +143,10 @@ impl ObjectTable {
         if self.objects.contains_key(&of) {
             return;
         }
-        if self.receiving().count() >= self.limits.objects {
-            return;
-        }
         let key = of.object_key(&oti);
+        if self.removing.contains_key(&key) {
+            return self.defer(of);
+        }
         let location = &entry.content_location;
         let record = match self.records.get(&key) {
             Some(record) => record.clone(),
@@ -88,14 +159,21 @@ impl ObjectTable {
         let Some(layout) = ObjectLayout::unsigned(&of, oti, content) else { return };
         let parameters = if is_empty { Ok(None) } else { entry.parameters(early) };
         let contradiction = parameters.err().map(|error| error.to_string());
-        let problem = contradiction.or_else(|| beyond(&self.limits, &layout, entry));
-        let kept: u64 = self.receiving().map(|object| object.layout().index_bytes()).sum();
-        let has_room = kept + layout.index_bytes() <= self.limits.index_bytes;
-        if problem.is_none() && !record.is_complete() && !has_room {
-            return;
+        let problem = contradiction
+            .or_else(|| beyond(&self.limits, &layout, entry))
+            .or_else(|| self.beyond_count());
+        let needs_room = problem.is_none() && !record.is_complete();
+        let has_room = !needs_room
+            || self.make_room(now, &of, Resource::Objects, 1, outputs)
+                && self.make_room(now, &of, Resource::Index, layout.index_bytes(), outputs)
+                && self.make_room(now, &of, Resource::Disk, FILE_BYTES, outputs);
+        if !has_room {
+            return self.defer(of);
         }
+        self.deferred.remove(&of);
         let unsynced = self.limits.unsynced_bytes / files.max(1);
-        let object = UnsignedObject::new(layout.clone(), record, entry.clone(), unsynced, problem);
+        let object =
+            UnsignedObject::new(now, layout.clone(), record, entry.clone(), unsynced, problem);
         if object.is_complete() {
             outputs.push_back(Output::Complete(object.report()));
         } else if !object.has_failed() {
@@ -105,8 +183,191 @@ impl ObjectTable {
         self.objects.insert(of, object);
     }
 
-    fn receiving(&self) -> impl Iterator<Item = &UnsignedObject> {
-        self.objects.values().filter(|object| !object.is_complete() && !object.has_failed())
+    fn defer(&mut self, of: UnsignedIdentity) {
+        if self.deferred.len() < MAX_DEFERRED {
+            self.deferred.insert(of);
+        }
+    }
+
+    /// Returns the files that waited for room.
+    pub(super) fn take_deferred(&mut self) -> BTreeSet<UnsignedIdentity> {
+        std::mem::take(&mut self.deferred)
+    }
+
+    fn beyond_count(&self) -> Option<String> {
+        let limit = self.limits.complete_files;
+        let all = self.complete.0 >= limit;
+        all.then(|| format!("this run has completed {limit} files, the most that are accepted"))
+    }
+
+    /// Requests the next log of an object that needs it, if others make room.
+    pub(super) fn reserve(
+        &mut self,
+        now: Mono,
+        of: &UnsignedIdentity,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let Some(bytes) = self.objects.get(of).and_then(|object| object.wanted_bytes(now)) else {
+            return;
+        };
+        let has_room = self.make_room(now, of, Resource::Disk, bytes, outputs);
+        let Some(object) = self.objects.get_mut(of) else { return };
+        match has_room {
+            true => object.request_log(outputs),
+            false => object.refuse_log(self.limits.disk_bytes),
+        }
+    }
+
+    /// Returns whether `amount` more of a resource fits its limit, after others made room for it.
+    fn make_room(
+        &mut self,
+        now: Mono,
+        of: &UnsignedIdentity,
+        resource: Resource,
+        amount: u64,
+        outputs: &mut VecDeque<Output>,
+    ) -> bool {
+        let limit = match resource {
+            Resource::Objects => u64::try_from(self.limits.objects).unwrap_or(u64::MAX),
+            Resource::Index => self.limits.index_bytes,
+            Resource::Disk => self.limits.disk_bytes.saturating_sub(self.complete.1),
+        };
+        loop {
+            if self.held(resource).saturating_add(amount) <= limit {
+                return true;
+            }
+            let (mut usage, asking, oldest) = (self.usage(resource), session_of(of), self.oldest());
+            usage.retain(|session, _| *session == asking || oldest.contains_key(session));
+            let chosen = victim(now, self.limits.idle_after, &usage, &asking, amount);
+            let Some((_, oldest)) = chosen.and_then(|session| oldest.get(&session)) else {
+                return false;
+            };
+            self.evict(oldest, outputs);
+        }
+    }
+
+    fn held(&self, resource: Resource) -> u64 {
+        let objects = self.objects.values().filter(|object| !object.is_complete());
+        objects.map(|object| resource.amount(object)).sum()
+    }
+
+    /// Returns the use of a resource by the sessions.
+    fn usage(&self, resource: Resource) -> BTreeMap<SessionName, Usage> {
+        let mut usage: BTreeMap<SessionName, Usage> = BTreeMap::new();
+        for (of, object) in self.objects.iter().filter(|(_, object)| !object.is_complete()) {
+            let of_session = usage.entry(session_of(of)).or_default();
+            of_session.held += resource.amount(object);
+            of_session.reserved_bytes += object.disk_bytes();
+            of_session.filled_bytes += object.filled_bytes();
+            of_session.stored_at = of_session.stored_at.max(object.stored_at());
+        }
+        usage
+    }
+
+    /// Returns of each session the file that is without a symbol for longest, of those that can
+    /// make room.
+    fn oldest(&self) -> BTreeMap<SessionName, (Mono, UnsignedIdentity)> {
+        let mut oldest: BTreeMap<SessionName, (Mono, UnsignedIdentity)> = BTreeMap::new();
+        for (of, object) in self.objects.iter().filter(|(_, object)| object.is_evictable()) {
+            if object.disk_bytes() > 0 || !object.has_failed() {
+                let found = (object.stored_at(), *of);
+                let kept = oldest.entry(session_of(of)).or_insert(found);
+                *kept = found.min(*kept);
+            }
+        }
+        oldest
+    }
+
+    /// Removes a file that is not complete, and what is stored of it.
+    fn evict(&mut self, of: &UnsignedIdentity, outputs: &mut VecDeque<Output>) {
+        let Some(object) = self.objects.remove(of) else { return };
+        let (layout, name) = (object.layout().clone(), object.record().name().to_owned());
+        let key = layout.object_key();
+        self.keys.remove(&key);
+        self.again.remove(of);
+        self.evicted += 1;
+        outputs.push_back(Output::RemoveRecord(object.record().file_name()));
+        self.remove(*of, layout, &name, outputs);
+        if !self.is_used(&name) {
+            self.names.release(&name);
+        }
+    }
+
+    /// Removes what is stored of an object. Another version of the file may be complete, or be
+    /// written, under its name; then the name's files stay.
+    fn remove(
+        &mut self,
+        of: UnsignedIdentity,
+        layout: ObjectLayout,
+        name: &str,
+        outputs: &mut VecDeque<Output>,
+    ) {
+        let key = layout.object_key();
+        self.records.remove(&key);
+        self.stored.remove(&directory(&key));
+        if self.is_used(name) {
+            outputs.push_back(Output::RemoveObject(layout));
+        } else {
+            self.removing.insert(key, of);
+            outputs.push_back(Output::DiscardObject(layout));
+        }
+    }
+
+    fn is_used(&self, name: &str) -> bool {
+        let open = self.objects.values().filter(|object| !object.is_refused());
+        open.map(UnsignedObject::record)
+            .chain(self.records.values())
+            .any(|record| record.name() == name)
+    }
+
+    /// Forgets the files of a session: those in reception are removed, complete ones stay.
+    pub(super) fn forget_session(&mut self, session: &SessionName, outputs: &mut VecDeque<Output>) {
+        let first = UnsignedIdentity { source: session.0, tsi: session.1, toi: Toi(0) };
+        let last = UnsignedIdentity { toi: Toi(u128::MAX), ..first };
+        let all: Vec<_> = self.objects.range(first..=last).map(|(of, _)| *of).collect();
+        self.deferred.retain(|of| session_of(of) != *session);
+        for of in all {
+            let Some(object) = self.objects.get(&of) else { continue };
+            if object.is_complete() {
+                self.records.insert(object.layout().object_key(), object.record().clone());
+                self.forget(&of);
+            } else if object.is_evictable() {
+                self.evict(&of, outputs);
+            } else if object.is_refused() {
+                self.forget(&of);
+            }
+        }
+    }
+
+    /// Forgets a file that the storage failed, so that it is opened anew, if its time has come.
+    pub(super) fn retry_failed(&mut self, now: Mono, of: &UnsignedIdentity) {
+        if self.objects.get(of).is_some_and(|object| object.may_retry(now)) {
+            let Some(object) = self.objects.remove(of) else { return };
+            let key = object.layout().object_key();
+            self.keys.remove(&key);
+            self.records.insert(key, object.record().clone());
+        }
+    }
+
+    /// Counts a file that this run completed.
+    pub(super) const fn count_complete(&mut self, bytes: u64) {
+        self.complete.0 += 1;
+        self.complete.1 = self.complete.1.saturating_add(bytes).saturating_add(FILE_BYTES);
+    }
+
+    /// Returns how many files made room for others.
+    pub(super) const fn evicted(&self) -> u64 {
+        self.evicted
+    }
+
+    /// Returns the octets on disk of all files of this run.
+    pub(super) fn disk_bytes(&self) -> u64 {
+        self.complete.1 + self.held(Resource::Disk)
+    }
+
+    /// Handles the confirmed removal of an object; returns it if it was to be opened meanwhile.
+    pub(super) fn handle_discarded(&mut self, key: Hash16) -> Option<UnsignedIdentity> {
+        self.removing.remove(&key).filter(|of| self.deferred.remove(of))
     }
 
     /// Discards what was received of a file whose content is wrong. Returns the file when it is to
@@ -119,15 +380,16 @@ impl ObjectTable {
     ) -> Option<UnsignedIdentity> {
         let of = *self.keys.get(&key)?;
         let object = self.objects.get_mut(&of)?;
-        self.records.remove(&key);
+        let (layout, name) = (object.layout().clone(), object.record().name().to_owned());
         outputs.push_back(Output::RemoveRecord(object.record().file_name()));
-        outputs.push_back(Output::RemoveObject(object.layout().clone()));
+        // From here on the name's files count as its own no longer.
+        object.refuse(format!("{why}; received twice, then rejected"));
+        self.remove(of, layout, &name, outputs);
         if self.again.insert(of) {
             self.keys.remove(&key);
             self.objects.remove(&of);
             return Some(of);
         }
-        object.refuse(format!("{why}; received twice, then rejected"));
         None
     }
 
@@ -136,6 +398,12 @@ impl ObjectTable {
         self.objects.remove(of);
         self.keys.retain(|_, it| it != of);
         self.again.remove(of);
+    }
+
+    /// Returns the files that are open, complete or not.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.objects.len()
     }
 
     /// Returns the object of a file, if it is open.
@@ -182,4 +450,11 @@ impl ObjectTable {
     pub(super) fn is_busy(&self) -> bool {
         self.objects.values().any(UnsignedObject::is_busy)
     }
+}
+
+/// Returns the name of an object's directory.
+fn directory(key: &Hash16) -> String {
+    let mut name = key.to_string();
+    name.truncate(16);
+    name
 }

@@ -11,11 +11,14 @@ use crate::{
 /// Effect for the shell to carry out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Output {
-    /// Open the object's directory; answered by
-    /// [`handle_recovered`](super::UnsignedReceiver::handle_recovered) and
-    /// [`handle_reserved`](super::UnsignedReceiver::handle_reserved), or
+    /// Open the object's directory, without reserving anything; answered by
+    /// [`handle_recovered`](super::UnsignedReceiver::handle_recovered) or
     /// [`handle_open_failed`](super::UnsignedReceiver::handle_open_failed).
     Open(ObjectLayout),
+    /// Reserve the first logs of an open object, this many; answered by
+    /// [`handle_reserved`](super::UnsignedReceiver::handle_reserved) or
+    /// [`handle_open_failed`](super::UnsignedReceiver::handle_open_failed).
+    Reserve(Hash16, u32),
     /// Write to or sync the object's logs.
     Log(Hash16, LogOutput),
     /// Write a record atomically; answered by
@@ -29,8 +32,11 @@ pub enum Output {
     /// Verify the file and give it its name; answered by
     /// [`handle_finished`](super::UnsignedReceiver::handle_finished).
     VerifyFile(ObjectLayout),
-    /// Remove the object's symbols.
+    /// Remove the symbols of a complete object.
     RemoveObject(ObjectLayout),
+    /// Remove the symbols and the incomplete file of an object; answered by
+    /// [`handle_discarded`](super::UnsignedReceiver::handle_discarded).
+    DiscardObject(ObjectLayout),
     /// Show the user that a file is complete: synced, and with its name.
     Complete(UnsignedFile),
 }

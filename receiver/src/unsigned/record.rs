@@ -47,6 +47,17 @@ struct Line {
     complete: bool,
 }
 
+/// Content of the output directory at the start.
+#[derive(Debug, Clone, Default)]
+pub struct Found {
+    /// Records of earlier runs.
+    pub records: Vec<Record>,
+    /// Names of all files there.
+    pub files: BTreeSet<String>,
+    /// Names of the directories with symbols.
+    pub stored: BTreeSet<String>,
+}
+
 const FORMAT: u32 = 1;
 
 impl Record {

@@ -11,7 +11,7 @@ use proto::{
         alc::Packet,
         fdt::{
             FileEntry,
-            store::{FdtEvent, FdtStore},
+            store::{FdtEvent, FdtStore, HeldInstance},
         },
     },
     ids::{Toi, Tsi},
@@ -37,6 +37,8 @@ pub(super) const fn session_of(of: &UnsignedIdentity) -> SessionName {
 #[derive(Debug)]
 pub(super) struct Sessions {
     limit: usize,
+    /// Octets of all tables and entries.
+    table_bytes: usize,
     sessions: BTreeMap<SessionName, FluteSession>,
 }
 
@@ -51,6 +53,10 @@ pub(super) struct FluteSession {
     /// Parameters that arrived in EXT_FTI before their entry.
     early: BTreeMap<Toi, Oti>,
     last_received: Mono,
+    /// Time of its last stored symbol.
+    stored_at: Option<Mono>,
+    /// Octets of its tables and entries.
+    bytes: usize,
 }
 
 /// Description of a file.
@@ -74,22 +80,69 @@ pub(super) struct DescriptionChanges {
 }
 
 impl Sessions {
-    /// Creates a table of at most `limit` sessions.
-    pub(super) const fn new(limit: usize) -> Self {
-        Self { limit, sessions: BTreeMap::new() }
+    /// Creates a table of at most `limit` sessions with `table_bytes` octets of tables and entries.
+    pub(super) const fn new(limit: usize, table_bytes: usize) -> Self {
+        Self { limit, table_bytes, sessions: BTreeMap::new() }
     }
 
-    /// Returns whether there is room for the session of a received packet; evicts one without
-    /// entries if needed.
-    pub(super) fn admit(&mut self, now: Mono, name: SessionName) -> bool {
-        if !self.sessions.contains_key(&name) && self.sessions.len() >= self.limit {
-            let idle = self.sessions.iter().filter(|(_, session)| session.entries.is_empty());
-            let oldest = idle.min_by_key(|(_, session)| session.last_received);
-            let Some(oldest) = oldest.map(|(name, _)| *name) else { return false };
-            self.sessions.remove(&oldest);
+    /// Admits the session of a received packet; returns the session that makes room for it, if one
+    /// has to.
+    ///
+    /// A packet proves nothing, so any session may be evicted: half of the places at least are for
+    /// those that brought symbols, of which the one that is silent for longest makes room.
+    pub(super) fn admit(&mut self, now: Mono, name: SessionName) -> Option<SessionName> {
+        let is_new = !self.sessions.contains_key(&name);
+        let evicted =
+            if is_new && self.sessions.len() >= self.limit { self.oldest() } else { None };
+        if let Some(evicted) = &evicted {
+            self.sessions.remove(evicted);
         }
         self.sessions.entry(name).or_default().last_received = now;
-        true
+        evicted
+    }
+
+    fn oldest(&self) -> Option<SessionName> {
+        let without = self.sessions.iter().filter(|(_, session)| session.stored_at.is_none());
+        let with = self.sessions.iter().filter(|(_, session)| session.stored_at.is_some());
+        let oldest = if without.clone().count() * 2 >= self.limit {
+            without.min_by_key(|(_, session)| session.last_received)
+        } else {
+            with.min_by_key(|(_, session)| session.stored_at)
+        };
+        oldest.map(|(name, _)| *name)
+    }
+
+    /// Records that a symbol of a session was stored, or that a file of it is complete.
+    pub(super) fn touch(&mut self, now: Mono, name: &SessionName) {
+        if let Some(session) = self.sessions.get_mut(name) {
+            session.stored_at = Some(now);
+        }
+    }
+
+    /// Returns the session that makes room for the tables of `own`: the largest without a symbol,
+    /// else the largest that is larger; `own` itself if there is none. Returns nothing while all
+    /// fit.
+    pub(super) fn evict_for_tables(&mut self, own: &SessionName) -> Option<SessionName> {
+        let bytes: usize = self.sessions.values().map(|session| session.bytes).sum();
+        if bytes <= self.table_bytes {
+            return None;
+        }
+        let limit = self.sessions.get(own).map_or(0, |session| session.bytes);
+        let others = self.sessions.iter().filter(|(name, _)| *name != own);
+        let may_go = others.filter(|(_, session)| {
+            session.bytes > 0 && (session.stored_at.is_none() || session.bytes > limit)
+        });
+        let largest =
+            may_go.max_by_key(|(_, session)| (session.stored_at.is_none(), session.bytes));
+        let evicted = largest.map_or(*own, |(name, _)| *name);
+        self.sessions.remove(&evicted);
+        Some(evicted)
+    }
+
+    /// Returns the number of sessions, and the octets of their tables and entries.
+    #[cfg(test)]
+    pub(super) fn size(&self) -> (usize, usize) {
+        (self.sessions.len(), self.sessions.values().map(|session| session.bytes).sum())
     }
 
     pub(super) fn get_mut(&mut self, name: SessionName) -> Option<&mut FluteSession> {
@@ -103,6 +156,21 @@ impl Sessions {
         {
             session.early.entry(of.toi).or_insert(oti);
         }
+    }
+
+    /// Returns whether a packet contradicts the parameters that the entry of its object states.
+    pub(super) fn contradicts(
+        &self,
+        of: &UnsignedIdentity,
+        codepoint: u8,
+        fti: Option<Oti>,
+    ) -> bool {
+        let Some(Description { entry, early: None, .. }) = self.description(of) else {
+            return false;
+        };
+        entry
+            .oti
+            .is_some_and(|oti| oti.encoding_id() != codepoint || fti.is_some_and(|fti| fti != oti))
     }
 
     /// Returns whether every description of an object has expired.
@@ -138,23 +206,31 @@ impl FluteSession {
         now: Utc,
         packet: &Packet<'_>,
     ) -> Result<FdtEvent, WireError> {
-        self.fdt.handle_packet(now, packet)
+        let event = self.fdt.handle_packet(now, packet);
+        self.count_bytes();
+        event
     }
 
-    /// Stores the entries of a held instance. The first description of a TOI counts, unless
+    /// Returns a copy of the held instance `id`.
+    pub(super) fn held(&self, now: Utc, id: u32) -> Option<HeldInstance> {
+        self.fdt.instances(now).find(|held| held.id == id).cloned()
+    }
+
+    fn count_bytes(&mut self) {
+        self.bytes = self.fdt.bytes() + self.entries.values().map(FileEntry::bytes).sum::<usize>();
+    }
+
+    /// Stores the entries of an instance, held or not. The first description of a TOI counts, unless
     /// `is_refused` returns that the file did not match it.
     // spec: rfc6726 3.3 (the description of a TOI never changes; it may be left out)
     pub(super) fn store_instance(
         &mut self,
-        now: Utc,
-        id: u32,
+        instance: HeldInstance,
         is_refused: impl Fn(Toi) -> bool,
     ) -> DescriptionChanges {
         let mut changes = DescriptionChanges::default();
-        let held = self.fdt.instances(now).find(|held| held.id == id);
-        let Some(held) = held else { return changes };
-        let (files, expires) = (held.instance.files.clone(), held.expires);
-        for entry in files {
+        let expires = instance.expires;
+        for entry in instance.instance.files {
             let toi = entry.toi;
             if let Some(known) = self.entries.get(&toi) {
                 if known.content_location == entry.content_location {
@@ -177,6 +253,7 @@ impl FluteSession {
             self.described_until.insert(toi, expires);
             self.entries.insert(toi, entry);
         }
+        self.count_bytes();
         changes
     }
 }

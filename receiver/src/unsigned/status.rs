@@ -56,8 +56,10 @@ pub struct UnsignedStats {
     pub malformed: u64,
     /// Of sessions that the filter excludes.
     pub wrong_session: u64,
-    /// Of sessions beyond the limit.
-    pub sessions_refused: u64,
+    /// Sessions that made room for others.
+    pub sessions_evicted: u64,
+    /// Incomplete files that made room for others.
+    pub evicted: u64,
     /// FDT packets.
     pub fdt: u64,
     /// Unusable FDT packets and documents.
@@ -85,7 +87,7 @@ pub struct UnsignedStats {
 /// Returns the report of a file that is described and cannot be received yet.
 pub(super) fn unopened(of: &UnsignedIdentity, entry: &FileEntry) -> UnsignedFile {
     let problem = match (entry.oti, entry.encoding_id) {
-        (Some(_), _) => "too many files are received at a time".to_owned(),
+        (Some(_), _) => "no symbol was received that had room".to_owned(),
         (None, Some(id)) if ![ENCODING_ID_NO_CODE, ENCODING_ID_RAPTORQ].contains(&id) => {
             format!("FEC Encoding ID {id} is not supported")
         }

@@ -21,8 +21,10 @@ use proto::{
     time::Utc,
 };
 
+use self::bench::{Answer, Bench, Disk};
 use super::{
     entry::{MAX_GROWTH, beyond, content},
+    record::Record,
     *,
 };
 use crate::{
@@ -37,161 +39,6 @@ const HOUR: Duration = Duration::from_secs(3600);
 
 fn now() -> Now {
     Now { mono: Mono(1_000), utc: Utc::from_seconds(1_800_000_000) }
-}
-
-/// The core and its disk.
-struct Bench {
-    core: UnsignedReceiver,
-    disk: Disk,
-    complete: Vec<UnsignedFile>,
-}
-
-#[derive(Default)]
-struct Disk {
-    logs: BTreeMap<(String, u32), Vec<u8>>,
-    parts: BTreeMap<String, Vec<u8>>,
-    files: BTreeMap<String, Vec<u8>>,
-    records: BTreeMap<String, Vec<u8>>,
-}
-
-impl Bench {
-    fn new() -> Self {
-        Self::on(Disk::default())
-    }
-
-    fn on(disk: Disk) -> Self {
-        let found = Found {
-            records: disk.records.values().filter_map(|octets| Record::parse(octets)).collect(),
-            files: disk.files.keys().cloned().collect(),
-        };
-        let core = UnsignedReceiver::new(Limits::default(), Filter::default(), found);
-        Self { core, disk, complete: Vec::new() }
-    }
-
-    /// Restarts the core on the same disk.
-    fn restart(self) -> Self {
-        Self::on(self.disk)
-    }
-
-    fn receive(&mut self, packet: &[u8]) {
-        self.receive_from(SENDER.into(), packet);
-    }
-
-    fn receive_from(&mut self, source: IpAddr, packet: &[u8]) {
-        self.core.handle_datagram(now(), source, packet);
-        self.settle();
-    }
-
-    fn sync(&mut self) {
-        let mono = now().mono + Duration::from_secs(5);
-        self.core.handle_timeout(Now { mono, ..now() });
-        self.settle();
-    }
-
-    fn settle(&mut self) {
-        while let Some(output) = self.core.poll_output() {
-            match output {
-                Output::Open(layout) => self.open(&layout),
-                Output::Log(key, LogOutput::Write { file, offset, octets, .. }) => {
-                    let name = self.disk.name_of(key);
-                    let log = self.disk.logs.get_mut(&(name, file)).unwrap();
-                    let at = usize::try_from(offset).unwrap();
-                    log[at..at + octets.len()].copy_from_slice(&octets);
-                }
-                Output::Log(_, LogOutput::Tables { .. }) => {
-                    panic!("an unsigned file has no tables")
-                }
-                Output::Log(key, LogOutput::Flush(ticket)) => {
-                    self.core.handle_flushed(now(), key, ticket);
-                }
-                Output::WriteRecord(name, octets) => {
-                    self.disk.records.insert(name.clone(), octets);
-                    self.core.handle_recorded(now(), &name);
-                }
-                Output::RemoveRecord(name) => drop(self.disk.records.remove(&name)),
-                Output::Decode(job) => {
-                    let mut files = DiskFiles { disk: &mut self.disk, layout: job.layout.clone() };
-                    let outcome = job.run(&mut files);
-                    self.core.handle_decoded(job.layout.object_key(), job.sbn, &outcome);
-                }
-                Output::VerifyFile(layout) => {
-                    let name = name(&layout);
-                    let octets = self.disk.parts[&name].clone();
-                    let Content::File(file) = layout.content() else { unreachable!() };
-                    let outcome = if file.md5.is_none_or(|expected| expected == md5(&octets)) {
-                        let digest = sha256(&[&octets]);
-                        self.disk.parts.remove(&name);
-                        self.disk.files.insert(name, octets);
-                        Ok(digest)
-                    } else {
-                        Err(FinishProblem::WrongDigest)
-                    };
-                    self.core.handle_finished(layout.object_key(), outcome);
-                }
-                Output::RemoveObject(layout) => {
-                    let directory = layout.directory_name();
-                    self.disk.logs.retain(|(of, _), _| *of != directory);
-                }
-                Output::Complete(file) => self.complete.push(file),
-            }
-        }
-    }
-
-    fn open(&mut self, layout: &ObjectLayout) {
-        let length = usize::try_from(layout.image_bytes()).unwrap();
-        let image_made = !self.disk.parts.contains_key(&name(layout));
-        self.disk.parts.entry(name(layout)).or_insert_with(|| vec![0; length]);
-        let mut recovery = Recovery::new(layout);
-        for file in 0..layout.files() {
-            let log = self.disk.logs.entry((layout.directory_name(), file)).or_insert_with(|| {
-                let mut log = layout.header(file);
-                log.resize(usize::try_from(layout.file_bytes(file)).unwrap(), 0);
-                log
-            });
-            assert_eq!(recovery.header(file, &log[..4096]), HeaderCheck::Ours);
-            recovery.slots(SlotAddress { file, index: 0 }, &log[4096..]);
-        }
-        let recovered = Recovered { image_made, ..recovery.finish() };
-        self.core.handle_recovered(now(), layout.object_key(), &recovered);
-    }
-
-    fn file(&self, name: &str) -> Option<&[u8]> {
-        self.disk.files.get(name).map(Vec::as_slice)
-    }
-}
-
-impl Disk {
-    fn name_of(&self, key: Hash16) -> String {
-        key.to_string()[..16].to_owned()
-    }
-}
-
-fn name(layout: &ObjectLayout) -> String {
-    match layout.content() {
-        Content::File(file) => file.name.clone(),
-        Content::Image(_) => unreachable!("these are unsigned files"),
-    }
-}
-
-struct DiskFiles<'a> {
-    disk: &'a mut Disk,
-    layout: ObjectLayout,
-}
-
-impl BlockFiles for DiskFiles<'_> {
-    fn read_slots(&mut self, first: SlotAddress, octets: &mut [u8]) -> io::Result<()> {
-        let log = &self.disk.logs[&(self.layout.directory_name(), first.file)];
-        let at = usize::try_from(self.layout.offset(first)).unwrap();
-        octets.copy_from_slice(&log[at..at + octets.len()]);
-        Ok(())
-    }
-
-    fn write_block(&mut self, place: BlockPlace, octets: &[u8]) -> io::Result<()> {
-        let part = self.disk.parts.get_mut(&name(&self.layout)).unwrap();
-        let at = usize::try_from(place.offset).unwrap();
-        part[at..at + octets.len()].copy_from_slice(octets);
-        Ok(())
-    }
 }
 
 /// A session of some sender.
@@ -673,48 +520,6 @@ fn names_from_the_network_stay_in_the_directory() {
     assert!(bench.disk.files.keys().all(|name| !name.contains('/') && !name.starts_with('.')));
 }
 
-#[test]
-fn a_file_beyond_the_limits_is_named_and_not_received() {
-    let mut bench = Bench::new();
-    let large = RaptorQParameters {
-        transfer_length: 9000 * 16,
-        symbol_size: 16,
-        source_blocks: 1,
-        sub_blocks: 1,
-        alignment: 4,
-    };
-    bench.receive(&SENT.fdt(Oti::RaptorQ(RaptorQOti::new(large).unwrap()), None));
-    let file = bench.core.files().next().unwrap();
-    assert_eq!(file.state, "failed");
-    assert!(file.problem.unwrap().contains("9000 symbols"));
-    assert!(bench.disk.logs.is_empty());
-}
-
-#[test]
-fn announced_sizes_cost_bounded_memory() {
-    let now = now();
-    let mut core = UnsignedReceiver::new(Limits::default(), Filter::default(), Found::default());
-    let announce = |core: &mut UnsignedReceiver, toi, oti| {
-        let sent = Sent { tsi: u64::try_from(toi).unwrap(), toi, ..SENT };
-        core.handle_datagram(now, SENDER.into(), &sent.fdt(Oti::NoCode(oti), None));
-    };
-    // One bit for each of 2^31 symbols would be 256 MiB.
-    announce(&mut core, 1, NoCodeOti::new(1 << 30, 1, 65_536).unwrap());
-    let file = core.files().next().unwrap();
-    assert!(file.problem.unwrap().contains("too many to index"));
-    assert_eq!(core.poll_output(), None);
-    // Each of these is fine alone: 64 octets for each of 65,536 blocks.
-    let blocks = NoCodeOti::new(65_536 * 8, 1, 8).unwrap();
-    (2..30).for_each(|toi| announce(&mut core, toi, blocks));
-    let mut opened = Vec::new();
-    while let Some(output) = core.poll_output() {
-        let Output::Open(layout) = output else { panic!("{output:?}") };
-        opened.push(layout.index_bytes());
-    }
-    assert_eq!(opened.len(), 3);
-    assert!(opened.iter().sum::<u64>() <= Limits::default().index_bytes);
-}
-
 // test: rfc5651 6.2, rfc5775 4.4
 #[test]
 fn no_datagram_harms_the_core() {
@@ -761,3 +566,8 @@ fn a_dissected_session_shows_missing_symbols() {
     dissector.handle_datagram(now().utc, SENDER.into(), &golden[6]);
     assert!(dissector.objects()[1].complete);
 }
+
+mod bench;
+mod deliveries;
+mod hostile;
+mod orders;

@@ -58,6 +58,11 @@ impl Waiting {
         queue.packets
     }
 
+    /// Returns the objects with waiting packets.
+    pub fn objects(&self) -> impl Iterator<Item = &UnsignedIdentity> {
+        self.queues.keys()
+    }
+
     /// Returns the number of waiting packets.
     #[must_use]
     pub fn len(&self) -> usize {

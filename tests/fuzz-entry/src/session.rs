@@ -202,7 +202,7 @@ impl Bench {
             Output::Open(layout) => {
                 let key = layout.object_key();
                 if disk.fails(OPENS_FAIL) {
-                    core.handle_open_failed(key, &broken());
+                    core.handle_open_failed(now, key, &broken());
                     return;
                 }
                 check_layout(&self.limits, &layout);
@@ -214,6 +214,13 @@ impl Bench {
                 let empty = Recovered { files_ready, image_made, ..Recovered::default() };
                 core.handle_recovered(now, key, &empty);
                 core.handle_reserved(now, key, files);
+            }
+            Output::Reserve(key, files) => {
+                if disk.fails(OPENS_FAIL) {
+                    core.handle_open_failed(now, key, &broken());
+                } else {
+                    core.handle_reserved(now, key, files);
+                }
             }
             Output::Log(key, LogOutput::Write { ticket, file, offset, octets }) => {
                 if disk.fails(WRITES_FAIL) {
@@ -237,7 +244,7 @@ impl Bench {
             Output::WriteRecord(name, record) => {
                 assert!(record.len() < 1 << 20, "a record is short");
                 if disk.fails(RECORDS_FAIL) {
-                    core.handle_record_failed(&name, &broken());
+                    core.handle_record_failed(now, &name, &broken());
                 } else {
                     core.handle_recorded(now, &name);
                 }
@@ -246,7 +253,7 @@ impl Bench {
             Output::Decode(job) => {
                 let key = job.layout.object_key();
                 let outcome = job.run(&mut Files { disk, layout: &job.layout });
-                core.handle_decoded(key, job.sbn, &outcome);
+                core.handle_decoded(now, key, job.sbn, &outcome);
             }
             Output::VerifyFile(layout) => {
                 let key = layout.object_key();
@@ -256,11 +263,17 @@ impl Bench {
                     true => Err(FinishProblem::WrongDigest),
                     false => Ok(sha256(&[])),
                 };
-                core.handle_finished(key, outcome);
+                core.handle_finished(now, key, outcome);
             }
             Output::RemoveObject(layout) => {
                 disk.slots.retain(|(key, _, _), _| *key != layout.object_key());
                 disk.parts.remove(&layout.object_key());
+            }
+            Output::DiscardObject(layout) => {
+                let key = layout.object_key();
+                disk.slots.retain(|(of, _, _), _| *of != key);
+                disk.parts.remove(&key);
+                core.handle_discarded(now, key);
             }
             Output::Complete(file) => {
                 assert_eq!((file.state, file.blocks), ("complete", file.blocks_done));

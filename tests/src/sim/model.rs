@@ -110,7 +110,9 @@ impl Model {
             | StorageCommand::RemoveFile(_)
             | StorageCommand::Decode(_)
             | StorageCommand::VerifyImage(_)
+            | StorageCommand::Reserve(..)
             | StorageCommand::Drop(_)
+            | StorageCommand::Discard(_)
             | StorageCommand::RemoveOtherObjects(_) => {}
         }
     }
@@ -193,6 +195,7 @@ impl Model {
                 self.claims.retain(|_, held| !slots.contains(held));
             }
             Completion::ObjectsRemoved(_)
+            | Completion::Discarded(..)
             | Completion::ImageWritten(..)
             | Completion::Reserved(..)
             | Completion::OpenFailed(..)

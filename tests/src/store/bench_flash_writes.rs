@@ -401,7 +401,9 @@ impl Device {
             | StorageCommand::WriteOptionalFile(..)
             | StorageCommand::RemoveFile(_)
             | StorageCommand::VerifyImage(_)
+            | StorageCommand::Reserve(..)
             | StorageCommand::Drop(_)
+            | StorageCommand::Discard(_)
             | StorageCommand::RemoveOtherObjects(_) => 0,
         };
         self.worker.handle(command);

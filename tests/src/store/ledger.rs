@@ -116,8 +116,9 @@ impl Ledger {
                     self.synced.clear();
                 }
             }
-            StorageCommand::Drop(_) => self.synced.clear(),
+            StorageCommand::Drop(_) | StorageCommand::Discard(_) => self.synced.clear(),
             StorageCommand::Log(_, LogOutput::Flush(_) | LogOutput::Tables { .. })
+            | StorageCommand::Reserve(..)
             | StorageCommand::WriteImage(..)
             | StorageCommand::WriteFile(..)
             | StorageCommand::WriteOptionalFile(..)
@@ -161,6 +162,7 @@ impl Ledger {
             | Completion::FileFailed(..)
             | Completion::OptionalFileWritten(_)
             | Completion::ImageVerified(..)
+            | Completion::Discarded(..)
             | Completion::ObjectsRemoved(_) => {}
         }
     }

@@ -48,11 +48,9 @@ pub enum FdtEvent {
         /// FDT Instance ID.
         id: u32,
     },
-    /// It completed an instance that is older than all stored ones, without room; it is dropped.
-    Late {
-        /// FDT Instance ID.
-        id: u32,
-    },
+    /// It completed an instance that is older than all held ones, without room; it is not held. It
+    /// describes its objects all the same until it expires.
+    Late(Box<HeldInstance>),
 }
 
 /// One instance that is held.
@@ -138,6 +136,13 @@ impl FdtStore {
         self.held.iter().filter(move |held| now < held.expires)
     }
 
+    /// Returns about how many octets of memory the tables take.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let held = self.held.iter().flat_map(|held| &held.instance.files).map(FileEntry::bytes);
+        held.chain(self.assemblies.values().map(Assembly::octets_taken)).sum()
+    }
+
     /// Returns the entry of an object in the newest instance that has one.
     #[must_use]
     pub fn entry(&self, now: Utc, toi: Toi) -> Option<&FileEntry> {
@@ -202,7 +207,7 @@ impl FdtStore {
         let place = self.held.iter().position(|held| is_newer(id, held.id));
         let place = place.unwrap_or(self.held.len());
         if place >= self.limits.instances {
-            return FdtEvent::Late { id };
+            return FdtEvent::Late(Box::new(HeldInstance { id, expires, instance }));
         }
         self.held.insert(place, HeldInstance { id, expires, instance });
         self.held.truncate(self.limits.instances);

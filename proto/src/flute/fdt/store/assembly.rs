@@ -25,6 +25,7 @@ pub(super) struct Assembly {
     oti: Option<Oti>,
     waiting: Vec<(PayloadId, Vec<u8>)>,
     taken: u64,
+    octets: usize,
     blocks: BTreeMap<Sbn, Block>,
 }
 
@@ -43,8 +44,14 @@ impl Assembly {
             oti: None,
             waiting: Vec::new(),
             taken: 0,
+            octets: 0,
             blocks: BTreeMap::new(),
         }
+    }
+
+    /// Returns the octets of the symbols that it was given.
+    pub(super) const fn octets_taken(&self) -> usize {
+        self.octets
     }
 
     /// Returns its number in the order of their begin.
@@ -60,6 +67,7 @@ impl Assembly {
         payload: Payload<'_>,
     ) -> Result<Option<FdtInstance>, WireError> {
         self.content_encoding = content_encoding.unwrap_or(self.content_encoding);
+        self.octets += payload.symbols.len();
         if let Some(oti) = oti {
             self.learn(oti)?;
         }

@@ -255,7 +255,9 @@ fn a_fifth_instance_takes_the_place_of_the_oldest() {
     for id in [10, 11, 12, 13] {
         assert_eq!(tell(&mut store, id, &instance(vec![file(1, "a")])), held(id));
     }
-    assert_eq!(tell(&mut store, 9, &instance(vec![file(1, "a")])), FdtEvent::Late { id: 9 });
+    let older = instance(vec![file(1, "a")]);
+    let FdtEvent::Late(late) = tell(&mut store, 9, &older) else { panic!("instance 9 is held") };
+    assert_eq!((late.id, &late.instance.files), (9, &older.files));
     assert_eq!(tell(&mut store, 20, &instance(vec![file(1, "a")])), held(20));
     assert_eq!(ids(&store), [20, 13, 12, 11]);
 }
