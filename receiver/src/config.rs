@@ -124,6 +124,9 @@ pub struct Receiver {
     /// `receiver.smart_card_image`: the image of the smart card's bootstrap file, read at each
     /// start; none by default.
     pub smart_card_image: Option<PathBuf>,
+    /// `receiver.package_hosts`: hosts that packages may come from although they are the device
+    /// itself or on its link; none by default.
+    pub package_hosts: Vec<String>,
 }
 
 /// Every field that a configuration may have, by section.
@@ -172,6 +175,7 @@ const FIELDS: [(&str, &[&str]); 4] = [
             "components",
             "imsi",
             "smart_card_image",
+            "package_hosts",
         ],
     ),
 ];
@@ -396,6 +400,7 @@ impl Receiver {
             components,
             imsi: fields.find("receiver.imsi")?.map(Password),
             smart_card_image: fields.find("receiver.smart_card_image")?.map(PathBuf::from),
+            package_hosts: fields.list_or_none("receiver.package_hosts")?,
         })
     }
 }
@@ -475,12 +480,23 @@ impl<E: Fn(&str) -> Option<String>> Fields<'_, E> {
         if let Some(text) = self.overridden(field) {
             return Ok(text.split_whitespace().map(str::to_owned).collect());
         }
-        let wrong = || invalid(field, "expected an array of texts, the command first");
+        let wrong = || match field.ends_with("_hook") {
+            true => invalid(field, "expected an array of texts, the command first"),
+            false => invalid(field, "expected an array of texts"),
+        };
         let Some(value) = in_file else {
             return Err(ConfigError::Missing { field, variable: variable(field) });
         };
         let values = value.as_array().filter(|values| !values.is_empty()).ok_or_else(wrong)?;
         values.iter().map(|value| value.as_str().map(str::to_owned).ok_or_else(wrong)).collect()
+    }
+
+    /// Returns the texts of a field that may be missing.
+    fn list_or_none(&mut self, field: &'static str) -> Result<Vec<String>, ConfigError> {
+        match self.list(field) {
+            Err(ConfigError::Missing { .. }) => Ok(Vec::new()),
+            found => found,
+        }
     }
 
     fn find(&mut self, field: &'static str) -> Result<Option<String>, ConfigError> {

@@ -11,6 +11,8 @@
 //! | [`multicast`] | joins channels and receives datagrams in batches |
 //! | [`http`], [`notifications`] | posts DM messages; receives notifications |
 //! | [`fetch`] | fetches packages in ranges |
+//! | [`media`] | reads bundles on local media |
+//! | [`own_services`] | keeps package URLs away from the device itself and its link |
 //! | [`installer`] | runs the installer hook |
 //! | [`sensors`] | reads battery, memory, storage, link and temperature |
 //! | [`user`], [`consent`] | prompts the user at the terminal or by a hook; loads a standing consent |
@@ -32,9 +34,11 @@ pub mod fsck;
 pub mod http;
 pub mod installer;
 pub mod listen;
+pub mod media;
 pub mod multicast;
 pub mod notifications;
 pub mod objects;
+pub mod own_services;
 pub mod restore;
 pub mod sensors;
 pub mod storage;

@@ -9,9 +9,9 @@
 use std::{
     collections::BTreeMap,
     fs,
-    io::{Read as _, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
-    os::unix::net::UnixDatagram,
+    os::unix::net::{UnixDatagram, UnixStream},
     path::{Path, PathBuf},
     process::{Child, Command, Output},
     time::{Duration, Instant},
@@ -28,7 +28,10 @@ use proto::{
     time::Utc,
     trust::{DocumentKind, Envelope, Role, RoleKeys, Root},
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    fs::{CWD, Mode, mkfifoat},
+    process::{Pid, Signal, kill_process},
+};
 use tempfile::TempDir;
 
 #[test]
@@ -109,6 +112,30 @@ fn an_acknowledged_chunk_of_a_package_survives_a_kill() {
     assert_eq!(shown, Some(held.as_str()));
     signal(&again, Signal::KILL);
     again.wait().unwrap();
+}
+
+#[test]
+fn a_pipe_in_place_of_a_bundle_is_refused_and_the_device_goes_on() {
+    let device = Device::new();
+    let mut running = device.start();
+    let pipe = device.home.path().join("update.bundle");
+    mkfifoat(CWD, &pipe, Mode::RUSR | Mode::WUSR).unwrap();
+
+    let refused = device.call(&["import", pipe.to_str().unwrap(), "--yes"]);
+    assert_eq!(refused.status.code(), Some(6), "{refused:?}");
+    assert!(text_of(&refused).contains("no regular file"), "{refused:?}");
+    // The agent is asked by another program, which has not looked.
+    let mut control = UnixStream::connect(device.home.path().join("data/control.sock")).unwrap();
+    control.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    let request = serde_json::json!({"request": "import", "path": pipe});
+    control.write_all(format!("{request}\n").as_bytes()).unwrap();
+    let mut answer = String::new();
+    BufReader::new(control).read_line(&mut answer).unwrap();
+    assert!(answer.contains("refused") && answer.contains("no regular file"), "{answer}");
+    assert_eq!(device.call(&["status"]).status.code(), Some(0));
+
+    signal(&running, Signal::TERM);
+    assert_eq!(running.wait().unwrap().code(), Some(0));
 }
 
 #[test]

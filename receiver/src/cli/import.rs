@@ -1,7 +1,6 @@
 //! `receiver import`: an update from local media, with the user's confirmation.
 
 use std::{
-    fs::File,
     io::{self, BufRead as _, Read as _, Write as _},
     path::Path,
 };
@@ -15,15 +14,22 @@ use proto::trust::{
 use super::{Failure, ask, exit, print};
 use crate::{
     config::Config,
-    shell::control::{Answer, Request},
+    shell::{
+        control::{Answer, Request},
+        media::Media,
+    },
 };
 
 pub(super) fn run(config: &Config, file: &Path, yes: bool) -> Result<u8, Failure> {
     let not_found = |error| Failure { code: exit::NOT_FOUND, error };
     let path = file.canonicalize().with_context(|| format!("cannot find {}", file.display()));
     let path = path.map_err(not_found)?;
+    let limit = u64::try_from(MAX_HEAD).unwrap_or(u64::MAX);
+    let head = Media::default().read_front(&path, limit);
+    let head =
+        head.with_context(|| format!("cannot read {}", path.display())).map_err(not_found)?;
     let version =
-        version(&path).map_err(|error| Failure { code: exit::REFUSED_SIGNATURE, error })?;
+        version(&head).map_err(|error| Failure { code: exit::REFUSED_SIGNATURE, error })?;
     if !yes && !confirm(&version) {
         let error = anyhow!("not confirmed; nothing is installed");
         return Err(Failure { code: exit::POLICY, error });
@@ -38,11 +44,8 @@ pub(super) fn run(config: &Config, file: &Path, yes: bool) -> Result<u8, Failure
 }
 
 /// Returns the version that the bundle states, which is not verified yet.
-fn version(path: &Path) -> anyhow::Result<String> {
-    let mut head = Vec::new();
-    let limit = u64::try_from(MAX_HEAD).unwrap_or(u64::MAX);
-    File::open(path).and_then(|file| file.take(limit).read_to_end(&mut head))?;
-    let head = BundleHead::parse(&head)?;
+fn version(head: &[u8]) -> anyhow::Result<String> {
+    let head = BundleHead::parse(head)?;
     let envelope = Envelope::parse(&head.manifest)?;
     Ok(Manifest::read(envelope.payload())?.firmware_version)
 }

@@ -21,8 +21,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader as TokioReader},
-    net::{UnixListener, UnixStream},
+    io::{
+        AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader as TokioReader,
+        Interest,
+    },
+    net::{UnixListener, UnixStream, unix::OwnedWriteHalf},
     sync::{Semaphore, mpsc, oneshot},
     time::timeout,
 };
@@ -164,7 +167,11 @@ async fn serve(stream: UnixStream, requests: &mpsc::Sender<PendingRequest>) -> i
     let mut line = String::new();
     while reader.read_line(&mut line).await? > 0 {
         let answer = match serde_json::from_str(&line) {
-            Ok(request) => ask(request, requests).await,
+            Ok(request) => tokio::select! {
+                answer = ask(request, requests) => answer,
+                // The request is dropped with its client.
+                () = disconnected(&writer) => return Ok(()),
+            },
             Err(error) => Answer::Refused { reason: format!("not a request: {error}") },
         };
         let mut text = serde_json::to_vec(&answer)?;
@@ -173,6 +180,13 @@ async fn serve(stream: UnixStream, requests: &mpsc::Sender<PendingRequest>) -> i
         line.clear();
     }
     Ok(())
+}
+
+/// Returns once the client has closed the connection; one that only sends no more has not.
+async fn disconnected(writer: &OwnedWriteHalf) {
+    while writer.ready(Interest::WRITABLE).await.is_ok_and(|ready| !ready.is_write_closed()) {
+        tokio::time::sleep(DISCONNECT_POLL).await;
+    }
 }
 
 async fn ask(request: Request, requests: &mpsc::Sender<PendingRequest>) -> Answer {
@@ -211,6 +225,8 @@ const CONNECTIONS: usize = 8;
 const LINE_BYTES: u64 = 16 << 10;
 const ANSWER_BYTES: u64 = 1 << 20;
 const ANSWER_TIME: Duration = Duration::from_secs(30);
+/// Time after which a waiting request learns that its client is gone.
+const DISCONNECT_POLL: Duration = Duration::from_millis(200);
 
 #[cfg(test)]
 mod tests {
@@ -254,6 +270,25 @@ mod tests {
         );
         let resume = Request::Resume { reason: "call".to_owned() };
         assert!(matches!(call(&path, &resume).unwrap(), Answer::Refused { .. }));
+    }
+
+    #[test]
+    fn a_request_is_dropped_when_its_client_disconnects_and_not_when_it_sends_no_more() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("control.sock");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut queue = listen(&path).unwrap();
+            let request = b"{\"request\":\"import\",\"path\":\"/media/stick/bundle\"}\n";
+            let mut client = UnixStream::connect(&path).await.unwrap();
+            client.write_all(request).await.unwrap();
+            let mut pending = queue.recv().await.unwrap();
+            client.shutdown().await.unwrap();
+            let waits = timeout(3 * DISCONNECT_POLL, pending.answer.closed()).await;
+            assert!(waits.is_err(), "the client still waits for the answer");
+            drop(client);
+            timeout(ANSWER_TIME / 2, pending.answer.closed()).await.unwrap();
+        });
     }
 
     #[test]

@@ -19,18 +19,23 @@ use proto::{
 use thiserror::Error;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
-    sync::mpsc::{Receiver, UnboundedReceiver, UnboundedSender, channel, unbounded_channel},
+    sync::{
+        mpsc::{Receiver, UnboundedReceiver, UnboundedSender, channel, unbounded_channel},
+        oneshot,
+    },
 };
 
 use super::{
     clock::Clock,
     control::{self, Answer, PendingRequest, Request},
     data_dir::{DataDir, OpenError},
-    fetch::{Downloads, notify_download},
+    fetch::Downloads,
     http::{Answered, Certificates, Http, HttpError, PlainHttp},
     installer::{Hook, HookError, HookExit},
+    media::Media,
     multicast::{Channel, Channels},
     notifications::Notifications,
+    own_services::PackageHosts,
     restore::{RestoreError, StartParameters, restore},
     sensors::{Link, Sensors},
     storage::Storage,
@@ -178,11 +183,13 @@ async fn run_device(
     let certificates = Certificates { ca: server.ca.clone(), own: server.certificate.clone() };
     let http = Http::with(plain, &certificates)
         .map_err(|error| StartError::Field { field: "server.ca", problem: error.to_string() })?;
+    let hosts = PackageHosts::new(&server.url, &config.receiver.package_hosts);
     let effects = Effects {
         storage,
         objects,
-        downloads: Downloads::new(http.clone()),
+        downloads: Downloads::new(http.clone(), hosts),
         http,
+        media: Media::default(),
         hook: Hook::new(config.receiver.installer_hook.clone()),
         prompter,
         tuned_in: BTreeSet::new(),
@@ -250,6 +257,14 @@ enum Event {
     Installer(InstallerAnswer),
     Network(NetworkAnswer),
     UserReplied(u64, Reply),
+    BundleRead(BundleRead),
+}
+
+/// The front of a bundle on local media, and who asked for it.
+struct BundleRead {
+    path: String,
+    head: io::Result<Vec<u8>>,
+    answer: oneshot::Sender<Answer>,
 }
 
 /// Resources that the outputs act on.
@@ -258,6 +273,7 @@ struct Effects {
     objects: PathBuf,
     http: Http,
     downloads: Downloads,
+    media: Media,
     hook: Hook,
     prompter: Prompter,
     tuned_in: BTreeSet<FluteSession>,
@@ -374,26 +390,27 @@ impl Shell {
             Event::UserReplied(ticket, reply) => {
                 self.agent.handle_user_reply(now, ticket, reply);
             }
+            Event::BundleRead(read) => self.import(read),
         }
     }
 
-    /// Verifies the head of the bundle at once; the remainder is fetched like any package.
-    fn import(&mut self, path: &str) -> Answer {
+    /// Verifies the head of a bundle at once; the remainder is fetched like any package.
+    fn import(&mut self, BundleRead { path, head, answer }: BundleRead) {
+        if answer.is_closed() {
+            tracing::info!("import dropped: its client has disconnected");
+            return;
+        }
         let refused = |reason: String| Answer::Refused { reason };
-        let head = std::fs::File::open(path).and_then(|file| {
-            let mut head = Vec::new();
-            let limit = u64::try_from(MAX_HEAD).unwrap_or(u64::MAX);
-            io::Read::read_to_end(&mut io::Read::take(file, limit), &mut head).map(|_| head)
-        });
-        match head {
+        let outcome = match head {
             Err(error) => refused(format!("cannot read {path}: {error}")),
-            Ok(head) => match self.agent.import(self.clock.now(), path, &head) {
+            Ok(head) => match self.agent.import(self.clock.now(), &path, &head) {
                 Ok(version) => Answer::Version { version },
                 Err(Refusal { result, reason, detail }) => {
                     refused(format!("{result} {reason}: {detail}"))
                 }
             },
-        }
+        };
+        reply(answer, outcome);
     }
 
     fn handle_request(&mut self, pending: PendingRequest) {
@@ -414,16 +431,22 @@ impl Shell {
                 }
                 Err(_) => Answer::Refused { reason: "`push` is not base64".to_owned() },
             },
-            Request::Import { path } => self.import(&path),
+            Request::Import { path } => {
+                return self.effects.read_bundle(path, pending.answer);
+            }
             Request::RequestUpdate { initiator, object, data } => {
                 self.request_update(&initiator, object, data)
             }
             Request::Suspend { reason } => self.handle_reason(&reason, Edge::Begins),
             Request::Resume { reason } => self.handle_reason(&reason, Edge::Ends),
         };
-        if pending.answer.send(answer).is_err() {
-            tracing::debug!("control client disconnected");
-        }
+        reply(pending.answer, answer);
+    }
+}
+
+fn reply(client: oneshot::Sender<Answer>, answer: Answer) {
+    if client.send(answer).is_err() {
+        tracing::debug!("control client disconnected");
     }
 }
 
@@ -494,9 +517,9 @@ impl Effects {
                 self.spawn(move || Event::Network(NetworkAnswer::Fetched(downloads.fetch(&range))));
             }
             NetworkRequest::Notify(url, body) => {
-                let http = self.http.clone();
+                let downloads = self.downloads.clone();
                 self.spawn(move || {
-                    Event::Network(NetworkAnswer::Notified(notify_download(&http, &url, &body)))
+                    Event::Network(NetworkAnswer::Notified(downloads.notify(&url, &body)))
                 });
             }
             NetworkRequest::SendDmMessage(post) => self.post(post),
@@ -526,6 +549,16 @@ impl Effects {
     fn call_installer(&self, call: InstallerCall) {
         let (hook, objects) = (self.hook.clone(), self.objects.clone());
         self.spawn(move || Event::Installer(answer_of(&hook, &objects, call)));
+    }
+
+    /// Reads the front of a bundle. The medium may be slow, or never answer.
+    fn read_bundle(&self, path: String, answer: oneshot::Sender<Answer>) {
+        let media = self.media.clone();
+        self.spawn(move || {
+            let limit = u64::try_from(MAX_HEAD).unwrap_or(u64::MAX);
+            let head = media.read_front(Path::new(&path), limit);
+            Event::BundleRead(BundleRead { path, head, answer })
+        });
     }
 
     fn ask(&self, question: Question) {

@@ -5,9 +5,8 @@
 
 use std::{
     fmt,
-    fs::File,
     io::{self, Read as _},
-    os::unix::fs::FileExt as _,
+    path::Path,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -17,7 +16,12 @@ use ureq::{
     http::{HeaderMap, Response, StatusCode, Uri, header},
 };
 
-use super::{clock::Clock, http::Http};
+use super::{
+    clock::Clock,
+    http::{Http, PackageClients},
+    media::Media,
+    own_services::{PackageHosts, own_service},
+};
 use crate::update::fetch::{Fetch, FetchError, Fetched};
 
 /// Time after which a range is returned as far as it came.
@@ -31,6 +35,8 @@ const READ_BYTES: usize = 16 << 10;
 #[derive(Debug, Clone)]
 pub struct Downloads {
     http: Http,
+    clients: PackageClients,
+    media: Media,
     /// The body of a server that ignores ranges, behind what was read of it.
     open: Arc<Mutex<Option<OpenBody>>>,
 }
@@ -55,10 +61,16 @@ impl fmt::Debug for OpenBody {
 }
 
 impl Downloads {
-    /// Creates the downloads over a client.
+    /// Creates the downloads with the certificates of a client, from `hosts` and all that are
+    /// elsewhere.
     #[must_use]
-    pub fn new(http: Http) -> Self {
-        Self { http, open: Arc::default() }
+    pub fn new(http: Http, hosts: PackageHosts) -> Self {
+        Self {
+            clients: http.for_packages(hosts),
+            http,
+            media: Media::default(),
+            open: Arc::default(),
+        }
     }
 
     /// Fetches octets `from..to`, or as many of them as came. Blocks until a limit is reached.
@@ -69,7 +81,7 @@ impl Downloads {
     // spec: oma-001 8.1.2.13, oma-001 8.1.2.18
     pub fn fetch(&self, fetch: &Fetch) -> Result<Fetched, FetchError> {
         if let Some(path) = fetch.url.strip_prefix("file:") {
-            return read_file(path, fetch).map_err(|error| {
+            return self.read_file(path, fetch).map_err(|error| {
                 tracing::info!(%error, "local media unreadable");
                 FetchError::Network
             });
@@ -89,6 +101,11 @@ impl Downloads {
             *open = Some(body);
         }
         Ok(fetched)
+    }
+
+    fn read_file(&self, path: &str, fetch: &Fetch) -> io::Result<Fetched> {
+        let (total, octets) = self.media.read_range(Path::new(path), fetch.from, fetch.to)?;
+        Ok(Fetched { total: Some(total), octets, ..Fetched::default() })
     }
 
     /// Requests a range and follows redirects; `None` when it begins behind the end.
@@ -125,16 +142,39 @@ impl Downloads {
             FetchError::Refused
         })?;
         let last = fetch.to.saturating_sub(1);
-        self.http
-            .downloads()
+        self.clients
+            .bodies
             .get(url)
             .header(header::RANGE, format!("bytes={}-{last}", fetch.from))
             .header(header::ACCEPT_ENCODING, "identity")
             .call()
-            .map_err(|error| {
-                tracing::info!(%error, "download server not reached");
-                FetchError::Network
+            .map_err(|error| match own_service(&error) {
+                Some(own) => {
+                    tracing::info!(error = %own, "URL not followed");
+                    FetchError::OwnService
+                }
+                None => {
+                    tracing::info!(%error, "download server not reached");
+                    FetchError::Network
+                }
             })
+    }
+
+    /// Posts the outcome to a download server; returns whether it accepted it.
+    // spec: oma-001 8.1.2.23
+    #[must_use]
+    pub fn notify(&self, url: &str, body: &str) -> bool {
+        if self.http.check(url).is_err() {
+            return false;
+        }
+        let post = self.clients.posts.post(url).header(header::CONTENT_TYPE, "text/plain");
+        match post.send(body) {
+            Ok(response) => response.status().is_success(),
+            Err(error) => {
+                tracing::info!(%error, "install notification failed");
+                false
+            }
+        }
     }
 }
 
@@ -198,32 +238,6 @@ impl OpenBody {
         let (media_type, total) = (self.media_type.clone(), self.total);
         Ok(Fetched { media_type, total, octets, is_cut })
     }
-}
-
-/// Posts the outcome to a download server; returns whether it accepted it.
-// spec: oma-001 8.1.2.23
-#[must_use]
-pub fn notify_download(http: &Http, url: &str, body: &str) -> bool {
-    if http.check(url).is_err() {
-        return false;
-    }
-    let sent = http.agent().post(url).header(header::CONTENT_TYPE, "text/plain").send(body);
-    match sent {
-        Ok(response) => response.status().is_success(),
-        Err(error) => {
-            tracing::info!(%error, "install notification failed");
-            false
-        }
-    }
-}
-
-fn read_file(path: &str, fetch: &Fetch) -> io::Result<Fetched> {
-    let file = File::open(path)?;
-    let total = file.metadata()?.len();
-    let length = total.min(fetch.to).saturating_sub(fetch.from);
-    let mut octets = vec![0; usize::try_from(length).unwrap_or_default()];
-    file.read_exact_at(&mut octets, fetch.from)?;
-    Ok(Fetched { total: Some(total), octets, ..Fetched::default() })
 }
 
 fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
@@ -306,7 +320,8 @@ mod tests {
     }
 
     fn downloads() -> Downloads {
-        Downloads::new(Http::new(PlainHttp::Loopback))
+        let hosts = PackageHosts::new("http://127.0.0.1/", &[]);
+        Downloads::new(Http::new(PlainHttp::Loopback), hosts)
     }
 
     fn fetch(answers: &[&'static str]) -> (Result<Fetched, FetchError>, Vec<String>) {
@@ -439,14 +454,49 @@ mod tests {
         }
     }
 
+    #[test]
+    fn nothing_is_requested_from_services_of_the_device_itself() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let own = listener.local_addr().unwrap();
+        let far = PackageHosts::new("https://dm.example/dm", &[]);
+        let downloads = Downloads::new(Http::new(PlainHttp::Anywhere), far);
+        for url in [format!("http://{own}/x"), format!("http://localhost:{}/x", own.port())] {
+            let fetch = Fetch { url: url.clone(), from: 0, to: 1 };
+            assert_eq!(downloads.fetch(&fetch), Err(FetchError::OwnService), "{url}");
+            assert!(!downloads.notify(&url, "900 Success\r\n"), "{url}");
+        }
+        assert!(listener.accept().is_err(), "nobody has connected");
+    }
+
+    #[test]
+    fn a_redirect_to_a_service_of_the_device_is_not_followed() {
+        let inner = TcpListener::bind("127.0.0.1:0").unwrap();
+        inner.set_nonblocking(true).unwrap();
+        let target = inner.local_addr().unwrap();
+        let answer = format!(
+            "HTTP/1.1 302 Found\r\nLocation: http://{target}/\r\nConnection: close\r\n\
+             Content-Length: 0\r\n\r\n"
+        );
+        let (url, server) = serve(&[answer.leak()]);
+        // The first host is listed by its name, the one behind it is not.
+        let url = url.replace("127.0.0.1", "localhost");
+        let hosts = PackageHosts::new("https://dm.example/dm", &["localhost".to_owned()]);
+        let downloads = Downloads::new(Http::new(PlainHttp::Loopback), hosts);
+        let fetched = downloads.fetch(&Fetch { url, from: 0, to: 1 });
+        assert_eq!(fetched, Err(FetchError::OwnService));
+        assert_eq!(server.join().unwrap().len(), 1);
+        assert!(inner.accept().is_err(), "nobody has connected");
+    }
+
     // test: oma-001 8.1.2.23
     #[test]
     fn an_outcome_is_posted_as_text() {
         let (url, server) = serve(&["HTTP/1.1 204 No Content\r\n\r\n"]);
-        assert!(notify_download(&Http::new(PlainHttp::Loopback), &url, "900 Success\r\n"));
+        assert!(downloads().notify(&url, "900 Success\r\n"));
         let requests = server.join().unwrap();
         assert!(requests[0].starts_with("post /package http/1.1\r\n"), "{requests:?}");
-        assert!(!notify_download(&Http::new(PlainHttp::Loopback), "http://192.0.2.1/", "x"));
+        assert!(!downloads().notify("http://192.0.2.1/", "x"));
     }
 
     #[test]

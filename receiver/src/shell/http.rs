@@ -5,6 +5,7 @@ use std::{
     fs, io,
     net::IpAddr,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,10 +13,14 @@ use proto::dm::auth::MAC_HEADER;
 use thiserror::Error;
 use ureq::{
     Agent,
+    config::ConfigBuilder,
     http::{StatusCode, Uri, header},
     tls::{Certificate, ClientCert, PemItem, PrivateKey, RootCerts, TlsConfig, parse_pem},
+    typestate::AgentScope,
+    unversioned::transport::DefaultConnector,
 };
 
+use super::own_services::{GuardedResolver, PackageHosts};
 use crate::dm::client::{HttpRequest, HttpResponse};
 
 /// Permission of plain HTTP.
@@ -74,8 +79,17 @@ impl<'a> From<&'a Answered> for HttpResponse<'a> {
 #[derive(Debug, Clone)]
 pub struct Http {
     agent: Agent,
-    downloads: Agent,
+    tls: TlsConfig,
     plain: PlainHttp,
+}
+
+/// The clients for URLs that others than the DM server may have chosen.
+#[derive(Debug, Clone)]
+pub(super) struct PackageClients {
+    /// For bodies, which may last as long as octets come.
+    pub(super) bodies: Agent,
+    /// For posts, with the limits of a message.
+    pub(super) posts: Agent,
 }
 
 /// Certificate files of the device.
@@ -141,21 +155,23 @@ impl Http {
     }
 
     fn over(plain: PlainHttp, tls: TlsConfig) -> Self {
-        let settings = || {
-            Agent::config_builder()
-                .tls_config(tls.clone())
-                .timeout_connect(Some(CONNECT_TIME))
-                .http_status_as_error(false)
-                .max_redirects(0)
-                .user_agent(concat!("fumocast/", env!("CARGO_PKG_VERSION")))
+        let config = settings(&tls).timeout_global(Some(MESSAGE_TIME)).build();
+        Self { agent: config.new_agent(), tls, plain }
+    }
+
+    /// Returns clients for packages, which keep away from own services.
+    pub(super) fn for_packages(&self, accepted: PackageHosts) -> PackageClients {
+        let accepted = Arc::new(accepted);
+        let client = |config| {
+            let resolver = GuardedResolver::new(Arc::clone(&accepted));
+            Agent::with_parts(config, DefaultConnector::default(), resolver)
         };
-        let agent = settings().timeout_global(Some(MESSAGE_TIME)).build().new_agent();
-        let downloads = settings()
+        let bodies = settings(&self.tls)
             .timeout_recv_response(Some(IDLE_TIME))
             .timeout_per_read(Some(IDLE_TIME))
-            .build()
-            .new_agent();
-        Self { agent, downloads, plain }
+            .build();
+        let posts = settings(&self.tls).timeout_global(Some(MESSAGE_TIME)).build();
+        PackageClients { bodies: client(bodies), posts: client(posts) }
     }
 
     /// Posts a DM message and returns the response. Blocks until a limit is reached.
@@ -195,16 +211,6 @@ impl Http {
         }
     }
 
-    /// Returns the client with the limits of a message.
-    pub(super) const fn agent(&self) -> &Agent {
-        &self.agent
-    }
-
-    /// Returns the client for downloads: a body may last, as long as octets come.
-    pub(super) const fn downloads(&self) -> &Agent {
-        &self.downloads
-    }
-
     pub(super) fn check(&self, url: &str) -> Result<(), HttpError> {
         let refused = |reason| Err(HttpError::Refused { url: url.to_owned(), reason });
         let Ok(uri) = url.parse::<Uri>() else { return refused("not a URL") };
@@ -217,6 +223,16 @@ impl Http {
             _ => refused("expected an `https://` URL"),
         }
     }
+}
+
+/// Returns the settings of every client.
+fn settings(tls: &TlsConfig) -> ConfigBuilder<AgentScope> {
+    Agent::config_builder()
+        .tls_config(tls.clone())
+        .timeout_connect(Some(CONNECT_TIME))
+        .http_status_as_error(false)
+        .max_redirects(0)
+        .user_agent(concat!("fumocast/", env!("CARGO_PKG_VERSION")))
 }
 
 fn is_loopback(host: &str) -> bool {

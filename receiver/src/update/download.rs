@@ -337,7 +337,10 @@ impl Download {
         let wait = Duration::from_secs(1 << self.failures.min(9)).min(MAX_WAIT);
         let requested = match error {
             FetchError::Status { retry_after, .. } => retry_after.unwrap_or_default(),
-            FetchError::Refused | FetchError::OtherRange | FetchError::Network => Duration::ZERO,
+            FetchError::Refused
+            | FetchError::OwnService
+            | FetchError::OtherRange
+            | FetchError::Network => Duration::ZERO,
         };
         self.retry = Some(now + wait.max(requested.min(MAX_RETRY_AFTER)));
         DownloadEvent::Nothing
@@ -437,7 +440,9 @@ impl Download {
 /// server would answer the same request in the same way (RFC 9110 15, RFC 6585 4).
 const fn outcome_of(error: FetchError) -> (ResultCode, InstallStatus, bool) {
     match error {
-        FetchError::Refused => (ResultCode::BAD_URL, InstallStatus::LOADER_ERROR, true),
+        FetchError::Refused | FetchError::OwnService => {
+            (ResultCode::BAD_URL, InstallStatus::LOADER_ERROR, true)
+        }
         FetchError::Network => (ResultCode::NETWORK, InstallStatus::LOSS_OF_SERVICE, false),
         FetchError::OtherRange => {
             (ResultCode::DOWNLOAD_SERVER_ERROR, InstallStatus::LOSS_OF_SERVICE, false)

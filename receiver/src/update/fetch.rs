@@ -31,6 +31,8 @@ pub struct Fetched {
 pub enum FetchError {
     /// The device does not follow this URL.
     Refused,
+    /// The URL leads to a service of the device itself, or on its link.
+    OwnService,
     /// The server answered with another status than the content.
     Status {
         /// The HTTP status.
