@@ -435,7 +435,7 @@ Examples:
   receiver listen --group 239.255.1.1 --port 40100 --interface 127.0.0.1 --out /tmp/in --once
   receiver dissect session.pcap --summary
   receiver fsck /var/lib/fumocast
-  receiver bootstrap --config /etc/fumocast/device.toml LAB-0001.bootstrap --pin 1234
+  receiver bootstrap --config /etc/fumocast/device.toml LAB-0001.bootstrap --pin-file pin
   receiver import --config /etc/fumocast/device.toml /media/stick/update.bundle
 
 Exit codes: 0 done (`run`: stopped by SIGTERM), 2 usage, 3 configuration, 4 no answer from the agent,

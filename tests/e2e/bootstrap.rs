@@ -34,15 +34,22 @@ fn bootstrap(scene: &Scene, more: &[&str]) -> Command {
     bootstrap
 }
 
+/// Writes a PIN to a file of its name; returns its path.
+fn pin_file(scene: &Scene, pin: &str) -> String {
+    fs::write(scene.file(pin), format!("{pin}\n")).unwrap();
+    scene.at(pin)
+}
+
 // test: oma-dm 9.3
 #[test]
 fn a_device_comes_with_the_account_of_a_document_and_a_wrong_pin_changes_nothing() {
     let (mut scene, _) = scene("");
     let document = scene.file("document");
+    let (pin, wrong) = (pin_file(&scene, "4711"), pin_file(&scene, "4712"));
     for profile in ["cp", "dm"] {
         let out = document.to_str().unwrap();
-        write_document(&scene, &["--profile", profile, "--pin", "4711", "--out", out]);
-        let refused = bootstrap(&scene, &["--pin", "4712"]).output().unwrap();
+        write_document(&scene, &["--profile", profile, "--pin-file", &pin, "--out", out]);
+        let refused = bootstrap(&scene, &["--pin-file", &wrong]).output().unwrap();
         assert_eq!(refused.status.code(), Some(5), "{refused:?}");
         let said = String::from_utf8_lossy(&refused.stderr);
         assert!(said.contains("its proof does not match the PIN"), "{said}");
@@ -50,7 +57,7 @@ fn a_device_comes_with_the_account_of_a_document_and_a_wrong_pin_changes_nothing
         assert_eq!(without.status.code(), Some(2), "{without:?}");
         assert_eq!(scene.file("device/account.toml").exists(), profile == "dm");
 
-        let said = run(&mut bootstrap(&scene, &["--pin", "4711", "--json"])).stdout;
+        let said = run(&mut bootstrap(&scene, &["--pin-file", &pin, "--json"])).stdout;
         let said: Value = serde_json::from_slice(&said).unwrap();
         assert_eq!((&said["profile"], &said["auth"]), (&profile.into(), &"md5".into()));
         let account = said["account"].as_str().unwrap();
@@ -59,7 +66,7 @@ fn a_device_comes_with_the_account_of_a_document_and_a_wrong_pin_changes_nothing
     }
     scene.start();
     scene.wait_for("the device comes", || scene.last_seen());
-    let busy = bootstrap(&scene, &["--pin", "4711"]).output().unwrap();
+    let busy = bootstrap(&scene, &["--pin-file", &pin]).output().unwrap();
     assert_eq!(busy.status.code(), Some(7), "{busy:?}");
 }
 
@@ -73,7 +80,7 @@ fn a_device_without_an_account_takes_one_over_the_air_with_its_users_pin() {
     scene.start();
     scene.wait_for("the device listens", || TcpStream::connect(&posts).ok());
     let to = format!("http://{posts}/");
-    write_document(&scene, &["--pin", "4711", "--to", &to]);
+    write_document(&scene, &["--pin-file", &pin_file(&scene, "4711"), "--to", &to]);
     scene.wait_for("the device comes", || scene.last_seen());
     let asked: Value = serde_json::from_slice(&fs::read(scene.file("asked")).unwrap()).unwrap();
     assert_eq!((&asked["about"], &asked["echo"]), (&"account".into(), &"hidden".into()));

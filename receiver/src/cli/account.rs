@@ -34,9 +34,9 @@ pub(super) struct BootstrapArgs {
     /// Profile of the document: cp, dm, factory or smart-card [default: cp or dm, by its form]
     #[arg(long, value_name = "PROFILE")]
     profile: Option<Profile>,
-    /// PIN of the document's proof
-    #[arg(long, value_name = "DIGITS")]
-    pin: Option<String>,
+    /// File with the PIN of the document's proof; `-` for standard input
+    #[arg(long, value_name = "FILE")]
+    pin_file: Option<PathBuf>,
     /// Subscriber's number of the document's proof; overrides `receiver.imsi`
     #[arg(long, value_name = "DIGITS")]
     imsi: Option<String>,
@@ -52,6 +52,13 @@ pub(super) struct BootstrapArgs {
 }
 
 pub(super) fn run(arguments: &BootstrapArgs) -> Result<u8, Failure> {
+    let is_input = |path: &PathBuf| path.as_os_str() == "-";
+    let both = arguments.document.as_ref().is_some_and(is_input)
+        && arguments.pin_file.as_ref().is_some_and(is_input);
+    if both {
+        let error = anyhow!("only one of document and --pin-file can be standard input");
+        return Err(Failure { code: exit::USAGE, error });
+    }
     let settings = arguments.config.receiver()?;
     let directory = open(&settings)?;
     let before = current(&arguments.config);
@@ -62,7 +69,9 @@ pub(super) fn run(arguments: &BootstrapArgs) -> Result<u8, Failure> {
     let octets = read(document).map_err(|error| Failure { code: exit::NOT_FOUND, error })?;
     let configured = settings.imsi.as_ref().map(Password::reveal).map(str::to_owned);
     let network = arguments.imsi.clone().or(configured);
-    let secrets = SharedSecrets { network, pin: arguments.pin.clone() };
+    let pin = arguments.pin_file.as_deref().map(read_pin).transpose();
+    let pin = pin.map_err(|error| Failure { code: exit::NOT_FOUND, error })?;
+    let secrets = SharedSecrets { network, pin };
     let profile = arguments.profile.unwrap_or_else(|| Profile::of_push(&octets));
     let proposal = BootstrapProposal::open(profile, &octets, &secrets).map_err(exit_refused)?;
     let asks = proposal.confirmation == Confirmation::Wanted && !arguments.yes;
@@ -151,7 +160,7 @@ fn exit_refused(error: BootstrapError) -> Failure {
         BootstrapError::Unreadable { .. } | BootstrapError::Unusable(_) => exit::CONFIGURATION,
     };
     let hint = match error {
-        BootstrapError::Missing("the PIN") => "set it by --pin",
+        BootstrapError::Missing("the PIN") => "give it by --pin-file",
         BootstrapError::Missing(_) => "set it by --imsi or `receiver.imsi`",
         BootstrapError::Unreadable { profile: Profile::Cp | Profile::Dm, .. } => {
             "check --profile; nothing is changed"
@@ -178,6 +187,14 @@ fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
         file.take(MAX_BYTES).read_to_end(&mut octets).with_context(context)?;
     }
     Ok(octets)
+}
+
+/// Reads a PIN, which a command line would show to every user of the machine.
+fn read_pin(path: &Path) -> anyhow::Result<String> {
+    let text = String::from_utf8(read(path)?).ok();
+    let pin = text.as_deref().map(str::trim).filter(|pin| !pin.is_empty());
+    let problem = || anyhow!("no PIN in {}: expected a line of digits", path.display());
+    pin.map(str::to_owned).ok_or_else(problem)
 }
 
 fn confirm(proposal: &BootstrapProposal) -> bool {

@@ -1,7 +1,7 @@
 //! Execution of the installer hook, with a time limit and bounded output.
 
 use std::{
-    ffi::OsStr,
+    ffi::{OsStr, OsString},
     io::{self, Read, Write as _},
     os::unix::process::CommandExt as _,
     path::Path,
@@ -132,6 +132,8 @@ impl Hook {
         let mut child = Command::new(program)
             .args(leading)
             .args(arguments)
+            .env_clear()
+            .envs(inherited(std::env::vars_os()))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .process_group(0)
@@ -150,6 +152,17 @@ impl Hook {
         let text = output.recv_timeout(OUTPUT_TIME).unwrap_or_default();
         Ok((exit, text))
     }
+}
+
+/// Returns the variables of the environment that a hook inherits: where programs, the user and the
+/// desktop are, and the language. Every field of the configuration may be a variable, and services
+/// are given further secrets in this way, so that no other is inherited.
+fn inherited(
+    all: impl Iterator<Item = (OsString, OsString)>,
+) -> impl Iterator<Item = (OsString, OsString)> {
+    all.filter(|(name, _)| {
+        name.to_str().is_some_and(|name| INHERITED.contains(&name) || name.starts_with("LC_"))
+    })
 }
 
 /// Reads the output of the hook, up to a limit.
@@ -186,6 +199,24 @@ fn wait(mut child: Child, limit: Duration) -> HookExit {
     }
 }
 
+/// Variables of the environment that a hook inherits, besides `LC_*`.
+const INHERITED: [&str; 14] = [
+    "DBUS_SESSION_BUS_ADDRESS",
+    "DISPLAY",
+    "HOME",
+    "LANG",
+    "LANGUAGE",
+    "LOGNAME",
+    "PATH",
+    "SHELL",
+    "TERM",
+    "TMPDIR",
+    "TZ",
+    "USER",
+    "WAYLAND_DISPLAY",
+    "XDG_RUNTIME_DIR",
+];
+
 const INSTALL_TIME: Duration = Duration::from_secs(1800);
 const VERSION_TIME: Duration = Duration::from_secs(30);
 const OUTPUT_TIME: Duration = Duration::from_secs(1);
@@ -221,6 +252,22 @@ mod tests {
         assert_eq!(exit, HookExit::Done);
         let text = std::fs::read_to_string(seen).unwrap();
         assert_eq!(text, "install /data/an image\n{\"contract\":1}");
+    }
+
+    #[test]
+    fn a_hook_inherits_no_variable_that_is_not_listed() {
+        let all = ["PATH", "LC_TIME", "FUMOCAST_SERVER_PASSWORD", "AWS_SECRET", "path", "RUST_LOG"];
+        let all = all.map(|name| (OsString::from(name), OsString::from("x")));
+        let kept: Vec<_> = inherited(all.into_iter()).map(|(name, _)| name).collect();
+        assert_eq!(kept, ["PATH", "LC_TIME"]);
+        // Cargo sets many for its tests.
+        assert!(std::env::var_os("CARGO_MANIFEST_DIR").is_some());
+        let hook = shell("test -n \"$PATH\" && env | grep -v -e ^PWD= -e ^SHLVL= -e ^_=");
+        let (_, output) = hook.run(&[], b"", VERSION_TIME).unwrap();
+        for line in String::from_utf8(output).unwrap().lines() {
+            let name = line.split('=').next().unwrap();
+            assert!(INHERITED.contains(&name) || name.starts_with("LC_"), "{line}");
+        }
     }
 
     #[test]

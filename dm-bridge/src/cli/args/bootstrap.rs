@@ -25,12 +25,12 @@ pub struct BootstrapArgs {
     /// Profile of the document
     #[arg(long, value_enum, default_value_t = Profile::Cp)]
     pub profile: Profile,
-    /// PIN for the MAC, given to the user by other means; with `--imsi` both are used
-    #[arg(long, value_name = "DIGITS")]
-    pub pin: Option<String>,
+    /// File with the PIN for the MAC, given to the user by other means; with `--imsi` both are used
+    #[arg(long, value_name = "FILE")]
+    pub pin_file: Option<PathBuf>,
     /// Compute the MAC with the first half of the PIN, which has ten digits or more: USERPINMAC, cp
     /// alone
-    #[arg(long, requires = "pin", conflicts_with = "imsi")]
+    #[arg(long, requires = "pin_file", conflicts_with = "imsi")]
     pub pin_mac: bool,
     /// IMSI of the subscriber for the MAC
     #[arg(long, value_name = "DIGITS")]
@@ -69,12 +69,12 @@ pub enum Profile {
 }
 
 impl BootstrapArgs {
-    /// Returns the format of the document.
+    /// Returns the format of the document; `pin` is the content of the file that holds the PIN.
     ///
     /// # Errors
     ///
     /// [`AppError::Usage`] when an argument is missing, or two exclude each other.
-    pub fn format(&self) -> Result<DocumentFormat, AppError> {
+    pub fn format(&self, pin: Option<String>) -> Result<DocumentFormat, AppError> {
         let usage = |text: &str| AppError::Usage(text.to_owned());
         if self.profile == Profile::SmartCard {
             if self.to.is_some() {
@@ -85,12 +85,15 @@ impl BootstrapArgs {
                 if self.confirm { Confirmation::Wanted } else { Confirmation::NotWanted };
             return Ok(DocumentFormat::Card { number, confirmation });
         }
-        let key = match (self.imsi.clone(), self.pin.clone()) {
+        let key = match (self.imsi.clone(), pin) {
+            (_, Some(pin)) if pin.is_empty() => {
+                return Err(usage("the file of --pin-file is empty"));
+            }
             (Some(imsi), Some(pin)) => SecKey::NetworkAndPin(imsi, pin),
             (Some(imsi), None) => SecKey::Network(imsi),
             (None, Some(pin)) if self.pin_mac => SecKey::PinMac(pin),
             (None, Some(pin)) => SecKey::Pin(pin),
-            (None, None) => return Err(usage("the MAC needs --pin, --imsi, or both")),
+            (None, None) => return Err(usage("the MAC needs --pin-file, --imsi, or both")),
         };
         let is_short = matches!(self.to, Some(Target::Sms(_)));
         if is_short && self.sms_gateway.is_none() {

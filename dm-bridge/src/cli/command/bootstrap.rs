@@ -21,7 +21,8 @@ use crate::{
 ///
 /// [`AppError`].
 pub(super) async fn run(arguments: BootstrapArgs) -> Result<String, AppError> {
-    let format = arguments.format()?;
+    let pin = arguments.pin_file.as_deref().map(read_text).transpose()?;
+    let format = arguments.format(pin)?;
     let secret = arguments.sms_gateway_secret_file.as_deref().map(read_text).transpose()?;
     let gateway = (arguments.sms_gateway.clone(), secret);
     let store = arguments.data.open_store().await?;
